@@ -1,0 +1,119 @@
+package blocktree
+
+import "time"
+
+// Every bound of the system, each with its reason. A queue, message, option, name, retry or connection count that is
+// not bounded here is a defect.
+const (
+	// DataShardsMax and ParityShardsMax bound codes: wider stripes cost a random read k messages.
+	DataShardsMax   = 16
+	ParityShardsMax = 4
+
+	// SectorBytesMin and SectorBytesMax bound a file's sector size (a power of two); SectorBytesDefault is a page.
+	SectorBytesMin     = 512
+	SectorBytesMax     = 64 << 10
+	SectorBytesDefault = 4096
+
+	// RegionBytes is how much of a file shares one member set and one view: small enough to re-place, large enough
+	// that a terabyte has a thousand of them.
+	RegionBytes = 1 << 30
+
+	// FileBytesMax keeps the region count of a file within RegionsMax.
+	FileBytesMax = RegionsMax * RegionBytes
+	RegionsMax   = 1 << 16
+
+	// RunSectorsMax bounds the sectors of one data record, so that a 1 MiB request of 4 KiB sectors is one record
+	// per member; tombstones are bounded by their region only.
+	RunSectorsMax = 256
+
+	// RunBytesMax bounds the plain bytes of one data record: shards and their seals fit FrameBodyBytesMax.
+	RunBytesMax = 1 << 20
+
+	// FrameHeaderBytesMax and FrameBodyBytesMax bound one message between runtimes.
+	FrameHeaderBytesMax = 4 << 10
+	FrameBodyBytesMax   = 1280 << 10
+
+	// RuntimeConnectionsMax and RuntimeConnectionsPerPrincipalMax bound what a peer can make a runtime hold.
+	RuntimeConnectionsMax             = 1024
+	RuntimeConnectionsPerPrincipalMax = 8
+
+	// HandshakeTimeout bounds an unauthenticated peer's stay; IdleTimeout is the carrier's own, liveness is the
+	// heartbeat's: sent each HeartbeatInterval, a peer silent for DeadAfter is dead.
+	HandshakeTimeout  = 5 * time.Second
+	IdleTimeout       = 30 * time.Second
+	HeartbeatInterval = 250 * time.Millisecond
+	DeadAfter         = 1500 * time.Millisecond
+
+	// LanesMax bounds the long-lived streams or TCP connections of one connection between runtimes.
+	LanesMax = 128
+
+	// StreamWindowBytes and ConnectionWindowBytes are QUIC's flow-control windows (quic-go's default is 15 MB).
+	StreamWindowBytes     = 1 << 20
+	ConnectionWindowBytes = 4 << 20
+
+	// LaneQueueBytesMax bounds what waits to be written to one lane; a sender over it blocks or fails.
+	LaneQueueBytesMax = 16 << 20
+
+	// RequestsPerConnectionMax bounds calls awaiting an answer on one connection between runtimes.
+	RequestsPerConnectionMax = 4096
+
+	// CredentialBytesMax and CredentialLinksMax bound the chain that a peer presents in its first frame.
+	CredentialBytesMax = 32 << 10
+	CredentialLinksMax = 16
+
+	// RaftTick and RaftElectionTicks: a leader is missed after one to two seconds.
+	RaftTick          = 100 * time.Millisecond
+	RaftElectionTicks = 10
+	VotersMax         = 7
+	RaftCommandMax    = 1 << 20
+	RaftProposalsMax  = 1024
+
+	// LeaseTerm is how long a silent holder keeps its lease. LeaseMargin is what a holder gives up of it for the
+	// rates of two clocks, LeaseRenewInterval how often it renews.
+	LeaseTerm          = 5 * time.Second
+	LeaseMargin        = 500 * time.Millisecond
+	LeaseRenewInterval = 1250 * time.Millisecond
+
+	// WriteStallTimeout is how long a write waits for enough members before it fails with an I/O error.
+	WriteStallTimeout = 30 * time.Second
+
+	// MemberTimeout is how long a member that is still connected may leave a message unanswered before it is voted
+	// out: twice the longest plausible sync of a healthy disk.
+	MemberTimeout = 4 * time.Second
+
+	// InFlightBytesMax bounds the payload bytes of unfinished requests in one process.
+	InFlightBytesMax = 256 << 20
+
+	// PathBytesMax, NameBytesMax and PathDepthMax bound names in the namespace.
+	PathBytesMax = 4096
+	NameBytesMax = 255
+	PathDepthMax = 64
+
+	// ListEntriesMax bounds one answer to a directory listing; more are fetched by cursor.
+	ListEntriesMax = 1000
+
+	// SegmentBytes is the size at which a store starts a new segment.
+	SegmentBytes = 64 << 20
+
+	// CheckpointBytes is how much log may be replayed at a restart.
+	CheckpointBytes = 256 << 20
+
+	// GroupCommitBytesMax bounds the records that wait for one fdatasync.
+	GroupCommitBytesMax = 32 << 20
+
+	// NBDNegotiationTimeout, NBDOptionsMax, NBDOptionBytesMax and NBDNegotiatingMax bound a client that has not
+	// chosen an export; idle chosen ones are normal and are not closed.
+	NBDNegotiationTimeout = 10 * time.Second
+	NBDOptionsMax         = 32
+	NBDOptionBytesMax     = 64 << 10
+	NBDNegotiatingMax     = 64
+
+	// NBDPayloadBytesMax is the largest READ or WRITE; NBDConnectionsPerExportMax and
+	// NBDRequestsPerConnectionMax bound what one export serves at a time.
+	NBDPayloadBytesMax          = 32 << 20
+	NBDConnectionsPerExportMax  = 16
+	NBDRequestsPerConnectionMax = 128
+
+	// ReadCacheBytesDefault is the clean-sector cache of btnbd.
+	ReadCacheBytesDefault = 64 << 20
+)

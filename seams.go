@@ -1,0 +1,70 @@
+package blocktree
+
+import (
+	"context"
+	"time"
+)
+
+// FileInfo describes an open file.
+type FileInfo struct {
+	ID          FileID
+	Path        Path
+	SizeBytes   uint64 // a whole number of sectors
+	SectorBytes int
+	Code        Code
+	ReadOnly    bool
+}
+
+// Sectors is the number of sectors of the file.
+func (i FileInfo) Sectors() uint64 { return i.SizeBytes / uint64(i.SectorBytes) }
+
+// File is an open file as a run of whole sectors: what blockdev makes a device of. Every sector is atomic and
+// linearizable on its own. All methods may be called by many goroutines at once; none keeps a slice it was given.
+// Errors are *Error of kinds Invalid, OutOfRange, ReadOnly, NoSpace, Unavailable, Fenced, Corrupt, Canceled, Closed, Lost.
+type File interface {
+	// Info describes the file. It does not block.
+	Info() FileInfo
+	// ReadSectors fills dst, a whole number of sectors, from sector first on. Sectors never written, trimmed or
+	// zeroed read as zeros. It blocks until enough shards verify or ctx ends. On an error dst holds no promise.
+	ReadSectors(ctx context.Context, first SectorIndex, dst []byte) error
+	// WriteSectors stores src, a whole number of sectors. When it returns nil the sectors are on every in-sync
+	// member (durably so in mode ack). After an error each sector is the old one or the new one.
+	WriteSectors(ctx context.Context, first SectorIndex, src []byte) error
+	// ZeroSectors makes count sectors read as zeros, at a cost that does not grow with count beyond its regions.
+	ZeroSectors(ctx context.Context, first SectorIndex, count uint64) error
+	// Flush returns when every write that was answered before the call would survive the loss of power everywhere.
+	Flush(ctx context.Context) error
+	// Close waits for what is in flight and releases the lease. Later calls fail with Closed.
+	Close() error
+}
+
+// Clock is the time as a layer sees it; tests own one that stands still.
+type Clock interface {
+	// Now is the wall clock, for people.
+	Now() time.Time
+	// Boot is the time since an arbitrary start, suspended time included (CLOCK_BOOTTIME), for leases.
+	Boot() time.Duration
+}
+
+// Runtime is where a runtime can be reached and who it must prove to be.
+type Runtime struct {
+	Path      Path
+	Principal Principal
+	Node      NodeID   // its store, zero where it hosts no sectors
+	Endpoints []string // "host:port", the same port for QUIC (UDP) and lanes (TCP)
+	Services  []string
+}
+
+// Services that a runtime may register.
+const (
+	ServiceSector = "sector" // hosts sectors and metadata of its directory's cluster
+)
+
+// Resolver answers the two queries of DESIGN section 8. Answers are hints: the credentials of the runtime that is
+// reached prove them. It may block until ctx ends; NotFound where nothing registers the service.
+type Resolver interface {
+	// InScope returns every runtime directly in directory scope that registers the service.
+	InScope(ctx context.Context, scope Scope, service string) ([]Runtime, error)
+	// Closest looks from scope toward the root and returns the runtimes of the first directory that has any.
+	Closest(ctx context.Context, scope Scope, service string) ([]Runtime, error)
+}
