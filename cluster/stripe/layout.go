@@ -1,0 +1,330 @@
+package stripe
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"blocktree"
+)
+
+// MemberState is a member's standing in a view.
+type MemberState uint8
+
+// The states, append-only.
+const (
+	Out     MemberState = iota // holds nothing that counts
+	InSync                     // holds every acknowledged sector
+	Joining                    // is being copied up; gets every write
+)
+
+// ViewMember is one place of a region's member set; its index in View.Members is its ShardIndex.
+type ViewMember struct {
+	Node  blocktree.NodeID
+	State MemberState
+}
+
+// View says who counts in a region.
+type View struct {
+	ID      blocktree.ViewID
+	Members []ViewMember // Code.Shards() of them
+}
+
+// Count returns how many members are in state s.
+func (v View) Count(s MemberState) int {
+	n := 0
+	for _, m := range v.Members {
+		if m.State == s {
+			n++
+		}
+	}
+	return n
+}
+
+// Shard returns the place of node in the view, or false.
+func (v View) Shard(node blocktree.NodeID) (blocktree.ShardIndex, bool) {
+	i := slices.IndexFunc(v.Members, func(m ViewMember) bool { return m.Node == node })
+	return blocktree.ShardIndex(max(i, 0)), i >= 0
+}
+
+// Layout is what Raft says of one file, as far as the sector protocol goes by it. It is a value: transitions return a
+// new one and share nothing that is written to.
+type Layout struct {
+	File          blocktree.FileID
+	Code          blocktree.Code
+	SectorBytes   uint32
+	RegionSectors uint64
+	Sectors       uint64 // size of the file
+	Hosts         []blocktree.NodeID
+	Epoch         blocktree.Epoch
+	Seq           blocktree.ViewID // id of the newest view change of the file
+	// Incarnations are what the views expect of each host; Marked hosts have lost theirs (they started anew).
+	Incarnations map[blocktree.NodeID]blocktree.Incarnation
+	Marked       map[blocktree.NodeID]bool
+	// Base is the state of each host in the regions that have no entry in Own; BaseID is the id of their views.
+	BaseID  blocktree.ViewID
+	BaseOut map[blocktree.NodeID]bool
+	Own     map[blocktree.RegionIndex]View
+}
+
+// Regions is the number of regions of the file.
+func (l *Layout) Regions() blocktree.RegionIndex {
+	return blocktree.RegionIndex((l.Sectors + l.RegionSectors - 1) / l.RegionSectors)
+}
+
+// RegionOf returns the region that a sector lies in.
+func (l *Layout) RegionOf(s blocktree.SectorIndex) blocktree.RegionIndex {
+	return blocktree.RegionIndex(uint64(s) / l.RegionSectors)
+}
+
+// Run returns the first sector of region r and how many it has (the last region may be shorter).
+func (l *Layout) Run(r blocktree.RegionIndex) (blocktree.SectorIndex, uint64) {
+	first := uint64(r) * l.RegionSectors
+	return blocktree.SectorIndex(first), min(l.RegionSectors, l.Sectors-first)
+}
+
+// View returns the view of region r.
+func (l *Layout) View(r blocktree.RegionIndex) View {
+	if v, ok := l.Own[r]; ok {
+		return v
+	}
+	v := View{ID: l.BaseID, Members: make([]ViewMember, 0, l.Code.Shards())}
+	for _, n := range placed(l.File, r, l.Hosts, l.Code.Shards()) {
+		s := InSync
+		if l.BaseOut[n] {
+			s = Out
+		}
+		v.Members = append(v.Members, ViewMember{Node: n, State: s})
+	}
+	return v
+}
+
+// placed chooses the members of a region by rendezvous hashing (Thaler and Ravishankar 1998): each host is weighed
+// by a hash of (file, region, host), the heaviest serve, in the order of their weight.
+func placed(f blocktree.FileID, r blocktree.RegionIndex, hosts []blocktree.NodeID, shards int) []blocktree.NodeID {
+	type weighed struct {
+		node   blocktree.NodeID
+		weight uint64
+	}
+	ws := make([]weighed, 0, len(hosts))
+	for _, h := range hosts {
+		var key [28]byte
+		binary.BigEndian.PutUint64(key[0:], uint64(f.Generation))
+		binary.BigEndian.PutUint64(key[8:], uint64(f.Inode))
+		binary.BigEndian.PutUint32(key[16:], uint32(r))
+		binary.BigEndian.PutUint64(key[20:], uint64(h))
+		sum := sha256.Sum256(key[:])
+		ws = append(ws, weighed{h, binary.BigEndian.Uint64(sum[:])})
+	}
+	slices.SortFunc(ws, func(a, b weighed) int {
+		if a.weight != b.weight {
+			if a.weight > b.weight {
+				return -1
+			}
+			return 1
+		}
+		return int(int64(a.node) - int64(b.node)) // a tie of 64-bit hashes: any fixed order
+	})
+	out := make([]blocktree.NodeID, 0, shards)
+	for _, w := range ws[:min(shards, len(ws))] {
+		out = append(out, w.node)
+	}
+	return out
+}
+
+// Change is one transition of a layout, proposed by the holder of Epoch who has seen Seq.
+type Change struct {
+	File  blocktree.FileID
+	Epoch blocktree.Epoch
+	Seq   blocktree.ViewID
+	Kind  ChangeKind
+	Nodes []blocktree.NodeID // Remove: all of them; Join, Promote: one
+	// Region is the region that is joined or promoted in. Remove is for all regions of the file.
+	Region      blocktree.RegionIndex
+	Incarnation blocktree.Incarnation // Join, Promote: the incarnation that was copied up
+}
+
+// ChangeKind says which transition.
+type ChangeKind uint8
+
+// The transitions, append-only.
+const (
+	ChangeRemove  ChangeKind = iota + 1 // members leave every view of the file
+	ChangeJoin                          // a member that is out starts to be copied up
+	ChangePromote                       // a joining member is in sync
+)
+
+// Apply returns the layout after c. It refuses with Fenced (another epoch), StaleView (another Seq), StaleMember (the
+// incarnation is not the node's), Unavailable (a region would keep fewer than k in-sync members) or Invalid.
+// current is the incarnation that Raft knows of a node now. A refused change leaves l as it was.
+func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarnation) (*Layout, error) {
+	switch {
+	case c.Epoch != l.Epoch:
+		return nil, blocktree.E("change view", blocktree.Fenced, fmt.Errorf("epoch %d, now %d", c.Epoch, l.Epoch))
+	case c.Seq != l.Seq:
+		return nil, blocktree.E("change view", blocktree.StaleView, fmt.Errorf("view %d, now %d", c.Seq, l.Seq))
+	case len(c.Nodes) == 0 || c.Kind != ChangeRemove && (len(c.Nodes) != 1 || c.Region >= l.Regions()):
+		return nil, blocktree.E("change view", blocktree.Invalid, nil)
+	}
+	n := l.clone()
+	n.Seq++
+	switch c.Kind {
+	case ChangeRemove:
+		return n, n.remove(c.Nodes)
+	case ChangeJoin, ChangePromote:
+		if current(c.Nodes[0]) != c.Incarnation {
+			return nil, blocktree.E("change view", blocktree.StaleMember, nil)
+		}
+		from, to := Out, Joining
+		if c.Kind == ChangePromote {
+			from, to = Joining, InSync
+		}
+		return n, n.advance(c.Region, c.Nodes[0], from, to, c.Incarnation)
+	}
+	return nil, blocktree.E("change view", blocktree.Invalid, nil)
+}
+
+// Mark returns the layout after a host has started under another incarnation than its views expect: it stays a member
+// until the holder removes it, but nothing counts on it.
+func (l *Layout) Mark(node blocktree.NodeID) *Layout {
+	n := l.clone()
+	n.Seq++
+	n.Marked[node] = true
+	return n
+}
+
+// Acquire returns the layout under a new holder's epoch; joining members are evicted (rule 4).
+func (l *Layout) Acquire() *Layout {
+	n := l.clone()
+	n.Epoch++
+	n.Seq++
+	for r, v := range n.Own {
+		if v.Count(Joining) > 0 {
+			n.Own[r] = v.with(n.Seq, func(m *ViewMember) {
+				if m.State == Joining {
+					m.State = Out
+				}
+			})
+		}
+	}
+	return n
+}
+
+func (l *Layout) clone() *Layout {
+	n := *l
+	n.Incarnations = maps.Clone(l.Incarnations)
+	n.Marked = maps.Clone(l.Marked)
+	n.BaseOut = maps.Clone(l.BaseOut)
+	n.Own = maps.Clone(l.Own)
+	if n.Incarnations == nil {
+		n.Incarnations = map[blocktree.NodeID]blocktree.Incarnation{}
+	}
+	if n.Marked == nil {
+		n.Marked = map[blocktree.NodeID]bool{}
+	}
+	if n.BaseOut == nil {
+		n.BaseOut = map[blocktree.NodeID]bool{}
+	}
+	if n.Own == nil {
+		n.Own = map[blocktree.RegionIndex]View{}
+	}
+	return &n
+}
+
+// with returns v under a new id, each member passed through f.
+func (v View) with(id blocktree.ViewID, f func(*ViewMember)) View {
+	n := View{ID: id, Members: slices.Clone(v.Members)}
+	for i := range n.Members {
+		f(&n.Members[i])
+	}
+	return n
+}
+
+// remove takes nodes out of every view. Only unmarked members count toward the k that must remain.
+func (l *Layout) remove(nodes []blocktree.NodeID) error {
+	out := func(m *ViewMember) {
+		if slices.Contains(nodes, m.Node) {
+			m.State = Out
+		}
+	}
+	touched := false
+	for _, n := range nodes {
+		touched = touched || slices.Contains(l.Hosts, n) && !l.BaseOut[n]
+		if slices.Contains(l.Hosts, n) {
+			l.BaseOut[n] = true
+		}
+	}
+	if touched {
+		l.BaseID = l.Seq
+	}
+	for r, v := range l.Own {
+		if slices.ContainsFunc(v.Members, func(m ViewMember) bool {
+			return m.State != Out && slices.Contains(nodes, m.Node)
+		}) {
+			l.Own[r] = v.with(l.Seq, out)
+		}
+	}
+	return l.checkEnough()
+}
+
+// checkEnough refuses a layout in which a region has fewer than k in-sync members whose incarnation still stands.
+func (l *Layout) checkEnough() error {
+	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
+		enough := 0
+		for _, m := range l.View(r).Members {
+			if m.State == InSync && !l.Marked[m.Node] {
+				enough++
+			}
+		}
+		if enough < l.Code.Data {
+			return blocktree.E("change view", blocktree.Unavailable, fmt.Errorf("region %d would keep %d of %d", r, enough, l.Code.Data))
+		}
+		if len(l.Own) == 0 && len(l.Hosts) == l.Code.Shards() {
+			return nil // every region is like the first
+		}
+	}
+	return nil
+}
+
+// advance moves one member of one region from a state to the next, and folds Own away once every region is whole.
+func (l *Layout) advance(r blocktree.RegionIndex, node blocktree.NodeID, from, to MemberState, inc blocktree.Incarnation) error {
+	v := l.View(r)
+	i, ok := v.Shard(node)
+	if !ok || v.Members[i].State != from {
+		return blocktree.E("change view", blocktree.Invalid, fmt.Errorf("node %v of region %d is not in the state to advance from", node, r))
+	}
+	if from == Out && l.Incarnations[node] != inc { // comes back as another: it must be out everywhere first
+		for q := blocktree.RegionIndex(0); q < l.Regions(); q++ {
+			w := l.View(q)
+			if j, ok := w.Shard(node); ok && w.Members[j].State != Out {
+				return blocktree.E("change view", blocktree.StaleMember, nil)
+			}
+		}
+		l.Incarnations[node] = inc
+		delete(l.Marked, node)
+	}
+	l.Own[r] = v.with(l.Seq, func(m *ViewMember) {
+		if m.Node == node {
+			m.State = to
+		}
+	})
+	l.fold()
+	return nil
+}
+
+// fold drops Own and BaseOut when every region has its full set in sync; the regions then share one new view.
+func (l *Layout) fold() {
+	if len(l.BaseOut) > 0 && len(l.Own) < int(l.Regions()) {
+		return
+	}
+	for _, v := range l.Own {
+		if v.Count(InSync) != len(v.Members) {
+			return
+		}
+	}
+	l.Own = map[blocktree.RegionIndex]View{}
+	l.BaseOut = map[blocktree.NodeID]bool{}
+	l.BaseID = l.Seq
+}

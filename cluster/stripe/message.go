@@ -1,0 +1,141 @@
+package stripe
+
+import "blocktree"
+
+// MessageKind says what a Message asks; its answer has the same kind and Answer set.
+type MessageKind uint8
+
+// The kinds, append-only: the number is the wire code.
+const (
+	KindPrepare MessageKind = iota + 1 // store Record under Epoch, View; answered when durable
+	KindCommit                         // Watermark moved while nothing is being written; not answered
+	KindAbort                          // refuse Version for ever; Held in the answer if it is held already and was kept
+	KindFence                          // promise Epoch for the whole file; Regions in the answer
+	KindRepair                         // Repairs of some regions; Last ends the recovery of the file at this member
+	KindLearn                          // have view change Layout.Seq >= Seq in the own Raft log, durably
+	KindRead                           // extents of a run, see Want
+	KindList                           // committed extents from First on, at most ExtentsMax; Next tells where to go on
+	KindReset                          // joiner only: forget the region
+	KindInstall                        // store Record as committed (copy-up, damaged shard)
+)
+
+// Want says what a KindRead asks for.
+type Want uint8
+
+// What a read wants.
+const (
+	WantShards   Want = iota + 1 // committed extents with their shards, pending ones by version
+	WantVersions                 // committed and pending extents by version only
+	WantExact                    // the shards of exactly Version, committed or pending
+)
+
+// Message goes between a Holder or Reader and a Member, in both directions. Which fields matter depends on Kind; the
+// others are zero and are not encoded. Slices are shared, not copied: whoever gets a Message only reads it.
+type Message struct {
+	Kind   MessageKind
+	Answer bool
+	ID     uint64           // chosen by the asker, repeated in the answer
+	Node   blocktree.NodeID // the member that is asked, or that answered
+
+	File        blocktree.FileID
+	Region      blocktree.RegionIndex
+	Epoch       blocktree.Epoch
+	View        blocktree.ViewID // id of the region's view (Prepare, Commit, Abort, Read, List, Reset, Install)
+	Seq         blocktree.ViewID // Fence, Repair, Learn: Layout.Seq that the asker goes by
+	Incarnation blocktree.Incarnation
+	Watermark   blocktree.Version // of the region: this and all below are acknowledged or void
+	Version     blocktree.Version // Abort, Read exact
+
+	First blocktree.SectorIndex // Read, List; index within the file
+	Count uint64
+	Want  Want
+
+	Record  *Record  // Prepare, Install
+	Repairs []Repair // Repair
+	Last    bool     // Repair
+
+	// Answers only.
+	Err     blocktree.Kind        // Other (0) means it was done
+	Held    bool                  // Abort
+	Regions []RegionState         // Fence
+	Extents []Extent              // Read, List; ascending, committed ones cover the run without gaps (Read)
+	Payload []byte                // Read: shards of the committed (or exact) Data extents in order, side by side
+	Seals   []byte                // likewise, SealBytes each
+	Next    blocktree.SectorIndex // List: go on from here; the end of the region when done
+}
+
+// SealBytes is the length of a sector's seal: leaf, nonce and tag (crypto/seal writes it; here it is opaque but for
+// the leaf, its first 32 bytes).
+const SealBytes = 72
+
+// ExtentsMax bounds the extents of one answer to KindList; a KindRead covers at most RunSectorsMax sectors, so at most
+// that many committed extents.
+const ExtentsMax = 1024
+
+// RecordKind says what a Record holds.
+type RecordKind uint8
+
+// The record kinds, append-only.
+const (
+	RecordData    RecordKind = iota + 1 // Count sectors' shards and seals
+	RecordZero                          // Count sectors are zeros from Version on
+	RecordControl                       // a promise, in Control; no sectors
+)
+
+// Digest stands for the leaves of a run: two records of one version are the same write only if their digests agree.
+type Digest [16]byte
+
+// Record is one version of a run of consecutive sectors of one region as one member keeps it, or a control record.
+// Its slices are never changed after it is made.
+type Record struct {
+	Kind      RecordKind
+	File      blocktree.FileID
+	Region    blocktree.RegionIndex
+	First     blocktree.SectorIndex
+	Count     uint32
+	Version   blocktree.Version
+	Digest    Digest
+	Watermark blocktree.Version // the region's, as known when the record was made
+	Installed bool              // committed as it is (copy-up), whatever the watermark
+	Shard     blocktree.ShardIndex
+	// ShardBytes is the length of one sector's shard. Payload has Count×ShardBytes, Seals Count×SealBytes (Data only).
+	ShardBytes uint32
+	Payload    []byte
+	Seals      []byte
+	Control    []byte // encoded Control, RecordControl only
+}
+
+// ExtentKind says what a run of sectors is.
+type ExtentKind uint8
+
+// The extent kinds, append-only.
+const (
+	Absent  ExtentKind = iota // never written
+	Zero                      // trimmed or zeroed
+	Data                      // shards exist
+	Damaged                   // this member has it but its shard failed its checksum: no shard in the answer
+)
+
+// Extent is a run of sectors of one version at one member.
+type Extent struct {
+	First   blocktree.SectorIndex
+	Count   uint32
+	Version blocktree.Version
+	Kind    ExtentKind
+	Pending bool // prepared, not known to be committed
+	Digest  Digest
+}
+
+// RegionState is what a fenced member tells of a region that has anything to tell.
+type RegionState struct {
+	Region    blocktree.RegionIndex
+	Watermark blocktree.Version
+	Pending   []Extent // above Watermark, ascending by version
+}
+
+// Repair is the decision of a new holder on what was in flight in a region.
+type Repair struct {
+	Region  blocktree.RegionIndex
+	Floor   blocktree.Version
+	Winners []blocktree.Version // above Floor, ascending; everything else of older epochs is void
+}
