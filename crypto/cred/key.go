@@ -1,0 +1,159 @@
+package cred
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"blocktree"
+)
+
+// pemKey and pemCredentials are the PEM types of the two files of a runtime's identity.
+const (
+	pemKey         = "PRIVATE KEY" // PKCS #8, so that openssl reads it
+	pemCredentials = "BLOCKTREE CREDENTIALS"
+)
+
+// fileBytesMax bounds either file: the longest credentials in base64, and some.
+const fileBytesMax = 2 * blocktree.CredentialBytesMax
+
+// Key is an Ed25519 key pair. The zero Key is none.
+type Key struct{ private ed25519.PrivateKey }
+
+// GenerateKey makes a new key from the system's randomness.
+func GenerateKey() (Key, error) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return Key{}, blocktree.E("cred.GenerateKey", blocktree.IO, err)
+	}
+	return Key{private}, nil
+}
+
+// IsZero reports whether k is none.
+func (k Key) IsZero() bool { return len(k.private) == 0 }
+
+// Public returns the public half, which must not be changed; nil for the zero Key.
+func (k Key) Public() ed25519.PublicKey {
+	if k.IsZero() {
+		return nil
+	}
+	return k.private.Public().(ed25519.PublicKey)
+}
+
+// Principal returns the principal of the key, the zero Principal for the zero Key.
+func (k Key) Principal() blocktree.Principal {
+	if k.IsZero() {
+		return blocktree.Principal{}
+	}
+	return blocktree.PrincipalOf(k.Public())
+}
+
+// Save writes the key to a new file that only its owner can read and syncs it. It fails with Exists where there is
+// one, and with IO.
+func (k Key) Save(file string) error {
+	if k.IsZero() {
+		return &blocktree.Error{Op: "cred.Key.Save", Path: file, Kind: blocktree.Invalid, Err: errors.New("no key")}
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(k.private)
+	if err != nil {
+		return &blocktree.Error{Op: "cred.Key.Save", Path: file, Kind: blocktree.Invalid, Err: err}
+	}
+	return save("cred.Key.Save", file, pemKey, der, 0o600)
+}
+
+// LoadKey reads a file that Save wrote. It fails with Permission when anybody but the file's owner may touch it,
+// with NotFound, Invalid, TooLarge or IO.
+func LoadKey(file string) (Key, error) {
+	const op = "cred.LoadKey"
+	info, err := os.Stat(file)
+	if err != nil {
+		return Key{}, fileError(op, file, err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return Key{}, &blocktree.Error{Op: op, Path: file, Kind: blocktree.Permission,
+			Err:  fmt.Errorf("others may read or change it (mode %04o)", info.Mode().Perm()),
+			Hint: "chmod 600 " + file + "; make a new key if others may have read this one"}
+	}
+	der, err := load(op, file, pemKey)
+	if err != nil {
+		return Key{}, err
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return Key{}, &blocktree.Error{Op: op, Path: file, Kind: blocktree.Invalid, Err: err}
+	}
+	private, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return Key{}, &blocktree.Error{Op: op, Path: file, Kind: blocktree.Invalid,
+			Err: fmt.Errorf("a key of type %T, only Ed25519 is known", parsed)}
+	}
+	return Key{private}, nil
+}
+
+// save writes one PEM block to a new file; a file half written is removed.
+func save(op, file, kind string, der []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fileError(op, file, err)
+	}
+	_, err = f.Write(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		_ = os.Remove(file) // the first error is the one to tell
+		return fileError(op, file, err)
+	}
+	return nil
+}
+
+// load reads a file of exactly one PEM block of the kind.
+func load(op, file, kind string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fileError(op, file, err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, fileBytesMax+1))
+	if err != nil {
+		return nil, fileError(op, file, err)
+	}
+	if len(text) > fileBytesMax {
+		return nil, &blocktree.Error{Op: op, Path: file, Kind: blocktree.TooLarge,
+			Err: fmt.Errorf("more than %d bytes", fileBytesMax)}
+	}
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != kind || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, &blocktree.Error{Op: op, Path: file, Kind: blocktree.Invalid,
+			Err: fmt.Errorf("not a file of one PEM block %q", kind)}
+	}
+	return block.Bytes, nil
+}
+
+// fileError gives an error of package os its kind.
+func fileError(op, file string, err error) error {
+	kind := blocktree.IO
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		kind = blocktree.NotFound
+	case errors.Is(err, fs.ErrExist):
+		kind = blocktree.Exists
+	case errors.Is(err, fs.ErrPermission):
+		kind = blocktree.Permission
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return &blocktree.Error{Op: op, Path: file, Kind: kind, Err: err}
+}
