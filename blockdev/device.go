@@ -1,0 +1,214 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"blocktree"
+	"blocktree/internal/invariant"
+)
+
+// LeaseHolder is an optional ability of a blocktree.File. LeaseValid reports, without blocking, whether the lease term
+// under which this file's sectors are held is unexpired now (DESIGN section 5, rule 6): only then may a sector be
+// answered from the cache. A file without this ability is not cached.
+type LeaseHolder interface{ LeaseValid() bool }
+
+// Prompt is an optional ability of a blocktree.File. Prompt reports that no method waits for a disk, a network or
+// another process, so that a caller may do without a goroutine of its own for each request.
+type Prompt interface{ Prompt() bool }
+
+// Options of a device. The zero value is a writable, uncached device with pools of its own.
+type Options struct {
+	Cache    *Cache  // nil for none
+	Memory   *Memory // where scratch buffers come from; nil for one of its own
+	ReadOnly bool    // refuse writes even if the file allows them
+}
+
+// Device is a byte-addressed block device over a file. Offsets and lengths are in bytes and need no alignment. Errors
+// are *blocktree.Error of the kinds of blocktree.File, OutOfRange past the end, ReadOnly and Closed. No method keeps a
+// slice it was given.
+type Device struct {
+	file     blocktree.File
+	info     blocktree.FileInfo
+	sector   uint64
+	readOnly bool
+	prompt   bool
+	memory   *Memory
+	cache    *deviceCache
+	locks    rangeLocks
+	ops      gate
+	flushErr atomic.Pointer[blocktree.Error] // the first one stays
+	unsynced atomic.Bool                     // something was written since the last flush
+	closeErr func() error
+}
+
+// Open makes a device of file, which it owns from now on: Close closes it.
+func Open(file blocktree.File, o Options) (*Device, error) {
+	info := file.Info()
+	if info.SectorBytes < blocktree.SectorBytesMin || info.SectorBytes > blocktree.SectorBytesMax ||
+		info.SectorBytes&(info.SectorBytes-1) != 0 || info.SizeBytes%uint64(info.SectorBytes) != 0 ||
+		info.SizeBytes > blocktree.FileBytesMax {
+		return nil, &blocktree.Error{Op: "blockdev.Open", Path: string(info.Path), Kind: blocktree.Invalid,
+			Err: fmt.Errorf("%d bytes in sectors of %d", info.SizeBytes, info.SectorBytes)}
+	}
+	d := &Device{file: file, info: info, sector: uint64(info.SectorBytes), readOnly: o.ReadOnly || info.ReadOnly,
+		memory: o.Memory}
+	d.ops.drained = make(chan struct{})
+	if d.memory == nil {
+		d.memory = NewMemory(blocktree.InFlightBytesMax)
+	}
+	if p, ok := file.(Prompt); ok {
+		d.prompt = p.Prompt()
+	}
+	if l, ok := file.(LeaseHolder); ok {
+		d.cache = newDeviceCache(o.Cache, l)
+	}
+	d.closeErr = sync.OnceValue(d.close)
+	return d, nil
+}
+
+// Info describes the file beneath.
+func (d *Device) Info() blocktree.FileInfo { return d.info }
+
+// Size is the length of the device in bytes.
+func (d *Device) Size() uint64 { return d.info.SizeBytes }
+
+// ReadOnly reports whether every write is refused.
+func (d *Device) ReadOnly() bool { return d.readOnly }
+
+// Prompt reports whether the file beneath never waits (see the interface of that name).
+func (d *Device) Prompt() bool { return d.prompt }
+
+// ChargeBytes is what a read or write of length bytes at off holds in memory beyond the caller's own buffer: nothing
+// when it is aligned.
+func (d *Device) ChargeBytes(off, length uint64) int64 {
+	if d.aligned(off, length) || !d.inside(off, length) {
+		return 0
+	}
+	_, count := d.span(off, length)
+	return int64(count * d.sector)
+}
+
+// Flush returns when every write that was answered before the call would survive the loss of power everywhere. Its
+// first error stays: every later Flush, and every write with FUA, fails with it until the device is opened again.
+func (d *Device) Flush(ctx context.Context) error {
+	if err := d.ops.enter(); err != nil {
+		return d.wrap("blockdev.Flush", err)
+	}
+	defer d.ops.leave()
+	return d.flush(ctx, "blockdev.Flush")
+}
+
+func (d *Device) flush(ctx context.Context, op string) error {
+	if stuck := d.flushErr.Load(); stuck != nil {
+		return stuck
+	}
+	written := d.unsynced.Swap(false) // before the flush: what is answered later belongs to the next one
+	err := d.file.Flush(ctx)
+	if err == nil {
+		// Another flush may have failed meanwhile; writes that both had to cover are then lost to both.
+		if stuck := d.flushErr.Load(); stuck != nil {
+			return stuck
+		}
+		return nil
+	}
+	if written {
+		d.unsynced.Store(true)
+	}
+	wrapped := d.wrap(op, err)
+	if ctx.Err() == nil { // a caller that gave up says nothing about the device
+		d.flushErr.CompareAndSwap(nil, wrapped)
+	}
+	return wrapped
+}
+
+// Close refuses new calls with Closed, waits for those in flight, flushes what was written since the last flush, and
+// closes the file. It returns the first error, and the same one when called again.
+func (d *Device) Close() error { return d.closeErr() }
+
+func (d *Device) close() error {
+	d.ops.shut()
+	var err error
+	if d.unsynced.Load() {
+		err = d.flush(context.Background(), "blockdev.Close")
+	}
+	if closeErr := d.file.Close(); err == nil && closeErr != nil {
+		err = d.wrap("blockdev.Close", closeErr)
+	}
+	return err
+}
+
+// check admits one request; the caller must leave d.ops when it returned nil.
+func (d *Device) check(op string, off, length uint64, write bool) error {
+	if err := d.ops.enter(); err != nil {
+		return d.wrap(op, err)
+	}
+	var kind blocktree.Kind
+	switch {
+	case write && d.readOnly:
+		kind = blocktree.ReadOnly
+	case !d.inside(off, length):
+		kind = blocktree.OutOfRange
+	default:
+		return nil
+	}
+	d.ops.leave()
+	return &blocktree.Error{Op: op, Path: string(d.info.Path), Kind: kind,
+		Err: fmt.Errorf("%d bytes at %d of %d", length, off, d.info.SizeBytes)}
+}
+
+func (d *Device) inside(off, length uint64) bool {
+	return off <= d.info.SizeBytes && length <= d.info.SizeBytes-off
+}
+
+func (d *Device) aligned(off, length uint64) bool { return (off|length)&(d.sector-1) == 0 }
+
+// span returns the sectors that hold length > 0 bytes at off.
+func (d *Device) span(off, length uint64) (first blocktree.SectorIndex, count uint64) {
+	first = blocktree.SectorIndex(off / d.sector)
+	return first, (off+length-1)/d.sector - uint64(first) + 1
+}
+
+// wrap adds this layer's name once; the kind is that of err, Canceled for the errors of a context.
+func (d *Device) wrap(op string, err error) *blocktree.Error {
+	kind := blocktree.KindOf(err)
+	if kind == blocktree.Other && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		kind = blocktree.Canceled
+	}
+	return &blocktree.Error{Op: op, Path: string(d.info.Path), Kind: kind, Err: err}
+}
+
+// gate counts the calls in flight and turns new ones away once it is shut.
+type gate struct {
+	state   atomic.Int64 // twice the calls in flight, plus one when shut
+	drained chan struct{}
+	once    sync.Once
+}
+
+func (g *gate) enter() error {
+	if g.state.Add(2)&1 == 0 {
+		return nil
+	}
+	g.leave()
+	return blocktree.E("", blocktree.Closed, nil)
+}
+
+func (g *gate) leave() {
+	switch n := g.state.Add(-2); {
+	case n == 1:
+		g.once.Do(func() { close(g.drained) })
+	default:
+		invariant.Check(n >= 0, "more calls ended than began: %d", n)
+	}
+}
+
+// shut is called once; it waits for the calls in flight.
+func (g *gate) shut() {
+	if g.state.Add(1) == 1 {
+		g.once.Do(func() { close(g.drained) })
+	}
+	<-g.drained
+}
