@@ -1,0 +1,95 @@
+package stripe
+
+import (
+	"time"
+
+	"blocktree"
+)
+
+// Codec rebuilds shards; it is pure. The driver makes it of internal/erasure and the leaf of crypto/seal.
+type Codec interface {
+	// Rebuild makes the target's shards of a run out of at least k others, checks every sector's leaf, and returns the
+	// payload and the seals that the target keeps. It returns Corrupt when no k of the shards agree with the leaves.
+	Rebuild(target blocktree.ShardIndex, run Piece) (payload, seals []byte, err error)
+}
+
+// HolderConfig makes a Holder.
+type HolderConfig struct {
+	Layout *Layout // as Raft returned it, with the holder's own epoch in it
+	Codec  Codec   // for copy-up and for mending damaged shards; nil: neither happens
+	// MemberTimeout is how long a member may leave a message unanswered (0: blocktree.MemberTimeout), JoinDelay how
+	// long a node must be up before it is joined, StallTimeout when a waiting operation fails (0: WriteStallTimeout).
+	MemberTimeout, JoinDelay, StallTimeout time.Duration
+	Mutant                                 string // tests only: the rule to break, see Mutants; "" in production
+}
+
+// Write is one write: Count consecutive sectors of one region. It and its slices belong to the Holder from the call of
+// Write until it comes back in HolderReady.Released; they are never changed.
+type Write struct {
+	Kind       RecordKind // RecordData or RecordZero
+	Region     blocktree.RegionIndex
+	First      blocktree.SectorIndex
+	Count      uint32
+	Version    blocktree.Version // from Begin
+	Digest     Digest
+	ShardBytes uint32
+	Seals      []byte   // Count×SealBytes, Data only
+	Shards     [][]byte // k+m of Count×ShardBytes each, Data only
+}
+
+// HolderReady is what a Holder wants done.
+type HolderReady struct {
+	Messages []*Message    // send to Message.Node; no reply is required. Never changed after.
+	Metas    []MetaRequest // ask Raft, then call MetaDone
+	Done     []Done
+	Released []*Write // no longer needed by the machine (messages that are still being sent may alias them)
+}
+
+// MetaRequest asks Raft: Change proposes a view change; otherwise it is a confirmation (a ReadIndex begun after this
+// Ready, then the newest layout).
+type MetaRequest struct {
+	ID     uint64
+	Change *Change
+}
+
+// Done is the end of an operation; Err Other (0) is success.
+type Done struct {
+	Op   uint64
+	Err  blocktree.Kind
+	Read *ReadResult // reads only
+}
+
+// ReadResult is what a read found: pieces in ascending order that cover the run without gaps.
+type ReadResult struct{ Pieces []Piece }
+
+// Piece is a run of sectors of one version, and the shards of it that came (none if Absent or Zero).
+type Piece struct {
+	First   blocktree.SectorIndex
+	Count   uint32
+	Version blocktree.Version
+	Kind    ExtentKind // Absent, Zero or Data
+	Shards  []ShardRun // k of them, in ascending order; after ReadAll as many as came
+}
+
+// ShardRun is one member's shards of a run, side by side, and the seals that it keeps with them. It aliases the answer.
+type ShardRun struct {
+	Shard   blocktree.ShardIndex
+	Payload []byte // Count×ShardBytes
+	Seals   []byte // Count×SealBytes
+}
+
+// HolderStats counts since NewHolder.
+type HolderStats struct {
+	WritesDone, ReadsDone       uint64
+	SecondRounds, ReadRestarts  uint64 // reads that asked every member for versions; that began again
+	Hedges                      uint64 // shard requests repeated at another member
+	Removed, Joined, Promoted   uint64 // view changes made
+	Aborted                     uint64 // writes undone for want of space
+	DamagedSeen, ShardsMended   uint64
+	Installed, CopyUpUnreadable uint64
+	Resent                      uint64
+	PrepareRecordsSent          uint64
+}
+
+// InFlightMax bounds the writes of one Holder above the watermark, so that a take-over's lists stay small.
+const InFlightMax = 8192
