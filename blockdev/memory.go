@@ -50,11 +50,11 @@ type Buffer struct {
 	charge int64
 }
 
-// Get returns a buffer with B of n bytes, not zeroed, once charge bytes of the budget are free. A charge over the
-// whole budget waits for all of it. Get blocks until then or until ctx ends, and then returns Canceled. A caller must
-// hold no other buffer that waits for it.
-func (m *Memory) Get(ctx context.Context, n int, charge int64) (*Buffer, error) {
-	charge = min(charge, m.bytesMax)
+// Get returns a buffer with B of n bytes, not zeroed, once the bytes that it takes (its size class) and extra more are
+// free in the budget; one that asks for more than the whole budget waits for all of it. Get blocks until then or until
+// ctx ends, and then returns Canceled. Who holds a buffer must not call it.
+func (m *Memory) Get(ctx context.Context, n int, extra int64) (*Buffer, error) {
+	charge := m.charge(n, extra)
 	m.mu.Lock()
 	if len(m.waiters) == 0 && m.free >= charge {
 		m.free -= charge
@@ -82,8 +82,8 @@ func (m *Memory) Get(ctx context.Context, n int, charge int64) (*Buffer, error) 
 }
 
 // TryGet is Get without waiting; it returns nil where Get would wait.
-func (m *Memory) TryGet(n int, charge int64) *Buffer {
-	charge = min(charge, m.bytesMax)
+func (m *Memory) TryGet(n int, extra int64) *Buffer {
+	charge := m.charge(n, extra)
 	m.mu.Lock()
 	ok := len(m.waiters) == 0 && m.free >= charge
 	if ok {
@@ -150,12 +150,19 @@ func (m *Memory) take(n int, charge int64) *Buffer {
 			return b
 		}
 	}
-	size := n
-	if class <= bufferClassMax {
-		size = 1<<class + bufferSlackBytes
-	}
-	whole := make([]byte, max(size, 1))
+	whole := make([]byte, bufferBytes(class, n))
 	return &Buffer{B: whole[:n], memory: m, whole: whole, class: class, charge: charge}
+}
+
+func (m *Memory) charge(n int, extra int64) int64 {
+	return min(int64(bufferBytes(bufferClass(n), n))+extra, m.bytesMax)
+}
+
+func bufferBytes(class, n int) int {
+	if class > bufferClassMax {
+		return n
+	}
+	return 1<<class + bufferSlackBytes
 }
 
 // bufferClass is the least class whose buffers hold n bytes.

@@ -1,0 +1,156 @@
+package nbd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blocktree"
+	"blocktree/blockdev"
+)
+
+const (
+	// readBufferBytes holds sixteen writes of 4 KiB; longer payloads pass it by.
+	readBufferBytes = 64 << 10
+)
+
+// conn is one client. Its reader is the goroutine that runs serve; it owns everything that is not guarded.
+type conn struct {
+	s   *Server
+	nc  net.Conn
+	br  *bufio.Reader
+	out outbox
+	log *slog.Logger
+
+	export   blockdev.Export
+	dev      *blockdev.Device
+	attached bool // guarded by s.mu
+
+	ctx     context.Context // of reads: ends when the client is known to be gone
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+
+	deadlineMu sync.Mutex
+	kicked     bool // the reader is to end: no deadline but past any more
+
+	failures atomic.Uint64
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{s: s, nc: nc, br: bufio.NewReaderSize(nc, readBufferBytes),
+		log: s.log.With("client", nc.RemoteAddr().String())}
+	c.ctx, c.cancel = context.WithCancel(s.hard)
+	c.out.init(c)
+	return c
+}
+
+// serve is the whole life of the connection. negotiated gives back the place among those that have not chosen yet.
+func (c *conn) serve(negotiated func()) {
+	defer c.cut()
+	err := c.negotiate()
+	negotiated()
+	if err != nil {
+		if !errors.Is(err, errEnded) {
+			c.log.Debug("negotiation failed", "error", err)
+		}
+		c.s.detach(c)
+		return
+	}
+	c.log.Debug("client attached", "export", c.export.Name)
+	for err == nil {
+		err = c.next()
+	}
+	c.out.drain()
+	c.workers.Wait()
+	c.s.detach(c)
+	c.log.Debug("client left", "export", c.export.Name, "reason", err)
+}
+
+// attach chooses the export. It fails with Busy when the export has all the connections it may have, with Closed when
+// the server stops.
+func (c *conn) attach(e blockdev.Export) error {
+	if err := c.s.attach(c, e); err != nil {
+		return err
+	}
+	c.export, c.dev = e, e.Device
+	return nil
+}
+
+// kick makes the reader fail as soon as it would wait for the client.
+func (c *conn) kick() {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	c.kicked = true
+	c.nc.SetReadDeadline(past()) // fails only on a closed connection, whose reader ends anyway
+}
+
+// cut ends the connection at once: reads are given up, replies dropped. Writes that have begun still finish.
+func (c *conn) cut() {
+	c.cancel()
+	c.nc.Close() // what it may say is of no use any more
+}
+
+func (c *conn) readDeadline(t time.Time) {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	if !c.kicked {
+		c.nc.SetReadDeadline(t)
+	}
+}
+
+func (c *conn) deadlineNegotiation(t time.Time) {
+	c.readDeadline(t)
+	c.nc.SetWriteDeadline(t)
+}
+
+// readPayload fills p, which is more than the buffer holds. A client that sends nothing of it for the stall timeout is cut off if others wait for memory.
+func (c *conn) readPayload(p []byte) error {
+	c.out.flush(false)
+	if len(p) <= readBufferBytes { // too little to harm anybody
+		_, err := io.ReadFull(c.br, p)
+		return err
+	}
+	defer c.readDeadline(time.Time{})
+	for {
+		c.readDeadline(time.Now().Add(c.s.stallTimeout))
+		n, err := io.ReadFull(c.br, p)
+		p = p[n:]
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.isKicked() || n == 0 && c.s.memory.Waiting() {
+			return err
+		}
+	}
+}
+
+func (c *conn) isKicked() bool {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	return c.kicked
+}
+
+// buffer takes n bytes, and extra ones for the device's scratch, from the shared budget. Before it waits it lets go of
+// all that this connection holds back itself.
+func (c *conn) buffer(n int, extra int64) (*blockdev.Buffer, error) {
+	if b := c.s.memory.TryGet(n, extra); b != nil {
+		return b, nil
+	}
+	c.out.flush(false)
+	return c.s.memory.Get(c.ctx, n, extra)
+}
+
+// note reports a failed request: the first of a connection, then ever more rarely.
+func (c *conn) note(r *request, err error) {
+	if n := c.failures.Add(1); n&(n-1) == 0 {
+		c.log.Warn("request failed", "export", c.export.Name, "command", r.command, "offsetBytes", r.offset,
+			"lengthBytes", r.length, "kind", blocktree.KindOf(err).String(), "error", err, "failures", n)
+	}
+}

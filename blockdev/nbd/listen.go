@@ -1,0 +1,177 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"blocktree"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// SocketMode is the default permission of a unix socket: who may connect may read and write every export.
+	SocketMode fs.FileMode = 0o600
+
+	// unixPathBytesMax is the length of sun_path, less its zero byte.
+	unixPathBytesMax = 107
+
+	// probeTimeout bounds the look whether somebody listens on a socket that is in the way.
+	probeTimeout = time.Second
+)
+
+// ParseListen splits "unix:PATH" or "tcp:HOST:PORT" into a network and an address of package net. It returns Invalid
+// for anything else, and TooLarge for a path that no socket can have.
+func ParseListen(listen string) (network, address string, err error) {
+	bad := func(kind blocktree.Kind, why string) (string, string, error) {
+		return "", "", &blocktree.Error{Op: "listen", Path: listen, Kind: kind, Err: errors.New(why),
+			Hint: "use unix:PATH or tcp:HOST:PORT, for example unix:/run/btnbd.sock"}
+	}
+	network, address, _ = strings.Cut(listen, ":")
+	switch {
+	case network == "unix" && address == "":
+		return bad(blocktree.Invalid, "no path")
+	case network == "unix" && strings.ContainsRune(address, 0), network == "unix" && address[0] == '@':
+		return bad(blocktree.Invalid, "not the path of a file")
+	case network == "unix" && len(address) > unixPathBytesMax:
+		return bad(blocktree.TooLarge, fmt.Sprintf("a socket's path has at most %d bytes", unixPathBytesMax))
+	case network == "unix":
+		return network, address, nil
+	case network != "tcp":
+		return bad(blocktree.Invalid, "neither unix:PATH nor tcp:HOST:PORT")
+	}
+	if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+		return bad(blocktree.Invalid, "not HOST:PORT")
+	}
+	return network, address, nil
+}
+
+// Listen opens "unix:PATH" or "tcp:HOST:PORT". A unix socket gets the permissions mode from its first moment; a socket
+// file that is in the way is removed if nobody listens on it. Busy means that somebody does, or has the port. The socket
+// file goes away when the listener is closed.
+func Listen(listen string, mode fs.FileMode) (net.Listener, error) {
+	network, address, err := ParseListen(listen)
+	if err != nil {
+		return nil, err
+	}
+	var cfg net.ListenConfig
+	if network == "unix" {
+		// Linux makes the file with the mode of the unbound socket, less the umask; chmod later adds what that took.
+		cfg.Control = func(_, _ string, raw syscall.RawConn) error {
+			var modeErr error
+			err := raw.Control(func(fd uintptr) { modeErr = unix.Fchmod(int(fd), uint32(mode.Perm())) })
+			return errors.Join(err, modeErr)
+		}
+	}
+	l, err := cfg.Listen(context.Background(), network, address)
+	if errors.Is(err, unix.EADDRINUSE) && network == "unix" && removeStale(address) {
+		l, err = cfg.Listen(context.Background(), network, address)
+	}
+	if err == nil && network == "unix" {
+		if err = os.Chmod(address, mode.Perm()); err != nil {
+			l.Close()
+		}
+	}
+	if err != nil {
+		return nil, listenError(listen, err)
+	}
+	return l, nil
+}
+
+// removeStale removes a socket that nobody listens on. Two processes that do this at once with the same path may both
+// end up believing that they listen there; the later one does.
+func removeStale(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Type() != fs.ModeSocket {
+		return false
+	}
+	nc, err := net.DialTimeout("unix", path, probeTimeout)
+	if err == nil {
+		nc.Close()
+		return false
+	}
+	return errors.Is(err, unix.ECONNREFUSED) && os.Remove(path) == nil
+}
+
+func listenError(listen string, err error) error {
+	e := &blocktree.Error{Op: "listen", Path: listen, Kind: blocktree.IO, Err: err}
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		e.Kind, e.Hint = blocktree.Busy, "stop the process that listens there, or choose another address"
+	case errors.Is(err, fs.ErrPermission):
+		e.Kind, e.Hint = blocktree.Permission, "choose an address that this user may use"
+	case errors.Is(err, fs.ErrNotExist):
+		e.Kind, e.Hint = blocktree.NotFound, "make the directory first"
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		e.Kind, e.Hint = blocktree.Invalid, "use an address of this machine"
+	}
+	return e
+}
+
+// Activated returns the listeners that systemd, or a client such as `nbdinfo [ btnbd … ]`, passed to this process
+// (LISTEN_PID, LISTEN_FDS), and none when there are none. It clears those variables, so that a child does not take them
+// for its own; call it once.
+func Activated() ([]net.Listener, error) {
+	var all []net.Listener
+	var first error
+	for _, f := range activation.Files(true) {
+		l, err := net.FileListener(f)
+		f.Close() // FileListener has its own copy
+		if err != nil {
+			first = errors.Join(first, err)
+			continue
+		}
+		all = append(all, l)
+	}
+	if first != nil {
+		for _, l := range all {
+			l.Close()
+		}
+		return nil, blocktree.E("nbd.Activated", blocktree.Invalid, first)
+	}
+	return all, nil
+}
+
+// URI returns what libnbd, qemu and nbdcopy take to reach an export on a listener: nbd+unix:///vm/disk0?socket=PATH or
+// nbd://HOST:PORT/vm/disk0. An address that means all of this machine becomes its loopback.
+func URI(listen, exportName string) (string, error) {
+	network, address, err := ParseListen(listen)
+	if err != nil {
+		return "", err
+	}
+	name := escape(strings.TrimPrefix(exportName, "/"))
+	if network == "unix" {
+		path, err := filepath.Abs(address)
+		if err != nil {
+			return "", &blocktree.Error{Op: "nbd.URI", Path: listen, Kind: blocktree.Invalid, Err: err}
+		}
+		return "nbd+unix:///" + name + "?socket=" + escape(path), nil
+	}
+	host, port, _ := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip != nil && ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	return "nbd://" + net.JoinHostPort(host, port) + "/" + name, nil
+}
+
+// escape percent-encodes all but what every reader of a URI takes as it is, and slashes.
+func escape(s string) string {
+	parts := strings.Split(s, "/")
+	for i := range parts {
+		parts[i] = strings.ReplaceAll(url.QueryEscape(parts[i]), "+", "%20")
+	}
+	return strings.Join(parts, "/")
+}

@@ -1,0 +1,196 @@
+package nbd
+
+import (
+	"sync"
+	"time"
+
+	"blocktree"
+	"blocktree/internal/invariant"
+)
+
+const (
+	// repliesPerWrite bounds one writev: more do not make it cheaper per reply.
+	repliesPerWrite = 64
+
+	// inlineBytes is how much the reader answers by itself before it hands replies to the socket.
+	inlineBytes = 256 << 10
+)
+
+// outbox collects the replies of one connection. It has no goroutine of its own: who puts a reply in and finds nobody
+// writing writes everything that is ready.
+type outbox struct {
+	c *conn
+	w vecWriter
+
+	mu      sync.Mutex
+	changed sync.Cond  // open fell, or the writer stopped
+	ready   []*request // replies not yet taken by the writer
+	open    int        // requests that have a slot: received, and their reply not yet written
+	waiting bool       // somebody waits for changed
+	writing bool       // somebody is the writer
+	partial bool       // one of the open requests has not been received in full
+	retired bool       // kick the reader whenever nothing received in full is open
+	broken  bool       // the client is gone: replies are dropped
+
+	readyBytes int        // of replies in ready
+	batch      []*request // the writer's
+}
+
+func (o *outbox) init(c *conn) {
+	o.c = c
+	o.changed.L = &o.mu
+	o.batch = make([]*request, 0, repliesPerWrite)
+	o.w.init(c.nc)
+}
+
+// begin takes a slot for a request, waiting while all are in use. Only the reader calls it.
+func (o *outbox) begin() {
+	o.mu.Lock()
+	for o.open >= blocktree.NBDRequestsPerConnectionMax {
+		if len(o.ready) > 0 && !o.writing {
+			o.mu.Unlock()
+			o.flush(false)
+			o.mu.Lock()
+			continue
+		}
+		o.waiting = true
+		o.changed.Wait()
+	}
+	o.open++
+	o.mu.Unlock()
+}
+
+// put makes a reply ready. It reports whether enough is ready to be written at once.
+func (o *outbox) put(r *request) (enough bool) {
+	o.mu.Lock()
+	o.ready = append(o.ready, r)
+	o.readyBytes += len(r.reply)
+	enough = len(o.ready) >= repliesPerWrite || o.readyBytes >= inlineBytes
+	o.mu.Unlock()
+	return enough
+}
+
+// flush writes what is ready unless somebody does so already. The reader must not wait for the client and passes
+// mayWait false: what the socket does not take at once is then left to a goroutine.
+func (o *outbox) flush(mayWait bool) {
+	o.mu.Lock()
+	if o.writing || len(o.ready) == 0 {
+		o.mu.Unlock()
+		return
+	}
+	o.writing = true
+	o.take()
+	o.mu.Unlock()
+	o.write(mayWait)
+}
+
+// write is the writer's loop: the batch is taken, o.writing is ours.
+func (o *outbox) write(mayWait bool) {
+	for {
+		done, err := o.w.try()
+		if !done && err == nil {
+			if !mayWait {
+				o.c.workers.Add(1)
+				go func() {
+					defer o.c.workers.Done()
+					o.finish(o.w.wait(o.c.s.stallTimeout, o.c.s.memory.Waiting))
+					o.write(true)
+				}()
+				return
+			}
+			err = o.w.wait(o.c.s.stallTimeout, o.c.s.memory.Waiting)
+		}
+		o.finish(err)
+		o.mu.Lock()
+		if len(o.ready) == 0 {
+			o.writing = false
+			o.changed.Broadcast()
+			o.mu.Unlock()
+			return
+		}
+		o.take()
+		o.mu.Unlock()
+	}
+}
+
+// take moves replies into the writer's batch. o.mu is held.
+func (o *outbox) take() {
+	n := min(len(o.ready), repliesPerWrite)
+	o.batch = append(o.batch[:0], o.ready[:n]...)
+	left := copy(o.ready, o.ready[n:])
+	clear(o.ready[left:])
+	o.ready = o.ready[:left]
+	for _, r := range o.batch {
+		o.readyBytes -= len(r.reply)
+		if !o.broken {
+			o.w.add(r.reply)
+		}
+	}
+}
+
+// finish gives back what the replies of the batch held.
+func (o *outbox) finish(err error) {
+	if err != nil {
+		o.c.cut()
+	}
+	n := len(o.batch)
+	for i, r := range o.batch {
+		r.free()
+		o.batch[i] = nil
+	}
+	o.batch = o.batch[:0]
+	o.mu.Lock()
+	o.broken = o.broken || err != nil
+	o.open -= n
+	invariant.Check(o.open >= 0, "%d requests are open", o.open)
+	if o.waiting {
+		o.waiting = false
+		o.changed.Broadcast()
+	}
+	kick := o.idle()
+	o.mu.Unlock()
+	if kick {
+		o.c.kick()
+	}
+}
+
+// receiving marks the request that the reader is receiving as partial, or ends that.
+func (o *outbox) receiving(partial bool) {
+	o.mu.Lock()
+	o.partial = partial
+	kick := o.idle()
+	o.mu.Unlock()
+	if kick {
+		o.c.kick()
+	}
+}
+
+// idle reports whether a retired connection has nothing left to finish. o.mu is held.
+func (o *outbox) idle() bool {
+	return o.retired && (o.open == 0 || o.partial && o.open == 1)
+}
+
+// drain writes everything and waits until no request is open. Only the reader calls it, at its end.
+func (o *outbox) drain() {
+	o.flush(false)
+	o.mu.Lock()
+	for o.open > 0 || o.writing {
+		o.waiting = true
+		o.changed.Wait()
+	}
+	o.mu.Unlock()
+}
+
+// retire makes the reader end as soon as no request is open.
+func (o *outbox) retire() {
+	o.mu.Lock()
+	o.retired = true
+	kick := o.idle()
+	o.mu.Unlock()
+	if kick {
+		o.c.kick()
+	}
+}
+
+// past is a deadline that has expired.
+func past() time.Time { return time.Unix(1, 0) }

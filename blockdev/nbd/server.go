@@ -1,0 +1,261 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blocktree"
+	"blocktree/blockdev"
+)
+
+const (
+	// stallTimeout is how long a client may make no progress with a payload or reply while others wait for the memory
+	// that it holds.
+	stallTimeout = 10 * time.Second
+
+	// drainTimeout is how long Serve lets requests finish after its context ended: as long as a write may wait for
+	// enough members, and a little for the reply.
+	drainTimeout = blocktree.WriteStallTimeout + 5*time.Second
+
+	// acceptRetry is the pause after a passing failure to accept, such as too many open files.
+	acceptRetry = 50 * time.Millisecond
+)
+
+// Config of a server.
+type Config struct {
+	Exports *blockdev.Exports // what is offered; may change at any time
+	Memory  *blockdev.Memory  // the budget of bytes in flight; nil for one of blocktree.InFlightBytesMax
+	Logger  *slog.Logger      // nil for none
+}
+
+// Server serves exports on any number of listeners. It is made by NewServer, serves once, and cannot be used again.
+type Server struct {
+	exports *blockdev.Exports
+	memory  *blockdev.Memory
+	log     *slog.Logger
+
+	negotiationTimeout time.Duration
+	stallTimeout       time.Duration
+
+	hard        context.Context // ends when Close has lost patience
+	hardStop    context.CancelFunc
+	negotiating chan struct{} // one place for each client that has not chosen an export
+	stopping    atomic.Bool   // set with mu held
+	stop        chan struct{} // closed when stopping
+	requests    sync.Pool     // of *request
+
+	mu        sync.Mutex
+	changed   sync.Cond // a connection ended or left its export
+	conns     map[*conn]struct{}
+	attached  map[*blockdev.Device]int
+	listeners []net.Listener
+	running   sync.WaitGroup // accept loops and connections
+}
+
+// NewServer returns a server that does nothing yet.
+func NewServer(cfg Config) *Server {
+	s := &Server{exports: cfg.Exports, memory: cfg.Memory, log: cfg.Logger,
+		negotiationTimeout: blocktree.NBDNegotiationTimeout, stallTimeout: stallTimeout,
+		negotiating: make(chan struct{}, blocktree.NBDNegotiatingMax), stop: make(chan struct{}),
+		conns: make(map[*conn]struct{}), attached: make(map[*blockdev.Device]int)}
+	if s.memory == nil {
+		s.memory = blockdev.NewMemory(blocktree.InFlightBytesMax)
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.changed.L = &s.mu
+	s.hard, s.hardStop = context.WithCancel(context.Background())
+	return s
+}
+
+// Serve accepts clients on the listeners, which it owns from now on, until ctx ends, Close is called or a listener
+// fails for good. It returns after every connection has ended; requests in flight are finished first. The error is nil
+// unless a listener failed.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		if !s.track(l) {
+			l.Close() // stopped before it began
+			continue
+		}
+		go func() {
+			defer s.running.Done()
+			if err := s.accept(l); err != nil {
+				failed <- &blocktree.Error{Op: "nbd.Serve", Path: l.Addr().String(), Kind: blocktree.IO, Err: err}
+			}
+		}()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-s.stop:
+	case err = <-failed:
+	}
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	s.Close(drain) // says only that it lost patience, which is logged
+	return err
+}
+
+// Close stops the server: no new clients; ESHUTDOWN for new requests and ERR_SHUTDOWN for options; what is in flight is
+// finished and answered, then the connections are closed. When ctx ends before that, the rest is cut off and Close
+// returns Canceled. It waits for every goroutine either way. It may be called many times. Devices stay open.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.stopping.Load() {
+		s.stopping.Store(true)
+		close(s.stop)
+	}
+	for _, l := range s.listeners {
+		l.Close() // its accept loop ends
+	}
+	for c := range s.conns {
+		if c.attached {
+			c.out.retire()
+		}
+	}
+	s.mu.Unlock()
+	stopCut := context.AfterFunc(ctx, s.cutAll)
+	s.mu.Lock()
+	for s.attachedConns() > 0 {
+		s.changed.Wait()
+	}
+	for c := range s.conns { // only those that have not chosen an export
+		c.kick()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	if !stopCut() {
+		s.log.Warn("clients cut off", "error", ctx.Err())
+		return blocktree.E("nbd.Close", blocktree.Canceled, ctx.Err())
+	}
+	s.hardStop()
+	return nil
+}
+
+func (s *Server) cutAll() {
+	s.hardStop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.cut()
+	}
+}
+
+func (s *Server) attachedConns() int {
+	n := 0
+	for _, of := range s.attached {
+		n += of
+	}
+	return n
+}
+
+// track registers a listener and one running goroutine for it, unless the server stops.
+func (s *Server) track(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Load() {
+		return false
+	}
+	s.listeners = append(s.listeners, l)
+	s.running.Add(1)
+	return true
+}
+
+// accept hands out clients until the listener is closed. When too many have not chosen an export it waits: the rest
+// stays in the kernel's backlog, and each of those inside leaves within the negotiation timeout.
+func (s *Server) accept(l net.Listener) error {
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			var passing interface{ Temporary() bool }
+			switch {
+			case s.stopping.Load() || errors.Is(err, net.ErrClosed):
+				return nil
+			case errors.As(err, &passing) && passing.Temporary():
+				s.log.Warn("accept failed", "error", err)
+				s.pause()
+				continue
+			}
+			return err
+		}
+		select {
+		case s.negotiating <- struct{}{}:
+		case <-s.stop:
+			nc.Close()
+			return nil
+		}
+		c := newConn(s, nc)
+		if !s.admit(c) {
+			c.cut()
+			return nil
+		}
+		go func() {
+			defer s.running.Done()
+			defer s.dismiss(c)
+			c.serve(func() { <-s.negotiating })
+		}()
+	}
+}
+
+func (s *Server) pause() {
+	t := time.NewTimer(acceptRetry)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.stop:
+	}
+}
+
+// admit registers a connection and its goroutine, unless the server stops.
+func (s *Server) admit(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Load() {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.running.Add(1)
+	return true
+}
+
+func (s *Server) dismiss(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+func (s *Server) attach(c *conn, e blockdev.Export) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.stopping.Load():
+		return blocktree.E("nbd", blocktree.Closed, errors.New("the server is stopping"))
+	case s.attached[e.Device] >= blocktree.NBDConnectionsPerExportMax:
+		return &blocktree.Error{Op: "nbd", Path: e.Name, Kind: blocktree.Busy,
+			Err: fmt.Errorf("%d connections already", blocktree.NBDConnectionsPerExportMax)}
+	}
+	s.attached[e.Device]++
+	c.attached = true
+	return nil
+}
+
+func (s *Server) detach(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !c.attached {
+		return
+	}
+	c.attached = false
+	if s.attached[c.dev]--; s.attached[c.dev] == 0 {
+		delete(s.attached, c.dev)
+	}
+	s.changed.Broadcast()
+}
