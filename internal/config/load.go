@@ -1,0 +1,211 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"unicode"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
+
+	"blocktree"
+	"blocktree/internal/cli"
+)
+
+// Source is where a configuration comes from.
+type Source struct {
+	File  string                 // a YAML file
+	Flags map[string]*pflag.Flag // by key, "log.level"; a flag that was given wins over file and environment
+}
+
+// LoadNode reads btnode.yaml. Errors are of the kinds Invalid, NewerFormat, NotFound, Permission, TooLarge and IO.
+func LoadNode(s Source) (*Node, error) {
+	c := new(Node)
+	if err := load(s, c); err != nil {
+		return nil, err
+	}
+	return c, inFile(s.File, c.validate())
+}
+
+// LoadNBD reads btnbd.yaml. Errors as LoadNode.
+func LoadNBD(s Source) (*NBD, error) {
+	c := new(NBD)
+	if err := load(s, c); err != nil {
+		return nil, err
+	}
+	return c, inFile(s.File, c.validate())
+}
+
+// LoadClient reads what a client needs from client.yaml, from a btnode.yaml or from a btnbd.yaml. Errors as LoadNode.
+func LoadClient(s Source) (*Client, error) {
+	c := new(anything)
+	if err := load(s, c); err != nil {
+		return nil, err
+	}
+	return &Client{c.Base}, inFile(s.File, c.Base.validate())
+}
+
+// load reads the file into target and lays environment and flags over it.
+func load(s Source, target any) error {
+	text, err := read(s.File)
+	if err != nil {
+		return err
+	}
+	return inFile(s.File, decode(text, filepath.Dir(s.File), s.Flags, target))
+}
+
+// decode is load without the disk.
+func decode(text []byte, dir string, flags map[string]*pflag.Flag, target any) error {
+	first := reflect.New(reflect.TypeOf(target).Elem()).Interface()
+	tree, err := strict(text, first)
+	if err != nil {
+		return err
+	}
+	anchor(tree, dir)
+	v := viper.New()
+	if err := v.MergeConfigMap(tree); err != nil {
+		return blocktree.E("merge", blocktree.Invalid, err)
+	}
+	for _, key := range scalars(reflect.TypeOf(target).Elem(), "") {
+		if err := v.BindEnv(key, envName(key)); err != nil {
+			return blocktree.E("environment", blocktree.Invalid, err)
+		}
+	}
+	for key, flag := range flags {
+		if err := v.BindPFlag(key, flag); err != nil {
+			return blocktree.E("flags", blocktree.Invalid, err)
+		}
+	}
+	fromText := viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
+		mapstructure.TextUnmarshallerHookFunc(), mapstructure.StringToSliceHookFunc(",")))
+	if err := v.Unmarshal(target, fromText); err != nil {
+		return overlayError(err)
+	}
+	return nil
+}
+
+// overlayError gives what mapstructure says a kind: the file was decoded before, so a flag or variable is wrong.
+func overlayError(err error) error {
+	var e *blocktree.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return cli.Invalid("look at the flags and at the environment variables that start with BT_", "%w", err)
+}
+
+// read reads a file of bounded size.
+func read(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		kind, hint := blocktree.IO, ""
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			kind, hint = blocktree.NotFound, "`btnode playground --generate` writes a set of files; configs/ has commented examples"
+		case errors.Is(err, fs.ErrPermission):
+			kind, hint = blocktree.Permission, "run as the user that owns the file"
+		}
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return nil, &blocktree.Error{Op: "config", Path: name, Kind: kind, Err: err, Hint: hint}
+	}
+	defer f.Close() // only read from
+	text, err := io.ReadAll(io.LimitReader(f, fileBytesMax+1))
+	if err != nil {
+		return nil, &blocktree.Error{Op: "config", Path: name, Kind: blocktree.IO, Err: err}
+	}
+	if len(text) > fileBytesMax {
+		return nil, &blocktree.Error{Op: "config", Path: name, Kind: blocktree.TooLarge, Err: fmt.Errorf("more than %d bytes", fileBytesMax)}
+	}
+	return text, nil
+}
+
+// inFile says which file an error is about.
+func inFile(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &blocktree.Error{Op: "config", Path: name, Err: err}
+}
+
+// anchor makes the file names of a tree relative to the directory of its file.
+func anchor(tree map[string]any, dir string) {
+	for _, key := range fileKeys() {
+		m, last := tree, key
+		if head, tail, ok := strings.Cut(key, "."); ok {
+			m, _ = tree[head].(map[string]any)
+			last = tail
+		}
+		if name, ok := m[last].(string); ok {
+			m[last] = inDirectory(dir, name)
+		}
+	}
+	if listen, ok := tree["listen"].(string); ok {
+		if name, ok := strings.CutPrefix(listen, "unix:"); ok {
+			tree["listen"] = "unix:" + inDirectory(dir, name)
+		}
+	}
+}
+
+// scalars lists the keys of a struct type that an environment variable can give: all but lists of structs.
+func scalars(t reflect.Type, path string) (keys []string) {
+	for name, ft := range fields(t) {
+		key := join(path, name)
+		_, text := reflect.New(ft).Interface().(interface{ UnmarshalText([]byte) error })
+		switch {
+		case text, ft.Kind() != reflect.Struct && ft.Kind() != reflect.Slice:
+			keys = append(keys, key)
+		case ft.Kind() == reflect.Struct:
+			keys = append(keys, scalars(ft, key)...)
+		case ft.Elem().Kind() == reflect.String:
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// envName is the variable that stands for a key: "identity.key" is BT_IDENTITY_KEY, "readerKey" is BT_READER_KEY.
+func envName(key string) string {
+	var b strings.Builder
+	b.WriteString("BT_")
+	for _, r := range key {
+		switch {
+		case r == '.':
+			b.WriteByte('_')
+		case unicode.IsUpper(r):
+			b.WriteByte('_')
+			b.WriteRune(r)
+		default:
+			b.WriteRune(unicode.ToUpper(r))
+		}
+	}
+	return b.String()
+}
+
+// Marshal prints a configuration so that Load reads it, below comment lines of its own.
+func Marshal(comment string, c any) ([]byte, error) {
+	var b bytes.Buffer
+	for line := range strings.Lines(comment) {
+		b.WriteString("# " + line)
+	}
+	b.WriteString("\n")
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(c); err != nil {
+		return nil, blocktree.E("config.Marshal", blocktree.Invalid, err)
+	}
+	if err := enc.Close(); err != nil {
+		return nil, blocktree.E("config.Marshal", blocktree.Invalid, err)
+	}
+	return b.Bytes(), nil
+}

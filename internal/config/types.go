@@ -1,0 +1,243 @@
+package config
+
+import (
+	"path/filepath"
+
+	"blocktree"
+	"blocktree/internal/cli"
+)
+
+// FormatVersion is the version of all three files that this software writes and the newest that it reads.
+const FormatVersion = 1
+
+// Bounds of a file; each is far above what a person writes.
+const (
+	fileBytesMax = 1 << 20
+	membersMax   = 128  // sector hosts of one cluster: seven voters and their learners
+	endpointsMax = 16   // addresses of one runtime
+	readersMax   = 256  // keys that new files are wrapped to
+	exportsMax   = 1024 // blockdev.ExportsMax
+)
+
+// Base is what every runtime has to know: who it is, in which domain, and which cluster it works with.
+type Base struct {
+	Version   int      `yaml:"version" mapstructure:"version"`
+	Path      string   `yaml:"path" mapstructure:"path"`     // the place of this runtime, short or with the root principal
+	Domain    Domain   `yaml:"domain" mapstructure:"domain"` // whose names are ours
+	Identity  Identity `yaml:"identity" mapstructure:"identity"`
+	Transport string   `yaml:"transport,omitempty" mapstructure:"transport"` // auto, quic or tcp
+	Cluster   Cluster  `yaml:"cluster" mapstructure:"cluster"`
+	Readers   []string `yaml:"readers,omitempty" mapstructure:"readers"` // public keys (crypto/keys) that new files are wrapped to
+	Log       Log      `yaml:"log,omitempty" mapstructure:"log"`
+}
+
+// Domain names everything under one root principal.
+type Domain struct {
+	Root Principal `yaml:"root" mapstructure:"root"`
+	Name string    `yaml:"name,omitempty" mapstructure:"name"` // for people; nothing is looked up by it yet
+}
+
+// Identity is the pair of files that prove who a runtime is.
+type Identity struct {
+	Key         string `yaml:"key" mapstructure:"key"`
+	Credentials string `yaml:"credentials" mapstructure:"credentials"`
+}
+
+// Cluster is the directory cluster that a runtime belongs to or works with, with all its founding sector hosts.
+type Cluster struct {
+	Directory string   `yaml:"directory" mapstructure:"directory"`
+	Members   []Member `yaml:"members" mapstructure:"members"`
+}
+
+// Member is one sector host of the cluster.
+type Member struct {
+	Path      string    `yaml:"path" mapstructure:"path"`
+	Principal Principal `yaml:"principal" mapstructure:"principal"`
+	Store     StoreID   `yaml:"store" mapstructure:"store"`
+	Endpoints []string  `yaml:"endpoints,flow" mapstructure:"endpoints"`
+}
+
+// Log says how much is logged to stderr.
+type Log struct {
+	Level string `yaml:"level,omitempty" mapstructure:"level"`
+}
+
+// Node is btnode.yaml: a sector host.
+type Node struct {
+	Base   `yaml:",inline" mapstructure:",squash"`
+	Listen string `yaml:"listen" mapstructure:"listen"` // host:port, UDP for QUIC and TCP for lanes
+	Store  Store  `yaml:"store" mapstructure:"store"`
+}
+
+// Store is where a node keeps its shards.
+type Store struct {
+	Dir string  `yaml:"dir" mapstructure:"dir"`
+	ID  StoreID `yaml:"id" mapstructure:"id"`
+}
+
+// NBD is btnbd.yaml: an NBD server.
+type NBD struct {
+	Base      `yaml:",inline" mapstructure:",squash"`
+	ReaderKey string   `yaml:"readerKey" mapstructure:"readerKey"` // file of the secret key that opens files
+	Listen    string   `yaml:"listen" mapstructure:"listen"`       // unix:PATH or tcp:HOST:PORT
+	Insecure  bool     `yaml:"insecure,omitempty" mapstructure:"insecure"`
+	Cache     Cache    `yaml:"cache,omitempty" mapstructure:"cache"`
+	Exports   []Export `yaml:"exports" mapstructure:"exports"`
+}
+
+// Export is one file offered as a device.
+type Export struct {
+	Path        string  `yaml:"path" mapstructure:"path"`
+	ReadOnly    bool    `yaml:"readOnly,omitempty" mapstructure:"readOnly"`
+	Description string  `yaml:"description,omitempty" mapstructure:"description"`
+	Create      *Create `yaml:"create,omitempty" mapstructure:"create"`
+}
+
+// Create says how the file is made when it is absent.
+type Create struct {
+	Size       cli.Size `yaml:"size" mapstructure:"size"`
+	Code       cli.Code `yaml:"code" mapstructure:"code"`
+	SectorSize cli.Size `yaml:"sectorSize,omitempty" mapstructure:"sectorSize"` // default 4KiB
+	Encryption string   `yaml:"encryption,omitempty" mapstructure:"encryption"` // on (default) or none
+}
+
+// Client is client.yaml: whoever works with files through the commands.
+type Client struct {
+	Base `yaml:",inline" mapstructure:",squash"`
+}
+
+// anything has the keys of all three files, for commands that take any of them.
+type anything struct {
+	Node      `yaml:",inline" mapstructure:",squash"`
+	ReaderKey string   `yaml:"readerKey" mapstructure:"readerKey"`
+	Insecure  bool     `yaml:"insecure" mapstructure:"insecure"`
+	Cache     Cache    `yaml:"cache" mapstructure:"cache"`
+	Exports   []Export `yaml:"exports" mapstructure:"exports"`
+}
+
+// Principal is a principal as the files spell it.
+type Principal struct{ blocktree.Principal }
+
+// UnmarshalText reads a principal's id.
+func (p *Principal) UnmarshalText(text []byte) (err error) {
+	p.Principal, err = blocktree.ParsePrincipal(string(text))
+	return cli.WithHint(err, "the id of a principal is the letter e and 52 letters or digits")
+}
+
+// MarshalText prints a principal's id.
+func (p Principal) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// StoreID is a store's id as the files spell it.
+type StoreID struct{ blocktree.NodeID }
+
+// UnmarshalText reads a store's id.
+func (s *StoreID) UnmarshalText(text []byte) (err error) {
+	s.NodeID, err = blocktree.ParseNodeID(string(text))
+	return cli.WithHint(err, "a store's id is 16 hexadecimal digits, for example 00c0ffee00c0ffee")
+}
+
+// MarshalText prints a store's id.
+func (s StoreID) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Cache is the size of the read cache: not given, off, or a number of bytes.
+type Cache struct {
+	Off  bool
+	Size cli.Size
+}
+
+// Bytes is the bound that the cache gets; zero is no cache.
+func (c Cache) Bytes() int64 {
+	switch {
+	case c.Off:
+		return 0
+	case c.Size == 0:
+		return blocktree.ReadCacheBytesDefault
+	}
+	return int64(c.Size)
+}
+
+// IsZero reports whether nothing was said of the cache.
+func (c Cache) IsZero() bool { return c == Cache{} }
+
+// UnmarshalText reads "off" or a size.
+func (c *Cache) UnmarshalText(text []byte) error {
+	*c = Cache{}
+	if string(text) == "off" {
+		c.Off = true
+		return nil
+	}
+	return c.Size.UnmarshalText(text)
+}
+
+// MarshalText prints what UnmarshalText reads.
+func (c Cache) MarshalText() ([]byte, error) {
+	if c.Off {
+		return []byte("off"), nil
+	}
+	return c.Size.MarshalText()
+}
+
+// Sector returns the sector size of a new file in bytes.
+func (c *Create) Sector() int {
+	if c.SectorSize == 0 {
+		return blocktree.SectorBytesDefault
+	}
+	return int(c.SectorSize)
+}
+
+// Encrypted reports whether the sectors of a new file are encrypted. (They are authenticated in any case.)
+func (c *Create) Encrypted() bool { return c.Encryption != "none" }
+
+// Root returns the root principal of the domain.
+func (b *Base) Root() blocktree.Principal { return b.Domain.Root.Principal }
+
+// Resolve reads a path as the domain sees it: "/vm/disk0" is below the domain's root principal.
+func (b *Base) Resolve(path string) (blocktree.Path, error) {
+	p, err := blocktree.ParsePath(path, b.Root())
+	if err != nil {
+		return "", cli.WithHint(err, "a path is absolute inside the domain, for example /vm/disk0")
+	}
+	if p.Root() != b.Root() {
+		return "", &blocktree.Error{Op: "path", Path: path, Kind: blocktree.Unsupported,
+			Hint: "paths of other domains are not served yet; leave the first name out"}
+	}
+	return p, nil
+}
+
+// Directory returns the directory whose cluster this is. The configuration must be valid.
+func (b *Base) Directory() blocktree.Path {
+	p, _ := b.Resolve(b.Cluster.Directory) // validated
+	return p
+}
+
+// Runtimes returns the founding members of the cluster. The configuration must be valid.
+func (b *Base) Runtimes() []blocktree.Runtime {
+	list := make([]blocktree.Runtime, 0, len(b.Cluster.Members))
+	for _, m := range b.Cluster.Members {
+		p, _ := b.Resolve(m.Path) // validated
+		list = append(list, blocktree.Runtime{
+			Path: p, Principal: m.Principal.Principal, Node: m.Store.NodeID,
+			Endpoints: append([]string(nil), m.Endpoints...), Services: []string{blocktree.ServiceSector},
+		})
+	}
+	return list
+}
+
+// RuntimePath returns the place of this runtime. The configuration must be valid.
+func (b *Base) RuntimePath() blocktree.Path {
+	p, _ := b.Resolve(b.Path) // validated
+	return p
+}
+
+// fileKeys are the keys whose values are file names, relative to the file that names them.
+func fileKeys() []string {
+	return []string{"identity.key", "identity.credentials", "store.dir", "readerKey"}
+}
+
+// inDirectory makes a file name of a configuration file in dir absolute or relative to the working directory.
+func inDirectory(dir, name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(dir, name)
+}
