@@ -1,0 +1,309 @@
+package bttp
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"blocktree"
+	"blocktree/crypto/cred"
+)
+
+// accept starts the accepting goroutines of an address's sockets; either may be nil. It owns them.
+func (e *Endpoint) accept(addr string, tcp net.Listener, udp net.PacketConn) error {
+	e.mu.Lock()
+	e.addrs = append(e.addrs, addr)
+	e.mu.Unlock()
+	if tcp != nil {
+		e.onClose(func() { _ = tcp.Close() })
+		e.task(func() { e.acceptTCP(tcp) })
+	}
+	if udp == nil {
+		return nil
+	}
+	transport := &quic.Transport{Conn: udp, VerifySourceAddress: func(net.Addr) bool { return len(e.admission) > handshakesMax/2 }}
+	listener, err := transport.Listen(e.serverTLS, quicConfig())
+	if err != nil {
+		_ = udp.Close()
+		return blocktree.E("listen", blocktree.IO, err)
+	}
+	e.onClose(func() {
+		_ = listener.Close()
+		_ = transport.Close()
+		_ = udp.Close()
+	})
+	e.task(func() { e.acceptQUIC(listener) })
+	return nil
+}
+
+// onClose registers what Close has to close.
+func (e *Endpoint) onClose(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closers = append(e.closers, f)
+}
+
+// admit runs f with a token of the unauthenticated, or refuses at once. f gives the token back by calling its argument.
+func (e *Endpoint) admit(f func(admitted func()), refuse func()) {
+	select {
+	case e.admission <- struct{}{}:
+	default:
+		refuse()
+		return
+	}
+	if !e.task(func() { f(func() { <-e.admission }) }) {
+		<-e.admission
+		refuse()
+	}
+}
+
+// acceptTCP accepts until the listener closes. Failures to accept (no descriptors) pass: it tries again, slowly.
+func (e *Endpoint) acceptTCP(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			e.config.Log.Warn("accepting failed", "carrier", TCP, "err", err)
+			select {
+			case <-e.ctx.Done():
+				return
+			case <-time.After(closeGrace):
+			}
+			continue
+		}
+		e.admit(func(admitted func()) {
+			defer admitted()
+			e.serveTCP(conn)
+		}, func() { _ = conn.Close() })
+	}
+}
+
+// serveTCP makes an accepted TCP connection a lane.
+func (e *Endpoint) serveTCP(conn net.Conn) {
+	stop := context.AfterFunc(e.ctx, func() { _ = conn.Close() })
+	defer stop()
+	_ = conn.SetDeadline(time.Now().Add(blocktree.HandshakeTimeout))
+	raw := newRawConn(conn)
+	secure := tls.Server(raw, e.serverTLS)
+	err := secure.HandshakeContext(e.ctx)
+	if err != nil {
+		_ = conn.Close()
+		e.config.Log.Info("handshake refused", "carrier", TCP, "remote", conn.RemoteAddr().String(), "err", err)
+		return
+	}
+	e.serveHello(newTLSCarrier(raw, secure), secure.ConnectionState(), TCP, conn.RemoteAddr().String())
+}
+
+// acceptQUIC accepts until the listener closes.
+func (e *Endpoint) acceptQUIC(l *quic.Listener) {
+	for {
+		conn, err := l.Accept(e.ctx)
+		if err != nil {
+			return
+		}
+		e.admit(func(admitted func()) { e.serveQUIC(conn, admitted) },
+			func() {
+				_ = conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(blocktree.Unavailable), "too many handshakes")
+			})
+	}
+}
+
+// serveQUIC makes the streams of an accepted QUIC connection lanes, until it ends.
+func (e *Endpoint) serveQUIC(conn *quic.Conn, admitted func()) {
+	stop := context.AfterFunc(e.ctx, func() { _ = conn.CloseWithError(0, "") })
+	defer stop()
+	ctx, cancel := context.WithTimeout(e.ctx, blocktree.HandshakeTimeout)
+	stream, err := conn.AcceptStream(ctx)
+	cancel()
+	ok := false
+	if err == nil {
+		ok = e.serveStream(conn, stream)
+	}
+	admitted()
+	if !ok {
+		_ = conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(blocktree.Unauthenticated), "no hello")
+		return
+	}
+	for {
+		stream, err := conn.AcceptStream(e.ctx)
+		if err != nil {
+			return
+		}
+		if !e.serveStream(conn, stream) {
+			_ = conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(blocktree.Invalid), "bad lane")
+			return
+		}
+	}
+}
+
+// serveStream makes one stream a lane.
+func (e *Endpoint) serveStream(conn *quic.Conn, stream *quic.Stream) bool {
+	c := &quicCarrier{conn: conn, stream: stream}
+	_ = c.setDeadline(time.Now().Add(blocktree.HandshakeTimeout))
+	return e.serveHello(c, conn.ConnectionState().TLS, QUIC, conn.RemoteAddr().String())
+}
+
+// serveHello reads the hello of an accepted lane, answers it and starts the lane; on failure it tells the peer why
+// and closes the carrier.
+func (e *Endpoint) serveHello(c carrier, state tls.ConnectionState, transport Transport, remote string) bool {
+	r := e.newReader(c)
+	err := e.openAccepted(c, r, state, transport, remote)
+	if err == nil {
+		return true
+	}
+	e.config.Log.Info("connection refused", "carrier", transport, "remote", remote, "err", err)
+	refuse(c, err)
+	return false
+}
+
+// openAccepted is serveHello's way that can fail.
+func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState, transport Transport, remote string) error {
+	proven, err := cred.PeerPrincipal(state)
+	if err != nil {
+		return err
+	}
+	h, err := readHello(r)
+	if err != nil {
+		return err
+	}
+	answer := hello{conn: h.conn, lane: h.lane, lanes: h.lanes}
+	if h.lane > 0 {
+		e.mu.Lock()
+		conn := e.accepted[h.conn]
+		e.mu.Unlock()
+		if conn == nil || conn.proven != proven || conn.transport != transport || len(h.chain) > 0 {
+			return blocktree.E("hello", blocktree.Unauthenticated, errors.New("a lane of no connection of this peer"))
+		}
+		if err := writeHello(c, &answer); err != nil {
+			return err
+		}
+		return conn.addLane(h.lane, c, r)
+	}
+	peer, err := e.identify(h.chain, proven)
+	if err != nil {
+		return err
+	}
+	if err := e.judge(peer); err != nil {
+		return err
+	}
+	conn := newConn(e, h.conn, peer, proven, h.lanes)
+	conn.transport, conn.remote = transport, remote
+	if err := e.add(conn); err != nil { // before the answer: further lanes may follow that at once
+		return err
+	}
+	answer.chain = e.config.Credentials
+	if err = writeHello(c, &answer); err == nil {
+		err = conn.addLane(0, c, r)
+	}
+	if err != nil {
+		conn.fail(lostError(string(peer.Path), err))
+	}
+	return err
+}
+
+// identify verifies a chain against the key that TLS proved. An empty chain is an anonymous caller's.
+func (e *Endpoint) identify(chain cred.Credentials, proven blocktree.Principal) (cred.Identity, error) {
+	if len(chain) == 0 {
+		return cred.Identity{}, nil
+	}
+	id, err := cred.Verify(chain, e.config.Root, e.now())
+	if err != nil {
+		return cred.Identity{}, err
+	}
+	if id.Principal != proven {
+		return cred.Identity{}, blocktree.E("hello", blocktree.Unauthenticated, errors.New("credentials of another key"))
+	}
+	return id, nil
+}
+
+// judge asks the policy.
+func (e *Endpoint) judge(peer cred.Identity) error {
+	if e.config.Admit != nil {
+		return e.config.Admit(peer)
+	}
+	if peer.Anonymous() {
+		return blocktree.E("hello", blocktree.Unauthenticated, errors.New("anonymous callers are not admitted here"))
+	}
+	return nil
+}
+
+// readHello reads the first frame of a lane.
+func readHello(r *reader) (hello, error) {
+	f, b, err := r.readFrame()
+	if err != nil {
+		return hello{}, err
+	}
+	defer b.release()
+	switch {
+	case f.kind == frameFailure && b != nil:
+		return hello{}, refusedError(f.errorKind, string(b.data[:f.bodyBytes]))
+	case f.kind != frameHello || b == nil:
+		return hello{}, blocktree.E("hello", blocktree.Invalid, errors.New("another frame came first"))
+	}
+	return decodeHello(b.data[:f.bodyBytes])
+}
+
+// refusedError is a peer's refusal of a hello.
+func refusedError(kind blocktree.Kind, text string) error {
+	if !kind.Valid() {
+		kind = blocktree.Other
+	}
+	return blocktree.E("refused by the peer", kind, errors.New(text))
+}
+
+// writeHello sends a hello and lifts the handshake's deadline.
+func writeHello(c carrier, h *hello) error {
+	body := h.encode()
+	if err := c.stage(append(frame{kind: frameHello, bodyBytes: len(body)}.append(nil), body...)); err != nil {
+		return err
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	return c.setDeadline(time.Time{})
+}
+
+// quicRefused is added to the kind of the error that a QUIC connection is refused with.
+const quicRefused = 0x100
+
+// refuse tells the peer why and ends the lane. What the peer sees is the kind and a text.
+func refuse(c carrier, err error) {
+	kind := blocktree.KindOf(err)
+	text := err.Error()
+	text = strings.ToValidUTF8(text[:min(len(text), failureBytesMax)], "")
+	if q, ok := c.(*quicCarrier); ok {
+		_ = q.conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(kind), text)
+		return
+	}
+	f := frame{kind: frameFailure, errorKind: kind, bodyBytes: len(text)}
+	if c.stage(append(f.append(nil), text...)) == nil {
+		_ = c.flush() // the peer may be gone
+	}
+	c.close()
+}
+
+// newConnID draws a connection's id.
+func newConnID() (id connID) {
+	_, _ = rand.Read(id[:]) // never fails
+	return id
+}
+
+// socketError gives a failure to open a socket its kind.
+func socketError(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &blocktree.Error{Op: "listen", Kind: blocktree.Busy, Err: err, Hint: "another process uses this port; stop it or choose another address"}
+	case errors.Is(err, syscall.EACCES):
+		return blocktree.E("listen", blocktree.Permission, err)
+	}
+	return blocktree.E("listen", blocktree.Unavailable, err)
+}

@@ -1,0 +1,68 @@
+package bttp
+
+import (
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"blocktree"
+	"blocktree/internal/invariant"
+)
+
+// alignBytes is the alignment of every body of at least as many bytes, what O_DIRECT asks of memory.
+const alignBytes = 4096
+
+// bufferClasses are the sizes of pooled buffers. A body lies at the front and its header behind it, so the large
+// classes have room for a header above the power of two.
+var bufferClasses = [...]int{1 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10,
+	64<<10 + blocktree.FrameHeaderBytesMax, 128<<10 + blocktree.FrameHeaderBytesMax,
+	256<<10 + blocktree.FrameHeaderBytesMax, 512<<10 + blocktree.FrameHeaderBytesMax,
+	1<<20 + blocktree.FrameHeaderBytesMax, blocktree.FrameBodyBytesMax + blocktree.FrameHeaderBytesMax}
+
+// bufferPools has one pool per class. Each endpoint owns one.
+type bufferPools struct {
+	pools [len(bufferClasses)]sync.Pool
+}
+
+// buffer is memory of one class, owned by whoever got it until release.
+type buffer struct {
+	data  []byte
+	class int
+	home  *bufferPools
+	live  atomic.Bool
+}
+
+// get returns a buffer of at least n bytes, at most what a frame may have.
+func (p *bufferPools) get(n int) *buffer {
+	class := 0
+	for bufferClasses[class] < n {
+		class++
+	}
+	b, _ := p.pools[class].Get().(*buffer)
+	if b == nil {
+		b = &buffer{data: alignedBytes(bufferClasses[class]), class: class, home: p}
+	}
+	b.live.Store(true)
+	return b
+}
+
+// alignedBytes allocates n bytes at a multiple of alignBytes where n is at least that. The allocator does so by
+// itself for all our classes; where it does not, the slice is cut from a longer one.
+func alignedBytes(n int) []byte {
+	b := make([]byte, n)
+	if n < alignBytes || uintptr(unsafe.Pointer(&b[0]))%alignBytes == 0 {
+		return b
+	}
+	b = make([]byte, n+alignBytes)
+	skip := alignBytes - int(uintptr(unsafe.Pointer(&b[0]))%alignBytes)
+	return b[skip : skip+n : skip+n]
+}
+
+// release gives the buffer back, once. A nil buffer is none.
+func (b *buffer) release() {
+	if b == nil {
+		return
+	}
+	invariant.Check(b.live.CompareAndSwap(true, false), "a message is released twice")
+	b.home.pools[b.class].Put(b)
+}

@@ -1,0 +1,325 @@
+package bttp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"blocktree"
+	"blocktree/crypto/cred"
+)
+
+// bulkBytes is the length of a body from which on a call goes by a bulk lane, so that it delays no short one.
+const bulkBytes = 16 << 10
+
+// silentTicksMax is how many heartbeat intervals a lane may bring nothing. Ticks are counted, not time, so that a
+// process that was stopped itself does not blame its peers.
+const silentTicksMax = int(blocktree.DeadAfter / blocktree.HeartbeatInterval)
+
+// Conn is a connection to one peer, from whichever side it was opened: both call, both serve. All methods may be
+// called by many goroutines at once.
+type Conn struct {
+	endpoint  *Endpoint
+	id        connID
+	peer      cred.Identity
+	proven    blocktree.Principal // the key that TLS proved; an anonymous caller has one too
+	dialed    bool
+	transport Transport
+	remote    string
+
+	calls      calls
+	unanswered atomic.Int64 // requests served and not answered
+
+	mu       sync.Mutex
+	lanes    []*lane // by index; nil while the dialer has not opened it
+	laneList atomic.Pointer[[]*lane]
+	next     atomic.Uint32 // bulk lanes take turns
+
+	dying    chan struct{} // closed by the first failure
+	done     chan struct{} // closed when all is over
+	failOnce sync.Once
+	cause    error
+	readers  sync.WaitGroup
+}
+
+// newConn makes a connection without lanes.
+func newConn(e *Endpoint, id connID, peer cred.Identity, proven blocktree.Principal, lanes int) *Conn {
+	c := &Conn{endpoint: e, id: id, peer: peer, proven: proven, lanes: make([]*lane, lanes),
+		dying: make(chan struct{}), done: make(chan struct{})}
+	c.laneList.Store(new([]*lane))
+	return c
+}
+
+// Peer returns who the other side has proven to be.
+func (c *Conn) Peer() cred.Identity { return c.peer }
+
+// Transport returns the carrier in use, QUIC or TCP.
+func (c *Conn) Transport() Transport { return c.transport }
+
+// RemoteAddr returns the peer's address, "host:port".
+func (c *Conn) RemoteAddr() string { return c.remote }
+
+// Done is closed once the connection has ended and every call has been answered.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err returns nil while the connection is usable, and then why it ended: Unavailable where the peer or the network
+// failed, Closed where this side closed it, Invalid or TooLarge where the peer broke the protocol, Unauthenticated
+// where its credentials ended.
+func (c *Conn) Err() error {
+	select {
+	case <-c.dying:
+		return c.cause
+	default:
+		return nil
+	}
+}
+
+// Close ends the connection for all who share it. Calls that wait for an answer fail with Closed. It waits for that,
+// so it must not be called from Serve or from done.
+func (c *Conn) Close() error {
+	c.fail(blocktree.E("bttp", blocktree.Closed, errors.New("connection closed")))
+	<-c.done
+	return nil
+}
+
+// Call sends a request and returns without waiting for the network. If it returns an error, done is never called:
+// TooLarge, Unavailable when the lane's queue (LaneQueueBytesMax) or the table of calls (RequestsPerConnectionMax)
+// is full or the connection has ended, or what Err says.
+//
+// Otherwise done is called once: with the reply, from the reader goroutine of a lane, which it must not block; or with
+// the error that the peer answered with; or, when the connection ends, with the error of Err from a goroutine of the
+// connection. header is copied. The slices of body must not change until then; a body of at most 8 KiB is copied.
+// The reply must be released.
+//
+// A body of 16 KiB or more goes by a bulk lane, the reply by the lane of its request.
+func (c *Conn) Call(code uint16, header []byte, body [][]byte, done func(Reply, error)) error {
+	return c.call(code, header, body, done, byteCount(body) >= bulkBytes, false)
+}
+
+// CallBulk is Call by a bulk lane, for a short request whose reply is long.
+func (c *Conn) CallBulk(code uint16, header []byte, body [][]byte, done func(Reply, error)) error {
+	return c.call(code, header, body, done, true, false)
+}
+
+func (c *Conn) call(code uint16, header []byte, body [][]byte, done func(Reply, error), bulk, mustCopy bool) error {
+	m := message{frame: frame{kind: frameRequest, code: code, headerBytes: len(header), bodyBytes: byteCount(body)},
+		header: header, body: body, mustCopy: mustCopy}
+	if err := checkSize(m.frame); err != nil {
+		return err
+	}
+	id, err := c.calls.add(mustCopy || m.frame.bodyBytes <= copyBytesMax, done)
+	if err != nil {
+		return err
+	}
+	m.frame.id = id
+	if err := c.lane(bulk).send(&m, true); err != nil && c.calls.forget(id) {
+		return err
+	}
+	return nil
+}
+
+// CallWait is Call that waits for the answer or for the end of ctx, and then fails with Canceled or Timeout; the peer
+// may still act on the request. It copies the body. The reply must be released.
+func (c *Conn) CallWait(ctx context.Context, code uint16, header []byte, body ...[]byte) (Reply, error) {
+	type answer struct {
+		reply Reply
+		err   error
+	}
+	answers := make(chan answer, 1)
+	var taken atomic.Bool
+	err := c.call(code, header, body, func(r Reply, err error) {
+		if taken.Swap(true) {
+			r.Release()
+			return
+		}
+		answers <- answer{r, err}
+	}, byteCount(body) >= bulkBytes, true)
+	if err != nil {
+		return Reply{}, err
+	}
+	select {
+	case a := <-answers:
+		return a.reply, a.err
+	case <-ctx.Done():
+	}
+	if taken.Swap(true) {
+		a := <-answers
+		return a.reply, a.err
+	}
+	return Reply{}, &blocktree.Error{Op: "bttp.CallWait", Runtime: string(c.peer.Path), Kind: contextKind(ctx), Err: ctx.Err()}
+}
+
+// Send sends a message that wants no answer, and returns without waiting for the network; it copies header and body.
+// It fails as Call does. Whether the peer received it is not known.
+func (c *Conn) Send(code uint16, header []byte, body ...[]byte) error {
+	m := message{frame: frame{kind: frameOneWay, code: code, headerBytes: len(header), bodyBytes: byteCount(body)},
+		header: header, body: body, mustCopy: true}
+	if err := checkSize(m.frame); err != nil {
+		return err
+	}
+	if err := c.Err(); err != nil {
+		return err
+	}
+	return c.lane(m.frame.bodyBytes >= bulkBytes).send(&m, true)
+}
+
+// Cork holds back short messages until Uncork, so that many go out in one write; up to 64 messages or 128 KiB are
+// held. Each Cork needs its Uncork, soon, by the same goroutine: no lock, disk or network between them.
+func (c *Conn) Cork() { c.lane(false).cork() }
+
+// Uncork sends what Cork held back.
+func (c *Conn) Uncork() { c.lane(false).uncork() }
+
+// lane chooses a lane: the first for short messages, the others in turn for long ones.
+func (c *Conn) lane(bulk bool) *lane {
+	lanes := *c.laneList.Load()
+	if !bulk || len(lanes) == 1 {
+		return lanes[0]
+	}
+	return lanes[1+int(c.next.Add(1))%(len(lanes)-1)]
+}
+
+// addLane starts a lane. It fails with Closed or Invalid, and then the carrier is the caller's.
+func (c *Conn) addLane(index int, carrier carrier, r *reader) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.Err(); err != nil {
+		return err
+	}
+	if index >= len(c.lanes) || c.lanes[index] != nil {
+		return blocktree.E("hello", blocktree.Invalid, errors.New("a lane that is open or was not announced"))
+	}
+	l := newLane(c, index, carrier)
+	c.lanes[index] = l
+	open := make([]*lane, 0, len(c.lanes))
+	for _, l := range c.lanes {
+		if l != nil {
+			open = append(open, l)
+		}
+	}
+	c.laneList.Store(&open)
+	c.readers.Add(2)
+	go func() { defer c.readers.Done(); l.readLoop(r) }()
+	go func() { defer c.readers.Done(); l.writeLoop() }()
+	return nil
+}
+
+// fail ends the connection with its first cause. It does not wait: run does the rest.
+func (c *Conn) fail(err error) {
+	c.failOnce.Do(func() {
+		c.cause = err
+		close(c.dying)
+	})
+}
+
+// run is the connection's own goroutine: heartbeats until the end, then the end.
+func (c *Conn) run() {
+	ticker := time.NewTicker(blocktree.HeartbeatInterval)
+	defer ticker.Stop()
+	silent := make([]int, len(c.lanes))
+	reads := make([]uint64, len(c.lanes))
+	for {
+		select {
+		case <-c.dying:
+			c.finish()
+			return
+		case <-ticker.C:
+		}
+		if !c.peer.Anonymous() && c.endpoint.now().After(c.peer.NotAfter) {
+			c.fail(&blocktree.Error{Op: "bttp", Runtime: string(c.peer.Path), Kind: blocktree.Unauthenticated,
+				Err: errors.New("the peer's credentials have ended")})
+			continue
+		}
+		for _, l := range *c.laneList.Load() {
+			i := l.index
+			if n := l.reads.Load(); n != reads[i] || l.busy.Load() {
+				reads[i], silent[i] = n, 0
+			} else if silent[i]++; silent[i] > silentTicksMax {
+				c.fail(&blocktree.Error{Op: "bttp", Runtime: string(c.peer.Path), Kind: blocktree.Unavailable,
+					Err: errors.New("no heartbeat for " + blocktree.DeadAfter.String())})
+			}
+			l.ping()
+		}
+	}
+}
+
+// finish kills the lanes, fails all calls, and leaves the endpoint. Calls fail before readers are waited for: one
+// may be inside a handler that waits for them.
+func (c *Conn) finish() {
+	c.mu.Lock() // no lane is added from here on
+	lanes := *c.laneList.Load()
+	c.mu.Unlock()
+	for _, l := range lanes {
+		l.carrier.close()
+	}
+	for _, l := range lanes {
+		l.kill()
+	}
+	c.calls.end(c.cause)
+	c.endpoint.remove(c)
+	c.readers.Wait()
+	close(c.done)
+}
+
+var errFlood = errors.New("more requests than allowed await their answer")
+
+// serve passes a request to the handler.
+func (c *Conn) serve(l *lane, f frame, b *buffer) error {
+	r := &Request{Conn: c, Code: f.code, OneWay: f.kind == frameOneWay, lane: l, id: f.id, buf: b}
+	if b != nil {
+		r.Body = b.data[:f.bodyBytes:f.bodyBytes]
+		r.Header = b.data[f.bodyBytes : f.bodyBytes+f.headerBytes]
+	}
+	if !r.OneWay && c.unanswered.Add(1) > blocktree.RequestsPerConnectionMax {
+		r.Release()
+		return blocktree.E("bttp", blocktree.TooLarge, errFlood)
+	}
+	h := c.endpoint.handler.Load()
+	if h == nil {
+		r.Fail(blocktree.E("bttp", blocktree.Unavailable, errors.New("the runtime serves nothing yet")))
+		r.Release()
+		return nil
+	}
+	(*h).Serve(r)
+	return nil
+}
+
+// lostError is what a failure of a carrier means to callers: errors of our own keep their kind, a peer that refuses
+// us says why.
+func lostError(runtime string, err error) error {
+	kind := blocktree.Unavailable
+	var own *blocktree.Error
+	var remote *net.OpError // "remote error" is how crypto/tls reports the peer's alert
+	var quicTLS *quic.TransportError
+	var refused *quic.ApplicationError
+	switch {
+	case errors.As(err, &own):
+		kind = blocktree.KindOf(err)
+	case errors.As(err, &remote) && remote.Op == "remote error",
+		errors.As(err, &quicTLS) && quicTLS.ErrorCode.IsCryptoError():
+		kind = blocktree.Unauthenticated
+	case errors.As(err, &refused) && refused.Remote && refused.ErrorCode >= quicRefused:
+		kind = blocktree.Kind(min(refused.ErrorCode-quicRefused, 255))
+		if !kind.Valid() {
+			kind = blocktree.Other
+		}
+		err = errors.New("refused by the peer: " + refused.ErrorMessage)
+	case errors.Is(err, io.EOF):
+		err = errors.New("the peer closed the connection")
+	}
+	return &blocktree.Error{Op: "bttp", Runtime: runtime, Kind: kind, Err: err}
+}
+
+// contextKind is the kind of a context's end.
+func contextKind(ctx context.Context) blocktree.Kind {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return blocktree.Timeout
+	}
+	return blocktree.Canceled
+}

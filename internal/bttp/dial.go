@@ -1,0 +1,355 @@
+package bttp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"blocktree"
+	"blocktree/crypto/cred"
+)
+
+// tcpHeadStart is how long QUIC waits for TCP where either will do.
+const tcpHeadStart = 250 * time.Millisecond
+
+// dialing is a connection to a principal, or the attempt to make it, shared by all who ask.
+type dialing struct {
+	ready chan struct{} // closed when conn or err is set
+	conn  *Conn
+	err   error
+}
+
+// Dial returns the connection to the runtime, made now or before: all callers of one principal share one, and close
+// it for each other. A connection that the peer opened is never used for this, since another process may be using
+// the peer's identity. It blocks until the peer has proven to be the principal, at the path, with the services of r
+// (an empty path is not checked), or until ctx ends; the attempt itself lasts at most HandshakeTimeout per endpoint
+// and is not ended by ctx, as others may wait for it.
+//
+// It fails with Invalid, Unavailable, Unauthenticated, Canceled, Timeout, Closed, or the kind that the peer refuses
+// with. Failures are not remembered.
+func (e *Endpoint) Dial(ctx context.Context, r blocktree.Runtime) (*Conn, error) {
+	if r.Principal.IsZero() || len(r.Endpoints) == 0 {
+		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: blocktree.Invalid,
+			Err: errors.New("no principal or no endpoint")}
+	}
+	for {
+		d, err := e.startDial(r)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-d.ready:
+		case <-ctx.Done():
+			return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: contextKind(ctx), Err: ctx.Err()}
+		}
+		if d.err != nil {
+			return nil, d.err
+		}
+		if d.conn.Err() != nil {
+			select { // it ended just now: once it is forgotten, make another
+			case <-d.conn.done:
+				continue
+			case <-ctx.Done():
+				return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: contextKind(ctx), Err: ctx.Err()}
+			}
+		}
+		if err := matches(d.conn.peer, r); err != nil {
+			return nil, err
+		}
+		return d.conn, nil
+	}
+}
+
+// startDial returns the dialing of the principal, a new one if there is none.
+func (e *Endpoint) startDial(r blocktree.Runtime) (*dialing, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, blocktree.E("bttp.Dial", blocktree.Closed, errors.New("endpoint closed"))
+	}
+	if d := e.dialed[r.Principal]; d != nil {
+		return d, nil
+	}
+	d := &dialing{ready: make(chan struct{})}
+	e.dialed[r.Principal] = d
+	e.tasks.Add(1)
+	go func() {
+		defer e.tasks.Done()
+		conn, err := e.dial(r)
+		e.mu.Lock()
+		d.conn, d.err = conn, err
+		if err != nil || conn.Err() != nil {
+			delete(e.dialed, r.Principal)
+		}
+		e.mu.Unlock()
+		close(d.ready)
+	}()
+	return d, nil
+}
+
+// matches refuses a peer that is not what the runtime record says.
+func matches(peer cred.Identity, r blocktree.Runtime) error {
+	refuse := func(why string) error {
+		return &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: blocktree.Unauthenticated, Err: errors.New(why)}
+	}
+	if peer.Principal != r.Principal {
+		return refuse("the peer is " + peer.Principal.String() + ", not " + r.Principal.String())
+	}
+	if r.Path != "" && peer.Path != r.Path {
+		return refuse("the peer is at " + string(peer.Path))
+	}
+	for _, s := range r.Services {
+		if !peer.Allows(s) {
+			return refuse("the peer may not offer service " + s)
+		}
+	}
+	return nil
+}
+
+// dial tries the endpoints one after the other.
+func (e *Endpoint) dial(r blocktree.Runtime) (*Conn, error) {
+	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
+	if err != nil {
+		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Err: err}
+	}
+	var errs []error
+	kind := blocktree.Unavailable
+	for _, addr := range r.Endpoints {
+		ctx, cancel := context.WithTimeout(e.ctx, blocktree.HandshakeTimeout)
+		conn, err := e.dialAddr(ctx, addr, r, config)
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		if k := blocktree.KindOf(err); k != blocktree.Other && k != blocktree.Unavailable {
+			kind = k
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+	}
+	if e.ctx.Err() != nil {
+		kind = blocktree.Closed
+	}
+	return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: kind, Err: errors.Join(errs...)}
+}
+
+// dialAddr makes a connection by the carrier that the transport asks for. Auto is TCP where that opens a connection,
+// and QUIC where TCP fails otherwise than by a refusal of either side, or takes longer than tcpHeadStart and QUIC is first.
+func (e *Endpoint) dialAddr(ctx context.Context, addr string, r blocktree.Runtime, config *tls.Config) (*Conn, error) {
+	switch e.config.Transport {
+	case TCP:
+		return e.dialWith(ctx, addr, r, e.openTCP(addr, config))
+	case QUIC:
+		return e.dialWith(ctx, addr, r, e.openQUIC(addr, config))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		conn *Conn
+		err  error
+	}
+	tcp, quic := make(chan result, 1), make(chan result, 1)
+	run := func(to chan result, open opener) {
+		e.tasks.Add(1) // within a task: the count is not zero
+		go func() {
+			defer e.tasks.Done()
+			conn, err := e.dialWith(ctx, addr, r, open)
+			to <- result{conn, err}
+		}()
+	}
+	run(tcp, e.openTCP(addr, config))
+	head := time.NewTimer(tcpHeadStart)
+	defer head.Stop()
+	var first result
+	select {
+	case first = <-tcp:
+		if first.err == nil || blocktree.KindOf(first.err) == blocktree.Unauthenticated {
+			return first.conn, first.err
+		}
+		run(quic, e.openQUIC(addr, config))
+		second := <-quic
+		if second.err != nil {
+			second.err = errors.Join(first.err, second.err)
+		}
+		return second.conn, second.err
+	case <-head.C:
+	}
+	run(quic, e.openQUIC(addr, config))
+	other := quic
+	select {
+	case first = <-tcp:
+	case first = <-quic:
+		other = tcp
+	}
+	if first.err == nil {
+		cancel() // the other one is not needed
+	}
+	second := <-other
+	switch {
+	case first.err == nil && second.err == nil:
+		second.conn.fail(blocktree.E("bttp", blocktree.Closed, errors.New("the other carrier was first")))
+		return first.conn, nil
+	case first.err == nil:
+		return first.conn, nil
+	case second.err == nil:
+		return second.conn, nil
+	}
+	return nil, errors.Join(first.err, second.err)
+}
+
+// opener opens one more lane's carrier; the first call makes the connection. transport names the carrier.
+type opener struct {
+	transport Transport
+	open      func(ctx context.Context) (carrier, tls.ConnectionState, string, error)
+}
+
+// openTCP opens a TCP connection per lane.
+func (e *Endpoint) openTCP(addr string, config *tls.Config) opener {
+	return opener{TCP, func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr) // TCP_NODELAY is Go's default
+		if err != nil {
+			return nil, tls.ConnectionState{}, "", blocktree.E("dial tcp", blocktree.Unavailable, err)
+		}
+		raw := newRawConn(conn)
+		secure := tls.Client(raw, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, tls.ConnectionState{}, "", lostError("", err)
+		}
+		return newTLSCarrier(raw, secure), secure.ConnectionState(), conn.RemoteAddr().String(), nil
+	}}
+}
+
+// openQUIC opens a QUIC connection and then streams of it.
+func (e *Endpoint) openQUIC(addr string, config *tls.Config) opener {
+	var conn *quic.Conn
+	return opener{QUIC, func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+		fail := func(err error) (carrier, tls.ConnectionState, string, error) {
+			return nil, tls.ConnectionState{}, "", lostError("", err)
+		}
+		if conn == nil {
+			transport, err := e.dialTransport()
+			if err != nil {
+				return fail(err)
+			}
+			remote, err := net.ResolveUDPAddr("udp", addr)
+			if err != nil {
+				return fail(err)
+			}
+			if conn, err = transport.Dial(ctx, remote, config, quicConfig()); err != nil {
+				return fail(err)
+			}
+		}
+		stream, err := conn.OpenStreamSync(ctx)
+		if err != nil {
+			_ = conn.CloseWithError(0, "")
+			return fail(err)
+		}
+		return &quicCarrier{conn: conn, stream: stream}, conn.ConnectionState().TLS, conn.RemoteAddr().String(), nil
+	}}
+}
+
+// dialTransport returns the QUIC socket for dialing, opened at the first use.
+func (e *Endpoint) dialTransport() (*quic.Transport, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.dialQUIC != nil {
+		return e.dialQUIC, nil
+	}
+	if e.closed {
+		return nil, blocktree.E("dial quic", blocktree.Closed, errors.New("endpoint closed"))
+	}
+	udp, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		return nil, socketError(err)
+	}
+	t := &quic.Transport{Conn: udp}
+	e.dialQUIC = t
+	e.closers = append(e.closers, func() {
+		_ = t.Close()
+		_ = udp.Close()
+	})
+	return t, nil
+}
+
+// dialWith opens all lanes of a connection.
+func (e *Endpoint) dialWith(ctx context.Context, addr string, r blocktree.Runtime, o opener) (*Conn, error) {
+	h := hello{conn: newConnID(), lanes: e.config.Lanes, chain: e.config.Credentials}
+	c, reader, answer, state, remote, err := e.openLane(ctx, o, &h)
+	if err != nil {
+		return nil, err
+	}
+	proven, err := cred.PeerPrincipal(state)
+	var peer cred.Identity
+	if err == nil {
+		peer, err = e.identify(answer.chain, proven)
+	}
+	if err == nil {
+		err = matches(peer, r)
+	}
+	conn := newConn(e, h.conn, peer, proven, e.config.Lanes)
+	conn.dialed, conn.transport, conn.remote = true, o.transport, remote
+	if err == nil {
+		err = e.add(conn)
+	}
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	if err := conn.addLane(0, c, reader); err != nil {
+		c.close()
+		return nil, err
+	}
+	for h.lane = 1; h.lane < h.lanes; h.lane++ {
+		h.chain = nil
+		c, reader, _, state, _, err := e.openLane(ctx, o, &h)
+		if err == nil {
+			if again, _ := cred.PeerPrincipal(state); again != proven {
+				err = blocktree.E("hello", blocktree.Unauthenticated, errors.New("another peer answers on a further lane"))
+			} else {
+				err = conn.addLane(h.lane, c, reader)
+			}
+			if err != nil {
+				c.close()
+			}
+		}
+		if err != nil {
+			conn.fail(lostError(string(r.Path), err))
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+// openLane opens a carrier and exchanges hellos on it within the time of ctx.
+func (e *Endpoint) openLane(ctx context.Context, o opener, h *hello) (carrier, *reader, hello, tls.ConnectionState, string, error) {
+	fail := func(err error) (carrier, *reader, hello, tls.ConnectionState, string, error) {
+		return nil, nil, hello{}, tls.ConnectionState{}, "", err
+	}
+	c, state, remote, err := o.open(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	stop := context.AfterFunc(ctx, c.close)
+	r := e.newReader(c)
+	err = writeHello(c, h)
+	var answer hello
+	if err == nil {
+		answer, err = readHello(r)
+	}
+	if err == nil && (answer.conn != h.conn || answer.lane != h.lane) {
+		err = blocktree.E("hello", blocktree.Invalid, errors.New("an answer to another hello"))
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		c.close()
+		return fail(lostError("", err))
+	}
+	return c, r, answer, state, remote, nil
+}

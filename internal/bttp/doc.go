@@ -1,0 +1,35 @@
+// Package bttp carries messages between runtimes: requests with answers and one-way messages, in both directions, on
+// either of two carriers with the same frames and the same identities: TLS 1.3 over TCP, a connection per lane, and
+// QUIC, a stream per lane.
+//
+// An Endpoint is a runtime's place in the network; Dial gives its one Conn to a peer. A connection has a lane for
+// short messages and lanes for bulk; the answer goes by the lane of its request. docs/design/0002-transport.md has the
+// frames, the choices and what they measured.
+//
+// How a connection begins.
+//  1. TLS proves one Ed25519 key to each side; the dialer refuses any but the one it expects.
+//  2. The first frame of a lane, in both directions, is a hello; that of lane 0 carries the credential chain.
+//  3. Each side verifies the other's chain from the domain's root principal and for the key that TLS proved; the
+//     dialer checks path and services, the listener asks Config.Admit.
+//  4. Only then is any other frame read.
+//
+// How a message goes.
+//  1. Who sends encodes the frame into its lane's queue. Bodies of up to 8 KiB are copied; longer ones are sealed from
+//     where they lie.
+//  2. Who finds the lane idle writes what is queued, all in one write, without ever waiting for the network. Where
+//     that would wait, the lane's own goroutine goes on.
+//  3. One goroutine per lane reads. It calls the handler, or the done of a call, in place; the frames that came with
+//     one read are handled before what they caused is written, in one write.
+//  4. A body arrives in pooled memory of its own, aligned for the disk, and belongs to whoever it was given to.
+//
+// How a connection ends. The first failure is its cause. All lanes are closed and no longer written, then every call
+// that waits fails with that cause, then Done is closed. A lane is dead when DeadAfter has brought nothing, though
+// every side sends something each HeartbeatInterval; or when the peer takes nothing for 10 s.
+//
+// What is bounded: connections, connections per principal, handshakes, lanes, frames, calls that await an answer, bytes
+// that wait to be written. A request over the last fails at once; a peer that does not take its answers is not read.
+// What is not: memory that a handler holds. It answers at most RequestsPerConnectionMax requests per connection at a time.
+//
+// What the package refuses to be: a resolver (route), a retry loop, a scheduler. It knows codes of messages, not their
+// meaning. Every package above layer 3 may import it.
+package bttp

@@ -1,0 +1,326 @@
+package bttp
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blocktree"
+)
+
+const (
+	// laneStallTimeout is how long a peer that still sends heartbeats may take nothing of what is written to a lane.
+	laneStallTimeout = 10 * time.Second
+	// copyBytesMax is the longest body that is copied into the queue; longer ones are sealed from where they lie.
+	copyBytesMax = 8 << 10
+	// stageBytesMax is how much is sealed before it is written: one system call carries up to about that.
+	stageBytesMax = 256 << 10
+	// inlineRounds is how often a caller that found the lane idle comes back for what others queued meanwhile,
+	// before the lane's own goroutine takes over.
+	inlineRounds = 4
+	// corkFramesMax and corkBytesMax end a cork: so much is worth a write of its own.
+	corkFramesMax = 64
+	corkBytesMax  = 128 << 10
+	// keepBytesMax is the largest queue memory that is kept for the next batch.
+	keepBytesMax = 512 << 10
+)
+
+// lane is one ordered channel of a connection. Its goroutines are a reader (laneread.go) and a writer; most writing
+// is done by callers.
+type lane struct {
+	conn    *Conn
+	index   int
+	carrier carrier
+
+	mu      sync.Mutex
+	queue   batch // what waits to be written
+	waiting int   // bytes of queue and out
+	corks   int   // how many will call uncork
+	writing bool  // somebody owns out and the carrier's writing side
+	dead    bool  // nothing is queued any more
+	space   *sync.Cond
+
+	out  batch         // owned by whoever writes
+	wake chan struct{} // hands that to the lane's writer goroutine
+	gone chan struct{} // closed when nobody will write any more
+
+	reads atomic.Uint64 // counts successful reads, for the heartbeat
+	busy  atomic.Bool   // the reader works on what it read
+}
+
+// batch is a run of encoded frames; long bodies are not in buf but spliced in at their place.
+type batch struct {
+	buf     []byte
+	splices []splice
+	frames  int
+	bytes   int // all, splices included
+	next    int // splices and bytes of buf that are staged already
+	staged  int
+}
+
+// splice is a long body between buf[:at] and buf[at:].
+type splice struct {
+	at      int
+	body    [][]byte
+	request uint64 // the call it belongs to, 0 for none
+	release func() // called when the body is not needed any more; may be nil
+}
+
+// empty reports whether everything is staged.
+func (b *batch) empty() bool { return b.staged == len(b.buf) && b.next == len(b.splices) }
+
+// reset makes the batch new, keeping its memory within reason.
+func (b *batch) reset() {
+	clear(b.splices)
+	buf, splices := b.buf[:0], b.splices[:0]
+	if cap(buf) > keepBytesMax {
+		buf = nil
+	}
+	*b = batch{buf: buf, splices: splices}
+}
+
+// drop releases the bodies that were never staged.
+func (b *batch) drop() {
+	for ; b.next < len(b.splices); b.next++ {
+		if r := b.splices[b.next].release; r != nil {
+			r()
+		}
+	}
+	b.reset()
+}
+
+// newLane makes a lane and starts nothing.
+func newLane(c *Conn, index int, carrier carrier) *lane {
+	l := &lane{conn: c, index: index, carrier: carrier, wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	l.space = sync.NewCond(&l.mu)
+	return l
+}
+
+// message is one frame to send. body is copied if it is short or mustCopy is set, and otherwise used until release.
+type message struct {
+	frame    frame
+	header   []byte
+	body     [][]byte
+	mustCopy bool
+	release  func()
+}
+
+// byteCount sums the pieces of a body.
+func byteCount(body [][]byte) int {
+	n := 0
+	for _, b := range body {
+		n += len(b)
+	}
+	return n
+}
+
+// send queues the message and, when the lane is idle and not corked, writes it in the calling goroutine, without
+// blocking. bounded messages are refused with Unavailable when LaneQueueBytesMax wait already.
+func (l *lane) send(m *message, bounded bool) error {
+	size := fixedBytes + len(m.header) + m.frame.bodyBytes
+	l.mu.Lock()
+	if l.dead {
+		l.mu.Unlock()
+		return l.conn.Err()
+	}
+	if bounded && l.waiting+size > blocktree.LaneQueueBytesMax {
+		l.mu.Unlock()
+		return &blocktree.Error{Op: "bttp.Call", Runtime: string(l.conn.peer.Path), Kind: blocktree.Unavailable, Err: errQueueFull}
+	}
+	copied := l.queue.add(m, size)
+	l.waiting += size
+	write := !l.writing && (l.corks == 0 || l.queue.frames >= corkFramesMax || l.queue.bytes >= corkBytesMax)
+	if write {
+		l.writing = true
+	}
+	l.mu.Unlock()
+	if copied && m.release != nil {
+		m.release()
+	}
+	if write {
+		l.write(true)
+	}
+	return nil
+}
+
+// add encodes the message at the end of the batch. It reports whether the body was copied.
+func (b *batch) add(m *message, size int) (copied bool) {
+	b.buf = m.frame.append(b.buf)
+	b.buf = append(b.buf, m.header...)
+	b.frames++
+	b.bytes += size
+	if m.frame.bodyBytes <= copyBytesMax || m.mustCopy {
+		for _, p := range m.body {
+			b.buf = append(b.buf, p...)
+		}
+		return true
+	}
+	s := splice{at: len(b.buf), body: m.body, release: m.release}
+	if m.frame.kind == frameRequest {
+		s.request = m.frame.id
+	}
+	b.splices = append(b.splices, s)
+	return false
+}
+
+// ping queues a heartbeat unless something is on its way anyway. It leaves the writing to the lane's goroutine, so
+// that it never waits.
+func (l *lane) ping() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead || l.writing || l.waiting > 0 {
+		return
+	}
+	l.queue.add(&message{frame: frame{kind: framePing}}, fixedBytes)
+	l.waiting += fixedBytes
+	l.writing = true
+	l.wake <- struct{}{} // has room: only the owner of writing sends
+}
+
+// cork holds back writes until uncork, or until there is enough for one.
+func (l *lane) cork() {
+	l.mu.Lock()
+	l.corks++
+	l.mu.Unlock()
+}
+
+// uncork writes what waits, whoever else has corked the lane.
+func (l *lane) uncork() {
+	l.mu.Lock()
+	l.corks--
+	write := !l.writing && !l.dead && l.queue.frames > 0
+	if write {
+		l.writing = true
+	}
+	l.mu.Unlock()
+	if write {
+		l.write(true)
+	}
+}
+
+// write sends what is queued until nothing is. The caller owns l.writing and has lost it afterwards: given back, or
+// handed to the lane's goroutine where inline is set and writing would block or takes long.
+func (l *lane) write(inline bool) {
+	for round := 0; ; round++ {
+		if l.out.empty() && l.carrier.staged() == 0 && !l.nextBatch() {
+			return
+		}
+		if inline && round == inlineRounds {
+			l.wake <- struct{}{}
+			return
+		}
+		for first := true; first || !l.out.empty(); first = false {
+			err := l.stage()
+			sent := false
+			if err == nil && inline {
+				sent, err = l.carrier.tryFlush()
+			} else if err == nil {
+				err, sent = l.carrier.flush(), true
+			}
+			if err != nil {
+				l.conn.fail(lostError(string(l.conn.peer.Path), err))
+				l.giveUp()
+				return
+			}
+			if !sent {
+				l.wake <- struct{}{}
+				return
+			}
+		}
+	}
+}
+
+// nextBatch takes what is queued. If that is nothing, or the lane is dead, it ends the caller's turn.
+func (l *lane) nextBatch() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting -= l.out.bytes
+	l.out.reset()
+	if l.queue.frames == 0 || l.dead {
+		l.writing = false
+		l.space.Broadcast()
+		return false
+	}
+	l.out, l.queue = l.queue, l.out
+	l.space.Broadcast()
+	return true
+}
+
+// giveUp ends the caller's turn after a failure.
+func (l *lane) giveUp() {
+	l.mu.Lock()
+	l.writing = false
+	l.dead = true
+	l.space.Broadcast()
+	l.mu.Unlock()
+}
+
+// stage moves frames from out to the carrier, stageBytesMax of them or all.
+func (l *lane) stage() error {
+	b := &l.out
+	for !b.empty() && l.carrier.staged() < stageBytesMax {
+		end := len(b.buf)
+		if b.next < len(b.splices) {
+			end = b.splices[b.next].at
+		}
+		if end > b.staged {
+			end = min(end, b.staged+stageBytesMax)
+			if err := l.carrier.stage(b.buf[b.staged:end]); err != nil {
+				return err
+			}
+			b.staged = end
+			continue
+		}
+		s := &b.splices[b.next]
+		for _, p := range s.body {
+			if err := l.carrier.stage(p); err != nil {
+				return err
+			}
+		}
+		b.next++
+		l.conn.calls.markSent(s.request)
+		if s.release != nil {
+			s.release()
+		}
+	}
+	return nil
+}
+
+// writeLoop is the lane's writer goroutine: it takes over when a caller should not go on.
+func (l *lane) writeLoop() {
+	for {
+		select {
+		case <-l.wake:
+			l.write(false)
+		case <-l.gone:
+			return
+		}
+	}
+}
+
+// kill refuses new frames, ends the carrier, waits until nobody writes, and drops what was queued. No body that was
+// given to send is read afterwards. It is called once.
+func (l *lane) kill() {
+	l.mu.Lock()
+	l.dead = true
+	l.mu.Unlock()
+	l.carrier.close()
+	l.mu.Lock()
+	for l.writing {
+		l.space.Wait()
+	}
+	l.mu.Unlock()
+	close(l.gone)
+	l.out.drop()
+	l.queue.drop()
+	l.space.Broadcast()
+}
+
+// awaitSpace blocks the reader while answers pile up because the peer does not take them.
+func (l *lane) awaitSpace() {
+	l.mu.Lock()
+	for l.waiting > blocktree.LaneQueueBytesMax && !l.dead {
+		l.space.Wait()
+	}
+	l.mu.Unlock()
+}

@@ -1,0 +1,184 @@
+package bttp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"blocktree"
+)
+
+// readBufferBytes is the reader's memory for fixed parts, headers and short bodies: several full TLS records.
+const readBufferBytes = 64 << 10
+
+// readRoomBytes is the least room for a read, a full TLS record, so that none stays half read inside TLS.
+const readRoomBytes = 16 << 10
+
+// uncorkFrames is how many frames the reader handles before it lets answers out, even if more wait.
+const uncorkFrames = 32
+
+// reader cuts a carrier's bytes into frames.
+type reader struct {
+	from       io.Reader
+	before     func() error // called before every read
+	after      func()       // called after every read that brought something
+	pools      *bufferPools
+	buf        []byte
+	first, end int
+}
+
+// readFrame returns the next frame and its body and header, in that order in one buffer, which the caller releases.
+// The buffer is nil when both are empty. It fails with the carrier's errors, io.EOF among them, or as decodeFrame.
+func (r *reader) readFrame() (frame, *buffer, error) {
+	if err := r.fill(fixedBytes); err != nil {
+		return frame{}, nil, err
+	}
+	f, err := decodeFrame(r.buf[r.first:r.end])
+	if err != nil {
+		return frame{}, nil, err
+	}
+	r.first += fixedBytes
+	if f.headerBytes+f.bodyBytes == 0 {
+		return f, nil, nil
+	}
+	if err := r.fill(f.headerBytes); err != nil {
+		return frame{}, nil, err
+	}
+	b := r.pools.get(f.headerBytes + f.bodyBytes)
+	copy(b.data[f.bodyBytes:], r.buf[r.first:r.first+f.headerBytes])
+	r.first += f.headerBytes
+	if err := r.read(b.data[:f.bodyBytes]); err != nil {
+		b.release()
+		return frame{}, nil, err
+	}
+	return f, b, nil
+}
+
+// fill makes at least n bytes, at most readRoomBytes, lie at r.buf[r.first:r.end].
+func (r *reader) fill(n int) error {
+	for r.end-r.first < n {
+		if r.first == r.end {
+			r.first, r.end = 0, 0
+		}
+		if len(r.buf)-r.end < readRoomBytes {
+			r.end = copy(r.buf, r.buf[r.first:r.end])
+			r.first = 0
+		}
+		got, err := r.readFrom(r.buf[r.end:])
+		r.end += got
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read fills p: from the buffer, a long rest straight from the carrier, a short one through the buffer, so that what
+// follows comes with it.
+func (r *reader) read(p []byte) error {
+	n := copy(p, r.buf[r.first:r.end])
+	r.first += n
+	p = p[n:]
+	for len(p) >= readRoomBytes {
+		got, err := r.readFrom(p)
+		if err != nil {
+			return err
+		}
+		p = p[got:]
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	if err := r.fill(len(p)); err != nil {
+		return err
+	}
+	r.first += copy(p, r.buf[r.first:r.end])
+	return nil
+}
+
+// readFrom reads something from the carrier.
+func (r *reader) readFrom(p []byte) (int, error) {
+	for {
+		if err := r.before(); err != nil {
+			return 0, err
+		}
+		n, err := r.from.Read(p)
+		if n > 0 {
+			r.after()
+			return n, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// buffered is how many bytes wait in the buffer.
+func (r *reader) buffered() int { return r.end - r.first }
+
+// readLoop is the lane's reader goroutine: it reads frames and handles them in place until the connection ends. While
+// it works on what came in one read, the lane is corked, so that the answers go out in one write.
+func (l *lane) readLoop(r *reader) {
+	corked := false
+	uncork := func() {
+		if corked {
+			corked = false
+			l.uncork()
+		}
+	}
+	r.before = func() error {
+		if !l.carrier.inputReady() {
+			uncork()
+			l.busy.Store(false)
+		}
+		return nil
+	}
+	r.after = func() {
+		l.reads.Add(1)
+		l.busy.Store(true)
+	}
+	defer uncork()
+	for frames := 1; ; frames++ {
+		f, b, err := r.readFrame()
+		if err != nil {
+			l.conn.fail(lostError(string(l.conn.peer.Path), err))
+			return
+		}
+		if !corked && (r.buffered() > 0 || l.carrier.inputReady()) {
+			corked = true
+			l.cork()
+		}
+		if err := l.handle(f, b); err != nil {
+			l.conn.fail(lostError(string(l.conn.peer.Path), err))
+			return
+		}
+		if frames%uncorkFrames == 0 {
+			uncork()
+		}
+		l.awaitSpace()
+	}
+}
+
+// handle takes one frame and its buffer. An error ends the connection.
+func (l *lane) handle(f frame, b *buffer) error {
+	switch f.kind {
+	case framePing:
+		return nil
+	case frameRequest, frameOneWay:
+		return l.conn.serve(l, f, b)
+	case frameReply:
+		return l.conn.calls.answer(f.id, newReply(f, b), nil)
+	case frameFailure:
+		text := ""
+		if b != nil {
+			text = string(b.data[:f.bodyBytes])
+		}
+		b.release()
+		return l.conn.calls.answer(f.id, Reply{}, failureError(l.conn, f.errorKind, text))
+	default:
+		b.release()
+		return blocktree.E("frame", blocktree.Invalid, fmt.Errorf("type %d on an open lane", f.kind))
+	}
+}
+
+var errQueueFull = errors.New("the lane's queue is full")
