@@ -1,0 +1,38 @@
+// Package crypto is the threat model; it has no code. The code is in crypto/seal (one sector), crypto/keys (keys and
+// wrapping) and crypto/cred (who is who, and TLS).
+//
+// Who is trusted with what:
+//
+//   - The holder, and every reader a file's key is wrapped to: with the plaintext. They hold the file key.
+//   - Sector hosts: with keeping bytes and answering truthfully about versions, epochs and views. Not with plaintext.
+//   - The root principal's key: with everything its domain says about who is who.
+//   - The network: with nothing.
+//
+// What is kept from whom:
+//
+//  1. Who has a node's disk, memory or network cannot read sectors, nor change, move or swap them unseen: a sealed sector
+//     opens only as its own (suite, file, sector, key generation, version). The only thing such a node can do is refuse.
+//  2. Who listens or sits between runtimes learns sizes, times and addresses. TLS 1.3 on both carriers, both sides proven by
+//     one self-signed certificate each and a chain of credentials; no third-party CA, no resumption, no 0-RTT.
+//  3. Who stole a runtime's key can be that runtime until its credentials end; a link can only narrow what is above it.
+//  4. Who lost access keeps what was read before; a new key generation keeps from them what is written after.
+//
+// What is not kept, said plainly:
+//
+//  1. Metadata is not secret from sector hosts: names, sizes, owners, which sectors are written and when, which of them are
+//     zero (tombstones are not sealed), and to which public keys a file is wrapped.
+//  2. Absence and age are not sealed. The members of a cluster, all together, can answer with an older version of a sector,
+//     or that it was never written. Against fewer than that the versions of the others stand; against all of them
+//     only signed flush records will (DESIGN section 7, Freshness), which are not there yet.
+//  3. Any reader of a file can forge its sectors, because the file key is symmetric; colluding with the sector hosts they
+//     would pass as the holder's.
+//  4. The Access of a file (crypto/keys) is not signed yet: a majority of a cluster's voters could name a file
+//     "none" that its owner wants encrypted, or wrap another key. So who opens a file for writing must say itself that it
+//     wants encryption, and refuse when the stored suite is another.
+//  5. Suite none has leaves without keys: they find accidents, not people.
+//  6. Nonces are random. A virtual machine that is snapshotted while it holds a file, and resumed twice, may draw the same
+//     nonce twice, up to 341 of them per processor: do not clone running holders. A restarted process draws afresh.
+//  7. Memory is not locked or wiped: swap and core dumps of a holder have keys in them.
+//  8. XAES-256-GCM does not commit to its key: a reader who makes up two keys can make one ciphertext open under both. Nothing
+//     here relies on the opposite.
+package crypto
