@@ -172,7 +172,7 @@ func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarn
 	n.Seq++
 	switch c.Kind {
 	case ChangeRemove:
-		return n, n.remove(c.Nodes)
+		return checked(n, n.remove(c.Nodes))
 	case ChangeJoin, ChangePromote:
 		if current(c.Nodes[0]) != c.Incarnation {
 			return nil, blocktree.E("change view", blocktree.StaleMember, nil)
@@ -181,9 +181,16 @@ func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarn
 		if c.Kind == ChangePromote {
 			from, to = Joining, InSync
 		}
-		return n, n.advance(c.Region, c.Nodes[0], from, to, c.Incarnation)
+		return checked(n, n.advance(c.Region, c.Nodes[0], from, to, c.Incarnation))
 	}
 	return nil, blocktree.E("change view", blocktree.Invalid, nil)
+}
+
+func checked(l *Layout, err error) (*Layout, error) {
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // Mark returns the layout after a host has started under another incarnation than its views expect: it stays a member

@@ -18,6 +18,7 @@ type Held struct {
 	ShardBytes uint32
 	Version    blocktree.Version
 	Digest     Digest
+	Void       bool // Located said that it was not stored: skip it in Commits
 
 	no uint64 // number of its record in this process's hand-out order; 0: durable since before it started
 }

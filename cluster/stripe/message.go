@@ -9,13 +9,13 @@ type MessageKind uint8
 const (
 	KindPrepare MessageKind = iota + 1 // store Record under Epoch, View; answered when durable
 	KindCommit                         // Watermark moved while nothing is being written; not answered
-	KindAbort                          // refuse Version for ever; Held in the answer if it is held already and was kept
-	KindFence                          // promise Epoch for the whole file; Regions in the answer
+	KindAbort                          // refuse Version for ever; unless Last, one held already is kept, and Held in the answer
+	KindFence                          // promise Epoch for the whole file; Regions from Region on in the answer, Last when that is all
 	KindRepair                         // Repairs of some regions; Last ends the recovery of the file at this member
 	KindLearn                          // have view change Layout.Seq >= Seq in the own Raft log, durably
 	KindRead                           // extents of a run, see Want
 	KindList                           // committed extents from First on, at most ExtentsMax; Next tells where to go on
-	KindReset                          // joiner only: forget the region
+	KindReset                          // joiner only: forget the region, once per join (Seq), and start at Watermark
 	KindInstall                        // store Record as committed (copy-up, damaged shard)
 )
 
@@ -41,9 +41,9 @@ type Message struct {
 	Region      blocktree.RegionIndex
 	Epoch       blocktree.Epoch
 	View        blocktree.ViewID // id of the region's view (Prepare, Commit, Abort, Read, List, Reset, Install)
-	Seq         blocktree.ViewID // Fence, Repair, Learn: Layout.Seq that the asker goes by
+	Seq         blocktree.ViewID // Fence, Repair, Learn: Layout.Seq that the asker goes by; Reset: id of the joining view
 	Incarnation blocktree.Incarnation
-	Watermark   blocktree.Version // of the region: this and all below are acknowledged or void
+	Watermark   blocktree.Version // Commit, Read, List, Reset: of the region: this and all below are acknowledged or void
 	Version     blocktree.Version // Abort, Read exact
 
 	First blocktree.SectorIndex // Read, List; index within the file
@@ -52,7 +52,7 @@ type Message struct {
 
 	Record  *Record  // Prepare, Install
 	Repairs []Repair // Repair
-	Last    bool     // Repair
+	Last    bool     // Repair: the last chunk. Abort: drop it even if held. Fence answer: nothing follows
 
 	// Answers only.
 	Err     blocktree.Kind        // Other (0) means it was done
@@ -130,7 +130,7 @@ type Extent struct {
 type RegionState struct {
 	Region    blocktree.RegionIndex
 	Watermark blocktree.Version
-	Pending   []Extent // above Watermark, ascending by version
+	Pending   []Extent // above Watermark, ascending by version: prepared, or committed by a repair (Pending false)
 }
 
 // Repair is the decision of a new holder on what was in flight in a region.

@@ -6,26 +6,6 @@ import (
 	"blocktree"
 )
 
-type Member struct{}
-
-func NewMember(node blocktree.NodeID, inc blocktree.Incarnation) *Member { return &Member{} }
-func RestoreMember(node blocktree.NodeID, inc blocktree.Incarnation, snapshot []byte) (*Member, error) {
-	return nil, nil
-}
-func (m *Member) SetMutant(name string)             {}
-func (m *Member) Step(msg *Message)                 {}
-func (m *Member) Learn(l *Layout)                   {}
-func (m *Member) Forget(file blocktree.FileID)      {}
-func (m *Member) CaughtUp(file blocktree.FileID)    {}
-func (m *Member) Ready() MemberReady                { return MemberReady{} }
-func (m *Member) Located(refs []Ref, noSpace []int) {}
-func (m *Member) Durable(n uint64)                  {}
-func (m *Member) Apply(rec *Record, ref Ref)        {}
-func (m *Member) Snapshot() []byte                  { return nil }
-func (t *ReadTask) Answer(committed []Extent, payload, seals []byte, next blocktree.SectorIndex, err blocktree.Kind) *Message {
-	return nil
-}
-
 type Holder struct{}
 
 func NewHolder(cfg HolderConfig, now time.Duration) *Holder               { return &Holder{} }
@@ -65,11 +45,3 @@ func (r *Reader) Step(answer *Message)                                    {}
 func (r *Reader) Read(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
 }
 func (r *Reader) Ready() HolderReady { return HolderReady{} }
-
-func EncodeMessage(m *Message) (header []byte, body [][]byte) { return nil, nil }
-func DecodeMessage(header, body []byte) (*Message, error)     { return nil, nil }
-func EncodeLayout(l *Layout) []byte                           { return nil }
-func DecodeLayout(b []byte) (*Layout, error)                  { return nil, nil }
-
-// Mutants lists names, each with a one-line meaning after a colon.
-func Mutants() []string { return nil }

@@ -1,0 +1,292 @@
+package stripe
+
+import (
+	"blocktree"
+	"blocktree/internal/invariant"
+)
+
+// ParkedMax bounds the messages of one file that wait until the node has caught up with its Raft log; more get Busy.
+const ParkedMax = 4096
+
+// Member is the node's machine: it keeps the promises of one node for all files it hosts. See MemberReady for the loop.
+type Member struct {
+	node blocktree.NodeID
+	inc  blocktree.Incarnation
+	mut  mutant
+
+	files   map[blocktree.FileID]*memberFile
+	handed  uint64 // records handed out (also those still in next.Records)
+	durable uint64 // of those, how many are known to be durable
+
+	next, last memberOut // next is being filled, last was given out
+	waiting    []waitingAnswer
+	waitHead   int
+	heldReads  []*Message // reads that wait for a promise to be durable
+}
+
+// memberOut is a MemberReady being made, and the Held of each of its records (nil for control records).
+type memberOut struct {
+	MemberReady
+	held []*Held
+}
+
+type waitingAnswer struct {
+	after uint64
+	msg   *Message
+}
+
+// memberFile is what a node knows of one file.
+type memberFile struct {
+	id     blocktree.FileID
+	layout *Layout // newest learnt from Raft; nil before the first
+
+	// Promises, all of them in the log.
+	epoch      blocktree.Epoch  // newest layout that anything was answered under
+	seq        blocktree.ViewID // likewise
+	fenced     blocktree.Epoch  // newest fence answered
+	recovering bool             // fenced, not yet repaired
+	regions    map[blocktree.RegionIndex]*memberRegion
+
+	promiseNo uint64 // number of the newest record that epoch, seq or fenced went by
+	views     map[blocktree.RegionIndex]memberView
+	parked    []parkedMessage
+	catching  bool
+}
+
+// memberView is the node's place in a region's view.
+type memberView struct {
+	id     blocktree.ViewID
+	state  MemberState
+	shard  blocktree.ShardIndex
+	member bool
+}
+
+type parkedMessage struct {
+	msg   *Message
+	tries int
+}
+
+// NewMember makes the machine of a node that has promised nothing yet.
+func NewMember(node blocktree.NodeID, inc blocktree.Incarnation) *Member {
+	return &Member{node: node, inc: inc, files: map[blocktree.FileID]*memberFile{}}
+}
+
+// SetMutant breaks a rule on purpose; tests only.
+func (m *Member) SetMutant(name string) { m.mut = parseMutant(name) }
+
+// Learn tells what the node's own Raft log says of a file. An older layout than one that was learnt is ignored.
+func (m *Member) Learn(l *Layout) {
+	f := m.file(l.File)
+	if f.layout != nil && l.Seq < f.layout.Seq {
+		return
+	}
+	f.layout = l
+	clear(f.views)
+	m.unpark(f, false)
+}
+
+// CaughtUp tells that a catch-up that Ready asked for is over, whether or not Learn was called meanwhile.
+func (m *Member) CaughtUp(file blocktree.FileID) {
+	if f := m.files[file]; f != nil {
+		f.catching = false
+		m.unpark(f, true)
+	}
+}
+
+// Forget drops a file that Raft says is removed. It is called again after a restart for files that Raft does not know.
+func (m *Member) Forget(file blocktree.FileID) {
+	f := m.files[file]
+	if f == nil {
+		return
+	}
+	for _, r := range sortedRegions(f.regions) {
+		run := RegionRun{File: file, Region: r}
+		if f.layout != nil && r < f.layout.Regions() {
+			run.First, run.Count = f.layout.Run(r)
+		}
+		m.reset(f, run)
+	}
+	for _, p := range f.parked {
+		m.answer(f, p.msg, blocktree.NotFound)
+	}
+	delete(m.files, file)
+}
+
+// Files lists the files the machine has state of, for the driver to Forget what Raft does not know.
+func (m *Member) Files() []blocktree.FileID { return m.sortedFiles() }
+
+// Ready returns what is to be done and starts anew; see MemberReady.
+func (m *Member) Ready() MemberReady {
+	out := m.next
+	m.next = memberOut{
+		MemberReady: MemberReady{
+			Records: m.last.Records[:0], Resets: m.last.Resets[:0], Commits: m.last.Commits[:0], Drops: m.last.Drops[:0],
+			Reads: m.last.Reads[:0], Answers: m.last.Answers[:0], CatchUp: m.last.CatchUp[:0],
+		},
+		held: m.last.held[:0],
+	}
+	m.last = out
+	return out.MemberReady
+}
+
+// Located tells where the records of the last Ready are. noSpace lists, ascending, the data records among them that
+// could not be stored: they never happened. It is called before anything else is.
+func (m *Member) Located(refs []Ref, noSpace []int) {
+	invariant.Check(len(refs) == len(m.last.held), "%d refs for %d records", len(refs), len(m.last.held))
+	for i, h := range m.last.held {
+		if h != nil {
+			h.Ref = refs[i]
+		}
+	}
+	for _, i := range noSpace {
+		m.unstore(m.last.held[i], m.last.Records[i])
+	}
+	clear(m.last.held)
+	m.last.held = m.last.held[:0]
+}
+
+// unstore takes back a data record that found no space.
+func (m *Member) unstore(h *Held, rec *Record) {
+	invariant.Check(h != nil, "a control record of file %v was not stored", rec.File)
+	f := m.files[h.File]
+	if f == nil {
+		return
+	}
+	r := f.region(h.Region)
+	if i, ok := r.find(h.Version); ok && r.pending[i] == h {
+		r.remove(i)
+	}
+	h.Void = true
+	for i := m.waitHead; i < len(m.waiting); i++ {
+		if w := &m.waiting[i]; w.after == h.no && (w.msg.Kind == KindPrepare || w.msg.Kind == KindInstall) {
+			w.msg.Err = blocktree.NoSpace
+		}
+	}
+	if !rec.Watermark.IsZero() { // what it said of the watermark stands, so it needs a record of its own
+		m.hand(f, m.controlRecord(f, &control{kind: ctlWatermark, region: h.Region, version: rec.Watermark}))
+	}
+}
+
+// Durable tells that the first n records handed out by this machine are durable (those without space count too).
+func (m *Member) Durable(n uint64) {
+	if n <= m.durable {
+		return
+	}
+	invariant.Check(n <= m.handed, "%d records durable of %d handed out", n, m.handed)
+	m.durable = n
+	for m.waitHead < len(m.waiting) && m.waiting[m.waitHead].after <= n {
+		m.next.Answers = append(m.next.Answers, m.waiting[m.waitHead].msg)
+		m.waiting[m.waitHead] = waitingAnswer{}
+		m.waitHead++
+	}
+	if m.waitHead == len(m.waiting) {
+		m.waiting, m.waitHead = m.waiting[:0], 0
+	} else if m.waitHead > 64 && m.waitHead*2 > len(m.waiting) {
+		k := copy(m.waiting, m.waiting[m.waitHead:])
+		clear(m.waiting[k:])
+		m.waiting, m.waitHead = m.waiting[:k], 0
+	}
+	if len(m.heldReads) > 0 {
+		reads := m.heldReads
+		m.heldReads = nil
+		for _, msg := range reads {
+			m.Step(msg)
+		}
+	}
+}
+
+// hand gives a record out to be appended and folds it into the state. It returns the record's number.
+func (m *Member) hand(f *memberFile, rec *Record) uint64 {
+	m.handed++
+	h, err := m.fold(f, rec, m.handed)
+	invariant.Check(err == nil, "own control record: %v", err)
+	m.next.Records = append(m.next.Records, rec)
+	m.next.held = append(m.next.held, h)
+	return m.handed
+}
+
+func (m *Member) controlRecord(f *memberFile, c *control) *Record {
+	return &Record{Kind: RecordControl, File: f.id, Region: c.region, Control: c.encode()}
+}
+
+// answer replies to msg at once, and answerAfter once the first after records and the file's promise are durable.
+func (m *Member) answer(f *memberFile, msg *Message, err blocktree.Kind) {
+	m.next.Answers = append(m.next.Answers, m.reply(msg, err))
+}
+
+func (m *Member) answerAfter(f *memberFile, a *Message, after uint64) {
+	after = max(after, f.promiseNo)
+	if m.mut == mutLazySync && a.Kind == KindPrepare || m.mut == mutVolatileFence && a.Kind == KindFence {
+		after = 0
+	}
+	if after <= m.durable {
+		m.next.Answers = append(m.next.Answers, a)
+		return
+	}
+	m.waiting = append(m.waiting, waitingAnswer{after, a})
+}
+
+func (m *Member) reply(msg *Message, err blocktree.Kind) *Message {
+	return &Message{
+		Kind: msg.Kind, Answer: true, ID: msg.ID, Node: m.node, File: msg.File, Region: msg.Region,
+		Epoch: msg.Epoch, View: msg.View, Seq: msg.Seq, Version: msg.Version, Err: err,
+	}
+}
+
+func (m *Member) file(id blocktree.FileID) *memberFile {
+	f := m.files[id]
+	if f == nil {
+		f = &memberFile{id: id, regions: map[blocktree.RegionIndex]*memberRegion{}, views: map[blocktree.RegionIndex]memberView{}}
+		m.files[id] = f
+	}
+	return f
+}
+
+// view returns the node's place in region r by the newest layout.
+func (m *Member) view(f *memberFile, r blocktree.RegionIndex) memberView {
+	v, ok := f.views[r]
+	if !ok {
+		w := f.layout.View(r)
+		v.id = w.ID
+		if v.shard, v.member = w.Shard(m.node); v.member {
+			v.state = w.Members[v.shard].State
+		}
+		f.views[r] = v
+	}
+	return v
+}
+
+// park keeps msg until the node has caught up.
+func (m *Member) park(f *memberFile, msg *Message, tries int) {
+	if len(f.parked) >= ParkedMax {
+		m.answer(f, msg, blocktree.Busy)
+		return
+	}
+	f.parked = append(f.parked, parkedMessage{msg, tries})
+	if !f.catching {
+		f.catching = true
+		m.next.CatchUp = append(m.next.CatchUp, f.id)
+	}
+}
+
+// unpark steps what is parked again. Of those that have waited for a whole catch-up, what still names a newer layout
+// than Raft has is refused.
+func (m *Member) unpark(f *memberFile, caughtUp bool) {
+	parked := f.parked
+	f.parked = nil
+	for _, p := range parked {
+		if caughtUp {
+			p.tries++
+		}
+		switch {
+		case f.layout != nil && !m.ahead(f, p.msg):
+			m.Step(p.msg)
+		case p.tries < 2:
+			m.park(f, p.msg, p.tries)
+		case f.layout == nil:
+			m.answer(f, p.msg, blocktree.NotFound)
+		default:
+			m.answer(f, p.msg, blocktree.Unavailable)
+		}
+	}
+}

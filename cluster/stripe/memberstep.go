@@ -1,0 +1,338 @@
+package stripe
+
+import (
+	"blocktree"
+)
+
+// byView says whether messages of this kind go by the view of their region (else by Seq, for the whole file).
+func (k MessageKind) byView() bool { return k != KindFence && k != KindRepair && k != KindLearn }
+
+// ahead reports whether the node's Raft log is behind msg, or behind what the node has promised before a restart.
+func (m *Member) ahead(f *memberFile, msg *Message) bool {
+	l := f.layout
+	if l == nil || l.Seq < f.seq || l.Epoch < f.epoch {
+		return true
+	}
+	if m.mut == mutNoCatchUp {
+		return false
+	}
+	if msg.Epoch > l.Epoch {
+		return true
+	}
+	if msg.Kind.byView() {
+		return msg.View > l.Seq
+	}
+	return msg.Seq > l.Seq
+}
+
+// Step takes one request. What comes of it is in the next Ready.
+func (m *Member) Step(msg *Message) {
+	f := m.files[msg.File]
+	if f == nil {
+		f = m.file(msg.File)
+	}
+	if m.ahead(f, msg) {
+		m.park(f, msg, 0)
+		return
+	}
+	if err := m.admit(f, msg); err != blocktree.Other {
+		if msg.Kind != KindCommit {
+			m.answer(f, msg, err)
+		}
+		return
+	}
+	if f.seq < f.layout.Seq || f.epoch < f.layout.Epoch {
+		c := control{kind: ctlPromise, epoch: f.layout.Epoch, seq: f.layout.Seq}
+		m.hand(f, m.controlRecord(f, &c))
+	}
+	switch msg.Kind {
+	case KindPrepare:
+		m.prepare(f, msg)
+	case KindCommit:
+		m.moveWatermark(f, msg)
+	case KindAbort:
+		m.abort(f, msg)
+	case KindFence:
+		m.fence(f, msg)
+	case KindRepair:
+		m.repair(f, msg)
+	case KindLearn:
+		m.answerAfter(f, m.reply(msg, blocktree.Other), 0)
+	case KindRead, KindList:
+		m.read(f, msg)
+	case KindReset:
+		m.stepReset(f, msg)
+	case KindInstall:
+		m.install(f, msg)
+	}
+}
+
+// admit checks epoch, view, incarnation and place (rules 1, 2, 6; I3).
+func (m *Member) admit(f *memberFile, msg *Message) blocktree.Kind {
+	l := f.layout
+	read := msg.Kind == KindRead
+	loose := read && m.mut == mutReadStaleView
+	if msg.Answer || msg.Kind == 0 || msg.Kind > KindInstall {
+		return blocktree.Invalid
+	}
+	if msg.Epoch < l.Epoch && m.mut != mutNoFence && !loose {
+		return blocktree.Fenced
+	}
+	if m.mut != mutNoIncarnation && (msg.Incarnation != m.inc || l.Incarnations[m.node] != m.inc || l.Marked[m.node]) {
+		return blocktree.StaleMember
+	}
+	if !msg.Kind.byView() {
+		return blocktree.Other
+	}
+	if msg.Region >= l.Regions() {
+		return blocktree.OutOfRange
+	}
+	v := m.view(f, msg.Region)
+	if msg.View != v.id && m.mut != mutNoViewCheck && m.mut != mutNoCatchUp && !loose {
+		return blocktree.StaleView
+	}
+	if msg.View > v.id && m.mut != mutNoCatchUp {
+		return blocktree.StaleView // the region never had that view
+	}
+	lax := m.mut == mutNoViewCheck || loose
+	switch {
+	case !v.member:
+		return blocktree.StaleView
+	case v.state == Out && !lax, read && v.state != InSync && !lax, msg.Kind == KindReset && v.state != Joining:
+		return blocktree.StaleView
+	}
+	return m.checkRun(l, v, msg)
+}
+
+// checkRun refuses runs and records that do not fit the file.
+func (m *Member) checkRun(l *Layout, v memberView, msg *Message) blocktree.Kind {
+	first, count := l.Run(msg.Region)
+	inside := func(f blocktree.SectorIndex, n uint64) bool {
+		return n > 0 && n <= count && f >= first && uint64(f-first) <= count-n
+	}
+	switch msg.Kind {
+	case KindRead:
+		if !inside(msg.First, msg.Count) || msg.Count > blocktree.RunSectorsMax || msg.Want < WantShards || msg.Want > WantExact {
+			return blocktree.OutOfRange
+		}
+	case KindList:
+		if msg.First < first || uint64(msg.First-first) > count {
+			return blocktree.OutOfRange
+		}
+	case KindPrepare, KindInstall:
+		rec := msg.Record
+		if rec == nil || rec.File != msg.File || rec.Region != msg.Region || !inside(rec.First, uint64(rec.Count)) ||
+			rec.Version.IsZero() || rec.Watermark.Epoch > msg.Epoch || rec.Version.Epoch > msg.Epoch || rec.Installed != (msg.Kind == KindInstall) ||
+			msg.Kind == KindPrepare && rec.Version.Epoch != msg.Epoch || rec.Shard != v.shard {
+			return blocktree.Invalid
+		}
+		return checkRecord(l, rec)
+	}
+	return blocktree.Other
+}
+
+func checkRecord(l *Layout, rec *Record) blocktree.Kind {
+	switch rec.Kind {
+	case RecordData:
+		if rec.Count <= blocktree.RunSectorsMax && int(rec.ShardBytes) == l.Code.ShardBytes(int(l.SectorBytes)) &&
+			len(rec.Payload) == int(rec.Count)*int(rec.ShardBytes) && len(rec.Seals) == int(rec.Count)*SealBytes && rec.Control == nil {
+			return blocktree.Other
+		}
+	case RecordZero:
+		if len(rec.Payload) == 0 && len(rec.Seals) == 0 && rec.ShardBytes == 0 && rec.Control == nil {
+			return blocktree.Other
+		}
+	}
+	return blocktree.Invalid
+}
+
+// usable reports whether the region may be written under epoch: the node was fenced and repaired in it, or copied up.
+func (f *memberFile) usable(r *memberRegion, epoch blocktree.Epoch) bool {
+	return f.fenced == epoch && !f.recovering || r.resetEpoch == epoch
+}
+
+// prepare stores a record durably, then answers (rule 1). A duplicate is answered when the original is durable.
+func (m *Member) prepare(f *memberFile, msg *Message) {
+	rec := msg.Record
+	r := f.region(msg.Region)
+	a := m.reply(msg, blocktree.Other)
+	a.Version = rec.Version
+	if !f.usable(r, msg.Epoch) && m.mut != mutNoFence && m.mut != mutNoCatchUp {
+		a.Err = blocktree.Recovering
+		m.next.Answers = append(m.next.Answers, a)
+		return
+	}
+	if !r.watermark.Less(rec.Version) {
+		m.answerAfter(f, a, 0) // done with long ago
+		return
+	}
+	if r.isAborted(rec.Version) {
+		a.Err = blocktree.Canceled
+		m.answerAfter(f, a, r.abortNo)
+		return
+	}
+	if i, ok := r.find(rec.Version); ok {
+		h := r.pending[i]
+		if h.Digest == rec.Digest && h.First == rec.First && h.Count == rec.Count {
+			m.answerAfter(f, a, h.no)
+			return
+		}
+		if m.mut != mutSecondDigest {
+			a.Err = blocktree.Corrupt
+			m.next.Answers = append(m.next.Answers, a)
+			return
+		}
+		r.remove(i)
+	}
+	if m.mut == mutTornTombstone && rec.Kind == RecordZero {
+		torn := *rec
+		torn.Count = 1
+		rec = &torn
+	}
+	m.answerAfter(f, a, m.hand(f, rec))
+}
+
+// moveWatermark commits what is at or below msg.Watermark; the record of it rides with the next sync.
+func (m *Member) moveWatermark(f *memberFile, msg *Message) uint64 {
+	r := f.region(msg.Region)
+	if !r.watermark.Less(msg.Watermark) || !f.usable(r, msg.Epoch) || msg.Watermark.Epoch > msg.Epoch {
+		return 0
+	}
+	return m.hand(f, m.controlRecord(f, &control{kind: ctlWatermark, region: msg.Region, version: msg.Watermark}))
+}
+
+// abort refuses a version for ever; see decision 7.
+func (m *Member) abort(f *memberFile, msg *Message) {
+	r := f.region(msg.Region)
+	a := m.reply(msg, blocktree.Other)
+	if !f.usable(r, msg.Epoch) {
+		a.Err = blocktree.Recovering
+		m.next.Answers = append(m.next.Answers, a)
+		return
+	}
+	if r.isAborted(msg.Version) {
+		m.answerAfter(f, a, r.abortNo)
+		return
+	}
+	if !r.watermark.Less(msg.Version) {
+		a.Held = true
+		m.answerAfter(f, a, 0)
+		return
+	}
+	if i, ok := r.find(msg.Version); ok && !msg.Last {
+		a.Held = true
+		m.answerAfter(f, a, r.pending[i].no)
+		return
+	}
+	no := m.hand(f, m.controlRecord(f, &control{kind: ctlAbort, epoch: msg.Epoch, region: msg.Region, version: msg.Version}))
+	r.abortNo = no
+	m.answerAfter(f, a, no)
+}
+
+// fence promises the epoch and tells what is in flight (rule 4). What it tells is durable when the answer goes: the fence
+// record comes after all of it in the log.
+func (m *Member) fence(f *memberFile, msg *Message) {
+	if f.fenced < msg.Epoch {
+		c := control{kind: ctlFence, epoch: msg.Epoch, seq: f.layout.Seq}
+		m.hand(f, m.controlRecord(f, &c))
+	}
+	a := m.reply(msg, blocktree.Other)
+	a.Regions, a.Last = f.states(msg.Region)
+	m.answerAfter(f, a, 0)
+}
+
+// repair takes the new holder's decision (rule 5).
+func (m *Member) repair(f *memberFile, msg *Message) {
+	a := m.reply(msg, blocktree.Other)
+	if f.fenced != msg.Epoch {
+		a.Err = blocktree.Recovering
+	} else if f.recovering {
+		c := control{kind: ctlRepair, epoch: msg.Epoch, seq: f.layout.Seq, last: msg.Last, repairs: msg.Repairs}
+		m.hand(f, m.controlRecord(f, &c))
+	}
+	m.answerAfter(f, a, 0)
+}
+
+// read hands a task to the driver. The answer must not leave before the promise it relies on is durable.
+func (m *Member) read(f *memberFile, msg *Message) {
+	r := f.regions[msg.Region]
+	if f.recovering && (r == nil || r.resetEpoch != f.fenced) && m.mut != mutReadRecovering {
+		m.answer(f, msg, blocktree.Recovering)
+		return
+	}
+	if f.promiseNo > m.durable && m.mut != mutVolatileFence {
+		m.heldReads = append(m.heldReads, msg)
+		return
+	}
+	task := ReadTask{Request: msg}
+	if r != nil {
+		if r.watermark.Less(msg.Watermark) && r.anyUpTo(msg.Watermark, msg) {
+			m.moveWatermark(f, msg)
+		}
+		task.Pending = r.overlapping(msg, m.durable, m.mut == mutReadVolatile)
+	}
+	m.next.Reads = append(m.next.Reads, task)
+}
+
+// stepReset forgets a region before it is copied up, once per join.
+func (m *Member) stepReset(f *memberFile, msg *Message) {
+	r := f.region(msg.Region)
+	a := m.reply(msg, blocktree.Other)
+	switch {
+	case msg.Seq < r.resetSeq:
+		a.Err = blocktree.StaleView
+	case msg.Seq > r.resetSeq:
+		first, count := f.layout.Run(msg.Region)
+		c := control{kind: ctlReset, epoch: msg.Epoch, seq: msg.Seq, region: msg.Region, version: msg.Watermark, first: first, count: count}
+		f.promiseNo = m.hand(f, m.controlRecord(f, &c))
+	}
+	m.answerAfter(f, a, 0)
+}
+
+// install stores a committed record (copy-up, mended shard).
+func (m *Member) install(f *memberFile, msg *Message) {
+	r := f.region(msg.Region)
+	a := m.reply(msg, blocktree.Other)
+	a.Version = msg.Record.Version
+	if !f.usable(r, msg.Epoch) {
+		a.Err = blocktree.Recovering
+		m.next.Answers = append(m.next.Answers, a)
+		return
+	}
+	m.answerAfter(f, a, m.hand(f, msg.Record))
+}
+
+// Answer makes the reply to a task out of what the driver found: committed extents (see Message.Extents), the shards and
+// seals of the Data ones in order, and for a KindList where to go on. Of a WantExact, committed is what was found of it.
+func (t *ReadTask) Answer(node blocktree.NodeID, committed []Extent, payload, seals []byte, next blocktree.SectorIndex, err blocktree.Kind) *Message {
+	q := t.Request
+	a := &Message{
+		Kind: q.Kind, Answer: true, ID: q.ID, Node: node, File: q.File, Region: q.Region, Epoch: q.Epoch, View: q.View,
+		Version: q.Version, First: q.First, Count: q.Count, Want: q.Want, Err: err,
+	}
+	if err != blocktree.Other {
+		return a
+	}
+	a.Extents, a.Payload, a.Seals, a.Next = committed, payload, seals, next
+	if q.Kind == KindRead && q.Want != WantExact && len(t.Pending) > 0 {
+		a.Extents = make([]Extent, len(committed), len(committed)+len(t.Pending))
+		copy(a.Extents, committed)
+		for _, h := range t.Pending {
+			if x, ok := clip(h.Extent(true), q.First, q.Count); ok {
+				a.Extents = append(a.Extents, x)
+			}
+		}
+	}
+	return a
+}
+
+// clip cuts an extent to a run.
+func clip(x Extent, first blocktree.SectorIndex, count uint64) (Extent, bool) {
+	lo := max(x.First, first)
+	hi := min(uint64(x.First)+uint64(x.Count), uint64(first)+count)
+	if uint64(lo) >= hi {
+		return x, false
+	}
+	x.First, x.Count = lo, uint32(hi-uint64(lo))
+	return x, true
+}

@@ -1,0 +1,88 @@
+package stripe
+
+import "strings"
+
+// mutant is a rule that a machine breaks on purpose, so that tests can show that the rule is needed.
+type mutant uint8
+
+const (
+	sound mutant = iota
+	mutAckAtK
+	mutNoFence
+	mutNoViewCheck
+	mutNoViewAck
+	mutReadPrepared
+	mutReadCommitted
+	mutNoResync
+	mutNoExclude
+	mutRollForwardAny
+	mutDropPrepared
+	mutReadStaleView
+	mutNoCatchUp
+	mutVolatileFence
+	mutLazySync
+	mutQuorumK
+	mutNoMinWrite
+	mutWatermarkPasses
+	mutSecondDigest
+	mutNoIncarnation
+	mutAbortLoose
+	mutJoinNoWait
+	mutJoinForgets
+	mutPromoteEarly
+	mutNoReset
+	mutNoLeaseCheck
+	mutTornTombstone
+	mutDropNoSpace
+	mutReadRecovering
+	mutReadVolatile
+	mutFewerThanK
+	mutantEnd
+)
+
+var mutantNames = [mutantEnd]string{
+	mutAckAtK:          "ackatk: a write is acknowledged when k members answered (rule 1)",
+	mutNoFence:         "nofence: a member takes messages of older epochs (rules 1, 4)",
+	mutNoViewCheck:     "noviewcheck: a member takes messages of older views (rules 1, 2)",
+	mutNoViewAck:       "noviewack: the holder acknowledges before the remaining members know the new view (rule 2, I6)",
+	mutReadPrepared:    "readprepared: a read returns the newest pending version it sees (rule 6)",
+	mutReadCommitted:   "readcommitted: a read ignores pending versions (rule 6)",
+	mutNoResync:        "noresync: a joiner is promoted without any copy-up (rule 7)",
+	mutNoExclude:       "noexclude: a take-over decides without those that do not answer and leaves them in the view (rule 4)",
+	mutRollForwardAny:  "rollfwdany: a take-over commits what any member holds (rule 5)",
+	mutDropPrepared:    "droprepared: a take-over voids everything above the floor (rule 5)",
+	mutReadStaleView:   "readstaleview: a member answers reads of older views and epochs (rule 6)",
+	mutNoCatchUp:       "nocatchup: a member does not catch up on a newer view or epoch but goes by its own (rule 2)",
+	mutVolatileFence:   "volatilefence: a fence is answered before it is durable (rule 4)",
+	mutLazySync:        "lazyfsync: a prepare is answered before it is durable (mode ack)",
+	mutQuorumK:         "q-too-small: a read asks k members where more are needed (rule 6)",
+	mutNoMinWrite:      "nominwrite: a write is acknowledged with fewer than minWrite members in sync (rule 3)",
+	mutWatermarkPasses: "watermarkpasses: the watermark passes unacknowledged versions (rule 1)",
+	mutSecondDigest:    "seconddigest: a member takes a second write under one version (rule 1)",
+	mutNoIncarnation:   "noincarnation: a member answers for another incarnation (rule 1)",
+	mutAbortLoose:      "abortloose: an abort goes to all members at once, held or not (rule 9)",
+	mutJoinNoWait:      "joinnowait: writes do not wait for a joining member (rule 7)",
+	mutJoinForgets:     "joinforgets: a joiner is not sent the writes that were in flight when it joined (rule 7)",
+	mutPromoteEarly:    "promoteearly: a joiner is promoted before its installs are answered (rule 7)",
+	mutNoReset:         "noreset: a joiner keeps its old records (rule 7)",
+	mutNoLeaseCheck:    "noleasecheck: the holder's reads complete after its lease term (rule 6)",
+	mutTornTombstone:   "torntombstone: a member stores a tombstone for the first sector of its run only (rule 8)",
+	mutDropNoSpace:     "dropnospace: a member without space is removed from the view, down to any number (rule 9)",
+	mutReadRecovering:  "readrecovering: a fenced member that is not yet repaired answers reads (rule 5)",
+	mutReadVolatile:    "readvolatile: a member tells of pending records that are not durable yet (rule 6)",
+	mutFewerThanK:      "fewerthank: a read of sectors with too few shards gives zeros (rule 3)",
+}
+
+// Mutants lists the rules that Member.SetMutant, HolderConfig.Mutant and ReaderConfig.Mutant can break: a name, a colon
+// and what is broken. For tests only.
+func Mutants() []string { return append([]string(nil), mutantNames[sound+1:]...) }
+
+// parseMutant returns sound for "" and for names it does not know.
+func parseMutant(name string) mutant {
+	for i, n := range mutantNames {
+		if head, _, ok := strings.Cut(n, ":"); ok && head == name {
+			return mutant(i)
+		}
+	}
+	return sound
+}
