@@ -179,12 +179,14 @@ func (s *Sealer) Open(dst, sealed []byte, index blocktree.SectorIndex, v blocktr
 }
 
 func (s *Sealer) openNone(dst, sealed []byte, index blocktree.SectorIndex, v blocktree.Version, header []byte) error {
+	err := VerifyLeaf(sealed, s.file, index, v, header)
 	for _, b := range header[nonceAt:] {
 		if b != 0 {
-			return blocktree.E("seal.Open", blocktree.Corrupt, errSuite)
+			err = blocktree.E("seal.Open", blocktree.Corrupt, errSuite)
 		}
 	}
-	if err := VerifyLeaf(sealed, s.file, index, v, header); err != nil {
+	if err != nil {
+		clear(dst)
 		return err
 	}
 	copy(dst, sealed)

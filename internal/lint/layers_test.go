@@ -54,7 +54,7 @@ func checkImport(from, to string, test bool) string {
 	switch {
 	case !ok:
 		return "imports " + to + ", which has no layer"
-	case from == to || toHome == "cmd" && (fromHome == "cmd" && from != "cmd" && sharesCommand(from, to)):
+	case from == to || fromHome == "cmd" && toHome == "cmd" && sharesCommand(from, to):
 		return ""
 	case toHome == "cmd":
 		return "imports the command " + to
@@ -70,10 +70,11 @@ func checkImport(from, to string, test bool) string {
 	return ""
 }
 
-// sharesCommand reports whether both directories belong to one command: cmd/btnbd and what is below it.
-func sharesCommand(a, b string) bool {
-	name := func(dir string) string { return strings.Split(dir, "/")[1] }
-	return strings.Count(a, "/") > 0 && strings.Count(b, "/") > 0 && name(a) == name(b)
+// sharesCommand reports whether a command's directory may import another below cmd: its own ones, and cmd/internal, which all
+// commands share.
+func sharesCommand(from, to string) bool {
+	f, t := strings.Split(from, "/"), strings.Split(to, "/")
+	return len(f) > 1 && len(t) > 1 && (f[1] == t[1] || t[1] == "internal")
 }
 
 func checkLayers(all []*source) (complaints []string) {
@@ -130,6 +131,9 @@ func TestLayersRule(t *testing.T) {
 		{"cmd/btnbd", "internal/node", false, ""},
 		{"cmd/btnbd", "cmd/btnbd/demo", false, ""},
 		{"cmd/btnbd", "cmd/btnode", false, "the command"},
+		{"cmd/btnbd", "cmd/internal/parts", false, ""},
+		{"cmd/internal/parts", "cmd/btnbd", false, "the command"},
+		{"internal/node", "cmd/internal/parts", false, "the command"},
 		{"internal/erasure", "crypto/seal", false, "only strictly lower"},
 		{"internal/erasure", "crypto/seal", true, ""},
 		{"internal/erasure", ".", false, ""},

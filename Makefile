@@ -1,0 +1,90 @@
+# Blocktree. `make` alone lists what there is to make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO       ?= go
+ARGS     ?=
+FUZZTIME ?= 10s
+MINUTES  ?= 30
+SEEDS    ?=
+SEED     ?=
+
+# A checkout that git refuses to read (another owner) is built without its commit's name.
+BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS)
+GOTEST    = $(GO) run ./internal/lint/gotest
+
+# What `make test` also runs under the race detector, with -short; `make race` runs everything.
+RACE_PACKAGES = ./crypto/... ./internal/erasure ./internal/bttp/... ./internal/file/... ./cluster/... ./blockdev/...
+# How many seeds the simulator takes in `make test`; `make sim` takes its own default.
+TEST_SEEDS ?= 2000
+
+.PHONY: help build demo test packages lint unit race race-short sim fuzz bench shown vm-test
+
+help: ## this list
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the two static programs, bin/btnode and bin/btnbd
+	$(BUILD) -o bin/ ./cmd/btnode ./cmd/btnbd
+
+demo: build ## three nodes and a block device in one process; ARGS="--dir D --nodes 3 --code 2+1 --size 1GiB"
+	bin/btnbd demo $(ARGS)
+
+test: packages lint unit race-short ## everything a change must pass, in at most 20 minutes; installs what it needs as root
+	SEEDS=$(TEST_SEEDS) SEED= $(GO) test -count=1 -timeout 10m ./internal/sim
+	@echo "all tests passed"
+
+packages:
+	@test/install-packages race tools
+
+lint: ## vet, layers, style
+	$(GO) vet ./...
+	$(GO) test -count=1 ./internal/lint/...
+
+unit:
+	$(GOTEST) -shuffle=on -timeout 15m ./...
+
+race: ## every test under the race detector (needs gcc)
+	$(GO) test -race -shuffle=on -timeout 60m ./...
+
+race-short:
+	@if ! command -v gcc >/dev/null; then \
+		grep -qx 'needs gcc' internal/lint/skips.txt; \
+		echo "skipped: go test -race needs gcc"; \
+	else \
+		echo "$(GO) test -race -short $(RACE_PACKAGES)"; \
+		$(GO) test -race -short -shuffle=on -timeout 15m $(RACE_PACKAGES); \
+	fi
+
+sim: ## the seeded simulator; SEEDS=200000 for a sweep, SEED=42 for one
+	SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 0 -v ./internal/sim
+
+fuzz: ## every fuzz target for FUZZTIME=10s each
+	@targets=$$($(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ {t[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, t[i]; n = 0}'); \
+	test -n "$$targets"; failed=; \
+	while read -r package target; do \
+		echo "== $$package $$target"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || failed="$$failed $$target"; \
+	done <<<"$$targets"; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
+
+bench: build ## measures everything side by side and writes docs/BENCHMARKS.md
+	test/bench/run
+
+shown: build ## every script of test/shown, in order; fails if one fails
+	@failed=; \
+	for script in test/shown/[0-9]*; do \
+		echo "== $$script"; \
+		$$script || failed="$$failed $$script"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
+
+vm-test: build ## the real kernel's nbd-client in a virtual machine
+	test/vm/run
+
+ifneq ($(wildcard test/thrash/run),)
+.PHONY: thrash
+thrash: build ## real processes under load and faults for MINUTES=30
+	test/thrash/run $(MINUTES)
+endif
