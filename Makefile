@@ -6,6 +6,7 @@ SHELL := /bin/bash
 GO       ?= go
 ARGS     ?=
 FUZZTIME ?= 10s
+FUZZ_PACKAGES ?= ./...
 MINUTES  ?= 30
 SEEDS    ?=
 SEED     ?=
@@ -13,6 +14,7 @@ SEED     ?=
 # A checkout that git refuses to read (another owner) is built without its commit's name.
 BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS)
+THRASH   := $(wildcard test/thrash/run)
 GOTEST    = $(GO) run ./internal/lint/gotest
 
 # What `make test` also runs under the race detector, with -short; `make race` runs everything.
@@ -23,7 +25,8 @@ TEST_SEEDS ?= 2000
 .PHONY: help build demo test packages lint unit race race-short sim fuzz bench shown vm-test
 
 help: ## this list
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' -v thrash='$(THRASH)' '/^[a-z-]+:.*## / && ($$1 != "thrash" || thrash != "") \
+		{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the two static programs, bin/btnode and bin/btnbd
 	$(BUILD) -o bin/ ./cmd/btnode ./cmd/btnbd
@@ -61,7 +64,7 @@ sim: ## the seeded simulator; SEEDS=200000 for a sweep, SEED=42 for one
 	SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 0 -v ./internal/sim
 
 fuzz: ## every fuzz target for FUZZTIME=10s each
-	@targets=$$($(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ {t[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, t[i]; n = 0}'); \
+	@targets=$$($(GO) test -list '^Fuzz' $(FUZZ_PACKAGES) | awk '/^Fuzz/ {t[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, t[i]; n = 0}'); \
 	test -n "$$targets"; failed=; \
 	while read -r package target; do \
 		echo "== $$package $$target"; \
@@ -83,7 +86,7 @@ shown: build ## every script of test/shown, in order; fails if one fails
 vm-test: build ## the real kernel's nbd-client in a virtual machine
 	test/vm/run
 
-ifneq ($(wildcard test/thrash/run),)
+ifneq ($(THRASH),)
 .PHONY: thrash
 thrash: build ## real processes under load and faults for MINUTES=30
 	test/thrash/run $(MINUTES)
