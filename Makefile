@@ -72,10 +72,10 @@ fuzz: ## every fuzz target for FUZZTIME=10s each
 	done <<<"$$targets"; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
-bench: build ## measures everything side by side and writes docs/BENCHMARKS.md
+bench: packages build ## measures everything side by side and writes docs/BENCHMARKS.md
 	test/bench/run
 
-shown: build ## every script of test/shown, in order; fails if one fails
+shown: packages build ## every script of test/shown, in order; fails if one fails
 	@failed=; \
 	for script in test/shown/[0-9]*; do \
 		echo "== $$script"; \
