@@ -1,0 +1,92 @@
+package meta
+
+import (
+	"fmt"
+
+	"blocktree"
+)
+
+// apply does one command, or refuses it and changes nothing. It is deterministic: what it reads is the state and the
+// command only. A command that cannot be decoded is refused; it is the same at every member of one version.
+func (s *state) apply(index uint64, data []byte) (CommandID, Result) {
+	c, err := DecodeCommand(data)
+	if err != nil {
+		return c.ID, Result{Kind: blocktree.KindOf(err), Text: err.Error(), Index: index}
+	}
+	r := s.command(c)
+	r.Index = index
+	return c.ID, r
+}
+
+// command answers a retry, or does the op and remembers it.
+func (s *state) command(c Command) Result {
+	remembered := true
+	switch c.Op.(type) {
+	case RenewSession, ExpireSession:
+		remembered = false
+	}
+	if remembered {
+		if d, ok := s.done(c.ID); ok {
+			if d.layout {
+				d.result.Layout = s.layout(d.file)
+			}
+			return d.result
+		}
+	}
+	if _, founding := c.Op.(Found); !founding && s.superblock() == nil {
+		return refuse(blocktree.Unavailable, "the cluster is not founded yet")
+	}
+	r := s.do(c.Op)
+	if remembered && r.Kind == blocktree.Other {
+		s.remember(c.ID, r)
+	}
+	return r
+}
+
+// do dispatches on the op.
+func (s *state) do(o Op) Result {
+	switch o := o.(type) {
+	case Found:
+		return s.found(o)
+	case MakeDir:
+		return s.makeDir(o)
+	case CreateFile:
+		return s.createFile(o)
+	case Remove:
+		return s.remove(o)
+	case SetAttr:
+		return s.setAttr(o)
+	case PutRuntime:
+		return s.putRuntime(o.Runtime)
+	case RemoveRuntime:
+		return s.removeRuntime(o)
+	case StartNode:
+		return s.startNode(o)
+	case OpenSession:
+		return s.openSession(o)
+	case RenewSession:
+		return s.renewSession(o)
+	case CloseSession:
+		s.closeSession(o.Session)
+		return Result{}
+	case ExpireSession:
+		return s.expireSession(o)
+	case Acquire:
+		return s.acquire(o)
+	case Release:
+		return s.release(o)
+	case ChangeView:
+		return s.changeView(o)
+	}
+	return refuse(blocktree.Unsupported, "unknown command")
+}
+
+func refuse(kind blocktree.Kind, format string, args ...any) Result {
+	return Result{Kind: kind, Text: fmt.Sprintf(format, args...)}
+}
+
+// hinted adds what the user can do about it.
+func (r Result) hinted(format string, args ...any) Result {
+	r.Hint = fmt.Sprintf(format, args...)
+	return r
+}

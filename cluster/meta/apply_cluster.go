@@ -1,0 +1,235 @@
+package meta
+
+import (
+	"slices"
+
+	"blocktree"
+)
+
+// checkRuntime refuses a record that could not be stored or that claims another's store.
+func checkRuntime(r blocktree.Runtime, others []blocktree.Runtime) (Result, bool) {
+	tooLong := func(s string) bool { return len(s) > blocktree.NameBytesMax }
+	switch {
+	case r.Path.Root().IsZero() || len(r.Path) > blocktree.PathBytesMax:
+		return refuse(blocktree.Invalid, "a process record needs a path"), false
+	case len(r.Endpoints) > EndpointsMax || len(r.Services) > ServicesMax || slices.ContainsFunc(r.Endpoints, tooLong) ||
+		slices.ContainsFunc(r.Services, tooLong):
+		return refuse(blocktree.TooLarge, "too many or too long endpoints or services"), false
+	}
+	hosts := 0
+	for _, o := range others {
+		if o.Path == r.Path {
+			continue
+		}
+		if o.Node != 0 {
+			hosts++
+		}
+		if r.Node != 0 && o.Node == r.Node {
+			return refuse(blocktree.Exists, "%s has store %v", o.Path.Short(), o.Node), false
+		}
+	}
+	if r.Node != 0 && hosts >= HostsMax {
+		return refuse(blocktree.TooLarge, "a cluster has at most %d hosts", HostsMax), false
+	}
+	return Result{}, true
+}
+
+func (s *state) setRuntime(r *blocktree.Runtime) {
+	store(s, kindRuntime, []byte(r.Path), r, putRuntime)
+	s.changes.Runtimes = true
+}
+
+func (s *state) putRuntime(r blocktree.Runtime) Result {
+	if bad, ok := checkRuntime(r, s.runtimes()); !ok {
+		return bad
+	}
+	if _, there := s.get(kindRuntime, []byte(r.Path)); !there {
+		if s.counts.runtimes >= RuntimesMax {
+			return refuse(blocktree.TooLarge, "a cluster has at most %d process records", RuntimesMax)
+		}
+		s.counts.runtimes++
+	}
+	s.setRuntime(&r)
+	return Result{}
+}
+
+func (s *state) removeRuntime(o RemoveRuntime) Result {
+	if _, there := s.get(kindRuntime, []byte(o.Path)); !there {
+		return refuse(blocktree.NotFound, "no process record of %s", o.Path.Short())
+	}
+	s.del(kindRuntime, []byte(o.Path))
+	s.counts.runtimes--
+	s.changes.Runtimes = true
+	return Result{}
+}
+
+// startNode records a start; a changed incarnation marks the node in every file that names it.
+func (s *state) startNode(o StartNode) Result {
+	old := s.start(o.Node)
+	var counter uint64
+	if old != nil {
+		counter = old.Counter
+	}
+	if o.Node == 0 || o.StartCounter <= o.ExpectCounter {
+		return refuse(blocktree.Invalid, "a start counter grows")
+	}
+	if counter != o.ExpectCounter {
+		r := refuse(blocktree.StaleMember, "start counter is %d, not %d", counter, o.ExpectCounter)
+		r.Start = old
+		return r
+	}
+	v := &NodeStart{Node: o.Node, Incarnation: o.Incarnation, Counter: o.StartCounter}
+	store(s, kindStart, u64(uint64(o.Node)), v, putStart)
+	s.changes.Starts = append(s.changes.Starts, *v)
+	var files []blocktree.Inode
+	s.scan(kindHosted, u64(uint64(o.Node)), nil, func(rest, _ []byte) bool {
+		files = append(files, inodeOf(rest))
+		return true
+	})
+	generation := s.superblock().Generation
+	for _, i := range files {
+		l := s.layout(blocktree.FileID{Generation: generation, Inode: i})
+		if l == nil {
+			continue
+		}
+		if l.Incarnations[o.Node] != o.Incarnation && !l.Marked[o.Node] {
+			s.setLayout(l.Mark(o.Node))
+		}
+	}
+	return Result{Start: v}
+}
+
+func (s *state) openSession(o OpenSession) Result {
+	if x := s.session(o.Session); x != nil {
+		if x.Principal != o.Principal || x.Path != o.Path {
+			return refuse(blocktree.Exists, "the session is another's")
+		}
+		return s.renewSession(RenewSession{Session: o.Session})
+	}
+	if o.Session == (SessionID{}) {
+		return refuse(blocktree.Invalid, "a session needs an id")
+	}
+	if s.counts.sessions >= SessionsMax {
+		return refuse(blocktree.Unavailable, "%d sessions are open", s.counts.sessions)
+	}
+	x := &Session{ID: o.Session, Principal: o.Principal, Path: o.Path}
+	s.setSession(x)
+	s.counts.sessions++
+	return Result{Session: x}
+}
+
+func (s *state) renewSession(o RenewSession) Result {
+	x := s.session(o.Session)
+	if x == nil {
+		return refuse(blocktree.NotFound, "the session is closed or expired")
+	}
+	x.Renewals++
+	s.setSession(x)
+	return Result{Session: x}
+}
+
+// closeSession forgets a session and releases its leases.
+func (s *state) closeSession(id SessionID) {
+	if s.session(id) == nil {
+		return
+	}
+	var files []blocktree.Inode
+	s.scan(kindHeld, id[:], nil, func(rest, _ []byte) bool {
+		files = append(files, inodeOf(rest))
+		return true
+	})
+	for _, i := range files {
+		if l := value(s, kindLease, inodeRest(i), getLease); l != nil {
+			s.dropLease(l)
+		}
+	}
+	s.del(kindSession, id[:])
+	s.counts.sessions--
+}
+
+func (s *state) expireSession(o ExpireSession) Result {
+	x := s.session(o.Session)
+	switch {
+	case x == nil:
+		return refuse(blocktree.NotFound, "the session is closed or expired")
+	case x.Renewals != o.Renewals:
+		return refuse(blocktree.Busy, "the session was renewed")
+	}
+	s.closeSession(o.Session)
+	return Result{}
+}
+
+// dropLease releases a lease; the session's count is the caller's.
+func (s *state) dropLease(l *Lease) {
+	s.del(kindLease, inodeRest(l.File.Inode))
+	s.del(kindHeld, heldRest(l.Session, l.File.Inode))
+	s.changes.Leases = append(s.changes.Leases, Lease{File: l.File, Epoch: l.Epoch})
+}
+
+func (s *state) acquire(o Acquire) Result {
+	x := s.session(o.Session)
+	if x == nil {
+		return refuse(blocktree.NotFound, "the session is closed or expired")
+	}
+	l := s.layout(o.File)
+	if l == nil {
+		return refuse(blocktree.NotFound, "no file %v", o.File)
+	}
+	held := s.lease(o.File)
+	switch {
+	case held != nil && held.Session != o.Session:
+		r := refuse(blocktree.Busy, "in use by %s", held.Holder.Short())
+		r.Lease, r.Layout = held, l
+		return r.hinted("a silent holder loses its lease %v after its last renewal", blocktree.LeaseTerm)
+	case held == nil && x.Leases >= LeasesPerSessionMax:
+		return refuse(blocktree.Unavailable, "the session holds %d leases", x.Leases)
+	}
+	if held == nil {
+		x.Leases++
+		s.setSession(x)
+	}
+	l = l.Acquire()
+	s.setLayout(l)
+	v := &Lease{File: o.File, Epoch: l.Epoch, Session: o.Session}
+	store(s, kindLease, inodeRest(o.File.Inode), v, putLease)
+	s.set(kindHeld, heldRest(o.Session, o.File.Inode), nil)
+	v.Holder = x.Path
+	s.changes.Leases = append(s.changes.Leases, *v)
+	return Result{Layout: l, Lease: v, Session: x}
+}
+
+func (s *state) release(o Release) Result {
+	held := s.lease(o.File)
+	if held == nil || held.Session != o.Session || held.Epoch != o.Epoch {
+		r := refuse(blocktree.Fenced, "the lease is not held under epoch %d", o.Epoch)
+		r.Lease = held
+		return r
+	}
+	s.dropLease(held)
+	if x := s.session(o.Session); x != nil {
+		x.Leases--
+		s.setSession(x)
+	}
+	return Result{}
+}
+
+func (s *state) changeView(o ChangeView) Result {
+	l := s.layout(o.Change.File)
+	if l == nil {
+		return refuse(blocktree.NotFound, "no file %v", o.Change.File)
+	}
+	next, err := l.Apply(o.Change, func(n blocktree.NodeID) blocktree.Incarnation {
+		if v := s.start(n); v != nil {
+			return v.Incarnation
+		}
+		return blocktree.Incarnation{}
+	})
+	if err != nil {
+		return Result{Kind: blocktree.KindOf(err), Text: err.Error(), Layout: l}
+	}
+	if n := len(next.Own)*(12+3*next.Code.Shards()) + len(next.Hosts)*25 + 128; n > LayoutBytesMax {
+		return Result{Kind: blocktree.TooLarge, Text: "too many regions with a view of their own", Layout: l}
+	}
+	s.setLayout(next)
+	return Result{Layout: next}
+}

@@ -1,0 +1,332 @@
+package meta
+
+import (
+	"slices"
+	"strings"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/wire"
+)
+
+// found makes the superblock and the root directory, once.
+func (s *state) found(o Found) Result {
+	if s.superblock() != nil {
+		return refuse(blocktree.Exists, "the cluster was founded before")
+	}
+	if o.Generation == 0 || o.Dir.Root().IsZero() {
+		return refuse(blocktree.Invalid, "a cluster needs a directory and a generation")
+	}
+	for i, r := range o.Runtimes {
+		if bad, ok := checkRuntime(r, o.Runtimes[:i]); !ok {
+			return bad
+		}
+	}
+	sb := &Superblock{Generation: o.Generation, Dir: o.Dir, Created: o.Time}
+	store(s, kindSuper, nil, sb, func(e *wire.Encoder, v *Superblock) {
+		e.U64(uint64(v.Generation))
+		putPath(e, v.Dir)
+		e.U64(uint64(v.Created))
+	})
+	root := &Inode{ID: blocktree.FileID{Generation: o.Generation, Inode: RootInode}, Kind: KindDir, Mode: o.Mode,
+		Created: o.Time, Modified: o.Time}
+	s.setInode(root)
+	s.counts.nextInode = RootInode + 1
+	for _, r := range o.Runtimes {
+		s.setRuntime(&r)
+		s.counts.runtimes++
+	}
+	return Result{Inode: root}
+}
+
+// lookup is how far a path could be followed.
+type lookup struct {
+	dir     blocktree.Inode // the deepest directory that exists
+	missing []string        // names below it that do not exist; none: the path exists
+	parent  blocktree.Inode // of what the path names; 0 for the root directory
+	found   entry           // what the path names, if missing is empty
+}
+
+// walk follows a path. It is refused if it is outside the cluster's directory, has impossible names, or goes through a file.
+func (s *state) walk(p blocktree.Path) (lookup, Result) {
+	sb := s.superblock()
+	if sb == nil {
+		return lookup{}, refuse(blocktree.NotFound, "the cluster is not founded yet")
+	}
+	if !p.Within(sb.Dir) || len(p) > blocktree.PathBytesMax {
+		return lookup{}, refuse(blocktree.Invalid, "not below %s", sb.Dir)
+	}
+	at := lookup{dir: RootInode, found: entry{blocktree.FileID{Generation: sb.Generation, Inode: RootInode}, KindDir}}
+	if p == sb.Dir {
+		return at, Result{}
+	}
+	names := strings.Split(string(p[len(sb.Dir)+1:]), "/")
+	if len(names) > blocktree.PathDepthMax {
+		return lookup{}, refuse(blocktree.Invalid, "too deep")
+	}
+	for _, n := range names {
+		if err := blocktree.CheckName(n); err != nil {
+			return lookup{}, refuse(blocktree.KindOf(err), "%v", err)
+		}
+	}
+	for i, n := range names {
+		if at.found.kind != KindDir {
+			return lookup{}, refuse(blocktree.Invalid, "%s is not a directory", strings.Join(names[:i], "/"))
+		}
+		at.dir, at.parent = at.found.file.Inode, at.found.file.Inode
+		e, ok := s.entry(at.dir, n)
+		if !ok {
+			at.missing = names[i:]
+			return at, Result{}
+		}
+		at.found = e
+	}
+	return at, Result{}
+}
+
+// stat returns the inode that a path names.
+func (s *state) stat(p blocktree.Path) (*Inode, Result) {
+	at, r := s.walk(p)
+	if r.Kind != blocktree.Other {
+		return nil, r
+	}
+	if len(at.missing) > 0 {
+		return nil, refuse(blocktree.NotFound, "%s does not exist", p.Short())
+	}
+	i := s.inode(at.found.file)
+	if i == nil {
+		return nil, refuse(blocktree.NotFound, "%s does not exist", p.Short())
+	}
+	return i, Result{}
+}
+
+// newInode takes the next number.
+func (s *state) newInode(kind InodeKind, mode, uid, gid uint32, time int64) *Inode {
+	n := s.counts.nextInode
+	s.counts.nextInode++
+	return &Inode{ID: blocktree.FileID{Generation: s.superblock().Generation, Inode: n}, Kind: kind, Mode: mode, UID: uid,
+		GID: gid, Created: time, Modified: time}
+}
+
+// makeDirs makes a chain of directories below dir and returns the last.
+func (s *state) makeDirs(dir blocktree.Inode, names []string, mode, uid, gid uint32, time int64) *Inode {
+	var i *Inode
+	for _, n := range names {
+		i = s.newInode(KindDir, mode, uid, gid, time)
+		s.setInode(i)
+		s.setEntry(dir, n, entry{i.ID, KindDir})
+		dir = i.ID.Inode
+	}
+	return i
+}
+
+func (s *state) makeDir(o MakeDir) Result {
+	at, r := s.walk(o.Path)
+	switch {
+	case r.Kind != blocktree.Other:
+		return r
+	case len(at.missing) == 0 && o.Parents && at.found.kind == KindDir:
+		return Result{Inode: s.inode(at.found.file)}
+	case len(at.missing) == 0:
+		return refuse(blocktree.Exists, "%s exists", o.Path.Short())
+	case len(at.missing) > 1 && !o.Parents:
+		return refuse(blocktree.NotFound, "%s does not exist", o.Path.Parent().Short())
+	}
+	return Result{Inode: s.makeDirs(at.dir, at.missing, o.Mode, o.UID, o.GID, o.Time)}
+}
+
+func (s *state) createFile(o CreateFile) Result {
+	at, r := s.walk(o.Path)
+	switch {
+	case r.Kind != blocktree.Other:
+		return r
+	case len(at.missing) == 0:
+		return refuse(blocktree.Exists, "%s exists", o.Path.Short())
+	case len(at.missing) > 1 && !o.Parents:
+		return refuse(blocktree.NotFound, "%s does not exist", o.Path.Parent().Short())
+	}
+	l, r := s.newLayout(o)
+	if r.Kind != blocktree.Other {
+		return r
+	}
+	dir, n := at.dir, len(at.missing)-1
+	if n > 0 {
+		dirMode := o.Mode | o.Mode&0o444>>2 // who may read may search
+		dir = s.makeDirs(dir, at.missing[:n], dirMode, o.UID, o.GID, o.Time).ID.Inode
+	}
+	i := s.newInode(KindFile, o.Mode, o.UID, o.GID, o.Time)
+	i.SizeBytes, i.SectorBytes, i.Code = o.SizeBytes, o.SectorBytes, o.Code
+	i.Suite, i.KeyID, i.Access = o.Suite, o.KeyID, o.Access
+	l.File = i.ID
+	s.setInode(i)
+	s.setEntry(dir, at.missing[n], entry{i.ID, KindFile})
+	for _, h := range l.Hosts {
+		s.set(kindHosted, hostedRest(h, i.ID.Inode), nil)
+	}
+	s.setLayout(l)
+	return Result{Inode: i, Layout: l}
+}
+
+// newLayout checks the shape of a new file and chooses its hosts. The caller sets File.
+func (s *state) newLayout(o CreateFile) (*stripe.Layout, Result) {
+	sector := uint64(o.SectorBytes)
+	switch {
+	case o.Code.Validate() != nil:
+		return nil, refuse(blocktree.Invalid, "%v", o.Code.Validate())
+	case sector < blocktree.SectorBytesMin || sector > blocktree.SectorBytesMax || sector&(sector-1) != 0:
+		return nil, refuse(blocktree.Invalid, "sectors of %d bytes", sector).
+			hinted("a power of two from %d to %d", blocktree.SectorBytesMin, blocktree.SectorBytesMax)
+	case o.SizeBytes == 0 || o.SizeBytes%sector != 0 || o.SizeBytes > blocktree.FileBytesMax:
+		return nil, refuse(blocktree.Invalid, "a size of %d bytes", o.SizeBytes).
+			hinted("a multiple of the sector's %d bytes, not zero, at most %d", sector, uint64(blocktree.FileBytesMax))
+	case len(o.Access) > AccessBytesMax:
+		return nil, refuse(blocktree.TooLarge, "access record of %d bytes", len(o.Access))
+	}
+	hosts, r := s.chooseHosts(o)
+	if r.Kind != blocktree.Other {
+		return nil, r
+	}
+	l := &stripe.Layout{Code: o.Code, SectorBytes: o.SectorBytes, RegionSectors: blocktree.RegionBytes / sector,
+		Sectors: o.SizeBytes / sector, Hosts: hosts, Seq: 1, BaseID: 1,
+		Incarnations: map[blocktree.NodeID]blocktree.Incarnation{}, Marked: map[blocktree.NodeID]bool{},
+		BaseOut: map[blocktree.NodeID]bool{}, Own: map[blocktree.RegionIndex]stripe.View{}}
+	for _, h := range hosts {
+		l.Incarnations[h] = s.start(h).Incarnation
+	}
+	return l, Result{}
+}
+
+// chooseHosts returns the hosts that were asked for, or every sector host that has started, ascending.
+func (s *state) chooseHosts(o CreateFile) ([]blocktree.NodeID, Result) {
+	known, started := map[blocktree.NodeID]bool{}, map[blocktree.NodeID]bool{}
+	for _, r := range s.runtimes() {
+		if IsSectorHost(r) {
+			known[r.Node] = true
+			started[r.Node] = s.start(r.Node) != nil
+		}
+	}
+	hosts := slices.Clone(o.Hosts)
+	if len(hosts) == 0 {
+		for h := range known {
+			hosts = append(hosts, h)
+		}
+	}
+	slices.Sort(hosts)
+	hosts = slices.Compact(hosts)
+	need := o.Code.Shards()
+	if len(hosts) < need {
+		return nil, refuse(blocktree.Invalid, "code %v needs %d sector hosts, there are %d", o.Code, need, len(hosts)).
+			hinted("choose a code of at most %d shards, or add sector hosts", len(hosts))
+	}
+	var up []blocktree.NodeID
+	for _, h := range hosts {
+		if !known[h] {
+			return nil, refuse(blocktree.Invalid, "%v is not a sector host of this cluster", h)
+		}
+		if started[h] {
+			up = append(up, h)
+		}
+	}
+	if len(up) < need || len(o.Hosts) > 0 && len(up) < len(hosts) {
+		return nil, refuse(blocktree.Unavailable, "%d of %d sector hosts have started, code %v needs %d", len(up), len(hosts), o.Code, need).
+			hinted("start the other sector hosts")
+	}
+	return up, Result{}
+}
+
+// IsSectorHost reports whether a process record is of a runtime that hosts sectors.
+func IsSectorHost(r blocktree.Runtime) bool {
+	return r.Node != 0 && slices.Contains(r.Services, blocktree.ServiceSector)
+}
+
+func (s *state) remove(o Remove) Result {
+	i, r := s.stat(o.Path)
+	if r.Kind != blocktree.Other {
+		return r
+	}
+	if i.ID.Inode == RootInode {
+		return refuse(blocktree.Invalid, "the cluster's own directory stays")
+	}
+	if i.Kind == KindDir {
+		empty := true
+		s.scan(kindEntry, inodeRest(i.ID.Inode), nil, func(_, _ []byte) bool {
+			empty = false
+			return false
+		})
+		if !empty {
+			return refuse(blocktree.Busy, "%s is not empty", o.Path.Short())
+		}
+	} else {
+		if l := s.lease(i.ID); l != nil {
+			return Result{Kind: blocktree.Busy, Text: "in use by " + l.Holder.Short(), Lease: l,
+				Hint: "stop its user, or wait until the lease of a dead one has run out"}
+		}
+		for _, h := range s.layout(i.ID).Hosts {
+			s.del(kindHosted, hostedRest(h, i.ID.Inode))
+		}
+		s.del(kindLayout, inodeRest(i.ID.Inode))
+		s.changes.Removed = append(s.changes.Removed, i.ID)
+	}
+	at, _ := s.walk(o.Path)
+	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
+	s.del(kindInode, inodeRest(i.ID.Inode))
+	return Result{Inode: i}
+}
+
+func (s *state) setAttr(o SetAttr) Result {
+	i := s.inode(o.File)
+	switch {
+	case i == nil:
+		return refuse(blocktree.NotFound, "no inode %v", o.File)
+	case o.Mask&AttrAccess != 0 && i.Kind != KindFile:
+		return refuse(blocktree.Invalid, "a directory has no access record")
+	case len(o.Access) > AccessBytesMax:
+		return refuse(blocktree.TooLarge, "access record of %d bytes", len(o.Access))
+	}
+	if o.Mask&AttrMode != 0 {
+		i.Mode = o.Mode
+	}
+	if o.Mask&AttrOwner != 0 {
+		i.UID, i.GID = o.UID, o.GID
+	}
+	if o.Mask&AttrModified != 0 {
+		i.Modified = o.Modified
+	}
+	if o.Mask&AttrAccess != 0 {
+		i.Suite, i.KeyID, i.Access = o.Suite, o.KeyID, o.Access
+	}
+	s.setInode(i)
+	return Result{Inode: i}
+}
+
+// list returns entries of a directory after a name.
+func (s *state) list(dir blocktree.Path, from string, limit int) ([]DirEntry, bool, Result) {
+	i, r := s.stat(dir)
+	if r.Kind != blocktree.Other {
+		return nil, false, r
+	}
+	if i.Kind != KindDir {
+		return nil, false, refuse(blocktree.Invalid, "%s is not a directory", dir.Short())
+	}
+	if limit <= 0 || limit > blocktree.ListEntriesMax {
+		limit = blocktree.ListEntriesMax
+	}
+	var out []DirEntry
+	more := false
+	s.scan(kindEntry, inodeRest(i.ID.Inode), []byte(from), func(rest, v []byte) bool {
+		if more = len(out) == limit; more {
+			return false
+		}
+		e, err := decodeEntryValue(v)
+		s.check(err)
+		out = append(out, DirEntry{Name: string(rest), Inode: Inode{ID: e.file, Kind: e.kind}})
+		return err == nil
+	})
+	for n := range out {
+		if v := s.inode(out[n].Inode.ID); v != nil {
+			v.Access = nil
+			out[n].Inode = *v
+		}
+	}
+	return out, more, Result{}
+}

@@ -1,0 +1,192 @@
+package meta
+
+import (
+	"fmt"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/wire"
+)
+
+// EncodeCommand appends the encoding of c to dst. It fails with TooLarge over RaftCommandMax and with Invalid without an
+// op.
+func EncodeCommand(dst []byte, c Command) ([]byte, error) {
+	if c.Op == nil {
+		return nil, blocktree.E("encode command", blocktree.Invalid, nil)
+	}
+	e := wire.Encoder{Buf: dst}
+	e.U8(formatCommand)
+	e.Raw(c.ID[:])
+	e.U8(uint8(c.Op.opcode()))
+	putOp(&e, c.Op)
+	if n := len(e.Buf) - len(dst); n > blocktree.RaftCommandMax {
+		return nil, blocktree.E("encode command", blocktree.TooLarge, fmt.Errorf("%d bytes, at most %d", n, blocktree.RaftCommandMax))
+	}
+	return e.Buf, nil
+}
+
+// DecodeCommand reads what EncodeCommand wrote. Nothing of b is kept.
+func DecodeCommand(b []byte) (Command, error) {
+	d := wire.NewDecoder(b)
+	if len(b) > blocktree.RaftCommandMax {
+		d.Fail(blocktree.E("decode command", blocktree.TooLarge, nil))
+	}
+	d.Format(formatCommand)
+	c := Command{ID: get16(d)}
+	c.Op = getOp(d, opcode(d.U8()))
+	return c, d.Finish()
+}
+
+// putOp writes the fields of o.
+func putOp(e *wire.Encoder, o Op) {
+	switch o := o.(type) {
+	case Found:
+		putPath(e, o.Dir)
+		e.U64(uint64(o.Generation))
+		putRuntimes(e, o.Runtimes)
+		e.U32(o.Mode)
+		e.U64(uint64(o.Time))
+	case MakeDir:
+		putPath(e, o.Path)
+		e.Bool(o.Parents)
+		e.U32(o.Mode)
+		e.U32(o.UID)
+		e.U32(o.GID)
+		e.U64(uint64(o.Time))
+	case CreateFile:
+		putCreateFile(e, &o)
+	case Remove:
+		putPath(e, o.Path)
+	case SetAttr:
+		putSetAttr(e, &o)
+	case PutRuntime:
+		putRuntime(e, &o.Runtime)
+	case RemoveRuntime:
+		putPath(e, o.Path)
+	case StartNode:
+		e.U64(uint64(o.Node))
+		e.Raw(o.Incarnation[:])
+		e.U64(o.StartCounter)
+		e.U64(o.ExpectCounter)
+	default:
+		putHolderOp(e, o)
+	}
+}
+
+// putHolderOp writes the ops of sessions, leases and views.
+func putHolderOp(e *wire.Encoder, o Op) {
+	switch o := o.(type) {
+	case OpenSession:
+		e.Raw(o.Session[:])
+		e.Raw(o.Principal[:])
+		putPath(e, o.Path)
+	case RenewSession:
+		e.Raw(o.Session[:])
+	case CloseSession:
+		e.Raw(o.Session[:])
+	case ExpireSession:
+		e.Raw(o.Session[:])
+		e.U64(o.Renewals)
+	case Acquire:
+		e.Raw(o.Session[:])
+		e.File(o.File)
+	case Release:
+		e.Raw(o.Session[:])
+		e.File(o.File)
+		e.U64(uint64(o.Epoch))
+	case ChangeView:
+		c := o.Change
+		e.File(c.File)
+		e.U64(uint64(c.Epoch))
+		e.U64(uint64(c.Seq))
+		e.U8(uint8(c.Kind))
+		putNodes(e, c.Nodes)
+		e.U32(uint32(c.Region))
+		e.Raw(c.Incarnation[:])
+	}
+}
+
+func putCreateFile(e *wire.Encoder, o *CreateFile) {
+	putPath(e, o.Path)
+	e.Bool(o.Parents)
+	putNodes(e, o.Hosts)
+	e.U64(o.SizeBytes)
+	e.U32(o.SectorBytes)
+	putCode(e, o.Code)
+	e.U32(o.Mode)
+	e.U32(o.UID)
+	e.U32(o.GID)
+	e.U8(o.Suite)
+	e.Raw(o.KeyID[:])
+	e.Bytes(o.Access)
+	e.U64(uint64(o.Time))
+}
+
+func putSetAttr(e *wire.Encoder, o *SetAttr) {
+	e.File(o.File)
+	e.U8(uint8(o.Mask))
+	e.U32(o.Mode)
+	e.U32(o.UID)
+	e.U32(o.GID)
+	e.U64(uint64(o.Modified))
+	e.U8(o.Suite)
+	e.Raw(o.KeyID[:])
+	e.Bytes(o.Access)
+}
+
+// getOp reads the fields of the op that code names.
+func getOp(d *wire.Decoder, code opcode) Op {
+	switch code {
+	case opFound:
+		return Found{Dir: getPath(d), Generation: blocktree.Generation(d.U64()), Runtimes: getRuntimes(d), Mode: d.U32(),
+			Time: int64(d.U64())}
+	case opMakeDir:
+		return MakeDir{Path: getPath(d), Parents: d.Bool(), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Time: int64(d.U64())}
+	case opCreateFile:
+		return CreateFile{Path: getPath(d), Parents: d.Bool(), Hosts: getNodes(d), SizeBytes: d.U64(), SectorBytes: d.U32(),
+			Code: getCode(d), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Suite: d.U8(), KeyID: get16(d),
+			Access: getBytes(d, AccessBytesMax), Time: int64(d.U64())}
+	case opRemove:
+		return Remove{Path: getPath(d)}
+	case opSetAttr:
+		o := SetAttr{File: d.File(), Mask: AttrMask(d.U8()), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
+			Modified: int64(d.U64()), Suite: d.U8(), KeyID: get16(d), Access: getBytes(d, AccessBytesMax)}
+		if o.Mask&^attrAll != 0 {
+			bad(d, "unknown attribute")
+		}
+		return o
+	case opPutRuntime:
+		return PutRuntime{Runtime: getRuntime(d)}
+	case opRemoveRuntime:
+		return RemoveRuntime{Path: getPath(d)}
+	case opStartNode:
+		return StartNode{Node: blocktree.NodeID(d.U64()), Incarnation: get16(d), StartCounter: d.U64(), ExpectCounter: d.U64()}
+	}
+	return getHolderOp(d, code)
+}
+
+// getHolderOp reads the ops of sessions, leases and views.
+func getHolderOp(d *wire.Decoder, code opcode) Op {
+	switch code {
+	case opOpenSession:
+		o := OpenSession{Session: get16(d)}
+		copy(o.Principal[:], d.Raw(len(o.Principal)))
+		o.Path = getPath(d)
+		return o
+	case opRenewSession:
+		return RenewSession{Session: get16(d)}
+	case opCloseSession:
+		return CloseSession{Session: get16(d)}
+	case opExpireSession:
+		return ExpireSession{Session: get16(d), Renewals: d.U64()}
+	case opAcquire:
+		return Acquire{Session: get16(d), File: d.File()}
+	case opRelease:
+		return Release{Session: get16(d), File: d.File(), Epoch: blocktree.Epoch(d.U64())}
+	case opChangeView:
+		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
+			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}
+	}
+	bad(d, "unknown command")
+	return nil
+}

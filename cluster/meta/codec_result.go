@@ -1,0 +1,150 @@
+package meta
+
+import (
+	"time"
+
+	"blocktree"
+	"blocktree/internal/wire"
+)
+
+// EncodeResult appends the encoding of r to dst.
+func EncodeResult(dst []byte, r Result) []byte {
+	e := wire.Encoder{Buf: dst}
+	e.U8(formatResult)
+	putKind(&e, r.Kind)
+	e.String(short(r.Text))
+	e.String(short(r.Hint))
+	e.U64(r.Index)
+	e.U64(uint64(r.Leader))
+	putOpt(&e, r.Inode, putInode)
+	putOpt(&e, r.Layout, putLayout)
+	putOpt(&e, r.Session, putSession)
+	putOpt(&e, r.Start, putStart)
+	putOpt(&e, r.Lease, putLease)
+	e.U64(uint64(r.HolderQuiet))
+	return e.Buf
+}
+
+// DecodeResult reads what EncodeResult wrote. Nothing of b is kept.
+func DecodeResult(b []byte) (Result, error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatResult)
+	r := Result{Kind: getKind(d), Text: d.String(textBytesMax), Hint: d.String(textBytesMax), Index: d.U64(),
+		Leader: blocktree.NodeID(d.U64())}
+	r.Inode = getOpt(d, getInode)
+	r.Layout = getOpt(d, getLayout)
+	r.Session = getOpt(d, getSession)
+	r.Start = getOpt(d, getStart)
+	r.Lease = getOpt(d, getLease)
+	r.HolderQuiet = time.Duration(d.U64())
+	return r, d.Finish()
+}
+
+// EncodeQuery appends the encoding of q to dst.
+func EncodeQuery(dst []byte, q Query) []byte {
+	e := wire.Encoder{Buf: dst}
+	e.U8(formatQuery)
+	e.U8(uint8(q.Kind))
+	putPath(&e, q.Path)
+	e.File(q.File)
+	e.String(q.After)
+	e.U32(uint32(min(max(q.Limit, 0), blocktree.ListEntriesMax)))
+	return e.Buf
+}
+
+// DecodeQuery reads what EncodeQuery wrote.
+func DecodeQuery(b []byte) (Query, error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatQuery)
+	q := Query{Kind: QueryKind(d.U8()), Path: getPath(d), File: d.File(), After: d.String(blocktree.NameBytesMax),
+		Limit: d.Count(blocktree.ListEntriesMax)}
+	if q.Kind == 0 || q.Kind >= queryEnd {
+		bad(d, "unknown query")
+	}
+	return q, d.Finish()
+}
+
+// EncodeAnswer appends the encoding of a to dst.
+func EncodeAnswer(dst []byte, a Answer) []byte {
+	e := wire.Encoder{Buf: dst}
+	e.U8(formatAnswer)
+	putKind(&e, a.Kind)
+	e.String(short(a.Text))
+	e.String(short(a.Hint))
+	putOpt(&e, a.Inode, putInode)
+	e.U32(uint32(len(a.Entries)))
+	for i := range a.Entries {
+		e.String(a.Entries[i].Name)
+		putInode(&e, &a.Entries[i].Inode)
+	}
+	e.Bool(a.More)
+	putOpt(&e, a.Layout, putLayout)
+	putOpt(&e, a.Lease, putLease)
+	putRuntimes(&e, a.Runtimes)
+	putOpt(&e, a.Status, putStatus)
+	e.U16(uint16(len(a.Starts)))
+	for i := range a.Starts {
+		putStart(&e, &a.Starts[i])
+	}
+	return e.Buf
+}
+
+// DecodeAnswer reads what EncodeAnswer wrote. Nothing of b is kept.
+func DecodeAnswer(b []byte) (Answer, error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatAnswer)
+	a := Answer{Kind: getKind(d), Text: d.String(textBytesMax), Hint: d.String(textBytesMax)}
+	a.Inode = getOpt(d, getInode)
+	for range d.Count(blocktree.ListEntriesMax) {
+		entry := DirEntry{Name: d.String(blocktree.NameBytesMax), Inode: *getInode(d)}
+		if d.Err() != nil {
+			break
+		}
+		a.Entries = append(a.Entries, entry)
+	}
+	a.More = d.Bool()
+	a.Layout = getOpt(d, getLayout)
+	a.Lease = getOpt(d, getLease)
+	a.Runtimes = getRuntimes(d)
+	a.Status = getOpt(d, getStatus)
+	starts := int(d.U16())
+	if starts > HostsMax {
+		bad(d, "too many starts")
+	}
+	for i := 0; i < starts && d.Err() == nil; i++ {
+		a.Starts = append(a.Starts, *getStart(d))
+	}
+	return a, d.Finish()
+}
+
+func putStatus(e *wire.Encoder, s *Status) {
+	e.U64(uint64(s.Node))
+	e.U64(uint64(s.Leader))
+	e.U64(s.Term)
+	e.U64(s.Commit)
+	e.U64(s.Applied)
+	e.U16(uint16(len(s.Members)))
+	for _, m := range s.Members {
+		e.U64(uint64(m.Node))
+		e.Bool(m.Learner)
+		e.Bool(m.Recent)
+		e.U64(m.Match)
+	}
+}
+
+func getStatus(d *wire.Decoder) *Status {
+	s := &Status{Node: blocktree.NodeID(d.U64()), Leader: blocktree.NodeID(d.U64()), Term: d.U64(), Commit: d.U64(),
+		Applied: d.U64()}
+	n := int(d.U16())
+	if n > HostsMax {
+		bad(d, "too many members")
+	}
+	for i := 0; i < n && d.Err() == nil; i++ {
+		s.Members = append(s.Members, MemberStatus{Node: blocktree.NodeID(d.U64()), Learner: d.Bool(), Recent: d.Bool(),
+			Match: d.U64()})
+	}
+	return s
+}
+
+// short cuts a text to what its decoder accepts.
+func short(s string) string { return s[:min(len(s), textBytesMax)] }

@@ -1,0 +1,174 @@
+package meta
+
+import (
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// Command is one change of the state. Op is one of the structs below.
+type Command struct {
+	ID CommandID
+	Op Op
+}
+
+// Op is what a Command does. Each op says which kinds it refuses with; a refused command changes nothing.
+type Op interface{ opcode() opcode }
+
+// opcode is an op's wire code.
+type opcode uint8
+
+// The opcodes, append-only.
+const (
+	opFound opcode = iota + 1
+	opMakeDir
+	opCreateFile
+	opRemove
+	opSetAttr
+	opPutRuntime
+	opRemoveRuntime
+	opStartNode
+	opOpenSession
+	opRenewSession
+	opCloseSession
+	opExpireSession
+	opAcquire
+	opRelease
+	opChangeView
+
+	opEnd // keep last
+)
+
+// Found is the first command of a new cluster: it makes the superblock and the root directory and records the first
+// sector hosts. Exists if the cluster was founded before (compare-and-swap), which a restarting founder takes as done.
+type Found struct {
+	Dir        blocktree.Path
+	Generation blocktree.Generation // 1 for the root cluster; not 0
+	Runtimes   []blocktree.Runtime
+	Mode       uint32
+	Time       int64
+}
+
+// MakeDir makes a directory; with Parents also those above it, and then an existing directory is no error. Exists,
+// NotFound (parent), Invalid (a parent is a file, or the path is outside the cluster's directory).
+type MakeDir struct {
+	Path     blocktree.Path
+	Parents  bool
+	Mode     uint32
+	UID, GID uint32
+	Time     int64
+}
+
+// CreateFile makes a file with its layout. Exists, NotFound, Invalid (size, sector, code, or fewer sector hosts than k+m),
+// Unavailable (enough hosts, but too few have started).
+type CreateFile struct {
+	Path    blocktree.Path
+	Parents bool
+	// Hosts the file is spread over; none: every sector host among the process records that has started.
+	Hosts       []blocktree.NodeID
+	SizeBytes   uint64
+	SectorBytes uint32
+	Code        blocktree.Code
+	Mode        uint32
+	UID, GID    uint32
+	Suite       uint8
+	KeyID       [16]byte
+	Access      []byte
+	Time        int64
+}
+
+// Remove removes a file or an empty directory. NotFound, Busy (leased, or not empty), Invalid (the root directory).
+type Remove struct{ Path blocktree.Path }
+
+// AttrMask says which fields SetAttr sets.
+type AttrMask uint8
+
+// The fields.
+const (
+	AttrMode AttrMask = 1 << iota
+	AttrOwner
+	AttrModified
+	AttrAccess // KeyID, Suite and Access
+	attrAll    = AttrMode | AttrOwner | AttrModified | AttrAccess
+)
+
+// SetAttr changes the fields named in Mask. NotFound.
+type SetAttr struct {
+	File     blocktree.FileID
+	Mask     AttrMask
+	Mode     uint32
+	UID, GID uint32
+	Modified int64
+	Suite    uint8
+	KeyID    [16]byte
+	Access   []byte
+}
+
+// PutRuntime adds or replaces the process record of Runtime.Path. Invalid (no path, too many hosts), Exists (another
+// record has its Node).
+type PutRuntime struct{ Runtime blocktree.Runtime }
+
+// RemoveRuntime removes a process record. NotFound. Layouts that name its node keep it.
+type RemoveRuntime struct{ Path blocktree.Path }
+
+// StartNode records a start by compare-and-swap on the start counter: StaleMember, with the newest start in the result,
+// if the counter is not ExpectCounter. A changed incarnation marks the node in every file that names it.
+type StartNode struct {
+	Node          blocktree.NodeID
+	Incarnation   blocktree.Incarnation
+	StartCounter  uint64 // greater than ExpectCounter
+	ExpectCounter uint64 // 0: this is the first start
+}
+
+// OpenSession opens a session; a client counts its lease term from the moment it sent this or a renewal. Exists (the id
+// belongs to another principal), Unavailable (SessionsMax). Opening one's own open session again is a renewal.
+type OpenSession struct {
+	Session   SessionID
+	Principal blocktree.Principal
+	Path      blocktree.Path
+}
+
+// RenewSession renews. NotFound: it is closed or expired and its leases are gone. It is not remembered for retries.
+type RenewSession struct{ Session SessionID }
+
+// CloseSession closes a session and releases its leases. One that is gone already is no error.
+type CloseSession struct{ Session SessionID }
+
+// ExpireSession closes a session unless it was renewed since Renewals was seen (then Busy). Proposed by the leader only.
+type ExpireSession struct {
+	Session  SessionID
+	Renewals uint64
+}
+
+// Acquire takes the lease of a file for a session under a new epoch. A session that has it gets a new epoch. NotFound
+// (file or session), Busy (another session has it; Result.Lease), Unavailable (LeasesPerSessionMax).
+type Acquire struct {
+	Session SessionID
+	File    blocktree.FileID
+}
+
+// Release gives a lease up. Fenced if it is not held by Session under Epoch.
+type Release struct {
+	Session SessionID
+	File    blocktree.FileID
+	Epoch   blocktree.Epoch
+}
+
+// ChangeView applies a stripe.Change; refusals are those of Layout.Apply, and NotFound. The holder's lease is not asked
+// for: the epoch fences.
+type ChangeView struct{ Change stripe.Change }
+
+func (Found) opcode() opcode         { return opFound }
+func (MakeDir) opcode() opcode       { return opMakeDir }
+func (CreateFile) opcode() opcode    { return opCreateFile }
+func (Remove) opcode() opcode        { return opRemove }
+func (SetAttr) opcode() opcode       { return opSetAttr }
+func (PutRuntime) opcode() opcode    { return opPutRuntime }
+func (RemoveRuntime) opcode() opcode { return opRemoveRuntime }
+func (StartNode) opcode() opcode     { return opStartNode }
+func (OpenSession) opcode() opcode   { return opOpenSession }
+func (RenewSession) opcode() opcode  { return opRenewSession }
+func (CloseSession) opcode() opcode  { return opCloseSession }
+func (ExpireSession) opcode() opcode { return opExpireSession }
+func (Acquire) opcode() opcode       { return opAcquire }
+func (Release) opcode() opcode       { return opRelease }
+func (ChangeView) opcode() opcode    { return opChangeView }

@@ -1,0 +1,75 @@
+package meta
+
+import (
+	"encoding/binary"
+
+	"blocktree"
+)
+
+// Keys of the Pebble store. Raft's own, one byte each but for the entries:
+//
+//	h hard state    a applied index, term, members, which of the two state spaces is current
+//	m truncated index and term    l‖index8 log entry
+//
+// The state lives in one of two spaces, so that a snapshot is received into the other and installed by one small batch. A
+// state key is space byte ‖ kind byte ‖ rest; numbers are big-endian, so Pebble's order is theirs.
+const (
+	keyHard    = 'h'
+	keyApplied = 'a'
+	keyTrunc   = 'm'
+	keyLog     = 'l'
+
+	spaceA = '0'
+	spaceB = '1'
+
+	kindSuper    = 'b' // superblock
+	kindCounters = 'c' // counters
+	kindEntry    = 'e' // dir8 name → file16 kind1
+	kindLease    = 'g' // inode8 → epoch8 session16
+	kindInode    = 'i' // inode8 → Inode
+	kindHeld     = 'j' // session16 inode8 → nothing: leases of a session
+	kindHosted   = 'k' // node8 inode8 → nothing: files that name a host
+	kindStart    = 'n' // node8 → NodeStart
+	kindRuntime  = 'r' // path → Runtime
+	kindDone     = 'u' // command16 → sequence8, result
+	kindDoneSeq  = 'v' // sequence8 → command16
+	kindSession  = 'x' // session16 → Session
+	kindLayout   = 'y' // inode8 → Layout
+)
+
+// otherSpace returns the space that is not current.
+func otherSpace(space byte) byte {
+	if space == spaceA {
+		return spaceB
+	}
+	return spaceA
+}
+
+// after returns the least key greater than every key with the prefix.
+func after(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+func logKey(index uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{keyLog}, index)
+}
+
+func u64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
+
+func inodeRest(i blocktree.Inode) []byte { return u64(uint64(i)) }
+
+func entryRest(dir blocktree.Inode, name string) []byte { return append(u64(uint64(dir)), name...) }
+
+func heldRest(s SessionID, i blocktree.Inode) []byte {
+	return binary.BigEndian.AppendUint64(append([]byte(nil), s[:]...), uint64(i))
+}
+
+func hostedRest(n blocktree.NodeID, i blocktree.Inode) []byte {
+	return binary.BigEndian.AppendUint64(u64(uint64(n)), uint64(i))
+}

@@ -1,0 +1,467 @@
+package meta
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"blocktree"
+
+	"github.com/cockroachdb/pebble/v2"
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// run drives Raft until Close or a failed write. It alone touches Raft and writes to the store.
+func (g *Group) run() {
+	defer close(g.done)
+	ticks := g.cfg.hooks.ticks
+	if ticks == nil {
+		t := time.NewTicker(blocktree.RaftTick)
+		defer t.Stop()
+		ticks = t.C
+	}
+	for {
+		select {
+		case <-g.stop:
+			return
+		case <-g.inbox.wake:
+		case <-ticks:
+			g.onTick()
+		}
+		err := g.takeInbox()
+		if err == nil {
+			err = g.drain()
+		}
+		if err != nil {
+			g.fail.set(err)
+			g.log.Error("metadata stops", "error", err)
+			return
+		}
+		g.publish()
+	}
+}
+
+// drain does all that Raft asks for.
+func (g *Group) drain() error {
+	for g.rn.HasReady() {
+		if err := g.handleReady(g.rn.Ready()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onTick advances Raft's time and what hangs on it.
+func (g *Group) onTick() {
+	g.tick++
+	g.rn.Tick()
+	g.retryReads()
+	g.retrySnapshots()
+	if g.leading && g.tick%2 == 0 {
+		g.expireSilent()
+	}
+}
+
+// takeInbox hands Raft what has come in.
+func (g *Group) takeInbox() error {
+	messages, proposals, reads := g.inbox.take()
+	for _, m := range messages {
+		g.heard[m.from] = g.tick
+		switch {
+		case m.env.raft != nil:
+			if m.env.raft.GetType() != pb.MsgSnap && m.env.raft.GetType() != pb.MsgProp { // they come in other ways
+				_ = g.rn.Step(m.env.raft) // Raft refuses what is stale; there is nobody to tell
+			}
+		case m.env.chunk != nil:
+			if err := g.onChunk(m.from, m.env.chunk); err != nil {
+				return err
+			}
+		case m.env.ack != nil:
+			g.onAck(m.from, m.env.ack)
+		}
+	}
+	for _, p := range proposals {
+		g.startProposal(p)
+	}
+	g.reads.waiting = append(g.reads.waiting, reads...)
+	g.startReads()
+	return nil
+}
+
+// startProposal appends a proposal to the leader's log, or answers why not.
+func (g *Group) startProposal(p *proposal) {
+	var err error
+	switch {
+	case !g.leading:
+		err = raft.ErrProposalDropped
+	case p.change != nil:
+		err = g.proposeChange(p)
+	default:
+		err = g.rn.Propose(p.data)
+	}
+	if err == nil {
+		g.proposals[p.id] = append(g.proposals[p.id], p)
+		return
+	}
+	kind := blocktree.NotLeader
+	if g.leading {
+		kind = blocktree.Unavailable
+	}
+	g.answer(p, outcome{Result{Kind: kind, Leader: g.otherLeader()}, blocktree.E("meta.Propose", kind, err)})
+}
+
+// otherLeader is the leader as far as it is another member.
+func (g *Group) otherLeader() blocktree.NodeID {
+	if g.lead == g.cfg.Node {
+		return 0
+	}
+	return g.lead
+}
+
+// proposeChange proposes a change of the members.
+func (g *Group) proposeChange(p *proposal) error {
+	conf := g.store.applied.conf
+	node := uint64(p.change.node)
+	kind := pb.ConfChangeAddLearnerNode
+	switch {
+	case p.change.remove:
+		kind = pb.ConfChangeRemoveNode
+	case p.change.voter && (len(conf.GetVoters()) < blocktree.VotersMax || slices.Contains(conf.GetVoters(), node)):
+		kind = pb.ConfChangeAddNode
+	}
+	return g.rn.ProposeConfChange(&pb.ConfChangeV2{Changes: []*pb.ConfChangeSingle{{Type: &kind, NodeId: &node}}, Context: p.id[:]})
+}
+
+func (g *Group) answer(p *proposal, o outcome) {
+	p.done <- o
+	g.inbox.answered(1, 0)
+}
+
+// resolve answers every proposal with an id.
+func (g *Group) resolve(id CommandID, o outcome) {
+	for _, p := range g.proposals[id] {
+		g.answer(p, o)
+	}
+	delete(g.proposals, id)
+}
+
+// handleReady does what Raft asks for, in the order that makes it safe: store, send, apply, answer.
+func (g *Group) handleReady(rd raft.Ready) error {
+	lost := false
+	if rd.SoftState != nil {
+		lost = g.onSoftState(rd.SoftState)
+	}
+	if err := g.persist(rd); err != nil {
+		return err
+	}
+	g.send(rd.Messages)
+	if err := g.applyEntries(rd.CommittedEntries); err != nil {
+		return err
+	}
+	if lost {
+		for id := range g.proposals {
+			g.resolve(id, outcome{Result{Kind: blocktree.NotLeader, Leader: g.otherLeader()},
+				blocktree.E("meta.Propose", blocktree.NotLeader, textError("leadership was lost, the outcome is unknown"))})
+		}
+	}
+	g.onReadStates(rd.ReadStates)
+	g.rn.Advance(rd)
+	return g.maybeTruncate()
+}
+
+// onSoftState notes who leads; it returns whether this member has ceased to.
+func (g *Group) onSoftState(s *raft.SoftState) bool {
+	was := g.leading
+	g.leading = s.RaftState == raft.StateLeader
+	g.lead = blocktree.NodeID(s.Lead)
+	if g.leading && !was {
+		g.restartTerms()
+		g.log.Info("leads the metadata group", "node", g.cfg.Node.String(), "term", g.rn.BasicStatus().GetTerm())
+	}
+	if was && !g.leading {
+		g.log.Info("leads the metadata group no more", "node", g.cfg.Node.String())
+		g.dropSenders()
+	}
+	return was && !g.leading
+}
+
+// persist makes a snapshot, the log and the hard state durable.
+func (g *Group) persist(rd raft.Ready) error {
+	snapshot := !raft.IsEmptySnap(rd.Snapshot)
+	if !snapshot && len(rd.Entries) == 0 && raft.IsEmptyHardState(rd.HardState) {
+		return nil
+	}
+	b := g.db.NewBatch()
+	if snapshot {
+		if err := g.installSnapshot(b, rd.Snapshot); err != nil {
+			return err
+		}
+	}
+	g.store.append(b, rd.Entries)
+	if !raft.IsEmptyHardState(rd.HardState) {
+		put(b, []byte{keyHard}, encodeHard(rd.HardState))
+	}
+	sync := rd.MustSync || snapshot
+	if forget := &g.cfg.hooks; len(rd.Entries) > 0 && forget.forgetLogSync || len(rd.Entries) == 0 && forget.forgetVoteSync {
+		sync = false
+	}
+	if err := g.commit(b, sync); err != nil {
+		return err
+	}
+	if snapshot {
+		return g.afterInstall()
+	}
+	return nil
+}
+
+// send hands messages to the network; a snapshot goes in chunks.
+func (g *Group) send(messages []*pb.Message) {
+	for _, m := range messages {
+		if m.GetType() == pb.MsgSnap {
+			g.startSnapshot(m)
+			continue
+		}
+		g.cfg.Send(blocktree.NodeID(m.GetTo()), encodeEnvelope(&envelope{raft: m}))
+	}
+}
+
+// applyEntries applies committed entries in one batch, tells OnApply, and answers who waits.
+func (g *Group) applyEntries(entries []*pb.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	b := g.db.NewIndexedBatch()
+	s := openState(b, b, g.store.applied.space)
+	type done struct {
+		id     CommandID
+		result Result
+	}
+	var results []done
+	for _, e := range entries {
+		switch {
+		case e.GetType() != pb.EntryNormal:
+			id, err := g.applyChange(e)
+			if err != nil {
+				return err
+			}
+			results = append(results, done{id, Result{Index: e.GetIndex()}})
+		case len(e.GetData()) > 0: // else a new leader's empty entry
+			id, r := s.apply(e.GetIndex(), e.GetData())
+			g.noteSession(e.GetData(), &r)
+			results = append(results, done{id, r})
+		}
+	}
+	if s.err != nil {
+		return s.err
+	}
+	last := entries[len(entries)-1]
+	g.store.applied.index, g.store.applied.term = last.GetIndex(), last.GetTerm()
+	s.saveCounters()
+	put(b, []byte{keyApplied}, encodeApplied(&g.store.applied))
+	if err := g.commit(b, false); err != nil {
+		return err
+	}
+	s.changes.Index = last.GetIndex()
+	if g.cfg.OnApply != nil && !s.changes.Empty() {
+		g.cfg.OnApply(s.changes)
+	}
+	g.applied = last.GetIndex()
+	for i := range results {
+		g.resolve(results[i].id, outcome{result: results[i].result})
+	}
+	return nil
+}
+
+// applyChange applies a change of the members.
+func (g *Group) applyChange(e *pb.Entry) (CommandID, error) {
+	var id CommandID
+	var change pb.ConfChangeI
+	switch e.GetType() {
+	case pb.EntryConfChange:
+		c := &pb.ConfChange{}
+		if err := proto.Unmarshal(e.GetData(), c); err != nil {
+			return id, blocktree.E("meta: apply", blocktree.Corrupt, err)
+		}
+		copy(id[:], c.GetContext())
+		change = c
+	default:
+		c := &pb.ConfChangeV2{}
+		if err := proto.Unmarshal(e.GetData(), c); err != nil {
+			return id, blocktree.E("meta: apply", blocktree.Corrupt, err)
+		}
+		copy(id[:], c.GetContext())
+		change = c
+	}
+	g.store.applied.conf = g.rn.ApplyConfChange(change)
+	return id, nil
+}
+
+// maybeTruncate cuts a log that has grown long, but not what a snapshot on its way will need next.
+func (g *Group) maybeTruncate() error {
+	s := g.store
+	h := &g.cfg.hooks
+	behind := g.applied - min(g.applied, s.truncIndex)
+	if behind < h.truncateEntries && s.bytes < truncateBytes {
+		return nil
+	}
+	to := g.applied - min(g.applied, h.keepEntries)
+	if behind < h.truncateEntries { // too many bytes: keep the newest of them
+		kept := uint64(0)
+		for to = s.last; to > s.truncIndex && kept < keepBytes; to-- {
+			kept += uint64(s.sizes[to-s.truncIndex-1])
+		}
+		to = min(to, g.applied)
+	}
+	for _, x := range g.sending {
+		if x.index < to && g.applied-x.index < 10*h.truncateEntries {
+			to = x.index
+		}
+	}
+	if to <= s.truncIndex {
+		return nil
+	}
+	b := g.db.NewBatch()
+	if err := s.truncate(b, to); err != nil {
+		return err
+	}
+	return g.commit(b, false)
+}
+
+// publish makes the status that other goroutines read.
+func (g *Group) publish() {
+	b := g.rn.BasicStatus()
+	st := &Status{Node: g.cfg.Node, Leader: g.lead, Term: b.GetTerm(), Commit: b.GetCommit(), Applied: g.applied}
+	if old := g.status.Load(); old != nil && !g.leading && old.Leader == st.Leader && old.Term == st.Term &&
+		old.Commit == st.Commit && old.Applied == st.Applied {
+		return
+	}
+	if g.leading {
+		g.rn.WithProgress(func(id uint64, kind raft.ProgressType, pr progress) {
+			st.Members = append(st.Members, MemberStatus{Node: blocktree.NodeID(id), Learner: kind == raft.ProgressTypeLearner,
+				Recent: g.recent(blocktree.NodeID(id)), Match: pr.Match})
+		})
+	} else {
+		for _, id := range g.store.applied.conf.GetVoters() {
+			st.Members = append(st.Members, MemberStatus{Node: blocktree.NodeID(id)})
+		}
+		for _, id := range g.store.applied.conf.GetLearners() {
+			st.Members = append(st.Members, MemberStatus{Node: blocktree.NodeID(id), Learner: true})
+		}
+	}
+	slices.SortFunc(st.Members, func(a, b MemberStatus) int {
+		if a.Node < b.Node {
+			return -1
+		}
+		return 1
+	})
+	g.status.Store(st)
+}
+
+// recent reports whether this member or one that it heard from within an election timeout is meant.
+func (g *Group) recent(n blocktree.NodeID) bool {
+	at, ok := g.heard[n]
+	return n == g.cfg.Node || ok && g.tick-at <= blocktree.RaftElectionTicks
+}
+
+// readQueue is the reads that wait for a ReadIndex, and the batches that have asked for one.
+type readQueue struct {
+	next    uint64 // starts at random, so that an answer to an earlier process of this member is not taken for ours
+	waiting []*readWaiter
+	batches []*readBatch
+}
+
+// readBatch is the reads of one ReadIndex.
+type readBatch struct {
+	id      uint64
+	waiters []*readWaiter
+	tick    uint64 // when it was asked
+	index   uint64 // the answer; 0 until then
+}
+
+// readBatchesMax bounds the ReadIndex requests on their way; later reads wait for one to return. readRetryTicks is when
+// one counts as lost.
+const (
+	readBatchesMax = 4
+	readRetryTicks = 5
+)
+
+// startReads asks for a ReadIndex for all that wait.
+func (g *Group) startReads() {
+	q := &g.reads
+	asked := 0
+	for _, b := range q.batches {
+		if b.index == 0 {
+			asked++
+		}
+	}
+	if len(q.waiting) == 0 || g.lead == 0 || asked >= readBatchesMax {
+		return
+	}
+	q.next++
+	b := &readBatch{id: q.next, waiters: q.waiting, tick: g.tick}
+	q.waiting = nil
+	q.batches = append(q.batches, b)
+	ctx := binary.BigEndian.AppendUint64(u64(uint64(g.cfg.Node)), b.id)
+	g.rn.ReadIndex(ctx)
+}
+
+// retryReads asks again for batches whose answer was lost, under a new id, and drops reads that nobody waits for.
+func (g *Group) retryReads() {
+	q := &g.reads
+	q.batches = slices.DeleteFunc(q.batches, func(b *readBatch) bool {
+		if b.index != 0 || g.tick-b.tick < readRetryTicks {
+			return false
+		}
+		q.waiting = append(q.waiting, b.waiters...)
+		return true
+	})
+	n := len(q.waiting)
+	q.waiting = slices.DeleteFunc(q.waiting, func(r *readWaiter) bool { return r.abandoned.Load() })
+	g.inbox.answered(0, n-len(q.waiting))
+}
+
+// onReadStates notes the indexes that have come, and answers every batch whose index is applied.
+func (g *Group) onReadStates(states []raft.ReadState) {
+	q := &g.reads
+	for _, rs := range states {
+		if len(rs.RequestCtx) != 16 {
+			continue
+		}
+		id := binary.BigEndian.Uint64(rs.RequestCtx[8:])
+		for _, b := range q.batches {
+			if b.id == id {
+				b.index = rs.Index
+			}
+		}
+	}
+	q.batches = slices.DeleteFunc(q.batches, func(b *readBatch) bool {
+		if b.index == 0 || b.index > g.applied {
+			return false
+		}
+		for _, r := range b.waiters {
+			close(r.done)
+		}
+		g.inbox.answered(0, len(b.waiters))
+		return true
+	})
+	g.startReads()
+}
+
+// stateAt is the applied state as a snapshot of the store sees it.
+func stateAt(r pebble.Reader) (*state, error) {
+	v, ok, err := get(r, []byte{keyApplied})
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, blocktree.E("meta: read", blocktree.Corrupt, textError("no applied state"))
+	}
+	a, err := decodeApplied(v)
+	if err != nil {
+		return nil, err
+	}
+	s := openState(r, nil, a.space)
+	return s, s.err
+}

@@ -1,0 +1,121 @@
+package meta
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"blocktree"
+
+	"github.com/cockroachdb/pebble/v2"
+	"go.etcd.io/raft/v3"
+)
+
+// Pebble's sizes: a node with 1 GiB of sectors has to fit 150 MiB of resident memory in all.
+const (
+	blockCacheBytes = 8 << 20
+	memTableBytes   = 4 << 20
+	tablesOpenMax   = 256
+)
+
+// openPebble opens or creates the store of a Group.
+func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
+	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.IO, Err: err}
+	}
+	cache := pebble.NewCache(blockCacheBytes)
+	defer cache.Unref()
+	db, err := pebble.Open(cfg.Dir, &pebble.Options{
+		FS: cfg.FS, Cache: cache, MemTableSize: memTableBytes, MemTableStopWritesThreshold: 2,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }, MaxOpenFiles: tablesOpenMax,
+		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, fail}, DisableTableStats: true,
+		EventListener: &pebble.EventListener{BackgroundError: func(err error) {
+			if !errors.Is(err, pebble.ErrCancelledCompaction) {
+				fail.set(err)
+			}
+		}},
+	})
+	switch {
+	case err == nil:
+		return db, nil
+	case strings.Contains(err.Error(), "resource temporarily unavailable") || strings.Contains(err.Error(), "already held") ||
+		strings.Contains(err.Error(), "held by current process"):
+		return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.Busy, Err: err,
+			Hint: "another process uses this directory"}
+	case pebble.IsCorruptionError(err):
+		return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.Corrupt, Err: err}
+	}
+	return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.IO, Err: err}
+}
+
+// commit writes b, synced or not, and closes it. Every write of a Group goes through here.
+func (g *Group) commit(b *pebble.Batch, sync bool) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // Pebble panics when its log cannot be written
+			err = fmt.Errorf("pebble: %v", r)
+			g.fail.set(err)
+		}
+	}()
+	if err := g.fail.get(); err != nil {
+		return err
+	}
+	opts := pebble.NoSync
+	if sync {
+		opts = pebble.Sync
+	}
+	if err := b.Commit(opts); err != nil {
+		g.fail.set(err)
+	}
+	if err := g.fail.get(); err != nil { // a failed sync comes by way of the logger
+		return err
+	}
+	return b.Close()
+}
+
+// pebbleLogger passes on what Pebble thinks grave and drops its chatter.
+type pebbleLogger struct {
+	log  *slog.Logger
+	fail *failure
+}
+
+func (l pebbleLogger) Infof(string, ...any) {}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Error("metadata store", "detail", fmt.Sprintf(format, args...))
+}
+
+// Fatalf latches the failure. Pebble takes it that Fatalf does not return: it must not go on to delete what it believes
+// replaced, so a goroutine of its own stands still here until the process exits. The one call on the committing
+// goroutine returns, because Group.commit asks for the latch next.
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.fail.set(fmt.Errorf(format, args...))
+	if strings.Contains(format, "fatal commit error") {
+		return
+	}
+	select {}
+}
+
+// raftLogger passes on what Raft thinks grave.
+type raftLogger struct{ log *slog.Logger }
+
+var _ raft.Logger = raftLogger{}
+
+func (l raftLogger) Debug(...any)          {}
+func (l raftLogger) Debugf(string, ...any) {}
+func (l raftLogger) Info(v ...any)         { l.log.Debug("raft", "detail", fmt.Sprint(v...)) }
+func (l raftLogger) Infof(format string, v ...any) {
+	l.log.Debug("raft", "detail", fmt.Sprintf(format, v...))
+}
+func (l raftLogger) Warning(v ...any) { l.log.Debug("raft warns", "detail", fmt.Sprint(v...)) }
+func (l raftLogger) Warningf(format string, v ...any) {
+	l.log.Debug("raft warns", "detail", fmt.Sprintf(format, v...))
+}
+func (l raftLogger) Error(v ...any) { l.log.Error("raft", "detail", fmt.Sprint(v...)) }
+func (l raftLogger) Errorf(format string, v ...any) {
+	l.log.Error("raft", "detail", fmt.Sprintf(format, v...))
+}
+func (l raftLogger) Fatal(v ...any)                 { panic("raft: " + fmt.Sprint(v...)) }
+func (l raftLogger) Fatalf(format string, v ...any) { panic("raft: " + fmt.Sprintf(format, v...)) }
+func (l raftLogger) Panic(v ...any)                 { panic("raft: " + fmt.Sprint(v...)) }
+func (l raftLogger) Panicf(format string, v ...any) { panic("raft: " + fmt.Sprintf(format, v...)) }

@@ -1,0 +1,53 @@
+package meta
+
+import (
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// QueryKind says what a Query asks.
+type QueryKind uint8
+
+// The query kinds, append-only.
+const (
+	QueryStat     QueryKind = iota + 1 // Path
+	QueryStatID                        // File
+	QueryList                          // Path, After, Limit
+	QueryLayout                        // File
+	QueryLease                         // File
+	QueryRuntimes                      //
+	QueryStatus                        // no ReadIndex: what the asked member knows
+	QueryStarts                        //
+
+	queryEnd // keep last
+)
+
+// Query is a question to a group that can cross the network. Which fields matter depends on Kind.
+type Query struct {
+	Kind  QueryKind
+	Path  blocktree.Path
+	File  blocktree.FileID
+	After string // List: entries after this name
+	Limit int    // List: at most this many, and at most ListEntriesMax; 0 means that
+}
+
+// Answer is what came of a Query. Kind Other (0) means it was answered.
+type Answer struct {
+	Kind     blocktree.Kind
+	Text     string
+	Hint     string
+	Inode    *Inode              // Stat, StatID
+	Entries  []DirEntry          // List, ascending by Name
+	More     bool                // List: there are entries after the last
+	Layout   *stripe.Layout      // Layout
+	Lease    *Lease              // Lease
+	Runtimes []blocktree.Runtime // Runtimes, ascending by Path
+	Status   *Status             // Status
+	Starts   []NodeStart         // Starts, ascending by Node
+}
+
+// Err returns nil if the query was answered, else an *Error.
+func (a *Answer) Err(op string) error {
+	r := Result{Kind: a.Kind, Text: a.Text, Hint: a.Hint}
+	return r.Err(op)
+}

@@ -1,0 +1,76 @@
+package meta
+
+import (
+	"time"
+
+	"blocktree"
+)
+
+// sessionClock is what this member noted of a session: the last renewal that it applied, and when, on its own clock. A
+// client counts its term from when it sent the renewal, which was earlier, so a lease is never expired too soon.
+type sessionClock struct {
+	renewals uint64
+	at       time.Duration // Clock.Boot
+	proposed time.Duration // when ExpireSession was proposed, 0 if not
+}
+
+// noteSession follows opened, renewed and closed sessions, and tells a refused Acquire how long the holder was silent.
+func (g *Group) noteSession(data []byte, r *Result) {
+	if len(data) < 18 {
+		return
+	}
+	var id SessionID
+	copy(id[:], data[18:])
+	switch op := opcode(data[17]); {
+	case r.Session != nil && (op == opOpenSession || op == opRenewSession):
+		if r.Kind == blocktree.Other {
+			g.sessions[id] = &sessionClock{renewals: r.Session.Renewals, at: g.cfg.Clock.Boot()}
+		}
+	case (op == opCloseSession || op == opExpireSession) && r.Kind == blocktree.Other:
+		delete(g.sessions, id)
+	case op == opAcquire && r.Kind == blocktree.Busy && r.Lease != nil && g.leading:
+		if c := g.sessions[r.Lease.Session]; c != nil {
+			r.HolderQuiet = max(g.cfg.Clock.Boot()-c.at, 0)
+		}
+	}
+}
+
+// reloadSessions notes every stored session as renewed now.
+func (g *Group) reloadSessions() error {
+	clear(g.sessions)
+	s, err := stateAt(g.db)
+	if err != nil {
+		return err
+	}
+	now := g.cfg.Clock.Boot()
+	s.eachSession(func(x *Session) { g.sessions[x.ID] = &sessionClock{renewals: x.Renewals, at: now} })
+	return s.err
+}
+
+// restartTerms gives every session a full term, on becoming leader: what another leader answered is unknown.
+func (g *Group) restartTerms() {
+	now := g.cfg.Clock.Boot()
+	for _, c := range g.sessions {
+		c.at, c.proposed = now, 0
+	}
+}
+
+// expireSilent proposes to expire sessions that were not renewed for a term. A renewal that is on its way wins, whichever
+// order they come in: the expiry names the renewals that it has seen.
+func (g *Group) expireSilent() {
+	now := g.cfg.Clock.Boot()
+	for id, c := range g.sessions {
+		if now-c.at < blocktree.LeaseTerm || c.proposed != 0 && now-c.proposed < time.Second {
+			continue
+		}
+		c.proposed = now
+		data, err := EncodeCommand(nil, Command{ID: NewCommandID(), Op: ExpireSession{Session: id, Renewals: c.renewals}})
+		if err == nil {
+			err = g.rn.Propose(data)
+		}
+		if err != nil {
+			g.log.Debug("expiry not proposed", "error", err)
+			return
+		}
+	}
+}

@@ -1,0 +1,317 @@
+package meta
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/wire"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// state is the applied state in one space, seen through a reader: a batch that is being applied to, or a snapshot. The
+// first failed read sticks in err; callers look at it once, at the end.
+type state struct {
+	r     pebble.Reader
+	w     *pebble.Batch // nil: read-only
+	space byte
+	err   error
+
+	counts  counters
+	changes Changes
+	buf     []byte
+}
+
+// counters are numbers that many commands need.
+type counters struct {
+	nextInode blocktree.Inode
+	nextDone  uint64 // sequence of the next remembered command
+	sessions  uint32
+	runtimes  uint32
+}
+
+// openState reads the counters. w is the batch that r is, or nil.
+func openState(r pebble.Reader, w *pebble.Batch, space byte) *state {
+	s := &state{r: r, w: w, space: space}
+	if v, ok := s.get(kindCounters, nil); ok {
+		d := wire.NewDecoder(v)
+		d.Format(formatValue)
+		s.counts = counters{nextInode: blocktree.Inode(d.U64()), nextDone: d.U64(), sessions: d.U32(), runtimes: d.U32()}
+		s.check(d.Finish())
+	}
+	return s
+}
+
+// saveCounters stores the counters as they are now.
+func (s *state) saveCounters() {
+	var e wire.Encoder
+	e.U8(formatValue)
+	e.U64(uint64(s.counts.nextInode))
+	e.U64(s.counts.nextDone)
+	e.U32(s.counts.sessions)
+	e.U32(s.counts.runtimes)
+	s.set(kindCounters, nil, e.Buf)
+}
+
+// check keeps the first error.
+func (s *state) check(err error) {
+	if err != nil && s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *state) key(kind byte, rest []byte) []byte {
+	s.buf = append(append(s.buf[:0], s.space, kind), rest...)
+	return s.buf
+}
+
+// get returns a copy of a value, or false if there is none or a read failed.
+func (s *state) get(kind byte, rest []byte) ([]byte, bool) {
+	v, ok, err := get(s.r, s.key(kind, rest))
+	s.check(err)
+	return v, ok
+}
+
+func (s *state) set(kind byte, rest, value []byte) { s.check(s.w.Set(s.key(kind, rest), value, nil)) }
+
+func (s *state) del(kind byte, rest []byte) { s.check(s.w.Delete(s.key(kind, rest), nil)) }
+
+// scan calls f with what follows the prefix in each key that has it and is greater than prefix‖from, ascending, until f
+// returns false. The slices are valid during the call. f must not write to the range.
+func (s *state) scan(kind byte, prefix, from []byte, f func(rest, value []byte) bool) {
+	lower := append(append([]byte{s.space, kind}, prefix...), from...)
+	if len(from) > 0 {
+		lower = append(lower, 0)
+	}
+	upper := after(append([]byte{s.space, kind}, prefix...))
+	it, err := s.r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		s.check(blocktree.E("meta: read", blocktree.IO, err))
+		return
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			s.check(blocktree.E("meta: read", blocktree.IO, err))
+			break
+		}
+		if !f(it.Key()[2+len(prefix):], v) {
+			break
+		}
+	}
+	if err := it.Close(); err != nil {
+		s.check(blocktree.E("meta: read", blocktree.IO, err))
+	}
+}
+
+// value reads and decodes one value; nil if there is none.
+func value[T any](s *state, kind byte, rest []byte, decode func(*wire.Decoder) *T) *T {
+	b, ok := s.get(kind, rest)
+	if !ok {
+		return nil
+	}
+	d := wire.NewDecoder(b)
+	d.Format(formatValue)
+	v := decode(d)
+	if err := d.Finish(); err != nil {
+		s.check(blocktree.E("meta: read", blocktree.Corrupt, err))
+		return nil
+	}
+	return v
+}
+
+// store encodes and writes one value.
+func store[T any](s *state, kind byte, rest []byte, v *T, encode func(*wire.Encoder, *T)) {
+	var e wire.Encoder
+	e.U8(formatValue)
+	encode(&e, v)
+	s.set(kind, rest, e.Buf)
+}
+
+func (s *state) superblock() *Superblock {
+	return value(s, kindSuper, nil, func(d *wire.Decoder) *Superblock {
+		return &Superblock{Generation: blocktree.Generation(d.U64()), Dir: getPath(d), Created: int64(d.U64())}
+	})
+}
+
+// inode returns the inode with the identity, or nil.
+func (s *state) inode(f blocktree.FileID) *Inode {
+	i := value(s, kindInode, inodeRest(f.Inode), getInode)
+	if i == nil || i.ID != f {
+		return nil
+	}
+	return i
+}
+
+func (s *state) setInode(i *Inode) { store(s, kindInode, inodeRest(i.ID.Inode), i, putInode) }
+
+// layout returns a file's layout, or nil.
+func (s *state) layout(f blocktree.FileID) *stripe.Layout {
+	l := value(s, kindLayout, inodeRest(f.Inode), getLayout)
+	if l == nil || l.File != f {
+		return nil
+	}
+	return l
+}
+
+func (s *state) setLayout(l *stripe.Layout) {
+	store(s, kindLayout, inodeRest(l.File.Inode), l, putLayout)
+	s.changes.Layouts = append(s.changes.Layouts, l)
+}
+
+// eachLayout calls f with every layout until it returns false.
+func (s *state) eachLayout(f func(*stripe.Layout) bool) error {
+	s.scan(kindLayout, nil, nil, func(_, v []byte) bool {
+		d := wire.NewDecoder(v)
+		d.Format(formatValue)
+		l := getLayout(d)
+		if err := d.Finish(); err != nil {
+			s.check(blocktree.E("meta: read", blocktree.Corrupt, err))
+			return false
+		}
+		return f(l)
+	})
+	return s.err
+}
+
+// lease returns who holds a file, or nil.
+func (s *state) lease(f blocktree.FileID) *Lease {
+	l := value(s, kindLease, inodeRest(f.Inode), getLease)
+	if l == nil || l.File != f {
+		return nil
+	}
+	if h := s.session(l.Session); h != nil {
+		l.Holder = h.Path
+	}
+	return l
+}
+
+func (s *state) session(id SessionID) *Session { return value(s, kindSession, id[:], getSession) }
+
+func (s *state) setSession(x *Session) { store(s, kindSession, x.ID[:], x, putSession) }
+
+func (s *state) start(n blocktree.NodeID) *NodeStart {
+	return value(s, kindStart, u64(uint64(n)), getStart)
+}
+
+// starts returns every node's newest start, ascending by node.
+func (s *state) starts() []NodeStart {
+	var out []NodeStart
+	each(s, kindStart, getStart, func(v *NodeStart) { out = append(out, *v) })
+	return out
+}
+
+// runtimes returns every process record, ascending by path.
+func (s *state) runtimes() []blocktree.Runtime {
+	var out []blocktree.Runtime
+	each(s, kindRuntime, getRuntimePtr, func(v *blocktree.Runtime) { out = append(out, *v) })
+	return out
+}
+
+func getRuntimePtr(d *wire.Decoder) *blocktree.Runtime {
+	r := getRuntime(d)
+	return &r
+}
+
+// each decodes every value of a kind.
+func each[T any](s *state, kind byte, decode func(*wire.Decoder) *T, f func(*T)) {
+	s.scan(kind, nil, nil, func(_, b []byte) bool {
+		d := wire.NewDecoder(b)
+		d.Format(formatValue)
+		v := decode(d)
+		if err := d.Finish(); err != nil {
+			s.check(blocktree.E("meta: read", blocktree.Corrupt, err))
+			return false
+		}
+		f(v)
+		return true
+	})
+}
+
+// entry is what a directory says of a name.
+type entry struct {
+	file blocktree.FileID
+	kind InodeKind
+}
+
+func (s *state) entry(dir blocktree.Inode, name string) (entry, bool) {
+	v, ok := s.get(kindEntry, entryRest(dir, name))
+	if !ok {
+		return entry{}, false
+	}
+	e, err := decodeEntryValue(v)
+	s.check(err)
+	return e, err == nil
+}
+
+func (s *state) setEntry(dir blocktree.Inode, name string, v entry) {
+	var e wire.Encoder
+	e.U8(formatValue)
+	e.File(v.file)
+	e.U8(uint8(v.kind))
+	s.set(kindEntry, entryRest(dir, name), e.Buf)
+}
+
+func decodeEntryValue(b []byte) (entry, error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatValue)
+	e := entry{file: d.File(), kind: InodeKind(d.U8())}
+	if e.kind != KindDir && e.kind != KindFile {
+		bad(d, "neither file nor directory")
+	}
+	return e, d.Finish()
+}
+
+// doneRecord is what is remembered of a command that was done.
+type doneRecord struct {
+	sequence uint64
+	layout   bool // the result had file's layout; a retry is given the newest
+	file     blocktree.FileID
+	result   Result // without layout and index
+}
+
+func (s *state) done(id CommandID) (*doneRecord, bool) {
+	b, ok := s.get(kindDone, id[:])
+	if !ok {
+		return nil, false
+	}
+	d := wire.NewDecoder(b)
+	d.Format(formatValue)
+	v := &doneRecord{sequence: d.U64(), layout: d.Bool(), file: d.File()}
+	var err error
+	v.result, err = DecodeResult(d.Raw(d.Len()))
+	s.check(errors.Join(d.Finish(), err))
+	return v, true
+}
+
+// remember keeps the result of a command that was done, and forgets the oldest over DedupMax.
+func (s *state) remember(id CommandID, r Result) {
+	v := doneRecord{sequence: s.counts.nextDone, layout: r.Layout != nil, result: r}
+	if r.Layout != nil {
+		v.file = r.Layout.File
+	}
+	v.result.Layout, v.result.Index = nil, 0
+	var e wire.Encoder
+	e.U8(formatValue)
+	e.U64(v.sequence)
+	e.Bool(v.layout)
+	e.File(v.file)
+	s.set(kindDone, id[:], EncodeResult(e.Buf, v.result))
+	s.set(kindDoneSeq, u64(v.sequence), id[:])
+	s.counts.nextDone++
+	if v.sequence < DedupMax {
+		return
+	}
+	old := u64(v.sequence - DedupMax)
+	if b, ok := s.get(kindDoneSeq, old); ok {
+		s.del(kindDone, b)
+		s.del(kindDoneSeq, old)
+	}
+}
+
+// inodeOf reads the number at the end of an index key.
+func inodeOf(rest []byte) blocktree.Inode {
+	return blocktree.Inode(binary.BigEndian.Uint64(rest[len(rest)-8:]))
+}

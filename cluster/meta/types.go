@@ -1,0 +1,192 @@
+package meta
+
+import (
+	"crypto/rand"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// Bounds of this package, each with its reason.
+const (
+	// DedupMax is how many changing commands are remembered with their results: a proposer retries for seconds, and a
+	// group does at most a few hundred such commands in that time.
+	DedupMax = 4096
+	// SessionsMax and LeasesPerSessionMax bound what clients can make the group keep, and what closing one costs.
+	SessionsMax         = 16384
+	LeasesPerSessionMax = 4096
+	// HostsMax bounds the sector hosts of a cluster, as the layout's codec numbers them in two bytes.
+	HostsMax = 1024
+	// RuntimesMax bounds the process records of a cluster.
+	RuntimesMax = 4096
+	// EndpointsMax and ServicesMax bound a process record.
+	EndpointsMax = 16
+	ServicesMax  = 64
+	// AccessBytesMax bounds the opaque access record (wrapped keys) of a file; crypto/keys has the tighter bound.
+	AccessBytesMax = 256 << 10
+	// LayoutBytesMax is the longest encoded layout: it must fit a frame to be forwarded. It is met only by files of
+	// more than 16,384 regions that are all being copied up at once.
+	LayoutBytesMax = blocktree.FrameBodyBytesMax - 64<<10
+)
+
+// Inodes with a meaning.
+const (
+	SuperblockInode blocktree.Inode = 1 // in no directory
+	RootInode       blocktree.Inode = 2 // the cluster's own directory
+)
+
+// CommandID is chosen by a proposer, once per thing it wants done; a retry repeats it.
+type CommandID [16]byte
+
+// NewCommandID draws an id.
+func NewCommandID() CommandID {
+	var id CommandID
+	rand.Read(id[:])
+	return id
+}
+
+// SessionID is chosen by the client that opens the session.
+type SessionID [16]byte
+
+// NewSessionID draws an id.
+func NewSessionID() SessionID {
+	var id SessionID
+	rand.Read(id[:])
+	return id
+}
+
+// InodeKind says what an inode is.
+type InodeKind uint8
+
+// The inode kinds, append-only.
+const (
+	KindDir InodeKind = iota + 1
+	KindFile
+)
+
+// Inode describes a directory or a file. Times are nanoseconds since 1970, given by whoever proposed the change.
+type Inode struct {
+	ID       blocktree.FileID
+	Kind     InodeKind
+	Mode     uint32 // permission bits
+	UID, GID uint32
+	Created  int64
+	Modified int64
+	// Files only.
+	SizeBytes   uint64
+	SectorBytes uint32
+	Code        blocktree.Code
+	Suite       uint8    // crypto/seal.Suite; 0 is no encryption
+	KeyID       [16]byte // crypto/keys.KeyID
+	Access      []byte   // wrapped keys, opaque here
+}
+
+// DirEntry is one line of a listing: an inode without its access record.
+type DirEntry struct {
+	Name  string
+	Inode Inode // Access is nil
+}
+
+// Superblock is inode 1: what this cluster is.
+type Superblock struct {
+	Generation blocktree.Generation
+	Dir        blocktree.Path // the directory whose entries are here
+	Created    int64
+}
+
+// Session is what Raft says of a client's session. A lease hangs on it.
+type Session struct {
+	ID        SessionID
+	Principal blocktree.Principal
+	Path      blocktree.Path // of the runtime that opened it
+	Renewals  uint64
+	Leases    uint32 // how many it holds
+}
+
+// Lease gives one session the right to write a file under Epoch. A zero Session means the lease was released.
+type Lease struct {
+	File    blocktree.FileID
+	Epoch   blocktree.Epoch
+	Session SessionID
+	Holder  blocktree.Path // path of the session's runtime; not stored, looked up
+}
+
+// NodeStart is what Raft keeps of the newest start of a node.
+type NodeStart struct {
+	Node        blocktree.NodeID
+	Incarnation blocktree.Incarnation
+	Counter     uint64
+}
+
+// MemberStatus is a voter or learner as the leader sees it.
+type MemberStatus struct {
+	Node    blocktree.NodeID
+	Learner bool
+	// Recent is whether the leader heard from it within the last election timeout. It is true for the leader itself and
+	// meaningless in the status of a follower, where it is false.
+	Recent bool
+	Match  uint64 // log index known to be on its disk; leader only
+}
+
+// Status is a member's view of the group.
+type Status struct {
+	Node    blocktree.NodeID
+	Leader  blocktree.NodeID // zero if unknown
+	Term    uint64
+	Commit  uint64
+	Applied uint64
+	Members []MemberStatus // ascending by Node
+}
+
+// Changes is what one batch of applied commands changed, in the order of the commands. Slices and layouts are shared
+// and must not be written to.
+type Changes struct {
+	Index    uint64 // everything up to this log index is applied
+	Reset    bool   // a snapshot replaced the state: read everything anew (EachLayout); the rest is empty
+	Layouts  []*stripe.Layout
+	Removed  []blocktree.FileID
+	Starts   []NodeStart
+	Leases   []Lease // Session zero: released
+	Runtimes bool    // process records changed
+}
+
+// Empty reports whether nothing changed but Index.
+func (c *Changes) Empty() bool {
+	return !c.Reset && len(c.Layouts) == 0 && len(c.Removed) == 0 && len(c.Starts) == 0 && len(c.Leases) == 0 && !c.Runtimes
+}
+
+// Result is what came of a command. Kind Other (0) means it was done.
+type Result struct {
+	Kind   blocktree.Kind
+	Text   string
+	Hint   string
+	Index  uint64           // log index it was applied at, 0 if it was not; a retry is told the index of the retry
+	Leader blocktree.NodeID // NotLeader: who leads, if known
+	// What the command was about, where it applies.
+	Inode   *Inode         // MakeDir, CreateFile, SetAttr, Remove
+	Layout  *stripe.Layout // CreateFile, Acquire, ChangeView: the layout now, on refusal too
+	Session *Session       // OpenSession, RenewSession
+	Start   *NodeStart     // StartNode: the newest start, on refusal too
+	Lease   *Lease         // Acquire: the lease taken; Busy: the lease in the way
+	// HolderQuiet is, for Busy and from the leader only, how long ago it applied the holder's last renewal; the lease
+	// ends when that reaches LeaseTerm.
+	HolderQuiet time.Duration
+}
+
+// Err returns nil if the command was done, else an *Error.
+func (r *Result) Err(op string) error {
+	if r.Kind == blocktree.Other {
+		return nil
+	}
+	e := &blocktree.Error{Op: op, Kind: r.Kind, Hint: r.Hint}
+	if r.Text != "" {
+		e.Err = textError(r.Text)
+	}
+	return e
+}
+
+// textError is the cause of a refusal as it crossed the wire.
+type textError string
+
+func (t textError) Error() string { return string(t) }
