@@ -1,0 +1,187 @@
+package sim
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// sentRepair is one region's decision as a holder has announced it.
+type sentRepair struct {
+	region  blocktree.RegionIndex
+	floor   blocktree.Version
+	winners []blocktree.Version
+}
+
+// remember keeps the decisions that a holder sends, and demands that it does not change its mind.
+func (c *client) remember(m *stripe.Message) {
+	if m.Kind != stripe.KindRepair {
+		return
+	}
+	for _, r := range m.Repairs {
+		i := slices.IndexFunc(c.sent, func(s sentRepair) bool { return s.region == r.Region })
+		if i < 0 {
+			c.sent = append(c.sent, sentRepair{r.Region, r.Floor, slices.Clone(r.Winners)})
+			continue
+		}
+		if s := c.sent[i]; s.floor != r.Floor || !slices.Equal(s.winners, r.Winners) {
+			c.w.fail("I4 repairs agree", "client %d epoch %d region %d: floor %v winners %v, before %v %v", c.idx, c.epoch, r.Region, r.Floor, r.Winners, s.floor, s.winners)
+		}
+	}
+}
+
+// void records that a write has not happened. Nobody may have been told that it has.
+func (w *World) void(x *write, as writeState) {
+	if x.state == acked || x.seen {
+		w.fail("I4 acknowledged is not voided", "write %d (%v, %d+%d): state %d seen %v", x.value, x.version, x.first, x.count, x.state, x.seen)
+	}
+	if x.state == open {
+		x.state = as
+	}
+}
+
+// checkDecision is called when a take-over is complete: every version of an older epoch is decided now.
+func (w *World) checkDecision(c *client) {
+	w.count.Recoveries++
+	pending := false
+	for _, s := range c.sent {
+		pending = pending || len(s.winners) > 0
+		w.count.Winners += uint64(len(s.winners))
+		for _, x := range w.writes {
+			if x.file != c.file || x.region != s.region || x.version.Epoch >= c.epoch || !s.floor.Less(x.version) || x.version.IsZero() || x.state == canceled {
+				continue
+			}
+			if !slices.Contains(s.winners, x.version) {
+				if x.state == open {
+					w.count.Voided++
+				}
+				w.void(x, voided)
+			} else if x.state == voided || x.state == aborted {
+				w.fail("I4 repairs agree", "write %d (%v) was void and wins", x.value, x.version)
+			}
+		}
+	}
+	if pending {
+		w.count.RepairsWithWinners++
+	}
+	w.trace("c%d has recovered file %d under epoch %d: %+v", c.idx, c.file, c.epoch, c.sent)
+}
+
+// checkAcknowledged demands I1 and I6 at the moment of an acknowledgement.
+func (w *World) checkAcknowledged(c *client, x *write) {
+	if x.state == voided || x.state == aborted {
+		w.fail("I4 void is not acknowledged", "client %d: write %d (%v) is void since", c.idx, x.value, x.version)
+	}
+	l := w.meta.files[x.file].layout
+	inSync := 0
+	for _, m := range l.View(x.region).Members {
+		n := w.nodes[w.nodeOf(m.Node)]
+		if m.State != stripe.InSync || !n.trusted(l) {
+			continue
+		}
+		inSync++
+		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
+			if !n.disk.holds(w, x.file, s, x.version) {
+				w.fail("I1 acknowledged is durable", "client %d: write %d (%v), sector %d, node %d", c.idx, x.value, x.version, s, n.idx)
+			}
+		}
+	}
+	own := c.h.Layout()
+	if own.Epoch == l.Epoch && own.Seq == l.Seq && inSync < l.Code.MinWrite() {
+		w.fail("I1 acknowledged by MinWrite", "client %d: write %d (%v) on %d members", c.idx, x.value, x.version, inSync)
+	}
+}
+
+// checkLayout demands I7 of every layout that Raft has.
+func (w *World) checkLayout(l *stripe.Layout) {
+	w.count.ViewChanges++
+	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
+		v := l.View(r)
+		if v.Count(stripe.InSync) < l.Code.Data {
+			w.fail("I7 at least k in sync", "region %d: %s", r, describeLayout(l))
+		}
+		if v.ID > l.Seq || len(v.Members) != l.Code.Shards() {
+			w.fail("layout", "region %d: %s", r, describeLayout(l))
+		}
+	}
+}
+
+// checkPromotion demands I5 of a member that is about to count.
+func (w *World) checkPromotion(file int, l *stripe.Layout, c stripe.Change) {
+	n := w.nodes[w.nodeOf(c.Nodes[0])]
+	if !n.trusted(l) {
+		return // it has lost its disk this very moment; the mark is on its way
+	}
+	for _, x := range w.writes {
+		if x.file != file || x.region != c.Region || x.state != acked {
+			continue
+		}
+		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
+			if !n.disk.holds(w, file, s, x.version) && !w.superseded(n, x, s) {
+				w.fail("I5 in sync has all", "node %d is promoted in region %d without sector %d of write %d (%v)", n.idx, c.Region, s, x.value, x.version)
+			}
+		}
+	}
+}
+
+// superseded reports whether the node has durably a later acknowledged version of the sector.
+func (w *World) superseded(n *node, x *write, s blocktree.SectorIndex) bool {
+	return slices.ContainsFunc(w.writes, func(y *write) bool {
+		return y.state == acked && y.file == x.file && y.region == x.region && s >= y.first && s < y.first+blocktree.SectorIndex(y.count) &&
+			x.version.Less(y.version) && n.disk.find(w, x.file, s, y.version) >= 0
+	})
+}
+
+// checkHistories asks whether some order of all operations explains what was read, for each sector.
+func (w *World) checkHistories() {
+	for f := range w.hist {
+		for s, h := range w.hist[f] {
+			if !h.atomic() {
+				w.fail("not linearizable", "file %d sector %d", f, s)
+			}
+		}
+	}
+}
+
+// checkStored demands, when all is quiet, that every member has its own good shard of what was read, durably.
+func (w *World) checkStored(file int, res *stripe.ReadResult) {
+	l := w.meta.files[file].layout
+	for _, p := range res.Pieces {
+		v := l.View(l.RegionOf(p.First))
+		for shard, m := range v.Members {
+			n := w.nodes[w.nodeOf(m.Node)]
+			for s := p.First; s < p.First+blocktree.SectorIndex(p.Count); s++ {
+				w.checkShard(file, n, blocktree.ShardIndex(shard), s, p)
+			}
+		}
+	}
+}
+
+func (w *World) checkShard(file int, n *node, shard blocktree.ShardIndex, s blocktree.SectorIndex, p stripe.Piece) {
+	at := n.disk.find(w, file, s, p.Version)
+	if p.Kind == stripe.Absent {
+		if x := n.disk.index[file][s]; !x.version.IsZero() {
+			w.fail("I5 in sync has all", "sector %d is absent, but node %d has %v", s, n.idx, x.version)
+		}
+		return
+	}
+	if at < 0 {
+		w.fail("I5 in sync has all", "sector %d: node %d has no %v", s, n.idx, p.Version)
+	}
+	if x := n.disk.index[file][s]; x.version == p.Version {
+		at = x.at
+	} else if p.Version.Less(x.version) {
+		w.fail("I2 committed", "sector %d: node %d has committed %v above %v", s, n.idx, x.version, p.Version)
+	}
+	e := n.disk.log[at]
+	if p.Kind != stripe.Data {
+		return
+	}
+	value := w.byVer[versionKey{file, w.meta.files[file].layout.RegionOf(s), p.Version}].value
+	got := binary.BigEndian.Uint32(e.rec.Payload[int(s-e.rec.First)*shardBytes:])
+	if e.rec.Shard != shard || got != shardOf(w.cfg.Code.Data, value, s, shard) {
+		w.fail("wrong shard", "sector %d: node %d keeps a wrong shard %d of %v", s, n.idx, e.rec.Shard, p.Version)
+	}
+}

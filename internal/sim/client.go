@@ -1,0 +1,408 @@
+package sim
+
+import (
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// client is one process beside the cluster: it acquires the lease of a file and works under it with the production
+// Holder, or reads without a lease with the production Reader.
+type client struct {
+	w      *World
+	idx    int
+	gen    int // counts lives: a crashed client comes back as another process
+	reader bool
+	links  []link
+
+	pausedUntil int64
+	clockAt     int64 // offset of its clock
+	clockRate   int64 // and its error in parts per thousand
+
+	file      int
+	acquiring bool
+	h         *stripe.Holder
+	epoch     blocktree.Epoch
+	recovered bool
+	dead      bool // does not come back (finale)
+
+	r   *stripe.Reader
+	ops []*op // in flight
+	n   uint64
+
+	sent    []sentRepair // of this epoch, to check the decision when it is complete
+	metas   int
+	closing bool
+}
+
+// link is the connection between a client and a node.
+type link struct {
+	up                    bool
+	gen                   int // of the connection, so that a late report of an earlier one is ignored
+	blockedOut, blockedIn int64
+}
+
+// op is one operation in flight.
+type op struct {
+	id     uint64
+	file   int
+	read   bool
+	flush  bool
+	write  *write
+	region blocktree.RegionIndex
+	first  blocktree.SectorIndex
+	count  uint32
+	call   int64
+	tries  int
+	sent   int
+	then   func(*stripe.ReadResult) // finale
+	before []*write                 // flush: what it waits for
+}
+
+func newClient(w *World, idx int, reader bool) *client {
+	return &client{w: w, idx: idx, reader: reader, links: make([]link, len(w.nodes)), clockAt: w.upTo(1000), clockRate: int64(w.rnd.IntN(21)) - 10}
+}
+
+// process is an id that no other life of any client has.
+func (c *client) process() int { return c.idx<<20 | c.gen + 1 }
+
+// boot is the client's own monotonic clock.
+func (c *client) boot() time.Duration {
+	return time.Duration(c.clockAt+c.w.now+c.w.now*c.clockRate/1000) * time.Millisecond
+}
+
+func (c *client) start() {
+	c.gen++
+	c.file = c.w.rnd.IntN(len(c.w.meta.files))
+	if c.reader {
+		c.r = stripe.NewReader(stripe.ReaderConfig{MemberTimeout: memberTimeout * time.Millisecond, Mutant: c.w.opt.Mutant}, c.boot())
+	}
+	c.w.q.push(event{at: c.w.now + c.w.upTo(tickEvery), kind: evTick, who: c.idx, gen: c.gen})
+	for _, n := range c.w.nodes {
+		if n.up {
+			c.connect(n, c.w.delay())
+		}
+	}
+	if !c.w.quiet {
+		c.w.q.push(event{at: c.w.now + c.w.upTo(c.w.prof.workEvery), kind: evWork, who: c.idx, gen: c.gen})
+	}
+}
+
+// crash ends the process; what it had in flight stays unknown for ever.
+func (c *client) crash() {
+	if c.reader || c.dead {
+		return
+	}
+	c.w.trace("c%d crashes", c.idx)
+	c.w.count.ClientCrashes++
+	c.forget()
+	if !c.w.quiet {
+		gen := c.gen
+		c.w.after(c.w.upTo(60), func() {
+			if c.gen == gen {
+				c.start()
+			}
+		})
+	}
+}
+
+// forget drops everything that lives in the process.
+func (c *client) forget() {
+	c.gen++
+	c.h, c.acquiring, c.recovered, c.closing, c.ops, c.sent, c.pausedUntil = nil, false, false, false, nil, nil, 0
+	for i := range c.links {
+		c.links[i].up = false
+		c.links[i].gen++
+	}
+}
+
+func (c *client) happen(e *event) {
+	switch e.kind {
+	case evClient:
+		e.fn()
+	case evToClient:
+		c.w.count.AnswersIn++
+		c.input(func() {
+			if c.reader {
+				c.r.Step(e.msg)
+			} else if c.h != nil {
+				c.h.Step(e.msg)
+			}
+		})
+	case evTick:
+		c.input(func() {})
+		c.w.q.push(event{at: c.w.now + tickEvery, kind: evTick, who: c.idx, gen: c.gen})
+	case evWork:
+		c.work()
+		if !c.w.quiet {
+			c.w.q.push(event{at: c.w.now + c.w.upTo(2*c.w.prof.workEvery), kind: evWork, who: c.idx, gen: c.gen})
+		}
+	}
+}
+
+// later schedules fn in this life of the process; a paused one runs it when it goes on.
+func (c *client) later(d int64, fn func()) {
+	c.w.q.push(event{at: c.w.now + d, kind: evClient, who: c.idx, gen: c.gen, fn: fn})
+}
+
+// input is the only way into the machine: the clock first, then f, then everything that it wants done.
+func (c *client) input(f func()) {
+	if c.reader {
+		c.r.Tick(c.boot())
+		f()
+		c.drainReader()
+		return
+	}
+	if c.h == nil {
+		return
+	}
+	c.h.Tick(c.boot())
+	f()
+	c.drainHolder()
+}
+
+func (c *client) drainHolder() {
+	h := c.h
+	for c.h == h {
+		r := h.Ready()
+		if len(r.Messages)+len(r.Metas)+len(r.Done)+len(r.Released) == 0 {
+			break
+		}
+		for _, m := range r.Messages {
+			c.remember(m)
+			c.w.toNode(c, m)
+		}
+		for _, q := range r.Metas {
+			c.askRaft(q)
+		}
+		for _, d := range r.Done {
+			c.finish(d)
+		}
+	}
+	if c.h == nil {
+		return
+	}
+	if !c.recovered && h.Recovered() {
+		c.recovered = true
+		c.w.checkDecision(c)
+	}
+	if h.Fenced() {
+		c.w.trace("c%d is fenced", c.idx)
+		c.w.count.Fenced++
+		c.drop()
+	}
+}
+
+// drop gives the holder up without a crash; its operations end with unknown outcome.
+func (c *client) drop() {
+	c.h, c.recovered, c.closing, c.ops, c.sent = nil, false, false, nil, nil
+}
+
+func (c *client) drainReader() {
+	for {
+		r := c.r.Ready()
+		if len(r.Messages)+len(r.Done) == 0 {
+			return
+		}
+		for _, m := range r.Messages {
+			c.w.toNode(c, m)
+		}
+		for _, d := range r.Done {
+			c.finish(d)
+		}
+	}
+}
+
+// ---- connections ----
+
+// connect reports a node up after d ms, if the connection is not broken by then.
+func (c *client) connect(n *node, d int64) {
+	l := &c.links[n.idx]
+	l.gen++
+	gen, life := l.gen, n.gen
+	c.later(d, func() {
+		switch {
+		case l.gen != gen || !n.up || n.gen != life:
+		case max(l.blockedIn, l.blockedOut) > c.w.now && !c.w.quiet:
+			c.connect(n, max(l.blockedIn, l.blockedOut)-c.w.now)
+		default:
+			l.up = true
+			inc := n.inc
+			c.input(func() { c.tell(n, inc) })
+		}
+	})
+}
+
+func (c *client) tell(n *node, inc blocktree.Incarnation) {
+	if c.reader {
+		c.r.NodeUp(n.id, inc)
+	} else {
+		c.h.NodeUp(n.id, inc)
+	}
+}
+
+// lost breaks the connection; report says whether the process notices.
+func (c *client) lost(n *node, report bool) {
+	l := &c.links[n.idx]
+	if !l.up || !report {
+		return
+	}
+	l.up = false
+	l.gen++
+	gen := l.gen
+	c.later(c.w.upTo(10), func() {
+		if l.gen == gen || !l.up {
+			c.input(func() {
+				if c.reader {
+					c.r.NodeDown(n.id)
+				} else {
+					c.h.NodeDown(n.id)
+				}
+			})
+		}
+	})
+}
+
+// cut blocks the way to a node (0), from it (1) or both (2) for d ms.
+func (c *client) cut(n *node, d int64, way int, report bool) {
+	l := &c.links[n.idx]
+	if way != 1 {
+		l.blockedOut = max(l.blockedOut, c.w.now+d)
+	}
+	if way != 0 {
+		l.blockedIn = max(l.blockedIn, c.w.now+d)
+	}
+	c.lost(n, report)
+	c.later(d+c.w.upTo(20), func() {
+		if n.up {
+			c.lost(n, true)
+			c.connect(n, 12+c.w.delay())
+		}
+	})
+}
+
+// ---- Raft, from a client ----
+
+// ask sends a request to Raft. exec runs there and gives what the answer does here; ok is false where the request
+// does not get through. When nothing comes back in time, silence runs, and the request may still be executed later.
+func (c *client) ask(exec func() (reply func(), ok bool), silence func()) {
+	w, gen, answered := c.w, c.gen, false
+	if !w.quiet && w.chance(w.prof.loss) {
+		c.later(metaTimeout, silence)
+		return
+	}
+	w.after(w.delay(), func() {
+		if !w.meta.reachable() {
+			return
+		}
+		reply, ok := exec()
+		if !ok || c.gen != gen || !w.quiet && w.chance(w.prof.loss) {
+			return
+		}
+		c.later(w.delay(), func() {
+			if !answered {
+				answered = true
+				reply()
+			}
+		})
+	})
+	c.later(metaTimeout, func() {
+		if !answered {
+			answered = true
+			silence()
+		}
+	})
+}
+
+// askRaft carries out a MetaRequest.
+func (c *client) askRaft(q stripe.MetaRequest) {
+	h, epoch, file := c.h, c.epoch, c.file
+	if q.Change == nil {
+		c.w.count.Confirms++
+	}
+	c.ask(func() (func(), bool) {
+		var l *stripe.Layout
+		var err blocktree.Kind
+		ok := true
+		if q.Change != nil {
+			l, err, ok = c.w.meta.change(*q.Change)
+		} else {
+			l, err = c.w.meta.confirm(file, epoch)
+		}
+		return func() { c.metaDone(h, q.ID, l, err) }, ok
+	}, func() { c.metaDone(h, q.ID, nil, blocktree.Timeout) })
+}
+
+func (c *client) metaDone(h *stripe.Holder, id uint64, l *stripe.Layout, err blocktree.Kind) {
+	if c.h == h && h != nil {
+		c.input(func() { h.MetaDone(id, l, err) })
+	}
+}
+
+func (c *client) acquire() {
+	if c.acquiring {
+		return
+	}
+	c.acquiring = true
+	asked, me := c.boot(), c.process()
+	c.ask(func() (func(), bool) {
+		l, err := c.w.meta.acquire(c.file, me)
+		return func() {
+			c.acquiring = false
+			if err == blocktree.Other {
+				c.begin(l, asked)
+			}
+		}, true
+	}, func() { c.acquiring = false })
+}
+
+// begin is the start of a holder under a new epoch.
+func (c *client) begin(l *stripe.Layout, asked time.Duration) {
+	c.w.trace("c%d holds file %d under epoch %d", c.idx, c.file, l.Epoch)
+	c.epoch = l.Epoch
+	c.h = stripe.NewHolder(stripe.HolderConfig{
+		Layout: l, Codec: codec{l.Code}, MemberTimeout: memberTimeout * time.Millisecond,
+		JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond, Mutant: c.w.opt.Mutant,
+	}, c.boot())
+	c.renewed(asked)
+	for _, n := range c.w.nodes {
+		if c.links[n.idx].up {
+			c.tell(n, n.inc)
+		}
+	}
+	c.drainHolder()
+	c.renew(c.h)
+}
+
+func (c *client) renewed(asked time.Duration) {
+	if !c.w.prof.wild {
+		until := asked + (leaseTerm-leaseMargin)*time.Millisecond
+		if c.w.mutant("lease-overrun") {
+			until += 3 * leaseTerm * time.Millisecond
+		}
+		c.h.Renewed(until)
+	}
+}
+
+// renew keeps the lease while h is the holder.
+func (c *client) renew(h *stripe.Holder) {
+	if c.h != h {
+		return
+	}
+	c.later(leaseTerm/4, func() {
+		if c.h != h {
+			return
+		}
+		asked, me := c.boot(), c.process()
+		c.ask(func() (func(), bool) {
+			mine := c.w.meta.renew(c.file, me)
+			return func() {
+				if mine && c.h == h {
+					c.input(func() { c.renewed(asked) })
+				}
+			}, true
+		}, func() {})
+		c.renew(h)
+	})
+}

@@ -1,0 +1,121 @@
+package sim
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// Counters say what a sweep went through. A zero means that something the sweep is meant to prove was never tried; the
+// test Sometimes refuses that.
+type Counters struct {
+	Worlds uint64
+
+	Writes, Acknowledged        uint64
+	HolderReads, LeaselessReads uint64
+	Flushes                     uint64
+	Confirms                    uint64 // reads under a lease that was not known to run any more, confirmed by Raft
+	ReadsRetried, ReadsGivenUp  uint64
+	SecondRounds                uint64 // reads that asked every member for versions
+
+	TakeOvers          uint64 // leases that were taken from an owner that had not released them
+	Recoveries         uint64 // take-overs that came to a decision
+	PendingFound       uint64 // answers to a fence that listed something in flight
+	RepairsWithWinners uint64
+	Winners            uint64 // versions that a take-over committed
+	Voided             uint64 // versions that a take-over undid
+	Fenced             uint64 // holders that learnt of a later epoch
+	Releases           uint64
+
+	ViewChanges, ChangesRefused uint64
+	Removals, Joins, Promotions uint64
+	Marks                       uint64
+	InstalledCopies             uint64 // records sent to a joiner, or to mend a shard
+
+	Crashes, CrashesWithLoss, LostRecords uint64
+	PowerLosses                           uint64
+	Wipes, RollBacks                      uint64
+	ClientCrashes, Pauses                 uint64
+	Checkpoints                           uint64
+	Lost, Duplicated                      uint64 // messages
+
+	NoSpace, Aborts, Aborted uint64 // records that did not fit; messages; writes that failed for it
+	Damaged, DamageSeen      uint64
+	StaleRefused             uint64 // answers that refuse an old epoch, view or incarnation
+	Recovering               uint64 // reads refused because a take-over was going on
+	AnswersIn                uint64
+
+	Failed [64]uint64 // operations that ended with an error, by kind
+}
+
+// observeRequest counts what a client sends.
+func (c *Counters) observeRequest(_ *client, m *stripe.Message) {
+	switch m.Kind {
+	case stripe.KindAbort:
+		c.Aborts++
+	case stripe.KindInstall:
+		c.InstalledCopies++
+	}
+}
+
+// observeAnswer counts what a node answers.
+func (c *Counters) observeAnswer(m *stripe.Message) {
+	switch m.Err {
+	case blocktree.Fenced, blocktree.StaleView, blocktree.StaleMember:
+		c.StaleRefused++
+	case blocktree.Recovering:
+		c.Recovering++
+	}
+	if m.Kind == stripe.KindFence {
+		for _, r := range m.Regions {
+			if len(r.Pending) > 0 {
+				c.PendingFound++
+			}
+		}
+	}
+}
+
+// Add adds the counts of another world.
+func (c *Counters) Add(o *Counters) {
+	a, b := reflect.ValueOf(c).Elem(), reflect.ValueOf(o).Elem()
+	for i := range a.NumField() {
+		if a.Field(i).Kind() == reflect.Uint64 {
+			a.Field(i).SetUint(a.Field(i).Uint() + b.Field(i).Uint())
+		}
+	}
+	for i := range c.Failed {
+		c.Failed[i] += o.Failed[i]
+	}
+}
+
+// Zeros names the counters that are zero.
+func (c *Counters) Zeros() []string {
+	var out []string
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		if v.Field(i).Kind() == reflect.Uint64 && v.Field(i).Uint() == 0 {
+			out = append(out, v.Type().Field(i).Name)
+		}
+	}
+	return out
+}
+
+// String prints the counters, one to a line.
+func (c *Counters) String() string {
+	var b strings.Builder
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		if v.Field(i).Kind() == reflect.Uint64 {
+			fmt.Fprintf(&b, "%-20s %12d\n", v.Type().Field(i).Name, v.Field(i).Uint())
+		}
+	}
+	for k, n := range c.Failed {
+		if n > 0 {
+			fmt.Fprintf(&b, "failed: %-12s %12d\n", blocktree.Kind(k), n)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,157 @@
+package sim
+
+import (
+	"slices"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// finale stops all faults and demands that the world heals: every node comes back, one holder for each file recovers
+// and gets everything in sync, and every sector is read under the lease and without one.
+func (w *World) finale() {
+	w.quiet = true
+	w.trace("---- finale")
+	for _, n := range w.nodes {
+		n.start()
+		n.wakeRaft()
+	}
+	w.mend()
+	kept := w.chance(0.5)
+	for _, c := range w.clients {
+		c.pausedUntil = 0
+		if c.reader {
+			continue
+		}
+		if c.h == nil || !kept {
+			c.forget()
+			c.dead = true
+			continue
+		}
+		c.closing = false
+	}
+	for _, c := range w.clients {
+		for i, n := range w.nodes {
+			if l := &c.links[i]; !c.dead && (!l.up || max(l.blockedIn, l.blockedOut) > w.now) {
+				l.up = false
+				c.connect(n, w.upTo(10)+12)
+			}
+		}
+	}
+	w.after(10, w.converge)
+	w.after(60000, func() { w.fail("no convergence", "%s", w.stuck()) })
+}
+
+// holderOf is the client that works on a file in the finale.
+func (w *World) holderOf(file int) *client {
+	for _, c := range w.clients {
+		if !c.reader && !c.dead && c.file == file && c.h != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// converge waits until every file has a holder with nothing left to do, then reads everything.
+func (w *World) converge() {
+	ready := true
+	for f := range w.meta.files {
+		c := w.holderOf(f)
+		if c == nil {
+			w.appoint(f)
+			ready = false
+			continue
+		}
+		ready = ready && c.recovered && len(c.ops) == 0 && w.whole(c.h.Layout()) && c.h.Layout().Seq == w.meta.files[f].layout.Seq
+	}
+	if !ready {
+		w.after(20, w.converge)
+		return
+	}
+	w.trace("---- converged, reading everything")
+	w.after(40, w.readEverything) // let the last commits arrive
+}
+
+// appoint lets a client without work try for the lease.
+func (w *World) appoint(file int) {
+	for _, c := range w.clients {
+		if !c.reader && c.h == nil && (c.dead || c.file == file) {
+			if c.dead {
+				c.dead = false
+				c.start()
+			}
+			c.file = file
+			c.acquire()
+			return
+		}
+	}
+}
+
+// whole reports whether every region has all members in sync.
+func (w *World) whole(l *stripe.Layout) bool {
+	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
+		if v := l.View(r); v.Count(stripe.InSync) != len(v.Members) {
+			return false
+		}
+	}
+	return len(l.Marked) == 0
+}
+
+func (w *World) readEverything() {
+	w.finalReads = 0
+	reader := w.clients[slices.IndexFunc(w.clients, func(c *client) bool { return c.reader })]
+	for f := range w.meta.files {
+		c := w.holderOf(f)
+		if c == nil {
+			w.fail("no convergence", "file %d lost its holder in the finale", f)
+		}
+		l := w.meta.files[f].layout
+		for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
+			first, n := l.Run(r)
+			w.finalReads += 2
+			for _, x := range []*client{c, reader} {
+				w.finalRead(x, &op{file: f, region: r, first: first, count: uint32(n)})
+			}
+		}
+	}
+}
+
+func (w *World) finalRead(c *client, o *op) {
+	o = &op{file: o.file, read: true, region: o.region, first: o.first, count: o.count}
+	then := func(res *stripe.ReadResult) {
+		w.checkStored(o.file, res)
+		w.finalReads--
+		w.over = w.finalReads == 0
+	}
+	if c.reader {
+		c.readLeaseless(o, then)
+	} else {
+		c.readHolder(o, then)
+	}
+}
+
+// mend ends the one injected damage that is still there, as a drive that reads a block at the tenth try.
+func (w *World) mend() {
+	if s := w.spoilt; s != nil && s.at < len(s.node.disk.log) {
+		s.node.disk.log[s.at].damaged = false
+	}
+	w.spoilt = nil
+}
+
+func (w *World) stuck() string {
+	out := ""
+	for f := range w.meta.files {
+		out += describeLayout(w.meta.files[f].layout)
+		if c := w.holderOf(f); c != nil {
+			out += "; held by c" + string(rune('0'+c.idx))
+			if !c.recovered {
+				out += ", not recovered"
+			}
+			for _, o := range c.ops {
+				out += ", " + describeOp(o)
+			}
+		}
+		out += "; "
+	}
+	return out
+}

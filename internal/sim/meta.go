@@ -1,0 +1,175 @@
+package sim
+
+import (
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// meta stands in for Raft: one linearizable copy of the layouts and leases, and a log that the nodes apply late.
+type meta struct {
+	w         *World
+	files     []metaFile
+	log       []metaEntry
+	current   map[blocktree.NodeID]blocktree.Incarnation
+	downUntil int64
+}
+
+type metaFile struct {
+	layout *stripe.Layout
+	owner  int   // process that holds the lease, 0: nobody
+	until  int64 // the lease's term
+}
+
+type metaEntry struct {
+	file   int
+	layout *stripe.Layout
+}
+
+func newMeta(w *World) *meta {
+	m := &meta{w: w, current: map[blocktree.NodeID]blocktree.Incarnation{}}
+	p := &w.prof
+	for f := range p.files {
+		l := &stripe.Layout{
+			File: blocktree.FileID{Generation: 1, Inode: blocktree.Inode(100 + f)}, Code: w.cfg.Code,
+			SectorBytes: uint32(shardBytes * w.cfg.Code.Data), RegionSectors: p.regionSectors,
+			Sectors: p.regionSectors*uint64(p.regions) - uint64(w.rnd.IntN(2)), Seq: 1, BaseID: 1,
+			Incarnations: map[blocktree.NodeID]blocktree.Incarnation{},
+		}
+		for i := range w.cfg.Nodes {
+			id := blocktree.NodeID(i + 1)
+			l.Hosts = append(l.Hosts, id)
+			l.Incarnations[id] = incarnation(id, 1)
+			m.current[id] = incarnation(id, 1)
+		}
+		m.files = append(m.files, metaFile{layout: l})
+		m.log = append(m.log, metaEntry{f, l})
+	}
+	return m
+}
+
+func (m *meta) reachable() bool { return m.w.quiet || m.downUntil <= m.w.now }
+
+func (m *meta) fileOf(id blocktree.FileID) int { return int(id.Inode) - 100 }
+
+// known is the layout of a file at a point of the log, nil if it did not exist.
+func (m *meta) known(file, applied int) *stripe.Layout {
+	for i := applied - 1; i >= 0; i-- {
+		if m.log[i].file == file {
+			return m.log[i].layout
+		}
+	}
+	return nil
+}
+
+// put makes l the newest layout of its file.
+func (m *meta) put(file int, l *stripe.Layout, why string) {
+	w := m.w
+	m.files[file].layout = l
+	m.log = append(m.log, metaEntry{file, l})
+	w.note(uint64(l.Epoch)<<32|uint64(l.Seq), 0xface)
+	if w.tracing() {
+		w.trace("raft %d: %s: %s", len(m.log), why, describeLayout(l))
+	}
+	w.checkLayout(l)
+	for _, n := range w.nodes {
+		n.wakeRaft()
+	}
+}
+
+// started is a node's report of the incarnation it runs under: views that expect another are marked.
+func (m *meta) started(n *node) {
+	m.current[n.id] = n.inc
+	for f := range m.files {
+		if l := m.files[f].layout; l.Incarnations[n.id] != n.inc && !l.Marked[n.id] {
+			m.w.count.Marks++
+			m.put(f, l.Mark(n.id), "mark")
+		}
+	}
+}
+
+// enough reports whether every region keeps k in-sync members that have their disks, besides not.
+func (m *meta) enough(l *stripe.Layout, not *node) bool {
+	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
+		have := 0
+		for _, x := range l.View(r).Members {
+			if n := m.w.nodes[m.w.nodeOf(x.Node)]; x.State == stripe.InSync && n != not && n.trusted(l) {
+				have++
+			}
+		}
+		if have < l.Code.Data {
+			return false
+		}
+	}
+	return true
+}
+
+// acquire gives the lease to a process, or says Busy.
+func (m *meta) acquire(file, owner int) (*stripe.Layout, blocktree.Kind) {
+	x := &m.files[file]
+	if x.owner != 0 && x.owner != owner && x.until > m.w.now && !(m.w.prof.wild && m.w.chance(0.6)) {
+		return nil, blocktree.Busy
+	}
+	if x.owner != 0 && x.owner != owner {
+		m.w.count.TakeOvers++
+	}
+	x.owner, x.until = owner, m.w.now+leaseTerm
+	m.put(file, x.layout.Acquire(), "acquire")
+	return x.layout, blocktree.Other
+}
+
+// renew extends the lease of owner.
+func (m *meta) renew(file, owner int) bool {
+	x := &m.files[file]
+	if x.owner == owner {
+		x.until = m.w.now + leaseTerm
+	}
+	return x.owner == owner
+}
+
+func (m *meta) release(file, owner int) {
+	if x := &m.files[file]; x.owner == owner {
+		x.owner = 0
+		m.w.count.Releases++
+	}
+}
+
+// confirm is a ReadIndex: the newest layout, and whether epoch is still its epoch.
+func (m *meta) confirm(file int, epoch blocktree.Epoch) (*stripe.Layout, blocktree.Kind) {
+	l := m.files[file].layout
+	if l.Epoch != epoch {
+		return l, blocktree.Fenced
+	}
+	return l, blocktree.Other
+}
+
+// change applies a view change. ok is false if the proposal is lost on the way.
+func (m *meta) change(c stripe.Change) (l *stripe.Layout, err blocktree.Kind, ok bool) {
+	w := m.w
+	file := m.fileOf(c.File)
+	old := m.files[file].layout
+	if w.mutant("cas-dropped") {
+		c.Epoch, c.Seq = old.Epoch, old.Seq
+	}
+	next, e := old.Apply(c, func(n blocktree.NodeID) blocktree.Incarnation { return m.current[n] })
+	if e != nil {
+		w.trace("raft refuses %+v: %v", c, e)
+		w.count.ChangesRefused++
+		return old, blocktree.KindOf(e), true
+	}
+	if c.Kind == stripe.ChangeRemove && !m.enough(next, nil) {
+		// A member lost its disk and Raft has not heard of it yet: to remove another now would be a loss of data
+		// that the fault, not the protocol, is to blame for. The proposal stays on the way until the mark is there.
+		return nil, 0, false
+	}
+	switch c.Kind {
+	case stripe.ChangeRemove:
+		w.count.Removals++
+	case stripe.ChangeJoin:
+		w.count.Joins++
+	case stripe.ChangePromote:
+		w.count.Promotions++
+		w.checkPromotion(file, next, c)
+	}
+	m.put(file, next, "change")
+	return next, blocktree.Other, true
+}

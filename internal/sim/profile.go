@@ -1,0 +1,132 @@
+package sim
+
+// faultKind is one thing that can go wrong.
+type faultKind uint8
+
+const (
+	faultCrash    faultKind = iota // a node loses power and comes back
+	faultPower                     // all nodes do
+	faultLink                      // a client and a node lose each other, one way or both, reported or not
+	faultIsolate                   // a node loses everybody
+	faultRaft                      // a node's Raft log stands still
+	faultClient                    // a client crashes
+	faultPause                     // a client is stopped and continued
+	faultWipe                      // a node comes back with an empty disk or an old one, and another incarnation
+	faultSlowDisk                  // a node's disk takes long
+	faultFullDisk                  // a node's disk is full for a while
+	faultDamage                    // a stored shard fails its checksum
+	faultMeta                      // nobody reaches Raft for a while
+	faultKinds
+)
+
+// profile is what a seed does with a world before it starts ("swarm testing", Groce et al. 2012: worlds that lack
+// some kinds of fault reach states that worlds with all of them do not).
+type profile struct {
+	files, regions int
+	regionSectors  uint64
+	writers        int
+	readers        int
+	active         int64 // ms until faults and work stop
+	workEvery      int64
+	window         int     // operations in flight of one holder
+	loss, dup      float64 // of messages
+	slow           float64 // chance of a long delay
+	slowMost       int64
+	faultEvery     int64 // ms between faults on average, 0: never
+	faults         []faultKind
+	wild           bool // leases go to whoever asks; holders never hear of a term, so they confirm every read
+	wire           bool // every message goes through its encoding
+	lateReads      bool // a node reads its store some time after it checked the request
+	lateSeal       bool // writes come out of order after Begin
+	suffixLoss     bool // a crash loses a suffix of what was not synced, else any subset
+	zeros          float64
+	readShare      float64
+	syncMost       int64
+	applyMost      int64
+}
+
+// Times of the world in virtual ms; only their order of size matters, and that memberTimeout is a few round trips.
+const (
+	memberTimeout = 70
+	joinDelay     = 25
+	leaseTerm     = 240
+	leaseMargin   = 24
+	metaTimeout   = 60
+	stallTimeout  = 900
+	tickEvery     = 12
+)
+
+func (w *World) choose() profile {
+	pick := func(xs ...int64) int64 { return xs[w.rnd.IntN(len(xs))] }
+	prob := func(xs ...float64) float64 { return xs[w.rnd.IntN(len(xs))] }
+	p := profile{
+		files: int(pick(1, 1, 1, 1, 2)), regions: int(pick(2, 2, 3)), regionSectors: uint64(pick(3, 4, 6)),
+		writers: int(pick(2, 2, 3)), readers: int(pick(1, 2)),
+		active: pick(300, 500, 800), workEvery: pick(8, 15, 25), window: int(pick(1, 3, 6)),
+		loss: prob(0, 0, 0.01, 0.04), dup: prob(0, 0.02, 0.1), slow: prob(0, 0.02, 0.1), slowMost: pick(20, 80, 300),
+		faultEvery: pick(0, 40, 80, 80, 160), wild: w.chance(0.3), wire: w.chance(0.06), lateReads: w.chance(0.4),
+		lateSeal: w.chance(0.4), suffixLoss: w.chance(0.5), zeros: prob(0, 0.15, 0.4), readShare: prob(0.2, 0.5),
+		syncMost: pick(2, 6, 15), applyMost: pick(3, 15, 60),
+	}
+	for k := range faultKinds {
+		if w.chance(0.45) {
+			p.faults = append(p.faults, k)
+		}
+	}
+	if len(p.faults) == 0 {
+		p.faultEvery = 0
+	}
+	return p
+}
+
+func (w *World) fault() {
+	if w.quiet {
+		return
+	}
+	w.after(w.upTo(2*w.prof.faultEvery), w.fault)
+	n := w.nodes[w.rnd.IntN(len(w.nodes))]
+	c := w.clients[w.rnd.IntN(w.prof.writers)]
+	long := w.upTo([]int64{20, 100, 250}[w.rnd.IntN(3)])
+	kind := w.prof.faults[w.rnd.IntN(len(w.prof.faults))]
+	w.trace("fault %d n%d c%d for %d ms", kind, n.idx, c.idx, long)
+	switch kind {
+	case faultCrash:
+		n.crash()
+		w.after(long, n.start)
+	case faultPower:
+		w.count.PowerLosses++
+		for _, n := range w.nodes {
+			n.crash()
+			w.after(w.upTo(long), n.start)
+		}
+	case faultLink:
+		any := w.clients[w.rnd.IntN(len(w.clients))]
+		any.cut(n, long, w.rnd.IntN(3), w.chance(0.7))
+	case faultIsolate:
+		n.raftBlocked = max(n.raftBlocked, w.now+long)
+		for _, c := range w.clients {
+			c.cut(n, long, 2, w.chance(0.8))
+		}
+	case faultRaft:
+		n.raftBlocked = max(n.raftBlocked, w.now+long)
+	case faultClient:
+		c.crash()
+	case faultPause:
+		w.count.Pauses++
+		c.pausedUntil = max(c.pausedUntil, w.now+w.upTo(2*leaseTerm))
+	case faultWipe:
+		if n.mayLose() {
+			n.crash()
+			n.loseDisk()
+			w.after(long, n.start)
+		}
+	case faultSlowDisk:
+		n.slowUntil = w.now + long
+	case faultFullDisk:
+		n.fullUntil = w.now + long
+	case faultDamage:
+		n.damage()
+	case faultMeta:
+		w.meta.downUntil = w.now + long
+	}
+}

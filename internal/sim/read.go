@@ -1,0 +1,141 @@
+package sim
+
+import (
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// read looks up the store for a request that the member passed, at once or some time later.
+func (n *node) read(t stripe.ReadTask) {
+	if !n.w.prof.lateReads || n.w.quiet {
+		n.lookUp(t)
+		return
+	}
+	n.w.q.push(event{at: n.w.now + n.w.delay(), kind: evRead, who: n.idx, gen: n.gen, fn: func() { n.lookUp(t) }})
+}
+
+func (n *node) lookUp(t stripe.ReadTask) {
+	q := t.Request
+	f := n.w.meta.fileOf(q.File)
+	l := n.w.meta.files[f].layout
+	var a answer
+	switch {
+	case q.Kind == stripe.KindList:
+		start, sectors := l.Run(q.Region)
+		end := start + blocktree.SectorIndex(sectors)
+		n.list(&a, f, max(q.First, start), end)
+	case q.Want == stripe.WantExact && len(t.Pending) > 0:
+		n.exact(&a, t.Pending[0], q)
+	default:
+		for s := q.First; s < q.First+blocktree.SectorIndex(q.Count); s++ {
+			x := n.disk.index[f][s]
+			if q.Want == stripe.WantExact && x.version != q.Version {
+				continue
+			}
+			n.take(&a, s, x, q.Want != stripe.WantVersions)
+		}
+	}
+	n.answer(t.Answer(n.id, a.extents, a.payload, a.seals, a.next, blocktree.Other))
+}
+
+// answer is what a look-up has gathered.
+type answer struct {
+	extents        []stripe.Extent
+	payload, seals []byte
+	next           blocktree.SectorIndex
+}
+
+// listMost is how many extents one answer to a KindList has here, so that lists take several.
+const listMost = 3
+
+func (n *node) list(a *answer, file int, from, end blocktree.SectorIndex) {
+	a.next = end
+	for s := from; s < end; s++ {
+		x := n.disk.index[file][s]
+		if len(a.extents) == listMost && !a.continues(s, x) {
+			a.next = s
+			return
+		}
+		if !x.version.IsZero() {
+			n.take(a, s, x, false)
+		}
+	}
+}
+
+// continues reports whether sector s belongs to the last extent.
+func (a *answer) continues(s blocktree.SectorIndex, x indexed) bool {
+	if len(a.extents) == 0 {
+		return false
+	}
+	e := &a.extents[len(a.extents)-1]
+	return e.First+blocktree.SectorIndex(e.Count) == s && e.Version == x.version && e.Kind == x.kind && e.Digest == x.digest
+}
+
+// take adds one committed sector.
+func (n *node) take(a *answer, s blocktree.SectorIndex, x indexed, shards bool) {
+	if x.kind == stripe.Data && n.disk.log[x.at].damaged && shards {
+		n.w.count.DamageSeen++
+		x.kind = stripe.Damaged
+	}
+	if a.continues(s, x) {
+		a.extents[len(a.extents)-1].Count++
+	} else {
+		a.extents = append(a.extents, stripe.Extent{First: s, Count: 1, Version: x.version, Kind: x.kind, Digest: x.digest})
+	}
+	if shards && x.kind == stripe.Data {
+		a.bytesOf(n.disk.log[x.at].rec, s, 1)
+	}
+}
+
+func (a *answer) bytesOf(r *stripe.Record, s blocktree.SectorIndex, count int) {
+	i := int(s - r.First)
+	a.payload = append(a.payload, r.Payload[i*shardBytes:(i+count)*shardBytes]...)
+	a.seals = append(a.seals, r.Seals[i*stripe.SealBytes:(i+count)*stripe.SealBytes]...)
+}
+
+// exact answers with a pending record, clipped to what was asked for.
+func (n *node) exact(a *answer, h *stripe.Held, q *stripe.Message) {
+	e := h.Extent(false)
+	first, end := max(e.First, q.First), min(e.First+blocktree.SectorIndex(e.Count), q.First+blocktree.SectorIndex(q.Count))
+	if first >= end {
+		return
+	}
+	e.First, e.Count = first, uint32(end-first)
+	at := posOf(h.Ref)
+	if e.Kind == stripe.Data && n.disk.log[at].damaged {
+		n.w.count.DamageSeen++
+		e.Kind = stripe.Damaged
+	}
+	a.extents = append(a.extents, e)
+	if e.Kind == stripe.Data {
+		a.bytesOf(n.disk.log[at].rec, first, int(e.Count))
+	}
+}
+
+// damage spoils a stored shard, if all members of its region are in sync and nothing else is spoilt: the code could
+// not bear more in every state that the world goes through.
+func (n *node) damage() {
+	w := n.w
+	if w.spoilt != nil || len(n.disk.log) == 0 {
+		return
+	}
+	f := w.rnd.IntN(len(w.meta.files))
+	l := w.meta.files[f].layout
+	s := blocktree.SectorIndex(w.rnd.IntN(int(l.Sectors)))
+	x := n.disk.index[f][s]
+	v := l.View(l.RegionOf(s))
+	if x.kind != stripe.Data || v.Count(stripe.InSync) != len(v.Members) || l.Code.Parity == 0 {
+		return
+	}
+	w.spoilt = &spoilt{node: n, file: f, sector: s, at: x.at, life: len(n.disk.marks)}
+	n.disk.log[x.at].damaged = true
+	w.count.Damaged++
+}
+
+// spoilt is the one shard that fails its checksum.
+type spoilt struct {
+	node     *node
+	file     int
+	sector   blocktree.SectorIndex
+	at, life int
+}

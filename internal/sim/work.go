@@ -1,0 +1,335 @@
+package sim
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// write is one write as the world knows it: what was sent under which version, and what became of it.
+type write struct {
+	value   uint32
+	file    int
+	region  blocktree.RegionIndex
+	first   blocktree.SectorIndex
+	count   uint32
+	zero    bool
+	version blocktree.Version
+	state   writeState
+	seen    bool  // a read has returned it
+	at      []int // place of its operation in the history of each sector
+}
+
+type writeState uint8
+
+const (
+	open     writeState = iota // outcome unknown
+	acked                      // acknowledged to its caller
+	aborted                    // its caller was told that it did not happen
+	voided                     // a complete take-over has decided that it did not happen
+	canceled                   // Begin without Write
+)
+
+// work starts something new: a lease for who has none, an operation for who has one.
+func (c *client) work() {
+	w := c.w
+	switch {
+	case c.reader:
+		if len(c.ops) < 2 {
+			c.file = w.rnd.IntN(len(w.meta.files))
+			c.readLeaseless(c.randomRun(true), nil)
+		}
+	case c.h == nil:
+		c.file = w.rnd.IntN(len(w.meta.files))
+		c.acquire()
+	case c.closing:
+		if len(c.ops) == 0 {
+			c.release()
+		}
+	case w.chance(0.01):
+		c.closing = true
+	case len(c.ops) >= w.prof.window:
+	case w.chance(w.prof.readShare):
+		c.readHolder(c.randomRun(true), nil)
+	case w.chance(0.05):
+		c.flush()
+	default:
+		c.beginWrite(c.randomRun(false))
+	}
+}
+
+// release gives the lease back: nothing is in flight, so the next holder need not wait.
+func (c *client) release() {
+	w, file, me := c.w, c.file, c.process()
+	c.w.trace("c%d releases", c.idx)
+	c.drop()
+	c.ask(func() (func(), bool) {
+		w.meta.release(file, me)
+		return func() {}, true
+	}, func() {})
+}
+
+// randomRun is a run of sectors within a region, with a taste for the first ones so that clients meet.
+func (c *client) randomRun(read bool) *op {
+	w := c.w
+	l := w.meta.files[c.file].layout
+	r := blocktree.RegionIndex(w.rnd.IntN(int(l.Regions())))
+	first, n := l.Run(r)
+	at := min(w.rnd.IntN(int(n)), w.rnd.IntN(int(n)))
+	count := min(w.upTo(4), int64(n)-int64(at))
+	return &op{file: c.file, read: read, region: r, first: first + blocktree.SectorIndex(at), count: uint32(count)}
+}
+
+func (c *client) begun(o *op) *op {
+	c.n++
+	o.id, o.call = c.n, c.w.tick()
+	c.ops = append(c.ops, o)
+	return o
+}
+
+func (c *client) beginWrite(o *op) {
+	w := c.w
+	c.begun(o)
+	x := &write{value: uint32(len(w.writes) + 1), file: c.file, region: o.region, first: o.first, count: o.count, zero: w.chance(w.prof.zeros)}
+	w.writes = append(w.writes, x)
+	o.write = x
+	h := c.h
+	c.input(func() { x.version = h.Begin(o.region) })
+	if x.version.Epoch != c.epoch {
+		w.fail("version", "Begin gave %v under epoch %d", x.version, c.epoch)
+	}
+	if _, ok := w.byVer[versionKey{c.file, o.region, x.version}]; ok {
+		w.fail("version", "Begin gave %v a second time", x.version)
+	}
+	w.byVer[versionKey{c.file, o.region, x.version}] = x
+	seal := func() {
+		switch {
+		case c.h != h:
+		case w.chance(0.02):
+			x.state = canceled
+			c.remove(o)
+			c.input(func() { h.Cancel(o.region, x.version) })
+		default:
+			c.submit(o)
+		}
+	}
+	if w.prof.lateSeal && w.chance(0.5) {
+		c.later(w.upTo(12), seal)
+		return
+	}
+	seal()
+}
+
+// submit gives the sealed write to the holder. Its operations enter the history here with the call time of Begin.
+func (c *client) submit(o *op) {
+	w, x := c.w, o.write
+	for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
+		h := &w.hist[x.file][s]
+		x.at = append(x.at, len(*h))
+		*h = append(*h, histOp{call: o.call, ret: unknown, value: x.value, write: true})
+	}
+	sw := &stripe.Write{Kind: stripe.RecordZero, Region: x.region, First: x.first, Count: x.count, Version: x.version}
+	binary.BigEndian.PutUint64(sw.Digest[:], mix(uint64(x.value), 77))
+	if !x.zero {
+		sw.Kind, sw.ShardBytes = stripe.RecordData, shardBytes
+		sw.Shards, sw.Seals = encode(w.cfg.Code, x.value, x.first, x.count)
+	}
+	w.count.Writes++
+	if w.tracing() {
+		w.trace("c%d op %d writes value %d (zero %v) to %d+%d as %v", c.idx, o.id, x.value, x.zero, x.first, x.count, x.version)
+	}
+	c.input(func() { c.h.Write(o.id, sw) })
+}
+
+func (c *client) flush() {
+	o := c.begun(&op{flush: true})
+	for _, p := range c.ops {
+		if p.write != nil && len(p.write.at) > 0 {
+			o.before = append(o.before, p.write)
+		}
+	}
+	c.input(func() { c.h.Flush(o.id) })
+}
+
+func (c *client) readHolder(o *op, then func(*stripe.ReadResult)) {
+	c.begun(o)
+	o.then = then
+	if c.w.tracing() {
+		c.w.trace("c%d op %d reads %d+%d under its lease", c.idx, o.id, o.first, o.count)
+	}
+	c.input(func() { c.h.Read(o.id, o.region, o.first, o.count) })
+}
+
+// readLeaseless asks Raft for the layout first: the read was called for before that.
+func (c *client) readLeaseless(o *op, then func(*stripe.ReadResult)) {
+	c.begun(o)
+	o.then = then
+	c.tryRead(o)
+}
+
+func (c *client) tryRead(o *op) {
+	w := c.w
+	if !slices.Contains(c.ops, o) {
+		return
+	}
+	o.tries++
+	if o.tries > 5 && o.then == nil {
+		c.remove(o)
+		w.count.ReadsGivenUp++
+		return
+	}
+	file := o.file
+	asked := w.meta.files[file].layout
+	c.ask(func() (func(), bool) {
+		l := w.meta.files[file].layout
+		if w.mutant("layout-cached") {
+			l = asked
+			if len(w.meta.log) > 5 {
+				l = w.meta.known(file, len(w.meta.log)-4)
+			}
+		}
+		return func() {
+			if l != nil && slices.Contains(c.ops, o) {
+				if w.tracing() {
+					w.trace("c%d op %d reads %d+%d by %s", c.idx, o.id, o.first, o.count, describeLayout(l))
+				}
+				o.sent = 0
+				c.input(func() { c.r.Read(o.id, l, o.region, o.first, o.count) })
+			}
+		}, true
+	}, func() { c.tryRead(o) })
+}
+
+func (c *client) remove(o *op) {
+	if i := slices.Index(c.ops, o); i >= 0 {
+		c.ops = slices.Delete(c.ops, i, i+1)
+	}
+}
+
+// finish is the end of an operation.
+func (c *client) finish(d stripe.Done) {
+	w := c.w
+	i := slices.IndexFunc(c.ops, func(o *op) bool { return o.id == d.Op })
+	if i < 0 {
+		w.fail("done", "client %d: operation %d ended twice or never began", c.idx, d.Op)
+	}
+	o := c.ops[i]
+	w.note(d.Op, uint64(d.Err))
+	if w.tracing() {
+		w.trace("c%d op %d done: %v %s", c.idx, o.id, d.Err, describeResult(d.Read))
+	}
+	if c.reader && (d.Err == blocktree.StaleView || d.Err == blocktree.Recovering || d.Err == blocktree.Unavailable || d.Err == blocktree.Timeout || d.Err == blocktree.StaleMember) {
+		w.count.ReadsRetried++
+		c.later(w.upTo(15), func() { c.tryRead(o) })
+		return
+	}
+	c.remove(o)
+	switch {
+	case d.Err != blocktree.Other:
+		c.failed(o, d.Err)
+	case o.flush:
+		for _, x := range o.before {
+			if x.state == open {
+				w.fail("flush", "client %d: write %d (%v) is unfinished", c.idx, x.value, x.version)
+			}
+		}
+		w.count.Flushes++
+	case o.write != nil:
+		w.acknowledge(c, o.write)
+	default:
+		w.recordRead(c, o, d.Read)
+	}
+}
+
+// failed is the end of an operation with an error.
+func (c *client) failed(o *op, err blocktree.Kind) {
+	w := c.w
+	w.count.Failed[err]++
+	if w.quiet && c.h != nil && !c.h.Fenced() && err != blocktree.NoSpace && err != blocktree.Unavailable {
+		w.trace("c%d op %d failed in the finale: %v", c.idx, o.id, err)
+	}
+	if o.write != nil && err == blocktree.NoSpace {
+		w.void(o.write, aborted)
+		w.count.Aborted++
+	}
+	if o.then != nil {
+		w.after(30, func() { w.finalRead(c, o) })
+	}
+}
+
+// acknowledge is the moment in which a write becomes a promise.
+func (w *World) acknowledge(c *client, x *write) {
+	w.checkAcknowledged(c, x)
+	x.state = acked
+	t := w.tick()
+	for i, at := range x.at {
+		w.hist[x.file][x.first+blocktree.SectorIndex(i)][at].ret = t
+	}
+	w.count.Acknowledged++
+}
+
+// recordRead checks what a read returned and puts it into the histories.
+func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
+	t := w.tick()
+	next := o.first
+	for _, p := range res.Pieces {
+		if p.First != next || p.Count == 0 {
+			w.fail("read", "client %d op %d: a piece at %d where %d was expected", c.idx, o.id, p.First, next)
+		}
+		next += blocktree.SectorIndex(p.Count)
+		values := w.valuesOf(c, o, p)
+		for i, v := range values {
+			h := &w.hist[o.file][p.First+blocktree.SectorIndex(i)]
+			*h = append(*h, histOp{call: o.call, ret: t, value: v})
+		}
+	}
+	if next != o.first+blocktree.SectorIndex(o.count) {
+		w.fail("read", "client %d op %d: ends at %d", c.idx, o.id, next)
+	}
+	if c.reader {
+		w.count.LeaselessReads++
+	} else {
+		w.count.HolderReads++
+	}
+	if o.then != nil {
+		o.then(res)
+	}
+}
+
+// valuesOf is what the sectors of a piece were written with.
+func (w *World) valuesOf(c *client, o *op, p stripe.Piece) []uint32 {
+	out := make([]uint32, p.Count)
+	if p.Kind == stripe.Absent {
+		if !p.Version.IsZero() {
+			w.fail("read", "client %d op %d: absent at version %v", c.idx, o.id, p.Version)
+		}
+		return out
+	}
+	x := w.byVer[versionKey{o.file, w.meta.files[o.file].layout.RegionOf(p.First), p.Version}]
+	switch {
+	case x == nil || len(x.at) == 0:
+		w.fail("read", "client %d op %d: version %v was never written", c.idx, o.id, p.Version)
+	case x.state == aborted || x.state == voided || x.state == canceled:
+		w.fail("void version read", "client %d op %d: version %v (value %d, state %d)", c.idx, o.id, p.Version, x.value, x.state)
+	case p.First < x.first || p.First+blocktree.SectorIndex(p.Count) > x.first+blocktree.SectorIndex(x.count) || x.zero != (p.Kind == stripe.Zero):
+		w.fail("read", "client %d op %d: piece %d+%d of kind %d is not of write %d", c.idx, o.id, p.First, p.Count, p.Kind, x.value)
+	}
+	if p.Kind == stripe.Data {
+		values, err := decodeRun(w.cfg.Code, p.First, p.Count, p.Shards)
+		if err != nil {
+			w.fail("undecodable", "client %d op %d: %d+%d of %v: %v", c.idx, o.id, p.First, p.Count, p.Version, err)
+		}
+		for _, v := range values {
+			if v != x.value {
+				w.fail("wrong bytes", "client %d op %d: %d+%d of %v holds %d, not %d", c.idx, o.id, p.First, p.Count, p.Version, v, x.value)
+			}
+		}
+	}
+	x.seen = true
+	for i := range out {
+		out[i] = x.value
+	}
+	return out
+}
