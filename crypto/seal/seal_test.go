@@ -306,8 +306,14 @@ func TestSuites(t *testing.T) {
 		if got, err := ParseSuite(s.String()); err != nil || got != s || !s.Valid() {
 			t.Errorf("%v: %v, %v", s, got, err)
 		}
+		if got, err := SuiteOf(uint8(s)); err != nil || got != s {
+			t.Errorf("%v stored: %v, %v", s, got, err)
+		}
 	}
 	for _, s := range []Suite{0, 3, 255} {
+		if _, err := SuiteOf(uint8(s)); blocktree.KindOf(err) != blocktree.Unsupported {
+			t.Errorf("%v stored: %v", s, err)
+		}
 		if s.Valid() {
 			t.Errorf("%v is valid", s)
 		}

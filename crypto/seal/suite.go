@@ -19,6 +19,14 @@ const (
 // Valid reports whether s is a suite of this version.
 func (s Suite) Valid() bool { return s == XAES256GCM || s == None }
 
+// SuiteOf returns the suite of a stored number. Zero and numbers of later versions are an error of kind Unsupported.
+func SuiteOf(stored uint8) (Suite, error) {
+	if s := Suite(stored); s.Valid() {
+		return s, nil
+	}
+	return 0, blocktree.E("encryption", blocktree.Unsupported, fmt.Errorf("%v is not known here", Suite(stored)))
+}
+
 // String is how configs and commands spell the suite.
 func (s Suite) String() string {
 	switch s {

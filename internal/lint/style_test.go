@@ -44,7 +44,8 @@ func TestSizesRule(t *testing.T) {
 	expect(t, "601 lines", checkSizes([]*source{mustParse(t, "p/a.go", "package p\n"+strings.Repeat("\n", 600))}), "601 lines")
 }
 
-// checkDocs wants a doc.go with the package comment in every package, and no second package comment elsewhere.
+// checkDocs wants a doc.go with the package comment in every package, and no second package comment elsewhere. A program may
+// have its comment ("Command name …") in any file.
 func checkDocs(all []*source) (complaints []string) {
 	dirs, byDir := packages(all)
 	for _, dir := range dirs {
@@ -53,12 +54,12 @@ func checkDocs(all []*source) (complaints []string) {
 			if s.tree.Doc == nil || s.test {
 				continue
 			}
-			if !strings.HasSuffix(s.name, "doc.go") {
+			if !strings.HasSuffix(s.name, "doc.go") && !s.main() {
 				complaints = append(complaints, s.name+": the package comment belongs into doc.go")
 				continue
 			}
 			words := strings.Fields(s.tree.Doc.Text())
-			documented = len(words) > 3 && (words[0] == "Package" && words[1] == s.program || s.main())
+			documented = len(words) > 3 && (words[0] == "Package" && words[1] == s.program || s.main() && words[0] == "Command")
 		}
 		if !documented {
 			complaints = append(complaints, dir+": no doc.go with a package comment (\"Package name …\")")
@@ -74,6 +75,8 @@ func TestDocsRule(t *testing.T) {
 	expect(t, "good", checkDocs([]*source{doc, mustParse(t, "p/a.go", "package p\n")}))
 	expect(t, "none", checkDocs([]*source{mustParse(t, "p/a.go", "package p\n")}), "p: no doc.go")
 	expect(t, "elsewhere", checkDocs([]*source{doc, mustParse(t, "p/a.go", "// Package p too.\npackage p\n")}), "belongs into doc.go")
+	expect(t, "program", checkDocs([]*source{mustParse(t, "p/a.go", "// Command p is for tests.\npackage main\n")}))
+	expect(t, "bad program", checkDocs([]*source{mustParse(t, "p/a.go", "// p is for tests.\npackage main\n")}), "p: no doc.go")
 	expect(t, "other name", checkDocs([]*source{mustParse(t, "p/doc.go", "// Package q is for tests.\npackage p\n")}), "p: no doc.go")
 }
 
