@@ -1,0 +1,285 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"blocktree"
+	"blocktree/internal/invariant"
+)
+
+// item is one thing to write: a record, or a segment's header.
+type item struct {
+	seg     *segment
+	offset  uint32
+	buf     []byte      // header, and behind the payload: metadata and padding
+	payload []byte      // the caller's
+	at      place       // of a data record, to unpin it if it fails; else 0
+	record  bool        // not a segment header
+	voids   []sequences // of a segment header, to be named again if it is not written
+}
+
+func (it *item) bytes() int64 { return int64(len(it.buf) + len(it.payload)) }
+
+// call is one Append: items up to end belong to it or to calls before.
+type call struct {
+	done     func(error)
+	end      int
+	bytes    int64
+	sequence uint64 // of its last record
+}
+
+// queue is what waits for the committer.
+type queue struct {
+	items []item
+	calls []call
+	bytes int64
+}
+
+func (q *queue) reset() {
+	clear(q.items)
+	clear(q.calls)
+	*q = queue{items: q.items[:0], calls: q.calls[:0]}
+}
+
+// reserveSegments is how many prepared segments data records leave for zero and control records.
+const reserveSegments = 1
+
+// rollsMax bounds how many segments one Append may begin.
+const rollsMax = 1024
+
+// Append puts recs into the log, in order, and returns a Ref for each. It does not wait for the disk (but may make a
+// new segment's file, a few milliseconds per SegmentBytes). done is called exactly once, by another goroutine, with
+// nil when all recs are durable; recs' slices must not change before. When Append returns an error, nothing was
+// appended and done is not called.
+//
+// Kinds: Invalid for impossible records, TooLarge, NoSpace (also through done), Busy when InFlightBytesMax wait to be
+// written, Closed, and after Fatal the error that was fatal.
+func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
+	items, err := s.encode(recs)
+	if err != nil {
+		return nil, err
+	}
+	reserve := 0
+	for i := range recs {
+		if recs[i].Kind == KindData {
+			reserve = reserveSegments
+		}
+	}
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	for {
+		if err := s.accepting(); err != nil {
+			s.bufs.put(items)
+			return nil, err
+		}
+		rolls := s.rollsFor(items)
+		if rolls == 0 || len(s.prepared) >= rolls+reserve {
+			break
+		}
+		s.logMu.Unlock()
+		err := s.prepare(rolls + reserve)
+		s.logMu.Lock()
+		if err != nil {
+			s.bufs.put(items)
+			if blocktree.KindOf(err) != blocktree.NoSpace {
+				s.latch(err)
+			}
+			s.wantCheckpoint()
+			return nil, blocktree.E("store.Append", blocktree.KindOf(err), err)
+		}
+	}
+	return s.enqueue(recs, items, done), nil
+}
+
+// accepting says whether records may be appended; logMu is held.
+func (s *Store) accepting() error {
+	switch {
+	case s.fatal != nil:
+		return s.fatal
+	case s.closing || !s.opened:
+		return blocktree.E("store.Append", blocktree.Closed, nil)
+	case s.queue.bytes > blocktree.InFlightBytesMax:
+		return blocktree.E("store.Append", blocktree.Busy, errors.New("too much waits for the disk"))
+	}
+	return nil
+}
+
+// encode makes the items of recs, complete but for what depends on their place.
+func (s *Store) encode(recs []Record) ([]item, error) {
+	if len(recs) == 0 {
+		return nil, blocktree.E("store.Append", blocktree.Invalid, errors.New("no records"))
+	}
+	items := make([]item, 0, len(recs))
+	for i := range recs {
+		r := &recs[i]
+		h := header{Record: *r, blob: uint32(len(r.Blob))}
+		err := h.check()
+		if err == nil && r.Kind == KindData &&
+			(int64(len(r.Payload)) != h.payloadBytes() || len(r.Seals) != int(r.Count)*SealBytes) {
+			err = fmt.Errorf("%d bytes of payload and %d of seals for %d shards of %d", len(r.Payload), len(r.Seals), r.Count, r.ShardBytes)
+		}
+		if err == nil && r.Kind != KindData && len(r.Payload)+len(r.Seals) > 0 {
+			err = errors.New("payload where there is none")
+		}
+		if err == nil && segmentHeaderRoom+h.bytes() > s.opts.SegmentBytes {
+			err = blocktree.E("record", blocktree.TooLarge, fmt.Errorf("%d bytes in segments of %d", h.bytes(), s.opts.SegmentBytes))
+		}
+		if err != nil {
+			s.bufs.put(items)
+			kind := blocktree.KindOf(err)
+			if kind == blocktree.Other {
+				kind = blocktree.Invalid
+			}
+			return nil, blocktree.E("store.Append", kind, err)
+		}
+		items = append(items, s.encodeOne(&h, r))
+	}
+	return items, nil
+}
+
+func (s *Store) encodeOne(h *header, r *Record) item {
+	it := item{record: true, payload: r.Payload}
+	if r.Kind == KindControl {
+		it.payload = r.Blob
+		h.bodyCRC = crcOf(r.Blob)
+	}
+	n := int(h.bytes()) - len(it.payload)
+	it.buf = s.bufs.get(n + sectorPrefixBytes)[:n]
+	if r.Kind == KindData {
+		end := headerBytes + int(h.metaBytes())
+		meta := it.buf[headerBytes:end]
+		encodeMeta(meta, it.buf[n:n+sectorPrefixBytes], s.id.store, r)
+		h.bodyCRC = crcOf(meta)
+		clear(it.buf[end:])
+	} else {
+		clear(it.buf[headerBytes:])
+	}
+	h.encode(it.buf, s.id)
+	return it
+}
+
+// segmentHeaderRoom is what a record must leave in a segment for an ordinary header.
+const segmentHeaderRoom = align
+
+// headerRoom is the length of the next segment's header; logMu is held.
+func (s *Store) headerRoom() int64 {
+	h := segmentHeader{voids: s.voids}
+	return h.bytes()
+}
+
+// rollsFor counts the segments that items need beyond the active one; logMu is held.
+func (s *Store) rollsFor(items []item) int {
+	rolls := 0
+	end := s.active.end
+	for i := range items {
+		n := items[i].bytes()
+		if end+n <= s.opts.SegmentBytes {
+			end += n
+			continue
+		}
+		rolls++
+		end = n + segmentHeaderRoom
+		if rolls == 1 {
+			end = n + s.headerRoom()
+		}
+	}
+	return rolls
+}
+
+// enqueue gives items their places and hands them to the committer; logMu is held.
+func (s *Store) enqueue(recs []Record, items []item, done func(error)) []Ref {
+	refs := make([]Ref, len(recs))
+	var bytes int64
+	for i := range items {
+		it := &items[i]
+		n := it.bytes()
+		if s.active.end+n > s.opts.SegmentBytes {
+			s.roll()
+		}
+		it.seg, it.offset = s.active, uint32(s.active.end)
+		s.active.end += n
+		placeHeader(it.buf, s.nextSequence, it.seg.number, it.offset)
+		s.nextSequence++
+		r := &recs[i]
+		refs[i] = Ref{Segment: it.seg.number, Offset: it.offset}
+		if r.Kind == KindData {
+			refs[i].Count, refs[i].ShardBytes, refs[i].Shard = r.Count, r.ShardBytes, r.Shard
+			it.at = refs[i].place()
+			s.pins.add(refs[i], r)
+		}
+		s.queue.items = append(s.queue.items, *it)
+		bytes += n
+	}
+	s.queue.calls = append(s.queue.calls, call{done: done, end: len(s.queue.items), bytes: bytes, sequence: s.nextSequence - 1})
+	s.queue.bytes += bytes
+	s.logBytes += bytes
+	if s.logBytes >= s.opts.CheckpointBytes {
+		s.wantCheckpoint()
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return refs
+}
+
+// roll makes the first prepared segment the active one and queues its header; logMu is held.
+func (s *Store) roll() {
+	invariant.Check(len(s.prepared) > 0, "no segment prepared")
+	s.segs.unpin(s.active)
+	s.active = s.prepared[0]
+	s.prepared = append(s.prepared[:0], s.prepared[1:]...)
+	h := segmentHeader{
+		segment: s.active.number, start: s.starts, sequence: s.nextSequence, synced: s.synced, voids: s.voids,
+	}
+	s.voids = nil
+	s.pins.setActive(s.active.number)
+	s.queue.items = append(s.queue.items, item{seg: s.active, buf: h.encode(s.id), voids: h.voids})
+	s.active.end = h.bytes()
+}
+
+// patchSynced completes a record's header with what is known durable when it is written.
+func patchSynced(b []byte, synced uint64) {
+	binary.BigEndian.PutUint64(b[offSynced:], synced)
+	finishHeader(b)
+}
+
+// buffers keeps the small buffers of headers and metadata for the next records.
+type buffers struct {
+	mu   sync.Mutex
+	free [][]byte
+}
+
+const (
+	buffersMax     = 1024
+	bufferBytesMin = 1 << 10
+	bufferBytesMax = 4 << 10 // larger ones come with payloads beside which they are small
+)
+
+func (b *buffers) get(n int) []byte {
+	if n > bufferBytesMax {
+		return make([]byte, n)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if last := len(b.free) - 1; last >= 0 && cap(b.free[last]) >= n {
+		out := b.free[last][:n]
+		b.free = b.free[:last]
+		return out
+	}
+	return make([]byte, n, max(n, bufferBytesMin))
+}
+
+func (b *buffers) put(items []item) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range items {
+		if buf := items[i].buf; items[i].record && cap(buf) >= bufferBytesMin && cap(buf) <= bufferBytesMax && len(b.free) < buffersMax {
+			b.free = append(b.free, buf)
+		}
+		items[i].buf = nil
+	}
+}

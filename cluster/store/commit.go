@@ -1,0 +1,222 @@
+package store
+
+import (
+	"encoding/binary"
+
+	"blocktree"
+)
+
+// commitLoop is the committer: it ends when the store is closing and nothing waits.
+func (s *Store) commitLoop() {
+	defer close(s.committed)
+	var group queue
+	for {
+		s.logMu.Lock()
+		s.takeGroup(&group)
+		closing := s.closing
+		s.logMu.Unlock()
+		if len(group.calls) > 0 {
+			s.commit(&group)
+			continue
+		}
+		if closing {
+			return
+		}
+		if err := s.prepare(1 + reserveSegments); err != nil && blocktree.KindOf(err) != blocktree.NoSpace {
+			s.logMu.Lock()
+			s.latch(err)
+			s.logMu.Unlock()
+		}
+		<-s.wake
+	}
+}
+
+// takeGroup moves the calls that are committed together into group; logMu is held.
+func (s *Store) takeGroup(group *queue) {
+	group.reset()
+	q := &s.queue
+	if q.bytes <= blocktree.GroupCommitBytesMax {
+		*group, *q = *q, *group
+		return
+	}
+	calls := 0
+	for calls < len(q.calls) && (calls == 0 || group.bytes+q.calls[calls].bytes <= blocktree.GroupCommitBytesMax) {
+		group.bytes += q.calls[calls].bytes
+		calls++
+	}
+	end := q.calls[calls-1].end
+	group.calls = append(group.calls, q.calls[:calls]...)
+	group.items = append(group.items, q.items[:end]...)
+	q.calls = append(q.calls[:0], q.calls[calls:]...)
+	q.items = append(q.items[:0], q.items[end:]...)
+	for i := range q.calls {
+		q.calls[i].end -= end
+	}
+	q.bytes -= group.bytes
+}
+
+// commit makes a group durable and calls back.
+func (s *Store) commit(group *queue) {
+	s.logMu.Lock()
+	err, synced := s.fatal, s.synced
+	s.logMu.Unlock()
+	if err == nil {
+		for i := range group.items {
+			if group.items[i].record {
+				patchSynced(group.items[i].buf, synced)
+			}
+		}
+		err = s.writeGroup(group.items)
+		if blocktree.KindOf(err) == blocktree.NoSpace {
+			s.noSpace(group, err)
+			return
+		}
+	}
+	if err == nil {
+		err = s.syncGroup(group.items)
+	}
+	s.logMu.Lock()
+	if err != nil {
+		s.latch(err)
+		err = s.fatal
+	} else {
+		s.synced = group.calls[len(group.calls)-1].sequence
+		s.settled = s.synced
+		for i := range group.items {
+			if group.items[i].record {
+				s.stats.Records++
+			}
+		}
+		s.stats.Bytes += uint64(group.bytes)
+	}
+	s.syncedCond.Broadcast()
+	s.logMu.Unlock()
+	s.bufs.put(group.items)
+	for _, c := range group.calls {
+		c.done(err)
+	}
+}
+
+// writeGroup writes items, one call per segment.
+func (s *Store) writeGroup(items []item) error {
+	for from := 0; from < len(items); {
+		seg := items[from].seg
+		s.iov = s.iov[:0]
+		to := from
+		for ; to < len(items) && items[to].seg == seg; to++ {
+			it := &items[to]
+			if len(it.payload) == 0 {
+				s.iov = append(s.iov, it.buf)
+				continue
+			}
+			s.iov = append(s.iov, it.buf[:headerBytes], it.payload)
+			if len(it.buf) > headerBytes {
+				s.iov = append(s.iov, it.buf[headerBytes:])
+			}
+		}
+		_, err := seg.file.WritevAt(s.iov, int64(items[from].offset))
+		clear(s.iov)
+		if err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}
+
+// syncGroup syncs every segment that items were written to.
+func (s *Store) syncGroup(items []item) error {
+	if s.opts.mutant == forgetDatasync {
+		return nil
+	}
+	var last *segment
+	for i := range items {
+		if seg := items[i].seg; seg != last {
+			if err := seg.file.Datasync(); err != nil {
+				return err
+			}
+			s.logMu.Lock()
+			s.stats.Syncs++
+			s.logMu.Unlock()
+			last = seg
+		}
+	}
+	return nil
+}
+
+// noSpace fails group and all that is queued behind it, whose sequences are void from now on, and makes sure that what
+// was written of it is never replayed. It runs in the committer, so nothing is written meanwhile.
+func (s *Store) noSpace(group *queue, cause error) {
+	s.logMu.Lock()
+	tail := queue{items: append([]item(nil), s.queue.items...), calls: append([]call(nil), s.queue.calls...)}
+	s.queue.reset()
+	last := s.nextSequence - 1
+	for _, q := range []*queue{group, &tail} {
+		for i := range q.items {
+			s.voids = append(s.voids, q.items[i].voids...) // their header was not written
+		}
+	}
+	if s.opts.mutant != forgetVoid {
+		s.voids = append(s.voids, sequences{firstSequence(group.items), last})
+	}
+	s.active.end = s.opts.SegmentBytes // the next record begins a segment
+	s.noSpaceCount++
+	s.logMu.Unlock()
+
+	fatal := s.cutBack(group.items, tail.items)
+	err := error(blocktree.E("store.Append", blocktree.NoSpace, cause))
+	s.logMu.Lock()
+	if fatal != nil {
+		s.latch(fatal)
+		err = s.fatal
+	}
+	s.settled = last // but synced goes on only with a header that names the voids
+	s.wantCheckpoint()
+	s.syncedCond.Broadcast()
+	s.logMu.Unlock()
+	for _, q := range []*queue{group, &tail} {
+		s.bufs.put(q.items)
+		for _, c := range q.calls {
+			c.done(err)
+		}
+	}
+}
+
+func firstSequence(items []item) uint64 {
+	for i := range items {
+		if items[i].record {
+			return binary.BigEndian.Uint64(items[i].buf[offSequence:])
+		}
+	}
+	return 0
+}
+
+// cutBack truncates the segment of the first item to where it would have begun, and all later ones to nothing, and
+// releases what the items had pinned.
+func (s *Store) cutBack(lists ...[]item) error {
+	var last *segment
+	cut := int64(lists[0][0].offset)
+	for _, items := range lists {
+		for i := range items {
+			if items[i].at != 0 {
+				s.pins.settle(items[i].at, 0, blocktree.RunSectorsMax, true)
+			}
+			seg := items[i].seg
+			if seg == last {
+				continue
+			}
+			last = seg
+			if err := seg.file.Truncate(cut); err != nil {
+				return err
+			}
+			if err := seg.file.Sync(); err != nil {
+				return err
+			}
+			s.logMu.Lock()
+			seg.bytes = cut
+			s.logMu.Unlock()
+			cut = 0
+		}
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package store
+
+import (
+	"maps"
+	"math/bits"
+	"sync"
+
+	"blocktree"
+)
+
+// pins counts the live sectors of each segment and knows which sectors of which records are pending. It has its own
+// lock, the innermost one.
+type pins struct {
+	mu      sync.Mutex
+	live    map[uint32]liveCount
+	pending map[place]pendingRecord
+	active  uint32 // the segment that is written
+	dead    uint32 // segments before it that died since the last checkpoint began
+}
+
+// liveCount is what keeps a segment from being deleted.
+type liveCount struct {
+	sectors int64
+	bytes   int64
+}
+
+// pendingRecord is a data record of which some sectors were neither indexed nor dropped.
+type pendingRecord struct {
+	file       blocktree.FileID
+	first      blocktree.SectorIndex
+	version    blocktree.Version
+	shardBytes uint32
+	count      uint16
+	left       uint16
+	shard      blocktree.ShardIndex
+	bits       sectorSet
+}
+
+// sectorSet is a set of the sectors of one record.
+type sectorSet [blocktree.RunSectorsMax / 64]uint64
+
+func (s *sectorSet) has(i uint32) bool { return s[i/64]&(1<<(i%64)) != 0 }
+func (s *sectorSet) add(i uint32)      { s[i/64] |= 1 << (i % 64) }
+func (s *sectorSet) remove(i uint32)   { s[i/64] &^= 1 << (i % 64) }
+
+func (s *sectorSet) len() (n int) {
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+func newPins() *pins {
+	return &pins{live: map[uint32]liveCount{}, pending: map[place]pendingRecord{}}
+}
+
+// add makes all sectors of a data record pending and live.
+func (p *pins) add(ref Ref, r *Record) {
+	rec := pendingRecord{
+		file: r.File, first: r.First, version: r.Version, shardBytes: r.ShardBytes, count: uint16(r.Count),
+		left: uint16(r.Count), shard: r.Shard,
+	}
+	for i := range r.Count {
+		rec.bits.add(i)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pending[ref.place()] = rec
+	p.count(ref.Segment, int64(r.Count), r.ShardBytes)
+}
+
+// count changes a segment's live sectors by n (negative to release); p.mu is held.
+func (p *pins) count(segment uint32, n int64, shardBytes uint32) {
+	l := p.live[segment]
+	l.sectors += n
+	l.bytes += n * (int64(shardBytes) + metaBytes)
+	if l.sectors == 0 {
+		delete(p.live, segment)
+		if segment < p.active {
+			p.dead++
+		}
+		return
+	}
+	p.live[segment] = l
+}
+
+// release gives up n sectors that were indexed, or are void.
+func (p *pins) release(segment uint32, n int64, shardBytes uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count(segment, -n, shardBytes)
+}
+
+// get returns a pending record.
+func (p *pins) get(at place) (pendingRecord, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, ok := p.pending[at]
+	return r, ok
+}
+
+// settle ends the pending state of the sectors [index, index+count) of a record and returns how many were pending.
+// With drop they are released too.
+func (p *pins) settle(at place, index, count uint32, drop bool) uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, ok := p.pending[at]
+	if !ok {
+		return 0
+	}
+	settled := uint32(0)
+	for i := index; i < min(index+count, uint32(r.count)); i++ {
+		if r.bits.has(i) {
+			r.bits.remove(i)
+			settled++
+		}
+	}
+	r.left -= uint16(settled)
+	if r.left == 0 {
+		delete(p.pending, at)
+	} else {
+		p.pending[at] = r
+	}
+	if drop && settled > 0 {
+		p.count(at.segment(), -int64(settled), r.shardBytes)
+	}
+	return settled
+}
+
+// setActive tells which segment is written now.
+func (p *pins) setActive(segment uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.active = segment
+}
+
+// deadSegments returns how many segments died since the last checkpoint began.
+func (p *pins) deadSegments() uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dead
+}
+
+// snapshot copies the state for a checkpoint and begins to count dead segments anew.
+func (p *pins) snapshot() (map[uint32]liveCount, map[place]pendingRecord) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dead = 0
+	return maps.Clone(p.live), maps.Clone(p.pending)
+}
+
+// totals returns the live bytes and the number of records with pending sectors.
+func (p *pins) totals() (liveBytes int64, pending int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.live {
+		liveBytes += l.bytes
+	}
+	return liveBytes, len(p.pending)
+}
+
+// liveSectors returns a segment's live sectors.
+func (p *pins) liveSectors(segment uint32) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.live[segment].sectors
+}

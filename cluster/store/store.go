@@ -1,0 +1,259 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	"blocktree"
+	"blocktree/internal/vfs"
+)
+
+// Store is an open store. See the package comment for the order in which its methods are to be used.
+type Store struct {
+	fs     vfs.FS
+	dir    string
+	id     identity
+	opts   Options
+	log    *slog.Logger
+	lock   io.Closer
+	starts uint64
+
+	segs     *segments
+	pins     *pins
+	ix       *index
+	bufs     buffers
+	readBufs readBuffers
+	iov      [][]byte // the committer's
+
+	prepareMu sync.Mutex // held while segments are made
+
+	logMu        sync.Mutex
+	active       *segment
+	prepared     []*segment
+	nextSegment  uint32
+	nextSequence uint64
+	synced       uint64 // all sequences up to here are durable or durably void
+	settled      uint64 // all sequences up to here are durable or void
+	voids        []sequences
+	queue        queue
+	fatal        error
+	opened       bool // Open has returned
+	closing      bool
+	checkpoints  bool // one is being written
+	noSpaceCount uint64
+	logBytes     int64
+	stats        Stats
+	indexNumber  uint32
+	indexBytes   int64 // of the index file that hold or held pages
+	syncedCond   *sync.Cond
+
+	wake      chan struct{}
+	committed chan struct{} // closed when the committer has ended
+	fatalCh   chan error
+	wantCh    chan struct{}
+	recovery  Recovery
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Fatal gives, once, the first error of a write or sync. The process must exit then: what it would find out by trying
+// again is worth nothing.
+func (s *Store) Fatal() <-chan error { return s.fatalCh }
+
+// CheckpointWanted gives a value when the owner should take a checkpoint soon: much log was written, much of the index
+// changed, segments died, or space ran out.
+func (s *Store) CheckpointWanted() <-chan struct{} { return s.wantCh }
+
+func (s *Store) wantCheckpoint() {
+	select {
+	case s.wantCh <- struct{}{}:
+	default:
+	}
+}
+
+// latch makes err the store's end; logMu is held.
+func (s *Store) latch(err error) {
+	if s.fatal != nil {
+		return
+	}
+	kind := blocktree.KindOf(err)
+	if kind == blocktree.Other || kind == blocktree.NoSpace {
+		kind = blocktree.IO
+	}
+	s.fatal = &blocktree.Error{Op: "store", Path: s.dir, Kind: kind, Err: err,
+		Hint: "the disk failed; look at the kernel's log before starting the node again"}
+	s.fatalCh <- s.fatal
+	s.syncedCond.Broadcast()
+}
+
+// Recovery says what Open found. Its slices are shared: read only.
+func (s *Store) Recovery() Recovery { return s.recovery }
+
+// Damaged returns the damage that Open found in the log after the checkpoint. Read only.
+func (s *Store) Damaged() []Run { return s.recovery.Damaged }
+
+// Synced returns the highest log sequence known durable: the tail mark of DESIGN section 5.
+func (s *Store) Synced() uint64 {
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	return s.synced
+}
+
+// indexed runs an operation on the index and asks for a checkpoint where it is time.
+func (s *Store) indexed(op string, file blocktree.FileID, f func(ix *index) error) error {
+	s.ix.mu.Lock()
+	err := f(s.ix)
+	dirty := s.ix.dirtyBytes
+	s.ix.mu.Unlock()
+	if dirty > s.opts.DirtyBytes || s.pins.deadSegments() >= deadSegmentsMax {
+		s.wantCheckpoint()
+	}
+	if err == nil {
+		return nil
+	}
+	kind := blocktree.KindOf(err)
+	if kind == blocktree.Other {
+		kind = blocktree.Invalid
+	}
+	return &blocktree.Error{Op: op, Path: "file " + file.String(), Kind: kind, Err: err}
+}
+
+// deadSegmentsMax is how many dead segments are worth a checkpoint.
+const deadSegmentsMax = 4
+
+// Index makes x the committed content of its sectors, unless something newer (by version, then by place in the log) is
+// there; applying it again changes nothing. x is Data: sectors of a record that Append or replay gave and Drop did not
+// take; or Zero: Count, Version and the Ref of the zero record. It may read index pages from the disk.
+//
+// Kinds: Invalid when x is not what the record at x.Ref is or was dropped before; Corrupt when an index page is
+// damaged: then x is applied in part, and what was not applied stays pending.
+func (s *Store) Index(file blocktree.FileID, x Extent) error {
+	return s.indexed("store.Index", file, func(ix *index) error {
+		if x.Count == 0 || x.Version.IsZero() || x.Ref.Segment == 0 || uint64(x.First)+uint64(x.Count) < uint64(x.First) {
+			return errors.New("no sectors, version or record")
+		}
+		switch x.Content {
+		case Data:
+			if x.Ref.Count > blocktree.RunSectorsMax || x.Index+x.Count > x.Ref.Count || x.Index > x.Ref.Count {
+				return fmt.Errorf("sectors %d to %d of a record of %d", x.Index, x.Index+x.Count, x.Ref.Count)
+			}
+			return ix.indexData(file, x)
+		case Zero:
+			if x.Count > ZeroSectorsMax {
+				return fmt.Errorf("%d sectors in one tombstone", x.Count)
+			}
+			return ix.setZero(file, x.First, uint64(x.Count), x.Version, x.Ref.place())
+		}
+		return fmt.Errorf("content %d cannot be indexed", x.Content)
+	})
+}
+
+// Drop voids the sectors [index, index+count) of a pending data record: they will not be indexed. Sectors that are not
+// pending are left alone.
+func (s *Store) Drop(ref Ref, index, count uint32) {
+	s.ix.mu.Lock()
+	s.pins.settle(ref.place(), index, count, true)
+	s.ix.mu.Unlock()
+	if s.pins.deadSegments() >= deadSegmentsMax {
+		s.wantCheckpoint()
+	}
+}
+
+// DropRange forgets all that is indexed in a range of a file, which may be all of it: the sectors are Absent again.
+// Pending records are not touched. Its cost is that of the index pages that exist there. Kind Corrupt when an index page is
+// damaged.
+func (s *Store) DropRange(file blocktree.FileID, first blocktree.SectorIndex, count uint64) error {
+	return s.indexed("store.DropRange", file, func(ix *index) error {
+		if uint64(first)+count < uint64(first) || uint64(first)+count > sectorsEnd {
+			return fmt.Errorf("%d sectors from %d", count, first)
+		}
+		return ix.forget(file, first, count)
+	})
+}
+
+// sectorsEnd bounds ranges so that rounding up to pages cannot overflow.
+const sectorsEnd = 1 << 62
+
+// Lookup appends the committed content of count sectors to dst, as runs in order without gaps, and returns it. It may
+// read index pages. Kind Corrupt when an index page is damaged: what its sectors hold is unknown, they must not be taken
+// for absent.
+func (s *Store) Lookup(file blocktree.FileID, first blocktree.SectorIndex, count uint32, dst []Extent) ([]Extent, error) {
+	err := s.indexed("store.Lookup", file, func(ix *index) (err error) {
+		if uint64(first)+uint64(count) > sectorsEnd {
+			return fmt.Errorf("%d sectors from %d", count, first)
+		}
+		dst, err = ix.lookup(file, first, uint64(count), dst)
+		return err
+	})
+	return dst, err
+}
+
+// Stats returns a snapshot. It does not wait for the disk.
+func (s *Store) Stats() Stats {
+	s.ix.mu.Lock()
+	clean, dirty, pages, zeros := s.ix.cleanBytes, s.ix.dirtyBytes, s.ix.table.Len(), s.ix.zeros.Len()
+	s.ix.mu.Unlock()
+	live, pending := s.pins.totals()
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	out := s.stats
+	out.CacheBytes, out.DirtyBytes, out.Pages, out.ZeroRanges = clean+dirty, dirty, pages, zeros
+	out.LiveBytes, out.Pending, out.LogBytes = live, pending, s.logBytes
+	out.DiskBytes = s.indexBytes
+	s.segs.mu.Lock()
+	for _, seg := range s.segs.byNo {
+		out.DiskBytes += seg.bytes
+		out.Segments++
+	}
+	s.segs.mu.Unlock()
+	out.Segments -= len(s.prepared)
+	return out
+}
+
+// Close waits for what was appended, takes a checkpoint with blob and the clean-stop mark unless blob is nil, and
+// releases the directory. Later calls of Append fail with Closed; Close may be called again and returns the same.
+func (s *Store) Close(blob []byte) error {
+	s.closeOnce.Do(func() { s.closeErr = s.close(blob) })
+	return s.closeErr
+}
+
+func (s *Store) close(blob []byte) error {
+	s.logMu.Lock()
+	s.closing = true
+	s.logMu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	<-s.committed
+	var errs []error
+	if blob != nil {
+		errs = append(errs, s.closeClean(blob))
+	}
+	return errors.Join(append(errs, s.release())...)
+}
+
+// closeClean leaves a checkpoint of the end of the log and says so in the superblock.
+func (s *Store) closeClean(blob []byte) error {
+	c, err := s.BeginCheckpoint(blob)
+	if err != nil {
+		return err
+	}
+	if err := c.Finish(); err != nil {
+		return err
+	}
+	return writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts, clean: true})
+}
+
+// release closes the files and unlocks the directory.
+func (s *Store) release() error {
+	s.segs.closeAll()
+	var errs []error
+	if s.ix.file != nil {
+		errs = append(errs, s.ix.file.Close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}

@@ -1,0 +1,236 @@
+package store
+
+import (
+	"fmt"
+	"log/slog"
+
+	"blocktree"
+)
+
+// Kind says what a record is.
+type Kind uint8
+
+// The kinds of record; their numbers are on disk.
+const (
+	KindData    Kind = 1 // shards of consecutive sectors, each with its seal
+	KindZero    Kind = 2 // a range of sectors that are zero from this version on
+	KindControl Kind = 3 // an opaque blob of the protocol machine
+)
+
+// Sizes of the format.
+const (
+	// SealBytes is what travels and is stored with each sector: leaf 32, nonce 24, tag 16.
+	SealBytes = 72
+
+	// ControlBytesMax bounds the blob of a control record.
+	ControlBytesMax = 1 << 20
+
+	// ZeroSectorsMax bounds a tombstone: a region of the smallest sectors.
+	ZeroSectorsMax = blocktree.RegionBytes / blocktree.SectorBytesMin
+
+	// BlobBytesMax bounds the caller's blob in a checkpoint.
+	BlobBytesMax = 256 << 20
+
+	// PageSectors is how many sectors one page of the index describes.
+	PageSectors = 256
+)
+
+// Record is one entry of the log. Which fields count depends on Kind:
+//
+//	Data     File First Count (1 to RunSectorsMax) Version Shard ShardBytes Watermark Seals Payload
+//	Zero     File First Count (1 to ZeroSectorsMax) Version Watermark
+//	Control  Blob (at most ControlBytesMax) and, for the caller's use, File First Count Version Watermark
+type Record struct {
+	Kind       Kind
+	Shard      blocktree.ShardIndex
+	File       blocktree.FileID
+	First      blocktree.SectorIndex
+	Count      uint32
+	ShardBytes uint32 // length of one sector's shard
+	Version    blocktree.Version
+	Watermark  blocktree.Version
+	Seals      []byte // Count × SealBytes
+	Payload    []byte // Count × ShardBytes, side by side
+	Blob       []byte
+}
+
+// Ref is the place of a record in the log. It is comparable; the zero Ref is no record.
+type Ref struct {
+	Segment    uint32
+	Offset     uint32 // bytes from the start of the segment
+	Count      uint32 // sectors of a data record, else 0
+	ShardBytes uint32
+	Shard      blocktree.ShardIndex
+}
+
+// IsZero reports whether r is no record.
+func (r Ref) IsZero() bool { return r == Ref{} }
+
+// String prints segment and offset in hexadecimal, as the files are named.
+func (r Ref) String() string { return fmt.Sprintf("%08x+%x", r.Segment, r.Offset) }
+
+func (r Ref) place() place { return place(r.Segment)<<32 | place(r.Offset) }
+
+// place orders records as the log does.
+type place uint64
+
+func (p place) segment() uint32 { return uint32(p >> 32) }
+
+// Content says what the index knows of a sector.
+type Content uint8
+
+// The contents. Absent and Zero differ (DESIGN section 5, rule 8).
+const (
+	Absent Content = iota // never written
+	Zero                  // zero since Version
+	Data                  // a shard, at Ref
+)
+
+// Extent is a run of sectors of one content. Sector First+i is sector Index+i of the record at Ref.
+type Extent struct {
+	First   blocktree.SectorIndex
+	Count   uint32
+	Content Content
+	Index   uint32 // of First within the record; 0 unless Data
+	Version blocktree.Version
+	Ref     Ref // of Data; of Zero only segment and offset, and they may be gone; zero for Absent
+}
+
+// Sub is the part of the extent from its skip-th sector on, count sectors long.
+func (x Extent) Sub(skip, count uint32) Extent {
+	x.First += blocktree.SectorIndex(skip)
+	x.Count = count
+	if x.Content == Data {
+		x.Index += skip
+	}
+	return x
+}
+
+// Replayed is a record found at Open after the checkpoint. Payload is not read.
+type Replayed struct {
+	Record
+	Ref      Ref
+	Sequence uint64   // in the log
+	Bad      []uint32 // sectors, counted within the record, that are damaged: their seals are zeroed
+}
+
+// Replayer is given, within Open, what the machine needs to become what it was. Slices are its own to keep. The store
+// it is handed may be used for Index, Drop, DropRange, Lookup and ReadShards at once, for all else after Open.
+// An error ends Open with that error.
+type Replayer interface {
+	// Checkpoint is called once, first, with the blob of the last checkpoint; nil when there was none.
+	Checkpoint(s *Store, blob []byte) error
+	// Record is called for each record after the checkpoint in log order.
+	Record(r Replayed) error
+}
+
+// Run is damage found at Open. Where a header was readable, File to Count name the sectors; otherwise Kind is 0 and only
+// the log sequences From to To are known. LiveSectors is set for a segment file that is gone as a whole.
+type Run struct {
+	From, To    uint64
+	Kind        Kind
+	Ref         Ref
+	File        blocktree.FileID
+	First       blocktree.SectorIndex
+	Count       uint32
+	Version     blocktree.Version
+	LiveSectors int64
+}
+
+// Recovery says what Open found.
+type Recovery struct {
+	Starts       uint64 // how often the store was opened, this time included
+	Clean        bool   // the last process closed it with a checkpoint
+	LastSequence uint64 // the last good record's, also of those before the checkpoint
+	Replayed     int    // records handed to the Replayer
+	Torn         uint64 // sequences dropped as the torn tail, as far as known
+	Damaged      []Run
+}
+
+// Stats is a snapshot for status and metrics.
+type Stats struct {
+	LiveBytes   int64 // of shards and seals that are committed or pending
+	DiskBytes   int64 // of segments and index
+	Segments    int   // with records in them
+	Syncs       uint64
+	Records     uint64 // appended and durable
+	Bytes       uint64 // of those
+	Checkpoints uint64
+	CacheBytes  int64 // of index pages in memory
+	DirtyBytes  int64 // of these, changed since the last checkpoint
+	Pages       int   // in the table of the last checkpoint
+	ZeroRanges  int
+	Pending     int   // data records with pending sectors
+	LogBytes    int64 // written since the last checkpoint began
+}
+
+// Options are a store's bounds. Zero fields take their defaults.
+type Options struct {
+	SegmentBytes    int64        // default blocktree.SegmentBytes; at least a record must fit
+	CheckpointBytes int64        // log bytes after which a checkpoint is asked for; default blocktree.CheckpointBytes
+	CacheBytes      int64        // clean index pages in memory; default 64 MiB
+	DirtyBytes      int64        // changed index pages after which a checkpoint is asked for; default 32 MiB
+	Logger          *slog.Logger // default: discards
+
+	mutant mutant // tests only: which duty to forget
+}
+
+// mutant names a duty that a test makes the store forget, to prove that the tests notice.
+type mutant uint8
+
+const (
+	forgetNothing mutant = iota
+	forgetDatasync
+	forgetSegmentDirSync
+	forgetCheckpointSync
+	forgetCheckpointDirSync
+	forgetIndexSync
+	forgetCheckpointWait
+	forgetTailRewrite
+	forgetVoid
+	forgetDurableLive
+)
+
+const (
+	cacheBytesDefault = 64 << 20
+	dirtyBytesDefault = 32 << 20
+	segmentBytesMin   = 4 << 10
+	segmentBytesMax   = 1 << 30 // offsets are 32 bits, with room to spare
+)
+
+func (o Options) withDefaults() (Options, error) {
+	for _, f := range []struct {
+		v   *int64
+		def int64
+	}{
+		{&o.SegmentBytes, blocktree.SegmentBytes}, {&o.CheckpointBytes, blocktree.CheckpointBytes},
+		{&o.CacheBytes, cacheBytesDefault}, {&o.DirtyBytes, dirtyBytesDefault},
+	} {
+		if *f.v == 0 {
+			*f.v = f.def
+		}
+		if *f.v < 0 {
+			return o, blocktree.E("store.Options", blocktree.Invalid, fmt.Errorf("negative size %d", *f.v))
+		}
+	}
+	if o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax || o.SegmentBytes%align != 0 {
+		return o, blocktree.E("store.Options", blocktree.Invalid, fmt.Errorf("segments of %d bytes", o.SegmentBytes))
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// Damage is the cause of a Corrupt error of ReadShards: the sectors that do not check. The others were filled in.
+type Damage struct {
+	File    blocktree.FileID
+	Ref     Ref
+	Sectors []blocktree.SectorIndex
+}
+
+// Error names the first sector and how many there are.
+func (d *Damage) Error() string {
+	return fmt.Sprintf("file %v sector %d and %d more in segment %v do not match their checksum",
+		d.File, d.Sectors[0], len(d.Sectors)-1, d.Ref)
+}

@@ -1,0 +1,18 @@
+// Package vfs is the disk seam: everything that cluster/store knows of a disk it knows through FS and File. Disk is the
+// real one, Crash forgets what was not synced, Fault fails on order.
+//
+// What it refuses to be: a general file system. There are no permissions, no links, no seeking, and a path is only
+// ever a directory or a file that the caller made.
+//
+// What a caller may rely on, on every implementation, is what it has synced, in this order:
+//
+//  1. Bytes written are durable once a Datasync or Sync that began after the write has returned nil.
+//  2. A name (after Create, Rename or Remove) is durable once a SyncDir of its directory that began later has returned nil.
+//  3. Until then each write may be kept, dropped or torn between sectors of 512 bytes, in any order; name changes of one
+//     directory are kept up to some point of their order.
+//  4. After a failed sync nothing is known of what it should have made durable, and trying again proves nothing.
+//
+// All methods may be called by many goroutines at once; writes that overlap in time and place are the caller's mistake.
+// Errors are *blocktree.Error of kinds NotFound, Exists, Busy, NoSpace, Permission, Closed, Invalid or IO. Importers:
+// cluster/store and tests.
+package vfs
