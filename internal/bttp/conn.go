@@ -169,13 +169,6 @@ func (c *Conn) Send(code uint16, header []byte, body ...[]byte) error {
 	return c.lane(m.frame.bodyBytes >= bulkBytes).send(&m, true)
 }
 
-// Cork holds back short messages until Uncork, so that many go out in one write; up to 64 messages or 128 KiB are
-// held. Each Cork needs its Uncork, soon, by the same goroutine: no lock, disk or network between them.
-func (c *Conn) Cork() { c.lane(false).cork() }
-
-// Uncork sends what Cork held back.
-func (c *Conn) Uncork() { c.lane(false).uncork() }
-
 // lane chooses a lane: the first for short messages, the others in turn for long ones.
 func (c *Conn) lane(bulk bool) *lane {
 	lanes := *c.laneList.Load()

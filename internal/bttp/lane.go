@@ -35,10 +35,10 @@ type lane struct {
 	mu      sync.Mutex
 	queue   batch // what waits to be written
 	waiting int   // bytes of queue and out
-	corks   int   // how many will call uncork
 	writing bool  // somebody owns out and the carrier's writing side
 	dead    bool  // nothing is queued any more
 	space   *sync.Cond
+	held    bool // in cork.lanes, and guarded by cork.mu
 
 	out  batch         // owned by whoever writes
 	wake chan struct{} // hands that to the lane's writer goroutine
@@ -129,7 +129,7 @@ func (l *lane) send(m *message, bounded bool) error {
 	}
 	copied := l.queue.add(m, size)
 	l.waiting += size
-	write := !l.writing && (l.corks == 0 || l.queue.frames >= corkFramesMax || l.queue.bytes >= corkBytesMax)
+	write := !l.writing && (l.queue.frames >= corkFramesMax || l.queue.bytes >= corkBytesMax || !l.conn.endpoint.cork.holds(l))
 	if write {
 		l.writing = true
 	}
@@ -177,17 +177,9 @@ func (l *lane) ping() {
 	l.wake <- struct{}{} // has room: only the owner of writing sends
 }
 
-// cork holds back writes until uncork, or until there is enough for one.
-func (l *lane) cork() {
+// writeQueued writes what waits, if nobody does.
+func (l *lane) writeQueued() {
 	l.mu.Lock()
-	l.corks++
-	l.mu.Unlock()
-}
-
-// uncork writes what waits, whoever else has corked the lane.
-func (l *lane) uncork() {
-	l.mu.Lock()
-	l.corks--
 	write := !l.writing && !l.dead && l.queue.frames > 0
 	if write {
 		l.writing = true

@@ -117,13 +117,13 @@ func (r *reader) readFrom(p []byte) (int, error) {
 func (r *reader) buffered() int { return r.end - r.first }
 
 // readLoop is the lane's reader goroutine: it reads frames and handles them in place until the connection ends. While
-// it works on what came in one read, the lane is corked, so that the answers go out in one write.
+// it works on what came in one read, the endpoint is corked, so that what it causes goes out in one write per lane.
 func (l *lane) readLoop(r *reader) {
 	corked := false
 	uncork := func() {
 		if corked {
 			corked = false
-			l.uncork()
+			l.conn.endpoint.cork.pull()
 		}
 	}
 	r.before = func() error {
@@ -146,7 +146,7 @@ func (l *lane) readLoop(r *reader) {
 		}
 		if !corked && (r.buffered() > 0 || l.carrier.inputReady()) {
 			corked = true
-			l.cork()
+			l.conn.endpoint.cork.push()
 		}
 		if err := l.handle(f, b); err != nil {
 			l.conn.fail(lostError(string(l.conn.peer.Path), err))
