@@ -13,7 +13,7 @@ const (
 	repliesPerWrite = 64
 
 	// inlineBytes is how much the reader answers by itself before it hands replies to the socket.
-	inlineBytes = 256 << 10
+	inlineBytes = 64 << 10
 )
 
 // outbox collects the replies of one connection. It has no goroutine of its own: who puts a reply in and finds nobody
