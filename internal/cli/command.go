@@ -35,7 +35,7 @@ func NewRoot(name, short, long, example string) *cobra.Command {
 func NewGroup(use, short, long string) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Long: long,
-		Args: cobra.ArbitraryArgs,
+		Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return c.Help()
@@ -91,7 +91,8 @@ func VersionText(name string) string {
 func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version",
-		Args: Args(),
+		DisableFlagsInUseLine: true,
+		Args:                  Args(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(c.OutOrStdout(), VersionText(c.Root().Name()))
 			return err
