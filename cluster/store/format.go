@@ -117,7 +117,7 @@ func (h *header) encode(b []byte, id identity) {
 	e.U8(format)
 	e.U8(uint8(h.Kind))
 	e.U8(uint8(h.Shard))
-	e.U8(0)
+	e.Bool(h.Installed)
 	e.U64(uint64(id.store))
 	e.U64(h.sequence)
 	e.U64(h.synced)
@@ -131,6 +131,7 @@ func (h *header) encode(b []byte, id identity) {
 	e.Version(h.Watermark)
 	e.U32(h.blob)
 	e.U32(h.bodyCRC)
+	e.U32(uint32(h.Region))
 	clear(b[len(e.Buf):offCRC])
 	finishHeader(b)
 }
@@ -162,7 +163,7 @@ func decodeHeader(b []byte, id identity) (header, error) {
 	d := wire.NewDecoder(b[13:headerBytes])
 	h.Kind = Kind(d.U8())
 	h.Shard = blocktree.ShardIndex(d.U8())
-	flags := d.U8()
+	h.Installed = d.Bool()
 	store := blocktree.NodeID(d.U64())
 	h.sequence = d.U64()
 	h.synced = d.U64()
@@ -176,13 +177,14 @@ func decodeHeader(b []byte, id identity) (header, error) {
 	h.Watermark = d.Version()
 	h.blob = d.U32()
 	h.bodyCRC = d.U32()
+	h.Region = blocktree.RegionIndex(d.U32())
 	for _, zero := range d.Raw(d.Len() - 4) {
 		if zero != 0 {
 			return h, errBadRecord
 		}
 	}
 	d.Raw(4)
-	if d.Finish() != nil || flags != 0 || b[12] != format || store != id.store || h.synced >= h.sequence || h.check() != nil {
+	if d.Finish() != nil || b[12] != format || store != id.store || h.synced >= h.sequence || h.check() != nil {
 		return h, errBadRecord
 	}
 	return h, nil

@@ -40,10 +40,14 @@ const (
 //	Data     File First Count (1 to RunSectorsMax) Version Shard ShardBytes Watermark Seals Payload
 //	Zero     File First Count (1 to ZeroSectorsMax) Version Watermark
 //	Control  Blob (at most ControlBytesMax) and, for the caller's use, File First Count Version Watermark
+//
+// Region and Installed are the caller's, of any kind: the store keeps them and does not look at them.
 type Record struct {
 	Kind       Kind
 	Shard      blocktree.ShardIndex
+	Installed  bool
 	File       blocktree.FileID
+	Region     blocktree.RegionIndex
 	First      blocktree.SectorIndex
 	Count      uint32
 	ShardBytes uint32 // length of one sector's shard
