@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 
@@ -314,4 +315,23 @@ func (s *state) remember(id CommandID, r Result) {
 // inodeOf reads the number at the end of an index key.
 func inodeOf(rest []byte) blocktree.Inode {
 	return blocktree.Inode(binary.BigEndian.Uint64(rest[len(rest)-8:]))
+}
+
+// hash digests every key and value: members that applied the same commands have the same.
+func (s *state) hash() (sum [32]byte) {
+	h := sha256.New()
+	it, err := s.r.NewIter(&pebble.IterOptions{LowerBound: []byte{s.space}, UpperBound: []byte{s.space + 1}})
+	if err != nil {
+		s.check(err)
+		return sum
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		var e wire.Encoder
+		e.Bytes(it.Key()[1:])
+		e.Bytes(it.Value())
+		h.Write(e.Buf)
+	}
+	s.check(it.Close())
+	h.Sum(sum[:0])
+	return sum
 }
