@@ -15,8 +15,8 @@ const (
 	copyBytesMax = 8 << 10
 	// stageBytesMax is how much is sealed before it is written: one system call carries up to about that.
 	stageBytesMax = 256 << 10
-	// inlineRounds is how often a caller that found the lane idle comes back for what others queued meanwhile,
-	// before the lane's own goroutine takes over.
+	// inlineRounds is how many writes a caller that found the lane idle does, of its own messages and what others
+	// queued meanwhile, before the lane's own goroutine takes over.
 	inlineRounds = 4
 	// corkFramesMax and corkBytesMax end a cork: so much is worth a write of its own.
 	corkFramesMax = 64
@@ -54,8 +54,10 @@ type batch struct {
 	splices []splice
 	frames  int
 	bytes   int // all, splices included
-	next    int // splices and bytes of buf that are staged already
-	staged  int
+	staged  int // bytes of buf that are staged already
+	next    int // the first splice that is not
+	piece   int // of that splice: the first piece of the body that is not,
+	offset  int // and how much of it is
 }
 
 // splice is a long body between buf[:at] and buf[at:].
@@ -201,23 +203,23 @@ func (l *lane) write(inline bool) {
 			l.wake <- struct{}{}
 			return
 		}
-		for first := true; first || !l.out.empty(); first = false {
-			err := l.stage()
-			sent := false
-			if err == nil && inline {
-				sent, err = l.carrier.tryFlush()
-			} else if err == nil {
-				err, sent = l.carrier.flush(), true
-			}
-			if err != nil {
-				l.conn.fail(lostError(string(l.conn.peer.Path), err))
-				l.giveUp()
-				return
-			}
-			if !sent {
-				l.wake <- struct{}{}
-				return
-			}
+		err := l.stage()
+		sent := true
+		switch {
+		case err != nil:
+		case inline:
+			sent, err = l.carrier.tryFlush()
+		default:
+			err = l.carrier.flush()
+		}
+		if err != nil {
+			l.conn.fail(lostError(string(l.conn.peer.Path), err))
+			l.giveUp()
+			return
+		}
+		if !sent {
+			l.wake <- struct{}{}
+			return
 		}
 	}
 }
@@ -263,17 +265,34 @@ func (l *lane) stage() error {
 			b.staged = end
 			continue
 		}
-		s := &b.splices[b.next]
-		for _, p := range s.body {
-			if err := l.carrier.stage(p); err != nil {
-				return err
-			}
+		if err := l.stageSplice(&b.splices[b.next]); err != nil {
+			return err
 		}
-		b.next++
-		l.conn.calls.markSent(s.request)
-		if s.release != nil {
-			s.release()
+	}
+	return nil
+}
+
+// stageSplice moves some of a long body to the carrier. When all of it has moved it tells who owns the body.
+func (l *lane) stageSplice(s *splice) error {
+	b := &l.out
+	for b.piece < len(s.body) {
+		room := stageBytesMax - l.carrier.staged()
+		if room <= 0 {
+			return nil
 		}
+		p := s.body[b.piece][b.offset:]
+		p = p[:min(len(p), room)]
+		if err := l.carrier.stage(p); err != nil {
+			return err
+		}
+		if b.offset += len(p); b.offset == len(s.body[b.piece]) {
+			b.piece, b.offset = b.piece+1, 0
+		}
+	}
+	b.next, b.piece = b.next+1, 0
+	l.conn.calls.markSent(s.request)
+	if s.release != nil {
+		s.release()
 	}
 	return nil
 }
