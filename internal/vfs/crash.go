@@ -112,6 +112,34 @@ func (c *Crash) Clone(seed uint64) *Crash {
 	return out
 }
 
+// Kill returns the file system as the end of the process at this moment leaves it: nothing is lost, nothing more is durable,
+// and no lock is held.
+func (c *Crash) Kill() *Crash {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := NewCrash()
+	out.capacity, out.used = c.capacity, c.used
+	copies := map[*crashNode]*crashNode{}
+	copyNames := func(names map[string]*crashNode) map[string]*crashNode {
+		m := make(map[string]*crashNode, len(names))
+		for name, n := range names {
+			if n != nil && copies[n] == nil {
+				copies[n] = &crashNode{slices.Clone(n.now), slices.Clone(n.durable), slices.Clone(n.pending)}
+			}
+			m[name] = copies[n]
+		}
+		return m
+	}
+	for dirName, d := range c.dirs {
+		nd := &crashDir{now: copyNames(d.now), durable: copyNames(d.durable)}
+		for _, ch := range d.pending {
+			nd.pending = append(nd.pending, nameChange{copyNames(ch.set)})
+		}
+		out.dirs[dirName] = nd
+	}
+	return out
+}
+
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

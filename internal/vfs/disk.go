@@ -3,9 +3,11 @@ package vfs
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,14 +27,17 @@ const (
 	dirMode  = 0o700
 )
 
-type diskFile struct{ f *os.File }
+type diskFile struct {
+	f      *os.File
+	closed atomic.Bool
+}
 
 func openDisk(op, name string, flags int) (File, error) {
 	f, err := os.OpenFile(name, flags, fileMode)
 	if err != nil {
 		return nil, wrap(op, name, err)
 	}
-	return &diskFile{f}, nil
+	return &diskFile{f: f}, nil
 }
 
 // Create implements FS.
@@ -131,8 +136,16 @@ func (f *diskFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, wrap("WriteAt", f.f.Name(), err)
 }
 
+// conn is for calls that os has no method for.
+func (f *diskFile) conn() (syscall.RawConn, error) {
+	if f.closed.Load() {
+		return nil, fs.ErrClosed
+	}
+	return f.f.SyscallConn()
+}
+
 func (f *diskFile) WritevAt(bufs [][]byte, off int64) (int, error) {
-	conn, err := f.f.SyscallConn()
+	conn, err := f.conn()
 	if err != nil {
 		return 0, wrap("WritevAt", f.f.Name(), err)
 	}
@@ -184,7 +197,7 @@ func writevFull(conn syscall.RawConn, part [][]byte, off int64) (total int, err 
 }
 
 func (f *diskFile) control(op string, call func(fd int) error) error {
-	conn, err := f.f.SyscallConn()
+	conn, err := f.conn()
 	if err != nil {
 		return wrap(op, f.f.Name(), err)
 	}
@@ -236,4 +249,7 @@ func (f *diskFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-func (f *diskFile) Close() error { return wrap("Close", f.f.Name(), f.f.Close()) }
+func (f *diskFile) Close() error {
+	f.closed.Store(true)
+	return wrap("Close", f.f.Name(), f.f.Close())
+}
