@@ -141,9 +141,6 @@ func (s *Store) open(id blocktree.NodeID, r Replayer) error {
 	s.ix.id = s.id
 	s.starts = sb.starts + 1
 	s.recovery.Starts, s.recovery.Clean = s.starts, sb.clean
-	if err := writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts}); err != nil {
-		return err
-	}
 	state, err := readCheckpointFile(s.fs, s.dir, s.id)
 	if err != nil {
 		return err
@@ -236,6 +233,14 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 	if err != nil {
 		return err
 	}
+	for _, n := range log.empty { // first, so that a full disk has room for what follows
+		if err := s.segs.remove(n); err != nil {
+			return err
+		}
+	}
+	if err := writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts}); err != nil {
+		return err
+	}
 	v := judge(log, state.at.sequence, s.isData)
 	s.recovery.LastSequence = v.last
 	for _, x := range v.missing {
@@ -256,11 +261,6 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 	}
 	if len(s.recovery.Damaged) > 0 {
 		s.log.Error("damage found in the log", "store", s.id.store.String(), "runs", len(s.recovery.Damaged))
-	}
-	for _, n := range log.empty {
-		if err := s.segs.remove(n); err != nil {
-			return err
-		}
 	}
 	return s.begin(&v)
 }

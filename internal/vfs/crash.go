@@ -90,12 +90,12 @@ func (c *Crash) Clone(seed uint64) *Crash {
 		for name, n := range d.durable {
 			names[name] = n
 		}
-		keep := rng.IntN(len(d.pending) + 1)
-		if rng.IntN(2) == 0 {
-			keep = 0 // the harshest choice, often
-		}
-		for _, change := range d.pending[:keep] {
-			change.apply(names)
+		mood := rng.IntN(3) // 0: no unsynced change survives, 1: those up to some point, 2: each by itself
+		upTo := rng.IntN(len(d.pending) + 1)
+		for i, change := range d.pending {
+			if mood == 1 && i < upTo || mood == 2 && rng.IntN(2) == 0 {
+				change.apply(names)
+			}
 		}
 		nd := &crashDir{now: map[string]*crashNode{}, durable: map[string]*crashNode{}}
 		for _, name := range sortedKeys(names) {

@@ -8,8 +8,8 @@
 //
 //  1. Bytes written are durable once a Datasync or Sync that began after the write has returned nil.
 //  2. A name (after Create, Rename or Remove) is durable once a SyncDir of its directory that began later has returned nil.
-//  3. Until then each write may be kept, dropped or torn between sectors of 512 bytes, in any order; name changes of one
-//     directory are kept up to some point of their order.
+//  3. Until then each write may be kept, dropped or torn between sectors of 512 bytes, in any order; each change of a name
+//     may be kept or dropped, but is whole.
 //  4. After a failed sync nothing is known of what it should have made durable, and trying again proves nothing.
 //
 // All methods may be called by many goroutines at once; writes that overlap in time and place are the caller's mistake.
