@@ -5,5 +5,5 @@
 // against its bound and against what is left before anything is allocated. 3. Decoding is total: any input gives a value
 // or an error of kind Invalid, TooLarge or NewerFormat, never a panic. 4. Trailing bytes are an error (Decoder.Finish).
 //
-// An Encoder or Decoder belongs to one goroutine. Every package above layer 2 may import it.
+// An Encoder or Decoder belongs to one goroutine. Every package above layer 1 may import it.
 package wire

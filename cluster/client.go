@@ -1,0 +1,224 @@
+package cluster
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+	"blocktree/internal/bttp"
+)
+
+// ClientConfig says who a client is and where its cluster can be found.
+type ClientConfig struct {
+	Path        blocktree.Path // of this runtime
+	Root        blocktree.Principal
+	Key         cred.Key
+	Credentials cred.Credentials
+	Transport   bttp.Transport
+	Resolver    blocktree.Resolver
+	Scope       blocktree.Scope // directory whose cluster is used
+	Logger      *slog.Logger
+	Clock       blocktree.Clock
+}
+
+// Client speaks to one cluster: its metadata, and through handles its sectors. It owns the connections to the sector
+// hosts and one session, opened when the first lease is wanted.
+type Client struct {
+	cfg      ClientConfig
+	endpoint *bttp.Endpoint
+	owned    bool // endpoint is the client's to close
+	peers    *peers
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	mu      sync.Mutex
+	lead    int // index into peers.nodes of who answered last
+	session *session
+	closed  bool
+}
+
+// Dial makes a client of the cluster that the resolver names for cfg.Scope. It does not wait for any node to answer;
+// the first request does. The error kinds are Invalid and NotFound (no such cluster).
+func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
+	runtimes, err := cfg.Resolver.Closest(ctx, cfg.Scope, blocktree.ServiceSector)
+	if err != nil {
+		return nil, &blocktree.Error{Op: "cluster.Dial", Path: string(cfg.Scope), Err: err,
+			Hint: "the config must list the sector hosts of the cluster"}
+	}
+	endpoint, err := bttp.New(bttp.Config{Key: cfg.Key, Credentials: cfg.Credentials, Root: cfg.Root,
+		Transport: cfg.Transport, Log: cfg.Logger, Clock: cfg.Clock})
+	if err != nil {
+		return nil, err
+	}
+	c := newClient(cfg, endpoint, newPeers(endpoint, cfg.Logger))
+	c.owned = true
+	c.peers.ensure(runtimes)
+	return c, nil
+}
+
+// newClient makes a client over an endpoint and the connections to the cluster's nodes.
+func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
+	c := &Client{cfg: cfg, endpoint: endpoint, peers: p}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// Close ends the session, releases what hangs on it and waits for every goroutine. Handles must be closed before.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	s := c.session
+	c.session, c.closed = nil, true
+	c.mu.Unlock()
+	if s != nil {
+		ctx, cancel := context.WithTimeout(c.ctx, 2*time.Second)
+		_, _ = c.propose(ctx, meta.CloseSession{Session: s.id}) // a session that cannot be closed expires
+		cancel()
+	}
+	c.cancel()
+	c.wg.Wait()
+	if c.owned {
+		c.peers.close()
+		return c.endpoint.Close()
+	}
+	return nil
+}
+
+// propose has the cluster do op once, however often it must be asked. It blocks until a result is known or ctx ends,
+// which leaves the outcome unknown (kind Timeout or Canceled). A refusal comes as a Result whose Kind is set.
+func (c *Client) propose(ctx context.Context, op meta.Op) (meta.Result, error) {
+	command := meta.Command{ID: meta.NewCommandID(), Op: op}
+	request, err := meta.EncodeCommand(nil, command)
+	if err != nil {
+		return meta.Result{}, err
+	}
+	reply, err := c.ask(ctx, codePropose, request)
+	if err != nil {
+		return meta.Result{}, err
+	}
+	return meta.DecodeResult(reply)
+}
+
+// query asks the cluster; the answer is linearizable (but for QueryStatus). A refusal is an error.
+func (c *Client) query(ctx context.Context, q meta.Query) (meta.Answer, error) {
+	reply, err := c.ask(ctx, codeQuery, meta.EncodeQuery(nil, q))
+	if err != nil {
+		return meta.Answer{}, err
+	}
+	a, err := meta.DecodeAnswer(reply)
+	if err == nil {
+		err = a.Err("cluster")
+	}
+	return a, err
+}
+
+// askTimeout bounds one try at one node; another node is tried then.
+const askTimeout = 3 * time.Second
+
+// ask sends a request to one node after the other until one answers.
+func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, error) {
+	const pauseMin, pauseMax = 20 * time.Millisecond, 250 * time.Millisecond
+	pause := pauseMin
+	var last error
+	for {
+		nodes := c.peers.nodes()
+		for range nodes {
+			reply, err := c.askNode(ctx, nodes, code, request)
+			if err == nil {
+				return reply, nil
+			}
+			if ctx.Err() == nil || last == nil {
+				last = err
+			}
+			switch blocktree.KindOf(err) {
+			case blocktree.Permission, blocktree.Unauthenticated, blocktree.TooLarge, blocktree.Unsupported:
+				return nil, err
+			}
+			c.mu.Lock()
+			c.lead++
+			c.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, &blocktree.Error{Op: "cluster: no node answers", Kind: blocktree.Unavailable, Err: last,
+				Hint: "are the nodes of the cluster running, and do they form a majority? see btnode status"}
+		case <-c.ctx.Done():
+			return nil, blocktree.E("cluster", blocktree.Closed, nil)
+		case <-time.After(pause):
+		}
+		pause = min(pause*2, pauseMax)
+	}
+}
+
+// askNode tries the node that answered last.
+func (c *Client) askNode(ctx context.Context, nodes []blocktree.NodeID, code uint16, request []byte) ([]byte, error) {
+	c.mu.Lock()
+	node := nodes[c.lead%len(nodes)]
+	c.mu.Unlock()
+	conn := c.peers.conn(node)
+	if conn == nil {
+		return nil, &blocktree.Error{Op: "cluster", Runtime: c.peers.runtime(node).Path.Short(), Kind: blocktree.Unavailable}
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	r, err := conn.CallWait(ctx, code, nil, request)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	return append([]byte(nil), r.Body...), nil
+}
+
+// Stat describes the file or directory at path. NotFound where there is none.
+func (c *Client) Stat(ctx context.Context, path blocktree.Path) (*meta.Inode, error) {
+	a, err := c.query(ctx, meta.Query{Kind: meta.QueryStat, Path: path})
+	if err != nil {
+		return nil, &blocktree.Error{Op: "cluster.Stat", Path: path.Short(), Err: err}
+	}
+	return a.Inode, nil
+}
+
+// List returns the entries of a directory in the order of their names.
+func (c *Client) List(ctx context.Context, path blocktree.Path) ([]meta.DirEntry, error) {
+	var all []meta.DirEntry
+	q := meta.Query{Kind: meta.QueryList, Path: path, Limit: blocktree.ListEntriesMax}
+	for {
+		a, err := c.query(ctx, q)
+		if err != nil {
+			return nil, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
+		}
+		all = append(all, a.Entries...)
+		if !a.More || len(a.Entries) == 0 {
+			return all, nil
+		}
+		q.After = a.Entries[len(a.Entries)-1].Name
+	}
+}
+
+// CreateFile makes a file as meta.CreateFile says.
+func (c *Client) CreateFile(ctx context.Context, op meta.CreateFile) (*meta.Inode, error) {
+	r, err := c.propose(ctx, op)
+	if err == nil {
+		err = r.Err("cluster.CreateFile")
+	}
+	if err != nil {
+		return nil, &blocktree.Error{Op: "create", Path: op.Path.Short(), Err: err}
+	}
+	return r.Inode, nil
+}
+
+// Remove removes a file that nobody holds, or an empty directory.
+func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
+	r, err := c.propose(ctx, meta.Remove{Path: path})
+	if err == nil {
+		err = r.Err("cluster.Remove")
+	}
+	if err != nil {
+		return &blocktree.Error{Op: "remove", Path: path.Short(), Err: err}
+	}
+	return nil
+}

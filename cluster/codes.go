@@ -1,0 +1,11 @@
+package cluster
+
+// Codes of the messages between runtimes (bttp), append-only.
+const (
+	codeStripe  uint16 = 1 // a stripe.Message to a member; its answer
+	codeRaft    uint16 = 2 // an envelope of cluster/meta, not answered
+	codePropose uint16 = 3 // an encoded meta.Command; an encoded meta.Result
+	codeQuery   uint16 = 4 // an encoded meta.Query; an encoded meta.Answer
+	codeHello   uint16 = 5 // nothing; node id and incarnation
+	codeYield   uint16 = 6 // a file's identity: let go of the lease you hold for copying up
+)

@@ -1,0 +1,389 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/bttp"
+	"blocktree/internal/erasure"
+)
+
+// tickInterval is how often a handle's machine is told the time when nothing else happens.
+const tickInterval = 25 * time.Millisecond
+
+// joinDelay is how long a node that was out must be reachable before it is copied up.
+const joinDelay = 500 * time.Millisecond
+
+// Handle is a file held for writing: it drives a stripe.Holder against the members. All methods may be called by many
+// goroutines at once.
+type Handle struct {
+	client *Client
+	inode  meta.Inode
+	path   blocktree.Path
+	epoch  blocktree.Epoch
+	codec  *erasure.Codec
+	code   blocktree.Code
+
+	cancel context.CancelFunc
+	ctx    context.Context
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	holder *stripe.Holder
+	ops    map[uint64]*operation
+	lastOp uint64
+	err    error // set once the handle can do nothing any more
+}
+
+// operation is something asked of the machine that has not ended.
+type operation struct {
+	ended chan struct{}
+	err   error
+	read  *stripe.ReadResult
+}
+
+// Write is a write in flight.
+type Write struct{ op *operation }
+
+// Wait blocks until the write is acknowledged or has failed, or ctx ends; then the outcome is unknown.
+func (w *Write) Wait(ctx context.Context) error { return w.op.wait(ctx) }
+
+func (o *operation) wait(ctx context.Context) error {
+	select {
+	case <-o.ended:
+		return o.err
+	default:
+	}
+	select {
+	case <-o.ended:
+		return o.err
+	case <-ctx.Done():
+		return blocktree.E("wait", contextKind(ctx), ctx.Err())
+	}
+}
+
+func contextKind(ctx context.Context) blocktree.Kind {
+	if ctx.Err() == context.DeadlineExceeded {
+		return blocktree.Timeout
+	}
+	return blocktree.Canceled
+}
+
+// endedOperation is one that failed before it began.
+func endedOperation(err error) *operation {
+	o := &operation{ended: make(chan struct{}), err: err}
+	close(o.ended)
+	return o
+}
+
+// newHandle takes over a file under the lease that r grants, from which on the machine decides what was written.
+func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.Layout, until time.Duration) (*Handle, error) {
+	codec, err := erasure.New(inode.Code)
+	if err != nil {
+		return nil, err
+	}
+	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, codec: codec, code: inode.Code, ops: map[uint64]*operation{}}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	now := c.cfg.Clock.Boot()
+	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay,
+		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes)}}, now)
+	h.holder.Renewed(until)
+	c.peers.watch(h)
+	h.wg.Go(h.tick)
+	return h, nil
+}
+
+// Epoch is the epoch under which the handle writes.
+func (h *Handle) Epoch() blocktree.Epoch { return h.epoch }
+
+// Inode describes the file as it was when the handle was made.
+func (h *Handle) Inode() meta.Inode { return h.inode }
+
+// Stats counts what the machine did.
+func (h *Handle) Stats() stripe.HolderStats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.holder.Stats()
+}
+
+// enter locks the handle and brings the machine's clock up to date. Every input goes through it.
+func (h *Handle) enter() {
+	h.mu.Lock()
+	h.holder.Tick(h.client.cfg.Clock.Boot())
+}
+
+// leave unlocks the handle and does what the machine wants done: completions first, they are what somebody waits for.
+func (h *Handle) leave() {
+	rd := h.holder.Ready()
+	messages := append([]*stripe.Message(nil), rd.Messages...)
+	metas := append([]stripe.MetaRequest(nil), rd.Metas...)
+	for _, d := range rd.Done {
+		o := h.ops[d.Op]
+		if o == nil {
+			continue
+		}
+		delete(h.ops, d.Op)
+		o.read = d.Read
+		if d.Err != blocktree.Other {
+			o.err = blocktree.E("cluster", d.Err, nil)
+		}
+		close(o.ended)
+	}
+	if h.err == nil && h.holder.Fenced() {
+		h.err = &blocktree.Error{Op: "cluster", Path: h.path.Short(), Kind: blocktree.Fenced,
+			Hint: "another holder took the file over, or this one was silent for longer than its lease; reopen it"}
+	}
+	h.mu.Unlock()
+	for _, m := range messages {
+		h.send(m)
+	}
+	for _, q := range metas {
+		h.wg.Go(func() { h.ask(q) })
+	}
+}
+
+// do enters the handle, registers an operation and has start give it to the machine, unless the handle has ended.
+func (h *Handle) do(start func(op uint64)) *operation {
+	h.enter()
+	if err := h.err; err != nil {
+		h.leave()
+		return endedOperation(err)
+	}
+	h.lastOp++
+	o := &operation{ended: make(chan struct{})}
+	h.ops[h.lastOp] = o
+	start(h.lastOp)
+	h.leave()
+	return o
+}
+
+// tick tells the machine the time.
+func (h *Handle) tick() {
+	t := time.NewTicker(tickInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-t.C:
+			h.enter()
+			h.leave()
+		}
+	}
+}
+
+// nodeUp and nodeDown implement watcher.
+func (h *Handle) nodeUp(node blocktree.NodeID, incarnation blocktree.Incarnation) {
+	h.enter()
+	h.holder.NodeUp(node, incarnation)
+	h.leave()
+}
+
+func (h *Handle) nodeDown(node blocktree.NodeID) {
+	h.enter()
+	h.holder.NodeDown(node)
+	h.leave()
+}
+
+// renewed tells the machine that the lease holds until then.
+func (h *Handle) renewed(until time.Duration) {
+	h.enter()
+	h.holder.Renewed(until)
+	h.leave()
+}
+
+// send gives a message to the member's connection. What cannot be sent is lost: the machine sends it again when the
+// node is up again.
+func (h *Handle) send(m *stripe.Message) {
+	conn := h.client.peers.conn(m.Node)
+	if conn == nil {
+		return
+	}
+	header, body := stripe.EncodeMessage(m)
+	if m.Kind == stripe.KindCommit {
+		_ = conn.Send(codeStripe, header, body...)
+		return
+	}
+	call := conn.Call
+	if m.Record != nil && len(m.Record.Payload) > bulkBytes || m.Kind == stripe.KindRead && m.Count > bulkSectors {
+		call = conn.CallBulk
+	}
+	_ = call(codeStripe, header, body, func(r bttp.Reply, err error) { h.answered(m, r, err) })
+}
+
+// Larger messages travel on the bulk lanes, so that small ones do not wait behind them.
+const (
+	bulkBytes   = 32 << 10
+	bulkSectors = 16
+)
+
+// answered takes a member's answer. The payload of a read stays aliased until the reader is done with it, so its
+// memory is left to the garbage collector; any other reply is released.
+func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
+	if err != nil {
+		return // the connection is gone, which the watcher tells; or the node does not serve yet
+	}
+	a, err := stripe.DecodeMessage(r.Header, r.Body)
+	if err != nil || !a.Answer || a.Kind != m.Kind {
+		h.client.cfg.Logger.Error("answer makes no sense", "node", m.Node.String(), "err", err)
+		r.Release()
+		return
+	}
+	a.Node = m.Node
+	h.enter()
+	h.holder.Step(a)
+	h.leave()
+	if len(a.Payload) == 0 {
+		r.Release()
+	}
+}
+
+// ask carries a question of the machine to Raft.
+func (h *Handle) ask(q stripe.MetaRequest) {
+	layout, kind := h.askRaft(q)
+	h.enter()
+	h.holder.MetaDone(q.ID, layout, kind)
+	h.leave()
+}
+
+// askRaft returns the newest layout, nil if it is not known, and what became of a change.
+func (h *Handle) askRaft(q stripe.MetaRequest) (*stripe.Layout, blocktree.Kind) {
+	ctx, cancel := context.WithTimeout(h.ctx, askTimeout)
+	defer cancel()
+	if q.Change != nil {
+		r, err := h.client.propose(ctx, meta.ChangeView{Change: *q.Change})
+		if err != nil {
+			return nil, blocktree.KindOf(err)
+		}
+		if r.Layout != nil {
+			return r.Layout, r.Kind
+		}
+	}
+	a, err := h.client.query(ctx, meta.Query{Kind: meta.QueryLayout, File: h.inode.ID})
+	if err != nil {
+		return nil, blocktree.KindOf(err)
+	}
+	return a.Layout, blocktree.Other
+}
+
+// Begin takes the next version of a region, to seal with; Write or Zero must follow with it.
+func (h *Handle) Begin(region blocktree.RegionIndex) (blocktree.Version, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return blocktree.Version{}, h.err
+	}
+	return h.holder.Begin(region), nil
+}
+
+// Write stores the sealed sectors of one run; sealed and seals belong to the handle from now on. The number of sectors
+// is at most RunSectorsMax, and they lie in one region.
+func (h *Handle) Write(region blocktree.RegionIndex, first blocktree.SectorIndex, v blocktree.Version, sealed, seals []byte) *Write {
+	count := len(sealed) / int(h.inode.SectorBytes)
+	w := &stripe.Write{Kind: stripe.RecordData, Region: region, First: first, Count: uint32(count), Version: v,
+		Digest: digestOf(seals), ShardBytes: uint32(h.code.ShardBytes(int(h.inode.SectorBytes))), Seals: seals}
+	shards, err := h.encode(sealed, count*int(w.ShardBytes))
+	if err != nil {
+		h.enter()
+		h.holder.Cancel(region, v)
+		h.leave()
+		return &Write{endedOperation(err)}
+	}
+	w.Shards = shards
+	return h.write(w)
+}
+
+// encode cuts a run into its k+m shards.
+func (h *Handle) encode(sealed []byte, shardBytes int) ([][]byte, error) {
+	shards := make([][]byte, h.code.Shards())
+	if h.code.Data == 1 { // replicas share the bytes
+		for i := range shards {
+			shards[i] = sealed
+		}
+		return shards, nil
+	}
+	all := make([]byte, shardBytes*len(shards))
+	for i := range shards {
+		shards[i] = all[i*shardBytes : (i+1)*shardBytes : (i+1)*shardBytes]
+	}
+	if err := h.codec.Split(sealed, int(h.inode.SectorBytes), shards); err != nil {
+		return nil, err
+	}
+	return shards, h.codec.Encode(shards)
+}
+
+// Zero stores a tombstone over count sectors of one region.
+func (h *Handle) Zero(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version) *Write {
+	return h.write(&stripe.Write{Kind: stripe.RecordZero, Region: region, First: first, Count: count, Version: v})
+}
+
+func (h *Handle) write(w *stripe.Write) *Write {
+	return &Write{h.do(func(op uint64) { h.holder.Write(op, w) })}
+}
+
+// Flush returns when every write submitted before has ended well, and the handle may still speak for the file.
+func (h *Handle) Flush(ctx context.Context) error {
+	return h.do(h.holder.Flush).wait(ctx)
+}
+
+// Recovered waits until the take-over is over: what was in flight under earlier holders is decided.
+func (h *Handle) recovered(ctx context.Context) error {
+	for {
+		h.mu.Lock()
+		done, err := h.holder.Recovered(), h.err
+		h.mu.Unlock()
+		if done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return &blocktree.Error{Op: "open", Path: h.path.Short(), Kind: blocktree.Unavailable, Err: ctx.Err(),
+				Hint: fmt.Sprintf("at least %d of the file's %d members must answer; see btnode status", h.code.Data, h.code.Shards())}
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// inSync reports whether every member of every region is in sync.
+func (h *Handle) inSync() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.holder.Layout()
+	for r := range l.Regions() {
+		if v := l.View(r); v.Count(stripe.InSync) != len(v.Members) {
+			return false
+		}
+	}
+	return true
+}
+
+// Close waits for what is in flight, at most CloseTimeout, and gives the lease back.
+func (h *Handle) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	err := h.Flush(ctx)
+	h.client.peers.unwatch(h)
+	h.cancel()
+	h.wg.Wait()
+	h.mu.Lock()
+	if h.err == nil {
+		h.err = blocktree.E("cluster", blocktree.Closed, nil)
+	}
+	for id, o := range h.ops {
+		delete(h.ops, id)
+		o.err = blocktree.E("cluster", blocktree.Closed, nil)
+		close(o.ended)
+	}
+	h.mu.Unlock()
+	if e := h.client.release(ctx, h); err == nil {
+		err = e
+	}
+	return err
+}
+
+const closeTimeout = 10 * time.Second

@@ -1,0 +1,226 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+	"blocktree/crypto/seal"
+	"blocktree/internal/erasure"
+)
+
+// Read is a read in flight.
+type Read struct {
+	handle *Handle
+	op     *operation
+}
+
+// Piece is a run of sectors of one version as it came from the members.
+type Piece struct {
+	stripe.Piece
+	codec       *erasure.Codec
+	sectorBytes int
+}
+
+// Data reports whether the piece holds sealed sectors; else they are zeros.
+func (p *Piece) Data() bool { return p.Kind == stripe.Data }
+
+// Seal is the seal of the i-th sector, aliasing the answer.
+func (p *Piece) Seal(i int) []byte {
+	s := p.Shards[0].Seals
+	return s[i*seal.HeaderBytes : (i+1)*seal.HeaderBytes]
+}
+
+// Join fills dst with the sealed sectors, rebuilt from any k shards. It does not verify them: who has the key does.
+func (p *Piece) Join(dst []byte) error {
+	code := p.codec.Code()
+	shards := make([][]byte, code.Shards())
+	present := 0
+	for _, s := range p.Shards {
+		if present < code.Data {
+			shards[s.Shard] = s.Payload
+			present++
+		}
+	}
+	if err := p.codec.ReconstructData(shards); err != nil {
+		return err
+	}
+	return p.codec.Join(dst, shards, p.sectorBytes)
+}
+
+// Read asks for count sectors of one region, at most RunSectorsMax.
+func (h *Handle) Read(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
+	return &Read{h, h.do(func(op uint64) { h.holder.Read(op, region, first, count) })}
+}
+
+// Wait blocks until the read has ended or ctx ends. The pieces cover the run in order; they are valid until Release.
+func (r *Read) Wait(ctx context.Context) ([]Piece, error) {
+	if err := r.op.wait(ctx); err != nil {
+		return nil, err
+	}
+	return r.handle.pieces(r.op.read), nil
+}
+
+// Release says that the pieces are not needed any more.
+func (r *Read) Release() { r.op.read = nil }
+
+func (h *Handle) pieces(res *stripe.ReadResult) []Piece {
+	out := make([]Piece, len(res.Pieces))
+	for i := range res.Pieces {
+		out[i] = Piece{Piece: res.Pieces[i], codec: h.codec, sectorBytes: int(h.inode.SectorBytes)}
+	}
+	return out
+}
+
+// ReadCareful reads a run of which some sector did not open: it gathers every shard there is, tries each choice of k per
+// sector until open says yes, fills dst, and has the shards that did not agree installed again. Corrupt if no choice of k
+// opens a sector.
+func (h *Handle) ReadCareful(ctx context.Context, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32,
+	v blocktree.Version, dst []byte, open func(*Piece, []byte) error) error {
+	o := h.do(func(op uint64) { h.holder.ReadAll(op, region, first, count) })
+	if err := o.wait(ctx); err != nil {
+		return err
+	}
+	size := int(h.inode.SectorBytes)
+	for _, p := range h.pieces(o.read) {
+		for i := range p.Count {
+			one := p.sector(i)
+			at := int(one.First-first) * size
+			part := dst[at : at+size]
+			if !one.Data() {
+				clear(part)
+				continue
+			}
+			if err := h.openAnyhow(region, &one, part, open); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sector is the i-th sector of the piece as a piece of its own.
+func (p *Piece) sector(i uint32) Piece {
+	one := *p
+	one.First, one.Count = p.First+blocktree.SectorIndex(i), 1
+	one.Shards = nil
+	for _, s := range p.Shards {
+		n := len(s.Payload) / int(p.Count)
+		one.Shards = append(one.Shards, stripe.ShardRun{Shard: s.Shard, Payload: s.Payload[int(i)*n : int(i+1)*n],
+			Seals: s.Seals[int(i)*seal.HeaderBytes : int(i+1)*seal.HeaderBytes]})
+	}
+	return one
+}
+
+// choicesMax bounds how many choices of k shards are tried for a sector: all of them up to 16+4 with a few bad ones.
+const choicesMax = 5000
+
+// openAnyhow tries choices of k shards until one opens, and repairs those that it shows to be bad.
+func (h *Handle) openAnyhow(region blocktree.RegionIndex, p *Piece, dst []byte, open func(*Piece, []byte) error) error {
+	k := h.code.Data
+	err := error(blocktree.E("cluster", blocktree.Corrupt, errors.New("no k shards of the sector agree")))
+	tried := 0
+	choose(len(p.Shards), k, func(choice []int) bool {
+		tried++
+		try := *p
+		try.Shards = nil
+		for _, i := range choice {
+			try.Shards = append(try.Shards, p.Shards[i])
+		}
+		if try.Join(dst) != nil || open(&try, dst) != nil {
+			return tried < choicesMax
+		}
+		err = nil
+		h.mendOthers(region, p, &try)
+		return false
+	})
+	return err
+}
+
+// mendOthers has every shard installed again that is not what the good choice makes of it.
+func (h *Handle) mendOthers(region blocktree.RegionIndex, all, good *Piece) {
+	shards := make([][]byte, h.code.Shards())
+	for _, s := range good.Shards {
+		shards[s.Shard] = s.Payload
+	}
+	if h.codec.Reconstruct(shards) != nil {
+		return
+	}
+	for _, s := range all.Shards {
+		if string(shards[s.Shard]) == string(s.Payload) && string(s.Seals) == string(good.Shards[0].Seals) {
+			continue
+		}
+		h.client.cfg.Logger.Error("a member gave a wrong shard: installing it again", "path", h.path.Short(),
+			"sector", uint64(all.First), "shard", int(s.Shard))
+		h.do(func(op uint64) { h.holder.Repair(op, region, all.First, all.Count, all.Version, s.Shard) })
+	}
+}
+
+// choose calls do with every choice of k numbers below n, in ascending order, until it returns false.
+func choose(n, k int, do func([]int) bool) {
+	choice := make([]int, 0, k)
+	var next func(from int) bool
+	next = func(from int) bool {
+		if len(choice) == k {
+			return do(choice)
+		}
+		for i := from; i <= n-(k-len(choice)); i++ {
+			choice = append(choice, i)
+			if !next(i + 1) {
+				return false
+			}
+			choice = choice[:len(choice)-1]
+		}
+		return true
+	}
+	next(0)
+}
+
+// rebuilder is the machine's Codec: it rebuilds shards without keys and checks them by their leaves.
+type rebuilder struct {
+	codec       *erasure.Codec
+	file        blocktree.FileID
+	sectorBytes int
+}
+
+// Rebuild implements stripe.Codec.
+func (r *rebuilder) Rebuild(target blocktree.ShardIndex, run stripe.Piece) (payload, seals []byte, err error) {
+	err = blocktree.E("rebuild", blocktree.Corrupt, errors.New("no k shards agree with the leaves"))
+	k := r.codec.Code().Data
+	choose(len(run.Shards), k, func(choice []int) bool {
+		p := Piece{Piece: run, codec: r.codec, sectorBytes: r.sectorBytes}
+		p.Shards = nil
+		for _, i := range choice {
+			p.Shards = append(p.Shards, run.Shards[i])
+		}
+		if r.verify(&p) != nil {
+			return true
+		}
+		shards := make([][]byte, r.codec.Code().Shards())
+		for _, s := range p.Shards {
+			shards[s.Shard] = s.Payload
+		}
+		if e := r.codec.ReconstructShard(target, shards); e != nil {
+			return true
+		}
+		payload, seals, err = append([]byte(nil), shards[target]...), append([]byte(nil), p.Shards[0].Seals...), nil
+		return false
+	})
+	return payload, seals, err
+}
+
+// verify joins the sealed sectors and checks each against its leaf.
+func (r *rebuilder) verify(p *Piece) error {
+	sealed := make([]byte, int(p.Count)*r.sectorBytes)
+	if err := p.Join(sealed); err != nil {
+		return err
+	}
+	for i := range int(p.Count) {
+		s := sealed[i*r.sectorBytes : (i+1)*r.sectorBytes]
+		if err := seal.VerifyLeaf(s, r.file, p.First+blocktree.SectorIndex(i), p.Version, p.Seal(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

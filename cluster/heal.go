@@ -1,0 +1,135 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/bttp"
+	"blocktree/internal/wire"
+)
+
+// healInterval is how often the leader looks for files that lost members and that nobody holds.
+const healInterval = 2 * time.Second
+
+// heal copies up what is out of sync in files without a holder: the leader takes the lease as any holder would, which
+// brings the members back, and lets go. A client that wants the file asks it to yield.
+func (s *Service) heal() {
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(healInterval):
+		}
+		if leader, ok := s.group.Leader(); !ok || leader != s.cfg.Node {
+			continue
+		}
+		for _, f := range s.wounded() {
+			s.healFile(f)
+		}
+	}
+}
+
+// wounded returns the files that nobody holds and of which a member that can be reached is out of sync.
+func (s *Service) wounded() []blocktree.FileID {
+	var files []blocktree.FileID
+	_ = s.group.EachLayout(func(l *stripe.Layout) bool {
+		if s.curable(l) {
+			files = append(files, l.File)
+		}
+		return s.ctx.Err() == nil
+	})
+	return slices.DeleteFunc(files, func(f blocktree.FileID) bool {
+		lease, err := s.group.Lease(f)
+		return err == nil && lease != nil && lease.Session != (meta.SessionID{})
+	})
+}
+
+// curable reports whether some member that is not in sync serves now, and no member in sync is away or marked without
+// being noticed.
+func (s *Service) curable(l *stripe.Layout) bool {
+	if len(l.BaseOut)+len(l.Own)+len(l.Marked) == 0 {
+		return false
+	}
+	for r := range l.Regions() {
+		for _, m := range l.View(r).Members {
+			if (m.State != stripe.InSync || l.Marked[m.Node]) && s.peers.isServing(m.Node) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// healFile holds one file until its members are in sync, or it is asked for.
+func (s *Service) healFile(f blocktree.FileID) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.healing[f] = cancel
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.healing, f)
+		s.mu.Unlock()
+	}()
+	inode, err := s.group.StatID(f)
+	if err != nil {
+		return
+	}
+	path := s.cfg.Directory.Join("file " + f.String())
+	h, err := s.client.open(ctx, path, *inode, 0)
+	if err != nil {
+		return // somebody has it after all: then it is theirs to heal
+	}
+	s.cfg.Logger.Info("copying up", "file", f.String())
+	for ctx.Err() == nil && !h.healed(s.peers) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if err := h.Close(); err != nil && ctx.Err() == nil {
+		s.cfg.Logger.Warn("copying up ended badly", "file", f.String(), "err", err)
+	}
+}
+
+// healed reports whether every member that can be reached is in sync, or the handle has ended.
+func (h *Handle) healed(p *peers) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return true
+	}
+	if !h.holder.Recovered() {
+		return false
+	}
+	l := h.holder.Layout()
+	for r := range l.Regions() {
+		for _, m := range l.View(r).Members {
+			if (m.State != stripe.InSync || l.Marked[m.Node]) && p.conn(m.Node) != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// yield lets go of a file that is held only to heal it.
+func (s *Service) yield(req *bttp.Request) {
+	d := wire.NewDecoder(req.Header)
+	f := d.File()
+	if err := d.Finish(); err != nil {
+		req.Fail(err)
+		return
+	}
+	s.mu.Lock()
+	if cancel := s.healing[f]; cancel != nil {
+		cancel()
+	}
+	s.mu.Unlock()
+	req.Reply(nil)
+}

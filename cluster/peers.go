@@ -1,0 +1,236 @@
+package cluster
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blocktree"
+	"blocktree/internal/bttp"
+	"blocktree/internal/wire"
+)
+
+// Redialling a node that is away: at once, then after growing pauses.
+const (
+	redialMin   = 50 * time.Millisecond
+	redialMax   = 1 * time.Second
+	dialTimeout = 2 * time.Second
+	// lostGrace is how long a node that was reached may be redialled before it is called down: a restart that takes
+	// less costs nobody a view change.
+	lostGrace = 750 * time.Millisecond
+)
+
+// watcher is told when a node can be reached and when not. Calls for one node come in order, from one goroutine, and
+// must not block.
+type watcher interface {
+	nodeUp(node blocktree.NodeID, incarnation blocktree.Incarnation)
+	nodeDown(node blocktree.NodeID)
+}
+
+// peers keeps one connection to each sector host of a cluster, and tells watchers what it sees.
+type peers struct {
+	endpoint *bttp.Endpoint
+	logger   *slog.Logger
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	// mu orders what watchers are told; a watcher may call conn while it holds it. mapMu guards the map itself, and is
+	// the inner one.
+	mu       sync.Mutex
+	watchers map[watcher]bool
+	mapMu    sync.RWMutex
+	all      map[blocktree.NodeID]*peer
+}
+
+// peer is one node. Its conn is nil while it cannot be reached.
+type peer struct {
+	runtime blocktree.Runtime
+	conn    atomic.Pointer[bttp.Conn]
+	// serving is guarded by peers.mu: the node's member service has said hello and nothing was missed since.
+	serving     bool
+	incarnation blocktree.Incarnation
+}
+
+func newPeers(endpoint *bttp.Endpoint, logger *slog.Logger) *peers {
+	p := &peers{endpoint: endpoint, logger: logger, all: map[blocktree.NodeID]*peer{}, watchers: map[watcher]bool{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// close stops every dialler and waits for them. Connections are the endpoint's to close.
+func (p *peers) close() {
+	p.cancel()
+	p.wg.Wait()
+}
+
+// ensure starts to keep a connection to each of the runtimes that is not known yet.
+func (p *peers) ensure(runtimes []blocktree.Runtime) {
+	p.mapMu.Lock()
+	defer p.mapMu.Unlock()
+	for _, r := range runtimes {
+		if r.Node == 0 || p.all[r.Node] != nil || p.ctx.Err() != nil {
+			continue
+		}
+		q := &peer{runtime: r}
+		p.all[r.Node] = q
+		p.wg.Go(func() { p.keep(q) })
+	}
+}
+
+// conn returns the connection to a node, nil while there is none. It does not block.
+func (p *peers) conn(node blocktree.NodeID) *bttp.Conn {
+	if q := p.peer(node); q != nil {
+		return q.conn.Load()
+	}
+	return nil
+}
+
+func (p *peers) peer(node blocktree.NodeID) *peer {
+	p.mapMu.RLock()
+	defer p.mapMu.RUnlock()
+	return p.all[node]
+}
+
+// nodes returns the known nodes in ascending order.
+func (p *peers) nodes() []blocktree.NodeID {
+	p.mapMu.RLock()
+	defer p.mapMu.RUnlock()
+	return slices.Sorted(maps.Keys(p.all))
+}
+
+// runtime returns what was said of a node.
+func (p *peers) runtime(node blocktree.NodeID) blocktree.Runtime {
+	if q := p.peer(node); q != nil {
+		return q.runtime
+	}
+	return blocktree.Runtime{Node: node}
+}
+
+// isServing reports whether the node answers and serves sectors.
+func (p *peers) isServing(node blocktree.NodeID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.peer(node)
+	return q != nil && q.serving
+}
+
+// watch tells w of every node that serves now, then of every change until unwatch.
+func (p *peers) watch(w watcher) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watchers[w] = true
+	for _, n := range p.nodes() {
+		if q := p.peer(n); q.serving {
+			w.nodeUp(n, q.incarnation)
+		}
+	}
+}
+
+func (p *peers) unwatch(w watcher) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.watchers, w)
+}
+
+// tell notes a node's standing and passes a change on. It holds p.mu, so that watchers see one order.
+func (p *peers) tell(q *peer, serving bool, incarnation blocktree.Incarnation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was := q.serving
+	q.serving, q.incarnation = serving, incarnation
+	for w := range p.watchers {
+		if serving {
+			w.nodeUp(q.runtime.Node, incarnation)
+		} else if was {
+			w.nodeDown(q.runtime.Node)
+		}
+	}
+}
+
+// keep dials the node, says hello, waits until the connection ends, and starts again.
+func (p *peers) keep(q *peer) {
+	pause := redialMin
+	var lost time.Time // when the node stopped answering; zero once it was told
+	for p.ctx.Err() == nil {
+		conn, err := p.dial(q)
+		if err == nil {
+			q.conn.Store(conn)
+			pause = redialMin
+			if p.attend(q, conn) {
+				lost = time.Now()
+			}
+			q.conn.Store(nil)
+			continue
+		}
+		if !lost.IsZero() && time.Since(lost) > lostGrace {
+			lost = time.Time{}
+			p.logger.Warn("node does not answer", "node", q.runtime.Path.Short(), "err", err)
+			p.tell(q, false, blocktree.Incarnation{})
+		}
+		select {
+		case <-p.ctx.Done():
+		case <-time.After(pause):
+		}
+		if pause = pause * 2; pause > redialMax || !lost.IsZero() {
+			pause = min(pause, redialMax/4)
+		}
+	}
+}
+
+func (p *peers) dial(q *peer) (*bttp.Conn, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
+	defer cancel()
+	return p.endpoint.Dial(ctx, q.runtime)
+}
+
+// attend greets the node until it serves, then waits for the end of the connection. It reports whether it ever served.
+func (p *peers) attend(q *peer, conn *bttp.Conn) (served bool) {
+	for {
+		ctx, cancel := context.WithTimeout(p.ctx, blocktree.DeadAfter)
+		incarnation, err := hello(ctx, conn, q.runtime.Node)
+		cancel()
+		if err == nil {
+			p.tell(q, true, incarnation)
+			select {
+			case <-conn.Done():
+			case <-p.ctx.Done():
+			}
+			return true
+		}
+		if blocktree.KindOf(err) == blocktree.Invalid {
+			p.logger.Error("node is not who its record says", "node", q.runtime.Path.Short(), "err", err)
+		}
+		select {
+		case <-conn.Done():
+			return false
+		case <-p.ctx.Done():
+			return false
+		case <-time.After(redialMin * 2): // it is up, but not ready to serve yet
+		}
+	}
+}
+
+// hello asks the node which store it has and under which incarnation it serves.
+func hello(ctx context.Context, conn *bttp.Conn, want blocktree.NodeID) (i blocktree.Incarnation, err error) {
+	r, err := conn.CallWait(ctx, codeHello, nil)
+	if err != nil {
+		return i, err
+	}
+	defer r.Release()
+	d := wire.NewDecoder(r.Header)
+	node := blocktree.NodeID(d.U64())
+	copy(i[:], d.Raw(len(i)))
+	if err := d.Finish(); err != nil {
+		return i, err
+	}
+	if node != want {
+		return i, &blocktree.Error{Op: "cluster.hello", Kind: blocktree.Invalid,
+			Hint: "the store id in the config must be that of the node's store"}
+	}
+	return i, nil
+}

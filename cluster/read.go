@@ -1,0 +1,200 @@
+package cluster
+
+import (
+	"errors"
+	"math"
+	"sync"
+
+	"blocktree"
+	"blocktree/cluster/store"
+	"blocktree/cluster/stripe"
+)
+
+// readTask is a read of the machine with what the index said at that moment. The disk is read later, without the
+// member's lock: a record that was overwritten meanwhile may be gone, and then the index is asked again.
+type readTask struct {
+	stripe.ReadTask
+	committed []store.Extent
+	next      blocktree.SectorIndex // KindList: where to go on
+	err       error
+}
+
+// lookupTriesMax bounds how often a read may find its record gone.
+const lookupTriesMax = 16
+
+// lookup asks the index for what a read wants. The member's lock is held.
+func (m *member) lookup(t *stripe.ReadTask) readTask {
+	r := readTask{ReadTask: *t}
+	q := t.Request
+	switch {
+	case q.Kind == stripe.KindList:
+		r.list(m)
+	case q.Want == stripe.WantExact && len(t.Pending) == 1:
+		r.committed = pendingExtent(t.Pending[0], q)
+	default:
+		r.committed, r.err = m.store.Lookup(q.File, q.First, uint32(q.Count), nil)
+		if q.Want == stripe.WantExact {
+			r.keepVersion(q.Version)
+		}
+	}
+	return r
+}
+
+// keepVersion drops what is of another version than was asked for.
+func (r *readTask) keepVersion(v blocktree.Version) {
+	kept := r.committed[:0]
+	for _, x := range r.committed {
+		if x.Version == v && x.Content != store.Absent {
+			kept = append(kept, x)
+		}
+	}
+	r.committed = kept
+}
+
+// pendingExtent is the part of a pending record that a read asks for.
+func pendingExtent(h *stripe.Held, q *stripe.Message) []store.Extent {
+	x := storeExtent(h)
+	first := max(q.First, x.First)
+	end := min(uint64(q.First)+q.Count, uint64(x.First)+uint64(x.Count))
+	if uint64(first) >= end {
+		return nil
+	}
+	return []store.Extent{x.Sub(uint32(first-x.First), uint32(end-uint64(first)))}
+}
+
+// list collects the extents of a region that hold anything, from First on.
+func (r *readTask) list(m *member) {
+	q := r.Request
+	l := m.layouts[q.File]
+	if l == nil {
+		r.err = blocktree.E("cluster: list", blocktree.NotFound, nil)
+		return
+	}
+	first, count := l.Run(q.Region)
+	r.next = first + blocktree.SectorIndex(count)
+	all, err := m.store.Lookup(q.File, q.First, uint32(min(uint64(r.next-q.First), math.MaxUint32)), nil)
+	if err != nil {
+		r.err = err
+		return
+	}
+	for _, x := range all {
+		if x.Content == store.Absent {
+			continue
+		}
+		if len(r.committed) == stripe.ExtentsMax {
+			r.next = x.First
+			return
+		}
+		r.committed = append(r.committed, x)
+	}
+}
+
+// payloads are buffers for the shards of small answers, which bttp copies before Reply returns or releases after.
+var payloads = sync.Pool{New: func() any { return new([]byte) }}
+
+// read reads the shards that are asked for and answers.
+func (m *member) read(r *readTask) {
+	if r.err != nil {
+		m.answer(r.Answer(m.node, nil, nil, nil, 0, blocktree.KindOf(r.err)), nil)
+		return
+	}
+	q := r.Request
+	if q.Kind == stripe.KindList || q.Want == stripe.WantVersions {
+		m.answer(r.Answer(m.node, stripeExtents(r.committed), nil, nil, r.next, blocktree.Other), nil)
+		return
+	}
+	buf := payloads.Get().(*[]byte)
+	extents, payload, seals, err := m.readShards(r, buf)
+	if err != nil {
+		payloads.Put(buf)
+		m.answer(r.Answer(m.node, nil, nil, nil, 0, blocktree.KindOf(err)), nil)
+		return
+	}
+	m.answer(r.Answer(m.node, extents, payload, seals, 0, blocktree.Other), func() { payloads.Put(buf) })
+}
+
+func stripeExtents(xs []store.Extent) []stripe.Extent {
+	out := make([]stripe.Extent, len(xs))
+	for i := range xs {
+		out[i] = stripeExtent(xs[i])
+	}
+	return out
+}
+
+// readShards reads every Data extent. Sectors whose checksum fails become extents of kind Damaged without a shard.
+func (m *member) readShards(r *readTask, buf *[]byte) (extents []stripe.Extent, payload, seals []byte, err error) {
+	for range lookupTriesMax {
+		extents, payload, seals, err = m.readOnce(r, buf)
+		if blocktree.KindOf(err) != blocktree.NotFound {
+			return extents, payload, seals, err
+		}
+		m.mu.Lock()
+		pending := r.Request.Want == stripe.WantExact && len(r.Pending) == 1
+		if !pending {
+			*r = m.lookup(&r.ReadTask)
+		}
+		m.mu.Unlock()
+		if pending || r.err != nil {
+			return nil, nil, nil, errors.Join(r.err, err)
+		}
+	}
+	return nil, nil, nil, err
+}
+
+func (m *member) readOnce(r *readTask, buf *[]byte) (extents []stripe.Extent, payload, seals []byte, err error) {
+	payloadBytes, sectors := 0, 0
+	for _, x := range r.committed {
+		if x.Content == store.Data {
+			payloadBytes += int(x.Count) * int(x.Ref.ShardBytes)
+			sectors += int(x.Count)
+		}
+	}
+	need := payloadBytes + sectors*stripe.SealBytes
+	if cap(*buf) < need {
+		*buf = make([]byte, need)
+	}
+	payload, seals = (*buf)[:0:payloadBytes], (*buf)[payloadBytes:payloadBytes:need]
+	extents = make([]stripe.Extent, 0, len(r.committed))
+	for _, x := range r.committed {
+		if x.Content != store.Data {
+			extents = append(extents, stripeExtent(x))
+			continue
+		}
+		p := payload[len(payload) : len(payload)+int(x.Count)*int(x.Ref.ShardBytes)]
+		s := seals[len(seals) : len(seals)+int(x.Count)*stripe.SealBytes]
+		err := m.store.ReadShards(r.Request.File, x, p, s)
+		var damage *store.Damage
+		switch {
+		case err == nil:
+			extents = append(extents, stripeExtent(x))
+			payload, seals = payload[:len(payload)+len(p)], seals[:len(seals)+len(s)]
+		case errors.As(err, &damage):
+			m.logger.Error("shards do not match their checksum", "file", r.Request.File.String(), "err", err)
+			extents, payload, seals = keepGood(x, damage, extents, payload, seals, p, s)
+		default:
+			return nil, nil, nil, err
+		}
+	}
+	return extents, payload, seals, nil
+}
+
+// keepGood appends the sectors of x that are good and names the others Damaged. p and s hold what was read, and lie
+// right behind payload and seals.
+func keepGood(x store.Extent, damage *store.Damage, extents []stripe.Extent, payload, seals, p, s []byte) ([]stripe.Extent, []byte, []byte) {
+	bad := map[blocktree.SectorIndex]bool{}
+	for _, i := range damage.Sectors {
+		bad[i] = true
+	}
+	shard := int(x.Ref.ShardBytes)
+	for i := range x.Count {
+		one := stripeExtent(x.Sub(i, 1))
+		if bad[one.First] {
+			one.Kind = stripe.Damaged
+		} else {
+			payload = append(payload, p[int(i)*shard:int(i+1)*shard]...)
+			seals = append(seals, s[int(i)*stripe.SealBytes:int(i+1)*stripe.SealBytes]...)
+		}
+		extents = append(extents, one)
+	}
+	return extents, payload, seals
+}

@@ -1,0 +1,332 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
+	"blocktree/crypto/cred"
+	"blocktree/internal/bttp"
+	"blocktree/internal/vfs"
+	"blocktree/internal/wire"
+)
+
+// ServiceConfig says which node of which cluster a service is.
+type ServiceConfig struct {
+	Path        blocktree.Path // of this runtime
+	Root        blocktree.Principal
+	Key         cred.Key
+	Credentials cred.Credentials
+	Listen      string // "host:port" for both carriers
+	Transport   bttp.Transport
+	FS          vfs.FS // of the sector store
+	StoreDir    string
+	MetaDir     string
+	Node        blocktree.NodeID
+	Directory   blocktree.Scope     // whose entries the cluster keeps
+	Members     []blocktree.Runtime // every founding sector host, this one included
+	Logger      *slog.Logger
+	Clock       blocktree.Clock
+}
+
+// Service is the sector service of a node: a member of the cluster's Raft group and of its files' regions.
+type Service struct {
+	cfg      ServiceConfig
+	member   *member
+	group    *meta.Group
+	endpoint *bttp.Endpoint
+	peers    *peers
+	client   *Client // of this cluster, over the service's own connections
+	nodes    map[blocktree.Principal]blocktree.NodeID
+	fatal    chan error
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	learner  learner
+
+	mu          sync.Mutex
+	incarnation blocktree.Incarnation // zero until the service serves
+	healing     map[blocktree.FileID]context.CancelFunc
+}
+
+// OpenService opens (or makes) the node's stores, listens, and returns; the node serves once a majority of the group
+// runs. Kinds: Busy (another process has the store or the address), Invalid (a store of another node), NewerFormat, IO.
+func OpenService(ctx context.Context, cfg ServiceConfig) (*Service, error) {
+	s := &Service{cfg: cfg, fatal: make(chan error, 1), nodes: map[blocktree.Principal]blocktree.NodeID{},
+		healing: map[blocktree.FileID]context.CancelFunc{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.learner.init()
+	for _, r := range cfg.Members {
+		s.nodes[r.Principal] = r.Node
+	}
+	if err := s.open(ctx); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Service) open(ctx context.Context) (err error) {
+	if s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger); err != nil {
+		return err
+	}
+	s.endpoint, err = bttp.Listen(ctx, bttp.Config{Key: s.cfg.Key, Credentials: s.cfg.Credentials, Root: s.cfg.Root,
+		Addrs: []string{s.cfg.Listen}, Transport: s.cfg.Transport, Log: s.cfg.Logger, Clock: s.cfg.Clock})
+	if err != nil {
+		return err
+	}
+	s.peers = newPeers(s.endpoint, s.cfg.Logger)
+	s.peers.ensure(s.cfg.Members)
+	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, Node: s.cfg.Node, Founders: s.cfg.Members, Send: s.sendRaft,
+		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: s.learner.applied})
+	if err != nil {
+		return err
+	}
+	s.member.group = s.group
+	s.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger,
+		Clock: s.cfg.Clock, Scope: s.cfg.Directory}, s.endpoint, s.peers)
+	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
+	s.wg.Go(s.run)
+	s.wg.Go(s.watchFatal)
+	return nil
+}
+
+// Fatal gives the error after which the process must exit: a disk that failed, or a store that is not the cluster's.
+func (s *Service) Fatal() <-chan error { return s.fatal }
+
+// Addrs returns the addresses that the service listens on.
+func (s *Service) Addrs() []string { return s.endpoint.Addrs() }
+
+func (s *Service) fail(err error) {
+	select {
+	case s.fatal <- err:
+	default:
+	}
+}
+
+func (s *Service) watchFatal() {
+	select {
+	case err := <-s.member.fatal:
+		s.fail(err)
+	case err := <-s.group.Fatal():
+		s.fail(err)
+	case <-s.ctx.Done():
+	}
+}
+
+// Close stops serving, makes a checkpoint and gives the directories back.
+func (s *Service) Close() error {
+	s.cancel()
+	var errs []error
+	if s.client != nil {
+		errs = append(errs, s.client.Close())
+	}
+	s.wg.Wait()
+	if s.peers != nil {
+		s.peers.close()
+	}
+	if s.endpoint != nil {
+		errs = append(errs, s.endpoint.Close())
+	}
+	if s.group != nil {
+		errs = append(errs, s.group.Close())
+	}
+	if s.member != nil {
+		errs = append(errs, s.member.close())
+	}
+	return errors.Join(errs...)
+}
+
+// run brings the node into its cluster, then keeps its member up to date and heals files that nobody holds.
+func (s *Service) run() {
+	incarnation, err := s.join()
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.fail(err)
+		}
+		return
+	}
+	var layouts []*stripe.Layout
+	if err := s.group.EachLayout(func(l *stripe.Layout) bool { layouts = append(layouts, l); return true }); err != nil {
+		s.fail(err)
+		return
+	}
+	s.member.start(incarnation, layouts)
+	s.mu.Lock()
+	s.incarnation = incarnation
+	s.mu.Unlock()
+	s.cfg.Logger.Info("serving", "node", s.cfg.Path.Short(), "store", s.cfg.Node.String(), "incarnation", incarnation.String())
+	s.wg.Go(s.heal)
+	s.learner.run(s.ctx, s.member, s.group)
+}
+
+// join founds the cluster if it is new, and records this start of the node (startMark says in which order). It blocks
+// until a majority answers.
+func (s *Service) join() (blocktree.Incarnation, error) {
+	var none blocktree.Incarnation
+	found := meta.Found{Dir: s.cfg.Directory, Generation: 1, Runtimes: s.cfg.Members, Mode: 0o755, Time: s.cfg.Clock.Now().UnixNano()}
+	r, err := s.client.propose(s.ctx, found)
+	if err != nil {
+		return none, err
+	}
+	if r.Kind != blocktree.Other && r.Kind != blocktree.Exists {
+		return none, r.Err("found the cluster")
+	}
+	mark, err := loadStart(s.cfg.FS, s.cfg.StoreDir)
+	if err != nil {
+		return none, err
+	}
+	for {
+		known, err := s.knownStart()
+		if err != nil {
+			return none, err
+		}
+		if !mark.vouches(known.Counter) || mark.incarnation != known.Incarnation || len(s.member.store.Damaged()) > 0 {
+			if known.Counter != 0 {
+				s.cfg.Logger.Warn("this store missed a start or is damaged: its shards will be copied up anew",
+					"node", s.cfg.Path.Short(), "damaged", len(s.member.store.Damaged()))
+			}
+			mark.incarnation = randomIncarnation()
+		}
+		mark.next = known.Counter + randomStep()
+		if err := mark.save(s.cfg.FS, s.cfg.StoreDir); err != nil {
+			return none, err
+		}
+		r, err := s.client.propose(s.ctx, meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation,
+			StartCounter: mark.next, ExpectCounter: known.Counter})
+		if err != nil {
+			return none, err
+		}
+		if r.Kind == blocktree.Other {
+			mark.current = mark.next
+			return mark.incarnation, mark.save(s.cfg.FS, s.cfg.StoreDir)
+		}
+		if r.Kind != blocktree.StaleMember {
+			return none, r.Err("start")
+		}
+	}
+}
+
+// knownStart returns what Raft has of this node's newest start; zeros if it has none.
+func (s *Service) knownStart() (meta.NodeStart, error) {
+	a, err := s.client.query(s.ctx, meta.Query{Kind: meta.QueryStarts})
+	if err != nil {
+		return meta.NodeStart{}, err
+	}
+	for _, n := range a.Starts {
+		if n.Node == s.cfg.Node {
+			return n, nil
+		}
+	}
+	return meta.NodeStart{Node: s.cfg.Node}, nil
+}
+
+// serve takes every request that comes over the network.
+func (s *Service) serve(req *bttp.Request) {
+	switch req.Code {
+	case codeStripe:
+		s.member.serve(req)
+		return
+	case codeRaft:
+		if from, ok := s.nodes[req.Conn.Peer().Principal]; ok {
+			_ = s.group.Step(from, append([]byte(nil), req.Body...)) // a message that is dropped is sent again
+		}
+	case codeHello:
+		s.hello(req)
+	case codeYield:
+		s.yield(req)
+	case codePropose, codeQuery:
+		forwarded := len(req.Header) > 0
+		body := append([]byte(nil), req.Body...)
+		s.wg.Go(func() { s.answerMeta(req, req.Code, forwarded, body) })
+	default:
+		req.Fail(blocktree.E("cluster", blocktree.Unsupported, nil))
+	}
+	req.Release()
+}
+
+func (s *Service) hello(req *bttp.Request) {
+	s.mu.Lock()
+	i := s.incarnation
+	s.mu.Unlock()
+	if i == (blocktree.Incarnation{}) {
+		req.Fail(blocktree.E("cluster.hello", blocktree.Unavailable, errors.New("the node is starting")))
+		return
+	}
+	var e wire.Encoder
+	e.U64(uint64(s.cfg.Node))
+	e.Raw(i[:])
+	req.Reply(e.Buf)
+}
+
+// metaTimeout bounds the work on one metadata request of a client, which asks another node after askTimeout.
+const metaTimeout = askTimeout - 500*time.Millisecond
+
+// answerMeta answers a proposal or a query; what only the leader can do is forwarded to it, once.
+func (s *Service) answerMeta(req *bttp.Request, code uint16, forwarded bool, body []byte) {
+	ctx, cancel := context.WithTimeout(s.ctx, metaTimeout)
+	defer cancel()
+	var reply []byte
+	var err error
+	if code == codeQuery {
+		reply, err = s.answerQuery(ctx, body)
+	} else {
+		reply, err = s.answerPropose(ctx, forwarded, body)
+	}
+	if err != nil {
+		req.Fail(err)
+		return
+	}
+	req.Reply(nil, reply)
+}
+
+func (s *Service) answerQuery(ctx context.Context, body []byte) ([]byte, error) {
+	q, err := meta.DecodeQuery(body)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.group.Answer(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return meta.EncodeAnswer(nil, a), nil
+}
+
+func (s *Service) answerPropose(ctx context.Context, forwarded bool, body []byte) ([]byte, error) {
+	command, err := meta.DecodeCommand(body)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.group.Propose(ctx, command)
+	if blocktree.KindOf(err) != blocktree.NotLeader {
+		if err != nil {
+			return nil, err
+		}
+		return meta.EncodeResult(nil, r), nil
+	}
+	if forwarded {
+		return nil, err
+	}
+	conn := s.peers.conn(r.Leader)
+	if conn == nil {
+		return nil, err
+	}
+	reply, err := conn.CallWait(ctx, codePropose, []byte{1}, body)
+	if err != nil {
+		return nil, err
+	}
+	defer reply.Release()
+	return append([]byte(nil), reply.Body...), nil
+}
+
+// sendRaft carries a message of the group to another node, or drops it.
+func (s *Service) sendRaft(to blocktree.NodeID, msg []byte) {
+	if conn := s.peers.conn(to); conn != nil {
+		_ = conn.Send(codeRaft, nil, msg)
+	}
+}

@@ -1,0 +1,245 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/internal/wire"
+)
+
+// session is a client's standing with the cluster: while it is renewed, its leases hold.
+type session struct {
+	id      meta.SessionID
+	opened  chan struct{}        // closed once until is known, or err
+	err     error                // why it could not be opened
+	handles map[*Handle]struct{} // under Client.mu
+	until   time.Duration        // under Client.mu: the leases hold until then, margin taken off
+}
+
+// acquireInterval is how often a busy file is asked for again.
+const acquireInterval = 200 * time.Millisecond
+
+// Open takes the lease of the file at path and takes over from its last holder. A file that somebody else holds is
+// waited for until wait has passed, then it is Busy. It blocks until what was in flight is decided.
+func (c *Client) Open(ctx context.Context, path blocktree.Path, wait time.Duration) (*Handle, error) {
+	inode, err := c.Stat(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if inode.Kind != meta.KindFile {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
+	}
+	h, err := c.open(ctx, path, *inode, wait)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.recovered(ctx); err != nil {
+		_ = h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (c *Client) open(ctx context.Context, path blocktree.Path, inode meta.Inode, wait time.Duration) (*Handle, error) {
+	s, err := c.theSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(wait)
+	for {
+		r, err := c.propose(ctx, meta.Acquire{Session: s.id, File: inode.ID})
+		if err != nil {
+			return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+		}
+		switch {
+		case r.Kind == blocktree.Other:
+			return c.take(s, path, inode, r)
+		case r.Kind != blocktree.Busy || time.Now().After(deadline):
+			return nil, c.busy(path, r)
+		}
+		if r.Lease != nil {
+			c.yield(ctx, inode.ID, r.Lease.Holder)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, c.busy(path, r)
+		case <-time.After(acquireInterval):
+		}
+	}
+}
+
+// take makes the handle of a lease that was granted.
+func (c *Client) take(s *session, path blocktree.Path, inode meta.Inode, r meta.Result) (*Handle, error) {
+	c.mu.Lock()
+	until := s.until
+	c.mu.Unlock()
+	h, err := newHandle(c, path, inode, r.Layout, until)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	s.handles[h] = struct{}{}
+	until = s.until
+	c.mu.Unlock()
+	h.renewed(until)
+	return h, nil
+}
+
+func (c *Client) busy(path blocktree.Path, r meta.Result) error {
+	e := &blocktree.Error{Op: "open", Path: path.Short(), Kind: r.Kind, Err: r.Err("lease")}
+	if r.Kind == blocktree.Busy && r.Lease != nil {
+		e.Err = fmt.Errorf("held by %s under epoch %d, renewed %v ago", r.Lease.Holder.Short(), r.Lease.Epoch,
+			r.HolderQuiet.Round(100*time.Millisecond))
+		e.Hint = "one writer at a time: stop the other one, or wait until its lease ends"
+	}
+	return e
+}
+
+// yield asks a node that holds the file only to copy it up to let go of it. Whether it does shows at the next try.
+func (c *Client) yield(ctx context.Context, file blocktree.FileID, holder blocktree.Path) {
+	for _, n := range c.peers.nodes() {
+		if c.peers.runtime(n).Path != holder {
+			continue
+		}
+		if conn := c.peers.conn(n); conn != nil {
+			var e wire.Encoder
+			e.File(file)
+			ctx, cancel := context.WithTimeout(ctx, askTimeout)
+			r, err := conn.CallWait(ctx, codeYield, e.Buf)
+			cancel()
+			if err == nil {
+				r.Release()
+			}
+		}
+	}
+}
+
+// release gives a handle's lease back.
+func (c *Client) release(ctx context.Context, h *Handle) error {
+	c.mu.Lock()
+	s := c.session
+	if s != nil {
+		delete(s.handles, h)
+	}
+	c.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	r, err := c.propose(ctx, meta.Release{Session: s.id, File: h.inode.ID, Epoch: h.epoch})
+	if err != nil {
+		return err
+	}
+	if r.Kind == blocktree.Fenced || r.Kind == blocktree.NotFound {
+		return nil // it is not ours any more, or the file is gone
+	}
+	return r.Err("release")
+}
+
+// theSession returns the client's session, opening it if there is none.
+func (c *Client) theSession(ctx context.Context) (*session, error) {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, blocktree.E("cluster", blocktree.Closed, nil)
+	}
+	s := c.session
+	if s == nil {
+		s = &session{id: meta.NewSessionID(), opened: make(chan struct{}), handles: map[*Handle]struct{}{}}
+		c.session = s
+		c.wg.Go(func() { c.keepSession(s) })
+	}
+	c.mu.Unlock()
+	select {
+	case <-s.opened:
+		return s, s.err
+	case <-ctx.Done():
+		return nil, &blocktree.Error{Op: "cluster: open session", Kind: blocktree.Unavailable, Err: ctx.Err(),
+			Hint: "are the nodes of the cluster running, and do they form a majority? see btnode status"}
+	}
+}
+
+// keepSession opens the session and renews it until the client closes or the session is lost.
+func (c *Client) keepSession(s *session) {
+	op := meta.Op(meta.OpenSession{Session: s.id, Principal: c.cfg.Key.Principal(), Path: c.cfg.Path})
+	for {
+		sent := c.cfg.Clock.Boot()
+		ctx, cancel := context.WithTimeout(c.ctx, blocktree.LeaseTerm)
+		r, err := c.propose(ctx, op)
+		cancel()
+		if c.ctx.Err() != nil {
+			return
+		}
+		if err == nil && r.Kind != blocktree.Other {
+			c.loseSession(s, r.Err("session"))
+			return
+		}
+		if err == nil {
+			c.renewed(s, sent+blocktree.LeaseTerm-blocktree.LeaseMargin)
+			op = meta.RenewSession{Session: s.id}
+		}
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(blocktree.LeaseRenewInterval):
+		}
+	}
+}
+
+// renewed tells every handle how long its lease holds.
+func (c *Client) renewed(s *session, until time.Duration) {
+	c.mu.Lock()
+	first := s.until == 0
+	s.until = until
+	handles := make([]*Handle, 0, len(s.handles))
+	for h := range s.handles {
+		handles = append(handles, h)
+	}
+	c.mu.Unlock()
+	if first {
+		close(s.opened)
+	}
+	for _, h := range handles {
+		h.renewed(until)
+	}
+}
+
+// loseSession ends a session that the cluster does not know any more. Its leases are gone: their handles find out from
+// the epoch, or at the next thing they must ask Raft; they are told here so that it is sooner.
+func (c *Client) loseSession(s *session, err error) {
+	c.mu.Lock()
+	if c.session == s {
+		c.session = nil
+	}
+	first := s.until == 0
+	handles := make([]*Handle, 0, len(s.handles))
+	for h := range s.handles {
+		handles = append(handles, h)
+	}
+	c.mu.Unlock()
+	if first {
+		s.err = err
+		close(s.opened)
+	}
+	for _, h := range handles {
+		h.lost(err)
+	}
+}
+
+// lost ends the handle: its session, and with it the lease, is gone.
+func (h *Handle) lost(err error) {
+	h.client.cfg.Logger.Error("lease lost", "path", h.path.Short(), "err", err)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err == nil {
+		h.err = &blocktree.Error{Op: "cluster", Path: h.path.Short(), Kind: blocktree.Fenced, Err: err,
+			Hint: "this holder was silent for longer than its lease; reopen the file"}
+	}
+	for id, o := range h.ops {
+		delete(h.ops, id)
+		o.err = h.err
+		close(o.ended)
+	}
+}

@@ -1,0 +1,137 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
+)
+
+// Health sums a cluster up.
+type Health string
+
+// The healths.
+const (
+	HealthOK          Health = "ok"          // every node is up and every file fully in sync
+	HealthDegraded    Health = "degraded"    // everything can be read and written, with less redundancy
+	HealthUnavailable Health = "unavailable" // the cluster has no majority, or a file cannot be written or read
+)
+
+// Status is what a client can see of a cluster.
+type Status struct {
+	Health Health       `json:"health"`
+	Nodes  []NodeStatus `json:"nodes"`
+	Files  []FileStatus `json:"files"`
+}
+
+// NodeStatus is one sector host.
+type NodeStatus struct {
+	Path   blocktree.Path `json:"path"`
+	State  string         `json:"state"` // "up" or "down"
+	Leader bool           `json:"leader"`
+}
+
+// FileStatus is one file. InSync and Tolerates are minima over its regions.
+type FileStatus struct {
+	Path      string `json:"path"`
+	Size      uint64 `json:"size"`
+	Code      string `json:"code"`
+	InSync    int    `json:"inSync"`    // members that hold every acknowledged sector and can be reached
+	Tolerates int    `json:"tolerates"` // how many more of them may be lost
+	Joining   int    `json:"joining"`   // members being copied up
+}
+
+// statusWait is how long Status waits for nodes that have not answered yet.
+const statusWait = 2 * time.Second
+
+// Status asks the cluster how it is. It does not fail when no majority answers: that is a status too.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	c.awaitNodes(ctx)
+	s := &Status{Health: HealthOK, Nodes: []NodeStatus{}, Files: []FileStatus{}}
+	live := 0
+	ask, cancel := context.WithTimeout(ctx, statusWait+askTimeout)
+	defer cancel()
+	a, err := c.query(ask, meta.Query{Kind: meta.QueryStatus})
+	for _, n := range c.peers.nodes() {
+		node := NodeStatus{Path: blocktree.Path(c.peers.runtime(n).Path.Short()), State: "down"}
+		if c.peers.isServing(n) {
+			node.State = "up"
+			live++
+		}
+		node.Leader = err == nil && a.Status != nil && a.Status.Leader == n
+		s.Nodes = append(s.Nodes, node)
+	}
+	spare := live - (len(s.Nodes)/2 + 1)
+	if spare < 0 || err != nil {
+		s.Health = HealthUnavailable
+		return s, nil
+	}
+	if live < len(s.Nodes) {
+		s.Health = HealthDegraded
+	}
+	return s, c.fileStatuses(ask, s, c.cfg.Scope, spare)
+}
+
+// awaitNodes gives every node a moment to answer.
+func (c *Client) awaitNodes(ctx context.Context) {
+	deadline := time.Now().Add(statusWait)
+	for _, n := range c.peers.nodes() {
+		for !c.peers.isServing(n) && time.Now().Before(deadline) && ctx.Err() == nil {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+}
+
+// fileStatuses adds every file below dir.
+func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path, spare int) error {
+	entries, err := c.List(ctx, dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := dir.Join(e.Name)
+		if e.Inode.Kind == meta.KindDir {
+			if err := c.fileStatuses(ctx, s, path, spare); err != nil {
+				return err
+			}
+			continue
+		}
+		a, err := c.query(ctx, meta.Query{Kind: meta.QueryLayout, File: e.Inode.ID})
+		if blocktree.KindOf(err) == blocktree.NotFound {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		f := c.fileStatus(path, &e.Inode, a.Layout, spare)
+		switch {
+		case f.InSync < e.Inode.Code.MinWrite():
+			s.Health = HealthUnavailable
+		case f.InSync < e.Inode.Code.Shards() && s.Health == HealthOK:
+			s.Health = HealthDegraded
+		}
+		s.Files = append(s.Files, f)
+	}
+	return nil
+}
+
+// fileStatus sums up the views of a file.
+func (c *Client) fileStatus(path blocktree.Path, inode *meta.Inode, l *stripe.Layout, spare int) FileStatus {
+	f := FileStatus{Path: path.Short(), Size: inode.SizeBytes, Code: inode.Code.String(), InSync: inode.Code.Shards()}
+	for r := range l.Regions() {
+		inSync, joining := 0, 0
+		for _, m := range l.View(r).Members {
+			if m.State == stripe.InSync && !l.Marked[m.Node] && c.peers.isServing(m.Node) {
+				inSync++
+			}
+			if m.State == stripe.Joining {
+				joining++
+			}
+		}
+		f.InSync, f.Joining = min(f.InSync, inSync), max(f.Joining, joining)
+	}
+	f.Tolerates = max(0, min(f.InSync-inode.Code.Data, spare))
+	return f
+}

@@ -1,0 +1,12 @@
+// Package file makes a file of sealed sectors: it opens what a cluster keeps as a blocktree.File. It holds the file's key,
+// cuts requests into runs (never across a region), takes a version for each, seals with it, and opens what comes back.
+//
+// Rules. 1. A sector is sealed after its version is known and never sealed twice under one. 2. Every sector that is read is
+// opened with the place it was asked from; one that does not open is asked for again with every shard there is, and if no
+// k of them open it is Corrupt, never zeros. 3. Absent and zero sectors read as zeros; only the coordinator says so.
+//
+// What it refuses to be: it knows nothing of nodes, views or leases (cluster does), nor of bytes that are not whole sectors
+// (blockdev does). All methods may be called by many goroutines at once; it starts none.
+//
+// Imported by blockdev's users and the commands.
+package file

@@ -1,0 +1,233 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/crypto/seal"
+)
+
+// File is an open file; it implements blocktree.File.
+type File struct {
+	info          blocktree.FileInfo
+	handle        *cluster.Handle
+	sealer        *seal.Sealer
+	regionSectors uint64
+	runSectors    uint64
+}
+
+var _ blocktree.File = (*File)(nil)
+
+// Info describes the file.
+func (f *File) Info() blocktree.FileInfo { return f.info }
+
+// Handle is the coordinator that the file is held through.
+func (f *File) Handle() *cluster.Handle { return f.handle }
+
+// run is a piece of a request that lies in one region and fits one record.
+type run struct {
+	region blocktree.RegionIndex
+	first  blocktree.SectorIndex
+	count  uint64
+}
+
+// cut calls do for each run of [first, first+count) of at most sectorsMax sectors.
+func (f *File) cut(first blocktree.SectorIndex, count, sectorsMax uint64, do func(run) error) error {
+	for count > 0 {
+		region := uint64(first) / f.regionSectors
+		n := min(count, sectorsMax, (region+1)*f.regionSectors-uint64(first))
+		if err := do(run{blocktree.RegionIndex(region), first, n}); err != nil {
+			return err
+		}
+		first += blocktree.SectorIndex(n)
+		count -= n
+	}
+	return nil
+}
+
+// check refuses requests that are not whole sectors inside the file, and returns their count.
+func (f *File) check(op string, first blocktree.SectorIndex, bytes int) (uint64, error) {
+	if bytes%f.info.SectorBytes != 0 {
+		return 0, blocktree.E(op, blocktree.Invalid, fmt.Errorf("%d bytes are not whole sectors of %d", bytes, f.info.SectorBytes))
+	}
+	count := uint64(bytes / f.info.SectorBytes)
+	return count, f.checkRange(op, first, count)
+}
+
+func (f *File) checkRange(op string, first blocktree.SectorIndex, count uint64) error {
+	if total := f.info.Sectors(); uint64(first) > total || count > total-uint64(first) {
+		return blocktree.E(op, blocktree.OutOfRange, fmt.Errorf("%d sectors from %d of %d", count, first, total))
+	}
+	return nil
+}
+
+// fail gives err the name of the file, once.
+func (f *File) fail(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &blocktree.Error{Op: op, Path: f.info.Path.Short(), Err: err}
+}
+
+// ReadSectors implements blocktree.File.
+func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst []byte) error {
+	const op = "file.ReadSectors"
+	count, err := f.check(op, first, len(dst))
+	if err != nil {
+		return err
+	}
+	type asked struct {
+		run
+		read *cluster.Read
+	}
+	var reads []asked
+	err = f.cut(first, count, f.runSectors, func(r run) error {
+		reads = append(reads, asked{r, f.handle.Read(r.region, r.first, uint32(r.count))})
+		return nil
+	})
+	for _, a := range reads {
+		at := uint64(a.first-first) * uint64(f.info.SectorBytes)
+		part := dst[at : at+a.count*uint64(f.info.SectorBytes)]
+		if e := f.finishRead(ctx, a.run, a.read, part); e != nil && err == nil {
+			err = e
+		}
+	}
+	return f.fail(op, err)
+}
+
+// finishRead waits for one run and opens its sectors into dst.
+func (f *File) finishRead(ctx context.Context, r run, read *cluster.Read, dst []byte) error {
+	pieces, err := read.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	defer read.Release()
+	size := uint64(f.info.SectorBytes)
+	for i := range pieces {
+		p := &pieces[i]
+		at := uint64(p.First-r.first) * size
+		part := dst[at : at+uint64(p.Count)*size]
+		if !p.Data() {
+			clear(part)
+			continue
+		}
+		if err := f.openPiece(ctx, r, p, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openPiece joins and opens one piece; when a sector does not open, every shard of it is asked for and every choice of k
+// is tried (rule 2 of the package).
+func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte) error {
+	err := p.Join(dst)
+	if err == nil {
+		err = f.open(p, dst)
+	}
+	if blocktree.KindOf(err) != blocktree.Corrupt {
+		return err
+	}
+	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, p.Version, dst, f.open)
+}
+
+// open opens the sealed sectors of p in place.
+func (f *File) open(p *cluster.Piece, buf []byte) error {
+	size := f.info.SectorBytes
+	for i := 0; i < int(p.Count); i++ {
+		s := buf[i*size : (i+1)*size]
+		if err := f.sealer.Open(s, s, p.First+blocktree.SectorIndex(i), p.Version, p.Seal(i)); err != nil {
+			return fmt.Errorf("sector %d: %w", p.First+blocktree.SectorIndex(i), err)
+		}
+	}
+	return nil
+}
+
+// WriteSectors implements blocktree.File.
+func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, src []byte) error {
+	const op = "file.WriteSectors"
+	count, err := f.check(op, first, len(src))
+	if err != nil {
+		return err
+	}
+	if f.info.ReadOnly {
+		return blocktree.E(op, blocktree.ReadOnly, nil)
+	}
+	var writes []*cluster.Write
+	err = f.cut(first, count, f.runSectors, func(r run) error {
+		at := uint64(r.first-first) * uint64(f.info.SectorBytes)
+		w, err := f.write(r, src[at:at+r.count*uint64(f.info.SectorBytes)])
+		if err == nil {
+			writes = append(writes, w)
+		}
+		return err
+	})
+	return f.fail(op, waitAll(ctx, writes, err))
+}
+
+// write seals one run under a version of its own and hands it to the coordinator.
+func (f *File) write(r run, src []byte) (*cluster.Write, error) {
+	v, err := f.handle.Begin(r.region)
+	if err != nil {
+		return nil, err
+	}
+	size := f.info.SectorBytes
+	sealed := make([]byte, len(src))
+	seals := make([]byte, int(r.count)*seal.HeaderBytes)
+	for i := range int(r.count) {
+		f.sealer.Seal(sealed[i*size:(i+1)*size], src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v,
+			seals[i*seal.HeaderBytes:(i+1)*seal.HeaderBytes])
+	}
+	return f.handle.Write(r.region, r.first, v, sealed, seals), nil
+}
+
+// ZeroSectors implements blocktree.File: one tombstone per region.
+func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, count uint64) error {
+	const op = "file.ZeroSectors"
+	if err := f.checkRange(op, first, count); err != nil {
+		return err
+	}
+	if f.info.ReadOnly {
+		return blocktree.E(op, blocktree.ReadOnly, nil)
+	}
+	var writes []*cluster.Write
+	err := f.cut(first, count, f.regionSectors, func(r run) error {
+		v, err := f.handle.Begin(r.region)
+		if err == nil {
+			writes = append(writes, f.handle.Zero(r.region, r.first, uint32(r.count), v))
+		}
+		return err
+	})
+	return f.fail(op, waitAll(ctx, writes, err))
+}
+
+// waitAll waits for every write, also after an error, and returns the first error.
+func waitAll(ctx context.Context, writes []*cluster.Write, err error) error {
+	for _, w := range writes {
+		if e := w.Wait(ctx); e != nil && err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// Flush implements blocktree.File. In mode ack every answered write is durable already, so it waits for what is in
+// flight and makes sure that this holder may still speak for the file.
+func (f *File) Flush(ctx context.Context) error {
+	if f.info.ReadOnly {
+		return nil
+	}
+	return f.fail("file.Flush", f.handle.Flush(ctx))
+}
+
+// Close implements blocktree.File.
+func (f *File) Close() error {
+	err := f.handle.Close()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return f.fail("file.Close", err)
+}

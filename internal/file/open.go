@@ -1,0 +1,143 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/keys"
+	"blocktree/crypto/seal"
+)
+
+// CreateOptions say what a new file is like. Zero fields take the defaults named beside them.
+type CreateOptions struct {
+	SizeBytes   uint64         // a whole number of sectors
+	SectorBytes int            // SectorBytesDefault
+	Code        blocktree.Code // 2+1
+	// Encryption is on unless Plain is set. Readers may open an encrypted file; its creator need not be one of them.
+	Plain   bool
+	Readers []keys.PublicKey
+	Mode    uint32 // 0o600
+}
+
+// CodeDefault is the code of a file that does not say otherwise: three nodes, one of which may be lost.
+var CodeDefault = blocktree.Code{Data: 2, Parity: 1}
+
+func (o CreateOptions) withDefaults() CreateOptions {
+	if o.SectorBytes == 0 {
+		o.SectorBytes = blocktree.SectorBytesDefault
+	}
+	if o.Code == (blocktree.Code{}) {
+		o.Code = CodeDefault
+	}
+	if o.Mode == 0 {
+		o.Mode = 0o600
+	}
+	return o
+}
+
+// Validate refuses sizes, codes and readers that no cluster would take. Kind Invalid, with a hint.
+func (o CreateOptions) Validate() error {
+	o = o.withDefaults()
+	if err := o.Code.Validate(); err != nil {
+		return err
+	}
+	bad := func(hint, format string, args ...any) error {
+		return &blocktree.Error{Op: "file.Create", Kind: blocktree.Invalid, Err: fmt.Errorf(format, args...), Hint: hint}
+	}
+	switch s := o.SectorBytes; {
+	case s < blocktree.SectorBytesMin || s > blocktree.SectorBytesMax || s&(s-1) != 0:
+		return bad("a sector is a power of two from 512 to 65536 bytes", "sectors of %d bytes", s)
+	case o.SizeBytes == 0:
+		return bad("say how large, for example 1GiB", "a file of no size")
+	case o.SizeBytes%uint64(s) != 0:
+		return bad(fmt.Sprintf("the size is a whole number of sectors of %d bytes", s), "size %d", o.SizeBytes)
+	case o.SizeBytes > blocktree.FileBytesMax:
+		return bad("", "size %d, at most %d", o.SizeBytes, uint64(blocktree.FileBytesMax))
+	case !o.Plain && len(o.Readers) == 0:
+		return bad("the config lists the public keys of readers", "nobody could read an encrypted file without readers")
+	}
+	return nil
+}
+
+// Create makes a file and returns when the cluster has it. Kinds: Invalid, Exists, NotFound (parent), Unavailable.
+func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o CreateOptions) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	o = o.withDefaults()
+	op := meta.CreateFile{Path: path, Parents: true, SizeBytes: o.SizeBytes, SectorBytes: uint32(o.SectorBytes), Code: o.Code,
+		Mode: o.Mode, Suite: uint8(seal.None), Time: time.Now().UnixNano()}
+	if !o.Plain {
+		op.Suite = uint8(seal.XAES256GCM)
+		access, _, err := keys.Create(op.Suite, o.Readers)
+		if err != nil {
+			return err
+		}
+		op.KeyID, op.Access = access.KeyID, access.Append(nil)
+	}
+	_, err := c.CreateFile(ctx, op)
+	return err
+}
+
+// OpenOptions say how to open a file.
+type OpenOptions struct {
+	ReadOnly bool
+	Reader   *keys.ReaderKey // opens encrypted files; nil for plain ones
+	Wait     time.Duration   // for a lease that somebody else holds
+}
+
+// Open opens the file at path. For writing it takes the file's lease, waiting at most o.Wait, and returns when what was in
+// flight under the last holder is decided. Kinds: NotFound, Busy, Permission (no key), Unavailable, Invalid.
+func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
+	inode, err := c.Stat(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := sealerOf(inode, o.Reader)
+	if err != nil {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+	}
+	h, err := c.Open(ctx, path, o.Wait)
+	if err != nil {
+		return nil, err
+	}
+	sector := int(inode.SectorBytes)
+	return &File{
+		info: blocktree.FileInfo{ID: inode.ID, Path: path, SizeBytes: inode.SizeBytes, SectorBytes: sector, Code: inode.Code,
+			ReadOnly: o.ReadOnly},
+		handle: h, sealer: sealer, regionSectors: uint64(blocktree.RegionBytes / sector),
+		runSectors: uint64(min(blocktree.RunSectorsMax, blocktree.RunBytesMax/sector)),
+	}, nil
+}
+
+// sealerOf unwraps the file's key.
+func sealerOf(inode *meta.Inode, reader *keys.ReaderKey) (*seal.Sealer, error) {
+	if inode.Kind != meta.KindFile {
+		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Invalid, Err: errors.New("it is a directory")}
+	}
+	suite, err := seal.SuiteOf(inode.Suite)
+	if err != nil {
+		return nil, err
+	}
+	if suite == seal.None {
+		return seal.New([32]byte{}, suite, inode.ID, 1), nil
+	}
+	if reader == nil {
+		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Permission, Err: errors.New("the file is encrypted"),
+			Hint: "the config names no reader key"}
+	}
+	access, err := keys.DecodeAccess(inode.Access)
+	if err != nil {
+		return nil, err
+	}
+	key, err := access.Open(reader)
+	if err != nil {
+		return nil, err
+	}
+	return seal.New(key.Sealing(access.KeyID, access.Generation), suite, inode.ID, access.Generation), nil
+}

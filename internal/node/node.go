@@ -1,0 +1,102 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/crypto/cred"
+	"blocktree/internal/bttp"
+	"blocktree/internal/vfs"
+)
+
+// Config says which node to be.
+type Config struct {
+	Path        blocktree.Path // of this runtime
+	Root        blocktree.Principal
+	Key         cred.Key
+	Credentials cred.Credentials
+	Listen      string // "host:port"
+	Transport   string // auto, quic or tcp; "" is auto
+	StoreDir    string // has the subdirectories sectors and meta
+	StoreID     blocktree.NodeID
+	Directory   blocktree.Path      // of the cluster
+	Members     []blocktree.Runtime // all founding sector hosts, this one included
+	Logger      *slog.Logger
+	Clock       blocktree.Clock // nil: the system's
+}
+
+// Node is a running node.
+type Node struct{ service *cluster.Service }
+
+// Open starts a node and returns when it listens; it serves as soon as a majority of its cluster runs. The store is made
+// when StoreDir is new. Kinds: Invalid, Busy, Permission, NewerFormat, IO.
+func Open(ctx context.Context, c Config) (*Node, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	if c.Clock == nil {
+		c.Clock = SystemClock{}
+	}
+	if err := os.MkdirAll(c.StoreDir, 0o700); err != nil {
+		return nil, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Kind: blocktree.IO, Err: err,
+			Hint: "the node needs a directory that it may write to"}
+	}
+	s, err := cluster.OpenService(ctx, cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
+		Listen: c.Listen, Transport: bttp.Transport(c.Transport), FS: vfs.Disk{}, StoreDir: filepath.Join(c.StoreDir, "sectors"),
+		MetaDir: filepath.Join(c.StoreDir, "meta"), Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
+		Clock: c.Clock})
+	if err != nil {
+		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
+	}
+	return &Node{s}, nil
+}
+
+func (c *Config) validate() error {
+	bad := func(hint string, err error) error {
+		return &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Invalid, Err: err, Hint: hint}
+	}
+	if c.StoreID == 0 {
+		return bad("the config gives the store's id", errors.New("no store id"))
+	}
+	for _, m := range c.Members {
+		if m.Node != c.StoreID {
+			continue
+		}
+		if m.Path != c.Path || m.Principal != c.Key.Principal() {
+			return bad("the list of members must have this node's own path and principal",
+				fmt.Errorf("member %v is %s, %v", m.Node, m.Path.Short(), m.Principal))
+		}
+		return nil
+	}
+	return bad("the list of members must have this node", fmt.Errorf("store %v is not a member", c.StoreID))
+}
+
+// Fatal gives the error after which the process must exit.
+func (n *Node) Fatal() <-chan error { return n.service.Fatal() }
+
+// Close stops the node cleanly and waits.
+func (n *Node) Close() error { return n.service.Close() }
+
+// SystemClock is the machine's time.
+type SystemClock struct{}
+
+// Now implements blocktree.Clock.
+func (SystemClock) Now() time.Time { return time.Now() }
+
+// Boot implements blocktree.Clock with CLOCK_BOOTTIME, which goes on while the machine is suspended.
+func (SystemClock) Boot() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic("the system has no CLOCK_BOOTTIME: " + err.Error()) // Linux 2.6.39 and later do
+	}
+	return time.Duration(t.Nano())
+}

@@ -1,0 +1,199 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/crypto/cred"
+	"blocktree/crypto/keys"
+	"blocktree/internal/bttp"
+	"blocktree/internal/file"
+	"blocktree/internal/node"
+	"blocktree/route"
+)
+
+// Domain is a root principal and one cluster of nodes at its root directory.
+type Domain struct {
+	T         testing.TB
+	Root      blocktree.Principal
+	Members   []blocktree.Runtime
+	Transport bttp.Transport // of nodes and clients started from now on
+	Reader    *keys.ReaderKey
+	Dir       string
+
+	rootKey cred.Key
+	keys    []cred.Key
+	chains  []cred.Credentials
+	nodes   []*node.Node
+	clients int
+}
+
+// New makes a domain of n nodes, none of which runs.
+func New(t testing.TB, n int) *Domain {
+	t.Helper()
+	d := &Domain{T: t, Dir: t.TempDir(), Transport: bttp.Auto, nodes: make([]*node.Node, n)}
+	var err error
+	d.rootKey, err = cred.GenerateKey()
+	d.must(err)
+	d.Root = d.rootKey.Principal()
+	reader, err := keys.NewReaderKey()
+	d.must(err)
+	d.Reader = reader
+	for i := range n {
+		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
+		key, chain := d.identity(path, blocktree.ServiceSector)
+		d.keys, d.chains = append(d.keys, key), append(d.chains, chain)
+		d.Members = append(d.Members, blocktree.Runtime{Path: path, Principal: key.Principal(), Node: blocktree.NodeID(i + 1),
+			Endpoints: []string{d.freeAddress()}, Services: []string{blocktree.ServiceSector}})
+	}
+	t.Cleanup(func() {
+		for i := range d.nodes {
+			d.Stop(i)
+		}
+	})
+	return d
+}
+
+func (d *Domain) must(err error) {
+	d.T.Helper()
+	if err != nil {
+		d.T.Fatal(err)
+	}
+}
+
+// identity issues credentials from the root principal.
+func (d *Domain) identity(path blocktree.Path, services ...string) (cred.Key, cred.Credentials) {
+	key, err := cred.GenerateKey()
+	d.must(err)
+	chain, err := cred.Issue(d.rootKey, nil, d.Root, cred.Grant{Subject: key.Public(), Path: path, Services: services,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
+	d.must(err)
+	return key, chain
+}
+
+// freeAddress finds a loopback port that is free for TCP and UDP now.
+func (d *Domain) freeAddress() string {
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		d.must(err)
+		address := l.Addr().String()
+		u, err := net.ListenPacket("udp", address)
+		l.Close()
+		if err == nil {
+			u.Close()
+			return address
+		}
+	}
+	d.T.Fatal("no port is free for both TCP and UDP")
+	return ""
+}
+
+// Logger prints warnings and errors into the test's log.
+func (d *Domain) Logger(name string) *slog.Logger {
+	return slog.New(slog.NewTextHandler(testWriter{d.T}, &slog.HandlerOptions{Level: slog.LevelInfo})).With("of", name)
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Logf("%s", p[:len(p)-1])
+	return len(p), nil
+}
+
+// Start starts node i (from 0) on the directory it had before.
+func (d *Domain) Start(i int) {
+	d.T.Helper()
+	n, err := node.Open(d.T.Context(), node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
+		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
+		Directory: blocktree.RootPath(d.Root), Members: d.Members, Logger: d.Logger(fmt.Sprintf("node%d", i+1))})
+	d.must(err)
+	d.nodes[i] = n
+}
+
+// StartAll starts every node that does not run.
+func (d *Domain) StartAll() {
+	d.T.Helper()
+	for i := range d.nodes {
+		if d.nodes[i] == nil {
+			d.Start(i)
+		}
+	}
+}
+
+// Stop stops node i cleanly, if it runs.
+func (d *Domain) Stop(i int) {
+	if d.nodes[i] != nil {
+		if err := d.nodes[i].Close(); err != nil {
+			d.T.Errorf("stop node%d: %v", i+1, err)
+		}
+		d.nodes[i] = nil
+	}
+}
+
+// NodeDir is where node i keeps its stores.
+func (d *Domain) NodeDir(i int) string { return filepath.Join(d.Dir, fmt.Sprintf("node%d", i+1)) }
+
+// Client connects a new client, which is closed when the test ends.
+func (d *Domain) Client() *cluster.Client {
+	d.T.Helper()
+	d.clients++
+	path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients))
+	key, chain := d.identity(path)
+	table, err := route.NewTable(d.Members)
+	d.must(err)
+	c, err := cluster.Dial(d.T.Context(), cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
+		Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger(path.Base()), Clock: node.SystemClock{}})
+	d.must(err)
+	d.T.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			d.T.Errorf("close client: %v", err)
+		}
+	})
+	return c
+}
+
+// Path is a path in the domain's short form.
+func (d *Domain) Path(short string) blocktree.Path {
+	d.T.Helper()
+	p, err := blocktree.ParsePath(short, d.Root)
+	d.must(err)
+	return p
+}
+
+// Create makes an encrypted file.
+func (d *Domain) Create(c *cluster.Client, short string, sizeBytes uint64, code blocktree.Code) {
+	d.T.Helper()
+	ctx, cancel := context.WithTimeout(d.T.Context(), time.Minute)
+	defer cancel()
+	d.must(file.Create(ctx, c, d.Path(short), file.CreateOptions{SizeBytes: sizeBytes, Code: code,
+		Readers: []keys.PublicKey{d.Reader.Public()}}))
+}
+
+// Open opens a file for writing.
+func (d *Domain) Open(c *cluster.Client, short string) blocktree.File {
+	d.T.Helper()
+	ctx, cancel := context.WithTimeout(d.T.Context(), time.Minute)
+	defer cancel()
+	f, err := file.Open(ctx, c, d.Path(short), file.OpenOptions{Reader: d.Reader, Wait: 15 * time.Second})
+	d.must(err)
+	return f
+}
+
+// Await waits until ok holds, at most as long as the test's patience for a cluster: 60 s.
+func (d *Domain) Await(what string, ok func() bool) {
+	d.T.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !ok() {
+		if time.Now().After(deadline) {
+			d.T.Fatalf("%s did not happen within a minute", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
