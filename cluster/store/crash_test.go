@@ -423,7 +423,9 @@ func (w *world) checkpoint() {
 // run does rounds of random work, each ended by a power loss or a clean stop.
 func (w *world) run(rounds, operations int) {
 	for range rounds {
-		w.start()
+		if len(w.failures) == 0 {
+			w.start()
+		}
 		if len(w.failures) > 0 {
 			return
 		}
