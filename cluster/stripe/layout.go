@@ -278,7 +278,7 @@ func (l *Layout) remove(nodes []blocktree.NodeID) error {
 
 // checkEnough refuses a layout in which a region has fewer than k in-sync members whose incarnation still stands.
 func (l *Layout) checkEnough() error {
-	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
+	check := func(r blocktree.RegionIndex) error {
 		enough := 0
 		for _, m := range l.View(r).Members {
 			if m.State == InSync && !l.Marked[m.Node] {
@@ -288,11 +288,69 @@ func (l *Layout) checkEnough() error {
 		if enough < l.Code.Data {
 			return blocktree.E("change view", blocktree.Unavailable, fmt.Errorf("region %d would keep %d of %d", r, enough, l.Code.Data))
 		}
-		if len(l.Own) == 0 && len(l.Hosts) == l.Code.Shards() {
-			return nil // every region is like the first
+		return nil
+	}
+	common := false // one region without a view of its own stands for all where every host serves every region
+	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
+		if _, own := l.Own[r]; !own && len(l.Hosts) <= l.Code.Shards() {
+			if common {
+				continue
+			}
+			common = true
+		}
+		if err := check(r); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// active returns the nodes that are in sync or joining in some region.
+func (l *Layout) active() map[blocktree.NodeID]bool {
+	on := map[blocktree.NodeID]bool{}
+	candidates := map[blocktree.NodeID]bool{}
+	for _, n := range l.Hosts {
+		if !l.BaseOut[n] {
+			candidates[n] = true
+		}
+	}
+	for _, v := range l.Own {
+		for _, m := range v.Members {
+			if m.State != Out {
+				on[m.Node] = true
+			}
+		}
+	}
+	common := false
+	for r := blocktree.RegionIndex(0); r < l.Regions() && (!common || len(l.Hosts) > l.Code.Shards()); r++ {
+		if _, own := l.Own[r]; own {
+			continue
+		}
+		common = true
+		for _, m := range l.View(r).Members {
+			if m.State != Out {
+				on[m.Node] = true
+				delete(candidates, m.Node)
+			}
+		}
+		if len(candidates) == 0 {
+			break
+		}
+	}
+	return on
+}
+
+// touches reports whether node is in sync or joining in a region whose view is newer than seq.
+func (l *Layout) touches(node blocktree.NodeID, seq blocktree.ViewID) bool {
+	if l.BaseID > seq && slices.Contains(l.Hosts, node) && !l.BaseOut[node] {
+		return true
+	}
+	for _, v := range l.Own {
+		if v.ID > seq && slices.ContainsFunc(v.Members, func(m ViewMember) bool { return m.Node == node && m.State != Out }) {
+			return true
+		}
+	}
+	return false
 }
 
 // advance moves one member of one region from a state to the next, and folds Own away once every region is whole.

@@ -1,0 +1,143 @@
+package stripe
+
+import (
+	"math/bits"
+
+	"blocktree"
+)
+
+// noSpace begins to undo a write that a member had no space for (rule 9, decision 7). A joining member without space is
+// sent away instead: it has nothing that counts.
+func (w *hwrite) noSpace(slot int) {
+	h := w.r.h
+	bit := uint32(1) << slot
+	if w.finished || w.r.sync&bit == 0 || h.mut == mutDropNoSpace {
+		w.r.members[slot].gone = true
+		h.considerRemoval()
+		return
+	}
+	if w.abort != nil {
+		w.abort.refused |= bit
+		return
+	}
+	w.beginAbort(slot, 0)
+	if h.mut == mutAbortLoose {
+		w.abort.final = true
+		w.sendAborts(w.r.mask)
+		return
+	}
+	w.sendAbort(slot, false)
+}
+
+func (w *hwrite) beginAbort(slot int, acked uint32) {
+	if w.abort == nil {
+		w.abort = &abort{refuser: slot}
+	}
+	w.abort.refused |= 1 << slot
+	w.abort.acked |= acked
+}
+
+// finalAbort goes on to all members: one of them refuses the version durably, so nobody can have read it.
+func (w *hwrite) finalAbort(bit uint32) {
+	w.abort.final, w.abort.refuser = true, bits.TrailingZeros32(bit)
+	w.sendAborts(w.r.mask &^ w.abort.acked)
+	w.abortDone()
+}
+
+func (w *hwrite) sendAborts(to uint32) {
+	for to &^= w.r.unready; to != 0; to &= to - 1 {
+		w.sendAbort(bits.TrailingZeros32(to), true)
+	}
+}
+
+func (w *hwrite) sendAbort(slot int, final bool) {
+	r, h := w.r, w.r.h
+	s := &w.slots[slot]
+	if s.cur != nil {
+		if !s.cur.gone && s.cur.msg.Kind == KindAbort && s.cur.msg.Last == final {
+			return
+		}
+		h.drop(s.cur)
+	}
+	p := r.members[slot]
+	s.cur = &call{peer: p, owner: w, slot: slot, msg: &Message{
+		Kind: KindAbort, Node: p.node, File: h.layout.File, Region: r.index, Epoch: h.epoch, View: r.view.ID,
+		Incarnation: h.layout.Incarnations[p.node], Watermark: r.told(), Version: w.version, Last: final,
+	}}
+	h.post(s.cur)
+}
+
+func (w *hwrite) abortAnswer(c *call, a *Message, bit uint32) {
+	h := w.r.h
+	switch {
+	case a.Err != blocktree.Other:
+		h.failedAnswer(c, a)
+	case w.abort == nil:
+	case a.Held && !w.abort.final: // it had stored it after all
+		w.answered |= bit
+		refused := w.abort.refused &^ bit & w.r.mask &^ w.answered
+		w.abort = nil
+		if refused != 0 {
+			w.noSpace(bits.TrailingZeros32(refused))
+			return
+		}
+		w.tryFinish()
+		w.r.advance()
+	default:
+		w.abort.acked |= bit
+		w.answered &^= bit
+		if !w.abort.final {
+			w.finalAbort(bit)
+			return
+		}
+		w.abortDone()
+	}
+}
+
+// abortDone ends the write once every member refuses it durably.
+func (w *hwrite) abortDone() {
+	if w.abort == nil || w.finished || !w.abort.final || w.abort.acked&w.r.mask != w.r.mask {
+		return
+	}
+	w.finish(blocktree.NoSpace)
+	w.r.advance()
+}
+
+// membersLeft judges an abort anew after members left the view. If one that remains refuses durably, it goes on. If not,
+// all that remain may hold the version and a reader of the new view may have returned it: then they are asked to
+// prepare it again, and what they say under the new view counts.
+func (w *hwrite) membersLeft(left uint32) {
+	r, h := w.r, w.r.h
+	if w.slots != nil {
+		for i := range w.slots {
+			if left>>i&1 != 0 && w.slots[i].cur != nil {
+				h.drop(w.slots[i].cur)
+			}
+		}
+	}
+	if w.abort == nil || w.finished {
+		return
+	}
+	w.abort.acked &^= left
+	w.abort.refused &^= left
+	switch {
+	case w.abort.final && w.abort.acked != 0:
+		w.abort.refuser = bits.TrailingZeros32(w.abort.acked)
+		w.abortDone()
+	case w.abort.final:
+		w.abort = nil
+		for i := range w.slots {
+			if c := w.slots[i].cur; c != nil && !c.gone && c.msg.Kind == KindAbort {
+				h.drop(c)
+				w.answered &^= 1 << i
+			}
+		}
+		w.sendAll()
+	case left>>w.abort.refuser&1 != 0:
+		refused := w.abort.refused & r.mask
+		w.abort = nil
+		if refused != 0 {
+			w.noSpace(bits.TrailingZeros32(refused))
+		}
+	}
+}

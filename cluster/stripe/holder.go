@@ -1,0 +1,524 @@
+package stripe
+
+import (
+	"slices"
+	"time"
+
+	"blocktree"
+	"blocktree/internal/invariant"
+)
+
+// idleCommit is how long a region must be without writes before its members are told the watermark.
+const idleCommit = 50 * time.Millisecond
+
+type phase uint8
+
+const (
+	fencing   phase = iota // gathering what the members hold
+	repairing              // telling them what became of it
+	running
+)
+
+// Holder is the machine of one holder of one file. It fences, decides and repairs first; operations given to it before
+// wait. See HolderReady for its outputs.
+type Holder struct {
+	core
+	codec     Codec
+	joinDelay time.Duration
+	layout    *Layout
+	epoch     blocktree.Epoch
+	active    map[blocktree.NodeID]bool // in sync or joining somewhere
+	phase     phase
+	fenced    bool
+	repairs   [][]Repair // the decision, in chunks
+
+	regions map[blocktree.RegionIndex]*hregion
+	byIndex []*hregion // the same, ascending
+	dirty   []*hregion // whose watermark the members do not know
+	queue   []*hwrite  // writes by submission, until reported
+	qhead   int
+	unread  uint64 // number of the last write submitted
+	above   int    // writes above their watermarks
+	flushes []flush
+	reads   []*read
+	held    []heldRead // complete but for the lease
+	job     *join
+	joinAt  blocktree.RegionIndex
+	joinNot time.Duration // no new join before
+	mends   int
+
+	leaseUntil  time.Duration
+	changeID    uint64 // the view change that Raft is asked for, 0 for none
+	changeKind  ChangeKind
+	confirmID   uint64
+	confirmGen  uint64 // of the confirmation that is out
+	confirmWant uint64 // generation that somebody needs
+	confirmNot  bool   // not before the next Tick
+	retry       []*call
+}
+
+type flush struct{ op, upTo uint64 }
+
+type heldRead struct {
+	r      *read
+	result *ReadResult
+	gen    uint64
+}
+
+// NewHolder starts the machine at time now of the driver's clock; cfg.Layout names the epoch that is this holder's.
+func NewHolder(cfg HolderConfig, now time.Duration) *Holder {
+	h := &Holder{
+		codec: cfg.Codec, joinDelay: cfg.JoinDelay, layout: cfg.Layout, epoch: cfg.Layout.Epoch,
+		regions: map[blocktree.RegionIndex]*hregion{},
+	}
+	h.init(now, cfg.MemberTimeout, cfg.StallTimeout, cfg.Mutant)
+	h.active = cfg.Layout.active()
+	for _, n := range cfg.Layout.Hosts {
+		h.peer(n)
+	}
+	for _, p := range h.order {
+		if h.active[p.node] {
+			h.sendFence(p, 0)
+		}
+	}
+	h.checkFence()
+	return h
+}
+
+// Recovered reports whether the take-over is complete.
+func (h *Holder) Recovered() bool { return h.phase == running && !h.fenced }
+
+// Fenced reports whether a later epoch exists: this holder can do nothing any more.
+func (h *Holder) Fenced() bool { return h.fenced }
+
+// Layout is the newest layout that the holder goes by; it is not to be changed.
+func (h *Holder) Layout() *Layout { return h.layout }
+
+// Stats returns the counts since NewHolder.
+func (h *Holder) Stats() HolderStats { return h.stats }
+
+// Ready returns what is to be done. Its slices are valid until the next Ready.
+func (h *Holder) Ready() HolderReady {
+	if h.confirmWant > h.confirmGen && h.confirmID == 0 && !h.confirmNot && !h.fenced {
+		h.nextID++
+		h.confirmID, h.confirmGen = h.nextID, h.confirmWant
+		h.next.Metas = append(h.next.Metas, MetaRequest{ID: h.confirmID})
+	}
+	return h.swap()
+}
+
+// wantConfirm asks for a confirmation that begins after now.
+func (h *Holder) wantConfirm() uint64 {
+	h.confirmWant = h.confirmGen + 1
+	return h.confirmWant
+}
+
+// Tick moves the time, which moves in no other way.
+func (h *Holder) Tick(now time.Duration) {
+	if now > h.now {
+		h.now = now
+	}
+	if h.fenced {
+		return
+	}
+	h.confirmNot = false
+	retry := h.retry
+	h.retry = nil
+	for _, c := range retry {
+		if c.retry = false; !c.gone {
+			h.again(c, h.refresh(c.msg))
+		}
+	}
+	for _, p := range h.scanSlow() {
+		p.timedOut = true
+	}
+	for _, p := range h.order {
+		if !p.up && !p.down && h.now-p.upSince >= h.memberTimeout {
+			p.down = true
+		}
+	}
+	h.considerRemoval()
+	for _, p := range h.order { // what cannot be removed is asked again
+		if p.up && p.head != nil && h.now-p.head.since >= h.memberTimeout && h.changeID == 0 {
+			h.resend(p)
+		}
+	}
+	h.tickWrites()
+	for _, r := range slices.Clone(h.reads) {
+		r.tick()
+	}
+	h.considerJoin()
+}
+
+// Renewed tells that the lease term is confirmed until a time of the caller's clock, margin already taken off.
+func (h *Holder) Renewed(until time.Duration) { h.leaseUntil = max(h.leaseUntil, until) }
+
+// NodeUp tells that a node can be reached and which incarnation it says it has; what it has not answered is sent again.
+func (h *Holder) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
+	p := h.nodeUp(node, inc)
+	if h.fenced {
+		return
+	}
+	if h.active[node] && h.layout.Incarnations[node] != inc {
+		p.gone = true
+		h.considerRemoval()
+		return
+	}
+	h.resend(p)
+	for _, r := range slices.Clone(h.reads) {
+		r.pump()
+	}
+}
+
+// resend sends all that a peer has not answered again, in order.
+func (h *Holder) resend(p *peer) {
+	for c := p.head; c != nil; c = c.next {
+		c.since, c.slow = h.now, false
+		h.again(c, h.refresh(c.msg))
+	}
+}
+
+// refresh copies a message under the newest view and watermark.
+func (h *Holder) refresh(old *Message) *Message {
+	m := *old
+	if m.Kind.byView() {
+		r := h.region(m.Region)
+		m.View = r.view.ID
+		if m.Kind != KindReset {
+			m.Watermark = r.told()
+		}
+		if m.Record != nil {
+			rec := *m.Record
+			if rec.Watermark = r.told(); !rec.Installed && !rec.Watermark.Less(rec.Version) {
+				rec.Watermark = m.Record.Watermark
+			}
+			m.Record = &rec
+		}
+	} else {
+		m.Seq = h.layout.Seq
+	}
+	m.Incarnation = h.layout.Incarnations[m.Node]
+	return &m
+}
+
+// NodeDown tells that a node is dead: it is voted out at once, if enough remain.
+func (h *Holder) NodeDown(node blocktree.NodeID) {
+	p := h.peer(node)
+	if p.up {
+		p.upSince = h.now
+	}
+	p.up, p.down = false, true
+	if h.fenced {
+		return
+	}
+	h.considerRemoval()
+	for _, r := range slices.Clone(h.reads) {
+		r.peerDown(p)
+	}
+}
+
+// Step takes one answer. Answers that nobody waits for are ignored.
+func (h *Holder) Step(a *Message) {
+	c := h.calls[a.ID]
+	if c == nil || !a.Answer || a.Node != c.peer.node || a.Kind != c.msg.Kind || h.fenced {
+		return
+	}
+	p := c.peer
+	switch a.Err {
+	case blocktree.Fenced:
+		h.lose()
+		return
+	case blocktree.StaleView:
+		h.staleView(c)
+		return
+	case blocktree.StaleMember:
+		p.gone = true
+		h.wantConfirm()
+		h.considerRemoval()
+		if r, ok := c.owner.(*read); ok {
+			h.drop(c)
+			r.onAnswer(c, a)
+		}
+		return
+	case blocktree.Other:
+		p.timedOut = false
+		known := c.msg.Seq
+		if c.msg.Kind.byView() {
+			known = c.msg.View
+		}
+		if known > p.learned {
+			p.learned = known
+			defer h.reopen()
+		}
+	}
+	h.drop(c)
+	c.owner.onAnswer(c, a)
+}
+
+// staleView sends a refused call under the newest view, once that is known.
+func (h *Holder) staleView(c *call) {
+	if c.msg.Kind.byView() && h.region(c.msg.Region).view.ID > c.msg.View || !c.msg.Kind.byView() && h.layout.Seq > c.msg.Seq {
+		h.again(c, h.refresh(c.msg))
+		return
+	}
+	h.wantConfirm()
+	h.later(c)
+}
+
+// later sends a call again at the next Tick or when a newer layout is known. Its patience does not begin anew.
+func (h *Holder) later(c *call) {
+	if !c.retry {
+		c.retry = true
+		h.retry = append(h.retry, c)
+	}
+}
+
+// putBack makes a dropped call outstanding again, to be sent at the next Tick.
+func (h *Holder) putBack(c *call) {
+	msg := *c.msg
+	h.nextID++
+	msg.ID = h.nextID
+	c.msg, c.gone = &msg, false
+	h.calls[msg.ID] = c
+	c.prev, c.next = nil, c.peer.head // the oldest come first; it may be a little out of order
+	if c.next != nil {
+		c.next.prev = c
+	} else {
+		c.peer.tail = c
+	}
+	c.peer.head = c
+	h.later(c)
+}
+
+// failedAnswer treats an answer that means neither yes nor no: the member is busy, or broken.
+func (h *Holder) failedAnswer(c *call, a *Message) {
+	if a.Err == blocktree.IO {
+		c.peer.gone = true
+		h.considerRemoval()
+		if !h.active[c.peer.node] {
+			return
+		}
+	}
+	h.putBack(c)
+}
+
+// lose ends everything: a later epoch exists.
+func (h *Holder) lose() {
+	if h.fenced {
+		return
+	}
+	h.fenced = true
+	for _, w := range slices.Clone(h.queue[h.qhead:]) {
+		w.report(blocktree.Fenced)
+	}
+	for _, r := range h.byIndex {
+		for _, w := range r.writes[r.head:] {
+			if w.w != nil {
+				h.next.Released = append(h.next.Released, w.w)
+			}
+		}
+		r.writes, r.head = nil, 0
+	}
+	for _, r := range h.reads {
+		h.done(r.op, blocktree.Fenced, nil)
+	}
+	for _, x := range h.held {
+		h.done(x.r.op, blocktree.Fenced, nil)
+	}
+	for _, f := range h.flushes {
+		h.done(f.op, blocktree.Fenced, nil)
+	}
+	h.reads, h.held, h.flushes, h.queue, h.qhead, h.job, h.retry, h.dirty = nil, nil, nil, nil, 0, nil, nil, nil
+	for _, p := range h.order {
+		h.dropAll(p)
+	}
+}
+
+// propose asks Raft for a view change; one at a time.
+func (h *Holder) propose(kind ChangeKind, nodes []blocktree.NodeID, region blocktree.RegionIndex, inc blocktree.Incarnation) {
+	invariant.Check(h.changeID == 0, "two view changes at once")
+	h.nextID++
+	h.changeID, h.changeKind = h.nextID, kind
+	c := &Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: kind, Nodes: nodes, Region: region, Incarnation: inc}
+	h.next.Metas = append(h.next.Metas, MetaRequest{ID: h.changeID, Change: c})
+}
+
+// MetaDone gives the outcome of a MetaRequest and the newest layout, nil where that is unknown.
+func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
+	if h.fenced || id == 0 || id != h.changeID && id != h.confirmID {
+		return
+	}
+	if id == h.changeID {
+		h.changeID = 0
+		if l == nil {
+			h.wantConfirm()
+			h.confirmNot = true
+		} else if err == blocktree.Other {
+			h.countChange()
+		} else {
+			h.joinNot = h.now + h.joinDelay // a refused join waits; removal is judged by the new layout
+		}
+		if h.changeKind != ChangeRemove && (l == nil || err != blocktree.Other) && h.job != nil {
+			h.job.refused(l != nil)
+		}
+	} else {
+		gen := h.confirmGen
+		h.confirmID = 0
+		if l == nil {
+			h.confirmWant, h.confirmNot = gen+1, true
+		} else if l.Epoch == h.epoch && err == blocktree.Other {
+			h.confirmed(gen)
+		}
+	}
+	if l != nil {
+		h.adopt(l)
+	}
+	if !h.fenced {
+		h.considerRemoval()
+	}
+}
+
+func (h *Holder) countChange() {
+	switch h.changeKind {
+	case ChangeRemove:
+		h.stats.Removed++
+	case ChangeJoin:
+		h.stats.Joined++
+	case ChangePromote:
+		h.stats.Promoted++
+	}
+}
+
+// adopt goes by a newer layout.
+func (h *Holder) adopt(l *Layout) {
+	if l.Epoch != h.epoch {
+		if l.Epoch > h.epoch {
+			h.lose()
+		}
+		return
+	}
+	if l.Seq <= h.layout.Seq {
+		return
+	}
+	old := h.layout
+	h.layout = l
+	h.active = l.active()
+	for _, n := range l.Hosts {
+		h.peer(n)
+	}
+	for _, p := range h.order {
+		if !h.active[p.node] { // out everywhere
+			h.dropAll(p)
+			p.timedOut, p.gone = false, false
+		}
+	}
+	for _, r := range h.byIndex {
+		if v := l.View(r.index); v.ID != r.view.ID {
+			r.setView(v)
+		}
+	}
+	for _, p := range h.order {
+		if h.active[p.node] && p.learned < l.Seq && l.touches(p.node, old.Seq) {
+			h.sendLearn(p)
+		}
+	}
+	if h.job != nil {
+		h.job.viewChanged()
+	}
+	for _, r := range slices.Clone(h.reads) {
+		if l.View(r.region).ID != r.view.ID {
+			r.restart()
+		}
+	}
+	h.resendStale()
+	h.reopen()
+	switch h.phase {
+	case fencing:
+		h.checkFence()
+	case repairing:
+		h.checkRepair()
+	}
+}
+
+// resendStale sends what was refused for its view.
+func (h *Holder) resendStale() {
+	keep := h.retry[:0]
+	for _, c := range h.retry {
+		switch {
+		case c.gone:
+		case c.msg.Kind.byView() && c.msg.View < h.region(c.msg.Region).view.ID:
+			c.retry = false
+			h.again(c, h.refresh(c.msg))
+		default:
+			keep = append(keep, c)
+		}
+	}
+	clear(h.retry[len(keep):])
+	h.retry = keep
+}
+
+// learnCall is the owner of KindLearn: what matters is peer.learned.
+type learnCall struct{ h *Holder }
+
+func (l learnCall) onSlow(*call) {}
+
+func (l learnCall) onAnswer(c *call, a *Message) {
+	if a.Err != blocktree.Other {
+		l.h.failedAnswer(c, a)
+	}
+}
+
+func (h *Holder) sendLearn(p *peer) {
+	for c := p.head; c != nil; {
+		after := c.next
+		if c.msg.Kind == KindLearn {
+			h.drop(c)
+		}
+		c = after
+	}
+	h.post(&call{peer: p, owner: learnCall{h}, msg: h.message(KindLearn, p)})
+}
+
+// message makes a request to p for the whole file.
+func (h *Holder) message(k MessageKind, p *peer) *Message {
+	return &Message{
+		Kind: k, Node: p.node, File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Incarnation: h.layout.Incarnations[p.node],
+	}
+}
+
+// unfit reports whether a member is to be voted out, and whether it cannot come back as it was.
+func (h *Holder) unfit(p *peer) (unfit, forGood bool) {
+	forGood = p.gone || h.layout.Marked[p.node] || p.up && p.inc != h.layout.Incarnations[p.node]
+	return forGood || p.down || p.timedOut, forGood
+}
+
+// considerRemoval votes out all members that are unfit, in one change; if too few would remain, those alone that
+// cannot come back; if that leaves too few, none: then everything waits (I7).
+func (h *Holder) considerRemoval() {
+	if h.changeID != 0 || h.fenced || h.mut == mutNoExclude && h.phase != running {
+		return
+	}
+	var all, forGood []blocktree.NodeID
+	for _, p := range h.order {
+		if !h.active[p.node] {
+			continue
+		}
+		bad, worse := h.unfit(p)
+		if bad {
+			all = append(all, p.node)
+		}
+		if worse {
+			forGood = append(forGood, p.node)
+		}
+	}
+	for _, nodes := range [][]blocktree.NodeID{all, forGood} {
+		if len(nodes) == 0 {
+			continue
+		}
+		c := Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: ChangeRemove, Nodes: nodes}
+		if _, err := h.layout.Apply(c, nil); err == nil {
+			h.propose(ChangeRemove, nodes, 0, blocktree.Incarnation{})
+			return
+		}
+	}
+}

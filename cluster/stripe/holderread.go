@@ -1,0 +1,207 @@
+package stripe
+
+import (
+	"slices"
+
+	"blocktree"
+)
+
+// mendsMax bounds the repairs of damaged shards that run at a time; further damage is found again when it is next read.
+const mendsMax = 16
+
+// Read reads a run within one region, of at most RunSectorsMax sectors. The outcome is a Done with a Read.
+func (h *Holder) Read(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
+	h.startRead(&read{op: op, region: region, first: first, count: count, skip: -1})
+}
+
+// ReadAll is Read, but gathers the shards of every in-sync member that answers: for a driver that found k shards not to
+// agree with their leaves or tags.
+func (h *Holder) ReadAll(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
+	h.startRead(&read{op: op, region: region, first: first, count: count, skip: -1, all: true})
+}
+
+// Repair makes the member that keeps shard store it anew, rebuilt from others, if the run still has that version.
+func (h *Holder) Repair(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version, shard blocktree.ShardIndex) {
+	if h.codec == nil {
+		h.done(op, blocktree.Unsupported, nil)
+		return
+	}
+	m := &mend{h: h, op: op, shard: shard, version: v}
+	h.startRead(&read{op: op, region: region, first: first, count: count, skip: int(shard), mend: m})
+}
+
+func (h *Holder) startRead(r *read) {
+	if h.fenced {
+		h.done(r.op, blocktree.Fenced, nil)
+		return
+	}
+	if r.region >= h.layout.Regions() || r.count == 0 || r.count > blocktree.RunSectorsMax {
+		h.done(r.op, blocktree.Invalid, nil)
+		return
+	}
+	if at, n := h.layout.Run(r.region); r.first < at || uint64(r.first-at) >= n || uint64(r.count) > n-uint64(r.first-at) {
+		h.done(r.op, blocktree.OutOfRange, nil)
+		return
+	}
+	r.c, r.host, r.started = &h.core, h, h.now
+	h.reads = append(h.reads, r)
+	if h.phase == running {
+		r.start()
+	}
+}
+
+func (h *Holder) begin(r *read) {
+	if h.phase != running {
+		r.slots = nil // started again when recovered
+		r.layout, r.view, r.over = h.layout, h.layout.View(r.region), false
+		return
+	}
+	r.layout, r.view = h.layout, h.region(r.region).view
+}
+
+func (h *Holder) watermark(i blocktree.RegionIndex) blocktree.Version { return h.region(i).told() }
+
+func (h *Holder) settled(i blocktree.RegionIndex, v blocktree.Version) bool {
+	r := h.region(i)
+	if v.Epoch != h.epoch || v.Sequence <= r.mark {
+		return v.Epoch == h.epoch
+	}
+	w := r.find(v)
+	return w != nil && w.finished && !w.aborted
+}
+
+// refused: Fenced, StaleView and StaleMember do not come here (Step).
+func (h *Holder) refused(r *read, c *call, err blocktree.Kind) bool {
+	if err == blocktree.IO {
+		c.peer.gone = true
+		h.considerRemoval()
+	}
+	return r.over
+}
+
+func (h *Holder) unlist(r *read) {
+	if i := slices.Index(h.reads, r); i >= 0 {
+		last := len(h.reads) - 1
+		h.reads[i] = h.reads[last]
+		h.reads[last] = nil
+		h.reads = h.reads[:last]
+	}
+}
+
+func (h *Holder) finished(r *read, err blocktree.Kind, res *ReadResult) {
+	h.unlist(r)
+	switch {
+	case r.mend != nil:
+		r.mend.found(r, err, res)
+		return
+	case err != blocktree.Other:
+		h.done(r.op, err, nil)
+		return
+	}
+	h.mendDamage(r, res)
+	if h.now < h.leaseUntil || h.mut == mutNoLeaseCheck {
+		h.stats.ReadsDone++
+		h.done(r.op, blocktree.Other, res)
+		return
+	}
+	h.held = append(h.held, heldRead{r, res, h.wantConfirm()}) // rule 6: only Raft can tell that the epoch was ours at the end
+}
+
+// confirmed completes the reads that waited for a confirmation that began after they were done.
+func (h *Holder) confirmed(gen uint64) {
+	n := 0
+	for n < len(h.held) && h.held[n].gen <= gen {
+		h.stats.ReadsDone++
+		h.done(h.held[n].r.op, blocktree.Other, h.held[n].result)
+		n++
+	}
+	h.held = slices.Delete(h.held, 0, n)
+}
+
+// mend reinstalls a shard that failed its checksum.
+type mend struct {
+	h       *Holder
+	op      uint64 // 0: nobody waits
+	shard   blocktree.ShardIndex
+	version blocktree.Version
+	left    int
+	err     blocktree.Kind
+}
+
+// mendDamage reinstalls the damaged shards that a read met, where they are of the version that it returned.
+func (h *Holder) mendDamage(r *read, res *ReadResult) {
+	h.stats.DamagedSeen += uint64(len(r.damaged))
+	if h.codec == nil {
+		return
+	}
+	for _, d := range r.damaged {
+		for _, p := range res.Pieces {
+			if p.First != d.x.First || p.Version != d.x.Version || p.Kind != Data || h.mends >= mendsMax {
+				continue
+			}
+			m := &mend{h: h, shard: blocktree.ShardIndex(d.slot), version: p.Version}
+			m.install(r, p)
+		}
+	}
+}
+
+// found takes the shards that a Repair is made of.
+func (m *mend) found(r *read, err blocktree.Kind, res *ReadResult) {
+	m.err = err
+	if err == blocktree.Other {
+		for _, p := range res.Pieces {
+			if p.Version == m.version && p.Kind == Data {
+				m.install(r, p)
+			}
+		}
+	}
+	m.end()
+}
+
+func (m *mend) end() {
+	if m.left == 0 && m.op != 0 {
+		m.h.done(m.op, m.err, nil)
+		m.op = 0
+	}
+}
+
+func (m *mend) install(r *read, p Piece) {
+	h := m.h
+	payload, seals, err := h.codec.Rebuild(m.shard, p)
+	if err != nil {
+		m.err = blocktree.KindOf(err)
+		return
+	}
+	m.left++
+	h.mends++
+	h.post(&call{peer: r.peers[m.shard], owner: m, msg: h.installMessage(r.region, r.peers[m.shard], m.shard, p, payload, seals)})
+}
+
+// installMessage makes a member store a committed run as it is.
+func (h *Holder) installMessage(region blocktree.RegionIndex, to *peer, shard blocktree.ShardIndex, p Piece, payload, seals []byte) *Message {
+	r := h.region(region)
+	rec := &Record{
+		Kind: RecordData, File: h.layout.File, Region: region, First: p.First, Count: p.Count, Version: p.Version, Watermark: r.told(),
+		Installed: true, Shard: shard, ShardBytes: uint32(h.layout.Code.ShardBytes(int(h.layout.SectorBytes))), Payload: payload, Seals: seals,
+	}
+	if p.Kind == Zero {
+		rec.Kind, rec.ShardBytes = RecordZero, 0
+	}
+	return &Message{
+		Kind: KindInstall, Node: to.node, File: h.layout.File, Region: region, Epoch: h.epoch, View: r.view.ID,
+		Incarnation: h.layout.Incarnations[to.node], Version: p.Version, Record: rec,
+	}
+}
+
+func (m *mend) onSlow(*call) {}
+
+func (m *mend) onAnswer(c *call, a *Message) {
+	if a.Err != blocktree.Other {
+		m.err = a.Err
+	} else {
+		m.h.stats.ShardsMended++
+	}
+	m.left--
+	m.h.mends--
+	m.end()
+}

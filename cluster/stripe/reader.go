@@ -1,0 +1,117 @@
+package stripe
+
+import (
+	"slices"
+	"time"
+
+	"blocktree"
+)
+
+// ReaderConfig makes a Reader; zero times mean MemberTimeout and WriteStallTimeout.
+type ReaderConfig struct {
+	MemberTimeout, StallTimeout time.Duration
+	Mutant                      string // tests only
+}
+
+// Reader reads files without a lease. It changes nothing anywhere.
+type Reader struct {
+	core
+	reads []*read
+}
+
+// NewReader starts a Reader at time now of the driver's clock.
+func NewReader(cfg ReaderConfig, now time.Duration) *Reader {
+	r := &Reader{}
+	r.init(now, cfg.MemberTimeout, cfg.StallTimeout, cfg.Mutant)
+	return r
+}
+
+// Tick moves the time.
+func (r *Reader) Tick(now time.Duration) {
+	r.now = max(r.now, now)
+	r.scanSlow()
+	for _, x := range slices.Clone(r.reads) {
+		x.tick()
+	}
+}
+
+// NodeUp tells that a node can be reached; what it has not answered is sent again.
+func (r *Reader) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
+	p := r.nodeUp(node, inc)
+	for c := p.head; c != nil; c = c.next {
+		c.since, c.slow = r.now, false
+		m := *c.msg
+		r.again(c, &m)
+	}
+	for _, x := range slices.Clone(r.reads) {
+		x.pump()
+	}
+}
+
+// NodeDown tells that a node is dead.
+func (r *Reader) NodeDown(node blocktree.NodeID) {
+	p := r.peer(node)
+	p.up, p.down = false, true
+	for _, x := range slices.Clone(r.reads) {
+		x.peerDown(p)
+	}
+}
+
+// Read reads a run within one region under a layout that Raft gave after the read was asked for (rule 6). The outcome is a
+// Done; StaleView, Recovering and Unavailable mean: get the layout anew and try again.
+func (r *Reader) Read(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
+	x := &read{c: &r.core, host: r, op: op, region: region, first: first, count: count, skip: -1, layout: l, started: r.now}
+	if region >= l.Regions() || count == 0 || count > blocktree.RunSectorsMax {
+		r.done(op, blocktree.Invalid, nil)
+		return
+	}
+	if at, n := l.Run(region); first < at || uint64(first-at) >= n || uint64(count) > n-uint64(first-at) {
+		r.done(op, blocktree.OutOfRange, nil)
+		return
+	}
+	r.reads = append(r.reads, x)
+	x.start()
+}
+
+// Step takes one answer. Answers that nobody waits for are ignored.
+func (r *Reader) Step(a *Message) {
+	c := r.calls[a.ID]
+	if c == nil || !a.Answer || a.Node != c.peer.node || a.Kind != c.msg.Kind {
+		return
+	}
+	r.drop(c)
+	c.owner.onAnswer(c, a)
+}
+
+// Ready returns what is to be done (no Metas). Its slices are valid until the next Ready.
+func (r *Reader) Ready() HolderReady { return r.swap() }
+
+// Stats returns the counts since NewReader.
+func (r *Reader) Stats() HolderStats { return r.stats }
+
+func (r *Reader) begin(x *read) { x.view = x.layout.View(x.region) }
+
+func (r *Reader) settled(blocktree.RegionIndex, blocktree.Version) bool { return false }
+
+func (r *Reader) watermark(blocktree.RegionIndex) blocktree.Version { return blocktree.Version{} }
+
+// refused ends a read whose layout is not the newest, or whose file is between two holders.
+func (r *Reader) refused(x *read, _ *call, err blocktree.Kind) bool {
+	switch err {
+	case blocktree.Fenced, blocktree.StaleView, blocktree.StaleMember:
+		x.finish(blocktree.StaleView, nil)
+	case blocktree.Recovering, blocktree.NotFound:
+		x.finish(err, nil)
+	}
+	return x.over
+}
+
+func (r *Reader) finished(x *read, err blocktree.Kind, res *ReadResult) {
+	if i := slices.Index(r.reads, x); i >= 0 {
+		r.reads = slices.Delete(r.reads, i, i+1)
+	}
+	if err == blocktree.Other {
+		r.stats.ReadsDone++
+	}
+	r.done(x.op, err, res)
+}

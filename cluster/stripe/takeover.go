@@ -1,0 +1,207 @@
+package stripe
+
+import (
+	"slices"
+
+	"blocktree"
+)
+
+// repairEntriesMax bounds the regions and winners of one KindRepair message; a region is never split.
+const repairEntriesMax = 2048
+
+// fenceCall owns the fence of one peer, page by page.
+type fenceCall struct{ h *Holder }
+
+func (f fenceCall) onSlow(*call) {}
+
+func (h *Holder) sendFence(p *peer, from blocktree.RegionIndex) {
+	m := h.message(KindFence, p)
+	m.Region = from
+	h.post(&call{peer: p, owner: fenceCall{h}, msg: m})
+}
+
+func (f fenceCall) onAnswer(c *call, a *Message) {
+	h, p := f.h, c.peer
+	if a.Err != blocktree.Other {
+		h.failedAnswer(c, a)
+		return
+	}
+	p.states = append(p.states, a.Regions...)
+	if !a.Last && len(a.Regions) > 0 {
+		h.sendFence(p, a.Regions[len(a.Regions)-1].Region+1)
+		return
+	}
+	p.fenceDone = true
+	h.checkFence()
+}
+
+// checkFence decides once every member of the newest view has promised the epoch (rule 4): those that do not answer
+// must have left the view first.
+func (h *Holder) checkFence() {
+	if h.phase != fencing {
+		return
+	}
+	done, all := 0, 0
+	for _, p := range h.order {
+		if h.active[p.node] {
+			all++
+			if p.fenceDone {
+				done++
+			}
+		}
+	}
+	if done < all {
+		if h.mut != mutNoExclude || done < max(h.layout.Code.MinWrite(), h.layout.Code.Data) || !h.restUnfit() {
+			return
+		}
+	}
+	h.phase = repairing
+	h.decide()
+	for _, p := range h.order {
+		if h.active[p.node] && p.fenceDone {
+			h.sendRepair(p, 0)
+		}
+	}
+	h.checkRepair()
+}
+
+// restUnfit is for the mutant noexclude: those that did not answer are given up without a view change.
+func (h *Holder) restUnfit() bool {
+	for _, p := range h.order {
+		if bad, _ := h.unfit(p); h.active[p.node] && !p.fenceDone && !bad {
+			return false
+		}
+	}
+	return true
+}
+
+// decide says what becomes of everything in flight (rule 5, decision 4).
+func (h *Holder) decide() {
+	seen := map[blocktree.RegionIndex]bool{}
+	var regions []blocktree.RegionIndex
+	for _, p := range h.order {
+		for _, s := range p.states {
+			if len(s.Pending) > 0 && !seen[s.Region] && s.Region < h.layout.Regions() {
+				seen[s.Region] = true
+				regions = append(regions, s.Region)
+			}
+		}
+	}
+	slices.Sort(regions)
+	chunk, entries := []Repair(nil), 0
+	for _, i := range regions {
+		r, ok := h.decideRegion(i)
+		if !ok {
+			continue
+		}
+		if entries += 1 + len(r.Winners); entries > repairEntriesMax && len(chunk) > 0 {
+			h.repairs = append(h.repairs, chunk)
+			chunk, entries = nil, 1+len(r.Winners)
+		}
+		chunk = append(chunk, r)
+		reg := h.region(i) // its members are told the new epoch's watermark, which ends what they keep for take-overs
+		h.markDirty(reg)
+		reg.commitDue = true
+	}
+	h.repairs = append(h.repairs, chunk)
+}
+
+// vote counts the members that hold a version with one digest.
+type vote struct {
+	version blocktree.Version
+	digest  Digest
+	holders int
+}
+
+func (h *Holder) decideRegion(i blocktree.RegionIndex) (Repair, bool) {
+	out := Repair{Region: i}
+	var votes []vote
+	members := 0
+	for _, m := range h.layout.View(i).Members {
+		p := h.peer(m.Node)
+		if m.State != InSync || !p.fenceDone {
+			continue
+		}
+		members++
+		at, ok := slices.BinarySearchFunc(p.states, i, func(s RegionState, i blocktree.RegionIndex) int { return int(s.Region) - int(i) })
+		if !ok {
+			continue
+		}
+		s := p.states[at]
+		if out.Floor.Less(s.Watermark) {
+			out.Floor = s.Watermark
+		}
+		for _, x := range s.Pending {
+			if j := slices.IndexFunc(votes, func(v vote) bool { return v.version == x.Version && v.digest == x.Digest }); j >= 0 {
+				votes[j].holders++
+			} else {
+				votes = append(votes, vote{x.Version, x.Digest, 1})
+			}
+		}
+	}
+	need := members
+	if h.mut == mutRollForwardAny {
+		need = 1
+	}
+	for _, v := range votes {
+		if v.holders >= need && out.Floor.Less(v.version) && h.mut != mutDropPrepared {
+			out.Winners = append(out.Winners, v.version)
+		}
+	}
+	slices.SortFunc(out.Winners, compareVersions)
+	out.Winners = slices.Compact(out.Winners)
+	return out, len(votes) > 0
+}
+
+// repairCall owns the repair of one peer; its slot is the chunk.
+type repairCall struct{ h *Holder }
+
+func (r repairCall) onSlow(*call) {}
+
+func (h *Holder) sendRepair(p *peer, chunk int) {
+	m := h.message(KindRepair, p)
+	m.Repairs, m.Last = h.repairs[chunk], chunk == len(h.repairs)-1
+	h.post(&call{peer: p, owner: repairCall{h}, slot: chunk, msg: m})
+}
+
+func (r repairCall) onAnswer(c *call, a *Message) {
+	h := r.h
+	switch {
+	case a.Err != blocktree.Other:
+		h.failedAnswer(c, a)
+	case c.slot+1 < len(h.repairs):
+		h.sendRepair(c.peer, c.slot+1)
+	default:
+		c.peer.repairDone = true
+		h.checkRepair()
+	}
+}
+
+// checkRepair starts the operations once every member that remains has the decision durably.
+func (h *Holder) checkRepair() {
+	if h.phase != repairing {
+		return
+	}
+	for _, p := range h.order {
+		if h.active[p.node] && !p.repairDone && (p.fenceDone || h.mut != mutNoExclude) {
+			return
+		}
+	}
+	h.phase = running
+	h.repairs = nil
+	for _, p := range h.order {
+		p.states = nil
+	}
+	h.reopen()
+	for _, r := range h.byIndex {
+		for _, w := range r.writes[r.head:] {
+			if w.state == live {
+				w.sendAll()
+			}
+		}
+	}
+	for _, r := range slices.Clone(h.reads) {
+		r.restart()
+	}
+	h.considerRemoval()
+}
