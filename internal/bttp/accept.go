@@ -92,7 +92,7 @@ func (e *Endpoint) serveTCP(conn net.Conn) {
 	stop := context.AfterFunc(e.ctx, func() { _ = conn.Close() })
 	defer stop()
 	_ = conn.SetDeadline(time.Now().Add(blocktree.HandshakeTimeout))
-	raw := newRawConn(conn)
+	raw := newRawConn(conn, e.config.stall)
 	secure := tls.Server(raw, e.serverTLS)
 	err := secure.HandshakeContext(e.ctx)
 	if err != nil {
@@ -147,7 +147,7 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn, admitted func()) {
 
 // serveStream makes one stream a lane.
 func (e *Endpoint) serveStream(conn *quic.Conn, stream *quic.Stream) bool {
-	c := &quicCarrier{conn: conn, stream: stream}
+	c := &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}
 	_ = c.setDeadline(time.Now().Add(blocktree.HandshakeTimeout))
 	return e.serveHello(c, conn.ConnectionState().TLS, QUIC, conn.RemoteAddr().String())
 }
@@ -182,6 +182,9 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 		e.mu.Unlock()
 		if conn == nil || conn.proven != proven || conn.transport != transport || len(h.chain) > 0 {
 			return blocktree.E("hello", blocktree.Unauthenticated, errors.New("a lane of no connection of this peer"))
+		}
+		if err := conn.claimLane(h.lane); err != nil {
+			return err
 		}
 		if err := writeHello(c, &answer); err != nil {
 			return err

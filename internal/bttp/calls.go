@@ -31,7 +31,7 @@ type slot struct {
 
 var errTooManyCalls = errors.New("too many calls await an answer")
 
-// add registers a call. sent says that its body was copied. It fails with Unavailable when there are too many, or
+// add registers a call. sent says that its body was copied. It fails with Busy when there are too many, or
 // with the reason that the connection ended for.
 func (c *calls) add(sent bool, done func(Reply, error)) (uint64, error) {
 	c.mu.Lock()
@@ -48,7 +48,7 @@ func (c *calls) add(sent bool, done func(Reply, error)) (uint64, error) {
 		index = len(c.slots)
 		c.slots = append(c.slots, slot{})
 	default:
-		return 0, blocktree.E("bttp.Call", blocktree.Unavailable, errTooManyCalls)
+		return 0, blocktree.E("bttp.Call", blocktree.Busy, errTooManyCalls)
 	}
 	s := &c.slots[index]
 	s.uses++

@@ -20,7 +20,7 @@ type carrier interface {
 	staged() int
 	// tryFlush sends what is staged without blocking; false if some of it is left.
 	tryFlush() (bool, error)
-	// flush sends what is staged; it fails when the peer takes nothing for laneStallTimeout.
+	// flush sends what is staged; it fails when the peer takes nothing for the stall timeout.
 	flush() error
 	// setDeadline bounds the hello; the zero time removes the bound.
 	setDeadline(t time.Time) error
@@ -36,6 +36,7 @@ const quicTryBytesMax = 4 << 10
 type quicCarrier struct {
 	conn   *quic.Conn
 	stream *quic.Stream
+	stall  time.Duration
 	out    []byte
 }
 
@@ -61,7 +62,7 @@ func (c *quicCarrier) tryFlush() (bool, error) {
 }
 
 func (c *quicCarrier) flush() error {
-	if err := c.stream.SetWriteDeadline(time.Now().Add(laneStallTimeout)); err != nil {
+	if err := c.stream.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
 		return err
 	}
 	_, err := c.stream.Write(c.out)

@@ -51,7 +51,8 @@ func (c *tlsCarrier) close() { _ = c.raw.Close() }
 // out in one system call.
 type rawConn struct {
 	net.Conn
-	fd syscall.RawConn // nil where the connection has none; then tryFlush sends nothing
+	stall time.Duration
+	fd    syscall.RawConn // nil where the connection has none; then tryFlush sends nothing
 
 	in         []byte // read from the kernel, not yet handed to TLS: in[first:end]
 	first, end int
@@ -69,9 +70,9 @@ type rawConn struct {
 	tryErr  error
 }
 
-// newRawConn wraps a connected socket.
-func newRawConn(conn net.Conn) *rawConn {
-	c := &rawConn{Conn: conn, in: make([]byte, rawBufferBytes)}
+// newRawConn wraps a connected socket whose peer may take nothing for stall.
+func newRawConn(conn net.Conn, stall time.Duration) *rawConn {
+	c := &rawConn{Conn: conn, stall: stall, in: make([]byte, rawBufferBytes)}
 	if s, ok := conn.(syscall.Conn); ok {
 		if fd, err := s.SyscallConn(); err == nil {
 			c.fd = fd
@@ -178,7 +179,7 @@ func (c *rawConn) tryFlush() (bool, error) {
 func (c *rawConn) flush() error {
 	defer c.Conn.SetWriteDeadline(time.Time{}) // tryFlush would fail on one that has passed
 	for c.take() {
-		if err := c.Conn.SetWriteDeadline(time.Now().Add(laneStallTimeout)); err != nil {
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
 			return err
 		}
 		n, err := c.Conn.Write(c.sending[c.sent:])

@@ -38,6 +38,7 @@ type Conn struct {
 
 	mu       sync.Mutex
 	lanes    []*lane // by index; nil while the dialer has not opened it
+	claimed  []bool  // lanes that are open or being opened
 	laneList atomic.Pointer[[]*lane]
 	next     atomic.Uint32 // bulk lanes take turns
 
@@ -50,8 +51,9 @@ type Conn struct {
 
 // newConn makes a connection without lanes.
 func newConn(e *Endpoint, id connID, peer cred.Identity, proven blocktree.Principal, lanes int) *Conn {
-	c := &Conn{endpoint: e, id: id, peer: peer, proven: proven, lanes: make([]*lane, lanes),
+	c := &Conn{endpoint: e, id: id, peer: peer, proven: proven, lanes: make([]*lane, lanes), claimed: make([]bool, lanes),
 		dying: make(chan struct{}), done: make(chan struct{})}
+	c.claimed[0] = true // by whoever makes the connection
 	c.laneList.Store(new([]*lane))
 	return c
 }
@@ -89,8 +91,8 @@ func (c *Conn) Close() error {
 }
 
 // Call sends a request and returns without waiting for the network. If it returns an error, done is never called:
-// TooLarge, Unavailable when the lane's queue (LaneQueueBytesMax) or the table of calls (RequestsPerConnectionMax)
-// is full or the connection has ended, or what Err says.
+// TooLarge; Busy, which says nothing of the peer, when the lane's queue (LaneQueueBytesMax) or the table of calls
+// (RequestsPerConnectionMax) is full: AwaitRoom, or an answer, and try again; or what Err says.
 //
 // Otherwise done is called once: with the reply, from the reader goroutine of a lane, which it must not block; or with
 // the error that the peer answered with; or, when the connection ends, with the error of Err from a goroutine of the
@@ -169,6 +171,17 @@ func (c *Conn) Send(code uint16, header []byte, body ...[]byte) error {
 	return c.lane(m.frame.bodyBytes >= bulkBytes).send(&m, true)
 }
 
+// AwaitRoom blocks until at most half of LaneQueueBytesMax waits to be written on each lane, the connection ends, or
+// ctx ends: for a caller that got Busy. It fails with Canceled or Timeout.
+func (c *Conn) AwaitRoom(ctx context.Context) error {
+	for _, l := range *c.laneList.Load() {
+		if err := l.awaitRoom(ctx); err != nil {
+			return &blocktree.Error{Op: "bttp.AwaitRoom", Runtime: string(c.peer.Path), Kind: contextKind(ctx), Err: err}
+		}
+	}
+	return nil
+}
+
 // lane chooses a lane: the first for short messages, the others in turn for long ones.
 func (c *Conn) lane(bulk bool) *lane {
 	lanes := *c.laneList.Load()
@@ -178,15 +191,23 @@ func (c *Conn) lane(bulk bool) *lane {
 	return lanes[1+int(c.next.Add(1))%(len(lanes)-1)]
 }
 
-// addLane starts a lane. It fails with Closed or Invalid, and then the carrier is the caller's.
+// claimLane reserves a lane for addLane. It fails with Invalid.
+func (c *Conn) claimLane(index int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if index >= len(c.lanes) || c.claimed[index] {
+		return blocktree.E("hello", blocktree.Invalid, errors.New("a lane that is open or was not announced"))
+	}
+	c.claimed[index] = true
+	return nil
+}
+
+// addLane starts a lane that was claimed. It fails with what Err says, and then the carrier is the caller's.
 func (c *Conn) addLane(index int, carrier carrier, r *reader) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.Err(); err != nil {
 		return err
-	}
-	if index >= len(c.lanes) || c.lanes[index] != nil {
-		return blocktree.E("hello", blocktree.Invalid, errors.New("a lane that is open or was not announced"))
 	}
 	l := newLane(c, index, carrier)
 	c.lanes[index] = l

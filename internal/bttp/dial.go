@@ -214,7 +214,7 @@ func (e *Endpoint) openTCP(addr string, config *tls.Config) opener {
 		if err != nil {
 			return nil, tls.ConnectionState{}, "", blocktree.E("dial tcp", blocktree.Unavailable, err)
 		}
-		raw := newRawConn(conn)
+		raw := newRawConn(conn, e.config.stall)
 		secure := tls.Client(raw, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()
@@ -249,7 +249,7 @@ func (e *Endpoint) openQUIC(addr string, config *tls.Config) opener {
 			_ = conn.CloseWithError(0, "")
 			return fail(err)
 		}
-		return &quicCarrier{conn: conn, stream: stream}, conn.ConnectionState().TLS, conn.RemoteAddr().String(), nil
+		return &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}, conn.ConnectionState().TLS, conn.RemoteAddr().String(), nil
 	}}
 }
 

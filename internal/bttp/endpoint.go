@@ -49,6 +49,8 @@ type Config struct {
 	Admit       func(cred.Identity) error // judges who connects; nil admits everybody in the domain, no anonymous caller
 	Log         *slog.Logger              // required
 	Clock       blocktree.Clock           // for the validity of credentials; nil is the system's
+
+	stall time.Duration // tests shorten laneStallTimeout
 }
 
 // Endpoint is the one place of a runtime where connections begin and end. All methods may be called by many
@@ -82,6 +84,9 @@ func New(c Config) (*Endpoint, error) {
 	const op = "bttp.New"
 	if c.Lanes == 0 {
 		c.Lanes = LanesDefault
+	}
+	if c.stall == 0 {
+		c.stall = laneStallTimeout
 	}
 	if c.Transport == "" {
 		c.Transport = Auto

@@ -1,6 +1,7 @@
 package bttp
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,7 +118,7 @@ func byteCount(body [][]byte) int {
 }
 
 // send queues the message and, when the lane is idle and not corked, writes it in the calling goroutine, without
-// blocking. bounded messages are refused with Unavailable when LaneQueueBytesMax wait already.
+// blocking. bounded messages are refused with Busy when LaneQueueBytesMax wait already.
 func (l *lane) send(m *message, bounded bool) error {
 	size := fixedBytes + len(m.header) + m.frame.bodyBytes
 	l.mu.Lock()
@@ -127,7 +128,7 @@ func (l *lane) send(m *message, bounded bool) error {
 	}
 	if bounded && l.waiting+size > blocktree.LaneQueueBytesMax {
 		l.mu.Unlock()
-		return &blocktree.Error{Op: "bttp.Call", Runtime: string(l.conn.peer.Path), Kind: blocktree.Unavailable, Err: errQueueFull}
+		return &blocktree.Error{Op: "bttp.Call", Runtime: string(l.conn.peer.Path), Kind: blocktree.Busy, Err: errQueueFull}
 	}
 	copied := l.queue.add(m, size)
 	l.waiting += size
@@ -314,6 +315,7 @@ func (l *lane) writeLoop() {
 func (l *lane) kill() {
 	l.mu.Lock()
 	l.dead = true
+	l.space.Broadcast()
 	l.mu.Unlock()
 	l.carrier.close()
 	l.mu.Lock()
@@ -324,14 +326,31 @@ func (l *lane) kill() {
 	close(l.gone)
 	l.out.drop()
 	l.queue.drop()
-	l.space.Broadcast()
 }
 
-// awaitSpace blocks the reader while answers pile up because the peer does not take them.
-func (l *lane) awaitSpace() {
+// awaitSpace blocks the reader while answers pile up because the peer does not take them. It reports false when the
+// lane is dead, and nothing that it still brings matters.
+func (l *lane) awaitSpace() bool {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for l.waiting > blocktree.LaneQueueBytesMax && !l.dead {
 		l.space.Wait()
 	}
-	l.mu.Unlock()
+	return !l.dead
+}
+
+// awaitRoom blocks until at most half of LaneQueueBytesMax waits, the lane is dead, or ctx ends.
+func (l *lane) awaitRoom(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		l.mu.Lock() // so that it is not missed between test and Wait
+		l.space.Broadcast()
+		l.mu.Unlock()
+	})
+	defer stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.waiting > blocktree.LaneQueueBytesMax/2 && !l.dead && ctx.Err() == nil {
+		l.space.Wait()
+	}
+	return ctx.Err()
 }

@@ -155,7 +155,9 @@ func (l *lane) readLoop(r *reader) {
 		if frames%uncorkFrames == 0 {
 			uncork()
 		}
-		l.awaitSpace()
+		if !l.awaitSpace() {
+			return
+		}
 	}
 }
 

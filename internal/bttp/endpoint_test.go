@@ -1,0 +1,223 @@
+package bttp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"blocktree"
+)
+
+func TestDialsOfOnePeerShareAConnection(t *testing.T) {
+	carriers(t, func(t *testing.T, transport Transport) {
+		d := newDomain(t)
+		e, r := d.listen(d.config("a"))
+		cc := d.config("b")
+		cc.Transport = transport
+		client := d.client(cc)
+		conns := make([]*Conn, 16)
+		var all sync.WaitGroup
+		for i := range conns {
+			all.Go(func() { conns[i] = d.dial(client, r) })
+		}
+		all.Wait()
+		for _, c := range conns {
+			if c != conns[0] {
+				t.Fatal("two connections")
+			}
+		}
+		e.mu.Lock()
+		n := len(e.conns)
+		e.mu.Unlock()
+		if n != 1 {
+			t.Fatalf("the peer sees %d connections", n)
+		}
+		_ = conns[0].Close()
+		if again := d.dial(client, r); again == conns[0] || again.Err() != nil {
+			t.Fatal("a closed connection was dialed")
+		}
+		other := r
+		other.Path = "/elsewhere"
+		if err := d.dialErr(client, other); blocktree.KindOf(err) != blocktree.Unauthenticated {
+			t.Fatalf("a shared connection is not checked: %v", err)
+		}
+	})
+}
+
+func TestConnectionsPerPrincipal(t *testing.T) {
+	d := newDomain(t)
+	_, r := d.listen(d.config("a"))
+	cc := d.config("b")
+	for range blocktree.RuntimeConnectionsPerPrincipalMax {
+		d.dial(d.client(cc), r)
+	}
+	extra := d.client(cc)
+	if err := d.dialErr(extra, r); blocktree.KindOf(err) != blocktree.Unavailable {
+		t.Fatalf("one more: %v", err)
+	}
+	d.dial(d.client(d.config("c")), r) // another principal is not affected
+}
+
+func TestAutoPrefersTCPAndFallsBackToQUIC(t *testing.T) {
+	d := newDomain(t)
+	_, both := d.listen(d.config("a"))
+	qc := d.config("q")
+	qc.Transport = QUIC
+	_, only := d.listen(qc)
+	client := d.client(d.config("b"))
+	if c := d.dial(client, both); c.Transport() != TCP {
+		t.Fatal(c.Transport())
+	}
+	if c := d.dial(client, only); c.Transport() != QUIC {
+		t.Fatal(c.Transport())
+	}
+	// A TCP that accepts and says nothing does not keep QUIC from connecting.
+	l, err := net.Listen("tcp", only.Endpoints[0])
+	if err != nil {
+		t.Skip("the port is taken: ", err)
+	}
+	defer l.Close()
+	if c := d.dial(d.client(d.config("c")), only); c.Transport() != QUIC {
+		t.Fatal(c.Transport())
+	}
+}
+
+func TestSecondEndpointIsTried(t *testing.T) {
+	d := newDomain(t)
+	_, r := d.listen(d.config("a"))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := l.Addr().String()
+	_ = l.Close()
+	for _, transport := range []Transport{TCP, Auto} {
+		cc := d.config("b")
+		cc.Transport = transport
+		x := r
+		x.Endpoints = append([]string{gone}, r.Endpoints...)
+		if transport == Auto {
+			x.Endpoints = x.Endpoints[1:] // QUIC to a port where nobody is takes the whole handshake timeout
+		}
+		d.dial(d.client(cc), x)
+	}
+	cc := d.config("b")
+	cc.Transport = TCP
+	r.Endpoints = []string{gone}
+	if err := d.dialErr(d.client(cc), r); blocktree.KindOf(err) != blocktree.Unavailable {
+		t.Fatal(err)
+	}
+}
+
+func TestDialEndsWithItsContext(t *testing.T) {
+	d := newDomain(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel only
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cc := d.config("b")
+	cc.Transport = TCP
+	client := d.client(cc)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = client.Dial(ctx, blocktree.Runtime{Principal: d.root, Endpoints: []string{l.Addr().String()}})
+	if blocktree.KindOf(err) != blocktree.Canceled {
+		t.Fatal(err)
+	}
+	_ = client.Close() // ends the attempt
+	if err := d.dialErr(client, blocktree.Runtime{Principal: d.root, Endpoints: []string{"x"}}); blocktree.KindOf(err) != blocktree.Closed {
+		t.Fatal(err)
+	}
+}
+
+// TestForeignLane shows that a lane joins only a connection of its own key.
+func TestForeignLane(t *testing.T) {
+	d := newDomain(t)
+	e, r := d.listen(d.config("a"))
+	cc := d.config("b")
+	cc.Transport, cc.Lanes = TCP, 2
+	conn := d.dial(d.client(cc), r)
+	join := func(config Config, h hello) {
+		p := rawDial(t, d, TCP, config, r, false)
+		body := h.encode()
+		p.send(append(frame{kind: frameHello, bodyBytes: len(body)}.append(nil), body...))
+		if _, err := readHello(p.r); err == nil {
+			t.Errorf("lane %d joined", h.lane)
+		}
+	}
+	join(d.config("thief"), hello{conn: conn.id, lane: 1, lanes: 2})
+	join(cc, hello{conn: conn.id, lane: 1, lanes: 2}) // open already
+	join(cc, hello{conn: conn.id, lane: 2, lanes: 3}) // not announced
+	join(cc, hello{conn: conn.id, lane: 0, lanes: 2, chain: cc.Credentials})
+	if conn.Err() != nil {
+		t.Fatal("a stranger ended the connection:", conn.Err())
+	}
+	_ = e
+}
+
+func TestSilentClientsAreBounded(t *testing.T) {
+	d := newDomain(t)
+	e, r := d.listen(d.config("a"))
+	var conns []net.Conn
+	for range handshakesMax {
+		c, err := net.Dial("tcp", r.Endpoints[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	for len(e.admission) < handshakesMax {
+		time.Sleep(time.Millisecond)
+	}
+	extra, err := net.Dial("tcp", r.Endpoints[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = extra.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if _, err := extra.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("one more stranger is let wait: %v", err)
+	}
+	for _, c := range append(conns, extra) {
+		_ = c.Close()
+	}
+	for len(e.admission) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	d.dial(d.client(d.config("b")), r)
+}
+
+func TestCloseEndsEverything(t *testing.T) {
+	carriers(t, func(t *testing.T, transport Transport) {
+		d := newDomain(t)
+		sc := d.config("a")
+		held := make(chan *Request, 1)
+		sc.Handler = HandlerFunc(func(r *Request) { held <- r })
+		e, r := d.listen(sc)
+		cc := d.config("b")
+		cc.Transport = transport
+		client := d.client(cc)
+		conn := d.dial(client, r)
+		failed := make(chan error, 1)
+		if err := conn.Call(1, nil, nil, func(_ Reply, err error) { failed <- err }); err != nil {
+			t.Fatal(err)
+		}
+		req := <-held
+		_ = client.Close()
+		if err := <-failed; blocktree.KindOf(err) != blocktree.Closed {
+			t.Fatal(err)
+		}
+		_ = e.Close()
+		released := false
+		req.ReplyThen(func() { released = true }, nil, make([]byte, 100000)) // to nobody
+		if !released {
+			t.Fatal("the body of an answer to nobody was not released")
+		}
+		sc.Addrs = r.Endpoints
+		d.listen(sc) // the address is free again
+	})
+}
