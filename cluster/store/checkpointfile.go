@@ -49,6 +49,7 @@ type checkpointState struct {
 	pending     map[place]pendingRecord
 	table       *tableTree
 	zeros       *btree.BTreeG[zeroRange]
+	blobBytes   int // what the head of a file that is being read says
 }
 
 // chunkWriter writes the chunks of a checkpoint. The first error sticks.
@@ -225,7 +226,7 @@ func readCheckpoint(r io.Reader, id identity) (*checkpointState, error) {
 }
 
 // unfinished reports whether the blob is shorter than the head said.
-func (c *checkpointState) unfinished() bool { return len(c.blob) != cap(c.blob) }
+func (c *checkpointState) unfinished() bool { return len(c.blob) < c.blobBytes }
 
 func readChunk(r io.Reader, number uint32) (uint8, []byte, error) {
 	var head [5]byte
@@ -256,7 +257,7 @@ func (c *checkpointState) decodeHead(d *wire.Decoder, id identity) error {
 		return errBadCheckpoint
 	}
 	if has {
-		c.blob = make([]byte, 0, n)[:0:n]
+		c.blob, c.blobBytes = []byte{}, n
 	}
 	return nil
 }
@@ -277,7 +278,7 @@ func (c *checkpointState) decodeEntry(kind uint8, d *wire.Decoder) error {
 	switch kind {
 	case chunkBlob:
 		part := d.Raw(d.Len())
-		if len(c.blob)+len(part) > cap(c.blob) {
+		if len(c.blob)+len(part) > c.blobBytes {
 			return errBadCheckpoint
 		}
 		c.blob = append(c.blob, part...)
