@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"blocktree"
+	"blocktree/blockdev"
+	"blocktree/blockdev/nbd"
+	"blocktree/cluster"
+	"blocktree/cmd/internal/parts"
+	"blocktree/crypto/keys"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+)
+
+const (
+	// leaseWait is how long a start waits for the lease of a holder that is gone: two terms and a take-over.
+	leaseWait = 15 * time.Second
+
+	// startTimeout bounds the whole start: a cluster that starts at the same time, then the lease, then recovery.
+	startTimeout = 90 * time.Second
+)
+
+func newServe() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Serve the exports of a configuration in the foreground",
+		Long: `serve opens the files that FILE exports, making those that are absent and have a create section, and offers them over
+NBD until SIGINT or SIGTERM. It prints "ready" and the URI of each export. It waits, up to 15 seconds, for the lease of a
+server that had a file open and is gone. Sockets that systemd passes are used instead of listen. It logs to standard
+error, ignores SIGHUP, and finishes what clients have in flight before it stops.`,
+		Example: `  btnbd serve --config /etc/blocktree/btnbd.yaml
+  btnbd serve --config btnbd.yaml --listen tcp:127.0.0.1:10809 --cache off`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args(),
+	}
+	f := c.Flags()
+	f.StringVar(&file, "config", "", "configuration of the server (btnbd.yaml)")
+	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT")
+	f.Bool("insecure", false, "allow an address that other machines reach, though NBD is not encrypted")
+	f.String("cache", "", "memory for clean sectors, a size or off")
+	f.String("log-level", "", "debug, info, warn or error")
+	f.String("transport", "", "auto, quic or tcp")
+	_ = c.MarkFlagFilename("config", "yaml") // for completion only
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := cli.RequireFlags(c, "config"); err != nil {
+			return err
+		}
+		flags := map[string]*pflag.Flag{"listen": f.Lookup("listen"), "insecure": f.Lookup("insecure"), "cache": f.Lookup("cache"),
+			"log.level": f.Lookup("log-level"), "transport": f.Lookup("transport")}
+		cfg, err := config.LoadNBD(config.Source{File: file, Flags: flags})
+		if err != nil {
+			return err
+		}
+		log, err := cli.NewLogger(c.ErrOrStderr(), cfg.Log.Level)
+		if err != nil {
+			return err
+		}
+		cli.IgnoreHangup()
+		s := &server{cfg: cfg, log: log}
+		if err := s.listen(); err != nil {
+			return err
+		}
+		return s.run(c.Context(), func(uris []string) error { return printReady(c.OutOrStdout(), uris) })
+	}
+	return c
+}
+
+func printReady(w io.Writer, uris []string) error {
+	for _, u := range uris {
+		if _, err := fmt.Fprintln(w, "ready "+u); err != nil {
+			return blocktree.E("print", blocktree.IO, err)
+		}
+	}
+	return nil
+}
+
+// server serves the exports of one configuration once: listen, then run.
+type server struct {
+	cfg       *config.NBD
+	log       *slog.Logger
+	listeners []net.Listener
+	addresses []string // of the listeners, as nbd.URI takes them
+}
+
+// listen takes the sockets that systemd passed, else opens the one of the configuration. It fails with Busy, Permission
+// and the like.
+func (s *server) listen() error {
+	passed, err := nbd.Activated()
+	if err != nil {
+		return err
+	}
+	if len(passed) > 0 {
+		s.listeners = passed
+		for _, l := range passed {
+			s.addresses = append(s.addresses, l.Addr().Network()+":"+l.Addr().String())
+		}
+		return nil
+	}
+	l, err := nbd.Listen(s.cfg.Listen, nbd.SocketMode)
+	if err != nil {
+		return err
+	}
+	s.listeners, s.addresses = []net.Listener{l}, []string{s.cfg.Listen}
+	return nil
+}
+
+// close gives up the listeners of a server that does not run.
+func (s *server) close() {
+	for _, l := range s.listeners {
+		l.Close() // nobody was accepted
+	}
+}
+
+// run serves until ctx ends. It owns the listeners. ready is called once with the URI of each export.
+func (s *server) run(ctx context.Context, ready func(uris []string) error) (err error) {
+	key, err := keys.LoadReaderKey(s.cfg.ReaderKey)
+	if err != nil {
+		s.close()
+		return err
+	}
+	client, err := parts.Dial(ctx, &s.cfg.Base, s.log)
+	if err != nil {
+		s.close()
+		return err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	cache, err := blockdev.NewCache(s.cfg.Cache.Bytes())
+	if err != nil {
+		s.close()
+		return err
+	}
+	defer cache.Close()
+	memory := blockdev.NewMemory(blocktree.InFlightBytesMax)
+	exports := new(blockdev.Exports)
+	defer func() { err = errors.Join(err, closeExports(exports)) }()
+	if err := s.open(ctx, client, exports, key, blockdev.Options{Cache: cache, Memory: memory}); err != nil {
+		s.close()
+		return err
+	}
+	uris, err := s.uris(exports)
+	if err == nil {
+		err = ready(uris)
+	}
+	if err != nil {
+		s.close()
+		return err
+	}
+	cli.NotifyReady(s.log)
+	err = nbd.NewServer(nbd.Config{Exports: exports, Memory: memory, Logger: s.log}).Serve(ctx, s.listeners...)
+	cli.NotifyStopping(s.log)
+	return err
+}
+
+// open opens every export as a device.
+func (s *server) open(ctx context.Context, client *cluster.Client, exports *blockdev.Exports, key *keys.ReaderKey, o blockdev.Options) error {
+	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for i := range s.cfg.Exports {
+		e := &s.cfg.Exports[i]
+		f, err := parts.OpenExport(startCtx, client, s.cfg, e, key, leaseWait)
+		if err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx) // stopped while it started
+			}
+			return err
+		}
+		o.ReadOnly = e.ReadOnly
+		device, err := blockdev.Open(f, o)
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+		if err := exports.Add(blockdev.Export{Name: e.Path, Description: e.Description, Device: device, ReadOnly: e.ReadOnly}); err != nil {
+			return errors.Join(err, device.Close())
+		}
+		s.log.Info("export open", "path", e.Path, "sizeBytes", device.Size(), "readOnly", e.ReadOnly)
+	}
+	return nil
+}
+
+// uris returns how clients reach each export on each listener.
+func (s *server) uris(exports *blockdev.Exports) ([]string, error) {
+	var list []string
+	for _, address := range s.addresses {
+		for _, e := range exports.List() {
+			u, err := nbd.URI(address, e.Name)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, u)
+		}
+	}
+	return list, nil
+}
+
+// closeExports flushes and closes every device, which gives up the leases.
+func closeExports(exports *blockdev.Exports) error {
+	var all error
+	for _, e := range exports.List() {
+		all = errors.Join(all, e.Device.Close())
+	}
+	return all
+}

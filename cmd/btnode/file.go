@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"blocktree/cluster"
+	"blocktree/cmd/internal/parts"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+)
+
+// fileTimeout bounds how long a command about files waits for the cluster.
+const fileTimeout = 15 * time.Second
+
+func newFile() *cobra.Command {
+	group := cli.NewGroup("file", "Make, list, describe and remove files",
+		`file works with the files of a cluster by path: /vm/disk0 is meant inside the domain of the configuration. The
+configuration may be that of any node, client or NBD server of the cluster.`)
+	group.AddCommand(newFileCreate(), newFileLs(), newFileStat(), newFileRm())
+	return group
+}
+
+// withCluster loads the configuration, connects, and runs do with a context that ends after fileTimeout.
+func withCluster(c *cobra.Command, file string, do func(ctx context.Context, cfg *config.Client, client *cluster.Client) error) error {
+	cfg, err := config.LoadClient(config.Source{File: file})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), fileTimeout)
+	defer cancel()
+	client, err := parts.Dial(ctx, &cfg.Base, parts.QuietLogger(c.ErrOrStderr(), &cfg.Base))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return do(ctx, cfg, client)
+}
+
+func newFileCreate() *cobra.Command {
+	var file, encryption string
+	var create config.Create
+	c := &cobra.Command{
+		Use:   "create PATH --size SIZE [--code K+M] [--sector-size SIZE] [--encryption on|none] --config FILE",
+		Short: "Make a file",
+		Long: `create makes a file of a fixed size, all zeros, which costs no space until it is written. Directories above it are made
+as needed. Its key is wrapped to the readers of the configuration; whoever has none of their secret keys sees noise.
+
+Without --code the file gets 2+1, or what fits a cluster of fewer than three nodes.`,
+		Example: `  btnode file create /vm/disk1 --size 10GiB --config client.yaml
+  btnode file create /vm/disk2 --size 500M --code 1+2 --sector-size 512 --config client.yaml`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args("PATH"),
+	}
+	addConfig(c, &file, "configuration of any node or client of the cluster")
+	addSize(c, &create.Size, "", "size of the file, a whole number of sectors")
+	addCode(c, &create.Code, "")
+	c.Flags().Var(&create.SectorSize, "sector-size", "bytes per sector, a power of two from 512 to 64KiB (default 4KiB)")
+	c.Flags().StringVar(&encryption, "encryption", "on", "on, or none to keep integrity without secrecy")
+	completeWords(c, "encryption", []string{"on", "none"})
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := cli.RequireFlags(c, "config", "size"); err != nil {
+			return err
+		}
+		create.Encryption = encryption
+		return createFile(c, file, args[0], &create)
+	}
+	return c
+}
+
+func createFile(c *cobra.Command, file, name string, create *config.Create) error {
+	cfg, err := config.LoadClient(config.Source{File: file})
+	if err != nil {
+		return err
+	}
+	path, err := cfg.Resolve(name)
+	if err != nil {
+		return err
+	}
+	if create.Code.Data == 0 {
+		_ = create.Code.Set(defaultCode(len(cfg.Cluster.Members))) // constants
+	}
+	if err := create.Validate(len(cfg.Cluster.Members)); err != nil {
+		return err
+	}
+	readers, err := parts.Readers(&cfg.Base, nil)
+	if err != nil {
+		return err
+	}
+	return withCluster(c, file, func(ctx context.Context, _ *config.Client, client *cluster.Client) error {
+		if err := parts.CreateFile(ctx, client, path, create, readers); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(c.OutOrStdout(), "%s: %s, code %s\n", path.Short(), create.Size.String(), create.Code.String())
+		return err
+	})
+}
+
+// defaultCode is the code of a file in a cluster of so many members when nobody said.
+func defaultCode(members int) string {
+	switch members {
+	case 1:
+		return "1+0"
+	case 2:
+		return "1+1"
+	}
+	return "2+1"
+}
+
+func newFileRm() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "rm PATH --config FILE",
+		Short: "Remove a file that nobody has open, or an empty directory",
+		Long: `rm removes a file and gives its space back to the nodes. A file that an NBD server serves is busy: stop that first.
+There is no way back.`,
+		Example:               `  btnode file rm /vm/disk1 --config client.yaml`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args("PATH"),
+	}
+	addConfig(c, &file, "configuration of any node or client of the cluster")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := cli.RequireFlags(c, "config"); err != nil {
+			return err
+		}
+		return withCluster(c, file, func(ctx context.Context, cfg *config.Client, client *cluster.Client) error {
+			path, err := cfg.Resolve(args[0])
+			if err != nil {
+				return err
+			}
+			return client.Remove(ctx, path)
+		})
+	}
+	return c
+}

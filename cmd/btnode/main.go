@@ -1,0 +1,26 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"blocktree/internal/cli"
+)
+
+func main() { os.Exit(cli.Run(newRoot(), os.Args[1:], os.Stdout, os.Stderr)) }
+
+// newRoot makes the whole command, new for every call.
+func newRoot() *cobra.Command {
+	root := cli.NewRoot("btnode", "Run a storage node of Blocktree, and work with its files",
+		`btnode runs one storage node: a process that keeps sealed, erasure coded sectors on its disk and its part of the
+cluster's metadata. The other commands work with files by path, through the nodes of a cluster.
+
+Files are offered as block devices by btnbd.`,
+		`  btnode playground --dir /tmp/play --nodes 3 --code 2+1
+  btnode run --config /etc/blocktree/btnode.yaml
+  btnode file create /vm/disk1 --size 10GiB --config client.yaml
+  btnode status --config client.yaml`)
+	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus())
+	return root
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/pflag"
+
+	"blocktree/internal/cli"
+)
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"btnode": main}) }
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata"})
+}
+
+// TestManual: the pages of docs/man are those that this command makes, and every flag is in its help, in its man page
+// and in the manual.
+func TestManual(t *testing.T) {
+	const dir = "../../docs/man"
+	root := newRoot()
+	pages, err := cli.ManPages(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, page := range pages {
+		stored, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || !bytes.Equal(stored, page) {
+			t.Errorf("docs/man/%s is not what the command makes (%v); run: go run ./cmd/btnode man docs/man", name, err)
+		}
+	}
+	manual := string(pages["btnode.md"])
+	for _, c := range cli.Commands(root) {
+		page := string(pages[strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"])
+		help := c.UsageString()
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			dashed := strings.ReplaceAll("--"+f.Name, "-", "\\-")
+			if !strings.Contains(help, "--"+f.Name) || !strings.Contains(manual, "--"+f.Name) || !strings.Contains(page, dashed) &&
+				!strings.Contains(page, "--"+f.Name) {
+				t.Errorf("%s --%s is not in help, man page and manual", c.CommandPath(), f.Name)
+			}
+		})
+		if c.Long == "" && c.Name() != "version" || c.Short == "" || c.HasParent() && !c.HasSubCommands() && c.Example == "" && c.Name() != "version" {
+			t.Errorf("%s lacks a text or an example", c.CommandPath())
+		}
+	}
+}

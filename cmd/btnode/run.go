@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"blocktree/cmd/internal/parts"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+)
+
+func newRun() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "run --config FILE",
+		Short: "Run a storage node in the foreground",
+		Long: `run starts the node that FILE describes and stays in the foreground until SIGINT or SIGTERM, which stop it cleanly. It
+logs to standard error, ignores SIGHUP, and tells systemd when it is ready. The store is made when it is absent; a store
+of another node is refused.`,
+		Example: `  btnode run --config /etc/blocktree/btnode.yaml
+  BT_LOG_LEVEL=debug btnode run --config btnode.yaml`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args(),
+	}
+	addConfig(c, &file, "configuration of the node (btnode.yaml)")
+	c.Flags().String("listen", "", "listen here instead of where the configuration says, HOST:PORT")
+	c.Flags().String("log-level", "", "debug, info, warn or error")
+	c.Flags().String("transport", "", "auto, quic or tcp")
+	completeWords(c, "log-level", cli.LogLevels())
+	completeWords(c, "transport", config.Transports())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := cli.RequireFlags(c, "config"); err != nil {
+			return err
+		}
+		cfg, err := config.LoadNode(config.Source{File: file, Flags: flagKeys(c, "listen", "log-level", "transport")})
+		if err != nil {
+			return err
+		}
+		return runNode(c, cfg)
+	}
+	return c
+}
+
+// runNode runs the node until the command's context ends or the node fails.
+func runNode(c *cobra.Command, cfg *config.Node) error {
+	log, err := cli.NewLogger(c.ErrOrStderr(), cfg.Log.Level)
+	if err != nil {
+		return err
+	}
+	cli.IgnoreHangup()
+	ctx := c.Context()
+	n, err := parts.OpenNode(ctx, cfg, log)
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	cli.NotifyReady(log)
+	log.Info("node runs", "path", cfg.RuntimePath().Short(), "listen", cfg.Listen, "store", cfg.Store.ID.String())
+	select {
+	case <-ctx.Done():
+		cli.NotifyStopping(log)
+		err = n.Close()
+	case err = <-n.Fatal():
+		_ = n.Close() // the first error is the one to tell
+	}
+	log.Info("node stopped", "path", cfg.RuntimePath().Short())
+	return err
+}
+
+// addConfig adds --config, which every command that talks to a cluster needs.
+func addConfig(c *cobra.Command, file *string, usage string) {
+	c.Flags().StringVar(file, "config", "", usage)
+	_ = c.MarkFlagFilename("config", "yaml") // for completion only
+}
+
+// completeWords offers the words for a flag.
+func completeWords(c *cobra.Command, flag string, words []string) {
+	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // for completion only
+}
+
+// flagKeys returns the flags under the keys of the configuration that they stand for: "log-level" is log.level.
+func flagKeys(c *cobra.Command, names ...string) map[string]*pflag.Flag {
+	flags := map[string]*pflag.Flag{}
+	for _, n := range names {
+		key := n
+		if n == "log-level" {
+			key = "log.level"
+		}
+		flags[key] = c.Flags().Lookup(n)
+	}
+	return flags
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"blocktree/cluster"
+	"blocktree/cmd/internal/parts"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+)
+
+// statusTimeout bounds how long the nodes are asked: long enough for an election to end.
+const statusTimeout = 10 * time.Second
+
+func newStatus() *cobra.Command {
+	var file string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status --config FILE [--json]",
+		Short: "Show the health of a cluster, its nodes and files",
+		Long: `status asks the nodes of a cluster how they are. Health is "ok" when every node is up and in sync with every file,
+"degraded" when something is missing and everything still works, "unavailable" when something does not. A file tolerates
+the loss of so many more nodes before its sectors can no longer be read or written; 0 is the last warning.
+
+It exits with 0 whenever it could find out, whatever it found: scripts read health from --json.`,
+		Example: `  btnode status --config client.yaml
+  btnode status --config client.yaml --json | jq -r .health`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args(),
+	}
+	addConfig(c, &file, "configuration of any node or client of the cluster")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := cli.RequireFlags(c, "config"); err != nil {
+			return err
+		}
+		cfg, err := config.LoadClient(config.Source{File: file})
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(c.Context(), statusTimeout)
+		defer cancel()
+		client, err := parts.Dial(ctx, &cfg.Base, parts.QuietLogger(c.ErrOrStderr(), &cfg.Base))
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		status, err := client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return cli.PrintJSON(c.OutOrStdout(), status)
+		}
+		return printStatus(c.OutOrStdout(), status)
+	}
+	return c
+}
+
+func printStatus(w io.Writer, s *cluster.Status) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(t, "health\t%s\n\nNODE\tSTATE\n", s.Health)
+	for _, n := range s.Nodes {
+		fmt.Fprintf(t, "%s\t%s\n", n.Path, n.State)
+	}
+	if len(s.Files) > 0 {
+		fmt.Fprint(t, "\nFILE\tSIZE\tCODE\tIN SYNC\tTOLERATES\n")
+	}
+	for _, f := range s.Files {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\n", f.Path, cli.FormatSize(f.Size), f.Code, f.InSync, f.Tolerates)
+	}
+	return t.Flush()
+}

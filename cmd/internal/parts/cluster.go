@@ -1,0 +1,129 @@
+package parts
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/crypto/cred"
+	"blocktree/internal/bttp"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+	"blocktree/internal/node"
+	"blocktree/route"
+)
+
+// healthPause is how long AwaitUp waits between two questions.
+const healthPause = 100 * time.Millisecond
+
+// Identity loads the key and the credentials that a configuration names, and checks that they belong together and to
+// the place that the configuration says. It fails with NotFound, Permission, Invalid or Unauthenticated.
+func Identity(b *config.Base) (cred.Key, cred.Credentials, error) {
+	key, err := cred.LoadKey(b.Identity.Key)
+	if err != nil {
+		return cred.Key{}, nil, err
+	}
+	chain, err := cred.Load(b.Identity.Credentials)
+	if err != nil {
+		return cred.Key{}, nil, err
+	}
+	id, err := cred.Verify(chain, b.Root(), time.Now())
+	if err != nil {
+		return cred.Key{}, nil, &blocktree.Error{Op: "identity", Path: b.Identity.Credentials, Err: err}
+	}
+	mismatch := func(what, hint string) error {
+		return &blocktree.Error{Op: "identity", Path: b.Identity.Credentials, Kind: blocktree.Unauthenticated,
+			Err: textError(what), Hint: hint}
+	}
+	if id.Principal != key.Principal() {
+		return cred.Key{}, nil, mismatch("the credentials are those of another key than "+b.Identity.Key,
+			"identity.key and identity.credentials were made together; use such a pair")
+	}
+	if id.Path != b.RuntimePath() {
+		return cred.Key{}, nil, mismatch("the credentials are for "+id.Path.Short()+", path says "+b.RuntimePath().Short(),
+			"write the path that the credentials were issued for")
+	}
+	return key, chain, nil
+}
+
+type textError string
+
+func (t textError) Error() string { return string(t) }
+
+// OpenNode starts the node that a configuration describes. Errors are those of Identity and of node.Open.
+func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node, error) {
+	key, chain, err := Identity(&c.Base)
+	if err != nil {
+		return nil, err
+	}
+	members := c.Runtimes()
+	for _, m := range members {
+		if m.Path == c.RuntimePath() && m.Principal != key.Principal() {
+			return nil, &blocktree.Error{Op: "identity", Path: c.Identity.Key, Kind: blocktree.Unauthenticated,
+				Err:  textError("cluster.members has another principal for " + m.Path.Short()),
+				Hint: "use the key of this node, or correct its principal in the configuration of every member"}
+		}
+	}
+	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
+		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members,
+		Logger: log})
+}
+
+// Dial makes a client of the cluster that a configuration names. It waits for no node; the first request does.
+func Dial(ctx context.Context, b *config.Base, log *slog.Logger) (*cluster.Client, error) {
+	key, chain, err := Identity(b)
+	if err != nil {
+		return nil, err
+	}
+	table, err := route.NewTable(b.Runtimes())
+	if err != nil {
+		return nil, err
+	}
+	return cluster.Dial(ctx, cluster.ClientConfig{Path: b.RuntimePath(), Root: b.Root(), Key: key, Credentials: chain,
+		Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{}})
+}
+
+// AwaitUp asks the cluster until every node is up and it works, or ctx ends: then it fails with Unavailable. It does not
+// wait until every file is in sync.
+func AwaitUp(ctx context.Context, b *config.Base) error {
+	client, err := Dial(ctx, b, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for {
+		status, err := client.Status(ctx)
+		if err == nil && allUp(status) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return &blocktree.Error{Op: "wait for the cluster", Kind: blocktree.Unavailable, Err: err,
+				Hint: "the nodes' logs say what they wait for"}
+		case <-time.After(healthPause):
+		}
+	}
+}
+
+func allUp(s *cluster.Status) bool {
+	for _, n := range s.Nodes {
+		if n.State != "up" {
+			return false
+		}
+	}
+	return s.Health != "unavailable" && len(s.Nodes) > 0
+}
+
+// QuietLogger is the logger of a command that a person waits for: warnings, unless the configuration asks for more
+// detail than usual.
+func QuietLogger(w io.Writer, b *config.Base) *slog.Logger {
+	level := "error"
+	if b.Log.Level == "debug" {
+		level = "debug"
+	}
+	log, _ := cli.NewLogger(w, level) // both are levels
+	return log
+}

@@ -1,0 +1,82 @@
+package parts
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/crypto/keys"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+	"blocktree/internal/file"
+)
+
+// Readers returns the keys that new files are wrapped to: those of the configuration and own, where given, without
+// duplicates. It fails with Invalid.
+func Readers(b *config.Base, own *keys.ReaderKey) ([]keys.PublicKey, error) {
+	var list []keys.PublicKey
+	seen := map[keys.PublicKey]bool{}
+	add := func(k keys.PublicKey) {
+		if !seen[k] {
+			seen[k] = true
+			list = append(list, k)
+		}
+	}
+	if own != nil {
+		add(own.Public())
+	}
+	for i, text := range b.Readers {
+		k, err := keys.ParsePublicKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("readers[%d]: %w", i, err)
+		}
+		add(k)
+	}
+	return list, nil
+}
+
+// CreateFile makes a file as create says, wrapped to readers. It fails with Invalid, Exists, Unavailable and the kinds
+// of file.Create; nothing is made then.
+func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path, create *config.Create, readers []keys.PublicKey) error {
+	if create.Encrypted() && len(readers) == 0 {
+		return cli.Invalid("list public keys under readers in the configuration, or make it with encryption none",
+			"%s: nobody could read an encrypted file without readers", path.Short())
+	}
+	if !create.Encrypted() {
+		readers = nil
+	}
+	return file.Create(ctx, client, path, file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
+		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers})
+}
+
+// OpenExport opens the file of an export, making it first where it is absent and may be made. It waits for the lease
+// of a holder that is gone, at most wait.
+func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *config.Export, key *keys.ReaderKey, wait time.Duration) (blocktree.File, error) {
+	path, err := c.Resolve(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	if e.Create != nil && !e.ReadOnly {
+		_, err := client.Stat(ctx, path)
+		if blocktree.KindOf(err) == blocktree.NotFound {
+			readers, rerr := Readers(&c.Base, key)
+			if rerr != nil {
+				return nil, rerr
+			}
+			err = CreateFile(ctx, client, path, e.Create, readers)
+			if blocktree.KindOf(err) == blocktree.Exists {
+				err = nil // somebody else was faster
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	f, err := file.Open(ctx, client, path, file.OpenOptions{ReadOnly: e.ReadOnly, Reader: key, Wait: wait})
+	if blocktree.KindOf(err) == blocktree.NotFound {
+		err = cli.WithHint(err, "create it with `btnode file create`, or give the export a create: section")
+	}
+	return f, err
+}
