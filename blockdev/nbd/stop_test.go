@@ -1,0 +1,122 @@
+package nbd
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"testing"
+
+	"blocktree"
+	"blocktree/blockdev/memfile"
+)
+
+// TestStop closes the server while a write is held: the write is finished and answered, requests and options that come
+// meanwhile are refused by name, and then everybody is let go.
+func TestStop(t *testing.T) {
+	g := newGate(func(c memfile.Call) bool { return c.Op == memfile.Write })
+	b := newBed(t, setup{file: g.options()})
+	busy, idle, negotiating := b.attach(), b.attach(), b.dial().hello(clientFlags)
+	part := b.attach()
+	part.send(append(header(cmdWrite, 0, 1, 0, 200000), make([]byte, 100000)...)) // never to be sent in full
+	busy.send(append(header(cmdWrite, 0, 7, 0, 4096), make([]byte, 4096)...))
+	until(t, "the write is held", func() bool { return g.held.Load() == 1 })
+	closed := make(chan error, 1)
+	go func() { closed <- b.srv.Close(context.Background()) }()
+	until(t, "the server is stopping", b.srv.stopping.Load)
+	idle.closed()
+	part.closed()
+	if errno, _ := busy.do(cmdRead, 0, 0, 4096, nil); errno != 108 {
+		t.Fatalf("error %d", errno)
+	}
+	if errno, _ := busy.do(cmdWrite, 0, 0, 70000, make([]byte, 70000)); errno != 108 {
+		t.Fatalf("error %d", errno)
+	}
+	for _, id := range []uint32{optGo, optInfo, optList, 99} {
+		if got := negotiating.ask(id, nil); got.last() != errTypeShutdown {
+			t.Fatalf("%v", got)
+		}
+	}
+	if _, err := net.Dial("unix", b.socket); err == nil {
+		t.Fatal("still listening")
+	}
+	select {
+	case err := <-closed:
+		t.Fatalf("Close did not wait: %v", err)
+	default:
+	}
+	close(g.release)
+	busy.wantReply(7, 0)
+	busy.closed()
+	negotiating.closed()
+	if err := <-closed; err != nil {
+		t.Fatal(err)
+	}
+	if err := b.srv.Close(context.Background()); err != nil {
+		t.Fatalf("closing again: %v", err)
+	}
+}
+
+// TestStopImpatiently cuts off what does not end.
+func TestStopImpatiently(t *testing.T) {
+	g := newGate(func(c memfile.Call) bool { return c.Op != memfile.Flush }) // for ever
+	b := newBed(t, setup{file: g.options()})
+	c := b.attach()
+	c.send(header(cmdRead, 0, 1, 0, 4096))
+	c.send(append(header(cmdWrite, 0, 2, 8192, 4096), make([]byte, 4096)...))
+	until(t, "both are held", func() bool { return g.held.Load() == 2 })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := b.srv.Close(ctx); blocktree.KindOf(err) != blocktree.Canceled {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// TestServeEndsWithContext: the context of Serve stops the server too, and a stopped one serves nothing.
+func TestServeEndsWithContext(t *testing.T) {
+	b := newBed(t, setup{})
+	ctx, cancel := context.WithCancel(context.Background())
+	s := NewServer(Config{Exports: b.exports})
+	l, err := Listen("unix:"+filepath.Join(t.TempDir(), "t"), SocketMode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- s.Serve(ctx, l) }()
+	nc, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := greeted(t, nc).attach("")
+	c.inSync()
+	cancel()
+	c.closed()
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+	late, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(context.Background(), late); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Accept(); err == nil {
+		t.Fatal("a stopped server left a listener open")
+	}
+}
+
+// TestServeReportsALostListener: a listener that fails for good ends Serve with an error.
+func TestServeReportsALostListener(t *testing.T) {
+	b := newBed(t, setup{})
+	s := NewServer(Config{Exports: b.exports})
+	err := s.Serve(context.Background(), brokenListener{})
+	if blocktree.KindOf(err) != blocktree.IO {
+		t.Fatalf("got %v", err)
+	}
+}
+
+type brokenListener struct{}
+
+func (brokenListener) Accept() (net.Conn, error) { return nil, blocktree.E("test", blocktree.IO, nil) }
+func (brokenListener) Close() error              { return nil }
+func (brokenListener) Addr() net.Addr            { return &net.UnixAddr{Name: "broken", Net: "unix"} }

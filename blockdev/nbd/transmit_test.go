@@ -1,0 +1,484 @@
+package nbd
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/blockdev"
+	"blocktree/blockdev/memfile"
+)
+
+const (
+	size = 1 << 20
+	mib  = 1 << 20
+)
+
+// TestRequests does single requests, good and bad. After each of them client and server are in step, which the next
+// request proves.
+func TestRequests(t *testing.T) {
+	big := make([]byte, 32*mib+1)
+	for _, prompt := range []bool{false, true} {
+		b := newBed(t, setup{file: memfile.Options{Prompt: prompt}})
+		c := b.attach()
+		for _, x := range []struct {
+			name           string
+			command, flags uint16
+			offset         uint64
+			length         uint32
+			payload        []byte
+			errno          uint32
+		}{
+			{"write", cmdWrite, 0, 123, 777, big[:777], 0},
+			{"write with FUA", cmdWrite, 1, 0, 4096, big[:4096], 0},
+			{"read", cmdRead, 0, 1, 5000, nil, 0},
+			{"read with FUA", cmdRead, 1, 1, 5000, nil, 0},
+			{"read to the end", cmdRead, 0, size - 1, 1, nil, 0},
+			{"read nothing", cmdRead, 0, 0, 0, nil, 0},
+			{"read nothing at the end", cmdRead, 0, size, 0, nil, 0},
+			{"write nothing", cmdWrite, 0, 5, 0, nil, 0},
+			{"flush", cmdFlush, 0, 0, 0, nil, 0},
+			{"flush with FUA", cmdFlush, 1, 0, 0, nil, 0},
+			{"trim", cmdTrim, 0, 100, 20000, nil, 0},
+			{"trim with FUA", cmdTrim, 1, 0, size, nil, 0},
+			{"zero", cmdWriteZeroes, 0, 100, 20000, nil, 0},
+			{"zero with everything", cmdWriteZeroes, 1 | 2 | 16, 0, size, nil, 0},
+			{"zero fast, one byte", cmdWriteZeroes, 16, 77, 1, nil, 0},
+			{"zero nothing", cmdWriteZeroes, 0, 0, 0, nil, 0},
+
+			{"read past the end", cmdRead, 0, size - 1, 2, nil, 22},
+			{"read far past the end", cmdRead, 0, math.MaxUint64, 1, nil, 22},
+			{"read around the end of numbers", cmdRead, 0, math.MaxUint64 - 3, 4, nil, 22},
+			{"read too much", cmdRead, 0, 0, 32*mib + 1, nil, 22},
+			{"read 4 GiB", cmdRead, 0, 0, math.MaxUint32, nil, 22},
+			{"write past the end", cmdWrite, 0, size - 1, 2, big[:2], 28},
+			{"write around the end of numbers", cmdWrite, 0, math.MaxUint64 - 3, 70000, big[:70000], 28},
+			{"write too much", cmdWrite, 0, 0, 32*mib + 1, big, 22},
+			{"trim past the end", cmdTrim, 0, size - 1, 2, nil, 22},
+			{"trim 4 GiB", cmdTrim, 0, 0, math.MaxUint32, nil, 22},
+			{"zero past the end", cmdWriteZeroes, 0, size - 1, 2, nil, 28},
+			{"flush with an offset", cmdFlush, 0, 1, 0, nil, 22},
+			{"flush with a length", cmdFlush, 0, 0, 1, nil, 22},
+			{"cache", 5, 0, 0, 4096, nil, 22},
+			{"block status", 7, 0, 0, 4096, nil, 22},
+			{"resize", 8, 0, 0, 4096, nil, 22},
+			{"unknown", 0xffff, 0, 0, math.MaxUint32, nil, 22},
+			{"read with DF", cmdRead, 4, 0, 4096, nil, 22},
+			{"write with NO_HOLE", cmdWrite, 2, 0, 4096, big[:4096], 22},
+			{"write with an unknown flag", cmdWrite, 1 << 15, 0, 100000, big[:100000], 22},
+			{"trim with FAST_ZERO", cmdTrim, 16, 0, 4096, nil, 22},
+			{"zero with REQ_ONE", cmdWriteZeroes, 8, 0, 4096, nil, 22},
+		} {
+			errno, data := c.do(x.command, x.flags, x.offset, x.length, x.payload)
+			if errno != x.errno {
+				t.Errorf("%s: error %d, want %d", x.name, errno, x.errno)
+			}
+			if !bytes.Equal(data, big[:len(data)]) {
+				t.Errorf("%s: other data", x.name)
+			}
+			c.inSync()
+		}
+	}
+}
+
+func TestReadOnlyExport(t *testing.T) {
+	b := newBed(t, setup{readOnly: true})
+	c := b.attach()
+	for _, command := range []uint16{cmdWrite, cmdTrim, cmdWriteZeroes} {
+		for _, offset := range []uint64{0, size} {
+			var payload []byte
+			if command == cmdWrite {
+				payload = make([]byte, 5000)
+			}
+			if errno, _ := c.do(command, 0, offset, 5000, payload); errno != 1 {
+				t.Errorf("command %d: error %d", command, errno)
+			}
+		}
+	}
+	c.inSync()
+	if errno, _ := c.do(cmdFlush, 0, 0, 0, nil); errno != 0 {
+		t.Errorf("flush: error %d", errno)
+	}
+}
+
+// TestErrnos fails every command with every kind: the table is total, and a READ that fails sends no data.
+func TestErrnos(t *testing.T) {
+	if len(errnos) != blocktree.Kinds() {
+		t.Fatalf("%d of %d kinds have an error value", len(errnos), blocktree.Kinds())
+	}
+	want := map[blocktree.Kind]uint32{blocktree.NoSpace: 28, blocktree.ReadOnly: 1, blocktree.Closed: 108,
+		blocktree.Unavailable: 5, blocktree.Fenced: 5, blocktree.Corrupt: 5, blocktree.Lost: 5, blocktree.IO: 5,
+		blocktree.Invalid: 22, blocktree.Unsupported: 22, blocktree.OutOfRange: 22}
+	for _, prompt := range []bool{false, true} {
+		for kind := range blocktree.Kind(blocktree.Kinds()) {
+			b := newBed(t, setup{file: memfile.Options{Prompt: prompt, Hook: func(context.Context, memfile.Call) error {
+				return blocktree.E("test", kind, nil)
+			}}})
+			c := b.attach()
+			for _, command := range []uint16{cmdRead, cmdWrite, cmdFlush, cmdTrim, cmdWriteZeroes} {
+				var payload []byte
+				length := uint32(4096)
+				if command == cmdWrite {
+					payload = make([]byte, length)
+				}
+				if command == cmdFlush {
+					length = 0
+				}
+				errno, _ := c.do(command, 0, 0, length, payload)
+				switch errno {
+				case nbdEPERM, nbdEIO, nbdENOMEM, nbdEINVAL, nbdENOSPC, nbdESHUTDOWN:
+				default: // ENOTSUP and EOVERFLOW among them
+					t.Errorf("%v, command %d: error %d", kind, command, errno)
+				}
+				expected, known := want[kind]
+				if kind == blocktree.OutOfRange && (command == cmdWrite || command == cmdWriteZeroes) {
+					expected = 28
+				}
+				if known && errno != expected {
+					t.Errorf("%v, command %d: error %d, want %d", kind, command, errno, expected)
+				}
+			}
+			if errno, _ := c.do(cmdWriteZeroes, 16, 0, 4096, nil); kind == blocktree.Unsupported && errno != 95 {
+				t.Errorf("FAST_ZERO: error %d", errno)
+			}
+		}
+	}
+	if errnoOf(context.Canceled, cmdRead, 0) != nbdEIO || errnoOf(nil, cmdRead, 0) != 0 {
+		t.Error("foreign errors")
+	}
+}
+
+// gated holds calls of a file that a test picks until it lets them go.
+type gated struct {
+	pick    func(memfile.Call) bool
+	held    atomic.Int32
+	release chan struct{}
+}
+
+func newGate(pick func(memfile.Call) bool) *gated {
+	return &gated{pick: pick, release: make(chan struct{})}
+}
+
+func (g *gated) hook(ctx context.Context, c memfile.Call) error {
+	if g.pick(c) {
+		g.held.Add(1)
+		select {
+		case <-g.release:
+		case <-ctx.Done():
+			return blocktree.E("test", blocktree.Canceled, ctx.Err())
+		}
+	}
+	return nil
+}
+
+func (g *gated) options() memfile.Options { return memfile.Options{Hook: g.hook} }
+
+func TestRepliesOutOfOrder(t *testing.T) {
+	g := newGate(func(c memfile.Call) bool { return c.First == 9 })
+	b := newBed(t, setup{file: g.options()})
+	c := b.attach()
+	c.send(header(cmdRead, 0, 1, 9*4096, 4096))
+	c.send(append(header(cmdWrite, 0, 2, 9*4096, 4096), make([]byte, 4096)...))
+	c.send(header(cmdRead, 0, 3, 0, 10))
+	c.wantReply(3, 0)
+	c.take(10)
+	close(g.release)
+	for range 2 {
+		if _, handle := c.reply(); handle == 1 {
+			c.take(4096)
+		}
+	}
+	c.inSync()
+}
+
+// TestInFlightIsBounded holds requests until the connection has no slot left.
+func TestInFlightIsBounded(t *testing.T) {
+	g := newGate(func(c memfile.Call) bool { return c.Op == memfile.Read })
+	b := newBed(t, setup{file: g.options()})
+	c := b.attach()
+	const over = 10
+	for i := range uint64(blocktree.NBDRequestsPerConnectionMax + over) {
+		c.send(header(cmdRead, 0, i, 0, 1))
+	}
+	until(t, "the reader waits for a slot", func() bool {
+		out := &b.onlyConn().out
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		return out.waiting && out.open == blocktree.NBDRequestsPerConnectionMax
+	})
+	until(t, "all that have a slot are in flight", func() bool {
+		return g.held.Load() == blocktree.NBDRequestsPerConnectionMax
+	})
+	close(g.release)
+	seen := make(map[uint64]bool)
+	for range blocktree.NBDRequestsPerConnectionMax + over {
+		errno, handle := c.reply()
+		c.take(1)
+		if errno != 0 || seen[handle] {
+			t.Fatalf("request %d: error %d, answered before: %t", handle, errno, seen[handle])
+		}
+		seen[handle] = true
+	}
+}
+
+func (b *bed) onlyConn() *conn {
+	b.srv.mu.Lock()
+	defer b.srv.mu.Unlock()
+	for c := range b.srv.conns {
+		return c
+	}
+	b.t.Fatal("no connection")
+	return nil
+}
+
+// TestMemoryIsShared: what one connection holds, the other waits for, and gets.
+func TestMemoryIsShared(t *testing.T) {
+	g := newGate(func(c memfile.Call) bool { return c.Op == memfile.Read && c.First == 0 })
+	b := newBed(t, setup{file: g.options(), memory: 256 << 10})
+	first, second := b.attach(), b.attach()
+	first.send(header(cmdRead, 0, 1, 0, 128<<10))
+	until(t, "the first is held", func() bool { return g.held.Load() == 1 })
+	second.send(header(cmdRead, 0, 2, 4096, 200<<10))
+	until(t, "the second waits for memory", b.memory.Waiting)
+	if n := b.file.Calls(memfile.Read); n != 1 {
+		t.Fatalf("%d reads", n)
+	}
+	close(g.release)
+	first.wantReply(1, 0)
+	first.take(128 << 10)
+	second.wantReply(2, 0)
+	second.take(200 << 10)
+}
+
+// TestStalledClients: one who does not take replies, and one who does not send the payload that was announced, go on
+// existing until their memory is needed.
+func TestStalledClients(t *testing.T) {
+	for _, x := range []struct {
+		name  string
+		stall func(c *client)
+	}{
+		{"replies", func(c *client) {
+			for i := range uint64(4) {
+				c.send(header(cmdRead, 0, i, 0, 1*mib))
+			}
+		}},
+		{"payload", func(c *client) {
+			c.send(append(header(cmdWrite, 0, 1, 0, mib), make([]byte, 500000)...))
+		}},
+	} {
+		for _, prompt := range []bool{false, true} {
+			b := newBed(t, setup{file: memfile.Options{Prompt: prompt}, memory: 3 * mib / 2,
+				server: func(s *Server) { s.stallTimeout = 20 * time.Millisecond }})
+			rude, good := b.attach(), b.attach()
+			x.stall(rude)
+			until(t, x.name+": the memory is taken", func() bool { return b.memory.FreeBytes() < mib })
+			if x.name == "payload" { // patient as long as nobody is harmed
+				time.Sleep(100 * time.Millisecond)
+				rude.send(make([]byte, mib-500000))
+				rude.wantReply(1, 0)
+				x.stall(rude)
+				until(t, x.name+": the memory is taken again", func() bool { return b.memory.FreeBytes() < mib })
+			}
+			if errno, _ := good.do(cmdRead, 0, 0, mib, nil); errno != 0 {
+				t.Fatalf("%s: error %d", x.name, errno)
+			}
+		}
+	}
+}
+
+// TestSlowTakerIsServed: replies that the client leaves lying about arrive whole, later, if nobody needs the memory.
+func TestSlowTakerIsServed(t *testing.T) {
+	for _, prompt := range []bool{false, true} {
+		b := newBed(t, setup{file: memfile.Options{Prompt: prompt},
+			server: func(s *Server) { s.stallTimeout = 10 * time.Millisecond }})
+		c := b.attach()
+		pattern := make([]byte, mib)
+		for i := range pattern {
+			pattern[i] = byte(i * 7 >> 3)
+		}
+		if errno, _ := c.do(cmdWrite, 0, 0, mib, pattern); errno != 0 {
+			t.Fatal(errno)
+		}
+		for i := range uint64(8) {
+			c.send(header(cmdRead, 0, i, 0, mib))
+		}
+		until(t, "the socket is full", func() bool {
+			out := &b.onlyConn().out
+			out.mu.Lock()
+			defer out.mu.Unlock()
+			return out.writing
+		})
+		time.Sleep(50 * time.Millisecond) // some stall timeouts
+		for range 8 {
+			if errno, _ := c.reply(); errno != 0 || !bytes.Equal(c.take(mib), pattern) {
+				t.Fatalf("error %d or other data", errno)
+			}
+		}
+	}
+}
+
+// TestDiscFinishesFirst: DISC, and the end of the stream, come while requests are held; all of them are answered.
+func TestDiscFinishesFirst(t *testing.T) {
+	for _, name := range []string{"DISC", "end of stream"} {
+		g := newGate(func(memfile.Call) bool { return true })
+		b := newBed(t, setup{file: g.options()})
+		c := b.attach()
+		c.send(append(header(cmdWrite, 0, 1, 0, 4096), bytes.Repeat([]byte{7}, 4096)...))
+		c.send(header(cmdRead, 0, 2, 8192, 4096))
+		if name == "DISC" {
+			c.send(header(cmdDisc, 0, 3, 0, 0))
+		} else if err := c.nc.(*net.UnixConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "both are held", func() bool { return g.held.Load() == 2 })
+		close(g.release)
+		for range 2 {
+			errno, handle := c.reply()
+			if errno != 0 {
+				t.Fatalf("%s: request %d: error %d", name, handle, errno)
+			}
+			if handle == 2 {
+				c.take(4096)
+			}
+		}
+		c.closed()
+		p := make([]byte, 1)
+		if err := b.dev.ReadAt(t.Context(), p, 0); err != nil || p[0] != 7 {
+			t.Fatalf("%s: the write was dropped (%d, %v)", name, p[0], err)
+		}
+	}
+}
+
+// TestVanishedClient: what a client sent in full is done although it is gone; what it sent in part is not.
+func TestVanishedClient(t *testing.T) {
+	g := newGate(func(c memfile.Call) bool { return c.Op == memfile.Write })
+	b := newBed(t, setup{file: g.options()})
+	c := b.attach()
+	c.send(append(header(cmdWrite, 0, 1, 0, 4096), bytes.Repeat([]byte{7}, 4096)...))
+	c.send(append(header(cmdWrite, 0, 2, 8192, 200000), bytes.Repeat([]byte{8}, 150000)...))
+	until(t, "the first write is held", func() bool { return g.held.Load() == 1 })
+	c.nc.Close()
+	close(g.release)
+	until(t, "the connection is gone", func() bool {
+		b.srv.mu.Lock()
+		defer b.srv.mu.Unlock()
+		return len(b.srv.conns) == 0
+	})
+	p := make([]byte, 8193)
+	if err := b.dev.ReadAt(t.Context(), p, 0); err != nil || p[0] != 7 || p[8192] != 0 {
+		t.Fatalf("%d, %d, %v", p[0], p[8192], err)
+	}
+	b.attach().inSync()
+}
+
+// TestFlushCoversAllConnections: a write answered on one connection survives after a flush on another.
+func TestFlushCoversAllConnections(t *testing.T) {
+	b := newBed(t, setup{file: memfile.Options{Volatile: true}})
+	first, second := b.attach(), b.attach()
+	seven := bytes.Repeat([]byte{7}, 4096)
+	for i, do := range []func(){
+		func() { second.do(cmdFlush, 0, 0, 0, nil) },
+		func() { second.do(cmdWrite, 1, 8192, 4096, seven) }, // FUA here makes at least itself durable
+	} {
+		first.do(cmdWrite, 0, uint64(i)*16384, 4096, seven)
+		do()
+		b.file.Crash()
+	}
+	if _, p := first.do(cmdRead, 0, 0, 4096, nil); p[0] != 7 {
+		t.Fatal("FLUSH forgot another connection's write")
+	}
+	if _, p := first.do(cmdRead, 0, 8192, 4096, nil); p[0] != 7 {
+		t.Fatal("FUA did not make its own write durable")
+	}
+}
+
+// TestFlushErrorReachesAll: the first failure of a flush is everybody's.
+func TestFlushErrorReachesAll(t *testing.T) {
+	var fail atomic.Bool
+	b := newBed(t, setup{file: memfile.Options{Hook: func(_ context.Context, c memfile.Call) error {
+		if c.Op == memfile.Flush && fail.Load() {
+			return blocktree.E("test", blocktree.Unavailable, nil)
+		}
+		return nil
+	}}})
+	first, second := b.attach(), b.attach()
+	fail.Store(true)
+	if errno, _ := first.do(cmdFlush, 0, 0, 0, nil); errno != 5 {
+		t.Fatalf("error %d", errno)
+	}
+	fail.Store(false)
+	for _, c := range []*client{first, second, b.attach()} {
+		if errno, _ := c.do(cmdFlush, 0, 0, 0, nil); errno != 5 {
+			t.Fatalf("error %d", errno)
+		}
+	}
+}
+
+func TestRemovedExport(t *testing.T) {
+	b := newBed(t, setup{})
+	c := b.attach()
+	if _, err := b.exports.Remove("vm/disk0"); err != nil {
+		t.Fatal(err)
+	}
+	c.inSync() // goes on until the device is closed
+	if err := b.dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if errno, _ := c.do(cmdRead, 0, 0, 4096, nil); errno != 108 {
+		t.Fatalf("error %d", errno)
+	}
+	if errno, _ := c.do(cmdFlush, 0, 0, 0, nil); errno != 108 {
+		t.Fatalf("error %d", errno)
+	}
+}
+
+// TestCachedReadIsInline: a cached READ is answered although the file is stuck.
+func TestCachedReadIsInline(t *testing.T) {
+	var stuck atomic.Bool
+	g := newGate(func(memfile.Call) bool { return stuck.Load() })
+	b := newBed(t, setup{file: g.options(), cacheBytes: 1 << 20})
+	c := b.attach()
+	until(t, "the sector is cached", func() bool {
+		c.do(cmdRead, 0, 4096, 4096, nil)
+		return b.dev.TryReadAt(make([]byte, 1), 4096)
+	})
+	stuck.Store(true)
+	if errno, p := c.do(cmdRead, 0, 5000, 100, nil); errno != 0 || len(p) != 100 {
+		t.Fatalf("error %d", errno)
+	}
+	if g.held.Load() != 0 {
+		t.Fatal("the file was asked")
+	}
+	close(g.release)
+}
+
+func TestGarbageInTransmission(t *testing.T) {
+	b := newBed(t, setup{})
+	c := b.attach()
+	c.send(bytes.Repeat([]byte{0x25}, 28))
+	c.closed()
+	other := b.attach()
+	other.send(header(cmdWrite, 0, 1, 0, 4096)[:20])
+	other.nc.Close()
+	b.attach().inSync()
+}
+
+// TestDrip sends requests byte by byte.
+func TestDrip(t *testing.T) {
+	b := newBed(t, setup{})
+	c := b.attach()
+	for _, x := range append(header(cmdWrite, 0, 1, 3, 5), "abcde"...) {
+		c.send([]byte{x})
+	}
+	c.wantReply(1, 0)
+	if _, p := c.do(cmdRead, 0, 2, 7, nil); string(p) != "\x00abcde\x00" {
+		t.Fatalf("%q", p)
+	}
+}
+
+var _ blockdev.Prompt = (*memfile.File)(nil)
