@@ -199,9 +199,17 @@ func (c *Client) List(ctx context.Context, path blocktree.Path) ([]meta.DirEntry
 	}
 }
 
-// CreateFile makes a file as meta.CreateFile says.
+// startWait is how long CreateFile waits for nodes of the cluster that have never started.
+const startWait = 10 * time.Second
+
+// CreateFile makes a file as meta.CreateFile says. While too few hosts have started it waits for them, for ten seconds.
 func (c *Client) CreateFile(ctx context.Context, op meta.CreateFile) (*meta.Inode, error) {
+	deadline := time.Now().Add(startWait)
 	r, err := c.propose(ctx, op)
+	for err == nil && r.Kind == blocktree.Unavailable && time.Now().Before(deadline) && ctx.Err() == nil {
+		time.Sleep(100 * time.Millisecond)
+		r, err = c.propose(ctx, op)
+	}
 	if err == nil {
 		err = r.Err("cluster.CreateFile")
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -32,8 +33,9 @@ type member struct {
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
-	machine  *stripe.Member // nil until start: requests are refused with Unavailable
-	handed   uint64         // records that the machine gave out
+	machine  *stripe.Member
+	serving  bool   // from start on; requests that come before are refused with Unavailable
+	handed   uint64 // records that the machine gave out
 	requests map[uint64]asked
 	lastID   uint64
 	layouts  map[blocktree.FileID]*stripe.Layout // as the machine learnt them
@@ -96,6 +98,7 @@ func (r *replayer) Record(rec store.Replayed) error {
 // start makes the member serve under its incarnation; layouts are what Raft knows of every file.
 func (m *member) start(incarnation blocktree.Incarnation, layouts []*stripe.Layout) {
 	m.mu.Lock()
+	m.serving = true
 	m.machine.Serve(incarnation)
 	for _, l := range layouts {
 		m.learnOne(l)
@@ -143,9 +146,9 @@ func (m *member) serve(req *bttp.Request) {
 		return
 	}
 	m.mu.Lock()
-	if m.closed {
+	if m.closed || !m.serving {
 		m.mu.Unlock()
-		req.Fail(blocktree.E("cluster: member", blocktree.Closed, nil))
+		req.Fail(blocktree.E("cluster: member", blocktree.Unavailable, errors.New("the node is starting or stopping")))
 		req.Release()
 		return
 	}

@@ -43,9 +43,7 @@ func New(t testing.TB, n int) *Domain {
 	d.rootKey, err = cred.GenerateKey()
 	d.must(err)
 	d.Root = d.rootKey.Principal()
-	reader, err := keys.NewReaderKey()
-	d.must(err)
-	d.Reader = reader
+	d.Reader = keys.NewReaderKey()
 	for i := range n {
 		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
 		key, chain := d.identity(path, blocktree.ServiceSector)
