@@ -171,11 +171,13 @@ func (b *batch) add(m *message, size int) (copied bool) {
 func (l *lane) ping() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.dead || l.writing || l.waiting > 0 {
+	if l.dead || l.writing {
 		return
 	}
-	l.queue.add(&message{frame: frame{kind: framePing}}, fixedBytes)
-	l.waiting += fixedBytes
+	if l.waiting == 0 { // else somebody corks for very long, and this ends it
+		l.queue.add(&message{frame: frame{kind: framePing}}, fixedBytes)
+		l.waiting += fixedBytes
+	}
 	l.writing = true
 	l.wake <- struct{}{} // has room: only the owner of writing sends
 }

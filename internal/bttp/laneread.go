@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"blocktree"
 )
@@ -14,8 +15,9 @@ const readBufferBytes = 64 << 10
 // readRoomBytes is the least room for a read, a full TLS record, so that none stays half read inside TLS.
 const readRoomBytes = 16 << 10
 
-// uncorkFrames is how many frames the reader handles before it lets answers out, even if more wait.
-const uncorkFrames = 32
+// uncorkAfter is how long the reader handles frames before it lets out what they caused, even if more frames wait:
+// about as long as a few writes take.
+const uncorkAfter = 100 * time.Microsecond
 
 // reader cuts a carrier's bytes into frames.
 type reader struct {
@@ -120,6 +122,7 @@ func (r *reader) buffered() int { return r.end - r.first }
 // it works on what came in one read, the endpoint is corked, so that what it causes goes out in one write per lane.
 func (l *lane) readLoop(r *reader) {
 	corked := false
+	var since time.Time
 	uncork := func() {
 		if corked {
 			corked = false
@@ -138,21 +141,21 @@ func (l *lane) readLoop(r *reader) {
 		l.busy.Store(true)
 	}
 	defer uncork()
-	for frames := 1; ; frames++ {
+	for {
 		f, b, err := r.readFrame()
 		if err != nil {
 			l.conn.fail(lostError(string(l.conn.peer.Path), err))
 			return
 		}
 		if !corked && (r.buffered() > 0 || l.carrier.inputReady()) {
-			corked = true
+			corked, since = true, time.Now()
 			l.conn.endpoint.cork.push()
 		}
 		if err := l.handle(f, b); err != nil {
 			l.conn.fail(lostError(string(l.conn.peer.Path), err))
 			return
 		}
-		if frames%uncorkFrames == 0 {
+		if corked && time.Since(since) > uncorkAfter {
 			uncork()
 		}
 		if !l.awaitSpace() {

@@ -30,6 +30,7 @@ func run() error {
 	carriers := flag.String("carriers", "tcp,quic", "carriers, separated by commas")
 	overs := flag.String("over", "bare,batched,bttp", "what is measured, separated by commas")
 	only := flag.String("shapes", "", "shapes, separated by commas; empty is all")
+	depth := flag.Int("depth", 0, "the depth; 0 is those of the shape")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the client to this file")
 	echo := flag.String("echo", "", "be an echo process with the identity in this directory")
 	flag.Parse()
@@ -58,6 +59,11 @@ func run() error {
 		shapes = slices.DeleteFunc(shapes, func(s bareexchange.Shape) bool {
 			return !slices.Contains(strings.Split(*only, ","), s.Name)
 		})
+	}
+	for i := range shapes {
+		if *depth > 0 {
+			shapes[i].Depths = []int{*depth}
+		}
 	}
 	lines := json.NewEncoder(os.Stdout)
 	return bareexchange.Run(ctx, []string{self, "-echo"}, bareexchange.Options{Each: *each,
