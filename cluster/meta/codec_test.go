@@ -1,0 +1,310 @@
+package meta
+
+import (
+	"bytes"
+	"reflect"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/wire"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// allOps is one of each op with every field set.
+func allOps() []Op {
+	f := blocktree.FileID{Generation: 7, Inode: 8}
+	return []Op{
+		Found{path("/d"), 3, founders(2), 0o755, -5},
+		MakeDir{path("/a"), true, 1, 2, 3, 4},
+		CreateFile{path("/a/f"), true, []blocktree.NodeID{4, 5}, 1 << 40, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1,
+			[16]byte{9}, []byte("keys"), 6},
+		Remove{path("/a")},
+		SetAttr{f, attrAll, 1, 2, 3, 4, 5, [16]byte{6}, []byte("keys")},
+		PutRuntime{host(3)},
+		RemoveRuntime{path("/r")},
+		StartNode{1, incarnation(2), 3, 4},
+		OpenSession{session(1), rootID, path("/c")},
+		RenewSession{session(2)},
+		CloseSession{session(3)},
+		ExpireSession{session(4), 5},
+		Acquire{session(5), f},
+		Release{session(6), f, 7},
+		ChangeView{stripe.Change{File: f, Epoch: 1, Seq: 2, Kind: stripe.ChangeJoin, Nodes: []blocktree.NodeID{3}, Region: 4, Incarnation: incarnation(5)}},
+	}
+}
+
+func someLayout() *stripe.Layout {
+	l := &stripe.Layout{File: blocktree.FileID{Generation: 1, Inode: 9}, Code: blocktree.Code{Data: 2, Parity: 1}, SectorBytes: 4096,
+		RegionSectors: 1 << 18, Sectors: 3 << 18, Hosts: []blocktree.NodeID{1, 2, 3, 4}, Epoch: 5, Seq: 6, BaseID: 4,
+		Incarnations: map[blocktree.NodeID]blocktree.Incarnation{1: incarnation(1), 2: incarnation(2), 3: incarnation(3), 4: {}},
+		Marked:       map[blocktree.NodeID]bool{2: true}, BaseOut: map[blocktree.NodeID]bool{3: true},
+		Own: map[blocktree.RegionIndex]stripe.View{}}
+	for _, r := range []blocktree.RegionIndex{0, 2} {
+		v := l.View(r)
+		v.ID, v.Members[0].State = 6, stripe.Joining
+		l.Own[r] = v
+	}
+	return l
+}
+
+func someResult() Result {
+	i := Inode{ID: blocktree.FileID{Generation: 1, Inode: 2}, Kind: KindFile, Mode: 3, UID: 4, GID: 5, Created: 6, Modified: -7,
+		SizeBytes: 8, SectorBytes: 512, Code: blocktree.Code{Data: 1}, Suite: 1, KeyID: [16]byte{2}, Access: []byte("keys")}
+	return Result{Kind: blocktree.Busy, Text: "t", Hint: "h", Index: 9, Leader: 10, Inode: &i, Layout: someLayout(),
+		Session: &Session{session(1), rootID, path("/c"), 11, 12}, Start: &NodeStart{1, incarnation(1), 13},
+		Lease: &Lease{i.ID, 14, session(2), path("/h")}, HolderQuiet: time.Second}
+}
+
+func someAnswer() Answer {
+	r := someResult()
+	return Answer{Kind: blocktree.NotFound, Text: "t", Hint: "h", Inode: r.Inode,
+		Entries: []DirEntry{{"a", Inode{ID: fileID(1), Kind: KindDir}}, {"b", Inode{ID: fileID(2), Kind: KindFile}}}, More: true,
+		Layout: r.Layout, Lease: r.Lease, Runtimes: founders(2), Starts: []NodeStart{*r.Start},
+		Status: &Status{1, 2, 3, 4, 5, []MemberStatus{{1, true, false, 2}, {3, false, true, 4}}}}
+}
+
+func someMessages() []*pb.Message {
+	kind, entry := pb.MsgApp, pb.EntryNormal
+	snap := pb.MsgSnap
+	return []*pb.Message{
+		{Type: &kind, To: new(uint64(1)), From: new(uint64(2)), Term: new(uint64(3)), LogTerm: new(uint64(4)), Index: new(uint64(5)),
+			Commit: new(uint64(6)), Vote: new(uint64(7)), RejectHint: new(uint64(8)), Reject: new(true), Context: []byte("ctx"),
+			Entries: []*pb.Entry{{Term: new(uint64(1)), Index: new(uint64(2)), Type: &entry, Data: []byte("d")}, {Type: &entry}}},
+		{Type: &snap, Snapshot: &pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)), Term: new(uint64(2)),
+			ConfState: &pb.ConfState{Voters: []uint64{1, 2}, Learners: []uint64{3}}}}},
+	}
+}
+
+func someEnvelopes() []envelope {
+	ms := someMessages()
+	return []envelope{{raft: ms[0]}, {raft: ms[1]}, {ack: &snapshotAck{1, 2}},
+		{chunk: &snapshotChunk{id: 1, number: 2, pairs: []pair{{[]byte("k"), []byte("v")}, {[]byte("l"), nil}}}},
+		{chunk: &snapshotChunk{id: 1, number: 3, last: true, message: ms[1]}}}
+}
+
+func TestCommandsComeBack(t *testing.T) {
+	ops := allOps()
+	if len(ops) != int(opEnd)-1 {
+		t.Fatalf("%d ops of %d", len(ops), opEnd-1)
+	}
+	for i, o := range ops {
+		if o.opcode() != opcode(i+1) {
+			t.Errorf("%T has code %d: codes are append-only", o, o.opcode())
+		}
+		in := Command{ID: NewCommandID(), Op: o}
+		b, err := EncodeCommand(nil, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := DecodeCommand(b)
+		if err != nil || !reflect.DeepEqual(in, out) {
+			t.Errorf("%T: %+v, %v", o, out, err)
+		}
+	}
+	if _, err := EncodeCommand(nil, Command{}); blocktree.KindOf(err) != blocktree.Invalid {
+		t.Error(err)
+	}
+	if _, err := EncodeCommand(nil, Command{Op: CreateFile{Access: make([]byte, blocktree.RaftCommandMax)}}); blocktree.KindOf(err) != blocktree.TooLarge {
+		t.Error(err)
+	}
+}
+
+func TestValuesComeBack(t *testing.T) {
+	r := someResult()
+	if got, err := DecodeResult(EncodeResult(nil, r)); err != nil || !reflect.DeepEqual(got, r) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	a := someAnswer()
+	if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for k := QueryStat; k < queryEnd; k++ {
+		q := Query{Kind: k, Path: path("/a"), File: fileID(1), After: "x", Limit: 5}
+		if got, err := DecodeQuery(EncodeQuery(nil, q)); err != nil || got != q {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	for i, v := range someEnvelopes() {
+		b := encodeEnvelope(&v)
+		got, err := decodeEnvelope(b)
+		if err != nil || !bytes.Equal(encodeEnvelope(&got), b) {
+			t.Errorf("envelope %d: %v", i, err)
+		}
+	}
+	ap := appliedState{1, spaceB, 2, 3, &pb.ConfState{Voters: []uint64{4}, VotersOutgoing: []uint64{5}, LearnersNext: []uint64{6}, AutoLeave: new(true)}}
+	if got, err := decodeApplied(encodeApplied(&ap)); err != nil || !reflect.DeepEqual(got, ap) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// A refusal survives the wire whatever its kind.
+func TestEveryKindComesBack(t *testing.T) {
+	for k := range blocktree.Kinds() {
+		r := Result{Kind: blocktree.Kind(k), Text: "why"}
+		got, err := DecodeResult(EncodeResult(nil, r))
+		if err != nil || got.Kind != r.Kind {
+			t.Errorf("kind %d: %+v, %v", k, got, err)
+		}
+		if e := got.Err("op"); (e == nil) != (k == 0) || e != nil && blocktree.KindOf(e) != r.Kind {
+			t.Errorf("kind %d: %v", k, e)
+		}
+	}
+}
+
+// Decoders refuse what no encoder wrote: each row damages one byte or more of a good encoding.
+func TestDecodersRefuse(t *testing.T) {
+	good := EncodeResult(nil, Result{Layout: someLayout()})
+	at := bytes.Index(good, incarnationBytes(1)) // the first host's incarnation; its id is the 8 bytes before
+	for name, damage := range map[string]func([]byte){
+		"host twice":      func(b []byte) { copy(b[at+17:], b[at-8:at]) },
+		"unknown flag":    func(b []byte) { b[at+16] = 0x80 },
+		"state of member": func(b []byte) { b[len(b)-4-8-1] = 9 },
+	} {
+		b := bytes.Clone(good)
+		damage(b)
+		if _, err := DecodeResult(b); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func incarnationBytes(i int) []byte {
+	v := incarnation(i)
+	return v[:]
+}
+
+// fuzz checks that decoding is total and that what is decoded encodes to the same bytes.
+func fuzz[T any](f *testing.F, decode func([]byte) (T, error), encode func(T) []byte) {
+	f.Fuzz(func(t *testing.T, in []byte) {
+		v, err := decode(bytes.Clone(in))
+		if err != nil {
+			switch blocktree.KindOf(err) {
+			case blocktree.Invalid, blocktree.TooLarge, blocktree.NewerFormat:
+				return
+			}
+			t.Fatalf("kind of %v", err)
+		}
+		if out := encode(v); !bytes.Equal(out, in) {
+			t.Fatalf("%x came back as %x", in, out)
+		}
+	})
+}
+
+func FuzzDecodeCommand(f *testing.F) {
+	for _, o := range allOps() {
+		b, _ := EncodeCommand(nil, Command{ID: CommandID{1}, Op: o})
+		f.Add(b)
+	}
+	fuzz(f, DecodeCommand, func(c Command) []byte {
+		b, err := EncodeCommand(nil, c)
+		if err != nil {
+			return []byte(err.Error())
+		}
+		return b
+	})
+}
+
+func FuzzDecodeResult(f *testing.F) {
+	f.Add(EncodeResult(nil, someResult()))
+	f.Add(EncodeResult(nil, Result{}))
+	fuzz(f, DecodeResult, func(r Result) []byte { return EncodeResult(nil, r) })
+}
+
+func FuzzDecodeQuery(f *testing.F) {
+	f.Add(EncodeQuery(nil, Query{Kind: QueryList, Path: path("/a"), After: "x", Limit: 3}))
+	fuzz(f, DecodeQuery, func(q Query) []byte { return EncodeQuery(nil, q) })
+}
+
+func FuzzDecodeAnswer(f *testing.F) {
+	f.Add(EncodeAnswer(nil, someAnswer()))
+	fuzz(f, DecodeAnswer, func(a Answer) []byte { return EncodeAnswer(nil, a) })
+}
+
+func FuzzDecodeEnvelope(f *testing.F) {
+	for _, v := range someEnvelopes() {
+		f.Add(encodeEnvelope(&v))
+	}
+	fuzz(f, decodeEnvelope, func(v envelope) []byte { return encodeEnvelope(&v) })
+}
+
+func FuzzDecodeEntry(f *testing.F) {
+	f.Add(encodeEntry(someMessages()[0].Entries[0]))
+	fuzz(f, decodeEntry, encodeEntry)
+}
+
+func FuzzDecodeHard(f *testing.F) {
+	f.Add(encodeHard(&pb.HardState{Term: new(uint64(1)), Vote: new(uint64(2)), Commit: new(uint64(3))}))
+	fuzz(f, decodeHard, encodeHard)
+}
+
+func FuzzDecodeTrunc(f *testing.F) {
+	f.Add(encodeTrunc(1, 2))
+	fuzz(f, func(b []byte) ([2]uint64, error) { i, t, err := decodeTrunc(b); return [2]uint64{i, t}, err },
+		func(v [2]uint64) []byte { return encodeTrunc(v[0], v[1]) })
+}
+
+func FuzzDecodeApplied(f *testing.F) {
+	f.Add(encodeApplied(&appliedState{1, spaceA, 2, 3, &pb.ConfState{Voters: []uint64{4}}}))
+	fuzz(f, decodeApplied, func(a appliedState) []byte { return encodeApplied(&a) })
+}
+
+// FuzzDecodeValue is of the values of the state: the first byte chooses which.
+func FuzzDecodeValue(f *testing.F) {
+	r := someResult()
+	for i, put := range []func(*wire.Encoder){
+		func(e *wire.Encoder) { putInode(e, r.Inode) }, func(e *wire.Encoder) { putLayout(e, r.Layout) },
+		func(e *wire.Encoder) { putSession(e, r.Session) }, func(e *wire.Encoder) { putLease(e, r.Lease) },
+		func(e *wire.Encoder) { putStart(e, r.Start) }, func(e *wire.Encoder) { v := host(1); putRuntime(e, &v) },
+	} {
+		e := wire.Encoder{Buf: []byte{byte(i)}}
+		put(&e)
+		f.Add(e.Buf)
+	}
+	fuzz(f, func(b []byte) (any, error) {
+		d := wire.NewDecoder(b)
+		var v any
+		switch d.U8() {
+		case 0:
+			v = getInode(d)
+		case 1:
+			v = getLayout(d)
+		case 2:
+			v = getSession(d)
+		case 3:
+			v = getLease(d)
+		case 4:
+			v = getStart(d)
+		case 5:
+			v = getRuntimePtr(d)
+		default:
+			bad(d, "no such value")
+		}
+		return v, d.Finish()
+	}, func(v any) []byte {
+		var e wire.Encoder
+		switch v := v.(type) {
+		case *Inode:
+			e.U8(0)
+			putInode(&e, v)
+		case *stripe.Layout:
+			e.U8(1)
+			putLayout(&e, v)
+		case *Session:
+			e.U8(2)
+			putSession(&e, v)
+		case *Lease:
+			e.U8(3)
+			putLease(&e, v)
+		case *NodeStart:
+			e.U8(4)
+			putStart(&e, v)
+		case *blocktree.Runtime:
+			e.U8(5)
+			putRuntime(&e, v)
+		}
+		return e.Buf
+	})
+}

@@ -1,0 +1,387 @@
+package meta
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+
+	"pgregory.net/rapid"
+)
+
+// model is the dumb state: maps from paths and ids, no indexes, no counters but one.
+type model struct {
+	inodes   map[string]*modelInode // by short path; "/" is the root
+	next     blocktree.Inode
+	sessions map[SessionID]uint64
+	leases   map[blocktree.FileID]Lease
+	starts   map[blocktree.NodeID]NodeStart
+	done     map[CommandID]blocktree.FileID
+}
+
+type modelInode struct {
+	id     blocktree.FileID
+	dir    bool
+	mode   uint32
+	layout *stripe.Layout
+}
+
+func newModel(hosts int) *model {
+	m := &model{inodes: map[string]*modelInode{"/": {id: fileID(0), dir: true, mode: 0o755}}, next: RootInode + 1,
+		sessions: map[SessionID]uint64{}, leases: map[blocktree.FileID]Lease{}, starts: map[blocktree.NodeID]NodeStart{},
+		done: map[CommandID]blocktree.FileID{}}
+	for i := 1; i <= hosts; i++ {
+		m.starts[node(i)] = NodeStart{node(i), incarnation(i), 1}
+	}
+	return m
+}
+
+func parentOf(p string) string {
+	if i := strings.LastIndexByte(p, '/'); i > 0 {
+		return p[:i]
+	}
+	return "/"
+}
+
+// make adds an inode and the directories above it; it returns the kind of the refusal.
+func (m *model) make(p string, dir, parents bool, mode, dirMode uint32, l *stripe.Layout) blocktree.Kind {
+	for up := parentOf(p); ; up = parentOf(up) {
+		if i := m.inodes[up]; i != nil {
+			if !i.dir {
+				return blocktree.Invalid
+			}
+			break
+		}
+	}
+	if i := m.inodes[p]; i != nil {
+		if dir && parents && i.dir {
+			return 0
+		}
+		return blocktree.Exists
+	}
+	var missing []string
+	for up := parentOf(p); m.inodes[up] == nil; up = parentOf(up) {
+		missing = append(missing, up)
+	}
+	if len(missing) > 0 && !parents {
+		return blocktree.NotFound
+	}
+	slices.Reverse(missing)
+	for _, up := range missing {
+		m.inodes[up] = &modelInode{id: blocktree.FileID{Generation: 1, Inode: m.next}, dir: true, mode: dirMode}
+		m.next++
+	}
+	m.inodes[p] = &modelInode{id: blocktree.FileID{Generation: 1, Inode: m.next}, dir: dir, mode: mode, layout: l}
+	if l != nil {
+		l.File = m.inodes[p].id
+	}
+	m.next++
+	return 0
+}
+
+func (m *model) byID(f blocktree.FileID) *modelInode {
+	for _, i := range m.inodes {
+		if i.id == f {
+			return i
+		}
+	}
+	return nil
+}
+
+func (m *model) remove(p string) blocktree.Kind {
+	i := m.inodes[p]
+	if i == nil {
+		for up := parentOf(p); up != "/"; up = parentOf(up) {
+			if j := m.inodes[up]; j != nil && !j.dir {
+				return blocktree.Invalid
+			}
+		}
+		return blocktree.NotFound
+	}
+	for q := range m.inodes {
+		if q != p && parentOf(q) == p {
+			return blocktree.Busy
+		}
+	}
+	if _, held := m.leases[i.id]; held {
+		return blocktree.Busy
+	}
+	delete(m.inodes, p)
+	return 0
+}
+
+func (m *model) closeSession(s SessionID) {
+	delete(m.sessions, s)
+	maps.DeleteFunc(m.leases, func(_ blocktree.FileID, l Lease) bool { return l.Session == s })
+}
+
+// apply does what the state machine should do.
+func (m *model) apply(o Op) blocktree.Kind {
+	switch o := o.(type) {
+	case MakeDir:
+		return m.make(o.Path.Short(), true, o.Parents, o.Mode, o.Mode, nil)
+	case CreateFile:
+		l := &stripe.Layout{Code: o.Code, Hosts: []blocktree.NodeID{1, 2, 3}, Seq: 1, BaseID: 1, SectorBytes: 4096,
+			Sectors: o.SizeBytes / 4096, RegionSectors: blocktree.RegionBytes / 4096,
+			Incarnations: map[blocktree.NodeID]blocktree.Incarnation{}}
+		for n, s := range m.starts {
+			l.Incarnations[n] = s.Incarnation
+		}
+		return m.make(o.Path.Short(), false, o.Parents, o.Mode, o.Mode|o.Mode&0o444>>2, l)
+	case Remove:
+		return m.remove(o.Path.Short())
+	case SetAttr:
+		i := m.byID(o.File)
+		if i == nil {
+			return blocktree.NotFound
+		}
+		i.mode = o.Mode
+	case StartNode:
+		if m.starts[o.Node].Counter != o.ExpectCounter {
+			return blocktree.StaleMember
+		}
+		m.starts[o.Node] = NodeStart{o.Node, o.Incarnation, o.StartCounter}
+		for _, i := range m.inodes {
+			if l := i.layout; l != nil && l.Incarnations[o.Node] != o.Incarnation && !l.Marked[o.Node] {
+				i.layout = l.Mark(o.Node)
+			}
+		}
+	default:
+		return m.applyHolder(o)
+	}
+	return 0
+}
+
+func (m *model) applyHolder(o Op) blocktree.Kind {
+	switch o := o.(type) {
+	case OpenSession:
+		if n, ok := m.sessions[o.Session]; ok {
+			m.sessions[o.Session] = n + 1
+		} else {
+			m.sessions[o.Session] = 0
+		}
+	case RenewSession:
+		if _, ok := m.sessions[o.Session]; !ok {
+			return blocktree.NotFound
+		}
+		m.sessions[o.Session]++
+	case CloseSession:
+		m.closeSession(o.Session)
+	case ExpireSession:
+		n, ok := m.sessions[o.Session]
+		switch {
+		case !ok:
+			return blocktree.NotFound
+		case n != o.Renewals:
+			return blocktree.Busy
+		}
+		m.closeSession(o.Session)
+	case Acquire:
+		i := m.byID(o.File)
+		l, held := m.leases[o.File]
+		if _, ok := m.sessions[o.Session]; !ok || i == nil || i.layout == nil {
+			return blocktree.NotFound
+		}
+		if held && l.Session != o.Session {
+			return blocktree.Busy
+		}
+		i.layout = i.layout.Acquire()
+		m.leases[o.File] = Lease{File: o.File, Session: o.Session, Epoch: i.layout.Epoch}
+	case Release:
+		if l, held := m.leases[o.File]; !held || l.Session != o.Session || l.Epoch != o.Epoch {
+			return blocktree.Fenced
+		}
+		delete(m.leases, o.File)
+	case ChangeView:
+		i := m.byID(o.Change.File)
+		if i == nil || i.layout == nil {
+			return blocktree.NotFound
+		}
+		next, err := i.layout.Apply(o.Change, func(n blocktree.NodeID) blocktree.Incarnation { return m.starts[n].Incarnation })
+		if err != nil {
+			return blocktree.KindOf(err)
+		}
+		i.layout = next
+	}
+	return 0
+}
+
+// compare returns the first difference between the model and the state.
+func (m *model) compare(s *state) error {
+	if n := 0; true {
+		s.scan(kindInode, nil, nil, func(_, _ []byte) bool { n++; return true })
+		if n != len(m.inodes) {
+			return fmt.Errorf("%d inodes, want %d", n, len(m.inodes))
+		}
+	}
+	for p, want := range m.inodes {
+		full := rootDir
+		if p != "/" {
+			full = path(p)
+		}
+		got, r := s.stat(full)
+		if r.Kind != 0 || got.ID != want.id || got.Mode != want.mode || (got.Kind == KindDir) != want.dir {
+			return fmt.Errorf("%s: %+v %v, want %+v", p, got, r, want)
+		}
+		if want.layout == nil {
+			continue
+		}
+		l := s.layout(got.ID)
+		if a, b := encodedLayout(l), encodedLayout(want.layout); a != b {
+			return fmt.Errorf("%s: layout %+v, want %+v", p, l, want.layout)
+		}
+		held, ok := m.leases[got.ID]
+		if lease := s.lease(got.ID); (lease != nil) != ok || ok && (lease.Session != held.Session || lease.Epoch != held.Epoch) {
+			return fmt.Errorf("%s: lease %+v, want %+v", p, lease, held)
+		}
+	}
+	if int(s.counts.sessions) != len(m.sessions) {
+		return fmt.Errorf("%d sessions, want %d", s.counts.sessions, len(m.sessions))
+	}
+	for id, n := range m.sessions {
+		x := s.session(id)
+		leases := 0
+		for _, l := range m.leases {
+			if l.Session == id {
+				leases++
+			}
+		}
+		if x == nil || x.Renewals != n || int(x.Leases) != leases {
+			return fmt.Errorf("session %x: %+v, want %d renewals and %d leases", id, x, n, leases)
+		}
+	}
+	return s.err
+}
+
+func encodedLayout(l *stripe.Layout) string {
+	r := Result{Layout: l}
+	return string(EncodeResult(nil, r))
+}
+
+// drawOp draws an op on few names, so that they meet.
+func drawOp(t *rapid.T, m *model) Op {
+	p := func() blocktree.Path {
+		depth := rapid.IntRange(1, 3).Draw(t, "depth")
+		s := ""
+		for range depth {
+			s += "/" + rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")
+		}
+		return path(s)
+	}
+	ids := []blocktree.FileID{fileID(0)}
+	for _, q := range slices.Sorted(maps.Keys(m.inodes)) {
+		ids = append(ids, m.inodes[q].id)
+	}
+	f := rapid.SampledFrom(ids).Draw(t, "file")
+	s := session(rapid.IntRange(1, 3).Draw(t, "session"))
+	n := node(rapid.IntRange(1, 3).Draw(t, "node"))
+	e := m.leases[f].Epoch
+	switch rapid.IntRange(0, 11).Draw(t, "op") {
+	case 0:
+		return MakeDir{Path: p(), Parents: rapid.Bool().Draw(t, "parents"), Mode: 0o700}
+	case 1, 2:
+		c := coded("", 2, 1)
+		c.Path, c.Parents = p(), rapid.Bool().Draw(t, "parents")
+		return c
+	case 3:
+		return Remove{p()}
+	case 4:
+		return SetAttr{File: f, Mask: AttrMode, Mode: uint32(rapid.IntRange(0, 0o777).Draw(t, "mode"))}
+	case 5:
+		c := m.starts[n].Counter
+		return StartNode{n, incarnation(rapid.IntRange(1, 6).Draw(t, "incarnation")), c + 1,
+			c - uint64(rapid.IntRange(0, 1).Draw(t, "stale"))}
+	case 6:
+		return OpenSession{Session: s, Principal: rootID, Path: path("/client")}
+	case 7:
+		return rapid.SampledFrom([]Op{RenewSession{s}, CloseSession{s}, ExpireSession{s, m.sessions[s]}, ExpireSession{s, 0}}).Draw(t, "end")
+	case 8, 9:
+		return Acquire{s, f}
+	case 10:
+		return Release{s, f, e}
+	}
+	c := stripe.Change{File: f, Epoch: e, Nodes: []blocktree.NodeID{n}, Kind: stripe.ChangeKind(rapid.IntRange(1, 3).Draw(t, "kind")),
+		Incarnation: m.starts[n].Incarnation}
+	if i := m.byID(f); i != nil && i.layout != nil {
+		c.Seq = i.layout.Seq
+	}
+	return ChangeView{c}
+}
+
+// Random commands against the model; sometimes one is repeated under its id, which must change nothing.
+func TestModel(t *testing.T) {
+	done := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		m, s := newModel(3), founded(t, 3)
+		defer s.close()
+		var last Command
+		for range rapid.IntRange(1, 60).Draw(rt, "commands") {
+			if last.Op != nil && rapid.IntRange(0, 9).Draw(rt, "again") == 0 {
+				before := s.hash()
+				s.command(last)
+				if s.hash() != before {
+					rt.Fatalf("%T done twice", last.Op)
+				}
+				continue
+			}
+			c := Command{ID: NewCommandID(), Op: drawOp(rt, m)}
+			want, got := m.apply(c.Op), s.command(c)
+			if got.Kind != want {
+				rt.Fatalf("%T %+v: got %v, want %v", c.Op, c.Op, got.Err("apply"), want)
+			}
+			if err := m.compare(s.view()); err != nil {
+				rt.Fatalf("after %T %+v: %v", c.Op, c.Op, err)
+			}
+			if last = (Command{}); got.Kind == 0 {
+				done++
+				switch c.Op.(type) {
+				case RenewSession, ExpireSession:
+				default:
+					last = c
+				}
+			}
+		}
+	})
+	if done < 500 {
+		t.Fatalf("only %d commands were done", done)
+	}
+}
+
+// The same commands give the same state to the last byte.
+func TestDeterminism(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		m, a, b := newModel(3), newMachine(t), newMachine(t)
+		defer a.close()
+		defer b.close()
+		var log [][]byte
+		put := func(o Op) {
+			data, err := EncodeCommand(nil, Command{ID: NewCommandID(), Op: o})
+			if err != nil {
+				rt.Fatal(err)
+			}
+			log = append(log, data)
+		}
+		put(Found{Dir: rootDir, Generation: 1, Runtimes: founders(3), Mode: 0o755})
+		for i := 1; i <= 3; i++ {
+			put(StartNode{node(i), incarnation(i), 1, 0})
+		}
+		for range 30 {
+			o := drawOp(rt, m)
+			m.apply(o)
+			put(o)
+		}
+		for i, data := range log {
+			ra, rb := a.raw(uint64(i), data), b.raw(uint64(i), data)
+			if string(EncodeResult(nil, ra)) != string(EncodeResult(nil, rb)) {
+				rt.Fatalf("result %d: %+v and %+v", i, ra, rb)
+			}
+		}
+		if a.hash() != b.hash() {
+			rt.Fatal("states differ")
+		}
+	})
+}
