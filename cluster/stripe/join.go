@@ -17,6 +17,7 @@ const (
 	joinLearn                    // members learn the joining view
 	joinReset                    // the joiner forgets what it had
 	joinCopy                     // runs are listed, rebuilt, installed
+	joinDrain                    // no version may become readable before the joiner holds it
 	joinPromote                  // the change that counts it in is with Raft
 )
 
@@ -89,7 +90,7 @@ func (h *Holder) anyOut() bool {
 func (j *join) refused(known bool) {
 	if known {
 		if j.state == joinPromote {
-			j.state = joinCopy // asked for again under the newest view
+			j.state = joinDrain // asked for again under the newest view
 			j.waiting = true
 			return
 		}
@@ -104,6 +105,7 @@ func (j *join) end() {
 	j.over = true
 	h := j.h
 	h.drop(j.list)
+	h.region(j.region).release()
 	for _, r := range slices.Clone(h.reads) {
 		if q, ok := r.host.(copyHost); ok && q.c.j == j {
 			r.finish(blocktree.Canceled, nil)
@@ -162,6 +164,8 @@ func (j *join) pump() {
 		h.post(&call{peer: r.members[j.slot], owner: j, msg: m})
 	case joinCopy:
 		j.copy(r)
+	case joinDrain:
+		j.drain(r)
 	}
 }
 
@@ -261,20 +265,31 @@ func (j *join) copy(r *hregion) {
 		h.post(j.list)
 	}
 	idle := len(j.copies) == 0 || h.mut == mutPromoteEarly
-	if j.listed && len(j.todo) == 0 && idle && h.changeID == 0 && j.caughtUp(r) {
-		j.state = joinPromote
-		h.propose(ChangePromote, []blocktree.NodeID{j.node}, j.region, j.inc)
+	if j.listed && len(j.todo) == 0 && idle {
+		j.state = joinDrain
+		j.drain(r)
 	}
 }
 
-// caughtUp reports whether the joiner has every write that was acknowledged without it.
-func (j *join) caughtUp(r *hregion) bool {
-	for _, w := range r.writes[r.head:] {
-		if w.finished && !w.aborted && w.answered>>j.slot&1 == 0 && j.h.mut != mutJoinNoWait {
-			return false
+// drain asks for the promotion once no reader can have seen, nor can come to see, a version that the joiner does not hold:
+// a pending one that every in-sync member holds is readable, and after the promotion a take-over asks the joiner too. So
+// from now on one in-sync member gets a write only when the joiner has answered; and the promotion waits until the joiner
+// has all that went to every in-sync member before.
+func (j *join) drain(r *hregion) {
+	h := j.h
+	if r.sync == 0 || h.changeID != 0 {
+		return
+	}
+	if h.mut != mutPromoteBlind {
+		r.withheld, r.heldFor = r.sync&-r.sync, 1<<j.slot
+		for _, w := range r.writes[r.head:] {
+			if w.state == live && !w.aborted && w.answered&r.heldFor == 0 && r.sync&^w.sent == 0 && h.mut != mutJoinNoWait {
+				return
+			}
 		}
 	}
-	return true
+	j.state = joinPromote
+	h.propose(ChangePromote, []blocktree.NodeID{j.node}, j.region, j.inc)
 }
 
 // source chooses the in-sync member that lists the region.

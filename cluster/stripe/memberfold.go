@@ -47,6 +47,10 @@ func (r *memberRegion) find(v blocktree.Version) (int, bool) {
 	return slices.BinarySearchFunc(r.pending, v, byVersion)
 }
 
+func (r *memberRegion) isEmpty() bool {
+	return r.watermark.IsZero() && len(r.pending)+len(r.aborted)+len(r.decided) == 0 && r.resetSeq == 0
+}
+
 func (r *memberRegion) remove(i int) { r.pending = slices.Delete(r.pending, i, i+1) }
 
 func (r *memberRegion) isAborted(v blocktree.Version) bool {
@@ -278,16 +282,21 @@ const snapshotFormat = 1
 func (m *Member) Snapshot() []byte {
 	var e wire.Encoder
 	e.U8(snapshotFormat)
-	e.U32(uint32(len(m.files)))
-	for _, id := range m.sortedFiles() {
+	files := slices.DeleteFunc(m.sortedFiles(), func(id blocktree.FileID) bool {
+		f := m.files[id]
+		return f.epoch == 0 && f.seq == 0 && len(f.regions) == 0
+	})
+	e.U32(uint32(len(files)))
+	for _, id := range files {
 		f := m.files[id]
 		e.File(id)
 		e.U64(uint64(f.epoch))
 		e.U64(uint64(f.seq))
 		e.U64(uint64(f.fenced))
 		e.Bool(f.recovering)
-		e.U32(uint32(len(f.regions)))
-		for _, i := range sortedRegions(f.regions) {
+		regions := slices.DeleteFunc(sortedRegions(f.regions), func(i blocktree.RegionIndex) bool { return f.regions[i].isEmpty() })
+		e.U32(uint32(len(regions)))
+		for _, i := range regions {
 			encodeRegion(&e, i, f.regions[i])
 		}
 	}

@@ -256,7 +256,7 @@ func (m *Member) repair(f *memberFile, msg *Message) {
 // read hands a task to the driver. The answer must not leave before the promise it relies on is durable.
 func (m *Member) read(f *memberFile, msg *Message) {
 	r := f.regions[msg.Region]
-	if f.recovering && (r == nil || r.resetEpoch != f.fenced) && m.mut != mutReadRecovering {
+	if f.recovering && (r == nil || r.resetEpoch < f.fenced) && m.mut != mutReadRecovering {
 		m.answer(f, msg, blocktree.Recovering)
 		return
 	}

@@ -30,6 +30,7 @@ const (
 	mutJoinNoWait
 	mutJoinForgets
 	mutPromoteEarly
+	mutPromoteBlind
 	mutNoReset
 	mutNoLeaseCheck
 	mutTornTombstone
@@ -64,6 +65,7 @@ var mutantNames = [mutantEnd]string{
 	mutJoinNoWait:      "joinnowait: writes do not wait for a joining member (rule 7)",
 	mutJoinForgets:     "joinforgets: a joiner is not sent the writes that were in flight when it joined (rule 7)",
 	mutPromoteEarly:    "promoteearly: a joiner is promoted before its installs are answered (rule 7)",
+	mutPromoteBlind:    "promoteblind: a joiner is promoted while versions that readers may have seen are not yet at it (rules 6, 7)",
 	mutNoReset:         "noreset: a joiner keeps its old records (rule 7)",
 	mutNoLeaseCheck:    "noleasecheck: the holder's reads complete after its lease term (rule 6)",
 	mutTornTombstone:   "torntombstone: a member stores a tombstone for the first sector of its run only (rule 8)",

@@ -19,7 +19,9 @@ type hregion struct {
 	all     uint32  // and of the joining ones
 	mask    uint32  // every one of these must answer: all
 	unready uint32  // joining ones that have not yet forgotten the region: nothing is sent to them
-	open    bool    // writes may be acknowledged (rules 2, 3)
+	// While a joiner is about to be promoted, the member withheld is sent nothing that heldFor has not answered (join.drain).
+	withheld, heldFor uint32
+	open              bool // writes may be acknowledged (rules 2, 3)
 
 	seq    blocktree.Sequence // last version taken
 	mark   blocktree.Sequence // watermark
@@ -52,6 +54,7 @@ type hwrite struct {
 	finished bool // acknowledged, or refused durably everywhere
 	aborted  bool // finished, the latter way
 	answered uint32
+	sent     uint32 // members that were sent it, ever
 	abort    *abort
 	slots    []wslot // by shard index
 }
@@ -110,7 +113,24 @@ func (r *hregion) setView(v View) {
 	if left := old &^ r.all; left != 0 {
 		for _, w := range slices.Clone(r.writes[r.head:]) {
 			w.answered &^= left
+			w.sent &^= left
 			w.membersLeft(left)
+		}
+	}
+}
+
+// release sends what was withheld.
+func (r *hregion) release() {
+	if r.heldFor == 0 {
+		return
+	}
+	r.withheld, r.heldFor = 0, 0
+	if r.h.fenced || r.h.phase != running {
+		return
+	}
+	for _, w := range r.writes[r.head:] {
+		if w.state == live && !w.finished && w.abort == nil {
+			w.sendAll()
 		}
 	}
 }
@@ -253,6 +273,9 @@ func (w *hwrite) sendAll() {
 		w.slots = make([]wslot, len(w.r.members))
 	}
 	to := w.r.all &^ w.r.unready &^ w.answered
+	if w.answered&w.r.heldFor == 0 {
+		to &^= w.r.withheld
+	}
 	for ; to != 0; to &= to - 1 {
 		w.send(bits.TrailingZeros32(to))
 	}
@@ -270,6 +293,7 @@ func (w *hwrite) send(slot int) {
 		w.slots[slot].cur = &s.call
 	}
 	w.slots[slot].cur = &s.call
+	w.sent |= 1 << slot
 	p, wr := r.members[slot], w.w
 	mark := r.told()
 	if !mark.Less(w.version) { // a finished write that a joiner still needs, under a broken rule
@@ -303,8 +327,14 @@ func (w *hwrite) onAnswer(c *call, a *Message) {
 	switch a.Err {
 	case blocktree.Other:
 		w.answered |= bit
+		if bit&w.r.heldFor != 0 && w.abort == nil && !w.finished {
+			w.sendAll()
+		}
 		w.tryFinish()
 		w.r.advance()
+		if w.r.heldFor != 0 && h.job != nil {
+			h.job.pump()
+		}
 	case blocktree.NoSpace:
 		w.noSpace(c.slot)
 	case blocktree.Canceled: // it refuses durably already

@@ -1,0 +1,275 @@
+package stripe
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"blocktree"
+)
+
+// step does one random thing.
+func (w *world) step() {
+	w.route()
+	p := w.r.Float64()
+	switch {
+	case p < 0.60 && len(w.net) > 0:
+		i := w.r.IntN(len(w.net))
+		if w.r.IntN(3) > 0 {
+			i = w.r.IntN(1 + i)
+		}
+		e := w.net[i]
+		if w.r.Float64() >= 0.02 { // else it comes once more
+			w.net = slices.Delete(w.net, i, i+1)
+		}
+		if w.r.Float64() >= w.drop {
+			w.deliver(e)
+		}
+	case p < 0.72:
+		if n := w.nodes[w.r.IntN(len(w.nodes))]; n.up {
+			n.sync(n.synced + w.r.IntN(len(n.log)-n.synced+1))
+		}
+	case p < 0.78:
+		if n := w.nodes[w.r.IntN(len(w.nodes))]; n.up && (len(n.catchup) > 0 || w.r.IntN(3) == 0) {
+			w.catchUp(n)
+		}
+	case p < 0.83 && len(w.metas) > 0:
+		w.meta(w.r.IntN(len(w.metas)), w.r.IntN(8) == 0)
+	case p < 0.88:
+		w.tick(time.Duration(w.r.IntN(60)) * time.Millisecond)
+	case p < 0.93 && len(w.ops) < 20 && !w.quiet:
+		w.write()
+	case p < 0.98 && len(w.ops) < 20 && !w.quiet:
+		w.read(w.r.IntN(2) == 0)
+	case !w.quiet:
+		w.trouble()
+	}
+}
+
+func (w *world) trouble() {
+	n := w.nodes[w.r.IntN(len(w.nodes))]
+	switch w.r.IntN(12) {
+	case 0, 1, 2:
+		if n.up {
+			n.crash()
+		}
+		if w.r.IntN(2) == 0 {
+			w.h.NodeDown(n.id)
+			w.rd.NodeDown(n.id)
+		}
+	case 3, 4, 5, 6:
+		w.restart(n)
+	case 7:
+		n.full = !n.full
+	case 8:
+		maps.DeleteFunc(w.ops, func(_ uint64, op *testOp) bool { return !op.reader }) // outcome unknown for ever
+		w.acquire()
+	case 9:
+		w.lease = !w.lease
+	case 10:
+		s := blocktree.SectorIndex(w.r.IntN(int(w.truth.Sectors)))
+		if e := n.index[s]; e.kind == Data && w.damageable(n, s) {
+			e.damaged = true
+			n.index[s] = e
+		}
+	case 11:
+		w.tick(time.Duration(w.r.IntN(1500)) * time.Millisecond)
+	}
+	w.runHolder()
+	w.runReader()
+}
+
+// damageable keeps damage to what the code can bear: one shard of a sector at a time, with everything in sync.
+func (w *world) damageable(n *testNode, s blocktree.SectorIndex) bool {
+	for _, o := range w.nodes {
+		if e := o.index[s]; !o.up || e.damaged || w.truth.View(w.truth.RegionOf(s)).Count(InSync) < len(w.nodes) {
+			return false
+		}
+	}
+	return w.codec.code.Parity > 0
+}
+
+func (w *world) restart(n *testNode) {
+	if n.up {
+		return
+	}
+	if err := n.restart(); err != nil {
+		w.bad("replay: %v", err)
+	}
+	w.h.NodeUp(n.id, incarnation(n.id, n.inc))
+	w.rd.NodeUp(n.id, incarnation(n.id, n.inc))
+}
+
+// heal ends all trouble and demands that everything comes to an end and the file is whole.
+func (w *world) heal() {
+	w.drop, w.quiet, w.lease = 0, true, true
+	for _, n := range w.nodes {
+		n.full = false
+		w.restart(n)
+		w.h.NodeUp(n.id, incarnation(n.id, n.inc))
+		w.rd.NodeUp(n.id, incarnation(n.id, n.inc))
+	}
+	whole := func() bool {
+		if !w.h.Recovered() || len(w.ops) > 0 {
+			return false
+		}
+		for r := range w.truth.Regions() {
+			if w.truth.View(r).Count(InSync) < len(w.nodes) {
+				return false
+			}
+		}
+		return true
+	}
+	for range 4000 {
+		w.route()
+		net := w.net
+		w.net = nil
+		for _, e := range net {
+			w.deliver(e)
+		}
+		for len(w.metas) > 0 {
+			w.meta(0, false)
+		}
+		for _, n := range w.nodes {
+			n.sync(len(n.log))
+			if len(n.catchup) > 0 {
+				w.catchUp(n)
+			}
+		}
+		w.tick(20 * time.Millisecond)
+		if whole() {
+			break
+		}
+	}
+	if !whole() {
+		w.bad("does not converge: recovered %v fenced %v, %d operations, layout %+v", w.h.Recovered(), w.h.Fenced(), len(w.ops), w.truth)
+	}
+}
+
+func dump(m *Member) string {
+	var b bytes.Buffer
+	for _, id := range m.sortedFiles() {
+		f := m.files[id]
+		fmt.Fprintf(&b, "epoch %d seq %d fenced %d recovering %v", f.epoch, f.seq, f.fenced, f.recovering)
+		for _, i := range sortedRegions(f.regions) {
+			r := f.regions[i]
+			fmt.Fprintf(&b, " region %d: watermark %v aborted %v reset %d %d pending", i, r.watermark, r.aborted, r.resetEpoch, r.resetSeq)
+			for _, h := range append(slices.Clone(r.pending), r.decided...) {
+				fmt.Fprintf(&b, " %+v", *h)
+			}
+		}
+	}
+	return b.String()
+}
+
+// checkReplay demands that every node's state is what its log says.
+func (w *world) checkReplay() {
+	for _, n := range w.nodes {
+		m := NewMember(n.id, blocktree.Incarnation{})
+		index := n.index
+		n.index = map[blocktree.SectorIndex]testSectorState{}
+		for i, rec := range n.log {
+			if err := m.Apply(rec, n.ref(i)); err != nil {
+				w.bad("replay: %v", err)
+			}
+			n.apply(m.Ready())
+		}
+		if !bytes.Equal(m.Snapshot(), n.m.Snapshot()) {
+			w.bad("node %d: the state is not what the log says:\n%s\n%s", n.id, dump(m), dump(n.m))
+		}
+		if r, err := RestoreMember(n.id, blocktree.Incarnation{}, n.m.Snapshot()); err != nil || !bytes.Equal(r.Snapshot(), n.m.Snapshot()) {
+			w.bad("node %d: the snapshot does not come back: %v", n.id, err)
+		}
+		if len(index) != len(n.index) {
+			w.bad("node %d: replay indexes %d sectors, not %d", n.id, len(n.index), len(index))
+		}
+		for s, e := range index {
+			if o := n.index[s]; o.version != e.version || o.kind != e.kind {
+				w.bad("node %d sector %d: replay gives %v, not %v", n.id, s, o.version, e.version)
+			}
+		}
+		n.index = index
+	}
+}
+
+// run is one random history; it returns what was wrong.
+func (w *world) run(steps int) (err []string) {
+	defer func() {
+		if e := recover(); e != nil && w.mutant != "" {
+			err = append(w.errs, fmt.Sprint("panic: ", e))
+		} else if e != nil {
+			panic(e)
+		}
+	}()
+	for i := 0; i < steps && len(w.errs) == 0; i++ {
+		w.step()
+	}
+	if len(w.errs) > 0 {
+		return w.errs
+	}
+	w.checkReplay()
+	w.heal()
+	if len(w.errs) > 0 {
+		return w.errs
+	}
+	w.checkReplay()
+	for range 40 {
+		w.read(w.r.IntN(2) == 0)
+	}
+	w.heal()
+	w.same()
+	return w.errs
+}
+
+// same demands that every member has the same committed sectors once all is quiet (I5).
+func (w *world) same() {
+	for range 5 {
+		w.tick(100 * time.Millisecond)
+		w.heal()
+	}
+	for s := blocktree.SectorIndex(0); uint64(s) < w.truth.Sectors; s++ {
+		a := w.nodes[0].index[s]
+		for _, n := range w.nodes[1:] {
+			if b := n.index[s]; a.version != b.version || a.kind != b.kind {
+				w.bad("sector %d: node 1 has %v kind %d, node %d has %v kind %d", s, a.version, a.kind, n.id, b.version, b.kind)
+			}
+		}
+		if a.version.Less(w.floor[s]) {
+			w.bad("sector %d: %v is all that is left, %v was acknowledged", s, a.version, w.floor[s])
+		}
+	}
+}
+
+var testCodes = []blocktree.Code{{Data: 2, Parity: 1}, {Data: 1, Parity: 2}, {Data: 2, Parity: 2}, {Data: 2, Parity: 0}, {Data: 3, Parity: 2}}
+
+func TestRandomHistories(t *testing.T) {
+	seeds := uint64(300)
+	if testing.Short() {
+		seeds = 50
+	}
+	for _, code := range testCodes {
+		t.Run(code.String(), func(t *testing.T) {
+			acked, reads := 0, 0
+			var sum HolderStats
+			for seed := uint64(1); seed <= seeds; seed++ {
+				w := newWorld(code, seed, "")
+				errs := w.run(1500)
+				acked += w.acked
+				reads += w.readsOK
+				sum.Removed += w.h.stats.Removed
+				sum.Promoted += w.h.stats.Promoted
+				sum.Aborted += w.h.stats.Aborted
+				if len(errs) > 0 {
+					t.Fatalf("seed %d: %v", seed, errs)
+				}
+			}
+			t.Logf("%d writes, %d reads, last holders: %d removed, %d promoted, %d aborted", acked, reads, sum.Removed, sum.Promoted, sum.Aborted)
+			if acked == 0 || reads == 0 || sum.Promoted == 0 && code.Parity > 0 {
+				t.Error("nothing happened")
+			}
+		})
+	}
+}
