@@ -177,7 +177,11 @@ func TestLayers(t *testing.T) {
 	flags := pflag.NewFlagSet("x", pflag.ContinueOnError)
 	flags.String("log-level", "", "")
 	flags.String("listen", "", "")
-	bound := map[string]*pflag.Flag{"log.level": flags.Lookup("log-level"), "listen": flags.Lookup("listen")}
+	flags.String("cache", "", "")
+	bound := map[string]*pflag.Flag{"log.level": flags.Lookup("log-level"), "listen": flags.Lookup("listen"), "cache": flags.Lookup("cache")}
+	if _, err := LoadNBD(Source{File: examples + "/btnbd.yaml", Flags: bound}); err != nil {
+		t.Errorf("flags that were not given: %v", err)
+	}
 	c, err = LoadNBD(Source{File: file, Flags: bound})
 	if err != nil {
 		t.Fatal(err)

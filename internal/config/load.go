@@ -81,6 +81,9 @@ func decode(text []byte, dir string, flags map[string]*pflag.Flag, target any) e
 		}
 	}
 	for key, flag := range flags {
+		if !flag.Changed {
+			continue // its default is for help texts
+		}
 		if err := v.BindPFlag(key, flag); err != nil {
 			return blocktree.E("flags", blocktree.Invalid, err)
 		}
