@@ -36,6 +36,7 @@ func TestClientFlags(t *testing.T) {
 		ok    bool
 	}{{3, true}, {1, true}, {2, false}, {0, false}, {4, false}, {7, false}, {1 << 31, false}} {
 		c := b.dial().hello(x.flags)
+		c.deaf = !x.ok
 		c.option(optList, 0, nil)
 		if x.ok {
 			c.replies(optList)
@@ -209,6 +210,7 @@ func TestRudeNegotiation(t *testing.T) {
 		for n := range 40 {
 			c := b.dial()
 			whole := append([]byte{0, 0, 0, 3}, "IHAVEOPT\x00\x00\x00\x07\x00\x00\x00\x0f\x00\x00\x00\x09/vm/disk0\x00\x00"...)
+			c.deaf = true
 			c.send(whole[:min(n, len(whole))])
 			c.nc.Close()
 		}

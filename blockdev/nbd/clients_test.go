@@ -1,0 +1,193 @@
+package nbd
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"blocktree"
+	"blocktree/blockdev"
+	"blocktree/blockdev/memfile"
+)
+
+// need skips a test whose program is not installed.
+func need(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		t.Skip("needs " + program)
+	}
+}
+
+// run runs a program that must succeed and returns what it printed.
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", program, strings.Join(args, " "), err, out.String(), errs.String())
+	}
+	return out.String()
+}
+
+func clientBed(t *testing.T) *bed {
+	return newBed(t, setup{file: memfile.Options{Info: blocktree.FileInfo{SizeBytes: 64 << 20}}, cacheBytes: 8 << 20})
+}
+
+func TestNbdinfo(t *testing.T) {
+	need(t, "nbdinfo")
+	b := clientBed(t)
+	b.export(blockdev.Export{Name: "/ro", Device: b.dev, ReadOnly: true})
+	var info struct {
+		Protocol string `json:"protocol"`
+		Exports  []map[string]any
+	}
+	if err := json.Unmarshal([]byte(run(t, "nbdinfo", "--json", b.uri("/vm/disk0"))), &info); err != nil {
+		t.Fatal(err)
+	}
+	if info.Protocol != "newstyle-fixed" || len(info.Exports) != 1 {
+		t.Fatalf("%+v", info)
+	}
+	for key, want := range map[string]any{"export-size": 64e6 * 1.048576, "description": "the first disk", "is_read_only": false,
+		"can_flush": true, "can_fua": true, "can_trim": true, "can_zero": true, "can_fast_zero": true,
+		"can_multi_conn": true, "block_size_minimum": 1.0, "block_size_preferred": 4096.0,
+		"block_size_maximum": 33554432.0, "can_df": false, "can_cache": false} {
+		if got := info.Exports[0][key]; got != want {
+			t.Errorf("%s is %v, want %v", key, got, want)
+		}
+	}
+	if got := run(t, "nbdinfo", "--size", b.uri("ro")); got != "67108864\n" {
+		t.Errorf("size %q", got)
+	}
+	list := run(t, "nbdinfo", "--list", b.uri(""))
+	if !strings.Contains(list, `export="/vm/disk0"`) || !strings.Contains(list, `export="/ro"`) {
+		t.Errorf("%s", list)
+	}
+	for _, can := range []string{"connect", "read", "write", "flush", "fua", "trim", "zero", "fast-zero", "multi-conn"} {
+		run(t, "nbdinfo", "--can", can, b.uri("/vm/disk0"))
+	}
+	run(t, "nbdinfo", "--is", "read-only", b.uri("/ro"))
+	if err := exec.Command("nbdinfo", b.uri("/vm/disk1")).Run(); err == nil {
+		t.Error("found what is not there")
+	}
+}
+
+func TestNbdcopy(t *testing.T) {
+	need(t, "nbdcopy")
+	b := clientBed(t)
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
+	image := make([]byte, 64<<20)
+	r := rand.New(rand.NewPCG(1, 2))
+	for at := 0; at+1<<20 <= len(image); at += 2 << 20 { // every other MiB is a hole
+		for i := range 1 << 18 {
+			image[at+4*i] = byte(r.Uint32())
+		}
+	}
+	if err := os.WriteFile(in, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	uri := b.uri("/vm/disk0")
+	for _, args := range [][]string{
+		{"--requests=64", "--connections=8", "--threads=4", "--flush"}, {"--synchronous"}, {"--allocated"}, {"--destination-is-zero"},
+	} {
+		if args[0] == "--destination-is-zero" {
+			if err := b.dev.Zero(t.Context(), 0, b.dev.Size(), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run(t, "nbdcopy", append(args, in, uri)...)
+		os.Remove(out)
+		run(t, "nbdcopy", "--requests=64", "--connections=8", "--threads=4", uri, out)
+		if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, image) {
+			t.Fatalf("%v: other bytes came back (%v)", args, err)
+		}
+	}
+}
+
+func TestQemuIO(t *testing.T) {
+	need(t, "qemu-io")
+	b := clientBed(t)
+	args := []string{"-f", "raw", b.uri("/vm/disk0")}
+	for _, command := range []string{
+		"write -P 0xa5 1M 1M", "read -P 0xa5 1M 1M", "write -z 1536k 128k", "read -P 0 1536k 128k", "read -P 0xa5 1664k 384k",
+		"write -P 1 3M 1M", "discard 3M 1M", "read -P 0 3M 1M", "write -f -P 7 0 4k", "write -P 9 123 777",
+		"read -P 7 0 123", "read -P 9 123 777", "read -P 7 900 3196", "write -z -u 50 5000", "read -P 0 50 4046",
+		"aio_write -P 5 8M 1M", "aio_write -P 6 9M 1M", "aio_flush", "read -P 5 8M 1M", "read -P 6 9M 1M",
+		"flush", "map",
+	} {
+		args = append(args, "-c", command)
+	}
+	if out := run(t, "qemu-io", args...); strings.Contains(out, "failed") {
+		t.Fatal(out)
+	}
+}
+
+func TestQemuImg(t *testing.T) {
+	need(t, "qemu-img")
+	b := clientBed(t)
+	dir := t.TempDir()
+	in := filepath.Join(dir, "in")
+	image := bytes.Repeat([]byte("sixteen letters."), 64<<20/16)
+	clear(image[10<<20 : 30<<20])
+	if err := os.WriteFile(in, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	uri := b.uri("/vm/disk0")
+	run(t, "qemu-img", "convert", "-n", "-W", "-m", "16", "-f", "raw", "-O", "raw", in, uri)
+	run(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", in, uri)
+	run(t, "qemu-img", "bench", "-f", "raw", "-w", "-c", "2000", "-d", "32", "-s", "3000", "--flush-interval=100", uri)
+}
+
+func TestFioVerify(t *testing.T) {
+	need(t, "fio")
+	b := clientBed(t)
+	run(t, "fio", "--name=v", "--ioengine=nbd", "--uri="+b.uri("/vm/disk0"), "--rw=randwrite", "--bsrange=512-256k",
+		"--iodepth=32", "--verify=crc32c", "--verify_fatal=1", "--fsync=32", "--size=64m", "--output="+os.DevNull)
+	if n := b.file.Calls(memfile.Flush); n == 0 {
+		t.Fatal("no flush arrived")
+	}
+}
+
+// TestNbdsh has the errors that only libnbd without its own checks lets through.
+func TestNbdsh(t *testing.T) {
+	const python = "/usr/bin/python3"
+	if exec.Command(python, "-c", "import nbd").Run() != nil {
+		t.Skip("needs nbdsh")
+	}
+	b := clientBed(t)
+	script := `
+import errno, nbd
+h = nbd.NBD()
+h.connect_uri("` + b.uri("") + `")
+h.set_strict_mode(0)
+size = h.get_size()
+def fails(with_, call, *args):
+    try:
+        call(*args)
+    except nbd.Error as e:
+        assert e.errnum == with_, (e, with_)
+        return
+    raise AssertionError("it worked")
+fails(errno.EINVAL, h.pread, 2, size - 1)
+fails(errno.ENOSPC, h.pwrite, b"ab", size - 1)
+fails(errno.ENOSPC, h.zero, 2, size - 1)
+fails(errno.EINVAL, h.trim, 2, size - 1)
+fails(errno.EINVAL, h.cache, 4096, 0)
+h.pwrite(b"x" * 1000, 77, nbd.CMD_FLAG_FUA)
+h.zero(500, 100, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_NO_HOLE)
+assert h.pread(1000, 77) == b"x" * 23 + bytes(500) + b"x" * 477
+cookies = [h.aio_pread(nbd.Buffer(4096), 4096 * i) for i in range(200)]
+while h.aio_in_flight() > 0:
+    h.poll(-1)
+assert all(h.aio_command_completed(c) for c in cookies)
+h.flush()
+h.shutdown()
+`
+	run(t, python, "-c", script)
+}
