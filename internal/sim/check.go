@@ -78,10 +78,12 @@ func (w *World) checkAcknowledged(c *client, x *write) {
 	inSync := 0
 	for _, m := range l.View(x.region).Members {
 		n := w.nodes[w.nodeOf(m.Node)]
-		if m.State != stripe.InSync || !n.trusted(l) {
+		if m.State != stripe.InSync || l.Marked[m.Node] {
 			continue
 		}
-		inSync++
+		if inSync++; !n.trusted(l) { // it has lost its disk this very moment, and nobody knows
+			continue
+		}
 		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
 			if !n.disk.holds(w, x.file, s, x.version) {
 				w.fail("I1 acknowledged is durable", "client %d: write %d (%v), sector %d, node %d", c.idx, x.value, x.version, s, n.idx)

@@ -76,7 +76,7 @@ func (c *client) start() {
 	c.gen++
 	c.file = c.w.rnd.IntN(len(c.w.meta.files))
 	if c.reader {
-		c.r = stripe.NewReader(stripe.ReaderConfig{MemberTimeout: memberTimeout * time.Millisecond, Mutant: c.w.opt.Mutant}, c.boot())
+		c.r = stripe.NewReader(stripe.ReaderConfig{MemberTimeout: memberTimeout * time.Millisecond, StallTimeout: readStall * time.Millisecond, Mutant: c.w.opt.Mutant}, c.boot())
 	}
 	c.w.q.push(event{at: c.w.now + c.w.upTo(tickEvery), kind: evTick, who: c.idx, gen: c.gen})
 	for _, n := range c.w.nodes {
@@ -196,7 +196,13 @@ func (c *client) drainHolder() {
 
 // drop gives the holder up without a crash; its operations end with unknown outcome.
 func (c *client) drop() {
+	ops := c.ops
 	c.h, c.recovered, c.closing, c.ops, c.sent = nil, false, false, nil, nil
+	for _, o := range ops {
+		if o.then != nil {
+			o.then(nil)
+		}
+	}
 }
 
 func (c *client) drainReader() {

@@ -62,13 +62,13 @@ func refOf(pos int) (r stripe.Ref) {
 func posOf(r stripe.Ref) int { return int(binary.BigEndian.Uint64(r[:])) - 1 }
 
 // commit indexes the record at ref, where it is not older than what is there.
-func (d *disk) commit(file int, rec *stripe.Held, pos int) {
+func (d *disk) commit(file int, rec *stripe.Held, pos int, anyway bool) {
 	kind := stripe.Data
 	if rec.Kind == stripe.RecordZero {
 		kind = stripe.Zero
 	}
 	for s := rec.First; s < rec.First+blocktree.SectorIndex(rec.Count); s++ {
-		if x := &d.index[file][s]; !rec.Version.Less(x.version) {
+		if x := &d.index[file][s]; anyway || !rec.Version.Less(x.version) {
 			*x = indexed{rec.Version, kind, rec.Digest, pos}
 		}
 	}

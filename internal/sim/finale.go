@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"slices"
 
 	"blocktree"
@@ -62,7 +63,13 @@ func (w *World) converge() {
 			ready = false
 			continue
 		}
-		ready = ready && c.recovered && len(c.ops) == 0 && w.whole(c.h.Layout()) && c.h.Layout().Seq == w.meta.files[f].layout.Seq
+		if !c.recovered || len(c.ops) > 0 {
+			ready = false
+		} else if !sameViews(c.h.Layout(), w.meta.files[f].layout) {
+			w.nudge(c) // a change that was thought lost: an idle holder hears of it with its next operation
+			ready = false
+		}
+		ready = ready && w.whole(w.meta.files[f].layout)
 	}
 	if !ready {
 		w.after(20, w.converge)
@@ -72,10 +79,29 @@ func (w *World) converge() {
 	w.after(40, w.readEverything) // let the last commits arrive
 }
 
+// sameViews reports whether a holder knows the newest views.
+func sameViews(a, b *stripe.Layout) bool {
+	for r := blocktree.RegionIndex(0); r < a.Regions(); r++ {
+		if a.View(r).ID != b.View(r).ID {
+			return false
+		}
+	}
+	return a.Epoch == b.Epoch
+}
+
+// nudge reads something of every region.
+func (w *World) nudge(c *client) {
+	l := c.h.Layout()
+	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
+		first, _ := l.Run(r)
+		c.readHolder(&op{file: c.file, read: true, region: r, first: first, count: 1}, nil)
+	}
+}
+
 // appoint lets a client without work try for the lease.
 func (w *World) appoint(file int) {
 	for _, c := range w.clients {
-		if !c.reader && c.h == nil && (c.dead || c.file == file) {
+		if !c.reader && c.h == nil && !c.acquiring {
 			if c.dead {
 				c.dead = false
 				c.start()
@@ -90,38 +116,51 @@ func (w *World) appoint(file int) {
 // whole reports whether every region has all members in sync.
 func (w *World) whole(l *stripe.Layout) bool {
 	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
-		if v := l.View(r); v.Count(stripe.InSync) != len(v.Members) {
-			return false
+		for _, m := range l.View(r).Members {
+			if m.State != stripe.InSync || l.Marked[m.Node] {
+				return false
+			}
 		}
 	}
-	return len(l.Marked) == 0
+	return true
 }
 
+// readEverything reads every region under the lease and without one; if one of these reads fails, or a late event of the
+// time of the faults has changed a view after all, everything begins again.
 func (w *World) readEverything() {
+	w.round++
 	w.finalReads = 0
 	reader := w.clients[slices.IndexFunc(w.clients, func(c *client) bool { return c.reader })]
 	for f := range w.meta.files {
-		c := w.holderOf(f)
-		if c == nil {
-			w.fail("no convergence", "file %d lost its holder in the finale", f)
-		}
 		l := w.meta.files[f].layout
+		c := w.holderOf(f)
+		if c == nil || !w.whole(l) {
+			w.after(20, w.converge)
+			return
+		}
 		for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
 			first, n := l.Run(r)
 			w.finalReads += 2
 			for _, x := range []*client{c, reader} {
-				w.finalRead(x, &op{file: f, region: r, first: first, count: uint32(n)})
+				w.finalRead(x, &op{file: f, read: true, region: r, first: first, count: uint32(n)})
 			}
 		}
 	}
 }
 
 func (w *World) finalRead(c *client, o *op) {
-	o = &op{file: o.file, read: true, region: o.region, first: o.first, count: o.count}
+	round := w.round
 	then := func(res *stripe.ReadResult) {
-		w.checkStored(o.file, res)
-		w.finalReads--
-		w.over = w.finalReads == 0
+		switch {
+		case round != w.round:
+		case res == nil || !w.whole(w.meta.files[o.file].layout):
+			w.round++
+			w.after(30, w.converge)
+		default:
+			w.checkStored(o.file, res)
+			w.finalReads--
+			w.over = w.finalReads == 0
+		}
 	}
 	if c.reader {
 		c.readLeaseless(o, then)
@@ -144,6 +183,7 @@ func (w *World) stuck() string {
 		out += describeLayout(w.meta.files[f].layout)
 		if c := w.holderOf(f); c != nil {
 			out += "; held by c" + string(rune('0'+c.idx))
+			out += fmt.Sprintf(" at s%d", c.h.Layout().Seq)
 			if !c.recovered {
 				out += ", not recovered"
 			}

@@ -80,6 +80,9 @@ func (m *meta) put(file int, l *stripe.Layout, why string) {
 func (m *meta) started(n *node) {
 	m.current[n.id] = n.inc
 	for f := range m.files {
+		if m.w.mutant("mark-forgotten") {
+			break
+		}
 		if l := m.files[f].layout; l.Incarnations[n.id] != n.inc && !l.Marked[n.id] {
 			m.w.count.Marks++
 			m.put(f, l.Mark(n.id), "mark")
@@ -113,7 +116,11 @@ func (m *meta) acquire(file, owner int) (*stripe.Layout, blocktree.Kind) {
 		m.w.count.TakeOvers++
 	}
 	x.owner, x.until = owner, m.w.now+leaseTerm
-	m.put(file, x.layout.Acquire(), "acquire")
+	l := x.layout.Acquire()
+	if m.w.mutant("joiners-stay") {
+		l.Own = x.layout.Own
+	}
+	m.put(file, l, "acquire")
 	return x.layout, blocktree.Other
 }
 
@@ -136,10 +143,17 @@ func (m *meta) release(file, owner int) {
 // confirm is a ReadIndex: the newest layout, and whether epoch is still its epoch.
 func (m *meta) confirm(file int, epoch blocktree.Epoch) (*stripe.Layout, blocktree.Kind) {
 	l := m.files[file].layout
-	if l.Epoch != epoch {
-		return l, blocktree.Fenced
+	switch {
+	case l.Epoch == epoch:
+		return l, blocktree.Other
+	case m.w.mutant("confirm-blind"):
+		for i := len(m.log) - 1; i >= 0; i-- {
+			if x := m.log[i]; x.file == file && x.layout.Epoch == epoch {
+				return x.layout, blocktree.Other
+			}
+		}
 	}
-	return l, blocktree.Other
+	return l, blocktree.Fenced
 }
 
 // change applies a view change. ok is false if the proposal is lost on the way.

@@ -216,7 +216,9 @@ func (n *node) drainReplay(pos int) {
 	if len(r.Records)+len(r.Answers)+len(r.Reads) > 0 {
 		n.w.fail("replay", "node %d: %d records, %d answers, %d reads from a replay", n.idx, len(r.Records), len(r.Answers), len(r.Reads))
 	}
-	n.index(r, pos+1)
+	if !n.w.mutant("replay-forgets-index") {
+		n.index(r, pos+1)
+	}
 }
 
 // append stores records at the end of the log; one that does not fit is not stored, and the member is told.
@@ -246,6 +248,9 @@ func (n *node) append(recs []*stripe.Record) {
 
 func (n *node) index(r stripe.MemberReady, pos int) {
 	for _, x := range r.Resets {
+		if n.w.mutant("resets-ignored") {
+			break
+		}
 		f := n.w.meta.fileOf(x.File)
 		n.disk.reset(f, n.w.meta.files[f].layout.RegionOf(x.First), x.First, x.Count, pos)
 	}
@@ -253,7 +258,7 @@ func (n *node) index(r stripe.MemberReady, pos int) {
 		if x.Void {
 			continue
 		}
-		n.disk.commit(n.w.meta.fileOf(x.File), x, posOf(x.Ref))
+		n.disk.commit(n.w.meta.fileOf(x.File), x, posOf(x.Ref), n.w.mutant("commits-by-order"))
 	}
 }
 

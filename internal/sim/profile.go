@@ -53,6 +53,7 @@ const (
 	leaseMargin   = 24
 	metaTimeout   = 60
 	stallTimeout  = 900
+	readStall     = 200
 	tickEvery     = 12
 )
 

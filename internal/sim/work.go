@@ -42,7 +42,9 @@ func (c *client) work() {
 			c.readLeaseless(c.randomRun(true), nil)
 		}
 	case c.h == nil:
-		c.file = w.rnd.IntN(len(w.meta.files))
+		if !c.acquiring {
+			c.file = w.rnd.IntN(len(w.meta.files))
+		}
 		c.acquire()
 	case c.closing:
 		if len(c.ops) == 0 {
@@ -231,7 +233,7 @@ func (c *client) finish(d stripe.Done) {
 		c.failed(o, d.Err)
 	case o.flush:
 		for _, x := range o.before {
-			if x.state == open {
+			if slices.ContainsFunc(c.ops, func(p *op) bool { return p.write == x }) {
 				w.fail("flush", "client %d: write %d (%v) is unfinished", c.idx, x.value, x.version)
 			}
 		}
@@ -255,7 +257,7 @@ func (c *client) failed(o *op, err blocktree.Kind) {
 		w.count.Aborted++
 	}
 	if o.then != nil {
-		w.after(30, func() { w.finalRead(c, o) })
+		o.then(nil)
 	}
 }
 

@@ -70,6 +70,7 @@ type World struct {
 
 	spoilt     *spoilt
 	finalReads int // that have not come back yet
+	round      int // of final reads
 
 	quiet   bool // the finale: no faults, no new work
 	over    bool
