@@ -372,6 +372,9 @@ func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
 	}
 	if l != nil {
 		h.adopt(l)
+		if h.job != nil && h.changeID == 0 {
+			h.job.viewChanged()
+		}
 	}
 	if !h.fenced {
 		h.considerRemoval()

@@ -64,7 +64,7 @@ func (h *Holder) watermark(i blocktree.RegionIndex) blocktree.Version { return h
 func (h *Holder) settled(i blocktree.RegionIndex, v blocktree.Version) bool {
 	r := h.region(i)
 	if v.Epoch != h.epoch || v.Sequence <= r.mark {
-		return v.Epoch == h.epoch
+		return v.Epoch == h.epoch && !r.aborted[v.Sequence]
 	}
 	w := r.find(v)
 	return w != nil && w.finished && !w.aborted

@@ -59,6 +59,10 @@ func (h *Holder) considerJoin() {
 		}
 		for i, m := range h.layout.View(h.joinAt).Members {
 			p := h.peer(m.Node)
+			if m.State == Joining { // of a change whose outcome was not known in time
+				h.adoptJoiner(h.joinAt, i, m.Node)
+				return
+			}
 			if m.State != Out || !p.up || h.now-p.upSince < h.joinDelay {
 				continue
 			}
@@ -69,6 +73,24 @@ func (h *Holder) considerJoin() {
 		h.joinAt++
 	}
 	h.joinNot = h.now + h.memberTimeout // nobody to join: look again later
+}
+
+// adoptJoiner copies up a member that Raft has let join although the job was given up. It forgets the region (again), as
+// nothing is known of what it was sent.
+func (h *Holder) adoptJoiner(region blocktree.RegionIndex, slot int, node blocktree.NodeID) {
+	h.job = &join{
+		h: h, region: region, node: node, inc: h.layout.Incarnations[node], slot: slot, copies: map[*copyRun]bool{},
+		state: joinLearn, seq: h.layout.Seq,
+	}
+	r := h.region(region)
+	r.unready |= 1 << slot
+	for _, w := range r.writes[r.head:] {
+		w.answered &^= 1 << slot
+		if w.slots != nil {
+			h.drop(w.slots[slot].cur)
+		}
+	}
+	h.job.pump()
 }
 
 // anyOut reports whether a host that is up is out anywhere, cheaply.
@@ -126,6 +148,8 @@ func (j *join) viewChanged() {
 		j.state, j.seq = joinLearn, h.layout.Seq
 		h.region(j.region)
 		h.joinNot = 0
+	case state == Joining && j.state == joinPromote && h.changeID == 0: // the change was not made
+		j.state = joinDrain
 	case state == InSync:
 		j.end()
 		h.joinNot = 0

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,7 +54,7 @@ func (w *world) step() {
 
 func (w *world) trouble() {
 	n := w.nodes[w.r.IntN(len(w.nodes))]
-	switch w.r.IntN(12) {
+	switch w.r.IntN(13) {
 	case 0, 1, 2:
 		if n.up {
 			n.crash()
@@ -75,6 +78,8 @@ func (w *world) trouble() {
 			e.damaged = true
 			n.index[s] = e
 		}
+	case 12:
+		w.wipe(n)
 	case 11:
 		w.tick(time.Duration(w.r.IntN(1500)) * time.Millisecond)
 	}
@@ -90,6 +95,28 @@ func (w *world) damageable(n *testNode, s blocktree.SectorIndex) bool {
 		}
 	}
 	return w.codec.code.Parity > 0
+}
+
+// wipe is a node that comes back empty, as somebody new.
+func (w *world) wipe(n *testNode) {
+	for r := range w.truth.Regions() {
+		others := 0
+		for _, m := range w.truth.View(r).Members {
+			if m.Node != n.id && m.State == InSync && !w.truth.Marked[m.Node] {
+				others++
+			}
+		}
+		if others < w.codec.code.Data {
+			return
+		}
+	}
+	n.crash()
+	n.log, n.synced = nil, 0
+	n.inc++
+	if w.truth.Incarnations[n.id] != incarnation(n.id, n.inc) && !w.truth.Marked[n.id] {
+		w.change(w.truth.Mark(n.id))
+	}
+	w.restart(n)
 }
 
 func (w *world) restart(n *testNode) {
@@ -108,6 +135,10 @@ func (w *world) heal() {
 	w.drop, w.quiet, w.lease = 0, true, true
 	for _, n := range w.nodes {
 		n.full = false
+		for i, e := range n.index { // or it might be more than the code can bear by now
+			e.damaged = false
+			n.index[i] = e
+		}
 		w.restart(n)
 		w.h.NodeUp(n.id, incarnation(n.id, n.inc))
 		w.rd.NodeUp(n.id, incarnation(n.id, n.inc))
@@ -246,7 +277,7 @@ func (w *world) same() {
 var testCodes = []blocktree.Code{{Data: 2, Parity: 1}, {Data: 1, Parity: 2}, {Data: 2, Parity: 2}, {Data: 2, Parity: 0}, {Data: 3, Parity: 2}}
 
 func TestRandomHistories(t *testing.T) {
-	seeds := uint64(300)
+	seeds := uint64(envInt("SEEDS", 300))
 	if testing.Short() {
 		seeds = 50
 	}
@@ -272,4 +303,35 @@ func TestRandomHistories(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMutantsDie breaks each rule in turn and demands that the histories show it.
+func TestMutantsDie(t *testing.T) {
+	survivors := map[string]string{}
+	for _, line := range Mutants() {
+		name, _, _ := strings.Cut(line, ":")
+		t.Run(name, func(t *testing.T) {
+			for seed := uint64(1); seed <= uint64(envInt("SEEDS", 400)); seed++ {
+				for _, code := range testCodes {
+					w := newWorld(code, seed, name)
+					if errs := w.run(1500); len(errs) > 0 {
+						t.Logf("dies with %v at seed %d: %.200v", code, seed, errs[0])
+						return
+					}
+				}
+			}
+			if why, ok := survivors[name]; ok {
+				t.Log("survives here: " + why)
+				return
+			}
+			t.Errorf("mutant %s survived", name)
+		})
+	}
+}
+
+func envInt(name string, otherwise int) int {
+	if v, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return v
+	}
+	return otherwise
 }

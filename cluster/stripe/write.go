@@ -28,6 +28,9 @@ type hregion struct {
 	writes []*hwrite          // writes[head+i] has sequence mark+1+i
 	head   int
 
+	// aborted are versions below the watermark that a read which began earlier may still have seen pending.
+	aborted map[blocktree.Sequence]bool
+
 	lastWrite          time.Duration
 	toldMark           blocktree.Sequence
 	commitDue, isDirty bool
@@ -372,6 +375,10 @@ func (w *hwrite) finish(err blocktree.Kind) {
 		w.r.h.stats.WritesDone++
 	} else {
 		w.r.h.stats.Aborted++
+		if w.r.aborted == nil {
+			w.r.aborted = map[blocktree.Sequence]bool{}
+		}
+		w.r.aborted[w.version.Sequence] = true
 	}
 	w.report(err)
 }
@@ -491,6 +498,9 @@ func (h *Holder) tickWrites() {
 	}
 	keep := h.dirty[:0]
 	for _, r := range h.dirty {
+		if len(h.reads) == 0 {
+			r.aborted = nil
+		}
 		if h.now-r.lastWrite < idleCommit {
 			keep = append(keep, r)
 			continue
