@@ -167,13 +167,17 @@ func (g *Group) Close() error {
 func (g *Group) Fatal() <-chan error { return g.fail.ch }
 
 // Step takes a message that another member's Send carried. It does not block and does not keep msg's array beyond its
-// decoding; a message over the inbox's bound is dropped, as a network may. A malformed one is refused with Invalid.
+// decoding; a message over the inbox's bound is dropped, as a network may. A malformed one is refused with Invalid, one that names another sender with Permission.
 func (g *Group) Step(from blocktree.NodeID, msg []byte) error {
 	env, err := decodeEnvelope(msg)
 	if err != nil {
 		return blocktree.E("meta.Step", blocktree.KindOf(err), err)
 	}
-	if env.raft != nil && blocktree.NodeID(env.raft.GetFrom()) != from {
+	m := env.raft
+	if env.chunk != nil {
+		m = env.chunk.message
+	}
+	if m != nil && blocktree.NodeID(m.GetFrom()) != from {
 		return blocktree.E("meta.Step", blocktree.Permission, fmt.Errorf("%v speaks for another", from))
 	}
 	g.inbox.putMessage(from, env, len(msg))

@@ -23,6 +23,11 @@ func (g *Group) run() {
 		ticks = t.C
 	}
 	for {
+		if err := g.turn(); err != nil {
+			g.fail.set(err)
+			g.log.Error("metadata stops", "error", err)
+			return
+		}
 		select {
 		case <-g.stop:
 			return
@@ -30,17 +35,20 @@ func (g *Group) run() {
 		case <-ticks:
 			g.onTick()
 		}
-		err := g.takeInbox()
-		if err == nil {
-			err = g.drain()
-		}
-		if err != nil {
-			g.fail.set(err)
-			g.log.Error("metadata stops", "error", err)
-			return
-		}
-		g.publish()
 	}
+}
+
+// turn does all there is to do now.
+func (g *Group) turn() error {
+	if err := g.drain(); err != nil { // a tick may have made this member the leader
+		return err
+	}
+	if err := g.takeInbox(); err != nil {
+		return err
+	}
+	err := g.drain()
+	g.publish()
+	return err
 }
 
 // drain does all that Raft asks for.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(failSyncEnv) != "" {
+		os.Exit(m.Run())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds what a healthy test never waits for.
 const patience = 60 * time.Second
@@ -46,6 +52,7 @@ type member struct {
 	fs      vfs.FS
 	group   *Group // nil while down
 	ticks   chan time.Time
+	ticked  int
 	changes []Changes
 }
 
@@ -53,6 +60,7 @@ type member struct {
 type world struct {
 	t       testing.TB
 	clock   fakeClock
+	frozen  atomic.Bool // ticks go on, but the clock stands still
 	hooks   hooks
 	mu      sync.Mutex
 	members map[blocktree.NodeID]*member
@@ -83,12 +91,15 @@ func (w *world) runTime() {
 			return
 		case <-time.After(time.Millisecond):
 		}
-		w.clock.add(blocktree.RaftTick)
+		if !w.frozen.Load() {
+			w.clock.add(blocktree.RaftTick)
+		}
 		w.mu.Lock()
 		for _, m := range w.members {
 			if m.group != nil {
 				select {
 				case m.ticks <- time.Time{}:
+					m.ticked++
 				default:
 				}
 			}
@@ -316,6 +327,17 @@ func (w *world) eventually(what string, ok func() bool) {
 	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			w.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// pass lets n ticks pass at every member that is up.
+func (w *world) pass(n int) {
+	w.t.Helper()
+	for _, id := range w.ids() {
+		count := func() int { w.mu.Lock(); defer w.mu.Unlock(); return w.members[id].ticked }
+		if from := count(); w.group(id) != nil {
+			w.eventually("time", func() bool { return count() >= from+n })
 		}
 	}
 }
