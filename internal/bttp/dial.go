@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -16,6 +17,9 @@ import (
 
 // tcpHeadStart is how long QUIC waits for TCP where either will do.
 const tcpHeadStart = 250 * time.Millisecond
+
+// refusedPatience bounds the QUIC handshake with a host that refused TCP at once: a node that is down is not waited for.
+const refusedPatience = 500 * time.Millisecond
 
 // dialing is a connection to a principal, or the attempt to make it, shared by all who ask.
 type dialing struct {
@@ -169,6 +173,9 @@ func (e *Endpoint) dialAddr(ctx context.Context, addr string, r blocktree.Runtim
 	case first = <-tcp:
 		if first.err == nil || blocktree.KindOf(first.err) == blocktree.Unauthenticated {
 			return first.conn, first.err
+		}
+		if errors.Is(first.err, syscall.ECONNREFUSED) { // the host is there and says no: a QUIC listener would answer soon
+			defer time.AfterFunc(refusedPatience, cancel).Stop()
 		}
 		run(quic, e.openQUIC(addr, config))
 		second := <-quic
