@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/pflag"
@@ -16,7 +18,24 @@ import (
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"btnbd": main}) }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata"})
+	testscript.Run(t, testscript.Params{Dir: "testdata", Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await}})
+}
+
+// await FILE REGEXP: waits until a line of the file matches, since what runs in the background cannot be read otherwise.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: await FILE REGEXP")
+	}
+	want := regexp.MustCompile("(?m)" + args[1])
+	var text []byte
+	for range 900 {
+		text, _ = os.ReadFile(ts.MkAbs(args[0])) // not there yet, perhaps
+		if want.Match(text) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("%s has no %s: %s", args[0], args[1], text)
 }
 
 // TestManual: the pages of docs/man are those that this command makes, and every flag is in its help, in its man page

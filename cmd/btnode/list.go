@@ -10,6 +10,7 @@ import (
 
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
+	"blocktree/crypto/seal"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
 )
@@ -31,7 +32,7 @@ type fileLine struct {
 func line(path string, i *meta.Inode) fileLine {
 	l := fileLine{Path: path, Kind: "directory", ID: i.ID.String(), Created: stamp(i.Created), Modified: stamp(i.Modified)}
 	if i.Kind == meta.KindFile {
-		l.Kind, l.Size, l.SectorSize, l.Code, l.Encrypted = "file", i.SizeBytes, i.SectorBytes, i.Code.String(), i.Suite != 0
+		l.Kind, l.Size, l.SectorSize, l.Code, l.Encrypted = "file", i.SizeBytes, i.SectorBytes, i.Code.String(), seal.Suite(i.Suite) != seal.None
 	}
 	return l
 }
@@ -81,7 +82,7 @@ func printLines(c *cobra.Command, lines []fileLine, asJSON bool) error {
 	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 	for _, l := range lines {
 		if l.Kind == "directory" {
-			fmt.Fprintf(t, "%s/\t\t\n", l.Path)
+			fmt.Fprintf(t, "%s/\n", l.Path)
 			continue
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", l.Path, cli.FormatSize(l.Size), l.Code)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -55,6 +57,7 @@ It exits with 0 whenever it could find out, whatever it found: scripts read heal
 		if err != nil {
 			return err
 		}
+		slices.SortFunc(status.Nodes, func(a, b cluster.NodeStatus) int { return cmp.Compare(a.Path, b.Path) })
 		if asJSON {
 			return cli.PrintJSON(c.OutOrStdout(), status)
 		}

@@ -156,10 +156,11 @@ func machine(dir string) []string {
 		total = fmt.Sprintf("%.1f GiB", float64(kib)/(1<<20))
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	fsType, _ := exec.Command("stat", "-f", "-c", "%T", dir).Output()
+	fsType, _ := exec.Command("df", "--output=fstype", dir).Output()
+	_, kind, _ := strings.Cut(strings.TrimSpace(string(fsType)), "\n")
 	return []string{
 		fmt.Sprintf("%s, %d cores, %s of memory, Linux %s", model, runtime.NumCPU(), total, strings.TrimSpace(string(kernel))),
-		fmt.Sprintf("files on %s, one disk for everything", strings.TrimSpace(string(fsType))),
+		fmt.Sprintf("files on %s, one disk for everything", kind),
 		fmt.Sprintf("%s, %s, %s, %s", firstLine("fio", "--version"), firstLine("nbdkit", "--version"), firstLine("qemu-nbd", "--version"), runtime.Version()),
 	}
 }
