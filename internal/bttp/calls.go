@@ -31,13 +31,13 @@ type slot struct {
 
 var errTooManyCalls = errors.New("too many calls await an answer")
 
-// add registers a call. sent says that its body was copied. It fails with Busy when there are too many, or
+// add registers a call and says how many others await an answer. sent says that the body was copied. It fails with Busy when there are too many, or
 // with the reason that the connection ended for.
-func (c *calls) add(sent bool, done func(Reply, error)) (uint64, error) {
+func (c *calls) add(sent bool, done func(Reply, error)) (id uint64, others int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended != nil {
-		return 0, c.ended
+		return 0, 0, c.ended
 	}
 	var index int
 	switch {
@@ -48,13 +48,13 @@ func (c *calls) add(sent bool, done func(Reply, error)) (uint64, error) {
 		index = len(c.slots)
 		c.slots = append(c.slots, slot{})
 	default:
-		return 0, blocktree.E("bttp.Call", blocktree.Busy, errTooManyCalls)
+		return 0, 0, blocktree.E("bttp.Call", blocktree.Busy, errTooManyCalls)
 	}
 	s := &c.slots[index]
 	s.uses++
 	s.id = s.uses<<slotBits | uint64(index)
 	s.sent, s.done = sent, done
-	return s.id, nil
+	return s.id, len(c.slots) - len(c.free) - 1, nil
 }
 
 // slot returns the slot of an id that is in use, nil for any other.

@@ -115,11 +115,12 @@ func (c *Conn) call(code uint16, header []byte, body [][]byte, done func(Reply, 
 	if err := checkSize(m.frame); err != nil {
 		return err
 	}
-	id, err := c.calls.add(mustCopy || m.frame.bodyBytes <= copyBytesMax, done)
+	id, others, err := c.calls.add(mustCopy || m.frame.bodyBytes <= copyBytesMax, done)
 	if err != nil {
 		return err
 	}
 	m.frame.id = id
+	m.more = others > 0
 	if err := c.lane(bulk).send(&m, true); err != nil && c.calls.forget(id) {
 		return err
 	}

@@ -16,8 +16,9 @@
 // How a message goes.
 //  1. Who sends encodes the frame into its lane's queue. Bodies of up to 8 KiB are copied; longer ones are sealed from
 //     where they lie.
-//  2. Who finds the lane idle writes what is queued, all in one write, without ever waiting for the network. Where
-//     that would wait, the lane's own goroutine goes on.
+//  2. Who finds the lane idle, and nothing else in flight, writes at once, without ever waiting for the network. With
+//     other calls in flight the lane's own goroutine writes, all that is queued by then in one write; it also goes on
+//     where a caller would wait.
 //  3. One goroutine per lane reads. It calls the handler, or the done of a call, in place; the frames that came with
 //     one read are handled before what they caused is written, in one write.
 //  4. A body arrives in pooled memory of its own, aligned for the disk, and belongs to whoever it was given to.

@@ -105,6 +105,7 @@ type message struct {
 	header   []byte
 	body     [][]byte
 	mustCopy bool
+	more     bool // other messages are likely to follow at once
 	release  func()
 }
 
@@ -117,8 +118,9 @@ func byteCount(body [][]byte) int {
 	return n
 }
 
-// send queues the message and, when the lane is idle and not corked, writes it in the calling goroutine, without
-// blocking. bounded messages are refused with Busy when LaneQueueBytesMax wait already.
+// send queues the message and, when the lane is idle and not corked, writes it: in the calling goroutine, without
+// blocking, or, where more messages are likely to follow, in the lane's own as soon as that runs, with what has come
+// until then. bounded messages are refused with Busy when LaneQueueBytesMax wait already.
 func (l *lane) send(m *message, bounded bool) error {
 	size := fixedBytes + len(m.header) + m.frame.bodyBytes
 	l.mu.Lock()
@@ -140,7 +142,10 @@ func (l *lane) send(m *message, bounded bool) error {
 	if copied && m.release != nil {
 		m.release()
 	}
-	if write {
+	switch {
+	case write && m.more:
+		l.wake <- struct{}{}
+	case write:
 		l.write(true)
 	}
 	return nil

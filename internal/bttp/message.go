@@ -101,7 +101,7 @@ func (r *Request) answer(m *message) {
 	invariant.Check(!r.answered.Swap(true) || r.OneWay, "two answers to request %d of code %d", r.id, r.Code)
 	sent := false
 	if !r.OneWay {
-		r.Conn.unanswered.Add(-1)
+		m.more = r.Conn.unanswered.Add(-1) > 0
 		sent = r.lane.send(m, false) == nil
 	}
 	if !sent && m.release != nil {

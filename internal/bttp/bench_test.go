@@ -1,0 +1,102 @@
+package bttp
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"blocktree"
+)
+
+// BenchmarkCall has a peer in the same process answer calls, depth of them in flight. The comparison with bare
+// connections and with processes of their own is bareexchange.
+func BenchmarkCall(b *testing.B) {
+	for _, transport := range []Transport{TCP, QUIC} {
+		for _, x := range []struct{ out, back, depth int }{
+			{2 << 10, 64, 1}, {2 << 10, 64, 32}, {64, 2 << 10, 32}, {512 << 10, 64, 8}, {64, 512 << 10, 8}} {
+			b.Run(fmt.Sprintf("%s/out=%d/back=%d/depth=%d", transport, x.out, x.back, x.depth), func(b *testing.B) {
+				benchmarkCall(b, transport, x.out, x.back, x.depth)
+			})
+		}
+	}
+}
+
+func benchmarkCall(b *testing.B, transport Transport, out, back, depth int) {
+	d := newDomain(b)
+	answer := make([]byte, back)
+	sc, cc := d.config("a"), d.config("b")
+	sc.Handler = HandlerFunc(func(r *Request) { r.Release(); r.Reply(nil, answer) })
+	cc.Transport = transport
+	_, r := d.listen(sc)
+	conn := d.dial(d.client(cc), r)
+	var mu sync.Mutex
+	left, body, header := b.N, [][]byte{make([]byte, out)}, make([]byte, 40)
+	var all sync.WaitGroup
+	all.Add(b.N)
+	var next func(Reply, error)
+	start := func() {
+		mu.Lock()
+		left--
+		more := left >= 0
+		mu.Unlock()
+		if !more {
+			return
+		}
+		call := conn.Call
+		if back >= bulkBytes {
+			call = conn.CallBulk
+		}
+		if err := call(1, header, body, next); err != nil {
+			b.Error(err)
+			all.Done()
+		}
+	}
+	next = func(r Reply, err error) {
+		if err != nil || len(r.Body) != back {
+			b.Error(blocktree.KindOf(err), len(r.Body))
+		}
+		r.Release()
+		start()
+		all.Done()
+	}
+	b.SetBytes(int64(out + back))
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range depth {
+		start()
+	}
+	all.Wait()
+}
+
+// BenchmarkCallWait has callers of their own goroutines instead of callbacks.
+func BenchmarkCallWait(b *testing.B) {
+	for _, transport := range []Transport{TCP, QUIC} {
+		for _, depth := range []int{1, 32} {
+			b.Run(fmt.Sprintf("%s/depth=%d", transport, depth), func(b *testing.B) {
+				d := newDomain(b)
+				sc, cc := d.config("a"), d.config("b")
+				sc.Handler = HandlerFunc(func(r *Request) { r.Release(); r.Reply(nil, make([]byte, 64)) })
+				cc.Transport = transport
+				_, r := d.listen(sc)
+				conn := d.dial(d.client(cc), r)
+				body := make([]byte, 2<<10)
+				b.ReportAllocs()
+				b.ResetTimer()
+				var all sync.WaitGroup
+				for worker := range depth {
+					all.Go(func() {
+						for n := worker; n < b.N; n += depth {
+							reply, err := conn.CallWait(b.Context(), 1, nil, body)
+							if err != nil {
+								b.Error(err)
+								return
+							}
+							reply.Release()
+						}
+					})
+				}
+				all.Wait()
+			})
+		}
+	}
+}
