@@ -9,6 +9,7 @@ import (
 	"blocktree"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"go.etcd.io/raft/v3"
 )
 
@@ -26,7 +27,7 @@ func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 	}
 	cache := pebble.NewCache(blockCacheBytes)
 	defer cache.Unref()
-	db, err := pebble.Open(cfg.Dir, &pebble.Options{
+	opts := &pebble.Options{
 		FS: cfg.FS, Cache: cache, MemTableSize: memTableBytes, MemTableStopWritesThreshold: 2,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }, MaxOpenFiles: tablesOpenMax,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, fail}, DisableTableStats: true,
@@ -35,7 +36,11 @@ func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 				fail.set(err)
 			}
 		}},
-	})
+	}
+	for i := range opts.Levels { // most commands ask whether they were done before, and most were not
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(cfg.Dir, opts)
 	switch {
 	case err == nil:
 		return db, nil
