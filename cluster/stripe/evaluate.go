@@ -329,8 +329,6 @@ func (r *read) fetch(s *segment) bool {
 		r.restart()
 	case gone > 0:
 		r.finish(blocktree.Unavailable, nil)
-	case r.c.mut == mutFewerThanK:
-		r.finish(blocktree.Other, &ReadResult{Pieces: []Piece{{First: r.first, Count: r.count, Kind: Zero}}})
 	default:
 		r.finish(blocktree.Corrupt, nil)
 	}

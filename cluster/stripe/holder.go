@@ -46,6 +46,7 @@ type Holder struct {
 	joinAt  blocktree.RegionIndex
 	joinNot time.Duration // no new join before
 	mends   int
+	asked   []*mend // for Repair
 
 	leaseUntil  time.Duration
 	changeID    uint64 // the view change that Raft is asked for, 0 for none
@@ -320,7 +321,13 @@ func (h *Holder) lose() {
 		r.writes, r.head = nil, 0
 	}
 	for _, r := range h.reads {
-		h.done(r.op, blocktree.Fenced, nil)
+		r.over = true
+		if _, copying := r.host.(copyHost); !copying && r.mend == nil {
+			h.done(r.op, blocktree.Fenced, nil)
+		}
+	}
+	for _, m := range slices.Clone(h.asked) {
+		m.finish(blocktree.Fenced)
 	}
 	for _, x := range h.held {
 		h.done(x.r.op, blocktree.Fenced, nil)
@@ -328,6 +335,7 @@ func (h *Holder) lose() {
 	for _, f := range h.flushes {
 		h.done(f.op, blocktree.Fenced, nil)
 	}
+	h.asked = nil
 	h.reads, h.held, h.flushes, h.queue, h.qhead, h.job, h.retry, h.dirty = nil, nil, nil, nil, 0, nil, nil, nil
 	for _, p := range h.order {
 		h.dropAll(p)
@@ -411,7 +419,12 @@ func (h *Holder) adopt(l *Layout) {
 	}
 	for _, p := range h.order {
 		if !h.active[p.node] { // out everywhere
-			h.dropAll(p)
+			for c := p.head; c != nil; c = p.head {
+				h.drop(c)
+				if m, ok := c.owner.(*mend); ok {
+					m.onAnswer(c, &Message{Err: blocktree.StaleMember})
+				}
+			}
 			p.timedOut, p.gone = false, false
 		}
 	}

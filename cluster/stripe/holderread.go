@@ -26,28 +26,38 @@ func (h *Holder) Repair(op uint64, region blocktree.RegionIndex, first blocktree
 		h.done(op, blocktree.Unsupported, nil)
 		return
 	}
-	m := &mend{h: h, op: op, shard: shard, version: v}
+	m := &mend{h: h, op: op, shard: shard, version: v, waited: true}
+	h.asked = append(h.asked, m)
 	h.startRead(&read{op: op, region: region, first: first, count: count, skip: int(shard), mend: m})
 }
 
 func (h *Holder) startRead(r *read) {
-	if h.fenced {
-		h.done(r.op, blocktree.Fenced, nil)
-		return
-	}
-	if r.region >= h.layout.Regions() || r.count == 0 || r.count > blocktree.RunSectorsMax {
-		h.done(r.op, blocktree.Invalid, nil)
-		return
-	}
-	if at, n := h.layout.Run(r.region); r.first < at || uint64(r.first-at) >= n || uint64(r.count) > n-uint64(r.first-at) {
-		h.done(r.op, blocktree.OutOfRange, nil)
-		return
-	}
 	r.c, r.host, r.started = &h.core, h, h.now
+	if err := h.refuses(r); err != blocktree.Other {
+		if r.mend != nil {
+			r.mend.finish(err)
+			return
+		}
+		h.done(r.op, err, nil)
+		return
+	}
 	h.reads = append(h.reads, r)
 	if h.phase == running {
 		r.start()
 	}
+}
+
+func (h *Holder) refuses(r *read) blocktree.Kind {
+	if h.fenced {
+		return blocktree.Fenced
+	}
+	if r.region >= h.layout.Regions() || r.count == 0 || r.count > blocktree.RunSectorsMax || r.skip >= h.layout.Code.Shards() {
+		return blocktree.Invalid
+	}
+	if at, n := h.layout.Run(r.region); r.first < at || uint64(r.first-at) >= n || uint64(r.count) > n-uint64(r.first-at) {
+		return blocktree.OutOfRange
+	}
+	return blocktree.Other
 }
 
 func (h *Holder) begin(r *read) {
@@ -121,7 +131,8 @@ func (h *Holder) confirmed(gen uint64) {
 // mend reinstalls a shard that failed its checksum.
 type mend struct {
 	h       *Holder
-	op      uint64 // 0: nobody waits
+	op      uint64
+	waited  bool // for a Repair with that op
 	shard   blocktree.ShardIndex
 	version blocktree.Version
 	left    int
@@ -159,9 +170,17 @@ func (m *mend) found(r *read, err blocktree.Kind, res *ReadResult) {
 }
 
 func (m *mend) end() {
-	if m.left == 0 && m.op != 0 {
-		m.h.done(m.op, m.err, nil)
-		m.op = 0
+	if m.left == 0 {
+		m.finish(m.err)
+	}
+}
+
+// finish gives a Repair its outcome, once.
+func (m *mend) finish(err blocktree.Kind) {
+	if m.waited {
+		m.waited = false
+		m.h.asked = slices.DeleteFunc(m.h.asked, func(x *mend) bool { return x == m })
+		m.h.done(m.op, err, nil)
 	}
 }
 

@@ -157,7 +157,7 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 	r := f.region(msg.Region)
 	a := m.reply(msg, blocktree.Other)
 	a.Version = rec.Version
-	if !f.usable(r, msg.Epoch) && m.mut != mutNoFence && m.mut != mutNoCatchUp {
+	if !f.usable(r, msg.Epoch) && m.mut != mutNoFence && m.mut != mutNoCatchUp && m.mut != mutNoRepairWait {
 		a.Err = blocktree.Recovering
 		m.next.Answers = append(m.next.Answers, a)
 		return
@@ -195,7 +195,7 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 // moveWatermark commits what is at or below msg.Watermark; the record of it rides with the next sync.
 func (m *Member) moveWatermark(f *memberFile, msg *Message) uint64 {
 	r := f.region(msg.Region)
-	if !r.watermark.Less(msg.Watermark) || !f.usable(r, msg.Epoch) || msg.Watermark.Epoch > msg.Epoch {
+	if !r.watermark.Less(msg.Watermark) || !f.usable(r, msg.Epoch) && m.mut != mutNoRepairWait || msg.Watermark.Epoch > msg.Epoch {
 		return 0
 	}
 	return m.hand(f, m.controlRecord(f, &control{kind: ctlWatermark, region: msg.Region, version: msg.Watermark}))
@@ -256,7 +256,7 @@ func (m *Member) repair(f *memberFile, msg *Message) {
 // read hands a task to the driver. The answer must not leave before the promise it relies on is durable.
 func (m *Member) read(f *memberFile, msg *Message) {
 	r := f.regions[msg.Region]
-	if f.recovering && (r == nil || r.resetEpoch < f.fenced) && m.mut != mutReadRecovering {
+	if f.recovering && (r == nil || r.resetEpoch < f.fenced) {
 		m.answer(f, msg, blocktree.Recovering)
 		return
 	}

@@ -35,7 +35,7 @@ const (
 	mutNoLeaseCheck
 	mutTornTombstone
 	mutDropNoSpace
-	mutReadRecovering
+	mutNoRepairWait
 	mutReadVolatile
 	mutFewerThanK
 	mutantEnd
@@ -70,7 +70,7 @@ var mutantNames = [mutantEnd]string{
 	mutNoLeaseCheck:    "noleasecheck: the holder's reads complete after its lease term (rule 6)",
 	mutTornTombstone:   "torntombstone: a member stores a tombstone for the first sector of its run only (rule 8)",
 	mutDropNoSpace:     "dropnospace: a member without space is removed from the view, down to any number (rule 9)",
-	mutReadRecovering:  "readrecovering: a fenced member that is not yet repaired answers reads (rule 5)",
+	mutNoRepairWait:    "norepairwait: writes begin before every member has the decision of the take-over (rule 5)",
 	mutReadVolatile:    "readvolatile: a member tells of pending records that are not durable yet (rule 6)",
 	mutFewerThanK:      "fewerthank: a read of sectors with too few shards gives zeros (rule 3)",
 }

@@ -3,7 +3,6 @@ package stripe
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -60,15 +59,13 @@ func (w *world) trouble() {
 			n.crash()
 		}
 		if w.r.IntN(2) == 0 {
-			w.h.NodeDown(n.id)
-			w.rd.NodeDown(n.id)
+			w.nodeDown(n)
 		}
 	case 3, 4, 5, 6:
 		w.restart(n)
 	case 7:
 		n.full = !n.full
 	case 8:
-		maps.DeleteFunc(w.ops, func(_ uint64, op *testOp) bool { return !op.reader }) // outcome unknown for ever
 		w.acquire()
 	case 9:
 		w.lease = !w.lease
@@ -126,8 +123,7 @@ func (w *world) restart(n *testNode) {
 	if err := n.restart(); err != nil {
 		w.bad("replay: %v", err)
 	}
-	w.h.NodeUp(n.id, incarnation(n.id, n.inc))
-	w.rd.NodeUp(n.id, incarnation(n.id, n.inc))
+	w.nodeUp(n)
 }
 
 // heal ends all trouble and demands that everything comes to an end and the file is whole.
@@ -140,8 +136,7 @@ func (w *world) heal() {
 			n.index[i] = e
 		}
 		w.restart(n)
-		w.h.NodeUp(n.id, incarnation(n.id, n.inc))
-		w.rd.NodeUp(n.id, incarnation(n.id, n.inc))
+		w.nodeUp(n)
 	}
 	whole := func() bool {
 		if !w.h.Recovered() || len(w.ops) > 0 {

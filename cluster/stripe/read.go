@@ -121,6 +121,9 @@ func (r *read) finish(err blocktree.Kind, res *ReadResult) {
 	if r.over {
 		return
 	}
+	if r.c.mut == mutFewerThanK && (err == blocktree.Unavailable || err == blocktree.Corrupt) {
+		err, res = blocktree.Other, &ReadResult{Pieces: []Piece{{First: r.first, Count: r.count, Kind: Absent}}}
+	}
 	r.dropCalls()
 	r.over = true
 	r.host.finished(r, err, res)

@@ -183,12 +183,14 @@ func (h *Holder) checkRepair() {
 		return
 	}
 	for _, p := range h.order {
-		if h.active[p.node] && !p.repairDone && (p.fenceDone || h.mut != mutNoExclude) {
+		if h.active[p.node] && !p.repairDone && (p.fenceDone || h.mut != mutNoExclude) && h.mut != mutNoRepairWait {
 			return
 		}
 	}
 	h.phase = running
-	h.repairs = nil
+	if h.mut != mutNoRepairWait {
+		h.repairs = nil
+	}
 	for _, p := range h.order {
 		p.states = nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -160,7 +161,7 @@ func (n *testNode) drain() {
 	refs := make([]Ref, len(rd.Records))
 	var noSpace []int
 	for i, rec := range rd.Records {
-		if n.full && rec.Kind != RecordControl {
+		if n.full && rec.Kind != RecordControl && n.w.r.IntN(2) == 0 {
 			noSpace = append(noSpace, i)
 		} else {
 			n.log = append(n.log, rec)
@@ -285,9 +286,10 @@ type world struct {
 	past    []*Layout // all that Raft ever said
 	nodes   []*testNode
 	codec   testCodec
-	h       *Holder
+	h, old  *Holder // the newest holder, and the one before: it may not know yet
 	hid     int
-	mine    map[int][]*Message // messages to the holder of that number
+	leaseTo time.Duration // Raft gives no new epoch before
+	cached  *Layout       // what the leaseless reader goes by
 	rd      *Reader
 	net     []*envelope
 	metas   []metaEnv
@@ -350,15 +352,67 @@ func (w *world) send(m *Message) {
 }
 
 func (w *world) acquire() {
+	if w.now < w.leaseTo {
+		return
+	}
+	maps.DeleteFunc(w.ops, func(_ uint64, op *testOp) bool { return !op.reader && op.holder < w.hid }) // that holder is gone
 	w.change(w.truth.Acquire())
 	w.hid++
+	w.old = w.h
 	w.h = NewHolder(HolderConfig{Layout: w.truth, Codec: w.codec, Mutant: w.mutant, MemberTimeout: time.Second, JoinDelay: 200 * time.Millisecond, StallTimeout: 10 * time.Second}, w.now)
 	for _, n := range w.nodes {
 		if n.up {
-			w.h.NodeUp(n.id, incarnation(n.id, n.inc))
+			w.nodeUp(n)
 		}
 	}
 	w.runHolder()
+}
+
+func (w *world) nodeUp(n *testNode) {
+	w.each(func(h *Holder) { h.NodeUp(n.id, incarnation(n.id, n.inc)) })
+	w.rd.NodeUp(n.id, incarnation(n.id, n.inc))
+	w.runReader()
+}
+
+func (w *world) nodeDown(n *testNode) {
+	w.each(func(h *Holder) { h.NodeDown(n.id) })
+	w.rd.NodeDown(n.id)
+	w.runReader()
+}
+
+// each does f to the newest holder and the one before it.
+func (w *world) each(f func(h *Holder)) {
+	for _, id := range []int{w.hid, w.hid - 1} {
+		w.with(id, f)
+	}
+}
+
+func (w *world) with(id int, f func(h *Holder)) {
+	h := w.h
+	if id != w.hid {
+		h = w.old
+	}
+	if h == nil || id < w.hid-1 {
+		return
+	}
+	h.Tick(w.now)
+	f(h)
+	w.drain(id, h)
+}
+
+func (w *world) runHolder() { w.with(w.hid, func(*Holder) {}) }
+
+func (w *world) drain(id int, h *Holder) {
+	rd := h.Ready()
+	for _, m := range rd.Messages {
+		w.net = append(w.net, &envelope{m, id})
+	}
+	for _, m := range rd.Metas {
+		w.metas = append(w.metas, metaEnv{id, m})
+	}
+	for _, d := range rd.Done {
+		w.done(d)
+	}
 }
 
 func (w *world) change(l *Layout) {
@@ -367,19 +421,6 @@ func (w *world) change(l *Layout) {
 }
 
 func (w *world) node(id blocktree.NodeID) *testNode { return w.nodes[id-1] }
-
-func (w *world) runHolder() {
-	rd := w.h.Ready()
-	for _, m := range rd.Messages {
-		w.net = append(w.net, &envelope{m, w.hid})
-	}
-	for _, m := range rd.Metas {
-		w.metas = append(w.metas, metaEnv{w.hid, m})
-	}
-	for _, d := range rd.Done {
-		w.done(d)
-	}
-}
 
 func (w *world) runReader() {
 	rd := w.rd.Ready()
@@ -400,6 +441,9 @@ func (w *world) done(d Done) {
 	}
 	delete(w.ops, d.Op)
 	if d.Err != 0 {
+		if op.reader {
+			w.cached = nil
+		}
 		w.fails[d.Err]++
 		return
 	}
@@ -471,12 +515,20 @@ func (w *world) pick() (blocktree.RegionIndex, blocktree.SectorIndex, uint32) {
 	return r, first + blocktree.SectorIndex(off), uint32(n)
 }
 
+// someone is the holder that is asked next: sometimes the one before.
+func (w *world) someone() (int, *Holder) {
+	if w.old != nil && w.r.IntN(4) == 0 {
+		return w.hid - 1, w.old
+	}
+	return w.hid, w.h
+}
+
 func (w *world) write() {
 	r, first, n := w.pick()
-	v := w.h.Begin(r)
+	id, h := w.someone()
+	v := h.Begin(r)
 	if w.r.IntN(20) == 0 {
-		w.h.Cancel(r, v)
-		w.runHolder()
+		w.with(id, func(h *Holder) { h.Cancel(r, v) })
 		return
 	}
 	kind := RecordData
@@ -489,30 +541,35 @@ func (w *world) write() {
 		w.issued[s] = append(w.issued[s], v)
 	}
 	w.nextOp++
-	w.ops[w.nextOp] = &testOp{first: first, count: n, v: v, holder: w.hid}
-	w.h.Write(w.nextOp, w.codec.write(kind, r, first, n, v))
-	w.runHolder()
+	w.ops[w.nextOp] = &testOp{first: first, count: n, v: v, holder: id}
+	w.with(id, func(h *Holder) { h.Write(w.nextOp, w.codec.write(kind, r, first, n, v)) })
 }
 
 func (w *world) read(reader bool) {
 	r, first, n := w.pick()
-	op := &testOp{read: true, first: first, count: n, holder: w.hid, reader: reader}
+	id, _ := w.someone()
+	op := &testOp{read: true, first: first, count: n, holder: id, reader: reader}
 	for i := range n {
 		op.floor = append(op.floor, w.floor[first+blocktree.SectorIndex(i)])
 	}
 	w.nextOp++
 	w.ops[w.nextOp] = op
 	if reader {
-		w.rd.Read(w.nextOp, w.truth, r, first, n)
+		if w.cached == nil || w.r.IntN(3) == 0 {
+			w.cached = w.truth
+		}
+		w.rd.Read(w.nextOp, w.cached, r, first, n)
 		w.runReader()
 		return
 	}
-	if w.r.IntN(8) == 0 {
-		w.h.ReadAll(w.nextOp, r, first, n)
-	} else {
-		w.h.Read(w.nextOp, r, first, n)
-	}
-	w.runHolder()
+	all := w.r.IntN(8) == 0
+	w.with(id, func(h *Holder) {
+		if all {
+			h.ReadAll(w.nextOp, r, first, n)
+		} else {
+			h.Read(w.nextOp, r, first, n)
+		}
+	})
 }
 
 // deliver gives one message to whom it is for.
@@ -520,15 +577,12 @@ func (w *world) deliver(e *envelope) {
 	trc(w, "%d deliver from %d: %s", w.now, e.from, short(e.msg))
 	m := e.msg
 	if m.Answer {
-		switch e.from {
-		case -1:
+		if e.from == -1 {
 			w.rd.Step(m)
 			w.runReader()
-		case w.hid:
-			w.h.Tick(w.now)
-			w.h.Step(m)
-			w.runHolder()
+			return
 		}
+		w.with(e.from, func(h *Holder) { h.Step(m) })
 		return
 	}
 	n := w.node(m.Node)
@@ -569,10 +623,7 @@ func (w *world) meta(i int, unknown bool) {
 	e := w.metas[i]
 	w.metas = slices.Delete(w.metas, i, i+1)
 	if unknown && w.r.IntN(2) == 0 {
-		if e.holder == w.hid { // never reached Raft
-			w.h.MetaDone(e.req.ID, nil, blocktree.Timeout)
-			w.runHolder()
-		}
+		w.with(e.holder, func(h *Holder) { h.MetaDone(e.req.ID, nil, blocktree.Timeout) }) // never reached Raft
 		return
 	}
 	var kind blocktree.Kind
@@ -583,14 +634,11 @@ func (w *world) meta(i int, unknown bool) {
 		}
 		kind = blocktree.KindOf(err)
 	}
-	if e.holder == w.hid {
-		l := w.truth
-		if unknown {
-			l, kind = nil, blocktree.Timeout
-		}
-		w.h.MetaDone(e.req.ID, l, kind)
-		w.runHolder()
+	l := w.truth
+	if unknown {
+		l, kind = nil, blocktree.Timeout
 	}
+	w.with(e.holder, func(h *Holder) { h.MetaDone(e.req.ID, l, kind) })
 }
 
 func (w *world) catchUp(n *testNode) {
@@ -607,10 +655,10 @@ func (w *world) catchUp(n *testNode) {
 func (w *world) tick(d time.Duration) {
 	w.now += d
 	if w.lease {
-		w.h.Renewed(w.now + 300*time.Millisecond)
+		w.leaseTo = w.now + 300*time.Millisecond
+		w.h.Renewed(w.leaseTo)
 	}
-	w.h.Tick(w.now)
-	w.runHolder()
+	w.each(func(*Holder) {})
 	w.rd.Tick(w.now)
 	w.runReader()
 }
