@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,7 +29,8 @@ func (e *Endpoint) accept(addr string, tcp net.Listener, udp net.PacketConn) err
 	if udp == nil {
 		return nil
 	}
-	transport := &quic.Transport{Conn: udp, VerifySourceAddress: func(net.Addr) bool { return len(e.admission) > handshakesMax/2 }}
+	transport := &quic.Transport{Conn: udp, ConnContext: e.admitQUIC,
+		VerifySourceAddress: func(net.Addr) bool { return len(e.admission) > handshakesMax/2 }}
 	listener, err := transport.Listen(e.serverTLS, quicConfig())
 	if err != nil {
 		_ = udp.Close()
@@ -50,20 +52,6 @@ func (e *Endpoint) onClose(f func()) {
 	e.closers = append(e.closers, f)
 }
 
-// admit runs f with a token of the unauthenticated, or refuses at once. f gives the token back by calling its argument.
-func (e *Endpoint) admit(f func(admitted func()), refuse func()) {
-	select {
-	case e.admission <- struct{}{}:
-	default:
-		refuse()
-		return
-	}
-	if !e.task(func() { f(func() { <-e.admission }) }) {
-		<-e.admission
-		refuse()
-	}
-}
-
 // acceptTCP accepts until the listener closes. Failures to accept (no descriptors) pass: it tries again, slowly.
 func (e *Endpoint) acceptTCP(l net.Listener) {
 	for {
@@ -80,10 +68,18 @@ func (e *Endpoint) acceptTCP(l net.Listener) {
 			}
 			continue
 		}
-		e.admit(func(admitted func()) {
-			defer admitted()
+		select {
+		case e.admission <- struct{}{}:
+		default: // too many strangers
+			_ = conn.Close()
+			continue
+		}
+		if !e.task(func() {
+			defer func() { <-e.admission }()
 			e.serveTCP(conn)
-		}, func() { _ = conn.Close() })
+		}) {
+			_ = conn.Close()
+		}
 	}
 }
 
@@ -110,15 +106,30 @@ func (e *Endpoint) acceptQUIC(l *quic.Listener) {
 		if err != nil {
 			return
 		}
-		e.admit(func(admitted func()) { e.serveQUIC(conn, admitted) },
-			func() {
-				_ = conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(blocktree.Unavailable), "too many handshakes")
-			})
+		if !e.task(func() { e.serveQUIC(conn) }) {
+			_ = conn.CloseWithError(0, "")
+		}
 	}
 }
 
+// admittedKey finds in a QUIC connection's context the function that gives its token back.
+type admittedKey struct{}
+
+// admitQUIC takes a token for a connection that begins, or refuses it. The token comes back when the peer has proven who
+// it is, or the connection ends.
+func (e *Endpoint) admitQUIC(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+	select {
+	case e.admission <- struct{}{}:
+	default:
+		return nil, blocktree.E("bttp", blocktree.Unavailable, errors.New("too many handshakes"))
+	}
+	admitted := sync.OnceFunc(func() { <-e.admission })
+	context.AfterFunc(ctx, admitted)
+	return context.WithValue(ctx, admittedKey{}, admitted), nil
+}
+
 // serveQUIC makes the streams of an accepted QUIC connection lanes, until it ends.
-func (e *Endpoint) serveQUIC(conn *quic.Conn, admitted func()) {
+func (e *Endpoint) serveQUIC(conn *quic.Conn) {
 	stop := context.AfterFunc(e.ctx, func() { _ = conn.CloseWithError(0, "") })
 	defer stop()
 	ctx, cancel := context.WithTimeout(e.ctx, blocktree.HandshakeTimeout)
@@ -128,7 +139,9 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn, admitted func()) {
 	if err == nil {
 		ok = e.serveStream(conn, stream)
 	}
-	admitted()
+	if admitted, held := conn.Context().Value(admittedKey{}).(func()); held {
+		admitted()
+	}
 	if !ok {
 		_ = conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(blocktree.Unauthenticated), "no hello")
 		return

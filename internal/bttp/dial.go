@@ -141,71 +141,105 @@ func (e *Endpoint) dial(r blocktree.Runtime) (*Conn, error) {
 	return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: kind, Err: errors.Join(errs...)}
 }
 
-// dialAddr makes a connection by the carrier that the transport asks for. Auto is TCP where that opens a connection,
-// and QUIC where TCP fails otherwise than by a refusal of either side, or takes longer than tcpHeadStart and QUIC is first.
+// dialAddr makes a connection by the carrier that the transport asks for.
 func (e *Endpoint) dialAddr(ctx context.Context, addr string, r blocktree.Runtime, config *tls.Config) (*Conn, error) {
 	switch e.config.Transport {
 	case TCP:
-		return e.dialWith(ctx, addr, r, e.openTCP(addr, config))
+		return e.dialWith(ctx, r, e.openTCP(addr, config))
 	case QUIC:
-		return e.dialWith(ctx, addr, r, e.openQUIC(addr, config))
+		return e.dialWith(ctx, r, e.openQUIC(addr, config))
+	default:
+		return e.dialAuto(ctx, addr, r, config)
 	}
+}
+
+// attempt is what dialing by one carrier came to.
+type attempt struct {
+	conn *Conn
+	err  error
+}
+
+// dialAuto prefers TCP: QUIC starts when TCP has failed, or has not connected for tcpHeadStart, and is used where it
+// connects while TCP is still silent, or has failed and fails again now that the peer is known to be there. A refusal by
+// either side is final.
+func (e *Endpoint) dialAuto(ctx context.Context, addr string, r blocktree.Runtime, config *tls.Config) (*Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type result struct {
-		conn *Conn
-		err  error
+	attempts := func(open opener) chan attempt {
+		result := make(chan attempt, 1)
+		e.tasks.Go(func() { // within a task: the count is not zero
+			conn, err := e.dialWith(ctx, r, open)
+			result <- attempt{conn, err}
+		})
+		return result
 	}
-	tcp, quic := make(chan result, 1), make(chan result, 1)
-	run := func(to chan result, open opener) {
-		e.tasks.Add(1) // within a task: the count is not zero
-		go func() {
-			defer e.tasks.Done()
-			conn, err := e.dialWith(ctx, addr, r, open)
-			to <- result{conn, err}
-		}()
-	}
-	run(tcp, e.openTCP(addr, config))
+	tcp := attempts(e.openTCP(addr, config))
 	head := time.NewTimer(tcpHeadStart)
 	defer head.Stop()
-	var first result
+	var first attempt
+	failed := false
 	select {
 	case first = <-tcp:
-		if first.err == nil || blocktree.KindOf(first.err) == blocktree.Unauthenticated {
+		if first.err == nil || blocktree.KindOf(first.err) != blocktree.Unavailable {
 			return first.conn, first.err
 		}
+		failed = true
 		if errors.Is(first.err, syscall.ECONNREFUSED) { // the host is there and says no: a QUIC listener would answer soon
 			defer time.AfterFunc(refusedPatience, cancel).Stop()
 		}
-		run(quic, e.openQUIC(addr, config))
-		second := <-quic
-		if second.err != nil {
-			second.err = errors.Join(first.err, second.err)
-		}
-		return second.conn, second.err
 	case <-head.C:
 	}
-	run(quic, e.openQUIC(addr, config))
-	other := quic
-	select {
-	case first = <-tcp:
-	case first = <-quic:
-		other = tcp
+	quic := attempts(e.openQUIC(addr, config))
+	if !failed {
+		select {
+		case first = <-tcp:
+			if first.err == nil {
+				cancel()
+				return first.conn, drop(<-quic)
+			}
+			failed = true
+		case second := <-quic:
+			if second.err == nil {
+				cancel()
+				return second.conn, drop(<-tcp)
+			}
+			first = <-tcp
+			return first.conn, joinUnless(first.err, second.err)
+		}
 	}
-	if first.err == nil {
-		cancel() // the other one is not needed
+	second := <-quic
+	if second.err != nil {
+		return nil, joinUnless(first.err, second.err)
 	}
-	second := <-other
-	switch {
-	case first.err == nil && second.err == nil:
-		second.conn.fail(blocktree.E("bttp", blocktree.Closed, errors.New("the other carrier was first")))
-		return first.conn, nil
-	case first.err == nil:
-		return first.conn, nil
-	case second.err == nil:
-		return second.conn, nil
+	return e.tcpAgain(ctx, addr, r, config, second.conn), nil
+}
+
+// tcpAgain tries TCP once more where QUIC has connected, as the peer may have been starting when TCP was tried.
+func (e *Endpoint) tcpAgain(ctx context.Context, addr string, r blocktree.Runtime, config *tls.Config, conn *Conn) *Conn {
+	ctx, cancel := context.WithTimeout(ctx, tcpHeadStart)
+	defer cancel()
+	better, err := e.dialWith(ctx, r, e.openTCP(addr, config))
+	if err != nil {
+		return conn
 	}
-	return nil, errors.Join(first.err, second.err)
+	_ = drop(attempt{conn: conn})
+	return better
+}
+
+// drop ends a connection that is not needed, if there is one.
+func drop(a attempt) error {
+	if a.conn != nil {
+		a.conn.fail(blocktree.E("bttp", blocktree.Closed, errors.New("the other carrier is used")))
+	}
+	return nil
+}
+
+// joinUnless joins the errors of both carriers, unless the first is none.
+func joinUnless(first, second error) error {
+	if first == nil {
+		return nil
+	}
+	return errors.Join(first, second)
 }
 
 // opener opens one more lane's carrier; the first call makes the connection. transport names the carrier.
@@ -284,7 +318,7 @@ func (e *Endpoint) dialTransport() (*quic.Transport, error) {
 }
 
 // dialWith opens all lanes of a connection.
-func (e *Endpoint) dialWith(ctx context.Context, addr string, r blocktree.Runtime, o opener) (*Conn, error) {
+func (e *Endpoint) dialWith(ctx context.Context, r blocktree.Runtime, o opener) (*Conn, error) {
 	h := hello{conn: newConnID(), lanes: e.config.Lanes, chain: e.config.Credentials}
 	c, reader, answer, state, remote, err := e.openLane(ctx, o, &h)
 	if err != nil {

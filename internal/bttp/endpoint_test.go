@@ -221,3 +221,33 @@ func TestCloseEndsEverything(t *testing.T) {
 		d.listen(sc) // the address is free again
 	})
 }
+
+// TestAutoFindsTCPOfAPeerThatStarts dials a peer that is not there yet: TCP fails at once, QUIC goes on asking. When the
+// peer starts, QUIC is answered first, and TCP is used all the same.
+func TestAutoFindsTCPOfAPeerThatStarts(t *testing.T) {
+	d := newDomain(t)
+	ac := d.config("a")
+	e, r := d.listen(ac)
+	_ = e.Close()
+	client := d.client(d.config("b"))
+	got := make(chan *Conn, 1)
+	go func() {
+		for { // the attempt may end before the peer has started
+			c, err := client.Dial(context.Background(), r)
+			if err == nil || blocktree.KindOf(err) != blocktree.Unavailable {
+				got <- c
+				return
+			}
+		}
+	}()
+	for asking := false; !asking; time.Sleep(time.Millisecond) {
+		client.mu.Lock()
+		asking = client.dialQUIC != nil
+		client.mu.Unlock()
+	}
+	ac.Addrs = r.Endpoints
+	d.listen(ac)
+	if c := <-got; c == nil || c.Transport() != TCP {
+		t.Fatal("TCP is not used")
+	}
+}
