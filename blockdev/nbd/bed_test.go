@@ -6,9 +6,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +24,37 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// activatedEnv makes the test binary a server on the sockets passed to it, for clients that start one.
+const activatedEnv = "BT_TEST_NBD_ACTIVATED"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(activatedEnv) != "" {
+		if err := serveActivated(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func serveActivated() error {
+	listeners, err := Activated()
+	if err != nil || len(listeners) == 0 {
+		return fmt.Errorf("%d listeners: %v", len(listeners), err)
+	}
+	dev, err := blockdev.Open(memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 123 << 12}}), blockdev.Options{})
+	if err != nil {
+		return err
+	}
+	var exports blockdev.Exports
+	if err := exports.Add(blockdev.Export{Name: "/vm/disk0", Device: dev}); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return NewServer(Config{Exports: &exports}).Serve(ctx, listeners...)
+}
 
 // patience is how long a test waits for what must happen; nothing is measured by it.
 const patience = 20 * time.Second

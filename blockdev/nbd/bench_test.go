@@ -1,9 +1,15 @@
 package nbd
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"testing"
 
+	"blocktree"
 	"blocktree/blockdev/memfile"
 )
 
@@ -50,4 +56,66 @@ func benchmarkRequests(b *testing.B, prompt bool, command uint16, depth int) {
 		}
 	}
 	b.StopTimer()
+}
+
+// BenchmarkFio sets the engine over memory beside `nbdkit memory`, both driven by fio from its own process in the same
+// run. Each step is a fixed second; the metrics are fio's.
+func BenchmarkFio(b *testing.B) {
+	for _, program := range []string{"fio", "nbdkit"} {
+		if _, err := exec.LookPath(program); err != nil {
+			b.Skip("needs " + program)
+		}
+	}
+	const bytes = 512 << 20
+	kit := filepath.Join(b.TempDir(), "k")
+	cmd := exec.Command("nbdkit", "-f", "-U", kit, "memory", strconv.Itoa(bytes))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	until(b, "nbdkit listens", func() bool { _, err := os.Stat(kit); return err == nil })
+	uris := map[string]string{"nbdkit": "nbd+unix:///?socket=" + kit}
+	for _, prompt := range []bool{true, false} {
+		bed := newBed(b, setup{file: memfile.Options{Prompt: prompt, Info: blocktree.FileInfo{SizeBytes: bytes}}})
+		uris[fmt.Sprintf("prompt=%t", prompt)] = bed.uri("")
+	}
+	for _, x := range []struct {
+		rw, bs string
+		depth  int
+	}{{"randread", "4k", 1}, {"randread", "4k", 32}, {"randwrite", "4k", 1}, {"randwrite", "4k", 32}, {"read", "1m", 8}, {"write", "1m", 8}} {
+		for _, server := range []string{"nbdkit", "prompt=true", "prompt=false"} {
+			b.Run(fmt.Sprintf("%s/%s/depth=%d/%s", x.rw, x.bs, x.depth, server), func(b *testing.B) {
+				for range b.N {
+					benchmarkFio(b, uris[server], x.rw, x.bs, x.depth)
+				}
+			})
+		}
+	}
+}
+
+func benchmarkFio(b *testing.B, uri, rw, bs string, depth int) {
+	report := filepath.Join(b.TempDir(), "report")
+	cmd := exec.Command("fio", "--name=b", "--ioengine=nbd", "--uri="+uri, "--rw="+rw, "--bs="+bs, "--size=512m",
+		"--iodepth="+strconv.Itoa(depth), "--runtime=1", "--time_based", "--output-format=json", "--output="+report)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	text, err := os.ReadFile(report)
+	if err != nil {
+		b.Fatal(err)
+	}
+	type direction struct {
+		IOPS float64 `json:"iops"`
+	}
+	var got struct {
+		Jobs []struct{ Read, Write direction }
+	}
+	if err := json.Unmarshal(text, &got); err != nil || len(got.Jobs) != 1 {
+		b.Fatalf("%v in %s", err, text)
+	}
+	b.ReportMetric(got.Jobs[0].Read.IOPS+got.Jobs[0].Write.IOPS, "requests/s")
 }

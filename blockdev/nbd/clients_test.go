@@ -77,6 +77,15 @@ func TestNbdinfo(t *testing.T) {
 	}
 }
 
+// TestActivatedByClient lets nbdinfo make the socket and start the server, as systemd does.
+func TestActivatedByClient(t *testing.T) {
+	need(t, "nbdinfo")
+	t.Setenv(activatedEnv, "1")
+	if got := run(t, "nbdinfo", "--size", "[", os.Args[0], "]"); got != "503808\n" {
+		t.Fatalf("size %q", got)
+	}
+}
+
 func TestNbdcopy(t *testing.T) {
 	need(t, "nbdcopy")
 	b := clientBed(t)

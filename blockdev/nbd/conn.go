@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -14,6 +15,8 @@ import (
 
 	"blocktree"
 	"blocktree/blockdev"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -45,10 +48,32 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{s: s, nc: nc, br: bufio.NewReaderSize(nc, readBufferBytes),
-		log: s.log.With("client", nc.RemoteAddr().String())}
+		log: s.log.With("client", clientName(nc))}
 	c.ctx, c.cancel = context.WithCancel(s.hard)
 	c.out.init(c)
 	return c
+}
+
+// clientName is for people: an address, or the process behind a unix socket.
+func clientName(nc net.Conn) string {
+	u, ok := nc.(*net.UnixConn)
+	if !ok {
+		return nc.RemoteAddr().String()
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return "unix"
+	}
+	name := "unix"
+	err = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			name = fmt.Sprintf("pid %d of uid %d", cred.Pid, cred.Uid)
+		}
+	})
+	if err != nil {
+		return "unix"
+	}
+	return name
 }
 
 // serve is the whole life of the connection. negotiated gives back the place among those that have not chosen yet.

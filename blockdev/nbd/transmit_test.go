@@ -354,6 +354,39 @@ func TestDiscFinishesFirst(t *testing.T) {
 	}
 }
 
+// TestNothingReadyWaits: replies that are ready go out before the reader waits, for whatever it waits: the end of a
+// payload, the end of a payload to be drained, memory that they hold themselves, or nothing more at all.
+func TestNothingReadyWaits(t *testing.T) {
+	for _, x := range []struct {
+		name       string
+		behind     []byte
+		rest       int    // bytes to be sent when the first reply is there
+		then       uint32 // answer to the second request
+		data       int
+		disconnect bool
+	}{
+		{"short payload", header(cmdWrite, 0, 2, 0, 4096), 4096, 0, 0, false},
+		{"long payload", header(cmdWrite, 0, 2, 0, 100000), 100000, 0, 0, false},
+		{"drained payload", header(cmdWrite, 0, 2, size, 4096), 4096, 28, 0, false},
+		{"memory", header(cmdRead, 0, 2, 0, 512<<10), 0, 0, 512 << 10, false},
+		{"DISC", header(cmdDisc, 0, 2, 0, 0), 0, 0, 0, true},
+	} {
+		b := newBed(t, setup{file: memfile.Options{Prompt: true}, memory: 256 << 10})
+		c := b.attach()
+		c.send(append(header(cmdRead, 0, 1, 0, 4096), x.behind...))
+		c.wantReply(1, 0)
+		c.take(4096)
+		if x.disconnect {
+			c.closed()
+			continue
+		}
+		c.send(make([]byte, x.rest))
+		c.wantReply(2, x.then)
+		c.take(x.data)
+		c.inSync()
+	}
+}
+
 // TestVanishedClient: what a client sent in full is done although it is gone; what it sent in part is not.
 func TestVanishedClient(t *testing.T) {
 	g := newGate(func(c memfile.Call) bool { return c.Op == memfile.Write })
