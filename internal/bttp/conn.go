@@ -91,8 +91,9 @@ func (c *Conn) Close() error {
 }
 
 // Call sends a request and returns without waiting for the network. If it returns an error, done is never called:
-// TooLarge; Busy, which says nothing of the peer, when the lane's queue (LaneQueueBytesMax) or the table of calls
-// (RequestsPerConnectionMax) is full: AwaitRoom, or an answer, and try again; or what Err says.
+// TooLarge; Busy, which says nothing of the peer, when the lane's queue or the table of calls (RequestsPerConnectionMax)
+// is full: AwaitRoom, or an answer, and try again; or what Err says. The queue holds LaneQueueBytesMax of messages, bodies
+// that are not copied left out: those are their owner's, who has them in memory until done anyway.
 //
 // Otherwise done is called once: with the reply, from the reader goroutine of a lane, which it must not block; or with
 // the error that the peer answered with; or, when the connection ends, with the error of Err from a goroutine of the
@@ -172,7 +173,7 @@ func (c *Conn) Send(code uint16, header []byte, body ...[]byte) error {
 	return c.lane(m.frame.bodyBytes >= bulkBytes).send(&m, true)
 }
 
-// AwaitRoom blocks until at most half of LaneQueueBytesMax waits to be written on each lane, the connection ends, or
+// AwaitRoom blocks until each lane's queue holds at most half of LaneQueueBytesMax, the connection ends, or
 // ctx ends: for a caller that got Busy. It fails with Canceled or Timeout.
 func (c *Conn) AwaitRoom(ctx context.Context) error {
 	for _, l := range *c.laneList.Load() {

