@@ -47,16 +47,14 @@ func (q *queue) reset() {
 // reserveSegments is how many prepared segments data records leave for zero and control records.
 const reserveSegments = 1
 
-// rollsMax bounds how many segments one Append may begin.
-const rollsMax = 1024
-
 // Append puts recs into the log, in order, and returns a Ref for each. It does not wait for the disk (but may make a
 // new segment's file, a few milliseconds per SegmentBytes). done is called exactly once, by another goroutine, with
 // nil when all recs are durable; recs' slices must not change before. When Append returns an error, nothing was
 // appended and done is not called.
 //
-// Kinds: Invalid for impossible records, TooLarge, NoSpace (also through done), Busy when InFlightBytesMax wait to be
-// written, Closed, and after Fatal the error that was fatal.
+// Kinds: Invalid for impossible records, TooLarge for a record that no segment holds or recs of more than
+// GroupCommitBytesMax together, NoSpace (also through done), Busy when InFlightBytesMax wait to be written, Closed, and
+// after Fatal the error that was fatal.
 func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
 	items, err := s.encode(recs)
 	if err != nil {
@@ -113,6 +111,7 @@ func (s *Store) encode(recs []Record) ([]item, error) {
 		return nil, blocktree.E("store.Append", blocktree.Invalid, errors.New("no records"))
 	}
 	items := make([]item, 0, len(recs))
+	var total int64
 	for i := range recs {
 		r := &recs[i]
 		h := header{Record: *r, blob: uint32(len(r.Blob))}
@@ -123,6 +122,9 @@ func (s *Store) encode(recs []Record) ([]item, error) {
 		}
 		if err == nil && r.Kind != KindData && len(r.Payload)+len(r.Seals) > 0 {
 			err = errors.New("payload where there is none")
+		}
+		if total += h.bytes(); err == nil && total > blocktree.GroupCommitBytesMax {
+			err = blocktree.E("records", blocktree.TooLarge, fmt.Errorf("more than %d bytes together", blocktree.GroupCommitBytesMax))
 		}
 		if err == nil && segmentHeaderRoom+h.bytes() > s.opts.SegmentBytes {
 			err = blocktree.E("record", blocktree.TooLarge, fmt.Errorf("%d bytes in segments of %d", h.bytes(), s.opts.SegmentBytes))
@@ -219,17 +221,13 @@ func (s *Store) enqueue(recs []Record, items []item, done func(error)) []Ref {
 	if s.logBytes >= s.opts.CheckpointBytes {
 		s.wantCheckpoint()
 	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	signal(s.wake)
 	return refs
 }
 
 // roll makes the first prepared segment the active one and queues its header; logMu is held.
 func (s *Store) roll() {
 	invariant.Check(len(s.prepared) > 0, "no segment prepared")
-	s.segs.unpin(s.active)
 	s.active = s.prepared[0]
 	s.prepared = append(s.prepared[:0], s.prepared[1:]...)
 	h := segmentHeader{
@@ -239,6 +237,7 @@ func (s *Store) roll() {
 	s.pins.setActive(s.active.number)
 	s.queue.items = append(s.queue.items, item{seg: s.active, buf: h.encode(s.id), voids: h.voids})
 	s.active.end = h.bytes()
+	signal(s.prepareWake)
 }
 
 // patchSynced completes a record's header with what is known durable when it is written.

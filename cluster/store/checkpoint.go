@@ -65,7 +65,7 @@ func (s *Store) BeginCheckpoint(blob []byte) (*Checkpoint, error) {
 }
 
 // Finish makes the checkpoint durable and deletes what it makes superfluous. It blocks until the log is durable up to
-// where the checkpoint was begun, and then for the disk. Kind NoSpace, also when records before it found no space: begin
+// where the checkpoint was begun, and then for the disk; so it must not be called from a callback of Append. Kind NoSpace, also when records before it found no space: begin
 // another one later; nothing was lost. Any other error of the disk is fatal.
 func (c *Checkpoint) Finish() error {
 	s := c.s
@@ -87,6 +87,7 @@ func (c *Checkpoint) Finish() error {
 	}
 	s.logMu.Lock()
 	s.checkpoints = false
+	s.syncedCond.Broadcast()
 	if err != nil {
 		s.logBytes += c.logBytes
 	} else {
@@ -105,6 +106,7 @@ func (c *Checkpoint) wait() error {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	for s.fatal == nil && s.noSpaceCount == c.noSpace && s.settled < c.state.at.sequence && s.opts.mutant != forgetCheckpointWait {
+		s.checkpointWaits++
 		s.syncedCond.Wait()
 	}
 	if s.fatal != nil {

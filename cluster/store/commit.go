@@ -22,11 +22,6 @@ func (s *Store) commitLoop() {
 		if closing {
 			return
 		}
-		if err := s.prepare(1 + reserveSegments); err != nil && blocktree.KindOf(err) != blocktree.NoSpace {
-			s.logMu.Lock()
-			s.latch(err)
-			s.logMu.Unlock()
-		}
 		<-s.wake
 	}
 }
@@ -91,9 +86,38 @@ func (s *Store) commit(group *queue) {
 	}
 	s.syncedCond.Broadcast()
 	s.logMu.Unlock()
+	s.unpinWritten(group.items)
 	s.bufs.put(group.items)
 	for _, c := range group.calls {
 		c.done(err)
+	}
+}
+
+// unpinWritten lets go of the files that nothing will be written to any more: the log goes on in a later segment.
+func (s *Store) unpinWritten(items []item) {
+	for i := range items {
+		if seg := items[i].seg; seg != s.writing {
+			s.segs.unpin(s.writing)
+			s.writing = seg
+		}
+	}
+}
+
+// prepareLoop makes segments ahead until the store closes, so that Append seldom has to.
+func (s *Store) prepareLoop() {
+	defer close(s.preparerDone)
+	for {
+		if err := s.prepare(1 + reserveSegments); err != nil && blocktree.KindOf(err) != blocktree.NoSpace {
+			s.logMu.Lock()
+			s.latch(err)
+			s.logMu.Unlock()
+			return
+		}
+		select {
+		case <-s.prepareWake:
+		case <-s.stop:
+			return
+		}
 	}
 }
 

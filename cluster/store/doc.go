@@ -19,7 +19,7 @@
 //
 // Concurrency: every method may be called from any goroutine. Append, Index, Drop, DropRange and BeginCheckpoint of one
 // machine belong under that machine's own lock, else a checkpoint may cut between a record and its effect. Callbacks
-// run in the committer's goroutine with no lock of the store held; they must not block for long, and must not Close.
+// run in the committer's goroutine with no lock of the store held; they must not block for long, and must neither Close nor finish a checkpoint.
 //
 // Memory is bounded: Options.CacheBytes of clean pages, Options.DirtyBytes of changed ones before a checkpoint is asked for,
 // 72 bytes per page of 256 sectors for the table. Importers: cluster, internal/sim, internal/bttest.

@@ -53,7 +53,7 @@ func TestFirstErrorLatches(t *testing.T) {
 	}
 }
 
-// waitPrepared waits until the committer has made the segments ahead, so that a fault meets a record and not those.
+// waitPrepared waits until the segments ahead are made, so that a fault meets a record and not those.
 func waitPrepared(t testing.TB, s *Store) {
 	t.Helper()
 	if err := s.prepare(1 + reserveSegments); err != nil {

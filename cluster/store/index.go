@@ -29,6 +29,7 @@ type index struct {
 	cleanBytes int64
 	dirtyBytes int64
 	cacheMax   int64
+	closed     bool
 	scratch    []run
 	readBuf    []byte
 }
@@ -52,6 +53,17 @@ func newIndex(id identity, p *pins, cacheMax int64) *index {
 	}
 	ix.clean.prev, ix.clean.next = &ix.clean, &ix.clean
 	return ix
+}
+
+// close ends reading.
+func (ix *index) close() error {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.closed = true
+	if ix.file == nil {
+		return nil
+	}
+	return ix.file.Close()
 }
 
 // unlink takes a clean page out of the ring.
@@ -87,6 +99,9 @@ func (ix *index) load(key pageKey) (*page, error) {
 			ix.linkFront(p)
 		}
 		return p, nil
+	}
+	if ix.closed {
+		return nil, blocktree.E("store.readPage", blocktree.Closed, nil)
 	}
 	entry, ok := ix.table.Get(tableEntry{key: key})
 	if !ok {

@@ -112,7 +112,8 @@ func Open(fs vfs.FS, dir string, id blocktree.NodeID, opts Options, r Replayer) 
 	}
 	s := &Store{
 		fs: fs, dir: dir, opts: opts, log: opts.Logger, lock: lock, pins: newPins(), segs: newSegments(fs),
-		wake: make(chan struct{}, 1), committed: make(chan struct{}), fatalCh: make(chan error, 1), wantCh: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), prepareWake: make(chan struct{}, 1), stop: make(chan struct{}), committed: make(chan struct{}),
+		preparerDone: make(chan struct{}), fatalCh: make(chan error, 1), wantCh: make(chan struct{}, 1),
 	}
 	s.syncedCond = sync.NewCond(&s.logMu)
 	s.ix = newIndex(identity{}, s.pins, opts.CacheBytes)
@@ -123,6 +124,7 @@ func Open(fs vfs.FS, dir string, id blocktree.NodeID, opts Options, r Replayer) 
 	s.opened = true
 	s.logMu.Unlock()
 	go s.commitLoop()
+	go s.prepareLoop()
 	return s, nil
 }
 
@@ -155,7 +157,7 @@ func (s *Store) open(id blocktree.NodeID, r Replayer) error {
 	if err := s.replay(state, after, r); err != nil {
 		return err
 	}
-	if size := s.logSize(state.at); size >= s.opts.CheckpointBytes {
+	if s.logBytes = s.logSize(state.at); s.logBytes >= s.opts.CheckpointBytes {
 		s.wantCheckpoint()
 	}
 	return nil
@@ -242,7 +244,7 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 		return err
 	}
 	v := judge(log, state.at.sequence, s.isData)
-	s.recovery.LastSequence = v.last
+	s.recovery.LastSequence = max(v.last, log.synced)
 	for _, x := range v.missing {
 		s.recovery.Damaged = append(s.recovery.Damaged, Run{From: x.from, To: x.to})
 	}
@@ -302,7 +304,7 @@ func (s *Store) begin(v *verdict) error {
 		return err
 	}
 	seg.end = h.bytes()
-	s.active = seg
+	s.active, s.writing = seg, seg
 	s.pins.setActive(seg.number)
 	s.synced, s.settled = h.synced, h.synced
 	return nil

@@ -26,8 +26,9 @@ func (p *readBuffers) get(n int) *[]byte {
 // that is durable. payload has room for Count × Ref.ShardBytes, seals for Count × SealBytes; they are filled and not
 // kept. One read of the disk for a record of one sector, two else. Every sector is checked against its whole identity.
 //
-// Kinds: Corrupt, with a *Damage as cause that names the bad sectors (the others are good); NotFound when the record's
-// segment was deleted because newer content was indexed meanwhile: look up again; IO; Invalid.
+// Kinds: Corrupt, with a *Damage as cause that names the bad sectors, those that the disk cannot read among them (the
+// others are good); NotFound when the record's segment was deleted because newer content was indexed meanwhile: look up
+// again; Invalid; Closed.
 func (s *Store) ReadShards(file blocktree.FileID, x Extent, payload, seals []byte) error {
 	size := int(x.Ref.ShardBytes)
 	if x.Content != Data || x.Count == 0 || x.Count > blocktree.RunSectorsMax || x.Index+x.Count > x.Ref.Count || x.Index > x.Ref.Count ||
@@ -56,10 +57,34 @@ func (s *Store) ReadShards(file blocktree.FileID, x Extent, payload, seals []byt
 			err = readFull(seg.file, meta, start+int64(x.Ref.Count)*int64(size)+int64(x.Index)*metaBytes)
 		}
 	}
+	if blocktree.KindOf(err) == blocktree.IO {
+		return s.readSingly(file, x, payload, seals, err)
+	}
 	if err != nil {
 		return blocktree.E("store.ReadShards", blocktree.KindOf(err), err)
 	}
 	return s.verify(file, x, scratch, meta, payload, seals)
+}
+
+// readSingly reads what the disk could not read as a whole: sector by sector.
+func (s *Store) readSingly(file blocktree.FileID, x Extent, payload, seals []byte, cause error) error {
+	d := &Damage{File: file, Ref: x.Ref}
+	size := int(x.Ref.ShardBytes)
+	for i := range x.Count {
+		err := cause
+		if x.Count > 1 {
+			at := int(i)
+			err = s.ReadShards(file, x.Sub(i, 1), payload[at*size:(at+1)*size], seals[at*SealBytes:(at+1)*SealBytes])
+		}
+		if err != nil {
+			d.Sectors = append(d.Sectors, x.First+blocktree.SectorIndex(i))
+		}
+	}
+	if d.Sectors == nil {
+		return nil
+	}
+	s.log.Error("unreadable sectors", "segment", x.Ref.Segment, "sectors", len(d.Sectors), "error", cause)
+	return blocktree.E("store.ReadShards", blocktree.Corrupt, d)
 }
 
 // readBytes is how much of the record goes through the buffer.

@@ -31,12 +31,31 @@ func (sc *scanner) at(off, n int64) ([]byte, error) {
 		}
 		sc.buf = sc.buf[:want]
 		sc.from = off
-		if err := readFull(sc.f, sc.buf, off); err != nil {
+		if err := readTolerant(sc.f, sc.buf, off); err != nil {
 			sc.buf = sc.buf[:0]
 			return nil, err
 		}
 	}
 	return sc.buf[off-sc.from:][:n:n], nil
+}
+
+// readTolerant fills b; what the disk cannot read comes as zeros, which no record is made of.
+func readTolerant(f vfs.File, b []byte, off int64) error {
+	const piece = 4 << 10
+	err := readFull(f, b, off)
+	if blocktree.KindOf(err) != blocktree.IO {
+		return err
+	}
+	for len(b) > 0 {
+		part := b[:min(len(b), piece)]
+		if err := readFull(f, part, off); blocktree.KindOf(err) == blocktree.IO {
+			clear(part)
+		} else if err != nil {
+			return err
+		}
+		b, off = b[len(part):], off+int64(len(part))
+	}
+	return nil
 }
 
 // found is a record with a good header.

@@ -52,10 +52,14 @@ type segments struct {
 	fs     vfs.FS
 	mu     sync.Mutex
 	byNo   map[uint32]*segment
-	opened int
+	opened int // files
+	max    int // of opened, as far as they are idle
+	closed bool
 }
 
-func newSegments(fs vfs.FS) *segments { return &segments{fs: fs, byNo: map[uint32]*segment{}} }
+func newSegments(fs vfs.FS) *segments {
+	return &segments{fs: fs, byNo: map[uint32]*segment{}, max: openSegmentsMax}
+}
 
 func (ss *segments) add(s *segment) {
 	ss.mu.Lock()
@@ -70,14 +74,15 @@ func (ss *segments) add(s *segment) {
 func (ss *segments) acquire(n uint32) (*segment, error) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
+	if ss.closed {
+		return nil, blocktree.E("store.segment", blocktree.Closed, nil)
+	}
 	s := ss.byNo[n]
-	if s == nil || s.gone {
+	if s == nil {
 		return nil, blocktree.E("store.segment", blocktree.NotFound, fmt.Errorf("segment %08x was deleted", n))
 	}
 	if s.file == nil {
-		if ss.opened >= openSegmentsMax {
-			ss.closeIdle()
-		}
+		ss.closeIdle()
 		f, err := ss.fs.Open(s.name)
 		if err != nil {
 			return nil, err
@@ -89,14 +94,16 @@ func (ss *segments) acquire(n uint32) (*segment, error) {
 	return s, nil
 }
 
-// closeIdle closes some file that nobody uses; mu is held.
+// closeIdle closes files that nobody uses until there is room for one more; mu is held.
 func (ss *segments) closeIdle() {
 	for _, s := range ss.byNo {
+		if ss.opened < ss.max {
+			return
+		}
 		if s.file != nil && s.users == 0 && !s.keep {
 			_ = s.file.Close() // only read since its last sync
 			s.file = nil
 			ss.opened--
-			return
 		}
 	}
 }
@@ -141,6 +148,7 @@ func (ss *segments) unpin(s *segment) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	s.keep = false
+	ss.closeIdle()
 }
 
 // numbers returns the segments before limit.
@@ -156,12 +164,16 @@ func (ss *segments) numbers(limit uint32) []uint32 {
 	return out
 }
 
-// closeAll closes every file.
+// closeAll closes every file, those in use when their reader is done.
 func (ss *segments) closeAll() {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
+	ss.closed = true
 	for _, s := range ss.byNo {
-		ss.drop(s)
+		s.gone = true
+		if s.users == 0 {
+			ss.drop(s)
+		}
 	}
 }
 

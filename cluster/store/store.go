@@ -27,36 +27,41 @@ type Store struct {
 	bufs     buffers
 	readBufs readBuffers
 	iov      [][]byte // the committer's
+	writing  *segment // the committer's: the last segment that it wrote to
 
 	prepareMu sync.Mutex // held while segments are made
 
-	logMu        sync.Mutex
-	active       *segment
-	prepared     []*segment
-	nextSegment  uint32
-	nextSequence uint64
-	synced       uint64 // all sequences up to here are durable or durably void
-	settled      uint64 // all sequences up to here are durable or void
-	voids        []sequences
-	queue        queue
-	fatal        error
-	opened       bool // Open has returned
-	closing      bool
-	checkpoints  bool // one is being written
-	noSpaceCount uint64
-	logBytes     int64
-	stats        Stats
-	indexNumber  uint32
-	indexBytes   int64 // of the index file that hold or held pages
-	syncedCond   *sync.Cond
+	logMu           sync.Mutex
+	active          *segment
+	prepared        []*segment
+	nextSegment     uint32
+	nextSequence    uint64
+	synced          uint64 // all sequences up to here are durable or durably void
+	settled         uint64 // all sequences up to here are durable or void
+	voids           []sequences
+	queue           queue
+	fatal           error
+	opened          bool // Open has returned
+	closing         bool
+	checkpoints     bool // one is being written
+	checkpointWaits int  // how often one waited for the log; tests
+	noSpaceCount    uint64
+	logBytes        int64
+	stats           Stats
+	indexNumber     uint32
+	indexBytes      int64 // of the index file that hold or held pages
+	syncedCond      *sync.Cond
 
-	wake      chan struct{}
-	committed chan struct{} // closed when the committer has ended
-	fatalCh   chan error
-	wantCh    chan struct{}
-	recovery  Recovery
-	closeOnce sync.Once
-	closeErr  error
+	wake         chan struct{} // for the committer
+	prepareWake  chan struct{} // for the preparer
+	stop         chan struct{} // closed to end the preparer
+	committed    chan struct{} // closed when the committer has ended
+	preparerDone chan struct{} // closed when the preparer has ended
+	fatalCh      chan error
+	wantCh       chan struct{}
+	recovery     Recovery
+	closeOnce    sync.Once
+	closeErr     error
 }
 
 // Fatal gives, once, the first error of a write or sync. The process must exit then: what it would find out by trying
@@ -67,9 +72,12 @@ func (s *Store) Fatal() <-chan error { return s.fatalCh }
 // changed, segments died, or space ran out.
 func (s *Store) CheckpointWanted() <-chan struct{} { return s.wantCh }
 
-func (s *Store) wantCheckpoint() {
+func (s *Store) wantCheckpoint() { signal(s.wantCh) }
+
+// signal leaves a token in a channel with room for one.
+func signal(c chan struct{}) {
 	select {
-	case s.wantCh <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -213,8 +221,9 @@ func (s *Store) Stats() Stats {
 	return out
 }
 
-// Close waits for what was appended, takes a checkpoint with blob and the clean-stop mark unless blob is nil, and
-// releases the directory. Later calls of Append fail with Closed; Close may be called again and returns the same.
+// Close waits for what was appended and for a checkpoint that was begun (which somebody must Finish), takes a checkpoint
+// with blob and the clean-stop mark unless blob is nil, and releases the directory. Later calls fail with Closed; Close
+// may be called again and returns the same.
 func (s *Store) Close(blob []byte) error {
 	s.closeOnce.Do(func() { s.closeErr = s.close(blob) })
 	return s.closeErr
@@ -224,11 +233,15 @@ func (s *Store) close(blob []byte) error {
 	s.logMu.Lock()
 	s.closing = true
 	s.logMu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	signal(s.wake)
 	<-s.committed
+	close(s.stop)
+	<-s.preparerDone
+	s.logMu.Lock()
+	for s.checkpoints {
+		s.syncedCond.Wait()
+	}
+	s.logMu.Unlock()
 	var errs []error
 	if blob != nil {
 		errs = append(errs, s.closeClean(blob))
@@ -251,9 +264,5 @@ func (s *Store) closeClean(blob []byte) error {
 // release closes the files and unlocks the directory.
 func (s *Store) release() error {
 	s.segs.closeAll()
-	var errs []error
-	if s.ix.file != nil {
-		errs = append(errs, s.ix.file.Close())
-	}
-	return errors.Join(append(errs, s.lock.Close())...)
+	return errors.Join(s.ix.close(), s.lock.Close())
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"blocktree"
+	"blocktree/internal/wire"
 )
 
 // Kind says what a record is.
@@ -72,6 +73,20 @@ func (r Ref) IsZero() bool { return r == Ref{} }
 
 // String prints segment and offset in hexadecimal, as the files are named.
 func (r Ref) String() string { return fmt.Sprintf("%08x+%x", r.Segment, r.Offset) }
+
+// Encode appends r in 17 bytes.
+func (r Ref) Encode(e *wire.Encoder) {
+	e.U32(r.Segment)
+	e.U32(r.Offset)
+	e.U32(r.Count)
+	e.U32(r.ShardBytes)
+	e.U8(uint8(r.Shard))
+}
+
+// DecodeRef reads what Encode wrote.
+func DecodeRef(d *wire.Decoder) Ref {
+	return Ref{Segment: d.U32(), Offset: d.U32(), Count: d.U32(), ShardBytes: d.U32(), Shard: blocktree.ShardIndex(d.U8())}
+}
 
 func (r Ref) place() place { return place(r.Segment)<<32 | place(r.Offset) }
 
@@ -145,7 +160,7 @@ type Run struct {
 type Recovery struct {
 	Starts       uint64 // how often the store was opened, this time included
 	Clean        bool   // the last process closed it with a checkpoint
-	LastSequence uint64 // the last good record's, also of those before the checkpoint
+	LastSequence uint64 // where the log reaches: the last good record, or the highest sequence known synced
 	Replayed     int    // records handed to the Replayer
 	Torn         uint64 // sequences dropped as the torn tail, as far as known
 	Damaged      []Run
