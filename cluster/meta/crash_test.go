@@ -53,7 +53,8 @@ type crashPoint struct {
 	mode  string
 }
 
-// crashRun runs a workload on three members, with the leader killed half way, and takes a crash point at every sync.
+// crashRun runs a workload on three members, with the leader killed half way, and takes a crash
+// point at every sync and every acknowledgement.
 func crashRun(t *testing.T, seed uint64, h hooks, commands int) []crashPoint {
 	w := newWorld(t)
 	w.hooks = h
@@ -63,12 +64,7 @@ func crashRun(t *testing.T, seed uint64, h hooks, commands int) []crashPoint {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	disks := [3]*vfs.MemFS{vfs.NewCrashableMem(), vfs.NewCrashableMem(), vfs.NewCrashableMem()}
 	collecting := false
-	before := func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if !collecting {
-			return
-		}
+	crash := func() { // mu is held
 		// One member loses power, or all do; of what was not synced nothing, something or everything is there.
 		p := crashPoint{acked: acked[:len(acked):len(acked)]}
 		victim := rng.IntN(5)
@@ -82,6 +78,13 @@ func crashRun(t *testing.T, seed uint64, h hooks, commands int) []crashPoint {
 			p.mode += fmt.Sprint(cfg.UnsyncedDataPercent, "% ")
 		}
 		points = append(points, p)
+	}
+	before := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if collecting {
+			crash()
+		}
 	}
 	for i := 1; i <= 3; i++ {
 		w.start(node(i), syncFS{disks[i-1], before}, founders(3))
@@ -104,6 +107,7 @@ func crashRun(t *testing.T, seed uint64, h hooks, commands int) []crashPoint {
 					}
 					mu.Lock()
 					acked = append(acked, name)
+					crash()
 					mu.Unlock()
 				}
 			})

@@ -163,7 +163,8 @@ func (g *Group) Close() error {
 	return err
 }
 
-// Fatal gets the first error of a write or sync of the store. Nothing is answered after it; the process should exit.
+// Fatal gets the first failed write or sync of the store (IO), or Raft's finding that the store lost what it once had
+// (Corrupt). Nothing is answered after it; the process should exit.
 func (g *Group) Fatal() <-chan error { return g.fail.ch }
 
 // Step takes a message that another member's Send carried. It does not block and does not keep msg's array beyond its
@@ -277,7 +278,7 @@ func ctxError(op string, ctx context.Context) error {
 	return blocktree.E(op, kind, context.Cause(ctx))
 }
 
-// failure latches the first failed write of the store.
+// failure latches the first error that ends a Group.
 type failure struct {
 	mu  sync.Mutex
 	err error
@@ -290,8 +291,12 @@ func (f *failure) set(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err == nil {
-		f.err = err
-		f.ch <- blocktree.E("meta: store", blocktree.IO, err)
+		kind := blocktree.KindOf(err)
+		if kind == blocktree.Other {
+			kind = blocktree.IO
+		}
+		f.err = blocktree.E("meta: store", kind, err)
+		f.ch <- f.err
 	}
 }
 

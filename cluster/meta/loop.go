@@ -16,6 +16,7 @@ import (
 // run drives Raft until Close or a failed write. It alone touches Raft and writes to the store.
 func (g *Group) run() {
 	defer close(g.done)
+	defer g.dropSenders()
 	ticks := g.cfg.hooks.ticks
 	if ticks == nil {
 		t := time.NewTicker(blocktree.RaftTick)
@@ -38,15 +39,22 @@ func (g *Group) run() {
 	}
 }
 
-// turn does all there is to do now.
-func (g *Group) turn() error {
-	if err := g.drain(); err != nil { // a tick may have made this member the leader
-		return err
+// turn does all there is to do now. It fails with Corrupt if Raft finds that this member's log lacks what it once said it had.
+func (g *Group) turn() (err error) {
+	defer func() {
+		r := recover()
+		if why, ok := r.(raftPanic); ok {
+			err = blocktree.E("meta: raft", blocktree.Corrupt, textError(why))
+		} else if r != nil {
+			panic(r)
+		}
+	}()
+	if err = g.drain(); err == nil { // a tick may have made this member the leader
+		err = g.takeInbox()
 	}
-	if err := g.takeInbox(); err != nil {
-		return err
+	if err == nil {
+		err = g.drain()
 	}
-	err := g.drain()
 	g.publish()
 	return err
 }
