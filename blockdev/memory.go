@@ -96,11 +96,11 @@ func (m *Memory) TryGet(n int, extra int64) *Buffer {
 	return m.take(n, charge)
 }
 
-// Waiting reports whether somebody waits for the budget: then who holds it without progress does harm.
-func (m *Memory) Waiting() bool {
+// Waiting is how many calls of Get wait: if there are any, who holds buffers without progress does harm.
+func (m *Memory) Waiting() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.waiters) > 0
+	return len(m.waiters)
 }
 
 // FreeBytes is what is left of the budget at the moment.

@@ -40,16 +40,12 @@ func TestMemoryIsFair(t *testing.T) {
 		b.Release()
 	}
 	go get("large", 9*4160)
-	until(t, "the large one waits", m.Waiting)
+	until(t, "the large one waits", func() bool { return m.Waiting() == 1 })
 	if m.TryGet(512, 0) != nil {
 		t.Fatal("a newcomer passed one who waits")
 	}
 	go get("small", 0)
-	until(t, "the small one waits too", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return len(m.waiters) == 2
-	})
+	until(t, "the small one waits too", func() bool { return m.Waiting() == 2 })
 	small.Release()
 	if a, b := <-order, <-order; a != "large" || b != "small" {
 		t.Fatalf("order %s, %s", a, b)
@@ -66,17 +62,13 @@ func TestMemoryGivesUp(t *testing.T) {
 		_, err := m.Get(ctx, 4096, 1<<40) // more than there is: waits for all of it
 		failed <- err
 	}()
-	until(t, "the large one waits", m.Waiting)
+	until(t, "the large one waits", func() bool { return m.Waiting() == 1 })
 	got := make(chan struct{})
 	go func() {
 		mustGet(t, m, 4096, 0).Release()
 		close(got)
 	}()
-	until(t, "the other waits behind it", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return len(m.waiters) == 2
-	})
+	until(t, "the other waits behind it", func() bool { return m.Waiting() == 2 })
 	cancel()
 	if err := <-failed; blocktree.KindOf(err) != blocktree.Canceled {
 		t.Fatalf("got %v", err)

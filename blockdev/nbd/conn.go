@@ -43,6 +43,7 @@ type conn struct {
 	deadlineMu sync.Mutex
 	kicked     bool // the reader is to end: no deadline but past any more
 
+	starving atomic.Bool // the reader waits for memory
 	failures atomic.Uint64
 }
 
@@ -150,7 +151,7 @@ func (c *conn) readPayload(p []byte) error {
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || c.isKicked() || n == 0 && c.s.memory.Waiting() {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.isKicked() || n == 0 && c.harmful() {
 			return err
 		}
 	}
@@ -169,11 +170,25 @@ func (c *conn) buffer(n int, extra int64) (*blockdev.Buffer, error) {
 		return b, nil
 	}
 	c.out.flush(false)
+	c.starving.Store(true)
+	defer c.starving.Store(false)
 	return c.s.memory.Get(c.ctx, n, extra)
+}
+
+// harmful reports whether others wait for memory, of which this connection holds some.
+func (c *conn) harmful() bool {
+	others := c.s.memory.Waiting()
+	if c.starving.Load() {
+		others--
+	}
+	return others > 0
 }
 
 // note reports a failed request: the first of a connection, then ever more rarely.
 func (c *conn) note(r *request, err error) {
+	if c.ctx.Err() != nil && blocktree.KindOf(err) == blocktree.Canceled {
+		return // nobody is there any more to whom it failed
+	}
 	if n := c.failures.Add(1); n&(n-1) == 0 {
 		c.log.Warn("request failed", "export", c.export.Name, "command", r.command, "offsetBytes", r.offset,
 			"lengthBytes", r.length, "kind", blocktree.KindOf(err).String(), "error", err, "failures", n)

@@ -93,12 +93,12 @@ func (o *outbox) write(mayWait bool) {
 				o.c.workers.Add(1)
 				go func() {
 					defer o.c.workers.Done()
-					o.finish(o.w.wait(o.c.s.stallTimeout, o.c.s.memory.Waiting))
+					o.finish(o.w.wait(o.c.s.stallTimeout, o.c.harmful))
 					o.write(true)
 				}()
 				return
 			}
-			err = o.w.wait(o.c.s.stallTimeout, o.c.s.memory.Waiting)
+			err = o.w.wait(o.c.s.stallTimeout, o.c.harmful)
 		}
 		o.finish(err)
 		o.mu.Lock()

@@ -244,7 +244,7 @@ func TestMemoryIsShared(t *testing.T) {
 	first.send(header(cmdRead, 0, 1, 0, 128<<10))
 	until(t, "the first is held", func() bool { return g.held.Load() == 1 })
 	second.send(header(cmdRead, 0, 2, 4096, 200<<10))
-	until(t, "the second waits for memory", b.memory.Waiting)
+	until(t, "the second waits for memory", func() bool { return b.memory.Waiting() > 0 })
 	if n := b.file.Calls(memfile.Read); n != 1 {
 		t.Fatalf("%d reads", n)
 	}
@@ -294,7 +294,7 @@ func TestStalledClients(t *testing.T) {
 // TestSlowTakerIsServed: replies that the client leaves lying about arrive whole, later, if nobody needs the memory.
 func TestSlowTakerIsServed(t *testing.T) {
 	for _, prompt := range []bool{false, true} {
-		b := newBed(t, setup{file: memfile.Options{Prompt: prompt},
+		b := newBed(t, setup{file: memfile.Options{Prompt: prompt}, memory: 3 * mib,
 			server: func(s *Server) { s.stallTimeout = 10 * time.Millisecond }})
 		c := b.attach()
 		pattern := make([]byte, mib)
@@ -304,7 +304,7 @@ func TestSlowTakerIsServed(t *testing.T) {
 		if errno, _ := c.do(cmdWrite, 0, 0, mib, pattern); errno != 0 {
 			t.Fatal(errno)
 		}
-		for i := range uint64(8) {
+		for i := range uint64(8) { // more than there is memory for: this client may wait for itself
 			c.send(header(cmdRead, 0, i, 0, mib))
 		}
 		until(t, "the socket is full", func() bool {
