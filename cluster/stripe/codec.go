@@ -342,6 +342,11 @@ func DecodeLayout(b []byte) (*Layout, error) {
 		l.RegionSectors > 1<<40 || (l.Sectors+l.RegionSectors-1)/l.RegionSectors > blocktree.RegionsMax) {
 		d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("code %v, %d sectors, %d a region", l.Code, l.Sectors, l.RegionSectors)))
 	}
+	for _, v := range l.Own {
+		if len(v.Members) != l.Code.Shards() {
+			d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("a view of %d members for code %v", len(v.Members), l.Code)))
+		}
+	}
 	if err := d.Finish(); err != nil {
 		return nil, err
 	}

@@ -221,14 +221,14 @@ func (r *read) gather(s *segment) []ShardRun {
 		a := r.slots[i].ans
 		if a != nil && r.slots[i].want == WantShards {
 			if p, q, ok := r.slice(a, s, false); ok {
-				out = append(out, ShardRun{blocktree.ShardIndex(i), p, q})
+				out = append(out, ShardRun{blocktree.ShardIndex(i), p, q, a})
 				continue
 			}
 		}
 		for _, x := range r.exact {
 			if x.slot == i && x.ans != nil && x.version == s.version {
 				if p, q, ok := r.slice(x.ans, s, true); ok {
-					out = append(out, ShardRun{blocktree.ShardIndex(i), p, q})
+					out = append(out, ShardRun{blocktree.ShardIndex(i), p, q, x.ans})
 					break
 				}
 			}

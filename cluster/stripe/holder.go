@@ -166,6 +166,13 @@ func (h *Holder) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
 		return
 	}
 	h.resend(p)
+	if h.active[node] { // it may have missed the last watermarks
+		for _, r := range h.byIndex {
+			if r.commitDue = r.commitDue || r.mark > 0; r.commitDue {
+				h.markDirty(r)
+			}
+		}
+	}
 	for _, r := range slices.Clone(h.reads) {
 		r.pump()
 	}

@@ -74,8 +74,9 @@ type Piece struct {
 // ShardRun is one member's shards of a run, side by side, and the seals that it keeps with them. It aliases the answer.
 type ShardRun struct {
 	Shard   blocktree.ShardIndex
-	Payload []byte // Count×ShardBytes
-	Seals   []byte // Count×SealBytes
+	Payload []byte   // Count×ShardBytes
+	Seals   []byte   // Count×SealBytes
+	Answer  *Message // whose memory the two alias: a driver that pools it may take it back when the read is done with
 }
 
 // HolderStats counts since NewHolder.

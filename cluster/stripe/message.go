@@ -62,6 +62,9 @@ type Message struct {
 	Payload []byte                // Read: shards of the committed (or exact) Data extents in order, side by side
 	Seals   []byte                // likewise, SealBytes each
 	Next    blocktree.SectorIndex // List: go on from here; the end of the region when done
+
+	// Memory is a driver's own note of what the slices alias. It is neither encoded nor looked at here.
+	Memory any
 }
 
 // SealBytes is the length of a sector's seal: leaf, nonce and tag (crypto/seal writes it; here it is opaque but for

@@ -526,8 +526,12 @@ func (w *world) someone() (int, *Holder) {
 func (w *world) write() {
 	r, first, n := w.pick()
 	id, h := w.someone()
+	w.writeAt(id, h, r, first, n)
+}
+
+func (w *world) writeAt(id int, h *Holder, r blocktree.RegionIndex, first blocktree.SectorIndex, n uint32) {
 	v := h.Begin(r)
-	if w.r.IntN(20) == 0 {
+	if !w.quiet && w.r.IntN(20) == 0 {
 		w.with(id, func(h *Holder) { h.Cancel(r, v) })
 		return
 	}
