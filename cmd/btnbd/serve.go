@@ -67,6 +67,7 @@ error, ignores SIGHUP, and finishes what clients have in flight before it stops.
 			return err
 		}
 		cli.IgnoreHangup()
+		defer cli.Profile(log, "btnbd")()
 		s := &server{cfg: cfg, log: log}
 		if err := s.listen(); err != nil {
 			return err

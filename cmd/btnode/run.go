@@ -50,6 +50,7 @@ func runNode(c *cobra.Command, cfg *config.Node) error {
 		return err
 	}
 	cli.IgnoreHangup()
+	defer cli.Profile(log, "btnode")()
 	ctx := c.Context()
 	n, err := parts.OpenNode(ctx, cfg, log)
 	if err != nil {

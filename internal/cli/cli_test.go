@@ -5,8 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -233,6 +238,33 @@ func TestRequireFlags(t *testing.T) {
 	_ = c.Flags().Set("config", "f")
 	if err := RequireFlags(c, "config"); err != nil {
 		t.Errorf("given flag: %v", err)
+	}
+}
+
+func TestProfile(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	Profile(log, "none")() // without the variable: nothing
+	dir := t.TempDir()
+	t.Setenv(ProfileEnv, dir)
+	stop := Profile(log, "x")
+	for range 2 {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		for range 1000 {
+			if names, _ := filepath.Glob(filepath.Join(dir, "x-*")); len(names) == 1 && strings.HasSuffix(names[0], ".pprof.part") {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	stop()
+	names, _ := filepath.Glob(filepath.Join(dir, "x-*-1.pprof"))
+	if len(names) != 1 {
+		t.Fatalf("profiles: %v", names)
+	}
+	if info, err := os.Stat(names[0]); err != nil || info.Size() == 0 {
+		t.Errorf("an empty profile: %v", err)
 	}
 }
 

@@ -73,6 +73,7 @@ type bench struct {
 	nodeRSS    []float64             // MiB, each node, full
 	nbdRSS     float64               // MiB, btnbd with its default cache, after reads
 	fillMiBs   float64               // MiB/s
+	profiles   []profiled
 }
 
 // measure does everything in order.
@@ -85,7 +86,7 @@ func (b *bench) measure(ctx context.Context) error {
 			return b.round(ctx, r)
 		})
 	}
-	steps = append(steps, b.memory)
+	steps = append(steps, b.profile, b.memory)
 	for _, s := range steps {
 		if err := s(ctx); err != nil {
 			return err

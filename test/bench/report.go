@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +27,7 @@ func (b *bench) report() string {
 	b.throughput(&p)
 	b.bareTable(&p)
 	b.cpuTable(&p)
+	b.profileTables(&p)
 	b.memoryTable(&p)
 	return p.String()
 }
@@ -136,6 +139,49 @@ func (b *bench) cpuTable(p *strings.Builder) {
 		client, nbd, nodes := of(blocktree, "fio"), of(blocktree, "btnbd"), of(blocktree, "node1", "node2", "node3")
 		fmt.Fprintf(p, "| %s | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", w.name, client, nbd, nodes, client+nbd+nodes,
 			of(nbdkit, "nbdkit"), of(qemu, "qemu-nbd"))
+	}
+}
+
+// profileTables say which layers and which work take the CPU time.
+func (b *bench) profileTables(p *strings.Builder) {
+	if len(b.profiles) == 0 {
+		return
+	}
+	p.WriteString("\nThe same by layer, from CPU profiles of one more run of each: microseconds per request. A sample counts for the package of\n" +
+		"Blocktree nearest to the innermost function, so that system calls and ciphers count for whoever called them.\n")
+	b.profileTable(p, "layer", func(x profiled) map[string]map[string]float64 { return x.layers })
+	p.WriteString("\nAnd by what the processor did:\n")
+	b.profileTable(p, "work", func(x profiled) map[string]map[string]float64 { return x.causes })
+}
+
+func (b *bench) profileTable(p *strings.Builder, title string, of func(profiled) map[string]map[string]float64) {
+	fmt.Fprintf(p, "\n| process | %s |", title)
+	for _, x := range b.profiles {
+		fmt.Fprintf(p, " %s |", x.workload)
+	}
+	p.WriteString("\n|---|---|" + strings.Repeat("---|", len(b.profiles)) + "\n")
+	for _, side := range []string{"btnbd", "nodes"} {
+		weight := map[string]float64{}
+		for _, x := range b.profiles {
+			total := 0.0
+			for _, us := range of(x)[side] {
+				total += us
+			}
+			for name, us := range of(x)[side] {
+				weight[name] = max(weight[name], us/total)
+			}
+		}
+		names := slices.SortedFunc(maps.Keys(weight), func(a, c string) int { return cmp.Compare(weight[c], weight[a]) })
+		for _, name := range names {
+			if weight[name] < 0.01 {
+				continue // under one percent everywhere
+			}
+			fmt.Fprintf(p, "| %s | %s |", side, name)
+			for _, x := range b.profiles {
+				fmt.Fprintf(p, " %.1f |", of(x)[side][name])
+			}
+			p.WriteString("\n")
+		}
 	}
 }
 

@@ -118,6 +118,7 @@ func (b *bench) start(name string, args ...string) (*exec.Cmd, error) {
 // startReady starts a command and waits for its line "ready …", whose rest it returns.
 func (b *bench) startReady(ctx context.Context, name string, args ...string) (*exec.Cmd, string, error) {
 	c := exec.Command(name, args...)
+	c.Env = append(os.Environ(), profileEnv+"="+b.work)
 	c.Stderr = os.Stderr
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := c.StdoutPipe()
