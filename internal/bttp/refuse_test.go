@@ -355,3 +355,19 @@ func TestWrongTLSClients(t *testing.T) {
 		cancel()
 	}
 }
+
+// TestStolenCredentials presents somebody's chain with another key, and a chain where none belongs.
+func TestStolenCredentials(t *testing.T) {
+	carriers(t, func(t *testing.T, transport Transport) {
+		d := newDomain(t)
+		_, r := d.listen(d.config("a"))
+		victim := d.config("victim")
+		p := rawDial(t, d, transport, d.config("thief"), r, false)
+		body := (&hello{conn: newConnID(), lanes: 1, chain: victim.Credentials}).encode()
+		p.send(append(frame{kind: frameHello, bodyBytes: len(body)}.append(nil), body...))
+		_, err := readHello(p.r)
+		if err = lostError("", err); blocktree.KindOf(err) != blocktree.Unauthenticated {
+			t.Fatal(err)
+		}
+	})
+}
