@@ -7,24 +7,30 @@ import (
 )
 
 // apply does one command, or refuses it and changes nothing. It is deterministic: what it reads is the state and the
-// command only. A command that cannot be decoded is refused; it is the same at every member of one version.
-func (s *state) apply(index uint64, data []byte) (CommandID, Result) {
+// command only. One of a newer version is an error, not a refusal: a member that knows it does it, so this one must stop. What
+// follows from a failed read is not looked at.
+func (s *state) apply(index uint64, data []byte) (id CommandID, r Result) {
+	defer func() {
+		if s.err != nil {
+			_ = recover()
+		}
+	}()
 	c, err := DecodeCommand(data)
-	if err != nil {
+	switch {
+	case blocktree.KindOf(err) == blocktree.NewerFormat:
+		s.check(err)
+		fallthrough
+	case err != nil:
 		return c.ID, Result{Kind: blocktree.KindOf(err), Text: err.Error(), Index: index}
 	}
-	r := s.command(c)
+	r = s.command(c)
 	r.Index = index
 	return c.ID, r
 }
 
 // command answers a retry, or does the op and remembers it.
 func (s *state) command(c Command) Result {
-	remembered := true
-	switch c.Op.(type) {
-	case RenewSession, ExpireSession:
-		remembered = false
-	}
+	remembered := remembers(c.Op)
 	if remembered {
 		if d, ok := s.done(c.ID); ok {
 			if d.layout {
@@ -41,6 +47,16 @@ func (s *state) command(c Command) Result {
 		s.remember(c.ID, r)
 	}
 	return r
+}
+
+// remembers says which ops are done once only. To open or renew a session again is what a client that asks again wants: its
+// term begins anew. To expire one again does nothing.
+func remembers(o Op) bool {
+	switch o.(type) {
+	case OpenSession, RenewSession, ExpireSession:
+		return false
+	}
+	return true
 }
 
 // do dispatches on the op.

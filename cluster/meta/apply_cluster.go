@@ -70,8 +70,8 @@ func (s *state) startNode(o StartNode) Result {
 	if old != nil {
 		counter = old.Counter
 	}
-	if o.Node == 0 || o.StartCounter <= o.ExpectCounter {
-		return refuse(blocktree.Invalid, "a start counter grows")
+	if o.Node == 0 || o.Incarnation == (blocktree.Incarnation{}) || o.StartCounter <= o.ExpectCounter {
+		return refuse(blocktree.Invalid, "a start needs a node, an incarnation, and a counter that grows")
 	}
 	if counter != o.ExpectCounter {
 		r := refuse(blocktree.StaleMember, "start counter is %d, not %d", counter, o.ExpectCounter)

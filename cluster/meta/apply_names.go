@@ -21,6 +21,9 @@ func (s *state) found(o Found) Result {
 		if bad, ok := checkRuntime(r, o.Runtimes[:i]); !ok {
 			return bad
 		}
+		if slices.ContainsFunc(o.Runtimes[:i], func(x blocktree.Runtime) bool { return x.Path == r.Path }) {
+			return refuse(blocktree.Exists, "%s twice", r.Path.Short())
+		}
 	}
 	sb := &Superblock{Generation: o.Generation, Dir: o.Dir, Created: o.Time}
 	store(s, kindSuper, nil, sb, func(e *wire.Encoder, v *Superblock) {

@@ -187,6 +187,6 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}
 	}
-	bad(d, "unknown command")
+	d.Fail(blocktree.E("decode command", blocktree.NewerFormat, fmt.Errorf("unknown command %d", code)))
 	return nil
 }

@@ -127,7 +127,8 @@ type OpenSession struct {
 	Path      blocktree.Path
 }
 
-// RenewSession renews. NotFound: it is closed or expired and its leases are gone. It is not remembered for retries.
+// RenewSession renews. NotFound: it is closed or expired and its leases are gone. As OpenSession it is done again when it is
+// asked again.
 type RenewSession struct{ Session SessionID }
 
 // CloseSession closes a session and releases its leases. One that is gone already is no error.

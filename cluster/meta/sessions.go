@@ -21,12 +21,11 @@ func (g *Group) noteSession(data []byte, r *Result) {
 	}
 	var id SessionID
 	copy(id[:], data[18:])
+	done := r.Kind == blocktree.Other
 	switch op := opcode(data[17]); {
-	case r.Session != nil && (op == opOpenSession || op == opRenewSession):
-		if r.Kind == blocktree.Other {
-			g.sessions[id] = &sessionClock{renewals: r.Session.Renewals, at: g.cfg.Clock.Boot()}
-		}
-	case (op == opCloseSession || op == opExpireSession) && r.Kind == blocktree.Other:
+	case done && r.Session != nil && (op == opOpenSession || op == opRenewSession):
+		g.sessions[id] = &sessionClock{renewals: r.Session.Renewals, at: g.cfg.Clock.Boot()}
+	case op == opCloseSession && done, op == opExpireSession && (done || r.Kind == blocktree.NotFound):
 		delete(g.sessions, id)
 	case op == opAcquire && r.Kind == blocktree.Busy && r.Lease != nil && g.leading:
 		if c := g.sessions[r.Lease.Session]; c != nil {

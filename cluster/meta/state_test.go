@@ -120,6 +120,7 @@ func TestOps(t *testing.T) {
 		{"start stale", nil, StartNode{1, incarnation(1), 2, 0}, blocktree.StaleMember, "1, not 0"},
 		{"start unknown", nil, StartNode{9, incarnation(1), 2, 1}, blocktree.StaleMember, "0, not 1"},
 		{"start backward", nil, StartNode{1, incarnation(1), 1, 1}, blocktree.Invalid, ""},
+		{"start as nobody", nil, StartNode{1, blocktree.Incarnation{}, 2, 1}, blocktree.Invalid, ""},
 		{"start nobody", nil, StartNode{0, incarnation(1), 1, 0}, blocktree.Invalid, ""},
 
 		{"open", nil, open(1), 0, ""},
@@ -183,8 +184,16 @@ func TestUnfounded(t *testing.T) {
 	if r := m.raw(9, []byte{formatCommand, 1, 2}); r.Kind != blocktree.Invalid {
 		t.Error(r.Kind)
 	}
-	if r := m.raw(9, []byte{formatCommand + 1}); r.Kind != blocktree.NewerFormat {
-		t.Error(r.Kind)
+	unknown, err := EncodeCommand(nil, Command{ID: NewCommandID(), Op: Remove{path("/a")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown[17] = byte(opEnd)
+	for _, data := range [][]byte{{formatCommand + 1}, unknown} {
+		s := m.view()
+		if _, r := s.apply(9, data); r.Kind != blocktree.NewerFormat || blocktree.KindOf(s.err) != blocktree.NewerFormat {
+			t.Errorf("a command of a newer version must stop this one: %v, %v", r.Kind, s.err)
+		}
 	}
 }
 
