@@ -197,11 +197,10 @@ func (g *gate) enter() error {
 }
 
 func (g *gate) leave() {
-	switch n := g.state.Add(-2); {
-	case n == 1:
+	n := g.state.Add(-2)
+	invariant.Check(n >= 0, "more calls ended than began")
+	if n == 1 {
 		g.once.Do(func() { close(g.drained) })
-	default:
-		invariant.Check(n >= 0, "more calls ended than began: %d", n)
 	}
 }
 

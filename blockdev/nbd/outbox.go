@@ -142,7 +142,7 @@ func (o *outbox) finish(err error) {
 	o.mu.Lock()
 	o.broken = o.broken || err != nil
 	o.open -= n
-	invariant.Check(o.open >= 0, "%d requests are open", o.open)
+	invariant.Check(o.open >= 0, "more requests were answered than received")
 	if o.waiting {
 		o.waiting = false
 		o.changed.Broadcast()
