@@ -111,9 +111,17 @@ func TestNothingIsResumed(t *testing.T) {
 	}
 }
 
-// TestRefusals has one side of a real handshake misbehave; the other side must refuse.
-func TestRefusals(t *testing.T) {
-	client, server, other := testKey(5), testKey(6), testKey(7)
+// refusal is a way in which one side of a handshake misbehaves.
+type refusal struct {
+	name           string
+	expect         Key               // whom the client expects
+	client, server func(*tls.Config) // how the misbehaving side differs
+	byServer       bool              // who must refuse
+	identity       bool              // by our own check, not by crypto/tls
+}
+
+// refusals are all of them, for these keys.
+func refusals(t *testing.T, client, server, other Key) []refusal {
 	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -146,13 +154,7 @@ func TestRefusals(t *testing.T) {
 	}
 	old := func(x *tls.Config) { x.MinVersion, x.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 }
 	lax := func(x *tls.Config) { x.VerifyConnection = nil }
-	for _, x := range []struct {
-		name           string
-		expect         Key
-		client, server func(*tls.Config) // how the misbehaving side differs
-		byServer       bool              // who must refuse
-		identity       bool              // by our own check, not by crypto/tls
-	}{
+	return []refusal{
 		{"server: no certificate", server, none, nil, true, false},
 		{"server: two certificates", server, set(two(client)), nil, true, true},
 		{"server: ECDSA", server, set(ec), nil, true, true},
@@ -167,7 +169,13 @@ func TestRefusals(t *testing.T) {
 		{"client: RSA", server, nil, set(rs), false, true},
 		{"client: TLS 1.2", server, nil, func(c *tls.Config) { old(c); lax(c) }, false, false},
 		{"client: no protocol", server, nil, func(c *tls.Config) { c.NextProtos = nil; lax(c) }, false, false},
-	} {
+	}
+}
+
+// TestRefusals has one side of a real handshake misbehave; the other side must refuse.
+func TestRefusals(t *testing.T) {
+	client, server, other := testKey(5), testKey(6), testKey(7)
+	for _, x := range refusals(t, client, server, other) {
 		t.Run(x.name, func(t *testing.T) {
 			c := newTLS(t, TLSOptions{Key: client, Expect: x.expect.Principal()})
 			s := newTLS(t, TLSOptions{Key: server, Server: true})

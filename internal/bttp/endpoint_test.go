@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/crypto/cred"
 )
 
 func TestDialsOfOnePeerShareAConnection(t *testing.T) {
@@ -135,29 +136,43 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestForeignLane shows that a lane joins only a connection of its own key.
+// TestForeignLane shows that a lane joins only a connection of its own key, only where one was announced, only once.
 func TestForeignLane(t *testing.T) {
 	d := newDomain(t)
 	e, r := d.listen(d.config("a"))
-	cc := d.config("b")
-	cc.Transport, cc.Lanes = TCP, 2
-	conn := d.dial(d.client(cc), r)
-	join := func(config Config, h hello) {
+	owner, thief := d.config("b"), d.config("thief")
+	id := newConnID()
+	open := func(config Config, lane, lanes int, chain cred.Credentials) error {
 		p := rawDial(t, d, TCP, config, r, false)
-		body := h.encode()
+		body := (&hello{conn: id, lane: lane, lanes: lanes, chain: chain}).encode()
 		p.send(append(frame{kind: frameHello, bodyBytes: len(body)}.append(nil), body...))
-		if _, err := readHello(p.r); err == nil {
-			t.Errorf("lane %d joined", h.lane)
+		_, err := readHello(p.r)
+		return err
+	}
+	for _, x := range []struct {
+		name        string
+		config      Config
+		lane, lanes int
+		chain       cred.Credentials
+		ok          bool
+	}{
+		{"open", owner, 0, 3, owner.Credentials, true},
+		{"another's lane", thief, 1, 3, nil, false},
+		{"its own", owner, 1, 3, nil, true},
+		{"twice", owner, 1, 3, nil, false},
+		{"not announced", owner, 3, 4, nil, false},
+		{"with credentials", owner, 2, 3, owner.Credentials, false},
+		{"the same connection again", owner, 0, 3, owner.Credentials, false},
+	} {
+		if err := open(x.config, x.lane, x.lanes, x.chain); (err == nil) != x.ok {
+			t.Errorf("%s: %v", x.name, err)
 		}
 	}
-	join(d.config("thief"), hello{conn: conn.id, lane: 1, lanes: 2})
-	join(cc, hello{conn: conn.id, lane: 1, lanes: 2}) // open already
-	join(cc, hello{conn: conn.id, lane: 2, lanes: 3}) // not announced
-	join(cc, hello{conn: conn.id, lane: 0, lanes: 2, chain: cc.Credentials})
-	if conn.Err() != nil {
-		t.Fatal("a stranger ended the connection:", conn.Err())
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := len(e.conns); n > 1 {
+		t.Errorf("%d connections", n)
 	}
-	_ = e
 }
 
 func TestSilentClientsAreBounded(t *testing.T) {
