@@ -169,7 +169,6 @@ func noSpaceOnWrite(t *testing.T, m mutant) error {
 			return err
 		}
 	}
-	// A checkpoint that was begun before the failure would describe records that never were; one begun later is fine.
 	if err := s.Close([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +195,39 @@ func afterNoSpace(t *testing.T, fs vfs.FS, opts Options, failed map[uint64]bool)
 		return errors.New("void records are reported as damage")
 	}
 	return nil
+}
+
+// TestNoSpaceEndsCheckpoint: one that was begun before records failed may describe them, one begun later does not.
+func TestNoSpaceEndsCheckpoint(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewCrash())
+	s, _ := openTest(t, fs, smallOptions)
+	put(t, s, dataRecord(testFile, 0, 1, 512, version(1)))
+	waitPrepared(t, s)
+	early, err := s.BeginCheckpoint([]byte("early"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs.Inject(vfs.Injection{Op: vfs.FaultWrite, Name: segmentPrefix, Err: syscall.ENOSPC})
+	if _, err := appendSync(s, dataRecord(testFile, 1, 1, 512, version(2))); blocktree.KindOf(err) != blocktree.NoSpace {
+		t.Fatal(err)
+	}
+	if err := early.Finish(); blocktree.KindOf(err) != blocktree.NoSpace {
+		t.Errorf("the early checkpoint: %v", err)
+	}
+	late, err := s.BeginCheckpoint([]byte("late"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := late.Finish(); err != nil {
+		t.Errorf("the late checkpoint: %v", err)
+	}
+	if err := s.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	s, r := openTest(t, fs, smallOptions)
+	if string(r.blob) != "late" || len(r.records) > 0 || len(s.Damaged()) > 0 {
+		t.Errorf("blob %q, %d records, damage %v", r.blob, len(r.records), s.Damaged())
+	}
 }
 
 // TestNoSpaceOnAppend fills a disk: data is refused before it has a place, control records still fit, and after a
@@ -259,7 +291,9 @@ func TestEveryFlippedByte(t *testing.T) {
 	good := dataRecord(testFile, 5, 3, 200, version(1))
 	ref := appendWait(t, s, good)[0]
 	next := dataRecord(testFile, 9, 1, 200, version(2))
-	nextRef := appendWait(t, s, next)[0]
+	last := dataRecord(testFile, 11, 1, 200, version(3))
+	tail := appendWait(t, s, next, last) // one group: while next is damaged, nothing says that it was synced
+	nextRef, lastRef := tail[0], tail[1]
 	if err := s.Close(nil); err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +308,7 @@ func TestEveryFlippedByte(t *testing.T) {
 		if damaged != (off < used) {
 			t.Fatalf("byte %d of a synced record: damage %+v", off, s.Damaged())
 		}
-		if n := len(r.records); r.records[n-1].Ref != nextRef {
+		if n := len(r.records); r.records[n-1].Ref != lastRef || r.records[n-2].Ref != nextRef {
 			t.Fatalf("byte %d: the record behind it was lost", off)
 		}
 		checkFlipped(t, s, r, off, good, ref)
@@ -287,7 +321,7 @@ func TestEveryFlippedByte(t *testing.T) {
 		fs := crash.Clone(1)
 		flipFile(t, fs, name, int64(nextRef.Offset)+off, 1<<(off%8))
 		s, r := openTest(t, fs, smallOptions)
-		if len(s.Damaged()) > 0 || len(r.records) != 1 {
+		if len(s.Damaged()) > 0 || len(r.records) != 2 || r.records[1].Ref != lastRef {
 			t.Fatalf("byte %d of the tail: %d records, damage %+v", off, len(r.records), s.Damaged())
 		}
 		if err := s.Close(nil); err != nil {
@@ -295,7 +329,7 @@ func TestEveryFlippedByte(t *testing.T) {
 		}
 		// Should the byte come back, the record stays void: the start that did not see it has said so.
 		flipFile(t, fs, name, int64(nextRef.Offset)+off, 1<<(off%8))
-		if _, r := openTest(t, fs, smallOptions); len(r.records) != 1 {
+		if _, r := openTest(t, fs, smallOptions); len(r.records) != 2 {
 			t.Fatalf("byte %d: a void record came back", off)
 		}
 	}

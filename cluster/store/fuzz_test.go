@@ -16,6 +16,7 @@ func sampleHeader() header {
 	return header{
 		Record: Record{
 			Kind: KindData, Shard: 2, File: testFile, First: 77, Count: 3, ShardBytes: 2048, Version: version(9), Watermark: version(8),
+			Region: 5, Installed: true,
 		},
 		sequence: 100, synced: 90, segment: 5, offset: 1024, bodyCRC: 0xabcdef,
 	}

@@ -111,6 +111,56 @@ func TestManySegments(t *testing.T) {
 	}
 }
 
+// owner is what a node is to its store: a lock around what belongs together, and a goroutine that takes checkpoints.
+type owner struct {
+	t    *testing.T
+	s    *Store
+	mu   sync.Mutex
+	last map[blocktree.SectorIndex]uint64
+}
+
+// write makes one sector run durable and committed and reads it back.
+func (o *owner) write(r Record) error {
+	done := make(chan error, 1)
+	o.mu.Lock()
+	refs, err := o.s.Append([]Record{r}, func(err error) { done <- err })
+	o.mu.Unlock()
+	if err == nil {
+		err = <-done
+	}
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	err = o.s.Index(testFile, extentOf(&r, refs[0]))
+	o.last[r.First] = uint64(r.Version.Sequence)
+	o.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return checkExtent(o.s, testFile, extentOf(&r, refs[0]))
+}
+
+// checkpoints takes them when they are asked for, until stop is closed.
+func (o *owner) checkpoints(stop chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-o.s.CheckpointWanted():
+		}
+		o.mu.Lock()
+		c, err := o.s.BeginCheckpoint([]byte("owner"))
+		o.mu.Unlock()
+		if err == nil {
+			err = c.Finish()
+		}
+		if err != nil {
+			o.t.Error(err)
+		}
+	}
+}
+
 // TestOnDisk runs the store on the real file system, with concurrent writers, readers and checkpoints.
 func TestOnDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
@@ -122,61 +172,23 @@ func TestOnDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var machine sync.Mutex // as the owner of a store has one
-	last := map[blocktree.SectorIndex]uint64{}
-	var wg sync.WaitGroup
+	o := &owner{t: t, s: s, last: map[blocktree.SectorIndex]uint64{}}
+	stop := make(chan struct{})
+	var writers, checkpoints sync.WaitGroup
+	checkpoints.Go(func() { o.checkpoints(stop) })
 	for g := range 8 {
-		wg.Go(func() {
+		writers.Go(func() {
 			for i := range 40 {
 				sector := blocktree.SectorIndex(g*1000 + i%10*20)
-				r := dataRecord(testFile, sector, uint32(1+i%16), 2048, version(uint64(i+1)))
-				machine.Lock()
-				done := make(chan error, 1)
-				refs, err := s.Append([]Record{r}, func(err error) { done <- err })
-				machine.Unlock()
-				if err == nil {
-					err = <-done
-				}
-				machine.Lock()
-				if err == nil {
-					err = s.Index(testFile, extentOf(&r, refs[0]))
-				}
-				last[sector] = uint64(i + 1)
-				machine.Unlock()
-				if err == nil {
-					err = checkExtent(s, testFile, extentOf(&r, refs[0]))
-				}
-				if err != nil {
+				if err := o.write(dataRecord(testFile, sector, uint32(1+i%16), 2048, version(uint64(i+1)))); err != nil {
 					t.Error(err)
-					return
 				}
 			}
 		})
 	}
-	stop := make(chan struct{})
-	owner := make(chan struct{})
-	go func() {
-		defer close(owner)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-s.CheckpointWanted():
-			}
-			machine.Lock()
-			c, err := s.BeginCheckpoint([]byte("owner"))
-			machine.Unlock()
-			if err == nil {
-				err = c.Finish()
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		}
-	}()
-	wg.Wait()
+	writers.Wait()
 	close(stop)
-	<-owner
+	checkpoints.Wait()
 	if st := s.Stats(); st.Checkpoints == 0 || st.Syncs == 0 || st.Syncs >= st.Records {
 		t.Errorf("%+v", st)
 	}
@@ -192,7 +204,7 @@ func TestOnDisk(t *testing.T) {
 	if string(r.blob) != "end" || len(r.records) > 0 {
 		t.Errorf("blob %q, %d records", r.blob, len(r.records))
 	}
-	for sector, v := range last {
+	for sector, v := range o.last {
 		x := lookup(t, s, sector, 1)
 		if x[0].Version != version(v) || checkExtent(s, testFile, x[0]) != nil {
 			t.Errorf("sector %d: %v, want version %d", sector, x, v)
@@ -346,4 +358,32 @@ func checkpointWaits(t *testing.T, m mutant) (failure error) {
 		t.Fatal(err)
 	}
 	return failure
+}
+
+// TestRestartsCostNoSpace: what was allocated ahead is given back, by a clean stop and by the start after a crash.
+func TestRestartsCostNoSpace(t *testing.T) {
+	fs := vfs.NewCrash()
+	opts := Options{SegmentBytes: 1 << 20}
+	for i := range uint64(20) {
+		s, _ := openTest(t, fs, opts)
+		put(t, s, dataRecord(testFile, blocktree.SectorIndex(i), 1, 512, version(i+1)))
+		waitPrepared(t, s)
+		if i%2 == 0 {
+			fs = fs.Clone(i)
+			if err := s.Close(nil); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := s.Close([]byte{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used := fs.Used(); used > 100<<10 {
+		t.Errorf("%d bytes for 20 records and as many starts", used)
+	}
+	s, r := openTest(t, fs, opts)
+	if len(s.Damaged()) > 0 || len(r.records) > 0 {
+		t.Errorf("damage %v, %d records", s.Damaged(), len(r.records))
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -264,6 +265,9 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 	if len(s.recovery.Damaged) > 0 {
 		s.log.Error("damage found in the log", "store", s.id.store.String(), "runs", len(s.recovery.Damaged))
 	}
+	if err := s.trim(log); err != nil {
+		return err
+	}
 	return s.begin(&v)
 }
 
@@ -292,6 +296,10 @@ func (s *Store) begin(v *verdict) error {
 	}
 	invariant.Check(len(h.voids) <= voidsMax, "%d void ranges", len(h.voids))
 	seg, err := s.createSegment(s.nextSegment, s.opts.SegmentBytes)
+	if blocktree.KindOf(err) == blocktree.NoSpace {
+		return &blocktree.Error{Op: "store.Open", Path: s.dir, Err: err,
+			Hint: fmt.Sprintf("a store needs %d MiB of free space to start", s.opts.SegmentBytes>>20)}
+	}
 	if err != nil {
 		return err
 	}

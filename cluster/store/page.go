@@ -40,7 +40,7 @@ type run struct {
 	shard      blocktree.ShardIndex
 }
 
-const runMemoryBytes = 48
+const runMemoryBytes = 40
 
 func (r run) end() uint16 { return r.first + r.count }
 

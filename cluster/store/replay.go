@@ -70,12 +70,13 @@ type scan struct {
 	records []found
 	voids   []sequences
 	synced  uint64
-	empty   []uint32 // segments without a header or a record
+	empty   []uint32         // segments without a header or a record
+	ends    map[uint32]int64 // where the last record of a segment ends
 }
 
 // scanLog reads the log from a position on.
 func (s *Store) scanLog(from position, numbers []uint32) (*scan, error) {
-	log := &scan{synced: from.sequence}
+	log := &scan{synced: from.sequence, ends: map[uint32]int64{}}
 	for _, n := range numbers {
 		start := int64(0)
 		if n == from.segment {
@@ -109,6 +110,7 @@ func (s *Store) scanSegment(log *scan, n uint32, off int64) error {
 			return err
 		}
 	}
+	log.ends[n] = off
 	for off+headerBytes <= sc.size {
 		b, err := sc.at(off, headerBytes)
 		if err != nil {
@@ -129,6 +131,7 @@ func (s *Store) scanSegment(log *scan, n uint32, off int64) error {
 		log.records = append(log.records, found{sequence: h.sequence, at: h.ref().place(), bad: bad != nil})
 		log.synced = max(log.synced, h.synced)
 		off += h.bytes()
+		log.ends[n] = off
 	}
 	if !used && len(log.records) == before {
 		log.empty = append(log.empty, n)
@@ -409,4 +412,24 @@ func badRuns(h *header, bad []uint32) []Run {
 		})
 	}
 	return out
+}
+
+// trim gives back what is allocated behind the last record of each segment: nothing will be written there any more.
+func (s *Store) trim(log *scan) error {
+	for n, end := range log.ends {
+		seg := s.segs.byNo[n]
+		if seg == nil || seg.bytes <= end {
+			continue
+		}
+		if _, err := s.segs.acquire(n); err != nil {
+			return err
+		}
+		err := errors.Join(seg.file.Truncate(end), seg.file.Sync())
+		s.segs.release(seg)
+		if err != nil {
+			return err
+		}
+		seg.bytes = end
+	}
+	return nil
 }

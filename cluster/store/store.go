@@ -246,7 +246,7 @@ func (s *Store) close(blob []byte) error {
 	if blob != nil {
 		errs = append(errs, s.closeClean(blob))
 	}
-	return errors.Join(append(errs, s.release())...)
+	return errors.Join(append(errs, s.giveBack(), s.release())...)
 }
 
 // closeClean leaves a checkpoint of the end of the log and says so in the superblock.
@@ -259,6 +259,26 @@ func (s *Store) closeClean(blob []byte) error {
 		return err
 	}
 	return writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts, clean: true})
+}
+
+// giveBack frees what was allocated ahead.
+func (s *Store) giveBack() error {
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	if s.fatal != nil {
+		return nil
+	}
+	for _, seg := range s.prepared {
+		if err := s.segs.remove(seg.number); err != nil {
+			return err
+		}
+	}
+	s.prepared = nil
+	if s.active.bytes <= s.active.end {
+		return nil
+	}
+	s.active.bytes = s.active.end
+	return errors.Join(s.active.file.Truncate(s.active.end), s.active.file.Sync(), s.fs.SyncDir(s.dir))
 }
 
 // release closes the files and unlocks the directory.

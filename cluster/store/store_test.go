@@ -203,7 +203,7 @@ func TestReplayWithoutCheckpoint(t *testing.T) {
 	s, _ := openTest(t, fs, smallOptions)
 	want := []Record{
 		dataRecord(testFile, 10, 4, 600, version(1)),
-		{Kind: KindZero, File: testFile, First: 0, Count: ZeroSectorsMax, Version: version(2)},
+		{Kind: KindZero, File: testFile, First: 0, Count: ZeroSectorsMax, Version: version(2), Region: 77, Installed: true},
 		{Kind: KindControl, Blob: []byte("view 3"), Watermark: version(2)},
 		{Kind: KindControl},
 	}
@@ -215,7 +215,7 @@ func TestReplayWithoutCheckpoint(t *testing.T) {
 	for i, got := range r.records {
 		w := want[i]
 		if got.Ref != refs[i] || got.Kind != w.Kind || got.File != w.File || got.First != w.First || got.Count != w.Count ||
-			got.Version != w.Version || got.Watermark != w.Watermark || !bytes.Equal(got.Blob, w.Blob) ||
+			got.Version != w.Version || got.Region != w.Region || got.Installed != w.Installed || got.Watermark != w.Watermark || !bytes.Equal(got.Blob, w.Blob) ||
 			!bytes.Equal(got.Seals, w.Seals) || got.Bad != nil {
 			t.Errorf("record %d came back as %+v", i, got)
 		}
