@@ -14,14 +14,21 @@ import (
 	"blocktree/internal/vfs"
 )
 
-// storeCacheBytes bounds the index pages that a node keeps in memory beside those not yet written.
-const storeCacheBytes = 16 << 20
+const (
+	// storeCacheBytes bounds the index pages that a node keeps in memory beside those not yet written.
+	storeCacheBytes = 16 << 20
+	// queuedBytesMax is how much may wait for the disk before requests with records wait instead of being stepped: half
+	// of what the store takes, so that a promise of the machine always finds room. backlogBytesMax bounds those that
+	// wait; what comes then is Busy.
+	queuedBytesMax  = blocktree.InFlightBytesMax / 2
+	backlogBytesMax = blocktree.InFlightBytesMax / 2
+)
 
 // member drives a node's stripe.Member over its store.
 //
 // Order, under mu: 1. the machine takes a message. 2. What it wants recorded is appended, and located at once. 3. What it
-// decided is indexed. 4. Reads look up the index. After mu: 5. catch-ups and reads run. 6. Answers are sent; each
-// depends on durable records only, as the machine holds back the others until durable was told.
+// decided is indexed. 4. Reads look up the index. After mu: 5. reads run. 6. Answers are sent; each depends on durable
+// records only, as the machine holds back the others until durable was told.
 type member struct {
 	node   blocktree.NodeID
 	group  *meta.Group // set before anything is served
@@ -32,14 +39,27 @@ type member struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	machine  *stripe.Member
-	serving  bool   // from start on; requests that come before are refused with Unavailable
-	handed   uint64 // records that the machine gave out
-	requests map[uint64]asked
-	lastID   uint64
-	layouts  map[blocktree.FileID]*stripe.Layout // as the machine learnt them
-	closed   bool
+	mu           sync.Mutex
+	machine      *stripe.Member
+	serving      bool   // from start on; requests that come before are refused with Unavailable
+	handed       uint64 // records that the machine gave out
+	appends      int    // calls of store.Append whose records are not durable yet
+	queuedBytes  int    // of the records of those
+	backlog      []waiting
+	backlogBytes int
+	requests     map[uint64]asked
+	lastID       uint64
+	layouts      map[blocktree.FileID]*stripe.Layout // as the machine learnt them
+	catching     []blocktree.FileID                  // files for catchUps
+	catchWake    chan struct{}
+	closed       bool
+	failed       bool // the log or the index is not what the machine thinks: nothing is taken, told or kept any more
+}
+
+// waiting is a request that waits for the disk to catch up.
+type waiting struct {
+	req *bttp.Request
+	msg *stripe.Message
 }
 
 // asked is a request whose answer is still due.
@@ -52,14 +72,18 @@ type asked struct {
 type effects struct {
 	answers []*stripe.Message
 	reads   []readTask
-	catchUp []blocktree.FileID
+}
+
+func (fx *effects) add(more effects) {
+	fx.answers = append(fx.answers, more.answers...)
+	fx.reads = append(fx.reads, more.reads...)
 }
 
 // openMember opens or makes the store in dir and replays it. It does not serve before start.
 func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logger) (*member, error) {
 	m := &member{node: node, logger: logger, requests: map[uint64]asked{},
 		layouts: map[blocktree.FileID]*stripe.Layout{},
-		fatal:   make(chan error, 1)}
+		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes}
 	s, err := store.Open(fs, dir, node, options, (*replayer)(m))
@@ -95,48 +119,6 @@ func (r *replayer) Record(rec store.Replayed) error {
 	return (*member)(r).index(&rd)
 }
 
-// start makes the member serve under its incarnation; layouts are what Raft knows of every file.
-func (m *member) start(incarnation blocktree.Incarnation, layouts []*stripe.Layout) {
-	m.mu.Lock()
-	m.serving = true
-	m.machine.Serve(incarnation)
-	for _, l := range layouts {
-		m.learnOne(l)
-	}
-	fx := m.turn()
-	m.mu.Unlock()
-	m.run(fx)
-	m.wg.Go(m.checkpoints)
-}
-
-// learnOne passes one layout on; mu is held.
-func (m *member) learnOne(l *stripe.Layout) {
-	if old := m.layouts[l.File]; old == nil || old.Seq <= l.Seq {
-		m.layouts[l.File] = l
-	}
-	m.machine.Learn(l)
-}
-
-// forget drops a removed file; mu is held.
-func (m *member) forget(f blocktree.FileID) {
-	delete(m.layouts, f)
-	m.machine.Forget(f)
-}
-
-// learn passes on what the node's own Raft log says.
-func (m *member) learn(layouts []*stripe.Layout, removed []blocktree.FileID) {
-	m.mu.Lock()
-	for _, l := range layouts {
-		m.learnOne(l)
-	}
-	for _, f := range removed {
-		m.forget(f)
-	}
-	fx := m.turn()
-	m.mu.Unlock()
-	m.run(fx)
-}
-
 // serve takes a request off the network. It blocks only for as long as another turn of the machine.
 func (m *member) serve(req *bttp.Request) {
 	msg, err := stripe.DecodeMessage(req.Header, req.Body)
@@ -146,63 +128,111 @@ func (m *member) serve(req *bttp.Request) {
 		return
 	}
 	m.mu.Lock()
-	if m.closed || !m.serving {
+	if m.closed || m.failed || !m.serving {
 		m.mu.Unlock()
 		req.Fail(blocktree.E("cluster: member", blocktree.Unavailable, errors.New("the node is starting or stopping")))
 		req.Release()
 		return
 	}
-	m.lastID++
-	if msg.Kind != stripe.KindCommit { // which is not answered
-		m.requests[m.lastID] = asked{req, msg.ID}
+	if msg.Record != nil && (m.queuedBytes > queuedBytesMax || len(m.backlog) > 0) {
+		m.wait(req, msg)
+		m.mu.Unlock()
+		return
 	}
-	msg.ID = m.lastID
-	m.machine.Step(msg)
+	m.step(req, msg)
 	fx := m.turn()
 	m.mu.Unlock()
 	m.run(fx)
-	if msg.Kind == stripe.KindCommit {
+}
+
+// step gives a request to the machine; mu is held. One that is answered is released with its answer: until then the
+// records made of it alias its memory. One that is not answered leaves nothing behind in the machine.
+func (m *member) step(req *bttp.Request, msg *stripe.Message) {
+	if msg.Kind == stripe.KindCommit || req.OneWay {
+		if msg.Kind == stripe.KindCommit && m.layouts[msg.File] != nil { // of an unknown file nothing can be committed
+			msg.Record = nil
+			m.machine.Step(msg)
+		}
 		req.Reply(nil)
 		req.Release()
+		return
 	}
+	m.lastID++
+	m.requests[m.lastID] = asked{req, msg.ID}
+	msg.ID = m.lastID
+	m.machine.Step(msg)
+}
+
+// wait keeps a request until the disk has caught up, or refuses it; mu is held.
+func (m *member) wait(req *bttp.Request, msg *stripe.Message) {
+	if n := len(req.Body); !req.OneWay && m.backlogBytes+n <= backlogBytesMax {
+		m.backlog = append(m.backlog, waiting{req, msg})
+		m.backlogBytes += n
+		return
+	}
+	header, body := stripe.EncodeMessage(&stripe.Message{Kind: msg.Kind, Answer: true, ID: msg.ID, Node: m.node, File: msg.File,
+		Region: msg.Region, Epoch: msg.Epoch, View: msg.View, Seq: msg.Seq, Version: msg.Version, Err: blocktree.Busy})
+	req.Reply(header, body...)
+	req.Release()
+}
+
+// unwait steps what waited, as far as the disk has caught up; mu is held.
+func (m *member) unwait() (fx effects) {
+	for len(m.backlog) > 0 && m.queuedBytes <= queuedBytesMax && !m.failed {
+		w := m.backlog[0]
+		m.backlog[0] = waiting{}
+		m.backlog = m.backlog[1:]
+		m.backlogBytes -= len(w.req.Body)
+		m.step(w.req, w.msg)
+		fx.add(m.turn())
+	}
+	return fx
 }
 
 // turn does everything the machine wants done under mu, and returns the rest.
 func (m *member) turn() (fx effects) {
-	for {
+	for !m.failed {
 		rd := m.machine.Ready()
 		if len(rd.Records) > 0 {
-			m.append(rd.Records)
+			if err := m.append(rd.Records); err != nil {
+				m.breakDown(err)
+				break
+			}
 		}
 		if err := m.index(&rd); err != nil {
-			m.fail(err)
+			m.breakDown(err)
+			break
 		}
 		for i := range rd.Reads {
 			fx.reads = append(fx.reads, m.lookup(&rd.Reads[i]))
 		}
 		fx.answers = append(fx.answers, rd.Answers...)
-		fx.catchUp = append(fx.catchUp, rd.CatchUp...)
+		if len(rd.CatchUp) > 0 {
+			m.catching = append(m.catching, rd.CatchUp...)
+			signal(m.catchWake)
+		}
 		if len(rd.Records)+len(rd.Resets)+len(rd.Commits)+len(rd.Drops)+len(rd.Reads)+len(rd.Answers)+len(rd.CatchUp) == 0 {
 			return fx
 		}
 	}
+	return effects{}
 }
 
 // append puts records into the log and locates them. For want of space it keeps promises and refuses data.
-func (m *member) append(records []*stripe.Record) {
+func (m *member) append(records []*stripe.Record) error {
 	m.handed += uint64(len(records))
 	recs := make([]store.Record, len(records))
 	for i, r := range records {
 		recs[i] = toStore(r)
 	}
 	refs := make([]stripe.Ref, len(records))
-	got, err := m.store.Append(recs, m.durable(m.handed))
+	got, err := m.appendAll(recs)
 	if err == nil {
 		for i := range got {
 			refs[i] = packRef(got[i])
 		}
 		m.machine.Located(refs, nil)
-		return
+		return nil
 	}
 	var refused, at []int
 	var promises []store.Record
@@ -214,31 +244,63 @@ func (m *member) append(records []*stripe.Record) {
 		}
 	}
 	if blocktree.KindOf(err) != blocktree.NoSpace || len(refused) == 0 {
-		m.fail(err)
-		return
+		return err
 	}
 	if len(promises) > 0 {
-		if got, err = m.store.Append(promises, m.durable(m.handed)); err != nil {
-			m.fail(err)
-			return
+		if got, err = m.appendAll(promises); err != nil {
+			return err
 		}
 		for i := range got {
 			refs[at[i]] = packRef(got[i])
 		}
 	}
 	m.machine.Located(refs, refused)
+	if m.appends == 0 { // no callback will tell of those that were refused
+		m.machine.Durable(m.handed)
+	}
+	return nil
 }
 
-// durable returns the callback that says that the first upTo records are durable. It runs without mu.
-func (m *member) durable(upTo uint64) func(error) {
+// appendAll appends records of which the last is number handed.
+func (m *member) appendAll(recs []store.Record) ([]store.Ref, error) {
+	bytes := 0
+	for i := range recs {
+		r := &recs[i]
+		bytes += recordOverheadBytes + len(r.Payload) + len(r.Blob) + 2*len(r.Seals)
+	}
+	refs, err := m.store.Append(recs, m.durable(m.handed, bytes))
+	if err == nil {
+		m.appends++
+		m.queuedBytes += bytes
+	}
+	return refs, err
+}
+
+// recordOverheadBytes is more than a record's header and padding.
+const recordOverheadBytes = 1 << 10
+
+// durable returns the callback that says that the first upTo records are durable, bytes of which were the last call's. It
+// runs without mu. Space that runs out only now is as bad as a broken disk: what the machine believes to be in the log is not.
+func (m *member) durable(upTo uint64, bytes int) func(error) {
 	return func(err error) {
+		m.mu.Lock()
+		m.appends--
+		m.queuedBytes -= bytes
 		if err != nil {
-			m.fail(err)
+			m.breakDown(err)
+		}
+		if m.closed || m.failed {
+			m.mu.Unlock()
 			return
 		}
-		m.mu.Lock()
+		if m.appends == 0 {
+			upTo = m.handed // of the later ones none was appended, and those count as durable
+		}
 		m.machine.Durable(upTo)
 		fx := m.turn()
+		if len(m.backlog) > 0 {
+			fx.add(m.unwait())
+		}
 		m.mu.Unlock()
 		m.run(fx)
 	}
@@ -252,6 +314,9 @@ func (m *member) index(rd *stripe.MemberReady) error {
 		}
 	}
 	for _, h := range rd.Commits {
+		if h.Void {
+			continue // it found no space
+		}
 		if err := m.store.Index(h.File, storeExtent(h)); err != nil {
 			return err
 		}
@@ -271,9 +336,6 @@ func (m *member) run(fx effects) {
 	}
 	for _, a := range fx.answers {
 		m.answer(a, nil)
-	}
-	for _, f := range fx.catchUp {
-		m.wg.Go(func() { m.catchUp(f) })
 	}
 }
 
@@ -296,29 +358,14 @@ func (m *member) answer(a *stripe.Message, release func()) {
 	q.req.Release()
 }
 
-// catchUp brings the node's Raft state up to now, so that the machine can believe (or refuse) a newer epoch or view.
-func (m *member) catchUp(f blocktree.FileID) {
-	ctx, cancel := context.WithTimeout(m.ctx, askTimeout)
-	defer cancel()
-	err := m.group.Sync(ctx)
-	var l *stripe.Layout
-	if err == nil {
-		l, err = m.group.Layout(f)
-	}
-	m.mu.Lock()
-	switch {
-	case err == nil:
-		m.learnOne(l)
-	case blocktree.KindOf(err) == blocktree.NotFound:
-		m.forget(f)
-	}
-	m.machine.CaughtUp(f)
-	fx := m.turn()
-	m.mu.Unlock()
-	m.run(fx)
+// breakDown ends the member: nothing is answered or checkpointed any more, so that a restart finds the log as it is; mu is
+// held. DESIGN section 6: the first error latches.
+func (m *member) breakDown(err error) {
+	m.failed = true
+	m.fail(err)
 }
 
-// fail ends the member: the process must exit (DESIGN section 6: the first error latches).
+// fail reports the error after which the process must exit.
 func (m *member) fail(err error) {
 	select {
 	case m.fatal <- err:
@@ -338,6 +385,10 @@ func (m *member) checkpoints() {
 		case <-m.store.CheckpointWanted():
 		}
 		m.mu.Lock()
+		if m.failed {
+			m.mu.Unlock()
+			return
+		}
 		c, err := m.store.BeginCheckpoint(m.machine.Snapshot())
 		m.mu.Unlock()
 		if err == nil {
@@ -349,7 +400,8 @@ func (m *member) checkpoints() {
 	}
 }
 
-// close stops serving, checkpoints and gives the directory back. Requests in flight are not answered.
+// close stops serving, checkpoints and gives the directory back. Requests in flight are not answered. From here on the
+// machine stands still: what it does after the snapshot would be in neither checkpoint nor replay.
 func (m *member) close() error {
 	m.mu.Lock()
 	if m.closed {
@@ -361,7 +413,10 @@ func (m *member) close() error {
 	m.mu.Unlock()
 	m.wg.Wait()
 	m.mu.Lock()
-	blob := m.machine.Snapshot()
+	var blob []byte // nil: no checkpoint
+	if !m.failed {
+		blob = m.machine.Snapshot()
+	}
 	m.mu.Unlock()
 	return m.store.Close(blob)
 }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"errors"
-	"math"
 	"sync"
 
 	"blocktree"
@@ -62,6 +61,13 @@ func pendingExtent(h *stripe.Held, q *stripe.Message) []store.Extent {
 	return []store.Extent{x.Sub(uint32(first-x.First), uint32(end-uint64(first)))}
 }
 
+// A list looks at no more than listSectorsMax sectors, listStepSectors at a time, so that it neither holds up the member for
+// long nor gathers what does not fit its answer.
+const (
+	listSectorsMax  = 16 << 10
+	listStepSectors = 1 << 10
+)
+
 // list collects the extents of a region that hold anything, from First on.
 func (r *readTask) list(m *member) {
 	q := r.Request
@@ -71,22 +77,39 @@ func (r *readTask) list(m *member) {
 		return
 	}
 	first, count := l.Run(q.Region)
-	r.next = first + blocktree.SectorIndex(count)
-	all, err := m.store.Lookup(q.File, q.First, uint32(min(uint64(r.next-q.First), math.MaxUint32)), nil)
-	if err != nil {
-		r.err = err
-		return
-	}
-	for _, x := range all {
-		if x.Content == store.Absent {
-			continue
-		}
-		if len(r.committed) == stripe.ExtentsMax {
-			r.next = x.First
+	end := first + blocktree.SectorIndex(count)
+	var found []store.Extent
+	for r.next = q.First; r.next < end && r.next < q.First+listSectorsMax; {
+		n := min(end-r.next, listStepSectors)
+		if found, r.err = m.store.Lookup(q.File, r.next, uint32(n), found[:0]); r.err != nil {
 			return
 		}
-		r.committed = append(r.committed, x)
+		for _, x := range found {
+			if x.Content == store.Absent || r.extendLast(x) {
+				continue
+			}
+			if len(r.committed) == stripe.ExtentsMax {
+				r.next = x.First
+				return
+			}
+			r.committed = append(r.committed, x)
+		}
+		r.next += n
 	}
+}
+
+// extendLast makes x part of the last extent if it goes on where that ends: one version of consecutive sectors is one run.
+func (r *readTask) extendLast(x store.Extent) bool {
+	if len(r.committed) == 0 {
+		return false
+	}
+	last := &r.committed[len(r.committed)-1]
+	if last.First+blocktree.SectorIndex(last.Count) != x.First || last.Version != x.Version || last.Content != x.Content ||
+		last.Ref != x.Ref || x.Content == store.Data && last.Index+last.Count != x.Index {
+		return false
+	}
+	last.Count += x.Count
+	return true
 }
 
 // payloads are buffers for the shards of small answers, which bttp copies before Reply returns or releases after.
@@ -150,6 +173,9 @@ func (m *member) readOnce(r *readTask, buf *[]byte) (extents []stripe.Extent, pa
 		}
 	}
 	need := payloadBytes + sectors*stripe.SealBytes
+	if need > blocktree.FrameBodyBytesMax {
+		return nil, nil, nil, blocktree.E("cluster: read", blocktree.TooLarge, nil)
+	}
 	if cap(*buf) < need {
 		*buf = make([]byte, need)
 	}

@@ -151,9 +151,11 @@ func (s *Service) run() {
 		}
 		return
 	}
-	var layouts []*stripe.Layout
-	if err := s.group.EachLayout(func(l *stripe.Layout) bool { layouts = append(layouts, l); return true }); err != nil {
-		s.fail(err)
+	layouts, err := s.knownLayouts()
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.fail(err)
+		}
 		return
 	}
 	s.member.start(incarnation, layouts)
@@ -163,6 +165,22 @@ func (s *Service) run() {
 	s.cfg.Logger.Info("serving", "node", s.cfg.Path.Short(), "store", s.cfg.Node.String(), "incarnation", incarnation.String())
 	s.wg.Go(s.heal)
 	s.learner.run(s.ctx, s.member, s.group)
+}
+
+// knownLayouts returns every file's layout, once the group's state here is at least what it was before the restart: what is
+// not among them was removed, and the member forgets it.
+func (s *Service) knownLayouts() ([]*stripe.Layout, error) {
+	for {
+		ctx, cancel := context.WithTimeout(s.ctx, askTimeout)
+		err := s.group.Sync(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			return allLayouts(s.group)
+		case s.ctx.Err() != nil || blocktree.KindOf(err) != blocktree.Timeout && blocktree.KindOf(err) != blocktree.Unavailable:
+			return nil, err
+		}
+	}
 }
 
 // join founds the cluster if it is new, and records this start of the node (startMark says in which order). It blocks
