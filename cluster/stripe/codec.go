@@ -37,15 +37,18 @@ const (
 func EncodeMessage(m *Message) (header []byte, body [][]byte) {
 	e := wire.Encoder{Buf: make([]byte, 0, 320)}
 	var lists wire.Encoder
-	encodeExtents(&lists, m.Extents)
-	encodeStates(&lists, m.Regions)
-	encodeRepairs(&lists, m.Repairs)
+	if len(m.Extents)+len(m.Regions)+len(m.Repairs) > 0 {
+		encodeExtents(&lists, m.Extents)
+		encodeStates(&lists, m.Regions)
+		encodeRepairs(&lists, m.Repairs)
+	}
 	flags := uint8(0)
-	for i, b := range []bool{m.Answer, m.Last, m.Held, m.Record != nil, len(lists.Buf) > listsInHeaderMax} {
+	for i, b := range [...]bool{m.Answer, m.Last, m.Held, m.Record != nil, len(lists.Buf) > listsInHeaderMax} {
 		if b {
 			flags |= 1 << i
 		}
 	}
+	body = make([][]byte, 0, 6)
 	e.U8(messageFormat)
 	e.U8(uint8(m.Kind))
 	e.U8(flags)
@@ -105,7 +108,9 @@ func DecodeMessage(header, body []byte) (*Message, error) {
 	if flags&flagRecord != 0 {
 		m.Record = decodeRecord(d, b)
 	}
-	if n := int(d.U32()); flags&flagListsInBody == 0 {
+	if n := int(d.U32()); n == 0 && flags&flagListsInBody == 0 {
+		// no lists
+	} else if flags&flagListsInBody == 0 {
 		decodeLists(m, d.Raw(n), d)
 	} else if n <= listsInHeaderMax {
 		d.Fail(blocktree.E("decode message", blocktree.Invalid, fmt.Errorf("short lists in the body")))

@@ -33,6 +33,12 @@ type peer struct {
 	timedOut bool // left something unanswered for memberTimeout
 	gone     bool // its incarnation is not what the layout expects, or its disk failed
 
+	// A node that is out is asked something before it may join, and less and less often if it fails after that.
+	probe    *call
+	probedAt time.Duration
+	probed   bool
+	failures int
+
 	fenceDone, repairDone bool
 	states                []RegionState
 

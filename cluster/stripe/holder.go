@@ -232,6 +232,11 @@ func (h *Holder) Step(a *Message) {
 		return
 	}
 	p := c.peer
+	if _, probe := c.owner.(probeCall); probe && a.Err != blocktree.Fenced {
+		h.drop(c)
+		c.owner.onAnswer(c, a)
+		return
+	}
 	switch a.Err {
 	case blocktree.Fenced:
 		h.lose()
@@ -418,7 +423,7 @@ func (h *Holder) adopt(l *Layout) {
 	if l.Seq <= h.layout.Seq {
 		return
 	}
-	old := h.layout
+	old, were := h.layout, h.active
 	h.layout = l
 	h.active = l.active()
 	for _, n := range l.Hosts {
@@ -433,6 +438,9 @@ func (h *Holder) adopt(l *Layout) {
 				}
 			}
 			p.timedOut, p.gone = false, false
+			if were[p.node] {
+				p.upSince, p.failures = h.now, p.failures+1
+			}
 		}
 	}
 	for _, r := range h.byIndex {

@@ -63,7 +63,7 @@ func (h *Holder) considerJoin() {
 				h.adoptJoiner(h.joinAt, i, m.Node)
 				return
 			}
-			if m.State != Out || !p.up || h.now-p.upSince < h.joinDelay {
+			if m.State != Out || !h.ripe(p) || !h.answers(p) {
 				continue
 			}
 			h.job = &join{h: h, region: h.joinAt, node: m.Node, inc: p.inc, slot: i, copies: map[*copyRun]bool{}}
@@ -72,7 +72,35 @@ func (h *Holder) considerJoin() {
 		}
 		h.joinAt++
 	}
-	h.joinNot = h.now + h.memberTimeout // nobody to join: look again later
+	h.joinNot = h.now + min(h.memberTimeout/4, max(h.joinDelay, idleCommit)) // nobody to join: look again later
+}
+
+// ripe reports whether a node that is out has been up long enough; each further failure since it last joined doubles that time.
+func (h *Holder) ripe(p *peer) bool {
+	return p.up && h.now-p.upSince >= h.joinDelay<<min(max(p.failures-1, 0), 6)
+}
+
+// answers reports whether a node that is out has answered anything lately, and asks it if not: writes wait for a joiner,
+// so one that hangs must not become one.
+func (h *Holder) answers(p *peer) bool {
+	if p.probed && p.probedAt >= p.upSince && h.now-p.probedAt < h.memberTimeout {
+		return true
+	}
+	if p.probe == nil || p.probe.gone {
+		p.probe = &call{peer: p, owner: probeCall{h}, msg: h.message(KindLearn, p)}
+		h.post(p.probe)
+	}
+	return false
+}
+
+// probeCall owns a question to a node that is out; any answer will do.
+type probeCall struct{ h *Holder }
+
+func (q probeCall) onSlow(*call) {}
+
+func (q probeCall) onAnswer(c *call, _ *Message) {
+	c.peer.probed, c.peer.probedAt = true, q.h.now
+	q.h.joinNot = min(q.h.joinNot, q.h.now)
 }
 
 // adoptJoiner copies up a member that Raft has let join although the job was given up. It forgets the region (again), as
@@ -93,16 +121,18 @@ func (h *Holder) adoptJoiner(region blocktree.RegionIndex, slot int, node blockt
 	h.job.pump()
 }
 
-// anyOut reports whether a host that is up is out anywhere, cheaply.
+// anyOut reports whether any host may be joined now, without looking at every region.
 func (h *Holder) anyOut() bool {
 	for n, out := range h.layout.BaseOut {
-		if p := h.peers[n]; out && p != nil && p.up {
+		if p := h.peers[n]; out && p != nil && h.ripe(p) {
 			return true
 		}
 	}
 	for _, v := range h.layout.Own {
-		if v.Count(InSync) < len(v.Members) {
-			return true
+		for _, m := range v.Members {
+			if m.State == Joining || m.State == Out && h.ripe(h.peers[m.Node]) {
+				return true
+			}
 		}
 	}
 	return false
@@ -152,9 +182,9 @@ func (j *join) viewChanged() {
 		j.state = joinDrain
 	case state == InSync:
 		j.end()
+		h.peer(j.node).failures = 0
 		h.joinNot = 0
 	case state == Out && j.state != joinAsked:
-		h.joinNot = h.now + max(h.joinDelay, h.memberTimeout)
 		j.end()
 	case state == Out && h.changeID == 0: // the change was not made
 		j.end()

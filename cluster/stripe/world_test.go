@@ -161,7 +161,7 @@ func (n *testNode) drain() {
 	refs := make([]Ref, len(rd.Records))
 	var noSpace []int
 	for i, rec := range rd.Records {
-		if n.full && rec.Kind != RecordControl && n.w.r.IntN(2) == 0 {
+		if n.full && rec.Kind != RecordControl && (n.w.quiet || n.w.r.IntN(2) == 0) {
 			noSpace = append(noSpace, i)
 		} else {
 			n.log = append(n.log, rec)
@@ -306,6 +306,9 @@ type world struct {
 	quiet   bool
 	from    int // sender of what the machine that runs sends
 	lease   bool
+
+	onDone      func(*testOp, Done)
+	lastPrepare *envelope
 }
 
 type envelope struct {
@@ -362,7 +365,7 @@ func (w *world) acquire() {
 	w.h = NewHolder(HolderConfig{Layout: w.truth, Codec: w.codec, Mutant: w.mutant, MemberTimeout: time.Second, JoinDelay: 200 * time.Millisecond, StallTimeout: 10 * time.Second}, w.now)
 	for _, n := range w.nodes {
 		if n.up {
-			w.nodeUp(n)
+			w.with(w.hid, func(h *Holder) { h.NodeUp(n.id, incarnation(n.id, n.inc)) })
 		}
 	}
 	w.runHolder()
@@ -433,13 +436,15 @@ func (w *world) runReader() {
 }
 
 func (w *world) done(d Done) {
-	trc(w, "done %d %v %+v %+v", d.Op, d.Err, w.ops[d.Op], d.Read)
 	op := w.ops[d.Op]
 	if op == nil {
 		w.bad("op %d ended twice", d.Op)
 		return
 	}
 	delete(w.ops, d.Op)
+	if w.onDone != nil {
+		w.onDone(op, d)
+	}
 	if d.Err != 0 {
 		if op.reader {
 			w.cached = nil
@@ -578,7 +583,6 @@ func (w *world) read(reader bool) {
 
 // deliver gives one message to whom it is for.
 func (w *world) deliver(e *envelope) {
-	trc(w, "%d deliver from %d: %s", w.now, e.from, short(e.msg))
 	m := e.msg
 	if m.Answer {
 		if e.from == -1 {
@@ -588,6 +592,9 @@ func (w *world) deliver(e *envelope) {
 		}
 		w.with(e.from, func(h *Holder) { h.Step(m) })
 		return
+	}
+	if m.Kind == KindPrepare {
+		w.lastPrepare = e
 	}
 	n := w.node(m.Node)
 	if !n.up {

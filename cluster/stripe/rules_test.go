@@ -1,0 +1,262 @@
+package stripe
+
+import (
+	"testing"
+	"time"
+
+	"blocktree"
+)
+
+// one makes a member that is in sync, fenced and repaired under epoch 1, and the layout it goes by.
+func one(t *testing.T, mutant string) (*testNode, *Layout) {
+	t.Helper()
+	w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, mutant)
+	w.drop, w.quiet, w.lease = 0, true, true
+	w.heal()
+	if len(w.errs) > 0 {
+		t.Fatal(w.errs)
+	}
+	return w.nodes[0], w.truth
+}
+
+// ask steps one message and returns its answer, with everything synced.
+func (n *testNode) ask(t *testing.T, m *Message) *Message {
+	t.Helper()
+	n.w.net = nil
+	n.m.Step(m)
+	n.drain()
+	n.sync(len(n.log))
+	for _, e := range n.w.net {
+		if e.msg.Answer && e.msg.ID == m.ID {
+			return e.msg
+		}
+	}
+	t.Fatalf("no answer to %+v", m)
+	return nil
+}
+
+// prepare is a good one; tests spoil it.
+func (n *testNode) prepare(l *Layout, id uint64, seq blocktree.Sequence) *Message {
+	v := blocktree.Version{Epoch: l.Epoch, Sequence: seq}
+	view := l.View(0)
+	shard, _ := view.Shard(n.id)
+	w := n.w.codec.write(RecordData, 0, 0, 1, v)
+	return &Message{
+		Kind: KindPrepare, ID: id, Node: n.id, File: l.File, Epoch: l.Epoch, View: view.ID, Incarnation: incarnation(n.id, n.inc), Version: v,
+		Record: &Record{
+			Kind: RecordData, File: l.File, First: 0, Count: 1, Version: v, Digest: w.Digest, Watermark: blocktree.Version{Epoch: l.Epoch},
+			Shard: shard, ShardBytes: w.ShardBytes, Payload: w.Shards[shard], Seals: w.Seals,
+		},
+	}
+}
+
+func TestMemberRefuses(t *testing.T) {
+	for _, x := range []struct {
+		name  string
+		spoil func(m *Message)
+		want  blocktree.Kind
+	}{
+		{"good", func(m *Message) {}, blocktree.Other},
+		{"older epoch", func(m *Message) { m.Epoch-- }, blocktree.Fenced},
+		{"older view", func(m *Message) { m.View-- }, blocktree.StaleView},
+		{"other incarnation", func(m *Message) { m.Incarnation = blocktree.Incarnation{9} }, blocktree.StaleMember},
+		{"other shard", func(m *Message) { m.Record.Shard++ }, blocktree.Invalid},
+		{"region beyond the file", func(m *Message) { m.Region = 9 }, blocktree.OutOfRange},
+		{"run beyond the region", func(m *Message) { m.Record.First = testRegion }, blocktree.Invalid},
+		{"count of zero", func(m *Message) { m.Record.Count = 0 }, blocktree.Invalid},
+		{"huge count", func(m *Message) { m.Record.Count = 1 << 31 }, blocktree.Invalid},
+		{"short payload", func(m *Message) { m.Record.Payload = m.Record.Payload[1:] }, blocktree.Invalid},
+		{"no record", func(m *Message) { m.Record = nil }, blocktree.Invalid},
+		{"a promise of its own", func(m *Message) { m.Record.Kind = RecordControl }, blocktree.Invalid},
+		{"version of another epoch", func(m *Message) { m.Record.Version.Epoch-- }, blocktree.Invalid},
+		{"watermark of a later epoch", func(m *Message) { m.Record.Watermark.Epoch++ }, blocktree.Invalid},
+		{"installed", func(m *Message) { m.Record.Installed = true }, blocktree.Invalid},
+		{"reset of a member in sync", func(m *Message) { m.Kind = KindReset }, blocktree.StaleView},
+		{"unknown kind", func(m *Message) { m.Kind = 77 }, blocktree.Invalid},
+		{"an answer", func(m *Message) { m.Answer = true }, blocktree.Invalid},
+		{"huge read", func(m *Message) { m.Kind, m.Want, m.Count = KindRead, WantShards, 1<<40 }, blocktree.OutOfRange},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			n, l := one(t, "")
+			m := n.prepare(l, 1, 50)
+			x.spoil(m)
+			before := len(n.log)
+			if a := n.ask(t, m); a.Err != x.want {
+				t.Errorf("got %v, want %v", a.Err, x.want)
+			}
+			if stored := len(n.log) > before; stored != (x.want == blocktree.Other) {
+				t.Errorf("stored: %v", stored)
+			}
+		})
+	}
+}
+
+func TestNewerViewIsLearntFirst(t *testing.T) {
+	n, l := one(t, "")
+	m := n.prepare(l, 1, 50)
+	m.View = l.Seq + 1
+	n.w.net = nil
+	n.m.Step(m)
+	n.drain()
+	if len(n.catchup) != 1 || len(n.w.net) > 0 {
+		t.Fatalf("catch-ups %v, answers %d", n.catchup, len(n.w.net))
+	}
+	n.m.CaughtUp(l.File) // Raft has nothing newer
+	n.drain()
+	n.m.CaughtUp(l.File)
+	n.drain()
+	if len(n.w.net) != 1 || n.w.net[0].msg.Err != blocktree.Unavailable {
+		t.Fatalf("a view that Raft does not know: %d answers", len(n.w.net))
+	}
+}
+
+func TestSecondDigest(t *testing.T) {
+	for mutant, want := range map[string]blocktree.Kind{"": blocktree.Corrupt, "seconddigest": blocktree.Other} {
+		n, l := one(t, mutant)
+		if a := n.ask(t, n.prepare(l, 1, 50)); a.Err != 0 {
+			t.Fatal(a.Err)
+		}
+		if a := n.ask(t, n.prepare(l, 2, 50)); a.Err != 0 {
+			t.Errorf("a duplicate gives %v", a.Err)
+		}
+		m := n.prepare(l, 3, 50)
+		m.Record.Digest[3] ^= 1
+		if a := n.ask(t, m); a.Err != want {
+			t.Errorf("%q: another write under one version gives %v, want %v", mutant, a.Err, want)
+		}
+	}
+}
+
+// TestAnswersWait shows that a duplicate is not answered before its original is durable.
+func TestAnswersWait(t *testing.T) {
+	n, l := one(t, "")
+	n.w.net = nil
+	for id := range uint64(2) {
+		n.m.Step(n.prepare(l, id+1, 50))
+		n.drain()
+	}
+	if len(n.w.net) != 0 {
+		t.Fatalf("%d answers before the sync", len(n.w.net))
+	}
+	n.sync(len(n.log))
+	if len(n.w.net) != 2 {
+		t.Fatalf("%d answers after it", len(n.w.net))
+	}
+}
+
+// TestLease shows that a read is not given out after the lease term without asking Raft.
+func TestLease(t *testing.T) {
+	for mutant, confirms := range map[string]bool{"": true, "noleasecheck": false} {
+		w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, mutant)
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		w.lease = false
+		w.tick(time.Second)
+		w.read(false)
+		for range 20 {
+			w.route()
+			net := w.net
+			w.net = nil
+			for _, e := range net {
+				w.deliver(e)
+			}
+		}
+		if waits := len(w.ops) == 1 && len(w.metas) == 1 && w.metas[0].req.Change == nil; waits != confirms {
+			t.Errorf("%q: %d operations, %d questions to Raft", mutant, len(w.ops), len(w.metas))
+		}
+		if !confirms {
+			continue
+		}
+		w.change(w.truth.Acquire()) // meanwhile somebody else has the file
+		w.meta(0, false)
+		if w.fails[blocktree.Fenced] != 1 {
+			t.Errorf("a read that ends under a later epoch: %v", w.fails)
+		}
+	}
+}
+
+// TestFewerThanK shows that a read without enough members is an error.
+func TestFewerThanK(t *testing.T) {
+	w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, "")
+	w.drop, w.quiet, w.lease = 0, true, true
+	w.heal()
+	for _, n := range w.nodes[1:] {
+		n.crash()
+		w.nodeDown(n)
+	}
+	w.read(false)
+	w.read(true)
+	for range 400 {
+		w.route()
+		net := w.net
+		w.net = nil
+		for _, e := range net {
+			w.deliver(e)
+		}
+		for len(w.metas) > 0 {
+			w.meta(0, false)
+		}
+		w.nodes[0].sync(len(w.nodes[0].log))
+		w.tick(50 * time.Millisecond)
+	}
+	if len(w.ops) != 0 || w.fails[blocktree.Unavailable] != 2 || len(w.errs) > 0 {
+		t.Errorf("%d operations wait, failures %v, %v", len(w.ops), w.fails, w.errs)
+	}
+}
+
+// TestDamageIsMended shows that a damaged shard is read from others and installed again.
+func TestDamageIsMended(t *testing.T) {
+	w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, "")
+	w.drop, w.quiet, w.lease = 0, true, true
+	w.heal()
+	w.writeAt(w.hid, w.h, 0, 0, 4)
+	w.heal()
+	w.tick(100 * time.Millisecond)
+	w.heal()
+	n := w.node(w.truth.View(0).Members[0].Node)
+	e := n.index[2]
+	e.damaged = true
+	n.index[2] = e
+	w.nextOp++
+	w.ops[w.nextOp] = &testOp{read: true, first: 1, count: 3, floor: make([]blocktree.Version, 3), holder: w.hid}
+	w.with(w.hid, func(h *Holder) { h.Read(w.nextOp, 0, 1, 3) })
+	for range 50 {
+		w.route()
+		net := w.net
+		w.net = nil
+		for _, e := range net {
+			w.deliver(e)
+		}
+		for _, n := range w.nodes {
+			n.sync(len(n.log))
+		}
+	}
+	if len(w.ops) > 0 || len(w.errs) > 0 || n.index[2].damaged || w.h.Stats().ShardsMended != 1 {
+		t.Errorf("%d operations wait, %v, damaged %v, %+v", len(w.ops), w.errs, n.index[2].damaged, w.h.Stats())
+	}
+	w.nextOp++
+	w.ops[w.nextOp] = &testOp{holder: w.hid}
+	w.with(w.hid, func(h *Holder) { h.Repair(w.nextOp, 0, 0, 4, blocktree.Version{Epoch: 1, Sequence: 1}, 1) })
+	w.heal()
+	if len(w.ops) > 0 || w.h.Stats().ShardsMended != 2 {
+		t.Errorf("repair on demand: %d operations wait, %+v", len(w.ops), w.h.Stats())
+	}
+}
+
+// TestSameInputsSameOutputs runs one history twice.
+func TestSameInputsSameOutputs(t *testing.T) {
+	for seed := uint64(1); seed < 20; seed++ {
+		var states [2]string
+		for i := range states {
+			w := newWorld(blocktree.Code{Data: 2, Parity: 2}, seed, "")
+			w.run(1200)
+			for _, n := range w.nodes {
+				states[i] += string(n.m.Snapshot())
+			}
+			states[i] += string(EncodeLayout(w.truth))
+		}
+		if states[0] != states[1] {
+			t.Fatalf("seed %d gives two histories", seed)
+		}
+	}
+}
