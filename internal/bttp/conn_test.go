@@ -443,7 +443,7 @@ func TestUnreadAnswers(t *testing.T) {
 			}
 			sent <- nil
 		}()
-		<-e.connEnds(t) // the listener gives up on a peer that takes nothing for laneStallTimeout, or on its silence
+		<-e.onlyConn(t).Done() // the listener gives up on a peer that takes nothing for laneStallTimeout, or on its silence
 		p.close()
 		if err := <-sent; err == nil {
 			t.Fatal("everything was read")
@@ -454,12 +454,12 @@ func TestUnreadAnswers(t *testing.T) {
 	})
 }
 
-// connEnds returns the Done of the endpoint's only connection.
-func (e *Endpoint) connEnds(t *testing.T) <-chan struct{} {
+// onlyConn returns the endpoint's only connection.
+func (e *Endpoint) onlyConn(t *testing.T) *Conn {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for c := range e.conns {
-		return c.Done()
+		return c
 	}
 	t.Fatal("no connection")
 	return nil
@@ -469,15 +469,19 @@ func TestFloodEndsTheConnection(t *testing.T) {
 	d := newDomain(t)
 	sc := d.config("a")
 	sc.Handler = HandlerFunc(func(r *Request) { r.Release() }) // never answers
-	_, r := d.listen(sc)
+	e, r := d.listen(sc)
 	p := rawDial(t, d, TCP, d.config("raw"), r, true)
+	conn := e.onlyConn(t)
 	for id := range uint64(blocktree.RequestsPerConnectionMax + 1) {
 		if err := p.stage(frame{kind: frameRequest, id: id + 1}.append(nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_ = p.flush()
-	p.ends()
+	<-conn.Done()
+	if err := conn.Err(); blocktree.KindOf(err) != blocktree.TooLarge {
+		t.Fatal(err)
+	}
 }
 
 func TestTooManyCalls(t *testing.T) {
