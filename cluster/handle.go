@@ -222,8 +222,8 @@ const (
 	bulkSectors = 16
 )
 
-// answered takes a member's answer. The payload of a read stays aliased until the reader is done with it, so its
-// memory is left to the garbage collector; any other reply is released.
+// answered takes a member's answer. The payload of a read stays aliased until the reader is done with it: then
+// Read.Release gives its memory back, or the garbage collector does; any other reply is released here.
 func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 	if err != nil {
 		return // the connection is gone, which the watcher tells; or the node does not serve yet
@@ -235,10 +235,14 @@ func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 		return
 	}
 	a.Node = m.Node
+	aliased := len(a.Payload) > 0
+	if aliased {
+		a.Memory = &r
+	}
 	h.enter()
 	h.holder.Step(a)
 	h.leave()
-	if len(a.Payload) == 0 {
+	if !aliased {
 		r.Release()
 	}
 }

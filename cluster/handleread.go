@@ -7,6 +7,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/seal"
+	"blocktree/internal/bttp"
 	"blocktree/internal/erasure"
 )
 
@@ -62,8 +63,25 @@ func (r *Read) Wait(ctx context.Context) ([]Piece, error) {
 	return r.handle.pieces(r.op.read), nil
 }
 
-// Release says that the pieces are not needed any more.
-func (r *Read) Release() { r.op.read = nil }
+// Release says that the pieces are not needed any more, and gives their memory back. It is called at most once, after a
+// Wait that returned pieces.
+func (r *Read) Release() {
+	for i := range r.op.read.Pieces {
+		for j := range r.op.read.Pieces[i].Shards {
+			releaseAnswer(r.op.read.Pieces[i].Shards[j].Answer)
+		}
+	}
+	r.op.read = nil
+}
+
+// releaseAnswer gives an answer's memory back, the first time. A read's answers are its own: each read asks for itself.
+func releaseAnswer(a *stripe.Message) {
+	if a == nil || a.Memory == nil {
+		return
+	}
+	a.Memory.(*bttp.Reply).Release()
+	a.Memory = nil
+}
 
 func (h *Handle) pieces(res *stripe.ReadResult) []Piece {
 	out := make([]Piece, len(res.Pieces))
