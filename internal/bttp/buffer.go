@@ -29,7 +29,7 @@ type buffer struct {
 	data  []byte
 	class int
 	home  *bufferPools
-	live  atomic.Bool
+	uses  atomic.Uint64 // odd while somebody owns it
 }
 
 // get returns a buffer of at least n bytes, at most what a frame may have.
@@ -42,7 +42,7 @@ func (p *bufferPools) get(n int) *buffer {
 	if b == nil {
 		b = &buffer{data: alignedBytes(bufferClasses[class]), class: class, home: p}
 	}
-	b.live.Store(true)
+	b.uses.Add(1)
 	return b
 }
 
@@ -58,11 +58,28 @@ func alignedBytes(n int) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
-// release gives the buffer back, once. A nil buffer is none.
-func (b *buffer) release() {
+// use identifies this ownership of the buffer, for releaseUse; 0 for the nil buffer.
+func (b *buffer) use() uint64 {
+	if b == nil {
+		return 0
+	}
+	return b.uses.Load()
+}
+
+// release gives the buffer back. The caller owns it. A nil buffer is none.
+func (b *buffer) release() { b.releaseUse(b.use()) }
+
+// releaseUse gives the buffer back for whoever owned it at that use. A second time it panics, even if somebody else owns
+// the buffer by then: going on would let two owners write into one sector.
+func (b *buffer) releaseUse(use uint64) {
 	if b == nil {
 		return
 	}
-	invariant.Check(b.live.CompareAndSwap(true, false), "a message is released twice")
+	invariant.Check(use&1 == 1 && b.uses.CompareAndSwap(use, use+1), "a message is released twice")
+	if poisonReleased {
+		for i := range b.data {
+			b.data[i] = 0xdb
+		}
+	}
 	b.home.pools[b.class].Put(b)
 }

@@ -287,7 +287,7 @@ var errFlood = errors.New("more requests than allowed await their answer")
 
 // serve passes a request to the handler.
 func (c *Conn) serve(l *lane, f frame, b *buffer) error {
-	r := &Request{Conn: c, Code: f.code, OneWay: f.kind == frameOneWay, lane: l, id: f.id, buf: b}
+	r := &Request{Conn: c, Code: f.code, OneWay: f.kind == frameOneWay, lane: l, id: f.id, buf: b, use: b.use()}
 	if b != nil {
 		r.Body = b.data[:f.bodyBytes:f.bodyBytes]
 		r.Header = b.data[f.bodyBytes : f.bodyBytes+f.headerBytes]

@@ -16,14 +16,16 @@ type Reply struct {
 	Header []byte
 	Body   []byte // begins at a multiple of 4096 when it has at least as many bytes
 	buf    *buffer
+	use    uint64
 }
 
-// Release gives the memory of the reply back. Who was given a reply calls it once; on the zero Reply it does nothing.
-func (r Reply) Release() { r.buf.release() }
+// Release gives the memory of the reply back. Who was given a reply calls it once, copies of it included: a second time
+// panics. On the zero Reply it does nothing. Without it the memory is left to the garbage collector.
+func (r Reply) Release() { r.buf.releaseUse(r.use) }
 
 // newReply wraps a frame.
 func newReply(f frame, b *buffer) Reply {
-	r := Reply{Code: f.code, buf: b}
+	r := Reply{Code: f.code, buf: b, use: b.use()}
 	if b != nil {
 		r.Body = b.data[:f.bodyBytes:f.bodyBytes]
 		r.Header = b.data[f.bodyBytes : f.bodyBytes+f.headerBytes]
@@ -56,15 +58,15 @@ type Request struct {
 	lane     *lane
 	id       uint64
 	buf      *buffer
+	use      uint64
 	answered atomic.Bool
 }
 
-// Release gives Header and Body back. It may come before or after the answer, from any goroutine, once. Without it
+// Release gives Header and Body back. It may come before or after the answer, from any goroutine, once: a second time panics. Without it
 // the memory is left to the garbage collector.
 func (r *Request) Release() {
-	b := r.buf
-	r.buf, r.Header, r.Body = nil, nil, nil
-	b.release()
+	r.buf.releaseUse(r.use)
+	r.Header, r.Body = nil, nil
 }
 
 // Reply answers with a header and a body, both of which are sent or copied when it returns, or a body of more than
