@@ -2,6 +2,7 @@ package meta
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,24 +44,24 @@ func fileID(n int) blocktree.FileID {
 	return blocktree.FileID{Generation: 1, Inode: RootInode + blocktree.Inode(n)}
 }
 
-// Each row: what was done before, one op, the kind it is answered with and a word of its text or hint. A refused op must
-// change nothing.
-func TestOps(t *testing.T) {
+// opRow is what was done before, one op, the kind it is answered with and a word of its text or hint.
+type opRow struct {
+	name   string
+	before []Op
+	op     Op
+	kind   blocktree.Kind
+	word   string
+}
+
+// oneFile makes inodes 1: /vm, 2: /vm/disk0.
+func oneFile() []Op { return []Op{file("/vm/disk0")} }
+
+// dirRows are of directories.
+func dirRows() []opRow {
 	long := strings.Repeat("n", blocktree.NameBytesMax+1)
 	deep := path(strings.Repeat("/d", blocktree.PathDepthMax+1))
-	one := []Op{file("/vm/disk0")} // inodes 1: /vm, 2: /vm/disk0
-	held := then(one, open(1), open(2), Acquire{session(1), fileID(2)})
-	remove := func(e blocktree.Epoch, seq blocktree.ViewID, ns ...blocktree.NodeID) ChangeView {
-		return ChangeView{stripe.Change{File: fileID(1), Epoch: e, Seq: seq, Kind: stripe.ChangeRemove, Nodes: ns}}
-	}
-	wide := []Op{coded("/w", 2, 1), open(1), Acquire{session(1), fileID(1)}} // epoch 1, seq 2
-	for _, x := range []struct {
-		name   string
-		before []Op
-		op     Op
-		kind   blocktree.Kind
-		word   string
-	}{
+	one := oneFile()
+	return []opRow{
 		{"found twice", nil, Found{Dir: rootDir, Generation: 2}, blocktree.Exists, "before"},
 		{"make", nil, MakeDir{Path: path("/a")}, 0, ""},
 		{"make below nothing", nil, MakeDir{Path: path("/a/b")}, blocktree.NotFound, "/a"},
@@ -76,7 +77,13 @@ func TestOps(t *testing.T) {
 		{"make empty name", nil, MakeDir{Path: path("//x"), Parents: true}, blocktree.Invalid, ""},
 		{"make long name", nil, MakeDir{Path: path("/" + long)}, blocktree.TooLarge, ""},
 		{"make deep", nil, MakeDir{Path: deep, Parents: true}, blocktree.Invalid, "deep"},
+	}
+}
 
+// fileRows are of new files.
+func fileRows() []opRow {
+	one := oneFile()
+	return []opRow{
 		{"create", nil, coded("/f", 2, 1), 0, ""},
 		{"create twice", one, file("/vm/disk0"), blocktree.Exists, ""},
 		{"create over a directory", one, file("/vm"), blocktree.Exists, ""},
@@ -95,7 +102,14 @@ func TestOps(t *testing.T) {
 		{"one host twice", nil, with(coded("/f", 1, 1), func(o *CreateFile) { o.Hosts = []blocktree.NodeID{3, 3} }), blocktree.Invalid, "needs 2"},
 		{"not started", []Op{PutRuntime{host(4)}}, coded("/f", 3, 1), blocktree.Unavailable, "3 of 4"},
 		{"one not started of more", []Op{PutRuntime{host(4)}}, coded("/f", 2, 1), 0, ""},
+	}
+}
 
+// inodeRows are of inodes that are there.
+func inodeRows() []opRow {
+	one := oneFile()
+	held := then(one, open(1), open(2), Acquire{session(1), fileID(2)})
+	return []opRow{
 		{"remove", one, Remove{path("/vm/disk0")}, 0, ""},
 		{"remove nothing", one, Remove{path("/vm/disk1")}, blocktree.NotFound, ""},
 		{"remove full", one, Remove{path("/vm")}, blocktree.Busy, "empty"},
@@ -108,7 +122,12 @@ func TestOps(t *testing.T) {
 		{"set nothing", one, SetAttr{File: fileID(3), Mask: AttrMode}, blocktree.NotFound, ""},
 		{"set another generation's", one, SetAttr{File: blocktree.FileID{Generation: 2, Inode: 3}}, blocktree.NotFound, ""},
 		{"set keys of a directory", one, SetAttr{File: fileID(1), Mask: AttrAccess}, blocktree.Invalid, ""},
+	}
+}
 
+// nodeRows are of process records, starts and sessions.
+func nodeRows() []opRow {
+	return []opRow{
 		{"record", nil, PutRuntime{host(4)}, 0, ""},
 		{"record again", nil, PutRuntime{host(3)}, 0, ""},
 		{"record another's store", nil, PutRuntime{with(host(4), func(r *blocktree.Runtime) { r.Node = 1 })}, blocktree.Exists, "store"},
@@ -133,7 +152,18 @@ func TestOps(t *testing.T) {
 		{"close nothing", nil, CloseSession{session(1)}, 0, ""},
 		{"expire", []Op{open(1), RenewSession{session(1)}}, ExpireSession{session(1), 1}, 0, ""},
 		{"expire renewed", []Op{open(1), RenewSession{session(1)}}, ExpireSession{session(1), 0}, blocktree.Busy, "renewed"},
+	}
+}
 
+// holderRows are of leases and views.
+func holderRows() []opRow {
+	one := oneFile()
+	held := then(one, open(1), open(2), Acquire{session(1), fileID(2)})
+	remove := func(e blocktree.Epoch, seq blocktree.ViewID, ns ...blocktree.NodeID) ChangeView {
+		return ChangeView{stripe.Change{File: fileID(1), Epoch: e, Seq: seq, Kind: stripe.ChangeRemove, Nodes: ns}}
+	}
+	wide := []Op{coded("/w", 2, 1), open(1), Acquire{session(1), fileID(1)}} // epoch 1, seq 2
+	return []opRow{
 		{"acquire", then(one, open(1)), Acquire{session(1), fileID(2)}, 0, ""},
 		{"acquire own", held, Acquire{session(1), fileID(2)}, 0, ""},
 		{"acquire held", held, Acquire{session(2), fileID(2)}, blocktree.Busy, "/client1"},
@@ -154,7 +184,12 @@ func TestOps(t *testing.T) {
 		{"change nothing", wide, ChangeView{stripe.Change{File: fileID(9)}}, blocktree.NotFound, ""},
 		{"change unmarked only", then(wide, StartNode{1, incarnation(9), 2, 1}), remove(1, 3, 3), blocktree.Unavailable, ""},
 		{"change the marked", then(wide, StartNode{1, incarnation(9), 2, 1}), remove(1, 3, 1), 0, ""},
-	} {
+	}
+}
+
+// A refused op must change nothing.
+func TestOps(t *testing.T) {
+	for _, x := range slices.Concat(dirRows(), fileRows(), inodeRows(), nodeRows(), holderRows()) {
 		m := founded(t, 3)
 		for _, o := range x.before {
 			m.must(o)

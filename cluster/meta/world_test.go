@@ -19,7 +19,8 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(failSyncEnv) != "" {
-		os.Exit(m.Run())
+		m.Run()
+		return
 	}
 	goleak.VerifyTestMain(m)
 }
