@@ -55,12 +55,13 @@ func (s *Store) BeginCheckpoint(blob []byte) (*Checkpoint, error) {
 		table: ix.table.Clone(), zeros: ix.zeros.Clone(),
 	}
 	c.state.live, c.state.pending = s.pins.snapshot()
-	for _, p := range ix.cache {
-		if p.dirty {
+	for _, p := range ix.changed {
+		if p.dirty && ix.cache[p.key] == p {
 			p.frozen = true
 			c.frozen = append(c.frozen, p)
 		}
 	}
+	ix.changed = nil
 	return c, nil
 }
 
@@ -286,7 +287,11 @@ func (c *Checkpoint) end(success bool) {
 	}
 	for _, p := range c.frozen {
 		p.frozen = false
-		if !success || ix.cache[p.key] != p {
+		if ix.cache[p.key] != p {
+			continue
+		}
+		if !success {
+			ix.changed = append(ix.changed, p)
 			continue
 		}
 		ix.dirtyBytes -= p.memoryBytes()

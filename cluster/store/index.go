@@ -25,7 +25,8 @@ type index struct {
 	zeros *btree.BTreeG[zeroRange]
 	cache map[pageKey]*page
 
-	clean      page // head of the ring of clean pages, most recently used first
+	changed    []*page // all that are dirty and not frozen, and some that are not
+	clean      page    // head of the ring of clean pages, most recently used first
 	cleanBytes int64
 	dirtyBytes int64
 	cacheMax   int64
@@ -137,11 +138,13 @@ func (ix *index) update(key pageKey, p *page, runs []run) {
 		}
 		p = &page{key: key, dirty: true}
 		ix.cache[key] = p
+		ix.changed = append(ix.changed, p)
 	case p.dirty:
 		ix.dirtyBytes -= p.memoryBytes()
 	default:
 		ix.unlink(p)
 		p.dirty = true
+		ix.changed = append(ix.changed, p)
 	}
 	p.runs = append(p.runs[:0], runs...)
 	ix.dirtyBytes += p.memoryBytes()

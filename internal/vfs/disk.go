@@ -181,6 +181,9 @@ func writevFull(conn syscall.RawConn, part [][]byte, off int64) (total int, err 
 		if callErr != nil {
 			return total, callErr
 		}
+		if n == 0 && len(part[0]) > 0 {
+			return total, syscall.EIO // a write that does nothing and says nothing
+		}
 		total += n
 		off += int64(n)
 		for len(part) > 0 && n >= len(part[0]) {
