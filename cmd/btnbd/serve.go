@@ -160,6 +160,8 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	cli.NotifyReady(s.log)
 	err = nbd.NewServer(nbd.Config{Exports: exports, Memory: memory, Logger: s.log}).Serve(ctx, s.listeners...)
 	cli.NotifyStopping(s.log)
+	stats := cache.Stats()
+	s.log.Info("serving ended", "cacheHits", stats.Hits, "cacheMisses", stats.Misses, "cacheStale", stats.Stale)
 	return err
 }
 

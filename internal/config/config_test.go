@@ -37,7 +37,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	if node.Listen != "0.0.0.0:7001" || node.Store.ID.String() != "5d0c64c7a1b98f13" || len(node.Runtimes()) != 3 ||
-		node.RuntimePath().Short() != "/node1" || node.Store.Dir != filepath.Join(examples, "store") {
+		node.RuntimePath().Short() != "/node1" || node.Store.Dir != "/var/lib/blocktree/store" || node.Identity.Key != filepath.Join(examples, "node.key") {
 		t.Errorf("btnode.yaml: %+v", node)
 	}
 	nbd, err := LoadNBD(Source{File: examples + "/btnbd.yaml"})

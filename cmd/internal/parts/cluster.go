@@ -2,9 +2,14 @@ package parts
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -67,9 +72,33 @@ func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node
 				Hint: "use the key of this node, or correct its principal in the configuration of every member"}
 		}
 	}
+	if err := probe(c); err != nil {
+		return nil, err
+	}
 	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
 		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members,
 		Logger: log})
+}
+
+// probe refuses an address that somebody else listens on before a store is made for nothing. A store that is there
+// already needs no such care: node.Open says the same a little later.
+func probe(c *config.Node) error {
+	if _, err := os.Stat(c.Store.Dir); err == nil {
+		return nil
+	}
+	tcp, err := net.Listen("tcp", c.Listen)
+	if err == nil {
+		defer tcp.Close() // nobody was accepted
+		var udp net.PacketConn
+		if udp, err = net.ListenPacket("udp", c.Listen); err == nil {
+			udp.Close() // nothing was received
+		}
+	}
+	if errors.Is(err, unix.EADDRINUSE) {
+		return &blocktree.Error{Op: "listen", Path: c.Listen, Kind: blocktree.Busy, Err: err,
+			Hint: "stop the process that uses this port, or choose another address"}
+	}
+	return nil // node.Open has the words for everything else
 }
 
 // Dial makes a client of the cluster that a configuration names. It waits for no node; the first request does.
