@@ -3,7 +3,9 @@ package cluster
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -46,8 +48,10 @@ type Service struct {
 	fatal    chan error
 	ctx      context.Context
 	cancel   context.CancelFunc
-	wg       sync.WaitGroup
+	wg       sync.WaitGroup // of what the service does by itself
+	requests sync.WaitGroup // of metadata requests; none is added once the endpoint is closed
 	learner  learner
+	mark     startMark // as it was found
 
 	mu          sync.Mutex
 	incarnation blocktree.Incarnation // zero until the service serves
@@ -75,6 +79,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger); err != nil {
 		return err
 	}
+	if s.mark, err = s.loadMark(); err != nil {
+		return err
+	}
 	s.endpoint, err = bttp.Listen(ctx, bttp.Config{Key: s.cfg.Key, Credentials: s.cfg.Credentials, Root: s.cfg.Root,
 		Addrs: []string{s.cfg.Listen}, Transport: s.cfg.Transport, Log: s.cfg.Logger, Clock: s.cfg.Clock})
 	if err != nil {
@@ -94,6 +101,22 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.wg.Go(s.run)
 	s.wg.Go(s.watchFatal)
 	return nil
+}
+
+// loadMark reads the start mark. One that is damaged vouches for nothing, as one that is not there. A mark without the
+// group's log beside it is a log that was lost: the member would vote anew under an id that has voted.
+func (s *Service) loadMark() (startMark, error) {
+	mark, err := loadStart(s.cfg.FS, s.cfg.StoreDir)
+	if blocktree.KindOf(err) == blocktree.Corrupt {
+		s.cfg.Logger.Error("the start mark is damaged: this node's shards will be copied up anew", "err", err)
+		return startMark{}, nil
+	}
+	if _, e := os.Stat(s.cfg.MetaDir); err == nil && mark.current != 0 && errors.Is(e, fs.ErrNotExist) {
+		return startMark{}, &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.MetaDir, Kind: blocktree.Corrupt,
+			Err:  errors.New("the sector store has been a member, but its metadata is gone"),
+			Hint: "restore the directory, or wipe the whole store and join with a new store id"}
+	}
+	return mark, err
 }
 
 // Fatal gives the error after which the process must exit: a disk that failed, or a store that is not the cluster's.
@@ -133,6 +156,7 @@ func (s *Service) Close() error {
 	if s.endpoint != nil {
 		errs = append(errs, s.endpoint.Close())
 	}
+	s.requests.Wait()
 	if s.group != nil {
 		errs = append(errs, s.group.Close())
 	}
@@ -195,10 +219,7 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 	if r.Kind != blocktree.Other && r.Kind != blocktree.Exists {
 		return none, r.Err("found the cluster")
 	}
-	mark, err := loadStart(s.cfg.FS, s.cfg.StoreDir)
-	if err != nil {
-		return none, err
-	}
+	mark := s.mark
 	for {
 		known, err := s.knownStart()
 		if err != nil {
@@ -244,7 +265,7 @@ func (s *Service) knownStart() (meta.NodeStart, error) {
 	return meta.NodeStart{Node: s.cfg.Node}, nil
 }
 
-// serve takes every request that comes over the network.
+// serve takes every request that comes over the network, from anybody who has proven to be in the domain.
 func (s *Service) serve(req *bttp.Request) {
 	switch req.Code {
 	case codeStripe:
@@ -252,16 +273,19 @@ func (s *Service) serve(req *bttp.Request) {
 		return
 	case codeRaft:
 		if from, ok := s.nodes[req.Conn.Peer().Principal]; ok {
-			_ = s.group.Step(from, append([]byte(nil), req.Body...)) // a message that is dropped is sent again
+			_ = s.group.Step(from, req.Body) // a message that is dropped is sent again
 		}
 	case codeHello:
 		s.hello(req)
 	case codeYield:
 		s.yield(req)
 	case codePropose, codeQuery:
+		if req.OneWay {
+			break // nothing bounds how many of them come
+		}
 		forwarded := len(req.Header) > 0
 		body := append([]byte(nil), req.Body...)
-		s.wg.Go(func() { s.answerMeta(req, req.Code, forwarded, body) })
+		s.requests.Go(func() { s.answerMeta(req, forwarded, body) })
 	default:
 		req.Fail(blocktree.E("cluster", blocktree.Unsupported, nil))
 	}
@@ -286,15 +310,15 @@ func (s *Service) hello(req *bttp.Request) {
 const metaTimeout = askTimeout - 500*time.Millisecond
 
 // answerMeta answers a proposal or a query; what only the leader can do is forwarded to it, once.
-func (s *Service) answerMeta(req *bttp.Request, code uint16, forwarded bool, body []byte) {
+func (s *Service) answerMeta(req *bttp.Request, forwarded bool, body []byte) {
 	ctx, cancel := context.WithTimeout(s.ctx, metaTimeout)
 	defer cancel()
 	var reply []byte
 	var err error
-	if code == codeQuery {
+	if req.Code == codeQuery {
 		reply, err = s.answerQuery(ctx, body)
 	} else {
-		reply, err = s.answerPropose(ctx, forwarded, body)
+		reply, err = s.answerPropose(ctx, req.Conn.Peer(), forwarded, body)
 	}
 	if err != nil {
 		req.Fail(err)
@@ -315,10 +339,16 @@ func (s *Service) answerQuery(ctx context.Context, body []byte) ([]byte, error) 
 	return meta.EncodeAnswer(nil, a), nil
 }
 
-func (s *Service) answerPropose(ctx context.Context, forwarded bool, body []byte) ([]byte, error) {
+func (s *Service) answerPropose(ctx context.Context, from cred.Identity, forwarded bool, body []byte) ([]byte, error) {
 	command, err := meta.DecodeCommand(body)
 	if err != nil {
 		return nil, err
+	}
+	_, fromNode := s.nodes[from.Principal]
+	if forwarded = forwarded && fromNode; !forwarded {
+		if err := s.permit(ctx, from, command.Op); err != nil {
+			return nil, err
+		}
 	}
 	r, err := s.group.Propose(ctx, command)
 	if blocktree.KindOf(err) != blocktree.NotLeader {

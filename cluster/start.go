@@ -47,9 +47,9 @@ func randomIncarnation() (i blocktree.Incarnation) {
 }
 
 // loadStart reads the mark in dir; a directory without one gives a zero mark.
-func loadStart(fs vfs.FS, dir string) (startMark, error) {
+func loadStart(disk vfs.FS, dir string) (startMark, error) {
 	const op = "cluster: start mark"
-	f, err := fs.Open(dir + "/" + startFile)
+	f, err := disk.Open(dir + "/" + startFile)
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		return startMark{}, nil
 	}
@@ -99,9 +99,9 @@ func decodeStart(b []byte) (startMark, error) {
 }
 
 // save replaces the mark in dir; it is durable when it returns.
-func (s startMark) save(fs vfs.FS, dir string) error {
+func (s startMark) save(disk vfs.FS, dir string) error {
 	temporary := dir + "/" + startFile + ".new"
-	f, err := fs.Create(temporary)
+	f, err := disk.Create(temporary)
 	if err != nil {
 		return err
 	}
@@ -112,10 +112,10 @@ func (s startMark) save(fs vfs.FS, dir string) error {
 		err = e
 	}
 	if err == nil {
-		err = fs.Rename(temporary, dir+"/"+startFile)
+		err = disk.Rename(temporary, dir+"/"+startFile)
 	}
 	if err == nil {
-		err = fs.SyncDir(dir)
+		err = disk.SyncDir(dir)
 	}
 	return err
 }

@@ -1,0 +1,94 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+)
+
+// permit says whether from may have the group do op: nil, or an error of kind Permission. It is asked by the first node
+// that a command reaches; a forwarded one was judged there. Sector hosts of the cluster speak for the cluster; everybody
+// else speaks for its own sessions, and for the files that those hold. Names and modes of files are not looked at yet:
+// who is in the domain may create, remove and open any file.
+func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) error {
+	node, isNode := s.nodes[from.Principal]
+	switch o := op.(type) {
+	case meta.ExpireSession:
+		return denied("only the leader ends a silent session")
+	case meta.StartNode:
+		if !isNode || o.Node != node {
+			return denied("a node speaks for its own starts only")
+		}
+	case meta.Found, meta.PutRuntime, meta.RemoveRuntime:
+		if !isNode {
+			return denied("only sector hosts of the cluster may")
+		}
+	case meta.OpenSession:
+		if o.Principal != from.Principal || o.Path != from.Path {
+			return &blocktree.Error{Op: "cluster", Kind: blocktree.Permission, Err: errors.New("a session is opened in one's own name"),
+				Hint: "the path in the config must be that of the runtime's credentials"}
+		}
+	case meta.RenewSession:
+		return s.permitSession(ctx, from, o.Session)
+	case meta.CloseSession:
+		return s.permitSession(ctx, from, o.Session)
+	case meta.Acquire:
+		return s.permitSession(ctx, from, o.Session)
+	case meta.Release:
+		return s.permitSession(ctx, from, o.Session)
+	case meta.ChangeView:
+		return s.permitChange(ctx, from, o.Change.File)
+	}
+	return nil
+}
+
+func denied(why string) error {
+	return blocktree.E("cluster", blocktree.Permission, errors.New(why))
+}
+
+// permitSession says whether a session is from's. Of one that nobody knows, the group itself says so.
+func (s *Service) permitSession(ctx context.Context, from cred.Identity, id meta.SessionID) error {
+	x, err := s.group.Session(id)
+	if blocktree.KindOf(err) == blocktree.NotFound { // it may be newer than what is applied here
+		if err = s.group.Sync(ctx); err == nil {
+			x, err = s.group.Session(id)
+		}
+	}
+	switch {
+	case blocktree.KindOf(err) == blocktree.NotFound:
+		return nil
+	case err != nil:
+		return err
+	case x.Principal != from.Principal:
+		return denied("the session is another's")
+	}
+	return nil
+}
+
+// permitChange says whether from holds the file whose view is to change.
+func (s *Service) permitChange(ctx context.Context, from cred.Identity, file blocktree.FileID) error {
+	holds := func() (bool, error) {
+		lease, err := s.group.Lease(file)
+		if err != nil {
+			return false, err
+		}
+		x, err := s.group.Session(lease.Session)
+		return err == nil && x.Principal == from.Principal, err
+	}
+	ok, err := holds()
+	if !ok { // the lease may be newer than what is applied here
+		if err = s.group.Sync(ctx); err == nil {
+			ok, err = holds()
+		}
+	}
+	switch {
+	case ok:
+		return nil
+	case err == nil || blocktree.KindOf(err) == blocktree.NotFound:
+		return denied("the file is not held by who asks")
+	}
+	return err
+}
