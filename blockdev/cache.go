@@ -39,9 +39,12 @@ type cacheEntry struct {
 	data   []byte // never changed
 }
 
-// cacheStamp is the state of a sector's bucket, and of the counter that stands for all buckets, at one moment. The upper
-// half of a word counts the writes that began, the lower half those that have not ended.
-type cacheStamp struct{ bucket, wide uint64 }
+// cacheStamp is the state of a sector's bucket, of the counter that stands for all buckets, and of the lease, at one
+// moment. The upper half of a counter counts the writes that began, the lower half those that have not ended.
+type cacheStamp struct {
+	bucket, wide uint64
+	epoch        blocktree.Epoch // zero without a valid lease
+}
 
 const (
 	cacheBegan   = 1<<32 + 1
@@ -49,7 +52,8 @@ const (
 	cacheRunning = 1<<32 - 1
 )
 
-func (s cacheStamp) quiet() bool { return (s.bucket|s.wide)&cacheRunning == 0 }
+// quiet reports whether what is read after this moment may be kept.
+func (s cacheStamp) quiet() bool { return s.epoch != 0 && (s.bucket|s.wide)&cacheRunning == 0 }
 
 // NewCache returns a cache of at most bytesMax bytes; nil, no cache, for zero. Close it after the devices that use it.
 func NewCache(bytesMax int64) (*Cache, error) {
@@ -113,8 +117,13 @@ func (d *deviceCache) key(sector blocktree.SectorIndex) uint64 {
 	return x ^ x>>31
 }
 
+// stamp asks for the lease last: who is still the holder then was so when the counters were read.
 func (d *deviceCache) stamp(sector blocktree.SectorIndex) cacheStamp {
-	return cacheStamp{bucket: d.buckets[sector%cacheBuckets].Load(), wide: d.wide.Load()}
+	s := cacheStamp{bucket: d.buckets[sector%cacheBuckets].Load(), wide: d.wide.Load()}
+	if epoch, valid := d.lease.Lease(); valid {
+		s.epoch = epoch
+	}
+	return s
 }
 
 // begin is called before a write of count sectors reaches the file.
@@ -148,8 +157,7 @@ func (d *deviceCache) get(sector blocktree.SectorIndex) []byte {
 		d.cache.misses.Add(1)
 		return nil
 	}
-	// The lease is asked after the stamp: who is still the holder now was so when the stamp held.
-	if e.stamp != d.stamp(sector) || !d.lease.LeaseValid() {
+	if e.stamp != d.stamp(sector) { // what is kept has an epoch, so this is valid now, under the same one
 		d.cache.stale.Add(1)
 		return nil
 	}

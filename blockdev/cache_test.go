@@ -190,15 +190,22 @@ func TestCacheAfterFailure(t *testing.T) {
 }
 
 func TestCacheNeedsTheLease(t *testing.T) {
-	expired := false
-	b := newCacheBed(t, memfile.Options{LeaseExpired: func() bool { return expired }})
+	epoch, valid := blocktree.Epoch(5), true
+	b := newCacheBed(t, memfile.Options{Lease: func() (blocktree.Epoch, bool) { return epoch, valid }})
 	b.want(7, 0, true)
 	b.want(7, 0, false)
-	expired = true
+	valid = false
 	b.want(7, 0, true)
 	if b.dev.TryReadAt(make([]byte, 1), 7*4096) {
 		t.Fatal("answered without a lease")
 	}
+	b.want(8, 0, true) // without a lease nothing is kept
+	valid = true
+	b.want(8, 0, true)
+	b.want(7, 0, false) // the same lease, renewed in time after all: nobody else could write
+	epoch = 6
+	b.want(7, 0, true) // somebody may have written between the epochs
+	b.want(7, 0, false)
 }
 
 // TestCacheForgetsOnReopen: another holder may have written between two openings of a file.

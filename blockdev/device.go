@@ -11,10 +11,13 @@ import (
 	"blocktree/internal/invariant"
 )
 
-// LeaseHolder is an optional ability of a blocktree.File. LeaseValid reports, without blocking, whether the lease term
-// under which this file's sectors are held is unexpired now (DESIGN section 5, rule 6): only then may a sector be
-// answered from the cache. A file without this ability is not cached.
-type LeaseHolder interface{ LeaseValid() bool }
+// LeaseHolder is an optional ability of a blocktree.File. Lease returns, without blocking, the epoch under which this
+// file's sectors are held, and whether the term of that lease is unexpired now, with the margin that clocks need (DESIGN
+// section 5, rule 6). Only then may a sector be answered from the cache, and only one that was read under the same epoch:
+// between two epochs another holder may have written. A file without this ability is not cached.
+type LeaseHolder interface {
+	Lease() (epoch blocktree.Epoch, valid bool)
+}
 
 // Prompt is an optional ability of a blocktree.File. Prompt reports that no method waits for a disk, a network or
 // another process, so that a caller may do without a goroutine of its own for each request.

@@ -91,8 +91,9 @@ func modelRun(d *Device, model []byte, r *rand.Rand, steps int) error {
 		part := model[off : off+length]
 		switch op := r.IntN(6); op {
 		case 0, 1:
+			v := byte(r.Uint32())
 			for i := range part {
-				part[i] = byte(r.Uint32())
+				part[i] = v + byte(i*7)
 			}
 			err = d.WriteAt(ctx, part, off, r.IntN(2) == 0)
 		case 2:

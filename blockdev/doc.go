@@ -20,8 +20,8 @@
 // opened again, because what was lost stays lost.
 //
 // The cache believes an entry only if no write to its bucket (one of 2^16 counters) began since before the read that
-// filled it, none was in flight in the bucket then, and the file's lease is unexpired now (LeaseHolder; a file that
-// cannot say is not cached).
+// filled it, none was in flight in the bucket then, and the file's lease is unexpired now and of the same epoch
+// (LeaseHolder; a file that cannot say is not cached).
 //
 // Memory is the bound on bytes in flight, shared by everything in the process that holds a payload. Whoever holds a
 // Buffer must never wait for another one: a device therefore takes its scratch from the pools without waiting, and

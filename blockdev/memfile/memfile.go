@@ -41,8 +41,8 @@ type Options struct {
 	// Prompt makes the file say that it never waits. Leave it false with a hook that blocks.
 	Prompt bool
 
-	// LeaseExpired, if any, is asked whether the lease has run out.
-	LeaseExpired func() bool
+	// Lease, if any, answers for the method of that name. Without it the lease is of epoch 1 and never runs out.
+	Lease func() (epoch blocktree.Epoch, valid bool)
 }
 
 const chunkSectors = 256
@@ -84,8 +84,13 @@ func (f *File) Info() blocktree.FileInfo { return f.o.Info }
 // Prompt is what the options say (blockdev.Prompt).
 func (f *File) Prompt() bool { return f.o.Prompt }
 
-// LeaseValid is what the options say, true by default (blockdev.LeaseHolder).
-func (f *File) LeaseValid() bool { return f.o.LeaseExpired == nil || !f.o.LeaseExpired() }
+// Lease is what the options say (blockdev.LeaseHolder).
+func (f *File) Lease() (epoch blocktree.Epoch, valid bool) {
+	if f.o.Lease == nil {
+		return 1, true
+	}
+	return f.o.Lease()
+}
 
 // Calls counts the calls of op that came so far, failed ones too.
 func (f *File) Calls(op Op) int64 { return f.calls[op].Load() }
