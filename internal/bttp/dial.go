@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -277,7 +278,7 @@ func (e *Endpoint) openQUIC(addr string, config *tls.Config) opener {
 			if err != nil {
 				return fail(err)
 			}
-			remote, err := net.ResolveUDPAddr("udp", addr)
+			remote, err := resolveUDP(ctx, addr)
 			if err != nil {
 				return fail(err)
 			}
@@ -292,6 +293,23 @@ func (e *Endpoint) openQUIC(addr string, config *tls.Config) opener {
 		}
 		return &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}, conn.ConnectionState().TLS, conn.RemoteAddr().String(), nil
 	}}
+}
+
+// resolveUDP is net.ResolveUDPAddr within the time of ctx.
+func resolveUDP(ctx context.Context, addr string) (*net.UDPAddr, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, "udp", service)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(ips[0].Unmap(), uint16(port))), nil
 }
 
 // dialTransport returns the QUIC socket for dialing, opened at the first use.
