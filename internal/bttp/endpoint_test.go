@@ -266,3 +266,27 @@ func TestAutoFindsTCPOfAPeerThatStarts(t *testing.T) {
 		t.Fatal("TCP is not used")
 	}
 }
+
+// TestTokensOfStrangersComeBack makes more connections, good and refused, one after the other, than may be strangers at a time.
+func TestTokensOfStrangersComeBack(t *testing.T) {
+	carriers(t, func(t *testing.T, transport Transport) {
+		d := newDomain(t)
+		e, r := d.listen(d.config("a"))
+		good := d.config("b")
+		good.Transport = transport
+		bad := Config{Root: d.root, Transport: transport, Log: good.Log}
+		for range handshakesMax/2 + 1 {
+			client := d.client(good)
+			d.dial(client, r)
+			_ = client.Close()
+			client = d.client(bad)
+			if err := d.dialErr(client, r); blocktree.KindOf(err) != blocktree.Unauthenticated {
+				t.Fatal(err)
+			}
+			_ = client.Close()
+		}
+		for len(e.admission) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
