@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 
 	"blocktree"
@@ -30,6 +31,9 @@ const (
 	portTries = 2000
 )
 
+// workPrefix begins the name of the directory in which a playground is made.
+const workPrefix = ".generate-"
+
 // domain makes the identities of one domain into files.
 type domain struct {
 	root  cred.Key
@@ -39,13 +43,10 @@ type domain struct {
 
 // generate makes all files in a directory of a temporary name and moves them to their places.
 func (p *Playground) generate(o Options) error {
-	if entries, err := os.ReadDir(p.Dir); err != nil {
-		return fileError("playground", p.Dir, err)
-	} else if len(entries) > 0 {
-		return &blocktree.Error{Op: "playground", Path: p.Dir, Kind: blocktree.Exists,
-			Err: fmt.Errorf("it has %s and is not a playground", entries[0].Name()), Hint: "use an empty or a new directory"}
+	if err := p.vacant(); err != nil {
+		return err
 	}
-	work, err := os.MkdirTemp(p.Dir, ".generate-")
+	work, err := os.MkdirTemp(p.Dir, workPrefix)
 	if err != nil {
 		return fileError("playground", p.Dir, err)
 	}
@@ -57,6 +58,27 @@ func (p *Playground) generate(o Options) error {
 	}
 	p.Created = err == nil
 	return err
+}
+
+// vacant refuses a directory that has anything but what a killed predecessor left unfinished, which it removes: nobody
+// else can be at work there, because the directory is locked.
+func (p *Playground) vacant() error {
+	entries, err := os.ReadDir(p.Dir)
+	if err != nil {
+		return fileError("playground", p.Dir, err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), workPrefix) {
+			return &blocktree.Error{Op: "playground", Path: p.Dir, Kind: blocktree.Exists,
+				Err: fmt.Errorf("it has %s and is not a playground", e.Name()), Hint: "use an empty or a new directory"}
+		}
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(p.Dir, e.Name())); err != nil {
+			return fileError("playground", p.Dir, err)
+		}
+	}
+	return nil
 }
 
 // publish moves what is in work to dir, client.yaml last; on an error it takes back what it moved.
