@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"blocktree"
@@ -32,6 +33,8 @@ type Handle struct {
 	cancel context.CancelFunc
 	ctx    context.Context
 	wg     sync.WaitGroup
+
+	leaseUntil atomic.Int64 // on Clock.Boot; 0 once the handle has ended
 
 	mu     sync.Mutex
 	holder *stripe.Holder
@@ -93,6 +96,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay,
 		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes)}}, now)
 	h.holder.Renewed(until)
+	h.noteLease(until)
 	c.peers.watch(h)
 	h.wg.Go(h.tick)
 	return h, nil
@@ -135,6 +139,7 @@ func (h *Handle) leave() {
 		close(o.ended)
 	}
 	if h.err == nil && h.holder.Fenced() {
+		h.leaseUntil.Store(0)
 		h.err = &blocktree.Error{Op: "cluster", Path: h.path.Short(), Kind: blocktree.Fenced,
 			Hint: "another holder took the file over, or this one was silent for longer than its lease; reopen it"}
 	}
@@ -194,7 +199,21 @@ func (h *Handle) nodeDown(node blocktree.NodeID) {
 func (h *Handle) renewed(until time.Duration) {
 	h.enter()
 	h.holder.Renewed(until)
+	h.noteLease(until)
 	h.leave()
+}
+
+// noteLease keeps for Lease until when this holder may speak for the file; mu is held.
+func (h *Handle) noteLease(until time.Duration) {
+	if h.err == nil && int64(until) > h.leaseUntil.Load() {
+		h.leaseUntil.Store(int64(until))
+	}
+}
+
+// Lease returns the handle's epoch, and whether its lease term, margin taken off, has not run out: while it has not, nobody
+// else can have written the file. It does not block.
+func (h *Handle) Lease() (blocktree.Epoch, bool) {
+	return h.epoch, int64(h.client.cfg.Clock.Boot()) < h.leaseUntil.Load()
 }
 
 // send gives a message to the member's connection. What cannot be sent is lost: the machine sends it again when the
@@ -376,6 +395,7 @@ func (h *Handle) Close() error {
 	h.wg.Wait()
 	h.mu.Lock()
 	if h.err == nil {
+		h.leaseUntil.Store(0)
 		h.err = blocktree.E("cluster", blocktree.Closed, nil)
 	}
 	for id, o := range h.ops {

@@ -234,6 +234,7 @@ func (h *Handle) lost(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.err == nil {
+		h.leaseUntil.Store(0)
 		h.err = &blocktree.Error{Op: "cluster", Path: h.path.Short(), Kind: blocktree.Fenced, Err: err,
 			Hint: "this holder was silent for longer than its lease; reopen the file"}
 	}

@@ -27,6 +27,10 @@ func (f *File) Info() blocktree.FileInfo { return f.info }
 // Handle is the coordinator that the file is held through.
 func (f *File) Handle() *cluster.Handle { return f.handle }
 
+// Lease returns the epoch that the file is held under and whether the lease is known to hold now: while it does, a
+// sector that was read or written through this file is what everybody would read. It does not block.
+func (f *File) Lease() (blocktree.Epoch, bool) { return f.handle.Lease() }
+
 // run is a piece of a request that lies in one region and fits one record.
 type run struct {
 	region blocktree.RegionIndex
