@@ -72,11 +72,58 @@ func TestUnreadableSectors(t *testing.T) {
 	if err := s.Close(nil); err != nil {
 		t.Fatal(err)
 	}
-	// At replay the first window of the first segment cannot be read, and then nothing of it: damage, not a dead node.
-	fs.Inject(vfs.Injection{Op: vfs.FaultRead, Name: segmentName("", ref.Segment), Times: -1})
-	s, rec := openTest(t, fs, smallOptions)
-	if len(s.Damaged()) == 0 && len(rec.records) > 0 {
-		t.Errorf("damage %v, records %v", s.Damaged(), rec.records)
+	// At replay nothing of the segment can be read, and nothing comes after it: damage, neither a torn tail nor a dead node.
+	for _, times := range []int{1, -1} {
+		damaged := times < 0
+		fs.Inject(vfs.Injection{Op: vfs.FaultRead, Name: segmentName("", ref.Segment), Times: times})
+		s, rec := openTest(t, fs, smallOptions)
+		if got := len(s.Damaged()) > 0; got != damaged || len(rec.records) == 0 != damaged {
+			t.Errorf("%d refusals: damage %v, records %v", times, s.Damaged(), rec.records)
+		}
+		if err := s.Close(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestMissingSegments removes segment files before and after the checkpoint.
+func TestMissingSegments(t *testing.T) {
+	fs := vfs.NewCrash()
+	s, _ := openTest(t, fs, smallOptions)
+	before := put(t, s, dataRecord(testFile, 0, 8, 1500, version(1)))
+	second := put(t, s, dataRecord(testFile, 20, 8, 1500, version(2)))
+	c, err := s.BeginCheckpoint([]byte("blob"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	after := put(t, s, dataRecord(testFile, 40, 8, 1500, version(3)))
+	last := put(t, s, dataRecord(testFile, 60, 8, 1500, version(4)))
+	if before.Segment == second.Segment || second.Segment == after.Segment || after.Segment == last.Segment {
+		t.Fatal("the records share segments")
+	}
+	for _, x := range []struct {
+		name    string
+		segment uint32
+		records int
+		want    func(Run) bool
+	}{
+		{"before the checkpoint", before.Segment, 2, func(r Run) bool { return r.LiveSectors == 8 && r.Ref.Segment == before.Segment }},
+		{"after the checkpoint", after.Segment, 1, func(r Run) bool { return r.From == r.To && r.From > 0 && r.Kind == 0 }},
+	} {
+		clone := fs.Clone(1)
+		if err := clone.Remove(segmentName(testDir, x.segment)); err != nil {
+			t.Fatal(err)
+		}
+		s, r := openTest(t, clone, smallOptions)
+		if d := s.Damaged(); len(d) != 1 || !x.want(d[0]) || len(r.records) != x.records {
+			t.Errorf("%s: %d records, damage %+v", x.name, len(r.records), d)
+		}
+		if err := s.Close(nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -253,6 +253,9 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 		s.recovery.Damaged = append(s.recovery.Damaged,
 			Run{From: f.sequence, To: f.sequence, Kind: KindControl, Ref: Ref{Segment: f.at.segment(), Offset: uint32(f.at)}})
 	}
+	for _, at := range log.unreadable {
+		s.recovery.Damaged = append(s.recovery.Damaged, Run{Ref: at})
+	}
 	for _, x := range v.torn {
 		s.recovery.Torn += x.to - x.from + 1
 	}

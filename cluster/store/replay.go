@@ -15,6 +15,8 @@ type scanner struct {
 	size int64
 	buf  []byte
 	from int64 // of buf in the file
+
+	unreadable []int64 // where the disk refused to read
 }
 
 const scanWindowBytes = 4 << 20
@@ -31,7 +33,7 @@ func (sc *scanner) at(off, n int64) ([]byte, error) {
 		}
 		sc.buf = sc.buf[:want]
 		sc.from = off
-		if err := readTolerant(sc.f, sc.buf, off); err != nil {
+		if err := sc.readTolerant(off); err != nil {
 			sc.buf = sc.buf[:0]
 			return nil, err
 		}
@@ -39,17 +41,19 @@ func (sc *scanner) at(off, n int64) ([]byte, error) {
 	return sc.buf[off-sc.from:][:n:n], nil
 }
 
-// readTolerant fills b; what the disk cannot read comes as zeros, which no record is made of.
-func readTolerant(f vfs.File, b []byte, off int64) error {
+// readTolerant fills the window; what the disk cannot read comes as zeros, which no record is made of.
+func (sc *scanner) readTolerant(off int64) error {
 	const piece = 4 << 10
-	err := readFull(f, b, off)
+	b := sc.buf
+	err := readFull(sc.f, b, off)
 	if blocktree.KindOf(err) != blocktree.IO {
 		return err
 	}
 	for len(b) > 0 {
 		part := b[:min(len(b), piece)]
-		if err := readFull(f, part, off); blocktree.KindOf(err) == blocktree.IO {
+		if err := readFull(sc.f, part, off); blocktree.KindOf(err) == blocktree.IO {
 			clear(part)
+			sc.unreadable = append(sc.unreadable, off)
 		} else if err != nil {
 			return err
 		}
@@ -72,6 +76,8 @@ type scan struct {
 	synced  uint64
 	empty   []uint32         // segments without a header or a record
 	ends    map[uint32]int64 // where the last record of a segment ends
+
+	unreadable []Ref // what the disk refuses to read is damage, whatever was there
 }
 
 // scanLog reads the log from a position on.
@@ -132,6 +138,15 @@ func (s *Store) scanSegment(log *scan, n uint32, off int64) error {
 		log.synced = max(log.synced, h.synced)
 		off += h.bytes()
 		log.ends[n] = off
+	}
+	for i, at := range sc.unreadable {
+		if i == 0 || at != sc.unreadable[i-1] {
+			log.unreadable = append(log.unreadable, Ref{Segment: n, Offset: uint32(at)})
+		}
+	}
+	if len(sc.unreadable) > 0 {
+		delete(log.ends, n) // nothing of it is cut off
+		return nil
 	}
 	if !used && len(log.records) == before {
 		log.empty = append(log.empty, n)
