@@ -11,7 +11,9 @@ import (
 )
 
 func TestMemoryFile(t *testing.T) {
-	bttest.File(t, func(*testing.T) blocktree.File { return memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 8 << 20}}) })
+	bttest.File(t, func(*testing.T) blocktree.File {
+		return memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 8 << 20}})
+	})
 }
 
 // TestClusterFile runs the suite on real files, of several codes, in one cluster of three nodes.
