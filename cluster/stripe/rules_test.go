@@ -154,12 +154,7 @@ func TestLease(t *testing.T) {
 		w.tick(time.Second)
 		w.read(false)
 		for range 20 {
-			w.route()
-			net := w.net
-			w.net = nil
-			for _, e := range net {
-				w.deliver(e)
-			}
+			w.carry(nil)
 		}
 		if waits := len(w.ops) == 1 && len(w.metas) == 1 && w.metas[0].req.Change == nil; waits != confirms {
 			t.Errorf("%q: %d operations, %d questions to Raft", mutant, len(w.ops), len(w.metas))
@@ -171,6 +166,150 @@ func TestLease(t *testing.T) {
 		w.meta(0, false)
 		if w.fails[blocktree.Fenced] != 1 {
 			t.Errorf("a read that ends under a later epoch: %v", w.fails)
+		}
+	}
+}
+
+// carry delivers everything once; deaf nodes learn nothing of Raft and hear nothing of the holder.
+func (w *world) carry(deaf map[blocktree.NodeID]bool) {
+	w.route()
+	net := w.net
+	w.net = nil
+	for _, e := range net {
+		if w.block != nil && !e.msg.Answer && w.block(e.msg) {
+			continue
+		}
+		if !deaf[e.msg.Node] || e.from == -1 {
+			w.deliver(e)
+		}
+	}
+	for _, n := range w.nodes {
+		if !n.up {
+			continue
+		}
+		n.sync(len(n.log))
+		if len(n.catchup) > 0 && !deaf[n.id] {
+			w.catchUp(n)
+		}
+	}
+}
+
+// cutOff makes members of region 0 unreachable for the holder alone, and writes sector 0 without them.
+func cutOff(mutant string, slots ...int) (w *world, old *Layout) {
+	w = newWorld(blocktree.Code{Data: 1, Parity: 2}, 1, mutant)
+	w.drop, w.quiet, w.lease = 0, true, true
+	w.heal()
+	old = w.truth
+	deaf := map[blocktree.NodeID]bool{}
+	for _, i := range slots {
+		n := w.node(w.truth.View(0).Members[i].Node)
+		deaf[n.id] = true
+		w.with(w.hid, func(h *Holder) { h.NodeDown(n.id) })
+	}
+	w.writeAt(w.hid, w.h, 0, 0, 1)
+	for range 30 {
+		w.carry(deaf)
+		for len(w.metas) > 0 {
+			w.meta(0, false)
+		}
+		w.tick(20 * time.Millisecond)
+	}
+	return w, old
+}
+
+// TestQuorum shows why a leaseless read asks more than k members where k < m: one that was voted out and does not know
+// it, asked by a reader that does not know it either, would give the old state.
+func TestQuorum(t *testing.T) {
+	for mutant, broken := range map[string]bool{"": false, "q-too-small": true} {
+		w, old := cutOff(mutant, 0)
+		if w.acked != 1 {
+			t.Fatalf("%d writes acknowledged", w.acked)
+		}
+		w.cached = old
+		w.nextOp++
+		w.ops[w.nextOp] = &testOp{read: true, count: 1, floor: []blocktree.Version{w.floor[0]}, reader: true}
+		w.rd.Read(w.nextOp, old, 0, 0, 1)
+		w.runReader()
+		for range 10 {
+			w.carry(nil)
+		}
+		if (len(w.errs) > 0) != broken {
+			t.Errorf("%q: %v", mutant, w.errs)
+		}
+	}
+}
+
+// TestMinWrite shows that k+1 members must be in sync for a write where m is 2 or more.
+func TestMinWrite(t *testing.T) {
+	for mutant, acked := range map[string]int{"": 0, "nominwrite": 1} {
+		if w, _ := cutOff(mutant, 0, 1); w.acked != acked {
+			t.Errorf("%q: %d writes acknowledged", mutant, w.acked)
+		}
+	}
+}
+
+// TestViewIsKnownFirst shows that a write is not acknowledged in a view that those who remain do not know yet (I6).
+func TestViewIsKnownFirst(t *testing.T) {
+	for mutant, acked := range map[string]int{"": 0, "noviewack": 1} {
+		w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, mutant)
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		x := w.node(w.truth.View(0).Members[0].Node)
+		w.block = func(m *Message) bool { return m.Kind == KindLearn || m.Node == x.id }
+		w.writeAt(w.hid, w.h, 0, 0, 1)
+		w.carry(nil)
+		w.with(w.hid, func(h *Holder) { h.NodeDown(x.id) })
+		w.meta(0, false)
+		for range 5 {
+			w.carry(nil)
+			w.tick(20 * time.Millisecond)
+		}
+		if w.acked != acked || w.truth.View(0).Count(InSync) != 2 {
+			t.Errorf("%q: %d writes acknowledged in %v", mutant, w.acked, w.truth.View(0))
+		}
+	}
+}
+
+// TestPromotionWaits shows that a joiner is not counted in while every in-sync member holds a version that it does not: a
+// reader may have returned it, and a take-over that asks the joiner too would void it.
+func TestPromotionWaits(t *testing.T) {
+	for mutant, promoted := range map[string]bool{"": false, "promoteblind": true} {
+		w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, mutant)
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		x := w.node(w.truth.View(0).Members[2].Node)
+		w.with(w.hid, func(h *Holder) { h.NodeDown(x.id) })
+		w.meta(0, false)
+		w.with(w.hid, func(h *Holder) { h.NodeUp(x.id, incarnation(x.id, x.inc)) })
+		joining := func() bool { return w.truth.View(0).Count(Joining) == 1 }
+		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == x.id || m.Kind == KindList }
+		for range 40 {
+			w.carry(nil)
+			for len(w.metas) > 0 {
+				w.meta(0, false)
+			}
+			w.tick(20 * time.Millisecond)
+			if joining() && len(w.ops) == 0 {
+				w.writeAt(w.hid, w.h, 0, 0, 1) // reaches both that are in sync
+			}
+		}
+		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == x.id }
+		w.with(w.hid, func(h *Holder) {
+			for _, id := range w.truth.Hosts {
+				if id != x.id {
+					h.NodeUp(id, incarnation(id, 1)) // the list that was lost is asked for again
+				}
+			}
+		})
+		for range 20 {
+			w.carry(nil)
+			for len(w.metas) > 0 {
+				w.meta(0, false)
+			}
+			w.tick(10 * time.Millisecond)
+		}
+		if got := w.truth.View(0).Count(InSync) == 3; got != promoted || w.acked > 0 && !promoted {
+			t.Errorf("%q: promoted %v, %d writes acknowledged, %v", mutant, got, w.acked, w.truth.View(0))
 		}
 	}
 }
@@ -187,16 +326,10 @@ func TestFewerThanK(t *testing.T) {
 	w.read(false)
 	w.read(true)
 	for range 400 {
-		w.route()
-		net := w.net
-		w.net = nil
-		for _, e := range net {
-			w.deliver(e)
-		}
+		w.carry(nil)
 		for len(w.metas) > 0 {
 			w.meta(0, false)
 		}
-		w.nodes[0].sync(len(w.nodes[0].log))
 		w.tick(50 * time.Millisecond)
 	}
 	if len(w.ops) != 0 || w.fails[blocktree.Unavailable] != 2 || len(w.errs) > 0 {
@@ -221,15 +354,7 @@ func TestDamageIsMended(t *testing.T) {
 	w.ops[w.nextOp] = &testOp{read: true, first: 1, count: 3, floor: make([]blocktree.Version, 3), holder: w.hid}
 	w.with(w.hid, func(h *Holder) { h.Read(w.nextOp, 0, 1, 3) })
 	for range 50 {
-		w.route()
-		net := w.net
-		w.net = nil
-		for _, e := range net {
-			w.deliver(e)
-		}
-		for _, n := range w.nodes {
-			n.sync(len(n.log))
-		}
+		w.carry(nil)
 	}
 	if len(w.ops) > 0 || len(w.errs) > 0 || n.index[2].damaged || w.h.Stats().ShardsMended != 1 {
 		t.Errorf("%d operations wait, %v, damaged %v, %+v", len(w.ops), w.errs, n.index[2].damaged, w.h.Stats())

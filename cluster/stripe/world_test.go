@@ -309,6 +309,7 @@ type world struct {
 
 	onDone      func(*testOp, Done)
 	lastPrepare *envelope
+	block       func(*Message) bool // requests that carry loses
 }
 
 type envelope struct {
