@@ -199,8 +199,8 @@ func replayed(t *testing.T, fs vfs.FS, id blocktree.NodeID) (sum [32]byte, err e
 // At every sync point of a workload the power fails, for one member or for all: nothing that was acknowledged is lost, and
 // the state is the replay of the log.
 func TestCrashAtEverySync(t *testing.T) {
-	points := crashRun(t, 1, hooks{}, 20)
-	if len(points) < 60 {
+	points := crashRun(t, 1, hooks{}, 14)
+	if len(points) < 50 {
 		t.Fatalf("only %d syncs", len(points))
 	}
 	for i := range points {
@@ -213,7 +213,7 @@ func TestCrashAtEverySync(t *testing.T) {
 
 // A member that does not sync its log loses something at one of the crash points: the test above can fail.
 func TestCrashMutantForgetsLogSync(t *testing.T) {
-	points := crashRun(t, 1, hooks{forgetLogSync: true}, 20)
+	points := crashRun(t, 1, hooks{forgetLogSync: true}, 14)
 	for i := range points {
 		if err := points[i].check(t); err != nil {
 			t.Logf("crash %d of %d (kept %s): %v", i, len(points), points[i].mode, err)

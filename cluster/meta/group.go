@@ -76,6 +76,7 @@ type Group struct {
 	rn        *raft.RawNode
 	leading   bool
 	lead      blocktree.NodeID
+	leadTerm  uint64
 	applied   uint64
 	tick      uint64
 	proposals map[CommandID][]*proposal

@@ -122,7 +122,7 @@ func (g *Group) startProposal(p *proposal) {
 		return
 	}
 	kind := blocktree.NotLeader
-	if g.leading {
+	if g.leading && g.rn.BasicStatus().RaftState == raft.StateLeader {
 		kind = blocktree.Unavailable
 	}
 	g.answer(p, outcome{Result{Kind: kind, Leader: g.otherLeader()}, blocktree.E("meta.Propose", kind, err)})
@@ -165,10 +165,7 @@ func (g *Group) resolve(id CommandID, o outcome) {
 
 // handleReady does what Raft asks for, in the order that makes it safe: store, send, apply, answer.
 func (g *Group) handleReady(rd raft.Ready) error {
-	lost := false
-	if rd.SoftState != nil {
-		lost = g.onSoftState(rd.SoftState)
-	}
+	lost := g.noteLeader()
 	if err := g.persist(rd); err != nil {
 		return err
 	}
@@ -187,20 +184,22 @@ func (g *Group) handleReady(rd raft.Ready) error {
 	return g.maybeTruncate()
 }
 
-// onSoftState notes who leads; it returns whether this member has ceased to.
-func (g *Group) onSoftState(s *raft.SoftState) bool {
-	was := g.leading
-	g.leading = s.RaftState == raft.StateLeader
-	g.lead = blocktree.NodeID(s.Lead)
-	if g.leading && !was {
-		g.restartTerms()
-		g.log.Info("leads the metadata group", "node", g.cfg.Node.String(), "term", g.rn.BasicStatus().GetTerm())
-	}
-	if was && !g.leading {
-		g.log.Info("leads the metadata group no more", "node", g.cfg.Node.String())
+// noteLeader notes who leads; it returns whether this member has ceased to, if only for a moment.
+func (g *Group) noteLeader() bool {
+	b := g.rn.BasicStatus()
+	was, term := g.leading, g.leadTerm
+	g.leading = b.RaftState == raft.StateLeader
+	g.lead, g.leadTerm = blocktree.NodeID(b.Lead), b.GetTerm()
+	lost := was && (!g.leading || g.leadTerm != term)
+	if lost {
+		g.log.Info("leads the metadata group no more", "node", g.cfg.Node.String(), "term", term)
 		g.dropSenders()
 	}
-	return was && !g.leading
+	if g.leading && (!was || lost) {
+		g.restartTerms()
+		g.log.Info("leads the metadata group", "node", g.cfg.Node.String(), "term", g.leadTerm)
+	}
+	return lost
 }
 
 // persist makes a snapshot, the log and the hard state durable.
