@@ -77,8 +77,9 @@ func (b *buffer) releaseUse(use uint64) {
 	}
 	invariant.Check(use&1 == 1 && b.uses.CompareAndSwap(use, use+1), "a message is released twice")
 	if poisonReleased {
-		for i := range b.data {
-			b.data[i] = 0xdb
+		b.data[0] = 0xdb
+		for n := 1; n < len(b.data); n *= 2 {
+			copy(b.data[n:], b.data[:n])
 		}
 	}
 	b.home.pools[b.class].Put(b)

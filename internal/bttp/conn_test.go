@@ -87,7 +87,7 @@ func mixedCaller(t *testing.T, conn *Conn, seed uint64) {
 	tokens := make(chan struct{}, 4)
 	var all sync.WaitGroup
 	defer all.Wait()
-	for n := range 30 {
+	for n := range 20 {
 		size := 1 << random.IntN(21)
 		size += random.IntN(size)
 		size = min(size-1, blocktree.FrameBodyBytesMax)
