@@ -51,6 +51,7 @@ type Holder struct {
 	leaseUntil  time.Duration
 	changeID    uint64 // the view change that Raft is asked for, 0 for none
 	changeKind  ChangeKind
+	changeNot   bool // a change was refused: none before the next Tick
 	confirmID   uint64
 	confirmGen  uint64 // of the confirmation that is out
 	confirmWant uint64 // generation that somebody needs
@@ -122,7 +123,7 @@ func (h *Holder) Tick(now time.Duration) {
 	if h.fenced {
 		return
 	}
-	h.confirmNot = false
+	h.confirmNot, h.changeNot = false, false
 	retry := h.retry
 	h.retry = nil
 	for _, c := range retry {
@@ -370,6 +371,7 @@ func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
 	}
 	if id == h.changeID {
 		h.changeID = 0
+		h.changeNot = err != blocktree.Other
 		if l == nil {
 			h.wantConfirm()
 			h.confirmNot = true
@@ -384,9 +386,9 @@ func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
 	} else {
 		gen := h.confirmGen
 		h.confirmID = 0
-		if l == nil {
+		if l == nil || err != blocktree.Other {
 			h.confirmWant, h.confirmNot = gen+1, true
-		} else if l.Epoch == h.epoch && err == blocktree.Other {
+		} else if l.Epoch == h.epoch {
 			h.confirmed(gen)
 		}
 	}
@@ -526,7 +528,7 @@ func (h *Holder) unfit(p *peer) (unfit, forGood bool) {
 // considerRemoval votes out all members that are unfit, in one change; if too few would remain, those alone that
 // cannot come back; if that leaves too few, none: then everything waits (I7).
 func (h *Holder) considerRemoval() {
-	if h.changeID != 0 || h.fenced || h.mut == mutNoExclude && h.phase != running {
+	if h.changeID != 0 || h.changeNot || h.fenced || h.mut == mutNoExclude && h.phase != running {
 		return
 	}
 	var all, forGood []blocktree.NodeID

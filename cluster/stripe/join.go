@@ -50,7 +50,7 @@ func (h *Holder) considerJoin() {
 		h.job.pump()
 		return
 	}
-	if h.changeID != 0 || h.now < h.joinNot || h.codec == nil || !h.anyOut() {
+	if h.changeID != 0 || h.changeNot || h.now < h.joinNot || h.codec == nil || !h.anyOut() {
 		return
 	}
 	for n := h.layout.Regions(); n > 0; n-- {
@@ -331,7 +331,7 @@ func (j *join) copy(r *hregion) {
 // has all that went to every in-sync member before.
 func (j *join) drain(r *hregion) {
 	h := j.h
-	if r.sync == 0 || h.changeID != 0 {
+	if r.sync == 0 || h.changeID != 0 || h.changeNot {
 		return
 	}
 	if h.mut != mutPromoteBlind {

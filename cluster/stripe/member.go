@@ -236,7 +236,7 @@ func (m *Member) reply(msg *Message, err blocktree.Kind) *Message {
 func (m *Member) file(id blocktree.FileID) *memberFile {
 	f := m.files[id]
 	if f == nil {
-		f = &memberFile{id: id, regions: map[blocktree.RegionIndex]*memberRegion{}, views: map[blocktree.RegionIndex]memberView{}}
+		f = &memberFile{id: id}
 		m.files[id] = f
 	}
 	return f
@@ -250,6 +250,9 @@ func (m *Member) view(f *memberFile, r blocktree.RegionIndex) memberView {
 		v.id = w.ID
 		if v.shard, v.member = w.Shard(m.node); v.member {
 			v.state = w.Members[v.shard].State
+		}
+		if f.views == nil {
+			f.views = map[blocktree.RegionIndex]memberView{}
 		}
 		f.views[r] = v
 	}
@@ -288,5 +291,8 @@ func (m *Member) unpark(f *memberFile, caughtUp bool) {
 		default:
 			m.answer(f, p.msg, blocktree.Unavailable)
 		}
+	}
+	if f.layout == nil && f.seq == 0 && len(f.regions)+len(f.parked) == 0 {
+		delete(m.files, f.id) // nobody knows it
 	}
 }

@@ -25,6 +25,9 @@ type memberRegion struct {
 func (f *memberFile) region(i blocktree.RegionIndex) *memberRegion {
 	r := f.regions[i]
 	if r == nil {
+		if f.regions == nil {
+			f.regions = map[blocktree.RegionIndex]*memberRegion{}
+		}
 		r = &memberRegion{}
 		f.regions[i] = r
 	}
@@ -343,7 +346,7 @@ func RestoreMember(node blocktree.NodeID, inc blocktree.Incarnation, snapshot []
 		f.recovering = d.Bool()
 		for k := d.Count(blocktree.RegionsMax); k > 0 && d.Err() == nil; k-- {
 			i := blocktree.RegionIndex(d.U32())
-			f.regions[i] = decodeRegion(d, f.id, i)
+			*f.region(i) = decodeRegion(d, f.id, i)
 		}
 	}
 	if err := d.Finish(); err != nil {
@@ -352,8 +355,8 @@ func RestoreMember(node blocktree.NodeID, inc blocktree.Incarnation, snapshot []
 	return m, nil
 }
 
-func decodeRegion(d *wire.Decoder, file blocktree.FileID, i blocktree.RegionIndex) *memberRegion {
-	r := &memberRegion{watermark: d.Version(), resetEpoch: blocktree.Epoch(d.U64()), resetSeq: blocktree.ViewID(d.U64())}
+func decodeRegion(d *wire.Decoder, file blocktree.FileID, i blocktree.RegionIndex) memberRegion {
+	r := memberRegion{watermark: d.Version(), resetEpoch: blocktree.Epoch(d.U64()), resetSeq: blocktree.ViewID(d.U64())}
 	for n := d.Count(d.Len() / 16); n > 0 && d.Err() == nil; n-- {
 		r.aborted = append(r.aborted, d.Version())
 	}

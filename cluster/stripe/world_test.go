@@ -37,65 +37,6 @@ func incarnation(n blocktree.NodeID, i int) blocktree.Incarnation {
 	return blocktree.Incarnation{byte(n), byte(i)}
 }
 
-// testCodec has shards that each carry the whole value of a sector: its number and its version.
-type testCodec struct{ code blocktree.Code }
-
-func (c testCodec) shardBytes() int { return c.code.ShardBytes(testSector) }
-
-func (c testCodec) shard(s blocktree.SectorIndex, v blocktree.Version, i int) []byte {
-	b := make([]byte, c.shardBytes())
-	b[0], b[1], b[2], b[3] = byte(s), byte(v.Epoch), byte(v.Sequence>>8), byte(v.Sequence)
-	b[4] = byte(i)
-	return b
-}
-
-func (c testCodec) seal(s blocktree.SectorIndex, v blocktree.Version) []byte {
-	b := make([]byte, SealBytes)
-	copy(b, c.shard(s, v, 99)[:4])
-	return b
-}
-
-func (c testCodec) check(s blocktree.SectorIndex, v blocktree.Version, shard ShardRun, at int) bool {
-	n := c.shardBytes()
-	return bytes.Equal(shard.Payload[at*n:(at+1)*n], c.shard(s, v, int(shard.Shard))) &&
-		bytes.Equal(shard.Seals[at*SealBytes:(at+1)*SealBytes], c.seal(s, v))
-}
-
-func (c testCodec) Rebuild(target blocktree.ShardIndex, p Piece) (payload, seals []byte, err error) {
-	if len(p.Shards) < c.code.Data {
-		return nil, nil, blocktree.E("rebuild", blocktree.Corrupt, nil)
-	}
-	for i := range int(p.Count) {
-		s := p.First + blocktree.SectorIndex(i)
-		for _, x := range p.Shards {
-			if !c.check(s, p.Version, x, i) {
-				return nil, nil, blocktree.E("rebuild", blocktree.Corrupt, nil)
-			}
-		}
-		payload = append(payload, c.shard(s, p.Version, int(target))...)
-		seals = append(seals, c.seal(s, p.Version)...)
-	}
-	return payload, seals, nil
-}
-
-func (c testCodec) write(kind RecordKind, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version) *Write {
-	w := &Write{Kind: kind, Region: region, First: first, Count: count, Version: v}
-	binary.BigEndian.PutUint64(w.Digest[:], uint64(v.Epoch)<<32|uint64(v.Sequence))
-	if kind == RecordZero {
-		return w
-	}
-	w.ShardBytes = uint32(c.shardBytes())
-	w.Shards = make([][]byte, c.code.Shards())
-	for i := range int(count) {
-		s := first + blocktree.SectorIndex(i)
-		w.Seals = append(w.Seals, c.seal(s, v)...)
-		for j := range w.Shards {
-			w.Shards[j] = append(w.Shards[j], c.shard(s, v, j)...)
-		}
-	}
-	return w
-}
-
 // testSectorState is one sector in a node's index.
 type testSectorState struct {
 	kind    ExtentKind
