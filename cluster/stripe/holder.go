@@ -229,7 +229,7 @@ func (h *Holder) NodeDown(node blocktree.NodeID) {
 // Step takes one answer. Answers that nobody waits for are ignored.
 func (h *Holder) Step(a *Message) {
 	c := h.calls[a.ID]
-	if c == nil || !a.Answer || a.Node != c.peer.node || a.Kind != c.msg.Kind || h.fenced {
+	if c == nil || !a.Answer || a.Node != c.peer.node || a.Kind != c.msg.Kind || a.Epoch != h.epoch || a.File != c.msg.File || h.fenced {
 		return
 	}
 	p := c.peer

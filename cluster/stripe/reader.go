@@ -76,7 +76,7 @@ func (r *Reader) Read(op uint64, l *Layout, region blocktree.RegionIndex, first 
 // Step takes one answer. Answers that nobody waits for are ignored.
 func (r *Reader) Step(a *Message) {
 	c := r.calls[a.ID]
-	if c == nil || !a.Answer || a.Node != c.peer.node || a.Kind != c.msg.Kind {
+	if c == nil || !a.Answer || a.Node != c.peer.node || a.Kind != c.msg.Kind || a.Epoch != c.msg.Epoch || a.File != c.msg.File {
 		return
 	}
 	r.drop(c)

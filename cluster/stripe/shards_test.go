@@ -65,3 +65,55 @@ func (c testCodec) write(kind RecordKind, region blocktree.RegionIndex, first bl
 	}
 	return w
 }
+
+// read looks up what a task asks for.
+func (n *testNode) read(t *ReadTask) *Message {
+	q := t.Request
+	var xs []Extent
+	var payload, seals []byte
+	add := func(s blocktree.SectorIndex, e testSectorState, want bool) {
+		x := Extent{First: s, Count: 1, Version: e.version, Kind: e.kind}
+		if e.damaged && want {
+			x.Kind = Damaged
+		}
+		if k := len(xs) - 1; k >= 0 && xs[k].Version == x.Version && xs[k].Kind == x.Kind && uint64(xs[k].First)+uint64(xs[k].Count) == uint64(s) {
+			xs[k].Count++
+		} else {
+			xs = append(xs, x)
+		}
+		if x.Kind == Data && want {
+			payload, seals = append(payload, e.payload...), append(seals, e.seals...)
+		}
+	}
+	switch {
+	case q.Kind == KindList:
+		first, count := n.learnt.Run(q.Region)
+		end := first + blocktree.SectorIndex(count)
+		for s := q.First; s < end; s++ {
+			if len(xs) >= 2 { // short pages, to have several
+				return t.Answer(n.id, xs, nil, nil, s, 0)
+			}
+			if e, ok := n.index[s]; ok {
+				add(s, e, false)
+			}
+		}
+		return t.Answer(n.id, xs, nil, nil, end, 0)
+	case q.Want == WantExact && len(t.Pending) == 1:
+		h := t.Pending[0]
+		rec := n.at(h.Ref)
+		for s := q.First; uint64(s) < uint64(q.First)+q.Count; s++ {
+			if s >= h.First && uint64(s) < uint64(h.First)+uint64(h.Count) {
+				i, b := int(s-h.First), int(h.ShardBytes)
+				add(s, testSectorState{kind: h.Extent(true).Kind, version: h.Version, payload: rec.Payload[i*b : (i+1)*b], seals: rec.Seals[i*SealBytes : (i+1)*SealBytes]}, true)
+			}
+		}
+	default:
+		for s := q.First; uint64(s) < uint64(q.First)+q.Count; s++ {
+			e := n.index[s]
+			if q.Want != WantExact || e.version == q.Version {
+				add(s, e, q.Want != WantVersions)
+			}
+		}
+	}
+	return t.Answer(n.id, xs, payload, seals, 0, 0)
+}
