@@ -14,6 +14,9 @@ func (w *hwrite) noSpace(slot int) {
 	if w.finished || w.r.sync&bit == 0 || h.mut == mutDropNoSpace {
 		w.r.members[slot].gone = true
 		h.considerRemoval()
+		if c := w.slots[slot].cur; c != nil && c.gone { // asked again, should it have to stay for another region
+			h.putBack(c)
+		}
 		return
 	}
 	if w.abort != nil {

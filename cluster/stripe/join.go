@@ -394,9 +394,10 @@ func (c *copyRun) onAnswer(x *call, a *Message) {
 	h := c.j.h
 	switch {
 	case c.j.over:
-	case a.Err == blocktree.NoSpace:
+	case a.Err == blocktree.NoSpace: // asked again, should it have to stay for another region
 		x.peer.gone = true
 		h.considerRemoval()
+		h.putBack(x)
 	case a.Err != blocktree.Other:
 		h.failedAnswer(x, a)
 	default:

@@ -31,7 +31,8 @@ type memberOut struct {
 }
 
 type waitingAnswer struct {
-	after uint64
+	after uint64 // waits for that many records
+	of    uint64 // number of the data record that it speaks of, 0 for none
 	msg   *Message
 }
 
@@ -158,7 +159,11 @@ func (m *Member) unstore(h *Held, rec *Record) {
 	}
 	h.Void = true
 	for i := m.waitHead; i < len(m.waiting); i++ {
-		if w := &m.waiting[i]; w.after == h.no && (w.msg.Kind == KindPrepare || w.msg.Kind == KindInstall) {
+		switch w := &m.waiting[i]; {
+		case w.msg.File != h.File:
+		case w.of == h.no && w.msg.Kind == KindAbort, w.msg.Kind == KindFence && w.after >= h.no: // they tell of it as held
+			w.msg.Err, w.msg.Held, w.msg.Regions, w.msg.Last = blocktree.Busy, false, nil, false
+		case w.of == h.no:
 			w.msg.Err = blocktree.NoSpace
 		}
 	}
@@ -214,7 +219,10 @@ func (m *Member) answer(f *memberFile, msg *Message, err blocktree.Kind) {
 	m.next.Answers = append(m.next.Answers, m.reply(msg, err))
 }
 
-func (m *Member) answerAfter(f *memberFile, a *Message, after uint64) {
+func (m *Member) answerAfter(f *memberFile, a *Message, after uint64) { m.answerOf(f, a, after, 0) }
+
+// answerOf is answerAfter for an answer that is true only if data record of is stored.
+func (m *Member) answerOf(f *memberFile, a *Message, after, of uint64) {
 	after = max(after, f.promiseNo)
 	if m.mut == mutLazySync && a.Kind == KindPrepare || m.mut == mutVolatileFence && a.Kind == KindFence {
 		after = 0
@@ -223,7 +231,7 @@ func (m *Member) answerAfter(f *memberFile, a *Message, after uint64) {
 		m.next.Answers = append(m.next.Answers, a)
 		return
 	}
-	m.waiting = append(m.waiting, waitingAnswer{after, a})
+	m.waiting = append(m.waiting, waitingAnswer{after, of, a})
 }
 
 func (m *Member) reply(msg *Message, err blocktree.Kind) *Message {

@@ -174,7 +174,7 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 	if i, ok := r.find(rec.Version); ok {
 		h := r.pending[i]
 		if h.Digest == rec.Digest && h.First == rec.First && h.Count == rec.Count {
-			m.answerAfter(f, a, h.no)
+			m.answerOf(f, a, h.no, h.no)
 			return
 		}
 		if m.mut != mutSecondDigest {
@@ -189,7 +189,8 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 		torn.Count = 1
 		rec = &torn
 	}
-	m.answerAfter(f, a, m.hand(f, rec))
+	no := m.hand(f, rec)
+	m.answerOf(f, a, no, no)
 }
 
 // moveWatermark commits what is at or below msg.Watermark; the record of it rides with the next sync.
@@ -221,7 +222,7 @@ func (m *Member) abort(f *memberFile, msg *Message) {
 	}
 	if i, ok := r.find(msg.Version); ok && !msg.Last {
 		a.Held = true
-		m.answerAfter(f, a, r.pending[i].no)
+		m.answerOf(f, a, r.pending[i].no, r.pending[i].no)
 		return
 	}
 	no := m.hand(f, m.controlRecord(f, &control{kind: ctlAbort, epoch: msg.Epoch, region: msg.Region, version: msg.Version}))
@@ -299,7 +300,8 @@ func (m *Member) install(f *memberFile, msg *Message) {
 		m.next.Answers = append(m.next.Answers, a)
 		return
 	}
-	m.answerAfter(f, a, m.hand(f, msg.Record))
+	no := m.hand(f, msg.Record)
+	m.answerOf(f, a, no, no)
 }
 
 // Answer makes the reply to a task out of what the driver found: committed extents (see Message.Extents), the shards and

@@ -328,7 +328,7 @@ func TestMutantsDie(t *testing.T) {
 		name, _, _ := strings.Cut(line, ":")
 		t.Run(name, func(t *testing.T) {
 			why, survives := survivors[name]
-			seeds := uint64(envInt("SEEDS", 120))
+			seeds := uint64(envInt("MUTANT_SEEDS", 300))
 			if survives {
 				seeds /= 20
 			}
