@@ -525,3 +525,23 @@ type movingClock struct{ add atomic.Int64 }
 
 func (c *movingClock) Now() time.Time      { return time.Now().Add(time.Duration(c.add.Load())) }
 func (c *movingClock) Boot() time.Duration { return 0 }
+
+// TestStallIsNotForgotten has the stall timeout pass between two writes: it bounds each of them, not the lane's life.
+func TestStallIsNotForgotten(t *testing.T) {
+	carriers(t, func(t *testing.T, transport Transport) {
+		d := newDomain(t)
+		sc, cc := d.config("a"), d.config("b")
+		sc.Handler, cc.Transport = echo, transport
+		sc.stall, cc.stall = 100*time.Millisecond, 100*time.Millisecond
+		_, r := d.listen(sc)
+		conn := d.dial(d.client(cc), r)
+		for range 3 {
+			reply, err := conn.CallWait(context.Background(), 1, nil, make([]byte, 100000))
+			if err != nil {
+				t.Fatal(err)
+			}
+			reply.Release()
+			time.Sleep(blocktree.HeartbeatInterval + sc.stall) // a heartbeat, which the lane's goroutine writes, and more
+		}
+	})
+}

@@ -1,29 +1,29 @@
 package bareexchange
 
 import (
-	"context"
-	"fmt"
+	"flag"
 	"os"
 	"testing"
 	"time"
 )
 
-// TestMain lets the test's own program be an echo process.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "-echo" {
-		if err := Echo(context.Background(), os.Args[2], os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+// echoCommand runs this test's own program as an echo process.
+var echoCommand = []string{os.Args[0], "-test.run=^TestEchoProcess$"}
+
+// TestEchoProcess is the echo process when it was given a directory, and nothing else.
+func TestEchoProcess(t *testing.T) {
+	if flag.NArg() == 0 {
+		return
 	}
-	os.Exit(m.Run())
+	if err := Echo(t.Context(), flag.Arg(0), os.Stdin, os.Stdout); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestEveryRow runs everything for a moment and looks at the rows.
 func TestEveryRow(t *testing.T) {
 	rows := map[string]int{}
-	err := Run(t.Context(), []string{os.Args[0], "-echo"}, Options{Each: 5 * time.Millisecond, Carriers: []string{"tcp", "quic"},
+	err := Run(t.Context(), echoCommand, Options{Each: 5 * time.Millisecond, Carriers: []string{"tcp", "quic"},
 		Overs: []string{Bare, Batched, BTTP}, Shapes: Shapes()}, func(r Row) {
 		rows[r.Over+" "+r.Carrier]++
 		if r.PerSecond <= 0 || r.MiBPerSecond <= 0 || r.P50 <= 0 || r.P99 < r.P50 {
@@ -43,7 +43,7 @@ func TestEveryRow(t *testing.T) {
 }
 
 func TestUnknownIsRefused(t *testing.T) {
-	err := Run(t.Context(), []string{os.Args[0], "-echo"}, Options{Each: time.Millisecond, Carriers: []string{"tcp"}, Overs: []string{"x"},
+	err := Run(t.Context(), echoCommand, Options{Each: time.Millisecond, Carriers: []string{"tcp"}, Overs: []string{"x"},
 		Shapes: Shapes()}, func(Row) { t.Error("a row of something unknown") })
 	if err == nil {
 		t.Fatal("something unknown was measured")
