@@ -185,7 +185,7 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 	w.kill(away)
 	big := file("/big")
 	big.Access = make([]byte, AccessBytesMax)
-	for i := range 12 { // 3 MiB: several chunks
+	for i := range 7 { // 1.75 MiB: several chunks
 		big.Path = path(fmt.Sprintf("/big%d", i))
 		w.must(big)
 	}
@@ -213,7 +213,7 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 		t.Fatalf("%d snapshots were installed", reset)
 	}
 	n := 0
-	if err := g.EachLayout(func(*stripe.Layout) bool { n++; return true }); err != nil || n != 111 {
+	if err := g.EachLayout(func(*stripe.Layout) bool { n++; return true }); err != nil || n != 106 {
 		t.Fatal(n, err)
 	}
 	// It goes on from there, also after a restart.

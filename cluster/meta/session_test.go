@@ -61,6 +61,9 @@ func TestNewLeaderGivesFullTerm(t *testing.T) {
 	w.frozen.Store(true)
 	w.found(3)
 	w.must(open(1))
+	for _, id := range w.ids() { // every member notes it now
+		w.sync(id)
+	}
 	w.clock.add(blocktree.LeaseTerm * 4 / 5)
 	w.kill(w.leader())
 	w.sync(w.leader())
