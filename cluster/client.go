@@ -2,12 +2,14 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 )
@@ -36,10 +38,11 @@ type Client struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
-	mu      sync.Mutex
-	lead    int // index into peers.nodes of who answered last
-	session *session
-	closed  bool
+	mu       sync.Mutex
+	lead     int // index into peers.nodes of who answered last
+	session  *session
+	settling map[blocktree.FileID]chan struct{} // files of which a command's outcome is being found out; closed when it is
+	closed   bool
 }
 
 // Dial makes a client of the cluster that the resolver names for cfg.Scope. It does not wait for any node to answer;
@@ -63,7 +66,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 
 // newClient makes a client over an endpoint and the connections to the cluster's nodes.
 func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
-	c := &Client{cfg: cfg, endpoint: endpoint, peers: p}
+	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[blocktree.FileID]chan struct{}{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -89,9 +92,13 @@ func (c *Client) Close() error {
 }
 
 // propose has the cluster do op once, however often it must be asked. It blocks until a result is known or ctx ends,
-// which leaves the outcome unknown (kind Timeout or Canceled). A refusal comes as a Result whose Kind is set.
+// which leaves the outcome unknown (kind Unavailable, or Closed). A refusal comes as a Result whose Kind is set.
 func (c *Client) propose(ctx context.Context, op meta.Op) (meta.Result, error) {
-	command := meta.Command{ID: meta.NewCommandID(), Op: op}
+	return c.proposeCommand(ctx, meta.Command{ID: meta.NewCommandID(), Op: op})
+}
+
+// proposeCommand is propose of a command that may have been proposed before.
+func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (meta.Result, error) {
 	request, err := meta.EncodeCommand(nil, command)
 	if err != nil {
 		return meta.Result{}, err
@@ -179,7 +186,31 @@ func (c *Client) Stat(ctx context.Context, path blocktree.Path) (*meta.Inode, er
 	if err != nil {
 		return nil, &blocktree.Error{Op: "cluster.Stat", Path: path.Short(), Err: err}
 	}
+	if err := checkInode(a.Inode); err != nil {
+		return nil, &blocktree.Error{Op: "cluster.Stat", Path: path.Short(), Err: err}
+	}
 	return a.Inode, nil
+}
+
+// checkInode refuses what no cluster would have: sizes that others divide by come over the network.
+func checkInode(i *meta.Inode) error {
+	if i != nil && i.Kind != meta.KindFile {
+		return nil
+	}
+	if i == nil || i.Code.Validate() != nil || i.SectorBytes < blocktree.SectorBytesMin || i.SectorBytes > blocktree.SectorBytesMax ||
+		i.SectorBytes&(i.SectorBytes-1) != 0 || i.SizeBytes == 0 || i.SizeBytes%uint64(i.SectorBytes) != 0 || i.SizeBytes > blocktree.FileBytesMax {
+		return blocktree.E("inode", blocktree.Corrupt, errors.New("the cluster's answer makes no sense"))
+	}
+	return nil
+}
+
+// layout asks for the newest layout of a file.
+func (c *Client) layout(ctx context.Context, inode *meta.Inode) (*stripe.Layout, error) {
+	a, err := c.query(ctx, meta.Query{Kind: meta.QueryLayout, File: inode.ID})
+	if err == nil && !fits(a.Layout, inode) {
+		err = blocktree.E("layout", blocktree.Corrupt, errors.New("the cluster's answer makes no sense"))
+	}
+	return a.Layout, err
 }
 
 // List returns the entries of a directory in the order of their names.
@@ -192,7 +223,7 @@ func (c *Client) List(ctx context.Context, path blocktree.Path) ([]meta.DirEntry
 			return nil, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
 		}
 		all = append(all, a.Entries...)
-		if !a.More || len(a.Entries) == 0 {
+		if !a.More || len(a.Entries) == 0 || a.Entries[len(a.Entries)-1].Name <= q.After { // the last: no progress
 			return all, nil
 		}
 		q.After = a.Entries[len(a.Entries)-1].Name

@@ -36,11 +36,13 @@ type Handle struct {
 
 	leaseUntil atomic.Int64 // on Clock.Boot; 0 once the handle has ended
 
-	mu     sync.Mutex
-	holder *stripe.Holder
-	ops    map[uint64]*operation
-	lastOp uint64
-	err    error // set once the handle can do nothing any more
+	mu      sync.Mutex
+	holder  *stripe.Holder
+	ops     map[uint64]*operation
+	lastOp  uint64
+	err     error                                  // set once the handle can do nothing any more
+	over    bool                                   // the machine is not driven any more: nothing is sent, asked or started
+	delayed map[blocktree.NodeID][]*stripe.Message // what a connection had no room for
 }
 
 // operation is something asked of the machine that has not ended.
@@ -84,13 +86,15 @@ func endedOperation(err error) *operation {
 	return o
 }
 
-// newHandle takes over a file under the lease that r grants, from which on the machine decides what was written.
+// newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
+// machine finds out what was written, and decides.
 func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.Layout, until time.Duration) (*Handle, error) {
 	codec, err := erasure.New(inode.Code)
 	if err != nil {
 		return nil, err
 	}
-	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, codec: codec, code: inode.Code, ops: map[uint64]*operation{}}
+	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, codec: codec, code: inode.Code, ops: map[uint64]*operation{},
+		delayed: map[blocktree.NodeID][]*stripe.Message{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := c.cfg.Clock.Boot()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay,
@@ -108,6 +112,13 @@ func (h *Handle) Epoch() blocktree.Epoch { return h.epoch }
 // Inode describes the file as it was when the handle was made.
 func (h *Handle) Inode() meta.Inode { return h.inode }
 
+// RegionSectors is how many sectors each region of the file has; the last may have fewer.
+func (h *Handle) RegionSectors() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.holder.Layout().RegionSectors
+}
+
 // Stats counts what the machine did.
 func (h *Handle) Stats() stripe.HolderStats {
 	h.mu.Lock()
@@ -118,14 +129,16 @@ func (h *Handle) Stats() stripe.HolderStats {
 // enter locks the handle and brings the machine's clock up to date. Every input goes through it.
 func (h *Handle) enter() {
 	h.mu.Lock()
-	h.holder.Tick(h.client.cfg.Clock.Boot())
+	if !h.over {
+		h.holder.Tick(h.client.cfg.Clock.Boot())
+	}
 }
 
 // leave unlocks the handle and does what the machine wants done: completions first, they are what somebody waits for.
 func (h *Handle) leave() {
 	rd := h.holder.Ready()
 	messages := append([]*stripe.Message(nil), rd.Messages...)
-	metas := append([]stripe.MetaRequest(nil), rd.Metas...)
+	metas := rd.Metas
 	for _, d := range rd.Done {
 		o := h.ops[d.Op]
 		if o == nil {
@@ -143,12 +156,16 @@ func (h *Handle) leave() {
 		h.err = &blocktree.Error{Op: "cluster", Path: h.path.Short(), Kind: blocktree.Fenced,
 			Hint: "another holder took the file over, or this one was silent for longer than its lease; reopen it"}
 	}
+	if h.over {
+		h.mu.Unlock()
+		return
+	}
+	for _, q := range metas { // under mu, so that Close cannot be waiting for them yet
+		h.wg.Go(func() { h.ask(q) })
+	}
 	h.mu.Unlock()
 	for _, m := range messages {
 		h.send(m)
-	}
-	for _, q := range metas {
-		h.wg.Go(func() { h.ask(q) })
 	}
 }
 
@@ -216,23 +233,73 @@ func (h *Handle) Lease() (blocktree.Epoch, bool) {
 	return h.epoch, int64(h.client.cfg.Clock.Boot()) < h.leaseUntil.Load()
 }
 
-// send gives a message to the member's connection. What cannot be sent is lost: the machine sends it again when the
-// node is up again.
+// send gives a message to the member's connection. What cannot be sent since the connection is gone is lost: the machine
+// sends it again when the node is up again. What it has no room for now is sent later.
 func (h *Handle) send(m *stripe.Message) {
 	conn := h.client.peers.conn(m.Node)
 	if conn == nil {
 		return
 	}
+	if err := h.post(conn, m); err != nil && blocktree.KindOf(err) == blocktree.Busy {
+		h.delay(conn, m)
+	}
+}
+
+func (h *Handle) post(conn *bttp.Conn, m *stripe.Message) error {
 	header, body := stripe.EncodeMessage(m)
 	if m.Kind == stripe.KindCommit {
 		_ = conn.Send(codeStripe, header, body...)
-		return
+		return nil // the next message says it too
 	}
 	call := conn.Call
 	if m.Record != nil && len(m.Record.Payload) > bulkBytes || m.Kind == stripe.KindRead && m.Count > bulkSectors {
 		call = conn.CallBulk
 	}
-	_ = call(codeStripe, header, body, func(r bttp.Reply, err error) { h.answered(m, r, err) })
+	return call(codeStripe, header, body, func(r bttp.Reply, err error) { h.answered(m, r, err) })
+}
+
+// delay keeps a message until its connection has room. The machine bounds what is in flight, and so what waits here.
+func (h *Handle) delay(conn *bttp.Conn, m *stripe.Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.over {
+		return
+	}
+	q := h.delayed[m.Node]
+	h.delayed[m.Node] = append(q, m)
+	if len(q) == 0 {
+		h.wg.Go(func() {
+			h.sendDelayed(conn, m.Node)
+			h.mu.Lock()
+			delete(h.delayed, m.Node)
+			h.mu.Unlock()
+		})
+	}
+}
+
+// sendDelayed sends what waits for a node, in order, until nothing does or the connection is gone.
+func (h *Handle) sendDelayed(conn *bttp.Conn, node blocktree.NodeID) {
+	for h.ctx.Err() == nil && conn.Err() == nil {
+		h.mu.Lock()
+		m := h.delayed[node][0]
+		h.mu.Unlock()
+		if err := h.post(conn, m); err != nil && blocktree.KindOf(err) == blocktree.Busy {
+			_ = conn.AwaitRoom(h.ctx) // it fails only when h.ctx ends
+			select {
+			case <-h.ctx.Done():
+			case <-conn.Done():
+			case <-time.After(time.Millisecond): // the table of calls may be what is full
+			}
+			continue
+		}
+		h.mu.Lock()
+		q := h.delayed[node][1:]
+		h.delayed[node] = q
+		h.mu.Unlock()
+		if len(q) == 0 {
+			return
+		}
+	}
 }
 
 // Larger messages travel on the bulk lanes, so that small ones do not wait behind them.
@@ -247,30 +314,44 @@ func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 	if err != nil {
 		return // the connection is gone, which the watcher tells; or the node does not serve yet
 	}
-	a, err := stripe.DecodeMessage(r.Header, r.Body)
-	if err != nil || !a.Answer || a.Kind != m.Kind {
-		h.client.cfg.Logger.Error("answer makes no sense", "node", m.Node.String(), "err", err)
-		r.Release()
+	a := h.client.decodeAnswer(m, r)
+	if a == nil {
 		return
 	}
-	a.Node = m.Node
-	aliased := len(a.Payload) > 0
-	if aliased {
-		a.Memory = &r
-	}
+	aliased := a.Memory != nil // a belongs to the reader from Step on
 	h.enter()
-	h.holder.Step(a)
+	if !h.over {
+		h.holder.Step(a)
+	}
 	h.leave()
 	if !aliased {
 		r.Release()
 	}
 }
 
+// decodeAnswer makes an answer of the reply to m, nil if it makes no sense; then the reply is released. The answer of a
+// read aliases the reply, and says so in its Memory.
+func (c *Client) decodeAnswer(m *stripe.Message, r bttp.Reply) *stripe.Message {
+	a, err := stripe.DecodeMessage(r.Header, r.Body)
+	if err != nil || !a.Answer || a.Kind != m.Kind {
+		c.cfg.Logger.Error("answer makes no sense", "node", m.Node.String(), "err", err)
+		r.Release()
+		return nil
+	}
+	a.Node = m.Node
+	if len(a.Payload) > 0 {
+		a.Memory = &r
+	}
+	return a
+}
+
 // ask carries a question of the machine to Raft.
 func (h *Handle) ask(q stripe.MetaRequest) {
 	layout, kind := h.askRaft(q)
 	h.enter()
-	h.holder.MetaDone(q.ID, layout, kind)
+	if !h.over {
+		h.holder.MetaDone(q.ID, layout, kind)
+	}
 	h.leave()
 }
 
@@ -278,20 +359,28 @@ func (h *Handle) ask(q stripe.MetaRequest) {
 func (h *Handle) askRaft(q stripe.MetaRequest) (*stripe.Layout, blocktree.Kind) {
 	ctx, cancel := context.WithTimeout(h.ctx, askTimeout)
 	defer cancel()
+	kind := blocktree.Other
 	if q.Change != nil {
 		r, err := h.client.propose(ctx, meta.ChangeView{Change: *q.Change})
 		if err != nil {
 			return nil, blocktree.KindOf(err)
 		}
-		if r.Layout != nil {
+		if fits(r.Layout, &h.inode) {
 			return r.Layout, r.Kind
 		}
+		kind = r.Kind
 	}
-	a, err := h.client.query(ctx, meta.Query{Kind: meta.QueryLayout, File: h.inode.ID})
+	layout, err := h.client.layout(ctx, &h.inode)
 	if err != nil {
 		return nil, blocktree.KindOf(err)
 	}
-	return a.Layout, blocktree.Other
+	return layout, kind
+}
+
+// fits reports whether a layout that came over the network is one of the file: what does not fit would break the machine.
+func fits(l *stripe.Layout, inode *meta.Inode) bool {
+	return l != nil && l.File == inode.ID && l.Code == inode.Code && l.SectorBytes == inode.SectorBytes &&
+		l.Sectors*uint64(l.SectorBytes) == inode.SizeBytes && len(l.View(0).Members) == l.Code.Shards()
 }
 
 // Begin takes the next version of a region, to seal with; Write or Zero must follow with it.
@@ -372,42 +461,52 @@ func (h *Handle) recovered(ctx context.Context) error {
 	}
 }
 
-// inSync reports whether every member of every region is in sync.
-func (h *Handle) inSync() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	l := h.holder.Layout()
-	for r := range l.Regions() {
-		if v := l.View(r); v.Count(stripe.InSync) != len(v.Members) {
-			return false
-		}
-	}
-	return true
-}
-
-// Close waits for what is in flight, at most CloseTimeout, and gives the lease back.
+// Close waits for what is in flight, at most closeTimeout, and gives the lease back. What has not ended by then fails with
+// Closed, and its outcome is unknown.
 func (h *Handle) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	err := h.Flush(ctx)
+	var err error
+	if h.isRecovered() { // else nothing was written
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		err = h.Flush(ctx)
+		cancel()
+	}
 	h.client.peers.unwatch(h)
+	h.end(blocktree.E("cluster", blocktree.Closed, nil))
 	h.cancel()
 	h.wg.Wait()
-	h.mu.Lock()
-	if h.err == nil {
-		h.leaseUntil.Store(0)
-		h.err = blocktree.E("cluster", blocktree.Closed, nil)
-	}
-	for id, o := range h.ops {
-		delete(h.ops, id)
-		o.err = blocktree.E("cluster", blocktree.Closed, nil)
-		close(o.ended)
-	}
-	h.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
 	if e := h.client.release(ctx, h); err == nil {
 		err = e
 	}
 	return err
 }
 
-const closeTimeout = 10 * time.Second
+func (h *Handle) isRecovered() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.holder.Recovered()
+}
+
+// end stops driving the machine. Whatever is asked of the handle fails with err, unless it had an error already.
+func (h *Handle) end(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.over = true
+	h.leaseUntil.Store(0)
+	if h.err == nil {
+		h.err = err
+	}
+	for id, o := range h.ops {
+		delete(h.ops, id)
+		o.err = h.err
+		close(o.ended)
+	}
+}
+
+// closeTimeout bounds what Close waits for what is in flight, releaseTimeout for the lease to be given back: that goes on in
+// the client if it takes longer.
+const (
+	closeTimeout   = 10 * time.Second
+	releaseTimeout = 2 * time.Second
+)

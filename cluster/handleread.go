@@ -13,8 +13,9 @@ import (
 
 // Read is a read in flight.
 type Read struct {
-	handle *Handle
-	op     *operation
+	op          *operation
+	codec       *erasure.Codec
+	sectorBytes int
 }
 
 // Piece is a run of sectors of one version as it came from the members.
@@ -52,7 +53,7 @@ func (p *Piece) Join(dst []byte) error {
 
 // Read asks for count sectors of one region, at most RunSectorsMax.
 func (h *Handle) Read(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
-	return &Read{h, h.do(func(op uint64) { h.holder.Read(op, region, first, count) })}
+	return &Read{h.do(func(op uint64) { h.holder.Read(op, region, first, count) }), h.codec, int(h.inode.SectorBytes)}
 }
 
 // Wait blocks until the read has ended or ctx ends. The pieces cover the run in order; they are valid until Release.
@@ -60,7 +61,7 @@ func (r *Read) Wait(ctx context.Context) ([]Piece, error) {
 	if err := r.op.wait(ctx); err != nil {
 		return nil, err
 	}
-	return r.handle.pieces(r.op.read), nil
+	return piecesOf(r.op.read, r.codec, r.sectorBytes), nil
 }
 
 // Release says that the pieces are not needed any more, and gives their memory back. It is called at most once, after a
@@ -83,10 +84,10 @@ func releaseAnswer(a *stripe.Message) {
 	a.Memory = nil
 }
 
-func (h *Handle) pieces(res *stripe.ReadResult) []Piece {
+func piecesOf(res *stripe.ReadResult, codec *erasure.Codec, sectorBytes int) []Piece {
 	out := make([]Piece, len(res.Pieces))
 	for i := range res.Pieces {
-		out[i] = Piece{Piece: res.Pieces[i], codec: h.codec, sectorBytes: int(h.inode.SectorBytes)}
+		out[i] = Piece{Piece: res.Pieces[i], codec: codec, sectorBytes: sectorBytes}
 	}
 	return out
 }
@@ -95,13 +96,13 @@ func (h *Handle) pieces(res *stripe.ReadResult) []Piece {
 // sector until open says yes, fills dst, and has the shards that did not agree installed again. Corrupt if no choice of k
 // opens a sector.
 func (h *Handle) ReadCareful(ctx context.Context, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32,
-	v blocktree.Version, dst []byte, open func(*Piece, []byte) error) error {
+	dst []byte, open func(*Piece, []byte) error) error {
 	o := h.do(func(op uint64) { h.holder.ReadAll(op, region, first, count) })
 	if err := o.wait(ctx); err != nil {
 		return err
 	}
 	size := int(h.inode.SectorBytes)
-	for _, p := range h.pieces(o.read) {
+	for _, p := range piecesOf(o.read, h.codec, size) {
 		for i := range p.Count {
 			one := p.sector(i)
 			at := int(one.First-first) * size

@@ -22,6 +22,8 @@ const (
 	// lostGrace is how long a node that was reached may be redialled before it is called down: a restart that takes
 	// less costs nobody a view change.
 	lostGrace = 750 * time.Millisecond
+	// helloPause is how long a node that does not serve yet is left alone.
+	helloPause = 100 * time.Millisecond
 )
 
 // watcher is told when a node can be reached and when not. Calls for one node come in order, from one goroutine, and
@@ -51,6 +53,7 @@ type peers struct {
 type peer struct {
 	runtime blocktree.Runtime
 	conn    atomic.Pointer[bttp.Conn]
+	lost    time.Time // keep's own: when a node that served stopped answering; zero once watchers know
 	// serving is guarded by peers.mu: the node's member service has said hello and nothing was missed since.
 	serving     bool
 	incarnation blocktree.Incarnation
@@ -155,30 +158,49 @@ func (p *peers) tell(q *peer, serving bool, incarnation blocktree.Incarnation) {
 // keep dials the node, says hello, waits until the connection ends, and starts again.
 func (p *peers) keep(q *peer) {
 	pause := redialMin
-	var lost time.Time // when the node stopped answering; zero once it was told
 	for p.ctx.Err() == nil {
 		conn, err := p.dial(q)
 		if err == nil {
 			q.conn.Store(conn)
 			pause = redialMin
-			if p.attend(q, conn) {
-				lost = time.Now()
-			}
+			p.attend(q, conn)
 			q.conn.Store(nil)
 			continue
 		}
-		if !lost.IsZero() && time.Since(lost) > lostGrace {
-			lost = time.Time{}
-			p.logger.Warn("node does not answer", "node", q.runtime.Path.Short(), "err", err)
-			p.tell(q, false, blocktree.Incarnation{})
-		}
-		select {
-		case <-p.ctx.Done():
-		case <-time.After(pause):
-		}
-		if pause = pause * 2; pause > redialMax || !lost.IsZero() {
+		p.silent(q, err)
+		p.sleep(nil, pause)
+		if pause = pause * 2; pause > redialMax || !q.lost.IsZero() {
 			pause = min(pause, redialMax/4)
 		}
+	}
+}
+
+// silent tells watchers that a node which served has not answered for longer than the grace. A node that is up and does
+// not serve yet is as silent as one that is down.
+func (p *peers) silent(q *peer, err error) {
+	if q.lost.IsZero() || time.Since(q.lost) <= lostGrace {
+		return
+	}
+	q.lost = time.Time{}
+	p.logger.Warn("node does not answer", "node", q.runtime.Path.Short(), "err", err)
+	p.tell(q, false, blocktree.Incarnation{})
+}
+
+// sleep returns after d, or when conn, if any, or the peers end; it reports whether neither has.
+func (p *peers) sleep(conn *bttp.Conn, d time.Duration) bool {
+	var done <-chan struct{}
+	if conn != nil {
+		done = conn.Done()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return false
+	case <-p.ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 
@@ -188,8 +210,8 @@ func (p *peers) dial(q *peer) (*bttp.Conn, error) {
 	return p.endpoint.Dial(ctx, q.runtime)
 }
 
-// attend greets the node until it serves, then waits for the end of the connection. It reports whether it ever served.
-func (p *peers) attend(q *peer, conn *bttp.Conn) (served bool) {
+// attend greets the node until it serves, then waits for the end of the connection.
+func (p *peers) attend(q *peer, conn *bttp.Conn) {
 	for {
 		ctx, cancel := context.WithTimeout(p.ctx, blocktree.DeadAfter)
 		incarnation, err := hello(ctx, conn, q.runtime.Node)
@@ -200,17 +222,17 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) (served bool) {
 			case <-conn.Done():
 			case <-p.ctx.Done():
 			}
-			return true
+			q.lost = time.Now()
+			return
 		}
+		p.silent(q, err)
+		pause := helloPause // it is up, but not ready to serve yet
 		if blocktree.KindOf(err) == blocktree.Invalid {
 			p.logger.Error("node is not who its record says", "node", q.runtime.Path.Short(), "err", err)
+			pause = redialMax
 		}
-		select {
-		case <-conn.Done():
-			return false
-		case <-p.ctx.Done():
-			return false
-		case <-time.After(redialMin * 2): // it is up, but not ready to serve yet
+		if !p.sleep(conn, pause) {
+			return
 		}
 	}
 }

@@ -22,35 +22,32 @@ type session struct {
 // acquireInterval is how often a busy file is asked for again.
 const acquireInterval = 200 * time.Millisecond
 
-// Open takes the lease of the file at path and takes over from its last holder. A file that somebody else holds is
-// waited for until wait has passed, then it is Busy. It blocks until what was in flight is decided.
-func (c *Client) Open(ctx context.Context, path blocktree.Path, wait time.Duration) (*Handle, error) {
-	inode, err := c.Stat(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	if inode.Kind != meta.KindFile {
-		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
-	}
-	h, err := c.open(ctx, path, *inode, wait)
+// Open takes the lease of a file, which inode and path describe, and takes over from its last holder. A file that somebody
+// else holds is waited for until wait has passed, then it is Busy. It blocks until what was in flight is decided.
+func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inode, wait time.Duration) (*Handle, error) {
+	h, err := c.open(ctx, path, inode, wait)
 	if err != nil {
 		return nil, err
 	}
 	if err := h.recovered(ctx); err != nil {
-		_ = h.Close()
+		_ = h.Close() // the first error says why
 		return nil, err
 	}
 	return h, nil
 }
 
-func (c *Client) open(ctx context.Context, path blocktree.Path, inode meta.Inode, wait time.Duration) (*Handle, error) {
+// open is Open that does not wait until the machine has taken over.
+func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inode, wait time.Duration) (*Handle, error) {
+	if inode.Kind != meta.KindFile {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
+	}
 	s, err := c.theSession(ctx)
 	if err != nil {
 		return nil, err
 	}
 	deadline := time.Now().Add(wait)
 	for {
-		r, err := c.propose(ctx, meta.Acquire{Session: s.id, File: inode.ID})
+		r, err := c.acquire(ctx, s, inode.ID)
 		if err != nil {
 			return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 		}
@@ -71,19 +68,77 @@ func (c *Client) open(ctx context.Context, path blocktree.Path, inode meta.Inode
 	}
 }
 
+// acquire asks for the lease. If it does not learn what came of that, the lease is given back as soon as that is known:
+// else the file would be busy for as long as the session lives.
+func (c *Client) acquire(ctx context.Context, s *session, file blocktree.FileID) (meta.Result, error) {
+	c.mu.Lock()
+	settled := c.settling[file]
+	c.mu.Unlock()
+	if settled != nil {
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return meta.Result{}, blocktree.E("lease", blocktree.Unavailable, ctx.Err())
+		}
+	}
+	command := meta.Command{ID: meta.NewCommandID(), Op: meta.Acquire{Session: s.id, File: file}}
+	r, err := c.proposeCommand(ctx, command)
+	if err != nil && !isRefusal(err) {
+		c.settle(file, command)
+	}
+	return r, err
+}
+
+// isRefusal reports whether err says that the cluster has judged a request, so that its outcome is known.
+func isRefusal(err error) bool {
+	switch blocktree.KindOf(err) {
+	case blocktree.Permission, blocktree.Unauthenticated, blocktree.TooLarge, blocktree.Unsupported, blocktree.Invalid:
+		return true
+	}
+	return false
+}
+
+// settle finds out in the background what came of a command about a file's lease, and gives back what was acquired. It ends
+// with the client, whose session takes all leases along.
+func (c *Client) settle(file blocktree.FileID, command meta.Command) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.settling[file] != nil {
+		return
+	}
+	settled := make(chan struct{})
+	c.settling[file] = settled
+	c.wg.Go(func() {
+		r, err := c.proposeCommand(c.ctx, command)
+		if o, ok := command.Op.(meta.Acquire); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
+			_, _ = c.propose(c.ctx, meta.Release{Session: o.Session, File: file, Epoch: r.Lease.Epoch}) // it ends with the client only
+		}
+		c.mu.Lock()
+		delete(c.settling, file)
+		c.mu.Unlock()
+		close(settled)
+	})
+}
+
 // take makes the handle of a lease that was granted.
-func (c *Client) take(s *session, path blocktree.Path, inode meta.Inode, r meta.Result) (*Handle, error) {
+func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta.Result) (*Handle, error) {
+	if !fits(r.Layout, inode) {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Corrupt, Hint: "the cluster's answer makes no sense"}
+	}
 	c.mu.Lock()
 	until := s.until
 	c.mu.Unlock()
-	h, err := newHandle(c, path, inode, r.Layout, until)
+	h, err := newHandle(c, path, *inode, r.Layout, until)
 	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	s.handles[h] = struct{}{}
-	until = s.until
+	until, gone := s.until, c.session != s
 	c.mu.Unlock()
+	if gone {
+		h.lost(blocktree.E("session", blocktree.NotFound, nil))
+	}
 	h.renewed(until)
 	return h, nil
 }
@@ -128,8 +183,10 @@ func (c *Client) release(ctx context.Context, h *Handle) error {
 	if s == nil {
 		return nil
 	}
-	r, err := c.propose(ctx, meta.Release{Session: s.id, File: h.inode.ID, Epoch: h.epoch})
+	command := meta.Command{ID: meta.NewCommandID(), Op: meta.Release{Session: s.id, File: h.inode.ID, Epoch: h.epoch}}
+	r, err := c.proposeCommand(ctx, command)
 	if err != nil {
+		c.settle(h.inode.ID, command)
 		return err
 	}
 	if r.Kind == blocktree.Fenced || r.Kind == blocktree.NotFound {
@@ -155,6 +212,8 @@ func (c *Client) theSession(ctx context.Context) (*session, error) {
 	select {
 	case <-s.opened:
 		return s, s.err
+	case <-c.ctx.Done():
+		return nil, blocktree.E("cluster", blocktree.Closed, nil)
 	case <-ctx.Done():
 		return nil, &blocktree.Error{Op: "cluster: open session", Kind: blocktree.Unavailable, Err: ctx.Err(),
 			Hint: "are the nodes of the cluster running, and do they form a majority? see btnode status"}
@@ -231,16 +290,6 @@ func (c *Client) loseSession(s *session, err error) {
 // lost ends the handle: its session, and with it the lease, is gone.
 func (h *Handle) lost(err error) {
 	h.client.cfg.Logger.Error("lease lost", "path", h.path.Short(), "err", err)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.err == nil {
-		h.leaseUntil.Store(0)
-		h.err = &blocktree.Error{Op: "cluster", Path: h.path.Short(), Kind: blocktree.Fenced, Err: err,
-			Hint: "this holder was silent for longer than its lease; reopen the file"}
-	}
-	for id, o := range h.ops {
-		delete(h.ops, id)
-		o.err = h.err
-		close(o.ended)
-	}
+	h.end(&blocktree.Error{Op: "cluster", Path: h.path.Short(), Kind: blocktree.Fenced, Err: err,
+		Hint: "this holder was silent for longer than its lease; reopen the file"})
 }

@@ -71,7 +71,13 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	if live < len(s.Nodes) {
 		s.Health = HealthDegraded
 	}
-	return s, c.fileStatuses(ask, s, c.cfg.Scope, spare)
+	if err := c.fileStatuses(ask, s, c.cfg.Scope, spare); err != nil {
+		if ctx.Err() != nil || blocktree.KindOf(err) != blocktree.Unavailable {
+			return nil, err
+		}
+		s.Health = HealthUnavailable // the majority went away on the way
+	}
+	return s, nil
 }
 
 // awaitNodes gives every node a moment to answer.
@@ -98,14 +104,14 @@ func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path
 			}
 			continue
 		}
-		a, err := c.query(ctx, meta.Query{Kind: meta.QueryLayout, File: e.Inode.ID})
+		layout, err := c.layout(ctx, &e.Inode)
 		if blocktree.KindOf(err) == blocktree.NotFound {
 			continue // removed meanwhile
 		}
 		if err != nil {
 			return err
 		}
-		f := c.fileStatus(path, &e.Inode, a.Layout, spare)
+		f := c.fileStatus(path, &e.Inode, layout, spare)
 		switch {
 		case f.InSync < e.Inode.Code.MinWrite():
 			s.Health = HealthUnavailable

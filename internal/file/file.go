@@ -135,7 +135,7 @@ func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byt
 	if blocktree.KindOf(err) != blocktree.Corrupt {
 		return err
 	}
-	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, p.Version, dst, f.open)
+	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
 }
 
 // open opens the sealed sectors of p in place.

@@ -102,7 +102,7 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if err != nil {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 	}
-	h, err := c.Open(ctx, path, o.Wait)
+	h, err := c.Open(ctx, path, inode, o.Wait)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	return &File{
 		info: blocktree.FileInfo{ID: inode.ID, Path: path, SizeBytes: inode.SizeBytes, SectorBytes: sector, Code: inode.Code,
 			ReadOnly: o.ReadOnly},
-		handle: h, sealer: sealer, regionSectors: uint64(blocktree.RegionBytes / sector),
+		handle: h, sealer: sealer, regionSectors: h.RegionSectors(),
 		runSectors: uint64(min(blocktree.RunSectorsMax, blocktree.RunBytesMax/sector)),
 	}, nil
 }
