@@ -1,0 +1,239 @@
+package cluster
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"blocktree"
+	"blocktree/cluster/store"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/vfs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const memberNode = blocktree.NodeID(1)
+
+var (
+	memberInc  = blocktree.Incarnation{1}
+	memberFile = blocktree.FileID{Generation: 1, Inode: 3}
+)
+
+// memberBed is a member of a file of one replica, without a network: messages go to its machine, answers are lost.
+type memberBed struct {
+	t      *testing.T
+	disk   *vfs.Crash
+	member *member
+	layout *stripe.Layout
+	sent   uint64
+}
+
+func newMemberBed(t *testing.T) *memberBed {
+	b := &memberBed{t: t, disk: vfs.NewCrash()}
+	b.layout = &stripe.Layout{File: memberFile, Code: blocktree.Code{Data: 1}, SectorBytes: 4096, RegionSectors: 1 << 18, Sectors: 1 << 18,
+		Hosts: []blocktree.NodeID{memberNode}, Epoch: 1, Seq: 1, Incarnations: map[blocktree.NodeID]blocktree.Incarnation{memberNode: memberInc}}
+	b.open(b.layout)
+	t.Cleanup(func() { _ = b.member.close() })
+	return b
+}
+
+func (b *memberBed) open(layouts ...*stripe.Layout) {
+	b.t.Helper()
+	m, err := openMember(b.disk, "/sectors", memberNode, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.member = m
+	m.start(memberInc, layouts)
+}
+
+func (b *memberBed) restart(layouts ...*stripe.Layout) {
+	b.t.Helper()
+	if err := b.member.close(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.open(layouts...)
+}
+
+func (b *memberBed) step(m *stripe.Message) {
+	b.t.Helper()
+	b.sent++
+	m.ID, m.File, m.Epoch, m.Incarnation, m.View, m.Seq = b.sent, memberFile, 1, memberInc, 0, 1
+	b.member.mu.Lock()
+	b.member.machine.Step(m)
+	fx := b.member.turn()
+	b.member.mu.Unlock()
+	b.member.run(fx)
+}
+
+// takeOver fences and repairs, after which the file can be written.
+func (b *memberBed) takeOver() {
+	b.step(&stripe.Message{Kind: stripe.KindFence})
+	b.step(&stripe.Message{Kind: stripe.KindRepair, Last: true})
+}
+
+func (b *memberBed) record(sequence uint64, first blocktree.SectorIndex, count uint32, installed bool) *stripe.Record {
+	return &stripe.Record{Kind: stripe.RecordData, File: memberFile, First: first, Count: count, Installed: installed,
+		Version:    blocktree.Version{Epoch: 1, Sequence: blocktree.Sequence(sequence)},
+		ShardBytes: 4096, Payload: bytes.Repeat([]byte{byte(sequence)}, int(count)*4096),
+		Seals: bytes.Repeat([]byte{byte(sequence)}, int(count)*stripe.SealBytes)}
+}
+
+func (b *memberBed) install(sequence uint64, first blocktree.SectorIndex, count uint32) {
+	b.step(&stripe.Message{Kind: stripe.KindInstall, Record: b.record(sequence, first, count, true)})
+}
+
+// settle waits until everything that was appended is durable.
+func (b *memberBed) settle() {
+	b.t.Helper()
+	for {
+		b.member.mu.Lock()
+		n := b.member.appends
+		b.member.mu.Unlock()
+		if n == 0 {
+			return
+		}
+	}
+}
+
+func (b *memberBed) content(first blocktree.SectorIndex) store.Content {
+	b.t.Helper()
+	xs, err := b.member.store.Lookup(memberFile, first, 1, nil)
+	if err != nil || len(xs) != 1 {
+		b.t.Fatalf("sector %d: %v, %v", first, xs, err)
+	}
+	return xs[0].Content
+}
+
+func (b *memberBed) healthy() {
+	b.t.Helper()
+	select {
+	case err := <-b.member.fatal:
+		b.t.Fatal(err)
+	default:
+	}
+}
+
+// TestMemberInstallWithoutSpace: a record that is committed at once and finds no space is refused; it is not indexed, and
+// the node lives on.
+func TestMemberInstallWithoutSpace(t *testing.T) {
+	b := newMemberBed(t)
+	b.takeOver()
+	b.settle()
+	b.disk.SetCapacity(1)
+	var refused blocktree.SectorIndex
+	for i := blocktree.SectorIndex(0); i < 400 && refused == 0; i++ { // until what was allocated ahead is full
+		b.install(uint64(i)+1, i*256+1, 256)
+		b.healthy()
+		if b.content(i*256+1) == store.Absent {
+			refused = i*256 + 1
+		}
+	}
+	if refused == 0 {
+		t.Fatal("the disk never got full")
+	}
+	b.settle()
+	b.healthy()
+	b.disk.SetCapacity(0)
+	b.restart(b.layout)
+	if b.content(refused) != store.Absent || b.content(1) != store.Data {
+		t.Error("the restart found something else")
+	}
+}
+
+// TestMemberForgetsRemoved: a file that was removed while the node was away is forgotten at the start, index and all; one
+// that is there is not.
+func TestMemberForgetsRemoved(t *testing.T) {
+	b := newMemberBed(t)
+	b.takeOver()
+	b.install(1, 100, 4)
+	b.settle()
+	b.restart(b.layout)
+	if b.content(100) != store.Data {
+		t.Fatal("a restart lost a sector")
+	}
+	b.restart()
+	if b.content(100) != store.Absent || len(b.member.files()) != 0 {
+		t.Errorf("kept a removed file: %v", b.member.files())
+	}
+}
+
+// TestMemberBrokenDown: a log that failed late leaves no checkpoint behind, and nothing more is told to the machine.
+func TestMemberBrokenDown(t *testing.T) {
+	b := newMemberBed(t)
+	b.takeOver()
+	b.settle()
+	checkpoints := b.member.store.Stats().Checkpoints
+	b.member.mu.Lock()
+	b.member.appends++
+	done := b.member.durable(b.member.handed, 0)
+	b.member.mu.Unlock()
+	done(blocktree.E("test", blocktree.NoSpace, nil))
+	if err := <-b.member.fatal; blocktree.KindOf(err) != blocktree.NoSpace {
+		t.Fatalf("fatal is %v", err)
+	}
+	b.install(1, 100, 4)
+	if b.content(100) != store.Absent {
+		t.Error("a member that broke down went on")
+	}
+	if err := b.member.close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.member.store.Stats().Checkpoints; n != checkpoints {
+		t.Error("a member that broke down made a checkpoint")
+	}
+	b.open(b.layout)
+	if b.member.store.Recovery().Clean {
+		t.Error("and called it clean")
+	}
+}
+
+// TestMemberLists: a list goes through a region in bounded steps, joins what a step has cut, and misses nothing.
+func TestMemberLists(t *testing.T) {
+	b := newMemberBed(t)
+	b.takeOver()
+	want := map[blocktree.SectorIndex]uint32{}
+	for i, first := range []blocktree.SectorIndex{0, listStepSectors - 2, listSectorsMax - 1, 3 * listSectorsMax, 1<<18 - 5} {
+		b.install(uint64(i)+1, first, 4)
+		want[first] = 4
+	}
+	for i := range blocktree.SectorIndex(stripe.ExtentsMax + 10) {
+		b.install(uint64(100+i), 5*listSectorsMax+2*i, 1)
+		want[5*listSectorsMax+2*i] = 1
+	}
+	b.settle()
+	b.healthy()
+	got := map[blocktree.SectorIndex]uint32{}
+	for next, rounds := blocktree.SectorIndex(0), 0; next < 1<<18; rounds++ {
+		r := readTask{ReadTask: stripe.ReadTask{Request: &stripe.Message{Kind: stripe.KindList, File: memberFile, First: next}}}
+		b.member.mu.Lock()
+		r.list(b.member)
+		b.member.mu.Unlock()
+		if r.err != nil || r.next <= next || len(r.committed) > stripe.ExtentsMax || rounds > 100 {
+			t.Fatalf("from %d to %d: %v", next, r.next, r.err)
+		}
+		next = r.next
+		for _, x := range r.committed {
+			if n, ok := got[x.First-1]; ok && n == 1 && want[x.First] == 0 { // cut where one list ended
+				got[x.First-1] += x.Count
+				continue
+			}
+			got[x.First] = x.Count
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("listed %d runs of %d", len(got), len(want))
+	}
+}
+
+func TestMissing(t *testing.T) {
+	other := blocktree.FileID{Generation: 1, Inode: 4}
+	if got := missing([]blocktree.FileID{memberFile, other}, []*stripe.Layout{{File: memberFile}}); !slices.Equal(got, []blocktree.FileID{other}) {
+		t.Errorf("got %v", got)
+	}
+}
