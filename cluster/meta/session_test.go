@@ -259,6 +259,9 @@ func TestFailedSyncLatches(t *testing.T) {
 		return
 	}
 	var failing atomic.Bool
+	if k := failedCommit(t, failFS{vfs.NewMem(), &failing}); k != blocktree.IO {
+		t.Fatalf("a write whose sync failed says %v", k)
+	}
 	g, err := Open(t.Context(), Config{Dir: "meta", FS: failFS{vfs.NewMem(), &failing}, Node: 1, Founders: founders(1),
 		Clock: &fakeClock{}, Send: func(blocktree.NodeID, []byte) {}})
 	if err != nil {
