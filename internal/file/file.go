@@ -2,7 +2,6 @@ package file
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"blocktree"
@@ -10,10 +9,11 @@ import (
 	"blocktree/crypto/seal"
 )
 
-// File is an open file; it implements blocktree.File.
+// File is an open file; it implements blocktree.File. One that is open for reading only has no lease, and no handle.
 type File struct {
 	info          blocktree.FileInfo
 	handle        *cluster.Handle
+	reader        *cluster.Reader
 	sealer        *seal.Sealer
 	regionSectors uint64
 	runSectors    uint64
@@ -24,12 +24,17 @@ var _ blocktree.File = (*File)(nil)
 // Info describes the file.
 func (f *File) Info() blocktree.FileInfo { return f.info }
 
-// Handle is the coordinator that the file is held through.
+// Handle is the coordinator that the file is held through, nil if it is open for reading only.
 func (f *File) Handle() *cluster.Handle { return f.handle }
 
 // Lease returns the epoch that the file is held under and whether the lease is known to hold now: while it does, a
 // sector that was read or written through this file is what everybody would read. It does not block.
-func (f *File) Lease() (blocktree.Epoch, bool) { return f.handle.Lease() }
+func (f *File) Lease() (blocktree.Epoch, bool) {
+	if f.handle == nil {
+		return 0, false
+	}
+	return f.handle.Lease()
+}
 
 // run is a piece of a request that lies in one region and fits one record.
 type run struct {
@@ -89,7 +94,11 @@ func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst
 	}
 	var reads []asked
 	err = f.cut(first, count, f.runSectors, func(r run) error {
-		reads = append(reads, asked{r, f.handle.Read(r.region, r.first, uint32(r.count))})
+		if f.handle == nil {
+			reads = append(reads, asked{r, f.reader.Read(r.region, r.first, uint32(r.count))})
+		} else {
+			reads = append(reads, asked{r, f.handle.Read(r.region, r.first, uint32(r.count))})
+		}
 		return nil
 	})
 	for _, a := range reads {
@@ -126,13 +135,14 @@ func (f *File) finishRead(ctx context.Context, r run, read *cluster.Read, dst []
 }
 
 // openPiece joins and opens one piece; when a sector does not open, every shard of it is asked for and every choice of k
-// is tried (rule 2 of the package).
+// is tried (rule 2 of the package). A reader without a lease gets k shards only: what a disk damaged is read from others
+// before it comes here, what a member forged is Corrupt.
 func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte) error {
 	err := p.Join(dst)
 	if err == nil {
 		err = f.open(p, dst)
 	}
-	if blocktree.KindOf(err) != blocktree.Corrupt {
+	if blocktree.KindOf(err) != blocktree.Corrupt || f.handle == nil {
 		return err
 	}
 	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
@@ -229,9 +239,8 @@ func (f *File) Flush(ctx context.Context) error {
 
 // Close implements blocktree.File.
 func (f *File) Close() error {
-	err := f.handle.Close()
-	if errors.Is(err, context.Canceled) {
-		err = nil
+	if f.handle == nil {
+		return f.fail("file.Close", f.reader.Close())
 	}
-	return f.fail("file.Close", err)
+	return f.fail("file.Close", f.handle.Close())
 }

@@ -86,13 +86,13 @@ func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o Creat
 
 // OpenOptions say how to open a file.
 type OpenOptions struct {
-	ReadOnly bool
+	ReadOnly bool            // take no lease, whoever holds the file; each read asks the cluster for the file's layout first
 	Reader   *keys.ReaderKey // opens encrypted files; nil for plain ones
 	Wait     time.Duration   // for a lease that somebody else holds
 }
 
 // Open opens the file at path. For writing it takes the file's lease, waiting at most o.Wait, and returns when what was in
-// flight under the last holder is decided. Kinds: NotFound, Busy, Permission (no key), Unavailable, Invalid.
+// flight under the last holder is decided; for reading it takes none and returns at once. Kinds: NotFound, Busy, Permission (no key), Unavailable, Invalid.
 func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
 	inode, err := c.Stat(ctx, path)
 	if err != nil {
@@ -102,17 +102,22 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if err != nil {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 	}
-	h, err := c.Open(ctx, path, inode, o.Wait)
+	sector := int(inode.SectorBytes)
+	f := &File{
+		info: blocktree.FileInfo{ID: inode.ID, Path: path, SizeBytes: inode.SizeBytes, SectorBytes: sector, Code: inode.Code,
+			ReadOnly: o.ReadOnly},
+		sealer: sealer, regionSectors: uint64(blocktree.RegionBytes / sector),
+		runSectors: uint64(min(blocktree.RunSectorsMax, blocktree.RunBytesMax/sector)),
+	}
+	if o.ReadOnly {
+		f.reader, err = c.OpenReader(path, inode)
+	} else if f.handle, err = c.Open(ctx, path, inode, o.Wait); err == nil {
+		f.regionSectors = f.handle.RegionSectors()
+	}
 	if err != nil {
 		return nil, err
 	}
-	sector := int(inode.SectorBytes)
-	return &File{
-		info: blocktree.FileInfo{ID: inode.ID, Path: path, SizeBytes: inode.SizeBytes, SectorBytes: sector, Code: inode.Code,
-			ReadOnly: o.ReadOnly},
-		handle: h, sealer: sealer, regionSectors: h.RegionSectors(),
-		runSectors: uint64(min(blocktree.RunSectorsMax, blocktree.RunBytesMax/sector)),
-	}, nil
+	return f, nil
 }
 
 // sealerOf unwraps the file's key.

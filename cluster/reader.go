@@ -1,0 +1,232 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/bttp"
+	"blocktree/internal/erasure"
+)
+
+// Reader reads a file without a lease, beside whoever holds it: it drives a stripe.Reader against the members. It changes
+// nothing anywhere. All methods may be called by many goroutines at once.
+//
+// Order of a read. 1. It is asked for. 2. The file's layout is asked for, for all reads that wait by then. 3. The machine
+// reads under that layout. 4. If the file changed hands or its views meanwhile, it goes on with 2.
+type Reader struct {
+	client *Client
+	inode  meta.Inode
+	path   blocktree.Path
+	codec  *erasure.Codec
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	wake   chan struct{} // for layouts
+
+	mu      sync.Mutex
+	machine *stripe.Reader
+	lastOp  uint64
+	reads   map[uint64]*leaselessRead
+	waiting []*leaselessRead // for a layout that is asked for after them
+	retry   []*leaselessRead // wait from the next tick on
+	closed  bool
+}
+
+// leaselessRead is a read that has not ended.
+type leaselessRead struct {
+	operation
+	id     uint64
+	region blocktree.RegionIndex
+	first  blocktree.SectorIndex
+	count  uint32
+	since  time.Duration
+}
+
+// OpenReader makes a Reader of a file, which inode and path describe. It asks nobody.
+func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, error) {
+	if inode.Kind != meta.KindFile {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
+	}
+	codec, err := erasure.New(inode.Code)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{client: c, inode: *inode, path: path, codec: codec, wake: make(chan struct{}, 1), reads: map[uint64]*leaselessRead{},
+		machine: stripe.NewReader(stripe.ReaderConfig{}, c.cfg.Clock.Boot())}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	c.peers.watch(r)
+	r.wg.Go(r.tick)
+	r.wg.Go(r.layouts)
+	return r, nil
+}
+
+// Read asks for count sectors of one region, at most RunSectorsMax. It fails with Unavailable after WriteStallTimeout, with
+// NotFound once the file is removed.
+func (r *Reader) Read(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
+	x := &leaselessRead{operation: operation{ended: make(chan struct{})}, region: region, first: first, count: count}
+	out := &Read{&x.operation, r.codec, int(r.inode.SectorBytes)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		out.op = endedOperation(blocktree.E("cluster", blocktree.Closed, nil))
+		return out
+	}
+	r.lastOp++
+	x.id, x.since = r.lastOp, r.client.cfg.Clock.Boot()
+	r.reads[x.id] = x
+	r.waiting = append(r.waiting, x)
+	signal(r.wake)
+	return out
+}
+
+// Close fails what has not ended, with Closed, and waits for the reader's goroutines.
+func (r *Reader) Close() error {
+	r.client.peers.unwatch(r)
+	r.mu.Lock()
+	r.closed = true
+	for id, x := range r.reads {
+		delete(r.reads, id)
+		x.end(nil, blocktree.Closed)
+	}
+	r.mu.Unlock()
+	r.cancel()
+	r.wg.Wait()
+	return nil
+}
+
+func (x *leaselessRead) end(found *stripe.ReadResult, kind blocktree.Kind) {
+	if x.read = found; kind != blocktree.Other {
+		x.err = blocktree.E("cluster", kind, nil)
+	}
+	close(x.ended)
+}
+
+// nodeUp and nodeDown implement watcher.
+func (r *Reader) nodeUp(node blocktree.NodeID, incarnation blocktree.Incarnation) {
+	r.drive(func() { r.machine.NodeUp(node, incarnation) })
+}
+
+func (r *Reader) nodeDown(node blocktree.NodeID) {
+	r.drive(func() { r.machine.NodeDown(node) })
+}
+
+// tick tells the machine the time, and has reads that could not go on try again.
+func (r *Reader) tick() {
+	t := time.NewTicker(tickInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-t.C:
+			r.drive(func() {
+				if len(r.retry) > 0 {
+					r.waiting, r.retry = append(r.waiting, r.retry...), nil
+					signal(r.wake)
+				}
+			})
+		}
+	}
+}
+
+// drive gives the machine an input and does what it wants done. Messages leave after mu is unlocked.
+func (r *Reader) drive(input func()) {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return
+	}
+	r.machine.Tick(r.client.cfg.Clock.Boot())
+	input()
+	rd := r.machine.Ready()
+	messages := append([]*stripe.Message(nil), rd.Messages...)
+	for _, d := range rd.Done {
+		if x := r.reads[d.Op]; x != nil {
+			r.done(x, d)
+		}
+	}
+	r.mu.Unlock()
+	for _, m := range messages {
+		r.send(m)
+	}
+}
+
+// done ends a read, or keeps it for another try: under a newer layout, or when the new holder has decided.
+func (r *Reader) done(x *leaselessRead, d stripe.Done) {
+	switch d.Err {
+	case blocktree.StaleView, blocktree.Recovering, blocktree.NotFound, blocktree.Unavailable:
+		if r.client.cfg.Clock.Boot()-x.since < blocktree.WriteStallTimeout {
+			r.retry = append(r.retry, x)
+			return
+		}
+		d.Err = blocktree.Unavailable
+	}
+	delete(r.reads, x.id)
+	x.end(d.Read, d.Err)
+}
+
+// send gives a message to the member's connection. What cannot be sent is asked of another member when it is late.
+func (r *Reader) send(m *stripe.Message) {
+	conn := r.client.peers.conn(m.Node)
+	if conn == nil {
+		return
+	}
+	header, body := stripe.EncodeMessage(m)
+	call := conn.Call
+	if m.Count > bulkSectors {
+		call = conn.CallBulk
+	}
+	_ = call(codeStripe, header, body, func(reply bttp.Reply, err error) {
+		if err != nil {
+			return
+		}
+		a := r.client.decodeAnswer(m, reply)
+		if a == nil {
+			return
+		}
+		aliased := a.Memory != nil // a belongs to whoever reads from Step on
+		r.drive(func() { r.machine.Step(a) })
+		if !aliased {
+			reply.Release()
+		}
+	})
+}
+
+// layouts asks for the layout whenever reads wait, for all of them at once, and starts them under it.
+func (r *Reader) layouts() {
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-r.wake:
+		}
+		r.mu.Lock()
+		reads := r.waiting
+		r.waiting = nil
+		r.mu.Unlock()
+		if len(reads) == 0 {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(r.ctx, askTimeout)
+		layout, err := r.client.layout(ctx, &r.inode)
+		cancel()
+		r.drive(func() {
+			for _, x := range reads {
+				switch kind := blocktree.KindOf(err); {
+				case err == nil:
+					r.machine.Read(x.id, layout, x.region, x.first, x.count)
+				case kind == blocktree.NotFound: // the file is removed
+					delete(r.reads, x.id)
+					x.end(nil, kind)
+				default:
+					r.done(x, stripe.Done{Op: x.id, Err: blocktree.Unavailable})
+				}
+			}
+		})
+	}
+}
