@@ -27,6 +27,10 @@ const (
 	ServiceBytesMax = 64
 )
 
+// unixSecondsMax is the end of the year 9999. A time far beyond it overflows package time and lies in the past: the link
+// would be valid, and every connection that it opened would end at once.
+const unixSecondsMax = 253402300799
+
 // signatureContext keeps a signature over a certificate from meaning anything else.
 const signatureContext = "blocktree certificate\x00"
 
@@ -83,6 +87,8 @@ func (c *Certificate) validate() error {
 		return bad("not an Ed25519 key")
 	case c.NotAfter < c.NotBefore:
 		return bad("ends before it begins")
+	case c.NotAfter > unixSecondsMax:
+		return bad("ends after the year 9999")
 	case len(c.Groups) > GroupsMax || len(c.Services) > ServicesMax:
 		return bad(fmt.Sprintf("%d groups and %d services, at most %d and %d",
 			len(c.Groups), len(c.Services), GroupsMax, ServicesMax))

@@ -199,7 +199,7 @@ func Issue(issuer Key, issuerChain Credentials, root blocktree.Principal, g Gran
 	if err := link.validate(); err != nil {
 		return nil, &blocktree.Error{Op: op, Err: err}
 	}
-	link.Signature = ed25519.Sign(issuer.private, link.signed())
+	link.Signature = ed25519.Sign(issuer.private(), link.signed())
 	chain := append(slices.Clone(issuerChain), link)
 	if _, err := chain.verify(root, func(*Certificate) error { return nil }); err != nil {
 		return nil, &blocktree.Error{Op: op, Err: err}

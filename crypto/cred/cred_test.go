@@ -17,7 +17,7 @@ var testTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // testKey makes a key from a seed byte, so that failures look the same each time.
 func testKey(seed byte) Key {
-	return Key{ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))}
+	return newKey(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize)))
 }
 
 // testRoot is the root principal's key.
@@ -122,7 +122,7 @@ func TestIssueRefuses(t *testing.T) {
 // forge signs a link that Issue would refuse to make.
 func forge(issuer Key, chain Credentials, g Grant) Credentials {
 	link := g.certificate(issuer.Public())
-	link.Signature = ed25519.Sign(issuer.private, link.signed())
+	link.Signature = ed25519.Sign(issuer.private(), link.signed())
 	return append(slices.Clone(chain), link)
 }
 
@@ -160,6 +160,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"times changed", change(func(c Credentials) { c[1].NotAfter += 1000 }), testRoot, testTime, blocktree.Unauthenticated},
 		{"subject changed", change(func(c Credentials) { c[1].Subject = mallory.Public() }), testRoot, testTime, blocktree.Unauthenticated},
 		{"signed by another", forge(mallory, toRack, grant(node, at("rack1", "a"))), testRoot, testTime, blocktree.Unauthenticated},
+		{"beyond the end of time", forge(rack, toRack, grant(node, at("rack1", "a"), func(g *Grant) { g.NotAfter = time.Unix(1<<60, 0) })), testRoot, testTime, blocktree.Invalid},
 		{"path beside", forge(rack, toRack, grant(node, at("rack2", "a"))), testRoot, testTime, blocktree.Unauthenticated},
 		{"more services", forge(rack, toRack, grant(node, at("rack1", "a"), func(g *Grant) { g.Services = []string{"admin"} })), testRoot, testTime, blocktree.Unauthenticated},
 		{"superuser", forge(rack, toRack, grant(node, at("rack1", "a"), func(g *Grant) { g.UID = 0 })), testRoot, testTime, blocktree.Unauthenticated},

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 
 	"blocktree"
@@ -24,8 +25,26 @@ const (
 // fileBytesMax bounds either file: the longest credentials in base64, and some.
 const fileBytesMax = 2 * blocktree.CredentialBytesMax
 
-// Key is an Ed25519 key pair. The zero Key is none.
-type Key struct{ private ed25519.PrivateKey }
+// Key is an Ed25519 key pair. The zero Key is none. It prints as its principal, whatever the verb, and inside other
+// values as an address at most.
+type Key struct {
+	// private is a function because fmt prints the bytes of an unexported field, and even those behind a pointer where
+	// the verb does not fit, without asking Format.
+	private func() ed25519.PrivateKey
+}
+
+// newKey makes the Key of private, which it keeps.
+func newKey(private ed25519.PrivateKey) Key {
+	return Key{func() ed25519.PrivateKey { return private }}
+}
+
+// Format prints the principal and a placeholder, whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.text()) }
+
+// LogValue keeps the key out of structured logs.
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.text()) }
+
+func (k Key) text() string { return "[hidden key] of " + k.Principal().String() }
 
 // GenerateKey makes a new key from the system's randomness.
 func GenerateKey() (Key, error) {
@@ -33,18 +52,18 @@ func GenerateKey() (Key, error) {
 	if err != nil {
 		return Key{}, blocktree.E("cred.GenerateKey", blocktree.IO, err)
 	}
-	return Key{private}, nil
+	return newKey(private), nil
 }
 
 // IsZero reports whether k is none.
-func (k Key) IsZero() bool { return len(k.private) == 0 }
+func (k Key) IsZero() bool { return k.private == nil }
 
 // Public returns the public half, which must not be changed; nil for the zero Key.
 func (k Key) Public() ed25519.PublicKey {
 	if k.IsZero() {
 		return nil
 	}
-	return k.private.Public().(ed25519.PublicKey)
+	return k.private().Public().(ed25519.PublicKey)
 }
 
 // Principal returns the principal of the key, the zero Principal for the zero Key.
@@ -61,7 +80,7 @@ func (k Key) Save(file string) error {
 	if k.IsZero() {
 		return &blocktree.Error{Op: "cred.Key.Save", Path: file, Kind: blocktree.Invalid, Err: errors.New("no key")}
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(k.private)
+	der, err := x509.MarshalPKCS8PrivateKey(k.private())
 	if err != nil {
 		return &blocktree.Error{Op: "cred.Key.Save", Path: file, Kind: blocktree.Invalid, Err: err}
 	}
@@ -94,7 +113,7 @@ func LoadKey(file string) (Key, error) {
 		return Key{}, &blocktree.Error{Op: op, Path: file, Kind: blocktree.Invalid,
 			Err: fmt.Errorf("a key of type %T, only Ed25519 is known", parsed)}
 	}
-	return Key{private}, nil
+	return newKey(private), nil
 }
 
 // save writes one PEM block to a new file; a file half written is removed.

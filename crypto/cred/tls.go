@@ -68,11 +68,11 @@ func selfSigned(k Key) (tls.Certificate, error) {
 		NotBefore:    time.Unix(0, 0),
 		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280: no end
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k.private)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k.private())
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k.private}, nil
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k.private()}, nil
 }
 
 // verifyConnection runs on both sides of every handshake, resumed ones included (there are none).

@@ -144,7 +144,7 @@ func refusals(t *testing.T, client, server, other Key) []refusal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stolen.PrivateKey = client.private
+	stolen.PrivateKey = client.private()
 	set := func(c tls.Certificate) func(*tls.Config) {
 		return func(x *tls.Config) { x.Certificates = []tls.Certificate{c} }
 	}
