@@ -252,18 +252,26 @@ func (e *Endpoint) judge(peer cred.Identity) error {
 	return nil
 }
 
-// readHello reads the first frame of a lane.
+// readHello reads the first frame of a lane. No body of another type is waited for, or given memory: nobody has said yet
+// who the peer is.
 func readHello(r *reader) (hello, error) {
+	f, err := r.peekFrame()
+	if err != nil {
+		return hello{}, err
+	}
+	if f.kind != frameHello && f.kind != frameFailure {
+		return hello{}, blocktree.E("hello", blocktree.Invalid, errors.New("another frame came first"))
+	}
 	f, b, err := r.readFrame()
 	if err != nil {
 		return hello{}, err
 	}
 	defer b.release()
 	switch {
-	case f.kind == frameFailure && b != nil:
+	case b == nil:
+		return hello{}, blocktree.E("hello", blocktree.Invalid, errors.New("an empty hello"))
+	case f.kind == frameFailure:
 		return hello{}, refusedError(f.errorKind, string(b.data[:f.bodyBytes]))
-	case f.kind != frameHello || b == nil:
-		return hello{}, blocktree.E("hello", blocktree.Invalid, errors.New("another frame came first"))
 	}
 	return decodeHello(b.data[:f.bodyBytes])
 }

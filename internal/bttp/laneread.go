@@ -32,10 +32,7 @@ type reader struct {
 // readFrame returns the next frame and its body and header, in that order in one buffer, which the caller releases.
 // The buffer is nil when both are empty. It fails with the carrier's errors, io.EOF among them, or as decodeFrame.
 func (r *reader) readFrame() (frame, *buffer, error) {
-	if err := r.fill(fixedBytes); err != nil {
-		return frame{}, nil, err
-	}
-	f, err := decodeFrame(r.buf[r.first:r.end])
+	f, err := r.peekFrame()
 	if err != nil {
 		return frame{}, nil, err
 	}
@@ -54,6 +51,14 @@ func (r *reader) readFrame() (frame, *buffer, error) {
 		return frame{}, nil, err
 	}
 	return f, b, nil
+}
+
+// peekFrame returns the fixed part of the next frame and leaves it to be read.
+func (r *reader) peekFrame() (frame, error) {
+	if err := r.fill(fixedBytes); err != nil {
+		return frame{}, err
+	}
+	return decodeFrame(r.buf[r.first:r.end])
 }
 
 // fill makes at least n bytes, at most readRoomBytes, lie at r.buf[r.first:r.end].

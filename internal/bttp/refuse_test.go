@@ -1,6 +1,7 @@
 package bttp
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -256,6 +257,7 @@ func TestGarbageIsSurvived(t *testing.T) {
 		}{
 			{"noise for a hello", false, noise},
 			{"a request for a hello", false, request},
+			{"an empty failure for a hello", false, frame{kind: frameFailure}.append(nil)},
 			{"an oversized hello", false, frame{kind: frameHello, bodyBytes: helloBytesMax + 1}.append(nil)},
 			{"a hello that says nothing", false, append(frame{kind: frameHello, bodyBytes: 3}.append(nil), 1, 2, 3)},
 			{"joining nothing", false, append(frame{kind: frameHello, bodyBytes: 20}.append(nil), (&hello{lane: 1, lanes: 2}).encode()...)},
@@ -281,6 +283,18 @@ func TestGarbageIsSurvived(t *testing.T) {
 		}
 		reply.Release()
 	})
+}
+
+// TestOnlyAHelloIsAwaited: a stranger who announces a large frame of another type is refused before its body comes, and
+// before there is memory for it.
+func TestOnlyAHelloIsAwaited(t *testing.T) {
+	for _, f := range []frame{{kind: frameRequest, id: 1, bodyBytes: blocktree.FrameBodyBytesMax}, {kind: frameReply, id: 1, bodyBytes: 1},
+		{kind: frameOneWay, bodyBytes: 1}} {
+		_, err := readHello(testReader(bytes.NewReader(f.append(nil))))
+		if blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("type %d: %v", f.kind, err)
+		}
+	}
 }
 
 func TestGarbageBelowTLS(t *testing.T) {
