@@ -8,4 +8,5 @@ const (
 	codeQuery   uint16 = 4 // an encoded meta.Query; an encoded meta.Answer
 	codeHello   uint16 = 5 // nothing; node id and incarnation
 	codeYield   uint16 = 6 // a file's identity: let go of the lease you hold for copying up
+	codeKnown   uint16 = 7 // nothing; the token of the asker's newest start that the answering node knows
 )

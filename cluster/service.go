@@ -87,6 +87,10 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.endpoint.SetHandler(bttp.HandlerFunc(s.serveKnown))
+	if err := s.refuseStale(ctx); err != nil {
+		return err
+	}
 	s.peers = newPeers(s.endpoint, s.cfg.Logger)
 	s.peers.ensure(s.cfg.Members)
 	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, Node: s.cfg.Node, Founders: s.cfg.Members, Send: s.sendRaft,
@@ -233,7 +237,7 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 			mark.incarnation = randomIncarnation()
 		}
 		mark.next = known.Counter + randomStep()
-		if err := mark.save(s.cfg.FS, s.cfg.StoreDir); err != nil {
+		if err := s.saveMark(mark); err != nil {
 			return none, err
 		}
 		r, err := s.client.propose(s.ctx, meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation,
@@ -243,12 +247,20 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 		}
 		if r.Kind == blocktree.Other {
 			mark.current = mark.next
-			return mark.incarnation, mark.save(s.cfg.FS, s.cfg.StoreDir)
+			return mark.incarnation, s.saveMark(mark)
 		}
 		if r.Kind != blocktree.StaleMember {
 			return none, r.Err("start")
 		}
 	}
+}
+
+// saveMark makes the mark durable beside both of the node's stores, either of which may be lost without the other.
+func (s *Service) saveMark(mark startMark) error {
+	if err := mark.save(vfs.Disk{}, s.raftMarkDir()); err != nil {
+		return err
+	}
+	return mark.save(s.cfg.FS, s.cfg.StoreDir)
 }
 
 // knownStart returns what Raft has of this node's newest start; zeros if it has none.
@@ -279,6 +291,9 @@ func (s *Service) serve(req *bttp.Request) {
 		s.hello(req)
 	case codeYield:
 		s.yield(req)
+	case codeKnown:
+		s.serveKnown(req)
+		return
 	case codePropose, codeQuery:
 		if req.OneWay {
 			break // nothing bounds how many of them come

@@ -108,11 +108,18 @@ func (w testWriter) Write(p []byte) (int, error) {
 // Start starts node i (from 0) on the directory it had before.
 func (d *Domain) Start(i int) {
 	d.T.Helper()
+	d.must(d.TryStart(i))
+}
+
+// TryStart is Start for a node that may refuse.
+func (d *Domain) TryStart(i int) error {
 	n, err := node.Open(d.T.Context(), node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
 		Directory: blocktree.RootPath(d.Root), Members: d.Members, Logger: d.Logger(fmt.Sprintf("node%d", i+1))})
-	d.must(err)
-	d.nodes[i] = n
+	if err == nil {
+		d.nodes[i] = n
+	}
+	return err
 }
 
 // StartAll starts every node that does not run.

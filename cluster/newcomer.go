@@ -1,0 +1,103 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"blocktree"
+	"blocktree/internal/bttp"
+	"blocktree/internal/vfs"
+	"blocktree/internal/wire"
+)
+
+// A Raft member whose disk was wiped or put back to an earlier day has forgotten votes and entries that it promised to
+// keep: it could help to elect a leader that lacks what was committed. So before a node takes part in its group it asks the
+// others which start of it they know, and refuses to run when that is later than what its own metadata directory
+// remembers. Others that do not answer cannot say no: a whole cluster that starts at once is not held up.
+
+// raftMarkDir is where the start mark that goes with the metadata lies: it is lost, or goes back in time, together with it.
+func (s *Service) raftMarkDir() string { return s.cfg.MetaDir }
+
+// knownPatience is how long a starting node waits for the others' word.
+const knownPatience = 1500 * time.Millisecond
+
+// refuseStale asks every other node. Kind Invalid when the disk is older than what one of them knows.
+func (s *Service) refuseStale(ctx context.Context) error {
+	mark, err := loadStart(vfs.Disk{}, s.raftMarkDir())
+	if err != nil && blocktree.KindOf(err) != blocktree.Corrupt {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, knownPatience)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var newest uint64
+	for _, r := range s.cfg.Members {
+		if r.Node == s.cfg.Node {
+			continue
+		}
+		wg.Go(func() {
+			if token, err := s.askKnown(ctx, r); err == nil {
+				mu.Lock()
+				newest = max(newest, token)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if newest > max(mark.current, mark.next) {
+		return &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.MetaDir, Kind: blocktree.Invalid,
+			Err: fmt.Errorf("the cluster knows a later start of store %v than this directory does: it was wiped, or is an old copy", s.cfg.Node),
+			Hint: "put the newest directory back; a store id is never used again with another disk, as that can lose " +
+				"what the cluster has committed"}
+	}
+	return nil
+}
+
+// askKnown asks one node for the token of the newest start of this one that it knows; zero if it knows none.
+func (s *Service) askKnown(ctx context.Context, r blocktree.Runtime) (uint64, error) {
+	conn, err := s.endpoint.Dial(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	reply, err := conn.CallWait(ctx, codeKnown, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer reply.Release()
+	d := wire.NewDecoder(reply.Header)
+	token := d.U64()
+	return token, d.Finish()
+}
+
+// serveKnown answers askKnown from what this node has applied; before its own group is open it knows nothing.
+func (s *Service) serveKnown(req *bttp.Request) {
+	defer req.Release()
+	from, ok := s.nodes[req.Conn.Peer().Principal]
+	if req.Code != codeKnown || !ok {
+		req.Fail(blocktree.E("cluster", blocktree.Unavailable, errors.New("the node is starting")))
+		return
+	}
+	var e wire.Encoder
+	e.U64(s.appliedStart(from))
+	req.Reply(e.Buf)
+}
+
+func (s *Service) appliedStart(node blocktree.NodeID) uint64 {
+	if s.group == nil {
+		return 0
+	}
+	starts, err := s.group.Starts()
+	if err != nil {
+		return 0
+	}
+	for _, n := range starts {
+		if n.Node == node {
+			return n.Counter
+		}
+	}
+	return 0
+}

@@ -1,0 +1,56 @@
+package node_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/internal/testenv"
+)
+
+// TestWipedNodeIsRefused starts a node under its old store id on an emptied directory, and on the directory of an earlier
+// day: neither may take part in the group again.
+func TestWipedNodeIsRefused(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	c := d.Client()
+	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 2, Parity: 1})
+	d.Stop(2)
+	yesterday := t.TempDir()
+	if err := os.CopyFS(yesterday, os.DirFS(d.NodeDir(2))); err != nil {
+		t.Fatal(err)
+	}
+	d.Start(2) // an honest restart is welcome
+	d.Await("the node serves again", func() bool {
+		s, err := c.Status(within(t, 10*time.Second))
+		return err == nil && s.Health == "ok"
+	})
+	d.Stop(2)
+	for name, put := range map[string]func() error{
+		"wiped":     func() error { return os.RemoveAll(d.NodeDir(2)) },
+		"yesterday": func() error { return os.CopyFS(d.NodeDir(2), os.DirFS(yesterday)) },
+	} {
+		today := t.TempDir() + "/today"
+		if err := os.Rename(d.NodeDir(2), today); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.TryStart(2); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+			t.Errorf("%s: %v, want a refusal of kind invalid with a hint", name, err)
+		}
+		if err := os.RemoveAll(d.NodeDir(2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(today, d.NodeDir(2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Start(2) // with its own directory it is welcome
+	d.Await("the node serves again", func() bool {
+		s, err := c.Status(within(t, 10*time.Second))
+		return err == nil && s.Health == "ok"
+	})
+}
