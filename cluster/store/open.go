@@ -140,6 +140,13 @@ func (s *Store) open(id blocktree.NodeID, r Replayer) error {
 	if err := checkOwner(s.dir, sb, id); err != nil {
 		return err
 	}
+	// What is visible may be a dead process's rename that the disk does not have yet. What it made superfluous must not be
+	// removed before it is durable: power loss could bring the old checkpoint back without what it needs.
+	if s.opts.mutant != forgetOpenDirSync {
+		if err := s.fs.SyncDir(s.dir); err != nil {
+			return err
+		}
+	}
 	s.id = sb.identity
 	s.ix.id = s.id
 	s.starts = sb.starts + 1

@@ -209,6 +209,7 @@ const (
 	forgetTailRewrite
 	forgetVoid
 	forgetDurableLive
+	forgetOpenDirSync
 )
 
 const (

@@ -1,0 +1,173 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+
+	"blocktree/internal/vfs"
+)
+
+// stepFS calls before at every change that is about to be made to a file system, so that a test can crash between any two.
+type stepFS struct {
+	vfs.FS
+	before func(op, name string)
+}
+
+type stepFile struct {
+	vfs.File
+	fs   *stepFS
+	name string
+}
+
+func (f *stepFS) file(name string, under vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &stepFile{under, f, name}, nil
+}
+
+func (f *stepFS) Create(name string) (vfs.File, error) {
+	f.before("Create", name)
+	under, err := f.FS.Create(name)
+	return f.file(name, under, err)
+}
+
+func (f *stepFS) Open(name string) (vfs.File, error) {
+	under, err := f.FS.Open(name)
+	return f.file(name, under, err)
+}
+
+func (f *stepFS) Rename(from, to string) error {
+	f.before("Rename", from)
+	return f.FS.Rename(from, to)
+}
+
+func (f *stepFS) Remove(name string) error {
+	f.before("Remove", name)
+	return f.FS.Remove(name)
+}
+
+func (f *stepFS) SyncDir(dir string) error {
+	f.before("SyncDir", dir)
+	return f.FS.SyncDir(dir)
+}
+
+func (f *stepFile) WriteAt(p []byte, off int64) (int, error) {
+	f.fs.before("WriteAt", f.name)
+	return f.File.WriteAt(p, off)
+}
+
+func (f *stepFile) WritevAt(bufs [][]byte, off int64) (int, error) {
+	f.fs.before("WritevAt", f.name)
+	return f.File.WritevAt(bufs, off)
+}
+
+func (f *stepFile) Datasync() error {
+	f.fs.before("Datasync", f.name)
+	return f.File.Datasync()
+}
+
+func (f *stepFile) Sync() error {
+	f.fs.before("Sync", f.name)
+	return f.File.Sync()
+}
+
+func (f *stepFile) Truncate(bytes int64) error {
+	f.fs.before("Truncate", f.name)
+	return f.File.Truncate(bytes)
+}
+
+func (f *stepFile) Allocate(bytes int64) error {
+	f.fs.before("Allocate", f.name)
+	return f.File.Allocate(bytes)
+}
+
+// TestPowerLossWhileOpeningAfterKill kills the process at every change of a name by a checkpoint and cuts the power at every step of
+// the start that follows.
+func TestPowerLossWhileOpeningAfterKill(t *testing.T) {
+	if err := powerLossWhileOpening(t, forgetNothing); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMutantRemovingBeforeSyncDies(t *testing.T) {
+	err := powerLossWhileOpening(t, forgetOpenDirSync)
+	if err == nil {
+		t.Error("the mutant lives")
+	}
+	t.Log(err)
+}
+
+func powerLossWhileOpening(t *testing.T, m mutant) (failure error) {
+	opts := smallOptions
+	opts.mutant = m
+	crash := vfs.NewCrash()
+	armed, crashes := false, 0
+	check := func(when string, after *vfs.Crash) {
+		crashes++
+		s, err := Open(after, testDir, testID, smallOptions, &recorder{})
+		if err != nil {
+			failure = fmt.Errorf("%s: %w", when, err)
+			return
+		}
+		x, err := s.Lookup(testFile, 0, 40, nil)
+		for _, x := range x {
+			if x.Content == Data && err == nil {
+				err = checkExtent(s, testFile, x)
+			}
+		}
+		if err != nil || len(s.Damaged()) > 0 {
+			failure = fmt.Errorf("%s: %v, damage %v", when, err, s.Damaged())
+		}
+		if err := s.Close(nil); err != nil {
+			t.Error(err)
+		}
+	}
+	fs := &stepFS{FS: crash, before: func(op, name string) {
+		if !armed || failure != nil || op != "Rename" && op != "SyncDir" && op != "Remove" {
+			return
+		}
+		killed := crash.Kill()
+		again := &stepFS{FS: killed, before: func(op2, name2 string) {
+			for seed := range uint64(12) {
+				if failure == nil {
+					check(fmt.Sprintf("killed before %s %s, power lost before %s %s", op, name, op2, name2), killed.Clone(seed))
+				}
+			}
+		}}
+		s, err := Open(again, testDir, testID, opts, &recorder{})
+		if err != nil {
+			failure = err
+			return
+		}
+		again.before = func(string, string) {}
+		if err := s.Close(nil); err != nil {
+			t.Error(err)
+		}
+	}}
+	s, _ := openTest(t, fs, opts)
+	for round := range uint64(2) {
+		for i := range uint64(12) { // overwritten, so that segments die
+			put(t, s, dataRecord(testFile, 0, 4, 512, version(100*round+i+1)))
+		}
+		put(t, s, dataRecord(testFile, 10, 20, 512, version(100*round+50)))
+		c, err := s.BeginCheckpoint([]byte("blob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitPrepared(t, s)
+		armed = true
+		err = c.Finish()
+		armed = false
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.ix.mu.Lock() // so that the next checkpoint begins a new index file
+		s.indexBytes += 2 * indexSlackBytes
+		s.ix.mu.Unlock()
+	}
+	if failure == nil && crashes < 500 {
+		t.Errorf("only %d crashes were tried", crashes)
+	}
+	return failure
+}
