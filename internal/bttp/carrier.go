@@ -12,8 +12,11 @@ import (
 type carrier interface {
 	// Read blocks until there is something.
 	Read(p []byte) (int, error)
-	// inputReady reports that Read will not block. False promises nothing.
+	// inputReady reports that something is there to read; what it turns out to be may still leave Read waiting for more.
+	// False promises nothing.
 	inputReady() bool
+	// onWait has f called, by the goroutine that reads, each time before a Read waits although inputReady said yes.
+	onWait(f func())
 	// stage takes p, sealed or copied, into the output; p is free afterwards. It does not block.
 	stage(p []byte) error
 	// staged is how many bytes stage has taken and flush has not sent.
@@ -42,6 +45,7 @@ type quicCarrier struct {
 
 func (c *quicCarrier) Read(p []byte) (int, error) { return c.stream.Read(p) }
 func (c *quicCarrier) inputReady() bool           { return false }
+func (c *quicCarrier) onWait(func())              {} // inputReady never says yes
 func (c *quicCarrier) staged() int                { return len(c.out) }
 
 func (c *quicCarrier) stage(p []byte) error {

@@ -32,6 +32,7 @@ func newTLSCarrier(raw *rawConn, conn *tls.Conn) *tlsCarrier {
 
 func (c *tlsCarrier) Read(p []byte) (int, error) { return c.tls.Read(p) }
 func (c *tlsCarrier) inputReady() bool           { return c.raw.recordReady() }
+func (c *tlsCarrier) onWait(f func())            { c.raw.waits = f }
 func (c *tlsCarrier) tryFlush() (bool, error)    { return c.raw.tryFlush() }
 func (c *tlsCarrier) flush() error               { return c.raw.flush() }
 func (c *tlsCarrier) staged() int                { return c.raw.staged() }
@@ -56,7 +57,8 @@ type rawConn struct {
 
 	in         []byte // read from the kernel, not yet handed to TLS: in[first:end]
 	first, end int
-	record     int // bytes of the current record still to be handed out
+	record     int    // bytes of the current record still to be handed out
+	waits      func() // called before the kernel is asked for more; nil for nobody
 
 	hold    sync.Mutex // TLS itself may write from the reading side (a key update)
 	holding bool
@@ -98,6 +100,9 @@ func (c *rawConn) Read(p []byte) (int, error) {
 		}
 		if c.first == c.end {
 			c.first, c.end = 0, 0
+		}
+		if c.waits != nil {
+			c.waits()
 		}
 		n, err := c.Conn.Read(c.in[c.end:])
 		c.end += n

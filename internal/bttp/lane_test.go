@@ -32,6 +32,7 @@ func newFakeCarrier() *fakeCarrier {
 
 func (c *fakeCarrier) Read([]byte) (int, error)    { <-c.closed; return 0, io.EOF }
 func (c *fakeCarrier) inputReady() bool            { return false }
+func (c *fakeCarrier) onWait(func())               {}
 func (c *fakeCarrier) setDeadline(time.Time) error { return nil }
 func (c *fakeCarrier) close()                      { c.once.Do(func() { close(c.closed) }) }
 func (c *fakeCarrier) stage(p []byte) error        { c.out = append(c.out, p...); return nil }

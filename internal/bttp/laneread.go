@@ -134,13 +134,19 @@ func (l *lane) readLoop(r *reader) {
 			l.conn.endpoint.cork.pull()
 		}
 	}
+	idle := func() {
+		uncork()
+		l.busy.Store(false)
+	}
 	r.before = func() error {
 		if !l.carrier.inputReady() {
-			uncork()
-			l.busy.Store(false)
+			idle()
 		}
 		return nil
 	}
+	// A record that brings nothing for us, such as a key update, was ready too. Whoever sends it in the right place must
+	// not keep the endpoint corked, or the lane busy, while he sends nothing else.
+	l.carrier.onWait(idle)
 	r.after = func() {
 		l.reads.Add(1)
 		l.busy.Store(true)
