@@ -383,7 +383,7 @@ func fits(l *stripe.Layout, inode *meta.Inode) bool {
 		l.Sectors*uint64(l.SectorBytes) == inode.SizeBytes && len(l.View(0).Members) == l.Code.Shards()
 }
 
-// Begin takes the next version of a region, to seal with; Write or Zero must follow with it.
+// Begin takes the next version of a region, to seal with; NewRun and Write, or Zero, must follow with it.
 func (h *Handle) Begin(region blocktree.RegionIndex) (blocktree.Version, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -393,48 +393,12 @@ func (h *Handle) Begin(region blocktree.RegionIndex) (blocktree.Version, error) 
 	return h.holder.Begin(region), nil
 }
 
-// Write stores the sealed sectors of one run; sealed and seals belong to the handle from now on. The number of sectors
-// is at most RunSectorsMax, and they lie in one region.
-func (h *Handle) Write(region blocktree.RegionIndex, first blocktree.SectorIndex, v blocktree.Version, sealed, seals []byte) *Write {
-	count := len(sealed) / int(h.inode.SectorBytes)
-	w := &stripe.Write{Kind: stripe.RecordData, Region: region, First: first, Count: uint32(count), Version: v,
-		Digest: digestOf(seals), ShardBytes: uint32(h.code.ShardBytes(int(h.inode.SectorBytes))), Seals: seals}
-	shards, err := h.encode(sealed, count*int(w.ShardBytes))
-	if err != nil {
-		h.enter()
-		h.holder.Cancel(region, v)
-		h.leave()
-		return &Write{endedOperation(err)}
-	}
-	w.Shards = shards
-	return h.write(w)
-}
-
-// encode cuts a run into its k+m shards.
-func (h *Handle) encode(sealed []byte, shardBytes int) ([][]byte, error) {
-	shards := make([][]byte, h.code.Shards())
-	if h.code.Data == 1 { // replicas share the bytes
-		for i := range shards {
-			shards[i] = sealed
-		}
-		return shards, nil
-	}
-	all := make([]byte, shardBytes*len(shards))
-	for i := range shards {
-		shards[i] = all[i*shardBytes : (i+1)*shardBytes : (i+1)*shardBytes]
-	}
-	if err := h.codec.Split(sealed, int(h.inode.SectorBytes), shards); err != nil {
-		return nil, err
-	}
-	return shards, h.codec.Encode(shards)
-}
-
 // Zero stores a tombstone over count sectors of one region.
 func (h *Handle) Zero(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version) *Write {
-	return h.write(&stripe.Write{Kind: stripe.RecordZero, Region: region, First: first, Count: count, Version: v})
+	return h.submit(&stripe.Write{Kind: stripe.RecordZero, Region: region, First: first, Count: count, Version: v})
 }
 
-func (h *Handle) write(w *stripe.Write) *Write {
+func (h *Handle) submit(w *stripe.Write) *Write {
 	return &Write{h.do(func(op uint64) { h.holder.Write(op, w) })}
 }
 

@@ -2,8 +2,10 @@ package store
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 
+	"blocktree"
 	"blocktree/internal/vfs"
 )
 
@@ -170,4 +172,93 @@ func powerLossWhileOpening(t *testing.T, m mutant) (failure error) {
 		t.Errorf("only %d crashes were tried", crashes)
 	}
 	return failure
+}
+
+// TestCheckpointBegunWhileNoSpaceIsTold begins checkpoints between the moment at which a group found no space and the one at
+// which the machine was told so: what the machine says then of those records is not so, and must not become durable.
+func TestCheckpointBegunWhileNoSpaceIsTold(t *testing.T) {
+	for _, when := range []string{"before the cut", "when the first call is told", "when the last call is told"} {
+		t.Run(when, func(t *testing.T) {
+			crash := vfs.NewCrash()
+			fault := vfs.NewFault(crash)
+			var s *Store
+			begun := make(chan *Checkpoint, 1)
+			begin := func() {
+				c, err := s.BeginCheckpoint([]byte("it has the records"))
+				if err != nil {
+					t.Error(err)
+				}
+				begun <- c
+			}
+			fs := &stepFS{FS: fault, before: func(op, _ string) {
+				if op == "Truncate" && when == "before the cut" && len(begun) == 0 {
+					begin()
+				}
+			}}
+			s, _ = openTest(t, fs, smallOptions)
+			put(t, s, dataRecord(testFile, 0, 1, 512, version(1)))
+			waitPrepared(t, s)
+			fault.Inject(vfs.Injection{Op: vfs.FaultWrite, Name: segmentPrefix, Short: true, Err: syscall.ENOSPC})
+			const calls = 3
+			told := make(chan error, calls)
+			s.prepareMu.Lock() // (only to be sure that nobody else appends or prepares)
+			for i := range uint64(calls) {
+				_, err := s.Append([]Record{dataRecord(testFile, blocktree.SectorIndex(i+1), 1, 512, version(i+2))}, func(err error) {
+					if n := len(told); n == 0 && when == "when the first call is told" || n == calls-1 && when == "when the last call is told" {
+						begin()
+					}
+					told <- err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.prepareMu.Unlock()
+			failed := 0
+			for range calls {
+				if err := <-told; blocktree.KindOf(err) == blocktree.NoSpace {
+					failed++
+				}
+			}
+			if failed == 0 {
+				t.Fatal("nothing found the disk full")
+			}
+			c := <-begun
+			if err := c.Finish(); blocktree.KindOf(err) != blocktree.NoSpace {
+				t.Errorf("the checkpoint: %v", err)
+			}
+			after, r := openTest(t, crash.Clone(1), smallOptions)
+			if string(r.blob) == "it has the records" || len(after.pins.pending) > 3 {
+				t.Errorf("blob %q, pending %v", r.blob, after.pins.pending)
+			}
+		})
+	}
+}
+
+// TestVoidsStayOneRange: a disk that is full for long must not make the next header grow without bound.
+func TestVoidsStayOneRange(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewCrash())
+	s, _ := openTest(t, fs, smallOptions)
+	put(t, s, dataRecord(testFile, 0, 1, 512, version(1)))
+	fs.Inject(vfs.Injection{Op: vfs.FaultWrite, Name: segmentPrefix, Err: syscall.ENOSPC, Times: -1})
+	for v := range uint64(50) {
+		if _, err := appendSync(s, dataRecord(testFile, 1, 1, 512, version(v+2))); blocktree.KindOf(err) != blocktree.NoSpace {
+			t.Fatal(err)
+		}
+	}
+	fs.Clear()
+	s.logMu.Lock()
+	voids := len(s.voids)
+	s.logMu.Unlock()
+	if voids != 1 {
+		t.Errorf("%d ranges", voids)
+	}
+	put(t, s, dataRecord(testFile, 1, 1, 512, version(99)))
+	if err := s.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	s, r := openTest(t, fs, smallOptions)
+	if len(s.Damaged()) > 0 || len(r.records) != 2 {
+		t.Errorf("damage %v, %d records", s.Damaged(), len(r.records))
+	}
 }

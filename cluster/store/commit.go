@@ -71,6 +71,9 @@ func (s *Store) commit(group *queue) {
 		err = s.syncGroup(group.items)
 	}
 	s.logMu.Lock()
+	if err == nil {
+		err = s.fatal // latched meanwhile by a checkpoint
+	}
 	if err != nil {
 		s.latch(err)
 		err = s.fatal
@@ -169,7 +172,8 @@ func (s *Store) syncGroup(items []item) error {
 }
 
 // noSpace fails group and all that is queued behind it, whose sequences are void from now on, and makes sure that what
-// was written of it is never replayed. It runs in the committer, so nothing is written meanwhile.
+// was written of it is never replayed. It runs in the committer, so nothing is written meanwhile. A checkpoint that was begun
+// before the last call was told may describe records that never were: it waits until settled goes on, and then fails.
 func (s *Store) noSpace(group *queue, cause error) {
 	s.logMu.Lock()
 	tail := queue{items: append([]item(nil), s.queue.items...), calls: append([]call(nil), s.queue.calls...)}
@@ -181,10 +185,9 @@ func (s *Store) noSpace(group *queue, cause error) {
 		}
 	}
 	if s.opts.mutant != forgetVoid {
-		s.voids = append(s.voids, sequences{firstSequence(group.items), last})
+		s.voids = appendSequences(s.voids, sequences{firstSequence(group.items), last}) // one range, however often it happens
 	}
 	s.active.end = s.opts.SegmentBytes // the next record begins a segment
-	s.noSpaceCount++
 	s.logMu.Unlock()
 
 	fatal := s.cutBack(group.items, tail.items)
@@ -192,11 +195,10 @@ func (s *Store) noSpace(group *queue, cause error) {
 	s.logMu.Lock()
 	if fatal != nil {
 		s.latch(fatal)
+	}
+	if s.fatal != nil {
 		err = s.fatal
 	}
-	s.settled = last // but synced goes on only with a header that names the voids
-	s.wantCheckpoint()
-	s.syncedCond.Broadcast()
 	s.logMu.Unlock()
 	for _, q := range []*queue{group, &tail} {
 		s.bufs.put(q.items)
@@ -204,6 +206,12 @@ func (s *Store) noSpace(group *queue, cause error) {
 			c.done(err)
 		}
 	}
+	s.logMu.Lock()
+	s.noSpaceCount++
+	s.settled = last // but synced goes on only with a header that names the voids
+	s.wantCheckpoint()
+	s.syncedCond.Broadcast()
+	s.logMu.Unlock()
 }
 
 func firstSequence(items []item) uint64 {

@@ -214,6 +214,7 @@ func TestNoSpaceEndsCheckpoint(t *testing.T) {
 	if err := early.Finish(); blocktree.KindOf(err) != blocktree.NoSpace {
 		t.Errorf("the early checkpoint: %v", err)
 	}
+	<-s.CheckpointWanted()
 	late, err := s.BeginCheckpoint([]byte("late"))
 	if err != nil {
 		t.Fatal(err)

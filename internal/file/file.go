@@ -189,13 +189,13 @@ func (f *File) write(r run, src []byte) (*cluster.Write, error) {
 		return nil, err
 	}
 	size := f.info.SectorBytes
-	sealed := make([]byte, len(src))
-	seals := make([]byte, int(r.count)*seal.HeaderBytes)
+	out := f.handle.NewRun(r.region, r.first, uint32(r.count), v)
+	sealed := make([]byte, size)
 	for i := range int(r.count) {
-		f.sealer.Seal(sealed[i*size:(i+1)*size], src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v,
-			seals[i*seal.HeaderBytes:(i+1)*seal.HeaderBytes])
+		f.sealer.Seal(sealed, src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v, out.Seal(i))
+		out.Put(i, sealed)
 	}
-	return f.handle.Write(r.region, r.first, v, sealed, seals), nil
+	return f.handle.Write(out), nil
 }
 
 // ZeroSectors implements blocktree.File: one tombstone per region.
