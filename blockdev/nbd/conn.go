@@ -136,7 +136,8 @@ func (c *conn) deadlineNegotiation(t time.Time) {
 	c.nc.SetWriteDeadline(t)
 }
 
-// readPayload fills p, which is more than the buffer holds. A client that sends nothing of it for the stall timeout is cut off if others wait for memory.
+// readPayload fills p, which is more than the buffer holds. A client that sends less than its share of it (stallShare) in
+// a stall timeout is cut off if others wait for memory.
 func (c *conn) readPayload(p []byte) error {
 	c.out.flush(false)
 	if len(p) <= readBufferBytes { // too little to harm anybody
@@ -144,6 +145,7 @@ func (c *conn) readPayload(p []byte) error {
 		return err
 	}
 	defer c.readDeadline(time.Time{})
+	share := stallShare(len(p))
 	for {
 		c.readDeadline(time.Now().Add(c.s.stallTimeout))
 		n, err := io.ReadFull(c.br, p)
@@ -151,11 +153,15 @@ func (c *conn) readPayload(p []byte) error {
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || c.isKicked() || n == 0 && c.harmful() {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.isKicked() || n < share && c.harmful() {
 			return err
 		}
 	}
 }
+
+// stallShare is how many of n bytes a client has to move in each stall timeout while others wait for memory: so much that
+// all of them take no more than stallsMax timeouts. A byte now and then is no progress.
+func stallShare(n int) int { return n/stallsMax + 1 }
 
 func (c *conn) isKicked() bool {
 	c.deadlineMu.Lock()

@@ -16,8 +16,10 @@ import (
 
 const (
 	// stallTimeout is how long a client may make no progress with a payload or reply while others wait for the memory
-	// that it holds.
+	// that it holds. Progress is 1/stallsMax of it: the memory is free after stallTimeout * stallsMax at the latest, and
+	// who has 16 MiB to take must manage 100 KiB/s.
 	stallTimeout = 10 * time.Second
+	stallsMax    = 16
 
 	// drainTimeout is how long Serve lets requests finish after its context ended: as long as a write may wait for
 	// enough members, and a little for the reply.

@@ -3,8 +3,10 @@ package nbd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +14,8 @@ import (
 	"blocktree"
 	"blocktree/blockdev"
 	"blocktree/blockdev/memfile"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -259,21 +263,34 @@ func TestMemoryIsShared(t *testing.T) {
 // existing until their memory is needed.
 func TestStalledClients(t *testing.T) {
 	for _, x := range []struct {
-		name  string
-		stall func(c *client)
+		name    string
+		timeout time.Duration // long where there is always some progress
+		stall   func(c *client)
 	}{
-		{"replies", func(c *client) {
+		{"replies", 20 * time.Millisecond, func(c *client) {
 			for i := range uint64(4) {
 				c.send(header(cmdRead, 0, i, 0, 1*mib))
 			}
 		}},
-		{"payload", func(c *client) {
+		{"payload", 20 * time.Millisecond, func(c *client) {
 			c.send(append(header(cmdWrite, 0, 1, 0, mib), make([]byte, 500000)...))
+		}},
+		{"payload, a byte at a time", 500 * time.Millisecond, func(c *client) {
+			c.send(append(header(cmdWrite, 0, 1, 0, mib), make([]byte, 500000)...))
+			c.nc.SetDeadline(time.Time{})
+			go func() { // until it is cut off, by the server or at the end of the test
+				for {
+					if _, err := c.nc.Write([]byte{0}); err != nil {
+						return
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			}()
 		}},
 	} {
 		for _, prompt := range []bool{false, true} {
 			b := newBed(t, setup{file: memfile.Options{Prompt: prompt}, memory: 3 * mib / 2,
-				server: func(s *Server) { s.stallTimeout = 20 * time.Millisecond }})
+				server: func(s *Server) { s.stallTimeout = x.timeout }})
 			rude, good := b.attach(), b.attach()
 			x.stall(rude)
 			until(t, x.name+": the memory is taken", func() bool { return b.memory.FreeBytes() < mib })
@@ -287,6 +304,50 @@ func TestStalledClients(t *testing.T) {
 			if errno, _ := good.do(cmdRead, 0, 0, mib, nil); errno != 0 {
 				t.Fatalf("%s: error %d", x.name, errno)
 			}
+		}
+	}
+}
+
+// TestTricklingTaker: who takes a little of its replies in each stall timeout holds their memory as long as nobody else
+// wants it.
+func TestTricklingTaker(t *testing.T) {
+	const whole = 96 * mib
+	for _, harmful := range []bool{true, false} {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ends [2]net.Conn
+		for i, fd := range pair {
+			f := os.NewFile(uintptr(fd), "end")
+			ends[i], err = net.FileConn(f)
+			f.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ends[i].Close()
+		}
+		taken := make(chan int, 1)
+		go func() { // at most 5 MiB in 500 ms, where its share is 6
+			n := 0
+			for buf := make([]byte, 100<<10); ; {
+				got, err := ends[1].Read(buf)
+				if n += got; err != nil {
+					taken <- n
+					return
+				}
+				if harmful {
+					time.Sleep(10 * time.Millisecond)
+				}
+			}
+		}()
+		var w vecWriter
+		w.init(ends[0])
+		w.add(make([]byte, whole))
+		err = w.wait(500*time.Millisecond, func() bool { return harmful })
+		ends[0].Close()
+		if n := <-taken; (err != nil) != harmful || !harmful && n != whole || harmful && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("harmful %v: %d bytes taken, %v", harmful, n, err)
 		}
 	}
 }

@@ -18,7 +18,7 @@ type vecWriter struct {
 	all  [][]byte        // the storage of left
 
 	mayWait bool
-	wrote   bool  // anything at all, since wait looked
+	wrote   int   // bytes since wait looked
 	failed  error // of the system call
 	step    func(fd uintptr) bool
 }
@@ -58,7 +58,7 @@ func (w *vecWriter) try() (done bool, err error) {
 	return len(w.left) == 0, nil
 }
 
-// wait writes the rest. It gives up when nothing was taken for the stall timeout while harmful holds.
+// wait writes the rest. It gives up when less than stallShare of it was taken in the stall timeout while harmful holds.
 func (w *vecWriter) wait(stall time.Duration, harmful func() bool) error {
 	if w.raw == nil {
 		b := net.Buffers(w.left)
@@ -66,8 +66,13 @@ func (w *vecWriter) wait(stall time.Duration, harmful func() bool) error {
 		return w.drop(err)
 	}
 	w.mayWait = true
+	share := 0
+	for _, b := range w.left {
+		share += len(b)
+	}
+	share = stallShare(share)
 	for len(w.left) > 0 {
-		w.wrote = false
+		w.wrote = 0
 		if err := w.nc.SetWriteDeadline(time.Now().Add(stall)); err != nil {
 			return w.drop(err)
 		}
@@ -75,7 +80,7 @@ func (w *vecWriter) wait(stall time.Duration, harmful func() bool) error {
 		if w.failed != nil {
 			return w.drop(w.failed)
 		}
-		if err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && (w.wrote || !harmful())) {
+		if err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && (w.wrote >= share || !harmful())) {
 			return w.drop(err)
 		}
 	}
@@ -113,7 +118,7 @@ func (w *vecWriter) writeSome(fd uintptr) bool {
 }
 
 func (w *vecWriter) advance(n int) {
-	w.wrote = w.wrote || n > 0
+	w.wrote += n
 	for n > 0 {
 		if n < len(w.left[0]) {
 			w.left[0] = w.left[0][n:]
