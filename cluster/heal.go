@@ -15,6 +15,9 @@ import (
 // healInterval is how often the leader looks for files that lost members and that nobody holds.
 const healInterval = 2 * time.Second
 
+// healPatience is how long a file may make no progress before another one gets its turn.
+const healPatience = 30 * time.Second
+
 // heal copies up what is out of sync in files without a holder: the leader takes the lease as any holder would, which
 // brings the members back, and lets go. A client that wants the file asks it to yield.
 func (s *Service) heal() {
@@ -86,7 +89,11 @@ func (s *Service) healFile(f blocktree.FileID) {
 		return // somebody has it after all: then it is theirs to heal
 	}
 	s.cfg.Logger.Info("copying up", "file", f.String())
-	for ctx.Err() == nil && !h.healed(s.peers) {
+	progress, since := uint64(0), time.Now()
+	for ctx.Err() == nil && !h.healed(s.peers) && time.Since(since) < healPatience {
+		if st := h.Stats(); st.Installed+st.Promoted != progress {
+			progress, since = st.Installed+st.Promoted, time.Now()
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(50 * time.Millisecond):

@@ -1,0 +1,82 @@
+package cluster
+
+import (
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
+	"blocktree/crypto/cred"
+)
+
+// stoppedClock never moves: no session expires.
+type stoppedClock struct{}
+
+func (stoppedClock) Now() time.Time      { return time.Unix(1, 0) }
+func (stoppedClock) Boot() time.Duration { return time.Hour }
+
+// TestPermit judges commands of a sector host, of the holder of a file, and of another runtime of the domain.
+func TestPermit(t *testing.T) {
+	root := blocktree.PrincipalOf([]byte("root"))
+	who := func(name string) cred.Identity {
+		return cred.Identity{Principal: blocktree.PrincipalOf([]byte(name)), Path: blocktree.RootPath(root).Join(name)}
+	}
+	host, holder, other := who("host"), who("holder"), who("other")
+	runtime := blocktree.Runtime{Path: host.Path, Principal: host.Principal, Node: 1, Services: []string{blocktree.ServiceSector}}
+	group, err := meta.Open(t.Context(), meta.Config{Dir: t.TempDir(), Node: 1, Founders: []blocktree.Runtime{runtime},
+		Send: func(blocktree.NodeID, []byte) {}, Clock: stoppedClock{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Close()
+	do := func(op meta.Op) meta.Result {
+		t.Helper()
+		r, err := group.Propose(t.Context(), meta.Command{ID: meta.NewCommandID(), Op: op})
+		if err == nil {
+			err = r.Err("test")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	do(meta.Found{Dir: blocktree.RootPath(root), Generation: 1, Runtimes: []blocktree.Runtime{runtime}})
+	do(meta.StartNode{Node: 1, Incarnation: blocktree.Incarnation{1}, StartCounter: 1})
+	file := do(meta.CreateFile{Path: blocktree.RootPath(root).Join("f"), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 1}}).Inode.ID
+	session := meta.NewSessionID()
+	do(meta.OpenSession{Session: session, Principal: holder.Principal, Path: holder.Path})
+	change := meta.ChangeView{Change: stripe.Change{File: file, Epoch: 1}}
+
+	s := &Service{group: group, nodes: map[blocktree.Principal]blocktree.NodeID{host.Principal: 1}}
+	check := func(name string, op meta.Op, allowed ...cred.Identity) {
+		t.Helper()
+		for _, from := range []cred.Identity{host, holder, other} {
+			want := false
+			for _, a := range allowed {
+				want = want || a.Principal == from.Principal
+			}
+			err := s.permit(t.Context(), from, op)
+			if (err == nil) != want || err != nil && blocktree.KindOf(err) != blocktree.Permission {
+				t.Errorf("%s by %s: %v", name, from.Path.Base(), err)
+			}
+		}
+	}
+	check("expiry", meta.ExpireSession{Session: session})
+	check("found", meta.Found{}, host)
+	check("process record", meta.PutRuntime{}, host)
+	check("removal of one", meta.RemoveRuntime{}, host)
+	check("own start", meta.StartNode{Node: 1}, host)
+	check("another's start", meta.StartNode{Node: 2})
+	check("open", meta.OpenSession{Session: meta.NewSessionID(), Principal: other.Principal, Path: other.Path}, other)
+	check("open at another's path", meta.OpenSession{Principal: other.Principal, Path: host.Path})
+	check("renew", meta.RenewSession{Session: session}, holder)
+	check("renew what nobody knows", meta.RenewSession{Session: meta.NewSessionID()}, host, holder, other)
+	check("acquire", meta.Acquire{Session: session, File: file}, holder)
+	check("close", meta.CloseSession{Session: session}, holder)
+	check("view of a file that nobody holds", change)
+	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
+	check("view", change, holder)
+	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
+	check("create", meta.CreateFile{}, host, holder, other)
+}
