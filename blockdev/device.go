@@ -92,7 +92,7 @@ func (d *Device) ChargeBytes(off, length uint64) int64 {
 		return 0
 	}
 	_, count := d.span(off, length)
-	return int64(count * d.sector)
+	return scratchBytes(int(count * d.sector))
 }
 
 // Flush returns when every write that was answered before the call would survive the loss of power everywhere. Its

@@ -460,14 +460,21 @@ func TestCanceledWhileLocked(t *testing.T) {
 	wg.Wait()
 }
 
+// TestChargeBytes: a request is charged for the scratch that it will take, which is a whole size class.
 func TestChargeBytes(t *testing.T) {
 	d, _ := openMem(t, sized(1<<20, 4096), Options{})
 	for _, x := range []struct {
 		off, length uint64
-		want        int64
-	}{{0, 4096, 0}, {0, 0, 0}, {1, 1, 4096}, {4095, 2, 8192}, {4096, 5000, 8192}, {1 << 20, 1, 0}, {math.MaxUint64, 7, 0}} {
-		if got := d.ChargeBytes(x.off, x.length); got != x.want {
-			t.Errorf("%d at %d: %d, want %d", x.length, x.off, got, x.want)
+		scratch     int // bytes asked for, 0 for none
+	}{{0, 4096, 0}, {0, 0, 0}, {1, 1, 4096}, {4095, 2, 8192}, {4096, 5000, 8192}, {1, 70000, 18 * 4096}, {1 << 20, 1, 0}, {math.MaxUint64, 7, 0}} {
+		want := 0
+		if x.scratch > 0 {
+			scratch := d.memory.scratch(x.scratch)
+			want = len(scratch.whole)
+			scratch.Release()
+		}
+		if got := d.ChargeBytes(x.off, x.length); got != int64(want) {
+			t.Errorf("%d at %d: %d, want %d", x.length, x.off, got, want)
 		}
 	}
 }

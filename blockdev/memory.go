@@ -133,6 +133,9 @@ func (b *Buffer) Release() {
 // scratch is a buffer without a charge, for a request that was charged for it beforehand.
 func (m *Memory) scratch(n int) *Buffer { return m.take(n, 0) }
 
+// scratchBytes is what scratch takes for n bytes, its size class and not just n: that is up to twice as much.
+func scratchBytes(n int) int64 { return int64(bufferBytes(bufferClass(n), n)) }
+
 // grant serves waiters in order while the budget lasts. m.mu is held.
 func (m *Memory) grant() {
 	for len(m.waiters) > 0 && m.free >= m.waiters[0].charge {
@@ -157,7 +160,7 @@ func (m *Memory) take(n int, charge int64) *Buffer {
 }
 
 func (m *Memory) charge(n int, extra int64) int64 {
-	return min(int64(bufferBytes(bufferClass(n), n))+extra, m.bytesMax)
+	return min(scratchBytes(n)+extra, m.bytesMax)
 }
 
 func bufferBytes(class, n int) int {
