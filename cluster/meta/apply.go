@@ -42,6 +42,7 @@ func (s *state) command(c Command) Result {
 	if _, founding := c.Op.(Found); !founding && s.superblock() == nil {
 		return refuse(blocktree.Unavailable, "the cluster is not founded yet")
 	}
+	s.id = c.ID
 	r := s.do(c.Op)
 	if remembered && r.Kind == blocktree.Other {
 		s.remember(c.ID, r)

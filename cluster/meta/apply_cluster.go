@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"blocktree"
@@ -114,6 +115,7 @@ func (s *state) openSession(o OpenSession) Result {
 	}
 	x := &Session{ID: o.Session, Principal: o.Principal, Path: o.Path}
 	s.setSession(x)
+	s.noteRenewed(o.Session)
 	s.counts.sessions++
 	return Result{Session: x}
 }
@@ -125,7 +127,30 @@ func (s *state) renewSession(o RenewSession) Result {
 	}
 	x.Renewals++
 	s.setSession(x)
+	s.noteRenewed(o.Session)
 	return Result{Session: x}
+}
+
+// noteRenewed notes when the opening or renewal that is applied was drawn, if that is the newest yet.
+func (s *state) noteRenewed(id SessionID) {
+	if drawn := s.id.drawn(); drawn > s.renewed(id) {
+		s.set(kindRenewed, id[:], u64(drawn))
+	}
+}
+
+// renewed is when the session's newest opening or renewal was drawn, on its client's clock.
+func (s *state) renewed(id SessionID) uint64 {
+	if b, ok := s.get(kindRenewed, id[:]); ok && len(b) == 8 {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+// acquiredBy is the Acquire that took a lease.
+func (s *state) acquiredBy(l *Lease) (id CommandID) {
+	b, _ := s.get(kindHeld, heldRest(l.Session, l.File.Inode))
+	copy(id[:], b)
+	return id
 }
 
 // closeSession forgets a session and releases its leases.
@@ -144,6 +169,7 @@ func (s *state) closeSession(id SessionID) {
 		}
 	}
 	s.del(kindSession, id[:])
+	s.del(kindRenewed, id[:])
 	s.counts.sessions--
 }
 
@@ -181,6 +207,13 @@ func (s *state) acquire(o Acquire) Result {
 		r := refuse(blocktree.Busy, "in use by %s", held.Holder.Short())
 		r.Lease, r.Layout = held, l
 		return r.hinted("a silent holder loses its lease %v after its last renewal", blocktree.LeaseTerm)
+	case held != nil && s.acquiredBy(held) == s.id: // a retry that is not remembered any more
+		return Result{Layout: l, Lease: held, Session: x}
+	case held != nil && s.acquiredBy(held).drawn() > s.id.drawn(), s.id.drawn()+uint64(AcquireStaleAfter) < s.renewed(o.Session):
+		// It was delayed. To do it now would fence a holder that is at work, or take a lease that nobody uses.
+		r := refuse(blocktree.Busy, "asked for too long ago")
+		r.Lease, r.Layout = held, l
+		return r.hinted("ask again")
 	case held == nil && x.Leases >= LeasesPerSessionMax:
 		return refuse(blocktree.Unavailable, "the session holds %d leases", x.Leases)
 	}
@@ -192,7 +225,7 @@ func (s *state) acquire(o Acquire) Result {
 	s.setLayout(l)
 	v := &Lease{File: o.File, Epoch: l.Epoch, Session: o.Session}
 	store(s, kindLease, inodeRest(o.File.Inode), v, putLease)
-	s.set(kindHeld, heldRest(o.Session, o.File.Inode), nil)
+	s.set(kindHeld, heldRest(o.Session, o.File.Inode), s.id[:])
 	v.Holder = x.Path
 	s.changes.Leases = append(s.changes.Leases, *v)
 	return Result{Layout: l, Lease: v, Session: x}

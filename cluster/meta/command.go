@@ -140,8 +140,9 @@ type ExpireSession struct {
 	Renewals uint64
 }
 
-// Acquire takes the lease of a file for a session under a new epoch. A session that has it gets a new epoch. NotFound
-// (file or session), Busy (another session has it; Result.Lease), Unavailable (LeasesPerSessionMax).
+// Acquire takes the lease of a file for a session under a new epoch. A session that has it gets a new epoch, unless it took it
+// by a later Acquire: then this one was delayed, and is Busy, as is one that is older than the session's newest renewal by
+// AcquireStaleAfter. NotFound (file or session), Busy (another session has it; Result.Lease), Unavailable (LeasesPerSessionMax).
 type Acquire struct {
 	Session SessionID
 	File    blocktree.FileID

@@ -27,10 +27,11 @@ const (
 	kindEntry    = 'e' // dir8 name → file16 kind1
 	kindLease    = 'g' // inode8 → epoch8 session16
 	kindInode    = 'i' // inode8 → Inode
-	kindHeld     = 'j' // session16 inode8 → nothing: leases of a session
+	kindHeld     = 'j' // session16 inode8 → command16: leases of a session, and the Acquire that took each
 	kindHosted   = 'k' // node8 inode8 → nothing: files that name a host
 	kindStart    = 'n' // node8 → NodeStart
 	kindRuntime  = 'r' // path → Runtime
+	kindRenewed  = 't' // session16 → drawn8: the newest opening or renewal of a session
 	kindDone     = 'u' // command16 → sequence8, result
 	kindDoneSeq  = 'v' // sequence8 → command16
 	kindSession  = 'x' // session16 → Session

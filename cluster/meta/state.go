@@ -20,6 +20,7 @@ type state struct {
 	space byte
 	err   error
 
+	id      CommandID // of the command that is applied
 	counts  counters
 	changes Changes
 	buf     []byte

@@ -2,10 +2,13 @@ package meta
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"time"
 
 	"blocktree"
 	"blocktree/cluster/stripe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Bounds of this package, each with its reason.
@@ -16,6 +19,9 @@ const (
 	// SessionsMax and LeasesPerSessionMax bound what clients can make the group keep, and what closing one costs.
 	SessionsMax         = 16384
 	LeasesPerSessionMax = 4096
+	// AcquireStaleAfter is how much older than its session's newest renewal an Acquire may be: one that waited longer, in a node that
+	// stood still, is no longer wanted. A client that still wants the lease asks anew.
+	AcquireStaleAfter = 2 * blocktree.LeaseTerm
 	// HostsMax bounds the sector hosts of a cluster, as the layout's codec numbers them in two bytes.
 	HostsMax = 1024
 	// RuntimesMax bounds the process records of a cluster.
@@ -36,15 +42,25 @@ const (
 	RootInode       blocktree.Inode = 2 // the cluster's own directory
 )
 
-// CommandID is chosen by a proposer, once per thing it wants done; a retry repeats it.
+// CommandID is chosen by a proposer, once per thing it wants done; a retry repeats it. Its first 8 bytes are the proposer's
+// CLOCK_BOOTTIME in nanoseconds when it was drawn. They order the commands of one session, which is of one process, and are
+// compared with nothing else.
 type CommandID [16]byte
 
 // NewCommandID draws an id.
 func NewCommandID() CommandID {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic("the system has no CLOCK_BOOTTIME: " + err.Error()) // Linux 2.6.39 and later do
+	}
 	var id CommandID
-	rand.Read(id[:])
+	binary.BigEndian.PutUint64(id[:], uint64(t.Nano()))
+	rand.Read(id[8:])
 	return id
 }
+
+// drawn is when the id was drawn, on the proposer's clock.
+func (id CommandID) drawn() uint64 { return binary.BigEndian.Uint64(id[:]) }
 
 // SessionID is chosen by the client that opens the session.
 type SessionID [16]byte
