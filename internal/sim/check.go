@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"slices"
 
 	"blocktree"
@@ -91,8 +92,56 @@ func (w *World) checkAcknowledged(c *client, x *write) {
 		}
 	}
 	own := c.h.Layout()
+	view := own.View(x.region)
+	for _, m := range view.Members {
+		if n := w.nodes[w.nodeOf(m.Node)]; m.State == stripe.InSync && own.Incarnations[m.Node] == n.inc && n.says[x.file].knows < view.ID {
+			w.fail("I6 view known before acknowledged", "client %d: write %d (%v) under view %d, node %d has answered under %d", c.idx, x.value, x.version, view.ID, n.idx, n.says[x.file].knows)
+		}
+	}
 	if own.Epoch == l.Epoch && own.Seq == l.Seq && inSync < l.Code.MinWrite() {
 		w.fail("I1 acknowledged by MinWrite", "client %d: write %d (%v) on %d members", c.idx, x.value, x.version, inSync)
+	}
+}
+
+// checkQuorum demands of a leaseless read that enough members have answered it (rule 6).
+func (w *World) checkQuorum(c *client, o *op) {
+	code := o.layout.Code
+	s := 0
+	for _, m := range o.layout.View(o.region).Members {
+		if m.State == stripe.InSync && !o.layout.Marked[m.Node] {
+			s++
+		}
+	}
+	if need := max(code.Data, s-code.MinWrite()+1); bits.OnesCount32(o.heard) < need {
+		w.fail("rule 6 quorum", "client %d op %d: %d of %d members were heard, not %d", c.idx, o.id, bits.OnesCount32(o.heard), s, need)
+	}
+}
+
+// checkLease demands of a holder's read that its epoch was still the newest at some moment after the read was called for
+// (rule 6). Members that have not been fenced yet would let it pass.
+func (w *World) checkLease(c *client, o *op) {
+	if t, ok := w.meta.files[o.file].ended[c.epoch]; ok && t < o.call {
+		w.fail("rule 6 lease", "client %d op %d was called for when epoch %d was over", c.idx, o.id, c.epoch)
+	}
+}
+
+// checkMayRead demands of a member that is between a fence and its repair that it answers no reads (rule 5).
+func (w *World) checkMayRead(n *node, file int, q *stripe.Message) {
+	s := &n.says[file]
+	if !w.prof.lateReads && s.repaired < s.fenced && s.reset[q.Region] < s.fenced {
+		w.fail("rule 5 no reads while recovering", "node %d answers under epoch %d: fenced under %d, repaired under %d", n.idx, q.Epoch, s.fenced, s.repaired)
+	}
+}
+
+// checkRemoval demands in a world where nothing happens but full disks that nobody leaves for that (rule 9); a joining
+// member may.
+func (w *World) checkRemoval(old *stripe.Layout, c stripe.Change) {
+	for r := blocktree.RegionIndex(0); w.prof.calm && r < old.Regions(); r++ {
+		for _, m := range old.View(r).Members {
+			if m.State == stripe.InSync && slices.Contains(c.Nodes, m.Node) {
+				w.fail("rule 9 no removal for want of space", "nodes %v: %s", c.Nodes, describeLayout(old))
+			}
+		}
 	}
 }
 
@@ -136,16 +185,28 @@ func (w *World) superseded(n *node, x *write, s blocktree.SectorIndex) bool {
 	})
 }
 
-// checkHistories asks whether some order of all operations explains what was read, for each sector.
+// checkHistories asks whether some order of all operations explains what was read, for each sector. Every eighth world asks
+// porcupine as well as the quick decision, and the two must agree.
 func (w *World) checkHistories() {
 	for f := range w.hist {
 		for s, h := range w.hist[f] {
-			if !h.atomic() {
+			ok := h.atomic()
+			if !ok || w.opt.Seed%porcupineEach == 0 {
+				w.count.Porcupine++
+				if h.linearizable() != ok {
+					w.fail("checkers disagree", "file %d sector %d: quick %v", f, s, ok)
+				}
+			}
+			if w.count.Histories++; !ok {
 				w.fail("not linearizable", "file %d sector %d", f, s)
 			}
 		}
 	}
 }
+
+// porcupineEach is how many worlds there are to one whose histories porcupine checks too: it takes as long as the rest
+// of a world.
+const porcupineEach = 8
 
 // checkStored demands, when all is quiet, that every member has its own good shard of what was read, durably.
 func (w *World) checkStored(file int, res *stripe.ReadResult) {

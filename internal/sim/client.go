@@ -17,6 +17,7 @@ type client struct {
 	links  []link
 
 	pausedUntil int64
+	raftBlocked int64 // cut off from Raft until then
 	clockAt     int64 // offset of its clock
 	clockRate   int64 // and its error in parts per thousand
 
@@ -55,7 +56,8 @@ type op struct {
 	count  uint32
 	call   int64
 	tries  int
-	sent   int
+	layout *stripe.Layout           // leaseless reads: what it goes by
+	heard  uint32                   // and the nodes that have answered under it
 	then   func(*stripe.ReadResult) // finale
 	before []*write                 // flush: what it waits for
 }
@@ -109,6 +111,7 @@ func (c *client) crash() {
 
 // forget drops everything that lives in the process.
 func (c *client) forget() {
+	c.countHolder()
 	c.gen++
 	c.h, c.acquiring, c.recovered, c.closing, c.ops, c.sent, c.pausedUntil = nil, false, false, false, nil, nil, 0
 	for i := range c.links {
@@ -125,6 +128,7 @@ func (c *client) happen(e *event) {
 		c.w.count.AnswersIn++
 		c.input(func() {
 			if c.reader {
+				c.hear(e.msg)
 				c.r.Step(e.msg)
 			} else if c.h != nil {
 				c.h.Step(e.msg)
@@ -137,6 +141,16 @@ func (c *client) happen(e *event) {
 		c.work()
 		if !c.w.quiet {
 			c.w.q.push(event{at: c.w.now + c.w.upTo(2*c.w.prof.workEvery), kind: evWork, who: c.idx, gen: c.gen})
+		}
+	}
+}
+
+// hear notes which nodes a leaseless read was answered by.
+func (c *client) hear(m *stripe.Message) {
+	for _, o := range c.ops {
+		if l := o.layout; m.Err == blocktree.Other && l != nil && m.File == l.File && m.Region == o.region && m.Epoch == l.Epoch &&
+			m.View == l.View(o.region).ID && m.First == o.first && m.Count == uint64(o.count) && m.Want != stripe.WantExact {
+			o.heard |= 1 << c.w.nodeOf(m.Node)
 		}
 	}
 }
@@ -194,8 +208,16 @@ func (c *client) drainHolder() {
 	}
 }
 
+// countHolder adds what the holder has counted, once.
+func (c *client) countHolder() {
+	if c.h != nil {
+		c.w.count.observeStats(c.h.Stats())
+	}
+}
+
 // drop gives the holder up without a crash; its operations end with unknown outcome.
 func (c *client) drop() {
+	c.countHolder()
 	ops := c.ops
 	c.h, c.recovered, c.closing, c.ops, c.sent = nil, false, false, nil, nil
 	for _, o := range ops {
@@ -299,11 +321,11 @@ func (c *client) ask(exec func() (reply func(), ok bool), silence func()) {
 		return
 	}
 	w.after(w.delay(), func() {
-		if !w.meta.reachable() {
+		if !w.meta.reachable() || c.cutOff() {
 			return
 		}
 		reply, ok := exec()
-		if !ok || c.gen != gen || !w.quiet && w.chance(w.prof.loss) {
+		if !ok || c.gen != gen || c.cutOff() || !w.quiet && w.chance(w.prof.loss) {
 			return
 		}
 		c.later(w.delay(), func() {
@@ -321,11 +343,18 @@ func (c *client) ask(exec func() (reply func(), ok bool), silence func()) {
 	})
 }
 
+// cutOff reports whether Raft is out of reach.
+func (c *client) cutOff() bool { return c.raftBlocked > c.w.now && !c.w.quiet }
+
 // askRaft carries out a MetaRequest.
 func (c *client) askRaft(q stripe.MetaRequest) {
 	h, epoch, file := c.h, c.epoch, c.file
 	if q.Change == nil {
 		c.w.count.Confirms++
+		if c.w.mutant("confirm-blind") {
+			c.later(1, func() { c.metaDone(h, q.ID, h.Layout(), blocktree.Other) })
+			return
+		}
 	}
 	c.ask(func() (func(), bool) {
 		var l *stripe.Layout

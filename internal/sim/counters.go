@@ -20,6 +20,7 @@ type Counters struct {
 	Confirms                    uint64 // reads under a lease that was not known to run any more, confirmed by Raft
 	ReadsRetried, ReadsGivenUp  uint64
 	SecondRounds                uint64 // reads that asked every member for versions
+	ReadRestarts, Hedges        uint64
 
 	TakeOvers          uint64 // leases that were taken from an owner that had not released them
 	Recoveries         uint64 // take-overs that came to a decision
@@ -44,9 +45,13 @@ type Counters struct {
 
 	NoSpace, Aborts, Aborted uint64 // records that did not fit; messages; writes that failed for it
 	Damaged, DamageSeen      uint64
+	ShardsMended             uint64
+	Forged                   uint64 // second writes under one version
+	Splits                   uint64 // networks cut in two, an old holder on the smaller side
 	StaleRefused             uint64 // answers that refuse an old epoch, view or incarnation
 	Recovering               uint64 // reads refused because a take-over was going on
 	AnswersIn                uint64
+	Histories, Porcupine     uint64 // checked; of these by porcupine too
 
 	Failed [64]uint64 // operations that ended with an error, by kind
 }
@@ -76,6 +81,14 @@ func (c *Counters) observeAnswer(m *stripe.Message) {
 			}
 		}
 	}
+}
+
+// observeStats adds what a holder or reader has counted in its life.
+func (c *Counters) observeStats(s stripe.HolderStats) {
+	c.SecondRounds += s.SecondRounds
+	c.ReadRestarts += s.ReadRestarts
+	c.Hedges += s.Hedges
+	c.ShardsMended += s.ShardsMended
 }
 
 // Add adds the counts of another world.

@@ -16,8 +16,9 @@ type meta struct {
 
 type metaFile struct {
 	layout *stripe.Layout
-	owner  int   // process that holds the lease, 0: nobody
-	until  int64 // the lease's term
+	owner  int                       // process that holds the lease, 0: nobody
+	until  int64                     // the lease's term
+	ended  map[blocktree.Epoch]int64 // when another owner's epoch began, in ticks of the histories' clock
 }
 
 type metaEntry struct {
@@ -41,7 +42,7 @@ func newMeta(w *World) *meta {
 			l.Incarnations[id] = incarnation(id, 1)
 			m.current[id] = incarnation(id, 1)
 		}
-		m.files = append(m.files, metaFile{layout: l})
+		m.files = append(m.files, metaFile{layout: l, ended: map[blocktree.Epoch]int64{}})
 		m.log = append(m.log, metaEntry{f, l})
 	}
 	return m
@@ -80,9 +81,6 @@ func (m *meta) put(file int, l *stripe.Layout, why string) {
 func (m *meta) started(n *node) {
 	m.current[n.id] = n.inc
 	for f := range m.files {
-		if m.w.mutant("mark-forgotten") {
-			break
-		}
 		if l := m.files[f].layout; l.Incarnations[n.id] != n.inc && !l.Marked[n.id] {
 			m.w.count.Marks++
 			m.put(f, l.Mark(n.id), "mark")
@@ -115,12 +113,11 @@ func (m *meta) acquire(file, owner int) (*stripe.Layout, blocktree.Kind) {
 	if x.owner != 0 && x.owner != owner {
 		m.w.count.TakeOvers++
 	}
-	x.owner, x.until = owner, m.w.now+leaseTerm
-	l := x.layout.Acquire()
-	if m.w.mutant("joiners-stay") {
-		l.Own = x.layout.Own
+	if x.owner != owner { // a late request of the owner itself does it no harm
+		x.ended[x.layout.Epoch] = m.w.tick()
 	}
-	m.put(file, l, "acquire")
+	x.owner, x.until = owner, m.w.now+leaseTerm
+	m.put(file, x.layout.Acquire(), "acquire")
 	return x.layout, blocktree.Other
 }
 
@@ -133,8 +130,9 @@ func (m *meta) renew(file, owner int) bool {
 	return x.owner == owner
 }
 
-func (m *meta) release(file, owner int) {
-	if x := &m.files[file]; x.owner == owner {
+// release ends the lease of an epoch; a request that comes late must not end the owner's next one.
+func (m *meta) release(file, owner int, epoch blocktree.Epoch) {
+	if x := &m.files[file]; x.owner == owner && x.layout.Epoch == epoch {
 		x.owner = 0
 		m.w.count.Releases++
 	}
@@ -143,17 +141,10 @@ func (m *meta) release(file, owner int) {
 // confirm is a ReadIndex: the newest layout, and whether epoch is still its epoch.
 func (m *meta) confirm(file int, epoch blocktree.Epoch) (*stripe.Layout, blocktree.Kind) {
 	l := m.files[file].layout
-	switch {
-	case l.Epoch == epoch:
-		return l, blocktree.Other
-	case m.w.mutant("confirm-blind"):
-		for i := len(m.log) - 1; i >= 0; i-- {
-			if x := m.log[i]; x.file == file && x.layout.Epoch == epoch {
-				return x.layout, blocktree.Other
-			}
-		}
+	if l.Epoch != epoch {
+		return l, blocktree.Fenced
 	}
-	return l, blocktree.Fenced
+	return l, blocktree.Other
 }
 
 // change applies a view change. ok is false if the proposal is lost on the way.
@@ -178,6 +169,7 @@ func (m *meta) change(c stripe.Change) (l *stripe.Layout, err blocktree.Kind, ok
 	switch c.Kind {
 	case stripe.ChangeRemove:
 		w.count.Removals++
+		w.checkRemoval(old, c)
 	case stripe.ChangeJoin:
 		w.count.Joins++
 	case stripe.ChangePromote:

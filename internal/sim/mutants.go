@@ -7,14 +7,12 @@ func Mutants() []string {
 		"unsynced-answers: the driver reports records as durable that are not synced",
 		"control-forgotten: a store loses its control records in a restart",
 		"incarnation-kept: a node that lost its disk goes on under its old incarnation",
-		"resets-ignored: the store's index keeps what a Reset forgets",
 		"commits-by-order: the store's index takes an older version over a newer one",
 		"replay-forgets-index: a restart does not index what its replay commits",
 		"lease-overrun: a holder believes in its lease longer than Raft does",
 		"confirm-blind: a confirmation says yes without asking Raft",
 		"layout-cached: a leaseless reader goes by a layout that it got earlier",
+		"checkpoint-early: a checkpoint says of records that are not synced that they are there",
 		"cas-dropped: Raft applies a view change of an older epoch or view",
-		"joiners-stay: a take-over does not evict joining members",
-		"mark-forgotten: Raft does not mark a member that has lost its incarnation",
 	}
 }

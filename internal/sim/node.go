@@ -19,9 +19,10 @@ type node struct {
 	gen  int // counts lives, so that events of an earlier one are ignored
 	m    *stripe.Member
 	disk *disk
-	ends []int // log length after each record that this life of the member handed out
-	asks []ask // by request id - 1
-	busy bool  // a sync is under way
+	ends []int  // log length after each record that this life of the member handed out
+	asks []ask  // by request id - 1
+	says []said // by file
+	busy bool   // a sync is under way
 
 	applied     int // of meta.log
 	applying    bool
@@ -47,6 +48,7 @@ func newNode(w *World, idx int) *node {
 	n := &node{w: w, idx: idx, id: blocktree.NodeID(idx + 1)}
 	n.inc = incarnation(n.id, 1)
 	n.disk = newDisk(w.meta)
+	n.says = make([]said, len(w.meta.files))
 	return n
 }
 
@@ -83,7 +85,10 @@ func (n *node) start() {
 		}
 		n.drainReplay(i)
 	}
-	d.synced = len(d.log) // what a restart finds it makes durable before it serves
+	d.synced = len(d.log)   // what a restart finds it makes durable before it serves
+	for f := range n.says { // its log may hold a repair that it has not told of
+		n.says[f].repaired = max(n.says[f].repaired, n.says[f].fenced)
+	}
 	for f := range n.w.meta.files {
 		if l := n.w.meta.known(f, n.applied); l != nil {
 			n.m.Learn(l)
@@ -138,9 +143,43 @@ func (n *node) trusted(l *stripe.Layout) bool {
 	return l.Incarnations[n.id] == n.inc && !l.Marked[n.id]
 }
 
+// said is what a node's answers have told of its promises for one file.
+type said struct {
+	knows            blocktree.ViewID // it has this view change durably
+	fenced, repaired blocktree.Epoch
+	reset            map[blocktree.RegionIndex]blocktree.Epoch
+}
+
+// notice keeps what an answer promises.
+func (n *node) notice(a *stripe.Message) {
+	if a.Err != blocktree.Other {
+		return
+	}
+	s := &n.says[n.w.meta.fileOf(a.File)]
+	switch a.Kind {
+	case stripe.KindFence:
+		s.knows, s.fenced = max(s.knows, a.Seq), max(s.fenced, a.Epoch)
+	case stripe.KindRepair:
+		s.knows, s.repaired = max(s.knows, a.Seq), max(s.repaired, a.Epoch)
+	case stripe.KindLearn:
+		s.knows = max(s.knows, a.Seq)
+	case stripe.KindReset:
+		if s.reset == nil {
+			s.reset = map[blocktree.RegionIndex]blocktree.Epoch{}
+		}
+		s.reset[a.Region] = max(s.reset[a.Region], a.Epoch)
+		s.knows = max(s.knows, a.View)
+	default:
+		s.knows = max(s.knows, a.View)
+	}
+}
+
 // loseDisk replaces the disk by an empty one or by what it was some time ago.
 func (n *node) loseDisk() {
 	w := n.w
+	if w.spoilt != nil && w.spoilt.node == n {
+		w.mend()
+	}
 	if w.chance(0.5) {
 		n.disk = newDisk(w.meta)
 		w.count.Wipes++
@@ -152,6 +191,7 @@ func (n *node) loseDisk() {
 	if w.mutant("incarnation-kept") {
 		return
 	}
+	n.says = make([]said, len(w.meta.files))
 	n.inc = incarnation(n.id, n.gen+2)
 	n.freshInc = true
 }
@@ -197,6 +237,9 @@ func (n *node) drain() {
 		}
 		n.append(r.Records)
 		n.index(r, len(n.disk.log))
+		for _, a := range r.Answers {
+			n.notice(a)
+		}
 		for _, t := range r.Reads {
 			n.read(t)
 		}
@@ -248,9 +291,6 @@ func (n *node) append(recs []*stripe.Record) {
 
 func (n *node) index(r stripe.MemberReady, pos int) {
 	for _, x := range r.Resets {
-		if n.w.mutant("resets-ignored") {
-			break
-		}
 		f := n.w.meta.fileOf(x.File)
 		n.disk.reset(f, n.w.meta.files[f].layout.RegionOf(x.First), x.First, x.Count, pos)
 	}
@@ -281,7 +321,7 @@ func (n *node) synced(pos int) {
 	n.disk.synced = pos
 	n.m.Durable(uint64(sort.SearchInts(n.ends, pos+1)))
 	n.drain()
-	if n.disk.synced == len(n.disk.log) && n.w.chance(0.05) {
+	if (n.disk.synced == len(n.disk.log) || n.w.mutant("checkpoint-early")) && n.w.chance(0.05) {
 		n.disk.mark(n.m.Snapshot())
 		n.w.count.Checkpoints++
 	}

@@ -16,6 +16,7 @@ const (
 	faultFullDisk                  // a node's disk is full for a while
 	faultDamage                    // a stored shard fails its checksum
 	faultMeta                      // nobody reaches Raft for a while
+	faultSplit                     // a client and some nodes lose everybody else and Raft
 	faultKinds
 )
 
@@ -34,11 +35,13 @@ type profile struct {
 	slowMost       int64
 	faultEvery     int64 // ms between faults on average, 0: never
 	faults         []faultKind
-	wild           bool // leases go to whoever asks; holders never hear of a term, so they confirm every read
-	wire           bool // every message goes through its encoding
-	lateReads      bool // a node reads its store some time after it checked the request
-	lateSeal       bool // writes come out of order after Begin
-	suffixLoss     bool // a crash loses a suffix of what was not synced, else any subset
+	wild           bool    // leases go to whoever asks; holders never hear of a term, so they confirm every read
+	wire           bool    // every message goes through its encoding
+	lateReads      bool    // a node reads its store some time after it checked the request
+	lateSeal       bool    // writes come out of order after Begin
+	suffixLoss     bool    // a crash loses a suffix of what was not synced, else any subset
+	forge          float64 // chance that a version is used a second time
+	calm           bool    // full disks and nothing else: nobody may leave a view
 	zeros          float64
 	readShare      float64
 	syncMost       int64
@@ -62,17 +65,20 @@ func (w *World) choose() profile {
 	prob := func(xs ...float64) float64 { return xs[w.rnd.IntN(len(xs))] }
 	p := profile{
 		files: int(pick(1, 1, 1, 1, 2)), regions: int(pick(2, 2, 3)), regionSectors: uint64(pick(3, 4, 6)),
-		writers: int(pick(2, 2, 3)), readers: int(pick(1, 2)),
-		active: pick(300, 500, 800), workEvery: pick(8, 15, 25), window: int(pick(1, 3, 6)),
+		writers: int(pick(2, 2, 3)), readers: int(pick(1, 2, 3)),
+		active: pick(300, 500, 800, 1000), workEvery: pick(8, 15, 25), window: int(pick(1, 3, 6)),
 		loss: prob(0, 0, 0.01, 0.04), dup: prob(0, 0.02, 0.1), slow: prob(0, 0.02, 0.1), slowMost: pick(20, 80, 300),
 		faultEvery: pick(0, 40, 80, 80, 160), wild: w.chance(0.3), wire: w.chance(0.06), lateReads: w.chance(0.4),
 		lateSeal: w.chance(0.4), suffixLoss: w.chance(0.5), zeros: prob(0, 0.15, 0.4), readShare: prob(0.2, 0.5),
-		syncMost: pick(2, 6, 15), applyMost: pick(3, 15, 60),
+		syncMost: pick(2, 6, 15), applyMost: pick(3, 15, 60), forge: prob(0, 0, 0.02), calm: w.chance(0.03),
 	}
 	for k := range faultKinds {
 		if w.chance(0.45) {
 			p.faults = append(p.faults, k)
 		}
+	}
+	if p.calm {
+		p.faults, p.faultEvery, p.loss, p.slow, p.applyMost, p.syncMost = []faultKind{faultFullDisk}, 30, 0, 0, 3, 6
 	}
 	if len(p.faults) == 0 {
 		p.faultEvery = 0
@@ -129,5 +135,33 @@ func (w *World) fault() {
 		n.damage()
 	case faultMeta:
 		w.meta.downUntil = w.now + long
+	case faultSplit:
+		w.split(c)
+	}
+}
+
+// split cuts the network in two for longer than a lease: one writer, perhaps a reader and some nodes here, everybody else
+// and Raft there.
+func (w *World) split(c *client) {
+	w.count.Splits++
+	until := leaseTerm + w.upTo(2*leaseTerm)
+	here := w.rnd.IntN(1<<len(w.nodes)-2) + 1
+	with := w.clients[w.prof.writers+w.rnd.IntN(w.prof.readers)]
+	together := w.chance(0.5)
+	report := w.chance(0.7)
+	for i, n := range w.nodes {
+		if here>>i&1 == 1 {
+			n.raftBlocked = max(n.raftBlocked, w.now+until)
+		}
+		for _, x := range w.clients {
+			if side := x == c || x == with && together; side != (here>>i&1 == 1) {
+				x.cut(n, until, 2, report)
+			}
+		}
+	}
+	for _, x := range w.clients {
+		if x == c || x == with && together {
+			x.raftBlocked = w.now + until
+		}
 	}
 }

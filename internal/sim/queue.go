@@ -29,50 +29,72 @@ type event struct {
 	fn        func()
 }
 
-// queue is a binary heap by (at, n).
+// queue is a binary heap by (at, n) of places in a slab: what moves in the heap has no pointers.
 type queue struct {
-	h []event
-	n uint64
+	h    []place
+	slab []event
+	free []int32
+	n    uint64
 }
+
+type place struct {
+	at int64
+	n  uint64
+	i  int32 // in slab
+}
+
+func (p place) before(q place) bool { return p.at < q.at || p.at == q.at && p.n < q.n }
 
 func (q *queue) push(e event) {
 	q.n++
 	e.n = q.n
-	q.h = append(q.h, e)
+	p := place{at: e.at, n: e.n}
+	if k := len(q.free); k > 0 {
+		p.i = q.free[k-1]
+		q.free = q.free[:k-1]
+		q.slab[p.i] = e
+	} else {
+		p.i = int32(len(q.slab))
+		q.slab = append(q.slab, e)
+	}
+	q.h = append(q.h, p)
 	i := len(q.h) - 1
 	for i > 0 {
-		p := (i - 1) / 2
-		if !q.less(i, p) {
+		up := (i - 1) / 2
+		if !p.before(q.h[up]) {
 			break
 		}
-		q.h[i], q.h[p] = q.h[p], q.h[i]
-		i = p
+		q.h[i] = q.h[up]
+		i = up
 	}
+	q.h[i] = p
 }
 
 func (q *queue) pop() event {
-	top := q.h[0]
+	top := q.h[0].i
 	last := len(q.h) - 1
-	q.h[0] = q.h[last]
-	q.h[last] = event{}
+	p := q.h[last]
 	q.h = q.h[:last]
 	i := 0
 	for {
 		c := 2*i + 1
 		if c >= last {
-			return top
+			break
 		}
-		if c+1 < last && q.less(c+1, c) {
+		if c+1 < last && q.h[c+1].before(q.h[c]) {
 			c++
 		}
-		if !q.less(c, i) {
-			return top
+		if !q.h[c].before(p) {
+			break
 		}
-		q.h[i], q.h[c] = q.h[c], q.h[i]
+		q.h[i] = q.h[c]
 		i = c
 	}
-}
-
-func (q *queue) less(i, j int) bool {
-	return q.h[i].at < q.h[j].at || q.h[i].at == q.h[j].at && q.h[i].n < q.h[j].n
+	if last > 0 {
+		q.h[i] = p
+	}
+	e := q.slab[top]
+	q.slab[top] = event{}
+	q.free = append(q.free, top)
+	return e
 }

@@ -17,6 +17,7 @@ func (n *node) read(t stripe.ReadTask) {
 func (n *node) lookUp(t stripe.ReadTask) {
 	q := t.Request
 	f := n.w.meta.fileOf(q.File)
+	n.w.checkMayRead(n, f, q)
 	l := n.w.meta.files[f].layout
 	var a answer
 	switch {
@@ -35,7 +36,9 @@ func (n *node) lookUp(t stripe.ReadTask) {
 			n.take(&a, s, x, q.Want != stripe.WantVersions)
 		}
 	}
-	n.answer(t.Answer(n.id, a.extents, a.payload, a.seals, a.next, blocktree.Other))
+	m := t.Answer(n.id, a.extents, a.payload, a.seals, a.next, blocktree.Other)
+	n.notice(m)
+	n.answer(m)
 }
 
 // answer is what a look-up has gathered.
@@ -73,7 +76,7 @@ func (a *answer) continues(s blocktree.SectorIndex, x indexed) bool {
 
 // take adds one committed sector.
 func (n *node) take(a *answer, s blocktree.SectorIndex, x indexed, shards bool) {
-	if x.kind == stripe.Data && n.disk.log[x.at].damaged && shards {
+	if x.kind == stripe.Data && (n.disk.log[x.at].damaged || n.disk.log[x.at].lost) && shards {
 		n.w.count.DamageSeen++
 		x.kind = stripe.Damaged
 	}
@@ -102,7 +105,7 @@ func (n *node) exact(a *answer, h *stripe.Held, q *stripe.Message) {
 	}
 	e.First, e.Count = first, uint32(end-first)
 	at := posOf(h.Ref)
-	if e.Kind == stripe.Data && n.disk.log[at].damaged {
+	if e.Kind == stripe.Data && (n.disk.log[at].damaged || n.disk.log[at].lost) {
 		n.w.count.DamageSeen++
 		e.Kind = stripe.Damaged
 	}
@@ -116,7 +119,10 @@ func (n *node) exact(a *answer, h *stripe.Held, q *stripe.Message) {
 // not bear more in every state that the world goes through.
 func (n *node) damage() {
 	w := n.w
-	if w.spoilt != nil || len(n.disk.log) == 0 {
+	if s := w.spoilt; s != nil && s.node.disk.index[s.file][s.sector].at != s.at {
+		w.mend() // the record is mended, overwritten or lost with its disk: spoil another one
+	}
+	if w.spoilt != nil || !n.up {
 		return
 	}
 	f := w.rnd.IntN(len(w.meta.files))
@@ -127,15 +133,15 @@ func (n *node) damage() {
 	if x.kind != stripe.Data || v.Count(stripe.InSync) != len(v.Members) || l.Code.Parity == 0 {
 		return
 	}
-	w.spoilt = &spoilt{node: n, file: f, sector: s, at: x.at, life: len(n.disk.marks)}
+	w.spoilt = &spoilt{node: n, file: f, sector: s, at: x.at}
 	n.disk.log[x.at].damaged = true
 	w.count.Damaged++
 }
 
 // spoilt is the one shard that fails its checksum.
 type spoilt struct {
-	node     *node
-	file     int
-	sector   blocktree.SectorIndex
-	at, life int
+	node   *node
+	file   int
+	sector blocktree.SectorIndex
+	at     int // in the log
 }

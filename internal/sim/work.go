@@ -37,7 +37,7 @@ func (c *client) work() {
 	w := c.w
 	switch {
 	case c.reader:
-		if len(c.ops) < 2 {
+		if len(c.ops) == 0 {
 			c.file = w.rnd.IntN(len(w.meta.files))
 			c.readLeaseless(c.randomRun(true), nil)
 		}
@@ -64,11 +64,11 @@ func (c *client) work() {
 
 // release gives the lease back: nothing is in flight, so the next holder need not wait.
 func (c *client) release() {
-	w, file, me := c.w, c.file, c.process()
+	w, file, me, epoch := c.w, c.file, c.process(), c.epoch
 	c.w.trace("c%d releases", c.idx)
 	c.drop()
 	c.ask(func() (func(), bool) {
-		w.meta.release(file, me)
+		w.meta.release(file, me, epoch)
 		return func() {}, true
 	}, func() {})
 }
@@ -183,21 +183,17 @@ func (c *client) tryRead(o *op) {
 		return
 	}
 	file := o.file
-	asked := w.meta.files[file].layout
 	c.ask(func() (func(), bool) {
 		l := w.meta.files[file].layout
-		if w.mutant("layout-cached") {
-			l = asked
-			if len(w.meta.log) > 5 {
-				l = w.meta.known(file, len(w.meta.log)-4)
-			}
+		if w.mutant("layout-cached") && !w.quiet {
+			l = w.meta.known(file, max(len(w.meta.files), len(w.meta.log)-6))
 		}
 		return func() {
 			if l != nil && slices.Contains(c.ops, o) {
 				if w.tracing() {
 					w.trace("c%d op %d reads %d+%d by %s", c.idx, o.id, o.first, o.count, describeLayout(l))
 				}
-				o.sent = 0
+				o.layout, o.heard = l, 0
 				c.input(func() { c.r.Read(o.id, l, o.region, o.first, o.count) })
 			}
 		}, true
@@ -291,8 +287,10 @@ func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 		w.fail("read", "client %d op %d: ends at %d", c.idx, o.id, next)
 	}
 	if c.reader {
+		w.checkQuorum(c, o)
 		w.count.LeaselessReads++
 	} else {
+		w.checkLease(c, o)
 		w.count.HolderReads++
 	}
 	if o.then != nil {

@@ -157,6 +157,12 @@ func (w *World) run() {
 	if !w.over {
 		w.fail("no convergence", "nothing left to happen")
 	}
+	for _, c := range w.clients {
+		c.countHolder()
+		if c.reader {
+			w.count.observeStats(c.r.Stats())
+		}
+	}
 	w.checkHistories()
 }
 
@@ -254,6 +260,29 @@ func (w *World) toNode(c *client, m *stripe.Message) {
 	for range w.copies(c.links[i].blockedOut) {
 		w.q.push(event{at: w.now + w.delay(), kind: evToNode, who: i, peer: c.idx, gen: c.gen, msg: m})
 	}
+	if m.Kind == stripe.KindPrepare && w.chance(w.prof.forge) {
+		w.forge(c, m)
+	}
+}
+
+// forge plays a holder that seals anew under an old version: once the node has the first write durably, it gets another
+// one under the same version. It must refuse.
+func (w *World) forge(c *client, m *stripe.Message) {
+	n, gen, file := w.nodes[w.nodeOf(m.Node)], c.gen, c.file
+	w.after(w.upTo(40), func() {
+		if w.quiet || !n.up || n.disk.find(w, file, m.Record.First, m.Version) < 0 || n.inc != m.Incarnation {
+			return
+		}
+		rec, second := *m.Record, *m
+		rec.Digest[0] ^= 1
+		if rec.Kind == stripe.RecordData {
+			rec.Payload = append([]byte(nil), rec.Payload...)
+			rec.Payload[0] ^= 1
+		}
+		second.Record, second.ID = &rec, 1<<40
+		w.count.Forged++
+		n.receive(&second, c.idx, gen)
+	})
 }
 
 // toClient sends an answer of a node on its way to a client.

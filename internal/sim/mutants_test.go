@@ -1,0 +1,139 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"blocktree/cluster/stripe"
+)
+
+// kill is a seed whose world breaks when a rule is dropped, and does not when it is kept.
+type kill struct {
+	mutant string
+	seed   uint64
+	how    string // the invariant that is violated, the start of Result.Failure
+}
+
+// kills has one entry for each mutant; FIND=1 go test ./internal/sim -run FindKills -v prints it anew.
+func kills() []kill {
+	return []kill{
+		{"ackatk", 2, "I1 acknowledged is durable"},
+		{"nofence", 24, "void version read"},
+		{"noviewcheck", 6101, "I4 acknowledged is not voided"},
+		{"noviewack", 3, "I6 view known before acknowledged"},
+		{"readprepared", 14, "I4 acknowledged is not voided"},
+		{"readcommitted", 2, "not linearizable"},
+		{"noresync", 1, "I5 in sync has all"},
+		{"noexclude", 1222, "void version read"},
+		{"rollfwdany", 11, "I5 in sync has all"},
+		{"droprepared", 1, "I4 acknowledged is not voided"},
+		{"readstaleview", 11752, "not linearizable"},
+		{"nocatchup", 11621, "I4 acknowledged is not voided"},
+		{"volatilefence", 1, "rule 5 no reads while recovering"},
+		{"lazyfsync", 2, "I1 acknowledged is durable"},
+		{"q-too-small", 2, "rule 6 quorum"},
+		{"nominwrite", 1, "I1 acknowledged by MinWrite"},
+		{"watermarkpasses", 12, "I1 acknowledged is durable"},
+		{"seconddigest", 54, "undecodable"},
+		{"noincarnation", 102, "not linearizable"},
+		{"abortloose", 20888, "I4 acknowledged is not voided"},
+		{"joinnowait", 6, "I5 in sync has all"},
+		{"joinforgets", 3, "I1 acknowledged is durable"},
+		{"promoteearly", 2, "I5 in sync has all"},
+		{"promoteblind", 31, "I5 in sync has all"},
+		{"noreset", 250, "void version read"},
+		{"noleasecheck", 64, "rule 6 lease"},
+		{"torntombstone", 2, "I1 acknowledged is durable"},
+		{"dropnospace", 14, "rule 9 no removal for want of space"},
+		{"norepairwait", 71, "void version read"},
+		{"readvolatile", 4148, "not linearizable"},
+		{"fewerthank", 2, "rule 6 quorum"},
+		{"unsynced-answers", 2, "I1 acknowledged is durable"},
+		{"control-forgotten", 5, "I5 in sync has all"},
+		{"incarnation-kept", 16, "I1 acknowledged is durable"},
+		{"commits-by-order", 1052, "not linearizable"},
+		{"replay-forgets-index", 5, "I5 in sync has all"},
+		{"lease-overrun", 500, "rule 6 lease"},
+		{"confirm-blind", 162, "rule 6 lease"},
+		{"layout-cached", 8723, "not linearizable"},
+		{"checkpoint-early", 3415, "I1 acknowledged is durable"},
+		{"cas-dropped", 9480, "I5 in sync has all"},
+	}
+}
+
+// every lists all mutants, of the machines and of the world.
+func every() []string {
+	var out []string
+	for _, m := range append(stripe.Mutants(), Mutants()...) {
+		name, _, _ := strings.Cut(m, ":")
+		out = append(out, name)
+	}
+	return out
+}
+
+// TestMutantsDie shows for every rule that a world notices when it is dropped.
+func TestMutantsDie(t *testing.T) {
+	have := map[string]bool{}
+	for _, k := range kills() {
+		have[k.mutant] = true
+		t.Run(k.mutant, func(t *testing.T) {
+			if r := Run(optionsOf(t, k.seed, "")); r.Failure != "" {
+				t.Errorf("without the mutant: %s\n\t%s", r.Failure, reproduce(optionsOf(t, k.seed, "")))
+			}
+			if r := Run(optionsOf(t, k.seed, k.mutant)); strings.HasPrefix(r.Failure, k.how+":") {
+				return
+			}
+			// The machines have changed since, and so has what happens under this seed.
+			moved, how := searchKill(t, k.mutant, k.seed+1, searchMost)
+			if how == "" {
+				t.Fatalf("seed %d no longer kills it, nor do the %d after it; find another: FIND=%s go test ./internal/sim -run FindKills -v", k.seed, searchMost, k.mutant)
+			}
+			t.Logf("seed %d no longer kills it, seed %d does: {%q, %d, %q},", k.seed, moved.Seed, k.mutant, moved.Seed, how)
+		})
+	}
+	for _, m := range every() {
+		if !have[m] {
+			t.Errorf("no seed kills mutant %s: FIND=%s go test ./internal/sim -run FindKills -v", m, m)
+		}
+	}
+}
+
+// searchMost is how many worlds TestMutantsDie tries when its seed no longer serves.
+const searchMost = 3000
+
+// searchKill lives worlds under a mutant until one breaks in another way than by standing still, which a sound world
+// could do as well. how is the invariant, "" if none broke.
+func searchKill(t *testing.T, mutant string, first, n uint64) (o Options, how string) {
+	sweep(t, mutant, first, n, func(x Options, r Result) bool {
+		name, _, _ := strings.Cut(r.Failure, ":")
+		if name != "" && name != "no convergence" {
+			o, how = x, name
+		}
+		return how == ""
+	})
+	return o, how
+}
+
+// TestFindKills searches seeds that kill the mutant FIND (1: every one) and prints lines for kills. Its worlds are
+// bounded by SEEDS.
+func TestFindKills(t *testing.T) {
+	find := os.Getenv("FIND")
+	if find == "" {
+		return
+	}
+	for _, m := range every() {
+		if find != "1" && find != m {
+			continue
+		}
+		start := time.Now()
+		n := fromEnv(t, "SEEDS", 50000)
+		if o, how := searchKill(t, m, 1, n); how != "" {
+			fmt.Printf("\t\t{%q, %d, %q},\n", m, o.Seed, how)
+		} else {
+			t.Errorf("%s survived %d worlds in %v", m, n, time.Since(start))
+		}
+	}
+}
