@@ -44,10 +44,16 @@ func (s *state) command(c Command) Result {
 	}
 	s.id = c.ID
 	r := s.do(c.Op)
-	if remembered && r.Kind == blocktree.Other {
+	if remembered && (r.Kind == blocktree.Other || remembersRefusal(c.Op)) {
 		s.remember(c.ID, r)
 	}
 	return r
+}
+
+// remembersRefusal says which ops must not be done by a copy that comes after a refusal was believed.
+func remembersRefusal(o Op) bool {
+	_, remove := o.(Remove)
+	return remove
 }
 
 // remembers says which ops are done once only. To open or renew a session again is what a client that asks again wants: its

@@ -247,6 +247,9 @@ func (s *state) remove(o Remove) Result {
 	if r.Kind != blocktree.Other {
 		return r
 	}
+	if o.File != (blocktree.FileID{}) && o.File != i.ID {
+		return refuse(blocktree.NotFound, "%s is another file by now", o.Path.Short())
+	}
 	if i.ID.Inode == RootInode {
 		return refuse(blocktree.Invalid, "the cluster's own directory stays")
 	}

@@ -57,6 +57,9 @@ func putOp(e *wire.Encoder, o Op) {
 		putCreateFile(e, &o)
 	case Remove:
 		putPath(e, o.Path)
+		if o.File != (blocktree.FileID{}) {
+			e.File(o.File)
+		}
 	case SetAttr:
 		putSetAttr(e, &o)
 	case PutRuntime:
@@ -147,7 +150,13 @@ func getOp(d *wire.Decoder, code opcode) Op {
 			Code: getCode(d), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Suite: d.U8(), KeyID: get16(d),
 			Access: getBytes(d, AccessBytesMax), Time: int64(d.U64())}
 	case opRemove:
-		return Remove{Path: getPath(d)}
+		o := Remove{Path: getPath(d)}
+		if d.Len() > 0 {
+			if o.File = d.File(); o.File == (blocktree.FileID{}) {
+				bad(d, "a file without an identity")
+			}
+		}
+		return o
 	case opSetAttr:
 		o := SetAttr{File: d.File(), Mask: AttrMask(d.U8()), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
 			Modified: int64(d.U64()), Suite: d.U8(), KeyID: get16(d), Access: getBytes(d, AccessBytesMax)}

@@ -76,8 +76,13 @@ type CreateFile struct {
 	Time        int64
 }
 
-// Remove removes a file or an empty directory. NotFound, Busy (leased, or not empty), Invalid (the root directory).
-type Remove struct{ Path blocktree.Path }
+// Remove removes a file or an empty directory. NotFound, Busy (leased, or not empty), Invalid (the root directory). A refusal is
+// remembered like a removal: who was told that the file is still there does not lose it to a copy of the command that comes later.
+type Remove struct {
+	Path blocktree.Path
+	// File, unless zero, is what Path must still name, else NotFound: a delayed Remove then spares a newer file of that name.
+	File blocktree.FileID
+}
 
 // AttrMask says which fields SetAttr sets.
 type AttrMask uint8

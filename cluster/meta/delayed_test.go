@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"blocktree"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // drawnAt is a command whose id was drawn at t on its client's clock.
@@ -61,5 +63,45 @@ func TestDelayedAcquire(t *testing.T) {
 	m.must(CloseSession{session(1)})
 	if m.view().renewed(session(1)) != 0 {
 		t.Fatal("a closed session left something behind")
+	}
+}
+
+// unremember undoes that the newest command was remembered.
+func (m *machine) unremember() {
+	m.t.Helper()
+	b := m.db.NewIndexedBatch()
+	s := openState(b, b, spaceA)
+	s.counts.nextDone--
+	id, _ := s.get(kindDoneSeq, u64(s.counts.nextDone))
+	s.del(kindDone, id)
+	s.del(kindDoneSeq, u64(s.counts.nextDone))
+	s.saveCounters()
+	if err := b.Commit(pebble.NoSync); err != nil || s.err != nil {
+		m.t.Fatal(err, s.err)
+	}
+}
+
+// A Remove that was refused stays refused, and one that names the file spares another file of its name.
+func TestDelayedRemove(t *testing.T) {
+	m := founded(t, 1)
+	m.must(file("/f"))
+	m.must(open(1))
+	m.must(Acquire{session(1), fileID(1)})
+	refused := Command{ID: NewCommandID(), Op: Remove{Path: path("/f")}}
+	if r := m.command(refused); r.Kind != blocktree.Busy || r.Lease == nil {
+		t.Fatalf("%+v", r)
+	}
+	m.must(Release{session(1), fileID(1), 1})
+	if r := m.command(refused); r.Kind != blocktree.Busy || r.Lease == nil || m.view().inode(fileID(1)) == nil {
+		t.Fatalf("removed after it was refused: %+v", r)
+	}
+	old := Command{ID: NewCommandID(), Op: Remove{Path: path("/f"), File: fileID(1)}}
+	if r := m.command(old); r.Kind != 0 {
+		t.Fatal(r.Kind)
+	}
+	m.must(file("/f"))
+	m.forget()
+	if r := m.command(old); r.Kind != blocktree.NotFound || m.view().inode(fileID(2)) == nil {
+		t.Fatalf("removed another file: %+v", r)
 	}
 }

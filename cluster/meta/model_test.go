@@ -288,7 +288,7 @@ func drawOp(t *rapid.T, m *model) Op {
 		c.Path, c.Parents = p(), rapid.Bool().Draw(t, "parents")
 		return c
 	case 3:
-		return Remove{p()}
+		return Remove{Path: p()}
 	case 4:
 		return SetAttr{File: f, Mask: AttrMode, Mode: uint32(rapid.IntRange(0, 0o777).Draw(t, "mode"))}
 	case 5:

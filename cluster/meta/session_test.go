@@ -147,7 +147,7 @@ func TestOnApplyComesFirst(t *testing.T) {
 	if !last().Runtimes {
 		t.Fatal("a process record changed unheard")
 	}
-	w.must(Remove{path("/f")})
+	w.must(Remove{Path: path("/f")})
 	if c := last(); len(c.Removed) != 1 {
 		t.Fatalf("%+v", c)
 	}
