@@ -73,12 +73,19 @@ func (s *Service) askKnown(ctx context.Context, r blocktree.Runtime) (uint64, er
 	return token, d.Finish()
 }
 
-// serveKnown answers askKnown from what this node has applied; before its own group is open it knows nothing.
+// refuseEarly is the handler of a node that has not opened its group: it knows nothing yet. (It must not look at the service,
+// which is still being made.)
+func refuseEarly(req *bttp.Request) {
+	req.Fail(blocktree.E("cluster", blocktree.Unavailable, errors.New("the node is starting")))
+	req.Release()
+}
+
+// serveKnown answers askKnown from what this node has applied.
 func (s *Service) serveKnown(req *bttp.Request) {
 	defer req.Release()
 	from, ok := s.nodes[req.Conn.Peer().Principal]
-	if req.Code != codeKnown || !ok {
-		req.Fail(blocktree.E("cluster", blocktree.Unavailable, errors.New("the node is starting")))
+	if !ok {
+		req.Fail(denied("only sector hosts of the cluster may ask"))
 		return
 	}
 	var e wire.Encoder
@@ -87,9 +94,6 @@ func (s *Service) serveKnown(req *bttp.Request) {
 }
 
 func (s *Service) appliedStart(node blocktree.NodeID) uint64 {
-	if s.group == nil {
-		return 0
-	}
 	starts, err := s.group.Starts()
 	if err != nil {
 		return 0

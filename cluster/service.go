@@ -87,7 +87,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.endpoint.SetHandler(bttp.HandlerFunc(s.serveKnown))
+	s.endpoint.SetHandler(bttp.HandlerFunc(refuseEarly))
 	if err := s.refuseStale(ctx); err != nil {
 		return err
 	}
