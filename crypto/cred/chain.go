@@ -15,8 +15,8 @@ import (
 // those of an anonymous caller. They must not be changed once made.
 type Credentials []Certificate
 
-// Identity is what verified credentials say of a runtime. The zero Identity is an anonymous caller. Its slices must
-// not be changed.
+// Identity is what verified credentials say of a runtime. The zero Identity is an anonymous caller: its UID 0 means nobody,
+// not the user who may do everything, so ask Anonymous before UID. Its slices must not be changed.
 type Identity struct {
 	Principal blocktree.Principal
 	Path      blocktree.Path
