@@ -44,6 +44,7 @@ type hooks struct {
 	ticks           <-chan time.Time // instead of a RaftTick ticker
 	truncateEntries uint64
 	keepEntries     uint64
+	applyBytes      int
 	forgetLogSync   bool // mutant: the log is not synced
 	forgetVoteSync  bool // mutant: term and vote are not synced
 }
@@ -105,6 +106,9 @@ func Open(ctx context.Context, cfg Config) (*Group, error) {
 	}
 	if cfg.hooks.truncateEntries == 0 {
 		cfg.hooks.truncateEntries, cfg.hooks.keepEntries = truncateEntries, keepEntries
+	}
+	if cfg.hooks.applyBytes == 0 {
+		cfg.hooks.applyBytes = applyBatchBytes
 	}
 	g := &Group{cfg: cfg, log: cfg.Logger, fail: newFailure(), stop: make(chan struct{}), done: make(chan struct{}),
 		proposals: map[CommandID][]*proposal{}, sessions: map[SessionID]*sessionClock{},

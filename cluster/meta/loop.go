@@ -242,11 +242,24 @@ func (g *Group) send(messages []*pb.Message) {
 	}
 }
 
-// applyEntries applies committed entries in one batch, tells OnApply, and answers who waits.
+// applyBatchBytes ends a batch of applied entries. Raft bounds what it hands out by the length of the commands, but a short command
+// may write a layout of a megabyte, and a member that lags is handed tens of thousands at a time.
+const applyBatchBytes = 4 << 20
+
+// applyEntries applies committed entries in batches; each is told to OnApply and answered before the next.
 func (g *Group) applyEntries(entries []*pb.Entry) error {
-	if len(entries) == 0 {
-		return nil
+	for len(entries) > 0 {
+		n, err := g.applyBatch(entries)
+		if err != nil {
+			return err
+		}
+		entries = entries[n:]
 	}
+	return nil
+}
+
+// applyBatch applies the first of entries in one batch, tells OnApply, and answers who waits. It returns how many it applied.
+func (g *Group) applyBatch(entries []*pb.Entry) (n int, err error) {
 	b := g.db.NewIndexedBatch()
 	s := openState(b, b, g.store.applied.space)
 	type done struct {
@@ -254,12 +267,14 @@ func (g *Group) applyEntries(entries []*pb.Entry) error {
 		result Result
 	}
 	var results []done
-	for _, e := range entries {
+	for n < len(entries) && b.Len() < g.cfg.hooks.applyBytes {
+		e := entries[n]
+		n++
 		switch {
 		case e.GetType() != pb.EntryNormal:
 			id, err := g.applyChange(e)
 			if err != nil {
-				return err
+				return n, err
 			}
 			results = append(results, done{id, Result{Index: e.GetIndex()}})
 		case len(e.GetData()) > 0: // else a new leader's empty entry
@@ -269,14 +284,14 @@ func (g *Group) applyEntries(entries []*pb.Entry) error {
 		}
 	}
 	if s.err != nil {
-		return s.err
+		return n, s.err
 	}
-	last := entries[len(entries)-1]
+	last := entries[n-1]
 	g.store.applied.index, g.store.applied.term = last.GetIndex(), last.GetTerm()
 	s.saveCounters()
 	put(b, []byte{keyApplied}, encodeApplied(&g.store.applied))
 	if err := g.commit(b, false); err != nil {
-		return err
+		return n, err
 	}
 	s.changes.Index = last.GetIndex()
 	if g.cfg.OnApply != nil && !s.changes.Empty() {
@@ -286,7 +301,7 @@ func (g *Group) applyEntries(entries []*pb.Entry) error {
 	for i := range results {
 		g.resolve(results[i].id, outcome{result: results[i].result})
 	}
-	return nil
+	return n, nil
 }
 
 // applyChange applies a change of the members.
