@@ -113,9 +113,18 @@ func (s *state) openSession(o OpenSession) Result {
 	if s.counts.sessions >= SessionsMax {
 		return refuse(blocktree.Unavailable, "%d sessions are open", s.counts.sessions)
 	}
+	own := 0
+	s.scan(kindOwned, o.Principal[:], nil, func(_, _ []byte) bool {
+		own++
+		return own < SessionsPerPrincipalMax
+	})
+	if own >= SessionsPerPrincipalMax {
+		return refuse(blocktree.Unavailable, "the principal has %d sessions open", own)
+	}
 	x := &Session{ID: o.Session, Principal: o.Principal, Path: o.Path}
 	s.setSession(x)
 	s.noteRenewed(o.Session)
+	s.set(kindOwned, ownedRest(o.Principal, o.Session), nil)
 	s.counts.sessions++
 	return Result{Session: x}
 }
@@ -155,7 +164,8 @@ func (s *state) acquiredBy(l *Lease) (id CommandID) {
 
 // closeSession forgets a session and releases its leases.
 func (s *state) closeSession(id SessionID) {
-	if s.session(id) == nil {
+	x := s.session(id)
+	if x == nil {
 		return
 	}
 	var files []blocktree.Inode
@@ -170,6 +180,7 @@ func (s *state) closeSession(id SessionID) {
 	}
 	s.del(kindSession, id[:])
 	s.del(kindRenewed, id[:])
+	s.del(kindOwned, ownedRest(x.Principal, id))
 	s.counts.sessions--
 }
 

@@ -3,6 +3,8 @@ package meta
 import (
 	"fmt"
 	"testing"
+
+	"blocktree"
 )
 
 // A member that has much to catch up with applies it in batches of a bounded size, not all that Raft hands out at once: a
@@ -34,5 +36,24 @@ func TestApplyBatchesAreBounded(t *testing.T) {
 	// A new file writes more than 256 bytes.
 	if files != 100 || most > applyBytes/256 || most < 2 {
 		t.Fatalf("%d files were heard of, at most %d at a time", files, most)
+	}
+}
+
+// One principal cannot take the sessions of all others, and gets its own back.
+func TestSessionsPerPrincipal(t *testing.T) {
+	m := founded(t, 1)
+	own := func(i int) OpenSession { return with(open(1), func(o *OpenSession) { o.Session = session(i) }) }
+	for i := range SessionsPerPrincipalMax {
+		m.must(own(i))
+	}
+	if r := m.do(own(SessionsPerPrincipalMax)); r.Kind != blocktree.Unavailable {
+		t.Fatalf("%+v", r)
+	}
+	m.must(own(0)) // it is open
+	m.must(open(200))
+	m.must(CloseSession{session(3)})
+	m.must(own(SessionsPerPrincipalMax))
+	if r := m.do(own(3)); r.Kind != blocktree.Unavailable {
+		t.Fatalf("%+v", r)
 	}
 }

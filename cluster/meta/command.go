@@ -125,7 +125,7 @@ type StartNode struct {
 }
 
 // OpenSession opens a session; a client counts its lease term from the moment it sent this or a renewal. Exists (the id
-// belongs to another principal), Unavailable (SessionsMax). Opening one's own open session again is a renewal.
+// belongs to another principal), Unavailable (SessionsMax, SessionsPerPrincipalMax). Opening one's own open session again is a renewal.
 type OpenSession struct {
 	Session   SessionID
 	Principal blocktree.Principal

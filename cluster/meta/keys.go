@@ -31,6 +31,7 @@ const (
 	kindHosted   = 'k' // node8 inode8 → nothing: files that name a host
 	kindStart    = 'n' // node8 → NodeStart
 	kindRuntime  = 'r' // path → Runtime
+	kindOwned    = 'o' // principal33 session16 → nothing: sessions of a principal
 	kindRenewed  = 't' // session16 → drawn8: the newest opening or renewal of a session
 	kindDone     = 'u' // command16 → sequence8, result
 	kindDoneSeq  = 'v' // sequence8 → command16
@@ -70,6 +71,8 @@ func entryRest(dir blocktree.Inode, name string) []byte { return append(u64(uint
 func heldRest(s SessionID, i blocktree.Inode) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte(nil), s[:]...), uint64(i))
 }
+
+func ownedRest(p blocktree.Principal, s SessionID) []byte { return append(p[:], s[:]...) }
 
 func hostedRest(n blocktree.NodeID, i blocktree.Inode) []byte {
 	return binary.BigEndian.AppendUint64(u64(uint64(n)), uint64(i))

@@ -17,8 +17,11 @@ const (
 	// group does at most a few hundred such commands in that time.
 	DedupMax = 4096
 	// SessionsMax and LeasesPerSessionMax bound what clients can make the group keep, and what closing one costs.
-	SessionsMax         = 16384
-	LeasesPerSessionMax = 4096
+	// SessionsPerPrincipalMax leaves room for others: a runtime needs one, and one more for each time it was started anew
+	// within LeaseTerm.
+	SessionsMax             = 16384
+	SessionsPerPrincipalMax = 64
+	LeasesPerSessionMax     = 4096
 	// AcquireStaleAfter is how much older than its session's newest renewal an Acquire may be: one that waited longer, in a node that
 	// stood still, is no longer wanted. A client that still wants the lease asks anew.
 	AcquireStaleAfter = 2 * blocktree.LeaseTerm
