@@ -36,6 +36,11 @@ func (s *state) command(c Command) Result {
 			if d.layout {
 				d.result.Layout = s.layout(d.file)
 			}
+			if i := d.result.Inode; i != nil {
+				if now := s.inode(i.ID); now != nil {
+					i.Access = now.Access
+				}
+			}
 			return d.result
 		}
 	}

@@ -57,3 +57,25 @@ func TestSessionsPerPrincipal(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 }
+
+// What is remembered of a command has no access record: 4,096 of them would be a gigabyte. A retry is answered with it anyway.
+func TestRememberedWithoutAccess(t *testing.T) {
+	m := founded(t, 1)
+	c := file("/f")
+	c.Access = make([]byte, AccessBytesMax)
+	create := Command{ID: NewCommandID(), Op: c}
+	set := Command{ID: NewCommandID(), Op: SetAttr{File: fileID(1), Mask: AttrAccess, Access: c.Access}}
+	remove := Command{ID: NewCommandID(), Op: Remove{Path: path("/f")}}
+	for i, x := range []Command{create, set, remove} {
+		first := m.command(x)
+		if first.Kind != 0 || len(first.Inode.Access) != AccessBytesMax {
+			t.Fatalf("%T: %v", x.Op, first.Kind)
+		}
+		if b, ok := m.view().get(kindDone, x.ID[:]); !ok || len(b) > 4096 {
+			t.Errorf("%T: %d bytes are remembered", x.Op, len(b))
+		}
+		if r := m.command(x); r.Kind != 0 || i < 2 && len(r.Inode.Access) != AccessBytesMax {
+			t.Errorf("%T: a retry is answered with %d bytes", x.Op, len(r.Inode.Access))
+		}
+	}
+}

@@ -271,7 +271,7 @@ type doneRecord struct {
 	sequence uint64
 	layout   bool // the result had file's layout; a retry is given the newest
 	file     blocktree.FileID
-	result   Result // without layout and index
+	result   Result // without layout, index, and the inode's access record
 }
 
 func (s *state) done(id CommandID) (*doneRecord, bool) {
@@ -295,6 +295,11 @@ func (s *state) remember(id CommandID, r Result) {
 		v.file = r.Layout.File
 	}
 	v.result.Layout, v.result.Index = nil, 0
+	if r.Inode != nil && r.Inode.Access != nil {
+		i := *r.Inode
+		i.Access = nil
+		v.result.Inode = &i
+	}
 	var e wire.Encoder
 	e.U8(formatValue)
 	e.U64(v.sequence)
