@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"syscall"
@@ -68,19 +69,60 @@ func (e *Endpoint) acceptTCP(l net.Listener) {
 			}
 			continue
 		}
-		select {
-		case e.admission <- struct{}{}:
-		default: // too many strangers
+		leave := e.enter(conn.RemoteAddr())
+		if leave == nil { // too many strangers
 			_ = conn.Close()
 			continue
 		}
 		if !e.task(func() {
-			defer func() { <-e.admission }()
+			defer leave()
 			e.serveTCP(conn)
 		}) {
+			leave()
 			_ = conn.Close()
 		}
 	}
+}
+
+// enter takes a token for a stranger's handshake and returns what gives it back, nil when there is none left for the
+// stranger's network. One network cannot have all of them, so that it cannot keep everybody else out. (Addresses that were
+// not proven yet can be made up over UDP; VerifySourceAddress asks for a proof before that comes near the bound.)
+func (e *Endpoint) enter(remote net.Addr) (leave func()) {
+	network := networkOf(remote)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.strangers[network] >= handshakesPerNetworkMax {
+		return nil
+	}
+	select {
+	case e.admission <- struct{}{}:
+	default:
+		return nil
+	}
+	e.strangers[network]++
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.strangers[network]--; e.strangers[network] == 0 {
+			delete(e.strangers, network)
+		}
+		<-e.admission
+	}
+}
+
+// networkOf is the IPv4 address or the IPv6 network of 64 bits that a peer is in, whose addresses cost it nothing.
+func networkOf(remote net.Addr) netip.Prefix {
+	at, err := netip.ParseAddrPort(remote.String())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addr := at.Addr().Unmap().WithZone("")
+	bits := 64
+	if addr.Is4() {
+		bits = 32
+	}
+	network, _ := addr.Prefix(bits) // fails only for too many bits
+	return network
 }
 
 // serveTCP makes an accepted TCP connection a lane.
@@ -117,13 +159,12 @@ type admittedKey struct{}
 
 // admitQUIC takes a token for a connection that begins, or refuses it. The token comes back when the peer has proven who
 // it is, or the connection ends.
-func (e *Endpoint) admitQUIC(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	select {
-	case e.admission <- struct{}{}:
-	default:
+func (e *Endpoint) admitQUIC(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	leave := e.enter(info.RemoteAddr)
+	if leave == nil {
 		return nil, blocktree.E("bttp", blocktree.Unavailable, errors.New("too many handshakes"))
 	}
-	admitted := sync.OnceFunc(func() { <-e.admission })
+	admitted := sync.OnceFunc(leave)
 	context.AfterFunc(ctx, admitted)
 	return context.WithValue(ctx, admittedKey{}, admitted), nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,8 @@ const (
 	LanesDefault = 2
 	// handshakesMax bounds connections whose peer has not yet proven who it is.
 	handshakesMax = 64
+	// handshakesPerNetworkMax of them may be of one address (of one /64 with IPv6): the rest is for everybody else.
+	handshakesPerNetworkMax = 48
 	// closeGrace bounds how long closing waits for the carriers themselves.
 	closeGrace = time.Second
 )
@@ -72,6 +75,7 @@ type Endpoint struct {
 	conns      map[*Conn]struct{}
 	accepted   map[connID]*Conn
 	principals map[blocktree.Principal]int
+	strangers  map[netip.Prefix]int // tokens of admission by the network that holds them
 	dialed     map[blocktree.Principal]*dialing
 	addrs      []string
 	closers    []func() // listeners and sockets
@@ -103,7 +107,8 @@ func New(c Config) (*Endpoint, error) {
 		return nil, blocktree.E(op, blocktree.Invalid, errors.New("no root principal"))
 	}
 	e := &Endpoint{config: c, admission: make(chan struct{}, handshakesMax), conns: map[*Conn]struct{}{},
-		accepted: map[connID]*Conn{}, principals: map[blocktree.Principal]int{}, dialed: map[blocktree.Principal]*dialing{}}
+		accepted: map[connID]*Conn{}, principals: map[blocktree.Principal]int{},
+		strangers: map[netip.Prefix]int{}, dialed: map[blocktree.Principal]*dialing{}}
 	if len(c.Credentials) > 0 {
 		id, err := cred.Verify(c.Credentials, c.Root, e.now())
 		if err != nil {

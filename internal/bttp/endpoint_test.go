@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"testing"
@@ -177,35 +178,68 @@ func TestForeignLane(t *testing.T) {
 	}
 }
 
+// TestSilentClientsAreBounded: strangers who say nothing take a part of the handshakes from one address, where others are
+// still served, and all of them from several, where nobody is until they go.
 func TestSilentClientsAreBounded(t *testing.T) {
 	d := newDomain(t)
 	e, r := d.listen(d.config("a"))
-	var conns []net.Conn
-	for range handshakesMax {
-		c, err := net.Dial("tcp", r.Endpoints[0])
+	from := func(ip string) net.Conn {
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}).Dial("tcp", r.Endpoints[0])
 		if err != nil {
 			t.Fatal(err)
 		}
-		conns = append(conns, c)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
 	}
-	for len(e.admission) < handshakesMax {
-		time.Sleep(time.Millisecond)
+	refused := func(c net.Conn) {
+		t.Helper()
+		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("one more stranger is let wait: %v", err)
+		}
 	}
-	extra, err := net.Dial("tcp", r.Endpoints[0])
-	if err != nil {
-		t.Fatal(err)
+	held := func(ok func(n int) bool) {
+		for !ok(len(e.admission)) {
+			time.Sleep(time.Millisecond)
+		}
 	}
-	_ = extra.SetReadDeadline(time.Now().Add(30 * time.Second))
-	if _, err := extra.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("one more stranger is let wait: %v", err)
+	silent := func(ip string, n int) (conns []net.Conn) {
+		for range n {
+			conns = append(conns, from(ip))
+		}
+		return conns
 	}
-	for _, c := range append(conns, extra) {
+	first := silent("127.0.0.2", handshakesPerNetworkMax)
+	held(func(n int) bool { return n == handshakesPerNetworkMax })
+	refused(from("127.0.0.2"))
+	second := silent("127.0.0.3", handshakesMax-handshakesPerNetworkMax)
+	held(func(n int) bool { return n == handshakesMax })
+	refused(from("127.0.0.4"))
+	for _, c := range second {
 		_ = c.Close()
 	}
-	for len(e.admission) > 0 {
-		time.Sleep(time.Millisecond)
+	held(func(n int) bool { return n <= handshakesPerNetworkMax })
+	d.dial(d.client(d.config("b")), r) // from 127.0.0.1
+	for _, c := range first {
+		_ = c.Close()
 	}
-	d.dial(d.client(d.config("b")), r)
+	held(func(n int) bool { return n == 0 })
+	e.mu.Lock()
+	left := len(e.strangers)
+	e.mu.Unlock()
+	if left != 0 {
+		t.Fatalf("%d networks are remembered", left)
+	}
+}
+
+func TestNetworkOf(t *testing.T) {
+	for _, x := range [][2]string{{"192.0.2.7:1", "192.0.2.7/32"}, {"[::ffff:192.0.2.7]:1", "192.0.2.7/32"},
+		{"[2001:db8:1:2:3::4]:1", "2001:db8:1:2::/64"}, {"[fe80::1%eth0]:1", "fe80::/64"}} {
+		at := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(x[0]))
+		if got := networkOf(at).String(); got != x[1] {
+			t.Errorf("%s is in %s, want %s", x[0], got, x[1])
+		}
+	}
 }
 
 func TestCloseEndsEverything(t *testing.T) {
