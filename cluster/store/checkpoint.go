@@ -27,6 +27,12 @@ type Checkpoint struct {
 // not change before Finish returns. It does not wait for the disk; its cost is the copying of what changed since the
 // last checkpoint by reference. Kind Busy while another checkpoint is unfinished, TooLarge, Closed, or the fatal error.
 func (s *Store) BeginCheckpoint(blob []byte) (*Checkpoint, error) {
+	return s.beginCheckpoint(blob, false)
+}
+
+// beginCheckpoint is BeginCheckpoint; once the store closes only the last one is begun, as the directory may soon be another
+// process's.
+func (s *Store) beginCheckpoint(blob []byte, last bool) (*Checkpoint, error) {
 	if len(blob) > BlobBytesMax {
 		return nil, blocktree.E("store.BeginCheckpoint", blocktree.TooLarge, fmt.Errorf("blob of %d bytes", len(blob)))
 	}
@@ -38,7 +44,7 @@ func (s *Store) BeginCheckpoint(blob []byte) (*Checkpoint, error) {
 	switch {
 	case s.fatal != nil:
 		return nil, s.fatal
-	case !s.opened:
+	case !s.opened || s.closing && !last:
 		return nil, blocktree.E("store.BeginCheckpoint", blocktree.Closed, nil)
 	case s.checkpoints:
 		return nil, blocktree.E("store.BeginCheckpoint", blocktree.Busy, errors.New("another checkpoint is being written"))
@@ -142,12 +148,19 @@ func (c *Checkpoint) write() error {
 		return err
 	}
 	if err := s.fs.Rename(temporary, path.Join(s.dir, checkpointName)); err != nil {
+		if blocktree.KindOf(err) == blocktree.NoSpace { // it did not happen; of other errors nobody knows
+			c.abandonIndex()
+		}
 		return err
 	}
 	if s.opts.mutant == forgetCheckpointDirSync {
 		return nil
 	}
-	return s.fs.SyncDir(s.dir)
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		// Never NoSpace: it may be the checkpoint now, so that what it names must not be written again.
+		return blocktree.E("store.Checkpoint", blocktree.IO, err)
+	}
+	return nil
 }
 
 // indexSlackBytes is how much garbage an index file may have whatever its size.
@@ -156,6 +169,19 @@ const indexSlackBytes = 1 << 20
 // writePages appends the frozen pages to the index file, or all pages to a new one when more than half would be garbage,
 // and sets table, indexNumber and indexBytes to what the checkpoint is to say.
 func (c *Checkpoint) writePages() error {
+	err := c.writePagesTo(false)
+	if errors.Is(err, errUnreadablePage) { // then the old file, with its garbage, is the better one
+		c.s.log.Error("index file not rewritten", "error", err)
+		c.abandonIndex()
+		err = c.writePagesTo(true)
+	}
+	return err
+}
+
+var errUnreadablePage = errors.New("unreadable index page")
+
+// writePagesTo is writePages, to the old file only if so told.
+func (c *Checkpoint) writePagesTo(old bool) error {
 	s := c.s
 	c.state.table = s.ix.tableClone()
 	s.logMu.Lock()
@@ -168,7 +194,7 @@ func (c *Checkpoint) writePages() error {
 		return true
 	})
 	w := &pageWriter{off: c.state.indexBytes}
-	if c.index == nil || c.state.indexBytes > 2*liveBytes+indexSlackBytes {
+	if c.index == nil || !old && c.state.indexBytes > 2*liveBytes+indexSlackBytes {
 		c.state.indexNumber++
 		f, err := s.fs.Create(indexName(s.dir, c.state.indexNumber))
 		if err != nil {
@@ -225,6 +251,7 @@ func (c *Checkpoint) copyPages(w *pageWriter) error {
 		}
 		b := make([]byte, t.bytes)
 		if err = readFull(c.s.ix.file, b, int64(t.offset)); err != nil {
+			err = fmt.Errorf("%w: %w", errUnreadablePage, err)
 			return false
 		}
 		at := w.add(func(out []byte) []byte { return append(out, b...) })

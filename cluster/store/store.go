@@ -251,7 +251,7 @@ func (s *Store) close(blob []byte) error {
 
 // closeClean leaves a checkpoint of the end of the log and says so in the superblock.
 func (s *Store) closeClean(blob []byte) error {
-	c, err := s.BeginCheckpoint(blob)
+	c, err := s.beginCheckpoint(blob, true)
 	if err != nil {
 		return err
 	}
