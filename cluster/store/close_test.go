@@ -101,3 +101,76 @@ func TestUnreadableIndexPageIsLeft(t *testing.T) {
 		}
 	}
 }
+
+// TestTailIsNotWrittenFromABadRead: the second read of a tail's record goes wrong; the first was good, and so is the disk.
+func TestTailIsNotWrittenFromABadRead(t *testing.T) {
+	for _, control := range []bool{false, true} {
+		crash := vfs.NewCrash()
+		s, _ := openTest(t, crash, smallOptions)
+		last := dataRecord(testFile, 0, 1, 512, version(1))
+		if control {
+			last = Record{Kind: KindControl, Blob: []byte("a promise")}
+		}
+		appendWait(t, s, last)
+		crash = crash.Kill()
+		fs := vfs.NewFault(crash) // the first read of the segment is the scan's
+		fs.Inject(vfs.Injection{Op: vfs.FaultRead, Name: segmentName("", 1), Skip: 1, Flip: 8*(headerBytes+5) + 1})
+		r0 := &recorder{}
+		if s, err := Open(fs, testDir, testID, smallOptions, r0); blocktree.KindOf(err) != blocktree.IO || fs.Injected() != 1 || len(r0.records) != 0 {
+			t.Errorf("control %v: %v after %d faults, handed on %v", control, err, fs.Injected(), r0.records)
+			if err == nil {
+				_ = s.Close(nil)
+			}
+		}
+		s, r := openTest(t, crash, smallOptions)
+		if len(s.Damaged()) > 0 || len(r.records) != 1 {
+			t.Errorf("control %v: damage %v, %d records", control, s.Damaged(), len(r.records))
+		}
+	}
+}
+
+// TestHalfATombstone: an index page is damaged in the middle of a tombstone; what was cut before is not absent.
+func TestHalfATombstone(t *testing.T) {
+	fs := vfs.NewCrash()
+	s, _ := openTest(t, fs, smallOptions)
+	for page := range blocktree.SectorIndex(6) {
+		put(t, s, dataRecord(testFile, page*PageSectors, 1, 64, version(uint64(page)+1)))
+	}
+	if err := s.Close([]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	size, err := fs.Stat(indexName(testDir, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipFile(t, fs, indexName("", 1), size/2+10, 1)
+	s, _ = openTest(t, fs, smallOptions)
+	zero := Record{Kind: KindZero, File: testFile, First: 0, Count: 6 * PageSectors, Version: version(50)}
+	ref := appendWait(t, s, zero)[0]
+	if err := s.Index(testFile, extentOf(&zero, ref)); blocktree.KindOf(err) != blocktree.Corrupt {
+		t.Fatal(err)
+	}
+	for page := range blocktree.SectorIndex(6) {
+		x, err := s.Lookup(testFile, page*PageSectors, 1, nil)
+		if err == nil && x[0].Content == Absent {
+			t.Errorf("page %d is absent", page)
+		}
+	}
+}
+
+// TestEndOfTheWorld: ranges that rounding to pages would carry past the last number are refused, not looped over.
+func TestEndOfTheWorld(t *testing.T) {
+	s, _ := openTest(t, vfs.NewCrash(), smallOptions)
+	end := ^blocktree.SectorIndex(0)
+	for _, first := range []blocktree.SectorIndex{end - 10, sectorsEnd - 3, 1 << 63} {
+		r := dataRecord(testFile, first, 4, 64, version(1))
+		if _, err := appendSync(s, r); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("append at %d: %v", first, err)
+		}
+		x := Extent{First: first, Count: 4, Content: Zero, Version: version(1), Ref: Ref{Segment: 1, Offset: 512}}
+		if err := s.Index(testFile, x); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("index at %d: %v", first, err)
+		}
+	}
+	put(t, s, dataRecord(testFile, sectorsEnd-4, 4, 64, version(1)))
+}

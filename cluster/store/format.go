@@ -86,7 +86,7 @@ func (h *header) ref() Ref {
 
 // check refuses shapes that no writer of this format makes.
 func (h *header) check() error {
-	if uint64(h.First)+uint64(h.Count) < uint64(h.First) {
+	if h.First > sectorsEnd-blocktree.SectorIndex(h.Count) {
 		return errors.New("sectors past the end of the world")
 	}
 	switch h.Kind {

@@ -267,13 +267,14 @@ func (ix *index) setZero(file blocktree.FileID, first blocktree.SectorIndex, cou
 	if err := eachPage(blocktree.SectorIndex(to*PageSectors), uint64(first)+count-to*PageSectors, edge); err != nil {
 		return err
 	}
+	// The range first: if a page turns out to be damaged, what was cut already is zero and not absent.
+	ix.coverZero(zeroRange{file, from, to, v, at})
 	keep := func(r run) bool { return older(v, at, r.version, r.at) }
 	for _, key := range ix.pages(file, from, to) {
 		if err := ix.cut(key, 0, PageSectors, keep); err != nil {
 			return err
 		}
 	}
-	ix.coverZero(zeroRange{file, from, to, v, at})
 	return nil
 }
 
@@ -303,6 +304,11 @@ func (ix *index) forget(file blocktree.FileID, first blocktree.SectorIndex, coun
 	from, to := uint64(first)/PageSectors, (end+PageSectors-1)/PageSectors
 	if from >= to {
 		return nil
+	}
+	for _, n := range []uint64{from, to - 1} { // damaged ones are found before anything is changed
+		if _, err := ix.load(pageKey{file, n}); err != nil {
+			return err
+		}
 	}
 	old := ix.overlapping(file, from, to)
 	for _, o := range old {

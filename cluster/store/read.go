@@ -76,6 +76,9 @@ func (s *Store) readSingly(file blocktree.FileID, x Extent, payload, seals []byt
 			at := int(i)
 			err = s.ReadShards(file, x.Sub(i, 1), payload[at*size:(at+1)*size], seals[at*SealBytes:(at+1)*SealBytes])
 		}
+		if kind := blocktree.KindOf(err); kind == blocktree.NotFound || kind == blocktree.Closed {
+			return err // the segment went meanwhile, which is no damage
+		}
 		if err != nil {
 			d.Sectors = append(d.Sectors, x.First+blocktree.SectorIndex(i))
 		}

@@ -371,6 +371,10 @@ func (s *Store) deliver(v *verdict, synced uint64, r Replayer) error {
 		if err != nil {
 			return err
 		}
+		if bad != nil && (h.Kind != KindData || f.sequence > synced) {
+			// It was good when it was scanned. What was read now must be neither written over it nor handed on.
+			return blocktree.E("store.replay", blocktree.IO, errors.New("a record changed while it was read"))
+		}
 		if f.sequence > synced && s.opts.mutant != forgetTailRewrite {
 			rewritten = true
 			if _, err := seg.file.WriteAt(b, int64(uint32(f.at))); err != nil {

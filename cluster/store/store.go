@@ -140,8 +140,8 @@ const deadSegmentsMax = 4
 // damaged: then x is applied in part, and what was not applied stays pending.
 func (s *Store) Index(file blocktree.FileID, x Extent) error {
 	return s.indexed("store.Index", file, func(ix *index) error {
-		if x.Count == 0 || x.Version.IsZero() || x.Ref.Segment == 0 || uint64(x.First)+uint64(x.Count) < uint64(x.First) {
-			return errors.New("no sectors, version or record")
+		if x.Count == 0 || x.Version.IsZero() || x.Ref.Segment == 0 || x.First > sectorsEnd-blocktree.SectorIndex(x.Count) {
+			return errors.New("no sectors, version or record, or sectors past the end of the world")
 		}
 		switch x.Content {
 		case Data:
