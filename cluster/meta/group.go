@@ -135,13 +135,7 @@ func (g *Group) open() error {
 	}
 	if err == nil {
 		g.applied = g.store.applied.index
-		g.rn, err = raft.NewRawNode(&raft.Config{
-			ID: uint64(g.cfg.Node), ElectionTick: blocktree.RaftElectionTicks, HeartbeatTick: 1, Storage: g.store,
-			Applied: g.applied, MaxSizePerMsg: 512 << 10, MaxCommittedSizePerReady: 4 << 20,
-			MaxUncommittedEntriesSize: 64 << 20, MaxInflightMsgs: 64, MaxInflightBytes: 8 << 20,
-			CheckQuorum: true, PreVote: true, ReadOnlyOption: raft.ReadOnlySafe, DisableProposalForwarding: true,
-			StepDownOnRemoval: true, Logger: raftLogger{g.log},
-		})
+		err = g.openRaft()
 	}
 	if err != nil {
 		return errors.Join(err, db.Close())
@@ -150,6 +144,19 @@ func (g *Group) open() error {
 		err = g.rn.Campaign() // nobody else to wait for
 	}
 	g.publish()
+	return err
+}
+
+// openRaft starts Raft from the store; Corrupt if what is stored contradicts itself.
+func (g *Group) openRaft() (err error) {
+	defer func() { raftFailed(recover(), &err) }()
+	g.rn, err = raft.NewRawNode(&raft.Config{
+		ID: uint64(g.cfg.Node), ElectionTick: blocktree.RaftElectionTicks, HeartbeatTick: 1, Storage: g.store,
+		Applied: g.applied, MaxSizePerMsg: 512 << 10, MaxCommittedSizePerReady: 4 << 20,
+		MaxUncommittedEntriesSize: 64 << 20, MaxInflightMsgs: 64, MaxInflightBytes: 8 << 20,
+		CheckQuorum: true, PreVote: true, ReadOnlyOption: raft.ReadOnlySafe, DisableProposalForwarding: true,
+		StepDownOnRemoval: true, Logger: raftLogger{g.log},
+	})
 	return err
 }
 
@@ -173,7 +180,8 @@ func (g *Group) Close() error {
 func (g *Group) Fatal() <-chan error { return g.fail.ch }
 
 // Step takes a message that another member's Send carried. It does not block and does not keep msg's array beyond its
-// decoding; a message over the inbox's bound is dropped, as a network may. A malformed one is refused with Invalid, one that names another sender with Permission.
+// decoding; a message over the inbox's bound is dropped, as a network may. A malformed one is refused with Invalid, one that names another sender or
+// receiver with Permission.
 func (g *Group) Step(from blocktree.NodeID, msg []byte) error {
 	env, err := decodeEnvelope(msg)
 	if err != nil {
@@ -185,6 +193,17 @@ func (g *Group) Step(from blocktree.NodeID, msg []byte) error {
 	}
 	if m != nil && blocktree.NodeID(m.GetFrom()) != from {
 		return blocktree.E("meta.Step", blocktree.Permission, fmt.Errorf("%v speaks for another", from))
+	}
+	if m != nil && blocktree.NodeID(m.GetTo()) != g.cfg.Node {
+		return blocktree.E("meta.Step", blocktree.Permission, fmt.Errorf("meant for %016x", m.GetTo()))
+	}
+	if env.chunk != nil && !env.chunk.last {
+		m = nil
+	}
+	if m != nil {
+		if why := impossible(m, env.chunk != nil); why != "" {
+			return blocktree.E("meta.Step", blocktree.Invalid, textError(why))
+		}
 	}
 	g.inbox.putMessage(from, env, len(msg))
 	return nil

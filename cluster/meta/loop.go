@@ -41,14 +41,7 @@ func (g *Group) run() {
 
 // turn does all there is to do now. It fails with Corrupt if Raft finds that this member's log lacks what it once said it had.
 func (g *Group) turn() (err error) {
-	defer func() {
-		r := recover()
-		if why, ok := r.(raftPanic); ok {
-			err = blocktree.E("meta: raft", blocktree.Corrupt, textError(why))
-		} else if r != nil {
-			panic(r)
-		}
-	}()
+	defer func() { raftFailed(recover(), &err) }()
 	if err = g.drain(); err == nil { // a tick may have made this member the leader
 		err = g.takeInbox()
 	}
@@ -87,9 +80,7 @@ func (g *Group) takeInbox() error {
 		g.heard[m.from] = g.tick
 		switch {
 		case m.env.raft != nil:
-			if m.env.raft.GetType() != pb.MsgSnap && m.env.raft.GetType() != pb.MsgProp { // they come in other ways
-				_ = g.rn.Step(m.env.raft) // Raft refuses what is stale; there is nobody to tell
-			}
+			_ = g.rn.Step(m.env.raft) // Raft refuses what is stale; there is nobody to tell
 		case m.env.chunk != nil:
 			if err := g.onChunk(m.from, m.env.chunk); err != nil {
 				return err
@@ -236,6 +227,9 @@ func (g *Group) send(messages []*pb.Message) {
 	for _, m := range messages {
 		if m.GetType() == pb.MsgSnap {
 			g.startSnapshot(m)
+			continue
+		}
+		if blocktree.NodeID(m.GetFrom()) != g.cfg.Node { // another's ReadIndex that Raft passes on: it asks again itself
 			continue
 		}
 		g.cfg.Send(blocktree.NodeID(m.GetTo()), encodeEnvelope(&envelope{raft: m}))

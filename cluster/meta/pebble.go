@@ -127,3 +127,17 @@ func (l raftLogger) Panicf(format string, v ...any) { panic(raftPanic(fmt.Sprint
 
 // raftPanic is why Raft refuses to go on.
 type raftPanic string
+
+// raftFailed makes an error of what Raft panicked with: its own finding, or the error of a read of its log. Whatever else
+// somebody panicked with goes on.
+func raftFailed(r any, err *error) {
+	switch why := r.(type) {
+	case nil:
+	case raftPanic:
+		*err = blocktree.E("meta: raft", blocktree.Corrupt, textError(why))
+	case *blocktree.Error:
+		*err = why
+	default:
+		panic(r)
+	}
+}

@@ -229,15 +229,17 @@ func TestStepRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	m := someEnvelopes()
-	if err := g.Step(2, encodeEnvelope(&m[0])); err != nil {
+	for _, x := range steps() {
+		env := envelope{raft: x.m}
+		if x.chunk {
+			env = envelope{chunk: &snapshotChunk{id: 1, last: true, message: x.m}}
+		}
+		if err := g.Step(x.from, encodeEnvelope(&env)); (err == nil) != (x.kind == 0) || err != nil && blocktree.KindOf(err) != x.kind {
+			t.Errorf("%s: %v", x.name, err)
+		}
+	}
+	if err := g.Step(2, encodeEnvelope(&envelope{ack: &snapshotAck{1, 2}})); err != nil {
 		t.Error(err)
-	}
-	if err := g.Step(3, encodeEnvelope(&m[0])); blocktree.KindOf(err) != blocktree.Permission {
-		t.Errorf("3 spoke for 2: %v", err)
-	}
-	if err := g.Step(3, encodeEnvelope(&m[4])); blocktree.KindOf(err) != blocktree.Permission {
-		t.Errorf("3 sent another's snapshot: %v", err)
 	}
 	if err := g.Step(2, []byte{formatEnvelope, 99}); blocktree.KindOf(err) != blocktree.Invalid {
 		t.Error(err)
