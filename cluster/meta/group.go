@@ -81,7 +81,7 @@ type Group struct {
 	applied   uint64
 	tick      uint64
 	proposals map[CommandID][]*proposal
-	proposed  int
+	changing  []CommandID // changes of members that were proposed since the last Ready
 	reads     readQueue
 	sessions  map[SessionID]*sessionClock
 	heard     map[blocktree.NodeID]uint64 // tick of the last message
@@ -225,13 +225,14 @@ func (g *Group) Propose(ctx context.Context, c Command) (Result, error) {
 }
 
 // AddMember makes node a voter, or a learner if voter is false or there are VotersMax voters. A learner may be added again
-// as a voter. Errors as Propose.
+// as a voter. Errors as Propose; Unavailable also while another change is under way.
 func (g *Group) AddMember(ctx context.Context, node blocktree.NodeID, voter bool) error {
 	_, err := g.propose(ctx, &proposal{id: NewCommandID(), change: &memberChange{node: node, voter: voter}})
 	return err
 }
 
-// RemoveMember takes node out of the group; its store may never come back under this id. Errors as Propose.
+// RemoveMember takes node out of the group; its store may never come back under this id. Errors as AddMember; Invalid for the
+// last voter.
 func (g *Group) RemoveMember(ctx context.Context, node blocktree.NodeID) error {
 	_, err := g.propose(ctx, &proposal{id: NewCommandID(), change: &memberChange{node: node, remove: true}})
 	return err

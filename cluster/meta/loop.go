@@ -113,7 +113,9 @@ func (g *Group) startProposal(p *proposal) {
 		return
 	}
 	kind := blocktree.NotLeader
-	if g.leading && g.rn.BasicStatus().RaftState == raft.StateLeader {
+	if blocktree.KindOf(err) == blocktree.Invalid {
+		kind = blocktree.Invalid
+	} else if g.leading && g.rn.BasicStatus().RaftState == raft.StateLeader {
 		kind = blocktree.Unavailable
 	}
 	g.answer(p, outcome{Result{Kind: kind, Leader: g.otherLeader()}, blocktree.E("meta.Propose", kind, err)})
@@ -138,6 +140,10 @@ func (g *Group) proposeChange(p *proposal) error {
 	case p.change.voter && (len(conf.GetVoters()) < blocktree.VotersMax || slices.Contains(conf.GetVoters(), node)):
 		kind = pb.ConfChangeAddNode
 	}
+	if kind != pb.ConfChangeAddNode && len(conf.GetVoters()) == 1 && conf.GetVoters()[0] == node {
+		return blocktree.E("meta: members", blocktree.Invalid, textError("the last voter stays")) // Raft would panic, and at every start again
+	}
+	g.changing = append(g.changing, p.id)
 	return g.rn.ProposeConfChange(&pb.ConfChangeV2{Changes: []*pb.ConfChangeSingle{{Type: &kind, NodeId: &node}}, Context: p.id[:]})
 }
 
@@ -157,6 +163,7 @@ func (g *Group) resolve(id CommandID, o outcome) {
 // handleReady does what Raft asks for, in the order that makes it safe: store, send, apply, answer.
 func (g *Group) handleReady(rd raft.Ready) error {
 	lost := g.noteLeader()
+	g.refuseChanges(rd.Entries)
 	if err := g.persist(rd); err != nil {
 		return err
 	}
@@ -191,6 +198,20 @@ func (g *Group) noteLeader() bool {
 		g.log.Info("leads the metadata group", "node", g.cfg.Node.String(), "term", g.leadTerm)
 	}
 	return lost
+}
+
+// refuseChanges answers the changes of members that Raft turned into empty entries, because an earlier one is under way.
+func (g *Group) refuseChanges(entries []*pb.Entry) {
+	for _, id := range g.changing {
+		if !slices.ContainsFunc(entries, func(e *pb.Entry) bool {
+			c := &pb.ConfChangeV2{}
+			return e.GetType() == pb.EntryConfChangeV2 && proto.Unmarshal(e.GetData(), c) == nil && string(c.GetContext()) == string(id[:])
+		}) {
+			g.resolve(id, outcome{Result{Kind: blocktree.Unavailable},
+				blocktree.E("meta.Propose", blocktree.Unavailable, textError("another change of the members is under way"))})
+		}
+	}
+	g.changing = nil
 }
 
 // persist makes a snapshot, the log and the hard state durable.
