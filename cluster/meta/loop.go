@@ -294,7 +294,7 @@ func (g *Group) applyBatch(entries []*pb.Entry) (n int, err error) {
 			results = append(results, done{id, Result{Index: e.GetIndex()}})
 		case len(e.GetData()) > 0: // else a new leader's empty entry
 			id, r := s.apply(e.GetIndex(), e.GetData())
-			g.noteSession(e.GetData(), &r)
+			g.noteSession(s, e.GetData(), &r)
 			results = append(results, done{id, r})
 		}
 	}

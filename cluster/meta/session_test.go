@@ -98,6 +98,26 @@ func TestTermCountsFromRenewal(t *testing.T) {
 	w.eventually("the silent session's end", func() bool { return w.gone(session(1)) })
 }
 
+// A late copy of a closing says done, but does not keep the same session, opened again, from expiring.
+func TestReopenedSessionExpires(t *testing.T) {
+	w := newWorld(t)
+	w.frozen.Store(true)
+	w.found(1)
+	w.must(open(1))
+	end := Command{ID: NewCommandID(), Op: CloseSession{session(1)}}
+	for range 2 {
+		if r, err := w.propose(t.Context(), end); err != nil || r.Kind != 0 {
+			t.Fatal(r.Kind, err)
+		}
+		w.must(open(1))
+	}
+	if r, err := w.propose(t.Context(), end); err != nil || r.Kind != 0 || w.gone(session(1)) {
+		t.Fatal(r.Kind, err)
+	}
+	w.clock.add(blocktree.LeaseTerm)
+	w.eventually("the silent session's end", func() bool { return w.gone(session(1)) })
+}
+
 // A leader that stood still and lost a renewal expires nothing: its expiry names renewals that have been passed.
 func TestExpiryNamesRenewals(t *testing.T) {
 	m := founded(t, 1)

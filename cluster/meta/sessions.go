@@ -15,7 +15,7 @@ type sessionClock struct {
 }
 
 // noteSession follows opened, renewed and closed sessions, and tells a refused Acquire how long the holder was silent.
-func (g *Group) noteSession(data []byte, r *Result) {
+func (g *Group) noteSession(s *state, data []byte, r *Result) {
 	if len(data) < 18 {
 		return
 	}
@@ -25,8 +25,10 @@ func (g *Group) noteSession(data []byte, r *Result) {
 	switch op := opcode(data[17]); {
 	case done && r.Session != nil && (op == opOpenSession || op == opRenewSession):
 		g.sessions[id] = &sessionClock{renewals: r.Session.Renewals, at: g.cfg.Clock.Boot()}
-	case op == opCloseSession && done, op == opExpireSession && (done || r.Kind == blocktree.NotFound):
-		delete(g.sessions, id)
+	case op == opCloseSession, op == opExpireSession:
+		if s.session(id) == nil { // a late copy of a closing says done, also of a session that was opened again
+			delete(g.sessions, id)
+		}
 	case op == opAcquire && r.Kind == blocktree.Busy && r.Lease != nil && g.leading:
 		if c := g.sessions[r.Lease.Session]; c != nil {
 			r.HolderQuiet = max(g.cfg.Clock.Boot()-c.at, 0)
