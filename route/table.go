@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -76,7 +77,7 @@ func check(r blocktree.Runtime) error {
 // InScope implements blocktree.Resolver. It does not block.
 func (t *Table) InScope(ctx context.Context, scope blocktree.Scope, service string) ([]blocktree.Runtime, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, &blocktree.Error{Op: "route.InScope", Path: string(scope), Kind: blocktree.Canceled, Err: err}
+		return nil, &blocktree.Error{Op: "route.InScope", Path: string(scope), Kind: ended(err), Err: err}
 	}
 	if rs := t.in(scope, service); len(rs) > 0 {
 		return rs, nil
@@ -88,7 +89,7 @@ func (t *Table) InScope(ctx context.Context, scope blocktree.Scope, service stri
 // Closest implements blocktree.Resolver. It does not block.
 func (t *Table) Closest(ctx context.Context, scope blocktree.Scope, service string) ([]blocktree.Runtime, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, &blocktree.Error{Op: "route.Closest", Path: string(scope), Kind: blocktree.Canceled, Err: err}
+		return nil, &blocktree.Error{Op: "route.Closest", Path: string(scope), Kind: ended(err), Err: err}
 	}
 	for _, dir := range Rootward(scope) {
 		if rs := t.in(dir, service); len(rs) > 0 {
@@ -97,6 +98,14 @@ func (t *Table) Closest(ctx context.Context, scope blocktree.Scope, service stri
 	}
 	return nil, &blocktree.Error{Op: "route.Closest", Path: string(scope), Kind: blocktree.NotFound,
 		Err: fmt.Errorf("no runtime registers %q there or above", service)}
+}
+
+// ended is the kind of a context's end.
+func ended(err error) blocktree.Kind {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return blocktree.Timeout
+	}
+	return blocktree.Canceled
 }
 
 // in returns copies of the runtimes directly in dir that register the service.

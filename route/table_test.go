@@ -86,6 +86,14 @@ func TestCanceled(t *testing.T) {
 	if _, err := tab.Closest(ctx, root, "sector"); blocktree.KindOf(err) != blocktree.Canceled {
 		t.Error(err)
 	}
+	ctx, cancel = context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	if _, err := tab.InScope(ctx, root, "sector"); blocktree.KindOf(err) != blocktree.Timeout {
+		t.Error(err)
+	}
+	if _, err := tab.Closest(ctx, root, "sector"); blocktree.KindOf(err) != blocktree.Timeout {
+		t.Error(err)
+	}
 }
 
 // An answer belongs to the caller: writing to it changes no later one. Nor does the list the table was made of.
