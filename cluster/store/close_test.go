@@ -174,3 +174,33 @@ func TestEndOfTheWorld(t *testing.T) {
 	}
 	put(t, s, dataRecord(testFile, sectorsEnd-4, 4, 64, version(1)))
 }
+
+// TestNothingIsCutWhereRecordsAreMissing: the last record of a segment does not read well, once; it must be there when it does.
+func TestNothingIsCutWhereRecordsAreMissing(t *testing.T) {
+	crash := vfs.NewCrash()
+	s, _ := openTest(t, crash, smallOptions)
+	var last Ref // of segment 1
+	for v := uint64(1); ; v++ {
+		ref := put(t, s, dataRecord(testFile, blocktree.SectorIndex(v), 1, 512, version(v)))
+		if ref.Segment != 1 {
+			break
+		}
+		last = ref
+	}
+	put(t, s, dataRecord(testFile, 0, 1, 512, version(100)))
+	if err := s.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	fs := vfs.NewFault(crash)
+	fs.Inject(vfs.Injection{Op: vfs.FaultRead, Name: segmentName("", 1), Flip: 8*(int(last.Offset)+20) + 1})
+	s, _ = openTest(t, fs, smallOptions)
+	if len(s.Damaged()) != 1 || fs.Injected() != 1 {
+		t.Fatalf("damage %v after %d faults", s.Damaged(), fs.Injected())
+	}
+	if err := s.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ = openTest(t, crash, smallOptions); len(s.Damaged()) > 0 {
+		t.Errorf("what reads well now is gone: %v", s.Damaged())
+	}
+}

@@ -243,6 +243,10 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 	if err != nil {
 		return err
 	}
+	v := judge(log, state.at.sequence, s.isData)
+	if len(v.missing) > 0 {
+		log.empty, log.ends = nil, nil // what is missing may be in there, and read better some day
+	}
 	for _, n := range log.empty { // first, so that a full disk has room for what follows
 		if err := s.segs.remove(n); err != nil {
 			return err
@@ -251,7 +255,6 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 	if err := writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts}); err != nil {
 		return err
 	}
-	v := judge(log, state.at.sequence, s.isData)
 	s.recovery.LastSequence = max(v.last, log.synced)
 	for _, x := range v.missing {
 		s.recovery.Damaged = append(s.recovery.Damaged, Run{From: x.from, To: x.to})

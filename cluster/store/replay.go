@@ -433,7 +433,8 @@ func badRuns(h *header, bad []uint32) []Run {
 	return out
 }
 
-// trim gives back what is allocated behind the last record of each segment: nothing will be written there any more.
+// trim gives back what is allocated behind the last record of each segment: nothing will be written there any more. Where
+// records known to be synced were not found, nothing is: they may be what could not be read behind the last.
 func (s *Store) trim(log *scan) error {
 	for n, end := range log.ends {
 		seg := s.segs.byNo[n]
