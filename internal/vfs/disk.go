@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"blocktree"
 )
 
 // Disk is the real file system.
@@ -70,14 +72,18 @@ func (Disk) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// MkdirAll implements FS: each directory it makes is synced into its parent.
+// MkdirAll implements FS: each directory it makes is synced into its parent, and the last one also if it is there, as
+// whoever made it may have ended before it did so. (A parent that may not be read is not ours, and is left alone.)
 func (d Disk) MkdirAll(dir string) error {
 	dir = filepath.Clean(dir)
 	if info, err := os.Stat(dir); err == nil {
-		if info.IsDir() {
-			return nil
+		if !info.IsDir() {
+			return wrap("MkdirAll", dir, syscall.ENOTDIR)
 		}
-		return wrap("MkdirAll", dir, syscall.ENOTDIR)
+		if err := d.SyncDir(filepath.Dir(dir)); blocktree.KindOf(err) != blocktree.Permission {
+			return err
+		}
+		return nil
 	}
 	parent := filepath.Dir(dir)
 	if parent != dir {
