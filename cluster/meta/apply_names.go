@@ -103,10 +103,22 @@ func (s *state) stat(p blocktree.Path) (*Inode, Result) {
 	return i, Result{}
 }
 
+// room refuses inodes and bytes of access records over the bounds.
+func (s *state) room(inodes, accessBytes int) (Result, bool) {
+	switch {
+	case s.counts.inodes+uint64(inodes) > InodesMax:
+		return refuse(blocktree.NoSpace, "a cluster keeps at most %d files and directories", InodesMax), false
+	case s.counts.access+uint64(accessBytes) > AccessTotalBytesMax:
+		return refuse(blocktree.NoSpace, "a cluster keeps at most %d bytes of access records", uint64(AccessTotalBytesMax)), false
+	}
+	return Result{}, true
+}
+
 // newInode takes the next number.
 func (s *state) newInode(kind InodeKind, mode, uid, gid uint32, time int64) *Inode {
 	n := s.counts.nextInode
 	s.counts.nextInode++
+	s.counts.inodes++
 	return &Inode{ID: blocktree.FileID{Generation: s.superblock().Generation, Inode: n}, Kind: kind, Mode: mode, UID: uid,
 		GID: gid, Created: time, Modified: time}
 }
@@ -135,6 +147,9 @@ func (s *state) makeDir(o MakeDir) Result {
 	case len(at.missing) > 1 && !o.Parents:
 		return refuse(blocktree.NotFound, "%s does not exist", o.Path.Parent().Short())
 	}
+	if full, ok := s.room(len(at.missing), 0); !ok {
+		return full
+	}
 	return Result{Inode: s.makeDirs(at.dir, at.missing, o.Mode, o.UID, o.GID, o.Time)}
 }
 
@@ -152,6 +167,10 @@ func (s *state) createFile(o CreateFile) Result {
 	if r.Kind != blocktree.Other {
 		return r
 	}
+	if full, ok := s.room(len(at.missing), len(o.Access)); !ok {
+		return full
+	}
+	s.counts.access += uint64(len(o.Access))
 	dir, n := at.dir, len(at.missing)-1
 	if n > 0 {
 		dirMode := o.Mode | o.Mode&0o444>>2 // who may read may search
@@ -276,6 +295,8 @@ func (s *state) remove(o Remove) Result {
 	at, _ := s.walk(o.Path)
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
 	s.del(kindInode, inodeRest(i.ID.Inode))
+	s.counts.inodes -= min(s.counts.inodes, 1)
+	s.counts.access -= min(s.counts.access, uint64(len(i.Access)))
 	return Result{Inode: i}
 }
 
@@ -288,6 +309,13 @@ func (s *state) setAttr(o SetAttr) Result {
 		return refuse(blocktree.Invalid, "a directory has no access record")
 	case len(o.Access) > AccessBytesMax:
 		return refuse(blocktree.TooLarge, "access record of %d bytes", len(o.Access))
+	}
+	if o.Mask&AttrAccess != 0 {
+		if full, ok := s.room(0, max(len(o.Access)-len(i.Access), 0)); !ok {
+			return full
+		}
+		s.counts.access -= min(s.counts.access, uint64(len(i.Access)))
+		s.counts.access += uint64(len(o.Access))
 	}
 	if o.Mask&AttrMode != 0 {
 		i.Mode = o.Mode

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"blocktree"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // A member that has much to catch up with applies it in batches of a bounded size, not all that Raft hands out at once: a
@@ -78,4 +80,53 @@ func TestRememberedWithoutAccess(t *testing.T) {
 			t.Errorf("%T: a retry is answered with %d bytes", x.Op, len(r.Inode.Access))
 		}
 	}
+}
+
+// Clients cannot fill the disks of the cluster with names and access records; what is removed makes room.
+func TestInodesAreBounded(t *testing.T) {
+	m := founded(t, 1)
+	count := func(f func(*counters)) {
+		t.Helper()
+		b := m.db.NewIndexedBatch()
+		s := openState(b, b, spaceA)
+		f(&s.counts)
+		s.saveCounters()
+		if err := b.Commit(pebble.NoSync); err != nil || s.err != nil {
+			t.Fatal(err, s.err)
+		}
+	}
+	refused := func(o Op) {
+		t.Helper()
+		if r := m.do(o); r.Kind != blocktree.NoSpace {
+			t.Fatalf("%T: %v", o, r.Kind)
+		}
+	}
+	count(func(c *counters) { c.inodes = InodesMax - 2 })
+	refused(MakeDir{Path: path("/a/b/c"), Parents: true})
+	refused(file("/a/b/f"))
+	m.must(file("/a/f"))
+	refused(MakeDir{Path: path("/b")})
+	m.must(Remove{Path: path("/a/f")})
+	m.must(file("/f"))
+	refused(file("/g"))
+
+	count(func(c *counters) { c.inodes, c.access = 2, AccessTotalBytesMax-100 })
+	f := m.view().entryOf(t, "f")
+	m.must(SetAttr{File: f, Mask: AttrAccess, Access: make([]byte, 100)})
+	m.must(SetAttr{File: f, Mask: AttrAccess, Access: make([]byte, 90)})
+	refused(SetAttr{File: f, Mask: AttrAccess, Access: make([]byte, 101)})
+	refused(with(file("/g"), func(o *CreateFile) { o.Access = make([]byte, 11) }))
+	m.must(Remove{Path: path("/f")})
+	m.must(with(file("/g"), func(o *CreateFile) { o.Access = make([]byte, 100) }))
+	refused(with(file("/h"), func(o *CreateFile) { o.Access = make([]byte, 1) }))
+}
+
+// entryOf returns what a name in the root directory names.
+func (s *state) entryOf(t *testing.T, name string) blocktree.FileID {
+	t.Helper()
+	e, ok := s.entry(RootInode, name)
+	if !ok {
+		t.Fatal(name)
+	}
+	return e.file
 }

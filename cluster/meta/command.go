@@ -49,7 +49,7 @@ type Found struct {
 }
 
 // MakeDir makes a directory; with Parents also those above it, and then an existing directory is no error. Exists,
-// NotFound (parent), Invalid (a parent is a file, or the path is outside the cluster's directory).
+// NotFound (parent), Invalid (a parent is a file, or the path is outside the cluster's directory), NoSpace (InodesMax).
 type MakeDir struct {
 	Path     blocktree.Path
 	Parents  bool
@@ -59,7 +59,7 @@ type MakeDir struct {
 }
 
 // CreateFile makes a file with its layout. Exists, NotFound, Invalid (size, sector, code, or fewer sector hosts than k+m),
-// Unavailable (enough hosts, but too few have started).
+// Unavailable (enough hosts, but too few have started), NoSpace (InodesMax, AccessTotalBytesMax).
 type CreateFile struct {
 	Path    blocktree.Path
 	Parents bool
@@ -96,7 +96,7 @@ const (
 	attrAll    = AttrMode | AttrOwner | AttrModified | AttrAccess
 )
 
-// SetAttr changes the fields named in Mask. NotFound.
+// SetAttr changes the fields named in Mask. NotFound, NoSpace (AccessTotalBytesMax).
 type SetAttr struct {
 	File     blocktree.FileID
 	Mask     AttrMask

@@ -32,6 +32,8 @@ type counters struct {
 	nextDone  uint64 // sequence of the next remembered command
 	sessions  uint32
 	runtimes  uint32
+	inodes    uint64 // but the root directory's; of a store made before they were counted, only those made since
+	access    uint64 // bytes of access records
 }
 
 // openState reads the counters. w is the batch that r is, or nil.
@@ -41,6 +43,9 @@ func openState(r pebble.Reader, w *pebble.Batch, space byte) *state {
 		d := wire.NewDecoder(v)
 		d.Format(formatValue)
 		s.counts = counters{nextInode: blocktree.Inode(d.U64()), nextDone: d.U64(), sessions: d.U32(), runtimes: d.U32()}
+		if d.Len() > 0 {
+			s.counts.inodes, s.counts.access = d.U64(), d.U64()
+		}
 		s.check(d.Finish())
 	}
 	return s
@@ -54,6 +59,8 @@ func (s *state) saveCounters() {
 	e.U64(s.counts.nextDone)
 	e.U32(s.counts.sessions)
 	e.U32(s.counts.runtimes)
+	e.U64(s.counts.inodes)
+	e.U64(s.counts.access)
 	s.set(kindCounters, nil, e.Buf)
 }
 

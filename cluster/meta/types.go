@@ -34,6 +34,10 @@ const (
 	ServicesMax  = 64
 	// AccessBytesMax bounds the opaque access record (wrapped keys) of a file; crypto/keys has the tighter bound.
 	AccessBytesMax = 256 << 10
+	// InodesMax and AccessTotalBytesMax bound what all files and directories take: a cluster is made for a million files, and
+	// metadata that fills its disk stops the cluster for good.
+	InodesMax           = 4 << 20
+	AccessTotalBytesMax = 4 << 30
 	// LayoutBytesMax is the longest encoded layout: it must fit a frame to be forwarded. It is met only by files of
 	// more than 16,384 regions that are all being copied up at once.
 	LayoutBytesMax = blocktree.FrameBodyBytesMax - 64<<10
