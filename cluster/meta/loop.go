@@ -82,6 +82,9 @@ func (g *Group) takeInbox() error {
 		case m.env.raft != nil:
 			_ = g.rn.Step(m.env.raft) // Raft refuses what is stale; there is nobody to tell
 		case m.env.chunk != nil:
+			if uint64(m.from) != g.rn.BasicStatus().Lead { // a leader's comes again once its heartbeat has told of it
+				continue
+			}
 			if err := g.onChunk(m.from, m.env.chunk); err != nil {
 				return err
 			}

@@ -1,6 +1,8 @@
 package meta
 
 import (
+	"testing"
+
 	"blocktree"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -58,4 +60,35 @@ func steps() []stepRow {
 		{"empty snapshot", bad, 2, true, snap(0, 1)},
 		{"snapshot without voters", bad, 2, true, snap(5)},
 	}
+}
+
+// Only the leader's snapshot is stored: another member could fill the disk, or keep the leader's from arriving.
+func TestChunksOfOthersAreDropped(t *testing.T) {
+	w := newWorld(t)
+	w.found(3)
+	l := w.leader()
+	to, other := node(int(l)%3+1), node((int(l)+1)%3+1)
+	g := w.sync(to)
+	chunk := envelope{chunk: &snapshotChunk{id: 1, pairs: []pair{{[]byte("k"), []byte("v")}}}}
+	stored := func() bool {
+		w.sync(to) // the chunk came before it
+		for _, space := range []byte{spaceA, spaceB} {
+			if _, ok, err := get(g.db, []byte{space, 'k'}); err != nil || ok {
+				return true
+			}
+		}
+		return false
+	}
+	if err := g.Step(other, encodeEnvelope(&chunk)); err != nil {
+		t.Fatal(err)
+	}
+	if stored() {
+		t.Fatal("a chunk of a member that does not lead was stored")
+	}
+	w.eventually("a chunk of the leader to be stored", func() bool { // it may be another by now
+		if err := g.Step(w.leader(), encodeEnvelope(&chunk)); err != nil {
+			t.Fatal(err)
+		}
+		return stored()
+	})
 }
