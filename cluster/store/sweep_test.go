@@ -49,6 +49,7 @@ func (w *sweep) crashAt(crash *vfs.Crash, op, name string, depth int, history []
 
 // recoverFrom opens a store and checks it; until Open returns, crashes happen again.
 func (w *sweep) recoverFrom(crash *vfs.Crash, depth int, history []event) error {
+	var turn sync.Mutex // of Open and of the preparer that it starts
 	var inner error
 	on := depth > 0
 	fs := &stepFS{FS: crash}
@@ -56,13 +57,17 @@ func (w *sweep) recoverFrom(crash *vfs.Crash, depth int, history []event) error 
 		w.mu.Lock()
 		chosen := w.rng.IntN(6) == 0
 		w.mu.Unlock()
+		turn.Lock()
+		defer turn.Unlock()
 		if on && chosen && inner == nil {
 			inner = w.crashAt(crash, op, name, depth-1, history)
 		}
 	}
 	m := newMini()
 	s, err := Open(fs, testDir, testID, w.opts, m)
+	turn.Lock()
 	on = false
+	turn.Unlock()
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
