@@ -117,7 +117,7 @@ func (w *World) appoint(file int) {
 func (w *World) whole(l *stripe.Layout) bool {
 	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
 		for _, m := range l.View(r).Members {
-			if m.State != stripe.InSync || l.Marked[m.Node] {
+			if m.State != stripe.InSync || !w.nodes[w.nodeOf(m.Node)].trusted(l) { // lost its disk, and Raft may not know yet
 				return false
 			}
 		}

@@ -206,7 +206,7 @@ func (n *node) announce() {
 		if n.gen != gen || !n.freshInc {
 			return
 		}
-		if w.meta.reachable() && n.raftBlocked <= w.now {
+		if w.meta.reachable() && n.raftBlocked <= w.now || w.quiet {
 			w.meta.started(n)
 			n.freshInc = false
 			return
