@@ -124,8 +124,8 @@ func (w *hwrite) membersLeft(left uint32) {
 	w.abort.acked &^= left
 	w.abort.refused &^= left
 	switch {
-	case w.abort.final && w.abort.acked != 0:
-		w.abort.refuser = bits.TrailingZeros32(w.abort.acked)
+	case w.abort.final && w.abort.acked&r.sync != 0: // a joiner's refusal means nothing to readers
+		w.abort.refuser = bits.TrailingZeros32(w.abort.acked & r.sync)
 		w.abortDone()
 	case w.abort.final:
 		w.abort = nil

@@ -22,10 +22,13 @@ func (r *read) evaluate() {
 		segs, open = r.decide()
 	}
 	if open { // somebody holds a version that may have been acknowledged: only all can tell
-		if !r.second {
+		switch {
+		case !r.second:
 			r.second = true
 			r.c.stats.SecondRounds++
 			r.pump()
+		case r.blind:
+			r.host.undecided(r)
 		}
 		return
 	}
@@ -207,7 +210,7 @@ func (r *read) held(s *segment, p *Extent, at []int) (all, known bool) {
 			return false, true
 		}
 	}
-	return all, all
+	return all && !r.blind, all && !r.blind
 }
 
 // gather returns the shards of a segment, nil if there are not enough of them yet.

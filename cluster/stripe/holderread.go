@@ -89,6 +89,9 @@ func (h *Holder) refused(r *read, c *call, err blocktree.Kind) bool {
 	return r.over
 }
 
+// undecided: the removal of the marked member begins the read again.
+func (h *Holder) undecided(*read) { h.considerRemoval() }
+
 func (h *Holder) unlist(r *read) {
 	if i := slices.Index(h.reads, r); i >= 0 {
 		last := len(h.reads) - 1

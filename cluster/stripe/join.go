@@ -278,8 +278,12 @@ func (j *join) onAnswer(c *call, a *Message) {
 // take splits what a member listed into runs that fit one record.
 func (j *join) take(a *Message) {
 	first, count := j.h.layout.Run(j.region)
-	if a.Next <= j.next && uint64(a.Next) < uint64(first)+count {
-		j.waiting = true // no progress: ask again later
+	end := uint64(first) + count
+	bad := slices.ContainsFunc(a.Extents, func(x Extent) bool {
+		return x.Kind != Data && x.Kind != Zero || x.Count == 0 || x.First < first || uint64(x.First) >= end || uint64(x.Count) > end-uint64(x.First)
+	})
+	if bad || uint64(a.Next) > end || a.Next <= j.next && uint64(a.Next) < end {
+		j.waiting = true // it makes no sense, or no progress: ask again later
 		return
 	}
 	for _, x := range a.Extents {
@@ -431,6 +435,7 @@ func (q copyHost) settled(i blocktree.RegionIndex, v blocktree.Version) bool {
 	return q.c.j.h.settled(i, v)
 }
 func (q copyHost) watermark(i blocktree.RegionIndex) blocktree.Version { return q.c.j.h.watermark(i) }
+func (q copyHost) undecided(*read)                                     {} // settledOnly
 func (q copyHost) begin(r *read)                                       { q.c.j.h.begin(r) }
 func (q copyHost) refused(r *read, c *call, err blocktree.Kind) bool {
 	return q.c.j.h.refused(r, c, err)

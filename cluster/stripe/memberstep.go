@@ -81,6 +81,9 @@ func (m *Member) admit(f *memberFile, msg *Message) blocktree.Kind {
 	if m.mut != mutNoIncarnation && (msg.Incarnation != m.inc || l.Incarnations[m.node] != m.inc || l.Marked[m.node]) {
 		return blocktree.StaleMember
 	}
+	if msg.Kind == KindRepair && !validRepairs(l, msg) {
+		return blocktree.Invalid
+	}
 	if !msg.Kind.byView() {
 		return blocktree.Other
 	}
@@ -119,6 +122,14 @@ func (m *Member) checkRun(l *Layout, v memberView, msg *Message) blocktree.Kind 
 		if msg.First < first || uint64(msg.First-first) > count {
 			return blocktree.OutOfRange
 		}
+	case KindAbort:
+		if msg.Version.Epoch != msg.Epoch {
+			return blocktree.Invalid
+		}
+	case KindReset:
+		if msg.Seq > l.Seq || msg.Watermark.Epoch > msg.Epoch {
+			return blocktree.Invalid
+		}
 	case KindPrepare, KindInstall:
 		rec := msg.Record
 		if rec == nil || rec.File != msg.File || rec.Region != msg.Region || !inside(rec.First, uint64(rec.Count)) ||
@@ -129,6 +140,24 @@ func (m *Member) checkRun(l *Layout, v memberView, msg *Message) blocktree.Kind 
 		return checkRecord(l, rec)
 	}
 	return blocktree.Other
+}
+
+// validRepairs refuses decisions on regions that are not there, or on anything but older epochs.
+func validRepairs(l *Layout, msg *Message) bool {
+	for i := range msg.Repairs {
+		p := &msg.Repairs[i]
+		if p.Region >= l.Regions() || p.Floor.Epoch >= msg.Epoch {
+			return false
+		}
+		last := p.Floor
+		for _, v := range p.Winners {
+			if !last.Less(v) || v.Epoch >= msg.Epoch {
+				return false
+			}
+			last = v
+		}
+	}
+	return true
 }
 
 func checkRecord(l *Layout, rec *Record) blocktree.Kind {
@@ -188,6 +217,15 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 		torn := *rec
 		torn.Count = 1
 		rec = &torn
+	}
+	at, found := r.find(rec.Watermark)
+	if found {
+		at++
+	}
+	if len(r.pending)-at >= InFlightMax { // no holder has more in flight: a take-over could not list them
+		a.Err = blocktree.Busy
+		m.next.Answers = append(m.next.Answers, a)
+		return
 	}
 	no := m.hand(f, rec)
 	m.answerOf(f, a, no, no)

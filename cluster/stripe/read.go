@@ -18,6 +18,8 @@ type readHost interface {
 	finished(r *read, err blocktree.Kind, res *ReadResult)
 	// refused decides what an error of a member means; it returns true if the read is over (or began again).
 	refused(r *read, c *call, err blocktree.Kind) bool
+	// undecided says that a pending version cannot be judged while a member of the view is marked.
+	undecided(r *read)
 	// begin sets layout and view of a read that begins (again).
 	begin(r *read)
 }
@@ -63,6 +65,9 @@ type read struct {
 	view   View
 	peers  []*peer
 	sync   uint32 // in-sync, unmarked members
+	// blind: a member in sync is marked. It cannot be asked, but an abort or a take-over may go by what it said before: a
+	// pending version can then not be decided.
+	blind bool
 
 	slots    []readSlot
 	exact    []*exactRead
@@ -88,11 +93,14 @@ func (r *read) start() {
 	}
 	r.slots = make([]readSlot, len(r.view.Members))
 	r.peers = make([]*peer, len(r.view.Members))
-	r.exact, r.damaged, r.second, r.sync = nil, nil, false, 0
+	r.exact, r.damaged, r.second, r.sync, r.blind = nil, nil, false, 0, false
 	for i, m := range r.view.Members {
 		r.peers[i] = r.c.peer(m.Node)
-		if m.State == InSync && !r.layout.Marked[m.Node] {
+		switch marked := r.layout.Marked[m.Node]; {
+		case m.State == InSync && !marked:
 			r.sync |= 1 << i
+		case m.State == InSync:
+			r.blind = true
 		}
 	}
 	if bits.OnesCount32(r.sync) < r.layout.Code.Data {
@@ -319,7 +327,7 @@ func (r *read) checkAnswer(c *call, a *Message) bool {
 	for i := range a.Extents {
 		x := &a.Extents[i]
 		end := uint64(c.msg.First) + c.msg.Count
-		if x.Count == 0 || x.First < c.msg.First || uint64(x.First)+uint64(x.Count) > end {
+		if x.Kind > Damaged || x.Count == 0 || x.First < c.msg.First || uint64(x.First) >= end || uint64(x.Count) > end-uint64(x.First) {
 			return false
 		}
 		if x.Pending && !exact {

@@ -95,6 +95,8 @@ func (r *Reader) settled(blocktree.RegionIndex, blocktree.Version) bool { return
 
 func (r *Reader) watermark(blocktree.RegionIndex) blocktree.Version { return blocktree.Version{} }
 
+func (r *Reader) undecided(x *read) { x.finish(blocktree.Unavailable, nil) }
+
 // refused ends a read whose layout is not the newest, or whose file is between two holders.
 func (r *Reader) refused(x *read, _ *call, err blocktree.Kind) bool {
 	switch err {

@@ -341,6 +341,12 @@ func (w *hwrite) onAnswer(c *call, a *Message) {
 	case blocktree.NoSpace:
 		w.noSpace(c.slot)
 	case blocktree.Canceled: // it refuses durably already
+		if w.r.sync&bit == 0 && (w.abort == nil || !w.abort.final) { // a joiner refuses what the others keep: only a reset cures it
+			c.peer.gone = true
+			h.considerRemoval()
+			h.putBack(c)
+			return
+		}
 		w.beginAbort(c.slot, bit)
 		w.finalAbort(bit)
 	case blocktree.Corrupt, blocktree.Invalid, blocktree.OutOfRange: // a second write of one version: never ours to do
