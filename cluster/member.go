@@ -114,19 +114,16 @@ func (r *replayer) Checkpoint(s *store.Store, blob []byte) (err error) {
 
 func (r *replayer) Record(rec store.Replayed) error {
 	sr := fromStore(&rec)
-	r.machine.Apply(&sr, packRef(rec.Ref))
+	if err := r.machine.Apply(&sr, packRef(rec.Ref)); err != nil {
+		return err
+	}
 	rd := r.machine.Ready()
 	return (*member)(r).index(&rd)
 }
 
-// serve takes a request off the network. It blocks only for as long as another turn of the machine.
-func (m *member) serve(req *bttp.Request) {
-	msg, err := stripe.DecodeMessage(req.Header, req.Body)
-	if err != nil {
-		req.Fail(err)
-		req.Release()
-		return
-	}
+// serve takes a request that was admitted, and its message, which aliases it. It blocks only for as long as another turn
+// of the machine.
+func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
 	m.mu.Lock()
 	if m.closed || m.failed || !m.serving {
 		m.mu.Unlock()

@@ -18,9 +18,6 @@ type readTask struct {
 	err       error
 }
 
-// lookupTriesMax bounds how often a read may find its record gone.
-const lookupTriesMax = 16
-
 // lookup asks the index for what a read wants. The member's lock is held.
 func (m *member) lookup(t *stripe.ReadTask) readTask {
 	r := readTask{ReadTask: *t}
@@ -146,22 +143,13 @@ func stripeExtents(xs []store.Extent) []stripe.Extent {
 
 // readShards reads every Data extent. Sectors whose checksum fails become extents of kind Damaged without a shard.
 func (m *member) readShards(r *readTask, buf *[]byte) (extents []stripe.Extent, payload, seals []byte, err error) {
-	for range lookupTriesMax {
-		extents, payload, seals, err = m.readOnce(r, buf)
-		if blocktree.KindOf(err) != blocktree.NotFound {
-			return extents, payload, seals, err
-		}
-		m.mu.Lock()
-		pending := r.Request.Want == stripe.WantExact && len(r.Pending) == 1
-		if !pending {
-			*r = m.lookup(&r.ReadTask)
-		}
-		m.mu.Unlock()
-		if pending || r.err != nil {
-			return nil, nil, nil, errors.Join(r.err, err)
-		}
+	extents, payload, seals, err = m.readOnce(r, buf)
+	if blocktree.KindOf(err) == blocktree.NotFound {
+		// It was overwritten, or the region was forgotten to be copied up anew: only the machine can tell whether the asker
+		// may still be answered, so it is asked again.
+		return nil, nil, nil, blocktree.E("cluster: read", blocktree.Busy, err)
 	}
-	return nil, nil, nil, err
+	return extents, payload, seals, err
 }
 
 func (m *member) readOnce(r *readTask, buf *[]byte) (extents []stripe.Extent, payload, seals []byte, err error) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"blocktree"
@@ -49,7 +50,9 @@ type Service struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // of what the service does by itself
-	requests sync.WaitGroup // of metadata requests; none is added once the endpoint is closed
+	holders  holders
+	syncs    atomic.Int64   // messages that wait in admit
+	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
 	mark     startMark // as it was found
 
@@ -65,6 +68,7 @@ func OpenService(ctx context.Context, cfg ServiceConfig) (*Service, error) {
 		healing: map[blocktree.FileID]context.CancelFunc{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.learner.init()
+	s.holders.nodes, s.holders.known = s.nodes, map[blocktree.FileID]holder{}
 	for _, r := range cfg.Members {
 		s.nodes[r.Principal] = r.Node
 	}
@@ -94,11 +98,11 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.peers = newPeers(s.endpoint, s.cfg.Logger)
 	s.peers.ensure(s.cfg.Members)
 	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, Node: s.cfg.Node, Founders: s.cfg.Members, Send: s.sendRaft,
-		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: s.learner.applied})
+		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: func(c meta.Changes) { s.holders.applied(c); s.learner.applied(c) }})
 	if err != nil {
 		return err
 	}
-	s.member.group = s.group
+	s.member.group, s.holders.group = s.group, s.group
 	s.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger,
 		Clock: s.cfg.Clock, Scope: s.cfg.Directory}, s.endpoint, s.peers)
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
@@ -281,7 +285,7 @@ func (s *Service) knownStart() (meta.NodeStart, error) {
 func (s *Service) serve(req *bttp.Request) {
 	switch req.Code {
 	case codeStripe:
-		s.member.serve(req)
+		s.admit(req)
 		return
 	case codeRaft:
 		if from, ok := s.nodes[req.Conn.Peer().Principal]; ok {

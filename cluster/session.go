@@ -133,14 +133,37 @@ func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta
 		return nil, err
 	}
 	c.mu.Lock()
-	s.handles[h] = struct{}{}
+	older, newer := s.list(h)
 	until, gone := s.until, c.session != s
 	c.mu.Unlock()
+	superseded := blocktree.E("lease", blocktree.Fenced, fmt.Errorf("the file was opened again by the same client"))
+	for _, o := range older { // before h can write anything
+		o.lost(superseded)
+	}
+	if newer {
+		h.lost(superseded)
+	}
 	if gone {
 		h.lost(blocktree.E("session", blocktree.NotFound, nil))
 	}
 	h.renewed(until)
 	return h, nil
+}
+
+// list adds a handle to those whose leases the session keeps. It returns those of the same file that had an earlier epoch,
+// and whether one has a later one; Client.mu is held.
+func (s *session) list(h *Handle) (older []*Handle, newer bool) {
+	for o := range s.handles {
+		switch {
+		case o.inode.ID != h.inode.ID:
+		case o.epoch < h.epoch:
+			older = append(older, o)
+		default:
+			newer = true
+		}
+	}
+	s.handles[h] = struct{}{}
+	return older, newer
 }
 
 func (c *Client) busy(path blocktree.Path, r meta.Result) error {
