@@ -90,6 +90,7 @@ type Export struct {
 	Path        string  `yaml:"path" mapstructure:"path"`
 	ReadOnly    bool    `yaml:"readOnly,omitempty" mapstructure:"readOnly"`
 	Description string  `yaml:"description,omitempty" mapstructure:"description"`
+	Encryption  string  `yaml:"encryption,omitempty" mapstructure:"encryption"` // on (default) or none; create's, where there is one
 	Create      *Create `yaml:"create,omitempty" mapstructure:"create"`
 }
 
@@ -187,6 +188,14 @@ func (c *Create) Sector() int {
 
 // Encrypted reports whether the sectors of a new file are encrypted. (They are authenticated in any case.)
 func (c *Create) Encrypted() bool { return c.Encryption != "none" }
+
+// Encrypted reports whether the exported file must be an encrypted one.
+func (e *Export) Encrypted() bool {
+	if e.Create != nil && e.Encryption == "" {
+		return e.Create.Encrypted()
+	}
+	return e.Encryption != "none"
+}
 
 // Root returns the root principal of the domain.
 func (b *Base) Root() blocktree.Principal { return b.Domain.Root.Principal }

@@ -188,6 +188,9 @@ func (n *NBD) validate() error {
 			return cli.Invalid("leave one of them", "%s.path: %s is exported twice", key, p.Short())
 		}
 		seen[p] = true
+		if err := checkEncryption(e.Encryption); err != nil {
+			return at(key, err)
+		}
 		if e.Create != nil {
 			if err := e.Create.Validate(len(n.Cluster.Members)); err != nil {
 				return at(key+".create", err)
@@ -226,8 +229,12 @@ func (c *Create) Validate(members int) error {
 			Err:  fmt.Errorf("%s, at most %s", c.Size.String(), cli.FormatSize(blocktree.FileBytesMax)),
 			Hint: "make several smaller files"}
 	}
-	if c.Encryption != "" && c.Encryption != "on" && c.Encryption != "none" {
-		return cli.Invalid("use on, or none to keep integrity only", "encryption: %q is neither on nor none", c.Encryption)
+	return checkEncryption(c.Encryption)
+}
+
+func checkEncryption(s string) error {
+	if s != "" && s != "on" && s != "none" {
+		return cli.Invalid("use on, or none to keep integrity only", "encryption: %q is neither on nor none", s)
 	}
 	return nil
 }

@@ -88,7 +88,10 @@ func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o Creat
 type OpenOptions struct {
 	ReadOnly bool            // take no lease, whoever holds the file; each read asks the cluster for the file's layout first
 	Reader   *keys.ReaderKey // opens encrypted files; nil for plain ones
-	Wait     time.Duration   // for a lease that somebody else holds
+	// Plain says that the file is known not to be encrypted. Without it such a file is refused: whoever could change what the
+	// cluster says of a file could otherwise have secrets written in the clear.
+	Plain bool
+	Wait  time.Duration // for a lease that somebody else holds
 }
 
 // Open opens the file at path. For writing it takes the file's lease, waiting at most o.Wait, and returns when what was in
@@ -98,7 +101,7 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if err != nil {
 		return nil, err
 	}
-	sealer, err := sealerOf(inode, o.Reader)
+	sealer, err := sealerOf(inode, o.Reader, o.Plain)
 	if err != nil {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 	}
@@ -121,13 +124,17 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 }
 
 // sealerOf unwraps the file's key.
-func sealerOf(inode *meta.Inode, reader *keys.ReaderKey) (*seal.Sealer, error) {
+func sealerOf(inode *meta.Inode, reader *keys.ReaderKey, plain bool) (*seal.Sealer, error) {
 	if inode.Kind != meta.KindFile {
 		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Invalid, Err: errors.New("it is a directory")}
 	}
 	suite, err := seal.SuiteOf(inode.Suite)
 	if err != nil {
 		return nil, err
+	}
+	if suite == seal.None && !plain {
+		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Permission, Err: errors.New("the file is not encrypted"),
+			Hint: "say encryption: none for it where that is meant"}
 	}
 	if suite == seal.None {
 		return seal.New([32]byte{}, suite, inode.ID, 1), nil

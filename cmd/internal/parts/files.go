@@ -74,7 +74,7 @@ func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *c
 			return nil, err
 		}
 	}
-	f, err := file.Open(ctx, client, path, file.OpenOptions{ReadOnly: e.ReadOnly, Reader: key, Wait: wait})
+	f, err := file.Open(ctx, client, path, file.OpenOptions{ReadOnly: e.ReadOnly, Reader: key, Plain: !e.Encrypted(), Wait: wait})
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		err = cli.WithHint(err, "create it with `btnode file create`, or give the export a create: section")
 	}
