@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 	"testing"
@@ -100,31 +101,29 @@ func TestMutantRemovingBeforeSyncDies(t *testing.T) {
 	t.Log(err)
 }
 
+// opensWhole opens the store and reads all of it.
+func opensWhole(fs vfs.FS) error {
+	s, err := Open(fs, testDir, testID, smallOptions, &recorder{})
+	if err != nil {
+		return err
+	}
+	found, err := s.Lookup(testFile, 0, 40, nil)
+	for _, x := range found {
+		if x.Content == Data && err == nil {
+			err = checkExtent(s, testFile, x)
+		}
+	}
+	if err == nil && len(s.Damaged()) > 0 {
+		err = fmt.Errorf("damage %v", s.Damaged())
+	}
+	return errors.Join(err, s.Close(nil))
+}
+
 func powerLossWhileOpening(t *testing.T, m mutant) (failure error) {
 	opts := smallOptions
 	opts.mutant = m
 	crash := vfs.NewCrash()
 	armed, crashes := false, 0
-	check := func(when string, after *vfs.Crash) {
-		crashes++
-		s, err := Open(after, testDir, testID, smallOptions, &recorder{})
-		if err != nil {
-			failure = fmt.Errorf("%s: %w", when, err)
-			return
-		}
-		x, err := s.Lookup(testFile, 0, 40, nil)
-		for _, x := range x {
-			if x.Content == Data && err == nil {
-				err = checkExtent(s, testFile, x)
-			}
-		}
-		if err != nil || len(s.Damaged()) > 0 {
-			failure = fmt.Errorf("%s: %v, damage %v", when, err, s.Damaged())
-		}
-		if err := s.Close(nil); err != nil {
-			t.Error(err)
-		}
-	}
 	fs := &stepFS{FS: crash, before: func(op, name string) {
 		if !armed || failure != nil || op != "Rename" && op != "SyncDir" && op != "Remove" {
 			return
@@ -133,7 +132,10 @@ func powerLossWhileOpening(t *testing.T, m mutant) (failure error) {
 		again := &stepFS{FS: killed, before: func(op2, name2 string) {
 			for seed := range uint64(12) {
 				if failure == nil {
-					check(fmt.Sprintf("killed before %s %s, power lost before %s %s", op, name, op2, name2), killed.Clone(seed))
+					crashes++
+					if err := opensWhole(killed.Clone(seed)); err != nil {
+						failure = fmt.Errorf("killed before %s %s, power lost before %s %s: %w", op, name, op2, name2, err)
+					}
 				}
 			}
 		}}
