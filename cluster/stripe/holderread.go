@@ -51,7 +51,7 @@ func (h *Holder) refuses(r *read) blocktree.Kind {
 	if h.fenced {
 		return blocktree.Fenced
 	}
-	if r.region >= h.layout.Regions() || r.count == 0 || r.count > blocktree.RunSectorsMax || r.skip >= h.layout.Code.Shards() {
+	if r.region >= h.layout.Regions() || r.count == 0 || r.count > h.layout.RunSectorsMax() || r.skip >= h.layout.Code.Shards() {
 		return blocktree.Invalid
 	}
 	if at, n := h.layout.Run(r.region); r.first < at || uint64(r.first-at) >= n || uint64(r.count) > n-uint64(r.first-at) {

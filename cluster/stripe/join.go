@@ -286,13 +286,14 @@ func (j *join) take(a *Message) {
 		j.waiting = true // it makes no sense, or no progress: ask again later
 		return
 	}
+	most := j.h.layout.RunSectorsMax()
 	for _, x := range a.Extents {
-		for x.Kind == Data && x.Count > blocktree.RunSectorsMax {
+		for x.Kind == Data && x.Count > most {
 			head := x
-			head.Count = blocktree.RunSectorsMax
+			head.Count = most
 			j.todo = append(j.todo, head)
-			x.First += blocktree.RunSectorsMax
-			x.Count -= blocktree.RunSectorsMax
+			x.First += blocktree.SectorIndex(most)
+			x.Count -= most
 		}
 		j.todo = append(j.todo, x)
 	}

@@ -74,6 +74,15 @@ func (l *Layout) Regions() blocktree.RegionIndex {
 	return blocktree.RegionIndex((l.Sectors + l.RegionSectors - 1) / l.RegionSectors)
 }
 
+// RunSectorsMax is how many sectors one data record of the file may have: its shards must fit a frame and a record of the
+// store even where one shard is the whole sector.
+func (l *Layout) RunSectorsMax() uint32 {
+	if l.SectorBytes == 0 {
+		return blocktree.RunSectorsMax
+	}
+	return max(1, min(blocktree.RunSectorsMax, blocktree.RunBytesMax/l.SectorBytes))
+}
+
 // RegionOf returns the region that a sector lies in.
 func (l *Layout) RegionOf(s blocktree.SectorIndex) blocktree.RegionIndex {
 	return blocktree.RegionIndex(uint64(s) / l.RegionSectors)
@@ -179,6 +188,9 @@ func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarn
 		}
 		from, to := Out, Joining
 		if c.Kind == ChangePromote {
+			if l.Marked[c.Nodes[0]] || l.Incarnations[c.Nodes[0]] != c.Incarnation {
+				return nil, blocktree.E("change view", blocktree.StaleMember, nil)
+			}
 			from, to = Joining, InSync
 		}
 		return checked(n, n.advance(c.Region, c.Nodes[0], from, to, c.Incarnation))

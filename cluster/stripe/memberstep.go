@@ -115,7 +115,7 @@ func (m *Member) checkRun(l *Layout, v memberView, msg *Message) blocktree.Kind 
 	}
 	switch msg.Kind {
 	case KindRead:
-		if !inside(msg.First, msg.Count) || msg.Count > blocktree.RunSectorsMax || msg.Want < WantShards || msg.Want > WantExact {
+		if !inside(msg.First, msg.Count) || msg.Count > uint64(l.RunSectorsMax()) || msg.Want < WantShards || msg.Want > WantExact {
 			return blocktree.OutOfRange
 		}
 	case KindList:
@@ -144,8 +144,12 @@ func (m *Member) checkRun(l *Layout, v memberView, msg *Message) blocktree.Kind 
 
 // validRepairs refuses decisions on regions that are not there, or on anything but older epochs.
 func validRepairs(l *Layout, msg *Message) bool {
+	entries := 0
 	for i := range msg.Repairs {
 		p := &msg.Repairs[i]
+		if entries += 1 + len(p.Winners); entries > repairEntriesMax+1+InFlightMax { // it becomes one control record
+			return false
+		}
 		if p.Region >= l.Regions() || p.Floor.Epoch >= msg.Epoch {
 			return false
 		}
@@ -163,7 +167,7 @@ func validRepairs(l *Layout, msg *Message) bool {
 func checkRecord(l *Layout, rec *Record) blocktree.Kind {
 	switch rec.Kind {
 	case RecordData:
-		if rec.Count <= blocktree.RunSectorsMax && int(rec.ShardBytes) == l.Code.ShardBytes(int(l.SectorBytes)) &&
+		if rec.Count <= l.RunSectorsMax() && int(rec.ShardBytes) == l.Code.ShardBytes(int(l.SectorBytes)) &&
 			len(rec.Payload) == int(rec.Count)*int(rec.ShardBytes) && len(rec.Seals) == int(rec.Count)*SealBytes && rec.Control == nil {
 			return blocktree.Other
 		}
