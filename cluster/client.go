@@ -252,7 +252,11 @@ func (c *Client) CreateFile(ctx context.Context, op meta.CreateFile) (*meta.Inod
 
 // Remove removes a file that nobody holds, or an empty directory.
 func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
-	r, err := c.propose(ctx, meta.Remove{Path: path})
+	inode, err := c.Stat(ctx, path)
+	if err != nil {
+		return err
+	}
+	r, err := c.propose(ctx, meta.Remove{Path: path, File: inode.ID}) // whatever else may have the name by then stays
 	if err == nil {
 		err = r.Err("cluster.Remove")
 	}

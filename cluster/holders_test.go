@@ -13,22 +13,19 @@ import (
 	"blocktree/cluster/stripe"
 )
 
-// TestJudge: only the lease's holder, under its epoch, and the cluster's own nodes get through to the machine.
-func TestJudge(t *testing.T) {
-	root, node, holderP, other := blocktree.Principal{'e', 1}, blocktree.Principal{'e', 2}, blocktree.Principal{'e', 3}, blocktree.Principal{'e', 4}
-	dir := blocktree.RootPath(root)
-	runtime := blocktree.Runtime{Path: dir.Join("node1"), Principal: node, Node: 1, Services: []string{blocktree.ServiceSector}}
-	h := &holders{nodes: map[blocktree.Principal]blocktree.NodeID{node: 1}, known: map[blocktree.FileID]holder{}}
+// judgeBed is a group of one node, and holders that follow it.
+func judgeBed(t *testing.T, runtime blocktree.Runtime) (*holders, func(meta.Op) meta.Result) {
+	h := &holders{nodes: map[blocktree.Principal]blocktree.NodeID{runtime.Principal: 1}, known: map[blocktree.FileID]holder{}}
 	g, err := meta.Open(t.Context(), meta.Config{Dir: "meta", FS: vfs.NewMem(), Node: 1, Founders: []blocktree.Runtime{runtime},
 		Send: func(blocktree.NodeID, []byte) {}, Clock: stoppedClock{}, Logger: slog.New(slog.DiscardHandler), OnApply: h.applied})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer g.Close()
+	t.Cleanup(func() { g.Close() })
 	h.group = g
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	do := func(op meta.Op) meta.Result {
+	t.Cleanup(cancel)
+	return h, func(op meta.Op) meta.Result {
 		t.Helper()
 		for {
 			r, err := g.Propose(ctx, meta.Command{ID: meta.NewCommandID(), Op: op})
@@ -42,6 +39,14 @@ func TestJudge(t *testing.T) {
 			return r
 		}
 	}
+}
+
+// TestJudge: only the lease's holder, under its epoch, and the cluster's own nodes get through to the machine.
+func TestJudge(t *testing.T) {
+	root, node, holderP, other := blocktree.Principal{'e', 1}, blocktree.Principal{'e', 2}, blocktree.Principal{'e', 3}, blocktree.Principal{'e', 4}
+	dir := blocktree.RootPath(root)
+	runtime := blocktree.Runtime{Path: dir.Join("node1"), Principal: node, Node: 1, Services: []string{blocktree.ServiceSector}}
+	h, do := judgeBed(t, runtime)
 	do(meta.Found{Dir: dir, Generation: 1, Runtimes: []blocktree.Runtime{runtime}, Mode: 0o755})
 	do(meta.StartNode{Node: 1, Incarnation: blocktree.Incarnation{1}, StartCounter: 1})
 	f := do(meta.CreateFile{Path: dir.Join("f"), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 1}, Suite: 2}).Inode.ID

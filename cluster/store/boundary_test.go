@@ -119,6 +119,30 @@ func opensWhole(fs vfs.FS) error {
 	return errors.Join(err, s.Close(nil))
 }
 
+// checkpointTwice overwrites, so that segments and the index file die, and arms the disk while it takes each checkpoint.
+func checkpointTwice(t *testing.T, s *Store, arm func(bool)) {
+	for round := range uint64(2) {
+		for i := range uint64(12) { // overwritten, so that segments die
+			put(t, s, dataRecord(testFile, 0, 4, 512, version(100*round+i+1)))
+		}
+		put(t, s, dataRecord(testFile, 10, 20, 512, version(100*round+50)))
+		c, err := s.BeginCheckpoint([]byte("blob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitPrepared(t, s)
+		arm(true)
+		err = c.Finish()
+		arm(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.ix.mu.Lock() // so that the next checkpoint begins a new index file
+		s.indexBytes += 2 * indexSlackBytes
+		s.ix.mu.Unlock()
+	}
+}
+
 func powerLossWhileOpening(t *testing.T, m mutant) (failure error) {
 	opts := smallOptions
 	opts.mutant = m
@@ -150,26 +174,7 @@ func powerLossWhileOpening(t *testing.T, m mutant) (failure error) {
 		}
 	}}
 	s, _ := openTest(t, fs, opts)
-	for round := range uint64(2) {
-		for i := range uint64(12) { // overwritten, so that segments die
-			put(t, s, dataRecord(testFile, 0, 4, 512, version(100*round+i+1)))
-		}
-		put(t, s, dataRecord(testFile, 10, 20, 512, version(100*round+50)))
-		c, err := s.BeginCheckpoint([]byte("blob"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		waitPrepared(t, s)
-		armed = true
-		err = c.Finish()
-		armed = false
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.ix.mu.Lock() // so that the next checkpoint begins a new index file
-		s.indexBytes += 2 * indexSlackBytes
-		s.ix.mu.Unlock()
-	}
+	checkpointTwice(t, s, func(on bool) { armed = on })
 	if failure == nil && crashes < 500 {
 		t.Errorf("only %d crashes were tried", crashes)
 	}
