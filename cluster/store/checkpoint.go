@@ -138,6 +138,8 @@ func (c *Checkpoint) write() error {
 		c.abandonIndex()
 		return err
 	}
+	s.checkpointFiles++
+	c.state.starts, c.state.serial = s.starts, s.checkpointFiles
 	err = c.state.write(f, s.id)
 	if err == nil && s.opts.mutant != forgetCheckpointSync {
 		err = f.Sync()
@@ -217,7 +219,7 @@ func (c *Checkpoint) writePagesTo(old bool) error {
 	for _, p := range c.frozen {
 		if len(p.runs) > 0 {
 			at := w.add(func(b []byte) []byte { return encodePage(b, p, s.id) })
-			at.key = p.key
+			at.key, at.crc = p.key, pageCRC(w.last)
 			c.state.table.ReplaceOrInsert(at)
 		}
 	}
@@ -255,7 +257,7 @@ func (c *Checkpoint) copyPages(w *pageWriter) error {
 			return false
 		}
 		at := w.add(func(out []byte) []byte { return append(out, b...) })
-		at.key = t.key
+		at.key, at.crc = t.key, t.crc // a damaged page must not become a good one
 		moved = append(moved, at)
 		return true
 	})
@@ -280,12 +282,15 @@ type pageWriter struct {
 	off int64 // of the end, buffered bytes included
 	buf []byte
 	err error
+
+	last []byte // the page added last; good until the next call
 }
 
 func (w *pageWriter) add(encode func([]byte) []byte) tableEntry {
 	before := len(w.buf)
 	w.buf = encode(w.buf)
-	at := tableEntry{offset: uint64(w.off), bytes: uint32(len(w.buf) - before)}
+	w.last = w.buf[before:]
+	at := tableEntry{offset: uint64(w.off), bytes: uint32(len(w.last))}
 	w.off += int64(at.bytes)
 	if len(w.buf) >= 1<<20 {
 		w.flush()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"slices"
 
@@ -14,8 +15,9 @@ import (
 	"blocktree/internal/wire"
 )
 
-// A checkpoint file is: magic, format, then chunks {type, length, payload, CRC32C of chunk number and all before}. The
-// chunk types come in ascending order; the first is the head, the last the end.
+// A checkpoint file is: magic, format, then chunks {type, length, payload, CRC32C of the file up to here, without the CRCs
+// of the chunks before}. The chunk types come in ascending order; the first is the head, the last the end. As no two heads
+// are alike and each CRC continues the one before, a chunk of any other checkpoint does not match.
 const (
 	checkpointMagic     = 0x42547063 // "BTpc"
 	checkpointHeadBytes = 4 + 1
@@ -40,6 +42,8 @@ type position struct {
 
 // checkpointState is what a checkpoint file holds.
 type checkpointState struct {
+	starts      uint64 // of the store when it was written
+	serial      uint64 // of the checkpoint files that this start wrote, or tried to
 	at          position
 	indexNumber uint32
 	indexBytes  int64
@@ -60,6 +64,7 @@ type chunkWriter struct {
 	start  int          // of the open chunk
 	kind   uint8
 	number uint32
+	crc    uint32 // of the file before the open chunk
 	err    error
 }
 
@@ -80,7 +85,8 @@ func (w *chunkWriter) finish() {
 	}
 	chunk := w.e.Buf[w.start:]
 	binary.BigEndian.PutUint32(chunk[1:], uint32(len(chunk)-5))
-	w.e.U32(chunkCRC(w.number, chunk))
+	w.crc = chunkCRC(w.crc, chunk)
+	w.e.U32(w.crc)
 	w.number++
 	w.kind = 0
 	if len(w.e.Buf) >= 1<<20 {
@@ -96,16 +102,20 @@ func (w *chunkWriter) flush() {
 	w.e.Buf = w.e.Buf[:0]
 }
 
-func chunkCRC(number uint32, chunk []byte) uint32 { return crcOf(chunk) ^ number*0x9e3779b1 }
+// chunkCRC continues the CRC of what stands before a chunk.
+func chunkCRC(before uint32, chunk []byte) uint32 { return crc32.Update(before, castagnoli, chunk) }
 
 // write writes the whole state to f from its start.
 func (c *checkpointState) write(f vfs.File, id identity) error {
 	w := &chunkWriter{w: f}
 	w.e.U32(checkpointMagic)
 	w.e.U8(format)
+	w.crc = crcOf(w.e.Buf)
 	w.room(chunkHead, 0)
 	w.e.U64(uint64(id.store))
 	w.e.U64(id.salt)
+	w.e.U64(c.starts)
+	w.e.U64(c.serial)
 	w.e.U32(c.at.segment)
 	w.e.U64(uint64(c.at.offset))
 	w.e.U64(c.at.sequence)
@@ -129,11 +139,12 @@ func (c *checkpointState) write(f vfs.File, id identity) error {
 		r.encode(&w.e, at)
 	}
 	c.table.Ascend(func(t tableEntry) bool {
-		w.room(chunkTable, 36)
+		w.room(chunkTable, 40)
 		w.e.File(t.key.file)
 		w.e.U64(t.key.page)
 		w.e.U64(t.offset)
 		w.e.U32(t.bytes)
+		w.e.U32(t.crc)
 		return true
 	})
 	c.zeros.Ascend(func(z zeroRange) bool {
@@ -202,9 +213,9 @@ func readCheckpoint(r io.Reader, id identity) (*checkpointState, error) {
 	}
 	ix := newIndex(id, newPins(), 0)
 	c := &checkpointState{table: ix.table, zeros: ix.zeros, live: map[uint32]liveCount{}, pending: map[place]pendingRecord{}}
-	last := uint8(0)
+	last, crc := uint8(0), crcOf(head[:])
 	for number := uint32(0); ; number++ {
-		kind, payload, err := readChunk(r, number)
+		kind, payload, err := readChunk(r, &crc)
 		if err != nil {
 			return nil, err
 		}
@@ -228,7 +239,8 @@ func readCheckpoint(r io.Reader, id identity) (*checkpointState, error) {
 // unfinished reports whether the blob is shorter than the head said.
 func (c *checkpointState) unfinished() bool { return len(c.blob) < c.blobBytes }
 
-func readChunk(r io.Reader, number uint32) (uint8, []byte, error) {
+// readChunk reads a chunk; crc is that of what stands before it, and then that of it.
+func readChunk(r io.Reader, crc *uint32) (uint8, []byte, error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, errBadCheckpoint
@@ -242,7 +254,7 @@ func readChunk(r io.Reader, number uint32) (uint8, []byte, error) {
 	if _, err := io.ReadFull(r, chunk[5:]); err != nil {
 		return 0, nil, errBadCheckpoint
 	}
-	if chunkCRC(number, chunk[:5+n]) != binary.BigEndian.Uint32(chunk[5+n:]) {
+	if *crc = chunkCRC(*crc, chunk[:5+n]); *crc != binary.BigEndian.Uint32(chunk[5+n:]) {
 		return 0, nil, errBadCheckpoint
 	}
 	return head[0], chunk[5 : 5+n], nil
@@ -250,6 +262,7 @@ func readChunk(r io.Reader, number uint32) (uint8, []byte, error) {
 
 func (c *checkpointState) decodeHead(d *wire.Decoder, id identity) error {
 	store, salt := blocktree.NodeID(d.U64()), d.U64()
+	c.starts, c.serial = d.U64(), d.U64()
 	c.at = position{d.U32(), int64(d.U64()), d.U64()}
 	c.indexNumber, c.indexBytes, c.nextSegment = d.U32(), int64(d.U64()), d.U32()
 	has, n := d.Bool(), d.Count(BlobBytesMax)
@@ -295,7 +308,7 @@ func (c *checkpointState) decodeEntry(kind uint8, d *wire.Decoder) error {
 		}
 		c.pending[at] = r
 	case chunkTable:
-		t := tableEntry{key: pageKey{d.File(), d.U64()}, offset: d.U64(), bytes: d.U32()}
+		t := tableEntry{key: pageKey{d.File(), d.U64()}, offset: d.U64(), bytes: d.U32(), crc: d.U32()}
 		if before, ok := c.table.Max(); ok && !before.key.less(t.key) || t.bytes > pageBytesMax ||
 			t.offset+uint64(t.bytes) > uint64(c.indexBytes) || t.offset > uint64(c.indexBytes) {
 			return errBadCheckpoint

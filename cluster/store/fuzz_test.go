@@ -122,11 +122,11 @@ func FuzzPage(f *testing.F) {
 // sampleCheckpoint has one entry of each list, because maps have no order.
 func sampleCheckpoint() *checkpointState {
 	ix := newIndex(fuzzID, newPins(), 0)
-	ix.table.ReplaceOrInsert(tableEntry{pageKey{testFile, 3}, 100, 200})
-	ix.table.ReplaceOrInsert(tableEntry{pageKey{testFile, 4}, 300, 44})
+	ix.table.ReplaceOrInsert(tableEntry{pageKey{testFile, 3}, 100, 200, 0x1234})
+	ix.table.ReplaceOrInsert(tableEntry{pageKey{testFile, 4}, 300, 44, 0})
 	ix.zeros.ReplaceOrInsert(zeroRange{testFile, 5, 9, version(7), 1<<32 | 512})
 	c := &checkpointState{
-		at: position{3, 4096, 77}, indexNumber: 1, indexBytes: 344, nextSegment: 6, blob: []byte("machine"),
+		starts: 4, serial: 2, at: position{3, 4096, 77}, indexNumber: 1, indexBytes: 344, nextSegment: 6, blob: []byte("machine"),
 		live: map[uint32]liveCount{2: {5, 500}}, table: ix.table, zeros: ix.zeros,
 	}
 	rec := pendingRecord{file: testFile, first: 9, version: version(8), shardBytes: 100, count: 3, left: 2, shard: 1}
@@ -158,13 +158,15 @@ func encodeCheckpoint(t testing.TB, c *checkpointState) []byte {
 
 // fixChunks repairs the CRCs of all chunks.
 func fixChunks(b []byte) {
-	for off, number := checkpointHeadBytes, uint32(0); off+5 <= len(b); number++ {
+	crc := crcOf(b[:min(len(b), checkpointHeadBytes)])
+	for off := checkpointHeadBytes; off+5 <= len(b); {
 		n := int64(binary.BigEndian.Uint32(b[off+1:]))
 		end := int64(off) + 5 + n
 		if end+4 > int64(len(b)) {
 			return
 		}
-		binary.BigEndian.PutUint32(b[end:], chunkCRC(number, b[off:end]))
+		crc = chunkCRC(crc, b[off:end])
+		binary.BigEndian.PutUint32(b[end:], crc)
 		off = int(end) + 4
 	}
 }
@@ -189,7 +191,7 @@ func FuzzCheckpoint(f *testing.F) {
 
 func sameCheckpoint(t *testing.T, a, b *checkpointState) {
 	t.Helper()
-	if a.at != b.at || a.indexNumber != b.indexNumber || a.indexBytes != b.indexBytes || a.nextSegment != b.nextSegment ||
+	if a.starts != b.starts || a.serial != b.serial || a.at != b.at || a.indexNumber != b.indexNumber || a.indexBytes != b.indexBytes || a.nextSegment != b.nextSegment ||
 		!bytes.Equal(a.blob, b.blob) || (a.blob == nil) != (b.blob == nil) || len(a.live) != len(b.live) ||
 		len(a.pending) != len(b.pending) || a.table.Len() != b.table.Len() || a.zeros.Len() != b.zeros.Len() {
 		t.Fatalf("%+v\nbecame %+v", a, b)

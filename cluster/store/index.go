@@ -40,6 +40,7 @@ type tableEntry struct {
 	key    pageKey
 	offset uint64
 	bytes  uint32
+	crc    uint32 // the page's, so that no other page of this key is taken for it
 }
 
 type tableTree = btree.BTreeG[tableEntry]
@@ -116,7 +117,7 @@ func (ix *index) load(key pageKey) (*page, error) {
 		return nil, &blocktree.Error{Op: "store.readPage", Path: ix.name, Err: err, Kind: blocktree.Corrupt}
 	}
 	p, err := decodePage(b, ix.id)
-	if err == nil && p.key != key {
+	if err == nil && (p.key != key || pageCRC(b) != entry.crc) {
 		err = errBadPage
 	}
 	if err != nil {

@@ -173,11 +173,14 @@ func encodePage(b []byte, p *page, id identity) []byte {
 	return e.Buf
 }
 
+// pageCRC is what stands at the end of an encoded page.
+func pageCRC(b []byte) uint32 { return binary.BigEndian.Uint32(b[len(b)-4:]) }
+
 var errBadPage = errors.New("index page does not match its checksum or its place")
 
 // decodePage reads what encodePage made.
 func decodePage(b []byte, id identity) (*page, error) {
-	if len(b) < pageFixedBytes || len(b) > pageBytesMax || crcOf(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
+	if len(b) < pageFixedBytes || len(b) > pageBytesMax || crcOf(b[:len(b)-4]) != pageCRC(b) {
 		return nil, errBadPage
 	}
 	d := wire.NewDecoder(b)

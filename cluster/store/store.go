@@ -43,8 +43,9 @@ type Store struct {
 	fatal           error
 	opened          bool // Open has returned
 	closing         bool
-	checkpoints     bool // one is being written
-	checkpointWaits int  // how often one waited for the log; tests
+	checkpoints     bool   // one is being written
+	checkpointFiles uint64 // how many this start began to write; for whoever has set checkpoints
+	checkpointWaits int    // how often one waited for the log; tests
 	noSpaceCount    uint64
 	logBytes        int64
 	stats           Stats
