@@ -248,7 +248,7 @@ func (c *Checkpoint) copyPages(w *pageWriter) error {
 	moved := make([]tableEntry, 0, c.state.table.Len())
 	var err error
 	c.state.table.Ascend(func(t tableEntry) bool {
-		if frozen[t.key] {
+		if frozen[t.key] || t.condemned() {
 			return true
 		}
 		b := make([]byte, t.bytes)

@@ -135,7 +135,7 @@ func (c *checkpointState) write(f vfs.File, id identity) error {
 		w.e.U64(uint64(l.bytes))
 	}
 	for at, r := range c.pending {
-		w.room(chunkPending, 96)
+		w.room(chunkPending, 128)
 		r.encode(&w.e, at)
 	}
 	c.table.Ascend(func(t tableEntry) bool {
@@ -174,6 +174,9 @@ func (r pendingRecord) encode(e *wire.Encoder, at place) {
 	for _, w := range r.bits {
 		e.U64(w)
 	}
+	for _, w := range r.stuck {
+		e.U64(w)
+	}
 }
 
 func decodePending(d *wire.Decoder) (place, pendingRecord, error) {
@@ -184,6 +187,11 @@ func decodePending(d *wire.Decoder) (place, pendingRecord, error) {
 	}
 	for i := range r.bits {
 		r.bits[i] = d.U64()
+	}
+	for i := range r.stuck {
+		if r.stuck[i] = d.U64(); r.stuck[i]&^r.bits[i] != 0 {
+			return at, r, errBadCheckpoint
+		}
 	}
 	r.left = uint16(r.bits.len())
 	if r.count == 0 || r.count > blocktree.RunSectorsMax || r.left == 0 || r.left > r.count {
@@ -309,7 +317,7 @@ func (c *checkpointState) decodeEntry(kind uint8, d *wire.Decoder) error {
 		c.pending[at] = r
 	case chunkTable:
 		t := tableEntry{key: pageKey{d.File(), d.U64()}, offset: d.U64(), bytes: d.U32(), crc: d.U32()}
-		if before, ok := c.table.Max(); ok && !before.key.less(t.key) || t.bytes > pageBytesMax ||
+		if before, ok := c.table.Max(); ok && !before.key.less(t.key) || !t.sane() ||
 			t.offset+uint64(t.bytes) > uint64(c.indexBytes) || t.offset > uint64(c.indexBytes) {
 			return errBadCheckpoint
 		}

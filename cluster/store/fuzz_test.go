@@ -84,7 +84,7 @@ func FuzzSegmentHeader(f *testing.F) {
 }
 
 func FuzzSuperblock(f *testing.F) {
-	f.Add(superblock{identity: fuzzID, starts: 7, clean: true}.encode(), true)
+	f.Add(superblock{identity: fuzzID, starts: 7, clean: true, suspect: true}.encode(), true)
 	f.Fuzz(func(t *testing.T, in []byte, repair bool) {
 		if repair {
 			fix(in, superblockBytes)
@@ -132,6 +132,7 @@ func sampleCheckpoint() *checkpointState {
 	rec := pendingRecord{file: testFile, first: 9, version: version(8), shardBytes: 100, count: 3, left: 2, shard: 1}
 	rec.bits.add(0)
 	rec.bits.add(2)
+	rec.stuck.add(2)
 	c.pending = map[place]pendingRecord{3<<32 | 512: rec}
 	return c
 }

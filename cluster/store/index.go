@@ -31,6 +31,8 @@ type index struct {
 	dirtyBytes int64
 	cacheMax   int64
 	closed     bool
+	replaying  bool // Open has not returned
+	suspect    bool // a page was found damaged, or discarded
 	scratch    []run
 	readBuf    []byte
 }
@@ -39,8 +41,13 @@ type index struct {
 type tableEntry struct {
 	key    pageKey
 	offset uint64
-	bytes  uint32
+	bytes  uint32 // 0 of a page that is known damaged
 	crc    uint32 // the page's, so that no other page of this key is taken for it
+}
+
+// sane reports whether the length is that of a page.
+func (t tableEntry) sane() bool {
+	return t.bytes >= pageFixedBytes && t.bytes <= pageBytesMax || t == tableEntry{key: t.key} // condemned
 }
 
 type tableTree = btree.BTreeG[tableEntry]
@@ -109,24 +116,41 @@ func (ix *index) load(key pageKey) (*page, error) {
 	if !ok {
 		return nil, nil
 	}
+	p, err := ix.readPage(entry)
+	if err != nil {
+		ix.suspect = true
+		return nil, err
+	}
+	ix.cache[key] = p
+	ix.linkFront(p)
+	ix.evict(p)
+	return p, nil
+}
+
+// readPage reads a page from the disk.
+func (ix *index) readPage(entry tableEntry) (*page, error) {
+	key := entry.key
+	damaged := func(err error) error {
+		return &blocktree.Error{Op: "store.readPage", Path: ix.name, Kind: blocktree.Corrupt,
+			Err: fmt.Errorf("file %v sectors from %d: %w", key.file, key.page*PageSectors, err)}
+	}
+	if entry.condemned() {
+		return nil, damaged(errBadPage)
+	}
 	if cap(ix.readBuf) < int(entry.bytes) {
 		ix.readBuf = make([]byte, entry.bytes)
 	}
 	b := ix.readBuf[:entry.bytes]
 	if n, err := ix.file.ReadAt(b, int64(entry.offset)); n < len(b) {
-		return nil, &blocktree.Error{Op: "store.readPage", Path: ix.name, Err: err, Kind: blocktree.Corrupt}
+		return nil, damaged(err)
 	}
 	p, err := decodePage(b, ix.id)
 	if err == nil && (p.key != key || pageCRC(b) != entry.crc) {
 		err = errBadPage
 	}
 	if err != nil {
-		return nil, &blocktree.Error{Op: "store.readPage", Path: ix.name, Kind: blocktree.Corrupt,
-			Err: fmt.Errorf("file %v sectors from %d: %w", key.file, key.page*PageSectors, err)}
+		return nil, damaged(err)
 	}
-	ix.cache[key] = p
-	ix.linkFront(p)
-	ix.evict(p)
 	return p, nil
 }
 
@@ -162,7 +186,7 @@ func (ix *index) dead(r run) {
 func (ix *index) set(key pageKey, n run) error {
 	p, err := ix.load(key)
 	if err != nil {
-		return err
+		return ix.spare(key, err)
 	}
 	if z, ok := ix.zeroAt(key); ok && older(n.version, n.at, z.version, z.at) {
 		ix.dead(n)
@@ -219,8 +243,11 @@ func (ix *index) pages(file blocktree.FileID, from, to uint64) []pageKey {
 // cut removes sectors of one page, except runs that keep says yes to.
 func (ix *index) cut(key pageKey, from, to uint16, keep func(run) bool) error {
 	p, err := ix.load(key)
-	if err != nil || p == nil || len(p.runs) == 0 {
-		return err
+	if err != nil {
+		return ix.spare(key, err)
+	}
+	if p == nil || len(p.runs) == 0 {
+		return nil
 	}
 	ix.scratch = cutRuns(ix.scratch[:0], p.runs, from, to, keep, ix.dead)
 	if len(ix.scratch) != len(p.runs) || sectorsOf(ix.scratch) != sectorsOf(p.runs) {
@@ -299,16 +326,22 @@ func (ix *index) coverZero(z zeroRange) {
 	ix.putZero(z.part(cur, z.to))
 }
 
-// forget removes everything in a range.
+// forget removes everything in a range, damaged pages that lie in it as a whole too.
 func (ix *index) forget(file blocktree.FileID, first blocktree.SectorIndex, count uint64) error {
 	end := uint64(first) + count
 	from, to := uint64(first)/PageSectors, (end+PageSectors-1)/PageSectors
 	if from >= to {
 		return nil
 	}
-	for _, n := range []uint64{from, to - 1} { // damaged ones are found before anything is changed
+	lo, hi := (uint64(first)+PageSectors-1)/PageSectors, end/PageSectors // the pages that lie in it as a whole
+	for _, n := range []uint64{from, to - 1} {                           // damaged ones are found before anything is changed
+		if n >= lo && n < hi {
+			continue
+		}
 		if _, err := ix.load(pageKey{file, n}); err != nil {
-			return err
+			if err = ix.spare(pageKey{file, n}, err); err != nil {
+				return err
+			}
 		}
 	}
 	old := ix.overlapping(file, from, to)
@@ -317,7 +350,6 @@ func (ix *index) forget(file blocktree.FileID, first blocktree.SectorIndex, coun
 	}
 	for _, o := range old {
 		// Where the range cuts a page in two, the zeros that stay become runs of that page.
-		lo, hi := (uint64(first)+PageSectors-1)/PageSectors, end/PageSectors
 		ix.putZero(o.part(o.from, min(o.to, from)))
 		ix.putZero(o.part(max(o.from, to), o.to))
 		for _, n := range []uint64{from, to - 1} {
@@ -336,10 +368,14 @@ func (ix *index) forget(file blocktree.FileID, first blocktree.SectorIndex, coun
 	for _, key := range ix.pages(file, from, to) {
 		a := max(uint64(first), key.page*PageSectors) - key.page*PageSectors
 		b := min(end, (key.page+1)*PageSectors) - key.page*PageSectors
-		if err := ix.cut(key, uint16(a), uint16(b), never); err != nil {
+		_, err := ix.load(key)
+		if blocktree.KindOf(err) == blocktree.Corrupt && key.page >= lo && key.page < hi {
+			ix.discard(key)
+		} else if err = ix.cut(key, uint16(a), uint16(b), never); err != nil {
 			return err
 		}
 	}
+	ix.pins.dropStuck(file, first, count)
 	return nil
 }
 
@@ -412,10 +448,13 @@ func (ix *index) indexData(file blocktree.FileID, x Extent) error {
 	}
 	return eachPage(x.First, uint64(x.Count), func(page uint64, from, to uint16) error {
 		key := pageKey{file, page}
+		base := x.Index + uint32(page*PageSectors-uint64(x.First)) // of sector 0 of the page; wraps, and back
 		if _, err := ix.load(key); err != nil {
+			if err = ix.spare(key, err); err == nil {
+				ix.pins.stick(at, base+uint32(from), uint32(to-from))
+			}
 			return err
 		}
-		base := x.Index + uint32(page*PageSectors-uint64(x.First)) // of sector 0 of the page; wraps, and back
 		for a := from; a < to; {
 			isPending := pending && rec.bits.has(base+uint32(a))
 			b := a + 1

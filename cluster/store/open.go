@@ -101,7 +101,7 @@ func noStore(dir string, err error) error {
 //
 // Kinds: NotFound without a store, Invalid for another node's, Busy while another process has it, NewerFormat, Corrupt when
 // superblock or checkpoint are damaged (the node has to be replaced), NoSpace, IO, and what r returns. Damage of
-// records is no error: see Recovery.
+// records and of index pages is no error: see Recovery. It reads the whole index if the start before found damage in it.
 func Open(fs vfs.FS, dir string, id blocktree.NodeID, opts Options, r Replayer) (*Store, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
@@ -118,6 +118,7 @@ func Open(fs vfs.FS, dir string, id blocktree.NodeID, opts Options, r Replayer) 
 	}
 	s.syncedCond = sync.NewCond(&s.logMu)
 	s.ix = newIndex(identity{}, s.pins, opts.CacheBytes)
+	s.ix.replaying = true
 	if err := s.open(id, r); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
@@ -158,6 +159,10 @@ func (s *Store) open(id blocktree.NodeID, r Replayer) error {
 	if err := s.adopt(state); err != nil {
 		return err
 	}
+	if s.suspect = sb.suspect; s.suspect {
+		s.suspectNoted = true // and stays so, until a checkpoint says what is found now
+		s.recount(state)
+	}
 	after, err := s.findSegments(state)
 	if err != nil {
 		return err
@@ -177,6 +182,11 @@ func (s *Store) adopt(state *checkpointState) error {
 	s.pins.live, s.pins.pending = state.live, state.pending
 	s.indexNumber, s.indexBytes, s.nextSegment = state.indexNumber, state.indexBytes, state.nextSegment
 	s.pins.active = state.at.segment
+	for at, r := range state.pending {
+		if r.stuck != (sectorSet{}) {
+			s.pins.stuck[at] = struct{}{}
+		}
+	}
 	if state.indexNumber == 0 {
 		return nil
 	}
@@ -252,7 +262,7 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 			return err
 		}
 	}
-	if err := writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts}); err != nil {
+	if err := writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts, suspect: s.suspectNoted}); err != nil {
 		return err
 	}
 	s.recovery.LastSequence = max(v.last, log.synced)
@@ -275,8 +285,12 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 	if err := s.deliver(&v, log.synced, r); err != nil {
 		return err
 	}
+	s.ix.mu.Lock()
+	s.ix.replaying = false
+	s.ix.mu.Unlock()
+	s.recovery.Damaged = append(s.recovery.Damaged, s.ix.damage()...)
 	if len(s.recovery.Damaged) > 0 {
-		s.log.Error("damage found in the log", "store", s.id.store.String(), "runs", len(s.recovery.Damaged))
+		s.log.Error("damage found", "store", s.id.store.String(), "runs", len(s.recovery.Damaged))
 	}
 	if err := s.trim(log); err != nil {
 		return err

@@ -14,8 +14,9 @@ type pins struct {
 	mu      sync.Mutex
 	live    map[uint32]liveCount
 	pending map[place]pendingRecord
-	active  uint32 // the segment that is written
-	dead    uint32 // segments before it that died since the last checkpoint began
+	active  uint32             // the segment that is written
+	dead    uint32             // segments before it that died since the last checkpoint began
+	stuck   map[place]struct{} // the pending records that have stuck sectors
 }
 
 // liveCount is what keeps a segment from being deleted.
@@ -34,6 +35,7 @@ type pendingRecord struct {
 	left       uint16
 	shard      blocktree.ShardIndex
 	bits       sectorSet
+	stuck      sectorSet // those of bits that are committed, but whose page is damaged
 }
 
 // sectorSet is a set of the sectors of one record.
@@ -51,7 +53,7 @@ func (s *sectorSet) len() (n int) {
 }
 
 func newPins() *pins {
-	return &pins{live: map[uint32]liveCount{}, pending: map[place]pendingRecord{}}
+	return &pins{live: map[uint32]liveCount{}, pending: map[place]pendingRecord{}, stuck: map[place]struct{}{}}
 }
 
 // add makes all sectors of a data record pending and live.
@@ -104,6 +106,11 @@ func (p *pins) get(at place) (pendingRecord, bool) {
 func (p *pins) settle(at place, index, count uint32, drop bool) uint32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.settleLocked(at, index, count, drop)
+}
+
+// settleLocked is settle; p.mu is held.
+func (p *pins) settleLocked(at place, index, count uint32, drop bool) uint32 {
 	r, ok := p.pending[at]
 	if !ok {
 		return 0
@@ -112,10 +119,14 @@ func (p *pins) settle(at place, index, count uint32, drop bool) uint32 {
 	for i := index; i < min(index+count, uint32(r.count)); i++ {
 		if r.bits.has(i) {
 			r.bits.remove(i)
+			r.stuck.remove(i)
 			settled++
 		}
 	}
 	r.left -= uint16(settled)
+	if r.stuck == (sectorSet{}) {
+		delete(p.stuck, at)
+	}
 	if r.left == 0 {
 		delete(p.pending, at)
 	} else {

@@ -31,6 +31,11 @@ type Store struct {
 
 	prepareMu sync.Mutex // held while segments are made
 
+	superblockMu sync.Mutex
+	suspect      bool // the next Open is to read the whole index, even after a clean stop
+	suspectNoted bool // so says the superblock
+	released     bool // the directory may be another process's
+
 	logMu           sync.Mutex
 	active          *segment
 	prepared        []*segment
@@ -101,7 +106,9 @@ func (s *Store) latch(err error) {
 // Recovery says what Open found. Its slices are shared: read only.
 func (s *Store) Recovery() Recovery { return s.recovery }
 
-// Damaged returns the damage that Open found in the log after the checkpoint. Read only.
+// Damaged returns the damage that Open found in the log after the checkpoint, and the damaged index pages that it knew when it
+// ended. Not every page is read at Open: only those that replay needs, and all of them when the start before met a damaged
+// one. Read only.
 func (s *Store) Damaged() []Run { return s.recovery.Damaged }
 
 // Synced returns the highest log sequence known durable: the tail mark of DESIGN section 5.
@@ -115,8 +122,12 @@ func (s *Store) Synced() uint64 {
 func (s *Store) indexed(op string, file blocktree.FileID, f func(ix *index) error) error {
 	s.ix.mu.Lock()
 	err := f(s.ix)
-	dirty := s.ix.dirtyBytes
+	dirty, suspect := s.ix.dirtyBytes, s.ix.suspect
+	s.ix.suspect = false
 	s.ix.mu.Unlock()
+	if suspect {
+		s.noteSuspect()
+	}
 	if dirty > s.opts.DirtyBytes || s.pins.deadSegments() >= deadSegmentsMax {
 		s.wantCheckpoint()
 	}
@@ -137,8 +148,10 @@ const deadSegmentsMax = 4
 // there; applying it again changes nothing. x is Data: sectors of a record that Append or replay gave and Drop did not
 // take; or Zero: Count, Version and the Ref of the zero record. It may read index pages from the disk.
 //
-// Kinds: Invalid when x is not what the record at x.Ref is or was dropped before; Corrupt when an index page is
-// damaged: then x is applied in part, and what was not applied stays pending.
+// Kinds: Invalid when x is not what the record at x.Ref is or was dropped before; Corrupt when an index page turns out to be
+// damaged: then x is applied in part, and what was not applied stays pending; the next Open will report the page. Of pages
+// that Damaged names, and within Open, damage is no error: x is applied to the other pages, and what was not applied stays
+// pending until DropRange takes it.
 func (s *Store) Index(file blocktree.FileID, x Extent) error {
 	return s.indexed("store.Index", file, func(ix *index) error {
 		if x.Count == 0 || x.Version.IsZero() || x.Ref.Segment == 0 || x.First > sectorsEnd-blocktree.SectorIndex(x.Count) {
@@ -172,8 +185,10 @@ func (s *Store) Drop(ref Ref, index, count uint32) {
 }
 
 // DropRange forgets all that is indexed in a range of a file, which may be all of it: the sectors are Absent again.
-// Pending records are not touched. Its cost is that of the index pages that exist there. Kind Corrupt when an index page is
-// damaged.
+// Pending records are not touched, but for sectors that Index could not apply. Its cost is that of the index pages that exist
+// there. A damaged page that lies in the range as a whole is empty and good afterwards; what it kept alive keeps its segments
+// until the next Open. One that lies there in part stays damaged: Kind Corrupt, before anything is changed, unless Damaged names
+// it or this is within Open.
 func (s *Store) DropRange(file blocktree.FileID, first blocktree.SectorIndex, count uint64) error {
 	return s.indexed("store.DropRange", file, func(ix *index) error {
 		if uint64(first)+count < uint64(first) || uint64(first)+count > sectorsEnd {
@@ -188,7 +203,7 @@ const sectorsEnd = 1 << 62
 
 // Lookup appends the committed content of count sectors to dst, as runs in order without gaps, and returns it. It may
 // read index pages. Kind Corrupt when an index page is damaged: what its sectors hold is unknown, they must not be taken
-// for absent.
+// for absent. The next Open will report it, and until DropRange covers it, that stays so.
 func (s *Store) Lookup(file blocktree.FileID, first blocktree.SectorIndex, count uint32, dst []Extent) ([]Extent, error) {
 	err := s.indexed("store.Lookup", file, func(ix *index) (err error) {
 		if uint64(first)+uint64(count) > sectorsEnd {
@@ -259,7 +274,10 @@ func (s *Store) closeClean(blob []byte) error {
 	if err := c.Finish(); err != nil {
 		return err
 	}
-	return writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts, clean: true})
+	s.superblockMu.Lock()
+	defer s.superblockMu.Unlock()
+	s.suspectNoted = s.suspect
+	return writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts, clean: true, suspect: s.suspect})
 }
 
 // giveBack frees what was allocated ahead.
@@ -284,6 +302,9 @@ func (s *Store) giveBack() error {
 
 // release closes the files and unlocks the directory.
 func (s *Store) release() error {
+	s.superblockMu.Lock()
+	s.released = true
+	s.superblockMu.Unlock()
 	s.segs.closeAll()
 	return errors.Join(s.ix.close(), s.lock.Close())
 }

@@ -17,7 +17,7 @@ const (
 	temporarySuffix = ".tmp"
 
 	superblockMagic = 0x42547862 // "BTxb"
-	superblockBytes = 4 + 1 + 8 + 8 + 8 + 1 + 4
+	superblockBytes = 4 + 1 + 8 + 8 + 8 + 1 + 1 + 4
 )
 
 // superblock says whose the directory is.
@@ -25,6 +25,8 @@ type superblock struct {
 	identity
 	starts uint64
 	clean  bool // closed with a checkpoint, and not opened since
+
+	suspect bool // the next start reads the whole index: it was damaged, or live sectors are counted that are not
 }
 
 func (sb superblock) encode() []byte {
@@ -35,6 +37,7 @@ func (sb superblock) encode() []byte {
 	e.U64(sb.salt)
 	e.U64(sb.starts)
 	e.Bool(sb.clean)
+	e.Bool(sb.suspect)
 	e.U32(crcOf(e.Buf))
 	return e.Buf
 }
@@ -51,6 +54,7 @@ func decodeSuperblock(b []byte) (superblock, error) {
 	}
 	var sb superblock
 	sb.store, sb.salt, sb.starts, sb.clean = blocktree.NodeID(d.U64()), d.U64(), d.U64(), d.Bool()
+	sb.suspect = d.Bool()
 	crc := d.U32()
 	if d.Finish() != nil || version != format || crc != crcOf(b[:superblockBytes-4]) || sb.store == 0 {
 		return superblock{}, blocktree.E("superblock", blocktree.Corrupt, errors.New("does not match its checksum"))
