@@ -256,6 +256,8 @@ func TestDamagedPageDuringCheckpoint(t *testing.T) {
 	s = openIndexing(t, fs, nil)
 	wantDamaged(t, s, 0)
 	wantContent(t, s, 0, Absent, blocktree.Corrupt)
+	put(t, s, dataRecord(blocktree.FileID{Generation: 1, Inode: 1}, 0, 1, 64, version(9))) // its page is copied before page 0
+	checkpointNow(t, s)
 	s.logMu.Lock()
 	s.indexBytes += 4 * indexSlackBytes // as if there were much garbage: the pages go to a new file
 	number := s.indexNumber
