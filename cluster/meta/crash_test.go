@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -76,7 +74,7 @@ func crashRun(t *testing.T, seed uint64, h hooks, commands int) []crashPoint {
 				cfg.UnsyncedDataPercent = []int{0, 0, 50}[rng.IntN(3)]
 			}
 			cfg.RNG = rng
-			p.disks[i] = crashClone(d, cfg)
+			p.disks[i] = d.CrashClone(cfg)
 			p.mode += fmt.Sprint(cfg.UnsyncedDataPercent, "% ")
 		}
 		points = append(points, p)
@@ -126,28 +124,6 @@ func crashRun(t *testing.T, seed uint64, h hooks, commands int) []crashPoint {
 	defer mu.Unlock()
 	collecting = false
 	return points
-}
-
-// crashClone is the disk after the power failed. Of what was not synced CrashClone keeps names, too, each by chance; a file
-// system keeps the changes of one directory in their order (internal/vfs says so of ours). So a clone that has Pebble's marker but not
-// the manifest it names, which was made before it, cannot be: another one is drawn.
-func crashClone(d *vfs.MemFS, cfg vfs.CrashCloneCfg) *vfs.MemFS {
-	for range 20 {
-		clone := d.CrashClone(cfg)
-		names, _ := clone.List("meta") // nothing there: nothing to check
-		marked, newest := "", ""
-		for _, n := range names {
-			if rest, ok := strings.CutPrefix(n, "marker.manifest."); ok && n > newest {
-				_, marked, _ = strings.Cut(rest, ".")
-				newest = n
-			}
-		}
-		if marked == "" || slices.Contains(names, marked) {
-			return clone
-		}
-	}
-	cfg.UnsyncedDataPercent = 0
-	return d.CrashClone(cfg)
 }
 
 // check restarts all members from a crash point and returns what is wrong with what they say then.
