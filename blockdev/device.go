@@ -39,6 +39,7 @@ type Device struct {
 	sector   uint64
 	readOnly bool
 	prompt   bool
+	starter  blocktree.ReadStarter // nil where the file has not that ability
 	memory   *Memory
 	cache    *deviceCache
 	locks    rangeLocks
@@ -66,6 +67,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	if p, ok := file.(Prompt); ok {
 		d.prompt = p.Prompt()
 	}
+	d.starter, _ = file.(blocktree.ReadStarter)
 	if l, ok := file.(LeaseHolder); ok {
 		d.cache = newDeviceCache(o.Cache, l)
 	}

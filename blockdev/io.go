@@ -6,10 +6,12 @@ import (
 	"blocktree"
 )
 
+const readOp = "blockdev.ReadAt"
+
 // ReadAt fills p from byte off on. A sector that a write in flight touches is the old one or the new one. On an error p
 // holds no promise. It blocks until the file answers or ctx ends.
 func (d *Device) ReadAt(ctx context.Context, p []byte, off uint64) error {
-	const op = "blockdev.ReadAt"
+	const op = readOp
 	if err := d.check(op, off, uint64(len(p)), false); err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+
 	"blocktree"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/seal"
@@ -62,3 +64,9 @@ func (h *Handle) Write(r *Run) *Write {
 	}
 	return h.submit(w)
 }
+
+// Write is a write in flight.
+type Write struct{ op *operation }
+
+// Wait blocks until the write is acknowledged or has failed, or ctx ends; then the outcome is unknown.
+func (w *Write) Wait(ctx context.Context) error { return w.op.wait(ctx) }
