@@ -410,8 +410,8 @@ func (m *member) close() error {
 	m.mu.Unlock()
 	m.wg.Wait()
 	m.mu.Lock()
-	var blob []byte // nil: no checkpoint
-	if !m.failed {
+	var blob []byte             // nil: no checkpoint
+	if !m.failed && m.serving { // before that Raft may not know yet what Open found damaged, and a checkpoint ends at it
 		blob = m.machine.Snapshot()
 	}
 	m.mu.Unlock()
