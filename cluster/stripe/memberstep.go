@@ -36,9 +36,7 @@ func (m *Member) Step(msg *Message) {
 		return
 	}
 	if err := m.admit(f, msg); err != blocktree.Other {
-		if msg.Kind != KindCommit {
-			m.answer(f, msg, err)
-		}
+		m.answer(f, msg, err)
 		return
 	}
 	if f.seq < f.layout.Seq || f.epoch < f.layout.Epoch {
