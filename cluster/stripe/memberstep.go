@@ -265,6 +265,14 @@ func (m *Member) abort(f *memberFile, msg *Message) {
 		m.answerOf(f, a, r.pending[i].no, r.pending[i].no)
 		return
 	}
+	if len(r.aborted) >= InFlightMax && msg.Watermark.Less(msg.Version) { // those at or below the watermark are over
+		m.moveWatermark(f, msg)
+	}
+	if len(r.aborted) >= InFlightMax { // no holder has more in flight, and they stay in memory and in every checkpoint
+		a.Err = blocktree.Busy
+		m.next.Answers = append(m.next.Answers, a)
+		return
+	}
 	no := m.hand(f, m.controlRecord(f, &control{kind: ctlAbort, epoch: msg.Epoch, region: msg.Region, version: msg.Version}))
 	r.abortNo = no
 	m.answerAfter(f, a, no)

@@ -381,12 +381,26 @@ func (w *hwrite) finish(err blocktree.Kind) {
 		w.r.h.stats.WritesDone++
 	} else {
 		w.r.h.stats.Aborted++
-		if w.r.aborted == nil {
-			w.r.aborted = map[blocktree.Sequence]bool{}
-		}
-		w.r.aborted[w.version.Sequence] = true
+		w.r.noteAborted(w.version.Sequence)
 	}
 	w.report(err)
+}
+
+// noteAborted keeps an aborted version for as long as reads run that may have seen it pending. If they never all end at
+// once, those of the region begin again when the list is full: every member refuses it by then, so they see it no more.
+func (r *hregion) noteAborted(s blocktree.Sequence) {
+	if len(r.aborted) >= InFlightMax {
+		clear(r.aborted)
+		for _, x := range slices.Clone(r.h.reads) {
+			if x.region == r.index && r.h.phase == running {
+				x.restart()
+			}
+		}
+	}
+	if r.aborted == nil {
+		r.aborted = map[blocktree.Sequence]bool{}
+	}
+	r.aborted[s] = true
 }
 
 // report gives the operation its outcome, once.
