@@ -258,7 +258,7 @@ func (h *Holder) fits(w *Write) bool {
 		return w.ShardBytes == 0 && len(w.Shards) == 0 && len(w.Seals) == 0
 	}
 	c := h.layout.Code
-	if w.Kind != RecordData || w.Count > blocktree.RunSectorsMax || len(w.Shards) != c.Shards() ||
+	if w.Kind != RecordData || w.Count > h.layout.RunSectorsMax() || len(w.Shards) != c.Shards() ||
 		int(w.ShardBytes) != c.ShardBytes(int(h.layout.SectorBytes)) || len(w.Seals) != int(w.Count)*SealBytes {
 		return false
 	}
