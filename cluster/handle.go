@@ -40,9 +40,9 @@ type Handle struct {
 	holder  *stripe.Holder
 	ops     map[uint64]*operation
 	lastOp  uint64
-	err     error                                  // set once the handle can do nothing any more
-	over    bool                                   // the machine is not driven any more: nothing is sent, asked or started
-	delayed map[blocktree.NodeID][]*stripe.Message // what a connection had no room for
+	err     error                          // set once the handle can do nothing any more
+	over    bool                           // the machine is not driven any more: nothing is sent, asked or started
+	delayed map[blocktree.NodeID][]delayed // what a connection had no room for
 }
 
 // newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
@@ -53,7 +53,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 		return nil, err
 	}
 	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, codec: codec, code: inode.Code, ops: map[uint64]*operation{},
-		delayed: map[blocktree.NodeID][]*stripe.Message{}}
+		delayed: map[blocktree.NodeID][]delayed{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := c.cfg.Clock.Boot()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay,
@@ -226,50 +226,6 @@ func (h *Handle) post(conn *bttp.Conn, m *stripe.Message) error {
 		call = conn.CallBulk
 	}
 	return call(codeStripe, header, body, func(r bttp.Reply, err error) { h.answered(m, r, err) })
-}
-
-// delay keeps a message until its connection has room. The machine bounds what is in flight, and so what waits here.
-func (h *Handle) delay(conn *bttp.Conn, m *stripe.Message) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.over {
-		return
-	}
-	q := h.delayed[m.Node]
-	h.delayed[m.Node] = append(q, m)
-	if len(q) == 0 {
-		h.wg.Go(func() {
-			h.sendDelayed(conn, m.Node)
-			h.mu.Lock()
-			delete(h.delayed, m.Node)
-			h.mu.Unlock()
-		})
-	}
-}
-
-// sendDelayed sends what waits for a node, in order, until nothing does or the connection is gone.
-func (h *Handle) sendDelayed(conn *bttp.Conn, node blocktree.NodeID) {
-	for h.ctx.Err() == nil && conn.Err() == nil {
-		h.mu.Lock()
-		m := h.delayed[node][0]
-		h.mu.Unlock()
-		if err := h.post(conn, m); err != nil && blocktree.KindOf(err) == blocktree.Busy {
-			_ = conn.AwaitRoom(h.ctx) // it fails only when h.ctx ends
-			select {
-			case <-h.ctx.Done():
-			case <-conn.Done():
-			case <-time.After(time.Millisecond): // the table of calls may be what is full
-			}
-			continue
-		}
-		h.mu.Lock()
-		q := h.delayed[node][1:]
-		h.delayed[node] = q
-		h.mu.Unlock()
-		if len(q) == 0 {
-			return
-		}
-	}
 }
 
 // Larger messages travel on the bulk lanes, so that small ones do not wait behind them.

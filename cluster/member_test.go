@@ -14,6 +14,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/store"
 	"blocktree/cluster/stripe"
+	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
 )
 
@@ -231,6 +232,42 @@ func TestMemberLists(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("listed %d runs of %d", len(got), len(want))
 	}
+}
+
+// TestMemberCommitIsNobodysRequest: the id that a Commit came with is its sender's choice; it neither ends another's request
+// nor stays in the machine.
+func TestMemberCommitIsNobodysRequest(t *testing.T) {
+	b := newMemberBed(t)
+	b.takeOver()
+	b.settle()
+	other := &bttp.Request{OneWay: true, Body: []byte("what another asker sent")}
+	b.member.mu.Lock()
+	b.member.lastID++
+	id := b.member.lastID
+	b.member.requests[id] = asked{req: other, id: 1}
+	b.member.mu.Unlock()
+	for _, view := range []blocktree.ViewID{0, 1, 100} { // its own, none of the region's, none that Raft has
+		commit := &stripe.Message{Kind: stripe.KindCommit, ID: id, File: memberFile, Epoch: 1, View: view, Incarnation: memberInc}
+		b.member.mu.Lock()
+		b.member.step(&bttp.Request{OneWay: true}, commit)
+		fx := b.member.turn()
+		for range 2 {
+			b.member.catching = nil // Raft has nothing newer
+			b.member.machine.CaughtUp(memberFile)
+			fx.add(b.member.turn())
+		}
+		b.member.mu.Unlock()
+		b.member.run(fx)
+		if commit.ID != 0 {
+			t.Errorf("view %d: the machine has id %d of the sender's", view, commit.ID)
+		}
+	}
+	b.member.mu.Lock()
+	defer b.member.mu.Unlock()
+	if _, there := b.member.requests[id]; !there || other.Body == nil {
+		t.Error("a Commit ended another's request")
+	}
+	delete(b.member.requests, id)
 }
 
 func TestMissing(t *testing.T) {
