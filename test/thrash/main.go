@@ -23,6 +23,10 @@ type options struct {
 	bin   string        // where btnode and btnbd are
 	plan  bool          // print the plan and do nothing
 	keep  bool
+
+	plain     bool   // nodes keep their store in plain directories
+	lossydisk string // the program
+	diskSize  string // of each node
 }
 
 // lastsMax bounds a run, as histories are kept in memory.
@@ -30,19 +34,23 @@ const lastsMax = 2 * time.Hour
 
 func main() {
 	o := options{}
-	var kinds string
+	var kinds, disks string
 	flag.IntVar(&o.nodes, "nodes", 3, "number of nodes")
 	flag.StringVar(&o.code, "code", "2+1", "erasure code")
 	flag.Uint64Var(&o.seed, "seed", 0, "of the plan of faults; 0 draws one")
 	flag.DurationVar(&o.lasts, "for", time.Minute, "how long faults are made")
 	flag.StringVar(&kinds, "kinds", "", "which kinds of faults, with commas; all when empty, none for \"none\"")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of btnode and btnbd")
+	flag.StringVar(&disks, "disks", "lossy", "lossy: each node on an ext4 and a file system of its own; plain: a directory, without the faults of disks")
+	flag.StringVar(&o.lossydisk, "lossydisk", "", "the program test/thrash/lossydisk")
+	flag.StringVar(&o.diskSize, "disksize", "3G", "of each node, for lossy disks")
 	flag.BoolVar(&o.plan, "plan", false, "print the plan of the faults and do nothing")
 	flag.BoolVar(&o.keep, "keep", false, "keep all files at the end, not only after a failure")
 	flag.Parse()
 	if kinds != "" {
 		o.kinds = strings.Split(kinds, ",")
 	}
+	o.plain = disks == "plain"
 	if o.seed == 0 {
 		o.seed = uint64(time.Now().UnixNano()) % 1_000_000_007
 	}
@@ -58,6 +66,9 @@ func main() {
 func (o *options) check() error {
 	if o.nodes < 1 || o.nodes > 16 || o.lasts <= 0 || o.lasts > lastsMax {
 		return fmt.Errorf("%d nodes for %v: at most 16 and %v", o.nodes, o.lasts, lastsMax)
+	}
+	if !o.plain && o.lossydisk == "" && !o.plan {
+		return errors.New("lossy disks need -lossydisk PROGRAM; test/thrash/run builds it")
 	}
 	for _, k := range o.kinds {
 		if !known(k) && k != "none" {

@@ -55,6 +55,14 @@ func (n *node) begin() error {
 	return nil
 }
 
+// mayEnd says that the process may end by itself, and returns it.
+func (n *node) mayEnd() *process {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.proc.mayEnd.Store(true)
+	return n.proc
+}
+
 // kill ends the process with SIGKILL.
 func (n *node) kill() {
 	n.mu.Lock()

@@ -29,7 +29,7 @@ type kind struct {
 	shortest    time.Duration
 	longest     time.Duration
 	crippling   bool // it takes one node away from the others
-	needsLossy  bool // it needs a disk that can lose what is not synced
+	needsLossy  bool // it needs a disk of its own that can lose what is not synced
 	unsupported string
 	make        func(w *world, e event) (undo func(), ok bool)
 }
@@ -50,6 +50,12 @@ func kinds() []kind {
 		{name: "serverkill", weight: 2, longest: 5 * s, make: killServer},
 		{name: "serverpause", weight: 2, shortest: 100 * ms, longest: 9 * s, make: pauseServer},
 		{name: "serverstop", weight: 1, make: restartServer},
+		{name: "powercut", weight: 4, longest: 8 * s, crippling: true, needsLossy: true, make: powerCutOne},
+		{name: "powercutall", weight: 2, longest: 4 * s, needsLossy: true, make: powerCutAll},
+		{name: "failsync", weight: 2, longest: 2 * s, crippling: true, needsLossy: true, make: failSync},
+		{name: "slowdisk", weight: 3, shortest: 2 * s, longest: 12 * s, crippling: true, needsLossy: true, make: slowDisk},
+		{name: "fulldisk", weight: 2, shortest: 2 * s, longest: 10 * s, needsLossy: true, make: fullDisk},
+		{name: "fulldisks", weight: 1, shortest: 2 * s, longest: 10 * s, needsLossy: true, make: fullDisks},
 		// The hook for a wiped disk: when a node can be replaced (btnode node replace), make is what ends the node, empties its
 		// disk, replaces it and, as undo, waits until the cluster has taken it in.
 		{name: "wipe", unsupported: "a node whose disk was wiped cannot come back yet", crippling: true},
@@ -68,7 +74,7 @@ func known(name string) bool { return slices.Contains(kindNames(), name) }
 // chosen are the kinds that a run uses.
 func (o *options) chosen() (list []kind) {
 	for _, k := range kinds() {
-		if k.unsupported == "" && (len(o.kinds) == 0 || slices.Contains(o.kinds, k.name)) {
+		if k.unsupported == "" && !(k.needsLossy && o.plain) && (len(o.kinds) == 0 || slices.Contains(o.kinds, k.name)) {
 			list = append(list, k)
 		}
 	}
