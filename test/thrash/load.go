@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"blocktree/test/thrash/nbdclient"
+	"blocktree/test/nbdclient"
 )
 
 const (

@@ -39,7 +39,7 @@ func main() {
 	flag.StringVar(&o.code, "code", "2+1", "erasure code")
 	flag.Uint64Var(&o.seed, "seed", 0, "of the plan of faults; 0 draws one")
 	flag.DurationVar(&o.lasts, "for", time.Minute, "how long faults are made")
-	flag.StringVar(&kinds, "kinds", "", "which kinds of faults, with commas; all when empty, none for \"none\"")
+	flag.StringVar(&kinds, "kinds", "", "which kinds of faults, with commas; all when empty, all others when each has a - before it, none for \"none\"")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of btnode and btnbd")
 	flag.StringVar(&disks, "disks", "lossy", "lossy: each node on an ext4 and a file system of its own; plain: a directory, without the faults of disks")
 	flag.StringVar(&o.lossydisk, "lossydisk", "", "the program test/thrash/lossydisk")
@@ -71,7 +71,7 @@ func (o *options) check() error {
 		return errors.New("lossy disks need -lossydisk PROGRAM; test/thrash/run builds it")
 	}
 	for _, k := range o.kinds {
-		if !known(k) && k != "none" {
+		if !known(strings.TrimPrefix(k, "-")) && k != "none" {
 			return fmt.Errorf("no kind of fault %q; there are %s", k, strings.Join(kindNames(), ", "))
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"blocktree/test/thrash/nbdclient"
+	"blocktree/test/nbdclient"
 )
 
 const (

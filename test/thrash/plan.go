@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -73,8 +74,15 @@ func known(name string) bool { return slices.Contains(kindNames(), name) }
 
 // chosen are the kinds that a run uses.
 func (o *options) chosen() (list []kind) {
+	named := len(o.kinds) == 0
+	for _, k := range o.kinds {
+		named = named || strings.HasPrefix(k, "-")
+	}
 	for _, k := range kinds() {
-		if k.unsupported == "" && !(k.needsLossy && o.plain) && (len(o.kinds) == 0 || slices.Contains(o.kinds, k.name)) {
+		if k.unsupported != "" || k.needsLossy && o.plain || slices.Contains(o.kinds, "-"+k.name) {
+			continue
+		}
+		if named || slices.Contains(o.kinds, k.name) {
 			list = append(list, k)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"blocktree/internal/history"
-	"blocktree/test/thrash/nbdclient"
+	"blocktree/test/nbdclient"
 )
 
 const (

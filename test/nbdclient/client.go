@@ -58,8 +58,9 @@ func (e Errno) Error() string { return "nbd: " + syscall.Errno(e).Error() }
 
 // Client is one connection to one export.
 type Client struct {
-	conn net.Conn
-	size uint64
+	conn  net.Conn
+	size  uint64
+	flags uint16 // of the export
 
 	sending sync.Mutex // one request at a time on the wire
 
@@ -138,7 +139,7 @@ func (c *Client) negotiate(r *bufio.Reader, export string) error {
 		case kind == replyAck:
 			return nil
 		case kind == replyInfo && length >= 12 && binary.BigEndian.Uint16(data) == infoExport:
-			c.size = binary.BigEndian.Uint64(data[2:])
+			c.size, c.flags = binary.BigEndian.Uint64(data[2:]), binary.BigEndian.Uint16(data[10:])
 		case kind == replyInfo:
 		default:
 			return fmt.Errorf("GO was refused: %#x %q", kind, data)
@@ -233,6 +234,9 @@ func (c *Client) do(ctx context.Context, command, flags uint16, offset uint64, l
 
 // Size is the size of the export in bytes.
 func (c *Client) Size() uint64 { return c.size }
+
+// Flags are the transmission flags of the export.
+func (c *Client) Flags() uint16 { return c.flags }
 
 // Read fills p from offset. p belongs to the connection until Read returns.
 func (c *Client) Read(ctx context.Context, p []byte, offset uint64) error {
