@@ -59,7 +59,10 @@ type Holder struct {
 	retry       []*call
 }
 
-type flush struct{ op, upTo uint64 }
+type flush struct {
+	op, upTo uint64
+	at       time.Duration
+}
 
 type heldRead struct {
 	r      *read
@@ -149,6 +152,7 @@ func (h *Holder) Tick(now time.Duration) {
 	for _, r := range slices.Clone(h.reads) {
 		r.tick()
 	}
+	h.failHeld()
 	h.considerJoin()
 }
 
@@ -163,6 +167,7 @@ func (h *Holder) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
 	}
 	if h.active[node] && h.layout.Incarnations[node] != inc {
 		p.gone = true
+		h.wantConfirm() // Raft knows more: it is marked, or another layout expects it
 		h.considerRemoval()
 		return
 	}
