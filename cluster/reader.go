@@ -134,26 +134,48 @@ func (r *Reader) tick() {
 	}
 }
 
-// drive gives the machine an input and does what it wants done. Messages leave after mu is unlocked.
+// drive gives the machine an input and does what it wants done. Messages leave after mu is unlocked. What a connection has no
+// room for counts as refused by a member that is busy: the machine asks another one, or the same after a later Tick. No time
+// passes for it here, so that this ends.
 func (r *Reader) drive(input func()) {
-	r.mu.Lock()
-	if r.closed {
-		r.mu.Unlock()
-		return
+	messages := r.turn(func() {
+		r.machine.Tick(r.client.cfg.Clock.Boot())
+		input()
+	})
+	for len(messages) > 0 {
+		var refused []*stripe.Message
+		for _, m := range messages {
+			if !r.send(m) {
+				refused = append(refused, &stripe.Message{Kind: m.Kind, Answer: true, ID: m.ID, Node: m.Node, File: m.File, Epoch: m.Epoch,
+					Err: blocktree.Busy})
+			}
+		}
+		if len(refused) == 0 {
+			return
+		}
+		messages = r.turn(func() {
+			for _, a := range refused {
+				r.machine.Step(a)
+			}
+		})
 	}
-	r.machine.Tick(r.client.cfg.Clock.Boot())
+}
+
+// turn runs input under mu, ends the reads that are over, and returns what the machine wants sent.
+func (r *Reader) turn(input func()) []*stripe.Message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
 	input()
 	rd := r.machine.Ready()
-	messages := append([]*stripe.Message(nil), rd.Messages...)
 	for _, d := range rd.Done {
 		if x := r.reads[d.Op]; x != nil {
 			r.done(x, d)
 		}
 	}
-	r.mu.Unlock()
-	for _, m := range messages {
-		r.send(m)
-	}
+	return append([]*stripe.Message(nil), rd.Messages...)
 }
 
 // done ends a read, or keeps it for another try: under a newer layout, or when the new holder has decided.
@@ -170,12 +192,12 @@ func (r *Reader) done(x *leaselessRead, d stripe.Done) {
 	x.end(d.Read, d.Err)
 }
 
-// send gives a message to the member's connection. What it has no room for counts as refused by a member that is busy: the
-// machine asks another one, or asks again. What is lost with a connection it asks again when the node is back.
-func (r *Reader) send(m *stripe.Message) {
+// send gives a message to the member's connection, and reports false where that has no room. What is lost with a connection
+// the machine asks again when the node is back.
+func (r *Reader) send(m *stripe.Message) bool {
 	conn := r.client.peers.conn(m.Node)
 	if conn == nil {
-		return
+		return true
 	}
 	header, body := stripe.EncodeMessage(m)
 	call := conn.Call
@@ -196,11 +218,7 @@ func (r *Reader) send(m *stripe.Message) {
 			reply.Release()
 		}
 	})
-	if blocktree.KindOf(err) == blocktree.Busy {
-		r.drive(func() {
-			r.machine.Step(&stripe.Message{Kind: m.Kind, Answer: true, ID: m.ID, Node: m.Node, File: m.File, Epoch: m.Epoch, Err: blocktree.Busy})
-		})
-	}
+	return blocktree.KindOf(err) != blocktree.Busy
 }
 
 // layouts asks for the layout whenever reads wait, for all of them at once, and starts them under it.
