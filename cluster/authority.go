@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -12,10 +13,11 @@ import (
 // permit says whether from may have the group do op: nil, or an error of kind Permission. It is asked by the first node
 // that a command reaches; a forwarded one was judged there. Sector hosts of the cluster speak for the cluster; everybody
 // else speaks for its own sessions, and for the files that those hold. Names and modes of files are not looked at yet:
-// who is in the domain may create, remove and open any file.
+// who is in the domain may create, remove and open any file. An operation that is not named here is nobody's.
 func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) error {
 	node, isNode := s.nodes[from.Principal]
 	switch o := op.(type) {
+	case meta.MakeDir, meta.CreateFile, meta.Remove, meta.SetAttr:
 	case meta.ExpireSession:
 		return denied("only the leader ends a silent session")
 	case meta.StartNode:
@@ -41,6 +43,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		return s.permitSession(ctx, from, o.Session)
 	case meta.ChangeView:
 		return s.permitChange(ctx, from, o.Change.File)
+	default:
+		return denied(fmt.Sprintf("nobody may ask for a %T", op))
 	}
 	return nil
 }

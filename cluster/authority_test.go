@@ -16,6 +16,9 @@ type stoppedClock struct{}
 func (stoppedClock) Now() time.Time      { return time.Unix(1, 0) }
 func (stoppedClock) Boot() time.Duration { return time.Hour }
 
+// unnamed is an operation that permit does not name, as one would be that was added without a thought of who may.
+type unnamed struct{ meta.Op }
+
 // TestPermit judges commands of a sector host, of the holder of a file, and of another runtime of the domain.
 func TestPermit(t *testing.T) {
 	root := blocktree.PrincipalOf([]byte("root"))
@@ -78,5 +81,9 @@ func TestPermit(t *testing.T) {
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
 	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
+	check("directory", meta.MakeDir{}, host, holder, other)
 	check("create", meta.CreateFile{}, host, holder, other)
+	check("remove", meta.Remove{}, host, holder, other)
+	check("attributes", meta.SetAttr{}, host, holder, other)
+	check("what permit does not know", unnamed{})
 }
