@@ -53,6 +53,7 @@ func (c *conn) start(r *request) bool {
 		return false
 	}
 	buf := r.buf
+	bytes := buf.B // taken here: from add on, a READ may be given up, and its buffer be another request's
 	if write {
 		r.buf = nil // giving the request up must not free what is being written
 	}
@@ -63,10 +64,10 @@ func (c *conn) start(r *request) bool {
 		return false
 	}
 	switch {
-	case write && c.dev.StartWrite(buf.B, r.offset, r):
+	case write && c.dev.StartWrite(bytes, r.offset, r):
 		buf.Release()
 		return true
-	case !write && c.dev.StartRead(buf.B[simpleReplyBytes:], r.offset, r):
+	case !write && c.dev.StartRead(bytes[simpleReplyBytes:], r.offset, r):
 		return true
 	case !c.started.remove(r): // given up meanwhile, and answered
 		if write {

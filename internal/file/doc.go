@@ -6,7 +6,8 @@
 // k of them open it is Corrupt, never zeros. 3. Absent and zero sectors read as zeros; only the coordinator says so.
 //
 // What it refuses to be: it knows nothing of nodes, views or leases (cluster does), nor of bytes that are not whole sectors
-// (blockdev does). All methods may be called by many goroutines at once; it starts none.
+// (blockdev does). All methods may be called by many goroutines at once; it starts none but to look further into a read that was
+// started and did not open.
 //
 // Imported by blockdev's users and the commands.
 package file
