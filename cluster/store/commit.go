@@ -41,14 +41,15 @@ func (s *Store) commitLoop() {
 
 // note puts a record into the log whose header says that all before it is synced, as the first record of the next group would:
 // else damage to the last group would pass for a torn tail for as long as the log is idle. It returns the sequence that nobody
-// need note: the note's own. Where there is no room at hand it leaves it at that until something else is committed.
+// need note: the note's own. It does nothing where there is no room at hand, and where something waits to be committed: of
+// the records in its own group a note says nothing. Then what is committed next is noted.
 func (s *Store) note() uint64 {
 	recs := []Record{{Kind: KindNote}}
 	items, err := s.encode(recs)
 	invariant.Check(err == nil, "a note is a record")
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
-	if s.accepting() != nil || len(s.prepared) < s.rollsFor(items) {
+	if s.accepting() != nil || len(s.queue.calls) > 0 || len(s.prepared) < s.rollsFor(items) {
 		s.bufs.put(items)
 		return s.synced
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,5 +73,50 @@ func TestLastGroupIsNoted(t *testing.T) {
 				t.Errorf("damaged: %v; %d records", s.Damaged(), len(got.records))
 			}
 		})
+	}
+}
+
+// TestNoteBehindAnAppend: a note that is made just as something is appended shares its group, whose headers say nothing of the
+// group itself. What was appended must be noted yet.
+func TestNoteBehindAnAppend(t *testing.T) {
+	var armed atomic.Bool
+	syncing, release := make(chan struct{}), make(chan struct{})
+	disk := &stepFS{FS: vfs.NewCrash(), before: func(op, _ string) {
+		if op == "Datasync" && armed.CompareAndSwap(true, false) {
+			close(syncing)
+			<-release
+		}
+	}}
+	options := Options{SegmentBytes: 1 << 20}
+	if err := Create(disk, testDir, testID, options); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(disk, testDir, testID, options, new(recorder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(nil)
+	armed.Store(true)
+	done := make(chan error, 2)
+	appended := func() {
+		t.Helper()
+		if _, err := s.Append([]Record{dataRecord(testFile, 9, 1, 512, version(1))}, func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	appended()
+	<-syncing // the committer cannot take what comes next
+	appended()
+	s.logMu.Lock()
+	last := s.nextSequence - 1
+	s.logMu.Unlock()
+	if noted := s.note(); noted >= last {
+		t.Errorf("%d, which is not written yet, is taken to be noted, up to %d", last, noted)
+	}
+	close(release)
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
