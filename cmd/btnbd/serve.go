@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,6 @@ import (
 	"blocktree"
 	"blocktree/blockdev"
 	"blocktree/blockdev/nbd"
-	"blocktree/cluster"
 	"blocktree/cmd/internal/parts"
 	"blocktree/crypto/keys"
 	"blocktree/internal/cli"
@@ -28,6 +28,9 @@ const (
 
 	// startTimeout bounds the whole start: a cluster that starts at the same time, then the lease, then recovery.
 	startTimeout = 90 * time.Second
+
+	// opensMax is how many exports are opened at a time.
+	opensMax = 16
 )
 
 func newServe() *cobra.Command {
@@ -145,7 +148,10 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	memory := blockdev.NewMemory(blocktree.InFlightBytesMax)
 	exports := new(blockdev.Exports)
 	defer func() { err = errors.Join(err, closeExports(exports)) }()
-	if err := s.open(ctx, client, exports, key, blockdev.Options{Cache: cache, Memory: memory}); err != nil {
+	open := func(ctx context.Context, e *config.Export) (blocktree.File, error) {
+		return parts.OpenExport(ctx, client, s.cfg, e, key, leaseWait)
+	}
+	if err := s.open(ctx, exports, open, blockdev.Options{Cache: cache, Memory: memory}); err != nil {
 		s.close()
 		return err
 	}
@@ -165,29 +171,50 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	return err
 }
 
-// open opens every export as a device.
-func (s *server) open(ctx context.Context, client *cluster.Client, exports *blockdev.Exports, key *keys.ReaderKey, o blockdev.Options) error {
+// opener opens the file of an export.
+type opener func(ctx context.Context, e *config.Export) (blocktree.File, error)
+
+// open opens every export as a device, opensMax at a time: each take-over waits for a node that is dead as long as for one that is
+// slow. It returns when all have ended. The first error stops those that have not begun or still wait; what is open by then
+// is in exports.
+func (s *server) open(ctx context.Context, exports *blockdev.Exports, open opener, o blockdev.Options) error {
 	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	var first error
+	var once sync.Once
+	var wg sync.WaitGroup
+	room := make(chan struct{}, opensMax)
 	for i := range s.cfg.Exports {
-		e := &s.cfg.Exports[i]
-		f, err := parts.OpenExport(startCtx, client, s.cfg, e, key, leaseWait)
-		if err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx) // stopped while it started
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			if err := s.openOne(startCtx, exports, &s.cfg.Exports[i], open, o); err != nil {
+				once.Do(func() { first = err })
+				cancel()
 			}
-			return err
-		}
-		o.ReadOnly = e.ReadOnly
-		device, err := blockdev.Open(f, o)
-		if err != nil {
-			return errors.Join(err, f.Close())
-		}
-		if err := exports.Add(blockdev.Export{Name: e.Path, Description: e.Description, Device: device, ReadOnly: e.ReadOnly}); err != nil {
-			return errors.Join(err, device.Close())
-		}
-		s.log.Info("export open", "path", e.Path, "sizeBytes", device.Size(), "readOnly", e.ReadOnly)
+		})
 	}
+	wg.Wait()
+	if first != nil && ctx.Err() != nil {
+		return context.Cause(ctx) // stopped while it started
+	}
+	return first
+}
+
+func (s *server) openOne(ctx context.Context, exports *blockdev.Exports, e *config.Export, open opener, o blockdev.Options) error {
+	f, err := open(ctx, e)
+	if err != nil {
+		return err
+	}
+	o.ReadOnly = e.ReadOnly
+	device, err := blockdev.Open(f, o)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := exports.Add(blockdev.Export{Name: e.Path, Description: e.Description, Device: device, ReadOnly: e.ReadOnly}); err != nil {
+		return errors.Join(err, device.Close())
+	}
+	s.log.Info("export open", "path", e.Path, "sizeBytes", device.Size(), "readOnly", e.ReadOnly)
 	return nil
 }
 

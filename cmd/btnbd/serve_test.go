@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/blockdev"
+	"blocktree/blockdev/memfile"
+	"blocktree/internal/config"
+)
+
+func serverOf(exports int) *server {
+	s := &server{cfg: new(config.NBD), log: slog.New(slog.DiscardHandler)}
+	for i := range exports {
+		s.cfg.Exports = append(s.cfg.Exports, config.Export{Path: fmt.Sprintf("/vm/disk%d", i)})
+	}
+	return s
+}
+
+func memoryFile() blocktree.File {
+	return memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 1 << 20}})
+}
+
+// TestExportsAreOpenedTogether: what one export waits for, such as a dead node, the others wait for at the same time.
+func TestExportsAreOpenedTogether(t *testing.T) {
+	const exports = opensMax
+	s, all := serverOf(exports), new(blockdev.Exports)
+	waiting, together := make(chan struct{}, exports), make(chan struct{})
+	go func() {
+		for range exports {
+			<-waiting
+		}
+		close(together)
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := s.open(ctx, all, func(ctx context.Context, _ *config.Export) (blocktree.File, error) {
+		waiting <- struct{}{}
+		select {
+		case <-together:
+			return memoryFile(), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}, blockdev.Options{})
+	if err != nil || len(all.List()) != exports {
+		t.Errorf("%v; %d exports", err, len(all.List()))
+	}
+	if err := closeExports(all); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFailedExportStopsTheOthers: the first error is the one that is told, not those of the exports that it stopped.
+func TestFailedExportStopsTheOthers(t *testing.T) {
+	s, all, broken := serverOf(3*opensMax), new(blockdev.Exports), errors.New("broken")
+	err := s.open(t.Context(), all, func(ctx context.Context, e *config.Export) (blocktree.File, error) {
+		switch e.Path {
+		case "/vm/disk0":
+			return memoryFile(), nil
+		case "/vm/disk3":
+			return nil, broken
+		}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}, blockdev.Options{})
+	if !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if err := closeExports(all); err != nil {
+		t.Error(err)
+	}
+	stopped, stop := context.WithCancelCause(t.Context())
+	signal := errors.New("a signal")
+	stop(signal)
+	if err := s.open(stopped, new(blockdev.Exports), func(ctx context.Context, _ *config.Export) (blocktree.File, error) {
+		return nil, ctx.Err()
+	}, blockdev.Options{}); !errors.Is(err, signal) {
+		t.Error(err)
+	}
+}
