@@ -62,7 +62,9 @@ type Service struct {
 }
 
 // OpenService opens (or makes) the node's stores, listens, and returns; the node serves once a majority of the group
-// runs. Kinds: Busy (another process has the store or the address), Invalid (a store of another node), NewerFormat, IO.
+// runs. Kinds: Busy (another process has the store or the address), Invalid (a store of another node, or metadata older than what
+// the cluster or the node's own sectors know), NewerFormat, Corrupt (the sectors or the metadata are damaged beyond what the
+// node mends, or gone), NoSpace, Permission (the address), IO.
 func OpenService(ctx context.Context, cfg ServiceConfig) (*Service, error) {
 	s := &Service{cfg: cfg, fatal: make(chan error, 1), nodes: map[blocktree.Principal]blocktree.NodeID{},
 		healing: map[blocktree.FileID]context.CancelFunc{}}

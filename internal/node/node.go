@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -38,7 +37,8 @@ type Config struct {
 type Node struct{ service *cluster.Service }
 
 // Open starts a node and returns when it listens; it serves as soon as a majority of its cluster runs. The store is made
-// when StoreDir is new. Kinds: Invalid, Busy, Permission, NewerFormat, IO.
+// when StoreDir is new. Kinds: Invalid, Busy, Permission, NewerFormat, Corrupt (a store that must be restored or replaced),
+// NoSpace, IO.
 func Open(ctx context.Context, c Config) (*Node, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -46,8 +46,8 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if c.Clock == nil {
 		c.Clock = SystemClock{}
 	}
-	if err := os.MkdirAll(c.StoreDir, 0o700); err != nil {
-		return nil, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Kind: blocktree.IO, Err: err,
+	if err := (vfs.Disk{}).MkdirAll(c.StoreDir); err != nil { // durable, and its parents too
+		return nil, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err,
 			Hint: "the node needs a directory that it may write to"}
 	}
 	s, err := cluster.OpenService(ctx, cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
