@@ -45,8 +45,8 @@ type Holder struct {
 	job     *join
 	joinAt  blocktree.RegionIndex
 	joinNot time.Duration // no new join before
-	mends   int
-	asked   []*mend // for Repair
+	mending []*mend       // waiting for a member to store a shard
+	asked   []*mend       // for Repair
 
 	leaseUntil  time.Duration
 	changeID    uint64 // the view change that Raft is asked for, 0 for none
@@ -153,6 +153,7 @@ func (h *Holder) Tick(now time.Duration) {
 		r.tick()
 	}
 	h.failHeld()
+	h.endMends()
 	h.considerJoin()
 }
 
@@ -353,7 +354,7 @@ func (h *Holder) lose() {
 	for _, f := range h.flushes {
 		h.done(f.op, blocktree.Fenced, nil)
 	}
-	h.asked = nil
+	h.asked, h.mending = nil, nil
 	h.reads, h.held, h.flushes, h.queue, h.qhead, h.job, h.retry, h.dirty = nil, nil, nil, nil, 0, nil, nil, nil
 	for _, p := range h.order {
 		h.dropAll(p)
@@ -438,12 +439,7 @@ func (h *Holder) adopt(l *Layout) {
 	}
 	for _, p := range h.order {
 		if !h.active[p.node] { // out everywhere
-			for c := p.head; c != nil; c = p.head {
-				h.drop(c)
-				if m, ok := c.owner.(*mend); ok {
-					m.onAnswer(c, &Message{Err: blocktree.StaleMember})
-				}
-			}
+			h.dropAll(p)
 			p.timedOut, p.gone = false, false
 			if were[p.node] {
 				p.upSince, p.failures = h.now, p.failures+1
@@ -460,6 +456,7 @@ func (h *Holder) adopt(l *Layout) {
 			h.sendLearn(p)
 		}
 	}
+	h.endMends()
 	if h.job != nil {
 		h.job.viewChanged()
 	}
