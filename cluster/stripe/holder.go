@@ -45,8 +45,11 @@ type Holder struct {
 	job     *join
 	joinAt  blocktree.RegionIndex
 	joinNot time.Duration // no new join before
-	mending []*mend       // waiting for a member to store a shard
-	asked   []*mend       // for Repair
+	// joinPauses has the regions whose copy-up was given up; never iterated.
+	joinPauses map[blocktree.RegionIndex]joinPause
+
+	mending []*mend // waiting for a member to store a shard
+	asked   []*mend // for Repair
 
 	leaseUntil  time.Duration
 	changeID    uint64 // the view change that Raft is asked for, 0 for none
