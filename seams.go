@@ -43,13 +43,20 @@ type File interface {
 // ReadSectors can, or says what is wrong. Otherwise it does not block, and r hears of the end exactly once, maybe before StartRead
 // returns, on a goroutine that must not be held up.
 type ReadStarter interface {
-	StartRead(first SectorIndex, dst []byte, r StartedRead) bool
+	StartRead(first SectorIndex, dst []byte, r Started) bool
 }
 
-// StartedRead is who hears of a read that was started. Claim is called once, before dst is touched; where it returns false
-// the read was given up: dst is left alone and End is not called. End is called once after a Claim that returned true; with a
+// WriteStarter is an optional ability of a File: WriteSectors of few sectors, for a caller that goes on at once. StartWrite
+// returns false, and does nothing, where it cannot serve the request so. Otherwise src is not used any more when it returns;
+// it does not block, and done is called once when the write has ended, maybe before, on a goroutine that must not be held up.
+type WriteStarter interface {
+	StartWrite(first SectorIndex, src []byte, done func(error)) bool
+}
+
+// Started is who hears of a request that was started. Claim is called once, before dst is touched; where it returns false
+// the request was given up: dst is left alone and End is not called. End is called once after a Claim that returned true; with a
 // nil error dst is filled.
-type StartedRead interface {
+type Started interface {
 	Claim() bool
 	End(err error)
 }

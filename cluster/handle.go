@@ -321,10 +321,7 @@ func (h *Handle) Begin(region blocktree.RegionIndex) (blocktree.Version, error) 
 
 // Zero stores a tombstone over count sectors of one region.
 func (h *Handle) Zero(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version) *Write {
-	return h.submit(&stripe.Write{Kind: stripe.RecordZero, Region: region, First: first, Count: count, Version: v})
-}
-
-func (h *Handle) submit(w *stripe.Write) *Write {
+	w := &stripe.Write{Kind: stripe.RecordZero, Region: region, First: first, Count: count, Version: v}
 	return &Write{h.do(func(op uint64) { h.holder.Write(op, w) })}
 }
 

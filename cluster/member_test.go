@@ -3,8 +3,10 @@ package cluster
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -272,5 +274,67 @@ func TestMissing(t *testing.T) {
 	other := blocktree.FileID{Generation: 1, Inode: 4}
 	if got := missing([]blocktree.FileID{memberFile, other}, []*stripe.Layout{{File: memberFile}}); !slices.Equal(got, []blocktree.FileID{other}) {
 		t.Errorf("got %v", got)
+	}
+}
+
+// flipHeaderOf flips a bit in the header of the data record whose payload is all of b.
+func flipHeaderOf(t *testing.T, disk *vfs.Crash, b byte) {
+	t.Helper()
+	const header, step = 160, 512
+	names, err := disk.List("/sectors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "segment-") {
+			continue
+		}
+		f, err := disk.Open("/sectors/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		size, err := f.Size()
+		buf := make([]byte, min(size, 1<<20))
+		if _, e := f.ReadAt(buf, 0); err != nil || e != nil && e != io.EOF {
+			t.Fatal(err, e)
+		}
+		for off := 0; off+2*step <= len(buf); off += step {
+			if bytes.HasPrefix(buf[off+header:], bytes.Repeat([]byte{b}, step)) {
+				if _, err := f.WriteAt([]byte{buf[off+30] ^ 1}, int64(off+30)); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.Sync(); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+		}
+	}
+	t.Fatal("there is no such record")
+}
+
+// TestDamageOutlivesAStartThatFails: what a start finds damaged is found again by the next one, as long as Raft has not been
+// told: a start may end before, for want of a port or of a majority.
+func TestDamageOutlivesAStartThatFails(t *testing.T) {
+	b := newMemberBed(t)
+	b.takeOver()
+	for i := range uint64(4) {
+		b.install(i+1, 100, 1)
+		b.settle()
+	}
+	disk := b.disk.Kill()
+	flipHeaderOf(t, disk, 2)
+	for start := range 3 {
+		m, err := openMember(disk, "/sectors", memberNode, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(m.store.Damaged()) == 0 {
+			t.Errorf("start %d: the damage is forgotten", start)
+		}
+		if err := m.close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package memfile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -41,7 +42,7 @@ type Options struct {
 	// Prompt makes the file say that it never waits. Leave it false with a hook that blocks.
 	Prompt bool
 
-	// Starts makes the file a blocktree.ReadStarter; its hook's context then ends with Close.
+	// Starts makes the file a blocktree.ReadStarter and WriteStarter; its hook's context then ends with Close.
 	Starts bool
 
 	// Lease, if any, answers for the method of that name. Without it the lease is of epoch 1 and never runs out.
@@ -122,7 +123,7 @@ func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst
 
 // StartRead implements blocktree.ReadStarter where the options say so: a goroutine reads, and then asks whether dst may be
 // filled.
-func (f *File) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.StartedRead) bool {
+func (f *File) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.Started) bool {
 	if !f.o.Starts || f.o.Prompt {
 		return false
 	}
@@ -134,6 +135,16 @@ func (f *File) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.St
 			r.End(err)
 		}
 	}()
+	return true
+}
+
+// StartWrite implements blocktree.WriteStarter where the options say so.
+func (f *File) StartWrite(first blocktree.SectorIndex, src []byte, done func(error)) bool {
+	if !f.o.Starts || f.o.Prompt {
+		return false
+	}
+	src = bytes.Clone(src)
+	go func() { done(f.WriteSectors(f.life, first, src)) }()
 	return true
 }
 

@@ -22,7 +22,7 @@ type request struct {
 	buf     *blockdev.Buffer // WRITE: the payload. READ: room for a header, then the data
 	reply   []byte           // what goes out: head, or buf with its header
 	head    [simpleReplyBytes]byte
-	started startState // of a READ that no goroutine waits for
+	started startState // of a request that no goroutine waits for
 }
 
 // free returns the request and what it still holds to their pools.
@@ -75,7 +75,7 @@ func (c *conn) next() error {
 		c.answer(r, errno)
 	case c.dev.Prompt(), r.command == cmdRead && c.dev.TryReadAt(r.buf.B[simpleReplyBytes:], r.offset):
 		c.answerInline(r)
-	case r.command == cmdRead && c.start(r):
+	case c.start(r):
 	default:
 		c.workers.Add(1)
 		go r.serve()

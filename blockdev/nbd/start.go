@@ -7,7 +7,7 @@ import (
 	"blocktree"
 )
 
-// startState says who may end a started READ: the device, or the connection that gives it up.
+// startState says who may end a started request: the device, or the connection that gives it up.
 type startState struct{ atomic.Int32 }
 
 const (
@@ -16,8 +16,8 @@ const (
 	startGivenUp        // the connection has answered it; the device still knows it
 )
 
-// started are the READs of a connection that no goroutine waits for, so that those can be given up that no one awaits any
-// more: a member that does not answer must not hold the memory of a client that left.
+// started are the requests of a connection that no goroutine waits for, so that those can be given up that no one awaits any
+// more: a member that does not answer must not hold the memory of a client that left. A WRITE that is given up goes on.
 type started struct {
 	mu  sync.Mutex
 	all map[*request]struct{}
@@ -37,30 +37,52 @@ func (s *started) add(r *request) bool {
 	return true
 }
 
-func (s *started) remove(r *request) {
+// remove reports whether r was there.
+func (s *started) remove(r *request) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.all[r]
 	delete(s.all, r)
-	s.mu.Unlock()
+	return ok
 }
 
-// start serves a READ without a goroutine, where the device can. False: nothing happened.
+// start serves a READ or WRITE without a goroutine, where the device can. False: nothing happened.
 func (c *conn) start(r *request) bool {
-	if !c.started.add(r) {
+	write := r.command == cmdWrite && r.flags&cmdFlagFUA == 0
+	if r.command != cmdRead && !write {
 		return false
 	}
+	buf := r.buf
+	if write {
+		r.buf = nil // giving the request up must not free what is being written
+	}
 	c.workers.Add(1)
-	if c.dev.StartRead(r.buf.B[simpleReplyBytes:], r.offset, r) {
+	if !c.started.add(r) {
+		c.workers.Done()
+		r.buf = buf
+		return false
+	}
+	switch {
+	case write && c.dev.StartWrite(buf.B, r.offset, r):
+		buf.Release()
+		return true
+	case !write && c.dev.StartRead(buf.B[simpleReplyBytes:], r.offset, r):
+		return true
+	case !c.started.remove(r): // given up meanwhile, and answered
+		if write {
+			buf.Release()
+		}
 		return true
 	}
 	c.workers.Done()
-	c.started.remove(r)
+	r.buf = buf
 	return false
 }
 
-// Claim implements blocktree.StartedRead.
+// Claim implements blocktree.Started.
 func (r *request) Claim() bool { return r.started.CompareAndSwap(startOpen, startClaimed) }
 
-// End implements blocktree.StartedRead: it runs where the last answer came in, and does not block.
+// End implements blocktree.Started: it runs where the last answer came in, and does not block.
 func (r *request) End(err error) {
 	c := r.c
 	defer c.workers.Done()
@@ -73,7 +95,7 @@ func (r *request) End(err error) {
 	c.out.flushSoon()
 }
 
-// giveUp ends every started READ that the device has not claimed, and lets no more be started. The replies are dropped: it is
+// giveUp ends every started request that the device has not claimed, and lets no more be started. The replies are dropped: it is
 // called when the client is gone.
 func (s *started) giveUp() {
 	s.mu.Lock()

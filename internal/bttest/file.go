@@ -26,6 +26,7 @@ func File(t *testing.T, open func(t *testing.T) blocktree.File) {
 		{"canceled", canceled},
 		{"parallel", parallel},
 		{"started reads", startedReads},
+		{"started writes", startedWrites},
 		{"started and closed", startedAndClosed},
 		{"closed", closed},
 	} {
@@ -291,5 +292,51 @@ func startedAndClosed(t *testing.T, f blocktree.File) {
 		if s.ends.Load() != 1 || s.claims.Load() != 1 {
 			t.Errorf("%d claims, %d ends", s.claims.Load(), s.ends.Load())
 		}
+	}
+}
+
+// startedWrites writes without waiting, where the file can, and scribbles over the slice at once: each write ends once, and what
+// it wrote is there.
+func startedWrites(t *testing.T, f blocktree.File) {
+	ws, ok := f.(blocktree.WriteStarter)
+	if !ok {
+		return
+	}
+	n := f.Info().SectorBytes
+	ends := make(chan error, 64)
+	for i := range 50 {
+		src := bytes.Repeat([]byte{byte(i + 1)}, 2*n)
+		if !ws.StartWrite(blocktree.SectorIndex(2*i), src, func(err error) { ends <- err }) {
+			ends <- f.WriteSectors(t.Context(), blocktree.SectorIndex(2*i), src)
+		}
+		clear(src)
+	}
+	for range 50 {
+		if err := <-ends; err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := make([]byte, 2*n)
+	for i := range 50 {
+		if err := f.ReadSectors(t.Context(), blocktree.SectorIndex(2*i), got); err != nil || !bytes.Equal(got, bytes.Repeat([]byte{byte(i + 1)}, 2*n)) {
+			t.Fatalf("write %d is not there (%v)", i, err)
+		}
+	}
+	for _, x := range []struct {
+		first blocktree.SectorIndex
+		bytes int
+	}{{0, n / 2}, {blocktree.SectorIndex(f.Info().Sectors()), n}, {^blocktree.SectorIndex(0), n}} {
+		if ws.StartWrite(x.first, make([]byte, x.bytes), func(err error) { ends <- err }) && <-ends == nil {
+			t.Errorf("%d bytes at sector %d were written", x.bytes, x.first)
+		}
+	}
+	if f.Close() != nil {
+		t.Error("not closed")
+	}
+	if ws.StartWrite(0, got, func(err error) { ends <- err }) && blocktree.KindOf(<-ends) != blocktree.Closed {
+		t.Error("written after close")
+	}
+	if len(ends) > 0 {
+		t.Error("a write ended twice")
 	}
 }

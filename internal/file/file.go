@@ -22,8 +22,9 @@ type File struct {
 }
 
 var (
-	_ blocktree.File        = (*File)(nil)
-	_ blocktree.ReadStarter = (*File)(nil)
+	_ blocktree.File         = (*File)(nil)
+	_ blocktree.ReadStarter  = (*File)(nil)
+	_ blocktree.WriteStarter = (*File)(nil)
 )
 
 // Info describes the file.
@@ -86,7 +87,10 @@ func (f *File) fail(op string, err error) error {
 	return &blocktree.Error{Op: op, Path: f.info.Path.Short(), Err: err}
 }
 
-const readOp = "file.ReadSectors"
+const (
+	readOp  = "file.ReadSectors"
+	writeOp = "file.WriteSectors"
+)
 
 // ReadSectors implements blocktree.File.
 func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst []byte) error {
@@ -179,7 +183,7 @@ func (f *File) open(p *cluster.Piece, buf []byte) error {
 
 // WriteSectors implements blocktree.File.
 func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, src []byte) error {
-	const op = "file.WriteSectors"
+	const op = writeOp
 	count, err := f.check(op, first, len(src))
 	if err != nil {
 		return err
@@ -199,8 +203,17 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	return f.fail(op, waitAll(ctx, writes, err))
 }
 
-// write seals one run under a version of its own and hands it to the coordinator.
+// write seals one run and hands it to the coordinator.
 func (f *File) write(r run, src []byte) (*cluster.Write, error) {
+	out, err := f.seal(r, src)
+	if err != nil {
+		return nil, err
+	}
+	return f.handle.Write(out), nil
+}
+
+// seal seals one run under a version of its own. The coordinator must get it.
+func (f *File) seal(r run, src []byte) (*cluster.Run, error) {
 	v, err := f.handle.Begin(r.region)
 	if err != nil {
 		return nil, err
@@ -212,7 +225,7 @@ func (f *File) write(r run, src []byte) (*cluster.Write, error) {
 		f.sealer.Seal(sealed, src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v, out.Seal(i))
 		out.Put(i, sealed)
 	}
-	return f.handle.Write(out), nil
+	return out, nil
 }
 
 // ZeroSectors implements blocktree.File: one tombstone per region.

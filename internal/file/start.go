@@ -7,31 +7,54 @@ import (
 	"blocktree/cluster"
 )
 
-// startBytesMax is the longest read that is opened where its last answer comes in: some microseconds of deciphering. Longer
-// ones are worth a goroutine each, so that they are opened side by side.
+// startBytesMax is the longest read that is opened where its last answer comes in, and the longest write that is sealed
+// where it is asked for: some microseconds. Longer ones are worth a goroutine each, so that they are worked on side by side.
 const startBytesMax = 16 << 10
 
 // StartRead implements blocktree.ReadStarter for a run under a lease.
-func (f *File) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.StartedRead) bool {
-	size := uint64(f.info.SectorBytes)
-	count := uint64(len(dst)) / size
-	if f.handle == nil || count == 0 || len(dst) > startBytesMax || count*size != uint64(len(dst)) || count > f.runSectors ||
-		uint64(first) >= f.info.Sectors() || count > f.info.Sectors()-uint64(first) {
+func (f *File) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.Started) bool {
+	what, ok := f.startable(first, len(dst))
+	if !ok {
 		return false
+	}
+	f.started.Add(1)
+	f.handle.StartRead(what.region, first, uint32(what.count), func(read *cluster.Read) { f.finishStarted(what, read, dst, r) })
+	return true
+}
+
+// StartWrite implements blocktree.WriteStarter for a run.
+func (f *File) StartWrite(first blocktree.SectorIndex, src []byte, done func(error)) bool {
+	what, ok := f.startable(first, len(src))
+	if !ok || f.info.ReadOnly {
+		return false
+	}
+	out, err := f.seal(what, src)
+	if err != nil {
+		return false // WriteSectors says why
+	}
+	f.started.Add(1)
+	f.handle.StartWrite(out, func(err error) {
+		defer f.started.Done()
+		done(f.fail(writeOp, err))
+	})
+	return true
+}
+
+// startable says whether a request is short, whole, inside the file and within one region, under a lease.
+func (f *File) startable(first blocktree.SectorIndex, bytes int) (run, bool) {
+	size, sectors := uint64(f.info.SectorBytes), f.info.Sectors()
+	count := uint64(bytes) / size
+	if f.handle == nil || count == 0 || bytes > startBytesMax || count*size != uint64(bytes) || count > f.runSectors ||
+		uint64(first) >= sectors || count > sectors-uint64(first) {
+		return run{}, false
 	}
 	region := uint64(first) / f.regionSectors
-	if (uint64(first)+count-1)/f.regionSectors != region {
-		return false
-	}
-	what := run{blocktree.RegionIndex(region), first, count}
-	f.started.Add(1)
-	f.handle.StartRead(what.region, first, uint32(count), func(read *cluster.Read) { f.finishStarted(what, read, dst, r) })
-	return true
+	return run{blocktree.RegionIndex(region), first, count}, (uint64(first)+count-1)/f.regionSectors == region
 }
 
 // finishStarted opens what came. A sector that does not open as it came is looked into by a goroutine of its own: that asks
 // more members, and the goroutine that brought the answer must not wait for those.
-func (f *File) finishStarted(what run, read *cluster.Read, dst []byte, r blocktree.StartedRead) {
+func (f *File) finishStarted(what run, read *cluster.Read, dst []byte, r blocktree.Started) {
 	pieces, err := read.Pieces()
 	if !r.Claim() {
 		defer f.started.Done()
@@ -51,14 +74,14 @@ func (f *File) finishStarted(what run, read *cluster.Read, dst []byte, r blocktr
 }
 
 // endStarted tells who started the read, which keeps the file open until then.
-func (f *File) endStarted(r blocktree.StartedRead, err error) {
+func (f *File) endStarted(r blocktree.Started, err error) {
 	defer f.started.Done()
 	r.End(f.fail(readOp, err))
 }
 
 // lookFurther is finishRead for a read that has ended and did not open. Nobody waits for it who could give up; the reads
 // that it asks for end by themselves.
-func (f *File) lookFurther(what run, read *cluster.Read, dst []byte, r blocktree.StartedRead) {
+func (f *File) lookFurther(what run, read *cluster.Read, dst []byte, r blocktree.Started) {
 	defer read.Release()
 	ctx := context.Background()
 	pieces, err := read.Pieces()
