@@ -45,7 +45,10 @@ type Holder struct {
 	job     *join
 	joinAt  blocktree.RegionIndex
 	joinNot time.Duration // no new join before
-	mends   int
+	// joinPauses has the regions whose copy-up was given up; never iterated.
+	joinPauses map[blocktree.RegionIndex]joinPause
+
+	mending []*mend // waiting for a member to store a shard
 	asked   []*mend // for Repair
 
 	leaseUntil  time.Duration
@@ -153,6 +156,7 @@ func (h *Holder) Tick(now time.Duration) {
 		r.tick()
 	}
 	h.failHeld()
+	h.endMends()
 	h.considerJoin()
 }
 
@@ -353,7 +357,7 @@ func (h *Holder) lose() {
 	for _, f := range h.flushes {
 		h.done(f.op, blocktree.Fenced, nil)
 	}
-	h.asked = nil
+	h.asked, h.mending = nil, nil
 	h.reads, h.held, h.flushes, h.queue, h.qhead, h.job, h.retry, h.dirty = nil, nil, nil, nil, 0, nil, nil, nil
 	for _, p := range h.order {
 		h.dropAll(p)
@@ -438,12 +442,7 @@ func (h *Holder) adopt(l *Layout) {
 	}
 	for _, p := range h.order {
 		if !h.active[p.node] { // out everywhere
-			for c := p.head; c != nil; c = p.head {
-				h.drop(c)
-				if m, ok := c.owner.(*mend); ok {
-					m.onAnswer(c, &Message{Err: blocktree.StaleMember})
-				}
-			}
+			h.dropAll(p)
 			p.timedOut, p.gone = false, false
 			if were[p.node] {
 				p.upSince, p.failures = h.now, p.failures+1
@@ -460,6 +459,7 @@ func (h *Holder) adopt(l *Layout) {
 			h.sendLearn(p)
 		}
 	}
+	h.endMends()
 	if h.job != nil {
 		h.job.viewChanged()
 	}

@@ -88,6 +88,7 @@ type HolderStats struct {
 	Aborted                     uint64 // writes undone for want of space
 	DamagedSeen, ShardsMended   uint64
 	Installed, CopyUpUnreadable uint64
+	CopyUpsGivenUp              uint64 // regions that a copy-up left for a pause
 	Resent                      uint64
 	PrepareRecordsSent          uint64
 }

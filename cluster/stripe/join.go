@@ -37,6 +37,7 @@ type join struct {
 	todo    []Extent
 	copies  map[*copyRun]bool // in flight; only counted, never iterated
 	waiting bool              // something failed: go on at the next Tick
+	tries   int               // that failed since something was installed
 	over    bool
 }
 
@@ -58,6 +59,9 @@ func (h *Holder) considerJoin() {
 			h.joinAt = 0
 		}
 		for i, m := range h.layout.View(h.joinAt).Members {
+			if h.now < h.joinPauses[h.joinAt].until {
+				break
+			}
 			p := h.peer(m.Node)
 			if m.State == Joining { // of a change whose outcome was not known in time
 				h.adoptJoiner(h.joinAt, i, m.Node)
@@ -182,6 +186,7 @@ func (j *join) viewChanged() {
 		j.state = joinDrain
 	case state == InSync:
 		j.end()
+		delete(h.joinPauses, j.region)
 		h.peer(j.node).failures = 0
 		h.joinNot = 0
 	case state == Out && j.state != joinAsked:
@@ -407,6 +412,7 @@ func (c *copyRun) onAnswer(x *call, a *Message) {
 		h.failedAnswer(x, a)
 	default:
 		h.stats.Installed++
+		c.j.tries = 0
 		c.left--
 		c.settle()
 	}
@@ -426,6 +432,7 @@ func (c *copyRun) again() {
 	delete(c.j.copies, c)
 	c.j.todo = append(c.j.todo, c.x)
 	c.j.waiting = true
+	c.j.vain()
 }
 
 // copyHost is the readHost of a copy's read. What is newer than listed is copied as it is, if it is acknowledged; what is
