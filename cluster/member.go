@@ -147,7 +147,7 @@ func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
 func (m *member) step(req *bttp.Request, msg *stripe.Message) {
 	if msg.Kind == stripe.KindCommit || req.OneWay {
 		if msg.Kind == stripe.KindCommit && m.layouts[msg.File] != nil { // of an unknown file nothing can be committed
-			msg.Record = nil
+			msg.Record, msg.ID = nil, 0 // the sender's id may be another request's here
 			m.machine.Step(msg)
 		}
 		req.Reply(nil)
@@ -412,8 +412,8 @@ func (m *member) close() error {
 	m.mu.Unlock()
 	m.wg.Wait()
 	m.mu.Lock()
-	var blob []byte // nil: no checkpoint
-	if !m.failed {
+	var blob []byte             // nil: no checkpoint
+	if !m.failed && m.serving { // before that Raft may not know yet what Open found damaged, and a checkpoint ends at it
 		blob = m.machine.Snapshot()
 	}
 	m.mu.Unlock()

@@ -471,9 +471,11 @@ func (h *Holder) adopt(l *Layout) {
 	if h.job != nil {
 		h.job.viewChanged()
 	}
-	for _, r := range slices.Clone(h.reads) {
-		if l.View(r.region).ID != r.view.ID {
-			r.restart()
+	if h.phase == running { // else none has begun
+		for _, r := range slices.Clone(h.reads) {
+			if l.View(r.region).ID != r.view.ID {
+				r.restart()
+			}
 		}
 	}
 	h.resendStale()

@@ -61,11 +61,6 @@ func (h *Holder) refuses(r *read) blocktree.Kind {
 }
 
 func (h *Holder) begin(r *read) {
-	if h.phase != running {
-		r.slots = nil // started again when recovered
-		r.layout, r.view, r.over = h.layout, h.layout.View(r.region), false
-		return
-	}
 	r.layout, r.view = h.layout, h.region(r.region).view
 }
 

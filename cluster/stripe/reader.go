@@ -61,7 +61,7 @@ func (r *Reader) NodeDown(node blocktree.NodeID) {
 // Done; StaleView, Recovering and Unavailable mean: get the layout anew and try again.
 func (r *Reader) Read(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
 	x := &read{c: &r.core, host: r, op: op, region: region, first: first, count: count, skip: -1, layout: l, started: r.now}
-	if region >= l.Regions() || count == 0 || count > blocktree.RunSectorsMax {
+	if region >= l.Regions() || count == 0 || count > l.RunSectorsMax() {
 		r.done(op, blocktree.Invalid, nil)
 		return
 	}

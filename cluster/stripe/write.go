@@ -258,7 +258,7 @@ func (h *Holder) fits(w *Write) bool {
 		return w.ShardBytes == 0 && len(w.Shards) == 0 && len(w.Seals) == 0
 	}
 	c := h.layout.Code
-	if w.Kind != RecordData || w.Count > blocktree.RunSectorsMax || len(w.Shards) != c.Shards() ||
+	if w.Kind != RecordData || w.Count > h.layout.RunSectorsMax() || len(w.Shards) != c.Shards() ||
 		int(w.ShardBytes) != c.ShardBytes(int(h.layout.SectorBytes)) || len(w.Seals) != int(w.Count)*SealBytes {
 		return false
 	}
@@ -381,12 +381,26 @@ func (w *hwrite) finish(err blocktree.Kind) {
 		w.r.h.stats.WritesDone++
 	} else {
 		w.r.h.stats.Aborted++
-		if w.r.aborted == nil {
-			w.r.aborted = map[blocktree.Sequence]bool{}
-		}
-		w.r.aborted[w.version.Sequence] = true
+		w.r.noteAborted(w.version.Sequence)
 	}
 	w.report(err)
+}
+
+// noteAborted keeps an aborted version for as long as reads run that may have seen it pending. If they never all end at
+// once, those of the region begin again when the list is full: every member refuses it by then, so they see it no more.
+func (r *hregion) noteAborted(s blocktree.Sequence) {
+	if len(r.aborted) >= InFlightMax {
+		clear(r.aborted)
+		for _, x := range slices.Clone(r.h.reads) {
+			if x.region == r.index && r.h.phase == running {
+				x.restart()
+			}
+		}
+	}
+	if r.aborted == nil {
+		r.aborted = map[blocktree.Sequence]bool{}
+	}
+	r.aborted[s] = true
 }
 
 // report gives the operation its outcome, once.
