@@ -325,7 +325,8 @@ func (h *Handle) Zero(region blocktree.RegionIndex, first blocktree.SectorIndex,
 	return &Write{h.do(func(op uint64) { h.holder.Write(op, w) })}
 }
 
-// Flush returns when every write submitted before has ended well, and the handle may still speak for the file.
+// Flush returns when every write submitted before has ended, well or not (each says so itself), and no member is marked. It
+// fails with Unavailable after WriteStallTimeout, with Fenced once the handle has learnt that the file is another's.
 func (h *Handle) Flush(ctx context.Context) error {
 	return h.do(h.holder.Flush).wait(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -17,6 +18,8 @@ import (
 const (
 	// storeCacheBytes bounds the index pages that a node keeps in memory beside those not yet written.
 	storeCacheBytes = 16 << 20
+	// noteAfter is how long a node's log is idle before the last writes are told from a torn tail: a sync a second at most.
+	noteAfter = time.Second
 	// queuedBytesMax is how much may wait for the disk before requests with records wait instead of being stepped: half
 	// of what the store takes, so that a promise of the machine always finds room. backlogBytesMax bounds those that
 	// wait; what comes then is Busy.
@@ -85,7 +88,7 @@ func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logge
 		layouts: map[blocktree.FileID]*stripe.Layout{},
 		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes}
+	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter}
 	s, err := store.Open(fs, dir, node, options, (*replayer)(m))
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		if err = store.Create(fs, dir, node, options); err == nil {

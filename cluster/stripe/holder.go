@@ -60,7 +60,10 @@ type Holder struct {
 	retry       []*call
 }
 
-type flush struct{ op, upTo uint64 }
+type flush struct {
+	op, upTo uint64
+	at       time.Duration
+}
 
 type heldRead struct {
 	r      *read
@@ -162,6 +165,7 @@ func (h *Holder) Tick(now time.Duration) {
 	for _, r := range slices.Clone(h.reads) {
 		r.tick()
 	}
+	h.failHeld()
 	h.considerJoin()
 }
 
@@ -176,6 +180,7 @@ func (h *Holder) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
 	}
 	if h.active[node] && h.layout.Incarnations[node] != inc {
 		p.gone = true
+		h.wantConfirm() // Raft knows more: it is marked, or another layout expects it
 		h.considerRemoval()
 		return
 	}

@@ -126,6 +126,17 @@ func (h *Holder) confirmed(gen uint64) {
 	h.held = slices.Delete(h.held, 0, n)
 }
 
+// failHeld fails reads that Raft has not confirmed for too long.
+func (h *Holder) failHeld() {
+	h.held = slices.DeleteFunc(h.held, func(x heldRead) bool {
+		late := h.now-x.r.started >= h.stall
+		if late {
+			h.done(x.r.op, blocktree.Unavailable, nil)
+		}
+		return late
+	})
+}
+
 // mend reinstalls a shard that failed its checksum.
 type mend struct {
 	h       *Holder

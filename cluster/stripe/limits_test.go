@@ -85,3 +85,61 @@ func TestHolderAbortsAreBounded(t *testing.T) {
 		t.Errorf("%d reads done, %d operations wait, %v", w.readsOK, len(w.ops), w.errs)
 	}
 }
+
+// TestReadWithoutRaftEnds: a read that nobody can confirm fails when it has waited as long as a write would.
+func TestReadWithoutRaftEnds(t *testing.T) {
+	w := calm(blocktree.Code{Data: 2, Parity: 1})
+	w.lease = false
+	w.tick(time.Second)
+	w.read(false)
+	for start := w.now; w.now-start < 11*time.Second; w.tick(100 * time.Millisecond) {
+		w.carry(nil)
+		for len(w.metas) > 0 { // Raft has no majority
+			e := w.metas[0]
+			w.metas = w.metas[1:]
+			w.with(e.holder, func(h *Holder) { h.MetaDone(e.req.ID, nil, blocktree.Unavailable) })
+		}
+	}
+	if len(w.ops) > 0 || w.fails[blocktree.Unavailable] != 1 {
+		t.Errorf("after %v %d operations wait, failures %v", 11*time.Second, len(w.ops), w.fails)
+	}
+}
+
+// TestFlushWithALostMemory: while a member that cannot be removed has lost its memory, FLUSH does not say that all is well,
+// whether Raft has said so to the holder or the member itself, and it fails in the end.
+func TestFlushWithALostMemory(t *testing.T) {
+	for _, marked := range []bool{false, true} {
+		w := calm(blocktree.Code{Data: 2, Parity: 0})
+		n := w.nodes[0]
+		n.crash()
+		n.log, n.synced = nil, 0
+		n.inc++
+		if marked {
+			w.change(w.truth.Mark(n.id))
+		}
+		if err := n.restart(); err != nil {
+			t.Fatal(err)
+		}
+		w.nodeUp(n)
+		flush := func() {
+			w.nextOp++
+			w.ops[w.nextOp] = &testOp{holder: w.hid}
+			w.with(w.hid, func(h *Holder) { h.Flush(w.nextOp) })
+		}
+		acked := w.acked
+		flush() // what is known is what the member said
+		w.turns(40, 20*time.Millisecond)
+		if marked && !w.h.layout.Marked[n.id] {
+			t.Error("the holder does not ask Raft what became of the member")
+		}
+		flush()
+		w.turns(20, 20*time.Millisecond)
+		if w.acked != acked || len(w.ops) != 2 {
+			t.Errorf("marked %v: FLUSH succeeds", marked)
+		}
+		w.turns(110, 100*time.Millisecond)
+		if len(w.ops) > 0 || w.fails[blocktree.Unavailable] != 2 {
+			t.Errorf("marked %v: %d FLUSHes wait, failures %v", marked, len(w.ops), w.fails)
+		}
+	}
+}

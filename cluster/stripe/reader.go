@@ -29,7 +29,9 @@ func NewReader(cfg ReaderConfig, now time.Duration) *Reader {
 // Tick moves the time.
 func (r *Reader) Tick(now time.Duration) {
 	r.now = max(r.now, now)
-	r.scanSlow()
+	for _, p := range r.scanSlow() {
+		r.resend(p)
+	}
 	for _, x := range slices.Clone(r.reads) {
 		x.tick()
 	}
@@ -37,14 +39,18 @@ func (r *Reader) Tick(now time.Duration) {
 
 // NodeUp tells that a node can be reached; what it has not answered is sent again.
 func (r *Reader) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
-	p := r.nodeUp(node, inc)
+	r.resend(r.nodeUp(node, inc))
+	for _, x := range slices.Clone(r.reads) {
+		x.pump()
+	}
+}
+
+// resend asks a peer again all that it has not answered: a message or its answer may have got lost.
+func (r *Reader) resend(p *peer) {
 	for c := p.head; c != nil; c = c.next {
 		c.since, c.slow = r.now, false
 		m := *c.msg
 		r.again(c, &m)
-	}
-	for _, x := range slices.Clone(r.reads) {
-		x.pump()
 	}
 }
 

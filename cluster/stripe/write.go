@@ -469,13 +469,15 @@ func (h *Holder) markDirty(r *hregion) {
 	}
 }
 
-// Flush ends when every write submitted before it has its outcome and no member is marked as having lost its memory.
+// Flush ends when every write submitted before it has its outcome and no member has lost its memory: none is marked, nor up
+// under another incarnation than its views expect, which Raft may not have said yet. It fails with Unavailable if that
+// takes longer than StallTimeout.
 func (h *Holder) Flush(op uint64) {
 	if h.fenced {
 		h.done(op, blocktree.Fenced, nil)
 		return
 	}
-	h.flushes = append(h.flushes, flush{op, h.unread})
+	h.flushes = append(h.flushes, flush{op, h.unread, h.now})
 	h.checkFlushes()
 }
 
@@ -483,8 +485,8 @@ func (h *Holder) checkFlushes() {
 	if len(h.flushes) == 0 || h.fenced || h.phase != running {
 		return
 	}
-	for n := range h.layout.Marked {
-		if h.active[n] {
+	for _, p := range h.order {
+		if h.active[p.node] && (h.layout.Marked[p.node] || p.up && p.inc != h.layout.Incarnations[p.node]) {
 			return
 		}
 	}
@@ -495,6 +497,16 @@ func (h *Holder) checkFlushes() {
 	n := 0
 	for n < len(h.flushes) && h.flushes[n].upTo < first {
 		h.done(h.flushes[n].op, blocktree.Other, nil)
+		n++
+	}
+	h.flushes = slices.Delete(h.flushes, 0, n)
+}
+
+// failFlushes fails those that have waited too long.
+func (h *Holder) failFlushes() {
+	n := 0
+	for n < len(h.flushes) && h.now-h.flushes[n].at >= h.stall {
+		h.done(h.flushes[n].op, blocktree.Unavailable, nil)
 		n++
 	}
 	h.flushes = slices.Delete(h.flushes, 0, n)
@@ -513,6 +525,7 @@ func (h *Holder) tickWrites() {
 		}
 	}
 	h.checkFlushes()
+	h.failFlushes()
 	if h.phase != running {
 		return
 	}
