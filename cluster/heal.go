@@ -122,8 +122,8 @@ func (s *Service) healFile(f blocktree.FileID) {
 	s.cfg.Logger.Info("copying up", "file", f.String())
 	progress, since := uint64(0), time.Now()
 	for ctx.Err() == nil && !h.healed(s.peers) && time.Since(since) < healPatience {
-		if st := h.Stats(); st.Installed+st.Promoted != progress {
-			progress, since = st.Installed+st.Promoted, time.Now()
+		if st := h.Stats(); st.Installed+st.Promoted+st.ComparedSectors != progress {
+			progress, since = st.Installed+st.Promoted+st.ComparedSectors, time.Now()
 		}
 		select {
 		case <-ctx.Done():

@@ -23,14 +23,15 @@ const (
 // wait. See HolderReady for its outputs.
 type Holder struct {
 	core
-	codec     Codec
-	joinDelay time.Duration
-	layout    *Layout
-	epoch     blocktree.Epoch
-	active    map[blocktree.NodeID]bool // in sync or joining somewhere
-	phase     phase
-	fenced    bool
-	repairs   [][]Repair // the decision, in chunks
+	codec         Codec
+	joinDelay     time.Duration
+	digestSectors uint64
+	layout        *Layout
+	epoch         blocktree.Epoch
+	active        map[blocktree.NodeID]bool // in sync or joining somewhere
+	phase         phase
+	fenced        bool
+	repairs       [][]Repair // the decision, in chunks
 
 	regions map[blocktree.RegionIndex]*hregion
 	byIndex []*hregion // the same, ascending
@@ -77,7 +78,10 @@ type heldRead struct {
 func NewHolder(cfg HolderConfig, now time.Duration) *Holder {
 	h := &Holder{
 		codec: cfg.Codec, joinDelay: cfg.JoinDelay, layout: cfg.Layout, epoch: cfg.Layout.Epoch,
-		regions: map[blocktree.RegionIndex]*hregion{},
+		regions: map[blocktree.RegionIndex]*hregion{}, digestSectors: cfg.DigestSectors,
+	}
+	if h.digestSectors == 0 {
+		h.digestSectors = digestBlockSectors
 	}
 	h.init(now, cfg.MemberTimeout, cfg.StallTimeout, cfg.Mutant)
 	h.active = cfg.Layout.active()
@@ -103,7 +107,16 @@ func (h *Holder) Fenced() bool { return h.fenced }
 func (h *Holder) Layout() *Layout { return h.layout }
 
 // Stats returns the counts since NewHolder.
-func (h *Holder) Stats() HolderStats { return h.stats }
+func (h *Holder) Stats() HolderStats {
+	s := h.stats
+	if j := h.job; j != nil {
+		s.LeftSectors = uint64(j.cmp.end - j.cmp.next)
+		for _, x := range j.todo {
+			s.LeftSectors += uint64(x.Count)
+		}
+	}
+	return s
+}
 
 // Ready returns what is to be done. Its slices are valid until the next Ready.
 func (h *Holder) Ready() HolderReady {

@@ -6,10 +6,10 @@ import (
 	"blocktree"
 )
 
-// A copy-up that has failed copyTriesMax times without anything being installed in between leaves its region alone for a
-// pause that doubles from joinPauseMin to joinPauseMax. What it cannot rebuild may be readable again when a member is back,
-// or when it is overwritten; the other regions need not wait for that. The region's member stays Joining and gets every
-// write: none of that has to be forgotten, and nothing counts on it.
+// A copy-up that has failed copyTriesMax times without anything being installed or compared in between leaves its region
+// alone for a pause that doubles from joinPauseMin to joinPauseMax. What it cannot rebuild may be readable again when a member
+// is back, or when it is overwritten; the other regions need not wait for that. The region's member stays Joining and gets
+// every write: nothing counts on it. After the pause the copy-up begins anew, and finds equal what it has copied before.
 const (
 	copyTriesMax = 16
 	joinPauseMin = 10 * time.Second

@@ -322,6 +322,15 @@ func TestMutantsDie(t *testing.T) {
 		"nominwrite":   "dies once in thousands of histories; TestMinWrite shows it",
 		"noviewack":    "dies once in thousands of histories; TestViewIsKnownFirst shows it",
 		"promoteblind": "dies once in hundreds of histories; TestPromotionWaits shows it",
+		"digestblind":  "the simulator shows it, and TestDigester",
+		"matchshard":   "no store here has shards of another place; the simulator's do",
+		"keepforeign":  "no store here has what the view never had; the simulator's do",
+		"listnomark":   "the simulator shows it",
+		"forgettwice":  "no joiner here has to forget; TestForgetOnce shows it",
+		"forgetbase":   "no joiner here has to forget; the simulator's do",
+		"repairout":    "takes two members in turn; TestRepairOut shows it",
+		"listvolatile": "no joiner here has to forget; TestListIsDurable shows it",
+		"skipdecided":  "takes two take-overs that each lose a member; TestUnbroken shows it",
 		"noleasecheck": "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
 	}
 	for _, line := range Mutants() {

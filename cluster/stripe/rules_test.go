@@ -282,7 +282,7 @@ func TestPromotionWaits(t *testing.T) {
 		w.meta(0, false)
 		w.with(w.hid, func(h *Holder) { h.NodeUp(x.id, incarnation(x.id, x.inc)) })
 		joining := func() bool { return w.truth.View(0).Count(Joining) == 1 }
-		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == x.id || m.Kind == KindList }
+		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == x.id || m.Kind == KindDigest }
 		for range 40 {
 			w.carry(nil)
 			for len(w.metas) > 0 {
@@ -296,9 +296,7 @@ func TestPromotionWaits(t *testing.T) {
 		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == x.id }
 		w.with(w.hid, func(h *Holder) {
 			for _, id := range w.truth.Hosts {
-				if id != x.id {
-					h.NodeUp(id, incarnation(id, 1)) // the list that was lost is asked for again
-				}
+				h.NodeUp(id, incarnation(id, 1)) // the digest that was lost is asked for again
 			}
 		})
 		for range 20 {

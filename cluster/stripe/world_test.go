@@ -54,6 +54,7 @@ type testNode struct {
 	inc     int
 	up      bool
 	full    bool
+	badPage bool      // of its index, in region 0
 	log     []*Record // log[:synced] survives a crash
 	synced  int
 	base    int   // records in the log when this process started
@@ -253,7 +254,7 @@ func (w *world) acquire() {
 	w.change(w.truth.Acquire())
 	w.hid++
 	w.old = w.h
-	w.h = NewHolder(HolderConfig{Layout: w.truth, Codec: w.codec, Mutant: w.mutant, MemberTimeout: time.Second, JoinDelay: 200 * time.Millisecond, StallTimeout: 10 * time.Second}, w.now)
+	w.h = NewHolder(HolderConfig{Layout: w.truth, Codec: w.codec, Mutant: w.mutant, DigestSectors: 2, MemberTimeout: time.Second, JoinDelay: 200 * time.Millisecond, StallTimeout: 10 * time.Second}, w.now)
 	for _, n := range w.nodes {
 		if n.up {
 			w.with(w.hid, func(h *Holder) { h.NodeUp(n.id, incarnation(n.id, n.inc)) })
