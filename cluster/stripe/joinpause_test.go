@@ -81,29 +81,33 @@ func TestBadIndexPages(t *testing.T) {
 // TestPausedIsCompared: a member that had missed nothing up to its newest version when it joined is compared all the same after
 // a pause, though by then it has committed, as any write, what is the newest everywhere.
 func TestPausedIsCompared(t *testing.T) {
-	w := calm(blocktree.Code{Data: 2, Parity: 1})
-	for range 2 {
-		w.writeAt(w.hid, w.h, 0, 0, 2)
-		w.turns(20, 100*time.Millisecond)
-	}
-	view := w.truth.View(0).Members
-	joiner, bad := w.node(view[2].Node), w.node(view[0].Node)
-	w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
-	w.turns(5, 20*time.Millisecond)
-	w.writeAt(w.hid, w.h, 0, 0, 1)
-	w.turns(20, 20*time.Millisecond)
-	e := bad.index[0]
-	e.damaged = true
-	bad.index[0] = e
-	w.h.joinAt = 1 // so that no view changes while region 0 is left alone
-	w.nodeUp(joiner)
-	w.turns(80, 25*time.Millisecond)
-	if s := w.h.Stats(); w.truth.View(1).Count(InSync) != 3 || s.CopyUpsGivenUp != 1 || w.h.job != nil {
-		t.Fatalf("not where the test wants it: %d in sync, given up %d times", w.truth.View(1).Count(InSync), s.CopyUpsGivenUp)
-	}
-	w.writeAt(w.hid, w.h, 0, 4, 1)
-	w.turns(2400, 25*time.Millisecond)
-	if n := w.truth.View(0).Count(InSync); n != 2 || len(w.errs) > 0 {
-		t.Errorf("%d in sync, of sector 0 the joiner has %v, acknowledged was %v, %v", n, joiner.index[0].version, w.floor[0], w.errs)
+	for mutant, inSync := range map[string]int{"": 2, "skippaused": 3} {
+		w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, mutant)
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		for range 2 {
+			w.writeAt(w.hid, w.h, 0, 0, 2)
+			w.turns(20, 100*time.Millisecond)
+		}
+		view := w.truth.View(0).Members
+		joiner, bad := w.node(view[2].Node), w.node(view[0].Node)
+		w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
+		w.turns(5, 20*time.Millisecond)
+		w.writeAt(w.hid, w.h, 0, 0, 1)
+		w.turns(20, 20*time.Millisecond)
+		e := bad.index[0]
+		e.damaged = true
+		bad.index[0] = e
+		w.h.joinAt = 1 // so that no view changes while region 0 is left alone
+		w.nodeUp(joiner)
+		w.turns(80, 25*time.Millisecond)
+		if s := w.h.Stats(); w.truth.View(1).Count(InSync) != 3 || s.CopyUpsGivenUp != 1 || w.h.job != nil {
+			t.Fatalf("not where the test wants it: %d in sync, given up %d times", w.truth.View(1).Count(InSync), s.CopyUpsGivenUp)
+		}
+		w.writeAt(w.hid, w.h, 0, 4, 1)
+		w.turns(2400, 25*time.Millisecond)
+		if n := w.truth.View(0).Count(InSync); n != inSync || len(w.errs) > 0 {
+			t.Errorf("%q: %d in sync, of sector 0 the joiner has %v, acknowledged was %v, %v", mutant, n, joiner.index[0].version, w.floor[0], w.errs)
+		}
 	}
 }

@@ -383,6 +383,9 @@ func (m *Member) stepReset(f *memberFile, msg *Message) {
 		r.unbroken, r.missedNone = unbroken, r.newest
 	}
 	a.Held, a.Version = r.unbroken, r.missedNone // not r.newest: later in this join that is of writes that came to everybody
+	if m.mut == mutSkipPaused {
+		a.Version = r.newest
+	}
 	m.answerAfter(f, a, 0)
 }
 

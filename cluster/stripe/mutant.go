@@ -51,6 +51,7 @@ const (
 	mutForgetBase
 	mutListVolatile
 	mutRepairOut
+	mutSkipPaused
 	mutantEnd
 )
 
@@ -99,6 +100,7 @@ var mutantNames = [mutantEnd]string{
 	mutForgetBase:       "forgetbase: what a joiner committed before it forgot is thought to be still there (rule 7)",
 	mutRepairOut:        "repairout: a member takes repairs of regions that it is out of (rules 5, 7)",
 	mutListVolatile:     "listvolatile: a joiner tells of installs that are not durable (rule 7)",
+	mutSkipPaused:       "skippaused: a joiner that is asked to begin again in the same join tells the newest that it has by then (rule 7)",
 }
 
 // Mutants lists the rules that Member.SetMutant, HolderConfig.Mutant and ReaderConfig.Mutant can break: a name, a colon
