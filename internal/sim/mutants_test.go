@@ -67,9 +67,9 @@ func kills() []kill {
 		{"replay-forgets-index", 6, "I5 in sync has all"},
 		{"lease-overrun", 2300, "rule 6 lease"},
 		{"confirm-blind", 48, "rule 6 lease"},
-		{"layout-cached", 55775, "not linearizable"},
+		{"layout-cached", 52169, "not linearizable"},
 		{"checkpoint-early", 1664, "I1 acknowledged is durable"},
-		{"cas-dropped", 30247, "I5 in sync has all"},
+		{"cas-dropped", 13694, "I5 in sync has all"},
 	}
 }
 
