@@ -222,7 +222,7 @@ func (h *Handle) post(conn *bttp.Conn, m *stripe.Message) error {
 		return nil // the next message says it too
 	}
 	call := conn.Call
-	if m.Record != nil && len(m.Record.Payload) > bulkBytes || m.Kind == stripe.KindRead && m.Count > bulkSectors {
+	if m.Record != nil && len(m.Record.Payload) > bulkBytes || m.Kind == stripe.KindRead && m.Count > bulkSectors || m.Kind == stripe.KindDigest || m.Kind == stripe.KindList {
 		call = conn.CallBulk
 	}
 	return call(codeStripe, header, body, func(r bttp.Reply, err error) { h.answered(m, r, err) })

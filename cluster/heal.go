@@ -18,8 +18,9 @@ const healInterval = 2 * time.Second
 // healPatience is how long a file may make no progress before another one gets its turn.
 const healPatience = 30 * time.Second
 
-// heal copies up what is out of sync in files without a holder: the leader takes the lease as any holder would, which
-// brings the members back, and lets go. A client that wants the file asks it to yield.
+// heal settles what a holder left behind and copies up what is out of sync in files without a holder: the leader takes the
+// lease as any holder would, which decides what was in flight and brings the members back, and lets go. A client that wants
+// the file asks it to yield.
 func (s *Service) heal() {
 	for {
 		select {
@@ -36,11 +37,11 @@ func (s *Service) heal() {
 	}
 }
 
-// wounded returns the files that nobody holds and of which a member that can be reached is out of sync.
+// wounded returns the files that nobody holds and that a holder could make whole, or readable.
 func (s *Service) wounded() []blocktree.FileID {
 	var files []blocktree.FileID
 	_ = s.group.EachLayout(func(l *stripe.Layout) bool {
-		if s.curable(l) {
+		if s.curable(l) || s.stuck(l) {
 			files = append(files, l.File)
 		}
 		return s.ctx.Err() == nil
@@ -67,6 +68,36 @@ func (s *Service) curable(l *stripe.Layout) bool {
 	return false
 }
 
+// stuck reports whether nobody can read some of a file for want of a holder, though enough members serve: its last one died
+// within its take-over, or with writes in flight that readers could judge only if all members in sync answered. It goes by
+// what this node's own member has.
+func (s *Service) stuck(l *stripe.Layout) bool {
+	s.member.mu.Lock()
+	recovering, pending := s.member.machine.Unsettled(l.File)
+	s.member.mu.Unlock()
+	if !recovering && !pending {
+		return false
+	}
+	away := false
+	for r := range l.Regions() {
+		serving := 0
+		for _, m := range l.View(r).Members {
+			if m.State != stripe.InSync {
+				continue
+			}
+			if l.Marked[m.Node] || !s.peers.isServing(m.Node) {
+				away = true
+				continue
+			}
+			serving++
+		}
+		if serving < l.Code.Data {
+			return false // a take-over would not end
+		}
+	}
+	return recovering || away
+}
+
 // healFile holds one file until its members are in sync, or it is asked for.
 func (s *Service) healFile(f blocktree.FileID) {
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -91,8 +122,8 @@ func (s *Service) healFile(f blocktree.FileID) {
 	s.cfg.Logger.Info("copying up", "file", f.String())
 	progress, since := uint64(0), time.Now()
 	for ctx.Err() == nil && !h.healed(s.peers) && time.Since(since) < healPatience {
-		if st := h.Stats(); st.Installed+st.Promoted != progress {
-			progress, since = st.Installed+st.Promoted, time.Now()
+		if st := h.Stats(); st.Installed+st.Promoted+st.ComparedSectors != progress {
+			progress, since = st.Installed+st.Promoted+st.ComparedSectors, time.Now()
 		}
 		select {
 		case <-ctx.Done():

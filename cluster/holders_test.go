@@ -65,7 +65,7 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: verdict %d, want %d", what, got, want)
 		}
 	}
-	for kind := stripe.KindPrepare; kind <= stripe.KindInstall; kind++ {
+	for kind := stripe.KindPrepare; kind <= stripe.KindForget; kind++ {
 		if kind == stripe.KindRead || kind == stripe.KindLearn {
 			continue
 		}

@@ -309,7 +309,9 @@ func (m *member) durable(upTo uint64, bytes int) func(error) {
 // index applies what the machine decided to the store's index, in its order.
 func (m *member) index(rd *stripe.MemberReady) error {
 	for _, r := range rd.Resets {
-		if err := m.store.DropRange(r.File, r.First, r.Count); err != nil {
+		// Regions begin at pages. Behind the last one lies nothing, and only a damaged page that goes as a whole is good again.
+		count := (r.Count + store.PageSectors - 1) / store.PageSectors * store.PageSectors
+		if err := m.store.DropRange(r.File, r.First, count); err != nil {
 			return err
 		}
 	}

@@ -213,7 +213,7 @@ func TestMemberLists(t *testing.T) {
 	b.healthy()
 	got := map[blocktree.SectorIndex]uint32{}
 	for next, rounds := blocktree.SectorIndex(0), 0; next < 1<<18; rounds++ {
-		r := readTask{ReadTask: stripe.ReadTask{Request: &stripe.Message{Kind: stripe.KindList, File: memberFile, First: next}}}
+		r := readTask{ReadTask: stripe.ReadTask{Request: &stripe.Message{Kind: stripe.KindList, File: memberFile, First: next, Count: uint64(1<<18 - next)}}}
 		b.member.mu.Lock()
 		r.list(b.member)
 		b.member.mu.Unlock()

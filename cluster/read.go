@@ -14,7 +14,8 @@ import (
 type readTask struct {
 	stripe.ReadTask
 	committed []store.Extent
-	next      blocktree.SectorIndex // KindList: where to go on
+	next      blocktree.SectorIndex // KindList, KindDigest: where to go on
+	digests   []byte
 	err       error
 }
 
@@ -25,6 +26,8 @@ func (m *member) lookup(t *stripe.ReadTask) readTask {
 	switch {
 	case q.Kind == stripe.KindList:
 		r.list(m)
+	case q.Kind == stripe.KindDigest:
+		r.digest(m)
 	case q.Want == stripe.WantExact && len(t.Pending) == 1:
 		r.committed = pendingExtent(t.Pending[0], q)
 	default:
@@ -58,38 +61,59 @@ func pendingExtent(h *stripe.Held, q *stripe.Message) []store.Extent {
 	return []store.Extent{x.Sub(uint32(first-x.First), uint32(end-uint64(first)))}
 }
 
-// A list looks at no more than listSectorsMax sectors, listStepSectors at a time, so that it neither holds up the member for
+// A list or digest looks at no more than listSectorsMax sectors, listStepSectors at a time, so that it neither holds up the member for
 // long nor gathers what does not fit its answer.
 const (
-	listSectorsMax  = 16 << 10
+	listSectorsMax  = stripe.DigestSectorsMax
 	listStepSectors = 1 << 10
 )
 
-// list collects the extents of a region that hold anything, from First on.
+// list collects the extents that hold anything, from First on.
 func (r *readTask) list(m *member) {
+	end := r.Request.First + blocktree.SectorIndex(min(r.Request.Count, listSectorsMax))
+	r.look(m, end, func(x store.Extent) bool {
+		if r.extendLast(x) {
+			return true
+		}
+		if len(r.committed) == stripe.ExtentsMax {
+			return false
+		}
+		r.committed = append(r.committed, x)
+		return true
+	})
+}
+
+// digest makes the digests of the blocks from First on.
+func (r *readTask) digest(m *member) {
 	q := r.Request
 	l := m.layouts[q.File]
 	if l == nil {
-		r.err = blocktree.E("cluster: list", blocktree.NotFound, nil)
+		r.err = blocktree.E("cluster: digest", blocktree.NotFound, nil)
 		return
 	}
 	first, count := l.Run(q.Region)
-	end := first + blocktree.SectorIndex(count)
+	blocks := max(1, stripe.DigestSectorsMax/q.Count)
+	d := r.Digester()
+	r.look(m, min(first+blocktree.SectorIndex(count), q.First+blocktree.SectorIndex(blocks*q.Count)), func(x store.Extent) bool {
+		d.Add(r.Place(stripeExtent(x), x.Ref.Shard))
+		return true
+	})
+	r.digests = d.Finish(r.next)
+}
+
+// look gives f what the index has from First to end, until f says no; next is where that was.
+func (r *readTask) look(m *member, end blocktree.SectorIndex, f func(store.Extent) bool) {
 	var found []store.Extent
-	for r.next = q.First; r.next < end && r.next < q.First+listSectorsMax; {
+	for r.next = r.Request.First; r.next < end; {
 		n := min(end-r.next, listStepSectors)
-		if found, r.err = m.store.Lookup(q.File, r.next, uint32(n), found[:0]); r.err != nil {
+		if found, r.err = m.store.Lookup(r.Request.File, r.next, uint32(n), found[:0]); r.err != nil {
 			return
 		}
 		for _, x := range found {
-			if x.Content == store.Absent || r.extendLast(x) {
-				continue
-			}
-			if len(r.committed) == stripe.ExtentsMax {
+			if x.Content != store.Absent && !f(x) {
 				r.next = x.First
 				return
 			}
-			r.committed = append(r.committed, x)
 		}
 		r.next += n
 	}
@@ -119,8 +143,19 @@ func (m *member) read(r *readTask) {
 		return
 	}
 	q := r.Request
-	if q.Kind == stripe.KindList || q.Want == stripe.WantVersions {
-		m.answer(r.Answer(m.node, stripeExtents(r.committed), nil, nil, r.next, blocktree.Other), nil)
+	switch {
+	case q.Kind == stripe.KindList:
+		xs := make([]stripe.Extent, len(r.committed))
+		for i, x := range r.committed {
+			xs[i] = r.Place(stripeExtent(x), x.Ref.Shard)
+		}
+		m.answer(r.Answer(m.node, xs, nil, nil, r.next, blocktree.Other), nil)
+		return
+	case q.Kind == stripe.KindDigest:
+		m.answer(r.Answer(m.node, nil, r.digests, nil, r.next, blocktree.Other), nil)
+		return
+	case q.Want == stripe.WantVersions:
+		m.answer(r.Answer(m.node, stripeExtents(r.committed), nil, nil, 0, blocktree.Other), nil)
 		return
 	}
 	buf := payloads.Get().(*[]byte)

@@ -74,7 +74,7 @@ func (c *Client) acquire(ctx context.Context, s *session, file blocktree.FileID)
 	c.mu.Lock()
 	settled := c.settling[file]
 	c.mu.Unlock()
-	if settled != nil {
+	if settled != nil { // the last of them ends when all before it have
 		select {
 		case <-settled:
 		case <-ctx.Done():
@@ -99,22 +99,28 @@ func isRefusal(err error) bool {
 }
 
 // settle finds out in the background what came of a command about a file's lease, and gives back what was acquired. It ends
-// with the client, whose session takes all leases along.
+// with the client, whose session takes all leases along. Commands of one file are settled one after the other: a later
+// Acquire has a later epoch, which the release of an earlier one leaves alone. No more wait than opens were in flight at once.
 func (c *Client) settle(file blocktree.FileID, command meta.Command) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.settling[file] != nil {
+	if c.closed {
 		return
 	}
-	settled := make(chan struct{})
+	before, settled := c.settling[file], make(chan struct{})
 	c.settling[file] = settled
 	c.wg.Go(func() {
+		if before != nil {
+			<-before
+		}
 		r, err := c.proposeCommand(c.ctx, command)
 		if o, ok := command.Op.(meta.Acquire); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
 			_, _ = c.propose(c.ctx, meta.Release{Session: o.Session, File: file, Epoch: r.Lease.Epoch}) // it ends with the client only
 		}
 		c.mu.Lock()
-		delete(c.settling, file)
+		if c.settling[file] == settled {
+			delete(c.settling, file)
+		}
 		c.mu.Unlock()
 		close(settled)
 	})

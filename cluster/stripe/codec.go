@@ -11,7 +11,7 @@ import (
 )
 
 // messageFormat is the version of a Message's encoding.
-const messageFormat = 1
+const messageFormat = 2
 
 // Header flags of a message.
 const (

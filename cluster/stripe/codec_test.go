@@ -33,7 +33,7 @@ func randomMessage(r *rand.Rand) *Message {
 		return xs
 	}
 	m := &Message{
-		Kind: MessageKind(1 + r.IntN(10)), Answer: r.IntN(2) == 0, ID: r.Uint64(), Node: blocktree.NodeID(r.Uint64()),
+		Kind: MessageKind(1 + r.IntN(int(kindEnd)-1)), Answer: r.IntN(2) == 0, ID: r.Uint64(), Node: blocktree.NodeID(r.Uint64()),
 		File: blocktree.FileID{Generation: 1, Inode: 2}, Region: blocktree.RegionIndex(r.Uint32()), Epoch: blocktree.Epoch(r.Uint64()),
 		View: blocktree.ViewID(r.Uint64()), Seq: blocktree.ViewID(r.Uint64()), Incarnation: blocktree.Incarnation{1, byte(r.Uint32())},
 		Watermark: v(), Version: v(), First: blocktree.SectorIndex(r.Uint64()), Count: r.Uint64(), Want: Want(r.IntN(4)), Last: r.IntN(2) == 0,

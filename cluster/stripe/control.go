@@ -6,7 +6,7 @@ import (
 )
 
 // controlFormat is the version of a control record's encoding.
-const controlFormat = 1
+const controlFormat = 2
 
 type controlKind uint8
 
@@ -16,8 +16,10 @@ const (
 	ctlFence                            // epoch is promised, the file is recovering
 	ctlRepair                           // repairs under epoch; last ends the recovery
 	ctlAbort                            // version of region is refused for ever
-	ctlReset                            // region is forgotten for the join seq and starts at version
+	ctlReset                            // region drops what is not committed for the join seq and starts at version
 	ctlWatermark                        // region's watermark is version
+	ctlForget                           // region forgets what is committed, too
+	ctlWhole                            // region was in sync under incarnation
 	ctlEnd
 )
 
@@ -32,6 +34,8 @@ type control struct {
 	count   uint64
 	last    bool
 	repairs []Repair
+	// incarnation is the node's.
+	incarnation blocktree.Incarnation
 }
 
 // repairsMax bounds the regions, winnersMax the winners of one repair record.
@@ -41,7 +45,7 @@ const (
 )
 
 func (c *control) encode() []byte {
-	e := wire.Encoder{Buf: make([]byte, 0, 72)}
+	e := wire.Encoder{Buf: make([]byte, 0, 88)}
 	e.U8(controlFormat)
 	e.U8(uint8(c.kind))
 	e.U64(uint64(c.epoch))
@@ -51,6 +55,7 @@ func (c *control) encode() []byte {
 	e.U64(uint64(c.first))
 	e.U64(c.count)
 	e.Bool(c.last)
+	e.Raw(c.incarnation[:])
 	encodeRepairs(&e, c.repairs)
 	return e.Buf
 }
@@ -66,6 +71,7 @@ func decodeControl(b []byte) (control, error) {
 	c.first = blocktree.SectorIndex(d.U64())
 	c.count = d.U64()
 	c.last = d.Bool()
+	copy(c.incarnation[:], d.Raw(len(c.incarnation)))
 	c.repairs = decodeRepairs(d)
 	if d.Err() == nil && (c.kind == 0 || c.kind >= ctlEnd) {
 		d.Fail(blocktree.E("decode control record", blocktree.NewerFormat, nil))

@@ -149,6 +149,18 @@ func (c *core) dropAll(p *peer) {
 	}
 }
 
+// dropRegion forgets what a peer has not answered about a region that it has left: it would refuse it for ever, and be
+// taken for slow in the others.
+func (c *core) dropRegion(p *peer, i blocktree.RegionIndex) {
+	for x := p.head; x != nil; {
+		after := x.next
+		if x.msg.Kind.byView() && x.msg.Region == i {
+			c.drop(x)
+		}
+		x = after
+	}
+}
+
 // nodeUp notes that a peer can be reached, and whether that is news.
 func (c *core) nodeUp(n blocktree.NodeID, inc blocktree.Incarnation) *peer {
 	p := c.peer(n)

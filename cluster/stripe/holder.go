@@ -23,14 +23,15 @@ const (
 // wait. See HolderReady for its outputs.
 type Holder struct {
 	core
-	codec     Codec
-	joinDelay time.Duration
-	layout    *Layout
-	epoch     blocktree.Epoch
-	active    map[blocktree.NodeID]bool // in sync or joining somewhere
-	phase     phase
-	fenced    bool
-	repairs   [][]Repair // the decision, in chunks
+	codec         Codec
+	joinDelay     time.Duration
+	digestSectors uint64
+	layout        *Layout
+	epoch         blocktree.Epoch
+	active        map[blocktree.NodeID]bool // in sync or joining somewhere
+	phase         phase
+	fenced        bool
+	repairs       [][]Repair // the decision, in chunks
 
 	regions map[blocktree.RegionIndex]*hregion
 	byIndex []*hregion // the same, ascending
@@ -45,7 +46,10 @@ type Holder struct {
 	job     *join
 	joinAt  blocktree.RegionIndex
 	joinNot time.Duration // no new join before
-	mends   int
+	// joinPauses has the regions whose copy-up was given up; never iterated.
+	joinPauses map[blocktree.RegionIndex]joinPause
+
+	mending []*mend // waiting for a member to store a shard
 	asked   []*mend // for Repair
 
 	leaseUntil  time.Duration
@@ -74,7 +78,10 @@ type heldRead struct {
 func NewHolder(cfg HolderConfig, now time.Duration) *Holder {
 	h := &Holder{
 		codec: cfg.Codec, joinDelay: cfg.JoinDelay, layout: cfg.Layout, epoch: cfg.Layout.Epoch,
-		regions: map[blocktree.RegionIndex]*hregion{},
+		regions: map[blocktree.RegionIndex]*hregion{}, digestSectors: cfg.DigestSectors,
+	}
+	if h.digestSectors == 0 {
+		h.digestSectors = digestBlockSectors
 	}
 	h.init(now, cfg.MemberTimeout, cfg.StallTimeout, cfg.Mutant)
 	h.active = cfg.Layout.active()
@@ -100,7 +107,16 @@ func (h *Holder) Fenced() bool { return h.fenced }
 func (h *Holder) Layout() *Layout { return h.layout }
 
 // Stats returns the counts since NewHolder.
-func (h *Holder) Stats() HolderStats { return h.stats }
+func (h *Holder) Stats() HolderStats {
+	s := h.stats
+	if j := h.job; j != nil {
+		s.LeftSectors = uint64(j.cmp.end - j.cmp.next)
+		for _, x := range j.todo {
+			s.LeftSectors += uint64(x.Count)
+		}
+	}
+	return s
+}
 
 // Ready returns what is to be done. Its slices are valid until the next Ready.
 func (h *Holder) Ready() HolderReady {
@@ -153,6 +169,7 @@ func (h *Holder) Tick(now time.Duration) {
 		r.tick()
 	}
 	h.failHeld()
+	h.endMends()
 	h.considerJoin()
 }
 
@@ -353,7 +370,7 @@ func (h *Holder) lose() {
 	for _, f := range h.flushes {
 		h.done(f.op, blocktree.Fenced, nil)
 	}
-	h.asked = nil
+	h.asked, h.mending = nil, nil
 	h.reads, h.held, h.flushes, h.queue, h.qhead, h.job, h.retry, h.dirty = nil, nil, nil, nil, 0, nil, nil, nil
 	for _, p := range h.order {
 		h.dropAll(p)
@@ -438,12 +455,7 @@ func (h *Holder) adopt(l *Layout) {
 	}
 	for _, p := range h.order {
 		if !h.active[p.node] { // out everywhere
-			for c := p.head; c != nil; c = p.head {
-				h.drop(c)
-				if m, ok := c.owner.(*mend); ok {
-					m.onAnswer(c, &Message{Err: blocktree.StaleMember})
-				}
-			}
+			h.dropAll(p)
 			p.timedOut, p.gone = false, false
 			if were[p.node] {
 				p.upSince, p.failures = h.now, p.failures+1
@@ -460,6 +472,7 @@ func (h *Holder) adopt(l *Layout) {
 			h.sendLearn(p)
 		}
 	}
+	h.endMends()
 	if h.job != nil {
 		h.job.viewChanged()
 	}

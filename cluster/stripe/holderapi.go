@@ -17,6 +17,8 @@ type Codec interface {
 type HolderConfig struct {
 	Layout *Layout // as Raft returned it, with the holder's own epoch in it
 	Codec  Codec   // for copy-up and for mending damaged shards; nil: neither happens
+	// DigestSectors is how many sectors a copy-up compares by one digest; 0: as many as one list can tell of.
+	DigestSectors uint64
 	// MemberTimeout is how long a member may leave a message unanswered (0: blocktree.MemberTimeout), JoinDelay how
 	// long a node must be up before it is joined, StallTimeout when a waiting operation fails (0: WriteStallTimeout).
 	MemberTimeout, JoinDelay, StallTimeout time.Duration
@@ -88,8 +90,16 @@ type HolderStats struct {
 	Aborted                     uint64 // writes undone for want of space
 	DamagedSeen, ShardsMended   uint64
 	Installed, CopyUpUnreadable uint64
-	Resent                      uint64
-	PrepareRecordsSent          uint64
+	CopyUpsGivenUp              uint64 // regions that a copy-up left for a pause
+	// Copy-up, all regions of this holder together: sectors compared by digest or list, found equal, and sent to a joiner
+	// with the bytes of their shards and seals. Left is what the region at hand still has to go.
+	ComparedSectors, SkippedSectors   uint64
+	CopiedSectors, CopiedBytes        uint64
+	LeftSectors                       uint64
+	Incremental, Unchanged, Forgotten uint64 // promotions with something skipped; without a comparison; joiners that had to forget
+	Misplaced                         uint64 // sectors that a joiner had shards of another place of
+	Resent                            uint64
+	PrepareRecordsSent                uint64
 }
 
 // InFlightMax bounds the writes of one Holder above the watermark, so that a take-over's lists stay small.

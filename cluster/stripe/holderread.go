@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"slices"
+	"time"
 
 	"blocktree"
 )
@@ -144,7 +145,9 @@ type mend struct {
 	waited  bool // for a Repair with that op
 	shard   blocktree.ShardIndex
 	version blocktree.Version
-	left    int
+	region  blocktree.RegionIndex
+	since   time.Duration // when the first shard was sent
+	calls   []*call       // installs that are not answered yet
 	err     blocktree.Kind
 }
 
@@ -156,7 +159,7 @@ func (h *Holder) mendDamage(r *read, res *ReadResult) {
 	}
 	for _, d := range r.damaged {
 		for _, p := range res.Pieces {
-			if p.First != d.x.First || p.Version != d.x.Version || p.Kind != Data || h.mends >= mendsMax {
+			if p.First != d.x.First || p.Version != d.x.Version || p.Kind != Data || len(h.mending) >= mendsMax {
 				continue
 			}
 			m := &mend{h: h, shard: blocktree.ShardIndex(d.slot), version: p.Version}
@@ -179,7 +182,7 @@ func (m *mend) found(r *read, err blocktree.Kind, res *ReadResult) {
 }
 
 func (m *mend) end() {
-	if m.left == 0 {
+	if len(m.calls) == 0 {
 		m.finish(m.err)
 	}
 }
@@ -195,14 +198,50 @@ func (m *mend) finish(err blocktree.Kind) {
 
 func (m *mend) install(r *read, p Piece) {
 	h := m.h
+	reg := h.region(r.region)
+	if reg.sync>>m.shard&1 == 0 { // what it has does not count; copy-up makes it good
+		m.err = blocktree.StaleMember
+		return
+	}
 	payload, seals, err := h.codec.Rebuild(m.shard, p)
 	if err != nil {
 		m.err = blocktree.KindOf(err)
 		return
 	}
-	m.left++
-	h.mends++
-	h.post(&call{peer: r.peers[m.shard], owner: m, msg: h.installMessage(r.region, r.peers[m.shard], m.shard, p, payload, seals)})
+	if len(m.calls) == 0 {
+		m.region, m.since = r.region, h.now
+		h.mending = append(h.mending, m)
+	}
+	to := reg.members[m.shard]
+	c := &call{peer: to, owner: m, msg: h.installMessage(r.region, to, m.shard, p, payload, seals)}
+	m.calls = append(m.calls, c)
+	h.post(c)
+}
+
+// endMends gives up those whose member left the view, and those that it has not answered for too long: no answer would end
+// either.
+func (h *Holder) endMends() {
+	for _, m := range slices.Clone(h.mending) {
+		switch {
+		case h.region(m.region).sync>>m.shard&1 == 0:
+			m.giveUp(blocktree.StaleMember)
+		case h.now-m.since >= h.stall:
+			m.giveUp(blocktree.Unavailable)
+		}
+	}
+}
+
+func (m *mend) giveUp(err blocktree.Kind) {
+	for _, c := range m.calls {
+		m.h.drop(c)
+	}
+	m.calls, m.err = nil, err
+	m.unlist()
+	m.end()
+}
+
+func (m *mend) unlist() {
+	m.h.mending = slices.DeleteFunc(m.h.mending, func(x *mend) bool { return x == m })
 }
 
 // installMessage makes a member store a committed run as it is.
@@ -229,7 +268,8 @@ func (m *mend) onAnswer(c *call, a *Message) {
 	} else {
 		m.h.stats.ShardsMended++
 	}
-	m.left--
-	m.h.mends--
+	if m.calls = slices.DeleteFunc(m.calls, func(x *call) bool { return x == c }); len(m.calls) == 0 {
+		m.unlist()
+	}
 	m.end()
 }

@@ -1,27 +1,25 @@
 package stripe
 
 import (
-	"math/bits"
 	"slices"
+	"time"
 
 	"blocktree"
 )
-
-// installsMax bounds the runs of a copy-up that are read or installed at a time.
-const installsMax = 8
 
 type joinState uint8
 
 const (
 	joinAsked   joinState = iota // the change that lets it join is with Raft
 	joinLearn                    // members learn the joining view
-	joinReset                    // the joiner forgets what it had
-	joinCopy                     // runs are listed, rebuilt, installed
+	joinReset                    // the joiner drops what is not committed
+	joinForget                   // it forgets what is, too
+	joinCopy                     // what differs is found, rebuilt, installed
 	joinDrain                    // no version may become readable before the joiner holds it
 	joinPromote                  // the change that counts it in is with Raft
 )
 
-// join is the copy-up of one region to one member (rule 7, decisions 5 and 6).
+// join is the copy-up of one region to one member (rule 7; docs/design/0008).
 type join struct {
 	h      *Holder
 	region blocktree.RegionIndex
@@ -31,12 +29,17 @@ type join struct {
 	state  joinState
 	seq    blocktree.ViewID // of the joining view
 
-	list    *call
-	next    blocktree.SectorIndex
-	listed  bool
-	todo    []Extent
+	base    blocktree.Sequence // newer versions of this epoch go to the joiner as any write does
+	cmp     compare
+	forgot  bool              // the joiner was told to forget what is committed
+	todo    []Extent          // to be copied; the version matters of Zero ones only
 	copies  map[*copyRun]bool // in flight; only counted, never iterated
-	waiting bool              // something failed: go on at the next Tick
+	reading int               // of these, read from the others
+	rest    time.Duration     // no new run before
+	skipped uint64            // sectors that need no copy
+	copied  uint64
+	waiting bool // something failed: go on at the next Tick
+	tries   int  // that failed since something was installed or compared
 	over    bool
 }
 
@@ -58,6 +61,9 @@ func (h *Holder) considerJoin() {
 			h.joinAt = 0
 		}
 		for i, m := range h.layout.View(h.joinAt).Members {
+			if h.now < h.joinPauses[h.joinAt].until {
+				break
+			}
 			p := h.peer(m.Node)
 			if m.State == Joining { // of a change whose outcome was not known in time
 				h.adoptJoiner(h.joinAt, i, m.Node)
@@ -103,8 +109,8 @@ func (q probeCall) onAnswer(c *call, _ *Message) {
 	q.h.joinNot = min(q.h.joinNot, q.h.now)
 }
 
-// adoptJoiner copies up a member that Raft has let join although the job was given up. It forgets the region (again), as
-// nothing is known of what it was sent.
+// adoptJoiner copies up a member that Raft has let join although the job was given up. It begins anew, as nothing is
+// known of what it was sent.
 func (h *Holder) adoptJoiner(region blocktree.RegionIndex, slot int, node blocktree.NodeID) {
 	h.job = &join{
 		h: h, region: region, node: node, inc: h.layout.Incarnations[node], slot: slot, copies: map[*copyRun]bool{},
@@ -156,7 +162,8 @@ func (j *join) end() {
 	}
 	j.over = true
 	h := j.h
-	h.drop(j.list)
+	j.cmp.mine.drop(h)
+	j.cmp.theirs.drop(h)
 	h.region(j.region).release()
 	for _, r := range slices.Clone(h.reads) {
 		if q, ok := r.host.(copyHost); ok && q.c.j == j {
@@ -181,7 +188,12 @@ func (j *join) viewChanged() {
 	case state == Joining && j.state == joinPromote && h.changeID == 0: // the change was not made
 		j.state = joinDrain
 	case state == InSync:
+		j.count()
 		j.end()
+		delete(h.joinPauses, j.region)
+		r := h.region(j.region) // the next watermark tells the joiner that it is in sync, which it writes down
+		r.commitDue = true
+		h.markDirty(r)
 		h.peer(j.node).failures = 0
 		h.joinNot = 0
 	case state == Out && j.state != joinAsked:
@@ -208,11 +220,11 @@ func (j *join) pump() {
 				return
 			}
 		}
-		j.state = joinReset
+		j.state, j.base = joinReset, r.mark
 		m := h.regionMessage(KindReset, r, r.members[j.slot])
 		m.Seq = j.seq
 		if h.mut == mutNoReset {
-			j.ready()
+			j.ready(&Message{})
 			return
 		}
 		h.post(&call{peer: r.members[j.slot], owner: j, msg: m})
@@ -231,14 +243,15 @@ func (h *Holder) regionMessage(k MessageKind, r *hregion, p *peer) *Message {
 	}
 }
 
-// ready goes on when the joiner has forgotten the region: from now on it is sent everything above the watermark that it
-// started at, also what was acknowledged without it.
-func (j *join) ready() {
+// ready goes on when the joiner has begun anew: from now on it is sent everything above the watermark that it started
+// at, also what was acknowledged without it.
+func (j *join) ready(a *Message) {
 	h := j.h
 	r := h.region(j.region)
 	r.unready &^= 1 << j.slot
-	first, _ := h.layout.Run(j.region)
-	j.state, j.next = joinCopy, first
+	j.state = joinCopy
+	j.cmp.begin(j)
+	j.cmp.unbroken, j.cmp.newest = a.Held, a.Version
 	for _, w := range append([]*hwrite(nil), r.writes[r.head:]...) {
 		switch {
 		case w.state != live:
@@ -259,72 +272,67 @@ func (j *join) ready() {
 
 func (j *join) onSlow(*call) {}
 
-// onAnswer takes the answer to the reset and to lists.
+// onAnswer takes the answers to all that a copy-up asks, but for reads and installs.
 func (j *join) onAnswer(c *call, a *Message) {
+	first := c.msg.Kind == KindReset || c.msg.Kind == KindForget
 	switch {
 	case j.over:
-	case a.Err != blocktree.Other && c.msg.Kind == KindReset:
+	case first && a.Err != blocktree.Other:
 		j.h.failedAnswer(c, a)
-	case a.Err != blocktree.Other:
-		j.waiting = true
 	case c.msg.Kind == KindReset:
-		j.ready()
+		j.ready(a)
+	case c.msg.Kind == KindForget:
+		j.forgotten()
 	default:
-		j.take(a)
-		j.pump()
+		j.heard(c, a)
 	}
 }
 
-// take splits what a member listed into runs that fit one record.
-func (j *join) take(a *Message) {
-	first, count := j.h.layout.Run(j.region)
-	end := uint64(first) + count
-	bad := slices.ContainsFunc(a.Extents, func(x Extent) bool {
-		return x.Kind != Data && x.Kind != Zero || x.Count == 0 || x.First < first || uint64(x.First) >= end || uint64(x.Count) > end-uint64(x.First)
-	})
-	if bad || uint64(a.Next) > end || a.Next <= j.next && uint64(a.Next) < end {
-		j.waiting = true // it makes no sense, or no progress: ask again later
+// distrust makes a joiner forget what it has committed: it has what the view never had, or cannot read its index. What is
+// being installed may go on: what is lost of it is found missing.
+func (j *join) distrust() {
+	h := j.h
+	p := h.peer(j.node)
+	if j.forgot { // and still it is so: it has to leave and come back
+		p.gone = true
+		h.considerRemoval()
 		return
 	}
-	most := j.h.layout.RunSectorsMax()
-	for _, x := range a.Extents {
-		for x.Kind == Data && x.Count > most {
-			head := x
-			head.Count = most
-			j.todo = append(j.todo, head)
-			x.First += blocktree.SectorIndex(most)
-			x.Count -= most
-		}
-		j.todo = append(j.todo, x)
-	}
-	j.next = a.Next
-	j.listed = uint64(a.Next) >= uint64(first)+count
+	h.stats.Forgotten++
+	j.forgot, j.state, j.todo = true, joinForget, nil
+	j.cmp.begin(j)
+	m := h.regionMessage(KindForget, h.region(j.region), p)
+	m.Seq = j.seq
+	h.post(&call{peer: p, owner: j, msg: m})
 }
 
-// copy keeps the window of installs full, lists more when it runs dry, and asks for the promotion at the end.
+// forgotten begins the comparison again. What the joiner was told to commit before it forgot is at or below the watermark by
+// now, and no longer counts as sent.
+func (j *join) forgotten() {
+	if j.h.mut != mutForgetBase {
+		j.base = j.h.region(j.region).mark
+	}
+	j.state = joinCopy
+	j.cmp.begin(j)
+	j.pump()
+}
+
+// copy keeps runs in flight and compares on while there is room, and asks for the promotion at the end.
 func (j *join) copy(r *hregion) {
 	h := j.h
 	if h.mut == mutNoResync {
-		j.listed, j.todo = true, nil
+		j.cmp.done, j.todo = true, nil
 	}
-	for len(j.copies) < installsMax && len(j.todo) > 0 {
+	for len(j.todo) > 0 && len(j.copies) < j.window() && h.now >= j.rest && !j.waiting {
 		x := j.todo[0]
 		j.todo = j.todo[1:]
 		j.begin(r, x)
 	}
-	if !j.listed && len(j.todo) == 0 && (j.list == nil || j.list.gone) && !j.waiting {
-		src := j.source(r)
-		if src < 0 {
-			j.waiting = true
-			return
-		}
-		m := h.regionMessage(KindList, r, r.members[src])
-		m.First = j.next
-		j.list = &call{peer: r.members[src], owner: j, msg: m}
-		h.post(j.list)
+	if len(j.todo) < installsMax && !j.waiting && !j.over && j.state == joinCopy {
+		j.cmp.pump(j, r)
 	}
 	idle := len(j.copies) == 0 || h.mut == mutPromoteEarly
-	if j.listed && len(j.todo) == 0 && idle {
+	if j.state == joinCopy && j.cmp.done && len(j.todo) == 0 && idle && !j.over {
 		j.state = joinDrain
 		j.drain(r)
 	}
@@ -349,127 +357,4 @@ func (j *join) drain(r *hregion) {
 	}
 	j.state = joinPromote
 	h.propose(ChangePromote, []blocktree.NodeID{j.node}, j.region, j.inc)
-}
-
-// source chooses the in-sync member that lists the region.
-func (j *join) source(r *hregion) int {
-	for to := r.sync; to != 0; to &= to - 1 {
-		if i := bits.TrailingZeros32(to); r.members[i].up {
-			return i
-		}
-	}
-	return -1
-}
-
-// copyRun is one run on its way to the joiner: a read, then an install of each piece of it.
-type copyRun struct {
-	j    *join
-	x    Extent
-	read *read
-	left int // installs not yet answered
-}
-
-func (j *join) begin(r *hregion, x Extent) {
-	h := j.h
-	c := &copyRun{j: j, x: x}
-	j.copies[c] = true
-	if x.Kind == Zero {
-		c.send(Piece{First: x.First, Count: x.Count, Version: x.Version, Kind: Zero}, nil, nil)
-		return
-	}
-	c.read = &read{
-		c: &h.core, host: copyHost{c}, region: j.region, first: x.First, count: x.Count, skip: -1, started: h.now, settledOnly: true,
-	}
-	h.reads = append(h.reads, c.read)
-	c.read.start()
-}
-
-// send installs what was rebuilt.
-func (c *copyRun) send(p Piece, payload, seals []byte) {
-	h := c.j.h
-	to := h.peer(c.j.node)
-	c.left++
-	m := h.installMessage(c.j.region, to, blocktree.ShardIndex(c.j.slot), p, payload, seals)
-	h.post(&call{peer: to, owner: c, msg: m})
-}
-
-func (c *copyRun) onSlow(*call) {}
-
-func (c *copyRun) onAnswer(x *call, a *Message) {
-	h := c.j.h
-	switch {
-	case c.j.over:
-	case a.Err == blocktree.NoSpace: // asked again, should it have to stay for another region
-		x.peer.gone = true
-		h.considerRemoval()
-		h.putBack(x)
-	case a.Err != blocktree.Other:
-		h.failedAnswer(x, a)
-	default:
-		h.stats.Installed++
-		c.left--
-		c.settle()
-	}
-}
-
-// settle ends the run when nothing of it is left to install.
-func (c *copyRun) settle() {
-	if c.left == 0 {
-		delete(c.j.copies, c)
-		c.j.pump()
-	}
-}
-
-// again puts a run that could not be read back to the others, for the next Tick.
-func (c *copyRun) again() {
-	c.j.h.stats.CopyUpUnreadable++
-	delete(c.j.copies, c)
-	c.j.todo = append(c.j.todo, c.x)
-	c.j.waiting = true
-}
-
-// copyHost is the readHost of a copy's read. What is newer than listed is copied as it is, if it is acknowledged; what is
-// not goes to the joiner as any write does.
-type copyHost struct{ c *copyRun }
-
-func (q copyHost) settled(i blocktree.RegionIndex, v blocktree.Version) bool {
-	return q.c.j.h.settled(i, v)
-}
-func (q copyHost) watermark(i blocktree.RegionIndex) blocktree.Version { return q.c.j.h.watermark(i) }
-func (q copyHost) undecided(*read)                                     {} // settledOnly
-func (q copyHost) begin(r *read)                                       { q.c.j.h.begin(r) }
-func (q copyHost) refused(r *read, c *call, err blocktree.Kind) bool {
-	return q.c.j.h.refused(r, c, err)
-}
-
-func (q copyHost) finished(r *read, err blocktree.Kind, res *ReadResult) {
-	c := q.c
-	h := c.j.h
-	h.unlist(r)
-	if c.j.over {
-		return
-	}
-	if err != blocktree.Other {
-		c.again()
-		return
-	}
-	h.mendDamage(r, res)
-	type made struct{ payload, seals []byte }
-	bytes := make([]made, len(res.Pieces))
-	for i, p := range res.Pieces {
-		if p.Kind != Data {
-			continue
-		}
-		var e error
-		if bytes[i].payload, bytes[i].seals, e = h.codec.Rebuild(blocktree.ShardIndex(c.j.slot), p); e != nil {
-			c.again()
-			return
-		}
-	}
-	for i, p := range res.Pieces {
-		if p.Kind != Absent {
-			c.send(p, bytes[i].payload, bytes[i].seals)
-		}
-	}
-	c.settle()
 }

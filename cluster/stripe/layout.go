@@ -365,7 +365,7 @@ func (l *Layout) touches(node blocktree.NodeID, seq blocktree.ViewID) bool {
 	return false
 }
 
-// advance moves one member of one region from a state to the next, and folds Own away once every region is whole.
+// advance moves one member of one region from a state to the next, and folds Own away where it says nothing any more.
 func (l *Layout) advance(r blocktree.RegionIndex, node blocktree.NodeID, from, to MemberState, inc blocktree.Incarnation) error {
 	v := l.View(r)
 	i, ok := v.Shard(node)
@@ -387,21 +387,46 @@ func (l *Layout) advance(r blocktree.RegionIndex, node blocktree.NodeID, from, t
 			m.State = to
 		}
 	})
-	l.fold()
+	if to == InSync {
+		l.fold(node, r)
+	}
 	return nil
 }
 
-// fold drops Own and BaseOut when every region has its full set in sync; the regions then share one new view.
-func (l *Layout) fold() {
-	if len(l.BaseOut) > 0 && len(l.Own) < int(l.Regions()) {
-		return
-	}
+// fold shortens the layout after node came to be in sync in region r. It does nothing before the node is so in every region
+// that has a view of its own, so it is done about once for each copy-up, as it renews the views of all regions that it
+// joins. A region's view of its own goes where it says no more than the common one does, and the node leaves BaseOut once
+// no region goes by that. The search for one that does begins behind r, where the next to be copied up is mostly found.
+func (l *Layout) fold(node blocktree.NodeID, r blocktree.RegionIndex) {
 	for _, v := range l.Own {
-		if v.Count(InSync) != len(v.Members) {
+		if i, ok := v.Shard(node); ok && v.Members[i].State != InSync {
 			return
 		}
 	}
-	l.Own = map[blocktree.RegionIndex]View{}
-	l.BaseOut = map[blocktree.NodeID]bool{}
-	l.BaseID = l.Seq
+	if l.BaseOut[node] {
+		for n, q := l.Regions(), r; n > 0; n-- {
+			if q++; q >= l.Regions() {
+				q = 0
+			}
+			if _, own := l.Own[q]; !own && l.serves(node, q) {
+				return
+			}
+		}
+		delete(l.BaseOut, node)
+	}
+	before := len(l.Own)
+	maps.DeleteFunc(l.Own, func(_ blocktree.RegionIndex, v View) bool {
+		return !slices.ContainsFunc(v.Members, func(m ViewMember) bool {
+			return m.State == Joining || (m.State == Out) != l.BaseOut[m.Node]
+		})
+	})
+	if len(l.Own) < before {
+		l.BaseID = l.Seq
+	}
+}
+
+// serves reports whether node is placed in region r.
+func (l *Layout) serves(node blocktree.NodeID, r blocktree.RegionIndex) bool {
+	shards := l.Code.Shards()
+	return len(l.Hosts) <= shards || slices.Contains(placed(l.File, r, l.Hosts, shards), node)
 }

@@ -119,7 +119,7 @@ func TestJoinerRefuses(t *testing.T) {
 	w.pass(func(*Message) bool { return true })
 	w.with(w.hid, func(h *Holder) { h.NodeUp(x.id, incarnation(x.id, x.inc)) })
 	for range 60 { // region 0 is joined; its listing never ends
-		w.pass(func(m *Message) bool { return m.Kind != KindList })
+		w.pass(func(m *Message) bool { return m.Kind != KindDigest })
 		for len(w.metas) > 0 {
 			w.meta(0, false)
 		}
@@ -134,14 +134,14 @@ func TestJoinerRefuses(t *testing.T) {
 	r.full = true
 	w.writeAt(w.hid, w.h, 0, 0, 1)
 	w.pass(func(m *Message) bool {
-		return m.Kind != KindList && (m.Kind != KindAbort || m.Node == r.id || m.Node == x.id)
+		return m.Kind != KindDigest && (m.Kind != KindAbort || m.Node == r.id || m.Node == x.id)
 	})
 	w.with(w.hid, func(h *Holder) { h.NodeDown(r.id) })
 	for len(w.metas) > 0 {
 		w.meta(0, false)
 	}
 	w.leaseless()
-	w.pass(func(m *Message) bool { return m.Kind != KindList && m.Kind != KindAbort })
+	w.pass(func(m *Message) bool { return m.Kind != KindDigest && m.Kind != KindAbort })
 	t.Logf("read so far: %v, ok %d, fails %v; view %v", w.floor[0], w.readsOK, w.fails, w.truth.View(0))
 	w.finish()
 	w.leaseless()

@@ -106,6 +106,7 @@ func (m *Member) Forget(file blocktree.FileID) {
 			run.First, run.Count = f.layout.Run(r)
 		}
 		m.reset(f, run)
+		m.next.Drops = append(m.next.Drops, f.regions[r].pending...)
 	}
 	for _, p := range f.parked {
 		m.answer(f, p.msg, blocktree.NotFound)
@@ -141,6 +142,11 @@ func (m *Member) Located(refs []Ref, noSpace []int) {
 	}
 	for _, i := range noSpace {
 		m.unstore(m.last.held[i], m.last.Records[i])
+	}
+	for _, h := range m.last.held {
+		if h != nil && h.late && !h.Void && m.files[h.File] != nil {
+			m.files[h.File].region(h.Region).raise(h.Version)
+		}
 	}
 	clear(m.last.held)
 	m.last.held = m.last.held[:0]

@@ -20,7 +20,8 @@ type Held struct {
 	Digest     Digest
 	Void       bool // Located said that it was not stored: skip it in Commits
 
-	no uint64 // number of its record in this process's hand-out order; 0: durable since before it started
+	late bool   // committed before it was located: only then is it known to be stored
+	no   uint64 // number of its record in this process's hand-out order; 0: durable since before it started
 }
 
 // Extent describes the record as a run of sectors.
@@ -40,13 +41,16 @@ type RegionRun struct {
 	Count  uint64
 }
 
-// ReadTask is a KindRead or KindList that passed every check. The driver looks up what is committed, and gives
+// ReadTask is a KindRead, KindList or KindDigest that passed every check. The driver looks up what is committed, and gives
 // ReadTask.Answer to the asker. The look-up of the index must follow the Commits and Resets of the same Ready.
 type ReadTask struct {
 	Request *Message
 	// Pending are the records above the watermark that overlap the run, durable, ascending by version. Of WantExact it
 	// is the record of Request.Version alone, if that is pending: read its shards by Ref, else look in the index.
 	Pending []*Held
+	Shard   blocktree.ShardIndex // the node's place in the region: a shard of another is of no use, see Place
+
+	mut mutant
 }
 
 // MemberReady is what a Member wants done, in this order: 1. append Records; 2. call Located at once, before any other
@@ -54,11 +58,11 @@ type ReadTask struct {
 // depend on is durable). When appended records become durable, call Durable, then Ready again.
 type MemberReady struct {
 	Records []*Record
-	Resets  []RegionRun // forget everything that is indexed there
+	Resets  []RegionRun // forget everything that is indexed there, damaged pages too; pending records stay
 	// Commits are to be indexed, in this order, on every sector whose indexed version is not greater (an equal one is
 	// replaced: that mends a damaged shard). Their Ref is set once Located was called.
 	Commits []*Held
-	Drops   []*Held // pending records that became void: their bytes are garbage
+	Drops   []*Held // pending records that became void, or that a joiner may not keep: their bytes are garbage
 	Reads   []ReadTask
 	Answers []*Message
 	CatchUp []blocktree.FileID // bring the own Raft log up to date (ReadIndex), Learn what it has, then call CaughtUp

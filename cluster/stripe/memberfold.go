@@ -18,8 +18,16 @@ type memberRegion struct {
 
 	resetEpoch blocktree.Epoch  // the epoch of the last copy-up
 	resetSeq   blocktree.ViewID // the join it was for
+	forgot     bool             // for that join what was committed is forgotten, too
 
-	abortNo uint64 // number of the newest abort's record
+	newest blocktree.Version     // of all that was ever committed and not forgotten
+	whole  blocktree.Incarnation // the node was in sync as this, and has had no copy-up since
+
+	abortNo   uint64 // number of the newest abort's record
+	installNo uint64 // and of the newest installed one
+	// What the answer to the last reset said, for the same answer when it is asked again (after a pause, joinpause.go).
+	unbroken   bool
+	missedNone blocktree.Version
 }
 
 func (f *memberFile) region(i blocktree.RegionIndex) *memberRegion {
@@ -51,7 +59,7 @@ func (r *memberRegion) find(v blocktree.Version) (int, bool) {
 }
 
 func (r *memberRegion) isEmpty() bool {
-	return r.watermark.IsZero() && len(r.pending)+len(r.aborted)+len(r.decided) == 0 && r.resetSeq == 0
+	return r.watermark.IsZero() && len(r.pending)+len(r.aborted)+len(r.decided) == 0 && r.resetSeq == 0 && r.newest.IsZero()
 }
 
 func (r *memberRegion) remove(i int) { r.pending = slices.Delete(r.pending, i, i+1) }
@@ -66,7 +74,7 @@ func (r *memberRegion) isAborted(v blocktree.Version) bool {
 
 // overlapping returns the pending records that a read has to tell of. Only durable ones count as held.
 func (r *memberRegion) overlapping(q *Message, durable uint64, volatile bool) []*Held {
-	if q.Kind == KindList || len(r.pending) == 0 {
+	if q.Kind != KindRead || len(r.pending) == 0 {
 		return nil
 	}
 	if q.Want == WantExact {
@@ -93,7 +101,7 @@ func (r *memberRegion) anyUpTo(w blocktree.Version, q *Message) bool {
 		if w.Less(h.Version) {
 			return false
 		}
-		if q.Kind == KindList || uint64(h.First) < uint64(q.First)+q.Count && uint64(q.First) < uint64(h.First)+uint64(h.Count) {
+		if q.Kind != KindRead || uint64(h.First) < uint64(q.First)+q.Count && uint64(q.First) < uint64(h.First)+uint64(h.Count) {
 			return true
 		}
 	}
@@ -126,7 +134,10 @@ func (m *Member) fold(f *memberFile, rec *Record, no uint64) (*Held, error) {
 	r := f.region(rec.Region)
 	m.advance(r, rec.Watermark)
 	if rec.Installed || !r.watermark.Less(rec.Version) {
-		m.next.Commits = append(m.next.Commits, h)
+		if rec.Installed {
+			r.installNo = no
+		}
+		m.commit(r, h)
 		return h, nil
 	}
 	i, dup := r.find(rec.Version)
@@ -142,6 +153,20 @@ func (m *Member) fold(f *memberFile, rec *Record, no uint64) (*Held, error) {
 	return h, nil
 }
 
+// commit has a record indexed.
+func (m *Member) commit(r *memberRegion, h *Held) {
+	m.next.Commits = append(m.next.Commits, h)
+	if h.late = h.no > 0 && h.Ref == (Ref{}); !h.late {
+		r.raise(h.Version)
+	}
+}
+
+func (r *memberRegion) raise(v blocktree.Version) {
+	if r.newest.Less(v) {
+		r.newest = v
+	}
+}
+
 // advance moves the watermark up and commits what it passes, in ascending order.
 func (m *Member) advance(r *memberRegion, w blocktree.Version) {
 	if !r.watermark.Less(w) {
@@ -150,7 +175,7 @@ func (m *Member) advance(r *memberRegion, w blocktree.Version) {
 	r.watermark = w
 	n := 0
 	for n < len(r.pending) && !w.Less(r.pending[n].Version) {
-		m.next.Commits = append(m.next.Commits, r.pending[n])
+		m.commit(r, r.pending[n])
 		r.pending[n] = nil
 		n++
 	}
@@ -194,11 +219,29 @@ func (m *Member) foldControl(f *memberFile, c *control, no uint64) {
 			r.aborted = slices.Insert(r.aborted, i, c.version)
 		}
 	case ctlReset:
-		m.reset(f, RegionRun{File: f.id, Region: c.region, First: c.first, Count: c.count})
-		*f.region(c.region) = memberRegion{watermark: c.version, resetEpoch: c.epoch, resetSeq: c.seq}
+		m.foldReset(f.region(c.region), c)
 	case ctlWatermark:
 		m.advance(f.region(c.region), c.version)
+	case ctlForget:
+		r := f.region(c.region)
+		m.reset(f, RegionRun{File: f.id, Region: c.region, First: c.first, Count: c.count})
+		r.newest, r.forgot, r.unbroken = blocktree.Version{}, true, false
+	case ctlWhole:
+		f.region(c.region).whole = c.incarnation
 	}
+}
+
+// foldReset begins a copy-up. What is not committed is void unless it is sent again (I9): another leaf may have been
+// acknowledged under its version meanwhile.
+func (m *Member) foldReset(r *memberRegion, c *control) {
+	keep := r.pending
+	if m.mut == mutKeepPending {
+		*r = memberRegion{watermark: r.watermark, pending: keep, newest: r.newest, resetEpoch: c.epoch, resetSeq: c.seq}
+		m.advance(r, c.version)
+		return
+	}
+	m.next.Drops = append(m.next.Drops, r.pending...)
+	*r = memberRegion{watermark: c.version, newest: r.newest, resetEpoch: c.epoch, resetSeq: c.seq}
 }
 
 // foldRepair commits the winners and everything up to the floor, and voids the rest of the older epochs. The watermark
@@ -210,11 +253,11 @@ func (m *Member) foldRepair(r *memberRegion, p *Repair, epoch blocktree.Epoch) {
 		above := p.Floor.Less(h.Version)
 		switch {
 		case above && won:
-			m.next.Commits = append(m.next.Commits, h)
+			m.commit(r, h)
 			i, _ := slices.BinarySearchFunc(r.decided, h.Version, byVersion)
 			r.decided = slices.Insert(r.decided, i, h)
 		case !above:
-			m.next.Commits = append(m.next.Commits, h)
+			m.commit(r, h)
 		case h.Version.Epoch < epoch:
 			m.next.Drops = append(m.next.Drops, h)
 		default:
@@ -228,11 +271,12 @@ func (m *Member) foldRepair(r *memberRegion, p *Repair, epoch blocktree.Epoch) {
 
 // reset makes the driver forget what is indexed of a region, also what this Ready was to index.
 func (m *Member) reset(f *memberFile, run RegionRun) {
-	m.next.Commits = slices.DeleteFunc(m.next.Commits, func(h *Held) bool { return h.File == f.id && h.Region == run.Region })
+	m.next.Commits = slices.DeleteFunc(m.next.Commits, func(h *Held) bool {
+		of := h.File == f.id && h.Region == run.Region
+		h.late = h.late && !of
+		return of
+	})
 	m.next.Resets = append(m.next.Resets, run)
-	if r := f.regions[run.Region]; r != nil {
-		m.next.Drops = append(m.next.Drops, r.pending...)
-	}
 }
 
 // fenceEntriesMax bounds the regions and extents of one answer to a fence; a region is never split.
@@ -278,7 +322,7 @@ func (m *Member) sortedFiles() []blocktree.FileID {
 }
 
 // snapshotFormat is the version of Snapshot's encoding.
-const snapshotFormat = 1
+const snapshotFormat = 2
 
 // Snapshot encodes the promises and what is pending, for the store's checkpoint. Every record that was handed out must
 // be located; the checkpoint must not be used before those are durable.
@@ -311,6 +355,9 @@ func encodeRegion(e *wire.Encoder, i blocktree.RegionIndex, r *memberRegion) {
 	e.Version(r.watermark)
 	e.U64(uint64(r.resetEpoch))
 	e.U64(uint64(r.resetSeq))
+	e.Bool(r.forgot)
+	e.Version(r.newest)
+	e.Raw(r.whole[:])
 	e.U32(uint32(len(r.aborted)))
 	for _, v := range r.aborted {
 		e.Version(v)
@@ -357,6 +404,8 @@ func RestoreMember(node blocktree.NodeID, inc blocktree.Incarnation, snapshot []
 
 func decodeRegion(d *wire.Decoder, file blocktree.FileID, i blocktree.RegionIndex) memberRegion {
 	r := memberRegion{watermark: d.Version(), resetEpoch: blocktree.Epoch(d.U64()), resetSeq: blocktree.ViewID(d.U64())}
+	r.forgot, r.newest = d.Bool(), d.Version()
+	copy(r.whole[:], d.Raw(len(r.whole)))
 	for n := d.Count(d.Len() / 16); n > 0 && d.Err() == nil; n-- {
 		r.aborted = append(r.aborted, d.Version())
 	}

@@ -43,6 +43,7 @@ func (m *Member) Step(msg *Message) {
 		c := control{kind: ctlPromise, epoch: f.layout.Epoch, seq: f.layout.Seq}
 		m.hand(f, m.controlRecord(f, &c))
 	}
+	m.noteWhole(f, msg)
 	switch msg.Kind {
 	case KindPrepare:
 		m.prepare(f, msg)
@@ -56,12 +57,25 @@ func (m *Member) Step(msg *Message) {
 		m.repair(f, msg)
 	case KindLearn:
 		m.answerAfter(f, m.reply(msg, blocktree.Other), 0)
-	case KindRead, KindList:
+	case KindRead, KindList, KindDigest:
 		m.read(f, msg)
 	case KindReset:
 		m.stepReset(f, msg)
 	case KindInstall:
 		m.install(f, msg)
+	case KindForget:
+		m.forget(f, msg)
+	}
+}
+
+// noteWhole writes down, once, that the node is in sync in a region under its incarnation: should it leave and come back
+// as the same, it has missed only what is newer than its watermark.
+func (m *Member) noteWhole(f *memberFile, msg *Message) {
+	if !msg.Kind.byView() {
+		return
+	}
+	if r := f.regions[msg.Region]; r != nil && r.whole != m.inc && !r.newest.IsZero() && m.view(f, msg.Region).state == InSync {
+		m.hand(f, m.controlRecord(f, &control{kind: ctlWhole, region: msg.Region, incarnation: m.inc}))
 	}
 }
 
@@ -70,7 +84,7 @@ func (m *Member) admit(f *memberFile, msg *Message) blocktree.Kind {
 	l := f.layout
 	read := msg.Kind == KindRead
 	loose := read && m.mut == mutReadStaleView
-	if msg.Answer || msg.Kind == 0 || msg.Kind > KindInstall {
+	if msg.Answer || msg.Kind == 0 || msg.Kind >= kindEnd {
 		return blocktree.Invalid
 	}
 	if msg.Epoch < l.Epoch && m.mut != mutNoFence && !loose {
@@ -99,7 +113,7 @@ func (m *Member) admit(f *memberFile, msg *Message) blocktree.Kind {
 	switch {
 	case !v.member:
 		return blocktree.StaleView
-	case v.state == Out && !lax, read && v.state != InSync && !lax, msg.Kind == KindReset && v.state != Joining:
+	case v.state == Out && !lax, read && v.state != InSync && !lax, (msg.Kind == KindReset || msg.Kind == KindForget) && v.state != Joining:
 		return blocktree.StaleView
 	}
 	return m.checkRun(l, v, msg)
@@ -117,14 +131,18 @@ func (m *Member) checkRun(l *Layout, v memberView, msg *Message) blocktree.Kind 
 			return blocktree.OutOfRange
 		}
 	case KindList:
-		if msg.First < first || uint64(msg.First-first) > count {
+		if !inside(msg.First, msg.Count) {
+			return blocktree.OutOfRange
+		}
+	case KindDigest:
+		if msg.Count == 0 || msg.Count > DigestSectorsMax || !inside(msg.First, 1) || uint64(msg.First-first)%msg.Count != 0 {
 			return blocktree.OutOfRange
 		}
 	case KindAbort:
 		if msg.Version.Epoch != msg.Epoch {
 			return blocktree.Invalid
 		}
-	case KindReset:
+	case KindReset, KindForget:
 		if msg.Seq > l.Seq || msg.Watermark.Epoch > msg.Epoch {
 			return blocktree.Invalid
 		}
@@ -296,10 +314,25 @@ func (m *Member) repair(f *memberFile, msg *Message) {
 	if f.fenced != msg.Epoch {
 		a.Err = blocktree.Recovering
 	} else if f.recovering {
-		c := control{kind: ctlRepair, epoch: msg.Epoch, seq: f.layout.Seq, last: msg.Last, repairs: msg.Repairs}
+		c := control{kind: ctlRepair, epoch: msg.Epoch, seq: f.layout.Seq, last: msg.Last, repairs: m.ownRepairs(f, msg.Repairs)}
 		m.hand(f, m.controlRecord(f, &c))
 	}
 	m.answerAfter(f, a, 0)
+}
+
+// ownRepairs are those of the regions that the node is in sync in. It is asked as it is in sync or joining somewhere; where it
+// is not, it may have missed what is acknowledged, and hold what is void, below any floor.
+func (m *Member) ownRepairs(f *memberFile, all []Repair) []Repair {
+	if m.mut == mutRepairOut {
+		return all
+	}
+	var own []Repair
+	for _, r := range all {
+		if m.view(f, r.Region).state == InSync {
+			own = append(own, r)
+		}
+	}
+	return own
 }
 
 // read hands a task to the driver. The answer must not leave before the promise it relies on is durable.
@@ -313,17 +346,30 @@ func (m *Member) read(f *memberFile, msg *Message) {
 		m.heldReads = append(m.heldReads, msg)
 		return
 	}
-	task := ReadTask{Request: msg}
+	task := ReadTask{Request: msg, Shard: m.view(f, msg.Region).shard, mut: m.mut}
+	var newest blocktree.Version
 	if r != nil {
-		if r.watermark.Less(msg.Watermark) && r.anyUpTo(msg.Watermark, msg) {
+		if msg.Kind != KindRead && r.installNo > m.durable && m.mut != mutListVolatile {
+			m.heldReads = append(m.heldReads, msg) // nobody may wait for that install any more: it counts once it is durable
+			return
+		}
+		if r.watermark.Less(msg.Watermark) && r.anyUpTo(msg.Watermark, msg) && (msg.Kind == KindRead || m.mut != mutListNoMark) {
 			m.moveWatermark(f, msg)
 		}
 		task.Pending = r.overlapping(msg, m.durable, m.mut == mutReadVolatile)
+		newest = r.newest
+	}
+	if msg.Kind == KindDigest && msg.Held { // nothing is looked up
+		a := m.reply(msg, blocktree.Other)
+		a.Held = newest == msg.Version
+		m.answerAfter(f, a, 0)
+		return
 	}
 	m.next.Reads = append(m.next.Reads, task)
 }
 
-// stepReset forgets a region before it is copied up, once per join.
+// stepReset begins a copy-up, once per join. The answer says whether the node had missed nothing up to its watermark, and
+// what is the newest that it has.
 func (m *Member) stepReset(f *memberFile, msg *Message) {
 	r := f.region(msg.Region)
 	a := m.reply(msg, blocktree.Other)
@@ -331,8 +377,28 @@ func (m *Member) stepReset(f *memberFile, msg *Message) {
 	case msg.Seq < r.resetSeq:
 		a.Err = blocktree.StaleView
 	case msg.Seq > r.resetSeq:
+		unbroken := (r.whole == m.inc || m.mut == mutSkipUnwhole) && (!r.watermark.Less(r.newest) || m.mut == mutSkipDecided)
+		c := control{kind: ctlReset, epoch: msg.Epoch, seq: msg.Seq, region: msg.Region, version: msg.Watermark}
+		f.promiseNo = m.hand(f, m.controlRecord(f, &c))
+		r.unbroken, r.missedNone = unbroken, r.newest
+	}
+	a.Held, a.Version = r.unbroken, r.missedNone // not r.newest: later in this join that is of writes that came to everybody
+	if m.mut == mutSkipPaused {
+		a.Version = r.newest
+	}
+	m.answerAfter(f, a, 0)
+}
+
+// forget drops what is committed in a region that is being copied up, once per join. Promises and pending records stay.
+func (m *Member) forget(f *memberFile, msg *Message) {
+	r := f.region(msg.Region)
+	a := m.reply(msg, blocktree.Other)
+	switch {
+	case msg.Seq != r.resetSeq:
+		a.Err = blocktree.StaleView
+	case !r.forgot || m.mut == mutForgetTwice:
 		first, count := f.layout.Run(msg.Region)
-		c := control{kind: ctlReset, epoch: msg.Epoch, seq: msg.Seq, region: msg.Region, version: msg.Watermark, first: first, count: count}
+		c := control{kind: ctlForget, epoch: msg.Epoch, seq: msg.Seq, region: msg.Region, first: first, count: count}
 		f.promiseNo = m.hand(f, m.controlRecord(f, &c))
 	}
 	m.answerAfter(f, a, 0)
@@ -353,7 +419,7 @@ func (m *Member) install(f *memberFile, msg *Message) {
 }
 
 // Answer makes the reply to a task out of what the driver found: committed extents (see Message.Extents), the shards and
-// seals of the Data ones in order, and for a KindList where to go on. Of a WantExact, committed is what was found of it.
+// seals of the Data ones in order, for a KindDigest the digests as payload, and for both lists where to go on. Of a WantExact, committed is what was found of it.
 func (t *ReadTask) Answer(node blocktree.NodeID, committed []Extent, payload, seals []byte, next blocktree.SectorIndex, err blocktree.Kind) *Message {
 	q := t.Request
 	a := &Message{

@@ -14,9 +14,12 @@ const (
 	KindRepair                         // Repairs of some regions; Last ends the recovery of the file at this member
 	KindLearn                          // have view change Layout.Seq >= Seq in the own Raft log, durably
 	KindRead                           // extents of a run, see Want
-	KindList                           // committed extents from First on, at most ExtentsMax; Next tells where to go on
-	KindReset                          // joiner only: forget the region, once per join (Seq), and start at Watermark
+	KindList                           // committed extents of Count sectors from First on, at most ExtentsMax; Next tells where to go on
+	KindReset                          // joiner only: drop what is not committed, once per join (Seq), and start at Watermark
 	KindInstall                        // store Record as committed (copy-up, damaged shard)
+	KindDigest                         // digests of what is committed, see digest.go; Held asks only whether Version is the newest
+	KindForget                         // joiner only: forget what is committed too, once per join (Seq)
+	kindEnd
 )
 
 // Carries reports whether a request of the kind may have more than a header: shards, or long lists.
@@ -43,14 +46,14 @@ type Message struct {
 	File        blocktree.FileID
 	Region      blocktree.RegionIndex
 	Epoch       blocktree.Epoch
-	View        blocktree.ViewID // id of the region's view (Prepare, Commit, Abort, Read, List, Reset, Install)
-	Seq         blocktree.ViewID // Fence, Repair, Learn: Layout.Seq that the asker goes by; Reset: id of the joining view
+	View        blocktree.ViewID // id of the region's view (all kinds but Fence, Repair and Learn)
+	Seq         blocktree.ViewID // Fence, Repair, Learn: Layout.Seq that the asker goes by; Reset, Forget: id of the joining view
 	Incarnation blocktree.Incarnation
-	Watermark   blocktree.Version // Commit, Read, List, Reset: of the region: this and all below are acknowledged or void
-	Version     blocktree.Version // Abort, Read exact
+	Watermark   blocktree.Version // Commit, Read, List, Digest, Reset: of the region: this and all below are acknowledged or void
+	Version     blocktree.Version // Abort, Read exact, Digest
 
-	First blocktree.SectorIndex // Read, List; index within the file
-	Count uint64
+	First blocktree.SectorIndex // Read, List, Digest; index within the file
+	Count uint64                // Digest: sectors of one block
 	Want  Want
 
 	Record  *Record  // Prepare, Install
@@ -59,12 +62,12 @@ type Message struct {
 
 	// Answers only.
 	Err     blocktree.Kind        // Other (0) means it was done
-	Held    bool                  // Abort
+	Held    bool                  // Abort; Reset: nothing was missed up to Version; Digest: Version is the newest
 	Regions []RegionState         // Fence
 	Extents []Extent              // Read, List; ascending, committed ones cover the run without gaps (Read)
-	Payload []byte                // Read: shards of the committed (or exact) Data extents in order, side by side
+	Payload []byte                // Read: shards of the committed (or exact) Data extents in order, side by side. Digest: the digests
 	Seals   []byte                // likewise, SealBytes each
-	Next    blocktree.SectorIndex // List: go on from here; the end of the region when done
+	Next    blocktree.SectorIndex // List, Digest: go on from here; the end of the run or region when done
 
 	// Memory is a driver's own note of what the slices alias. It is neither encoded nor looked at here.
 	Memory any
@@ -119,7 +122,7 @@ const (
 	Absent  ExtentKind = iota // never written
 	Zero                      // trimmed or zeroed
 	Data                      // shards exist
-	Damaged                   // this member has it but its shard failed its checksum: no shard in the answer
+	Damaged                   // this member has it but not its own good shard: that failed its checksum, or is of another place
 )
 
 // Extent is a run of sectors of one version at one member.

@@ -38,41 +38,69 @@ const (
 	mutNoRepairWait
 	mutReadVolatile
 	mutFewerThanK
+	mutKeepPending
+	mutDigestBlind
+	mutMatchShard
+	mutPromoteDiffering
+	mutKeepForeign
+	mutSkipUnwhole
+	mutSkipDecided
+	mutListNoMark
+	mutSentAnyway
+	mutForgetTwice
+	mutForgetBase
+	mutListVolatile
+	mutRepairOut
+	mutSkipPaused
 	mutantEnd
 )
 
 var mutantNames = [mutantEnd]string{
-	mutAckAtK:          "ackatk: a write is acknowledged when k members answered (rule 1)",
-	mutNoFence:         "nofence: a member takes messages of older epochs (rules 1, 4)",
-	mutNoViewCheck:     "noviewcheck: a member takes messages of older views (rules 1, 2)",
-	mutNoViewAck:       "noviewack: the holder acknowledges before the remaining members know the new view (rule 2, I6)",
-	mutReadPrepared:    "readprepared: a read returns the newest pending version it sees (rule 6)",
-	mutReadCommitted:   "readcommitted: a read ignores pending versions (rule 6)",
-	mutNoResync:        "noresync: a joiner is promoted without any copy-up (rule 7)",
-	mutNoExclude:       "noexclude: a take-over decides without those that do not answer and leaves them in the view (rule 4)",
-	mutRollForwardAny:  "rollfwdany: a take-over commits what any member holds (rule 5)",
-	mutDropPrepared:    "droprepared: a take-over voids everything above the floor (rule 5)",
-	mutReadStaleView:   "readstaleview: a member answers reads of older views and epochs (rule 6)",
-	mutNoCatchUp:       "nocatchup: a member does not catch up on a newer view or epoch but goes by its own (rule 2)",
-	mutVolatileFence:   "volatilefence: a fence is answered before it is durable (rule 4)",
-	mutLazySync:        "lazyfsync: a prepare is answered before it is durable (mode ack)",
-	mutQuorumK:         "q-too-small: a read asks k members where more are needed (rule 6)",
-	mutNoMinWrite:      "nominwrite: a write is acknowledged with fewer than minWrite members in sync (rule 3)",
-	mutWatermarkPasses: "watermarkpasses: the watermark passes unacknowledged versions (rule 1)",
-	mutSecondDigest:    "seconddigest: a member takes a second write under one version (rule 1)",
-	mutNoIncarnation:   "noincarnation: a member answers for another incarnation (rule 1)",
-	mutAbortLoose:      "abortloose: an abort goes to all members at once, held or not (rule 9)",
-	mutJoinNoWait:      "joinnowait: writes do not wait for a joining member (rule 7)",
-	mutJoinForgets:     "joinforgets: a joiner is not sent the writes that were in flight when it joined (rule 7)",
-	mutPromoteEarly:    "promoteearly: a joiner is promoted before its installs are answered (rule 7)",
-	mutPromoteBlind:    "promoteblind: a joiner is promoted while versions that readers may have seen are not yet at it (rules 6, 7)",
-	mutNoReset:         "noreset: a joiner keeps its old records (rule 7)",
-	mutNoLeaseCheck:    "noleasecheck: the holder's reads complete after its lease term (rule 6)",
-	mutTornTombstone:   "torntombstone: a member stores a tombstone for the first sector of its run only (rule 8)",
-	mutDropNoSpace:     "dropnospace: a member without space is removed from the view, down to any number (rule 9)",
-	mutNoRepairWait:    "norepairwait: writes begin before every member has the decision of the take-over (rule 5)",
-	mutReadVolatile:    "readvolatile: a member tells of pending records that are not durable yet (rule 6)",
-	mutFewerThanK:      "fewerthank: a read of sectors with too few shards gives zeros (rule 3)",
+	mutAckAtK:           "ackatk: a write is acknowledged when k members answered (rule 1)",
+	mutNoFence:          "nofence: a member takes messages of older epochs (rules 1, 4)",
+	mutNoViewCheck:      "noviewcheck: a member takes messages of older views (rules 1, 2)",
+	mutNoViewAck:        "noviewack: the holder acknowledges before the remaining members know the new view (rule 2, I6)",
+	mutReadPrepared:     "readprepared: a read returns the newest pending version it sees (rule 6)",
+	mutReadCommitted:    "readcommitted: a read ignores pending versions (rule 6)",
+	mutNoResync:         "noresync: a joiner is promoted without any copy-up (rule 7)",
+	mutNoExclude:        "noexclude: a take-over decides without those that do not answer and leaves them in the view (rule 4)",
+	mutRollForwardAny:   "rollfwdany: a take-over commits what any member holds (rule 5)",
+	mutDropPrepared:     "droprepared: a take-over voids everything above the floor (rule 5)",
+	mutReadStaleView:    "readstaleview: a member answers reads of older views and epochs (rule 6)",
+	mutNoCatchUp:        "nocatchup: a member does not catch up on a newer view or epoch but goes by its own (rule 2)",
+	mutVolatileFence:    "volatilefence: a fence is answered before it is durable (rule 4)",
+	mutLazySync:         "lazyfsync: a prepare is answered before it is durable (mode ack)",
+	mutQuorumK:          "q-too-small: a read asks k members where more are needed (rule 6)",
+	mutNoMinWrite:       "nominwrite: a write is acknowledged with fewer than minWrite members in sync (rule 3)",
+	mutWatermarkPasses:  "watermarkpasses: the watermark passes unacknowledged versions (rule 1)",
+	mutSecondDigest:     "seconddigest: a member takes a second write under one version (rule 1)",
+	mutNoIncarnation:    "noincarnation: a member answers for another incarnation (rule 1)",
+	mutAbortLoose:       "abortloose: an abort goes to all members at once, held or not (rule 9)",
+	mutJoinNoWait:       "joinnowait: writes do not wait for a joining member (rule 7)",
+	mutJoinForgets:      "joinforgets: a joiner is not sent the writes that were in flight when it joined (rule 7)",
+	mutPromoteEarly:     "promoteearly: a joiner is promoted before its installs are answered (rule 7)",
+	mutPromoteBlind:     "promoteblind: a joiner is promoted while versions that readers may have seen are not yet at it (rules 6, 7)",
+	mutNoReset:          "noreset: a joiner is not told to begin anew (rule 7)",
+	mutNoLeaseCheck:     "noleasecheck: the holder's reads complete after its lease term (rule 6)",
+	mutTornTombstone:    "torntombstone: a member stores a tombstone for the first sector of its run only (rule 8)",
+	mutDropNoSpace:      "dropnospace: a member without space is removed from the view, down to any number (rule 9)",
+	mutNoRepairWait:     "norepairwait: writes begin before every member has the decision of the take-over (rule 5)",
+	mutReadVolatile:     "readvolatile: a member tells of pending records that are not durable yet (rule 6)",
+	mutFewerThanK:       "fewerthank: a read of sectors with too few shards gives zeros (rule 3)",
+	mutKeepPending:      "joinkeepspending: a joiner keeps what it had pending (rule 7)",
+	mutDigestBlind:      "digestblind: a digest says which versions a block has, not where (rule 7)",
+	mutMatchShard:       "matchshard: a shard of another place matches (rule 7)",
+	mutPromoteDiffering: "promotediffering: a joiner is promoted once digests are compared, whatever differed (rule 7)",
+	mutKeepForeign:      "keepforeign: a joiner keeps what the view does not have (rule 7)",
+	mutSkipUnwhole:      "skipunwhole: a region is taken for unchanged though the joiner was never in sync there as what it is (rule 7)",
+	mutSkipDecided:      "skipdecided: a region is taken for unchanged though a repair decided above the watermark of the joiner (rule 7)",
+	mutListNoMark:       "listnomark: members list a region without having committed what is acknowledged (rule 7)",
+	mutSentAnyway:       "sentanyway: all versions of this epoch are thought to have been sent to the joiner (rule 7)",
+	mutForgetTwice:      "forgettwice: a joiner forgets again when the request comes again (rule 7)",
+	mutForgetBase:       "forgetbase: what a joiner committed before it forgot is thought to be still there (rule 7)",
+	mutRepairOut:        "repairout: a member takes repairs of regions that it is out of (rules 5, 7)",
+	mutListVolatile:     "listvolatile: a joiner tells of installs that are not durable (rule 7)",
+	mutSkipPaused:       "skippaused: a joiner that is asked to begin again in the same join tells the newest that it has by then (rule 7)",
 }
 
 // Mutants lists the rules that Member.SetMutant, HolderConfig.Mutant and ReaderConfig.Mutant can break: a name, a colon

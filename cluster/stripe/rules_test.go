@@ -91,6 +91,24 @@ func TestMemberRefuses(t *testing.T) {
 	}
 }
 
+// TestOldView: a member that knows it has left answers no read under the view before, nor under the new one.
+func TestOldView(t *testing.T) {
+	for mutant, want := range map[string]blocktree.Kind{"": blocktree.StaleView, "noviewcheck": blocktree.Other, "readstaleview": blocktree.Other} {
+		n, _ := one(t, mutant)
+		m := n.about(KindRead)
+		m.Want, m.Count = WantShards, 1
+		n.w.mustChange(t, n, Change{Kind: ChangeRemove})
+		if a := n.ask(t, m); a.Err != want {
+			t.Errorf("%q, the view before: %v, want %v", mutant, a.Err, want)
+		}
+		m = n.about(KindRead)
+		m.Want, m.Count = WantShards, 1
+		if a := n.ask(t, m); a.Err != want {
+			t.Errorf("%q, the new view: %v, want %v", mutant, a.Err, want)
+		}
+	}
+}
+
 func TestNewerViewIsLearntFirst(t *testing.T) {
 	n, l := one(t, "")
 	m := n.prepare(l, 1, 50)
@@ -225,7 +243,6 @@ func TestQuorum(t *testing.T) {
 		if w.acked != 1 {
 			t.Fatalf("%d writes acknowledged", w.acked)
 		}
-		w.cached = old
 		w.nextOp++
 		w.ops[w.nextOp] = &testOp{read: true, count: 1, floor: []blocktree.Version{w.floor[0]}, reader: true}
 		w.rd.Read(w.nextOp, old, 0, 0, 1)
@@ -282,7 +299,7 @@ func TestPromotionWaits(t *testing.T) {
 		w.meta(0, false)
 		w.with(w.hid, func(h *Holder) { h.NodeUp(x.id, incarnation(x.id, x.inc)) })
 		joining := func() bool { return w.truth.View(0).Count(Joining) == 1 }
-		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == x.id || m.Kind == KindList }
+		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == x.id || m.Kind == KindDigest }
 		for range 40 {
 			w.carry(nil)
 			for len(w.metas) > 0 {
@@ -296,9 +313,7 @@ func TestPromotionWaits(t *testing.T) {
 		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == x.id }
 		w.with(w.hid, func(h *Holder) {
 			for _, id := range w.truth.Hosts {
-				if id != x.id {
-					h.NodeUp(id, incarnation(id, 1)) // the list that was lost is asked for again
-				}
+				h.NodeUp(id, incarnation(id, 1)) // the digest that was lost is asked for again
 			}
 		})
 		for range 20 {

@@ -86,9 +86,10 @@ func (n *testNode) read(t *ReadTask) *Message {
 		}
 	}
 	switch {
+	case n.badPage && q.Kind != KindRead && q.Region == 0:
+		return t.Answer(n.id, nil, nil, nil, 0, blocktree.Corrupt)
 	case q.Kind == KindList:
-		first, count := n.learnt.Run(q.Region)
-		end := first + blocktree.SectorIndex(count)
+		end := q.First + blocktree.SectorIndex(q.Count)
 		for s := q.First; s < end; s++ {
 			if len(xs) >= 2 { // short pages, to have several
 				return t.Answer(n.id, xs, nil, nil, s, 0)
@@ -98,6 +99,14 @@ func (n *testNode) read(t *ReadTask) *Message {
 			}
 		}
 		return t.Answer(n.id, xs, nil, nil, end, 0)
+	case q.Kind == KindDigest:
+		first, count := n.learnt.Run(q.Region)
+		end := min(first+blocktree.SectorIndex(count), q.First+2*blocktree.SectorIndex(q.Count)) // two blocks at a time
+		d := t.Digester()
+		for s := q.First; s < end; s++ {
+			d.Add(Extent{First: s, Count: 1, Version: n.index[s].version, Kind: n.index[s].kind})
+		}
+		return t.Answer(n.id, nil, d.Finish(end), nil, end, 0)
 	case q.Want == WantExact && len(t.Pending) == 1:
 		h := t.Pending[0]
 		rec := n.at(h.Ref)

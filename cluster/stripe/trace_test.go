@@ -25,6 +25,7 @@ type tracer struct {
 var kindNames = map[MessageKind]string{
 	KindPrepare: "prepare", KindCommit: "commit", KindAbort: "abort", KindFence: "fence", KindRepair: "repair", KindLearn: "learn",
 	KindRead: "read", KindList: "list", KindReset: "reset", KindInstall: "install",
+	KindDigest: "digest", KindForget: "forget",
 }
 
 func (t *tracer) line(f string, a ...any) { fmt.Fprintf(&t.out, f+"\n", a...) }

@@ -54,6 +54,7 @@ type testNode struct {
 	inc     int
 	up      bool
 	full    bool
+	badPage bool      // of its index, in region 0
 	log     []*Record // log[:synced] survives a crash
 	synced  int
 	base    int   // records in the log when this process started
@@ -179,8 +180,8 @@ type world struct {
 	h, old  *Holder // the newest holder, and the one before: it may not know yet
 	hid     int
 	leaseTo time.Duration // Raft gives no new epoch before
-	cached  *Layout       // what the leaseless reader goes by
 	rd      *Reader
+	asked   []askedRead // leaseless reads that have a layout and have not begun
 	net     []*envelope
 	metas   []metaEnv
 	ops     map[uint64]*testOp
@@ -253,7 +254,7 @@ func (w *world) acquire() {
 	w.change(w.truth.Acquire())
 	w.hid++
 	w.old = w.h
-	w.h = NewHolder(HolderConfig{Layout: w.truth, Codec: w.codec, Mutant: w.mutant, MemberTimeout: time.Second, JoinDelay: 200 * time.Millisecond, StallTimeout: 10 * time.Second}, w.now)
+	w.h = NewHolder(HolderConfig{Layout: w.truth, Codec: w.codec, Mutant: w.mutant, DigestSectors: 2, MemberTimeout: time.Second, JoinDelay: 200 * time.Millisecond, StallTimeout: 10 * time.Second}, w.now)
 	for _, n := range w.nodes {
 		if n.up {
 			w.with(w.hid, func(h *Holder) { h.NodeUp(n.id, incarnation(n.id, n.inc)) })
@@ -337,9 +338,6 @@ func (w *world) done(d Done) {
 		w.onDone(op, d)
 	}
 	if d.Err != 0 {
-		if op.reader {
-			w.cached = nil
-		}
 		w.fails[d.Err]++
 		return
 	}
@@ -454,12 +452,11 @@ func (w *world) read(reader bool) {
 	}
 	w.nextOp++
 	w.ops[w.nextOp] = op
-	if reader {
-		if w.cached == nil || w.r.IntN(3) == 0 {
-			w.cached = w.truth
+	if reader { // its layout is the newest when it is asked for (rule 6), and may be old when it begins
+		w.asked = append(w.asked, askedRead{w.nextOp, w.truth})
+		if w.quiet || w.r.IntN(3) == 0 {
+			w.beginRead(len(w.asked) - 1)
 		}
-		w.rd.Read(w.nextOp, w.cached, r, first, n)
-		w.runReader()
 		return
 	}
 	all := w.r.IntN(8) == 0
@@ -470,6 +467,21 @@ func (w *world) read(reader bool) {
 			h.Read(w.nextOp, r, first, n)
 		}
 	})
+}
+
+// askedRead is a leaseless read and the layout that Raft gave for it.
+type askedRead struct {
+	op     uint64
+	layout *Layout
+}
+
+// beginRead begins one of the leaseless reads that wait.
+func (w *world) beginRead(i int) {
+	x := w.asked[i]
+	w.asked = slices.Delete(w.asked, i, i+1)
+	op := w.ops[x.op]
+	w.rd.Read(x.op, x.layout, w.truth.RegionOf(op.first), op.first, op.count)
+	w.runReader()
 }
 
 // deliver gives one message to whom it is for.

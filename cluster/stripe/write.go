@@ -114,6 +114,9 @@ func (r *hregion) setView(v View) {
 	}
 	r.unready &= r.all &^ r.sync
 	if left := old &^ r.all; left != 0 {
+		for to := left; to != 0; to &= to - 1 {
+			r.h.dropRegion(r.members[bits.TrailingZeros32(to)], r.index)
+		}
 		for _, w := range slices.Clone(r.writes[r.head:]) {
 			w.answered &^= left
 			w.sent &^= left

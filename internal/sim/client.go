@@ -398,7 +398,7 @@ func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 	c.epoch = l.Epoch
 	c.h = stripe.NewHolder(stripe.HolderConfig{
 		Layout: l, Codec: codec{l.Code}, MemberTimeout: memberTimeout * time.Millisecond,
-		JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond, Mutant: c.w.opt.Mutant,
+		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond, Mutant: c.w.opt.Mutant,
 	}, c.boot())
 	c.renewed(asked)
 	for _, n := range c.w.nodes {

@@ -35,10 +35,17 @@ type Counters struct {
 	Removals, Joins, Promotions uint64
 	Marks                       uint64
 	InstalledCopies             uint64 // records sent to a joiner, or to mend a shard
+	IncrementalJoins            uint64 // promotions after which something was copied and something was not
+	UnchangedJoins              uint64 // without a comparison
+	Unreadable                  uint64 // requests that met a damaged page of an index
+	Forgotten                   uint64 // joiners that had to forget what they had
+	SectorsSkipped              uint64
+	SectorsCopied               uint64
+	WrongPlace                  uint64 // sectors that a joiner had another member's shards of
 
 	Crashes, CrashesWithLoss, LostRecords uint64
 	PowerLosses                           uint64
-	Wipes, RollBacks                      uint64
+	Wipes, RollBacks, Holed, Misplaced    uint64
 	ClientCrashes, Pauses                 uint64
 	Checkpoints                           uint64
 	Lost, Duplicated                      uint64 // messages
@@ -89,6 +96,12 @@ func (c *Counters) observeStats(s stripe.HolderStats) {
 	c.ReadRestarts += s.ReadRestarts
 	c.Hedges += s.Hedges
 	c.ShardsMended += s.ShardsMended
+	c.IncrementalJoins += s.Incremental
+	c.UnchangedJoins += s.Unchanged
+	c.Forgotten += s.Forgotten
+	c.SectorsSkipped += s.SkippedSectors
+	c.SectorsCopied += s.CopiedSectors
+	c.WrongPlace += s.Misplaced
 }
 
 // Add adds the counts of another world.

@@ -15,8 +15,9 @@ type disk struct {
 	synced int
 	index  [][]indexed // by file, by sector
 	marks  []checkpoint
-	// resetAt is where in the log the last Reset of each file's region is: records before it are forgotten.
-	resetAt map[regionKey]int
+	fate   []fate // by position in the log
+	// unreadable names a sector whose page of the index is damaged, until its region is forgotten.
+	unreadable map[regionKey]blocktree.SectorIndex
 }
 
 type entry struct {
@@ -29,6 +30,15 @@ type regionKey struct {
 	file   int
 	region blocktree.RegionIndex
 }
+
+// fate is what became of a record, as far as it is known.
+type fate uint8
+
+const (
+	undecided fate = iota
+	committed
+	gone // void, or forgotten
+)
 
 // indexed is what the index says of one sector.
 type indexed struct {
@@ -43,11 +53,11 @@ type checkpoint struct {
 	pos      int
 	snapshot []byte
 	index    [][]indexed
-	resetAt  map[regionKey]int
+	fate     []fate
 }
 
 func newDisk(m *meta) *disk {
-	d := &disk{resetAt: map[regionKey]int{}}
+	d := &disk{unreadable: map[regionKey]blocktree.SectorIndex{}}
 	for f := range m.files {
 		d.index = append(d.index, make([]indexed, m.files[f].layout.Sectors))
 	}
@@ -67,6 +77,7 @@ func (d *disk) commit(file int, rec *stripe.Held, pos int, anyway bool) {
 	if rec.Kind == stripe.RecordZero {
 		kind = stripe.Zero
 	}
+	d.become(pos, committed)
 	for s := rec.First; s < rec.First+blocktree.SectorIndex(rec.Count); s++ {
 		if x := &d.index[file][s]; anyway || !rec.Version.Less(x.version) {
 			*x = indexed{rec.Version, kind, rec.Digest, pos}
@@ -74,10 +85,25 @@ func (d *disk) commit(file int, rec *stripe.Held, pos int, anyway bool) {
 	}
 }
 
-// reset forgets a run of sectors of a region.
-func (d *disk) reset(file int, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint64, pos int) {
-	clear(d.index[file][first:][:count])
-	d.resetAt[regionKey{file, region}] = pos
+// reset forgets what is committed in a region by the first pos records.
+func (d *disk) reset(file int, run stripe.RegionRun, pos int) {
+	clear(d.index[file][run.First:][:run.Count])
+	delete(d.unreadable, regionKey{file, run.Region})
+	for i := range d.fate[:min(pos, len(d.fate))] {
+		if r := d.log[i].rec; d.fate[i] == committed && r.File == run.File && r.Region == run.Region {
+			d.fate[i] = gone
+		}
+	}
+}
+
+// drop notes that a record will never be committed.
+func (d *disk) drop(pos int) { d.become(pos, gone) }
+
+func (d *disk) become(pos int, f fate) {
+	for len(d.fate) <= pos {
+		d.fate = append(d.fate, undecided)
+	}
+	d.fate[pos] = f
 }
 
 // loseTail is the loss of power: what was not synced is there in part. It returns how many records are gone.
@@ -95,12 +121,9 @@ func (d *disk) loseTail(w *World) int {
 
 // mark makes a checkpoint; everything must be synced.
 func (d *disk) mark(snapshot []byte) {
-	c := checkpoint{pos: len(d.log), snapshot: snapshot, resetAt: map[regionKey]int{}}
+	c := checkpoint{pos: len(d.log), snapshot: snapshot, fate: slices.Clone(d.fate)}
 	for _, x := range d.index {
 		c.index = append(c.index, slices.Clone(x))
-	}
-	for k, v := range d.resetAt {
-		c.resetAt[k] = v
 	}
 	if len(d.marks) > 1 && d.marks[0].pos < c.pos { // keep an old one, so that a rolled-back disk may start from it
 		d.marks = d.marks[1:]
@@ -114,21 +137,77 @@ func (d *disk) rollBack(pos int) {
 	d.marks = slices.DeleteFunc(d.marks, func(c checkpoint) bool { return c.pos > pos })
 }
 
+// makeHoles loses records in the middle of what a replay reads, promises as well as data: what it commits then may be void.
+// That alone is rare, so that void versions are committed outright, too. Of some regions the index cannot be read.
+func (d *disk) makeHoles(w *World) {
+	d.commitVoid(w)
+	for f := range w.meta.files {
+		for r := range w.meta.files[f].layout.Regions() {
+			if first, count := w.meta.files[f].layout.Run(r); w.chance(0.5) {
+				d.unreadable[regionKey{f, r}] = first + blocktree.SectorIndex(w.rnd.IntN(int(count)))
+			}
+		}
+	}
+	if w.chance(0.5) {
+		d.marks = nil
+	}
+	from := 0
+	if len(d.marks) > 0 {
+		from = d.marks[len(d.marks)-1].pos
+	}
+	share := []float64{0.1, 0.4}[w.rnd.IntN(2)]
+	for i := from; i < len(d.log); i++ {
+		d.log[i].lost = d.log[i].lost || w.chance(share)
+	}
+}
+
+// commitVoid commits versions of earlier epochs that a take-over has undone.
+func (d *disk) commitVoid(w *World) {
+	for _, e := range d.log {
+		r := e.rec
+		if e.lost || r.Kind == stripe.RecordControl || w.chance(0.3) {
+			continue
+		}
+		f := w.meta.fileOf(r.File)
+		if x := w.byVer[versionKey{f, r.Region, r.Version}]; x.state == voided && r.Version.Epoch < w.meta.files[f].layout.Epoch {
+			rec := *r
+			rec.Installed, rec.Watermark = true, blocktree.Version{}
+			d.log = append(d.log, entry{rec: &rec})
+		}
+	}
+}
+
+// misplace gives the disk good shards of another place for much of what is committed, under the right versions.
+func (d *disk) misplace(w *World) {
+	for f := range d.index {
+		l := w.meta.files[f].layout
+		for s := range d.index[f] {
+			x, sector := d.index[f][s], blocktree.SectorIndex(s)
+			if x.kind != stripe.Data || x.at >= len(d.log) || d.log[x.at].lost || d.log[x.at].rec.Version != x.version || w.chance(0.3) {
+				continue // or it is an index of before another fault
+			}
+			rec := *d.log[x.at].rec
+			shards, seals := encode(l.Code, w.byVer[versionKey{f, rec.Region, rec.Version}].value, sector, 1)
+			rec.First, rec.Count, rec.Installed, rec.Watermark = sector, 1, true, blocktree.Version{}
+			rec.Shard = (rec.Shard + 1) % blocktree.ShardIndex(l.Code.Shards())
+			rec.Payload, rec.Seals = shards[rec.Shard], seals
+			d.log = append(d.log, entry{rec: &rec})
+		}
+	}
+}
+
 // rewind puts the index to the newest checkpoint and returns it (zero if there is none), for a replay.
 func (d *disk) rewind() checkpoint {
 	var c checkpoint
 	if len(d.marks) > 0 {
 		c = d.marks[len(d.marks)-1]
 	}
-	d.resetAt = map[regionKey]int{}
+	d.fate = slices.Clone(c.fate)
 	for f := range d.index {
 		clear(d.index[f])
 		if c.index != nil {
 			copy(d.index[f], c.index[f])
 		}
-	}
-	for k, v := range c.resetAt {
-		d.resetAt[k] = v
 	}
 	return c
 }
@@ -136,11 +215,10 @@ func (d *disk) rewind() checkpoint {
 // find returns the synced record of a version that covers a sector and was not forgotten, or -1.
 func (d *disk) find(w *World, file int, sector blocktree.SectorIndex, v blocktree.Version) int {
 	l := w.meta.files[file].layout
-	from := d.resetAt[regionKey{file, l.RegionOf(sector)}]
-	for i := d.synced - 1; i >= from; i-- {
+	for i := d.synced - 1; i >= 0; i-- {
 		e := &d.log[i]
 		r := e.rec
-		if !e.lost && r.Kind != stripe.RecordControl && r.Version == v && r.File == l.File &&
+		if !e.lost && (i >= len(d.fate) || d.fate[i] != gone) && r.Kind != stripe.RecordControl && r.Version == v && r.File == l.File &&
 			sector >= r.First && sector < r.First+blocktree.SectorIndex(r.Count) {
 			return i
 		}

@@ -111,6 +111,11 @@ func (w *World) appoint(file int) {
 			return
 		}
 	}
+	for _, c := range w.clients { // an idle holder that was taken over hears of it with its next operation, and is free then
+		if !c.reader && c.h != nil && c.epoch < w.meta.files[c.file].layout.Epoch {
+			w.nudge(c)
+		}
+	}
 }
 
 // whole reports whether every region has all members in sync.

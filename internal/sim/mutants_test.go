@@ -21,55 +21,72 @@ type kill struct {
 func kills() []kill {
 	return []kill{
 		{"ackatk", 2, "I1 acknowledged is durable"},
-		{"nofence", 24, "void version read"},
-		{"noviewcheck", 6101, "I4 acknowledged is not voided"},
-		{"noviewack", 3, "I6 view known before acknowledged"},
-		{"readprepared", 14, "I4 acknowledged is not voided"},
+		{"nofence", 14, "I4 void is not acknowledged"},
+		{"noviewcheck", 2812, "not linearizable"},
+		{"noviewack", 2, "I6 view known before acknowledged"},
+		{"readprepared", 65, "I4 acknowledged is not voided"},
 		{"readcommitted", 2, "not linearizable"},
-		{"noresync", 1, "I5 in sync has all"},
-		{"noexclude", 1222, "void version read"},
-		{"rollfwdany", 11, "I5 in sync has all"},
-		{"droprepared", 1, "I4 acknowledged is not voided"},
-		{"readstaleview", 11752, "not linearizable"},
-		{"nocatchup", 11621, "I4 acknowledged is not voided"},
-		{"volatilefence", 1, "rule 5 no reads while recovering"},
-		{"lazyfsync", 2, "I1 acknowledged is durable"},
+		{"noresync", 2, "I5 in sync has all"},
+		{"noexclude", 48, "I5 in sync has all"},
+		{"rollfwdany", 3, "I5 in sync has all"},
+		{"droprepared", 2, "I4 acknowledged is not voided"},
+		{"readstaleview", 6565, "not linearizable"},
+		{"nocatchup", 671, "not linearizable"},
+		{"volatilefence", 6, "rule 5 no reads while recovering"},
+		{"lazyfsync", 3, "I1 acknowledged is durable"},
 		{"q-too-small", 2, "rule 6 quorum"},
 		{"nominwrite", 1, "I1 acknowledged by MinWrite"},
 		{"watermarkpasses", 12, "I1 acknowledged is durable"},
-		{"seconddigest", 54, "undecodable"},
-		{"noincarnation", 102, "not linearizable"},
-		{"abortloose", 57104, "I4 acknowledged is not voided"},
+		{"seconddigest", 3, "undecodable"},
+		{"noincarnation", 68, "not linearizable"},
+		{"abortloose", 66055, "I4 acknowledged is not voided"},
 		{"joinnowait", 6, "I5 in sync has all"},
-		{"joinforgets", 3, "I1 acknowledged is durable"},
-		{"promoteearly", 2, "I5 in sync has all"},
-		{"promoteblind", 31, "I5 in sync has all"},
-		{"noreset", 250, "void version read"},
-		{"noleasecheck", 64, "rule 6 lease"},
+		{"joinforgets", 1, "I1 acknowledged is durable"},
+		{"promoteearly", 1, "I5 in sync has all"},
+		{"promoteblind", 15, "I5 in sync has all"},
+		{"noreset", 4627, "void version read"},
+		{"noleasecheck", 48, "rule 6 lease"},
 		{"torntombstone", 2, "I1 acknowledged is durable"},
-		{"dropnospace", 14, "rule 9 no removal for want of space"},
-		{"norepairwait", 71, "void version read"},
-		{"readvolatile", 3643, "not linearizable"},
-		{"fewerthank", 2, "rule 6 quorum"},
+		{"dropnospace", 131, "rule 9 no removal for want of space"},
+		{"norepairwait", 25, "void version read"},
+		{"readvolatile", 4826, "not linearizable"},
+		{"fewerthank", 1, "rule 6 quorum"},
+		{"joinkeepspending", 245, "I5 in sync has all"},
+		{"digestblind", 967, "wrong shard"},
+		{"matchshard", 967, "wrong shard"},
+		{"promotediffering", 1, "I5 in sync has all"},
+		{"keepforeign", 2069, "void version read"},
+		{"skipunwhole", 14, "I5 in sync has all"},
+		{"listnomark", 17, "I5 in sync has all"},
+		{"sentanyway", 2, "I5 in sync has all"},
+		{"forgetbase", 692, "I5 in sync has all"},
 		{"unsynced-answers", 2, "I1 acknowledged is durable"},
-		{"control-forgotten", 5, "I5 in sync has all"},
-		{"incarnation-kept", 16, "I1 acknowledged is durable"},
-		{"commits-by-order", 1052, "not linearizable"},
-		{"replay-forgets-index", 5, "I5 in sync has all"},
-		{"lease-overrun", 500, "rule 6 lease"},
-		{"confirm-blind", 162, "rule 6 lease"},
-		{"layout-cached", 8723, "not linearizable"},
-		{"checkpoint-early", 3415, "I1 acknowledged is durable"},
-		{"cas-dropped", 2038, "I5 in sync has all"},
+		{"control-forgotten", 24, "I5 in sync has all"},
+		{"incarnation-kept", 32, "I1 acknowledged is durable"},
+		{"commits-by-order", 3071, "not linearizable"},
+		{"replay-forgets-index", 6, "I5 in sync has all"},
+		{"lease-overrun", 2300, "rule 6 lease"},
+		{"confirm-blind", 48, "rule 6 lease"},
+		{"layout-cached", 52169, "not linearizable"},
+		{"checkpoint-early", 1664, "I1 acknowledged is durable"},
+		{"cas-dropped", 13694, "I5 in sync has all"},
 	}
 }
 
-// every lists all mutants, of the machines and of the world.
+// scripted are mutants that take a late copy of a message and a crash at one moment of a join of a damaged store, or two
+// take-overs that each lose a member: too rare for a sweep. The tests of cluster/stripe that are named show them.
+func scripted() map[string]string {
+	return map[string]string{"forgettwice": "TestForgetOnce", "listvolatile": "TestListIsDurable", "skipdecided": "TestUnbroken",
+		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared"}
+}
+
+// every lists all mutants, of the machines and of the world, that worlds kill.
 func every() []string {
 	var out []string
 	for _, m := range append(stripe.Mutants(), Mutants()...) {
-		name, _, _ := strings.Cut(m, ":")
-		out = append(out, name)
+		if name, _, _ := strings.Cut(m, ":"); scripted()[name] == "" {
+			out = append(out, name)
+		}
 	}
 	return out
 }

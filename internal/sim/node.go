@@ -174,20 +174,28 @@ func (n *node) notice(a *stripe.Message) {
 	}
 }
 
-// loseDisk replaces the disk by an empty one or by what it was some time ago.
+// loseDisk replaces the disk by an empty one, by what it was some time ago, by one with holes in its log, or by one whose
+// shards are of another place.
 func (n *node) loseDisk() {
 	w := n.w
 	if w.spoilt != nil && w.spoilt.node == n {
 		w.mend()
 	}
-	if w.chance(0.5) {
+	switch w.rnd.IntN(5) {
+	case 0, 1:
 		n.disk = newDisk(w.meta)
 		w.count.Wipes++
-	} else {
+	case 2:
 		n.disk.rollBack(w.rnd.IntN(len(n.disk.log) + 1))
-		n.disk.synced = len(n.disk.log)
 		w.count.RollBacks++
+	case 3:
+		n.disk.makeHoles(w)
+		w.count.Holed++
+	case 4:
+		n.disk.misplace(w)
+		w.count.Misplaced++
 	}
+	n.disk.synced = len(n.disk.log)
 	if w.mutant("incarnation-kept") {
 		return
 	}
@@ -292,13 +300,18 @@ func (n *node) append(recs []*stripe.Record) {
 func (n *node) index(r stripe.MemberReady, pos int) {
 	for _, x := range r.Resets {
 		f := n.w.meta.fileOf(x.File)
-		n.disk.reset(f, n.w.meta.files[f].layout.RegionOf(x.First), x.First, x.Count, pos)
+		n.disk.reset(f, x, pos)
 	}
 	for _, x := range r.Commits {
 		if x.Void {
 			continue
 		}
 		n.disk.commit(n.w.meta.fileOf(x.File), x, posOf(x.Ref), n.w.mutant("commits-by-order"))
+	}
+	for _, x := range r.Drops {
+		if !x.Void {
+			n.disk.drop(posOf(x.Ref))
+		}
 	}
 }
 

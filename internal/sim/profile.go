@@ -44,6 +44,7 @@ type profile struct {
 	calm           bool    // full disks and nothing else: nobody may leave a view
 	zeros          float64
 	readShare      float64
+	digestSectors  uint64 // of one block that a copy-up compares
 	syncMost       int64
 	applyMost      int64
 }
@@ -70,7 +71,8 @@ func (w *World) choose() profile {
 		loss: prob(0, 0, 0.01, 0.04), dup: prob(0, 0.02, 0.1), slow: prob(0, 0.02, 0.1), slowMost: pick(20, 80, 300),
 		faultEvery: pick(0, 40, 80, 80, 160), wild: w.chance(0.3), wire: w.chance(0.06), lateReads: w.chance(0.4),
 		lateSeal: w.chance(0.4), suffixLoss: w.chance(0.5), zeros: prob(0, 0.15, 0.4), readShare: prob(0.2, 0.5),
-		syncMost: pick(2, 6, 15), applyMost: pick(3, 15, 60), forge: prob(0, 0, 0.02), calm: w.chance(0.03),
+		digestSectors: uint64(pick(1, 2, 3, 8)),
+		syncMost:      pick(2, 6, 15), applyMost: pick(3, 15, 60), forge: prob(0, 0, 0.02), calm: w.chance(0.03),
 	}
 	for k := range faultKinds {
 		if w.chance(0.45) {

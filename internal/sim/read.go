@@ -20,11 +20,15 @@ func (n *node) lookUp(t stripe.ReadTask) {
 	n.w.checkMayRead(n, f, q)
 	l := n.w.meta.files[f].layout
 	var a answer
+	err := blocktree.Other
 	switch {
+	case n.disk.cannotRead(f, q):
+		err = blocktree.Corrupt
+		n.w.count.Unreadable++
 	case q.Kind == stripe.KindList:
-		start, sectors := l.Run(q.Region)
-		end := start + blocktree.SectorIndex(sectors)
-		n.list(&a, f, max(q.First, start), end)
+		n.list(&a, f, &t)
+	case q.Kind == stripe.KindDigest:
+		n.digest(&a, f, l, &t)
 	case q.Want == stripe.WantExact && len(t.Pending) > 0:
 		n.exact(&a, t.Pending[0], q)
 	default:
@@ -36,7 +40,7 @@ func (n *node) lookUp(t stripe.ReadTask) {
 			n.take(&a, s, x, q.Want != stripe.WantVersions)
 		}
 	}
-	m := t.Answer(n.id, a.extents, a.payload, a.seals, a.next, blocktree.Other)
+	m := t.Answer(n.id, a.extents, a.payload, a.seals, a.next, err)
 	n.notice(m)
 	n.answer(m)
 }
@@ -51,10 +55,11 @@ type answer struct {
 // listMost is how many extents one answer to a KindList has here, so that lists take several.
 const listMost = 3
 
-func (n *node) list(a *answer, file int, from, end blocktree.SectorIndex) {
-	a.next = end
-	for s := from; s < end; s++ {
-		x := n.disk.index[file][s]
+func (n *node) list(a *answer, file int, t *stripe.ReadTask) {
+	q := t.Request
+	a.next = q.First + blocktree.SectorIndex(q.Count)
+	for s := q.First; s < a.next; s++ {
+		x := n.placed(file, s, t)
 		if len(a.extents) == listMost && !a.continues(s, x) {
 			a.next = s
 			return
@@ -63,6 +68,40 @@ func (n *node) list(a *answer, file int, from, end blocktree.SectorIndex) {
 			n.take(a, s, x, false)
 		}
 	}
+}
+
+// placed is what the index says of a sector, Damaged where it has another member's shard.
+func (n *node) placed(file int, s blocktree.SectorIndex, t *stripe.ReadTask) indexed {
+	x := n.disk.index[file][s]
+	if !x.version.IsZero() {
+		x.kind = t.Place(stripe.Extent{Kind: x.kind}, n.disk.log[x.at].rec.Shard).Kind
+	}
+	return x
+}
+
+// cannotRead reports whether a request meets a damaged page of the index.
+func (d *disk) cannotRead(file int, q *stripe.Message) bool {
+	at, bad := d.unreadable[regionKey{file, q.Region}]
+	count := q.Count
+	if q.Kind == stripe.KindDigest {
+		count *= digestMost
+	}
+	return bad && at >= q.First && uint64(at) < uint64(q.First)+count
+}
+
+// digestMost is how many blocks one answer to a KindDigest covers here, so that a region takes several.
+const digestMost = 2
+
+func (n *node) digest(a *answer, file int, l *stripe.Layout, t *stripe.ReadTask) {
+	q := t.Request
+	first, count := l.Run(q.Region)
+	a.next = min(first+blocktree.SectorIndex(count), q.First+blocktree.SectorIndex(digestMost*q.Count))
+	d := t.Digester()
+	for s := q.First; s < a.next; s++ {
+		x := n.placed(file, s, t)
+		d.Add(stripe.Extent{First: s, Count: 1, Version: x.version, Kind: x.kind})
+	}
+	a.payload = d.Finish(a.next)
 }
 
 // continues reports whether sector s belongs to the last extent.

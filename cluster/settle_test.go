@@ -1,0 +1,101 @@
+package cluster
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/internal/bttp"
+)
+
+// silentCluster does what it is told at once, and tells nobody before it is told to speak. Its one file has an epoch for each
+// Acquire; a Release of the newest one gives the file back.
+type silentCluster struct {
+	t       *testing.T
+	mu      sync.Mutex
+	speaks  bool
+	done    map[meta.CommandID]meta.Result
+	epoch   blocktree.Epoch
+	held    bool
+	applied int
+}
+
+func (c *silentCluster) serve(r *bttp.Request) {
+	defer r.Release()
+	command, err := meta.DecodeCommand(append([]byte(nil), r.Body...))
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	result, known := c.done[command.ID]
+	if !known {
+		switch o := command.Op.(type) {
+		case meta.Acquire:
+			c.epoch++
+			c.held = true
+			result.Lease = &meta.Lease{File: o.File, Epoch: c.epoch, Session: o.Session}
+		case meta.Release:
+			if result.Kind = blocktree.Fenced; o.Epoch == c.epoch {
+				result.Kind, c.held = blocktree.Other, false
+			}
+		}
+		c.done[command.ID] = result
+		c.applied++
+	}
+	if c.speaks {
+		r.Reply(nil, meta.EncodeResult(nil, result))
+	}
+}
+
+// TestSettlesEveryAcquire: of two opens of one file that do not learn what came of them, neither leaves the file held.
+func TestSettlesEveryAcquire(t *testing.T) {
+	cluster := &silentCluster{t: t, done: map[meta.CommandID]meta.Result{}}
+	b := newDelayBed(t, cluster.serve)
+	q := &peer{}
+	q.conn.Store(b.dial())
+	c := newClient(ClientConfig{Logger: slog.New(slog.DiscardHandler)}, nil, &peers{all: map[blocktree.NodeID]*peer{1: q}})
+	defer func() { c.cancel(); c.wg.Wait() }()
+	file, s := blocktree.FileID{Generation: 1, Inode: 9}, &session{id: meta.NewSessionID()}
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			cluster.mu.Lock()
+			good := ok()
+			cluster.mu.Unlock()
+			if good {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: epoch %d, held %v", what, cluster.epoch, cluster.held)
+			}
+		}
+	}
+	var cancels []context.CancelFunc
+	var failed []chan error
+	for i := range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			_, err := c.acquire(ctx, s, file)
+			done <- err
+		}()
+		cancels, failed = append(cancels, cancel), append(failed, done)
+		until("an open does not arrive", func() bool { return cluster.applied == i+1 })
+	}
+	for i := range cancels {
+		cancels[i]()
+		if err := <-failed[i]; err == nil {
+			t.Fatal("an open succeeds without an answer")
+		}
+	}
+	cluster.mu.Lock()
+	cluster.speaks = true
+	cluster.mu.Unlock()
+	until("the file stays held", func() bool { return !cluster.held })
+}

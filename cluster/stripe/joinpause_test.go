@@ -1,0 +1,113 @@
+package stripe
+
+import (
+	"testing"
+	"time"
+
+	"blocktree"
+)
+
+// TestOneBadSector: a sector that cannot be rebuilt keeps its own region from being copied up, not the others, and is not
+// tried at every tick; once it is overwritten its region is copied up too.
+func TestOneBadSector(t *testing.T) {
+	w := calm(blocktree.Code{Data: 2, Parity: 1})
+	for r := range blocktree.RegionIndex(testRegions) {
+		w.writeAt(w.hid, w.h, r, blocktree.SectorIndex(r)*testRegion, 2)
+	}
+	w.turns(20, 100*time.Millisecond)
+	view := w.truth.View(0).Members
+	joiner, bad := w.node(view[2].Node), w.node(view[0].Node)
+	w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
+	w.turns(5, 20*time.Millisecond)
+	for r := range blocktree.RegionIndex(testRegions) { // or nothing would have to be copied
+		w.writeAt(w.hid, w.h, r, blocktree.SectorIndex(r)*testRegion, 2)
+	}
+	w.turns(20, 20*time.Millisecond)
+	e := bad.index[0]
+	e.damaged = true
+	bad.index[0] = e
+	w.nodeUp(joiner)
+	w.turns(2400, 25*time.Millisecond)
+	states := [testRegions]int{w.truth.View(0).Count(InSync), w.truth.View(1).Count(InSync)}
+	if states != [testRegions]int{2, 3} {
+		t.Errorf("in sync after a minute: %v", states)
+	}
+	s := w.h.Stats()
+	if s.CopyUpsGivenUp < 2 || s.CopyUpsGivenUp > 4 || s.CopyUpUnreadable > s.CopyUpsGivenUp*(copyTriesMax+testRegion) {
+		t.Errorf("given up %d times after %d tries", s.CopyUpsGivenUp, s.CopyUpUnreadable)
+	}
+	acked := w.acked
+	w.writeAt(w.hid, w.h, 0, 0, 1)
+	w.turns(20, 25*time.Millisecond)
+	if w.acked != acked+1 {
+		t.Error("a write waits for the copy-up")
+	}
+	w.turns(2400, 25*time.Millisecond)
+	if n := w.truth.View(0).Count(InSync); n != 3 || len(w.h.joinPauses) > 0 || len(w.errs) > 0 {
+		t.Errorf("overwritten: %d in sync, %d pauses, %v", n, len(w.h.joinPauses), w.errs)
+	}
+}
+
+// TestBadIndexPages: nor does a region that nobody in sync can list keep the others waiting.
+func TestBadIndexPages(t *testing.T) {
+	w := calm(blocktree.Code{Data: 1, Parity: 2})
+	w.turns(20, 20*time.Millisecond)
+	view := w.truth.View(0).Members
+	joiner := w.node(view[2].Node)
+	w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
+	w.turns(5, 20*time.Millisecond)
+	for r := range blocktree.RegionIndex(testRegions) {
+		w.writeAt(w.hid, w.h, r, blocktree.SectorIndex(r)*testRegion, 2)
+	}
+	w.turns(20, 20*time.Millisecond)
+	for _, m := range view[:2] {
+		w.node(m.Node).badPage = true
+	}
+	w.nodeUp(joiner)
+	w.turns(2400, 25*time.Millisecond)
+	states := [testRegions]int{w.truth.View(0).Count(InSync), w.truth.View(1).Count(InSync)}
+	if states != [testRegions]int{2, 3} || w.h.Stats().CopyUpsGivenUp < 2 {
+		t.Errorf("in sync after a minute: %v; given up %d times", states, w.h.Stats().CopyUpsGivenUp)
+	}
+	for _, m := range view[:2] {
+		w.node(m.Node).badPage = false
+	}
+	w.turns(2400, 25*time.Millisecond)
+	if n := w.truth.View(0).Count(InSync); n != 3 || len(w.h.joinPauses) > 0 || len(w.errs) > 0 {
+		t.Errorf("mended: %d in sync, %d pauses, %v", n, len(w.h.joinPauses), w.errs)
+	}
+}
+
+// TestPausedIsCompared: a member that had missed nothing up to its newest version when it joined is compared all the same after
+// a pause, though by then it has committed, as any write, what is the newest everywhere.
+func TestPausedIsCompared(t *testing.T) {
+	for mutant, inSync := range map[string]int{"": 2, "skippaused": 3} {
+		w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, mutant)
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		for range 2 {
+			w.writeAt(w.hid, w.h, 0, 0, 2)
+			w.turns(20, 100*time.Millisecond)
+		}
+		view := w.truth.View(0).Members
+		joiner, bad := w.node(view[2].Node), w.node(view[0].Node)
+		w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
+		w.turns(5, 20*time.Millisecond)
+		w.writeAt(w.hid, w.h, 0, 0, 1)
+		w.turns(20, 20*time.Millisecond)
+		e := bad.index[0]
+		e.damaged = true
+		bad.index[0] = e
+		w.h.joinAt = 1 // so that no view changes while region 0 is left alone
+		w.nodeUp(joiner)
+		w.turns(80, 25*time.Millisecond)
+		if s := w.h.Stats(); w.truth.View(1).Count(InSync) != 3 || s.CopyUpsGivenUp != 1 || w.h.job != nil {
+			t.Fatalf("not where the test wants it: %d in sync, given up %d times", w.truth.View(1).Count(InSync), s.CopyUpsGivenUp)
+		}
+		w.writeAt(w.hid, w.h, 0, 4, 1)
+		w.turns(2400, 25*time.Millisecond)
+		if n := w.truth.View(0).Count(InSync); n != inSync || len(w.errs) > 0 {
+			t.Errorf("%q: %d in sync, of sector 0 the joiner has %v, acknowledged was %v, %v", mutant, n, joiner.index[0].version, w.floor[0], w.errs)
+		}
+	}
+}
