@@ -44,8 +44,11 @@ func (q *queue) reset() {
 	*q = queue{items: q.items[:0], calls: q.calls[:0]}
 }
 
-// reserveSegments is how many prepared segments data records leave for zero and control records.
-const reserveSegments = 1
+// How many prepared segments records leave: the last is the compactor's, the one before for zero and control records only.
+const (
+	reserveSegments     = 1
+	dataReserveSegments = 2
+)
 
 // Append puts recs into the log, in order, and returns a Ref for each. It does not wait for the disk (but may make a
 // new segment's file, a few milliseconds per SegmentBytes). done is called exactly once, by another goroutine, with
@@ -60,10 +63,10 @@ func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
 	if err != nil {
 		return nil, err
 	}
-	reserve := 0
+	reserve := reserveSegments
 	for i := range recs {
 		if recs[i].Kind == KindData {
-			reserve = reserveSegments
+			reserve = dataReserveSegments
 		}
 	}
 	s.logMu.Lock()
@@ -85,7 +88,9 @@ func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
 			if blocktree.KindOf(err) != blocktree.NoSpace {
 				s.latch(err)
 			}
-			s.wantCheckpoint()
+			if s.logBytes > 0 || s.pins.deadSegments() > 0 {
+				s.wantCheckpoint() // it may free something
+			}
 			return nil, blocktree.E("store.Append", blocktree.KindOf(err), err)
 		}
 	}
@@ -237,7 +242,11 @@ func (s *Store) roll() {
 	s.pins.setActive(s.active.number)
 	s.queue.items = append(s.queue.items, item{seg: s.active, buf: h.encode(s.id), voids: h.voids})
 	s.active.end = h.bytes()
+	if len(s.prepared) < dataReserveSegments {
+		s.wantCheckpoint() // the reserve is being used, and tombstones keep no segment alive once one is durable
+	}
 	signal(s.prepareWake)
+	signal(s.compactWake)
 }
 
 // patchSynced completes a record's header with what is known durable when it is written.

@@ -53,7 +53,8 @@ type checkpointState struct {
 	pending     map[place]pendingRecord
 	table       *tableTree
 	zeros       *btree.BTreeG[zeroRange]
-	blobBytes   int // what the head of a file that is being read says
+	blobBytes   int    // what the head of a file that is being read says
+	target      uint32 // in memory only: the segment that the compactor was writing
 }
 
 // chunkWriter writes the chunks of a checkpoint. The first error sticks.

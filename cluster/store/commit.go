@@ -16,6 +16,7 @@ func (s *Store) commitLoop() {
 		closing := s.closing
 		s.logMu.Unlock()
 		if len(group.calls) > 0 {
+			s.awaitCompactor(group.bytes)
 			s.commit(&group)
 			continue
 		}
@@ -110,7 +111,7 @@ func (s *Store) unpinWritten(items []item) {
 func (s *Store) prepareLoop() {
 	defer close(s.preparerDone)
 	for {
-		if err := s.prepare(1 + reserveSegments); err != nil && blocktree.KindOf(err) != blocktree.NoSpace {
+		if err := s.prepare(1 + dataReserveSegments); err != nil && blocktree.KindOf(err) != blocktree.NoSpace {
 			s.logMu.Lock()
 			s.latch(err)
 			s.logMu.Unlock()

@@ -178,7 +178,7 @@ func (ix *index) update(key pageKey, p *page, runs []run) {
 // dead releases a data run that lost.
 func (ix *index) dead(r run) {
 	if r.content == Data {
-		ix.pins.release(r.at.segment(), int64(r.count), r.shardBytes)
+		ix.pins.release(r.at.segment(), int64(r.count), r.shardBytes, uint32(r.recCount))
 	}
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strconv"
@@ -200,6 +201,19 @@ func (s *Store) createSegment(n uint32, bytes int64) (*segment, error) {
 	return seg, nil
 }
 
+// spaceFor refuses a segment that would take what checkpoints need, and one for data where what is kept in reserve could not be
+// made up afterwards.
+func (s *Store) spaceFor(reserved bool) error {
+	need := s.opts.SegmentBytes
+	if !reserved {
+		need += dataReserveSegments * s.opts.SegmentBytes
+	}
+	if s.freeBytes() < need {
+		return blocktree.E("store.segment", blocktree.NoSpace, errors.New("what is left is for checkpoints"))
+	}
+	return nil
+}
+
 // prepare brings the number of segments made ahead to want. It returns NoSpace, or an error that the caller latches.
 func (s *Store) prepare(want int) error {
 	s.prepareMu.Lock()
@@ -207,6 +221,10 @@ func (s *Store) prepare(want int) error {
 	for {
 		s.logMu.Lock()
 		enough := len(s.prepared) >= want
+		if enough && want > dataReserveSegments {
+			s.short = false
+		}
+		reserved := len(s.prepared) < dataReserveSegments // it is none for data
 		n := s.nextSegment
 		if !enough {
 			s.nextSegment++
@@ -215,13 +233,28 @@ func (s *Store) prepare(want int) error {
 		if enough {
 			return nil
 		}
-		seg, err := s.createSegment(n, s.opts.SegmentBytes)
+		var seg *segment
+		err := s.spaceFor(reserved)
+		if err == nil {
+			seg, err = s.createSegment(n, s.opts.SegmentBytes)
+		}
 		if err != nil {
+			s.logMu.Lock()
+			short := blocktree.KindOf(err) == blocktree.NoSpace
+			if short && !s.short {
+				signal(s.compactWake)
+			}
+			s.short = s.short || short
+			s.logMu.Unlock()
 			return err
 		}
 		s.segs.add(seg)
 		s.logMu.Lock()
 		s.prepared = append(s.prepared, seg)
 		s.logMu.Unlock()
+		if _, short := s.spaceLeft(); short {
+			s.setOverfull(true, true) // until the compactor, which may be slower than writers are, has looked
+			signal(s.compactWake)
+		}
 	}
 }

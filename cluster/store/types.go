@@ -170,7 +170,7 @@ type Recovery struct {
 
 // Stats is a snapshot for status and metrics.
 type Stats struct {
-	LiveBytes   int64 // of shards and seals that are committed or pending
+	LiveBytes   int64 // of sectors that are committed or pending, with their share of their records' headers and padding
 	DiskBytes   int64 // of segments and index
 	Segments    int   // with records in them
 	Syncs       uint64
@@ -183,6 +183,10 @@ type Stats struct {
 	ZeroRanges  int
 	Pending     int   // data records with pending sectors
 	LogBytes    int64 // written since the last checkpoint began
+
+	CompactedBytes    uint64 // copied by the compactor, headers and padding included
+	CompactedSegments uint64 // emptied by it
+	DamagedSectors    uint64 // that it found, each time that it met them
 }
 
 // Options are a store's bounds. Zero fields take their defaults.
@@ -193,7 +197,17 @@ type Options struct {
 	DirtyBytes      int64        // changed index pages after which a checkpoint is asked for; default 32 MiB
 	Logger          *slog.Logger // default: discards
 
-	mutant mutant // tests only: which duty to forget
+	// OnDamage is told of sectors that do not match their checksum, when the compactor meets them: what ReadShards would say of
+	// them. They stay where they are until something newer, which may be the same version again, is indexed over them. It
+	// is called by the compactor's goroutine with no lock held and must not Close. Default: nobody is told.
+	OnDamage func(Damage)
+
+	// OnRoom is called, as OnDamage is, when MakingRoom has become false.
+	OnRoom func()
+
+	mutant       mutant // tests only: which duty to forget
+	compactEager bool   // tests only: compact whatever can be
+	compactNever bool   // tests only
 }
 
 // mutant names a duty that a test makes the store forget, to prove that the tests notice.
@@ -211,6 +225,11 @@ const (
 	forgetVoid
 	forgetDurableLive
 	forgetOpenDirSync
+	forgetTarget
+	forgetCopySync
+	forgetCopyCheck
+	forgetMoveCheck
+	forgetDurableBeforeDelete
 )
 
 const (
