@@ -85,7 +85,7 @@ func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logge
 		layouts: map[blocktree.FileID]*stripe.Layout{},
 		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes}
+	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, OnRoom: m.roomMade, OnDamage: m.damaged}
 	s, err := store.Open(fs, dir, node, options, (*replayer)(m))
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		if err = store.Create(fs, dir, node, options); err == nil {
@@ -131,7 +131,7 @@ func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
 		req.Release()
 		return
 	}
-	if msg.Record != nil && (m.queuedBytes > queuedBytesMax || len(m.backlog) > 0) {
+	if msg.Record != nil && (len(m.backlog) > 0 || m.crowded(msg)) {
 		m.wait(req, msg)
 		m.mu.Unlock()
 		return
@@ -173,9 +173,33 @@ func (m *member) wait(req *bttp.Request, msg *stripe.Message) {
 	req.Release()
 }
 
+// crowded reports whether a request with a record should wait: the disk is behind, or it is data and the store is making room;
+// mu is held.
+func (m *member) crowded(msg *stripe.Message) bool {
+	return m.queuedBytes > queuedBytesMax || msg.Record != nil && msg.Record.Kind == stripe.RecordData && m.store.MakingRoom()
+}
+
+// roomMade goes on with what waited for room. It runs in a goroutine of the store's.
+func (m *member) roomMade() {
+	m.mu.Lock()
+	if len(m.backlog) == 0 || m.closed {
+		m.mu.Unlock()
+		return
+	}
+	fx := m.unwait()
+	m.mu.Unlock()
+	m.run(fx)
+}
+
+// damaged is told of sectors that the store's compactor found damaged. They read as damaged from now on as before; whoever holds
+// the file mends them when it reads them.
+func (m *member) damaged(d store.Damage) {
+	m.logger.Error("shards do not match their checksum", "file", d.File.String(), "sectors", len(d.Sectors), "err", d.Error())
+}
+
 // unwait steps what waited, as far as the disk has caught up; mu is held.
 func (m *member) unwait() (fx effects) {
-	for len(m.backlog) > 0 && m.queuedBytes <= queuedBytesMax && !m.failed {
+	for len(m.backlog) > 0 && !m.crowded(m.backlog[0].msg) && !m.failed {
 		w := m.backlog[0]
 		m.backlog[0] = waiting{}
 		m.backlog = m.backlog[1:]

@@ -140,6 +140,11 @@ func TestMemberInstallWithoutSpace(t *testing.T) {
 	b.settle()
 	b.healthy()
 	b.disk.SetCapacity(0)
+	b.install(1000, 200_000, 1) // without a restart
+	if b.content(200_000) != store.Data {
+		t.Error("there is space again, and the node takes no data")
+	}
+	b.settle()
 	b.restart(b.layout)
 	if b.content(refused) != store.Absent || b.content(1) != store.Data {
 		t.Error("the restart found something else")
