@@ -22,7 +22,7 @@ RACE_PACKAGES = ./crypto/... ./internal/erasure ./internal/bttp/... ./internal/f
 # How many seeds the simulator takes in `make test`; `make sim` takes its own default.
 TEST_SEEDS ?= 2000
 
-.PHONY: help build demo test packages lint unit race race-short sim fuzz bench shown vm-test
+.PHONY: help build demo test packages lint unit race race-short sim fuzz bench shown writelog vm-test
 
 help: ## this list
 	@awk -F ':[^#]*## ' -v thrash='$(THRASH)' '/^[a-z-]+:.*## / && ($$1 != "thrash" || thrash != "") \
@@ -82,6 +82,9 @@ shown: packages build ## every script of test/shown, in order; fails if one fail
 		$$script || failed="$$failed $$script"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
+
+writelog: build ## real file systems on a device that is recorded: the image of every flush is clean
+	test/writelog/run
 
 vm-test: build ## the real kernel's nbd-client in a virtual machine
 	test/vm/run

@@ -38,6 +38,29 @@ type File interface {
 	Close() error
 }
 
+// ReadStarter is an optional ability of a File: to read without a goroutine that waits. StartRead is ReadSectors for few
+// sectors and a caller that goes on at once. It returns false, and does nothing, where it cannot serve the request so; then
+// ReadSectors can, or says what is wrong. Otherwise it does not block, and r hears of the end exactly once, maybe before StartRead
+// returns, on a goroutine that must not be held up.
+type ReadStarter interface {
+	StartRead(first SectorIndex, dst []byte, r Started) bool
+}
+
+// WriteStarter is an optional ability of a File: WriteSectors of few sectors, for a caller that goes on at once. StartWrite
+// returns false, and does nothing, where it cannot serve the request so. Otherwise src is not used any more when it returns;
+// it does not block, and done is called once when the write has ended, maybe before, on a goroutine that must not be held up.
+type WriteStarter interface {
+	StartWrite(first SectorIndex, src []byte, done func(error)) bool
+}
+
+// Started is who hears of a request that was started. Claim is called once, before dst is touched; where it returns false
+// the request was given up: dst is left alone and End is not called. End is called once after a Claim that returned true; with a
+// nil error dst is filled.
+type Started interface {
+	Claim() bool
+	End(err error)
+}
+
 // Clock is the time as a layer sees it; tests own one that stands still.
 type Clock interface {
 	// Now is the wall clock, for people.

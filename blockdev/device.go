@@ -39,6 +39,8 @@ type Device struct {
 	sector   uint64
 	readOnly bool
 	prompt   bool
+	reads    blocktree.ReadStarter  // nil where the file has not that ability
+	writes   blocktree.WriteStarter // likewise
 	memory   *Memory
 	cache    *deviceCache
 	locks    rangeLocks
@@ -66,6 +68,8 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	if p, ok := file.(Prompt); ok {
 		d.prompt = p.Prompt()
 	}
+	d.reads, _ = file.(blocktree.ReadStarter)
+	d.writes, _ = file.(blocktree.WriteStarter)
 	if l, ok := file.(LeaseHolder); ok {
 		d.cache = newDeviceCache(o.Cache, l)
 	}

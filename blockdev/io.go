@@ -6,10 +6,15 @@ import (
 	"blocktree"
 )
 
+const (
+	readOp  = "blockdev.ReadAt"
+	writeOp = "blockdev.WriteAt"
+)
+
 // ReadAt fills p from byte off on. A sector that a write in flight touches is the old one or the new one. On an error p
 // holds no promise. It blocks until the file answers or ctx ends.
 func (d *Device) ReadAt(ctx context.Context, p []byte, off uint64) error {
-	const op = "blockdev.ReadAt"
+	const op = readOp
 	if err := d.check(op, off, uint64(len(p)), false); err != nil {
 		return err
 	}
@@ -95,7 +100,7 @@ func (d *Device) readSectors(ctx context.Context, first blocktree.SectorIndex, d
 // each sector is the old one or the new one, and no byte outside the range has changed either way. It blocks until the
 // file answers or ctx ends.
 func (d *Device) WriteAt(ctx context.Context, p []byte, off uint64, fua bool) error {
-	const op = "blockdev.WriteAt"
+	const op = writeOp
 	if err := d.check(op, off, uint64(len(p)), true); err != nil {
 		return err
 	}
@@ -144,11 +149,16 @@ func (d *Device) writeSectors(ctx context.Context, first blocktree.SectorIndex, 
 func (d *Device) modify(first blocktree.SectorIndex, count uint64, change func() error) error {
 	d.cache.begin(first, count)
 	err := change()
+	d.modified(first, count, err)
+	return err
+}
+
+// modified ends a change that begin has told the cache of.
+func (d *Device) modified(first blocktree.SectorIndex, count uint64, err error) {
 	d.unsynced.Store(true)
 	if err == nil {
 		d.cache.end(first, count)
 	} // else without end: what becomes of these sectors is not known, so they are not cached any more
-	return err
 }
 
 // readEdges reads into buf, which stands for whole sectors from first on, those sectors that the bytes skip … skip+length

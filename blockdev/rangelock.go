@@ -27,9 +27,22 @@ type rangeLock struct {
 	ready       chan struct{} // closed when blockers falls to zero
 }
 
-// lock waits until no older lock overlaps the sectors first … last. It returns nil when ctx ended before.
-func (l *rangeLocks) lock(ctx context.Context, first, last blocktree.SectorIndex) *rangeLock {
+// tryLock is lock without waiting: it returns nil where lock would wait.
+func (l *rangeLocks) tryLock(first, last blocktree.SectorIndex) *rangeLock {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	for older := l.oldest; older != nil; older = older.next {
+		if older.first <= last && first <= older.last {
+			return nil
+		}
+	}
+	k := l.take(first, last)
+	l.append(k)
+	return k
+}
+
+// take makes a lock; l.mu is held.
+func (l *rangeLocks) take(first, last blocktree.SectorIndex) *rangeLock {
 	k := l.spare
 	if k == nil {
 		k = new(rangeLock)
@@ -38,12 +51,11 @@ func (l *rangeLocks) lock(ctx context.Context, first, last blocktree.SectorIndex
 		l.spares--
 	}
 	k.first, k.last = first, last
-	for older := l.oldest; older != nil; older = older.next {
-		if older.first <= last && first <= older.last {
-			older.blocks = append(older.blocks, k)
-			k.blockers++
-		}
-	}
+	return k
+}
+
+// append makes k the newest; l.mu is held.
+func (l *rangeLocks) append(k *rangeLock) {
 	k.prev = l.newest
 	if k.prev != nil {
 		k.prev.next = k
@@ -51,6 +63,19 @@ func (l *rangeLocks) lock(ctx context.Context, first, last blocktree.SectorIndex
 		l.oldest = k
 	}
 	l.newest = k
+}
+
+// lock waits until no older lock overlaps the sectors first … last. It returns nil when ctx ended before.
+func (l *rangeLocks) lock(ctx context.Context, first, last blocktree.SectorIndex) *rangeLock {
+	l.mu.Lock()
+	k := l.take(first, last)
+	for older := l.oldest; older != nil; older = older.next {
+		if older.first <= last && first <= older.last {
+			older.blocks = append(older.blocks, k)
+			k.blockers++
+		}
+	}
+	l.append(k)
 	if k.blockers == 0 {
 		l.mu.Unlock()
 		return k

@@ -40,50 +40,9 @@ type Handle struct {
 	holder  *stripe.Holder
 	ops     map[uint64]*operation
 	lastOp  uint64
-	err     error                                  // set once the handle can do nothing any more
-	over    bool                                   // the machine is not driven any more: nothing is sent, asked or started
-	delayed map[blocktree.NodeID][]*stripe.Message // what a connection had no room for
-}
-
-// operation is something asked of the machine that has not ended.
-type operation struct {
-	ended chan struct{}
-	err   error
-	read  *stripe.ReadResult
-}
-
-// Write is a write in flight.
-type Write struct{ op *operation }
-
-// Wait blocks until the write is acknowledged or has failed, or ctx ends; then the outcome is unknown.
-func (w *Write) Wait(ctx context.Context) error { return w.op.wait(ctx) }
-
-func (o *operation) wait(ctx context.Context) error {
-	select {
-	case <-o.ended:
-		return o.err
-	default:
-	}
-	select {
-	case <-o.ended:
-		return o.err
-	case <-ctx.Done():
-		return blocktree.E("wait", contextKind(ctx), ctx.Err())
-	}
-}
-
-func contextKind(ctx context.Context) blocktree.Kind {
-	if ctx.Err() == context.DeadlineExceeded {
-		return blocktree.Timeout
-	}
-	return blocktree.Canceled
-}
-
-// endedOperation is one that failed before it began.
-func endedOperation(err error) *operation {
-	o := &operation{ended: make(chan struct{}), err: err}
-	close(o.ended)
-	return o
+	err     error                          // set once the handle can do nothing any more
+	over    bool                           // the machine is not driven any more: nothing is sent, asked or started
+	delayed map[blocktree.NodeID][]delayed // what a connection had no room for
 }
 
 // newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
@@ -94,7 +53,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 		return nil, err
 	}
 	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, codec: codec, code: inode.Code, ops: map[uint64]*operation{},
-		delayed: map[blocktree.NodeID][]*stripe.Message{}}
+		delayed: map[blocktree.NodeID][]delayed{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := c.cfg.Clock.Boot()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay,
@@ -139,6 +98,8 @@ func (h *Handle) leave() {
 	rd := h.holder.Ready()
 	messages := append([]*stripe.Message(nil), rd.Messages...)
 	metas := rd.Metas
+	var few [8]*operation
+	ended := few[:0]
 	for _, d := range rd.Done {
 		o := h.ops[d.Op]
 		if o == nil {
@@ -149,7 +110,7 @@ func (h *Handle) leave() {
 		if d.Err != blocktree.Other {
 			o.err = blocktree.E("cluster", d.Err, nil)
 		}
-		close(o.ended)
+		ended = append(ended, o)
 	}
 	if h.err == nil && h.holder.Fenced() {
 		h.leaseUntil.Store(0)
@@ -157,13 +118,15 @@ func (h *Handle) leave() {
 			Hint: "another holder took the file over, or this one was silent for longer than its lease; reopen it"}
 	}
 	if h.over {
-		h.mu.Unlock()
-		return
+		messages, metas = nil, nil
 	}
 	for _, q := range metas { // under mu, so that Close cannot be waiting for them yet
 		h.wg.Go(func() { h.ask(q) })
 	}
 	h.mu.Unlock()
+	for _, o := range ended {
+		o.end()
+	}
 	for _, m := range messages {
 		h.send(m)
 	}
@@ -171,17 +134,24 @@ func (h *Handle) leave() {
 
 // do enters the handle, registers an operation and has start give it to the machine, unless the handle has ended.
 func (h *Handle) do(start func(op uint64)) *operation {
+	o := &operation{ended: make(chan struct{})}
+	h.start(o, start)
+	return o
+}
+
+// start is do for an operation that the caller made.
+func (h *Handle) start(o *operation, start func(op uint64)) {
 	h.enter()
 	if err := h.err; err != nil {
 		h.leave()
-		return endedOperation(err)
+		o.err = err
+		o.end()
+		return
 	}
 	h.lastOp++
-	o := &operation{ended: make(chan struct{})}
 	h.ops[h.lastOp] = o
 	start(h.lastOp)
 	h.leave()
-	return o
 }
 
 // tick tells the machine the time.
@@ -256,50 +226,6 @@ func (h *Handle) post(conn *bttp.Conn, m *stripe.Message) error {
 		call = conn.CallBulk
 	}
 	return call(codeStripe, header, body, func(r bttp.Reply, err error) { h.answered(m, r, err) })
-}
-
-// delay keeps a message until its connection has room. The machine bounds what is in flight, and so what waits here.
-func (h *Handle) delay(conn *bttp.Conn, m *stripe.Message) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.over {
-		return
-	}
-	q := h.delayed[m.Node]
-	h.delayed[m.Node] = append(q, m)
-	if len(q) == 0 {
-		h.wg.Go(func() {
-			h.sendDelayed(conn, m.Node)
-			h.mu.Lock()
-			delete(h.delayed, m.Node)
-			h.mu.Unlock()
-		})
-	}
-}
-
-// sendDelayed sends what waits for a node, in order, until nothing does or the connection is gone.
-func (h *Handle) sendDelayed(conn *bttp.Conn, node blocktree.NodeID) {
-	for h.ctx.Err() == nil && conn.Err() == nil {
-		h.mu.Lock()
-		m := h.delayed[node][0]
-		h.mu.Unlock()
-		if err := h.post(conn, m); err != nil && blocktree.KindOf(err) == blocktree.Busy {
-			_ = conn.AwaitRoom(h.ctx) // it fails only when h.ctx ends
-			select {
-			case <-h.ctx.Done():
-			case <-conn.Done():
-			case <-time.After(time.Millisecond): // the table of calls may be what is full
-			}
-			continue
-		}
-		h.mu.Lock()
-		q := h.delayed[node][1:]
-		h.delayed[node] = q
-		h.mu.Unlock()
-		if len(q) == 0 {
-			return
-		}
-	}
 }
 
 // Larger messages travel on the bulk lanes, so that small ones do not wait behind them.
@@ -395,14 +321,12 @@ func (h *Handle) Begin(region blocktree.RegionIndex) (blocktree.Version, error) 
 
 // Zero stores a tombstone over count sectors of one region.
 func (h *Handle) Zero(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version) *Write {
-	return h.submit(&stripe.Write{Kind: stripe.RecordZero, Region: region, First: first, Count: count, Version: v})
-}
-
-func (h *Handle) submit(w *stripe.Write) *Write {
+	w := &stripe.Write{Kind: stripe.RecordZero, Region: region, First: first, Count: count, Version: v}
 	return &Write{h.do(func(op uint64) { h.holder.Write(op, w) })}
 }
 
-// Flush returns when every write submitted before has ended well, and the handle may still speak for the file.
+// Flush returns when every write submitted before has ended, well or not (each says so itself), and no member is marked. It
+// fails with Unavailable after WriteStallTimeout, with Fenced once the handle has learnt that the file is another's.
 func (h *Handle) Flush(ctx context.Context) error {
 	return h.do(h.holder.Flush).wait(ctx)
 }
@@ -455,16 +379,19 @@ func (h *Handle) isRecovered() bool {
 // end stops driving the machine. Whatever is asked of the handle fails with err, unless it had an error already.
 func (h *Handle) end(err error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.over = true
 	h.leaseUntil.Store(0)
 	if h.err == nil {
 		h.err = err
 	}
-	for id, o := range h.ops {
-		delete(h.ops, id)
+	ops := h.ops
+	h.ops = map[uint64]*operation{}
+	for _, o := range ops {
 		o.err = h.err
-		close(o.ended)
+	}
+	h.mu.Unlock()
+	for _, o := range ops {
+		o.end()
 	}
 }
 

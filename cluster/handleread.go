@@ -56,16 +56,32 @@ func (h *Handle) Read(region blocktree.RegionIndex, first blocktree.SectorIndex,
 	return &Read{h.do(func(op uint64) { h.holder.Read(op, region, first, count) }), h.codec, int(h.inode.SectorBytes)}
 }
 
-// Wait blocks until the read has ended or ctx ends. The pieces cover the run in order; they are valid until Release.
-func (r *Read) Wait(ctx context.Context) ([]Piece, error) {
-	if err := r.op.wait(ctx); err != nil {
-		return nil, err
+// StartRead is Read with a function instead of Wait: done is called once when the read has ended, maybe before StartRead
+// returns, and must not block. Then Pieces tells how it ended.
+func (h *Handle) StartRead(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, done func(*Read)) {
+	r := &Read{&operation{}, h.codec, int(h.inode.SectorBytes)}
+	r.op.then = func() { done(r) }
+	h.start(r.op, func(op uint64) { h.holder.Read(op, region, first, count) })
+}
+
+// Pieces returns what a read that has ended found. The pieces cover the run in order; they are valid until Release.
+func (r *Read) Pieces() ([]Piece, error) {
+	if r.op.err != nil {
+		return nil, r.op.err
 	}
 	return piecesOf(r.op.read, r.codec, r.sectorBytes), nil
 }
 
-// Release says that the pieces are not needed any more, and gives their memory back. It is called at most once, after a
-// Wait that returned pieces.
+// Wait blocks until the read has ended, and returns its pieces, or ctx ends.
+func (r *Read) Wait(ctx context.Context) ([]Piece, error) {
+	if err := r.op.wait(ctx); err != nil {
+		return nil, err
+	}
+	return r.Pieces()
+}
+
+// Release says that the pieces are not needed any more, and gives their memory back. It is called at most once, after
+// pieces were returned.
 func (r *Read) Release() {
 	for i := range r.op.read.Pieces {
 		for j := range r.op.read.Pieces[i].Shards {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"blocktree"
@@ -110,9 +111,19 @@ func (h *holders) lookup(f blocktree.FileID) (holder, bool) {
 // syncsMax bounds the messages that wait for the node's Raft log to catch up before they can be judged.
 const syncsMax = 256
 
+// decodeRequest decodes a sector message that asks something. One that carries a body which its kind has no use for is refused:
+// while it waits for Raft nobody counts that memory.
+func decodeRequest(header, body []byte) (*stripe.Message, error) {
+	msg, err := stripe.DecodeMessage(header, body)
+	if err == nil && (msg.Answer || len(body) > 0 && !msg.Kind.Carries()) {
+		return nil, blocktree.E("cluster", blocktree.Invalid, fmt.Errorf("kind %d is no request with a body of %d bytes", msg.Kind, len(body)))
+	}
+	return msg, err
+}
+
 // admit judges a sector message and passes it to the member, answers it, or does so once the node's Raft log is up to now.
 func (s *Service) admit(req *bttp.Request) {
-	msg, err := stripe.DecodeMessage(req.Header, req.Body)
+	msg, err := decodeRequest(req.Header, req.Body)
 	if err != nil {
 		req.Fail(err)
 		req.Release()

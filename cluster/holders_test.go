@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"testing"
@@ -90,4 +91,26 @@ func TestJudge(t *testing.T) {
 	check("the new holder", other, stripe.Message{Kind: stripe.KindPrepare, Epoch: next}, admitted)
 	do(meta.CloseSession{Session: second})
 	check("session closed", other, stripe.Message{Kind: stripe.KindPrepare, Epoch: next}, unknown)
+}
+
+// TestDecodeRequest: only shards and lists of repairs come with a body, and nobody sends an answer as a request.
+func TestDecodeRequest(t *testing.T) {
+	for kind := stripe.KindPrepare; kind <= stripe.KindInstall; kind++ {
+		for _, x := range []struct {
+			what string
+			m    stripe.Message
+			ok   bool
+		}{
+			{"bare", stripe.Message{Kind: kind}, true},
+			{"payload", stripe.Message{Kind: kind, Payload: make([]byte, 100)}, kind.Carries()},
+			{"seals", stripe.Message{Kind: kind, Seals: make([]byte, 72)}, kind.Carries()},
+			{"answer", stripe.Message{Kind: kind, Answer: true}, false},
+		} {
+			header, parts := stripe.EncodeMessage(&x.m)
+			_, err := decodeRequest(header, bytes.Join(parts, nil))
+			if (err == nil) != x.ok || err != nil && blocktree.KindOf(err) != blocktree.Invalid {
+				t.Errorf("kind %d, %s: %v", kind, x.what, err)
+			}
+		}
+	}
 }

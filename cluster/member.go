@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -17,6 +18,8 @@ import (
 const (
 	// storeCacheBytes bounds the index pages that a node keeps in memory beside those not yet written.
 	storeCacheBytes = 16 << 20
+	// noteAfter is how long a node's log is idle before the last writes are told from a torn tail: a sync a second at most.
+	noteAfter = time.Second
 	// queuedBytesMax is how much may wait for the disk before requests with records wait instead of being stepped: half
 	// of what the store takes, so that a promise of the machine always finds room. backlogBytesMax bounds those that
 	// wait; what comes then is Busy.
@@ -85,7 +88,7 @@ func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logge
 		layouts: map[blocktree.FileID]*stripe.Layout{},
 		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, OnRoom: m.roomMade, OnDamage: m.damaged}
+	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged}
 	s, err := store.Open(fs, dir, node, options, (*replayer)(m))
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		if err = store.Create(fs, dir, node, options); err == nil {
@@ -147,7 +150,7 @@ func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
 func (m *member) step(req *bttp.Request, msg *stripe.Message) {
 	if msg.Kind == stripe.KindCommit || req.OneWay {
 		if msg.Kind == stripe.KindCommit && m.layouts[msg.File] != nil { // of an unknown file nothing can be committed
-			msg.Record = nil
+			msg.Record, msg.ID = nil, 0 // the sender's id may be another request's here
 			m.machine.Step(msg)
 		}
 		req.Reply(nil)
@@ -434,8 +437,8 @@ func (m *member) close() error {
 	m.mu.Unlock()
 	m.wg.Wait()
 	m.mu.Lock()
-	var blob []byte // nil: no checkpoint
-	if !m.failed {
+	var blob []byte             // nil: no checkpoint
+	if !m.failed && m.serving { // before that Raft may not know yet what Open found damaged, and a checkpoint ends at it
 		blob = m.machine.Snapshot()
 	}
 	m.mu.Unlock()

@@ -3,8 +3,10 @@ package cluster
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -12,6 +14,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/store"
 	"blocktree/cluster/stripe"
+	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
 )
 
@@ -236,9 +239,107 @@ func TestMemberLists(t *testing.T) {
 	}
 }
 
+// TestMemberCommitIsNobodysRequest: the id that a Commit came with is its sender's choice; it neither ends another's request
+// nor stays in the machine.
+func TestMemberCommitIsNobodysRequest(t *testing.T) {
+	b := newMemberBed(t)
+	b.takeOver()
+	b.settle()
+	other := &bttp.Request{OneWay: true, Body: []byte("what another asker sent")}
+	b.member.mu.Lock()
+	b.member.lastID++
+	id := b.member.lastID
+	b.member.requests[id] = asked{req: other, id: 1}
+	b.member.mu.Unlock()
+	for _, view := range []blocktree.ViewID{0, 1, 100} { // its own, none of the region's, none that Raft has
+		commit := &stripe.Message{Kind: stripe.KindCommit, ID: id, File: memberFile, Epoch: 1, View: view, Incarnation: memberInc}
+		b.member.mu.Lock()
+		b.member.step(&bttp.Request{OneWay: true}, commit)
+		fx := b.member.turn()
+		for range 2 {
+			b.member.catching = nil // Raft has nothing newer
+			b.member.machine.CaughtUp(memberFile)
+			fx.add(b.member.turn())
+		}
+		b.member.mu.Unlock()
+		b.member.run(fx)
+		if commit.ID != 0 {
+			t.Errorf("view %d: the machine has id %d of the sender's", view, commit.ID)
+		}
+	}
+	b.member.mu.Lock()
+	defer b.member.mu.Unlock()
+	if _, there := b.member.requests[id]; !there || other.Body == nil {
+		t.Error("a Commit ended another's request")
+	}
+	delete(b.member.requests, id)
+}
+
 func TestMissing(t *testing.T) {
 	other := blocktree.FileID{Generation: 1, Inode: 4}
 	if got := missing([]blocktree.FileID{memberFile, other}, []*stripe.Layout{{File: memberFile}}); !slices.Equal(got, []blocktree.FileID{other}) {
 		t.Errorf("got %v", got)
+	}
+}
+
+// flipHeaderOf flips a bit in the header of the data record whose payload is all of b.
+func flipHeaderOf(t *testing.T, disk *vfs.Crash, b byte) {
+	t.Helper()
+	const header, step = 160, 512
+	names, err := disk.List("/sectors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "segment-") {
+			continue
+		}
+		f, err := disk.Open("/sectors/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		size, err := f.Size()
+		buf := make([]byte, min(size, 1<<20))
+		if _, e := f.ReadAt(buf, 0); err != nil || e != nil && e != io.EOF {
+			t.Fatal(err, e)
+		}
+		for off := 0; off+2*step <= len(buf); off += step {
+			if bytes.HasPrefix(buf[off+header:], bytes.Repeat([]byte{b}, step)) {
+				if _, err := f.WriteAt([]byte{buf[off+30] ^ 1}, int64(off+30)); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.Sync(); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+		}
+	}
+	t.Fatal("there is no such record")
+}
+
+// TestDamageOutlivesAStartThatFails: what a start finds damaged is found again by the next one, as long as Raft has not been
+// told: a start may end before, for want of a port or of a majority.
+func TestDamageOutlivesAStartThatFails(t *testing.T) {
+	b := newMemberBed(t)
+	b.takeOver()
+	for i := range uint64(4) {
+		b.install(i+1, 100, 1)
+		b.settle()
+	}
+	disk := b.disk.Kill()
+	flipHeaderOf(t, disk, 2)
+	for start := range 3 {
+		m, err := openMember(disk, "/sectors", memberNode, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(m.store.Damaged()) == 0 {
+			t.Errorf("start %d: the damage is forgotten", start)
+		}
+		if err := m.close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -24,17 +24,19 @@ func (s *Service) raftMarkDir() string { return s.cfg.MetaDir }
 // knownPatience is how long a starting node waits for the others' word.
 const knownPatience = 1500 * time.Millisecond
 
-// refuseStale asks every other node. Kind Invalid when the disk is older than what one of them knows.
+// refuseStale asks every other node, and the mark beside the node's own sectors. Kind Invalid when the metadata is older than
+// what one of them knows, Corrupt when its mark is damaged and so cannot say.
 func (s *Service) refuseStale(ctx context.Context) error {
 	mark, err := loadStart(vfs.Disk{}, s.raftMarkDir())
-	if err != nil && blocktree.KindOf(err) != blocktree.Corrupt {
+	damaged := blocktree.KindOf(err) == blocktree.Corrupt
+	if err != nil && !damaged {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, knownPatience)
 	defer cancel()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	var newest uint64
+	newest := max(s.mark.current, s.mark.next) // of the mark beside the sectors, which is written after the one here
 	for _, r := range s.cfg.Members {
 		if r.Node == s.cfg.Node {
 			continue
@@ -48,13 +50,19 @@ func (s *Service) refuseStale(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	if newest > max(mark.current, mark.next) {
+	switch {
+	case newest <= max(mark.current, mark.next):
+		return nil
+	case damaged:
+		return &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.MetaDir, Kind: blocktree.Corrupt, Err: err,
+			Hint: "the file \"" + startFile + "\" there is damaged, so nobody can tell whether the metadata is the newest; restore it from a " +
+				"copy made since this node's last start"}
+	default:
 		return &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.MetaDir, Kind: blocktree.Invalid,
 			Err: fmt.Errorf("the cluster knows a later start of store %v than this directory does: it was wiped, or is an old copy", s.cfg.Node),
 			Hint: "put the newest directory back; a store id is never used again with another disk, as that can lose " +
 				"what the cluster has committed"}
 	}
-	return nil
 }
 
 // askKnown asks one node for the token of the newest start of this one that it knows; zero if it knows none.

@@ -170,7 +170,8 @@ func (r *Reader) done(x *leaselessRead, d stripe.Done) {
 	x.end(d.Read, d.Err)
 }
 
-// send gives a message to the member's connection. What cannot be sent is asked of another member when it is late.
+// send gives a message to the member's connection. What it has no room for counts as refused by a member that is busy: the
+// machine asks another one, or asks again. What is lost with a connection it asks again when the node is back.
 func (r *Reader) send(m *stripe.Message) {
 	conn := r.client.peers.conn(m.Node)
 	if conn == nil {
@@ -181,7 +182,7 @@ func (r *Reader) send(m *stripe.Message) {
 	if m.Count > bulkSectors {
 		call = conn.CallBulk
 	}
-	_ = call(codeStripe, header, body, func(reply bttp.Reply, err error) {
+	err := call(codeStripe, header, body, func(reply bttp.Reply, err error) {
 		if err != nil {
 			return
 		}
@@ -195,6 +196,11 @@ func (r *Reader) send(m *stripe.Message) {
 			reply.Release()
 		}
 	})
+	if blocktree.KindOf(err) == blocktree.Busy {
+		r.drive(func() {
+			r.machine.Step(&stripe.Message{Kind: m.Kind, Answer: true, ID: m.ID, Node: m.Node, File: m.File, Epoch: m.Epoch, Err: blocktree.Busy})
+		})
+	}
 }
 
 // layouts asks for the layout whenever reads wait, for all of them at once, and starts them under it.

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+
 	"blocktree"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/seal"
@@ -50,6 +52,20 @@ func (r *Run) Put(i int, sealed []byte) {
 
 // Write computes the parity of a run and stores it. The run belongs to the handle from now on.
 func (h *Handle) Write(r *Run) *Write {
+	o := &operation{ended: make(chan struct{})}
+	h.store(r, o)
+	return &Write{o}
+}
+
+// StartWrite is Write with a function instead of Wait: done is called once at the end, maybe before StartWrite returns, and must
+// not block.
+func (h *Handle) StartWrite(r *Run, done func(error)) {
+	o := new(operation)
+	o.then = func() { done(o.err) }
+	h.store(r, o)
+}
+
+func (h *Handle) store(r *Run, o *operation) {
 	w := r.write
 	w.Digest = digestOf(w.Seals)
 	if h.code.Data > 1 {
@@ -57,8 +73,16 @@ func (h *Handle) Write(r *Run) *Write {
 			h.enter()
 			h.holder.Cancel(w.Region, w.Version)
 			h.leave()
-			return &Write{endedOperation(err)}
+			o.err = err
+			o.end()
+			return
 		}
 	}
-	return h.submit(w)
+	h.start(o, func(op uint64) { h.holder.Write(op, w) })
 }
+
+// Write is a write in flight.
+type Write struct{ op *operation }
+
+// Wait blocks until the write is acknowledged or has failed, or ctx ends; then the outcome is unknown.
+func (w *Write) Wait(ctx context.Context) error { return w.op.wait(ctx) }

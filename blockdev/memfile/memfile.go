@@ -1,6 +1,7 @@
 package memfile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -41,6 +42,9 @@ type Options struct {
 	// Prompt makes the file say that it never waits. Leave it false with a hook that blocks.
 	Prompt bool
 
+	// Starts makes the file a blocktree.ReadStarter and WriteStarter; its hook's context then ends with Close.
+	Starts bool
+
 	// Lease, if any, answers for the method of that name. Without it the lease is of epoch 1 and never runs out.
 	Lease func() (epoch blocktree.Epoch, valid bool)
 }
@@ -53,6 +57,8 @@ type File struct {
 	chunks []chunk
 	calls  [opEnd]atomic.Int64
 	closed atomic.Bool
+	life   context.Context // of started reads
+	end    context.CancelFunc
 	open   sync.RWMutex // held for reading by calls in flight, hook included, for writing by Close
 	busy   sync.RWMutex // held for reading while sectors change, for writing by Crash and a volatile Flush
 
@@ -74,6 +80,7 @@ func New(o Options) *File {
 		o.Info.Path = "/mem"
 	}
 	f := &File{o: o, undo: make(map[blocktree.SectorIndex][]byte)}
+	f.life, f.end = context.WithCancel(context.Background())
 	f.chunks = make([]chunk, (o.Info.Sectors()+chunkSectors-1)/chunkSectors)
 	return f
 }
@@ -112,6 +119,33 @@ func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst
 			}
 		})
 	})
+}
+
+// StartRead implements blocktree.ReadStarter where the options say so: a goroutine reads, and then asks whether dst may be
+// filled.
+func (f *File) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.Started) bool {
+	if !f.o.Starts || f.o.Prompt {
+		return false
+	}
+	go func() {
+		got := make([]byte, len(dst))
+		err := f.ReadSectors(f.life, first, got)
+		if r.Claim() {
+			copy(dst, got)
+			r.End(err)
+		}
+	}()
+	return true
+}
+
+// StartWrite implements blocktree.WriteStarter where the options say so.
+func (f *File) StartWrite(first blocktree.SectorIndex, src []byte, done func(error)) bool {
+	if !f.o.Starts || f.o.Prompt {
+		return false
+	}
+	src = bytes.Clone(src)
+	go func() { done(f.WriteSectors(f.life, first, src)) }()
+	return true
 }
 
 // WriteSectors implements blocktree.File.
@@ -184,6 +218,7 @@ func (f *File) Crash() {
 
 // Close implements blocktree.File.
 func (f *File) Close() error {
+	f.end()
 	f.open.Lock()
 	defer f.open.Unlock()
 	if f.closed.Swap(true) {

@@ -73,6 +73,7 @@ type setup struct {
 	memory     int64
 	cacheBytes int64
 	readOnly   bool
+	waits      bool // every READ has a goroutine
 	server     func(*Server)
 	listener   func(t testing.TB) net.Listener
 }
@@ -100,6 +101,7 @@ func newBed(t testing.TB, o setup) *bed {
 	if o.memory == 0 {
 		o.memory = blocktree.InFlightBytesMax
 	}
+	o.file.Starts = !o.waits
 	cache, err := blockdev.NewCache(o.cacheBytes)
 	if err != nil {
 		t.Fatal(err)

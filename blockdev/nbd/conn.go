@@ -39,6 +39,7 @@ type conn struct {
 	ctx     context.Context // of reads: ends when the client is known to be gone
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
+	started started
 
 	deadlineMu sync.Mutex
 	kicked     bool // the reader is to end: no deadline but past any more
@@ -121,6 +122,7 @@ func (c *conn) kick() {
 func (c *conn) cut() {
 	c.cancel()
 	c.nc.Close() // what it may say is of no use any more
+	c.started.giveUp()
 }
 
 func (c *conn) readDeadline(t time.Time) {

@@ -49,7 +49,8 @@ func TestSameBytes(t *testing.T) {
 		name  string
 		setup setup
 	}{
-		{"goroutines", setup{file: memfile.Options{Hook: yield}}},
+		{"goroutines", setup{file: memfile.Options{Hook: yield}, waits: true}},
+		{"started", setup{file: memfile.Options{Hook: yield}}},
 		{"prompt", setup{file: memfile.Options{Prompt: true}}},
 		{"cached", setup{file: memfile.Options{Hook: yield}, cacheBytes: 1 << 20}},
 		{"little memory", setup{file: memfile.Options{Hook: yield}, memory: 64 << 10}},

@@ -28,6 +28,7 @@ type outbox struct {
 	open    int        // requests that have a slot: received, and their reply not yet written
 	waiting bool       // somebody waits for changed
 	writing bool       // somebody is the writer
+	soon    bool       // a goroutine is about to be it
 	partial bool       // one of the open requests has not been received in full
 	retired bool       // kick the reader whenever nothing received in full is open
 	broken  bool       // the client is gone: replies are dropped
@@ -82,6 +83,31 @@ func (o *outbox) flush(mayWait bool) {
 	o.take()
 	o.mu.Unlock()
 	o.write(mayWait)
+}
+
+// flushSoon is for a goroutine that must not be held up and has put a reply in. Where no other request is open it writes
+// the reply; else others are likely to follow at once, and a goroutine writes them together.
+func (o *outbox) flushSoon() {
+	o.mu.Lock()
+	alone := o.open <= len(o.ready)
+	if !alone && !o.writing && !o.soon {
+		o.soon = true
+		o.c.workers.Add(1)
+		go o.flushLater()
+	}
+	o.mu.Unlock()
+	if alone {
+		o.flush(false)
+	}
+}
+
+// flushLater is that goroutine.
+func (o *outbox) flushLater() {
+	defer o.c.workers.Done()
+	o.mu.Lock()
+	o.soon = false
+	o.mu.Unlock()
+	o.flush(true)
 }
 
 // write is the writer's loop: the batch is taken, o.writing is ours.

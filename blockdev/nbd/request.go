@@ -22,6 +22,7 @@ type request struct {
 	buf     *blockdev.Buffer // WRITE: the payload. READ: room for a header, then the data
 	reply   []byte           // what goes out: head, or buf with its header
 	head    [simpleReplyBytes]byte
+	started startState // of a request that no goroutine waits for
 }
 
 // free returns the request and what it still holds to their pools.
@@ -30,6 +31,9 @@ func (r *request) free() {
 		r.buf.Release()
 	}
 	pool := &r.c.s.requests
+	if r.started.Load() == startGivenUp {
+		return // the device still has it, and asks it yet
+	}
 	*r = request{}
 	pool.Put(r)
 }
@@ -71,6 +75,7 @@ func (c *conn) next() error {
 		c.answer(r, errno)
 	case c.dev.Prompt(), r.command == cmdRead && c.dev.TryReadAt(r.buf.B[simpleReplyBytes:], r.offset):
 		c.answerInline(r)
+	case c.start(r):
 	default:
 		c.workers.Add(1)
 		go r.serve()

@@ -28,7 +28,7 @@ func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 	cache := pebble.NewCache(blockCacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
-		FS: cfg.FS, Cache: cache, MemTableSize: memTableBytes, MemTableStopWritesThreshold: 2,
+		FS: markersLast{cfg.FS}, Cache: cache, MemTableSize: memTableBytes, MemTableStopWritesThreshold: 2,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }, MaxOpenFiles: tablesOpenMax,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, fail}, DisableTableStats: true,
 		EventListener: &pebble.EventListener{BackgroundError: func(err error) {

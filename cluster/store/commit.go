@@ -2,14 +2,17 @@ package store
 
 import (
 	"encoding/binary"
+	"time"
 
 	"blocktree"
+	"blocktree/internal/invariant"
 )
 
 // commitLoop is the committer: it ends when the store is closing and nothing waits.
 func (s *Store) commitLoop() {
 	defer close(s.committed)
 	var group queue
+	noted := s.Synced() // up to where some header in the log says so, or nothing is there
 	for {
 		s.logMu.Lock()
 		s.takeGroup(&group)
@@ -23,8 +26,35 @@ func (s *Store) commitLoop() {
 		if closing {
 			return
 		}
-		<-s.wake
+		if s.opts.NoteAfter == 0 || s.Synced() == noted {
+			<-s.wake
+			continue
+		}
+		idle := time.NewTimer(s.opts.NoteAfter)
+		select {
+		case <-s.wake:
+		case <-idle.C:
+			noted = s.note()
+		}
+		idle.Stop()
 	}
+}
+
+// note puts a record into the log whose header says that all before it is synced, as the first record of the next group would:
+// else damage to the last group would pass for a torn tail for as long as the log is idle. It returns the sequence that nobody
+// need note: the note's own. Where there is no room at hand it leaves it at that until something else is committed.
+func (s *Store) note() uint64 {
+	recs := []Record{{Kind: KindNote}}
+	items, err := s.encode(recs)
+	invariant.Check(err == nil, "a note is a record")
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	if s.accepting() != nil || len(s.prepared) < s.rollsFor(items) {
+		s.bufs.put(items)
+		return s.synced
+	}
+	s.enqueue(recs, items, func(error) {})
+	return s.nextSequence - 1
 }
 
 // takeGroup moves the calls that are committed together into group; logMu is held.

@@ -103,6 +103,10 @@ func (h *header) check() error {
 		if h.blob > ControlBytesMax || h.ShardBytes != 0 || h.Shard != 0 {
 			return fmt.Errorf("control record of %d bytes", h.blob)
 		}
+	case KindNote:
+		if h.Record.File != (blocktree.FileID{}) || h.Count != 0 || h.blob != 0 || h.ShardBytes != 0 || h.Shard != 0 {
+			return errors.New("a note that says something")
+		}
 	default:
 		return fmt.Errorf("record of kind %d", h.Kind)
 	}

@@ -384,6 +384,9 @@ func (s *Store) deliver(v *verdict, synced uint64, r Replayer) error {
 				return err
 			}
 		}
+		if h.Kind == KindNote {
+			return nil
+		}
 		return r.Record(s.replayed(&h, b, bad))
 	}
 	for _, f := range v.good {

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"blocktree"
 	"blocktree/internal/wire"
@@ -16,6 +17,7 @@ const (
 	KindData    Kind = 1 // shards of consecutive sectors, each with its seal
 	KindZero    Kind = 2 // a range of sectors that are zero from this version on
 	KindControl Kind = 3 // an opaque blob of the protocol machine
+	KindNote    Kind = 4 // the store's own: nothing but a header, for what it says to be synced
 )
 
 // Sizes of the format.
@@ -196,6 +198,9 @@ type Options struct {
 	CacheBytes      int64        // clean index pages in memory; default 64 MiB
 	DirtyBytes      int64        // changed index pages after which a checkpoint is asked for; default 32 MiB
 	Logger          *slog.Logger // default: discards
+	// NoteAfter is how long the log must be idle before it is noted what is synced; 0: never. Until then damage to the last
+	// group cannot be told from a torn tail.
+	NoteAfter time.Duration
 
 	// OnDamage is told of sectors that do not match their checksum, when the compactor meets them: what ReadShards would say of
 	// them. They stay where they are until something newer, which may be the same version again, is indexed over them. It

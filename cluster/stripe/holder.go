@@ -59,7 +59,10 @@ type Holder struct {
 	retry       []*call
 }
 
-type flush struct{ op, upTo uint64 }
+type flush struct {
+	op, upTo uint64
+	at       time.Duration
+}
 
 type heldRead struct {
 	r      *read
@@ -149,6 +152,7 @@ func (h *Holder) Tick(now time.Duration) {
 	for _, r := range slices.Clone(h.reads) {
 		r.tick()
 	}
+	h.failHeld()
 	h.considerJoin()
 }
 
@@ -163,6 +167,7 @@ func (h *Holder) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
 	}
 	if h.active[node] && h.layout.Incarnations[node] != inc {
 		p.gone = true
+		h.wantConfirm() // Raft knows more: it is marked, or another layout expects it
 		h.considerRemoval()
 		return
 	}
@@ -458,9 +463,11 @@ func (h *Holder) adopt(l *Layout) {
 	if h.job != nil {
 		h.job.viewChanged()
 	}
-	for _, r := range slices.Clone(h.reads) {
-		if l.View(r.region).ID != r.view.ID {
-			r.restart()
+	if h.phase == running { // else none has begun
+		for _, r := range slices.Clone(h.reads) {
+			if l.View(r.region).ID != r.view.ID {
+				r.restart()
+			}
 		}
 	}
 	h.resendStale()

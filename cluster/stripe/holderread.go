@@ -61,11 +61,6 @@ func (h *Holder) refuses(r *read) blocktree.Kind {
 }
 
 func (h *Holder) begin(r *read) {
-	if h.phase != running {
-		r.slots = nil // started again when recovered
-		r.layout, r.view, r.over = h.layout, h.layout.View(r.region), false
-		return
-	}
 	r.layout, r.view = h.layout, h.region(r.region).view
 }
 
@@ -129,6 +124,17 @@ func (h *Holder) confirmed(gen uint64) {
 		n++
 	}
 	h.held = slices.Delete(h.held, 0, n)
+}
+
+// failHeld fails reads that Raft has not confirmed for too long.
+func (h *Holder) failHeld() {
+	h.held = slices.DeleteFunc(h.held, func(x heldRead) bool {
+		late := h.now-x.r.started >= h.stall
+		if late {
+			h.done(x.r.op, blocktree.Unavailable, nil)
+		}
+		return late
+	})
 }
 
 // mend reinstalls a shard that failed its checksum.

@@ -214,8 +214,12 @@ func (m *Member) controlRecord(f *memberFile, c *control) *Record {
 	return &Record{Kind: RecordControl, File: f.id, Region: c.region, Control: c.encode()}
 }
 
-// answer replies to msg at once, and answerAfter once the first after records and the file's promise are durable.
+// answer replies to msg at once, and answerAfter once the first after records and the file's promise are durable. Nobody
+// waits for an answer to a Commit: whatever it meets, it is dropped.
 func (m *Member) answer(f *memberFile, msg *Message, err blocktree.Kind) {
+	if msg.Kind == KindCommit {
+		return
+	}
 	m.next.Answers = append(m.next.Answers, m.reply(msg, err))
 }
 

@@ -36,9 +36,7 @@ func (m *Member) Step(msg *Message) {
 		return
 	}
 	if err := m.admit(f, msg); err != blocktree.Other {
-		if msg.Kind != KindCommit {
-			m.answer(f, msg, err)
-		}
+		m.answer(f, msg, err)
 		return
 	}
 	if f.seq < f.layout.Seq || f.epoch < f.layout.Epoch {
@@ -265,6 +263,14 @@ func (m *Member) abort(f *memberFile, msg *Message) {
 	if i, ok := r.find(msg.Version); ok && !msg.Last {
 		a.Held = true
 		m.answerOf(f, a, r.pending[i].no, r.pending[i].no)
+		return
+	}
+	if len(r.aborted) >= InFlightMax && msg.Watermark.Less(msg.Version) { // those at or below the watermark are over
+		m.moveWatermark(f, msg)
+	}
+	if len(r.aborted) >= InFlightMax { // no holder has more in flight, and they stay in memory and in every checkpoint
+		a.Err = blocktree.Busy
+		m.next.Answers = append(m.next.Answers, a)
 		return
 	}
 	no := m.hand(f, m.controlRecord(f, &control{kind: ctlAbort, epoch: msg.Epoch, region: msg.Region, version: msg.Version}))

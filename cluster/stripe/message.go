@@ -19,6 +19,9 @@ const (
 	KindInstall                        // store Record as committed (copy-up, damaged shard)
 )
 
+// Carries reports whether a request of the kind may have more than a header: shards, or long lists.
+func (k MessageKind) Carries() bool { return k == KindPrepare || k == KindInstall || k == KindRepair }
+
 // Want says what a KindRead asks for.
 type Want uint8
 

@@ -29,7 +29,9 @@ func NewReader(cfg ReaderConfig, now time.Duration) *Reader {
 // Tick moves the time.
 func (r *Reader) Tick(now time.Duration) {
 	r.now = max(r.now, now)
-	r.scanSlow()
+	for _, p := range r.scanSlow() {
+		r.resend(p)
+	}
 	for _, x := range slices.Clone(r.reads) {
 		x.tick()
 	}
@@ -37,14 +39,18 @@ func (r *Reader) Tick(now time.Duration) {
 
 // NodeUp tells that a node can be reached; what it has not answered is sent again.
 func (r *Reader) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
-	p := r.nodeUp(node, inc)
+	r.resend(r.nodeUp(node, inc))
+	for _, x := range slices.Clone(r.reads) {
+		x.pump()
+	}
+}
+
+// resend asks a peer again all that it has not answered: a message or its answer may have got lost.
+func (r *Reader) resend(p *peer) {
 	for c := p.head; c != nil; c = c.next {
 		c.since, c.slow = r.now, false
 		m := *c.msg
 		r.again(c, &m)
-	}
-	for _, x := range slices.Clone(r.reads) {
-		x.pump()
 	}
 }
 
@@ -61,7 +67,7 @@ func (r *Reader) NodeDown(node blocktree.NodeID) {
 // Done; StaleView, Recovering and Unavailable mean: get the layout anew and try again.
 func (r *Reader) Read(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
 	x := &read{c: &r.core, host: r, op: op, region: region, first: first, count: count, skip: -1, layout: l, started: r.now}
-	if region >= l.Regions() || count == 0 || count > blocktree.RunSectorsMax {
+	if region >= l.Regions() || count == 0 || count > l.RunSectorsMax() {
 		r.done(op, blocktree.Invalid, nil)
 		return
 	}

@@ -258,7 +258,7 @@ func (h *Holder) fits(w *Write) bool {
 		return w.ShardBytes == 0 && len(w.Shards) == 0 && len(w.Seals) == 0
 	}
 	c := h.layout.Code
-	if w.Kind != RecordData || w.Count > blocktree.RunSectorsMax || len(w.Shards) != c.Shards() ||
+	if w.Kind != RecordData || w.Count > h.layout.RunSectorsMax() || len(w.Shards) != c.Shards() ||
 		int(w.ShardBytes) != c.ShardBytes(int(h.layout.SectorBytes)) || len(w.Seals) != int(w.Count)*SealBytes {
 		return false
 	}
@@ -381,12 +381,26 @@ func (w *hwrite) finish(err blocktree.Kind) {
 		w.r.h.stats.WritesDone++
 	} else {
 		w.r.h.stats.Aborted++
-		if w.r.aborted == nil {
-			w.r.aborted = map[blocktree.Sequence]bool{}
-		}
-		w.r.aborted[w.version.Sequence] = true
+		w.r.noteAborted(w.version.Sequence)
 	}
 	w.report(err)
+}
+
+// noteAborted keeps an aborted version for as long as reads run that may have seen it pending. If they never all end at
+// once, those of the region begin again when the list is full: every member refuses it by then, so they see it no more.
+func (r *hregion) noteAborted(s blocktree.Sequence) {
+	if len(r.aborted) >= InFlightMax {
+		clear(r.aborted)
+		for _, x := range slices.Clone(r.h.reads) {
+			if x.region == r.index && r.h.phase == running {
+				x.restart()
+			}
+		}
+	}
+	if r.aborted == nil {
+		r.aborted = map[blocktree.Sequence]bool{}
+	}
+	r.aborted[s] = true
 }
 
 // report gives the operation its outcome, once.
@@ -455,13 +469,15 @@ func (h *Holder) markDirty(r *hregion) {
 	}
 }
 
-// Flush ends when every write submitted before it has its outcome and no member is marked as having lost its memory.
+// Flush ends when every write submitted before it has its outcome and no member has lost its memory: none is marked, nor up
+// under another incarnation than its views expect, which Raft may not have said yet. It fails with Unavailable if that
+// takes longer than StallTimeout.
 func (h *Holder) Flush(op uint64) {
 	if h.fenced {
 		h.done(op, blocktree.Fenced, nil)
 		return
 	}
-	h.flushes = append(h.flushes, flush{op, h.unread})
+	h.flushes = append(h.flushes, flush{op, h.unread, h.now})
 	h.checkFlushes()
 }
 
@@ -469,8 +485,8 @@ func (h *Holder) checkFlushes() {
 	if len(h.flushes) == 0 || h.fenced || h.phase != running {
 		return
 	}
-	for n := range h.layout.Marked {
-		if h.active[n] {
+	for _, p := range h.order {
+		if h.active[p.node] && (h.layout.Marked[p.node] || p.up && p.inc != h.layout.Incarnations[p.node]) {
 			return
 		}
 	}
@@ -481,6 +497,16 @@ func (h *Holder) checkFlushes() {
 	n := 0
 	for n < len(h.flushes) && h.flushes[n].upTo < first {
 		h.done(h.flushes[n].op, blocktree.Other, nil)
+		n++
+	}
+	h.flushes = slices.Delete(h.flushes, 0, n)
+}
+
+// failFlushes fails those that have waited too long.
+func (h *Holder) failFlushes() {
+	n := 0
+	for n < len(h.flushes) && h.now-h.flushes[n].at >= h.stall {
+		h.done(h.flushes[n].op, blocktree.Unavailable, nil)
 		n++
 	}
 	h.flushes = slices.Delete(h.flushes, 0, n)
@@ -499,6 +525,7 @@ func (h *Holder) tickWrites() {
 		}
 	}
 	h.checkFlushes()
+	h.failFlushes()
 	if h.phase != running {
 		return
 	}

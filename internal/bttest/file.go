@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"blocktree"
@@ -24,6 +25,9 @@ func File(t *testing.T, open func(t *testing.T) blocktree.File) {
 		{"slices are the caller's", slicesStayOurs},
 		{"canceled", canceled},
 		{"parallel", parallel},
+		{"started reads", startedReads},
+		{"started writes", startedWrites},
+		{"started and closed", startedAndClosed},
 		{"closed", closed},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -192,5 +196,147 @@ func closed(t *testing.T, f blocktree.File) {
 		if blocktree.KindOf(err) != blocktree.Closed {
 			t.Errorf("%s after close: %v, want kind closed", name, err)
 		}
+	}
+}
+
+// starter hears of a started read. given says that it is given up.
+type starter struct {
+	given  bool
+	claims atomic.Int32
+	ends   atomic.Int32
+	end    chan error
+}
+
+func newStarter(given bool) *starter { return &starter{given: given, end: make(chan error, 8)} }
+
+func (s *starter) Claim() bool {
+	s.claims.Add(1)
+	if s.given {
+		s.end <- nil
+	}
+	return !s.given
+}
+
+func (s *starter) End(err error) {
+	s.ends.Add(1)
+	s.end <- err
+}
+
+// startedReads reads what was written without waiting, where the file can: each read ends once, and one that was given up
+// touches nothing.
+func startedReads(t *testing.T, f blocktree.File) {
+	rs, ok := f.(blocktree.ReadStarter)
+	if !ok {
+		return
+	}
+	n := f.Info().SectorBytes
+	want := bytes.Repeat([]byte{7}, 2*n)
+	if err := f.WriteSectors(t.Context(), 3, want); err != nil {
+		t.Fatal(err)
+	}
+	started := 0
+	for i := range 50 {
+		s, dst := newStarter(i%5 == 0), bytes.Repeat([]byte{9}, 2*n)
+		if !rs.StartRead(3, dst, s) {
+			continue
+		}
+		started++
+		err := <-s.end
+		switch {
+		case err != nil || s.claims.Load() != 1:
+			t.Fatalf("read %d: %v, %d claims", i, err, s.claims.Load())
+		case s.given && !bytes.Equal(dst, bytes.Repeat([]byte{9}, 2*n)):
+			t.Fatal("a read that was given up wrote to its slice")
+		case !s.given && !bytes.Equal(dst, want):
+			t.Fatalf("read %d: other bytes", i)
+		}
+	}
+	for _, x := range []struct {
+		first blocktree.SectorIndex
+		bytes int
+	}{{0, n / 2}, {blocktree.SectorIndex(f.Info().Sectors()), n}, {^blocktree.SectorIndex(0), n}} {
+		s := newStarter(false)
+		if rs.StartRead(x.first, make([]byte, x.bytes), s) && <-s.end == nil {
+			t.Errorf("%d bytes at sector %d were read", x.bytes, x.first)
+		}
+	}
+	if started > 0 && f.Close() != nil {
+		t.Error("not closed")
+	}
+}
+
+// startedAndClosed closes the file with reads in flight: each still ends, once.
+func startedAndClosed(t *testing.T, f blocktree.File) {
+	rs, ok := f.(blocktree.ReadStarter)
+	if !ok {
+		return
+	}
+	var all []*starter
+	for range 30 {
+		if s := newStarter(false); rs.StartRead(0, make([]byte, f.Info().SectorBytes), s) {
+			all = append(all, s)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		<-s.end
+	}
+	if s := newStarter(false); rs.StartRead(0, make([]byte, f.Info().SectorBytes), s) {
+		if err := <-s.end; blocktree.KindOf(err) != blocktree.Closed {
+			t.Errorf("started after close: %v", err)
+		}
+	}
+	for _, s := range all {
+		if s.ends.Load() != 1 || s.claims.Load() != 1 {
+			t.Errorf("%d claims, %d ends", s.claims.Load(), s.ends.Load())
+		}
+	}
+}
+
+// startedWrites writes without waiting, where the file can, and scribbles over the slice at once: each write ends once, and what
+// it wrote is there.
+func startedWrites(t *testing.T, f blocktree.File) {
+	ws, ok := f.(blocktree.WriteStarter)
+	if !ok {
+		return
+	}
+	n := f.Info().SectorBytes
+	ends := make(chan error, 64)
+	for i := range 50 {
+		src := bytes.Repeat([]byte{byte(i + 1)}, 2*n)
+		if !ws.StartWrite(blocktree.SectorIndex(2*i), src, func(err error) { ends <- err }) {
+			ends <- f.WriteSectors(t.Context(), blocktree.SectorIndex(2*i), src)
+		}
+		clear(src)
+	}
+	for range 50 {
+		if err := <-ends; err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := make([]byte, 2*n)
+	for i := range 50 {
+		if err := f.ReadSectors(t.Context(), blocktree.SectorIndex(2*i), got); err != nil || !bytes.Equal(got, bytes.Repeat([]byte{byte(i + 1)}, 2*n)) {
+			t.Fatalf("write %d is not there (%v)", i, err)
+		}
+	}
+	for _, x := range []struct {
+		first blocktree.SectorIndex
+		bytes int
+	}{{0, n / 2}, {blocktree.SectorIndex(f.Info().Sectors()), n}, {^blocktree.SectorIndex(0), n}} {
+		if ws.StartWrite(x.first, make([]byte, x.bytes), func(err error) { ends <- err }) && <-ends == nil {
+			t.Errorf("%d bytes at sector %d were written", x.bytes, x.first)
+		}
+	}
+	if f.Close() != nil {
+		t.Error("not closed")
+	}
+	if ws.StartWrite(0, got, func(err error) { ends <- err }) && blocktree.KindOf(<-ends) != blocktree.Closed {
+		t.Error("written after close")
+	}
+	if len(ends) > 0 {
+		t.Error("a write ended twice")
 	}
 }

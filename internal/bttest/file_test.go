@@ -14,6 +14,9 @@ func TestMemoryFile(t *testing.T) {
 	bttest.File(t, func(*testing.T) blocktree.File {
 		return memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 8 << 20}})
 	})
+	bttest.File(t, func(*testing.T) blocktree.File {
+		return memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 8 << 20}, Starts: true})
+	})
 }
 
 // TestClusterFile runs the suite on real files, of several codes, in one cluster of three nodes.

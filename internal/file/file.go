@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -17,9 +18,14 @@ type File struct {
 	sealer        *seal.Sealer
 	regionSectors uint64
 	runSectors    uint64
+	started       sync.WaitGroup // reads that were started and have not ended
 }
 
-var _ blocktree.File = (*File)(nil)
+var (
+	_ blocktree.File         = (*File)(nil)
+	_ blocktree.ReadStarter  = (*File)(nil)
+	_ blocktree.WriteStarter = (*File)(nil)
+)
 
 // Info describes the file.
 func (f *File) Info() blocktree.FileInfo { return f.info }
@@ -81,9 +87,14 @@ func (f *File) fail(op string, err error) error {
 	return &blocktree.Error{Op: op, Path: f.info.Path.Short(), Err: err}
 }
 
+const (
+	readOp  = "file.ReadSectors"
+	writeOp = "file.WriteSectors"
+)
+
 // ReadSectors implements blocktree.File.
 func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst []byte) error {
-	const op = "file.ReadSectors"
+	const op = readOp
 	count, err := f.check(op, first, len(dst))
 	if err != nil {
 		return err
@@ -118,6 +129,11 @@ func (f *File) finishRead(ctx context.Context, r run, read *cluster.Read, dst []
 		return err
 	}
 	defer read.Release()
+	return f.openPieces(r, pieces, dst, func(p *cluster.Piece, part []byte) error { return f.openPiece(ctx, r, p, part) })
+}
+
+// openPieces fills dst with the sectors of a run, each piece of sealed ones by one.
+func (f *File) openPieces(r run, pieces []cluster.Piece, dst []byte, one func(*cluster.Piece, []byte) error) error {
 	size := uint64(f.info.SectorBytes)
 	for i := range pieces {
 		p := &pieces[i]
@@ -127,7 +143,7 @@ func (f *File) finishRead(ctx context.Context, r run, read *cluster.Read, dst []
 			clear(part)
 			continue
 		}
-		if err := f.openPiece(ctx, r, p, part); err != nil {
+		if err := one(p, part); err != nil {
 			return err
 		}
 	}
@@ -138,14 +154,19 @@ func (f *File) finishRead(ctx context.Context, r run, read *cluster.Read, dst []
 // is tried (rule 2 of the package). A reader without a lease gets k shards only: what a disk damaged is read from others
 // before it comes here, what a member forged is Corrupt.
 func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte) error {
-	err := p.Join(dst)
-	if err == nil {
-		err = f.open(p, dst)
-	}
+	err := f.joinAndOpen(p, dst)
 	if blocktree.KindOf(err) != blocktree.Corrupt || f.handle == nil {
 		return err
 	}
 	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
+}
+
+// joinAndOpen opens a piece from the shards that came.
+func (f *File) joinAndOpen(p *cluster.Piece, dst []byte) error {
+	if err := p.Join(dst); err != nil {
+		return err
+	}
+	return f.open(p, dst)
 }
 
 // open opens the sealed sectors of p in place.
@@ -162,7 +183,7 @@ func (f *File) open(p *cluster.Piece, buf []byte) error {
 
 // WriteSectors implements blocktree.File.
 func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, src []byte) error {
-	const op = "file.WriteSectors"
+	const op = writeOp
 	count, err := f.check(op, first, len(src))
 	if err != nil {
 		return err
@@ -182,8 +203,17 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	return f.fail(op, waitAll(ctx, writes, err))
 }
 
-// write seals one run under a version of its own and hands it to the coordinator.
+// write seals one run and hands it to the coordinator.
 func (f *File) write(r run, src []byte) (*cluster.Write, error) {
+	out, err := f.seal(r, src)
+	if err != nil {
+		return nil, err
+	}
+	return f.handle.Write(out), nil
+}
+
+// seal seals one run under a version of its own. The coordinator must get it.
+func (f *File) seal(r run, src []byte) (*cluster.Run, error) {
 	v, err := f.handle.Begin(r.region)
 	if err != nil {
 		return nil, err
@@ -195,7 +225,7 @@ func (f *File) write(r run, src []byte) (*cluster.Write, error) {
 		f.sealer.Seal(sealed, src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v, out.Seal(i))
 		out.Put(i, sealed)
 	}
-	return f.handle.Write(out), nil
+	return out, nil
 }
 
 // ZeroSectors implements blocktree.File: one tombstone per region.
@@ -242,5 +272,7 @@ func (f *File) Close() error {
 	if f.handle == nil {
 		return f.fail("file.Close", f.reader.Close())
 	}
-	return f.fail("file.Close", f.handle.Close())
+	err := f.fail("file.Close", f.handle.Close())
+	f.started.Wait()
+	return err
 }

@@ -65,3 +65,49 @@ func TestWipedNodeIsRefused(t *testing.T) {
 		return err == nil && s.Health == "ok"
 	})
 }
+
+// TestStaleMetadataIsRefused puts metadata back that is older than the sectors beside it, while the node that could say so is
+// away: the node's own sectors say it.
+func TestStaleMetadataIsRefused(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	c := d.Client()
+	d.Create(c, "/vm/old", 8<<20, blocktree.Code{Data: 2, Parity: 1})
+	d.Stop(2)
+	meta := filepath.Join(d.NodeDir(2), "meta")
+	yesterday := t.TempDir()
+	if err := os.CopyFS(yesterday, os.DirFS(meta)); err != nil {
+		t.Fatal(err)
+	}
+	old := startMark(t, d.NodeDir(2))
+	d.Start(2)
+	d.Await("the cluster knows of the new start", func() bool {
+		mark := startMark(t, d.NodeDir(2))
+		return !bytes.Equal(mark, old) && bytes.Equal(mark[:8], mark[8:])
+	})
+	d.Stop(1)
+	d.Create(c, "/vm/new", 8<<20, blocktree.Code{Data: 1, Parity: 1}) // nodes 1 and 3 have it
+	d.Stop(2)
+	d.Stop(0)
+	for name, put := range map[string]func() error{
+		"emptied":   func() error { return os.Mkdir(meta, 0o700) },
+		"yesterday": func() error { return os.CopyFS(meta, os.DirFS(yesterday)) },
+		"damaged": func() error {
+			if err := os.CopyFS(meta, os.DirFS(yesterday)); err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(meta, "start"), []byte("damaged"), 0o600)
+		},
+	} {
+		if err := os.RemoveAll(meta); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		err := d.TryStart(2)
+		if k := blocktree.KindOf(err); k != blocktree.Invalid && k != blocktree.Corrupt || blocktree.HintOf(err) == "" {
+			t.Errorf("%s: %v, want a refusal with a hint", name, err)
+		}
+	}
+}

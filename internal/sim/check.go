@@ -190,10 +190,10 @@ func (w *World) superseded(n *node, x *write, s blocktree.SectorIndex) bool {
 func (w *World) checkHistories() {
 	for f := range w.hist {
 		for s, h := range w.hist[f] {
-			ok := h.atomic()
+			ok := h.Atomic()
 			if !ok || w.opt.Seed%porcupineEach == 0 {
 				w.count.Porcupine++
-				if h.linearizable() != ok {
+				if h.Linearizable() != ok {
 					w.fail("checkers disagree", "file %d sector %d: quick %v", f, s, ok)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/stripe"
+	"blocktree/internal/history"
 )
 
 // write is one write as the world knows it: what was sent under which version, and what became of it.
@@ -130,7 +131,7 @@ func (c *client) submit(o *op) {
 	for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
 		h := &w.hist[x.file][s]
 		x.at = append(x.at, len(*h))
-		*h = append(*h, histOp{call: o.call, ret: unknown, value: x.value, write: true})
+		*h = append(*h, history.Op{Call: o.call, Ret: history.Unknown, Value: x.value, Write: true})
 	}
 	sw := &stripe.Write{Kind: stripe.RecordZero, Region: x.region, First: x.first, Count: x.count, Version: x.version}
 	binary.BigEndian.PutUint64(sw.Digest[:], mix(uint64(x.value), 77))
@@ -263,7 +264,7 @@ func (w *World) acknowledge(c *client, x *write) {
 	x.state = acked
 	t := w.tick()
 	for i, at := range x.at {
-		w.hist[x.file][x.first+blocktree.SectorIndex(i)][at].ret = t
+		w.hist[x.file][x.first+blocktree.SectorIndex(i)][at].Ret = t
 	}
 	w.count.Acknowledged++
 }
@@ -280,7 +281,7 @@ func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 		values := w.valuesOf(c, o, p)
 		for i, v := range values {
 			h := &w.hist[o.file][p.First+blocktree.SectorIndex(i)]
-			*h = append(*h, histOp{call: o.call, ret: t, value: v})
+			*h = append(*h, history.Op{Call: o.call, Ret: t, Value: v})
 		}
 	}
 	if next != o.first+blocktree.SectorIndex(o.count) {

@@ -9,6 +9,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/stripe"
+	"blocktree/internal/history"
 )
 
 // Config is the shape of a cluster: how many nodes, and the code of its files.
@@ -66,7 +67,7 @@ type World struct {
 	clients []*client
 	writes  []*write // by value-1
 	byVer   map[versionKey]*write
-	hist    [][]history // by file, by sector
+	hist    [][]history.History // by file, by sector
 
 	spoilt     *spoilt
 	finalReads int // that have not come back yet
@@ -122,7 +123,7 @@ func newWorld(o Options) *World {
 	w.prof = w.choose()
 	w.meta = newMeta(w)
 	for f := range w.meta.files {
-		w.hist = append(w.hist, make([]history, w.meta.files[f].layout.Sectors))
+		w.hist = append(w.hist, make([]history.History, w.meta.files[f].layout.Sectors))
 	}
 	for i := range w.cfg.Nodes {
 		w.nodes = append(w.nodes, newNode(w, i))

@@ -1,4 +1,4 @@
-package sim
+package history
 
 import (
 	"math/rand/v2"
@@ -7,7 +7,7 @@ import (
 
 // randomHistory makes a small history in which reads return the current value of a register at some moment of theirs,
 // or, if spoil, now and then another one.
-func randomHistory(r *rand.Rand, spoil bool) history {
+func randomHistory(r *rand.Rand, spoil bool) History {
 	n := 2 + r.IntN(7)
 	type event struct {
 		op  int
@@ -18,37 +18,37 @@ func randomHistory(r *rand.Rand, spoil bool) history {
 		events = append(events, event{i, false}, event{i, true})
 	}
 	r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
-	h := make(history, n)
+	h := make(History, n)
 	seen := make([]bool, n)
 	value, t := uint32(0), int64(0)
 	for i := range h {
-		h[i] = histOp{ret: unknown, write: r.IntN(2) == 0, value: uint32(i + 1)}
+		h[i] = Op{Ret: Unknown, Write: r.IntN(2) == 0, Value: uint32(i + 1)}
 	}
 	for _, e := range events {
 		t++
 		o := &h[e.op]
 		if !seen[e.op] {
-			seen[e.op], o.call = true, t
-			if o.write && r.IntN(2) == 0 {
-				value = o.value
+			seen[e.op], o.Call = true, t
+			if o.Write && r.IntN(2) == 0 {
+				value = o.Value
 			}
-			if !o.write {
-				o.value = value
+			if !o.Write {
+				o.Value = value
 			}
 			continue
 		}
-		if o.ret = t; o.write && r.IntN(4) == 0 {
-			o.ret = unknown
-		} else if o.write && value != o.value && r.IntN(2) == 0 {
-			value = o.value
+		if o.Ret = t; o.Write && r.IntN(4) == 0 {
+			o.Ret = Unknown
+		} else if o.Write && value != o.Value && r.IntN(2) == 0 {
+			value = o.Value
 		}
-		if !o.write && spoil && r.IntN(4) == 0 {
-			o.value = uint32(r.IntN(n + 1))
+		if !o.Write && spoil && r.IntN(4) == 0 {
+			o.Value = uint32(r.IntN(n + 1))
 		}
 	}
-	var out history
+	var out History
 	for _, o := range h {
-		if o.write || o.ret != unknown {
+		if o.Write || o.Ret != Unknown {
 			out = append(out, o)
 		}
 	}
@@ -61,7 +61,7 @@ func TestAtomicAgreesWithPorcupine(t *testing.T) {
 	var yes, no int
 	for range 20000 {
 		h := randomHistory(r, r.IntN(2) == 0)
-		a, p := h.atomic(), h.linearizable()
+		a, p := h.Atomic(), h.Linearizable()
 		if a != p {
 			t.Fatalf("atomic says %v, porcupine %v: %+v", a, p, h)
 		}
@@ -78,18 +78,18 @@ func TestAtomicAgreesWithPorcupine(t *testing.T) {
 
 func BenchmarkHistory(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 2))
-	var hs []history
+	var hs []History
 	for range 1000 {
 		hs = append(hs, randomHistory(r, false))
 	}
 	b.Run("atomic", func(b *testing.B) {
 		for i := range b.N {
-			hs[i%1000].atomic()
+			hs[i%1000].Atomic()
 		}
 	})
 	b.Run("porcupine", func(b *testing.B) {
 		for i := range b.N {
-			hs[i%1000].linearizable()
+			hs[i%1000].Linearizable()
 		}
 	})
 }

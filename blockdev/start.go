@@ -1,0 +1,100 @@
+package blockdev
+
+import "blocktree"
+
+// startSectorsMax is the longest request that is started without a goroutine; the file has a bound in bytes of its own.
+const startSectorsMax = 8
+
+// StartRead is ReadAt for a caller that goes on at once: r hears of the end as blocktree.Started says. It returns false,
+// and does nothing, for a read that needs a goroutine that waits: that is what ReadAt is for. Close fails the reads that were
+// started and have not ended with Closed.
+func (d *Device) StartRead(p []byte, off uint64, r blocktree.Started) bool {
+	if d.reads == nil || len(p) == 0 || !d.aligned(off, uint64(len(p))) {
+		return false
+	}
+	first, count := d.span(off, uint64(len(p)))
+	if count > startSectorsMax || d.check("", off, uint64(len(p)), false) != nil {
+		return false
+	}
+	s := &startedRead{Started: r, d: d, first: first, dst: p}
+	if d.cache != nil {
+		for i := range count {
+			s.stamps[i] = d.cache.stamp(first + blocktree.SectorIndex(i)) // before the read begins
+		}
+	}
+	defer d.ops.leave() // the device does not wait for the read: it closes the file, and that ends it
+	return d.reads.StartRead(first, p, s)
+}
+
+// startedRead keeps what was read in the cache before the caller hears of it.
+type startedRead struct {
+	blocktree.Started
+	d      *Device
+	first  blocktree.SectorIndex
+	dst    []byte
+	stamps [startSectorsMax]cacheStamp
+}
+
+// Claim implements blocktree.Started. From here until End the device counts the read as in flight.
+func (s *startedRead) Claim() bool {
+	if err := s.d.ops.enter(); err != nil {
+		if s.Started.Claim() {
+			s.Started.End(s.d.wrap(readOp, err))
+		}
+		return false
+	}
+	if s.Started.Claim() {
+		return true
+	}
+	s.d.ops.leave()
+	return false
+}
+
+// End implements blocktree.Started.
+func (s *startedRead) End(err error) {
+	d := s.d
+	defer d.ops.leave()
+	if err != nil {
+		s.Started.End(d.wrap(readOp, err))
+		return
+	}
+	for i := uint64(0); d.cache != nil && i < uint64(len(s.dst))/d.sector; i++ {
+		d.cache.put(s.first+blocktree.SectorIndex(i), s.stamps[i], s.dst[i*d.sector:(i+1)*d.sector])
+	}
+	s.Started.End(nil)
+}
+
+// StartWrite is WriteAt, without FUA, for a caller that goes on at once: p is not used any more when it returns true, and r hears of
+// the end. Where r gives the write up, it goes on all the same. It returns false, and does nothing, for a write that needs a
+// goroutine that waits. As with reads, Close does not wait for r to hear: its flush covers the write, or the file ends it.
+func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
+	if d.writes == nil || len(p) == 0 || !d.aligned(off, uint64(len(p))) {
+		return false
+	}
+	first, count := d.span(off, uint64(len(p)))
+	if count > startSectorsMax || d.check("", off, uint64(len(p)), true) != nil {
+		return false
+	}
+	defer d.ops.leave()
+	lock := d.locks.tryLock(first, first+blocktree.SectorIndex(count-1))
+	if lock == nil {
+		return false
+	}
+	d.cache.begin(first, count)
+	d.unsynced.Store(true) // from here on a flush has something to wait for
+	started := d.writes.StartWrite(first, p, func(err error) {
+		d.modified(first, count, err)
+		d.locks.unlock(lock)
+		if err != nil {
+			err = d.wrap(writeOp, err)
+		}
+		if r.Claim() {
+			r.End(err)
+		}
+	})
+	if !started {
+		d.cache.end(first, count)
+		d.locks.unlock(lock)
+	}
+	return started
+}
