@@ -155,7 +155,8 @@ func checkExtent(s *Store, file blocktree.FileID, x Extent) error {
 	return nil
 }
 
-var smallOptions = Options{SegmentBytes: 16 << 10, CheckpointBytes: 1 << 20}
+// smallOptions are of a store that does nothing by itself: faults and crashes meet what the test did.
+var smallOptions = Options{SegmentBytes: 16 << 10, CheckpointBytes: 1 << 20, compactNever: true}
 
 func TestWriteReadReopen(t *testing.T) {
 	fs := vfs.NewCrash()
