@@ -26,7 +26,6 @@ func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 		return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.IO, Err: err}
 	}
 	cache := pebble.NewCache(blockCacheBytes)
-	defer cache.Unref()
 	opts := &pebble.Options{
 		FS: markersLast{cfg.FS}, Cache: cache, MemTableSize: memTableBytes, MemTableStopWritesThreshold: 2,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }, MaxOpenFiles: tablesOpenMax,
@@ -40,7 +39,24 @@ func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 	for i := range opts.Levels { // most commands ask whether they were done before, and most were not
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	db, err := pebble.Open(cfg.Dir, opts)
+	type opened struct {
+		db  *pebble.DB
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() { // ends with Open; where a goroutine stands in Fatalf, Open may wait for it and never end, and the process must
+		defer cache.Unref()
+		db, err := pebble.Open(cfg.Dir, opts)
+		done <- opened{db, err}
+	}()
+	var db *pebble.DB
+	var err error
+	select {
+	case o := <-done:
+		db, err = o.db, o.err
+	case err := <-fail.ch:
+		return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.KindOf(err), Err: err}
+	}
 	switch {
 	case err == nil:
 		return db, nil

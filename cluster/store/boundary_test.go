@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -143,38 +145,54 @@ func checkpointTwice(t *testing.T, s *Store, arm func(bool)) {
 	}
 }
 
-func powerLossWhileOpening(t *testing.T, m mutant) (failure error) {
+// powerLossWhileOpening is called back by the tests' goroutine and by those of the stores, which prepare segments behind them:
+// what both touch is atomic or under mu.
+func powerLossWhileOpening(t *testing.T, m mutant) error {
 	opts := smallOptions
 	opts.mutant = m
 	crash := vfs.NewCrash()
-	armed, crashes := false, 0
+	var mu sync.Mutex
+	var failure error
+	crashes := 0
+	note := func(op, name string, check func() error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if failure != nil {
+			return
+		}
+		crashes++
+		if err := check(); err != nil {
+			failure = fmt.Errorf("%s %s: %w", op, name, err)
+		}
+	}
+	var armed atomic.Bool
 	fs := &stepFS{FS: crash, before: func(op, name string) {
-		if !armed || failure != nil || op != "Rename" && op != "SyncDir" && op != "Remove" {
+		if !armed.Load() || op != "Rename" && op != "SyncDir" && op != "Remove" {
 			return
 		}
 		killed := crash.Kill()
+		var opened atomic.Bool
 		again := &stepFS{FS: killed, before: func(op2, name2 string) {
 			for seed := range uint64(12) {
-				if failure == nil {
-					crashes++
-					if err := opensWhole(killed.Clone(seed)); err != nil {
-						failure = fmt.Errorf("killed before %s %s, power lost before %s %s: %w", op, name, op2, name2, err)
-					}
+				if !opened.Load() {
+					note("power lost before "+op2, name2, func() error { return opensWhole(killed.Clone(seed)) })
 				}
 			}
 		}}
 		s, err := Open(again, testDir, testID, opts, &recorder{})
+		opened.Store(true)
 		if err != nil {
-			failure = err
+			note("killed before "+op, name, func() error { return err })
 			return
 		}
-		again.before = func(string, string) {}
 		if err := s.Close(nil); err != nil {
 			t.Error(err)
 		}
 	}}
 	s, _ := openTest(t, fs, opts)
-	checkpointTwice(t, s, func(on bool) { armed = on })
+	checkpointTwice(t, s, armed.Store)
+	mu.Lock()
+	defer mu.Unlock()
 	if failure == nil && crashes < 500 {
 		t.Errorf("only %d crashes were tried", crashes)
 	}

@@ -29,7 +29,7 @@ func (t tableEntry) condemned() bool { return t.bytes == 0 }
 
 // discard puts an empty page in the place of a damaged one. What its runs kept alive is not known, so that it stays alive
 // until Open counts anew, which it does because load found the page damaged.
-func (ix *index) discard(key pageKey) { ix.update(key, nil, nil) }
+func (ix *index) discard(key pageKey) { ix.update(key, nil, 0, 0, nil) }
 
 // verify reads every page, makes the damaged ones known, and counts the live sectors of the others. It reports whether
 // there were no damaged ones.

@@ -1,7 +1,8 @@
 // Command thrash runs a cluster of real processes under load and faults, and checks that nothing is lost.
 //
 // Every node is a `btnode run` in a network namespace of its own, on a bridge in another namespace that leads nowhere else;
-// two `btnbd serve` have one each: one that writes, one that only reads. Faults come by a plan that a seed decides.
+// every `btnbd serve` has one: one that writes, one that only reads, and now and then an heir that takes the files over from the first while that
+// one is stopped or cut off. Faults come by a plan that a seed decides.
 //
 //  1. Loads begin: registers (several connections write and read the same few sectors, through both servers; what they saw is
 //     recorded), a mirror (whoever writes a sector knows what it must read) and fio with verification.

@@ -185,6 +185,6 @@ func restartServer(w *world, e event) (func(), bool) {
 	if !s.busy.TryLock() {
 		return nil, false
 	}
-	s.restart()
+	s.end()
 	return s.busy.Unlock, true
 }

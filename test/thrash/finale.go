@@ -35,8 +35,8 @@ func (w *world) finale(ctx context.Context, l *loads) error {
 	}
 	for _, n := range w.nodes {
 		n.kill()
-		w.writer.restart()
-		w.reader.restart()
+		w.writer.end()
+		w.reader.end()
 		if err := w.readAll(ctx, l, "without "+n.name); err != nil {
 			return err
 		}

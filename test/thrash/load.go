@@ -41,6 +41,7 @@ func (w *world) startLoads(ctx context.Context) (*loads, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &loads{w: w, ctx: ctx, cancel: cancel, registers: newRegisters(), fio: newFio(w)}
 	l.mirror = newMirror()
+	w.loads = l
 	for i := range registerWriters {
 		l.wg.Go(func() {
 			l.registers.work(ctx, newConnection(w, w.writer, registersPath, &l.registers.tally), uint64(i))

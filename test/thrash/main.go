@@ -100,7 +100,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close(err != nil)) }()
+	defer func() { err = errors.Join(err, w.close(err != nil && ctx.Err() == nil)) }() // who stops a run wants nothing kept
 	if err := w.start(ctx); err != nil {
 		return err
 	}

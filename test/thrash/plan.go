@@ -51,6 +51,7 @@ func kinds() []kind {
 		{name: "serverkill", weight: 2, longest: 5 * s, make: killServer},
 		{name: "serverpause", weight: 2, shortest: 100 * ms, longest: 9 * s, make: pauseServer},
 		{name: "serverstop", weight: 1, make: restartServer},
+		{name: "takeover", weight: 2, shortest: 2 * s, longest: 8 * s, make: takeOver},
 		{name: "powercut", weight: 4, longest: 8 * s, crippling: true, needsLossy: true, make: powerCutOne},
 		{name: "powercutall", weight: 2, longest: 4 * s, needsLossy: true, make: powerCutAll},
 		{name: "failsync", weight: 2, longest: 2 * s, crippling: true, needsLossy: true, make: failSync},

@@ -74,7 +74,12 @@ func (p *process) stop() error {
 	select {
 	case <-p.done:
 	case <-time.After(stopTimeout):
-		p.kill()
+		p.signal(syscall.SIGQUIT) // its log shows then where every goroutine stands
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second):
+			p.kill()
+		}
 		return fmt.Errorf("%s did not stop within %v", filepath.Base(p.log), stopTimeout)
 	}
 	if p.err != nil {

@@ -98,11 +98,11 @@ func (r *registers) work(ctx context.Context, c *connection, seed uint64) {
 	for c.ready(ctx) {
 		reg := rnd.IntN(registerCount)
 		switch n := rnd.IntN(10); {
-		case c.s == c.w.writer && n < 5:
+		case c.s != c.w.reader && n < 5:
 			if !r.write(c, reg, uint16(rnd.IntN(2))*nbdclient.FUA) {
 				<-ctx.Done()
 			}
-		case c.s == c.w.writer && n == 5:
+		case c.s != c.w.reader && n == 5:
 			_ = c.do(func(ctx context.Context, nbd *nbdclient.Client) error { return nbd.Flush(ctx) }) // nothing hangs on it
 		default:
 			r.read(c, reg)

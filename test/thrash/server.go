@@ -69,6 +69,9 @@ func (s *server) live(ctx context.Context) error {
 	}
 	defer s.up.Store(false)
 	if !s.awaitSocket(ctx, p) {
+		if ctx.Err() != nil {
+			return nil
+		}
 		if !p.ended() {
 			s.w.violate("%s is not ready after %v: %s", s.name, readyWithin, tail(s.log))
 			p.kill()
@@ -195,16 +198,15 @@ func (s *server) release() {
 	s.held = false
 }
 
-// restart stops it as an operator would; the supervisor starts it again.
-func (s *server) restart() {
+// end stops it as an operator would; a supervisor starts it again.
+func (s *server) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc.ended() {
 		return
 	}
-	// What fails at the end says only what its clients know already: without a quorum it cannot flush.
 	if err := s.proc.stop(); err != nil {
-		s.w.note(s.name + " stopped with an error")
+		s.w.note(s.name + " stopped with an error") // without a quorum it cannot flush, which its clients know
 		s.w.log("%v", err)
 	}
 }

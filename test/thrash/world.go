@@ -36,6 +36,8 @@ type world struct {
 	nodes   []*node
 	writer  *server
 	reader  *server
+	heir    *server // takes the files over when a fault says so
+	loads   *loads
 	wg      sync.WaitGroup // supervisors
 	stop    context.CancelFunc
 
@@ -153,7 +155,7 @@ func (w *world) generate() error {
 	return w.generateServers(p, addresses)
 }
 
-// generateServers makes the two servers: the writer with all files, and the reader with the registers, read only.
+// generateServers makes the servers: the writer with all files, its heir, and the reader with the registers, read only.
 func (w *world) generateServers(p string, addresses *strings.Replacer) (err error) {
 	export := func(path, size string) string {
 		return fmt.Sprintf("  - path: %s\n    create: {size: %s, code: %s}\n", path, size, w.o.code)
@@ -177,6 +179,7 @@ func (w *world) generateServers(p string, addresses *strings.Replacer) (err erro
 		return s
 	}
 	w.writer = make("writer", all, "btnbd")
+	w.heir = make("heir", all, "btnbd")
 	w.reader = make("reader", "exports:\n  - path: "+registersPath+"\n    readOnly: true\n", "client")
 	return err
 }
@@ -194,7 +197,7 @@ func rewrite(from, to string, f func(string) string) error {
 func (w *world) close(failed bool) error {
 	var all error
 	w.stop()
-	for _, s := range []*server{w.writer, w.reader} {
+	for _, s := range []*server{w.writer, w.heir, w.reader} {
 		if s != nil {
 			s.mu.Lock()
 			s.over = true
