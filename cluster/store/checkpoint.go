@@ -366,23 +366,27 @@ func (ix *index) tableClone() *tableTree {
 	return ix.table.Clone()
 }
 
-// releaseReserve gives the last prepared segment's space back, so that a checkpoint can be written that lets dead ones go.
+// releaseReserve gives back the space of dead files and of the last prepared segment, so that a checkpoint can be written that
+// lets more go.
 func (s *Store) releaseReserve() bool {
+	freed := s.removeRetired()
 	s.logMu.Lock()
-	n := len(s.prepared)
-	if n == 0 {
-		s.logMu.Unlock()
-		return false
+	var last *segment
+	if n := len(s.prepared); n > 0 {
+		last = s.prepared[n-1]
+		s.prepared = s.prepared[:n-1]
 	}
-	seg := s.prepared[n-1]
-	s.prepared = s.prepared[:n-1]
 	s.logMu.Unlock()
-	return s.segs.remove(seg.number) == nil && s.fs.SyncDir(s.dir) == nil
+	if last != nil && s.segs.remove(last.number) == nil {
+		freed = true
+	}
+	return freed && s.fs.SyncDir(s.dir) == nil
 }
 
-// deleteDead removes the segments that lie before a durable checkpoint and have no live sector in it.
+// deleteDead removes or retires the segments that lie before a durable checkpoint and have no live sector in it.
 func (s *Store) deleteDead(state *checkpointState) {
-	removed := 0
+	gone := 0
+	tight, _ := s.spaceLeft()
 	for _, n := range s.segs.numbers(state.at.segment) {
 		live := state.live[n].sectors
 		if s.opts.mutant == forgetDurableLive {
@@ -391,15 +395,17 @@ func (s *Store) deleteDead(state *checkpointState) {
 		if live > 0 || n == state.target && s.opts.mutant != forgetTarget {
 			continue
 		}
-		if err := s.segs.remove(n); err != nil {
-			s.log.Warn("dead segment not removed", "segment", n, "error", err)
-			continue
+		if tight || !s.retire(n) {
+			if err := s.segs.remove(n); err != nil {
+				s.log.Warn("dead segment not removed", "segment", n, "error", err)
+				continue
+			}
 		}
-		removed++
+		gone++
 	}
-	if removed > 0 {
+	if gone > 0 {
 		signal(s.prepareWake) // there may be room again for what is made ahead
-		s.log.Debug("dead segments removed", "segments", removed)
+		s.log.Debug("dead segments let go", "segments", gone)
 	}
 }
 

@@ -77,7 +77,9 @@ func (u usage) percent() int64 {
 func (c *compactor) usage() usage {
 	s := c.s
 	u := usage{share: victimPercent}
-	u.tight, u.short = s.spaceLeft()
+	if u.tight, u.short = s.spaceLeft(); u.tight {
+		s.removeRetired()
+	}
 	p := s.pins
 	s.logMu.Lock()
 	defer s.logMu.Unlock()

@@ -117,8 +117,8 @@ func TestCompactOne(t *testing.T) {
 		t.Errorf("%d sectors are still live in the old place", n)
 	}
 	checkpointNow(t, s)
-	if _, err := fs.Stat(segmentName(testDir, before.Ref.Segment)); err == nil {
-		t.Error("the old segment is still there")
+	if _, err := s.segs.acquire(before.Ref.Segment); blocktree.KindOf(err) != blocktree.NotFound {
+		t.Errorf("the old segment is still there: %v", err)
 	}
 	if crashes.Load() < 8 {
 		t.Errorf("only %d crashes", crashes.Load())

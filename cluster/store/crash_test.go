@@ -182,6 +182,7 @@ type world struct {
 	applied  int     // how many of history the machine has applied
 	clones   int
 	copied   uint64 // segments that were compacted
+	recycled uint64 // segments that were made of dead ones
 	failures []string
 }
 
@@ -470,7 +471,8 @@ func (w *world) run(rounds, operations int) {
 		if w.rng.IntN(3) == 0 {
 			blob = w.m.blob(w.t)
 		}
-		w.copied += w.m.s.Stats().CompactedSegments
+		st := w.m.s.Stats()
+		w.copied, w.recycled = w.copied+st.CompactedSegments, w.recycled+st.Recycled
 		if err := w.m.s.Close(blob); err != nil {
 			w.fail("close: %v", err)
 		}
@@ -480,7 +482,7 @@ func (w *world) run(rounds, operations int) {
 }
 
 func TestCrashAtEverySyncPoint(t *testing.T) {
-	clones, copied := 0, uint64(0)
+	clones, copied, recycled := 0, uint64(0), uint64(0)
 	for seed := range uint64(4) {
 		w := newWorld(t, seed, forgetNothing)
 		w.run(3, 60)
@@ -489,11 +491,12 @@ func TestCrashAtEverySyncPoint(t *testing.T) {
 		}
 		clones += w.clones
 		copied += w.copied
+		recycled += w.recycled
 	}
-	if clones < 300 || copied == 0 {
-		t.Errorf("only %d crashes were tried, %d segments compacted", clones, copied)
+	if clones < 300 || copied == 0 || recycled < 10 {
+		t.Errorf("only %d crashes were tried, %d segments compacted, %d recycled", clones, copied, recycled)
 	}
-	t.Logf("%d crashes, %d segments compacted", clones, copied)
+	t.Logf("%d crashes, %d segments compacted, %d recycled", clones, copied, recycled)
 }
 
 // TestMutantsDie proves that the crash test notices each duty that is forgotten.

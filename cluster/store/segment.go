@@ -233,11 +233,7 @@ func (s *Store) prepare(want int) error {
 		if enough {
 			return nil
 		}
-		var seg *segment
-		err := s.spaceFor(reserved)
-		if err == nil {
-			seg, err = s.createSegment(n, s.opts.SegmentBytes)
-		}
+		seg, err := s.makeSegment(n, reserved)
 		if err != nil {
 			s.logMu.Lock()
 			short := blocktree.KindOf(err) == blocktree.NoSpace

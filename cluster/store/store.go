@@ -39,6 +39,7 @@ type Store struct {
 	logMu           sync.Mutex
 	active          *segment
 	prepared        []*segment
+	retired         []*segment // dead, and no part of the log any more: their files are used again
 	nextSegment     uint32
 	nextSequence    uint64
 	synced          uint64 // all sequences up to here are durable or durably void
@@ -256,6 +257,9 @@ func (s *Store) Stats() Stats {
 		out.Segments++
 	}
 	s.segs.mu.Unlock()
+	for _, seg := range s.retired {
+		out.DiskBytes += seg.bytes
+	}
 	out.Segments -= len(s.prepared)
 	return out
 }
@@ -305,8 +309,9 @@ func (s *Store) closeClean(blob []byte) error {
 	return writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts, clean: true, suspect: s.suspect})
 }
 
-// giveBack frees what was allocated ahead.
+// giveBack frees what was allocated ahead, or kept.
 func (s *Store) giveBack() error {
+	s.removeRetired()
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	if s.fatal != nil {

@@ -179,9 +179,10 @@ type Stats struct {
 	Records     uint64 // appended and durable
 	Bytes       uint64 // of those
 	Checkpoints uint64
-	CacheBytes  int64 // of index pages in memory
-	DirtyBytes  int64 // of these, changed since the last checkpoint
-	Pages       int   // in the table of the last checkpoint
+	Recycled    uint64 // segments made of the files of dead ones
+	CacheBytes  int64  // of index pages in memory
+	DirtyBytes  int64  // of these, changed since the last checkpoint
+	Pages       int    // in the table of the last checkpoint
 	ZeroRanges  int
 	Pending     int   // data records with pending sectors
 	LogBytes    int64 // written since the last checkpoint began
@@ -222,6 +223,7 @@ const (
 	forgetNothing mutant = iota
 	forgetDatasync
 	forgetSegmentDirSync
+	forgetRecycleDirSync
 	forgetCheckpointSync
 	forgetCheckpointDirSync
 	forgetIndexSync
