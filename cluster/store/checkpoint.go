@@ -425,5 +425,6 @@ func readCheckpointFile(fs vfs.FS, dir string, id identity) (*checkpointState, e
 		}
 		return nil, &blocktree.Error{Op: "store.Open", Path: name, Kind: kind, Err: err}
 	}
+	c.fileBytes = size
 	return c, nil
 }

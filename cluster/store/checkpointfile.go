@@ -55,6 +55,7 @@ type checkpointState struct {
 	zeros       *btree.BTreeG[zeroRange]
 	blobBytes   int    // what the head of a file that is being read says
 	target      uint32 // in memory only: the segment that the compactor was writing
+	fileBytes   int64  // in memory only: of the file that it was read from
 }
 
 // chunkWriter writes the chunks of a checkpoint. The first error sticks.

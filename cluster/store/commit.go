@@ -19,7 +19,7 @@ func (s *Store) commitLoop() {
 		closing := s.closing
 		s.logMu.Unlock()
 		if len(group.calls) > 0 {
-			s.awaitCompactor(group.bytes)
+			s.awaitCompactor(&group)
 			s.commit(&group)
 			continue
 		}

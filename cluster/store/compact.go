@@ -24,8 +24,9 @@ const (
 	// at most: what one slow step took says little.
 	compactPause    = 4
 	compactPauseMax = 100 * time.Millisecond
-	// overfullWait is how long a group waits for the compactor for each MiB of it, long enough to copy more than that;
-	// overfullWaitMax is less than MemberTimeout, so that no member is voted out for it.
+	// overfullWait is how long a group waits for the compactor for each MiB of it, long enough to copy more than that.
+	// overfullWaitMax is how long ago the first of it was appended at most, what it waited for the groups before included: less
+	// than MemberTimeout, so that no member is voted out for it.
 	overfullWait    = 250 * time.Millisecond
 	overfullWaitMax = 2 * time.Second
 	// compactInterval is how often the compactor looks whether there is work, if nobody wakes it.
@@ -287,14 +288,15 @@ func (s *Store) MakingRoom() bool {
 
 // awaitCompactor holds the committer back while the compactor cannot keep up, for a bounded time. It does not wait while a
 // checkpoint waits for the log: that one will free what the compactor emptied.
-func (s *Store) awaitCompactor(bytes int64) {
+func (s *Store) awaitCompactor(group *queue) {
+	wait := min(overfullWait*time.Duration(1+group.bytes>>20), overfullWaitMax-time.Since(group.calls[0].at))
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
-	if !s.overfull {
+	if !s.overfull || wait <= 0 {
 		return
 	}
 	over := false
-	timer := time.AfterFunc(min(overfullWait*time.Duration(1+bytes>>20), overfullWaitMax), func() {
+	timer := time.AfterFunc(wait, func() {
 		s.logMu.Lock()
 		defer s.logMu.Unlock()
 		over = true

@@ -182,7 +182,7 @@ func (s *Store) open(id blocktree.NodeID, r Replayer) error {
 func (s *Store) adopt(state *checkpointState) error {
 	s.ix.table, s.ix.zeros = state.table, state.zeros
 	s.pins.live, s.pins.pending = state.live, state.pending
-	s.indexLive = pageBytes(state.table)
+	s.indexLive, s.checkpointBytes = pageBytes(state.table), state.fileBytes
 	s.indexNumber, s.indexBytes, s.nextSegment = state.indexNumber, state.indexBytes, state.nextSegment
 	s.pins.active, s.durableAt = state.at.segment, state.at.segment
 	for at, r := range state.pending {

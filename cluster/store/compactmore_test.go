@@ -1,0 +1,215 @@
+package store
+
+import (
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/internal/vfs"
+)
+
+// writesOf is a file system that notes the largest write to a segment.
+type writesOf struct {
+	vfs.FS
+	mu      sync.Mutex
+	largest int
+}
+
+func (w *writesOf) Create(name string) (vfs.File, error) {
+	f, err := w.FS.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return &writesOfFile{f, w}, nil
+}
+
+type writesOfFile struct {
+	vfs.File
+	w *writesOf
+}
+
+func (f *writesOfFile) WriteAt(p []byte, off int64) (int, error) {
+	f.w.mu.Lock()
+	f.w.largest = max(f.w.largest, len(p))
+	f.w.mu.Unlock()
+	return f.File.WriteAt(p, off)
+}
+
+// TestVictimBehindTarget: between equal versions the later place wins, so nothing is copied to a segment before the victim.
+func TestVictimBehindTarget(t *testing.T) {
+	s, _ := byHand(t, vfs.NewCrash(), forgetNothing)
+	want := fillHalf(t, s)
+	compactOne(t, s, lookup(t, s, 0, 1)[0].Ref.Segment)
+	target := s.compactor.target.number
+	for s.active.number <= target {
+		appendWait(t, s, Record{Kind: KindControl, Blob: make([]byte, 50<<10)})
+	}
+	put(t, s, dataRecord(testFile, 1, 1, 2000, version(3)))
+	want[1] = 3
+	victim := lookup(t, s, 1, 1)[0].Ref.Segment
+	for s.active.number <= victim {
+		appendWait(t, s, Record{Kind: KindControl, Blob: make([]byte, 50<<10)})
+	}
+	checkpointNow(t, s)
+	compactOne(t, s, victim)
+	if n := s.pins.liveSectors(victim); n != 0 {
+		t.Errorf("segment %d was compacted into segment %d, and %d sectors still live there", victim, target, n)
+	}
+	if err := checkVersions(s, want); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStepIsBounded: a step copies a MiB and the record that goes beyond it, however long the records are.
+func TestStepIsBounded(t *testing.T) {
+	fs := &writesOf{FS: vfs.NewCrash()}
+	s, _ := openTest(t, fs, Options{SegmentBytes: 16 << 20, compactNever: true})
+	const sectors, shardBytes = 128, 4096
+	for i := range blocktree.SectorIndex(20) {
+		put(t, s, dataRecord(testFile, i*sectors, sectors, shardBytes, version(1)))
+	}
+	first := lookup(t, s, 0, 1)[0].Ref.Segment
+	for s.active.number == first {
+		appendWait(t, s, Record{Kind: KindControl, Blob: make([]byte, 1<<20)})
+	}
+	checkpointNow(t, s)
+	compactOne(t, s, first)
+	if largest := compactStepBytes + sectors*(shardBytes+metaBytes) + 2*align; fs.largest > largest {
+		t.Errorf("a step wrote %d bytes, want %d at most", fs.largest, largest)
+	}
+	if n := s.pins.liveSectors(first); n != 0 {
+		t.Errorf("%d sectors live", n)
+	}
+}
+
+// TestCopySyncLatches: a sync of copies that fails is the end, whatever it says is wrong.
+func TestCopySyncLatches(t *testing.T) {
+	fault := vfs.NewFault(vfs.NewCrash())
+	s, _ := byHand(t, fault, forgetNothing)
+	fillHalf(t, s)
+	c := s.compactor
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.choose(lookup(t, s, 0, 1)[0].Ref.Segment); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.newTarget(); err != nil {
+		t.Fatal(err)
+	}
+	waitPrepared(t, s)
+	fault.Inject(vfs.Injection{Op: vfs.FaultSync, Name: segmentName(testDir, c.target.number), Err: syscall.ENOSPC})
+	if err := c.step(); err == nil || blocktree.KindOf(err) == blocktree.NoSpace {
+		t.Errorf("a failed sync of copies is passed over: %v", err)
+	}
+}
+
+// TestTargetKeepsHeader: when the target cannot be cut after a write found no space, what is written to it later is not a segment
+// without a header.
+func TestTargetKeepsHeader(t *testing.T) {
+	fault := vfs.NewFault(vfs.NewCrash())
+	s, _ := byHand(t, fault, forgetNothing)
+	fillHalf(t, s)
+	c := s.compactor
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.choose(lookup(t, s, 0, 1)[0].Ref.Segment); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.newTarget(); err != nil {
+		t.Fatal(err)
+	}
+	waitPrepared(t, s)
+	name := segmentName(testDir, c.target.number)
+	fault.Inject(vfs.Injection{Op: vfs.FaultWrite, Name: name, Err: syscall.ENOSPC})
+	fault.Inject(vfs.Injection{Op: vfs.FaultTruncate, Name: name, Err: syscall.ENOSPC})
+	if err := c.step(); blocktree.KindOf(err) == blocktree.NoSpace && c.target != nil {
+		t.Errorf("a target that could not be cut is gone on with: %v", err)
+	}
+}
+
+// TestCheckpointSpaceAfterOpen: what checkpoints need is known from the start, not only after the first.
+func TestCheckpointSpaceAfterOpen(t *testing.T) {
+	fs := vfs.NewCrash()
+	s, opts := byHand(t, fs, forgetNothing)
+	fillHalf(t, s)
+	closeStore(t, s, make([]byte, 100<<10))
+	want, err := fs.Stat(testDir + "/" + checkpointName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ = openTest(t, fs, opts)
+	if s.checkpointBytes != want {
+		t.Errorf("checkpoints take %d bytes, the last took %d", s.checkpointBytes, want)
+	}
+}
+
+// TestDataLeavesReserve: on a full disk a tombstone begins a segment of the reserve. Data must not fill that up, or the
+// control record that comes next ends the node.
+func TestDataLeavesReserve(t *testing.T) {
+	fs := vfs.NewCrash()
+	fs.SetCapacity(4 << 20)
+	s, _ := openTest(t, fs, Options{SegmentBytes: 256 << 10, compactNever: true})
+	next := blocktree.SectorIndex(0)
+	fill := func() {
+		for range 1000 {
+			r := dataRecord(testFile, next, 1, 4096, version(1))
+			refs, err := appendSync(s, r)
+			if blocktree.KindOf(err) == blocktree.NoSpace {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Index(testFile, extentOf(&r, refs[0])); err != nil {
+				t.Fatal(err)
+			}
+			next++
+		}
+		t.Fatal("the disk is not full")
+	}
+	for round := range 10 { // tombstones until they begin the next segment, then data, until there is no other
+		fill()
+		full := s.active.number
+		for n := 0; s.active.number == full; n++ {
+			_, err := appendSync(s, Record{Kind: KindZero, File: testFile, First: 1 << 20, Count: 1, Version: version(2)})
+			if blocktree.KindOf(err) == blocktree.NoSpace && n >= 400 { // of the 512 that a segment holds
+				return
+			}
+			if err != nil {
+				t.Fatalf("round %d, tombstone %d: %v", round, n, err)
+			}
+		}
+	}
+	t.Error("the reserve has no end")
+}
+
+// TestGroupsWaitBounded: groups that wait for the compactor one after the other do not add up to more than a member may take.
+func TestGroupsWaitBounded(t *testing.T) {
+	s, _ := openTest(t, vfs.NewCrash(), Options{SegmentBytes: 32 << 20, compactNever: true})
+	s.compactor.mu.Lock() // it does not look
+	defer s.compactor.mu.Unlock()
+	s.setOverfull(true, false)
+	group := make([]Record, 8)
+	for i := range group {
+		group[i] = Record{Kind: KindControl, Blob: make([]byte, ControlBytesMax)}
+	}
+	begun := time.Now()
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Add(1)
+		if _, err := s.Append(group, func(error) { wg.Done() }); err != nil {
+			t.Fatal(err)
+		}
+		for taken := false; !taken; time.Sleep(time.Millisecond) {
+			s.logMu.Lock()
+			taken = len(s.queue.calls) == 0 || time.Since(begun) > 50*time.Millisecond
+			s.logMu.Unlock()
+		}
+	}
+	wg.Wait()
+	if took := time.Since(begun); took > overfullWaitMax+time.Second || took < overfullWaitMax/2 {
+		t.Errorf("the second group waited %v", took)
+	}
+}
