@@ -90,7 +90,7 @@ func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
 		s.logMu.Lock()
 		if err != nil {
 			s.bufs.put(items)
-			if blocktree.KindOf(err) != blocktree.NoSpace {
+			if ignore(err, blocktree.NoSpace, blocktree.Closed) != nil {
 				s.latch(err)
 			}
 			if s.logBytes > 0 || s.pins.deadSegments() > 0 {

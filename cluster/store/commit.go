@@ -141,7 +141,7 @@ func (s *Store) unpinWritten(items []item) {
 func (s *Store) prepareLoop() {
 	defer close(s.preparerDone)
 	for {
-		if err := s.prepare(1 + dataReserveSegments); err != nil && blocktree.KindOf(err) != blocktree.NoSpace {
+		if err := s.prepare(1 + dataReserveSegments); ignore(err, blocktree.NoSpace, blocktree.Closed) != nil {
 			s.logMu.Lock()
 			s.latch(err)
 			s.logMu.Unlock()
