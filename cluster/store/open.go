@@ -196,11 +196,7 @@ func (s *Store) adopt(state *checkpointState) error {
 	s.ix.name = indexName(s.dir, state.indexNumber)
 	f, err := s.fs.Open(s.ix.name)
 	if err != nil {
-		kind := blocktree.KindOf(err)
-		if kind == blocktree.NotFound {
-			kind = blocktree.Corrupt
-		}
-		return &blocktree.Error{Op: "store.Open", Path: s.ix.name, Kind: kind, Err: err}
+		return lostStore(s.ix.name, err)
 	}
 	s.ix.file = f
 	return nil
