@@ -213,3 +213,75 @@ func TestGroupsWaitBounded(t *testing.T) {
 		t.Errorf("the second group waited %v", took)
 	}
 }
+
+// TestUsageIsSeldom: all segments are looked at, which holds up appends, for each victim and now and then, not for each step.
+func TestUsageIsSeldom(t *testing.T) {
+	s, _ := openTest(t, vfs.NewCrash(), Options{SegmentBytes: 16 << 20, compactNever: true})
+	for i := range blocktree.SectorIndex(30) {
+		put(t, s, dataRecord(testFile, i*128, 128, 4096, version(1)))
+	}
+	first := lookup(t, s, 0, 1)[0].Ref.Segment
+	for s.active.number == first {
+		appendWait(t, s, Record{Kind: KindControl, Blob: make([]byte, 1<<20)})
+	}
+	checkpointNow(t, s)
+	c := s.compactor
+	c.mu.Lock()
+	err := c.choose(first)
+	c.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, looks, turns, last := time.Now(), 0, 0, time.Time{}
+	for more := true; more; turns++ {
+		if _, _, err := c.turn(); err != nil {
+			t.Fatal(err)
+		}
+		c.mu.Lock()
+		if c.usedAt != last {
+			looks, last = looks+1, c.usedAt
+		}
+		more = c.victim != nil
+		c.mu.Unlock()
+	}
+	if most := 2 + int(time.Since(begun)/usageInterval); looks > most || turns < 5 {
+		t.Errorf("%d looks in %d turns, want %d", looks, turns, most)
+	}
+}
+
+// TestRepairIsNotCopied: what was mended before its segment is compacted stays where it was mended.
+func TestRepairIsNotCopied(t *testing.T) {
+	s, _ := byHand(t, vfs.NewCrash(), forgetNothing)
+	want := fillHalf(t, s)
+	ref := put(t, s, dataRecord(testFile, 4, 1, 2000, version(1)))
+	victim := lookup(t, s, 0, 1)[0].Ref.Segment
+	c := s.compactor
+	c.mu.Lock()
+	if err := c.choose(victim); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.newTarget(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.gather(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range c.moves {
+		if m.first <= 4 && 4 < m.first+blocktree.SectorIndex(m.to.Count) {
+			t.Errorf("sector 4 was mended and is copied: %+v", m)
+		}
+	}
+	late := put(t, s, dataRecord(testFile, 6, 1, 2000, version(1))) // and one that is mended after it was copied
+	if err := c.flush(); err != nil {
+		t.Fatal(err)
+	}
+	c.mu.Unlock()
+	for sector, ref := range map[blocktree.SectorIndex]Ref{4: ref, 6: late} {
+		if x := lookup(t, s, sector, 1)[0]; x.Ref != ref {
+			t.Errorf("sector %d: %+v, was mended at %v", sector, x, ref)
+		}
+	}
+	if err := checkVersions(s, want); err != nil {
+		t.Error(err)
+	}
+}
