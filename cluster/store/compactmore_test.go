@@ -285,3 +285,51 @@ func TestRepairIsNotCopied(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestUnfinishedCopyGoes: copies that no checkpoint knows are removed at the start, not only with the checkpoint after: a full disk
+// may have no room for that one.
+func TestUnfinishedCopyGoes(t *testing.T) {
+	fs := vfs.NewCrash()
+	s, opts := byHand(t, fs, forgetNothing)
+	want := fillHalf(t, s)
+	compactOne(t, s, lookup(t, s, 0, 1)[0].Ref.Segment)
+	name := s.compactor.target.name
+	for i, after := range []*vfs.Crash{fs.Kill(), fs.Clone(1)} {
+		if _, err := after.Stat(name); err != nil {
+			t.Fatal(err)
+		}
+		s2, _ := openTest(t, after, opts)
+		if _, err := after.Stat(name); blocktree.KindOf(err) != blocktree.NotFound {
+			t.Errorf("power loss %v: the copies are still there: %v", i == 1, err)
+		}
+		if err := checkVersions(s2, want); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestCheckpointPassesWaitingGroup: a checkpoint frees what the compactor emptied, so the group that it waits for does not wait
+// for the compactor.
+func TestCheckpointPassesWaitingGroup(t *testing.T) {
+	s, _ := openTest(t, vfs.NewCrash(), Options{SegmentBytes: 16 << 20, compactNever: true})
+	waitPrepared(t, s)
+	s.compactor.mu.Lock() // it does not look
+	defer s.compactor.mu.Unlock()
+	s.setOverfull(true, false)
+	group := make([]Record, 8)
+	for i := range group {
+		group[i] = Record{Kind: KindControl, Blob: make([]byte, ControlBytesMax)}
+	}
+	done := make(chan error, 1)
+	if _, err := s.Append(group, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	checkpointNow(t, s)
+	if took := time.Since(begun); took > overfullWaitMax*3/4 {
+		t.Errorf("the checkpoint took %v", took)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
