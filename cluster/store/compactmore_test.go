@@ -333,3 +333,23 @@ func TestCheckpointPassesWaitingGroup(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOnRoom: whoever waits because the store is making room is told when it is not any more, once.
+func TestOnRoom(t *testing.T) {
+	told := 0
+	opts := byHandOptions
+	opts.OnRoom = func() { told++ }
+	s, _ := openTest(t, vfs.NewCrash(), opts)
+	waitPrepared(t, s)
+	s.compactor.mu.Lock() // it does not look
+	defer s.compactor.mu.Unlock()
+	for _, x := range []struct{ overfull, short, making bool }{{true, false, false}, {true, true, true}, {false, true, false}, {false, false, false}} {
+		s.setOverfull(x.overfull, x.short)
+		if s.MakingRoom() != x.making {
+			t.Errorf("%+v: making room %v", x, s.MakingRoom())
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+}

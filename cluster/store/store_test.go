@@ -281,30 +281,43 @@ func TestRefusals(t *testing.T) {
 	if !errors.Is(err, boom) {
 		t.Errorf("the replayer's error came out as %v", err)
 	}
+}
+
+// TestRefusesNewerAndDamaged: a format is believed only where a checksum covers it.
+func TestRefusesNewerAndDamaged(t *testing.T) {
+	fs := vfs.NewCrash()
+	kind := func(name string, err error, want blocktree.Kind) {
+		t.Helper()
+		if blocktree.KindOf(err) != want || blocktree.HintOf(err) == "" {
+			t.Errorf("%s: got %v (hint %q), want kind %v", name, err, blocktree.HintOf(err), want)
+		}
+	}
+	s, _ := openTest(t, fs, smallOptions)
+	closeStore(t, s, nil)
 	restore := newer(t, fs, superblockName)
-	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
-	kind("newer format", err, blocktree.NewerFormat, true)
+	_, err := Open(fs, testDir, testID, smallOptions, &recorder{})
+	kind("newer format", err, blocktree.NewerFormat)
 	restore()
 	flipFile(t, fs, superblockName, 4, format^3)
 	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
-	kind("damaged format", err, blocktree.Corrupt, true)
+	kind("damaged format", err, blocktree.Corrupt)
 	restore()
 	restore = newer(t, fs, checkpointName)
 	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
-	kind("newer checkpoint", err, blocktree.NewerFormat, true)
+	kind("newer checkpoint", err, blocktree.NewerFormat)
 	restore()
 	flipFile(t, fs, checkpointName, 4, format^3)
 	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
-	kind("damaged format of the checkpoint", err, blocktree.Corrupt, true)
+	kind("damaged format of the checkpoint", err, blocktree.Corrupt)
 	restore()
 	flipFile(t, fs, checkpointName, 20, 1)
 	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
-	kind("damaged checkpoint", err, blocktree.Corrupt, true)
+	kind("damaged checkpoint", err, blocktree.Corrupt)
 	if err := fs.Remove(testDir + "/" + checkpointName); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
-	kind("no checkpoint", err, blocktree.Corrupt, true)
+	kind("no checkpoint", err, blocktree.Corrupt)
 }
 
 type failing struct{ err error }
