@@ -185,32 +185,23 @@ func TestDataLeavesReserve(t *testing.T) {
 	t.Error("the reserve has no end")
 }
 
-// TestGroupsWaitBounded: groups that wait for the compactor one after the other do not add up to more than a member may take.
+// TestGroupsWaitBounded: groups that wait for the compactor one after the other do not add up to more than a member may take: what
+// was waited for the group before counts.
 func TestGroupsWaitBounded(t *testing.T) {
-	s, _ := openTest(t, vfs.NewCrash(), Options{SegmentBytes: 32 << 20, compactNever: true})
+	s, _ := openTest(t, vfs.NewCrash(), byHandOptions)
 	s.compactor.mu.Lock() // it does not look
 	defer s.compactor.mu.Unlock()
 	s.setOverfull(true, false)
-	group := make([]Record, 8)
-	for i := range group {
-		group[i] = Record{Kind: KindControl, Blob: make([]byte, ControlBytesMax)}
-	}
-	begun := time.Now()
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Add(1)
-		if _, err := s.Append(group, func(error) { wg.Done() }); err != nil {
-			t.Fatal(err)
+	for _, x := range []struct{ age, least, most time.Duration }{
+		{0, overfullWaitMax / 2, overfullWaitMax + time.Second},
+		{overfullWaitMax - 100*time.Millisecond, 0, overfullWaitMax / 2},
+		{2 * overfullWaitMax, 0, overfullWaitMax / 2},
+	} {
+		begun := time.Now()
+		s.awaitCompactor(&queue{bytes: 16 << 20, calls: []call{{at: begun.Add(-x.age)}}})
+		if took := time.Since(begun); took < x.least || took > x.most {
+			t.Errorf("a group that was appended %v ago waited %v", x.age, took)
 		}
-		for taken := false; !taken; time.Sleep(time.Millisecond) {
-			s.logMu.Lock()
-			taken = len(s.queue.calls) == 0 || time.Since(begun) > 50*time.Millisecond
-			s.logMu.Unlock()
-		}
-	}
-	wg.Wait()
-	if took := time.Since(begun); took > overfullWaitMax+time.Second || took < overfullWaitMax/2 {
-		t.Errorf("the second group waited %v", took)
 	}
 }
 
