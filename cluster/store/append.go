@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"blocktree"
 	"blocktree/internal/invariant"
@@ -29,6 +30,7 @@ type call struct {
 	end      int
 	bytes    int64
 	sequence uint64 // of its last record
+	at       time.Time
 }
 
 // queue is what waits for the committer.
@@ -76,16 +78,19 @@ func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
 			s.bufs.put(items)
 			return nil, err
 		}
-		rolls := s.rollsFor(items)
-		if rolls == 0 || len(s.prepared) >= rolls+reserve {
+		want := s.rollsFor(items)
+		if want > 0 || reserve == dataReserveSegments { // the active segment may be one of the reserve
+			want += reserve
+		}
+		if len(s.prepared) >= want {
 			break
 		}
 		s.logMu.Unlock()
-		err := s.prepare(rolls + reserve)
+		err := s.prepare(want)
 		s.logMu.Lock()
 		if err != nil {
 			s.bufs.put(items)
-			if blocktree.KindOf(err) != blocktree.NoSpace {
+			if ignore(err, blocktree.NoSpace, blocktree.Closed) != nil {
 				s.latch(err)
 			}
 			if s.logBytes > 0 || s.pins.deadSegments() > 0 {
@@ -220,7 +225,7 @@ func (s *Store) enqueue(recs []Record, items []item, done func(error)) []Ref {
 		s.queue.items = append(s.queue.items, *it)
 		bytes += n
 	}
-	s.queue.calls = append(s.queue.calls, call{done: done, end: len(s.queue.items), bytes: bytes, sequence: s.nextSequence - 1})
+	s.queue.calls = append(s.queue.calls, call{done: done, end: len(s.queue.items), bytes: bytes, sequence: s.nextSequence - 1, at: time.Now()})
 	s.queue.bytes += bytes
 	s.logBytes += bytes
 	if s.logBytes >= s.opts.CheckpointBytes {

@@ -413,6 +413,9 @@ func (s *Store) deleteDead(state *checkpointState) {
 func readCheckpointFile(fs vfs.FS, dir string, id identity) (*checkpointState, error) {
 	name := path.Join(dir, checkpointName)
 	f, err := fs.Open(name)
+	if blocktree.KindOf(err) == blocktree.NotFound {
+		return nil, lostStore(name, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -425,11 +428,8 @@ func readCheckpointFile(fs vfs.FS, dir string, id identity) (*checkpointState, e
 		err = closeErr
 	}
 	if err != nil {
-		kind := blocktree.KindOf(err)
-		if kind == blocktree.Other {
-			kind = blocktree.Corrupt
-		}
-		return nil, &blocktree.Error{Op: "store.Open", Path: name, Kind: kind, Err: err}
+		return nil, lostStore(name, err)
 	}
+	c.fileBytes = size
 	return c, nil
 }

@@ -24,12 +24,15 @@ const (
 	// at most: what one slow step took says little.
 	compactPause    = 4
 	compactPauseMax = 100 * time.Millisecond
-	// overfullWait is how long a group waits for the compactor for each MiB of it, long enough to copy more than that;
-	// overfullWaitMax is less than MemberTimeout, so that no member is voted out for it.
+	// overfullWait is how long a group waits for the compactor for each MiB of it, long enough to copy more than that.
+	// overfullWaitMax is how long ago the first of it was appended at most, what it waited for the groups before included: less
+	// than MemberTimeout, so that no member is voted out for it.
 	overfullWait    = 250 * time.Millisecond
 	overfullWaitMax = 2 * time.Second
 	// compactInterval is how often the compactor looks whether there is work, if nobody wakes it.
 	compactInterval = 5 * time.Second
+	// usageInterval is how often it looks at all segments while it has one in hand: each look holds up what is appended.
+	usageInterval = 250 * time.Millisecond
 	// Free space in segments: below tightSegments the compactor works whatever the share of live bytes is, below
 	// shortSegments groups wait for it: that holds the copies of four victims, which die together with the next
 	// checkpoint, those made ahead, and a checkpoint.
@@ -50,6 +53,8 @@ type compactor struct {
 	held   map[uint32]int64 // segments that could not be emptied: how many live sectors they had then
 	buf    []byte           // copies that are not written yet
 	moves  []move           // of those in buf
+	used   usage            // as of usedAt
+	usedAt time.Time
 }
 
 func newCompactor(s *Store) *compactor {
@@ -74,43 +79,52 @@ func (u usage) percent() int64 {
 	return u.bytes * 100 / u.live
 }
 
+// usage looks at every segment. Appends wait for none of that but copying: with the segments of a TiB the rest takes milliseconds.
 func (c *compactor) usage() usage {
-	s := c.s
 	u := usage{share: victimPercent}
-	if u.tight, u.short = s.spaceLeft(); u.tight {
-		s.removeRetired()
-	}
-	p := s.pins
-	s.logMu.Lock()
-	defer s.logMu.Unlock()
-	skip := map[uint32]bool{s.active.number: true}
-	for _, seg := range s.prepared {
-		skip[seg.number] = true
-	}
+	u.tight, u.short = c.s.spaceLeft()
+	sizes, skip, durableAt := c.s.segmentSizes()
 	if c.target != nil {
 		skip[c.target.number] = true
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	pending := map[uint32]bool{}
-	for at := range p.pending {
-		pending[at.segment()] = true
-	}
-	s.segs.mu.Lock()
-	defer s.segs.mu.Unlock()
-	for n, seg := range s.segs.byNo {
-		l := p.live[n]
-		if skip[n] || l.sectors == 0 || seg.bytes == 0 {
+	live, pending := c.s.pins.uses() // after durableAt: no sector before that becomes pending any more
+	for _, x := range sizes {
+		n, bytes, l := x.number, x.bytes, live[x.number]
+		if skip[n] || l.sectors == 0 || bytes == 0 {
 			continue
 		}
-		u.bytes += seg.bytes
+		u.bytes += bytes
 		u.live += l.bytes
-		share := l.bytes * 100 / seg.bytes
-		if n < s.durableAt && !pending[n] && share < u.share && c.held[n] != l.sectors {
+		share := l.bytes * 100 / bytes
+		if n < durableAt && !pending[n] && share < u.share && c.held[n] != l.sectors {
 			u.share, u.victim = share, n
 		}
 	}
+	c.used, c.usedAt = u, time.Now()
 	return u
+}
+
+// segmentSize is a segment's length in bytes.
+type segmentSize struct {
+	number uint32
+	bytes  int64
+}
+
+// segmentSizes returns all segments, those of them that are active or made ahead, and where the durable checkpoint is.
+func (s *Store) segmentSizes() (sizes []segmentSize, ahead map[uint32]bool, durableAt uint32) {
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	ahead = map[uint32]bool{s.active.number: true}
+	for _, seg := range s.prepared {
+		ahead[seg.number] = true
+	}
+	s.segs.mu.Lock()
+	defer s.segs.mu.Unlock()
+	sizes = make([]segmentSize, 0, len(s.segs.byNo))
+	for n, seg := range s.segs.byNo {
+		sizes = append(sizes, segmentSize{n, seg.bytes})
+	}
+	return sizes, ahead, s.durableAt
 }
 
 // spaceLeft reports whether space is running out.
@@ -191,7 +205,15 @@ func (c *compactor) judge(u usage, worked bool) {
 func (c *compactor) turn() (u usage, worked bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	u = c.usage()
+	if c.victim == nil || time.Since(c.usedAt) > usageInterval {
+		u = c.usage()
+	} else {
+		u = c.used
+		u.tight, u.short = c.s.spaceLeft()
+	}
+	if u.tight {
+		c.s.removeRetired()
+	}
 	if c.victim == nil && !c.wanted(u) {
 		return u, false, nil
 	}
@@ -289,14 +311,15 @@ func (s *Store) MakingRoom() bool {
 
 // awaitCompactor holds the committer back while the compactor cannot keep up, for a bounded time. It does not wait while a
 // checkpoint waits for the log: that one will free what the compactor emptied.
-func (s *Store) awaitCompactor(bytes int64) {
+func (s *Store) awaitCompactor(group *queue) {
+	wait := min(overfullWait*time.Duration(1+group.bytes>>20), overfullWaitMax-time.Since(group.calls[0].at))
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
-	if !s.overfull {
+	if !s.overfull || wait <= 0 {
 		return
 	}
 	over := false
-	timer := time.AfterFunc(min(overfullWait*time.Duration(1+bytes>>20), overfullWaitMax), func() {
+	timer := time.AfterFunc(wait, func() {
 		s.logMu.Lock()
 		defer s.logMu.Unlock()
 		over = true

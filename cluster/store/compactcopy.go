@@ -30,8 +30,13 @@ type move struct {
 	to      Ref
 }
 
-// choose makes segment n the victim.
+// choose makes segment n the victim. Between equal versions the later place wins, so a target before it is let go.
 func (c *compactor) choose(n uint32) error {
+	if c.target != nil && c.target.number < n {
+		if err := c.finish(); err != nil {
+			return err
+		}
+	}
 	seg, err := c.s.segs.acquire(n)
 	if err != nil {
 		return err
@@ -91,9 +96,6 @@ const (
 func (c *compactor) gather() (gathered, error) {
 	v := c.victim
 	for v.off+headerBytes <= v.scan.size {
-		if len(c.buf) >= compactStepBytes {
-			return copyStepFull, nil
-		}
 		records, next, err := c.records()
 		if err != nil {
 			return 0, err
@@ -103,6 +105,10 @@ func (c *compactor) gather() (gathered, error) {
 			h := &records[i]
 			if len(live[i]) == 0 {
 				continue
+			}
+			if len(c.buf) >= compactStepBytes {
+				v.off = int64(h.offset)
+				return copyStepFull, nil
 			}
 			used := c.end + int64(len(c.buf))
 			parts := int64(h.Count+1) / 2 // that can become of it at most, each with a header and padding
@@ -240,17 +246,18 @@ func (c *compactor) flush() error {
 	if len(c.buf) == 0 {
 		return nil
 	}
-	_, err := c.target.file.WriteAt(c.buf, c.end)
-	if err == nil && c.s.opts.mutant != forgetCopySync {
-		err = c.target.file.Datasync()
-	}
-	if err != nil {
+	if _, err := c.target.file.WriteAt(c.buf, c.end); err != nil {
 		if blocktree.KindOf(err) == blocktree.NoSpace {
 			if err := c.finish(); err != nil { // cuts off what may have been written
 				return err
 			}
 		}
 		return err
+	}
+	if c.s.opts.mutant != forgetCopySync {
+		if err := c.target.file.Datasync(); err != nil {
+			return broken(err)
+		}
 	}
 	c.end += int64(len(c.buf))
 	for moves := range slices.Chunk(c.moves, compactTurn) {
@@ -311,8 +318,8 @@ func (c *compactor) newTarget() error {
 	}
 	seg := s.prepared[n-1]
 	s.prepared = s.prepared[:n-1]
+	s.pins.setTarget(seg.number) // at once: a checkpoint that is begun next may lie behind it
 	s.logMu.Unlock()
-	s.pins.setTarget(seg.number)
 	if _, err := s.segs.acquire(seg.number); err != nil {
 		return err
 	}
@@ -322,6 +329,14 @@ func (c *compactor) newTarget() error {
 	c.buf = append(c.buf[:0], h.encode(s.id)...)
 	c.end = 0
 	return nil
+}
+
+// broken makes an error the store's end, also one that says that there is no space: what the disk has of the file is not known.
+func broken(err error) error {
+	if blocktree.KindOf(err) == blocktree.NoSpace {
+		return blocktree.E("store.compact", blocktree.IO, err)
+	}
+	return err
 }
 
 // finish cuts the target to what was written and indexed, and lets it go.
@@ -338,7 +353,7 @@ func (c *compactor) finish() error {
 		err = seg.file.Sync()
 	}
 	if err != nil {
-		return err
+		return broken(err)
 	}
 	s.logMu.Lock()
 	seg.bytes, seg.end = c.end, c.end

@@ -423,6 +423,7 @@ func TestDeadSegments(t *testing.T) {
 	if checkpoints < 5 {
 		t.Errorf("%d checkpoints were asked for", checkpoints)
 	}
+	waitPrepared(t, s)
 	if s.Stats().DiskBytes != diskUsed(t, fs) {
 		t.Errorf("stats say %d bytes on disk, it is %d", s.Stats().DiskBytes, diskUsed(t, fs))
 	}

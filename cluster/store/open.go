@@ -182,7 +182,7 @@ func (s *Store) open(id blocktree.NodeID, r Replayer) error {
 func (s *Store) adopt(state *checkpointState) error {
 	s.ix.table, s.ix.zeros = state.table, state.zeros
 	s.pins.live, s.pins.pending = state.live, state.pending
-	s.indexLive = pageBytes(state.table)
+	s.indexLive, s.checkpointBytes = pageBytes(state.table), state.fileBytes
 	s.indexNumber, s.indexBytes, s.nextSegment = state.indexNumber, state.indexBytes, state.nextSegment
 	s.pins.active, s.durableAt = state.at.segment, state.at.segment
 	for at, r := range state.pending {
@@ -196,11 +196,7 @@ func (s *Store) adopt(state *checkpointState) error {
 	s.ix.name = indexName(s.dir, state.indexNumber)
 	f, err := s.fs.Open(s.ix.name)
 	if err != nil {
-		kind := blocktree.KindOf(err)
-		if kind == blocktree.NotFound {
-			kind = blocktree.Corrupt
-		}
-		return &blocktree.Error{Op: "store.Open", Path: s.ix.name, Kind: kind, Err: err}
+		return lostStore(s.ix.name, err)
 	}
 	s.ix.file = f
 	return nil

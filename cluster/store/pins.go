@@ -184,6 +184,17 @@ func (p *pins) snapshot(c *checkpointState) {
 	c.live, c.pending, c.target = maps.Clone(p.live), maps.Clone(p.pending), p.target
 }
 
+// uses copies the live counts, and says in which segments there are pending sectors.
+func (p *pins) uses() (live map[uint32]liveCount, pending map[uint32]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pending = map[uint32]bool{}
+	for at := range p.pending {
+		pending[at.segment()] = true
+	}
+	return maps.Clone(p.live), pending
+}
+
 // totals returns the live bytes and the number of records with pending sectors.
 func (p *pins) totals() (liveBytes int64, pending int) {
 	p.mu.Lock()

@@ -214,7 +214,7 @@ func (s *Store) spaceFor(reserved bool) error {
 	return nil
 }
 
-// prepare brings the number of segments made ahead to want. It returns NoSpace, or an error that the caller latches.
+// prepare brings the number of segments made ahead to want. It returns NoSpace, Closed, or an error that the caller latches.
 func (s *Store) prepare(want int) error {
 	s.prepareMu.Lock()
 	defer s.prepareMu.Unlock()
@@ -225,13 +225,16 @@ func (s *Store) prepare(want int) error {
 			s.short = false
 		}
 		reserved := len(s.prepared) < dataReserveSegments // it is none for data
-		n := s.nextSegment
-		if !enough {
+		n, closing := s.nextSegment, s.closing
+		if !enough && !closing {
 			s.nextSegment++
 		}
 		s.logMu.Unlock()
 		if enough {
 			return nil
+		}
+		if closing {
+			return blocktree.E("store.segment", blocktree.Closed, nil)
 		}
 		seg, err := s.makeSegment(n, reserved)
 		if err != nil {

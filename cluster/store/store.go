@@ -282,6 +282,8 @@ func (s *Store) close(blob []byte) error {
 	close(s.stop)
 	<-s.preparerDone
 	<-s.compactor.done
+	s.prepareMu.Lock() // an Append may still be making a segment: the directory may be another process's next
+	s.prepareMu.Unlock()
 	s.logMu.Lock()
 	for s.checkpoints {
 		s.syncedCond.Wait()
