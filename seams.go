@@ -63,7 +63,7 @@ type Started interface {
 
 // Clock is the time as a layer sees it; tests own one that stands still.
 type Clock interface {
-	// Now is the wall clock, for people.
+	// Now is the wall clock, for people; its monotonic part measures intervals.
 	Now() time.Time
 	// Boot is the time since an arbitrary start, suspended time included (CLOCK_BOOTTIME), for leases.
 	Boot() time.Duration

@@ -37,6 +37,7 @@ type Handle struct {
 	leaseUntil atomic.Int64 // on Clock.Boot; 0 once the handle has ended
 
 	mu      sync.Mutex
+	clock   roughClock
 	holder  *stripe.Holder
 	ops     map[uint64]*operation
 	lastOp  uint64
@@ -53,9 +54,9 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 		return nil, err
 	}
 	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, codec: codec, code: inode.Code, ops: map[uint64]*operation{},
-		delayed: map[blocktree.NodeID][]delayed{}}
+		delayed: map[blocktree.NodeID][]delayed{}, clock: roughClock{clock: c.cfg.Clock}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	now := c.cfg.Clock.Boot()
+	now := h.clock.read()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay,
 		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes)}}, now)
 	h.holder.Renewed(until)
@@ -89,7 +90,7 @@ func (h *Handle) Stats() stripe.HolderStats {
 func (h *Handle) enter() {
 	h.mu.Lock()
 	if !h.over {
-		h.holder.Tick(h.client.cfg.Clock.Boot())
+		h.holder.Tick(h.clock.now())
 	}
 }
 
@@ -154,7 +155,7 @@ func (h *Handle) start(o *operation, start func(op uint64)) {
 	h.leave()
 }
 
-// tick tells the machine the time.
+// tick tells the machine the time, also when nothing else happens.
 func (h *Handle) tick() {
 	t := time.NewTicker(tickInterval)
 	defer t.Stop()
@@ -163,7 +164,10 @@ func (h *Handle) tick() {
 		case <-h.ctx.Done():
 			return
 		case <-t.C:
-			h.enter()
+			h.mu.Lock()
+			if now := h.clock.read(); !h.over {
+				h.holder.Tick(now)
+			}
 			h.leave()
 		}
 	}

@@ -25,6 +25,9 @@ const (
 	// wait; what comes then is Busy.
 	queuedBytesMax  = blocktree.InFlightBytesMax / 2
 	backlogBytesMax = blocktree.InFlightBytesMax / 2
+	// roomWaitMax is how long data waits for the store to make room before it is tried, and perhaps refused. With the
+	// two seconds that a group may wait in the store it is less than MemberTimeout: no space is no reason to leave the view.
+	roomWaitMax = time.Second
 )
 
 // member drives a node's stripe.Member over its store.
@@ -37,6 +40,9 @@ type member struct {
 	group  *meta.Group // set before anything is served
 	logger *slog.Logger
 	store  *store.Store
+
+	makingRoom func() bool // the store's MakingRoom, but for tests
+
 	fatal  chan error
 	wg     sync.WaitGroup
 	ctx    context.Context
@@ -50,6 +56,7 @@ type member struct {
 	queuedBytes  int    // of the records of those
 	backlog      []waiting
 	backlogBytes int
+	watching     bool // watchBacklog runs
 	requests     map[uint64]asked
 	lastID       uint64
 	layouts      map[blocktree.FileID]*stripe.Layout // as the machine learnt them
@@ -61,8 +68,9 @@ type member struct {
 
 // waiting is a request that waits for the disk to catch up.
 type waiting struct {
-	req *bttp.Request
-	msg *stripe.Message
+	req   *bttp.Request
+	msg   *stripe.Message
+	since time.Time
 }
 
 // asked is a request whose answer is still due.
@@ -88,7 +96,7 @@ func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logge
 		layouts: map[blocktree.FileID]*stripe.Layout{},
 		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter}
+	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged}
 	s, err := store.Open(fs, dir, node, options, (*replayer)(m))
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		if err = store.Create(fs, dir, node, options); err == nil {
@@ -98,7 +106,7 @@ func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	m.store = s
+	m.store, m.makingRoom = s, s.MakingRoom
 	return m, nil
 }
 
@@ -134,7 +142,7 @@ func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
 		req.Release()
 		return
 	}
-	if msg.Record != nil && (m.queuedBytes > queuedBytesMax || len(m.backlog) > 0) {
+	if msg.Record != nil && (len(m.backlog) > 0 || m.crowded(msg, time.Now())) {
 		m.wait(req, msg)
 		m.mu.Unlock()
 		return
@@ -166,8 +174,12 @@ func (m *member) step(req *bttp.Request, msg *stripe.Message) {
 // wait keeps a request until the disk has caught up, or refuses it; mu is held.
 func (m *member) wait(req *bttp.Request, msg *stripe.Message) {
 	if n := len(req.Body); !req.OneWay && m.backlogBytes+n <= backlogBytesMax {
-		m.backlog = append(m.backlog, waiting{req, msg})
+		m.backlog = append(m.backlog, waiting{req, msg, time.Now()})
 		m.backlogBytes += n
+		if !m.watching {
+			m.watching = true
+			m.wg.Go(m.watchBacklog)
+		}
 		return
 	}
 	header, body := stripe.EncodeMessage(&stripe.Message{Kind: msg.Kind, Answer: true, ID: msg.ID, Node: m.node, File: msg.File,
@@ -176,9 +188,53 @@ func (m *member) wait(req *bttp.Request, msg *stripe.Message) {
 	req.Release()
 }
 
+// crowded reports whether a request with a record that came at since should wait: the disk is behind, or it is data and the store
+// is making room; mu is held.
+func (m *member) crowded(msg *stripe.Message, since time.Time) bool {
+	return m.queuedBytes > queuedBytesMax || msg.Record != nil && msg.Record.Kind == stripe.RecordData && time.Since(since) < roomWaitMax && m.makingRoom()
+}
+
+// watchBacklog goes on with what has waited for room long enough, until nothing waits.
+func (m *member) watchBacklog() {
+	for {
+		m.roomMade()
+		m.mu.Lock()
+		if len(m.backlog) == 0 || m.closed {
+			m.watching = false
+			m.mu.Unlock()
+			return
+		}
+		left := max(roomWaitMax-time.Since(m.backlog[0].since), roomWaitMax/8) // not at once: it may be the disk that is behind
+		m.mu.Unlock()
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-time.After(left):
+		}
+	}
+}
+
+// roomMade goes on with what waited for room. It runs in a goroutine of the store's.
+func (m *member) roomMade() {
+	m.mu.Lock()
+	if len(m.backlog) == 0 || m.closed {
+		m.mu.Unlock()
+		return
+	}
+	fx := m.unwait()
+	m.mu.Unlock()
+	m.run(fx)
+}
+
+// damaged is told of sectors that the store's compactor found damaged. They read as damaged from now on as before; whoever holds
+// the file mends them when it reads them.
+func (m *member) damaged(d store.Damage) {
+	m.logger.Error("shards do not match their checksum", "file", d.File.String(), "sectors", len(d.Sectors), "err", d.Error())
+}
+
 // unwait steps what waited, as far as the disk has caught up; mu is held.
 func (m *member) unwait() (fx effects) {
-	for len(m.backlog) > 0 && m.queuedBytes <= queuedBytesMax && !m.failed {
+	for len(m.backlog) > 0 && !m.crowded(m.backlog[0].msg, m.backlog[0].since) && !m.failed {
 		w := m.backlog[0]
 		m.backlog[0] = waiting{}
 		m.backlog = m.backlog[1:]

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -128,9 +129,10 @@ func TestMemberInstallWithoutSpace(t *testing.T) {
 	b := newMemberBed(t)
 	b.takeOver()
 	b.settle()
+	b.install(1, 1, 256) // data is taken only once the reserve is made
 	b.disk.SetCapacity(1)
 	var refused blocktree.SectorIndex
-	for i := blocktree.SectorIndex(0); i < 400 && refused == 0; i++ { // until what was allocated ahead is full
+	for i := blocktree.SectorIndex(1); i < 400 && refused == 0; i++ { // until what was allocated ahead is full
 		b.install(uint64(i)+1, i*256+1, 256)
 		b.healthy()
 		if b.content(i*256+1) == store.Absent {
@@ -143,9 +145,39 @@ func TestMemberInstallWithoutSpace(t *testing.T) {
 	b.settle()
 	b.healthy()
 	b.disk.SetCapacity(0)
+	b.install(1000, 200_000, 1) // without a restart
+	if b.content(200_000) != store.Data {
+		t.Error("there is space again, and the node takes no data")
+	}
+	b.settle()
 	b.restart(b.layout)
 	if b.content(refused) != store.Absent || b.content(1) != store.Data {
 		t.Error("the restart found something else")
+	}
+}
+
+// TestMemberWaitsForRoomBounded: data that waits for the store to make room is tried before the member is voted out for it.
+func TestMemberWaitsForRoomBounded(t *testing.T) {
+	b := newMemberBed(t)
+	b.takeOver()
+	m := b.member
+	m.mu.Lock()
+	m.makingRoom = func() bool { return true } // for ever
+	req := &bttp.Request{Body: make([]byte, 4096)}
+	m.wait(req, &stripe.Message{Kind: stripe.KindInstall, File: memberFile, Record: b.record(1, 100, 1, true)})
+	req.OneWay = true // nobody is there to be answered
+	m.mu.Unlock()
+	begun := time.Now()
+	for waiting := 1; waiting > 0; time.Sleep(10 * time.Millisecond) {
+		m.mu.Lock()
+		waiting = len(m.backlog)
+		m.mu.Unlock()
+		if time.Since(begun) > blocktree.MemberTimeout/2 {
+			t.Fatal("it still waits")
+		}
+	}
+	if took := time.Since(begun); took < roomWaitMax/2 {
+		t.Errorf("it waited %v only", took)
 	}
 }
 

@@ -29,6 +29,7 @@ type Reader struct {
 	wake   chan struct{} // for layouts
 
 	mu      sync.Mutex
+	clock   roughClock
 	machine *stripe.Reader
 	lastOp  uint64
 	reads   map[uint64]*leaselessRead
@@ -57,7 +58,8 @@ func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, er
 		return nil, err
 	}
 	r := &Reader{client: c, inode: *inode, path: path, codec: codec, wake: make(chan struct{}, 1), reads: map[uint64]*leaselessRead{},
-		machine: stripe.NewReader(stripe.ReaderConfig{}, c.cfg.Clock.Boot())}
+		clock: roughClock{clock: c.cfg.Clock}}
+	r.machine = stripe.NewReader(stripe.ReaderConfig{}, r.clock.read())
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	c.peers.watch(r)
 	r.wg.Go(r.tick)
@@ -77,7 +79,7 @@ func (r *Reader) Read(region blocktree.RegionIndex, first blocktree.SectorIndex,
 		return out
 	}
 	r.lastOp++
-	x.id, x.since = r.lastOp, r.client.cfg.Clock.Boot()
+	x.id, x.since = r.lastOp, r.clock.now()
 	r.reads[x.id] = x
 	r.waiting = append(r.waiting, x)
 	signal(r.wake)
@@ -125,6 +127,7 @@ func (r *Reader) tick() {
 			return
 		case <-t.C:
 			r.drive(func() {
+				r.machine.Tick(r.clock.read())
 				if len(r.retry) > 0 {
 					r.waiting, r.retry = append(r.waiting, r.retry...), nil
 					signal(r.wake)
@@ -139,7 +142,7 @@ func (r *Reader) tick() {
 // passes for it here, so that this ends.
 func (r *Reader) drive(input func()) {
 	messages := r.turn(func() {
-		r.machine.Tick(r.client.cfg.Clock.Boot())
+		r.machine.Tick(r.clock.now())
 		input()
 	})
 	for len(messages) > 0 {
@@ -182,7 +185,7 @@ func (r *Reader) turn(input func()) []*stripe.Message {
 func (r *Reader) done(x *leaselessRead, d stripe.Done) {
 	switch d.Err {
 	case blocktree.StaleView, blocktree.Recovering, blocktree.NotFound, blocktree.Unavailable:
-		if r.client.cfg.Clock.Boot()-x.since < blocktree.WriteStallTimeout {
+		if r.clock.now()-x.since < blocktree.WriteStallTimeout {
 			r.retry = append(r.retry, x)
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"blocktree"
 	"blocktree/internal/invariant"
@@ -29,6 +30,7 @@ type call struct {
 	end      int
 	bytes    int64
 	sequence uint64 // of its last record
+	at       time.Time
 }
 
 // queue is what waits for the committer.
@@ -44,8 +46,11 @@ func (q *queue) reset() {
 	*q = queue{items: q.items[:0], calls: q.calls[:0]}
 }
 
-// reserveSegments is how many prepared segments data records leave for zero and control records.
-const reserveSegments = 1
+// How many prepared segments records leave: the last is the compactor's, the one before for zero and control records only.
+const (
+	reserveSegments     = 1
+	dataReserveSegments = 2
+)
 
 // Append puts recs into the log, in order, and returns a Ref for each. It does not wait for the disk (but may make a
 // new segment's file, a few milliseconds per SegmentBytes). done is called exactly once, by another goroutine, with
@@ -60,10 +65,10 @@ func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
 	if err != nil {
 		return nil, err
 	}
-	reserve := 0
+	reserve := reserveSegments
 	for i := range recs {
 		if recs[i].Kind == KindData {
-			reserve = reserveSegments
+			reserve = dataReserveSegments
 		}
 	}
 	s.logMu.Lock()
@@ -73,19 +78,24 @@ func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
 			s.bufs.put(items)
 			return nil, err
 		}
-		rolls := s.rollsFor(items)
-		if rolls == 0 || len(s.prepared) >= rolls+reserve {
+		want := s.rollsFor(items)
+		if want > 0 || reserve == dataReserveSegments { // the active segment may be one of the reserve
+			want += reserve
+		}
+		if len(s.prepared) >= want {
 			break
 		}
 		s.logMu.Unlock()
-		err := s.prepare(rolls + reserve)
+		err := s.prepare(want)
 		s.logMu.Lock()
 		if err != nil {
 			s.bufs.put(items)
-			if blocktree.KindOf(err) != blocktree.NoSpace {
+			if ignore(err, blocktree.NoSpace, blocktree.Closed) != nil {
 				s.latch(err)
 			}
-			s.wantCheckpoint()
+			if s.logBytes > 0 || s.pins.deadSegments() > 0 {
+				s.wantCheckpoint() // it may free something
+			}
 			return nil, blocktree.E("store.Append", blocktree.KindOf(err), err)
 		}
 	}
@@ -215,7 +225,7 @@ func (s *Store) enqueue(recs []Record, items []item, done func(error)) []Ref {
 		s.queue.items = append(s.queue.items, *it)
 		bytes += n
 	}
-	s.queue.calls = append(s.queue.calls, call{done: done, end: len(s.queue.items), bytes: bytes, sequence: s.nextSequence - 1})
+	s.queue.calls = append(s.queue.calls, call{done: done, end: len(s.queue.items), bytes: bytes, sequence: s.nextSequence - 1, at: time.Now()})
 	s.queue.bytes += bytes
 	s.logBytes += bytes
 	if s.logBytes >= s.opts.CheckpointBytes {
@@ -237,7 +247,11 @@ func (s *Store) roll() {
 	s.pins.setActive(s.active.number)
 	s.queue.items = append(s.queue.items, item{seg: s.active, buf: h.encode(s.id), voids: h.voids})
 	s.active.end = h.bytes()
+	if len(s.prepared) < dataReserveSegments {
+		s.wantCheckpoint() // the reserve is being used, and tombstones keep no segment alive once one is durable
+	}
 	signal(s.prepareWake)
+	signal(s.compactWake)
 }
 
 // patchSynced completes a record's header with what is known durable when it is written.

@@ -20,6 +20,17 @@ type Checkpoint struct {
 	logBytes int64
 	index    vfs.File // the file that pages are written to
 	newIndex bool     // it is a new one
+
+	indexLive int64 // bytes of the pages that it holds
+}
+
+// pageBytes is the length of all pages of a table.
+func pageBytes(t *tableTree) (total int64) {
+	t.Ascend(func(e tableEntry) bool {
+		total += int64(e.bytes)
+		return true
+	})
+	return total
 }
 
 // BeginCheckpoint takes the store's state, and blob as the machine's, at this point of the log. The caller holds the lock
@@ -60,7 +71,7 @@ func (s *Store) beginCheckpoint(blob []byte, last bool) (*Checkpoint, error) {
 		indexNumber: s.indexNumber, indexBytes: s.indexBytes, nextSegment: s.nextSegment, blob: blob,
 		table: ix.table.Clone(), zeros: ix.zeros.Clone(),
 	}
-	c.state.live, c.state.pending = s.pins.snapshot()
+	s.pins.snapshot(&c.state)
 	for _, p := range ix.changed {
 		if p.dirty && ix.cache[p.key] == p {
 			p.frozen = true
@@ -99,8 +110,10 @@ func (c *Checkpoint) Finish() error {
 		s.logBytes += c.logBytes
 	} else {
 		s.stats.Checkpoints++
+		s.durableAt = c.state.at.segment
 	}
 	s.logMu.Unlock()
+	signal(s.compactWake)
 	if err != nil {
 		return &blocktree.Error{Op: "store.Checkpoint", Path: s.dir, Kind: blocktree.KindOf(err), Err: err}
 	}
@@ -114,6 +127,8 @@ func (c *Checkpoint) wait() error {
 	defer s.logMu.Unlock()
 	for s.fatal == nil && s.noSpaceCount == c.noSpace && s.settled < c.state.at.sequence && s.opts.mutant != forgetCheckpointWait {
 		s.checkpointWaits++
+		s.checkpointNeeds = c.state.at.sequence
+		s.syncedCond.Broadcast() // the committer, if it waits for the compactor
 		s.syncedCond.Wait()
 	}
 	if s.fatal != nil {
@@ -141,6 +156,11 @@ func (c *Checkpoint) write() error {
 	s.checkpointFiles++
 	c.state.starts, c.state.serial = s.starts, s.checkpointFiles
 	err = c.state.write(f, s.id)
+	if size, sizeErr := f.Size(); sizeErr == nil {
+		s.logMu.Lock()
+		s.checkpointBytes = size
+		s.logMu.Unlock()
+	}
 	if err == nil && s.opts.mutant != forgetCheckpointSync {
 		err = f.Sync()
 	}
@@ -165,7 +185,9 @@ func (c *Checkpoint) write() error {
 	return nil
 }
 
-// indexSlackBytes is how much garbage an index file may have whatever its size.
+// indexSlack is how much garbage an index file may have whatever its size.
+func (s *Store) indexSlack() int64 { return min(indexSlackBytes, s.opts.SegmentBytes) }
+
 const indexSlackBytes = 1 << 20
 
 // writePages appends the frozen pages to the index file, or all pages to a new one when more than half would be garbage,
@@ -190,13 +212,9 @@ func (c *Checkpoint) writePagesTo(old bool) error {
 	c.state.indexNumber, c.state.indexBytes = s.indexNumber, s.indexBytes
 	s.logMu.Unlock()
 	c.index, c.newIndex = s.ix.file, false
-	var liveBytes int64
-	c.state.table.Ascend(func(t tableEntry) bool {
-		liveBytes += int64(t.bytes)
-		return true
-	})
+	liveBytes := pageBytes(c.state.table)
 	w := &pageWriter{off: c.state.indexBytes}
-	if c.index == nil || !old && c.state.indexBytes > 2*liveBytes+indexSlackBytes {
+	if c.index == nil || !old && c.state.indexBytes > 2*liveBytes+s.indexSlack() {
 		c.state.indexNumber++
 		f, err := s.fs.Create(indexName(s.dir, c.state.indexNumber))
 		if err != nil {
@@ -227,7 +245,7 @@ func (c *Checkpoint) writePagesTo(old bool) error {
 	if w.err != nil {
 		return w.err
 	}
-	c.state.indexBytes = w.off
+	c.state.indexBytes, c.indexLive = w.off, pageBytes(c.state.table)
 	if s.opts.mutant != forgetIndexSync {
 		if err := c.index.Datasync(); err != nil {
 			return err
@@ -313,7 +331,7 @@ func (c *Checkpoint) end(success bool) {
 	if success {
 		s.logMu.Lock()
 		oldNumber = s.indexNumber
-		s.indexNumber, s.indexBytes = c.state.indexNumber, c.state.indexBytes
+		s.indexNumber, s.indexBytes, s.indexLive = c.state.indexNumber, c.state.indexBytes, c.indexLive
 		s.logMu.Unlock()
 		ix.table, ix.file, ix.name = c.state.table, c.index, indexName(s.dir, c.state.indexNumber)
 	}
@@ -348,39 +366,46 @@ func (ix *index) tableClone() *tableTree {
 	return ix.table.Clone()
 }
 
-// releaseReserve gives the last prepared segment's space back, so that a checkpoint can be written that lets dead ones go.
+// releaseReserve gives back the space of dead files and of the last prepared segment, so that a checkpoint can be written that
+// lets more go.
 func (s *Store) releaseReserve() bool {
+	freed := s.removeRetired()
 	s.logMu.Lock()
-	n := len(s.prepared)
-	if n == 0 {
-		s.logMu.Unlock()
-		return false
+	var last *segment
+	if n := len(s.prepared); n > 0 {
+		last = s.prepared[n-1]
+		s.prepared = s.prepared[:n-1]
 	}
-	seg := s.prepared[n-1]
-	s.prepared = s.prepared[:n-1]
 	s.logMu.Unlock()
-	return s.segs.remove(seg.number) == nil && s.fs.SyncDir(s.dir) == nil
+	if last != nil && s.segs.remove(last.number) == nil {
+		freed = true
+	}
+	return freed && s.fs.SyncDir(s.dir) == nil
 }
 
-// deleteDead removes the segments that lie before a durable checkpoint and have no live sector in it.
+// deleteDead removes or retires the segments that lie before a durable checkpoint and have no live sector in it.
 func (s *Store) deleteDead(state *checkpointState) {
-	removed := 0
+	gone := 0
+	tight, _ := s.spaceLeft()
 	for _, n := range s.segs.numbers(state.at.segment) {
 		live := state.live[n].sectors
 		if s.opts.mutant == forgetDurableLive {
 			live = s.pins.liveSectors(n)
 		}
-		if live > 0 {
+		if live > 0 || n == state.target && s.opts.mutant != forgetTarget {
 			continue
 		}
-		if err := s.segs.remove(n); err != nil {
-			s.log.Warn("dead segment not removed", "segment", n, "error", err)
-			continue
+		if tight || !s.retire(n) {
+			if err := s.segs.remove(n); err != nil {
+				s.log.Warn("dead segment not removed", "segment", n, "error", err)
+				continue
+			}
 		}
-		removed++
+		gone++
 	}
-	if removed > 0 {
-		s.log.Debug("dead segments removed", "segments", removed)
+	if gone > 0 {
+		signal(s.prepareWake) // there may be room again for what is made ahead
+		s.log.Debug("dead segments let go", "segments", gone)
 	}
 }
 
@@ -388,6 +413,9 @@ func (s *Store) deleteDead(state *checkpointState) {
 func readCheckpointFile(fs vfs.FS, dir string, id identity) (*checkpointState, error) {
 	name := path.Join(dir, checkpointName)
 	f, err := fs.Open(name)
+	if blocktree.KindOf(err) == blocktree.NotFound {
+		return nil, lostStore(name, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -400,11 +428,8 @@ func readCheckpointFile(fs vfs.FS, dir string, id identity) (*checkpointState, e
 		err = closeErr
 	}
 	if err != nil {
-		kind := blocktree.KindOf(err)
-		if kind == blocktree.Other {
-			kind = blocktree.Corrupt
-		}
-		return nil, &blocktree.Error{Op: "store.Open", Path: name, Kind: kind, Err: err}
+		return nil, lostStore(name, err)
 	}
+	c.fileBytes = size
 	return c, nil
 }

@@ -53,7 +53,9 @@ type checkpointState struct {
 	pending     map[place]pendingRecord
 	table       *tableTree
 	zeros       *btree.BTreeG[zeroRange]
-	blobBytes   int // what the head of a file that is being read says
+	blobBytes   int    // what the head of a file that is being read says
+	target      uint32 // in memory only: the segment that the compactor was writing
+	fileBytes   int64  // in memory only: of the file that it was read from
 }
 
 // chunkWriter writes the chunks of a checkpoint. The first error sticks.
@@ -213,12 +215,6 @@ func readCheckpoint(r io.Reader, id identity) (*checkpointState, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil || binary.BigEndian.Uint32(head[:]) != checkpointMagic {
 		return nil, errBadCheckpoint
 	}
-	if head[4] > format {
-		return nil, newerFormat("checkpoint", head[4])
-	}
-	if head[4] != format {
-		return nil, errBadCheckpoint
-	}
 	ix := newIndex(id, newPins(), 0)
 	c := &checkpointState{table: ix.table, zeros: ix.zeros, live: map[uint32]liveCount{}, pending: map[place]pendingRecord{}}
 	last, crc := uint8(0), crcOf(head[:])
@@ -227,7 +223,10 @@ func readCheckpoint(r io.Reader, id identity) (*checkpointState, error) {
 		if err != nil {
 			return nil, err
 		}
-		if kind < last || (kind == chunkHead) != (number == 0) {
+		if head[4] > format { // its first chunk is as any, or a flipped bit would send somebody for newer software
+			return nil, newerFormat("checkpoint", head[4])
+		}
+		if head[4] != format || kind < last || (kind == chunkHead) != (number == 0) {
 			return nil, errBadCheckpoint
 		}
 		last = kind

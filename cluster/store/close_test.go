@@ -1,8 +1,12 @@
 package store
 
 import (
+	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"blocktree"
 	"blocktree/internal/vfs"
@@ -25,6 +29,60 @@ func TestNoCheckpointAfterClose(t *testing.T) {
 	if _, r := openTest(t, fs, smallOptions); string(r.blob) != "mine" {
 		t.Errorf("blob %q", r.blob)
 	}
+}
+
+// TestCloseWaitsForSegments: a segment that an Append was making is there when Close returns, or never: its file could be the
+// next owner's.
+func TestCloseWaitsForSegments(t *testing.T) {
+	entered, gate := make(chan struct{}), make(chan struct{})
+	var on, closed atomic.Bool
+	fs := &stepFS{FS: vfs.NewCrash(), before: func(op, name string) {
+		if op != "Create" || !strings.Contains(name, segmentPrefix) {
+			return
+		}
+		if closed.Load() {
+			t.Errorf("%s is made after Close", name)
+		}
+		if on.CompareAndSwap(true, false) {
+			entered <- struct{}{}
+			<-gate
+			if closed.Load() {
+				t.Errorf("%s is emptied after Close", name)
+			}
+		}
+	}}
+	s, _ := openTest(t, fs, smallOptions)
+	waitPrepared(t, s)
+	on.Store(true)
+	var wg sync.WaitGroup
+	wg.Go(func() { // needs more segments than there are
+		recs := make([]Record, 8)
+		for i := range recs {
+			recs[i] = Record{Kind: KindControl, Blob: make([]byte, 10<<10)}
+		}
+		if _, err := s.Append(recs, func(error) {}); blocktree.KindOf(err) != blocktree.Closed {
+			t.Errorf("Append during Close: %v", err)
+		}
+	})
+	<-entered
+	wg.Go(func() {
+		if err := s.Close(nil); err != nil {
+			t.Error(err)
+		}
+		closed.Store(true)
+	})
+	for range 200 {
+		s.logMu.Lock()
+		closing := s.closing
+		s.logMu.Unlock()
+		if closing {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond) // as long as Close takes
+	close(gate)
+	wg.Wait()
 }
 
 // TestNoSpaceAfterRename: once a checkpoint has its name, no error is one after which to try again over the same bytes.

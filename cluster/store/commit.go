@@ -19,6 +19,7 @@ func (s *Store) commitLoop() {
 		closing := s.closing
 		s.logMu.Unlock()
 		if len(group.calls) > 0 {
+			s.awaitCompactor(&group)
 			s.commit(&group)
 			continue
 		}
@@ -141,7 +142,7 @@ func (s *Store) unpinWritten(items []item) {
 func (s *Store) prepareLoop() {
 	defer close(s.preparerDone)
 	for {
-		if err := s.prepare(1 + reserveSegments); err != nil && blocktree.KindOf(err) != blocktree.NoSpace {
+		if err := s.prepare(1 + dataReserveSegments); ignore(err, blocktree.NoSpace, blocktree.Closed) != nil {
 			s.logMu.Lock()
 			s.latch(err)
 			s.logMu.Unlock()

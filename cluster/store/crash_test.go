@@ -120,6 +120,8 @@ func (m *mini) apply(st step, aborted bool) error {
 // compare checks that the store says what the model says, that every shard reads as written, and that the live counts
 // are exactly those of the index.
 func (m *mini) compare() error {
+	m.s.compactor.mu.Lock() // what is copied meanwhile is in neither place
+	defer m.s.compactor.mu.Unlock()
 	found, err := m.s.Lookup(testFile, 0, worldSectors, nil)
 	if err != nil {
 		return err
@@ -179,6 +181,8 @@ type world struct {
 	history  []event // since, in log order
 	applied  int     // how many of history the machine has applied
 	clones   int
+	copied   uint64 // segments that were compacted
+	recycled uint64 // segments that were made of dead ones
 	failures []string
 }
 
@@ -191,7 +195,7 @@ type event struct {
 func newWorld(t *testing.T, seed uint64, mutant mutant) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewCrash(), base: make([]cell, worldSectors),
-		opts: Options{SegmentBytes: 24 << 10, CheckpointBytes: 100 << 10, CacheBytes: 4 << 10, mutant: mutant},
+		opts: Options{SegmentBytes: 24 << 10, CheckpointBytes: 100 << 10, CacheBytes: 4 << 10, mutant: mutant, compactEager: true},
 	}
 	if err := Create(w.fs, testDir, testID, w.opts); err != nil {
 		t.Fatal(err)
@@ -467,6 +471,8 @@ func (w *world) run(rounds, operations int) {
 		if w.rng.IntN(3) == 0 {
 			blob = w.m.blob(w.t)
 		}
+		st := w.m.s.Stats()
+		w.copied, w.recycled = w.copied+st.CompactedSegments, w.recycled+st.Recycled
 		if err := w.m.s.Close(blob); err != nil {
 			w.fail("close: %v", err)
 		}
@@ -476,7 +482,7 @@ func (w *world) run(rounds, operations int) {
 }
 
 func TestCrashAtEverySyncPoint(t *testing.T) {
-	clones := 0
+	clones, copied, recycled := 0, uint64(0), uint64(0)
 	for seed := range uint64(4) {
 		w := newWorld(t, seed, forgetNothing)
 		w.run(3, 60)
@@ -484,11 +490,13 @@ func TestCrashAtEverySyncPoint(t *testing.T) {
 			t.Fatalf("seed %d: %s", seed, w.failures[0])
 		}
 		clones += w.clones
+		copied += w.copied
+		recycled += w.recycled
 	}
-	if clones < 300 {
-		t.Errorf("only %d crashes were tried", clones)
+	if clones < 300 || copied == 0 || recycled < 10 {
+		t.Errorf("only %d crashes were tried, %d segments compacted, %d recycled", clones, copied, recycled)
 	}
-	t.Logf("%d crashes", clones)
+	t.Logf("%d crashes, %d segments compacted, %d recycled", clones, copied, recycled)
 }
 
 // TestMutantsDie proves that the crash test notices each duty that is forgotten.
@@ -504,6 +512,8 @@ func TestMutantsDie(t *testing.T) {
 		{"sync of the index", forgetIndexSync},
 		{"writing the tail again", forgetTailRewrite},
 		{"counting live sectors as of the checkpoint", forgetDurableLive},
+		{"sync of what was copied", forgetCopySync},
+		{"a durable checkpoint before a compacted segment goes", forgetDurableBeforeDelete},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			for seed := range uint64(40) {

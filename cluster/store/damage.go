@@ -29,7 +29,7 @@ func (t tableEntry) condemned() bool { return t.bytes == 0 }
 
 // discard puts an empty page in the place of a damaged one. What its runs kept alive is not known, so that it stays alive
 // until Open counts anew, which it does because load found the page damaged.
-func (ix *index) discard(key pageKey) { ix.update(key, nil, nil) }
+func (ix *index) discard(key pageKey) { ix.update(key, nil, 0, 0, nil) }
 
 // verify reads every page, makes the damaged ones known, and counts the live sectors of the others. It reports whether
 // there were no damaged ones.
@@ -46,7 +46,7 @@ func (ix *index) verify() (live map[uint32]liveCount, good bool) {
 		}
 		for _, r := range p.runs {
 			if r.content == Data {
-				addLive(live, r.at.segment(), int64(r.count), r.shardBytes)
+				live[r.at.segment()] = live[r.at.segment()].add(int64(r.count), r.shardBytes, uint32(r.recCount))
 			}
 		}
 		return true
@@ -55,13 +55,6 @@ func (ix *index) verify() (live map[uint32]liveCount, good bool) {
 		ix.condemn(key)
 	}
 	return live, bad == nil
-}
-
-func addLive(live map[uint32]liveCount, segment uint32, sectors int64, shardBytes uint32) {
-	l := live[segment]
-	l.sectors += sectors
-	l.bytes += sectors * (int64(shardBytes) + metaBytes)
-	live[segment] = l
 }
 
 // damage reports the pages that are known damaged, in order.
@@ -86,7 +79,7 @@ func (s *Store) recount(state *checkpointState) {
 		return
 	}
 	for at, r := range state.pending {
-		addLive(live, at.segment(), int64(r.left), r.shardBytes)
+		live[at.segment()] = live[at.segment()].add(int64(r.left), r.shardBytes, uint32(r.count))
 	}
 	state.live, s.pins.live = live, live
 	s.suspect = false

@@ -21,6 +21,9 @@
 // machine belong under that machine's own lock, else a checkpoint may cut between a record and its effect. Callbacks
 // run in the committer's goroutine with no lock of the store held; they must not block for long, and must neither Close nor finish a checkpoint.
 //
+// Segments of which little is live are compacted by a goroutine of the store's own (docs/design/0007-compaction.md). What it
+// copies keeps file, sector, version, seal and checksum; only Refs change, of indexed sectors only. It needs the owner's checkpoints.
+//
 // Memory is bounded: Options.CacheBytes of clean pages, Options.DirtyBytes of changed ones before a checkpoint is asked for,
 // 72 bytes per page of 256 sectors for the table. Importers: cluster, internal/sim, internal/bttest.
 package store

@@ -56,7 +56,7 @@ func TestFirstErrorLatches(t *testing.T) {
 // waitPrepared waits until the segments ahead are made, so that a fault meets a record and not those.
 func waitPrepared(t testing.TB, s *Store) {
 	t.Helper()
-	if err := s.prepare(1 + reserveSegments); err != nil {
+	if err := s.prepare(1 + dataReserveSegments); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/google/btree"
@@ -154,14 +155,16 @@ func (ix *index) readPage(entry tableEntry) (*page, error) {
 	return p, nil
 }
 
-// update replaces a page's runs. p is what load gave, nil for a new page.
-func (ix *index) update(key pageKey, p *page, runs []run) {
+// update puts runs in the place of a page's runs [from, to). p is what load gave, nil for a new page.
+func (ix *index) update(key pageKey, p *page, from, to int, runs []run) {
 	switch {
 	case p == nil || p.frozen:
+		fresh := &page{key: key, dirty: true}
 		if p != nil {
 			ix.dirtyBytes -= p.memoryBytes() // the checkpoint's from now on
+			fresh.runs = slices.Clone(p.runs)
 		}
-		p = &page{key: key, dirty: true}
+		p = fresh
 		ix.cache[key] = p
 		ix.changed = append(ix.changed, p)
 	case p.dirty:
@@ -171,14 +174,14 @@ func (ix *index) update(key pageKey, p *page, runs []run) {
 		p.dirty = true
 		ix.changed = append(ix.changed, p)
 	}
-	p.runs = append(p.runs[:0], runs...)
+	p.runs = slices.Replace(p.runs, from, to, runs...)
 	ix.dirtyBytes += p.memoryBytes()
 }
 
 // dead releases a data run that lost.
 func (ix *index) dead(r run) {
 	if r.content == Data {
-		ix.pins.release(r.at.segment(), int64(r.count), r.shardBytes)
+		ix.pins.release(r.at.segment(), int64(r.count), r.shardBytes, uint32(r.recCount))
 	}
 }
 
@@ -196,8 +199,9 @@ func (ix *index) set(key pageKey, n run) error {
 	if p != nil {
 		before = p.runs
 	}
-	ix.scratch = setRun(ix.scratch[:0], before, n, ix.dead)
-	ix.update(key, p, ix.scratch)
+	from, to := touching(before, n)
+	ix.scratch = setRun(ix.scratch[:0], before[from:to], n, ix.dead)
+	ix.update(key, p, from, to, ix.scratch)
 	return nil
 }
 
@@ -251,7 +255,7 @@ func (ix *index) cut(key pageKey, from, to uint16, keep func(run) bool) error {
 	}
 	ix.scratch = cutRuns(ix.scratch[:0], p.runs, from, to, keep, ix.dead)
 	if len(ix.scratch) != len(p.runs) || sectorsOf(ix.scratch) != sectorsOf(p.runs) {
-		ix.update(key, p, ix.scratch)
+		ix.update(key, p, 0, len(p.runs), ix.scratch)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"blocktree"
@@ -25,7 +26,7 @@ func TestIndexAgainstFlatModel(t *testing.T) {
 	for seed := range uint64(12) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		fs := vfs.NewCrash()
-		opts := Options{SegmentBytes: 64 << 10, CacheBytes: 1 << 10}
+		opts := Options{SegmentBytes: 64 << 10, CacheBytes: 1 << 10, compactNever: true} // the model knows places
 		s, _ := openTest(t, fs, opts)
 		model := map[blocktree.FileID][]flat{}
 		files := []blocktree.FileID{testFile, {Generation: 1, Inode: 8}, {Generation: 2, Inode: 7}}
@@ -193,6 +194,36 @@ func TestSetRun(t *testing.T) {
 		if show(got) != x.want || show(dead) != x.dead {
 			t.Errorf("%s: got %s dead %s, want %s dead %s", x.name, show(got), show(dead), x.want, x.dead)
 		}
+	}
+}
+
+// TestTouching: laying a run over those that it touches is laying it over all.
+func TestTouching(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	local := 0
+	for round := range 300 {
+		var runs []run
+		for seq := range 400 {
+			n := run{version: version(rng.Uint64N(300) + 1), content: Zero, recCount: 1, first: uint16(rng.IntN(PageSectors))}
+			n.at, n.count = place(n.version.Sequence), min(uint16(rng.IntN(4)+1), PageSectors-n.first)
+			if rng.IntN(2) == 0 {
+				n.content, n.shardBytes, n.recCount = Data, 512, n.count
+			}
+			var deadWhole, deadLocal []run
+			whole := setRun(nil, runs, n, func(r run) { deadWhole = append(deadWhole, r) })
+			from, to := touching(runs, n)
+			mid := setRun(nil, runs[from:to], n, func(r run) { deadLocal = append(deadLocal, r) })
+			if to-from < len(runs) {
+				local++
+			}
+			runs = slices.Replace(slices.Clone(runs), from, to, mid...)
+			if !slices.Equal(runs, whole) || !slices.Equal(deadWhole, deadLocal) {
+				t.Fatalf("round %d, run %d: %+v gave %v dead %v, want %v dead %v", round, seq, n, runs, deadLocal, whole, deadWhole)
+			}
+		}
+	}
+	if local == 0 {
+		t.Error("every run touched all")
 	}
 }
 
@@ -392,6 +423,7 @@ func TestDeadSegments(t *testing.T) {
 	if checkpoints < 5 {
 		t.Errorf("%d checkpoints were asked for", checkpoints)
 	}
+	waitPrepared(t, s)
 	if s.Stats().DiskBytes != diskUsed(t, fs) {
 		t.Errorf("stats say %d bytes on disk, it is %d", s.Stats().DiskBytes, diskUsed(t, fs))
 	}

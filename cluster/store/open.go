@@ -114,7 +114,7 @@ func Open(fs vfs.FS, dir string, id blocktree.NodeID, opts Options, r Replayer) 
 	s := &Store{
 		fs: fs, dir: dir, opts: opts, log: opts.Logger, lock: lock, pins: newPins(), segs: newSegments(fs),
 		wake: make(chan struct{}, 1), prepareWake: make(chan struct{}, 1), stop: make(chan struct{}), committed: make(chan struct{}),
-		preparerDone: make(chan struct{}), fatalCh: make(chan error, 1), wantCh: make(chan struct{}, 1),
+		preparerDone: make(chan struct{}), compactWake: make(chan struct{}, 1), fatalCh: make(chan error, 1), wantCh: make(chan struct{}, 1),
 	}
 	s.syncedCond = sync.NewCond(&s.logMu)
 	s.ix = newIndex(identity{}, s.pins, opts.CacheBytes)
@@ -125,8 +125,10 @@ func Open(fs vfs.FS, dir string, id blocktree.NodeID, opts Options, r Replayer) 
 	s.logMu.Lock()
 	s.opened = true
 	s.logMu.Unlock()
+	s.compactor = newCompactor(s)
 	go s.commitLoop()
 	go s.prepareLoop()
+	go s.compactor.loop()
 	return s, nil
 }
 
@@ -180,8 +182,9 @@ func (s *Store) open(id blocktree.NodeID, r Replayer) error {
 func (s *Store) adopt(state *checkpointState) error {
 	s.ix.table, s.ix.zeros = state.table, state.zeros
 	s.pins.live, s.pins.pending = state.live, state.pending
+	s.indexLive, s.checkpointBytes = pageBytes(state.table), state.fileBytes
 	s.indexNumber, s.indexBytes, s.nextSegment = state.indexNumber, state.indexBytes, state.nextSegment
-	s.pins.active = state.at.segment
+	s.pins.active, s.durableAt = state.at.segment, state.at.segment
 	for at, r := range state.pending {
 		if r.stuck != (sectorSet{}) {
 			s.pins.stuck[at] = struct{}{}
@@ -193,11 +196,7 @@ func (s *Store) adopt(state *checkpointState) error {
 	s.ix.name = indexName(s.dir, state.indexNumber)
 	f, err := s.fs.Open(s.ix.name)
 	if err != nil {
-		kind := blocktree.KindOf(err)
-		if kind == blocktree.NotFound {
-			kind = blocktree.Corrupt
-		}
-		return &blocktree.Error{Op: "store.Open", Path: s.ix.name, Kind: kind, Err: err}
+		return lostStore(s.ix.name, err)
 	}
 	s.ix.file = f
 	return nil
@@ -234,7 +233,8 @@ func (s *Store) findSegments(state *checkpointState) ([]uint32, error) {
 			return nil, err
 		}
 		s.segs.add(&segment{number: n, name: name, bytes: bytes, end: bytes})
-		if n >= state.at.segment {
+		copies := n > state.at.segment && state.live[n].sectors > 0 // else the checkpoint could not know of what is live in it
+		if n >= state.at.segment && !copies {
 			after = append(after, n)
 		}
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -78,6 +79,14 @@ func appendRun(runs []run, r run) []run {
 		return runs
 	}
 	return append(runs, r)
+}
+
+// touching returns the range of runs that overlap n or end where it begins or begin where it ends: all that setRun can change.
+func touching(runs []run, n run) (from, to int) {
+	from, _ = slices.BinarySearchFunc(runs, n.first, func(r run, first uint16) int { return cmp.Compare(r.end(), first) })
+	for to = from; to < len(runs) && runs[to].first <= n.end(); to++ {
+	}
+	return from, to
 }
 
 // setRun lays n over runs, sorted and without overlap, and appends the result to out. dead is called with every part

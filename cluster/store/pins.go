@@ -17,12 +17,24 @@ type pins struct {
 	active  uint32             // the segment that is written
 	dead    uint32             // segments before it that died since the last checkpoint began
 	stuck   map[place]struct{} // the pending records that have stuck sectors
+	target  uint32             // the segment that the compactor writes; 0: none
 }
 
-// liveCount is what keeps a segment from being deleted.
+// liveCount is what keeps a segment from being deleted. Its bytes are what the compactor would have to copy.
 type liveCount struct {
 	sectors int64
 	bytes   int64
+}
+
+// add changes the count by n sectors. (Checkpoints that were written before bytes included headers may count too few.)
+func (l liveCount) add(n int64, shardBytes, recordSectors uint32) liveCount {
+	return liveCount{l.sectors + n, max(l.bytes+n*sectorCost(shardBytes, recordSectors), 0)}
+}
+
+// sectorCost is what a sector takes on the disk: shard, metadata, and its share of its record's header and padding.
+func sectorCost(shardBytes, recordSectors uint32) int64 {
+	n := int64(recordSectors)
+	return roundUp(headerBytes+n*(int64(shardBytes)+metaBytes)) / n
 }
 
 // pendingRecord is a data record of which some sectors were neither indexed nor dropped.
@@ -68,14 +80,19 @@ func (p *pins) add(ref Ref, r *Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pending[ref.place()] = rec
-	p.count(ref.Segment, int64(r.Count), r.ShardBytes)
+	p.count(ref.Segment, int64(r.Count), r.ShardBytes, r.Count)
 }
 
-// count changes a segment's live sectors by n (negative to release); p.mu is held.
-func (p *pins) count(segment uint32, n int64, shardBytes uint32) {
-	l := p.live[segment]
-	l.sectors += n
-	l.bytes += n * (int64(shardBytes) + metaBytes)
+// copied makes n sectors of a copy live; they are indexed next.
+func (p *pins) copied(to Ref, n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count(to.Segment, n, to.ShardBytes, to.Count)
+}
+
+// count changes a segment's live sectors by n (negative to release), which are of a record of recordSectors; p.mu is held.
+func (p *pins) count(segment uint32, n int64, shardBytes, recordSectors uint32) {
+	l := p.live[segment].add(n, shardBytes, recordSectors)
 	if l.sectors == 0 {
 		delete(p.live, segment)
 		if segment < p.active {
@@ -87,10 +104,10 @@ func (p *pins) count(segment uint32, n int64, shardBytes uint32) {
 }
 
 // release gives up n sectors that were indexed, or are void.
-func (p *pins) release(segment uint32, n int64, shardBytes uint32) {
+func (p *pins) release(segment uint32, n int64, shardBytes, recordSectors uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.count(segment, -n, shardBytes)
+	p.count(segment, -n, shardBytes, recordSectors)
 }
 
 // get returns a pending record.
@@ -133,7 +150,7 @@ func (p *pins) settleLocked(at place, index, count uint32, drop bool) uint32 {
 		p.pending[at] = r
 	}
 	if drop && settled > 0 {
-		p.count(at.segment(), -int64(settled), r.shardBytes)
+		p.count(at.segment(), -int64(settled), r.shardBytes, uint32(r.count))
 	}
 	return settled
 }
@@ -152,12 +169,30 @@ func (p *pins) deadSegments() uint32 {
 	return p.dead
 }
 
-// snapshot copies the state for a checkpoint and begins to count dead segments anew.
-func (p *pins) snapshot() (map[uint32]liveCount, map[place]pendingRecord) {
+// setTarget tells which segment the compactor writes from now on.
+func (p *pins) setTarget(segment uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = segment
+}
+
+// snapshot copies the state into a checkpoint and begins to count dead segments anew.
+func (p *pins) snapshot(c *checkpointState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dead = 0
-	return maps.Clone(p.live), maps.Clone(p.pending)
+	c.live, c.pending, c.target = maps.Clone(p.live), maps.Clone(p.pending), p.target
+}
+
+// uses copies the live counts, and says in which segments there are pending sectors.
+func (p *pins) uses() (live map[uint32]liveCount, pending map[uint32]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pending = map[uint32]bool{}
+	for at := range p.pending {
+		pending[at.segment()] = true
+	}
+	return maps.Clone(p.live), pending
 }
 
 // totals returns the live bytes and the number of records with pending sectors.

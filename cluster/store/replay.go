@@ -107,6 +107,9 @@ func (s *Store) scanSegment(log *scan, n uint32, off int64) error {
 	if off == 0 {
 		h, err := s.readSegmentHeader(sc, n)
 		switch {
+		case err == nil && h.sequence == copySequence:
+			log.empty = append(log.empty, n) // the checkpoint knows nothing of it: what it copies lives where it was
+			return nil
 		case err == nil:
 			used = true
 			off = h.bytes()

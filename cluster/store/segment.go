@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strconv"
@@ -200,28 +201,59 @@ func (s *Store) createSegment(n uint32, bytes int64) (*segment, error) {
 	return seg, nil
 }
 
-// prepare brings the number of segments made ahead to want. It returns NoSpace, or an error that the caller latches.
+// spaceFor refuses a segment that would take what checkpoints need, and one for data where what is kept in reserve could not be
+// made up afterwards.
+func (s *Store) spaceFor(reserved bool) error {
+	need := s.opts.SegmentBytes
+	if !reserved {
+		need += dataReserveSegments * s.opts.SegmentBytes
+	}
+	if s.freeBytes() < need {
+		return blocktree.E("store.segment", blocktree.NoSpace, errors.New("what is left is for checkpoints"))
+	}
+	return nil
+}
+
+// prepare brings the number of segments made ahead to want. It returns NoSpace, Closed, or an error that the caller latches.
 func (s *Store) prepare(want int) error {
 	s.prepareMu.Lock()
 	defer s.prepareMu.Unlock()
 	for {
 		s.logMu.Lock()
 		enough := len(s.prepared) >= want
-		n := s.nextSegment
-		if !enough {
+		if enough && want > dataReserveSegments {
+			s.short = false
+		}
+		reserved := len(s.prepared) < dataReserveSegments // it is none for data
+		n, closing := s.nextSegment, s.closing
+		if !enough && !closing {
 			s.nextSegment++
 		}
 		s.logMu.Unlock()
 		if enough {
 			return nil
 		}
-		seg, err := s.createSegment(n, s.opts.SegmentBytes)
+		if closing {
+			return blocktree.E("store.segment", blocktree.Closed, nil)
+		}
+		seg, err := s.makeSegment(n, reserved)
 		if err != nil {
+			s.logMu.Lock()
+			short := blocktree.KindOf(err) == blocktree.NoSpace
+			if short && !s.short {
+				signal(s.compactWake)
+			}
+			s.short = s.short || short
+			s.logMu.Unlock()
 			return err
 		}
 		s.segs.add(seg)
 		s.logMu.Lock()
 		s.prepared = append(s.prepared, seg)
 		s.logMu.Unlock()
+		if _, short := s.spaceLeft(); short {
+			s.setOverfull(true, true) // until the compactor, which may be slower than writers are, has looked
+			signal(s.compactWake)
+		}
 	}
 }

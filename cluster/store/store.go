@@ -39,6 +39,7 @@ type Store struct {
 	logMu           sync.Mutex
 	active          *segment
 	prepared        []*segment
+	retired         []*segment // dead, and no part of the log any more: their files are used again
 	nextSegment     uint32
 	nextSequence    uint64
 	synced          uint64 // all sequences up to here are durable or durably void
@@ -51,18 +52,28 @@ type Store struct {
 	checkpoints     bool   // one is being written
 	checkpointFiles uint64 // how many this start began to write; for whoever has set checkpoints
 	checkpointWaits int    // how often one waited for the log; tests
+	makingRoom      bool   // there is little space, and more to come: data should wait
+	checkpointBytes int64  // of the last checkpoint file
+	checkpointNeeds uint64 // one waits until the log is settled up to here
+	durableAt       uint32 // the segment of the durable checkpoint's position
+	short           bool   // there was no space for a segment
+	overfull        bool   // the compactor cannot keep up: groups wait for it
+	compactSeen     uint64 // nextSequence when the compactor looked last
 	noSpaceCount    uint64
 	logBytes        int64
 	stats           Stats
 	indexNumber     uint32
 	indexBytes      int64 // of the index file that hold or held pages
+	indexLive       int64 // of that, of pages that the last checkpoint names
 	syncedCond      *sync.Cond
 
 	wake         chan struct{} // for the committer
 	prepareWake  chan struct{} // for the preparer
+	compactWake  chan struct{} // for the compactor
 	stop         chan struct{} // closed to end the preparer
 	committed    chan struct{} // closed when the committer has ended
 	preparerDone chan struct{} // closed when the preparer has ended
+	compactor    *compactor
 	fatalCh      chan error
 	wantCh       chan struct{}
 	recovery     Recovery
@@ -128,9 +139,10 @@ func (s *Store) indexed(op string, file blocktree.FileID, f func(ix *index) erro
 	if suspect {
 		s.noteSuspect()
 	}
-	if dirty > s.opts.DirtyBytes || s.pins.deadSegments() >= deadSegmentsMax {
+	if dirty > s.opts.DirtyBytes {
 		s.wantCheckpoint()
 	}
+	s.wantDead()
 	if err == nil {
 		return nil
 	}
@@ -141,8 +153,22 @@ func (s *Store) indexed(op string, file blocktree.FileID, f func(ix *index) erro
 	return &blocktree.Error{Op: op, Path: "file " + file.String(), Kind: kind, Err: err}
 }
 
-// deadSegmentsMax is how many dead segments are worth a checkpoint.
+// deadSegmentsMax is how many dead segments are worth a checkpoint; one, when there was no space for another segment.
 const deadSegmentsMax = 4
+
+// wantDead asks for a checkpoint when enough segments have died.
+func (s *Store) wantDead() {
+	dead := s.pins.deadSegments()
+	if dead == 0 {
+		return
+	}
+	s.logMu.Lock()
+	short := s.short
+	s.logMu.Unlock()
+	if short || dead >= deadSegmentsMax {
+		s.wantCheckpoint()
+	}
+}
 
 // Index makes x the committed content of its sectors, unless something newer (by version, then by place in the log) is
 // there; applying it again changes nothing. x is Data: sectors of a record that Append or replay gave and Drop did not
@@ -179,9 +205,7 @@ func (s *Store) Drop(ref Ref, index, count uint32) {
 	s.ix.mu.Lock()
 	s.pins.settle(ref.place(), index, count, true)
 	s.ix.mu.Unlock()
-	if s.pins.deadSegments() >= deadSegmentsMax {
-		s.wantCheckpoint()
-	}
+	s.wantDead()
 }
 
 // DropRange forgets all that is indexed in a range of a file, which may be all of it: the sectors are Absent again.
@@ -233,6 +257,9 @@ func (s *Store) Stats() Stats {
 		out.Segments++
 	}
 	s.segs.mu.Unlock()
+	for _, seg := range s.retired {
+		out.DiskBytes += seg.bytes
+	}
 	out.Segments -= len(s.prepared)
 	return out
 }
@@ -248,11 +275,15 @@ func (s *Store) Close(blob []byte) error {
 func (s *Store) close(blob []byte) error {
 	s.logMu.Lock()
 	s.closing = true
+	s.syncedCond.Broadcast()
 	s.logMu.Unlock()
 	signal(s.wake)
 	<-s.committed
 	close(s.stop)
 	<-s.preparerDone
+	<-s.compactor.done
+	s.prepareMu.Lock() // an Append may still be making a segment: the directory may be another process's next
+	s.prepareMu.Unlock()
 	s.logMu.Lock()
 	for s.checkpoints {
 		s.syncedCond.Wait()
@@ -280,8 +311,9 @@ func (s *Store) closeClean(blob []byte) error {
 	return writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts, clean: true, suspect: s.suspect})
 }
 
-// giveBack frees what was allocated ahead.
+// giveBack frees what was allocated ahead, or kept.
 func (s *Store) giveBack() error {
+	s.removeRetired()
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	if s.fatal != nil {

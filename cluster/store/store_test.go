@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"testing"
@@ -155,7 +156,8 @@ func checkExtent(s *Store, file blocktree.FileID, x Extent) error {
 	return nil
 }
 
-var smallOptions = Options{SegmentBytes: 16 << 10, CheckpointBytes: 1 << 20}
+// smallOptions are of a store that does nothing by itself: faults and crashes meet what the test did.
+var smallOptions = Options{SegmentBytes: 16 << 10, CheckpointBytes: 1 << 20, compactNever: true}
 
 func TestWriteReadReopen(t *testing.T) {
 	fs := vfs.NewCrash()
@@ -279,17 +281,43 @@ func TestRefusals(t *testing.T) {
 	if !errors.Is(err, boom) {
 		t.Errorf("the replayer's error came out as %v", err)
 	}
-	newer(t, fs, superblockName, 4)
+}
+
+// TestRefusesNewerAndDamaged: a format is believed only where a checksum covers it.
+func TestRefusesNewerAndDamaged(t *testing.T) {
+	fs := vfs.NewCrash()
+	kind := func(name string, err error, want blocktree.Kind) {
+		t.Helper()
+		if blocktree.KindOf(err) != want || blocktree.HintOf(err) == "" {
+			t.Errorf("%s: got %v (hint %q), want kind %v", name, err, blocktree.HintOf(err), want)
+		}
+	}
+	s, _ := openTest(t, fs, smallOptions)
+	closeStore(t, s, nil)
+	restore := newer(t, fs, superblockName)
+	_, err := Open(fs, testDir, testID, smallOptions, &recorder{})
+	kind("newer format", err, blocktree.NewerFormat)
+	restore()
+	flipFile(t, fs, superblockName, 4, format^3)
 	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
-	kind("newer format", err, blocktree.NewerFormat, true)
-	flipFile(t, fs, superblockName, 4, format+1^format)
-	newer(t, fs, checkpointName, 4)
+	kind("damaged format", err, blocktree.Corrupt)
+	restore()
+	restore = newer(t, fs, checkpointName)
 	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
-	kind("newer checkpoint", err, blocktree.NewerFormat, true)
-	flipFile(t, fs, checkpointName, 4, format+1^format)
+	kind("newer checkpoint", err, blocktree.NewerFormat)
+	restore()
+	flipFile(t, fs, checkpointName, 4, format^3)
+	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
+	kind("damaged format of the checkpoint", err, blocktree.Corrupt)
+	restore()
 	flipFile(t, fs, checkpointName, 20, 1)
 	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
-	kind("damaged checkpoint", err, blocktree.Corrupt, false)
+	kind("damaged checkpoint", err, blocktree.Corrupt)
+	if err := fs.Remove(testDir + "/" + checkpointName); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(fs, testDir, testID, smallOptions, &recorder{})
+	kind("no checkpoint", err, blocktree.Corrupt)
 }
 
 type failing struct{ err error }
@@ -317,7 +345,26 @@ func flipFile(t testing.TB, fs vfs.FS, name string, off int64, xor byte) {
 	}
 }
 
-func newer(t testing.TB, fs vfs.FS, name string, off int64) {
+// newer makes superblock or checkpoint one of the next format, whole as far as this one knows. restore takes it back.
+func newer(t testing.TB, fs vfs.FS, name string) (restore func()) {
 	t.Helper()
-	flipFile(t, fs, name, off, format+1^format)
+	write := func(b []byte) {
+		if err := replaceFile(fs, testDir, name, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, err := readFile(fs, testDir+"/"+name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bytes.Clone(old)
+	b[4]++
+	if name == superblockName {
+		binary.BigEndian.PutUint32(b[len(b)-4:], crcOf(b[:len(b)-4]))
+	} else {
+		chunk := b[checkpointHeadBytes:][:5+binary.BigEndian.Uint32(b[checkpointHeadBytes+1:])]
+		binary.BigEndian.PutUint32(b[checkpointHeadBytes+len(chunk):], chunkCRC(crcOf(b[:checkpointHeadBytes]), chunk))
+	}
+	write(b)
+	return func() { write(old) }
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path"
@@ -42,21 +43,27 @@ func (sb superblock) encode() []byte {
 	return e.Buf
 }
 
-// decodeSuperblock reads what encode made. Of a later format it only needs magic and format.
+// superblockBytesMax bounds a superblock of any format.
+const superblockBytesMax = 4 << 10
+
+// decodeSuperblock reads what encode made. Of whatever format, magic and format come first, and the CRC of all before it last:
+// a format that a flipped bit made must not send anybody for newer software.
 func decodeSuperblock(b []byte) (superblock, error) {
 	d := wire.NewDecoder(b)
 	magic, version := d.U32(), d.U8()
-	if d.Err() != nil || magic != superblockMagic {
+	if d.Err() != nil || magic != superblockMagic || d.Len() < 4 {
 		return superblock{}, blocktree.E("superblock", blocktree.Corrupt, errors.New("not a superblock"))
 	}
-	if version > format {
+	end := len(b) - 4
+	good := binary.BigEndian.Uint32(b[end:]) == crcOf(b[:end])
+	if good && version > format {
 		return superblock{}, newerFormat("superblock", version)
 	}
 	var sb superblock
 	sb.store, sb.salt, sb.starts, sb.clean = blocktree.NodeID(d.U64()), d.U64(), d.U64(), d.Bool()
 	sb.suspect = d.Bool()
-	crc := d.U32()
-	if d.Finish() != nil || version != format || crc != crcOf(b[:superblockBytes-4]) || sb.store == 0 {
+	d.U32()
+	if d.Finish() != nil || !good || version != format || sb.store == 0 {
 		return superblock{}, blocktree.E("superblock", blocktree.Corrupt, errors.New("does not match its checksum"))
 	}
 	return sb, nil
@@ -88,15 +95,28 @@ func writeSuperblock(fs vfs.FS, dir string, sb superblock) error {
 
 // readSuperblock returns NotFound where there is no store.
 func readSuperblock(fs vfs.FS, dir string) (superblock, error) {
-	b, err := readFile(fs, path.Join(dir, superblockName), superblockBytes)
+	b, err := readFile(fs, path.Join(dir, superblockName), superblockBytesMax)
 	if err != nil {
 		return superblock{}, err
 	}
 	sb, err := decodeSuperblock(b)
 	if err != nil {
-		return sb, &blocktree.Error{Op: "store.Open", Path: dir, Err: err}
+		return sb, lostStore(dir, err)
 	}
 	return sb, nil
+}
+
+// lostStore is the error of Open for a file without which the store says nothing: Corrupt, unless err knows better.
+func lostStore(name string, err error) error {
+	kind := blocktree.KindOf(err)
+	if kind == blocktree.Other || kind == blocktree.NotFound {
+		kind = blocktree.Corrupt
+	}
+	out := &blocktree.Error{Op: "store.Open", Path: name, Kind: kind, Err: err}
+	if kind == blocktree.Corrupt {
+		out.Hint = "what is left of this store cannot be told from old data; replace the node by one with an empty directory"
+	}
+	return out
 }
 
 // readFile reads at most max bytes of a file.

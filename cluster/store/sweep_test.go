@@ -143,6 +143,7 @@ func (w *sweep) runSweep(rounds, operations int) {
 		if w.chance(3) {
 			blob = w.m.blob(w.t)
 		}
+		w.copied += w.m.s.Stats().CompactedSegments
 		if err := w.m.s.Close(blob); err != nil {
 			w.fail("close: %v", err)
 		}
@@ -249,7 +250,7 @@ func (w *sweep) tryCheckpoint() {
 func newSweep(t *testing.T, seed uint64, m mutant) *sweep {
 	w := &sweep{every: 25, world: world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 2)), fs: vfs.NewCrash(), base: make([]cell, worldSectors),
-		opts: Options{SegmentBytes: 24 << 10, CheckpointBytes: 100 << 10, CacheBytes: 4 << 10, mutant: m},
+		opts: Options{SegmentBytes: 24 << 10, CheckpointBytes: 100 << 10, CacheBytes: 4 << 10, mutant: m, compactEager: true},
 	}}
 	if err := Create(w.fs, testDir, testID, w.opts); err != nil {
 		t.Fatal(err)
@@ -266,17 +267,17 @@ func TestCrashBetweenAnyTwoSteps(t *testing.T) {
 	if seconds > 0 {
 		start = rand.Uint64N(1 << 32)
 	}
-	begun, clones, refused := time.Now(), 0, 0
+	begun, clones, refused, copied := time.Now(), 0, 0, uint64(0)
 	for seed := start; seed < start+2 || time.Since(begun) < time.Duration(seconds)*time.Second; seed++ {
 		w := newSweep(t, seed, forgetNothing)
 		w.runSweep(3, 40)
 		if len(w.failures) > 0 {
 			t.Fatalf("seed %d: %s", seed, strings.Join(w.failures, "\n"))
 		}
-		clones, refused = clones+w.clones, refused+w.refused
+		clones, refused, copied = clones+w.clones, refused+w.refused, copied+w.copied
 	}
-	if clones < 50 || refused == 0 {
-		t.Errorf("%d crashes, %d appends without space", clones, refused)
+	if clones < 50 || refused == 0 || copied == 0 {
+		t.Errorf("%d crashes, %d appends without space, %d segments compacted", clones, refused, copied)
 	}
-	t.Logf("%d crashes, %d appends without space", clones, refused)
+	t.Logf("%d crashes, %d appends without space, %d segments compacted", clones, refused, copied)
 }

@@ -172,19 +172,24 @@ type Recovery struct {
 
 // Stats is a snapshot for status and metrics.
 type Stats struct {
-	LiveBytes   int64 // of shards and seals that are committed or pending
+	LiveBytes   int64 // of sectors that are committed or pending, with their share of their records' headers and padding
 	DiskBytes   int64 // of segments and index
 	Segments    int   // with records in them
 	Syncs       uint64
 	Records     uint64 // appended and durable
 	Bytes       uint64 // of those
 	Checkpoints uint64
-	CacheBytes  int64 // of index pages in memory
-	DirtyBytes  int64 // of these, changed since the last checkpoint
-	Pages       int   // in the table of the last checkpoint
+	Recycled    uint64 // segments made of the files of dead ones
+	CacheBytes  int64  // of index pages in memory
+	DirtyBytes  int64  // of these, changed since the last checkpoint
+	Pages       int    // in the table of the last checkpoint
 	ZeroRanges  int
 	Pending     int   // data records with pending sectors
 	LogBytes    int64 // written since the last checkpoint began
+
+	CompactedBytes    uint64 // copied by the compactor, headers and padding included
+	CompactedSegments uint64 // emptied by it
+	DamagedSectors    uint64 // that it found, each time that it met them
 }
 
 // Options are a store's bounds. Zero fields take their defaults.
@@ -198,7 +203,17 @@ type Options struct {
 	// group cannot be told from a torn tail.
 	NoteAfter time.Duration
 
-	mutant mutant // tests only: which duty to forget
+	// OnDamage is told of sectors that do not match their checksum, when the compactor meets them: what ReadShards would say of
+	// them. They stay where they are until something newer, which may be the same version again, is indexed over them. It
+	// is called by the compactor's goroutine with no lock held and must not Close. Default: nobody is told.
+	OnDamage func(Damage)
+
+	// OnRoom is called, as OnDamage is, when MakingRoom has become false.
+	OnRoom func()
+
+	mutant       mutant // tests only: which duty to forget
+	compactEager bool   // tests only: compact whatever can be
+	compactNever bool   // tests only
 }
 
 // mutant names a duty that a test makes the store forget, to prove that the tests notice.
@@ -208,6 +223,7 @@ const (
 	forgetNothing mutant = iota
 	forgetDatasync
 	forgetSegmentDirSync
+	forgetRecycleDirSync
 	forgetCheckpointSync
 	forgetCheckpointDirSync
 	forgetIndexSync
@@ -216,6 +232,11 @@ const (
 	forgetVoid
 	forgetDurableLive
 	forgetOpenDirSync
+	forgetTarget
+	forgetCopySync
+	forgetCopyCheck
+	forgetMoveCheck
+	forgetDurableBeforeDelete
 )
 
 const (

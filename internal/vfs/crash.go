@@ -3,6 +3,7 @@ package vfs
 import (
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -66,6 +67,16 @@ func (c *Crash) SetCapacity(bytes int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.capacity = bytes
+}
+
+// FreeBytes implements Spacer; without a capacity there is no end of space.
+func (c *Crash) FreeBytes(string) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.capacity == 0 {
+		return math.MaxInt64, nil
+	}
+	return max(c.capacity-c.used, 0), nil
 }
 
 // Used returns the bytes of all files that have a name or are open for growth.

@@ -120,6 +120,13 @@ func (Disk) Lock(name string) (io.Closer, error) {
 	return f, nil
 }
 
+// FreeBytes implements Spacer: what is free for whoever is not root.
+func (Disk) FreeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return int64(st.Bavail) * st.Bsize, wrap("FreeBytes", dir, err)
+}
+
 // Stat implements FS.
 func (Disk) Stat(name string) (int64, error) {
 	info, err := os.Stat(name)

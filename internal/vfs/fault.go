@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"syscall"
@@ -152,6 +153,14 @@ func (f *Fault) SyncDir(dir string) error {
 		return err
 	}
 	return f.FS.SyncDir(dir)
+}
+
+// FreeBytes implements Spacer, if what is under it does.
+func (f *Fault) FreeBytes(dir string) (int64, error) {
+	if under, ok := f.FS.(Spacer); ok {
+		return under.FreeBytes(dir)
+	}
+	return math.MaxInt64, nil
 }
 
 // Lock implements FS.

@@ -36,6 +36,12 @@ type FS interface {
 	Stat(name string) (int64, error)
 }
 
+// Spacer is an FS that knows how much space is left.
+type Spacer interface {
+	// FreeBytes is how many bytes the files in dir can grow by, all together and as far as is known.
+	FreeBytes(dir string) (int64, error)
+}
+
 // File is an open file. ReadAt is as io.ReaderAt: io.EOF, unwrapped, where fewer bytes are there.
 type File interface {
 	io.ReaderAt
