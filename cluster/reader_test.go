@@ -28,7 +28,7 @@ func TestReaderWithoutRoom(t *testing.T) {
 	b.handle.client.peers = &peers{all: map[blocktree.NodeID]*peer{}}
 	layout := &stripe.Layout{File: memberFile, Code: blocktree.Code{Data: 2}, SectorBytes: 4096, RegionSectors: 1 << 18, Sectors: 1 << 18,
 		Hosts: []blocktree.NodeID{1, 2}, Epoch: 1, Seq: 1, BaseID: 1, Incarnations: map[blocktree.NodeID]blocktree.Incarnation{1: {1}, 2: {2}}}
-	r := &Reader{client: b.handle.client, machine: stripe.NewReader(stripe.ReaderConfig{}, time.Hour)}
+	r := &Reader{client: b.handle.client, clock: roughClock{clock: stoppedClock{}}, machine: stripe.NewReader(stripe.ReaderConfig{}, time.Hour)}
 	for _, n := range layout.Hosts {
 		p := &peer{}
 		p.conn.Store(conn)

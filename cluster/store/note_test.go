@@ -96,6 +96,7 @@ func TestNoteBehindAnAppend(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close(nil)
+	waitPrepared(t, s) // no sync but the committer's
 	armed.Store(true)
 	done := make(chan error, 2)
 	appended := func() {
