@@ -36,14 +36,15 @@ type Handle struct {
 
 	leaseUntil atomic.Int64 // on Clock.Boot; 0 once the handle has ended
 
-	mu      sync.Mutex
-	clock   roughClock
-	holder  *stripe.Holder
-	ops     map[uint64]*operation
-	lastOp  uint64
-	err     error                          // set once the handle can do nothing any more
-	over    bool                           // the machine is not driven any more: nothing is sent, asked or started
-	delayed map[blocktree.NodeID][]delayed // what a connection had no room for
+	mu       sync.Mutex
+	clock    roughClock
+	progress progress
+	holder   *stripe.Holder
+	ops      map[uint64]*operation
+	lastOp   uint64
+	err      error                          // set once the handle can do nothing any more
+	over     bool                           // the machine is not driven any more: nothing is sent, asked or started
+	delayed  map[blocktree.NodeID][]delayed // what a connection had no room for
 }
 
 // newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
@@ -54,7 +55,8 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 		return nil, err
 	}
 	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, codec: codec, code: inode.Code, ops: map[uint64]*operation{},
-		delayed: map[blocktree.NodeID][]delayed{}, clock: roughClock{clock: c.cfg.Clock}}
+		delayed: map[blocktree.NodeID][]delayed{}, clock: roughClock{clock: c.cfg.Clock},
+		progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay,
@@ -167,6 +169,7 @@ func (h *Handle) tick() {
 			h.mu.Lock()
 			if now := h.clock.read(); !h.over {
 				h.holder.Tick(now)
+				h.progress.look(now, h.holder.Stats(), h.holder.Layout())
 			}
 			h.leave()
 		}
