@@ -73,7 +73,7 @@ func (s *Service) curable(l *stripe.Layout) bool {
 // what this node's own member has.
 func (s *Service) stuck(l *stripe.Layout) bool {
 	s.member.mu.Lock()
-	recovering, pending := s.member.machine.Unsettled(l.File)
+	recovering, pending := s.member.machine.Unsettled(l)
 	s.member.mu.Unlock()
 	if !recovering && !pending {
 		return false

@@ -20,7 +20,8 @@ func TestStuck(t *testing.T) {
 		do              func()
 		all, two, alone bool // whether it is stuck while so many serve
 	}{
-		{"nothing happened", func() {}, false, false, false},
+		{"nothing happened", func() { l.Epoch = 0 }, false, false, false},
+		{"taken over, but not heard of that", func() { l.Epoch = 1 }, true, true, false},
 		{"fenced", func() { b.step(&stripe.Message{Kind: stripe.KindFence}) }, true, true, false},
 		{"repaired", func() { b.step(&stripe.Message{Kind: stripe.KindRepair, Last: true}) }, false, false, false},
 		{"written", func() {
