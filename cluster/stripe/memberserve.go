@@ -1,6 +1,10 @@
 package stripe
 
-import "blocktree"
+import (
+	"slices"
+
+	"blocktree"
+)
 
 // Serve sets the incarnation under which the member answers. A driver that restores a member before Raft has recorded
 // its start calls it once, before the first Step.
@@ -12,6 +16,9 @@ func (m *Member) Serve(inc blocktree.Incarnation) { m.inc = inc }
 // reach this node may have reached the others.
 func (m *Member) Unsettled(l *Layout) (recovering, pending bool) {
 	f := m.files[l.File]
+	if !slices.Contains(l.Hosts, m.node) {
+		return false, false
+	}
 	if f == nil {
 		f = &memberFile{}
 	}
