@@ -182,3 +182,45 @@ func takenAfterPause(t *testing.T, mutant string) bool {
 	}
 	return joiner.index[6].version == blocktree.Version{Epoch: w.truth.Epoch, Sequence: aborted}
 }
+
+// TestForgetBeforePause: a region is not left while its joiner may have yet to forget it. What was found equal later would be lost
+// by a late request.
+func TestForgetBeforePause(t *testing.T) {
+	w := calm(blocktree.Code{Data: 2, Parity: 1})
+	w.turns(20, 20*time.Millisecond)
+	view := w.truth.View(0).Members
+	joiner := w.node(view[2].Node)
+	w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
+	w.turns(5, 20*time.Millisecond)
+	w.writeAt(w.hid, w.h, 0, 0, 1)
+	w.turns(20, 20*time.Millisecond)
+	joiner.badPage = true
+	asked := 0
+	w.block = func(m *Message) bool {
+		if m.Kind == KindForget {
+			asked++
+		}
+		return m.Kind == KindForget
+	}
+	w.nodeUp(joiner)
+	for range 100 {
+		if w.turns(1, 20*time.Millisecond); asked > 0 {
+			break
+		}
+	}
+	for range copyTriesMax { // copies that were in flight
+		w.with(w.hid, func(h *Holder) {
+			if h.job != nil {
+				h.job.vain()
+			}
+		})
+	}
+	if asked == 0 || w.h.job == nil || w.h.job.state != joinForget {
+		t.Fatal("the region is left with a request to forget on its way")
+	}
+	joiner.badPage, w.block = false, nil
+	w.turns(400, 25*time.Millisecond)
+	if n := w.truth.View(0).Count(InSync); n != 3 || len(w.errs) > 0 {
+		t.Errorf("%d in sync, %v", n, w.errs)
+	}
+}
