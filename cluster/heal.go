@@ -20,7 +20,7 @@ const healPatience = 30 * time.Second
 
 // heal settles what a holder left behind and copies up what is out of sync in files without a holder: the leader takes the
 // lease as any holder would, which decides what was in flight and brings the members back, and lets go. A client that wants
-// the file asks it to yield.
+// the file asks it to yield. What a holder left behind where the leader has no place is settled by a node that has.
 func (s *Service) heal() {
 	for {
 		select {
@@ -28,20 +28,21 @@ func (s *Service) heal() {
 			return
 		case <-time.After(healInterval):
 		}
-		if leader, ok := s.group.Leader(); !ok || leader != s.cfg.Node {
+		leader, ok := s.group.Leader()
+		if !ok {
 			continue
 		}
-		for _, f := range s.wounded() {
+		for _, f := range s.wounded(leader) {
 			s.healFile(f)
 		}
 	}
 }
 
 // wounded returns the files that nobody holds and that a holder could make whole, or readable.
-func (s *Service) wounded() []blocktree.FileID {
+func (s *Service) wounded(leader blocktree.NodeID) []blocktree.FileID {
 	var files []blocktree.FileID
 	_ = s.group.EachLayout(func(l *stripe.Layout) bool {
-		if s.curable(l) || s.stuck(l) {
+		if leader == s.cfg.Node && s.curable(l) || s.stuck(l) && (leader == s.cfg.Node || s.speaksFor(l, leader)) {
 			files = append(files, l.File)
 		}
 		return s.ctx.Err() == nil
@@ -70,10 +71,10 @@ func (s *Service) curable(l *stripe.Layout) bool {
 
 // stuck reports whether nobody can read some of a file for want of a holder, though enough members serve: its last one died
 // within its take-over, or with writes in flight that readers could judge only if all members in sync answered. It goes by
-// what this node's own member has.
+// what this node's own member knows.
 func (s *Service) stuck(l *stripe.Layout) bool {
 	s.member.mu.Lock()
-	recovering, pending := s.member.machine.Unsettled(l.File)
+	recovering, pending := s.member.machine.Unsettled(l)
 	s.member.mu.Unlock()
 	if !recovering && !pending {
 		return false
@@ -96,6 +97,27 @@ func (s *Service) stuck(l *stripe.Layout) bool {
 		}
 	}
 	return recovering || away
+}
+
+// speaksFor reports whether it is on this node to judge a file that is stuck: it is the first that serves of those in sync in
+// a region that the leader is not in sync in.
+func (s *Service) speaksFor(l *stripe.Layout, leader blocktree.NodeID) bool {
+	for r := range l.Regions() {
+		v := l.View(r)
+		if i, ok := v.Shard(leader); ok && v.Members[i].State == stripe.InSync {
+			continue
+		}
+		for _, m := range v.Members {
+			if m.State != stripe.InSync || l.Marked[m.Node] || m.Node != s.cfg.Node && !s.peers.isServing(m.Node) {
+				continue
+			}
+			if m.Node == s.cfg.Node {
+				return true
+			}
+			break
+		}
+	}
+	return false
 }
 
 // healFile holds one file until its members are in sync, or it is asked for.

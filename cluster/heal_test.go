@@ -20,7 +20,8 @@ func TestStuck(t *testing.T) {
 		do              func()
 		all, two, alone bool // whether it is stuck while so many serve
 	}{
-		{"nothing happened", func() {}, false, false, false},
+		{"nothing happened", func() { l.Epoch = 0 }, false, false, false},
+		{"taken over, but not heard of that", func() { l.Epoch = 1 }, true, true, false},
 		{"fenced", func() { b.step(&stripe.Message{Kind: stripe.KindFence}) }, true, true, false},
 		{"repaired", func() { b.step(&stripe.Message{Kind: stripe.KindRepair, Last: true}) }, false, false, false},
 		{"written", func() {
@@ -45,5 +46,43 @@ func TestStuck(t *testing.T) {
 				t.Errorf("%s, %v serve: stuck %v", x.name, y.serving, got)
 			}
 		}
+	}
+}
+
+// TestStuckWithoutLeader: a file in which the leader has no place is noticed all the same, by one node that has.
+func TestStuckWithoutLeader(t *testing.T) {
+	const leader = blocktree.NodeID(9)
+	hosts := []blocktree.NodeID{1, 2, 3, 4}
+	serving := map[blocktree.NodeID]bool{1: true, 2: true, 3: true, 4: true, leader: true}
+	speakers := func(l *stripe.Layout, leader blocktree.NodeID) (n int) {
+		for node := range serving {
+			p := &peers{all: map[blocktree.NodeID]*peer{}}
+			for other, up := range serving {
+				p.all[other] = &peer{serving: up}
+			}
+			s := &Service{cfg: ServiceConfig{Node: node}, peers: p}
+			if serving[node] && s.speaksFor(l, leader) {
+				n++
+			}
+		}
+		return n
+	}
+	l := &stripe.Layout{File: memberFile, Code: blocktree.Code{Data: 1, Parity: 1}, SectorBytes: 4096, RegionSectors: 1 << 18, Sectors: 1 << 18,
+		Hosts: hosts, Epoch: 1, Seq: 1}
+	members := l.View(0).Members
+	if n := speakers(l, leader); n != 1 {
+		t.Errorf("%d nodes speak for a file without the leader", n)
+	}
+	serving[members[0].Node] = false
+	if n := speakers(l, leader); n != 1 {
+		t.Errorf("%d nodes do while the first is away", n)
+	}
+	serving[members[0].Node] = true
+	if n := speakers(l, members[1].Node); n != 0 {
+		t.Errorf("%d nodes do beside the leader", n)
+	}
+	l.Marked = map[blocktree.NodeID]bool{members[0].Node: true, members[1].Node: true}
+	if n := speakers(l, leader); n != 0 {
+		t.Errorf("%d nodes do that have lost their memory", n)
 	}
 }

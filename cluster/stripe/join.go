@@ -109,14 +109,19 @@ func (q probeCall) onAnswer(c *call, _ *Message) {
 	q.h.joinNot = min(q.h.joinNot, q.h.now)
 }
 
-// adoptJoiner copies up a member that Raft has let join although the job was given up. It begins anew, as nothing is
-// known of what it was sent.
+// adoptJoiner copies up a member that joins although the job was given up. The comparison begins anew, but not the member: it
+// is asked for the same join, so that it keeps what it refused. A late copy of a write that was undone since it joined would
+// be taken otherwise, and committed by the next watermark.
 func (h *Holder) adoptJoiner(region blocktree.RegionIndex, slot int, node blocktree.NodeID) {
 	h.job = &join{
 		h: h, region: region, node: node, inc: h.layout.Incarnations[node], slot: slot, copies: map[*copyRun]bool{},
-		state: joinLearn, seq: h.layout.Seq,
+		state: joinLearn,
 	}
 	r := h.region(region)
+	h.job.seq = r.joined[slot]
+	if h.mut == mutResetAgain {
+		h.job.seq = h.layout.Seq
+	}
 	r.unready |= 1 << slot
 	for _, w := range r.writes[r.head:] {
 		w.answered &^= 1 << slot
@@ -182,8 +187,7 @@ func (j *join) viewChanged() {
 	state := v.Members[j.slot].State
 	switch {
 	case state == Joining && j.state == joinAsked:
-		j.state, j.seq = joinLearn, h.layout.Seq
-		h.region(j.region)
+		j.state, j.seq = joinLearn, h.region(j.region).joined[j.slot]
 		h.joinNot = 0
 	case state == Joining && j.state == joinPromote && h.changeID == 0: // the change was not made
 		j.state = joinDrain

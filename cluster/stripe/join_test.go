@@ -200,3 +200,21 @@ func TestDigester(t *testing.T) {
 		}
 	}
 }
+
+// What a joiner forgets before it is indexed is given back to the store, which keeps it for as long as it may be indexed.
+func TestForgottenIsDropped(t *testing.T) {
+	n, _ := one(t, "")
+	n.rejoin(t)
+	n.m.Step(n.install())
+	n.m.Step(n.about(KindForget)) // both had waited for the node to catch up
+	rd := n.m.Ready()
+	refs := make([]Ref, len(rd.Records))
+	for i := range refs {
+		n.log = append(n.log, rd.Records[i])
+		refs[i] = n.ref(len(n.log) - 1)
+	}
+	n.m.Located(refs, nil)
+	if len(rd.Records) != 2 || len(rd.Commits) != 0 || len(rd.Drops) != 1 || rd.Drops[0].Ref != refs[0] {
+		t.Errorf("%d records, %d indexed, %d given back", len(rd.Records), len(rd.Commits), len(rd.Drops))
+	}
+}

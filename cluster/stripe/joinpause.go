@@ -21,9 +21,10 @@ type joinPause struct {
 	until, length time.Duration
 }
 
-// vain counts a try that failed, and leaves the region when it was one too many.
+// vain counts a try that failed, and leaves the region when it was one too many. Not while the joiner is to forget: it would do
+// so when the region is taken up again and found equal, if only then the request reached it.
 func (j *join) vain() {
-	if j.tries++; j.tries < copyTriesMax || j.over {
+	if j.tries++; j.tries < copyTriesMax || j.over || j.state == joinForget {
 		return
 	}
 	h := j.h

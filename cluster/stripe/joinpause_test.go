@@ -111,3 +111,116 @@ func TestPausedIsCompared(t *testing.T) {
 		}
 	}
 }
+
+// TestPausedRefusesStill: what a joiner refused before a pause it refuses after it. A late copy of an aborted write that it took
+// would be committed by the next watermark.
+func TestPausedRefusesStill(t *testing.T) {
+	for mutant, takes := range map[string]bool{"": false, "resetagain": true} {
+		if took := takenAfterPause(t, mutant); took != takes {
+			t.Errorf("%q: the joiner has committed what was undone: %v", mutant, took)
+		}
+	}
+}
+
+// takenAfterPause undoes a write while a joiner is left alone, has a late copy of it come after that, and reports whether the joiner
+// commits it.
+func takenAfterPause(t *testing.T, mutant string) bool {
+	w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, mutant)
+	w.drop, w.quiet, w.lease = 0, true, true
+	w.heal()
+	for r := range blocktree.RegionIndex(testRegions) {
+		w.writeAt(w.hid, w.h, r, blocktree.SectorIndex(r)*testRegion, 8-2*uint32(r))
+	}
+	w.turns(20, 100*time.Millisecond)
+	view := w.truth.View(0).Members
+	bad, slow, joiner := w.node(view[0].Node), w.node(view[1].Node), w.node(view[2].Node)
+	w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
+	w.turns(5, 20*time.Millisecond)
+	w.writeAt(w.hid, w.h, 0, 0, 1)
+	w.turns(20, 20*time.Millisecond)
+	e := bad.index[0]
+	e.damaged = true
+	bad.index[0] = e
+	w.nodeUp(joiner)
+	w.turns(200, 25*time.Millisecond)
+	if w.truth.View(1).Count(InSync) != 3 || w.h.Stats().CopyUpsGivenUp != 1 || w.h.job != nil {
+		t.Fatal("region 0 is not left alone while region 1 is in sync")
+	}
+	r := w.h.region(0)
+	held, aborted := r.seq+1, r.seq+2 // held is not acknowledged and keeps the watermark below both
+	var late *Message
+	w.block = func(m *Message) bool {
+		if m.Kind == KindPrepare && m.Version.Sequence == aborted && m.Node == joiner.id && late == nil {
+			late = m
+		}
+		return m.Kind == KindPrepare && m.Version.Sequence == held && m.Node == slow.id
+	}
+	w.writeAt(w.hid, w.h, 0, 4, 1)
+	w.turns(2, 20*time.Millisecond)
+	bad.full = true
+	w.writeAt(w.hid, w.h, 0, 6, 1)
+	w.turns(10, 20*time.Millisecond)
+	bad.full = false
+	if w.fails[blocktree.NoSpace] != 1 || late == nil || r.mark >= held {
+		t.Fatalf("no write was undone above the watermark: %v", w.fails)
+	}
+	e.damaged = false
+	bad.index[0] = e
+	for range 600 { // it is there again before the copy-up is over
+		w.turns(1, 25*time.Millisecond)
+		if w.h.job != nil && w.h.job.state == joinCopy {
+			w.net = append(w.net, &envelope{late, w.hid})
+		}
+	}
+	w.block = nil
+	w.turns(200, 25*time.Millisecond)
+	if w.truth.View(0).Count(InSync) != 3 {
+		t.Fatal("region 0 is not in sync")
+	}
+	if len(w.errs) > 0 {
+		t.Error(w.errs)
+	}
+	return joiner.index[6].version == blocktree.Version{Epoch: w.truth.Epoch, Sequence: aborted}
+}
+
+// TestForgetBeforePause: a region is not left while its joiner may have yet to forget it. What was found equal later would be lost
+// by a late request.
+func TestForgetBeforePause(t *testing.T) {
+	w := calm(blocktree.Code{Data: 2, Parity: 1})
+	w.turns(20, 20*time.Millisecond)
+	view := w.truth.View(0).Members
+	joiner := w.node(view[2].Node)
+	w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
+	w.turns(5, 20*time.Millisecond)
+	w.writeAt(w.hid, w.h, 0, 0, 1)
+	w.turns(20, 20*time.Millisecond)
+	joiner.badPage = true
+	asked := 0
+	w.block = func(m *Message) bool {
+		if m.Kind == KindForget {
+			asked++
+		}
+		return m.Kind == KindForget
+	}
+	w.nodeUp(joiner)
+	for range 100 {
+		if w.turns(1, 20*time.Millisecond); asked > 0 {
+			break
+		}
+	}
+	for range copyTriesMax { // copies that were in flight
+		w.with(w.hid, func(h *Holder) {
+			if h.job != nil {
+				h.job.vain()
+			}
+		})
+	}
+	if asked == 0 || w.h.job == nil || w.h.job.state != joinForget {
+		t.Fatal("the region is left with a request to forget on its way")
+	}
+	joiner.badPage, w.block = false, nil
+	w.turns(400, 25*time.Millisecond)
+	if n := w.truth.View(0).Count(InSync); n != 3 || len(w.errs) > 0 {
+		t.Errorf("%d in sync, %v", n, w.errs)
+	}
+}

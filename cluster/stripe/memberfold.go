@@ -269,11 +269,14 @@ func (m *Member) foldRepair(r *memberRegion, p *Repair, epoch blocktree.Epoch) {
 	m.advance(r, p.Floor)
 }
 
-// reset makes the driver forget what is indexed of a region, also what this Ready was to index.
+// reset makes the driver forget what is indexed of a region. What this Ready was to index is garbage instead.
 func (m *Member) reset(f *memberFile, run RegionRun) {
 	m.next.Commits = slices.DeleteFunc(m.next.Commits, func(h *Held) bool {
 		of := h.File == f.id && h.Region == run.Region
-		h.late = h.late && !of
+		if of {
+			h.late = false
+			m.next.Drops = append(m.next.Drops, h)
+		}
 		return of
 	})
 	m.next.Resets = append(m.next.Resets, run)

@@ -1,26 +1,40 @@
 package stripe
 
-import "blocktree"
+import (
+	"slices"
+
+	"blocktree"
+)
 
 // Serve sets the incarnation under which the member answers. A driver that restores a member before Raft has recorded
 // its start calls it once, before the first Step.
 func (m *Member) Serve(inc blocktree.Incarnation) { m.inc = inc }
 
-// Unsettled reports what the node has of a file that only a holder can settle, in regions that it is in sync in: it is
-// between a fence and the decision, so that it answers no read; it keeps writes of which it does not know whether they are
-// acknowledged, so that readers have to ask every member.
-func (m *Member) Unsettled(file blocktree.FileID) (recovering, pending bool) {
-	f := m.files[file]
-	if f == nil || f.layout == nil {
+// Unsettled reports what the node knows of a file that only a holder can settle, in regions that it is in sync in by the newest
+// layout: a take-over has begun and not ended, so that members that it reached answer no read; the node keeps writes of
+// which it does not know whether they are acknowledged, so that readers have to ask every member. A take-over that did not
+// reach this node may have reached the others.
+func (m *Member) Unsettled(l *Layout) (recovering, pending bool) {
+	f := m.files[l.File]
+	if !slices.Contains(l.Hosts, m.node) {
 		return false, false
 	}
-	inSync := func(i blocktree.RegionIndex) bool { return i < f.layout.Regions() && m.view(f, i).state == InSync }
-	for i := blocktree.RegionIndex(0); f.recovering && !recovering && i < f.layout.Regions(); i++ {
+	if f == nil {
+		f = &memberFile{}
+	}
+	inSync := func(i blocktree.RegionIndex) bool {
+		v := l.View(i)
+		slot, ok := v.Shard(m.node)
+		return ok && v.Members[slot].State == InSync
+	}
+	begun := max(f.fenced, l.Epoch)
+	unfinished := f.recovering || f.fenced < l.Epoch
+	for i := blocktree.RegionIndex(0); unfinished && !recovering && i < l.Regions(); i++ {
 		r := f.regions[i]
-		recovering = inSync(i) && (r == nil || r.resetEpoch < f.fenced)
+		recovering = (r == nil || r.resetEpoch < begun) && inSync(i)
 	}
 	for i, r := range f.regions {
-		pending = pending || len(r.pending) > 0 && inSync(i)
+		pending = pending || len(r.pending) > 0 && i < l.Regions() && inSync(i)
 	}
 	return recovering, pending
 }

@@ -19,6 +19,8 @@ type hregion struct {
 	all     uint32  // and of the joining ones
 	mask    uint32  // every one of these must answer: all
 	unready uint32  // joining ones that have not yet forgotten the region: nothing is sent to them
+	// joined says, of each joining one, which layout let it join: it begins anew for that, once (KindReset).
+	joined map[int]blocktree.ViewID
 	// While a joiner is about to be promoted, the member withheld is sent nothing that heldFor has not answered (join.drain).
 	withheld, heldFor uint32
 	open              bool // writes may be acknowledged (rules 2, 3)
@@ -105,6 +107,7 @@ func (r *hregion) setView(v View) {
 			r.all |= 1 << i
 			if old>>i&1 == 0 {
 				r.unready |= 1 << i
+				r.join(i)
 			}
 		}
 	}
@@ -123,6 +126,14 @@ func (r *hregion) setView(v View) {
 			w.membersLeft(left)
 		}
 	}
+}
+
+// join notes that a member joins by the newest layout.
+func (r *hregion) join(slot int) {
+	if r.joined == nil {
+		r.joined = map[int]blocktree.ViewID{}
+	}
+	r.joined[slot] = r.h.layout.Seq
 }
 
 // release sends what was withheld.

@@ -77,7 +77,7 @@ func kills() []kill {
 // take-overs that each lose a member: too rare for a sweep. The tests of cluster/stripe that are named show them.
 func scripted() map[string]string {
 	return map[string]string{"forgettwice": "TestForgetOnce", "listvolatile": "TestListIsDurable", "skipdecided": "TestUnbroken",
-		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared"}
+		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared", "resetagain": "TestPausedRefusesStill"}
 }
 
 // every lists all mutants, of the machines and of the world, that worlds kill.
