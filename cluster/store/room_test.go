@@ -1,6 +1,7 @@
 package store
 
 import (
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,5 +42,47 @@ func TestCompactorLeavesRoom(t *testing.T) {
 	}
 	if _, err := appendSync(s, dataRecord(testFile, 1000, 25, 2000, version(3))); err != nil {
 		t.Errorf("the compactor left no room: %v", err)
+	}
+}
+
+// TestRefusalsTakeNoNumbers: a full disk refuses for as long as it is asked; segment numbers, of which there are 2^32, must outlast that.
+func TestRefusalsTakeNoNumbers(t *testing.T) {
+	fs := vfs.NewCrash()
+	s, _ := openTest(t, fs, smallOptions)
+	waitPrepared(t, s)
+	fs.SetCapacity(fs.Used())
+	refused := 0
+	next := func() uint32 {
+		s.logMu.Lock()
+		defer s.logMu.Unlock()
+		return s.nextSegment
+	}
+	before := next()
+	for v := uint64(1); refused < 100 && v < 1000; v++ {
+		if _, err := appendSync(s, dataRecord(testFile, blocktree.SectorIndex(v), 4, 512, version(v))); blocktree.KindOf(err) == blocktree.NoSpace {
+			refused++
+		}
+	}
+	if n := next() - before; refused < 100 || n > 1 {
+		t.Errorf("%d refusals took %d numbers", refused, n)
+	}
+}
+
+// TestFailedCheckpoint: after one that finds no space the next one still needs as much space as the last good one did.
+func TestFailedCheckpoint(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewCrash())
+	s, _ := openTest(t, fs, smallOptions)
+	checkpointNow(t, s)
+	need := s.checkpointBytes
+	fs.Inject(vfs.Injection{Op: vfs.FaultWrite, Name: checkpointName, Err: syscall.ENOSPC, Times: 2})
+	c, err := s.BeginCheckpoint(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Finish(); blocktree.KindOf(err) != blocktree.NoSpace {
+		t.Fatal(err)
+	}
+	if s.checkpointBytes < need {
+		t.Errorf("a checkpoint is said to need %d bytes, the last took %d", s.checkpointBytes, need)
 	}
 }
