@@ -173,7 +173,10 @@ func (h *Handle) tick() {
 		case <-h.ctx.Done():
 			return
 		case <-t.C:
-			h.enter()
+			h.mu.Lock()
+			if now := h.clock.read(); !h.over {
+				h.holder.Tick(now)
+			}
 			h.leave()
 		}
 	}
