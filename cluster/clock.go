@@ -7,8 +7,8 @@ import (
 )
 
 // roughClock tells Clock.Boot without the system call that this costs: as it was read last, plus what the monotonic clock did
-// since. It is late by as long as the machine was suspended since, and never early: good enough for timeouts, not for a lease
-// that nothing but the clock guards. Whoever owns it reads it often. It is not safe for concurrent use.
+// since. It is late by as long as the machine was suspended since, and never early: good enough for timeouts, not for a lease:
+// whoever asks for that reads it. Whoever owns it reads it often. It is not safe for concurrent use.
 type roughClock struct {
 	clock blocktree.Clock
 	boot  time.Duration

@@ -88,8 +88,17 @@ func (h *Handle) Stats() stripe.HolderStats {
 	return h.holder.Stats()
 }
 
-// enter locks the handle and brings the machine's clock up to date. Every input goes through it.
+// enter locks the handle and brings the machine's clock up to date. Every input goes through it, or through enterRoughly.
 func (h *Handle) enter() {
+	h.mu.Lock()
+	if now := h.clock.read(); !h.over {
+		h.holder.Tick(now)
+	}
+}
+
+// enterRoughly is enter for inputs that end no read: what a read found is believed as long as the lease holds, which after a
+// suspension only the exact time tells.
+func (h *Handle) enterRoughly() {
 	h.mu.Lock()
 	if !h.over {
 		h.holder.Tick(h.clock.now())
@@ -144,7 +153,7 @@ func (h *Handle) do(start func(op uint64)) *operation {
 
 // start is do for an operation that the caller made.
 func (h *Handle) start(o *operation, start func(op uint64)) {
-	h.enter()
+	h.enterRoughly()
 	if err := h.err; err != nil {
 		h.leave()
 		o.err = err
@@ -252,7 +261,11 @@ func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 		return
 	}
 	aliased := a.Memory != nil // a belongs to the reader from Step on
-	h.enter()
+	if a.Kind == stripe.KindRead {
+		h.enter()
+	} else {
+		h.enterRoughly()
+	}
 	if !h.over {
 		h.holder.Step(a)
 	}

@@ -156,7 +156,7 @@ func (c *Checkpoint) write() error {
 	s.checkpointFiles++
 	c.state.starts, c.state.serial = s.starts, s.checkpointFiles
 	err = c.state.write(f, s.id)
-	if size, sizeErr := f.Size(); sizeErr == nil {
+	if size, sizeErr := f.Size(); err == nil && sizeErr == nil {
 		s.logMu.Lock()
 		s.checkpointBytes = size
 		s.logMu.Unlock()

@@ -154,9 +154,18 @@ func (s *Store) freeBytes() int64 {
 	return free - max(4*s.indexLive+s.indexSlack()-s.indexBytes, s.indexLive) - 2*s.checkpointBytes
 }
 
+// awaitsCheckpoint reports whether what is left of little space should be left to data: what was emptied is free only when a
+// checkpoint has deleted it, and until then every victim takes space.
+func (c *compactor) awaitsCheckpoint(u usage) bool {
+	c.s.logMu.Lock()
+	deleting := c.s.checkpoints
+	c.s.logMu.Unlock()
+	return u.short && (deleting || c.s.pins.deadSegments() >= deadSegmentsMax)
+}
+
 // wanted reports whether u's victim should be compacted.
 func (c *compactor) wanted(u usage) bool {
-	if u.victim == 0 || c.s.opts.compactNever {
+	if u.victim == 0 || c.s.opts.compactNever || c.awaitsCheckpoint(u) {
 		return false
 	}
 	return u.short || u.tight && u.share < tightPercent || c.s.opts.compactEager || u.percent() >= compactPercent && u.bytes-u.live > c.s.opts.SegmentBytes

@@ -74,7 +74,7 @@ func (s *Store) removeRetired() (removed bool) {
 func (s *Store) recycle(old *segment, n uint32) (*segment, error) {
 	seg := &segment{number: n, name: segmentName(s.dir, n), bytes: s.opts.SegmentBytes, keep: true}
 	if err := s.fs.Rename(old.name, seg.name); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.fs.Remove(old.name)) // nobody else would
 	}
 	f, err := s.fs.Open(seg.name)
 	if err != nil {

@@ -163,3 +163,33 @@ func TestRecycleFails(t *testing.T) {
 	}
 	t.Error("nobody noticed")
 }
+
+// TestRenameFindsNoSpace: a dead file that cannot be used again is not forgotten in the directory.
+func TestRenameFindsNoSpace(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewCrash())
+	s, _ := openTest(t, fs, smallOptions)
+	last := killSegments(t, s, retiredMax, 1)
+	waitPrepared(t, s)
+	fs.Inject(vfs.Injection{Op: vfs.FaultRename, Name: segmentPrefix, Err: syscall.ENOSPC, Times: 2})
+	checkpointNow(t, s)
+	killSegments(t, s, 3, last+1)
+	waitPrepared(t, s)
+	if fs.Injected() != 2 {
+		t.Fatalf("%d renames failed", fs.Injected())
+	}
+	names, err := fs.List(testDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	known := map[uint32]bool{}
+	for _, seg := range s.retired {
+		known[seg.number] = true
+	}
+	for _, name := range names {
+		if n, ok := numberOf(name, segmentPrefix); ok && s.segs.byNo[n] == nil && !known[n] {
+			t.Errorf("%s is nobody's", name)
+		}
+	}
+}

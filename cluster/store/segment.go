@@ -244,6 +244,9 @@ func (s *Store) prepare(want int) error {
 				signal(s.compactWake)
 			}
 			s.short = s.short || short
+			if short {
+				s.nextSegment = n // nothing was written under it, and a full disk refuses more often than there are numbers
+			}
 			s.logMu.Unlock()
 			return err
 		}
