@@ -95,10 +95,20 @@ func (r *readTask) digest(m *member) {
 	blocks := max(1, stripe.DigestSectorsMax/q.Count)
 	d := r.Digester()
 	r.look(m, min(first+blocktree.SectorIndex(count), q.First+blocktree.SectorIndex(blocks*q.Count)), func(x store.Extent) bool {
-		d.Add(r.Place(stripeExtent(x), x.Ref.Shard))
+		d.Add(r.worth(m, x))
 		return true
 	})
 	r.digests = d.Finish(r.next)
+}
+
+// worth is what a list or digest says of an extent: a shard whose file is gone or cut short is as good as none. Whether the bytes are
+// good only reading them tells.
+func (r *readTask) worth(m *member, x store.Extent) stripe.Extent {
+	out := r.Place(stripeExtent(x), x.Ref.Shard)
+	if out.Kind == stripe.Data && !m.store.Holds(x.Ref) {
+		out.Kind = stripe.Damaged
+	}
+	return out
 }
 
 // look gives f what the index has from First to end, until f says no; next is where that was.
@@ -147,7 +157,7 @@ func (m *member) read(r *readTask) {
 	case q.Kind == stripe.KindList:
 		xs := make([]stripe.Extent, len(r.committed))
 		for i, x := range r.committed {
-			xs[i] = r.Place(stripeExtent(x), x.Ref.Shard)
+			xs[i] = r.worth(m, x)
 		}
 		m.answer(r.Answer(m.node, xs, nil, nil, r.next, blocktree.Other), nil)
 		return

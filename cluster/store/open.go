@@ -239,7 +239,7 @@ func (s *Store) findSegments(state *checkpointState) ([]uint32, error) {
 		}
 	}
 	for n, live := range state.live {
-		if s.segs.byNo[n] == nil {
+		if seg := s.segs.byNo[n]; seg == nil || seg.bytes < live.bytes {
 			s.recovery.Damaged = append(s.recovery.Damaged, Run{Ref: Ref{Segment: n}, LiveSectors: live.sectors})
 		}
 	}

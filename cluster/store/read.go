@@ -128,3 +128,13 @@ func (s *Store) verify(file blocktree.FileID, x Extent, scratch, meta, payload, 
 	}
 	return nil
 }
+
+// Holds reports whether the file of a data record is there and long enough for it. It does not read it.
+func (s *Store) Holds(ref Ref) bool {
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	s.segs.mu.Lock()
+	defer s.segs.mu.Unlock()
+	seg := s.segs.byNo[ref.Segment]
+	return seg != nil && int64(ref.Offset)+headerBytes+int64(ref.Count)*(int64(ref.ShardBytes)+metaBytes) <= seg.bytes
+}

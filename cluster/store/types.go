@@ -148,7 +148,7 @@ type Replayer interface {
 // Run is damage found at Open. Where a header was readable, File to Count name the sectors; otherwise Kind is 0 and only
 // the log sequences From to To are known; both are 0 for a place (Ref) in the log that the disk cannot read, and, with a zero
 // Ref, for a page of the index: of the sectors File to Count name nothing is known. LiveSectors is set for a segment file that
-// is gone as a whole.
+// is gone, or too short for the sectors that live in it.
 type Run struct {
 	From, To    uint64
 	Kind        Kind

@@ -2,6 +2,8 @@ package node_test
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -78,5 +80,64 @@ func TestRejoin(t *testing.T) {
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestRejoinWithoutSegment takes a segment's file away while a node is stopped, or cuts it short: what the node's index still names
+// must be copied, though its versions are the newest.
+func TestRejoinWithoutSegment(t *testing.T) {
+	for name, harm := range map[string]func(file string) error{
+		"removed": os.Remove,
+		"cut":     func(file string) error { return os.Truncate(file, 1<<20) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			const stored = 16 << 20
+			d := testenv.New(t, 3)
+			d.StartAll()
+			c := d.Client()
+			d.Create(c, "/vm/disk0", stored, blocktree.Code{Data: 2, Parity: 1})
+			f := d.Open(c, "/vm/disk0")
+			ctx := within(t, 2*time.Minute)
+			want := pattern(1, stored)
+			for at := 0; at < stored; at += 4 << 20 {
+				if err := f.WriteSectors(ctx, blocktree.SectorIndex(at/sectorBytes), want[at:at+4<<20]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h := f.(*file.File).Handle()
+			time.Sleep(settled)
+			d.Stop(1)
+			d.Await("the node is missed", func() bool { return h.Stats().Removed == 1 })
+			files, err := filepath.Glob(filepath.Join(d.NodeDir(1), "sectors", "segment-*"))
+			if err != nil || len(files) == 0 {
+				t.Fatal(files, err)
+			}
+			largest, bytesOf := "", int64(0)
+			for _, name := range files {
+				if info, err := os.Stat(name); err != nil {
+					t.Fatal(err)
+				} else if info.Size() > bytesOf {
+					largest, bytesOf = name, info.Size()
+				}
+			}
+			if err := harm(largest); err != nil {
+				t.Fatal(err)
+			}
+			d.Start(1)
+			d.Await("it is back", func() bool { return h.Stats().Promoted == 1 })
+			d.Stop(0)
+			got := make([]byte, stored)
+			for at := 0; at < stored; at += 4 << 20 {
+				if err := f.ReadSectors(ctx, blocktree.SectorIndex(at/sectorBytes), got[at:at+4<<20]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !bytes.Equal(got, want) {
+				t.Error("other bytes than were written")
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
