@@ -82,11 +82,11 @@ func (w *world) checkOffline(fs vfs.FS) error {
 
 // TestCheckOfWorld: a store after random work, crashes and compaction checks clean, and something was looked at.
 func TestCheckOfWorld(t *testing.T) {
-	var sectors, records, torn uint64
-	for seed := range uint64(6) {
+	var sectors, records uint64
+	for seed := range uint64(2) {
 		w := newWorld(t, 100+seed, forgetNothing)
-		for range 3 {
-			w.run(1, 50)
+		for range 2 {
+			w.run(1, 40)
 			if len(w.failures) > 0 {
 				t.Fatalf("seed %d: %s", seed, w.failures[0])
 			}
@@ -94,22 +94,23 @@ func TestCheckOfWorld(t *testing.T) {
 			if err != nil || !report.Clean() || !report.Complete {
 				t.Fatalf("seed %d: %v, %+v", seed, err, report)
 			}
-			sectors, records, torn = sectors+report.Sectors, records+report.LogRecords, torn+report.Torn
+			sectors, records = sectors+report.Sectors, records+report.LogRecords
 			if int64(report.Sectors) != report.LiveSectors {
 				t.Errorf("seed %d: %d sectors verified, %d are live", seed, report.Sectors, report.LiveSectors)
 			}
 		}
 	}
-	if sectors < 100 || records < 10 {
+	if sectors < 100 || records < 5 {
 		t.Errorf("only %d sectors and %d records of the log were looked at", sectors, records)
 	}
-	t.Logf("%d sectors, %d records of the log, %d torn", sectors, records, torn)
+	t.Logf("%d sectors, %d records of the log", sectors, records)
 }
 
 // checked is a store with something of everything.
 type checked struct {
 	fs         *vfs.Crash
 	a, b, p, d Ref // indexed, indexed, pending, behind the checkpoint
+	tail       Ref // the last record, which nothing says was synced
 	index      string
 	page       tableEntry
 }
@@ -125,7 +126,7 @@ func newChecked(t *testing.T) *checked {
 	x.index = indexName("", s.indexNumber)
 	x.page, _ = s.ix.table.Get(tableEntry{key: pageKey{testFile, 0}})
 	x.d = put(t, s, dataRecord(testFile, 60, 8, 1500, version(4)))
-	put(t, s, dataRecord(testFile, 80, 8, 1500, version(5)))
+	x.tail = put(t, s, dataRecord(testFile, 80, 8, 1500, version(5)))
 	closeStore(t, s, nil)
 	return x
 }
@@ -300,6 +301,16 @@ func TestCheckFindsEveryFlippedBit(t *testing.T) {
 		t.Fatalf("put back: %v, %v", err, report.Problems)
 	}
 	t.Logf("%d bytes", flips)
+}
+
+// TestCheckTornTail: what a power loss may do to the last group is told, and is no damage.
+func TestCheckTornTail(t *testing.T) {
+	x := newChecked(t)
+	flipFile(t, x.fs, strings.TrimPrefix(segmentName("", x.tail.Segment), "/"), shardAt(x.tail, 1), 1)
+	report, err := checkUnchanged(x.fs)
+	if err != nil || !report.Clean() || report.Torn != 1 || report.LogRecords != 1 {
+		t.Errorf("%v, %+v", err, report)
+	}
 }
 
 // TestCheckLeftovers: files that belong to nothing are named and are no damage; the next start removes what it said it would.
