@@ -298,6 +298,9 @@ func (c *checker) countRuns() error {
 	}, func(t tableEntry, err error) {
 		c.whole = false
 		text := cause(err)
+		if errors.Is(err, errBadPage) {
+			text = errBadPage.Error()
+		}
 		if t.condemned() {
 			text = "known damaged: what it held is being fetched from the peers"
 		}
@@ -372,7 +375,48 @@ func (c *checker) checkLog() error {
 	}
 	v := judge(log, c.state.at.sequence, s.isData)
 	c.reportLog(log, &v)
-	return c.damagedData(s, &v)
+	if err := c.damagedData(s, &v); err != nil {
+		return err
+	}
+	return c.noteReplaced(s, &v)
+}
+
+// noteReplaced says of damaged sectors that the log behind the checkpoint has them again, as new or newer: then a start repairs them,
+// if that was committed, which only the node's machine knows.
+func (c *checker) noteReplaced(s *Store, v *verdict) error {
+	problems := c.report.Problems
+	if len(problems)*len(v.good) > 100_000_000 {
+		return nil // there is enough to say
+	}
+	replaced := make([]bool, len(problems))
+	for _, f := range v.good {
+		if f.bad || len(problems) == 0 {
+			continue
+		}
+		seg, err := s.segs.acquire(f.at.segment())
+		if err != nil {
+			return err
+		}
+		var b [headerBytes]byte
+		err = readFull(seg.file, b[:], int64(uint32(f.at)))
+		s.segs.release(seg)
+		h, decodeErr := decodeHeader(b[:], s.id)
+		if err != nil || decodeErr != nil || h.Kind != KindData && h.Kind != KindZero {
+			continue
+		}
+		for i, p := range problems {
+			if p.Count > 0 && p.From < f.sequence && p.File == h.File && h.First <= p.First &&
+				uint64(p.First)+p.Count <= uint64(h.First)+uint64(h.Count) && !h.Version.Less(p.Version) {
+				replaced[i] = true
+			}
+		}
+	}
+	for i := range replaced {
+		if replaced[i] {
+			problems[i].Text += "; the log behind the checkpoint has them again"
+		}
+	}
+	return nil
 }
 
 // reportLog tells what a verdict means.

@@ -182,9 +182,14 @@ func changeCheckpoint(t *testing.T, fs vfs.FS, change func(*checkpointState)) {
 	}
 }
 
-// TestCheckNamesDamage: each kind of damage is found, and named as what and where it is.
-func TestCheckNamesDamage(t *testing.T) {
-	x := newChecked(t)
+// damageCase is damage to a store of newChecked, and what Check is to say of it; its Text is a part of what it says.
+type damageCase struct {
+	name   string
+	damage func(vfs.FS)
+	want   Problem
+}
+
+func damageCases(t *testing.T, x *checked) []damageCase {
 	segment := func(r Ref) string { return strings.TrimPrefix(segmentName("", r.Segment), "/") }
 	a, b, p, d := segment(x.a), segment(x.b), segment(x.p), segment(x.d)
 	if a == b || b == p || p == d {
@@ -200,11 +205,7 @@ func TestCheckNamesDamage(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range []struct {
-		name   string
-		damage func(vfs.FS)
-		want   Problem // Text is a part of it
-	}{
+	return []damageCase{
 		{"shard", flip(a, shardAt(x.a, 2)), Problem{Kind: ProblemSectors, Name: a, First: 2, Count: 1, Text: "checksum"}},
 		{"seal", flip(a, sealAt(x.a, 3)), Problem{Kind: ProblemSectors, Name: a, First: 3, Count: 1, Text: "checksum"}},
 		{"header", flip(b, int64(x.b.Offset)+60), Problem{Kind: ProblemHeader, Name: b, Text: "can be read"}},
@@ -239,7 +240,13 @@ func TestCheckNamesDamage(t *testing.T) {
 		{"counts too many", func(fs vfs.FS) {
 			changeCheckpoint(t, fs, func(c *checkpointState) { c.live[x.a.Segment] = liveCount{9, 10000} })
 		}, Problem{Kind: ProblemCount, Name: a, Text: "counts 9 live sectors, the index and the pending records name 8"}},
-	} {
+	}
+}
+
+// TestCheckNamesDamage: each kind of damage is found, and named as what and where it is.
+func TestCheckNamesDamage(t *testing.T) {
+	x := newChecked(t)
+	for _, c := range damageCases(t, x) {
 		t.Run(c.name, func(t *testing.T) {
 			fs := x.fs.Kill()
 			c.damage(fs)
@@ -310,6 +317,25 @@ func TestCheckTornTail(t *testing.T) {
 	report, err := checkUnchanged(x.fs)
 	if err != nil || !report.Clean() || report.Torn != 1 || report.LogRecords != 1 {
 		t.Errorf("%v, %+v", err, report)
+	}
+}
+
+// TestCheckReplaced: damage that the log behind the checkpoint has repaired is told as such.
+func TestCheckReplaced(t *testing.T) {
+	x := newChecked(t)
+	flipFile(t, x.fs, strings.TrimPrefix(segmentName("", x.a.Segment), "/"), shardAt(x.a, 2), 1)
+	flipFile(t, x.fs, strings.TrimPrefix(segmentName("", x.b.Segment), "/"), shardAt(x.b, 2), 1)
+	s := openIndexing(t, x.fs, nil)
+	put(t, s, dataRecord(testFile, 2, 1, 1500, version(1))) // as a peer's repair does
+	closeStore(t, s, nil)
+	report, err := checkUnchanged(x.fs)
+	if err != nil || len(report.Problems) != 2 {
+		t.Fatalf("%v, %+v", err, report)
+	}
+	for _, p := range report.Problems {
+		if again := strings.Contains(p.Text, "has them again"); again != (p.First == 2) {
+			t.Errorf("%v", p)
+		}
 	}
 }
 

@@ -94,7 +94,9 @@ or a power loss leaves, the torn end of the log and files that the next start re
 
 DIR is the node's data directory (store.dir in btnode.yaml) or the directory "sectors" in it; the metadata beside it is not
 checked. The node must be stopped. Nothing is written, so it can be run on a copy or on a disk that fails, and nothing is repaired: the
-node's peers do that when it runs. What is deleted, overwritten or not named by anything is not read.
+node's peers do that when it runs, of what it finds damaged then. What is deleted, overwritten or not named by anything is not read.
+
+After a kill the index may still name what was repaired since: then it says that the log behind the checkpoint has it again.
 
 It exits with 0 where nothing is damaged, with 1 where something is or could not be looked at, with 2 for a wrong call.`,
 		Example: `  btnode store check /var/lib/blocktree/store
@@ -154,15 +156,24 @@ func printCheck(w io.Writer, r *store.CheckReport, took time.Duration) error {
 	}
 	result := "no damage"
 	if !r.Clean() {
-		result = fmt.Sprintf("%d problems", r.ProblemCount)
+		result = counted(r.ProblemCount, "problem")
 	}
-	_, err := fmt.Fprintf(w, "store %v: %s; %d sectors in %d records and %d pages are good, and %d records of the log; read %s in %s\n", r.Store,
-		result, r.Sectors, r.Records, goodPages(r), r.LogRecords, about(r.ReadBytes), took.Round(time.Millisecond))
+	_, err := fmt.Fprintf(w, "store %v: %s; %s in %s and %s are good, and %s of the log; read %s in %s\n", r.Store, result,
+		counted(r.Sectors, "sector"), counted(r.Records, "record"), counted(goodPages(r), "page"), counted(r.LogRecords, "record"),
+		about(r.ReadBytes), took.Round(time.Millisecond))
 	return err
 }
 
+// counted is a number of things.
+func counted(n uint64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 // goodPages is how many pages of the index are good.
-func goodPages(r *store.CheckReport) int {
+func goodPages(r *store.CheckReport) uint64 {
 	n := r.Pages
 	for _, p := range r.Problems {
 		switch p.Kind {
@@ -172,7 +183,7 @@ func goodPages(r *store.CheckReport) int {
 			return 0
 		}
 	}
-	return max(n, 0)
+	return uint64(max(n, 0))
 }
 
 // damageFound is the error of a check that found damage: what to do is its hint.
@@ -185,8 +196,8 @@ func damageFound(dir string, r *store.CheckReport) error {
 		unusable = unusable || p.Kind == store.ProblemIndexFile
 		repairable = repairable || p.Kind != store.ProblemCount
 	}
-	hint := "start the node: its peers repair what its start finds at once, and the rest when it is read; until `btnode status` says ok " +
-		"and the files were read, keep the other nodes running"
+	hint := "start the node: its peers repair what it finds damaged, some of it only when it is read or overwritten; until a check finds " +
+		"nothing, do not count on this node for these sectors and keep the others running"
 	switch {
 	case unusable:
 		hint = "the node does not start with it: what is left cannot be told from old data; replace the node by one with an empty directory"
@@ -194,7 +205,7 @@ func damageFound(dir string, r *store.CheckReport) error {
 		hint = "no disk does this, but a mistake of btnode: keep a copy of the directory and report it"
 	}
 	return &blocktree.Error{Op: "store check", Path: dir, Kind: blocktree.Corrupt, Hint: hint,
-		Err: fmt.Errorf("%d problems, %d damaged sectors", r.ProblemCount, r.DamagedSectors)}
+		Err: fmt.Errorf("%s, %s", counted(r.ProblemCount, "problem"), counted(r.DamagedSectors, "damaged sector"))}
 }
 
 // progress shows on a terminal how much was read, and nothing elsewhere.
