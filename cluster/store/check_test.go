@@ -53,6 +53,17 @@ func checkUnchanged(under vfs.FS) (*CheckReport, error) {
 	if fmt.Sprint(again.Problems, again.Sectors, again.Notes) != fmt.Sprint(report.Problems, report.Sectors, report.Notes) {
 		return nil, fmt.Errorf("in small batches other things are found: %+v and %+v", again, report)
 	}
+	if report.Complete {
+		in, err := inspect(under, testDir)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range report.Leftovers {
+			if n, ok := numberOf(l.Name, segmentPrefix); ok && in.state.live[n].sectors > 0 {
+				return nil, fmt.Errorf("%s is called left over, and %d sectors of it are live", l.Name, in.state.live[n].sectors)
+			}
+		}
+	}
 	after, err := contents(under)
 	if err == nil && (len(changed) > 0 || !maps.Equal(before, after)) {
 		err = fmt.Errorf("the directory was changed: %v", changed)
@@ -316,6 +327,24 @@ func TestCheckTornTail(t *testing.T) {
 	flipFile(t, x.fs, strings.TrimPrefix(segmentName("", x.tail.Segment), "/"), shardAt(x.tail, 1), 1)
 	report, err := checkUnchanged(x.fs)
 	if err != nil || !report.Clean() || report.Torn != 1 || report.LogRecords != 1 {
+		t.Errorf("%v, %+v", err, report)
+	}
+}
+
+// TestCheckEndOfLogGone: the segment in which the checkpoint's log ends is missed, though nothing in it is live.
+func TestCheckEndOfLogGone(t *testing.T) {
+	fs := vfs.NewCrash()
+	s, _ := openTest(t, fs, smallOptions)
+	put(t, s, Record{Kind: KindZero, File: testFile, First: 0, Count: 10, Version: version(1)})
+	closeStore(t, s, []byte("blob"))
+	if report, err := checkUnchanged(fs); err != nil || !report.Clean() {
+		t.Fatalf("%v, %+v", err, report)
+	}
+	if err := fs.Remove(segmentName(testDir, s.active.number)); err != nil {
+		t.Fatal(err)
+	}
+	report, err := checkUnchanged(fs)
+	if err != nil || len(report.Problems) != 1 || report.Problems[0].Kind != ProblemSegment {
 		t.Errorf("%v, %+v", err, report)
 	}
 }

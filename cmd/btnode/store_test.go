@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -93,6 +95,19 @@ func TestStoreCheckNames(t *testing.T) {
 	var info storeInfo
 	if err := json.Unmarshal([]byte(out), &info); err != nil || code != cli.ExitOK || info.LiveSectors != 4 || !info.Clean || info.Starts != 1 {
 		t.Errorf("exit %d, %v: %s", code, err, out)
+	}
+}
+
+// TestStoreCheckStopped: a check that a signal ended does not pass for one that found nothing.
+func TestStoreCheckStopped(t *testing.T) {
+	dir := t.TempDir()
+	makeStore(t, dir)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out, errs bytes.Buffer
+	code := cli.RunContext(ctx, newRoot(), []string{"store", "check", dir}, &out, &errs)
+	if code != cli.ExitFailure || out.Len() > 0 || !strings.Contains(errs.String(), "stopped before everything was read") {
+		t.Errorf("exit %d: %s%s", code, out.String(), errs.String())
 	}
 }
 

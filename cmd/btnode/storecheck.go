@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -114,6 +115,10 @@ It exits with 0 where nothing is damaged, with 1 where something is or could not
 		p := newProgress(c.ErrOrStderr())
 		report, err := store.Check(c.Context(), vfs.DiskReadOnly{}, dir, store.CheckOptions{Known: clusterFiles(), Progress: p.read})
 		p.end()
+		if c.Context().Err() != nil { // not as a stop that was asked for: exit code 0 says that all is good
+			return &blocktree.Error{Op: "store check", Path: dir, Err: errors.New("stopped before everything was read"),
+				Hint: "run it to its end; of what it did not read nothing is known"}
+		}
 		if err != nil {
 			return noStoreHint(err, args[0])
 		}
