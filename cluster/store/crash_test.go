@@ -277,6 +277,9 @@ func (w *world) failed() bool {
 }
 
 func (w *world) verify(clone *vfs.Crash, history []event) error {
+	if err := w.checkOffline(clone); err != nil {
+		return err
+	}
 	m, err := openMini(clone, w.opts)
 	if err != nil {
 		return err
@@ -290,6 +293,9 @@ func (w *world) verify(clone *vfs.Crash, history []event) error {
 
 // verifyKilled opens the store after a kill, then after a power loss: what the first start said is there must stay.
 func (w *world) verifyKilled(killed *vfs.Crash, history []event, seed uint64) error {
+	if err := w.checkOffline(killed); err != nil {
+		return err
+	}
 	m, err := openMini(killed, w.opts)
 	if err != nil {
 		return err

@@ -20,7 +20,8 @@ Files are offered as block devices by btnbd.`,
 		`  btnode playground --dir /tmp/play --nodes 3 --code 2+1
   btnode run --config /etc/blocktree/btnode.yaml
   btnode file create /vm/disk1 --size 10GiB --config client.yaml
-  btnode status --config client.yaml`)
-	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus())
+  btnode status --config client.yaml
+  btnode store check /var/lib/blocktree/store`)
+	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newStore())
 	return root
 }

@@ -1,5 +1,5 @@
 // Package vfs is the disk seam: everything that cluster/store knows of a disk it knows through FS and File. Disk is the
-// real one, Crash forgets what was not synced, Fault fails on order.
+// real one, DiskReadOnly the same without any way to change it, Crash forgets what was not synced, Fault fails on order.
 //
 // What it refuses to be: a general file system. There are no permissions, no links, no seeking, and a path is only
 // ever a directory or a file that the caller made.
@@ -13,6 +13,6 @@
 //  4. After a failed sync nothing is known of what it should have made durable, and trying again proves nothing.
 //
 // All methods may be called by many goroutines at once; writes that overlap in time and place are the caller's mistake.
-// Errors are *blocktree.Error of kinds NotFound, Exists, Busy, NoSpace, Permission, Closed, Invalid or IO. Importers:
-// cluster/store and tests.
+// Errors are *blocktree.Error of kinds NotFound, Exists, Busy, NoSpace, Permission, ReadOnly, Closed, Invalid or IO. Importers:
+// cluster/store, those who hand it a disk, and tests.
 package vfs
