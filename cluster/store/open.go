@@ -292,6 +292,12 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 	if len(s.recovery.Damaged) > 0 {
 		s.log.Error("damage found", "store", s.id.store.String(), "runs", len(s.recovery.Damaged))
 	}
+	s.bad = map[place]bool{}
+	for _, x := range s.recovery.Damaged {
+		if x.Kind == KindData {
+			s.bad[x.Ref.place()] = true
+		}
+	}
 	if err := s.trim(log); err != nil {
 		return err
 	}

@@ -129,8 +129,12 @@ func (s *Store) verify(file blocktree.FileID, x Extent, scratch, meta, payload, 
 	return nil
 }
 
-// Holds reports whether the file of a data record is there and long enough for it. It does not read it.
+// Holds reports whether the file of a data record is there and long enough for it, and Open found nothing wrong with it. It does
+// not read it.
 func (s *Store) Holds(ref Ref) bool {
+	if s.bad[ref.place()] {
+		return false
+	}
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	s.segs.mu.Lock()

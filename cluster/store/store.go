@@ -77,6 +77,7 @@ type Store struct {
 	fatalCh      chan error
 	wantCh       chan struct{}
 	recovery     Recovery
+	bad          map[place]bool // records of which Open found sectors damaged
 	closeOnce    sync.Once
 	closeErr     error
 }
