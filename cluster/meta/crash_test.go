@@ -247,6 +247,8 @@ func durableBeforeSaid(t *testing.T, h hooks) (error, int) {
 	}
 	for i := 1; i <= 3; i++ {
 		disks[node(i)] = vfs.NewCrashableMem()
+	}
+	for i := 1; i <= 3; i++ {
 		w.start(node(i), disks[node(i)], founders(3))
 	}
 	w.must(Found{Dir: rootDir, Generation: 1, Runtimes: founders(3)})

@@ -37,7 +37,7 @@ func TestSealOpen(t *testing.T) {
 			s := New(testKey, suite, testFile, 2)
 			sector := randomSector(n)
 			got, header := sealed(s, sector)
-			if same := bytes.Equal(got, sector); n > 0 && same != (suite == None) {
+			if same := bytes.Equal(got, sector); n >= 16 && same != (suite == None) { // of fewer bytes it may be, by chance
 				t.Errorf("%v, %d bytes: ciphertext equals plaintext: %t", suite, n, same)
 			}
 			if err := VerifyLeaf(got, testFile, testIndex, testAt, header); err != nil {
