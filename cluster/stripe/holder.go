@@ -45,7 +45,8 @@ type Holder struct {
 	held    []heldRead // complete but for the lease
 	job     *join
 	joinAt  blocktree.RegionIndex
-	joinNot time.Duration // no new join before
+	joinNot time.Duration    // no new join before
+	joinSeq blocktree.ViewID // of the layout in which joiners without a job were last looked for
 	// joinPauses has the regions whose copy-up was given up; never iterated.
 	joinPauses map[blocktree.RegionIndex]joinPause
 

@@ -53,9 +53,20 @@ func (h *Holder) considerJoin() {
 		h.job.pump()
 		return
 	}
-	if h.changeID != 0 || h.changeNot || h.now < h.joinNot || h.codec == nil || !h.anyOut() {
+	if h.changeID != 0 || h.changeNot || h.codec == nil || h.now < h.joinNot && h.joinSeq == h.layout.Seq {
 		return
 	}
+	if h.joinSeq = h.layout.Seq; h.adoptJoiner() || h.now < h.joinNot {
+		return
+	}
+	if h.anyOut() && h.beginJoin() {
+		return
+	}
+	h.joinNot = h.now + min(h.memberTimeout/4, max(h.joinDelay, idleCommit)) // nobody to join: look again later
+}
+
+// beginJoin asks for the next join, if there is a member to join.
+func (h *Holder) beginJoin() bool {
 	for n := h.layout.Regions(); n > 0; n-- {
 		if h.joinAt >= h.layout.Regions() {
 			h.joinAt = 0
@@ -65,20 +76,16 @@ func (h *Holder) considerJoin() {
 				break
 			}
 			p := h.peer(m.Node)
-			if m.State == Joining { // of a change whose outcome was not known in time
-				h.adoptJoiner(h.joinAt, i, m.Node)
-				return
-			}
 			if m.State != Out || !h.ripe(p) || !h.answers(p) {
 				continue
 			}
 			h.job = &join{h: h, region: h.joinAt, node: m.Node, inc: p.inc, slot: i, copies: map[*copyRun]bool{}}
 			h.propose(ChangeJoin, []blocktree.NodeID{m.Node}, h.joinAt, p.inc)
-			return
+			return true
 		}
 		h.joinAt++
 	}
-	h.joinNot = h.now + min(h.memberTimeout/4, max(h.joinDelay, idleCommit)) // nobody to join: look again later
+	return false
 }
 
 // ripe reports whether a node that is out has been up long enough; each further failure since it last joined doubles that time.
@@ -109,10 +116,25 @@ func (q probeCall) onAnswer(c *call, _ *Message) {
 	q.h.joinNot = min(q.h.joinNot, q.h.now)
 }
 
-// adoptJoiner copies up a member that joins although the job was given up. The comparison begins anew, but not the member: it
-// is asked for the same join, so that it keeps what it refused. A late copy of a write that was undone since it joined would
-// be taken otherwise, and committed by the next watermark.
-func (h *Holder) adoptJoiner(region blocktree.RegionIndex, slot int, node blocktree.NodeID) {
+// adoptJoiner copies up a member that joins without a job, and reports whether there is one: the outcome of its change was not
+// known in time, or its region was left for a while. It comes before any new join, as its region's writes wait for it, and an
+// abort that it has to learn of would keep a second joiner of that region from being promoted. The comparison begins anew,
+// but not the member: it is asked for the same join, so that it keeps what it refused. A late copy of a write that was
+// undone since it joined would be taken otherwise, and committed by the next watermark.
+func (h *Holder) adoptJoiner() bool {
+	region, slot := blocktree.RegionIndex(0), -1
+	for r, v := range h.layout.Own {
+		if slot >= 0 && r > region || h.now < h.joinPauses[r].until {
+			continue
+		}
+		if i := slices.IndexFunc(v.Members, func(m ViewMember) bool { return m.State == Joining }); i >= 0 {
+			region, slot = r, i
+		}
+	}
+	if slot < 0 {
+		return false
+	}
+	node := h.layout.Own[region].Members[slot].Node
 	h.job = &join{
 		h: h, region: region, node: node, inc: h.layout.Incarnations[node], slot: slot, copies: map[*copyRun]bool{},
 		state: joinLearn,
@@ -130,6 +152,7 @@ func (h *Holder) adoptJoiner(region blocktree.RegionIndex, slot int, node blockt
 		}
 	}
 	h.job.pump()
+	return true
 }
 
 // anyOut reports whether any host may be joined now, without looking at every region.
@@ -141,7 +164,7 @@ func (h *Holder) anyOut() bool {
 	}
 	for _, v := range h.layout.Own {
 		for _, m := range v.Members {
-			if m.State == Joining || m.State == Out && h.ripe(h.peers[m.Node]) {
+			if m.State == Out && h.ripe(h.peers[m.Node]) {
 				return true
 			}
 		}

@@ -48,6 +48,32 @@ func TestOneBadSector(t *testing.T) {
 	}
 }
 
+// TestJoinerWithoutJob: one member joins by a change whose outcome the holder never heard, another could join: the first is
+// copied up before the second joins, or the two wait for each other.
+func TestJoinerWithoutJob(t *testing.T) {
+	w := calm(blocktree.Code{Data: 1, Parity: 2})
+	w.writeAt(w.hid, w.h, 0, 0, 2)
+	w.turns(20, 20*time.Millisecond)
+	view := w.truth.View(0).Members
+	early, late := w.node(view[1].Node), w.node(view[2].Node)
+	w.with(w.hid, func(h *Holder) { h.NodeDown(early.id); h.NodeDown(late.id) })
+	w.turns(5, 20*time.Millisecond)
+	w.writeAt(w.hid, w.h, 0, 0, 2)
+	w.turns(5, 20*time.Millisecond)
+	w.mustChange(t, late, Change{Kind: ChangeJoin})
+	w.nodeUp(early)
+	w.nodeUp(late)
+	w.turns(400, 25*time.Millisecond)
+	for _, l := range w.past {
+		if n := l.View(0).Count(Joining); n > 1 {
+			t.Errorf("%d members join at once under view %d", n, l.View(0).ID)
+		}
+	}
+	if n := w.truth.View(0).Count(InSync); n != 3 || len(w.errs) > 0 {
+		t.Errorf("%d in sync, %v", n, w.errs)
+	}
+}
+
 // TestBadIndexPages: nor does a region that nobody in sync can list keep the others waiting.
 func TestBadIndexPages(t *testing.T) {
 	w := calm(blocktree.Code{Data: 1, Parity: 2})

@@ -153,6 +153,9 @@ func (w *World) checkLayout(l *stripe.Layout) {
 		if v.Count(stripe.InSync) < l.Code.Data {
 			w.fail("I7 at least k in sync", "region %d: %s", r, describeLayout(l))
 		}
+		if v.Count(stripe.Joining) > 1 {
+			w.fail("one joins at a time", "region %d: %s", r, describeLayout(l))
+		}
 		if v.ID > l.Seq || len(v.Members) != l.Code.Shards() {
 			w.fail("layout", "region %d: %s", r, describeLayout(l))
 		}
