@@ -540,34 +540,36 @@ func (h *Holder) message(k MessageKind, p *peer) *Message {
 	}
 }
 
-// unfit reports whether a member is to be voted out, and whether it cannot come back as it was.
-func (h *Holder) unfit(p *peer) (unfit, forGood bool) {
-	forGood = p.gone || h.layout.Marked[p.node] || p.up && p.inc != h.layout.Incarnations[p.node]
-	return forGood || p.down || p.timedOut, forGood
+// unfit reports whether a member is to be voted out, whether it cannot come back as it was, and whether it counts for
+// nothing already.
+func (h *Holder) unfit(p *peer) (unfit, forGood, lost bool) {
+	lost = h.layout.Marked[p.node] || p.up && p.inc != h.layout.Incarnations[p.node]
+	forGood = lost || p.gone
+	return forGood || p.down || p.timedOut, forGood, lost
 }
 
 // considerRemoval votes out all members that are unfit, in one change; if too few would remain, those alone that
-// cannot come back; if that leaves too few, none: then everything waits (I7).
+// cannot come back; of these, if need be, those alone that nothing is lost with; if that leaves too few, none: then
+// everything waits (I7).
 func (h *Holder) considerRemoval() {
 	if h.changeID != 0 || h.changeNot || h.fenced || h.mut == mutNoExclude && h.phase != running {
 		return
 	}
-	var all, forGood []blocktree.NodeID
+	var groups [3][]blocktree.NodeID
 	for _, p := range h.order {
 		if !h.active[p.node] {
 			continue
 		}
-		bad, worse := h.unfit(p)
-		if bad {
-			all = append(all, p.node)
-		}
-		if worse {
-			forGood = append(forGood, p.node)
+		unfit, forGood, lost := h.unfit(p)
+		for i, in := range [len(groups)]bool{unfit, forGood, lost} {
+			if in {
+				groups[i] = append(groups[i], p.node)
+			}
 		}
 	}
-	for _, nodes := range [][]blocktree.NodeID{all, forGood} {
+	for _, nodes := range groups {
 		if len(nodes) == 0 {
-			continue
+			return
 		}
 		c := Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: ChangeRemove, Nodes: nodes}
 		if _, err := h.layout.Apply(c, nil); err == nil {

@@ -231,3 +231,21 @@ func TestUncheckedFields(t *testing.T) {
 		}
 	})
 }
+
+// TestMarkedBesideGone: a member that is to leave but has to stay, as another member was lost, does not keep that one in the view.
+func TestMarkedBesideGone(t *testing.T) {
+	w := reviewWorld(blocktree.Code{Data: 1, Parity: 1})
+	stays, lost := w.node(1), w.node(2)
+	lost.inc = 2
+	w.change(w.truth.Mark(lost.id))
+	w.with(w.hid, func(h *Holder) {
+		h.adopt(w.truth)
+		h.peer(stays.id).gone = true
+		h.peer(lost.id).gone = true
+	})
+	w.writeAt(w.hid, w.h, 0, 0, 1)
+	w.finish()
+	if w.acked != 1 || len(w.errs) > 0 {
+		t.Errorf("%d acknowledged, %+v, %v", w.acked, w.truth.View(0), w.errs)
+	}
+}

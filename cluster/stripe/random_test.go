@@ -336,6 +336,7 @@ func TestMutantsDie(t *testing.T) {
 		"listnomark":    "the simulator shows it",
 		"forgettwice":   "no joiner here has to forget; TestForgetOnce shows it",
 		"forgetbase":    "no joiner here has to forget; the simulator's do",
+		"dropnospace":   "a member that comes back is no fault here; the simulator shows it",
 		"repairout":     "takes two members in turn; TestRepairOut shows it",
 		"listvolatile":  "no joiner here has to forget; TestListIsDurable shows it",
 		"skippaused":    "copy-up is not left for a pause here; TestPausedIsCompared shows it",

@@ -68,7 +68,7 @@ func (h *Holder) checkFence() {
 // restUnfit is for the mutant noexclude: those that did not answer are given up without a view change.
 func (h *Holder) restUnfit() bool {
 	for _, p := range h.order {
-		if bad, _ := h.unfit(p); h.active[p.node] && !p.fenceDone && !bad {
+		if bad, _, _ := h.unfit(p); h.active[p.node] && !p.fenceDone && !bad {
 			return false
 		}
 	}
