@@ -130,6 +130,7 @@ type claimClock struct {
 	holder   blocktree.Path // for the log
 	begun    time.Duration  // when the claim was applied, or this member began to lead
 	asked    time.Duration  // when the newest asking was
+	due      bool           // it was asked for when a term had passed
 	proposed time.Duration  // when EndClaim was proposed, 0 if not
 }
 
@@ -151,7 +152,7 @@ func (g *Group) noteClaim(s *state, data []byte, r *Result) {
 			g.log.Warn("a lease is claimed by force", "file", f.String(), "epoch", uint64(c.epoch), "holder", r.Lease.Holder.Short(),
 				"claimant", r.Lease.Claimant.Short())
 		}
-		old.count, old.asked = c.asked, now
+		old.count, old.asked, old.due = c.asked, now, now-old.begun >= blocktree.LeaseTerm
 		if g.leading {
 			r.HolderQuiet = max(now-old.begun, 0)
 		}
@@ -191,12 +192,13 @@ func (g *Group) reloadClaims(s *state, now time.Duration) {
 	})
 }
 
-// endClaims proposes to grant the leases that have been claimed for a term, and to drop the claims that nobody repeats.
+// endClaims proposes to grant the leases whose claim was repeated when a term had passed, and to drop the claims that nobody repeats: who has
+// stopped waiting is given nothing.
 func (g *Group) endClaims() {
 	now := g.cfg.Clock.Boot()
 	for f, c := range g.claims {
 		lapsed := now-c.asked >= blocktree.ClaimTerm
-		if !lapsed && now-c.begun < blocktree.LeaseTerm || c.proposed != 0 && now-c.proposed < time.Second {
+		if !lapsed && !c.due || c.proposed != 0 && now-c.proposed < time.Second {
 			continue
 		}
 		c.proposed = now

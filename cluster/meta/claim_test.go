@@ -87,6 +87,11 @@ func TestClaimTakesATerm(t *testing.T) {
 		t.Fatal("granted before a term had passed")
 	}
 	w.clock.add(1)
+	w.pass(5)
+	if !w.holds(1, fileID(1), 1) {
+		t.Fatal("granted to one who does not ask any more")
+	}
+	w.must(claim)
 	w.eventually("the grant", func() bool { return w.holds(2, fileID(1), 2) })
 	if !w.holds(1, fileID(2), 1) {
 		t.Fatal("the holder's other file went too")
@@ -115,6 +120,7 @@ func TestClaimOutlivesLeader(t *testing.T) {
 		t.Fatal("a new leader went on counting where the old one stopped")
 	}
 	w.clock.add(blocktree.LeaseTerm / 5)
+	w.must(claim)
 	w.eventually("the grant", func() bool { return w.holds(2, fileID(1), 2) })
 }
 

@@ -163,8 +163,8 @@ type Release struct {
 }
 
 // ClaimLease notes on the lease that another session holds under Epoch that Session wants it by force, or notes that it still does: from
-// then on no renewal confirms that lease (Result.Firm), and the leader grants it when a term has passed, unless the claim is not
-// repeated for ClaimTerm. As RenewSession it is done again when it is asked again. NotFound (file or session), Fenced (no other session holds
+// then on no renewal confirms that lease (Result.Firm), and the leader grants it when the claim is repeated after a term; one that is not
+// repeated for ClaimTerm lapses. As RenewSession it is done again when it is asked again. NotFound (file or session), Fenced (no other session holds
 // it under Epoch; Result.Lease is what there is), Busy (somebody else claims it; or it is a late copy), Unavailable (LeasesPerSessionMax).
 type ClaimLease struct {
 	Session SessionID

@@ -56,7 +56,7 @@ func (g *Group) restartTerms() {
 		c.at, c.proposed = now, 0
 	}
 	for _, c := range g.claims {
-		c.begun, c.asked, c.proposed = now, now, 0
+		c.begun, c.asked, c.proposed, c.due = now, now, 0, false
 	}
 }
 

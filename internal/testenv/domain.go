@@ -186,7 +186,7 @@ func (d *Domain) Open(c *cluster.Client, short string) blocktree.File {
 	d.T.Helper()
 	ctx, cancel := context.WithTimeout(d.T.Context(), time.Minute)
 	defer cancel()
-	f, err := file.Open(ctx, c, d.Path(short), file.OpenOptions{Reader: d.Reader, Wait: 15 * time.Second})
+	f, err := file.Open(ctx, c, d.Path(short), file.OpenOptions{Reader: d.Reader, OpenOptions: cluster.OpenOptions{Wait: 15 * time.Second}})
 	d.must(err)
 	return f
 }
