@@ -124,7 +124,8 @@ func TestTakeOverGivenUp(t *testing.T) {
 	}
 }
 
-// TestTakersDoNotFight: of two that take a file over at the same time one gets it and keeps it, the other is told who is first.
+// TestTakersDoNotFight: of two that take a file over at the same time one gets it and keeps it, the other is told who is first. Their idle
+// victim does not believe in its lease by then.
 func TestTakersDoNotFight(t *testing.T) {
 	d := testenv.New(t, 3)
 	d.StartAll()
@@ -145,6 +146,9 @@ func TestTakersDoNotFight(t *testing.T) {
 		}()
 	}
 	lost, won := <-outcomes, <-outcomes
+	if believes(f) { // it has nothing to do, and so only its renewals can tell it
+		t.Error("the old holder believes that it has the lease")
+	}
 	if lost.err == nil {
 		lost, won = won, lost
 	}
