@@ -74,6 +74,10 @@ const (
 	LeaseMargin        = 500 * time.Millisecond
 	LeaseRenewInterval = 1250 * time.Millisecond
 
+	// ClaimTerm is how long a claim on another's lease lasts that is not repeated: long enough for a change of leader while the claimant
+	// waits, shorter than LeaseTerm, so that a single late copy of a claim ends nothing.
+	ClaimTerm = 3 * time.Second
+
 	// WriteStallTimeout is how long a write waits for enough members before it fails with an I/O error.
 	WriteStallTimeout = 30 * time.Second
 

@@ -20,6 +20,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 	case meta.MakeDir, meta.CreateFile, meta.Remove, meta.SetAttr:
 	case meta.ExpireSession:
 		return denied("only the leader ends a silent session")
+	case meta.EndClaim:
+		return denied("only the leader ends a claim")
 	case meta.StartNode:
 		if !isNode || o.Node != node {
 			return denied("a node speaks for its own starts only")
@@ -38,6 +40,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 	case meta.CloseSession:
 		return s.permitSession(ctx, from, o.Session)
 	case meta.Acquire:
+		return s.permitSession(ctx, from, o.Session)
+	case meta.ClaimLease: // whoever may acquire may claim
 		return s.permitSession(ctx, from, o.Session)
 	case meta.Release:
 		return s.permitSession(ctx, from, o.Session)

@@ -66,6 +66,7 @@ func TestPermit(t *testing.T) {
 		}
 	}
 	check("expiry", meta.ExpireSession{Session: session})
+	check("end of a claim", meta.EndClaim{File: file, Session: session, Grant: true})
 	check("found", meta.Found{}, host)
 	check("process record", meta.PutRuntime{}, host)
 	check("removal of one", meta.RemoveRuntime{}, host)
@@ -76,6 +77,7 @@ func TestPermit(t *testing.T) {
 	check("renew", meta.RenewSession{Session: session}, holder)
 	check("renew what nobody knows", meta.RenewSession{Session: meta.NewSessionID()}, host, holder, other)
 	check("acquire", meta.Acquire{Session: session, File: file}, holder)
+	check("claim", meta.ClaimLease{Session: session, File: file, Epoch: 1}, holder)
 	check("close", meta.CloseSession{Session: session}, holder)
 	check("view of a file that nobody holds", change)
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch

@@ -45,6 +45,8 @@ type Handle struct {
 	err      error                          // set once the handle can do nothing any more
 	over     bool                           // the machine is not driven any more: nothing is sent, asked or started
 	delayed  map[blocktree.NodeID][]delayed // what a connection had no room for
+	asking   bool                           // findTaker runs
+	warned   bool                           // it was told that the file is being taken over
 }
 
 // newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
@@ -128,6 +130,10 @@ func (h *Handle) leave() {
 		h.leaseUntil.Store(0)
 		h.err = &blocktree.Error{Op: "cluster", Path: h.path.Short(), Kind: blocktree.Fenced,
 			Hint: "another holder took the file over, or this one was silent for longer than its lease; reopen it"}
+		if !h.over && !h.asking {
+			h.asking = true
+			h.wg.Go(h.findTaker)
+		}
 	}
 	if h.over {
 		messages, metas = nil, nil
@@ -203,6 +209,7 @@ func (h *Handle) renewed(until time.Duration) {
 	h.enter()
 	h.holder.Renewed(until)
 	h.noteLease(until)
+	h.warned = false
 	h.leave()
 }
 

@@ -137,7 +137,7 @@ func (s *Service) healFile(f blocktree.FileID) {
 		return
 	}
 	path := s.cfg.Directory.Join("file " + f.String())
-	h, err := s.client.open(ctx, path, inode, 0)
+	h, err := s.client.open(ctx, path, inode, OpenOptions{})
 	if err != nil {
 		return // somebody has it after all: then it is theirs to heal
 	}

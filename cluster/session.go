@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -23,9 +24,9 @@ type session struct {
 const acquireInterval = 200 * time.Millisecond
 
 // Open takes the lease of a file, which inode and path describe, and takes over from its last holder. A file that somebody
-// else holds is waited for until wait has passed, then it is Busy. It blocks until what was in flight is decided.
-func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inode, wait time.Duration) (*Handle, error) {
-	h, err := c.open(ctx, path, inode, wait)
+// else holds is waited for as o says, then it is Busy. It blocks until what was in flight is decided.
+func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inode, o OpenOptions) (*Handle, error) {
+	h, err := c.open(ctx, path, inode, o)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 }
 
 // open is Open that does not wait until the machine has taken over.
-func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inode, wait time.Duration) (*Handle, error) {
+func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inode, o OpenOptions) (*Handle, error) {
 	if inode.Kind != meta.KindFile {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
 	}
@@ -45,20 +46,30 @@ func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(wait)
+	deadline, told := time.Now().Add(o.Wait), false
+	taker := &claimer{client: c, session: s, path: path}
 	for {
+		sent := c.cfg.Clock.Boot()
 		r, err := c.acquire(ctx, s, inode.ID)
 		if err != nil {
 			return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 		}
 		switch {
 		case r.Kind == blocktree.Other:
-			return c.take(s, path, inode, r)
+			return c.take(s, path, inode, r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin)
 		case r.Kind != blocktree.Busy || time.Now().After(deadline):
 			return nil, c.busy(path, r)
 		}
-		if r.Lease != nil {
-			c.yield(ctx, inode.ID, r.Lease.Holder)
+		if r.Lease != nil && !c.yield(ctx, inode.ID, r.Lease.Holder) {
+			if !told {
+				told = true
+				c.cfg.Logger.Info("waiting for a file", "path", path.Short(), "that", "is "+heldBy(r))
+			}
+			if o.TakeOver {
+				if err := taker.claim(ctx, r.Lease); err != nil {
+					return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+				}
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -126,13 +137,14 @@ func (c *Client) settle(file blocktree.FileID, command meta.Command) {
 	})
 }
 
-// take makes the handle of a lease that was granted.
-func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta.Result) (*Handle, error) {
+// take makes the handle of a lease that was granted. It is believed no longer than until, a term from when it was asked for: it may be
+// claimed since, and the session's newest renewal be later than that.
+func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta.Result, until time.Duration) (*Handle, error) {
 	if !fits(r.Layout, inode) {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Corrupt, Hint: "the cluster's answer makes no sense"}
 	}
 	c.mu.Lock()
-	until := s.until
+	until = min(until, s.until)
 	c.mu.Unlock()
 	h, err := newHandle(c, path, *inode, r.Layout, until)
 	if err != nil {
@@ -140,7 +152,7 @@ func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta
 	}
 	c.mu.Lock()
 	older, newer := s.list(h)
-	until, gone := s.until, c.session != s
+	gone := c.session != s
 	c.mu.Unlock()
 	superseded := blocktree.E("lease", blocktree.Fenced, fmt.Errorf("the file was opened again by the same client"))
 	for _, o := range older { // before h can write anything
@@ -152,7 +164,6 @@ func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta
 	if gone {
 		h.lost(blocktree.E("session", blocktree.NotFound, nil))
 	}
-	h.renewed(until)
 	return h, nil
 }
 
@@ -172,18 +183,9 @@ func (s *session) list(h *Handle) (older []*Handle, newer bool) {
 	return older, newer
 }
 
-func (c *Client) busy(path blocktree.Path, r meta.Result) error {
-	e := &blocktree.Error{Op: "open", Path: path.Short(), Kind: r.Kind, Err: r.Err("lease")}
-	if r.Kind == blocktree.Busy && r.Lease != nil {
-		e.Err = fmt.Errorf("held by %s under epoch %d, renewed %v ago", r.Lease.Holder.Short(), r.Lease.Epoch,
-			r.HolderQuiet.Round(100*time.Millisecond))
-		e.Hint = "one writer at a time: stop the other one, or wait until its lease ends"
-	}
-	return e
-}
-
-// yield asks a node that holds the file only to copy it up to let go of it. Whether it does shows at the next try.
-func (c *Client) yield(ctx context.Context, file blocktree.FileID, holder blocktree.Path) {
+// yield asks a node that holds the file only to copy it up to let go of it, and reports whether a node holds it. Whether it does let go shows
+// at the next try.
+func (c *Client) yield(ctx context.Context, file blocktree.FileID, holder blocktree.Path) bool {
 	for _, n := range c.peers.nodes() {
 		if c.peers.runtime(n).Path != holder {
 			continue
@@ -198,7 +200,9 @@ func (c *Client) yield(ctx context.Context, file blocktree.FileID, holder blockt
 				r.Release()
 			}
 		}
+		return true
 	}
+	return false
 }
 
 // release gives a handle's lease back.
@@ -265,7 +269,7 @@ func (c *Client) keepSession(s *session) {
 			return
 		}
 		if err == nil {
-			c.renewed(s, sent+blocktree.LeaseTerm-blocktree.LeaseMargin)
+			c.renewed(s, &r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin)
 			op = meta.RenewSession{Session: s.id}
 		}
 		select {
@@ -273,24 +277,6 @@ func (c *Client) keepSession(s *session) {
 			return
 		case <-time.After(blocktree.LeaseRenewInterval):
 		}
-	}
-}
-
-// renewed tells every handle how long its lease holds.
-func (c *Client) renewed(s *session, until time.Duration) {
-	c.mu.Lock()
-	first := s.until == 0
-	s.until = until
-	handles := make([]*Handle, 0, len(s.handles))
-	for h := range s.handles {
-		handles = append(handles, h)
-	}
-	c.mu.Unlock()
-	if first {
-		close(s.opened)
-	}
-	for _, h := range handles {
-		h.renewed(until)
 	}
 }
 
@@ -320,5 +306,5 @@ func (c *Client) loseSession(s *session, err error) {
 func (h *Handle) lost(err error) {
 	h.client.cfg.Logger.Error("lease lost", "path", h.path.Short(), "err", err)
 	h.end(&blocktree.Error{Op: "cluster", Path: h.path.Short(), Kind: blocktree.Fenced, Err: err,
-		Hint: "this holder was silent for longer than its lease; reopen the file"})
+		Hint: cmp.Or(blocktree.HintOf(err), "this holder was silent for longer than its lease; reopen the file")})
 }

@@ -62,10 +62,10 @@ func remembersRefusal(o Op) bool {
 }
 
 // remembers says which ops are done once only. To open or renew a session again is what a client that asks again wants: its
-// term begins anew. To expire one again does nothing.
+// term begins anew; so does a claim's. To expire one, or to end a claim, again does nothing.
 func remembers(o Op) bool {
 	switch o.(type) {
-	case OpenSession, RenewSession, ExpireSession:
+	case OpenSession, RenewSession, ExpireSession, ClaimLease, EndClaim:
 		return false
 	}
 	return true
@@ -103,6 +103,10 @@ func (s *state) do(o Op) Result {
 		return s.acquire(o)
 	case Release:
 		return s.release(o)
+	case ClaimLease:
+		return s.claimLease(o)
+	case EndClaim:
+		return s.endClaim(o)
 	case ChangeView:
 		return s.changeView(o)
 	}

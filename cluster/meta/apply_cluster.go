@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"blocktree"
+	"blocktree/cluster/stripe"
 )
 
 // checkRuntime refuses a record that could not be stored or that claims another's store.
@@ -137,7 +138,9 @@ func (s *state) renewSession(o RenewSession) Result {
 	x.Renewals++
 	s.setSession(x)
 	s.noteRenewed(o.Session)
-	return Result{Session: x}
+	r := Result{Session: x}
+	r.Firm, r.Claimed = s.firm(o.Session)
+	return r
 }
 
 // noteRenewed notes when the opening or renewal that is applied was drawn, if that is the newest yet.
@@ -162,24 +165,30 @@ func (s *state) acquiredBy(l *Lease) (id CommandID) {
 	return id
 }
 
+// held returns the files whose leases a session has.
+func (s *state) held(id SessionID) []blocktree.Inode {
+	var files []blocktree.Inode
+	s.scan(kindHeld, id[:], nil, func(rest, _ []byte) bool {
+		files = append(files, inodeOf(rest))
+		return true
+	})
+	return files
+}
+
 // closeSession forgets a session and releases its leases.
 func (s *state) closeSession(id SessionID) {
 	x := s.session(id)
 	if x == nil {
 		return
 	}
-	var files []blocktree.Inode
-	s.scan(kindHeld, id[:], nil, func(rest, _ []byte) bool {
-		files = append(files, inodeOf(rest))
-		return true
-	})
-	for _, i := range files {
+	for _, i := range s.held(id) {
 		if l := value(s, kindLease, inodeRest(i), getLease); l != nil {
 			s.dropLease(l)
 		}
 	}
 	s.del(kindSession, id[:])
 	s.del(kindRenewed, id[:])
+	s.del(kindClaimed, id[:])
 	s.del(kindOwned, ownedRest(x.Principal, id))
 	s.counts.sessions--
 }
@@ -196,10 +205,11 @@ func (s *state) expireSession(o ExpireSession) Result {
 	return Result{}
 }
 
-// dropLease releases a lease; the session's count is the caller's.
+// dropLease releases a lease, and with it the claim on it; the session's count is the caller's.
 func (s *state) dropLease(l *Lease) {
 	s.del(kindLease, inodeRest(l.File.Inode))
 	s.del(kindHeld, heldRest(l.Session, l.File.Inode))
+	s.del(kindClaim, inodeRest(l.File.Inode))
 	s.changes.Leases = append(s.changes.Leases, Lease{File: l.File, Epoch: l.Epoch})
 }
 
@@ -232,11 +242,18 @@ func (s *state) acquire(o Acquire) Result {
 		x.Leases++
 		s.setSession(x)
 	}
+	return s.grant(x, l, s.id)
+}
+
+// grant gives the lease of the file that l is of to a session under the next epoch; the session's count is the caller's. by is the
+// session's command that asked for it. A claim was on an earlier epoch, and is gone.
+func (s *state) grant(x *Session, l *stripe.Layout, by CommandID) Result {
 	l = l.Acquire()
 	s.setLayout(l)
-	v := &Lease{File: o.File, Epoch: l.Epoch, Session: o.Session}
-	store(s, kindLease, inodeRest(o.File.Inode), v, putLease)
-	s.set(kindHeld, heldRest(o.Session, o.File.Inode), s.id[:])
+	v := &Lease{File: l.File, Epoch: l.Epoch, Session: x.ID}
+	store(s, kindLease, inodeRest(l.File.Inode), v, putLease)
+	s.set(kindHeld, heldRest(x.ID, l.File.Inode), by[:])
+	s.del(kindClaim, inodeRest(l.File.Inode))
 	v.Holder = x.Path
 	s.changes.Leases = append(s.changes.Leases, *v)
 	return Result{Layout: l, Lease: v, Session: x}

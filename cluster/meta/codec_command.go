@@ -97,6 +97,16 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		e.Raw(o.Session[:])
 		e.File(o.File)
 		e.U64(uint64(o.Epoch))
+	case ClaimLease:
+		e.Raw(o.Session[:])
+		e.File(o.File)
+		e.U64(uint64(o.Epoch))
+	case EndClaim:
+		e.File(o.File)
+		e.U64(uint64(o.Epoch))
+		e.Raw(o.Session[:])
+		e.U64(o.Asked)
+		e.Bool(o.Grant)
 	case ChangeView:
 		c := o.Change
 		e.File(c.File)
@@ -192,6 +202,10 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return Acquire{Session: get16(d), File: d.File()}
 	case opRelease:
 		return Release{Session: get16(d), File: d.File(), Epoch: blocktree.Epoch(d.U64())}
+	case opClaimLease:
+		return ClaimLease{Session: get16(d), File: d.File(), Epoch: blocktree.Epoch(d.U64())}
+	case opEndClaim:
+		return EndClaim{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Session: get16(d), Asked: d.U64(), Grant: d.Bool()}
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}

@@ -22,6 +22,7 @@ func EncodeResult(dst []byte, r Result) []byte {
 	putOpt(&e, r.Start, putStart)
 	putOpt(&e, r.Lease, putLease)
 	e.U64(uint64(r.HolderQuiet))
+	putClaims(&e, r)
 	return e.Buf
 }
 
@@ -37,7 +38,51 @@ func DecodeResult(b []byte) (Result, error) {
 	r.Start = getOpt(d, getStart)
 	r.Lease = getOpt(d, getLease)
 	r.HolderQuiet = time.Duration(d.U64())
+	getClaims(d, &r)
 	return r, d.Finish()
+}
+
+// putClaims writes what there is of claims, nothing where there are none: who does not know of them then decodes all other results,
+// and refuses these, so that it takes no lease for confirmed.
+func putClaims(e *wire.Encoder, r Result) {
+	claimant := r.Lease != nil && r.Lease.Claimant != ""
+	if !claimant && !r.Claimed {
+		return
+	}
+	e.Bool(claimant)
+	if claimant {
+		putPath(e, r.Lease.Claimant)
+	}
+	e.Bool(r.Claimed)
+	e.U32(uint32(len(r.Firm)))
+	for _, f := range r.Firm {
+		e.File(f.File)
+		e.U64(uint64(f.Epoch))
+	}
+}
+
+// getClaims reads what putClaims wrote.
+func getClaims(d *wire.Decoder, r *Result) {
+	if d.Err() != nil || d.Len() == 0 {
+		return
+	}
+	claimant := d.Bool()
+	if claimant {
+		path := getPath(d)
+		if r.Lease == nil || path == "" {
+			bad(d, "a claim on nothing, or of nobody")
+			return
+		}
+		r.Lease.Claimant = path
+	}
+	r.Claimed = d.Bool()
+	n := d.Count(LeasesPerSessionMax)
+	if !claimant && !r.Claimed || !r.Claimed && n > 0 {
+		bad(d, "claims that say nothing")
+	}
+	for i := 0; i < n && d.Err() == nil; i++ {
+		r.Firm = append(r.Firm, FirmLease{File: d.File(), Epoch: blocktree.Epoch(d.U64())})
+	}
 }
 
 // EncodeQuery appends the encoding of q to dst.
@@ -86,6 +131,9 @@ func EncodeAnswer(dst []byte, a Answer) []byte {
 	for i := range a.Starts {
 		putStart(&e, &a.Starts[i])
 	}
+	if a.Lease != nil && a.Lease.Claimant != "" {
+		putPath(&e, a.Lease.Claimant)
+	}
 	return e.Buf
 }
 
@@ -113,6 +161,14 @@ func DecodeAnswer(b []byte) (Answer, error) {
 	}
 	for i := 0; i < starts && d.Err() == nil; i++ {
 		a.Starts = append(a.Starts, *getStart(d))
+	}
+	if d.Err() == nil && d.Len() > 0 {
+		claimant := getPath(d)
+		if a.Lease == nil || claimant == "" {
+			bad(d, "a claim on nothing, or of nobody")
+		} else {
+			a.Lease.Claimant = claimant
+		}
 	}
 	return a, d.Finish()
 }

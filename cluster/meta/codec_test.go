@@ -33,6 +33,8 @@ func allOps() []Op {
 		Acquire{session(5), f},
 		Release{session(6), f, 7},
 		ChangeView{stripe.Change{File: f, Epoch: 1, Seq: 2, Kind: stripe.ChangeJoin, Nodes: []blocktree.NodeID{3}, Region: 4, Incarnation: incarnation(5)}},
+		ClaimLease{session(7), f, 8},
+		EndClaim{f, 9, session(8), 10, true},
 	}
 }
 
@@ -55,7 +57,16 @@ func someResult() Result {
 		SizeBytes: 8, SectorBytes: 512, Code: blocktree.Code{Data: 1}, Suite: 1, KeyID: [16]byte{2}, Access: []byte("keys")}
 	return Result{Kind: blocktree.Busy, Text: "t", Hint: "h", Index: 9, Leader: 10, Inode: &i, Layout: someLayout(),
 		Session: &Session{session(1), rootID, path("/c"), 11, 12}, Start: &NodeStart{1, incarnation(1), 13},
-		Lease: &Lease{i.ID, 14, session(2), path("/h")}, HolderQuiet: time.Second}
+		Lease: &Lease{i.ID, 14, session(2), path("/h"), path("/by")}, HolderQuiet: time.Second, Claimed: true,
+		Firm: []FirmLease{{i.ID, 15}, {fileID(1), 16}}}
+}
+
+// claimResults have each part of what a result says of claims without the others.
+func claimResults() []Result {
+	free := Lease{File: fileID(1), Epoch: 1, Session: session(1)}
+	claimed := free
+	claimed.Claimant = path("/by")
+	return []Result{{Lease: &free}, {Lease: &claimed}, {Claimed: true}, {Lease: &free, Claimed: true, Firm: []FirmLease{{fileID(1), 1}}}}
 }
 
 func someAnswer() Answer {
@@ -117,6 +128,11 @@ func TestValuesComeBack(t *testing.T) {
 	r := someResult()
 	if got, err := DecodeResult(EncodeResult(nil, r)); err != nil || !reflect.DeepEqual(got, r) {
 		t.Errorf("%+v, %v", got, err)
+	}
+	for _, r := range claimResults() {
+		if got, err := DecodeResult(EncodeResult(nil, r)); err != nil || !reflect.DeepEqual(got, r) {
+			t.Errorf("%+v, %v", got, err)
+		}
 	}
 	a := someAnswer()
 	if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
@@ -211,6 +227,9 @@ func FuzzDecodeCommand(f *testing.F) {
 func FuzzDecodeResult(f *testing.F) {
 	f.Add(EncodeResult(nil, someResult()))
 	f.Add(EncodeResult(nil, Result{}))
+	for _, r := range claimResults() {
+		f.Add(EncodeResult(nil, r))
+	}
 	fuzz(f, DecodeResult, func(r Result) []byte { return EncodeResult(nil, r) })
 }
 

@@ -34,6 +34,8 @@ const (
 	opAcquire
 	opRelease
 	opChangeView
+	opClaimLease
+	opEndClaim
 
 	opEnd // keep last
 )
@@ -160,6 +162,27 @@ type Release struct {
 	Epoch   blocktree.Epoch
 }
 
+// ClaimLease notes on the lease that another session holds under Epoch that Session wants it by force, or notes that it still does: from
+// then on no renewal confirms that lease (Result.Firm), and the leader grants it when the claim is repeated after a term; one that is not
+// repeated for ClaimTerm lapses. As RenewSession it is done again when it is asked again. NotFound (file or session), Fenced (no other session holds
+// it under Epoch; Result.Lease is what there is), Busy (somebody else claims it; or it is a late copy), Unavailable (LeasesPerSessionMax).
+type ClaimLease struct {
+	Session SessionID
+	File    blocktree.FileID
+	Epoch   blocktree.Epoch
+}
+
+// EndClaim ends the claim of Session on the lease of File under Epoch. Proposed by the leader only. With Grant the lease becomes
+// Session's, under the next epoch; without, the claim lapses, unless it was repeated since Asked was seen (then Busy). NotFound: there
+// is no such claim, or it was made since Asked was seen, or Session is gone. Unavailable (LeasesPerSessionMax).
+type EndClaim struct {
+	File    blocktree.FileID
+	Epoch   blocktree.Epoch
+	Session SessionID
+	Asked   uint64
+	Grant   bool
+}
+
 // ChangeView applies a stripe.Change; refusals are those of Layout.Apply, and NotFound. The holder's lease is not asked
 // for: the epoch fences.
 type ChangeView struct{ Change stripe.Change }
@@ -179,3 +202,5 @@ func (ExpireSession) opcode() opcode { return opExpireSession }
 func (Acquire) opcode() opcode       { return opAcquire }
 func (Release) opcode() opcode       { return opRelease }
 func (ChangeView) opcode() opcode    { return opChangeView }
+func (ClaimLease) opcode() opcode    { return opClaimLease }
+func (EndClaim) opcode() opcode      { return opEndClaim }

@@ -84,6 +84,7 @@ type Group struct {
 	changing  []CommandID // changes of members that were proposed since the last Ready
 	reads     readQueue
 	sessions  map[SessionID]*sessionClock
+	claims    map[blocktree.FileID]*claimClock
 	heard     map[blocktree.NodeID]uint64 // tick of the last message
 	sending   map[blocktree.NodeID]*snapshotSender
 	receiving *snapshotReceiver
@@ -111,7 +112,7 @@ func Open(ctx context.Context, cfg Config) (*Group, error) {
 		cfg.hooks.applyBytes = applyBatchBytes
 	}
 	g := &Group{cfg: cfg, log: cfg.Logger, fail: newFailure(), stop: make(chan struct{}), done: make(chan struct{}),
-		proposals: map[CommandID][]*proposal{}, sessions: map[SessionID]*sessionClock{},
+		proposals: map[CommandID][]*proposal{}, sessions: map[SessionID]*sessionClock{}, claims: map[blocktree.FileID]*claimClock{},
 		heard: map[blocktree.NodeID]uint64{}, sending: map[blocktree.NodeID]*snapshotSender{},
 		reads: readQueue{next: rand.Uint64()}}
 	g.inbox.wake = make(chan struct{}, 1)

@@ -28,8 +28,10 @@ const (
 	kindLease    = 'g' // inode8 → epoch8 session16
 	kindInode    = 'i' // inode8 → Inode
 	kindHeld     = 'j' // session16 inode8 → command16: leases of a session, and the Acquire that took each
+	kindClaimed  = 'f' // session16 → nothing: a lease of it was claimed once
 	kindHosted   = 'k' // node8 inode8 → nothing: files that name a host
 	kindStart    = 'n' // node8 → NodeStart
+	kindClaim    = 'p' // inode8 → claim
 	kindRuntime  = 'r' // path → Runtime
 	kindOwned    = 'o' // principal33 session16 → nothing: sessions of a principal
 	kindRenewed  = 't' // session16 → drawn8: the newest opening or renewal of a session

@@ -70,6 +70,7 @@ func (g *Group) onTick() {
 	g.retrySnapshots()
 	if g.leading && g.tick%2 == 0 {
 		g.expireSilent()
+		g.endClaims()
 	}
 }
 
@@ -298,6 +299,7 @@ func (g *Group) applyBatch(entries []*pb.Entry) (n int, err error) {
 		case len(e.GetData()) > 0: // else a new leader's empty entry
 			id, r := s.apply(e.GetIndex(), e.GetData())
 			g.noteSession(s, e.GetData(), &r)
+			g.noteClaim(s, e.GetData(), &r)
 			results = append(results, done{id, r})
 		}
 	}

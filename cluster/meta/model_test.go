@@ -19,6 +19,7 @@ type model struct {
 	next     blocktree.Inode
 	sessions map[SessionID]uint64
 	leases   map[blocktree.FileID]Lease
+	claims   map[blocktree.FileID]SessionID // of leases that are held
 	starts   map[blocktree.NodeID]NodeStart
 	done     map[CommandID]blocktree.FileID
 }
@@ -32,8 +33,9 @@ type modelInode struct {
 
 func newModel(hosts int) *model {
 	m := &model{inodes: map[string]*modelInode{"/": {id: fileID(0), dir: true, mode: 0o755}}, next: RootInode + 1,
-		sessions: map[SessionID]uint64{}, leases: map[blocktree.FileID]Lease{}, starts: map[blocktree.NodeID]NodeStart{},
-		done: map[CommandID]blocktree.FileID{}}
+		sessions: map[SessionID]uint64{}, leases: map[blocktree.FileID]Lease{}, claims: map[blocktree.FileID]SessionID{},
+		starts: map[blocktree.NodeID]NodeStart{},
+		done:   map[CommandID]blocktree.FileID{}}
 	for i := 1; i <= hosts; i++ {
 		m.starts[node(i)] = NodeStart{node(i), incarnation(i), 1}
 	}
@@ -114,9 +116,18 @@ func (m *model) remove(p string) blocktree.Kind {
 	return 0
 }
 
+func (m *model) drop(f blocktree.FileID) {
+	delete(m.leases, f)
+	delete(m.claims, f)
+}
+
 func (m *model) closeSession(s SessionID) {
 	delete(m.sessions, s)
-	maps.DeleteFunc(m.leases, func(_ blocktree.FileID, l Lease) bool { return l.Session == s })
+	for f, l := range m.leases {
+		if l.Session == s {
+			m.drop(f)
+		}
+	}
 }
 
 // apply does what the state machine should do.
@@ -190,12 +201,17 @@ func (m *model) applyHolder(o Op) blocktree.Kind {
 			return blocktree.Busy
 		}
 		i.layout = i.layout.Acquire()
+		delete(m.claims, o.File)
 		m.leases[o.File] = Lease{File: o.File, Session: o.Session, Epoch: i.layout.Epoch}
 	case Release:
 		if l, held := m.leases[o.File]; !held || l.Session != o.Session || l.Epoch != o.Epoch {
 			return blocktree.Fenced
 		}
-		delete(m.leases, o.File)
+		m.drop(o.File)
+	case ClaimLease:
+		return m.claim(o)
+	case EndClaim:
+		return m.endClaim(o)
 	case ChangeView:
 		i := m.byID(o.Change.File)
 		if i == nil || i.layout == nil {
@@ -208,6 +224,66 @@ func (m *model) applyHolder(o Op) blocktree.Kind {
 		i.layout = next
 	}
 	return 0
+}
+
+func (m *model) claim(o ClaimLease) blocktree.Kind {
+	if _, ok := m.sessions[o.Session]; !ok {
+		return blocktree.NotFound
+	}
+	l, held := m.leases[o.File]
+	if !held || l.Session == o.Session || l.Epoch != o.Epoch {
+		return blocktree.Fenced
+	}
+	if c, claimed := m.claims[o.File]; claimed && c != o.Session {
+		if _, alive := m.sessions[c]; alive {
+			return blocktree.Busy
+		}
+	}
+	m.claims[o.File] = o.Session
+	return 0
+}
+
+// endClaim takes every claim for repeated, so that none lapses but for a claimant that is gone, which no draw asks for.
+func (m *model) endClaim(o EndClaim) blocktree.Kind {
+	c, claimed := m.claims[o.File]
+	if l := m.leases[o.File]; !claimed || c != o.Session || l.Epoch != o.Epoch {
+		return blocktree.NotFound
+	}
+	if !o.Grant {
+		return blocktree.Busy
+	}
+	if _, alive := m.sessions[c]; !alive {
+		return blocktree.NotFound
+	}
+	i := m.byID(o.File)
+	i.layout = i.layout.Acquire()
+	m.drop(o.File)
+	m.leases[o.File] = Lease{File: o.File, Session: c, Epoch: i.layout.Epoch}
+	return 0
+}
+
+// compareClaims returns the first difference in what a renewal of a session would confirm.
+func (m *model) compareClaims(s *state, id SessionID) error {
+	firm, claimed := s.firm(id)
+	if !claimed { // then none of its leases is
+		for f := range m.claims {
+			if m.leases[f].Session == id {
+				return fmt.Errorf("the claim on %v is not told", f)
+			}
+		}
+		return nil
+	}
+	for _, f := range firm {
+		if _, claimed := m.claims[f.File]; claimed || m.leases[f.File].Session != id || m.leases[f.File].Epoch != f.Epoch {
+			return fmt.Errorf("%+v is confirmed to %x", f, id)
+		}
+	}
+	for f, l := range m.leases {
+		if _, claimed := m.claims[f]; l.Session == id && !claimed && !slices.Contains(firm, FirmLease{f, l.Epoch}) {
+			return fmt.Errorf("the lease of %v is not confirmed to %x", f, id)
+		}
+	}
+	return nil
 }
 
 // compare returns the first difference between the model and the state.
@@ -253,6 +329,9 @@ func (m *model) compare(s *state) error {
 		if x == nil || x.Renewals != n || int(x.Leases) != leases {
 			return fmt.Errorf("session %x: %+v, want %d renewals and %d leases", id, x, n, leases)
 		}
+		if err := m.compareClaims(s, id); err != nil {
+			return err
+		}
 	}
 	return s.err
 }
@@ -280,7 +359,7 @@ func drawOp(t *rapid.T, m *model) Op {
 	s := session(rapid.IntRange(1, 3).Draw(t, "session"))
 	n := node(rapid.IntRange(1, 3).Draw(t, "node"))
 	e := m.leases[f].Epoch
-	switch rapid.IntRange(0, 11).Draw(t, "op") {
+	switch rapid.IntRange(0, 13).Draw(t, "op") {
 	case 0:
 		return MakeDir{Path: p(), Parents: rapid.Bool().Draw(t, "parents"), Mode: 0o700}
 	case 1, 2:
@@ -303,6 +382,10 @@ func drawOp(t *rapid.T, m *model) Op {
 		return Acquire{s, f}
 	case 10:
 		return Release{s, f, e}
+	case 11:
+		return ClaimLease{s, f, e}
+	case 12:
+		return EndClaim{f, e, s, ^uint64(0), rapid.IntRange(0, 3).Draw(t, "grant") > 0}
 	}
 	c := stripe.Change{File: f, Epoch: e, Nodes: []blocktree.NodeID{n}, Kind: stripe.ChangeKind(rapid.IntRange(1, 3).Draw(t, "kind")),
 		Incarnation: m.starts[n].Incarnation}

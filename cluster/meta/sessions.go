@@ -44,15 +44,19 @@ func (g *Group) reloadSessions() error {
 		return err
 	}
 	now := g.cfg.Clock.Boot()
+	g.reloadClaims(s, now)
 	s.eachSession(func(x *Session) { g.sessions[x.ID] = &sessionClock{renewals: x.Renewals, at: now} })
 	return s.err
 }
 
-// restartTerms gives every session a full term, on becoming leader: what another leader answered is unknown.
+// restartTerms gives every session and every claimed lease a full term, on becoming leader: what another leader answered is unknown.
 func (g *Group) restartTerms() {
 	now := g.cfg.Clock.Boot()
 	for _, c := range g.sessions {
 		c.at, c.proposed = now, 0
+	}
+	for _, c := range g.claims {
+		c.begun, c.asked, c.proposed, c.due = now, now, 0, false
 	}
 }
 
@@ -65,11 +69,7 @@ func (g *Group) expireSilent() {
 			continue
 		}
 		c.proposed = now
-		data, err := EncodeCommand(nil, Command{ID: NewCommandID(), Op: ExpireSession{Session: id, Renewals: c.renewals}})
-		if err == nil {
-			err = g.rn.Propose(data)
-		}
-		if err != nil {
+		if err := g.proposeOwn(ExpireSession{Session: id, Renewals: c.renewals}); err != nil {
 			g.log.Debug("expiry not proposed", "error", err)
 			return
 		}

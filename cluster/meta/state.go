@@ -194,6 +194,11 @@ func (s *state) lease(f blocktree.FileID) *Lease {
 	if h := s.session(l.Session); h != nil {
 		l.Holder = h.Path
 	}
+	if c := s.claim(l); c != nil {
+		if x := s.session(c.session); x != nil {
+			l.Claimant = x.Path
+		}
+	}
 	return l
 }
 

@@ -133,6 +133,14 @@ type Lease struct {
 	Epoch   blocktree.Epoch
 	Session SessionID
 	Holder  blocktree.Path // path of the session's runtime; not stored, looked up
+	// Claimant is the path of the runtime whose session claims the lease, none if nobody does; not stored, looked up.
+	Claimant blocktree.Path
+}
+
+// FirmLease names a lease that a renewal confirms.
+type FirmLease struct {
+	File  blocktree.FileID
+	Epoch blocktree.Epoch
 }
 
 // NodeStart is what Raft keeps of the newest start of a node.
@@ -193,8 +201,12 @@ type Result struct {
 	Start   *NodeStart     // StartNode: the newest start, on refusal too
 	Lease   *Lease         // Acquire: the lease taken; Busy: the lease in the way
 	// HolderQuiet is, for Busy and from the leader only, how long ago it applied the holder's last renewal; the lease
-	// ends when that reaches LeaseTerm.
+	// ends when that reaches LeaseTerm. For ClaimLease it is how long ago the claim was made: the same holds.
 	HolderQuiet time.Duration
+	// Claimed says, of a RenewSession or OpenSession, that a lease of the session was claimed at some time: then those in Firm, at
+	// most LeasesPerSessionMax, and no others, were held and not claimed when this was applied. Else all were.
+	Claimed bool
+	Firm    []FirmLease
 }
 
 // Err returns nil if the command was done, else an *Error.

@@ -16,6 +16,7 @@ import (
 	"blocktree"
 	"blocktree/blockdev"
 	"blocktree/blockdev/nbd"
+	"blocktree/cluster"
 	"blocktree/cmd/internal/parts"
 	"blocktree/crypto/keys"
 	"blocktree/internal/cli"
@@ -35,15 +36,24 @@ const (
 
 func newServe() *cobra.Command {
 	var file string
+	var takeOver bool
 	c := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Serve the exports of a configuration in the foreground",
 		Long: `serve opens the files that FILE exports, making those that are absent and have a create section, and offers them over
 NBD until SIGINT or SIGTERM. It prints "ready" and the URI of each export. It waits, up to 15 seconds, for the lease of a
-server that had a file open and is gone. Sockets that systemd passes are used instead of listen. It logs to standard
-error, ignores SIGHUP, and finishes what clients have in flight before it stops.`,
+server that had a file open and is gone; of one that is not gone it says who it is and when it renewed its lease.
+
+With --take-over it takes such a file by force. Nobody may answer for the file twice, so this takes the 5 seconds for which the other
+server was promised it; stopped meanwhile, it leaves the file to the other after 3 seconds. Then the other's clients get I/O errors,
+its log says who has the file, and what it had acknowledged is here. It does not come back by itself, and this server
+forces once only. Do not put --take-over where it is repeated, as in a unit file: two such servers would take turns.
+
+Sockets that systemd passes are used instead of listen. It logs to standard error, ignores SIGHUP, and finishes what
+clients have in flight before it stops.`,
 		Example: `  btnbd serve --config /etc/blocktree/btnbd.yaml
-  btnbd serve --config btnbd.yaml --listen tcp:127.0.0.1:10809 --cache off`,
+  btnbd serve --config btnbd.yaml --listen tcp:127.0.0.1:10809 --cache off
+  btnbd serve --config btnbd.yaml --take-over`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args(),
 	}
@@ -54,6 +64,7 @@ error, ignores SIGHUP, and finishes what clients have in flight before it stops.
 	f.String("cache", "", "memory for clean sectors, a size or off")
 	f.String("log-level", "", "debug, info, warn or error")
 	f.String("transport", "", "auto, quic or tcp")
+	f.BoolVar(&takeOver, "take-over", false, "take files that another server holds from it by force, once, at the start")
 	_ = c.MarkFlagFilename("config", "yaml") // for completion only
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cli.RequireFlags(c, "config"); err != nil {
@@ -71,7 +82,7 @@ error, ignores SIGHUP, and finishes what clients have in flight before it stops.
 		}
 		cli.IgnoreHangup()
 		defer cli.Profile(log, "btnbd")()
-		s := &server{cfg: cfg, log: log}
+		s := &server{cfg: cfg, log: log, takeOver: takeOver}
 		if err := s.listen(); err != nil {
 			return err
 		}
@@ -93,6 +104,7 @@ func printReady(w io.Writer, uris []string) error {
 type server struct {
 	cfg       *config.NBD
 	log       *slog.Logger
+	takeOver  bool // files that others hold are taken by force, once, at the start
 	listeners []net.Listener
 	addresses []string // of the listeners, as nbd.URI takes them
 }
@@ -149,7 +161,7 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	exports := new(blockdev.Exports)
 	defer func() { err = errors.Join(err, closeExports(exports)) }()
 	open := func(ctx context.Context, e *config.Export) (blocktree.File, error) {
-		return parts.OpenExport(ctx, client, s.cfg, e, key, leaseWait)
+		return parts.OpenExport(ctx, client, s.cfg, e, key, cluster.OpenOptions{Wait: leaseWait, TakeOver: s.takeOver})
 	}
 	if err := s.open(ctx, exports, open, blockdev.Options{Cache: cache, Memory: memory}); err != nil {
 		s.close()

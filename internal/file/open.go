@@ -90,11 +90,11 @@ type OpenOptions struct {
 	Reader   *keys.ReaderKey // opens encrypted files; nil for plain ones
 	// Plain says that the file is known not to be encrypted. Without it such a file is refused: whoever could change what the
 	// cluster says of a file could otherwise have secrets written in the clear.
-	Plain bool
-	Wait  time.Duration // for a lease that somebody else holds
+	Plain               bool
+	cluster.OpenOptions // of a file that somebody else holds
 }
 
-// Open opens the file at path. For writing it takes the file's lease, waiting at most o.Wait, and returns when what was in
+// Open opens the file at path. For writing it takes the file's lease, as o.OpenOptions says, and returns when what was in
 // flight under the last holder is decided; for reading it takes none and returns at once. Kinds: NotFound, Busy, Permission (no key), Unavailable, Invalid.
 func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
 	inode, err := c.Stat(ctx, path)
@@ -114,7 +114,7 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	}
 	if o.ReadOnly {
 		f.reader, err = c.OpenReader(path, inode)
-	} else if f.handle, err = c.Open(ctx, path, inode, o.Wait); err == nil {
+	} else if f.handle, err = c.Open(ctx, path, inode, o.OpenOptions); err == nil {
 		f.regionSectors = f.handle.RegionSectors()
 	}
 	if err != nil {

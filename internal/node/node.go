@@ -31,6 +31,7 @@ type Config struct {
 	Members     []blocktree.Runtime // all founding sector hosts, this one included
 	Logger      *slog.Logger
 	Clock       blocktree.Clock // nil: the system's
+	FS          vfs.FS          // of the sectors; nil: the real one
 }
 
 // Node is a running node.
@@ -46,12 +47,15 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if c.Clock == nil {
 		c.Clock = SystemClock{}
 	}
+	if c.FS == nil {
+		c.FS = vfs.Disk{}
+	}
 	if err := (vfs.Disk{}).MkdirAll(c.StoreDir); err != nil { // durable, and its parents too
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err,
 			Hint: "the node needs a directory that it may write to"}
 	}
 	s, err := cluster.OpenService(ctx, cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
-		Listen: c.Listen, Transport: bttp.Transport(c.Transport), FS: vfs.Disk{}, StoreDir: filepath.Join(c.StoreDir, "sectors"),
+		Listen: c.Listen, Transport: bttp.Transport(c.Transport), FS: c.FS, StoreDir: filepath.Join(c.StoreDir, "sectors"),
 		MetaDir: filepath.Join(c.StoreDir, "meta"), Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
 		Clock: c.Clock})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"blocktree/internal/bttp"
 	"blocktree/internal/file"
 	"blocktree/internal/node"
+	"blocktree/internal/vfs"
 	"blocktree/route"
 )
 
@@ -27,6 +28,7 @@ type Domain struct {
 	Transport bttp.Transport // of nodes and clients started from now on
 	Reader    *keys.ReaderKey
 	Dir       string
+	Disks     map[int]vfs.FS // of the sectors of nodes that do not have them on the real one
 
 	rootKey cred.Key
 	keys    []cred.Key
@@ -115,7 +117,7 @@ func (d *Domain) Start(i int) {
 func (d *Domain) TryStart(i int) error {
 	n, err := node.Open(d.T.Context(), node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
-		Directory: blocktree.RootPath(d.Root), Members: d.Members, Logger: d.Logger(fmt.Sprintf("node%d", i+1))})
+		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Logger: d.Logger(fmt.Sprintf("node%d", i+1))})
 	if err == nil {
 		d.nodes[i] = n
 	}
@@ -186,7 +188,7 @@ func (d *Domain) Open(c *cluster.Client, short string) blocktree.File {
 	d.T.Helper()
 	ctx, cancel := context.WithTimeout(d.T.Context(), time.Minute)
 	defer cancel()
-	f, err := file.Open(ctx, c, d.Path(short), file.OpenOptions{Reader: d.Reader, Wait: 15 * time.Second})
+	f, err := file.Open(ctx, c, d.Path(short), file.OpenOptions{Reader: d.Reader, OpenOptions: cluster.OpenOptions{Wait: 15 * time.Second}})
 	d.must(err)
 	return f
 }

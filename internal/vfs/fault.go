@@ -35,6 +35,8 @@ type Injection struct {
 	Err   error  // what to return; nil with Flip or Short gives no error, otherwise EIO
 	Short bool   // FaultWrite: write only the first half, then fail with Err (EIO if nil)
 	Flip  int    // FaultRead and FaultWrite: invert this bit (1 is bit 0 of byte 0) of the bytes that pass, no error
+	// Stall, for all but FaultRead and FaultWrite, holds the operation until it is closed; then it is done as if nothing had been.
+	Stall <-chan struct{}
 }
 
 // Fault wraps a file system and injects faults into it. Make one with NewFault.
@@ -105,10 +107,15 @@ func (i *Injection) err(op, name string) error {
 }
 
 func (f *Fault) simple(op FaultOp, opName, name string) error {
-	if i := f.next(op, name); i != nil {
-		return i.err(opName, name)
+	i := f.next(op, name)
+	switch {
+	case i == nil:
+		return nil
+	case i.Stall != nil:
+		<-i.Stall
+		return nil
 	}
-	return nil
+	return i.err(opName, name)
 }
 
 // Create implements FS.

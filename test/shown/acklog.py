@@ -59,7 +59,7 @@ def write(uri, name, seconds):
                         log.write(f"acked {n}\n")
                         acked += 1
         except nbd.Error as e:
-            print(f"   the server is gone: {e.string}")
+            print(f"   writing ended: {e.string}")
     print(f"   {number} writes issued, {acked} acknowledged")
     return 0
 

@@ -3,7 +3,6 @@ package parts
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -51,9 +50,9 @@ func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path
 		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers})
 }
 
-// OpenExport opens the file of an export, making it first where it is absent and may be made. It waits for the lease
-// of a holder that is gone, at most wait.
-func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *config.Export, key *keys.ReaderKey, wait time.Duration) (blocktree.File, error) {
+// OpenExport opens the file of an export, making it first where it is absent and may be made. A file that
+// somebody else holds is waited for, or taken, as o says.
+func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *config.Export, key *keys.ReaderKey, o cluster.OpenOptions) (blocktree.File, error) {
 	path, err := c.Resolve(e.Path)
 	if err != nil {
 		return nil, err
@@ -74,7 +73,7 @@ func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *c
 			return nil, err
 		}
 	}
-	f, err := file.Open(ctx, client, path, file.OpenOptions{ReadOnly: e.ReadOnly, Reader: key, Plain: !e.Encrypted(), Wait: wait})
+	f, err := file.Open(ctx, client, path, file.OpenOptions{ReadOnly: e.ReadOnly, Reader: key, Plain: !e.Encrypted(), OpenOptions: o})
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		err = cli.WithHint(err, "create it with `btnode file create`, or give the export a create: section")
 	}
