@@ -237,7 +237,7 @@ func (m *member) roomMade() {
 func (m *member) damaged(d store.Damage) {
 	m.logger.Error("shards do not match their checksum", "file", d.File.String(), "sectors", len(d.Sectors), "err", d.Error())
 	if s := m.met.Load(); s != nil {
-		s.met(d)
+		s.noteMet(d)
 	}
 }
 

@@ -26,8 +26,12 @@ const (
 	// change takes, all together.
 	scrubTries = 20
 	scrubPause = 250 * time.Millisecond
-	// scrubUrgentMax bounds the runs of damage that were met elsewhere and wait; what does not fit the next walk finds.
-	scrubUrgentMax = 1024
+	// scrubMetMax bounds the windows of sectors in which damage was met elsewhere, and that wait; what does not fit the next walk finds.
+	// The same window is tried once in scrubMetEvery: what cannot be repaired is met again and again.
+	scrubMetMax   = 1024
+	scrubMetEvery = 10 * time.Minute
+	// scrubMetDelay is how long damage that was met waits for more of the same.
+	scrubMetDelay = time.Second
 	// scrubLeaveEvery is how often a node may leave its views to be copied up anew.
 	scrubLeaveEvery = 10 * time.Minute
 )
@@ -45,30 +49,24 @@ type scrubber struct {
 	rate   int64 // bytes per second in the background; 0: never
 	leave  func() error
 
-	urgent chan store.Damage
-	wake   chan struct{}
+	wake chan struct{}
 
-	mu    sync.Mutex
-	state scrubState
-	saved time.Time
-	done  uint64 // sectors of files that the walk that was asked for has passed, of so many
-	of    uint64
+	mu      sync.Mutex
+	met     map[scrubMet]time.Time // zero: it waits; else when it was tried
+	waits   []scrubMet
+	waiting time.Time // since when
+	state   scrubState
+	saved   time.Time
+	done    uint64 // sectors of files that the walk that was asked for has passed, of so many
+	of      uint64
 }
 
 func newScrubber(s *Service) *scrubber {
 	x := &scrubber{node: s.cfg.Node, group: s.group, member: s.member, store: s.member.store, peers: s.peers, logger: s.cfg.Logger,
-		disk: s.cfg.FS, dir: s.cfg.StoreDir, rate: s.cfg.ScrubRate, leave: s.startAnew, urgent: make(chan store.Damage, scrubUrgentMax),
-		wake: make(chan struct{}, 1)}
+		disk: s.cfg.FS, dir: s.cfg.StoreDir, rate: s.cfg.ScrubRate, leave: s.startAnew,
+		wake: make(chan struct{}, 1), met: map[scrubMet]time.Time{}}
 	x.state.load(x.disk, x.dir)
 	return x
-}
-
-// met takes damage that a read or the compactor found. It does not block.
-func (s *scrubber) met(d store.Damage) {
-	select {
-	case s.urgent <- d:
-	default:
-	}
 }
 
 // run scrubs until ctx ends, and writes down where it was.
@@ -77,6 +75,7 @@ func (s *scrubber) run(ctx context.Context) {
 	began := time.Now()
 	for ctx.Err() == nil {
 		s.settle()
+		s.repairMet(ctx)
 		s.mu.Lock()
 		asked, ground := s.state.asked.active && !s.state.leaving, s.state.ground.active
 		due := s.rate > 0 && !s.state.leaving && time.Since(began) >= scrubFirst && (ground || time.Since(time.Unix(s.state.ground.began, 0)) >= scrubEvery)
@@ -92,47 +91,9 @@ func (s *scrubber) run(ctx context.Context) {
 		default:
 			select {
 			case <-ctx.Done():
-			case d := <-s.urgent:
-				s.repairMet(ctx, d)
 			case <-s.wake:
 			case <-time.After(time.Second):
 			}
-			continue
-		}
-		for more := true; more; {
-			select {
-			case d := <-s.urgent:
-				s.repairMet(ctx, d)
-			default:
-				more = false
-			}
-		}
-	}
-}
-
-// repairMet repairs what somebody else met, while the node is in sync there.
-func (s *scrubber) repairMet(ctx context.Context, d store.Damage) {
-	l, err := s.group.Layout(d.File)
-	if err != nil {
-		return // it was removed
-	}
-	var walk scrubWalk
-	for n := len(d.Sectors); n > 0; n = len(d.Sectors) {
-		first := d.Sectors[0]
-		if uint64(first) >= l.Sectors {
-			return
-		}
-		region := l.RegionOf(first)
-		start, count := l.Run(region)
-		end := min(start+blocktree.SectorIndex(count), first+blocktree.SectorIndex(l.RunSectorsMax()))
-		for len(d.Sectors) > 0 && d.Sectors[0] < end {
-			d.Sectors = d.Sectors[1:]
-		}
-		if c, err := s.newCheck(l, region); err == nil && c != nil {
-			s.windows(ctx, &walk, c, first, end)
-		}
-		if ctx.Err() != nil {
-			return
 		}
 	}
 }
@@ -154,7 +115,7 @@ func (s *scrubber) step(ctx context.Context, w *scrubWalk) {
 	if err != nil {
 		s.logger.Error("scrub", "file", l.File.String(), "err", err)
 	} else if c != nil {
-		s.windows(ctx, w, c, w.sector, end)
+		s.windows(ctx, w, c, w.sector, end, scrubTries)
 		s.compare(ctx, w, c, w.sector, end)
 	}
 	if ctx.Err() != nil {
@@ -204,7 +165,7 @@ func (s *scrubber) next(w *scrubWalk) *stripe.Layout {
 }
 
 // windows checks the shards of sectors from first to end of one region.
-func (s *scrubber) windows(ctx context.Context, w *scrubWalk, c *scrubCheck, first, end blocktree.SectorIndex) {
+func (s *scrubber) windows(ctx context.Context, w *scrubWalk, c *scrubCheck, first, end blocktree.SectorIndex, tries int) {
 	for at := first; at < end; {
 		n := uint32(min(uint64(c.layout.RunSectorsMax()), uint64(end-at)))
 		begun := time.Now()
@@ -213,7 +174,7 @@ func (s *scrubber) windows(ctx context.Context, w *scrubWalk, c *scrubCheck, fir
 			if blocktree.KindOf(err) == blocktree.Corrupt { // a page of the index: the next start tells all that is lost
 				c.found, ok = []scrubFound{{at, ScrubLost, ScrubCopyUp}}, true
 			}
-			last := ok || try == scrubTries
+			last := ok || try == tries
 			s.note(w, c, last)
 			if last || !pause(ctx, scrubPause) || !s.again(c) {
 				break
@@ -249,6 +210,7 @@ func (s *scrubber) again(c *scrubCheck) bool {
 	if err != nil || n == nil {
 		return false
 	}
+	n.again = c.again
 	*c = *n
 	return true
 }
@@ -290,7 +252,7 @@ func (s *scrubber) progress(w *scrubWalk, n uint32) {
 
 // note counts and names what a check found. What is tried again is counted by the last try.
 func (s *scrubber) note(w *scrubWalk, c *scrubCheck, last bool) {
-	if !last {
+	if !last || c.again {
 		c.counts.Sectors = 0
 	}
 	s.mu.Lock()

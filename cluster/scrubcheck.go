@@ -27,6 +27,7 @@ type scrubCheck struct {
 	codec  *rebuilder
 	found  []scrubFound // of the window at hand
 	counts ScrubCounts  // of the window at hand
+	again  bool         // its sectors are counted by a walk
 }
 
 // scrubFound is one damaged sector, or missing write.
@@ -221,6 +222,7 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 	}
 	k := c.layout.Code.Data
 	theirs := c.shards(ctx, c.others[:min(k, len(c.others))], first, count, stripe.WantShards, blocktree.Version{})
+	var all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector // of every other member, once that is wanted
 	var mends []scrubMend
 	complete := true
 	for _, sector := range slices.Sorted(maps.Keys(own)) {
@@ -229,7 +231,10 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		c.counts.Bytes += uint64(len(mine.payload))
 		payload, seals, err := c.rebuild(mine.x, c.having(theirs, mine.x))
 		if err != nil {
-			payload, seals, err = c.rebuildExactly(ctx, mine.x)
+			if all == nil {
+				all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
+			}
+			payload, seals, err = c.rebuildOfAll(ctx, mine.x, all)
 		}
 		damaged := mine.x.Kind == stripe.Damaged
 		switch {
@@ -300,20 +305,28 @@ func (c *scrubCheck) rebuild(x stripe.Extent, shards []stripe.ShardRun) (payload
 	return c.codec.Rebuild(c.shard, stripe.Piece{First: x.First, Count: 1, Version: x.Version, Kind: stripe.Data, Shards: shards})
 }
 
-// rebuildExactly asks every other member for the version. Kind Corrupt if all of the region's members answered, none has a newer one
-// and no k have good shards.
-func (c *scrubCheck) rebuildExactly(ctx context.Context, x stripe.Extent) (payload, seals []byte, err error) {
-	theirs := c.shards(ctx, c.others, x.First, 1, stripe.WantExact, x.Version)
-	if payload, seals, err = c.rebuild(x, c.having(theirs, x)); err == nil {
+// rebuildOfAll is rebuild out of what every other member has. Of members that have another version it asks for this one, which they
+// may have in flight. Kind Corrupt if all of the region's members have answered, none has a newer one, and no k have good shards.
+func (c *scrubCheck) rebuildOfAll(ctx context.Context, x stripe.Extent, all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector) (payload, seals []byte, err error) {
+	if payload, seals, err = c.rebuild(x, c.having(all, x)); err == nil {
 		return payload, seals, nil
 	}
-	kind := blocktree.Unavailable
-	if len(theirs) == len(c.view.Members)-1 {
-		kind = blocktree.Corrupt
+	kind := blocktree.Corrupt
+	if len(all) != len(c.view.Members)-1 {
+		kind = blocktree.Unavailable
 	}
-	for _, t := range c.shards(ctx, c.others, x.First, 1, stripe.WantVersions, blocktree.Version{}) {
-		if x.Version.Less(t[x.First].x.Version) { // it is on its way here
+	differs := false
+	for _, t := range all {
+		have := t[x.First].x.Version
+		differs = differs || have != x.Version
+		if x.Version.Less(have) { // it is on its way here
 			kind = blocktree.Unavailable
+		}
+	}
+	if differs {
+		exact := c.shards(ctx, c.others, x.First, 1, stripe.WantExact, x.Version)
+		if payload, seals, err = c.rebuild(x, c.having(exact, x)); err == nil {
+			return payload, seals, nil
 		}
 	}
 	return nil, nil, blocktree.E("scrub", kind, err)

@@ -6,6 +6,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/stripe"
+	"blocktree/internal/vfs"
 )
 
 // mayGo has the node leave its views if a walk found that it misses writes and enough others stay. It reports whether it leaves: then
@@ -113,3 +114,21 @@ func (s *Service) startAnew() error {
 
 // Anew reports whether the error of Fatal asks for no more than to close the service and to open it again.
 func (s *Service) Anew() bool { return s.anew.Load() }
+
+// Distrust makes the start mark beside the sectors in dir vouch for nothing, and has the next scrub begin at the start: the node whose
+// store that is, which must be stopped, is copied up after its next start and then checks all that it has. A node without a mark, or with
+// a damaged one, is copied up anyway.
+func Distrust(disk vfs.FS, dir string) error {
+	if err := disk.Remove(dir + "/" + scrubFile); err != nil && blocktree.KindOf(err) != blocktree.NotFound {
+		return err
+	}
+	mark, err := loadStart(disk, dir)
+	if mark == (startMark{}) {
+		if blocktree.KindOf(err) == blocktree.Corrupt {
+			return nil
+		}
+		return err
+	}
+	mark.incarnation = randomIncarnation()
+	return mark.save(disk, dir)
+}
