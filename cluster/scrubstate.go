@@ -258,7 +258,8 @@ func encodeFindings(e *wire.Encoder, all []ScrubFinding) {
 	}
 }
 
-func decodeFindings(d *wire.Decoder) (all []ScrubFinding) {
+func decodeFindings(d *wire.Decoder) []ScrubFinding {
+	all := []ScrubFinding{} // for JSON
 	for n := d.Count(scrubFindingsMax); n > 0 && d.Err() == nil; n-- {
 		f := ScrubFinding{Time: time.Unix(int64(d.U64()), 0), File: d.File(), First: blocktree.SectorIndex(d.U64()), Count: d.U64(),
 			Kind: ScrubKind(d.U8()), Outcome: ScrubOutcome(d.U8())}
