@@ -282,6 +282,11 @@ func (s *scrubber) note(w *scrubWalk, c *scrubCheck, last bool) {
 	}
 	w.counts.Add(c.counts)
 	s.state.total.Add(c.counts)
+	if a := &s.state.asked; w != a && a.active && a.covers(c.layout.File) { // else it would find nothing, and nobody would know why
+		also := c.counts
+		also.Sectors, also.Bytes = 0, 0
+		a.counts.Add(also)
+	}
 	for _, r := range runs {
 		s.logger.Error("damaged sectors", "file", r.Name, "firstSector", uint64(r.First), "sectors", r.Count, "kind", r.Kind.String(),
 			"outcome", r.Outcome.String())

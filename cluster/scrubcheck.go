@@ -23,7 +23,7 @@ type scrubCheck struct {
 	region blocktree.RegionIndex
 	view   stripe.View
 	shard  blocktree.ShardIndex // this node's place
-	others []blocktree.NodeID   // in sync beside it
+	others []blocktree.NodeID   // in sync beside it, and up
 	codec  *rebuilder
 	found  []scrubFound // of the window at hand
 	counts ScrubCounts  // of the window at hand
@@ -50,7 +50,7 @@ func (s *scrubber) newCheck(l *stripe.Layout, region blocktree.RegionIndex) (*sc
 				return nil, err
 			}
 			c.codec = &rebuilder{codec: codec, file: l.File, sectorBytes: int(l.SectorBytes)}
-		default:
+		case s.peers.isServing(m.Node):
 			c.others = append(c.others, m.Node)
 		}
 	}
@@ -221,7 +221,11 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		return err == nil, err
 	}
 	k := c.layout.Code.Data
-	theirs := c.shards(ctx, c.others[:min(k, len(c.others))], first, count, stripe.WantShards, blocktree.Version{})
+	if len(c.others) < k { // too few to compare with, or to repair with
+		c.checkAlone(data, own)
+		return true, nil
+	}
+	theirs := c.shards(ctx, c.others[:k], first, count, stripe.WantShards, blocktree.Version{})
 	var all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector // of every other member, once that is wanted
 	var mends []scrubMend
 	complete := true
@@ -257,6 +261,17 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		}
 	}
 	return c.install(ctx, mends) && complete, nil
+}
+
+// checkAlone goes by checksums only.
+func (c *scrubCheck) checkAlone(data []store.Extent, own map[blocktree.SectorIndex]scrubSector) {
+	for _, sector := range slices.Sorted(maps.Keys(own)) {
+		c.counts.Sectors++
+		c.counts.Bytes += uint64(len(own[sector].payload))
+		if own[sector].x.Kind == stripe.Damaged {
+			c.found = append(c.found, scrubFound{sector, c.diagnose(data, sector), ScrubLater})
+		}
+	}
 }
 
 // isStill reports whether the index still names the version.

@@ -46,10 +46,7 @@ func (s *scrubber) repairMet(ctx context.Context) {
 			s.mu.Unlock()
 			return
 		}
-		walk := new(scrubWalk) // counted in the total only
-		if a := &s.state.asked; a.active && a.covers(s.waits[0].file) {
-			walk = a
-		}
+		var walk scrubWalk // it counts in the total, and for the scrub that was asked for
 		w := s.waits[0]
 		s.waits = s.waits[1:]
 		s.met[w] = time.Now()
@@ -63,7 +60,7 @@ func (s *scrubber) repairMet(ctx context.Context) {
 		start, count := l.Run(region)
 		if c, err := s.newCheck(l, region); err == nil && c != nil {
 			c.again = true
-			s.windows(ctx, walk, c, first, min(start+blocktree.SectorIndex(count), first+blocktree.RunSectorsMax), 1)
+			s.windows(ctx, &walk, c, first, min(start+blocktree.SectorIndex(count), first+blocktree.RunSectorsMax), 1)
 		}
 	}
 }

@@ -89,7 +89,7 @@ func (s *scrubber) begin(r scrubRequest) error {
 	if r.id == 0 || r.id == w.id {
 		return nil
 	}
-	if w.active {
+	if w.active || w.owed > 0 {
 		if !slices.Equal(w.files, r.files) {
 			return &blocktree.Error{Op: "scrub", Kind: blocktree.Busy, Err: errors.New("the node scrubs other files now"),
 				Hint: "wait until that is done; see btnode status --json"}

@@ -97,7 +97,7 @@ func (c *scrubCheck) versionsOf(ctx context.Context, first blocktree.SectorIndex
 		switch {
 		case lost && with >= k:
 			c.found = append(c.found, scrubFound{sector, ScrubLost, ScrubCopyUp})
-		case !lost && complete && with < len(c.others) && with+1 < k:
+		case !lost && complete && with < len(c.view.Members)-1 && len(after) == len(c.view.Members)-1 && with+1 < k:
 			c.found = append(c.found, scrubFound{sector, ScrubMixed, ScrubBeyond})
 		}
 	}
