@@ -256,7 +256,7 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 				outcome, complete = ScrubLater, false
 			}
 			c.found = append(c.found, scrubFound{sector, c.diagnose(data, sector), outcome})
-		case blocktree.KindOf(err) != blocktree.Corrupt: // else it is the others' that are damaged
+		case blocktree.KindOf(err) == blocktree.Unavailable: // else it is old, or the others' are damaged
 			complete = false
 		}
 	}
@@ -321,7 +321,7 @@ func (c *scrubCheck) rebuild(x stripe.Extent, shards []stripe.ShardRun) (payload
 }
 
 // rebuildOfAll is rebuild out of what every other member has. Of members that have another version it asks for this one, which they
-// may have in flight. Kind Corrupt if all of the region's members have answered, none has a newer one, and no k have good shards.
+// may have in flight. Kind Corrupt if all of the region's members have answered and no k have good shards, NotFound if one has a newer version.
 func (c *scrubCheck) rebuildOfAll(ctx context.Context, x stripe.Extent, all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector) (payload, seals []byte, err error) {
 	if payload, seals, err = c.rebuild(x, c.having(all, x)); err == nil {
 		return payload, seals, nil
@@ -334,8 +334,8 @@ func (c *scrubCheck) rebuildOfAll(ctx context.Context, x stripe.Extent, all map[
 	for _, t := range all {
 		have := t[x.First].x.Version
 		differs = differs || have != x.Version
-		if x.Version.Less(have) { // it is on its way here
-			kind = blocktree.Unavailable
+		if x.Version.Less(have) { // it is on its way here, or was lost: versions tells
+			kind = blocktree.NotFound
 		}
 	}
 	if differs {
