@@ -105,6 +105,10 @@ const (
 	// GroupCommitBytesMax bounds the records that wait for one fdatasync.
 	GroupCommitBytesMax = 32 << 20
 
+	// ScrubRateDefault is how many bytes per second a node reads to check what it keeps: a TiB in a day and a half, a tenth of what
+	// the slowest disks read.
+	ScrubRateDefault = 8 << 20
+
 	// NBDNegotiationTimeout, NBDOptionsMax, NBDOptionBytesMax and NBDNegotiatingMax bound a client that has not
 	// chosen an export; idle chosen ones are normal and are not closed.
 	NBDNegotiationTimeout = 10 * time.Second

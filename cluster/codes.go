@@ -9,4 +9,5 @@ const (
 	codeHello   uint16 = 5 // nothing; node id and incarnation
 	codeYield   uint16 = 6 // a file's identity: let go of the lease you hold for copying up
 	codeKnown   uint16 = 7 // nothing; the token of the asker's newest start that the answering node knows
+	codeScrub   uint16 = 8 // a scrubRequest; how the node's scrubs stand
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"blocktree"
@@ -41,7 +42,9 @@ type member struct {
 	logger *slog.Logger
 	store  *store.Store
 
-	makingRoom func() bool // the store's MakingRoom, but for tests
+	makingRoom func() bool              // the store's MakingRoom, but for tests
+	met        atomic.Pointer[scrubber] // told of damage, once there is one
+	clients    atomic.Bool              // a client was served since servedClients was asked last
 
 	fatal  chan error
 	wg     sync.WaitGroup
@@ -165,6 +168,9 @@ func (m *member) step(req *bttp.Request, msg *stripe.Message) {
 		req.Release()
 		return
 	}
+	if msg.Kind == stripe.KindPrepare || msg.Kind == stripe.KindRead && !msg.Watermark.IsZero() {
+		m.clients.Store(true)
+	}
 	m.lastID++
 	m.requests[m.lastID] = asked{req, msg.ID}
 	msg.ID = m.lastID
@@ -226,11 +232,17 @@ func (m *member) roomMade() {
 	m.run(fx)
 }
 
-// damaged is told of sectors that the store's compactor found damaged. They read as damaged from now on as before; whoever holds
-// the file mends them when it reads them.
+// damaged is told of sectors that the store's compactor or a read found damaged. They read as damaged from now on as before; the
+// scrubber mends them, or whoever holds the file and reads them.
 func (m *member) damaged(d store.Damage) {
 	m.logger.Error("shards do not match their checksum", "file", d.File.String(), "sectors", len(d.Sectors), "err", d.Error())
+	if s := m.met.Load(); s != nil {
+		s.noteMet(d)
+	}
 }
+
+// servedClients reports whether anything was written or read since it was asked last; what scrubs ask for does not count.
+func (m *member) servedClients() bool { return m.clients.Swap(false) }
 
 // unwait steps what waited, as far as the disk has caught up; mu is held.
 func (m *member) unwait() (fx effects) {

@@ -228,7 +228,7 @@ func (m *member) readOnce(r *readTask, buf *[]byte) (extents []stripe.Extent, pa
 			extents = append(extents, stripeExtent(x))
 			payload, seals = payload[:len(payload)+len(p)], seals[:len(seals)+len(s)]
 		case errors.As(err, &damage):
-			m.logger.Error("shards do not match their checksum", "file", r.Request.File.String(), "err", err)
+			m.damaged(*damage)
 			extents, payload, seals = keepGood(x, damage, extents, payload, seals, p, s)
 		default:
 			return nil, nil, nil, err

@@ -33,6 +33,7 @@ type ServiceConfig struct {
 	Node        blocktree.NodeID
 	Directory   blocktree.Scope     // whose entries the cluster keeps
 	Members     []blocktree.Runtime // every founding sector host, this one included
+	ScrubRate   int64               // bytes per second that a scrub in the background reads; 0: there is none
 	Logger      *slog.Logger
 	Clock       blocktree.Clock
 }
@@ -55,6 +56,8 @@ type Service struct {
 	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
 	mark     startMark // as it was found
+	anew     atomic.Bool
+	scrubber *scrubber
 
 	mu          sync.Mutex
 	incarnation blocktree.Incarnation // zero until the service serves
@@ -108,6 +111,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger,
 		Clock: s.cfg.Clock, Scope: s.cfg.Directory}, s.endpoint, s.peers)
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
+	s.scrubber = newScrubber(s)
+	s.member.met.Store(s.scrubber)
 	s.wg.Go(s.run)
 	s.wg.Go(s.watchFatal)
 	return nil
@@ -198,6 +203,7 @@ func (s *Service) run() {
 	s.mu.Unlock()
 	s.cfg.Logger.Info("serving", "node", s.cfg.Path.Short(), "store", s.cfg.Node.String(), "incarnation", incarnation.String())
 	s.wg.Go(s.heal)
+	s.wg.Go(func() { s.scrubber.run(s.ctx) })
 	s.learner.run(s.ctx, s.member, s.group)
 }
 
@@ -297,6 +303,8 @@ func (s *Service) serve(req *bttp.Request) {
 		s.hello(req)
 	case codeYield:
 		s.yield(req)
+	case codeScrub:
+		s.serveScrub(req)
 	case codeKnown:
 		s.serveKnown(req)
 		return

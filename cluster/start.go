@@ -49,20 +49,11 @@ func randomIncarnation() (i blocktree.Incarnation) {
 // loadStart reads the mark in dir; a directory without one gives a zero mark.
 func loadStart(disk vfs.FS, dir string) (startMark, error) {
 	const op = "cluster: start mark"
-	f, err := disk.Open(dir + "/" + startFile)
+	b, err := readSmallFile(disk, dir, startFile, 256)
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		return startMark{}, nil
 	}
 	if err != nil {
-		return startMark{}, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil || size > 256 {
-		return startMark{}, &blocktree.Error{Op: op, Path: startFile, Kind: blocktree.Corrupt, Err: err}
-	}
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil && size > 0 {
 		return startMark{}, &blocktree.Error{Op: op, Path: startFile, Err: err}
 	}
 	s, err := decodeStart(b)
@@ -100,22 +91,5 @@ func decodeStart(b []byte) (startMark, error) {
 
 // save replaces the mark in dir; it is durable when it returns.
 func (s startMark) save(disk vfs.FS, dir string) error {
-	temporary := dir + "/" + startFile + ".new"
-	f, err := disk.Create(temporary)
-	if err != nil {
-		return err
-	}
-	if _, err = f.WriteAt(s.encode(), 0); err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = disk.Rename(temporary, dir+"/"+startFile)
-	}
-	if err == nil {
-		err = disk.SyncDir(dir)
-	}
-	return err
+	return replaceFile(disk, dir, startFile, s.encode(), true)
 }

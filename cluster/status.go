@@ -31,6 +31,7 @@ type NodeStatus struct {
 	Path   blocktree.Path `json:"path"`
 	State  string         `json:"state"` // "up" or "down"
 	Leader bool           `json:"leader"`
+	Scrub  *ScrubReport   `json:"scrub,omitempty"` // of a node that is up
 }
 
 // FileStatus is one file. InSync and Tolerates are minima over its regions.
@@ -59,6 +60,9 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 		if c.peers.isServing(n) {
 			node.State = "up"
 			live++
+			if r, err := c.askScrub(ask, n, scrubRequest{}); err == nil {
+				node.Scrub = r
+			}
 		}
 		node.Leader = err == nil && a.Status != nil && a.Status.Leader == n
 		s.Nodes = append(s.Nodes, node)

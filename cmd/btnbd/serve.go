@@ -151,7 +151,7 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	cache, err := blockdev.NewCache(s.cfg.Cache.Bytes())
+	cache, err := blockdev.NewCache(s.cfg.CacheBytes())
 	if err != nil {
 		s.close()
 		return err

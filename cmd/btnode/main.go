@@ -21,7 +21,8 @@ Files are offered as block devices by btnbd.`,
   btnode run --config /etc/blocktree/btnode.yaml
   btnode file create /vm/disk1 --size 10GiB --config client.yaml
   btnode status --config client.yaml
+  btnode scrub --config client.yaml
   btnode store check /var/lib/blocktree/store`)
-	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newStore())
+	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newScrub(), newStore())
 	return root
 }

@@ -18,8 +18,8 @@ import (
 
 func newStore() *cobra.Command {
 	group := cli.NewGroup("store", "Look at the store of a node that does not run",
-		`store looks at what a node keeps on its disk, while the node is stopped: a running node is refused. It changes nothing, so it
-can also be used on a copy, or on a failing disk that is mounted read-only.
+		`store looks at what a node keeps on its disk, while the node is stopped: a running node is refused. Only check --repair
+changes anything, so it can also be used on a copy, or on a failing disk that is mounted read-only.
 
 DIR is the node's data directory (store.dir in btnode.yaml) or the directory "sectors" in it. The metadata beside it, in "meta", is
 not looked at.`)

@@ -75,7 +75,7 @@ func TestStoreCheckNames(t *testing.T) {
 	code, out, stderr := command(t, "store", "check", dir)
 	if code != cli.ExitFailure || !strings.Contains(out, "damaged: sectors: "+segmentFile(ref.Segment)+" at ") ||
 		!strings.Contains(out, "file 1.9 sectors 101 to 102: they do not match their checksum\n") ||
-		!strings.Contains(stderr, "1 problem, 2 damaged sectors\n") || !strings.Contains(stderr, "btnode: hint: start the node: its peers repair") {
+		!strings.Contains(stderr, "1 problem, 2 damaged sectors\n") || !strings.Contains(stderr, "btnode: hint: start the node: with its peers it repairs") {
 		t.Errorf("exit %d: %s%s", code, out, stderr)
 	}
 	code, out, _ = command(t, "store", "check", dir, "--json")
@@ -95,6 +95,44 @@ func TestStoreCheckNames(t *testing.T) {
 	var info storeInfo
 	if err := json.Unmarshal([]byte(out), &info); err != nil || code != cli.ExitOK || info.LiveSectors != 4 || !info.Clean || info.Starts != 1 {
 		t.Errorf("exit %d, %v: %s", code, err, out)
+	}
+}
+
+// TestStoreCheckRepair: what belongs to nothing goes, a damaged store vouches for nothing any more, and no shard is touched.
+func TestStoreCheckRepair(t *testing.T) {
+	dir := t.TempDir()
+	ref := makeStore(t, dir)
+	sectors := filepath.Join(dir, "sectors")
+	left := filepath.Join(sectors, "checkpoint.tmp")
+	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, stderr := command(t, "store", "check", dir, "--repair")
+	if _, err := os.Stat(left); code != cli.ExitOK || !os.IsNotExist(err) || !strings.Contains(out, "repair: checkpoint.tmp is removed\n") || strings.Contains(out, "copied up") {
+		t.Errorf("exit %d, %v: %s%s", code, err, out, stderr)
+	}
+	name := filepath.Join(sectors, segmentFile(ref.Segment))
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[int(ref.Offset)+160+300] ^= 16
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(sectors, "scrub"), []byte("anything"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, _ = command(t, "store", "check", dir, "--repair", "--json")
+	var got checkLine
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != cli.ExitFailure || got.Repair == nil || !got.Repair.CopyUp || len(got.Repair.Removed) != 0 {
+		t.Errorf("exit %d, %v: %s", code, err, out)
+	}
+	if _, err := os.Stat(filepath.Join(sectors, "scrub")); !os.IsNotExist(err) {
+		t.Error("the next scrub does not begin at the start")
+	}
+	if now, err := os.ReadFile(name); err != nil || !bytes.Equal(now, b) {
+		t.Errorf("the segment is another: %v", err)
 	}
 }
 

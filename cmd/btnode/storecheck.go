@@ -11,13 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/cluster/store"
 	"blocktree/internal/cli"
 	"blocktree/internal/vfs"
 )
 
 // clusterFiles returns the names of what the cluster keeps beside a node's sectors.
-func clusterFiles() []string { return []string{"start"} }
+func clusterFiles() []string { return []string{"start", "scrub"} }
 
 // checkLine is what was found as --json prints it.
 type checkLine struct {
@@ -36,6 +37,13 @@ type checkLine struct {
 	TornLogSequences uint64         `json:"tornLogSequences"`
 	ReadBytes        int64          `json:"readBytes"`
 	Seconds          float64        `json:"seconds"`
+	Repair           *repairLine    `json:"repair,omitempty"` // with --repair
+}
+
+// repairLine is what --repair did.
+type repairLine struct {
+	Removed []string `json:"removed"` // files that belonged to nothing
+	CopyUp  bool     `json:"copyUp"`  // the next start has the node copied up, and then all of it checked
 }
 
 type problemLine struct {
@@ -84,9 +92,9 @@ func newCheckLine(dir string, r *store.CheckReport, took time.Duration) checkLin
 }
 
 func newStoreCheck() *cobra.Command {
-	var asJSON bool
+	var asJSON, repair bool
 	c := &cobra.Command{
-		Use:   "check DIR [--json]",
+		Use:   "check DIR [--repair] [--json]",
 		Short: "Read all that a store holds and name what is damaged",
 		Long: `check reads superblock, checkpoint and every page of the index, every record that they name, sector by sector, and the log
 behind the checkpoint as a start would, and verifies all checksums. It names what is damaged or missing: the file's id
@@ -94,18 +102,24 @@ behind the checkpoint as a start would, and verifies all checksums. It names wha
 or a power loss leaves, the torn end of the log and files that the next start removes, is no damage.
 
 DIR is the node's data directory (store.dir in btnode.yaml) or the directory "sectors" in it; the metadata beside it is not
-checked. The node must be stopped. Nothing is written, so it can be run on a copy or on a disk that fails, and nothing is repaired: the
-node's peers do that when it runs, of what it finds damaged then. What is deleted, overwritten or not named by anything is not read.
+checked. The node must be stopped. Without --repair nothing is written, so it can be run on a copy or on a disk that fails. What is
+deleted, overwritten or not named by anything is not read.
+
+With --repair it removes the files that the next start would remove and, if anything is damaged, notes that the node vouches for nothing: at
+its next start it does not count until it was copied up by its peers, and then it checks all that it has and has them repair what is
+damaged. One store alone has nothing to repair a shard with, so no shard is changed or removed. It says what it did; the exit code is as without.
 
 After a kill the index may still name what was repaired since: then it says that the log behind the checkpoint has it again.
 
 It exits with 0 where nothing is damaged, with 1 where something is or could not be looked at, with 2 for a wrong call.`,
 		Example: `  btnode store check /var/lib/blocktree/store
+  btnode store check /var/lib/blocktree/store --repair
   btnode store check /mnt/copy/sectors --json | jq '.problems[]'`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("DIR"),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&repair, "repair", false, "remove what is left over, and have a damaged node copied up after its next start")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		dir, err := storeDir(args[0])
 		if err != nil {
@@ -122,13 +136,17 @@ It exits with 0 where nothing is damaged, with 1 where something is or could not
 		if err != nil {
 			return noStoreHint(err, args[0])
 		}
-		took := time.Since(began)
-		if asJSON {
-			err = cli.PrintJSON(c.OutOrStdout(), newCheckLine(dir, report, took))
-		} else {
-			err = printCheck(c.OutOrStdout(), report, took)
+		line := newCheckLine(dir, report, time.Since(began))
+		var repairErr error
+		if repair && report.Complete {
+			line.Repair, repairErr = repairStore(dir, report)
 		}
-		if err != nil {
+		if asJSON {
+			err = cli.PrintJSON(c.OutOrStdout(), line)
+		} else {
+			err = printCheck(c.OutOrStdout(), report, line.Repair, time.Since(began))
+		}
+		if err = errors.Join(err, repairErr); err != nil {
 			return err
 		}
 		return damageFound(dir, report)
@@ -136,7 +154,35 @@ It exits with 0 where nothing is damaged, with 1 where something is or could not
 	return c
 }
 
-func printCheck(w io.Writer, r *store.CheckReport, took time.Duration) error {
+// repairStore does what can be done with one store alone.
+func repairStore(dir string, r *store.CheckReport) (*repairLine, error) {
+	out := &repairLine{Removed: []string{}, CopyUp: !r.Clean()}
+	removed, err := store.RemoveLeftovers(vfs.Disk{}, dir, r.Leftovers, func() error {
+		if r.Clean() {
+			return nil
+		}
+		return cluster.Distrust(vfs.Disk{}, dir)
+	})
+	out.Removed = append(out.Removed, removed...)
+	return out, err
+}
+
+func printRepair(w io.Writer, done *repairLine) {
+	if done == nil {
+		return
+	}
+	for _, name := range done.Removed {
+		fmt.Fprintf(w, "repair: %s is removed\n", name)
+	}
+	if done.CopyUp {
+		fmt.Fprintln(w, "repair: after its next start the node is copied up by its peers, and then checks all that it has")
+	}
+	if len(done.Removed) == 0 && !done.CopyUp {
+		fmt.Fprintln(w, "repair: there was nothing to do")
+	}
+}
+
+func printCheck(w io.Writer, r *store.CheckReport, done *repairLine, took time.Duration) error {
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "damaged: %v\n", p)
 	}
@@ -156,6 +202,7 @@ func printCheck(w io.Writer, r *store.CheckReport, took time.Duration) error {
 	if r.Torn > 0 {
 		fmt.Fprintf(w, "note: %d records at the end of the log were cut off by a kill or a power loss\n", r.Torn)
 	}
+	printRepair(w, done)
 	if !r.Complete {
 		return nil
 	}
@@ -201,8 +248,8 @@ func damageFound(dir string, r *store.CheckReport) error {
 		unusable = unusable || p.Kind == store.ProblemIndexFile
 		repairable = repairable || p.Kind != store.ProblemCount
 	}
-	hint := "start the node: its peers repair what it finds damaged, some of it only when it is read or overwritten; until a check finds " +
-		"nothing, do not count on this node for these sectors and keep the others running"
+	hint := "start the node: with its peers it repairs what it finds damaged (btnode scrub does it at once); until a check finds nothing, do " +
+		"not count on this node for these sectors and keep the others running"
 	switch {
 	case unusable:
 		hint = "the node does not start with it: what is left cannot be told from old data; replace the node by one with an empty directory"

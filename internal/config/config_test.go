@@ -45,7 +45,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(nbd.Exports) != 2 || nbd.Exports[0].Create.Code.String() != "2+1" || nbd.Exports[0].Create.Size != 100<<30 ||
-		!nbd.Exports[1].ReadOnly || nbd.Cache.Bytes() != 64<<20 || nbd.Listen != "unix:/run/btnbd/nbd.sock" ||
+		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.Listen != "unix:/run/btnbd/nbd.sock" ||
 		!nbd.Exports[0].Create.Encrypted() || nbd.Exports[0].Create.Sector() != 4096 {
 		t.Errorf("btnbd.yaml: %+v", nbd)
 	}
@@ -186,7 +186,7 @@ func TestLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Log.Level != "warn" || c.ReaderKey != "other.key" || len(c.Readers) != 2 || c.Cache.Bytes() != 0 || len(c.Exports) != 2 {
+	if c.Log.Level != "warn" || c.ReaderKey != "other.key" || len(c.Readers) != 2 || c.CacheBytes() != 0 || len(c.Exports) != 2 {
 		t.Errorf("environment: %+v", c)
 	}
 	if err := flags.Parse([]string{"--log-level=debug", "--listen=tcp:127.0.0.1:1"}); err != nil {

@@ -67,7 +67,16 @@ type Node struct {
 	Base   `yaml:",inline" mapstructure:",squash"`
 	Listen string `yaml:"listen" mapstructure:"listen"` // host:port, UDP for QUIC and TCP for lanes
 	Store  Store  `yaml:"store" mapstructure:"store"`
+	Scrub  Scrub  `yaml:"scrub,omitempty" mapstructure:"scrub"`
 }
+
+// Scrub says how fast a node checks in the background what it keeps.
+type Scrub struct {
+	Rate Amount `yaml:"rate,omitempty" mapstructure:"rate"` // bytes per second, or off
+}
+
+// BytesPerSecond is the rate; zero is no scrub in the background.
+func (s Scrub) BytesPerSecond() int64 { return s.Rate.bytes(blocktree.ScrubRateDefault) }
 
 // Store is where a node keeps its shards.
 type Store struct {
@@ -81,7 +90,7 @@ type NBD struct {
 	ReaderKey string   `yaml:"readerKey" mapstructure:"readerKey"` // file of the secret key that opens files
 	Listen    string   `yaml:"listen" mapstructure:"listen"`       // unix:PATH or tcp:HOST:PORT
 	Insecure  bool     `yaml:"insecure,omitempty" mapstructure:"insecure"`
-	Cache     Cache    `yaml:"cache,omitempty" mapstructure:"cache"`
+	Cache     Amount   `yaml:"cache,omitempty" mapstructure:"cache"`
 	Exports   []Export `yaml:"exports" mapstructure:"exports"`
 }
 
@@ -112,7 +121,7 @@ type anything struct {
 	Node      `yaml:",inline" mapstructure:",squash"`
 	ReaderKey string   `yaml:"readerKey" mapstructure:"readerKey"`
 	Insecure  bool     `yaml:"insecure" mapstructure:"insecure"`
-	Cache     Cache    `yaml:"cache" mapstructure:"cache"`
+	Cache     Amount   `yaml:"cache" mapstructure:"cache"`
 	Exports   []Export `yaml:"exports" mapstructure:"exports"`
 }
 
@@ -140,29 +149,32 @@ func (s *StoreID) UnmarshalText(text []byte) (err error) {
 // MarshalText prints a store's id.
 func (s StoreID) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Cache is the size of the read cache: not given, off, or a number of bytes.
-type Cache struct {
+// Amount is a size that can be left out: not given, off, or a number of bytes.
+type Amount struct {
 	Off  bool
 	Size cli.Size
 }
 
-// Bytes is the bound that the cache gets; zero is no cache.
-func (c Cache) Bytes() int64 {
+// bytes is the number of bytes; zero is off.
+func (c Amount) bytes(unless int64) int64 {
 	switch {
 	case c.Off:
 		return 0
 	case c.Size == 0:
-		return blocktree.ReadCacheBytesDefault
+		return unless
 	}
 	return int64(c.Size)
 }
 
-// IsZero reports whether nothing was said of the cache.
-func (c Cache) IsZero() bool { return c == Cache{} }
+// CacheBytes is the bound that the read cache gets; zero is no cache.
+func (n *NBD) CacheBytes() int64 { return n.Cache.bytes(blocktree.ReadCacheBytesDefault) }
+
+// IsZero reports whether nothing was said.
+func (c Amount) IsZero() bool { return c == Amount{} }
 
 // UnmarshalText reads "off" or a size.
-func (c *Cache) UnmarshalText(text []byte) error {
-	*c = Cache{}
+func (c *Amount) UnmarshalText(text []byte) error {
+	*c = Amount{}
 	if string(text) == "off" {
 		c.Off = true
 		return nil
@@ -171,7 +183,7 @@ func (c *Cache) UnmarshalText(text []byte) error {
 }
 
 // MarshalText prints what UnmarshalText reads.
-func (c Cache) MarshalText() ([]byte, error) {
+func (c Amount) MarshalText() ([]byte, error) {
 	if c.Off {
 		return []byte("off"), nil
 	}

@@ -29,13 +29,22 @@ type Config struct {
 	StoreID     blocktree.NodeID
 	Directory   blocktree.Path      // of the cluster
 	Members     []blocktree.Runtime // all founding sector hosts, this one included
+	ScrubRate   int64               // bytes per second that the scrub in the background reads; 0: there is none
 	Logger      *slog.Logger
 	Clock       blocktree.Clock // nil: the system's
 	FS          vfs.FS          // of the sectors; nil: the real one
 }
 
 // Node is a running node.
-type Node struct{ service *cluster.Service }
+type Node struct {
+	config cluster.ServiceConfig
+	fatal  chan error
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{} // watch has ended
+
+	service *cluster.Service // watch's, until that has ended; nil once it is closed
+}
 
 // Open starts a node and returns when it listens; it serves as soon as a majority of its cluster runs. The store is made
 // when StoreDir is new. Kinds: Invalid, Busy, Permission, NewerFormat, Corrupt (a store that must be restored or replaced),
@@ -54,14 +63,42 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err,
 			Hint: "the node needs a directory that it may write to"}
 	}
-	s, err := cluster.OpenService(ctx, cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
+	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), FS: c.FS, StoreDir: filepath.Join(c.StoreDir, "sectors"),
 		MetaDir: filepath.Join(c.StoreDir, "meta"), Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
-		Clock: c.Clock})
+		ScrubRate: c.ScrubRate, Clock: c.Clock}
+	s, err := cluster.OpenService(ctx, sc)
 	if err != nil {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
 	}
-	return &Node{s}, nil
+	n := &Node{config: sc, service: s, fatal: make(chan error, 1), done: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	go n.watch()
+	return n, nil
+}
+
+// watch waits for the end of the service, and opens it again where that is all it wants: to be copied up anew.
+func (n *Node) watch() {
+	defer close(n.done)
+	for {
+		var err error
+		select {
+		case <-n.ctx.Done():
+			return
+		case err = <-n.service.Fatal():
+		}
+		if n.service.Anew() {
+			err = n.service.Close()
+			if n.service = nil; err == nil {
+				n.config.Logger.Warn("the node starts anew", "node", n.config.Path.Short())
+				if n.service, err = cluster.OpenService(n.ctx, n.config); err == nil {
+					continue
+				}
+			}
+		}
+		n.fatal <- err // it has room for the only one
+		return
+	}
 }
 
 func (c *Config) validate() error {
@@ -85,10 +122,17 @@ func (c *Config) validate() error {
 }
 
 // Fatal gives the error after which the process must exit.
-func (n *Node) Fatal() <-chan error { return n.service.Fatal() }
+func (n *Node) Fatal() <-chan error { return n.fatal }
 
 // Close stops the node cleanly and waits.
-func (n *Node) Close() error { return n.service.Close() }
+func (n *Node) Close() error {
+	n.cancel()
+	<-n.done
+	if n.service == nil {
+		return nil
+	}
+	return n.service.Close()
+}
 
 // SystemClock is the machine's time.
 type SystemClock struct{}

@@ -77,7 +77,7 @@ func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node
 	}
 	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
 		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members,
-		Logger: log})
+		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log})
 }
 
 // probe refuses an address that somebody else listens on before a store is made for nothing. A store that is there

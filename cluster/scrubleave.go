@@ -1,0 +1,134 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/vfs"
+)
+
+// mayGo has the node leave its views if a walk found that it misses writes and enough others stay. It reports whether it leaves: then
+// the service is about to end, and ctx with it.
+func (s *scrubber) mayGo(ctx context.Context, w *scrubWalk) bool {
+	s.mu.Lock()
+	owed, leaving := w.owed, s.state.leaving
+	recent := time.Since(time.Unix(s.state.leftAt, 0)) < scrubLeaveEvery
+	s.mu.Unlock()
+	if owed == 0 || leaving {
+		return false
+	}
+	if recent || !s.enoughStay() {
+		s.logger.Error("this node misses writes, but cannot be copied up now: too few others are in sync, or it just was", "sectors", owed)
+		return false
+	}
+	s.mu.Lock()
+	s.state.leftAt, s.state.leaving = time.Now().Unix(), true
+	s.mu.Unlock()
+	s.save()
+	s.logger.Warn("this node misses writes: it starts anew to be copied up", "sectors", owed)
+	if err := s.leave(); err != nil {
+		s.logger.Error("it cannot", "err", err)
+		s.mu.Lock()
+		s.state.leaving = false
+		s.mu.Unlock()
+		return false
+	}
+	<-ctx.Done()
+	return true
+}
+
+// enoughStay reports whether every region that this node is in sync in can do without it (I12).
+func (s *scrubber) enoughStay() bool {
+	enough := true
+	err := s.group.EachLayout(func(l *stripe.Layout) bool {
+		for r := range l.Regions() {
+			mine, others := false, 0
+			for _, m := range l.View(r).Members {
+				if m.State != stripe.InSync || l.Marked[m.Node] {
+					continue
+				}
+				if m.Node == s.node {
+					mine = true
+				} else if s.peers.isServing(m.Node) {
+					others++
+				}
+			}
+			enough = enough && (!mine || others >= l.Code.MinWrite())
+		}
+		return enough
+	})
+	return err == nil && enough
+}
+
+// settle counts the writes that were missing as repaired once the node was copied up.
+func (s *scrubber) settle() {
+	s.mu.Lock()
+	leaving := s.state.leaving
+	s.mu.Unlock()
+	if !leaving || !s.wholeAgain() {
+		return
+	}
+	s.mu.Lock()
+	s.state.leaving = false
+	for _, w := range []*scrubWalk{&s.state.asked, &s.state.ground} {
+		w.counts.Repaired += w.owed
+		s.state.total.Repaired += w.owed
+		w.owed = 0
+	}
+	s.mu.Unlock()
+	s.logger.Info("copied up anew")
+	s.save()
+}
+
+// wholeAgain reports whether the node is in sync wherever it is a member.
+func (s *scrubber) wholeAgain() bool {
+	whole := true
+	err := s.group.EachLayout(func(l *stripe.Layout) bool {
+		for r := range l.Regions() {
+			v := l.View(r)
+			if i, ok := v.Shard(s.node); ok && (v.Members[i].State != stripe.InSync || l.Marked[s.node]) {
+				whole = false
+			}
+		}
+		return whole
+	})
+	return err == nil && whole
+}
+
+// startAnew makes the node's start marks vouch for nothing and ends the service: whoever runs it opens it again (Anew).
+func (s *Service) startAnew() error {
+	mark, err := loadStart(s.cfg.FS, s.cfg.StoreDir)
+	if err != nil {
+		return err
+	}
+	mark.incarnation = randomIncarnation() // which Raft does not know, so that the next start takes another
+	if err := s.saveMark(mark); err != nil {
+		return err
+	}
+	s.anew.Store(true)
+	s.fail(&blocktree.Error{Op: "scrub", Kind: blocktree.Unavailable, Hint: "start the node again: it is copied up anew"})
+	return nil
+}
+
+// Anew reports whether the error of Fatal asks for no more than to close the service and to open it again.
+func (s *Service) Anew() bool { return s.anew.Load() }
+
+// Distrust makes the start mark beside the sectors in dir vouch for nothing, and has the next scrub begin at the start: the node whose
+// store that is, which must be stopped, is copied up after its next start and then checks all that it has. A node without a mark, or with
+// a damaged one, is copied up anyway.
+func Distrust(disk vfs.FS, dir string) error {
+	if err := disk.Remove(dir + "/" + scrubFile); err != nil && blocktree.KindOf(err) != blocktree.NotFound {
+		return err
+	}
+	mark, err := loadStart(disk, dir)
+	if mark == (startMark{}) {
+		if blocktree.KindOf(err) == blocktree.Corrupt {
+			return nil
+		}
+		return err
+	}
+	mark.incarnation = randomIncarnation()
+	return mark.save(disk, dir)
+}

@@ -1,0 +1,232 @@
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/internal/file"
+	"blocktree/internal/testenv"
+)
+
+// scrubBed is three nodes and a file whose content is known.
+type scrubBed struct {
+	*testenv.Domain
+	t    *testing.T
+	ctx  context.Context
+	c    *cluster.Client
+	want []byte
+}
+
+const scrubBytes = 8 << 20
+
+func newScrubBed(t *testing.T) *scrubBed {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	b := &scrubBed{Domain: d, t: t, ctx: within(t, 2*time.Minute), c: d.Client(), want: pattern(1, scrubBytes)}
+	d.Create(b.c, "/vm/disk0", scrubBytes, blocktree.Code{Data: 2, Parity: 1})
+	b.write(0, b.want)
+	return b
+}
+
+// write opens the file, writes and closes it, so that nobody holds it.
+func (b *scrubBed) write(first blocktree.SectorIndex, p []byte) {
+	b.t.Helper()
+	f := b.Open(b.c, "/vm/disk0")
+	copy(b.want[first*sectorBytes:], p)
+	for at := 0; at < len(p); at += 1 << 20 {
+		part := p[at:min(at+1<<20, len(p))]
+		if err := f.WriteSectors(b.ctx, first+blocktree.SectorIndex(at/sectorBytes), part); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	time.Sleep(settled)
+	if err := f.Close(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// scrub scrubs everything and returns the sum.
+func (b *scrubBed) scrub() (sum cluster.ScrubCounts) {
+	b.t.Helper()
+	nodes, err := b.c.Scrub(b.ctx, nil, func([]cluster.NodeScrub) {})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, n := range nodes {
+		if n.Error != "" || n.Left > 0 {
+			b.t.Errorf("%s: %s, %d left", n.Path, n.Error, n.Left)
+		}
+		sum.Add(n.Counts)
+	}
+	return sum
+}
+
+// clean demands that a scrub finds nothing, that all are in sync, and that everything reads, without one node.
+func (b *scrubBed) clean(without int) {
+	b.t.Helper()
+	b.Await("all in sync", func() bool {
+		s, err := b.c.Status(b.ctx)
+		return err == nil && s.Health == cluster.HealthOK && s.Files[0].InSync == 3
+	})
+	if sum := b.scrub(); sum.Found() != 0 || sum.Sectors != 3*scrubBytes/sectorBytes {
+		b.t.Errorf("the second scrub: %+v", sum)
+	}
+	b.Stop(without)
+	f := b.Open(b.c, "/vm/disk0")
+	got := make([]byte, scrubBytes)
+	for at := 0; at < scrubBytes; at += 1 << 20 {
+		if err := f.ReadSectors(b.ctx, blocktree.SectorIndex(at/sectorBytes), got[at:at+1<<20]); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		b.t.Fatal(err)
+	}
+	if !bytes.Equal(got, b.want) {
+		b.t.Error("other bytes than were written")
+	}
+}
+
+// segment is the segment file of a node with the most in it.
+func (b *scrubBed) segment(node int) string {
+	b.t.Helper()
+	files, err := filepath.Glob(filepath.Join(b.NodeDir(node), "sectors", "segment-*"))
+	if err != nil || len(files) == 0 {
+		b.t.Fatal(files, err)
+	}
+	best, most := "", 0
+	for _, name := range files {
+		p, err := os.ReadFile(name)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if n := len(p) - bytes.Count(p, []byte{0}); n > most {
+			best, most = name, n
+		}
+	}
+	return best
+}
+
+// TestScrubBitRot flips a bit of one node's segment while it runs.
+func TestScrubBitRot(t *testing.T) {
+	b := newScrubBed(t)
+	f, err := os.OpenFile(b.segment(1), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	one := []byte{0}
+	if _, err := f.ReadAt(one, 2<<20); err != nil {
+		t.Fatal(err)
+	}
+	one[0] ^= 0x10
+	if _, err := f.WriteAt(one, 2<<20); err != nil {
+		t.Fatal(err)
+	}
+	if sum := b.scrub(); sum.BitRot != 1 || sum.Found() != 1 || sum.Repaired != 1 || sum.Beyond != 0 {
+		t.Errorf("%+v", sum)
+	}
+	s, err := b.c.Status(b.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := s.Nodes[1].Scrub.Findings
+	if len(found) != 1 || found[0].Count != 1 || found[0].Kind != cluster.ScrubBitRot || found[0].Outcome != cluster.ScrubRepaired {
+		t.Errorf("status names %+v", found)
+	}
+	b.clean(0)
+}
+
+// TestScrubTruncated cuts a segment of one node short while it runs.
+func TestScrubTruncated(t *testing.T) {
+	b := newScrubBed(t)
+	if err := os.Truncate(b.segment(1), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if sum := b.scrub(); sum.Lost < 1000 || sum.Repaired != sum.Found() || sum.Beyond != 0 {
+		t.Errorf("%+v", sum)
+	}
+	b.clean(0)
+}
+
+// TestScrubBeyondRepair damages one sector at two nodes of three.
+func TestScrubBeyondRepair(t *testing.T) {
+	b := newScrubBed(t)
+	for _, node := range []int{1, 2} {
+		if err := os.Truncate(b.segment(node), 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sum := b.scrub(); sum.Beyond < 1000 || sum.Repaired != 0 {
+		t.Errorf("%+v", sum)
+	}
+}
+
+// TestScrubOldDirectory gives a node an older copy of its sectors, with today's start mark, so that nothing tells it so: while
+// nobody holds the file, only a scrub finds what it misses.
+func TestScrubOldDirectory(t *testing.T) {
+	b := newScrubBed(t)
+	sectors := filepath.Join(b.NodeDir(1), "sectors")
+	b.Stop(1)
+	yesterday := t.TempDir()
+	if err := os.CopyFS(yesterday, os.DirFS(sectors)); err != nil {
+		t.Fatal(err)
+	}
+	b.Start(1)
+	whole := func() bool {
+		s, err := b.c.Status(b.ctx)
+		return err == nil && s.Health == cluster.HealthOK && s.Files[0].InSync == 3
+	}
+	b.Await("in sync", whole)
+	const changed = 100
+	b.write(500, pattern(7, changed*sectorBytes))
+	b.Stop(1)
+	mark, err := os.ReadFile(filepath.Join(sectors, "start"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(sectors); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(sectors, os.DirFS(yesterday)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(sectors, "start"), mark, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.Start(1)
+	b.Await("it believes to be in sync", whole)
+	if sum := b.scrub(); sum.Lost != changed || sum.Found() != changed || sum.Repaired != changed || sum.Beyond != 0 {
+		t.Errorf("%+v", sum)
+	}
+	b.clean(0)
+}
+
+// TestScrubUnderWrites scrubs again and again while a holder writes: nothing is taken for damage.
+func TestScrubUnderWrites(t *testing.T) {
+	b := newScrubBed(t)
+	f := b.Open(b.c, "/vm/disk0")
+	w := startWriters(b.ctx, f, 8)
+	began := w.total()
+	for range 5 {
+		if sum := b.scrub(); sum.Found() != 0 || sum.Sectors == 0 {
+			t.Errorf("%+v", sum)
+		}
+	}
+	if w.total() == began {
+		t.Error("nothing was written meanwhile")
+	}
+	w.finish(t, false)
+	if st := f.(*file.File).Handle().Stats(); st.Removed != 0 {
+		t.Errorf("members were removed: %+v", st)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
