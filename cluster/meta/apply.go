@@ -105,6 +105,10 @@ func (s *state) do(o Op) Result {
 		return s.release(o)
 	case ChangeView:
 		return s.changeView(o)
+	case ReplaceHost:
+		return s.replaceHost(o)
+	case RetireHost:
+		return s.retireHost(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }
