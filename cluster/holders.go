@@ -17,7 +17,7 @@ import (
 // and healers.
 type holders struct {
 	group *meta.Group
-	nodes map[blocktree.Principal]blocktree.NodeID
+	nodes *roster
 
 	mu    sync.RWMutex
 	known map[blocktree.FileID]holder
@@ -62,7 +62,7 @@ func (h *holders) applied(c meta.Changes) {
 // judge says what becomes of a message from a peer. A read of somebody who is not the holder is admitted without its
 // watermark, which would make the member commit. It reads Raft's local state at the first message of a lease.
 func (h *holders) judge(from blocktree.Principal, msg *stripe.Message) verdict {
-	if _, ok := h.nodes[from]; ok || msg.Kind == stripe.KindLearn {
+	if _, ok := h.nodes.node(from); ok || msg.Kind == stripe.KindLearn {
 		return admitted
 	}
 	h.mu.RLock()

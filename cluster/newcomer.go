@@ -71,7 +71,9 @@ func (s *Service) askKnown(ctx context.Context, r blocktree.Runtime) (uint64, er
 	if err != nil {
 		return 0, err
 	}
-	reply, err := conn.CallWait(ctx, codeKnown, nil)
+	var e wire.Encoder
+	e.U64(uint64(s.cfg.Node))
+	reply, err := conn.CallWait(ctx, codeKnown, e.Buf)
 	if err != nil {
 		return 0, err
 	}
@@ -91,7 +93,7 @@ func refuseEarly(req *bttp.Request) {
 // serveKnown answers askKnown from what this node has applied.
 func (s *Service) serveKnown(req *bttp.Request) {
 	defer req.Release()
-	from, ok := s.nodes[req.Conn.Peer().Principal]
+	from, ok := s.roster.speaker(req)
 	if !ok {
 		req.Fail(denied("only sector hosts of the cluster may ask"))
 		return

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -32,7 +33,9 @@ type ServiceConfig struct {
 	MetaDir     string
 	Node        blocktree.NodeID
 	Directory   blocktree.Scope     // whose entries the cluster keeps
-	Members     []blocktree.Runtime // every founding sector host, this one included
+	Members     []blocktree.Runtime // every founding sector host, or every one there is now; this one included
+	Joins       bool                // the cluster runs already, without this store: there is nothing to found
+	SpareAfter  time.Duration       // as in ClientConfig
 	Logger      *slog.Logger
 	Clock       blocktree.Clock
 }
@@ -45,7 +48,8 @@ type Service struct {
 	endpoint *bttp.Endpoint
 	peers    *peers
 	client   *Client // of this cluster, over the service's own connections
-	nodes    map[blocktree.Principal]blocktree.NodeID
+	roster   *roster
+	records  chan struct{} // the process records have changed
 	fatal    chan error
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -55,6 +59,7 @@ type Service struct {
 	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
 	mark     startMark // as it was found
+	name     []byte    // the store's id, as header of Raft messages
 
 	mu          sync.Mutex
 	incarnation blocktree.Incarnation // zero until the service serves
@@ -66,14 +71,12 @@ type Service struct {
 // the cluster or the node's own sectors know), NewerFormat, Corrupt (the sectors or the metadata are damaged beyond what the
 // node mends, or gone), NoSpace, Permission (the address), IO.
 func OpenService(ctx context.Context, cfg ServiceConfig) (*Service, error) {
-	s := &Service{cfg: cfg, fatal: make(chan error, 1), nodes: map[blocktree.Principal]blocktree.NodeID{},
+	s := &Service{cfg: cfg, fatal: make(chan error, 1), roster: newRoster(cfg.Members), records: make(chan struct{}, 1),
 		healing: map[blocktree.FileID]context.CancelFunc{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.name = binary.BigEndian.AppendUint64(nil, uint64(cfg.Node))
 	s.learner.init()
-	s.holders.nodes, s.holders.known = s.nodes, map[blocktree.FileID]holder{}
-	for _, r := range cfg.Members {
-		s.nodes[r.Principal] = r.Node
-	}
+	s.holders.nodes, s.holders.known = s.roster, map[blocktree.FileID]holder{}
 	if err := s.open(ctx); err != nil {
 		_ = s.Close()
 		return nil, err
@@ -99,14 +102,19 @@ func (s *Service) open(ctx context.Context) (err error) {
 	}
 	s.peers = newPeers(s.endpoint, s.cfg.Logger)
 	s.peers.ensure(s.cfg.Members)
-	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, Node: s.cfg.Node, Founders: s.cfg.Members, Send: s.sendRaft,
-		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: func(c meta.Changes) { s.holders.applied(c); s.learner.applied(c) }})
+	founders := s.cfg.Members
+	if s.cfg.Joins {
+		founders = nil
+	}
+	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, Node: s.cfg.Node, Founders: founders, Send: s.sendRaft,
+		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: s.applied})
 	if err != nil {
 		return err
 	}
 	s.member.group, s.holders.group = s.group, s.group
 	s.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger,
-		Clock: s.cfg.Clock, Scope: s.cfg.Directory}, s.endpoint, s.peers)
+		Clock: s.cfg.Clock, Scope: s.cfg.Directory, SpareAfter: s.cfg.SpareAfter}, s.endpoint, s.peers)
+	s.readRecords(false)
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
 	s.wg.Go(s.run)
 	s.wg.Go(s.watchFatal)
@@ -198,6 +206,8 @@ func (s *Service) run() {
 	s.mu.Unlock()
 	s.cfg.Logger.Info("serving", "node", s.cfg.Path.Short(), "store", s.cfg.Node.String(), "incarnation", incarnation.String())
 	s.wg.Go(s.heal)
+	s.wg.Go(s.followRecords)
+	s.wg.Go(s.keepVoters)
 	s.learner.run(s.ctx, s.member, s.group)
 }
 
@@ -248,6 +258,10 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 		}
 		r, err := s.client.propose(s.ctx, meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation,
 			StartCounter: mark.next, ExpectCounter: known.Counter})
+		if blocktree.KindOf(err) == blocktree.Permission {
+			return none, &blocktree.Error{Op: "start", Path: s.cfg.Path.Short(), Kind: blocktree.Permission, Err: err, Hint: "if this node was " +
+				"replaced (btnode node replace), " + replacedHint}
+		}
 		if err != nil {
 			return none, err
 		}
@@ -290,7 +304,7 @@ func (s *Service) serve(req *bttp.Request) {
 		s.admit(req)
 		return
 	case codeRaft:
-		if from, ok := s.nodes[req.Conn.Peer().Principal]; ok {
+		if from, ok := s.roster.speaker(req); ok {
 			_ = s.group.Step(from, req.Body) // a message that is dropped is sent again
 		}
 	case codeHello:
@@ -365,7 +379,7 @@ func (s *Service) answerPropose(ctx context.Context, from cred.Identity, forward
 	if err != nil {
 		return nil, err
 	}
-	_, fromNode := s.nodes[from.Principal]
+	_, fromNode := s.roster.node(from.Principal)
 	if forwarded = forwarded && fromNode; !forwarded {
 		if err := s.permit(ctx, from, command.Op); err != nil {
 			return nil, err
@@ -395,7 +409,11 @@ func (s *Service) answerPropose(ctx context.Context, from cred.Identity, forward
 
 // sendRaft carries a message of the group to another node, or drops it.
 func (s *Service) sendRaft(to blocktree.NodeID, msg []byte) {
-	if conn := s.peers.conn(to); conn != nil {
-		_ = conn.Send(codeRaft, nil, msg)
+	conn := s.peers.conn(to)
+	if conn == nil {
+		conn = s.roster.heard(to)
+	}
+	if conn != nil {
+		_ = conn.Send(codeRaft, s.name, msg)
 	}
 }

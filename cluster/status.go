@@ -54,6 +54,13 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	ask, cancel := context.WithTimeout(ctx, statusWait+askTimeout)
 	defer cancel()
 	a, err := c.query(ask, meta.Query{Kind: meta.QueryStatus})
+	if err == nil && a.Status != nil && a.Status.Leader != 0 { // who the nodes are by now; without a majority, by the configuration
+		records, cancel := context.WithTimeout(ask, statusWait)
+		if c.readRecords(records) == nil {
+			c.awaitNodes(records)
+		}
+		cancel()
+	}
 	for _, n := range c.peers.nodes() {
 		node := NodeStatus{Path: blocktree.Path(c.peers.runtime(n).Path.Short()), State: "down"}
 		if c.peers.isServing(n) {

@@ -31,6 +31,7 @@ type Config struct {
 	Members     []blocktree.Runtime // all founding sector hosts, this one included
 	Logger      *slog.Logger
 	Clock       blocktree.Clock // nil: the system's
+	SpareAfter  time.Duration   // as in cluster.ClientConfig
 }
 
 // Node is a running node.
@@ -50,10 +51,14 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err,
 			Hint: "the node needs a directory that it may write to"}
 	}
+	joins, err := c.settle(ctx)
+	if err != nil {
+		return nil, err
+	}
 	s, err := cluster.OpenService(ctx, cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), FS: vfs.Disk{}, StoreDir: filepath.Join(c.StoreDir, "sectors"),
 		MetaDir: filepath.Join(c.StoreDir, "meta"), Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
-		Clock: c.Clock})
+		Clock: c.Clock, Joins: joins, SpareAfter: c.SpareAfter})
 	if err != nil {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
 	}

@@ -70,6 +70,7 @@ func kills() []kill {
 		{"layout-cached", 52169, "not linearizable"},
 		{"checkpoint-early", 1664, "I1 acknowledged is durable"},
 		{"cas-dropped", 13694, "I5 in sync has all"},
+		{"wholeanywhere", 11710, "undecodable"},
 		{"replaced-counts", 4, "I1 acknowledged is durable"},
 		{"placed-counts", 65, "I4 acknowledged is not voided"},
 		{"placed-over-sync", 69, "I7 at least k in sync"},

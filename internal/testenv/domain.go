@@ -122,6 +122,9 @@ func (d *Domain) TryStart(i int) error {
 	return err
 }
 
+// Fatal is node i's.
+func (d *Domain) Fatal(i int) <-chan error { return d.nodes[i].Fatal() }
+
 // StartAll starts every node that does not run.
 func (d *Domain) StartAll() {
 	d.T.Helper()
