@@ -234,7 +234,7 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 	found := meta.Found{Dir: s.cfg.Directory, Generation: 1, Runtimes: s.cfg.Members, Mode: 0o755, Time: s.cfg.Clock.Now().UnixNano()}
 	r, err := s.client.propose(s.ctx, found)
 	if err != nil {
-		return none, err
+		return none, s.unwelcome(err)
 	}
 	if r.Kind != blocktree.Other && r.Kind != blocktree.Exists {
 		return none, r.Err("found the cluster")
@@ -258,12 +258,8 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 		}
 		r, err := s.client.propose(s.ctx, meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation,
 			StartCounter: mark.next, ExpectCounter: known.Counter})
-		if blocktree.KindOf(err) == blocktree.Permission {
-			return none, &blocktree.Error{Op: "start", Path: s.cfg.Path.Short(), Kind: blocktree.Permission, Err: err, Hint: "if this node was " +
-				"replaced (btnode node replace), " + replacedHint}
-		}
 		if err != nil {
-			return none, err
+			return none, s.unwelcome(err)
 		}
 		if r.Kind == blocktree.Other {
 			mark.current = mark.next
@@ -273,6 +269,15 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 			return none, r.Err("start")
 		}
 	}
+}
+
+// unwelcome adds a hint where the others do not take this node's store for a host's.
+func (s *Service) unwelcome(err error) error {
+	if blocktree.KindOf(err) != blocktree.Permission {
+		return err
+	}
+	return &blocktree.Error{Op: "start", Path: s.cfg.Path.Short(), Kind: blocktree.Permission, Err: err,
+		Hint: "was this node removed? If its store was replaced (btnode node replace), " + replacedHint}
 }
 
 // saveMark makes the mark durable beside both of the node's stores, either of which may be lost without the other.

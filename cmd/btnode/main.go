@@ -22,6 +22,6 @@ Files are offered as block devices by btnbd.`,
   btnode file create /vm/disk1 --size 10GiB --config client.yaml
   btnode status --config client.yaml
   btnode store check /var/lib/blocktree/store`)
-	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newStore())
+	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newNode(), newStore())
 	return root
 }

@@ -27,6 +27,8 @@ type Domain struct {
 	Transport bttp.Transport // of nodes and clients started from now on
 	Reader    *keys.ReaderKey
 	Dir       string
+	// SpareAfter is what nodes and clients started from now on have in their configuration; 0: the default.
+	SpareAfter time.Duration
 
 	rootKey cred.Key
 	keys    []cred.Key
@@ -115,7 +117,7 @@ func (d *Domain) Start(i int) {
 func (d *Domain) TryStart(i int) error {
 	n, err := node.Open(d.T.Context(), node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
-		Directory: blocktree.RootPath(d.Root), Members: d.Members, Logger: d.Logger(fmt.Sprintf("node%d", i+1))})
+		Directory: blocktree.RootPath(d.Root), Members: d.Members, SpareAfter: d.SpareAfter, Logger: d.Logger(fmt.Sprintf("node%d", i+1))})
 	if err == nil {
 		d.nodes[i] = n
 	}
@@ -157,7 +159,8 @@ func (d *Domain) Client() *cluster.Client {
 	table, err := route.NewTable(d.Members)
 	d.must(err)
 	c, err := cluster.Dial(d.T.Context(), cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
-		Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger(path.Base()), Clock: node.SystemClock{}})
+		Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger(path.Base()), Clock: node.SystemClock{},
+		SpareAfter: d.SpareAfter})
 	d.must(err)
 	d.T.Cleanup(func() {
 		if err := c.Close(); err != nil {
