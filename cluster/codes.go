@@ -8,5 +8,7 @@ const (
 	codeQuery   uint16 = 4 // an encoded meta.Query; an encoded meta.Answer
 	codeHello   uint16 = 5 // nothing; node id and incarnation
 	codeYield   uint16 = 6 // a file's identity: let go of the lease you hold for copying up
+	codeCopyUp  uint16 = 8 // one-way, header: a copyUp, from the file's holder
+	codeCopyUps uint16 = 9 // nothing; the copyUps that the node was told of lately
 	codeKnown   uint16 = 7 // the asker's store; the token of its newest start that the answering node knows
 )

@@ -42,6 +42,7 @@ type Handle struct {
 	mu       sync.Mutex
 	clock    roughClock
 	progress progress
+	meter    copyUpMeter
 	holder   *stripe.Holder
 	ops      map[uint64]*operation
 	lastOp   uint64
@@ -187,11 +188,16 @@ func (h *Handle) tick() {
 			for _, n := range gone {
 				h.holder.NodeGone(n)
 			}
-			if now := h.clock.read(); !h.over {
+			now := h.clock.read()
+			if !h.over {
 				h.holder.Tick(now)
 				h.progress.look(now, h.holder.Stats(), h.holder.Layout())
 			}
+			report := h.meter.measure(now, h)
 			h.leave()
+			if report != nil {
+				h.client.peers.broadcast(codeCopyUp, report)
+			}
 		}
 	}
 }

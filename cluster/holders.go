@@ -87,6 +87,20 @@ func (h *holders) judge(from blocktree.Principal, msg *stripe.Message) verdict {
 	return v
 }
 
+// mayChange reports whether from is the holder of a file as far as this node has heard, or a sector host.
+func (h *holders) mayChange(from blocktree.Principal, f blocktree.FileID) bool {
+	if _, ok := h.nodes.node(from); ok {
+		return true
+	}
+	h.mu.RLock()
+	who, ok := h.known[f]
+	h.mu.RUnlock()
+	if !ok {
+		who, ok = h.lookup(f)
+	}
+	return ok && who.principal == from
+}
+
 // lookup asks the group's applied state who has the lease, and keeps the answer until the lease changes.
 func (h *holders) lookup(f blocktree.FileID) (holder, bool) {
 	h.mu.RLock()

@@ -56,7 +56,8 @@ type peer struct {
 	ctx     context.Context // ends when the node is forgotten
 	cancel  context.CancelFunc
 	conn    atomic.Pointer[bttp.Conn]
-	lost    time.Time // keep's own: when a node that served stopped answering; zero once watchers know
+	refused atomic.Bool // it could not be reached when it was tried
+	lost    time.Time   // keep's own: when a node that served stopped answering; zero once watchers know
 	// serving is guarded by peers.mu: the node's member service has said hello and nothing was missed since.
 	serving     bool
 	incarnation blocktree.Incarnation
@@ -90,6 +91,18 @@ func (p *peers) ensure(runtimes []blocktree.Runtime) {
 	}
 }
 
+// hopeless reports whether every node was tried and none could be reached.
+func (p *peers) hopeless() bool {
+	p.mapMu.RLock()
+	defer p.mapMu.RUnlock()
+	for _, q := range p.all {
+		if q.conn.Load() != nil || !q.refused.Load() {
+			return false
+		}
+	}
+	return true
+}
+
 // adopt keeps connections to these runtimes from now on, and to no others.
 func (p *peers) adopt(runtimes []blocktree.Runtime) {
 	p.mapMu.Lock()
@@ -113,6 +126,15 @@ func (p *peers) silentFor(d time.Duration) (nodes []blocktree.NodeID) {
 		}
 	}
 	return nodes
+}
+
+// broadcast sends a message that nobody answers to every node that is connected.
+func (p *peers) broadcast(code uint16, header []byte) {
+	for _, n := range p.nodes() {
+		if conn := p.conn(n); conn != nil {
+			_ = conn.Send(code, header) // the next one says it too
+		}
+	}
 }
 
 // conn returns the connection to a node, nil while there is none. It does not block.
@@ -200,6 +222,7 @@ func (p *peers) keep(q *peer) {
 			q.conn.Store(nil)
 			continue
 		}
+		q.refused.Store(true)
 		p.silent(q, err)
 		q.sleep(nil, pause)
 		if pause = pause * 2; pause > redialMax || !q.lost.IsZero() {

@@ -65,25 +65,27 @@ func (c *Client) Hosts(ctx context.Context) ([]blocktree.Runtime, error) {
 	return sectorHosts(a.Runtimes), nil
 }
 
-// A node that starts on an empty directory waits for the cluster's word: recordsDialWait for any node to answer, and
-// recordsWait for the records, if the one that answered has ever been part of a group that did anything. Nodes that are all new
-// do not hold one another up.
-const (
-	recordsDialWait = 300 * time.Millisecond
-	recordsWait     = 3 * time.Second
-)
+// recordsWait is how long a node that starts on an empty directory waits for the cluster's word, unless no other node can be reached
+// or the one that answers has never been part of a group that did anything: nodes that are all new do not hold one another up.
+const recordsWait = 5 * time.Second
 
 // Records returns the process records of the sector hosts, and whether the store node is a voter of the group, for a node that starts
 // on an empty directory. None if the cluster does not say.
 func (c *Client) Records(ctx context.Context, node blocktree.NodeID) (hosts []blocktree.Runtime, voter bool) {
-	dial, cancel := context.WithTimeout(ctx, recordsDialWait)
-	a, err := c.query(dial, meta.Query{Kind: meta.QueryStatus})
-	cancel()
+	ctx, cancel := context.WithTimeout(ctx, recordsWait)
+	defer cancel()
+	ask, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { // ends with ask
+		for ask.Err() == nil && !c.peers.hopeless() {
+			time.Sleep(10 * time.Millisecond)
+		}
+		stop()
+	}()
+	a, err := c.query(ask, meta.Query{Kind: meta.QueryStatus})
 	if err != nil || a.Status == nil || a.Status.Applied <= 1 {
 		return nil, false
 	}
-	ctx, cancel = context.WithTimeout(ctx, recordsWait)
-	defer cancel()
 	if hosts, err = c.Hosts(ctx); err != nil { // a linearizable read: the members of the group below are as new
 		return nil, false
 	}

@@ -55,6 +55,7 @@ type Service struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // of what the service does by itself
 	holders  holders
+	copyUps  copyUps
 	syncs    atomic.Int64   // messages that wait in admit
 	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
@@ -319,6 +320,10 @@ func (s *Service) serve(req *bttp.Request) {
 	case codeKnown:
 		s.serveKnown(req)
 		return
+	case codeCopyUp:
+		s.copyUps.told(req, s.holders.mayChange)
+	case codeCopyUps:
+		s.copyUps.answer(req)
 	case codePropose, codeQuery:
 		if req.OneWay {
 			break // nothing bounds how many of them come

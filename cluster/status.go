@@ -41,6 +41,8 @@ type FileStatus struct {
 	InSync    int    `json:"inSync"`    // members that hold every acknowledged sector and can be reached
 	Tolerates int    `json:"tolerates"` // how many more of them may be lost
 	Joining   int    `json:"joining"`   // members being copied up
+	// CopyUp is how far that is, as the file's holder said lately; nil if nobody did.
+	CopyUp *CopyUpStatus `json:"copyUp,omitempty"`
 }
 
 // statusWait is how long Status waits for nodes that have not answered yet.
@@ -78,7 +80,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	if live < len(s.Nodes) {
 		s.Health = HealthDegraded
 	}
-	if err := c.fileStatuses(ask, s, c.cfg.Scope, spare); err != nil {
+	if err := c.fileStatuses(ask, s, c.cfg.Scope, spare, c.copyUps(ask)); err != nil {
 		if ctx.Err() != nil || blocktree.KindOf(err) != blocktree.Unavailable {
 			return nil, err
 		}
@@ -98,7 +100,7 @@ func (c *Client) awaitNodes(ctx context.Context) {
 }
 
 // fileStatuses adds every file below dir.
-func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path, spare int) error {
+func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path, spare int, ups map[blocktree.FileID]copyUp) error {
 	entries, err := c.List(ctx, dir)
 	if err != nil {
 		return err
@@ -106,7 +108,7 @@ func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path
 	for _, e := range entries {
 		path := dir.Join(e.Name)
 		if e.Inode.Kind == meta.KindDir {
-			if err := c.fileStatuses(ctx, s, path, spare); err != nil {
+			if err := c.fileStatuses(ctx, s, path, spare, ups); err != nil {
 				return err
 			}
 			continue
@@ -119,6 +121,9 @@ func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path
 			return err
 		}
 		f := c.fileStatus(path, &e.Inode, layout, spare)
+		if up, ok := ups[e.Inode.ID]; ok && f.InSync < e.Inode.Code.Shards() {
+			f.CopyUp = up.status(&e.Inode)
+		}
 		switch {
 		case f.InSync < e.Inode.Code.MinWrite():
 			s.Health = HealthUnavailable
