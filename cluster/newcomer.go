@@ -60,7 +60,7 @@ func (s *Service) refuseStale(ctx context.Context) error {
 	default:
 		return &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.MetaDir, Kind: blocktree.Invalid,
 			Err: fmt.Errorf("the cluster knows a later start of store %v than this directory does: it was wiped, or is an old copy", s.cfg.Node),
-			Hint: "put the newest directory back; a store id is never used again with another disk, as that can lose " +
+			Hint: "put the newest directory back or, if it is lost, see btnode node replace; a store id is never used again with another disk, as that can lose " +
 				"what the cluster has committed"}
 	}
 }
