@@ -68,6 +68,9 @@ const (
 	RaftCommandMax    = 1 << 20
 	RaftProposalsMax  = 1024
 
+	// SpareAfter is how long a node must have been away before spares take its places over: longer than a restart or a
+	// change of cables, as a region's copy-up costs its whole content.
+	SpareAfter = 10 * time.Minute
 	// LeaseTerm is how long a silent holder keeps its lease. LeaseMargin is what a holder gives up of it for the
 	// rates of two clocks, LeaseRenewInterval how often it renews.
 	LeaseTerm          = 5 * time.Second

@@ -15,9 +15,9 @@ import (
 // else speaks for its own sessions, and for the files that those hold. Names and modes of files are not looked at yet:
 // who is in the domain may create, remove and open any file. An operation that is not named here is nobody's.
 func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) error {
-	node, isNode := s.nodes[from.Principal]
+	node, isNode := s.roster.node(from.Principal)
 	switch o := op.(type) {
-	case meta.MakeDir, meta.CreateFile, meta.Remove, meta.SetAttr:
+	case meta.MakeDir, meta.CreateFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost:
 	case meta.ExpireSession:
 		return denied("only the leader ends a silent session")
 	case meta.EndClaim:

@@ -51,7 +51,7 @@ func TestPermit(t *testing.T) {
 	do(meta.OpenSession{Session: session, Principal: holder.Principal, Path: holder.Path})
 	change := meta.ChangeView{Change: stripe.Change{File: file, Epoch: 1}}
 
-	s := &Service{group: group, nodes: map[blocktree.Principal]blocktree.NodeID{host.Principal: 1}}
+	s := &Service{group: group, roster: newRoster([]blocktree.Runtime{{Principal: host.Principal, Node: 1}})}
 	check := func(name string, op meta.Op, allowed ...cred.Identity) {
 		t.Helper()
 		for _, from := range []cred.Identity{host, holder, other} {

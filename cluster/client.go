@@ -25,6 +25,8 @@ type ClientConfig struct {
 	Scope       blocktree.Scope // directory whose cluster is used
 	Logger      *slog.Logger
 	Clock       blocktree.Clock
+	// SpareAfter is how long a node must have been away before spares take its places over; 0: blocktree.SpareAfter.
+	SpareAfter time.Duration
 }
 
 // Client speaks to one cluster: its metadata, and through handles its sectors. It owns the connections to the sector
@@ -43,6 +45,8 @@ type Client struct {
 	session  *session
 	settling map[blocktree.FileID]chan struct{} // files of which a command's outcome is being found out; closed when it is
 	closed   bool
+
+	strangers chan struct{} // the nodes may be others than those that are known
 }
 
 // Dial makes a client of the cluster that the resolver names for cfg.Scope. It does not wait for any node to answer;
@@ -60,13 +64,18 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	}
 	c := newClient(cfg, endpoint, newPeers(endpoint, cfg.Logger))
 	c.owned = true
+	c.peers.stranger = c.strange
 	c.peers.ensure(runtimes)
+	c.wg.Go(c.followRecords)
 	return c, nil
 }
 
 // newClient makes a client over an endpoint and the connections to the cluster's nodes.
 func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
-	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[blocktree.FileID]chan struct{}{}}
+	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[blocktree.FileID]chan struct{}{}, strangers: make(chan struct{}, 1)}
+	if c.cfg.SpareAfter == 0 {
+		c.cfg.SpareAfter = blocktree.SpareAfter
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }

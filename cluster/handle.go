@@ -20,6 +20,9 @@ const tickInterval = 25 * time.Millisecond
 // joinDelay is how long a node that was out must be reachable before it is copied up.
 const joinDelay = 500 * time.Millisecond
 
+// goneTicks is how many ticks lie between two looks for nodes that are away for good.
+const goneTicks = 10
+
 // Handle is a file held for writing: it drives a stripe.Holder against the members. All methods may be called by many
 // goroutines at once.
 type Handle struct {
@@ -39,6 +42,7 @@ type Handle struct {
 	mu       sync.Mutex
 	clock    roughClock
 	progress progress
+	meter    copyUpMeter
 	holder   *stripe.Holder
 	ops      map[uint64]*operation
 	lastOp   uint64
@@ -65,6 +69,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes)}}, now)
 	h.holder.Renewed(until)
 	h.noteLease(until)
+	c.noteLayout(layout)
 	c.peers.watch(h)
 	h.wg.Go(h.tick)
 	return h, nil
@@ -176,17 +181,29 @@ func (h *Handle) start(o *operation, start func(op uint64)) {
 func (h *Handle) tick() {
 	t := time.NewTicker(tickInterval)
 	defer t.Stop()
-	for {
+	for i := 0; ; i++ {
 		select {
 		case <-h.ctx.Done():
 			return
 		case <-t.C:
+			var gone []blocktree.NodeID
+			if i%goneTicks == 0 { // not under mu: watchers are told of nodes under the peers' lock
+				gone = h.client.peers.silentFor(h.client.cfg.SpareAfter)
+			}
 			h.mu.Lock()
-			if now := h.clock.read(); !h.over {
+			for _, n := range gone {
+				h.holder.NodeGone(n)
+			}
+			now := h.clock.read()
+			if !h.over {
 				h.holder.Tick(now)
 				h.progress.look(now, h.holder.Stats(), h.holder.Layout())
 			}
+			report := h.meter.measure(now, h)
 			h.leave()
+			if report != nil {
+				h.client.peers.broadcast(codeCopyUp, report)
+			}
 		}
 	}
 }
@@ -318,6 +335,7 @@ func (h *Handle) askRaft(q stripe.MetaRequest) (*stripe.Layout, blocktree.Kind) 
 		if err != nil {
 			return nil, blocktree.KindOf(err)
 		}
+		h.client.noteLayout(r.Layout)
 		if fits(r.Layout, &h.inode) {
 			return r.Layout, r.Kind
 		}
@@ -327,6 +345,7 @@ func (h *Handle) askRaft(q stripe.MetaRequest) (*stripe.Layout, blocktree.Kind) 
 	if err != nil {
 		return nil, blocktree.KindOf(err)
 	}
+	h.client.noteLayout(layout)
 	return layout, kind
 }
 

@@ -41,8 +41,9 @@ func (s *Service) heal() {
 // wounded returns the files that nobody holds and that a holder could make whole, or readable.
 func (s *Service) wounded(leader blocktree.NodeID) []blocktree.FileID {
 	var files []blocktree.FileID
+	gone := s.peers.silentFor(s.client.cfg.SpareAfter)
 	_ = s.group.EachLayout(func(l *stripe.Layout) bool {
-		if leader == s.cfg.Node && s.curable(l) || s.stuck(l) && (leader == s.cfg.Node || s.speaksFor(l, leader)) {
+		if leader == s.cfg.Node && (s.curable(l) || len(gone) > 0 && s.spareWanted(l, gone)) || s.stuck(l) && (leader == s.cfg.Node || s.speaksFor(l, leader)) {
 			files = append(files, l.File)
 		}
 		return s.ctx.Err() == nil
@@ -64,6 +65,28 @@ func (s *Service) curable(l *stripe.Layout) bool {
 			if (m.State != stripe.InSync || l.Marked[m.Node]) && s.peers.isServing(m.Node) {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// spareWanted reports whether a node that is away for good has a place that another could have, in a region that a holder could
+// do something about.
+func (s *Service) spareWanted(l *stripe.Layout, gone []blocktree.NodeID) bool {
+	for r := range l.Regions() {
+		v := l.View(r)
+		serving, lost := 0, false
+		for _, m := range v.Members {
+			lost = lost || slices.Contains(gone, m.Node)
+			if m.State == stripe.InSync && !l.Marked[m.Node] && s.peers.isServing(m.Node) {
+				serving++
+			}
+		}
+		if lost && serving >= l.Code.Data && slices.ContainsFunc(s.peers.nodes(), func(n blocktree.NodeID) bool {
+			_, there := v.Shard(n)
+			return !there && s.peers.isServing(n)
+		}) {
+			return true
 		}
 	}
 	return false
@@ -143,9 +166,9 @@ func (s *Service) healFile(f blocktree.FileID) {
 	}
 	s.cfg.Logger.Info("copying up", "file", f.String())
 	progress, since := uint64(0), time.Now()
-	for ctx.Err() == nil && !h.healed(s.peers) && time.Since(since) < healPatience {
-		if st := h.Stats(); st.Installed+st.Promoted+st.ComparedSectors != progress {
-			progress, since = st.Installed+st.Promoted+st.ComparedSectors, time.Now()
+	for ctx.Err() == nil && (!h.healed(s.peers) || s.spareWanted(h.layout(), s.peers.silentFor(s.client.cfg.SpareAfter))) && time.Since(since) < healPatience {
+		if st := h.Stats(); st.Installed+st.Promoted+st.Placed+st.ComparedSectors != progress {
+			progress, since = st.Installed+st.Promoted+st.Placed+st.ComparedSectors, time.Now()
 		}
 		select {
 		case <-ctx.Done():
@@ -155,6 +178,12 @@ func (s *Service) healFile(f blocktree.FileID) {
 	if err := h.Close(); err != nil && ctx.Err() == nil {
 		s.cfg.Logger.Warn("copying up ended badly", "file", f.String(), "err", err)
 	}
+}
+
+func (h *Handle) layout() *stripe.Layout {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.holder.Layout()
 }
 
 // healed reports whether every member that can be reached is in sync, or the handle has ended.

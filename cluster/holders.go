@@ -17,7 +17,7 @@ import (
 // and healers.
 type holders struct {
 	group *meta.Group
-	nodes map[blocktree.Principal]blocktree.NodeID
+	nodes *roster
 
 	mu    sync.RWMutex
 	known map[blocktree.FileID]holder
@@ -62,7 +62,7 @@ func (h *holders) applied(c meta.Changes) {
 // judge says what becomes of a message from a peer. A read of somebody who is not the holder is admitted without its
 // watermark, which would make the member commit. It reads Raft's local state at the first message of a lease.
 func (h *holders) judge(from blocktree.Principal, msg *stripe.Message) verdict {
-	if _, ok := h.nodes[from]; ok || msg.Kind == stripe.KindLearn {
+	if _, ok := h.nodes.node(from); ok || msg.Kind == stripe.KindLearn {
 		return admitted
 	}
 	h.mu.RLock()
@@ -85,6 +85,20 @@ func (h *holders) judge(from blocktree.Principal, msg *stripe.Message) verdict {
 		return admitted
 	}
 	return v
+}
+
+// mayChange reports whether from is the holder of a file as far as this node has heard, or a sector host.
+func (h *holders) mayChange(from blocktree.Principal, f blocktree.FileID) bool {
+	if _, ok := h.nodes.node(from); ok {
+		return true
+	}
+	h.mu.RLock()
+	who, ok := h.known[f]
+	h.mu.RUnlock()
+	if !ok {
+		who, ok = h.lookup(f)
+	}
+	return ok && who.principal == from
 }
 
 // lookup asks the group's applied state who has the lease, and keeps the answer until the lease changes.

@@ -16,7 +16,7 @@ import (
 
 // judgeBed is a group of one node, and holders that follow it.
 func judgeBed(t *testing.T, runtime blocktree.Runtime) (*holders, func(meta.Op) meta.Result) {
-	h := &holders{nodes: map[blocktree.Principal]blocktree.NodeID{runtime.Principal: 1}, known: map[blocktree.FileID]holder{}}
+	h := &holders{nodes: newRoster([]blocktree.Runtime{{Principal: runtime.Principal, Node: 1}}), known: map[blocktree.FileID]holder{}}
 	g, err := meta.Open(t.Context(), meta.Config{Dir: "meta", FS: vfs.NewMem(), Node: 1, Founders: []blocktree.Runtime{runtime},
 		Send: func(blocktree.NodeID, []byte) {}, Clock: stoppedClock{}, Logger: slog.New(slog.DiscardHandler), OnApply: h.applied})
 	if err != nil {

@@ -60,7 +60,7 @@ func (s *Service) refuseStale(ctx context.Context) error {
 	default:
 		return &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.MetaDir, Kind: blocktree.Invalid,
 			Err: fmt.Errorf("the cluster knows a later start of store %v than this directory does: it was wiped, or is an old copy", s.cfg.Node),
-			Hint: "put the newest directory back; a store id is never used again with another disk, as that can lose " +
+			Hint: "put the newest directory back or, if it is lost, see btnode node replace; a store id is never used again with another disk, as that can lose " +
 				"what the cluster has committed"}
 	}
 }
@@ -71,7 +71,9 @@ func (s *Service) askKnown(ctx context.Context, r blocktree.Runtime) (uint64, er
 	if err != nil {
 		return 0, err
 	}
-	reply, err := conn.CallWait(ctx, codeKnown, nil)
+	var e wire.Encoder
+	e.U64(uint64(s.cfg.Node))
+	reply, err := conn.CallWait(ctx, codeKnown, e.Buf)
 	if err != nil {
 		return 0, err
 	}
@@ -91,7 +93,7 @@ func refuseEarly(req *bttp.Request) {
 // serveKnown answers askKnown from what this node has applied.
 func (s *Service) serveKnown(req *bttp.Request) {
 	defer req.Release()
-	from, ok := s.nodes[req.Conn.Peer().Principal]
+	from, ok := s.roster.speaker(req)
 	if !ok {
 		req.Fail(denied("only sector hosts of the cluster may ask"))
 		return

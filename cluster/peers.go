@@ -45,6 +45,7 @@ type peers struct {
 	// the inner one.
 	mu       sync.Mutex
 	watchers map[watcher]bool
+	stranger func() // told when a node says that it has another store; nil: nobody wants to know. Set before ensure.
 	mapMu    sync.RWMutex
 	all      map[blocktree.NodeID]*peer
 }
@@ -52,11 +53,15 @@ type peers struct {
 // peer is one node. Its conn is nil while it cannot be reached.
 type peer struct {
 	runtime blocktree.Runtime
+	ctx     context.Context // ends when the node is forgotten
+	cancel  context.CancelFunc
 	conn    atomic.Pointer[bttp.Conn]
-	lost    time.Time // keep's own: when a node that served stopped answering; zero once watchers know
+	refused atomic.Bool // it could not be reached when it was tried
+	lost    time.Time   // keep's own: when a node that served stopped answering; zero once watchers know
 	// serving is guarded by peers.mu: the node's member service has said hello and nothing was missed since.
 	serving     bool
 	incarnation blocktree.Incarnation
+	silentSince time.Time // guarded by peers.mu too: since when it does not serve
 }
 
 func newPeers(endpoint *bttp.Endpoint, logger *slog.Logger) *peers {
@@ -79,9 +84,56 @@ func (p *peers) ensure(runtimes []blocktree.Runtime) {
 		if r.Node == 0 || p.all[r.Node] != nil || p.ctx.Err() != nil {
 			continue
 		}
-		q := &peer{runtime: r}
+		q := &peer{runtime: r, silentSince: time.Now()}
+		q.ctx, q.cancel = context.WithCancel(p.ctx)
 		p.all[r.Node] = q
 		p.wg.Go(func() { p.keep(q) })
+	}
+}
+
+// hopeless reports whether every node was tried and none could be reached.
+func (p *peers) hopeless() bool {
+	p.mapMu.RLock()
+	defer p.mapMu.RUnlock()
+	for _, q := range p.all {
+		if q.conn.Load() != nil || !q.refused.Load() {
+			return false
+		}
+	}
+	return true
+}
+
+// adopt keeps connections to these runtimes from now on, and to no others.
+func (p *peers) adopt(runtimes []blocktree.Runtime) {
+	p.mapMu.Lock()
+	for n, q := range p.all {
+		if !slices.ContainsFunc(runtimes, func(r blocktree.Runtime) bool { return r.Node == n }) {
+			delete(p.all, n)
+			q.cancel()
+		}
+	}
+	p.mapMu.Unlock()
+	p.ensure(runtimes)
+}
+
+// silentFor returns the nodes that have not served for so long, ascending.
+func (p *peers) silentFor(d time.Duration) (nodes []blocktree.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range p.nodes() {
+		if q := p.peer(n); q != nil && !q.serving && time.Since(q.silentSince) >= d {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// broadcast sends a message that nobody answers to every node that is connected.
+func (p *peers) broadcast(code uint16, header []byte) {
+	for _, n := range p.nodes() {
+		if conn := p.conn(n); conn != nil {
+			_ = conn.Send(code, header) // the next one says it too
+		}
 	}
 }
 
@@ -128,7 +180,7 @@ func (p *peers) watch(w watcher) {
 	defer p.mu.Unlock()
 	p.watchers[w] = true
 	for _, n := range p.nodes() {
-		if q := p.peer(n); q.serving {
+		if q := p.peer(n); q != nil && q.serving {
 			w.nodeUp(n, q.incarnation)
 		}
 	}
@@ -146,6 +198,9 @@ func (p *peers) tell(q *peer, serving bool, incarnation blocktree.Incarnation) {
 	defer p.mu.Unlock()
 	was := q.serving
 	q.serving, q.incarnation = serving, incarnation
+	if was && !serving {
+		q.silentSince = time.Now()
+	}
 	for w := range p.watchers {
 		if serving {
 			w.nodeUp(q.runtime.Node, incarnation)
@@ -158,7 +213,7 @@ func (p *peers) tell(q *peer, serving bool, incarnation blocktree.Incarnation) {
 // keep dials the node, says hello, waits until the connection ends, and starts again.
 func (p *peers) keep(q *peer) {
 	pause := redialMin
-	for p.ctx.Err() == nil {
+	for q.ctx.Err() == nil {
 		conn, err := p.dial(q)
 		if err == nil {
 			q.conn.Store(conn)
@@ -167,11 +222,15 @@ func (p *peers) keep(q *peer) {
 			q.conn.Store(nil)
 			continue
 		}
+		q.refused.Store(true)
 		p.silent(q, err)
-		p.sleep(nil, pause)
+		q.sleep(nil, pause)
 		if pause = pause * 2; pause > redialMax || !q.lost.IsZero() {
 			pause = min(pause, redialMax/4)
 		}
+	}
+	if p.ctx.Err() == nil { // forgotten
+		p.tell(q, false, blocktree.Incarnation{})
 	}
 }
 
@@ -186,8 +245,8 @@ func (p *peers) silent(q *peer, err error) {
 	p.tell(q, false, blocktree.Incarnation{})
 }
 
-// sleep returns after d, or when conn, if any, or the peers end; it reports whether neither has.
-func (p *peers) sleep(conn *bttp.Conn, d time.Duration) bool {
+// sleep returns after d, or when conn, if any, or the peer ends; it reports whether neither has.
+func (q *peer) sleep(conn *bttp.Conn, d time.Duration) bool {
 	var done <-chan struct{}
 	if conn != nil {
 		done = conn.Done()
@@ -197,7 +256,7 @@ func (p *peers) sleep(conn *bttp.Conn, d time.Duration) bool {
 	select {
 	case <-done:
 		return false
-	case <-p.ctx.Done():
+	case <-q.ctx.Done():
 		return false
 	case <-t.C:
 		return true
@@ -205,7 +264,7 @@ func (p *peers) sleep(conn *bttp.Conn, d time.Duration) bool {
 }
 
 func (p *peers) dial(q *peer) (*bttp.Conn, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(q.ctx, dialTimeout)
 	defer cancel()
 	return p.endpoint.Dial(ctx, q.runtime)
 }
@@ -213,14 +272,14 @@ func (p *peers) dial(q *peer) (*bttp.Conn, error) {
 // attend greets the node until it serves, then waits for the end of the connection.
 func (p *peers) attend(q *peer, conn *bttp.Conn) {
 	for {
-		ctx, cancel := context.WithTimeout(p.ctx, blocktree.DeadAfter)
+		ctx, cancel := context.WithTimeout(q.ctx, blocktree.DeadAfter)
 		incarnation, err := hello(ctx, conn, q.runtime.Node)
 		cancel()
 		if err == nil {
 			p.tell(q, true, incarnation)
 			select {
 			case <-conn.Done():
-			case <-p.ctx.Done():
+			case <-q.ctx.Done():
 			}
 			q.lost = time.Now()
 			return
@@ -230,8 +289,11 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) {
 		if blocktree.KindOf(err) == blocktree.Invalid {
 			p.logger.Error("node is not who its record says", "node", q.runtime.Path.Short(), "err", err)
 			pause = redialMax
+			if p.stranger != nil {
+				p.stranger()
+			}
 		}
-		if !p.sleep(conn, pause) {
+		if !q.sleep(conn, pause) {
 			return
 		}
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -32,7 +33,9 @@ type ServiceConfig struct {
 	MetaDir     string
 	Node        blocktree.NodeID
 	Directory   blocktree.Scope     // whose entries the cluster keeps
-	Members     []blocktree.Runtime // every founding sector host, this one included
+	Members     []blocktree.Runtime // every founding sector host, or every one there is now; this one included
+	Joins       bool                // the cluster runs already, without this store: there is nothing to found
+	SpareAfter  time.Duration       // as in ClientConfig
 	ScrubRate   int64               // bytes per second that a scrub in the background reads; 0: there is none
 	Logger      *slog.Logger
 	Clock       blocktree.Clock
@@ -46,18 +49,21 @@ type Service struct {
 	endpoint *bttp.Endpoint
 	peers    *peers
 	client   *Client // of this cluster, over the service's own connections
-	nodes    map[blocktree.Principal]blocktree.NodeID
+	roster   *roster
+	records  chan struct{} // the process records have changed
 	fatal    chan error
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // of what the service does by itself
 	holders  holders
+	copyUps  copyUps
 	syncs    atomic.Int64   // messages that wait in admit
 	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
 	mark     startMark // as it was found
 	anew     atomic.Bool
 	scrubber *scrubber
+	name     []byte // the store's id, as header of Raft messages
 
 	mu          sync.Mutex
 	incarnation blocktree.Incarnation // zero until the service serves
@@ -69,14 +75,12 @@ type Service struct {
 // the cluster or the node's own sectors know), NewerFormat, Corrupt (the sectors or the metadata are damaged beyond what the
 // node mends, or gone), NoSpace, Permission (the address), IO.
 func OpenService(ctx context.Context, cfg ServiceConfig) (*Service, error) {
-	s := &Service{cfg: cfg, fatal: make(chan error, 1), nodes: map[blocktree.Principal]blocktree.NodeID{},
+	s := &Service{cfg: cfg, fatal: make(chan error, 1), roster: newRoster(cfg.Members), records: make(chan struct{}, 1),
 		healing: map[blocktree.FileID]context.CancelFunc{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.name = binary.BigEndian.AppendUint64(nil, uint64(cfg.Node))
 	s.learner.init()
-	s.holders.nodes, s.holders.known = s.nodes, map[blocktree.FileID]holder{}
-	for _, r := range cfg.Members {
-		s.nodes[r.Principal] = r.Node
-	}
+	s.holders.nodes, s.holders.known = s.roster, map[blocktree.FileID]holder{}
 	if err := s.open(ctx); err != nil {
 		_ = s.Close()
 		return nil, err
@@ -102,14 +106,19 @@ func (s *Service) open(ctx context.Context) (err error) {
 	}
 	s.peers = newPeers(s.endpoint, s.cfg.Logger)
 	s.peers.ensure(s.cfg.Members)
-	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, Node: s.cfg.Node, Founders: s.cfg.Members, Send: s.sendRaft,
-		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: func(c meta.Changes) { s.holders.applied(c); s.learner.applied(c) }})
+	founders := s.cfg.Members
+	if s.cfg.Joins {
+		founders = nil
+	}
+	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, Node: s.cfg.Node, Founders: founders, Send: s.sendRaft,
+		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: s.applied})
 	if err != nil {
 		return err
 	}
 	s.member.group, s.holders.group = s.group, s.group
 	s.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger,
-		Clock: s.cfg.Clock, Scope: s.cfg.Directory}, s.endpoint, s.peers)
+		Clock: s.cfg.Clock, Scope: s.cfg.Directory, SpareAfter: s.cfg.SpareAfter}, s.endpoint, s.peers)
+	s.readRecords(false)
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
 	s.scrubber = newScrubber(s)
 	s.member.met.Store(s.scrubber)
@@ -204,6 +213,8 @@ func (s *Service) run() {
 	s.cfg.Logger.Info("serving", "node", s.cfg.Path.Short(), "store", s.cfg.Node.String(), "incarnation", incarnation.String())
 	s.wg.Go(s.heal)
 	s.wg.Go(func() { s.scrubber.run(s.ctx) })
+	s.wg.Go(s.followRecords)
+	s.wg.Go(s.keepVoters)
 	s.learner.run(s.ctx, s.member, s.group)
 }
 
@@ -230,7 +241,7 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 	found := meta.Found{Dir: s.cfg.Directory, Generation: 1, Runtimes: s.cfg.Members, Mode: 0o755, Time: s.cfg.Clock.Now().UnixNano()}
 	r, err := s.client.propose(s.ctx, found)
 	if err != nil {
-		return none, err
+		return none, s.unwelcome(err)
 	}
 	if r.Kind != blocktree.Other && r.Kind != blocktree.Exists {
 		return none, r.Err("found the cluster")
@@ -255,7 +266,7 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 		r, err := s.client.propose(s.ctx, meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation,
 			StartCounter: mark.next, ExpectCounter: known.Counter})
 		if err != nil {
-			return none, err
+			return none, s.unwelcome(err)
 		}
 		if r.Kind == blocktree.Other {
 			mark.current = mark.next
@@ -265,6 +276,15 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 			return none, r.Err("start")
 		}
 	}
+}
+
+// unwelcome adds a hint where the others do not take this node's store for a host's.
+func (s *Service) unwelcome(err error) error {
+	if blocktree.KindOf(err) != blocktree.Permission {
+		return err
+	}
+	return &blocktree.Error{Op: "start", Path: s.cfg.Path.Short(), Kind: blocktree.Permission, Err: err,
+		Hint: "was this node removed? If its store was replaced (btnode node replace), " + replacedHint}
 }
 
 // saveMark makes the mark durable beside both of the node's stores, either of which may be lost without the other.
@@ -296,7 +316,7 @@ func (s *Service) serve(req *bttp.Request) {
 		s.admit(req)
 		return
 	case codeRaft:
-		if from, ok := s.nodes[req.Conn.Peer().Principal]; ok {
+		if from, ok := s.roster.speaker(req); ok {
 			_ = s.group.Step(from, req.Body) // a message that is dropped is sent again
 		}
 	case codeHello:
@@ -308,6 +328,10 @@ func (s *Service) serve(req *bttp.Request) {
 	case codeKnown:
 		s.serveKnown(req)
 		return
+	case codeCopyUp:
+		s.copyUps.told(req, s.holders.mayChange)
+	case codeCopyUps:
+		s.copyUps.answer(req)
 	case codePropose, codeQuery:
 		if req.OneWay {
 			break // nothing bounds how many of them come
@@ -373,7 +397,7 @@ func (s *Service) answerPropose(ctx context.Context, from cred.Identity, forward
 	if err != nil {
 		return nil, err
 	}
-	_, fromNode := s.nodes[from.Principal]
+	_, fromNode := s.roster.node(from.Principal)
 	if forwarded = forwarded && fromNode; !forwarded {
 		if err := s.permit(ctx, from, command.Op); err != nil {
 			return nil, err
@@ -403,7 +427,11 @@ func (s *Service) answerPropose(ctx context.Context, from cred.Identity, forward
 
 // sendRaft carries a message of the group to another node, or drops it.
 func (s *Service) sendRaft(to blocktree.NodeID, msg []byte) {
-	if conn := s.peers.conn(to); conn != nil {
-		_ = conn.Send(codeRaft, nil, msg)
+	conn := s.peers.conn(to)
+	if conn == nil {
+		conn = s.roster.heard(to)
+	}
+	if conn != nil {
+		_ = conn.Send(codeRaft, s.name, msg)
 	}
 }

@@ -42,6 +42,8 @@ type FileStatus struct {
 	InSync    int    `json:"inSync"`    // members that hold every acknowledged sector and can be reached
 	Tolerates int    `json:"tolerates"` // how many more of them may be lost
 	Joining   int    `json:"joining"`   // members being copied up
+	// CopyUp is how far that is, as the file's holder said lately; nil if nobody did.
+	CopyUp *CopyUpStatus `json:"copyUp,omitempty"`
 }
 
 // statusWait is how long Status waits for nodes that have not answered yet.
@@ -55,6 +57,13 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	ask, cancel := context.WithTimeout(ctx, statusWait+askTimeout)
 	defer cancel()
 	a, err := c.query(ask, meta.Query{Kind: meta.QueryStatus})
+	if err == nil && a.Status != nil && a.Status.Leader != 0 { // who the nodes are by now; without a majority, by the configuration
+		records, cancel := context.WithTimeout(ask, statusWait)
+		if c.readRecords(records) == nil {
+			c.awaitNodes(records)
+		}
+		cancel()
+	}
 	for _, n := range c.peers.nodes() {
 		node := NodeStatus{Path: blocktree.Path(c.peers.runtime(n).Path.Short()), State: "down"}
 		if c.peers.isServing(n) {
@@ -75,7 +84,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	if live < len(s.Nodes) {
 		s.Health = HealthDegraded
 	}
-	if err := c.fileStatuses(ask, s, c.cfg.Scope, spare); err != nil {
+	if err := c.fileStatuses(ask, s, c.cfg.Scope, spare, c.copyUps(ask)); err != nil {
 		if ctx.Err() != nil || blocktree.KindOf(err) != blocktree.Unavailable {
 			return nil, err
 		}
@@ -95,7 +104,7 @@ func (c *Client) awaitNodes(ctx context.Context) {
 }
 
 // fileStatuses adds every file below dir.
-func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path, spare int) error {
+func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path, spare int, ups map[blocktree.FileID]copyUp) error {
 	entries, err := c.List(ctx, dir)
 	if err != nil {
 		return err
@@ -103,7 +112,7 @@ func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path
 	for _, e := range entries {
 		path := dir.Join(e.Name)
 		if e.Inode.Kind == meta.KindDir {
-			if err := c.fileStatuses(ctx, s, path, spare); err != nil {
+			if err := c.fileStatuses(ctx, s, path, spare, ups); err != nil {
 				return err
 			}
 			continue
@@ -116,6 +125,9 @@ func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path
 			return err
 		}
 		f := c.fileStatus(path, &e.Inode, layout, spare)
+		if up, ok := ups[e.Inode.ID]; ok && f.InSync < e.Inode.Code.Shards() {
+			f.CopyUp = up.status(&e.Inode)
+		}
 		switch {
 		case f.InSync < e.Inode.Code.MinWrite():
 			s.Health = HealthUnavailable

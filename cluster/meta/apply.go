@@ -109,6 +109,10 @@ func (s *state) do(o Op) Result {
 		return s.endClaim(o)
 	case ChangeView:
 		return s.changeView(o)
+	case ReplaceHost:
+		return s.replaceHost(o)
+	case RetireHost:
+		return s.retireHost(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

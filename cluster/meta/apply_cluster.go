@@ -83,13 +83,8 @@ func (s *state) startNode(o StartNode) Result {
 	v := &NodeStart{Node: o.Node, Incarnation: o.Incarnation, Counter: o.StartCounter}
 	store(s, kindStart, u64(uint64(o.Node)), v, putStart)
 	s.changes.Starts = append(s.changes.Starts, *v)
-	var files []blocktree.Inode
-	s.scan(kindHosted, u64(uint64(o.Node)), nil, func(rest, _ []byte) bool {
-		files = append(files, inodeOf(rest))
-		return true
-	})
 	generation := s.superblock().Generation
-	for _, i := range files {
+	for _, i := range s.hosted(o.Node) {
 		l := s.layout(blocktree.FileID{Generation: generation, Inode: i})
 		if l == nil {
 			continue
@@ -288,8 +283,11 @@ func (s *state) changeView(o ChangeView) Result {
 	if err != nil {
 		return Result{Kind: blocktree.KindOf(err), Text: err.Error(), Layout: l}
 	}
-	if n := len(next.Own)*(12+3*next.Code.Shards()) + len(next.Hosts)*25 + 128; n > LayoutBytesMax {
+	if n := len(next.Own)*(12+3*next.Code.Shards()) + len(next.Hosts)*33 + 128; n > LayoutBytesMax {
 		return Result{Kind: blocktree.TooLarge, Text: "too many regions with a view of their own", Layout: l}
+	}
+	for _, h := range next.Hosts[min(len(l.Hosts), len(next.Hosts)):] { // a spare that was no host is the last
+		s.set(kindHosted, hostedRest(h, next.File.Inode), nil)
 	}
 	s.setLayout(next)
 	return Result{Layout: next}

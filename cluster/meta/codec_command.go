@@ -71,6 +71,13 @@ func putOp(e *wire.Encoder, o Op) {
 		e.Raw(o.Incarnation[:])
 		e.U64(o.StartCounter)
 		e.U64(o.ExpectCounter)
+	case ReplaceHost:
+		putPath(e, o.Path)
+		e.U64(uint64(o.Old))
+		e.U64(uint64(o.New))
+	case RetireHost:
+		putPath(e, o.Path)
+		e.U64(uint64(o.Node))
 	default:
 		putHolderOp(e, o)
 	}
@@ -180,6 +187,10 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return RemoveRuntime{Path: getPath(d)}
 	case opStartNode:
 		return StartNode{Node: blocktree.NodeID(d.U64()), Incarnation: get16(d), StartCounter: d.U64(), ExpectCounter: d.U64()}
+	case opReplaceHost:
+		return ReplaceHost{Path: getPath(d), Old: blocktree.NodeID(d.U64()), New: blocktree.NodeID(d.U64())}
+	case opRetireHost:
+		return RetireHost{Path: getPath(d), Node: blocktree.NodeID(d.U64())}
 	}
 	return getHolderOp(d, code)
 }

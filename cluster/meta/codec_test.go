@@ -35,6 +35,7 @@ func allOps() []Op {
 		ChangeView{stripe.Change{File: f, Epoch: 1, Seq: 2, Kind: stripe.ChangeJoin, Nodes: []blocktree.NodeID{3}, Region: 4, Incarnation: incarnation(5)}},
 		ClaimLease{session(7), f, 8},
 		EndClaim{f, 9, session(8), 10, true},
+		ReplaceHost{Path: path("/a"), Old: 3, New: 4}, RetireHost{Path: path("/a"), Node: 5},
 	}
 }
 
@@ -44,6 +45,7 @@ func someLayout() *stripe.Layout {
 		Incarnations: map[blocktree.NodeID]blocktree.Incarnation{1: incarnation(1), 2: incarnation(2), 3: incarnation(3), 4: {}},
 		Marked:       map[blocktree.NodeID]bool{2: true}, BaseOut: map[blocktree.NodeID]bool{3: true},
 		Own: map[blocktree.RegionIndex]stripe.View{}}
+	l.HashedAs = map[blocktree.NodeID]blocktree.NodeID{2: 77, 4: 0}
 	for _, r := range []blocktree.RegionIndex{0, 2} {
 		v := l.View(r)
 		v.ID, v.Members[0].State = 6, stripe.Joining

@@ -110,7 +110,8 @@ func getInode(d *wire.Decoder) *Inode {
 const (
 	hostMarked = 1 << iota
 	hostOut
-	hostFlags = hostMarked | hostOut
+	hostHashed // as another: that id follows
+	hostFlags  = hostMarked | hostOut | hostHashed
 )
 
 // putLayout writes l; maps in ascending order, so that equal layouts have equal encodings.
@@ -137,7 +138,14 @@ func putLayout(e *wire.Encoder, l *stripe.Layout) {
 		if l.BaseOut[h] {
 			flags |= hostOut
 		}
+		as, other := l.HashedAs[h]
+		if other {
+			flags |= hostHashed
+		}
 		e.U8(flags)
+		if other {
+			e.U64(uint64(as))
+		}
 	}
 	regions := make([]blocktree.RegionIndex, 0, len(l.Own))
 	for r := range l.Own {
@@ -187,6 +195,12 @@ func getLayout(d *wire.Decoder) *stripe.Layout {
 		}
 		if flags&hostOut != 0 {
 			l.BaseOut[h] = true
+		}
+		if flags&hostHashed != 0 {
+			if l.HashedAs == nil {
+				l.HashedAs = map[blocktree.NodeID]blocktree.NodeID{}
+			}
+			l.HashedAs[h] = blocktree.NodeID(d.U64())
 		}
 	}
 	getRegions(d, l)

@@ -36,6 +36,8 @@ const (
 	opChangeView
 	opClaimLease
 	opEndClaim
+	opReplaceHost
+	opRetireHost
 
 	opEnd // keep last
 )
@@ -187,6 +189,23 @@ type EndClaim struct {
 // for: the epoch fences.
 type ChangeView struct{ Change stripe.Change }
 
+// ReplaceHost gives the runtime at Path the store New instead of Old, in its record and in every file: New has every place that
+// Old had, and is out in all of them. It is done already if the record has New. NotFound (no such record), Invalid (the record has
+// another store than Old; New is no new store), Unavailable (a file would keep fewer than k members in sync; then nothing changes).
+type ReplaceHost struct {
+	Path     blocktree.Path
+	Old, New blocktree.NodeID
+}
+
+// RetireHost removes the record of a sector host whose store Node has no place in any file, so that it leaves the group. NotFound,
+// Invalid (the record has another store), Busy (it has places).
+type RetireHost struct {
+	Path blocktree.Path
+	Node blocktree.NodeID
+}
+
+func (ReplaceHost) opcode() opcode   { return opReplaceHost }
+func (RetireHost) opcode() opcode    { return opRetireHost }
 func (Found) opcode() opcode         { return opFound }
 func (MakeDir) opcode() opcode       { return opMakeDir }
 func (CreateFile) opcode() opcode    { return opCreateFile }

@@ -58,7 +58,7 @@ func (s *state) answer(q Query) Answer {
 	case QueryRuntimes:
 		a.Runtimes = s.runtimes()
 	case QueryStarts:
-		a.Starts = s.starts()
+		a.Starts = s.startsOfHosts()
 	default:
 		r = refuse(blocktree.Unsupported, "unknown query")
 	}

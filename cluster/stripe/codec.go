@@ -228,8 +228,11 @@ func decodeLists(m *Message, b []byte, report *wire.Decoder) {
 	}
 }
 
-// layoutFormat is the version of a Layout's encoding.
-const layoutFormat = 1
+// The versions of a Layout's encoding. The second ends with HashedAs, and is written only where that says something.
+const (
+	layoutFormat       = 1
+	layoutFormatHashed = 2
+)
 
 // hostsMax bounds the hosts of a file: the sector hosts of one cluster.
 const hostsMax = 1 << 16
@@ -238,6 +241,9 @@ const hostsMax = 1 << 16
 func EncodeLayout(l *Layout) []byte {
 	e := wire.Encoder{Buf: make([]byte, 0, 256)}
 	e.U8(layoutFormat)
+	if len(l.HashedAs) > 0 {
+		e.Buf[0] = layoutFormatHashed
+	}
 	e.File(l.File)
 	e.U8(uint8(l.Code.Data))
 	e.U8(uint8(l.Code.Parity))
@@ -265,6 +271,13 @@ func EncodeLayout(l *Layout) []byte {
 		for _, m := range v.Members {
 			e.U64(uint64(m.Node))
 			e.U8(uint8(m.State))
+		}
+	}
+	if len(l.HashedAs) > 0 {
+		e.U32(uint32(len(l.HashedAs)))
+		for _, n := range slices.Sorted(maps.Keys(l.HashedAs)) {
+			e.U64(uint64(n))
+			e.U64(uint64(l.HashedAs[n]))
 		}
 	}
 	return e.Buf
@@ -319,7 +332,12 @@ func nodeSet(d *wire.Decoder) map[blocktree.NodeID]bool {
 // DecodeLayout reads what EncodeLayout made. It refuses sizes and codes that would make the machines divide by zero.
 func DecodeLayout(b []byte) (*Layout, error) {
 	d := wire.NewDecoder(b)
-	d.Format(layoutFormat)
+	hashed := len(b) > 0 && b[0] == layoutFormatHashed
+	if hashed {
+		d.U8()
+	} else {
+		d.Format(layoutFormat)
+	}
 	l := &Layout{File: d.File()}
 	l.Code = blocktree.Code{Data: int(d.U8()), Parity: int(d.U8())}
 	l.SectorBytes = d.U32()
@@ -343,6 +361,9 @@ func DecodeLayout(b []byte) (*Layout, error) {
 	l.Marked = nodeSet(d)
 	l.BaseOut = nodeSet(d)
 	l.Own = decodeOwn(d)
+	if hashed {
+		l.HashedAs = decodeHashed(d)
+	}
 	if d.Err() == nil && (l.Code.Validate() != nil || l.RegionSectors == 0 || l.Sectors > 1<<62 ||
 		l.RegionSectors > 1<<40 || (l.Sectors+l.RegionSectors-1)/l.RegionSectors > blocktree.RegionsMax) {
 		d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("code %v, %d sectors, %d a region", l.Code, l.Sectors, l.RegionSectors)))
@@ -379,4 +400,21 @@ func decodeOwn(d *wire.Decoder) map[blocktree.RegionIndex]View {
 	}
 	ascending(d, keys)
 	return own
+}
+
+// decodeHashed reads HashedAs. It is not empty, so that a layout has one encoding.
+func decodeHashed(d *wire.Decoder) map[blocktree.NodeID]blocktree.NodeID {
+	n := d.Count(min(hostsMax, d.Len()/16))
+	as := make(map[blocktree.NodeID]blocktree.NodeID, n)
+	keys := make([]blocktree.NodeID, 0, n)
+	for range n {
+		node := blocktree.NodeID(d.U64())
+		as[node] = blocktree.NodeID(d.U64())
+		keys = append(keys, node)
+	}
+	ascending(d, keys)
+	if n == 0 {
+		d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("no host is hashed as another")))
+	}
+	return as
 }

@@ -129,6 +129,9 @@ func TestLayoutCodec(t *testing.T) {
 
 func FuzzDecodeLayout(f *testing.F) {
 	f.Add(EncodeLayout(testLayout(blocktree.Code{Data: 2, Parity: 1}).Acquire().Mark(2)))
+	replaced := testLayout(blocktree.Code{Data: 2, Parity: 1})
+	replaced.HashedAs = map[blocktree.NodeID]blocktree.NodeID{1: 9, 2: 0}
+	f.Add(EncodeLayout(replaced))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		l, err := DecodeLayout(in)
 		if err == nil && !bytes.Equal(EncodeLayout(l), in) {

@@ -30,6 +30,7 @@ type peer struct {
 	upSince time.Duration // or since when it has not been up
 	learned blocktree.ViewID
 
+	lost     bool // has been away for long (NodeGone)
 	timedOut bool // left something unanswered for memberTimeout
 	gone     bool // its incarnation is not what the layout expects, or its disk failed
 
@@ -167,7 +168,7 @@ func (c *core) nodeUp(n blocktree.NodeID, inc blocktree.Incarnation) *peer {
 	if !p.up || p.inc != inc {
 		p.upSince = c.now
 	}
-	p.up, p.down, p.inc, p.timedOut = true, false, inc, false
+	p.up, p.down, p.inc, p.timedOut, p.lost = true, false, inc, false, false
 	return p
 }
 

@@ -33,20 +33,21 @@ type Holder struct {
 	fenced        bool
 	repairs       [][]Repair // the decision, in chunks
 
-	regions map[blocktree.RegionIndex]*hregion
-	byIndex []*hregion // the same, ascending
-	dirty   []*hregion // whose watermark the members do not know
-	queue   []*hwrite  // writes by submission, until reported
-	qhead   int
-	unread  uint64 // number of the last write submitted
-	above   int    // writes above their watermarks
-	flushes []flush
-	reads   []*read
-	held    []heldRead // complete but for the lease
-	job     *join
-	joinAt  blocktree.RegionIndex
-	joinNot time.Duration    // no new join before
-	joinSeq blocktree.ViewID // of the layout in which joiners without a job were last looked for
+	regions  map[blocktree.RegionIndex]*hregion
+	byIndex  []*hregion // the same, ascending
+	dirty    []*hregion // whose watermark the members do not know
+	queue    []*hwrite  // writes by submission, until reported
+	qhead    int
+	unread   uint64 // number of the last write submitted
+	above    int    // writes above their watermarks
+	flushes  []flush
+	reads    []*read
+	held     []heldRead // complete but for the lease
+	job      *join
+	joinAt   blocktree.RegionIndex
+	joinNot  time.Duration    // no new join before
+	placeNot time.Duration    // no new look for spares before
+	joinSeq  blocktree.ViewID // of the layout in which joiners without a job were last looked for
 	// joinPauses has the regions whose copy-up was given up; never iterated.
 	joinPauses map[blocktree.RegionIndex]joinPause
 
@@ -434,6 +435,8 @@ func (h *Holder) countChange() {
 		h.stats.Joined++
 	case ChangePromote:
 		h.stats.Promoted++
+	case ChangePlace:
+		h.stats.Placed++
 	}
 }
 

@@ -59,7 +59,7 @@ func (h *Holder) considerJoin() {
 	if h.joinSeq = h.layout.Seq; h.adoptJoiner() || h.now < h.joinNot {
 		return
 	}
-	if h.anyOut() && h.beginJoin() {
+	if h.placeSpare() || h.anyOut() && h.beginJoin() {
 		return
 	}
 	h.joinNot = h.now + min(h.memberTimeout/4, max(h.joinDelay, idleCommit)) // nobody to join: look again later
@@ -113,7 +113,7 @@ func (q probeCall) onSlow(*call) {}
 
 func (q probeCall) onAnswer(c *call, _ *Message) {
 	c.peer.probed, c.peer.probedAt = true, q.h.now
-	q.h.joinNot = min(q.h.joinNot, q.h.now)
+	q.h.joinNot, q.h.placeNot = min(q.h.joinNot, q.h.now), min(q.h.placeNot, q.h.now)
 }
 
 // adoptJoiner copies up a member that joins without a job, and reports whether there is one: the outcome of its change was not

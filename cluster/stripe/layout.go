@@ -1,8 +1,6 @@
 package stripe
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -58,8 +56,11 @@ type Layout struct {
 	RegionSectors uint64
 	Sectors       uint64 // size of the file
 	Hosts         []blocktree.NodeID
-	Epoch         blocktree.Epoch
-	Seq           blocktree.ViewID // id of the newest view change of the file
+	// HashedAs has the hosts that are not placed by a hash of their own id (docs/design/0012): a store that replaced another is
+	// hashed as that one was, zero is a host that serves only where Own says so.
+	HashedAs map[blocktree.NodeID]blocktree.NodeID
+	Epoch    blocktree.Epoch
+	Seq      blocktree.ViewID // id of the newest view change of the file
 	// Incarnations are what the views expect of each host; Marked hosts have lost theirs (they started anew).
 	Incarnations map[blocktree.NodeID]blocktree.Incarnation
 	Marked       map[blocktree.NodeID]bool
@@ -100,7 +101,7 @@ func (l *Layout) View(r blocktree.RegionIndex) View {
 		return v
 	}
 	v := View{ID: l.BaseID, Members: make([]ViewMember, 0, l.Code.Shards())}
-	for _, n := range placed(l.File, r, l.Hosts, l.Code.Shards()) {
+	for _, n := range l.placed(r) {
 		s := InSync
 		if l.BaseOut[n] {
 			s = Out
@@ -110,49 +111,16 @@ func (l *Layout) View(r blocktree.RegionIndex) View {
 	return v
 }
 
-// placed chooses the members of a region by rendezvous hashing (Thaler and Ravishankar 1998): each host is weighed
-// by a hash of (file, region, host), the heaviest serve, in the order of their weight.
-func placed(f blocktree.FileID, r blocktree.RegionIndex, hosts []blocktree.NodeID, shards int) []blocktree.NodeID {
-	type weighed struct {
-		node   blocktree.NodeID
-		weight uint64
-	}
-	ws := make([]weighed, 0, len(hosts))
-	for _, h := range hosts {
-		var key [28]byte
-		binary.BigEndian.PutUint64(key[0:], uint64(f.Generation))
-		binary.BigEndian.PutUint64(key[8:], uint64(f.Inode))
-		binary.BigEndian.PutUint32(key[16:], uint32(r))
-		binary.BigEndian.PutUint64(key[20:], uint64(h))
-		sum := sha256.Sum256(key[:])
-		ws = append(ws, weighed{h, binary.BigEndian.Uint64(sum[:])})
-	}
-	slices.SortFunc(ws, func(a, b weighed) int {
-		if a.weight != b.weight {
-			if a.weight > b.weight {
-				return -1
-			}
-			return 1
-		}
-		return int(int64(a.node) - int64(b.node)) // a tie of 64-bit hashes: any fixed order
-	})
-	out := make([]blocktree.NodeID, 0, shards)
-	for _, w := range ws[:min(shards, len(ws))] {
-		out = append(out, w.node)
-	}
-	return out
-}
-
 // Change is one transition of a layout, proposed by the holder of Epoch who has seen Seq.
 type Change struct {
 	File  blocktree.FileID
 	Epoch blocktree.Epoch
 	Seq   blocktree.ViewID
 	Kind  ChangeKind
-	Nodes []blocktree.NodeID // Remove: all of them; Join, Promote: one
-	// Region is the region that is joined or promoted in. Remove is for all regions of the file.
+	Nodes []blocktree.NodeID // Remove: all of them; Join, Promote: one; Place: who leaves, who comes
+	// Region is the region that is joined, promoted or placed in. Remove is for all regions of the file.
 	Region      blocktree.RegionIndex
-	Incarnation blocktree.Incarnation // Join, Promote: the incarnation that was copied up
+	Incarnation blocktree.Incarnation // Join, Promote: the incarnation that was copied up; Place: that of who comes
 }
 
 // ChangeKind says which transition.
@@ -163,6 +131,7 @@ const (
 	ChangeRemove  ChangeKind = iota + 1 // members leave every view of the file
 	ChangeJoin                          // a member that is out starts to be copied up
 	ChangePromote                       // a joining member is in sync
+	ChangePlace                         // a spare gets the place of a member that is out, and is out there itself
 )
 
 // Apply returns the layout after c. It refuses with Fenced (another epoch), StaleView (another Seq), StaleMember (the
@@ -174,7 +143,7 @@ func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarn
 		return nil, blocktree.E("change view", blocktree.Fenced, fmt.Errorf("epoch %d, now %d", c.Epoch, l.Epoch))
 	case c.Seq != l.Seq:
 		return nil, blocktree.E("change view", blocktree.StaleView, fmt.Errorf("view %d, now %d", c.Seq, l.Seq))
-	case len(c.Nodes) == 0 || c.Kind != ChangeRemove && (len(c.Nodes) != 1 || c.Region >= l.Regions()):
+	case !c.shaped(l):
 		return nil, blocktree.E("change view", blocktree.Invalid, nil)
 	}
 	n := l.clone()
@@ -182,6 +151,11 @@ func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarn
 	switch c.Kind {
 	case ChangeRemove:
 		return checked(n, n.remove(c.Nodes))
+	case ChangePlace:
+		if current(c.Nodes[1]) != c.Incarnation {
+			return nil, blocktree.E("change view", blocktree.StaleMember, nil)
+		}
+		return checked(n, n.place(c.Region, c.Nodes[0], c.Nodes[1], c.Incarnation))
 	case ChangeJoin, ChangePromote:
 		if current(c.Nodes[0]) != c.Incarnation {
 			return nil, blocktree.E("change view", blocktree.StaleMember, nil)
@@ -196,6 +170,17 @@ func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarn
 		return checked(n, n.advance(c.Region, c.Nodes[0], from, to, c.Incarnation))
 	}
 	return nil, blocktree.E("change view", blocktree.Invalid, nil)
+}
+
+// shaped reports whether c names as many nodes as its kind has, and a region that is there.
+func (c *Change) shaped(l *Layout) bool {
+	switch c.Kind {
+	case ChangeRemove:
+		return len(c.Nodes) > 0
+	case ChangePlace:
+		return len(c.Nodes) == 2 && c.Region < l.Regions()
+	}
+	return len(c.Nodes) == 1 && c.Region < l.Regions()
 }
 
 func checked(l *Layout, err error) (*Layout, error) {
@@ -237,6 +222,7 @@ func (l *Layout) clone() *Layout {
 	n.Marked = maps.Clone(l.Marked)
 	n.BaseOut = maps.Clone(l.BaseOut)
 	n.Own = maps.Clone(l.Own)
+	n.HashedAs = maps.Clone(l.HashedAs)
 	if n.Incarnations == nil {
 		n.Incarnations = map[blocktree.NodeID]blocktree.Incarnation{}
 	}
@@ -322,7 +308,7 @@ func (l *Layout) active() map[blocktree.NodeID]bool {
 	on := map[blocktree.NodeID]bool{}
 	candidates := map[blocktree.NodeID]bool{}
 	for _, n := range l.Hosts {
-		if !l.BaseOut[n] {
+		if !l.BaseOut[n] && l.hashedAs(n) != 0 {
 			candidates[n] = true
 		}
 	}
@@ -415,18 +401,12 @@ func (l *Layout) fold(node blocktree.NodeID, r blocktree.RegionIndex) {
 		delete(l.BaseOut, node)
 	}
 	before := len(l.Own)
-	maps.DeleteFunc(l.Own, func(_ blocktree.RegionIndex, v View) bool {
+	maps.DeleteFunc(l.Own, func(r blocktree.RegionIndex, v View) bool {
 		return !slices.ContainsFunc(v.Members, func(m ViewMember) bool {
 			return m.State == Joining || (m.State == Out) != l.BaseOut[m.Node]
-		})
+		}) && l.placedByHash(r, v)
 	})
 	if len(l.Own) < before {
 		l.BaseID = l.Seq
 	}
-}
-
-// serves reports whether node is placed in region r.
-func (l *Layout) serves(node blocktree.NodeID, r blocktree.RegionIndex) bool {
-	shards := l.Code.Shards()
-	return len(l.Hosts) <= shards || slices.Contains(placed(l.File, r, l.Hosts, shards), node)
 }

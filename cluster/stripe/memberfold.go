@@ -21,7 +21,7 @@ type memberRegion struct {
 	forgot     bool             // for that join what was committed is forgotten, too
 
 	newest blocktree.Version     // of all that was ever committed and not forgotten
-	whole  blocktree.Incarnation // the node was in sync as this, and has had no copy-up since
+	whole  blocktree.Incarnation // the node was in sync as this (wholeAs), and has had no copy-up since
 
 	abortNo   uint64 // number of the newest abort's record
 	installNo uint64 // and of the newest installed one

@@ -74,9 +74,20 @@ func (m *Member) noteWhole(f *memberFile, msg *Message) {
 	if !msg.Kind.byView() {
 		return
 	}
-	if r := f.regions[msg.Region]; r != nil && r.whole != m.inc && !r.newest.IsZero() && m.view(f, msg.Region).state == InSync {
-		m.hand(f, m.controlRecord(f, &control{kind: ctlWhole, region: msg.Region, incarnation: m.inc}))
+	v := m.view(f, msg.Region)
+	if r := f.regions[msg.Region]; r != nil && r.whole != m.wholeAs(v.shard) && !r.newest.IsZero() && v.state == InSync {
+		m.hand(f, m.controlRecord(f, &control{kind: ctlWhole, region: msg.Region, incarnation: m.wholeAs(v.shard)}))
 	}
+}
+
+// wholeAs is how the node writes down that it is in sync in a place of a region: its incarnation, and in the last byte of that the
+// place. One that is given another place of the region has the shards of the place before.
+func (m *Member) wholeAs(shard blocktree.ShardIndex) blocktree.Incarnation {
+	inc := m.inc
+	if m.mut != mutWholeAnywhere {
+		inc[len(inc)-1] ^= byte(shard + 1)
+	}
+	return inc
 }
 
 // admit checks epoch, view, incarnation and place (rules 1, 2, 6; I3).
@@ -377,7 +388,7 @@ func (m *Member) stepReset(f *memberFile, msg *Message) {
 	case msg.Seq < r.resetSeq:
 		a.Err = blocktree.StaleView
 	case msg.Seq > r.resetSeq:
-		unbroken := (r.whole == m.inc || m.mut == mutSkipUnwhole) && (!r.watermark.Less(r.newest) || m.mut == mutSkipDecided)
+		unbroken := (r.whole == m.wholeAs(m.view(f, msg.Region).shard) || m.mut == mutSkipUnwhole) && (!r.watermark.Less(r.newest) || m.mut == mutSkipDecided)
 		c := control{kind: ctlReset, epoch: msg.Epoch, seq: msg.Seq, region: msg.Region, version: msg.Watermark}
 		f.promiseNo = m.hand(f, m.controlRecord(f, &c))
 		r.unbroken, r.missedNone = unbroken, r.newest

@@ -53,6 +53,7 @@ const (
 	mutRepairOut
 	mutSkipPaused
 	mutResetAgain
+	mutWholeAnywhere
 	mutantEnd
 )
 
@@ -102,6 +103,7 @@ var mutantNames = [mutantEnd]string{
 	mutRepairOut:        "repairout: a member takes repairs of regions that it is out of (rules 5, 7)",
 	mutListVolatile:     "listvolatile: a joiner tells of installs that are not durable (rule 7)",
 	mutSkipPaused:       "skippaused: a joiner that is asked to begin again in the same join tells the newest that it has by then (rule 7)",
+	mutWholeAnywhere:    "wholeanywhere: a region is taken for unchanged though the joiner was in sync in another place of it (rule 7)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 }
 

@@ -95,9 +95,9 @@ func (h *Holder) region(i blocktree.RegionIndex) *hregion {
 
 // setView goes by a newer view: what a member answered before it left no longer counts.
 func (r *hregion) setView(v View) {
-	old := r.all
+	old, were := r.all, r.members
 	r.view, r.sync, r.all = v, 0, 0
-	r.members = r.members[:0]
+	r.members = make([]*peer, 0, len(v.Members))
 	for i, m := range v.Members {
 		r.members = append(r.members, r.h.peer(m.Node))
 		switch m.State {
@@ -118,7 +118,7 @@ func (r *hregion) setView(v View) {
 	r.unready &= r.all &^ r.sync
 	if left := old &^ r.all; left != 0 {
 		for to := left; to != 0; to &= to - 1 {
-			r.h.dropRegion(r.members[bits.TrailingZeros32(to)], r.index)
+			r.h.dropRegion(were[bits.TrailingZeros32(to)], r.index)
 		}
 		for _, w := range slices.Clone(r.writes[r.head:]) {
 			w.answered &^= left

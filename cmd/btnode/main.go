@@ -23,6 +23,6 @@ Files are offered as block devices by btnbd.`,
   btnode status --config client.yaml
   btnode scrub --config client.yaml
   btnode store check /var/lib/blocktree/store`)
-	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newScrub(), newStore())
+	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newScrub(), newNode(), newStore())
 	return root
 }

@@ -28,7 +28,9 @@ func newStatus() *cobra.Command {
 		Short: "Show the health of a cluster, its nodes and files",
 		Long: `status asks the nodes of a cluster how they are. Health is "ok" when every node is up and in sync with every file,
 "degraded" when something is missing and everything still works, "unavailable" when something does not. A file tolerates
-the loss of so many more nodes before its sectors can no longer be read or written; 0 is the last warning.
+the loss of so many more nodes before its sectors can no longer be read or written; 0 is the last warning. While members of
+a file are copied up, status says how much is still to be looked at, at most, how fast shards are copied and, from how fast the
+looking goes, how long it will take.
 
 It exits with 0 whenever it could find out, whatever it found: scripts read health from --json.`,
 		Example: `  btnode status --config client.yaml
@@ -78,5 +80,17 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 	for _, f := range s.Files {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\n", f.Path, cli.FormatSize(f.Size), f.Code, f.InSync, f.Tolerates)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, f := range s.Files {
+		if u := f.CopyUp; u != nil {
+			fmt.Fprintf(w, "\ncopying up %s: at most %s to look at, %s/s copied", f.Path, about(int64(u.LeftBytes)), about(int64(u.BytesPerSecond)))
+			if u.SecondsLeft > 0 {
+				fmt.Fprintf(w, ", %v left", time.Duration(u.SecondsLeft)*time.Second)
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"path/filepath"
+	"time"
 
 	"blocktree"
 	"blocktree/internal/cli"
@@ -47,6 +48,8 @@ type Identity struct {
 type Cluster struct {
 	Directory string   `yaml:"directory" mapstructure:"directory"`
 	Members   []Member `yaml:"members" mapstructure:"members"`
+	// SpareAfter is how long a node must have been away before others take its places over; 0: blocktree.SpareAfter.
+	SpareAfter Duration `yaml:"spareAfter,omitempty" mapstructure:"spareAfter"`
 }
 
 // Member is one sector host of the cluster.
@@ -124,6 +127,20 @@ type anything struct {
 	Cache     Amount   `yaml:"cache" mapstructure:"cache"`
 	Exports   []Export `yaml:"exports" mapstructure:"exports"`
 }
+
+// Duration is a length of time as the files spell it: 90s, 10m, 2h.
+type Duration struct{ time.Duration }
+
+// UnmarshalText reads a length of time.
+func (d *Duration) UnmarshalText(text []byte) (err error) {
+	if d.Duration, err = time.ParseDuration(string(text)); err != nil {
+		return cli.Invalid("write a number and s, m or h, for example 10m", "%q is not a length of time", text)
+	}
+	return nil
+}
+
+// MarshalText prints a length of time.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // Principal is a principal as the files spell it.
 type Principal struct{ blocktree.Principal }

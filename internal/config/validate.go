@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"blocktree"
 	"blocktree/internal/cli"
@@ -74,6 +75,9 @@ func (c *Cluster) validate(b *Base) error {
 	}
 	if n := len(c.Members); n == 0 || n > membersMax {
 		return cli.Invalid("list the founding sector hosts of the cluster", "cluster.members: %d of them, 1 to %d are possible", n, membersMax)
+	}
+	if c.SpareAfter.Duration != 0 && c.SpareAfter.Duration < time.Second {
+		return cli.Invalid("a restart takes longer; 10m is the default", "cluster.spareAfter: %v is too short", c.SpareAfter)
 	}
 	seen := map[string]string{}
 	once := func(key, what string) error {

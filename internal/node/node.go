@@ -33,6 +33,7 @@ type Config struct {
 	Logger      *slog.Logger
 	Clock       blocktree.Clock // nil: the system's
 	FS          vfs.FS          // of the sectors; nil: the real one
+	SpareAfter  time.Duration   // as in cluster.ClientConfig
 }
 
 // Node is a running node.
@@ -63,10 +64,14 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err,
 			Hint: "the node needs a directory that it may write to"}
 	}
+	joins, err := c.settle(ctx)
+	if err != nil {
+		return nil, err
+	}
 	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), FS: c.FS, StoreDir: filepath.Join(c.StoreDir, "sectors"),
 		MetaDir: filepath.Join(c.StoreDir, "meta"), Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
-		ScrubRate: c.ScrubRate, Clock: c.Clock}
+		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter}
 	s, err := cluster.OpenService(ctx, sc)
 	if err != nil {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}

@@ -40,7 +40,8 @@ type client struct {
 // link is the connection between a client and a node.
 type link struct {
 	up                    bool
-	gen                   int // of the connection, so that a late report of an earlier one is ignored
+	downSince             int64 // 0: it is up, or nobody has looked
+	gen                   int   // of the connection, so that a late report of an earlier one is ignored
 	blockedOut, blockedIn int64
 }
 
@@ -136,6 +137,7 @@ func (c *client) happen(e *event) {
 		})
 	case evTick:
 		c.input(func() {})
+		c.missNodes()
 		c.w.q.push(event{at: c.w.now + tickEvery, kind: evTick, who: c.idx, gen: c.gen})
 	case evWork:
 		c.work()

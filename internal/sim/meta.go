@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"blocktree"
 	"blocktree/cluster/stripe"
 )
@@ -81,7 +83,7 @@ func (m *meta) put(file int, l *stripe.Layout, why string) {
 func (m *meta) started(n *node) {
 	m.current[n.id] = n.inc
 	for f := range m.files {
-		if l := m.files[f].layout; l.Incarnations[n.id] != n.inc && !l.Marked[n.id] {
+		if l := m.files[f].layout; slices.Contains(l.Hosts, n.id) && l.Incarnations[n.id] != n.inc && !l.Marked[n.id] {
 			m.w.count.Marks++
 			m.put(f, l.Mark(n.id), "mark")
 		}
@@ -172,6 +174,11 @@ func (m *meta) change(c stripe.Change) (l *stripe.Layout, err blocktree.Kind, ok
 		w.checkRemoval(old, c)
 	case stripe.ChangeJoin:
 		w.count.Joins++
+	case stripe.ChangePlace:
+		w.count.Placed++
+		if w.mutant("placed-counts") {
+			next = counted(next, c.Nodes[1], c.Incarnation)
+		}
 	case stripe.ChangePromote:
 		w.count.Promotions++
 		w.checkPromotion(file, next, c)

@@ -14,5 +14,8 @@ func Mutants() []string {
 		"layout-cached: a leaseless reader goes by a layout that it got earlier",
 		"checkpoint-early: a checkpoint says of records that are not synced that they are there",
 		"cas-dropped: Raft applies a view change of an older epoch or view",
+		"replaced-counts: a store that replaces another is in sync from the start",
+		"placed-counts: a spare that gets a place is in sync from the start",
+		"placed-over-sync: Raft gives a spare the place of a member that is in sync",
 	}
 }

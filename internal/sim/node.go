@@ -31,6 +31,7 @@ type node struct {
 	slowUntil   int64
 	fullUntil   int64
 	freshInc    bool // Raft has not heard of inc yet
+	away        bool // does not run, as it has not been started ever, or is gone for good
 }
 
 // ask remembers whose request the member knows by a number.
@@ -59,7 +60,7 @@ func incarnation(id blocktree.NodeID, start int) (inc blocktree.Incarnation) {
 
 // start is a process start: replay the log from the newest checkpoint, learn what Raft's replica knows, serve.
 func (n *node) start() {
-	if n.up {
+	if n.up || n.away {
 		return
 	}
 	n.up = true

@@ -46,6 +46,8 @@ type profile struct {
 	readShare      float64
 	digestSectors  uint64 // of one block that a copy-up compares
 	syncMost       int64
+	stores         int   // that are no hosts at first
+	spareAfter     int64 // ms after which a silent node's places go to spares, 0: never
 	applyMost      int64
 }
 

@@ -55,6 +55,8 @@ type World struct {
 	cfg  Config
 	prof profile
 	rnd  *rand.Rand
+	// luck is for what was added to worlds later, so that a seed's world is otherwise what it was before.
+	luck *rand.Rand
 
 	now   int64 // virtual milliseconds
 	clock int64 // ticks at every call and return of a history
@@ -116,17 +118,22 @@ func Run(o Options) (res Result) {
 
 func newWorld(o Options) *World {
 	w := &World{
-		opt: o, cfg: Configs()[o.Config], rnd: rand.New(rand.NewPCG(o.Seed, 0x5ec7)), hash: 14695981039346656037,
+		opt: o, cfg: Configs()[o.Config], rnd: rand.New(rand.NewPCG(o.Seed, 0x5ec7)), luck: rand.New(rand.NewPCG(o.Seed, 0x5ba7e)),
+		hash:  14695981039346656037,
 		byVer: map[versionKey]*write{},
 	}
 	w.count.Worlds = 1
 	w.prof = w.choose()
+	w.chooseMembers()
 	w.meta = newMeta(w)
 	for f := range w.meta.files {
 		w.hist = append(w.hist, make([]history.History, w.meta.files[f].layout.Sectors))
 	}
 	for i := range w.cfg.Nodes {
 		w.nodes = append(w.nodes, newNode(w, i))
+	}
+	for range w.prof.stores {
+		w.nodes = append(w.nodes, newStore(w, len(w.nodes)))
 	}
 	for i := range w.prof.writers + w.prof.readers {
 		w.clients = append(w.clients, newClient(w, i, i >= w.prof.writers))
@@ -144,6 +151,7 @@ func (w *World) run() {
 	if w.prof.faultEvery > 0 {
 		w.after(w.upTo(w.prof.faultEvery), w.fault)
 	}
+	w.comeAndGo()
 	w.after(w.prof.active, w.finale)
 	for len(w.q.h) > 0 && !w.over {
 		e := w.q.pop()

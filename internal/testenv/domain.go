@@ -29,6 +29,8 @@ type Domain struct {
 	Reader    *keys.ReaderKey
 	Dir       string
 	Disks     map[int]vfs.FS // of the sectors of nodes that do not have them on the real one
+	// SpareAfter is what nodes and clients started from now on have in their configuration; 0: the default.
+	SpareAfter time.Duration
 
 	rootKey cred.Key
 	keys    []cred.Key
@@ -117,12 +119,16 @@ func (d *Domain) Start(i int) {
 func (d *Domain) TryStart(i int) error {
 	n, err := node.Open(d.T.Context(), node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
-		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Logger: d.Logger(fmt.Sprintf("node%d", i+1))})
+		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], SpareAfter: d.SpareAfter,
+		Logger: d.Logger(fmt.Sprintf("node%d", i+1))})
 	if err == nil {
 		d.nodes[i] = n
 	}
 	return err
 }
+
+// Fatal is node i's.
+func (d *Domain) Fatal(i int) <-chan error { return d.nodes[i].Fatal() }
 
 // StartAll starts every node that does not run.
 func (d *Domain) StartAll() {
@@ -156,7 +162,8 @@ func (d *Domain) Client() *cluster.Client {
 	table, err := route.NewTable(d.Members)
 	d.must(err)
 	c, err := cluster.Dial(d.T.Context(), cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
-		Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger(path.Base()), Clock: node.SystemClock{}})
+		Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger(path.Base()), Clock: node.SystemClock{},
+		SpareAfter: d.SpareAfter})
 	d.must(err)
 	d.T.Cleanup(func() {
 		if err := c.Close(); err != nil {

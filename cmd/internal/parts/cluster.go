@@ -77,7 +77,7 @@ func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node
 	}
 	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
 		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members,
-		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log})
+		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log, SpareAfter: c.Cluster.SpareAfter.Duration})
 }
 
 // probe refuses an address that somebody else listens on before a store is made for nothing. A store that is there
@@ -112,7 +112,8 @@ func Dial(ctx context.Context, b *config.Base, log *slog.Logger) (*cluster.Clien
 		return nil, err
 	}
 	return cluster.Dial(ctx, cluster.ClientConfig{Path: b.RuntimePath(), Root: b.Root(), Key: key, Credentials: chain,
-		Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{}})
+		Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{},
+		SpareAfter: b.Cluster.SpareAfter.Duration})
 }
 
 // AwaitUp asks the cluster until every node is up and it works, or ctx ends: then it fails with Unavailable. It does not

@@ -1,0 +1,95 @@
+package meta
+
+import (
+	"slices"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// replaceHost does it for every file, or for none: every layout is made before one is stored.
+func (s *state) replaceHost(o ReplaceHost) Result {
+	r := value(s, kindRuntime, []byte(o.Path), getRuntimePtr)
+	switch {
+	case r == nil || r.Node == 0:
+		return refuse(blocktree.NotFound, "no sector host at %s", o.Path.Short())
+	case r.Node == o.New:
+		return Result{}
+	case r.Node != o.Old:
+		return refuse(blocktree.Invalid, "%s has store %v, not %v", o.Path.Short(), r.Node, o.Old)
+	case o.New == 0 || s.start(o.New) != nil || s.hosts(o.New):
+		return refuse(blocktree.Invalid, "store %v is not new: a store id is never used again", o.New)
+	}
+	next := *r
+	next.Node = o.New
+	if bad, ok := checkRuntime(next, s.runtimes()); !ok {
+		return bad
+	}
+	var layouts []*stripe.Layout
+	for _, i := range s.hosted(o.Old) {
+		l := s.layout(blocktree.FileID{Generation: s.superblock().Generation, Inode: i})
+		if l == nil || !slices.Contains(l.Hosts, o.Old) {
+			continue
+		}
+		n, err := l.Replace(o.Old, o.New)
+		if err != nil {
+			return refuse(blocktree.KindOf(err), "file %v: %v", l.File, err).
+				hinted("wait until its other members are in sync; see btnode status")
+		}
+		layouts = append(layouts, n)
+	}
+	for _, l := range layouts {
+		s.del(kindHosted, hostedRest(o.Old, l.File.Inode))
+		s.set(kindHosted, hostedRest(o.New, l.File.Inode), nil)
+		s.setLayout(l)
+	}
+	s.setRuntime(&next)
+	return Result{}
+}
+
+// retireHost removes the record of a host that has no place anywhere.
+func (s *state) retireHost(o RetireHost) Result {
+	r := value(s, kindRuntime, []byte(o.Path), getRuntimePtr)
+	switch {
+	case r == nil || r.Node == 0:
+		return refuse(blocktree.NotFound, "no sector host at %s", o.Path.Short())
+	case r.Node != o.Node:
+		return refuse(blocktree.Invalid, "%s has store %v, not %v", o.Path.Short(), r.Node, o.Node)
+	}
+	for _, i := range s.hosted(o.Node) {
+		l := s.layout(blocktree.FileID{Generation: s.superblock().Generation, Inode: i})
+		if l != nil && l.HasPlace(o.Node) {
+			return refuse(blocktree.Busy, "it has places in file %v", l.File).
+				hinted("while the node is down, spares take them over one by one; if there are no spares, replace the node instead")
+		}
+	}
+	return s.removeRuntime(RemoveRuntime{Path: o.Path})
+}
+
+// hosted lists the files that name a store among their hosts.
+func (s *state) hosted(n blocktree.NodeID) (files []blocktree.Inode) {
+	s.scan(kindHosted, u64(uint64(n)), nil, func(rest, _ []byte) bool {
+		files = append(files, inodeOf(rest))
+		return true
+	})
+	return files
+}
+
+// hosts reports whether any file names a store among its hosts.
+func (s *state) hosts(n blocktree.NodeID) (any bool) {
+	s.scan(kindHosted, u64(uint64(n)), nil, func(_, _ []byte) bool {
+		any = true
+		return false
+	})
+	return any
+}
+
+// startsOfHosts is the newest start of every store that has a process record. Starts of stores that were replaced are kept, as no
+// id is used again, but nobody asks for them, and in time they would be more than an answer has room for.
+func (s *state) startsOfHosts() []NodeStart {
+	named := map[blocktree.NodeID]bool{}
+	for _, r := range s.runtimes() {
+		named[r.Node] = true
+	}
+	return slices.DeleteFunc(s.starts(), func(n NodeStart) bool { return !named[n.Node] })
+}

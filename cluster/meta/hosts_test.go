@@ -1,0 +1,108 @@
+package meta
+
+import (
+	"slices"
+	"testing"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// foundedFour has four hosts that have started and a file over all of them, each region on three.
+func foundedFour(t *testing.T) (*machine, *Inode) {
+	m := newMachine(t)
+	m.must(Found{Dir: rootDir, Generation: 1, Runtimes: founders(4), Mode: 0o755})
+	for i := 1; i <= 4; i++ {
+		m.must(StartNode{Node: node(i), Incarnation: incarnation(i), StartCounter: 1})
+	}
+	return m, m.must(CreateFile{Path: path("/f"), SizeBytes: 3 << 30, SectorBytes: 4096, Code: blocktree.Code{Data: 2, Parity: 1}}).Inode
+}
+
+// TestReplaceHost: the record and every file name the new store; a second time nothing changes; the file is found by the new
+// store's starts and not by the old one's.
+func TestReplaceHost(t *testing.T) {
+	m, f := foundedFour(t)
+	op := ReplaceHost{Path: host(2).Path, Old: 2, New: 9}
+	m.must(op)
+	l := m.view().layout(f.ID)
+	if slices.Contains(l.Hosts, 2) || !l.HasPlace(9) || !l.BaseOut[9] {
+		t.Fatalf("hosts %v, out %v", l.Hosts, l.BaseOut)
+	}
+	before := m.view().layout(f.ID).Seq
+	m.must(op)
+	if now := m.view().layout(f.ID).Seq; now != before {
+		t.Errorf("done twice: %d, %d", before, now)
+	}
+	m.must(StartNode{Node: 9, Incarnation: incarnation(9), StartCounter: 1})
+	if l := m.view().layout(f.ID); !l.Marked[9] {
+		t.Error("a start of the new store does not reach the file")
+	}
+	seq := m.view().layout(f.ID).Seq
+	m.must(StartNode{Node: 2, Incarnation: incarnation(77), StartCounter: 5, ExpectCounter: 1})
+	if m.view().layout(f.ID).Seq != seq {
+		t.Error("a start of the old store still reaches the file")
+	}
+	m.must(Remove{Path: path("/f")})
+	if m.view().hosts(9) || m.view().hosts(2) {
+		t.Error("a removed file is still found by its hosts")
+	}
+}
+
+// TestReplaceHostIsRefused, and then nothing has changed.
+func TestReplaceHostIsRefused(t *testing.T) {
+	m, f := foundedFour(t)
+	m.must(outOf(m, f, 1))
+	before := m.hash()
+	for _, x := range []struct {
+		op   ReplaceHost
+		kind blocktree.Kind
+	}{
+		{ReplaceHost{Path: path("/nobody"), Old: 2, New: 9}, blocktree.NotFound},
+		{ReplaceHost{Path: host(2).Path, Old: 3, New: 9}, blocktree.Invalid},
+		{ReplaceHost{Path: host(2).Path, Old: 2, New: 3}, blocktree.Invalid},
+		{ReplaceHost{Path: host(2).Path, Old: 2, New: 0}, blocktree.Invalid},
+		{ReplaceHost{Path: host(2).Path, Old: 2, New: 9}, blocktree.Unavailable}, // with host 1 out, some region would have one
+	} {
+		if r := m.do(x.op); r.Kind != x.kind || x.kind == blocktree.Unavailable && r.Hint == "" {
+			t.Errorf("%+v: %v %s", x.op, r.Kind, r.Text)
+		}
+	}
+	if m.hash() != before {
+		t.Error("a refused command changed something")
+	}
+}
+
+// outOf takes a host out of a file.
+func outOf(m *machine, f *Inode, n int) ChangeView {
+	l := m.view().layout(f.ID)
+	return ChangeView{stripe.Change{File: f.ID, Epoch: l.Epoch, Seq: l.Seq, Kind: stripe.ChangeRemove, Nodes: []blocktree.NodeID{node(n)}}}
+}
+
+// TestRetireHost: a host stays while it has places, and goes once spares have them; a spare that was no host is found by its starts.
+func TestRetireHost(t *testing.T) {
+	m, f := foundedFour(t)
+	m.must(PutRuntime{Runtime: host(5)})
+	m.must(StartNode{Node: 5, Incarnation: incarnation(5), StartCounter: 1})
+	retire := RetireHost{Path: host(2).Path, Node: 2}
+	if r := m.do(retire); r.Kind != blocktree.Busy || r.Hint == "" {
+		t.Fatalf("%v %s", r.Kind, r.Text)
+	}
+	m.must(outOf(m, f, 2))
+	for r := range m.view().layout(f.ID).Regions() {
+		l := m.view().layout(f.ID)
+		if _, ok := l.View(r).Shard(2); ok {
+			m.must(ChangeView{stripe.Change{File: f.ID, Epoch: l.Epoch, Seq: l.Seq, Kind: stripe.ChangePlace, Region: r,
+				Nodes: []blocktree.NodeID{2, 5}, Incarnation: incarnation(5)}})
+		}
+	}
+	if !slices.Contains(m.view().hosted(5), f.ID.Inode) {
+		t.Error("the file is not found by the spare")
+	}
+	m.must(retire)
+	if r := m.do(retire); r.Kind != blocktree.NotFound {
+		t.Errorf("again: %v", r.Kind)
+	}
+	if r := m.do(PutRuntime{Runtime: host(2)}); r.Kind != blocktree.Other {
+		t.Errorf("its path cannot be used again: %v", r.Kind)
+	}
+}

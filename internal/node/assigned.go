@@ -1,0 +1,187 @@
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"path/filepath"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/internal/bttp"
+	"blocktree/internal/vfs"
+	"blocktree/internal/wire"
+	"blocktree/route"
+)
+
+// assignedFile says, in a store directory, that the store has another id than the one in the configuration: its node lost the disk
+// of that one and was replaced (docs/design/0012).
+const (
+	assignedFile   = "assigned"
+	assignedFormat = 1
+)
+
+// assigned is the content of assignedFile.
+type assigned struct {
+	path           blocktree.Path
+	configured, id blocktree.NodeID
+}
+
+func (a *assigned) encode() []byte {
+	var e wire.Encoder
+	e.U8(assignedFormat)
+	e.String(string(a.path))
+	e.U64(uint64(a.configured))
+	e.U64(uint64(a.id))
+	return binary.BigEndian.AppendUint32(e.Buf, crc32.Checksum(e.Buf, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+func decodeAssigned(b []byte) (assigned, error) {
+	d := wire.NewDecoder(b)
+	d.Format(assignedFormat)
+	a := assigned{path: blocktree.Path(d.String(blocktree.PathBytesMax)), configured: blocktree.NodeID(d.U64()), id: blocktree.NodeID(d.U64())}
+	sum := d.U32()
+	if err := d.Finish(); err != nil {
+		return assigned{}, err
+	}
+	if sum != crc32.Checksum(b[:len(b)-4], crc32.MakeTable(crc32.Castagnoli)) {
+		return assigned{}, blocktree.E("checksum", blocktree.Corrupt, nil)
+	}
+	return a, nil
+}
+
+// loadAssigned reads the file; false if there is none.
+func loadAssigned(disk vfs.FS, dir string) (assigned, bool, error) {
+	f, err := disk.Open(dir + "/" + assignedFile)
+	if blocktree.KindOf(err) == blocktree.NotFound {
+		return assigned{}, false, nil
+	}
+	if err != nil {
+		return assigned{}, false, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil || size > blocktree.PathBytesMax+64 {
+		return assigned{}, false, &blocktree.Error{Op: "node: assigned store", Path: assignedFile, Kind: blocktree.Corrupt, Err: err}
+	}
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, 0); err != nil && size > 0 {
+		return assigned{}, false, err
+	}
+	a, err := decodeAssigned(b)
+	if err != nil {
+		err = &blocktree.Error{Op: "node: assigned store", Path: assignedFile, Kind: blocktree.Corrupt, Err: err,
+			Hint: "restore the file, or replace the node (btnode node replace) and start it on an empty directory"}
+	}
+	return a, true, err
+}
+
+// save makes the file, durably.
+func (a *assigned) save(disk vfs.FS, dir string) error {
+	temporary := dir + "/" + assignedFile + ".new"
+	f, err := disk.Create(temporary)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(a.encode(), 0); err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = disk.Rename(temporary, dir+"/"+assignedFile)
+	}
+	if err == nil {
+		err = disk.SyncDir(dir)
+	}
+	return err
+}
+
+// settle finds out which store the node has to be: the configured one, or the one that the cluster gave it instead. It reports
+// whether the store joins a cluster that was founded without it.
+func (c *Config) settle(ctx context.Context) (joins bool, err error) {
+	a, there, err := loadAssigned(vfs.Disk{}, c.StoreDir)
+	if err != nil {
+		return false, err
+	}
+	if there {
+		if a.path != c.Path || a.configured != c.StoreID {
+			return false, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Kind: blocktree.Invalid,
+				Err:  fmt.Errorf("the store %v in it is that of %s, configured as %v", a.id, a.path.Short(), a.configured),
+				Hint: "put the disk of this node in, and leave store.id in its config as it was when the cluster was founded"}
+		}
+		c.become(a.id)
+		return true, nil
+	}
+	if !empty(vfs.Disk{}, c.StoreDir) {
+		return false, nil
+	}
+	hosts, voter := c.ask(ctx)
+	for _, h := range hosts {
+		if h.Path != c.Path {
+			continue
+		}
+		if h.Principal != c.Key.Principal() {
+			return false, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Unauthenticated,
+				Err: errors.New("the cluster knows another key for this path")}
+		}
+		if h.Node == c.StoreID && voter {
+			return false, nil
+		}
+		a = assigned{c.Path, c.StoreID, h.Node}
+		if err := a.save(vfs.Disk{}, c.StoreDir); err != nil {
+			return false, err
+		}
+		c.Members = hosts
+		c.StoreID = h.Node
+		c.Logger.Info("the cluster gave this node a new store", "path", c.Path.Short(), "configured", a.configured.String(), "store", a.id.String())
+		return true, nil
+	}
+	return false, nil
+}
+
+// become makes id the node's own store, in the list of members too.
+func (c *Config) become(id blocktree.NodeID) {
+	members := append([]blocktree.Runtime(nil), c.Members...)
+	for i := range members {
+		if members[i].Node == c.StoreID {
+			members[i].Node = id
+		}
+	}
+	c.Members, c.StoreID = members, id
+}
+
+// empty reports whether there is no store in a directory.
+func empty(disk vfs.FS, dir string) bool {
+	for _, part := range []string{"sectors", "meta"} {
+		if names, err := disk.List(filepath.Join(dir, part)); err == nil && len(names) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// ask returns the process records of the cluster's hosts, and whether the configured store is a voter of its group; nothing if nobody
+// answers in time.
+func (c *Config) ask(ctx context.Context) (hosts []blocktree.Runtime, voter bool) {
+	var others []blocktree.Runtime
+	for _, m := range c.Members {
+		if m.Node != c.StoreID {
+			others = append(others, m)
+		}
+	}
+	table, err := route.NewTable(others)
+	if err != nil || len(others) == 0 {
+		return nil, false
+	}
+	client, err := cluster.Dial(ctx, cluster.ClientConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
+		Transport: bttp.Transport(c.Transport), Resolver: table, Scope: c.Directory, Logger: c.Logger, Clock: c.Clock})
+	if err != nil {
+		return nil, false
+	}
+	defer client.Close()
+	return client.Records(ctx, c.StoreID)
+}

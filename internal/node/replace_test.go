@@ -1,0 +1,135 @@
+package node_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/internal/testenv"
+)
+
+// TestReplaceWiped wipes a node's disk while a file is being written, replaces the node and starts it: it gets a new store, is copied
+// up, becomes a voter, and stands in for another. It keeps its store over a restart; the old store is not welcome any more.
+func TestReplaceWiped(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	ctx := within(t, 3*time.Minute)
+	c := d.Client()
+	d.Create(c, "/vm/disk0", 16<<20, blocktree.Code{Data: 2, Parity: 1})
+	f := d.Open(c, "/vm/disk0")
+	w := startWriters(ctx, f, 8)
+	d.Await("writes", func() bool { return w.total() > 200 })
+	admin := d.Client()
+	path := d.Members[2].Path
+	if _, err := admin.ReplaceNode(ctx, path, false); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+		t.Fatalf("a node that answers: %v", err)
+	}
+	if _, err := admin.ReplaceNode(ctx, d.Path("/nobody"), false); blocktree.KindOf(err) != blocktree.NotFound || blocktree.HintOf(err) == "" {
+		t.Fatalf("a node that is none: %v", err)
+	}
+	d.Stop(2)
+	yesterday := filepath.Join(t.TempDir(), "old")
+	if err := os.Rename(d.NodeDir(2), yesterday); err != nil {
+		t.Fatal(err)
+	}
+	d.Await("writes without the node", func() bool { n := w.total(); time.Sleep(10 * time.Millisecond); return w.total() > n })
+	if err := d.TryStart(2); blocktree.KindOf(err) != blocktree.Invalid {
+		t.Fatalf("wiped and not replaced: %v", err)
+	}
+	if err := os.RemoveAll(d.NodeDir(2)); err != nil {
+		t.Fatal(err)
+	}
+	one, err := admin.ReplaceNode(ctx, path, false)
+	if err != nil || one.Old != d.Members[2].Node || one.New == one.Old {
+		t.Fatalf("%+v, %v", one, err)
+	}
+	again, err := admin.ReplaceNode(ctx, path, false)
+	if err != nil || again.New != one.New || again.Old != 0 {
+		t.Fatalf("again: %+v, %v", again, err)
+	}
+	if err := admin.AwaitVoters(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d.Start(2)
+	healthy(ctx, d, c)
+	d.Await("the new store is a voter", func() bool { _, voter := admin.Records(ctx, one.New); return voter })
+	before := w.total()
+	d.Await("writes with the node", func() bool { return w.total() > before+200 })
+	d.Stop(0)
+	d.Await("writes without another", func() bool { return w.total() > before+400 })
+	d.Start(0)
+	healthy(ctx, d, c)
+	d.Stop(2)
+	d.Start(2) // under the id that the cluster gave it
+	healthy(ctx, d, c)
+	w.finish(t, false)
+	d.Stop(1)
+	w.check(ctx, t, f)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.Start(1)
+	d.Stop(2)
+	unwelcome(t, d, yesterday)
+}
+
+// unwelcome puts the store back that was replaced: the node must end.
+func unwelcome(t *testing.T, d *testenv.Domain, yesterday string) {
+	t.Helper()
+	if err := os.Rename(d.NodeDir(2), d.NodeDir(2)+".new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(yesterday, d.NodeDir(2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.TryStart(2); err == nil { // it opens, and is refused by the others
+		select {
+		case err = <-d.Fatal(2):
+		case <-within(t, time.Minute).Done():
+			t.Fatal("the old store goes on")
+		}
+		if blocktree.HintOf(err) == "" {
+			t.Errorf("without a hint: %v", err)
+		}
+	}
+}
+
+// TestAssignedIsOfOnePlace: the directory of another node, or of another configured store, is refused.
+func TestAssignedIsOfOnePlace(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	c := d.Client()
+	healthy(ctx, d, c)
+	d.Stop(2)
+	if err := os.RemoveAll(d.NodeDir(2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ReplaceNode(ctx, d.Members[2].Path, false); err != nil {
+		t.Fatal(err)
+	}
+	d.Start(2)
+	healthy(ctx, d, c)
+	d.Stop(2)
+	d.Stop(1)
+	name := filepath.Join(d.NodeDir(2), "assigned")
+	b, err := os.ReadFile(name)
+	if err != nil || len(b) == 0 {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d.NodeDir(1), "assigned"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.TryStart(1); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+		t.Errorf("another node's: %v", err)
+	}
+	if err := os.WriteFile(name, bytes.Replace(b, []byte("node3"), []byte("node4"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.TryStart(2); blocktree.KindOf(err) != blocktree.Corrupt || blocktree.HintOf(err) == "" {
+		t.Errorf("damaged: %v", err)
+	}
+}
