@@ -30,6 +30,7 @@ func (w *world) finale(ctx context.Context, l *loads) error {
 		w.say("in sync %.1f s after the last fault", time.Since(began).Seconds())
 	}
 	l.stop()
+	w.scrub()
 	if err := w.readAll(ctx, l, "as it is"); err != nil {
 		return err
 	}

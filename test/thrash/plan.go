@@ -25,14 +25,13 @@ func (e event) String() string {
 
 // kind is a kind of fault. make applies it and returns what takes it back; ok is false if the target is busy with another.
 type kind struct {
-	name        string
-	weight      int
-	shortest    time.Duration
-	longest     time.Duration
-	crippling   bool // it takes one node away from the others
-	needsLossy  bool // it needs a disk of its own that can lose what is not synced
-	unsupported string
-	make        func(w *world, e event) (undo func(), ok bool)
+	name       string
+	weight     int
+	shortest   time.Duration
+	longest    time.Duration
+	crippling  bool // it takes one node away from the others
+	needsLossy bool // it needs a disk of its own that can lose what is not synced
+	make       func(w *world, e event) (undo func(), ok bool)
 }
 
 // kinds are all kinds of faults.
@@ -58,9 +57,7 @@ func kinds() []kind {
 		{name: "slowdisk", weight: 3, shortest: 2 * s, longest: 12 * s, crippling: true, needsLossy: true, make: slowDisk},
 		{name: "fulldisk", weight: 2, shortest: 2 * s, longest: 10 * s, needsLossy: true, make: fullDisk},
 		{name: "fulldisks", weight: 1, shortest: 2 * s, longest: 10 * s, needsLossy: true, make: fullDisks},
-		// The hook for a wiped disk: when a node can be replaced (btnode node replace), make is what ends the node, empties its
-		// disk, replaces it and, as undo, waits until the cluster has taken it in.
-		{name: "wipe", unsupported: "a node whose disk was wiped cannot come back yet", crippling: true},
+		{name: "wipe", weight: 1, longest: 8 * s, crippling: true, make: wipe},
 	}
 }
 
@@ -80,7 +77,7 @@ func (o *options) chosen() (list []kind) {
 		named = named || strings.HasPrefix(k, "-")
 	}
 	for _, k := range kinds() {
-		if k.unsupported != "" || k.needsLossy && o.plain || slices.Contains(o.kinds, "-"+k.name) {
+		if k.needsLossy && o.plain || slices.Contains(o.kinds, "-"+k.name) {
 			continue
 		}
 		if named || slices.Contains(o.kinds, k.name) {
