@@ -126,12 +126,15 @@ func TestUnbroken(t *testing.T) {
 	for _, x := range []struct {
 		name, mutant             string
 		whole, decided, unbroken bool
+		moved                    bool // to another place of the region, by way of a spare that was there before
 	}{
-		{"in sync, all committed", "", true, false, true},
-		{"never in sync since", "", false, false, false},
-		{"never in sync since", "skipunwhole", false, false, true},
-		{"decided above the watermark", "", true, true, false},
-		{"decided above the watermark", "skipdecided", true, true, true},
+		{"in sync, all committed", "", true, false, true, false},
+		{"in sync in another place", "", true, false, false, true},
+		{"in sync in another place", "wholeanywhere", true, false, true, true},
+		{"never in sync since", "", false, false, false, false},
+		{"never in sync since", "skipunwhole", false, false, true, false},
+		{"decided above the watermark", "", true, true, false, false},
+		{"decided above the watermark", "skipdecided", true, true, true, false},
 	} {
 		n, l := one(t, x.mutant)
 		for seq := range blocktree.Sequence(2) {
@@ -153,6 +156,18 @@ func TestUnbroken(t *testing.T) {
 			repair.Last = true
 			repair.Repairs = []Repair{{Floor: commit.Watermark, Winners: []blocktree.Version{{Epoch: l.Epoch, Sequence: 51}}}}
 			n.ask(t, repair)
+		}
+		if x.moved {
+			n.w.mustChange(t, n, Change{Kind: ChangeRemove})
+			moved := n.w.truth.clone()
+			moved.Seq++
+			v := moved.View(0).with(moved.Seq, func(*ViewMember) {})
+			at, _ := v.Shard(n.id)
+			other := (int(at) + 1) % len(v.Members)
+			v.Members[at], v.Members[other] = v.Members[other], v.Members[at]
+			moved.Own[0] = v
+			n.w.change(moved)
+			n.w.catchUp(n)
 		}
 		if a := n.rejoin(t); a.Held != x.unbroken {
 			t.Errorf("%s, mutant %q: unbroken %v", x.name, x.mutant, a.Held)

@@ -341,6 +341,7 @@ func TestMutantsDie(t *testing.T) {
 		"listvolatile":  "no joiner here has to forget; TestListIsDurable shows it",
 		"skippaused":    "copy-up is not left for a pause here; TestPausedIsCompared shows it",
 		"resetagain":    "copy-up is not left for a pause here; TestPausedRefusesStill shows it",
+		"wholeanywhere": "no member here gets another place; TestUnbroken shows it, and the simulator",
 		"skipdecided":   "takes two take-overs that each lose a member; TestUnbroken shows it",
 		"noleasecheck":  "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
 	}
