@@ -40,6 +40,9 @@ type peer struct {
 	probed   bool
 	failures int
 
+	witness   *call  // the question whether it goes by the holder's epoch still (witness.go)
+	witnessed uint64 // up to which read it has said so
+
 	fenceDone, repairDone bool
 	states                []RegionState
 

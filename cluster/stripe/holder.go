@@ -62,6 +62,7 @@ type Holder struct {
 	confirmGen  uint64 // of the confirmation that is out
 	confirmWant uint64 // generation that somebody needs
 	confirmNot  bool   // not before the next Tick
+	witnesses   witnesses
 	retry       []*call
 }
 
@@ -74,6 +75,8 @@ type heldRead struct {
 	r      *read
 	result *ReadResult
 	gen    uint64
+	number uint64        // of those that wait, in the order in which they were done
+	at     time.Duration // when it was done
 }
 
 // NewHolder starts the machine at time now of the driver's clock; cfg.Layout names the epoch that is this holder's.
@@ -171,6 +174,7 @@ func (h *Holder) Tick(now time.Duration) {
 		r.tick()
 	}
 	h.failHeld()
+	h.tickWitnesses()
 	h.endMends()
 	h.considerJoin()
 }
@@ -227,7 +231,7 @@ func (h *Holder) refresh(old *Message) *Message {
 			}
 			m.Record = &rec
 		}
-	} else {
+	} else if m.Seq != 0 { // a witness need not know the newest view
 		m.Seq = h.layout.Seq
 	}
 	m.Incarnation = h.layout.Incarnations[m.Node]
@@ -413,6 +417,7 @@ func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
 		if l == nil || err != blocktree.Other {
 			h.confirmWant, h.confirmNot = gen+1, true
 		} else if l.Epoch == h.epoch {
+			h.witnesses.asking = false
 			h.confirmed(gen)
 		}
 	}

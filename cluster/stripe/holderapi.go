@@ -99,6 +99,7 @@ type HolderStats struct {
 	LeftSectors                       uint64
 	Incremental, Unchanged, Forgotten uint64 // promotions with something skipped; without a comparison; joiners that had to forget
 	Misplaced                         uint64 // sectors that a joiner had shards of another place of
+	Witnessed                         uint64 // reads that the members confirmed in place of Raft
 	Resent                            uint64
 	PrepareRecordsSent                uint64
 }

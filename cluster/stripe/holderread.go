@@ -113,7 +113,9 @@ func (h *Holder) finished(r *read, err blocktree.Kind, res *ReadResult) {
 		h.done(r.op, blocktree.Other, res)
 		return
 	}
-	h.held = append(h.held, heldRead{r, res, h.wantConfirm()}) // rule 6: only Raft can tell that the epoch was ours at the end
+	h.witnesses.said++ // rule 6: only Raft, or all members, can tell that the epoch was ours at the end
+	h.held = append(h.held, heldRead{r, res, h.wantConfirm(), h.witnesses.said, h.now})
+	h.askWitnesses()
 }
 
 // confirmed completes the reads that waited for a confirmation that began after they were done.

@@ -54,6 +54,8 @@ const (
 	mutSkipPaused
 	mutResetAgain
 	mutWholeAnywhere
+	mutWitnessSome
+	mutWitnessEarly
 	mutantEnd
 )
 
@@ -104,6 +106,8 @@ var mutantNames = [mutantEnd]string{
 	mutListVolatile:     "listvolatile: a joiner tells of installs that are not durable (rule 7)",
 	mutSkipPaused:       "skippaused: a joiner that is asked to begin again in the same join tells the newest that it has by then (rule 7)",
 	mutWholeAnywhere:    "wholeanywhere: a region is taken for unchanged though the joiner was in sync in another place of it (rule 7)",
+	mutWitnessSome:      "witnesssome: a read that Raft does not confirm completes with the word of k members (rule 6, 0013)",
+	mutWitnessEarly:     "witnessearly: a read that Raft does not confirm completes with words given before it was done (rule 6, 0013)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 }
 

@@ -343,6 +343,8 @@ func TestMutantsDie(t *testing.T) {
 		"resetagain":    "copy-up is not left for a pause here; TestPausedRefusesStill shows it",
 		"wholeanywhere": "no member here gets another place; TestUnbroken shows it, and the simulator",
 		"skipdecided":   "takes two take-overs that each lose a member; TestUnbroken shows it",
+		"witnesssome":   "Raft is never away here; TestWitnesses shows it, and the simulator",
+		"witnessearly":  "as witnesssome",
 		"noleasecheck":  "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
 	}
 	for _, line := range Mutants() {

@@ -46,6 +46,12 @@ func (w *World) void(x *write, as writeState) {
 // checkDecision is called when a take-over is complete: every version of an older epoch is decided now.
 func (w *World) checkDecision(c *client) {
 	w.count.Recoveries++
+	x := &w.meta.files[c.file]
+	for e := range x.ended {
+		if _, ok := x.taken[e]; !ok && e < c.epoch {
+			x.taken[e] = w.tick()
+		}
+	}
 	pending := false
 	for _, s := range c.sent {
 		pending = pending || len(s.winners) > 0
@@ -118,10 +124,28 @@ func (w *World) checkQuorum(c *client, o *op) {
 }
 
 // checkLease demands of a holder's read that its epoch was still the newest at some moment after the read was called for
-// (rule 6). Members that have not been fenced yet would let it pass.
+// (rule 6). Members that have not been fenced yet would let it pass. Where they were asked instead of Raft, no later holder
+// may have recovered before that.
 func (w *World) checkLease(c *client, o *op) {
-	if t, ok := w.meta.files[o.file].ended[c.epoch]; ok && t < o.call {
+	over := w.meta.files[o.file].ended
+	if c.witnessing {
+		over = w.meta.files[o.file].taken
+		w.checkWitnesses(c, o)
+	}
+	if t, ok := over[c.epoch]; ok && t < o.call {
 		w.fail("rule 6 lease", "client %d op %d was called for when epoch %d was over", c.idx, o.id, c.epoch)
+	}
+}
+
+// checkWitnesses demands of a holder's read that Raft did not confirm that no member of its region had been fenced by a later
+// holder when it was called for (I14).
+func (w *World) checkWitnesses(c *client, o *op) {
+	for _, m := range c.h.Layout().View(o.region).Members {
+		for _, f := range w.nodes[w.nodeOf(m.Node)].says[o.file].fences {
+			if m.State != stripe.Out && f.epoch > c.epoch && f.at < o.call {
+				w.fail("I14 witnesses", "client %d op %d under epoch %d: node %d had been fenced under %d", c.idx, o.id, c.epoch, w.nodeOf(m.Node), f.epoch)
+			}
+		}
 	}
 }
 

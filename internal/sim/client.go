@@ -30,7 +30,10 @@ type client struct {
 
 	r   *stripe.Reader
 	ops []*op // in flight
-	n   uint64
+
+	witnessed  uint64 // reads that members have confirmed in place of Raft
+	witnessing bool   // there are some among those that end now
+	n          uint64
 
 	sent    []sentRepair // of this epoch, to check the decision when it is complete
 	metas   int
@@ -192,6 +195,8 @@ func (c *client) drainHolder() {
 		for _, q := range r.Metas {
 			c.askRaft(q)
 		}
+		witnessed := h.Stats().Witnessed
+		c.witnessing, c.witnessed = witnessed != c.witnessed, witnessed
 		for _, d := range r.Done {
 			c.finish(d)
 		}

@@ -18,6 +18,7 @@ type Counters struct {
 	HolderReads, LeaselessReads uint64
 	Flushes                     uint64
 	Confirms                    uint64 // reads under a lease that was not known to run any more, confirmed by Raft
+	Witnessed                   uint64 // confirmed by the members in place of Raft
 	ReadsRetried, ReadsGivenUp  uint64
 	SecondRounds                uint64 // reads that asked every member for versions
 	ReadRestarts, Hedges        uint64
@@ -105,6 +106,7 @@ func (c *Counters) observeStats(s stripe.HolderStats) {
 	c.SectorsSkipped += s.SkippedSectors
 	c.SectorsCopied += s.CopiedSectors
 	c.WrongPlace += s.Misplaced
+	c.Witnessed += s.Witnessed
 }
 
 // Add adds the counts of another world.

@@ -21,6 +21,7 @@ type metaFile struct {
 	owner  int                       // process that holds the lease, 0: nobody
 	until  int64                     // the lease's term
 	ended  map[blocktree.Epoch]int64 // when another owner's epoch began, in ticks of the histories' clock
+	taken  map[blocktree.Epoch]int64 // and when the first later holder had recovered
 }
 
 type metaEntry struct {
@@ -44,7 +45,7 @@ func newMeta(w *World) *meta {
 			l.Incarnations[id] = incarnation(id, 1)
 			m.current[id] = incarnation(id, 1)
 		}
-		m.files = append(m.files, metaFile{layout: l, ended: map[blocktree.Epoch]int64{}})
+		m.files = append(m.files, metaFile{layout: l, ended: map[blocktree.Epoch]int64{}, taken: map[blocktree.Epoch]int64{}})
 		m.log = append(m.log, metaEntry{f, l})
 	}
 	return m

@@ -74,6 +74,7 @@ func kills() []kill {
 		{"replaced-counts", 4, "I1 acknowledged is durable"},
 		{"placed-counts", 65, "I4 acknowledged is not voided"},
 		{"placed-over-sync", 69, "I7 at least k in sync"},
+		{"witnesssome", 2069, "I14 witnesses"},
 	}
 }
 
@@ -81,7 +82,8 @@ func kills() []kill {
 // take-overs that each lose a member: too rare for a sweep. The tests of cluster/stripe that are named show them.
 func scripted() map[string]string {
 	return map[string]string{"forgettwice": "TestForgetOnce", "listvolatile": "TestListIsDurable", "skipdecided": "TestUnbroken",
-		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared", "resetagain": "TestPausedRefusesStill"}
+		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared", "resetagain": "TestPausedRefusesStill",
+		"witnessearly": "TestWitnesses"}
 }
 
 // every lists all mutants, of the machines and of the world, that worlds kill.

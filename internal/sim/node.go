@@ -144,10 +144,17 @@ func (n *node) trusted(l *stripe.Layout) bool {
 	return l.Incarnations[n.id] == n.inc && !l.Marked[n.id]
 }
 
+// fenceSaid is when, in ticks of the histories' clock, a node first answered a fence of an epoch.
+type fenceSaid struct {
+	epoch blocktree.Epoch
+	at    int64
+}
+
 // said is what a node's answers have told of its promises for one file.
 type said struct {
 	knows            blocktree.ViewID // it has this view change durably
 	fenced, repaired blocktree.Epoch
+	fences           []fenceSaid
 	reset            map[blocktree.RegionIndex]blocktree.Epoch
 }
 
@@ -159,6 +166,9 @@ func (n *node) notice(a *stripe.Message) {
 	s := &n.says[n.w.meta.fileOf(a.File)]
 	switch a.Kind {
 	case stripe.KindFence:
+		if a.Epoch > s.fenced {
+			s.fences = append(s.fences, fenceSaid{a.Epoch, n.w.tick()})
+		}
 		s.knows, s.fenced = max(s.knows, a.Seq), max(s.fenced, a.Epoch)
 	case stripe.KindRepair:
 		s.knows, s.repaired = max(s.knows, a.Seq), max(s.repaired, a.Epoch)
