@@ -13,7 +13,7 @@ import (
 
 // session is a client's standing with the cluster: while it is renewed, its leases hold.
 type session struct {
-	id      meta.SessionID
+	id      meta.SessionID       // under Client.mu until it is opened
 	opened  chan struct{}        // closed once until is known, or err
 	err     error                // why it could not be opened
 	handles map[*Handle]struct{} // under Client.mu
@@ -237,7 +237,7 @@ func (c *Client) theSession(ctx context.Context) (*session, error) {
 	}
 	s := c.session
 	if s == nil {
-		s = &session{id: meta.NewSessionID(), opened: make(chan struct{}), handles: map[*Handle]struct{}{}}
+		s = &session{opened: make(chan struct{}), handles: map[*Handle]struct{}{}}
 		c.session = s
 		c.wg.Go(func() { c.keepSession(s) })
 	}
@@ -253,10 +253,17 @@ func (c *Client) theSession(ctx context.Context) (*session, error) {
 	}
 }
 
-// keepSession opens the session and renews it until the client closes or the session is lost.
+// keepSession opens the session and renews it until the client closes or the session is lost. Each opening has an id of its own: one of which
+// no answer came may be done later, and must not bring back the session that is used when that has ended.
 func (c *Client) keepSession(s *session) {
-	op := meta.Op(meta.OpenSession{Session: s.id, Principal: c.cfg.Key.Principal(), Path: c.cfg.Path})
-	for {
+	var op meta.Op
+	for opened := false; ; {
+		if !opened {
+			c.mu.Lock()
+			s.id = meta.NewSessionID()
+			c.mu.Unlock()
+			op = meta.OpenSession{Session: s.id, Principal: c.cfg.Key.Principal(), Path: c.cfg.Path}
+		}
 		sent := c.cfg.Clock.Boot()
 		ctx, cancel := context.WithTimeout(c.ctx, blocktree.LeaseTerm)
 		r, err := c.propose(ctx, op)
@@ -268,14 +275,18 @@ func (c *Client) keepSession(s *session) {
 			c.loseSession(s, r.Err("session"))
 			return
 		}
-		if err == nil {
-			c.renewed(s, &r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin)
-			op = meta.RenewSession{Session: s.id}
+		pause, until := blocktree.LeaseRenewInterval, sent+blocktree.LeaseTerm-blocktree.LeaseMargin
+		if late := c.cfg.Clock.Boot(); err == nil && (opened || late < until) { // else it may have ended before it was used: another
+			if !opened {
+				pause -= late - sent // the answer may be that of the first of several tries
+			}
+			c.renewed(s, &r, until)
+			op, opened = meta.RenewSession{Session: s.id}, true
 		}
 		select {
 		case <-c.ctx.Done():
 			return
-		case <-time.After(blocktree.LeaseRenewInterval):
+		case <-time.After(pause):
 		}
 	}
 }
