@@ -86,7 +86,9 @@ func TestTakenOverByForce(t *testing.T) {
 	if doubted > 0 {
 		t.Errorf("the lease of the other file was doubted %d times", doubted)
 	}
-	_ = f.Close()
+	if err := f.Close(); blocktree.KindOf(err) != blocktree.Fenced {
+		t.Errorf("to close what was taken over got %v", err)
+	}
 	_, err = file.Open(ctx, c, d.Path("/vm/disk0"), file.OpenOptions{Reader: d.Reader})
 	if text := err.Error(); !strings.Contains(text, "held by /client2 under epoch ") || !strings.Contains(text, " ago, ends in ") ||
 		!strings.Contains(blocktree.HintOf(err), "--take-over") {
