@@ -38,7 +38,7 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 }
 
 // open is Open that does not wait until the machine has taken over.
-func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inode, o OpenOptions) (*Handle, error) {
+func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inode, o OpenOptions) (h *Handle, err error) {
 	if inode.Kind != meta.KindFile {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
 	}
@@ -48,6 +48,11 @@ func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 	}
 	deadline, told := time.Now().Add(o.Wait), false
 	taker := &claimer{client: c, session: s, path: path}
+	defer func() {
+		if err != nil {
+			taker.giveBack(inode.ID)
+		}
+	}()
 	for {
 		sent := c.cfg.Clock.Boot()
 		r, err := c.acquire(ctx, s, inode.ID)
@@ -113,6 +118,16 @@ func isRefusal(err error) bool {
 // with the client, whose session takes all leases along. Commands of one file are settled one after the other: a later
 // Acquire has a later epoch, which the release of an earlier one leaves alone. No more wait than opens were in flight at once.
 func (c *Client) settle(file blocktree.FileID, command meta.Command) {
+	c.inTurn(file, func() {
+		r, err := c.proposeCommand(c.ctx, command)
+		if o, ok := command.Op.(meta.Acquire); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
+			_, _ = c.propose(c.ctx, meta.Release{Session: o.Session, File: file, Epoch: r.Lease.Epoch}) // it ends with the client only
+		}
+	})
+}
+
+// inTurn has do run in the background, after what else is being settled of the file and before it is acquired again.
+func (c *Client) inTurn(file blocktree.FileID, do func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -124,10 +139,7 @@ func (c *Client) settle(file blocktree.FileID, command meta.Command) {
 		if before != nil {
 			<-before
 		}
-		r, err := c.proposeCommand(c.ctx, command)
-		if o, ok := command.Op.(meta.Acquire); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
-			_, _ = c.propose(c.ctx, meta.Release{Session: o.Session, File: file, Epoch: r.Lease.Epoch}) // it ends with the client only
-		}
+		do()
 		c.mu.Lock()
 		if c.settling[file] == settled {
 			delete(c.settling, file)

@@ -94,3 +94,57 @@ func TestUnconfirmedLeaseIsNotProlonged(t *testing.T) {
 		t.Errorf("lease %v, %v", ok, h.err)
 	}
 }
+
+// TestGrantToNobodyIsGivenBack: a claimant gives up, but had claimed when a term had passed, so that the lease is granted to its session
+// afterwards. It gives the lease back: else the file would be busy for as long as the session lives.
+func TestGrantToNobodyIsGivenBack(t *testing.T) {
+	other := meta.SessionID{1}
+	var mu sync.Mutex
+	lease := &meta.Lease{File: memberFile, Epoch: 3, Session: other, Holder: "/other"}
+	var asked int
+	released := make(chan blocktree.Epoch, 1)
+	d := newDelayBed(t, func(r *bttp.Request) {
+		defer r.Release()
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Code == codeQuery {
+			if asked++; asked == 3 {
+				lease = &meta.Lease{File: memberFile, Epoch: 4, Session: meta.SessionID{2}, Holder: "/claimant"}
+			}
+			r.Reply(nil, meta.EncodeAnswer(nil, meta.Answer{Lease: lease}))
+			return
+		}
+		var result meta.Result
+		if c, err := meta.DecodeCommand(r.Body); err == nil {
+			switch o := c.Op.(type) {
+			case meta.Acquire:
+				result = meta.Result{Kind: blocktree.Busy, Lease: lease}
+			case meta.ClaimLease:
+				lease.Claimant = "/claimant"
+				result.Lease = lease
+			case meta.Release:
+				released <- o.Epoch
+			}
+		}
+		r.Reply(nil, meta.EncodeResult(nil, result))
+	})
+	p := &peer{}
+	p.conn.Store(d.dial())
+	c := newClient(ClientConfig{Logger: slog.New(slog.DiscardHandler), Clock: &suspendedClock{started: time.Now()}, Path: "/claimant"}, nil,
+		&peers{all: map[blocktree.NodeID]*peer{memberNode: p}})
+	t.Cleanup(func() { c.cancel(); c.wg.Wait() })
+	c.session = &session{id: meta.SessionID{2}, opened: make(chan struct{}), handles: map[*Handle]struct{}{}}
+	close(c.session.opened)
+	inode := &meta.Inode{ID: memberFile, Kind: meta.KindFile}
+	if _, err := c.open(t.Context(), "/claimant", inode, OpenOptions{Wait: acquireInterval / 2, TakeOver: true}); blocktree.KindOf(err) != blocktree.Busy {
+		t.Fatal(err)
+	}
+	select {
+	case e := <-released:
+		if e != 4 {
+			t.Fatalf("epoch %d was released", e)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the lease that it was granted stays with its session, and nobody uses it")
+	}
+}
