@@ -229,3 +229,18 @@ func TestLateOpeningOpensNothing(t *testing.T) {
 		t.Fatalf("%v: it says that all leases of the session are confirmed: %v", r.Kind, !r.Claimed)
 	}
 }
+
+// What follows from a failed read is not looked at: the member stops with that error, not with a panic.
+func TestClaimAfterFailedRead(t *testing.T) {
+	m := founded(t, 1)
+	s := m.view()
+	s.check(blocktree.E("meta: read", blocktree.IO, nil))
+	g := &Group{log: discard, claims: map[blocktree.FileID]*claimClock{}, cfg: Config{Clock: new(fakeClock)}}
+	for _, o := range []Op{ClaimLease{session(2), fileID(1), 1}, EndClaim{fileID(1), 1, session(2), 1, true}} {
+		data, err := EncodeCommand(nil, Command{ID: NewCommandID(), Op: o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.noteClaim(s, data, &Result{})
+	}
+}
