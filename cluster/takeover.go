@@ -155,7 +155,7 @@ func (h *Handle) findTaker() {
 	h.mu.Lock()
 	fenced, warned := h.err != nil, h.warned
 	h.asking = false
-	if err == nil && a.Lease != nil && a.Lease.Epoch == h.epoch {
+	if err == nil && a.Lease != nil && a.Lease.Epoch == h.epoch && a.Lease.Claimant != "" {
 		h.warned = true
 	}
 	h.mu.Unlock()
@@ -167,7 +167,7 @@ func (h *Handle) findTaker() {
 		log.Debug("who has the file is not known", "err", err)
 	case a.Lease.Epoch != h.epoch:
 		h.taken(fenced, fmt.Sprintf("%s under epoch %d", a.Lease.Holder.Short(), a.Lease.Epoch))
-	case !warned:
+	case !warned && a.Lease.Claimant != "": // else the claim has lapsed meanwhile
 		log.Warn("the file is being taken over by force: its lease is not renewed any more", "by", a.Lease.Claimant.Short())
 	}
 }

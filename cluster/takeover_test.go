@@ -81,6 +81,23 @@ func TestUnconfirmedLeaseIsNotProlonged(t *testing.T) {
 		}
 	}
 	await("a warning that names the claimant", func() bool { return log.has("is being taken over by force") && log.has("by=/other") })
+	idle := func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return !h.asking
+	}
+	await("no more questions", idle)
+	c.renewed(s, &meta.Result{}, 6*time.Hour) // it is not told any more
+	mu.Lock()
+	lease.Claimant = "" // the claim has lapsed meanwhile
+	mu.Unlock()
+	c.renewed(s, &meta.Result{Claimed: true}, 7*time.Hour)
+	await("the answer", idle)
+	h.mu.Lock()
+	if h.warned {
+		t.Error("it warns of a claim that nobody makes")
+	}
+	h.mu.Unlock()
 	mu.Lock()
 	lease.Epoch, lease.Holder, lease.Claimant = 2, other, ""
 	mu.Unlock()
