@@ -32,6 +32,16 @@ func (l *lockedBuffer) has(text string) bool {
 	return strings.Contains(l.b.String(), text)
 }
 
+// awaitThat waits until ok.
+func awaitThat(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(what)
+		}
+	}
+}
+
 // TestUnconfirmedLeaseIsNotProlonged: a renewal prolongs a handle's lease only if its answer says that no lease of the session was
 // ever claimed, or names this one under this epoch. Otherwise the handle finds out who claims it (and says so), or has it (and ends).
 func TestUnconfirmedLeaseIsNotProlonged(t *testing.T) {
@@ -56,14 +66,6 @@ func TestUnconfirmedLeaseIsNotProlonged(t *testing.T) {
 	h.inode, h.epoch, h.clock = meta.Inode{ID: memberFile}, 1, roughClock{clock: clock}
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: newMemberBed(t).layout}, h.clock.read())
 	s := &session{id: lease.Session, opened: make(chan struct{}), handles: map[*Handle]struct{}{h: {}}}
-	await := func(what string, ok func() bool) {
-		t.Helper()
-		for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal(what)
-			}
-		}
-	}
 	for i, x := range []struct {
 		r        meta.Result
 		prolongs bool
@@ -80,19 +82,19 @@ func TestUnconfirmedLeaseIsNotProlonged(t *testing.T) {
 			t.Errorf("%+v: prolonged %v", x.r, prolonged)
 		}
 	}
-	await("a warning that names the claimant", func() bool { return log.has("is being taken over by force") && log.has("by=/other") })
+	awaitThat(t, "a warning that names the claimant", func() bool { return log.has("is being taken over by force") && log.has("by=/other") })
 	idle := func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return !h.asking
 	}
-	await("no more questions", idle)
+	awaitThat(t, "no more questions", idle)
 	c.renewed(s, &meta.Result{}, 6*time.Hour) // it is not told any more
 	mu.Lock()
 	lease.Claimant = "" // the claim has lapsed meanwhile
 	mu.Unlock()
 	c.renewed(s, &meta.Result{Claimed: true}, 7*time.Hour)
-	await("the answer", idle)
+	awaitThat(t, "the answer", idle)
 	h.mu.Lock()
 	if h.warned {
 		t.Error("it warns of a claim that nobody makes")
@@ -101,7 +103,7 @@ func TestUnconfirmedLeaseIsNotProlonged(t *testing.T) {
 	mu.Lock()
 	lease.Epoch, lease.Holder, lease.Claimant = 2, other, ""
 	mu.Unlock()
-	await("the end", func() bool {
+	awaitThat(t, "the end", func() bool {
 		c.renewed(s, &meta.Result{Claimed: true}, 9*time.Hour)
 		h.mu.Lock()
 		defer h.mu.Unlock()

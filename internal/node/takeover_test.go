@@ -41,8 +41,7 @@ func TestTakenOverByForce(t *testing.T) {
 	d.Await("writes", func() bool { return w.total() > 200 && v.total() > 50 })
 	var watch sync.WaitGroup
 	defer watch.Wait()
-	stop := make(chan struct{})
-	var doubted int
+	stop, doubted := make(chan struct{}), 0
 	watch.Go(func() {
 		for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
 			select {
