@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
+	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 )
 
@@ -166,4 +168,45 @@ func TestGrantToNobodyIsGivenBack(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the lease that it was granted stays with its session, and nobody uses it")
 	}
+}
+
+// TestOpeningsHaveOwnSessions: an opening of which no answer came may be done at any time later, so the next one opens another session.
+func TestOpeningsHaveOwnSessions(t *testing.T) {
+	var mu sync.Mutex
+	var first meta.SessionID
+	d := newDelayBed(t, func(r *bttp.Request) {
+		defer r.Release()
+		c, err := meta.DecodeCommand(r.Body)
+		o, ok := c.Op.(meta.OpenSession)
+		mu.Lock()
+		defer mu.Unlock()
+		if first == (meta.SessionID{}) {
+			first = o.Session
+		}
+		if err == nil && ok && o.Session != first {
+			r.Reply(nil, meta.EncodeResult(nil, meta.Result{Session: &meta.Session{ID: o.Session}}))
+		}
+	})
+	p := &peer{}
+	p.conn.Store(d.dial())
+	c := newClient(ClientConfig{Logger: slog.New(slog.DiscardHandler), Clock: &suspendedClock{started: time.Now()}, Path: "/client",
+		Key: testKey(t)}, nil, &peers{all: map[blocktree.NodeID]*peer{memberNode: p}})
+	t.Cleanup(func() { c.cancel(); c.wg.Wait() })
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	s, err := c.theSession(ctx)
+	mu.Lock()
+	defer mu.Unlock()
+	if err != nil || s.id == first {
+		t.Fatalf("%v; the opening without an answer was repeated for the same session: %v", err, s != nil)
+	}
+}
+
+func testKey(t *testing.T) cred.Key {
+	t.Helper()
+	key, err := cred.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
