@@ -84,11 +84,15 @@ func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
 func (c *Client) Close() error {
 	c.mu.Lock()
 	s := c.session
+	var id meta.SessionID
+	if s != nil {
+		id = s.id
+	}
 	c.session, c.closed = nil, true
 	c.mu.Unlock()
 	if s != nil {
 		ctx, cancel := context.WithTimeout(c.ctx, 2*time.Second)
-		_, _ = c.propose(ctx, meta.CloseSession{Session: s.id}) // a session that cannot be closed expires
+		_, _ = c.propose(ctx, meta.CloseSession{Session: id}) // a session that cannot be closed expires
 		cancel()
 	}
 	c.cancel()

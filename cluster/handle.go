@@ -396,10 +396,12 @@ func (h *Handle) recovered(ctx context.Context) error {
 }
 
 // Close waits for what is in flight, at most closeTimeout, and gives the lease back. What has not ended by then fails with
-// Closed, and its outcome is unknown.
+// Closed, and its outcome is unknown. If the file was lost before, it says so (Fenced), also to one that had nothing to write.
 func (h *Handle) Close() error {
-	var err error
-	if h.isRecovered() { // else nothing was written
+	h.mu.Lock()
+	recovered, err := h.holder.Recovered(), h.err
+	h.mu.Unlock()
+	if err == nil && recovered { // else nothing was written
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		err = h.Flush(ctx)
 		cancel()
@@ -414,12 +416,6 @@ func (h *Handle) Close() error {
 		err = e
 	}
 	return err
-}
-
-func (h *Handle) isRecovered() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.holder.Recovered()
 }
 
 // end stops driving the machine. Whatever is asked of the handle fails with err, unless it had an error already.

@@ -13,7 +13,7 @@ import (
 
 // session is a client's standing with the cluster: while it is renewed, its leases hold.
 type session struct {
-	id      meta.SessionID
+	id      meta.SessionID       // under Client.mu until it is opened
 	opened  chan struct{}        // closed once until is known, or err
 	err     error                // why it could not be opened
 	handles map[*Handle]struct{} // under Client.mu
@@ -38,7 +38,7 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 }
 
 // open is Open that does not wait until the machine has taken over.
-func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inode, o OpenOptions) (*Handle, error) {
+func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inode, o OpenOptions) (h *Handle, err error) {
 	if inode.Kind != meta.KindFile {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
 	}
@@ -48,6 +48,11 @@ func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 	}
 	deadline, told := time.Now().Add(o.Wait), false
 	taker := &claimer{client: c, session: s, path: path}
+	defer func() {
+		if err != nil {
+			taker.giveBack(inode.ID)
+		}
+	}()
 	for {
 		sent := c.cfg.Clock.Boot()
 		r, err := c.acquire(ctx, s, inode.ID)
@@ -113,6 +118,16 @@ func isRefusal(err error) bool {
 // with the client, whose session takes all leases along. Commands of one file are settled one after the other: a later
 // Acquire has a later epoch, which the release of an earlier one leaves alone. No more wait than opens were in flight at once.
 func (c *Client) settle(file blocktree.FileID, command meta.Command) {
+	c.inTurn(file, func() {
+		r, err := c.proposeCommand(c.ctx, command)
+		if o, ok := command.Op.(meta.Acquire); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
+			_, _ = c.propose(c.ctx, meta.Release{Session: o.Session, File: file, Epoch: r.Lease.Epoch}) // it ends with the client only
+		}
+	})
+}
+
+// inTurn has do run in the background, after what else is being settled of the file and before it is acquired again.
+func (c *Client) inTurn(file blocktree.FileID, do func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -124,10 +139,7 @@ func (c *Client) settle(file blocktree.FileID, command meta.Command) {
 		if before != nil {
 			<-before
 		}
-		r, err := c.proposeCommand(c.ctx, command)
-		if o, ok := command.Op.(meta.Acquire); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
-			_, _ = c.propose(c.ctx, meta.Release{Session: o.Session, File: file, Epoch: r.Lease.Epoch}) // it ends with the client only
-		}
+		do()
 		c.mu.Lock()
 		if c.settling[file] == settled {
 			delete(c.settling, file)
@@ -237,7 +249,7 @@ func (c *Client) theSession(ctx context.Context) (*session, error) {
 	}
 	s := c.session
 	if s == nil {
-		s = &session{id: meta.NewSessionID(), opened: make(chan struct{}), handles: map[*Handle]struct{}{}}
+		s = &session{opened: make(chan struct{}), handles: map[*Handle]struct{}{}}
 		c.session = s
 		c.wg.Go(func() { c.keepSession(s) })
 	}
@@ -253,10 +265,17 @@ func (c *Client) theSession(ctx context.Context) (*session, error) {
 	}
 }
 
-// keepSession opens the session and renews it until the client closes or the session is lost.
+// keepSession opens the session and renews it until the client closes or the session is lost. Each opening has an id of its own: one of which
+// no answer came may be done later, and must not bring back the session that is used when that has ended.
 func (c *Client) keepSession(s *session) {
-	op := meta.Op(meta.OpenSession{Session: s.id, Principal: c.cfg.Key.Principal(), Path: c.cfg.Path})
-	for {
+	var op meta.Op
+	for opened := false; ; {
+		if !opened {
+			c.mu.Lock()
+			s.id = meta.NewSessionID()
+			c.mu.Unlock()
+			op = meta.OpenSession{Session: s.id, Principal: c.cfg.Key.Principal(), Path: c.cfg.Path}
+		}
 		sent := c.cfg.Clock.Boot()
 		ctx, cancel := context.WithTimeout(c.ctx, blocktree.LeaseTerm)
 		r, err := c.propose(ctx, op)
@@ -268,14 +287,18 @@ func (c *Client) keepSession(s *session) {
 			c.loseSession(s, r.Err("session"))
 			return
 		}
-		if err == nil {
-			c.renewed(s, &r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin)
-			op = meta.RenewSession{Session: s.id}
+		pause, until := blocktree.LeaseRenewInterval, sent+blocktree.LeaseTerm-blocktree.LeaseMargin
+		if late := c.cfg.Clock.Boot(); err == nil && (opened || late < until) { // else it may have ended before it was used: another
+			if !opened {
+				pause -= late - sent // the answer may be that of the first of several tries
+			}
+			c.renewed(s, &r, until)
+			op, opened = meta.RenewSession{Session: s.id}, true
 		}
 		select {
 		case <-c.ctx.Done():
 			return
-		case <-time.After(blocktree.LeaseRenewInterval):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -23,7 +23,8 @@ type claimer struct {
 	client  *Client
 	session *session
 	path    blocktree.Path
-	from    meta.SessionID // zero until there was one
+	from    meta.SessionID  // zero until there was one
+	epoch   blocktree.Epoch // that was claimed last
 }
 
 // claim claims a lease, or repeats that. It returns an error if the file cannot be had by force.
@@ -37,6 +38,7 @@ func (k *claimer) claim(ctx context.Context, held *meta.Lease) error {
 	case k.from != held.Session:
 		return k.lost(fmt.Errorf("%s has taken it meanwhile, under epoch %d", held.Holder.Short(), held.Epoch))
 	}
+	k.epoch = held.Epoch
 	r, err := k.client.propose(ctx, meta.ClaimLease{Session: k.session.id, File: held.File, Epoch: held.Epoch})
 	switch {
 	case err != nil:
@@ -49,6 +51,36 @@ func (k *claimer) claim(ctx context.Context, held *meta.Lease) error {
 		return nil
 	}
 	return r.Err("lease")
+}
+
+// giveBack ends what a claim may still come to when its claimant has given up: until it has lapsed the leader may grant it, and a lease that
+// nobody uses would keep the file busy for as long as the session lives.
+func (k *claimer) giveBack(file blocktree.FileID) {
+	if k.epoch == 0 {
+		return
+	}
+	c := k.client
+	c.inTurn(file, func() {
+		for c.ctx.Err() == nil {
+			a, err := c.query(c.ctx, meta.Query{Kind: meta.QueryLease, File: file})
+			switch {
+			case blocktree.KindOf(err) == blocktree.NotFound || err == nil && a.Lease == nil:
+				return
+			case err != nil:
+			case a.Lease.Session == k.session.id:
+				if a.Lease.Epoch == k.epoch+1 { // else another Open of this client has it
+					_, _ = c.propose(c.ctx, meta.Release{Session: k.session.id, File: file, Epoch: a.Lease.Epoch})
+				}
+				return
+			case a.Lease.Epoch != k.epoch || a.Lease.Claimant != c.cfg.Path:
+				return
+			}
+			select {
+			case <-c.ctx.Done():
+			case <-time.After(acquireInterval):
+			}
+		}
+	})
 }
 
 func (k *claimer) lost(why error) error {
@@ -123,7 +155,7 @@ func (h *Handle) findTaker() {
 	h.mu.Lock()
 	fenced, warned := h.err != nil, h.warned
 	h.asking = false
-	if err == nil && a.Lease != nil && a.Lease.Epoch == h.epoch {
+	if err == nil && a.Lease != nil && a.Lease.Epoch == h.epoch && a.Lease.Claimant != "" {
 		h.warned = true
 	}
 	h.mu.Unlock()
@@ -135,7 +167,7 @@ func (h *Handle) findTaker() {
 		log.Debug("who has the file is not known", "err", err)
 	case a.Lease.Epoch != h.epoch:
 		h.taken(fenced, fmt.Sprintf("%s under epoch %d", a.Lease.Holder.Short(), a.Lease.Epoch))
-	case !warned:
+	case !warned && a.Lease.Claimant != "": // else the claim has lapsed meanwhile
 		log.Warn("the file is being taken over by force: its lease is not renewed any more", "by", a.Lease.Claimant.Short())
 	}
 }

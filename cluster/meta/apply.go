@@ -61,11 +61,12 @@ func remembersRefusal(o Op) bool {
 	return remove
 }
 
-// remembers says which ops are done once only. To open or renew a session again is what a client that asks again wants: its
-// term begins anew; so does a claim's. To expire one, or to end a claim, again does nothing.
+// remembers says which ops are done once only. To renew a session again is what a client that asks again wants: its term begins anew; so
+// does a claim's. To expire one, or to end a claim, again does nothing. An opening that was done is not done again: a copy that comes when the
+// session has ended would bring it back without the note of its claims, and the next renewal confirm leases that are others' by then.
 func remembers(o Op) bool {
 	switch o.(type) {
-	case OpenSession, RenewSession, ExpireSession, ClaimLease, EndClaim:
+	case RenewSession, ExpireSession, ClaimLease, EndClaim:
 		return false
 	}
 	return true

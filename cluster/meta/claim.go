@@ -136,7 +136,7 @@ type claimClock struct {
 
 // noteClaim follows claims, tells a claimant for how long the lease has been claimed, and logs who claims and takes what.
 func (g *Group) noteClaim(s *state, data []byte, r *Result) {
-	if len(data) < 18 || r.Kind == blocktree.Busy {
+	if len(data) < 18 || r.Kind == blocktree.Busy || s.err != nil {
 		return
 	}
 	switch done := r.Kind == blocktree.Other; opcode(data[17]) {
@@ -145,6 +145,9 @@ func (g *Group) noteClaim(s *state, data []byte, r *Result) {
 			return
 		}
 		f, now, c := r.Lease.File, g.cfg.Clock.Boot(), s.claim(r.Lease)
+		if c == nil { // the read failed
+			return
+		}
 		old := g.claims[f]
 		if old == nil || old.session != c.session || old.epoch != c.epoch {
 			old = &claimClock{session: c.session, epoch: c.epoch, holder: r.Lease.Holder, begun: now}

@@ -207,3 +207,40 @@ func TestLateClaim(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 }
+
+// T2: a late copy of a session's opening does not bring it back without what was noted of its claims: else the next renewal would
+// confirm to its client what another has by now.
+func TestLateOpeningOpensNothing(t *testing.T) {
+	m := founded(t, 3)
+	m.must(file("/f"))
+	opening := Command{ID: NewCommandID(), Op: open(1)}
+	for range 2 { // again at once, as one does that heard no answer
+		if r := m.command(opening); r.Kind != blocktree.Other || r.Session == nil || r.Session.ID != session(1) {
+			t.Fatalf("%+v", r)
+		}
+	}
+	for _, o := range []Op{open(2), Acquire{session(1), fileID(1)}, ClaimLease{session(2), fileID(1), 1},
+		EndClaim{fileID(1), 1, session(2), ^uint64(0), true}} {
+		m.must(o)
+	}
+	m.must(ExpireSession{session(1), m.view().session(session(1)).Renewals})
+	m.command(opening)
+	if r := m.do(RenewSession{session(1)}); r.Kind != blocktree.NotFound {
+		t.Fatalf("%v: it says that all leases of the session are confirmed: %v", r.Kind, !r.Claimed)
+	}
+}
+
+// What follows from a failed read is not looked at: the member stops with that error, not with a panic.
+func TestClaimAfterFailedRead(t *testing.T) {
+	m := founded(t, 1)
+	s := m.view()
+	s.check(blocktree.E("meta: read", blocktree.IO, nil))
+	g := &Group{log: discard, claims: map[blocktree.FileID]*claimClock{}, cfg: Config{Clock: new(fakeClock)}}
+	for _, o := range []Op{ClaimLease{session(2), fileID(1), 1}, EndClaim{fileID(1), 1, session(2), 1, true}} {
+		data, err := EncodeCommand(nil, Command{ID: NewCommandID(), Op: o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.noteClaim(s, data, &Result{})
+	}
+}

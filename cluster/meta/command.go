@@ -130,13 +130,14 @@ type StartNode struct {
 
 // OpenSession opens a session; a client counts its lease term from the moment it sent this or a renewal. Exists (the id
 // belongs to another principal), Unavailable (SessionsMax, SessionsPerPrincipalMax). Opening one's own open session again is a renewal.
+// Who does not learn what came of an opening uses another id for the next: a copy of the first may come at any time.
 type OpenSession struct {
 	Session   SessionID
 	Principal blocktree.Principal
 	Path      blocktree.Path
 }
 
-// RenewSession renews. NotFound: it is closed or expired and its leases are gone. As OpenSession it is done again when it is
+// RenewSession renews. NotFound: it is closed or expired and its leases are gone. It is done again when it is
 // asked again.
 type RenewSession struct{ Session SessionID }
 

@@ -16,7 +16,7 @@
 //
 // A command has an id chosen by its proposer. A command that changed something is remembered with its result until
 // DedupMax later ones did, so a retry with the same id after an unknown outcome is answered and not done again; a refused Remove
-// too. Openings, renewals and expiries of sessions are not remembered: they are done again.
+// too. Renewals and expiries of sessions, and claims, are not remembered: they are done again.
 //
 // What it refuses to be: a network. The caller carries messages (Config.Send, Group.Step) and forwards commands and
 // queries to the leader (EncodeCommand, EncodeQuery); and a cache of layouts for the data path (Config.OnApply).

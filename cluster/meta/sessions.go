@@ -24,6 +24,9 @@ func (g *Group) noteSession(s *state, data []byte, r *Result) {
 	done := r.Kind == blocktree.Other
 	switch op := opcode(data[17]); {
 	case done && r.Session != nil && (op == opOpenSession || op == opRenewSession):
+		if x := s.session(id); x == nil || x.Renewals != r.Session.Renewals {
+			return // a copy of an opening, answered as then
+		}
 		g.sessions[id] = &sessionClock{renewals: r.Session.Renewals, at: g.cfg.Clock.Boot()}
 	case op == opCloseSession, op == opExpireSession:
 		if s.session(id) == nil { // a late copy of a closing says done, also of a session that was opened again

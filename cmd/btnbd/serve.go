@@ -46,8 +46,8 @@ server that had a file open and is gone; of one that is not gone it says who it 
 
 With --take-over it takes such a file by force. Nobody may answer for the file twice, so this takes the 5 seconds for which the other
 server was promised it; stopped meanwhile, it leaves the file to the other after 3 seconds. Then the other's clients get I/O errors,
-its log says who has the file, and what it had acknowledged is here. It does not come back by itself, and this server
-forces once only. Do not put --take-over where it is repeated, as in a unit file: two such servers would take turns.
+its log says who has the file, and what it had acknowledged is here. It does not come back by itself, and exits with an error when it
+is stopped. This server forces once only. Do not put --take-over where it is repeated, as in a unit file: two such servers would take turns.
 
 Sockets that systemd passes are used instead of listen. It logs to standard error, ignores SIGHUP, and finishes what
 clients have in flight before it stops.`,

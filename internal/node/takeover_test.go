@@ -41,8 +41,7 @@ func TestTakenOverByForce(t *testing.T) {
 	d.Await("writes", func() bool { return w.total() > 200 && v.total() > 50 })
 	var watch sync.WaitGroup
 	defer watch.Wait()
-	stop := make(chan struct{})
-	var doubted int
+	stop, doubted := make(chan struct{}), 0
 	watch.Go(func() {
 		for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
 			select {
@@ -86,7 +85,9 @@ func TestTakenOverByForce(t *testing.T) {
 	if doubted > 0 {
 		t.Errorf("the lease of the other file was doubted %d times", doubted)
 	}
-	_ = f.Close()
+	if err := f.Close(); blocktree.KindOf(err) != blocktree.Fenced {
+		t.Errorf("to close what was taken over got %v", err)
+	}
 	_, err = file.Open(ctx, c, d.Path("/vm/disk0"), file.OpenOptions{Reader: d.Reader})
 	if text := err.Error(); !strings.Contains(text, "held by /client2 under epoch ") || !strings.Contains(text, " ago, ends in ") ||
 		!strings.Contains(blocktree.HintOf(err), "--take-over") {
