@@ -26,6 +26,10 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		if !isNode || o.Node != node {
 			return denied("a node speaks for its own starts only")
 		}
+	case meta.LeaveViews:
+		if !isNode || o.Node != node {
+			return denied("a node leaves for itself only")
+		}
 	case meta.Found, meta.PutRuntime, meta.RemoveRuntime:
 		if !isNode {
 			return denied("only sector hosts of the cluster may")

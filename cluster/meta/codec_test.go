@@ -35,6 +35,7 @@ func allOps() []Op {
 		ChangeView{stripe.Change{File: f, Epoch: 1, Seq: 2, Kind: stripe.ChangeJoin, Nodes: []blocktree.NodeID{3}, Region: 4, Incarnation: incarnation(5)}},
 		ClaimLease{session(7), f, 8},
 		EndClaim{f, 9, session(8), 10, true},
+		LeaveViews{StartNode{1, incarnation(2), 3, 4}},
 	}
 }
 

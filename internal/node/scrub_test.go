@@ -3,8 +3,11 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,11 +28,13 @@ type scrubBed struct {
 
 const scrubBytes = 8 << 20
 
-func newScrubBed(t *testing.T) *scrubBed {
-	d := testenv.New(t, 3)
+func newScrubBed(t *testing.T) *scrubBed { return newScrubBedOf(t, blocktree.Code{Data: 2, Parity: 1}) }
+
+func newScrubBedOf(t *testing.T, code blocktree.Code) *scrubBed {
+	d := testenv.New(t, code.Shards())
 	d.StartAll()
 	b := &scrubBed{Domain: d, t: t, ctx: within(t, 2*time.Minute), c: d.Client(), want: pattern(1, scrubBytes)}
-	d.Create(b.c, "/vm/disk0", scrubBytes, blocktree.Code{Data: 2, Parity: 1})
+	d.Create(b.c, "/vm/disk0", scrubBytes, code)
 	b.write(0, b.want)
 	return b
 }
@@ -70,10 +75,7 @@ func (b *scrubBed) scrub() (sum cluster.ScrubCounts) {
 // clean demands that a scrub finds nothing, that all are in sync, and that everything reads, without one node.
 func (b *scrubBed) clean(without int) {
 	b.t.Helper()
-	b.Await("all in sync", func() bool {
-		s, err := b.c.Status(b.ctx)
-		return err == nil && s.Health == cluster.HealthOK && s.Files[0].InSync == 3
-	})
+	b.Await("all in sync", b.whole)
 	if sum := b.scrub(); sum.Found() != 0 || sum.Sectors != 3*scrubBytes/sectorBytes {
 		b.t.Errorf("the second scrub: %+v", sum)
 	}
@@ -168,42 +170,85 @@ func TestScrubBeyondRepair(t *testing.T) {
 	}
 }
 
+// whole reports whether all members are in sync.
+func (b *scrubBed) whole() bool {
+	s, err := b.c.Status(b.ctx)
+	return err == nil && s.Health == cluster.HealthOK && s.Files[0].InSync == len(b.Members)
+}
+
+// putBack gives nodes the sectors that they had before meanwhile, with the start mark from after it, so that nothing tells them so.
+func (b *scrubBed) putBack(meanwhile func(), nodes ...int) {
+	b.t.Helper()
+	must := func(err error) {
+		b.t.Helper()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	yesterday := b.t.TempDir()
+	dir := func(i int) (sectors, copied string) {
+		return filepath.Join(b.NodeDir(i), "sectors"), filepath.Join(yesterday, fmt.Sprint(i))
+	}
+	for _, i := range nodes {
+		b.Stop(i)
+		sectors, copied := dir(i)
+		must(os.CopyFS(copied, os.DirFS(sectors)))
+		b.Start(i)
+		b.Await("in sync", b.whole)
+	}
+	meanwhile()
+	for _, i := range nodes {
+		b.Stop(i)
+		sectors, copied := dir(i)
+		mark, err := os.ReadFile(filepath.Join(sectors, "start"))
+		must(err)
+		must(os.RemoveAll(sectors))
+		must(os.CopyFS(sectors, os.DirFS(copied)))
+		must(os.WriteFile(filepath.Join(sectors, "start"), mark, 0o600))
+		b.Start(i)
+		b.Await("it believes to be in sync", b.whole)
+	}
+}
+
 // TestScrubOldDirectory gives a node an older copy of its sectors, with today's start mark, so that nothing tells it so: while
 // nobody holds the file, only a scrub finds what it misses.
 func TestScrubOldDirectory(t *testing.T) {
 	b := newScrubBed(t)
-	sectors := filepath.Join(b.NodeDir(1), "sectors")
-	b.Stop(1)
-	yesterday := t.TempDir()
-	if err := os.CopyFS(yesterday, os.DirFS(sectors)); err != nil {
-		t.Fatal(err)
-	}
-	b.Start(1)
-	whole := func() bool {
-		s, err := b.c.Status(b.ctx)
-		return err == nil && s.Health == cluster.HealthOK && s.Files[0].InSync == 3
-	}
-	b.Await("in sync", whole)
 	const changed = 100
-	b.write(500, pattern(7, changed*sectorBytes))
-	b.Stop(1)
-	mark, err := os.ReadFile(filepath.Join(sectors, "start"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(sectors); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(sectors, os.DirFS(yesterday)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(sectors, "start"), mark, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	b.Start(1)
-	b.Await("it believes to be in sync", whole)
+	b.putBack(func() { b.write(500, pattern(7, changed*sectorBytes)) }, 1)
 	if sum := b.scrub(); sum.Lost != changed || sum.Found() != changed || sum.Repaired != changed || sum.Beyond != 0 {
 		t.Errorf("%+v", sum)
+	}
+	b.clean(0)
+}
+
+// TestScrubTwoOldDirectories puts two members of three back: they may not leave at the same time, as then too few would stay for a
+// write, and with parity less than that to lose nothing by it.
+func TestScrubTwoOldDirectories(t *testing.T) {
+	b := newScrubBedOf(t, blocktree.Code{Data: 1, Parity: 2})
+	const changed = 100
+	b.putBack(func() { b.write(500, pattern(7, changed*sectorBytes)) }, 1, 2)
+	ctx, cancel := context.WithCancel(b.ctx)
+	var fewest atomic.Int64
+	fewest.Store(3)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for ctx.Err() == nil {
+			if s, err := b.c.Status(ctx); err == nil && len(s.Files) == 1 {
+				fewest.Store(min(fewest.Load(), int64(s.Files[0].InSync)))
+			}
+		}
+	})
+	for range 2 { // each is copied up after a scrub of its own
+		if _, err := b.c.Scrub(b.ctx, nil, func([]cluster.NodeScrub) {}); err != nil {
+			t.Fatal(err)
+		}
+		b.Await("in sync", b.whole)
+	}
+	cancel()
+	watch.Wait()
+	if n := fewest.Load(); n != 2 {
+		t.Errorf("at one time %d members were in sync", n)
 	}
 	b.clean(0)
 }
