@@ -97,26 +97,35 @@ func TestScrubMetOnce(t *testing.T) {
 	}
 }
 
-// TestDistrust: a mark that vouched vouches no more, and stays a mark.
-func TestDistrust(t *testing.T) {
+// TestScrubNext: what the node has counted stays, whatever it was at is begun anew, and what cannot be read is replaced.
+func TestScrubNext(t *testing.T) {
 	disk := vfs.NewCrash()
 	if err := disk.MkdirAll("/s"); err != nil {
 		t.Fatal(err)
 	}
-	if err := Distrust(disk, "/s"); err != nil {
-		t.Errorf("without a mark: %v", err)
+	var is scrubState
+	next := func() {
+		t.Helper()
+		if err := ScrubNext(disk, "/s"); err != nil {
+			t.Fatal(err)
+		}
+		is.load(disk.Clone(1), "/s") // after a power loss
+		if w := is.asked; !w.active || w.id == 0 || len(w.files) != 0 || w.sector != 0 || w.counts != (ScrubCounts{}) || w.owed != 0 {
+			t.Fatalf("%+v", w)
+		}
 	}
-	was := startMark{incarnation: memberInc, current: 5, next: 6}
+	next()
+	was := someScrubState()
 	if err := was.save(disk, "/s"); err != nil {
 		t.Fatal(err)
 	}
-	if err := Distrust(disk, "/s"); err != nil {
+	if next(); is.total != was.total || is.leftAt != was.leftAt {
+		t.Errorf("%+v, was %+v", is, was)
+	}
+	if err := replaceFile(disk, "/s", scrubFile, []byte("anything"), true); err != nil {
 		t.Fatal(err)
 	}
-	is, err := loadStart(disk, "/s")
-	if err != nil || is.incarnation == was.incarnation || is.current != 5 || is.next != 6 {
-		t.Errorf("%+v, %v", is, err)
-	}
+	next()
 }
 
 // TestRebuildForgedSeal: no shard is made of members that agree on the bytes and not on how they were sealed. A leaf needs no key, so

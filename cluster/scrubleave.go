@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"blocktree"
@@ -140,20 +141,10 @@ func (s *Service) Broken() error {
 	}
 }
 
-// Distrust makes the start mark beside the sectors in dir vouch for nothing, and has the next scrub begin at the start: the node whose
-// store that is, which must be stopped, is copied up after its next start and then checks all that it has. A node without a mark, or with
-// a damaged one, is copied up anyway.
-func Distrust(disk vfs.FS, dir string) error {
-	if err := disk.Remove(dir + "/" + scrubFile); err != nil && blocktree.KindOf(err) != blocktree.NotFound {
-		return err
-	}
-	mark, err := loadStart(disk, dir)
-	if mark == (startMark{}) {
-		if blocktree.KindOf(err) == blocktree.Corrupt {
-			return nil
-		}
-		return err
-	}
-	mark.incarnation = randomIncarnation()
-	return mark.save(disk, dir)
+// ScrubNext has the node whose sectors are in dir, and which must be stopped, check all that it has after its next start, at once.
+func ScrubNext(disk vfs.FS, dir string) error {
+	var s scrubState
+	s.load(disk, dir)
+	s.asked = scrubWalk{id: rand.Uint64() | 1, active: true, began: time.Now().Unix()}
+	return replaceFile(disk, dir, scrubFile, s.encode(), true)
 }

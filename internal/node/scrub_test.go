@@ -15,6 +15,7 @@ import (
 	"blocktree/cluster"
 	"blocktree/internal/file"
 	"blocktree/internal/testenv"
+	"blocktree/internal/vfs"
 )
 
 // scrubBed is three nodes and a file whose content is known.
@@ -250,6 +251,94 @@ func TestScrubTwoOldDirectories(t *testing.T) {
 	if n := fewest.Load(); n != 2 {
 		t.Errorf("at one time %d members were in sync", n)
 	}
+	b.clean(0)
+}
+
+// flip changes a bit in the middle of what a node has, of another sector for each node.
+func (b *scrubBed) flip(node int) {
+	b.t.Helper()
+	f, err := os.OpenFile(b.segment(node), os.O_RDWR, 0)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer f.Close()
+	at, one := int64(2<<20+node<<16), []byte{0}
+	if _, err := f.ReadAt(one, at); err != nil {
+		b.t.Fatal(err)
+	}
+	one[0] ^= 0x10
+	if _, err := f.WriteAt(one, at); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// TestScrubAfterClose: what was written just before the file was closed is no longer pending, so that it is scrubbed.
+func TestScrubAfterClose(t *testing.T) {
+	b := newScrubBed(t)
+	f := b.Open(b.c, "/vm/disk0")
+	for at := 0; at < len(b.want); at += 1 << 20 {
+		if err := f.WriteSectors(b.ctx, blocktree.SectorIndex(at/sectorBytes), b.want[at:at+1<<20]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.clean(0)
+}
+
+// TestScrubWithoutMember damages a node of three while another is down: that is named and kept, not called beyond repair, and nobody
+// leaves; it is repaired once all are there.
+func TestScrubWithoutMember(t *testing.T) {
+	b := newScrubBed(t)
+	b.flip(1)
+	b.Stop(2)
+	nodes, err := b.c.Scrub(b.ctx, nil, func([]cluster.NodeScrub) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := nodes[1]; n.Counts.BitRot != 1 || n.Counts.Found() != 1 || n.Counts.Repaired != 0 || n.Counts.Beyond != 0 || n.Left != 1 {
+		t.Errorf("%+v", n)
+	}
+	if n := nodes[0]; n.Counts.Found() != 0 || n.Left != 0 || n.Counts.Sectors != scrubBytes/sectorBytes {
+		t.Errorf("%+v", n)
+	}
+	if nodes[2].Error == "" {
+		t.Error("who is down is not named")
+	}
+	b.Start(2)
+	b.Await("in sync", b.whole)
+	if sum := b.scrub(); sum.BitRot != 1 || sum.Found() != 1 || sum.Repaired != 1 {
+		t.Errorf("%+v", sum)
+	}
+	b.clean(0)
+}
+
+// TestScrubNext does what `store check --repair` does at all nodes, each of which has a damaged sector: nobody has to be copied up, and
+// all is repaired without being asked for.
+func TestScrubNext(t *testing.T) {
+	b := newScrubBed(t)
+	for i := range 3 {
+		b.Stop(i)
+		b.flip(i)
+		if err := cluster.ScrubNext(vfs.Disk{}, filepath.Join(b.NodeDir(i), "sectors")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.StartAll()
+	b.Await("repaired", func() bool {
+		s, err := b.c.Status(b.ctx)
+		if err != nil {
+			return false
+		}
+		repaired := uint64(0)
+		for _, n := range s.Nodes {
+			if n.Scrub != nil && !n.Scrub.Asked.Active {
+				repaired += n.Scrub.Total.Repaired
+			}
+		}
+		return repaired == 3
+	})
 	b.clean(0)
 }
 
