@@ -314,6 +314,46 @@ func TestScrubWithoutMember(t *testing.T) {
 	b.clean(0)
 }
 
+// TestScrubMisdirected writes the beginning of one record over another's, as a disk does that takes a wrong address.
+func TestScrubMisdirected(t *testing.T) {
+	b := newScrubBed(t)
+	f, err := os.OpenFile(b.segment(1), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const align = 512
+	starts := map[[8]byte][]int64{} // by what is alike in all records' headers
+	var p [8]byte
+	for at := int64(0); at < 6<<20; at += align {
+		if _, err := f.ReadAt(p[:], at); err != nil {
+			t.Fatal(err)
+		}
+		starts[p] = append(starts[p], at)
+	}
+	delete(starts, [8]byte{})
+	var records []int64
+	for _, at := range starts {
+		if len(at) > len(records) {
+			records = at
+		}
+	}
+	if len(records) < 5 {
+		t.Fatalf("records at %v", records)
+	}
+	begin := make([]byte, 2048)
+	if _, err := f.ReadAt(begin, records[1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(begin, records[3]); err != nil {
+		t.Fatal(err)
+	}
+	if sum := b.scrub(); sum.Misdirected != 1 || sum.Found() != 1 || sum.Repaired != 1 {
+		t.Errorf("%+v", sum)
+	}
+	b.clean(0)
+}
+
 // TestScrubNext does what `store check --repair` does at all nodes, each of which has a damaged sector: nobody has to be copied up, and
 // all is repaired without being asked for.
 func TestScrubNext(t *testing.T) {
