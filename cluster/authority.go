@@ -26,6 +26,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		if !isNode || o.Node != node {
 			return denied("a node speaks for its own starts only")
 		}
+	case meta.LeaveViews:
+		return s.permit(ctx, from, o.StartNode)
 	case meta.Found, meta.PutRuntime, meta.RemoveRuntime:
 		if !isNode {
 			return denied("only sector hosts of the cluster may")

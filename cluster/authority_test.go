@@ -71,7 +71,8 @@ func TestPermit(t *testing.T) {
 	check("process record", meta.PutRuntime{}, host)
 	check("removal of one", meta.RemoveRuntime{}, host)
 	check("own start", meta.StartNode{Node: 1}, host)
-	check("another's start", meta.StartNode{Node: 2})
+	check("another's leave", meta.LeaveViews{StartNode: meta.StartNode{Node: 2}}) // and as little its start
+	check("leave", meta.LeaveViews{StartNode: meta.StartNode{Node: 1}}, host)
 	check("open", meta.OpenSession{Session: meta.NewSessionID(), Principal: other.Principal, Path: other.Path}, other)
 	check("open at another's path", meta.OpenSession{Principal: other.Principal, Path: host.Path})
 	check("renew", meta.RenewSession{Session: session}, holder)

@@ -405,6 +405,9 @@ func (h *Handle) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		err = h.Flush(ctx)
 		cancel()
+		h.enter() // the members would keep the last writes as pending, until somebody takes the file over
+		h.holder.TellWatermarks()
+		h.leave()
 	}
 	h.client.peers.unwatch(h)
 	h.end(blocktree.E("cluster", blocktree.Closed, nil))

@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	"blocktree"
 	"blocktree/cluster/stripe"
@@ -229,7 +231,7 @@ func (r *rebuilder) Rebuild(target blocktree.ShardIndex, run stripe.Piece) (payl
 		for _, i := range choice {
 			p.Shards = append(p.Shards, run.Shards[i])
 		}
-		if r.verify(&p) != nil {
+		if !sameSeals(p.Shards) || r.verify(&p) != nil {
 			return true
 		}
 		shards := make([][]byte, r.codec.Code().Shards())
@@ -243,6 +245,12 @@ func (r *rebuilder) Rebuild(target blocktree.ShardIndex, run stripe.Piece) (payl
 		return false
 	})
 	return payload, seals, err
+}
+
+// sameSeals reports whether shards agree on nonces, tags and leaves. A leaf needs no key: one member that lies could make one that matches
+// the others' bytes with a tag of its own, which nobody could open.
+func sameSeals(shards []stripe.ShardRun) bool {
+	return !slices.ContainsFunc(shards, func(s stripe.ShardRun) bool { return !bytes.Equal(s.Seals, shards[0].Seals) })
 }
 
 // verify joins the sealed sectors and checks each against its leaf.

@@ -72,12 +72,14 @@ func newScrubber(s *Service) *scrubber {
 // run scrubs until ctx ends, and writes down where it was.
 func (s *scrubber) run(ctx context.Context) {
 	defer s.save()
-	began := time.Now()
+	began, met := time.Now(), false
 	for ctx.Err() == nil {
+		met = met || s.allServe() // else a walk of before this start would pass what it could not compare or repair yet
 		s.settle()
 		s.repairMet(ctx)
 		s.mu.Lock()
-		asked, ground := s.state.asked.active && !s.state.leaving, s.state.ground.active
+		ready := !s.state.leaving && (met || time.Since(began) >= scrubFirst)
+		asked, ground := s.state.asked.active && ready, s.state.ground.active
 		due := s.rate > 0 && !s.state.leaving && time.Since(began) >= scrubFirst && (ground || time.Since(time.Unix(s.state.ground.began, 0)) >= scrubEvery)
 		if due && !ground {
 			s.state.ground = scrubWalk{active: true, began: time.Now().Unix()}
@@ -96,6 +98,11 @@ func (s *scrubber) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// allServe reports whether every node of the cluster can be asked.
+func (s *scrubber) allServe() bool {
+	return !slices.ContainsFunc(s.peers.nodes(), func(n blocktree.NodeID) bool { return !s.peers.isServing(n) })
 }
 
 // step checks the next unit of a walk, and ends the walk after the last.

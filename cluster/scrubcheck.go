@@ -243,6 +243,19 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		damaged := mine.x.Kind == stripe.Damaged
 		switch {
 		case err == nil && !damaged && bytes.Equal(payload, mine.payload) && bytes.Equal(seals, mine.seal):
+		case err == nil && !damaged && !bytes.Equal(seals, mine.seal):
+			if all == nil {
+				all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
+			}
+			switch outcome := c.judge(mine, all); outcome {
+			case ScrubRepaired:
+				mends = append(mends, scrubMend{mine.x, ScrubMixed, payload, seals})
+			case ScrubLater:
+				complete = false
+				fallthrough
+			default:
+				c.found = append(c.found, scrubFound{sector, ScrubMixed, outcome})
+			}
 		case err == nil:
 			kind := ScrubMixed
 			if damaged {
@@ -261,6 +274,24 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		}
 	}
 	return c.install(ctx, mends) && complete, nil
+}
+
+// judge says what is to become of a shard that checks and is of another sealed sector than k others make. Those may be the ones that
+// are wrong, or lie: it is replaced only if every member has told, and so few have what it is of that nobody could read it.
+func (c *scrubCheck) judge(mine scrubSector, all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector) ScrubOutcome {
+	with := 1
+	for _, t := range all {
+		if x := t[mine.x.First]; x.x.Version == mine.x.Version && x.payload != nil && bytes.Equal(x.seal, mine.seal) {
+			with++
+		}
+	}
+	switch {
+	case with >= c.layout.Code.Data:
+		return ScrubBeyond
+	case len(all) < len(c.view.Members)-1:
+		return ScrubLater
+	}
+	return ScrubRepaired
 }
 
 // checkAlone goes by checksums only.

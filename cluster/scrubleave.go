@@ -2,9 +2,12 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"math/rand/v2"
 	"time"
 
 	"blocktree"
+	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
 	"blocktree/internal/vfs"
 )
@@ -24,14 +27,15 @@ func (s *scrubber) mayGo(ctx context.Context, w *scrubWalk) bool {
 		return false
 	}
 	s.mu.Lock()
+	before := s.state.leftAt
 	s.state.leftAt, s.state.leaving = time.Now().Unix(), true
 	s.mu.Unlock()
 	s.save()
 	s.logger.Warn("this node misses writes: it starts anew to be copied up", "sectors", owed)
 	if err := s.leave(); err != nil {
-		s.logger.Error("it cannot", "err", err)
+		s.logger.Error("it cannot", "err", err) // others leave at the same time
 		s.mu.Lock()
-		s.state.leaving = false
+		s.state.leftAt, s.state.leaving = before, false
 		s.mu.Unlock()
 		return false
 	}
@@ -39,24 +43,12 @@ func (s *scrubber) mayGo(ctx context.Context, w *scrubWalk) bool {
 	return true
 }
 
-// enoughStay reports whether every region that this node is in sync in can do without it (I12).
+// enoughStay reports whether every region that this node is in sync in can do without it (I12). Others may be about to leave, too:
+// Raft decides who may (startAnew), but does not know who serves.
 func (s *scrubber) enoughStay() bool {
 	enough := true
 	err := s.group.EachLayout(func(l *stripe.Layout) bool {
-		for r := range l.Regions() {
-			mine, others := false, 0
-			for _, m := range l.View(r).Members {
-				if m.State != stripe.InSync || l.Marked[m.Node] {
-					continue
-				}
-				if m.Node == s.node {
-					mine = true
-				} else if s.peers.isServing(m.Node) {
-					others++
-				}
-			}
-			enough = enough && (!mine || others >= l.Code.MinWrite())
-		}
+		enough = l.CanSpare(s.node, s.peers.isServing)
 		return enough
 	})
 	return err == nil && enough
@@ -97,38 +89,62 @@ func (s *scrubber) wholeAgain() bool {
 	return err == nil && whole
 }
 
-// startAnew makes the node's start marks vouch for nothing and ends the service: whoever runs it opens it again (Anew).
+// errAnew is in the error of a service that is to be opened again.
+var errAnew = errors.New("the node's writes are to be copied up")
+
+// startAnew has Raft mark this node in every view, and ends the service: whoever runs it opens it again (Anew).
+//
+// Order: 1. the token of the start is made durable, with the incarnation of now. 2. Raft takes or refuses it, with an incarnation that no
+// disk has. 3. The service ends. A crash before 2 is a start like any other; after it the next start finds another incarnation
+// in Raft than in its mark, and takes a new one.
 func (s *Service) startAnew() error {
 	mark, err := loadStart(s.cfg.FS, s.cfg.StoreDir)
 	if err != nil {
 		return err
 	}
-	mark.incarnation = randomIncarnation() // which Raft does not know, so that the next start takes another
+	known, err := s.knownStart()
+	if err != nil {
+		return err
+	}
+	mark.next = known.Counter + randomStep()
 	if err := s.saveMark(mark); err != nil {
 		return err
 	}
-	s.anew.Store(true)
-	s.fail(&blocktree.Error{Op: "scrub", Kind: blocktree.Unavailable, Hint: "start the node again: it is copied up anew"})
+	r, err := s.client.propose(s.ctx, meta.LeaveViews{StartNode: meta.StartNode{Node: s.cfg.Node, Incarnation: randomIncarnation(),
+		StartCounter: mark.next, ExpectCounter: known.Counter}})
+	if err == nil && r.Kind != blocktree.Other {
+		return r.Err("leave")
+	}
+	if err != nil { // it may have been done, or be done yet
+		s.cfg.Logger.Warn("whether the node left its views is not known", "err", err)
+	}
+	s.fail(&blocktree.Error{Op: "scrub", Kind: blocktree.Unavailable, Err: errAnew, Hint: "start the node again: it is copied up anew"})
 	return nil
 }
 
-// Anew reports whether the error of Fatal asks for no more than to close the service and to open it again.
-func (s *Service) Anew() bool { return s.anew.Load() }
+// Anew reports whether an error of Fatal asks for no more than to close the service and to open it again.
+func (s *Service) Anew(err error) bool { return errors.Is(err, errAnew) }
 
-// Distrust makes the start mark beside the sectors in dir vouch for nothing, and has the next scrub begin at the start: the node whose
-// store that is, which must be stopped, is copied up after its next start and then checks all that it has. A node without a mark, or with
-// a damaged one, is copied up anyway.
-func Distrust(disk vfs.FS, dir string) error {
-	if err := disk.Remove(dir + "/" + scrubFile); err != nil && blocktree.KindOf(err) != blocktree.NotFound {
+// Broken returns an error after which the process must exit that Fatal has not given; nil if there is none.
+func (s *Service) Broken() error {
+	select {
+	case err := <-s.fatal:
 		return err
-	}
-	mark, err := loadStart(disk, dir)
-	if mark == (startMark{}) {
-		if blocktree.KindOf(err) == blocktree.Corrupt {
-			return nil
-		}
+	case err := <-s.member.fatal:
 		return err
+	case err := <-s.member.store.Fatal():
+		return err
+	case err := <-s.group.Fatal():
+		return err
+	default:
+		return nil
 	}
-	mark.incarnation = randomIncarnation()
-	return mark.save(disk, dir)
+}
+
+// ScrubNext has the node whose sectors are in dir, and which must be stopped, check all that it has after its next start, at once.
+func ScrubNext(disk vfs.FS, dir string) error {
+	var s scrubState
+	s.load(disk, dir)
+	s.asked = scrubWalk{id: rand.Uint64() | 1, active: true, began: time.Now().Unix()}
+	return replaceFile(disk, dir, scrubFile, s.encode(), true)
 }

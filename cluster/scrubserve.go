@@ -107,7 +107,7 @@ func (s *scrubber) report() *ScrubReport {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := &s.state.asked
-	return &ScrubReport{Total: s.state.total, Walks: s.state.passes, Active: s.state.ground.active, Findings: s.state.findings,
+	return &ScrubReport{Total: s.state.total, Walks: s.state.passes, Active: s.state.ground.active, Findings: slices.Clone(s.state.findings),
 		Asked: ScrubAsked{ID: a.id, Active: a.active || a.owed > 0, Counts: a.counts, Left: a.left, Done: s.done, Of: s.of}}
 }
 

@@ -61,7 +61,6 @@ type Service struct {
 	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
 	mark     startMark // as it was found
-	anew     atomic.Bool
 	scrubber *scrubber
 	name     []byte // the store's id, as header of Raft messages
 

@@ -90,7 +90,9 @@ func (s *state) do(o Op) Result {
 	case RemoveRuntime:
 		return s.removeRuntime(o)
 	case StartNode:
-		return s.startNode(o)
+		return s.startNode(o, false)
+	case LeaveViews:
+		return s.startNode(o.StartNode, true)
 	case OpenSession:
 		return s.openSession(o)
 	case RenewSession:

@@ -65,8 +65,8 @@ func (s *state) removeRuntime(o RemoveRuntime) Result {
 	return Result{}
 }
 
-// startNode records a start; a changed incarnation marks the node in every file that names it.
-func (s *state) startNode(o StartNode) Result {
+// startNode records a start; a changed incarnation marks the node in every file that names it. One that leaves may be refused for that.
+func (s *state) startNode(o StartNode, leaves bool) Result {
 	old := s.start(o.Node)
 	var counter uint64
 	if old != nil {
@@ -80,11 +80,18 @@ func (s *state) startNode(o StartNode) Result {
 		r.Start = old
 		return r
 	}
+	files := s.hosted(o.Node)
+	generation := s.superblock().Generation
+	for _, i := range files {
+		f := blocktree.FileID{Generation: generation, Inode: i}
+		if l := s.layout(f); leaves && l != nil && !l.CanSpare(o.Node, nil) {
+			return refuse(blocktree.Unavailable, "too few other members of file %v are in sync", f)
+		}
+	}
 	v := &NodeStart{Node: o.Node, Incarnation: o.Incarnation, Counter: o.StartCounter}
 	store(s, kindStart, u64(uint64(o.Node)), v, putStart)
 	s.changes.Starts = append(s.changes.Starts, *v)
-	generation := s.superblock().Generation
-	for _, i := range s.hosted(o.Node) {
+	for _, i := range files {
 		l := s.layout(blocktree.FileID{Generation: generation, Inode: i})
 		if l == nil {
 			continue

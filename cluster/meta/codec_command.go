@@ -66,6 +66,8 @@ func putOp(e *wire.Encoder, o Op) {
 		putRuntime(e, &o.Runtime)
 	case RemoveRuntime:
 		putPath(e, o.Path)
+	case LeaveViews:
+		putOp(e, o.StartNode)
 	case StartNode:
 		e.U64(uint64(o.Node))
 		e.Raw(o.Incarnation[:])
@@ -185,8 +187,12 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return PutRuntime{Runtime: getRuntime(d)}
 	case opRemoveRuntime:
 		return RemoveRuntime{Path: getPath(d)}
-	case opStartNode:
-		return StartNode{Node: blocktree.NodeID(d.U64()), Incarnation: get16(d), StartCounter: d.U64(), ExpectCounter: d.U64()}
+	case opStartNode, opLeaveViews:
+		o := StartNode{Node: blocktree.NodeID(d.U64()), Incarnation: get16(d), StartCounter: d.U64(), ExpectCounter: d.U64()}
+		if code == opLeaveViews {
+			return LeaveViews{o}
+		}
+		return o
 	case opReplaceHost:
 		return ReplaceHost{Path: getPath(d), Old: blocktree.NodeID(d.U64()), New: blocktree.NodeID(d.U64())}
 	case opRetireHost:

@@ -36,6 +36,7 @@ func allOps() []Op {
 		ClaimLease{session(7), f, 8},
 		EndClaim{f, 9, session(8), 10, true},
 		ReplaceHost{Path: path("/a"), Old: 3, New: 4}, RetireHost{Path: path("/a"), Node: 5},
+		LeaveViews{StartNode{1, incarnation(2), 3, 4}},
 	}
 }
 

@@ -38,6 +38,7 @@ const (
 	opEndClaim
 	opReplaceHost
 	opRetireHost
+	opLeaveViews
 
 	opEnd // keep last
 )
@@ -127,6 +128,11 @@ type StartNode struct {
 	StartCounter  uint64 // greater than ExpectCounter
 	ExpectCounter uint64 // 0: this is the first start
 }
+
+// LeaveViews is a StartNode that a running node asks for because it wants to be copied up. In addition it is refused with Unavailable
+// while some region that the node is in sync in would keep fewer than Code.MinWrite others that are in sync and unmarked: of
+// several nodes that want to leave at once, only so many may.
+type LeaveViews struct{ StartNode }
 
 // OpenSession opens a session; a client counts its lease term from the moment it sent this or a renewal. Exists (the id
 // belongs to another principal), Unavailable (SessionsMax, SessionsPerPrincipalMax). Opening one's own open session again is a renewal.
@@ -224,3 +230,4 @@ func (Release) opcode() opcode       { return opRelease }
 func (ChangeView) opcode() opcode    { return opChangeView }
 func (ClaimLease) opcode() opcode    { return opClaimLease }
 func (EndClaim) opcode() opcode      { return opEndClaim }
+func (LeaveViews) opcode() opcode    { return opLeaveViews }

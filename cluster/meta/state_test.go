@@ -183,6 +183,11 @@ func holderRows() []opRow {
 		{"change below k", wide, remove(1, 2, 3, 2), blocktree.Unavailable, ""},
 		{"change nothing", wide, ChangeView{stripe.Change{File: fileID(9)}}, blocktree.NotFound, ""},
 		{"change unmarked only", then(wide, StartNode{1, incarnation(9), 2, 1}), remove(1, 3, 3), blocktree.Unavailable, ""},
+		{"leave", wide, LeaveViews{StartNode{1, incarnation(9), 2, 1}}, 0, ""},
+		{"leave stale", wide, LeaveViews{StartNode{1, incarnation(9), 2, 0}}, blocktree.StaleMember, ""},
+		{"leave after another", then(wide, LeaveViews{StartNode{1, incarnation(9), 2, 1}}), LeaveViews{StartNode{2, incarnation(9), 2, 1}}, blocktree.Unavailable, ""},
+		{"leave after a start", then(wide, StartNode{1, incarnation(9), 2, 1}), LeaveViews{StartNode{2, incarnation(9), 2, 1}}, blocktree.Unavailable, ""},
+		{"leave again", then(wide, LeaveViews{StartNode{1, incarnation(9), 2, 1}}), LeaveViews{StartNode{1, incarnation(8), 3, 2}}, 0, ""},
 		{"change the marked", then(wide, StartNode{1, incarnation(9), 2, 1}), remove(1, 3, 1), 0, ""},
 	}
 }

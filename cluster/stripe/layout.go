@@ -303,6 +303,37 @@ func (l *Layout) checkEnough() error {
 	return nil
 }
 
+// CanSpare reports whether every region that node is in sync in keeps enough others to be written: MinWrite that are in sync, unmarked
+// and, if serves is not nil, serve.
+func (l *Layout) CanSpare(node blocktree.NodeID, serves func(blocktree.NodeID) bool) bool {
+	enough := func(r blocktree.RegionIndex) bool {
+		mine, others := false, 0
+		for _, m := range l.View(r).Members {
+			switch {
+			case m.State != InSync || l.Marked[m.Node]:
+			case m.Node == node:
+				mine = true
+			case serves == nil || serves(m.Node):
+				others++
+			}
+		}
+		return !mine || others >= l.Code.MinWrite()
+	}
+	common := false // as in checkEnough
+	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
+		if _, own := l.Own[r]; !own && len(l.Hosts) <= l.Code.Shards() {
+			if common {
+				continue
+			}
+			common = true
+		}
+		if !enough(r) {
+			return false
+		}
+	}
+	return true
+}
+
 // active returns the nodes that are in sync or joining in some region.
 func (l *Layout) active() map[blocktree.NodeID]bool {
 	on := map[blocktree.NodeID]bool{}

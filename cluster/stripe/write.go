@@ -562,6 +562,19 @@ func (h *Holder) tickWrites() {
 	h.dirty = keep
 }
 
+// TellWatermarks tells every region's members the watermark now, as a tick would once they are idle: the holder is about to let go.
+func (h *Holder) TellWatermarks() {
+	if h.phase != running {
+		return
+	}
+	for _, r := range h.dirty {
+		if r.mark > r.toldMark || r.commitDue {
+			r.toldMark, r.commitDue = r.mark, false
+			r.sendCommit()
+		}
+	}
+}
+
 func (r *hregion) sendCommit() {
 	h := r.h
 	for i, p := range r.members {

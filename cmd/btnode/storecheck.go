@@ -43,7 +43,7 @@ type checkLine struct {
 // repairLine is what --repair did.
 type repairLine struct {
 	Removed []string `json:"removed"` // files that belonged to nothing
-	CopyUp  bool     `json:"copyUp"`  // the next start has the node copied up, and then all of it checked
+	Scrub   bool     `json:"scrub"`   // after its next start the node checks all that it has, and repairs it
 }
 
 type problemLine struct {
@@ -105,9 +105,10 @@ DIR is the node's data directory (store.dir in btnode.yaml) or the directory "se
 checked. The node must be stopped. Without --repair nothing is written, so it can be run on a copy or on a disk that fails. What is
 deleted, overwritten or not named by anything is not read.
 
-With --repair it removes the files that the next start would remove and, if anything is damaged, notes that the node vouches for nothing: at
-its next start it does not count until it was copied up by its peers, and then it checks all that it has and has them repair what is
-damaged. One store alone has nothing to repair a shard with, so no shard is changed or removed. It says what it did; the exit code is as without.
+With --repair it removes the files that the next start would remove and, if anything is damaged, has the node check all that it has once
+it runs again, at once and as btnode scrub does: what is damaged is repaired out of its peers' shards, and if that is not enough the node
+is copied up, as long as enough others stay. One store alone has nothing to repair a shard with, so no shard is changed or removed, and
+it does no harm to do so on several nodes. It says what it did; the exit code is as without.
 
 After a kill the index may still name what was repaired since: then it says that the log behind the checkpoint has it again.
 
@@ -119,7 +120,7 @@ It exits with 0 where nothing is damaged, with 1 where something is or could not
 		Args:                  cli.Args("DIR"),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.Flags().BoolVar(&repair, "repair", false, "remove what is left over, and have a damaged node copied up after its next start")
+	c.Flags().BoolVar(&repair, "repair", false, "remove what is left over, and have a damaged node scrub after its next start")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		dir, err := storeDir(args[0])
 		if err != nil {
@@ -156,12 +157,12 @@ It exits with 0 where nothing is damaged, with 1 where something is or could not
 
 // repairStore does what can be done with one store alone.
 func repairStore(dir string, r *store.CheckReport) (*repairLine, error) {
-	out := &repairLine{Removed: []string{}, CopyUp: !r.Clean()}
-	removed, err := store.RemoveLeftovers(vfs.Disk{}, dir, r.Leftovers, func() error {
+	out := &repairLine{Removed: []string{}, Scrub: !r.Clean()}
+	removed, err := store.RemoveLeftovers(vfs.Disk{}, dir, r, func() error {
 		if r.Clean() {
 			return nil
 		}
-		return cluster.Distrust(vfs.Disk{}, dir)
+		return cluster.ScrubNext(vfs.Disk{}, dir)
 	})
 	out.Removed = append(out.Removed, removed...)
 	return out, err
@@ -174,10 +175,10 @@ func printRepair(w io.Writer, done *repairLine) {
 	for _, name := range done.Removed {
 		fmt.Fprintf(w, "repair: %s is removed\n", name)
 	}
-	if done.CopyUp {
-		fmt.Fprintln(w, "repair: after its next start the node is copied up by its peers, and then checks all that it has")
+	if done.Scrub {
+		fmt.Fprintln(w, "repair: after its next start the node checks all that it has, and repairs it with its peers")
 	}
-	if len(done.Removed) == 0 && !done.CopyUp {
+	if len(done.Removed) == 0 && !done.Scrub {
 		fmt.Fprintln(w, "repair: there was nothing to do")
 	}
 }

@@ -92,8 +92,10 @@ func (n *Node) watch() {
 			return
 		case err = <-n.service.Fatal():
 		}
-		if n.service.Anew() {
-			err = n.service.Close()
+		if n.service.Anew(err) {
+			if err = n.service.Close(); err == nil {
+				err = n.service.Broken() // a disk that failed is not opened again by the same process
+			}
 			if n.service = nil; err == nil {
 				n.config.Logger.Warn("the node starts anew", "node", n.config.Path.Short())
 				if n.service, err = cluster.OpenService(n.ctx, n.config); err == nil {
