@@ -133,3 +133,58 @@ func TestAssignedIsOfOnePlace(t *testing.T) {
 		t.Errorf("damaged: %v", err)
 	}
 }
+
+// TestOldCopyOfReplacedIsRefused puts a copy of a store back that was replaced since, from before its last start: it has forgotten what
+// it voted for, and may not take part in the group at all.
+func TestOldCopyOfReplacedIsRefused(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	c := d.Client()
+	healthy(ctx, d, c)
+	d.Stop(2)
+	yesterday := t.TempDir()
+	if err := os.CopyFS(yesterday, os.DirFS(d.NodeDir(2))); err != nil {
+		t.Fatal(err)
+	}
+	d.Start(2)
+	d.Await("the cluster knows of the new start", func() bool {
+		mark, old := startMark(t, d.NodeDir(2)), startMark(t, yesterday)
+		return !bytes.Equal(mark, old) && bytes.Equal(mark[:8], mark[8:])
+	})
+	d.Stop(2)
+	if _, err := c.ReplaceNode(ctx, d.Members[2].Path, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(d.NodeDir(2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(d.NodeDir(2), os.DirFS(yesterday)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.TryStart(2); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+		t.Errorf("an old copy of a store that was replaced: %v, want a refusal of kind invalid with a hint", err)
+	}
+}
+
+// TestRemovedAndWiped starts a node that was removed on an empty directory: it is told so, and makes no store of an id that has voted.
+func TestRemovedAndWiped(t *testing.T) {
+	d := testenv.New(t, 4)
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	c := d.Client()
+	healthy(ctx, d, c)
+	d.Stop(3)
+	if err := c.RemoveNode(ctx, d.Members[3].Path, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(d.NodeDir(3)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.TryStart(3); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+		t.Errorf("a node that was removed: %v, want a refusal of kind invalid with a hint", err)
+	}
+	if names, err := os.ReadDir(d.NodeDir(3)); err != nil || len(names) > 0 {
+		t.Errorf("it made %v (%v)", names, err)
+	}
+}
