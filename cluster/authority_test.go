@@ -88,4 +88,7 @@ func TestPermit(t *testing.T) {
 	check("remove", meta.Remove{}, host, holder, other)
 	check("attributes", meta.SetAttr{}, host, holder, other)
 	check("what permit does not know", unnamed{})
+	check("start of a store that nobody has", meta.StartNode{Node: 7})
+	do(meta.PutRuntime{Runtime: blocktree.Runtime{Path: other.Path, Principal: other.Principal, Node: 7, Services: []string{blocktree.ServiceSector}}})
+	check("start of a store that the roster does not have yet", meta.StartNode{Node: 7}, other)
 }
