@@ -50,6 +50,11 @@ func TestReplaceWiped(t *testing.T) {
 	if err != nil || again.New != one.New || again.Old != 0 {
 		t.Fatalf("again: %+v, %v", again, err)
 	}
+	other, err := admin.ReplaceNode(ctx, path, true)
+	if err != nil || other.Old != one.New || other.New == one.New {
+		t.Fatalf("again, by force: %+v, %v", other, err)
+	}
+	one = other
 	if err := admin.AwaitVoters(ctx); err != nil {
 		t.Fatal(err)
 	}
