@@ -193,3 +193,58 @@ func TestRemovedAndWiped(t *testing.T) {
 		t.Errorf("it made %v (%v)", names, err)
 	}
 }
+
+// TestReplaceOneOfTwo replaces a node that runs, of a cluster of two: its vote is needed to leave the group, so it stays until it has.
+func TestReplaceOneOfTwo(t *testing.T) {
+	d := testenv.New(t, 2)
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	c := d.Client()
+	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 1, Parity: 1})
+	f := d.Open(c, "/vm/disk0")
+	want := pattern(1, 1<<20)
+	if err := f.WriteSectors(ctx, 0, want); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	healthy(ctx, d, c)
+	ended := make(chan error, 1)
+	fatal := d.Fatal(1)
+	go func() { // as a process does
+		select {
+		case err := <-fatal:
+			d.Stop(1)
+			ended <- err
+		case <-ctx.Done():
+		}
+	}()
+	if _, err := c.ReplaceNode(ctx, d.Members[1].Path, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AwaitVoters(ctx); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if blocktree.HintOf(err) == "" {
+			t.Errorf("without a hint: %v", err)
+		}
+	case <-ctx.Done():
+		t.Fatal("the node goes on with a store that was replaced")
+	}
+	if err := os.RemoveAll(d.NodeDir(1)); err != nil {
+		t.Fatal(err)
+	}
+	d.Start(1)
+	healthy(ctx, d, c)
+	f = d.Open(c, "/vm/disk0")
+	got := make([]byte, len(want))
+	if err := f.ReadSectors(ctx, 0, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what was written is not there: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
