@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -24,7 +25,7 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		return denied("only the leader ends a claim")
 	case meta.StartNode:
 		if !isNode || o.Node != node {
-			return denied("a node speaks for its own starts only")
+			return s.permitStart(ctx, from, o.Node)
 		}
 	case meta.LeaveViews:
 		return s.permit(ctx, from, o.StartNode)
@@ -57,6 +58,22 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 
 func denied(why string) error {
 	return blocktree.E("cluster", blocktree.Permission, errors.New(why))
+}
+
+// permitStart says whether a store is from's by the process records as they are now: this node may not have heard of a replacement
+// yet, and to be denied ends the node that starts.
+func (s *Service) permitStart(ctx context.Context, from cred.Identity, node blocktree.NodeID) error {
+	if err := s.group.Sync(ctx); err != nil {
+		return err
+	}
+	runtimes, err := s.group.Runtimes()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(sectorHosts(runtimes), func(r blocktree.Runtime) bool { return r.Principal == from.Principal && r.Node == node }) {
+		return denied("a node speaks for its own starts only")
+	}
+	return nil
 }
 
 // permitSession says whether a session is from's. Of one that nobody knows, the group itself says so.

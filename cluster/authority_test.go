@@ -84,9 +84,10 @@ func TestPermit(t *testing.T) {
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
 	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
-	check("directory", meta.MakeDir{}, host, holder, other)
-	check("create", meta.CreateFile{}, host, holder, other)
-	check("remove", meta.Remove{}, host, holder, other)
-	check("attributes", meta.SetAttr{}, host, holder, other)
+	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{}} {
+		check("what everybody may", op, host, holder, other)
+	}
 	check("what permit does not know", unnamed{})
+	do(meta.PutRuntime{Runtime: blocktree.Runtime{Path: other.Path, Principal: other.Principal, Node: 7, Services: []string{blocktree.ServiceSector}}})
+	check("start of a store that the roster does not have yet", meta.StartNode{Node: 7}, other)
 }

@@ -103,15 +103,11 @@ func (s *Service) serveKnown(req *bttp.Request) {
 	req.Reply(e.Buf)
 }
 
+// appliedStart is the token of a store's newest start; zero if it never started. It is that of a replaced store, too.
 func (s *Service) appliedStart(node blocktree.NodeID) uint64 {
-	starts, err := s.group.Starts()
+	n, err := s.group.Start(node)
 	if err != nil {
 		return 0
 	}
-	for _, n := range starts {
-		if n.Node == node {
-			return n.Counter
-		}
-	}
-	return 0
+	return n.Counter
 }

@@ -271,7 +271,7 @@ func (p *peers) dial(q *peer) (*bttp.Conn, error) {
 
 // attend greets the node until it serves, then waits for the end of the connection.
 func (p *peers) attend(q *peer, conn *bttp.Conn) {
-	for {
+	for asked := p.stranger == nil; ; {
 		ctx, cancel := context.WithTimeout(q.ctx, blocktree.DeadAfter)
 		incarnation, err := hello(ctx, conn, q.runtime.Node)
 		cancel()
@@ -287,10 +287,13 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) {
 		p.silent(q, err)
 		pause := helloPause // it is up, but not ready to serve yet
 		if blocktree.KindOf(err) == blocktree.Invalid {
-			p.logger.Error("node is not who its record says", "node", q.runtime.Path.Short(), "err", err)
 			pause = redialMax
+			if asked { // else it was replaced, perhaps, and the records say so
+				p.logger.Error("node is not who its record says", "node", q.runtime.Path.Short(), "err", err)
+			}
 			if p.stranger != nil {
 				p.stranger()
+				asked = true
 			}
 		}
 		if !q.sleep(conn, pause) {

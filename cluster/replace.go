@@ -96,7 +96,8 @@ func (c *Client) Records(ctx context.Context, node blocktree.NodeID) (hosts []bl
 }
 
 // Replaced says what ReplaceNode did: New is the store of the node now, in place of Old. Old is zero if it had been replaced
-// before and the new store has not started yet.
+// before and the new store has not started yet (with force it gets another one: a disk that was lost in the midst of its first start may
+// have been a learner of the group, which cannot begin anew under the same id).
 type Replaced struct {
 	Path     blocktree.Path
 	Old, New blocktree.NodeID
@@ -121,8 +122,8 @@ func (c *Client) replaceNode(ctx context.Context, path blocktree.Path, force boo
 	if err != nil {
 		return Replaced{}, err
 	}
-	if !slices.ContainsFunc(starts.Starts, func(n meta.NodeStart) bool { return n.Node == old.Node }) {
-		return Replaced{Path: path, New: old.Node}, nil // it has a store that has never been used
+	if !force && !slices.ContainsFunc(starts.Starts, func(n meta.NodeStart) bool { return n.Node == old.Node }) {
+		return Replaced{Path: path, New: old.Node}, nil // it has a store that has never been used, as far as the cluster knows
 	}
 	if err := c.expendable(ctx, old, force); err != nil {
 		return Replaced{}, err
@@ -225,7 +226,7 @@ func (c *Client) AwaitVoters(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return &blocktree.Error{Op: "cluster", Kind: blocktree.Timeout, Err: errors.New("the old store is still a member of the metadata group"),
-				Hint: "the leader removes it as soon as a majority of the others answers; ask again"}
+				Hint: "the change is decided, and the leader removes it as soon as a majority of the others answers; see btnode status"}
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -108,7 +109,7 @@ func (s *Service) followRecords() {
 }
 
 // readRecords goes by the process records as they are applied here. Once they are those of after this node's start, a
-// node whose record is gone or has another store must end: the group counts on it no more.
+// node whose record is gone or has another store must end, once the group counts on it no more.
 func (s *Service) readRecords(started bool) {
 	runtimes, err := s.group.Runtimes()
 	hosts := sectorHosts(runtimes)
@@ -121,14 +122,37 @@ func (s *Service) readRecords(started bool) {
 		return
 	}
 	i := slices.IndexFunc(hosts, func(r blocktree.Runtime) bool { return r.Path == s.cfg.Path })
+	if i >= 0 && hosts[i].Node == s.cfg.Node || !s.awaitLeave() {
+		return
+	}
 	switch {
 	case i < 0:
 		s.fail(&blocktree.Error{Op: "cluster", Path: s.cfg.Path.Short(), Kind: blocktree.Invalid,
 			Err: errors.New("this node was removed from the cluster"), Hint: "its store is of no use any more"})
-	case hosts[i].Node != s.cfg.Node:
+	default:
 		s.fail(&blocktree.Error{Op: "cluster", Path: s.cfg.Path.Short(), Kind: blocktree.Invalid,
 			Err: fmt.Errorf("store %v was replaced by %v", s.cfg.Node, hosts[i].Node), Hint: replacedHint})
 	}
+}
+
+// leaveWait bounds how long a node that was replaced or removed stays for the sake of the group.
+const leaveWait = 10 * time.Second
+
+// awaitLeave waits until this node is no voter of the group any more: to be taken out of it may need its own vote, as in a group of
+// two, or in one of four of which another is down, and without it the group would have lost its majority for ever. It returns false
+// if the service is closed meanwhile.
+func (s *Service) awaitLeave() bool {
+	for until := time.Now().Add(leaveWait); time.Now().Before(until); {
+		if !slices.ContainsFunc(s.group.Status().Members, func(m meta.MemberStatus) bool { return m.Node == s.cfg.Node && !m.Learner }) {
+			break
+		}
+		select {
+		case <-s.ctx.Done():
+			return false
+		case <-time.After(votersInterval / 5):
+		}
+	}
+	return s.ctx.Err() == nil
 }
 
 // replacedHint is for a node that runs with a store that was replaced.

@@ -30,7 +30,11 @@ func (s *Service) keepVoters() {
 		if err != nil || st.Leader != s.cfg.Node {
 			continue
 		}
-		if c := nextMember(st, sectorHosts(runtimes)); c.node != 0 {
+		starts, err := s.group.Starts()
+		if err != nil {
+			continue
+		}
+		if c := nextMember(st, sectorHosts(runtimes), starts); c.node != 0 {
 			s.changeMember(c)
 		}
 	}
@@ -55,8 +59,9 @@ type memberChange struct {
 }
 
 // nextMember is the next change that brings the group closer to the hosts, as its leader sees it. Who is no host any more goes
-// first, unless too few of the voters that would remain were heard from lately.
-func nextMember(st meta.Status, hosts []blocktree.Runtime) memberChange {
+// first, unless too few of the voters that would remain were heard from lately. Only a store that has started votes: until then nobody
+// could tell a disk that is wiped and comes back under the same id.
+func nextMember(st meta.Status, hosts []blocktree.Runtime, starts []meta.NodeStart) memberChange {
 	if len(hosts) == 0 { // not founded yet
 		return memberChange{}
 	}
@@ -89,7 +94,8 @@ func nextMember(st meta.Status, hosts []blocktree.Runtime) memberChange {
 		if i < 0 {
 			return memberChange{node: r.Node}
 		}
-		if m := st.Members[i]; m.Learner && m.Recent && m.Match+learnerLag >= st.Commit && voters < blocktree.VotersMax {
+		started := slices.ContainsFunc(starts, func(n meta.NodeStart) bool { return n.Node == r.Node })
+		if m := st.Members[i]; started && m.Learner && m.Recent && m.Match+learnerLag >= st.Commit && voters < blocktree.VotersMax {
 			return memberChange{node: r.Node, voter: true}
 		}
 	}

@@ -290,6 +290,9 @@ func (s *state) changeView(o ChangeView) Result {
 	if err != nil {
 		return Result{Kind: blocktree.KindOf(err), Text: err.Error(), Layout: l}
 	}
+	if c := o.Change; c.Kind == stripe.ChangePlace && !s.named(c.Nodes[1]) { // the holder has not heard that it was removed or replaced
+		return Result{Kind: blocktree.StaleMember, Text: "no process record names the spare", Layout: l}
+	}
 	if n := len(next.Own)*(12+3*next.Code.Shards()) + len(next.Hosts)*33 + 128; n > LayoutBytesMax {
 		return Result{Kind: blocktree.TooLarge, Text: "too many regions with a view of their own", Layout: l}
 	}

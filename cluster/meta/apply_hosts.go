@@ -34,7 +34,7 @@ func (s *state) replaceHost(o ReplaceHost) Result {
 		n, err := l.Replace(o.Old, o.New)
 		if err != nil {
 			return refuse(blocktree.KindOf(err), "file %v: %v", l.File, err).
-				hinted("wait until its other members are in sync; see btnode status")
+				hinted("wait until its other members are in sync (see btnode status), or remove the file if what it had there is lost")
 		}
 		layouts = append(layouts, n)
 	}
@@ -82,6 +82,11 @@ func (s *state) hosts(n blocktree.NodeID) (any bool) {
 		return false
 	})
 	return any
+}
+
+// named reports whether a process record names a store.
+func (s *state) named(n blocktree.NodeID) bool {
+	return slices.ContainsFunc(s.runtimes(), func(r blocktree.Runtime) bool { return r.Node == n })
 }
 
 // startsOfHosts is the newest start of every store that has a process record. Starts of stores that were replaced are kept, as no

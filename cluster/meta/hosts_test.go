@@ -106,3 +106,31 @@ func TestRetireHost(t *testing.T) {
 		t.Errorf("its path cannot be used again: %v", r.Kind)
 	}
 }
+
+// TestPlaceNeedsARecord: a spare is a host of now. A holder that has not heard that a store was removed or replaced would give it a
+// place that nobody could take from it again: no record names it, so it is neither replaced nor found to be away.
+func TestPlaceNeedsARecord(t *testing.T) {
+	m, f := foundedFour(t)
+	m.must(PutRuntime{Runtime: host(5)})
+	m.must(PutRuntime{Runtime: host(6)})
+	m.must(StartNode{Node: 5, Incarnation: incarnation(5), StartCounter: 1})
+	m.must(StartNode{Node: 6, Incarnation: incarnation(6), StartCounter: 1})
+	m.must(RetireHost{Path: host(5).Path, Node: 5})
+	m.must(ReplaceHost{Path: host(6).Path, Old: 6, New: 60})
+	m.must(outOf(m, f, 2))
+	for _, to := range []int{5, 6, 99} {
+		l := m.view().layout(f.ID)
+		place := stripe.Change{File: f.ID, Epoch: l.Epoch, Seq: l.Seq, Kind: stripe.ChangePlace, Nodes: []blocktree.NodeID{2, node(to)}}
+		if s := m.view().start(node(to)); s != nil {
+			place.Incarnation = s.Incarnation
+		}
+		for place.Region = range l.Regions() {
+			if _, ok := l.View(place.Region).Shard(2); ok {
+				break
+			}
+		}
+		if r := m.do(ChangeView{place}); r.Kind != blocktree.StaleMember || r.Layout == nil {
+			t.Errorf("a place for store %d: %v %s", to, r.Kind, r.Text)
+		}
+	}
+}

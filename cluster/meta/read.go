@@ -135,7 +135,19 @@ func (g *Group) Runtimes() ([]blocktree.Runtime, error) {
 	return a.Runtimes, err
 }
 
-// Starts returns every node's newest start, ascending by node.
+// Start returns the newest start of a store, of one that was replaced or removed too; NotFound if it never started.
+func (g *Group) Start(node blocktree.NodeID) (*NodeStart, error) {
+	var v *NodeStart
+	err := g.view("meta.Start", func(s *state) error {
+		if v = s.start(node); v == nil {
+			return blocktree.E("meta.Start", blocktree.NotFound, nil)
+		}
+		return nil
+	})
+	return v, err
+}
+
+// Starts returns the newest start of every store that a process record names, ascending by node.
 func (g *Group) Starts() ([]NodeStart, error) {
 	a, err := g.asked("meta.Starts", Query{Kind: QueryStarts})
 	return a.Starts, err

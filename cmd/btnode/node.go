@@ -32,7 +32,8 @@ credentials that it had, and gets the new store's id from the cluster. What the 
 from the others while the files are in use. Until that is done the files tolerate as much less as without the node.
 
 It is refused while the node answers, unless --force is given: that gives up what its disk has. It is refused where a file would keep
-too few members in sync, or the cluster no majority. Asked again before the node was started, it changes nothing.`,
+too few members in sync, or the cluster no majority. Asked again before the node was started, it changes nothing; with --force
+the node gets another store again, for a disk that was lost during its first start.`,
 		Example: `  btnode node replace /node3 --config client.yaml
   mv /var/lib/blocktree/store /var/lib/blocktree/store.lost
   btnode run --config /etc/blocktree/btnode.yaml`,

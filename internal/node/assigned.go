@@ -140,6 +140,11 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 		c.Logger.Info("the cluster gave this node a new store", "path", c.Path.Short(), "configured", a.configured.String(), "store", a.id.String())
 		return true, nil
 	}
+	if len(hosts) > 0 {
+		return false, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Invalid,
+			Err:  errors.New("the cluster has no node at this path: it was removed"),
+			Hint: "a node that was removed stays away; see btnode status for the nodes that there are"}
+	}
 	return false, nil
 }
 
@@ -154,10 +159,10 @@ func (c *Config) become(id blocktree.NodeID) {
 	c.Members, c.StoreID = members, id
 }
 
-// empty reports whether there is no store in a directory.
+// empty reports whether there is no store in a directory. What cannot be looked into may be one.
 func empty(disk vfs.FS, dir string) bool {
 	for _, part := range []string{"sectors", "meta"} {
-		if names, err := disk.List(filepath.Join(dir, part)); err == nil && len(names) > 0 {
+		if names, err := disk.List(filepath.Join(dir, part)); len(names) > 0 || err != nil && blocktree.KindOf(err) != blocktree.NotFound {
 			return false
 		}
 	}

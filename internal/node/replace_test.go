@@ -50,6 +50,11 @@ func TestReplaceWiped(t *testing.T) {
 	if err != nil || again.New != one.New || again.Old != 0 {
 		t.Fatalf("again: %+v, %v", again, err)
 	}
+	other, err := admin.ReplaceNode(ctx, path, true)
+	if err != nil || other.Old != one.New || other.New == one.New {
+		t.Fatalf("again, by force: %+v, %v", other, err)
+	}
+	one = other
 	if err := admin.AwaitVoters(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -131,5 +136,115 @@ func TestAssignedIsOfOnePlace(t *testing.T) {
 	}
 	if err := d.TryStart(2); blocktree.KindOf(err) != blocktree.Corrupt || blocktree.HintOf(err) == "" {
 		t.Errorf("damaged: %v", err)
+	}
+}
+
+// TestOldCopyOfReplacedIsRefused puts a copy of a store back that was replaced since, from before its last start: it has forgotten what
+// it voted for, and may not take part in the group at all.
+func TestOldCopyOfReplacedIsRefused(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	c := d.Client()
+	healthy(ctx, d, c)
+	d.Stop(2)
+	yesterday := t.TempDir()
+	if err := os.CopyFS(yesterday, os.DirFS(d.NodeDir(2))); err != nil {
+		t.Fatal(err)
+	}
+	d.Start(2)
+	d.Await("the cluster knows of the new start", func() bool {
+		mark, old := startMark(t, d.NodeDir(2)), startMark(t, yesterday)
+		return !bytes.Equal(mark, old) && bytes.Equal(mark[:8], mark[8:])
+	})
+	d.Stop(2)
+	if _, err := c.ReplaceNode(ctx, d.Members[2].Path, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(d.NodeDir(2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(d.NodeDir(2), os.DirFS(yesterday)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.TryStart(2); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+		t.Errorf("an old copy of a store that was replaced: %v, want a refusal of kind invalid with a hint", err)
+	}
+}
+
+// TestRemovedAndWiped starts a node that was removed on an empty directory: it is told so, and makes no store of an id that has voted.
+func TestRemovedAndWiped(t *testing.T) {
+	d := testenv.New(t, 4)
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	c := d.Client()
+	healthy(ctx, d, c)
+	d.Stop(3)
+	if err := c.RemoveNode(ctx, d.Members[3].Path, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(d.NodeDir(3)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.TryStart(3); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+		t.Errorf("a node that was removed: %v, want a refusal of kind invalid with a hint", err)
+	}
+	if names, err := os.ReadDir(d.NodeDir(3)); err != nil || len(names) > 0 {
+		t.Errorf("it made %v (%v)", names, err)
+	}
+}
+
+// TestReplaceOneOfTwo replaces a node that runs, of a cluster of two: its vote is needed to leave the group, so it stays until it has.
+func TestReplaceOneOfTwo(t *testing.T) {
+	d := testenv.New(t, 2)
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	c := d.Client()
+	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 1, Parity: 1})
+	f := d.Open(c, "/vm/disk0")
+	want := pattern(1, 1<<20)
+	if err := f.WriteSectors(ctx, 0, want); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	healthy(ctx, d, c)
+	ended := make(chan error, 1)
+	fatal := d.Fatal(1)
+	go func() { // as a process does
+		select {
+		case err := <-fatal:
+			d.Stop(1)
+			ended <- err
+		case <-ctx.Done():
+		}
+	}()
+	if _, err := c.ReplaceNode(ctx, d.Members[1].Path, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AwaitVoters(ctx); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if blocktree.HintOf(err) == "" {
+			t.Errorf("without a hint: %v", err)
+		}
+	case <-ctx.Done():
+		t.Fatal("the node goes on with a store that was replaced")
+	}
+	if err := os.RemoveAll(d.NodeDir(1)); err != nil {
+		t.Fatal(err)
+	}
+	d.Start(1)
+	healthy(ctx, d, c)
+	f = d.Open(c, "/vm/disk0")
+	got := make([]byte, len(want))
+	if err := f.ReadSectors(ctx, 0, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what was written is not there: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
 	}
 }
