@@ -6,6 +6,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/stripe"
+	"blocktree/internal/wire"
 )
 
 // foundedFour has four hosts that have started and a file over all of them, each region on three.
@@ -85,6 +86,29 @@ func TestReplaceHostIsRefused(t *testing.T) {
 func outOf(m *machine, f *Inode, n int) ChangeView {
 	l := m.view().layout(f.ID)
 	return ChangeView{stripe.Change{File: f.ID, Epoch: l.Epoch, Seq: l.Seq, Kind: stripe.ChangeRemove, Nodes: []blocktree.NodeID{node(n)}}}
+}
+
+// TestLayoutOfTooFewHosts: a layout whose regions would have fewer members than places is refused. One comes with each refusal of a
+// view change, and who asks goes by it.
+func TestLayoutOfTooFewHosts(t *testing.T) {
+	for _, x := range []struct {
+		as   map[blocktree.NodeID]blocktree.NodeID
+		good bool
+	}{
+		{nil, true},
+		{map[blocktree.NodeID]blocktree.NodeID{4: 0}, true},
+		{map[blocktree.NodeID]blocktree.NodeID{3: 77, 4: 0}, true},
+		{map[blocktree.NodeID]blocktree.NodeID{3: 0, 4: 0}, false},
+	} {
+		l := someLayout()
+		l.HashedAs = x.as
+		var e wire.Encoder
+		putLayout(&e, l)
+		d := wire.NewDecoder(e.Buf)
+		if getLayout(d); (d.Finish() == nil) != x.good {
+			t.Errorf("hashed as %v: %v", x.as, d.Finish())
+		}
+	}
 }
 
 // TestRetireHost: a host stays while it has places, and goes once spares have them; a spare that was no host is found by its starts.
