@@ -55,7 +55,7 @@ func kills() []kill {
 		{"digestblind", 1087, "wrong shard"},
 		{"matchshard", 1087, "wrong shard"},
 		{"promotediffering", 1, "I5 in sync has all"},
-		{"keepforeign", 2069, "void version read"},
+		{"keepforeign", 17381, "void version read"},
 		{"skipunwhole", 28, "I5 in sync has all"},
 		{"listnomark", 23, "I5 in sync has all"},
 		{"sentanyway", 2, "I5 in sync has all"},
@@ -67,12 +67,12 @@ func kills() []kill {
 		{"replay-forgets-index", 6, "I5 in sync has all"},
 		{"lease-overrun", 2300, "rule 6 lease"},
 		{"confirm-blind", 48, "rule 6 lease"},
-		{"layout-cached", 52169, "not linearizable"},
+		{"layout-cached", 4067, "not linearizable"},
 		{"checkpoint-early", 1664, "I1 acknowledged is durable"},
 		{"cas-dropped", 13737, "one joins at a time"},
 		{"wholeanywhere", 11710, "undecodable"},
 		{"replaced-counts", 4, "I1 acknowledged is durable"},
-		{"placed-counts", 65, "I4 acknowledged is not voided"},
+		{"placed-counts", 143, "I5 in sync has all"},
 		{"placed-over-sync", 69, "I7 at least k in sync"},
 	}
 }
