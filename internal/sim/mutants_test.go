@@ -70,10 +70,10 @@ func kills() []kill {
 		{"layout-cached", 4067, "not linearizable"},
 		{"checkpoint-early", 1664, "I1 acknowledged is durable"},
 		{"cas-dropped", 13737, "one joins at a time"},
-		{"wholeanywhere", 11710, "undecodable"},
-		{"replaced-counts", 4, "I1 acknowledged is durable"},
+		{"wholeanywhere", 5767, "wrong shard"},
+		{"replaced-counts", 25, "I2 committed"},
 		{"placed-counts", 143, "I5 in sync has all"},
-		{"placed-over-sync", 69, "I7 at least k in sync"},
+		{"placed-over-sync", 236, "I7 at least k in sync"},
 	}
 }
 
