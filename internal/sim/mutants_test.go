@@ -44,7 +44,7 @@ func kills() []kill {
 		{"joinforgets", 1, "I1 acknowledged is durable"},
 		{"promoteearly", 1, "I5 in sync has all"},
 		{"promoteblind", 22, "I5 in sync has all"},
-		{"noreset", 4627, "void version read"},
+		{"noreset", 17729, "void version read"},
 		{"noleasecheck", 48, "rule 6 lease"},
 		{"torntombstone", 2, "I1 acknowledged is durable"},
 		{"dropnospace", 131, "rule 9 no removal for want of space"},
