@@ -281,6 +281,11 @@ func (s *state) changeView(o ChangeView) Result {
 	if l == nil {
 		return refuse(blocktree.NotFound, "no file %v", o.Change.File)
 	}
+	if c := o.Change; c.Kind == stripe.ChangePlace && len(c.Nodes) == 2 && !s.sectorHost(c.Nodes[1]) {
+		r := refuse(blocktree.Invalid, "store %v is not a sector host of this cluster", c.Nodes[1])
+		r.Layout = l
+		return r
+	}
 	next, err := l.Apply(o.Change, func(n blocktree.NodeID) blocktree.Incarnation {
 		if v := s.start(n); v != nil {
 			return v.Incarnation
@@ -290,8 +295,10 @@ func (s *state) changeView(o ChangeView) Result {
 	if err != nil {
 		return Result{Kind: blocktree.KindOf(err), Text: err.Error(), Layout: l}
 	}
-	if c := o.Change; c.Kind == stripe.ChangePlace && !s.named(c.Nodes[1]) { // the holder has not heard that it was removed or replaced
-		return Result{Kind: blocktree.StaleMember, Text: "no process record names the spare", Layout: l}
+	if len(next.Hosts) > HostsMax {
+		r := refuse(blocktree.TooLarge, "a file has at most %d hosts", HostsMax)
+		r.Layout = l
+		return r
 	}
 	if n := len(next.Own)*(12+3*next.Code.Shards()) + len(next.Hosts)*33 + 128; n > LayoutBytesMax {
 		return Result{Kind: blocktree.TooLarge, Text: "too many regions with a view of their own", Layout: l}

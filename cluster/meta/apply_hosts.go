@@ -75,6 +75,11 @@ func (s *state) hosted(n blocktree.NodeID) (files []blocktree.Inode) {
 	return files
 }
 
+// sectorHost reports whether a process record names store n as a sector host's.
+func (s *state) sectorHost(n blocktree.NodeID) bool {
+	return slices.ContainsFunc(s.runtimes(), func(r blocktree.Runtime) bool { return IsSectorHost(r) && r.Node == n })
+}
+
 // hosts reports whether any file names a store among its hosts.
 func (s *state) hosts(n blocktree.NodeID) (any bool) {
 	s.scan(kindHosted, u64(uint64(n)), nil, func(_, _ []byte) bool {
@@ -82,11 +87,6 @@ func (s *state) hosts(n blocktree.NodeID) (any bool) {
 		return false
 	})
 	return any
-}
-
-// named reports whether a process record names a store.
-func (s *state) named(n blocktree.NodeID) bool {
-	return slices.ContainsFunc(s.runtimes(), func(r blocktree.Runtime) bool { return r.Node == n })
 }
 
 // startsOfHosts is the newest start of every store that has a process record. Starts of stores that were replaced are kept, as no

@@ -203,6 +203,15 @@ func getLayout(d *wire.Decoder) *stripe.Layout {
 			l.HashedAs[h] = blocktree.NodeID(d.U64())
 		}
 	}
+	spares := 0 // that the hash never chooses
+	for _, as := range l.HashedAs {
+		if as == 0 {
+			spares++
+		}
+	}
+	if len(l.Hosts)-spares < l.Code.Shards() {
+		bad(d, "fewer hosts to place by the hash than a region has members")
+	}
 	getRegions(d, l)
 	return l
 }

@@ -6,6 +6,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/stripe"
+	"blocktree/internal/wire"
 )
 
 // foundedFour has four hosts that have started and a file over all of them, each region on three.
@@ -32,6 +33,15 @@ func TestReplaceHost(t *testing.T) {
 	m.must(op)
 	if now := m.view().layout(f.ID).Seq; now != before {
 		t.Errorf("done twice: %d, %d", before, now)
+	}
+	for r := range l.Regions() {
+		if _, ok := l.View(r).Shard(9); !ok {
+			continue
+		}
+		join := stripe.Change{File: f.ID, Epoch: l.Epoch, Seq: l.Seq, Kind: stripe.ChangeJoin, Region: r, Nodes: []blocktree.NodeID{9}}
+		if x := m.do(ChangeView{join}); x.Kind != blocktree.StaleMember {
+			t.Errorf("a store that has not started joins: %v", x.Kind)
+		}
 	}
 	m.must(StartNode{Node: 9, Incarnation: incarnation(9), StartCounter: 1})
 	if l := m.view().layout(f.ID); !l.Marked[9] {
@@ -76,6 +86,29 @@ func TestReplaceHostIsRefused(t *testing.T) {
 func outOf(m *machine, f *Inode, n int) ChangeView {
 	l := m.view().layout(f.ID)
 	return ChangeView{stripe.Change{File: f.ID, Epoch: l.Epoch, Seq: l.Seq, Kind: stripe.ChangeRemove, Nodes: []blocktree.NodeID{node(n)}}}
+}
+
+// TestLayoutOfTooFewHosts: a layout whose regions would have fewer members than places is refused. One comes with each refusal of a
+// view change, and who asks goes by it.
+func TestLayoutOfTooFewHosts(t *testing.T) {
+	for _, x := range []struct {
+		as   map[blocktree.NodeID]blocktree.NodeID
+		good bool
+	}{
+		{nil, true},
+		{map[blocktree.NodeID]blocktree.NodeID{4: 0}, true},
+		{map[blocktree.NodeID]blocktree.NodeID{3: 77, 4: 0}, true},
+		{map[blocktree.NodeID]blocktree.NodeID{3: 0, 4: 0}, false},
+	} {
+		l := someLayout()
+		l.HashedAs = x.as
+		var e wire.Encoder
+		putLayout(&e, l)
+		d := wire.NewDecoder(e.Buf)
+		if getLayout(d); (d.Finish() == nil) != x.good {
+			t.Errorf("hashed as %v: %v", x.as, d.Finish())
+		}
+	}
 }
 
 // TestRetireHost: a host stays while it has places, and goes once spares have them; a spare that was no host is found by its starts.
@@ -129,8 +162,54 @@ func TestPlaceNeedsARecord(t *testing.T) {
 				break
 			}
 		}
-		if r := m.do(ChangeView{place}); r.Kind != blocktree.StaleMember || r.Layout == nil {
+		if r := m.do(ChangeView{place}); r.Kind != blocktree.Invalid || r.Layout == nil {
 			t.Errorf("a place for store %d: %v %s", to, r.Kind, r.Text)
 		}
+	}
+}
+
+// TestPlaceOfNoHost: a place goes only to a sector host of the cluster that has started, and a file has no more hosts than a
+// layout may have. A holder that made up stores would end every node for good: none could read the layout.
+func TestPlaceOfNoHost(t *testing.T) {
+	m, f := foundedFour(t)
+	m.must(outOf(m, f, 2))
+	region := blocktree.RegionIndex(0)
+	for {
+		if _, ok := m.view().layout(f.ID).View(region).Shard(2); ok {
+			break
+		}
+		region++
+	}
+	place := func(n blocktree.NodeID, inc blocktree.Incarnation) Result {
+		l := m.view().layout(f.ID)
+		return m.do(ChangeView{stripe.Change{File: f.ID, Epoch: l.Epoch, Seq: l.Seq, Kind: stripe.ChangePlace, Region: region,
+			Nodes: []blocktree.NodeID{2, n}, Incarnation: inc}})
+	}
+	if r := place(99, blocktree.Incarnation{}); r.Kind == blocktree.Other {
+		t.Error("a store that nobody knows has a place")
+	}
+	m.must(PutRuntime{Runtime: host(5)})
+	if r := place(5, blocktree.Incarnation{}); r.Kind == blocktree.Other {
+		t.Error("a store that has not started has a place")
+	}
+	m.must(StartNode{Node: 5, Incarnation: incarnation(5), StartCounter: 1})
+	m.must(ReplaceHost{Path: host(5).Path, Old: 5, New: 6})
+	if r := place(5, incarnation(5)); r.Kind == blocktree.Other {
+		t.Error("a store that was replaced has a place")
+	}
+	m.must(StartNode{Node: 6, Incarnation: incarnation(6), StartCounter: 1})
+	full := *m.view().layout(f.ID)
+	full.HashedAs = map[blocktree.NodeID]blocktree.NodeID{}
+	for n := blocktree.NodeID(1000); len(full.Hosts) < HostsMax; n++ {
+		full.Hosts = append(full.Hosts, n)
+		full.HashedAs[n] = 0
+	}
+	b := m.db.NewIndexedBatch()
+	openState(b, b, spaceA).setLayout(&full)
+	if err := b.Commit(nil); err != nil {
+		t.Fatal(err)
+	}
+	if r := place(6, incarnation(6)); r.Kind != blocktree.TooLarge {
+		t.Errorf("one host too many: %v", r.Kind)
 	}
 }

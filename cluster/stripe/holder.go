@@ -48,6 +48,7 @@ type Holder struct {
 	joinNot  time.Duration    // no new join before
 	placeNot time.Duration    // no new look for spares before
 	joinSeq  blocktree.ViewID // of the layout in which joiners without a job were last looked for
+	allIn    blocktree.ViewID // of a layout in which no member of any region is out
 	// joinPauses has the regions whose copy-up was given up; never iterated.
 	joinPauses map[blocktree.RegionIndex]joinPause
 

@@ -59,7 +59,7 @@ func (h *Holder) considerJoin() {
 	if h.joinSeq = h.layout.Seq; h.adoptJoiner() || h.now < h.joinNot {
 		return
 	}
-	if h.placeSpare() || h.anyOut() && h.beginJoin() {
+	if h.anyOut() && h.beginJoin() || h.placeSpare() {
 		return
 	}
 	h.joinNot = h.now + min(h.memberTimeout/4, max(h.joinDelay, idleCommit)) // nobody to join: look again later
@@ -67,13 +67,15 @@ func (h *Holder) considerJoin() {
 
 // beginJoin asks for the next join, if there is a member to join.
 func (h *Holder) beginJoin() bool {
+	out := false
 	for n := h.layout.Regions(); n > 0; n-- {
 		if h.joinAt >= h.layout.Regions() {
 			h.joinAt = 0
 		}
 		for i, m := range h.layout.View(h.joinAt).Members {
+			out = out || m.State == Out
 			if h.now < h.joinPauses[h.joinAt].until {
-				break
+				continue
 			}
 			p := h.peer(m.Node)
 			if m.State != Out || !h.ripe(p) || !h.answers(p) {
@@ -84,6 +86,9 @@ func (h *Holder) beginJoin() bool {
 			return true
 		}
 		h.joinAt++
+	}
+	if !out {
+		h.allIn = h.layout.Seq
 	}
 	return false
 }
@@ -155,8 +160,12 @@ func (h *Holder) adoptJoiner() bool {
 	return true
 }
 
-// anyOut reports whether any host may be joined now, without looking at every region.
+// anyOut reports whether any host may be joined now, without looking at every region. A host that has lost all its places to
+// spares stays out of what regions have in common, and in no region there is.
 func (h *Holder) anyOut() bool {
+	if h.allIn == h.layout.Seq {
+		return false
+	}
 	for n, out := range h.layout.BaseOut {
 		if p := h.peers[n]; out && p != nil && h.ripe(p) {
 			return true

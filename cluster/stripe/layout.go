@@ -135,7 +135,7 @@ const (
 )
 
 // Apply returns the layout after c. It refuses with Fenced (another epoch), StaleView (another Seq), StaleMember (the
-// incarnation is not the node's), Unavailable (a region would keep fewer than k in-sync members) or Invalid.
+// incarnation is not the node's, or it has never started), Unavailable (a region would keep fewer than k in-sync members) or Invalid.
 // current is the incarnation that Raft knows of a node now. A refused change leaves l as it was.
 func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarnation) (*Layout, error) {
 	switch {
@@ -152,12 +152,12 @@ func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarn
 	case ChangeRemove:
 		return checked(n, n.remove(c.Nodes))
 	case ChangePlace:
-		if current(c.Nodes[1]) != c.Incarnation {
+		if !c.runs(c.Nodes[1], current) {
 			return nil, blocktree.E("change view", blocktree.StaleMember, nil)
 		}
 		return checked(n, n.place(c.Region, c.Nodes[0], c.Nodes[1], c.Incarnation))
 	case ChangeJoin, ChangePromote:
-		if current(c.Nodes[0]) != c.Incarnation {
+		if !c.runs(c.Nodes[0], current) {
 			return nil, blocktree.E("change view", blocktree.StaleMember, nil)
 		}
 		from, to := Out, Joining
@@ -181,6 +181,11 @@ func (c *Change) shaped(l *Layout) bool {
 		return len(c.Nodes) == 2 && c.Region < l.Regions()
 	}
 	return len(c.Nodes) == 1 && c.Region < l.Regions()
+}
+
+// runs reports whether node has started, and is still what the change was asked for.
+func (c *Change) runs(node blocktree.NodeID, current func(blocktree.NodeID) blocktree.Incarnation) bool {
+	return c.Incarnation != blocktree.Incarnation{} && current(node) == c.Incarnation
 }
 
 func checked(l *Layout, err error) (*Layout, error) {

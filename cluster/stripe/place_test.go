@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"testing"
+	"time"
 
 	"blocktree"
 )
@@ -140,5 +141,44 @@ func TestPlace(t *testing.T) {
 	}
 	if r := l.View(1); r.Count(InSync)+r.Count(Out) != 3 {
 		t.Errorf("the hash places the new one: %v", r)
+	}
+}
+
+// TestOnePlaceAtATime: a spare is in sync in one region before it is given the lost member's place in the next.
+func TestOnePlaceAtATime(t *testing.T) {
+	w := calm(blocktree.Code{Data: 1, Parity: 1})
+	spare := &testNode{w: w, id: 3, inc: 1, learnt: w.truth}
+	if err := spare.restart(); err != nil {
+		t.Fatal(err)
+	}
+	w.nodes = append(w.nodes, spare)
+	w.nodeUp(spare)
+	w.writeAt(w.hid, w.h, 0, 0, 2)
+	w.writeAt(w.hid, w.h, 1, testRegion, 2)
+	w.turns(20, 20*time.Millisecond)
+	lost := w.node(2)
+	w.with(w.hid, func(h *Holder) { h.NodeDown(lost.id); h.NodeGone(lost.id) })
+	lost.up = false
+	w.writeAt(w.hid, w.h, 0, 0, 2)
+	w.turns(400, 25*time.Millisecond)
+	for _, l := range w.past {
+		waiting := 0
+		for r := range l.Regions() {
+			v := l.View(r)
+			if i, ok := v.Shard(spare.id); ok && v.Members[i].State != InSync {
+				waiting++
+			}
+		}
+		if waiting > 1 {
+			t.Errorf("under view %d the spare waits in %d regions", l.Seq, waiting)
+		}
+	}
+	for r := range w.truth.Regions() {
+		if v := w.truth.View(r); v.Count(InSync) != 2 {
+			t.Errorf("region %d at the end: %+v", r, v)
+		}
+	}
+	if len(w.errs) > 0 {
+		t.Error(w.errs)
 	}
 }

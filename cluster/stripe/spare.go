@@ -13,9 +13,9 @@ func (h *Holder) NodeGone(node blocktree.NodeID) {
 }
 
 // placeSpare asks for a spare in the place of a member that is out and gone, one region at a time: the spare is copied up
-// before the next is placed, as beginJoin goes by the same order. It reports whether it asked.
+// before the next is placed, as it is called when there is nobody to join. It reports whether it asked.
 func (h *Holder) placeSpare() bool {
-	if h.now < h.placeNot {
+	if h.now < h.placeNot || h.allIn == h.layout.Seq {
 		return false
 	}
 	lost := false
@@ -25,9 +25,11 @@ func (h *Holder) placeSpare() bool {
 	if !lost {
 		return false
 	}
+	out := false
 	for r := range h.layout.Regions() {
 		v := h.layout.View(r)
 		for _, m := range v.Members {
+			out = out || m.State == Out
 			if m.State != Out || !h.peer(m.Node).lost {
 				continue
 			}
@@ -36,6 +38,9 @@ func (h *Holder) placeSpare() bool {
 				return true
 			}
 		}
+	}
+	if !out {
+		h.allIn = h.layout.Seq
 	}
 	h.placeNot = h.now + h.memberTimeout // no spare: it costs a look at every region to find one
 	return false

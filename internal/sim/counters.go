@@ -38,6 +38,7 @@ type Counters struct {
 	Replaced, ReplaceRefused    uint64 // stores that took all places of another; where too few members would have remained
 	ReplacedInSync              uint64 // while the other was in sync somewhere
 	Placed, PlaceRefused        uint64 // spares that got a place; that were to get one of a member in sync
+	Vanished                    uint64 // nodes that were away for so long that spares might take over
 	InstalledCopies             uint64 // records sent to a joiner, or to mend a shard
 	IncrementalJoins            uint64 // promotions after which something was copied and something was not
 	UnchangedJoins              uint64 // without a comparison

@@ -11,7 +11,7 @@ func Mutants() []string {
 		"replay-forgets-index: a restart does not index what its replay commits",
 		"lease-overrun: a holder believes in its lease longer than Raft does",
 		"confirm-blind: a confirmation says yes without asking Raft",
-		"layout-cached: a leaseless reader goes by a layout that it got earlier",
+		"layout-cached: a leaseless reader goes by the layout that the node has that is most behind",
 		"checkpoint-early: a checkpoint says of records that are not synced that they are there",
 		"cas-dropped: Raft applies a view change of an older epoch or view",
 		"replaced-counts: a store that replaces another is in sync from the start",

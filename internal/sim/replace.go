@@ -38,7 +38,25 @@ func (w *World) comeAndGo() {
 	}
 	if w.prof.spareAfter > 0 {
 		w.after(1+w.luck.Int64N(w.prof.active), w.forgePlace)
+		if w.luck.Float64() < 0.7 {
+			w.after(1+w.luck.Int64N(w.prof.active), w.vanish)
+		}
 	}
+}
+
+// vanish takes a node away for so long that spares get places of its, and are copied up.
+func (w *World) vanish() {
+	n := w.nodes[w.luck.IntN(w.cfg.Nodes)]
+	if w.quiet || n.away {
+		return
+	}
+	w.count.Vanished++
+	n.crash()
+	n.away = true
+	w.after(w.prof.spareAfter+100+w.luck.Int64N(500), func() {
+		n.away = false
+		n.start()
+	})
 }
 
 // unused is a store that was never started, nil if there is none.

@@ -187,7 +187,7 @@ func (c *client) tryRead(o *op) {
 	c.ask(func() (func(), bool) {
 		l := w.meta.files[file].layout
 		if w.mutant("layout-cached") && !w.quiet {
-			l = w.meta.known(file, max(len(w.meta.files), len(w.meta.log)-6))
+			l = w.meta.known(file, max(len(w.meta.files), w.mostBehind()))
 		}
 		return func() {
 			if l != nil && slices.Contains(c.ops, o) {
@@ -199,6 +199,17 @@ func (c *client) tryRead(o *op) {
 			}
 		}, true
 	}, func() { c.tryRead(o) })
+}
+
+// mostBehind is how much of Raft's log the node has applied that has applied the least.
+func (w *World) mostBehind() int {
+	least := len(w.meta.log)
+	for _, n := range w.nodes {
+		if n.up {
+			least = min(least, n.applied)
+		}
+	}
+	return least
 }
 
 func (c *client) remove(o *op) {
