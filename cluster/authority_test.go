@@ -19,6 +19,21 @@ func (stoppedClock) Boot() time.Duration { return time.Hour }
 // unnamed is an operation that permit does not name, as one would be that was added without a thought of who may.
 type unnamed struct{ meta.Op }
 
+// proposer proposes and demands that it is done.
+func proposer(t *testing.T, group *meta.Group) func(meta.Op) meta.Result {
+	return func(op meta.Op) meta.Result {
+		t.Helper()
+		r, err := group.Propose(t.Context(), meta.Command{ID: meta.NewCommandID(), Op: op})
+		if err == nil {
+			err = r.Err("test")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+}
+
 // TestPermit judges commands of a sector host, of the holder of a file, and of another runtime of the domain.
 func TestPermit(t *testing.T) {
 	root := blocktree.PrincipalOf([]byte("root"))
@@ -33,17 +48,7 @@ func TestPermit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer group.Close()
-	do := func(op meta.Op) meta.Result {
-		t.Helper()
-		r, err := group.Propose(t.Context(), meta.Command{ID: meta.NewCommandID(), Op: op})
-		if err == nil {
-			err = r.Err("test")
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
+	do := proposer(t, group)
 	do(meta.Found{Dir: blocktree.RootPath(root), Generation: 1, Runtimes: []blocktree.Runtime{runtime}})
 	do(meta.StartNode{Node: 1, Incarnation: blocktree.Incarnation{1}, StartCounter: 1})
 	file := do(meta.CreateFile{Path: blocktree.RootPath(root).Join("f"), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 1}}).Inode.ID
@@ -69,7 +74,7 @@ func TestPermit(t *testing.T) {
 	check("end of a claim", meta.EndClaim{File: file, Session: session, Grant: true})
 	check("found", meta.Found{}, host)
 	check("process record", meta.PutRuntime{}, host)
-	check("removal of one", meta.RemoveRuntime{}, host)
+	check("removal of a record", meta.RemoveRuntime{}, host)
 	check("own start", meta.StartNode{Node: 1}, host)
 	check("another's leave", meta.LeaveViews{StartNode: meta.StartNode{Node: 2}}) // and as little its start
 	check("leave", meta.LeaveViews{StartNode: meta.StartNode{Node: 1}}, host)
