@@ -42,8 +42,7 @@ func TestPermit(t *testing.T) {
 	}
 	host, holder, other := who("host"), who("holder"), who("other")
 	runtime := blocktree.Runtime{Path: host.Path, Principal: host.Principal, Node: 1, Services: []string{blocktree.ServiceSector}}
-	group, err := meta.Open(t.Context(), meta.Config{Dir: t.TempDir(), Node: 1, Founders: []blocktree.Runtime{runtime},
-		Send: func(blocktree.NodeID, []byte) {}, Clock: stoppedClock{}})
+	group, err := meta.Open(t.Context(), meta.Config{Dir: t.TempDir(), Node: 1, Founders: []blocktree.Runtime{runtime}, Send: func(blocktree.NodeID, []byte) {}, Clock: stoppedClock{}})
 	if err != nil {
 		t.Fatal(err)
 	}

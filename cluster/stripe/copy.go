@@ -135,7 +135,8 @@ func (q copyHost) settled(i blocktree.RegionIndex, v blocktree.Version) bool {
 	return q.c.j.h.settled(i, v)
 }
 func (q copyHost) watermark(i blocktree.RegionIndex) blocktree.Version { return q.c.j.h.watermark(i) }
-func (q copyHost) undecided(*read)                                     {} // settledOnly
+func (q copyHost) undecided(*read)                                     {}               // settledOnly
+func (q copyHost) leaving(*read) bool                                  { return false } // settledOnly
 func (q copyHost) begin(r *read)                                       { q.c.j.h.begin(r) }
 func (q copyHost) refused(r *read, c *call, err blocktree.Kind) bool {
 	return q.c.j.h.refused(r, c, err)

@@ -55,8 +55,13 @@ func (r *read) evaluate() {
 		}
 		res.Pieces = append(res.Pieces, p)
 	}
-	if complete {
+	switch {
+	case !complete:
+	case !r.host.leaving(r):
 		r.finish(blocktree.Other, res)
+	case !r.wider:
+		r.wider = true
+		r.pump()
 	}
 }
 

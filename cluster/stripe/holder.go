@@ -58,7 +58,8 @@ type Holder struct {
 	leaseUntil  time.Duration
 	changeID    uint64 // the view change that Raft is asked for, 0 for none
 	changeKind  ChangeKind
-	changeNot   bool // a change was refused: none before the next Tick
+	changeNot   bool                 // a change was refused: none before the next Tick
+	removals    [][]blocktree.NodeID // see leaving.go
 	confirmID   uint64
 	confirmGen  uint64 // of the confirmation that is out
 	confirmWant uint64 // generation that somebody needs
@@ -389,6 +390,9 @@ func (h *Holder) propose(kind ChangeKind, nodes []blocktree.NodeID, region block
 	invariant.Check(h.changeID == 0, "two view changes at once")
 	h.nextID++
 	h.changeID, h.changeKind = h.nextID, kind
+	if kind == ChangeRemove {
+		h.noteRemoval(nodes)
+	}
 	c := &Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: kind, Nodes: nodes, Region: region, Incarnation: inc}
 	h.next.Metas = append(h.next.Metas, MetaRequest{ID: h.changeID, Change: c})
 }
@@ -458,7 +462,7 @@ func (h *Holder) adopt(l *Layout) {
 		return
 	}
 	old, were := h.layout, h.active
-	h.layout = l
+	h.layout, h.removals = l, nil
 	h.active = l.active()
 	for _, n := range l.Hosts {
 		h.peer(n)

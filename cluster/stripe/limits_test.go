@@ -86,9 +86,11 @@ func TestHolderAbortsAreBounded(t *testing.T) {
 	}
 }
 
-// TestReadWithoutRaftEnds: a read that nobody can confirm fails when it has waited as long as a write would.
+// TestReadWithoutRaftEnds: a read that nobody can confirm, neither Raft nor the members, fails when it has waited as long as a write
+// would.
 func TestReadWithoutRaftEnds(t *testing.T) {
 	w := calm(blocktree.Code{Data: 2, Parity: 1})
+	w.block = func(m *Message) bool { return m.Kind == KindLearn }
 	w.lease = false
 	w.tick(time.Second)
 	w.read(false)

@@ -56,6 +56,7 @@ const (
 	mutWholeAnywhere
 	mutWitnessSome
 	mutWitnessEarly
+	mutReadLeaving
 	mutantEnd
 )
 
@@ -108,6 +109,7 @@ var mutantNames = [mutantEnd]string{
 	mutWholeAnywhere:    "wholeanywhere: a region is taken for unchanged though the joiner was in sync in another place of it (rule 7)",
 	mutWitnessSome:      "witnesssome: a read that Raft does not confirm completes with the word of k members (rule 6, 0013)",
 	mutWitnessEarly:     "witnessearly: a read that Raft does not confirm completes with words given before it was done (rule 6, 0013)",
+	mutReadLeaving:      "readleaving: a holder's read completes though all that answered it may have been removed (rule 6)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 }
 

@@ -345,6 +345,7 @@ func TestMutantsDie(t *testing.T) {
 		"skipdecided":   "takes two take-overs that each lose a member; TestUnbroken shows it",
 		"witnesssome":   "Raft is never away here; TestWitnesses shows it, and the simulator",
 		"witnessearly":  "as witnesssome",
+		"readleaving":   "takes a leaseless read while the holder hears nothing of a removal; TestReadOfThoseThatLeave shows it",
 		"noleasecheck":  "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
 	}
 	for _, line := range Mutants() {

@@ -20,6 +20,8 @@ type readHost interface {
 	refused(r *read, c *call, err blocktree.Kind) bool
 	// undecided says that a pending version cannot be judged while a member of the view is marked.
 	undecided(r *read)
+	// leaving says that those that answered may all have left the view: somebody else must answer, too.
+	leaving(r *read) bool
 	// begin sets layout and view of a read that begins (again).
 	begin(r *read)
 }
@@ -74,6 +76,7 @@ type read struct {
 	started  time.Duration
 	restarts int
 	second   bool
+	wider    bool // every member is asked for versions, as those that answered may all have left
 	over     bool
 	damaged  []damage
 	mend     *mend // what the read is for, if not for its op
@@ -93,7 +96,7 @@ func (r *read) start() {
 	}
 	r.slots = make([]readSlot, len(r.view.Members))
 	r.peers = make([]*peer, len(r.view.Members))
-	r.exact, r.damaged, r.second, r.sync, r.blind = nil, nil, false, 0, false
+	r.exact, r.damaged, r.second, r.wider, r.sync, r.blind = nil, nil, false, false, 0, false
 	for i, m := range r.view.Members {
 		r.peers[i] = r.c.peer(m.Node)
 		switch marked := r.layout.Marked[m.Node]; {
@@ -176,7 +179,7 @@ func (r *read) pump() {
 		shards++
 		expected++
 	}
-	for expected < q && r.askNext(WantVersions) {
+	for (expected < q || r.wider) && r.askNext(WantVersions) {
 		expected++
 	}
 	switch {

@@ -101,6 +101,9 @@ func (r *Reader) settled(blocktree.RegionIndex, blocktree.Version) bool { return
 
 func (r *Reader) watermark(blocktree.RegionIndex) blocktree.Version { return blocktree.Version{} }
 
+// leaving: the view is the newest.
+func (r *Reader) leaving(*read) bool { return false }
+
 func (r *Reader) undecided(x *read) { x.finish(blocktree.Unavailable, nil) }
 
 // refused ends a read whose layout is not the newest, or whose file is between two holders.

@@ -27,6 +27,7 @@ func (h *Holder) tickWitnesses() {
 		h.witnesses.asking = true
 	}
 	h.askWitnesses()
+	h.releaseWitnessed() // those that said nothing may have left
 }
 
 // askWitnesses asks every member that has not spoken since the newest read of its region was done.

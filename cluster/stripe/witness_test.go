@@ -81,3 +81,34 @@ func TestWitnessesAfterTakeOver(t *testing.T) {
 		}
 	}
 }
+
+// TestWitnessLeaves: a member that says nothing is removed, the last that Raft does: those that have spoken are enough then.
+func TestWitnessLeaves(t *testing.T) {
+	w := newWorld(blocktree.Code{Data: 1, Parity: 2}, 1, "")
+	w.drop, w.quiet, w.lease = 0, true, true
+	w.heal()
+	w.lease = false
+	w.tick(time.Second)
+	mute := w.truth.View(0).Members[2].Node
+	w.block = func(m *Message) bool { return m.Kind == KindLearn && m.Node == mute }
+	w.read(false)
+	w.silence(18)
+	if w.readsOK != 0 {
+		t.Errorf("a read was done without the word of %v", mute)
+	}
+	for range 40 {
+		w.tick(50 * time.Millisecond)
+		w.carry(nil)
+		for len(w.metas) > 0 {
+			if e := w.metas[0]; e.req.Change == nil {
+				w.metas = w.metas[1:]
+				w.with(e.holder, func(h *Holder) { h.MetaDone(e.req.ID, nil, blocktree.Timeout) })
+			} else {
+				w.meta(0, false)
+			}
+		}
+	}
+	if w.readsOK != 1 {
+		t.Errorf("%d reads were done with %v out: %v", w.readsOK, mute, w.truth.View(0))
+	}
+}

@@ -83,7 +83,7 @@ func kills() []kill {
 func scripted() map[string]string {
 	return map[string]string{"forgettwice": "TestForgetOnce", "listvolatile": "TestListIsDurable", "skipdecided": "TestUnbroken",
 		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared", "resetagain": "TestPausedRefusesStill",
-		"witnessearly": "TestWitnesses"}
+		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave"}
 }
 
 // every lists all mutants, of the machines and of the world, that worlds kill.
