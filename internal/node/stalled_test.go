@@ -31,7 +31,7 @@ func TestStalledDisk(t *testing.T) {
 	begun, before := time.Now(), w.total()
 	d.Await("writes without the node", func() bool { return w.total() > before+16 }) // eight were in flight
 	pause := time.Since(begun)
-	if pause < 2*time.Second || pause > 2*blocktree.MemberTimeout { // 4 s and a tick, on a machine that is not busy
+	if pause < 2*time.Second || pause > 5*time.Second {
 		t.Errorf("writes waited for %v", pause)
 	}
 	s, err := c.Status(ctx)
@@ -48,7 +48,7 @@ func TestStalledDisk(t *testing.T) {
 		longest = max(longest, time.Since(begun))
 	}
 	t.Logf("writes waited %v until the node was voted out, later at most %v", pause, longest)
-	if longest > blocktree.MemberTimeout/2 {
+	if longest > time.Second {
 		t.Errorf("later they waited for %v", longest)
 	}
 	resume()
