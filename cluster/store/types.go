@@ -213,7 +213,7 @@ type Options struct {
 
 	mutant       mutant // tests only: which duty to forget
 	compactEager bool   // tests only: compact whatever can be
-	compactNever bool   // tests only
+	compactNever bool   // tests only: they take the compactor's turns themselves
 }
 
 // mutant names a duty that a test makes the store forget, to prove that the tests notice.
