@@ -115,7 +115,7 @@ func (h *Holder) finished(r *read, err blocktree.Kind, res *ReadResult) {
 	}
 	h.witnesses.said++ // rule 6: only Raft, or all members, can tell that the epoch was ours at the end
 	h.held = append(h.held, heldRead{r, res, h.wantConfirm(), h.witnesses.said, h.now})
-	h.askWitnesses()
+	h.askWitnessesOf(&h.held[len(h.held)-1])
 }
 
 // confirmed completes the reads that waited for a confirmation that began after they were done.

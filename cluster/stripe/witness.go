@@ -32,22 +32,26 @@ func (h *Holder) tickWitnesses() {
 
 // askWitnesses asks every member that has not spoken since the newest read of its region was done.
 func (h *Holder) askWitnesses() {
+	for i := range h.held {
+		h.askWitnessesOf(&h.held[i])
+	}
+}
+
+// askWitnessesOf asks those that have not spoken since one read was done, each one thing at a time.
+func (h *Holder) askWitnessesOf(x *heldRead) {
 	if !h.witnesses.asking {
 		return
 	}
-	for i := range h.held {
-		x := &h.held[i]
-		r := h.region(x.r.region)
-		for to := r.all; to != 0; to &= to - 1 {
-			p := r.members[bits.TrailingZeros32(to)]
-			if p.witnessed >= x.number || p.witness != nil && !p.witness.gone || !p.up {
-				continue
-			}
-			m := h.message(KindLearn, p)
-			m.Seq = 0 // it need not know our newest view
-			p.witness = &call{peer: p, owner: witnessCall{h, h.witnesses.said}, msg: m}
-			h.post(p.witness)
+	r := h.region(x.r.region)
+	for to := r.all; to != 0; to &= to - 1 {
+		p := r.members[bits.TrailingZeros32(to)]
+		if p.witnessed >= x.number || p.witness != nil && !p.witness.gone || !p.up {
+			continue
 		}
+		m := h.message(KindLearn, p)
+		m.Seq = 0 // it need not know our newest view
+		p.witness = &call{peer: p, owner: witnessCall{h, h.witnesses.said}, msg: m}
+		h.post(p.witness)
 	}
 }
 
