@@ -22,7 +22,10 @@ type HolderConfig struct {
 	// MemberTimeout is how long a member may leave a message unanswered (0: blocktree.MemberTimeout), JoinDelay how
 	// long a node must be up before it is joined, StallTimeout when a waiting operation fails (0: WriteStallTimeout).
 	MemberTimeout, JoinDelay, StallTimeout time.Duration
-	Mutant                                 string // tests only: the rule to break, see Mutants; "" in production
+	// LookEvery is how far apart two Ticks are at least that look at everything that waits. A driver tells the time with each
+	// input, and with many reads in flight each look costs as much as an input. 0: every Tick looks.
+	LookEvery time.Duration
+	Mutant    string // tests only: the rule to break, see Mutants; "" in production
 }
 
 // Write is one write: Count consecutive sectors of one region. It and its slices belong to the Holder from the call of

@@ -82,7 +82,8 @@ func (c *client) start() {
 	c.gen++
 	c.file = c.w.rnd.IntN(len(c.w.meta.files))
 	if c.reader {
-		c.r = stripe.NewReader(stripe.ReaderConfig{MemberTimeout: memberTimeout * time.Millisecond, StallTimeout: readStall * time.Millisecond, Mutant: c.w.opt.Mutant}, c.boot())
+		c.r = stripe.NewReader(stripe.ReaderConfig{MemberTimeout: memberTimeout * time.Millisecond, StallTimeout: readStall * time.Millisecond,
+			LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant}, c.boot())
 	}
 	c.w.q.push(event{at: c.w.now + c.w.upTo(tickEvery), kind: evTick, who: c.idx, gen: c.gen})
 	for _, n := range c.w.nodes {
@@ -405,7 +406,8 @@ func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 	c.epoch = l.Epoch
 	c.h = stripe.NewHolder(stripe.HolderConfig{
 		Layout: l, Codec: codec{l.Code}, MemberTimeout: memberTimeout * time.Millisecond,
-		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond, Mutant: c.w.opt.Mutant,
+		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond,
+		LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant,
 	}, c.boot())
 	c.renewed(asked)
 	for _, n := range c.w.nodes {
