@@ -9,7 +9,6 @@ import (
 
 	"blocktree"
 	"blocktree/internal/bttp"
-	"blocktree/internal/vfs"
 	"blocktree/internal/wire"
 )
 
@@ -27,7 +26,7 @@ const knownPatience = 1500 * time.Millisecond
 // refuseStale asks every other node, and the mark beside the node's own sectors. Kind Invalid when the metadata is older than
 // what one of them knows, Corrupt when its mark is damaged and so cannot say.
 func (s *Service) refuseStale(ctx context.Context) error {
-	mark, err := loadStart(vfs.Disk{}, s.raftMarkDir())
+	mark, err := loadStart(s.cfg.FS, s.raftMarkDir())
 	damaged := blocktree.KindOf(err) == blocktree.Corrupt
 	if err != nil && !damaged {
 		return err
