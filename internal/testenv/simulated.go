@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -50,11 +51,24 @@ func NewSimulated(t testing.TB, n int, seed uint64) *Simulated {
 	s := &Simulated{Net: simnet.New(seed), clock: bubbleClock{time.Now()}}
 	d := &Domain{T: t, Dir: "/", Transport: bttp.QUIC, nodes: make([]*node.Node, n), sim: s}
 	s.Domain = d
-	for range n {
+	for i := range n {
 		s.disks = append(s.disks, disk{vfs.NewCrash(), pebble.NewCrashableMem()})
+		d.must(durably(s.disks[i].meta, d.NodeDir(i)))
 	}
 	d.init(func(i int) string { return netip.AddrPortFrom(s.NodeAddr(i), 7000).String() })
 	return s
+}
+
+// durably makes a directory of the root: the node makes its store directory on its other disk only.
+func durably(fs pebble.FS, dir string) error {
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	root, err := fs.OpenDir("/")
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.Sync(), root.Close())
 }
 
 // NodeAddr is the address of node i (from 0).
