@@ -135,6 +135,7 @@ type load struct {
 	begun   []uint64
 	slowest time.Duration // of the writes that ended well since forget
 	errs    []error
+	reads   int // that readAlong had answered
 }
 
 // write starts n writers.
@@ -218,6 +219,31 @@ func (l *load) finishWell() {
 	if errs := l.finish(); len(errs) > 0 {
 		l.b.T.Errorf("%d writes failed, the first: %v", len(errs), errs[0])
 	}
+}
+
+// readAlong reads the sectors through f, one after the other, until the writers stop: what was acknowledged when a read began, or
+// newer; nothing that was not begun by its end. It notes how many reads succeeded.
+func (l *load) readAlong(f blocktree.File, what string) {
+	ctx := l.ctx
+	l.wg.Go(func() {
+		for i := 0; ctx.Err() == nil; i = (i + 1) % len(l.acked) {
+			l.mu.Lock()
+			acked := l.acked[i]
+			l.mu.Unlock()
+			patience, cancel := context.WithTimeout(ctx, 5*time.Second)
+			k, err := read(patience, l.b.T, f, blocktree.SectorIndex(i))
+			cancel()
+			l.mu.Lock()
+			if err == nil {
+				l.reads++
+				if k < acked || k > l.begun[i] {
+					l.b.T.Errorf("%v: %s reads write %d of sector %d, %d was acknowledged before, %d begun", l.b.Elapsed(), what, k, i, acked, l.begun[i])
+				}
+			}
+			l.mu.Unlock()
+			time.Sleep(writePause)
+		}
+	})
 }
 
 // check reads every sector: it is the acknowledged write or a later one, whole.

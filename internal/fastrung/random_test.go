@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"blocktree"
 	"blocktree/internal/bttp"
+	"blocktree/internal/file"
 	"blocktree/internal/simnet"
 )
 
@@ -55,11 +57,20 @@ type walk struct {
 	load    *load
 	away    int // the node that is stopped, or -1
 	takings int
+	reader  blocktree.File // without a lease
 }
 
 func (w *walk) run() {
 	w.away = -1
+	reading := w.Client()
+	var err error
+	w.reader, err = file.Open(w.T.Context(), reading, w.Path("/vm/disk0"), file.OpenOptions{Reader: w.Reader, ReadOnly: true})
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	w.T.Cleanup(func() { _ = w.reader.Close() })
 	w.load = w.write(w.file, 8)
+	w.readAlong()
 	for range walkSteps {
 		w.step()
 		time.Sleep(time.Duration(w.rng.IntN(10_000)) * time.Millisecond)
@@ -72,9 +83,9 @@ func (w *walk) run() {
 	for _, err := range w.load.finish() {
 		w.T.Logf("a write failed: %v", err)
 	}
-	w.T.Logf("%v: %d writes, the slowest took %v, %d take-overs, %+v", w.Elapsed(), w.load.total(), w.load.slowest, w.takings, stats(w.file))
-	if stats(w.file).Removed == 0 && w.takings == 0 {
-		w.T.Error("nothing happened")
+	w.T.Logf("%v: %d writes, the slowest took %v, %d reads, %d take-overs, %+v", w.Elapsed(), w.load.total(), w.load.slowest, w.load.reads, w.takings, stats(w.file))
+	if w.load.total() < 1000 || w.load.reads < 1000 {
+		w.T.Error("next to nothing was done")
 	}
 	w.takeOver()
 	w.load.finishWell()
@@ -115,8 +126,19 @@ func (w *walk) step() {
 	w.T.Logf("%v: did %d to node %d, or to %v and %v", w.Elapsed(), what, node, from, to)
 }
 
+// readAlong reads by the holder and without a lease.
+func (w *walk) readAlong() {
+	w.load.readAlong(w.file, "the holder")
+	w.load.readAlong(w.reader, "a reader without a lease")
+}
+
 // clientNow is the client that holds the file.
-func (w *walk) clientNow() int { return len(w.Everybody()) - 3 - 1 }
+func (w *walk) clientNow() int {
+	if w.takings == 0 {
+		return 0
+	}
+	return len(w.Everybody()) - 3 - 1
+}
 
 // heal makes all links good and starts who is stopped.
 func (w *walk) heal() {
@@ -141,4 +163,5 @@ func (w *walk) takeOver() {
 	w.load.errs = nil
 	w.load.forget()
 	w.load.start(w.file)
+	w.readAlong()
 }
