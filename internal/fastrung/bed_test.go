@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,6 +19,19 @@ import (
 )
 
 const sectorBytes = blocktree.SectorBytesDefault
+
+// The times that are promised, whatever the code says.
+const (
+	heartbeat     = 250 * time.Millisecond
+	deadAfter     = 1500 * time.Millisecond
+	memberTimeout = 4 * time.Second
+	leaseTerm     = 5 * time.Second
+	leaseMargin   = 500 * time.Millisecond
+	leaseRenewal  = 1250 * time.Millisecond
+	writeStall    = 30 * time.Second
+	raftTick      = 100 * time.Millisecond
+	electionMin   = 10 * raftTick
+)
 
 // bed is three nodes, a file of code 2+1 on them, and a client that holds it.
 type bed struct {
@@ -86,7 +100,17 @@ func (b *bed) between(what string, got, low, high time.Duration) {
 	}
 }
 
-// down returns the short paths of nodes that the client calls down.
+// noticed waits until the client calls a node down, and returns when: a status that has to say so waits for the node first.
+func (b *bed) noticed(node int) (at time.Time) {
+	b.T.Helper()
+	b.await("to notice", 15*time.Second, func() bool {
+		at = time.Now()
+		return slices.Contains(b.down(b.Status(b.client)), node)
+	})
+	return at
+}
+
+// down returns the nodes that the client calls down.
 func (b *bed) down(s *cluster.Status) (nodes []int) {
 	for i, n := range s.Nodes {
 		if n.State != "up" {

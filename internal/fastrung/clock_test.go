@@ -20,7 +20,7 @@ func TestLeaderLost(t *testing.T) {
 			b.Off(b.NodeAddr(old))
 			cut := time.Now()
 			b.Create(b.client, "/vm/made"+cut.Format("150405"), 1<<20, blocktree.Code{Data: 1, Parity: 0})
-			b.between("a command", time.Since(cut), blocktree.RaftTick*blocktree.RaftElectionTicks/2, 5*time.Second)
+			b.between("a command", time.Since(cut), electionMin-raftTick, 5*time.Second)
 			if now := b.Leader(b.client); now == old {
 				b.T.Errorf("node %d leads, which is off", now)
 			}
@@ -39,8 +39,8 @@ func TestNoMajorityForAnHour(t *testing.T) {
 		b.Off(b.NodeAddr(0))
 		b.Off(b.NodeAddr(1))
 		cut := time.Now()
-		b.await("the writes fail", 2*blocktree.WriteStallTimeout, func() bool { return len(w.failed()) == len(w.acked) })
-		b.between("the failure of writes", time.Since(cut), blocktree.WriteStallTimeout, blocktree.WriteStallTimeout+time.Second)
+		b.await("the writes fail", 2*writeStall, func() bool { return len(w.failed()) == len(w.acked) })
+		b.between("the failure of writes", time.Since(cut), writeStall, writeStall+time.Second)
 		w.finish()
 		if s := b.Status(b.client); s.Health != cluster.HealthUnavailable {
 			b.T.Errorf("%+v", s)
@@ -133,11 +133,11 @@ func TestSlowMember(t *testing.T) {
 		if after := stats(b.file); after.Removed != before.Removed || w.pause() < 1200*time.Millisecond {
 			b.T.Errorf("at 600 ms: %d were removed, writes waited %v", after.Removed-before.Removed, w.pause())
 		}
-		b.SetAll(b.NodeAddr(node), simnet.Link{Delay: blocktree.MemberTimeout * 3 / 4})
+		b.SetAll(b.NodeAddr(node), simnet.Link{Delay: memberTimeout * 3 / 4})
 		w.forget()
 		b.await("removal", time.Minute, func() bool { return stats(b.file).Removed > before.Removed })
 		time.Sleep(10 * time.Second)
-		if w.pause() > blocktree.MemberTimeout+2*time.Second {
+		if w.pause() > memberTimeout+2*time.Second {
 			b.T.Errorf("writes waited %v", w.pause())
 		}
 		b.On(b.NodeAddr(node))

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"blocktree"
 	"blocktree/cluster"
 	"blocktree/internal/simnet"
 )
@@ -14,8 +13,8 @@ import (
 // whole), one attempt to dial it again fails after dialPatience, and Raft removes it.
 const (
 	dialPatience = 2 * time.Second // cluster.dialTimeout
-	pauseMin     = blocktree.DeadAfter + dialPatience
-	pauseMax     = blocktree.DeadAfter + 2*blocktree.HeartbeatInterval + dialPatience + 50*time.Millisecond
+	pauseMin     = deadAfter + dialPatience
+	pauseMax     = deadAfter + 2*heartbeat + dialPatience + 50*time.Millisecond
 )
 
 // TestFailover takes a node off the network under load: no write fails, none waits longer than 5 s, status says what is missing. Back
@@ -36,7 +35,9 @@ func (b *bed) lose(node, turn int) {
 	before := stats(b.file)
 	w.forget()
 	b.Off(b.NodeAddr(node))
-	b.await("removal", 5*time.Second, func() bool { return stats(b.file).Removed == before.Removed+1 })
+	cut := time.Now()
+	b.between("to notice", b.noticed(node).Sub(cut), pauseMin, pauseMax)
+	b.await("removal", time.Second, func() bool { return stats(b.file).Removed == before.Removed+1 })
 	time.Sleep(2 * time.Second)
 	b.between("the pause of writes", w.pause(), pauseMin, pauseMax)
 	if w.pause() > 5*time.Second {
@@ -86,7 +87,9 @@ func TestOneWayCut(t *testing.T) {
 						b.Net.Set(to, from, simnet.Link{Cut: true})
 					}
 				}
-				b.await("removal", 5*time.Second, func() bool { return stats(b.file).Removed > before.Removed })
+				cut := time.Now()
+				b.between("to notice", b.noticed(node).Sub(cut), pauseMin, pauseMax)
+				b.await("removal", time.Second, func() bool { return stats(b.file).Removed > before.Removed })
 				time.Sleep(time.Minute)
 				after := stats(b.file)
 				if after.Removed != before.Removed+1 || w.pause() > 5*time.Second {

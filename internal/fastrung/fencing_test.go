@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/internal/file"
 	"blocktree/internal/simnet"
 )
 
 // expiryCheck is how often the leader looks for sessions that are over, acquireInterval how often a file that is busy is asked for.
 const (
-	expiryCheck     = 2 * blocktree.RaftTick
+	expiryCheck     = 2 * raftTick
 	acquireInterval = 200 * time.Millisecond
 )
 
@@ -84,12 +85,12 @@ func TestFencing(t *testing.T) {
 		old := b.watch(b.file, 0, 5*time.Millisecond)
 		w := b.write(b.file, 4)
 		w.begun[0], w.acked[0] = 1, 1
-		time.Sleep(3*blocktree.LeaseRenewInterval + 300*time.Millisecond)
+		time.Sleep(3*leaseRenewal + 300*time.Millisecond)
 		b.Off(b.ClientAddr(0))
 		cut := time.Now()
 		second := b.open(other)
-		b.between("the take-over", time.Since(cut), blocktree.LeaseTerm-blocktree.LeaseRenewInterval-simnet.DelayDefault,
-			blocktree.LeaseTerm+expiryCheck+acquireInterval+100*time.Millisecond)
+		b.between("the take-over", time.Since(cut), leaseTerm-leaseRenewal-simnet.DelayDefault,
+			leaseTerm+expiryCheck+acquireInterval+100*time.Millisecond)
 		if believes(b.file) {
 			b.T.Error("two holders believe that they have the lease")
 		}
@@ -115,10 +116,10 @@ func TestFencing(t *testing.T) {
 		if blocktree.KindOf(errs[len(errs)-1]) != blocktree.Fenced {
 			b.T.Errorf("a read of the old holder got %v", errs[len(errs)-1])
 		}
-		b.between("the old holder's faith after the cut", faith.Sub(cut), blocktree.LeaseTerm-blocktree.LeaseMargin-blocktree.LeaseRenewInterval-50*time.Millisecond,
-			blocktree.LeaseTerm-blocktree.LeaseMargin)
-		if margin := taken.Sub(faith); margin < blocktree.LeaseMargin {
-			b.T.Errorf("the file was taken %v after the old holder believed in its lease, want at least %v", margin, blocktree.LeaseMargin)
+		b.between("the old holder's faith after the cut", faith.Sub(cut), leaseTerm-leaseMargin-leaseRenewal-50*time.Millisecond,
+			leaseTerm-leaseMargin)
+		if margin := taken.Sub(faith); margin < leaseMargin {
+			b.T.Errorf("the file was taken %v after the old holder believed in its lease, want at least %v", margin, leaseMargin)
 		}
 		if k, err := read(ctx, b.T, second, 0); k != 1_000_000 || err != nil {
 			b.T.Errorf("the new holder reads write %d, %v", k, err)
@@ -149,6 +150,54 @@ func (b *bed) checkOld(reads []observed, cut, written time.Time) {
 	}
 }
 
+// TestForced takes the file from a holder that is as alive as ever, writes all the time and is 50 ms away: it takes a term. What the old
+// holder is acknowledged the new one finds, and from the moment that it has the file the old one is acknowledged nothing.
+func TestForced(t *testing.T) {
+	carriers(t, func(b *bed) {
+		other := b.Client()
+		b.Status(other)
+		b.SetAll(b.ClientAddr(0), simnet.Link{Delay: 50 * time.Millisecond})
+		old, w := b.watch(b.file, 0, 5*time.Millisecond), b.write(b.file, 4)
+		time.Sleep(time.Second)
+		begun := time.Now()
+		second, err := file.Open(b.T.Context(), other, b.Path("/vm/disk0"), file.OpenOptions{Reader: b.Reader,
+			OpenOptions: cluster.OpenOptions{Wait: 15 * time.Second, TakeOver: true}})
+		if err != nil {
+			b.T.Fatal(err)
+		}
+		b.T.Cleanup(func() { _ = second.Close() })
+		taken := time.Now()
+		b.between("to take over by force", taken.Sub(begun), leaseTerm, leaseTerm+expiryCheck+2*acquireInterval)
+		if believes(b.file) {
+			b.T.Error("two holders believe that they have the lease")
+		}
+		found := make([]uint64, len(w.acked))
+		for i := range found {
+			if found[i], err = read(b.T.Context(), b.T, second, blocktree.SectorIndex(i)); err != nil {
+				b.T.Fatal(err)
+			}
+		}
+		b.await("the old holder learns of it", 10*time.Second, func() bool { return len(w.failed()) == len(w.acked) })
+		for _, err := range w.finish() {
+			if blocktree.KindOf(err) != blocktree.Fenced {
+				b.T.Errorf("a write of the old holder got %v", err)
+			}
+		}
+		for i, k := range found {
+			if w.acked[i] > k {
+				b.T.Errorf("the old holder was acknowledged write %d of sector %d, the new one found %d", w.acked[i], i, k)
+			}
+		}
+		w.check(second, "by the new holder")
+		if _, _, faith := old.finish(); taken.Sub(faith) < leaseMargin {
+			b.T.Errorf("the file was taken %v after the old holder believed in its lease", taken.Sub(faith))
+		}
+		if err := b.file.Close(); blocktree.KindOf(err) != blocktree.Fenced {
+			b.T.Errorf("to close what was taken over got %v", err)
+		}
+	})
+}
+
 // TestHolderReadsOn cuts the holder off the metadata only in effect: the other nodes lose sight of one another, so nobody leads. The
 // holder that reaches all members reads and writes on, for much longer than its lease, and nobody else gets the file.
 func TestHolderReadsOn(t *testing.T) {
@@ -162,7 +211,7 @@ func TestHolderReadsOn(t *testing.T) {
 				b.Net.Set(b.NodeAddr(i), b.NodeAddr(j), simnet.Link{Cut: true})
 			}
 		}
-		time.Sleep(2 * blocktree.LeaseTerm)
+		time.Sleep(2 * leaseTerm)
 		before := w.total()
 		w.forget()
 		old := b.watch(b.file, 0, 50*time.Millisecond)
