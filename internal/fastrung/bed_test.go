@@ -172,6 +172,7 @@ func (b *bed) write(f blocktree.File, n int) *load {
 // start starts the writers, again if they were finished, at f.
 func (l *load) start(f blocktree.File) {
 	l.ctx, l.stop = context.WithCancel(l.b.T.Context())
+	l.b.T.Cleanup(func() { l.stop(); l.wg.Wait() }) // also if the test fails: time ends with it
 	for i := range l.acked {
 		l.wg.Go(func() {
 			for l.ctx.Err() == nil && l.one(f, i) {

@@ -18,8 +18,8 @@ const (
 	acquireInterval = 200 * time.Millisecond
 )
 
-// witness reads one sector of a holder again and again, and notes when each read that succeeded was begun and done, and of which write
-// it was.
+// witness reads one sector of a holder again and again, and notes when each read that succeeded was done, and of which write it was;
+// and when the holder believed in its lease.
 type witness struct {
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
@@ -30,21 +30,22 @@ type witness struct {
 }
 
 type observed struct {
-	begun, done time.Time
-	write       uint64
+	done  time.Time
+	write uint64
 }
 
+// watch reads a sector each pace; without one it leaves the holder alone, which a read would tell that it has lost the file.
 func (b *bed) watch(f blocktree.File, sector blocktree.SectorIndex, pace time.Duration) *witness {
 	w := &witness{}
 	var ctx context.Context
 	ctx, w.stop = context.WithCancel(b.T.Context())
+	b.T.Cleanup(func() { w.stop(); w.wg.Wait() })
 	w.wg.Go(func() {
-		for ctx.Err() == nil {
-			begun := time.Now()
+		for ctx.Err() == nil && pace > 0 {
 			k, err := read(ctx, b.T, f, sector)
 			w.mu.Lock()
 			if err == nil {
-				w.reads = append(w.reads, observed{begun, time.Now(), k})
+				w.reads = append(w.reads, observed{time.Now(), k})
 			} else {
 				w.errs = append(w.errs, err)
 			}
@@ -157,7 +158,7 @@ func TestForced(t *testing.T) {
 		other := b.Client()
 		b.Status(other)
 		b.SetAll(b.ClientAddr(0), simnet.Link{Delay: 50 * time.Millisecond})
-		old, w := b.watch(b.file, 0, 5*time.Millisecond), b.write(b.file, 4)
+		old, w := b.watch(b.file, 0, 0), b.write(b.file, 4)
 		time.Sleep(time.Second)
 		begun := time.Now()
 		second, err := file.Open(b.T.Context(), other, b.Path("/vm/disk0"), file.OpenOptions{Reader: b.Reader,
