@@ -124,6 +124,7 @@ func TestCredentialsEnd(t *testing.T) {
 // TestSlowMember slows one member down by degrees: below MemberTimeout it stays, and writes take as long as it does; beyond, it is
 // voted out though its connection lives.
 func TestSlowMember(t *testing.T) {
+	const slow = memberTimeout/2 + 100*time.Millisecond // in each direction
 	carriers(t, func(b *bed) {
 		node := (b.Leader(b.client) + 1) % 3
 		before := stats(b.file)
@@ -133,13 +134,16 @@ func TestSlowMember(t *testing.T) {
 		if after := stats(b.file); after.Removed != before.Removed || w.pause() < 1200*time.Millisecond {
 			b.T.Errorf("at 600 ms: %d were removed, writes waited %v", after.Removed-before.Removed, w.pause())
 		}
-		b.SetAll(b.NodeAddr(node), simnet.Link{Delay: memberTimeout * 3 / 4})
 		w.forget()
-		b.await("removal", time.Minute, func() bool { return stats(b.file).Removed > before.Removed })
-		time.Sleep(10 * time.Second)
-		if w.pause() > memberTimeout+2*time.Second {
-			b.T.Errorf("writes waited %v", w.pause())
+		for delay := 700 * time.Millisecond; delay <= slow; delay += 100 * time.Millisecond { // no step is a silence
+			b.SetAll(b.NodeAddr(node), simnet.Link{Delay: delay})
+			time.Sleep(5 * time.Second)
 		}
+		if after := stats(b.file); after.Removed != before.Removed+1 {
+			b.T.Errorf("at %v: %d were removed", slow, after.Removed-before.Removed)
+		}
+		time.Sleep(10 * time.Second)
+		b.between("the slowest write", w.pause(), memberTimeout-200*time.Millisecond, memberTimeout+100*time.Millisecond)
 		b.On(b.NodeAddr(node))
 		b.Healthy(b.client)
 		w.finishWell()
