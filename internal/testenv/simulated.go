@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -52,8 +53,8 @@ func NewSimulated(t testing.TB, n int, seed uint64) *Simulated {
 	d := &Domain{T: t, Dir: "/", Transport: bttp.QUIC, nodes: make([]*node.Node, n), sim: s}
 	s.Domain = d
 	for i := range n {
-		s.disks = append(s.disks, disk{vfs.NewCrash(), pebble.NewCrashableMem()})
-		d.must(durably(s.disks[i].meta, d.NodeDir(i)))
+		s.disks = append(s.disks, disk{})
+		s.Wipe(i)
 	}
 	d.init(func(i int) string { return netip.AddrPortFrom(s.NodeAddr(i), 7000).String() })
 	return s
@@ -117,6 +118,28 @@ func (s *Simulated) PowerLoss(i int, seed uint64) {
 	s.nodes[i] = nil
 	*d = left
 }
+
+// Wipe gives node i, which must be stopped, empty disks.
+func (s *Simulated) Wipe(i int) {
+	s.T.Helper()
+	s.disks[i] = disk{vfs.NewCrash(), pebble.NewCrashableMem()}
+	s.must(durably(s.disks[i].meta, s.NodeDir(i)))
+}
+
+// Keep is a copy of the disks of node i, which must be stopped, as they are now; Put puts it in.
+func (s *Simulated) Keep(i int) Disks {
+	s.T.Helper()
+	return Disks{disk{s.disks[i].rest.Kill(), s.disks[i].meta.CrashClone(pebble.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})}}
+}
+
+// Put see Keep. The copy can be put in again.
+func (s *Simulated) Put(i int, d Disks) {
+	s.disks[i] = d.disk
+	s.disks[i] = s.Keep(i).disk
+}
+
+// Disks are a copy of a node's disks.
+type Disks struct{ disk }
 
 // Renew gives node i credentials that end at until; it has them from its next start on.
 func (s *Simulated) Renew(i int, until time.Time) {
