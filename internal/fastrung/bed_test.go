@@ -145,7 +145,7 @@ func read(ctx context.Context, t testing.TB, f blocktree.File, sector blocktree.
 }
 
 // writePause is how long a writer rests after each write: else a simulated second would take many real ones.
-const writePause = 10 * time.Millisecond
+const writePause = 25 * time.Millisecond
 
 // load writes numbered sectors, each writer to its own, until stopped. It is the mirror, too: acked is the newest write of
 // each sector that was acknowledged, begun the newest that was asked for.
