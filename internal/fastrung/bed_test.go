@@ -42,9 +42,15 @@ type bed struct {
 
 // within runs a test in a bubble, over the carrier, on a bed that is healthy.
 func within(t *testing.T, transport bttp.Transport, seed uint64, test func(b *bed)) {
+	withDisks(t, transport, seed, func(*testenv.Simulated) {}, test)
+}
+
+// withDisks is within on a domain that prepare has changed before anything runs.
+func withDisks(t *testing.T, transport bttp.Transport, seed uint64, prepare func(*testenv.Simulated), test func(b *bed)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bed{Simulated: testenv.NewSimulated(t, 3, seed)}
 		b.Transport = transport
+		prepare(b.Simulated)
 		b.StartAll()
 		b.client = b.Client()
 		b.Create(b.client, "/vm/disk0", 16<<20, blocktree.Code{Data: 2, Parity: 1})

@@ -126,6 +126,9 @@ func (s *Simulated) Wipe(i int) {
 	s.must(durably(s.disks[i].meta, s.NodeDir(i)))
 }
 
+// Disk is what node i keeps beside its metadata, so that a faulty one can be put over it (Domain.Disks).
+func (s *Simulated) Disk(i int) vfs.FS { return s.disks[i].rest }
+
 // Keep is a copy of the disks of node i, which must be stopped, as they are now; Put puts it in.
 func (s *Simulated) Keep(i int) Disks {
 	s.T.Helper()
@@ -153,7 +156,10 @@ func (s *Simulated) Renew(i int, until time.Time) {
 // node completes the configuration of node i.
 func (s *Simulated) node(c *node.Config, i int) {
 	c.Network, c.Clock = s.Net.Host(s.NodeAddr(i)), s.clock
-	c.FS, c.MetaFS = s.disks[i].rest, s.disks[i].meta
+	c.MetaFS = s.disks[i].meta
+	if c.FS == nil {
+		c.FS = s.disks[i].rest
+	}
 }
 
 // client completes the configuration of the newest client.
