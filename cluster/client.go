@@ -21,6 +21,7 @@ type ClientConfig struct {
 	Key         cred.Key
 	Credentials cred.Credentials
 	Transport   bttp.Transport
+	Network     bttp.Network // nil: the machine's
 	Resolver    blocktree.Resolver
 	Scope       blocktree.Scope // directory whose cluster is used
 	Logger      *slog.Logger
@@ -58,7 +59,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 			Hint: "the config must list the sector hosts of the cluster"}
 	}
 	endpoint, err := bttp.New(bttp.Config{Key: cfg.Key, Credentials: cfg.Credentials, Root: cfg.Root,
-		Transport: cfg.Transport, Log: cfg.Logger, Clock: cfg.Clock})
+		Transport: cfg.Transport, Network: cfg.Network, Log: cfg.Logger, Clock: cfg.Clock})
 	if err != nil {
 		return nil, err
 	}

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"blocktree"
 	"blocktree/internal/bttp"
-	"blocktree/internal/vfs"
 	"blocktree/internal/wire"
 )
 
@@ -21,13 +19,14 @@ import (
 // raftMarkDir is where the start mark that goes with the metadata lies: it is lost, or goes back in time, together with it.
 func (s *Service) raftMarkDir() string { return s.cfg.MetaDir }
 
-// knownPatience is how long a starting node waits for the others' word.
-const knownPatience = 1500 * time.Millisecond
+// knownPatience is how long a starting node waits for the others' word: for as long as it may take to reach one that is far away or
+// busy. Those that are down mostly say so at once; where they cannot, their machines being off, a start takes that long.
+const knownPatience = blocktree.HandshakeTimeout
 
 // refuseStale asks every other node, and the mark beside the node's own sectors. Kind Invalid when the metadata is older than
 // what one of them knows, Corrupt when its mark is damaged and so cannot say.
 func (s *Service) refuseStale(ctx context.Context) error {
-	mark, err := loadStart(vfs.Disk{}, s.raftMarkDir())
+	mark, err := loadStart(s.cfg.FS, s.raftMarkDir())
 	damaged := blocktree.KindOf(err) == blocktree.Corrupt
 	if err != nil && !damaged {
 		return err

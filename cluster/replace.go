@@ -161,7 +161,7 @@ func (c *Client) hostAt(ctx context.Context, path blocktree.Path) (blocktree.Run
 // expendable refuses to do without a node that answers, or whose voters' group would lose its majority.
 func (c *Client) expendable(ctx context.Context, old blocktree.Runtime, force bool) error {
 	c.awaitNodes(ctx)
-	if c.peers.isServing(old.Node) && c.peers.conn(old.Node) != nil && !force {
+	if !force && (c.peers.isServing(old.Node) && c.peers.conn(old.Node) != nil || c.heardFrom(ctx, old.Node)) {
 		return &blocktree.Error{Op: "cluster", Kind: blocktree.Busy, Err: fmt.Errorf("store %v answers: it is not lost", old.Node),
 			Hint: "stop the node first, or say --force to give up what its disk has"}
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +26,9 @@ type ServiceConfig struct {
 	Credentials cred.Credentials
 	Listen      string // "host:port" for both carriers
 	Transport   bttp.Transport
-	FS          vfs.FS // of the sector store
+	Network     bttp.Network // nil: the machine's
+	FS          vfs.FS       // of the sector store, and of what lies beside the metadata
+	MetaFS      meta.FS      // of the metadata, with the same names; nil: the real one
 	StoreDir    string
 	MetaDir     string
 	Node        blocktree.NodeID
@@ -95,7 +95,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.endpoint, err = bttp.Listen(ctx, bttp.Config{Key: s.cfg.Key, Credentials: s.cfg.Credentials, Root: s.cfg.Root,
-		Addrs: []string{s.cfg.Listen}, Transport: s.cfg.Transport, Log: s.cfg.Logger, Clock: s.cfg.Clock})
+		Addrs: []string{s.cfg.Listen}, Transport: s.cfg.Transport, Network: s.cfg.Network, Log: s.cfg.Logger, Clock: s.cfg.Clock})
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if s.cfg.Joins {
 		founders = nil
 	}
-	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, Node: s.cfg.Node, Founders: founders, Send: s.sendRaft,
+	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, FS: s.cfg.MetaFS, Node: s.cfg.Node, Founders: founders, Send: s.sendRaft,
 		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: s.applied})
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (s *Service) loadMark() (startMark, error) {
 		s.cfg.Logger.Error("the start mark is damaged: this node's shards will be copied up anew", "err", err)
 		return startMark{}, nil
 	}
-	if _, e := os.Stat(s.cfg.MetaDir); err == nil && mark.current != 0 && errors.Is(e, fs.ErrNotExist) {
+	if err == nil && mark.current != 0 && meta.Missing(s.cfg.MetaFS, s.cfg.MetaDir) {
 		return startMark{}, &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.MetaDir, Kind: blocktree.Corrupt,
 			Err:  errors.New("the sector store has been a member, but its metadata is gone"),
 			Hint: "restore the directory, or wipe the whole store and join with a new store id"}
@@ -288,7 +288,12 @@ func (s *Service) unwelcome(err error) error {
 
 // saveMark makes the mark durable beside both of the node's stores, either of which may be lost without the other.
 func (s *Service) saveMark(mark startMark) error {
-	if err := mark.save(vfs.Disk{}, s.raftMarkDir()); err != nil {
+	if s.cfg.MetaFS != nil { // else the metadata has made the directory
+		if err := s.cfg.FS.MkdirAll(s.raftMarkDir()); err != nil {
+			return err
+		}
+	}
+	if err := mark.save(s.cfg.FS, s.raftMarkDir()); err != nil {
 		return err
 	}
 	return mark.save(s.cfg.FS, s.cfg.StoreDir)

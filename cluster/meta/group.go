@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -19,10 +20,22 @@ import (
 	"go.etcd.io/raft/v3"
 )
 
+// FS is the disk as Pebble knows it.
+type FS = vfs.FS
+
+// Missing reports whether there is no directory dir on disk, which is the real one if it is nil.
+func Missing(disk FS, dir string) bool {
+	if disk == nil {
+		disk = vfs.Default
+	}
+	_, err := disk.Stat(dir)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // Config is what a Group needs. Dir, Node, Send and Clock have no default.
 type Config struct {
 	Dir  string // of the Pebble store; created if absent
-	FS   vfs.FS // nil: the real one
+	FS   FS     // nil: the real one
 	Node blocktree.NodeID
 	// Founders are the initial voters, used when Dir has no group yet: the same list at each of them. Only Node counts. A
 	// store that joins a running group (AddMember) has none.

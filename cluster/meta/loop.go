@@ -426,12 +426,12 @@ type readQueue struct {
 type readBatch struct {
 	id      uint64
 	waiters []*readWaiter
-	tick    uint64 // when it was asked
+	tick    uint64 // when it was asked last
 	index   uint64 // the answer; 0 until then
 }
 
 // readBatchesMax bounds the ReadIndex requests on their way; later reads wait for one to return. readRetryTicks is when
-// one counts as lost.
+// one may be lost, and is asked again.
 const (
 	readBatchesMax = 4
 	readRetryTicks = 5
@@ -453,23 +453,37 @@ func (g *Group) startReads() {
 	b := &readBatch{id: q.next, waiters: q.waiting, tick: g.tick}
 	q.waiting = nil
 	q.batches = append(q.batches, b)
-	ctx := binary.BigEndian.AppendUint64(u64(uint64(g.cfg.Node)), b.id)
-	g.rn.ReadIndex(ctx)
+	g.askIndex(b)
 }
 
-// retryReads asks again for batches whose answer was lost, under a new id, and drops reads that nobody waits for.
+func (g *Group) askIndex(b *readBatch) {
+	g.rn.ReadIndex(binary.BigEndian.AppendUint64(u64(uint64(g.cfg.Node)), b.id))
+}
+
+// retryReads asks again for batches whose answer may be lost, and drops reads that nobody waits for. It asks under the same id: the answer
+// that was only slow is as good, as its reads were asked for before any of the questions, and where everybody is slow there is no other.
 func (g *Group) retryReads() {
 	q := &g.reads
+	q.waiting = g.dropAbandoned(q.waiting)
 	q.batches = slices.DeleteFunc(q.batches, func(b *readBatch) bool {
 		if b.index != 0 || g.tick-b.tick < readRetryTicks {
 			return false
 		}
-		q.waiting = append(q.waiting, b.waiters...)
-		return true
+		if b.waiters = g.dropAbandoned(b.waiters); len(b.waiters) == 0 {
+			return true
+		}
+		b.tick = g.tick
+		g.askIndex(b)
+		return false
 	})
-	n := len(q.waiting)
-	q.waiting = slices.DeleteFunc(q.waiting, func(r *readWaiter) bool { return r.abandoned.Load() })
-	g.inbox.answered(0, n-len(q.waiting))
+}
+
+// dropAbandoned returns the reads that somebody waits for.
+func (g *Group) dropAbandoned(reads []*readWaiter) []*readWaiter {
+	n := len(reads)
+	reads = slices.DeleteFunc(reads, func(r *readWaiter) bool { return r.abandoned.Load() })
+	g.inbox.answered(0, n-len(reads))
+	return reads
 }
 
 // onReadStates notes the indexes that have come, and answers every batch whose index is applied.

@@ -252,7 +252,7 @@ type opener struct {
 // openTCP opens a TCP connection per lane.
 func (e *Endpoint) openTCP(addr string, config *tls.Config) opener {
 	return opener{TCP, func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr) // TCP_NODELAY is Go's default
+		conn, err := e.config.Network.Dial(ctx, addr)
 		if err != nil {
 			return nil, tls.ConnectionState{}, "", blocktree.E("dial tcp", blocktree.Unavailable, err)
 		}
@@ -322,7 +322,7 @@ func (e *Endpoint) dialTransport() (*quic.Transport, error) {
 	if e.closed {
 		return nil, blocktree.E("dial quic", blocktree.Closed, errors.New("endpoint closed"))
 	}
-	udp, err := net.ListenUDP("udp", nil)
+	udp, err := e.config.Network.ListenPacket(e.ctx, ":0")
 	if err != nil {
 		return nil, socketError(err)
 	}

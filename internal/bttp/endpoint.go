@@ -52,6 +52,7 @@ type Config struct {
 	Admit       func(cred.Identity) error // judges who connects; nil admits everybody in the domain, no anonymous caller
 	Log         *slog.Logger              // required
 	Clock       blocktree.Clock           // for the validity of credentials; nil is the system's
+	Network     Network                   // where sockets come from; nil is Machine
 
 	stall time.Duration // tests shorten laneStallTimeout
 }
@@ -94,6 +95,9 @@ func New(c Config) (*Endpoint, error) {
 	}
 	if c.Transport == "" {
 		c.Transport = Auto
+	}
+	if c.Network == nil {
+		c.Network = Machine{}
 	}
 	switch {
 	case c.Log == nil:
@@ -302,13 +306,13 @@ func (e *Endpoint) listenOn(ctx context.Context, addr string) error {
 		var udp net.PacketConn
 		listen := addr
 		if e.config.Transport != QUIC {
-			if tcp, err = (&net.ListenConfig{}).Listen(ctx, "tcp", listen); err != nil {
+			if tcp, err = e.config.Network.Listen(ctx, listen); err != nil {
 				return socketError(err)
 			}
 			listen = net.JoinHostPort(host, strconv.Itoa(tcp.Addr().(*net.TCPAddr).Port))
 		}
 		if e.config.Transport != TCP {
-			if udp, err = (&net.ListenConfig{}).ListenPacket(ctx, "udp", listen); err != nil {
+			if udp, err = e.config.Network.ListenPacket(ctx, listen); err != nil {
 				if tcp != nil {
 					_ = tcp.Close()
 				}

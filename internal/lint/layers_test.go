@@ -22,7 +22,8 @@ func layers() map[string]int {
 		"blockdev":      7, "fs": 7,
 		"blockdev/nbd": 8, "internal/node": 8,
 		"cmd":          9,
-		"internal/sim": testOnly, "internal/history": testOnly, "internal/bttest": testOnly, "internal/testenv": testOnly, "internal/lint": testOnly, "test": testOnly,
+		"internal/sim": testOnly, "internal/history": testOnly, "internal/bttest": testOnly, "internal/testenv": testOnly, "internal/lint": testOnly,
+		"internal/simnet": testOnly, "internal/fastrung": testOnly, "test": testOnly,
 	}
 }
 

@@ -103,7 +103,7 @@ func (a *assigned) save(disk vfs.FS, dir string) error {
 // settle finds out which store the node has to be: the configured one, or the one that the cluster gave it instead. It reports
 // whether the store joins a cluster that was founded without it.
 func (c *Config) settle(ctx context.Context) (joins bool, err error) {
-	a, there, err := loadAssigned(vfs.Disk{}, c.StoreDir)
+	a, there, err := loadAssigned(c.FS, c.StoreDir)
 	if err != nil {
 		return false, err
 	}
@@ -116,7 +116,7 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 		c.become(a.id)
 		return true, nil
 	}
-	if !empty(vfs.Disk{}, c.StoreDir) {
+	if !empty(c.FS, c.StoreDir) {
 		return false, nil
 	}
 	hosts, voter := c.ask(ctx)
@@ -132,7 +132,7 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 			return false, nil
 		}
 		a = assigned{c.Path, c.StoreID, h.Node}
-		if err := a.save(vfs.Disk{}, c.StoreDir); err != nil {
+		if err := a.save(c.FS, c.StoreDir); err != nil {
 			return false, err
 		}
 		c.Members = hosts
@@ -183,7 +183,7 @@ func (c *Config) ask(ctx context.Context) (hosts []blocktree.Runtime, voter bool
 		return nil, false
 	}
 	client, err := cluster.Dial(ctx, cluster.ClientConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
-		Transport: bttp.Transport(c.Transport), Resolver: table, Scope: c.Directory, Logger: c.Logger, Clock: c.Clock})
+		Transport: bttp.Transport(c.Transport), Network: c.Network, Resolver: table, Scope: c.Directory, Logger: c.Logger, Clock: c.Clock})
 	if err != nil {
 		return nil, false
 	}

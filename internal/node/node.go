@@ -12,6 +12,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/cluster/meta"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
@@ -32,7 +33,9 @@ type Config struct {
 	ScrubRate   int64               // bytes per second that the scrub in the background reads; 0: there is none
 	Logger      *slog.Logger
 	Clock       blocktree.Clock // nil: the system's
-	FS          vfs.FS          // of the sectors; nil: the real one
+	Network     bttp.Network    // nil: the machine's
+	FS          vfs.FS          // of all but the metadata's store; nil: the real one
+	MetaFS      meta.FS         // of that; nil: the real one
 	SpareAfter  time.Duration   // as in cluster.ClientConfig
 }
 
@@ -60,7 +63,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if c.FS == nil {
 		c.FS = vfs.Disk{}
 	}
-	if err := (vfs.Disk{}).MkdirAll(c.StoreDir); err != nil { // durable, and its parents too
+	if err := c.FS.MkdirAll(c.StoreDir); err != nil { // durable, and its parents too
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err,
 			Hint: "the node needs a directory that it may write to"}
 	}
@@ -69,7 +72,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		return nil, err
 	}
 	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
-		Listen: c.Listen, Transport: bttp.Transport(c.Transport), FS: c.FS, StoreDir: filepath.Join(c.StoreDir, "sectors"),
+		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: filepath.Join(c.StoreDir, "sectors"),
 		MetaDir: filepath.Join(c.StoreDir, "meta"), Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
 		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter}
 	s, err := cluster.OpenService(ctx, sc)

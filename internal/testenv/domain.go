@@ -37,30 +37,37 @@ type Domain struct {
 	chains  []cred.Credentials
 	nodes   []*node.Node
 	clients int
+	sim     *Simulated // nil where all is real
 }
 
 // New makes a domain of n nodes, none of which runs.
 func New(t testing.TB, n int) *Domain {
 	t.Helper()
 	d := &Domain{T: t, Dir: t.TempDir(), Transport: bttp.Auto, nodes: make([]*node.Node, n)}
+	d.init(func(int) string { return d.freeAddress() })
+	return d
+}
+
+// init makes the identities of the root principal and of the nodes, which are to listen on addresses.
+func (d *Domain) init(address func(i int) string) {
+	d.T.Helper()
 	var err error
 	d.rootKey, err = cred.GenerateKey()
 	d.must(err)
 	d.Root = d.rootKey.Principal()
 	d.Reader = keys.NewReaderKey()
-	for i := range n {
+	for i := range d.nodes {
 		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
 		key, chain := d.identity(path, blocktree.ServiceSector)
 		d.keys, d.chains = append(d.keys, key), append(d.chains, chain)
 		d.Members = append(d.Members, blocktree.Runtime{Path: path, Principal: key.Principal(), Node: blocktree.NodeID(i + 1),
-			Endpoints: []string{d.freeAddress()}, Services: []string{blocktree.ServiceSector}})
+			Endpoints: []string{address(i)}, Services: []string{blocktree.ServiceSector}})
 	}
-	t.Cleanup(func() {
+	d.T.Cleanup(func() {
 		for i := range d.nodes {
 			d.Stop(i)
 		}
 	})
-	return d
 }
 
 func (d *Domain) must(err error) {
@@ -117,10 +124,14 @@ func (d *Domain) Start(i int) {
 
 // TryStart is Start for a node that may refuse.
 func (d *Domain) TryStart(i int) error {
-	n, err := node.Open(d.T.Context(), node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
+	c := node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
 		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], SpareAfter: d.SpareAfter,
-		Logger: d.Logger(fmt.Sprintf("node%d", i+1))})
+		Logger: d.Logger(fmt.Sprintf("node%d", i+1))}
+	if d.sim != nil {
+		d.sim.node(&c, i)
+	}
+	n, err := node.Open(d.T.Context(), c)
 	if err == nil {
 		d.nodes[i] = n
 	}
@@ -161,9 +172,13 @@ func (d *Domain) Client() *cluster.Client {
 	key, chain := d.identity(path)
 	table, err := route.NewTable(d.Members)
 	d.must(err)
-	c, err := cluster.Dial(d.T.Context(), cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
+	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
 		Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger(path.Base()), Clock: node.SystemClock{},
-		SpareAfter: d.SpareAfter})
+		SpareAfter: d.SpareAfter}
+	if d.sim != nil {
+		d.sim.client(&config)
+	}
+	c, err := cluster.Dial(d.T.Context(), config)
 	d.must(err)
 	d.T.Cleanup(func() {
 		if err := c.Close(); err != nil {

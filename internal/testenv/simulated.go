@@ -1,0 +1,208 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	pebble "github.com/cockroachdb/pebble/v2/vfs"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/crypto/cred"
+	"blocktree/internal/bttp"
+	"blocktree/internal/node"
+	"blocktree/internal/simnet"
+	"blocktree/internal/vfs"
+)
+
+// Simulated is a Domain without sockets, disks and real time: its network and its disks are in memory, its clocks those of the bubble of
+// testing/synctest that it is made in. Nothing of it but bytes and CPU is real; the code is all that ships but SystemClock,
+// vfs.Disk and bttp.Machine.
+type Simulated struct {
+	*Domain
+	Net *simnet.Net
+
+	clock bubbleClock
+	disks []disk
+}
+
+// disk is what a node keeps: the metadata, and all else.
+type disk struct {
+	rest *vfs.Crash
+	meta *pebble.MemFS
+}
+
+// bubbleClock is both clocks of every host. (They have no rates of their own: what differs is what they are subtracted from.)
+type bubbleClock struct{ start time.Time }
+
+// Now implements blocktree.Clock.
+func (bubbleClock) Now() time.Time { return time.Now() }
+
+// Boot implements blocktree.Clock.
+func (c bubbleClock) Boot() time.Duration { return time.Since(c.start) + time.Hour }
+
+// NewSimulated makes a simulated domain of n nodes, none of which runs. It must be called in a bubble; seed decides which packets get
+// lost where links lose any.
+func NewSimulated(t testing.TB, n int, seed uint64) *Simulated {
+	t.Helper()
+	s := &Simulated{Net: simnet.New(seed), clock: bubbleClock{time.Now()}}
+	d := &Domain{T: t, Dir: "/", Transport: bttp.QUIC, nodes: make([]*node.Node, n), sim: s}
+	s.Domain = d
+	for i := range n {
+		s.disks = append(s.disks, disk{})
+		s.Wipe(i)
+	}
+	d.init(func(i int) string { return netip.AddrPortFrom(s.NodeAddr(i), 7000).String() })
+	return s
+}
+
+// durably makes a directory of the root: the node makes its store directory on its other disk only.
+func durably(fs pebble.FS, dir string) error {
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	root, err := fs.OpenDir("/")
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.Sync(), root.Close())
+}
+
+// NodeAddr is the address of node i (from 0).
+func (s *Simulated) NodeAddr(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
+}
+
+// ClientAddr is the address of the i-th client (from 0) that the domain has made.
+func (s *Simulated) ClientAddr(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 0, 1, byte(i + 1)})
+}
+
+// Everybody are the addresses of all nodes and of the clients made by now.
+func (s *Simulated) Everybody() (all []netip.Addr) {
+	for i := range s.nodes {
+		all = append(all, s.NodeAddr(i))
+	}
+	for i := range s.clients {
+		all = append(all, s.ClientAddr(i))
+	}
+	return all
+}
+
+// SetAll changes the links of a host to everybody and from everybody.
+func (s *Simulated) SetAll(host netip.Addr, l simnet.Link) {
+	for _, other := range s.Everybody() {
+		s.Net.Set(host, other, l)
+		s.Net.Set(other, host, l)
+	}
+}
+
+// Off takes a host off the network, On brings it back.
+func (s *Simulated) Off(host netip.Addr) { s.SetAll(host, simnet.Link{Cut: true}) }
+
+// On see Off; its links are as good as new.
+func (s *Simulated) On(host netip.Addr) { s.SetAll(host, simnet.Link{}) }
+
+// PowerLoss stops node i as a loss of power does: what it had not synced is lost or not, as seed has it. Its links are cut.
+func (s *Simulated) PowerLoss(i int, seed uint64) {
+	s.T.Helper()
+	s.Off(s.NodeAddr(i)) // first: what it still promises is heard by nobody
+	s.Net.PowerLoss(s.NodeAddr(i))
+	d := &s.disks[i]
+	left := disk{d.rest.Clone(seed), d.meta.CrashClone(pebble.CrashCloneCfg{})} // synced only: what hangs together is in one of them
+	_ = s.nodes[i].Close()                                                      // what is left of it works on a disk that nobody has any more
+	s.nodes[i] = nil
+	*d = left
+}
+
+// Wipe gives node i, which must be stopped, empty disks.
+func (s *Simulated) Wipe(i int) {
+	s.T.Helper()
+	s.disks[i] = disk{vfs.NewCrash(), pebble.NewCrashableMem()}
+	s.must(durably(s.disks[i].meta, s.NodeDir(i)))
+}
+
+// Disk is what node i keeps beside its metadata, so that a faulty one can be put over it (Domain.Disks).
+func (s *Simulated) Disk(i int) vfs.FS { return s.disks[i].rest }
+
+// Keep is a copy of the disks of node i, which must be stopped, as they are now; Put puts it in.
+func (s *Simulated) Keep(i int) Disks {
+	s.T.Helper()
+	return Disks{disk{s.disks[i].rest.Kill(), s.disks[i].meta.CrashClone(pebble.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})}}
+}
+
+// Put see Keep. The copy can be put in again.
+func (s *Simulated) Put(i int, d Disks) {
+	s.disks[i] = d.disk
+	s.disks[i] = s.Keep(i).disk
+}
+
+// Disks are a copy of a node's disks.
+type Disks struct{ disk }
+
+// Renew gives node i credentials that end at until; it has them from its next start on.
+func (s *Simulated) Renew(i int, until time.Time) {
+	s.T.Helper()
+	chain, err := cred.Issue(s.rootKey, nil, s.Root, cred.Grant{Subject: s.keys[i].Public(), Path: s.Members[i].Path,
+		Services: s.Members[i].Services, NotBefore: time.Now().Add(-time.Hour), NotAfter: until})
+	s.must(err)
+	s.chains[i] = chain
+}
+
+// node completes the configuration of node i.
+func (s *Simulated) node(c *node.Config, i int) {
+	c.Network, c.Clock = s.Net.Host(s.NodeAddr(i)), s.clock
+	c.MetaFS = s.disks[i].meta
+	if c.FS == nil {
+		c.FS = s.disks[i].rest
+	}
+}
+
+// client completes the configuration of the newest client.
+func (s *Simulated) client(c *cluster.ClientConfig) {
+	c.Network, c.Clock = s.Net.Host(s.ClientAddr(s.clients-1)), s.clock
+}
+
+// Elapsed is how much time has passed since the domain was made.
+func (s *Simulated) Elapsed() time.Duration { return time.Since(s.clock.start) }
+
+// Status asks a client for the cluster's status, and fails the test if it has none.
+func (s *Simulated) Status(c *cluster.Client) *cluster.Status {
+	s.T.Helper()
+	ctx, cancel := context.WithTimeout(s.T.Context(), time.Minute)
+	defer cancel()
+	status, err := c.Status(ctx)
+	s.must(err)
+	return status
+}
+
+// Healthy waits until the cluster says that nothing is missing, and returns how long that took.
+func (s *Simulated) Healthy(c *cluster.Client) time.Duration {
+	s.T.Helper()
+	begun := time.Now()
+	s.Await("health", func() bool { return s.Status(c).Health == cluster.HealthOK })
+	return time.Since(begun)
+}
+
+// Leader is the index of the node that leads the metadata group.
+func (s *Simulated) Leader(c *cluster.Client) int {
+	s.T.Helper()
+	for i, n := range s.Status(c).Nodes {
+		if n.Leader {
+			for j, m := range s.Members {
+				if m.Path.Short() == string(n.Path) {
+					return j
+				}
+			}
+			s.T.Fatalf("node %d of the status, %s, is no member", i, n.Path)
+		}
+	}
+	s.T.Fatal("there is no leader")
+	return 0
+}
+
+var _ blocktree.Clock = bubbleClock{}
