@@ -57,6 +57,11 @@ const (
 	// RequestsPerConnectionMax bounds calls awaiting an answer on one connection between runtimes.
 	RequestsPerConnectionMax = 4096
 
+	// RelaysPerConnectionMax and RelaysMax bound the lanes that a gateway passes on: two for each member of 31 and one to try, of one
+	// asker, and together some 60 MiB of buffers.
+	RelaysPerConnectionMax = 64
+	RelaysMax              = 256
+
 	// CredentialBytesMax and CredentialLinksMax bound the chain that a peer presents in its first frame.
 	CredentialBytesMax = 32 << 10
 	CredentialLinksMax = 16

@@ -65,7 +65,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	}
 	c := newClient(cfg, endpoint, newPeers(endpoint, cfg.Logger))
 	c.owned = true
-	c.peers.stranger = c.strange
+	c.peers.stranger, c.peers.detours = c.strange, true
 	c.peers.ensure(runtimes)
 	c.wg.Go(c.followRecords)
 	return c, nil

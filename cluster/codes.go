@@ -12,4 +12,5 @@ const (
 	codeScrub   uint16 = 8  // a scrubRequest; how the node's scrubs stand
 	codeCopyUp  uint16 = 9  // one-way, header: a copyUp, from the file's holder
 	codeCopyUps uint16 = 10 // nothing; the copyUps that the node was told of lately
+	codeReach   uint16 = 11 // a node's id: do you have a connection of your own to it? Nothing, or Unavailable
 )

@@ -5,6 +5,9 @@
 // and hands it to the stripe.Holder. 4. Each member appends its record. 5. A group commit makes it durable. 6. The member
 // answers. 7. The holder counts. 8. Only then is the write acknowledged.
 //
+// A node that a client cannot reach is reached through another one, in a connection that this one cannot read (gateway.go). Nothing above the
+// connections knows of it.
+//
 // What it refuses to be: it has no rules of its own. Who may write, what counts as stored and what was decided is cluster/stripe's;
 // who is a member and who holds the lease is cluster/meta's; what is on the disk is cluster/store's. It knows no keys.
 //

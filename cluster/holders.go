@@ -13,8 +13,8 @@ import (
 
 // holders knows, for this node, who may change a file's sectors: the principal whose session has the lease under the
 // newest epoch. The machine goes by epochs alone, which anybody in the domain can look up; so every message that changes or
-// promises something is checked here first against who sent it. Sector hosts of the cluster are believed, as gateways
-// and healers.
+// promises something is checked here first against who sent it. Sector hosts of the cluster are believed, as
+// healers; a gateway passes on connections in which the client itself has proven who it is.
 type holders struct {
 	group *meta.Group
 	nodes *roster

@@ -40,6 +40,12 @@ type peers struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
+	detours  bool // a node may be reached through another one; set before ensure
+
+	// How a node is dialled: the endpoint's, but for tests.
+	dialOwn     func(context.Context, blocktree.Runtime) (*bttp.Conn, error)
+	dialVia     func(context.Context, *bttp.Conn, blocktree.Runtime) (*bttp.Conn, error)
+	dialTimeout time.Duration
 
 	// mu orders what watchers are told; a watcher may call conn while it holds it. mapMu guards the map itself, and is
 	// the inner one.
@@ -58,6 +64,13 @@ type peer struct {
 	conn    atomic.Pointer[bttp.Conn]
 	refused atomic.Bool // it could not be reached when it was tried
 	lost    time.Time   // keep's own: when a node that served stopped answering; zero once watchers know
+
+	// keep's own too, of the ways to the node: gateway.go.
+	trial   time.Duration                  // how long a connection of its own is tried before it replaces one through a gateway
+	far     bool                           // its own way did not come up when it was tried last
+	gate    gate                           // of the connection through a gateway
+	shunned map[blocktree.NodeID]time.Time // gateways that were of no use, and since when
+
 	// serving is guarded by peers.mu: the node's member service has said hello and nothing was missed since.
 	serving     bool
 	incarnation blocktree.Incarnation
@@ -65,7 +78,8 @@ type peer struct {
 }
 
 func newPeers(endpoint *bttp.Endpoint, logger *slog.Logger) *peers {
-	p := &peers{endpoint: endpoint, logger: logger, all: map[blocktree.NodeID]*peer{}, watchers: map[watcher]bool{}}
+	p := &peers{endpoint: endpoint, logger: logger, all: map[blocktree.NodeID]*peer{}, watchers: map[watcher]bool{},
+		dialOwn: endpoint.Dial, dialVia: endpoint.DialVia, dialTimeout: dialTimeout}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -84,7 +98,7 @@ func (p *peers) ensure(runtimes []blocktree.Runtime) {
 		if r.Node == 0 || p.all[r.Node] != nil || p.ctx.Err() != nil {
 			continue
 		}
-		q := &peer{runtime: r, silentSince: time.Now()}
+		q := &peer{runtime: r, silentSince: time.Now(), trial: trialMin}
 		q.ctx, q.cancel = context.WithCancel(p.ctx)
 		p.all[r.Node] = q
 		p.wg.Go(func() { p.keep(q) })
@@ -210,15 +224,19 @@ func (p *peers) tell(q *peer, serving bool, incarnation blocktree.Incarnation) {
 	}
 }
 
-// keep dials the node, says hello, waits until the connection ends, and starts again.
+// keep dials the node, says hello, waits until the connection ends, and starts again. At any time one connection is in use.
 func (p *peers) keep(q *peer) {
 	pause := redialMin
+	var conn *bttp.Conn
 	for q.ctx.Err() == nil {
-		conn, err := p.dial(q)
+		var err error
+		if conn == nil {
+			conn, err = p.reach(q)
+		}
 		if err == nil {
 			q.conn.Store(conn)
 			pause = redialMin
-			p.attend(q, conn)
+			conn = p.attend(q, conn)
 			q.conn.Store(nil)
 			continue
 		}
@@ -263,26 +281,27 @@ func (q *peer) sleep(conn *bttp.Conn, d time.Duration) bool {
 	}
 }
 
-func (p *peers) dial(q *peer) (*bttp.Conn, error) {
-	ctx, cancel := context.WithTimeout(q.ctx, dialTimeout)
-	defer cancel()
-	return p.endpoint.Dial(ctx, q.runtime)
-}
-
-// attend greets the node until it serves, then waits for the end of the connection.
-func (p *peers) attend(q *peer, conn *bttp.Conn) {
+// attend greets the node until it serves, then waits for the end of the connection. It returns another one where that is to take its
+// place.
+func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 	for asked := p.stranger == nil; ; {
 		ctx, cancel := context.WithTimeout(q.ctx, blocktree.DeadAfter)
 		incarnation, err := hello(ctx, conn, q.runtime.Node)
 		cancel()
 		if err == nil {
 			p.tell(q, true, incarnation)
-			select {
-			case <-conn.Done():
-			case <-q.ctx.Done():
+			if conn.Via() == "" {
+				p.attendOwn(q, conn)
+			} else {
+				next = p.attendVia(q, conn)
 			}
 			q.lost = time.Now()
-			return
+			return next
+		}
+		if conn.Via() != "" && blocktree.KindOf(err) == blocktree.Timeout { // the gateway's fault, perhaps: another is tried before anybody is told
+			q.shun(q.gate.peer)
+			_ = conn.Close()
+			return nil
 		}
 		p.silent(q, err)
 		pause := helloPause // it is up, but not ready to serve yet
@@ -297,7 +316,10 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) {
 			}
 		}
 		if !q.sleep(conn, pause) {
-			return
+			if conn.Via() != "" { // nobody else knows it
+				_ = conn.Close()
+			}
+			return nil
 		}
 	}
 }

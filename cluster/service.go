@@ -48,7 +48,8 @@ type Service struct {
 	group    *meta.Group
 	endpoint *bttp.Endpoint
 	peers    *peers
-	client   *Client // of this cluster, over the service's own connections
+	gateway  atomic.Pointer[peers] // peers, once others may be passed on to them
+	client   *Client               // of this cluster, over the service's own connections
 	roster   *roster
 	records  chan struct{} // the process records have changed
 	fatal    chan error
@@ -94,7 +95,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if s.mark, err = s.loadMark(); err != nil {
 		return err
 	}
-	s.endpoint, err = bttp.Listen(ctx, bttp.Config{Key: s.cfg.Key, Credentials: s.cfg.Credentials, Root: s.cfg.Root,
+	s.endpoint, err = bttp.Listen(ctx, bttp.Config{Key: s.cfg.Key, Credentials: s.cfg.Credentials, Root: s.cfg.Root, Relay: s.relayTo,
 		Addrs: []string{s.cfg.Listen}, Transport: s.cfg.Transport, Network: s.cfg.Network, Log: s.cfg.Logger, Clock: s.cfg.Clock})
 	if err != nil {
 		return err
@@ -119,6 +120,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Clock: s.cfg.Clock, Scope: s.cfg.Directory, SpareAfter: s.cfg.SpareAfter}, s.endpoint, s.peers)
 	s.readRecords(false)
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
+	s.gateway.Store(s.peers)
 	s.scrubber = newScrubber(s)
 	s.member.met.Store(s.scrubber)
 	s.wg.Go(s.run)
@@ -325,6 +327,8 @@ func (s *Service) serve(req *bttp.Request) {
 		}
 	case codeHello:
 		s.hello(req)
+	case codeReach:
+		s.answerReach(req)
 	case codeYield:
 		s.yield(req)
 	case codeScrub:

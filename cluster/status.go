@@ -31,6 +31,7 @@ type NodeStatus struct {
 	Path   blocktree.Path `json:"path"`
 	State  string         `json:"state"` // "up" or "down"
 	Leader bool           `json:"leader"`
+	Via    blocktree.Path `json:"via,omitempty"`   // the node that passes on what is said to it, as it cannot be reached directly
 	Scrub  *ScrubReport   `json:"scrub,omitempty"` // of a node that is up
 }
 
@@ -67,7 +68,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	for _, n := range c.peers.nodes() {
 		node := NodeStatus{Path: blocktree.Path(c.peers.runtime(n).Path.Short()), State: "down"}
 		if c.peers.isServing(n) {
-			node.State = "up"
+			node.State, node.Via = "up", c.peers.via(n)
 			live++
 			if r, err := c.askScrub(ask, n, scrubRequest{}); err == nil {
 				node.Scrub = r

@@ -30,7 +30,7 @@ func newStatus() *cobra.Command {
 "degraded" when something is missing and everything still works, "unavailable" when something does not. A file tolerates
 the loss of so many more nodes before its sectors can no longer be read or written; 0 is the last warning. While members of
 a file are copied up, status says how much is still to be looked at, at most, how fast shards are copied and, from how fast the
-looking goes, how long it will take.
+looking goes, how long it will take. A node that this command cannot reach by itself, but another node can, is up "via" that one.
 
 It exits with 0 whenever it could find out, whatever it found: scripts read health from --json.`,
 		Example: `  btnode status --config client.yaml
@@ -72,6 +72,10 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "health\t%s\n\nNODE\tSTATE\n", s.Health)
 	for _, n := range s.Nodes {
+		if n.Via != "" {
+			fmt.Fprintf(t, "%s\t%s\tvia %s\n", n.Path, n.State, n.Via)
+			continue
+		}
 		fmt.Fprintf(t, "%s\t%s\n", n.Path, n.State)
 	}
 	if len(s.Files) > 0 {

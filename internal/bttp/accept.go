@@ -225,6 +225,13 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 	if err != nil {
 		return err
 	}
+	first, err := r.peekFrame()
+	if err != nil {
+		return err
+	}
+	if first.kind == frameRelay {
+		return e.serveRelay(c, r, proven, remote)
+	}
 	h, err := readHello(r)
 	if err != nil {
 		return err
@@ -345,13 +352,18 @@ func refuse(c carrier, err error) {
 	kind := blocktree.KindOf(err)
 	text := err.Error()
 	text = strings.ToValidUTF8(text[:min(len(text), failureBytesMax)], "")
-	if q, ok := c.(*quicCarrier); ok {
+	q, ok := c.(*quicCarrier)
+	if ok && !q.alone {
 		_ = q.conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(kind), text)
 		return
 	}
 	f := frame{kind: frameFailure, errorKind: kind, bodyBytes: len(text)}
 	if c.stage(append(f.append(nil), text...)) == nil {
 		_ = c.flush() // the peer may be gone
+	}
+	if ok {
+		q.finish()
+		return
 	}
 	c.close()
 }

@@ -28,7 +28,22 @@ func benchmarkCall(b *testing.B, transport Transport, out, back, depth int) {
 	sc.Handler = HandlerFunc(func(r *Request) { r.Release(); r.Reply(nil, answer) })
 	cc.Transport = transport
 	_, r := d.listen(sc)
-	conn := d.dial(d.client(cc), r)
+	benchmarkOn(b, d.dial(d.client(cc), r), out, back, depth)
+}
+
+// BenchmarkRelay is BenchmarkCall through a gateway in the same process.
+func BenchmarkRelay(b *testing.B) {
+	for _, x := range []struct{ out, back, depth int }{{2 << 10, 64, 1}, {2 << 10, 64, 32}, {512 << 10, 64, 8}, {64, 512 << 10, 8}} {
+		b.Run(fmt.Sprintf("out=%d/back=%d/depth=%d", x.out, x.back, x.depth), func(b *testing.B) {
+			answer := make([]byte, x.back)
+			bed := newRelayBed(b, TCP, TCP, HandlerFunc(func(r *Request) { r.Release(); r.Reply(nil, answer) }))
+			benchmarkOn(b, bed.mustVia(), x.out, x.back, x.depth)
+		})
+	}
+}
+
+// benchmarkOn makes b.N calls on the connection.
+func benchmarkOn(b *testing.B, conn *Conn, out, back, depth int) {
 	var mu sync.Mutex
 	left, body, header := b.N, [][]byte{make([]byte, out)}, make([]byte, 40)
 	var all sync.WaitGroup

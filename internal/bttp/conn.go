@@ -33,6 +33,9 @@ type Conn struct {
 	transport Transport
 	remote    string
 
+	opener opener // how a dialed one got its carriers, and gets more
+	relays int    // that hang on it; under Endpoint.mu
+
 	calls      calls
 	unanswered atomic.Int64 // requests served and not answered
 
@@ -42,7 +45,9 @@ type Conn struct {
 	laneList atomic.Pointer[[]*lane]
 	next     atomic.Uint32 // bulk lanes take turns
 
-	dying    chan struct{} // closed by the first failure
+	dying    chan struct{}   // closed by the first failure
+	ended    context.Context // ends just after
+	end      context.CancelFunc
 	done     chan struct{} // closed when all is over
 	failOnce sync.Once
 	cause    error
@@ -53,6 +58,7 @@ type Conn struct {
 func newConn(e *Endpoint, id connID, peer cred.Identity, proven blocktree.Principal, lanes int) *Conn {
 	c := &Conn{endpoint: e, id: id, peer: peer, proven: proven, lanes: make([]*lane, lanes), claimed: make([]bool, lanes),
 		dying: make(chan struct{}), done: make(chan struct{})}
+	c.ended, c.end = context.WithCancel(context.Background())
 	c.claimed[0] = true // by whoever makes the connection
 	c.laneList.Store(new([]*lane))
 	return c
@@ -231,6 +237,7 @@ func (c *Conn) fail(err error) {
 	c.failOnce.Do(func() {
 		c.cause = err
 		close(c.dying)
+		c.end()
 	})
 }
 

@@ -243,15 +243,17 @@ func joinUnless(first, second error) error {
 	return errors.Join(first, second)
 }
 
-// opener opens one more lane's carrier; the first call makes the connection. transport names the carrier.
+// opener opens one more lane's carrier; the first call makes the connection. transport names the carrier, via who passes its bytes
+// on, if anybody.
 type opener struct {
 	transport Transport
+	via       blocktree.Path
 	open      func(ctx context.Context) (carrier, tls.ConnectionState, string, error)
 }
 
 // openTCP opens a TCP connection per lane.
 func (e *Endpoint) openTCP(addr string, config *tls.Config) opener {
-	return opener{TCP, func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+	return opener{transport: TCP, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
 		conn, err := e.config.Network.Dial(ctx, addr)
 		if err != nil {
 			return nil, tls.ConnectionState{}, "", blocktree.E("dial tcp", blocktree.Unavailable, err)
@@ -269,11 +271,12 @@ func (e *Endpoint) openTCP(addr string, config *tls.Config) opener {
 // openQUIC opens a QUIC connection and then streams of it.
 func (e *Endpoint) openQUIC(addr string, config *tls.Config) opener {
 	var conn *quic.Conn
-	return opener{QUIC, func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+	return opener{transport: QUIC, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
 		fail := func(err error) (carrier, tls.ConnectionState, string, error) {
 			return nil, tls.ConnectionState{}, "", lostError("", err)
 		}
-		if conn == nil {
+		first := conn == nil
+		if first {
 			transport, err := e.dialTransport()
 			if err != nil {
 				return fail(err)
@@ -288,7 +291,9 @@ func (e *Endpoint) openQUIC(addr string, config *tls.Config) opener {
 		}
 		stream, err := conn.OpenStreamSync(ctx)
 		if err != nil {
-			_ = conn.CloseWithError(0, "")
+			if first { // else its lanes have it
+				_ = conn.CloseWithError(0, "")
+			}
 			return fail(err)
 		}
 		return &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}, conn.ConnectionState().TLS, conn.RemoteAddr().String(), nil
@@ -351,7 +356,7 @@ func (e *Endpoint) dialWith(ctx context.Context, r blocktree.Runtime, o opener) 
 		err = matches(peer, r)
 	}
 	conn := newConn(e, h.conn, peer, proven, e.config.Lanes)
-	conn.dialed, conn.transport, conn.remote = true, o.transport, remote
+	conn.dialed, conn.transport, conn.remote, conn.opener = true, o.transport, remote, o
 	if err == nil {
 		err = e.add(conn)
 	}

@@ -27,6 +27,10 @@
 // that waits fails with that cause, then Done is closed. A lane is dead when DeadAfter has brought nothing, though
 // every side sends something each HeartbeatInterval; or when the peer takes nothing for 10 s.
 //
+// How a connection runs through a gateway (docs/design/0015-gateway.md). The first frame of a lane is a relay frame instead: who reads
+// it passes all further bytes on to a runtime that it has a connection to itself. These bytes are those of a lane as above, TLS
+// handshake first, between the two ends.
+//
 // What is bounded: connections, connections per principal, handshakes, lanes, frames, calls that await an answer, bytes
 // that a lane holds to be written. A request over the last fails at once; a peer that does not take its answers is not read.
 // What is not: memory that a handler holds. It answers at most RequestsPerConnectionMax requests per connection at a time.

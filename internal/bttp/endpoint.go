@@ -50,9 +50,12 @@ type Config struct {
 	Lanes       int                       // per dialed connection, 1 to LanesMax; 0 is LanesDefault
 	Handler     Handler                   // what peers ask for; nil until SetHandler: requests fail with Unavailable
 	Admit       func(cred.Identity) error // judges who connects; nil admits everybody in the domain, no anonymous caller
-	Log         *slog.Logger              // required
-	Clock       blocktree.Clock           // for the validity of credentials; nil is the system's
-	Network     Network                   // where sockets come from; nil is Machine
+	// Relay makes this endpoint a gateway: it returns its own connection, as Dial has given it, to a runtime to which a peer wants bytes
+	// passed on, nil to refuse. It must not block. If it is nil nothing is passed on.
+	Relay   func(target blocktree.Principal) *Conn
+	Log     *slog.Logger    // required
+	Clock   blocktree.Clock // for the validity of credentials; nil is the system's
+	Network Network         // where sockets come from; nil is Machine
 
 	stall time.Duration // tests shorten laneStallTimeout
 }
@@ -76,6 +79,7 @@ type Endpoint struct {
 	conns      map[*Conn]struct{}
 	accepted   map[connID]*Conn
 	principals map[blocktree.Principal]int
+	relays     int                  // that are open
 	strangers  map[netip.Prefix]int // tokens of admission by the network that holds them
 	dialed     map[blocktree.Principal]*dialing
 	addrs      []string

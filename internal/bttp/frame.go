@@ -17,6 +17,7 @@ const (
 	frameFailure frameType = 4 // the answer is an error: kind, and its text as body; also refuses a hello
 	frameOneWay  frameType = 5 // wants no answer
 	framePing    frameType = 6 // says only that the sender lives; empty
+	frameRelay   frameType = 7 // the first frame of a lane that is another's: body is a relayFrame, or none in the answer
 )
 
 // fixedBytes is the length of the fixed part of a frame:
@@ -86,6 +87,8 @@ func decodeFrame(b []byte) (frame, error) {
 		ok = f.id == 0 && f.errorKind == 0
 	case framePing:
 		ok = f == frame{kind: framePing}
+	case frameRelay:
+		ok = f.id == 0 && f.code == 0 && f.errorKind == 0 && f.headerBytes == 0
 	}
 	if !ok {
 		return bad(blocktree.Invalid, "type %d with fields that it does not have", f.kind)
@@ -100,6 +103,8 @@ func (f frame) bodyBytesMax() uint64 {
 		return helloBytesMax
 	case frameFailure:
 		return failureBytesMax
+	case frameRelay:
+		return uint64(relayBytes)
 	default:
 		return blocktree.FrameBodyBytesMax
 	}

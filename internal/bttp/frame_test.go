@@ -26,7 +26,10 @@ func TestFrameBounds(t *testing.T) {
 		{"hello", frame{kind: frameHello, bodyBytes: helloBytesMax + 1}, blocktree.TooLarge},
 		{"failure's text", frame{kind: frameFailure, id: 1, bodyBytes: failureBytesMax + 1}, blocktree.TooLarge},
 		{"no type", frame{}, blocktree.Invalid},
-		{"unknown type", frame{kind: 7}, blocktree.Invalid},
+		{"relay", frame{kind: frameRelay, bodyBytes: relayBytes}, blocktree.Other},
+		{"relay with more", frame{kind: frameRelay, bodyBytes: relayBytes + 1}, blocktree.TooLarge},
+		{"relay with id", frame{kind: frameRelay, id: 1, bodyBytes: relayBytes}, blocktree.Invalid},
+		{"unknown type", frame{kind: 8}, blocktree.Invalid},
 		{"request without id", frame{kind: frameRequest}, blocktree.Invalid},
 		{"reply without id", frame{kind: frameReply}, blocktree.Invalid},
 		{"one-way with id", frame{kind: frameOneWay, id: 1}, blocktree.Invalid},
@@ -71,6 +74,16 @@ func FuzzHello(f *testing.F) {
 		h, err := decodeHello(in)
 		if err == nil && !bytes.Equal(h.encode(), in) {
 			t.Fatalf("encode(decode(%x)) = %x", in, h.encode())
+		}
+	})
+}
+
+func FuzzRelayFrame(f *testing.F) {
+	f.Add((&relayFrame{conn: connID{1}, target: blocktree.Principal{2}}).encode())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r, err := decodeRelay(in)
+		if err == nil && (!bytes.Equal(r.encode(), in) || len(in) != relayBytes) {
+			t.Fatalf("encode(decode(%x)) = %x", in, r.encode())
 		}
 	})
 }

@@ -37,6 +37,7 @@ type lane struct {
 	queue   batch // what waits to be written
 	waiting int   // bytes of queue and out
 	copied  int   // those of them that are in memory of the lane's own
+	answers int   // those of them that nothing else bounds
 	writing bool  // somebody owns out and the carrier's writing side
 	dead    bool  // nothing is queued any more
 	space   *sync.Cond
@@ -57,6 +58,7 @@ type batch struct {
 	frames  int
 	bytes   int // all, splices included
 	copied  int // all but the splices
+	answers int // of replies and failures
 	staged  int // bytes of buf that are staged already
 	next    int // the first splice that is not
 	piece   int // of that splice: the first piece of the body that is not,
@@ -114,6 +116,9 @@ type message struct {
 // copies reports whether the body is copied.
 func (m *message) copies() bool { return m.mustCopy || m.frame.bodyBytes <= copyBytesMax }
 
+// answers reports whether it is one.
+func (m *message) answers() bool { return m.frame.kind == frameReply || m.frame.kind == frameFailure }
+
 // byteCount sums the pieces of a body.
 func byteCount(body [][]byte) int {
 	n := 0
@@ -144,6 +149,10 @@ func (l *lane) send(m *message, bounded bool) error {
 	l.queue.add(m, size, own)
 	l.waiting += size
 	l.copied += own
+	if m.answers() {
+		l.answers += size
+		l.queue.answers += size
+	}
 	write := !l.writing && (l.queue.frames >= corkFramesMax || l.queue.bytes >= corkBytesMax || !l.conn.endpoint.cork.holds(l))
 	if write {
 		l.writing = true
@@ -249,6 +258,7 @@ func (l *lane) nextBatch() bool {
 	defer l.mu.Unlock()
 	l.waiting -= l.out.bytes
 	l.copied -= l.out.copied
+	l.answers -= l.out.answers
 	l.out.reset()
 	if l.queue.frames == 0 || l.dead {
 		l.writing = false
@@ -347,12 +357,12 @@ func (l *lane) kill() {
 	l.queue.drop()
 }
 
-// awaitSpace blocks the reader while answers pile up because the peer does not take them. It reports false when the
-// lane is dead, and nothing that it still brings matters.
+// awaitSpace blocks the reader while answers pile up because the peer does not take them. Requests do not count: the peer takes them only
+// once we have taken its answers, perhaps. It reports false when the lane is dead, and nothing that it still brings matters.
 func (l *lane) awaitSpace() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.waiting > blocktree.LaneQueueBytesMax && !l.dead {
+	for l.answers > blocktree.LaneQueueBytesMax && !l.dead {
 		l.space.Wait()
 	}
 	return !l.dead

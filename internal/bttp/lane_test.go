@@ -322,3 +322,28 @@ func TestAnswersToCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestManyBytesBothWays: a peer that has many answers for us is read, however many bytes of our requests wait for it: each side would else wait for
+// the other.
+func TestManyBytesBothWays(t *testing.T) {
+	carriers(t, func(t *testing.T, transport Transport) {
+		d := newDomain(t)
+		sc, cc := d.config("a"), d.config("b")
+		sc.Handler, cc.Transport = echo, transport
+		_, r := d.listen(sc)
+		conn := d.dial(d.client(cc), r)
+		const calls = 6 * blocktree.LaneQueueBytesMax >> 20
+		body := pattern(make([]byte, 1<<20), 1)
+		answers := make(chan error, calls)
+		for range calls {
+			if err := conn.Call(1, nil, [][]byte{body}, func(r Reply, err error) { r.Release(); answers <- err }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range calls {
+			if err := <-answers; err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

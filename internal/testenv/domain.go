@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -167,10 +168,26 @@ func (d *Domain) NodeDir(i int) string { return filepath.Join(d.Dir, fmt.Sprintf
 // Client connects a new client, which is closed when the test ends.
 func (d *Domain) Client() *cluster.Client {
 	d.T.Helper()
+	return d.clientOf(d.Members)
+}
+
+// ClientWithout is Client that can reach some of the nodes (from 0) at no address.
+func (d *Domain) ClientWithout(unreachable ...int) *cluster.Client {
+	d.T.Helper()
+	members := slices.Clone(d.Members)
+	for _, i := range unreachable {
+		members[i].Endpoints = []string{d.freeAddress()} // nobody listens there
+	}
+	return d.clientOf(members)
+}
+
+// clientOf connects a client that knows the nodes so.
+func (d *Domain) clientOf(members []blocktree.Runtime) *cluster.Client {
+	d.T.Helper()
 	d.clients++
 	path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients))
 	key, chain := d.identity(path)
-	table, err := route.NewTable(d.Members)
+	table, err := route.NewTable(members)
 	d.must(err)
 	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
 		Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger(path.Base()), Clock: node.SystemClock{},

@@ -156,6 +156,34 @@ func (w *world) target(e event) *server {
 	return w.writer
 }
 
+// narrow leaves the writer a single node: it has to reach the others through that one. Two at a time would leave it none.
+func narrow(w *world, e event) (func(), bool) {
+	if !w.narrowed.TryLock() {
+		return nil, false
+	}
+	var cut []*host
+	undo := func() {
+		defer w.narrowed.Unlock()
+		for _, h := range cut {
+			if err := h.heal(e.id); err != nil {
+				w.violate("the network could not be healed: %v", err)
+			}
+		}
+	}
+	for i, n := range w.nodes {
+		if i == e.node {
+			continue
+		}
+		if err := n.host.cut(e.id, w.writer.host, true, true); err != nil {
+			w.violate("the network could not be cut: %v", err)
+			undo()
+			return nil, false
+		}
+		cut = append(cut, n.host)
+	}
+	return undo, true
+}
+
 func killServer(w *world, e event) (func(), bool) {
 	s := w.target(e)
 	if !s.busy.TryLock() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -153,6 +154,11 @@ func (w *world) report(l *loads) {
 	}
 	skipped := w.skipped
 	notes := maps.Clone(w.notes)
+	for _, s := range []*server{w.writer, w.reader, w.heir} {
+		if log, err := os.ReadFile(s.log); err == nil { // it is there once it was started
+			notes["ways through a gateway"] += bytes.Count(log, []byte("node is reached through a gateway"))
+		}
+	}
 	bad := len(w.violations)
 	w.mu.Unlock()
 	w.say("faults:    %d (%d skipped):%s", total, skipped, text)

@@ -47,6 +47,7 @@ func kinds() []kind {
 		{name: "mute", weight: 2, shortest: 500 * ms, longest: 15 * s, crippling: true, make: cut(true, false, true)},
 		{name: "cut", weight: 4, shortest: 500 * ms, longest: 15 * s, make: cut(false, true, true)},
 		{name: "cut1way", weight: 4, shortest: 500 * ms, longest: 15 * s, make: cut(false, true, false)},
+		{name: "narrow", weight: 2, shortest: 2 * s, longest: 15 * s, make: narrow},
 		{name: "serverkill", weight: 2, longest: 5 * s, make: killServer},
 		{name: "serverpause", weight: 2, shortest: 100 * ms, longest: 9 * s, make: pauseServer},
 		{name: "serverstop", weight: 1, make: restartServer},

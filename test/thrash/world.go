@@ -41,6 +41,7 @@ type world struct {
 	wg      sync.WaitGroup // supervisors
 	stop    context.CancelFunc
 
+	narrowed   sync.Mutex // held by the one fault that leaves the writer a single node
 	mu         sync.Mutex
 	faults     map[string]int // made, by kind
 	skipped    int            // because the target was busy with another
