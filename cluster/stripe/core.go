@@ -31,6 +31,7 @@ type peer struct {
 	learned blocktree.ViewID
 
 	lost     bool // has been away for long (NodeGone)
+	noRoom   time.Duration // had no space for what was to be moved to it: nothing is before then
 	timedOut bool // left something unanswered for memberTimeout
 	gone     bool // its incarnation is not what the layout expects, or its disk failed
 

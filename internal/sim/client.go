@@ -37,6 +37,7 @@ type client struct {
 
 	sent    []sentRepair // of this epoch, to check the decision when it is complete
 	metas   int
+	drainGen int // of what the holder knows of drains
 	closing bool
 }
 
@@ -141,6 +142,7 @@ func (c *client) happen(e *event) {
 	case evTick:
 		c.input(func() {})
 		c.missNodes()
+		c.hearOfDrains()
 		c.w.q.push(event{at: c.w.now + tickEvery, kind: evTick, who: c.idx, gen: c.gen})
 	case evWork:
 		c.work()
@@ -407,6 +409,8 @@ func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 		Layout: l, Codec: codec{l.Code}, MemberTimeout: memberTimeout * time.Millisecond,
 		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond, Mutant: c.w.opt.Mutant,
 	}, c.boot())
+	c.drainGen = c.w.drains.gen
+	c.h.Draining(c.w.drains.nodes)
 	c.renewed(asked)
 	for _, n := range c.w.nodes {
 		if c.links[n.idx].up {
