@@ -185,6 +185,11 @@ func (r *hregion) inherited(p *peer) int {
 func (r *hregion) succeed(slot int, were []*peer) {
 	h, bit, heir := r.h, uint32(1)<<slot, len(r.view.Members)
 	r.withheld, r.heldFor = 0, 0
+	for _, w := range r.writes[r.head:] {
+		if w.heir != nil && w.heir.cur != nil && !w.heir.cur.gone && w.heir.cur.msg.Kind == KindAbort {
+			w.answered &^= 1 << heir // it may refuse by now what it held
+		}
+	}
 	h.dropRegion(were[slot], r.index)
 	h.dropRegion(were[heir], r.index)
 	shift := func(bits uint32) uint32 {

@@ -135,7 +135,6 @@ func TestDrain(t *testing.T) {
 		for i := 0; i < 400 && w.truth.HasPlace(old.id); i++ {
 			w.write()
 			w.read(false)
-			w.read(true)
 			w.turns(1, 20*time.Millisecond)
 		}
 		w.turns(40, 20*time.Millisecond)
@@ -153,7 +152,7 @@ func TestDrain(t *testing.T) {
 		w.nodeDown(old)
 		for range 20 {
 			w.read(false)
-			w.read(true)
+			w.read(true) // by the newest layout, which stands still
 			w.turns(2, 20*time.Millisecond)
 		}
 		if len(w.errs) > 0 || len(w.fails) > 0 {
@@ -236,23 +235,7 @@ func TestReadOfWhoMadeRoom(t *testing.T) {
 		w, spare := withSpare(blocktree.Code{Data: 1}, mutant)
 		w.writeAt(w.hid, w.h, 0, 0, 1)
 		w.turns(20, 20*time.Millisecond)
-		w.draining(1)
-		promotes := func() bool {
-			return len(w.metas) > 0 && w.metas[0].req.Change != nil && w.metas[0].req.Change.Kind == ChangePromote
-		}
-		for range 200 {
-			w.carry(nil)
-			if promotes() {
-				break
-			}
-			for len(w.metas) > 0 && !promotes() {
-				w.meta(0, false)
-			}
-			w.tick(20 * time.Millisecond)
-		}
-		if !promotes() {
-			t.Fatal("the heir is not promoted")
-		}
+		w.untilPromotion(t, 1)
 		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == 1 }
 		w.writeAt(w.hid, w.h, 0, 0, 1)
 		w.carry(nil)
@@ -290,5 +273,97 @@ func TestReadOfWhoMadeRoom(t *testing.T) {
 		if len(w.errs) != want || w.readsOK != 2 || len(w.ops) > 0 {
 			t.Errorf("%q: %d reads were done in the end: %v", mutant, w.readsOK, w.errs)
 		}
+	}
+}
+
+// untilPromotion drains a node until Raft is asked to give an heir the place in region 0, and leaves that asked.
+func (w *world) untilPromotion(t *testing.T, node blocktree.NodeID) metaEnv {
+	t.Helper()
+	w.draining(node)
+	promotes := func() bool {
+		return len(w.metas) > 0 && w.metas[0].req.Change != nil && w.metas[0].req.Change.Kind == ChangePromote
+	}
+	for range 200 {
+		w.carry(nil)
+		for len(w.metas) > 0 && !promotes() {
+			w.meta(0, false)
+		}
+		if promotes() {
+			return w.metas[0]
+		}
+		w.tick(20 * time.Millisecond)
+	}
+	t.Fatal("the heir is not promoted")
+	return metaEnv{}
+}
+
+// TestHeirAnswersForItself: what the old member has answered is not the heir's answer, once that has the place; nor is what the heir
+// answered before it was asked to refuse it.
+func TestHeirAnswersForItself(t *testing.T) {
+	for mutant, want := range map[string]int{"": 1, "moveanswers": 2} {
+		w, spare := withSpare(blocktree.Code{Data: 2, Parity: 1}, mutant)
+		w.writeAt(w.hid, w.h, 0, 0, 1)
+		w.turns(20, 20*time.Millisecond)
+		w.untilPromotion(t, w.truth.View(0).Members[1].Node) // not the one that gets a write last
+		w.block = func(m *Message) bool { return m.Kind == KindPrepare && m.Node == spare.id }
+		w.writeAt(w.hid, w.h, 0, 0, 1)
+		w.carry(nil)
+		w.carry(nil)
+		w.meta(0, false)
+		for range 20 {
+			w.carry(nil)
+		}
+		if w.acked != want {
+			t.Errorf("%q: %d writes are acknowledged", mutant, w.acked)
+		}
+		w.block = nil
+		w.turns(60, 50*time.Millisecond)
+		if mutant == "" && (w.acked != 2 || len(w.fails) > 0) {
+			t.Errorf("in the end %d, %v", w.acked, w.fails)
+		}
+	}
+}
+
+// TestHeirMayRefuse: a write that a member had no space for is refused by all, when an heir that had it before gets the place of the one that
+// refused first. What the heir answered before it was asked to refuse it does not count.
+func TestHeirMayRefuse(t *testing.T) {
+	w, spare := withSpare(blocktree.Code{Data: 2, Parity: 1}, "")
+	w.writeAt(w.hid, w.h, 0, 0, 1)
+	w.turns(20, 20*time.Millisecond)
+	w.untilPromotion(t, 1)
+	w.node(1).full = true
+	aborted := 0
+	w.block = func(m *Message) bool {
+		if m.Kind == KindAbort && m.Node != 1 {
+			aborted++
+		}
+		return m.Kind == KindAbort && m.Node != 1 && m.Node != spare.id // only the heir hears of it
+	}
+	w.writeAt(w.hid, w.h, 0, 0, 1)
+	for range 2 {
+		w.carry(nil)
+	}
+	for i := 0; i < 20 && aborted == 0; i++ {
+		w.carry(nil)
+	}
+	if aborted == 0 {
+		t.Fatal("nothing is undone")
+	}
+	w.meta(0, false)
+	w.block = nil
+	w.turns(60, 50*time.Millisecond)
+	if n := len(w.ops); n > 0 || len(w.errs) > 0 {
+		t.Errorf("%d operations left: %v", n, w.errs)
+	}
+	failed := len(w.fails)
+	other := w.node(w.truth.View(0).Members[1].Node) // without it the heir's shard is needed
+	other.up = false
+	w.nodeDown(other)
+	w.nextOp++
+	w.ops[w.nextOp] = &testOp{read: true, count: 1, floor: []blocktree.Version{w.floor[0]}, holder: w.hid}
+	w.with(w.hid, func(h *Holder) { h.Read(w.nextOp, 0, 0, 1) })
+	w.turns(60, 50*time.Millisecond)
+	if w.readsOK != 1 || len(w.fails) > failed || len(w.errs) > 0 {
+		t.Errorf("%d reads were done: %v, %v", w.readsOK, w.fails, w.errs)
 	}
 }

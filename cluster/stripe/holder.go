@@ -45,8 +45,8 @@ type Holder struct {
 	held     []heldRead // complete but for the lease
 	job      *join
 	joinAt   blocktree.RegionIndex
-	joinNot  time.Duration    // no new join before
-	placeNot time.Duration    // no new look for spares before
+	joinNot  time.Duration // no new join before
+	placeNot time.Duration // no new look for spares before
 	moves    moves
 	joinSeq  blocktree.ViewID // of the layout in which joiners without a job were last looked for
 	allIn    blocktree.ViewID // of a layout in which no member of any region is out

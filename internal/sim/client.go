@@ -35,10 +35,10 @@ type client struct {
 	witnessing bool   // there are some among those that end now
 	n          uint64
 
-	sent    []sentRepair // of this epoch, to check the decision when it is complete
-	metas   int
+	sent     []sentRepair // of this epoch, to check the decision when it is complete
+	metas    int
 	drainGen int // of what the holder knows of drains
-	closing bool
+	closing  bool
 }
 
 // link is the connection between a client and a node.
