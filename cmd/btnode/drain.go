@@ -39,8 +39,10 @@ being drained, this one aside. --cancel ends a drain; what has moved stays where
 	addConfig(c, &file, "configuration of any node or client of the cluster")
 	c.Flags().BoolVar(&wait, "wait", false, "wait until the node has no places left")
 	c.Flags().BoolVar(&cancel, "cancel", false, "end the drain of a node")
-	c.MarkFlagsMutuallyExclusive("wait", "cancel")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if wait && cancel {
+			return cli.Invalid("say one of them", "--wait and --cancel contradict each other")
+		}
 		return withNode(c, file, args[0], func(ctx context.Context, path blocktree.Path, client *cluster.Client) error {
 			if err := client.DrainNode(ctx, path, cancel); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -31,20 +32,7 @@ func TestDrain(t *testing.T) {
 	w := startWriters(ctx, f, 4)
 	admin := d.Client()
 	path := d.Members[1].Path
-	for _, x := range []struct {
-		path blocktree.Path
-		kind blocktree.Kind
-	}{{d.Members[0].Path + "0", blocktree.NotFound}, {path, blocktree.Other}} {
-		if err := admin.DrainNode(ctx, x.path, false); blocktree.KindOf(err) != x.kind || err != nil && blocktree.HintOf(err) == "" {
-			t.Fatalf("%s: %v", x.path.Short(), err)
-		}
-	}
-	if err := admin.DrainNode(ctx, d.Members[2].Path, false); blocktree.KindOf(err) != blocktree.Unavailable || blocktree.HintOf(err) == "" {
-		t.Errorf("a second one: %v", err)
-	}
-	if _, err := admin.ReplaceNode(ctx, path, true); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
-		t.Errorf("replaced: %v", err)
-	}
+	beginDrain(ctx, t, d, admin)
 	drained := func() *cluster.DrainStatus {
 		s, err := c.Status(ctx)
 		if err != nil || len(s.Files) != 5 {
@@ -82,5 +70,24 @@ func TestDrain(t *testing.T) {
 	w.check(ctx, t, f)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// beginDrain drains the second of four nodes, and tries what must be refused.
+func beginDrain(ctx context.Context, t *testing.T, d *testenv.Domain, admin *cluster.Client) {
+	t.Helper()
+	for _, x := range []struct {
+		path blocktree.Path
+		kind blocktree.Kind
+	}{{d.Members[0].Path + "0", blocktree.NotFound}, {d.Members[1].Path, blocktree.Other}} {
+		if err := admin.DrainNode(ctx, x.path, false); blocktree.KindOf(err) != x.kind || err != nil && blocktree.HintOf(err) == "" {
+			t.Fatalf("%s: %v", x.path.Short(), err)
+		}
+	}
+	if err := admin.DrainNode(ctx, d.Members[2].Path, false); blocktree.KindOf(err) != blocktree.Unavailable || blocktree.HintOf(err) == "" {
+		t.Errorf("a second one: %v", err)
+	}
+	if _, err := admin.ReplaceNode(ctx, d.Members[1].Path, true); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+		t.Errorf("replaced: %v", err)
 	}
 }
