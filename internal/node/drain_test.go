@@ -10,7 +10,7 @@ import (
 	"blocktree/internal/testenv"
 )
 
-// TestDrain drains a running node of four, with a file that is held and written and with some that nobody holds, while it is started anew: no
+// TestDrain drains a running node of four, with a file that is held and written and with some that nobody holds: no
 // file misses a member at any time, and in the end the node is removed without force while it runs.
 func TestDrain(t *testing.T) {
 	d := testenv.New(t, 4)
