@@ -138,7 +138,7 @@ func (s *Service) openSectors(ctx context.Context) (err error) {
 			return err
 		}
 		if !told {
-			s.cfg.Logger.Error("the disk is full: the node waits for the space that it needs to start", "err", err, "hint", blocktree.HintOf(err))
+			s.cfg.Logger.Error("the disk is full: the node waits for the space that it needs to start", "err", err, "hint", "free space on the disk; the node goes on by itself")
 		}
 		select {
 		case <-ctx.Done():
@@ -322,7 +322,7 @@ func (s *Service) saveMark(mark startMark) error {
 			return err
 		}
 		if !told {
-			s.cfg.Logger.Error("the disk is full: the node waits for space to record its start", "err", err, "hint", "free space on the disk")
+			s.cfg.Logger.Error("the disk is full: the node waits for space to record its start", "err", err, "hint", "free space on the disk; the node goes on by itself")
 		}
 		select {
 		case <-s.ctx.Done():

@@ -100,6 +100,17 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return s, nil
 }
 
+// Answering returns how many nodes of the cluster serve, as far as the client has heard, of how many. It does not block.
+func (c *Client) Answering() (serving, all int) {
+	for _, n := range c.peers.nodes() {
+		all++
+		if c.peers.isServing(n) {
+			serving++
+		}
+	}
+	return serving, all
+}
+
 // awaitNodes gives every node a moment to answer.
 func (c *Client) awaitNodes(ctx context.Context) {
 	deadline := time.Now().Add(statusWait)

@@ -14,7 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// A disk that somebody else has filled must not end a node (docs/design/0017): Pebble takes a write that finds no space for the end of
+// A disk that somebody else has filled must not end a node (docs/design/0007): Pebble takes a write that finds no space for the end of
 // the store. So it never meets one. Room is kept beside the store, in files that have space and no content; a write that finds none
 // takes one of these away and goes on, and when they are used up it waits. Others may be faster to take what was given up: it is a
 // reserve, no promise. Made up again when there is space.
