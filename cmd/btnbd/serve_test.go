@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,11 +89,29 @@ func TestFailedExportStopsTheOthers(t *testing.T) {
 	}
 }
 
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // TestWaitingIsTold: a start without a majority says within ten seconds what it waits for, and gives up when it always did.
 func TestWaitingIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serverOf(1)
-		var out bytes.Buffer
+		var out lines
 		s.log = slog.New(slog.NewTextHandler(&out, nil))
 		s.answering = func() (int, int) { return 1, 3 }
 		began := time.Now()
