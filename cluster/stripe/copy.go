@@ -70,7 +70,7 @@ func (j *join) begin(r *hregion, x Extent) {
 		return
 	}
 	c.read = &read{
-		c: &h.core, host: copyHost{c}, region: j.region, first: x.First, count: x.Count, skip: -1, started: h.now, settledOnly: true,
+		c: &h.core, host: copyHost{c}, region: j.region, first: x.First, count: x.Count, skip: -1, started: h.now, settledOnly: true, everyone: h.mut != mutCompareOne,
 	}
 	h.reads = append(h.reads, c.read)
 	j.reading++

@@ -203,7 +203,7 @@ func (j *join) end() {
 	j.over = true
 	h := j.h
 	j.cmp.mine.drop(h)
-	j.cmp.theirs.drop(h)
+	j.cmp.dropTheirs(h)
 	h.region(j.region).release()
 	for _, r := range slices.Clone(h.reads) {
 		if q, ok := r.host.(copyHost); ok && q.c.j == j {

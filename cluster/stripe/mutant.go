@@ -59,6 +59,7 @@ const (
 	mutReadLeaving
 	mutMoveAnswers
 	mutMoveLeaving
+	mutCompareOne
 	mutantEnd
 )
 
@@ -114,6 +115,7 @@ var mutantNames = [mutantEnd]string{
 	mutReadLeaving:      "readleaving: a holder's read completes though all that answered it may have been removed (rule 6)",
 	mutMoveAnswers:      "moveanswers: what a member answered counts for the heir that got its place (rule 2, 0016)",
 	mutMoveLeaving:      "moveleaving: a holder's read completes though all that answered it may have made room for an heir (rule 6, 0016)",
+	mutCompareOne:       "compareone: a joiner is compared with, and copied from, as few members as suffice if all are in sync (rule 7)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 }
 

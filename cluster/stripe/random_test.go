@@ -347,6 +347,7 @@ func TestMutantsDie(t *testing.T) {
 		"witnessearly":  "as witnesssome",
 		"readleaving":   "takes a leaseless read while the holder hears nothing of a removal; TestReadOfThoseThatLeave shows it",
 		"moveanswers":   "nobody drains here; TestHeirAnswersForItself shows it",
+		"compareone":    "nobody goes back here without being marked; TestJoinerGetsWhatOneHas shows it",
 		"moveleaving":   "nobody drains here; TestReadOfWhoMadeRoom shows it",
 		"noleasecheck":  "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
 	}

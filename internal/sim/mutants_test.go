@@ -86,7 +86,7 @@ func scripted() map[string]string {
 	return map[string]string{"forgettwice": "TestForgetOnce", "listvolatile": "TestListIsDurable", "skipdecided": "TestUnbroken",
 		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared", "resetagain": "TestPausedRefusesStill",
 		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave", "moveanswers": "TestHeirAnswersForItself",
-		"moveleaving": "TestReadOfWhoMadeRoom"}
+		"moveleaving": "TestReadOfWhoMadeRoom", "compareone": "TestJoinerGetsWhatOneHas"}
 }
 
 // every lists all mutants, of the machines and of the world, that worlds kill.
