@@ -45,6 +45,7 @@ type Client struct {
 	lead     int // index into peers.nodes of who answered last
 	session  *session
 	settling map[blocktree.FileID]chan struct{} // files of which a command's outcome is being found out; closed when it is
+	draining []blocktree.NodeID                 // as far as is known, ascending
 	closed   bool
 
 	strangers chan struct{} // the nodes may be others than those that are known
@@ -68,6 +69,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	c.peers.stranger, c.peers.detours = c.strange, true
 	c.peers.ensure(runtimes)
 	c.wg.Go(c.followRecords)
+	c.wg.Go(c.followDraining)
 	return c, nil
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,8 +107,10 @@ func (m *copyUpMeter) measure(now time.Duration, h *Handle) []byte {
 	u := copyUp{file: l.File, leftSectors: st.LeftSectors}
 	for r := range l.Regions() {
 		_, count := l.Run(r)
-		for _, x := range l.View(r).Members {
-			if x.State == stripe.Out && h.client.peers.conn(x.Node) != nil {
+		v := l.View(r)
+		for _, x := range v.Members {
+			if x.State == stripe.Out && h.client.peers.conn(x.Node) != nil ||
+				x.State == stripe.InSync && v.Heir == 0 && slices.Contains(h.draining, x.Node) {
 				u.leftSectors += count
 			}
 		}

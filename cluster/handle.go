@@ -46,6 +46,7 @@ type Handle struct {
 	clock    roughClock
 	progress progress
 	meter    copyUpMeter
+	draining []blocktree.NodeID // as the machine was told
 	holder   *stripe.Holder
 	ops      map[uint64]*operation
 	lastOp   uint64

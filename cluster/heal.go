@@ -32,6 +32,9 @@ func (s *Service) heal() {
 		if !ok {
 			continue
 		}
+		if draining, err := s.group.Draining(); err == nil {
+			s.client.setDraining(draining)
+		}
 		for _, f := range s.wounded(leader) {
 			s.healFile(f)
 		}
@@ -41,9 +44,9 @@ func (s *Service) heal() {
 // wounded returns the files that nobody holds and that a holder could make whole, or readable.
 func (s *Service) wounded(leader blocktree.NodeID) []blocktree.FileID {
 	var files []blocktree.FileID
-	gone := s.peers.silentFor(s.client.cfg.SpareAfter)
+	gone, draining := s.peers.silentFor(s.client.cfg.SpareAfter), s.client.knownDraining()
 	_ = s.group.EachLayout(func(l *stripe.Layout) bool {
-		if leader == s.cfg.Node && (s.curable(l) || len(gone) > 0 && s.spareWanted(l, gone)) || s.stuck(l) && (leader == s.cfg.Node || s.speaksFor(l, leader)) {
+		if leader == s.cfg.Node && (s.curable(l) || len(gone) > 0 && s.spareWanted(l, gone) || s.moveWanted(l, draining)) || s.stuck(l) && (leader == s.cfg.Node || s.speaksFor(l, leader)) {
 			files = append(files, l.File)
 		}
 		return s.ctx.Err() == nil
@@ -85,6 +88,26 @@ func (s *Service) spareWanted(l *stripe.Layout, gone []blocktree.NodeID) bool {
 		if lost && serving >= l.Code.Data && slices.ContainsFunc(s.peers.nodes(), func(n blocktree.NodeID) bool {
 			_, there := v.Shard(n)
 			return !there && s.peers.isServing(n)
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// moveWanted reports whether a place of a member in sync that drains could be another node's. While a holder works on that, its layout says so
+// as well: nobody else will, as the heir goes with its epoch.
+func (s *Service) moveWanted(l *stripe.Layout, draining []blocktree.NodeID) bool {
+	if len(draining) == 0 || !slices.ContainsFunc(draining, func(n blocktree.NodeID) bool { return slices.Contains(l.Hosts, n) }) {
+		return false
+	}
+	for r := range l.Regions() {
+		v := l.View(r)
+		if slices.ContainsFunc(v.Members, func(m stripe.ViewMember) bool {
+			return m.State == stripe.InSync && !l.Marked[m.Node] && slices.Contains(draining, m.Node)
+		}) && slices.ContainsFunc(s.peers.nodes(), func(n blocktree.NodeID) bool {
+			_, there := v.Shard(n)
+			return !there && !slices.Contains(draining, n) && s.peers.isServing(n)
 		}) {
 			return true
 		}
@@ -166,7 +189,11 @@ func (s *Service) healFile(f blocktree.FileID) {
 	}
 	s.cfg.Logger.Info("copying up", "file", f.String())
 	progress, since := uint64(0), time.Now()
-	for ctx.Err() == nil && (!h.healed(s.peers) || s.spareWanted(h.layout(), s.peers.silentFor(s.client.cfg.SpareAfter))) && time.Since(since) < healPatience {
+	wanted := func() bool {
+		l := h.layout()
+		return s.spareWanted(l, s.peers.silentFor(s.client.cfg.SpareAfter)) || s.moveWanted(l, s.client.knownDraining())
+	}
+	for ctx.Err() == nil && (!h.healed(s.peers) || wanted()) && time.Since(since) < healPatience {
 		if st := h.Stats(); st.Installed+st.Promoted+st.Placed+st.ComparedSectors != progress {
 			progress, since = st.Installed+st.Promoted+st.Placed+st.ComparedSectors, time.Now()
 		}

@@ -187,10 +187,15 @@ func (c *Client) expendable(ctx context.Context, old blocktree.Runtime, force bo
 	return nil
 }
 
-// RemoveNode removes the node at path for good. Kinds: NotFound, Busy (it answers, or has places in files), Unavailable (no majority
-// would remain).
+// RemoveNode removes the node at path for good. Kinds: NotFound, Busy (it answers and does not drain, or has places in files),
+// Unavailable (no majority would remain).
 func (c *Client) RemoveNode(ctx context.Context, path blocktree.Path, force bool) error {
 	old, err := c.hostAt(ctx, path)
+	if err == nil && !force { // one that drains may answer
+		var a meta.Answer
+		a, err = c.query(ctx, meta.Query{Kind: meta.QueryDraining})
+		force = slices.Contains(a.Draining, old.Node)
+	}
 	if err == nil {
 		err = c.expendable(ctx, old, force)
 	}

@@ -89,7 +89,7 @@ func OpenService(ctx context.Context, cfg ServiceConfig) (*Service, error) {
 }
 
 func (s *Service) open(ctx context.Context) (err error) {
-	if s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger); err != nil {
+	if err = s.openSectors(ctx); err != nil {
 		return err
 	}
 	if s.mark, err = s.loadMark(); err != nil {
@@ -111,7 +111,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		founders = nil
 	}
 	s.group, err = meta.Open(ctx, meta.Config{Dir: s.cfg.MetaDir, FS: s.cfg.MetaFS, Node: s.cfg.Node, Founders: founders, Send: s.sendRaft,
-		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: s.applied})
+		Clock: s.cfg.Clock, Logger: s.cfg.Logger, OnApply: s.applied, RoomBytes: meta.RoomBytes})
 	if err != nil {
 		return err
 	}
@@ -126,6 +126,30 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.wg.Go(s.run)
 	s.wg.Go(s.watchFatal)
 	return nil
+}
+
+// openSectors opens the sector store. One that has run before waits for the space that it needs to start, as it would for any other: whoever
+// started the node may be no one who looks. A new one says so.
+func (s *Service) openSectors(ctx context.Context) (err error) {
+	for told := false; ; told = true {
+		s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger)
+		if blocktree.KindOf(err) != blocktree.NoSpace {
+			return err
+		}
+		if mark, e := loadStart(s.cfg.FS, s.cfg.StoreDir); e != nil || mark.current == 0 {
+			return err
+		}
+		if !told {
+			s.cfg.Logger.Error("the disk is full: the node waits for the space that it needs to start", "err", err, "hint", "free space on the disk; the node goes on by itself")
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-s.ctx.Done():
+			return err
+		case <-time.After(markRetry):
+		}
+	}
 }
 
 // loadMark reads the start mark. One that is damaged vouches for nothing, as one that is not there. A mark without the
@@ -288,8 +312,27 @@ func (s *Service) unwelcome(err error) error {
 		Hint: "was this node removed? If its store was replaced (btnode node replace), " + replacedHint}
 }
 
-// saveMark makes the mark durable beside both of the node's stores, either of which may be lost without the other.
+// saveMark makes the mark durable beside both of the node's stores, either of which may be lost without the other. On a full disk it waits: a
+// node that others left no space is to come back by itself.
 func (s *Service) saveMark(mark startMark) error {
+	for told := false; ; told = true {
+		err := s.saveMarks(mark)
+		if blocktree.KindOf(err) != blocktree.NoSpace {
+			return err
+		}
+		if !told {
+			s.cfg.Logger.Error("the disk is full: the node waits for space to record its start", "err", err, "hint", "free space on the disk; the node goes on by itself")
+		}
+		select {
+		case <-s.ctx.Done():
+			return err
+		case <-time.After(markRetry):
+		}
+	}
+}
+
+// saveMarks is saveMark without waiting.
+func (s *Service) saveMarks(mark startMark) error {
 	if s.cfg.MetaFS != nil { // else the metadata has made the directory
 		if err := s.cfg.FS.MkdirAll(s.raftMarkDir()); err != nil {
 			return err
@@ -300,6 +343,9 @@ func (s *Service) saveMark(mark startMark) error {
 	}
 	return mark.save(s.cfg.FS, s.cfg.StoreDir)
 }
+
+// markRetry is how often a start is tried, or recorded, again on a full disk.
+const markRetry = time.Second
 
 // knownStart returns what Raft has of this node's newest start; zeros if it has none.
 func (s *Service) knownStart() (meta.NodeStart, error) {

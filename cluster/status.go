@@ -33,6 +33,7 @@ type NodeStatus struct {
 	Leader bool           `json:"leader"`
 	Via    blocktree.Path `json:"via,omitempty"`   // the node that passes on what is said to it, as it cannot be reached directly
 	Scrub  *ScrubReport   `json:"scrub,omitempty"` // of a node that is up
+	Drain  *DrainStatus   `json:"drain,omitempty"` // of a node that is to lose its places
 }
 
 // FileStatus is one file. InSync and Tolerates are minima over its regions.
@@ -43,6 +44,7 @@ type FileStatus struct {
 	InSync    int    `json:"inSync"`    // members that hold every acknowledged sector and can be reached
 	Tolerates int    `json:"tolerates"` // how many more of them may be lost
 	Joining   int    `json:"joining"`   // members being copied up
+	Moving    int    `json:"moving"`    // places that other nodes are copied up for
 	// CopyUp is how far that is, as the file's holder said lately; nil if nobody did.
 	CopyUp *CopyUpStatus `json:"copyUp,omitempty"`
 }
@@ -85,13 +87,29 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	if live < len(s.Nodes) {
 		s.Health = HealthDegraded
 	}
-	if err := c.fileStatuses(ask, s, c.cfg.Scope, spare, c.copyUps(ask)); err != nil {
+	d, err := c.drains(ask)
+	if err == nil {
+		err = c.fileStatuses(ask, s, c.cfg.Scope, spare, c.copyUps(ask), d)
+	}
+	d.report(s)
+	if err != nil {
 		if ctx.Err() != nil || blocktree.KindOf(err) != blocktree.Unavailable {
 			return nil, err
 		}
 		s.Health = HealthUnavailable // the majority went away on the way
 	}
 	return s, nil
+}
+
+// Answering returns how many nodes of the cluster serve, as far as the client has heard, of how many. It does not block.
+func (c *Client) Answering() (serving, all int) {
+	for _, n := range c.peers.nodes() {
+		all++
+		if c.peers.isServing(n) {
+			serving++
+		}
+	}
+	return serving, all
 }
 
 // awaitNodes gives every node a moment to answer.
@@ -105,7 +123,7 @@ func (c *Client) awaitNodes(ctx context.Context) {
 }
 
 // fileStatuses adds every file below dir.
-func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path, spare int, ups map[blocktree.FileID]copyUp) error {
+func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path, spare int, ups map[blocktree.FileID]copyUp, d drains) error {
 	entries, err := c.List(ctx, dir)
 	if err != nil {
 		return err
@@ -113,7 +131,7 @@ func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path
 	for _, e := range entries {
 		path := dir.Join(e.Name)
 		if e.Inode.Kind == meta.KindDir {
-			if err := c.fileStatuses(ctx, s, path, spare, ups); err != nil {
+			if err := c.fileStatuses(ctx, s, path, spare, ups, d); err != nil {
 				return err
 			}
 			continue
@@ -126,9 +144,14 @@ func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path
 			return err
 		}
 		f := c.fileStatus(path, &e.Inode, layout, spare)
-		if up, ok := ups[e.Inode.ID]; ok && f.InSync < e.Inode.Code.Shards() {
-			f.CopyUp = up.status(&e.Inode)
+		var copyUp *CopyUpStatus
+		if up, ok := ups[e.Inode.ID]; ok {
+			copyUp = up.status(&e.Inode)
 		}
+		if f.InSync < e.Inode.Code.Shards() || f.Moving > 0 {
+			f.CopyUp = copyUp
+		}
+		d.add(layout, copyUp)
 		switch {
 		case f.InSync < e.Inode.Code.MinWrite():
 			s.Health = HealthUnavailable
@@ -145,7 +168,11 @@ func (c *Client) fileStatus(path blocktree.Path, inode *meta.Inode, l *stripe.La
 	f := FileStatus{Path: path.Short(), Size: inode.SizeBytes, Code: inode.Code.String(), InSync: inode.Code.Shards()}
 	for r := range l.Regions() {
 		inSync, joining := 0, 0
-		for _, m := range l.View(r).Members {
+		v := l.View(r)
+		if v.Heir != 0 {
+			f.Moving++
+		}
+		for _, m := range v.Members {
 			if m.State == stripe.InSync && !l.Marked[m.Node] && c.peers.isServing(m.Node) {
 				inSync++
 			}

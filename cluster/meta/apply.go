@@ -116,6 +116,8 @@ func (s *state) do(o Op) Result {
 		return s.replaceHost(o)
 	case RetireHost:
 		return s.retireHost(o)
+	case DrainHost:
+		return s.drainHost(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

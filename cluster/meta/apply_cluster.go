@@ -59,6 +59,9 @@ func (s *state) removeRuntime(o RemoveRuntime) Result {
 	if _, there := s.get(kindRuntime, []byte(o.Path)); !there {
 		return refuse(blocktree.NotFound, "no process record of %s", o.Path.Short())
 	}
+	if r := value(s, kindRuntime, []byte(o.Path), getRuntimePtr); r != nil {
+		s.del(kindDraining, u64(uint64(r.Node)))
+	}
 	s.del(kindRuntime, []byte(o.Path))
 	s.counts.runtimes--
 	s.changes.Runtimes = true
@@ -281,8 +284,7 @@ func (s *state) changeView(o ChangeView) Result {
 	if l == nil {
 		return refuse(blocktree.NotFound, "no file %v", o.Change.File)
 	}
-	if c := o.Change; c.Kind == stripe.ChangePlace && len(c.Nodes) == 2 && !s.sectorHost(c.Nodes[1]) {
-		r := refuse(blocktree.Invalid, "store %v is not a sector host of this cluster", c.Nodes[1])
+	if r, ok := s.mayHave(&o.Change); !ok {
 		r.Layout = l
 		return r
 	}
@@ -300,7 +302,7 @@ func (s *state) changeView(o ChangeView) Result {
 		r.Layout = l
 		return r
 	}
-	if n := len(next.Own)*(12+3*next.Code.Shards()) + len(next.Hosts)*33 + 128; n > LayoutBytesMax {
+	if n := len(next.Own)*(14+3*next.Code.Shards()) + len(next.Hosts)*33 + 128; n > LayoutBytesMax {
 		return Result{Kind: blocktree.TooLarge, Text: "too many regions with a view of their own", Layout: l}
 	}
 	for _, h := range next.Hosts[min(len(l.Hosts), len(next.Hosts)):] { // a spare that was no host is the last

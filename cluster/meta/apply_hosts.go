@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"blocktree"
@@ -17,6 +18,9 @@ func (s *state) replaceHost(o ReplaceHost) Result {
 		return Result{}
 	case r.Node != o.Old:
 		return refuse(blocktree.Invalid, "%s has store %v, not %v", o.Path.Short(), r.Node, o.Old)
+	case s.draining(o.Old):
+		return refuse(blocktree.Busy, "store %v is being drained", o.Old).
+			hinted("if its disk is lost, other nodes take over what it had, and it can be removed; to keep the node, say btnode node drain --cancel first")
 	case o.New == 0 || s.start(o.New) != nil || s.hosts(o.New):
 		return refuse(blocktree.Invalid, "store %v is not new: a store id is never used again", o.New)
 	}
@@ -60,10 +64,72 @@ func (s *state) retireHost(o RetireHost) Result {
 		l := s.layout(blocktree.FileID{Generation: s.superblock().Generation, Inode: i})
 		if l != nil && l.HasPlace(o.Node) {
 			return refuse(blocktree.Busy, "it has places in file %v", l.File).
-				hinted("while the node is down, spares take them over one by one; if there are no spares, replace the node instead")
+				hinted("drain the node first (btnode node drain); while it is down, spares take its places over one by one; if there are no spares, replace the node instead")
 		}
 	}
 	return s.removeRuntime(RemoveRuntime{Path: o.Path})
+}
+
+// drainHost notes that a store is to lose its places, if there are nodes for them.
+func (s *state) drainHost(o DrainHost) Result {
+	r := value(s, kindRuntime, []byte(o.Path), getRuntimePtr)
+	switch {
+	case r == nil || r.Node == 0:
+		return refuse(blocktree.NotFound, "no sector host at %s", o.Path.Short())
+	case r.Node != o.Node:
+		return refuse(blocktree.Invalid, "%s has store %v, not %v", o.Path.Short(), r.Node, o.Node)
+	case o.Cancel:
+		s.del(kindDraining, u64(uint64(o.Node)))
+		s.changes.Runtimes = true
+		return Result{}
+	}
+	others := 0
+	for _, x := range s.runtimes() {
+		if IsSectorHost(x) && x.Node != o.Node && !s.draining(x.Node) && s.start(x.Node) != nil {
+			others++
+		}
+	}
+	for _, i := range s.hosted(o.Node) {
+		l := s.layout(blocktree.FileID{Generation: s.superblock().Generation, Inode: i})
+		if l != nil && l.Code.Shards() > others && l.HasPlace(o.Node) {
+			return refuse(blocktree.Unavailable, "file %v has code %v and needs %d nodes, without this one there are %d", l.File, l.Code, l.Code.Shards(), others).
+				hinted("add %d more and start them, or remove the file; a node that drains does not count", l.Code.Shards()-others)
+		}
+	}
+	s.set(kindDraining, u64(uint64(o.Node)), nil)
+	s.changes.Runtimes = true
+	return Result{}
+}
+
+// draining reports whether a store is to lose its places.
+func (s *state) draining(n blocktree.NodeID) bool {
+	_, yes := s.get(kindDraining, u64(uint64(n)))
+	return yes
+}
+
+// allDraining lists the stores that are to lose their places, ascending.
+func (s *state) allDraining() (nodes []blocktree.NodeID) {
+	s.scan(kindDraining, nil, nil, func(rest, _ []byte) bool {
+		nodes = append(nodes, blocktree.NodeID(binary.BigEndian.Uint64(rest)))
+		return true
+	})
+	return nodes
+}
+
+// mayHave says whether a change of view gives places to those only that may have them.
+func (s *state) mayHave(c *stripe.Change) (Result, bool) {
+	if len(c.Nodes) != 2 || c.Kind != stripe.ChangePlace && c.Kind != stripe.ChangeMove {
+		return Result{}, true
+	}
+	switch from, to := c.Nodes[0], c.Nodes[1]; {
+	case !s.sectorHost(to):
+		return refuse(blocktree.Invalid, "store %v is not a sector host of this cluster", to), false
+	case s.draining(to):
+		return refuse(blocktree.Invalid, "store %v is being drained", to), false
+	case c.Kind == stripe.ChangeMove && !s.draining(from):
+		return refuse(blocktree.Invalid, "store %v is not being drained", from), false
+	}
+	return Result{}, true
 }
 
 // hosted lists the files that name a store among their hosts.

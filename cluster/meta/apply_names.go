@@ -221,8 +221,13 @@ func (s *state) newLayout(o CreateFile) (*stripe.Layout, Result) {
 // chooseHosts returns the hosts that were asked for, or every sector host that has started, ascending.
 func (s *state) chooseHosts(o CreateFile) ([]blocktree.NodeID, Result) {
 	known, started := map[blocktree.NodeID]bool{}, map[blocktree.NodeID]bool{}
+	draining := 0
 	for _, r := range s.runtimes() {
-		if IsSectorHost(r) {
+		switch {
+		case !IsSectorHost(r):
+		case s.draining(r.Node):
+			draining++
+		default:
 			known[r.Node] = true
 			started[r.Node] = s.start(r.Node) != nil
 		}
@@ -238,12 +243,12 @@ func (s *state) chooseHosts(o CreateFile) ([]blocktree.NodeID, Result) {
 	need := o.Code.Shards()
 	if len(hosts) < need {
 		return nil, refuse(blocktree.Invalid, "code %v needs %d sector hosts, there are %d", o.Code, need, len(hosts)).
-			hinted("choose a code of at most %d shards, or add sector hosts", len(hosts))
+			hinted("choose a code of at most %d shards, or add sector hosts; %d more are being drained and get no new files", len(hosts), draining)
 	}
 	var up []blocktree.NodeID
 	for _, h := range hosts {
 		if !known[h] {
-			return nil, refuse(blocktree.Invalid, "%v is not a sector host of this cluster", h)
+			return nil, refuse(blocktree.Invalid, "%v is not a sector host of this cluster, or is being drained", h)
 		}
 		if started[h] {
 			up = append(up, h)

@@ -80,6 +80,10 @@ func putOp(e *wire.Encoder, o Op) {
 	case RetireHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
+	case DrainHost:
+		putPath(e, o.Path)
+		e.U64(uint64(o.Node))
+		e.Bool(o.Cancel)
 	default:
 		putHolderOp(e, o)
 	}
@@ -197,6 +201,8 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return ReplaceHost{Path: getPath(d), Old: blocktree.NodeID(d.U64()), New: blocktree.NodeID(d.U64())}
 	case opRetireHost:
 		return RetireHost{Path: getPath(d), Node: blocktree.NodeID(d.U64())}
+	case opDrainHost:
+		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}
 	return getHolderOp(d, code)
 }

@@ -131,8 +131,15 @@ func EncodeAnswer(dst []byte, a Answer) []byte {
 	for i := range a.Starts {
 		putStart(&e, &a.Starts[i])
 	}
-	if a.Lease != nil && a.Lease.Claimant != "" {
-		putPath(&e, a.Lease.Claimant)
+	claimant := blocktree.Path("")
+	if a.Lease != nil {
+		claimant = a.Lease.Claimant
+	}
+	if claimant != "" || len(a.Draining) > 0 {
+		putPath(&e, claimant)
+	}
+	if len(a.Draining) > 0 {
+		putNodes(&e, a.Draining)
 	}
 	return e.Buf
 }
@@ -164,9 +171,16 @@ func DecodeAnswer(b []byte) (Answer, error) {
 	}
 	if d.Err() == nil && d.Len() > 0 {
 		claimant := getPath(d)
-		if a.Lease == nil || claimant == "" {
+		if d.Err() == nil && d.Len() > 0 {
+			if a.Draining = getNodes(d); len(a.Draining) == 0 {
+				bad(d, "nobody drains")
+			}
+		}
+		switch {
+		case claimant == "" && len(a.Draining) > 0:
+		case a.Lease == nil || claimant == "":
 			bad(d, "a claim on nothing, or of nobody")
-		} else {
+		default:
 			a.Lease.Claimant = claimant
 		}
 	}

@@ -3,6 +3,7 @@ package meta
 import (
 	"bytes"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ func allOps() []Op {
 		EndClaim{f, 9, session(8), 10, true},
 		ReplaceHost{Path: path("/a"), Old: 3, New: 4}, RetireHost{Path: path("/a"), Node: 5},
 		LeaveViews{StartNode{1, incarnation(2), 3, 4}},
+		DrainHost{Path: path("/a"), Node: 6, Cancel: true},
 	}
 }
 
@@ -52,6 +54,10 @@ func someLayout() *stripe.Layout {
 		v.ID, v.Members[0].State = 6, stripe.Joining
 		l.Own[r] = v
 	}
+	v := l.View(1)
+	v.Heir, v.HeirPlace = l.Hosts[slices.IndexFunc(l.Hosts, func(n blocktree.NodeID) bool { _, ok := v.Shard(n); return !ok })], 1
+	v.Members[1].State = stripe.InSync
+	l.Own[1] = v
 	return l
 }
 
@@ -138,8 +144,10 @@ func TestValuesComeBack(t *testing.T) {
 		}
 	}
 	a := someAnswer()
-	if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
-		t.Errorf("%+v, %v", got, err)
+	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}} {
+		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
+			t.Errorf("%+v, %v", got, err)
+		}
 	}
 	for k := QueryStat; k < queryEnd; k++ {
 		q := Query{Kind: k, Path: path("/a"), File: fileID(1), After: "x", Limit: 5}

@@ -114,6 +114,9 @@ const (
 	hostFlags  = hostMarked | hostOut | hostHashed
 )
 
+// placeMoves is added to the state of a member that an heir is to follow: who that is comes next.
+const placeMoves = 1 << 7
+
 // putLayout writes l; maps in ascending order, so that equal layouts have equal encodings.
 func putLayout(e *wire.Encoder, l *stripe.Layout) {
 	e.File(l.File)
@@ -158,11 +161,18 @@ func putLayout(e *wire.Encoder, l *stripe.Layout) {
 		e.U32(uint32(r))
 		e.U64(uint64(v.ID))
 		invariant.Check(len(v.Members) == l.Code.Shards(), "region %d of %v has %d members", r, l.File, len(v.Members))
-		for _, m := range v.Members {
+		for i, m := range v.Members {
 			at, ok := place[m.Node]
 			invariant.Check(ok, "member %v of %v is not a host", m.Node, l.File)
 			e.U16(at)
-			e.U8(uint8(m.State))
+			if v.Heir == 0 || i != int(v.HeirPlace) {
+				e.U8(uint8(m.State))
+				continue
+			}
+			at, ok = place[v.Heir]
+			invariant.Check(ok, "heir %v of %v is not a host", v.Heir, l.File)
+			e.U8(uint8(m.State) | placeMoves)
+			e.U16(at)
 		}
 	}
 }
@@ -227,13 +237,25 @@ func getRegions(d *wire.Decoder, l *stripe.Layout) {
 		}
 		last = int(r)
 		v := stripe.View{ID: blocktree.ViewID(d.U64()), Members: make([]stripe.ViewMember, 0, l.Code.Shards())}
-		for range l.Code.Shards() {
-			at, state := int(d.U16()), stripe.MemberState(d.U8())
+		for i := range l.Code.Shards() {
+			at, flagged := int(d.U16()), d.U8()
+			state := stripe.MemberState(flagged &^ placeMoves)
 			if at >= len(l.Hosts) || state > stripe.Joining {
 				bad(d, "impossible member")
 				return
 			}
 			v.Members = append(v.Members, stripe.ViewMember{Node: l.Hosts[at], State: state})
+			if flagged&placeMoves == 0 {
+				continue
+			}
+			if at = int(d.U16()); at >= len(l.Hosts) || l.Hosts[at] == 0 || v.Heir != 0 || state != stripe.InSync {
+				bad(d, "impossible heir")
+				return
+			}
+			v.Heir, v.HeirPlace = l.Hosts[at], blocktree.ShardIndex(i)
+		}
+		if _, there := v.Shard(v.Heir); there && v.Heir != 0 {
+			bad(d, "an heir that is a member")
 		}
 		l.Own[r] = v
 	}

@@ -39,6 +39,7 @@ const (
 	opReplaceHost
 	opRetireHost
 	opLeaveViews
+	opDrainHost
 
 	opEnd // keep last
 )
@@ -193,12 +194,14 @@ type EndClaim struct {
 }
 
 // ChangeView applies a stripe.Change; refusals are those of Layout.Apply, and NotFound. The holder's lease is not asked
-// for: the epoch fences.
+// for: the epoch fences. Invalid also if a node that drains, or that is no sector host, would get a place, or an heir the place of one that
+// does not drain.
 type ChangeView struct{ Change stripe.Change }
 
 // ReplaceHost gives the runtime at Path the store New instead of Old, in its record and in every file: New has every place that
 // Old had, and is out in all of them. It is done already if the record has New. NotFound (no such record), Invalid (the record has
-// another store than Old; New is no new store), Unavailable (a file would keep fewer than k members in sync; then nothing changes).
+// another store than Old; New is no new store), Busy (Old drains), Unavailable (a file would keep fewer than k members in sync; then
+// nothing changes).
 type ReplaceHost struct {
 	Path     blocktree.Path
 	Old, New blocktree.NodeID
@@ -211,6 +214,16 @@ type RetireHost struct {
 	Node blocktree.NodeID
 }
 
+// DrainHost has the store Node of the sector host at Path lose its places, one after the other, to other nodes; it gets no new ones.
+// With Cancel it no longer does: what has moved stays moved. Done already is a success. NotFound (no such record), Invalid (the record has
+// another store), Unavailable (a file in which it has a place would find fewer than k+m nodes that have started and do not drain).
+type DrainHost struct {
+	Path   blocktree.Path
+	Node   blocktree.NodeID
+	Cancel bool
+}
+
+func (DrainHost) opcode() opcode     { return opDrainHost }
 func (ReplaceHost) opcode() opcode   { return opReplaceHost }
 func (RetireHost) opcode() opcode    { return opRetireHost }
 func (Found) opcode() opcode         { return opFound }

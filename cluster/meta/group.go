@@ -34,9 +34,12 @@ func Missing(disk FS, dir string) bool {
 
 // Config is what a Group needs. Dir, Node, Send and Clock have no default.
 type Config struct {
-	Dir  string // of the Pebble store; created if absent
-	FS   FS     // nil: the real one
-	Node blocktree.NodeID
+	Dir string // of the Pebble store; created if absent
+	FS  FS     // nil: the real one
+	// RoomBytes is how much space is kept allocated for the store, for a disk that others fill; then what finds no space waits for it.
+	// 0: none, and a write without space is the end of the store.
+	RoomBytes int64
+	Node      blocktree.NodeID
 	// Founders are the initial voters, used when Dir has no group yet: the same list at each of them. Only Node counts. A
 	// store that joins a running group (AddMember) has none.
 	Founders []blocktree.Runtime
@@ -49,6 +52,7 @@ type Config struct {
 	// Answer or Close. It may be nil.
 	OnApply func(Changes)
 
+	room  *room
 	hooks hooks // tests of this package
 }
 
@@ -129,11 +133,26 @@ func Open(ctx context.Context, cfg Config) (*Group, error) {
 		heard: map[blocktree.NodeID]uint64{}, sending: map[blocktree.NodeID]*snapshotSender{},
 		reads: readQueue{next: rand.Uint64()}}
 	g.inbox.wake = make(chan struct{}, 1)
-	if err := g.open(); err != nil {
+	if err := g.openIn(ctx); err != nil {
 		return nil, err
 	}
 	go g.run()
 	return g, nil
+}
+
+// openIn opens the store in the room that is kept for it. It waits for space no longer than ctx.
+func (g *Group) openIn(ctx context.Context) (err error) {
+	if g.cfg.RoomBytes <= 0 {
+		return g.open()
+	}
+	if g.cfg.room, err = openRoom(&g.cfg); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, g.cfg.room.close)
+	if err = g.open(); err != nil || !stop() {
+		g.cfg.room.close()
+	}
+	return err
 }
 
 // open opens the store, and Raft on top of it.
@@ -180,13 +199,40 @@ func (g *Group) Close() error {
 	var err error
 	g.once.Do(func() {
 		close(g.stop)
-		<-g.done
+		select {
+		case <-g.done:
+		case <-time.After(closeWait): // it waits for space: the log ends where it is, as with a crash
+			g.cfg.room.close()
+			<-g.done
+		}
 		g.gate.close()
 		if g.fail.get() == nil {
-			err = g.db.Close() // after a failed write Pebble must not be touched again
+			err = g.closeStore() // after a failed write Pebble must not be touched again
 		}
+		g.cfg.room.close()
 	})
 	return err
+}
+
+// closeWait is how long Close waits for a store that finds no space.
+const closeWait = 3 * time.Second
+
+// closeStore closes Pebble. Where that finds no space, it is given none after a while, and the next start has to replay its log.
+func (g *Group) closeStore() error {
+	done := make(chan error, 1)
+	go func() { done <- g.db.Close() }() // Pebble's own goroutines may stand still by then, and so may this one, until the process ends
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(closeWait):
+	}
+	g.cfg.room.close()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(closeWait):
+		return blocktree.E("meta.Close", blocktree.NoSpace, g.fail.get())
+	}
 }
 
 // Fatal gets the first failed write or sync of the store (IO), or Raft's finding that the store lost what it once had

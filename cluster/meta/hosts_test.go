@@ -213,3 +213,90 @@ func TestPlaceOfNoHost(t *testing.T) {
 		t.Errorf("one host too many: %v", r.Kind)
 	}
 }
+
+// TestDrainHost: a store that drains gets no file and no place, may be given heirs, cannot be replaced, and is forgotten with its record. Where
+// too few others would be left it is refused.
+func TestDrainHost(t *testing.T) {
+	m, f := foundedFour(t)
+	drain := func(n blocktree.NodeID, cancel bool) Result {
+		return m.do(DrainHost{Path: host(int(n)).Path, Node: n, Cancel: cancel})
+	}
+	for what, r := range map[string]Result{"of a path that is not": m.do(DrainHost{Path: path("/no"), Node: 2}),
+		"of another store": m.do(DrainHost{Path: host(2).Path, Node: 3})} {
+		if r.Kind == blocktree.Other {
+			t.Errorf("%s: accepted", what)
+		}
+	}
+	m.must(CreateFile{Path: path("/wide"), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 2, Parity: 2}})
+	if r := drain(2, false); r.Kind != blocktree.Unavailable || r.Hint == "" {
+		t.Errorf("a file needs all four: %v, hint %q", r.Kind, r.Hint)
+	}
+	m.must(Remove{Path: path("/wide")})
+	for range 2 {
+		if r := drain(2, false); r.Kind != blocktree.Other {
+			t.Fatalf("%v: %s", r.Kind, r.Text)
+		}
+	}
+	if got := m.view().allDraining(); !slices.Equal(got, []blocktree.NodeID{2}) {
+		t.Errorf("draining: %v", got)
+	}
+	if r := drain(3, false); r.Kind != blocktree.Unavailable {
+		t.Errorf("a second one: %v", r.Kind)
+	}
+	if r := m.do(ReplaceHost{Path: host(2).Path, Old: 2, New: 9}); r.Kind != blocktree.Busy || r.Hint == "" {
+		t.Errorf("replaced: %v", r.Kind)
+	}
+	g := m.must(CreateFile{Path: path("/g"), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 2, Parity: 1}}).Inode
+	if l := m.view().layout(g.ID); slices.Contains(l.Hosts, 2) {
+		t.Errorf("a new file has hosts %v", l.Hosts)
+	}
+	if r := m.do(CreateFile{Path: path("/h"), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 2, Parity: 2}}); r.Kind != blocktree.Invalid {
+		t.Errorf("a file for four: %v", r.Kind)
+	}
+	m.drainAll(t, f, 2)
+	m.must(RetireHost{Path: host(2).Path, Node: 2})
+	if got := m.view().allDraining(); len(got) != 0 {
+		t.Errorf("still draining: %v", got)
+	}
+}
+
+// drainAll moves every place of a node to the one that has none in the region.
+func (m *machine) drainAll(t *testing.T, f *Inode, from blocktree.NodeID) {
+	t.Helper()
+	for r := range m.view().layout(f.ID).Regions() {
+		change := func(kind stripe.ChangeKind, nodes ...blocktree.NodeID) Result {
+			l := m.view().layout(f.ID)
+			return m.do(ChangeView{stripe.Change{File: f.ID, Epoch: l.Epoch, Seq: l.Seq, Kind: kind, Region: r, Nodes: nodes, Incarnation: incarnation(int(nodes[len(nodes)-1]))}})
+		}
+		v := m.view().layout(f.ID).View(r)
+		if _, ok := v.Shard(from); !ok {
+			continue
+		}
+		to := blocktree.NodeID(1)
+		for _, ok := v.Shard(to); ok; _, ok = v.Shard(to) {
+			to++
+		}
+		for _, x := range v.Members {
+			if x.Node != from {
+				if r := change(stripe.ChangeMove, x.Node, to); r.Kind != blocktree.Invalid {
+					t.Errorf("a move from %v, who does not drain: %v", x.Node, r.Kind)
+				}
+			}
+		}
+		if r := m.do(RetireHost{Path: host(int(from)).Path, Node: from}); r.Kind != blocktree.Busy {
+			t.Errorf("retired with places: %v", r.Kind)
+		}
+		for _, kind := range []stripe.ChangeKind{stripe.ChangeMove, stripe.ChangePromote} {
+			nodes := []blocktree.NodeID{from, to}
+			if kind == stripe.ChangePromote {
+				nodes = nodes[1:]
+			}
+			if r := change(kind, nodes...); r.Kind != blocktree.Other {
+				t.Fatalf("kind %d in region: %v: %s", kind, r.Kind, r.Text)
+			}
+		}
+		if r := change(stripe.ChangeMove, to, from); r.Kind != blocktree.Invalid {
+			t.Errorf("a move to who drains: %v", r.Kind)
+		}
+	}
+}

@@ -35,6 +35,7 @@ const (
 	kindRuntime  = 'r' // path → Runtime
 	kindOwned    = 'o' // principal33 session16 → nothing: sessions of a principal
 	kindRenewed  = 't' // session16 → drawn8: the newest opening or renewal of a session
+	kindDraining = 'd' // node8 → nothing: a store that is to lose its places
 	kindDone     = 'u' // command16 → sequence8, result
 	kindDoneSeq  = 'v' // sequence8 → command16
 	kindSession  = 'x' // session16 → Session

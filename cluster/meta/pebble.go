@@ -25,9 +25,13 @@ func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.IO, Err: err}
 	}
+	fs := cfg.FS
+	if cfg.room != nil {
+		fs = roomFS{fs, cfg.room}
+	}
 	cache := pebble.NewCache(blockCacheBytes)
 	opts := &pebble.Options{
-		FS: markersLast{cfg.FS}, Cache: cache, MemTableSize: memTableBytes, MemTableStopWritesThreshold: 2,
+		FS: markersLast{fs}, Cache: cache, MemTableSize: memTableBytes, MemTableStopWritesThreshold: 2,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }, MaxOpenFiles: tablesOpenMax,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, fail}, DisableTableStats: true,
 		EventListener: &pebble.EventListener{BackgroundError: func(err error) {

@@ -18,6 +18,7 @@ const (
 	QueryRuntimes                      //
 	QueryStatus                        // no ReadIndex: what the asked member knows
 	QueryStarts                        //
+	QueryDraining                      //
 
 	queryEnd // keep last
 )
@@ -44,6 +45,7 @@ type Answer struct {
 	Runtimes []blocktree.Runtime // Runtimes, ascending by Path
 	Status   *Status             // Status
 	Starts   []NodeStart         // Starts, ascending by Node
+	Draining []blocktree.NodeID  // Draining: stores that are to lose their places, ascending
 }
 
 // Err returns nil if the query was answered, else an *Error.

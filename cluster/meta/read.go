@@ -59,6 +59,8 @@ func (s *state) answer(q Query) Answer {
 		a.Runtimes = s.runtimes()
 	case QueryStarts:
 		a.Starts = s.startsOfHosts()
+	case QueryDraining:
+		a.Draining = s.allDraining()
 	default:
 		r = refuse(blocktree.Unsupported, "unknown query")
 	}
@@ -151,6 +153,12 @@ func (g *Group) Start(node blocktree.NodeID) (*NodeStart, error) {
 func (g *Group) Starts() ([]NodeStart, error) {
 	a, err := g.asked("meta.Starts", Query{Kind: QueryStarts})
 	return a.Starts, err
+}
+
+// Draining returns the stores that are to lose their places, ascending.
+func (g *Group) Draining() ([]blocktree.NodeID, error) {
+	a, err := g.asked("meta.Draining", Query{Kind: QueryDraining})
+	return a.Draining, err
 }
 
 // Superblock returns what this cluster is; NotFound before it is founded.

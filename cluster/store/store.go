@@ -312,15 +312,20 @@ func (s *Store) closeClean(blob []byte) error {
 	return writeSuperblock(s.fs, s.dir, superblock{identity: s.id, starts: s.starts, clean: true, suspect: s.suspect})
 }
 
-// giveBack frees what was allocated ahead, or kept.
+// giveBack frees what was allocated ahead, or kept. Where space is short, what was allocated ahead stays: the next start finds it empty and
+// takes its space, which others would have taken by then.
 func (s *Store) giveBack() error {
 	s.removeRetired()
+	_, short := s.spaceLeft()
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	if s.fatal != nil {
 		return nil
 	}
 	for _, seg := range s.prepared {
+		if short {
+			break
+		}
 		if err := s.segs.remove(seg.number); err != nil {
 			return err
 		}

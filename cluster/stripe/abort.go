@@ -12,9 +12,13 @@ func (w *hwrite) noSpace(slot int) {
 	h := w.r.h
 	bit := uint32(1) << slot
 	if w.finished || w.r.sync&bit == 0 || h.mut == mutDropNoSpace {
-		w.r.members[slot].gone = true
-		h.considerRemoval()
-		if c := w.slots[slot].cur; c != nil && c.gone { // asked again, should it have to stay for another region
+		if w.r.isHeir(slot) {
+			h.noRoom(w.r.members[slot], w.r.index)
+		} else {
+			w.r.members[slot].gone = true
+			h.considerRemoval()
+		}
+		if c := w.slot(slot).cur; c != nil && c.gone { // asked again, should it have to stay for another region
 			h.putBack(c)
 		}
 		return
@@ -55,7 +59,7 @@ func (w *hwrite) sendAborts(to uint32) {
 
 func (w *hwrite) sendAbort(slot int, final bool) {
 	r, h := w.r, w.r.h
-	s := &w.slots[slot]
+	s := w.slot(slot)
 	if s.cur != nil {
 		if !s.cur.gone && s.cur.msg.Kind == KindAbort && s.cur.msg.Last == final {
 			return
@@ -110,33 +114,37 @@ func (w *hwrite) abortDone() {
 // all that remain may hold the version and a reader of the new view may have returned it: then they are asked to
 // prepare it again, and what they say under the new view counts.
 func (w *hwrite) membersLeft(left uint32) {
-	r, h := w.r, w.r.h
-	if w.slots != nil {
-		for i := range w.slots {
-			if left>>i&1 != 0 && w.slots[i].cur != nil {
-				h.drop(w.slots[i].cur)
-			}
+	h := w.r.h
+	w.eachCall(func(i int, c *call) {
+		if left>>i&1 != 0 {
+			h.drop(c)
 		}
-	}
+	})
 	if w.abort == nil || w.finished {
 		return
 	}
 	w.abort.acked &^= left
 	w.abort.refused &^= left
+	w.refuserLeft(left>>w.abort.refuser&1 != 0)
+}
+
+// refuserLeft judges an abort by what those that remain have answered; gone says that the refuser is none of them.
+func (w *hwrite) refuserLeft(gone bool) {
+	r, h := w.r, w.r.h
 	switch {
 	case w.abort.final && w.abort.acked&r.sync != 0: // a joiner's refusal means nothing to readers
 		w.abort.refuser = bits.TrailingZeros32(w.abort.acked & r.sync)
 		w.abortDone()
 	case w.abort.final:
 		w.abort = nil
-		for i := range w.slots {
-			if c := w.slots[i].cur; c != nil && !c.gone && c.msg.Kind == KindAbort {
+		w.eachCall(func(i int, c *call) {
+			if !c.gone && c.msg.Kind == KindAbort {
 				h.drop(c)
 				w.answered &^= 1 << i
 			}
-		}
+		})
 		w.sendAll()
-	case left>>w.abort.refuser&1 != 0:
+	case gone:
 		refused := w.abort.refused & r.mask
 		w.abort = nil
 		if refused != 0 {

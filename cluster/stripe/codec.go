@@ -228,10 +228,12 @@ func decodeLists(m *Message, b []byte, report *wire.Decoder) {
 	}
 }
 
-// The versions of a Layout's encoding. The second ends with HashedAs, and is written only where that says something.
+// The versions of a Layout's encoding. The second ends with HashedAs, the third with that and the heirs; each is written only
+// where that says something.
 const (
 	layoutFormat       = 1
 	layoutFormatHashed = 2
+	layoutFormatMoving = 3
 )
 
 // hostsMax bounds the hosts of a file: the sector hosts of one cluster.
@@ -241,7 +243,11 @@ const hostsMax = 1 << 16
 func EncodeLayout(l *Layout) []byte {
 	e := wire.Encoder{Buf: make([]byte, 0, 256)}
 	e.U8(layoutFormat)
-	if len(l.HashedAs) > 0 {
+	moves := moving(l)
+	switch {
+	case len(moves) > 0:
+		e.Buf[0] = layoutFormatMoving
+	case len(l.HashedAs) > 0:
 		e.Buf[0] = layoutFormatHashed
 	}
 	e.File(l.File)
@@ -273,14 +279,33 @@ func EncodeLayout(l *Layout) []byte {
 			e.U8(uint8(m.State))
 		}
 	}
-	if len(l.HashedAs) > 0 {
+	if len(l.HashedAs) > 0 || len(moves) > 0 {
 		e.U32(uint32(len(l.HashedAs)))
 		for _, n := range slices.Sorted(maps.Keys(l.HashedAs)) {
 			e.U64(uint64(n))
 			e.U64(uint64(l.HashedAs[n]))
 		}
 	}
+	if len(moves) > 0 {
+		e.U32(uint32(len(moves)))
+		for _, r := range moves {
+			e.U32(uint32(r))
+			e.U64(uint64(l.Own[r].Heir))
+			e.U8(uint8(l.Own[r].HeirPlace))
+		}
+	}
 	return e.Buf
+}
+
+// moving lists the regions that have an heir, ascending.
+func moving(l *Layout) (rs []blocktree.RegionIndex) {
+	for r, v := range l.Own {
+		if v.Heir != 0 {
+			rs = append(rs, r)
+		}
+	}
+	slices.Sort(rs)
+	return rs
 }
 
 func trueKeys(s map[blocktree.NodeID]bool) []blocktree.NodeID {
@@ -332,7 +357,8 @@ func nodeSet(d *wire.Decoder) map[blocktree.NodeID]bool {
 // DecodeLayout reads what EncodeLayout made. It refuses sizes and codes that would make the machines divide by zero.
 func DecodeLayout(b []byte) (*Layout, error) {
 	d := wire.NewDecoder(b)
-	hashed := len(b) > 0 && b[0] == layoutFormatHashed
+	moves := len(b) > 0 && b[0] == layoutFormatMoving
+	hashed := moves || len(b) > 0 && b[0] == layoutFormatHashed
 	if hashed {
 		d.U8()
 	} else {
@@ -362,7 +388,10 @@ func DecodeLayout(b []byte) (*Layout, error) {
 	l.BaseOut = nodeSet(d)
 	l.Own = decodeOwn(d)
 	if hashed {
-		l.HashedAs = decodeHashed(d)
+		l.HashedAs = decodeHashed(d, moves)
+	}
+	if moves {
+		decodeHeirs(d, l.Own)
 	}
 	if d.Err() == nil && (l.Code.Validate() != nil || l.RegionSectors == 0 || l.Sectors > 1<<62 ||
 		l.RegionSectors > 1<<40 || (l.Sectors+l.RegionSectors-1)/l.RegionSectors > blocktree.RegionsMax) {
@@ -402,8 +431,30 @@ func decodeOwn(d *wire.Decoder) map[blocktree.RegionIndex]View {
 	return own
 }
 
-// decodeHashed reads HashedAs. It is not empty, so that a layout has one encoding.
-func decodeHashed(d *wire.Decoder) map[blocktree.NodeID]blocktree.NodeID {
+// decodeHeirs reads the heirs, of which there are some.
+func decodeHeirs(d *wire.Decoder, own map[blocktree.RegionIndex]View) {
+	n := d.Count(min(blocktree.RegionsMax, d.Len()/13))
+	keys := make([]blocktree.RegionIndex, 0, n)
+	for range n {
+		r := blocktree.RegionIndex(d.U32())
+		heir, place := blocktree.NodeID(d.U64()), blocktree.ShardIndex(d.U8())
+		v, ok := own[r]
+		if d.Err() == nil && (!ok || heir == 0 || v.has(heir) || int(place) >= len(v.Members) || v.Members[place].State != InSync) {
+			d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("heir %v in region %d", heir, r)))
+			return
+		}
+		v.Heir, v.HeirPlace = heir, place
+		own[r] = v
+		keys = append(keys, r)
+	}
+	ascending(d, keys)
+	if n == 0 {
+		d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("no region has an heir")))
+	}
+}
+
+// decodeHashed reads HashedAs. Where nothing else made the format what it is, it is not empty: a layout has one encoding.
+func decodeHashed(d *wire.Decoder, empty bool) map[blocktree.NodeID]blocktree.NodeID {
 	n := d.Count(min(hostsMax, d.Len()/16))
 	as := make(map[blocktree.NodeID]blocktree.NodeID, n)
 	keys := make([]blocktree.NodeID, 0, n)
@@ -413,8 +464,11 @@ func decodeHashed(d *wire.Decoder) map[blocktree.NodeID]blocktree.NodeID {
 		keys = append(keys, node)
 	}
 	ascending(d, keys)
-	if n == 0 {
+	if n == 0 && !empty {
 		d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("no host is hashed as another")))
+	}
+	if n == 0 {
+		return nil
 	}
 	return as
 }

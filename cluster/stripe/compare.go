@@ -3,12 +3,13 @@ package stripe
 import (
 	"bytes"
 	"math/bits"
+	"slices"
 
 	"blocktree"
 )
 
-// compare finds what a joiner lacks of its region: blocks whose digests differ from those of a member in sync, and of these
-// the sectors that do. Both are asked at the same time: whatever is newer than the watermark that both are told goes to the
+// compare finds what a joiner lacks of its region: blocks whose digests differ from those of any member in sync, and of these
+// the sectors that do. All are asked, as one of them may have silently gone back to where the joiner is, and at the same time: whatever is newer than the watermark that both are told goes to the
 // joiner as any write does.
 type compare struct {
 	first, end blocktree.SectorIndex // the region
@@ -16,8 +17,8 @@ type compare struct {
 	upTo       blocktree.SectorIndex // where next will be once blocks are done
 	blocks     []block               // that differ
 	mine       question              // to the joiner
-	theirs     question              // to a member in sync
-	failed     int                   // sources that did not answer well
+	theirs     []question            // to the members in sync
+	bad        uint32                // slots of sources that did not answer well
 	done       bool
 
 	unbroken  bool // the joiner has missed nothing up to newest
@@ -47,62 +48,74 @@ func (q *question) isOpen() bool { return q.ans == nil && q.call != nil && !q.ca
 // begin starts at the beginning of the region.
 func (c *compare) begin(j *join) {
 	c.mine.drop(j.h)
-	c.theirs.drop(j.h)
+	c.dropTheirs(j.h)
 	first, count := j.h.layout.Run(j.region)
-	*c = compare{first: first, end: first + blocktree.SectorIndex(count), next: first, failed: c.failed}
+	*c = compare{first: first, end: first + blocktree.SectorIndex(count), next: first, bad: c.bad}
 }
 
 // pump asks the next question, unless one is open.
 func (c *compare) pump(j *join, r *hregion) {
-	if c.done || c.mine.isOpen() || c.theirs.isOpen() {
+	if c.done || c.mine.isOpen() || slices.ContainsFunc(c.theirs, func(q question) bool { return q.isOpen() }) {
 		return
 	}
 	h := j.h
-	src := c.source(r)
-	if src < 0 {
+	from := c.sources(j, r)
+	if from == 0 {
 		j.waiting = true
 		return
 	}
-	c.mine, c.theirs = question{}, question{}
-	ask := func(slot int, q *question, kind MessageKind, first blocktree.SectorIndex, count uint64) *Message {
-		m := h.regionMessage(kind, r, r.members[slot])
-		m.First, m.Count = first, count
-		q.call = &call{peer: r.members[slot], owner: j, msg: m}
-		return m
-	}
+	c.mine, c.theirs = question{}, nil
+	kind, first, count := KindDigest, c.next, h.digestSectors
+	mine := true
 	switch {
 	case c.unbroken:
-		m := ask(src, &c.theirs, KindDigest, c.first, h.digestSectors)
-		m.Held, m.Version = true, c.newest
+		first, mine = c.first, false
 	case len(c.blocks) > 0:
 		b := c.blocks[0]
-		ask(src, &c.theirs, KindList, b.at, uint64(b.end-b.at))
-		if !b.empty {
-			ask(j.slot, &c.mine, KindList, b.at, uint64(b.end-b.at))
-		}
-	default:
-		ask(src, &c.theirs, KindDigest, c.next, h.digestSectors)
-		ask(j.slot, &c.mine, KindDigest, c.next, h.digestSectors)
+		kind, first, count, mine = KindList, b.at, uint64(b.end-b.at), !b.empty
 	}
-	for _, q := range []*question{&c.theirs, &c.mine} {
-		if q.call != nil {
-			h.post(q.call)
+	ask := func(slot int) question {
+		m := h.regionMessage(kind, r, r.members[slot])
+		m.First, m.Count = first, count
+		if c.unbroken {
+			m.Held, m.Version = true, c.newest
 		}
+		return question{call: &call{peer: r.members[slot], owner: j, slot: slot, msg: m}}
+	}
+	for ; from != 0; from &= from - 1 {
+		c.theirs = append(c.theirs, ask(bits.TrailingZeros32(from)))
+	}
+	for i := range c.theirs {
+		h.post(c.theirs[i].call)
+	}
+	if mine {
+		c.mine = ask(j.slot)
+		h.post(c.mine.call)
 	}
 }
 
-// source chooses the in-sync member to compare with, another one after each that failed.
-func (c *compare) source(r *hregion) int {
-	var up []int
+// sources are the slots of those to compare with: who is in sync, can be reached, and has answered well. If nobody has, all are
+// asked again.
+func (c *compare) sources(j *join, r *hregion) (from uint32) {
 	for to := r.sync; to != 0; to &= to - 1 {
 		if i := bits.TrailingZeros32(to); r.members[i].up {
-			up = append(up, i)
+			from |= 1 << i
 		}
 	}
-	if len(up) == 0 {
-		return -1
+	if from&^c.bad == 0 {
+		c.bad = 0
 	}
-	return up[c.failed%len(up)]
+	if from &^= c.bad; j.h.mut == mutCompareOne {
+		from &= -from
+	}
+	return from
+}
+
+func (c *compare) dropTheirs(h *Holder) {
+	for i := range c.theirs {
+		c.theirs[i].drop(h)
+	}
+	c.theirs = nil
 }
 
 // heard takes an answer, and goes on when there is none to wait for.
@@ -115,9 +128,9 @@ func (j *join) heard(x *call, a *Message) {
 	case x == c.mine.call && a.Err != blocktree.Other:
 		j.h.failedAnswer(x, a)
 		return
-	case x == c.theirs.call && a.Err != blocktree.Other:
+	case c.isSource(x) && a.Err != blocktree.Other:
 		c.retry(j)
-		c.failed++
+		c.bad |= 1 << x.slot
 		switch a.Err {
 		case blocktree.IO:
 			x.peer.gone = true
@@ -128,19 +141,25 @@ func (j *join) heard(x *call, a *Message) {
 		return
 	case x == c.mine.call:
 		c.mine.ans = a
-	case x == c.theirs.call:
-		c.theirs.ans = a
+	case c.isSource(x):
+		c.theirs[slices.IndexFunc(c.theirs, func(q question) bool { return q.call == x })].ans = a
 	default:
 		return
 	}
-	if c.mine.isOpen() || c.theirs.isOpen() || c.theirs.ans == nil || c.mine.call != nil && c.mine.ans == nil {
+	if c.mine.call != nil && c.mine.ans == nil {
 		return
 	}
-	mine, theirs := c.mine.ans, c.theirs.ans
+	mine := c.mine.ans
+	theirs := make([]*Message, len(c.theirs))
+	for i := range c.theirs {
+		if theirs[i] = c.theirs[i].ans; theirs[i] == nil {
+			return
+		}
+	}
 	ok := true
 	switch {
 	case c.unbroken:
-		c.takeUnchanged(j, theirs.Held)
+		c.takeUnchanged(j, !slices.ContainsFunc(theirs, func(a *Message) bool { return !a.Held }))
 	case len(c.blocks) > 0:
 		ok = c.takeLists(j, mine, theirs)
 	default:
@@ -148,7 +167,6 @@ func (j *join) heard(x *call, a *Message) {
 	}
 	if !ok { // it makes no sense, or no progress
 		c.retry(j)
-		c.failed++
 		j.vain()
 		return
 	}
@@ -159,8 +177,13 @@ func (j *join) heard(x *call, a *Message) {
 // retry asks again at the next Tick.
 func (c *compare) retry(j *join) {
 	c.mine.drop(j.h)
-	c.theirs.drop(j.h)
+	c.dropTheirs(j.h)
 	j.waiting = true
+}
+
+// isSource reports whether a call is the newest question to a member in sync.
+func (c *compare) isSource(x *call) bool {
+	return slices.ContainsFunc(c.theirs, func(q question) bool { return q.call == x })
 }
 
 func (c *compare) takeUnchanged(j *join, unchanged bool) {
@@ -188,20 +211,23 @@ func (c *compare) moveOn(j *join) {
 }
 
 // takeDigests notes the blocks that differ.
-func (c *compare) takeDigests(j *join, mine, theirs *Message) bool {
+func (c *compare) takeDigests(j *join, mine *Message, theirs []*Message) bool {
 	size := blocktree.SectorIndex(j.h.digestSectors)
-	for _, a := range []*Message{mine, theirs} {
+	c.upTo = c.end
+	for _, a := range append([]*Message{mine}, theirs...) {
 		if a.Next <= c.next || a.Next > c.end || a.Next < c.end && (a.Next-c.first)%size != 0 ||
 			uint64(len(a.Payload)) != DigestBytes*((uint64(a.Next-c.next)+uint64(size)-1)/uint64(size)) {
 			return false
 		}
+		c.upTo = min(c.upTo, a.Next)
 	}
-	c.upTo = min(mine.Next, theirs.Next)
 	empty := emptyDigest()
 	for at, i := c.next, 0; at < c.upTo; at, i = at+size, i+DigestBytes {
 		b := block{at: at, end: min(at+size, c.upTo), empty: bytes.Equal(mine.Payload[i:i+DigestBytes], empty[:])}
 		switch {
-		case !bytes.Equal(mine.Payload[i:i+DigestBytes], theirs.Payload[i:i+DigestBytes]):
+		case slices.ContainsFunc(theirs, func(a *Message) bool {
+			return !bytes.Equal(mine.Payload[i:i+DigestBytes], a.Payload[i:i+DigestBytes])
+		}):
 			if j.h.mut != mutPromoteDiffering {
 				c.blocks = append(c.blocks, b)
 			}
@@ -213,21 +239,23 @@ func (c *compare) takeDigests(j *join, mine, theirs *Message) bool {
 	return true
 }
 
-// takeLists compares what both have listed of the first block, as far as both went.
-func (c *compare) takeLists(j *join, mine, theirs *Message) bool {
+// takeLists compares what all have listed of the first block, as far as all went.
+func (c *compare) takeLists(j *join, mine *Message, theirs []*Message) bool {
 	b := &c.blocks[0]
-	to := theirs.Next
-	var xs []Extent
+	d := difference{j: j}
+	to := b.end
 	if !b.empty {
 		if !wellListed(mine, b) {
 			return false
 		}
-		to, xs = min(to, mine.Next), mine.Extents
+		to, d.mine = min(to, mine.Next), mine.Extents
 	}
-	if !wellListed(theirs, b) {
-		return false
+	for _, a := range theirs {
+		if !wellListed(a, b) {
+			return false
+		}
+		to, d.theirs = min(to, a.Next), append(d.theirs, a.Extents)
 	}
-	d := difference{j: j, mine: xs, theirs: theirs.Extents}
 	if !d.walk(b.at, to) && j.h.mut != mutKeepForeign {
 		j.distrust()
 		return true
@@ -260,12 +288,41 @@ func wellListed(a *Message, b *block) bool {
 	return true
 }
 
-// difference walks over what a joiner and a member in sync have of the same sectors.
+// difference walks over what a joiner and the members in sync have of the same sectors.
 type difference struct {
-	j            *join
-	mine, theirs []Extent
-	out          []Extent // to be copied
-	same         uint64   // sectors
+	j      *join
+	mine   []Extent
+	theirs [][]Extent
+	out    []Extent // to be copied
+	same   uint64   // sectors
+}
+
+// newest is what the view has of sector s, and how far that goes: the newest version that k members in sync have, as fewer cannot give it; if no
+// k agree, the newest of all. One that is damaged is there: whoever has a good one will be read.
+func (d *difference) newest(s, end blocktree.SectorIndex) (y Extent, to blocktree.SectorIndex) {
+	to = end
+	var few [8]Extent
+	xs := few[:0]
+	for i := range d.theirs {
+		x, xEnd := cover(&d.theirs[i], s, end)
+		if x.Kind == Damaged {
+			x.Kind = Data
+		}
+		xs, to = append(xs, x), min(to, xEnd)
+	}
+	agreed := false
+	for _, x := range xs {
+		n := 0
+		for _, z := range xs {
+			if z.Version == x.Version {
+				n++
+			}
+		}
+		if enough := n >= d.j.h.layout.Code.Data; enough && !agreed || enough == agreed && y.Version.Less(x.Version) {
+			y, agreed = x, enough
+		}
+	}
+	return y, to
 }
 
 // cover returns the extent that covers sector s, Absent if none does, and how far that goes. *xs moves on.
@@ -289,12 +346,9 @@ func cover(xs *[]Extent, s, end blocktree.SectorIndex) (Extent, blocktree.Sector
 func (d *difference) walk(at, end blocktree.SectorIndex) bool {
 	for at < end {
 		x, xEnd := cover(&d.mine, at, end)
-		y, yEnd := cover(&d.theirs, at, end)
+		y, yEnd := d.newest(at, end)
 		to := min(xEnd, yEnd)
 		good := x.Kind == Data || x.Kind == Zero
-		if y.Kind == Damaged { // whoever has a good one will be read
-			y.Kind = Data
-		}
 		switch {
 		case x.Version == y.Version && (x.Kind == y.Kind || x.Kind == Damaged && y.Kind == Data):
 			if y.Kind != Absent && good {

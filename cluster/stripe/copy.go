@@ -70,7 +70,7 @@ func (j *join) begin(r *hregion, x Extent) {
 		return
 	}
 	c.read = &read{
-		c: &h.core, host: copyHost{c}, region: j.region, first: x.First, count: x.Count, skip: -1, started: h.now, settledOnly: true,
+		c: &h.core, host: copyHost{c}, region: j.region, first: x.First, count: x.Count, skip: -1, started: h.now, settledOnly: true, everyone: h.mut != mutCompareOne,
 	}
 	h.reads = append(h.reads, c.read)
 	j.reading++
@@ -85,7 +85,7 @@ func (c *copyRun) send(p Piece, payload, seals []byte) {
 	c.j.copied += uint64(p.Count)
 	h.stats.CopiedSectors += uint64(p.Count)
 	h.stats.CopiedBytes += uint64(len(payload) + len(seals))
-	m := h.installMessage(c.j.region, to, blocktree.ShardIndex(c.j.slot), p, payload, seals)
+	m := h.installMessage(c.j.region, to, c.j.shard(), p, payload, seals)
 	h.post(&call{peer: to, owner: c, msg: m})
 }
 
@@ -95,6 +95,8 @@ func (c *copyRun) onAnswer(x *call, a *Message) {
 	h := c.j.h
 	switch {
 	case c.j.over:
+	case a.Err == blocktree.NoSpace && c.j.isHeir():
+		h.noRoom(x.peer, c.j.region)
 	case a.Err == blocktree.NoSpace: // asked again, should it have to stay for another region
 		x.peer.gone = true
 		h.considerRemoval()
@@ -162,7 +164,7 @@ func (q copyHost) finished(r *read, err blocktree.Kind, res *ReadResult) {
 			continue
 		}
 		var e error
-		if bytes[i].payload, bytes[i].seals, e = h.codec.Rebuild(blocktree.ShardIndex(c.j.slot), p); e != nil {
+		if bytes[i].payload, bytes[i].seals, e = h.codec.Rebuild(c.j.shard(), p); e != nil {
 			c.again()
 			return
 		}

@@ -32,9 +32,10 @@ type peer struct {
 	upSince time.Duration // or since when it has not been up
 	learned blocktree.ViewID
 
-	lost     bool // has been away for long (NodeGone)
-	timedOut bool // left something unanswered for memberTimeout
-	gone     bool // its incarnation is not what the layout expects, or its disk failed
+	lost     bool          // has been away for long (NodeGone)
+	noRoom   time.Duration // had no space for what was to be moved to it: nothing is before then
+	timedOut bool          // left something unanswered for memberTimeout
+	gone     bool          // its incarnation is not what the layout expects, or its disk failed
 
 	// A node that is out is asked something before it may join, and less and less often if it fails after that.
 	probe    *call

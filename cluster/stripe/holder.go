@@ -45,8 +45,9 @@ type Holder struct {
 	held     []heldRead // complete but for the lease
 	job      *join
 	joinAt   blocktree.RegionIndex
-	joinNot  time.Duration    // no new join before
-	placeNot time.Duration    // no new look for spares before
+	joinNot  time.Duration // no new join before
+	placeNot time.Duration // no new look for spares before
+	moves    moves
 	joinSeq  blocktree.ViewID // of the layout in which joiners without a job were last looked for
 	allIn    blocktree.ViewID // of a layout in which no member of any region is out
 	// joinPauses has the regions whose copy-up was given up; never iterated.
@@ -58,8 +59,8 @@ type Holder struct {
 	leaseUntil  time.Duration
 	changeID    uint64 // the view change that Raft is asked for, 0 for none
 	changeKind  ChangeKind
-	changeNot   bool                 // a change was refused: none before the next Tick
-	removals    [][]blocktree.NodeID // see leaving.go
+	changeNot   bool      // a change was refused: none before the next Tick
+	removals    []removal // see leaving.go
 	confirmID   uint64
 	confirmGen  uint64 // of the confirmation that is out
 	confirmWant uint64 // generation that somebody needs
@@ -388,9 +389,7 @@ func (h *Holder) propose(kind ChangeKind, nodes []blocktree.NodeID, region block
 	invariant.Check(h.changeID == 0, "two view changes at once")
 	h.nextID++
 	h.changeID, h.changeKind = h.nextID, kind
-	if kind == ChangeRemove {
-		h.noteRemoval(nodes)
-	}
+	h.noteChange(kind, nodes, region)
 	c := &Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: kind, Nodes: nodes, Region: region, Incarnation: inc}
 	h.next.Metas = append(h.next.Metas, MetaRequest{ID: h.changeID, Change: c})
 }
@@ -411,7 +410,7 @@ func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
 		} else {
 			h.joinNot = h.now + h.joinDelay // a refused join waits; removal is judged by the new layout
 		}
-		if h.changeKind != ChangeRemove && (l == nil || err != blocktree.Other) && h.job != nil {
+		if h.changeKind != ChangeRemove && h.changeKind != ChangeStay && (l == nil || err != blocktree.Other) && h.job != nil {
 			h.job.refused(l != nil)
 		}
 	} else {
@@ -432,6 +431,7 @@ func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
 	}
 	if !h.fenced {
 		h.considerRemoval()
+		h.considerStay()
 	}
 }
 

@@ -90,7 +90,7 @@ type HolderStats struct {
 	SecondRounds, ReadRestarts  uint64 // reads that asked every member for versions; that began again
 	Hedges                      uint64 // shard requests repeated at another member
 	Removed, Joined, Promoted   uint64 // view changes made
-	Placed                      uint64 // spares that got a place
+	Placed, Moved               uint64 // spares that got a place; heirs that did
 	Aborted                     uint64 // writes undone for want of space
 	DamagedSeen, ShardsMended   uint64
 	Installed, CopyUpUnreadable uint64

@@ -148,6 +148,7 @@ type mend struct {
 	shard   blocktree.ShardIndex
 	version blocktree.Version
 	region  blocktree.RegionIndex
+	to      *peer         // who keeps it
 	since   time.Duration // when the first shard was sent
 	calls   []*call       // installs that are not answered yet
 	err     blocktree.Kind
@@ -210,11 +211,11 @@ func (m *mend) install(r *read, p Piece) {
 		m.err = blocktree.KindOf(err)
 		return
 	}
+	to := reg.members[m.shard]
 	if len(m.calls) == 0 {
-		m.region, m.since = r.region, h.now
+		m.region, m.to, m.since = r.region, to, h.now
 		h.mending = append(h.mending, m)
 	}
-	to := reg.members[m.shard]
 	c := &call{peer: to, owner: m, msg: h.installMessage(r.region, to, m.shard, p, payload, seals)}
 	m.calls = append(m.calls, c)
 	h.post(c)
@@ -225,7 +226,7 @@ func (m *mend) install(r *read, p Piece) {
 func (h *Holder) endMends() {
 	for _, m := range slices.Clone(h.mending) {
 		switch {
-		case h.region(m.region).sync>>m.shard&1 == 0:
+		case h.region(m.region).sync>>m.shard&1 == 0 || h.region(m.region).members[m.shard] != m.to:
 			m.giveUp(blocktree.StaleMember)
 		case h.now-m.since >= h.stall:
 			m.giveUp(blocktree.Unavailable)

@@ -25,7 +25,7 @@ type join struct {
 	region blocktree.RegionIndex
 	node   blocktree.NodeID
 	inc    blocktree.Incarnation
-	slot   int
+	slot   int // place, or behind the last one for an heir
 	state  joinState
 	seq    blocktree.ViewID // of the joining view
 
@@ -48,6 +48,7 @@ func (h *Holder) considerJoin() {
 	if h.phase != running || h.fenced {
 		return
 	}
+	h.considerStay()
 	if h.job != nil {
 		h.job.waiting = false
 		h.job.pump()
@@ -59,7 +60,7 @@ func (h *Holder) considerJoin() {
 	if h.joinSeq = h.layout.Seq; h.adoptJoiner() || h.now < h.joinNot {
 		return
 	}
-	if h.anyOut() && h.beginJoin() || h.placeSpare() {
+	if h.anyOut() && h.beginJoin() || h.placeSpare() || h.beginMove() {
 		return
 	}
 	h.joinNot = h.now + min(h.memberTimeout/4, max(h.joinDelay, idleCommit)) // nobody to join: look again later
@@ -118,7 +119,7 @@ func (q probeCall) onSlow(*call) {}
 
 func (q probeCall) onAnswer(c *call, _ *Message) {
 	c.peer.probed, c.peer.probedAt = true, q.h.now
-	q.h.joinNot, q.h.placeNot = min(q.h.joinNot, q.h.now), min(q.h.placeNot, q.h.now)
+	q.h.joinNot, q.h.placeNot, q.h.moves.not = min(q.h.joinNot, q.h.now), min(q.h.placeNot, q.h.now), min(q.h.moves.not, q.h.now)
 }
 
 // adoptJoiner copies up a member that joins without a job, and reports whether there is one: the outcome of its change was not
@@ -129,17 +130,19 @@ func (q probeCall) onAnswer(c *call, _ *Message) {
 func (h *Holder) adoptJoiner() bool {
 	region, slot := blocktree.RegionIndex(0), -1
 	for r, v := range h.layout.Own {
-		if slot >= 0 && r > region || h.now < h.joinPauses[r].until {
+		if slot >= 0 && r > region || h.now < h.joinPauses[r].until || h.moves.away[r] {
 			continue
 		}
 		if i := slices.IndexFunc(v.Members, func(m ViewMember) bool { return m.State == Joining }); i >= 0 {
 			region, slot = r, i
+		} else if v.Heir != 0 {
+			region, slot = r, len(v.Members)
 		}
 	}
 	if slot < 0 {
 		return false
 	}
-	node := h.layout.Own[region].Members[slot].Node
+	node := h.region(region).members[slot].node
 	h.job = &join{
 		h: h, region: region, node: node, inc: h.layout.Incarnations[node], slot: slot, copies: map[*copyRun]bool{},
 		state: joinLearn,
@@ -153,7 +156,7 @@ func (h *Holder) adoptJoiner() bool {
 	for _, w := range r.writes[r.head:] {
 		w.answered &^= 1 << slot
 		if w.slots != nil {
-			h.drop(w.slots[slot].cur)
+			h.drop(w.slot(slot).cur)
 		}
 	}
 	h.job.pump()
@@ -200,7 +203,7 @@ func (j *join) end() {
 	j.over = true
 	h := j.h
 	j.cmp.mine.drop(h)
-	j.cmp.theirs.drop(h)
+	j.cmp.dropTheirs(h)
 	h.region(j.region).release()
 	for _, r := range slices.Clone(h.reads) {
 		if q, ok := r.host.(copyHost); ok && q.c.j == j {
@@ -215,8 +218,7 @@ func (j *join) end() {
 // viewChanged looks where the joiner is in the newest view.
 func (j *join) viewChanged() {
 	h := j.h
-	v := h.layout.View(j.region)
-	state := v.Members[j.slot].State
+	state := h.layout.View(j.region).standing(j.node)
 	switch {
 	case state == Joining && j.state == joinAsked:
 		j.state, j.seq = joinLearn, h.region(j.region).joined[j.slot]
@@ -226,6 +228,9 @@ func (j *join) viewChanged() {
 	case state == InSync:
 		j.count()
 		j.end()
+		if j.isHeir() {
+			h.stats.Moved++
+		}
 		delete(h.joinPauses, j.region)
 		r := h.region(j.region) // the next watermark tells the joiner that it is in sync, which it writes down
 		r.commitDue = true
@@ -329,6 +334,10 @@ func (j *join) onAnswer(c *call, a *Message) {
 func (j *join) distrust() {
 	h := j.h
 	p := h.peer(j.node)
+	if j.forgot && j.isHeir() {
+		h.sendAway(j.region)
+		return
+	}
 	if j.forgot { // and still it is so: it has to leave and come back
 		p.gone = true
 		h.considerRemoval()

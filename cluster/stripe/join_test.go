@@ -3,6 +3,7 @@ package stripe
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"blocktree"
 )
@@ -231,5 +232,36 @@ func TestForgottenIsDropped(t *testing.T) {
 	n.m.Located(refs, nil)
 	if len(rd.Records) != 2 || len(rd.Commits) != 0 || len(rd.Drops) != 1 || rd.Drops[0].Ref != refs[0] {
 		t.Errorf("%d records, %d indexed, %d given back", len(rd.Records), len(rd.Commits), len(rd.Drops))
+	}
+}
+
+// TestJoinerGetsWhatOneHas: of three copies two have silently lost a write, with their promises. The one that is copied up anew gets it from the
+// third, though the other, which is in sync, looks as it does.
+func TestJoinerGetsWhatOneHas(t *testing.T) {
+	for mutant, want := range map[string]bool{"": true, "compareone": false} {
+		w := newWorld(blocktree.Code{Data: 1, Parity: 2}, 1, mutant)
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		w.writeAt(w.hid, w.h, 0, 0, 1)
+		w.turns(20, 20*time.Millisecond)
+		view := w.truth.View(0).Members
+		other, joiner := w.node(view[0].Node), w.node(view[1].Node) // whoever compares with one takes the first
+		v := other.index[0].version
+		if v.IsZero() {
+			t.Fatal("nothing is committed")
+		}
+		delete(other.index, 0)
+		w.nodeDown(joiner)
+		joiner.crash()
+		joiner.log, joiner.synced = nil, 0
+		w.turns(10, 100*time.Millisecond)
+		joiner.inc++
+		w.restart(joiner)
+		for i := 0; i < 200 && w.truth.View(0).Count(InSync) < 3; i++ {
+			w.turns(1, 20*time.Millisecond)
+		}
+		if w.truth.View(0).Count(InSync) < 3 || (joiner.index[0].version == v) != want {
+			t.Errorf("%q: the joiner has %v of %v in %+v", mutant, joiner.index[0].version, v, w.truth.View(0))
+		}
 	}
 }

@@ -27,12 +27,20 @@ func (j *join) vain() {
 	if j.tries++; j.tries < copyTriesMax || j.over || j.state == joinForget {
 		return
 	}
-	h := j.h
-	length := min(max(joinPauseMin, 2*h.joinPauses[j.region].length), joinPauseMax)
+	if j.isHeir() { // nobody misses it, and a member that is out may join in its stead
+		j.h.sendAway(j.region)
+		return
+	}
+	j.h.pauseJoins(j.region)
+	j.end()
+}
+
+// pauseJoins leaves a region alone for longer than the time before.
+func (h *Holder) pauseJoins(r blocktree.RegionIndex) {
+	length := min(max(joinPauseMin, 2*h.joinPauses[r].length), joinPauseMax)
 	if h.joinPauses == nil {
 		h.joinPauses = map[blocktree.RegionIndex]joinPause{}
 	}
-	h.joinPauses[j.region] = joinPause{h.now + length, length}
+	h.joinPauses[r] = joinPause{h.now + length, length}
 	h.stats.CopyUpsGivenUp++
-	j.end()
 }

@@ -28,6 +28,9 @@ type ViewMember struct {
 type View struct {
 	ID      blocktree.ViewID
 	Members []ViewMember // Code.Shards() of them
+	// Heir, unless zero, joins for the place HeirPlace, whose member is in sync and leaves it when the heir is (heir.go).
+	Heir      blocktree.NodeID
+	HeirPlace blocktree.ShardIndex
 }
 
 // Count returns how many members are in state s.
@@ -117,10 +120,10 @@ type Change struct {
 	Epoch blocktree.Epoch
 	Seq   blocktree.ViewID
 	Kind  ChangeKind
-	Nodes []blocktree.NodeID // Remove: all of them; Join, Promote: one; Place: who leaves, who comes
-	// Region is the region that is joined, promoted or placed in. Remove is for all regions of the file.
+	Nodes []blocktree.NodeID // Remove: all of them; Join, Promote, Stay: one; Place, Move: who leaves, who comes
+	// Region is the region that is joined, promoted, placed or moved in. Remove is for all regions of the file.
 	Region      blocktree.RegionIndex
-	Incarnation blocktree.Incarnation // Join, Promote: the incarnation that was copied up; Place: that of who comes
+	Incarnation blocktree.Incarnation // Join, Promote: the incarnation that was copied up; Place, Move: that of who comes
 }
 
 // ChangeKind says which transition.
@@ -132,6 +135,8 @@ const (
 	ChangeJoin                          // a member that is out starts to be copied up
 	ChangePromote                       // a joining member is in sync
 	ChangePlace                         // a spare gets the place of a member that is out, and is out there itself
+	ChangeMove                          // a node becomes the heir of a member that is in sync
+	ChangeStay                          // an heir is sent away: the member keeps its place
 )
 
 // Apply returns the layout after c. It refuses with Fenced (another epoch), StaleView (another Seq), StaleMember (the
@@ -156,6 +161,13 @@ func (l *Layout) Apply(c Change, current func(blocktree.NodeID) blocktree.Incarn
 			return nil, blocktree.E("change view", blocktree.StaleMember, nil)
 		}
 		return checked(n, n.place(c.Region, c.Nodes[0], c.Nodes[1], c.Incarnation))
+	case ChangeMove:
+		if !c.runs(c.Nodes[1], current) {
+			return nil, blocktree.E("change view", blocktree.StaleMember, nil)
+		}
+		return checked(n, n.move(c.Region, c.Nodes[0], c.Nodes[1], c.Incarnation))
+	case ChangeStay:
+		return checked(n, n.stay(c.Region, c.Nodes[0]))
 	case ChangeJoin, ChangePromote:
 		if !c.runs(c.Nodes[0], current) {
 			return nil, blocktree.E("change view", blocktree.StaleMember, nil)
@@ -177,7 +189,7 @@ func (c *Change) shaped(l *Layout) bool {
 	switch c.Kind {
 	case ChangeRemove:
 		return len(c.Nodes) > 0
-	case ChangePlace:
+	case ChangePlace, ChangeMove:
 		return len(c.Nodes) == 2 && c.Region < l.Regions()
 	}
 	return len(c.Nodes) == 1 && c.Region < l.Regions()
@@ -210,12 +222,12 @@ func (l *Layout) Acquire() *Layout {
 	n.Epoch++
 	n.Seq++
 	for r, v := range n.Own {
-		if v.Count(Joining) > 0 {
+		if v.Count(Joining) > 0 || v.Heir != 0 {
 			n.Own[r] = v.with(n.Seq, func(m *ViewMember) {
 				if m.State == Joining {
 					m.State = Out
 				}
-			})
+			}).withoutHeir()
 		}
 	}
 	return n
@@ -245,7 +257,7 @@ func (l *Layout) clone() *Layout {
 
 // with returns v under a new id, each member passed through f.
 func (v View) with(id blocktree.ViewID, f func(*ViewMember)) View {
-	n := View{ID: id, Members: slices.Clone(v.Members)}
+	n := View{ID: id, Members: slices.Clone(v.Members), Heir: v.Heir, HeirPlace: v.HeirPlace}
 	for i := range n.Members {
 		f(&n.Members[i])
 	}
@@ -270,7 +282,9 @@ func (l *Layout) remove(nodes []blocktree.NodeID) error {
 		l.BaseID = l.Seq
 	}
 	for r, v := range l.Own {
-		if slices.ContainsFunc(v.Members, func(m ViewMember) bool {
+		if v.Heir != 0 && (slices.Contains(nodes, v.Heir) || slices.Contains(nodes, v.Members[v.HeirPlace].Node)) {
+			l.Own[r] = v.with(l.Seq, out).withoutHeir()
+		} else if slices.ContainsFunc(v.Members, func(m ViewMember) bool {
 			return m.State != Out && slices.Contains(nodes, m.Node)
 		}) {
 			l.Own[r] = v.with(l.Seq, out)
@@ -354,6 +368,9 @@ func (l *Layout) active() map[blocktree.NodeID]bool {
 				on[m.Node] = true
 			}
 		}
+		if v.Heir != 0 {
+			on[v.Heir] = true
+		}
 	}
 	common := false
 	for r := blocktree.RegionIndex(0); r < l.Regions() && (!common || len(l.Hosts) > l.Code.Shards()); r++ {
@@ -380,7 +397,7 @@ func (l *Layout) touches(node blocktree.NodeID, seq blocktree.ViewID) bool {
 		return true
 	}
 	for _, v := range l.Own {
-		if v.ID > seq && slices.ContainsFunc(v.Members, func(m ViewMember) bool { return m.Node == node && m.State != Out }) {
+		if v.ID > seq && v.standing(node) != Out {
 			return true
 		}
 	}
@@ -390,19 +407,18 @@ func (l *Layout) touches(node blocktree.NodeID, seq blocktree.ViewID) bool {
 // advance moves one member of one region from a state to the next, and folds Own away where it says nothing any more.
 func (l *Layout) advance(r blocktree.RegionIndex, node blocktree.NodeID, from, to MemberState, inc blocktree.Incarnation) error {
 	v := l.View(r)
+	if from == Joining && v.Heir == node && node != 0 {
+		l.inherit(r, v)
+		return nil
+	}
 	i, ok := v.Shard(node)
-	if !ok || v.Members[i].State != from {
+	if !ok || v.Members[i].State != from || to == Joining && v.Heir != 0 {
 		return blocktree.E("change view", blocktree.Invalid, fmt.Errorf("node %v of region %d is not in the state to advance from", node, r))
 	}
-	if from == Out && l.Incarnations[node] != inc { // comes back as another: it must be out everywhere first
-		for q := blocktree.RegionIndex(0); q < l.Regions(); q++ {
-			w := l.View(q)
-			if j, ok := w.Shard(node); ok && w.Members[j].State != Out {
-				return blocktree.E("change view", blocktree.StaleMember, nil)
-			}
+	if from == Out {
+		if err := l.comeAs(node, inc); err != nil {
+			return err
 		}
-		l.Incarnations[node] = inc
-		delete(l.Marked, node)
 	}
 	l.Own[r] = v.with(l.Seq, func(m *ViewMember) {
 		if m.Node == node {
@@ -412,6 +428,21 @@ func (l *Layout) advance(r blocktree.RegionIndex, node blocktree.NodeID, from, t
 	if to == InSync {
 		l.fold(node, r)
 	}
+	return nil
+}
+
+// comeAs has the views expect the incarnation that a node joins as. One that comes back as another must be out everywhere first.
+func (l *Layout) comeAs(node blocktree.NodeID, inc blocktree.Incarnation) error {
+	if l.Incarnations[node] == inc {
+		return nil
+	}
+	for q := range l.Regions() {
+		if l.View(q).standing(node) != Out {
+			return blocktree.E("change view", blocktree.StaleMember, nil)
+		}
+	}
+	l.Incarnations[node] = inc
+	delete(l.Marked, node)
 	return nil
 }
 
@@ -438,7 +469,7 @@ func (l *Layout) fold(node blocktree.NodeID, r blocktree.RegionIndex) {
 	}
 	before := len(l.Own)
 	maps.DeleteFunc(l.Own, func(r blocktree.RegionIndex, v View) bool {
-		return !slices.ContainsFunc(v.Members, func(m ViewMember) bool {
+		return v.Heir == 0 && !slices.ContainsFunc(v.Members, func(m ViewMember) bool {
 			return m.State == Joining || (m.State == Out) != l.BaseOut[m.Node]
 		}) && l.placedByHash(r, v)
 	})

@@ -266,9 +266,7 @@ func (m *Member) view(f *memberFile, r blocktree.RegionIndex) memberView {
 	if !ok {
 		w := f.layout.View(r)
 		v.id = w.ID
-		if v.shard, v.member = w.Shard(m.node); v.member {
-			v.state = w.Members[v.shard].State
-		}
+		v.shard, v.state, v.member = w.place(m.node)
 		if f.views == nil {
 			f.views = map[blocktree.RegionIndex]memberView{}
 		}

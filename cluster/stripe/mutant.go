@@ -57,6 +57,9 @@ const (
 	mutWitnessSome
 	mutWitnessEarly
 	mutReadLeaving
+	mutMoveAnswers
+	mutMoveLeaving
+	mutCompareOne
 	mutantEnd
 )
 
@@ -110,6 +113,9 @@ var mutantNames = [mutantEnd]string{
 	mutWitnessSome:      "witnesssome: a read that Raft does not confirm completes with the word of k members (rule 6, 0013)",
 	mutWitnessEarly:     "witnessearly: a read that Raft does not confirm completes with words given before it was done (rule 6, 0013)",
 	mutReadLeaving:      "readleaving: a holder's read completes though all that answered it may have been removed (rule 6)",
+	mutMoveAnswers:      "moveanswers: what a member answered counts for the heir that got its place (rule 2, 0016)",
+	mutMoveLeaving:      "moveleaving: a holder's read completes though all that answered it may have made room for an heir (rule 6, 0016)",
+	mutCompareOne:       "compareone: a joiner is compared with, and copied from, as few members as suffice if all are in sync (rule 7)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 }
 

@@ -67,13 +67,13 @@ func (l *Layout) placedByHash(r blocktree.RegionIndex, v View) bool {
 	return slices.EqualFunc(l.placed(r), v.Members, func(n blocktree.NodeID, m ViewMember) bool { return n == m.Node })
 }
 
-// HasPlace reports whether node has a place in any region, in whatever state.
+// HasPlace reports whether node has a place in any region, in whatever state, or is the heir of one.
 func (l *Layout) HasPlace(node blocktree.NodeID) bool {
 	if !slices.Contains(l.Hosts, node) {
 		return false
 	}
 	for r := range l.Regions() {
-		if _, ok := l.View(r).Shard(node); ok {
+		if l.View(r).has(node) {
 			return true
 		}
 	}
@@ -84,21 +84,30 @@ func (l *Layout) HasPlace(node blocktree.NodeID) bool {
 func (l *Layout) place(r blocktree.RegionIndex, from, to blocktree.NodeID, inc blocktree.Incarnation) error {
 	v := l.View(r)
 	i, ok := v.Shard(from)
-	if _, there := v.Shard(to); !ok || there || to == 0 || v.Members[i].State != Out {
+	if !ok || v.has(to) || to == 0 || v.Members[i].State != Out {
 		return blocktree.E("change view", blocktree.Invalid, fmt.Errorf("node %v cannot have the place of %v in region %d", to, from, r))
 	}
-	if !slices.Contains(l.Hosts, to) {
-		if len(l.Hosts) >= hostsMax {
-			return blocktree.E("change view", blocktree.TooLarge, fmt.Errorf("a file has at most %d hosts", hostsMax))
-		}
-		l.addHost(to, 0)
-		l.Incarnations[to] = inc
+	if err := l.addSpare(to, inc); err != nil {
+		return err
 	}
 	l.Own[r] = v.with(l.Seq, func(m *ViewMember) {
 		if m.Node == from {
 			m.Node = to
 		}
 	})
+	return nil
+}
+
+// addSpare makes a node a host that the hash never chooses, if it is none.
+func (l *Layout) addSpare(n blocktree.NodeID, inc blocktree.Incarnation) error {
+	if slices.Contains(l.Hosts, n) {
+		return nil
+	}
+	if len(l.Hosts) >= hostsMax {
+		return blocktree.E("change view", blocktree.TooLarge, fmt.Errorf("a file has at most %d hosts", hostsMax))
+	}
+	l.addHost(n, 0)
+	l.Incarnations[n] = inc
 	return nil
 }
 

@@ -346,6 +346,9 @@ func TestMutantsDie(t *testing.T) {
 		"witnesssome":   "Raft is never away here; TestWitnesses shows it, and the simulator",
 		"witnessearly":  "as witnesssome",
 		"readleaving":   "takes a leaseless read while the holder hears nothing of a removal; TestReadOfThoseThatLeave shows it",
+		"moveanswers":   "nobody drains here; TestHeirAnswersForItself shows it",
+		"compareone":    "nobody goes back here without being marked; TestJoinerGetsWhatOneHas shows it",
+		"moveleaving":   "nobody drains here; TestReadOfWhoMadeRoom shows it",
 		"noleasecheck":  "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
 	}
 	for _, line := range Mutants() {

@@ -61,7 +61,8 @@ type read struct {
 	all    bool // gather every shard that can be had
 	// settledOnly ignores versions that are pending and not known to be acknowledged (copy-up).
 	settledOnly bool
-	skip        int // a slot whose shards are not used, or -1
+	everyone    bool // hears every member in sync (copy-up): one may have gone back silently
+	skip        int  // a slot whose shards are not used, or -1
 
 	layout *Layout
 	view   View
@@ -146,6 +147,9 @@ func (r *read) quorum() int {
 	s := bits.OnesCount32(r.sync)
 	if r.c.mut == mutQuorumK {
 		return c.Data
+	}
+	if r.everyone {
+		return s
 	}
 	return min(s, max(c.Data, s-c.MinWrite()+1))
 }

@@ -50,7 +50,7 @@ func (h *Holder) placeSpare() bool {
 func (h *Holder) spareFor(r blocktree.RegionIndex, v View) (best *peer) {
 	var heaviest uint64
 	for _, p := range h.order {
-		if _, there := v.Shard(p.node); there || !h.ripe(p) || !h.answers(p) {
+		if v.has(p.node) || h.moves.draining[p.node] || h.now < p.noRoom || !h.ripe(p) || !h.answers(p) {
 			continue
 		}
 		if w := weight(h.layout.File, r, p.node); best == nil || w > heaviest {

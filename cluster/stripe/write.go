@@ -62,6 +62,7 @@ type hwrite struct {
 	sent     uint32 // members that were sent it, ever
 	abort    *abort
 	slots    []wslot // by shard index
+	heir     *wslot  // of the heir, whose slot is behind the others
 }
 
 // wslot has the first message to one member in one piece of memory with its call.
@@ -97,26 +98,26 @@ func (h *Holder) region(i blocktree.RegionIndex) *hregion {
 func (r *hregion) setView(v View) {
 	old, were := r.all, r.members
 	r.view, r.sync, r.all = v, 0, 0
-	r.members = make([]*peer, 0, len(v.Members))
+	r.members = make([]*peer, 0, len(v.Members)+1)
 	for i, m := range v.Members {
 		r.members = append(r.members, r.h.peer(m.Node))
 		switch m.State {
 		case InSync:
 			r.sync |= 1 << i
 		case Joining:
-			r.all |= 1 << i
-			if old>>i&1 == 0 {
-				r.unready |= 1 << i
-				r.join(i)
-			}
+			r.joins(i, old, were)
 		}
+	}
+	if v.Heir != 0 {
+		r.members = append(r.members, r.h.peer(v.Heir))
+		r.joins(len(v.Members), old, were)
 	}
 	r.all |= r.sync
 	if r.mask = r.all; r.h.mut == mutJoinNoWait {
 		r.mask = r.sync
 	}
 	r.unready &= r.all &^ r.sync
-	if left := old &^ r.all; left != 0 {
+	if left := r.whoLeft(old, were); left != 0 {
 		for to := left; to != 0; to &= to - 1 {
 			r.h.dropRegion(were[bits.TrailingZeros32(to)], r.index)
 		}
@@ -126,14 +127,6 @@ func (r *hregion) setView(v View) {
 			w.membersLeft(left)
 		}
 	}
-}
-
-// join notes that a member joins by the newest layout.
-func (r *hregion) join(slot int) {
-	if r.joined == nil {
-		r.joined = map[int]blocktree.ViewID{}
-	}
-	r.joined[slot] = r.h.layout.Seq
 }
 
 // release sends what was withheld.
@@ -287,7 +280,7 @@ func (h *Holder) fits(w *Write) bool {
 // sendAll prepares the write at every member that has not answered.
 func (w *hwrite) sendAll() {
 	if w.slots == nil {
-		w.slots = make([]wslot, len(w.r.members))
+		w.slots = make([]wslot, len(w.r.view.Members))
 	}
 	to := w.r.all &^ w.r.unready &^ w.answered
 	if w.answered&w.r.heldFor == 0 {
@@ -301,15 +294,15 @@ func (w *hwrite) sendAll() {
 // send prepares the write at one member.
 func (w *hwrite) send(slot int) {
 	r, h := w.r, w.r.h
-	s := &w.slots[slot]
+	own := w.slot(slot)
+	s := own
 	if s.cur != nil && !s.cur.gone {
 		return
 	}
 	if s.cur != nil { // the first message may still be on its way and is not touched
 		s = &wslot{}
-		w.slots[slot].cur = &s.call
 	}
-	w.slots[slot].cur = &s.call
+	own.cur = &s.call
 	w.sent |= 1 << slot
 	p, wr := r.members[slot], w.w
 	mark := r.told()
@@ -318,10 +311,10 @@ func (w *hwrite) send(slot int) {
 	}
 	s.rec = Record{
 		Kind: wr.Kind, File: h.layout.File, Region: wr.Region, First: wr.First, Count: wr.Count, Version: w.version,
-		Digest: wr.Digest, Watermark: mark, Shard: blocktree.ShardIndex(slot), ShardBytes: wr.ShardBytes, Seals: wr.Seals,
+		Digest: wr.Digest, Watermark: mark, Shard: r.shard(slot), ShardBytes: wr.ShardBytes, Seals: wr.Seals,
 	}
 	if wr.Kind == RecordData {
-		s.rec.Payload = wr.Shards[slot]
+		s.rec.Payload = wr.Shards[s.rec.Shard]
 	}
 	s.msg = Message{
 		Kind: KindPrepare, Node: p.node, File: h.layout.File, Region: r.index, Epoch: h.epoch, View: r.view.ID,
@@ -356,6 +349,11 @@ func (w *hwrite) onAnswer(c *call, a *Message) {
 		w.noSpace(c.slot)
 	case blocktree.Canceled: // it refuses durably already
 		if w.r.sync&bit == 0 && (w.abort == nil || !w.abort.final) { // a joiner refuses what the others keep: only a reset cures it
+			if w.r.isHeir(c.slot) {
+				h.sendAway(w.r.index)
+				h.putBack(c)
+				return
+			}
 			c.peer.gone = true
 			h.considerRemoval()
 			h.putBack(c)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,7 +43,8 @@ func newServe() *cobra.Command {
 		Short: "Serve the exports of a configuration in the foreground",
 		Long: `serve opens the files that FILE exports, making those that are absent and have a create section, and offers them over
 NBD until SIGINT or SIGTERM. It prints "ready" and the URI of each export. It waits, up to 15 seconds, for the lease of a
-server that had a file open and is gone; of one that is not gone it says who it is and when it renewed its lease.
+server that had a file open and is gone; of one that is not gone it says who it is and when it renewed its lease. While the
+cluster has no majority it waits up to 90 seconds; from 8 seconds on its log says what for.
 
 With --take-over it takes such a file by force. Nobody may answer for the file twice, so this takes the 5 seconds for which the other
 server was promised it; stopped meanwhile, it leaves the file to the other after 3 seconds. Then the other's clients get I/O errors,
@@ -107,6 +109,8 @@ type server struct {
 	takeOver  bool // files that others hold are taken by force, once, at the start
 	listeners []net.Listener
 	addresses []string // of the listeners, as nbd.URI takes them
+	opened    atomic.Int64
+	answering answering // nil: not known
 }
 
 // listen takes the sockets that systemd passed, else opens the one of the configuration. It fails with Busy, Permission
@@ -151,6 +155,7 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
+	s.answering = client.Answering
 	cache, err := blockdev.NewCache(s.cfg.CacheBytes())
 	if err != nil {
 		s.close()
@@ -192,6 +197,11 @@ type opener func(ctx context.Context, e *config.Export) (blocktree.File, error)
 func (s *server) open(ctx context.Context, exports *blockdev.Exports, open opener, o blockdev.Options) error {
 	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	told, stop := context.WithCancel(startCtx)
+	var teller sync.WaitGroup
+	teller.Go(func() { s.tellWaiting(told, time.Now()) })
+	defer teller.Wait()
+	defer stop()
 	var first error
 	var once sync.Once
 	var wg sync.WaitGroup
@@ -226,6 +236,7 @@ func (s *server) openOne(ctx context.Context, exports *blockdev.Exports, e *conf
 	if err := exports.Add(blockdev.Export{Name: e.Path, Description: e.Description, Device: device, ReadOnly: e.ReadOnly}); err != nil {
 		return errors.Join(err, device.Close())
 	}
+	s.opened.Add(1)
 	s.log.Info("export open", "path", e.Path, "sizeBytes", device.Size(), "readOnly", e.ReadOnly)
 	return nil
 }

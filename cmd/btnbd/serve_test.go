@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"blocktree"
@@ -83,4 +87,49 @@ func TestFailedExportStopsTheOthers(t *testing.T) {
 	}, blockdev.Options{}); !errors.Is(err, signal) {
 		t.Error(err)
 	}
+}
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// TestWaitingIsTold: a start without a majority says within ten seconds what it waits for, and gives up when it always did.
+func TestWaitingIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serverOf(1)
+		var out lines
+		s.log = slog.New(slog.NewTextHandler(&out, nil))
+		s.answering = func() (int, int) { return 1, 3 }
+		began := time.Now()
+		said := ""
+		err := s.open(t.Context(), new(blockdev.Exports), func(ctx context.Context, _ *config.Export) (blocktree.File, error) {
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			said = out.String()
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, blockdev.Options{})
+		if err == nil || time.Since(began) != startTimeout {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		for _, want := range []string{"waiting to open the exports", "open=0 of=1", "1 of 3 nodes answer, and opening a file takes 2", "givesUpIn=1m22s", "hint="} {
+			if !strings.Contains(said, want) {
+				t.Errorf("after ten seconds the log lacks %q: %s", want, said)
+			}
+		}
+	})
 }

@@ -13,10 +13,10 @@ import (
 )
 
 func newNode() *cobra.Command {
-	group := cli.NewGroup("node", "Replace a node's lost disk, or remove a node",
+	group := cli.NewGroup("node", "Replace a node's lost disk, drain or remove a node",
 		`node changes which nodes and disks a cluster counts on. It asks the cluster, so a majority of the nodes must run; the
 configuration may be that of any node, client or NBD server of the cluster.`)
-	group.AddCommand(newNodeReplace(), newNodeRemove())
+	group.AddCommand(newNodeReplace(), newNodeDrain(), newNodeRemove())
 	return group
 }
 
@@ -68,10 +68,10 @@ func newNodeRemove() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "remove PATH --config FILE [--force]",
 		Short: "Remove a node from the cluster for good",
-		Long: `remove takes the node at PATH out of the metadata group and out of the cluster's records. It must be down, unless --force is given,
-and have no place in any file: after cluster.spareAfter (10 minutes by default) the other nodes take over the places of a node that is
-down, if there are more nodes than a file's code needs. Until then remove is refused as busy. A cluster without such spares
-keeps its nodes; there, replace the node.`,
+		Long: `remove takes the node at PATH out of the metadata group and out of the cluster's records. It must have no place in any file, which
+btnode node drain sees to while the node runs; and after cluster.spareAfter (10 minutes by default) the other nodes take over the places of
+a node that is down, if there are more nodes than a file's code needs. Until then remove is refused as busy. A cluster without such
+spares keeps its nodes; there, replace the node. A node that answers is removed if it was drained, else only with --force.`,
 		Example:               `  btnode node remove /node4 --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),

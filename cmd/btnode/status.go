@@ -30,7 +30,8 @@ func newStatus() *cobra.Command {
 "degraded" when something is missing and everything still works, "unavailable" when something does not. A file tolerates
 the loss of so many more nodes before its sectors can no longer be read or written; 0 is the last warning. While members of
 a file are copied up, status says how much is still to be looked at, at most, how fast shards are copied and, from how fast the
-looking goes, how long it will take. A node that this command cannot reach by itself, but another node can, is up "via" that one.
+looking goes, how long it will take; likewise of nodes that are being drained. A node that this command cannot reach by itself, but
+another node can, is up "via" that one.
 
 It exits with 0 whenever it could find out, whatever it found: scripts read health from --json.`,
 		Example: `  btnode status --config client.yaml
@@ -86,6 +87,11 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, n := range s.Nodes {
+		if n.Drain != nil {
+			fmt.Fprintf(w, "\ndraining %s: %s\n", n.Path, drainLeft(n.Drain))
+		}
 	}
 	for _, f := range s.Files {
 		if u := f.CopyUp; u != nil {

@@ -177,7 +177,14 @@ func (w *World) checkLayout(l *stripe.Layout) {
 		if v.Count(stripe.InSync) < l.Code.Data {
 			w.fail("I7 at least k in sync", "region %d: %s", r, describeLayout(l))
 		}
-		if v.Count(stripe.Joining) > 1 {
+		joining := v.Count(stripe.Joining)
+		if v.Heir != 0 {
+			joining++
+			if _, there := v.Shard(v.Heir); there || v.Members[v.HeirPlace].State != stripe.InSync {
+				w.fail("I16 an heir follows one in sync", "region %d: %s", r, describeLayout(l))
+			}
+		}
+		if joining > 1 {
 			w.fail("one joins at a time", "region %d: %s", r, describeLayout(l))
 		}
 		if v.ID > l.Seq || len(v.Members) != l.Code.Shards() {

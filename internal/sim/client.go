@@ -35,9 +35,10 @@ type client struct {
 	witnessing bool   // there are some among those that end now
 	n          uint64
 
-	sent    []sentRepair // of this epoch, to check the decision when it is complete
-	metas   int
-	closing bool
+	sent     []sentRepair // of this epoch, to check the decision when it is complete
+	metas    int
+	drainGen int // of what the holder knows of drains
+	closing  bool
 }
 
 // link is the connection between a client and a node.
@@ -142,6 +143,7 @@ func (c *client) happen(e *event) {
 	case evTick:
 		c.input(func() {})
 		c.missNodes()
+		c.hearOfDrains()
 		c.w.q.push(event{at: c.w.now + tickEvery, kind: evTick, who: c.idx, gen: c.gen})
 	case evWork:
 		c.work()
@@ -409,6 +411,8 @@ func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond,
 		LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant,
 	}, c.boot())
+	c.drainGen = c.w.drains.gen
+	c.h.Draining(c.w.drains.nodes)
 	c.renewed(asked)
 	for _, n := range c.w.nodes {
 		if c.links[n.idx].up {

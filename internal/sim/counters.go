@@ -38,6 +38,10 @@ type Counters struct {
 	Replaced, ReplaceRefused    uint64 // stores that took all places of another; where too few members would have remained
 	ReplacedInSync              uint64 // while the other was in sync somewhere
 	Placed, PlaceRefused        uint64 // spares that got a place; that were to get one of a member in sync
+	Drained, DrainsEnded        uint64 // nodes that were to lose their places; that were to no more
+	DrainRefused                uint64 // as too few others would have remained
+	Moves, Moved, Stays         uint64 // heirs named, in their places, sent away by the holder
+	MoveRefused                 uint64 // heirs of who does not drain, or who drain
 	Vanished                    uint64 // nodes that were away for so long that spares might take over
 	InstalledCopies             uint64 // records sent to a joiner, or to mend a shard
 	IncrementalJoins            uint64 // promotions after which something was copied and something was not

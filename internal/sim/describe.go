@@ -82,6 +82,9 @@ func describeLayout(l *stripe.Layout) string {
 			}
 			fmt.Fprintf(&b, " n%d=%s", m.Node-1, state)
 		}
+		if v.Heir != 0 {
+			fmt.Fprintf(&b, " n%d=heir of n%d", v.Heir-1, v.Members[v.HeirPlace].Node-1)
+		}
 	}
 	return b.String()
 }

@@ -69,7 +69,7 @@ func (w *World) converge() {
 			w.nudge(c) // a change that was thought lost: an idle holder hears of it with its next operation
 			ready = false
 		}
-		ready = ready && w.whole(w.meta.files[f].layout)
+		ready = ready && w.whole(w.meta.files[f].layout) && w.drains.done(w.meta.files[f].layout)
 	}
 	if !ready {
 		w.after(20, w.converge)
@@ -121,7 +121,11 @@ func (w *World) appoint(file int) {
 // whole reports whether every region has all members in sync.
 func (w *World) whole(l *stripe.Layout) bool {
 	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
-		for _, m := range l.View(r).Members {
+		v := l.View(r)
+		if v.Heir != 0 {
+			return false
+		}
+		for _, m := range v.Members {
 			if m.State != stripe.InSync || !w.nodes[w.nodeOf(m.Node)].trusted(l) { // lost its disk, and Raft may not know yet
 				return false
 			}

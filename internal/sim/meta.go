@@ -158,13 +158,18 @@ func (m *meta) change(c stripe.Change) (l *stripe.Layout, err blocktree.Kind, ok
 	if w.mutant("cas-dropped") {
 		c.Epoch, c.Seq = old.Epoch, old.Seq
 	}
+	if !w.drains.allowed(c) {
+		w.count.ChangesRefused++
+		return old, blocktree.Invalid, true
+	}
 	next, e := old.Apply(c, func(n blocktree.NodeID) blocktree.Incarnation { return m.current[n] })
 	if e != nil {
 		w.trace("raft refuses %+v: %v", c, e)
 		w.count.ChangesRefused++
 		return old, blocktree.KindOf(e), true
 	}
-	if c.Kind == stripe.ChangeRemove && !m.enough(next, nil) {
+	heir := c.Kind == stripe.ChangePromote && old.View(c.Region).Heir == c.Nodes[0]
+	if (c.Kind == stripe.ChangeRemove || heir) && !m.enough(next, nil) {
 		// A member lost its disk and Raft has not heard of it yet: to remove another now would be a loss of data
 		// that the fault, not the protocol, is to blame for. The proposal stays on the way until the mark is there.
 		return nil, 0, false
@@ -180,10 +185,15 @@ func (m *meta) change(c stripe.Change) (l *stripe.Layout, err blocktree.Kind, ok
 		if w.mutant("placed-counts") {
 			next = counted(next, c.Nodes[1], c.Incarnation)
 		}
+	case stripe.ChangeMove:
+		if w.mutant("movedearly") {
+			next = w.drains.early(next, c.Region)
+		}
 	case stripe.ChangePromote:
 		w.count.Promotions++
 		w.checkPromotion(file, next, c)
 	}
+	w.drains.check(old, next, c)
 	m.put(file, next, "change")
 	return next, blocktree.Other, true
 }

@@ -16,6 +16,8 @@ func Mutants() []string {
 		"cas-dropped: Raft applies a view change of an older epoch or view",
 		"replaced-counts: a store that replaces another is in sync from the start",
 		"placed-counts: a spare that gets a place is in sync from the start",
+		"movedearly: a member leaves when its heir begins to join (I16)",
+		"moved-to-draining: Raft does not look at who drains",
 		"placed-over-sync: Raft gives a spare the place of a member that is in sync",
 	}
 }

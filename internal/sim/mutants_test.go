@@ -73,6 +73,8 @@ func kills() []kill {
 		{"wholeanywhere", 5767, "wrong shard"},
 		{"replaced-counts", 25, "I2 committed"},
 		{"placed-counts", 143, "I5 in sync has all"},
+		{"movedearly", 2, "I16 a move keeps who counts"},
+		{"moved-to-draining", 8, "I19 who drains"},
 		{"placed-over-sync", 236, "I7 at least k in sync"},
 		{"witnesssome", 2069, "I14 witnesses"},
 	}
@@ -83,7 +85,8 @@ func kills() []kill {
 func scripted() map[string]string {
 	return map[string]string{"forgettwice": "TestForgetOnce", "listvolatile": "TestListIsDurable", "skipdecided": "TestUnbroken",
 		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared", "resetagain": "TestPausedRefusesStill",
-		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave"}
+		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave", "moveanswers": "TestHeirAnswersForItself",
+		"moveleaving": "TestReadOfWhoMadeRoom", "compareone": "TestJoinerGetsWhatOneHas"}
 }
 
 // every lists all mutants, of the machines and of the world, that worlds kill.

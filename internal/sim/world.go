@@ -67,6 +67,7 @@ type World struct {
 
 	nodes   []*node
 	meta    *meta
+	drains  *drains
 	clients []*client
 	writes  []*write // by value-1
 	byVer   map[versionKey]*write
@@ -129,7 +130,7 @@ func newWorld(o Options) *World {
 		w.prof.lookEvery = 2 * time.Millisecond
 	}
 	w.chooseMembers()
-	w.meta = newMeta(w)
+	w.meta, w.drains = newMeta(w), newDrains(w)
 	for f := range w.meta.files {
 		w.hist = append(w.hist, make([]history.History, w.meta.files[f].layout.Sectors))
 	}
@@ -156,6 +157,7 @@ func (w *World) run() {
 		w.after(w.upTo(w.prof.faultEvery), w.fault)
 	}
 	w.comeAndGo()
+	w.drains.begin()
 	w.after(w.prof.active, w.finale)
 	for len(w.q.h) > 0 && !w.over {
 		e := w.q.pop()

@@ -254,7 +254,7 @@ func failSync(w *world, e event) (func(), bool) {
 	}
 	return func() {
 		defer n.busy.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), diskAnswerWithin)
+		ctx, cancel := context.WithTimeout(w.ctx, diskAnswerWithin)
 		defer cancel()
 		select {
 		case <-p.done:

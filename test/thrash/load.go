@@ -152,9 +152,9 @@ func (c *connection) ready(ctx context.Context) bool {
 	return c.nbd != nil && ctx.Err() == nil
 }
 
-// do runs one operation to its end, even if the load is told to stop meanwhile.
+// do runs one operation to its end, even if the load is told to stop meanwhile, unless the run is.
 func (c *connection) do(op func(ctx context.Context, nbd *nbdclient.Client) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
+	ctx, cancel := context.WithTimeout(c.w.ctx, opTimeout)
 	defer cancel()
 	began := time.Now()
 	err := op(ctx, c.nbd)

@@ -96,10 +96,11 @@ func run(ctx context.Context, o options) (err error) {
 	if os.Getuid() != 0 {
 		return errors.New("network namespaces need root")
 	}
-	w, err := newWorld(o)
+	w, err := newWorld(ctx, o)
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, w.abandon)()
 	defer func() { err = errors.Join(err, w.close(err != nil && ctx.Err() == nil)) }() // who stops a run wants nothing kept
 	if err := w.start(ctx); err != nil {
 		return err

@@ -33,10 +33,10 @@ const restartPause = time.Second
 func (n *node) begin() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.over || !n.proc.ended() {
+	if n.over || !n.proc.ended() || n.w.ctx.Err() != nil {
 		return nil
 	}
-	p, err := startProcess(n.log, n.host.in(filepath.Join(n.w.o.bin, "btnode"), "run", "--config", n.config))
+	p, err := n.w.launch(n.log, n.host.in(filepath.Join(n.w.o.bin, "btnode"), "run", "--config", n.config))
 	if err != nil {
 		return err
 	}

@@ -115,11 +115,11 @@ func (s *server) now() int64 { return int64(time.Since(s.w.began)) }
 func (s *server) begin() (*process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held || s.over {
+	if s.held || s.over || s.w.ctx.Err() != nil {
 		return nil, nil
 	}
 	s.life.Add(1)
-	p, err := startProcess(s.log, s.host.in(filepath.Join(s.w.o.bin, "btnbd"), "serve", "--config", s.config, "--cache", cacheOf(s.starts)))
+	p, err := s.w.launch(s.log, s.host.in(filepath.Join(s.w.o.bin, "btnbd"), "serve", "--config", s.config, "--cache", cacheOf(s.starts)))
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func takeOver(w *world, e event) (func(), bool) {
 	} else {
 		s.signal(syscall.SIGSTOP)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(w.ctx)
 	var supervisor, clients sync.WaitGroup
 	supervisor.Go(func() { w.heir.supervise(ctx) })
 	if err := w.heir.await(ctx, heirWithin); err != nil {
@@ -54,7 +54,7 @@ func takeOver(w *world, e event) (func(), bool) {
 	}
 	return func() {
 		back()
-		time.Sleep(bothFor)
+		sleep(w.ctx, bothFor)
 		cancel()
 		supervisor.Wait() // so that it is not started again
 		w.heir.end()

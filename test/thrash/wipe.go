@@ -43,10 +43,10 @@ func (w *world) replace(n *node) error {
 	deadline := time.Now().Add(replaceWithin)
 	for {
 		_, err := w.btnode("node", "replace", "/"+n.name)
-		if err == nil || time.Now().After(deadline) {
+		if err == nil || time.Now().After(deadline) || w.ctx.Err() != nil {
 			return err
 		}
-		time.Sleep(time.Second)
+		sleep(w.ctx, time.Second)
 	}
 }
 
@@ -64,7 +64,7 @@ func (d *disk) empty() error {
 
 // btnode runs a command about the cluster on the writer's host and returns what it prints.
 func (w *world) btnode(args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), healWithin)
+	ctx, cancel := context.WithTimeout(w.ctx, healWithin)
 	defer cancel()
 	line := append([]string{filepath.Join(w.o.bin, "btnode")}, args...)
 	line = w.writer.host.in(append(line, "--config", filepath.Join(w.dir, "p", "client.yaml"))...)

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -40,21 +41,24 @@ type world struct {
 	loads   *loads
 	wg      sync.WaitGroup // supervisors
 	stop    context.CancelFunc
+	ctx     context.Context // of the whole run: it ends when somebody stops it
 
 	narrowed   sync.Mutex // held by the one fault that leaves the writer a single node
 	mu         sync.Mutex
-	faults     map[string]int // made, by kind
-	skipped    int            // because the target was busy with another
-	notes      map[string]int // what is no violation, and worth a number
+	processes  map[*process]bool // that run
+	faults     map[string]int    // made, by kind
+	skipped    int               // because the target was busy with another
+	notes      map[string]int    // what is no violation, and worth a number
 	violations []string
 }
 
-func newWorld(o options) (*world, error) {
+func newWorld(ctx context.Context, o options) (*world, error) {
 	dir, err := os.MkdirTemp(os.TempDir(), "thrash.")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{o: o, dir: dir, began: time.Now(), faults: map[string]int{}, notes: map[string]int{}, stop: func() {}}
+	w := &world{o: o, dir: dir, began: time.Now(), faults: map[string]int{}, notes: map[string]int{}, stop: func() {},
+		ctx: ctx, processes: map[*process]bool{}}
 	w.journal, err = os.Create(filepath.Join(dir, "journal"))
 	return w, err
 }
@@ -71,8 +75,11 @@ func (w *world) log(format string, args ...any) {
 	fmt.Fprintf(w.journal, "%7.1f  %s\n", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// violate notes what must never happen. The run goes on.
+// violate notes what must never happen. The run goes on. Of one that somebody stopped nothing is demanded.
 func (w *world) violate(format string, args ...any) {
+	if w.ctx.Err() != nil {
+		return
+	}
 	text := fmt.Sprintf(format, args...)
 	w.say("VIOLATION: %s", text)
 	w.mu.Lock()
@@ -84,6 +91,38 @@ func (w *world) note(what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.notes[what]++
+}
+
+// launch is startProcess of a process that ends with the run; none is started once somebody has stopped that.
+func (w *world) launch(log string, line []string) (*process, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ctx.Err() != nil {
+		return nil, w.ctx.Err()
+	}
+	p, err := startProcess(log, line)
+	if err != nil {
+		return nil, err
+	}
+	w.processes[p] = true
+	go func() { // ends with the process
+		<-p.done
+		w.mu.Lock()
+		delete(w.processes, p)
+		w.mu.Unlock()
+	}()
+	return p, nil
+}
+
+// abandon ends every process at once, when somebody stops the run: operations without an answer, and whoever waits for a process to
+// stop by itself, would keep it for a minute and more.
+func (w *world) abandon() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p := range w.processes {
+		p.mayEnd.Store(true)
+		p.signal(syscall.SIGKILL)
+	}
 }
 
 // start makes the network and the files and starts all processes. It returns when the cluster is healthy.
