@@ -22,6 +22,10 @@ type HolderConfig struct {
 	// MemberTimeout is how long a member may leave a message unanswered (0: blocktree.MemberTimeout), JoinDelay how
 	// long a node must be up before it is joined, StallTimeout when a waiting operation fails (0: WriteStallTimeout).
 	MemberTimeout, JoinDelay, StallTimeout time.Duration
+	// Of a file of durability flush: after how long, and after how many bytes, what is volatile is synced unasked for (0: AutoFlushAfter,
+	// AutoFlushBytes).
+	FlushAfter time.Duration
+	FlushBytes int
 	Mutant                                 string // tests only: the rule to break, see Mutants; "" in production
 }
 
@@ -100,6 +104,8 @@ type HolderStats struct {
 	Incremental, Unchanged, Forgotten uint64 // promotions with something skipped; without a comparison; joiners that had to forget
 	Misplaced                         uint64 // sectors that a joiner had shards of another place of
 	Witnessed                         uint64 // reads that the members confirmed in place of Raft
+	Syncs, AutoSyncs                  uint64 // members asked to sync; of these, without a FLUSH that waited
+	Parked                            uint64 // writes that waited for room
 	Resent                            uint64
 	PrepareRecordsSent                uint64
 }

@@ -57,6 +57,16 @@ const (
 	mutWitnessSome
 	mutWitnessEarly
 	mutReadLeaving
+	mutSyncNothing
+	mutSyncLate
+	mutMarkVolatile
+	mutFlushOnly
+	mutFlushSome
+	mutToldUnwritten
+	mutCopyVolatile
+	mutReadAfterLoss
+	mutHoldOn
+	mutRemoveBlind
 	mutantEnd
 )
 
@@ -110,6 +120,16 @@ var mutantNames = [mutantEnd]string{
 	mutWitnessSome:      "witnesssome: a read that Raft does not confirm completes with the word of k members (rule 6, 0013)",
 	mutWitnessEarly:     "witnessearly: a read that Raft does not confirm completes with words given before it was done (rule 6, 0013)",
 	mutReadLeaving:      "readleaving: a holder's read completes though all that answered it may have been removed (rule 6)",
+	mutSyncNothing:      "syncnothing: a member answers a SYNC before anything is durable (0014)",
+	mutSyncLate:         "synclate: a SYNC counts for writes that were answered after it was sent (0014)",
+	mutMarkVolatile:     "markvolatile: the watermark of a flush file passes what is not stable (0014)",
+	mutFlushOnly:        "flushonly: a FLUSH of a flush file waits for answers only, as one of an ack file (0014)",
+	mutFlushSome:        "flushsome: a FLUSH ends when k members have synced (0014)",
+	mutToldUnwritten:    "toldunwritten: a member of a flush file answers for records that are not written yet (0014)",
+	mutCopyVolatile:     "copyvolatile: a joiner is given as committed what is not stable (0014)",
+	mutReadAfterLoss:    "readafterloss: members answer reads after a loss before it is decided what was lost (0014)",
+	mutHoldOn:           "holdon: a holder goes on when its file has turned lossy (0014)",
+	mutRemoveBlind:      "removeblind: members that lost their memory are removed though too few others are known to live (0014)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 }
 

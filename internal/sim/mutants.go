@@ -17,5 +17,9 @@ func Mutants() []string {
 		"replaced-counts: a store that replaces another is in sync from the start",
 		"placed-counts: a spare that gets a place is in sync from the start",
 		"placed-over-sync: Raft gives a spare the place of a member that is in sync",
+		"volatile-kept: a node that lost what was not synced goes on under its old volatile incarnation (0014)",
+		"loss-unsaid: Raft takes members back after a loss without raising the loss number (0014)",
+		"loss-unheard: a leaseless reader goes on after a loss as if nothing were (0014)",
+		"back-any-disk: Raft takes a marked member for back on its disk though it lost that (0014)",
 	}
 }
