@@ -228,10 +228,12 @@ func decodeLists(m *Message, b []byte, report *wire.Decoder) {
 	}
 }
 
-// The versions of a Layout's encoding. The second ends with HashedAs, and is written only where that says something.
+// The versions of a Layout's encoding. The second ends with HashedAs, and is written only where that says something; the third with
+// HashedAs and what a file of durability flush has, and is written of such files only.
 const (
 	layoutFormat       = 1
 	layoutFormatHashed = 2
+	layoutFormatFlush  = 3
 )
 
 // hostsMax bounds the hosts of a file: the sector hosts of one cluster.
@@ -244,6 +246,9 @@ func EncodeLayout(l *Layout) []byte {
 	if len(l.HashedAs) > 0 {
 		e.Buf[0] = layoutFormatHashed
 	}
+	if l.Durability == DurabilityFlush {
+		e.Buf[0] = layoutFormatFlush
+	}
 	e.File(l.File)
 	e.U8(uint8(l.Code.Data))
 	e.U8(uint8(l.Code.Parity))
@@ -254,12 +259,7 @@ func EncodeLayout(l *Layout) []byte {
 	e.U64(uint64(l.Seq))
 	e.U64(uint64(l.BaseID))
 	encodeNodes(&e, l.Hosts)
-	e.U32(uint32(len(l.Incarnations)))
-	for _, n := range slices.Sorted(maps.Keys(l.Incarnations)) {
-		inc := l.Incarnations[n]
-		e.U64(uint64(n))
-		e.Raw(inc[:])
-	}
+	encodeIncarnations(&e, l.Incarnations)
 	encodeNodes(&e, trueKeys(l.Marked))
 	encodeNodes(&e, trueKeys(l.BaseOut))
 	e.U32(uint32(len(l.Own)))
@@ -273,14 +273,43 @@ func EncodeLayout(l *Layout) []byte {
 			e.U8(uint8(m.State))
 		}
 	}
-	if len(l.HashedAs) > 0 {
+	if len(l.HashedAs) > 0 || l.Durability == DurabilityFlush {
 		e.U32(uint32(len(l.HashedAs)))
 		for _, n := range slices.Sorted(maps.Keys(l.HashedAs)) {
 			e.U64(uint64(n))
 			e.U64(uint64(l.HashedAs[n]))
 		}
 	}
+	if l.Durability == DurabilityFlush {
+		encodeIncarnations(&e, l.Back)
+		e.U64(l.Loss)
+		e.U64(uint64(l.LossEpoch))
+	}
 	return e.Buf
+}
+
+func encodeIncarnations(e *wire.Encoder, of map[blocktree.NodeID]blocktree.Incarnation) {
+	e.U32(uint32(len(of)))
+	for _, n := range slices.Sorted(maps.Keys(of)) {
+		inc := of[n]
+		e.U64(uint64(n))
+		e.Raw(inc[:])
+	}
+}
+
+func decodeIncarnations(d *wire.Decoder) map[blocktree.NodeID]blocktree.Incarnation {
+	n := d.Count(min(hostsMax, d.Len()/24))
+	of := make(map[blocktree.NodeID]blocktree.Incarnation, n)
+	keys := make([]blocktree.NodeID, 0, n)
+	for range n {
+		node := blocktree.NodeID(d.U64())
+		var inc blocktree.Incarnation
+		copy(inc[:], d.Raw(len(inc)))
+		of[node] = inc
+		keys = append(keys, node)
+	}
+	ascending(d, keys)
+	return of
 }
 
 func trueKeys(s map[blocktree.NodeID]bool) []blocktree.NodeID {
@@ -333,7 +362,8 @@ func nodeSet(d *wire.Decoder) map[blocktree.NodeID]bool {
 func DecodeLayout(b []byte) (*Layout, error) {
 	d := wire.NewDecoder(b)
 	hashed := len(b) > 0 && b[0] == layoutFormatHashed
-	if hashed {
+	flush := len(b) > 0 && b[0] == layoutFormatFlush
+	if hashed || flush {
 		d.U8()
 	} else {
 		d.Format(layoutFormat)
@@ -347,22 +377,15 @@ func DecodeLayout(b []byte) (*Layout, error) {
 	l.Seq = blocktree.ViewID(d.U64())
 	l.BaseID = blocktree.ViewID(d.U64())
 	l.Hosts = decodeNodes(d)
-	n := d.Count(min(hostsMax, d.Len()/24))
-	l.Incarnations = make(map[blocktree.NodeID]blocktree.Incarnation, n)
-	keys := make([]blocktree.NodeID, 0, n)
-	for range n {
-		node := blocktree.NodeID(d.U64())
-		var inc blocktree.Incarnation
-		copy(inc[:], d.Raw(len(inc)))
-		l.Incarnations[node] = inc
-		keys = append(keys, node)
-	}
-	ascending(d, keys)
+	l.Incarnations = decodeIncarnations(d)
 	l.Marked = nodeSet(d)
 	l.BaseOut = nodeSet(d)
 	l.Own = decodeOwn(d)
-	if hashed {
-		l.HashedAs = decodeHashed(d)
+	if hashed || flush {
+		l.HashedAs = decodeHashed(d, hashed)
+	}
+	if flush {
+		l.Durability, l.Back, l.Loss, l.LossEpoch = DurabilityFlush, decodeIncarnations(d), d.U64(), blocktree.Epoch(d.U64())
 	}
 	if d.Err() == nil && (l.Code.Validate() != nil || l.RegionSectors == 0 || l.Sectors > 1<<62 ||
 		l.RegionSectors > 1<<40 || (l.Sectors+l.RegionSectors-1)/l.RegionSectors > blocktree.RegionsMax) {
@@ -402,8 +425,8 @@ func decodeOwn(d *wire.Decoder) map[blocktree.RegionIndex]View {
 	return own
 }
 
-// decodeHashed reads HashedAs. It is not empty, so that a layout has one encoding.
-func decodeHashed(d *wire.Decoder) map[blocktree.NodeID]blocktree.NodeID {
+// decodeHashed reads HashedAs. Where it is all that a format adds, it is not empty, so that a layout has one encoding.
+func decodeHashed(d *wire.Decoder, some bool) map[blocktree.NodeID]blocktree.NodeID {
 	n := d.Count(min(hostsMax, d.Len()/16))
 	as := make(map[blocktree.NodeID]blocktree.NodeID, n)
 	keys := make([]blocktree.NodeID, 0, n)
@@ -413,7 +436,7 @@ func decodeHashed(d *wire.Decoder) map[blocktree.NodeID]blocktree.NodeID {
 		keys = append(keys, node)
 	}
 	ascending(d, keys)
-	if n == 0 {
+	if n == 0 && some {
 		d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("no host is hashed as another")))
 	}
 	return as

@@ -26,6 +26,8 @@ type volatile struct {
 	parked []*hwrite // wait for room, in the order of their submission
 	judged bool      // the first flush was found to wait for a SYNC, and nothing that changes this has happened since
 	waits  bool      // a flush waits for a SYNC
+	joins  bool      // a joiner does, to be promoted
+	done   uint64    // number of the last write that a flush has made durable
 }
 
 // volatileWritesMax is how many writes may be volatile before a SYNC begins, and half of how many are sent at a time: members list what is above
@@ -179,6 +181,7 @@ func (h *Holder) checkFlushes() {
 	}
 	n := 0
 	for n < len(h.flushes) && h.flushes[n].upTo < first && h.flushed(h.flushes[n].upTo) {
+		h.vol.done = max(h.vol.done, h.flushes[n].upTo)
 		h.done(h.flushes[n].op, blocktree.Other, nil)
 		n++
 	}
@@ -223,7 +226,7 @@ func (h *Holder) failFlushes() {
 
 // pumpSync asks members to make durable what they have answered for, one question at a time to each, if somebody waits for that or it is time.
 func (h *Holder) pumpSync() {
-	if !h.vol.on || h.fenced || h.phase != running || !h.vol.waits && !h.vol.due(h.now) {
+	if !h.vol.on || h.fenced || h.phase != running || !h.vol.waits && !h.vol.joins && !h.vol.due(h.now) {
 		return
 	}
 	for _, p := range h.order {
@@ -267,6 +270,26 @@ func (q syncCall) onAnswer(c *call, a *Message) {
 	}
 	h.checkFlushes()
 	h.pumpSync()
+	if h.job != nil {
+		h.job.pump()
+	}
+}
+
+// hasFlushed reports whether a joiner has durably what was flushed and is above the watermark: a flush that ended before it joined did not
+// wait for it, and it was sent the write as any other. If not, it is asked for.
+func (h *Holder) hasFlushed(r *hregion, slot int) bool {
+	h.vol.joins = false
+	if !h.vol.on || h.mut == mutPromoteVolatile {
+		return true
+	}
+	for _, w := range r.writes[r.head:] {
+		if w.state == live && w.finished && !w.aborted && w.number <= h.vol.done && w.synced()>>slot&1 == 0 {
+			h.vol.joins = true
+			h.pumpSync()
+			return false
+		}
+	}
+	return true
 }
 
 // manned reports whether every region of a layout has k members in sync that are up and are what it expects.

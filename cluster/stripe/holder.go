@@ -32,7 +32,7 @@ type Holder struct {
 	phase         phase
 	fenced        bool           // it is over; why says what for
 	why           blocktree.Kind // Fenced or Lost
-	repairs       [][]Repair // the decision, in chunks
+	repairs       [][]Repair     // the decision, in chunks
 
 	regions  map[blocktree.RegionIndex]*hregion
 	byIndex  []*hregion // the same, ascending

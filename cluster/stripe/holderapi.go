@@ -26,7 +26,7 @@ type HolderConfig struct {
 	// AutoFlushBytes).
 	FlushAfter time.Duration
 	FlushBytes int
-	Mutant                                 string // tests only: the rule to break, see Mutants; "" in production
+	Mutant     string // tests only: the rule to break, see Mutants; "" in production
 }
 
 // Write is one write: Count consecutive sectors of one region. It and its slices belong to the Holder from the call of

@@ -26,7 +26,7 @@ type Member struct {
 	waiting    []waitingAnswer
 	waitHead   int
 	unwritten  []waitingAnswer // to writes of files of durability flush whose records are not written yet, in their order
-	heldReads  []*Message // reads that wait for a promise to be durable
+	heldReads  []*Message      // reads that wait for a promise to be durable
 }
 
 // memberOut is a MemberReady being made, and the Held of each of its records (nil for control records).

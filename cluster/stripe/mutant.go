@@ -64,6 +64,7 @@ const (
 	mutFlushSome
 	mutToldUnwritten
 	mutCopyVolatile
+	mutPromoteVolatile
 	mutReadAfterLoss
 	mutHoldOn
 	mutRemoveBlind
@@ -127,6 +128,7 @@ var mutantNames = [mutantEnd]string{
 	mutFlushSome:        "flushsome: a FLUSH ends when k members have synced (0014)",
 	mutToldUnwritten:    "toldunwritten: a member of a flush file answers for records that are not written yet (0014)",
 	mutCopyVolatile:     "copyvolatile: a joiner is given as committed what is not stable (0014)",
+	mutPromoteVolatile:  "promotevolatile: a joiner is promoted though it may not have durably what was flushed before it joined (0014)",
 	mutReadAfterLoss:    "readafterloss: members answer reads after a loss before it is decided what was lost (0014)",
 	mutHoldOn:           "holdon: a holder goes on when its file has turned lossy (0014)",
 	mutRemoveBlind:      "removeblind: members that lost their memory are removed though too few others are known to live (0014)",

@@ -61,7 +61,7 @@ func (w *World) checkDecision(c *client) {
 	}
 	l := c.h.Layout()
 	first := l.Loss > x.decided
-	x.decided = l.Loss
+	x.decided = max(x.decided, l.Loss)
 	pending := false
 	for _, s := range c.sent {
 		pending = pending || len(s.winners) > 0
@@ -84,13 +84,17 @@ func (w *World) checkDecision(c *client) {
 		w.count.RepairsWithWinners++
 	}
 	if first {
-		w.beginEra(c.file, l)
+		w.beginEra(c.file, l.Loss)
 	}
 	w.trace("c%d has recovered file %d under epoch %d: %+v", c.idx, c.file, c.epoch, c.sent)
 }
 
 // checkAcknowledged demands I1 and I6 at the moment of an acknowledgement.
 func (w *World) checkAcknowledged(c *client, x *write) {
+	if x.era < w.meta.files[x.file].layout.Loss {
+		w.count.LateAcks++ // it may be lost meanwhile: the client hears of that when it next asks for anything
+		return
+	}
 	if x.state == voided || x.state == aborted || x.state == lost {
 		w.fail("I4 void is not acknowledged", "client %d: write %d (%v) is void since", c.idx, x.value, x.version)
 	}

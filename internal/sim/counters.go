@@ -80,6 +80,7 @@ type Counters struct {
 	Kills         uint64 `of:"flush"` // of a node's process
 	KillsKept     uint64 `of:"flush"` // after which it went on under its volatile incarnation
 	Unwritten     uint64 `of:"flush"` // records that a kill took
+	LateAcks      uint64 `of:"flush"` // acknowledged by a holder that has not heard of the loss since
 	MassLosses    uint64 `of:"flush"` // more nodes at a time than the code bears lost what was not synced
 
 	Failed [64]uint64 // operations that ended with an error, by kind

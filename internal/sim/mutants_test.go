@@ -79,6 +79,25 @@ func kills() []kill {
 	}
 }
 
+// flushKills are those of durability flush.
+func flushKills() []kill {
+	return []kill{
+		{"syncnothing", 2, "F1 flushed is durable"},
+		{"synclate", 2, "F1 flushed is durable"},
+		{"markvolatile", 2, "F1 flushed is durable"},
+		{"flushonly", 5, "F1 flushed is durable"},
+		{"flushsome", 12, "F1 flushed is durable"},
+		{"toldunwritten", 2, "I1 acknowledged is durable"},
+		{"copyvolatile", 951, "F1 flushed is durable"},
+		{"promotevolatile", 6905, "F1 flushed is durable"},
+		{"readafterloss", 6905, "F1 flushed is durable"},
+		{"volatile-kept", 11, "I1 acknowledged is durable"},
+		{"loss-unsaid", 5, "I4 acknowledged is not voided"},
+		{"loss-unheard", 2, "not linearizable"},
+		{"back-any-disk", 407, "F1 flushed is durable"},
+	}
+}
+
 // scripted are mutants that take a late copy of a message and a crash at one moment of a join of a damaged store, or two
 // take-overs that each lose a member: too rare for a sweep. The tests of cluster/stripe that are named show them.
 func scripted() map[string]string {
@@ -109,7 +128,7 @@ func every() []string {
 // TestMutantsDie shows for every rule that a world notices when it is dropped.
 func TestMutantsDie(t *testing.T) {
 	have := map[string]bool{}
-	for _, k := range kills() {
+	for _, k := range append(kills(), flushKills()...) {
 		have[k.mutant] = true
 		t.Run(k.mutant, func(t *testing.T) {
 			sound := optionsOf(t, k.seed, ofFlush(k.mutant), "")

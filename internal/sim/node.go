@@ -16,16 +16,16 @@ type node struct {
 	inc blocktree.Incarnation
 	vol blocktree.Incarnation // what files of durability flush know it by
 
-	up   bool
-	gen  int // counts lives, so that events of an earlier one are ignored
-	m    *stripe.Member
-	disk *disk
-	ends []int  // log length after each record that this life of the member handed out
-	asks []ask  // by request id - 1
-	says []said // by file
-	busy bool   // a sync is under way
-	want bool   // something waits for one
-	wrote int   // length of the log that a kill of the process leaves
+	up    bool
+	gen   int // counts lives, so that events of an earlier one are ignored
+	m     *stripe.Member
+	disk  *disk
+	ends  []int  // log length after each record that this life of the member handed out
+	asks  []ask  // by request id - 1
+	says  []said // by file
+	busy  bool   // a sync is under way
+	want  bool   // something waits for one
+	wrote int    // length of the log that a kill of the process leaves
 
 	applied     int // of meta.log
 	applying    bool

@@ -20,7 +20,7 @@ func (w *World) chooseFlush() {
 	p.flushShare = []float64{0.05, 0.15, 0.3}[w.luck.IntN(3)]
 	p.flushAfter = []int64{25, 100, 400, 5000}[w.luck.IntN(4)]
 	p.flushBytes = []int{20, 60, 1 << 20}[w.luck.IntN(3)] * w.cfg.Code.Data
-	p.volatileEvery = []int64{60, 150, 400}[w.luck.IntN(3)]
+	p.volatileEvery = []int64{60, 150, 400, 1500}[w.luck.IntN(4)]
 }
 
 // volatileFault kills processes, or takes the power of more nodes at a time than the code bears.
@@ -234,15 +234,16 @@ func (w *World) histories() iter.Seq2[[2]int, history.History] {
 
 // beginEra is called when a take-over is complete that is the first since a loss: what is left of the file is what all members have
 // committed now. Nothing that was flushed may be missing, nothing else that was acknowledged may be there at some and not at others.
-func (w *World) beginEra(file int, l *stripe.Layout) {
+func (w *World) beginEra(file int, loss uint64) {
+	l := w.meta.files[file].layout // the newest: a removal that the holder has not heard of may have been made
 	for _, x := range w.writes {
-		if x.file != file || x.era >= l.Loss || x.state != acked && x.state != open || x.version.IsZero() {
+		if x.file != file || x.era >= loss || x.state != acked && x.state != open || x.version.IsZero() {
 			continue
 		}
 		there := w.committedBy(file, x, l)
 		switch {
 		case !there && x.flushed:
-			w.fail("F1 flushed is durable", "write %d (%v) of %d+%d was flushed and is gone after loss %d", x.value, x.version, x.first, x.count, l.Loss)
+			w.fail("F1 flushed is durable", "write %d (%v) of %d+%d was flushed and is gone after loss %d", x.value, x.version, x.first, x.count, loss)
 		case !there:
 			w.void(x, lost)
 		case x.flushed:
@@ -251,8 +252,8 @@ func (w *World) beginEra(file int, l *stripe.Layout) {
 			w.count.VolatileKept++
 		}
 	}
-	w.history(file, l.Loss, 0)
-	w.eras[file][l.Loss].begun = true
+	w.history(file, loss, 0)
+	w.eras[file][loss].begun = true
 	for s := blocktree.SectorIndex(0); uint64(s) < l.Sectors; s++ {
 		r := l.RegionOf(s)
 		var at *indexed
@@ -276,7 +277,7 @@ func (w *World) beginEra(file int, l *stripe.Layout) {
 		if x.state == voided || x.state == aborted || x.state == lost {
 			w.fail("F5 one state after a loss", "sector %d is at %v, which is void", s, at.version)
 		}
-		h := w.history(file, l.Loss, s)
+		h := w.history(file, loss, s)
 		*h = append(*h, history.Op{Value: x.value, Write: true})
 	}
 }
@@ -297,14 +298,14 @@ func (w *World) committedBy(file int, x *write, l *stripe.Layout) bool {
 	return true
 }
 
-// flushed demands F1 when a FLUSH ends: what was acknowledged before it began is durable at every member in sync that has its disk.
+// flushed demands F1 when a FLUSH ends: what was acknowledged before it began, by this holder or an earlier one, is durable at every member in sync that has its disk.
 func (w *World) flushed(c *client, o *op) {
 	l := w.meta.files[o.file].layout
 	if l.Durability != stripe.DurabilityFlush {
 		return
 	}
 	for _, x := range w.writes {
-		if x.file != o.file || x.state != acked && x.state != lost || x.ackedAt > o.call && !slices.Contains(o.before, x) || x.era != o.era || x.flushed {
+		if x.file != o.file || x.state != acked && x.state != lost || x.ackedAt > o.call && !slices.Contains(o.before, x) || x.era != o.era || x.flushed || x.version.Epoch > c.epoch || x.ackedAt == 0 {
 			continue
 		}
 		if x.state == lost {

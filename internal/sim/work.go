@@ -277,7 +277,9 @@ func (c *client) failed(o *op, err blocktree.Kind) {
 // acknowledge is the moment in which a write becomes a promise.
 func (w *World) acknowledge(c *client, x *write) {
 	w.checkAcknowledged(c, x)
-	x.state = acked
+	if x.state != lost {
+		x.state = acked
+	}
 	t := w.tick()
 	x.ackedAt = t
 	for i, at := range x.at {
