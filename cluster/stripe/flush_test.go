@@ -73,13 +73,31 @@ func (d *desk) pump(match func(*Message) bool) {
 			}
 			answered = true
 			d.h.Step(&Message{Kind: m.Kind, Answer: true, ID: m.ID, Node: m.Node, File: m.File, Region: m.Region, Epoch: m.Epoch,
-				View: m.View, Seq: m.Seq, Version: m.Version, Last: m.Kind == KindFence})
+				View: m.View, Seq: m.Seq, Version: m.Version, Last: m.Kind == KindFence,
+				Held: m.Kind == KindReset || m.Kind == KindDigest && m.Held}) // nothing but the writes here has ever been
 		}
 		if !answered {
 			d.take()
 			return
 		}
 	}
+}
+
+// change lets Raft do what the holder wants.
+func (d *desk) change() {
+	metas := d.metas
+	d.metas = nil
+	for _, m := range metas {
+		if m.Change != nil {
+			l, err := d.l.Apply(*m.Change, func(n blocktree.NodeID) blocktree.Incarnation { return volatileInc(n, 1) })
+			if err != nil {
+				d.t.Fatalf("%+v: %v", *m.Change, err)
+			}
+			d.l = l
+		}
+		d.h.MetaDone(m.ID, d.l, blocktree.Other)
+	}
+	d.take()
 }
 
 func (d *desk) tick(by time.Duration) {
@@ -243,6 +261,44 @@ func TestMarkedStayWhereTooFewAnswer(t *testing.T) {
 		}
 		if asked != (mutant != "") {
 			t.Fatalf("mutant %q: removal asked for: %v", mutant, asked)
+		}
+	}
+}
+
+// TestJoinerSyncsWhatWasFlushed: a flush that ended before a member joined did not wait for it. What it made durable and is above the
+// watermark comes to the joiner as any write does, and has to be durable there before it counts.
+func TestJoinerSyncsWhatWasFlushed(t *testing.T) {
+	for _, mutant := range []string{"", "promotevolatile"} {
+		d := newDesk(t, blocktree.Code{Data: 1, Parity: 2}, mutant)
+		d.h.codec = testCodec{d.l.Code}
+		d.h.Begin(0) // nobody writes it: the watermark stays
+		all := func(*Message) bool { return true }
+		d.h.NodeDown(3)
+		d.pump(all)
+		d.change()
+		d.pump(all)
+		w := d.write()
+		d.pump(kind(KindPrepare))
+		d.expect(w, true, blocktree.Other)
+		f := d.flush()
+		d.pump(kind(KindSync))
+		d.expect(f, true, blocktree.Other)
+		d.h.NodeUp(3, d.l.Incarnations[3])
+		for range 20 {
+			d.tick(100 * time.Millisecond)
+			d.pump(func(m *Message) bool { return m.Kind != KindSync })
+			d.change()
+			if d.l.View(0).Count(InSync) == 3 {
+				break
+			}
+		}
+		if early := d.l.View(0).Count(InSync) == 3; early != (mutant != "") {
+			t.Fatalf("mutant %q: promoted before the joiner has synced: %v; view %v", mutant, early, d.l.View(0))
+		}
+		d.pump(all)
+		d.change()
+		if d.l.View(0).Count(InSync) != 3 {
+			t.Errorf("mutant %q: not promoted: %v", mutant, d.l.View(0))
 		}
 	}
 }

@@ -91,8 +91,7 @@ func (w *World) checkDecision(c *client) {
 
 // checkAcknowledged demands I1 and I6 at the moment of an acknowledgement.
 func (w *World) checkAcknowledged(c *client, x *write) {
-	if x.era < w.meta.files[x.file].layout.Loss {
-		w.count.LateAcks++ // it may be lost meanwhile: the client hears of that when it next asks for anything
+	if x.era < w.meta.files[x.file].layout.Loss { // it may be lost meanwhile: the client hears of that when it next asks for anything
 		return
 	}
 	if x.state == voided || x.state == aborted || x.state == lost {

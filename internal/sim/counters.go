@@ -80,7 +80,6 @@ type Counters struct {
 	Kills         uint64 `of:"flush"` // of a node's process
 	KillsKept     uint64 `of:"flush"` // after which it went on under its volatile incarnation
 	Unwritten     uint64 `of:"flush"` // records that a kill took
-	LateAcks      uint64 `of:"flush"` // acknowledged by a holder that has not heard of the loss since
 	MassLosses    uint64 `of:"flush"` // more nodes at a time than the code bears lost what was not synced
 
 	Failed [64]uint64 // operations that ended with an error, by kind
@@ -160,12 +159,12 @@ func (c *Counters) Zeros(flush bool) []string {
 	return out
 }
 
-// String prints the counters, one to a line.
+// String prints the counters, one to a line; those of durability flush where there are any.
 func (c *Counters) String() string {
 	var b strings.Builder
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
-		if v.Field(i).Kind() == reflect.Uint64 {
+		if v.Field(i).Kind() == reflect.Uint64 && (v.Field(i).Uint() > 0 || v.Type().Field(i).Tag.Get("of") == "") {
 			fmt.Fprintf(&b, "%-20s %12d\n", v.Type().Field(i).Name, v.Field(i).Uint())
 		}
 	}

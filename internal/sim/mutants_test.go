@@ -82,19 +82,18 @@ func kills() []kill {
 // flushKills are those of durability flush.
 func flushKills() []kill {
 	return []kill{
-		{"syncnothing", 2, "F1 flushed is durable"},
+		{"syncnothing", 4, "F1 flushed is durable"},
 		{"synclate", 2, "F1 flushed is durable"},
 		{"markvolatile", 2, "F1 flushed is durable"},
-		{"flushonly", 5, "F1 flushed is durable"},
+		{"flushonly", 2, "F1 flushed is durable"},
 		{"flushsome", 12, "F1 flushed is durable"},
 		{"toldunwritten", 2, "I1 acknowledged is durable"},
-		{"copyvolatile", 951, "F1 flushed is durable"},
-		{"promotevolatile", 6905, "F1 flushed is durable"},
-		{"readafterloss", 6905, "F1 flushed is durable"},
-		{"volatile-kept", 11, "I1 acknowledged is durable"},
-		{"loss-unsaid", 5, "I4 acknowledged is not voided"},
+		{"copyvolatile", 2111, "I5 in sync has all"},
+		{"volatile-kept", 3, "I1 acknowledged is durable"},
+		{"loss-unsaid", 2, "I4 acknowledged is not voided"},
 		{"loss-unheard", 2, "not linearizable"},
-		{"back-any-disk", 407, "F1 flushed is durable"},
+		{"back-any-disk", 66, "F5 one state after a loss"},
+		{"readafterloss", 18137, "not linearizable"},
 	}
 }
 
@@ -104,7 +103,8 @@ func scripted() map[string]string {
 	return map[string]string{"forgettwice": "TestForgetOnce", "listvolatile": "TestListIsDurable", "skipdecided": "TestUnbroken",
 		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared", "resetagain": "TestPausedRefusesStill",
 		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave",
-		"holdon": "TestLossyEndsTheHolder", "removeblind": "TestMarkedStayWhereTooFewAnswer"}
+		"holdon": "TestLossyEndsTheHolder", "removeblind": "TestMarkedStayWhereTooFewAnswer",
+		"promotevolatile": "TestJoinerSyncsWhatWasFlushed"}
 }
 
 // ofFlush reports whether a mutant breaks a rule of durability flush (0014), so that only a world with such files shows it.

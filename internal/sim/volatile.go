@@ -31,6 +31,9 @@ func (w *World) volatileFault() {
 	w.after(1+w.luck.Int64N(2*w.prof.volatileEvery), w.volatileFault)
 	long := 1 + w.luck.Int64N([]int64{10, 40, 150}[w.luck.IntN(3)])
 	back := func(n *node) { w.after(1+w.luck.Int64N(long), n.start) }
+	for range 4 { // with so many members lost, few shards are of regions that can bear it
+		w.nodes[w.luck.IntN(len(w.nodes))].damage()
+	}
 	n := w.nodes[w.luck.IntN(len(w.nodes))]
 	switch x := w.luck.Float64(); {
 	case x < 0.4:
