@@ -108,7 +108,7 @@ func (s *Store) commit(group *queue) {
 	case lazy:
 		s.putOff(group.items)
 	case err == nil:
-		if err = s.syncPutOff(); err == nil {
+		if err = s.syncPutOff(group.items); err == nil {
 			err = s.syncGroup(group.items)
 		}
 	}
@@ -148,7 +148,7 @@ func (s *Store) commit(group *queue) {
 
 // closeLog syncs what was put off when nothing comes any more.
 func (s *Store) closeLog() {
-	err := s.syncPutOff()
+	err := s.syncPutOff(nil)
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	if err != nil {
@@ -252,7 +252,7 @@ func (s *Store) noSpace(group *queue, cause error) {
 	s.active.end = s.opts.SegmentBytes // the next record begins a segment
 	s.logMu.Unlock()
 
-	fatal := s.syncPutOff() // it is settled from now on
+	fatal := s.syncPutOff(nil) // it is settled from now on
 	if fatal == nil {
 		fatal = s.cutBack(group.items, tail.items)
 	}

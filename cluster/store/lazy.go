@@ -59,18 +59,19 @@ func (s *Store) putOff(items []item) {
 	}
 }
 
-// syncPutOff syncs what was put off, in the order in which it was written.
-func (s *Store) syncPutOff() error {
+// syncPutOff syncs what was put off, in the order in which it was written, but for the segment that next, which is synced after it, begins
+// with.
+func (s *Store) syncPutOff(next []item) error {
 	for len(s.unsynced) > 0 {
 		seg := s.unsynced[0]
-		if s.opts.mutant != forgetDatasync && s.opts.mutant != forgetPutOff {
+		if (len(next) == 0 || next[0].seg != seg) && s.opts.mutant != forgetDatasync && s.opts.mutant != forgetPutOff {
 			if err := seg.file.Datasync(); err != nil {
 				return err
 			}
+			s.logMu.Lock()
+			s.stats.Syncs++
+			s.logMu.Unlock()
 		}
-		s.logMu.Lock()
-		s.stats.Syncs++
-		s.logMu.Unlock()
 		s.unpinBefore(seg)
 		s.unsynced = s.unsynced[1:]
 	}

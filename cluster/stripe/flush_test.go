@@ -326,7 +326,7 @@ func TestMemberOfFlush(t *testing.T) {
 				refs[i][0] = byte(records)
 			}
 			m.Located(refs, nil)
-			return len(r.Answers) > 0, r.Sync
+			return len(r.Answers) > 0, r.SyncTo == records
 		}
 		answers := func() int { return len(m.Ready().Answers) }
 		step(KindFence, nil)

@@ -145,7 +145,9 @@ func (m *Member) Files() []blocktree.FileID { return m.sortedFiles() }
 
 // Ready returns what is to be done and starts anew; see MemberReady.
 func (m *Member) Ready() MemberReady {
-	m.next.Sync = m.needDurable > m.durable
+	if m.needDurable > m.durable {
+		m.next.SyncTo = m.needDurable
+	}
 	out := m.next
 	m.next = memberOut{
 		MemberReady: MemberReady{

@@ -65,8 +65,8 @@ type MemberReady struct {
 	Drops   []*Held // pending records that became void, or that a joiner may not keep: their bytes are garbage
 	Reads   []ReadTask
 	Answers []*Message
-	// Sync says that something waits for what was handed out, here or before, to be durable. Without it the driver may put that off:
-	// what is in Records is then of files of durability flush only, and waits for Written.
-	Sync    bool
+	// SyncTo is how many of the records handed out so far, these included, something waits for to be durable; 0 where nothing does. A
+	// driver may put off the sync of the others: they are of files of durability flush, and are waited for to be written at most.
+	SyncTo  uint64
 	CatchUp []blocktree.FileID // bring the own Raft log up to date (ReadIndex), Learn what it has, then call CaughtUp
 }

@@ -258,7 +258,7 @@ func (n *node) receive(m *stripe.Message, client, gen int) {
 func (n *node) drain() {
 	for {
 		r := n.m.Ready()
-		n.want = r.Sync
+		n.want = r.SyncTo > 0
 		if len(r.Records)+len(r.Answers)+len(r.Commits)+len(r.Drops)+len(r.Resets)+len(r.Reads)+len(r.CatchUp) == 0 {
 			break
 		}
