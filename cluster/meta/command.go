@@ -39,6 +39,8 @@ const (
 	opReplaceHost
 	opRetireHost
 	opLeaveViews
+	opCreateFlushFile
+	opStartVolatile
 
 	opEnd // keep last
 )
