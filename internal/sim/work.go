@@ -262,6 +262,9 @@ func (c *client) finish(d stripe.Done) {
 func (c *client) failed(o *op, err blocktree.Kind) {
 	w := c.w
 	w.count.Failed[err]++
+	if err == blocktree.Corrupt && w.count.Damaged == 0 {
+		w.fail("readable", "client %d op %d: %s: too few shards that fit, and none was ever damaged", c.idx, o.id, describeOp(o))
+	}
 	if w.quiet && c.h != nil && !c.h.Fenced() && err != blocktree.NoSpace && err != blocktree.Unavailable {
 		w.trace("c%d op %d failed in the finale: %v", c.idx, o.id, err)
 	}
