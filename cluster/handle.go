@@ -17,6 +17,9 @@ import (
 // tickInterval is how often a handle's machine is told the time when nothing else happens.
 const tickInterval = 25 * time.Millisecond
 
+// lookEvery is how long what is late, or to be tried again, may wait for a look at it.
+const lookEvery = time.Millisecond
+
 // joinDelay is how long a node that was out must be reachable before it is copied up.
 const joinDelay = 500 * time.Millisecond
 
@@ -65,7 +68,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 		progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
-	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay,
+	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay, LookEvery: lookEvery,
 		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes)}}, now)
 	h.holder.Renewed(until)
 	h.noteLease(until)

@@ -36,8 +36,9 @@ func (p *Piece) Seal(i int) []byte {
 	return s[i*seal.HeaderBytes : (i+1)*seal.HeaderBytes]
 }
 
-// Join fills dst with the sealed sectors, rebuilt from any k shards. It does not verify them: who has the key does.
-func (p *Piece) Join(dst []byte) error {
+// DataShards returns the data shards of the piece, of which Parts tells where a sector lies; those that did not come are rebuilt
+// from k that did. It does not verify them: who has the key does.
+func (p *Piece) DataShards() ([][]byte, error) {
 	code := p.codec.Code()
 	shards := make([][]byte, code.Shards())
 	present := 0
@@ -48,9 +49,14 @@ func (p *Piece) Join(dst []byte) error {
 		}
 	}
 	if err := p.codec.ReconstructData(shards); err != nil {
-		return err
+		return nil, err
 	}
-	return p.codec.Join(dst, shards, p.sectorBytes)
+	return shards[:code.Data], p.codec.Check(shards, int(p.Count)*p.sectorBytes, p.sectorBytes)
+}
+
+// Parts appends the places of the i-th sealed sector in the data shards to parts: one after the other they hold it, and padding.
+func (p *Piece) Parts(i int, shards, parts [][]byte) [][]byte {
+	return sectorParts(parts, shards, i, p.codec.Code().ShardBytes(p.sectorBytes))
 }
 
 // Read asks for count sectors of one region, at most RunSectorsMax.
@@ -165,7 +171,7 @@ func (h *Handle) openAnyhow(region blocktree.RegionIndex, p *Piece, dst []byte, 
 		for _, i := range choice {
 			try.Shards = append(try.Shards, p.Shards[i])
 		}
-		if try.Join(dst) != nil || open(&try, dst) != nil {
+		if open(&try, dst) != nil {
 			return tried < choicesMax
 		}
 		err = nil
@@ -255,8 +261,12 @@ func sameSeals(shards []stripe.ShardRun) bool {
 
 // verify joins the sealed sectors and checks each against its leaf.
 func (r *rebuilder) verify(p *Piece) error {
+	shards, err := p.DataShards()
+	if err != nil {
+		return err
+	}
 	sealed := make([]byte, int(p.Count)*r.sectorBytes)
-	if err := p.Join(sealed); err != nil {
+	if err := p.codec.Join(sealed, shards, r.sectorBytes); err != nil {
 		return err
 	}
 	for i := range int(p.Count) {

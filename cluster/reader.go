@@ -59,7 +59,7 @@ func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, er
 	}
 	r := &Reader{client: c, inode: *inode, path: path, codec: codec, wake: make(chan struct{}, 1), reads: map[uint64]*leaselessRead{},
 		clock: roughClock{clock: c.cfg.Clock}}
-	r.machine = stripe.NewReader(stripe.ReaderConfig{}, r.clock.read())
+	r.machine = stripe.NewReader(stripe.ReaderConfig{LookEvery: lookEvery}, r.clock.read())
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	c.peers.watch(r)
 	r.wg.Go(r.tick)

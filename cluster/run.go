@@ -8,15 +8,15 @@ import (
 	"blocktree/crypto/seal"
 )
 
-// Run is a run of sectors on its way to the members. Whoever seals puts the sealed sectors in one by one, while they are in
-// the processor's cache: each is cut into its shards at once, and no second copy of the run is made.
+// Run is a run of sectors on its way to the members. Whoever seals does so sector by sector, each into its places in the shards, and
+// no second copy of the run is made.
 type Run struct {
 	handle *Handle
 	write  *stripe.Write
 }
 
-// NewRun begins a run of count sectors, at most RunSectorsMax, of one region under a version from Begin. Every sector is
-// put in once, its seal filled, and then the run is given to Write.
+// NewRun begins a run of count sectors, at most RunSectorsMax, of one region under a version from Begin. The parts of every sector
+// and its seal are filled, and then the run is given to Write.
 func (h *Handle) NewRun(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version) *Run {
 	shard := h.code.ShardBytes(int(h.inode.SectorBytes))
 	w := &stripe.Write{Kind: stripe.RecordData, Region: region, First: first, Count: count, Version: v, ShardBytes: uint32(shard),
@@ -41,13 +41,18 @@ func (r *Run) Seal(i int) []byte {
 	return r.write.Seals[i*seal.HeaderBytes : (i+1)*seal.HeaderBytes : (i+1)*seal.HeaderBytes]
 }
 
-// Put cuts the i-th sealed sector into its data shards, the last of which is padded with zeros. sealed is not kept.
-func (r *Run) Put(i int, sealed []byte) {
-	n := int(r.write.ShardBytes)
-	for s := range r.handle.code.Data {
-		piece := sealed[min(s*n, len(sealed)):min((s+1)*n, len(sealed))]
-		copy(r.write.Shards[s][i*n:(i+1)*n], piece)
+// Parts appends the places of the i-th sealed sector in the data shards to parts: one after the other they hold it, and what the
+// last has room for beyond that is zero.
+func (r *Run) Parts(i int, parts [][]byte) [][]byte {
+	return sectorParts(parts, r.write.Shards[:r.handle.code.Data], i, int(r.write.ShardBytes))
+}
+
+// sectorParts appends the i-th n bytes of each shard to parts.
+func sectorParts(parts, shards [][]byte, i, n int) [][]byte {
+	for _, s := range shards {
+		parts = append(parts, s[i*n:(i+1)*n:(i+1)*n])
 	}
+	return parts
 }
 
 // Write computes the parity of a run and stores it. The run belongs to the handle from now on.

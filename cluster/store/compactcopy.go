@@ -129,11 +129,12 @@ func (c *compactor) gather() (gathered, error) {
 // the disk while others wait.
 const compactTurn = 32
 
-// records returns the next data records of the victim, and where to go on.
+// records returns the next data records of the victim, and where to go on. It stops where the scan's window ends: what is live
+// in them is copied next, and for that the window would go back.
 func (c *compactor) records() (out []header, off int64, err error) {
 	v := c.victim
 	off = v.off
-	for len(out) < compactTurn && off+headerBytes <= v.scan.size {
+	for len(out) < compactTurn && off+headerBytes <= v.scan.size && (len(out) == 0 || v.scan.holds(off, headerBytes)) {
 		b, err := v.scan.at(off, headerBytes)
 		if err != nil {
 			return nil, off, err

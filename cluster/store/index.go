@@ -413,11 +413,12 @@ func (ix *index) lookup(file blocktree.FileID, first blocktree.SectorIndex, coun
 		}
 		cur := from
 		if p != nil {
-			for _, r := range p.runs {
-				a, b := max(r.first, from), min(r.end(), to)
-				if a >= b || covered && older(r.version, r.at, z.version, z.at) {
+			for i := runAfter(p.runs, int(from)); i < len(p.runs) && p.runs[i].first < to; i++ {
+				r := &p.runs[i]
+				if covered && older(r.version, r.at, z.version, z.at) {
 					continue
 				}
+				a, b := max(r.first, from), min(r.end(), to)
 				fill(cur, a)
 				add(r.part(a, b).extent(n))
 				cur = b

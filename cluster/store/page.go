@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -81,9 +80,23 @@ func appendRun(runs []run, r run) []run {
 	return append(runs, r)
 }
 
+// runAfter returns the index of the first of sorted runs that ends behind sector n of the page; len(runs) if none does. Of every
+// record that is written, read or compacted some run is looked up: slices.BinarySearchFunc copies each run it looks at.
+func runAfter(runs []run, n int) int {
+	from, to := 0, len(runs)
+	for from < to {
+		if middle := int(uint(from+to) >> 1); int(runs[middle].end()) <= n {
+			from = middle + 1
+		} else {
+			to = middle
+		}
+	}
+	return from
+}
+
 // touching returns the range of runs that overlap n or end where it begins or begin where it ends: all that setRun can change.
 func touching(runs []run, n run) (from, to int) {
-	from, _ = slices.BinarySearchFunc(runs, n.first, func(r run, first uint16) int { return cmp.Compare(r.end(), first) })
+	from = runAfter(runs, int(n.first)-1)
 	for to = from; to < len(runs) && runs[to].first <= n.end(); to++ {
 	}
 	return from, to

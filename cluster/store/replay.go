@@ -26,7 +26,7 @@ func (sc *scanner) at(off, n int64) ([]byte, error) {
 	if off+n > sc.size {
 		return nil, nil
 	}
-	if off < sc.from || off+n > sc.from+int64(len(sc.buf)) {
+	if !sc.holds(off, n) {
 		want := min(max(n, scanWindowBytes), sc.size-off)
 		if int64(cap(sc.buf)) < want {
 			sc.buf = make([]byte, want)
@@ -39,6 +39,11 @@ func (sc *scanner) at(off, n int64) ([]byte, error) {
 		}
 	}
 	return sc.buf[off-sc.from:][:n:n], nil
+}
+
+// holds reports whether the window has n bytes at off.
+func (sc *scanner) holds(off, n int64) bool {
+	return off >= sc.from && off+n <= sc.from+int64(len(sc.buf))
 }
 
 // readTolerant fills the window; what the disk cannot read comes as zeros, which no record is made of.

@@ -11,6 +11,8 @@ import (
 type core struct {
 	mut           mutant
 	now           time.Duration
+	lookEvery     time.Duration // how far apart two looks at everything that waits are
+	lookAt        time.Duration // when the next one is due
 	memberTimeout time.Duration
 	stall         time.Duration
 	peers         map[blocktree.NodeID]*peer
@@ -74,8 +76,8 @@ type owner interface {
 	onSlow(c *call)
 }
 
-func (c *core) init(now, memberTimeout, stall time.Duration, mut string) {
-	c.now, c.memberTimeout, c.stall, c.mut = now, memberTimeout, stall, parseMutant(mut)
+func (c *core) init(now, memberTimeout, stall, lookEvery time.Duration, mut string) {
+	c.now, c.memberTimeout, c.stall, c.lookEvery, c.mut = now, memberTimeout, stall, lookEvery, parseMutant(mut)
 	if c.memberTimeout == 0 {
 		c.memberTimeout = blocktree.MemberTimeout
 	}
@@ -179,6 +181,16 @@ func (c *core) nodeUp(n blocktree.NodeID, inc blocktree.Incarnation) *peer {
 	}
 	p.up, p.down, p.inc, p.timedOut, p.lost = true, false, inc, false, false
 	return p
+}
+
+// tick moves the time and reports whether to look at everything that waits.
+func (c *core) tick(now time.Duration) bool {
+	c.now = max(c.now, now)
+	if c.now < c.lookAt {
+		return false
+	}
+	c.lookAt = c.now + c.lookEvery
+	return true
 }
 
 // scanSlow tells owners of calls that are late (reads ask another member) and returns the peers that are overdue.

@@ -88,7 +88,7 @@ func NewHolder(cfg HolderConfig, now time.Duration) *Holder {
 		h.digestSectors = digestBlockSectors
 	}
 	h.vol.init(&cfg)
-	h.init(now, cfg.MemberTimeout, cfg.StallTimeout, cfg.Mutant)
+	h.init(now, cfg.MemberTimeout, cfg.StallTimeout, cfg.LookEvery, cfg.Mutant)
 	h.active = cfg.Layout.active()
 	for _, n := range cfg.Layout.Hosts {
 		h.peer(n)
@@ -143,12 +143,10 @@ func (h *Holder) wantConfirm() uint64 {
 	return h.confirmWant
 }
 
-// Tick moves the time, which moves in no other way.
+// Tick moves the time, which moves in no other way: at once for what asks whether the lease holds; what is late by it, or to be
+// tried again, is seen to within LookEvery.
 func (h *Holder) Tick(now time.Duration) {
-	if now > h.now {
-		h.now = now
-	}
-	if h.fenced {
+	if !h.tick(now) || h.fenced {
 		return
 	}
 	h.confirmNot, h.changeNot = false, false

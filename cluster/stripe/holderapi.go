@@ -22,6 +22,9 @@ type HolderConfig struct {
 	// MemberTimeout is how long a member may leave a message unanswered (0: blocktree.MemberTimeout), JoinDelay how
 	// long a node must be up before it is joined, StallTimeout when a waiting operation fails (0: WriteStallTimeout).
 	MemberTimeout, JoinDelay, StallTimeout time.Duration
+	// LookEvery is how far apart two Ticks are at least that look at everything that waits. A driver tells the time with each
+	// input, and with many reads in flight each look costs as much as an input. 0: every Tick looks.
+	LookEvery time.Duration
 	// Of a file of durability flush: after how long, and after how many bytes, what is volatile is synced unasked for (0: AutoFlushAfter,
 	// AutoFlushBytes).
 	FlushAfter time.Duration

@@ -7,10 +7,10 @@ import (
 	"blocktree"
 )
 
-// ReaderConfig makes a Reader; zero times mean MemberTimeout and WriteStallTimeout.
+// ReaderConfig makes a Reader; zero times mean MemberTimeout and WriteStallTimeout. LookEvery is HolderConfig's.
 type ReaderConfig struct {
-	MemberTimeout, StallTimeout time.Duration
-	Mutant                      string // tests only
+	MemberTimeout, StallTimeout, LookEvery time.Duration
+	Mutant                                 string // tests only
 }
 
 // Reader reads files without a lease. It changes nothing anywhere.
@@ -22,13 +22,15 @@ type Reader struct {
 // NewReader starts a Reader at time now of the driver's clock.
 func NewReader(cfg ReaderConfig, now time.Duration) *Reader {
 	r := &Reader{}
-	r.init(now, cfg.MemberTimeout, cfg.StallTimeout, cfg.Mutant)
+	r.init(now, cfg.MemberTimeout, cfg.StallTimeout, cfg.LookEvery, cfg.Mutant)
 	return r
 }
 
-// Tick moves the time.
+// Tick moves the time. What that makes late is seen to within LookEvery.
 func (r *Reader) Tick(now time.Duration) {
-	r.now = max(r.now, now)
+	if !r.tick(now) {
+		return
+	}
 	for _, p := range r.scanSlow() {
 		r.resend(p)
 	}

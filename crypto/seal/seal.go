@@ -16,6 +16,8 @@ import (
 // under one derived key at 2^-41.
 const sessionSectorsMax = 1 << 28
 
+const openOp = "seal.Open"
+
 // additionalFormat is the first byte of the additional data; a new layout takes a new number.
 const additionalFormat = 1
 
@@ -115,16 +117,25 @@ func (s *Sealer) take() *session {
 // authenticated. The same sector sealed twice gives other bytes. It does not block and keeps no slice; wrong lengths are
 // a broken invariant. With None dst is a copy, and nonce and tag are zeros.
 func (s *Sealer) Seal(dst, sector []byte, index blocktree.SectorIndex, v blocktree.Version, header []byte) {
+	if len(dst) != len(sector) { // boxing the lengths would allocate
+		invariant.Check(false, "seal %d bytes into %d", len(sector), len(dst))
+	}
+	s.SealParts([][]byte{dst}, sector, index, v, header)
+}
+
+// SealParts is Seal with the sealed sector cut into parts, one after the other: the data shards of an erasure code, without a copy
+// between. What the parts have room for beyond the sector's length becomes zeros. No part may overlap sector but as Seal allows.
+func (s *Sealer) SealParts(parts [][]byte, sector []byte, index blocktree.SectorIndex, v blocktree.Version, header []byte) {
 	n := len(sector)
-	if len(dst) != n || n > blocktree.SectorBytesMax || len(header) != HeaderBytes { // boxing the lengths would allocate
-		invariant.Check(false, "seal %d bytes into %d with a header of %d", n, len(dst), len(header))
+	if n > blocktree.SectorBytesMax || len(header) != HeaderBytes {
+		invariant.Check(false, "seal %d bytes with a header of %d", n, len(header))
 	}
 	nonce, tag := HeaderNonce(header), HeaderTag(header)
 	if s.suite == None {
 		clear(header[nonceAt:])
-		copy(dst, sector)
-		leaf := Leaf(s.file, index, v, nonce, tag, dst)
+		leaf := Leaf(s.file, index, v, nonce, tag, sector)
 		copy(header, leaf[:])
+		scatter(parts, sector)
 		return
 	}
 	w := workspaces.Get().(*workspace)
@@ -141,7 +152,25 @@ func (s *Sealer) Seal(dst, sector []byte, index blocktree.SectorIndex, v blocktr
 	putPlace(buf, s.file, index, v, nonce, tag)
 	leaf := sha256.Sum256(buf[:leafPlaceBytes+n])
 	copy(header, leaf[:])
-	copy(dst, buf[leafPlaceBytes:leafPlaceBytes+n])
+	scatter(parts, buf[leafPlaceBytes:leafPlaceBytes+n])
+}
+
+// scatter cuts sealed into parts, the rest of which are zeros.
+func scatter(parts [][]byte, sealed []byte) {
+	for _, p := range parts {
+		n := copy(p, sealed)
+		clear(p[n:])
+		sealed = sealed[n:]
+	}
+	invariant.Check(len(sealed) == 0, "parts with too little room for a sealed sector")
+}
+
+// gather is scatter backwards; it reports whether the parts fill dst.
+func gather(dst []byte, parts [][]byte) bool {
+	for _, p := range parts {
+		dst = dst[copy(dst, p):]
+	}
+	return len(dst) == 0
 }
 
 // Open decrypts sealed into dst, which has the same length and may be the same or an overlapping slice. header is what Seal
@@ -151,25 +180,38 @@ func (s *Sealer) Seal(dst, sector []byte, index blocktree.SectorIndex, v blocktr
 // With XAES256GCM the tag decides and the leaf is not looked at (VerifyLeaf does that for those without keys, and to find
 // the bad shard); with None the leaf decides.
 func (s *Sealer) Open(dst, sealed []byte, index blocktree.SectorIndex, v blocktree.Version, header []byte) error {
-	const op = "seal.Open"
-	n := len(sealed)
+	if len(dst) != len(sealed) {
+		return blocktree.E(openOp, blocktree.Invalid, errLength)
+	}
+	return s.OpenParts(dst, [][]byte{sealed}, index, v, header)
+}
+
+// OpenParts is Open of a sealed sector that lies in parts, one after the other; what they have beyond the length of dst is not looked
+// at. No part may overlap dst but as Open allows.
+func (s *Sealer) OpenParts(dst []byte, parts [][]byte, index blocktree.SectorIndex, v blocktree.Version, header []byte) error {
+	const op = openOp
+	n := len(dst)
 	if len(header) != HeaderBytes {
 		return blocktree.E(op, blocktree.Invalid, errHeader)
 	}
-	if len(dst) != n || n > blocktree.SectorBytesMax {
+	if n > blocktree.SectorBytesMax {
 		return blocktree.E(op, blocktree.Invalid, errLength)
 	}
 	if s.suite == None {
-		return s.openNone(dst, sealed, index, v, header)
+		if !gather(dst, parts) {
+			return blocktree.E(op, blocktree.Invalid, errLength)
+		}
+		return s.openNone(dst, index, v, header)
 	}
 	w := workspaces.Get().(*workspace)
 	defer workspaces.Put(w)
+	buf := w.room(n)[leafPlaceBytes:]
+	if !gather(buf[:n], parts) {
+		return blocktree.E(op, blocktree.Invalid, errLength)
+	}
 	copy(w.nonce[:], HeaderNonce(header))
 	s.putAdditional(w.additional[:], index, v)
 	aead := s.aeadOf(prefix(w.nonce[:prefixBytes]))
-
-	buf := w.room(n)[leafPlaceBytes:]
-	copy(buf, sealed)
 	copy(buf[n:], HeaderTag(header))
 	if _, err := aead.Open(dst[:0], w.nonce[prefixBytes:], buf, w.additional[:]); err != nil {
 		clear(dst)
@@ -178,19 +220,18 @@ func (s *Sealer) Open(dst, sealed []byte, index blocktree.SectorIndex, v blocktr
 	return nil
 }
 
-func (s *Sealer) openNone(dst, sealed []byte, index blocktree.SectorIndex, v blocktree.Version, header []byte) error {
-	err := VerifyLeaf(sealed, s.file, index, v, header)
+// openNone checks a sector that is already where it belongs.
+func (s *Sealer) openNone(sector []byte, index blocktree.SectorIndex, v blocktree.Version, header []byte) error {
+	err := VerifyLeaf(sector, s.file, index, v, header)
 	for _, b := range header[nonceAt:] {
 		if b != 0 {
-			err = blocktree.E("seal.Open", blocktree.Corrupt, errSuite)
+			err = blocktree.E(openOp, blocktree.Corrupt, errSuite)
 		}
 	}
 	if err != nil {
-		clear(dst)
-		return err
+		clear(sector)
 	}
-	copy(dst, sealed)
-	return nil
+	return err
 }
 
 func (s *Sealer) aeadOf(p prefix) cipher.AEAD {

@@ -340,3 +340,43 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestParts: a sector sealed into parts is what Seal makes of it, cut, with zeros behind; OpenParts opens it, and Open what the parts
+// hold together. Parts that have too little are Invalid, one bit changed in any of them Corrupt.
+func TestParts(t *testing.T) {
+	for _, suite := range []Suite{XAES256GCM, None} {
+		s := New(testKey, suite, testFile, 2)
+		for k := 1; k <= blocktree.DataShardsMax; k++ {
+			sector := randomSector(512)
+			n := (len(sector) + k - 1) / k
+			whole := bytes.Repeat([]byte{0xee}, n*k)
+			parts := make([][]byte, k)
+			for i := range parts {
+				parts[i] = whole[i*n : (i+1)*n]
+			}
+			header := make([]byte, HeaderBytes)
+			s.SealParts(parts, sector, testIndex, testAt, header)
+			for _, b := range whole[len(sector):] {
+				if b != 0 {
+					t.Fatalf("%v, %d parts: no zeros behind the sector", suite, k)
+				}
+			}
+			got := make([]byte, len(sector))
+			if err := s.Open(got, whole[:len(sector)], testIndex, testAt, header); err != nil || !bytes.Equal(got, sector) {
+				t.Fatalf("%v, %d parts: together: %v", suite, k, err)
+			}
+			clear(got)
+			if err := s.OpenParts(got, parts, testIndex, testAt, header); err != nil || !bytes.Equal(got, sector) {
+				t.Fatalf("%v, %d parts: %v", suite, k, err)
+			}
+			if err := s.OpenParts(got, parts[:k-1], testIndex, testAt, header); blocktree.KindOf(err) != blocktree.Invalid {
+				t.Errorf("%v, %d parts and one missing: %v", suite, k, err)
+			}
+			parts[(k-1)/2][0] ^= 1
+			err := s.OpenParts(got, parts, testIndex, testAt, header)
+			if blocktree.KindOf(err) != blocktree.Corrupt || !bytes.Equal(got, make([]byte, len(sector))) {
+				t.Errorf("%v, %d parts, one changed: %v, or bytes were given out", suite, k, err)
+			}
+		}
+	}
+}

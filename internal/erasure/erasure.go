@@ -39,7 +39,7 @@ func (c *Codec) Code() blocktree.Code { return c.code }
 // long as (number of sectors) × Code.ShardBytes(sectorBytes). Further shards are not touched. Where k is 1, shards[0] may be
 // sealed itself, which saves the copy. Invalid for other lengths.
 func (c *Codec) Split(sealed []byte, sectorBytes int, shards [][]byte) error {
-	piece, sectors, err := c.shape("erasure.Split", sealed, sectorBytes, shards)
+	piece, sectors, err := c.shape("erasure.Split", len(sealed), sectorBytes, shards)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (c *Codec) Split(sealed []byte, sectorBytes int, shards [][]byte) error {
 // Join fills dst, a whole number of sectors of sectorBytes each, from the k data shards, which must all be there and be as
 // long as Split wants them. Padding is not looked at. Where k is 1, shards[0] may be dst itself. Invalid for other lengths.
 func (c *Codec) Join(dst []byte, shards [][]byte, sectorBytes int) error {
-	piece, sectors, err := c.shape("erasure.Join", dst, sectorBytes, shards)
+	piece, sectors, err := c.shape("erasure.Join", len(dst), sectorBytes, shards)
 	if err != nil {
 		return err
 	}
@@ -78,12 +78,18 @@ func (c *Codec) Join(dst []byte, shards [][]byte, sectorBytes int) error {
 	return nil
 }
 
+// Check refuses data shards that Join would refuse for a whole of that many bytes.
+func (c *Codec) Check(shards [][]byte, bytes, sectorBytes int) error {
+	_, _, err := c.shape("erasure.Check", bytes, sectorBytes, shards)
+	return err
+}
+
 // shape checks the lengths of whole sectors and of the data shards; it returns a piece's length and how many sectors.
-func (c *Codec) shape(op string, whole []byte, sectorBytes int, shards [][]byte) (piece, sectors int, err error) {
-	if sectorBytes < 1 || len(whole)%sectorBytes != 0 || len(shards) < c.code.Data {
-		return 0, 0, blocktree.E(op, blocktree.Invalid, fmt.Errorf("%d bytes in sectors of %d and %d shards", len(whole), sectorBytes, len(shards)))
+func (c *Codec) shape(op string, whole, sectorBytes int, shards [][]byte) (piece, sectors int, err error) {
+	if sectorBytes < 1 || whole%sectorBytes != 0 || len(shards) < c.code.Data {
+		return 0, 0, blocktree.E(op, blocktree.Invalid, fmt.Errorf("%d bytes in sectors of %d and %d shards", whole, sectorBytes, len(shards)))
 	}
-	piece, sectors = c.code.ShardBytes(sectorBytes), len(whole)/sectorBytes
+	piece, sectors = c.code.ShardBytes(sectorBytes), whole/sectorBytes
 	for i, s := range shards[:c.code.Data] {
 		if len(s) != sectors*piece {
 			return 0, 0, blocktree.E(op, blocktree.Invalid, fmt.Errorf("shard %d has %d bytes, want %d", i, len(s), sectors*piece))

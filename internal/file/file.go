@@ -154,27 +154,24 @@ func (f *File) openPieces(r run, pieces []cluster.Piece, dst []byte, one func(*c
 // is tried (rule 2 of the package). A reader without a lease gets k shards only: what a disk damaged is read from others
 // before it comes here, what a member forged is Corrupt.
 func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte) error {
-	err := f.joinAndOpen(p, dst)
+	err := f.open(p, dst)
 	if blocktree.KindOf(err) != blocktree.Corrupt || f.handle == nil {
 		return err
 	}
 	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
 }
 
-// joinAndOpen opens a piece from the shards that came.
-func (f *File) joinAndOpen(p *cluster.Piece, dst []byte) error {
-	if err := p.Join(dst); err != nil {
+// open opens the sectors of a piece from the shards that came, each from its places in them.
+func (f *File) open(p *cluster.Piece, dst []byte) error {
+	shards, err := p.DataShards()
+	if err != nil {
 		return err
 	}
-	return f.open(p, dst)
-}
-
-// open opens the sealed sectors of p in place.
-func (f *File) open(p *cluster.Piece, buf []byte) error {
 	size := f.info.SectorBytes
-	for i := 0; i < int(p.Count); i++ {
-		s := buf[i*size : (i+1)*size]
-		if err := f.sealer.Open(s, s, p.First+blocktree.SectorIndex(i), p.Version, p.Seal(i)); err != nil {
+	var room [blocktree.DataShardsMax][]byte
+	for i := range int(p.Count) {
+		parts := p.Parts(i, shards, room[:0])
+		if err := f.sealer.OpenParts(dst[i*size:(i+1)*size], parts, p.First+blocktree.SectorIndex(i), p.Version, p.Seal(i)); err != nil {
 			return fmt.Errorf("sector %d: %w", p.First+blocktree.SectorIndex(i), err)
 		}
 	}
@@ -220,10 +217,9 @@ func (f *File) seal(r run, src []byte) (*cluster.Run, error) {
 	}
 	size := f.info.SectorBytes
 	out := f.handle.NewRun(r.region, r.first, uint32(r.count), v)
-	sealed := make([]byte, size)
+	var room [blocktree.DataShardsMax][]byte
 	for i := range int(r.count) {
-		f.sealer.Seal(sealed, src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v, out.Seal(i))
-		out.Put(i, sealed)
+		f.sealer.SealParts(out.Parts(i, room[:0]), src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v, out.Seal(i))
 	}
 	return out, nil
 }

@@ -64,7 +64,7 @@ func (f *File) finishStarted(what run, read *cluster.Read, dst []byte, r blocktr
 		return
 	}
 	if err == nil {
-		if err = f.openPieces(what, pieces, dst, f.joinAndOpen); blocktree.KindOf(err) == blocktree.Corrupt {
+		if err = f.openPieces(what, pieces, dst, f.open); blocktree.KindOf(err) == blocktree.Corrupt {
 			go f.lookFurther(what, read, dst, r)
 			return
 		}

@@ -88,7 +88,8 @@ func (c *client) start() {
 		c.heard[f] = c.w.meta.files[f].layout.Loss
 	}
 	if c.reader {
-		c.r = stripe.NewReader(stripe.ReaderConfig{MemberTimeout: memberTimeout * time.Millisecond, StallTimeout: readStall * time.Millisecond, Mutant: c.w.opt.Mutant}, c.boot())
+		c.r = stripe.NewReader(stripe.ReaderConfig{MemberTimeout: memberTimeout * time.Millisecond, StallTimeout: readStall * time.Millisecond,
+			LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant}, c.boot())
 	}
 	c.w.q.push(event{at: c.w.now + c.w.upTo(tickEvery), kind: evTick, who: c.idx, gen: c.gen})
 	for _, n := range c.w.nodes {
@@ -415,8 +416,9 @@ func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 	c.hear(l)
 	c.h = stripe.NewHolder(stripe.HolderConfig{
 		Layout: l, Codec: codec{l.Code}, MemberTimeout: memberTimeout * time.Millisecond,
-		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond, Mutant: c.w.opt.Mutant,
+		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond,
 		FlushAfter: time.Duration(c.w.prof.flushAfter) * time.Millisecond, FlushBytes: c.w.prof.flushBytes,
+		LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant,
 	}, c.boot())
 	c.renewed(asked)
 	for _, n := range c.w.nodes {

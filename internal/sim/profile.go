@@ -1,5 +1,7 @@
 package sim
 
+import "time"
+
 // faultKind is one thing that can go wrong.
 type faultKind uint8
 
@@ -49,6 +51,7 @@ type profile struct {
 	stores         int   // that are no hosts at first
 	spareAfter     int64 // ms after which a silent node's places go to spares, 0: never
 	applyMost      int64
+	lookEvery      time.Duration // of the machines of clients
 
 	durable       []bool // by file: its durability is ack. Beyond the end: it is.
 	flushShare    float64
