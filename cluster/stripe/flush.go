@@ -28,6 +28,7 @@ type volatile struct {
 	waits  bool      // a flush waits for a SYNC
 	joins  bool      // a joiner does, to be promoted
 	done   uint64    // number of the last write that a flush has made durable
+	askAt  time.Duration
 }
 
 // volatileWritesMax is how many writes may be volatile before a SYNC begins, and half of how many are sent at a time: members list what is above
@@ -290,6 +291,21 @@ func (h *Holder) hasFlushed(r *hregion, slot int) bool {
 		}
 	}
 	return true
+}
+
+// askOfLost asks Raft again and again while a member is up under another incarnation than its views expect, or marked. Where too few
+// others are left it cannot be removed, so nothing else would tell the holder that its file has turned lossy.
+func (h *Holder) askOfLost() {
+	if !h.vol.on || h.changeID != 0 || h.now < h.vol.askAt {
+		return
+	}
+	for _, p := range h.order {
+		if _, _, lost := h.unfit(p); lost && h.active[p.node] {
+			h.vol.askAt = h.now + h.memberTimeout/4
+			h.wantConfirm()
+			return
+		}
+	}
 }
 
 // manned reports whether every region of a layout has k members in sync that are up and are what it expects.

@@ -234,6 +234,30 @@ func TestLossyEndsTheHolder(t *testing.T) {
 	}
 }
 
+// TestLostIsAskedFor: a holder that knows of a member that lost its memory, and cannot remove it, hears of the mark that makes its file lossy.
+func TestLostIsAskedFor(t *testing.T) {
+	d := newDesk(t, blocktree.Code{Data: 1, Parity: 1}, "")
+	l := d.l.MarkBack(1, volatileInc(1, 2))
+	d.h.NodeUp(1, volatileInc(1, 2))
+	d.h.NodeUp(2, volatileInc(2, 2))
+	d.take()
+	for i := 0; i < 20 && !d.h.Lost(); i++ {
+		if i == 5 {
+			l = l.MarkBack(2, volatileInc(2, 2)) // only now
+		}
+		metas := d.metas
+		d.metas = nil
+		for _, m := range metas {
+			d.h.MetaDone(m.ID, l, map[bool]blocktree.Kind{true: blocktree.StaleView}[m.Change != nil])
+		}
+		d.tick(5 * time.Second)
+		d.take()
+	}
+	if !d.h.Lost() {
+		t.Error("the holder does not hear of the loss")
+	}
+}
+
 // TestMarkedStayWhereTooFewAnswer: members that lost what was not synced have all that was flushed. They stay until those that would
 // remain are known to live.
 func TestMarkedStayWhereTooFewAnswer(t *testing.T) {

@@ -505,6 +505,7 @@ func (h *Holder) tickWrites() {
 	h.checkFlushes()
 	h.failFlushes()
 	h.pumpSync()
+	h.askOfLost()
 	if h.phase != running {
 		return
 	}
