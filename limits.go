@@ -89,6 +89,11 @@ const (
 	// WriteStallTimeout is how long a write waits for enough members before it fails with an I/O error.
 	WriteStallTimeout = 30 * time.Second
 
+	// AutoFlushAfter and AutoFlushBytes bound what of a file of durability flush is acknowledged and volatile: a loss of power to every
+	// node takes about as much. Twice the bytes are in flight or volatile at a time; a holder keeps them in memory.
+	AutoFlushAfter = 2 * time.Second
+	AutoFlushBytes = 64 << 20
+
 	// MemberTimeout is how long a member that is still connected may leave a message unanswered before it is voted
 	// out: twice the longest plausible sync of a healthy disk.
 	MemberTimeout = 4 * time.Second

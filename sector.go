@@ -78,6 +78,12 @@ type Incarnation [16]byte
 // String prints the first half, enough to tell two apart in a log.
 func (i Incarnation) String() string { return hex.EncodeToString(i[:8]) }
 
+// SameDisk reports whether two incarnations are of one node on one disk that has everything it ever synced. The second half of an
+// incarnation changes with each start that cannot vouch for what was not synced, where that matters (docs/design/0014).
+func (i Incarnation) SameDisk(o Incarnation) bool {
+	return i != Incarnation{} && [8]byte(i[:8]) == [8]byte(o[:8])
+}
+
 // LeafBytes is the length of a Leaf.
 const LeafBytes = 32
 

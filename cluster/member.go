@@ -55,7 +55,9 @@ type member struct {
 	machine      *stripe.Member
 	serving      bool   // from start on; requests that come before are refused with Unavailable
 	handed       uint64 // records that the machine gave out
-	appends      int    // calls of store.Append whose records are not durable yet
+	appends      int    // calls of store.Append and AppendLazy that have not been answered yet
+	lazyTo       uint64 // number of the newest record that was appended lazily and is not durable yet; 0: there is none
+	syncTo       uint64 // up to which record a sync is on its way, or done
 	queuedBytes  int    // of the records of those
 	backlog      []waiting
 	backlogBytes int
@@ -261,8 +263,15 @@ func (m *member) unwait() (fx effects) {
 func (m *member) turn() (fx effects) {
 	for !m.failed {
 		rd := m.machine.Ready()
+		lazy := rd.SyncTo <= m.handed
 		if len(rd.Records) > 0 {
-			if err := m.append(rd.Records); err != nil {
+			if err := m.append(rd.Records, lazy); err != nil {
+				m.breakDown(err)
+				break
+			}
+		}
+		if rd.SyncTo > m.syncTo && m.lazyTo > m.syncTo {
+			if err := m.sync(); err != nil {
 				m.breakDown(err)
 				break
 			}
@@ -286,15 +295,16 @@ func (m *member) turn() (fx effects) {
 	return effects{}
 }
 
-// append puts records into the log and locates them. For want of space it keeps promises and refuses data.
-func (m *member) append(records []*stripe.Record) error {
+// append puts records into the log and locates them; lazily, where nobody waits for them to be durable. For want of space it
+// keeps promises and refuses data.
+func (m *member) append(records []*stripe.Record, lazy bool) error {
 	m.handed += uint64(len(records))
 	recs := make([]store.Record, len(records))
 	for i, r := range records {
 		recs[i] = toStore(r)
 	}
 	refs := make([]stripe.Ref, len(records))
-	got, err := m.appendAll(recs)
+	got, err := m.appendAll(recs, lazy)
 	if err == nil {
 		for i := range got {
 			refs[i] = packRef(got[i])
@@ -315,7 +325,7 @@ func (m *member) append(records []*stripe.Record) error {
 		return err
 	}
 	if len(promises) > 0 {
-		if got, err = m.appendAll(promises); err != nil {
+		if got, err = m.appendAll(promises, lazy); err != nil {
 			return err
 		}
 		for i := range got {
@@ -323,23 +333,30 @@ func (m *member) append(records []*stripe.Record) error {
 		}
 	}
 	m.machine.Located(refs, refused)
-	if m.appends == 0 { // no callback will tell of those that were refused
-		m.machine.Durable(m.handed)
-	}
+	m.tellStored(0) // no callback will tell of those that were refused, if none is due
 	return nil
 }
 
 // appendAll appends records of which the last is number handed.
-func (m *member) appendAll(recs []store.Record) ([]store.Ref, error) {
+func (m *member) appendAll(recs []store.Record, lazy bool) ([]store.Ref, error) {
 	bytes := 0
 	for i := range recs {
 		r := &recs[i]
 		bytes += recordOverheadBytes + len(r.Payload) + len(r.Blob) + 2*len(r.Seals)
 	}
-	refs, err := m.store.Append(recs, m.durable(m.handed, bytes))
+	put, done := m.store.Append, m.durable(m.handed, bytes)
+	if lazy {
+		put, done = m.store.AppendLazy, m.written(m.handed, bytes)
+	}
+	refs, err := put(recs, done)
 	if err == nil {
 		m.appends++
 		m.queuedBytes += bytes
+		if lazy {
+			m.lazyTo = m.handed
+		} else {
+			m.syncTo = m.handed
+		}
 	}
 	return refs, err
 }
@@ -350,6 +367,16 @@ const recordOverheadBytes = 1 << 10
 // durable returns the callback that says that the first upTo records are durable, bytes of which were the last call's. It
 // runs without mu. Space that runs out only now is as bad as a broken disk: what the machine believes to be in the log is not.
 func (m *member) durable(upTo uint64, bytes int) func(error) {
+	return m.told(bytes, func() {
+		if m.lazyTo <= upTo {
+			m.lazyTo = 0
+		}
+		m.tellStored(upTo)
+	})
+}
+
+// told returns a callback of the store about bytes of records: tell gives the machine the news, under mu.
+func (m *member) told(bytes int, tell func()) func(error) {
 	return func(err error) {
 		m.mu.Lock()
 		m.appends--
@@ -361,10 +388,7 @@ func (m *member) durable(upTo uint64, bytes int) func(error) {
 			m.mu.Unlock()
 			return
 		}
-		if m.appends == 0 {
-			upTo = m.handed // of the later ones none was appended, and those count as durable
-		}
-		m.machine.Durable(upTo)
+		tell()
 		fx := m.turn()
 		if len(m.backlog) > 0 {
 			fx.add(m.unwait())

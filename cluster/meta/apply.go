@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"blocktree"
+	"blocktree/cluster/stripe"
 )
 
 // apply does one command, or refuses it and changes nothing. It is deterministic: what it reads is the state and the
@@ -80,7 +81,9 @@ func (s *state) do(o Op) Result {
 	case MakeDir:
 		return s.makeDir(o)
 	case CreateFile:
-		return s.createFile(o)
+		return s.createFile(o, stripe.DurabilityAck)
+	case CreateFlushFile:
+		return s.createFile(o.CreateFile, stripe.DurabilityFlush)
 	case Remove:
 		return s.remove(o)
 	case SetAttr:
@@ -91,6 +94,8 @@ func (s *state) do(o Op) Result {
 		return s.removeRuntime(o)
 	case StartNode:
 		return s.startNode(o, false)
+	case StartVolatile:
+		return s.startVolatile(o)
 	case LeaveViews:
 		return s.startNode(o.StartNode, true)
 	case OpenSession:

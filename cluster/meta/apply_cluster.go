@@ -70,6 +70,10 @@ func (s *state) removeRuntime(o RemoveRuntime) Result {
 
 // startNode records a start; a changed incarnation marks the node in every file that names it. One that leaves may be refused for that.
 func (s *state) startNode(o StartNode, leaves bool) Result {
+	return s.startAs(o, leaves, o.Incarnation)
+}
+
+func (s *state) startAs(o StartNode, leaves bool, volatile blocktree.Incarnation) Result {
 	old := s.start(o.Node)
 	var counter uint64
 	if old != nil {
@@ -93,14 +97,15 @@ func (s *state) startNode(o StartNode, leaves bool) Result {
 	}
 	v := &NodeStart{Node: o.Node, Incarnation: o.Incarnation, Counter: o.StartCounter}
 	store(s, kindStart, u64(uint64(o.Node)), v, putStart)
+	s.setVolatile(o.Node, o.Incarnation, volatile)
 	s.changes.Starts = append(s.changes.Starts, *v)
 	for _, i := range files {
 		l := s.layout(blocktree.FileID{Generation: generation, Inode: i})
 		if l == nil {
 			continue
 		}
-		if l.Incarnations[o.Node] != o.Incarnation && !l.Marked[o.Node] {
-			s.setLayout(l.Mark(o.Node))
+		if n := s.marked(l, o.Node); n != l {
+			s.setLayout(n)
 		}
 	}
 	return Result{Start: v}
@@ -288,12 +293,7 @@ func (s *state) changeView(o ChangeView) Result {
 		r.Layout = l
 		return r
 	}
-	next, err := l.Apply(o.Change, func(n blocktree.NodeID) blocktree.Incarnation {
-		if v := s.start(n); v != nil {
-			return v.Incarnation
-		}
-		return blocktree.Incarnation{}
-	})
+	next, err := l.Apply(o.Change, func(n blocktree.NodeID) blocktree.Incarnation { return s.incarnation(n, l.Durability) })
 	if err != nil {
 		return Result{Kind: blocktree.KindOf(err), Text: err.Error(), Layout: l}
 	}

@@ -153,7 +153,7 @@ func (s *state) makeDir(o MakeDir) Result {
 	return Result{Inode: s.makeDirs(at.dir, at.missing, o.Mode, o.UID, o.GID, o.Time)}
 }
 
-func (s *state) createFile(o CreateFile) Result {
+func (s *state) createFile(o CreateFile, durability stripe.Durability) Result {
 	at, r := s.walk(o.Path)
 	switch {
 	case r.Kind != blocktree.Other:
@@ -163,7 +163,7 @@ func (s *state) createFile(o CreateFile) Result {
 	case len(at.missing) > 1 && !o.Parents:
 		return refuse(blocktree.NotFound, "%s does not exist", o.Path.Parent().Short())
 	}
-	l, r := s.newLayout(o)
+	l, r := s.newLayout(o, durability)
 	if r.Kind != blocktree.Other {
 		return r
 	}
@@ -190,7 +190,7 @@ func (s *state) createFile(o CreateFile) Result {
 }
 
 // newLayout checks the shape of a new file and chooses its hosts. The caller sets File.
-func (s *state) newLayout(o CreateFile) (*stripe.Layout, Result) {
+func (s *state) newLayout(o CreateFile, durability stripe.Durability) (*stripe.Layout, Result) {
 	sector := uint64(o.SectorBytes)
 	switch {
 	case o.Code.Validate() != nil:
@@ -209,11 +209,11 @@ func (s *state) newLayout(o CreateFile) (*stripe.Layout, Result) {
 		return nil, r
 	}
 	l := &stripe.Layout{Code: o.Code, SectorBytes: o.SectorBytes, RegionSectors: blocktree.RegionBytes / sector,
-		Sectors: o.SizeBytes / sector, Hosts: hosts, Seq: 1, BaseID: 1,
+		Sectors: o.SizeBytes / sector, Hosts: hosts, Seq: 1, BaseID: 1, Durability: durability,
 		Incarnations: map[blocktree.NodeID]blocktree.Incarnation{}, Marked: map[blocktree.NodeID]bool{},
 		BaseOut: map[blocktree.NodeID]bool{}, Own: map[blocktree.RegionIndex]stripe.View{}}
 	for _, h := range hosts {
-		l.Incarnations[h] = s.start(h).Incarnation
+		l.Incarnations[h] = s.incarnation(h, durability)
 	}
 	return l, Result{}
 }

@@ -66,8 +66,13 @@ func putOp(e *wire.Encoder, o Op) {
 		putRuntime(e, &o.Runtime)
 	case RemoveRuntime:
 		putPath(e, o.Path)
+	case CreateFlushFile:
+		putCreateFile(e, &o.CreateFile)
 	case LeaveViews:
 		putOp(e, o.StartNode)
+	case StartVolatile:
+		putOp(e, o.StartNode)
+		e.Raw(o.Volatile[:])
 	case StartNode:
 		e.U64(uint64(o.Node))
 		e.Raw(o.Incarnation[:])
@@ -168,10 +173,14 @@ func getOp(d *wire.Decoder, code opcode) Op {
 			Time: int64(d.U64())}
 	case opMakeDir:
 		return MakeDir{Path: getPath(d), Parents: d.Bool(), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Time: int64(d.U64())}
-	case opCreateFile:
-		return CreateFile{Path: getPath(d), Parents: d.Bool(), Hosts: getNodes(d), SizeBytes: d.U64(), SectorBytes: d.U32(),
+	case opCreateFile, opCreateFlushFile:
+		o := CreateFile{Path: getPath(d), Parents: d.Bool(), Hosts: getNodes(d), SizeBytes: d.U64(), SectorBytes: d.U32(),
 			Code: getCode(d), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Suite: d.U8(), KeyID: get16(d),
 			Access: getBytes(d, AccessBytesMax), Time: int64(d.U64())}
+		if code == opCreateFlushFile {
+			return CreateFlushFile{o}
+		}
+		return o
 	case opRemove:
 		o := Remove{Path: getPath(d)}
 		if d.Len() > 0 {
@@ -191,10 +200,13 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return PutRuntime{Runtime: getRuntime(d)}
 	case opRemoveRuntime:
 		return RemoveRuntime{Path: getPath(d)}
-	case opStartNode, opLeaveViews:
+	case opStartNode, opLeaveViews, opStartVolatile:
 		o := StartNode{Node: blocktree.NodeID(d.U64()), Incarnation: get16(d), StartCounter: d.U64(), ExpectCounter: d.U64()}
 		if code == opLeaveViews {
 			return LeaveViews{o}
+		}
+		if code == opStartVolatile {
+			return StartVolatile{o, get16(d)}
 		}
 		return o
 	case opReplaceHost:

@@ -39,6 +39,9 @@ func allOps() []Op {
 		ReplaceHost{Path: path("/a"), Old: 3, New: 4}, RetireHost{Path: path("/a"), Node: 5},
 		LeaveViews{StartNode{1, incarnation(2), 3, 4}},
 		DrainHost{Path: path("/a"), Node: 6, Cancel: true},
+		CreateFlushFile{CreateFile{path("/a/f"), true, []blocktree.NodeID{4, 5}, 1 << 40, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1,
+			[16]byte{9}, []byte("keys"), 6}},
+		StartVolatile{StartNode{1, incarnation(2), 3, 4}, incarnation(5)},
 	}
 }
 

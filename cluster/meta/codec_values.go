@@ -120,7 +120,12 @@ const placeMoves = 1 << 7
 // putLayout writes l; maps in ascending order, so that equal layouts have equal encodings.
 func putLayout(e *wire.Encoder, l *stripe.Layout) {
 	e.File(l.File)
+	flush := l.Durability == stripe.DurabilityFlush
+	at := len(e.Buf)
 	putCode(e, l.Code)
+	if flush {
+		e.Buf[at] |= flushFlag
+	}
 	e.U32(l.SectorBytes)
 	e.U64(l.RegionSectors)
 	e.U64(l.Sectors)
@@ -149,6 +154,9 @@ func putLayout(e *wire.Encoder, l *stripe.Layout) {
 		if other {
 			e.U64(uint64(as))
 		}
+	}
+	if flush {
+		putFlush(e, l)
 	}
 	regions := make([]blocktree.RegionIndex, 0, len(l.Own))
 	for r := range l.Own {
@@ -182,6 +190,8 @@ func getLayout(d *wire.Decoder) *stripe.Layout {
 		Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()), BaseID: blocktree.ViewID(d.U64()),
 		Incarnations: map[blocktree.NodeID]blocktree.Incarnation{}, Marked: map[blocktree.NodeID]bool{},
 		BaseOut: map[blocktree.NodeID]bool{}, Own: map[blocktree.RegionIndex]stripe.View{}}
+	flush := l.Code.Data&flushFlag != 0
+	l.Code.Data &^= flushFlag
 	if d.Err() == nil && (l.Code.Validate() != nil || l.RegionSectors == 0) {
 		bad(d, "impossible layout")
 	}
@@ -221,6 +231,9 @@ func getLayout(d *wire.Decoder) *stripe.Layout {
 	}
 	if len(l.Hosts)-spares < l.Code.Shards() {
 		bad(d, "fewer hosts to place by the hash than a region has members")
+	}
+	if flush {
+		getFlush(d, l)
 	}
 	getRegions(d, l)
 	return l

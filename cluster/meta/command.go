@@ -40,6 +40,8 @@ const (
 	opRetireHost
 	opLeaveViews
 	opDrainHost
+	opCreateFlushFile
+	opStartVolatile
 
 	opEnd // keep last
 )

@@ -31,6 +31,7 @@ const (
 	kindClaimed  = 'f' // session16 → nothing: a lease of it was claimed once
 	kindHosted   = 'k' // node8 inode8 → nothing: files that name a host
 	kindStart    = 'n' // node8 → NodeStart
+	kindVolatile = 'w' // node8 → incarnation16: what files of durability flush know it by, where that is another
 	kindClaim    = 'p' // inode8 → claim
 	kindRuntime  = 'r' // path → Runtime
 	kindOwned    = 'o' // principal33 session16 → nothing: sessions of a principal

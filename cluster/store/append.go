@@ -31,6 +31,7 @@ type call struct {
 	bytes    int64
 	sequence uint64 // of its last record
 	at       time.Time
+	lazy     bool // its records need not be durable yet: done is called once they are written
 }
 
 // queue is what waits for the committer.
@@ -61,6 +62,10 @@ const (
 // GroupCommitBytesMax together, NoSpace (also through done), Busy when InFlightBytesMax wait to be written, Closed, and
 // after Fatal the error that was fatal.
 func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
+	return s.append(recs, done, false)
+}
+
+func (s *Store) append(recs []Record, done func(error), lazy bool) ([]Ref, error) {
 	items, err := s.encode(recs)
 	if err != nil {
 		return nil, err
@@ -99,7 +104,12 @@ func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
 			return nil, blocktree.E("store.Append", blocktree.KindOf(err), err)
 		}
 	}
-	return s.enqueue(recs, items, done), nil
+	refs := s.enqueue(recs, items, done)
+	if lazy {
+		c := &s.queue.calls[len(s.queue.calls)-1]
+		c.lazy, s.lazyTo = true, c.sequence
+	}
+	return refs, nil
 }
 
 // accepting says whether records may be appended; logMu is held.

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"blocktree"
@@ -176,6 +177,54 @@ func BenchmarkReadShards(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkAppendLazy is BenchmarkAppend of records that are waited for to be written only, all synced after each thousand: beside
+// the durable ones it says what durability flush can gain at most.
+func BenchmarkAppendLazy(b *testing.B) {
+	for _, writers := range []int{1, 32} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			s := openBench(b)
+			var wg sync.WaitGroup
+			var v atomic.Int64
+			b.SetBytes(2048)
+			b.ResetTimer()
+			before := s.Stats()
+			for range writers {
+				wg.Go(func() {
+					done := make(chan error, 1)
+					callback := func(err error) { done <- err }
+					for {
+						n := v.Add(1)
+						if n > int64(b.N) {
+							return
+						}
+						rec := []Record{dataRecord(testFile, blocktree.SectorIndex(n*7919%262144), 1, 2048, version(uint64(n)))}
+						refs, err := s.AppendLazy(rec, callback)
+						if err == nil {
+							err = <-done
+						}
+						if err == nil && n%1000 == 0 {
+							if err = s.Sync(callback); err == nil {
+								err = <-done
+							}
+						}
+						if err == nil {
+							err = s.Index(testFile, extentOf(&rec[0], refs[0]))
+						}
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						checkpointIfWanted(b, s)
+					}
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64(s.Stats().Syncs-before.Syncs)/float64(b.N), "syncs/op")
 		})
 	}
 }

@@ -125,7 +125,12 @@ func (c *Checkpoint) wait() error {
 	s := c.s
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
+	asked := false
 	for s.fatal == nil && s.noSpaceCount == c.noSpace && s.settled < c.state.at.sequence && s.opts.mutant != forgetCheckpointWait {
+		if s.lazyTo > s.settled && !asked {
+			asked = true
+			s.enqueueSync(func(error) {})
+		}
 		s.checkpointWaits++
 		s.checkpointNeeds = c.state.at.sequence
 		s.syncedCond.Broadcast() // the committer, if it waits for the compactor

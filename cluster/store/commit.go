@@ -24,9 +24,10 @@ func (s *Store) commitLoop() {
 			continue
 		}
 		if closing {
+			s.closeLog()
 			return
 		}
-		if s.opts.NoteAfter == 0 || s.Synced() == noted {
+		if s.opts.NoteAfter == 0 || s.Synced() == noted && len(s.unsynced) == 0 {
 			<-s.wake
 			continue
 		}
@@ -99,8 +100,17 @@ func (s *Store) commit(group *queue) {
 			return
 		}
 	}
+	lazy := err == nil && group.isLazy()
 	if err == nil {
-		err = s.syncGroup(group.items)
+		group.tellWritten()
+	}
+	switch {
+	case lazy:
+		s.putOff(group.items)
+	case err == nil:
+		if err = s.syncPutOff(group.items); err == nil {
+			err = s.syncGroup(group.items)
+		}
 	}
 	s.logMu.Lock()
 	if err == nil {
@@ -110,8 +120,10 @@ func (s *Store) commit(group *queue) {
 		s.latch(err)
 		err = s.fatal
 	} else {
-		s.synced = group.calls[len(group.calls)-1].sequence
-		s.settled = s.synced
+		if !lazy {
+			s.synced = group.calls[len(group.calls)-1].sequence
+			s.settled = s.synced
+		}
 		for i := range group.items {
 			if group.items[i].record {
 				s.stats.Records++
@@ -121,20 +133,38 @@ func (s *Store) commit(group *queue) {
 	}
 	s.syncedCond.Broadcast()
 	s.logMu.Unlock()
-	s.unpinWritten(group.items)
+	if !lazy {
+		for i := range group.items {
+			s.unpinBefore(group.items[i].seg)
+		}
+	}
 	s.bufs.put(group.items)
 	for _, c := range group.calls {
-		c.done(err)
+		if c.done != nil {
+			c.done(err)
+		}
 	}
 }
 
-// unpinWritten lets go of the files that nothing will be written to any more: the log goes on in a later segment.
-func (s *Store) unpinWritten(items []item) {
-	for i := range items {
-		if seg := items[i].seg; seg != s.writing {
-			s.segs.unpin(s.writing)
-			s.writing = seg
-		}
+// closeLog syncs what was put off when nothing comes any more.
+func (s *Store) closeLog() {
+	err := s.syncPutOff(nil)
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	if err != nil {
+		s.latch(err)
+	} else if s.fatal == nil && s.settled < s.nextSequence-1 {
+		s.synced, s.settled = s.nextSequence-1, s.nextSequence-1
+	}
+	s.syncedCond.Broadcast()
+}
+
+// unpinBefore lets go of the file before seg, which nothing will be written to any more: the log has gone on in seg, and what was
+// written to that file is synced.
+func (s *Store) unpinBefore(seg *segment) {
+	if seg != s.writing {
+		s.segs.unpin(s.writing)
+		s.writing = seg
 	}
 }
 
@@ -222,7 +252,10 @@ func (s *Store) noSpace(group *queue, cause error) {
 	s.active.end = s.opts.SegmentBytes // the next record begins a segment
 	s.logMu.Unlock()
 
-	fatal := s.cutBack(group.items, tail.items)
+	fatal := s.syncPutOff(nil) // it is settled from now on
+	if fatal == nil {
+		fatal = s.cutBack(group.items, tail.items)
+	}
 	err := error(blocktree.E("store.Append", blocktree.NoSpace, cause))
 	s.logMu.Lock()
 	if fatal != nil {

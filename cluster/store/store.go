@@ -49,16 +49,18 @@ type Store struct {
 	fatal           error
 	opened          bool // Open has returned
 	closing         bool
-	checkpoints     bool   // one is being written
-	checkpointFiles uint64 // how many this start began to write; for whoever has set checkpoints
-	checkpointWaits int    // how often one waited for the log; tests
-	makingRoom      bool   // there is little space, and more to come: data should wait
-	checkpointBytes int64  // of the last checkpoint file
-	checkpointNeeds uint64 // one waits until the log is settled up to here
-	durableAt       uint32 // the segment of the durable checkpoint's position
-	short           bool   // there was no space for a segment
-	overfull        bool   // the compactor cannot keep up: groups wait for it
-	compactSeen     uint64 // nextSequence when the compactor looked last
+	checkpoints     bool       // one is being written
+	checkpointFiles uint64     // how many this start began to write; for whoever has set checkpoints
+	checkpointWaits int        // how often one waited for the log; tests
+	makingRoom      bool       // there is little space, and more to come: data should wait
+	checkpointBytes int64      // of the last checkpoint file
+	checkpointNeeds uint64     // one waits until the log is settled up to here
+	durableAt       uint32     // the segment of the durable checkpoint's position
+	short           bool       // there was no space for a segment
+	lazyTo          uint64     // sequence of the newest record that nobody waits for
+	unsynced        []*segment // written to by groups that nobody waits for; the committer's own
+	overfull        bool       // the compactor cannot keep up: groups wait for it
+	compactSeen     uint64     // nextSequence when the compactor looked last
 	noSpaceCount    uint64
 	logBytes        int64
 	stats           Stats

@@ -222,6 +222,7 @@ type mutant uint8
 const (
 	forgetNothing mutant = iota
 	forgetDatasync
+	forgetPutOff
 	forgetSegmentDirSync
 	forgetRecycleDirSync
 	forgetCheckpointSync

@@ -81,7 +81,7 @@ func (w *hwrite) abortAnswer(c *call, a *Message, bit uint32) {
 		h.failedAnswer(c, a)
 	case w.abort == nil:
 	case a.Held && !w.abort.final: // it had stored it after all
-		w.answered |= bit
+		w.stored(c.slot)
 		refused := w.abort.refused &^ bit & w.r.mask &^ w.answered
 		w.abort = nil
 		if refused != 0 {

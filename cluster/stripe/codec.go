@@ -229,11 +229,12 @@ func decodeLists(m *Message, b []byte, report *wire.Decoder) {
 }
 
 // The versions of a Layout's encoding. The second ends with HashedAs, the third with that and the heirs; each is written only
-// where that says something.
+// where that says something. The fourth ends with both and with what a file of durability flush has, and is written of such files only.
 const (
 	layoutFormat       = 1
 	layoutFormatHashed = 2
 	layoutFormatMoving = 3
+	layoutFormatFlush  = 4
 )
 
 // hostsMax bounds the hosts of a file: the sector hosts of one cluster.
@@ -250,6 +251,9 @@ func EncodeLayout(l *Layout) []byte {
 	case len(l.HashedAs) > 0:
 		e.Buf[0] = layoutFormatHashed
 	}
+	if l.Durability == DurabilityFlush {
+		e.Buf[0] = layoutFormatFlush
+	}
 	e.File(l.File)
 	e.U8(uint8(l.Code.Data))
 	e.U8(uint8(l.Code.Parity))
@@ -260,12 +264,7 @@ func EncodeLayout(l *Layout) []byte {
 	e.U64(uint64(l.Seq))
 	e.U64(uint64(l.BaseID))
 	encodeNodes(&e, l.Hosts)
-	e.U32(uint32(len(l.Incarnations)))
-	for _, n := range slices.Sorted(maps.Keys(l.Incarnations)) {
-		inc := l.Incarnations[n]
-		e.U64(uint64(n))
-		e.Raw(inc[:])
-	}
+	encodeIncarnations(&e, l.Incarnations)
 	encodeNodes(&e, trueKeys(l.Marked))
 	encodeNodes(&e, trueKeys(l.BaseOut))
 	e.U32(uint32(len(l.Own)))
@@ -279,20 +278,25 @@ func EncodeLayout(l *Layout) []byte {
 			e.U8(uint8(m.State))
 		}
 	}
-	if len(l.HashedAs) > 0 || len(moves) > 0 {
+	if e.Buf[0] >= layoutFormatHashed {
 		e.U32(uint32(len(l.HashedAs)))
 		for _, n := range slices.Sorted(maps.Keys(l.HashedAs)) {
 			e.U64(uint64(n))
 			e.U64(uint64(l.HashedAs[n]))
 		}
 	}
-	if len(moves) > 0 {
+	if e.Buf[0] >= layoutFormatMoving {
 		e.U32(uint32(len(moves)))
 		for _, r := range moves {
 			e.U32(uint32(r))
 			e.U64(uint64(l.Own[r].Heir))
 			e.U8(uint8(l.Own[r].HeirPlace))
 		}
+	}
+	if l.Durability == DurabilityFlush {
+		encodeIncarnations(&e, l.Back)
+		e.U64(l.Loss)
+		e.U64(uint64(l.LossEpoch))
 	}
 	return e.Buf
 }
@@ -306,6 +310,30 @@ func moving(l *Layout) (rs []blocktree.RegionIndex) {
 	}
 	slices.Sort(rs)
 	return rs
+}
+
+func encodeIncarnations(e *wire.Encoder, of map[blocktree.NodeID]blocktree.Incarnation) {
+	e.U32(uint32(len(of)))
+	for _, n := range slices.Sorted(maps.Keys(of)) {
+		inc := of[n]
+		e.U64(uint64(n))
+		e.Raw(inc[:])
+	}
+}
+
+func decodeIncarnations(d *wire.Decoder) map[blocktree.NodeID]blocktree.Incarnation {
+	n := d.Count(min(hostsMax, d.Len()/24))
+	of := make(map[blocktree.NodeID]blocktree.Incarnation, n)
+	keys := make([]blocktree.NodeID, 0, n)
+	for range n {
+		node := blocktree.NodeID(d.U64())
+		var inc blocktree.Incarnation
+		copy(inc[:], d.Raw(len(inc)))
+		of[node] = inc
+		keys = append(keys, node)
+	}
+	ascending(d, keys)
+	return of
 }
 
 func trueKeys(s map[blocktree.NodeID]bool) []blocktree.NodeID {
@@ -357,9 +385,9 @@ func nodeSet(d *wire.Decoder) map[blocktree.NodeID]bool {
 // DecodeLayout reads what EncodeLayout made. It refuses sizes and codes that would make the machines divide by zero.
 func DecodeLayout(b []byte) (*Layout, error) {
 	d := wire.NewDecoder(b)
-	moves := len(b) > 0 && b[0] == layoutFormatMoving
-	hashed := moves || len(b) > 0 && b[0] == layoutFormatHashed
-	if hashed {
+	format := uint8(layoutFormat)
+	if len(b) > 0 && b[0] > layoutFormat && b[0] <= layoutFormatFlush {
+		format = b[0]
 		d.U8()
 	} else {
 		d.Format(layoutFormat)
@@ -373,25 +401,18 @@ func DecodeLayout(b []byte) (*Layout, error) {
 	l.Seq = blocktree.ViewID(d.U64())
 	l.BaseID = blocktree.ViewID(d.U64())
 	l.Hosts = decodeNodes(d)
-	n := d.Count(min(hostsMax, d.Len()/24))
-	l.Incarnations = make(map[blocktree.NodeID]blocktree.Incarnation, n)
-	keys := make([]blocktree.NodeID, 0, n)
-	for range n {
-		node := blocktree.NodeID(d.U64())
-		var inc blocktree.Incarnation
-		copy(inc[:], d.Raw(len(inc)))
-		l.Incarnations[node] = inc
-		keys = append(keys, node)
-	}
-	ascending(d, keys)
+	l.Incarnations = decodeIncarnations(d)
 	l.Marked = nodeSet(d)
 	l.BaseOut = nodeSet(d)
 	l.Own = decodeOwn(d)
-	if hashed {
-		l.HashedAs = decodeHashed(d, moves)
+	if format >= layoutFormatHashed {
+		l.HashedAs = decodeHashed(d, format == layoutFormatHashed)
 	}
-	if moves {
-		decodeHeirs(d, l.Own)
+	if format >= layoutFormatMoving {
+		decodeHeirs(d, l.Own, format == layoutFormatMoving)
+	}
+	if format == layoutFormatFlush {
+		l.Durability, l.Back, l.Loss, l.LossEpoch = DurabilityFlush, decodeIncarnations(d), d.U64(), blocktree.Epoch(d.U64())
 	}
 	if d.Err() == nil && (l.Code.Validate() != nil || l.RegionSectors == 0 || l.Sectors > 1<<62 ||
 		l.RegionSectors > 1<<40 || (l.Sectors+l.RegionSectors-1)/l.RegionSectors > blocktree.RegionsMax) {
@@ -431,8 +452,8 @@ func decodeOwn(d *wire.Decoder) map[blocktree.RegionIndex]View {
 	return own
 }
 
-// decodeHeirs reads the heirs, of which there are some.
-func decodeHeirs(d *wire.Decoder, own map[blocktree.RegionIndex]View) {
+// decodeHeirs reads the heirs. Where they are what a format adds, there are some.
+func decodeHeirs(d *wire.Decoder, own map[blocktree.RegionIndex]View, some bool) {
 	n := d.Count(min(blocktree.RegionsMax, d.Len()/13))
 	keys := make([]blocktree.RegionIndex, 0, n)
 	for range n {
@@ -448,13 +469,13 @@ func decodeHeirs(d *wire.Decoder, own map[blocktree.RegionIndex]View) {
 		keys = append(keys, r)
 	}
 	ascending(d, keys)
-	if n == 0 {
+	if n == 0 && some {
 		d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("no region has an heir")))
 	}
 }
 
-// decodeHashed reads HashedAs. Where nothing else made the format what it is, it is not empty: a layout has one encoding.
-func decodeHashed(d *wire.Decoder, empty bool) map[blocktree.NodeID]blocktree.NodeID {
+// decodeHashed reads HashedAs. Where it is all that a format adds, it is not empty, so that a layout has one encoding.
+func decodeHashed(d *wire.Decoder, some bool) map[blocktree.NodeID]blocktree.NodeID {
 	n := d.Count(min(hostsMax, d.Len()/16))
 	as := make(map[blocktree.NodeID]blocktree.NodeID, n)
 	keys := make([]blocktree.NodeID, 0, n)
@@ -464,7 +485,7 @@ func decodeHashed(d *wire.Decoder, empty bool) map[blocktree.NodeID]blocktree.No
 		keys = append(keys, node)
 	}
 	ascending(d, keys)
-	if n == 0 && !empty {
+	if n == 0 && some {
 		d.Fail(blocktree.E("decode layout", blocktree.Invalid, fmt.Errorf("no host is hashed as another")))
 	}
 	if n == 0 {

@@ -132,6 +132,7 @@ func FuzzDecodeLayout(f *testing.F) {
 	replaced := testLayout(blocktree.Code{Data: 2, Parity: 1})
 	replaced.HashedAs = map[blocktree.NodeID]blocktree.NodeID{1: 9, 2: 0}
 	f.Add(EncodeLayout(replaced))
+	f.Add(EncodeLayout(flushLayout(blocktree.Code{Data: 2, Parity: 1}).MarkBack(1, volatileInc(1, 2)).Acquire()))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		l, err := DecodeLayout(in)
 		if err == nil && !bytes.Equal(EncodeLayout(l), in) {

@@ -130,11 +130,11 @@ func (c *copyRun) again() {
 }
 
 // copyHost is the readHost of a copy's read. What is newer than listed is copied as it is, if it is acknowledged; what is
-// not goes to the joiner as any write does.
+// not goes to the joiner as any write does. So does what is not stable (0014).
 type copyHost struct{ c *copyRun }
 
 func (q copyHost) settled(i blocktree.RegionIndex, v blocktree.Version) bool {
-	return q.c.j.h.settled(i, v)
+	return q.c.j.h.settled(i, v) && q.c.j.h.mayInstall(i, v)
 }
 func (q copyHost) watermark(i blocktree.RegionIndex) blocktree.Version { return q.c.j.h.watermark(i) }
 func (q copyHost) undecided(*read)                                     {}               // settledOnly

@@ -46,6 +46,12 @@ type peer struct {
 	witness   *call  // the question whether it goes by the holder's epoch still (witness.go)
 	witnessed uint64 // up to which read it has said so
 
+	// The newest SYNC, the numbers of the last that was sent and of the newest that was answered, and whether it has answered
+	// for writes since the last was sent (flush.go).
+	sync           *call
+	syncNo, synced uint64
+	unsynced       bool
+
 	fenceDone, repairDone bool
 	states                []RegionState
 

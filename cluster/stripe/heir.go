@@ -199,6 +199,9 @@ func (r *hregion) succeed(slot int, were []*peer) {
 		return bits&^(1<<heir) | bits>>heir&1<<slot
 	}
 	for _, w := range slices.Clone(r.writes[r.head:]) {
+		if w.slots != nil && w.heir != nil {
+			w.slots[slot].stamp = w.heir.stamp
+		}
 		w.answered, w.sent, w.heir = shift(w.answered), shift(w.sent), nil
 		if w.slots != nil && w.slots[slot].cur != nil {
 			h.drop(w.slots[slot].cur)

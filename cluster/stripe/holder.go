@@ -30,8 +30,9 @@ type Holder struct {
 	epoch         blocktree.Epoch
 	active        map[blocktree.NodeID]bool // in sync or joining somewhere
 	phase         phase
-	fenced        bool
-	repairs       [][]Repair // the decision, in chunks
+	fenced        bool           // it is over; why says what for
+	why           blocktree.Kind // Fenced or Lost
+	repairs       [][]Repair     // the decision, in chunks
 
 	regions  map[blocktree.RegionIndex]*hregion
 	byIndex  []*hregion // the same, ascending
@@ -41,6 +42,7 @@ type Holder struct {
 	unread   uint64 // number of the last write submitted
 	above    int    // writes above their watermarks
 	flushes  []flush
+	vol      volatile
 	reads    []*read
 	held     []heldRead // complete but for the lease
 	job      *join
@@ -69,11 +71,6 @@ type Holder struct {
 	retry       []*call
 }
 
-type flush struct {
-	op, upTo uint64
-	at       time.Duration
-}
-
 type heldRead struct {
 	r      *read
 	result *ReadResult
@@ -91,6 +88,7 @@ func NewHolder(cfg HolderConfig, now time.Duration) *Holder {
 	if h.digestSectors == 0 {
 		h.digestSectors = digestBlockSectors
 	}
+	h.vol.init(&cfg)
 	h.init(now, cfg.MemberTimeout, cfg.StallTimeout, cfg.LookEvery, cfg.Mutant)
 	h.active = cfg.Layout.active()
 	for _, n := range cfg.Layout.Hosts {
@@ -108,8 +106,12 @@ func NewHolder(cfg HolderConfig, now time.Duration) *Holder {
 // Recovered reports whether the take-over is complete.
 func (h *Holder) Recovered() bool { return h.phase == running && !h.fenced }
 
-// Fenced reports whether a later epoch exists: this holder can do nothing any more.
+// Fenced reports whether it is over: a later epoch exists, or what was acknowledged may be lost (Lost). This holder can do nothing
+// any more.
 func (h *Holder) Fenced() bool { return h.fenced }
+
+// Lost reports whether it is over because acknowledged writes of a file of durability flush may be lost.
+func (h *Holder) Lost() bool { return h.fenced && h.why == blocktree.Lost }
 
 // Layout is the newest layout that the holder goes by; it is not to be changed.
 func (h *Holder) Layout() *Layout { return h.layout }
@@ -269,7 +271,7 @@ func (h *Holder) Step(a *Message) {
 	}
 	switch a.Err {
 	case blocktree.Fenced:
-		h.lose()
+		h.end(blocktree.Fenced)
 		return
 	case blocktree.StaleView:
 		h.staleView(c)
@@ -345,45 +347,6 @@ func (h *Holder) failedAnswer(c *call, a *Message) {
 	h.putBack(c)
 }
 
-// lose ends everything: a later epoch exists.
-func (h *Holder) lose() {
-	if h.fenced {
-		return
-	}
-	h.fenced = true
-	for _, w := range slices.Clone(h.queue[h.qhead:]) {
-		w.report(blocktree.Fenced)
-	}
-	for _, r := range h.byIndex {
-		for _, w := range r.writes[r.head:] {
-			if w.w != nil {
-				h.next.Released = append(h.next.Released, w.w)
-			}
-		}
-		r.writes, r.head = nil, 0
-	}
-	for _, r := range h.reads {
-		r.over = true
-		if _, copying := r.host.(copyHost); !copying && r.mend == nil {
-			h.done(r.op, blocktree.Fenced, nil)
-		}
-	}
-	for _, m := range slices.Clone(h.asked) {
-		m.finish(blocktree.Fenced)
-	}
-	for _, x := range h.held {
-		h.done(x.r.op, blocktree.Fenced, nil)
-	}
-	for _, f := range h.flushes {
-		h.done(f.op, blocktree.Fenced, nil)
-	}
-	h.asked, h.mending = nil, nil
-	h.reads, h.held, h.flushes, h.queue, h.qhead, h.job, h.retry, h.dirty = nil, nil, nil, nil, 0, nil, nil, nil
-	for _, p := range h.order {
-		h.dropAll(p)
-	}
-}
-
 // propose asks Raft for a view change; one at a time.
 func (h *Holder) propose(kind ChangeKind, nodes []blocktree.NodeID, region blocktree.RegionIndex, inc blocktree.Incarnation) {
 	invariant.Check(h.changeID == 0, "two view changes at once")
@@ -452,11 +415,15 @@ func (h *Holder) countChange() {
 func (h *Holder) adopt(l *Layout) {
 	if l.Epoch != h.epoch {
 		if l.Epoch > h.epoch {
-			h.lose()
+			h.end(blocktree.Fenced)
 		}
 		return
 	}
 	if l.Seq <= h.layout.Seq {
+		return
+	}
+	if l.Lossy() && h.mut != mutHoldOn {
+		h.end(blocktree.Lost)
 		return
 	}
 	old, were := h.layout, h.active
@@ -583,7 +550,7 @@ func (h *Holder) considerRemoval() {
 			return
 		}
 		c := Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: ChangeRemove, Nodes: nodes}
-		if _, err := h.layout.Apply(c, nil); err == nil {
+		if next, err := h.layout.Apply(c, nil); err == nil && (!h.vol.on || h.manned(next) || h.mut == mutRemoveBlind) {
 			h.propose(ChangeRemove, nodes, 0, blocktree.Incarnation{})
 			return
 		}

@@ -25,7 +25,11 @@ type HolderConfig struct {
 	// LookEvery is how far apart two Ticks are at least that look at everything that waits. A driver tells the time with each
 	// input, and with many reads in flight each look costs as much as an input. 0: every Tick looks.
 	LookEvery time.Duration
-	Mutant    string // tests only: the rule to break, see Mutants; "" in production
+	// Of a file of durability flush: after how long, and after how many bytes, what is volatile is synced unasked for (0: AutoFlushAfter,
+	// AutoFlushBytes).
+	FlushAfter time.Duration
+	FlushBytes int
+	Mutant     string // tests only: the rule to break, see Mutants; "" in production
 }
 
 // Write is one write: Count consecutive sectors of one region. It and its slices belong to the Holder from the call of
@@ -103,6 +107,8 @@ type HolderStats struct {
 	Incremental, Unchanged, Forgotten uint64 // promotions with something skipped; without a comparison; joiners that had to forget
 	Misplaced                         uint64 // sectors that a joiner had shards of another place of
 	Witnessed                         uint64 // reads that the members confirmed in place of Raft
+	Syncs, AutoSyncs                  uint64 // members asked to sync; of these, without a FLUSH that waited
+	Parked                            uint64 // writes that waited for room
 	Resent                            uint64
 	PrepareRecordsSent                uint64
 }

@@ -50,7 +50,7 @@ func (h *Holder) startRead(r *read) {
 
 func (h *Holder) refuses(r *read) blocktree.Kind {
 	if h.fenced {
-		return blocktree.Fenced
+		return h.why
 	}
 	if r.region >= h.layout.Regions() || r.count == 0 || r.count > h.layout.RunSectorsMax() || r.skip >= h.layout.Code.Shards() {
 		return blocktree.Invalid
@@ -206,6 +206,10 @@ func (m *mend) install(r *read, p Piece) {
 		m.err = blocktree.StaleMember
 		return
 	}
+	if !h.mayInstall(r.region, p.Version) { // it is pending there and everywhere
+		m.err = blocktree.StaleMember
+		return
+	}
 	payload, seals, err := h.codec.Rebuild(m.shard, p)
 	if err != nil {
 		m.err = blocktree.KindOf(err)
@@ -245,6 +249,12 @@ func (m *mend) giveUp(err blocktree.Kind) {
 
 func (m *mend) unlist() {
 	m.h.mending = slices.DeleteFunc(m.h.mending, func(x *mend) bool { return x == m })
+}
+
+// mayInstall reports whether a version may be put into an index: it is stable. In place of a stable one, one that is not would be all
+// that its member has after a loss (0014).
+func (h *Holder) mayInstall(i blocktree.RegionIndex, v blocktree.Version) bool {
+	return !h.vol.on || v.Epoch < h.epoch || v.Sequence <= h.region(i).mark || h.mut == mutCopyVolatile
 }
 
 // installMessage makes a member store a committed run as it is.

@@ -202,6 +202,7 @@ func (j *join) end() {
 	}
 	j.over = true
 	h := j.h
+	h.vol.joins = false
 	j.cmp.mine.drop(h)
 	j.cmp.dropTheirs(h)
 	h.region(j.region).release()
@@ -399,6 +400,9 @@ func (j *join) drain(r *hregion) {
 				return
 			}
 		}
+	}
+	if !h.hasFlushed(r, j.slot) {
+		return
 	}
 	j.state = joinPromote
 	h.propose(ChangePromote, []blocktree.NodeID{j.node}, j.region, j.inc)

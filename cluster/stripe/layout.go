@@ -67,6 +67,12 @@ type Layout struct {
 	// Incarnations are what the views expect of each host; Marked hosts have lost theirs (they started anew).
 	Incarnations map[blocktree.NodeID]blocktree.Incarnation
 	Marked       map[blocktree.NodeID]bool
+	// Of a file of durability flush: which marked hosts are back on the disk that the views count on, and as what; how often
+	// acknowledged writes may have been lost, and the epoch in which that was last decided.
+	Durability Durability
+	Back       map[blocktree.NodeID]blocktree.Incarnation
+	Loss       uint64
+	LossEpoch  blocktree.Epoch
 	// Base is the state of each host in the regions that have no entry in Own; BaseID is the id of their views.
 	BaseID  blocktree.ViewID
 	BaseOut map[blocktree.NodeID]bool
@@ -216,7 +222,8 @@ func (l *Layout) Mark(node blocktree.NodeID) *Layout {
 	return n
 }
 
-// Acquire returns the layout under a new holder's epoch; joining members are evicted (rule 4).
+// Acquire returns the layout under a new holder's epoch; joining members are evicted (rule 4). Where the file is Lossy, that
+// is the end of it: those that have what was flushed are the views from now on, and Loss says so.
 func (l *Layout) Acquire() *Layout {
 	n := l.clone()
 	n.Epoch++
@@ -230,6 +237,9 @@ func (l *Layout) Acquire() *Layout {
 			}).withoutHeir()
 		}
 	}
+	if n.Lossy() {
+		n.lose()
+	}
 	return n
 }
 
@@ -237,6 +247,7 @@ func (l *Layout) clone() *Layout {
 	n := *l
 	n.Incarnations = maps.Clone(l.Incarnations)
 	n.Marked = maps.Clone(l.Marked)
+	n.Back = maps.Clone(l.Back)
 	n.BaseOut = maps.Clone(l.BaseOut)
 	n.Own = maps.Clone(l.Own)
 	n.HashedAs = maps.Clone(l.HashedAs)
@@ -443,6 +454,7 @@ func (l *Layout) comeAs(node blocktree.NodeID, inc blocktree.Incarnation) error 
 	}
 	l.Incarnations[node] = inc
 	delete(l.Marked, node)
+	delete(l.Back, node)
 	return nil
 }
 

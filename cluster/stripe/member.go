@@ -12,16 +12,21 @@ const ParkedMax = 4096
 type Member struct {
 	node blocktree.NodeID
 	inc  blocktree.Incarnation
+	vol  blocktree.Incarnation // what files of durability flush know it by (docs/design/0014)
 	mut  mutant
 
 	files   map[blocktree.FileID]*memberFile
 	handed  uint64 // records handed out (also those still in next.Records)
-	durable uint64 // of those, how many are known to be durable
+	written uint64 // of those, how many a restart after a kill finds: they are in the log file
+	durable uint64 // and how many are known to be durable
+	// needDurable is how many have to be made durable without being asked: an answer, a read or a promise waits for that.
+	needDurable uint64
 
 	next, last memberOut // next is being filled, last was given out
 	waiting    []waitingAnswer
 	waitHead   int
-	heldReads  []*Message // reads that wait for a promise to be durable
+	unwritten  []waitingAnswer // to writes of files of durability flush whose records are not written yet, in their order
+	heldReads  []*Message      // reads that wait for a promise to be durable
 }
 
 // memberOut is a MemberReady being made, and the Held of each of its records (nil for control records).
@@ -31,7 +36,7 @@ type memberOut struct {
 }
 
 type waitingAnswer struct {
-	after uint64 // waits for that many records
+	after uint64 // waits for that many durable records
 	of    uint64 // number of the data record that it speaks of, 0 for none
 	msg   *Message
 }
@@ -69,7 +74,28 @@ type parkedMessage struct {
 
 // NewMember makes the machine of a node that has promised nothing yet.
 func NewMember(node blocktree.NodeID, inc blocktree.Incarnation) *Member {
-	return &Member{node: node, inc: inc, files: map[blocktree.FileID]*memberFile{}}
+	return &Member{node: node, inc: inc, vol: inc, files: map[blocktree.FileID]*memberFile{}}
+}
+
+// incOf is the incarnation that the views of a file expect.
+func (m *Member) incOf(f *memberFile) blocktree.Incarnation {
+	if f.isFlush() {
+		return m.vol
+	}
+	return m.inc
+}
+
+func (f *memberFile) isFlush() bool { return f.layout != nil && f.layout.Durability == DurabilityFlush }
+
+// stored is how many records may be told of as held, and answered for if they are writes.
+func (m *Member) stored(f *memberFile) uint64 {
+	if f.isFlush() && m.mut != mutToldUnwritten {
+		return max(m.written, m.durable)
+	}
+	if f.isFlush() {
+		return m.handed
+	}
+	return m.durable
 }
 
 // SetMutant breaks a rule on purpose; tests only.
@@ -119,6 +145,9 @@ func (m *Member) Files() []blocktree.FileID { return m.sortedFiles() }
 
 // Ready returns what is to be done and starts anew; see MemberReady.
 func (m *Member) Ready() MemberReady {
+	if m.needDurable > m.durable {
+		m.next.SyncTo = m.needDurable
+	}
 	out := m.next
 	m.next = memberOut{
 		MemberReady: MemberReady{
@@ -173,6 +202,11 @@ func (m *Member) unstore(h *Held, rec *Record) {
 			w.msg.Err = blocktree.NoSpace
 		}
 	}
+	for i := range m.unwritten {
+		if w := &m.unwritten[i]; w.of == h.no && w.msg.File == h.File {
+			w.msg.Err = blocktree.NoSpace
+		}
+	}
 	if !rec.Watermark.IsZero() { // what it said of the watermark stands, so it needs a record of its own
 		m.hand(f, m.controlRecord(f, &control{kind: ctlWatermark, region: h.Region, version: rec.Watermark}))
 	}
@@ -185,6 +219,7 @@ func (m *Member) Durable(n uint64) {
 	}
 	invariant.Check(n <= m.handed, "%d records durable of %d handed out", n, m.handed)
 	m.durable = n
+	m.releaseWritten()
 	for m.waitHead < len(m.waiting) && m.waiting[m.waitHead].after <= n {
 		m.next.Answers = append(m.next.Answers, m.waiting[m.waitHead].msg)
 		m.waiting[m.waitHead] = waitingAnswer{}
@@ -206,9 +241,52 @@ func (m *Member) Durable(n uint64) {
 	}
 }
 
+// Written tells that the first n records handed out are in the log file, where a restart after a kill of the process finds them. Only
+// files of durability flush go by it. A driver that does not know need not call it: Durable says as much.
+func (m *Member) Written(n uint64) {
+	if n <= m.written {
+		return
+	}
+	invariant.Check(n <= m.handed, "%d records written of %d handed out", n, m.handed)
+	m.written = n
+	m.releaseWritten()
+}
+
+// releaseWritten answers the writes that wait for their records to be written.
+func (m *Member) releaseWritten() {
+	n, to := 0, max(m.written, m.durable)
+	for n < len(m.unwritten) && m.unwritten[n].of <= to {
+		w := m.unwritten[n]
+		m.unwritten[n] = waitingAnswer{}
+		n++
+		if w.after <= m.durable {
+			m.next.Answers = append(m.next.Answers, w.msg)
+		} else {
+			m.enqueue(w)
+		}
+	}
+	if m.unwritten = m.unwritten[n:]; len(m.unwritten) == 0 && cap(m.unwritten) < 64 {
+		m.unwritten = nil
+	}
+}
+
+// lazy reports whether a record may wait for a sync that something else asks for: it promises nothing that has to be durable.
+func (m *Member) lazy(f *memberFile, rec *Record) bool {
+	if !f.isFlush() {
+		return false
+	}
+	if rec.Kind != RecordControl {
+		return !rec.Installed
+	}
+	return len(rec.Control) > 1 && (controlKind(rec.Control[1]) == ctlWatermark || controlKind(rec.Control[1]) == ctlWhole)
+}
+
 // hand gives a record out to be appended and folds it into the state. It returns the record's number.
 func (m *Member) hand(f *memberFile, rec *Record) uint64 {
 	m.handed++
+	if !m.lazy(f, rec) {
+		m.needDurable = m.handed
+	}
 	h, err := m.fold(f, rec, m.handed)
 	invariant.Check(err == nil, "own control record: %v", err)
 	m.next.Records = append(m.next.Records, rec)
@@ -241,7 +319,29 @@ func (m *Member) answerOf(f *memberFile, a *Message, after, of uint64) {
 		m.next.Answers = append(m.next.Answers, a)
 		return
 	}
-	m.waiting = append(m.waiting, waitingAnswer{after, of, a})
+	m.enqueue(waitingAnswer{after, of, a})
+}
+
+// answerStored replies to a PREPARE once data record of is stored as the file's durability demands, and the promise it goes by is durable.
+func (m *Member) answerStored(f *memberFile, a *Message, of uint64) {
+	if !f.isFlush() {
+		m.answerOf(f, a, of, of)
+		return
+	}
+	switch w := (waitingAnswer{f.promiseNo, of, a}); {
+	case of > m.stored(f):
+		m.unwritten = append(m.unwritten, w)
+	case w.after > m.durable:
+		m.enqueue(w)
+	default:
+		m.next.Answers = append(m.next.Answers, a)
+	}
+}
+
+// enqueue keeps an answer until what it, and those before it, wait for is durable.
+func (m *Member) enqueue(w waitingAnswer) {
+	m.needDurable = max(m.needDurable, w.after)
+	m.waiting = append(m.waiting, w)
 }
 
 func (m *Member) reply(msg *Message, err blocktree.Kind) *Message {

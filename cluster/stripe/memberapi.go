@@ -55,7 +55,7 @@ type ReadTask struct {
 
 // MemberReady is what a Member wants done, in this order: 1. append Records; 2. call Located at once, before any other
 // call; 3. apply Resets, then Commits and Drops, to the index; 4. run Reads; 5. send Answers (they may go now: what they
-// depend on is durable). When appended records become durable, call Durable, then Ready again.
+// depend on is durable). When appended records become durable, call Durable, then Ready again; so with Written.
 type MemberReady struct {
 	Records []*Record
 	Resets  []RegionRun // forget everything that is indexed there, damaged pages too; pending records stay
@@ -65,5 +65,8 @@ type MemberReady struct {
 	Drops   []*Held // pending records that became void, or that a joiner may not keep: their bytes are garbage
 	Reads   []ReadTask
 	Answers []*Message
+	// SyncTo is how many of the records handed out so far, these included, something waits for to be durable; 0 where nothing does. A
+	// driver may put off the sync of the others: they are of files of durability flush, and are waited for to be written at most.
+	SyncTo  uint64
 	CatchUp []blocktree.FileID // bring the own Raft log up to date (ReadIndex), Learn what it has, then call CaughtUp
 }

@@ -4,11 +4,18 @@ import (
 	"slices"
 
 	"blocktree"
+	"blocktree/internal/invariant"
 )
 
 // Serve sets the incarnation under which the member answers. A driver that restores a member before Raft has recorded
 // its start calls it once, before the first Step.
-func (m *Member) Serve(inc blocktree.Incarnation) { m.inc = inc }
+func (m *Member) Serve(inc blocktree.Incarnation) { m.inc, m.vol = inc, inc }
+
+// ServeVolatile sets the incarnation under which files of durability flush know the node, after Serve. It is of the same disk.
+func (m *Member) ServeVolatile(inc blocktree.Incarnation) {
+	invariant.Check(m.inc.SameDisk(inc), "volatile incarnation %x of node %x", inc, m.inc)
+	m.vol = inc
+}
 
 // Unsettled reports what the node knows of a file that only a holder can settle, in regions that it is in sync in by the newest
 // layout: a take-over has begun and not ended, so that members that it reached answer no read; the node keeps writes of

@@ -5,7 +5,9 @@ import (
 )
 
 // byView says whether messages of this kind go by the view of their region (else by Seq, for the whole file).
-func (k MessageKind) byView() bool { return k != KindFence && k != KindRepair && k != KindLearn }
+func (k MessageKind) byView() bool {
+	return k != KindFence && k != KindRepair && k != KindLearn && k != KindSync
+}
 
 // ahead reports whether the node's Raft log is behind msg, or behind what the node has promised before a restart.
 func (m *Member) ahead(f *memberFile, msg *Message) bool {
@@ -65,6 +67,8 @@ func (m *Member) Step(msg *Message) {
 		m.install(f, msg)
 	case KindForget:
 		m.forget(f, msg)
+	case KindSync:
+		m.sync(f, msg)
 	}
 }
 
@@ -75,15 +79,15 @@ func (m *Member) noteWhole(f *memberFile, msg *Message) {
 		return
 	}
 	v := m.view(f, msg.Region)
-	if r := f.regions[msg.Region]; r != nil && r.whole != m.wholeAs(v.shard) && !r.newest.IsZero() && v.state == InSync {
-		m.hand(f, m.controlRecord(f, &control{kind: ctlWhole, region: msg.Region, incarnation: m.wholeAs(v.shard)}))
+	if r := f.regions[msg.Region]; r != nil && r.whole != m.wholeAs(f, v.shard) && !r.newest.IsZero() && v.state == InSync {
+		m.hand(f, m.controlRecord(f, &control{kind: ctlWhole, region: msg.Region, incarnation: m.wholeAs(f, v.shard)}))
 	}
 }
 
 // wholeAs is how the node writes down that it is in sync in a place of a region: its incarnation, and in the last byte of that the
 // place. One that is given another place of the region has the shards of the place before.
-func (m *Member) wholeAs(shard blocktree.ShardIndex) blocktree.Incarnation {
-	inc := m.inc
+func (m *Member) wholeAs(f *memberFile, shard blocktree.ShardIndex) blocktree.Incarnation {
+	inc := m.incOf(f)
 	if m.mut != mutWholeAnywhere {
 		inc[len(inc)-1] ^= byte(shard + 1)
 	}
@@ -101,7 +105,7 @@ func (m *Member) admit(f *memberFile, msg *Message) blocktree.Kind {
 	if msg.Epoch < l.Epoch && m.mut != mutNoFence && !loose {
 		return blocktree.Fenced
 	}
-	if m.mut != mutNoIncarnation && (msg.Incarnation != m.inc || l.Incarnations[m.node] != m.inc || l.Marked[m.node]) {
+	if inc := m.incOf(f); m.mut != mutNoIncarnation && (msg.Incarnation != inc || l.Incarnations[m.node] != inc || l.Marked[m.node]) {
 		return blocktree.StaleMember
 	}
 	if msg.Kind == KindRepair && !validRepairs(l, msg) {
@@ -211,7 +215,8 @@ func (f *memberFile) usable(r *memberRegion, epoch blocktree.Epoch) bool {
 	return f.fenced == epoch && !f.recovering || r.resetEpoch == epoch
 }
 
-// prepare stores a record durably, then answers (rule 1). A duplicate is answered when the original is durable.
+// prepare stores a record durably, then answers (rule 1); of a file of durability flush it answers once the record is written.
+// A duplicate is answered when the original is stored so.
 func (m *Member) prepare(f *memberFile, msg *Message) {
 	rec := msg.Record
 	r := f.region(msg.Region)
@@ -234,7 +239,7 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 	if i, ok := r.find(rec.Version); ok {
 		h := r.pending[i]
 		if h.Digest == rec.Digest && h.First == rec.First && h.Count == rec.Count {
-			m.answerOf(f, a, h.no, h.no)
+			m.answerStored(f, a, h.no)
 			return
 		}
 		if m.mut != mutSecondDigest {
@@ -258,8 +263,7 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 		m.next.Answers = append(m.next.Answers, a)
 		return
 	}
-	no := m.hand(f, rec)
-	m.answerOf(f, a, no, no)
+	m.answerStored(f, a, m.hand(f, rec))
 }
 
 // moveWatermark commits what is at or below msg.Watermark; the record of it rides with the next sync.
@@ -349,7 +353,7 @@ func (m *Member) ownRepairs(f *memberFile, all []Repair) []Repair {
 // read hands a task to the driver. The answer must not leave before the promise it relies on is durable.
 func (m *Member) read(f *memberFile, msg *Message) {
 	r := f.regions[msg.Region]
-	if f.recovering && (r == nil || r.resetEpoch < f.fenced) {
+	if f.recovering && (r == nil || r.resetEpoch < f.fenced) || m.undecided(f, r) {
 		m.answer(f, msg, blocktree.Recovering)
 		return
 	}
@@ -367,7 +371,7 @@ func (m *Member) read(f *memberFile, msg *Message) {
 		if r.watermark.Less(msg.Watermark) && r.anyUpTo(msg.Watermark, msg) && (msg.Kind == KindRead || m.mut != mutListNoMark) {
 			m.moveWatermark(f, msg)
 		}
-		task.Pending = r.overlapping(msg, m.durable, m.mut == mutReadVolatile)
+		task.Pending = r.overlapping(msg, m.stored(f), m.mut == mutReadVolatile)
 		newest = r.newest
 	}
 	if msg.Kind == KindDigest && msg.Held { // nothing is looked up
@@ -379,6 +383,22 @@ func (m *Member) read(f *memberFile, msg *Message) {
 	m.next.Reads = append(m.next.Reads, task)
 }
 
+// undecided reports whether what was lost of a file is not decided yet, so that what the node has of it may be void.
+func (m *Member) undecided(f *memberFile, r *memberRegion) bool {
+	at := f.layout.LossEpoch
+	return f.fenced < at && (r == nil || r.resetEpoch < at) && m.mut != mutReadAfterLoss
+}
+
+// sync answers once everything that was handed out is durable: what was answered before it came, and more.
+func (m *Member) sync(f *memberFile, msg *Message) {
+	after := m.handed
+	if m.mut == mutSyncNothing {
+		after = 0
+	}
+	m.needDurable = max(m.needDurable, after)
+	m.answerAfter(f, m.reply(msg, blocktree.Other), after)
+}
+
 // stepReset begins a copy-up, once per join. The answer says whether the node had missed nothing up to its watermark, and
 // what is the newest that it has.
 func (m *Member) stepReset(f *memberFile, msg *Message) {
@@ -388,7 +408,7 @@ func (m *Member) stepReset(f *memberFile, msg *Message) {
 	case msg.Seq < r.resetSeq:
 		a.Err = blocktree.StaleView
 	case msg.Seq > r.resetSeq:
-		unbroken := (r.whole == m.wholeAs(m.view(f, msg.Region).shard) || m.mut == mutSkipUnwhole) && (!r.watermark.Less(r.newest) || m.mut == mutSkipDecided)
+		unbroken := (r.whole == m.wholeAs(f, m.view(f, msg.Region).shard) || m.mut == mutSkipUnwhole) && (!r.watermark.Less(r.newest) || m.mut == mutSkipDecided)
 		c := control{kind: ctlReset, epoch: msg.Epoch, seq: msg.Seq, region: msg.Region, version: msg.Watermark}
 		f.promiseNo = m.hand(f, m.controlRecord(f, &c))
 		r.unbroken, r.missedNone = unbroken, r.newest

@@ -7,7 +7,7 @@ type MessageKind uint8
 
 // The kinds, append-only: the number is the wire code.
 const (
-	KindPrepare MessageKind = iota + 1 // store Record under Epoch, View; answered when durable
+	KindPrepare MessageKind = iota + 1 // store Record under Epoch, View; answered when durable (flush: when written)
 	KindCommit                         // Watermark moved while nothing is being written; not answered
 	KindAbort                          // refuse Version for ever; unless Last, one held already is kept, and Held in the answer
 	KindFence                          // promise Epoch for the whole file; Regions from Region on in the answer, Last when that is all
@@ -19,6 +19,7 @@ const (
 	KindInstall                        // store Record as committed (copy-up, damaged shard)
 	KindDigest                         // digests of what is committed, see digest.go; Held asks only whether Version is the newest
 	KindForget                         // joiner only: forget what is committed too, once per join (Seq)
+	KindSync                           // answered when all that was stored before is durable
 	kindEnd
 )
 

@@ -60,6 +60,17 @@ const (
 	mutMoveAnswers
 	mutMoveLeaving
 	mutCompareOne
+	mutSyncNothing
+	mutSyncLate
+	mutMarkVolatile
+	mutFlushOnly
+	mutFlushSome
+	mutToldUnwritten
+	mutCopyVolatile
+	mutPromoteVolatile
+	mutReadAfterLoss
+	mutHoldOn
+	mutRemoveBlind
 	mutantEnd
 )
 
@@ -116,6 +127,17 @@ var mutantNames = [mutantEnd]string{
 	mutMoveAnswers:      "moveanswers: what a member answered counts for the heir that got its place (rule 2, 0016)",
 	mutMoveLeaving:      "moveleaving: a holder's read completes though all that answered it may have made room for an heir (rule 6, 0016)",
 	mutCompareOne:       "compareone: a joiner is compared with, and copied from, as few members as suffice if all are in sync (rule 7)",
+	mutSyncNothing:      "syncnothing: a member answers a SYNC before anything is durable (0014)",
+	mutSyncLate:         "synclate: a SYNC counts for writes that were answered after it was sent (0014)",
+	mutMarkVolatile:     "markvolatile: the watermark of a flush file passes what is not stable (0014)",
+	mutFlushOnly:        "flushonly: a FLUSH of a flush file waits for answers only, as one of an ack file (0014)",
+	mutFlushSome:        "flushsome: a FLUSH ends when k members have synced (0014)",
+	mutToldUnwritten:    "toldunwritten: a member of a flush file answers for records that are not written yet (0014)",
+	mutCopyVolatile:     "copyvolatile: a joiner is given as committed what is not stable (0014)",
+	mutPromoteVolatile:  "promotevolatile: a joiner is promoted though it may not have durably what was flushed before it joined (0014)",
+	mutReadAfterLoss:    "readafterloss: members answer reads after a loss before it is decided what was lost (0014)",
+	mutHoldOn:           "holdon: a holder goes on when its file has turned lossy (0014)",
+	mutRemoveBlind:      "removeblind: members that lost their memory are removed though too few others are known to live (0014)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 }
 

@@ -121,8 +121,8 @@ func (l *Layout) addHost(n, as blocktree.NodeID) {
 
 // Replace returns the layout in which the store to has every place that the store from had, and is out in all of them. The
 // store from is gone for good, so it leaves the views in the same step. Refused with Unavailable where a region would keep
-// fewer than k in-sync members, with Invalid unless from is a host and to is none. Raft does this for all files in one
-// command; the holder learns of it as it does of a mark.
+// fewer than k in-sync members (of a file of durability flush: that have what was flushed), with Invalid unless from is a
+// host and to is none. Raft does this for all files in one command; the holder learns of it as it does of a mark.
 func (l *Layout) Replace(from, to blocktree.NodeID) (*Layout, error) {
 	at := slices.Index(l.Hosts, from)
 	if at < 0 || to == 0 || slices.Contains(l.Hosts, to) {
@@ -130,7 +130,7 @@ func (l *Layout) Replace(from, to blocktree.NodeID) (*Layout, error) {
 	}
 	n := l.clone()
 	n.Seq++
-	if err := n.remove([]blocktree.NodeID{from}); err != nil {
+	if err := n.remove([]blocktree.NodeID{from}); err != nil && !n.Lossy() {
 		return nil, err
 	}
 	as := n.hashedAs(from)
@@ -138,6 +138,7 @@ func (l *Layout) Replace(from, to blocktree.NodeID) (*Layout, error) {
 	delete(n.HashedAs, from)
 	delete(n.Incarnations, from)
 	delete(n.Marked, from)
+	delete(n.Back, from)
 	delete(n.BaseOut, from)
 	n.addHost(to, as)
 	n.Incarnations[to] = blocktree.Incarnation{} // it has not started: its join brings its own

@@ -63,14 +63,16 @@ type hwrite struct {
 	abort    *abort
 	slots    []wslot // by shard index
 	heir     *wslot  // of the heir, whose slot is behind the others
+	counted  bool    // among those in flight or volatile (flush.go)
 }
 
 // wslot has the first message to one member in one piece of memory with its call.
 type wslot struct {
-	call call
-	msg  Message
-	rec  Record
-	cur  *call // outstanding, or nil
+	call  call
+	msg   Message
+	rec   Record
+	cur   *call  // outstanding, or nil
+	stamp uint64 // number of the last SYNC that was sent to the member before it answered
 }
 
 // abort undoes a write that a member refused for want of space (decision 7).
@@ -96,6 +98,7 @@ func (h *Holder) region(i blocktree.RegionIndex) *hregion {
 
 // setView goes by a newer view: what a member answered before it left no longer counts.
 func (r *hregion) setView(v View) {
+	r.h.vol.judged = false
 	old, were := r.all, r.members
 	r.view, r.sync, r.all = v, 0, 0
 	r.members = make([]*peer, 0, len(v.Members)+1)
@@ -227,15 +230,15 @@ func (h *Holder) Cancel(i blocktree.RegionIndex, v blocktree.Version) {
 // Write starts a write under a version from Begin; see Write (the type) for who owns what. The outcome is a Done.
 func (h *Holder) Write(op uint64, wr *Write) {
 	if h.fenced {
-		h.done(op, blocktree.Fenced, nil)
+		h.done(op, h.why, nil)
 		h.next.Released = append(h.next.Released, wr)
 		return
 	}
 	r := h.region(wr.Region)
 	w := r.find(wr.Version)
-	if w == nil || w.state != begun || !h.fits(wr) || h.above > InFlightMax {
+	if w == nil || w.state != begun || !h.fits(wr) || h.above > h.vol.aboveMax() {
 		kind := blocktree.Invalid
-		if h.above > InFlightMax {
+		if h.above > h.vol.aboveMax() {
 			kind = blocktree.Busy
 		}
 		h.done(op, kind, nil)
@@ -247,7 +250,7 @@ func (h *Holder) Write(op uint64, wr *Write) {
 	w.op, w.w, w.state, w.at, w.number = op, wr, live, h.now, h.unread
 	r.lastWrite = h.now
 	h.queue = append(h.queue, w)
-	if h.phase == running {
+	if h.phase == running && !h.park(w) {
 		w.sendAll()
 	}
 }
@@ -282,6 +285,7 @@ func (w *hwrite) sendAll() {
 	if w.slots == nil {
 		w.slots = make([]wslot, len(w.r.view.Members))
 	}
+	w.r.h.vol.sent(w)
 	to := w.r.all &^ w.r.unready &^ w.answered
 	if w.answered&w.r.heldFor == 0 {
 		to &^= w.r.withheld
@@ -336,7 +340,7 @@ func (w *hwrite) onAnswer(c *call, a *Message) {
 	}
 	switch a.Err {
 	case blocktree.Other:
-		w.answered |= bit
+		w.stored(c.slot)
 		if bit&w.r.heldFor != 0 && w.abort == nil && !w.finished {
 			w.sendAll()
 		}
@@ -391,6 +395,7 @@ func (w *hwrite) finish(err blocktree.Kind) {
 	w.finished, w.aborted = true, err != blocktree.Other
 	if !w.aborted {
 		w.r.h.stats.WritesDone++
+		w.r.h.vol.acknowledged(w)
 	} else {
 		w.r.h.stats.Aborted++
 		w.r.noteAborted(w.version.Sequence)
@@ -449,12 +454,13 @@ func (r *hregion) advance() {
 	moved := false
 	for r.head < len(r.writes) {
 		w := r.writes[r.head]
-		settled := w.state == cancelled || w.finished && (w.aborted || w.answered&r.mask == r.mask || h.mut == mutAckAtK)
+		settled := w.state == cancelled || w.finished && (w.aborted || w.answered&r.mask == r.mask && w.stable() || h.mut == mutAckAtK)
 		if !settled {
 			break
 		}
 		if w.w != nil {
 			h.next.Released = append(h.next.Released, w.w)
+			h.vol.passed(w)
 		}
 		r.writes[r.head] = nil
 		r.head++
@@ -471,6 +477,7 @@ func (r *hregion) advance() {
 	}
 	if moved {
 		h.markDirty(r)
+		h.unpark()
 	}
 }
 
@@ -479,49 +486,6 @@ func (h *Holder) markDirty(r *hregion) {
 		r.isDirty = true
 		h.dirty = append(h.dirty, r)
 	}
-}
-
-// Flush ends when every write submitted before it has its outcome and no member has lost its memory: none is marked, nor up
-// under another incarnation than its views expect, which Raft may not have said yet. It fails with Unavailable if that
-// takes longer than StallTimeout.
-func (h *Holder) Flush(op uint64) {
-	if h.fenced {
-		h.done(op, blocktree.Fenced, nil)
-		return
-	}
-	h.flushes = append(h.flushes, flush{op, h.unread, h.now})
-	h.checkFlushes()
-}
-
-func (h *Holder) checkFlushes() {
-	if len(h.flushes) == 0 || h.fenced || h.phase != running {
-		return
-	}
-	for _, p := range h.order {
-		if h.active[p.node] && (h.layout.Marked[p.node] || p.up && p.inc != h.layout.Incarnations[p.node]) {
-			return
-		}
-	}
-	first := h.unread + 1
-	if h.qhead < len(h.queue) {
-		first = h.queue[h.qhead].number
-	}
-	n := 0
-	for n < len(h.flushes) && h.flushes[n].upTo < first {
-		h.done(h.flushes[n].op, blocktree.Other, nil)
-		n++
-	}
-	h.flushes = slices.Delete(h.flushes, 0, n)
-}
-
-// failFlushes fails those that have waited too long.
-func (h *Holder) failFlushes() {
-	n := 0
-	for n < len(h.flushes) && h.now-h.flushes[n].at >= h.stall {
-		h.done(h.flushes[n].op, blocktree.Unavailable, nil)
-		n++
-	}
-	h.flushes = slices.Delete(h.flushes, 0, n)
 }
 
 // tickWrites fails what has waited too long (it stays in flight), and tells idle regions' members the watermark.
@@ -538,6 +502,8 @@ func (h *Holder) tickWrites() {
 	}
 	h.checkFlushes()
 	h.failFlushes()
+	h.pumpSync()
+	h.askOfLost()
 	if h.phase != running {
 		return
 	}

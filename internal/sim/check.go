@@ -35,6 +35,13 @@ func (c *client) remember(m *stripe.Message) {
 
 // void records that a write has not happened. Nobody may have been told that it has.
 func (w *World) void(x *write, as writeState) {
+	if x.era < w.meta.files[x.file].decided && !x.flushed && (as == voided || as == lost) { // and that was said
+		if x.state == acked {
+			w.count.VolatileLost++
+		}
+		x.state = lost
+		return
+	}
 	if x.state == acked || x.seen {
 		w.fail("I4 acknowledged is not voided", "write %d (%v, %d+%d): state %d seen %v", x.value, x.version, x.first, x.count, x.state, x.seen)
 	}
@@ -52,12 +59,15 @@ func (w *World) checkDecision(c *client) {
 			x.taken[e] = w.tick()
 		}
 	}
+	l := c.h.Layout()
+	first := l.Loss > x.decided
+	x.decided = max(x.decided, l.Loss)
 	pending := false
 	for _, s := range c.sent {
 		pending = pending || len(s.winners) > 0
 		w.count.Winners += uint64(len(s.winners))
 		for _, x := range w.writes {
-			if x.file != c.file || x.region != s.region || x.version.Epoch >= c.epoch || !s.floor.Less(x.version) || x.version.IsZero() || x.state == canceled {
+			if x.file != c.file || x.region != s.region || x.version.Epoch >= c.epoch || !s.floor.Less(x.version) || x.version.IsZero() || x.state == canceled || x.state == lost {
 				continue
 			}
 			if !slices.Contains(s.winners, x.version) {
@@ -73,12 +83,18 @@ func (w *World) checkDecision(c *client) {
 	if pending {
 		w.count.RepairsWithWinners++
 	}
+	if first {
+		w.beginEra(c.file, l.Loss)
+	}
 	w.trace("c%d has recovered file %d under epoch %d: %+v", c.idx, c.file, c.epoch, c.sent)
 }
 
 // checkAcknowledged demands I1 and I6 at the moment of an acknowledgement.
 func (w *World) checkAcknowledged(c *client, x *write) {
-	if x.state == voided || x.state == aborted {
+	if x.era < w.meta.files[x.file].layout.Loss { // it may be lost meanwhile: the client hears of that when it next asks for anything
+		return
+	}
+	if x.state == voided || x.state == aborted || x.state == lost {
 		w.fail("I4 void is not acknowledged", "client %d: write %d (%v) is void since", c.idx, x.value, x.version)
 	}
 	l := w.meta.files[x.file].layout
@@ -92,7 +108,7 @@ func (w *World) checkAcknowledged(c *client, x *write) {
 			continue
 		}
 		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
-			if !n.disk.holds(w, x.file, s, x.version) {
+			if !n.holds(x.file, s, x.version) {
 				w.fail("I1 acknowledged is durable", "client %d: write %d (%v), sector %d, node %d", c.idx, x.value, x.version, s, n.idx)
 			}
 		}
@@ -100,7 +116,7 @@ func (w *World) checkAcknowledged(c *client, x *write) {
 	own := c.h.Layout()
 	view := own.View(x.region)
 	for _, m := range view.Members {
-		if n := w.nodes[w.nodeOf(m.Node)]; m.State == stripe.InSync && own.Incarnations[m.Node] == n.inc && n.says[x.file].knows < view.ID {
+		if n := w.nodes[w.nodeOf(m.Node)]; m.State == stripe.InSync && own.Incarnations[m.Node] == n.incOf(own) && n.says[x.file].knows < view.ID {
 			w.fail("I6 view known before acknowledged", "client %d: write %d (%v) under view %d, node %d has answered under %d", c.idx, x.value, x.version, view.ID, n.idx, n.says[x.file].knows)
 		}
 	}
@@ -204,8 +220,11 @@ func (w *World) checkPromotion(file int, l *stripe.Layout, c stripe.Change) {
 			continue
 		}
 		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
-			if !n.disk.holds(w, file, s, x.version) && !w.superseded(n, x, s) {
+			if !n.holds(file, s, x.version) && !w.superseded(n, x, s) {
 				w.fail("I5 in sync has all", "node %d is promoted in region %d without sector %d of write %d (%v)", n.idx, c.Region, s, x.value, x.version)
+			}
+			if x.flushed && !n.disk.holds(w, file, s, x.version) && !w.superseded(n, x, s) {
+				w.fail("F1 flushed is durable", "node %d is promoted in region %d with sector %d of write %d (%v) not durable", n.idx, c.Region, s, x.value, x.version)
 			}
 		}
 	}
@@ -215,25 +234,23 @@ func (w *World) checkPromotion(file int, l *stripe.Layout, c stripe.Change) {
 func (w *World) superseded(n *node, x *write, s blocktree.SectorIndex) bool {
 	return slices.ContainsFunc(w.writes, func(y *write) bool {
 		return y.state == acked && y.file == x.file && y.region == x.region && s >= y.first && s < y.first+blocktree.SectorIndex(y.count) &&
-			x.version.Less(y.version) && n.disk.find(w, x.file, s, y.version) >= 0
+			x.version.Less(y.version) && n.disk.find(w, x.file, s, y.version) >= 0 // durably, or it would not do for what was flushed
 	})
 }
 
 // checkHistories asks whether some order of all operations explains what was read, for each sector. Every eighth world asks
 // porcupine as well as the quick decision, and the two must agree.
 func (w *World) checkHistories() {
-	for f := range w.hist {
-		for s, h := range w.hist[f] {
-			ok := h.Atomic()
-			if !ok || w.opt.Seed%porcupineEach == 0 {
-				w.count.Porcupine++
-				if h.Linearizable() != ok {
-					w.fail("checkers disagree", "file %d sector %d: quick %v", f, s, ok)
-				}
+	for at, h := range w.histories() {
+		ok := h.Atomic()
+		if !ok || w.opt.Seed%porcupineEach == 0 {
+			w.count.Porcupine++
+			if h.Linearizable() != ok {
+				w.fail("checkers disagree", "file %d sector %d: quick %v", at[0], at[1], ok)
 			}
-			if w.count.Histories++; !ok {
-				w.fail("not linearizable", "file %d sector %d", f, s)
-			}
+		}
+		if w.count.Histories++; !ok {
+			w.fail("not linearizable", "file %d sector %d", at[0], at[1])
 		}
 	}
 }
@@ -257,7 +274,7 @@ func (w *World) checkStored(file int, res *stripe.ReadResult) {
 }
 
 func (w *World) checkShard(file int, n *node, shard blocktree.ShardIndex, s blocktree.SectorIndex, p stripe.Piece) {
-	at := n.disk.find(w, file, s, p.Version)
+	at := n.find(file, s, p.Version)
 	if p.Kind == stripe.Absent {
 		if x := n.disk.index[file][s]; !x.version.IsZero() {
 			w.fail("I5 in sync has all", "sector %d is absent, but node %d has %v", s, n.idx, x.version)

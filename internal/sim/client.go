@@ -39,6 +39,7 @@ type client struct {
 	metas    int
 	drainGen int // of what the holder knows of drains
 	closing  bool
+	heard    []uint64 // by file: the loss number that it has been told of
 }
 
 // link is the connection between a client and a node.
@@ -65,6 +66,7 @@ type op struct {
 	heard  uint32                   // and the nodes that have answered under it
 	then   func(*stripe.ReadResult) // finale
 	before []*write                 // flush: what it waits for
+	era    uint64                   // loss number under which it began
 }
 
 func newClient(w *World, idx int, reader bool) *client {
@@ -82,6 +84,10 @@ func (c *client) boot() time.Duration {
 func (c *client) start() {
 	c.gen++
 	c.file = c.w.rnd.IntN(len(c.w.meta.files))
+	c.heard = make([]uint64, len(c.w.meta.files))
+	for f := range c.heard { // it opens them anew
+		c.heard[f] = c.w.meta.files[f].layout.Loss
+	}
 	if c.reader {
 		c.r = stripe.NewReader(stripe.ReaderConfig{MemberTimeout: memberTimeout * time.Millisecond, StallTimeout: readStall * time.Millisecond,
 			LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant}, c.boot())
@@ -134,7 +140,7 @@ func (c *client) happen(e *event) {
 		c.w.count.AnswersIn++
 		c.input(func() {
 			if c.reader {
-				c.hear(e.msg)
+				c.note(e.msg)
 				c.r.Step(e.msg)
 			} else if c.h != nil {
 				c.h.Step(e.msg)
@@ -153,8 +159,8 @@ func (c *client) happen(e *event) {
 	}
 }
 
-// hear notes which nodes a leaseless read was answered by.
-func (c *client) hear(m *stripe.Message) {
+// note keeps which nodes a leaseless read was answered by.
+func (c *client) note(m *stripe.Message) {
 	for _, o := range c.ops {
 		if l := o.layout; m.Err == blocktree.Other && l != nil && m.File == l.File && m.Region == o.region && m.Epoch == l.Epoch &&
 			m.View == l.View(o.region).ID && m.First == o.first && m.Count == uint64(o.count) && m.Want != stripe.WantExact {
@@ -214,6 +220,9 @@ func (c *client) drainHolder() {
 	if h.Fenced() {
 		c.w.trace("c%d is fenced", c.idx)
 		c.w.count.Fenced++
+		if h.Lost() {
+			c.w.count.LossesMet++
+		}
 		c.drop()
 	}
 }
@@ -266,7 +275,7 @@ func (c *client) connect(n *node, d int64) {
 			c.connect(n, max(l.blockedIn, l.blockedOut)-c.w.now)
 		default:
 			l.up = true
-			inc := n.inc
+			inc := n.incFor(c.file)
 			c.input(func() { c.tell(n, inc) })
 		}
 	})
@@ -406,9 +415,11 @@ func (c *client) acquire() {
 func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 	c.w.trace("c%d holds file %d under epoch %d", c.idx, c.file, l.Epoch)
 	c.epoch = l.Epoch
+	c.hear(l)
 	c.h = stripe.NewHolder(stripe.HolderConfig{
 		Layout: l, Codec: codec{l.Code}, MemberTimeout: memberTimeout * time.Millisecond,
 		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond,
+		FlushAfter: time.Duration(c.w.prof.flushAfter) * time.Millisecond, FlushBytes: c.w.prof.flushBytes,
 		LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant,
 	}, c.boot())
 	c.drainGen = c.w.drains.gen
@@ -416,7 +427,7 @@ func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 	c.renewed(asked)
 	for _, n := range c.w.nodes {
 		if c.links[n.idx].up {
-			c.tell(n, n.inc)
+			c.tell(n, n.incFor(c.file))
 		}
 	}
 	c.drainHolder()

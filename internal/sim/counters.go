@@ -69,6 +69,23 @@ type Counters struct {
 	AnswersIn                uint64
 	Histories, Porcupine     uint64 // checked; of these by porcupine too
 
+	// Of worlds with files of durability flush only.
+	Losses        uint64 `of:"flush"` // acknowledged writes may be gone, said Raft
+	LossesMet     uint64 `of:"flush"` // by a holder
+	LossesHeard   uint64 `of:"flush"` // by a leaseless reader, which opens the file anew
+	VolatileLost  uint64 `of:"flush"` // acknowledged writes that a loss took
+	VolatileKept  uint64 `of:"flush"` // acknowledged, not flushed, and still there after a loss
+	FlushedKept   uint64 `of:"flush"` // writes that were flushed before a loss
+	FlushedWrites uint64 `of:"flush"`
+	Syncs         uint64 `of:"flush"` // SYNC messages
+	SyncsRefused  uint64 `of:"flush"`
+	AutoSyncs     uint64 `of:"flush"` // that no FLUSH waited for
+	Parked        uint64 `of:"flush"` // writes that waited for room
+	Kills         uint64 `of:"flush"` // of a node's process
+	KillsKept     uint64 `of:"flush"` // after which it went on under its volatile incarnation
+	Unwritten     uint64 `of:"flush"` // records that a kill took
+	MassLosses    uint64 `of:"flush"` // more nodes at a time than the code bears lost what was not synced
+
 	Failed [64]uint64 // operations that ended with an error, by kind
 }
 
@@ -79,6 +96,8 @@ func (c *Counters) observeRequest(_ *client, m *stripe.Message) {
 		c.Aborts++
 	case stripe.KindInstall:
 		c.InstalledCopies++
+	case stripe.KindSync:
+		c.Syncs++
 	}
 }
 
@@ -89,6 +108,9 @@ func (c *Counters) observeAnswer(m *stripe.Message) {
 		c.StaleRefused++
 	case blocktree.Recovering:
 		c.Recovering++
+	}
+	if m.Kind == stripe.KindSync && m.Err != blocktree.Other {
+		c.SyncsRefused++
 	}
 	if m.Kind == stripe.KindFence {
 		for _, r := range m.Regions {
@@ -112,6 +134,8 @@ func (c *Counters) observeStats(s stripe.HolderStats) {
 	c.SectorsCopied += s.CopiedSectors
 	c.WrongPlace += s.Misplaced
 	c.Witnessed += s.Witnessed
+	c.AutoSyncs += s.AutoSyncs
+	c.Parked += s.Parked
 }
 
 // Add adds the counts of another world.
@@ -127,24 +151,24 @@ func (c *Counters) Add(o *Counters) {
 	}
 }
 
-// Zeros names the counters that are zero.
-func (c *Counters) Zeros() []string {
+// Zeros names the counters that are zero, those of durability flush only if flush.
+func (c *Counters) Zeros(flush bool) []string {
 	var out []string
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
-		if v.Field(i).Kind() == reflect.Uint64 && v.Field(i).Uint() == 0 {
+		if of := v.Type().Field(i).Tag.Get("of"); v.Field(i).Kind() == reflect.Uint64 && v.Field(i).Uint() == 0 && (of == "" || flush) {
 			out = append(out, v.Type().Field(i).Name)
 		}
 	}
 	return out
 }
 
-// String prints the counters, one to a line.
+// String prints the counters, one to a line; those of durability flush where there are any.
 func (c *Counters) String() string {
 	var b strings.Builder
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
-		if v.Field(i).Kind() == reflect.Uint64 {
+		if v.Field(i).Kind() == reflect.Uint64 && (v.Field(i).Uint() > 0 || v.Type().Field(i).Tag.Get("of") == "") {
 			fmt.Fprintf(&b, "%-20s %12d\n", v.Type().Field(i).Name, v.Field(i).Uint())
 		}
 	}

@@ -11,7 +11,7 @@ import (
 var _ = blocktree.Other
 
 func kindName(k stripe.MessageKind) string {
-	names := [...]string{"?", "PREPARE", "COMMIT", "ABORT", "FENCE", "REPAIR", "LEARN", "READ", "LIST", "RESET", "INSTALL", "DIGEST", "FORGET"}
+	names := [...]string{"?", "PREPARE", "COMMIT", "ABORT", "FENCE", "REPAIR", "LEARN", "READ", "LIST", "RESET", "INSTALL", "DIGEST", "FORGET", "SYNC"}
 	if int(k) < len(names) {
 		return names[k]
 	}

@@ -214,8 +214,13 @@ func (d *disk) rewind() checkpoint {
 
 // find returns the synced record of a version that covers a sector and was not forgotten, or -1.
 func (d *disk) find(w *World, file int, sector blocktree.SectorIndex, v blocktree.Version) int {
+	return d.findBelow(d.synced, w, file, sector, v)
+}
+
+// findBelow is find among the first n records.
+func (d *disk) findBelow(n int, w *World, file int, sector blocktree.SectorIndex, v blocktree.Version) int {
 	l := w.meta.files[file].layout
-	for i := d.synced - 1; i >= 0; i-- {
+	for i := n - 1; i >= 0; i-- {
 		e := &d.log[i]
 		r := e.rec
 		if !e.lost && (i >= len(d.fate) || d.fate[i] != gone) && r.Kind != stripe.RecordControl && r.Version == v && r.File == l.File &&

@@ -76,6 +76,11 @@ func (w *World) converge() {
 		return
 	}
 	w.trace("---- converged, reading everything")
+	for f := range w.meta.files {
+		if c := w.holderOf(f); w.meta.files[f].layout.Durability == stripe.DurabilityFlush && c != nil {
+			c.flush()
+		}
+	}
 	w.after(40, w.readEverything) // let the last commits arrive
 }
 

@@ -13,6 +13,7 @@ type meta struct {
 	files     []metaFile
 	log       []metaEntry
 	current   map[blocktree.NodeID]blocktree.Incarnation
+	volatile  map[blocktree.NodeID]blocktree.Incarnation // likewise, of what files of durability flush go by
 	downUntil int64
 }
 
@@ -22,6 +23,8 @@ type metaFile struct {
 	until  int64                     // the lease's term
 	ended  map[blocktree.Epoch]int64 // when another owner's epoch began, in ticks of the histories' clock
 	taken  map[blocktree.Epoch]int64 // and when the first later holder had recovered
+	// decided is the newest loss number under which a take-over is complete.
+	decided uint64
 }
 
 type metaEntry struct {
@@ -30,7 +33,7 @@ type metaEntry struct {
 }
 
 func newMeta(w *World) *meta {
-	m := &meta{w: w, current: map[blocktree.NodeID]blocktree.Incarnation{}}
+	m := &meta{w: w, current: map[blocktree.NodeID]blocktree.Incarnation{}, volatile: map[blocktree.NodeID]blocktree.Incarnation{}}
 	p := &w.prof
 	for f := range p.files {
 		l := &stripe.Layout{
@@ -39,11 +42,14 @@ func newMeta(w *World) *meta {
 			Sectors: p.regionSectors*uint64(p.regions) - uint64(w.rnd.IntN(2)), Seq: 1, BaseID: 1,
 			Incarnations: map[blocktree.NodeID]blocktree.Incarnation{},
 		}
+		if f < len(p.durable) && !p.durable[f] {
+			l.Durability = stripe.DurabilityFlush
+		}
 		for i := range w.cfg.Nodes {
 			id := blocktree.NodeID(i + 1)
 			l.Hosts = append(l.Hosts, id)
 			l.Incarnations[id] = incarnation(id, 1)
-			m.current[id] = incarnation(id, 1)
+			m.current[id], m.volatile[id] = incarnation(id, 1), incarnation(id, 1)
 		}
 		m.files = append(m.files, metaFile{layout: l, ended: map[blocktree.Epoch]int64{}, taken: map[blocktree.Epoch]int64{}})
 		m.log = append(m.log, metaEntry{f, l})
@@ -82,9 +88,14 @@ func (m *meta) put(file int, l *stripe.Layout, why string) {
 
 // started is a node's report of the incarnation it runs under: views that expect another are marked.
 func (m *meta) started(n *node) {
-	m.current[n.id] = n.inc
+	m.current[n.id], m.volatile[n.id] = n.inc, n.vol
 	for f := range m.files {
-		if l := m.files[f].layout; slices.Contains(l.Hosts, n.id) && l.Incarnations[n.id] != n.inc && !l.Marked[n.id] {
+		l := m.files[f].layout
+		if l.Durability == stripe.DurabilityFlush {
+			m.startedVolatile(f, n)
+			continue
+		}
+		if slices.Contains(l.Hosts, n.id) && l.Incarnations[n.id] != n.inc && !l.Marked[n.id] {
 			m.w.count.Marks++
 			m.put(f, l.Mark(n.id), "mark")
 		}
@@ -96,7 +107,7 @@ func (m *meta) enough(l *stripe.Layout, not *node) bool {
 	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
 		have := 0
 		for _, x := range l.View(r).Members {
-			if n := m.w.nodes[m.w.nodeOf(x.Node)]; x.State == stripe.InSync && n != not && n.trusted(l) {
+			if n := m.w.nodes[m.w.nodeOf(x.Node)]; x.State == stripe.InSync && n != not && n.keepsDisk(l) {
 				have++
 			}
 		}
@@ -120,7 +131,7 @@ func (m *meta) acquire(file, owner int) (*stripe.Layout, blocktree.Kind) {
 		x.ended[x.layout.Epoch] = m.w.tick()
 	}
 	x.owner, x.until = owner, m.w.now+leaseTerm
-	m.put(file, x.layout.Acquire(), "acquire")
+	m.put(file, m.acquired(x.layout), "acquire")
 	return x.layout, blocktree.Other
 }
 
@@ -162,7 +173,7 @@ func (m *meta) change(c stripe.Change) (l *stripe.Layout, err blocktree.Kind, ok
 		w.count.ChangesRefused++
 		return old, blocktree.Invalid, true
 	}
-	next, e := old.Apply(c, func(n blocktree.NodeID) blocktree.Incarnation { return m.current[n] })
+	next, e := old.Apply(c, m.currentOf(old))
 	if e != nil {
 		w.trace("raft refuses %+v: %v", c, e)
 		w.count.ChangesRefused++

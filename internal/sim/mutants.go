@@ -19,5 +19,9 @@ func Mutants() []string {
 		"movedearly: a member leaves when its heir begins to join (I16)",
 		"moved-to-draining: Raft does not look at who drains",
 		"placed-over-sync: Raft gives a spare the place of a member that is in sync",
+		"volatile-kept: a node that lost what was not synced goes on under its old volatile incarnation (0014)",
+		"loss-unsaid: Raft takes members back after a loss without raising the loss number (0014)",
+		"loss-unheard: a leaseless reader goes on after a loss as if nothing were (0014)",
+		"back-any-disk: Raft takes a marked member for back on its disk though it lost that (0014)",
 	}
 }

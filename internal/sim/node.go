@@ -14,15 +14,18 @@ type node struct {
 	idx int
 	id  blocktree.NodeID
 	inc blocktree.Incarnation
+	vol blocktree.Incarnation // what files of durability flush know it by
 
-	up   bool
-	gen  int // counts lives, so that events of an earlier one are ignored
-	m    *stripe.Member
-	disk *disk
-	ends []int  // log length after each record that this life of the member handed out
-	asks []ask  // by request id - 1
-	says []said // by file
-	busy bool   // a sync is under way
+	up    bool
+	gen   int // counts lives, so that events of an earlier one are ignored
+	m     *stripe.Member
+	disk  *disk
+	ends  []int  // log length after each record that this life of the member handed out
+	asks  []ask  // by request id - 1
+	says  []said // by file
+	busy  bool   // a sync is under way
+	want  bool   // something waits for one
+	wrote int    // length of the log that a kill of the process leaves
 
 	applied     int // of meta.log
 	applying    bool
@@ -47,7 +50,7 @@ type catchUp struct {
 
 func newNode(w *World, idx int) *node {
 	n := &node{w: w, idx: idx, id: blocktree.NodeID(idx + 1)}
-	n.inc = incarnation(n.id, 1)
+	n.inc, n.vol = incarnation(n.id, 1), incarnation(n.id, 1)
 	n.disk = newDisk(w.meta)
 	n.says = make([]said, len(w.meta.files))
 	return n
@@ -76,6 +79,7 @@ func (n *node) start() {
 		}
 		n.m = m
 	}
+	n.m.ServeVolatile(n.vol)
 	n.m.SetMutant(n.w.opt.Mutant)
 	for i := c.pos; i < len(d.log); i++ {
 		if d.log[i].lost || n.w.mutant("control-forgotten") && d.log[i].rec.Kind == stripe.RecordControl {
@@ -86,6 +90,7 @@ func (n *node) start() {
 		}
 		n.drainReplay(i)
 	}
+	n.wrote = len(d.log)
 	d.synced = len(d.log)   // what a restart finds it makes durable before it serves
 	for f := range n.says { // its log may hold a repair that it has not told of
 		n.says[f].repaired = max(n.says[f].repaired, n.says[f].fenced)
@@ -117,7 +122,8 @@ func (n *node) crash() {
 	if lost > 0 {
 		n.w.count.CrashesWithLoss++
 	}
-	n.disk.synced = len(n.disk.log)
+	n.disk.synced, n.wrote = len(n.disk.log), len(n.disk.log)
+	n.forgetVolatile()
 	if n.applied > 0 && n.w.chance(0.5) { // Raft's state machine need not be synced: the log is replayed
 		n.applied -= n.w.rnd.IntN(min(n.applied, 4) + 1)
 	}
@@ -139,9 +145,9 @@ func (n *node) mayLose() bool {
 	return true
 }
 
-// trusted reports whether the node still has the disk by which a layout counts on it.
+// trusted reports whether the node still has all by which a layout counts on it.
 func (n *node) trusted(l *stripe.Layout) bool {
-	return l.Incarnations[n.id] == n.inc && !l.Marked[n.id]
+	return l.Incarnations[n.id] == n.incOf(l) && !l.Marked[n.id]
 }
 
 // fenceSaid is when, in ticks of the histories' clock, a node first answered a fence of an epoch.
@@ -212,6 +218,7 @@ func (n *node) loseDisk() {
 	}
 	n.says = make([]said, len(w.meta.files))
 	n.inc = incarnation(n.id, n.gen+2)
+	n.vol = n.inc
 	n.freshInc = true
 }
 
@@ -251,6 +258,7 @@ func (n *node) receive(m *stripe.Message, client, gen int) {
 func (n *node) drain() {
 	for {
 		r := n.m.Ready()
+		n.want = r.SyncTo > 0
 		if len(r.Records)+len(r.Answers)+len(r.Commits)+len(r.Drops)+len(r.Resets)+len(r.Reads)+len(r.CatchUp) == 0 {
 			break
 		}
@@ -303,6 +311,7 @@ func (n *node) append(recs []*stripe.Record) {
 		n.disk.log = append(n.disk.log, entry{rec: rec})
 	}
 	n.m.Located(refs, noSpace)
+	n.writeOut()
 	if n.w.mutant("unsynced-answers") {
 		n.m.Durable(uint64(len(n.ends)))
 	}
@@ -328,7 +337,7 @@ func (n *node) index(r stripe.MemberReady, pos int) {
 
 // sync starts a group commit if there is something to make durable.
 func (n *node) sync() {
-	if n.busy || n.disk.synced == len(n.disk.log) {
+	if n.busy || n.disk.synced == len(n.disk.log) || n.w.opt.Flush && !n.want && n.w.luck.Float64() > 0.03 {
 		return
 	}
 	n.busy = true
@@ -342,7 +351,7 @@ func (n *node) sync() {
 // synced is the end of a group commit that covered the first pos records.
 func (n *node) synced(pos int) {
 	n.busy = false
-	n.disk.synced = pos
+	n.disk.synced, n.wrote = pos, max(n.wrote, pos)
 	n.m.Durable(uint64(sort.SearchInts(n.ends, pos+1)))
 	n.drain()
 	if (n.disk.synced == len(n.disk.log) || n.w.mutant("checkpoint-early")) && n.w.chance(0.05) {

@@ -52,6 +52,12 @@ type profile struct {
 	spareAfter     int64 // ms after which a silent node's places go to spares, 0: never
 	applyMost      int64
 	lookEvery      time.Duration // of the machines of clients
+
+	durable       []bool // by file: its durability is ack. Beyond the end: it is.
+	flushShare    float64
+	flushAfter    int64 // ms until a holder syncs unasked for
+	flushBytes    int
+	volatileEvery int64 // ms between losses of what was not synced, on average
 }
 
 // Times of the world in virtual ms; only their order of size matters, and that memberTimeout is a few round trips.

@@ -116,7 +116,7 @@ func (w *World) replaceStore(tries int) {
 	w.trace("n%d replaces n%d", to.idx, w.nodeOf(from))
 	for f, l := range next {
 		if w.mutant("replaced-counts") {
-			l = counted(l, to.id, to.inc)
+			l = counted(l, to.id, to.incFor(f))
 		}
 		w.meta.put(f, l, "replace")
 	}
@@ -164,21 +164,21 @@ func (w *World) forgePlace() {
 	v := l.View(r)
 	victim := v.Members[w.luck.IntN(len(v.Members))]
 	spare := w.nodes[w.luck.IntN(len(w.nodes))]
-	if _, there := v.Shard(spare.id); there || victim.State != stripe.InSync || w.meta.current[spare.id] == (blocktree.Incarnation{}) {
+	if _, there := v.Shard(spare.id); there || victim.State != stripe.InSync || w.meta.currentOf(l)(spare.id) == (blocktree.Incarnation{}) {
 		return
 	}
 	c := stripe.Change{File: l.File, Epoch: l.Epoch, Seq: l.Seq, Kind: stripe.ChangePlace, Region: r,
-		Nodes: []blocktree.NodeID{victim.Node, spare.id}, Incarnation: w.meta.current[spare.id]}
+		Nodes: []blocktree.NodeID{victim.Node, spare.id}, Incarnation: w.meta.currentOf(l)(spare.id)}
 	if w.mutant("placed-over-sync") {
 		out := counted(l, 0, blocktree.Incarnation{}) // a copy
 		v.Members[slices.Index(v.Members, victim)].State = stripe.Out
 		out.Own[r] = v
-		if n, err := out.Apply(c, func(n blocktree.NodeID) blocktree.Incarnation { return w.meta.current[n] }); err == nil {
+		if n, err := out.Apply(c, w.meta.currentOf(l)); err == nil {
 			w.meta.put(file, n, "place over a member in sync")
 		}
 		return
 	}
-	if _, err := l.Apply(c, func(n blocktree.NodeID) blocktree.Incarnation { return w.meta.current[n] }); err == nil {
+	if _, err := l.Apply(c, w.meta.currentOf(l)); err == nil {
 		w.fail("a place in sync is not given away", "region %d, n%d for %v: %s", r, spare.idx, victim.Node, describeLayout(l))
 	}
 	w.count.PlaceRefused++

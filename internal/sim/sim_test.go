@@ -24,14 +24,15 @@ func fromEnv(t testing.TB, name string, def uint64) uint64 {
 	return v
 }
 
-// optionsOf is the world of a seed: its config follows from the seed unless CFG chooses one.
-func optionsOf(t testing.TB, seed uint64, mutant string) Options {
+// optionsOf is the world of a seed: its config follows from the seed unless CFG chooses one. Worlds with files of durability
+// flush are a sweep of their own.
+func optionsOf(t testing.TB, seed uint64, flush bool, mutant string) Options {
 	n := uint64(len(Configs()))
 	c := fromEnv(t, "CFG", seed%n)
 	if c >= n {
 		t.Fatalf("CFG=%d: there are %d configs", c, n)
 	}
-	return Options{Config: int(c), Seed: seed, Mutant: mutant}
+	return Options{Config: int(c), Seed: seed, Flush: flush, Mutant: mutant}
 }
 
 // reproduce is the command that shows one world again.
@@ -43,12 +44,15 @@ func reproduce(o Options) string {
 	if o.Mutant != "" {
 		s += " MUTANT=" + o.Mutant
 	}
-	return s + " go test ./internal/sim -run Sweep -v"
+	if o.Flush {
+		return s + " go test ./internal/sim -run FlushSweep -v"
+	}
+	return s + " go test ./internal/sim -run TestSweep -v"
 }
 
 // sweep lives the worlds of seeds first … first+n-1 on all cores. each is called for one world at a time and stops
 // the sweep by returning false.
-func sweep(t testing.TB, mutant string, first, n uint64, each func(o Options, r Result) (goOn bool)) {
+func sweep(t testing.TB, flush bool, mutant string, first, n uint64, each func(o Options, r Result) (goOn bool)) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	var mu sync.Mutex
 	next, stop := first, false
@@ -64,7 +68,7 @@ func sweep(t testing.TB, mutant string, first, n uint64, each func(o Options, r 
 				if end {
 					return
 				}
-				o := optionsOf(t, seed, mutant)
+				o := optionsOf(t, seed, flush, mutant)
 				r := Run(o)
 				mu.Lock()
 				if !stop && !each(o, r) {
@@ -85,10 +89,15 @@ const badMost = 10
 
 // TestSweep is the proof: no world of the sweep may break anything, and every counter must have moved. SEEDS says how many
 // worlds, FIRST the first seed; SEED lives that one only and prints everything that happens in it.
-func TestSweep(t *testing.T) {
+func TestSweep(t *testing.T) { sweepAll(t, false) }
+
+// TestFlushSweep is the same for worlds with files of durability flush: what of them was not synced is lost all the time.
+func TestFlushSweep(t *testing.T) { sweepAll(t, true) }
+
+func sweepAll(t *testing.T, flush bool) {
 	mutant := os.Getenv("MUTANT")
 	if seed := fromEnv(t, "SEED", 0); seed != 0 {
-		o := optionsOf(t, seed, mutant)
+		o := optionsOf(t, seed, flush, mutant)
 		o.Trace = os.Stdout
 		if r := Run(o); r.Failure != "" {
 			t.Errorf("%s\n\t%s", r.Failure, reproduce(o))
@@ -100,7 +109,7 @@ func TestSweep(t *testing.T) {
 	var steps, bad uint64
 	start := time.Now()
 	rate := func() float64 { return float64(c.Worlds) / time.Since(start).Seconds() }
-	sweep(t, mutant, fromEnv(t, "FIRST", 1), n, func(o Options, r Result) bool {
+	sweep(t, flush, mutant, fromEnv(t, "FIRST", 1), n, func(o Options, r Result) bool {
 		c.Add(&r.Counters)
 		steps += uint64(r.Steps)
 		if r.Failure != "" {
@@ -115,7 +124,7 @@ func TestSweep(t *testing.T) {
 	})
 	t.Logf("%d worlds, %.0f/s, %d steps, %d bad\n%s", c.Worlds, rate(), steps, bad, &c)
 	if n >= sweepDefault && bad == 0 {
-		for _, name := range c.Zeros() {
+		for _, name := range c.Zeros(flush) {
 			t.Errorf("nothing was counted as %s: the sweep does not prove what it claims", name)
 		}
 	}
@@ -125,7 +134,7 @@ func TestSweep(t *testing.T) {
 func TestSameSeedSameTrace(t *testing.T) {
 	seen := map[uint64]bool{}
 	for seed := uint64(1); seed <= 60; seed++ {
-		o := optionsOf(t, seed, "")
+		o := optionsOf(t, seed, seed%3 == 0, "")
 		a, b := Run(o), Run(o)
 		if a != b {
 			t.Fatalf("seed %d: %d steps, hash %016x, %q, then %d steps, hash %016x, %q", seed, a.Steps, a.Hash, a.Failure, b.Steps, b.Hash, b.Failure)
@@ -140,7 +149,7 @@ func TestSameSeedSameTrace(t *testing.T) {
 func BenchmarkWorld(b *testing.B) {
 	steps := 0
 	for i := range b.N {
-		steps += Run(optionsOf(b, uint64(i+1), "")).Steps
+		steps += Run(optionsOf(b, uint64(i+1), false, "")).Steps
 	}
 	b.ReportMetric(float64(steps)/float64(b.N), "steps/world")
 }

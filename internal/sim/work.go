@@ -21,6 +21,9 @@ type write struct {
 	state   writeState
 	seen    bool  // a read has returned it
 	at      []int // place of its operation in the history of each sector
+	era     uint64
+	ackedAt int64
+	flushed bool // a FLUSH has ended that was to make it durable
 }
 
 type writeState uint8
@@ -31,6 +34,7 @@ const (
 	aborted                    // its caller was told that it did not happen
 	voided                     // a complete take-over has decided that it did not happen
 	canceled                   // Begin without Write
+	lost                       // it may have been acknowledged, but was not flushed, and a loss took it
 )
 
 // work starts something new: a lease for who has none, an operation for who has one.
@@ -56,7 +60,7 @@ func (c *client) work() {
 	case len(c.ops) >= w.prof.window:
 	case w.chance(w.prof.readShare):
 		c.readHolder(c.randomRun(true), nil)
-	case w.chance(0.05):
+	case w.chance(max(0.05, w.prof.flushShare)):
 		c.flush()
 	default:
 		c.beginWrite(c.randomRun(false))
@@ -87,7 +91,7 @@ func (c *client) randomRun(read bool) *op {
 
 func (c *client) begun(o *op) *op {
 	c.n++
-	o.id, o.call = c.n, c.w.tick()
+	o.id, o.call, o.era = c.n, c.w.tick(), c.heard[o.file]
 	c.ops = append(c.ops, o)
 	return o
 }
@@ -95,7 +99,7 @@ func (c *client) begun(o *op) *op {
 func (c *client) beginWrite(o *op) {
 	w := c.w
 	c.begun(o)
-	x := &write{value: uint32(len(w.writes) + 1), file: c.file, region: o.region, first: o.first, count: o.count, zero: w.chance(w.prof.zeros)}
+	x := &write{value: uint32(len(w.writes) + 1), file: c.file, region: o.region, first: o.first, count: o.count, zero: w.chance(w.prof.zeros), era: o.era}
 	w.writes = append(w.writes, x)
 	o.write = x
 	h := c.h
@@ -129,7 +133,7 @@ func (c *client) beginWrite(o *op) {
 func (c *client) submit(o *op) {
 	w, x := c.w, o.write
 	for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
-		h := &w.hist[x.file][s]
+		h := w.history(x.file, x.era, s)
 		x.at = append(x.at, len(*h))
 		*h = append(*h, history.Op{Call: o.call, Ret: history.Unknown, Value: x.value, Write: true})
 	}
@@ -147,7 +151,7 @@ func (c *client) submit(o *op) {
 }
 
 func (c *client) flush() {
-	o := c.begun(&op{flush: true})
+	o := c.begun(&op{flush: true, file: c.file})
 	for _, p := range c.ops {
 		if p.write != nil && len(p.write.at) > 0 {
 			o.before = append(o.before, p.write)
@@ -190,7 +194,7 @@ func (c *client) tryRead(o *op) {
 			l = w.meta.known(file, max(len(w.meta.files), w.mostBehind()))
 		}
 		return func() {
-			if l != nil && slices.Contains(c.ops, o) {
+			if l != nil && slices.Contains(c.ops, o) && !c.lossHeard(o, l) {
 				if w.tracing() {
 					w.trace("c%d op %d reads %d+%d by %s", c.idx, o.id, o.first, o.count, describeLayout(l))
 				}
@@ -246,6 +250,7 @@ func (c *client) finish(d stripe.Done) {
 			}
 		}
 		w.count.Flushes++
+		w.flushed(c, o)
 	case o.write != nil:
 		w.acknowledge(c, o.write)
 	default:
@@ -257,6 +262,9 @@ func (c *client) finish(d stripe.Done) {
 func (c *client) failed(o *op, err blocktree.Kind) {
 	w := c.w
 	w.count.Failed[err]++
+	if err == blocktree.Corrupt && w.count.Damaged == 0 {
+		w.fail("readable", "client %d op %d: %s: too few shards that fit, and none was ever damaged", c.idx, o.id, describeOp(o))
+	}
 	if w.quiet && c.h != nil && !c.h.Fenced() && err != blocktree.NoSpace && err != blocktree.Unavailable {
 		w.trace("c%d op %d failed in the finale: %v", c.idx, o.id, err)
 	}
@@ -272,10 +280,13 @@ func (c *client) failed(o *op, err blocktree.Kind) {
 // acknowledge is the moment in which a write becomes a promise.
 func (w *World) acknowledge(c *client, x *write) {
 	w.checkAcknowledged(c, x)
-	x.state = acked
+	if x.state != lost {
+		x.state = acked
+	}
 	t := w.tick()
+	x.ackedAt = t
 	for i, at := range x.at {
-		w.hist[x.file][x.first+blocktree.SectorIndex(i)][at].Ret = t
+		(*w.history(x.file, x.era, x.first+blocktree.SectorIndex(i)))[at].Ret = t
 	}
 	w.count.Acknowledged++
 }
@@ -291,7 +302,7 @@ func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 		next += blocktree.SectorIndex(p.Count)
 		values := w.valuesOf(c, o, p)
 		for i, v := range values {
-			h := &w.hist[o.file][p.First+blocktree.SectorIndex(i)]
+			h := w.history(o.file, o.era, p.First+blocktree.SectorIndex(i))
 			*h = append(*h, history.Op{Call: o.call, Ret: t, Value: v})
 		}
 	}
@@ -323,7 +334,7 @@ func (w *World) valuesOf(c *client, o *op, p stripe.Piece) []uint32 {
 	switch {
 	case x == nil || len(x.at) == 0:
 		w.fail("read", "client %d op %d: version %v was never written", c.idx, o.id, p.Version)
-	case x.state == aborted || x.state == voided || x.state == canceled:
+	case x.state == aborted || x.state == voided || x.state == canceled || x.state == lost && o.era > x.era:
 		w.fail("void version read", "client %d op %d: version %v (value %d, state %d)", c.idx, o.id, p.Version, x.value, x.state)
 	case p.First < x.first || p.First+blocktree.SectorIndex(p.Count) > x.first+blocktree.SectorIndex(x.count) || x.zero != (p.Kind == stripe.Zero):
 		w.fail("read", "client %d op %d: piece %d+%d of kind %d is not of write %d", c.idx, o.id, p.First, p.Count, p.Kind, x.value)

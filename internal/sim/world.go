@@ -10,7 +10,6 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/stripe"
-	"blocktree/internal/history"
 )
 
 // Config is the shape of a cluster: how many nodes, and the code of its files.
@@ -38,6 +37,7 @@ func Configs() []Config {
 type Options struct {
 	Config int // index into Configs
 	Seed   uint64
+	Flush  bool      // files of durability flush, and what loses their unsynced data
 	Mutant string    // a rule to drop, "" for the protocol as it is
 	Trace  io.Writer // nil: no trace
 }
@@ -71,7 +71,7 @@ type World struct {
 	clients []*client
 	writes  []*write // by value-1
 	byVer   map[versionKey]*write
-	hist    [][]history.History // by file, by sector
+	eras    [][]era // by file, by loss number
 
 	spoilt     *spoilt
 	finalReads int // that have not come back yet
@@ -130,10 +130,11 @@ func newWorld(o Options) *World {
 		w.prof.lookEvery = 2 * time.Millisecond
 	}
 	w.chooseMembers()
-	w.meta, w.drains = newMeta(w), newDrains(w)
-	for f := range w.meta.files {
-		w.hist = append(w.hist, make([]history.History, w.meta.files[f].layout.Sectors))
+	if o.Flush {
+		w.chooseFlush()
 	}
+	w.meta, w.drains = newMeta(w), newDrains(w)
+	w.eras = make([][]era, len(w.meta.files))
 	for i := range w.cfg.Nodes {
 		w.nodes = append(w.nodes, newNode(w, i))
 	}
@@ -158,6 +159,9 @@ func (w *World) run() {
 	}
 	w.comeAndGo()
 	w.drains.begin()
+	if w.opt.Flush && !w.prof.calm {
+		w.after(1+w.luck.Int64N(w.prof.volatileEvery), w.volatileFault)
+	}
 	w.after(w.prof.active, w.finale)
 	for len(w.q.h) > 0 && !w.over {
 		e := w.q.pop()
@@ -254,7 +258,7 @@ func (w *World) trace(format string, args ...any) {
 
 func (w *World) summary() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "config %d (%v) seed %d mutant %q: %d steps, %d ms, hash %016x\n", w.opt.Config, w.cfg, w.opt.Seed, w.opt.Mutant, w.steps, w.now, w.hash)
+	fmt.Fprintf(&b, "config %d (%v) seed %d flush %v mutant %q: %d steps, %d ms, hash %016x\n", w.opt.Config, w.cfg, w.opt.Seed, w.opt.Flush, w.opt.Mutant, w.steps, w.now, w.hash)
 	if w.failure != "" {
 		fmt.Fprintf(&b, "FAILURE %s\n", w.failure)
 	}
@@ -285,7 +289,7 @@ func (w *World) toNode(c *client, m *stripe.Message) {
 func (w *World) forge(c *client, m *stripe.Message) {
 	n, gen, file := w.nodes[w.nodeOf(m.Node)], c.gen, c.file
 	w.after(w.upTo(40), func() {
-		if w.quiet || !n.up || n.disk.find(w, file, m.Record.First, m.Version) < 0 || n.inc != m.Incarnation {
+		if w.quiet || !n.up || n.disk.find(w, file, m.Record.First, m.Version) < 0 || n.incFor(file) != m.Incarnation {
 			return
 		}
 		rec, second := *m.Record, *m
