@@ -58,8 +58,12 @@ const (
 	RequestsPerConnectionMax = 4096
 
 	// RelaysPerConnectionMax and RelaysMax bound the lanes that a gateway passes on: two for each member of 31 and one to try, of one
-	// asker, and together some 60 MiB of buffers.
+	// asker, and together some 60 MiB of buffers. RelaysPerPrincipalMax leaves half for others than whoever asks by many connections.
+	// RelaysPerTargetMax is two lanes for as many connections as a member takes from one principal, and a part of the handshakes that a member
+	// takes from one address, the gateway's, at a time, so that no asker who begins them and ends none keeps all others out.
 	RelaysPerConnectionMax = 64
+	RelaysPerPrincipalMax  = 128
+	RelaysPerTargetMax     = 2 * RuntimeConnectionsPerPrincipalMax
 	RelaysMax              = 256
 
 	// CredentialBytesMax and CredentialLinksMax bound the chain that a peer presents in its first frame.

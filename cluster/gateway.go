@@ -37,46 +37,78 @@ type attempt struct {
 	err  error
 }
 
-// dialSoon dials the node's own way in the background. What comes of it after ctx has ended is the endpoint's to keep: the
-// next try finds it.
-func (p *peers) dialSoon(ctx context.Context, q *peer) <-chan attempt {
+// dialSoon dials the node's own way in the background, and calls up where it comes up. What comes of it after ctx has ended is the
+// endpoint's to keep: the next try finds it.
+func (p *peers) dialSoon(ctx context.Context, q *peer, up func()) <-chan attempt {
 	result := make(chan attempt, 1)
 	p.wg.Go(func() {
 		conn, err := p.dialOwn(ctx, q.runtime)
 		result <- attempt{conn, err}
+		if err == nil {
+			up()
+		}
 	})
 	return result
 }
 
 // reach makes a connection to the node: by its own way, else through a gateway. It fails when its own way has, or has not come up in time,
-// and no gateway was of use until then: dialTimeout, or a little more than detourAfter where its own way failed before, too, and there are gateways.
+// and no gateway was of use until then: dialTimeout, what is left of lostMax, or a little more than detourAfter where its own way failed before, too,
+// and there are gateways. A node whose own way comes and goes it reaches through a gateway if it can.
 func (p *peers) reach(q *peer) (*bttp.Conn, error) {
-	ctx, cancel := context.WithTimeout(q.ctx, p.dialTimeout)
+	ctx, cancel := context.WithTimeout(q.ctx, p.within(q, p.dialTimeout))
 	defer cancel()
-	own := p.dialSoon(ctx, q)
+	search, found := context.WithCancel(ctx) // for a gateway, while there is need of one
+	defer found()
+	up, flaps := found, q.trial > trialMin
+	if flaps { // a gateway is better, if there is one
+		up = func() { time.AfterFunc(detourAfter, found) }
+	}
+	own := p.dialSoon(ctx, q, up)
 	if !p.detours {
 		a := <-own
 		return a.conn, a.err
 	}
 	next := time.NewTimer(detourAfter)
 	defer next.Stop()
-	if q.trial > trialMin { // it comes and goes
+	if flaps {
 		next.Reset(0)
 	}
 	asked, failed := 0, error(blocktree.E("dial", blocktree.Timeout, errors.New("neither it nor any gateway to it answers")))
-	for over := false; ; {
+	over := false
+	itsOwn := func(a attempt) bool {
+		if q.far = a.err != nil; q.far {
+			own, over, failed = nil, true, a.err
+		}
+		return !q.far
+	}
+	for {
 		select {
 		case a := <-own:
-			if q.far = a.err != nil; !q.far {
+			if itsOwn(a) {
 				return a.conn, nil
 			}
-			own, over, failed = nil, true, a.err
 		case <-ctx.Done():
 			q.far = true
-			return nil, failed
 		case <-next.C:
 		}
-		conn, gateways := p.detour(ctx, q)
+		conn, gateways := p.detour(search, q)
+		if conn != nil && flaps {
+			q.far = true
+			return conn, nil
+		}
+		select {
+		case a := <-own: // meanwhile
+			if itsOwn(a) {
+				if conn != nil {
+					_ = conn.Close()
+				}
+				return a.conn, nil
+			}
+		default:
+		}
+		if conn == nil && ctx.Err() != nil {
+			return nil, failed
+		}
 		if conn != nil && own == nil {
 			conn = p.ownAgain(q, conn)
 		}
@@ -109,25 +141,58 @@ func (p *peers) ownAgain(q *peer, via *bttp.Conn) *bttp.Conn {
 // detour connects to the node through the first gateway that says it reaches it and does. Those that were of no use lately are
 // asked last. nil if there is none; it also returns how many it could ask.
 func (p *peers) detour(ctx context.Context, q *peer) (*bttp.Conn, int) {
+	if ctx.Err() != nil {
+		return nil, 0
+	}
 	var fresh, shunned []*peer
+	for _, g := range p.gateways(q) {
+		if time.Since(q.shunned[g.runtime.Node]) < shunFor {
+			shunned = append(shunned, g)
+		} else {
+			fresh = append(fresh, g)
+		}
+	}
+	conn := p.detourBy(ctx, q, fresh, len(shunned) > 0)
+	if conn == nil {
+		conn = p.detourBy(ctx, q, shunned, false)
+	}
+	return conn, len(fresh) + len(shunned)
+}
+
+// gateways are the nodes that there is a direct connection to, but for q.
+func (p *peers) gateways(q *peer) (all []*peer) {
 	for _, n := range p.nodes() {
 		g := p.peer(n)
 		if g == nil || g == q || !p.isServing(n) {
 			continue
 		}
-		switch conn := g.conn.Load(); {
-		case conn == nil || conn.Via() != "":
-		case time.Since(q.shunned[n]) < shunFor:
-			shunned = append(shunned, g)
-		default:
-			fresh = append(fresh, g)
+		if conn := g.conn.Load(); conn != nil && conn.Via() == "" {
+			all = append(all, g)
 		}
 	}
-	conn := p.detourBy(ctx, q, fresh)
-	if conn == nil {
-		conn = p.detourBy(ctx, q, shunned)
+	return all
+}
+
+// exhausted reports whether each gateway has been tried since the node was lost; or that was lostMax ago, as gateways that say nothing
+// must not keep a dead node from being told.
+func (p *peers) exhausted(q *peer) bool {
+	if !p.detours || time.Since(q.lost) >= lostMax {
+		return true
 	}
-	return conn, len(fresh) + len(shunned)
+	for _, g := range p.gateways(q) {
+		if !q.tried[g.runtime.Node] {
+			return false
+		}
+	}
+	return true
+}
+
+// within is d, or what is left until a node that was lost is called down.
+func (p *peers) within(q *peer, d time.Duration) time.Duration {
+	if !p.detours || q.lost.IsZero() {
+		return d
+	}
+	return min(d, max(lostMax-time.Since(q.lost), detourAfter))
 }
 
 // gate is a gateway that reaches a node, and the connection to it.
@@ -136,18 +201,23 @@ type gate struct {
 	conn *bttp.Conn
 }
 
-// detourBy asks the gateways at once and takes them in the order in which they say yes.
-func (p *peers) detourBy(ctx context.Context, q *peer, gateways []*peer) *bttp.Conn {
+// detourBy asks the gateways at once and takes them in the order in which they say yes. Where there are more than these it does not wait long
+// for one that says nothing.
+func (p *peers) detourBy(ctx context.Context, q *peer, gateways []*peer, more bool) *bttp.Conn {
 	var e wire.Encoder
 	e.U64(uint64(q.runtime.Node))
-	answers := make(chan gate, len(gateways)) // the zero gate is a no
+	answers := make(chan gate, len(gateways)) // without a connection it is a no
+	var patience <-chan time.Time
+	if more {
+		patience = time.After(detourAfter)
+	}
 	asked := 0
 	for _, g := range gateways {
 		conn := g.conn.Load()
 		if conn != nil && conn.Call(codeReach, e.Buf, nil, func(r bttp.Reply, err error) {
 			r.Release()
 			if err != nil {
-				answers <- gate{}
+				answers <- gate{peer: g}
 				return
 			}
 			answers <- gate{g, conn}
@@ -155,22 +225,49 @@ func (p *peers) detourBy(ctx context.Context, q *peer, gateways []*peer) *bttp.C
 			asked++
 		}
 	}
-	for range asked {
+	for i := range asked {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-patience:
+			return nil
 		case g := <-answers:
-			if g.conn == nil {
-				continue
+			if g.conn != nil {
+				if conn := p.detourOver(ctx, q, g, more || i < asked-1); conn != nil || errors.Is(ctx.Err(), context.Canceled) {
+					return conn
+				}
 			}
-			if conn, err := p.dialVia(ctx, g.conn, q.runtime); err == nil {
-				q.gate = g
-				return conn
-			}
-			q.shun(g.peer)
+			q.markTried(g.peer)
 		}
 	}
 	return nil
+}
+
+// detourOver connects to the node through the gateway, which is tried last from then on where that fails. Where others are left it
+// takes half of the time.
+func (p *peers) detourOver(ctx context.Context, q *peer, g gate, others bool) *bttp.Conn {
+	if end, ok := ctx.Deadline(); ok && others {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	conn, err := p.dialVia(ctx, g.conn, q.runtime)
+	switch {
+	case err == nil:
+		q.gate = g
+		return conn
+	case !errors.Is(ctx.Err(), context.Canceled): // else its own way has come up
+		q.shun(g.peer)
+	}
+	return nil
+}
+
+// markTried notes that the gateway has been of no use since the node was lost.
+func (q *peer) markTried(g *peer) {
+	if q.tried == nil {
+		q.tried = map[blocktree.NodeID]bool{}
+	}
+	q.tried[g.runtime.Node] = true
 }
 
 // shun has the gateway tried last for a while.
@@ -179,6 +276,19 @@ func (q *peer) shun(g *peer) {
 		q.shunned = map[blocktree.NodeID]time.Time{}
 	}
 	q.shunned[g.runtime.Node] = time.Now()
+}
+
+// leaveGateway ends a connection through a gateway on which the node said no hello: others are tried next.
+func (p *peers) leaveGateway(q *peer, conn *bttp.Conn, err error) {
+	q.markTried(q.gate.peer)
+	if q.gate.conn.Err() == nil {
+		q.shun(q.gate.peer)
+	}
+	_ = conn.Close()
+	if p.exhausted(q) {
+		p.silent(q, err)
+	}
+	q.sleep(nil, redialMin)
 }
 
 // attendOwn waits for the end of a connection that is the node's own.
@@ -214,7 +324,7 @@ func (p *peers) attendVia(q *peer, via *bttp.Conn) *bttp.Conn {
 func (p *peers) awaitOwn(q *peer, via *bttp.Conn) *bttp.Conn {
 	for pause := directMin; q.sleep(via, pause); pause = min(2*pause, directMax) {
 		ctx, cancel := context.WithTimeout(q.ctx, p.dialTimeout)
-		own := p.dialSoon(ctx, q)
+		own := p.dialSoon(ctx, q, func() {})
 		select {
 		case a := <-own:
 			cancel()

@@ -35,6 +35,8 @@ type fakeNode struct {
 	key         cred.Key
 	chain       cred.Credentials
 	incarnation atomic.Uint32
+	mute        atomic.Bool // it says no hello
+	slow, hang  atomic.Bool // it says late, or never, whether it reaches another
 }
 
 // told is a watcher that keeps what it was told, in order.
@@ -150,12 +152,20 @@ func (b *gatewayBed) start(n *fakeNode, listen string, peers []blocktree.Runtime
 		Log: slog.New(slog.DiscardHandler), Handler: bttp.HandlerFunc(func(req *bttp.Request) {
 			switch req.Code {
 			case codeHello:
+				if n.mute.Load() {
+					break
+				}
 				s.mu.Lock()
 				s.incarnation = blocktree.Incarnation{byte(n.incarnation.Load())}
 				s.mu.Unlock()
 				s.hello(req)
 			case codeReach:
-				s.answerReach(req)
+				if n.slow.Load() {
+					time.Sleep(50 * time.Millisecond)
+				}
+				if !n.hang.Load() {
+					s.answerReach(req)
+				}
 			}
 			req.Release()
 		})})

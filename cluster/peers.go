@@ -22,6 +22,9 @@ const (
 	// lostGrace is how long a node that was reached may be redialled before it is called down: a restart that takes
 	// less costs nobody a view change.
 	lostGrace = 750 * time.Millisecond
+	// lostMax is how long other ways to it may be looked for. With the silence before, 1.5 to 1.75 s, that is within the 5 s in which
+	// a node must be called down.
+	lostMax = 3 * time.Second
 	// helloPause is how long a node that does not serve yet is left alone.
 	helloPause = 100 * time.Millisecond
 )
@@ -70,6 +73,7 @@ type peer struct {
 	far     bool                           // its own way did not come up when it was tried last
 	gate    gate                           // of the connection through a gateway
 	shunned map[blocktree.NodeID]time.Time // gateways that were of no use, and since when
+	tried   map[blocktree.NodeID]bool      // those that were of no use since lost
 
 	// serving is guarded by peers.mu: the node's member service has said hello and nothing was missed since.
 	serving     bool
@@ -241,7 +245,9 @@ func (p *peers) keep(q *peer) {
 			continue
 		}
 		q.refused.Store(true)
-		p.silent(q, err)
+		if p.exhausted(q) {
+			p.silent(q, err)
+		}
 		q.sleep(nil, pause)
 		if pause = pause * 2; pause > redialMax || !q.lost.IsZero() {
 			pause = min(pause, redialMax/4)
@@ -285,7 +291,7 @@ func (q *peer) sleep(conn *bttp.Conn, d time.Duration) bool {
 // place.
 func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 	for asked := p.stranger == nil; ; {
-		ctx, cancel := context.WithTimeout(q.ctx, blocktree.DeadAfter)
+		ctx, cancel := context.WithTimeout(q.ctx, p.within(q, blocktree.DeadAfter))
 		incarnation, err := hello(ctx, conn, q.runtime.Node)
 		cancel()
 		if err == nil {
@@ -295,15 +301,18 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 			} else {
 				next = p.attendVia(q, conn)
 			}
-			q.lost = time.Now()
+			q.lost, q.tried = time.Now(), nil
 			return next
 		}
-		if conn.Via() != "" && blocktree.KindOf(err) == blocktree.Timeout { // the gateway's fault, perhaps: another is tried before anybody is told
-			q.shun(q.gate.peer)
-			_ = conn.Close()
+		// The fault is that of the way, perhaps: others are tried before anybody is told.
+		broken := conn.Err() != nil || blocktree.KindOf(err) == blocktree.Timeout
+		if broken && conn.Via() != "" {
+			p.leaveGateway(q, conn, err)
 			return nil
 		}
-		p.silent(q, err)
+		if !broken || p.exhausted(q) {
+			p.silent(q, err)
+		}
 		pause := helloPause // it is up, but not ready to serve yet
 		if blocktree.KindOf(err) == blocktree.Invalid {
 			pause = redialMax

@@ -352,8 +352,7 @@ func refuse(c carrier, err error) {
 	kind := blocktree.KindOf(err)
 	text := err.Error()
 	text = strings.ToValidUTF8(text[:min(len(text), failureBytesMax)], "")
-	q, ok := c.(*quicCarrier)
-	if ok && !q.alone {
+	if q, ok := c.(*quicCarrier); ok {
 		_ = q.conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(kind), text)
 		return
 	}
@@ -361,8 +360,7 @@ func refuse(c carrier, err error) {
 	if c.stage(append(f.append(nil), text...)) == nil {
 		_ = c.flush() // the peer may be gone
 	}
-	if ok {
-		q.finish()
+	if t, ok := c.(*tlsCarrier); ok && lastWords(t.raw.Conn) {
 		return
 	}
 	c.close()

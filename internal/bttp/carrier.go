@@ -41,8 +41,6 @@ type quicCarrier struct {
 	stream *quic.Stream
 	stall  time.Duration
 	out    []byte
-
-	alone bool // a relay: its end is not that of the connection; set before anybody else knows the carrier
 }
 
 func (c *quicCarrier) Read(p []byte) (int, error) { return c.stream.Read(p) }
@@ -78,18 +76,5 @@ func (c *quicCarrier) flush() error {
 
 func (c *quicCarrier) setDeadline(t time.Time) error { return c.stream.SetDeadline(t) }
 
-// close ends the whole QUIC connection: lanes of one connection live and die together. Relays are no lanes.
-func (c *quicCarrier) close() {
-	if !c.alone {
-		_ = c.conn.CloseWithError(0, "")
-		return
-	}
-	c.stream.CancelRead(0)
-	c.stream.CancelWrite(0)
-}
-
-// finish ends a relay whose last words the peer is to read: what was flushed is still sent. Nobody else writes.
-func (c *quicCarrier) finish() {
-	c.stream.CancelRead(0)
-	_ = c.stream.Close()
-}
+// close ends the whole QUIC connection: lanes of one connection live and die together, and a relay has one of its own.
+func (c *quicCarrier) close() { _ = c.conn.CloseWithError(0, "") }

@@ -244,11 +244,12 @@ func joinUnless(first, second error) error {
 }
 
 // opener opens one more lane's carrier; the first call makes the connection. transport names the carrier, via who passes its bytes
-// on, if anybody.
+// on, if anybody. fresh is an opener of another connection to the same place; nil where each carrier is one.
 type opener struct {
 	transport Transport
 	via       blocktree.Path
 	open      func(ctx context.Context) (carrier, tls.ConnectionState, string, error)
+	fresh     func() opener
 }
 
 // openTCP opens a TCP connection per lane.
@@ -271,7 +272,7 @@ func (e *Endpoint) openTCP(addr string, config *tls.Config) opener {
 // openQUIC opens a QUIC connection and then streams of it.
 func (e *Endpoint) openQUIC(addr string, config *tls.Config) opener {
 	var conn *quic.Conn
-	return opener{transport: QUIC, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+	return opener{transport: QUIC, fresh: func() opener { return e.openQUIC(addr, config) }, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
 		fail := func(err error) (carrier, tls.ConnectionState, string, error) {
 			return nil, tls.ConnectionState{}, "", lostError("", err)
 		}

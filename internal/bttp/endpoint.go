@@ -80,6 +80,7 @@ type Endpoint struct {
 	accepted   map[connID]*Conn
 	principals map[blocktree.Principal]int
 	relays     int                  // that are open
+	relayPairs map[relayPair]int    // the same, by asker and target
 	strangers  map[netip.Prefix]int // tokens of admission by the network that holds them
 	dialed     map[blocktree.Principal]*dialing
 	addrs      []string
@@ -115,7 +116,7 @@ func New(c Config) (*Endpoint, error) {
 		return nil, blocktree.E(op, blocktree.Invalid, errors.New("no root principal"))
 	}
 	e := &Endpoint{config: c, admission: make(chan struct{}, handshakesMax), conns: map[*Conn]struct{}{},
-		accepted: map[connID]*Conn{}, principals: map[blocktree.Principal]int{},
+		accepted: map[connID]*Conn{}, relayPairs: map[relayPair]int{}, principals: map[blocktree.Principal]int{},
 		strangers: map[netip.Prefix]int{}, dialed: map[blocktree.Principal]*dialing{}}
 	if len(c.Credentials) > 0 {
 		id, err := cred.Verify(c.Credentials, c.Root, e.now())

@@ -111,17 +111,19 @@ func (c *Conn) openVia(target blocktree.Principal, config *tls.Config) opener {
 	}}
 }
 
-// openRelay opens one more carrier to the peer of c and has the peer pass it on to target. c was dialed.
+// openRelay opens one more carrier to the peer of c and has the peer pass it on to target. c was dialed. A QUIC connection has one window for all of
+// its streams, and one relay that nobody reads would stop them all, so that each relay has a connection of its own.
 func (c *Conn) openRelay(ctx context.Context, target blocktree.Principal) (*relayed, error) {
 	if c.opener.open == nil {
 		return nil, blocktree.E("relay", blocktree.Unsupported, errors.New("the connection was opened by the peer"))
 	}
-	under, _, _, err := c.opener.open(ctx)
+	o := c.opener
+	if o.fresh != nil {
+		o = o.fresh()
+	}
+	under, _, _, err := o.open(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if q, ok := under.(*quicCarrier); ok {
-		q.alone = true
 	}
 	s := &relayed{carrier: under, in: c.endpoint.newReader(under), remote: c.remote}
 	stop := context.AfterFunc(ctx, under.close)
@@ -199,6 +201,33 @@ func (s *relayed) Close() error {
 	return nil
 }
 
+// CloseWrite says that nothing more is written, and lets what was written arrive. Nobody else writes.
+func (s *relayed) CloseWrite() error {
+	switch c := s.carrier.(type) {
+	case *quicCarrier:
+		return c.stream.Close()
+	case *tlsCarrier:
+		if w, ok := c.raw.Conn.(closeWriter); ok {
+			return w.CloseWrite()
+		}
+	}
+	return s.Close()
+}
+
+// closeWriter is a connection that can be closed in one direction.
+type closeWriter interface{ CloseWrite() error }
+
+// lastWords lets what was written to a relayed connection arrive, and closes it soon after. It reports false where conn is another one.
+// Nobody else writes.
+func lastWords(conn net.Conn) bool {
+	s, ok := conn.(*relayed)
+	if ok {
+		_ = s.CloseWrite()
+		time.AfterFunc(closeGrace, func() { _ = s.Close() })
+	}
+	return ok
+}
+
 // leave has the relay counted no more.
 func (s *relayed) leave() {
 	s.once.Do(func() {
@@ -222,17 +251,24 @@ type relayedAddr string
 func (relayedAddr) Network() string  { return "relay" }
 func (a relayedAddr) String() string { return string(a) }
 
-// passOn copies in both directions until one of them ends, and closes both.
+// passOn copies in both directions and closes both in the end: when one of them fails; or at most closeGrace after one of them ends well,
+// so that its last bytes, a refusal perhaps, arrive.
 func passOn(a, b net.Conn) {
 	var both sync.WaitGroup
+	end := func() { _, _ = a.Close(), b.Close() }
 	for _, way := range [][2]net.Conn{{a, b}, {b, a}} {
 		both.Go(func() {
 			// Only Read and Write: an io.ReaderFrom would choose buffers of its own.
-			_, _ = io.CopyBuffer(struct{ io.Writer }{way[0]}, struct{ io.Reader }{way[1]}, make([]byte, relayBufferBytes))
-			_, _ = a.Close(), b.Close()
+			_, err := io.CopyBuffer(struct{ io.Writer }{way[0]}, struct{ io.Reader }{way[1]}, make([]byte, relayBufferBytes))
+			if to, ok := way[0].(closeWriter); err != nil || !ok || to.CloseWrite() != nil {
+				end()
+				return
+			}
+			time.AfterFunc(closeGrace, end)
 		})
 	}
 	both.Wait()
+	end()
 }
 
 // relayBufferBytes is how much is read in one direction before it is written on.

@@ -33,11 +33,11 @@ func (e *Endpoint) serveRelay(c carrier, r *reader, proven blocktree.Principal, 
 	if owner == nil || owner.proven != proven || owner.peer.Anonymous() {
 		return blocktree.E("relay", blocktree.Unauthenticated, errors.New("a relay of no connection of this peer"))
 	}
-	if q, ok := c.(*quicCarrier); ok {
-		q.alone = true
+	if q, ok := c.(*quicCarrier); ok && q.stream.StreamID() != 0 {
+		return blocktree.E("relay", blocktree.Invalid, errors.New("a relay beside other lanes of a QUIC connection"))
 	}
 	near := &relayed{carrier: c, in: r, remote: remote}
-	if err := e.enterRelay(owner, near); err != nil {
+	if err := e.enterRelay(owner, asked.target, near); err != nil {
 		e.config.Log.Info("relay refused", "for", owner.peer.Path.Short(), "err", err)
 		refuse(c, err)
 		return nil
@@ -48,18 +48,38 @@ func (e *Endpoint) serveRelay(c carrier, r *reader, proven blocktree.Principal, 
 	return nil
 }
 
+// relayPair is whose relays lead where.
+type relayPair struct{ asker, target blocktree.Principal }
+
 // enterRelay counts a relay until near is closed, which the end of owner does. It fails with Busy.
-func (e *Endpoint) enterRelay(owner *Conn, near *relayed) error {
+func (e *Endpoint) enterRelay(owner *Conn, target blocktree.Principal, near *relayed) error {
+	// A gateway asks for many, where the target is this runtime: those are counted there.
+	pair := relayPair{owner.proven, target}
+	most := blocktree.RelaysPerTargetMax
+	if target == e.config.Key.Principal() {
+		most = blocktree.RelaysPerConnectionMax
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if owner.relays >= blocktree.RelaysPerConnectionMax {
-		return tooMany(owner.relays)
+	all := 0
+	for p, n := range e.relayPairs {
+		if p.asker == owner.proven {
+			all += n
+		}
 	}
-	if e.relays >= blocktree.RelaysMax {
+	switch {
+	case e.relayPairs[pair] >= most:
+		return tooMany(e.relayPairs[pair])
+	case owner.relays >= blocktree.RelaysPerConnectionMax:
+		return tooMany(owner.relays)
+	case all >= blocktree.RelaysPerPrincipalMax:
+		return tooMany(all)
+	case e.relays >= blocktree.RelaysMax:
 		return tooMany(e.relays)
 	}
 	owner.relays++
 	e.relays++
+	e.relayPairs[pair]++
 	var stop func() bool // under mu
 	near.onClose = func() {
 		e.mu.Lock()
@@ -67,6 +87,9 @@ func (e *Endpoint) enterRelay(owner *Conn, near *relayed) error {
 		stop()
 		owner.relays--
 		e.relays--
+		if e.relayPairs[pair]--; e.relayPairs[pair] == 0 {
+			delete(e.relayPairs, pair)
+		}
 	}
 	stop = context.AfterFunc(owner.ended, func() { _ = near.Close() })
 	return nil
