@@ -154,3 +154,35 @@ func TestWipedStopped(t *testing.T) {
 		}
 	})
 }
+
+// TestColdStart starts a whole cluster at once, and once more without one of its machines, for whose word the others wait: for no longer
+// than HandshakeTimeout, and beside one another.
+func TestColdStart(t *testing.T) {
+	carriers(t, func(b *bed) {
+		w := b.write(b.file, 4)
+		time.Sleep(time.Second)
+		w.finishWell()
+		start := func(nodes ...int) time.Duration {
+			for i := range 3 {
+				b.Stop(i)
+			}
+			begun := time.Now()
+			var wg sync.WaitGroup
+			for _, i := range nodes {
+				wg.Go(func() {
+					if err := b.TryStart(i); err != nil {
+						b.T.Errorf("node %d: %v", i, err)
+					}
+				})
+			}
+			wg.Wait()
+			b.await("a read", time.Minute, func() bool { _, err := read(b.T.Context(), b.T, b.file, 0); return err == nil })
+			took := time.Since(begun)
+			w.check(b.file, "after the start")
+			return took
+		}
+		b.between("to start at once", start(0, 1, 2), 0, 5*time.Second)
+		b.Off(b.NodeAddr(2))
+		b.between("to start without a machine", start(0, 1), 0, blocktree.HandshakeTimeout+5*time.Second)
+	})
+}
