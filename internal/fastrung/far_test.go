@@ -182,6 +182,7 @@ func TestColdStart(t *testing.T) {
 			return took
 		}
 		b.between("to start at once", start(0, 1, 2), 0, 5*time.Second)
+		b.Healthy(b.client)
 		b.Off(b.NodeAddr(2))
 		b.between("to start without a machine", start(0, 1), 0, blocktree.HandshakeTimeout+5*time.Second)
 	})
