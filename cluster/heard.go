@@ -2,53 +2,108 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
 )
 
-// heardWait is how long a node is watched before it is believed to live: the metadata group hears from one that has just stopped for an
-// election timeout, or follows it for as long if it led.
-const heardWait = 3 * blocktree.RaftElectionTicks * blocktree.RaftTick
+// silentWait is how long whoever leads the metadata group must have heard nothing from a node before it counts as lost: one that has just come
+// to lead has heard nothing from anybody yet. heardWait is how long a node is watched before it is believed to live, as the group hears from
+// one that has just stopped for an election timeout, or follows it for as long if it led; or before it is given up to find one who leads.
+const (
+	silentWait = blocktree.RaftElectionTicks * blocktree.RaftTick
+	heardWait  = 3 * silentWait
+)
 
-// heardFrom reports whether the metadata group hears from a node, whoever else cannot reach it: it leads, or whoever leads hears
-// from it, for all of heardWait.
-func (c *Client) heardFrom(ctx context.Context, node blocktree.NodeID) bool {
-	for until := time.Now().Add(heardWait); c.groupHears(ctx, node); {
-		if time.Now().After(until) {
-			return true
+// standing is what the metadata group says of a node.
+type standing int
+
+const (
+	standingUnknown standing = iota // nobody who can be asked leads
+	standingSilent                  // who leads does not hear from it
+	standingHeard                   // it leads, or who leads hears from it
+)
+
+// refuseLiving refuses to take a node for lost that answers, or that the metadata group hears from, whoever else cannot reach it; also where
+// the group cannot say. It blocks for up to twice heardWait and an askTimeout.
+func (c *Client) refuseLiving(ctx context.Context, node blocktree.NodeID) error {
+	const hint = "stop the node first, or say --force to give up what its disk has"
+	if c.peers.isServing(node) && c.peers.conn(node) != nil {
+		return &blocktree.Error{Op: "cluster", Kind: blocktree.Busy, Err: fmt.Errorf("store %v answers: it is not lost", node), Hint: hint}
+	}
+	said, begun := standingUnknown, time.Now()
+	for since := begun; ; {
+		asked := time.Now()
+		if s := c.standing(ctx, node); s != said {
+			said, since = s, asked
+		}
+		over := time.Since(begun) >= 2*heardWait
+		switch lasted := time.Since(since); {
+		case ctx.Err() != nil:
+			return blocktree.E("cluster", blocktree.Canceled, ctx.Err())
+		case said == standingSilent && lasted >= silentWait:
+			return nil
+		case said == standingHeard && (over || lasted >= heardWait):
+			return &blocktree.Error{Op: "cluster", Kind: blocktree.Busy,
+				Err: fmt.Errorf("the cluster hears from store %v, though it cannot be reached from here: it is not lost", node), Hint: hint}
+		case over || said == standingUnknown && lasted >= heardWait:
+			return &blocktree.Error{Op: "cluster", Kind: blocktree.Unavailable, Err: errors.New("no node that can be reached leads the cluster, and so knows whether store " +
+				node.String() + " is lost"), Hint: "ask from where all nodes can be reached, or say --force to give up what its disk has; see btnode status"}
 		}
 		select {
 		case <-ctx.Done():
-			return true
 		case <-time.After(2 * blocktree.RaftTick):
 		}
 	}
-	return false
 }
 
-// groupHears is heardFrom at this moment, as the nodes that can be reached say.
-func (c *Client) groupHears(ctx context.Context, node blocktree.NodeID) bool {
+// standing asks all nodes at once, so that one that does not answer keeps nobody else from being asked. Of several who say that they lead
+// the one of the newest term does, unless somebody knows a newer one.
+func (c *Client) standing(ctx context.Context, node blocktree.NodeID) standing {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var term uint64
+	said, heard := standingUnknown, false
 	for _, n := range c.peers.nodes() {
 		conn := c.peers.conn(n)
 		if n == node || conn == nil {
 			continue
 		}
-		r, err := conn.CallWait(ctx, codeQuery, nil, meta.EncodeQuery(nil, meta.Query{Kind: meta.QueryStatus}))
-		if err != nil {
-			continue
-		}
-		a, err := meta.DecodeAnswer(r.Body)
-		heard := err == nil && a.Status != nil && (a.Status.Leader == node || a.Status.Leader == n &&
-			slices.ContainsFunc(a.Status.Members, func(m meta.MemberStatus) bool { return m.Node == node && m.Recent }))
-		r.Release()
-		if heard {
-			return true
-		}
+		wg.Go(func() {
+			r, err := conn.CallWait(ctx, codeQuery, nil, meta.EncodeQuery(nil, meta.Query{Kind: meta.QueryStatus}))
+			if err != nil {
+				return
+			}
+			defer r.Release()
+			a, err := meta.DecodeAnswer(r.Body)
+			if err != nil || a.Status == nil {
+				return
+			}
+			s, leads := a.Status, a.Status.Leader == n
+			mu.Lock()
+			defer mu.Unlock()
+			if s.Leader == node || leads && slices.ContainsFunc(s.Members, func(m meta.MemberStatus) bool { return m.Node == node && m.Recent }) {
+				heard = true
+				cancel() // nobody else's word counts
+			}
+			if s.Term > term {
+				term, said = s.Term, standingUnknown
+			}
+			if leads && s.Term == term {
+				said = standingSilent
+			}
+		})
 	}
-	return false
+	wg.Wait()
+	if heard {
+		return standingHeard
+	}
+	return said
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"blocktree"
@@ -75,13 +76,18 @@ func (c *Client) Records(ctx context.Context, node blocktree.NodeID) (hosts []bl
 	ctx, cancel := context.WithTimeout(ctx, recordsWait)
 	defer cancel()
 	ask, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer stop()
-	go func() { // ends with ask
+	watch.Go(func() {
 		for ask.Err() == nil && !c.peers.hopeless() {
-			time.Sleep(10 * time.Millisecond)
+			select {
+			case <-ask.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
 		}
 		stop()
-	}()
+	})
 	a, err := c.query(ask, meta.Query{Kind: meta.QueryStatus})
 	if err != nil || a.Status == nil || a.Status.Applied <= 1 {
 		return nil, false
@@ -104,7 +110,8 @@ type Replaced struct {
 }
 
 // ReplaceNode gives the node at path, which lost its disk, a new store: design 0012. force replaces one that answers. Kinds:
-// NotFound (no such node), Busy (it answers), Unavailable (no majority would remain, or a file would keep too few members).
+// NotFound (no such node), Busy (it is not lost), Unavailable (nobody can say whether it is, no majority would remain, or a file would keep
+// too few members).
 func (c *Client) ReplaceNode(ctx context.Context, path blocktree.Path, force bool) (Replaced, error) {
 	r, err := c.replaceNode(ctx, path, force)
 	if err != nil {
@@ -158,12 +165,13 @@ func (c *Client) hostAt(ctx context.Context, path blocktree.Path) (blocktree.Run
 		Hint: "the nodes are" + names}
 }
 
-// expendable refuses to do without a node that answers, or whose voters' group would lose its majority.
+// expendable refuses to do without a node that is not lost, or whose voters' group would lose its majority.
 func (c *Client) expendable(ctx context.Context, old blocktree.Runtime, force bool) error {
 	c.awaitNodes(ctx)
-	if !force && (c.peers.isServing(old.Node) && c.peers.conn(old.Node) != nil || c.heardFrom(ctx, old.Node)) {
-		return &blocktree.Error{Op: "cluster", Kind: blocktree.Busy, Err: fmt.Errorf("store %v answers: it is not lost", old.Node),
-			Hint: "stop the node first, or say --force to give up what its disk has"}
+	if !force {
+		if err := c.refuseLiving(ctx, old.Node); err != nil {
+			return err
+		}
 	}
 	a, err := c.query(ctx, meta.Query{Kind: meta.QueryStatus})
 	if err != nil || a.Status == nil {
@@ -187,8 +195,8 @@ func (c *Client) expendable(ctx context.Context, old blocktree.Runtime, force bo
 	return nil
 }
 
-// RemoveNode removes the node at path for good. Kinds: NotFound, Busy (it answers and does not drain, or has places in files),
-// Unavailable (no majority would remain).
+// RemoveNode removes the node at path for good. Kinds: NotFound, Busy (it is not lost and does not drain, or has places in files),
+// Unavailable (nobody can say whether it is lost, or no majority would remain).
 func (c *Client) RemoveNode(ctx context.Context, path blocktree.Path, force bool) error {
 	old, err := c.hostAt(ctx, path)
 	if err == nil && !force { // one that drains may answer

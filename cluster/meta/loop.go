@@ -462,6 +462,7 @@ func (g *Group) askIndex(b *readBatch) {
 
 // retryReads asks again for batches whose answer may be lost, and drops reads that nobody waits for. It asks under the same id: the answer
 // that was only slow is as good, as its reads were asked for before any of the questions, and where everybody is slow there is no other.
+// (Raft confirms each question by its place in the leader's queue, not by the id, so the answer to one does not vouch for the other.)
 func (g *Group) retryReads() {
 	q := &g.reads
 	q.waiting = g.dropAbandoned(q.waiting)

@@ -31,8 +31,8 @@ every file, and a new, empty store gets its places; then the node is started on 
 credentials that it had, and gets the new store's id from the cluster. What the new store lacks, which is everything, is copied up
 from the others while the files are in use. Until that is done the files tolerate as much less as without the node.
 
-It is refused while the node answers, unless --force is given: that gives up what its disk has. It is refused where a file would keep
-too few members in sync, or the cluster no majority. Asked again before the node was started, it changes nothing; with --force
+It is refused while the node answers, or the cluster hears from it or cannot say, unless --force is given: that gives up what its disk
+has. It is refused where a file would keep too few members in sync, or the cluster no majority. Asked again before the node was started, it changes nothing; with --force
 the node gets another store again, for a disk that was lost during its first start.`,
 		Example: `  btnode node replace /node3 --config client.yaml
   mv /var/lib/blocktree/store /var/lib/blocktree/store.lost
@@ -41,7 +41,7 @@ the node gets another store again, for a disk that was lost during its first sta
 		Args:                  cli.Args("PATH"),
 	}
 	addConfig(c, &file, "configuration of any node or client of the cluster")
-	c.Flags().BoolVar(&force, "force", false, "replace the store of a node that answers, too")
+	c.Flags().BoolVar(&force, "force", false, "replace the store of a node that is not known to be lost, too")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return withNode(c, file, args[0], func(ctx context.Context, path blocktree.Path, client *cluster.Client) error {
 			r, err := client.ReplaceNode(ctx, path, force)
@@ -77,7 +77,7 @@ spares keeps its nodes; there, replace the node. A node that answers is removed 
 		Args:                  cli.Args("PATH"),
 	}
 	addConfig(c, &file, "configuration of any node or client of the cluster")
-	c.Flags().BoolVar(&force, "force", false, "remove a node that answers, too")
+	c.Flags().BoolVar(&force, "force", false, "remove a node that is not known to be lost, too")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return withNode(c, file, args[0], func(ctx context.Context, path blocktree.Path, client *cluster.Client) error {
 			if err := client.RemoveNode(ctx, path, force); err != nil {

@@ -33,7 +33,7 @@ const (
 	electionMin   = 10 * raftTick
 )
 
-// bed is three nodes, a file of code 2+1 on them, and a client that holds it.
+// bed is three nodes (withNodes: more), a file of code 2+1 on them, and a client that holds it.
 type bed struct {
 	*testenv.Simulated
 	client *cluster.Client
@@ -42,13 +42,13 @@ type bed struct {
 
 // within runs a test in a bubble, over the carrier, on a bed that is healthy.
 func within(t *testing.T, transport bttp.Transport, seed uint64, test func(b *bed)) {
-	withDisks(t, transport, seed, func(*testenv.Simulated) {}, test)
+	withNodes(t, transport, 3, seed, func(*testenv.Simulated) {}, test)
 }
 
-// withDisks is within on a domain that prepare has changed before anything runs.
-func withDisks(t *testing.T, transport bttp.Transport, seed uint64, prepare func(*testenv.Simulated), test func(b *bed)) {
+// withNodes is within on a domain of n nodes that prepare has changed before anything runs.
+func withNodes(t *testing.T, transport bttp.Transport, n int, seed uint64, prepare func(*testenv.Simulated), test func(b *bed)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bed{Simulated: testenv.NewSimulated(t, 3, seed)}
+		b := &bed{Simulated: testenv.NewSimulated(t, n, seed)}
 		b.Transport = transport
 		prepare(b.Simulated)
 		b.StartAll()

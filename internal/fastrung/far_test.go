@@ -1,11 +1,15 @@
 package fastrung
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
 	"blocktree"
+	"blocktree/internal/bttp"
 	"blocktree/internal/simnet"
+	"blocktree/internal/testenv"
 )
 
 // far is a link on which a connection takes its time to be made, one round trip after the other.
@@ -59,5 +63,127 @@ func TestReplaceFarAway(t *testing.T) {
 		if _, err := admin.ReplaceNode(b.T.Context(), b.Members[node].Path, false); err != nil {
 			b.T.Errorf("one that is lost: %v", err)
 		}
+	})
+}
+
+// TestReplaceLeaderOutOfReach asks for the replacement of a node from where neither it nor the leader can be reached: who could say
+// that it is lost is not heard, so it is not replaced.
+func TestReplaceLeaderOutOfReach(t *testing.T) {
+	withNodes(t, bttp.QUIC, 4, 1, func(*testenv.Simulated) {}, func(b *bed) {
+		leader := b.Leader(b.client)
+		node := (leader + 1) % 4
+		admin := b.Client()
+		b.Status(admin)
+		for _, i := range []int{leader, node} {
+			b.Net.Set(b.ClientAddr(1), b.NodeAddr(i), simnet.Link{Cut: true})
+			b.Net.Set(b.NodeAddr(i), b.ClientAddr(1), simnet.Link{Cut: true})
+		}
+		time.Sleep(10 * time.Second)
+		if r, err := admin.ReplaceNode(b.T.Context(), b.Members[node].Path, false); blocktree.KindOf(err) != blocktree.Unavailable || blocktree.HintOf(err) == "" {
+			b.T.Errorf("%+v, %v, want unavailable", r, err)
+		}
+	})
+}
+
+// TestReplaceBesideSlow asks for the replacement of a node that who asks cannot reach, while another node takes longer to answer
+// than anybody waits: that one does not keep the leader from being asked.
+func TestReplaceBesideSlow(t *testing.T) {
+	carriers(t, func(b *bed) {
+		leader := b.Leader(b.client)
+		slow := 0 // who is asked first
+		if leader == slow {
+			slow = 1
+		}
+		node := 3 - leader - slow
+		admin := b.Client()
+		b.Status(admin)
+		for delay := 200 * time.Millisecond; delay <= 1700*time.Millisecond; delay += 100 * time.Millisecond { // no step is a silence
+			b.Net.Set(b.ClientAddr(1), b.NodeAddr(slow), simnet.Link{Delay: delay})
+			b.Net.Set(b.NodeAddr(slow), b.ClientAddr(1), simnet.Link{Delay: delay})
+			time.Sleep(2 * time.Second)
+		}
+		b.Net.Set(b.ClientAddr(1), b.NodeAddr(node), simnet.Link{Cut: true})
+		b.Net.Set(b.NodeAddr(node), b.ClientAddr(1), simnet.Link{Cut: true})
+		time.Sleep(10 * time.Second)
+		if r, err := admin.ReplaceNode(b.T.Context(), b.Members[node].Path, false); blocktree.KindOf(err) != blocktree.Busy {
+			b.T.Errorf("%+v, %v, want busy", r, err)
+		}
+	})
+}
+
+// TestReplaceDuringElection takes the leader off the network, and all the time until long after another leads asks for the replacement of a
+// node that only who asks cannot reach, and whose answers take longer to come than a leader to be elected: it is not replaced.
+func TestReplaceDuringElection(t *testing.T) {
+	withNodes(t, bttp.QUIC, 5, 1, func(*testenv.Simulated) {}, func(b *bed) {
+		leader := b.Leader(b.client)
+		node := (leader + 1) % 5
+		admin := b.Client()
+		b.Status(admin)
+		b.SetAll(b.NodeAddr(node), simnet.Link{Delay: 400 * time.Millisecond})
+		b.Net.Set(b.ClientAddr(1), b.NodeAddr(node), simnet.Link{Cut: true})
+		b.Net.Set(b.NodeAddr(node), b.ClientAddr(1), simnet.Link{Cut: true})
+		time.Sleep(10 * time.Second)
+		var wg sync.WaitGroup
+		for i := range 60 {
+			if i == 30 { // those who have asked who the nodes are wait for their answers
+				b.Off(b.NodeAddr(leader))
+			}
+			wg.Go(func() {
+				r, err := admin.ReplaceNode(b.T.Context(), b.Members[node].Path, false)
+				if k := blocktree.KindOf(err); k != blocktree.Busy && k != blocktree.Unavailable {
+					b.T.Errorf("%v: %+v, %v, want busy or unavailable", b.Elapsed(), r, err)
+				}
+			})
+			time.Sleep(100 * time.Millisecond)
+		}
+		wg.Wait()
+	})
+}
+
+// TestWipedStopped stops a node on an empty disk while it waits for the others' word: it takes no part in its group first.
+func TestWipedStopped(t *testing.T) {
+	carriers(t, func(b *bed) {
+		node := (b.Leader(b.client) + 1) % 3
+		b.Stop(node)
+		b.Wipe(node)
+		b.Off(b.NodeAddr(node))
+		ctx, cancel := context.WithTimeout(b.T.Context(), time.Second)
+		defer cancel()
+		if err := b.TryStartWithin(ctx, node); blocktree.KindOf(err) != blocktree.Canceled && blocktree.KindOf(err) != blocktree.Timeout {
+			b.T.Errorf("%v, want that it was stopped", err)
+		}
+	})
+}
+
+// TestColdStart starts a whole cluster at once, and once more without one of its machines, for whose word the others wait: for no longer
+// than HandshakeTimeout, and beside one another.
+func TestColdStart(t *testing.T) {
+	carriers(t, func(b *bed) {
+		w := b.write(b.file, 4)
+		time.Sleep(time.Second)
+		w.finishWell()
+		start := func(nodes ...int) time.Duration {
+			for i := range 3 {
+				b.Stop(i)
+			}
+			begun := time.Now()
+			var wg sync.WaitGroup
+			for _, i := range nodes {
+				wg.Go(func() {
+					if err := b.TryStart(i); err != nil {
+						b.T.Errorf("node %d: %v", i, err)
+					}
+				})
+			}
+			wg.Wait()
+			b.await("a read", time.Minute, func() bool { _, err := read(b.T.Context(), b.T, b.file, 0); return err == nil })
+			took := time.Since(begun)
+			w.check(b.file, "after the start")
+			return took
+		}
+		b.between("to start at once", start(0, 1, 2), 0, 5*time.Second)
+		b.Healthy(b.client)
+		b.Off(b.NodeAddr(2))
+		b.between("to start without a machine", start(0, 1), 0, blocktree.HandshakeTimeout+5*time.Second)
 	})
 }

@@ -17,7 +17,7 @@ func TestStalledDisk(t *testing.T) {
 	for _, transport := range []bttp.Transport{bttp.QUIC, bttp.TCP} {
 		t.Run(string(transport), func(t *testing.T) {
 			var disk *vfs.Fault
-			withDisks(t, transport, 1, func(s *testenv.Simulated) {
+			withNodes(t, transport, 3, 1, func(s *testenv.Simulated) {
 				disk = vfs.NewFault(s.Disk(2))
 				s.Disks = map[int]vfs.FS{2: disk}
 			}, func(b *bed) { b.stall(disk) })

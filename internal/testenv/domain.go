@@ -124,7 +124,10 @@ func (d *Domain) Start(i int) {
 }
 
 // TryStart is Start for a node that may refuse.
-func (d *Domain) TryStart(i int) error {
+func (d *Domain) TryStart(i int) error { return d.TryStartWithin(d.T.Context(), i) }
+
+// TryStartWithin is TryStart for a node that is told to stop, when ctx ends, before it serves.
+func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 	c := node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
 		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], SpareAfter: d.SpareAfter,
@@ -132,7 +135,7 @@ func (d *Domain) TryStart(i int) error {
 	if d.sim != nil {
 		d.sim.node(&c, i)
 	}
-	n, err := node.Open(d.T.Context(), c)
+	n, err := node.Open(ctx, c)
 	if err == nil {
 		d.nodes[i] = n
 	}

@@ -46,8 +46,14 @@ type nameChange struct{ set map[string]*crashNode }
 
 // crashNode is a file's bytes, now and on the disk, and the changes between.
 type crashNode struct {
-	now, durable []byte
+	now, durable crashBytes
 	pending      []crashOp
+}
+
+// crashBytes are size bytes: data, and zeros after it, which take no memory (a store makes its segments whole before it fills them).
+type crashBytes struct {
+	data []byte
+	size int64
 }
 
 // crashOp is a write of data at off, or a change of length to size when data is nil.
@@ -113,8 +119,8 @@ func (c *Crash) Clone(seed uint64) *Crash {
 			n := names[name]
 			if copies[n] == nil {
 				data := n.afterCrash(rng)
-				copies[n] = &crashNode{now: data, durable: slices.Clone(data)}
-				out.used += int64(len(data))
+				copies[n] = &crashNode{now: data, durable: data.clone()}
+				out.used += data.size
 			}
 			nd.now[name], nd.durable[name] = copies[n], copies[n]
 		}
@@ -135,7 +141,7 @@ func (c *Crash) Kill() *Crash {
 		m := make(map[string]*crashNode, len(names))
 		for name, n := range names {
 			if n != nil && copies[n] == nil {
-				copies[n] = &crashNode{slices.Clone(n.now), slices.Clone(n.durable), slices.Clone(n.pending)}
+				copies[n] = &crashNode{n.now.clone(), n.durable.clone(), slices.Clone(n.pending)}
 			}
 			m[name] = copies[n]
 		}
@@ -172,13 +178,13 @@ func (ch nameChange) apply(names map[string]*crashNode) {
 
 // afterCrash returns the durable bytes with a choice of the pending operations on top. Changes of length are barriers:
 // between two of them writes land in any order, kept, dropped or torn.
-func (n *crashNode) afterCrash(rng *rand.Rand) []byte {
-	data := slices.Clone(n.durable)
+func (n *crashNode) afterCrash(rng *rand.Rand) crashBytes {
+	data := n.durable.clone()
 	mood := rng.IntN(4) // 0: nothing unsynced survives, 1: all of it, else each by itself
 	for rest := n.pending; len(rest) > 0; {
 		if rest[0].data == nil {
 			if mood == 1 || mood > 1 && rng.IntN(2) == 0 {
-				data = resize(data, rest[0].size)
+				data.resize(rest[0].size)
 			}
 			rest = rest[1:]
 			continue
@@ -194,48 +200,58 @@ func (n *crashNode) afterCrash(rng *rand.Rand) []byte {
 			slices.Sort(order)
 		}
 		for _, i := range order {
-			data = writes[i].afterCrash(data, mood, rng)
+			writes[i].afterCrash(&data, mood, rng)
 		}
 	}
 	return data
 }
 
-func (op crashOp) afterCrash(data []byte, mood int, rng *rand.Rand) []byte {
+func (op crashOp) afterCrash(data *crashBytes, mood int, rng *rand.Rand) {
 	choice := rng.IntN(3)
 	switch {
 	case mood == 0 || mood > 1 && choice == 0:
-		return data
+		return
 	case mood == 1 || choice == 1:
-		return writeAt(data, op.data, op.off)
+		data.writeAt(op.data, op.off)
+		return
 	}
 	for from := op.off; from < op.off+int64(len(op.data)); {
 		to := min((from/SectorBytes+1)*SectorBytes, op.off+int64(len(op.data)))
 		if rng.IntN(2) == 0 {
-			data = writeAt(data, op.data[from-op.off:to-op.off], from)
+			data.writeAt(op.data[from-op.off:to-op.off], from)
 		}
 		from = to
 	}
-	return data
 }
 
-func resize(data []byte, size int64) []byte {
-	if size <= int64(len(data)) {
-		return data[:size:size]
+func (b crashBytes) clone() crashBytes { return crashBytes{slices.Clone(b.data), b.size} }
+
+func (b *crashBytes) resize(size int64) {
+	if size < int64(len(b.data)) {
+		b.data = b.data[:size:size]
 	}
-	out := make([]byte, size)
-	copy(out, data)
-	return out
+	b.size = size
 }
 
-func writeAt(data, p []byte, off int64) []byte {
-	if end := off + int64(len(p)); end > int64(len(data)) {
-		grown := slices.Grow(data, int(end)-len(data))
-		tail := grown[len(data):end]
-		clear(tail)
-		data = grown[:end]
+func (b *crashBytes) writeAt(p []byte, off int64) {
+	if end := off + int64(len(p)); end > int64(len(b.data)) {
+		grown := slices.Grow(b.data, int(end)-len(b.data))
+		clear(grown[len(b.data):end])
+		b.data, b.size = grown[:end], max(b.size, end)
 	}
-	copy(data[off:], p)
-	return data
+	copy(b.data[off:], p)
+}
+
+func (b crashBytes) readAt(p []byte, off int64) (n int) {
+	if off >= b.size {
+		return 0
+	}
+	if n = int(min(int64(len(p)), b.size-off)); off < int64(len(b.data)) {
+		clear(p[copy(p[:n], b.data[off:]):n])
+	} else {
+		clear(p[:n])
+	}
+	return n
 }
 
 func (c *Crash) sync(point SyncPoint, do func() error) error {
@@ -313,7 +329,7 @@ func (c *Crash) Rename(from, to string) error {
 	}
 	if from, to := path.Base(from), path.Base(to); from != to {
 		if old := d.now[to]; old != nil {
-			c.used -= int64(len(old.now))
+			c.used -= old.now.size
 		}
 		d.change(map[string]*crashNode{from: nil, to: n})
 	}
@@ -328,7 +344,7 @@ func (c *Crash) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	c.used -= int64(len(n.now))
+	c.used -= n.now.size
 	d.change(map[string]*crashNode{path.Base(name): nil})
 	return nil
 }
@@ -396,7 +412,7 @@ func (c *Crash) Stat(name string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return int64(len(n.now)), nil
+	return n.now.size, nil
 }
 
 type crashLock struct {

@@ -17,14 +17,14 @@ type crashFile struct {
 
 // setSize changes a file's length as a pending operation; c.mu is held.
 func (c *Crash) setSize(n *crashNode, size int64) {
-	c.used += size - int64(len(n.now))
-	n.now = resize(n.now, size)
+	c.used += size - n.now.size
+	n.now.resize(size)
 	n.pending = append(n.pending, crashOp{size: size})
 }
 
 // grow checks that a file may become size bytes long; c.mu is held.
 func (c *Crash) grow(n *crashNode, size int64) error {
-	more := size - int64(len(n.now))
+	more := size - n.now.size
 	if more > 0 && c.capacity > 0 && c.used+more > c.capacity {
 		return syscall.ENOSPC
 	}
@@ -45,9 +45,7 @@ func (f *crashFile) ReadAt(p []byte, off int64) (n int, err error) {
 		if off < 0 {
 			return syscall.EINVAL
 		}
-		if off < int64(len(f.n.now)) {
-			n = copy(p, f.n.now[off:])
-		}
+		n = f.n.now.readAt(p, off)
 		return nil
 	})
 	if err == nil && n < len(p) {
@@ -72,15 +70,15 @@ func (f *crashFile) write(op string, p []byte, off int64) (n int, err error) {
 		}
 		full := f.c.grow(f.n, off+int64(len(p)))
 		if full != nil {
-			fits := max(0, min(int64(len(p)), int64(len(f.n.now))+f.c.capacity-f.c.used-off))
+			fits := max(0, min(int64(len(p)), f.n.now.size+f.c.capacity-f.c.used-off))
 			p = p[:fits]
 		}
 		if n = len(p); n == 0 {
 			return full
 		}
-		before := len(f.n.now)
-		f.n.now = writeAt(f.n.now, p, off)
-		f.c.used += int64(len(f.n.now) - before)
+		before := f.n.now.size
+		f.n.now.writeAt(p, off)
+		f.c.used += f.n.now.size - before
 		f.n.pending = append(f.n.pending, crashOp{off: off, data: p})
 		return full
 	})
@@ -98,9 +96,9 @@ func (f *crashFile) sync(op string) error {
 		}
 		for _, p := range f.n.pending {
 			if p.data == nil {
-				f.n.durable = resize(f.n.durable, p.size)
+				f.n.durable.resize(p.size)
 			} else {
-				f.n.durable = writeAt(f.n.durable, p.data, p.off)
+				f.n.durable.writeAt(p.data, p.off)
 			}
 		}
 		f.n.pending = nil
@@ -126,7 +124,7 @@ func (f *crashFile) Allocate(bytes int64) error {
 		if err := f.c.grow(f.n, bytes); err != nil {
 			return err
 		}
-		if bytes > int64(len(f.n.now)) {
+		if bytes > f.n.now.size {
 			f.c.setSize(f.n, bytes)
 		}
 		return nil
@@ -135,7 +133,7 @@ func (f *crashFile) Allocate(bytes int64) error {
 
 func (f *crashFile) Size() (n int64, err error) {
 	err = f.do("Size", func() error {
-		n = int64(len(f.n.now))
+		n = f.n.now.size
 		return nil
 	})
 	return n, err
