@@ -282,8 +282,8 @@ func (h *Holder) sendAway(r blocktree.RegionIndex) {
 	}
 	h.moves.away[r] = true
 	h.pauseJoins(r)
-	if h.job != nil && h.job.region == r {
-		h.job.end()
+	if j := h.job; j != nil && j.region == r && j.state != joinPromote { // else it may have its place by now: what is withheld stays so
+		j.end()
 	}
 	h.considerStay()
 }
