@@ -125,7 +125,11 @@ func (d drains) add(l *stripe.Layout, up *CopyUpStatus) {
 	has := map[*drainSum]bool{}
 	for r := range l.Regions() {
 		_, sectors := l.Run(r)
-		for _, m := range l.View(r).Members {
+		v := l.View(r)
+		if x := d[v.Heir]; x != nil { // it is not to have the place any more, and cannot be removed before it has given that up
+			x.Places++
+		}
+		for _, m := range v.Members {
 			if x := d[m.Node]; x != nil {
 				has[x] = true
 				x.Places++

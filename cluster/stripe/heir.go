@@ -291,7 +291,7 @@ func (h *Holder) sendAway(r blocktree.RegionIndex) {
 // considerStay asks for the end of moves that were given up, and of one that is not wanted any more.
 func (h *Holder) considerStay() {
 	if j := h.job; j != nil && j.isHeir() && j.state != joinAsked && j.state != joinPromote {
-		if v := h.layout.View(j.region); v.Heir != 0 && !h.moves.draining[v.Members[v.HeirPlace].Node] {
+		if v := h.layout.View(j.region); v.Heir != 0 && (!h.moves.draining[v.Members[v.HeirPlace].Node] || h.moves.draining[v.Heir]) {
 			h.sendAway(j.region)
 			return
 		}
