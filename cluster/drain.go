@@ -61,14 +61,16 @@ func (c *Client) setDraining(nodes []blocktree.NodeID) {
 		return
 	}
 	for _, h := range c.handles() { // one that is made now asks for itself
-		h.setDraining(nodes)
+		h.followDraining()
 	}
 }
 
-func (h *Handle) setDraining(nodes []blocktree.NodeID) {
+// followDraining tells the machine who drains. What that is, is read here: of two that are at it at once, with other news, the last to enter
+// has the newest.
+func (h *Handle) followDraining() {
 	h.enter()
-	if h.draining = nodes; !h.over {
-		h.holder.Draining(nodes)
+	if h.draining = h.client.knownDraining(); !h.over {
+		h.holder.Draining(h.draining)
 	}
 	h.leave()
 }
