@@ -282,7 +282,7 @@ func (h *Holder) sendAway(r blocktree.RegionIndex) {
 	}
 	h.moves.away[r] = true
 	h.pauseJoins(r)
-	if j := h.job; j != nil && j.region == r && j.state < joinDrain { // else Raft may be asked still: what is withheld stays so until the heir is out
+	if j := h.job; j != nil && j.region == r && j.state != joinPromote { // else it may have its place by now: what is withheld stays so
 		j.end()
 	}
 	h.considerStay()
