@@ -61,14 +61,16 @@ func (c *Client) setDraining(nodes []blocktree.NodeID) {
 		return
 	}
 	for _, h := range c.handles() { // one that is made now asks for itself
-		h.setDraining(nodes)
+		h.followDraining()
 	}
 }
 
-func (h *Handle) setDraining(nodes []blocktree.NodeID) {
+// followDraining tells the machine who drains. What that is, is read here: of two that are at it at once, with other news, the last to enter
+// has the newest.
+func (h *Handle) followDraining() {
 	h.enter()
-	if h.draining = nodes; !h.over {
-		h.holder.Draining(nodes)
+	if h.draining = h.client.knownDraining(); !h.over {
+		h.holder.Draining(h.draining)
 	}
 	h.leave()
 }
@@ -125,7 +127,11 @@ func (d drains) add(l *stripe.Layout, up *CopyUpStatus) {
 	has := map[*drainSum]bool{}
 	for r := range l.Regions() {
 		_, sectors := l.Run(r)
-		for _, m := range l.View(r).Members {
+		v := l.View(r)
+		if x := d[v.Heir]; x != nil { // it is not to have the place any more, and cannot be removed before it has given that up
+			x.Places++
+		}
+		for _, m := range v.Members {
 			if x := d[m.Node]; x != nil {
 				has[x] = true
 				x.Places++

@@ -166,7 +166,7 @@ func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta
 	older, newer := s.list(h)
 	gone := c.session != s
 	c.mu.Unlock()
-	h.setDraining(c.knownDraining())
+	h.followDraining()
 	superseded := blocktree.E("lease", blocktree.Fenced, fmt.Errorf("the file was opened again by the same client"))
 	for _, o := range older { // before h can write anything
 		o.lost(superseded)

@@ -289,7 +289,7 @@ func (s *state) changeView(o ChangeView) Result {
 	if l == nil {
 		return refuse(blocktree.NotFound, "no file %v", o.Change.File)
 	}
-	if r, ok := s.mayHave(&o.Change); !ok {
+	if r, ok := s.mayHave(&o.Change, l); !ok {
 		r.Layout = l
 		return r
 	}

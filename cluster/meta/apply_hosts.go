@@ -117,7 +117,10 @@ func (s *state) allDraining() (nodes []blocktree.NodeID) {
 }
 
 // mayHave says whether a change of view gives places to those only that may have them.
-func (s *state) mayHave(c *stripe.Change) (Result, bool) {
+func (s *state) mayHave(c *stripe.Change, l *stripe.Layout) (Result, bool) {
+	if c.Kind == stripe.ChangePromote && len(c.Nodes) == 1 && c.Region < l.Regions() && l.View(c.Region).Heir == c.Nodes[0] && s.draining(c.Nodes[0]) {
+		return refuse(blocktree.Invalid, "store %v is being drained itself", c.Nodes[0]), false
+	}
 	if len(c.Nodes) != 2 || c.Kind != stripe.ChangePlace && c.Kind != stripe.ChangeMove {
 		return Result{}, true
 	}

@@ -56,6 +56,11 @@ type crashPoint struct {
 // crashRun runs a workload on three members, with the leader killed half way, and takes a crash
 // point at every sync and every acknowledgement.
 func crashRun(t *testing.T, seed uint64, h hooks, commands int) []crashPoint {
+	return crashRunOn(t, seed, h, commands, func(fs vfs.FS) vfs.FS { return fs })
+}
+
+// crashRunOn is crashRun where a member has its disk by way of on.
+func crashRunOn(t *testing.T, seed uint64, h hooks, commands int, on func(vfs.FS) vfs.FS) []crashPoint {
 	w := newWorld(t)
 	w.hooks = h
 	var mu sync.Mutex
@@ -87,7 +92,7 @@ func crashRun(t *testing.T, seed uint64, h hooks, commands int) []crashPoint {
 		}
 	}
 	for i := 1; i <= 3; i++ {
-		w.start(node(i), syncFS{disks[i-1], before}, founders(3))
+		w.start(node(i), on(syncFS{disks[i-1], before}), founders(3))
 	}
 	w.must(Found{Dir: rootDir, Generation: 1, Runtimes: founders(3), Mode: 0o755})
 	mu.Lock()

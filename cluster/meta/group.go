@@ -145,11 +145,18 @@ func (g *Group) openIn(ctx context.Context) (err error) {
 	if g.cfg.RoomBytes <= 0 {
 		return g.open()
 	}
-	if g.cfg.room, err = openRoom(&g.cfg); err != nil {
+	if g.cfg.room, err = openRoom(&g.cfg, g.fail); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, g.cfg.room.close)
-	if err = g.open(); err != nil || !stop() {
+	done := make(chan error, 1)
+	go func() { done <- g.open() }() // may stand still within Pebble once that has failed, until the process ends
+	select {
+	case err = <-done:
+	case <-g.fail.latched:
+		err = &blocktree.Error{Op: "meta.Open", Path: g.cfg.Dir, Err: g.fail.get()}
+	}
+	if err != nil || !stop() {
 		g.cfg.room.close()
 	}
 	return err
@@ -171,7 +178,10 @@ func (g *Group) open() error {
 		err = g.openRaft()
 	}
 	if err != nil {
-		return errors.Join(err, db.Close())
+		if g.fail.get() == nil {
+			err = errors.Join(err, db.Close())
+		}
+		return err
 	}
 	if v := g.store.applied.conf.GetVoters(); len(v) == 1 && v[0] == uint64(g.cfg.Node) {
 		err = g.rn.Campaign() // nobody else to wait for
@@ -193,7 +203,7 @@ func (g *Group) openRaft() (err error) {
 	return err
 }
 
-// Close stops the member and waits for its goroutine and for readers. What waits in Propose or Sync gets Closed. Messages
+// Close stops the member and waits for its goroutine and, unless its store has failed, for readers. What waits in Propose or Sync gets Closed. Messages
 // already handed to Send may still be on their way.
 func (g *Group) Close() error {
 	var err error
@@ -205,9 +215,9 @@ func (g *Group) Close() error {
 			g.cfg.room.close()
 			<-g.done
 		}
-		g.gate.close()
+		g.gate.shut()
 		if g.fail.get() == nil {
-			err = g.closeStore() // after a failed write Pebble must not be touched again
+			err = g.closeStore() // after a failed write Pebble must not be touched again, and readers may stand still in it
 		}
 		g.cfg.room.close()
 	})
@@ -217,21 +227,23 @@ func (g *Group) Close() error {
 // closeWait is how long Close waits for a store that finds no space.
 const closeWait = 3 * time.Second
 
-// closeStore closes Pebble. Where that finds no space, it is given none after a while, and the next start has to replay its log.
+// closeStore waits for readers and closes Pebble, however slow the disk is. Where that finds no space, it is given none after a while, and
+// the next start has to replay its log.
 func (g *Group) closeStore() error {
 	done := make(chan error, 1)
-	go func() { done <- g.db.Close() }() // Pebble's own goroutines may stand still by then, and so may this one, until the process ends
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(closeWait):
-	}
-	g.cfg.room.close()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(closeWait):
-		return blocktree.E("meta.Close", blocktree.NoSpace, g.fail.get())
+	go func() { // Pebble's own goroutines may stand still by then, and so may this one, until the process ends
+		g.gate.close()
+		done <- g.db.Close()
+	}()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-g.fail.latched:
+			return blocktree.E("meta.Close", blocktree.NoSpace, g.fail.get())
+		case <-time.After(closeWait):
+			g.cfg.room.close()
+		}
 	}
 }
 
@@ -365,12 +377,13 @@ func ctxError(op string, ctx context.Context) error {
 
 // failure latches the first error that ends a Group.
 type failure struct {
-	mu  sync.Mutex
-	err error
-	ch  chan error // has the error once
+	mu      sync.Mutex
+	err     error
+	ch      chan error    // has the error once
+	latched chan struct{} // closed with it
 }
 
-func newFailure() *failure { return &failure{ch: make(chan error, 1)} }
+func newFailure() *failure { return &failure{ch: make(chan error, 1), latched: make(chan struct{})} }
 
 func (f *failure) set(err error) {
 	f.mu.Lock()
@@ -382,6 +395,7 @@ func (f *failure) set(err error) {
 		}
 		f.err = blocktree.E("meta: store", kind, err)
 		f.ch <- f.err
+		close(f.latched)
 	}
 }
 
@@ -391,29 +405,48 @@ func (f *failure) get() error {
 	return f.err
 }
 
+// viewsMax bounds the readers of a store, and with them those whose snapshot waits to be closed until Pebble has space for its manifest.
+const viewsMax = 4096
+
 // gate lets readers in until it is closed, and close wait for them.
 type gate struct {
 	mu      sync.Mutex
 	closed  bool
+	inside  int
 	readers sync.WaitGroup
 }
 
-// enter returns false once the gate is closed; else leave must follow.
-func (g *gate) enter() bool {
+// enter fails with Closed once the gate is closed, and with Unavailable while too many are inside; else leave must follow.
+func (g *gate) enter() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.closed {
-		g.readers.Add(1)
+	switch {
+	case g.closed:
+		return blocktree.E("meta: read", blocktree.Closed, nil)
+	case g.inside >= viewsMax:
+		return blocktree.E("meta: read", blocktree.Unavailable, textError("too many read, or the disk is full and metadata wait for space"))
 	}
-	return !g.closed
+	g.inside++
+	g.readers.Add(1)
+	return nil
 }
 
-func (g *gate) leave() { g.readers.Done() }
+func (g *gate) leave() {
+	g.mu.Lock()
+	g.inside--
+	g.mu.Unlock()
+	g.readers.Done()
+}
 
-func (g *gate) close() {
+// shut lets nobody in any more.
+func (g *gate) shut() {
 	g.mu.Lock()
 	g.closed = true
 	g.mu.Unlock()
+}
+
+func (g *gate) close() {
+	g.shut()
 	g.readers.Wait()
 }
 

@@ -300,3 +300,31 @@ func (m *machine) drainAll(t *testing.T, f *Inode, from blocktree.NodeID) {
 		}
 	}
 }
+
+// TestHeirThatDrains: a node that is to lose its places gets none that it was to follow in (I19).
+func TestHeirThatDrains(t *testing.T) {
+	m, f := foundedFour(t)
+	m.must(Remove{Path: path("/f")})
+	f = m.must(CreateFile{Path: path("/g"), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 1, Parity: 1}}).Inode
+	v := m.view().layout(f.ID).View(0)
+	from, to := v.Members[0].Node, blocktree.NodeID(1)
+	for _, ok := v.Shard(to); ok; _, ok = v.Shard(to) {
+		to++
+	}
+	change := func(kind stripe.ChangeKind, nodes ...blocktree.NodeID) Result {
+		l := m.view().layout(f.ID)
+		return m.do(ChangeView{stripe.Change{File: f.ID, Epoch: l.Epoch, Seq: l.Seq, Kind: kind, Nodes: nodes, Incarnation: incarnation(int(to))}})
+	}
+	m.must(DrainHost{Path: host(int(from)).Path, Node: from})
+	if r := change(stripe.ChangeMove, from, to); r.Kind != blocktree.Other {
+		t.Fatalf("%v: %s", r.Kind, r.Text)
+	}
+	m.must(DrainHost{Path: host(int(to)).Path, Node: to})
+	if r := change(stripe.ChangePromote, to); r.Kind == blocktree.Other || r.Layout == nil {
+		t.Errorf("an heir that drains gets the place: %v", r.Kind)
+	}
+	m.must(DrainHost{Path: host(int(to)).Path, Node: to, Cancel: true})
+	if r := change(stripe.ChangePromote, to); r.Kind != blocktree.Other {
+		t.Errorf("promoted: %v: %s", r.Kind, r.Text)
+	}
+}

@@ -58,7 +58,8 @@ func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 	select {
 	case o := <-done:
 		db, err = o.db, o.err
-	case err := <-fail.ch:
+	case <-fail.latched:
+		err := fail.get()
 		return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.KindOf(err), Err: err}
 	}
 	switch {
@@ -74,14 +75,9 @@ func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 	return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.IO, Err: err}
 }
 
-// commit writes b, synced or not, and closes it. Every write of a Group goes through here.
-func (g *Group) commit(b *pebble.Batch, sync bool) (err error) {
-	defer func() {
-		if r := recover(); r != nil { // Pebble panics when its log cannot be written
-			err = fmt.Errorf("pebble: %v", r)
-			g.fail.set(err)
-		}
-	}()
+// commit writes b, synced or not, and closes it. Every write of a Group goes through here. It returns as soon as the store has failed: a
+// commit that waits for Pebble to bring what it has into tables would wait for ever for those that it cannot write.
+func (g *Group) commit(b *pebble.Batch, sync bool) error {
 	if err := g.fail.get(); err != nil {
 		return err
 	}
@@ -89,8 +85,21 @@ func (g *Group) commit(b *pebble.Batch, sync bool) (err error) {
 	if sync {
 		opts = pebble.Sync
 	}
-	if err := b.Commit(opts); err != nil {
-		g.fail.set(err)
+	done := make(chan struct{})
+	go func() { // ends with the commit; where that stands still, with the process
+		defer close(done)
+		defer func() {
+			if r := recover(); r != nil { // Pebble panics when its log cannot be written
+				g.fail.set(fmt.Errorf("pebble: %v", r))
+			}
+		}()
+		if err := b.Commit(opts); err != nil {
+			g.fail.set(err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-g.fail.latched:
 	}
 	if err := g.fail.get(); err != nil { // a failed sync comes by way of the logger
 		return err

@@ -6,16 +6,22 @@ import (
 	"blocktree"
 	"blocktree/cluster/stripe"
 	"blocktree/internal/wire"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // view runs f on the applied state as it is now. It returns f's error, or that of a failed read.
 func (g *Group) view(op string, f func(*state) error) error {
-	if !g.gate.enter() {
-		return blocktree.E(op, blocktree.Closed, nil)
+	if err := g.gate.enter(); err != nil {
+		return blocktree.E(op, blocktree.KindOf(err), err)
 	}
-	defer g.gate.leave()
 	snap := g.db.NewSnapshot()
-	defer func() { _ = snap.Close() }() // it fails only when closed twice
+	defer func() {
+		go func() { // which the gate bounds and waits for
+			defer g.gate.leave()
+			closeSnapshot(snap)
+		}()
+	}()
 	s, err := stateAt(snap)
 	if err == nil {
 		err = f(s)
@@ -28,6 +34,9 @@ func (g *Group) view(op string, f func(*state) error) error {
 	}
 	return nil
 }
+
+// closeSnapshot lets go of a snapshot. It blocks while Pebble writes its manifest, which on a full disk is until there is space.
+func closeSnapshot(s *pebble.Snapshot) { _ = s.Close() } // it fails only when closed twice
 
 // answer turns a query's refusal into an Answer.
 func (a *Answer) refused(r Result) {

@@ -3,6 +3,7 @@ package meta
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -37,7 +38,8 @@ type room struct {
 	fs   vfs.FS // below
 	dir  string
 	log  *slog.Logger
-	want int // files
+	fail *failure // of the store
+	want int      // files
 	stop chan struct{}
 	done chan struct{}
 
@@ -48,30 +50,37 @@ type room struct {
 	closed bool
 }
 
-// openRoom finds what room there is and makes up what is missing, as far as there is space.
-func openRoom(cfg *Config) (*room, error) {
-	r := &room{fs: cfg.FS, dir: cfg.FS.PathJoin(cfg.Dir, roomDir), log: cfg.Logger, want: int(cfg.RoomBytes / roomFileBytes),
+// openRoom finds what room there is and makes up what is missing, as far as there is space. A full disk on which there is no room yet is
+// no error.
+func openRoom(cfg *Config, fail *failure) (*room, error) {
+	r := &room{fs: cfg.FS, dir: cfg.FS.PathJoin(cfg.Dir, roomDir), log: cfg.Logger, fail: fail, want: int(cfg.RoomBytes / roomFileBytes),
 		stop: make(chan struct{}), done: make(chan struct{})}
 	err := cfg.FS.MkdirAll(r.dir, 0o700)
 	var names []string
 	if err == nil {
 		names, err = cfg.FS.List(r.dir)
 	}
-	if err != nil {
+	if err != nil && !noSpace(err) {
 		return nil, &blocktree.Error{Op: "meta.Open", Path: r.dir, Kind: blocktree.KindOf(err), Err: err,
 			Hint: "the node needs a directory that it may write to, on a disk with some space"}
 	}
 	for _, n := range names {
-		if strings.HasPrefix(n, roomDir) {
-			r.files = append(r.files, cfg.FS.PathJoin(r.dir, n))
+		if !strings.HasPrefix(n, roomDir) {
+			continue
 		}
+		name := cfg.FS.PathJoin(r.dir, n)
+		if err := r.allocated(name); err != nil {
+			_ = r.fs.Remove(name) // best effort: it is looked at again at the next start
+			continue
+		}
+		r.files = append(r.files, name)
 	}
 	r.makeUp()
 	go r.keep()
 	return r, nil
 }
 
-// close ends what waits for space: it fails, and so does the store. There may be no room.
+// close ends what waits for space: the store has failed. There may be no room.
 func (r *room) close() {
 	if r == nil {
 		return
@@ -109,7 +118,11 @@ func (r *room) makeUp() {
 		if missing <= 0 {
 			return
 		}
-		use, err := r.fs.GetDiskUsage(r.dir)
+		err := r.fs.MkdirAll(r.dir, 0o700)
+		var use vfs.DiskUsage
+		if err == nil {
+			use, err = r.fs.GetDiskUsage(r.dir)
+		}
 		if err != nil || use.AvailBytes < roomSpare+uint64(missing)*roomFileBytes {
 			return
 		}
@@ -128,6 +141,25 @@ func (r *room) makeUp() {
 		r.files = append(r.files, name)
 		r.mu.Unlock()
 	}
+}
+
+// allocated has a file that was found have its space: a crash may have left the name of one alone.
+func (r *room) allocated(name string) error {
+	f, err := r.fs.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	err = f.Preallocate(0, roomFileBytes)
+	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS) {
+		var info vfs.FileInfo
+		if info, err = f.Stat(); err == nil && info.Size() < roomFileBytes {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // makeFile makes a file that has space. A file system that allocates nothing ahead is written to.
@@ -151,7 +183,8 @@ func (r *room) makeFile(name string) error {
 }
 
 // more reports whether what failed with err should be tried again: there is more space, or there may be by now. It blocks while there
-// is none.
+// is none. Once the room is closed the store has failed, and it does not return: given the error, Pebble would write its tables
+// again and again, or unlock what it has not locked and end the process. What stands still here does so until that ends.
 func (r *room) more(err error) bool {
 	if !noSpace(err) {
 		return false
@@ -159,30 +192,33 @@ func (r *room) more(err error) bool {
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
-		return false
+		r.fail.set(err)
+		select {}
 	}
 	if n := len(r.files); n > 0 {
 		name := r.files[n-1]
 		r.files = r.files[:n-1]
 		r.mu.Unlock()
 		r.log.Warn("the disk is full: metadata take from the room that is kept for them", "leftBytes", (n-1)*roomFileBytes)
-		return r.fs.Remove(name) == nil || r.wait()
+		if r.fs.Remove(name) != nil {
+			r.wait()
+		}
+		return true
 	}
 	if now := time.Now(); now.Sub(r.told) >= roomToldEvery {
 		r.told = now
 		r.log.Error("the disk is full: metadata wait for space", "dir", r.dir, "hint", "free space on the disk; the node goes on by itself")
 	}
 	r.mu.Unlock()
-	return r.wait()
+	r.wait()
+	return true
 }
 
-// wait returns false if the room is closed.
-func (r *room) wait() bool {
+// wait lets a moment pass, unless the room is closed.
+func (r *room) wait() {
 	select {
 	case <-r.stop:
-		return false
 	case <-time.After(roomRetry):
-		return true
 	}
 }
 

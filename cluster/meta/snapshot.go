@@ -147,7 +147,7 @@ func (g *Group) dropSender(to blocktree.NodeID) {
 	if x.it != nil {
 		_ = x.it.Close() // its errors were seen in nextChunk
 	}
-	_ = x.snap.Close()
+	g.gate.readers.Go(func() { closeSnapshot(x.snap) })
 }
 
 // dropSenders ends every snapshot: this member leads no more.

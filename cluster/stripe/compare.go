@@ -55,10 +55,14 @@ func (c *compare) begin(j *join) {
 
 // pump asks the next question, unless one is open.
 func (c *compare) pump(j *join, r *hregion) {
+	h := j.h
+	if slices.ContainsFunc(c.theirs, func(q question) bool { return q.isOpen() && q.call.slow && !q.call.peer.up }) { // it may not be free to leave
+		c.mine.drop(h)
+		c.dropTheirs(h)
+	}
 	if c.done || c.mine.isOpen() || slices.ContainsFunc(c.theirs, func(q question) bool { return q.isOpen() }) {
 		return
 	}
-	h := j.h
 	from := c.sources(j, r)
 	if from == 0 {
 		j.waiting = true

@@ -285,8 +285,8 @@ func (h *Holder) sendAway(r blocktree.RegionIndex) {
 	}
 	h.moves.away[r] = true
 	h.pauseJoins(r)
-	if h.job != nil && h.job.region == r {
-		h.job.end()
+	if j := h.job; j != nil && j.region == r && j.state != joinPromote { // else it may have its place by now: what is withheld stays so
+		j.end()
 	}
 	h.considerStay()
 }
@@ -294,7 +294,7 @@ func (h *Holder) sendAway(r blocktree.RegionIndex) {
 // considerStay asks for the end of moves that were given up, and of one that is not wanted any more.
 func (h *Holder) considerStay() {
 	if j := h.job; j != nil && j.isHeir() && j.state != joinAsked && j.state != joinPromote {
-		if v := h.layout.View(j.region); v.Heir != 0 && !h.moves.draining[v.Members[v.HeirPlace].Node] {
+		if v := h.layout.View(j.region); v.Heir != 0 && (!h.moves.draining[v.Members[v.HeirPlace].Node] || h.moves.draining[v.Heir]) {
 			h.sendAway(j.region)
 			return
 		}

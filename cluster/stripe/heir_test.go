@@ -199,9 +199,9 @@ func TestHeirWithoutSpace(t *testing.T) {
 	}
 }
 
-// TestDrainIsCancelled: an heir that is not wanted any more is sent away; one that is down, too, and the old member stays.
+// TestDrainIsCancelled: an heir that is not wanted any more, or is to be drained itself, is sent away; one that is down, too, and the old member stays.
 func TestDrainIsCancelled(t *testing.T) {
-	for _, how := range []string{"cancelled", "down"} {
+	for _, how := range []string{"cancelled", "drained", "down"} {
 		w, spare := withSpare(blocktree.Code{Data: 2, Parity: 1}, "")
 		w.writeAt(w.hid, w.h, 0, 0, 2)
 		w.turns(20, 20*time.Millisecond)
@@ -215,9 +215,12 @@ func TestDrainIsCancelled(t *testing.T) {
 		}
 		w.writeAt(w.hid, w.h, 0, 1, 2)
 		w.turns(2, 20*time.Millisecond)
-		if how == "cancelled" {
+		switch how {
+		case "cancelled":
 			w.draining()
-		} else {
+		case "drained":
+			w.draining(1, spare.id)
+		default:
 			spare.up = false
 			w.nodeDown(spare)
 		}

@@ -280,9 +280,15 @@ func (h *Holder) Step(a *Message) {
 		p.gone = true
 		h.wantConfirm()
 		h.considerRemoval()
-		if r, ok := c.owner.(*read); ok {
+		switch o := c.owner.(type) {
+		case *read:
 			h.drop(c)
-			r.onAnswer(c, a)
+			o.onAnswer(c, a)
+		case *join:
+			if o.cmp.isSource(c) {
+				h.drop(c)
+				o.onAnswer(c, a)
+			}
 		}
 		return
 	case blocktree.Other:

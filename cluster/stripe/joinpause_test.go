@@ -104,6 +104,61 @@ func TestBadIndexPages(t *testing.T) {
 	}
 }
 
+// TestCopyUpPastABadPage: a member in sync that cannot read a page of its index keeps nobody from being copied up from the others, if they are
+// enough.
+func TestCopyUpPastABadPage(t *testing.T) {
+	for _, code := range []blocktree.Code{{Data: 1, Parity: 2}, {Data: 2, Parity: 2}, {Data: 4, Parity: 2}} {
+		w := calm(code)
+		w.turns(20, 20*time.Millisecond)
+		view := w.truth.View(0).Members
+		joiner, bad := w.node(view[code.Shards()-1].Node), w.node(view[0].Node)
+		w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
+		w.turns(5, 20*time.Millisecond)
+		w.writeAt(w.hid, w.h, 0, 0, 2)
+		w.turns(20, 20*time.Millisecond)
+		bad.badPage, bad.noRead = true, true
+		w.nodeUp(joiner)
+		w.turns(100, 25*time.Millisecond)
+		if n := w.truth.View(0).Count(InSync); n != code.Shards() || joiner.index[0].version.IsZero() || len(w.errs) > 0 {
+			t.Errorf("%v: %d in sync, the joiner has %v, %v", code, n, joiner.index[0].version, w.errs)
+		}
+	}
+}
+
+// TestCopyUpBesideOneThatLeaves: a member in sync that goes away or starts anew while another is compared with it, and that cannot be removed before
+// that one is in sync, is not waited for: a joiner that missed nothing comes in.
+func TestCopyUpBesideOneThatLeaves(t *testing.T) {
+	for _, comesBack := range []bool{false, true} {
+		w := calm(blocktree.Code{Data: 2, Parity: 1})
+		w.writeAt(w.hid, w.h, 0, 0, 2)
+		w.turns(20, 100*time.Millisecond)
+		view := w.truth.View(0).Members
+		joiner, leaver := w.node(view[2].Node), w.node(view[1].Node)
+		w.with(w.hid, func(h *Holder) { h.NodeDown(joiner.id) })
+		w.turns(5, 20*time.Millisecond)
+		w.block = func(m *Message) bool { return m.Kind == KindDigest && m.Node == leaver.id }
+		w.nodeUp(joiner)
+		for i := 0; i < 40 && (w.h.job == nil || w.h.job.state != joinCopy); i++ {
+			w.turns(1, 20*time.Millisecond)
+		}
+		if w.h.job == nil || w.h.job.region != 0 || w.h.job.state != joinCopy {
+			t.Fatal("nobody is compared in region 0")
+		}
+		leaver.crash()
+		w.nodeDown(leaver)
+		w.block = nil
+		if comesBack {
+			leaver.inc++
+			w.change(w.truth.Mark(leaver.id))
+			w.restart(leaver)
+		}
+		w.turns(200, 20*time.Millisecond)
+		if v := w.truth.View(0); v.Members[2].State != InSync || len(w.errs) > 0 {
+			t.Errorf("comes back %v: %+v, %v", comesBack, v, w.errs)
+		}
+	}
+}
+
 // TestPausedIsCompared: a member that had missed nothing up to its newest version when it joined is compared all the same after
 // a pause, though by then it has committed, as any write, what is the newest everywhere.
 func TestPausedIsCompared(t *testing.T) {

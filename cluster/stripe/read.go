@@ -61,8 +61,9 @@ type read struct {
 	all    bool // gather every shard that can be had
 	// settledOnly ignores versions that are pending and not known to be acknowledged (copy-up).
 	settledOnly bool
-	everyone    bool // hears every member in sync (copy-up): one may have gone back silently
-	skip        int  // a slot whose shards are not used, or -1
+	everyone    bool   // hears every member in sync that can tell (copy-up): one may have gone back silently
+	mute        uint32 // slots of those that cannot, as a page of their index is damaged
+	skip        int    // a slot whose shards are not used, or -1
 
 	layout *Layout
 	view   View
@@ -97,7 +98,7 @@ func (r *read) start() {
 	}
 	r.slots = make([]readSlot, len(r.view.Members))
 	r.peers = make([]*peer, len(r.view.Members))
-	r.exact, r.damaged, r.second, r.wider, r.sync, r.blind = nil, nil, false, false, 0, false
+	r.exact, r.damaged, r.second, r.wider, r.sync, r.mute, r.blind = nil, nil, false, false, 0, 0, false
 	for i, m := range r.view.Members {
 		r.peers[i] = r.c.peer(m.Node)
 		switch marked := r.layout.Marked[m.Node]; {
@@ -148,10 +149,11 @@ func (r *read) quorum() int {
 	if r.c.mut == mutQuorumK {
 		return c.Data
 	}
+	enough := min(s, max(c.Data, s-c.MinWrite()+1))
 	if r.everyone {
-		return s
+		return max(enough, bits.OnesCount32(r.sync&^r.mute))
 	}
-	return min(s, max(c.Data, s-c.MinWrite()+1))
+	return enough
 }
 
 // pump asks whom else is needed, and evaluates once enough have answered.
@@ -306,6 +308,9 @@ func (r *read) onAnswer(c *call, a *Message) {
 		}
 		if c.slot < len(r.slots) {
 			r.slots[c.slot].failed = true
+			if a.Err == blocktree.Corrupt {
+				r.mute |= 1 << c.slot
+			}
 		} else {
 			r.exact[c.slot-len(r.slots)].failed = true
 		}

@@ -86,7 +86,7 @@ func (n *testNode) read(t *ReadTask) *Message {
 		}
 	}
 	switch {
-	case n.badPage && q.Kind != KindRead && q.Region == 0:
+	case n.badPage && (q.Kind != KindRead || n.noRead) && q.Region == 0:
 		return t.Answer(n.id, nil, nil, nil, 0, blocktree.Corrupt)
 	case q.Kind == KindList:
 		end := q.First + blocktree.SectorIndex(q.Count)

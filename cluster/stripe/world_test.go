@@ -54,7 +54,8 @@ type testNode struct {
 	inc     int
 	up      bool
 	full    bool
-	badPage bool      // of its index, in region 0
+	badPage bool      // of its index, in region 0: it can be neither listed nor digested
+	noRead  bool      // nor read, there
 	log     []*Record // log[:synced] survives a crash
 	synced  int
 	base    int   // records in the log when this process started

@@ -126,7 +126,7 @@ func TestWaitingIsTold(t *testing.T) {
 		if err == nil || time.Since(began) != startTimeout {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
-		for _, want := range []string{"waiting to open the exports", "open=0 of=1", "1 of 3 nodes answer, and opening a file takes 2", "givesUpIn=1m22s", "hint="} {
+		for _, want := range []string{"waiting to open the exports", "open=0 of=1", "1 of 3 nodes serve, and opening a file takes 2", "givesUpIn=1m22s", "hint="} {
 			if !strings.Contains(said, want) {
 				t.Errorf("after ten seconds the log lacks %q: %s", want, said)
 			}

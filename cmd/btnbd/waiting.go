@@ -9,7 +9,7 @@ import (
 // waitTold is how long the exports may take to open before the log says what they wait for, and says it again.
 const waitTold = 8 * time.Second
 
-// answering is how many nodes of the cluster answer, of how many. It does not block.
+// answering is how many nodes of the cluster serve, of how many. It does not block.
 type answering func() (nodes, of int)
 
 // tellWaiting says what the exports that are not open yet wait for, until ctx ends: a start that waits a minute and a half for a cluster
@@ -28,10 +28,10 @@ func (s *server) tellWaiting(ctx context.Context, began time.Time) {
 		if s.answering != nil {
 			nodes, of := s.answering()
 			if need := of/2 + 1; nodes < need {
-				why = fmt.Sprintf("%d of %d nodes answer, and opening a file takes %d", nodes, of, need)
-				hint = "start the other nodes, or see what is between them and this machine"
+				why = fmt.Sprintf("%d of %d nodes serve, and opening a file takes %d", nodes, of, need)
+				hint = "start the other nodes: one serves as soon as a majority runs; or see what is between them and this machine"
 			} else {
-				why = fmt.Sprintf("%d of %d nodes answer; a file's lease, or members that have what it needs", nodes, of)
+				why = fmt.Sprintf("%d of %d nodes serve; a file's lease, or members that have what it needs", nodes, of)
 				hint = "see btnode status for what the files lack"
 			}
 		}

@@ -71,7 +71,7 @@ func (d *drains) set(nodes []blocktree.NodeID) {
 }
 
 // allowed is what Raft knows of a change and a layout does not: who drains.
-func (d *drains) allowed(c stripe.Change) bool {
+func (d *drains) allowed(c stripe.Change, l *stripe.Layout) bool {
 	if d.w.mutant("moved-to-draining") {
 		return true
 	}
@@ -80,6 +80,8 @@ func (d *drains) allowed(c stripe.Change) bool {
 		return !slices.Contains(d.nodes, c.Nodes[1])
 	case stripe.ChangeMove:
 		return slices.Contains(d.nodes, c.Nodes[0]) && !slices.Contains(d.nodes, c.Nodes[1])
+	case stripe.ChangePromote:
+		return l.View(c.Region).Heir != c.Nodes[0] || !slices.Contains(d.nodes, c.Nodes[0])
 	}
 	return true
 }
@@ -103,6 +105,9 @@ func (d *drains) check(old, next *stripe.Layout, c stripe.Change) {
 	case stripe.ChangePromote:
 		if old.View(c.Region).Heir == c.Nodes[0] {
 			w.count.Moved++
+			if slices.Contains(d.nodes, c.Nodes[0]) {
+				w.fail("I19 who drains", "node %v inherits a place: %s", c.Nodes[0], describeLayout(next))
+			}
 		}
 	case stripe.ChangeRemove:
 		return

@@ -169,7 +169,7 @@ func (m *meta) change(c stripe.Change) (l *stripe.Layout, err blocktree.Kind, ok
 	if w.mutant("cas-dropped") {
 		c.Epoch, c.Seq = old.Epoch, old.Seq
 	}
-	if !w.drains.allowed(c) {
+	if !w.drains.allowed(c, old) {
 		w.count.ChangesRefused++
 		return old, blocktree.Invalid, true
 	}
