@@ -285,7 +285,7 @@ func (h *Holder) sendAway(r blocktree.RegionIndex) {
 	}
 	h.moves.away[r] = true
 	h.pauseJoins(r)
-	if j := h.job; j != nil && j.region == r && j.state != joinPromote { // else it may have its place by now: what is withheld stays so
+	if j := h.job; j != nil && j.region == r && j.state < joinDrain { // else Raft may be asked still: what is withheld stays so until the heir is out
 		j.end()
 	}
 	h.considerStay()
@@ -293,7 +293,7 @@ func (h *Holder) sendAway(r blocktree.RegionIndex) {
 
 // considerStay asks for the end of moves that were given up, and of one that is not wanted any more.
 func (h *Holder) considerStay() {
-	if j := h.job; j != nil && j.isHeir() && j.state != joinAsked && j.state != joinPromote {
+	if j := h.job; j != nil && j.isHeir() && j.state != joinAsked && j.state != joinPromote && !h.moves.away[j.region] {
 		if v := h.layout.View(j.region); v.Heir != 0 && (!h.moves.draining[v.Members[v.HeirPlace].Node] || h.moves.draining[v.Heir]) {
 			h.sendAway(j.region)
 			return

@@ -390,11 +390,7 @@ func (j *join) copy(r *hregion) {
 // has all that went to every in-sync member before.
 func (j *join) drain(r *hregion) {
 	h := j.h
-	if h.moves.away[j.region] { // given up while Raft was asked, and now it is known that it was not promoted
-		j.end()
-		return
-	}
-	if r.sync == 0 || h.changeID != 0 || h.changeNot {
+	if r.sync == 0 || h.changeID != 0 || h.changeNot || h.moves.away[j.region] {
 		return
 	}
 	if h.mut != mutPromoteBlind {
