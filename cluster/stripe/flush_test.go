@@ -34,14 +34,20 @@ type desk struct {
 }
 
 func newDesk(t *testing.T, code blocktree.Code, mutant string) *desk {
+	d := openDesk(t, code, mutant)
+	d.pump(func(*Message) bool { return true })
+	if !d.h.Recovered() {
+		t.Fatal("the take-over does not end")
+	}
+	return d
+}
+
+// openDesk is one whose take-over has not begun.
+func openDesk(t *testing.T, code blocktree.Code, mutant string) *desk {
 	d := &desk{t: t, l: flushLayout(code).Acquire(), done: map[uint64]blocktree.Kind{}}
 	d.h = NewHolder(HolderConfig{Layout: d.l, FlushAfter: time.Second, FlushBytes: 4 * testSector, MemberTimeout: 10 * time.Second, Mutant: mutant}, 0)
 	for _, n := range d.l.Hosts {
 		d.h.NodeUp(n, d.l.Incarnations[n])
-	}
-	d.pump(func(*Message) bool { return true })
-	if !d.h.Recovered() {
-		t.Fatal("the take-over does not end")
 	}
 	return d
 }
@@ -399,5 +405,25 @@ func TestUnwrittenIsNotHeld(t *testing.T) {
 	f.layout.Durability = DurabilityAck
 	if got := r.overlapping(q, m.stored(f), false); len(got) != 0 {
 		t.Error("in a file of durability ack a written record is told of")
+	}
+}
+
+// TestMendIsStable: a shard is mended with a version that is stable only: in the index it would replace the one that is.
+func TestMendIsStable(t *testing.T) {
+	for _, mutant := range []string{"", "mendvolatile"} {
+		d := newDesk(t, blocktree.Code{Data: 1, Parity: 1}, mutant)
+		c := testCodec{d.l.Code}
+		d.h.codec = c
+		d.write()
+		d.pump(kind(KindPrepare))
+		v := blocktree.Version{Epoch: d.l.Epoch, Sequence: 1}
+		m := &mend{h: d.h, op: 50, shard: 1, version: v, waited: true}
+		r := &read{c: &d.h.core, host: d.h, region: 0, skip: 1, mend: m}
+		m.found(r, blocktree.Other, &ReadResult{Pieces: []Piece{{Count: 1, Version: v, Kind: Data,
+			Shards: []ShardRun{{Shard: 0, Payload: c.shard(0, v, 0), Seals: c.seal(0, v)}}}}})
+		d.take()
+		if n := d.count(KindInstall); n != map[bool]int{true: 1}[mutant != ""] {
+			t.Errorf("mutant %q: %d installs of what is volatile", mutant, n)
+		}
 	}
 }

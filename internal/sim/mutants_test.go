@@ -82,18 +82,23 @@ func kills() []kill {
 // flushKills are those of durability flush.
 func flushKills() []kill {
 	return []kill{
-		{"syncnothing", 4, "F1 flushed is durable"},
-		{"synclate", 2, "F1 flushed is durable"},
-		{"markvolatile", 2, "F1 flushed is durable"},
+		{"syncnothing", 2, "F7 a sync is one"},
+		{"synclate", 2, "F2 watermarks are stable"},
+		{"markvolatile", 2, "F2 watermarks are stable"},
 		{"flushonly", 2, "F1 flushed is durable"},
-		{"flushsome", 12, "F1 flushed is durable"},
+		{"flushsome", 4, "F1 flushed is durable"},
 		{"toldunwritten", 2, "I1 acknowledged is durable"},
-		{"copyvolatile", 2111, "I5 in sync has all"},
-		{"volatile-kept", 3, "I1 acknowledged is durable"},
+		{"copyvolatile", 44, "F3 indexed is stable"},
+		{"promotevolatile", 1672, "F1 flushed is durable"},
+		{"stablenojoin", 12, "F1 flushed is durable"},
+		{"flushnojoin", 1245, "F1 flushed is durable"},
+		{"installwritten", 3, "F1 flushed is durable"},
+		{"repairwritten", 505, "F3 indexed is stable"},
+		{"volatile-kept", 2, "F2 watermarks are stable"},
 		{"loss-unsaid", 2, "I4 acknowledged is not voided"},
-		{"loss-unheard", 2, "not linearizable"},
-		{"back-any-disk", 66, "F5 one state after a loss"},
-		{"readafterloss", 18137, "not linearizable"},
+		{"loss-unheard", 2, "F6 nothing of after a loss"},
+		{"back-any-disk", 417, "F3 indexed is stable"},
+		{"readafterloss", 6, "no reads before a loss is decided"},
 	}
 }
 
@@ -104,7 +109,7 @@ func scripted() map[string]string {
 		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared", "resetagain": "TestPausedRefusesStill",
 		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave",
 		"holdon": "TestLossyEndsTheHolder", "removeblind": "TestMarkedStayWhereTooFewAnswer",
-		"promotevolatile": "TestJoinerSyncsWhatWasFlushed"}
+		"mendvolatile": "TestMendIsStable"}
 }
 
 // ofFlush reports whether a mutant breaks a rule of durability flush (0014), so that only a world with such files shows it.
