@@ -105,6 +105,7 @@ func (h *Holder) park(w *hwrite) bool {
 	if !h.vol.full() || w.isNext() {
 		return false
 	}
+	w.parked = true
 	h.stats.Parked++
 	h.vol.parked = append(h.vol.parked, w)
 	return true
@@ -121,7 +122,8 @@ func (h *Holder) unpark() {
 	for _, w := range h.vol.parked {
 		if h.vol.full() && !w.isNext() {
 			keep = append(keep, w)
-		} else if !w.counted {
+		} else {
+			w.parked = false
 			w.sendAll()
 		}
 	}

@@ -408,6 +408,50 @@ func TestUnwrittenIsNotHeld(t *testing.T) {
 	}
 }
 
+// TestRoomIsKept: writes that came before the take-over was complete wait for room as later ones do, and those that wait are not
+// sent because a member joins.
+func TestRoomIsKept(t *testing.T) {
+	sent := func(d *desk) int {
+		seen := map[blocktree.Version]bool{}
+		for _, m := range d.sent {
+			if m.Kind == KindPrepare {
+				seen[m.Version] = true
+			}
+		}
+		return len(seen)
+	}
+	d := openDesk(t, blocktree.Code{Data: 2, Parity: 1}, "")
+	for range 12 {
+		d.write()
+	}
+	d.pump(func(m *Message) bool { return m.Kind != KindPrepare })
+	if n := sent(d); n != 8 {
+		t.Errorf("%d of 12 writes are sent when the take-over is complete, room is for 8", n)
+	}
+
+	d = newDesk(t, blocktree.Code{Data: 1, Parity: 2}, "")
+	d.h.codec = testCodec{d.l.Code}
+	all := func(*Message) bool { return true }
+	d.h.NodeDown(3)
+	d.pump(all)
+	d.change()
+	d.pump(all)
+	d.h.Begin(0) // nobody writes it: the watermark stays
+	for range 12 {
+		d.write()
+	}
+	d.pump(kind(KindPrepare))
+	d.h.NodeUp(3, d.l.Incarnations[3])
+	for range 20 {
+		d.tick(100 * time.Millisecond)
+		d.pump(func(m *Message) bool { return m.Kind != KindPrepare })
+		d.change()
+	}
+	if n := sent(d); n != 8 || d.l.View(0).Count(Joining) != 1 {
+		t.Errorf("%d writes are sent to a joiner, room is for 8; view %v", n, d.l.View(0))
+	}
+}
+
 // TestMendIsStable: a shard is mended with a version that is stable only: in the index it would replace the one that is.
 func TestMendIsStable(t *testing.T) {
 	for _, mutant := range []string{"", "mendvolatile"} {
