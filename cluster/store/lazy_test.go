@@ -2,6 +2,7 @@ package store
 
 import (
 	"path"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -146,10 +147,13 @@ func TestLazyRecordsAreNoted(t *testing.T) {
 // TestSyncAfterNoSpace: a sync without records must not let the next headers say of sequences that found no space that they are synced
 // before a header that names them void is durable.
 func TestSyncAfterNoSpace(t *testing.T) {
+	var mu sync.Mutex
 	var clones []*vfs.Crash
 	var armed atomic.Bool
 	crash := vfs.NewCrash()
-	crash.OnSync = func(p vfs.SyncPoint) {
+	crash.OnSync = func(p vfs.SyncPoint) { // of the committer, and of whoever makes segments ahead
+		mu.Lock()
+		defer mu.Unlock()
 		if armed.Load() && !p.After {
 			for seed := range uint64(100) {
 				clones = append(clones, crash.Clone(seed))
@@ -172,6 +176,8 @@ func TestSyncAfterNoSpace(t *testing.T) {
 	await(t, "sync", done)
 	armed.Store(true)
 	put(t, s, dataRecord(testFile, 2, 1, 512, version(3)))
+	mu.Lock()
+	defer mu.Unlock()
 	armed.Store(false)
 	if len(clones) == 0 {
 		t.Fatal("nothing was synced")
