@@ -308,6 +308,9 @@ func (m *Member) abort(f *memberFile, msg *Message) {
 	}
 	no := m.hand(f, m.controlRecord(f, &control{kind: ctlAbort, epoch: msg.Epoch, region: msg.Region, version: msg.Version}))
 	r.abortNo = no
+	if m.mut == mutAbortWritten && f.isFlush() {
+		r.abortNo, no = 0, 0
+	}
 	m.answerAfter(f, a, no)
 }
 

@@ -71,6 +71,7 @@ const (
 	mutStableNoJoin
 	mutInstallWritten
 	mutRepairWritten
+	mutAbortWritten
 	mutMendVolatile
 	mutFlushNoJoin
 	mutantEnd
@@ -140,6 +141,7 @@ var mutantNames = [mutantEnd]string{
 	mutStableNoJoin:     "stablenojoin: the watermark of a flush file passes what is not durable at a joiner (0014)",
 	mutInstallWritten:   "installwritten: a member of a flush file answers an install before it is durable (0014)",
 	mutRepairWritten:    "repairwritten: a member of a flush file answers a repair before it is durable (0014)",
+	mutAbortWritten:     "abortwritten: a member of a flush file refuses a version before that is durable (0014)",
 	mutMendVolatile:     "mendvolatile: a damaged shard is mended in an index with what is not stable (0014)",
 	mutFlushNoJoin:      "flushnojoin: a FLUSH does not wait for a joiner (0014)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",

@@ -94,6 +94,7 @@ func flushKills() []kill {
 		{"flushnojoin", 1245, "F1 flushed is durable"},
 		{"installwritten", 3, "F1 flushed is durable"},
 		{"repairwritten", 505, "F3 indexed is stable"},
+		{"abortwritten", 3561, "F3 indexed is stable"},
 		{"volatile-kept", 2, "F2 watermarks are stable"},
 		{"loss-unsaid", 2, "I4 acknowledged is not voided"},
 		{"loss-unheard", 2, "F6 nothing of after a loss"},
