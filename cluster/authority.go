@@ -60,6 +60,15 @@ func denied(why string) error {
 	return blocktree.E("cluster", blocktree.Permission, errors.New(why))
 }
 
+// offered reports whether some node passes such a command on: none has judged one of durability flush, which nobody may use yet (0014).
+func offered(op meta.Op) bool {
+	switch op.(type) {
+	case meta.CreateFlushFile, meta.StartVolatile:
+		return false
+	}
+	return true
+}
+
 // permitStart says whether a store is from's by the process records as they are now: this node may not have heard of a replacement
 // yet, and to be denied ends the node that starts.
 func (s *Service) permitStart(ctx context.Context, from cred.Identity, node blocktree.NodeID) error {

@@ -92,6 +92,8 @@ func TestPermit(t *testing.T) {
 		check("what everybody may", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})
+	check("a file of durability flush, which is not offered yet", meta.CreateFlushFile{}) // docs/design/0014
+	check("a start of its kind", meta.StartVolatile{StartNode: meta.StartNode{Node: 1}})
 	do(meta.PutRuntime{Runtime: blocktree.Runtime{Path: other.Path, Principal: other.Principal, Node: 7, Services: []string{blocktree.ServiceSector}}})
 	check("start of a store that the roster does not have yet", meta.StartNode{Node: 7}, other)
 }

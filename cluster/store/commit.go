@@ -24,7 +24,7 @@ func (s *Store) commitLoop() {
 			continue
 		}
 		if closing {
-			s.closeLog()
+			s.syncLog()
 			return
 		}
 		if s.opts.NoteAfter == 0 || s.Synced() == noted && len(s.unsynced) == 0 {
@@ -35,6 +35,7 @@ func (s *Store) commitLoop() {
 		select {
 		case <-s.wake:
 		case <-idle.C:
+			s.syncLog() // first: a note says nothing of what is synced together with it
 			noted = s.note()
 		}
 		idle.Stop()
@@ -100,13 +101,16 @@ func (s *Store) commit(group *queue) {
 			return
 		}
 	}
-	lazy := err == nil && group.isLazy()
+	if err == nil {
+		err = s.failed() // latched meanwhile by a checkpoint
+	}
+	lazy := err == nil && group.isLazy() && s.unsyncedBytes+group.bytes <= blocktree.GroupCommitBytesMax
 	if err == nil {
 		group.tellWritten()
 	}
 	switch {
 	case lazy:
-		s.putOff(group.items)
+		s.putOff(group)
 	case err == nil:
 		if err = s.syncPutOff(group.items); err == nil {
 			err = s.syncGroup(group.items)
@@ -114,15 +118,17 @@ func (s *Store) commit(group *queue) {
 	}
 	s.logMu.Lock()
 	if err == nil {
-		err = s.fatal // latched meanwhile by a checkpoint
+		err = s.fatal // the same, while it was synced
 	}
 	if err != nil {
 		s.latch(err)
 		err = s.fatal
 	} else {
+		if len(group.items) > 0 { // else what was void since the last record is not named so in any header yet
+			s.written = group.calls[len(group.calls)-1].sequence
+		}
 		if !lazy {
-			s.synced = group.calls[len(group.calls)-1].sequence
-			s.settled = s.synced
+			s.noteSynced()
 		}
 		for i := range group.items {
 			if group.items[i].record {
@@ -146,15 +152,32 @@ func (s *Store) commit(group *queue) {
 	}
 }
 
-// closeLog syncs what was put off when nothing comes any more.
-func (s *Store) closeLog() {
+// failed is the error that was fatal, if there was one.
+func (s *Store) failed() error {
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	return s.fatal
+}
+
+// noteSynced notes that all that was written is synced; logMu is held.
+func (s *Store) noteSynced() {
+	s.synced = s.written
+	s.settled = max(s.settled, s.synced)
+}
+
+// syncLog syncs what was put off when nothing comes that would.
+func (s *Store) syncLog() {
+	if len(s.unsynced) == 0 {
+		return
+	}
 	err := s.syncPutOff(nil)
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	if err != nil {
 		s.latch(err)
-	} else if s.fatal == nil && s.settled < s.nextSequence-1 {
-		s.synced, s.settled = s.nextSequence-1, s.nextSequence-1
+	}
+	if s.fatal == nil {
+		s.noteSynced()
 	}
 	s.syncedCond.Broadcast()
 }

@@ -332,6 +332,9 @@ func (s *Store) MakingRoom() bool {
 // awaitCompactor holds the committer back while the compactor cannot keep up, for a bounded time. It does not wait while a
 // checkpoint waits for the log: that one will free what the compactor emptied.
 func (s *Store) awaitCompactor(group *queue) {
+	if len(group.items) == 0 {
+		return // a sync takes no room
+	}
 	wait := min(overfullWait*time.Duration(1+group.bytes>>20), overfullWaitMax-time.Since(group.calls[0].at))
 	s.logMu.Lock()
 	defer s.logMu.Unlock()

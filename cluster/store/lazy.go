@@ -1,10 +1,15 @@
 package store
 
-import "blocktree"
+import (
+	"time"
+
+	"blocktree"
+)
 
 // What need not be durable yet (docs/design/0014). The committer writes a group that consists of such records only and leaves the sync to
 // the next one that asks for it. All that was said of the log stays true: records lie in it in the order of their appending, so a sync
-// makes them durable together with those after them, and headers name as synced what was synced.
+// makes them durable together with those after them, and headers name as synced what was synced. What is put off is no more than a group, as the
+// next start has to name what of it is torn.
 
 // AppendLazy is Append of records that need not be durable yet: written is called, once, when they are in the log file, where a restart
 // after a kill of the process finds them. They are durable when anything that was appended later, or a Sync that was asked for later, is.
@@ -26,7 +31,7 @@ func (s *Store) Sync(done func(error)) error {
 
 // enqueueSync queues a call without records; logMu is held.
 func (s *Store) enqueueSync(done func(error)) {
-	s.queue.calls = append(s.queue.calls, call{done: done, end: len(s.queue.items), sequence: s.nextSequence - 1})
+	s.queue.calls = append(s.queue.calls, call{done: done, end: len(s.queue.items), sequence: s.nextSequence - 1, at: time.Now()})
 	signal(s.wake)
 }
 
@@ -51,19 +56,20 @@ func (q *queue) tellWritten() {
 }
 
 // putOff keeps note of the segments that a group was written to and that are to be synced; only the committer does.
-func (s *Store) putOff(items []item) {
-	for i := range items {
-		if n := len(s.unsynced); n == 0 || s.unsynced[n-1] != items[i].seg {
-			s.unsynced = append(s.unsynced, items[i].seg)
+func (s *Store) putOff(group *queue) {
+	s.unsyncedBytes += group.bytes
+	for i := range group.items {
+		if n := len(s.unsynced); n == 0 || s.unsynced[n-1] != group.items[i].seg {
+			s.unsynced = append(s.unsynced, group.items[i].seg)
 		}
 	}
 }
 
 // syncPutOff syncs what was put off, in the order in which it was written, but for the segment that next, which is synced after it, begins
-// with.
+// with. After an error, which is the store's end, nothing is put off any more.
 func (s *Store) syncPutOff(next []item) error {
-	for len(s.unsynced) > 0 {
-		seg := s.unsynced[0]
+	defer func() { s.unsynced, s.unsyncedBytes = s.unsynced[:0], 0 }()
+	for _, seg := range s.unsynced {
 		if (len(next) == 0 || next[0].seg != seg) && s.opts.mutant != forgetDatasync && s.opts.mutant != forgetPutOff {
 			if err := seg.file.Datasync(); err != nil {
 				return err
@@ -73,7 +79,6 @@ func (s *Store) syncPutOff(next []item) error {
 			s.logMu.Unlock()
 		}
 		s.unpinBefore(seg)
-		s.unsynced = s.unsynced[1:]
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package store
 
 import (
+	"path"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,5 +107,161 @@ func TestLazyRecordsAreSyncedInTime(t *testing.T) {
 	}
 	if err := s.Close(nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLazyRecordsAreNoted: what is synced because the log is idle, and only then flushed, is known to be synced a little later, as any
+// other group is: damage to it is damage and no torn tail.
+func TestLazyRecordsAreNoted(t *testing.T) {
+	options := Options{SegmentBytes: 1 << 20, NoteAfter: 2 * time.Millisecond}
+	disk, s, lazy := lazyStore(t, options)
+	synced := s.Synced()
+	ref, written := lazy()
+	await(t, "lazy record", written)
+	for deadline := time.Now().Add(time.Minute); s.Synced() == synced; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("an idle log is not synced")
+		}
+	}
+	done := make(chan error, 1)
+	if err := s.Sync(func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "sync", done)
+	time.Sleep(100 * time.Millisecond)
+	killed := disk.Kill()
+	if err := s.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	flipFile(t, killed, path.Base(segmentName(testDir, ref.Segment)), int64(ref.Offset)+30, 1)
+	s, err := Open(killed, testDir, testID, options, new(recorder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(nil)
+	if len(s.Damaged()) == 0 {
+		t.Error("damage to what was synced long ago passes for a torn tail")
+	}
+}
+
+// TestSyncAfterNoSpace: a sync without records must not let the next headers say of sequences that found no space that they are synced
+// before a header that names them void is durable.
+func TestSyncAfterNoSpace(t *testing.T) {
+	var mu sync.Mutex
+	var clones []*vfs.Crash
+	var armed atomic.Bool
+	crash := vfs.NewCrash()
+	crash.OnSync = func(p vfs.SyncPoint) { // of the committer, and of whoever makes segments ahead
+		mu.Lock()
+		defer mu.Unlock()
+		if armed.Load() && !p.After {
+			for seed := range uint64(100) {
+				clones = append(clones, crash.Clone(seed))
+			}
+		}
+	}
+	fs := vfs.NewFault(crash)
+	s, _ := openTest(t, fs, smallOptions)
+	put(t, s, dataRecord(testFile, 0, 1, 512, version(1)))
+	waitPrepared(t, s)
+	fs.Inject(vfs.Injection{Op: vfs.FaultWrite, Name: segmentPrefix, Err: syscall.ENOSPC})
+	if _, err := appendSync(s, dataRecord(testFile, 1, 1, 512, version(2))); blocktree.KindOf(err) != blocktree.NoSpace {
+		t.Fatal(err)
+	}
+	waitPrepared(t, s)
+	done := make(chan error, 1)
+	if err := s.Sync(func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "sync", done)
+	armed.Store(true)
+	put(t, s, dataRecord(testFile, 2, 1, 512, version(3)))
+	mu.Lock()
+	defer mu.Unlock()
+	armed.Store(false)
+	if len(clones) == 0 {
+		t.Fatal("nothing was synced")
+	}
+	for i, c := range clones {
+		after, err := Open(c, testDir, testID, smallOptions, new(recorder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(after.Damaged()) > 0 {
+			t.Errorf("clone %d: what found no space is reported as damage: %v", i, after.Damaged())
+		}
+		if err := after.Close(nil); err != nil {
+			t.Fatal(err)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestLazyTailIsBounded: what is written and not synced is no more than a group, so that the next start can name what of it is torn.
+func TestLazyTailIsBounded(t *testing.T) {
+	_, s, _ := lazyStore(t, Options{CheckpointBytes: 1 << 40})
+	defer s.Close(nil)
+	const shards, bytes = 256, 4096
+	first := s.Synced()
+	for n := range uint64(blocktree.GroupCommitBytesMax/(shards*bytes)) + 8 {
+		written := make(chan error, 1)
+		r := dataRecord(testFile, blocktree.SectorIndex(n*shards), shards, bytes, version(n+1))
+		if _, err := s.AppendLazy([]Record{r}, func(err error) { written <- err }); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "lazy record", written)
+		if tail := (first + n - s.Synced()) * shards * bytes; tail > blocktree.GroupCommitBytesMax { // this group may not be over yet
+			t.Fatalf("%d bytes are written and not synced", tail)
+		}
+	}
+}
+
+// TestNothingIsWrittenAfterFailure: what was latched while a group was written, a failed checkpoint say, is what its calls are told,
+// also those that do not wait for a sync.
+func TestNothingIsWrittenAfterFailure(t *testing.T) {
+	var s *Store
+	var armed atomic.Bool
+	disk := &stepFS{FS: vfs.NewCrash(), before: func(op, _ string) {
+		if op == "WritevAt" && armed.CompareAndSwap(true, false) {
+			s.logMu.Lock()
+			s.latch(syscall.EIO)
+			s.logMu.Unlock()
+		}
+	}}
+	s, _ = openTest(t, disk, smallOptions)
+	armed.Store(true)
+	told := make(chan error, 1)
+	if _, err := s.AppendLazy([]Record{dataRecord(testFile, 1, 1, 512, version(1))}, func(err error) { told <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; blocktree.KindOf(err) != blocktree.IO || armed.Load() {
+		t.Errorf("told %v", err)
+	}
+}
+
+// TestSyncDoesNotHurryAGroup: a group that begins with a sync waits for a compactor that cannot keep up as any other does; a sync alone
+// does not.
+func TestSyncDoesNotHurryAGroup(t *testing.T) {
+	s, _ := openTest(t, vfs.NewCrash(), smallOptions)
+	s.compactor.mu.Lock() // it would look, and find that it keeps up
+	defer s.compactor.mu.Unlock()
+	s.logMu.Lock()
+	s.enqueueSync(func(error) {})
+	group := queue{calls: []call{s.queue.calls[len(s.queue.calls)-1]}}
+	s.overfull = true
+	s.logMu.Unlock()
+	took := func() time.Duration {
+		begun := time.Now()
+		s.awaitCompactor(&group)
+		return time.Since(begun)
+	}
+	if waited := took(); waited > overfullWait/2 {
+		t.Errorf("a sync waited %v", waited)
+	}
+	group.items = make([]item, 1)
+	if waited := took(); waited < overfullWait/2 {
+		t.Errorf("a group waited only %v", waited)
 	}
 }

@@ -347,7 +347,7 @@ func (s *Store) begin(v *verdict) error {
 	seg.end = h.bytes()
 	s.active, s.writing = seg, seg
 	s.pins.setActive(seg.number)
-	s.synced, s.settled = h.synced, h.synced
+	s.synced, s.settled, s.written = h.synced, h.synced, h.synced
 	return nil
 }
 

@@ -58,7 +58,9 @@ type Store struct {
 	durableAt       uint32     // the segment of the durable checkpoint's position
 	short           bool       // there was no space for a segment
 	lazyTo          uint64     // sequence of the newest record that nobody waits for
+	written         uint64     // sequence of the newest record that is in its file
 	unsynced        []*segment // written to by groups that nobody waits for; the committer's own
+	unsyncedBytes   int64      // of those groups; the committer's own
 	overfull        bool       // the compactor cannot keep up: groups wait for it
 	compactSeen     uint64     // nextSequence when the compactor looked last
 	noSpaceCount    uint64

@@ -105,6 +105,7 @@ func (h *Holder) park(w *hwrite) bool {
 	if !h.vol.full() || w.isNext() {
 		return false
 	}
+	w.parked = true
 	h.stats.Parked++
 	h.vol.parked = append(h.vol.parked, w)
 	return true
@@ -121,7 +122,8 @@ func (h *Holder) unpark() {
 	for _, w := range h.vol.parked {
 		if h.vol.full() && !w.isNext() {
 			keep = append(keep, w)
-		} else if !w.counted {
+		} else {
+			w.parked = false
 			w.sendAll()
 		}
 	}
@@ -151,7 +153,11 @@ func (w *hwrite) synced() (out uint32) {
 
 // stable reports whether every member, joining ones included, has the write durably: then the watermark may pass it.
 func (w *hwrite) stable() bool {
-	return !w.r.h.vol.on || w.r.h.mut == mutMarkVolatile || w.synced()&w.r.mask == w.r.mask
+	mask := w.r.mask
+	if w.r.h.mut == mutStableNoJoin {
+		mask = w.r.sync
+	}
+	return !w.r.h.vol.on || w.r.h.mut == mutMarkVolatile || w.synced()&mask == mask
 }
 
 // Flush ends when every write submitted before it has its outcome and no member has lost its memory: none is marked, nor up
@@ -205,7 +211,7 @@ func (h *Holder) flushed(n uint64) bool {
 			if w.state != live || w.number > n || !w.finished || w.aborted {
 				continue
 			}
-			if got := w.synced(); got&r.mask != r.mask && (h.mut != mutFlushSome || bits.OnesCount32(got&r.sync) < h.layout.Code.Data) {
+			if got := w.synced(); got&r.mask != r.mask && (h.mut != mutFlushNoJoin || got&r.sync != r.sync) && (h.mut != mutFlushSome || bits.OnesCount32(got&r.sync) < h.layout.Code.Data) {
 				h.vol.waits, h.vol.judged = true, true
 				return false
 			}

@@ -34,14 +34,20 @@ type desk struct {
 }
 
 func newDesk(t *testing.T, code blocktree.Code, mutant string) *desk {
+	d := openDesk(t, code, mutant)
+	d.pump(func(*Message) bool { return true })
+	if !d.h.Recovered() {
+		t.Fatal("the take-over does not end")
+	}
+	return d
+}
+
+// openDesk is one whose take-over has not begun.
+func openDesk(t *testing.T, code blocktree.Code, mutant string) *desk {
 	d := &desk{t: t, l: flushLayout(code).Acquire(), done: map[uint64]blocktree.Kind{}}
 	d.h = NewHolder(HolderConfig{Layout: d.l, FlushAfter: time.Second, FlushBytes: 4 * testSector, MemberTimeout: 10 * time.Second, Mutant: mutant}, 0)
 	for _, n := range d.l.Hosts {
 		d.h.NodeUp(n, d.l.Incarnations[n])
-	}
-	d.pump(func(*Message) bool { return true })
-	if !d.h.Recovered() {
-		t.Fatal("the take-over does not end")
 	}
 	return d
 }
@@ -399,5 +405,69 @@ func TestUnwrittenIsNotHeld(t *testing.T) {
 	f.layout.Durability = DurabilityAck
 	if got := r.overlapping(q, m.stored(f), false); len(got) != 0 {
 		t.Error("in a file of durability ack a written record is told of")
+	}
+}
+
+// TestRoomIsKept: writes that came before the take-over was complete wait for room as later ones do, and those that wait are not
+// sent because a member joins.
+func TestRoomIsKept(t *testing.T) {
+	sent := func(d *desk) int {
+		seen := map[blocktree.Version]bool{}
+		for _, m := range d.sent {
+			if m.Kind == KindPrepare {
+				seen[m.Version] = true
+			}
+		}
+		return len(seen)
+	}
+	d := openDesk(t, blocktree.Code{Data: 2, Parity: 1}, "")
+	for range 12 {
+		d.write()
+	}
+	d.pump(func(m *Message) bool { return m.Kind != KindPrepare })
+	if n := sent(d); n != 8 {
+		t.Errorf("%d of 12 writes are sent when the take-over is complete, room is for 8", n)
+	}
+
+	d = newDesk(t, blocktree.Code{Data: 1, Parity: 2}, "")
+	d.h.codec = testCodec{d.l.Code}
+	all := func(*Message) bool { return true }
+	d.h.NodeDown(3)
+	d.pump(all)
+	d.change()
+	d.pump(all)
+	d.h.Begin(0) // nobody writes it: the watermark stays
+	for range 12 {
+		d.write()
+	}
+	d.pump(kind(KindPrepare))
+	d.h.NodeUp(3, d.l.Incarnations[3])
+	for range 20 {
+		d.tick(100 * time.Millisecond)
+		d.pump(func(m *Message) bool { return m.Kind != KindPrepare })
+		d.change()
+	}
+	if n := sent(d); n != 8 || d.l.View(0).Count(Joining) != 1 {
+		t.Errorf("%d writes are sent to a joiner, room is for 8; view %v", n, d.l.View(0))
+	}
+}
+
+// TestMendIsStable: a shard is mended with a version that is stable only: in the index it would replace the one that is.
+func TestMendIsStable(t *testing.T) {
+	for _, mutant := range []string{"", "mendvolatile"} {
+		d := newDesk(t, blocktree.Code{Data: 1, Parity: 1}, mutant)
+		c := testCodec{d.l.Code}
+		d.h.codec = c
+		d.write()
+		d.pump(kind(KindPrepare))
+		v := blocktree.Version{Epoch: d.l.Epoch, Sequence: 1}
+		m := &mend{h: d.h, op: 50, shard: 1, version: v, waited: true}
+		r := &read{c: &d.h.core, host: d.h, region: 0, skip: 1, mend: m}
+		m.found(r, blocktree.Other, &ReadResult{Pieces: []Piece{{Count: 1, Version: v, Kind: Data,
+			Shards: []ShardRun{{Shard: 0, Payload: c.shard(0, v, 0), Seals: c.seal(0, v)}}}}})
+		d.take()
+		if n := d.count(KindInstall); n != map[bool]int{true: 1}[mutant != ""] {
+			t.Errorf("mutant %q: %d installs of what is volatile", mutant, n)
+		}
 	}
 }

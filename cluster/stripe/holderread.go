@@ -206,7 +206,7 @@ func (m *mend) install(r *read, p Piece) {
 		m.err = blocktree.StaleMember
 		return
 	}
-	if !h.mayInstall(r.region, p.Version) { // it is pending there and everywhere
+	if !h.mayInstall(r.region, p.Version) && h.mut != mutMendVolatile { // it is pending there and everywhere
 		m.err = blocktree.StaleMember
 		return
 	}

@@ -308,6 +308,9 @@ func (m *Member) abort(f *memberFile, msg *Message) {
 	}
 	no := m.hand(f, m.controlRecord(f, &control{kind: ctlAbort, epoch: msg.Epoch, region: msg.Region, version: msg.Version}))
 	r.abortNo = no
+	if m.mut == mutAbortWritten && f.isFlush() {
+		r.abortNo, no = 0, 0
+	}
 	m.answerAfter(f, a, no)
 }
 
@@ -331,6 +334,9 @@ func (m *Member) repair(f *memberFile, msg *Message) {
 	} else if f.recovering {
 		c := control{kind: ctlRepair, epoch: msg.Epoch, seq: f.layout.Seq, last: msg.Last, repairs: m.ownRepairs(f, msg.Repairs)}
 		m.hand(f, m.controlRecord(f, &c))
+		if m.mut == mutRepairWritten && f.isFlush() {
+			f.promiseNo = m.durable
+		}
 	}
 	m.answerAfter(f, a, 0)
 }
@@ -446,6 +452,10 @@ func (m *Member) install(f *memberFile, msg *Message) {
 		return
 	}
 	no := m.hand(f, msg.Record)
+	if m.mut == mutInstallWritten {
+		m.answerStored(f, a, no)
+		return
+	}
 	m.answerOf(f, a, no, no)
 }
 

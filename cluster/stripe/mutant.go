@@ -71,6 +71,12 @@ const (
 	mutReadAfterLoss
 	mutHoldOn
 	mutRemoveBlind
+	mutStableNoJoin
+	mutInstallWritten
+	mutRepairWritten
+	mutAbortWritten
+	mutMendVolatile
+	mutFlushNoJoin
 	mutantEnd
 )
 
@@ -138,6 +144,12 @@ var mutantNames = [mutantEnd]string{
 	mutReadAfterLoss:    "readafterloss: members answer reads after a loss before it is decided what was lost (0014)",
 	mutHoldOn:           "holdon: a holder goes on when its file has turned lossy (0014)",
 	mutRemoveBlind:      "removeblind: members that lost their memory are removed though too few others are known to live (0014)",
+	mutStableNoJoin:     "stablenojoin: the watermark of a flush file passes what is not durable at a joiner (0014)",
+	mutInstallWritten:   "installwritten: a member of a flush file answers an install before it is durable (0014)",
+	mutRepairWritten:    "repairwritten: a member of a flush file answers a repair before it is durable (0014)",
+	mutAbortWritten:     "abortwritten: a member of a flush file refuses a version before that is durable (0014)",
+	mutMendVolatile:     "mendvolatile: a damaged shard is mended in an index with what is not stable (0014)",
+	mutFlushNoJoin:      "flushnojoin: a FLUSH does not wait for a joiner (0014)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 }
 

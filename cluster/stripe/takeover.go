@@ -197,7 +197,7 @@ func (h *Holder) checkRepair() {
 	h.reopen()
 	for _, r := range h.byIndex {
 		for _, w := range r.writes[r.head:] {
-			if w.state == live {
+			if w.state == live && !h.park(w) {
 				w.sendAll()
 			}
 		}

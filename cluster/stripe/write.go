@@ -64,6 +64,7 @@ type hwrite struct {
 	slots    []wslot // by shard index
 	heir     *wslot  // of the heir, whose slot is behind the others
 	counted  bool    // among those in flight or volatile (flush.go)
+	parked   bool    // waits for room, is sent to nobody
 }
 
 // wslot has the first message to one member in one piece of memory with its call.
@@ -282,6 +283,9 @@ func (h *Holder) fits(w *Write) bool {
 
 // sendAll prepares the write at every member that has not answered.
 func (w *hwrite) sendAll() {
+	if w.parked {
+		return
+	}
 	if w.slots == nil {
 		w.slots = make([]wslot, len(w.r.view.Members))
 	}

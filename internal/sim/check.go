@@ -86,6 +86,7 @@ func (w *World) checkDecision(c *client) {
 	if first {
 		w.beginEra(c.file, l.Loss)
 	}
+	w.keep(c)
 	w.trace("c%d has recovered file %d under epoch %d: %+v", c.idx, c.file, c.epoch, c.sent)
 }
 
@@ -165,11 +166,15 @@ func (w *World) checkWitnesses(c *client, o *op) {
 	}
 }
 
-// checkMayRead demands of a member that is between a fence and its repair that it answers no reads (rule 5).
+// checkMayRead demands of a member that is between a fence and its repair that it answers no reads (rule 5), nor before it is repaired
+// after a loss.
 func (w *World) checkMayRead(n *node, file int, q *stripe.Message) {
 	s := &n.says[file]
 	if !w.prof.lateReads && s.repaired < s.fenced && s.reset[q.Region] < s.fenced {
 		w.fail("rule 5 no reads while recovering", "node %d answers under epoch %d: fenced under %d, repaired under %d", n.idx, q.Epoch, s.fenced, s.repaired)
+	}
+	if at := w.meta.files[file].layout.LossEpoch; !w.prof.lateReads && q.Epoch >= at && s.repaired < at && s.reset[q.Region] < at {
+		w.fail("no reads before a loss is decided", "node %d answers under epoch %d: repaired under %d, lost under %d", n.idx, q.Epoch, s.repaired, at)
 	}
 }
 
@@ -230,10 +235,10 @@ func (w *World) checkPromotion(file int, l *stripe.Layout, c stripe.Change) {
 	}
 }
 
-// superseded reports whether the node has durably a later acknowledged version of the sector.
+// superseded reports whether the node has durably a later version of the sector, acknowledged or decided.
 func (w *World) superseded(n *node, x *write, s blocktree.SectorIndex) bool {
 	return slices.ContainsFunc(w.writes, func(y *write) bool {
-		return y.state == acked && y.file == x.file && y.region == x.region && s >= y.first && s < y.first+blocktree.SectorIndex(y.count) &&
+		return (y.state == acked || y.flushed) && y.file == x.file && y.region == x.region && s >= y.first && s < y.first+blocktree.SectorIndex(y.count) &&
 			x.version.Less(y.version) && n.disk.find(w, x.file, s, y.version) >= 0 // durably, or it would not do for what was flushed
 	})
 }

@@ -39,7 +39,8 @@ type client struct {
 	metas    int
 	drainGen int // of what the holder knows of drains
 	closing  bool
-	heard    []uint64 // by file: the loss number that it has been told of
+	told     map[blocktree.RegionIndex]blocktree.Sequence // under this epoch: up to where a watermark was found to be stable
+	heard    []uint64                                     // by file: the loss number that it has been told of
 }
 
 // link is the connection between a client and a node.
@@ -414,7 +415,7 @@ func (c *client) acquire() {
 // begin is the start of a holder under a new epoch.
 func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 	c.w.trace("c%d holds file %d under epoch %d", c.idx, c.file, l.Epoch)
-	c.epoch = l.Epoch
+	c.epoch, c.told = l.Epoch, map[blocktree.RegionIndex]blocktree.Sequence{}
 	c.hear(l)
 	c.h = stripe.NewHolder(stripe.HolderConfig{
 		Layout: l, Codec: codec{l.Code}, MemberTimeout: memberTimeout * time.Millisecond,

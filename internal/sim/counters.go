@@ -70,21 +70,22 @@ type Counters struct {
 	Histories, Porcupine     uint64 // checked; of these by porcupine too
 
 	// Of worlds with files of durability flush only.
-	Losses        uint64 `of:"flush"` // acknowledged writes may be gone, said Raft
-	LossesMet     uint64 `of:"flush"` // by a holder
-	LossesHeard   uint64 `of:"flush"` // by a leaseless reader, which opens the file anew
-	VolatileLost  uint64 `of:"flush"` // acknowledged writes that a loss took
-	VolatileKept  uint64 `of:"flush"` // acknowledged, not flushed, and still there after a loss
-	FlushedKept   uint64 `of:"flush"` // writes that were flushed before a loss
-	FlushedWrites uint64 `of:"flush"`
-	Syncs         uint64 `of:"flush"` // SYNC messages
-	SyncsRefused  uint64 `of:"flush"`
-	AutoSyncs     uint64 `of:"flush"` // that no FLUSH waited for
-	Parked        uint64 `of:"flush"` // writes that waited for room
-	Kills         uint64 `of:"flush"` // of a node's process
-	KillsKept     uint64 `of:"flush"` // after which it went on under its volatile incarnation
-	Unwritten     uint64 `of:"flush"` // records that a kill took
-	MassLosses    uint64 `of:"flush"` // more nodes at a time than the code bears lost what was not synced
+	Losses         uint64 `of:"flush"` // acknowledged writes may be gone, said Raft
+	LossesMet      uint64 `of:"flush"` // by a holder
+	LossesHeard    uint64 `of:"flush"` // by a leaseless reader, which opens the file anew
+	VolatileLost   uint64 `of:"flush"` // acknowledged writes that a loss took
+	VolatileKept   uint64 `of:"flush"` // acknowledged, not flushed, and still there after a loss
+	FlushedKept    uint64 `of:"flush"` // writes that were flushed before a loss
+	FlushedWrites  uint64 `of:"flush"`
+	Syncs          uint64 `of:"flush"` // SYNC messages
+	SyncsRefused   uint64 `of:"flush"`
+	AutoSyncs      uint64 `of:"flush"` // that no FLUSH waited for
+	Parked         uint64 `of:"flush"` // writes that waited for room
+	Kills          uint64 `of:"flush"` // of a node's process
+	KillsKept      uint64 `of:"flush"` // after which it went on under its volatile incarnation
+	Unwritten      uint64 `of:"flush"` // records that a kill took
+	KillsThenPower uint64 `of:"flush"` // power lost before a killed node had started again
+	MassLosses     uint64 `of:"flush"` // more nodes at a time than the code bears lost what was not synced
 
 	Failed [64]uint64 // operations that ended with an error, by kind
 }

@@ -233,5 +233,6 @@ func (d *disk) findBelow(n int, w *World, file int, sector blocktree.SectorIndex
 
 // holds reports whether a crash now would leave the sector at version v or at a newer committed one.
 func (d *disk) holds(w *World, file int, sector blocktree.SectorIndex, v blocktree.Version) bool {
-	return d.find(w, file, sector, v) >= 0 || v.Less(d.index[file][sector].version)
+	x := &d.index[file][sector]
+	return d.find(w, file, sector, v) >= 0 || v.Less(x.version) && x.at < d.synced
 }

@@ -41,6 +41,7 @@ type node struct {
 type ask struct {
 	client, gen int
 	id          uint64
+	log         int // how long the log was when it came
 }
 
 type catchUp struct {
@@ -112,6 +113,7 @@ func (n *node) start() {
 // crash is the loss of power.
 func (n *node) crash() {
 	if !n.up {
+		n.losePower()
 		return
 	}
 	n.up = false
@@ -247,7 +249,7 @@ func (n *node) receive(m *stripe.Message, client, gen int) {
 	if !n.up {
 		return
 	}
-	n.asks = append(n.asks, ask{client, gen, m.ID})
+	n.asks = append(n.asks, ask{client, gen, m.ID, len(n.disk.log)})
 	mine := *m
 	mine.ID = uint64(len(n.asks))
 	n.m.Step(&mine)
@@ -263,6 +265,11 @@ func (n *node) drain() {
 			break
 		}
 		n.append(r.Records)
+		for _, x := range r.Commits {
+			if !x.Void {
+				n.w.checkIndexed(n, n.w.meta.fileOf(x.File), x)
+			}
+		}
 		n.index(r, len(n.disk.log))
 		for _, a := range r.Answers {
 			n.notice(a)
@@ -362,6 +369,9 @@ func (n *node) synced(pos int) {
 
 func (n *node) answer(m *stripe.Message) {
 	a := n.asks[m.ID-1]
+	if m.Kind == stripe.KindSync && m.Err == blocktree.Other && n.disk.synced < a.log {
+		n.w.fail("F7 a sync is one", "node %d answers a SYNC that came when its log had %d records, and %d are durable", n.idx, a.log, n.disk.synced)
+	}
 	out := *m
 	out.ID = a.id
 	n.w.toClient(n, n.w.clients[a.client], a.gen, &out)

@@ -173,8 +173,27 @@ func (n *node) damage() {
 		return
 	}
 	w.spoilt = &spoilt{node: n, file: f, sector: s, at: x.at}
-	n.disk.log[x.at].damaged = true
+	e := &n.disk.log[x.at]
+	e.damaged = true
+	for i := range e.rec.Count {
+		w.damaged[sectorKey{f, e.rec.First + blocktree.SectorIndex(i)}] = true
+	}
 	w.count.Damaged++
+}
+
+// damagedIn reports whether a shard of what an operation reads was ever damaged.
+func (w *World) damagedIn(o *op) bool {
+	for s := o.first; s < o.first+blocktree.SectorIndex(o.count); s++ {
+		if w.damaged[sectorKey{o.file, s}] {
+			return true
+		}
+	}
+	return false
+}
+
+type sectorKey struct {
+	file   int
+	sector blocktree.SectorIndex
 }
 
 // spoilt is the one shard that fails its checksum.

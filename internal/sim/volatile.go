@@ -49,12 +49,15 @@ func (w *World) volatileFault() {
 		}
 	default:
 		w.count.MassLosses++
-		spared := -1
-		if w.luck.Float64() < 0.5 {
-			spared = w.luck.IntN(len(w.nodes))
+		spared := func(int) bool { return false }
+		switch one := w.luck.IntN(len(w.nodes)); w.luck.IntN(3) {
+		case 0:
+			spared = func(i int) bool { return i == one }
+		case 1:
+			spared = func(int) bool { return w.luck.Float64() < 0.4 }
 		}
 		for i, n := range w.nodes {
-			if i != spared {
+			if !spared(i) {
 				n.crash()
 				back(n)
 			}
@@ -105,7 +108,7 @@ func (n *node) kill() {
 		n.disk.log[i].lost = true
 		n.w.count.Unwritten++
 	}
-	n.disk.synced, n.wrote = len(n.disk.log), len(n.disk.log)
+	n.wrote = len(n.disk.log) // not synced before it starts again: power may be lost first
 	if n.w.luck.Float64() < 0.5 {
 		n.w.count.KillsKept++
 	} else {
@@ -116,6 +119,18 @@ func (n *node) kill() {
 		c.lost(n, true)
 	}
 	n.w.trace("n%d killed, volatile incarnation %x", n.idx, n.vol)
+}
+
+// losePower is the loss of power of a node that does not run: what a kill left and nothing has synced is there in part.
+func (n *node) losePower() {
+	if n.disk.synced == len(n.disk.log) {
+		return
+	}
+	n.w.count.KillsThenPower++
+	n.disk.loseTail(n.w)
+	n.disk.synced, n.wrote = len(n.disk.log), len(n.disk.log)
+	n.forgetVolatile()
+	n.w.trace("n%d, killed before, loses power", n.idx)
 }
 
 // writeOut has what was appended in the log file some time later.
@@ -285,6 +300,72 @@ func (w *World) beginEra(file int, loss uint64) {
 	}
 }
 
+// keep is called when a take-over is complete. What it has kept is durable at every member in sync from now on, as if flushed.
+func (w *World) keep(c *client) {
+	if !w.isFlush(c.file) {
+		return
+	}
+	for _, x := range w.writes {
+		if x.file != c.file || x.version.IsZero() || x.version.Epoch >= c.epoch {
+			continue
+		}
+		won := slices.ContainsFunc(c.sent, func(s sentRepair) bool { return s.region == x.region && slices.Contains(s.winners, x.version) })
+		if x.state == acked || x.state == open && won {
+			w.demandStable("F1 flushed is durable", x)
+			x.flushed = true
+		}
+	}
+}
+
+func (w *World) isFlush(file int) bool {
+	return w.meta.files[file].layout.Durability == stripe.DurabilityFlush
+}
+
+// demandStable fails the world unless a write is durable at every member in sync that has its disk.
+func (w *World) demandStable(name string, x *write) {
+	l := w.meta.files[x.file].layout
+	for _, m := range l.View(x.region).Members {
+		n := w.nodes[w.nodeOf(m.Node)]
+		if m.State != stripe.InSync || !n.keepsDisk(l) {
+			continue
+		}
+		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
+			if !n.disk.holds(w, x.file, s, x.version) && !w.superseded(n, x, s) {
+				w.fail(name, "write %d (%v), sector %d, node %d", x.value, x.version, s, n.idx)
+			}
+		}
+	}
+}
+
+// checkMark demands F2 of a watermark that a member is told.
+func (w *World) checkMark(c *client, m *stripe.Message) {
+	mark := m.Watermark
+	if m.Record != nil {
+		mark = m.Record.Watermark
+	}
+	if c.reader || mark.Epoch != c.epoch || mark.Sequence <= c.told[m.Region] || !w.isFlush(c.file) {
+		return
+	}
+	for s := c.told[m.Region] + 1; s <= mark.Sequence; s++ {
+		if x := w.byVer[versionKey{c.file, m.Region, blocktree.Version{Epoch: c.epoch, Sequence: s}}]; x != nil && x.state == acked {
+			w.demandStable("F2 watermarks are stable", x)
+		}
+	}
+	c.told[m.Region] = mark.Sequence
+}
+
+// checkIndexed demands F3 of a record that a node is about to index.
+func (w *World) checkIndexed(n *node, file int, rec *stripe.Held) {
+	if l := w.meta.files[file].layout; !w.isFlush(file) || !n.keepsDisk(l) {
+		return
+	}
+	x := w.byVer[versionKey{file, rec.Region, rec.Version}]
+	if x == nil || x.state == canceled {
+		w.fail("F3 indexed is stable", "node %d indexes %v, which nobody wrote", n.idx, rec.Version)
+	}
+	w.demandStable("F3 indexed is stable", x)
+}
+
 // committedBy reports whether all members in sync have a write or something newer committed, in all its sectors.
 func (w *World) committedBy(file int, x *write, l *stripe.Layout) bool {
 	for _, m := range l.View(x.region).Members {
@@ -314,17 +395,7 @@ func (w *World) flushed(c *client, o *op) {
 		if x.state == lost {
 			w.fail("F1 flushed is durable", "client %d: write %d (%v) is lost, and a FLUSH after it ends well", c.idx, x.value, x.version)
 		}
-		for _, m := range l.View(x.region).Members {
-			n := w.nodes[w.nodeOf(m.Node)]
-			if m.State != stripe.InSync || !n.keepsDisk(l) {
-				continue
-			}
-			for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
-				if !n.disk.holds(w, o.file, s, x.version) && !w.superseded(n, x, s) {
-					w.fail("F1 flushed is durable", "client %d: write %d (%v), sector %d, node %d", c.idx, x.value, x.version, s, n.idx)
-				}
-			}
-		}
+		w.demandStable("F1 flushed is durable", x)
 		x.flushed = true
 		w.count.FlushedWrites++
 	}

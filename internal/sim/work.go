@@ -23,7 +23,7 @@ type write struct {
 	at      []int // place of its operation in the history of each sector
 	era     uint64
 	ackedAt int64
-	flushed bool // a FLUSH has ended that was to make it durable
+	flushed bool // a FLUSH has ended that was to make it durable, or a take-over is complete that has kept it
 }
 
 type writeState uint8
@@ -121,6 +121,10 @@ func (c *client) beginWrite(o *op) {
 		default:
 			c.submit(o)
 		}
+	}
+	if w.opt.Flush && w.luck.Float64() < 0.02 { // the watermark stands, and much is flushed and kept above it
+		c.later(1+w.luck.Int64N(400), seal)
+		return
 	}
 	if w.prof.lateSeal && w.chance(0.5) {
 		c.later(w.upTo(12), seal)
@@ -262,8 +266,8 @@ func (c *client) finish(d stripe.Done) {
 func (c *client) failed(o *op, err blocktree.Kind) {
 	w := c.w
 	w.count.Failed[err]++
-	if err == blocktree.Corrupt && w.count.Damaged == 0 {
-		w.fail("readable", "client %d op %d: %s: too few shards that fit, and none was ever damaged", c.idx, o.id, describeOp(o))
+	if err == blocktree.Corrupt && !w.damagedIn(o) {
+		w.fail("F8 readable", "client %d op %d: %s: too few shards that fit, and none was ever damaged", c.idx, o.id, describeOp(o))
 	}
 	if w.quiet && c.h != nil && !c.h.Fenced() && err != blocktree.NoSpace && err != blocktree.Unavailable {
 		w.trace("c%d op %d failed in the finale: %v", c.idx, o.id, err)
@@ -336,6 +340,8 @@ func (w *World) valuesOf(c *client, o *op, p stripe.Piece) []uint32 {
 		w.fail("read", "client %d op %d: version %v was never written", c.idx, o.id, p.Version)
 	case x.state == aborted || x.state == voided || x.state == canceled || x.state == lost && o.era > x.era:
 		w.fail("void version read", "client %d op %d: version %v (value %d, state %d)", c.idx, o.id, p.Version, x.value, x.state)
+	case x.era > o.era:
+		w.fail("F6 nothing of after a loss", "client %d op %d opened the file under loss %d: version %v (value %d) is of loss %d", c.idx, o.id, o.era, p.Version, x.value, x.era)
 	case p.First < x.first || p.First+blocktree.SectorIndex(p.Count) > x.first+blocktree.SectorIndex(x.count) || x.zero != (p.Kind == stripe.Zero):
 		w.fail("read", "client %d op %d: piece %d+%d of kind %d is not of write %d", c.idx, o.id, p.First, p.Count, p.Kind, x.value)
 	}

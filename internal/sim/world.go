@@ -74,8 +74,9 @@ type World struct {
 	eras    [][]era // by file, by loss number
 
 	spoilt     *spoilt
-	finalReads int // that have not come back yet
-	round      int // of final reads
+	damaged    map[sectorKey]bool // sectors that a shard was ever damaged of
+	finalReads int                // that have not come back yet
+	round      int                // of final reads
 
 	quiet   bool // the finale: no faults, no new work
 	over    bool
@@ -122,7 +123,7 @@ func newWorld(o Options) *World {
 	w := &World{
 		opt: o, cfg: Configs()[o.Config], rnd: rand.New(rand.NewPCG(o.Seed, 0x5ec7)), luck: rand.New(rand.NewPCG(o.Seed, 0x5ba7e)),
 		hash:  14695981039346656037,
-		byVer: map[versionKey]*write{},
+		byVer: map[versionKey]*write{}, damaged: map[sectorKey]bool{},
 	}
 	w.count.Worlds = 1
 	w.prof = w.choose()
@@ -271,6 +272,7 @@ func (w *World) summary() string {
 func (w *World) toNode(c *client, m *stripe.Message) {
 	i := w.nodeOf(m.Node)
 	w.count.observeRequest(c, m)
+	w.checkMark(c, m)
 	if w.tracing() {
 		w.trace("c%d -> n%d  %s", c.idx, i, describe(m))
 	}
