@@ -198,7 +198,7 @@ func TestGroupsWaitBounded(t *testing.T) {
 		{2 * overfullWaitMax, 0, overfullWaitMax / 2},
 	} {
 		begun := time.Now()
-		s.awaitCompactor(&queue{bytes: 16 << 20, calls: []call{{at: begun.Add(-x.age)}}})
+		s.awaitCompactor(&queue{bytes: 16 << 20, items: make([]item, 1), calls: []call{{at: begun.Add(-x.age)}}})
 		if took := time.Since(begun); took < x.least || took > x.most {
 			t.Errorf("a group that was appended %v ago waited %v", x.age, took)
 		}
