@@ -3,6 +3,7 @@ package bttp
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -26,6 +27,7 @@ type relayBed struct {
 	near     *Conn             // asker to gateway
 	standing atomic.Pointer[Conn]
 	asked    atomic.Pointer[Conn] // by which the member was asked last
+	refuses  atomic.Bool          // the member admits nobody any more
 }
 
 // newRelayBed has the asker reach the gateway by the carrier near, and that the member by far.
@@ -36,6 +38,12 @@ func newRelayBed(t testing.TB, near, far Transport, handler Handler) *relayBed {
 		b.asked.Store(r.Conn)
 		handler.Serve(r)
 	})
+	mc.Admit = func(peer cred.Identity) error {
+		if b.refuses.Load() || peer.Anonymous() {
+			return blocktree.E("admit", blocktree.Permission, errors.New("not you"))
+		}
+		return nil
+	}
 	b.member, b.target = b.listen(mc)
 	gc := b.config("gateway")
 	gc.Transport = Auto

@@ -3,7 +3,6 @@ package bttp
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -58,7 +57,7 @@ func TestRelayOfSlowReaders(t *testing.T) {
 func TestRelayRefusedByTheMember(t *testing.T) {
 	legs(t, func(t *testing.T, near, far Transport) {
 		b := newRelayBed(t, near, far, echo)
-		b.member.config.Admit = func(cred.Identity) error { return blocktree.E("admit", blocktree.Permission, errors.New("not you")) }
+		b.refuses.Store(true)
 		for range 20 {
 			if _, err := b.via(); blocktree.KindOf(err) != blocktree.Permission {
 				t.Fatal(err)
