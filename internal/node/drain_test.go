@@ -18,16 +18,7 @@ func TestDrain(t *testing.T) {
 	ctx := within(t, 3*time.Minute)
 	c := d.Client()
 	code := blocktree.Code{Data: 2, Parity: 1}
-	for _, name := range []string{"/vm/a", "/vm/b", "/vm/c", "/vm/d", "/vm/e"} { // each on three of the four
-		d.Create(c, name, 8<<20, code)
-		f := d.Open(c, name)
-		if err := f.WriteSectors(ctx, 0, pattern(1, 4<<20)); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	fiveFiles(ctx, t, d, c, code)
 	f := d.Open(c, "/vm/a")
 	w := startWriters(ctx, f, 4)
 	admin := d.Client()

@@ -1,10 +1,12 @@
 package node_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/internal/testenv"
 )
 
@@ -17,16 +19,7 @@ func TestSpare(t *testing.T) {
 	ctx := within(t, 3*time.Minute)
 	c := d.Client()
 	code := blocktree.Code{Data: 2, Parity: 1}
-	for _, name := range []string{"/vm/a", "/vm/b", "/vm/c", "/vm/d", "/vm/e"} { // each on three of the four
-		d.Create(c, name, 8<<20, code)
-		f := d.Open(c, name)
-		if err := f.WriteSectors(ctx, 0, pattern(1, 4<<20)); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	fiveFiles(ctx, t, d, c, code)
 	f := d.Open(c, "/vm/a")
 	w := startWriters(ctx, f, 4)
 	admin := d.Client()
@@ -68,6 +61,21 @@ func TestSpare(t *testing.T) {
 			}
 		case <-ctx.Done():
 			t.Error("a removed node goes on")
+		}
+	}
+}
+
+// fiveFiles makes five files with something in them, each on three of the four nodes.
+func fiveFiles(ctx context.Context, t *testing.T, d *testenv.Domain, c *cluster.Client, code blocktree.Code) {
+	t.Helper()
+	for _, name := range []string{"/vm/a", "/vm/b", "/vm/c", "/vm/d", "/vm/e"} {
+		d.Create(c, name, 8<<20, code)
+		f := d.Open(c, name)
+		if err := f.WriteSectors(ctx, 0, pattern(1, 4<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
