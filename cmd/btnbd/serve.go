@@ -84,6 +84,7 @@ clients have in flight before it stops.`,
 		}
 		cli.IgnoreHangup()
 		defer cli.Profile(log, "btnbd")()
+		defer heapFloor()()
 		s := &server{cfg: cfg, log: log, takeOver: takeOver}
 		if err := s.listen(); err != nil {
 			return err
