@@ -199,8 +199,8 @@ func (r *hregion) succeed(slot int, were []*peer) {
 		return bits&^(1<<heir) | bits>>heir&1<<slot
 	}
 	for _, w := range slices.Clone(r.writes[r.head:]) {
-		if w.slots != nil && w.heir != nil {
-			w.slots[slot].stamp = w.heir.stamp
+		if w.slots != nil && w.heir != nil && h.mut != mutMoveSyncs {
+			w.slots[slot].stamp = w.heir.stamp // the old member's is of SYNCs to that one
 		}
 		w.answered, w.sent, w.heir = shift(w.answered), shift(w.sent), nil
 		if w.slots != nil && w.slots[slot].cur != nil {

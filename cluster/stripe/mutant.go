@@ -77,6 +77,7 @@ const (
 	mutAbortWritten
 	mutMendVolatile
 	mutFlushNoJoin
+	mutMoveSyncs
 	mutantEnd
 )
 
@@ -150,6 +151,7 @@ var mutantNames = [mutantEnd]string{
 	mutAbortWritten:     "abortwritten: a member of a flush file refuses a version before that is durable (0014)",
 	mutMendVolatile:     "mendvolatile: a damaged shard is mended in an index with what is not stable (0014)",
 	mutFlushNoJoin:      "flushnojoin: a FLUSH does not wait for a joiner (0014)",
+	mutMoveSyncs:        "movesyncs: what an heir answered is taken for durable by the SYNCs to the member that it follows (0014)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 }
 

@@ -165,12 +165,19 @@ func scatter(parts [][]byte, sealed []byte) {
 	invariant.Check(len(sealed) == 0, "parts with too little room for a sealed sector")
 }
 
-// gather is scatter backwards; it reports whether the parts fill dst.
+// gather is scatter backwards. It reports whether the parts fill dst, and leaves dst as it is if they do not.
 func gather(dst []byte, parts [][]byte) bool {
+	room := 0
+	for _, p := range parts {
+		room += len(p)
+	}
+	if room < len(dst) {
+		return false
+	}
 	for _, p := range parts {
 		dst = dst[copy(dst, p):]
 	}
-	return len(dst) == 0
+	return true
 }
 
 // Open decrypts sealed into dst, which has the same length and may be the same or an overlapping slice. header is what Seal

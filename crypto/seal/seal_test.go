@@ -369,8 +369,12 @@ func TestParts(t *testing.T) {
 			if err := s.OpenParts(got, parts, testIndex, testAt, header); err != nil || !bytes.Equal(got, sector) {
 				t.Fatalf("%v, %d parts: %v", suite, k, err)
 			}
-			if err := s.OpenParts(got, parts[:k-1], testIndex, testAt, header); blocktree.KindOf(err) != blocktree.Invalid {
+			kept := bytes.Repeat([]byte{0xdd}, len(sector))
+			if err := s.OpenParts(kept, parts[:k-1], testIndex, testAt, header); blocktree.KindOf(err) != blocktree.Invalid {
 				t.Errorf("%v, %d parts and one missing: %v", suite, k, err)
+			}
+			if !bytes.Equal(kept, bytes.Repeat([]byte{0xdd}, len(sector))) {
+				t.Errorf("%v, %d parts and one missing: bytes that nobody has checked were given out", suite, k)
 			}
 			parts[(k-1)/2][0] ^= 1
 			err := s.OpenParts(got, parts, testIndex, testAt, header)

@@ -141,7 +141,7 @@ func (d *drains) forge() {
 	v := l.View(r)
 	from, to := v.Members[d.luck.IntN(len(v.Members))].Node, w.nodes[d.luck.IntN(len(w.nodes))].id
 	c := stripe.Change{File: l.File, Epoch: l.Epoch, Seq: l.Seq, Kind: stripe.ChangeMove, Region: r, Nodes: []blocktree.NodeID{from, to},
-		Incarnation: w.meta.current[to]}
+		Incarnation: w.meta.currentOf(l)(to)}
 	if slices.Contains(d.nodes, from) && !slices.Contains(d.nodes, to) {
 		return
 	}

@@ -94,6 +94,7 @@ func flushKills() []kill {
 		{"promotevolatile", 22, "F1 flushed is durable"},
 		{"stablenojoin", 12, "F1 flushed is durable"},
 		{"flushnojoin", 1518, "F1 flushed is durable"},
+		{"movesyncs", 380, "F2 watermarks are stable"},
 		{"installwritten", 3, "F1 flushed is durable"},
 		{"repairwritten", 505, "F3 indexed is stable"},
 		{"abortwritten", 16272, "F3 indexed is stable"},
