@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -259,6 +260,16 @@ func (f roomFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Ope
 
 func (f roomFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return f.file(func() (vfs.File, error) { return f.FS.ReuseForWrite(from, to, c) })
+}
+
+func (f roomFS) MkdirAll(dir string, mode os.FileMode) error {
+	_, err := again(f.room, func() (struct{}, error) { return struct{}{}, f.FS.MkdirAll(dir, mode) })
+	return err
+}
+
+// Lock makes the lock's file, in a store that is new.
+func (f roomFS) Lock(name string) (io.Closer, error) {
+	return again(f.room, func() (io.Closer, error) { return f.FS.Lock(name) })
 }
 
 func (f roomFS) Link(from, to string) error {

@@ -300,3 +300,23 @@ func TestCrashWithWritesInParts(t *testing.T) {
 		}
 	}
 }
+
+// TestNewOnAFullDisk: a store that is made when others have just taken what was free waits for space; told to stop, it does.
+func TestNewOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := &noDirFS{FS: newSmallFS(512 << 20)}
+		fs.full.Store(true)
+		opened := make(chan *Group, 1)
+		go func() { opened <- openSmall(t, fs) }()
+		time.Sleep(time.Minute)
+		select {
+		case <-opened:
+			t.Fatal("there is a store, without space for it")
+		default:
+		}
+		fs.full.Store(false)
+		if err := (<-opened).Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
