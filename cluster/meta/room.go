@@ -158,7 +158,7 @@ func (r *room) allocated(name string) error {
 		}
 	}
 	if err == nil {
-		err = f.Sync()
+		err = r.sync(f)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -178,9 +178,19 @@ func (r *room) makeFile(name string) error {
 		}
 	}
 	if err == nil {
-		err = f.Sync()
+		err = r.sync(f)
 	}
 	return errors.Join(err, f.Close())
+}
+
+// sync makes a file of the room durable. One that fails ends the store, though there is nothing in the file: a disk that fails one sync is not
+// asked for another.
+func (r *room) sync(f vfs.File) error {
+	err := f.Sync()
+	if err != nil && !noSpace(err) {
+		r.fail.set(fmt.Errorf("sync of the room for metadata: %w", err))
+	}
+	return err
 }
 
 // more reports whether what failed with err should be tried again: there is more space, or there may be by now. It blocks while there
