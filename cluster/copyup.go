@@ -176,22 +176,29 @@ func (c *Client) copyUps(ctx context.Context) map[blocktree.FileID]copyUp {
 	ctx, cancel := context.WithTimeout(ctx, copyUpsWait)
 	defer cancel()
 	all := map[blocktree.FileID]copyUp{}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
 	for _, n := range c.peers.nodes() {
 		conn := c.peers.conn(n)
 		if conn == nil {
 			continue
 		}
-		r, err := conn.CallWait(ctx, codeCopyUps, nil)
-		if err != nil {
-			continue
-		}
-		us, err := decodeCopyUps(r.Body)
-		r.Release()
-		for i := range us {
-			if err == nil {
-				all[us[i].file] = us[i]
+		wg.Go(func() {
+			r, err := conn.CallWait(ctx, codeCopyUps, nil)
+			if err != nil {
+				return
 			}
-		}
+			us, err := decodeCopyUps(r.Body)
+			r.Release()
+			mu.Lock()
+			defer mu.Unlock()
+			for i := range us {
+				if err == nil {
+					all[us[i].file] = us[i]
+				}
+			}
+		})
 	}
+	wg.Wait()
 	return all
 }

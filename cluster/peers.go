@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,9 @@ const (
 	// lostMax is how long other ways to it may be looked for. With the silence before, 1.5 to 1.75 s, that is within the 5 s in which
 	// a node must be called down.
 	lostMax = 3 * time.Second
+	// lastedAfter is how long a connection must have lived for its end to be redialled at once, and for the pauses to begin anew: else a way
+	// that comes up and is cut at once, each time, would be a loop of handshakes.
+	lastedAfter = 2 * time.Second
 	// helloPause is how long a node that does not serve yet is left alone.
 	helloPause = 100 * time.Millisecond
 )
@@ -66,6 +70,7 @@ type peer struct {
 	cancel  context.CancelFunc
 	conn    atomic.Pointer[bttp.Conn]
 	refused atomic.Bool // it could not be reached when it was tried
+	said    atomic.Bool // and somebody has said so; false: it did not answer in time
 	lost    time.Time   // keep's own: when a node that served stopped answering; zero once watchers know
 
 	// keep's own too, of the ways to the node: gateway.go.
@@ -119,6 +124,18 @@ func (p *peers) hopeless() bool {
 		}
 	}
 	return true
+}
+
+// undecided reports whether a node that cannot be reached has not said no either: it may be far away.
+func (p *peers) undecided() bool {
+	p.mapMu.RLock()
+	defer p.mapMu.RUnlock()
+	for _, q := range p.all {
+		if q.conn.Load() == nil && !q.said.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 // adopt keeps connections to these runtimes from now on, and to no others.
@@ -228,7 +245,8 @@ func (p *peers) tell(q *peer, serving bool, incarnation blocktree.Incarnation) {
 	}
 }
 
-// keep dials the node, says hello, waits until the connection ends, and starts again. At any time one connection is in use.
+// keep dials the node, says hello, waits until the connection ends, and starts again: at once after one that lasted, else after a pause. At any
+// time one connection is in use.
 func (p *peers) keep(q *peer) {
 	pause := redialMin
 	var conn *bttp.Conn
@@ -238,19 +256,30 @@ func (p *peers) keep(q *peer) {
 			conn, err = p.reach(q)
 		}
 		if err == nil {
+			since := time.Now()
 			q.conn.Store(conn)
-			pause = redialMin
 			conn = p.attend(q, conn)
 			q.conn.Store(nil)
-			continue
+			if lasted := time.Since(since) >= lastedAfter; lasted || conn != nil {
+				if lasted {
+					pause = redialMin
+				}
+				continue
+			}
+		} else {
+			kind := blocktree.KindOf(err)
+			q.said.Store(kind != blocktree.Timeout && kind != blocktree.Canceled)
+			q.refused.Store(true)
+			if p.exhausted(q) {
+				p.silent(q, err)
+			}
 		}
-		q.refused.Store(true)
-		if p.exhausted(q) {
-			p.silent(q, err)
-		}
-		q.sleep(nil, pause)
-		if pause = pause * 2; pause > redialMax || !q.lost.IsZero() {
+		if !q.lost.IsZero() {
 			pause = min(pause, redialMax/4)
+		}
+		q.sleep(nil, pause/2+rand.N(pause/2)) // peers that lost one another at once do not come back at once
+		if pause = pause * 2; pause > redialMax {
+			pause = redialMax / 4
 		}
 	}
 	if p.ctx.Err() == nil { // forgotten

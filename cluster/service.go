@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -129,27 +130,23 @@ func (s *Service) open(ctx context.Context) (err error) {
 }
 
 // openSectors opens the sector store. One that has run before waits for the space that it needs to start, as it would for any other: whoever
-// started the node may be no one who looks. A new one says so.
-func (s *Service) openSectors(ctx context.Context) (err error) {
-	for told := false; ; told = true {
-		s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger)
-		if blocktree.KindOf(err) != blocktree.NoSpace {
-			return err
-		}
-		if mark, e := loadStart(s.cfg.FS, s.cfg.StoreDir); e != nil || mark.current == 0 {
-			return err
-		}
-		if !told {
-			s.cfg.Logger.Error("the disk is full: the node waits for the space that it needs to start", "err", err, "hint", "free space on the disk; the node goes on by itself")
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-s.ctx.Done():
-			return err
-		case <-time.After(markRetry):
-		}
+// started the node may be no one who looks. So does one that takes the place of a store that was lost: the cluster counts on it. A new node says
+// that there is none.
+func (s *Service) openSectors(ctx context.Context) error {
+	err := s.openMember()
+	if blocktree.KindOf(err) != blocktree.NoSpace {
+		return err
 	}
+	if mark, e := loadStart(s.cfg.FS, s.cfg.StoreDir); !s.cfg.Joins && (e != nil || mark.current == 0) {
+		return &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.StoreDir, Kind: blocktree.NoSpace, Err: err,
+			Hint: fmt.Sprintf("a new store needs %d MiB of free space", blocktree.SegmentBytes>>20)}
+	}
+	return AwaitSpace(ctx, s.cfg.Logger, "the space that it needs to start", s.openMember)
+}
+
+func (s *Service) openMember() (err error) {
+	s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger)
+	return err
 }
 
 // loadMark reads the start mark. One that is damaged vouches for nothing, as one that is not there. A mark without the
@@ -315,20 +312,7 @@ func (s *Service) unwelcome(err error) error {
 // saveMark makes the mark durable beside both of the node's stores, either of which may be lost without the other. On a full disk it waits: a
 // node that others left no space is to come back by itself.
 func (s *Service) saveMark(mark startMark) error {
-	for told := false; ; told = true {
-		err := s.saveMarks(mark)
-		if blocktree.KindOf(err) != blocktree.NoSpace {
-			return err
-		}
-		if !told {
-			s.cfg.Logger.Error("the disk is full: the node waits for space to record its start", "err", err, "hint", "free space on the disk; the node goes on by itself")
-		}
-		select {
-		case <-s.ctx.Done():
-			return err
-		case <-time.After(markRetry):
-		}
-	}
+	return AwaitSpace(s.ctx, s.cfg.Logger, "space to record its start", func() error { return s.saveMarks(mark) })
 }
 
 // saveMarks is saveMark without waiting.
@@ -343,9 +327,6 @@ func (s *Service) saveMarks(mark startMark) error {
 	}
 	return mark.save(s.cfg.FS, s.cfg.StoreDir)
 }
-
-// markRetry is how often a start is tried, or recorded, again on a full disk.
-const markRetry = time.Second
 
 // knownStart returns what Raft has of this node's newest start; zeros if it has none.
 func (s *Service) knownStart() (meta.NodeStart, error) {

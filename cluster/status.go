@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"blocktree"
@@ -49,35 +50,42 @@ type FileStatus struct {
 	CopyUp *CopyUpStatus `json:"copyUp,omitempty"`
 }
 
-// statusWait is how long Status waits for nodes that have not answered yet.
+// statusWait is how long Status waits for nodes that have not answered yet; where fewer than a majority have, it may be longer
+// (awaitNodes).
 const statusWait = 2 * time.Second
 
-// Status asks the cluster how it is. It does not fail when no majority answers: that is a status too.
+// statusSilence is how long Status goes on asking when nobody answers any more: a cluster that is far away, or has much to tell, is not one
+// that is gone.
+const statusSilence = statusWait + askTimeout
+
+// statusAsksMax bounds how many questions of one Status wait for their answers at the same time.
+const statusAsksMax = 16
+
+// Status asks the cluster how it is. It does not fail when no majority answers: that is a status too. It blocks until everything is known,
+// or nobody has answered for statusSilence.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	c.awaitNodes(ctx)
 	s := &Status{Health: HealthOK, Nodes: []NodeStatus{}, Files: []FileStatus{}}
-	live := 0
-	ask, cancel := context.WithTimeout(ctx, statusWait+askTimeout)
+	ask, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a, err := c.query(ask, meta.Query{Kind: meta.QueryStatus})
+	silence := time.AfterFunc(statusSilence, cancel)
+	defer silence.Stop()
+	w := &statusWalk{c: c, ctx: ask, heard: func() { silence.Reset(statusSilence) }}
+	a, err := w.query(meta.Query{Kind: meta.QueryStatus})
 	if err == nil && a.Status != nil && a.Status.Leader != 0 { // who the nodes are by now; without a majority, by the configuration
+		before := c.peers.nodes()
 		records, cancel := context.WithTimeout(ask, statusWait)
 		if c.readRecords(records) == nil {
-			c.awaitNodes(records)
+			w.heard()
+			if !slices.Equal(before, c.peers.nodes()) { // else they have had their moment
+				c.awaitNodes(records)
+			}
 		}
 		cancel()
 	}
-	for _, n := range c.peers.nodes() {
-		node := NodeStatus{Path: blocktree.Path(c.peers.runtime(n).Path.Short()), State: "down"}
-		if c.peers.isServing(n) {
-			node.State, node.Via = "up", c.peers.via(n)
-			live++
-			if r, err := c.askScrub(ask, n, scrubRequest{}); err == nil {
-				node.Scrub = r
-			}
-		}
-		node.Leader = err == nil && a.Status != nil && a.Status.Leader == n
-		s.Nodes = append(s.Nodes, node)
+	live := w.nodes(s)
+	for i, n := range c.peers.nodes() {
+		s.Nodes[i].Leader = err == nil && a.Status != nil && a.Status.Leader == n
 	}
 	spare := live - (len(s.Nodes)/2 + 1)
 	if spare < 0 || err != nil {
@@ -87,12 +95,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	if live < len(s.Nodes) {
 		s.Health = HealthDegraded
 	}
-	d, err := c.drains(ask)
-	if err == nil {
-		err = c.fileStatuses(ask, s, c.cfg.Scope, spare, c.copyUps(ask), d)
-	}
-	d.report(s)
-	if err != nil {
+	if err := w.files(s, spare); err != nil {
 		if ctx.Err() != nil || blocktree.KindOf(err) != blocktree.Unavailable {
 			return nil, err
 		}
@@ -112,55 +115,24 @@ func (c *Client) Answering() (serving, all int) {
 	return serving, all
 }
 
-// awaitNodes gives every node a moment to answer.
+// awaitNodes gives every node a moment to answer: statusWait, or twice as long as a majority took if that is longer. Where no majority has
+// answered by then and some nodes have not said no either, they may be far away, and get the time of a handshake.
 func (c *Client) awaitNodes(ctx context.Context) {
-	deadline := time.Now().Add(statusWait)
-	for _, n := range c.peers.nodes() {
-		for !c.peers.isServing(n) && time.Now().Before(deadline) && ctx.Err() == nil {
-			time.Sleep(20 * time.Millisecond)
+	begun, limit := time.Now(), time.Duration(0)
+	for ctx.Err() == nil {
+		serving, all := c.Answering()
+		waited := time.Since(begun)
+		if serving > all/2 && limit == 0 {
+			limit = min(max(2*waited, statusWait), blocktree.HandshakeTimeout)
 		}
-	}
-}
-
-// fileStatuses adds every file below dir.
-func (c *Client) fileStatuses(ctx context.Context, s *Status, dir blocktree.Path, spare int, ups map[blocktree.FileID]copyUp, d drains) error {
-	entries, err := c.List(ctx, dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		path := dir.Join(e.Name)
-		if e.Inode.Kind == meta.KindDir {
-			if err := c.fileStatuses(ctx, s, path, spare, ups, d); err != nil {
-				return err
-			}
-			continue
-		}
-		layout, err := c.layout(ctx, &e.Inode)
-		if blocktree.KindOf(err) == blocktree.NotFound {
-			continue // removed meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		f := c.fileStatus(path, &e.Inode, layout, spare)
-		var copyUp *CopyUpStatus
-		if up, ok := ups[e.Inode.ID]; ok {
-			copyUp = up.status(&e.Inode)
-		}
-		if f.InSync < e.Inode.Code.Shards() || f.Moving > 0 {
-			f.CopyUp = copyUp
-		}
-		d.add(layout, copyUp)
 		switch {
-		case f.InSync < e.Inode.Code.MinWrite():
-			s.Health = HealthUnavailable
-		case f.InSync < e.Inode.Code.Shards() && s.Health == HealthOK:
-			s.Health = HealthDegraded
+		case serving == all, limit > 0 && waited >= limit, waited >= blocktree.HandshakeTimeout:
+			return
+		case limit == 0 && waited >= statusWait && !c.peers.undecided():
+			return
 		}
-		s.Files = append(s.Files, f)
+		time.Sleep(20 * time.Millisecond)
 	}
-	return nil
 }
 
 // fileStatus sums up the views of a file.

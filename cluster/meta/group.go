@@ -148,6 +148,10 @@ func (g *Group) openIn(ctx context.Context) (err error) {
 	if g.cfg.room, err = openRoom(&g.cfg, g.fail); err != nil {
 		return err
 	}
+	if err := g.fail.get(); err != nil { // a sync, before there was anything
+		g.cfg.room.close()
+		return &blocktree.Error{Op: "meta.Open", Path: g.cfg.Dir, Err: err}
+	}
 	stop := context.AfterFunc(ctx, g.cfg.room.close)
 	done := make(chan error, 1)
 	go func() { done <- g.open() }() // may stand still within Pebble once that has failed, until the process ends

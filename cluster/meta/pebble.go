@@ -22,12 +22,12 @@ const (
 
 // openPebble opens or creates the store of a Group.
 func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
-	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.IO, Err: err}
-	}
 	fs := cfg.FS
 	if cfg.room != nil {
 		fs = roomFS{fs, cfg.room}
+	}
+	if err := fs.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, &blocktree.Error{Op: "meta.Open", Path: cfg.Dir, Kind: blocktree.IO, Err: err}
 	}
 	cache := pebble.NewCache(blockCacheBytes)
 	opts := &pebble.Options{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -157,7 +158,7 @@ func (r *room) allocated(name string) error {
 		}
 	}
 	if err == nil {
-		err = f.Sync()
+		err = r.sync(f)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -177,9 +178,19 @@ func (r *room) makeFile(name string) error {
 		}
 	}
 	if err == nil {
-		err = f.Sync()
+		err = r.sync(f)
 	}
 	return errors.Join(err, f.Close())
+}
+
+// sync makes a file of the room durable. One that fails ends the store, though there is nothing in the file: a disk that fails one sync is not
+// asked for another.
+func (r *room) sync(f vfs.File) error {
+	err := f.Sync()
+	if err != nil && !noSpace(err) {
+		r.fail.set(fmt.Errorf("sync of the room for metadata: %w", err))
+	}
+	return err
 }
 
 // more reports whether what failed with err should be tried again: there is more space, or there may be by now. It blocks while there
@@ -259,6 +270,16 @@ func (f roomFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Ope
 
 func (f roomFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return f.file(func() (vfs.File, error) { return f.FS.ReuseForWrite(from, to, c) })
+}
+
+func (f roomFS) MkdirAll(dir string, mode os.FileMode) error {
+	_, err := again(f.room, func() (struct{}, error) { return struct{}{}, f.FS.MkdirAll(dir, mode) })
+	return err
+}
+
+// Lock makes the lock's file, in a store that is new.
+func (f roomFS) Lock(name string) (io.Closer, error) {
+	return again(f.room, func() (io.Closer, error) { return f.FS.Lock(name) })
 }
 
 func (f roomFS) Link(from, to string) error {

@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"blocktree"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
@@ -298,5 +300,59 @@ func TestCrashWithWritesInParts(t *testing.T) {
 		if err := points[i].check(t); err != nil {
 			t.Fatalf("crash %d of %d (kept %s): %v", i, len(points), points[i].mode, err)
 		}
+	}
+}
+
+// TestNewOnAFullDisk: a store that is made when others have just taken what was free waits for space; told to stop, it does.
+func TestNewOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := &noDirFS{FS: newSmallFS(512 << 20)}
+		fs.full.Store(true)
+		opened := make(chan *Group, 1)
+		go func() { opened <- openSmall(t, fs) }()
+		time.Sleep(time.Minute)
+		select {
+		case <-opened:
+			t.Fatal("there is a store, without space for it")
+		default:
+		}
+		fs.full.Store(false)
+		if err := (<-opened).Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestRoomSyncFails: a sync that fails ends the store whatever it is of, also a file of the room without content: when room is made, and when
+// it is found at a start.
+func TestRoomSyncFails(t *testing.T) {
+	for _, x := range []struct {
+		name  string
+		found bool // there is room, of an earlier start
+	}{{"room that is made", false}, {"room that is found", true}} {
+		t.Run(x.name, func(t *testing.T) {
+			below := newSmallFS(512 << 20)
+			if x.found {
+				if err := openSmall(t, below).Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			failed := false
+			fs := errorfs.Wrap(below, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if failed || op.Kind != errorfs.OpFileSync || !strings.Contains(op.Path, roomDir+"-") {
+					return nil
+				}
+				failed = true // by the one goroutine that opens the store; once: the next sync says that all is well
+				return syscall.EIO
+			}))
+			g, err := Open(t.Context(), Config{Dir: "meta", FS: fs, Node: 1, Founders: founders(1), Send: func(blocktree.NodeID, []byte) {},
+				Clock: &fakeClock{}, Logger: discard, RoomBytes: testRoomFiles * roomFileBytes})
+			if err == nil {
+				_ = g.Close()
+			}
+			if !failed || blocktree.KindOf(err) != blocktree.IO {
+				t.Errorf("failed %v: %v, want an I/O error", failed, err)
+			}
+		})
 	}
 }

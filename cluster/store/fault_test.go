@@ -70,6 +70,8 @@ func TestCheckpointFailures(t *testing.T) {
 		{"no space for pages", vfs.Injection{Op: vfs.FaultWrite, Name: indexPrefix, Err: syscall.ENOSPC, Times: 2}, blocktree.NoSpace},
 		{"no space for the file", vfs.Injection{Op: vfs.FaultWrite, Name: checkpointName, Err: syscall.ENOSPC, Times: 2}, blocktree.NoSpace},
 		{"sync of pages", vfs.Injection{Op: vfs.FaultSync, Name: indexPrefix}, blocktree.IO},
+		{"no space at the sync of pages", vfs.Injection{Op: vfs.FaultSync, Name: indexPrefix, Err: syscall.ENOSPC}, blocktree.IO},
+		{"no space at the sync of the file", vfs.Injection{Op: vfs.FaultSync, Name: checkpointName, Err: syscall.ENOSPC}, blocktree.IO},
 		{"rename", vfs.Injection{Op: vfs.FaultRename, Name: checkpointName}, blocktree.IO},
 		{"sync of the directory", vfs.Injection{Op: vfs.FaultSyncDir}, blocktree.IO},
 	} {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"syscall"
 
 	"blocktree"
 	"blocktree/internal/vfs"
@@ -113,8 +114,11 @@ func (s *Store) latch(err error) {
 	if kind == blocktree.Other || kind == blocktree.NoSpace {
 		kind = blocktree.IO
 	}
-	s.fatal = &blocktree.Error{Op: "store", Path: s.dir, Kind: kind, Err: err,
-		Hint: "the disk failed; look at the kernel's log before starting the node again"}
+	hint := "the disk failed; look at the kernel's log before starting the node again"
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		hint = "the file system took a write and had no space for it when it was synced; free space before starting the node again"
+	}
+	s.fatal = &blocktree.Error{Op: "store", Path: s.dir, Kind: kind, Err: err, Hint: hint}
 	s.fatalCh <- s.fatal
 	s.syncedCond.Broadcast()
 }

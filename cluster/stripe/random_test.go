@@ -139,6 +139,9 @@ func (w *world) restart(n *testNode) {
 	w.nodeUp(n)
 }
 
+// asksMost is what a holder may ask of Raft in a moment, with every question answered: far more than there are views.
+const asksMost = 10000
+
 // heal ends all trouble and demands that everything comes to an end and the file is whole.
 func (w *world) heal() {
 	w.drop, w.quiet, w.lease = 0, true, true
@@ -172,7 +175,11 @@ func (w *world) heal() {
 		for _, e := range net {
 			w.deliver(e)
 		}
-		for len(w.metas) > 0 {
+		for n := 0; len(w.metas) > 0; n++ {
+			if n == asksMost {
+				w.bad("Raft is asked again and again, while no time passes: %+v", w.metas[0].req)
+				return
+			}
 			w.meta(0, false)
 		}
 		for _, n := range w.nodes {

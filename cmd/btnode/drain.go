@@ -27,7 +27,8 @@ up first: only when it is in sync does the drained node leave, so that no file e
 node gets no new files, still votes, and keeps what it has until it is removed.
 
 The cluster remembers the drain: it goes on without this command and after restarts, at the pace of any copy-up, which yields to clients.
-btnode status shows how far it is; --wait shows it here, until nothing is left. Then btnode node remove takes the node out, running as it is.
+btnode status shows how far it is; --wait shows it here, and what it may have to wait for, until nothing is left. Then btnode node remove
+takes the node out, running as it is.
 
 It is refused, and nothing is changed, if a file would find fewer nodes than its code needs: k+m nodes that have started and are not
 being drained, this one aside. --cancel ends a drain; what has moved stays where it is.`,
@@ -64,26 +65,32 @@ being drained, this one aside. --cancel ends a drain; what has moved stays where
 	return c
 }
 
-// awaitDrained waits until a node has no places left, and shows how far it is.
+// awaitDrained waits until a node has no places left, and shows how far it is. Why nothing moves it says once.
 func awaitDrained(c *cobra.Command, client *cluster.Client, path blocktree.Path) error {
 	ctx := c.Context()
 	p := newProgress(c.ErrOrStderr())
 	defer p.end()
-	for {
+	for said := ""; ; {
 		s, err := client.Status(ctx)
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(s.Nodes, func(n cluster.NodeStatus) bool { return n.Path == blocktree.Path(path.Short()) })
+		d, waits, err := drainStands(s, path)
+		if err != nil {
+			return err
+		}
+		if waits != said {
+			if said = waits; waits != "" {
+				p.end()
+				fmt.Fprintln(c.ErrOrStderr(), waits)
+			}
+		}
 		switch {
-		case s.Health == cluster.HealthUnavailable: // it goes on by itself when there is a majority again
-		case i < 0 || s.Nodes[i].Drain == nil:
-			return &blocktree.Error{Op: "drain", Path: path.Short(), Kind: blocktree.Canceled,
-				Hint: "somebody ended the drain, or removed the node; see btnode status"}
-		case s.Nodes[i].Drain.Places == 0:
+		case d == nil:
+		case d.Places == 0:
 			return nil
 		default:
-			p.drain(s.Nodes[i].Drain)
+			p.drain(d)
 		}
 		select {
 		case <-ctx.Done():
@@ -91,6 +98,38 @@ func awaitDrained(c *cobra.Command, client *cluster.Client, path blocktree.Path)
 		case <-time.After(drainLook):
 		}
 	}
+}
+
+// drainStands reads from a status how far the drain of a node is, nil if nobody can say, and what it may have to wait for; kind Canceled if
+// it is not drained any more.
+func drainStands(s *cluster.Status, path blocktree.Path) (d *cluster.DrainStatus, waits string, err error) {
+	i := slices.IndexFunc(s.Nodes, func(n cluster.NodeStatus) bool { return n.Path == blocktree.Path(path.Short()) })
+	if i >= 0 {
+		d = s.Nodes[i].Drain
+	}
+	switch {
+	case d == nil && s.Health == cluster.HealthUnavailable && len(s.Files) == 0:
+		return nil, "waiting for a majority of the nodes: nothing moves until there is one", nil
+	case d == nil:
+		return nil, "", &blocktree.Error{Op: "drain", Path: path.Short(), Kind: blocktree.Canceled,
+			Hint: "somebody ended the drain, or removed the node; see btnode status"}
+	case d.Places == 0: // whatever else may be wrong
+		return d, "", nil
+	}
+	var stuck []string
+	for _, f := range s.Files {
+		if code, err := blocktree.ParseCode(f.Code); err == nil && f.InSync < code.MinWrite() {
+			stuck = append(stuck, f.Path)
+		}
+	}
+	if n := len(stuck); n > 0 {
+		waits = stuck[0]
+		if n > 1 {
+			waits += fmt.Sprintf(" and %s", counted(uint64(n-1), "other file"))
+		}
+		waits += ": unavailable, with too few members in sync; what the node has of it cannot move before that is mended, the rest does"
+	}
+	return d, waits, nil
 }
 
 // drain shows how far a drain is.

@@ -27,6 +27,7 @@ func Network(t *testing.T, bed func(t *testing.T, run func(t *testing.T, n bttp.
 		{"stream ends", streamEnds},
 		{"deadlines", deadlines},
 		{"addresses", addresses},
+		{"refusals", datagramRefusals},
 	} {
 		t.Run(x.name, func(t *testing.T) { bed(t, x.run) })
 	}
@@ -220,5 +221,25 @@ func addresses(t *testing.T, n bttp.Network, host string) {
 	cancel()
 	if _, err := n.Dial(ctx, l.Addr().String()); err == nil {
 		t.Error("a dial that was canceled")
+	}
+}
+
+// datagramRefusals: a host says that nobody has a socket, and where somebody has one nothing is said; what is asked disturbs nobody.
+func datagramRefusals(t *testing.T, n bttp.Network, host string) {
+	s := socket(t, n, host+":0")
+	ctx, cancel := context.WithCancel(t.Context())
+	said := make(chan error, 1)
+	go func() { said <- n.AwaitRefusal(ctx, s.LocalAddr().String()) }()
+	time.Sleep(50 * time.Millisecond)
+	cancel()
+	if err := <-said; err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("of a socket that is there: %v", err)
+	}
+	addr := s.LocalAddr().String()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.AwaitRefusal(t.Context(), addr); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("of one that is gone: %v", err)
 	}
 }

@@ -148,10 +148,32 @@ func (e *Endpoint) dialAddr(ctx context.Context, addr string, r blocktree.Runtim
 	case TCP:
 		return e.dialWith(ctx, r, e.openTCP(addr, config))
 	case QUIC:
-		return e.dialWith(ctx, r, e.openQUIC(addr, config))
+		return e.dialUnlessRefused(ctx, addr, r, config)
 	default:
 		return e.dialAuto(ctx, addr, r, config)
 	}
+}
+
+// dialUnlessRefused makes a QUIC connection, or fails as soon as the peer's host says that nobody listens: where only QUIC is spoken no other
+// carrier's refusal tells a process that is down from one that is slow to answer, and a handshake takes HandshakeTimeout to give up. Who forges
+// such a word can do what one can who forges a reset of TCP: have the dial fail.
+func (e *Endpoint) dialUnlessRefused(ctx context.Context, addr string, r blocktree.Runtime, config *tls.Config) (*Conn, error) {
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	e.tasks.Go(func() { // within a task: the count is not zero
+		remote, err := resolveUDP(ctx, addr)
+		if err == nil {
+			err = e.config.Network.AwaitRefusal(ctx, remote.String())
+		}
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			refuse(err)
+		}
+	})
+	conn, err := e.dialWith(ctx, r, e.openQUIC(addr, config))
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, syscall.ECONNREFUSED) {
+		return nil, blocktree.E("dial quic", blocktree.Unavailable, cause)
+	}
+	return conn, err
 }
 
 // attempt is what dialing by one carrier came to.

@@ -2,7 +2,11 @@ package bttp
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
+	"syscall"
+	"time"
 )
 
 // Network is where an endpoint's sockets come from: Machine in production; tests bring one that they can slow down and cut.
@@ -16,6 +20,9 @@ type Network interface {
 	// Dial connects a stream. It blocks until the peer's host has answered or ctx ends; a host that says no gives
 	// syscall.ECONNREFUSED.
 	Dial(ctx context.Context, addr string) (net.Conn, error)
+	// AwaitRefusal asks the host of addr, again and again, whether nobody has a datagram socket there, and returns syscall.ECONNREFUSED
+	// once it says so. Where somebody has, and where the host says nothing, it blocks until ctx ends, and returns why that did.
+	AwaitRefusal(ctx context.Context, addr string) error
 }
 
 // Machine is the network of the machine that the process runs on.
@@ -34,4 +41,39 @@ func (Machine) ListenPacket(ctx context.Context, addr string) (net.PacketConn, e
 // Dial implements Network.
 func (Machine) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "tcp", addr) // TCP_NODELAY is Go's default
+}
+
+// refusalMin and refusalMax bound how long a question of AwaitRefusal waits for its answer before it is asked again.
+const (
+	refusalMin = 100 * time.Millisecond
+	refusalMax = time.Second
+)
+
+// AwaitRefusal implements Network: the kernel tells a connected socket what the peer's says by ICMP, which is lost where a firewall
+// drops it. The question is one zero byte, which is no QUIC packet.
+func (Machine) AwaitRefusal(ctx context.Context, addr string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", addr)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer conn.Close()
+	for wait := refusalMin; ; wait = min(2*wait, refusalMax) {
+		_, err := conn.Write([]byte{0})
+		if err == nil {
+			err = conn.SetReadDeadline(time.Now().Add(wait))
+		}
+		if err == nil {
+			_, err = conn.Read(make([]byte, 1))
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, syscall.ECONNREFUSED):
+			return err
+		case !errors.Is(err, os.ErrDeadlineExceeded): // nothing that it could tell by: a route that is gone, or an answer
+			<-ctx.Done()
+			return ctx.Err()
+		}
+	}
 }

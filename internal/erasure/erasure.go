@@ -35,31 +35,8 @@ func New(code blocktree.Code) (*Codec, error) {
 // Code returns the code.
 func (c *Codec) Code() blocktree.Code { return c.code }
 
-// Split cuts sealed, a whole number of sectors of sectorBytes each, into the k data shards: shards[0] … shards[k-1], each as
-// long as (number of sectors) × Code.ShardBytes(sectorBytes). Further shards are not touched. Where k is 1, shards[0] may be
-// sealed itself, which saves the copy. Invalid for other lengths.
-func (c *Codec) Split(sealed []byte, sectorBytes int, shards [][]byte) error {
-	piece, sectors, err := c.shape("erasure.Split", len(sealed), sectorBytes, shards)
-	if err != nil {
-		return err
-	}
-	if c.code.Data == 1 {
-		copy(shards[0], sealed)
-		return nil
-	}
-	for i := range sectors {
-		sector := sealed[i*sectorBytes : (i+1)*sectorBytes]
-		for s := range c.code.Data {
-			to := shards[s][i*piece : (i+1)*piece]
-			n := copy(to, sector[min(s*piece, sectorBytes):])
-			clear(to[n:])
-		}
-	}
-	return nil
-}
-
-// Join fills dst, a whole number of sectors of sectorBytes each, from the k data shards, which must all be there and be as
-// long as Split wants them. Padding is not looked at. Where k is 1, shards[0] may be dst itself. Invalid for other lengths.
+// Join fills dst, a whole number of sectors of sectorBytes each, from the k data shards, which must all be there, each as long as
+// (number of sectors) × Code.ShardBytes(sectorBytes). (They are cut where sectors are sealed: crypto/seal.) Padding is not looked at. Where k is 1, shards[0] may be dst itself. Invalid for other lengths.
 func (c *Codec) Join(dst []byte, shards [][]byte, sectorBytes int) error {
 	piece, sectors, err := c.shape("erasure.Join", len(dst), sectorBytes, shards)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/internal/bttp"
 	"blocktree/internal/simnet"
 	"blocktree/internal/testenv"
@@ -185,5 +186,65 @@ func TestColdStart(t *testing.T) {
 		b.Healthy(b.client)
 		b.Off(b.NodeAddr(2))
 		b.between("to start without a machine", start(0, 1), 0, blocktree.HandshakeTimeout+5*time.Second)
+	})
+}
+
+// TestStatusFarAway asks for the status from far away, as the command does: it connects first, has ten seconds, and there is more than one
+// file. All is well.
+func TestStatusFarAway(t *testing.T) {
+	carriers(t, func(b *bed) {
+		for _, path := range []string{"/vm/disk1", "/vm/disk2", "/vm/old/disk3"} {
+			b.Create(b.client, path, 4<<20, blocktree.Code{Data: 2, Parity: 1})
+		}
+		asker := b.ClientAddr(1)
+		for i := range 3 {
+			b.Net.Set(asker, b.NodeAddr(i), far())
+			b.Net.Set(b.NodeAddr(i), asker, far())
+		}
+		admin := b.Client()
+		ctx, cancel := context.WithTimeout(b.T.Context(), 10*time.Second)
+		defer cancel()
+		begun := time.Now()
+		s, err := admin.Status(ctx)
+		if err != nil {
+			b.T.Fatal(err)
+		}
+		b.T.Logf("it took %v", time.Since(begun))
+		if s.Health != cluster.HealthOK || len(s.Files) != 4 {
+			b.T.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestStatusBesideDown asks for the status where a node is down, or its machine off, and where two are: nobody is waited for for much longer
+// than a handshake may take.
+func TestStatusBesideDown(t *testing.T) {
+	carriers(t, func(b *bed) {
+		ask := func(what string, health cluster.Health, most time.Duration) {
+			admin := b.Client()
+			begun := time.Now()
+			if s := b.Status(admin); s.Health != health {
+				b.T.Errorf("%s: %s", what, s.Health)
+			}
+			b.between("the status, "+what, time.Since(begun), 0, most)
+		}
+		ask("all up", cluster.HealthOK, 100*time.Millisecond)
+		b.Stop(2)
+		ask("one down", cluster.HealthDegraded, 3*time.Second)
+		b.Off(b.NodeAddr(2))
+		ask("one off", cluster.HealthDegraded, 3*time.Second)
+		b.Off(b.NodeAddr(1))
+		ask("two off", cluster.HealthUnavailable, 8*time.Second)
+	})
+}
+
+// TestRestartBesideDown restarts a node while another one is down, its machine up: who is down is not waited for, whatever the carrier.
+func TestRestartBesideDown(t *testing.T) {
+	carriers(t, func(b *bed) {
+		b.Stop(2)
+		b.Stop(1)
+		begun := time.Now()
+		b.Start(1)
+		b.between("the start", time.Since(begun), 0, time.Second)
 	})
 }

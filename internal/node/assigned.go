@@ -132,7 +132,7 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 			return false, nil
 		}
 		a = assigned{c.Path, c.StoreID, h.Node}
-		if err := a.save(c.FS, c.StoreDir); err != nil {
+		if err := c.assign(ctx, &a); err != nil {
 			return false, err
 		}
 		c.Members = hosts
@@ -146,6 +146,16 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 			Hint: "a node that was removed stays away; see btnode status for the nodes that there are"}
 	}
 	return false, nil
+}
+
+// assign makes the file a, durably. On a full disk it waits: the cluster has given the node's places to the new store.
+func (c *Config) assign(ctx context.Context, a *assigned) error {
+	return cluster.AwaitSpace(ctx, c.Logger, "space for its new store", func() error {
+		if err := c.makeDir(); err != nil {
+			return err
+		}
+		return a.save(c.FS, c.StoreDir)
+	})
 }
 
 // become makes id the node's own store, in the list of members too.

@@ -63,11 +63,14 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if c.FS == nil {
 		c.FS = vfs.Disk{}
 	}
-	if err := c.FS.MkdirAll(c.StoreDir); err != nil { // durable, and its parents too
-		return nil, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err,
-			Hint: "the node needs a directory that it may write to"}
+	made := c.makeDir()
+	if made != nil && blocktree.KindOf(made) != blocktree.NoSpace {
+		return nil, made
 	}
 	joins, err := c.settle(ctx)
+	if err == nil && !joins { // a store that joins has waited for space
+		err = made
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +86,14 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	go n.watch()
 	return n, nil
+}
+
+// makeDir makes the directory of the stores, durably, and its parents too.
+func (c *Config) makeDir() error {
+	if err := c.FS.MkdirAll(c.StoreDir); err != nil {
+		return &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err, Hint: "the node needs a directory that it may write to"}
+	}
+	return nil
 }
 
 // watch waits for the end of the service, and opens it again where that is all it wants: to be copied up anew.

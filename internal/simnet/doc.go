@@ -7,8 +7,8 @@
 //     delay, also if the link is cut by then. Datagrams of one link do not overtake one another as long as its delay stays.
 //  2. A stream loses nothing. What a link would lose comes a retransmission later, and holds up what is behind it; what a cut
 //     link has not delivered comes once it is mended, as the kernel retransmits.
-//  3. A closed socket is a process that is gone and a kernel that is not: datagrams to it vanish, streams to it are refused. A
-//     host that is off is one whose links are all cut.
+//  3. A closed socket is a process that is gone and a kernel that is not: datagrams to it vanish, but who awaits a refusal is told;
+//     streams to it are refused. A host that is off is one whose links are all cut.
 //
 // There are no goroutines: who reads waits for what is due. A link must have a delay, lest exchanges go on for ever without any time
 // passing. The seed decides what is lost, but goroutines that send at the same time do so in any order: a seed gives a similar

@@ -191,6 +191,32 @@ func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 }
 
+// refusalPause is how long AwaitRefusal waits before it asks again.
+const refusalPause = 100 * time.Millisecond
+
+// AwaitRefusal implements bttp.Network. No question of it is lost but by a cut.
+func (h *Host) AwaitRefusal(ctx context.Context, addr string) error {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return opError("dial", "udp", to, err)
+	}
+	for {
+		h.net.mu.Lock()
+		there, back := h.net.link(h.addr, to.Addr()), h.net.link(to.Addr(), h.addr)
+		refuses := !there.Cut && !back.Cut && h.net.sockets[to] == nil
+		h.net.mu.Unlock()
+		if !pause(ctx, nil, there.Delay+back.Delay) {
+			return ctx.Err()
+		}
+		if refuses {
+			return opError("read", "udp", to, os.NewSyscallError("read", syscall.ECONNREFUSED))
+		}
+		if !pause(ctx, nil, refusalPause) {
+			return ctx.Err()
+		}
+	}
+}
+
 // connect makes a stream to a listener.
 func (h *Host) connect(to netip.AddrPort) (net.Conn, error) {
 	h.net.mu.Lock()

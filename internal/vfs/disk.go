@@ -104,7 +104,7 @@ func (Disk) SyncDir(dir string) error {
 		return wrap("SyncDir", dir, err)
 	}
 	err = f.Sync()
-	return wrap("SyncDir", dir, errors.Join(err, f.Close()))
+	return wrapSync("SyncDir", dir, errors.Join(err, f.Close()))
 }
 
 // Lock implements FS by flock, which ends with the process however it ends.
@@ -231,9 +231,11 @@ func (f *diskFile) control(op string, call func(fd int) error) error {
 	return wrap(op, f.f.Name(), err)
 }
 
-func (f *diskFile) Datasync() error { return f.control("Datasync", unix.Fdatasync) }
+func (f *diskFile) Datasync() error {
+	return wrapSync("Datasync", f.f.Name(), f.control("Datasync", unix.Fdatasync))
+}
 
-func (f *diskFile) Sync() error { return wrap("Sync", f.f.Name(), f.f.Sync()) }
+func (f *diskFile) Sync() error { return wrapSync("Sync", f.f.Name(), f.f.Sync()) }
 
 func (f *diskFile) Truncate(bytes int64) error {
 	return wrap("Truncate", f.f.Name(), f.f.Truncate(bytes))

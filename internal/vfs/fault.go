@@ -114,6 +114,8 @@ func (f *Fault) simple(op FaultOp, opName, name string) error {
 	case i.Stall != nil:
 		<-i.Stall
 		return nil
+	case op == FaultSync || op == FaultSyncDir:
+		return wrapSync(opName, name, i.err(opName, name))
 	}
 	return i.err(opName, name)
 }

@@ -27,7 +27,9 @@ type FS interface {
 	List(dir string) ([]string, error)
 	// MkdirAll makes dir and its parents; they are durable when it returns.
 	MkdirAll(dir string) error
-	// SyncDir makes the names in dir durable. It blocks for as long as the disk takes.
+	// SyncDir makes the names in dir durable. It blocks for as long as the disk takes. As with every sync, its errors are of kind IO,
+	// also where the system says that there is no space: what a failed sync may have lost no second one brings back, so there is
+	// nothing to try again.
 	SyncDir(dir string) error
 	// Lock takes the lock file name, made if absent, until the returned Closer is closed or the process ends. It
 	// does not wait: Busy when another process, or this one, holds it.
@@ -50,7 +52,7 @@ type File interface {
 	// WritevAt writes bufs one after another from off on, as one write where the system can. It keeps none. On an
 	// error the first n bytes may have been written, and more.
 	WritevAt(bufs [][]byte, off int64) (n int, err error)
-	// Datasync makes the file's bytes and its length durable, but not its name.
+	// Datasync makes the file's bytes and its length durable, but not its name. Its errors are of kind IO: see SyncDir.
 	Datasync() error
 	// Sync is Datasync and everything else the system keeps about the file.
 	Sync() error
@@ -88,4 +90,13 @@ func wrap(op, name string, err error) error {
 		}
 	}
 	return &blocktree.Error{Op: "vfs." + op, Path: name, Kind: kind, Err: err}
+}
+
+// wrapSync is wrap for a sync: it never says NoSpace.
+func wrapSync(op, name string, err error) error {
+	err = wrap(op, name, err)
+	if blocktree.KindOf(err) == blocktree.NoSpace {
+		return &blocktree.Error{Op: "vfs." + op, Path: name, Kind: blocktree.IO, Err: err}
+	}
+	return err
 }
