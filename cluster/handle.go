@@ -33,6 +33,8 @@ type Handle struct {
 	inode  meta.Inode
 	path   blocktree.Path
 	epoch  blocktree.Epoch
+	loss   uint64 // the file's loss number under that epoch
+	lazy   bool   // it is of durability flush
 	codec  *erasure.Codec
 	code   blocktree.Code
 
@@ -64,8 +66,8 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 	if err != nil {
 		return nil, err
 	}
-	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, codec: codec, code: inode.Code, ops: map[uint64]*operation{},
-		delayed: map[blocktree.NodeID][]delayed{}, clock: roughClock{clock: c.cfg.Clock},
+	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, loss: layout.Loss, lazy: layout.Durability == stripe.DurabilityFlush,
+		codec: codec, code: inode.Code, ops: map[uint64]*operation{}, delayed: map[blocktree.NodeID][]delayed{}, clock: roughClock{clock: c.cfg.Clock},
 		progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
@@ -213,9 +215,13 @@ func (h *Handle) tick() {
 }
 
 // nodeUp and nodeDown implement watcher.
-func (h *Handle) nodeUp(node blocktree.NodeID, incarnation blocktree.Incarnation) {
+func (h *Handle) nodeUp(node blocktree.NodeID, i incarnations) {
+	inc := i.disk
+	if h.lazy {
+		inc = i.volatile
+	}
 	h.enter()
-	h.holder.NodeUp(node, incarnation)
+	h.holder.NodeUp(node, inc)
 	h.leave()
 }
 

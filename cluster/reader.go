@@ -109,8 +109,8 @@ func (x *leaselessRead) end(found *stripe.ReadResult, kind blocktree.Kind) {
 }
 
 // nodeUp and nodeDown implement watcher.
-func (r *Reader) nodeUp(node blocktree.NodeID, incarnation blocktree.Incarnation) {
-	r.drive(func() { r.machine.NodeUp(node, incarnation) })
+func (r *Reader) nodeUp(node blocktree.NodeID, i incarnations) {
+	r.drive(func() { r.machine.NodeUp(node, i.disk) }) // whether it is another one is all that matters here
 }
 
 func (r *Reader) nodeDown(node blocktree.NodeID) {
