@@ -88,12 +88,12 @@ func TestPermit(t *testing.T) {
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
 	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
-	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{}} {
+	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{}} {
 		check("what everybody may", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})
-	check("a file of durability flush, which is not offered yet", meta.CreateFlushFile{}) // docs/design/0014
-	check("a start of its kind", meta.StartVolatile{StartNode: meta.StartNode{Node: 1}})
+	check("own start with a volatile incarnation", meta.StartVolatile{StartNode: meta.StartNode{Node: 1}}, host)
+	check("another's", meta.StartVolatile{StartNode: meta.StartNode{Node: 2}})
 	do(meta.PutRuntime{Runtime: blocktree.Runtime{Path: other.Path, Principal: other.Principal, Node: 7, Services: []string{blocktree.ServiceSector}}})
 	check("start of a store that the roster does not have yet", meta.StartNode{Node: 7}, other)
 }

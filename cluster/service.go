@@ -464,7 +464,7 @@ func (s *Service) answerPropose(ctx context.Context, from cred.Identity, forward
 		return nil, err
 	}
 	_, fromNode := s.roster.node(from.Principal)
-	if forwarded = forwarded && fromNode && offered(command.Op); !forwarded {
+	if forwarded = forwarded && fromNode; !forwarded {
 		if err := s.permit(ctx, from, command.Op); err != nil {
 			return nil, err
 		}
