@@ -132,10 +132,20 @@ func (h *Handle) leave() {
 		}
 		delete(h.ops, d.Op)
 		o.read = d.Read
-		if d.Err != blocktree.Other {
+		switch d.Err {
+		case blocktree.Other:
+		case blocktree.Lost:
+			o.err = lostError(h.path)
+		default:
 			o.err = blocktree.E("cluster", d.Err, nil)
 		}
 		ended = append(ended, o)
+	}
+	if h.err == nil && h.holder.Lost() {
+		h.leaseUntil.Store(0)
+		h.err = lostError(h.path)
+		h.client.cfg.Logger.Error("acknowledged writes may be gone: too few nodes have kept what they had not synced", "path", h.path.Short(),
+			"hint", lostHint)
 	}
 	if h.err == nil && h.holder.Fenced() {
 		h.leaseUntil.Store(0)
@@ -381,8 +391,9 @@ func (h *Handle) Zero(region blocktree.RegionIndex, first blocktree.SectorIndex,
 	return &Write{h.do(func(op uint64) { h.holder.Write(op, w) })}
 }
 
-// Flush returns when every write submitted before has ended, well or not (each says so itself), and no member is marked. It
-// fails with Unavailable after WriteStallTimeout, with Fenced once the handle has learnt that the file is another's.
+// Flush returns when every write submitted before has ended, well or not (each says so itself), and no member is marked; of a file
+// of durability flush, when those that were acknowledged are durable, too. It fails with Unavailable after WriteStallTimeout, with Fenced once
+// the handle has learnt that the file is another's, with Lost once acknowledged writes may be gone.
 func (h *Handle) Flush(ctx context.Context) error {
 	return h.do(h.holder.Flush).wait(ctx)
 }
@@ -405,8 +416,9 @@ func (h *Handle) recovered(ctx context.Context) error {
 	}
 }
 
-// Close waits for what is in flight, at most closeTimeout, and gives the lease back. What has not ended by then fails with
-// Closed, and its outcome is unknown. If the file was lost before, it says so (Fenced), also to one that had nothing to write.
+// Close waits for what is in flight, at most closeTimeout, and gives the lease back; what is volatile is durable then, else the next holder
+// would have to decide about all of it. What has not ended by then fails with Closed, and its outcome is unknown. If the file was lost before,
+// it says so (Fenced, Lost), also to one that had nothing to write.
 func (h *Handle) Close() error {
 	h.mu.Lock()
 	recovered, err := h.holder.Recovered(), h.err
