@@ -162,6 +162,7 @@ func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta
 	if err != nil {
 		return nil, err
 	}
+	c.sayIfLost(path, r.Layout)
 	c.mu.Lock()
 	older, newer := s.list(h)
 	gone := c.session != s

@@ -27,6 +27,7 @@ var (
 	_ blocktree.File         = (*File)(nil)
 	_ blocktree.ReadStarter  = (*File)(nil)
 	_ blocktree.WriteStarter = (*File)(nil)
+	_ blocktree.LossNumberer = (*File)(nil)
 )
 
 // Info describes the file.
@@ -45,6 +46,14 @@ func (f *File) Lease() (blocktree.Epoch, bool) {
 		return 0, false
 	}
 	return f.handle.Lease()
+}
+
+// LossNumber implements blocktree.LossNumberer.
+func (f *File) LossNumber(ctx context.Context) (uint64, error) {
+	if f.handle == nil {
+		return f.reader.LossNumber(ctx)
+	}
+	return f.handle.LossNumber(), nil
 }
 
 // run is a piece of a request that lies in one region and fits one record.
