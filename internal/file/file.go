@@ -7,6 +7,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/cluster/stripe"
 	"blocktree/crypto/seal"
 )
 
@@ -16,6 +17,7 @@ type File struct {
 	handle        *cluster.Handle
 	reader        *cluster.Reader
 	sealer        *seal.Sealer
+	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
 	started       sync.WaitGroup // reads that were started and have not ended
@@ -30,6 +32,9 @@ var (
 
 // Info describes the file.
 func (f *File) Info() blocktree.FileInfo { return f.info }
+
+// Durability says what a write has survived when it is answered.
+func (f *File) Durability() stripe.Durability { return f.durability }
 
 // Handle is the coordinator that the file is held through, nil if it is open for reading only.
 func (f *File) Handle() *cluster.Handle { return f.handle }
@@ -263,8 +268,8 @@ func waitAll(ctx context.Context, writes []*cluster.Write, err error) error {
 	return err
 }
 
-// Flush implements blocktree.File. In mode ack every answered write is durable already, so it waits for what is in
-// flight and makes sure that this holder may still speak for the file.
+// Flush implements blocktree.File. In durability ack every answered write is durable already, so it waits for what is in
+// flight and makes sure that this holder may still speak for the file; in flush it has what was answered made durable, too.
 func (f *File) Flush(ctx context.Context) error {
 	if f.info.ReadOnly {
 		return nil
