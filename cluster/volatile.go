@@ -103,7 +103,7 @@ func (s *Service) findVolatile() error {
 			return nil
 		}
 		v.whole = true
-		if err := s.saveVolatile(v); err != nil {
+		if err := s.saveVolatile(v); err != nil && blocktree.KindOf(err) != blocktree.NoSpace { // without, the next crash may cost what this one does not
 			return err
 		}
 	}
@@ -116,7 +116,7 @@ func (s *Service) tail(v volatileMark, opened uint64) tail {
 	return tail{boot: s.cfg.Boot.ID(), node: s.cfg.Node, start: v.start, opened: opened, volatile: v.incarnation}
 }
 
-// nextVolatile is the volatile mark with which a start is proposed.
+// nextVolatile is the volatile incarnation with which a start is proposed.
 func (s *Service) nextVolatile(disk blocktree.Incarnation) blocktree.Incarnation {
 	if !s.volatile.whole || !disk.SameDisk(s.volatile.incarnation) {
 		s.volatile = volatileMark{incarnation: drawVolatile(disk), whole: true}
@@ -133,13 +133,13 @@ func (s *Service) begin(mark startMark) error {
 	now := s.tail(s.volatile, s.member.store.Recovery().Starts)
 	s.member.mark.Store(newTailMark(s.cfg.Boot, tailName(s.cfg.Node, mark.incarnation), now, s.cfg.Logger))
 	s.volatile.whole = false
-	if err := s.saveVolatile(s.volatile); err != nil {
+	if err := s.awaitSpace(func() error { return s.saveVolatile(s.volatile) }); err != nil {
 		return err
 	}
 	return s.saveMark(mark)
 }
 
-// saveVolatile makes the mark durable. On a full disk it waits, as saveMark does.
+// saveVolatile makes the mark durable.
 func (s *Service) saveVolatile(v volatileMark) error {
-	return s.awaitSpace(func() error { return replaceFile(s.cfg.FS, s.cfg.StoreDir, volatileFile, v.encode(), true) })
+	return replaceFile(s.cfg.FS, s.cfg.StoreDir, volatileFile, v.encode(), true)
 }

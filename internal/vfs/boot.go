@@ -141,7 +141,8 @@ func (f *BootFile) Remove() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(wrap("Remove", f.name, err), f.Close())
+	_ = f.Close() // it has nothing left to lose
+	return wrap("Remove", f.name, err)
 }
 
 // Close leaves the file where it is.
