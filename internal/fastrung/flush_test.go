@@ -220,14 +220,14 @@ func TestFlushEndOfAllProcesses(t *testing.T) {
 	for name, end := range map[string]func(b *flushBed){
 		"killed":  func(b *flushBed) { b.Kill(0, 1, 2) },
 		"stopped": func(b *flushBed) { b.Stop(0); b.Stop(1); b.Stop(2) },
-		"killed, and one again before there is a majority, which then loses its power": func(b *flushBed) {
+		"killed, and each again before there is a majority, after which the power goes": func(b *flushBed) {
 			b.Kill(0, 1, 2)
-			b.Start(0)
-			time.Sleep(time.Second)
-			b.Kill(0)
-			b.Start(0)
-			time.Sleep(time.Second)
-			b.PowerLoss(1, 0)
+			for i := range 3 { // what a start finds it makes durable, and notes that
+				b.Start(i)
+				time.Sleep(time.Second)
+				b.Kill(i)
+			}
+			b.losePowerStopped(1)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
