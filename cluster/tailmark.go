@@ -96,7 +96,7 @@ func newTailMark(boot vfs.Boot, name string, now tail, logger *slog.Logger) *tai
 	f, err := boot.Create(name, now.encode())
 	if err != nil {
 		logger.Info("a kill of this process will count as a loss of power for files of durability flush", "err", err,
-			"hint", "let the node write to a tmpfs at /run or /dev/shm that its restarts share")
+			"hint", "let the node write to a tmpfs (RUNTIME_DIRECTORY, /run or /dev/shm) that its restarts share")
 	}
 	return &tailMark{f, now, logger}
 }

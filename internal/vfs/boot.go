@@ -29,8 +29,8 @@ type BootFile struct {
 	name string
 }
 
-// MachineBoot is the boot of this machine. It is the zero Boot where the kernel does not say which boot it is, or where neither /run nor
-// /dev/shm is a tmpfs.
+// MachineBoot is the boot of this machine. Its files lie in the runtime directory that systemd gave the service, in /run, or in /dev/shm. It is the
+// zero Boot where the kernel does not say which boot it is, or where none of these is a tmpfs.
 func MachineBoot() Boot {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -41,8 +41,12 @@ func MachineBoot() Boot {
 		return Boot{}
 	}
 	out := Boot{id: id}
-	for _, dir := range []string{"/run", "/dev/shm"} {
+	given, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":") // see systemd.exec(5)
+	for _, dir := range []string{given, "/run", "/dev/shm"} {
 		var st unix.Statfs_t
+		if !filepath.IsAbs(dir) {
+			continue
+		}
 		if err := unix.Statfs(dir, &st); err == nil && st.Type == unix.TMPFS_MAGIC {
 			out.dirs = append(out.dirs, dir)
 		}

@@ -3,6 +3,7 @@ package vfs
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"blocktree"
@@ -76,6 +77,23 @@ func TestBootFilesOfOthers(t *testing.T) {
 	}
 	if _, err := (Boot{}).Create("mark", []byte("x")); blocktree.KindOf(err) != blocktree.Unavailable {
 		t.Errorf("without a tmpfs: %v", err)
+	}
+}
+
+// TestMachineBoot: every place is a tmpfs, and the service's own directory comes first if it is one.
+func TestMachineBoot(t *testing.T) {
+	places := MachineBoot().dirs
+	for _, given := range []string{"relative", "/proc", "/none/there"} {
+		t.Setenv("RUNTIME_DIRECTORY", given)
+		if got := MachineBoot().dirs; !slices.Equal(got, places) {
+			t.Errorf("RUNTIME_DIRECTORY %s: %v, want %v", given, got, places)
+		}
+	}
+	for _, dir := range places {
+		t.Setenv("RUNTIME_DIRECTORY", dir+":/other")
+		if b := MachineBoot(); b.dirs[0] != dir || len(b.dirs) != len(places)+1 || b.ID() == [16]byte{} {
+			t.Errorf("given %s: %v, boot %x", dir, b.dirs, b.ID())
+		}
 	}
 }
 
