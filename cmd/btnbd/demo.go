@@ -29,6 +29,7 @@ type demo struct {
 	listen   string
 	insecure bool
 	level    string
+	accept   []string // values of --accept-loss
 }
 
 func newDemo() *cobra.Command {
@@ -56,6 +57,7 @@ With --dir the data is there again next time; without it a temporary directory i
 	f.StringVar(&d.listen, "listen", "", "unix:PATH or tcp:HOST:PORT (default a unix socket in the directory)")
 	f.BoolVar(&d.insecure, "insecure", false, "allow an address that other machines reach, though NBD is not encrypted")
 	f.StringVar(&d.level, "log-level", "error", "debug, info, warn or error")
+	addAcceptLoss(c, &d.accept)
 	_ = c.MarkFlagDirname("dir") // for completion only
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d.options.Given = parts.GivenFlags{Nodes: f.Changed("nodes"), Code: f.Changed("code"), Size: f.Changed("size"),
@@ -96,6 +98,9 @@ func (d *demo) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	}
 	defer p.Close()
 	if s.cfg, err = config.LoadNBD(config.Source{File: p.NBD}); err != nil {
+		return err
+	}
+	if s.acceptLoss, err = acceptance(s.cfg, d.accept); err != nil {
 		return err
 	}
 	cli.IgnoreHangup()

@@ -152,7 +152,7 @@ func (l *losses) admit(ctx context.Context, f blocktree.File, o *blockdev.Option
 }
 
 func acceptHint(path string) string {
-	return "end what uses the device, since it may have seen what is not there any more; then start btnbd serve with --accept-loss=" + path
+	return "end what uses the device, since it may have seen what is not there any more; then start the server once with --accept-loss=" + path
 }
 
 // open takes the state directory, once.

@@ -276,11 +276,15 @@ func (s *server) uris(exports *blockdev.Exports) ([]string, error) {
 	return list, nil
 }
 
-// closeExports flushes and closes every device, which gives up the leases.
+// closeExports flushes and closes every device, which gives up the leases; all at once, as each may wait for nodes that do not answer, and whoever
+// stops the server does not wait for ever.
 func closeExports(exports *blockdev.Exports) error {
-	var all error
-	for _, e := range exports.List() {
-		all = errors.Join(all, e.Device.Close())
+	list := exports.List()
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, e := range list {
+		wg.Go(func() { errs[i] = e.Device.Close() })
 	}
-	return all
+	wg.Wait()
+	return errors.Join(errs...)
 }
