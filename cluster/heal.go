@@ -41,13 +41,13 @@ func (s *Service) heal() {
 	}
 }
 
-// wounded returns the files that nobody holds and that a holder could make whole, or readable: one that is lossy is neither before somebody takes
-// what is left of it.
+// wounded returns the files that nobody holds and that a holder could make whole, or readable. One that is lossy has members that are marked, and
+// is neither before somebody takes what is left of it.
 func (s *Service) wounded(leader blocktree.NodeID) []blocktree.FileID {
 	var files []blocktree.FileID
 	gone, draining := s.peers.silentFor(s.client.cfg.SpareAfter), s.client.knownDraining()
 	_ = s.group.EachLayout(func(l *stripe.Layout) bool {
-		if leader == s.cfg.Node && (l.Lossy() || s.curable(l) || len(gone) > 0 && s.spareWanted(l, gone) || s.moveWanted(l, draining)) || s.stuck(l) && (leader == s.cfg.Node || s.speaksFor(l, leader)) {
+		if leader == s.cfg.Node && (s.curable(l) || len(gone) > 0 && s.spareWanted(l, gone) || s.moveWanted(l, draining)) || s.stuck(l) && (leader == s.cfg.Node || s.speaksFor(l, leader)) {
 			files = append(files, l.File)
 		}
 		return s.ctx.Err() == nil
