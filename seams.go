@@ -53,6 +53,14 @@ type WriteStarter interface {
 	StartWrite(first SectorIndex, src []byte, done func(error)) bool
 }
 
+// LossNumberer is an optional ability of a File: to say under which loss number it is open. A file of durability flush gets the next
+// number when what was acknowledged and not flushed may be gone; then everything fails with Lost until it is opened again, under
+// that number (docs/design/0014). Whoever keeps anything of a file beyond its opening compares. One of durability ack has 0 for ever.
+type LossNumberer interface {
+	// LossNumber does not block, but where the file is open for reading only and nothing was read yet: that asks the cluster.
+	LossNumber(ctx context.Context) (uint64, error)
+}
+
 // Started is who hears of a request that was started. Claim is called once, before dst is touched; where it returns false
 // the request was given up: dst is left alone and End is not called. End is called once after a Claim that returned true; with a
 // nil error dst is filled.

@@ -28,6 +28,10 @@ type Options struct {
 	Cache    *Cache  // nil for none
 	Memory   *Memory // where scratch buffers come from; nil for one of its own
 	ReadOnly bool    // refuse writes even if the file allows them
+
+	Refuse error       // what every request fails with, from the start; nil for none
+	Lost   func(error) // if not nil, told once when the file first says Lost. It must not block
+	Closed func(error) // if not nil, told what Close is about to return
 }
 
 // Device is a byte-addressed block device over a file. Offsets and lengths are in bytes and need no alignment. Errors
@@ -47,6 +51,8 @@ type Device struct {
 	ops      gate
 	flushErr atomic.Pointer[blocktree.Error] // the first one stays
 	unsynced atomic.Bool                     // something was written since the last flush
+	over     over
+	onClosed func(error)
 	closeErr func() error
 }
 
@@ -60,7 +66,8 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 			Err: fmt.Errorf("%d bytes in sectors of %d", info.SizeBytes, info.SectorBytes)}
 	}
 	d := &Device{file: file, info: info, sector: uint64(info.SectorBytes), readOnly: o.ReadOnly || info.ReadOnly,
-		memory: o.Memory}
+		memory: o.Memory, onClosed: o.Closed}
+	d.over.init(o)
 	d.ops.drained = make(chan struct{})
 	if d.memory == nil {
 		d.memory = NewMemory(blocktree.InFlightBytesMax)
@@ -106,6 +113,9 @@ func (d *Device) Flush(ctx context.Context) error {
 		return d.wrap("blockdev.Flush", err)
 	}
 	defer d.ops.leave()
+	if why := d.over.why(); why != nil {
+		return why
+	}
 	return d.flush(ctx, "blockdev.Flush")
 }
 
@@ -133,17 +143,20 @@ func (d *Device) flush(ctx context.Context, op string) error {
 }
 
 // Close refuses new calls with Closed, waits for those in flight, flushes what was written since the last flush, and
-// closes the file. It returns the first error, and the same one when called again.
+// closes the file. It returns the first error, Lost if the file has ever said so, and the same one when called again.
 func (d *Device) Close() error { return d.closeErr() }
 
 func (d *Device) close() error {
 	d.ops.shut()
-	var err error
-	if d.unsynced.Load() {
+	err := d.over.lost()
+	if err == nil && d.unsynced.Load() {
 		err = d.flush(context.Background(), "blockdev.Close")
 	}
 	if closeErr := d.file.Close(); err == nil && closeErr != nil {
 		err = d.wrap("blockdev.Close", closeErr)
+	}
+	if d.onClosed != nil {
+		d.onClosed(err)
 	}
 	return err
 }
@@ -154,7 +167,11 @@ func (d *Device) check(op string, off, length uint64, write bool) error {
 		return d.wrap(op, err)
 	}
 	var kind blocktree.Kind
+	why := d.over.why()
 	switch {
+	case why != nil:
+		d.ops.leave()
+		return why
 	case write && d.readOnly:
 		kind = blocktree.ReadOnly
 	case !d.inside(off, length):
@@ -179,13 +196,18 @@ func (d *Device) span(off, length uint64) (first blocktree.SectorIndex, count ui
 	return first, (off+length-1)/d.sector - uint64(first) + 1
 }
 
-// wrap adds this layer's name once; the kind is that of err, Canceled for the errors of a context.
+// wrap adds this layer's name once; the kind is that of err, Canceled for the errors of a context. Every error of the file comes by here,
+// so this is where a loss is noticed.
 func (d *Device) wrap(op string, err error) *blocktree.Error {
 	kind := blocktree.KindOf(err)
 	if kind == blocktree.Other && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		kind = blocktree.Canceled
 	}
-	return &blocktree.Error{Op: op, Path: string(d.info.Path), Kind: kind, Err: err}
+	wrapped := &blocktree.Error{Op: op, Path: string(d.info.Path), Kind: kind, Err: err}
+	if kind == blocktree.Lost {
+		d.over.note(wrapped)
+	}
+	return wrapped
 }
 
 // gate counts the calls in flight and turns new ones away once it is shut.

@@ -18,7 +18,7 @@ import (
 func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) error {
 	node, isNode := s.roster.node(from.Principal)
 	switch o := op.(type) {
-	case meta.MakeDir, meta.CreateFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost:
+	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost:
 	case meta.ExpireSession:
 		return denied("only the leader ends a silent session")
 	case meta.EndClaim:
@@ -27,6 +27,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		if !isNode || o.Node != node {
 			return s.permitStart(ctx, from, o.Node)
 		}
+	case meta.StartVolatile: // what it says beside is checked when it is applied
+		return s.permit(ctx, from, o.StartNode)
 	case meta.LeaveViews:
 		return s.permit(ctx, from, o.StartNode)
 	case meta.Found, meta.PutRuntime, meta.RemoveRuntime:
@@ -58,15 +60,6 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 
 func denied(why string) error {
 	return blocktree.E("cluster", blocktree.Permission, errors.New(why))
-}
-
-// offered reports whether some node passes such a command on: none has judged one of durability flush, which nobody may use yet (0014).
-func offered(op meta.Op) bool {
-	switch op.(type) {
-	case meta.CreateFlushFile, meta.StartVolatile:
-		return false
-	}
-	return true
 }
 
 // permitStart says whether a store is from's by the process records as they are now: this node may not have heard of a replacement

@@ -88,32 +88,13 @@ func TestPermit(t *testing.T) {
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
 	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
-	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{}} {
+	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{}} {
 		check("what everybody may", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})
-	check("a file of durability flush, which is not offered yet", meta.CreateFlushFile{}) // docs/design/0014
-	check("a start of its kind", meta.StartVolatile{StartNode: meta.StartNode{Node: 1}})
 	check("a drain, which everybody may ask for", meta.DrainHost{}, host, holder, other)
-	passedOn(t, s, host, meta.RenewSession{Session: session}) // the holder's
+	check("own start with a volatile incarnation", meta.StartVolatile{StartNode: meta.StartNode{Node: 1}}, host)
+	check("another's", meta.StartVolatile{StartNode: meta.StartNode{Node: 2}})
 	do(meta.PutRuntime{Runtime: blocktree.Runtime{Path: other.Path, Principal: other.Principal, Node: 7, Services: []string{blocktree.ServiceSector}}})
 	check("start of a store that the roster does not have yet", meta.StartNode{Node: 7}, other)
-}
-
-// passedOn has a node pass commands on: one that it is believed to have judged, and those of durability flush, which no node judges.
-func passedOn(t *testing.T, s *Service, node cred.Identity, judged meta.Op) {
-	t.Helper()
-	for i, op := range []meta.Op{judged, meta.CreateFlushFile{}, meta.StartVolatile{StartNode: meta.StartNode{Node: 1}}} {
-		want := blocktree.Permission
-		if i == 0 {
-			want = blocktree.Other
-		}
-		body, err := meta.EncodeCommand(nil, meta.Command{ID: meta.NewCommandID(), Op: op})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err = s.answerPropose(t.Context(), node, true, body); blocktree.KindOf(err) != want {
-			t.Errorf("%T, passed on by a node: %v", op, err)
-		}
-	}
 }

@@ -249,8 +249,12 @@ func (c *Client) List(ctx context.Context, path blocktree.Path) ([]meta.DirEntry
 // startWait is how long CreateFile waits for nodes of the cluster that have never started.
 const startWait = 10 * time.Second
 
-// CreateFile makes a file as meta.CreateFile says. While too few hosts have started it waits for them, for ten seconds.
-func (c *Client) CreateFile(ctx context.Context, op meta.CreateFile) (*meta.Inode, error) {
+// CreateFile makes a file as meta.CreateFile says, of a durability. While too few hosts have started it waits for them, for ten seconds.
+func (c *Client) CreateFile(ctx context.Context, file meta.CreateFile, durability stripe.Durability) (*meta.Inode, error) {
+	var op meta.Op = file
+	if durability == stripe.DurabilityFlush {
+		op = meta.CreateFlushFile{CreateFile: file}
+	}
 	deadline := time.Now().Add(startWait)
 	r, err := c.propose(ctx, op)
 	for err == nil && r.Kind == blocktree.Unavailable && time.Now().Before(deadline) && ctx.Err() == nil {
@@ -261,7 +265,7 @@ func (c *Client) CreateFile(ctx context.Context, op meta.CreateFile) (*meta.Inod
 		err = r.Err("cluster.CreateFile")
 	}
 	if err != nil {
-		return nil, &blocktree.Error{Op: "create", Path: op.Path.Short(), Err: err}
+		return nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Err: err}
 	}
 	return r.Inode, nil
 }

@@ -46,8 +46,8 @@ type told struct {
 	onUp   func(node blocktree.NodeID)
 }
 
-func (w *told) nodeUp(n blocktree.NodeID, i blocktree.Incarnation) {
-	w.add(fmt.Sprintf("up %d %d", n, i[0]), n)
+func (w *told) nodeUp(n blocktree.NodeID, i incarnations) {
+	w.add(fmt.Sprintf("up %d %d", n, i.disk[0]), n)
 }
 func (w *told) nodeDown(n blocktree.NodeID) { w.add(fmt.Sprintf("down %d", n), 0) }
 
@@ -156,7 +156,7 @@ func (b *gatewayBed) start(n *fakeNode, listen string, peers []blocktree.Runtime
 					break
 				}
 				s.mu.Lock()
-				s.incarnation = blocktree.Incarnation{byte(n.incarnation.Load())}
+				s.serving.disk = blocktree.Incarnation{byte(n.incarnation.Load())}
 				s.mu.Unlock()
 				s.hello(req)
 			case codeReach:

@@ -33,6 +33,8 @@ type Handle struct {
 	inode  meta.Inode
 	path   blocktree.Path
 	epoch  blocktree.Epoch
+	loss   uint64 // the file's loss number under that epoch
+	lazy   bool   // it is of durability flush
 	codec  *erasure.Codec
 	code   blocktree.Code
 
@@ -64,8 +66,8 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 	if err != nil {
 		return nil, err
 	}
-	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, codec: codec, code: inode.Code, ops: map[uint64]*operation{},
-		delayed: map[blocktree.NodeID][]delayed{}, clock: roughClock{clock: c.cfg.Clock},
+	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, loss: layout.Loss, lazy: layout.Durability == stripe.DurabilityFlush,
+		codec: codec, code: inode.Code, ops: map[uint64]*operation{}, delayed: map[blocktree.NodeID][]delayed{}, clock: roughClock{clock: c.cfg.Clock},
 		progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
@@ -130,10 +132,20 @@ func (h *Handle) leave() {
 		}
 		delete(h.ops, d.Op)
 		o.read = d.Read
-		if d.Err != blocktree.Other {
+		switch d.Err {
+		case blocktree.Other:
+		case blocktree.Lost:
+			o.err = lostError(h.path)
+		default:
 			o.err = blocktree.E("cluster", d.Err, nil)
 		}
 		ended = append(ended, o)
+	}
+	if h.err == nil && h.holder.Lost() {
+		h.leaseUntil.Store(0)
+		h.err = lostError(h.path)
+		h.client.cfg.Logger.Error("acknowledged writes may be gone: too few nodes have kept what they had not synced", "path", h.path.Short(),
+			"hint", lostHint)
 	}
 	if h.err == nil && h.holder.Fenced() {
 		h.leaseUntil.Store(0)
@@ -213,9 +225,13 @@ func (h *Handle) tick() {
 }
 
 // nodeUp and nodeDown implement watcher.
-func (h *Handle) nodeUp(node blocktree.NodeID, incarnation blocktree.Incarnation) {
+func (h *Handle) nodeUp(node blocktree.NodeID, i incarnations) {
+	inc := i.disk
+	if h.lazy {
+		inc = i.volatile
+	}
 	h.enter()
-	h.holder.NodeUp(node, incarnation)
+	h.holder.NodeUp(node, inc)
 	h.leave()
 }
 
@@ -375,8 +391,9 @@ func (h *Handle) Zero(region blocktree.RegionIndex, first blocktree.SectorIndex,
 	return &Write{h.do(func(op uint64) { h.holder.Write(op, w) })}
 }
 
-// Flush returns when every write submitted before has ended, well or not (each says so itself), and no member is marked. It
-// fails with Unavailable after WriteStallTimeout, with Fenced once the handle has learnt that the file is another's.
+// Flush returns when every write submitted before has ended, well or not (each says so itself), and no member is marked; of a file
+// of durability flush, when those that were acknowledged are durable, too. It fails with Unavailable after WriteStallTimeout, with Fenced once
+// the handle has learnt that the file is another's, with Lost once acknowledged writes may be gone.
 func (h *Handle) Flush(ctx context.Context) error {
 	return h.do(h.holder.Flush).wait(ctx)
 }
@@ -399,8 +416,9 @@ func (h *Handle) recovered(ctx context.Context) error {
 	}
 }
 
-// Close waits for what is in flight, at most closeTimeout, and gives the lease back. What has not ended by then fails with
-// Closed, and its outcome is unknown. If the file was lost before, it says so (Fenced), also to one that had nothing to write.
+// Close waits for what is in flight, at most closeTimeout, and gives the lease back; what is volatile is durable then, else the next holder
+// would have to decide about all of it. What has not ended by then fails with Closed, and its outcome is unknown. If the file was lost before,
+// it says so (Fenced, Lost), also to one that had nothing to write.
 func (h *Handle) Close() error {
 	h.mu.Lock()
 	recovered, err := h.holder.Recovered(), h.err

@@ -41,7 +41,8 @@ func (s *Service) heal() {
 	}
 }
 
-// wounded returns the files that nobody holds and that a holder could make whole, or readable.
+// wounded returns the files that nobody holds and that a holder could make whole, or readable. One that is lossy has members that are marked, and
+// is neither before somebody takes what is left of it.
 func (s *Service) wounded(leader blocktree.NodeID) []blocktree.FileID {
 	var files []blocktree.FileID
 	gone, draining := s.peers.silentFor(s.client.cfg.SpareAfter), s.client.knownDraining()

@@ -10,6 +10,14 @@ func (m *member) written(upTo uint64, bytes int) func(error) {
 	})
 }
 
+// reached is store.Options.OnWritten: the tail mark goes ahead of every answer for what is written only.
+func (m *member) reached(sequence uint64) error {
+	if mark := m.mark.Load(); mark != nil {
+		return mark.reached(sequence)
+	}
+	return nil
+}
+
 // sync has everything made durable that was appended; mu is held.
 func (m *member) sync() error {
 	upTo := m.handed

@@ -16,7 +16,7 @@ func pendingOn(t *testing.T, disk *vfs.Crash, l *stripe.Layout) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.start(memberInc, []*stripe.Layout{l})
+	m.start(incarnations{memberInc, memberInc}, []*stripe.Layout{l})
 	defer m.close()
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -100,11 +100,12 @@ func (m *member) files() []blocktree.FileID {
 	return m.machine.Files()
 }
 
-// start makes the member serve under its incarnation; layouts are those of every file there is, from Raft's state after
+// start makes the member serve under its incarnations; layouts are those of every file there is, from Raft's state after
 // everything that the machine may have learnt from it before a restart. What is not among them was removed.
-func (m *member) start(incarnation blocktree.Incarnation, layouts []*stripe.Layout) {
+func (m *member) start(i incarnations, layouts []*stripe.Layout) {
 	m.mu.Lock()
-	m.machine.Serve(incarnation)
+	m.machine.Serve(i.disk)
+	m.machine.ServeVolatile(i.volatile)
 	m.mu.Unlock()
 	m.learn(layouts, missing(m.files(), layouts))
 	m.mu.Lock()

@@ -44,6 +44,7 @@ type member struct {
 
 	makingRoom func() bool              // the store's MakingRoom, but for tests
 	met        atomic.Pointer[scrubber] // told of damage, once there is one
+	mark       atomic.Pointer[tailMark] // once the node's start is recorded
 	clients    atomic.Bool              // a client was served since servedClients was asked last
 
 	fatal  chan error
@@ -101,7 +102,7 @@ func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logge
 		layouts: map[blocktree.FileID]*stripe.Layout{},
 		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged}
+	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged, OnWritten: m.reached}
 	s, err := store.Open(fs, dir, node, options, (*replayer)(m))
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		if err = store.Create(fs, dir, node, options); err == nil {
@@ -512,5 +513,9 @@ func (m *member) close() error {
 		blob = m.machine.Snapshot()
 	}
 	m.mu.Unlock()
-	return m.store.Close(blob)
+	err := m.store.Close(blob)
+	if mark := m.mark.Load(); mark != nil {
+		err = errors.Join(err, mark.close(err == nil && blob != nil))
+	}
+	return err
 }

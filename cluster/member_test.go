@@ -54,7 +54,7 @@ func (b *memberBed) open(layouts ...*stripe.Layout) {
 		b.t.Fatal(err)
 	}
 	b.member = m
-	m.start(memberInc, layouts)
+	m.start(incarnations{memberInc, memberInc}, layouts)
 }
 
 func (b *memberBed) restart(layouts ...*stripe.Layout) {

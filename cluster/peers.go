@@ -36,7 +36,7 @@ const (
 // watcher is told when a node can be reached and when not. Calls for one node come in order, from one goroutine, and
 // must not block.
 type watcher interface {
-	nodeUp(node blocktree.NodeID, incarnation blocktree.Incarnation)
+	nodeUp(node blocktree.NodeID, i incarnations)
 	nodeDown(node blocktree.NodeID)
 }
 
@@ -82,7 +82,7 @@ type peer struct {
 
 	// serving is guarded by peers.mu: the node's member service has said hello and nothing was missed since.
 	serving     bool
-	incarnation blocktree.Incarnation
+	as          incarnations
 	silentSince time.Time // guarded by peers.mu too: since when it does not serve
 }
 
@@ -216,7 +216,7 @@ func (p *peers) watch(w watcher) {
 	p.watchers[w] = true
 	for _, n := range p.nodes() {
 		if q := p.peer(n); q != nil && q.serving {
-			w.nodeUp(n, q.incarnation)
+			w.nodeUp(n, q.as)
 		}
 	}
 }
@@ -228,17 +228,17 @@ func (p *peers) unwatch(w watcher) {
 }
 
 // tell notes a node's standing and passes a change on. It holds p.mu, so that watchers see one order.
-func (p *peers) tell(q *peer, serving bool, incarnation blocktree.Incarnation) {
+func (p *peers) tell(q *peer, serving bool, as incarnations) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was := q.serving
-	q.serving, q.incarnation = serving, incarnation
+	q.serving, q.as = serving, as
 	if was && !serving {
 		q.silentSince = time.Now()
 	}
 	for w := range p.watchers {
 		if serving {
-			w.nodeUp(q.runtime.Node, incarnation)
+			w.nodeUp(q.runtime.Node, as)
 		} else if was {
 			w.nodeDown(q.runtime.Node)
 		}
@@ -283,7 +283,7 @@ func (p *peers) keep(q *peer) {
 		}
 	}
 	if p.ctx.Err() == nil { // forgotten
-		p.tell(q, false, blocktree.Incarnation{})
+		p.tell(q, false, incarnations{})
 	}
 }
 
@@ -295,7 +295,7 @@ func (p *peers) silent(q *peer, err error) {
 	}
 	q.lost = time.Time{}
 	p.logger.Warn("node does not answer", "node", q.runtime.Path.Short(), "err", err)
-	p.tell(q, false, blocktree.Incarnation{})
+	p.tell(q, false, incarnations{})
 }
 
 // sleep returns after d, or when conn, if any, or the peer ends; it reports whether neither has.
@@ -321,10 +321,10 @@ func (q *peer) sleep(conn *bttp.Conn, d time.Duration) bool {
 func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 	for asked := p.stranger == nil; ; {
 		ctx, cancel := context.WithTimeout(q.ctx, p.within(q, blocktree.DeadAfter))
-		incarnation, err := hello(ctx, conn, q.runtime.Node)
+		as, err := hello(ctx, conn, q.runtime.Node)
 		cancel()
 		if err == nil {
-			p.tell(q, true, incarnation)
+			p.tell(q, true, as)
 			if conn.Via() == "" {
 				p.attendOwn(q, conn)
 			} else {
@@ -362,8 +362,8 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 	}
 }
 
-// hello asks the node which store it has and under which incarnation it serves.
-func hello(ctx context.Context, conn *bttp.Conn, want blocktree.NodeID) (i blocktree.Incarnation, err error) {
+// hello asks the node which store it has and under which incarnations it serves.
+func hello(ctx context.Context, conn *bttp.Conn, want blocktree.NodeID) (i incarnations, err error) {
 	r, err := conn.CallWait(ctx, codeHello, nil)
 	if err != nil {
 		return i, err
@@ -371,7 +371,8 @@ func hello(ctx context.Context, conn *bttp.Conn, want blocktree.NodeID) (i block
 	defer r.Release()
 	d := wire.NewDecoder(r.Header)
 	node := blocktree.NodeID(d.U64())
-	copy(i[:], d.Raw(len(i)))
+	copy(i.disk[:], d.Raw(len(i.disk)))
+	copy(i.volatile[:], d.Raw(len(i.volatile)))
 	if err := d.Finish(); err != nil {
 		return i, err
 	}

@@ -16,7 +16,8 @@ import (
 // nothing anywhere. All methods may be called by many goroutines at once.
 //
 // Order of a read. 1. It is asked for. 2. The file's layout is asked for, for all reads that wait by then. 3. The machine
-// reads under that layout. 4. If the file changed hands or its views meanwhile, it goes on with 2.
+// reads under that layout, unless writes were lost since the reader was opened. 4. If the file changed hands or its views meanwhile, it goes on
+// with 2.
 type Reader struct {
 	client *Client
 	inode  meta.Inode
@@ -35,6 +36,7 @@ type Reader struct {
 	reads   map[uint64]*leaselessRead
 	waiting []*leaselessRead // for a layout that is asked for after them
 	retry   []*leaselessRead // wait from the next tick on
+	opening opening
 	closed  bool
 }
 
@@ -68,14 +70,18 @@ func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, er
 }
 
 // Read asks for count sectors of one region, at most RunSectorsMax. It fails with Unavailable after WriteStallTimeout, with
-// NotFound once the file is removed.
+// NotFound once the file is removed, with Lost once acknowledged writes may be gone that it might have read before.
 func (r *Reader) Read(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
 	x := &leaselessRead{operation: operation{ended: make(chan struct{})}, region: region, first: first, count: count}
 	out := &Read{&x.operation, r.codec, int(r.inode.SectorBytes)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
+	switch {
+	case r.closed:
 		out.op = endedOperation(blocktree.E("cluster", blocktree.Closed, nil))
+		return out
+	case r.opening.lost:
+		out.op = endedOperation(lostError(r.path))
 		return out
 	}
 	r.lastOp++
@@ -109,8 +115,8 @@ func (x *leaselessRead) end(found *stripe.ReadResult, kind blocktree.Kind) {
 }
 
 // nodeUp and nodeDown implement watcher.
-func (r *Reader) nodeUp(node blocktree.NodeID, incarnation blocktree.Incarnation) {
-	r.drive(func() { r.machine.NodeUp(node, incarnation) })
+func (r *Reader) nodeUp(node blocktree.NodeID, i incarnations) {
+	r.drive(func() { r.machine.NodeUp(node, i.disk) }) // whether it is another one is all that matters here
 }
 
 func (r *Reader) nodeDown(node blocktree.NodeID) {
@@ -243,8 +249,17 @@ func (r *Reader) layouts() {
 		layout, err := r.client.layout(ctx, &r.inode)
 		cancel()
 		r.drive(func() {
+			verdict := blocktree.Other
+			if err == nil {
+				verdict = r.opening.judge(layout)
+			}
 			for _, x := range reads {
 				switch kind := blocktree.KindOf(err); {
+				case verdict == blocktree.Lost:
+					delete(r.reads, x.id)
+					x.end(nil, blocktree.Lost)
+				case verdict == blocktree.StaleView:
+					r.done(x, stripe.Done{Op: x.id, Err: verdict})
 				case err == nil:
 					r.machine.Read(x.id, layout, x.region, x.first, x.count)
 				case kind == blocktree.NotFound: // the file is removed

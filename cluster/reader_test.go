@@ -33,7 +33,7 @@ func TestReaderWithoutRoom(t *testing.T) {
 		p := &peer{}
 		p.conn.Store(conn)
 		r.client.peers.all[n] = p
-		r.nodeUp(n, layout.Incarnations[n])
+		r.nodeUp(n, incarnations{disk: layout.Incarnations[n]})
 	}
 	done := make(chan struct{})
 	go func() {

@@ -99,7 +99,7 @@ func newRedialBed(t *testing.T) *redialBed {
 		return key, chain
 	}
 	key, chain := identity("node1", blocktree.ServiceSector)
-	s := &Service{incarnation: blocktree.Incarnation{1}}
+	s := &Service{serving: incarnations{blocktree.Incarnation{1}, blocktree.Incarnation{1}}}
 	s.cfg.Node = 1
 	host := netip.MustParseAddr("10.0.0.1")
 	node, err := bttp.Listen(t.Context(), bttp.Config{Key: key, Credentials: chain, Root: root.Principal(), Addrs: []string{"10.0.0.1:7001"}, Transport: bttp.TCP,
@@ -135,7 +135,7 @@ func (b *redialBed) served(f func()) {
 	b.onUp = f
 }
 
-func (b *redialBed) nodeUp(blocktree.NodeID, blocktree.Incarnation) {
+func (b *redialBed) nodeUp(blocktree.NodeID, incarnations) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.onUp != nil {

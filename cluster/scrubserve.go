@@ -130,7 +130,7 @@ func (s *Service) serveScrub(req *bttp.Request) {
 func (s *Service) isServing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.incarnation != (blocktree.Incarnation{})
+	return s.serving != (incarnations{})
 }
 
 // askScrub asks one node.

@@ -32,6 +32,7 @@ type ServiceConfig struct {
 	MetaFS      meta.FS      // of the metadata, with the same names; nil: the real one
 	StoreDir    string
 	MetaDir     string
+	Boot        vfs.Boot // where the tail mark lies; the zero Boot: there is none
 	Node        blocktree.NodeID
 	Directory   blocktree.Scope     // whose entries the cluster keeps
 	Members     []blocktree.Runtime // every founding sector host, or every one there is now; this one included
@@ -62,13 +63,14 @@ type Service struct {
 	syncs    atomic.Int64   // messages that wait in admit
 	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
-	mark     startMark // as it was found
+	mark     startMark    // as it was found
+	volatile volatileMark // as it was found, if something vouches for it; join's from then on
 	scrubber *scrubber
 	name     []byte // the store's id, as header of Raft messages
 
-	mu          sync.Mutex
-	incarnation blocktree.Incarnation // zero until the service serves
-	healing     map[blocktree.FileID]context.CancelFunc
+	mu      sync.Mutex
+	serving incarnations // zero until the service serves
+	healing map[blocktree.FileID]context.CancelFunc
 }
 
 // OpenService opens (or makes) the node's stores, listens, and returns; the node serves once a majority of the group
@@ -94,6 +96,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.mark, err = s.loadMark(); err != nil {
+		return err
+	}
+	if err = s.findVolatile(); err != nil {
 		return err
 	}
 	s.endpoint, err = bttp.Listen(ctx, bttp.Config{Key: s.cfg.Key, Credentials: s.cfg.Credentials, Root: s.cfg.Root, Relay: s.relayTo,
@@ -214,7 +219,7 @@ func (s *Service) Close() error {
 
 // run brings the node into its cluster, then keeps its member up to date and heals files that nobody holds.
 func (s *Service) run() {
-	incarnation, err := s.join()
+	serving, err := s.join()
 	if err != nil {
 		if s.ctx.Err() == nil {
 			s.fail(err)
@@ -228,11 +233,11 @@ func (s *Service) run() {
 		}
 		return
 	}
-	s.member.start(incarnation, layouts)
+	s.member.start(serving, layouts)
 	s.mu.Lock()
-	s.incarnation = incarnation
+	s.serving = serving
 	s.mu.Unlock()
-	s.cfg.Logger.Info("serving", "node", s.cfg.Path.Short(), "store", s.cfg.Node.String(), "incarnation", incarnation.String())
+	s.cfg.Logger.Info("serving", "node", s.cfg.Path.Short(), "store", s.cfg.Node.String(), "incarnation", serving.disk.String())
 	s.wg.Go(s.heal)
 	s.wg.Go(func() { s.scrubber.run(s.ctx) })
 	s.wg.Go(s.followRecords)
@@ -256,10 +261,10 @@ func (s *Service) knownLayouts() ([]*stripe.Layout, error) {
 	}
 }
 
-// join founds the cluster if it is new, and records this start of the node (startMark says in which order). It blocks
+// join founds the cluster if it is new, and records this start of the node (startMark and volatileMark say in which order). It blocks
 // until a majority answers.
-func (s *Service) join() (blocktree.Incarnation, error) {
-	var none blocktree.Incarnation
+func (s *Service) join() (incarnations, error) {
+	var none incarnations
 	found := meta.Found{Dir: s.cfg.Directory, Generation: 1, Runtimes: s.cfg.Members, Mode: 0o755, Time: s.cfg.Clock.Now().UnixNano()}
 	r, err := s.client.propose(s.ctx, found)
 	if err != nil {
@@ -285,14 +290,15 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 		if err := s.saveMark(mark); err != nil {
 			return none, err
 		}
-		r, err := s.client.propose(s.ctx, meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation,
-			StartCounter: mark.next, ExpectCounter: known.Counter})
+		start := meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation, StartCounter: mark.next, ExpectCounter: known.Counter}
+		serving := incarnations{mark.incarnation, s.nextVolatile(mark.incarnation)}
+		r, err := s.client.propose(s.ctx, meta.StartVolatile{StartNode: start, Volatile: serving.volatile})
 		if err != nil {
 			return none, s.unwelcome(err)
 		}
 		if r.Kind == blocktree.Other {
 			mark.current = mark.next
-			return mark.incarnation, s.saveMark(mark)
+			return serving, s.begin(mark)
 		}
 		if r.Kind != blocktree.StaleMember {
 			return none, r.Err("start")
@@ -382,15 +388,16 @@ func (s *Service) serve(req *bttp.Request) {
 
 func (s *Service) hello(req *bttp.Request) {
 	s.mu.Lock()
-	i := s.incarnation
+	i := s.serving
 	s.mu.Unlock()
-	if i == (blocktree.Incarnation{}) {
+	if i == (incarnations{}) {
 		req.Fail(blocktree.E("cluster.hello", blocktree.Unavailable, errors.New("the node is starting")))
 		return
 	}
 	var e wire.Encoder
 	e.U64(uint64(s.cfg.Node))
-	e.Raw(i[:])
+	e.Raw(i.disk[:])
+	e.Raw(i.volatile[:])
 	req.Reply(e.Buf)
 }
 
@@ -433,7 +440,7 @@ func (s *Service) answerPropose(ctx context.Context, from cred.Identity, forward
 		return nil, err
 	}
 	_, fromNode := s.roster.node(from.Principal)
-	if forwarded = forwarded && fromNode && offered(command.Op); !forwarded {
+	if forwarded = forwarded && fromNode; !forwarded {
 		if err := s.permit(ctx, from, command.Op); err != nil {
 			return nil, err
 		}

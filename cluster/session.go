@@ -24,17 +24,22 @@ type session struct {
 const acquireInterval = 200 * time.Millisecond
 
 // Open takes the lease of a file, which inode and path describe, and takes over from its last holder. A file that somebody
-// else holds is waited for as o says, then it is Busy. It blocks until what was in flight is decided.
+// else holds is waited for as o says, then it is Busy. It blocks until what was in flight is decided. Acknowledged writes that turn out to be gone
+// until then were never the opener's: it begins again. (Nodes that lost their power together come back one after the other.)
 func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inode, o OpenOptions) (*Handle, error) {
-	h, err := c.open(ctx, path, inode, o)
-	if err != nil {
-		return nil, err
-	}
-	if err := h.recovered(ctx); err != nil {
+	for {
+		h, err := c.open(ctx, path, inode, o)
+		if err != nil {
+			return nil, err
+		}
+		if err = h.recovered(ctx); err == nil {
+			return h, nil
+		}
 		_ = h.Close() // the first error says why
-		return nil, err
+		if blocktree.KindOf(err) != blocktree.Lost || ctx.Err() != nil {
+			return nil, err
+		}
 	}
-	return h, nil
 }
 
 // open is Open that does not wait until the machine has taken over.
@@ -162,6 +167,7 @@ func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta
 	if err != nil {
 		return nil, err
 	}
+	c.sayIfLost(path, r.Layout)
 	c.mu.Lock()
 	older, newer := s.list(h)
 	gone := c.session != s

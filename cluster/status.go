@@ -46,6 +46,11 @@ type FileStatus struct {
 	Tolerates int    `json:"tolerates"` // how many more of them may be lost
 	Joining   int    `json:"joining"`   // members being copied up
 	Moving    int    `json:"moving"`    // places that other nodes are copied up for
+	// Durability is "ack" or "flush". LossNumber is how often writes that were acknowledged and not flushed may have been lost; Lossy says that
+	// they may have been just now, and nobody has opened the file since.
+	Durability string `json:"durability"`
+	LossNumber uint64 `json:"lossNumber"`
+	Lossy      bool   `json:"lossy"`
 	// CopyUp is how far that is, as the file's holder said lately; nil if nobody did.
 	CopyUp *CopyUpStatus `json:"copyUp,omitempty"`
 }
@@ -137,7 +142,9 @@ func (c *Client) awaitNodes(ctx context.Context) {
 
 // fileStatus sums up the views of a file.
 func (c *Client) fileStatus(path blocktree.Path, inode *meta.Inode, l *stripe.Layout, spare int) FileStatus {
-	f := FileStatus{Path: path.Short(), Size: inode.SizeBytes, Code: inode.Code.String(), InSync: inode.Code.Shards()}
+	d := durabilityOf(l)
+	f := FileStatus{Path: path.Short(), Size: inode.SizeBytes, Code: inode.Code.String(), InSync: inode.Code.Shards(),
+		Durability: d.Durability.String(), LossNumber: d.LossNumber, Lossy: d.Lossy}
 	for r := range l.Regions() {
 		inSync, joining := 0, 0
 		v := l.View(r)

@@ -35,7 +35,7 @@ func TestReadAfterSuspend(t *testing.T) {
 	now := h.clock.read()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: m.layout}, now)
 	h.holder.Renewed(now + blocktree.LeaseTerm)
-	h.nodeUp(memberNode, memberInc)
+	h.nodeUp(memberNode, incarnations{memberInc, memberInc})
 
 	if _, err := h.Read(0, 0, 1).Wait(t.Context()); err != nil {
 		t.Fatal(err)

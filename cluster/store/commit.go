@@ -104,6 +104,9 @@ func (s *Store) commit(group *queue) {
 	if err == nil {
 		err = s.failed() // latched meanwhile by a checkpoint
 	}
+	if err == nil {
+		err = s.tellReached(group)
+	}
 	lazy := err == nil && group.isLazy() && s.unsyncedBytes+group.bytes <= blocktree.GroupCommitBytesMax
 	if err == nil {
 		group.tellWritten()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"time"
 
 	"blocktree"
@@ -43,6 +44,14 @@ func (q *queue) isLazy() bool {
 		}
 	}
 	return true
+}
+
+// tellReached says up to where the log is written, if somebody in a group waits for that.
+func (s *Store) tellReached(group *queue) error {
+	if s.opts.OnWritten == nil || !slices.ContainsFunc(group.calls, func(c call) bool { return c.lazy }) {
+		return nil
+	}
+	return s.opts.OnWritten(group.calls[len(group.calls)-1].sequence)
 }
 
 // tellWritten calls back those that wait for no more than that.

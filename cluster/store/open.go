@@ -279,6 +279,7 @@ func (s *Store) replay(state *checkpointState, after []uint32, r Replayer) error
 	for _, x := range v.torn {
 		s.recovery.Torn += x.to - x.from + 1
 	}
+	s.recovery.Whole = v.whole(s.recovery.LastSequence)
 	if err := r.Checkpoint(s, state.blob); err != nil {
 		return err
 	}

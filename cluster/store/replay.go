@@ -287,6 +287,17 @@ func judge(log *scan, after uint64, isData func(found) bool) verdict {
 	return v
 }
 
+// whole is up to where nothing is missing of a log that reaches to last.
+func (v *verdict) whole(last uint64) uint64 {
+	for _, x := range slices.Concat(v.torn, v.missing) {
+		last = min(last, x.from-1)
+	}
+	for _, f := range v.lost {
+		last = min(last, f.sequence-1)
+	}
+	return last
+}
+
 func within(voids []sequences, n uint64) bool {
 	for _, x := range voids {
 		if x.from <= n && n <= x.to {

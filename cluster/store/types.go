@@ -167,6 +167,7 @@ type Recovery struct {
 	LastSequence uint64 // where the log reaches: the last good record, or the highest sequence known synced
 	Replayed     int    // records handed to the Replayer
 	Torn         uint64 // sequences dropped as the torn tail, as far as known
+	Whole        uint64 // all that the log was given up to this sequence is in it, and durable by now, or void
 	Damaged      []Run
 }
 
@@ -207,6 +208,10 @@ type Options struct {
 	// them. They stay where they are until something newer, which may be the same version again, is indexed over them. It
 	// is called by the compactor's goroutine with no lock held and must not Close. Default: nobody is told.
 	OnDamage func(Damage)
+
+	// OnWritten is called before AppendLazy calls back, with a sequence that none of the records is above that were written by then. An
+	// error is fatal, as a write's. It is called by the committer, with no lock held. Default: nobody is told.
+	OnWritten func(sequence uint64) error
 
 	// OnRoom is called, as OnDamage is, when MakingRoom has become false.
 	OnRoom func()

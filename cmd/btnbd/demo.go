@@ -29,12 +29,13 @@ type demo struct {
 	listen   string
 	insecure bool
 	level    string
+	accept   []string // values of --accept-loss
 }
 
 func newDemo() *cobra.Command {
 	var d demo
 	c := &cobra.Command{
-		Use:   "demo [--dir DIR] [--nodes N] [--code K+M] [--size SIZE] [--listen unix:PATH|tcp:HOST:PORT]",
+		Use:   "demo [--dir DIR] [--nodes N] [--code K+M] [--size SIZE] [--durability ack|flush] [--listen unix:PATH|tcp:HOST:PORT]",
 		Short: "Run a whole cluster in one process and export a disk from it",
 		Long: `demo makes a domain with N real nodes, real connections over loopback and real stores, creates the file ` + parts.Disk + ` and
 exports it. It prints "ready" with the NBD URI, and what to type next. Ctrl-C or SIGTERM stops it cleanly.
@@ -52,12 +53,15 @@ With --dir the data is there again next time; without it a temporary directory i
 	f.Var(&d.options.Code, "code", "erasure code: any K of the K+M shards of a sector suffice")
 	_ = d.options.Size.Set("1GiB") // a constant
 	f.Var(&d.options.Size, "size", "size of "+parts.Disk+": K, M, G or T with or without iB, 1024-based")
+	f.StringVar(&d.options.Durability, "durability", "ack", "when a write is durable: ack, when it is answered; or flush, after the next FLUSH")
 	f.StringVar(&d.listen, "listen", "", "unix:PATH or tcp:HOST:PORT (default a unix socket in the directory)")
 	f.BoolVar(&d.insecure, "insecure", false, "allow an address that other machines reach, though NBD is not encrypted")
 	f.StringVar(&d.level, "log-level", "error", "debug, info, warn or error")
+	addAcceptLoss(c, &d.accept)
 	_ = c.MarkFlagDirname("dir") // for completion only
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		d.options.Given = parts.GivenFlags{Nodes: f.Changed("nodes"), Code: f.Changed("code"), Size: f.Changed("size")}
+		d.options.Given = parts.GivenFlags{Nodes: f.Changed("nodes"), Code: f.Changed("code"), Size: f.Changed("size"),
+			Durability: f.Changed("durability")}
 		d.options.Name = "btnbd demo"
 		return d.run(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
 	}
@@ -94,6 +98,9 @@ func (d *demo) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	}
 	defer p.Close()
 	if s.cfg, err = config.LoadNBD(config.Source{File: p.NBD}); err != nil {
+		return err
+	}
+	if s.acceptLoss, err = acceptance(s.cfg, d.accept); err != nil {
 		return err
 	}
 	cli.IgnoreHangup()

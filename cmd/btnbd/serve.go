@@ -22,6 +22,7 @@ import (
 	"blocktree/crypto/keys"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
+	"blocktree/internal/vfs"
 )
 
 const (
@@ -38,6 +39,7 @@ const (
 func newServe() *cobra.Command {
 	var file string
 	var takeOver bool
+	var accept []string
 	c := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Serve the exports of a configuration in the foreground",
@@ -51,13 +53,18 @@ server was promised it; stopped meanwhile, it leaves the file to the other after
 its log says who has the file, and what it had acknowledged is here. It does not come back by itself, and exits with an error when it
 is stopped. This server forces once only. Do not put --take-over where it is repeated, as in a unit file: two such servers would take turns.
 
+A file of durability flush whose nodes lost power may lack what was acknowledged and not flushed. Its device then fails with I/O errors, also
+after a restart: whatever uses it, such as a mounted file system or a virtual machine, has seen what is not there any more. End that, then
+start once with --accept-loss, or --accept-loss=PATH for one export. Do not put it into a unit file: to accept a loss is a decision about that
+loss. Where systemd owns the socket, start it by hand with --listen, stop it when it is ready, and start the unit.
+
 Sockets that systemd passes are used instead of listen. It logs to standard error, ignores SIGHUP, and finishes what
 clients have in flight before it stops.`,
 		Example: `  btnbd serve --config /etc/blocktree/btnbd.yaml
   btnbd serve --config btnbd.yaml --listen tcp:127.0.0.1:10809 --cache off
-  btnbd serve --config btnbd.yaml --take-over`,
+  btnbd serve --config btnbd.yaml --take-over
+  btnbd serve --config btnbd.yaml --accept-loss=/vm/disk0`,
 		DisableFlagsInUseLine: true,
-		Args:                  cli.Args(),
 	}
 	f := c.Flags()
 	f.StringVar(&file, "config", "", "configuration of the server (btnbd.yaml)")
@@ -67,6 +74,7 @@ clients have in flight before it stops.`,
 	f.String("log-level", "", "debug, info, warn or error")
 	f.String("transport", "", "auto, quic or tcp")
 	f.BoolVar(&takeOver, "take-over", false, "take files that another server holds from it by force, once, at the start")
+	addAcceptLoss(c, &accept)
 	_ = c.MarkFlagFilename("config", "yaml") // for completion only
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cli.RequireFlags(c, "config"); err != nil {
@@ -86,6 +94,9 @@ clients have in flight before it stops.`,
 		defer cli.Profile(log, "btnbd")()
 		defer heapFloor()()
 		s := &server{cfg: cfg, log: log, takeOver: takeOver}
+		if s.acceptLoss, err = acceptance(cfg, accept); err != nil {
+			return err
+		}
 		if err := s.listen(); err != nil {
 			return err
 		}
@@ -105,9 +116,13 @@ func printReady(w io.Writer, uris []string) error {
 
 // server serves the exports of one configuration once: listen, then run.
 type server struct {
-	cfg       *config.NBD
-	log       *slog.Logger
-	takeOver  bool // files that others hold are taken by force, once, at the start
+	cfg      *config.NBD
+	log      *slog.Logger
+	takeOver bool // files that others hold are taken by force, once, at the start
+
+	acceptLoss func(blocktree.Path) bool // of which exports a loss is accepted; nil: of none
+	losses     *losses
+
 	listeners []net.Listener
 	addresses []string // of the listeners, as nbd.URI takes them
 	opened    atomic.Int64
@@ -164,6 +179,8 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	}
 	defer cache.Close()
 	memory := blockdev.NewMemory(blocktree.InFlightBytesMax)
+	s.losses = &losses{fs: vfs.Disk{}, dir: s.cfg.StateDir, clientsHere: allHere(s.listeners), accept: s.acceptLoss, log: s.log}
+	defer func() { err = errors.Join(err, s.losses.close()) }()
 	exports := new(blockdev.Exports)
 	defer func() { err = errors.Join(err, closeExports(exports)) }()
 	open := func(ctx context.Context, e *config.Export) (blocktree.File, error) {
@@ -230,6 +247,9 @@ func (s *server) openOne(ctx context.Context, exports *blockdev.Exports, e *conf
 		return err
 	}
 	o.ReadOnly = e.ReadOnly
+	if err := s.losses.admit(ctx, f, &o); err != nil {
+		return errors.Join(err, f.Close())
+	}
 	device, err := blockdev.Open(f, o)
 	if err != nil {
 		return errors.Join(err, f.Close())
@@ -257,11 +277,15 @@ func (s *server) uris(exports *blockdev.Exports) ([]string, error) {
 	return list, nil
 }
 
-// closeExports flushes and closes every device, which gives up the leases.
+// closeExports flushes and closes every device, which gives up the leases; all at once, as each may wait for nodes that do not answer, and whoever
+// stops the server does not wait for ever.
 func closeExports(exports *blockdev.Exports) error {
-	var all error
-	for _, e := range exports.List() {
-		all = errors.Join(all, e.Device.Close())
+	list := exports.List()
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, e := range list {
+		wg.Go(func() { errs[i] = e.Device.Close() })
 	}
-	return all
+	wg.Wait()
+	return errors.Join(errs...)
 }

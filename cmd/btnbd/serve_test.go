@@ -60,6 +60,35 @@ func TestExportsAreOpenedTogether(t *testing.T) {
 	}
 }
 
+// TestExportsAreClosedTogether: what the flush of one waits for, the others wait for at the same time.
+func TestExportsAreClosedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const exports = 100
+		s, all := serverOf(exports), new(blockdev.Exports)
+		slow := func(ctx context.Context, c memfile.Call) error {
+			if c.Op == memfile.Flush {
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}
+		err := s.open(t.Context(), all, func(context.Context, *config.Export) (blocktree.File, error) {
+			return memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 1 << 20}, Hook: slow}), nil
+		}, blockdev.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all.List() {
+			if err := e.Device.WriteAt(t.Context(), make([]byte, 512), 0, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		if err := closeExports(all); err != nil || time.Since(began) != time.Minute {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
 // TestFailedExportStopsTheOthers: the first error is the one that is told, not those of the exports that it stopped.
 func TestFailedExportStopsTheOthers(t *testing.T) {
 	s, all, broken := serverOf(3*opensMax), new(blockdev.Exports), errors.New("broken")

@@ -44,14 +44,19 @@ func newFileCreate() *cobra.Command {
 	var file, encryption string
 	var create config.Create
 	c := &cobra.Command{
-		Use:   "create PATH --size SIZE [--code K+M] [--sector-size SIZE] [--encryption on|none] --config FILE",
+		Use:   "create PATH --size SIZE [--code K+M] [--sector-size SIZE] [--encryption on|none] [--durability ack|flush] --config FILE",
 		Short: "Make a file",
 		Long: `create makes a file of a fixed size, all zeros, which costs no space until it is written. Directories above it are made
 as needed. Its key is wrapped to the readers of the configuration; whoever has none of their secret keys sees noise.
 
-Without --code the file gets 2+1, or what fits a cluster of fewer than three nodes.`,
+Without --code the file gets 2+1, or what fits a cluster of fewer than three nodes.
+
+What was written to a file of durability ack, and answered, survives the loss of power of all nodes at once. In one of durability flush it
+survives that after the next FLUSH, or two seconds, as on a disk with a cache of its own: faster where few writes are in flight. If power takes
+what was answered before that, whoever has the file open is told by errors.`,
 		Example: `  btnode file create /vm/disk1 --size 10GiB --config client.yaml
-  btnode file create /vm/disk2 --size 500M --code 1+2 --sector-size 512 --config client.yaml`,
+  btnode file create /vm/disk2 --size 500M --code 1+2 --sector-size 512 --config client.yaml
+  btnode file create /vm/scratch --size 10GiB --durability flush --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
 	}
@@ -61,6 +66,7 @@ Without --code the file gets 2+1, or what fits a cluster of fewer than three nod
 	c.Flags().Var(&create.SectorSize, "sector-size", "bytes per sector, a power of two from 512 to 64KiB (default 4KiB)")
 	c.Flags().StringVar(&encryption, "encryption", "on", "on, or none to keep integrity without secrecy")
 	completeWords(c, "encryption", []string{"on", "none"})
+	addDurability(c, &create.Durability)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := cli.RequireFlags(c, "config", "size"); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
 	"blocktree/crypto/seal"
@@ -24,8 +25,20 @@ type fileLine struct {
 	SectorSize uint32 `json:"sectorSize,omitempty"`
 	Code       string `json:"code,omitempty"`
 	Encrypted  bool   `json:"encrypted"`
+	Durability string `json:"durability,omitempty"` // ack or flush
+	LossNumber uint64 `json:"lossNumber"`           // how often answered writes of a file of durability flush may have been lost
 	Created    string `json:"created"`
 	Modified   string `json:"modified"`
+}
+
+// durable adds what the layout of a file says, which takes another question to the cluster.
+func (l *fileLine) durable(ctx context.Context, client *cluster.Client, i *meta.Inode) error {
+	if i.Kind != meta.KindFile {
+		return nil
+	}
+	d, err := client.Durability(ctx, i)
+	l.Durability, l.LossNumber = d.Durability.String(), d.LossNumber
+	return err
 }
 
 // line describes an inode.
@@ -67,7 +80,17 @@ func newFileLs() *cobra.Command {
 			}
 			lines := make([]fileLine, 0, len(entries))
 			for i := range entries {
-				lines = append(lines, line(path.Join(entries[i].Name).Short(), &entries[i].Inode))
+				l := line(path.Join(entries[i].Name).Short(), &entries[i].Inode)
+				if asJSON { // nobody else is shown it
+					err = l.durable(ctx, client, &entries[i].Inode)
+				}
+				if blocktree.KindOf(err) == blocktree.NotFound {
+					continue // removed meanwhile
+				}
+				if err != nil {
+					return err
+				}
+				lines = append(lines, l)
 			}
 			return printLines(c, lines, asJSON)
 		})
@@ -116,7 +139,11 @@ func newFileStat() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printStat(c, line(path.Short(), inode), asJSON)
+			l := line(path.Short(), inode)
+			if err := l.durable(ctx, client, inode); err != nil {
+				return err
+			}
+			return printStat(c, l, asJSON)
 		})
 	}
 	return c
@@ -129,8 +156,11 @@ func printStat(c *cobra.Command, l fileLine, asJSON bool) error {
 	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "path\t%s\nkind\t%s\nid\t%s\n", l.Path, l.Kind, l.ID)
 	if l.Kind == "file" {
-		fmt.Fprintf(t, "size\t%s (%d bytes)\nsector\t%s\ncode\t%s\nencrypted\t%v\n", cli.FormatSize(l.Size), l.Size,
-			cli.FormatSize(uint64(l.SectorSize)), l.Code, l.Encrypted)
+		fmt.Fprintf(t, "size\t%s (%d bytes)\nsector\t%s\ncode\t%s\nencrypted\t%v\ndurability\t%s\n", cli.FormatSize(l.Size), l.Size,
+			cli.FormatSize(uint64(l.SectorSize)), l.Code, l.Encrypted, l.Durability)
+		if l.Durability != "ack" {
+			fmt.Fprintf(t, "losses\t%d\n", l.LossNumber)
+		}
 	}
 	fmt.Fprintf(t, "created\t%s\nmodified\t%s\n", l.Created, l.Modified)
 	return t.Flush()

@@ -8,13 +8,14 @@ import (
 
 	"blocktree/cmd/internal/parts"
 	"blocktree/internal/cli"
+	"blocktree/internal/config"
 )
 
 func newPlayground() *cobra.Command {
 	var o parts.Options
 	var generateOnly bool
 	c := &cobra.Command{
-		Use:   "playground --dir DIR [--nodes N] [--code K+M] [--size SIZE] [--generate]",
+		Use:   "playground --dir DIR [--nodes N] [--code K+M] [--size SIZE] [--durability ack|flush] [--generate]",
 		Short: "Run a whole cluster on this machine, each node a process of its own",
 		Long: `playground writes the keys and configuration files of a domain into DIR, unless they are there: nodeI/btnode.yaml for
 every node, btnbd.yaml for an NBD server that exports ` + parts.Disk + ` on a unix socket in DIR, client.yaml for the commands.
@@ -35,13 +36,14 @@ starts no node again that ends: that is what the playground is for.`,
 	f.IntVar(&o.Nodes, "nodes", 3, "number of nodes")
 	addCode(c, &o.Code, "2+1")
 	addSize(c, &o.Size, "1GiB", "size of "+parts.Disk)
+	addDurability(c, &o.Durability)
 	f.BoolVar(&generateOnly, "generate", false, "write the files and start nothing")
 	_ = c.MarkFlagDirname("dir") // for completion only
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cli.RequireFlags(c, "dir"); err != nil {
 			return err
 		}
-		o.Given = parts.GivenFlags{Nodes: f.Changed("nodes"), Code: f.Changed("code"), Size: f.Changed("size")}
+		o.Given = parts.GivenFlags{Nodes: f.Changed("nodes"), Code: f.Changed("code"), Size: f.Changed("size"), Durability: f.Changed("durability")}
 		o.Name = "btnode playground"
 		p, err := parts.Prepare(o)
 		if err != nil {
@@ -81,4 +83,10 @@ func addCode(c *cobra.Command, code *cli.Code, value string) {
 		_ = code.Set(value) // a constant
 	}
 	c.Flags().Var(code, "code", usage)
+}
+
+// addDurability adds --durability.
+func addDurability(c *cobra.Command, durability *string) {
+	c.Flags().StringVar(durability, "durability", "ack", "when a write is durable: ack, when it is answered; or flush, after the next FLUSH")
+	completeWords(c, "durability", config.Durabilities())
 }

@@ -33,6 +33,9 @@ a file are copied up, status says how much is still to be looked at, at most, ho
 looking goes, how long it will take; likewise of nodes that are being drained. A node that this command cannot reach by itself, but
 another node can, is up "via" that one.
 
+Of a file of durability flush it says how often writes that were answered and not flushed may have been lost ("lossNumber" with --json),
+and whether they may have been just now, and nobody has opened the file since ("lossy").
+
 It exits with 0 whenever it could find out, whatever it found: scripts read health from --json.`,
 		Example: `  btnode status --config client.yaml
   btnode status --config client.yaml --json | jq -r .health`,
@@ -80,10 +83,10 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 		fmt.Fprintf(t, "%s\t%s\n", n.Path, n.State)
 	}
 	if len(s.Files) > 0 {
-		fmt.Fprint(t, "\nFILE\tSIZE\tCODE\tIN SYNC\tTOLERATES\n")
+		fmt.Fprint(t, "\nFILE\tSIZE\tCODE\tIN SYNC\tTOLERATES\tDURABILITY\n")
 	}
 	for _, f := range s.Files {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\n", f.Path, cli.FormatSize(f.Size), f.Code, f.InSync, f.Tolerates)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", f.Path, cli.FormatSize(f.Size), f.Code, f.InSync, f.Tolerates, f.Durability)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -94,6 +97,9 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 		}
 	}
 	for _, f := range s.Files {
+		if f.LossNumber > 0 || f.Lossy {
+			fmt.Fprintf(w, "\n%s\n", losses(&f))
+		}
 		if u := f.CopyUp; u != nil {
 			fmt.Fprintf(w, "\ncopying up %s: at most %s to look at, %s/s copied", f.Path, about(int64(u.LeftBytes)), about(int64(u.BytesPerSecond)))
 			if u.SecondsLeft > 0 {
@@ -103,4 +109,16 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 		}
 	}
 	return nil
+}
+
+// losses says what became of writes to a file of durability flush.
+func losses(f *cluster.FileStatus) string {
+	text := fmt.Sprintf("%s: writes that were answered and not flushed may have been lost", f.Path)
+	if f.Lossy {
+		return text + " just now: open devices of it fail with I/O errors"
+	}
+	if f.LossNumber == 1 {
+		return text + " once"
+	}
+	return fmt.Sprintf("%s %d times", text, f.LossNumber)
 }

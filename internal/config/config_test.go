@@ -46,7 +46,8 @@ func TestExamples(t *testing.T) {
 	}
 	if len(nbd.Exports) != 2 || nbd.Exports[0].Create.Code.String() != "2+1" || nbd.Exports[0].Create.Size != 100<<30 ||
 		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.Listen != "unix:/run/btnbd/nbd.sock" ||
-		!nbd.Exports[0].Create.Encrypted() || nbd.Exports[0].Create.Sector() != 4096 {
+		!nbd.Exports[0].Create.Encrypted() || nbd.Exports[0].Create.Sector() != 4096 || nbd.Exports[0].Create.Flushes() ||
+		nbd.StateDir != StateDirDefault {
 		t.Errorf("btnbd.yaml: %+v", nbd)
 	}
 	for _, name := range []string{"btnode.yaml", "btnbd.yaml", "client.yaml"} {
@@ -115,6 +116,7 @@ func TestRefusals(t *testing.T) {
 		{"btnbd.yaml", "code: 2+1", "code: 3+1", blocktree.Invalid, "needs 4 nodes", "3 shards"},
 		{"btnbd.yaml", "sectorSize: 4KiB", "sectorSize: 3000", blocktree.Invalid, "power of two", "power"},
 		{"btnbd.yaml", "encryption: on", "encryption: rot13", blocktree.Invalid, "rot13", "none"},
+		{"btnbd.yaml", "durability: ack", "durability: sometimes", blocktree.Invalid, `"sometimes" is neither`, "flush"},
 		{"btnbd.yaml", "cache: 64MiB", "cache: much", blocktree.Invalid, "much", "1GiB"},
 		{"btnbd.yaml", "insecure: false", "insecure: maybe", blocktree.Invalid, "maybe", "true or false"},
 		{"btnbd.yaml", "- path: /images/debian", "- path: /vm/disk0", blocktree.Invalid, "exported twice", "one"},

@@ -94,8 +94,12 @@ type NBD struct {
 	Listen    string   `yaml:"listen" mapstructure:"listen"`       // unix:PATH or tcp:HOST:PORT
 	Insecure  bool     `yaml:"insecure,omitempty" mapstructure:"insecure"`
 	Cache     Amount   `yaml:"cache,omitempty" mapstructure:"cache"`
+	StateDir  string   `yaml:"stateDir,omitempty" mapstructure:"stateDir"` // what outlives the server; used for files of durability flush
 	Exports   []Export `yaml:"exports" mapstructure:"exports"`
 }
+
+// StateDirDefault is where an NBD server keeps what outlives it: systemd's StateDirectory=btnbd.
+const StateDirDefault = "/var/lib/btnbd"
 
 // Export is one file offered as a device.
 type Export struct {
@@ -112,6 +116,7 @@ type Create struct {
 	Code       cli.Code `yaml:"code" mapstructure:"code"`
 	SectorSize cli.Size `yaml:"sectorSize,omitempty" mapstructure:"sectorSize"` // default 4KiB
 	Encryption string   `yaml:"encryption,omitempty" mapstructure:"encryption"` // on (default) or none
+	Durability string   `yaml:"durability,omitempty" mapstructure:"durability"` // of an answered write: ack (default) or flush
 }
 
 // Client is client.yaml: whoever works with files through the commands.
@@ -125,6 +130,7 @@ type anything struct {
 	ReaderKey string   `yaml:"readerKey" mapstructure:"readerKey"`
 	Insecure  bool     `yaml:"insecure" mapstructure:"insecure"`
 	Cache     Amount   `yaml:"cache" mapstructure:"cache"`
+	StateDir  string   `yaml:"stateDir" mapstructure:"stateDir"`
 	Exports   []Export `yaml:"exports" mapstructure:"exports"`
 }
 
@@ -218,6 +224,9 @@ func (c *Create) Sector() int {
 // Encrypted reports whether the sectors of a new file are encrypted. (They are authenticated in any case.)
 func (c *Create) Encrypted() bool { return c.Encryption != "none" }
 
+// Flushes reports whether writes to a new file are durable from the next flush on only.
+func (c *Create) Flushes() bool { return c.Durability == durabilityFlush }
+
 // Encrypted reports whether the exported file must be an encrypted one.
 func (e *Export) Encrypted() bool {
 	if e.Create != nil && e.Encryption == "" {
@@ -269,7 +278,7 @@ func (b *Base) RuntimePath() blocktree.Path {
 
 // fileKeys are the keys whose values are file names, relative to the file that names them.
 func fileKeys() []string {
-	return []string{"identity.key", "identity.credentials", "store.dir", "readerKey"}
+	return []string{"identity.key", "identity.credentials", "store.dir", "readerKey", "stateDir"}
 }
 
 // inDirectory makes a file name of a configuration file in dir absolute or relative to the working directory.

@@ -15,6 +15,11 @@ import (
 // socketPathBytesMax is what the kernel takes as the name of a unix socket, its final zero byte left out.
 const socketPathBytesMax = 107
 
+// Durabilities are what a file may be made with: its answered writes are durable, or are so from the next flush on.
+func Durabilities() []string { return []string{"ack", durabilityFlush} }
+
+const durabilityFlush = "flush"
+
 // Transports are the carriers that a configuration may ask for.
 func Transports() []string { return []string{"auto", "quic", "tcp"} }
 
@@ -174,6 +179,9 @@ func (n *NBD) validate() error {
 	case len(n.Exports) == 0 || len(n.Exports) > exportsMax:
 		return cli.Invalid("list the files to serve, each with its path", "exports: %d of them, 1 to %d are possible", len(n.Exports), exportsMax)
 	}
+	if n.StateDir == "" {
+		n.StateDir = StateDirDefault
+	}
 	if err := CheckListen(n.Listen, n.Insecure); err != nil {
 		return at("listen", err)
 	}
@@ -232,6 +240,10 @@ func (c *Create) Validate(members int) error {
 		return &blocktree.Error{Op: "size", Kind: blocktree.TooLarge,
 			Err:  fmt.Errorf("%s, at most %s", c.Size.String(), cli.FormatSize(blocktree.FileBytesMax)),
 			Hint: "make several smaller files"}
+	}
+	if c.Durability != "" && !slices.Contains(Durabilities(), c.Durability) {
+		return cli.Invalid("use ack, where what was answered is durable; or flush, where what was flushed is, which is faster",
+			"durability: %q is neither ack nor flush", c.Durability)
 	}
 	return checkEncryption(c.Encryption)
 }

@@ -115,7 +115,7 @@ func (w *walk) step() {
 		if w.away < 0 {
 			w.away = node
 			if what == 5 {
-				w.PowerLoss(node, w.rng.Uint64())
+				w.PowerLoss(w.rng.Uint64(), node)
 			} else {
 				w.Stop(node)
 			}

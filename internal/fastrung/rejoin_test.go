@@ -29,7 +29,7 @@ func TestRejoin(t *testing.T) {
 		}{
 			{"cut", func() { b.Off(b.NodeAddr(node)) }, func() { b.On(b.NodeAddr(node)) }},
 			{"stopped", func() { b.Stop(node) }, func() { b.Start(node) }},
-			{"without power", func() { b.PowerLoss(node, 7) }, func() { b.On(b.NodeAddr(node)); b.Start(node) }},
+			{"without power", func() { b.PowerLoss(7, node) }, func() { b.On(b.NodeAddr(node)); b.Start(node) }},
 		} {
 			for _, count := range []uint64{changed, 0} {
 				time.Sleep(settled)

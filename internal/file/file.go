@@ -7,6 +7,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/cluster/stripe"
 	"blocktree/crypto/seal"
 )
 
@@ -16,6 +17,7 @@ type File struct {
 	handle        *cluster.Handle
 	reader        *cluster.Reader
 	sealer        *seal.Sealer
+	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
 	started       sync.WaitGroup // reads that were started and have not ended
@@ -25,10 +27,14 @@ var (
 	_ blocktree.File         = (*File)(nil)
 	_ blocktree.ReadStarter  = (*File)(nil)
 	_ blocktree.WriteStarter = (*File)(nil)
+	_ blocktree.LossNumberer = (*File)(nil)
 )
 
 // Info describes the file.
 func (f *File) Info() blocktree.FileInfo { return f.info }
+
+// Durability says what a write has survived when it is answered.
+func (f *File) Durability() stripe.Durability { return f.durability }
 
 // Handle is the coordinator that the file is held through, nil if it is open for reading only.
 func (f *File) Handle() *cluster.Handle { return f.handle }
@@ -40,6 +46,14 @@ func (f *File) Lease() (blocktree.Epoch, bool) {
 		return 0, false
 	}
 	return f.handle.Lease()
+}
+
+// LossNumber implements blocktree.LossNumberer.
+func (f *File) LossNumber(ctx context.Context) (uint64, error) {
+	if f.handle == nil {
+		return f.reader.LossNumber(ctx)
+	}
+	return f.handle.LossNumber(), nil
 }
 
 // run is a piece of a request that lies in one region and fits one record.
@@ -254,8 +268,8 @@ func waitAll(ctx context.Context, writes []*cluster.Write, err error) error {
 	return err
 }
 
-// Flush implements blocktree.File. In mode ack every answered write is durable already, so it waits for what is in
-// flight and makes sure that this holder may still speak for the file.
+// Flush implements blocktree.File. In durability ack every answered write is durable already, so it waits for what is in
+// flight and makes sure that this holder may still speak for the file; in flush it has what was answered made durable, too.
 func (f *File) Flush(ctx context.Context) error {
 	if f.info.ReadOnly {
 		return nil

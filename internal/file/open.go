@@ -9,6 +9,7 @@ import (
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
 	"blocktree/crypto/keys"
 	"blocktree/crypto/seal"
 )
@@ -22,6 +23,8 @@ type CreateOptions struct {
 	Plain   bool
 	Readers []keys.PublicKey
 	Mode    uint32 // 0o600
+	// Durability is that of an acknowledged write: durable at every member in sync, or from the next Flush on.
+	Durability stripe.Durability // ack
 }
 
 // CodeDefault is the code of a file that does not say otherwise: three nodes, one of which may be lost.
@@ -80,7 +83,7 @@ func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o Creat
 		}
 		op.KeyID, op.Access = access.KeyID, access.Append(nil)
 	}
-	_, err := c.CreateFile(ctx, op)
+	_, err := c.CreateFile(ctx, op, o.Durability)
 	return err
 }
 
@@ -113,9 +116,13 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 		runSectors: uint64(min(blocktree.RunSectorsMax, blocktree.RunBytesMax/sector)),
 	}
 	if o.ReadOnly {
-		f.reader, err = c.OpenReader(path, inode)
+		var d cluster.FileDurability
+		if d, err = c.Durability(ctx, inode); err == nil {
+			f.durability = d.Durability
+			f.reader, err = c.OpenReader(path, inode)
+		}
 	} else if f.handle, err = c.Open(ctx, path, inode, o.OpenOptions); err == nil {
-		f.regionSectors = f.handle.RegionSectors()
+		f.regionSectors, f.durability = f.handle.RegionSectors(), f.handle.Durability()
 	}
 	if err != nil {
 		return nil, err

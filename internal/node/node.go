@@ -36,6 +36,7 @@ type Config struct {
 	Network     bttp.Network    // nil: the machine's
 	FS          vfs.FS          // of all but the metadata's store; nil: the real one
 	MetaFS      meta.FS         // of that; nil: the real one
+	Boot        *vfs.Boot       // where the tail mark lies (docs/design/0014); nil: the machine's
 	SpareAfter  time.Duration   // as in cluster.ClientConfig
 }
 
@@ -63,6 +64,10 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if c.FS == nil {
 		c.FS = vfs.Disk{}
 	}
+	if c.Boot == nil {
+		boot := vfs.MachineBoot()
+		c.Boot = &boot
+	}
 	made := c.makeDir()
 	if made != nil && blocktree.KindOf(made) != blocktree.NoSpace {
 		return nil, made
@@ -76,7 +81,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	}
 	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: filepath.Join(c.StoreDir, "sectors"),
-		MetaDir: filepath.Join(c.StoreDir, "meta"), Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
+		MetaDir: filepath.Join(c.StoreDir, "meta"), Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
 		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter}
 	s, err := cluster.OpenService(ctx, sc)
 	if err != nil {

@@ -33,6 +33,7 @@ type Domain struct {
 	// SpareAfter is what nodes and clients started from now on have in their configuration; 0: the default.
 	SpareAfter time.Duration
 
+	boot    vfs.Boot // of all nodes: they have one machine
 	rootKey cred.Key
 	keys    []cred.Key
 	chains  []cred.Credentials
@@ -44,7 +45,7 @@ type Domain struct {
 // New makes a domain of n nodes, none of which runs.
 func New(t testing.TB, n int) *Domain {
 	t.Helper()
-	d := &Domain{T: t, Dir: t.TempDir(), Transport: bttp.Auto, nodes: make([]*node.Node, n)}
+	d := &Domain{T: t, Dir: t.TempDir(), Transport: bttp.Auto, nodes: make([]*node.Node, n), boot: vfs.BootAt([16]byte{1}, t.TempDir())}
 	d.init(func(int) string { return d.freeAddress() })
 	return d
 }
@@ -130,7 +131,7 @@ func (d *Domain) TryStart(i int) error { return d.TryStartWithin(d.T.Context(), 
 func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 	c := node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
-		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], SpareAfter: d.SpareAfter,
+		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter,
 		Logger: d.Logger(fmt.Sprintf("node%d", i+1))}
 	if d.sim != nil {
 		d.sim.node(&c, i)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -28,6 +29,14 @@ type Simulated struct {
 
 	clock bubbleClock
 	disks []disk
+	boots []boot
+}
+
+// boot is a boot of a node's machine: how many there were, and a directory that stands for its tmpfs. That outlives the boot, too, as it does where
+// somebody keeps such a directory on a disk.
+type boot struct {
+	number byte
+	dir    string
 }
 
 // disk is what a node keeps: the metadata, and all else.
@@ -54,6 +63,7 @@ func NewSimulated(t testing.TB, n int, seed uint64) *Simulated {
 	s.Domain = d
 	for i := range n {
 		s.disks = append(s.disks, disk{})
+		s.boots = append(s.boots, boot{1, t.TempDir()})
 		s.Wipe(i)
 	}
 	d.init(func(i int) string { return netip.AddrPortFrom(s.NodeAddr(i), 7000).String() })
@@ -107,16 +117,57 @@ func (s *Simulated) Off(host netip.Addr) { s.SetAll(host, simnet.Link{Cut: true}
 // On see Off; its links are as good as new.
 func (s *Simulated) On(host netip.Addr) { s.SetAll(host, simnet.Link{}) }
 
-// PowerLoss stops node i as a loss of power does: what it had not synced is lost or not, as seed has it. Its links are cut.
-func (s *Simulated) PowerLoss(i int, seed uint64) {
+// PowerLoss stops nodes at one moment as a loss of power does: what they had not synced is lost or not, as seed has it, and it is another boot that
+// they start in. Their links are cut.
+func (s *Simulated) PowerLoss(seed uint64, nodes ...int) {
 	s.T.Helper()
-	s.Off(s.NodeAddr(i)) // first: what it still promises is heard by nobody
-	s.Net.PowerLoss(s.NodeAddr(i))
-	d := &s.disks[i]
-	left := disk{d.rest.Clone(seed), d.meta.CrashClone(pebble.CrashCloneCfg{})} // synced only: what hangs together is in one of them
-	_ = s.nodes[i].Close()                                                      // what is left of it works on a disk that nobody has any more
-	s.nodes[i] = nil
-	*d = left
+	s.halt(nodes, func(i int, d disk) disk {
+		s.boots[i].number++
+		return d.withoutPower(seed + uint64(i)<<32)
+	})
+}
+
+// PowerLossStopped is PowerLoss of a node that does not run: what it had not synced before it was killed may go.
+func (s *Simulated) PowerLossStopped(seed uint64, i int) {
+	s.boots[i].number++
+	s.disks[i] = s.disks[i].withoutPower(seed + uint64(i)<<32)
+}
+
+// withoutPower is what a loss of power leaves.
+func (d disk) withoutPower(seed uint64) disk {
+	return disk{d.rest.Clone(seed), d.meta.CrashClone(pebble.CrashCloneCfg{})} // synced only: what hangs together is in one of them
+}
+
+// Kill ends the processes of nodes at one moment: nothing that they had written is lost. Their links are cut.
+func (s *Simulated) Kill(nodes ...int) {
+	s.T.Helper()
+	s.halt(nodes, func(_ int, d disk) disk { return d.kill() })
+}
+
+// kill is what a kill of the process leaves.
+func (d disk) kill() disk {
+	return disk{d.rest.Kill(), d.meta.CrashClone(pebble.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})}
+}
+
+// halt stops nodes at one moment and gives each what is left of its disk.
+func (s *Simulated) halt(nodes []int, leave func(i int, d disk) disk) {
+	s.T.Helper()
+	for _, i := range nodes { // first: what they still promise is heard by nobody
+		s.Off(s.NodeAddr(i))
+		s.Net.PowerLoss(s.NodeAddr(i))
+	}
+	left := map[int]disk{}
+	for _, i := range nodes {
+		left[i] = leave(i, s.disks[i])
+		dir := s.T.TempDir()
+		s.must(os.CopyFS(dir, os.DirFS(s.boots[i].dir)))
+		s.boots[i].dir = dir
+	}
+	for _, i := range nodes {
+		_ = s.nodes[i].Close() // what is left of it works on a disk that nobody has any more
+		s.nodes[i] = nil
+		s.disks[i] = left[i]
+	}
 }
 
 // Wipe gives node i, which must be stopped, empty disks.
@@ -132,7 +183,7 @@ func (s *Simulated) Disk(i int) vfs.FS { return s.disks[i].rest }
 // Keep is a copy of the disks of node i, which must be stopped, as they are now; Put puts it in.
 func (s *Simulated) Keep(i int) Disks {
 	s.T.Helper()
-	return Disks{disk{s.disks[i].rest.Kill(), s.disks[i].meta.CrashClone(pebble.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})}}
+	return Disks{s.disks[i].kill()}
 }
 
 // Put see Keep. The copy can be put in again.
@@ -157,6 +208,8 @@ func (s *Simulated) Renew(i int, until time.Time) {
 func (s *Simulated) node(c *node.Config, i int) {
 	c.Network, c.Clock = s.Net.Host(s.NodeAddr(i)), s.clock
 	c.MetaFS = s.disks[i].meta
+	now := vfs.BootAt([16]byte{1, byte(i), s.boots[i].number}, s.boots[i].dir)
+	c.Boot = &now
 	if c.FS == nil {
 		c.FS = s.disks[i].rest
 	}

@@ -1,5 +1,6 @@
 // Package vfs is the disk seam: everything that cluster/store knows of a disk it knows through FS and File. Disk is the
-// real one, DiskReadOnly the same without any way to change it, Crash forgets what was not synced, Fault fails on order.
+// real one, DiskReadOnly the same without any way to change it, Crash forgets what was not synced, Fault fails on order. Boot
+// is for what is to be forgotten with the machine's memory.
 //
 // What it refuses to be: a general file system. There are no permissions, no links, no seeking, and a path is only
 // ever a directory or a file that the caller made.

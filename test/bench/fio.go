@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
@@ -40,6 +41,8 @@ func workloads() []workload {
 		{seqRead, "read", "1m", 8, nil},
 	}
 }
+
+func (w workload) writes() bool { return w.rw == "randwrite" || w.rw == "write" }
 
 // key names the samples of one workload on one server.
 type key struct{ server, workload string }
@@ -129,7 +132,7 @@ func (b *bench) runFio(ctx context.Context, args []string) (fioDirection, float6
 
 // fill writes every byte that is read later, and on Blocktree the whole file.
 func (b *bench) fill(ctx context.Context) error {
-	for _, s := range b.servers {
+	for _, s := range append(slices.Clone(b.servers), b.flushing) {
 		size := b.regionMiB
 		if s.name == blocktree {
 			size = b.diskMiB

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -67,6 +68,7 @@ type bench struct {
 	began      time.Time
 	load       string // of the machine, before
 	servers    []*server
+	flushing   *server
 	samples    map[key][]sample
 	bare       map[bareKey][]float64 // exchanges per second
 	syncs      []float64             // microseconds: the slowest of three, one median per round
@@ -98,17 +100,25 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
+// serversFor is what a workload is measured on: writes also on the file of durability flush.
+func (b *bench) serversFor(w workload) []*server {
+	if w.writes() {
+		return append(slices.Clone(b.servers), b.flushing)
+	}
+	return b.servers
+}
+
 // round measures every workload on every server, and the yardsticks.
 func (b *bench) round(ctx context.Context, r int) error {
 	for _, w := range workloads() {
-		for _, s := range b.servers {
+		for _, s := range b.serversFor(w) {
 			got, err := b.fio(ctx, s, w)
 			if err != nil {
 				return fmt.Errorf("%s on %s: %w", w.name, s.name, err)
 			}
 			k := key{s.name, w.name}
 			b.samples[k] = append(b.samples[k], got)
-			fmt.Fprintf(os.Stderr, "  %-24s %-10s %9.0f/s %9.0f µs\n", w.name, s.name, got.perSecond, got.latency)
+			fmt.Fprintf(os.Stderr, "  %-24s %-20s %9.0f/s %9.0f µs\n", w.name, s.name, got.perSecond, got.latency)
 		}
 	}
 	if err := b.bareExchange(ctx, r == 0); err != nil {

@@ -21,8 +21,8 @@ func (b *bench) report() string {
 	}
 	fmt.Fprintf(&p, "- %d round(s) of %s per line; median (least to most)\n", b.rounds, b.each)
 	fmt.Fprintf(&p, "- Blocktree: three `btnode run` processes and `btnbd serve --cache off` on one machine, code 2+1, encrypted, TLS between all,\n"+
-		"  file of %d MiB all written, workloads over %d MiB; a write is answered when it is durable on all three nodes (the others: when\n"+
-		"  it is in memory, but for the line with a flush)\n", b.diskMiB, b.regionMiB)
+		"  file of %d MiB all written, workloads over %d MiB; a write is answered when it is durable on all three nodes (the others, and\n"+
+		"  \"flush\", a file of that durability: when it is in memory, but for the line with a flush)\n", b.diskMiB, b.regionMiB)
 	b.marks(&p)
 	b.throughput(&p)
 	b.bareTable(&p)
@@ -89,7 +89,7 @@ func met(ok bool) string {
 func (b *bench) throughput(p *strings.Builder) {
 	p.WriteString("\n## Rates and latencies\n\n| workload | server | requests/s | MiB/s | mean µs | 99 % µs |\n|---|---|---|---|---|---|\n")
 	for _, w := range workloads() {
-		for _, s := range b.servers {
+		for _, s := range b.serversFor(w) {
 			var rates, lat, p99 []float64
 			for _, x := range b.samples[key{s.name, w.name}] {
 				rates, lat, p99 = append(rates, x.perSecond), append(lat, x.latency), append(p99, x.p99)
@@ -102,6 +102,21 @@ func (b *bench) throughput(p *strings.Builder) {
 		}
 	}
 	fmt.Fprintf(p, "\nFilling Blocktree's file for the first time: %.0f MiB/s.\n", b.fillMiBs)
+	b.durabilities(p)
+}
+
+// durabilities compares files of the two durabilities on the same nodes.
+func (b *bench) durabilities(p *strings.Builder) {
+	p.WriteString("\n## Durability ack and flush\n\nTwo files on the same nodes: a write is answered when it is durable on all three (ack), or when it is in their logs (flush).\n\n" +
+		"| workload | ack, requests/s | flush, requests/s | flush / ack |\n|---|---|---|---|\n")
+	for _, w := range workloads() {
+		if !w.writes() {
+			continue
+		}
+		ack, _ := b.at(blocktree, w.name)
+		flush, _ := b.at(flushing, w.name)
+		fmt.Fprintf(p, "| %s | %.0f | %.0f | %.2f |\n", w.name, ack, flush, flush/ack)
+	}
 }
 
 func (b *bench) bareTable(p *strings.Builder) {

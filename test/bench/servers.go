@@ -32,7 +32,13 @@ const (
 	nbdkit    = "nbdkit memory"
 	qemu      = "qemu-nbd raw"
 	blocktree = "blocktree 2+1"
+
+	// flushing is the same nodes and btnbd, another file: of durability flush.
+	flushing = "blocktree 2+1, flush"
 )
+
+// flushPath is that file.
+const flushPath = "/vm/flush"
 
 // startServers starts all three; the first exchange with each waits until it listens.
 func (b *bench) startServers(ctx context.Context) error {
@@ -89,7 +95,24 @@ func (b *bench) startBlocktree(ctx context.Context) error {
 		}
 		s.procs = append(s.procs, process{fmt.Sprintf("node%d", i+1), pid})
 	}
-	return b.serve(ctx, s, "off")
+	if err := b.exportFlushing(filepath.Join(dir, "btnbd.yaml")); err != nil {
+		return err
+	}
+	if err := b.serve(ctx, s, "off"); err != nil {
+		return err
+	}
+	b.flushing = &server{name: flushing, uri: strings.Replace(s.uri, "/vm/disk0", flushPath, 1), procs: s.procs}
+	return nil
+}
+
+// exportFlushing adds the file of durability flush to the exports, which are the last key of what a playground writes.
+func (b *bench) exportFlushing(name string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "  - path: %s\n    create: {size: %dM, code: 2+1, durability: flush}\n", flushPath, b.regionMiB)
+	return errors.Join(err, f.Close())
 }
 
 // serve starts btnbd with a cache of that size.

@@ -6,6 +6,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/cluster/stripe"
 	"blocktree/crypto/keys"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
@@ -46,8 +47,12 @@ func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path
 	if !create.Encrypted() {
 		readers = nil
 	}
+	durability := stripe.DurabilityAck
+	if create.Flushes() {
+		durability = stripe.DurabilityFlush
+	}
 	return file.Create(ctx, client, path, file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
-		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers})
+		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: durability})
 }
 
 // OpenExport opens the file of an export, making it first where it is absent and may be made. A file that

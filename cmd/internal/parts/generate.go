@@ -159,8 +159,8 @@ func (p *Playground) writeConfigs(work string, o Options, d *domain, base config
 	if err := writeConfig(filepath.Join(work, "client.yaml"), comment, &client); err != nil {
 		return err
 	}
-	nbd := config.NBD{Base: base, ReaderKey: "reader.key", Listen: "unix:" + filepath.Join(p.Dir, "nbd.sock"),
-		Exports: []config.Export{{Path: Disk, Description: "the first disk", Create: &config.Create{Size: o.Size, Code: o.Code}}}}
+	nbd := config.NBD{Base: base, ReaderKey: "reader.key", Listen: "unix:" + filepath.Join(p.Dir, "nbd.sock"), StateDir: "btnbd.state",
+		Exports: []config.Export{{Path: Disk, Description: "the first disk", Create: &config.Create{Size: o.Size, Code: o.Code, Durability: o.Durability}}}}
 	nbd.Path, nbd.Identity = "/btnbd", config.Identity{Key: "btnbd.key", Credentials: "btnbd.cred"}
 	if err := config.CheckListen(nbd.Listen, false); err != nil {
 		return err

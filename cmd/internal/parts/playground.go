@@ -1,6 +1,7 @@
 package parts
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,10 +29,12 @@ type Options struct {
 	Size  cli.Size   // of the disk, default 1GiB
 	Name  string     // the command that asks, for the comments in the files
 	Given GivenFlags // which of the above somebody typed
+
+	Durability string // of the disk, default ack
 }
 
 // GivenFlags says which options were typed: those must agree with a playground that is there already.
-type GivenFlags struct{ Nodes, Code, Size bool }
+type GivenFlags struct{ Nodes, Code, Size, Durability bool }
 
 // Playground is a domain on one machine: N nodes, an NBD server, a client, and the keys of all of them.
 type Playground struct {
@@ -61,7 +64,7 @@ func (o *Options) Validate() error {
 		return cli.Invalid(fmt.Sprintf("use --nodes %d or more, or a code of fewer shards", o.Code.Shards()),
 			"code %v needs %d nodes, --nodes says %d", &o.Code, o.Code.Shards(), o.Nodes)
 	}
-	create := config.Create{Size: o.Size, Code: o.Code}
+	create := config.Create{Size: o.Size, Code: o.Code, Durability: o.Durability}
 	return create.Validate(o.Nodes)
 }
 
@@ -164,6 +167,9 @@ func (p *Playground) read(o Options) error {
 		}
 		if o.Given.Size && o.Size != e.Create.Size {
 			return differs("--size", o.Size.String(), e.Create.Size.String())
+		}
+		if is := cmp.Or(e.Create.Durability, "ack"); o.Given.Durability && o.Durability != is {
+			return differs("--durability", o.Durability, is)
 		}
 	}
 	return nil

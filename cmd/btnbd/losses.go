@@ -1,0 +1,281 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"blocktree"
+	"blocktree/blockdev"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+	"blocktree/internal/vfs"
+)
+
+// losses keeps, for each export of a file of durability flush, under which loss number it is served, and fails the devices that would
+// otherwise go on, silently, across a loss of what they had written (docs/design/0014). Exports may be admitted side by side.
+type losses struct {
+	fs          vfs.FS
+	dir         string
+	boot        string                    // this boot of the machine
+	clientsHere bool                      // nobody beyond this machine can be a client
+	accept      func(blocktree.Path) bool // the loss that the file of a path had; nil: none is
+	log         *slog.Logger
+
+	mu   sync.Mutex
+	lock io.Closer // of dir; nil until there is something to keep
+}
+
+// acceptAll is --accept-loss without a path.
+const acceptAll = "all"
+
+// addAcceptLoss adds --accept-loss to a command without arguments.
+func addAcceptLoss(c *cobra.Command, values *[]string) {
+	c.Flags().StringArrayVar(values, "accept-loss", nil, "serve `PATH`, or every export, though its file lost acknowledged writes since it was last served")
+	c.Flags().Lookup("accept-loss").NoOptDefVal = acceptAll
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 1 && slices.Equal(*values, []string{acceptAll}) {
+			return cli.Invalid("write --accept-loss="+args[0], "--accept-loss %s: a path is written with =", args[0])
+		}
+		return cli.Args()(c, args)
+	}
+}
+
+// acceptance reads the values of --accept-loss: of which exports a loss is accepted.
+func acceptance(cfg *config.NBD, values []string) (func(blocktree.Path) bool, error) {
+	var exported, accepted []blocktree.Path
+	for _, e := range cfg.Exports {
+		p, err := cfg.Resolve(e.Path)
+		if err != nil {
+			return nil, err
+		}
+		exported = append(exported, p)
+	}
+	for _, v := range values {
+		if v == acceptAll {
+			accepted = exported
+			break
+		}
+		p, err := cfg.Resolve(v)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(exported, p) {
+			return nil, cli.Invalid("name an export of the configuration, or none for all of them", "--accept-loss=%s: it is not exported", v)
+		}
+		accepted = append(accepted, p)
+	}
+	return func(p blocktree.Path) bool { return slices.Contains(accepted, p) }, nil
+}
+
+// allHere reports whether only processes of this machine can connect. (A tunnel is a process of this machine.)
+func allHere(listeners []net.Listener) bool {
+	return !slices.ContainsFunc(listeners, func(l net.Listener) bool {
+		switch a := l.Addr().(type) {
+		case *net.UnixAddr:
+			return false
+		case *net.TCPAddr:
+			return !a.IP.IsLoopback()
+		}
+		return true
+	})
+}
+
+// bootIDFile is where Linux says which boot of the machine this is. A container has that of its host, whose kernel has the devices.
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
+
+// durable is a file that says when what was written to it is durable.
+type durable interface{ Durability() stripe.Durability }
+
+// admit decides whether a device of f may be served, and sees to what has to be kept while it is; in o it says what becomes of the device. It is
+// called before the export is offered. Its own errors are those of the state directory and of the cluster.
+func (l *losses) admit(ctx context.Context, f blocktree.File, o *blockdev.Options) error {
+	if d, ok := f.(durable); !ok || d.Durability() != stripe.DurabilityFlush {
+		return nil
+	}
+	numbered, ok := f.(blocktree.LossNumberer)
+	if !ok {
+		return &blocktree.Error{Op: "open", Path: f.Info().Path.Short(), Kind: blocktree.Unsupported, Err: errors.New("the file does not say how often it lost writes")}
+	}
+	number, err := numbered.LossNumber(ctx)
+	if err != nil {
+		return err
+	}
+	if err := l.open(); err != nil {
+		return err
+	}
+	now := lossRecord{path: f.Info().Path, file: f.Info().ID, boot: l.boot, loss: number}
+	was, why, err := l.look(now)
+	if err != nil {
+		return l.fail(err)
+	}
+	short := now.path.Short()
+	switch {
+	case why != "" && (l.accept == nil || !l.accept(now.path)):
+		o.Refuse = &blocktree.Error{Op: "btnbd", Path: short, Kind: blocktree.Lost, Err: errors.New(why), Hint: acceptHint(short)}
+		l.log.Error("every command of this export fails until the loss is accepted", "path", short, "why", why, "hint", acceptHint(short))
+		return nil // the record stays
+	case why != "":
+		l.log.Warn("loss accepted", "path", short, "that", why)
+	case was != nil && was.loss != now.loss:
+		l.log.Warn("what was acknowledged and not flushed before this boot may be gone", "path", short, "lossNumber", now.loss, "was", was.loss)
+	case was == nil && now.loss > 0:
+		l.log.Info("nothing is known here of how this file was served before; it has lost writes that were acknowledged and not flushed", "path", short, "lossNumber", now.loss)
+	}
+	if was == nil || why != "" || *was != now {
+		if err := l.write(now); err != nil {
+			return l.fail(err)
+		}
+	}
+	o.Lost = func(err error) {
+		l.log.Error("acknowledged writes may be gone: every command of this export fails from now on", "path", short, "err", err, "hint", acceptHint(short))
+	}
+	o.Closed = func(err error) {
+		if err == nil {
+			l.remove(now.path)
+		}
+	}
+	return nil
+}
+
+func acceptHint(path string) string {
+	return "end what uses the device, since it may have seen what is not there any more; then start the server once with --accept-loss=" + path
+}
+
+// open takes the state directory, once.
+func (l *losses) open() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lock != nil {
+		return nil
+	}
+	if l.boot == "" {
+		text, err := os.ReadFile(bootIDFile)
+		boot := strings.TrimSpace(string(text))
+		if err == nil && (boot == "" || strings.ContainsAny(boot, " \n")) {
+			err = errors.New("it makes no sense")
+		}
+		if err != nil {
+			return &blocktree.Error{Op: "boot id", Path: bootIDFile, Kind: blocktree.IO, Err: err, Hint: "mount /proc"}
+		}
+		l.boot = boot
+	}
+	if err := l.fs.MkdirAll(l.dir); err != nil {
+		return l.fail(err)
+	}
+	lock, err := l.fs.Lock(filepath.Join(l.dir, "lock"))
+	if blocktree.KindOf(err) == blocktree.Busy {
+		return &blocktree.Error{Op: "state directory", Path: l.dir, Kind: blocktree.Busy, Err: errors.New("another server uses it"),
+			Hint: "end that one, or give each its own stateDir"}
+	}
+	if err != nil {
+		return l.fail(err)
+	}
+	l.lock = lock
+	return nil
+}
+
+// fail says what the state directory is for.
+func (l *losses) fail(err error) error {
+	return &blocktree.Error{Op: "state directory", Path: l.dir, Err: err,
+		Hint: cmp.Or(blocktree.HintOf(err), "a file of durability flush needs it; set stateDir to a directory that this user may write")}
+}
+
+// close gives the directory back, after the devices were closed.
+func (l *losses) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lock == nil {
+		return nil
+	}
+	defer func() { l.lock = nil }()
+	return l.lock.Close()
+}
+
+// name is the file of an export's record: paths are longer than names of files may be.
+func (l *losses) name(p blocktree.Path) string {
+	sum := sha256.Sum256([]byte(p))
+	return filepath.Join(l.dir, fmt.Sprintf("%x.loss", sum[:16]))
+}
+
+// look reads the record of an export, nil if there is none, and says why the device must not go on, or "".
+func (l *losses) look(now lossRecord) (was *lossRecord, why string, err error) {
+	text, err := l.read(l.name(now.path))
+	if blocktree.KindOf(err) == blocktree.NotFound {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	r, err := decodeLossRecord(text)
+	if err != nil {
+		return nil, "its loss record is damaged, or of another version: nobody knows under which loss number it was served", nil
+	}
+	return &r, r.passed(now, l.clientsHere), nil
+}
+
+func (l *losses) read(name string) ([]byte, error) {
+	f, err := l.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read from
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, min(size, lossRecordBytesMax+1))
+	n, err := f.ReadAt(text, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return text[:n], nil
+}
+
+// write replaces the record of an export. When it returns nil it is on the disk; whenever the machine or this process ends, the one before or
+// this one is.
+func (l *losses) write(r lossRecord) error {
+	name := l.name(r.path)
+	f, err := l.fs.Create(name + ".new")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(r.encode(), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = l.fs.Rename(name+".new", name)
+	}
+	if err == nil {
+		err = l.fs.SyncDir(l.dir)
+	}
+	return err
+}
+
+// remove forgets an export whose device was closed cleanly. A record that stays by an error can only ask for --accept-loss in vain.
+func (l *losses) remove(p blocktree.Path) {
+	err := l.fs.Remove(l.name(p))
+	if err == nil {
+		err = l.fs.SyncDir(l.dir)
+	}
+	if err != nil {
+		l.log.Warn("the record of an export that was closed cleanly stays", "path", p.Short(), "err", err)
+	}
+}
