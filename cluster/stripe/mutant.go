@@ -77,6 +77,7 @@ const (
 	mutAbortWritten
 	mutMendVolatile
 	mutFlushNoJoin
+	mutZeroPending
 	mutantEnd
 )
 
@@ -151,6 +152,7 @@ var mutantNames = [mutantEnd]string{
 	mutMendVolatile:     "mendvolatile: a damaged shard is mended in an index with what is not stable (0014)",
 	mutFlushNoJoin:      "flushnojoin: a FLUSH does not wait for a joiner (0014)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
+	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 
 // Mutants lists the rules that Member.SetMutant, HolderConfig.Mutant and ReaderConfig.Mutant can break: a name, a colon

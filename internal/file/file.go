@@ -25,6 +25,7 @@ var (
 	_ blocktree.File         = (*File)(nil)
 	_ blocktree.ReadStarter  = (*File)(nil)
 	_ blocktree.WriteStarter = (*File)(nil)
+	_ blocktree.Extenter     = (*File)(nil)
 )
 
 // Info describes the file.
