@@ -33,6 +33,7 @@ func TestReadInChunks(t *testing.T) {
 		{"too short", [][2]int{{0, 64 * kib}, {79 * kib, 128 * kib}}, 0, 128 * kib, 0, 1},
 		{"ragged", [][2]int{{100*kib + 5, 101 * kib}}, 3, 200*kib + 1, 196*kib + 1, 3},
 		{"a short end of zeros", [][2]int{{0, 64 * kib}}, 0, 72 * kib, 0, 1},
+		{"more than are worth it", stripes(20, 16*kib), 0, 640 * kib, 7 * 16 * kib, 15},
 	} {
 		b := newBed(t, setup{})
 		image := make([]byte, size)
@@ -63,6 +64,14 @@ func TestReadInChunks(t *testing.T) {
 			}
 		}
 	}
+}
+
+// stripes are n ranges of data with holes as long between them.
+func stripes(n, bytes int) (out [][2]int) {
+	for i := range n {
+		out = append(out, [2]int{2 * i * bytes, (2*i + 1) * bytes})
+	}
+	return out
 }
 
 // TestReadInChunksAtRandom: any pattern of zeros comes back as it is, in a bounded number of slices.

@@ -45,7 +45,7 @@ type RegionRun struct {
 // ReadTask.Answer to the asker. The look-up of the index must follow the Commits and Resets of the same Ready.
 type ReadTask struct {
 	Request *Message
-	// Pending are the records above the watermark that overlap the run, durable (of WantZeros: all), ascending by version. Of WantExact it
+	// Pending are the records above the watermark that overlap the run, durable, ascending by version. Of WantExact it
 	// is the record of Request.Version alone, if that is pending: read its shards by Ref, else look in the index.
 	Pending []*Held
 	Shard   blocktree.ShardIndex // the node's place in the region: a shard of another is of no use, see Place

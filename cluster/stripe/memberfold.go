@@ -72,8 +72,7 @@ func (r *memberRegion) isAborted(v blocktree.Version) bool {
 	return ok
 }
 
-// overlapping returns the pending records that a read has to tell of. Only durable ones count as held; what is zeros for sure is
-// so whether they become durable or not.
+// overlapping returns the pending records that a read has to tell of. Only durable ones count as held.
 func (r *memberRegion) overlapping(q *Message, durable uint64, volatile bool) []*Held {
 	if q.Kind != KindRead || len(r.pending) == 0 {
 		return nil
@@ -86,7 +85,7 @@ func (r *memberRegion) overlapping(q *Message, durable uint64, volatile bool) []
 	}
 	var out []*Held
 	for _, h := range r.pending {
-		if h.no > durable && !volatile && q.Want != WantZeros {
+		if h.no > durable && !volatile {
 			continue
 		}
 		if uint64(h.First) < uint64(q.First)+q.Count && uint64(q.First) < uint64(h.First)+uint64(h.Count) {

@@ -9,7 +9,7 @@ import (
 )
 
 // A KindRead of WantZeros asks for less than what a sector is: whether a read would return zeros, and no more. A member says Zero of a
-// sector if it has it absent or zeroed and nothing else in flight for it, whatever becomes of what is. Where all members that must be
+// sector if it has it absent or zeroed and would tell a read of nothing else in flight for it. Where all members that must be
 // heard say so, their answers to a read would have held nothing but zeros: its newest committed version, and every pending one
 // that it could take, are among what they have. All else is Data, which claims nothing.
 

@@ -9,7 +9,7 @@ import (
 )
 
 // TestZerosOfAMember compares what a member says with sector after sector: zeros only where its index has none or zeros, and nothing
-// but zeros is in flight, durable or not.
+// but zeros is in flight.
 func TestZerosOfAMember(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 2))
 	for range 500 {
