@@ -14,6 +14,10 @@ type Extent struct {
 	Zero  bool // a hole: they read as zeros, and take no room. Else nothing is said of their content
 }
 
+// ExtentsBytes is what a call of Extents holds in memory at most while it waits, with what the layers below hold: to be charged to a
+// budget beforehand. Mostly it is a tenth of that.
+const ExtentsBytes = 1 << 20
+
 // Extents tells, without reading, what length bytes at off are: from 1 to most extents, one behind the other, that begin at off
 // and end at or before the end of the range; what is beyond them is to be asked for again. What it calls zero read as zeros
 // at some moment of the call. A file that cannot tell is no hole. length and most must be positive. It blocks until the

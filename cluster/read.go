@@ -29,7 +29,7 @@ func (m *member) lookup(t *stripe.ReadTask) readTask {
 	case q.Kind == stripe.KindDigest:
 		r.digest(m)
 	case q.Want == stripe.WantZeros:
-		r.committed, r.next, r.err = m.store.Zeros(q.File, q.First, uint32(q.Count), stripe.ExtentsMax, zerosPagesMax)
+		r.committed, r.next, r.err = m.store.Zeros(q.File, q.First, uint32(q.Count), stripe.ZerosExtentsMax, zerosPagesMax)
 	case q.Want == stripe.WantExact && len(t.Pending) == 1:
 		r.committed = pendingExtent(t.Pending[0], q)
 	default:

@@ -4,10 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
-	"unsafe"
 
 	"blocktree"
-	"blocktree/blockdev"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
@@ -23,9 +21,6 @@ const (
 
 	// contextPayloadBytes is the only length of a BLOCK_STATUS payload that can be right: a length and one context.
 	contextPayloadBytes = 12
-
-	// extentListBytes is what the device's list of extents takes while a BLOCK_STATUS is answered.
-	extentListBytes = blocktree.NBDExtentsMax * int64(unsafe.Sizeof(blockdev.Extent{}))
 )
 
 // metaQuery is the data of LIST_META_CONTEXT and SET_META_CONTEXT.

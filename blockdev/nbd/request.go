@@ -101,7 +101,7 @@ func (c *conn) receive(r *request) (err error) {
 	case cmdRead:
 		r.buf, err = c.buffer(c.agreed.style.room()+int(r.length), c.dev.ChargeBytes(r.offset, r.length))
 	case cmdBlockStatus:
-		r.buf, err = c.buffer(c.agreed.style.chunkBytes()+c.agreed.style.statusBytesMax(), extentListBytes)
+		r.buf, err = c.buffer(c.agreed.style.chunkBytes()+c.agreed.style.statusBytesMax(), blockdev.ExtentsBytes)
 	case cmdCache:
 		r.buf, err = c.buffer(c.dev.CacheScratchBytes(r.offset, r.length), 0)
 	case cmdWrite:

@@ -22,7 +22,7 @@ func (h *Holder) ReadAll(op uint64, region blocktree.RegionIndex, first blocktre
 }
 
 // Zeros asks where a run within one region, of any length, is zeros for sure. The outcome is a Done with a Read whose pieces, of kinds Zero
-// and Data and without versions, begin with first; they may end before the run does, and there are ExtentsMax at most.
+// and Data and without versions, begin with first; they may end before the run does, and there are ZerosExtentsMax at most.
 func (h *Holder) Zeros(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
 	h.startRead(&read{op: op, region: region, first: first, count: count, skip: -1, zeros: true})
 }

@@ -79,8 +79,8 @@ type Message struct {
 // the leaf, its first 32 bytes).
 const SealBytes = 72
 
-// ExtentsMax bounds the extents of one answer to KindList or WantZeros; any other KindRead covers at most RunSectorsMax sectors, so at
-// most that many committed extents.
+// ExtentsMax bounds the extents of one answer to KindList; a KindRead covers at most RunSectorsMax sectors, so at most
+// that many committed extents.
 const ExtentsMax = 1024
 
 // RecordKind says what a Record holds.

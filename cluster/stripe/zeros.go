@@ -13,6 +13,9 @@ import (
 // heard say so, their answers to a read would have held nothing but zeros: its newest committed version, and every pending one
 // that it could take, are among what they have. All else is Data, which claims nothing.
 
+// ZerosExtentsMax bounds the extents of one answer to WantZeros: whoever asks about many regions of many members keeps all the answers.
+const ZerosExtentsMax = 128
+
 // zeros makes the extents of an answer of what the index has, and where they end. Neighbours of one kind are one extent.
 func (t *ReadTask) zeros(committed []Extent, next blocktree.SectorIndex) ([]Extent, blocktree.SectorIndex) {
 	var busy []Extent // ranges of data in flight
@@ -44,7 +47,7 @@ func (t *ReadTask) zeros(committed []Extent, next blocktree.SectorIndex) ([]Exte
 	return z.runs, z.at
 }
 
-// zeroRuns gathers extents of alternating kinds, ExtentsMax at most.
+// zeroRuns gathers extents of alternating kinds, ZerosExtentsMax at most.
 type zeroRuns struct {
 	runs []Extent
 	at   blocktree.SectorIndex // where they end
@@ -59,7 +62,7 @@ func (z *zeroRuns) add(end blocktree.SectorIndex, zero bool) {
 	switch n := len(z.runs); {
 	case n > 0 && z.runs[n-1].Kind == kind:
 		z.runs[n-1].Count += uint32(end - z.at)
-	case n == ExtentsMax:
+	case n == ZerosExtentsMax:
 		z.full = true
 		return
 	default:
@@ -79,7 +82,7 @@ func checkZeros(q, a *Message) bool {
 		}
 		at += blocktree.SectorIndex(x.Count)
 	}
-	return at > q.First && at == a.Next && len(a.Extents) <= ExtentsMax
+	return at > q.First && at == a.Next && len(a.Extents) <= ZerosExtentsMax
 }
 
 // allZeros is what a read of zeros found, as far as all answers go: a sector is zeros if they all say so.

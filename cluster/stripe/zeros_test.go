@@ -69,7 +69,7 @@ func TestZerosEndEarly(t *testing.T) {
 		committed = append(committed, Extent{First: blocktree.SectorIndex(i), Count: 1, Kind: Zero + ExtentKind(i%2)})
 	}
 	a := task.Answer(1, committed, nil, nil, 5000, blocktree.Other)
-	if len(a.Extents) != ExtentsMax || a.Next != ExtentsMax || !checkZeros(task.Request, a) {
+	if len(a.Extents) != ZerosExtentsMax || a.Next != ZerosExtentsMax || !checkZeros(task.Request, a) {
 		t.Fatalf("%d extents to %d", len(a.Extents), a.Next)
 	}
 	header, body := EncodeMessage(a)

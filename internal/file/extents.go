@@ -8,8 +8,9 @@ import (
 	"blocktree/cluster/stripe"
 )
 
-// extentRegionsMax is how many regions one call of Extents asks about at a time, and at most.
-const extentRegionsMax = 16
+// extentRegionsMax is how many regions one call of Extents asks about, all at once: it holds the answers of as many members as a read
+// has to hear, each of stripe.ZerosExtentsMax extents at most. Of 16+4 that is 1 MiB.
+const extentRegionsMax = 8
 
 // Extents implements blocktree.Extenter: each region is asked about on its own, all at once, and what is told ends where the first of
 // them does that was not told of in full.

@@ -60,7 +60,7 @@ func TestExtents(t *testing.T) {
 	f := d.Open(c, "/vm/disk0")
 	ctx := within(t, 3*time.Minute)
 	start := time.Now()
-	if got, calls := mapOf(ctx, t, f); len(got) != 1 || got[0] != -tebibyte || calls > 64 {
+	if got, calls := mapOf(ctx, t, f); len(got) != 1 || got[0] != -tebibyte || calls > 128 {
 		t.Fatalf("%v in %d calls", got, calls)
 	}
 	t.Logf("a fresh TiB in %v", time.Since(start))
