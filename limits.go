@@ -139,6 +139,9 @@ const (
 	NBDConnectionsPerExportMax  = 16
 	NBDRequestsPerConnectionMax = 128
 
+	// NBDExtentsMax bounds one answer to BLOCK_STATUS: 16 KiB of it.
+	NBDExtentsMax = 1024
+
 	// ReadCacheBytesDefault is the clean-sector cache of btnbd.
 	ReadCacheBytesDefault = 64 << 20
 )

@@ -69,6 +69,20 @@ type Started interface {
 	End(err error)
 }
 
+// Extent is a run of sectors of a file that are alike.
+type Extent struct {
+	Count uint64
+	Zero  bool // a hole: the sectors read as zeros, and take no room. Else nothing is said of their content
+}
+
+// Extenter is an optional ability of a File: to tell, without reading sectors, where its holes are. Extents returns from 1 to most
+// extents, one behind the other from sector first on and together count sectors at most: maybe fewer, and then the rest is asked
+// for again. A hole is one at some moment of the call, as what a read returns is. count and most are positive. It blocks until enough
+// members have answered or ctx ends; its cost does not grow with the size of a hole beyond its regions.
+type Extenter interface {
+	Extents(ctx context.Context, first SectorIndex, count uint64, most int) ([]Extent, error)
+}
+
 // Clock is the time as a layer sees it; tests own one that stands still.
 type Clock interface {
 	// Now is the wall clock, for people; its monotonic part measures intervals.

@@ -22,8 +22,9 @@ const (
 
 // Cache holds clean sectors of all devices that were opened with it, bounded by bytes. A nil *Cache is no cache.
 type Cache struct {
-	entries *ristretto.Cache[uint64, *cacheEntry]
-	opens   atomic.Uint64
+	entries  *ristretto.Cache[uint64, *cacheEntry]
+	opens    atomic.Uint64
+	bytesMax int64
 
 	hits, misses, stale atomic.Uint64
 }
@@ -73,7 +74,7 @@ func NewCache(bytesMax int64) (*Cache, error) {
 	if err != nil {
 		return nil, blocktree.E("blockdev.NewCache", blocktree.Invalid, err)
 	}
-	return &Cache{entries: entries}, nil
+	return &Cache{entries: entries, bytesMax: bytesMax}, nil
 }
 
 // Close frees the cache. It waits for its goroutines.

@@ -45,6 +45,7 @@ type Device struct {
 	prompt   bool
 	reads    blocktree.ReadStarter  // nil where the file has not that ability
 	writes   blocktree.WriteStarter // likewise
+	extents  blocktree.Extenter     // likewise
 	memory   *Memory
 	cache    *deviceCache
 	locks    rangeLocks
@@ -77,6 +78,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	}
 	d.reads, _ = file.(blocktree.ReadStarter)
 	d.writes, _ = file.(blocktree.WriteStarter)
+	d.extents, _ = file.(blocktree.Extenter)
 	if l, ok := file.(LeaseHolder); ok {
 		d.cache = newDeviceCache(o.Cache, l)
 	}

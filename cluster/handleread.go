@@ -64,6 +64,12 @@ func (h *Handle) Read(region blocktree.RegionIndex, first blocktree.SectorIndex,
 	return &Read{h.do(func(op uint64) { h.holder.Read(op, region, first, count) }), h.codec, int(h.inode.SectorBytes)}
 }
 
+// Zeros asks where a run within one region, of any length, is zeros for sure, without its data. The pieces of kind Zero are; those of Data may be
+// anything. They may end before the run does. There is nothing to release.
+func (h *Handle) Zeros(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
+	return &Read{h.do(func(op uint64) { h.holder.Zeros(op, region, first, count) }), h.codec, int(h.inode.SectorBytes)}
+}
+
 // StartRead is Read with a function instead of Wait: done is called once when the read has ended, maybe before StartRead
 // returns, and must not block. Then Pieces tells how it ended.
 func (h *Handle) StartRead(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, done func(*Read)) {

@@ -14,7 +14,7 @@ import (
 type readTask struct {
 	stripe.ReadTask
 	committed []store.Extent
-	next      blocktree.SectorIndex // KindList, KindDigest: where to go on
+	next      blocktree.SectorIndex // KindList, KindDigest, WantZeros: where to go on
 	digests   []byte
 	err       error
 }
@@ -28,6 +28,8 @@ func (m *member) lookup(t *stripe.ReadTask) readTask {
 		r.list(m)
 	case q.Kind == stripe.KindDigest:
 		r.digest(m)
+	case q.Want == stripe.WantZeros:
+		r.committed, r.next, r.err = m.store.Zeros(q.File, q.First, uint32(q.Count), stripe.ZerosExtentsMax, zerosPagesMax)
 	case q.Want == stripe.WantExact && len(t.Pending) == 1:
 		r.committed = pendingExtent(t.Pending[0], q)
 	default:
@@ -67,6 +69,9 @@ const (
 	listSectorsMax  = stripe.DigestSectorsMax
 	listStepSectors = 1 << 10
 )
+
+// zerosPagesMax is how many pages of the index an answer to WantZeros looks at; what has no page costs nothing.
+const zerosPagesMax = 64
 
 // list collects the extents that hold anything, from First on.
 func (r *readTask) list(m *member) {
@@ -164,8 +169,8 @@ func (m *member) read(r *readTask) {
 	case q.Kind == stripe.KindDigest:
 		m.answer(r.Answer(m.node, nil, r.digests, nil, r.next, blocktree.Other), nil)
 		return
-	case q.Want == stripe.WantVersions:
-		m.answer(r.Answer(m.node, stripeExtents(r.committed), nil, nil, 0, blocktree.Other), nil)
+	case q.Want == stripe.WantVersions, q.Want == stripe.WantZeros:
+		m.answer(r.Answer(m.node, stripeExtents(r.committed), nil, nil, r.next, blocktree.Other), nil)
 		return
 	}
 	buf := payloads.Get().(*[]byte)

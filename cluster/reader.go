@@ -47,6 +47,7 @@ type leaselessRead struct {
 	region blocktree.RegionIndex
 	first  blocktree.SectorIndex
 	count  uint32
+	zeros  bool
 	since  time.Duration
 }
 
@@ -72,7 +73,16 @@ func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, er
 // Read asks for count sectors of one region, at most RunSectorsMax. It fails with Unavailable after WriteStallTimeout, with
 // NotFound once the file is removed, with Lost once acknowledged writes may be gone that it might have read before.
 func (r *Reader) Read(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
-	x := &leaselessRead{operation: operation{ended: make(chan struct{})}, region: region, first: first, count: count}
+	return r.ask(&leaselessRead{region: region, first: first, count: count})
+}
+
+// Zeros is Handle.Zeros without a lease; it fails as Read does.
+func (r *Reader) Zeros(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
+	return r.ask(&leaselessRead{region: region, first: first, count: count, zeros: true})
+}
+
+func (r *Reader) ask(x *leaselessRead) *Read {
+	x.ended = make(chan struct{})
 	out := &Read{&x.operation, r.codec, int(r.inode.SectorBytes)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -260,6 +270,8 @@ func (r *Reader) layouts() {
 					x.end(nil, blocktree.Lost)
 				case verdict == blocktree.StaleView:
 					r.done(x, stripe.Done{Op: x.id, Err: verdict})
+				case err == nil && x.zeros:
+					r.machine.Zeros(x.id, layout, x.region, x.first, x.count)
 				case err == nil:
 					r.machine.Read(x.id, layout, x.region, x.first, x.count)
 				case kind == blocktree.NotFound: // the file is removed

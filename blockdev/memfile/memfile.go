@@ -19,6 +19,7 @@ const (
 	Write
 	Zero
 	Flush
+	Extents
 	opEnd
 )
 
@@ -183,6 +184,41 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 			}
 		})
 	})
+}
+
+// Extents implements blocktree.Extenter. A sector of zeros is a hole, however it came to be one.
+func (f *File) Extents(ctx context.Context, first blocktree.SectorIndex, count uint64, most int) (out []blocktree.Extent, err error) {
+	if count == 0 || most <= 0 {
+		return nil, f.fail(blocktree.Invalid, errors.New("nothing is asked about"))
+	}
+	size := f.o.Info.SectorBytes
+	full := false
+	add := func(sectors int, zero bool) {
+		switch n := len(out); {
+		case full:
+		case n > 0 && out[n-1].Zero == zero:
+			out[n-1].Count += uint64(sectors)
+		case n == most:
+			full = true
+		default:
+			out = append(out, blocktree.Extent{Count: uint64(sectors), Zero: zero})
+		}
+	}
+	err = f.do(ctx, Call{Extents, first, count}, func() {
+		f.each(first, count, func(c *chunk, at, n, _ int) {
+			c.mu.RLock()
+			defer c.mu.RUnlock()
+			if c.data == nil {
+				add(n/size, true)
+				return
+			}
+			for ; n > 0; at, n = at+size, n-size {
+				sector := c.data[at : at+size]
+				add(1, sector[0] == 0 && bytes.Equal(sector[1:], sector[:size-1]))
+			}
+		})
+	})
+	return out, err
 }
 
 // Flush implements blocktree.File.

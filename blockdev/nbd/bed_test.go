@@ -167,6 +167,9 @@ type client struct {
 	nc   net.Conn
 	br   *bufio.Reader
 	deaf bool // sending to a server that has closed already is no failure
+
+	style  style // of what it speaks after the negotiation
+	greets bool  // it has said hello
 }
 
 // dial connects and takes the server's greeting.
@@ -205,7 +208,9 @@ func (b *bed) attach() *client {
 
 func (c *client) attach(name string) *client {
 	c.t.Helper()
-	c.hello(clientFlags)
+	if !c.greets {
+		c.hello(clientFlags)
+	}
 	if answers := c.ask(protocol.NEGOTIATION_ID_OPTION_GO, infoRequest{name: name}.encode()); answers.last() != ack {
 		c.t.Fatalf("GO: %v", answers)
 	}
@@ -321,16 +326,8 @@ func (c *client) wantReply(handle uint64, errno uint32) {
 // do sends one request, takes its reply and returns the data of a READ.
 func (c *client) do(command, flags uint16, offset uint64, length uint32, payload []byte) (errno uint32, data []byte) {
 	c.t.Helper()
-	const handle = 0x1122334455667788
-	c.send(append(header(command, flags, handle, offset, length), payload...))
-	errno, got := c.reply()
-	if got != handle {
-		c.t.Fatalf("handle %x", got)
-	}
-	if command == cmdRead && errno == 0 {
-		data = c.take(int(length))
-	}
-	return errno, data
+	a := c.exchange(command, flags, offset, uint64(length), payload)
+	return a.errno, a.data
 }
 
 // inSync proves that client and server agree where requests begin.

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -16,27 +17,31 @@ import (
 // BenchmarkRequests drives the engine over memory from one connection that keeps depth requests in flight. Both ends
 // share the processors; allocations per request are the server's, because the client here makes none.
 func BenchmarkRequests(b *testing.B) {
-	for _, prompt := range []bool{true, false} {
-		for _, command := range []uint16{cmdRead, cmdWrite} {
-			for _, depth := range []int{1, 32} {
-				name := fmt.Sprintf("prompt=%t/command=%d/depth=%d", prompt, command, depth)
-				b.Run(name, func(b *testing.B) { benchmarkRequests(b, prompt, command, depth) })
+	for _, s := range styles {
+		for _, prompt := range []bool{true, false} {
+			for _, command := range []uint16{cmdRead, cmdWrite} {
+				for _, depth := range []int{1, 32} {
+					name := fmt.Sprintf("%v/prompt=%t/command=%d/depth=%d", s, prompt, command, depth)
+					b.Run(name, func(b *testing.B) { benchmarkRequests(b, s, prompt, command, depth) })
+				}
 			}
 		}
 	}
 }
 
-func benchmarkRequests(b *testing.B, prompt bool, command uint16, depth int) {
+func benchmarkRequests(b *testing.B, s style, prompt bool, command uint16, depth int) {
 	const length = 4096
 	bed := newBed(b, setup{file: memfile.Options{Prompt: prompt}})
-	c := bed.attach()
-	request := header(command, 0, 1, 8192, length)
-	answer := simpleReplyBytes
+	fillDevice(b, bed)
+	c := bed.attachAs(s)
+	var payload []byte
+	answer := len(bareReply(s))
 	if command == cmdWrite {
-		request = append(request, make([]byte, length)...)
+		payload = bytes.Repeat([]byte{7}, length)
 	} else {
-		answer += length
+		answer = s.room() + length
 	}
+	request := c.request(command, 0, 1, 8192, length, payload)
 	burst := make([]byte, 0, depth*len(request))
 	for range depth {
 		burst = append(burst, request...)
@@ -58,6 +63,25 @@ func benchmarkRequests(b *testing.B, prompt bool, command uint16, depth int) {
 	b.StopTimer()
 }
 
+// fillDevice writes all of a device, so that what is read is not holes.
+func fillDevice(b *testing.B, bed *bed) {
+	b.Helper()
+	data := bytes.Repeat([]byte{7}, 1<<20)
+	for at := uint64(0); at < bed.dev.Size(); at += uint64(len(data)) {
+		if err := bed.dev.WriteAt(b.Context(), data, at, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// bareReply has the length of a reply without data.
+func bareReply(s style) []byte {
+	if s == compact {
+		return make([]byte, simpleReplyBytes)
+	}
+	return make([]byte, s.chunkBytes())
+}
+
 // BenchmarkFio sets the engine over memory beside `nbdkit memory`, both driven by fio from its own process in the same
 // run. Each step is a fixed second; the metrics are fio's.
 func BenchmarkFio(b *testing.B) {
@@ -66,9 +90,9 @@ func BenchmarkFio(b *testing.B) {
 			b.Skip("needs " + program)
 		}
 	}
-	const bytes = 512 << 20
+	const sizeBytes = 512 << 20
 	kit := filepath.Join(b.TempDir(), "k")
-	cmd := exec.Command("nbdkit", "-f", "-U", kit, "memory", strconv.Itoa(bytes))
+	cmd := exec.Command("nbdkit", "-f", "-U", kit, "memory", strconv.Itoa(sizeBytes))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
@@ -80,7 +104,8 @@ func BenchmarkFio(b *testing.B) {
 	until(b, "nbdkit listens", func() bool { _, err := os.Stat(kit); return err == nil })
 	uris := map[string]string{"nbdkit": "nbd+unix:///?socket=" + kit}
 	for _, prompt := range []bool{true, false} {
-		bed := newBed(b, setup{file: memfile.Options{Prompt: prompt, Info: blocktree.FileInfo{SizeBytes: bytes}}})
+		bed := newBed(b, setup{file: memfile.Options{Prompt: prompt, Info: blocktree.FileInfo{SizeBytes: sizeBytes}}})
+		fillDevice(b, bed)
 		uris[fmt.Sprintf("prompt=%t", prompt)] = bed.uri("")
 	}
 	for _, x := range []struct {

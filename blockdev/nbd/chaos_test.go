@@ -74,19 +74,26 @@ func rudeVisit(socket string, r *rand.Rand) bool {
 	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(time.Duration(r.IntN(30)+1) * time.Millisecond))
 	go io.CopyN(io.Discard, nc, int64(r.IntN(1<<20))) // ends with the connection
+	c := &client{style: styles[r.IntN(len(styles))]}
+	script := []byte{0, 0, 0, 3}
+	if c.style != compact {
+		script = appendOption(script, map[style]uint32{structured: optStructuredReply, extended: optExtendedHeaders}[c.style], nil)
+		script = appendOption(script, optSetMeta, metaQuery{"/vm/disk0", []string{"base:allocation"}}.encode())
+	}
 	goes := infoRequest{name: "/vm/disk0"}.encode()
-	script := appendOption([]byte{0, 0, 0, 3}, protocol.NEGOTIATION_ID_OPTION_GO, goes)
+	script = appendOption(script, protocol.NEGOTIATION_ID_OPTION_GO, goes)
 	for range r.IntN(100) {
 		length := r.IntN(1 << r.IntN(19))
-		command := []uint16{cmdRead, cmdWrite, cmdFlush, cmdTrim, cmdWriteZeroes, 77}[r.IntN(6)]
-		script = append(script, header(command, uint16(r.IntN(2)), r.Uint64(), r.Uint64N(1<<20), uint32(length))...)
+		command := []uint16{cmdRead, cmdWrite, cmdFlush, cmdTrim, cmdWriteZeroes, cmdCache, cmdBlockStatus, 77}[r.IntN(8)]
+		var payload []byte
 		if command == cmdWrite {
-			script = append(script, make([]byte, length)...)
+			payload = make([]byte, length)
 		}
+		script = append(script, c.request(command, uint16(r.IntN(2)), r.Uint64(), r.Uint64N(1<<20), uint64(length), payload)...)
 	}
 	switch r.IntN(4) {
 	case 0:
-		script = append(script, header(cmdDisc, 0, 0, 0, 0)...)
+		script = append(script, c.request(cmdDisc, 0, 0, 0, 0, nil)...)
 	case 1:
 		script = append(script, "garbage that is as long as a header"...)
 	case 2:

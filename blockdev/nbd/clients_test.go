@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"blocktree"
@@ -56,7 +57,7 @@ func TestNbdinfo(t *testing.T) {
 	for key, want := range map[string]any{"export-size": 64e6 * 1.048576, "description": "the first disk", "is_read_only": false,
 		"can_flush": true, "can_fua": true, "can_trim": true, "can_zero": true, "can_fast_zero": true,
 		"can_multi_conn": true, "block_size_minimum": 1.0, "block_size_preferred": 4096.0,
-		"block_size_maximum": 33554432.0, "can_df": false, "can_cache": false} {
+		"block_size_maximum": 33554432.0, "can_df": true, "can_cache": true} {
 		if got := info.Exports[0][key]; got != want {
 			t.Errorf("%s is %v, want %v", key, got, want)
 		}
@@ -68,7 +69,8 @@ func TestNbdinfo(t *testing.T) {
 	if !strings.Contains(list, `export="/vm/disk0"`) || !strings.Contains(list, `export="/ro"`) {
 		t.Errorf("%s", list)
 	}
-	for _, can := range []string{"connect", "read", "write", "flush", "fua", "trim", "zero", "fast-zero", "multi-conn"} {
+	for _, can := range []string{"connect", "read", "write", "flush", "fua", "trim", "zero", "fast-zero", "multi-conn",
+		"cache", "df", "structured-reply"} {
 		run(t, "nbdinfo", "--can", can, b.uri("/vm/disk0"))
 	}
 	run(t, "nbdinfo", "--is", "read-only", b.uri("/ro"))
@@ -83,6 +85,82 @@ func TestActivatedByClient(t *testing.T) {
 	t.Setenv(activatedEnv, "1")
 	if got := run(t, "nbdinfo", "--size", "[", os.Args[0], "]"); got != "503808\n" {
 		t.Fatalf("size %q", got)
+	}
+}
+
+// mapped is a device's map as a program prints it: in one or the other half of the names.
+type mapped []struct {
+	Start, Offset, Length uint64
+	Type                  int
+	Zero, Data            bool
+}
+
+// checkMaps compares what programs say of a device with the lengths of its extents, of which the first is a hole.
+func checkMaps(t *testing.T, uri string, want ...uint64) {
+	t.Helper()
+	var nbdinfo, qemu mapped
+	if err := json.Unmarshal([]byte(run(t, "nbdinfo", "--map", "--json", uri)), &nbdinfo); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(run(t, "qemu-img", "map", "-f", "raw", "--output=json", uri)), &qemu); err != nil {
+		t.Fatal(err)
+	}
+	if len(nbdinfo) != len(want) || len(qemu) != len(want) {
+		t.Fatalf("%+v, %+v", nbdinfo, qemu)
+	}
+	at := uint64(0)
+	for i, n := range want {
+		hole := i%2 == 0
+		if x := nbdinfo[i]; x.Offset != at || x.Length != n || (x.Type == 3) != hole || x.Type != 0 && x.Type != 3 {
+			t.Errorf("nbdinfo: extent %d is %+v", i, x)
+		}
+		if x := qemu[i]; x.Start != at || x.Length != n || x.Zero != hole || x.Data == hole {
+			t.Errorf("qemu-img: extent %d is %+v", i, x)
+		}
+		at += n
+	}
+}
+
+// TestMaps has the holes of a device told by those who ask for them, and kept by those who copy it.
+func TestMaps(t *testing.T) {
+	for _, program := range []string{"nbdinfo", "nbdcopy", "qemu-img"} {
+		need(t, program)
+	}
+	b := clientBed(t)
+	const kib = 1 << 10
+	uri := b.uri("/vm/disk0")
+	checkMaps(t, uri, 64<<20)
+	if err := b.dev.WriteAt(t.Context(), bytes.Repeat([]byte{7}, 1<<20), 10<<20, false); err != nil {
+		t.Fatal(err)
+	}
+	checkMaps(t, uri, 10<<20, 1<<20, 53<<20)
+	if err := b.dev.Trim(t.Context(), 10<<20+512*kib, 128*kib, false); err != nil {
+		t.Fatal(err)
+	}
+	checkMaps(t, uri, 10<<20, 512*kib, 128*kib, 384*kib, 53<<20)
+
+	copied := filepath.Join(t.TempDir(), "copy")
+	before := b.file.Calls(memfile.Read)
+	run(t, "nbdcopy", "--requests=1", uri, copied) // reads what is data only
+	if n := b.file.Calls(memfile.Read) - before; n == 0 || n > 8 {
+		t.Errorf("%d reads for 1 MiB of data", n)
+	}
+	info, err := os.Stat(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := info.Sys().(*syscall.Stat_t).Blocks * 512; used > 2<<20 || info.Size() != 64<<20 {
+		t.Errorf("a copy of %d bytes takes %d", info.Size(), used)
+	}
+	if err := b.dev.Zero(t.Context(), 0, b.dev.Size(), false); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{ // holes become holes; --allocated wants none, and gets what takes no room all the same
+		{"nbdcopy", copied, uri}, {"nbdcopy", "--allocated", copied, uri}, {"qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", copied, uri},
+	} {
+		run(t, args[0], args[1:]...)
+		checkMaps(t, uri, 10<<20, 512*kib, 128*kib, 384*kib, 53<<20)
+		run(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", copied, uri)
 	}
 }
 
@@ -173,6 +251,7 @@ func TestNbdsh(t *testing.T) {
 	script := `
 import errno, nbd
 h = nbd.NBD()
+h.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
 h.connect_uri("` + b.uri("") + `")
 h.set_strict_mode(0)
 size = h.get_size()
@@ -187,7 +266,9 @@ fails(errno.EINVAL, h.pread, 2, size - 1)
 fails(errno.ENOSPC, h.pwrite, b"ab", size - 1)
 fails(errno.ENOSPC, h.zero, 2, size - 1)
 fails(errno.EINVAL, h.trim, 2, size - 1)
-fails(errno.EINVAL, h.cache, 4096, 0)
+fails(errno.EINVAL, h.cache, 2, size - 1)
+fails(errno.EINVAL, h.block_status, 2, size - 1, lambda *a: 0)
+h.cache(size, 0)
 h.pwrite(b"x" * 1000, 77, nbd.CMD_FLAG_FUA)
 h.zero(500, 100, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_NO_HOLE)
 assert h.pread(1000, 77) == b"x" * 23 + bytes(500) + b"x" * 477
@@ -196,6 +277,24 @@ while h.aio_in_flight() > 0:
     h.poll(-1)
 assert all(h.aio_command_completed(c) for c in cookies)
 h.flush()
+assert h.get_structured_replies_negotiated() and h.can_df() and h.can_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+h.zero(size, 0)
+h.pwrite(b"y" * 100000, 4 << 20)
+def extents(count, offset, flags=0):
+    got = []
+    h.block_status(count, offset, lambda context, at, entries, error: got.extend(entries), flags)
+    return got
+data, hole = 0, nbd.STATE_HOLE | nbd.STATE_ZERO
+assert extents(size, 0) == [4 << 20, hole, 102400, data, size - (4 << 20) - 102400, hole], extents(size, 0)
+assert extents(size - 5, 5, nbd.CMD_FLAG_REQ_ONE) == [(4 << 20) - 5, hole]
+chunks = []
+got = h.pread_structured(1 << 20, (4 << 20) - 65536, lambda buf, at, kind, error: chunks.append((at, len(buf), kind)))
+assert got == bytes(65536) + b"y" * 100000 + bytes((1 << 20) - 165536)
+assert sorted(chunks) == [((4 << 20) - 65536, 65536, nbd.READ_HOLE), (4 << 20, 102400, nbd.READ_DATA),
+    ((4 << 20) + 102400, (1 << 20) - 167936, nbd.READ_HOLE)], chunks
+chunks.clear()
+h.pread_structured(1 << 20, 0, lambda buf, at, kind, error: chunks.append((at, len(buf), kind)), nbd.CMD_FLAG_DF)
+assert chunks == [(0, 1 << 20, nbd.READ_DATA)], chunks
 h.shutdown()
 `
 	run(t, python, "-c", script)

@@ -35,6 +35,7 @@ type conn struct {
 	export   blockdev.Export
 	dev      *blockdev.Device
 	attached bool // guarded by s.mu
+	agreed   agreed
 
 	ctx     context.Context // of reads: ends when the client is known to be gone
 	cancel  context.CancelFunc

@@ -1,5 +1,6 @@
 // Package nbd serves the exports of a blockdev.Exports by the NBD protocol (github.com/NetworkBlockDevice/nbd,
-// doc/proto.md) on the wire constants of go-nbd. docs/design/0005-nbd.md says what is offered and why it is built so.
+// doc/proto.md) on the wire constants of go-nbd. docs/design/0005-nbd.md says what is offered and why it is built so,
+// 0018-nbd-structured.md how replies in chunks are made.
 //
 // What it refuses to be: a client, or a place that knows files, leases or clusters. It imports blockdev, the nouns and
 // seams of the module root and internal/invariant. Only the commands may import it.

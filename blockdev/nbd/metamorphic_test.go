@@ -3,6 +3,7 @@ package nbd
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -63,7 +64,7 @@ func TestSameBytes(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range connections {
 				from, to := i*(33*1024+1), (i+1)*(33*1024+1)
-				c := b.any().attach("/vm/disk0")
+				c := b.attachAs(styles[i%len(styles)])
 				wg.Go(func() {
 					p := &pipeliner{client: c, rand: rand.New(rand.NewPCG(uint64(i), 3)), base: uint64(from),
 						model: model[from:to], flying: make(map[uint64]flight)}
@@ -103,8 +104,8 @@ type pipeliner struct {
 }
 
 type flight struct {
-	command     uint16
-	off, length int
+	command, flags uint16
+	off, length    int
 }
 
 func (p *pipeliner) run(steps int) error {
@@ -145,6 +146,9 @@ func (p *pipeliner) launch(f flight) error {
 	switch p.rand.IntN(8) {
 	case 0, 1, 2:
 		f.command = cmdRead
+		if p.style != compact && p.rand.IntN(3) == 0 {
+			flags = cmdFlagDF
+		}
 	case 3:
 		f.command, flags = cmdWriteZeroes, cmdFlagFastZero
 		clear(part)
@@ -162,19 +166,29 @@ func (p *pipeliner) launch(f flight) error {
 		payload = part
 	}
 	p.next++
+	f.flags = flags
 	p.flying[p.next] = f
-	_, err := p.nc.Write(append(header(f.command, flags, p.next, off, uint32(f.length)), payload...))
+	_, err := p.nc.Write(p.request(f.command, flags, p.next, off, uint64(f.length), payload))
 	return err
 }
 
+// land takes the next reply; the chunks of one are not mixed with others'.
 func (p *pipeliner) land() error {
-	errno, handle := p.reply()
+	b, err := p.br.Peek(16) // where every style has the handle
+	if err != nil {
+		return err
+	}
+	handle := binary.BigEndian.Uint64(b[8:])
 	f, ok := p.flying[handle]
-	if !ok || errno != 0 {
-		return fmt.Errorf("request %d (%+v): error %d", handle, f, errno)
+	if !ok {
+		return fmt.Errorf("a reply to request %d", handle)
+	}
+	a := p.answer(handle, f.command, f.flags, p.base+uint64(f.off), uint64(f.length))
+	if a.errno != 0 {
+		return fmt.Errorf("request %d (%+v): error %d %s", handle, f, a.errno, a.text)
 	}
 	delete(p.flying, handle)
-	if f.command == cmdRead && !bytes.Equal(p.take(f.length), p.model[f.off:f.off+f.length]) {
+	if f.command == cmdRead && !bytes.Equal(a.data, p.model[f.off:f.off+f.length]) {
 		return fmt.Errorf("request %d (%+v): other bytes than the model's", handle, f)
 	}
 	return nil

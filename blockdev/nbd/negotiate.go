@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"blocktree"
-	"blocktree/blockdev"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
@@ -23,6 +22,7 @@ type negotiation struct {
 	w        *bufio.Writer
 	noZeroes bool
 	fixed    bool
+	agreed   agreed
 }
 
 // negotiate brings the connection to an export; any error ends it. The whole of it is bounded in time.
@@ -93,6 +93,10 @@ func (n *negotiation) option() (done bool, err error) {
 		n.list(h.ID, data)
 	case h.ID == protocol.NEGOTIATION_ID_OPTION_INFO, h.ID == protocol.NEGOTIATION_ID_OPTION_GO:
 		return n.info(h.ID, data)
+	case h.ID == optStructuredReply, h.ID == optExtendedHeaders:
+		n.restyle(h.ID, data)
+	case h.ID == optListMeta, h.ID == optSetMeta:
+		n.metaContexts(h.ID, data)
 	default:
 		n.fail(h.ID, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED, "option not supported")
 	}
@@ -138,10 +142,11 @@ func (n *negotiation) info(option uint32, data []byte) (done bool, err error) {
 			n.fail(option, kind, err.Error())
 			return false, nil
 		}
+		n.c.agreed = n.agreed.with(e)
 	}
 	b := binary.BigEndian.AppendUint16(nil, protocol.NEGOTIATION_TYPE_INFO_EXPORT)
 	b = binary.BigEndian.AppendUint64(b, e.Device.Size())
-	n.reply(option, protocol.NEGOTIATION_TYPE_REPLY_INFO, binary.BigEndian.AppendUint16(b, transmissionFlags(e)))
+	n.reply(option, protocol.NEGOTIATION_TYPE_REPLY_INFO, binary.BigEndian.AppendUint16(b, n.agreed.flags(e)))
 	b = binary.BigEndian.AppendUint16(nil, protocol.NEGOTIATION_TYPE_INFO_BLOCKSIZE)
 	b = binary.BigEndian.AppendUint32(b, blockBytesMin)
 	b = binary.BigEndian.AppendUint32(b, blockBytesPrefered)
@@ -167,6 +172,9 @@ func (n *negotiation) exportName(data []byte) (done bool, err error) {
 	if len(data) > blocktree.PathBytesMax {
 		return false, blocktree.E("nbd: export name", blocktree.TooLarge, nil)
 	}
+	if n.agreed.style == extended {
+		return false, blocktree.E("nbd: export name", blocktree.Invalid, errors.New("extended headers are agreed"))
+	}
 	e, err := n.c.s.exports.Lookup(string(data))
 	if err != nil {
 		return false, err
@@ -174,8 +182,9 @@ func (n *negotiation) exportName(data []byte) (done bool, err error) {
 	if err := n.c.attach(e); err != nil {
 		return false, err
 	}
+	n.c.agreed = n.agreed.with(e)
 	b := binary.BigEndian.AppendUint64(nil, e.Device.Size())
-	b = binary.BigEndian.AppendUint16(b, transmissionFlags(e))
+	b = binary.BigEndian.AppendUint16(b, n.agreed.flags(e))
 	if !n.noZeroes {
 		b = append(b, make([]byte, exportNameZeroes)...)
 	}
@@ -189,16 +198,6 @@ func (n *negotiation) fail(option, kind uint32, text string) { n.reply(option, k
 func (n *negotiation) reply(option, kind uint32, data []byte) {
 	n.w.Write(appendReplyHeader(nil, option, kind, len(data)))
 	n.w.Write(data)
-}
-
-// transmissionFlags is what an export can do.
-func transmissionFlags(e blockdev.Export) uint16 {
-	flags := protocol.NEGOTIATION_REPLY_FLAGS_HAS_FLAGS | protocol.NEGOTIATION_REPLY_FLAGS_CAN_MULTI_CONN |
-		transSendFlush | transSendFUA
-	if e.ReadOnly {
-		return flags | transReadOnly
-	}
-	return flags | transSendTrim | transSendZeroes | transSendFastZero
 }
 
 // quietEOF makes nothing of a client that leaves between two options.

@@ -20,9 +20,9 @@ const (
 	optList  = protocol.NEGOTIATION_ID_OPTION_LIST
 	optAbort = protocol.NEGOTIATION_ID_OPTION_ABORT
 
-	// writableFlags by their numbers: HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, MULTI_CONN, FAST_ZERO.
-	writableFlags = 1<<0 | 1<<2 | 1<<3 | 1<<5 | 1<<6 | 1<<8 | 1<<11
-	readOnlyFlags = 1<<0 | 1<<1 | 1<<2 | 1<<3 | 1<<8
+	// writableFlags by their numbers: HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, MULTI_CONN, CACHE, FAST_ZERO.
+	writableFlags = 1<<0 | 1<<2 | 1<<3 | 1<<5 | 1<<6 | 1<<8 | 1<<10 | 1<<11
+	readOnlyFlags = 1<<0 | 1<<1 | 1<<2 | 1<<3 | 1<<8 | 1<<10
 )
 
 func exportInfo(size uint64, flags uint16) string {
@@ -149,10 +149,10 @@ func TestRefusedOptions(t *testing.T) {
 		want uint32
 	}{
 		{"STARTTLS", 5, nil, 1<<31 | 1},
-		{"STRUCTURED_REPLY", 8, nil, 1<<31 | 1},
-		{"LIST_META_CONTEXT", 9, make([]byte, 20), 1<<31 | 1},
-		{"SET_META_CONTEXT", 10, make([]byte, 65536), 1<<31 | 1},
-		{"EXTENDED_HEADERS", 11, nil, 1<<31 | 1},
+		{"STRUCTURED_REPLY with data", 8, []byte{0}, 1<<31 | 3},
+		{"LIST_META_CONTEXT without structured replies", 9, metaQuery{name: "/vm/disk0"}.encode(), 1<<31 | 3},
+		{"SET_META_CONTEXT without structured replies", 10, make([]byte, 65536), 1<<31 | 3},
+		{"EXTENDED_HEADERS with data", 11, make([]byte, 65536), 1<<31 | 3},
 		{"PEEK_EXPORT", 4, nil, 1<<31 | 1},
 		{"unknown", 0xdeadbeef, []byte("IHAVEOPT"), 1<<31 | 1},
 		{"no such export", optGo, infoRequest{name: "/vm/disk1"}.encode(), 1<<31 | 6},

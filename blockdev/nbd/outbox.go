@@ -65,7 +65,7 @@ func (o *outbox) begin() {
 func (o *outbox) put(r *request) (enough bool) {
 	o.mu.Lock()
 	o.ready = append(o.ready, r)
-	o.readyBytes += len(r.reply)
+	o.readyBytes += r.replyBytes
 	enough = len(o.ready) >= repliesPerWrite || o.readyBytes >= inlineBytes
 	o.mu.Unlock()
 	return enough
@@ -147,9 +147,11 @@ func (o *outbox) take() {
 	clear(o.ready[left:])
 	o.ready = o.ready[:left]
 	for _, r := range o.batch {
-		o.readyBytes -= len(r.reply)
-		if !o.broken {
-			o.w.add(r.reply)
+		o.readyBytes -= r.replyBytes
+		for _, b := range r.reply() {
+			if !o.broken {
+				o.w.add(b)
+			}
 		}
 	}
 }

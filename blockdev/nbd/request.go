@@ -18,18 +18,21 @@ type request struct {
 	flags   uint16
 	handle  uint64
 	offset  uint64
-	length  uint32
-	buf     *blockdev.Buffer // WRITE: the payload. READ: room for a header, then the data
-	reply   []byte           // what goes out: head, or buf with its header
-	head    [simpleReplyBytes]byte
-	started startState // of a request that no goroutine waits for
+	length  uint64           // of what it is about; of a WRITE, that of its payload as well
+	payload uint64           // bytes that follow the header and are not read yet
+	buf     *blockdev.Buffer // WRITE: the payload. READ: room for a header, then the data. BLOCK_STATUS: the reply
+	context uint32           // BLOCK_STATUS: what the client wants to know of, if it said so
+	started startState       // of a request that no goroutine waits for
+
+	slices     [partsMax][]byte // the reply: in head, or in buf
+	sliceCount int
+	replyBytes int
+	head       [headBytes]byte
 }
 
 // free returns the request and what it still holds to their pools.
 func (r *request) free() {
-	if r.buf != nil {
-		r.buf.Release()
-	}
+	r.release()
 	pool := &r.c.s.requests
 	if r.started.Load() == startGivenUp {
 		return // the device still has it, and asks it yet
@@ -40,40 +43,49 @@ func (r *request) free() {
 
 // next serves or starts one request. An error ends the connection after all that was begun.
 func (c *conn) next() error {
-	if c.br.Buffered() < requestBytes {
+	size := c.agreed.style.requestBytes()
+	if c.br.Buffered() < size {
 		c.out.flush(false) // the only place to wait for the next request: nothing ready may wait with us
 	}
-	b, err := c.br.Peek(requestBytes)
+	b, err := c.br.Peek(size)
 	if err != nil {
 		return err
 	}
-	h, err := decodeRequest(b)
-	if err != nil {
+	h, err := c.agreed.style.decode(b)
+	switch {
+	case err != nil:
 		return blocktree.E("nbd: request", blocktree.Invalid, err)
-	}
-	c.br.Discard(requestBytes) // cannot fail: they were peeked
-	if h.Type == cmdDisc {
+	case h.kind == cmdDisc:
 		return errDisconnect
+	case h.payload > blocktree.NBDPayloadBytesMax && c.agreed.style == extended:
+		return blocktree.E("nbd: request", blocktree.TooLarge, errors.New("a payload longer than any may be"))
 	}
+	c.br.Discard(size) // cannot fail: they were peeked
 	c.out.begin()
 	r, _ := c.s.requests.Get().(*request)
 	if r == nil {
 		r = new(request)
 	}
-	r.c, r.command, r.flags, r.handle, r.offset, r.length = c, h.Type, h.CommandFlags, h.Handle, h.Offset, h.Length
-	errno := c.refuse(r)
+	r.c, r.command, r.flags, r.handle, r.offset, r.length, r.payload = c, h.kind, h.flags, h.handle, h.offset, h.length, h.payload
+	if c.choosesContext(r) {
+		if err := c.receiveContext(r); err != nil {
+			c.abandon(r)
+			return err
+		}
+	}
+	errno, why := c.refuse(r)
 	if errno == 0 {
 		err = c.receive(r)
-	} else if r.command == cmdWrite {
-		err = c.drain(int(r.length))
+	} else if r.payload > 0 {
+		err = c.drain(int(r.payload))
 	}
 	switch {
 	case err != nil:
 		c.abandon(r)
 		return err
 	case errno != 0:
-		c.answer(r, errno)
-	case c.dev.Prompt(), r.command == cmdRead && c.dev.TryReadAt(r.buf.B[simpleReplyBytes:], r.offset):
+		c.answer(r, errno, why)
+	case c.dev.Prompt(), r.command == cmdRead && c.dev.TryReadAt(r.data(), r.offset):
 		c.answerInline(r)
 	case c.start(r):
 	default:
@@ -83,51 +95,31 @@ func (c *conn) next() error {
 	return nil
 }
 
-// refuse returns the error of a request that must not reach the device, else zero.
-func (c *conn) refuse(r *request) uint32 {
-	known := cmdFlagFUA // every command takes it; it means nothing where nothing is written
-	if r.command == cmdWriteZeroes {
-		known |= cmdFlagNoHole | cmdFlagFastZero
-	}
-	size, length := c.dev.Size(), uint64(r.length)
-	outside := r.offset > size || length > size-r.offset
-	writes := r.command == cmdWrite || r.command == cmdTrim || r.command == cmdWriteZeroes
-	payload := r.command == cmdRead || r.command == cmdWrite
-	switch {
-	case c.s.stopping.Load():
-		return nbdESHUTDOWN
-	case !writes && r.command != cmdRead && r.command != cmdFlush, r.flags&^known != 0:
-		return nbdEINVAL
-	case r.command == cmdFlush && (r.offset != 0 || length != 0):
-		return nbdEINVAL
-	case writes && c.export.ReadOnly:
-		return nbdEPERM
-	case payload && length > blocktree.NBDPayloadBytesMax:
-		return nbdEINVAL
-	case outside && (r.command == cmdWrite || r.command == cmdWriteZeroes):
-		return nbdENOSPC
-	case outside:
-		return nbdEINVAL
-	}
-	return 0
-}
-
 // receive takes the memory of a request and reads its payload.
 func (c *conn) receive(r *request) (err error) {
 	switch r.command {
 	case cmdRead:
-		r.buf, err = c.buffer(simpleReplyBytes+int(r.length), c.dev.ChargeBytes(r.offset, uint64(r.length)))
+		r.buf, err = c.buffer(c.agreed.style.room()+int(r.length), c.dev.ChargeBytes(r.offset, r.length))
+	case cmdBlockStatus:
+		r.buf, err = c.buffer(c.agreed.style.chunkBytes()+c.agreed.style.statusBytesMax(), blockdev.ExtentsBytes)
+	case cmdCache:
+		r.buf, err = c.buffer(c.dev.CacheScratchBytes(r.offset, r.length), 0)
 	case cmdWrite:
-		r.buf, err = c.buffer(int(r.length), c.dev.ChargeBytes(r.offset, uint64(r.length)))
+		r.buf, err = c.buffer(int(r.length), c.dev.ChargeBytes(r.offset, r.length))
 		if err == nil && len(r.buf.B) <= c.br.Buffered() {
 			copy(r.buf.B, c.peek(len(r.buf.B)))
 		} else if err == nil {
-			c.out.receiving(true)
-			err = c.readPayload(r.buf.B)
-			c.out.receiving(false)
+			err = c.receivePayload(r.buf.B)
 		}
 	}
 	return err
+}
+
+// receivePayload fills p with a payload that has not come yet.
+func (c *conn) receivePayload(p []byte) error {
+	c.out.receiving(true)
+	defer c.out.receiving(false)
+	return c.readPayload(p)
 }
 
 // drain reads and forgets the payload of a refused WRITE, of any length.
@@ -157,9 +149,9 @@ func (c *conn) abandon(r *request) {
 	o.mu.Unlock() // the reader ends: nobody needs to be told
 }
 
-// answer makes the reply ready without data and lets the reader go on.
-func (c *conn) answer(r *request, errno uint32) {
-	r.finish(errno)
+// answer makes the reply of a refused request ready and lets the reader go on.
+func (c *conn) answer(r *request, errno uint32, why error) {
+	r.finish(errno, why)
 	if c.out.put(r) {
 		c.out.flush(false)
 	}
@@ -170,7 +162,7 @@ func (c *conn) answerInline(r *request) {
 	if c.dev.Prompt() {
 		r.run()
 	} else {
-		r.finish(0)
+		r.finish(0, nil)
 	}
 	if c.out.put(r) {
 		c.out.flush(false)
@@ -189,40 +181,25 @@ func (r *request) serve() {
 // run does the command and prepares its reply. Writes go on when the client is gone: what it sent, it meant.
 func (r *request) run() {
 	c := r.c
-	fua, length := r.flags&cmdFlagFUA != 0, uint64(r.length)
+	fua := r.flags&cmdFlagFUA != 0
 	var err error
 	switch r.command {
 	case cmdRead:
-		err = c.dev.ReadAt(c.ctx, r.buf.B[simpleReplyBytes:], r.offset)
+		err = c.dev.ReadAt(c.ctx, r.data(), r.offset)
 	case cmdWrite:
 		err = c.dev.WriteAt(c.s.hard, r.buf.B, r.offset, fua)
 	case cmdFlush:
 		err = c.dev.Flush(c.s.hard)
 	case cmdTrim:
-		err = c.dev.Trim(c.s.hard, r.offset, length, fua)
+		err = c.dev.Trim(c.s.hard, r.offset, r.length, fua)
 	case cmdWriteZeroes:
 		// NO_HOLE asks that later writes find room. No write of ours takes room that an earlier one left, so there is
 		// nothing to reserve; and FAST_ZERO is always granted, because at most two sectors are rewritten.
-		err = c.dev.Zero(c.s.hard, r.offset, length, fua)
+		err = c.dev.Zero(c.s.hard, r.offset, r.length, fua)
+	case cmdCache:
+		err = c.dev.Cache(c.ctx, r.buf.B, r.offset, r.length)
+	case cmdBlockStatus:
+		err = r.blockStatus()
 	}
-	if err != nil {
-		c.note(r, err)
-	}
-	r.finish(errnoOf(err, r.command, r.flags))
-}
-
-// finish builds the reply: a READ that succeeded sends its buffer, with the header in front of the data; everything
-// else sends a header and gives its memory back now.
-func (r *request) finish(errno uint32) {
-	if r.command == cmdRead && errno == 0 {
-		putSimpleReply(r.buf.B, 0, r.handle)
-		r.reply = r.buf.B
-		return
-	}
-	if r.buf != nil {
-		r.buf.Release()
-		r.buf = nil
-	}
-	putSimpleReply(r.head[:], errno, r.handle)
-	r.reply = r.head[:]
+	r.end(err)
 }

@@ -1,11 +1,15 @@
 package nbd
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 
 	"blocktree"
 )
+
+// errGivenUp is the outcome of a request whose client is gone.
+var errGivenUp = errors.New("given up")
 
 // startState says who may end a started request: the device, or the connection that gives it up.
 type startState struct{ atomic.Int32 }
@@ -67,7 +71,7 @@ func (c *conn) start(r *request) bool {
 	case write && c.dev.StartWrite(bytes, r.offset, r):
 		buf.Release()
 		return true
-	case !write && c.dev.StartRead(bytes[simpleReplyBytes:], r.offset, r):
+	case !write && c.dev.StartRead(bytes[c.agreed.style.room():], r.offset, r):
 		return true
 	case !c.started.remove(r): // given up meanwhile, and answered
 		if write {
@@ -88,10 +92,7 @@ func (r *request) End(err error) {
 	c := r.c
 	defer c.workers.Done()
 	c.started.remove(r)
-	if err != nil {
-		c.note(r, err)
-	}
-	r.finish(errnoOf(err, r.command, r.flags))
+	r.end(err)
 	c.out.put(r)
 	c.out.flushSoon()
 }
@@ -111,7 +112,7 @@ func (s *started) giveUp() {
 	s.mu.Unlock()
 	for _, r := range open {
 		c := r.c
-		r.finish(nbdEIO)
+		r.finish(nbdEIO, errGivenUp)
 		c.out.put(r)
 		c.out.flushSoon()
 		c.workers.Done()

@@ -42,7 +42,7 @@ func TestGivenUpWhileItStarts(t *testing.T) {
 			}
 		}()
 		if !c.start(r) {
-			r.finish(nbdEIO)
+			r.finish(nbdEIO, errGivenUp)
 			c.out.put(r)
 		}
 		<-gone

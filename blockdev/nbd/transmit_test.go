@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math"
 	"net"
 	"os"
 	"sync/atomic"
@@ -23,76 +22,14 @@ const (
 	mib  = 1 << 20
 )
 
-// TestRequests does single requests, good and bad. After each of them client and server are in step, which the next
-// request proves.
-func TestRequests(t *testing.T) {
-	big := make([]byte, 32*mib+1)
-	for _, prompt := range []bool{false, true} {
-		b := newBed(t, setup{file: memfile.Options{Prompt: prompt}})
-		c := b.attach()
-		for _, x := range []struct {
-			name           string
-			command, flags uint16
-			offset         uint64
-			length         uint32
-			payload        []byte
-			errno          uint32
-		}{
-			{"write", cmdWrite, 0, 123, 777, big[:777], 0},
-			{"write with FUA", cmdWrite, 1, 0, 4096, big[:4096], 0},
-			{"read", cmdRead, 0, 1, 5000, nil, 0},
-			{"read with FUA", cmdRead, 1, 1, 5000, nil, 0},
-			{"read to the end", cmdRead, 0, size - 1, 1, nil, 0},
-			{"read nothing", cmdRead, 0, 0, 0, nil, 0},
-			{"read nothing at the end", cmdRead, 0, size, 0, nil, 0},
-			{"write nothing", cmdWrite, 0, 5, 0, nil, 0},
-			{"flush", cmdFlush, 0, 0, 0, nil, 0},
-			{"flush with FUA", cmdFlush, 1, 0, 0, nil, 0},
-			{"trim", cmdTrim, 0, 100, 20000, nil, 0},
-			{"trim with FUA", cmdTrim, 1, 0, size, nil, 0},
-			{"zero", cmdWriteZeroes, 0, 100, 20000, nil, 0},
-			{"zero with everything", cmdWriteZeroes, 1 | 2 | 16, 0, size, nil, 0},
-			{"zero fast, one byte", cmdWriteZeroes, 16, 77, 1, nil, 0},
-			{"zero nothing", cmdWriteZeroes, 0, 0, 0, nil, 0},
-
-			{"read past the end", cmdRead, 0, size - 1, 2, nil, 22},
-			{"read far past the end", cmdRead, 0, math.MaxUint64, 1, nil, 22},
-			{"read around the end of numbers", cmdRead, 0, math.MaxUint64 - 3, 4, nil, 22},
-			{"read too much", cmdRead, 0, 0, 32*mib + 1, nil, 22},
-			{"read 4 GiB", cmdRead, 0, 0, math.MaxUint32, nil, 22},
-			{"write past the end", cmdWrite, 0, size - 1, 2, big[:2], 28},
-			{"write around the end of numbers", cmdWrite, 0, math.MaxUint64 - 3, 70000, big[:70000], 28},
-			{"write too much", cmdWrite, 0, 0, 32*mib + 1, big, 22},
-			{"trim past the end", cmdTrim, 0, size - 1, 2, nil, 22},
-			{"trim 4 GiB", cmdTrim, 0, 0, math.MaxUint32, nil, 22},
-			{"zero past the end", cmdWriteZeroes, 0, size - 1, 2, nil, 28},
-			{"flush with an offset", cmdFlush, 0, 1, 0, nil, 22},
-			{"flush with a length", cmdFlush, 0, 0, 1, nil, 22},
-			{"cache", 5, 0, 0, 4096, nil, 22},
-			{"block status", 7, 0, 0, 4096, nil, 22},
-			{"resize", 8, 0, 0, 4096, nil, 22},
-			{"unknown", 0xffff, 0, 0, math.MaxUint32, nil, 22},
-			{"read with DF", cmdRead, 4, 0, 4096, nil, 22},
-			{"write with NO_HOLE", cmdWrite, 2, 0, 4096, big[:4096], 22},
-			{"write with an unknown flag", cmdWrite, 1 << 15, 0, 100000, big[:100000], 22},
-			{"trim with FAST_ZERO", cmdTrim, 16, 0, 4096, nil, 22},
-			{"zero with REQ_ONE", cmdWriteZeroes, 8, 0, 4096, nil, 22},
-		} {
-			errno, data := c.do(x.command, x.flags, x.offset, x.length, x.payload)
-			if errno != x.errno {
-				t.Errorf("%s: error %d, want %d", x.name, errno, x.errno)
-			}
-			if !bytes.Equal(data, big[:len(data)]) {
-				t.Errorf("%s: other data", x.name)
-			}
-			c.inSync()
-		}
+func TestReadOnlyExport(t *testing.T) {
+	b := newBed(t, setup{readOnly: true})
+	for _, s := range styles {
+		readOnlyExport(t, b.attachAs(s))
 	}
 }
 
-func TestReadOnlyExport(t *testing.T) {
-	b := newBed(t, setup{readOnly: true})
-	c := b.attach()
+func readOnlyExport(t *testing.T, c *client) {
 	for _, command := range []uint16{cmdWrite, cmdTrim, cmdWriteZeroes} {
 		for _, offset := range []uint64{0, size} {
 			var payload []byte
@@ -118,13 +55,13 @@ func TestErrnos(t *testing.T) {
 	want := map[blocktree.Kind]uint32{blocktree.NoSpace: 28, blocktree.ReadOnly: 1, blocktree.Closed: 108,
 		blocktree.Unavailable: 5, blocktree.Fenced: 5, blocktree.Corrupt: 5, blocktree.Lost: 5, blocktree.IO: 5,
 		blocktree.Invalid: 22, blocktree.Unsupported: 22, blocktree.OutOfRange: 22}
-	for _, prompt := range []bool{false, true} {
+	for i, s := range append(styles, styles...) {
 		for kind := range blocktree.Kind(blocktree.Kinds()) {
-			b := newBed(t, setup{file: memfile.Options{Prompt: prompt, Hook: func(context.Context, memfile.Call) error {
+			b := newBed(t, setup{file: memfile.Options{Prompt: i < len(styles), Hook: func(context.Context, memfile.Call) error {
 				return blocktree.E("test", kind, nil)
-			}}})
-			c := b.attach()
-			for _, command := range []uint16{cmdRead, cmdWrite, cmdFlush, cmdTrim, cmdWriteZeroes} {
+			}}, cacheBytes: 1 << 20})
+			c := b.attachAs(s)
+			for _, command := range []uint16{cmdRead, cmdWrite, cmdFlush, cmdTrim, cmdWriteZeroes, cmdCache, cmdBlockStatus} {
 				var payload []byte
 				length := uint32(4096)
 				if command == cmdWrite {
@@ -142,6 +79,9 @@ func TestErrnos(t *testing.T) {
 				expected, known := want[kind]
 				if kind == blocktree.OutOfRange && (command == cmdWrite || command == cmdWriteZeroes) {
 					expected = 28
+				}
+				if s == compact && command == cmdBlockStatus {
+					expected = 22
 				}
 				if known && errno != expected {
 					t.Errorf("%v, command %d: error %d, want %d", kind, command, errno, expected)
@@ -562,16 +502,20 @@ func TestGarbageInTransmission(t *testing.T) {
 	b.attach().inSync()
 }
 
-// TestDrip sends requests byte by byte.
+// TestDrip sends requests of every style byte by byte.
 func TestDrip(t *testing.T) {
 	b := newBed(t, setup{})
-	c := b.attach()
-	for _, x := range append(header(cmdWrite, 0, 1, 3, 5), "abcde"...) {
-		c.send([]byte{x})
-	}
-	c.wantReply(1, 0)
-	if _, p := c.do(cmdRead, 0, 2, 7, nil); string(p) != "\x00abcde\x00" {
-		t.Fatalf("%q", p)
+	for _, s := range styles {
+		c := b.attachAs(s)
+		for _, x := range c.request(cmdWrite, 0, 1, 3, 5, []byte("abcde")) {
+			c.send([]byte{x})
+		}
+		if a := c.answer(1, cmdWrite, 0, 3, 5); a.errno != 0 {
+			t.Fatalf("%v: error %d", s, a.errno)
+		}
+		if _, p := c.do(cmdRead, 0, 2, 7, nil); string(p) != "\x00abcde\x00" {
+			t.Fatalf("%v: %q", s, p)
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ func (w *vecWriter) add(b []byte) {
 		w.left = w.all[:0]
 	}
 	w.left = append(w.left, b)
+	w.all = w.left // grown, if it has: nothing is written before all of a batch is added
 }
 
 // try writes what the socket takes at once and reports whether that was everything.

@@ -144,6 +144,7 @@ func compareFlat(t *testing.T, when string, s *Store, model map[blocktree.FileID
 		if at != flatSectors {
 			t.Fatalf("%s: lookup ends at %d", when, at)
 		}
+		compareZeros(t, when, s, file, cells)
 	}
 	s.pins.mu.Lock()
 	defer s.pins.mu.Unlock()
@@ -472,4 +473,31 @@ func diskUsed(t *testing.T, fs vfs.FS) (total int64) {
 		}
 	}
 	return total
+}
+
+// compareZeros asks for the zeros of a file in answers of few runs and few pages, as of all at once.
+func compareZeros(t *testing.T, when string, s *Store, file blocktree.FileID, cells []flat) {
+	t.Helper()
+	for _, bound := range []struct{ extents, pages int }{{1 << 20, 1 << 20}, {1, 1}, {3, 2}} {
+		for at := blocktree.SectorIndex(1); at < flatSectors; {
+			found, end, err := s.Zeros(file, at, uint32(flatSectors-at), bound.extents, bound.pages)
+			if err != nil || len(found) == 0 || len(found) > bound.extents || end <= at || end > flatSectors {
+				t.Fatalf("%s: %d runs from %d to %d, %v", when, len(found), at, end, err)
+			}
+			for n, x := range found {
+				if x.First != at || x.Count == 0 || n > 0 && found[n-1].Content == x.Content || x.Content == Absent {
+					t.Fatalf("%s: run %d of %+v", when, n, found)
+				}
+				for range x.Count {
+					if (cells[at].content == Data) != (x.Content == Data) {
+						t.Fatalf("%s: file %v sector %d is %d, and said to be %d", when, file, at, cells[at].content, x.Content)
+					}
+					at++
+				}
+			}
+			if at != end {
+				t.Fatalf("%s: ends at %d, says %d", when, at, end)
+			}
+		}
+	}
 }

@@ -248,6 +248,22 @@ func (s *Store) Lookup(file blocktree.FileID, first blocktree.SectorIndex, count
 	return dst, err
 }
 
+// Zeros appends where count sectors from first on hold data and where not, as runs in order without gaps of which only First, Count and
+// Content mean anything: Data, or Zero for all that reads as zeros, absent or not. It returns extentsMax runs at most and reads pagesMax index pages at most, and
+// where it ended. What a damaged page says nothing of is Data.
+func (s *Store) Zeros(file blocktree.FileID, first blocktree.SectorIndex, count uint32, extentsMax, pagesMax int) (out []Extent, end blocktree.SectorIndex, err error) {
+	err = s.indexed("store.Zeros", file, func(ix *index) error {
+		if uint64(first)+uint64(count) > sectorsEnd {
+			return fmt.Errorf("%d sectors from %d", count, first)
+		}
+		w := zeroWalk{at: first, extentsMax: extentsMax}
+		err := ix.walkZeros(&w, file, first+blocktree.SectorIndex(count), pagesMax)
+		out, end = w.out, w.at
+		return err
+	})
+	return out, end, err
+}
+
 // Stats returns a snapshot. It does not wait for the disk.
 func (s *Store) Stats() Stats {
 	s.ix.mu.Lock()

@@ -17,6 +17,10 @@ type segment struct {
 
 // evaluate decides what each sector's version is and gathers its shards; it asks more members where that needs more.
 func (r *read) evaluate() {
+	if r.zeros {
+		r.complete(&ReadResult{Pieces: r.allZeros()})
+		return
+	}
 	segs, open := r.quick()
 	if segs == nil {
 		segs, open = r.decide()
@@ -55,8 +59,14 @@ func (r *read) evaluate() {
 		}
 		res.Pieces = append(res.Pieces, p)
 	}
+	if complete {
+		r.complete(res)
+	}
+}
+
+// complete ends the read with what it found, unless those that answered may all have left the view.
+func (r *read) complete(res *ReadResult) {
 	switch {
-	case !complete:
 	case !r.host.leaving(r):
 		r.finish(blocktree.Other, res)
 	case !r.wider:

@@ -21,6 +21,12 @@ func (h *Holder) ReadAll(op uint64, region blocktree.RegionIndex, first blocktre
 	h.startRead(&read{op: op, region: region, first: first, count: count, skip: -1, all: true})
 }
 
+// Zeros asks where a run within one region, of any length, is zeros for sure. The outcome is a Done with a Read whose pieces, of kinds Zero
+// and Data and without versions, begin with first; they may end before the run does, and there are ZerosExtentsMax at most.
+func (h *Holder) Zeros(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
+	h.startRead(&read{op: op, region: region, first: first, count: count, skip: -1, zeros: true})
+}
+
 // Repair makes the member that keeps shard store it anew, rebuilt from others, if the run still has that version.
 func (h *Holder) Repair(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version, shard blocktree.ShardIndex) {
 	if h.codec == nil {
@@ -52,7 +58,7 @@ func (h *Holder) refuses(r *read) blocktree.Kind {
 	if h.fenced {
 		return h.why
 	}
-	if r.region >= h.layout.Regions() || r.count == 0 || r.count > h.layout.RunSectorsMax() || r.skip >= h.layout.Code.Shards() {
+	if r.region >= h.layout.Regions() || r.count == 0 || r.count > h.layout.RunSectorsMax() && !r.zeros || r.skip >= h.layout.Code.Shards() {
 		return blocktree.Invalid
 	}
 	if at, n := h.layout.Run(r.region); r.first < at || uint64(r.first-at) >= n || uint64(r.count) > n-uint64(r.first-at) {

@@ -142,7 +142,7 @@ func (m *Member) checkRun(l *Layout, v memberView, msg *Message) blocktree.Kind 
 	}
 	switch msg.Kind {
 	case KindRead:
-		if !inside(msg.First, msg.Count) || msg.Count > uint64(l.RunSectorsMax()) || msg.Want < WantShards || msg.Want > WantExact {
+		if !inside(msg.First, msg.Count) || msg.Count > uint64(l.RunSectorsMax()) && msg.Want != WantZeros || msg.Want < WantShards || msg.Want > WantZeros {
 			return blocktree.OutOfRange
 		}
 	case KindList:
@@ -460,7 +460,8 @@ func (m *Member) install(f *memberFile, msg *Message) {
 }
 
 // Answer makes the reply to a task out of what the driver found: committed extents (see Message.Extents), the shards and
-// seals of the Data ones in order, for a KindDigest the digests as payload, and for both lists where to go on. Of a WantExact, committed is what was found of it.
+// seals of the Data ones in order, for a KindDigest the digests as payload, and for lists, digests and zeros where to go on. Of a WantExact, committed is what was
+// found of it; of a WantZeros it covers the run from First to next without gaps, and versions do not matter.
 func (t *ReadTask) Answer(node blocktree.NodeID, committed []Extent, payload, seals []byte, next blocktree.SectorIndex, err blocktree.Kind) *Message {
 	q := t.Request
 	a := &Message{
@@ -471,6 +472,10 @@ func (t *ReadTask) Answer(node blocktree.NodeID, committed []Extent, payload, se
 		return a
 	}
 	a.Extents, a.Payload, a.Seals, a.Next = committed, payload, seals, next
+	if q.Kind == KindRead && q.Want == WantZeros {
+		a.Extents, a.Next = t.zeros(committed, next)
+		return a
+	}
 	if q.Kind == KindRead && q.Want != WantExact && len(t.Pending) > 0 {
 		a.Extents = make([]Extent, len(committed), len(committed)+len(t.Pending))
 		copy(a.Extents, committed)

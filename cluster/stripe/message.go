@@ -34,6 +34,7 @@ const (
 	WantShards   Want = iota + 1 // committed extents with their shards, pending ones by version
 	WantVersions                 // committed and pending extents by version only
 	WantExact                    // the shards of exactly Version, committed or pending
+	WantZeros                    // where a run of any length is zeros for sure, up to Next; see zeros.go
 )
 
 // Message goes between a Holder or Reader and a Member, in both directions. Which fields matter depends on Kind; the
@@ -68,7 +69,7 @@ type Message struct {
 	Extents []Extent              // Read, List; ascending, committed ones cover the run without gaps (Read)
 	Payload []byte                // Read: shards of the committed (or exact) Data extents in order, side by side. Digest: the digests
 	Seals   []byte                // likewise, SealBytes each
-	Next    blocktree.SectorIndex // List, Digest: go on from here; the end of the run or region when done
+	Next    blocktree.SectorIndex // List, Digest, Read of zeros: go on from here; the end of the run or region when done
 
 	// Memory is a driver's own note of what the slices alias. It is neither encoded nor looked at here.
 	Memory any

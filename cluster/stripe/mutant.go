@@ -78,6 +78,7 @@ const (
 	mutMendVolatile
 	mutFlushNoJoin
 	mutMoveSyncs
+	mutZeroPending
 	mutantEnd
 )
 
@@ -153,6 +154,7 @@ var mutantNames = [mutantEnd]string{
 	mutFlushNoJoin:      "flushnojoin: a FLUSH does not wait for a joiner (0014)",
 	mutMoveSyncs:        "movesyncs: what an heir answered is taken for durable by the SYNCs to the member that it follows (0014)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
+	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 
 // Mutants lists the rules that Member.SetMutant, HolderConfig.Mutant and ReaderConfig.Mutant can break: a name, a colon

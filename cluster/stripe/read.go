@@ -61,6 +61,7 @@ type read struct {
 	all    bool // gather every shard that can be had
 	// settledOnly ignores versions that are pending and not known to be acknowledged (copy-up).
 	settledOnly bool
+	zeros       bool   // asks where the run is zeros, in place of its content; it may be longer than RunSectorsMax
 	everyone    bool   // hears every member in sync that can tell (copy-up): one may have gone back silently
 	mute        uint32 // slots of those that cannot, as a page of their index is damaged
 	skip        int    // a slot whose shards are not used, or -1
@@ -161,8 +162,11 @@ func (r *read) pump() {
 	if r.over || r.slots == nil {
 		return
 	}
-	q, k := r.quorum(), r.layout.Code.Data
-	wantShards := k
+	q, wantShards := r.quorum(), r.layout.Code.Data
+	less := WantVersions // of those that need not send shards
+	if r.zeros {
+		wantShards, less = 0, WantZeros
+	}
 	if s := bits.OnesCount32(r.sync); r.all {
 		q, wantShards = s, s
 	} else if r.second {
@@ -185,7 +189,7 @@ func (r *read) pump() {
 		shards++
 		expected++
 	}
-	for (expected < q || r.wider) && r.askNext(WantVersions) {
+	for (expected < q || r.wider) && r.askNext(less) {
 		expected++
 	}
 	switch {
@@ -334,6 +338,9 @@ func (r *read) onAnswer(c *call, a *Message) {
 
 // checkAnswer refuses an answer whose extents do not cover the run or whose bytes do not fit its extents.
 func (r *read) checkAnswer(c *call, a *Message) bool {
+	if c.msg.Want == WantZeros {
+		return checkZeros(c.msg, a)
+	}
 	at, sectors := c.msg.First, 0
 	exact := c.msg.Want == WantExact
 	for i := range a.Extents {

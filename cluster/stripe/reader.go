@@ -68,13 +68,22 @@ func (r *Reader) NodeDown(node blocktree.NodeID) {
 // Read reads a run within one region under a layout that Raft gave after the read was asked for (rule 6). The outcome is a
 // Done; StaleView, Recovering and Unavailable mean: get the layout anew and try again.
 func (r *Reader) Read(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
-	x := &read{c: &r.core, host: r, op: op, region: region, first: first, count: count, skip: -1, layout: l, started: r.now}
-	if region >= l.Regions() || count == 0 || count > l.RunSectorsMax() {
-		r.done(op, blocktree.Invalid, nil)
+	r.start(&read{op: op, region: region, first: first, count: count, layout: l})
+}
+
+// Zeros is Holder.Zeros for one without a lease, under a layout as Read has it.
+func (r *Reader) Zeros(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
+	r.start(&read{op: op, region: region, first: first, count: count, layout: l, zeros: true})
+}
+
+func (r *Reader) start(x *read) {
+	x.c, x.host, x.skip, x.started = &r.core, r, -1, r.now
+	if x.region >= x.layout.Regions() || x.count == 0 || x.count > x.layout.RunSectorsMax() && !x.zeros {
+		r.done(x.op, blocktree.Invalid, nil)
 		return
 	}
-	if at, n := l.Run(region); first < at || uint64(first-at) >= n || uint64(count) > n-uint64(first-at) {
-		r.done(op, blocktree.OutOfRange, nil)
+	if at, n := x.layout.Run(x.region); x.first < at || uint64(x.first-at) >= n || uint64(x.count) > n-uint64(x.first-at) {
+		r.done(x.op, blocktree.OutOfRange, nil)
 		return
 	}
 	r.reads = append(r.reads, x)

@@ -28,6 +28,7 @@ func File(t *testing.T, open func(t *testing.T) blocktree.File) {
 		{"started reads", startedReads},
 		{"started writes", startedWrites},
 		{"started and closed", startedAndClosed},
+		{"extents", extents},
 		{"closed", closed},
 	} {
 		t.Run(x.name, func(t *testing.T) {

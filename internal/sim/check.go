@@ -258,6 +258,7 @@ func (w *World) checkHistories() {
 			w.fail("not linearizable", "file %d sector %d", at[0], at[1])
 		}
 	}
+	w.checkZeros()
 }
 
 // porcupineEach is how many worlds there are to one whose histories porcupine checks too: it takes as long as the rest

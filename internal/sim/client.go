@@ -57,6 +57,7 @@ type op struct {
 	file   int
 	read   bool
 	flush  bool
+	zeros  bool // asks where the run is zeros, not for what it holds
 	write  *write
 	region blocktree.RegionIndex
 	first  blocktree.SectorIndex

@@ -17,6 +17,7 @@ type Counters struct {
 	Writes, Acknowledged        uint64
 	HolderReads, LeaselessReads uint64
 	Flushes                     uint64
+	ZeroReads, ZeroSectors      uint64 // questions where a run is zeros, and the sectors that were said to be
 	Confirms                    uint64 // reads under a lease that was not known to run any more, confirmed by Raft
 	Witnessed                   uint64 // confirmed by the members in place of Raft
 	ReadsRetried, ReadsGivenUp  uint64

@@ -107,5 +107,8 @@ func describeOp(o *op) string {
 	case o.write != nil:
 		return fmt.Sprintf("write %d (%v) of value %d", o.id, o.write.version, o.write.value)
 	}
+	if o.zeros {
+		return fmt.Sprintf("question %d for zeros of %d+%d", o.id, o.first, o.count)
+	}
 	return fmt.Sprintf("read %d of %d+%d", o.id, o.first, o.count)
 }

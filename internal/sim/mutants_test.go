@@ -78,6 +78,7 @@ func kills() []kill {
 		{"moved-to-draining", 8, "I19 who drains"},
 		{"placed-over-sync", 236, "I7 at least k in sync"},
 		{"witnesssome", 2069, "I14 witnesses"},
+		{"zeropending", 33, "zeros are zeros"},
 	}
 }
 

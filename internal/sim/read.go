@@ -32,7 +32,12 @@ func (n *node) lookUp(t stripe.ReadTask) {
 	case q.Want == stripe.WantExact && len(t.Pending) > 0:
 		n.exact(&a, t.Pending[0], q)
 	default:
-		for s := q.First; s < q.First+blocktree.SectorIndex(q.Count); s++ {
+		end := q.First + blocktree.SectorIndex(q.Count)
+		if q.Want == stripe.WantZeros {
+			end = min(end, q.First+zerosMost)
+			a.next = end
+		}
+		for s := q.First; s < end; s++ {
 			x := n.disk.index[f][s]
 			if q.Want == stripe.WantExact && x.version != q.Version {
 				continue

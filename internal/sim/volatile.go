@@ -222,6 +222,7 @@ func (c *client) lossHeard(o *op, l *stripe.Layout) bool {
 type era struct {
 	begun   bool // somebody has decided how it began: that is in the histories
 	sectors []history.History
+	zeros   []zeroClaim
 }
 
 func (w *World) history(file int, loss uint64, s blocktree.SectorIndex) *history.History {
@@ -236,18 +237,24 @@ func (w *World) history(file int, loss uint64, s blocktree.SectorIndex) *history
 func (w *World) histories() iter.Seq2[[2]int, history.History] {
 	return func(yield func([2]int, history.History) bool) {
 		for f := range w.eras {
-			for e, x := range w.eras[f] {
-				for s, h := range x.sectors {
-					if at := slices.IndexFunc(h, func(o history.Op) bool { return !o.Write && o.Value != 0 }); e > 0 && !x.begun && at >= 0 {
-						h = append(slices.Clone(h), history.Op{Value: h[at].Value, Write: true})
-					}
-					if !yield([2]int{f, s}, h) {
+			for e := range w.eras[f] {
+				x := &w.eras[f][e]
+				for s := range x.sectors {
+					if !yield([2]int{f, s}, x.history(e, s)) {
 						return
 					}
 				}
 			}
 		}
 	}
+}
+
+func (x *era) history(number, sector int) history.History {
+	h := x.sectors[sector]
+	if at := slices.IndexFunc(h, func(o history.Op) bool { return !o.Write && o.Value != 0 }); number > 0 && !x.begun && at >= 0 {
+		h = append(slices.Clone(h), history.Op{Value: h[at].Value, Write: true})
+	}
+	return h
 }
 
 // beginEra is called when a take-over is complete that is the first since a loss: what is left of the file is what all members have

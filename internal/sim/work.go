@@ -44,7 +44,7 @@ func (c *client) work() {
 	case c.reader:
 		if len(c.ops) == 0 {
 			c.file = w.rnd.IntN(len(w.meta.files))
-			c.readLeaseless(c.randomRun(true), nil)
+			c.readLeaseless(w.maybeZeros(c.randomRun(true)), nil)
 		}
 	case c.h == nil:
 		if !c.acquiring {
@@ -59,7 +59,7 @@ func (c *client) work() {
 		c.closing = true
 	case len(c.ops) >= w.prof.window:
 	case w.chance(w.prof.readShare):
-		c.readHolder(c.randomRun(true), nil)
+		c.readHolder(w.maybeZeros(c.randomRun(true)), nil)
 	case w.chance(max(0.05, w.prof.flushShare)):
 		c.flush()
 	default:
@@ -170,7 +170,13 @@ func (c *client) readHolder(o *op, then func(*stripe.ReadResult)) {
 	if c.w.tracing() {
 		c.w.trace("c%d op %d reads %d+%d under its lease", c.idx, o.id, o.first, o.count)
 	}
-	c.input(func() { c.h.Read(o.id, o.region, o.first, o.count) })
+	c.input(func() {
+		if o.zeros {
+			c.h.Zeros(o.id, o.region, o.first, o.count)
+		} else {
+			c.h.Read(o.id, o.region, o.first, o.count)
+		}
+	})
 }
 
 // readLeaseless asks Raft for the layout first: the read was called for before that.
@@ -203,7 +209,13 @@ func (c *client) tryRead(o *op) {
 					w.trace("c%d op %d reads %d+%d by %s", c.idx, o.id, o.first, o.count, describeLayout(l))
 				}
 				o.layout, o.heard = l, 0
-				c.input(func() { c.r.Read(o.id, l, o.region, o.first, o.count) })
+				c.input(func() {
+					if o.zeros {
+						c.r.Zeros(o.id, l, o.region, o.first, o.count)
+					} else {
+						c.r.Read(o.id, l, o.region, o.first, o.count)
+					}
+				})
 			}
 		}, true
 	}, func() { c.tryRead(o) })
@@ -257,6 +269,8 @@ func (c *client) finish(d stripe.Done) {
 		w.flushed(c, o)
 	case o.write != nil:
 		w.acknowledge(c, o.write)
+	case o.zeros:
+		w.recordZeros(c, o, d.Read)
 	default:
 		w.recordRead(c, o, d.Read)
 	}

@@ -58,6 +58,7 @@ type World struct {
 	rnd  *rand.Rand
 	// luck is for what was added to worlds later, so that a seed's world is otherwise what it was before.
 	luck *rand.Rand
+	asks zeroAsks
 
 	now   int64 // virtual milliseconds
 	clock int64 // ticks at every call and return of a history
@@ -121,7 +122,7 @@ func Run(o Options) (res Result) {
 
 func newWorld(o Options) *World {
 	w := &World{
-		opt: o, cfg: Configs()[o.Config], rnd: rand.New(rand.NewPCG(o.Seed, 0x5ec7)), luck: rand.New(rand.NewPCG(o.Seed, 0x5ba7e)),
+		opt: o, cfg: Configs()[o.Config], rnd: rand.New(rand.NewPCG(o.Seed, 0x5ec7)), luck: rand.New(rand.NewPCG(o.Seed, 0x5ba7e)), asks: newZeroAsks(o.Seed),
 		hash:  14695981039346656037,
 		byVer: map[versionKey]*write{}, damaged: map[sectorKey]bool{},
 	}
