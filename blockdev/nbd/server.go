@@ -32,6 +32,8 @@ const (
 // Config of a server.
 type Config struct {
 	Exports *blockdev.Exports // what is offered; may change at any time
+	Demand  *blockdev.Demand  // opens what is not among Exports, for those who ask; nil for nothing
+	Rights  Rights            // nil: everybody may do everything
 	Memory  *blockdev.Memory  // the budget of bytes in flight; nil for one of blocktree.InFlightBytesMax
 	Logger  *slog.Logger      // nil for none
 }
@@ -39,8 +41,12 @@ type Config struct {
 // Server serves exports on any number of listeners. It is made by NewServer, serves once, and cannot be used again.
 type Server struct {
 	exports *blockdev.Exports
+	demand  *blockdev.Demand
+	rights  Rights
 	memory  *blockdev.Memory
 	log     *slog.Logger
+
+	handshakesFailed atomic.Uint64
 
 	negotiationTimeout time.Duration
 	stallTimeout       time.Duration
@@ -48,13 +54,18 @@ type Server struct {
 	hard        context.Context // ends when Close has lost patience
 	hardStop    context.CancelFunc
 	negotiating chan struct{} // one place for each client that has not chosen an export
+	awaiting    chan struct{} // one place for each of those for which an export is being opened
 	stopping    atomic.Bool   // set with mu held
 	stop        chan struct{} // closed when stopping
-	requests    sync.Pool     // of *request
+	stopped     context.Context
+	stopWaits   context.CancelFunc
+	requests    sync.Pool // of *request
 
 	mu        sync.Mutex
 	changed   sync.Cond // a connection ended or left its export
 	conns     map[*conn]struct{}
+	sentAway  uint64
+	undecided []*conn // that have not chosen an export, in the order in which they came
 	attached  map[*blockdev.Device]int
 	listeners []net.Listener
 	running   sync.WaitGroup // accept loops and connections
@@ -62,9 +73,9 @@ type Server struct {
 
 // NewServer returns a server that does nothing yet.
 func NewServer(cfg Config) *Server {
-	s := &Server{exports: cfg.Exports, memory: cfg.Memory, log: cfg.Logger,
+	s := &Server{exports: cfg.Exports, demand: cfg.Demand, rights: cfg.Rights, memory: cfg.Memory, log: cfg.Logger,
 		negotiationTimeout: blocktree.NBDNegotiationTimeout, stallTimeout: stallTimeout,
-		negotiating: make(chan struct{}, blocktree.NBDNegotiatingMax), stop: make(chan struct{}),
+		negotiating: make(chan struct{}, blocktree.NBDNegotiatingMax), awaiting: make(chan struct{}, blocktree.NBDNegotiatingMax/2), stop: make(chan struct{}),
 		conns: make(map[*conn]struct{}), attached: make(map[*blockdev.Device]int)}
 	if s.memory == nil {
 		s.memory = blockdev.NewMemory(blocktree.InFlightBytesMax)
@@ -74,6 +85,7 @@ func NewServer(cfg Config) *Server {
 	}
 	s.changed.L = &s.mu
 	s.hard, s.hardStop = context.WithCancel(context.Background())
+	s.stopped, s.stopWaits = context.WithCancel(context.Background())
 	return s
 }
 
@@ -114,6 +126,7 @@ func (s *Server) Close(ctx context.Context) error {
 	if !s.stopping.Load() {
 		s.stopping.Store(true)
 		close(s.stop)
+		s.stopWaits()
 	}
 	for _, l := range s.listeners {
 		l.Close() // its accept loop ends
@@ -171,8 +184,8 @@ func (s *Server) track(l net.Listener) bool {
 	return true
 }
 
-// accept hands out clients until the listener is closed. When too many have not chosen an export it waits: the rest
-// stays in the kernel's backlog, and each of those inside leaves within the negotiation timeout.
+// accept hands out clients until the listener is closed. When too many have not chosen an export it waits until one of them
+// leaves or may be sent away; the rest stays in the kernel's backlog.
 func (s *Server) accept(l net.Listener) error {
 	for {
 		nc, err := l.Accept()
@@ -188,13 +201,14 @@ func (s *Server) accept(l net.Listener) error {
 			}
 			return err
 		}
-		select {
-		case s.negotiating <- struct{}{}:
-		case <-s.stop:
+		if !s.takePlace() {
 			nc.Close()
 			return nil
 		}
 		c := newConn(s, nc)
+		if secure, ok := l.(*tlsListener); ok {
+			c.tls = secure.tls
+		}
 		if !s.admit(c) {
 			c.cut()
 			return nil
@@ -202,7 +216,7 @@ func (s *Server) accept(l net.Listener) error {
 		go func() {
 			defer s.running.Done()
 			defer s.dismiss(c)
-			c.serve(func() { <-s.negotiating })
+			c.serve(func() { s.givePlace(c) })
 		}()
 	}
 }
@@ -224,6 +238,7 @@ func (s *Server) admit(c *conn) bool {
 		return false
 	}
 	s.conns[c] = struct{}{}
+	s.undecided = append(s.undecided, c)
 	s.running.Add(1)
 	return true
 }
@@ -250,6 +265,9 @@ func (s *Server) attach(c *conn, e blockdev.Export) error {
 }
 
 func (s *Server) detach(c *conn) {
+	if c.release != nil {
+		defer c.release() // without the lock: the device may be closed
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !c.attached {
