@@ -10,7 +10,7 @@ import (
 // client has until the end of the negotiation.)
 const (
 	silentStay   = 50 * time.Millisecond
-	speakingStay = 250 * time.Millisecond
+	speakingStay = 500 * time.Millisecond
 )
 
 // takePlace waits for one of the places of clients that have not chosen an export. While there is none it sends clients away,
@@ -40,11 +40,11 @@ func (s *Server) takePlace() bool {
 func (s *Server) sendAway(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wait := speakingStay
+	wait := s.speakingStay
 	for _, spoke := range []bool{false, true} {
 		stay := silentStay
 		if spoke {
-			stay = speakingStay
+			stay = s.speakingStay
 		}
 		for _, c := range s.undecided {
 			if c.spoke.Load() != spoke || c.awaits.Load() || c.ctx.Err() != nil {

@@ -50,6 +50,7 @@ type Server struct {
 
 	negotiationTimeout time.Duration
 	stallTimeout       time.Duration
+	speakingStay       time.Duration
 
 	hard        context.Context // ends when Close has lost patience
 	hardStop    context.CancelFunc
@@ -74,7 +75,7 @@ type Server struct {
 // NewServer returns a server that does nothing yet.
 func NewServer(cfg Config) *Server {
 	s := &Server{exports: cfg.Exports, demand: cfg.Demand, rights: cfg.Rights, memory: cfg.Memory, log: cfg.Logger,
-		negotiationTimeout: blocktree.NBDNegotiationTimeout, stallTimeout: stallTimeout,
+		negotiationTimeout: blocktree.NBDNegotiationTimeout, stallTimeout: stallTimeout, speakingStay: speakingStay,
 		negotiating: make(chan struct{}, blocktree.NBDNegotiatingMax), awaiting: make(chan struct{}, blocktree.NBDNegotiatingMax/2), stop: make(chan struct{}),
 		conns: make(map[*conn]struct{}), attached: make(map[*blockdev.Device]int)}
 	if s.memory == nil {
