@@ -32,6 +32,8 @@ type conn struct {
 	out outbox
 	log *slog.Logger
 
+	name     string // for people
+	traffic  counters
 	began    time.Time
 	tls      *TLS        // required; nil: not offered
 	secured  *secured    // nil: no TLS yet
@@ -59,7 +61,8 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{s: s, nc: nc, began: time.Now(), br: bufio.NewReaderSize(nc, readBufferBytes),
-		log: s.log.With("client", clientName(nc))}
+		name: clientName(nc)}
+	c.log = s.log.With("client", c.name)
 	c.ctx, c.cancel = context.WithCancel(s.hard)
 	c.out.init(c)
 	return c

@@ -56,7 +56,7 @@ func (s *Server) sendAway(now time.Time) time.Duration {
 			}
 			c.cut() // its place is free in a moment
 			if s.sentAway++; s.sentAway&(s.sentAway-1) == 0 {
-				s.log.Warn("a client that has not chosen an export was sent away: others wait", "client", clientName(c.nc), "spoke", spoke, "sentAway", s.sentAway)
+				s.log.Warn("a client that has not chosen an export was sent away: others wait", "client", c.name, "spoke", spoke, "sentAway", s.sentAway)
 			}
 			return silentStay
 		}

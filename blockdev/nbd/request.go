@@ -63,6 +63,7 @@ func (c *conn) next() error {
 	r.c, r.command, r.flags, r.handle, r.offset, r.length = c, h.Type, h.CommandFlags, h.Handle, h.Offset, h.Length
 	errno := c.refuse(r)
 	if errno == 0 {
+		c.traffic.count(r.command, uint64(r.length))
 		err = c.receive(r)
 	} else if r.command == cmdWrite {
 		err = c.drain(int(r.length))

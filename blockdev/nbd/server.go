@@ -67,7 +67,7 @@ type Server struct {
 	conns     map[*conn]struct{}
 	sentAway  uint64
 	undecided []*conn // that have not chosen an export, in the order in which they came
-	attached  map[*blockdev.Device]int
+	attached  map[*blockdev.Device]*attachment
 	listeners []net.Listener
 	running   sync.WaitGroup // accept loops and connections
 }
@@ -77,7 +77,7 @@ func NewServer(cfg Config) *Server {
 	s := &Server{exports: cfg.Exports, demand: cfg.Demand, rights: cfg.Rights, memory: cfg.Memory, log: cfg.Logger,
 		negotiationTimeout: blocktree.NBDNegotiationTimeout, stallTimeout: stallTimeout, speakingStay: speakingStay,
 		negotiating: make(chan struct{}, blocktree.NBDNegotiatingMax), awaiting: make(chan struct{}, blocktree.NBDNegotiatingMax/2), stop: make(chan struct{}),
-		conns: make(map[*conn]struct{}), attached: make(map[*blockdev.Device]int)}
+		conns: make(map[*conn]struct{}), attached: make(map[*blockdev.Device]*attachment)}
 	if s.memory == nil {
 		s.memory = blockdev.NewMemory(blocktree.InFlightBytesMax)
 	}
@@ -168,7 +168,7 @@ func (s *Server) cutAll() {
 func (s *Server) attachedConns() int {
 	n := 0
 	for _, of := range s.attached {
-		n += of
+		n += of.conns
 	}
 	return n
 }
@@ -253,14 +253,18 @@ func (s *Server) dismiss(c *conn) {
 func (s *Server) attach(c *conn, e blockdev.Export) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	to := s.attached[e.Device]
 	switch {
 	case s.stopping.Load():
 		return blocktree.E("nbd", blocktree.Closed, errors.New("the server is stopping"))
-	case s.attached[e.Device] >= blocktree.NBDConnectionsPerExportMax:
+	case to == nil:
+		to = new(attachment)
+		s.attached[e.Device] = to
+	case to.conns >= blocktree.NBDConnectionsPerExportMax:
 		return &blocktree.Error{Op: "nbd", Path: e.Name, Kind: blocktree.Busy,
 			Err: fmt.Errorf("%d connections already", blocktree.NBDConnectionsPerExportMax)}
 	}
-	s.attached[e.Device]++
+	to.conns++
 	c.attached = true
 	return nil
 }
@@ -275,7 +279,9 @@ func (s *Server) detach(c *conn) {
 		return
 	}
 	c.attached = false
-	if s.attached[c.dev]--; s.attached[c.dev] == 0 {
+	from := s.attached[c.dev]
+	from.past.add(c.traffic.load())
+	if from.conns--; from.conns == 0 {
 		delete(s.attached, c.dev)
 	}
 	s.changed.Broadcast()

@@ -51,8 +51,8 @@ server was promised it; stopped meanwhile, it leaves the file to the other after
 its log says who has the file, and what it had acknowledged is here. It does not come back by itself, and exits with an error when it
 is stopped. This server forces once only. Do not put --take-over where it is repeated, as in a unit file: two such servers would take turns.
 
-Sockets that systemd passes are used instead of listen. It logs to standard error, ignores SIGHUP, and finishes what
-clients have in flight before it stops.`,
+Sockets that systemd passes are used instead of listen. It logs to standard error, reads the files of the tls section again at SIGHUP,
+for connections that come from then on, and finishes what clients have in flight before it stops. btnbd exports shows who uses what.`,
 		Example: `  btnbd serve --config /etc/blocktree/btnbd.yaml
   btnbd serve --config btnbd.yaml --listen tcp:127.0.0.1:10809 --cache off
   btnbd serve --config btnbd.yaml --take-over`,
@@ -61,8 +61,8 @@ clients have in flight before it stops.`,
 	}
 	f := c.Flags()
 	f.StringVar(&file, "config", "", "configuration of the server (btnbd.yaml)")
-	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT")
-	f.Bool("insecure", false, "allow an address that other machines reach, though NBD is not encrypted")
+	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT, with tls+ or plain+ before it or not")
+	f.Bool("insecure", false, "allow an address that other machines reach, though clients need not prove who they are")
 	f.String("cache", "", "memory for clean sectors, a size or off")
 	f.String("log-level", "", "debug, info, warn or error")
 	f.String("transport", "", "auto, quic or tcp")
@@ -82,9 +82,12 @@ clients have in flight before it stops.`,
 		if err != nil {
 			return err
 		}
-		cli.IgnoreHangup()
 		defer cli.Profile(log, "btnbd")()
 		s := &server{cfg: cfg, log: log, takeOver: takeOver}
+		if err := s.loadTLS(); err != nil {
+			return err
+		}
+		defer cli.OnHangup(s.hangup)()
 		if err := s.listen(); err != nil {
 			return err
 		}
@@ -106,33 +109,44 @@ func printReady(w io.Writer, uris []string) error {
 type server struct {
 	cfg       *config.NBD
 	log       *slog.Logger
-	takeOver  bool // files that others hold are taken by force, once, at the start
+	tls       *nbd.TLS // nil: none
+	takeOver  bool     // files that others hold are taken by force, once, at the start
 	listeners []net.Listener
 	addresses []string // of the listeners, as nbd.URI takes them
 	opened    atomic.Int64
 	answering answering // nil: not known
 }
 
-// listen takes the sockets that systemd passed, else opens the one of the configuration. It fails with Busy, Permission
+// listen takes the sockets that systemd passed, else opens those of the configuration. It fails with Busy, Permission
 // and the like.
 func (s *server) listen() error {
 	passed, err := nbd.Activated()
 	if err != nil {
 		return err
 	}
+	for _, l := range passed {
+		s.take(l, l.Addr().Network()+":"+l.Addr().String(), s.cfg.PassedTLS())
+	}
 	if len(passed) > 0 {
-		s.listeners = passed
-		for _, l := range passed {
-			s.addresses = append(s.addresses, l.Addr().Network()+":"+l.Addr().String())
-		}
 		return nil
 	}
-	l, err := nbd.Listen(s.cfg.Listen, nbd.SocketMode)
-	if err != nil {
-		return err
+	for _, x := range s.cfg.Listeners() {
+		l, err := nbd.Listen(x.Address, nbd.SocketMode)
+		if err != nil {
+			s.close()
+			return err
+		}
+		s.take(l, x.Address, x.TLS)
 	}
-	s.listeners, s.addresses = []net.Listener{l}, []string{s.cfg.Listen}
 	return nil
+}
+
+// take adds a listener.
+func (s *server) take(l net.Listener, address string, secure bool) {
+	if secure {
+		l, address = s.tls.Require(l), nbd.TLSPrefix+address
+	}
+	s.listeners, s.addresses = append(s.listeners, l), append(s.addresses, address)
 }
 
 // close gives up the listeners of a server that does not run.
@@ -165,6 +179,10 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	memory := blockdev.NewMemory(blocktree.InFlightBytesMax)
 	exports := new(blockdev.Exports)
 	defer func() { err = errors.Join(err, closeExports(exports)) }()
+	demand := onDemand(s.cfg, client, key, blockdev.DemandOptions{Device: blockdev.Options{Cache: cache, Memory: memory}, Logger: s.log})
+	if demand != nil {
+		defer func() { err = errors.Join(err, demand.Close()) }()
+	}
 	open := func(ctx context.Context, e *config.Export) (blocktree.File, error) {
 		return parts.OpenExport(ctx, client, s.cfg, e, key, cluster.OpenOptions{Wait: leaseWait, TakeOver: s.takeOver})
 	}
@@ -172,6 +190,13 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 		s.close()
 		return err
 	}
+	serving := nbd.NewServer(nbd.Config{Exports: exports, Demand: demand, Rights: rights(s.cfg), Memory: memory, Logger: s.log})
+	ctl, err := startControl(s.cfg, func() report { return makeReport(s.cfg, serving.Uses()) }, s.log)
+	if err != nil {
+		s.close()
+		return err
+	}
+	defer ctl.close()
 	uris, err := s.uris(exports)
 	if err == nil {
 		err = ready(uris)
@@ -181,7 +206,7 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 		return err
 	}
 	cli.NotifyReady(s.log)
-	err = nbd.NewServer(nbd.Config{Exports: exports, Memory: memory, Logger: s.log}).Serve(ctx, s.listeners...)
+	err = serving.Serve(ctx, s.listeners...)
 	cli.NotifyStopping(s.log)
 	stats := cache.Stats()
 	s.log.Info("serving ended", "cacheHits", stats.Hits, "cacheMisses", stats.Misses, "cacheStale", stats.Stale)
@@ -245,6 +270,13 @@ func (s *server) openOne(ctx context.Context, exports *blockdev.Exports, e *conf
 func (s *server) uris(exports *blockdev.Exports) ([]string, error) {
 	var list []string
 	for _, address := range s.addresses {
+		if len(s.cfg.Exports) == 0 { // whatever is asked for
+			u, err := nbd.URI(address, "")
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, u)
+		}
 		for _, e := range exports.List() {
 			u, err := nbd.URI(address, e.Name)
 			if err != nil {
