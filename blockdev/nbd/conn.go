@@ -35,12 +35,12 @@ type conn struct {
 	name     string // for people
 	traffic  counters
 	began    time.Time
-	tls      *TLS        // required; nil: not offered
-	secured  *secured    // nil: no TLS yet
-	who      Identity    // what TLS has proved
-	spoke    atomic.Bool // something came
-	awaits   atomic.Bool // the server, for an export that is being opened
-	decideBy time.Time   // the end of the negotiation
+	tls      *TLS         // required; nil: not offered
+	secured  *secured     // nil: no TLS yet
+	who      Identity     // what TLS has proved
+	moved    atomic.Int64 // nanoseconds after began: when the negotiation last moved; 0: nothing came yet
+	awaits   atomic.Bool  // the server, for an export that is being opened
+	decideBy time.Time    // the end of the negotiation
 
 	export   blockdev.Export
 	dev      *blockdev.Device

@@ -38,7 +38,7 @@ func (c *conn) negotiate() error {
 	if _, err := io.ReadFull(c.br, flags[:]); err != nil {
 		return quietEOF(err)
 	}
-	c.spoke.Store(true)
+	c.move()
 	chosen := binary.BigEndian.Uint32(flags[:])
 	if chosen&^clientFlags != 0 {
 		return blocktree.E("nbd: handshake", blocktree.Invalid, errors.New("unknown client flags"))
@@ -83,6 +83,7 @@ func (n *negotiation) option() (done bool, err error) {
 	if _, err := io.ReadFull(n.c.br, data); err != nil {
 		return false, err
 	}
+	n.c.move()
 	if !n.fixed && h.ID != optExportName {
 		return false, blocktree.E("nbd: option", blocktree.Invalid, errors.New("an option without fixed newstyle"))
 	}

@@ -62,27 +62,31 @@ func TestHalfHandshakesKeepNobodyOut(t *testing.T) {
 	b.secureDial(a.config()).attach2("").inSync()
 }
 
-// TestSentAwayInOrder: the silent ones go first, the oldest of them first; nobody who has just come.
+// TestSentAwayInOrder: the silent ones go first, the oldest of them first; then who has not moved for longest; nobody who has just come or moved.
 func TestSentAwayInOrder(t *testing.T) {
 	now := time.Now()
 	s := NewServer(Config{})
-	add := func(age time.Duration, spoke bool) *conn {
+	// add makes a client that came so long ago and moved so long ago; 0: never.
+	add := func(came, moved time.Duration) *conn {
 		nc, _ := net.Pipe()
 		c := newConn(s, nc)
-		c.began = now.Add(-age)
-		c.spoke.Store(spoke)
+		c.began = now.Add(-came)
+		if moved != 0 {
+			c.moved.Store(int64(came - moved))
+		}
 		s.undecided = append(s.undecided, c)
 		return c
 	}
-	awaits := add(9*time.Second, true)
+	awaits := add(9*time.Second, 8*time.Second)
 	awaits.awaits.Store(true)
-	spoke := add(8*time.Second, true)
-	silent, later := add(7*time.Second, false), add(silentStay+time.Millisecond, false)
-	fresh, speaking := add(silentStay-20*time.Millisecond, false), add(speakingStay-10*time.Millisecond, true)
+	moving := add(8*time.Second, s.speakingStay-10*time.Millisecond)
+	stuck, stuckLonger := add(7*time.Second, time.Second), add(6*time.Second, 2*time.Second)
+	silent, later := add(5*time.Second, 0), add(silentStay+time.Millisecond, 0)
+	fresh := add(silentStay-20*time.Millisecond, 0)
 	for i, x := range []struct {
 		gone *conn
 		wait time.Duration
-	}{{silent, silentStay}, {later, silentStay}, {spoke, silentStay}, {nil, 10 * time.Millisecond}} {
+	}{{silent, silentStay}, {later, silentStay}, {stuckLonger, silentStay}, {stuck, silentStay}, {nil, 10 * time.Millisecond}} {
 		if wait := s.sendAway(now); wait != x.wait {
 			t.Errorf("%d: waits %v, want %v", i, wait, x.wait)
 		}
@@ -90,7 +94,7 @@ func TestSentAwayInOrder(t *testing.T) {
 			t.Errorf("%d: another one had to go", i)
 		}
 	}
-	for _, c := range []*conn{awaits, fresh, speaking} {
+	for _, c := range []*conn{awaits, moving, fresh} {
 		if c.ctx.Err() != nil {
 			t.Error("one had to go too early")
 		}

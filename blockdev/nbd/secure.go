@@ -56,6 +56,7 @@ func (n *negotiation) startTLS(data []byte) error {
 	if err := c.handshake(); err != nil {
 		return err
 	}
+	c.move()
 	*n = negotiation{c: c, w: bufio.NewWriter(c.secured.conn), noZeroes: n.noZeroes, fixed: n.fixed}
 	return nil
 }

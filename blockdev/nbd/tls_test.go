@@ -476,6 +476,16 @@ func TestSlowUnderTLS(t *testing.T) {
 	slow.wantReply(1, 0)
 	slow.take(32 << 20)
 	slow.inSync()
+	payload := bytes.Repeat([]byte("0123456789abcdef"), 20000)
+	slow.send(header(cmdWrite, 0, 3, 0, uint32(len(payload))))
+	for part := range 4 { // reads time out in the middle of it, and of a record, and go on
+		slow.send(payload[part*80000 : (part+1)*80000])
+		time.Sleep(2 * 20 * time.Millisecond)
+	}
+	slow.wantReply(3, 0)
+	if errno, got := slow.do(cmdRead, 0, 0, uint32(len(payload)), nil); errno != 0 || !bytes.Equal(got, payload) {
+		t.Fatalf("error %d, or other bytes", errno)
+	}
 	slow.send(header(cmdRead, 0, 2, 0, 32<<20))
 	until(t, "its memory is taken again", func() bool { return b.memory.FreeBytes() < 20<<20 })
 	other := b.secureDial(a.config()).attach2("")
