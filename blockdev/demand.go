@@ -170,7 +170,11 @@ func (d *Demand) open(x *demanded) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if x.err != nil {
-		d.o.Logger.Warn("export on demand not opened", "path", x.name, "readOnly", x.readOnly, "error", x.err)
+		level := slog.LevelWarn
+		if blocktree.KindOf(x.err) == blocktree.NotFound { // any client can ask for what is not there
+			level = slog.LevelDebug
+		}
+		d.o.Logger.Log(context.Background(), level, "export on demand not opened", "path", x.name, "readOnly", x.readOnly, "error", x.err)
 		delete(d.all, x.demandKey)
 		close(x.gone)
 		close(x.ready)

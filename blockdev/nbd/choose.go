@@ -61,7 +61,9 @@ func (c *conn) find(name string) (e blockdev.Export, onDemand bool, err error) {
 	}
 	switch c.access(e.Name) {
 	case NoAccess:
-		c.log.Warn("a client asked for what it may not have", "export", e.Name, "is", c.who.String())
+		if n := c.s.refused.Add(1); n&(n-1) == 0 { // the first, then ever more rarely: anybody can cause them
+			c.log.Warn("a client asked for what it may not have", "export", e.Name, "refused", n)
+		}
 		return e, false, &blocktree.Error{Op: "nbd", Path: name, Kind: blocktree.NotFound}
 	case ReadAccess:
 		e.ReadOnly = true

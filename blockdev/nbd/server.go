@@ -47,6 +47,7 @@ type Server struct {
 	log     *slog.Logger
 
 	handshakesFailed atomic.Uint64
+	refused          atomic.Uint64 // exports to clients without rights
 
 	negotiationTimeout time.Duration
 	stallTimeout       time.Duration
