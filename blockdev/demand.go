@@ -18,14 +18,13 @@ type DemandOptions struct {
 	Name func(name string) (string, error)
 	// Stat returns the size in bytes of the file that a name means, and opens nothing. NotFound where there is none.
 	Stat func(ctx context.Context, name string) (uint64, error)
-	// Open opens the file that a name means, for reading without a lease.
-	Open func(ctx context.Context, name string, readOnly bool) (blocktree.File, error)
+	// Open opens the file that a name means as a device, for reading without a lease.
+	Open func(ctx context.Context, name string, readOnly bool) (*Device, error)
 
 	ReadOnly bool          // nothing is opened for writing
 	OpenMax  int           // exports that are open at a time
 	Linger   time.Duration // how long one stays open that nobody uses
 	Patience time.Duration // how long an opening may take
-	Device   Options       // of the devices; its ReadOnly is not used
 	Logger   *slog.Logger  // nil for none
 }
 
@@ -194,15 +193,9 @@ func (d *Demand) open(x *demanded) {
 func (d *Demand) device(key demandKey) (Export, error) {
 	ctx, cancel := context.WithTimeout(d.life, d.o.Patience)
 	defer cancel()
-	f, err := d.o.Open(ctx, key.name, key.readOnly)
+	device, err := d.o.Open(ctx, key.name, key.readOnly)
 	if err != nil {
 		return Export{}, err
-	}
-	o := d.o.Device
-	o.ReadOnly = key.readOnly
-	device, err := Open(f, o)
-	if err != nil {
-		return Export{}, errors.Join(err, f.Close())
 	}
 	return Export{Name: key.name, Device: device, ReadOnly: device.ReadOnly()}, nil
 }

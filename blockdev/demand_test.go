@@ -68,7 +68,7 @@ func (f *demandFile) Close() error {
 	return f.File.Close()
 }
 
-func (s *store) open(ctx context.Context, name string, readOnly bool) (blocktree.File, error) {
+func (s *store) open(ctx context.Context, name string, readOnly bool) (*Device, error) {
 	s.mu.Lock()
 	s.opens++
 	slow, fail := s.slow, s.fail
@@ -95,7 +95,7 @@ func (s *store) open(ctx context.Context, name string, readOnly bool) (blocktree
 		s.worst = max(s.worst, s.held[key])
 	}
 	f := memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 1 << 20, Path: blocktree.Path(name), ReadOnly: readOnly}})
-	return &demandFile{f, s, key, readOnly}, nil
+	return Open(&demandFile{f, s, key, readOnly}, Options{})
 }
 
 func (s *store) openFiles() (n int) {
@@ -330,13 +330,13 @@ func TestDemandDescribes(t *testing.T) {
 func TestDemandTellsWhatClosingLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := new(store).options()
-		o.Open = func(context.Context, string, bool) (blocktree.File, error) {
-			return memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 1 << 20}, Hook: func(_ context.Context, c memfile.Call) error {
+		o.Open = func(context.Context, string, bool) (*Device, error) {
+			return Open(memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 1 << 20}, Hook: func(_ context.Context, c memfile.Call) error {
 				if c.Op == memfile.Flush {
 					return blocktree.E("test", blocktree.IO, nil)
 				}
 				return nil
-			}}), nil
+			}}), Options{})
 		}
 		d := NewDemand(o)
 		e, release := taken(t, d, "/vm/a", false)

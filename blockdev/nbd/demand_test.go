@@ -55,7 +55,7 @@ func (o *onDemand) demand(t testing.TB) *blockdev.Demand {
 			}
 			return 1 << 20, there(name)
 		},
-		Open: func(ctx context.Context, name string, readOnly bool) (blocktree.File, error) {
+		Open: func(ctx context.Context, name string, readOnly bool) (*blockdev.Device, error) {
 			o.opens.Add(1)
 			if o.gate != nil {
 				select {
@@ -67,7 +67,8 @@ func (o *onDemand) demand(t testing.TB) *blockdev.Demand {
 			if err := there(name); err != nil {
 				return nil, err
 			}
-			return onDemandFile{memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 1 << 20, ReadOnly: readOnly}}), &o.closes}, nil
+			f := memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 1 << 20, ReadOnly: readOnly}})
+			return blockdev.Open(onDemandFile{f, &o.closes}, blockdev.Options{})
 		}})
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {

@@ -22,31 +22,29 @@ const (
 )
 
 // onDemand makes what opens exports for clients that ask for them by path; nil where the configuration has no such section.
-func onDemand(c *config.NBD, client *cluster.Client, key *keys.ReaderKey, o blockdev.DemandOptions) *blockdev.Demand {
+func (s *server) onDemand(client *cluster.Client, key *keys.ReaderKey, o blockdev.Options) *blockdev.Demand {
+	c := s.cfg
 	if c.OnDemand.Below == "" {
 		return nil
 	}
-	o.ReadOnly, o.OpenMax, o.Linger, o.Patience = c.OnDemand.ReadOnly, c.OnDemand.Open, c.OnDemand.Linger.Duration, onDemandPatience
-	o.Name = exportNames(c)
-	o.Stat = func(ctx context.Context, name string) (uint64, error) {
+	size := func(ctx context.Context, name string) (uint64, error) {
 		path, err := c.Resolve(name)
 		if err != nil {
 			return 0, err
 		}
 		return parts.FileSize(ctx, client, path)
 	}
-	o.Open = func(ctx context.Context, name string, readOnly bool) (blocktree.File, error) {
-		e := config.Export{Path: name, ReadOnly: readOnly, Encryption: c.OnDemand.Encryption}
-		path, err := c.Resolve(name)
-		if err != nil {
+	open := func(ctx context.Context, e *config.Export) (blocktree.File, error) {
+		if _, err := size(ctx, e.Path); err != nil { // a directory is told as what it is to a client: no export
 			return nil, err
 		}
-		if _, err := parts.FileSize(ctx, client, path); err != nil { // a directory is told as what it is to a client: no export
-			return nil, err
-		}
-		return parts.OpenExport(ctx, client, c, &e, key, cluster.OpenOptions{Wait: onDemandWait})
+		return parts.OpenExport(ctx, client, c, e, key, cluster.OpenOptions{Wait: onDemandWait})
 	}
-	return blockdev.NewDemand(o)
+	return blockdev.NewDemand(blockdev.DemandOptions{Name: exportNames(c), Stat: size, ReadOnly: c.OnDemand.ReadOnly, OpenMax: c.OnDemand.Open,
+		Linger: c.OnDemand.Linger.Duration, Patience: onDemandPatience, Logger: s.log,
+		Open: func(ctx context.Context, name string, readOnly bool) (*blockdev.Device, error) {
+			return s.openDevice(ctx, &config.Export{Path: name, ReadOnly: readOnly, Encryption: c.OnDemand.Encryption}, open, o)
+		}})
 }
 
 // exportNames returns what brings a client's name to its one form: the path inside the domain, or that of the configured export of the same

@@ -179,7 +179,7 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	memory := blockdev.NewMemory(blocktree.InFlightBytesMax)
 	exports := new(blockdev.Exports)
 	defer func() { err = errors.Join(err, closeExports(exports)) }()
-	demand := onDemand(s.cfg, client, key, blockdev.DemandOptions{Device: blockdev.Options{Cache: cache, Memory: memory}, Logger: s.log})
+	demand := s.onDemand(client, key, blockdev.Options{Cache: cache, Memory: memory})
 	if demand != nil {
 		defer func() { err = errors.Join(err, demand.Close()) }()
 	}
@@ -249,14 +249,9 @@ func (s *server) open(ctx context.Context, exports *blockdev.Exports, open opene
 }
 
 func (s *server) openOne(ctx context.Context, exports *blockdev.Exports, e *config.Export, open opener, o blockdev.Options) error {
-	f, err := open(ctx, e)
+	device, err := s.openDevice(ctx, e, open, o)
 	if err != nil {
 		return err
-	}
-	o.ReadOnly = e.ReadOnly
-	device, err := blockdev.Open(f, o)
-	if err != nil {
-		return errors.Join(err, f.Close())
 	}
 	if err := exports.Add(blockdev.Export{Name: e.Path, Description: e.Description, Device: device, ReadOnly: e.ReadOnly}); err != nil {
 		return errors.Join(err, device.Close())
@@ -264,6 +259,20 @@ func (s *server) openOne(ctx context.Context, exports *blockdev.Exports, e *conf
 	s.opened.Add(1)
 	s.log.Info("export open", "path", e.Path, "sizeBytes", device.Size(), "readOnly", e.ReadOnly)
 	return nil
+}
+
+// openDevice opens the file of an export, a configured one or one on demand, as a device.
+func (s *server) openDevice(ctx context.Context, e *config.Export, open opener, o blockdev.Options) (*blockdev.Device, error) {
+	f, err := open(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	o.ReadOnly = e.ReadOnly
+	device, err := blockdev.Open(f, o)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return device, nil
 }
 
 // uris returns how clients reach each export on each listener.
