@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"blocktree"
 	"blocktree/internal/invariant"
@@ -17,6 +18,12 @@ import (
 // between two epochs another holder may have written. A file without this ability is not cached.
 type LeaseHolder interface {
 	Lease() (epoch blocktree.Epoch, valid bool)
+}
+
+// LeaseTerm is an optional ability of a blocktree.File: to say how long its lease holds yet if it is not renewed; ok is false where it has
+// none. It does not block.
+type LeaseTerm interface {
+	LeaseTerm() (epoch blocktree.Epoch, left time.Duration, ok bool)
 }
 
 // Prompt is an optional ability of a blocktree.File. Prompt reports that no method waits for a disk, a network or
@@ -106,6 +113,15 @@ func (d *Device) ChargeBytes(off, length uint64) int64 {
 	}
 	_, count := d.span(off, length)
 	return scratchBytes(int(count * d.sector))
+}
+
+// Lease returns the epoch under which the file is held and for how long yet, less the margin that clocks need; ok is false where the file
+// has no lease. It does not block.
+func (d *Device) Lease() (epoch blocktree.Epoch, left time.Duration, ok bool) {
+	if l, has := d.file.(LeaseTerm); has {
+		return l.LeaseTerm()
+	}
+	return 0, 0, false
 }
 
 // Flush returns when every write that was answered before the call would survive the loss of power everywhere. Its

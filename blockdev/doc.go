@@ -27,5 +27,8 @@
 // Buffer must never wait for another one: a device therefore takes its scratch from the pools without waiting, and
 // Device.ChargeBytes says beforehand what a request will cost.
 //
+// A Demand opens exports when they are asked for, once for all who ask, and closes them when nobody has used them for a while; at any time a
+// file has at most one device that may write (docs/design/0019-nbd-tls-and-exports.md).
+//
 // All types are safe for use by many goroutines at once. blockdev/nbd and the commands may import this package.
 package blockdev

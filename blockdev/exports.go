@@ -22,6 +22,16 @@ type Export struct {
 	Description string // one line for people, may be empty
 	Device      *Device
 	ReadOnly    bool // writes are refused here, whatever the device allows
+
+	SizeBytes uint64 // of one that is not open, and has no Device
+}
+
+// Size is the length in bytes.
+func (e Export) Size() uint64 {
+	if e.Device == nil {
+		return e.SizeBytes
+	}
+	return e.Device.Size()
 }
 
 // Exports is a set of exports that may change at any time. The zero value is empty and ready. It owns no device: who

@@ -263,6 +263,11 @@ func (h *Handle) Lease() (blocktree.Epoch, bool) {
 	return h.epoch, int64(h.client.cfg.Clock.Boot()) < h.leaseUntil.Load()
 }
 
+// LeaseLeft returns the handle's epoch, and for how long Lease will go on to say so if the lease is not renewed. It does not block.
+func (h *Handle) LeaseLeft() (blocktree.Epoch, time.Duration) {
+	return h.epoch, max(0, time.Duration(h.leaseUntil.Load())-h.client.cfg.Clock.Boot())
+}
+
 // send gives a message to the member's connection. What cannot be sent since the connection is gone is lost: the machine
 // sends it again when the node is up again. What it has no room for now is sent later.
 func (h *Handle) send(m *stripe.Message) {

@@ -76,6 +76,8 @@ type setup struct {
 	waits      bool // every READ has a goroutine
 	server     func(*Server)
 	listener   func(t testing.TB) net.Listener
+	tls        *TLS // required
+	config     Config
 }
 
 // bed is a server with one export, "/vm/disk0", over a memory file. At the end of the test it checks that the server stops
@@ -113,7 +115,8 @@ func newBed(t testing.TB, o setup) *bed {
 		t.Fatal(err)
 	}
 	b.export(blockdev.Export{Name: "/vm/disk0", Description: "the first disk", Device: b.dev, ReadOnly: o.readOnly})
-	b.srv = NewServer(Config{Exports: b.exports, Memory: b.memory})
+	o.config.Exports, o.config.Memory = b.exports, b.memory
+	b.srv = NewServer(o.config)
 	if o.server != nil {
 		o.server(b.srv)
 	}
@@ -124,6 +127,9 @@ func newBed(t testing.TB, o setup) *bed {
 		if b.l, err = Listen("unix:"+b.socket, SocketMode); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if o.tls != nil {
+		b.l = o.tls.Require(b.l)
 	}
 	go func() { b.served <- b.srv.Serve(context.Background(), b.l) }()
 	t.Cleanup(func() { b.stop(o.memory) })

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -298,4 +299,48 @@ assert chunks == [(0, 1 << 20, nbd.READ_DATA)], chunks
 h.shutdown()
 `
 	run(t, python, "-c", script)
+}
+
+// TestSecureClients: libnbd and qemu, with the files where they look for them.
+func TestSecureClients(t *testing.T) {
+	need(t, "nbdinfo")
+	need(t, "nbdcopy")
+	need(t, "qemu-img")
+	a := newAuthority(t)
+	a.client("vm1", edKey(t))
+	l, err := Listen("tcp:127.0.0.1:0", SocketMode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newBed(t, setup{file: memfile.Options{Info: blocktree.FileInfo{SizeBytes: 64 << 20}}, tls: a.load(CertificatesRequired),
+		listener: func(testing.TB) net.Listener { return l }})
+	address := "tls+tcp:" + l.Addr().String()
+	bare, err := URI(address, "/vm/disk0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uri := bare + "?tls-certificates=" + a.dir
+	if got := run(t, "nbdinfo", "--size", uri); got != "67108864\n" {
+		t.Errorf("size %q", got)
+	}
+	for _, refused := range []string{bare, strings.Replace(bare, "nbds:", "nbd:", 1)} {
+		if err := exec.Command("nbdinfo", "--size", refused).Run(); err == nil {
+			t.Errorf("%s: served", refused)
+		}
+	}
+	in, out := filepath.Join(t.TempDir(), "in"), filepath.Join(t.TempDir(), "out")
+	image := bytes.Repeat([]byte("sixteen letters."), 64<<20/16)
+	if err := os.WriteFile(in, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "nbdcopy", "--requests=64", "--connections=4", in, uri)
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, "qemu-img", "convert", "--object", "tls-creds-x509,id=tls0,endpoint=client,dir="+a.dir, "--image-opts",
+		"driver=nbd,host="+host+",port="+port+",export=/vm/disk0,tls-creds=tls0", "-O", "raw", out)
+	if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, image) {
+		t.Fatalf("other bytes came back (%v)", err)
+	}
 }

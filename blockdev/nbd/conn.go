@@ -32,10 +32,21 @@ type conn struct {
 	out outbox
 	log *slog.Logger
 
+	name     string // for people
+	traffic  counters
+	began    time.Time
+	tls      *TLS         // required; nil: not offered
+	secured  *secured     // nil: no TLS yet
+	who      Identity     // what TLS has proved
+	moved    atomic.Int64 // nanoseconds after began: when the negotiation last moved; 0: nothing came yet
+	awaits   atomic.Bool  // the server, for an export that is being opened
+	decideBy time.Time    // the end of the negotiation
+
 	export   blockdev.Export
 	dev      *blockdev.Device
-	attached bool // guarded by s.mu
 	agreed   agreed
+	release  func() // of an export on demand; nil for others
+	attached bool   // guarded by s.mu
 
 	ctx     context.Context // of reads: ends when the client is known to be gone
 	cancel  context.CancelFunc
@@ -50,8 +61,9 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{s: s, nc: nc, br: bufio.NewReaderSize(nc, readBufferBytes),
-		log: s.log.With("client", clientName(nc))}
+	c := &conn{s: s, nc: nc, began: time.Now(), br: bufio.NewReaderSize(nc, readBufferBytes),
+		name: clientName(nc)}
+	c.log = s.log.With("client", c.name)
 	c.ctx, c.cancel = context.WithCancel(s.hard)
 	c.out.init(c)
 	return c
@@ -83,6 +95,7 @@ func clientName(nc net.Conn) string {
 func (c *conn) serve(negotiated func()) {
 	defer c.cut()
 	err := c.negotiate()
+	defer func() { c.farewell(err) }()
 	negotiated()
 	if err != nil {
 		if !errors.Is(err, errEnded) {
@@ -104,11 +117,8 @@ func (c *conn) serve(negotiated func()) {
 // attach chooses the export. It fails with Busy when the export has all the connections it may have, with Closed when
 // the server stops.
 func (c *conn) attach(e blockdev.Export) error {
-	if err := c.s.attach(c, e); err != nil {
-		return err
-	}
-	c.export, c.dev = e, e.Device
-	return nil
+	c.export, c.dev = e, e.Device // before others see that it is attached
+	return c.s.attach(c, e)
 }
 
 // kick makes the reader fail as soon as it would wait for the client.

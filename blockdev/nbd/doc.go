@@ -5,6 +5,9 @@
 // What it refuses to be: a client, or a place that knows files, leases or clusters. It imports blockdev, the nouns and
 // seams of the module root and internal/invariant. Only the commands may import it.
 //
+// Who a client is comes from TLS alone (STARTTLS, docs/design/0019-nbd-tls-and-exports.md): on a listener made by TLS.Require nothing is served before
+// it. Rights say what he may do with which export, and a blockdev.Demand opens those that are not open yet, once for all who ask.
+//
 // The life of a request:
 //
 //  1. The connection's one reader takes its 28 bytes from a buffer of 64 KiB and waits for a slot of the connection.

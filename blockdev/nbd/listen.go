@@ -23,6 +23,9 @@ const (
 	// SocketMode is the default permission of a unix socket: who may connect may read and write every export.
 	SocketMode fs.FileMode = 0o600
 
+	// TLSPrefix is what URI takes before the address of a listener that requires TLS.
+	TLSPrefix = "tls+"
+
 	// unixPathBytesMax is the length of sun_path, less its zero byte.
 	unixPathBytesMax = 107
 
@@ -143,8 +146,14 @@ func Activated() ([]net.Listener, error) {
 }
 
 // URI returns what libnbd, qemu and nbdcopy take to reach an export on a listener: nbd+unix:///vm/disk0?socket=PATH or
-// nbd://HOST:PORT/vm/disk0. An address that means all of this machine becomes its loopback.
+// nbd://HOST:PORT/vm/disk0; nbds+unix and nbds for an address that starts with TLSPrefix. An address that means all of this
+// machine becomes its loopback.
 func URI(listen, exportName string) (string, error) {
+	listen, secure := strings.CutPrefix(listen, TLSPrefix)
+	scheme := "nbd"
+	if secure {
+		scheme = "nbds"
+	}
 	network, address, err := ParseListen(listen)
 	if err != nil {
 		return "", err
@@ -155,7 +164,7 @@ func URI(listen, exportName string) (string, error) {
 		if err != nil {
 			return "", &blocktree.Error{Op: "nbd.URI", Path: listen, Kind: blocktree.Invalid, Err: err}
 		}
-		return "nbd+unix:///" + name + "?socket=" + escape(path), nil
+		return scheme + "+unix:///" + name + "?socket=" + escape(path), nil
 	}
 	host, port, _ := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
@@ -164,7 +173,7 @@ func URI(listen, exportName string) (string, error) {
 			host = "::1"
 		}
 	}
-	return "nbd://" + net.JoinHostPort(host, port) + "/" + name, nil
+	return scheme + "://" + net.JoinHostPort(host, port) + "/" + name, nil
 }
 
 // escape percent-encodes all but what every reader of a URI takes as it is, and slashes.

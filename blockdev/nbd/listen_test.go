@@ -117,6 +117,8 @@ func TestURI(t *testing.T) {
 		{"tcp::10809", "/vm/disk0", "nbd://127.0.0.1:10809/vm/disk0"},
 		{"tcp:0.0.0.0:10809", "/vm/disk0", "nbd://127.0.0.1:10809/vm/disk0"},
 		{"tcp:[::]:10809", "/vm/disk0", "nbd://[::1]:10809/vm/disk0"},
+		{"tls+unix:/run/btnbd.sock", "/vm/disk0", "nbds+unix:///vm/disk0?socket=/run/btnbd.sock"},
+		{"tls+tcp:0.0.0.0:10809", "/vm/disk0", "nbds://127.0.0.1:10809/vm/disk0"},
 		{"tcp:storage.example:10809", "/vm/disk0", "nbd://storage.example:10809/vm/disk0"},
 	} {
 		if got, err := URI(x.listen, x.name); err != nil || got != x.want {

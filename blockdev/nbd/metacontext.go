@@ -121,9 +121,9 @@ func (n *negotiation) metaContexts(option uint32, data []byte) {
 		n.fail(option, kind, "malformed query")
 		return
 	}
-	e, err := n.c.s.exports.Lookup(q.name)
+	e, err := n.c.choose(q.name, false)
 	if err != nil {
-		n.fail(option, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN, "no such export")
+		n.refuse(option, err)
 		return
 	}
 	if q.finds(option) {

@@ -27,7 +27,8 @@ type negotiation struct {
 
 // negotiate brings the connection to an export; any error ends it. The whole of it is bounded in time.
 func (c *conn) negotiate() error {
-	c.deadlineNegotiation(time.Now().Add(c.s.negotiationTimeout))
+	c.decideBy = time.Now().Add(c.s.negotiationTimeout)
+	c.deadlineNegotiation(c.decideBy)
 	n := &negotiation{c: c, w: bufio.NewWriter(c.nc)}
 	n.w.Write(appendHandshake(nil))
 	if err := n.w.Flush(); err != nil {
@@ -37,6 +38,7 @@ func (c *conn) negotiate() error {
 	if _, err := io.ReadFull(c.br, flags[:]); err != nil {
 		return quietEOF(err)
 	}
+	c.move()
 	chosen := binary.BigEndian.Uint32(flags[:])
 	if chosen&^clientFlags != 0 {
 		return blocktree.E("nbd: handshake", blocktree.Invalid, errors.New("unknown client flags"))
@@ -52,6 +54,9 @@ func (c *conn) negotiate() error {
 		}
 		if done {
 			c.deadlineNegotiation(time.Time{})
+			if c.secured != nil {
+				c.secured.under.patience(true)
+			}
 			return nil
 		}
 	}
@@ -78,6 +83,7 @@ func (n *negotiation) option() (done bool, err error) {
 	if _, err := io.ReadFull(n.c.br, data); err != nil {
 		return false, err
 	}
+	n.c.move()
 	if !n.fixed && h.ID != optExportName {
 		return false, blocktree.E("nbd: option", blocktree.Invalid, errors.New("an option without fixed newstyle"))
 	}
@@ -85,6 +91,12 @@ func (n *negotiation) option() (done bool, err error) {
 	case h.ID == protocol.NEGOTIATION_ID_OPTION_ABORT:
 		n.reply(h.ID, protocol.NEGOTIATION_TYPE_REPLY_ACK, nil)
 		return false, errEnded
+	case h.ID == optStartTLS:
+		return false, n.startTLS(data)
+	case n.c.needsTLS() && h.ID == optExportName: // which has no answer
+		return false, blocktree.E("nbd: export name", blocktree.Unauthenticated, errors.New("TLS is required"))
+	case n.c.needsTLS():
+		n.fail(h.ID, errTypeTLSReqd, "this listener requires TLS: start it first")
 	case h.ID == optExportName:
 		return n.exportName(data)
 	case n.c.s.stopping.Load():
@@ -108,7 +120,7 @@ func (n *negotiation) list(option uint32, data []byte) {
 		n.fail(option, errTypeInvalid, "LIST has no data")
 		return
 	}
-	for _, e := range n.c.s.exports.List() {
+	for _, e := range n.c.visible() {
 		b := binary.BigEndian.AppendUint32(nil, uint32(len(e.Name)))
 		b = append(b, e.Name...)
 		n.reply(option, protocol.NEGOTIATION_TYPE_REPLY_SERVER, append(b, e.Description...))
@@ -127,25 +139,17 @@ func (n *negotiation) info(option uint32, data []byte) (done bool, err error) {
 		n.fail(option, kind, "malformed request")
 		return false, nil
 	}
-	e, err := n.c.s.exports.Lookup(q.name)
+	goes := option == protocol.NEGOTIATION_ID_OPTION_GO
+	e, err := n.c.choose(q.name, goes)
 	if err != nil {
-		n.fail(option, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN, "no such export")
+		n.refuse(option, err)
 		return false, nil
 	}
-	goes := option == protocol.NEGOTIATION_ID_OPTION_GO
 	if goes {
-		if err := n.c.attach(e); err != nil {
-			kind := errTypePolicy
-			if blocktree.KindOf(err) == blocktree.Closed {
-				kind = errTypeShutdown
-			}
-			n.fail(option, kind, err.Error())
-			return false, nil
-		}
 		n.c.agreed = n.agreed.with(e)
 	}
 	b := binary.BigEndian.AppendUint16(nil, protocol.NEGOTIATION_TYPE_INFO_EXPORT)
-	b = binary.BigEndian.AppendUint64(b, e.Device.Size())
+	b = binary.BigEndian.AppendUint64(b, e.Size())
 	n.reply(option, protocol.NEGOTIATION_TYPE_REPLY_INFO, binary.BigEndian.AppendUint16(b, n.agreed.flags(e)))
 	b = binary.BigEndian.AppendUint16(nil, protocol.NEGOTIATION_TYPE_INFO_BLOCKSIZE)
 	b = binary.BigEndian.AppendUint32(b, blockBytesMin)
@@ -175,15 +179,12 @@ func (n *negotiation) exportName(data []byte) (done bool, err error) {
 	if n.agreed.style == extended {
 		return false, blocktree.E("nbd: export name", blocktree.Invalid, errors.New("extended headers are agreed"))
 	}
-	e, err := n.c.s.exports.Lookup(string(data))
+	e, err := n.c.choose(string(data), true)
 	if err != nil {
 		return false, err
 	}
-	if err := n.c.attach(e); err != nil {
-		return false, err
-	}
 	n.c.agreed = n.agreed.with(e)
-	b := binary.BigEndian.AppendUint64(nil, e.Device.Size())
+	b := binary.BigEndian.AppendUint64(nil, e.Size())
 	b = binary.BigEndian.AppendUint16(b, n.agreed.flags(e))
 	if !n.noZeroes {
 		b = append(b, make([]byte, exportNameZeroes)...)

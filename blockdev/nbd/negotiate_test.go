@@ -252,7 +252,7 @@ func TestConnectionsPerExport(t *testing.T) {
 	until(t, "there is room again", func() bool {
 		b.srv.mu.Lock()
 		defer b.srv.mu.Unlock()
-		return b.srv.attached[b.dev] < blocktree.NBDConnectionsPerExportMax
+		return b.srv.attached[b.dev].conns < blocktree.NBDConnectionsPerExportMax
 	})
 	if got := c.ask(optGo, q); got.last() != ack {
 		t.Fatalf("%v", got)

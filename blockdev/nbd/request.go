@@ -75,6 +75,7 @@ func (c *conn) next() error {
 	}
 	errno, why := c.refuse(r)
 	if errno == 0 {
+		c.traffic.count(r.command, uint64(r.length))
 		err = c.receive(r)
 	} else if r.payload > 0 {
 		err = c.drain(int(r.payload))

@@ -32,6 +32,8 @@ const (
 // Config of a server.
 type Config struct {
 	Exports *blockdev.Exports // what is offered; may change at any time
+	Demand  *blockdev.Demand  // opens what is not among Exports, for those who ask; nil for nothing
+	Rights  Rights            // nil: everybody may do everything
 	Memory  *blockdev.Memory  // the budget of bytes in flight; nil for one of blocktree.InFlightBytesMax
 	Logger  *slog.Logger      // nil for none
 }
@@ -39,33 +41,44 @@ type Config struct {
 // Server serves exports on any number of listeners. It is made by NewServer, serves once, and cannot be used again.
 type Server struct {
 	exports *blockdev.Exports
+	demand  *blockdev.Demand
+	rights  Rights
 	memory  *blockdev.Memory
 	log     *slog.Logger
 
+	handshakesFailed atomic.Uint64
+	refused          atomic.Uint64 // exports to clients without rights
+
 	negotiationTimeout time.Duration
 	stallTimeout       time.Duration
+	speakingStay       time.Duration
 
 	hard        context.Context // ends when Close has lost patience
 	hardStop    context.CancelFunc
 	negotiating chan struct{} // one place for each client that has not chosen an export
+	awaiting    chan struct{} // one place for each of those for which an export is being opened
 	stopping    atomic.Bool   // set with mu held
 	stop        chan struct{} // closed when stopping
-	requests    sync.Pool     // of *request
+	stopped     context.Context
+	stopWaits   context.CancelFunc
+	requests    sync.Pool // of *request
 
 	mu        sync.Mutex
 	changed   sync.Cond // a connection ended or left its export
 	conns     map[*conn]struct{}
-	attached  map[*blockdev.Device]int
+	sentAway  uint64
+	undecided []*conn // that have not chosen an export, in the order in which they came
+	attached  map[*blockdev.Device]*attachment
 	listeners []net.Listener
 	running   sync.WaitGroup // accept loops and connections
 }
 
 // NewServer returns a server that does nothing yet.
 func NewServer(cfg Config) *Server {
-	s := &Server{exports: cfg.Exports, memory: cfg.Memory, log: cfg.Logger,
-		negotiationTimeout: blocktree.NBDNegotiationTimeout, stallTimeout: stallTimeout,
-		negotiating: make(chan struct{}, blocktree.NBDNegotiatingMax), stop: make(chan struct{}),
-		conns: make(map[*conn]struct{}), attached: make(map[*blockdev.Device]int)}
+	s := &Server{exports: cfg.Exports, demand: cfg.Demand, rights: cfg.Rights, memory: cfg.Memory, log: cfg.Logger,
+		negotiationTimeout: blocktree.NBDNegotiationTimeout, stallTimeout: stallTimeout, speakingStay: speakingStay,
+		negotiating: make(chan struct{}, blocktree.NBDNegotiatingMax), awaiting: make(chan struct{}, blocktree.NBDNegotiatingMax/2), stop: make(chan struct{}),
+		conns: make(map[*conn]struct{}), attached: make(map[*blockdev.Device]*attachment)}
 	if s.memory == nil {
 		s.memory = blockdev.NewMemory(blocktree.InFlightBytesMax)
 	}
@@ -74,6 +87,7 @@ func NewServer(cfg Config) *Server {
 	}
 	s.changed.L = &s.mu
 	s.hard, s.hardStop = context.WithCancel(context.Background())
+	s.stopped, s.stopWaits = context.WithCancel(context.Background())
 	return s
 }
 
@@ -114,6 +128,7 @@ func (s *Server) Close(ctx context.Context) error {
 	if !s.stopping.Load() {
 		s.stopping.Store(true)
 		close(s.stop)
+		s.stopWaits()
 	}
 	for _, l := range s.listeners {
 		l.Close() // its accept loop ends
@@ -154,7 +169,7 @@ func (s *Server) cutAll() {
 func (s *Server) attachedConns() int {
 	n := 0
 	for _, of := range s.attached {
-		n += of
+		n += of.conns
 	}
 	return n
 }
@@ -171,8 +186,8 @@ func (s *Server) track(l net.Listener) bool {
 	return true
 }
 
-// accept hands out clients until the listener is closed. When too many have not chosen an export it waits: the rest
-// stays in the kernel's backlog, and each of those inside leaves within the negotiation timeout.
+// accept hands out clients until the listener is closed. When too many have not chosen an export it waits until one of them
+// leaves or may be sent away; the rest stays in the kernel's backlog.
 func (s *Server) accept(l net.Listener) error {
 	for {
 		nc, err := l.Accept()
@@ -188,13 +203,14 @@ func (s *Server) accept(l net.Listener) error {
 			}
 			return err
 		}
-		select {
-		case s.negotiating <- struct{}{}:
-		case <-s.stop:
+		if !s.takePlace() {
 			nc.Close()
 			return nil
 		}
 		c := newConn(s, nc)
+		if secure, ok := l.(*tlsListener); ok {
+			c.tls = secure.tls
+		}
 		if !s.admit(c) {
 			c.cut()
 			return nil
@@ -202,7 +218,7 @@ func (s *Server) accept(l net.Listener) error {
 		go func() {
 			defer s.running.Done()
 			defer s.dismiss(c)
-			c.serve(func() { <-s.negotiating })
+			c.serve(func() { s.givePlace(c) })
 		}()
 	}
 }
@@ -224,6 +240,7 @@ func (s *Server) admit(c *conn) bool {
 		return false
 	}
 	s.conns[c] = struct{}{}
+	s.undecided = append(s.undecided, c)
 	s.running.Add(1)
 	return true
 }
@@ -237,26 +254,35 @@ func (s *Server) dismiss(c *conn) {
 func (s *Server) attach(c *conn, e blockdev.Export) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	to := s.attached[e.Device]
 	switch {
 	case s.stopping.Load():
 		return blocktree.E("nbd", blocktree.Closed, errors.New("the server is stopping"))
-	case s.attached[e.Device] >= blocktree.NBDConnectionsPerExportMax:
+	case to == nil:
+		to = new(attachment)
+		s.attached[e.Device] = to
+	case to.conns >= blocktree.NBDConnectionsPerExportMax:
 		return &blocktree.Error{Op: "nbd", Path: e.Name, Kind: blocktree.Busy,
 			Err: fmt.Errorf("%d connections already", blocktree.NBDConnectionsPerExportMax)}
 	}
-	s.attached[e.Device]++
+	to.conns++
 	c.attached = true
 	return nil
 }
 
 func (s *Server) detach(c *conn) {
+	if c.release != nil {
+		defer c.release() // without the lock: the device may be closed
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !c.attached {
 		return
 	}
 	c.attached = false
-	if s.attached[c.dev]--; s.attached[c.dev] == 0 {
+	from := s.attached[c.dev]
+	from.past.add(c.traffic.load())
+	if from.conns--; from.conns == 0 {
 		delete(s.attached, c.dev)
 	}
 	s.changed.Broadcast()

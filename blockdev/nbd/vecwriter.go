@@ -13,7 +13,8 @@ import (
 // vecWriter writes many slices with few system calls, first without waiting. It belongs to the outbox's writer.
 type vecWriter struct {
 	nc   net.Conn
-	raw  syscall.RawConn // nil where there is no socket underneath
+	raw  syscall.RawConn // nil where there is no socket underneath, or TLS between
+	tls  *recordWriter   // nil without TLS
 	left [][]byte        // not yet written
 	all  [][]byte        // the storage of left
 
@@ -33,6 +34,11 @@ func (w *vecWriter) init(nc net.Conn) {
 		}
 	}
 	w.step = w.writeSome
+}
+
+// secure makes it write to TLS from now on, which waits, always.
+func (w *vecWriter) secure(s *secured) {
+	w.raw, w.tls = nil, &recordWriter{secured: s, record: make([]byte, 0, tlsRecordBytesMax)}
 }
 
 // add appends a slice that stays unchanged until it is written.
@@ -61,6 +67,9 @@ func (w *vecWriter) try() (done bool, err error) {
 
 // wait writes the rest. It gives up when less than stallShare of it was taken in the stall timeout while harmful holds.
 func (w *vecWriter) wait(stall time.Duration, harmful func() bool) error {
+	if w.tls != nil {
+		return w.drop(w.tls.write(w.left))
+	}
 	if w.raw == nil {
 		b := net.Buffers(w.left)
 		_, err := b.WriteTo(w.nc)

@@ -120,7 +120,7 @@ func (d *demo) takeAddress(s *server) error {
 	if err := config.CheckListen(d.listen, d.insecure); err != nil {
 		return err
 	}
-	s.cfg = &config.NBD{Listen: d.listen}
+	s.cfg = &config.NBD{Listen: config.Addresses{d.listen}}
 	return s.listen()
 }
 

@@ -17,6 +17,6 @@ func newRoot() *cobra.Command {
 are sealed here, erasure coded, and kept by the nodes of a cluster.`,
 		`  btnbd demo
   btnbd serve --config /etc/blocktree/btnbd.yaml`)
-	root.AddCommand(newServe(), newDemo())
+	root.AddCommand(newServe(), newDemo(), newExports(), newCertificate())
 	return root
 }

@@ -58,8 +58,8 @@ after a restart: whatever uses it, such as a mounted file system or a virtual ma
 start once with --accept-loss, or --accept-loss=PATH for one export. Do not put it into a unit file: to accept a loss is a decision about that
 loss. Where systemd owns the socket, start it by hand with --listen, stop it when it is ready, and start the unit.
 
-Sockets that systemd passes are used instead of listen. It logs to standard error, ignores SIGHUP, and finishes what
-clients have in flight before it stops.`,
+Sockets that systemd passes are used instead of listen. It logs to standard error, reads the files of the tls section again at SIGHUP,
+for connections that come from then on, and finishes what clients have in flight before it stops. btnbd exports shows who uses what.`,
 		Example: `  btnbd serve --config /etc/blocktree/btnbd.yaml
   btnbd serve --config btnbd.yaml --listen tcp:127.0.0.1:10809 --cache off
   btnbd serve --config btnbd.yaml --take-over
@@ -68,8 +68,8 @@ clients have in flight before it stops.`,
 	}
 	f := c.Flags()
 	f.StringVar(&file, "config", "", "configuration of the server (btnbd.yaml)")
-	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT")
-	f.Bool("insecure", false, "allow an address that other machines reach, though NBD is not encrypted")
+	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT, with tls+ or plain+ before it or not")
+	f.Bool("insecure", false, "allow an address that other machines reach, though clients need not prove who they are")
 	f.String("cache", "", "memory for clean sectors, a size or off")
 	f.String("log-level", "", "debug, info, warn or error")
 	f.String("transport", "", "auto, quic or tcp")
@@ -90,13 +90,16 @@ clients have in flight before it stops.`,
 		if err != nil {
 			return err
 		}
-		cli.IgnoreHangup()
 		defer cli.Profile(log, "btnbd")()
 		defer heapFloor()()
 		s := &server{cfg: cfg, log: log, takeOver: takeOver}
 		if s.acceptLoss, err = acceptance(cfg, accept); err != nil {
 			return err
 		}
+		if err := s.loadTLS(); err != nil {
+			return err
+		}
+		defer cli.OnHangup(s.hangup)()
 		if err := s.listen(); err != nil {
 			return err
 		}
@@ -118,7 +121,8 @@ func printReady(w io.Writer, uris []string) error {
 type server struct {
 	cfg      *config.NBD
 	log      *slog.Logger
-	takeOver bool // files that others hold are taken by force, once, at the start
+	tls      *nbd.TLS // nil: none
+	takeOver bool     // files that others hold are taken by force, once, at the start
 
 	acceptLoss func(blocktree.Path) bool // of which exports a loss is accepted; nil: of none
 	losses     *losses
@@ -129,26 +133,36 @@ type server struct {
 	answering answering // nil: not known
 }
 
-// listen takes the sockets that systemd passed, else opens the one of the configuration. It fails with Busy, Permission
+// listen takes the sockets that systemd passed, else opens those of the configuration. It fails with Busy, Permission
 // and the like.
 func (s *server) listen() error {
 	passed, err := nbd.Activated()
 	if err != nil {
 		return err
 	}
+	for _, l := range passed {
+		s.take(l, l.Addr().Network()+":"+l.Addr().String(), s.cfg.PassedTLS())
+	}
 	if len(passed) > 0 {
-		s.listeners = passed
-		for _, l := range passed {
-			s.addresses = append(s.addresses, l.Addr().Network()+":"+l.Addr().String())
-		}
 		return nil
 	}
-	l, err := nbd.Listen(s.cfg.Listen, nbd.SocketMode)
-	if err != nil {
-		return err
+	for _, x := range s.cfg.Listeners() {
+		l, err := nbd.Listen(x.Address, nbd.SocketMode)
+		if err != nil {
+			s.close()
+			return err
+		}
+		s.take(l, x.Address, x.TLS)
 	}
-	s.listeners, s.addresses = []net.Listener{l}, []string{s.cfg.Listen}
 	return nil
+}
+
+// take adds a listener.
+func (s *server) take(l net.Listener, address string, secure bool) {
+	if secure {
+		l, address = s.tls.Require(l), nbd.TLSPrefix+address
+	}
+	s.listeners, s.addresses = append(s.listeners, l), append(s.addresses, address)
 }
 
 // close gives up the listeners of a server that does not run.
@@ -183,6 +197,10 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	defer func() { err = errors.Join(err, s.losses.close()) }()
 	exports := new(blockdev.Exports)
 	defer func() { err = errors.Join(err, closeExports(exports)) }()
+	demand := s.onDemand(client, key, blockdev.Options{Cache: cache, Memory: memory})
+	if demand != nil {
+		defer func() { err = errors.Join(err, demand.Close()) }()
+	}
 	open := func(ctx context.Context, e *config.Export) (blocktree.File, error) {
 		return parts.OpenExport(ctx, client, s.cfg, e, key, cluster.OpenOptions{Wait: leaseWait, TakeOver: s.takeOver})
 	}
@@ -190,6 +208,13 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 		s.close()
 		return err
 	}
+	serving := nbd.NewServer(nbd.Config{Exports: exports, Demand: demand, Rights: rights(s.cfg), Memory: memory, Logger: s.log})
+	ctl, err := startControl(s.cfg, func() report { return makeReport(s.cfg, serving.Uses()) }, s.log)
+	if err != nil {
+		s.close()
+		return err
+	}
+	defer ctl.close()
 	uris, err := s.uris(exports)
 	if err == nil {
 		err = ready(uris)
@@ -199,7 +224,7 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 		return err
 	}
 	cli.NotifyReady(s.log)
-	err = nbd.NewServer(nbd.Config{Exports: exports, Memory: memory, Logger: s.log}).Serve(ctx, s.listeners...)
+	err = serving.Serve(ctx, s.listeners...)
 	cli.NotifyStopping(s.log)
 	stats := cache.Stats()
 	s.log.Info("serving ended", "cacheHits", stats.Hits, "cacheMisses", stats.Misses, "cacheStale", stats.Stale)
@@ -242,17 +267,9 @@ func (s *server) open(ctx context.Context, exports *blockdev.Exports, open opene
 }
 
 func (s *server) openOne(ctx context.Context, exports *blockdev.Exports, e *config.Export, open opener, o blockdev.Options) error {
-	f, err := open(ctx, e)
+	device, err := s.openDevice(ctx, e, open, o)
 	if err != nil {
 		return err
-	}
-	o.ReadOnly = e.ReadOnly
-	if err := s.losses.admit(ctx, f, &o); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	device, err := blockdev.Open(f, o)
-	if err != nil {
-		return errors.Join(err, f.Close())
 	}
 	if err := exports.Add(blockdev.Export{Name: e.Path, Description: e.Description, Device: device, ReadOnly: e.ReadOnly}); err != nil {
 		return errors.Join(err, device.Close())
@@ -262,10 +279,34 @@ func (s *server) openOne(ctx context.Context, exports *blockdev.Exports, e *conf
 	return nil
 }
 
+// openDevice opens the file of an export, a configured one or one on demand, as a device.
+func (s *server) openDevice(ctx context.Context, e *config.Export, open opener, o blockdev.Options) (*blockdev.Device, error) {
+	f, err := open(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	o.ReadOnly = e.ReadOnly
+	if err := s.losses.admit(ctx, f, &o); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	device, err := blockdev.Open(f, o)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return device, nil
+}
+
 // uris returns how clients reach each export on each listener.
 func (s *server) uris(exports *blockdev.Exports) ([]string, error) {
 	var list []string
 	for _, address := range s.addresses {
+		if len(s.cfg.Exports) == 0 { // whatever is asked for
+			u, err := nbd.URI(address, "")
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, u)
+		}
 		for _, e := range exports.List() {
 			u, err := nbd.URI(address, e.Name)
 			if err != nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"io"
 	"log/slog"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -36,6 +37,29 @@ func NewLogger(w io.Writer, level string) (*slog.Logger, error) {
 // IgnoreHangup makes a daemon outlive its terminal: SIGHUP does nothing, there is no configuration to re-read while it
 // runs.
 func IgnoreHangup() { signal.Ignore(syscall.SIGHUP) }
+
+// OnHangup makes a daemon call do at every SIGHUP, one after the other, until stop is called, which waits for the last one; from then on
+// SIGHUP does nothing.
+func OnHangup(do func()) (stop func()) {
+	signals, ended, over := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() { // ends with stop
+		defer close(over)
+		for {
+			select {
+			case <-signals:
+				do()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() {
+		IgnoreHangup()
+		close(ended)
+		<-over
+	}
+}
 
 // NotifyReady tells systemd, where it started this process, that it serves now. A service manager that does not
 // listen is logged, nothing more: the process serves all the same.

@@ -45,7 +45,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(nbd.Exports) != 2 || nbd.Exports[0].Create.Code.String() != "2+1" || nbd.Exports[0].Create.Size != 100<<30 ||
-		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.Listen != "unix:/run/btnbd/nbd.sock" ||
+		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.Listen.String() != "unix:/run/btnbd/nbd.sock" ||
 		!nbd.Exports[0].Create.Encrypted() || nbd.Exports[0].Create.Sector() != 4096 || nbd.Exports[0].Create.Flushes() ||
 		nbd.StateDir != StateDirDefault {
 		t.Errorf("btnbd.yaml: %+v", nbd)
@@ -169,7 +169,7 @@ func TestLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "unix:"+filepath.Join(filepath.Dir(file), "s.sock") || c.ReaderKey != filepath.Join(filepath.Dir(file), "reader.key") {
+	if c.Listen.String() != "unix:"+filepath.Join(filepath.Dir(file), "s.sock") || c.ReaderKey != filepath.Join(filepath.Dir(file), "reader.key") {
 		t.Errorf("names of the file are not relative to it: %q, %q", c.Listen, c.ReaderKey)
 	}
 	t.Setenv("BT_LOG_LEVEL", "warn")
@@ -198,7 +198,7 @@ func TestLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Log.Level != "debug" || c.Listen != "tcp:127.0.0.1:1" {
+	if c.Log.Level != "debug" || c.Listen.String() != "tcp:127.0.0.1:1" {
 		t.Errorf("flags: %+v", c)
 	}
 	t.Setenv("BT_CACHE", "lots")
@@ -249,7 +249,7 @@ func TestCheckListen(t *testing.T) {
 }
 
 func TestEnvNames(t *testing.T) {
-	for key, want := range map[string]string{"log.level": "BT_LOG_LEVEL", "readerKey": "BT_READER_KEY", "listen": "BT_LISTEN"} {
+	for key, want := range map[string]string{"log.level": "BT_LOG_LEVEL", "readerKey": "BT_READER_KEY", "listen": "BT_LISTEN", "tls.clientCA": "BT_TLS_CLIENT_CA"} {
 		if got := envName(key); got != want {
 			t.Errorf("%s is %s, want %s", key, got, want)
 		}

@@ -149,15 +149,29 @@ func anchor(tree map[string]any, dir string) {
 			m, _ = tree[head].(map[string]any)
 			last = tail
 		}
-		if name, ok := m[last].(string); ok {
+		if name, ok := m[last].(string); ok && (key != "control" || name != off) {
 			m[last] = inDirectory(dir, name)
 		}
 	}
-	if listen, ok := tree["listen"].(string); ok {
-		if name, ok := strings.CutPrefix(listen, "unix:"); ok {
-			tree["listen"] = "unix:" + inDirectory(dir, name)
+	switch listen := tree["listen"].(type) {
+	case string:
+		tree["listen"] = socketInDirectory(dir, listen)
+	case []any:
+		for i, address := range listen {
+			if text, ok := address.(string); ok {
+				listen[i] = socketInDirectory(dir, text)
+			}
 		}
 	}
+}
+
+// socketInDirectory does that with the address of a unix socket.
+func socketInDirectory(dir, address string) string {
+	before, name, ok := strings.Cut(address, "unix:")
+	if !ok || before != "" && before != tlsPrefix && before != plainPrefix {
+		return address
+	}
+	return before + "unix:" + inDirectory(dir, name)
 }
 
 // scalars lists the keys of a struct type that an environment variable can give: all but lists of structs.
@@ -177,20 +191,25 @@ func scalars(t reflect.Type, path string) (keys []string) {
 	return keys
 }
 
-// envName is the variable that stands for a key: "identity.key" is BT_IDENTITY_KEY, "readerKey" is BT_READER_KEY.
+// envName is the variable that stands for a key: "identity.key" is BT_IDENTITY_KEY, "readerKey" is BT_READER_KEY, "tls.clientCA" is
+// BT_TLS_CLIENT_CA.
 func envName(key string) string {
 	var b strings.Builder
 	b.WriteString("BT_")
+	upper := false // the one before
 	for _, r := range key {
 		switch {
 		case r == '.':
 			b.WriteByte('_')
+		case unicode.IsUpper(r) && upper:
+			b.WriteRune(r)
 		case unicode.IsUpper(r):
 			b.WriteByte('_')
 			b.WriteRune(r)
 		default:
 			b.WriteRune(unicode.ToUpper(r))
 		}
+		upper = unicode.IsUpper(r)
 	}
 	return b.String()
 }

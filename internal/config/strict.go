@@ -94,8 +94,8 @@ func walk(n *yaml.Node, t reflect.Type, path string) (any, error) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return nil, nil
 	}
-	if _, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok {
-		return walkScalar(n, t, path)
+	if _, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok && (t.Kind() != reflect.Slice || n.Kind == yaml.ScalarNode) {
+		return walkScalar(n, t, path) // of a list that may be written as its only entry, that one
 	}
 	switch t.Kind() {
 	case reflect.Struct:

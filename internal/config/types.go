@@ -90,12 +90,15 @@ type Store struct {
 // NBD is btnbd.yaml: an NBD server.
 type NBD struct {
 	Base      `yaml:",inline" mapstructure:",squash"`
-	ReaderKey string   `yaml:"readerKey" mapstructure:"readerKey"` // file of the secret key that opens files
-	Listen    string   `yaml:"listen" mapstructure:"listen"`       // unix:PATH or tcp:HOST:PORT
-	Insecure  bool     `yaml:"insecure,omitempty" mapstructure:"insecure"`
-	Cache     Amount   `yaml:"cache,omitempty" mapstructure:"cache"`
-	StateDir  string   `yaml:"stateDir,omitempty" mapstructure:"stateDir"` // what outlives the server; used for files of durability flush
-	Exports   []Export `yaml:"exports" mapstructure:"exports"`
+	ReaderKey string    `yaml:"readerKey" mapstructure:"readerKey"` // file of the secret key that opens files
+	Listen    Addresses `yaml:"listen" mapstructure:"listen"`       // unix:PATH or tcp:HOST:PORT, with tls+ or plain+ before it or not
+	Insecure  bool      `yaml:"insecure,omitempty" mapstructure:"insecure"`
+	TLS       TLS       `yaml:"tls,omitempty" mapstructure:"tls"`
+	Control   string    `yaml:"control,omitempty" mapstructure:"control"` // a socket's path, off, or what ControlSocket says
+	Cache     Amount    `yaml:"cache,omitempty" mapstructure:"cache"`
+	StateDir  string    `yaml:"stateDir,omitempty" mapstructure:"stateDir"` // what outlives the server; used for files of durability flush
+	Exports   []Export  `yaml:"exports,omitempty" mapstructure:"exports"`
+	OnDemand  OnDemand  `yaml:"onDemand,omitempty" mapstructure:"onDemand"`
 }
 
 // StateDirDefault is where an NBD server keeps what outlives it: systemd's StateDirectory=btnbd.
@@ -103,11 +106,12 @@ const StateDirDefault = "/var/lib/btnbd"
 
 // Export is one file offered as a device.
 type Export struct {
-	Path        string  `yaml:"path" mapstructure:"path"`
-	ReadOnly    bool    `yaml:"readOnly,omitempty" mapstructure:"readOnly"`
-	Description string  `yaml:"description,omitempty" mapstructure:"description"`
-	Encryption  string  `yaml:"encryption,omitempty" mapstructure:"encryption"` // on (default) or none; create's, where there is one
-	Create      *Create `yaml:"create,omitempty" mapstructure:"create"`
+	Path        string    `yaml:"path" mapstructure:"path"`
+	ReadOnly    bool      `yaml:"readOnly,omitempty" mapstructure:"readOnly"`
+	Description string    `yaml:"description,omitempty" mapstructure:"description"`
+	Encryption  string    `yaml:"encryption,omitempty" mapstructure:"encryption"` // on (default) or none; create's, where there is one
+	Clients     []Allowed `yaml:"clients,omitempty" mapstructure:"clients"`       // none: whoever gets past the listener
+	Create      *Create   `yaml:"create,omitempty" mapstructure:"create"`
 }
 
 // Create says how the file is made when it is absent.
@@ -126,12 +130,9 @@ type Client struct {
 
 // anything has the keys of all three files, for commands that take any of them.
 type anything struct {
-	Node      `yaml:",inline" mapstructure:",squash"`
-	ReaderKey string   `yaml:"readerKey" mapstructure:"readerKey"`
-	Insecure  bool     `yaml:"insecure" mapstructure:"insecure"`
-	Cache     Amount   `yaml:"cache" mapstructure:"cache"`
-	StateDir  string   `yaml:"stateDir" mapstructure:"stateDir"`
-	Exports   []Export `yaml:"exports" mapstructure:"exports"`
+	NBD   `yaml:",inline" mapstructure:",squash"`
+	Store Store `yaml:"store" mapstructure:"store"`
+	Scrub Scrub `yaml:"scrub" mapstructure:"scrub"`
 }
 
 // Duration is a length of time as the files spell it: 90s, 10m, 2h.
@@ -278,7 +279,7 @@ func (b *Base) RuntimePath() blocktree.Path {
 
 // fileKeys are the keys whose values are file names, relative to the file that names them.
 func fileKeys() []string {
-	return []string{"identity.key", "identity.credentials", "store.dir", "readerKey", "stateDir"}
+	return []string{"identity.key", "identity.credentials", "store.dir", "readerKey", "stateDir", "tls.certificate", "tls.key", "tls.clientCA", "control"}
 }
 
 // inDirectory makes a file name of a configuration file in dir absolute or relative to the working directory.

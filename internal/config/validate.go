@@ -174,16 +174,21 @@ func (n *NBD) validate() error {
 	switch {
 	case n.ReaderKey == "":
 		return missing("readerKey", "it names the file of the secret key that opens encrypted files")
-	case n.Listen == "":
-		return missing("listen", listenHint)
-	case len(n.Exports) == 0 || len(n.Exports) > exportsMax:
-		return cli.Invalid("list the files to serve, each with its path", "exports: %d of them, 1 to %d are possible", len(n.Exports), exportsMax)
+	case len(n.Exports) == 0 && n.OnDemand.Below == "" || len(n.Exports) > exportsMax:
+		return cli.Invalid("list the files to serve, each with its path; or give them on demand, with an onDemand: section",
+			"exports: %d of them, 1 to %d are possible", len(n.Exports), exportsMax)
 	}
 	if n.StateDir == "" {
 		n.StateDir = StateDirDefault
 	}
-	if err := CheckListen(n.Listen, n.Insecure); err != nil {
-		return at("listen", err)
+	if err := n.validateListeners(); err != nil {
+		return err
+	}
+	if err := n.OnDemand.validate(&n.Base); err != nil {
+		return at("onDemand", err)
+	}
+	if err := n.checkClients("onDemand", n.OnDemand.Clients); err != nil {
+		return err
 	}
 	seen := map[blocktree.Path]bool{}
 	for i := range n.Exports {
@@ -202,6 +207,9 @@ func (n *NBD) validate() error {
 		seen[p] = true
 		if err := checkEncryption(e.Encryption); err != nil {
 			return at(key, err)
+		}
+		if err := n.checkClients(key, e.Clients); err != nil {
+			return err
 		}
 		if e.Create != nil {
 			if err := e.Create.Validate(len(n.Cluster.Members)); err != nil {
@@ -259,7 +267,7 @@ func checkEncryption(s string) error {
 const listenHint = "write unix:PATH or tcp:HOST:PORT, for example unix:/run/btnbd/nbd.sock or tcp:127.0.0.1:10809"
 
 // CheckListen refuses an address that an NBD server cannot or may not listen on: TCP beyond loopback has to be asked
-// for, since NBD has no encryption of its own here yet.
+// for, by insecure or by TLS with certificates of clients.
 func CheckListen(listen string, insecure bool) error {
 	if name, ok := strings.CutPrefix(listen, "unix:"); ok {
 		if name == "" || len(name) > socketPathBytesMax {
@@ -277,8 +285,8 @@ func CheckListen(listen string, insecure bool) error {
 	host, _, _ := net.SplitHostPort(address) // checked above
 	ip := net.ParseIP(host)
 	if host != "localhost" && (ip == nil || !ip.IsLoopback()) && !insecure {
-		return cli.Invalid("listen on loopback or a unix socket; or accept that anyone who reaches the port can read and write, with --insecure (insecure: true)",
-			"%s is reachable from other machines, and NBD is not encrypted here yet", listen)
+		return cli.Invalid("listen on loopback or a unix socket; or require TLS and clients' certificates, with a tls: section; or accept that anyone who reaches the port can read and write, with --insecure (insecure: true)",
+			"%s is reachable from other machines, and clients need not prove who they are", listen)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -55,6 +56,15 @@ func (f *File) LossNumber(ctx context.Context) (uint64, error) {
 		return f.reader.LossNumber(ctx)
 	}
 	return f.handle.LossNumber(), nil
+}
+
+// LeaseTerm implements blockdev.LeaseTerm.
+func (f *File) LeaseTerm() (epoch blocktree.Epoch, left time.Duration, ok bool) {
+	if f.handle == nil {
+		return 0, 0, false
+	}
+	epoch, left = f.handle.LeaseLeft()
+	return epoch, left, true
 }
 
 // run is a piece of a request that lies in one region and fits one record.

@@ -6,6 +6,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/keys"
 	"blocktree/internal/cli"
@@ -83,4 +84,16 @@ func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *c
 		err = cli.WithHint(err, "create it with `btnode file create`, or give the export a create: section")
 	}
 	return f, err
+}
+
+// FileSize returns the size of a file in bytes. NotFound where there is none, or a directory.
+func FileSize(ctx context.Context, client *cluster.Client, path blocktree.Path) (uint64, error) {
+	inode, err := client.Stat(ctx, path)
+	if err == nil && inode.Kind != meta.KindFile {
+		err = &blocktree.Error{Op: "stat", Path: path.Short(), Kind: blocktree.NotFound, Hint: "it is a directory"}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return inode.SizeBytes, nil
 }

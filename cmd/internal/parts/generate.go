@@ -159,10 +159,10 @@ func (p *Playground) writeConfigs(work string, o Options, d *domain, base config
 	if err := writeConfig(filepath.Join(work, "client.yaml"), comment, &client); err != nil {
 		return err
 	}
-	nbd := config.NBD{Base: base, ReaderKey: "reader.key", Listen: "unix:" + filepath.Join(p.Dir, "nbd.sock"), StateDir: "btnbd.state",
+	nbd := config.NBD{Base: base, ReaderKey: "reader.key", Listen: config.Addresses{"unix:" + filepath.Join(p.Dir, "nbd.sock")}, StateDir: "btnbd.state",
 		Exports: []config.Export{{Path: Disk, Description: "the first disk", Create: &config.Create{Size: o.Size, Code: o.Code, Durability: o.Durability}}}}
 	nbd.Path, nbd.Identity = "/btnbd", config.Identity{Key: "btnbd.key", Credentials: "btnbd.cred"}
-	if err := config.CheckListen(nbd.Listen, false); err != nil {
+	if err := config.CheckListen(nbd.Listen[0], false); err != nil {
 		return err
 	}
 	return writeConfig(filepath.Join(work, "btnbd.yaml"), comment, &nbd)
