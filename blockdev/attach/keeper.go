@@ -115,6 +115,9 @@ func Keep(ctx context.Context, o Options) error {
 	k.log = k.log.With("device", Device{Index: k.index}.Name())
 	defer k.closeLinks()
 	tookOver, err := k.start(ctx)
+	if err != nil && ctx.Err() != nil {
+		return blocktree.E("attach", blocktree.Canceled, context.Cause(ctx)) // nothing is attached
+	}
 	if err != nil {
 		return err
 	}
