@@ -52,7 +52,9 @@ func newModel() *model {
 	return &model{devices: map[int]*modelDevice{}, links: map[int]*modelLink{}, locks: map[int]bool{}, states: map[int]State{}, fds: 10}
 }
 
-func (m *model) note(format string, args ...any) { m.calls = append(m.calls, fmt.Sprintf(format, args...)) }
+func (m *model) note(format string, args ...any) {
+	m.calls = append(m.calls, fmt.Sprintf(format, args...))
+}
 
 // link makes a Link of a connection, as newSocket does.
 func (m *model) link(nc net.Conn) (Link, error) {

@@ -107,14 +107,14 @@ func (n *Netlink) execute(ctx context.Context, op string, command uint8, flags n
 		c.SetDeadline(time.Now().Add(netlinkTimeout)) // a connection that cannot have one shows it at once
 		m := genetlink.Message{Header: genetlink.Header{Command: command, Version: familyVersion}, Data: data}
 		messages, err := c.Execute(m, f.ID, netlink.Request|flags)
+		if err != nil {
+			err = kernelError(op, err)
+		}
 		done <- answer{messages, err}
 	}()
 	select {
 	case a := <-done:
-		if a.err != nil {
-			return nil, kernelError(op, a.err)
-		}
-		return a.messages, nil
+		return a.messages, a.err
 	case <-ctx.Done():
 		return nil, blocktree.E(op, blocktree.Canceled, context.Cause(ctx))
 	}

@@ -150,7 +150,9 @@ func (s *server) info(c net.Conn, option uint32, data []byte) (done bool, err er
 	return true, nil
 }
 
-func hello(flags uint16) []byte { return binary.BigEndian.AppendUint16([]byte("NBDMAGICIHAVEOPT"), flags) }
+func hello(flags uint16) []byte {
+	return binary.BigEndian.AppendUint16([]byte("NBDMAGICIHAVEOPT"), flags)
+}
 
 func answer(option, kind uint32, data []byte) []byte {
 	b := binary.BigEndian.AppendUint64(nil, 0x3e889045565a9)

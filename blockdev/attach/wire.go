@@ -191,7 +191,8 @@ func printable(b []byte) string {
 
 // refusal is what an error reply to GO or INFO means here.
 func refusal(kind uint32, text []byte) error {
-	e := &blocktree.Error{Op: "handshake", Kind: blocktree.Unavailable, Err: fmt.Errorf("the server refuses with error %d", kind&^errBit)}
+	e := &blocktree.Error{Op: "handshake", Kind: blocktree.Unavailable, Err: fmt.Errorf("the server refuses with error %d", kind&^errBit),
+		Hint: "see the server's log"}
 	switch kind {
 	case protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN:
 		e.Kind, e.Err, e.Hint = blocktree.NotFound, errors.New("the server has no such export"),
