@@ -339,7 +339,11 @@ func TestTakeOver(t *testing.T) {
 		if took, err := b.start(); err != nil || !took {
 			t.Fatalf("took over %v, %v", took, err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(2*probeInterval + 10*time.Second) // between two probes
+		synctest.Wait()
+		if _, gos, _ := b.s.counts(); gos < 2+3*2 {
+			t.Errorf("%d connections were tried", gos)
+		}
 		b.m.mu.Lock()
 		if n := len(b.m.links); n != 2 { // what was tried is closed again
 			t.Errorf("%d connections are held", n)
@@ -348,6 +352,10 @@ func TestTakeOver(t *testing.T) {
 		b.restartServer(nil) // those of the first keeper: only the kernel tells
 		b.within(retryMax+lookInterval, "reconnected", func() bool { return b.m.live(0) == 2 })
 		b.within(time.Second, "told", func() bool { return b.m.state(0).State == StateConnected })
+		_, gos, _ := b.s.counts()
+		b.restartServer(nil) // now they are its own
+		b.within(retryMax+lookInterval, "reconnected", func() bool { return b.m.live(0) == 2 })
+		b.stays(2*probeInterval, "nothing to probe", func() bool { _, now, _ := b.s.counts(); return now == gos+2 })
 		b.stop()
 		<-b.ended
 
