@@ -110,6 +110,14 @@ func Detach(ctx context.Context, o DetachOptions) error {
 		return &blocktree.Error{Op: "detach", Path: name, Kind: blocktree.Permission, Err: errors.New("another program attached it"),
 			Hint: "detach it by that program, for example nbd-client -d " + name + "; or use --force"}
 	}
+	pid, err := o.System.Keeper(o.Index)
+	if err != nil {
+		return err
+	}
+	if pid != 0 && s != nil && s.State == StateWaiting && !o.Force { // its keeper would leave, and nobody reconnect it
+		return &blocktree.Error{Op: "detach", Path: name, Kind: blocktree.Unavailable, Err: errors.New("it waits for its server, and cannot be flushed"),
+			Hint: "start the server; or give up what is not flushed, with --force"}
+	}
 	if !o.Force { // before its keeper is asked, who would leave even so
 		c, err := o.System.Claim(o.Index)
 		if err != nil {

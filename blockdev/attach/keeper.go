@@ -259,7 +259,7 @@ func (k *keeper) attach(ctx context.Context) error {
 	for _, l := range links {
 		c.Sockets = append(c.Sockets, l.FD())
 	}
-	if err := k.Kernel.Connect(ctx, c); err != nil {
+	if err := k.Kernel.Connect(context.WithoutCancel(ctx), c); err != nil { // as the kernel looks at the descriptors
 		return err
 	}
 	for _, l := range links {

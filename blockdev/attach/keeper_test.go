@@ -62,6 +62,7 @@ func (b *bed) start() (tookOver bool, err error) {
 	go func() { b.ended <- Keep(ctx, o) }()
 	select {
 	case took := <-ready:
+		synctest.Wait()
 		return took, nil
 	case err := <-b.ended:
 		cancel()
@@ -400,6 +401,53 @@ func TestStop(t *testing.T) {
 	})
 }
 
+// TestGoneIsWaitedFor: a device is detached when the kernel has let go of it, and what somebody has open yet is told.
+func TestGoneIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, nil)
+		b.mustStart()
+		b.m.stays = true
+		b.stop()
+		began := time.Now()
+		if err := <-b.ended; blocktree.KindOf(err) != blocktree.Busy || time.Since(began) != goneTimeout {
+			t.Errorf("ended with %v after %v", err, time.Since(began))
+		}
+		b.m.stays = false
+		b.end0()
+	})
+}
+
+// TestOldKernel: one that keeps no backend has a timeout, without which it would end the device, and its device is taken over by the word of
+// the state that the last keeper left.
+func TestOldKernel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, nil)
+		b.m.old = true
+		b.mustStart()
+		if d := b.m.device(0); d.timeout != TimeoutMin || d.ioTimeout != TimeoutMin {
+			t.Errorf("timeouts %v and %v", d.timeout, d.ioTimeout)
+		}
+		b.restartServer(nil)
+		b.within(retryMax+lookInterval, "reconnected", func() bool { return b.m.live(0) == 1 })
+		if d := b.m.device(0); d.timeout != TimeoutMin {
+			t.Errorf("timeout %v", d.timeout)
+		}
+		b.m.used = true
+		b.stop()
+		<-b.ended
+		if took, err := b.start(); err != nil || !took {
+			t.Fatalf("took over %v, %v", took, err)
+		}
+		b.stop()
+		<-b.ended
+		b.m.Forget(0)
+		if _, err := b.start(); blocktree.KindOf(err) != blocktree.Busy {
+			t.Errorf("without a word of what it is: %v", err)
+		}
+		b.end0()
+	})
+}
+
 // TestDetachedByOthers: a keeper whose device is gone, or somebody else's, ends and brings nothing back.
 func TestDetachedByOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -447,6 +495,15 @@ func TestDetach(t *testing.T) {
 			t.Errorf("%v, %d flushes", err, b.m.flushed)
 		}
 		b.mustStart()
+		b.s.change(func() { b.s.down = true })
+		b.s.stop()
+		b.m.serverGone(0)
+		b.within(time.Second, "it waits", func() bool { return b.m.state(0).State == StateWaiting })
+		if err := detach(false); blocktree.KindOf(err) != blocktree.Unavailable || len(b.ended) != 0 {
+			t.Errorf("while it waits: %v", err)
+		}
+		b.s.change(func() { b.s.down = false })
+		b.within(retryMax+lookInterval, "reconnected", func() bool { return b.m.live(0) == 1 })
 		b.m.used = true
 		if err := detach(true); err != nil || b.m.device(0).c.Backend != "" || b.m.flushed != 1 {
 			t.Errorf("by force: %v, %d flushes", err, b.m.flushed)

@@ -27,6 +27,8 @@ type model struct {
 	flush   chan struct{} // not nil: flushes wait for it
 	flushed int
 	noGrow  bool
+	old     bool // a kernel that keeps no backend
+	stays   bool // a device that is disconnected stays, as long as somebody has it open
 }
 
 type modelDevice struct {
@@ -245,7 +247,10 @@ func (m *model) Disconnect(_ context.Context, index int) error {
 			l.dead, l.kernel = true, false
 			l.drop()
 		}
-		delete(m.devices, index)
+		d.detached = true
+		if !m.stays {
+			delete(m.devices, index)
+		}
 	}
 	return nil
 }
@@ -273,7 +278,11 @@ func (m *model) Device(index int) (Device, error) {
 	if d == nil {
 		return Device{Index: index}, nil
 	}
-	return Device{Index: index, Attached: true, Backend: d.c.Backend, SizeBytes: d.c.SizeBytes, BlockBytes: d.c.BlockBytes,
+	backend := d.c.Backend
+	if m.old {
+		backend = ""
+	}
+	return Device{Index: index, Attached: true, Backend: backend, SizeBytes: d.c.SizeBytes, BlockBytes: d.c.BlockBytes,
 		Flags: d.c.Flags & (FlagReadOnly | FlagFlush | FlagFUA | FlagTrim), Queues: 1}, nil
 }
 

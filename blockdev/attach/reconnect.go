@@ -230,7 +230,7 @@ func (k *keeper) replace(ctx context.Context, n int) error {
 	for _, l := range links {
 		c.Sockets = append(c.Sockets, l.FD())
 	}
-	err = k.Kernel.Reconfigure(ctx, c)
+	err = k.Kernel.Reconfigure(context.WithoutCancel(ctx), c) // the descriptors must be open for as long as the kernel looks
 	taken := 0
 	for _, l := range links { // after an error too: some may have been taken before it
 		if l.Taken() {
@@ -241,7 +241,9 @@ func (k *keeper) replace(ctx context.Context, n int) error {
 		}
 	}
 	fromDead := min(taken, len(k.dead))
+	began := time.Now()
 	for _, d := range k.dead[:fromDead] {
+		began = d.since
 		d.Close()
 	}
 	k.dead = k.dead[fromDead:]
@@ -249,14 +251,14 @@ func (k *keeper) replace(ctx context.Context, n int) error {
 	k.state.Reconnects += taken
 	if k.timeout == 0 {
 		never := time.Duration(0)
-		err = errors.Join(err, k.Kernel.Reconfigure(ctx, Change{Index: k.index, Backend: k.backend, Timeout: &never}))
+		err = errors.Join(err, k.Kernel.Reconfigure(context.WithoutCancel(ctx), Change{Index: k.index, Backend: k.backend, Timeout: &never}))
 		k.tune()
 	}
 	if err != nil {
 		return err
 	}
 	if taken > 0 {
-		k.log.Info("reconnected", "connections", taken, "alive", len(k.links)+k.unseen, "after", time.Since(k.state.Since).Round(time.Millisecond).String())
+		k.log.Info("reconnected", "connections", taken, "alive", len(k.links)+k.unseen, "after", time.Since(began).Round(time.Millisecond).String())
 	}
 	k.told = merge(k.told, told(export.Description))
 	k.state.Told = k.told

@@ -101,6 +101,9 @@ func (m *Machine) Device(index int) (Device, error) {
 // Devices reads /sys/block.
 func (m *Machine) Devices() ([]Device, error) {
 	entries, err := os.ReadDir(filepath.Join(m.Sys, "block"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // a machine without block devices
+	}
 	if err != nil {
 		return nil, systemError("look for devices", err)
 	}
