@@ -32,7 +32,10 @@ const (
 	sizeInterval = 10 * time.Second
 
 	// probeInterval is how often a keeper that took over tries whether connections that it cannot see are dead.
-	probeInterval = 30 * time.Second
+	probeInterval = 2 * time.Minute
+
+	// probeShadow is how long after a probe a death may be its doing.
+	probeShadow = 5 * time.Second
 
 	// complainInterval is how often the same trouble is logged.
 	complainInterval = time.Minute
@@ -83,6 +86,7 @@ type keeper struct {
 	tries     int
 	nextTry   time.Time
 	nextProbe time.Time
+	probed    time.Time
 	nextSize  time.Time
 	woken     bool // the kernel said that a connection died
 	complaint string
@@ -221,7 +225,11 @@ func (k *keeper) takeOver(d Device, before *State) error {
 		k.log.Warn("the device keeps the number of connections that it has", "connections", connections, "asked", k.Connections)
 	}
 	k.Connections, k.unseen, k.woken = connections, connections, true
-	k.export.Flags, k.size, k.block = d.Flags, d.SizeBytes, d.BlockBytes
+	if k.ReadOnly && d.Flags&FlagReadOnly == 0 {
+		return &blocktree.Error{Op: "attach", Path: "/dev/" + d.Name(), Kind: blocktree.Busy, Err: errors.New("it is attached already, and can be written"),
+			Hint: "leave --read-only out, or detach it first"}
+	}
+	k.export.Flags, k.size, k.block = d.Flags, d.SizeBytes, max(d.BlockBytes, 512)
 	k.settleTimeout()
 	k.state.Connections, k.state.Told, k.state.SizeBytes, k.state.ReadOnly = connections, k.told, d.SizeBytes, d.Flags&FlagReadOnly != 0
 	return nil

@@ -330,6 +330,11 @@ func TestTakeOver(t *testing.T) {
 			t.Fatalf("%d connections live, %d flushes", b.m.live(0), b.m.flushed)
 		}
 
+		reader := *b
+		reader.o.ReadOnly = true
+		if _, err := reader.start(); blocktree.KindOf(err) != blocktree.Busy || !strings.Contains(err.Error(), "can be written") {
+			t.Fatalf("read-only: %v", err)
+		}
 		other := *b
 		other.o.Target.Export = "/vm/disk1"
 		if _, err := other.start(); blocktree.KindOf(err) != blocktree.Busy || !strings.Contains(err.Error(), "attached to nbd://192.0.2.1:10809/vm/disk0") {
@@ -337,11 +342,15 @@ func TestTakeOver(t *testing.T) {
 		}
 
 		b.o.Connections = 1 // which is not what the device has
+		b.o.DeadTimeout = time.Hour
 		if took, err := b.start(); err != nil || !took {
 			t.Fatalf("took over %v, %v", took, err)
 		}
 		time.Sleep(2*probeInterval + 10*time.Second) // between two probes
 		synctest.Wait()
+		if d := b.m.device(0); d.c.DeadTimeout != time.Hour {
+			t.Errorf("dead timeout %v", d.c.DeadTimeout)
+		}
 		if _, gos, _ := b.s.counts(); gos < 2+3*2 {
 			t.Errorf("%d connections were tried", gos)
 		}
@@ -398,6 +407,33 @@ func TestStop(t *testing.T) {
 		if d := b.m.device(0); d.c.Backend != "" {
 			t.Error("still attached")
 		}
+	})
+}
+
+// TestProbeShadow: a connection that the keeper cannot see, and that dies as it is tried, may have been cut off by that (A1).
+func TestProbeShadow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, nil)
+		b.mustStart()
+		b.m.used = true
+		b.stop()
+		<-b.ended
+		if took, err := b.start(); err != nil || !took {
+			t.Fatalf("took over %v, %v", took, err)
+		}
+		b.m.cut(0)
+		b.stays(settleMax-time.Second, "no new connection", func() bool { return b.m.live(0) == 0 })
+		b.within(2*time.Second, "replaced", func() bool { return b.m.live(0) == 1 })
+		b.stop()
+		<-b.ended
+		if took, err := b.start(); err != nil || !took {
+			t.Fatalf("took over %v, %v", took, err)
+		}
+		time.Sleep(2 * probeShadow)
+		b.m.serverGone(0)
+		b.within(2*time.Second, "replaced at once", func() bool { return b.m.live(0) == 1 })
+		b.m.used = false
+		b.end("")
 	})
 }
 

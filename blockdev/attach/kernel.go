@@ -24,6 +24,8 @@ type Change struct {
 	Sockets   []int          // in place of dead ones; those for which there is none are left out without a word
 	SizeBytes uint64         // 0: as it is
 	Timeout   *time.Duration // nil: as it is
+
+	DeadTimeout time.Duration // 0: as it is
 }
 
 // Kernel is the part of Linux that makes block devices of NBD connections: over generic netlink, by the old ioctls, or a model of it in

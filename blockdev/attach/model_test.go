@@ -214,6 +214,9 @@ func (m *model) Reconfigure(_ context.Context, c Change) error {
 	if c.SizeBytes != 0 && !m.noGrow {
 		d.c.SizeBytes = c.SizeBytes
 	}
+	if c.DeadTimeout != 0 {
+		d.c.DeadTimeout = c.DeadTimeout
+	}
 	if c.Timeout != nil {
 		d.timeout, d.ioTimeout = *c.Timeout, *c.Timeout
 		if d.timeout == 0 {

@@ -154,6 +154,9 @@ func (n *Netlink) Reconfigure(ctx context.Context, c Change) error {
 		if c.Timeout != nil {
 			e.Uint64(attrTimeout, uint64(*c.Timeout/time.Second))
 		}
+		if c.DeadTimeout != 0 {
+			e.Uint64(attrDeadTimeout, uint64(c.DeadTimeout/time.Second))
+		}
 		e.String(attrBackend, c.Backend)
 		if len(c.Sockets) > 0 {
 			sockets(e, c.Sockets)

@@ -98,7 +98,7 @@ func (g *genl) serve(greq genetlink.Message, nreq netlink.Message) ([]genetlink.
 			DeadTimeout: seconds(attrDeadTimeout), Backend: text(a[attrBackend])})
 		reply = func(e *netlink.AttributeEncoder) { e.Uint32(attrIndex, uint32(index)) }
 	case cmdReconfigure:
-		c := Change{Index: index, Backend: text(a[attrBackend]), SizeBytes: number64(a[attrSize])}
+		c := Change{Index: index, Backend: text(a[attrBackend]), SizeBytes: number64(a[attrSize]), DeadTimeout: seconds(attrDeadTimeout)}
 		if a[attrSockets] != nil {
 			c.Sockets = g.sockets(a[attrSockets])
 		}
@@ -168,10 +168,10 @@ func TestNetlink(t *testing.T) {
 	}
 	m.devices[3].sockets[1].dead = true
 	seconds := 40 * time.Second
-	if err := k.Reconfigure(ctx, Change{Index: 3, Backend: c.Backend, Sockets: []int{13}, SizeBytes: 1 << 41, Timeout: &seconds}); err != nil {
+	if err := k.Reconfigure(ctx, Change{Index: 3, Backend: c.Backend, Sockets: []int{13}, SizeBytes: 1 << 41, Timeout: &seconds, DeadTimeout: time.Hour}); err != nil {
 		t.Error(err)
 	}
-	if d := m.devices[3]; d.sockets[1].fd != 13 || d.c.SizeBytes != 1<<41 || d.timeout != seconds || !m.links[13].Taken() || m.links[13].Taken() {
+	if d := m.devices[3]; d.sockets[1].fd != 13 || d.c.SizeBytes != 1<<41 || d.timeout != seconds || d.c.DeadTimeout != time.Hour || !m.links[13].Taken() || m.links[13].Taken() {
 		t.Errorf("%+v", d)
 	}
 	if err := k.Reconfigure(ctx, Change{Index: 3, Backend: c.Backend}); err != nil || m.devices[3].timeout != seconds {

@@ -30,9 +30,18 @@ func (k *keeper) keep(ctx context.Context) error {
 			if !ok {
 				events = nil
 			} else if index == k.index {
-				k.woken = true
+				k.wake(time.Now())
 			}
 		}
+	}
+}
+
+// wake is called when the kernel says that a connection died. While a probe shows the kernel a timeout, it cuts off a server that is slow
+// just then; such a connection, which this keeper cannot see, gets the time that A1 asks for.
+func (k *keeper) wake(now time.Time) {
+	k.woken = true
+	if k.unseen > 0 && k.timeout == 0 && now.Sub(k.probed) < probeShadow {
+		k.nextTry = now.Add(settleMax)
 	}
 }
 
@@ -226,9 +235,12 @@ func (k *keeper) replace(ctx context.Context, n int) error {
 	if k.timeout != 0 {
 		shown = k.timeout
 	}
-	c := Change{Index: k.index, Backend: k.backend, Timeout: &shown, SizeBytes: k.larger(export)}
+	c := Change{Index: k.index, Backend: k.backend, Timeout: &shown, DeadTimeout: k.DeadTimeout, SizeBytes: k.larger(export)}
 	for _, l := range links {
 		c.Sockets = append(c.Sockets, l.FD())
+	}
+	if k.unseen > 0 {
+		k.probed = time.Now()
 	}
 	err = k.Kernel.Reconfigure(context.WithoutCancel(ctx), c) // the descriptors must be open for as long as the kernel looks
 	taken := 0
