@@ -6,9 +6,10 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"blocktree"
@@ -130,29 +131,34 @@ func TestHandshakeRefusals(t *testing.T) {
 	}
 }
 
-// TestHandshakeTime: a server that says nothing costs NBDNegotiationTimeout, and one that talks without an end no more.
+// TestHandshakeTime: a server that says nothing, or one byte now and then, costs NBDNegotiationTimeout.
 func TestHandshakeTime(t *testing.T) {
-	near, far := net.Pipe()
-	defer near.Close()
-	defer far.Close()
-	near.SetDeadline(time.Now()) // negotiate sets a later one
-	deadlines := &deadlineConn{Conn: near}
-	if _, err := choose(deadlines, "x"); blocktree.KindOf(err) != blocktree.Timeout {
-		t.Errorf("%v", err)
-	}
-	if d := time.Until(deadlines.set); d > blocktree.NBDNegotiationTimeout || d < blocktree.NBDNegotiationTimeout/2 {
-		t.Errorf("it would wait %v", d)
+	for _, chatty := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			var server sync.WaitGroup
+			defer server.Wait()
+			defer near.Close()
+			server.Go(func() {
+				defer far.Close()
+				for _, b := range good() {
+					if !chatty {
+						break
+					}
+					time.Sleep(time.Second)
+					if _, err := far.Write([]byte{b}); err != nil {
+						return
+					}
+				}
+				io.Copy(io.Discard, far) // until the client leaves
+			})
+			began := time.Now()
+			if _, err := choose(near, "x"); blocktree.KindOf(err) != blocktree.Timeout || time.Since(began) != blocktree.NBDNegotiationTimeout {
+				t.Errorf("chatty %v: %v after %v", chatty, err, time.Since(began))
+			}
+		})
 	}
 }
-
-// deadlineConn notes the deadline, and is past it.
-type deadlineConn struct {
-	net.Conn
-	set time.Time
-}
-
-func (d *deadlineConn) SetDeadline(t time.Time) error { d.set = t; return nil }
-func (d *deadlineConn) Read([]byte) (int, error)      { return 0, os.ErrDeadlineExceeded }
 
 // FuzzHandshake: whatever a server says, it is refused or makes sense, within bounds.
 func FuzzHandshake(f *testing.F) {
