@@ -110,6 +110,9 @@ func (c *conn) serve(negotiated func()) {
 	}
 	c.out.drain()
 	c.workers.Wait()
+	if c.s.stopping.Load() {
+		c.hangUp()
+	}
 	c.s.detach(c)
 	c.log.Debug("client left", "export", c.export.Name, "reason", err)
 }
@@ -134,6 +137,17 @@ func (c *conn) cut() {
 	c.cancel()
 	c.nc.Close() // what it may say is of no use any more
 	c.started.giveUp()
+}
+
+// hangUp ends a connection of which all is answered so that the client gets the answers: closing a TCP connection with requests
+// unread resets it, and what is still under way would be lost.
+func (c *conn) hangUp() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.nc.SetReadDeadline(time.Now().Add(hangUpTimeout)) // fails only on a closed connection
+	io.Copy(io.Discard, c.nc)                           // its end is the client's, or the deadline's
 }
 
 func (c *conn) readDeadline(t time.Time) {

@@ -9,7 +9,6 @@ import (
 
 // Why a request is refused before the device hears of it, for people who read it in an error chunk.
 var (
-	errStopping       = errors.New("the server is stopping")
 	errUnknownCommand = errors.New("unknown command")
 	errUnknownFlag    = errors.New("a flag that this command does not take")
 	errNoPayload      = errors.New("a write without a payload")
@@ -29,8 +28,6 @@ func (c *conn) refuse(r *request) (uint32, error) {
 	writes := r.command == cmdWrite || r.command == cmdTrim || r.command == cmdWriteZeroes
 	data := r.command == cmdRead || r.command == cmdWrite
 	switch {
-	case c.s.stopping.Load():
-		return nbdESHUTDOWN, errStopping
 	case !writes && r.command != cmdRead && r.command != cmdFlush && r.command != cmdCache && r.command != cmdBlockStatus:
 		return nbdEINVAL, errUnknownCommand
 	case r.command == cmdBlockStatus && c.agreed.metaExport == "":

@@ -7,8 +7,11 @@ import (
 	"blocktree/blockdev"
 )
 
-// errDisconnect ends a connection by the client's wish.
-var errDisconnect = errors.New("disconnect")
+// errDisconnect ends a connection by the client's wish, errStopping by the server's.
+var (
+	errDisconnect = errors.New("disconnect")
+	errStopping   = errors.New("the server is stopping")
+)
 
 // request is one command from its header to its reply. It is pooled: it belongs to the reader, then to the goroutine
 // that serves it, then to the outbox.
@@ -50,6 +53,11 @@ func (c *conn) next() error {
 	b, err := c.br.Peek(size)
 	if err != nil {
 		return err
+	}
+	if c.s.stopping.Load() {
+		// Not ESHUTDOWN: the kernel makes an I/O error of it, and a file system loses what it wrote. A request without an answer is
+		// repeated by who reconnects (docs/design/0020-attach.md), and an error for everybody else all the same.
+		return errStopping
 	}
 	h, err := c.agreed.style.decode(b)
 	switch {

@@ -25,6 +25,9 @@ const (
 	// enough members, and a little for the reply.
 	drainTimeout = blocktree.WriteStallTimeout + 5*time.Second
 
+	// hangUpTimeout is how long a client has to see that the server stops, before the connection is closed with what it says unread.
+	hangUpTimeout = time.Second
+
 	// acceptRetry is the pause after a passing failure to accept, such as too many open files.
 	acceptRetry = 50 * time.Millisecond
 )
@@ -120,7 +123,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	return err
 }
 
-// Close stops the server: no new clients; ESHUTDOWN for new requests and ERR_SHUTDOWN for options; what is in flight is
+// Close stops the server: no new clients; no answer to new requests, ERR_SHUTDOWN for options; what is in flight is
 // finished and answered, then the connections are closed. When ctx ends before that, the rest is cut off and Close
 // returns Canceled. It waits for every goroutine either way. It may be called many times. Devices stay open.
 func (s *Server) Close(ctx context.Context) error {

@@ -1,7 +1,10 @@
 package nbd
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
+	"io"
 	"net"
 	"path/filepath"
 	"testing"
@@ -10,8 +13,8 @@ import (
 	"blocktree/blockdev/memfile"
 )
 
-// TestStop closes the server while a write is held: the write is finished and answered, requests and options that come
-// meanwhile are refused by name, and then everybody is let go.
+// TestStop closes the server while a write is held: the write is finished and answered, requests that come meanwhile are not answered, so
+// that who reconnects repeats them, options are refused by name, and then everybody is let go.
 func TestStop(t *testing.T) {
 	g := newGate(func(c memfile.Call) bool { return c.Op == memfile.Write })
 	b := newBed(t, setup{file: g.options()})
@@ -25,12 +28,8 @@ func TestStop(t *testing.T) {
 	until(t, "the server is stopping", b.srv.stopping.Load)
 	idle.closed()
 	part.closed()
-	if errno, _ := busy.do(cmdRead, 0, 0, 4096, nil); errno != 108 {
-		t.Fatalf("error %d", errno)
-	}
-	if errno, _ := busy.do(cmdWrite, 0, 0, 70000, make([]byte, 70000)); errno != 108 {
-		t.Fatalf("error %d", errno)
-	}
+	busy.send(header(cmdRead, 0, 8, 0, 4096))
+	busy.send(append(header(cmdWrite, 0, 9, 0, 70000), make([]byte, 70000)...))
 	for _, id := range []uint32{optGo, optInfo, optList, 99} {
 		if got := negotiating.ask(id, nil); got.last() != errTypeShutdown {
 			t.Fatalf("%v", got)
@@ -120,3 +119,73 @@ type brokenListener struct{}
 func (brokenListener) Accept() (net.Conn, error) { return nil, blocktree.E("test", blocktree.IO, nil) }
 func (brokenListener) Close() error              { return nil }
 func (brokenListener) Addr() net.Addr            { return &net.UnixAddr{Name: "broken", Net: "unix"} }
+
+// TestStopUnderLoad stops the server while clients of unix and TCP have many writes under way: each is answered without an error, or not
+// answered. An error of any kind would be an I/O error of the kernel's, whose file system loses what it wrote then.
+func TestStopUnderLoad(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			b := newBed(t, setup{})
+			listen := "unix:" + filepath.Join(t.TempDir(), "s")
+			if network == "tcp" {
+				listen = "tcp:127.0.0.1:0"
+			}
+			l, err := Listen(listen, SocketMode)
+			if err != nil {
+				t.Fatal(err)
+			}
+			served := make(chan error, 1)
+			go func() { served <- b.srv.Serve(context.Background(), l) }()
+			nc, err := net.Dial(network, l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &client{t: t, nc: nc, br: bufio.NewReader(nc)}
+			t.Cleanup(func() { nc.Close() })
+			c.take(handshakeBytes)
+			c.hello(clientFlags).ask(optGo, infoRequest{name: "/vm/disk0"}.encode())
+			sent := make(chan uint64, 1)
+			go func() { // until the connection ends
+				handle := uint64(0)
+				for {
+					handle++
+					if _, err := nc.Write(append(header(cmdWrite, 0, handle, 8192*(handle%16), 8192), make([]byte, 8192)...)); err != nil {
+						break
+					}
+				}
+				sent <- handle
+			}()
+			answered := uint64(0)
+			take := func() bool {
+				var reply [simpleReplyBytes]byte
+				if _, err := io.ReadFull(c.br, reply[:]); err != nil {
+					return false
+				}
+				answered++
+				if errno := binary.BigEndian.Uint32(reply[4:]); errno != 0 {
+					t.Fatalf("answer %d is error %d", answered, errno)
+				}
+				return true
+			}
+			for range 500 {
+				if !take() {
+					t.Fatal("the connection ended before the server stopped")
+				}
+			}
+			closed := make(chan error, 1)
+			go func() { closed <- b.srv.Close(context.Background()) }()
+			for take() {
+			}
+			nc.Close() // as the kernel does when the server has
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+			if n := <-sent; answered > n || answered != uint64(b.file.Calls(memfile.Write)) {
+				t.Errorf("%d answers to %d writes, of which %d were done", answered, n, b.file.Calls(memfile.Write))
+			}
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -1,4 +1,5 @@
-// Command btnbd is an NBD server: it offers files of Blocktree as raw block devices.
+// Command btnbd is an NBD server: it offers files of Blocktree as raw block devices. It is also the client that gives
+// such a device to the kernel, and keeps it there while a server restarts (blockdev/attach).
 //
 // It joins parts and decides nothing: flags and files come from internal/cli and internal/config, files from
 // internal/file through cluster, devices from blockdev, the protocol from blockdev/nbd. Its `demo` also runs whole nodes

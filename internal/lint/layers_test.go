@@ -20,7 +20,7 @@ func layers() map[string]int {
 		"cluster":       5,
 		"internal/file": 6,
 		"blockdev":      7, "fs": 7,
-		"blockdev/nbd": 8, "internal/node": 8,
+		"blockdev/nbd": 8, "blockdev/attach": 8, "internal/node": 8,
 		"cmd":          9,
 		"internal/sim": testOnly, "internal/history": testOnly, "internal/bttest": testOnly, "internal/testenv": testOnly, "internal/lint": testOnly,
 		"internal/simnet": testOnly, "internal/fastrung": testOnly, "test": testOnly,
