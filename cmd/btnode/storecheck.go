@@ -18,7 +18,7 @@ import (
 )
 
 // clusterFiles returns the names of what the cluster keeps beside a node's sectors.
-func clusterFiles() []string { return []string{"start", "scrub"} }
+func clusterFiles() []string { return []string{"start", "scrub", "volatile"} }
 
 // checkLine is what was found as --json prints it.
 type checkLine struct {

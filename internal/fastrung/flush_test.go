@@ -339,11 +339,21 @@ func TestFlushOpenWhileNodesComeBack(t *testing.T) {
 		b.On(b.NodeAddr(2))
 		b.Start(0)
 		b.Start(1)
-		opened := make(chan blocktree.File)
-		go func() { opened <- b.openLazy(b.client) }()
+		opened := make(chan blocktree.File, 1)
+		go func() {
+			f, err := file.Open(b.T.Context(), b.client, b.Path("/vm/lazy"), file.OpenOptions{Reader: b.Reader})
+			if err != nil {
+				b.T.Errorf("it does not open: %v", err)
+			}
+			opened <- f
+		}()
 		time.Sleep(5 * time.Second)
 		b.Start(2)
 		f := <-opened
+		if f == nil {
+			return
+		}
+		defer f.Close()
 		if n := b.lossNumber(f); n != 2 {
 			b.T.Errorf("the loss number is %d", n)
 		}
