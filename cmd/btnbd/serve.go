@@ -91,7 +91,6 @@ for connections that come from then on, and finishes what clients have in flight
 			return err
 		}
 		defer cli.Profile(log, "btnbd")()
-		defer heapFloor()()
 		s := &server{cfg: cfg, log: log, takeOver: takeOver}
 		if s.acceptLoss, err = acceptance(cfg, accept); err != nil {
 			return err
@@ -174,6 +173,7 @@ func (s *server) close() {
 
 // run serves until ctx ends. It owns the listeners. ready is called once with the URI of each export.
 func (s *server) run(ctx context.Context, ready func(uris []string) error) (err error) {
+	defer heapFloor()()
 	key, err := keys.LoadReaderKey(s.cfg.ReaderKey)
 	if err != nil {
 		s.close()
