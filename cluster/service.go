@@ -63,8 +63,10 @@ type Service struct {
 	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
 	mark     startMark // as it was found
-	scrubber *scrubber
-	name     []byte // the store's id, as header of Raft messages
+	// remembered is the same of the mark beside the metadata.
+	remembered remembered
+	scrubber   *scrubber
+	name       []byte // the store's id, as header of Raft messages
 
 	mu          sync.Mutex
 	incarnation blocktree.Incarnation // zero until the service serves
@@ -274,6 +276,9 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 		if err != nil {
 			return none, err
 		}
+		if err := s.remembered.refuse(s, known.Counter); err != nil {
+			return none, err
+		}
 		if !mark.vouches(known.Counter) || mark.incarnation != known.Incarnation || len(s.member.store.Damaged()) > 0 {
 			if known.Counter != 0 {
 				s.cfg.Logger.Warn("this store missed a start or is damaged: its shards will be copied up anew",
@@ -285,6 +290,7 @@ func (s *Service) join() (blocktree.Incarnation, error) {
 		if err := s.saveMark(mark); err != nil {
 			return none, err
 		}
+		s.remembered = remembered{token: mark.next}
 		r, err := s.client.propose(s.ctx, meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation,
 			StartCounter: mark.next, ExpectCounter: known.Counter})
 		if err != nil {
