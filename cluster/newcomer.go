@@ -26,9 +26,7 @@ const knownPatience = blocktree.HandshakeTimeout
 // refuseStale asks every other node, and the mark beside the node's own sectors. Kind Invalid when the metadata is older than
 // what one of them knows, Corrupt when its mark is damaged and so cannot say.
 func (s *Service) refuseStale(ctx context.Context) error {
-	mark, err := loadStart(s.cfg.FS, s.raftMarkDir())
-	damaged := blocktree.KindOf(err) == blocktree.Corrupt
-	if err != nil && !damaged {
+	if err := s.remembered.load(s); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, knownPatience)
@@ -49,11 +47,33 @@ func (s *Service) refuseStale(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	return s.remembered.refuse(s, newest)
+}
+
+// remembered is what the mark beside the metadata says when the node starts.
+type remembered struct {
+	token  uint64 // of the newest start that it knows
+	damage error  // it cannot say
+}
+
+func (m *remembered) load(s *Service) error {
+	mark, err := loadStart(s.cfg.FS, s.raftMarkDir())
+	if err != nil && blocktree.KindOf(err) != blocktree.Corrupt {
+		return err
+	}
+	m.token, m.damage = max(mark.current, mark.next), err
+	return nil
+}
+
+// refuse refuses metadata that does not know the start that somebody else knows. It is asked before the node takes part in its group, of those
+// who answer then; and once more of what the group says, as nobody may have: a store that was wiped has voted by then perhaps, but takes no part
+// from there on.
+func (m *remembered) refuse(s *Service, newest uint64) error {
 	switch {
-	case newest <= max(mark.current, mark.next):
+	case newest <= m.token:
 		return nil
-	case damaged:
-		return &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.MetaDir, Kind: blocktree.Corrupt, Err: err,
+	case m.damage != nil:
+		return &blocktree.Error{Op: "cluster.OpenService", Path: s.cfg.MetaDir, Kind: blocktree.Corrupt, Err: m.damage,
 			Hint: "the file \"" + startFile + "\" there is damaged, so nobody can tell whether the metadata is the newest; restore it from a " +
 				"copy made since this node's last start"}
 	default:

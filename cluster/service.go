@@ -65,8 +65,10 @@ type Service struct {
 	learner  learner
 	mark     startMark    // as it was found
 	volatile volatileMark // as it was found, if something vouches for it; join's from then on
-	scrubber *scrubber
-	name     []byte // the store's id, as header of Raft messages
+	// remembered is what the mark beside the metadata said when it was found.
+	remembered remembered
+	scrubber   *scrubber
+	name       []byte // the store's id, as header of Raft messages
 
 	mu      sync.Mutex
 	serving incarnations // zero until the service serves
@@ -279,6 +281,9 @@ func (s *Service) join() (incarnations, error) {
 		if err != nil {
 			return none, err
 		}
+		if err := s.remembered.refuse(s, known.Counter); err != nil {
+			return none, err
+		}
 		if !mark.vouches(known.Counter) || mark.incarnation != known.Incarnation || len(s.member.store.Damaged()) > 0 {
 			if known.Counter != 0 {
 				s.cfg.Logger.Warn("this store missed a start or is damaged: its shards will be copied up anew",
@@ -292,6 +297,7 @@ func (s *Service) join() (incarnations, error) {
 		}
 		start := meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation, StartCounter: mark.next, ExpectCounter: known.Counter}
 		serving := incarnations{mark.incarnation, s.nextVolatile(mark.incarnation)}
+		s.remembered = remembered{token: mark.next}
 		r, err := s.client.propose(s.ctx, meta.StartVolatile{StartNode: start, Volatile: serving.volatile})
 		if err != nil {
 			return none, s.unwelcome(err)

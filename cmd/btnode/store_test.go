@@ -136,6 +136,39 @@ func TestStoreCheckRepair(t *testing.T) {
 	}
 }
 
+// TestStoreCheckBeyondRepair: of a store that no node starts with nothing is removed, and nothing is promised.
+func TestStoreCheckBeyondRepair(t *testing.T) {
+	for _, lost := range []string{"superblock", "checkpoint", "index-00000001"} {
+		t.Run(lost, func(t *testing.T) {
+			dir := t.TempDir()
+			makeStore(t, dir)
+			sectors := filepath.Join(dir, "sectors")
+			left := filepath.Join(sectors, "checkpoint.tmp")
+			if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if name := filepath.Join(sectors, lost); strings.HasPrefix(lost, "index") {
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := os.WriteFile(name, bytes.Repeat([]byte("damaged "), 64), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			code, out, stderr := command(t, "store", "check", dir, "--repair")
+			if code != cli.ExitFailure || !strings.Contains(out, "repair: nothing is done: ") || strings.Contains(out, "checks all") ||
+				!strings.Contains(stderr, "btnode: hint: the node does not start with it") {
+				t.Errorf("exit %d: %s%s", code, out, stderr)
+			}
+			if _, err := os.Stat(left); err != nil {
+				t.Errorf("a file was removed: %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(sectors, "scrub")); !os.IsNotExist(err) {
+				t.Errorf("a scrub is due: %v", err)
+			}
+		})
+	}
+}
+
 // TestStoreCheckStopped: a check that a signal ended does not pass for one that found nothing.
 func TestStoreCheckStopped(t *testing.T) {
 	dir := t.TempDir()

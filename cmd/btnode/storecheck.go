@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,8 +43,9 @@ type checkLine struct {
 
 // repairLine is what --repair did.
 type repairLine struct {
-	Removed []string `json:"removed"` // files that belonged to nothing
-	Scrub   bool     `json:"scrub"`   // after its next start the node checks all that it has, and repairs it
+	Removed []string `json:"removed"`           // files that belonged to nothing
+	Scrub   bool     `json:"scrub"`             // after its next start the node checks all that it has, and repairs it
+	NotDone string   `json:"notDone,omitempty"` // why nothing could be done
 }
 
 type problemLine struct {
@@ -108,7 +110,8 @@ deleted, overwritten or not named by anything is not read.
 With --repair it removes the files that the next start would remove and, if anything is damaged, has the node check all that it has once
 it runs again, at once and as btnode scrub does: what is damaged is repaired out of its peers' shards, and if that is not enough the node
 is copied up, as long as enough others stay. One store alone has nothing to repair a shard with, so no shard is changed or removed, and
-it does no harm to do so on several nodes. It says what it did; the exit code is as without.
+it does no harm to do so on several nodes. A store that no node starts with, its superblock, checkpoint or index file lost, it leaves alone:
+the node has to be replaced. It says what it did; the exit code is as without.
 
 After a kill the index may still name what was repaired since: then it says that the log behind the checkpoint has it again.
 
@@ -139,7 +142,7 @@ It exits with 0 where nothing is damaged, with 1 where something is or could not
 		}
 		line := newCheckLine(dir, report, time.Since(began))
 		var repairErr error
-		if repair && report.Complete {
+		if repair {
 			line.Repair, repairErr = repairStore(dir, report)
 		}
 		if asJSON {
@@ -157,6 +160,9 @@ It exits with 0 where nothing is damaged, with 1 where something is or could not
 
 // repairStore does what can be done with one store alone.
 func repairStore(dir string, r *store.CheckReport) (*repairLine, error) {
+	if unusable(r) {
+		return &repairLine{Removed: []string{}, NotDone: "the node does not start with this store; replace it (btnode node replace)"}, nil
+	}
 	out := &repairLine{Removed: []string{}, Scrub: !r.Clean()}
 	removed, err := store.RemoveLeftovers(vfs.Disk{}, dir, r, func() error {
 		if r.Clean() {
@@ -170,6 +176,10 @@ func repairStore(dir string, r *store.CheckReport) (*repairLine, error) {
 
 func printRepair(w io.Writer, done *repairLine) {
 	if done == nil {
+		return
+	}
+	if done.NotDone != "" {
+		fmt.Fprintf(w, "repair: nothing is done: %s\n", done.NotDone)
 		return
 	}
 	for _, name := range done.Removed {
@@ -239,20 +249,24 @@ func goodPages(r *store.CheckReport) uint64 {
 	return uint64(max(n, 0))
 }
 
+// unusable reports whether a node would refuse to start with the store.
+func unusable(r *store.CheckReport) bool {
+	return !r.Complete || slices.ContainsFunc(r.Problems, func(p store.Problem) bool { return p.Kind == store.ProblemIndexFile })
+}
+
 // damageFound is the error of a check that found damage: what to do is its hint.
 func damageFound(dir string, r *store.CheckReport) error {
 	if r.Clean() {
 		return nil
 	}
-	unusable, repairable := !r.Complete, false
+	repairable := false
 	for _, p := range r.Problems {
-		unusable = unusable || p.Kind == store.ProblemIndexFile
 		repairable = repairable || p.Kind != store.ProblemCount
 	}
 	hint := "start the node: with its peers it repairs what it finds damaged (btnode scrub does it at once); until a check finds nothing, do " +
 		"not count on this node for these sectors and keep the others running"
 	switch {
-	case unusable:
+	case unusable(r):
 		hint = "the node does not start with it: what is left cannot be told from old data; replace the node by one with an empty directory"
 	case !repairable:
 		hint = "no disk does this, but a mistake of btnode: keep a copy of the directory and report it"

@@ -16,6 +16,9 @@ import (
 // far is a link on which a connection takes its time to be made, one round trip after the other.
 func far() simnet.Link { return simnet.Link{Delay: 200 * time.Millisecond} }
 
+// restarted is longer than a node that is started again takes until its start is recorded, and than it is taken to serve all the while.
+const restarted = 5 * time.Second
+
 // TestWipedFarAway starts a node on an empty disk, and on one that went back in time, where everybody is far away: it waits for
 // their word, and is refused. With its own disk it serves and is in sync, far away as they are.
 func TestWipedFarAway(t *testing.T) {
@@ -24,6 +27,7 @@ func TestWipedFarAway(t *testing.T) {
 		b.Stop(node)
 		yesterday := b.Keep(node)
 		b.Start(node)
+		time.Sleep(restarted)
 		b.Healthy(b.client)
 		b.Stop(node)
 		for _, host := range b.Everybody() {
@@ -247,4 +251,51 @@ func TestRestartBesideDown(t *testing.T) {
 		b.Start(1)
 		b.between("the start", time.Since(begun), 0, time.Second)
 	})
+}
+
+// TestWipedAlone starts a node on an empty disk, and on one that went back in time, while all others are down: it goes on, as a cluster is
+// founded like that. Once the group says which start of it was the last, it ends, and what the others have is not touched.
+func TestWipedAlone(t *testing.T) {
+	for _, disk := range []string{"wiped", "yesterday"} {
+		t.Run(disk, func(t *testing.T) {
+			carriers(t, func(b *bed) {
+				node := (b.Leader(b.client) + 1) % 3
+				b.Stop(node)
+				yesterday := b.Keep(node)
+				b.Start(node)
+				time.Sleep(restarted)
+				b.Healthy(b.client)
+				w := b.write(b.file, 4)
+				time.Sleep(time.Second)
+				w.finishWell()
+				if err := b.file.Close(); err != nil { // or its holder might vote out a good one that is slower to start
+					b.T.Fatal(err)
+				}
+				for i := range 3 {
+					b.Stop(i)
+				}
+				if disk == "wiped" {
+					b.Wipe(node)
+				} else {
+					b.Put(node, yesterday)
+				}
+				b.Start(node)
+				for i := range 3 {
+					if i != node {
+						b.Start(i)
+					}
+				}
+				select {
+				case err := <-b.Fatal(node):
+					if blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+						b.T.Errorf("%v, want a refusal of kind invalid with a hint", err)
+					}
+				case <-time.After(time.Minute):
+					b.T.Error("it takes part in its group")
+				}
+				b.Stop(node)
+				w.check(b.open(b.client), "without it")
+			})
+		})
+	}
 }
