@@ -15,14 +15,18 @@ import (
 func commands(d *Device) map[string]func() error {
 	ctx, p := context.Background(), make([]byte, 4096)
 	return map[string]func() error{
-		"read":            func() error { return d.ReadAt(ctx, p, 0) },
-		"read elsewhere":  func() error { return d.ReadAt(ctx, p, 1<<19) },
-		"write":           func() error { return d.WriteAt(ctx, p, 0, false) },
-		"unaligned write": func() error { return d.WriteAt(ctx, p[:100], 50, false) },
-		"write with FUA":  func() error { return d.WriteAt(ctx, p, 0, true) },
-		"zero":            func() error { return d.Zero(ctx, 0, 8192, false) },
-		"trim":            func() error { return d.Trim(ctx, 0, 8192, false) },
-		"flush":           func() error { return d.Flush(ctx) },
+		"read":             func() error { return d.ReadAt(ctx, p, 0) },
+		"read elsewhere":   func() error { return d.ReadAt(ctx, p, 1<<19) },
+		"write":            func() error { return d.WriteAt(ctx, p, 0, false) },
+		"unaligned write":  func() error { return d.WriteAt(ctx, p[:100], 50, false) },
+		"write with FUA":   func() error { return d.WriteAt(ctx, p, 0, true) },
+		"zero":             func() error { return d.Zero(ctx, 0, 8192, false) },
+		"trim":             func() error { return d.Trim(ctx, 0, 8192, false) },
+		"flush":            func() error { return d.Flush(ctx) },
+		"flush of nothing": func() error { return d.WriteAt(ctx, nil, 0, true) },
+		"read of nothing":  func() error { return d.ReadAt(ctx, nil, 0) },
+		"extents":          func() error { _, err := d.Extents(ctx, 0, 8192, 2); return err },
+		"fill the cache":   func() error { return d.Cache(ctx, p, 0, 4096) },
 		"cached read": func() error {
 			if d.TryReadAt(p, 0) {
 				return nil

@@ -21,6 +21,12 @@ func (b *bed) attachAs(s style) *client {
 // agree negotiates a style. The client has not said hello yet.
 func (c *client) agree(s style) *client {
 	c.t.Helper()
+	return c.agreeFor(s, "/vm/disk0")
+}
+
+// agreeFor is agree, with the context of an export by name.
+func (c *client) agreeFor(s style, export string) *client {
+	c.t.Helper()
 	c.hello(clientFlags)
 	c.greets = true
 	if c.style = s; s == compact {
@@ -30,7 +36,7 @@ func (c *client) agree(s style) *client {
 	if got := c.ask(option, nil); len(got) != 1 || got.last() != ack {
 		c.t.Fatalf("%v: %v", s, got)
 	}
-	if got := c.ask(optSetMeta, metaQuery{"/vm/disk0", []string{"base:allocation"}}.encode()); fmt.Sprint(got) != "[{4 \x00\x00\x00\x01base:allocation} {1 }]" {
+	if got := c.ask(optSetMeta, metaQuery{export, []string{"base:allocation"}}.encode()); fmt.Sprint(got) != "[{4 \x00\x00\x00\x01base:allocation} {1 }]" {
 		c.t.Fatalf("%v: %q", s, fmt.Sprint(got))
 	}
 	return c

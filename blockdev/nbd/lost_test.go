@@ -10,27 +10,30 @@ import (
 	"blocktree/blockdev/memfile"
 )
 
-// everything is each command with its flags and whether it carries a payload.
+// everything is each command with its flags.
 func everything() map[string]struct{ command, flags uint16 } {
 	return map[string]struct{ command, flags uint16 }{
 		"READ": {cmdRead, 0}, "WRITE": {cmdWrite, 0}, "WRITE FUA": {cmdWrite, cmdFlagFUA}, "TRIM": {cmdTrim, 0}, "WRITE_ZEROES": {cmdWriteZeroes, 0},
-		"FLUSH": {cmdFlush, 0},
+		"FLUSH": {cmdFlush, 0}, "CACHE": {cmdCache, 0}, "BLOCK_STATUS": {cmdBlockStatus, 0},
 	}
 }
 
-// demandEIO has a client ask everything.
+// demandEIO has a client ask everything that its style has.
 func demandEIO(t *testing.T, c *client) {
 	t.Helper()
 	for name, x := range everything() {
-		length, payload := uint32(4096), []byte(nil)
+		length, payload := uint64(4096), []byte(nil)
+		if x.command == cmdBlockStatus && c.style == compact {
+			continue
+		}
 		if x.command == cmdWrite {
 			payload = make([]byte, length)
 		}
 		if x.command == cmdFlush {
 			length = 0
 		}
-		if errno, _ := c.do(x.command, x.flags, 0, length, payload); errno != nbdEIO {
-			t.Errorf("%s: error %d", name, errno)
+		if a := c.exchange(x.command, x.flags, 0, length, payload); a.errno != nbdEIO {
+			t.Errorf("%v, %s: error %d", c.style, name, a.errno)
 		}
 	}
 }
@@ -52,7 +55,7 @@ func TestLostExport(t *testing.T) {
 	}
 	defer refused.Close()
 	b.export(blockdev.Export{Name: "/vm/refused", Device: refused})
-	first, second := b.attach(), b.attach()
+	first, second := b.attach(), b.attachAs(extended)
 	until(t, "the first sector is cached", func() bool {
 		errno, _ := first.do(cmdRead, 0, 0, 4096, nil)
 		return errno == 0 && b.dev.TryReadAt(make([]byte, 4096), 0)
@@ -61,7 +64,8 @@ func TestLostExport(t *testing.T) {
 	if errno, _ := first.do(cmdRead, 0, 8192, 4096, nil); errno != nbdEIO {
 		t.Fatalf("error %d", errno)
 	}
-	for _, c := range []*client{first, second, b.attach(), b.dial().attach("/vm/refused")} {
+	for _, c := range []*client{first, second, b.attachAs(structured), b.attachAs(extended), b.dial().attach("/vm/refused"),
+		b.any().agreeFor(structured, "/vm/refused").attach("/vm/refused"), b.any().agreeFor(extended, "/vm/refused").attach("/vm/refused")} {
 		demandEIO(t, c)
 	}
 }
