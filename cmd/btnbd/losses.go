@@ -35,8 +35,16 @@ type losses struct {
 	accept      func(blocktree.Path) bool // the loss that the file of a path had; nil: none is
 	log         *slog.Logger
 
-	mu   sync.Mutex
-	lock io.Closer // of dir; nil until there is something to keep
+	mu      sync.Mutex
+	lock    io.Closer       // of dir; nil until there is something to keep
+	earlier map[string]bool // the records of earlier servers that this one has not gone by yet
+	kept    map[blocktree.Path]*keeping
+}
+
+// keeping is what this server has open of one path: on demand that may be a device that writes and one that only reads, with one record.
+type keeping struct {
+	mu    sync.Mutex // held while the record is looked at or changed
+	users int        // devices that are not closed, and admissions under way; guarded by losses.mu
 }
 
 // acceptAll is --accept-loss without a path.
@@ -64,17 +72,24 @@ func acceptance(cfg *config.NBD, values []string) (func(blocktree.Path) bool, er
 		}
 		exported = append(exported, p)
 	}
+	onDemand := func(blocktree.Path) bool { return false }
+	if cfg.OnDemand.Below != "" {
+		below, err := cfg.Resolve(cfg.OnDemand.Below)
+		if err != nil {
+			return nil, err
+		}
+		onDemand = func(p blocktree.Path) bool { return p.Within(below) && p != below }
+	}
 	for _, v := range values {
 		if v == acceptAll {
-			accepted = exported
-			break
+			return func(p blocktree.Path) bool { return slices.Contains(exported, p) || onDemand(p) }, nil
 		}
 		p, err := cfg.Resolve(v)
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(exported, p) {
-			return nil, cli.Invalid("name an export of the configuration, or none for all of them", "--accept-loss=%s: it is not exported", v)
+		if !slices.Contains(exported, p) && !onDemand(p) {
+			return nil, cli.Invalid("name an export of the configuration, or one on demand, or none for all of them", "--accept-loss=%s: it is not exported", v)
 		}
 		accepted = append(accepted, p)
 	}
@@ -100,55 +115,146 @@ const bootIDFile = "/proc/sys/kernel/random/boot_id"
 // durable is a file that says when what was written to it is durable.
 type durable interface{ Durability() stripe.Durability }
 
-// admit decides whether a device of f may be served, and sees to what has to be kept while it is; in o it says what becomes of the device. It is
-// called before the export is offered. Its own errors are those of the state directory and of the cluster.
-func (l *losses) admit(ctx context.Context, f blocktree.File, o *blockdev.Options) error {
-	if d, ok := f.(durable); !ok || d.Durability() != stripe.DurabilityFlush {
-		return nil
+// admit decides whether a device of f may be served, and sees to what has to be kept while it is; in o, whose ReadOnly is set, it says what
+// becomes of the device. It is called before the export is offered. Its own errors are those of the state directory and of the cluster.
+func (l *losses) admit(ctx context.Context, f blocktree.File, o *blockdev.Options) (err error) {
+	now := lossRecord{path: f.Info().Path, file: f.Info().ID}
+	flushes := false
+	if d, ok := f.(durable); ok {
+		flushes = d.Durability() == stripe.DurabilityFlush
 	}
-	numbered, ok := f.(blocktree.LossNumberer)
-	if !ok {
-		return &blocktree.Error{Op: "open", Path: f.Info().Path.Short(), Kind: blocktree.Unsupported, Err: errors.New("the file does not say how often it lost writes")}
+	if flushes {
+		now.loss, err = lossNumber(ctx, f)
+	} else if found, e := l.hasRecord(now.path); !found { // else it is of another file, that was here before
+		return e
 	}
-	number, err := numbered.LossNumber(ctx)
+	if err == nil {
+		err = l.open()
+	}
 	if err != nil {
 		return err
 	}
-	if err := l.open(); err != nil {
+	k := l.keep(now.path)
+	defer k.mu.Unlock()
+	goesOn, err := l.judge(now, flushes, o)
+	if err != nil || !goesOn {
+		l.leave(now.path, k)
 		return err
 	}
-	now := lossRecord{path: f.Info().Path, file: f.Info().ID, boot: l.boot, loss: number}
+	o.Lost = func(err error) {
+		short := now.path.Short()
+		l.log.Error("acknowledged writes may be gone: every command of this export fails from now on", "path", short, "err", err, "hint", acceptHint(short))
+	}
+	readOnly := o.ReadOnly || f.Info().ReadOnly
+	o.Closed = func(err error) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		// Who had the file for writing, and flushed, knows that all that anybody has read until now is durable, too. Who only reads does not.
+		if err == nil && !readOnly && l.alone(k) {
+			l.remove(now.path)
+		}
+		l.leave(now.path, k)
+	}
+	return nil
+}
+
+// judge compares what is opened with the record, and writes that. Without goesOn the device is refused, or there is nothing to keep of it. The
+// caller keeps the path.
+func (l *losses) judge(now lossRecord, flushes bool, o *blockdev.Options) (goesOn bool, err error) {
+	now.boot = l.boot
+	if !l.clientsHere {
+		now.boot = anyBoot
+	}
 	was, why, err := l.look(now)
 	if err != nil {
-		return l.fail(err)
+		return false, l.fail(err)
 	}
 	short := now.path.Short()
 	switch {
-	case why != "" && (l.accept == nil || !l.accept(now.path)):
+	case why != "" && !l.accepts(now.path):
 		o.Refuse = &blocktree.Error{Op: "btnbd", Path: short, Kind: blocktree.Lost, Err: errors.New(why), Hint: acceptHint(short)}
 		l.log.Error("every command of this export fails until the loss is accepted", "path", short, "why", why, "hint", acceptHint(short))
-		return nil // the record stays
+		return false, nil // the record stays
 	case why != "":
 		l.log.Warn("loss accepted", "path", short, "that", why)
+	case was != nil && was.boot == anyBoot:
+		now.boot = anyBoot // its clients may come back to a server that listens beyond this machine again
 	case was != nil && was.loss != now.loss:
 		l.log.Warn("what was acknowledged and not flushed before this boot may be gone", "path", short, "lossNumber", now.loss, "was", was.loss)
 	case was == nil && now.loss > 0:
 		l.log.Info("nothing is known here of how this file was served before; it has lost writes that were acknowledged and not flushed", "path", short, "lossNumber", now.loss)
 	}
-	if was == nil || why != "" || *was != now {
+	switch {
+	case !flushes:
+		l.remove(now.path)
+	case was == nil || why != "" || *was != now:
 		if err := l.write(now); err != nil {
-			return l.fail(err)
+			return false, l.fail(err)
 		}
 	}
-	o.Lost = func(err error) {
-		l.log.Error("acknowledged writes may be gone: every command of this export fails from now on", "path", short, "err", err, "hint", acceptHint(short))
+	l.mu.Lock()
+	delete(l.earlier, l.name(now.path))
+	l.mu.Unlock()
+	return flushes, nil
+}
+
+func lossNumber(ctx context.Context, f blocktree.File) (uint64, error) {
+	numbered, ok := f.(blocktree.LossNumberer)
+	if !ok {
+		return 0, &blocktree.Error{Op: "open", Path: f.Info().Path.Short(), Kind: blocktree.Unsupported, Err: errors.New("the file does not say how often it lost writes")}
 	}
-	o.Closed = func(err error) {
-		if err == nil {
-			l.remove(now.path)
-		}
+	return numbered.LossNumber(ctx)
+}
+
+// hasRecord reports whether there is a record of a path. Where this user may not look, no server of his has left one.
+func (l *losses) hasRecord(p blocktree.Path) (bool, error) {
+	_, err := l.read(l.name(p))
+	switch blocktree.KindOf(err) {
+	case blocktree.NotFound, blocktree.Permission:
+		return false, nil
 	}
-	return nil
+	if err != nil {
+		return false, l.fail(err)
+	}
+	return true, nil
+}
+
+// accepts reports whether the loss that the record of a path stands for is accepted. What this server has seen itself never is: --accept-loss
+// came before it.
+func (l *losses) accepts(p blocktree.Path) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.earlier[l.name(p)] && l.accept != nil && l.accept(p)
+}
+
+// keep makes the caller a user of a path, and the only one that looks at its record.
+func (l *losses) keep(p blocktree.Path) *keeping {
+	l.mu.Lock()
+	k := l.kept[p]
+	if k == nil {
+		k = new(keeping)
+		l.kept[p] = k
+	}
+	k.users++
+	l.mu.Unlock()
+	k.mu.Lock()
+	return k
+}
+
+func (l *losses) alone(k *keeping) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return k.users == 1
+}
+
+// leave takes one user away.
+func (l *losses) leave(p blocktree.Path, k *keeping) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k.users--
+	if k.users == 0 {
+		delete(l.kept, p)
+	}
 }
 
 func acceptHint(path string) string {
@@ -184,7 +290,14 @@ func (l *losses) open() error {
 	if err != nil {
 		return l.fail(err)
 	}
-	l.lock = lock
+	names, err := l.fs.List(l.dir)
+	if err != nil {
+		return l.fail(errors.Join(err, lock.Close()))
+	}
+	l.lock, l.earlier, l.kept = lock, make(map[string]bool), make(map[blocktree.Path]*keeping)
+	for _, name := range names {
+		l.earlier[filepath.Join(l.dir, name)] = true
+	}
 	return nil
 }
 

@@ -118,10 +118,15 @@ func TestLossRecords(t *testing.T) {
 		"another boot ended all clients":            {{boot: "a", end: "killed"}, {boot: "b", loss: 1, log: "before this boot may be gone", end: "killed"}, {boot: "b", loss: 1, end: "clean"}},
 		"another boot ended the refusal":            {{boot: "a", end: "killed"}, {boot: "a", loss: 1, refuse: true, end: "killed"}, {boot: "b", loss: 1, end: "clean"}},
 		"clients elsewhere have boots of their own": {{boot: "a", remote: true, end: "killed"}, {boot: "b", loss: 1, remote: true, refuse: true, end: "clean"}},
-		"another file of the same path":             {{boot: "a", end: "killed"}, {boot: "a", inode: 8, refuse: true, log: "another file", end: "clean"}, {boot: "a", inode: 8, accept: true, end: "clean"}, {boot: "a", inode: 9, end: "clean"}},
-		"a number that went back":                   {{boot: "a", loss: 4, end: "killed"}, {boot: "a", loss: 3, refuse: true, end: "clean"}},
-		"accepted without need":                     {{boot: "a", accept: true, end: "killed"}, {boot: "a", accept: true, end: "clean"}},
-		"of durability ack":                         {{boot: "a", ack: true, end: "killed"}, {boot: "a", ack: true, loss: 1, end: "clean"}},
+		"clients elsewhere outlive a server for clients here": {{boot: "a", remote: true, end: "killed"}, {boot: "b", end: "killed"}, {boot: "c", loss: 1, refuse: true, log: again, end: "clean"},
+			{boot: "c", loss: 1, accept: true, end: "killed"}, {boot: "d", loss: 2, end: "clean"}},
+		"another file of durability ack": {{boot: "a", end: "killed"}, {boot: "a", inode: 8, ack: true, refuse: true, log: "another file", end: "clean"},
+			{boot: "a", inode: 8, ack: true, accept: true, log: "loss accepted", end: "killed"}, {boot: "a", inode: 8, ack: true, end: "clean"}},
+		"another file of durability ack, another boot": {{boot: "a", end: "killed"}, {boot: "b", inode: 8, ack: true, end: "clean"}, {boot: "a", inode: 8, ack: true, end: "clean"}},
+		"another file of the same path":                {{boot: "a", end: "killed"}, {boot: "a", inode: 8, refuse: true, log: "another file", end: "clean"}, {boot: "a", inode: 8, accept: true, end: "clean"}, {boot: "a", inode: 9, end: "clean"}},
+		"a number that went back":                      {{boot: "a", loss: 4, end: "killed"}, {boot: "a", loss: 3, refuse: true, end: "clean"}},
+		"accepted without need":                        {{boot: "a", accept: true, end: "killed"}, {boot: "a", accept: true, end: "clean"}},
+		"of durability ack":                            {{boot: "a", ack: true, end: "killed"}, {boot: "a", ack: true, loss: 1, end: "clean"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := vfs.NewCrash()

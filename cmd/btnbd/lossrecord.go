@@ -13,9 +13,12 @@ import (
 type lossRecord struct {
 	path blocktree.Path
 	file blocktree.FileID
-	boot string
+	boot string // or anyBoot
 	loss uint64
 }
+
+// anyBoot is the boot of clients that may be on other machines: every one counts as the same.
+const anyBoot = "any"
 
 // lossRecordBytesMax is far above what a record with the longest path has.
 const lossRecordBytesMax = 16 << 10
@@ -50,13 +53,13 @@ func decodeLossRecord(text []byte) (lossRecord, error) {
 	return r, nil
 }
 
-// passed says why a device that was offered as r says, and not closed cleanly, must not go on as now says, or "". Where every client
-// is on this machine, none has outlived another boot of it.
+// passed says why a device that was offered as r says, and not closed cleanly, must not go on as now says, or "". Where every client,
+// of then and of now, is on this machine, none has outlived another boot of it.
 func (r lossRecord) passed(now lossRecord, clientsHere bool) string {
 	switch {
 	case r.path != now.path:
 		return fmt.Sprintf("the record of this export is that of %s", r.path)
-	case clientsHere && r.boot != now.boot:
+	case clientsHere && r.boot != anyBoot && r.boot != now.boot:
 		return ""
 	case r.file != now.file:
 		return fmt.Sprintf("it was another file, %v, when it was last served; now it is %v", r.file, now.file)

@@ -55,8 +55,8 @@ is stopped. This server forces once only. Do not put --take-over where it is rep
 
 A file of durability flush whose nodes lost power may lack what was acknowledged and not flushed. Its device then fails with I/O errors, also
 after a restart: whatever uses it, such as a mounted file system or a virtual machine, has seen what is not there any more. End that, then
-start once with --accept-loss, or --accept-loss=PATH for one export. Do not put it into a unit file: to accept a loss is a decision about that
-loss. Where systemd owns the socket, start it by hand with --listen, stop it when it is ready, and start the unit.
+start once with --accept-loss, or --accept-loss=PATH for one export; of one on demand it is accepted when a client first asks for it. Not in
+a unit file: it is a decision about that loss. Where systemd owns the socket, start by hand with --listen, stop when it is ready, start the unit.
 
 Sockets that systemd passes are used instead of listen. It logs to standard error, reads the files of the tls section again at SIGHUP,
 for connections that come from then on, and finishes what clients have in flight before it stops. btnbd exports shows who uses what.`,
@@ -291,7 +291,11 @@ func (s *server) openDevice(ctx context.Context, e *config.Export, open opener, 
 	}
 	device, err := blockdev.Open(f, o)
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		err = errors.Join(err, f.Close())
+		if o.Closed != nil {
+			o.Closed(err)
+		}
+		return nil, err
 	}
 	return device, nil
 }

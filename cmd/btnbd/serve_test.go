@@ -16,10 +16,11 @@ import (
 	"blocktree/blockdev"
 	"blocktree/blockdev/memfile"
 	"blocktree/internal/config"
+	"blocktree/internal/vfs"
 )
 
 func serverOf(exports int) *server {
-	s := &server{cfg: new(config.NBD), log: slog.New(slog.DiscardHandler)}
+	s := &server{cfg: new(config.NBD), log: slog.New(slog.DiscardHandler), losses: &losses{fs: vfs.NewCrash(), dir: "/state"}}
 	for i := range exports {
 		s.cfg.Exports = append(s.cfg.Exports, config.Export{Path: fmt.Sprintf("/vm/disk%d", i)})
 	}
