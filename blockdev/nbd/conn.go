@@ -137,8 +137,8 @@ func (c *conn) kick() {
 
 // cut ends the connection at once: reads are given up, replies dropped. Writes that have begun still finish.
 func (c *conn) cut() {
+	c.nc.Close() // what it may say is of no use any more; first, or it could yet say that what is given up failed
 	c.cancel()
-	c.nc.Close() // what it may say is of no use any more
 	c.started.giveUp()
 }
 

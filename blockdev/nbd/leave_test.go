@@ -72,6 +72,35 @@ func TestImpatientStopTellsNoErrors(t *testing.T) {
 	c.closed()
 }
 
+// TestCutTellsNoErrors: of one connection, too, reads are given up when nobody can hear of it any more.
+func TestCutTellsNoErrors(t *testing.T) {
+	server, client := net.Pipe()
+	defer client.Close()
+	nc := &onClose{Conn: server}
+	c := newConn(NewServer(Config{}), nc)
+	nc.do = func() {
+		if c.ctx.Err() != nil {
+			t.Error("reads are given up before the connection is closed")
+		}
+		nc.do = func() {}
+	}
+	c.cut()
+	if c.ctx.Err() == nil {
+		t.Error("reads go on")
+	}
+}
+
+// onClose is a connection that does something when it is closed.
+type onClose struct {
+	net.Conn
+	do func()
+}
+
+func (c *onClose) Close() error {
+	c.do()
+	return c.Conn.Close()
+}
+
 // TestWaitingForTheServerIsNoRest: a client for which the server had to look something up has all of its time for what it says next.
 func TestWaitingForTheServerIsNoRest(t *testing.T) {
 	var o onDemand
