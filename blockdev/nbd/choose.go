@@ -88,16 +88,20 @@ func (c *conn) onDemand(e blockdev.Export, open bool) (blockdev.Export, error) {
 			Err: fmt.Errorf("%d clients wait for exports to be opened already", cap(c.s.awaiting))}
 	}
 	c.awaits.Store(true)
-	defer c.awaits.Store(false)
+	defer func() {
+		c.move() // the time that this took was not the client's
+		c.awaits.Store(false)
+	}()
 	ctx, cancel := context.WithDeadline(c.ctx, c.decideBy.Add(-answerMargin))
 	defer cancel()
 	stop := context.AfterFunc(c.s.stopped, cancel)
 	defer stop()
-	if !open {
-		return c.s.demand.Describe(ctx, e.Name, e.ReadOnly)
+	var err error
+	if open {
+		e, c.release, err = c.s.demand.Open(ctx, e.Name, e.ReadOnly)
+	} else {
+		e, err = c.s.demand.Describe(ctx, e.Name, e.ReadOnly)
 	}
-	e, release, err := c.s.demand.Open(ctx, e.Name, e.ReadOnly)
-	c.release = release
 	if err != nil && c.s.stopping.Load() {
 		err = blocktree.E("nbd", blocktree.Closed, errors.New("the server is stopping"))
 	}

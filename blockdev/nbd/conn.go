@@ -55,6 +55,7 @@ type conn struct {
 
 	deadlineMu sync.Mutex
 	kicked     bool // the reader is to end: no deadline but past any more
+	leaving    bool // hangUp has begun: its deadline is the last one
 
 	starving atomic.Bool // the reader waits for memory
 	failures atomic.Uint64
@@ -129,25 +130,31 @@ func (c *conn) kick() {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	c.kicked = true
-	c.nc.SetReadDeadline(past()) // fails only on a closed connection, whose reader ends anyway
+	if !c.leaving {
+		c.nc.SetReadDeadline(past()) // fails only on a closed connection, whose reader ends anyway
+	}
 }
 
 // cut ends the connection at once: reads are given up, replies dropped. Writes that have begun still finish.
 func (c *conn) cut() {
+	c.nc.Close() // what it may say is of no use any more; first, or it could yet say that what is given up failed
 	c.cancel()
-	c.nc.Close() // what it may say is of no use any more
 	c.started.giveUp()
 }
 
 // hangUp ends a connection of which all is answered so that the client gets the answers: closing a TCP connection with requests
 // unread resets it, and what is still under way would be lost.
 func (c *conn) hangUp() {
+	c.endTLS()
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
+	c.deadlineMu.Lock()
+	c.leaving = true
 	c.nc.SetReadDeadline(time.Now().Add(hangUpTimeout)) // fails only on a closed connection
-	io.Copy(io.Discard, c.nc)                           // its end is the client's, or the deadline's
+	c.deadlineMu.Unlock()
+	io.Copy(io.Discard, c.nc) // its end is the client's, or the deadline's
 }
 
 func (c *conn) readDeadline(t time.Time) {

@@ -18,6 +18,7 @@ import (
 type onDemand struct {
 	opens, closes, stats atomic.Int64
 	gate                 chan struct{} // an opening waits for it to be closed
+	statGate             chan struct{} // likewise a look at what there is
 }
 
 type onDemandFile struct {
@@ -48,8 +49,15 @@ func (o *onDemand) demand(t testing.TB) *blockdev.Demand {
 			}
 			return name, nil
 		},
-		Stat: func(_ context.Context, name string) (uint64, error) {
+		Stat: func(ctx context.Context, name string) (uint64, error) {
 			o.stats.Add(1)
+			if o.statGate != nil {
+				select {
+				case <-o.statGate:
+				case <-ctx.Done():
+					return 0, ctx.Err()
+				}
+			}
 			if name == "/vm/busy" {
 				return 1 << 20, nil
 			}

@@ -198,15 +198,20 @@ func TestStylesAreAgreed(t *testing.T) {
 		return binary.BigEndian.Uint16([]byte(got)[8:])
 	}
 	const df, payload = 1 << 7, 1 << 12
+	context := func(name string) []byte { return metaQuery{name, []string{metaContext}}.encode() }
 	for _, x := range []struct {
 		option uint32
+		data   []byte
 		want   uint32
 		flags  uint16
 	}{
-		{optListMeta, 1<<31 | 3, 0}, {optStructuredReply, ack, df}, {optStructuredReply, ack, df},
-		{optExtendedHeaders, ack, df | payload}, {optStructuredReply, 1<<31 | 10, df | payload}, {optExtendedHeaders, ack, df | payload},
+		{optListMeta, nil, 1<<31 | 3, 0}, {optStructuredReply, nil, ack, df}, {optStructuredReply, nil, ack, df},
+		{optSetMeta, context("/vm/disk0"), ack, df}, {optExtendedHeaders, nil, ack, df | payload},
+		{optStructuredReply, nil, 1<<31 | 10, df | payload}, {optExtendedHeaders, nil, ack, df | payload},
+		{optSetMeta, nil, 1<<31 | 3, df}, {optSetMeta, context(""), ack, df | payload}, {optSetMeta, context("/other"), 1<<31 | 6, df},
+		{optSetMeta, context("/vm/disk0"), ack, df | payload},
 	} {
-		if got := c.ask(x.option, nil); len(got) != 1 || got.last() != x.want {
+		if got := c.ask(x.option, x.data); got.last() != x.want || x.data == nil && len(got) != 1 {
 			t.Fatalf("option %d: %v", x.option, got)
 		}
 		if got := flags(); got != writableFlags|x.flags {

@@ -83,7 +83,14 @@ func (c *conn) handshake() error {
 
 // farewell ends TLS in order, where the client may still listen.
 func (c *conn) farewell(err error) {
-	if c.secured != nil && c.ctx.Err() == nil && (errors.Is(err, errEnded) || errors.Is(err, errDisconnect)) {
+	if c.ctx.Err() == nil && (errors.Is(err, errEnded) || errors.Is(err, errDisconnect)) {
+		c.endTLS()
+	}
+}
+
+// endTLS says that nothing more comes, where there is TLS, so that the client can tell the end from a cut. Nobody else may be writing.
+func (c *conn) endTLS() {
+	if c.secured != nil {
 		c.secured.under.patience(false)
 		_ = c.secured.conn.CloseWrite() // it may be gone; it has a deadline of its own
 	}

@@ -160,13 +160,14 @@ func (s *Server) Close(ctx context.Context) error {
 	return nil
 }
 
+// cutAll ends all connections, and then gives up what their clients asked for: nobody hears of errors that come of that.
 func (s *Server) cutAll() {
-	s.hardStop()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for c := range s.conns {
 		c.cut()
 	}
+	s.mu.Unlock()
+	s.hardStop()
 }
 
 func (s *Server) attachedConns() int {

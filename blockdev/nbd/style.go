@@ -180,7 +180,7 @@ func (a agreed) flags(e blockdev.Export) uint16 {
 	if a.style != compact {
 		flags |= transSendDF
 	}
-	if a.style == extended {
+	if a.style == extended && a.metaExport == e.Name { // else there is nothing to choose from
 		flags |= transStatusPayload
 	}
 	if e.ReadOnly {

@@ -13,7 +13,7 @@ import (
 type Traffic struct {
 	Reads, ReadBytes   uint64
 	Writes, WriteBytes uint64
-	Others             uint64 // FLUSH, TRIM, WRITE_ZEROES
+	Others             uint64 // all else: FLUSH, TRIM, WRITE_ZEROES, CACHE, BLOCK_STATUS
 }
 
 func (t *Traffic) add(o Traffic) {

@@ -60,7 +60,7 @@ type trafficReport struct {
 	ReadBytes    uint64 `json:"readBytes"`
 	Writes       uint64 `json:"writes"`
 	WrittenBytes uint64 `json:"writtenBytes"`
-	Others       uint64 `json:"others"` // flushes, trims, zeroes
+	Others       uint64 `json:"others"` // all else: flushes, trims, zeroes, questions and hints
 	*rates              // of the last second; the command adds them
 }
 
