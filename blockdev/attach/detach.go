@@ -128,10 +128,13 @@ func Detach(ctx context.Context, o DetachOptions) error {
 		}
 	}
 	release, err := o.dismiss(ctx, name)
-	if err != nil {
+	switch {
+	case err == nil:
+		defer release()
+	case !o.Force || blocktree.KindOf(err) != blocktree.Timeout || ctx.Err() != nil:
 		return err
+	default: // it was told to end, so it brings nothing back; what it waits for may be what only the detaching ends, killed or not
 	}
-	defer release()
 	if d, err = o.System.Device(o.Index); err != nil || !d.Attached {
 		return err
 	}
@@ -146,7 +149,7 @@ func Detach(ctx context.Context, o DetachOptions) error {
 
 // ours reports whether btnbd attached a device.
 func ours(d Device, s *State) bool {
-	return s != nil && (d.Backend == s.Server || d.Backend == "")
+	return s != nil && d.of(s.Server)
 }
 
 // dismiss has the keeper end, and becomes the keeper: one that knew nothing of it would bring the device back.
@@ -175,7 +178,7 @@ func (o *DetachOptions) dismiss(ctx context.Context, name string) (release func(
 		select {
 		case <-ctx.Done():
 			return nil, &blocktree.Error{Op: "detach", Path: name, Kind: blocktree.Timeout, Err: fmt.Errorf("process %d keeps it and does not end", pid),
-				Hint: "see its log: it may wait for the server to flush; kill it, then detach with --force, to give that up"}
+				Hint: "see its log: it may wait for the server to flush; detach with --force to give that up"}
 		case <-time.After(pollInterval):
 		}
 	}

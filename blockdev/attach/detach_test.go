@@ -181,6 +181,28 @@ func TestDetach(t *testing.T) {
 	})
 }
 
+// TestDetachOfAStuckKeeper: one that waits in the kernel for what only the end of the device brings, so that even its death waits, prevents
+// --force from nothing.
+func TestDetachOfAStuckKeeper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, nil)
+		b.mustStart()
+		asked := 0
+		o := DetachOptions{Kernel: b.m, System: b.m, Signal: func(int) error { asked++; return nil }}
+		if err := Detach(t.Context(), o); blocktree.KindOf(err) != blocktree.Timeout || asked != 1 || b.m.live(0) != 1 {
+			t.Errorf("%v, asked %d times, %d connections live", err, asked, b.m.live(0))
+		}
+		o.Force = true
+		if err := Detach(t.Context(), o); err != nil || asked != 2 || b.m.device(0).c.Backend != "" {
+			t.Errorf("%v, asked %d times", err, asked)
+		}
+		if err := <-b.ended; err != nil {
+			t.Error(err)
+		}
+		b.end0()
+	})
+}
+
 // TestList tells what is connected, what waits and what nobody keeps.
 func TestList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
