@@ -25,9 +25,11 @@ const (
 	pollInterval = 50 * time.Millisecond
 )
 
-// stop ends the device, if nobody has it.
+// stop ends the device, if nobody has it. What is flushed may need a connection that has just died, so dead ones are replaced until then, and
+// not later: that would bring the device back.
 func (k *keeper) stop() error {
-	err := end(context.Background(), k.System, k.Kernel, k.index)
+	look := func(ctx context.Context) { k.look(ctx) } // what it finds, the flush says
+	err := end(context.Background(), k.System, k.Kernel, k.index, look)
 	if err == nil {
 		k.log.Info("detached")
 		return nil
@@ -41,12 +43,12 @@ func (k *keeper) stop() error {
 }
 
 // end flushes and disconnects a device that nobody has. While it does, nobody can mount it.
-func end(ctx context.Context, system System, kernel Kernel, index int) error {
+func end(ctx context.Context, system System, kernel Kernel, index int, meanwhile func(context.Context)) error {
 	c, err := system.Claim(index)
 	if err != nil {
 		return err
 	}
-	if err := flushed(ctx, c, flushTimeout); err != nil {
+	if err := flushed(ctx, c, flushTimeout, meanwhile); err != nil {
 		// A flush that goes on holds the descriptor; closing waits for nothing.
 		return errors.Join(err, c.Close())
 	}
@@ -139,7 +141,7 @@ func Detach(ctx context.Context, o DetachOptions) error {
 		return err
 	}
 	if !o.Force {
-		return end(ctx, o.System, o.Kernel, o.Index)
+		return end(ctx, o.System, o.Kernel, o.Index, nil)
 	}
 	if err := o.Kernel.Disconnect(ctx, o.Index); err != nil {
 		return err

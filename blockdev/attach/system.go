@@ -229,18 +229,25 @@ func parseName(name string) (index int, err error) {
 	return int(n), nil
 }
 
-// flushed waits for a flush for at most limit.
-func flushed(ctx context.Context, c Claim, limit time.Duration) error {
+// flushed waits for a flush for at most limit. Meanwhile, which may be nil, is called each lookInterval, with a context that ends then too.
+func flushed(ctx context.Context, c Claim, limit time.Duration, meanwhile func(context.Context)) error {
 	done := make(chan error, 1)
 	go func() { done <- c.Flush() }() // ends when the kernel has an answer, at the latest when the device is disconnected
-	t := time.NewTimer(limit)
-	defer t.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-t.C:
-	case <-ctx.Done():
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			return &blocktree.Error{Op: "flush", Kind: blocktree.Timeout, Err: errors.New("the server does not answer"),
+				Hint: "start the server, and btnbd attach, which reconnects the device; or give up what is not flushed, with `btnbd detach --force`"}
+		case <-look.C:
+			if meanwhile != nil {
+				meanwhile(ctx)
+			}
+		}
 	}
-	return &blocktree.Error{Op: "flush", Kind: blocktree.Timeout, Err: errors.New("the server does not answer"),
-		Hint: "start the server, and btnbd attach, which reconnects the device; or give up what is not flushed, with `btnbd detach --force`"}
 }
