@@ -34,6 +34,16 @@ func (e Export) Size() uint64 {
 	return e.Device.Size()
 }
 
+// Told is the description with a last word that names the file, whatever its path, file=DOMAIN/ID: who connects again, as `btnbd attach`
+// does, can see that it is the same one. An export that is not open yet has no such word.
+func (e Export) Told() string {
+	if e.Device == nil || e.Device.Info().ID == (blocktree.FileID{}) {
+		return e.Description
+	}
+	info := e.Device.Info()
+	return strings.TrimSpace(fmt.Sprintf("%s file=%v/%v", e.Description, info.Path.Root(), info.ID))
+}
+
 // Exports is a set of exports that may change at any time. The zero value is empty and ready. It owns no device: who
 // removes an export closes its device, and requests that still come get Closed.
 type Exports struct {

@@ -25,9 +25,11 @@ const (
 	pollInterval = 50 * time.Millisecond
 )
 
-// stop ends the device, if nobody has it.
+// stop ends the device, if nobody has it. What is flushed may need a connection that has just died, so dead ones are replaced until then, and
+// not later: that would bring the device back.
 func (k *keeper) stop() error {
-	err := end(context.Background(), k.System, k.Kernel, k.index)
+	look := func(ctx context.Context) { k.look(ctx) } // what it finds, the flush says
+	err := end(context.Background(), k.System, k.Kernel, k.index, look)
 	if err == nil {
 		k.log.Info("detached")
 		return nil
@@ -41,12 +43,12 @@ func (k *keeper) stop() error {
 }
 
 // end flushes and disconnects a device that nobody has. While it does, nobody can mount it.
-func end(ctx context.Context, system System, kernel Kernel, index int) error {
+func end(ctx context.Context, system System, kernel Kernel, index int, meanwhile func(context.Context)) error {
 	c, err := system.Claim(index)
 	if err != nil {
 		return err
 	}
-	if err := flushed(ctx, c, flushTimeout); err != nil {
+	if err := flushed(ctx, c, flushTimeout, meanwhile); err != nil {
 		// A flush that goes on holds the descriptor; closing waits for nothing.
 		return errors.Join(err, c.Close())
 	}
@@ -128,15 +130,18 @@ func Detach(ctx context.Context, o DetachOptions) error {
 		}
 	}
 	release, err := o.dismiss(ctx, name)
-	if err != nil {
+	switch {
+	case err == nil:
+		defer release()
+	case !o.Force || blocktree.KindOf(err) != blocktree.Timeout || ctx.Err() != nil:
 		return err
+	default: // it was told to end, so it brings nothing back; what it waits for may be what only the detaching ends, killed or not
 	}
-	defer release()
 	if d, err = o.System.Device(o.Index); err != nil || !d.Attached {
 		return err
 	}
 	if !o.Force {
-		return end(ctx, o.System, o.Kernel, o.Index)
+		return end(ctx, o.System, o.Kernel, o.Index, nil)
 	}
 	if err := o.Kernel.Disconnect(ctx, o.Index); err != nil {
 		return err
@@ -146,7 +151,7 @@ func Detach(ctx context.Context, o DetachOptions) error {
 
 // ours reports whether btnbd attached a device.
 func ours(d Device, s *State) bool {
-	return s != nil && (d.Backend == s.Server || d.Backend == "")
+	return s != nil && d.of(s.Server)
 }
 
 // dismiss has the keeper end, and becomes the keeper: one that knew nothing of it would bring the device back.
@@ -175,7 +180,7 @@ func (o *DetachOptions) dismiss(ctx context.Context, name string) (release func(
 		select {
 		case <-ctx.Done():
 			return nil, &blocktree.Error{Op: "detach", Path: name, Kind: blocktree.Timeout, Err: fmt.Errorf("process %d keeps it and does not end", pid),
-				Hint: "see its log: it may wait for the server to flush; kill it, then detach with --force, to give that up"}
+				Hint: "see its log: it may wait for the server to flush; detach with --force to give that up"}
 		case <-time.After(pollInterval):
 		}
 	}

@@ -32,6 +32,27 @@ func TestStop(t *testing.T) {
 	})
 }
 
+// TestStopReconnects: a keeper that is told to end while its server is away reconnects the device for the flush, if that comes back in time.
+func TestStopReconnects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, nil)
+		b.mustStart()
+		b.m.flush = make(chan struct{})
+		b.s.change(func() { b.s.down = true })
+		b.s.stop()
+		b.m.serverGone(0)
+		b.stop()
+		time.Sleep(10 * time.Second)
+		b.s.change(func() { b.s.down = false })
+		b.within(retryMax+lookInterval, "reconnected", func() bool { return b.m.live(0) == 1 })
+		close(b.m.flush)
+		b.end("")
+		if b.m.flushed != 1 || len(b.m.devices) != 0 {
+			t.Errorf("%d flushes, %d devices", b.m.flushed, len(b.m.devices))
+		}
+	})
+}
+
 // TestProbeShadow: a connection that the keeper cannot see, and that dies as it is tried, may have been cut off by that (A1).
 func TestProbeShadow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -177,6 +198,28 @@ func TestDetach(t *testing.T) {
 			t.Errorf("of another program: %v", err)
 		}
 		b.m.devices[0].detached = true
+		b.end0()
+	})
+}
+
+// TestDetachOfAStuckKeeper: one that waits in the kernel for what only the end of the device brings, so that even its death waits, prevents
+// --force from nothing.
+func TestDetachOfAStuckKeeper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, nil)
+		b.mustStart()
+		asked := 0
+		o := DetachOptions{Kernel: b.m, System: b.m, Signal: func(int) error { asked++; return nil }}
+		if err := Detach(t.Context(), o); blocktree.KindOf(err) != blocktree.Timeout || asked != 1 || b.m.live(0) != 1 {
+			t.Errorf("%v, asked %d times, %d connections live", err, asked, b.m.live(0))
+		}
+		o.Force = true
+		if err := Detach(t.Context(), o); err != nil || asked != 2 || b.m.device(0).c.Backend != "" {
+			t.Errorf("%v, asked %d times", err, asked)
+		}
+		if err := <-b.ended; err != nil {
+			t.Error(err)
+		}
 		b.end0()
 	})
 }

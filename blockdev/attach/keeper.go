@@ -89,6 +89,7 @@ type keeper struct {
 	probed    time.Time
 	nextSize  time.Time
 	woken     bool // the kernel said that a connection died
+	shown     bool // the kernel was shown a timeout that the device is not to have
 	complaint string
 	complain  time.Time
 }
@@ -201,8 +202,8 @@ func (k *keeper) start(ctx context.Context) (tookOver bool, err error) {
 		return false, k.attach(ctx)
 	}
 	backend := d.Backend
-	if backend == "" && before != nil {
-		backend = before.Server // a kernel that does not keep it
+	if d.Forgets && before != nil {
+		backend = before.Server
 	}
 	if backend != k.backend || !k.Kernel.Reconnects() {
 		if backend == "" {
@@ -278,6 +279,9 @@ func (k *keeper) attach(ctx context.Context) error {
 	return nil
 }
 
+// kernelPayloadBytes is what the kernel reads or writes at most in one request, unless it is told otherwise.
+const kernelPayloadBytes = 128 << 10
+
 // blockBytes is the block that the device is to have: a page of sectors where the size allows.
 func blockBytes(e *Export) (uint32, error) {
 	const kernelMax = 4096
@@ -285,9 +289,9 @@ func blockBytes(e *Export) (uint32, error) {
 	case e.BlockBytesMin > kernelMax:
 		return 0, &blocktree.Error{Op: "attach", Kind: blocktree.Unsupported,
 			Err: fmt.Errorf("the server takes blocks of %d bytes and more, the kernel has %d at most", e.BlockBytesMin, kernelMax), Hint: "use a btnbd server"}
-	case e.PayloadBytesMax < 128<<10:
+	case e.PayloadBytesMax < kernelPayloadBytes:
 		return 0, &blocktree.Error{Op: "attach", Kind: blocktree.Unsupported,
-			Err: fmt.Errorf("the server takes %d bytes at a time, the kernel sends 128 KiB", e.PayloadBytesMax), Hint: "use a btnbd server"}
+			Err: fmt.Errorf("the server takes %d bytes at a time, the kernel sends %d", e.PayloadBytesMax, kernelPayloadBytes), Hint: "use a btnbd server"}
 	case e.SizeBytes%kernelMax != 0 && e.BlockBytesMin <= 512:
 		return 512, nil
 	}
@@ -299,7 +303,7 @@ func (k *keeper) tune() {
 	if k.Connections > 1 || k.timeout != 0 || !k.Kernel.Reconnects() {
 		return
 	}
-	if d, err := k.System.Device(k.index); err == nil && d.Backend == "" { // older than 5.14: without a timeout it would end the device
+	if d, err := k.System.Device(k.index); err == nil && d.Forgets { // without a timeout it would end the device
 		t := TimeoutMin
 		k.timeout = t
 		if err := k.Kernel.Reconfigure(context.Background(), Change{Index: k.index, Backend: k.backend, Timeout: &t}); err != nil {

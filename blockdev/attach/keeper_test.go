@@ -1,6 +1,8 @@
 package attach
 
 import (
+	"context"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -133,6 +135,9 @@ func TestAnotherExport(t *testing.T) {
 		"smaller":         {func(s *server) { s.size -= 4096 }, "67104768 bytes, it had 67108864"},
 		"read-only":       {func(s *server) { s.flags = 1 | FlagReadOnly | FlagFlush | FlagFUA }, "read-only now"},
 		"without flush":   {func(s *server) { s.flags &^= FlagFlush }, "lacks the abilities"},
+		"without zeroes":  {func(s *server) { s.flags &^= FlagZeroes }, "lacks the abilities"},
+		"larger blocks":   {func(s *server) { s.block = 8192 }, "takes blocks of 8192 bytes and more, the device has 4096"},
+		"small requests":  {func(s *server) { s.payload = 65536 }, "takes 65536 bytes at a time"},
 		"another file":    {func(s *server) { s.description = "a disk file=2" }, "file=1 is now file=2"},
 		"after a loss":    {func(s *server) { s.description = "a disk file=1 loss=1" }, "loss=0 is now loss=1"},
 		"another name":    {func(s *server) { s.name = "/vm/disk1" }, "no such export"},
@@ -152,6 +157,7 @@ func TestAnotherExport(t *testing.T) {
 				}
 				b.s.change(func() {
 					b.s.size, b.s.flags, b.s.description, b.s.name, b.s.refusal = size, flags, "no more words", name, 0
+					b.s.block, b.s.payload = 1, 32*mib
 				})
 				b.within(retryMax+lookInterval, "reconnected", func() bool { return b.m.live(0) == 1 })
 				b.end("")
@@ -187,6 +193,109 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%d times GO, %d times INFO", gos, infos)
 		}
 		b.end("")
+	})
+}
+
+// TestGrownWhileAway: the new size waits until the new connections are there. A kernel that takes a size waits for what is in flight, which
+// waits for the connections.
+func TestGrownWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, nil)
+		b.m.frozen = make(chan struct{})
+		b.mustStart()
+		b.restartServer(func() { b.s.size = 200 * mib })
+		time.Sleep(retryMax + lookInterval)
+		if b.m.live(0) != 1 {
+			t.Error("not reconnected")
+		}
+		b.within(time.Second, "grown", func() bool { return b.m.device(0).c.SizeBytes == 200*mib })
+		close(b.m.frozen)
+		b.end("")
+	})
+}
+
+// TestHalfAReconnection: the connections were taken, and the rest of the change failed: it is made up for.
+func TestHalfAReconnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, nil)
+		b.mustStart()
+		b.restartServer(func() { b.m.broken = 1 })
+		b.within(retryMax+lookInterval, "reconnected", func() bool { return b.m.live(0) == 1 })
+		b.within(2*retryMax, "connected, without a timeout", func() bool { return b.m.state(0).State == StateConnected && b.m.device(0).timeout == 0 })
+		if d := b.m.device(0); d.ioTimeout != requestTimeout {
+			t.Errorf("requests are looked at each %v", d.ioTimeout)
+		}
+		b.end("")
+	})
+}
+
+// another makes the device that of another program, which tells the kernel no backend.
+func (m *model) another() *modelLink {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := &modelLink{m: m, dead: true}
+	m.devices[0] = &modelDevice{c: Config{SizeBytes: mib, BlockBytes: 4096}, sockets: []*modelLink{l}, timeout: time.Minute}
+	return l
+}
+
+// TestForeignDevice: a keeper gives nothing to a device that another program has attached meanwhile, though neither it nor the kernel says to
+// what: not while it runs, not when it had connections made for it, and not when it starts with a state of before (A3).
+func TestForeignDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, nil)
+		b.mustStart()
+		untouched := func(l *modelLink) {
+			t.Helper()
+			if d := b.m.devices[0]; d == nil || d.sockets[0] != l || d.timeout != time.Minute || d.c.DeadTimeout != 0 || d.c.SizeBytes != mib {
+				t.Fatalf("the other's device is %+v", d)
+			}
+		}
+		b.s.change(func() { b.s.down = true })
+		b.s.stop()
+		b.m.serverGone(0)
+		b.within(time.Second, "it waits", func() bool { return b.m.state(0).State == StateWaiting })
+		b.m.Disconnect(t.Context(), 0)
+		l := b.m.another()
+		b.s.change(func() { b.s.down = false })
+		if err := <-b.ended; err != nil {
+			t.Error(err)
+		}
+		untouched(l)
+
+		b.m.devices = map[int]*modelDevice{}
+		b.s.down = false
+		b.mustStart()
+		dial := b.o.Dial
+		b.m.used = true
+		b.stop()
+		<-b.ended
+		b.m.used = false
+		b.o.Dial = func(ctx context.Context) (net.Conn, error) { // takes so long that all is different then
+			b.m.Disconnect(ctx, 0)
+			l = b.m.another()
+			return dial(ctx)
+		}
+		if took, err := b.start(); err != nil || !took {
+			t.Fatalf("took over %v, %v", took, err)
+		}
+		if err := <-b.ended; err != nil {
+			t.Error(err)
+		}
+		untouched(l)
+
+		b.o.Dial = dial
+		b.m.Save(&State{Index: 0, Server: b.o.Target.String(), Connections: 1})
+		if took, err := b.start(); blocktree.KindOf(err) != blocktree.Busy || took {
+			t.Errorf("took over %v, %v", took, err)
+		}
+		untouched(l)
+		err := Detach(t.Context(), DetachOptions{Kernel: b.m, System: b.m})
+		if blocktree.KindOf(err) != blocktree.Permission {
+			t.Errorf("detached by %v", err)
+		}
+		untouched(l)
+		b.m.devices = map[int]*modelDevice{}
+		b.end0()
 	})
 }
 

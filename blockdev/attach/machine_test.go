@@ -78,6 +78,9 @@ func TestOneKeeper(t *testing.T) {
 	if pid, err := m.Keeper(5); pid != c.Process.Pid || err != nil {
 		t.Errorf("%d, %v", pid, err)
 	}
+	if pid, err := m.keeperOf(m.lockFile(5)); pid != c.Process.Pid || err != nil {
+		t.Errorf("who may not open it sees %d, %v", pid, err)
+	}
 	if _, err := m.Lock(5); blocktree.KindOf(err) != blocktree.Busy || !strings.Contains(err.Error(), fmt.Sprintf("process %d keeps it", c.Process.Pid)) {
 		t.Errorf("%v", err)
 	}
@@ -95,6 +98,56 @@ func TestOneKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	release()
+}
+
+// TestRunIsOurs: the directory of locks and states is believed only where nobody else may write, and nobody else may lock keepers out.
+func TestRunIsOurs(t *testing.T) {
+	m := &Machine{Run: filepath.Join(t.TempDir(), "run")}
+	release, err := m.Lock(5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if info, err := os.Stat(m.lockFile(5)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	os.Chmod(m.Run, 0o777)
+	if _, err := m.Lock(5); blocktree.KindOf(err) != blocktree.Permission || blocktree.HintOf(err) == "" {
+		t.Errorf("writable by all: %v", err)
+	}
+	os.Chmod(m.Run, 0o755)
+	other := &Machine{Run: filepath.Join(t.TempDir(), "link")}
+	if err := os.Symlink(m.Run, other.Run); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Lock(5); blocktree.KindOf(err) != blocktree.Permission {
+		t.Errorf("a symbolic link: %v", err)
+	}
+}
+
+// TestLockHolder reads what the kernel says of locks to those who may not ask.
+func TestLockHolder(t *testing.T) {
+	const locks = "1: POSIX  ADVISORY  READ 7 00:1a:42 0 EOF\n1: -> POSIX  ADVISORY  WRITE 8 00:1a:42 0 EOF\n2: FLOCK  ADVISORY  WRITE 9 00:1a:42 0 EOF\n" +
+		"3: POSIX  ADVISORY  WRITE 10 00:1a:421 0 EOF\n4: POSIX  ADVISORY  WRITE 4711 00:1a:42 0 EOF\n"
+	if pid := lockHolder(locks, "00:1a:42"); pid != 4711 {
+		t.Errorf("process %d", pid)
+	}
+	if pid := lockHolder(locks, "00:1a:4"); pid != 0 {
+		t.Errorf("process %d", pid)
+	}
+}
+
+// TestTold: the last word of a kind says which file it is; those before it are people's.
+func TestTold(t *testing.T) {
+	for description, want := range map[string]string{"": "[]", "a disk": "[]", "file=1": "[file=1]", "loss=2 x file=1": "[file=1 loss=2]",
+		"file=a.img file=b.img file=D/1.2": "[file=D/1.2]"} {
+		if got := fmt.Sprint(told(description)); got != want {
+			t.Errorf("%q: %s", description, got)
+		}
+		if c := contradiction(told(description), told(description)); c != "" {
+			t.Errorf("%q contradicts itself: %s", description, c)
+		}
+	}
 }
 
 // TestState is there as it was saved, and nothing where it makes no sense.
@@ -143,7 +196,7 @@ func TestDevices(t *testing.T) {
 	}
 	all, err := m.Devices()
 	want := []Device{{Index: 0}, {Index: 9, Attached: true, Backend: "nbd://x/y", SizeBytes: mib, BlockBytes: 4096,
-		Flags: FlagReadOnly | FlagFlush | FlagFUA, Queues: 2}, {Index: 10, Attached: true}}
+		Flags: FlagReadOnly | FlagFlush | FlagFUA, Queues: 2}, {Index: 10, Attached: true, Forgets: true}}
 	if err != nil || fmt.Sprint(all) != fmt.Sprint(want) {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -203,6 +256,14 @@ func TestParseTarget(t *testing.T) {
 	} {
 		if got, err := ParseTarget(server, "/vm/disk0"); blocktree.KindOf(err) != kind || blocktree.HintOf(err) == "" {
 			t.Errorf("%q: %v, %v", server, got, err)
+		}
+	}
+	if _, err := ParseTarget("tcp:h:1", "/"+strings.Repeat("x", 4080)); err != nil {
+		t.Error(err)
+	}
+	for _, server := range []string{"tcp:h:1", "unix:/s"} { // the kernel prints it into a page
+		if _, err := ParseTarget(server, "/"+strings.Repeat("é", 700)); blocktree.KindOf(err) != blocktree.TooLarge || blocktree.HintOf(err) == "" {
+			t.Errorf("%s: %v", server, err)
 		}
 	}
 	if _, err := ParseTarget("tcp:h:1", strings.Repeat("x", 4097)); blocktree.KindOf(err) != blocktree.Invalid {

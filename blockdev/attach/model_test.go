@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,8 +28,10 @@ type model struct {
 	flush   chan struct{} // not nil: flushes wait for it
 	flushed int
 	noGrow  bool
-	old     bool // a kernel that keeps no backend
-	stays   bool // a device that is disconnected stays, as long as somebody has it open
+	frozen  chan struct{} // not nil: a device of which a connection is dead takes no size before it is closed, as since 6.9
+	broken  int           // so many changes without sockets fail
+	old     bool          // a kernel that keeps no backend
+	stays   bool          // a device that is disconnected stays, as long as somebody has it open
 }
 
 type modelDevice struct {
@@ -208,8 +211,17 @@ func (m *model) Reconfigure(_ context.Context, c Change) error {
 	defer m.mu.Unlock()
 	m.note("reconfigure nbd%d sockets %d size %d", c.Index, len(c.Sockets), c.SizeBytes)
 	d := m.devices[c.Index]
-	if d == nil || d.detached || d.c.Backend != c.Backend {
+	if d == nil || d.detached || d.c.Backend != "" && d.c.Backend != c.Backend {
 		return kernelError("reconfigure", unix.EINVAL)
+	}
+	if len(c.Sockets) == 0 && m.broken > 0 {
+		m.broken--
+		return kernelError("reconfigure", unix.EINTR)
+	}
+	if c.SizeBytes != 0 && m.frozen != nil && slices.ContainsFunc(d.sockets, func(l *modelLink) bool { return l.dead }) {
+		m.mu.Unlock()
+		<-m.frozen
+		m.mu.Lock()
 	}
 	if c.SizeBytes != 0 && !m.noGrow {
 		d.c.SizeBytes = c.SizeBytes
@@ -285,7 +297,7 @@ func (m *model) Device(index int) (Device, error) {
 	if m.old {
 		backend = ""
 	}
-	return Device{Index: index, Attached: true, Backend: backend, SizeBytes: d.c.SizeBytes, BlockBytes: d.c.BlockBytes,
+	return Device{Index: index, Attached: true, Backend: backend, Forgets: m.old, SizeBytes: d.c.SizeBytes, BlockBytes: d.c.BlockBytes,
 		Flags: d.c.Flags & (FlagReadOnly | FlagFlush | FlagFUA | FlagTrim), Queues: 1}, nil
 }
 

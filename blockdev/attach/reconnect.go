@@ -53,7 +53,7 @@ func (k *keeper) look(ctx context.Context) error {
 	}
 	now := time.Now()
 	k.findDead(now)
-	if !d.Attached || d.Backend != "" && d.Backend != k.backend {
+	if !d.of(k.backend) {
 		if !k.Kernel.Reconnects() && ctx.Err() == nil {
 			return &blocktree.Error{Op: "attach", Kind: blocktree.IO, Err: errors.New("the connection is lost, and with it the device"),
 				Hint: "attached by ioctl a device cannot be reconnected; leave --ioctl out"}
@@ -70,6 +70,11 @@ func (k *keeper) look(ctx context.Context) error {
 			return nil
 		}
 		return k.try(ctx, probe)
+	case k.shown && !now.Before(k.nextTry):
+		k.nextTry = now.Add(retryMax)
+		if err := k.hideTimeout(ctx); err != nil {
+			k.complainAbout(err)
+		}
 	case !now.Before(k.nextSize):
 		k.nextSize = now.Add(sizeInterval)
 		k.askSize(ctx)
@@ -135,6 +140,9 @@ func (k *keeper) try(ctx context.Context, probe bool) error {
 		k.setState(StateConnected, "")
 		return nil
 	}
+	if errors.Is(err, errDetached) {
+		return err
+	}
 	k.nextTry = time.Now().Add(pause(k.tries))
 	k.tries++
 	if err == nil {
@@ -142,8 +150,11 @@ func (k *keeper) try(ctx context.Context, probe bool) error {
 	}
 	k.woken = probe // once more
 	k.complainAbout(err)
-	if len(k.links) == 0 {
+	switch {
+	case len(k.links) == 0:
 		k.setState(StateWaiting, err.Error())
+	case len(k.dead) == 0 && k.unseen == 0: // all were taken before it failed
+		k.setState(StateConnected, err.Error())
 	}
 	return nil
 }
@@ -176,7 +187,7 @@ func (k *keeper) open(ctx context.Context, n int) (links []Link, export *Export,
 		if !stop() && err == nil {
 			err = blocktree.E("handshake", blocktree.Canceled, context.Cause(ctx))
 		}
-		if err == nil && export != nil && (e.SizeBytes != export.SizeBytes || e.Flags != export.Flags) {
+		if err == nil && export != nil && (e.SizeBytes != export.SizeBytes || e.Flags != export.Flags || contradiction(told(export.Description), told(e.Description)) != "") {
 			err = blocktree.E("handshake", blocktree.Unavailable, errors.New("the export changed between two connections"))
 		}
 		if err == nil {
@@ -209,7 +220,7 @@ func (k *keeper) acceptable(e *Export) error {
 		return &blocktree.Error{Op: "attach", Path: k.Target.Export, Kind: blocktree.Invalid, Err: fmt.Errorf("the export is not the same any more: "+format, args...),
 			Hint: "I/O goes on waiting; bring the former export back, or detach the device and attach it anew"}
 	}
-	const used = FlagFlush | FlagFUA | FlagTrim
+	const used = FlagFlush | FlagFUA | FlagTrim | FlagZeroes
 	writable := k.export.Flags&FlagReadOnly == 0
 	switch missing := k.export.Flags & used &^ e.Flags; {
 	case e.SizeBytes < k.size:
@@ -218,6 +229,10 @@ func (k *keeper) acceptable(e *Export) error {
 		return other("it is read-only now")
 	case writable && missing != 0:
 		return other("it lacks the abilities %#x", missing)
+	case e.BlockBytesMin > k.block:
+		return other("it takes blocks of %d bytes and more, the device has %d", e.BlockBytesMin, k.block)
+	case e.PayloadBytesMax < kernelPayloadBytes:
+		return other("it takes %d bytes at a time, the kernel sends %d", e.PayloadBytesMax, kernelPayloadBytes)
 	}
 	if c := contradiction(k.told, told(e.Description)); c != "" {
 		return other("%s", c)
@@ -231,17 +246,29 @@ func (k *keeper) replace(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+	d, err := k.System.Device(k.index) // the connections took their time, and a device without a backend lets everybody change it
+	if err == nil && !d.of(k.backend) {
+		err = errDetached
+	}
+	if err != nil {
+		for _, l := range links {
+			l.Close()
+		}
+		return err
+	}
 	shown := TimeoutMin // by which Taken sees that it was taken
 	if k.timeout != 0 {
 		shown = k.timeout
 	}
-	c := Change{Index: k.index, Backend: k.backend, Timeout: &shown, DeadTimeout: k.DeadTimeout, SizeBytes: k.larger(export)}
+	// No size: before the kernel takes one it waits for all that is in flight (6.9 and later), which waits for these sockets.
+	c := Change{Index: k.index, Backend: k.backend, Timeout: &shown, DeadTimeout: k.DeadTimeout}
 	for _, l := range links {
 		c.Sockets = append(c.Sockets, l.FD())
 	}
 	if k.unseen > 0 {
 		k.probed = time.Now()
 	}
+	k.shown = k.timeout == 0
 	err = k.Kernel.Reconfigure(context.WithoutCancel(ctx), c) // the descriptors must be open for as long as the kernel looks
 	taken := 0
 	for _, l := range links { // after an error too: some may have been taken before it
@@ -261,10 +288,8 @@ func (k *keeper) replace(ctx context.Context, n int) error {
 	k.dead = k.dead[fromDead:]
 	k.unseen -= min(k.unseen, taken-fromDead)
 	k.state.Reconnects += taken
-	if k.timeout == 0 {
-		never := time.Duration(0)
-		err = errors.Join(err, k.Kernel.Reconfigure(context.WithoutCancel(ctx), Change{Index: k.index, Backend: k.backend, Timeout: &never}))
-		k.tune()
+	if k.shown {
+		err = errors.Join(err, k.hideTimeout(context.WithoutCancel(ctx)))
 	}
 	if err != nil {
 		return err
@@ -274,10 +299,21 @@ func (k *keeper) replace(ctx context.Context, n int) error {
 	}
 	k.told = merge(k.told, told(export.Description))
 	k.state.Told = k.told
-	if c.SizeBytes != 0 {
-		k.grown(c.SizeBytes)
+	if k.larger(export) != 0 {
+		k.nextSize = time.Time{} // passed on when nothing is dead
 	}
 	return nil
+}
+
+// hideTimeout takes back the timeout that the kernel was shown.
+func (k *keeper) hideTimeout(ctx context.Context) error {
+	never := time.Duration(0)
+	err := k.Kernel.Reconfigure(ctx, Change{Index: k.index, Backend: k.backend, Timeout: &never})
+	if err == nil {
+		k.shown = false
+		k.tune()
+	}
+	return err
 }
 
 // merge keeps the words of before, and what only now says.

@@ -22,6 +22,8 @@ type server struct {
 	size        uint64
 	flags       uint16
 	description string
+	block       uint32
+	payload     uint32
 	down        bool
 	refusal     uint32 // not 0: GO and INFO get it
 	conns       []net.Conn
@@ -30,7 +32,9 @@ type server struct {
 	problem     error
 }
 
-func newServer() *server { return &server{name: "/vm/disk0", size: 64 * mib, flags: usual} }
+func newServer() *server {
+	return &server{name: "/vm/disk0", size: 64 * mib, flags: usual, block: 1, payload: 32 * mib}
+}
 
 func (s *server) change(f func()) {
 	s.mu.Lock()
@@ -119,7 +123,7 @@ func (s *server) serve(c net.Conn) error {
 // info answers INFO and GO, and after GO demands silence.
 func (s *server) info(c net.Conn, option uint32, data []byte) (done bool, err error) {
 	s.mu.Lock()
-	name, size, flags, description, refusal := s.name, s.size, s.flags, s.description, s.refusal
+	name, size, flags, description, refusal, block, payload := s.name, s.size, s.flags, s.description, s.refusal, s.block, s.payload
 	if option == 7 {
 		s.gos++
 	} else {
@@ -139,7 +143,7 @@ func (s *server) info(c net.Conn, option uint32, data []byte) (done bool, err er
 		c.Write(answer(option, errBit|6, nil))
 		return false, nil
 	}
-	c.Write(bytes.Join([][]byte{exportInfo(option, size, flags), answer(option, 3, blockInfo(1, 4096, 32*mib)),
+	c.Write(bytes.Join([][]byte{exportInfo(option, size, flags), answer(option, 3, blockInfo(block, max(block, 4096), payload)),
 		answer(option, 3, append([]byte{0, 2}, description...)), answer(option, 1, nil)}, nil))
 	if option == 6 {
 		return false, nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,10 +109,10 @@ func (m *Machine) Forget(index int) error {
 // Lock takes a lock of the kernel's, which ends with the process. It is one of those that a process has, so Keeper can tell whose it
 // is; hence no process keeps one device twice, and nothing else in it opens the file.
 func (m *Machine) Lock(index int) (release func(), err error) {
-	if err := os.MkdirAll(m.Run, 0o755); err != nil {
-		return nil, systemError("make "+m.Run, err)
+	if err := m.ownRun(); err != nil {
+		return nil, err
 	}
-	f, err := os.OpenFile(m.lockFile(index), os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(m.lockFile(index), os.O_RDWR|os.O_CREATE, 0o600) // who may read it could lock keepers out
 	if err != nil {
 		return nil, systemError("lock", err)
 	}
@@ -132,11 +133,29 @@ func (m *Machine) Lock(index int) (release func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// ownRun makes the directory. What is in it is believed, and written to by name, so nobody else may write there.
+func (m *Machine) ownRun() error {
+	if err := os.MkdirAll(m.Run, 0o755); err != nil {
+		return systemError("make "+m.Run, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(m.Run, &st); err != nil {
+		return systemError("look at "+m.Run, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return &blocktree.Error{Op: "lock", Path: m.Run, Kind: blocktree.Permission, Err: errors.New("others may write there"), Hint: "remove it: it is made anew"}
+	}
+	return nil
+}
+
 // Keeper asks the kernel who holds the lock.
 func (m *Machine) Keeper(index int) (pid int, err error) {
 	f, err := os.OpenFile(m.lockFile(index), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return m.keeperOf(m.lockFile(index))
 	}
 	if err != nil {
 		return 0, systemError("look for the keeper", err)
@@ -152,11 +171,40 @@ func (m *Machine) Keeper(index int) (pid int, err error) {
 	return int(lock.Pid), nil
 }
 
-// told are the words of a description by which a server says which file an export is, and whether acknowledged data of it was lost.
+// keeperOf looks for the lock on a file that this user may not open in the list that the kernel has for everybody.
+func (m *Machine) keeperOf(name string) (pid int, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		return 0, systemError("look for the keeper", err)
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return 0, systemError("look for the keeper", err)
+	}
+	return lockHolder(string(locks), fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)), nil
+}
+
+// lockHolder reads lines such as "1: POSIX  ADVISORY  WRITE 4711 00:1a:123 0 EOF". One with "->" waits for a lock.
+func lockHolder(locks, file string) (pid int) {
+	for line := range strings.Lines(locks) {
+		if f := strings.Fields(line); len(f) == 8 && f[1] == "POSIX" && f[3] == "WRITE" && f[5] == file {
+			pid, _ = strconv.Atoi(f[4]) // a number, by the kernel's word
+			return pid
+		}
+	}
+	return 0
+}
+
+// told are the words of a description by which a server says which file an export is, and whether acknowledged data of it was lost. The
+// last of a kind counts: before it is what people wrote.
 func told(description string) (words []string) {
-	for _, w := range strings.Fields(description) {
-		if strings.HasPrefix(w, "file=") || strings.HasPrefix(w, "loss=") {
-			words = append(words, w)
+	all := strings.Fields(description)
+	for _, key := range []string{"file=", "loss="} {
+		for i := len(all) - 1; i >= 0; i-- {
+			if strings.HasPrefix(all[i], key) {
+				words = append(words, all[i])
+				break
+			}
 		}
 	}
 	return words

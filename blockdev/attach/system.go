@@ -23,6 +23,7 @@ type Device struct {
 	Index      int
 	Attached   bool
 	Backend    string // what it was attached to; empty where the kernel does not keep it, or was not told
+	Forgets    bool   // the kernel does not keep it: it is older than 5.14, or the device was attached by ioctl
 	SizeBytes  uint64
 	BlockBytes uint32
 	Flags      uint16 // those that show in its queue
@@ -31,6 +32,11 @@ type Device struct {
 
 // Name is the device's, as in /dev.
 func (d Device) Name() string { return "nbd" + strconv.Itoa(d.Index) }
+
+// of reports whether the device may be one that was attached to server. Where the kernel does not keep to what, nothing else can be said.
+func (d Device) of(server string) bool {
+	return d.Attached && (d.Backend == server || d.Backend == "" && d.Forgets)
+}
 
 // Claim is the exclusive right to a device: while it lasts, nobody mounts it.
 type Claim interface {
@@ -63,8 +69,8 @@ type System interface {
 // Machine is this one, or in tests a directory that looks like one.
 type Machine struct{ Sys, Dev, Run string }
 
-// NewMachine returns this machine.
-func NewMachine() *Machine { return &Machine{Sys: "/sys", Dev: "/dev", Run: "/run/blocktree"} }
+// NewMachine returns this machine. Run is a directory of the keepers' own: those of services end with them, or belong to their users.
+func NewMachine() *Machine { return &Machine{Sys: "/sys", Dev: "/dev", Run: "/run/btnbd-attach"} }
 
 // Device reads /sys/block/nbdN.
 func (m *Machine) Device(index int) (Device, error) {
@@ -78,6 +84,8 @@ func (m *Machine) Device(index int) (Device, error) {
 	}
 	d.Attached = true
 	d.Backend = attribute(dir, "backend")
+	_, err := os.Stat(filepath.Join(dir, "backend"))
+	d.Forgets = errors.Is(err, fs.ErrNotExist)
 	d.SizeBytes = number(dir, "size") << 9
 	d.BlockBytes = uint32(number(dir, "queue/logical_block_size"))
 	for _, f := range []struct {
@@ -88,6 +96,7 @@ func (m *Machine) Device(index int) (Device, error) {
 		{attribute(dir, "queue/write_cache") == "write back", FlagFlush},
 		{number(dir, "queue/fua") != 0, FlagFUA},
 		{number(dir, "queue/discard_max_bytes") != 0, FlagTrim},
+		{number(dir, "queue/write_zeroes_max_bytes") != 0, FlagZeroes}, // 6.12 and later
 	} {
 		if f.is {
 			d.Flags |= f.flag
@@ -220,18 +229,25 @@ func parseName(name string) (index int, err error) {
 	return int(n), nil
 }
 
-// flushed waits for a flush for at most limit.
-func flushed(ctx context.Context, c Claim, limit time.Duration) error {
+// flushed waits for a flush for at most limit. Meanwhile, which may be nil, is called each lookInterval, with a context that ends then too.
+func flushed(ctx context.Context, c Claim, limit time.Duration, meanwhile func(context.Context)) error {
 	done := make(chan error, 1)
 	go func() { done <- c.Flush() }() // ends when the kernel has an answer, at the latest when the device is disconnected
-	t := time.NewTimer(limit)
-	defer t.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-t.C:
-	case <-ctx.Done():
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			return &blocktree.Error{Op: "flush", Kind: blocktree.Timeout, Err: errors.New("the server does not answer"),
+				Hint: "start the server, and btnbd attach, which reconnects the device; or give up what is not flushed, with `btnbd detach --force`"}
+		case <-look.C:
+			if meanwhile != nil {
+				meanwhile(ctx)
+			}
+		}
 	}
-	return &blocktree.Error{Op: "flush", Kind: blocktree.Timeout, Err: errors.New("the server does not answer"),
-		Hint: "start the server; or give up what is not flushed, with `btnbd detach --force`"}
 }

@@ -31,6 +31,9 @@ type Target struct {
 	Export  string // as the server is asked for it
 }
 
+// backendBytesMax bounds the URI that the kernel keeps: it prints it into a page, without a look at its length.
+const backendBytesMax = 4096 - len("\n\x00")
+
 const targetHint = "write unix:PATH, tcp:HOST:PORT, nbd://HOST:PORT or nbd+unix:///?socket=PATH"
 
 // ParseTarget reads where a server is: unix:PATH, tcp:HOST:PORT or an NBD URI. A URI that names an export must name this one.
@@ -74,7 +77,7 @@ func ParseTarget(server, export string) (Target, error) {
 			return bad("not the path of a socket")
 		}
 		t.Address = path
-		return t, nil
+		return t, t.fits()
 	}
 	host, port, err := net.SplitHostPort(t.Address)
 	if err != nil || port == "" {
@@ -83,7 +86,16 @@ func ParseTarget(server, export string) (Target, error) {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() { // an address to listen on
 		t.Address = net.JoinHostPort("localhost", port)
 	}
-	return t, nil
+	return t, t.fits()
+}
+
+// fits refuses a target that the kernel could not keep.
+func (t Target) fits() error {
+	if n := len(t.String()); n > backendBytesMax {
+		return &blocktree.Error{Op: "path", Kind: blocktree.TooLarge, Err: fmt.Errorf("the URI of the export has %d bytes, the kernel keeps %d", n, backendBytesMax),
+			Hint: "export the file under a shorter path"}
+	}
+	return nil
 }
 
 // String is the URI, always the same for the same target: the kernel keeps it, and compares.

@@ -156,8 +156,8 @@ func (n *negotiation) info(option uint32, data []byte) (done bool, err error) {
 	b = binary.BigEndian.AppendUint32(b, blockBytesPrefered)
 	n.reply(option, protocol.NEGOTIATION_TYPE_REPLY_INFO, binary.BigEndian.AppendUint32(b, blocktree.NBDPayloadBytesMax))
 	n.text(option, q, protocol.NEGOTIATION_TYPE_INFO_NAME, e.Name)
-	if e.Description != "" {
-		n.text(option, q, infoDescription, e.Description)
+	if told := e.Told(); told != "" {
+		n.text(option, q, infoDescription, told)
 	}
 	n.reply(option, protocol.NEGOTIATION_TYPE_REPLY_ACK, nil)
 	return goes, nil

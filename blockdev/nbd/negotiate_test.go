@@ -119,6 +119,22 @@ func checkInfo(t *testing.T, answers optionReplies, size uint64, flags uint16, t
 	}
 }
 
+// TestFileIsTold: the description of an export that is open ends with a word that says which file it is; LIST is for people.
+func TestFileIsTold(t *testing.T) {
+	info := blocktree.FileInfo{SizeBytes: 1 << 20, ID: blocktree.FileID{Generation: 2, Inode: 17}}
+	b := newBed(t, setup{file: memfile.Options{Info: info}})
+	b.export(blockdev.Export{Name: "/a", Device: b.dev})
+	c := b.dial().hello(clientFlags)
+	for name, want := range map[string]string{"/vm/disk0": "the first disk file=anonymous/2.17", "/a": "file=anonymous/2.17"} {
+		if got, _ := c.ask(optInfo, infoRequest{name: name, wants: []uint16{infoDescription}}.encode()).info(infoDescription); got != want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := fmt.Sprint(c.ask(optList, nil)); strings.Contains(got, "file=") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestList(t *testing.T) {
 	b := newBed(t, setup{})
 	b.export(blockdev.Export{Name: "/a", Device: b.dev})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -194,6 +195,10 @@ func (k *certificates) clientOf(ca *x509.Certificate, caSigner crypto.Signer, na
 	dir := filepath.Join(k.dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return certificateError(dir, err)
+	}
+	if der, err := readBlock(filepath.Join(dir, caCert), "CERTIFICATE"); err == nil && !bytes.Equal(der, ca.Raw) {
+		return &blocktree.Error{Op: "certificate", Path: filepath.Join(dir, caCert), Kind: blocktree.Invalid, Err: errors.New("it is of another authority"),
+			Hint: "remove it, for the client to know this one; or use the --dir of the other"}
 	}
 	key, err := k.key(filepath.Join(dir, clientKey), true, newEd25519)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -16,6 +17,9 @@ const (
 	// controlsMax and controlTimeout bound those who ask what is going on.
 	controlsMax    = 4
 	controlTimeout = 5 * time.Second
+
+	// controlRetry is the pause after a passing failure to accept one of them.
+	controlRetry = time.Second
 
 	// reportVersion is that of the form of a report; it changes when a field changes its meaning, not when one is added.
 	reportVersion = 1
@@ -133,10 +137,20 @@ func (k *control) accept() {
 	room := make(chan struct{}, controlsMax)
 	for {
 		nc, err := k.l.Accept()
-		if err != nil {
-			if k.ctx.Err() == nil {
-				k.log.Error("the control socket is lost", "error", err)
+		var passing interface{ Temporary() bool }
+		switch {
+		case err == nil:
+		case k.ctx.Err() != nil:
+			return
+		case errors.As(err, &passing) && passing.Temporary(): // too many open files, for example
+			k.log.Warn("the control socket did not accept", "error", err)
+			select {
+			case <-k.ctx.Done():
+			case <-time.After(controlRetry):
 			}
+			continue
+		default:
+			k.log.Error("the control socket is lost", "error", err)
 			return
 		}
 		room <- struct{}{} // each is free in controlTimeout

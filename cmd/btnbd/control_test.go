@@ -8,10 +8,14 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"blocktree"
 	"blocktree/blockdev"
@@ -163,4 +167,46 @@ func TestNoControlSocket(t *testing.T) {
 	if _, err := startControl(c, nil, log); blocktree.KindOf(err) != blocktree.NotFound {
 		t.Errorf("one that was asked for: %v", err)
 	}
+}
+
+// stumbling is a listener that fails in passing first, then has a client, then is closed.
+type stumbling struct {
+	errs    int
+	clients chan net.Conn
+}
+
+func (l *stumbling) Accept() (net.Conn, error) {
+	if l.errs > 0 {
+		l.errs--
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", unix.EMFILE)}
+	}
+	if nc, ok := <-l.clients; ok {
+		return nc, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *stumbling) Close() error { close(l.clients); return nil }
+
+func (*stumbling) Addr() net.Addr { return &net.UnixAddr{Name: "s", Net: "unix"} }
+
+// TestControlOutlivesAShortage: too few descriptors for a moment do not end the control socket.
+func TestControlOutlivesAShortage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &stumbling{errs: 3, clients: make(chan net.Conn)}
+		k := &control{report: func() report { return report{Version: reportVersion} }, log: slog.New(slog.DiscardHandler), l: l}
+		k.ctx, k.cancel = context.WithCancel(t.Context())
+		k.wg.Go(k.accept)
+		near, far := net.Pipe()
+		defer near.Close()
+		select {
+		case l.clients <- far:
+		case <-time.After(time.Minute):
+			t.Fatal("nobody accepts any more")
+		}
+		if text, err := io.ReadAll(near); err != nil || !strings.Contains(string(text), `"version":1`) {
+			t.Errorf("%q, %v", text, err)
+		}
+		k.close()
+	})
 }
