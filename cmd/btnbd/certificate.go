@@ -156,7 +156,7 @@ func (k *certificates) authority() (*x509.Certificate, crypto.Signer, error) {
 		return nil, nil, err
 	}
 	ca, err := x509.ParseCertificate(der)
-	if err == nil && !ca.PublicKey.(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
+	if err == nil && !samePublicKey(ca.PublicKey, key.Public()) {
 		err = errors.New("it is not of the key in " + caKey)
 	}
 	if err == nil && k.now.After(ca.NotAfter) {
@@ -349,4 +349,10 @@ func certificateError(name string, err error) error {
 		e.Kind, e.Hint = blocktree.Permission, "use a directory that this user may write"
 	}
 	return e
+}
+
+// samePublicKey is false also for a key of a kind that this program does not know.
+func samePublicKey(a any, b crypto.PublicKey) bool {
+	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && key.Equal(b)
 }
