@@ -102,3 +102,58 @@ func TestExtents(t *testing.T) {
 		t.Errorf("after close: %v", err)
 	}
 }
+
+// TestExtentsLeaveNothing: a client may ask in a loop for the first extent from a region on, while nobody can tell of one behind it. Nothing
+// goes on asking for what was answered: it would be held for as long as a read may stall, and charged to nobody.
+func TestExtentsLeaveNothing(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	c := d.Client()
+	const regions, region, asks = 8, 1 << 18, 50
+	d.Create(c, "/vm/disk0", regions<<30, blocktree.Code{Data: 1})
+	ctx := within(t, time.Minute)
+	f := d.Open(c, "/vm/disk0").(*file.File)
+	for r := range regions {
+		if err := f.WriteSectors(ctx, blocktree.SectorIndex(r*region+10), pattern(1, 4096)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader, err := file.Open(ctx, c, d.Path("/vm/disk0"), file.OpenOptions{ReadOnly: true, Reader: d.Reader})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, before := -1, uint64(0)
+	for node := 2; node >= 0 && (first < 0 || before == 0); node-- { // the one that has some of the file, which lies nowhere else
+		d.Stop(node)
+		first, before = -1, 0
+		for r := regions - 1; r >= 0 && (first < 0 || before == 0); r-- {
+			probe, cancel := context.WithTimeout(ctx, time.Second)
+			if _, err := f.Extents(probe, blocktree.SectorIndex(r*region), 1, 1); err == nil {
+				first = r
+			}
+			cancel()
+			t.Logf("node %d region %d: first %d", node, r, first)
+			before = f.Handle().Stats().GivenUp
+		}
+		if first < 0 || before == 0 {
+			d.Start(node)
+		}
+	}
+	if first < 0 || before == 0 {
+		t.Fatal("all of the file lies on one node: take more regions")
+	}
+	for range asks {
+		for _, x := range []blocktree.Extenter{f, reader.(*file.File)} {
+			got, err := x.Extents(ctx, blocktree.SectorIndex(first*region), uint64((regions-first)*region), 1)
+			if err != nil || len(got) != 1 || got[0] != (blocktree.Extent{Count: 10, Zero: true}) {
+				t.Fatalf("%v: %v", got, err)
+			}
+		}
+	}
+	if n := f.Handle().Stats().GivenUp - before; n < asks {
+		t.Errorf("of %d answers only %d left nothing behind", asks, n)
+	}
+	if err := reader.Close(); err != nil {
+		t.Error(err)
+	}
+}
