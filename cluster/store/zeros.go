@@ -36,7 +36,7 @@ func (w *zeroWalk) to(end blocktree.SectorIndex, content Content) {
 func (ix *index) walkZeros(w *zeroWalk, file blocktree.FileID, end blocktree.SectorIndex, pagesMax int) error {
 	from, to := uint64(w.at)/PageSectors, (uint64(end)+PageSectors-1)/PageSectors
 	// Mostly few pages of a long run are looked at, and all are to be found, so that it is taken in parts: each as long as all before.
-	for part := uint64(pagesMax); from < to && pagesMax > 0 && !w.full; part *= 2 {
+	for part := uint64(max(1, pagesMax)); from < to && !w.full; part *= 2 {
 		upTo := min(to, from+part)
 		keys := ix.pages(file, from, upTo)
 		slices.SortFunc(keys, func(a, b pageKey) int { return cmp.Compare(a.page, b.page) })
