@@ -188,6 +188,7 @@ func (h *Handle) start(o *operation, start func(op uint64)) {
 		return
 	}
 	h.lastOp++
+	o.id = h.lastOp
 	h.ops[h.lastOp] = o
 	start(h.lastOp)
 	h.leave()

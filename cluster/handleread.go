@@ -70,6 +70,15 @@ func (h *Handle) Zeros(region blocktree.RegionIndex, first blocktree.SectorIndex
 	return &Read{h.do(func(op uint64) { h.holder.Zeros(op, region, first, count) }), h.codec, int(h.inode.SectorBytes)}
 }
 
+// GiveUp ends a question for zeros that nobody waits for any more, if it has not ended: it fails with Canceled.
+func (h *Handle) GiveUp(r *Read) {
+	h.enterRoughly()
+	if !h.over {
+		h.holder.GiveUp(r.op.id)
+	}
+	h.leave()
+}
+
 // StartRead is Read with a function instead of Wait: done is called once when the read has ended, maybe before StartRead
 // returns, and must not block. Then Pieces tells how it ended.
 func (h *Handle) StartRead(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, done func(*Read)) {

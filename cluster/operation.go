@@ -9,6 +9,7 @@ import (
 
 // operation is something asked of the machine that has not ended.
 type operation struct {
+	id    uint64        // what the machine knows it by; 0 of one that failed before it began
 	ended chan struct{} // nil where then is set
 	then  func()        // called once at the end, without locks; it must not block
 	err   error

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,7 +44,6 @@ type Reader struct {
 // leaselessRead is a read that has not ended.
 type leaselessRead struct {
 	operation
-	id     uint64
 	region blocktree.RegionIndex
 	first  blocktree.SectorIndex
 	count  uint32
@@ -79,6 +79,21 @@ func (r *Reader) Read(region blocktree.RegionIndex, first blocktree.SectorIndex,
 // Zeros is Handle.Zeros without a lease; it fails as Read does.
 func (r *Reader) Zeros(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
 	return r.ask(&leaselessRead{region: region, first: first, count: count, zeros: true})
+}
+
+// GiveUp is Handle.GiveUp.
+func (r *Reader) GiveUp(q *Read) {
+	r.drive(func() {
+		x := r.reads[q.op.id]
+		if x == nil {
+			return
+		}
+		delete(r.reads, x.id)
+		same := func(y *leaselessRead) bool { return x == y }
+		r.waiting, r.retry = slices.DeleteFunc(r.waiting, same), slices.DeleteFunc(r.retry, same)
+		r.machine.GiveUp(x.id)
+		x.end(nil, blocktree.Canceled)
+	})
 }
 
 func (r *Reader) ask(x *leaselessRead) *Read {
@@ -265,6 +280,7 @@ func (r *Reader) layouts() {
 			}
 			for _, x := range reads {
 				switch kind := blocktree.KindOf(err); {
+				case r.reads[x.id] == nil: // given up meanwhile
 				case verdict == blocktree.Lost:
 					delete(r.reads, x.id)
 					x.end(nil, blocktree.Lost)

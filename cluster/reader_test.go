@@ -49,3 +49,21 @@ func TestReaderWithoutRoom(t *testing.T) {
 	conn.Close()
 	<-done
 }
+
+// TestReaderGivesUp: a question that is given up is gone wherever it waited, and ends once, also where its layout comes after that.
+func TestReaderGivesUp(t *testing.T) {
+	clock := stoppedClock{}
+	r := &Reader{client: &Client{cfg: ClientConfig{Clock: clock}, peers: &peers{all: map[blocktree.NodeID]*peer{}}}, clock: roughClock{clock: clock},
+		machine: stripe.NewReader(stripe.ReaderConfig{}, time.Hour), reads: map[uint64]*leaselessRead{}, wake: make(chan struct{}, 1)}
+	kept, waits, retries := r.Zeros(0, 0, 1), r.Zeros(0, 0, 1), r.Zeros(0, 0, 1)
+	r.waiting, r.retry = r.waiting[:2], r.waiting[2:]
+	for _, q := range []*Read{waits, retries, waits} {
+		r.GiveUp(q)
+		if _, err := q.Wait(t.Context()); blocktree.KindOf(err) != blocktree.Canceled {
+			t.Errorf("given up: %v", err)
+		}
+	}
+	if len(r.reads) != 1 || len(r.waiting) != 1 || len(r.retry) != 0 || &r.waiting[0].operation != kept.op {
+		t.Errorf("%d reads are left, %d wait, %d wait for a tick", len(r.reads), len(r.waiting), len(r.retry))
+	}
+}

@@ -34,15 +34,31 @@ func (w *zeroWalk) to(end blocktree.SectorIndex, content Content) {
 
 // walkZeros walks from w.at to end. Only pages that exist are looked at: all between them is absent or under a tombstone.
 func (ix *index) walkZeros(w *zeroWalk, file blocktree.FileID, end blocktree.SectorIndex, pagesMax int) error {
-	if w.at >= end {
-		return nil
+	from, to := uint64(w.at)/PageSectors, (uint64(end)+PageSectors-1)/PageSectors
+	// Mostly few pages of a long run are looked at, and all are to be found, so that it is taken in parts: each as long as all before.
+	for part := uint64(max(1, pagesMax)); from < to && !w.full; part *= 2 {
+		upTo := min(to, from+part)
+		keys := ix.pages(file, from, upTo)
+		slices.SortFunc(keys, func(a, b pageKey) int { return cmp.Compare(a.page, b.page) })
+		looked := min(len(keys), pagesMax)
+		if err := ix.walkPages(w, keys[:looked], end); err != nil {
+			return err
+		}
+		if pagesMax -= looked; looked < len(keys) {
+			w.to(min(end, blocktree.SectorIndex(keys[looked].page*PageSectors)), Zero)
+			return nil
+		}
+		w.to(min(end, blocktree.SectorIndex(upTo*PageSectors)), Zero)
+		from = upTo
 	}
-	keys := ix.pages(file, uint64(w.at)/PageSectors, (uint64(end)+PageSectors-1)/PageSectors)
-	slices.SortFunc(keys, func(a, b pageKey) int { return cmp.Compare(a.page, b.page) })
-	for i, key := range keys {
+	return nil
+}
+
+// walkPages walks from w.at to the end of the last of some pages: all there are to there, in order.
+func (ix *index) walkPages(w *zeroWalk, keys []pageKey, end blocktree.SectorIndex) error {
+	for _, key := range keys {
 		start := blocktree.SectorIndex(key.page * PageSectors)
-		w.to(start, Zero)
-		if i == pagesMax || w.full {
+		if w.to(start, Zero); w.full {
 			return nil
 		}
 		limit := min(end, start+PageSectors)
@@ -65,6 +81,5 @@ func (ix *index) walkZeros(w *zeroWalk, file blocktree.FileID, end blocktree.Sec
 		}
 		w.to(limit, Zero)
 	}
-	w.to(end, Zero)
 	return nil
 }

@@ -27,6 +27,25 @@ func (h *Holder) Zeros(op uint64, region blocktree.RegionIndex, first blocktree.
 	h.startRead(&read{op: op, region: region, first: first, count: count, skip: -1, zeros: true})
 }
 
+// GiveUp ends what Zeros asks and nobody waits for any more: its Done says Canceled, unless it has ended. Its members may answer yet.
+func (h *Holder) GiveUp(op uint64) {
+	for _, r := range h.reads {
+		if r.zeros && r.op == op {
+			h.stats.GivenUp++
+			r.finish(blocktree.Canceled, nil)
+			return
+		}
+	}
+	h.held = slices.DeleteFunc(h.held, func(x heldRead) bool {
+		over := x.r.zeros && x.r.op == op
+		if over {
+			h.stats.GivenUp++
+			h.done(op, blocktree.Canceled, nil)
+		}
+		return over
+	})
+}
+
 // Repair makes the member that keeps shard store it anew, rebuilt from others, if the run still has that version.
 func (h *Holder) Repair(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version, shard blocktree.ShardIndex) {
 	if h.codec == nil {

@@ -76,6 +76,17 @@ func (r *Reader) Zeros(op uint64, l *Layout, region blocktree.RegionIndex, first
 	r.start(&read{op: op, region: region, first: first, count: count, layout: l, zeros: true})
 }
 
+// GiveUp is Holder.GiveUp.
+func (r *Reader) GiveUp(op uint64) {
+	for _, x := range r.reads {
+		if x.zeros && x.op == op {
+			r.stats.GivenUp++
+			x.finish(blocktree.Canceled, nil)
+			return
+		}
+	}
+}
+
 func (r *Reader) start(x *read) {
 	x.c, x.host, x.skip, x.started = &r.core, r, -1, r.now
 	if x.region >= x.layout.Regions() || x.count == 0 || x.count > x.layout.RunSectorsMax() && !x.zeros {

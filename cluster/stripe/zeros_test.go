@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"blocktree"
 )
@@ -163,5 +164,50 @@ func TestZerosOutOfBounds(t *testing.T) {
 		if got != x.kind {
 			t.Errorf("%+v: %v", x, got)
 		}
+	}
+}
+
+// TestZerosGivenUp: what nobody waits for any more is gone from the machines, be it with the members or with Raft, and nothing else is.
+func TestZerosGivenUp(t *testing.T) {
+	d := newDesk(t, blocktree.Code{Data: 2, Parity: 1}, "")
+	d.h.Zeros(50, 0, 0, 1)
+	d.h.Read(51, 0, 0, 1)
+	d.take()
+	for op := uint64(0); op < 52; op++ { // of one that is no question for zeros nothing is given up
+		d.h.GiveUp(op)
+	}
+	d.take()
+	d.expect(50, true, blocktree.Canceled)
+	d.expect(51, false, blocktree.Other)
+	if len(d.h.reads) != 1 || len(d.h.calls) != 2 {
+		t.Fatalf("%d reads and %d calls are left of one", len(d.h.reads), len(d.h.calls))
+	}
+
+	d = newDesk(t, blocktree.Code{Data: 2, Parity: 1}, "")
+	d.tick(time.Minute) // the lease has run out
+	d.h.Zeros(50, 0, 0, 1)
+	d.take()
+	for _, m := range d.sent {
+		if m.Kind == KindRead {
+			task := ReadTask{Request: m}
+			d.h.Step(task.Answer(m.Node, []Extent{{Count: 1, Kind: Absent}}, nil, nil, 1, blocktree.Other))
+		}
+	}
+	d.take()
+	d.expect(50, false, blocktree.Other)
+	d.h.GiveUp(50)
+	d.take()
+	d.expect(50, true, blocktree.Canceled)
+	d.h.GiveUp(50)
+	if d.take(); len(d.h.held) != 0 || d.h.Stats().GivenUp != 1 {
+		t.Fatalf("%d wait for Raft, %d were given up", len(d.h.held), d.h.Stats().GivenUp)
+	}
+
+	r := NewReader(ReaderConfig{}, 0)
+	r.Zeros(1, d.l, 0, 0, 1)
+	r.GiveUp(2)
+	r.GiveUp(1)
+	if done := r.Ready().Done; len(done) != 1 || done[0].Err != blocktree.Canceled || len(r.reads) != 0 || len(r.calls) != 0 {
+		t.Fatalf("%+v; %d reads and %d calls are left", done, len(r.reads), len(r.calls))
 	}
 }

@@ -36,9 +36,22 @@ func (f *File) Extents(ctx context.Context, first blocktree.SectorIndex, count u
 		}
 		return nil
 	})
+	ended := 0
+	defer func() { // else they would wait for their members, one call's after the other's, and none of them charged for
+		for _, a := range reads[ended:] {
+			if f.handle == nil {
+				f.reader.GiveUp(a.read)
+			} else {
+				f.handle.GiveUp(a.read)
+			}
+		}
+	}()
 	var out []blocktree.Extent
 	for _, a := range reads {
 		pieces, err := a.read.Wait(ctx)
+		if err == nil {
+			ended++
+		}
 		if err != nil && len(out) == 0 {
 			return nil, f.fail(op, err)
 		}
