@@ -106,7 +106,7 @@ func (s *Service) startAnew() error {
 	if err != nil {
 		return err
 	}
-	mark.next = known.Counter + randomStep()
+	mark.next = s.nextToken(mark, known)
 	if err := s.saveMark(mark); err != nil {
 		return err
 	}
