@@ -48,7 +48,7 @@ func (s *scrubber) mayGo(ctx context.Context, w *scrubWalk) bool {
 func (s *scrubber) enoughStay() bool {
 	enough := true
 	err := s.group.EachLayout(func(l *stripe.Layout) bool {
-		enough = l.CanSpare(s.node, s.peers.isServing)
+		enough = l.CanSpare(s.node, s.peers.isAnswering)
 		return enough
 	})
 	return err == nil && enough
@@ -106,7 +106,7 @@ func (s *Service) startAnew() error {
 	if err != nil {
 		return err
 	}
-	mark.next = known.Counter + randomStep()
+	mark.next = s.nextToken(mark, known)
 	if err := s.saveMark(mark); err != nil {
 		return err
 	}

@@ -281,23 +281,14 @@ func (s *Service) join() (incarnations, error) {
 		if err != nil {
 			return none, err
 		}
-		if err := s.remembered.refuse(s, known.Counter); err != nil {
+		if mark, err = s.nextMark(mark, known, len(s.member.store.Damaged())); err != nil {
 			return none, err
 		}
-		if !mark.vouches(known.Counter) || mark.incarnation != known.Incarnation || len(s.member.store.Damaged()) > 0 {
-			if known.Counter != 0 {
-				s.cfg.Logger.Warn("this store missed a start or is damaged: its shards will be copied up anew",
-					"node", s.cfg.Path.Short(), "damaged", len(s.member.store.Damaged()))
-			}
-			mark.incarnation = randomIncarnation()
-		}
-		mark.next = known.Counter + randomStep()
 		if err := s.saveMark(mark); err != nil {
 			return none, err
 		}
 		start := meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation, StartCounter: mark.next, ExpectCounter: known.Counter}
 		serving := incarnations{mark.incarnation, s.nextVolatile(mark.incarnation)}
-		s.remembered = remembered{token: mark.next}
 		r, err := s.client.propose(s.ctx, meta.StartVolatile{StartNode: start, Volatile: serving.volatile})
 		if err != nil {
 			return none, s.unwelcome(err)
@@ -310,6 +301,29 @@ func (s *Service) join() (incarnations, error) {
 			return none, r.Err("start")
 		}
 	}
+}
+
+// nextMark is the mark with which a start is proposed, where known is the newest that Raft knows. It refuses what remembered refuses.
+func (s *Service) nextMark(mark startMark, known meta.NodeStart, damaged int) (startMark, error) {
+	if err := s.remembered.refuse(s, known.Counter); err != nil {
+		return startMark{}, err
+	}
+	if !mark.vouches(known.Counter) || mark.incarnation != known.Incarnation || damaged > 0 {
+		if known.Counter != 0 {
+			s.cfg.Logger.Warn("this store missed a start or is damaged: its shards will be copied up anew",
+				"node", s.cfg.Path.Short(), "damaged", damaged)
+		}
+		mark.incarnation = randomIncarnation()
+	}
+	mark.next = s.nextToken(mark, known)
+	s.remembered = remembered{token: mark.next}
+	return mark, nil
+}
+
+// nextToken is later than all that Raft knows of this node, and than all that its disk has proposed: what Raft takes late is no start of another
+// disk, then, and a disk that was put back knows none as late as those since.
+func (s *Service) nextToken(mark startMark, known meta.NodeStart) uint64 {
+	return max(known.Counter, mark.current, mark.next, s.remembered.token) + randomStep()
 }
 
 // unwelcome adds a hint where the others do not take this node's store for a host's.

@@ -20,7 +20,7 @@ const (
 // start; the disk keeps the token it last knew to be Raft's and the one it is about to propose. A disk that holds neither
 // what Raft holds missed a start: its node can no longer vouch for what it answered, and takes a new incarnation.
 //
-// Order of a start: 1. next is drawn and made durable. 2. Raft takes next. 3. current = next is made durable. A crash
+// Order of a start: 1. next is drawn, later than all that the disk has proposed and that Raft knows, and made durable. 2. Raft takes next. 3. current = next is made durable. A crash
 // between any two leaves Raft's token equal to current or next. (A counter would not do: the image of yesterday
 // and today's start could meet at the same number.)
 type startMark struct {

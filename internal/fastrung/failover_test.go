@@ -37,8 +37,11 @@ func (b *bed) lose(node, turn int) {
 	w.forget()
 	b.Off(b.NodeAddr(node))
 	cut := time.Now()
-	b.between("to notice", b.noticed(node).Sub(cut), pauseMin, pauseMax)
-	b.await("removal", time.Second, func() bool { return stats(b.file).Removed == before.Removed+1 })
+	b.await("removal", 15*time.Second, func() bool { return stats(b.file).Removed == before.Removed+1 })
+	b.between("to notice, and to vote it out", time.Since(cut), pauseMin, pauseMax)
+	if down := b.down(b.Status(b.client)); !slices.Contains(down, node) {
+		t.Errorf("the status calls down %v", down)
+	}
 	time.Sleep(2 * time.Second)
 	b.between("the pause of writes", w.pause(), pauseMin, pauseMax)
 	if w.pause() > 5*time.Second {
@@ -93,8 +96,11 @@ func TestOneWayCut(t *testing.T) {
 				lost := before.Removed
 				if everybody {
 					lost++
-					b.between("to notice", b.noticed(node).Sub(cut), pauseMin, pauseMax)
-					b.await("removal", time.Second, func() bool { return stats(b.file).Removed > before.Removed })
+					b.await("removal", 15*time.Second, func() bool { return stats(b.file).Removed > before.Removed })
+					b.between("to notice, and to vote it out", time.Since(cut), pauseMin, pauseMax)
+					if down := b.down(b.Status(b.client)); !slices.Contains(down, node) {
+						b.T.Errorf("the status calls down %v", down)
+					}
 				}
 				time.Sleep(20 * time.Second)
 				after := stats(b.file)
