@@ -279,19 +279,11 @@ func (s *Service) join() (incarnations, error) {
 		if err != nil {
 			return none, err
 		}
-		if !mark.vouches(known.Counter) || mark.incarnation != known.Incarnation || len(s.member.store.Damaged()) > 0 {
-			if known.Counter != 0 {
-				s.cfg.Logger.Warn("this store missed a start or is damaged: its shards will be copied up anew",
-					"node", s.cfg.Path.Short(), "damaged", len(s.member.store.Damaged()))
-			}
-			mark.incarnation = randomIncarnation()
-		}
-		mark.next = known.Counter + randomStep()
-		if err := s.saveMark(mark); err != nil {
+		serving, err := s.prepareStart(&mark, known)
+		if err != nil {
 			return none, err
 		}
 		start := meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation, StartCounter: mark.next, ExpectCounter: known.Counter}
-		serving := incarnations{mark.incarnation, s.nextVolatile(mark.incarnation)}
 		r, err := s.client.propose(s.ctx, meta.StartVolatile{StartNode: start, Volatile: serving.volatile})
 		if err != nil {
 			return none, s.unwelcome(err)
@@ -304,6 +296,27 @@ func (s *Service) join() (incarnations, error) {
 			return none, r.Err("start")
 		}
 	}
+}
+
+// prepareStart draws what a start proposes, where known is the newest that Raft has, and makes it durable.
+func (s *Service) prepareStart(mark *startMark, known meta.NodeStart) (incarnations, error) {
+	if !mark.vouches(known.Counter) || mark.incarnation != known.Incarnation || len(s.member.store.Damaged()) > 0 {
+		if known.Counter != 0 {
+			s.cfg.Logger.Warn("this store missed a start or is damaged: its shards will be copied up anew",
+				"node", s.cfg.Path.Short(), "damaged", len(s.member.store.Damaged()))
+		}
+		mark.incarnation = randomIncarnation()
+	}
+	if v := &s.volatile; v.start != known.Counter && v.start != mark.next {
+		*v = volatileMark{} // an older version's start, which knows no such mark: Raft, and so the layouts, have left its incarnation
+	}
+	mark.next = known.Counter + randomStep()
+	if err := s.saveMark(*mark); err != nil {
+		return incarnations{}, err
+	}
+	serving := incarnations{mark.incarnation, s.nextVolatile(mark.incarnation)}
+	s.volatile.start = mark.next
+	return serving, s.awaitVolatile()
 }
 
 // unwelcome adds a hint where the others do not take this node's store for a host's.
