@@ -281,14 +281,11 @@ func (s *Service) join() (incarnations, error) {
 		if err != nil {
 			return none, err
 		}
-		if mark, err = s.nextMark(mark, known, len(s.member.store.Damaged())); err != nil {
-			return none, err
-		}
-		if err := s.saveMark(mark); err != nil {
+		serving, err := s.prepareStart(&mark, known)
+		if err != nil {
 			return none, err
 		}
 		start := meta.StartNode{Node: s.cfg.Node, Incarnation: mark.incarnation, StartCounter: mark.next, ExpectCounter: known.Counter}
-		serving := incarnations{mark.incarnation, s.nextVolatile(mark.incarnation)}
 		r, err := s.client.propose(s.ctx, meta.StartVolatile{StartNode: start, Volatile: serving.volatile})
 		if err != nil {
 			return none, s.unwelcome(err)
@@ -301,6 +298,24 @@ func (s *Service) join() (incarnations, error) {
 			return none, r.Err("start")
 		}
 	}
+}
+
+// prepareStart draws what a start proposes, where known is the newest that Raft has, and makes it durable. It refuses what nextMark refuses.
+func (s *Service) prepareStart(mark *startMark, known meta.NodeStart) (incarnations, error) {
+	next, err := s.nextMark(*mark, known, len(s.member.store.Damaged()))
+	if err != nil {
+		return incarnations{}, err
+	}
+	if v := &s.volatile; v.start != known.Counter && v.start != mark.next {
+		*v = volatileMark{} // an older version's start, which knows no such mark: Raft, and so the layouts, have left its incarnation
+	}
+	*mark = next
+	if err := s.saveMark(next); err != nil {
+		return incarnations{}, err
+	}
+	serving := incarnations{next.incarnation, s.nextVolatile(next.incarnation)}
+	s.volatile.start = next.next
+	return serving, s.awaitVolatile()
 }
 
 // nextMark is the mark with which a start is proposed, where known is the newest that Raft knows. It refuses what remembered refuses.

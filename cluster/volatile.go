@@ -23,9 +23,10 @@ type incarnations struct{ disk, volatile blocktree.Incarnation }
 // volatileMark keeps the volatile incarnation beside the start mark.
 //
 // Order of a start: 1. The store is opened, which makes durable what is in its log. 2. If the mark is of the start before and something
-// vouches for what that answered, the mark is whole, durably; else another incarnation is drawn, which has answered nothing. 3. Raft takes the
-// start. 4. The tail mark is made. 5. The mark is of this start, and not whole, durably. 6. The node serves. A crash between any two
-// leaves a mark that the next start keeps, but for a loss of power between 5 and 6.
+// vouches for what that answered, the mark is whole, durably; else another incarnation is drawn, which has answered nothing. 3. The mark is of
+// this start, durably; if Raft has one of a version without such marks, which got no further, another incarnation is drawn here. 4. Raft takes
+// the start. 5. The tail mark is made. 6. The mark is not whole, durably. 7. The node serves. A crash between any two leaves a mark that the
+// next start keeps, but for a loss of power between 6 and 7.
 type volatileMark struct {
 	start       uint64 // token of the start that it is of (startMark)
 	incarnation blocktree.Incarnation
@@ -129,14 +130,18 @@ func (s *Service) begin(mark startMark) error {
 	if mark.incarnation != s.mark.incarnation {
 		s.cfg.Boot.Remove(tailName(s.cfg.Node, s.mark.incarnation))
 	}
-	s.volatile.start = mark.current
 	now := s.tail(s.volatile, s.member.store.Recovery().Starts)
 	s.member.mark.Store(newTailMark(s.cfg.Boot, tailName(s.cfg.Node, mark.incarnation), now, s.cfg.Logger))
 	s.volatile.whole = false
-	if err := AwaitSpace(s.ctx, s.cfg.Logger, "space to record its start", func() error { return s.saveVolatile(s.volatile) }); err != nil {
+	if err := s.awaitVolatile(); err != nil {
 		return err
 	}
 	return s.saveMark(mark)
+}
+
+// awaitVolatile makes the mark durable, and waits for space on a full disk.
+func (s *Service) awaitVolatile() error {
+	return AwaitSpace(s.ctx, s.cfg.Logger, "space to record its start", func() error { return s.saveVolatile(s.volatile) })
 }
 
 // saveVolatile makes the mark durable.
