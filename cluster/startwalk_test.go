@@ -105,6 +105,9 @@ func (w *startWalk) start(older bool) *Service {
 	if err == nil {
 		s.mark, err = loadStart(w.disk, "/sectors")
 	}
+	if err == nil {
+		err = s.remembered.load(s)
+	}
 	if err == nil && !older {
 		err = s.findVolatile()
 	}
