@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,7 +53,7 @@ func (f *fioLoad) job(ctx context.Context, i int) error {
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.WaitDelay = opTimeout
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	var stderr bytes.Buffer
+	var stderr bounded
 	c.Stderr = &stderr
 	out, err := c.Output()
 	var result struct {
@@ -72,17 +73,31 @@ func (f *fioLoad) job(ctx context.Context, i int) error {
 		f.verified += result.Jobs[0].Read.Total
 		if result.Jobs[0].Error == eilseq {
 			name := filepath.Join(f.w.dir, fmt.Sprintf("fio.%d", i))
-			_ = os.WriteFile(name, append(out, stderr.Bytes()...), 0o600) // the violation is what counts
-			f.w.violate("fio read something else than it wrote, see %s: %s", name, bytes.TrimSpace(stderr.Bytes()))
+			_ = os.WriteFile(name, append(out, stderr.kept...), 0o600) // the violation is what counts
+			f.w.violate("fio read something else than it wrote, see %s: %s", name, bytes.TrimSpace(stderr.kept))
 			return nil
 		}
 	}
 	if err != nil {
 		f.failed++
-		return fmt.Errorf("job %d: %w: %.300s", i, err, bytes.TrimSpace(stderr.Bytes()))
+		return fmt.Errorf("job %d: %w: %.300s", i, err, bytes.TrimSpace(stderr.kept))
 	}
 	f.jobs++
 	return nil
+}
+
+// bounded keeps the beginning of what is written to it, and then fails: the writer's pipe breaks, and it ends. fio, whose server was killed, may say
+// so for ever (as 3.33 does: nothing to poll for in state DEAD).
+type bounded struct{ kept []byte }
+
+const boundedBytesMax = 64 << 10
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if len(b.kept)+len(p) > boundedBytesMax {
+		return 0, errors.New("that is too much to say")
+	}
+	b.kept = append(b.kept, p...)
+	return len(p), nil
 }
 
 func (f *fioLoad) String() string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os/exec"
 	"slices"
 	"testing"
 	"time"
@@ -65,5 +66,14 @@ func TestSectorAccepts(t *testing.T) {
 	}
 	if !s.accept(is(2), 4) || s.accept(is(1), 4) || s.accept(is(0), 4) || !s.accept(is(2), 4) {
 		t.Error("a later life did not decide")
+	}
+}
+
+// TestBounded: a program that says the same for ever ends.
+func TestBounded(t *testing.T) {
+	c, said := exec.Command("yes"), new(bounded)
+	c.Stdout = said
+	if err := c.Run(); err == nil || len(said.kept) == 0 || len(said.kept) > boundedBytesMax {
+		t.Errorf("%v, %d bytes", err, len(said.kept))
 	}
 }
