@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -103,6 +104,16 @@ func (b *bed) between(what string, got, low, high time.Duration) {
 	if got < low || got > high {
 		b.T.Errorf("%s took %v, want %v to %v", what, got, low, high)
 	}
+}
+
+// noticed waits until the client calls a node down, and returns when: a status that has to say so waits for the node first.
+func (b *bed) noticed(node int) (at time.Time) {
+	b.T.Helper()
+	b.await("to notice", 15*time.Second, func() bool {
+		at = time.Now()
+		return slices.Contains(b.down(b.Status(b.client)), node)
+	})
+	return at
 }
 
 // down returns the nodes that the client calls down.

@@ -37,11 +37,8 @@ func (b *bed) lose(node, turn int) {
 	w.forget()
 	b.Off(b.NodeAddr(node))
 	cut := time.Now()
-	b.await("removal", 15*time.Second, func() bool { return stats(b.file).Removed == before.Removed+1 })
-	b.between("to notice, and to vote it out", time.Since(cut), pauseMin, pauseMax)
-	if down := b.down(b.Status(b.client)); !slices.Contains(down, node) {
-		t.Errorf("the status calls down %v", down)
-	}
+	b.between("to notice", b.noticed(node).Sub(cut), pauseMin, pauseMax)
+	b.await("removal", time.Second, func() bool { return stats(b.file).Removed == before.Removed+1 })
 	time.Sleep(2 * time.Second)
 	b.between("the pause of writes", w.pause(), pauseMin, pauseMax)
 	if w.pause() > 5*time.Second {
@@ -96,11 +93,8 @@ func TestOneWayCut(t *testing.T) {
 				lost := before.Removed
 				if everybody {
 					lost++
-					b.await("removal", 15*time.Second, func() bool { return stats(b.file).Removed > before.Removed })
-					b.between("to notice, and to vote it out", time.Since(cut), pauseMin, pauseMax)
-					if down := b.down(b.Status(b.client)); !slices.Contains(down, node) {
-						b.T.Errorf("the status calls down %v", down)
-					}
+					b.between("to notice", b.noticed(node).Sub(cut), pauseMin, pauseMax)
+					b.await("removal", time.Second, func() bool { return stats(b.file).Removed > before.Removed })
 				}
 				time.Sleep(20 * time.Second)
 				after := stats(b.file)
