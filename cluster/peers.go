@@ -71,7 +71,6 @@ type peer struct {
 	conn    atomic.Pointer[bttp.Conn]
 	refused atomic.Bool // it could not be reached when it was tried
 	said    atomic.Bool // and somebody has said so; false: it did not answer in time
-	answers atomic.Bool // it serves, and has said so by the connection that it is reached by now; serving lasts for a grace longer
 	lost    time.Time   // keep's own: when a node that served stopped answering; zero once watchers know
 
 	// keep's own too, of the ways to the node: gateway.go.
@@ -210,13 +209,6 @@ func (p *peers) isServing(node blocktree.NodeID) bool {
 	return q != nil && q.serving
 }
 
-// isAnswering reports whether the node serves, and no connection has ended since it said so: one that has just stopped or starts again does not,
-// though it still counts as serving to whoever would vote it out.
-func (p *peers) isAnswering(node blocktree.NodeID) bool {
-	q := p.peer(node)
-	return q != nil && q.answers.Load()
-}
-
 // watch tells w of every node that serves now, then of every change until unwatch.
 func (p *peers) watch(w watcher) {
 	p.mu.Lock()
@@ -333,17 +325,14 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 		cancel()
 		if err == nil {
 			p.tell(q, true, as)
-			q.answers.Store(true)
 			if conn.Via() == "" {
 				p.attendOwn(q, conn)
 			} else {
 				next = p.attendVia(q, conn)
 			}
-			q.answers.Store(next != nil) // it has proven that it serves there
 			q.lost, q.tried = time.Now(), nil
 			return next
 		}
-		q.answers.Store(false)
 		// The fault is that of the way, perhaps: others are tried before anybody is told.
 		broken := conn.Err() != nil || blocktree.KindOf(err) == blocktree.Timeout
 		if broken && conn.Via() != "" {

@@ -183,7 +183,7 @@ func (c *Client) expendable(ctx context.Context, old blocktree.Runtime, force bo
 			continue
 		}
 		left++
-		if c.peers.isAnswering(m.Node) {
+		if c.peers.isServing(m.Node) {
 			live++
 		}
 	}

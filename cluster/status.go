@@ -113,7 +113,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 func (c *Client) Answering() (serving, all int) {
 	for _, n := range c.peers.nodes() {
 		all++
-		if c.peers.isAnswering(n) {
+		if c.peers.isServing(n) {
 			serving++
 		}
 	}
@@ -152,7 +152,7 @@ func (c *Client) fileStatus(path blocktree.Path, inode *meta.Inode, l *stripe.La
 			f.Moving++
 		}
 		for _, m := range v.Members {
-			if m.State == stripe.InSync && !l.Marked[m.Node] && c.peers.isAnswering(m.Node) {
+			if m.State == stripe.InSync && !l.Marked[m.Node] && c.peers.isServing(m.Node) {
 				inSync++
 			}
 			if m.State == stripe.Joining {

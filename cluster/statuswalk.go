@@ -35,7 +35,7 @@ func (w *statusWalk) nodes(s *Status) (live int) {
 	for i, n := range all {
 		node := &s.Nodes[i]
 		node.Path, node.State = blocktree.Path(c.peers.runtime(n).Path.Short()), "down"
-		if !c.peers.isAnswering(n) {
+		if !c.peers.isServing(n) {
 			continue
 		}
 		node.State, node.Via = "up", c.peers.via(n)
