@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -51,6 +52,7 @@ func (w *startWalk) service() *Service {
 // at remembers this moment as the one at which it ends: by a kill, or by a loss of power, over which somebody may keep the tmpfs.
 func (w *startWalk) at(c *cut) {
 	c.world, c.dir = *w, w.t.TempDir()
+	c.world.proposed = maps.Clone(w.proposed) // what is proposed later was not, where it ends here
 	c.disk = w.disk.Kill()
 	keep := true
 	if w.rng.IntN(3) == 0 {
