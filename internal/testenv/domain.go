@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
@@ -89,12 +90,15 @@ func (d *Domain) identity(path blocktree.Path, services ...string) (cred.Key, cr
 	return key, chain
 }
 
-// freeAddress finds a loopback port that is free for TCP and UDP now.
+// freeAddress finds a loopback port that is free for TCP and UDP now, below those that the system gives to sockets that do not ask for one: a node
+// that is stopped and started again would find its own taken.
 func (d *Domain) freeAddress() string {
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		d.must(err)
-		address := l.Addr().String()
+		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
 		u, err := net.ListenPacket("udp", address)
 		l.Close()
 		if err == nil {
