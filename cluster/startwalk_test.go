@@ -1,7 +1,3 @@
-//go:build !race
-
-// Its hook looks at the walk from whichever goroutine syncs, while the walk goes on: the race detector is right about that, and it is the test's.
-
 package cluster
 
 import (
@@ -11,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -38,13 +35,32 @@ type startWalk struct {
 	answered int // records that were answered for since
 
 	kept, drawn, cuts int
+
+	mu *sync.Mutex // of what Raft knows, while a cut waits for its sync: any goroutine of the store's may come to it
 }
 
 // cut is a moment at which the process, or the machine, ended.
 type cut struct {
-	disk  *vfs.Crash
+	syncs int  // how many are left until it; zero or less: it is none of a sync
+	power bool // what was not synced is lost as seed says
+	keep  bool // the tmpfs is there afterwards
+	seed  uint64
+
+	disk  *vfs.Crash // nil: it has not been
 	dir   string
 	world startWalk
+}
+
+// draw says when this start ends, and how.
+func (w *startWalk) draw() *cut {
+	c := &cut{syncs: w.rng.IntN(24), power: w.rng.IntN(3) == 0, keep: true, seed: w.rng.Uint64()}
+	if c.power {
+		c.keep = w.rng.IntN(2) == 0
+	}
+	if w.rng.IntN(2) == 0 {
+		c.syncs = 0
+	}
+	return c
 }
 
 func (w *startWalk) service() *Service {
@@ -53,18 +69,16 @@ func (w *startWalk) service() *Service {
 		Logger: slog.New(slog.DiscardHandler)}}
 }
 
-// at remembers this moment as the one at which it ends: by a kill, or by a loss of power, over which somebody may keep the tmpfs.
+// at remembers this moment as the one at which it ends: by a kill, or by a loss of power, over which somebody may keep the tmpfs. w.mu is held.
 func (w *startWalk) at(c *cut) {
 	c.world, c.dir = *w, w.t.TempDir()
 	c.world.proposed = maps.Clone(w.proposed) // what is proposed later was not, where it ends here
 	c.disk = w.disk.Kill()
-	keep := true
-	if w.rng.IntN(3) == 0 {
-		c.disk = w.disk.Clone(w.rng.Uint64())
+	if c.power {
+		c.disk = w.disk.Clone(c.seed)
 		c.world.boot++
-		keep = w.rng.IntN(2) == 0
 	}
-	if keep {
+	if c.keep {
 		if err := os.CopyFS(filepath.Join(c.dir, "kept"), os.DirFS(w.dir)); err != nil {
 			w.t.Error(err)
 		}
@@ -84,6 +98,8 @@ func (w *startWalk) goOn(c *cut) {
 
 // raft takes a start.
 func (w *startWalk) raft(s *Service, mark startMark, vol blocktree.Incarnation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.counter, w.inc = mark.next, mark.incarnation
 	switch {
 	case vol == mark.incarnation: // of an older version, which answers for nothing here
@@ -178,12 +194,12 @@ func (w *startWalk) serve(s *Service) {
 
 // step starts the node, which ends during the start, while it serves, or cleanly.
 func (w *startWalk) step() {
-	var c cut
-	if syncs := w.rng.IntN(24); w.rng.IntN(2) == 0 {
-		w.disk.OnSync = func(vfs.SyncPoint) {
-			if syncs--; syncs == 0 {
-				w.at(&c)
-			}
+	c := w.draw()
+	w.disk.OnSync = func(vfs.SyncPoint) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if c.syncs--; c.syncs == 0 {
+			w.at(c)
 		}
 	}
 	if w.rng.IntN(12) == 0 { // somebody else opens the store
@@ -197,15 +213,20 @@ func (w *startWalk) step() {
 	}
 	older := w.rng.IntN(8) == 0
 	s := w.start(older)
-	w.disk.OnSync = nil
+	w.mu.Lock()
+	c.syncs = 0 // no sync from here on
+	ended := c.disk != nil
+	w.mu.Unlock()
 	clean := false
-	if c.disk == nil {
+	if !ended {
 		if !older {
 			w.serve(s)
 			clean = w.rng.IntN(3) == 0
 		}
 		if !clean {
-			w.at(&c)
+			w.mu.Lock()
+			w.at(c)
+			w.mu.Unlock()
 		}
 	}
 	s.member.mu.Lock()
@@ -218,7 +239,7 @@ func (w *startWalk) step() {
 		w.found, w.answered = 0, 0
 		return
 	}
-	w.goOn(&c)
+	w.goOn(c)
 }
 
 // TestStartWalk: wherever a start, or what follows, is cut off, a node comes back under a volatile incarnation (F12) only with all that it answered for
@@ -228,7 +249,7 @@ func TestStartWalk(t *testing.T) {
 	for _, seed := range []uint64{0, 1, 2, 3, 4, 12, 42, 56} { // the last three go through a start of an older version that ends early
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := &startWalk{t: t, rng: rand.New(rand.NewPCG(seed, 7)), disk: vfs.NewCrash(), dir: t.TempDir(), proposed: map[blocktree.Incarnation]bool{}}
+				w := &startWalk{t: t, rng: rand.New(rand.NewPCG(seed, 7)), disk: vfs.NewCrash(), dir: t.TempDir(), proposed: map[blocktree.Incarnation]bool{}, mu: new(sync.Mutex)}
 				for _, dir := range []string{"/sectors", "/meta"} {
 					if err := w.disk.MkdirAll(dir); err != nil {
 						t.Fatal(err)
