@@ -246,7 +246,7 @@ func (w *startWalk) step() {
 // under it, and never to one that Raft has left.
 func TestStartWalk(t *testing.T) {
 	kept, drawn, cuts := 0, 0, 0
-	for _, seed := range []uint64{0, 1, 2, 3, 4, 12, 42, 56} { // the last three go through a start of an older version that ends early
+	for _, seed := range []uint64{0, 1, 2, 3, 12, 24, 36, 58} { // the last four go through a start of an older version that ends early
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := &startWalk{t: t, rng: rand.New(rand.NewPCG(seed, 7)), disk: vfs.NewCrash(), dir: t.TempDir(), proposed: map[blocktree.Incarnation]bool{}, mu: new(sync.Mutex)}
