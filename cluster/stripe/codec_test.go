@@ -103,44 +103,6 @@ func FuzzDecodeMessage(f *testing.F) {
 	})
 }
 
-func TestLayoutCodec(t *testing.T) {
-	l := testLayout(blocktree.Code{Data: 2, Parity: 2}).Acquire()
-	l, err := l.Apply(Change{File: l.File, Epoch: l.Epoch, Seq: l.Seq, Kind: ChangeRemove, Nodes: []blocktree.NodeID{3}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err = l.Apply(Change{File: l.File, Epoch: l.Epoch, Seq: l.Seq, Kind: ChangeJoin, Nodes: []blocktree.NodeID{3}, Region: 1, Incarnation: incarnation(3, 2)},
-		func(blocktree.NodeID) blocktree.Incarnation { return incarnation(3, 2) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	l = l.Mark(1)
-	b := EncodeLayout(l)
-	got, err := DecodeLayout(b)
-	if err != nil || !reflect.DeepEqual(got, l) {
-		t.Fatalf("%v\n%+v\n%+v", err, l, got)
-	}
-	for i := range b {
-		if _, err := DecodeLayout(b[:i]); err == nil {
-			t.Fatalf("%d of %d bytes decode", i, len(b))
-		}
-	}
-}
-
-func FuzzDecodeLayout(f *testing.F) {
-	f.Add(EncodeLayout(testLayout(blocktree.Code{Data: 2, Parity: 1}).Acquire().Mark(2)))
-	replaced := testLayout(blocktree.Code{Data: 2, Parity: 1})
-	replaced.HashedAs = map[blocktree.NodeID]blocktree.NodeID{1: 9, 2: 0}
-	f.Add(EncodeLayout(replaced))
-	f.Add(EncodeLayout(flushLayout(blocktree.Code{Data: 2, Parity: 1}).MarkBack(1, volatileInc(1, 2)).Acquire()))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		l, err := DecodeLayout(in)
-		if err == nil && !bytes.Equal(EncodeLayout(l), in) {
-			t.Fatalf("encode(decode(x)) is not x for %x", in)
-		}
-	})
-}
-
 func FuzzDecodeControl(f *testing.F) {
 	c := control{kind: ctlRepair, epoch: 3, seq: 4, last: true, repairs: []Repair{{Region: 1, Winners: []blocktree.Version{{Epoch: 1, Sequence: 2}}}}}
 	f.Add(c.encode())

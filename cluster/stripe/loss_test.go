@@ -1,7 +1,6 @@
 package stripe
 
 import (
-	"reflect"
 	"testing"
 
 	"blocktree"
@@ -69,27 +68,5 @@ func TestReplaceAfterPowerLoss(t *testing.T) {
 	}
 	if _, err := l.MarkBack(1, blocktree.Incarnation{7}).MarkBack(2, blocktree.Incarnation{7}).Replace(3, 9); blocktree.KindOf(err) != blocktree.Unavailable {
 		t.Errorf("the last that may have anything is given up: %v", err)
-	}
-}
-
-func TestFlushLayoutCodec(t *testing.T) {
-	l := flushLayout(blocktree.Code{Data: 2, Parity: 2})
-	l.Marked, l.BaseOut, l.Own = map[blocktree.NodeID]bool{}, map[blocktree.NodeID]bool{}, map[blocktree.RegionIndex]View{}
-	l.Back = map[blocktree.NodeID]blocktree.Incarnation{}
-	for _, l := range []*Layout{l, l.MarkBack(1, volatileInc(1, 2)), l.MarkBack(1, volatileInc(1, 2)).MarkBack(2, volatileInc(2, 2)).MarkBack(3, volatileInc(3, 2)).Acquire()} {
-		b := EncodeLayout(l)
-		got, err := DecodeLayout(b)
-		if err != nil || !reflect.DeepEqual(got, l) {
-			t.Fatalf("%v\n%+v\n%+v", err, l, got)
-		}
-		for i := range b {
-			if _, err := DecodeLayout(b[:i]); err == nil {
-				t.Fatalf("%d of %d bytes decode", i, len(b))
-			}
-		}
-	}
-	ack := testLayout(blocktree.Code{Data: 2, Parity: 1})
-	if b := EncodeLayout(ack); b[0] != layoutFormat {
-		t.Errorf("a layout of durability ack has format %d", b[0])
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"blocktree"
 )
 
+// hostsMax bounds the hosts of a file: the sector hosts of one cluster.
+const hostsMax = 1 << 16
+
 // Who has which place of a region (docs/design/0012). By default a hash says: it never changes in the life of a file, as a
 // store that replaces another is hashed as that one was. Where it is otherwise, Own says so.
 
