@@ -12,6 +12,8 @@ const installsMax = 8
 // window is how many runs of the copy-up may be in flight: the more foreground operations are unfinished, the fewer.
 func (j *join) window() int {
 	switch n := j.h.foreground(); {
+	case j.busy:
+		return 1
 	case n == 0:
 		return installsMax
 	case n == 1:
@@ -25,6 +27,10 @@ func (j *join) window() int {
 // foregroundFew is up to how many unfinished operations do not yet keep the members busy.
 const foregroundFew = 4
 
+// foregroundMuch is how many operations done while one run was on its way keep the members busy, however few are unfinished
+// at a time: a client on a full machine, or one that waits for each answer, has its requests in queues above.
+const foregroundMuch = 8
+
 // foreground counts the operations that somebody waits for.
 func (h *Holder) foreground() int {
 	n := len(h.queue) - h.qhead + len(h.reads)
@@ -36,10 +42,15 @@ func (h *Holder) foreground() int {
 
 // pause lets the foreground have the members to itself for as long as a run took, but not for ever.
 func (j *join) pause(c *copyRun) {
-	if h := j.h; h.foreground() > foregroundFew {
+	h := j.h
+	j.busy = h.foreground() > foregroundFew || h.served()-c.served > foregroundMuch
+	if j.busy {
 		j.rest = h.now + min(h.now-c.at, h.memberTimeout/4)
 	}
 }
+
+// served counts the operations of the foreground that are done.
+func (h *Holder) served() uint64 { return h.stats.WritesDone + h.stats.ReadsDone }
 
 // count says what kind of copy-up it was.
 func (j *join) count() {
@@ -54,16 +65,17 @@ func (j *join) count() {
 
 // copyRun is one run on its way to the joiner: a read, then an install of each piece of it.
 type copyRun struct {
-	j    *join
-	x    Extent
-	read *read
-	left int           // installs not yet answered
-	at   time.Duration // when it began
+	j      *join
+	x      Extent
+	read   *read
+	left   int           // installs not yet answered
+	at     time.Duration // when it began
+	served uint64        // what had been served then
 }
 
 func (j *join) begin(r *hregion, x Extent) {
 	h := j.h
-	c := &copyRun{j: j, x: x, at: h.now}
+	c := &copyRun{j: j, x: x, at: h.now, served: h.served()}
 	j.copies[c] = true
 	if x.Kind == Zero {
 		c.send(Piece{First: x.First, Count: x.Count, Version: x.Version, Kind: Zero}, nil, nil)

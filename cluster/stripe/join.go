@@ -36,6 +36,7 @@ type join struct {
 	copies  map[*copyRun]bool // in flight; only counted, never iterated
 	reading int               // of these, read from the others
 	rest    time.Duration     // no new run before
+	busy    bool              // the last run that ended saw the members kept busy by others
 	skipped uint64            // sectors that need no copy
 	copied  uint64
 	waiting bool // something failed: go on at the next Tick
