@@ -225,7 +225,7 @@ func (h *Handle) tick() {
 	}
 }
 
-// nodeUp and nodeDown implement watcher.
+// nodeUp, nodeSilent and nodeDown implement watcher.
 func (h *Handle) nodeUp(node blocktree.NodeID, i incarnations) {
 	inc := i.disk
 	if h.lazy {
@@ -233,6 +233,12 @@ func (h *Handle) nodeUp(node blocktree.NodeID, i incarnations) {
 	}
 	h.enter()
 	h.holder.NodeUp(node, inc)
+	h.leave()
+}
+
+func (h *Handle) nodeSilent(node blocktree.NodeID) {
+	h.enter()
+	h.holder.NodeSilent(node)
 	h.leave()
 }
 

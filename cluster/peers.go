@@ -37,6 +37,7 @@ const (
 // must not block.
 type watcher interface {
 	nodeUp(node blocktree.NodeID, i incarnations)
+	nodeSilent(node blocktree.NodeID) // the connection has ended; nodeUp or, after a while, nodeDown follows
 	nodeDown(node blocktree.NodeID)
 }
 
@@ -82,6 +83,7 @@ type peer struct {
 
 	// serving is guarded by peers.mu: the node's member service has said hello and nothing was missed since.
 	serving     bool
+	missing     bool // it serves, as far as is known, and its connection has ended
 	as          incarnations
 	silentSince time.Time // guarded by peers.mu too: since when it does not serve
 }
@@ -217,6 +219,9 @@ func (p *peers) watch(w watcher) {
 	for _, n := range p.nodes() {
 		if q := p.peer(n); q != nil && q.serving {
 			w.nodeUp(n, q.as)
+			if q.missing {
+				w.nodeSilent(n)
+			}
 		}
 	}
 }
@@ -232,7 +237,7 @@ func (p *peers) tell(q *peer, serving bool, as incarnations) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was := q.serving
-	q.serving, q.as = serving, as
+	q.serving, q.missing, q.as = serving, false, as
 	if was && !serving {
 		q.silentSince = time.Now()
 	}
@@ -242,6 +247,16 @@ func (p *peers) tell(q *peer, serving bool, as incarnations) {
 		} else if was {
 			w.nodeDown(q.runtime.Node)
 		}
+	}
+}
+
+// miss tells watchers that the connection of a node which served has ended, and that it is being looked for.
+func (p *peers) miss(q *peer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q.missing = true
+	for w := range p.watchers {
+		w.nodeSilent(q.runtime.Node)
 	}
 }
 
@@ -331,6 +346,7 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 				next = p.attendVia(q, conn)
 			}
 			q.lost, q.tried = time.Now(), nil
+			p.miss(q)
 			return next
 		}
 		// The fault is that of the way, perhaps: others are tried before anybody is told.

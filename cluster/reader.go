@@ -139,10 +139,12 @@ func (x *leaselessRead) end(found *stripe.ReadResult, kind blocktree.Kind) {
 	close(x.ended)
 }
 
-// nodeUp and nodeDown implement watcher.
+// nodeUp, nodeSilent and nodeDown implement watcher.
 func (r *Reader) nodeUp(node blocktree.NodeID, i incarnations) {
 	r.drive(func() { r.machine.NodeUp(node, i.disk) }) // whether it is another one is all that matters here
 }
+
+func (r *Reader) nodeSilent(blocktree.NodeID) {} // it votes nobody out
 
 func (r *Reader) nodeDown(node blocktree.NodeID) {
 	r.drive(func() { r.machine.NodeDown(node) })

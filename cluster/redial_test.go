@@ -144,4 +144,6 @@ func (b *redialBed) nodeUp(blocktree.NodeID, incarnations) {
 	}
 }
 
+func (b *redialBed) nodeSilent(blocktree.NodeID) {}
+
 func (b *redialBed) nodeDown(blocktree.NodeID) {}

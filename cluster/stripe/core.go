@@ -28,6 +28,7 @@ type peer struct {
 	node    blocktree.NodeID
 	up      bool
 	down    bool // NodeDown was said and no NodeUp since
+	silent  bool // NodeSilent was said and no NodeUp since
 	inc     blocktree.Incarnation
 	upSince time.Duration // or since when it has not been up
 	learned blocktree.ViewID
@@ -180,7 +181,7 @@ func (c *core) nodeUp(n blocktree.NodeID, inc blocktree.Incarnation) *peer {
 	if !p.up || p.inc != inc {
 		p.upSince = c.now
 	}
-	p.up, p.down, p.inc, p.timedOut, p.lost = true, false, inc, false, false
+	p.up, p.down, p.silent, p.inc, p.timedOut, p.lost = true, false, false, inc, false, false
 	return p
 }
 

@@ -358,3 +358,38 @@ func TestHeirMayRefuse(t *testing.T) {
 		t.Errorf("%d reads were done: %v, %v", w.readsOK, w.fails, w.errs)
 	}
 }
+
+// TestHeirLeavesBesideAnAbort: an abort that ends because a member left moves the watermark, and looks at the writes behind it: what the heir
+// that left, too, had answered counts for none of them by then.
+func TestHeirLeavesBesideAnAbort(t *testing.T) {
+	w, _ := withSpare(blocktree.Code{Data: 1, Parity: 2}, "")
+	w.writeAt(w.hid, w.h, 0, 0, 4)
+	w.turns(20, 20*time.Millisecond)
+	w.block = func(m *Message) bool { return m.Kind == KindReset } // it stays an heir
+	w.draining(w.truth.View(0).Members[0].Node)
+	for i := 0; i < 100 && w.truth.View(0).Heir == 0; i++ {
+		w.turns(1, 20*time.Millisecond)
+	}
+	if w.truth.View(0).Heir == 0 {
+		t.Fatal("nobody is to get a place")
+	}
+	w.with(w.hid, func(h *Holder) {
+		for range 2 {
+			w.nextOp++
+			h.Write(w.nextOp, w.codec.write(RecordZero, 0, 0, 1, h.Begin(0)))
+		}
+	})
+	r := w.h.regions[0]
+	writes := slices.Clone(r.writes[r.head:])
+	heir := 1 << len(r.view.Members)
+	writes[0].abort = &abort{refuser: 1, final: true, acked: 0b110}
+	writes[1].finished, writes[1].answered = true, uint32(heir)|0b110
+	w.h.vol.on = true
+	v := r.view
+	v.ID, v.Members = v.ID+1, slices.Clone(v.Members)
+	v.Heir, v.Members[0].State = 0, Out
+	r.setView(v)
+	if !writes[0].finished || !writes[0].aborted || writes[1].answered != 0b110 {
+		t.Errorf("%+v %+v", writes[0], writes[1])
+	}
+}

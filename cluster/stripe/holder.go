@@ -198,6 +198,7 @@ func (h *Holder) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
 		return
 	}
 	h.resend(p)
+	h.considerRemoval() // of another, which waited for it
 	if h.active[node] { // it may have missed the last watermarks
 		for _, r := range h.byIndex {
 			if r.commitDue = r.commitDue || r.mark > 0; r.commitDue {
@@ -240,6 +241,10 @@ func (h *Holder) refresh(old *Message) *Message {
 	m.Incarnation = h.layout.Incarnations[m.Node]
 	return &m
 }
+
+// NodeSilent tells that nothing is heard of a node for the moment: it may come back as it was, or with another disk. Until NodeUp or NodeDown it
+// is not one of those that remain when another is voted out.
+func (h *Holder) NodeSilent(node blocktree.NodeID) { h.peer(node).silent = true }
 
 // NodeDown tells that a node is dead: it is voted out at once, if enough remain.
 func (h *Holder) NodeDown(node blocktree.NodeID) {
@@ -534,7 +539,8 @@ func (h *Holder) unfit(p *peer) (unfit, forGood, lost bool) {
 
 // considerRemoval votes out all members that are unfit, in one change; if too few would remain, those alone that
 // cannot come back; of these, if need be, those alone that nothing is lost with; if that leaves too few, none: then
-// everything waits (I7).
+// everything waits (I7). Whoever may still come back as it was is not voted out before those that remain are known to live: one of them may
+// have lost its disk, and the others would then be too few, for good.
 func (h *Holder) considerRemoval() {
 	if h.changeID != 0 || h.changeNot || h.fenced || h.mut == mutNoExclude && h.phase != running {
 		return
@@ -551,12 +557,13 @@ func (h *Holder) considerRemoval() {
 			}
 		}
 	}
-	for _, nodes := range groups {
+	for i, nodes := range groups {
 		if len(nodes) == 0 {
 			return
 		}
+		sure := i > 0 && !h.vol.on // they are lost already, whoever else is
 		c := Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: ChangeRemove, Nodes: nodes}
-		if next, err := h.layout.Apply(c, nil); err == nil && (!h.vol.on || h.manned(next) || h.mut == mutRemoveBlind) {
+		if next, err := h.layout.Apply(c, nil); err == nil && (sure || h.manned(next) || h.mut == mutRemoveBlind) {
 			h.propose(ChangeRemove, nodes, 0, blocktree.Incarnation{})
 			return
 		}

@@ -401,3 +401,35 @@ func TestSameInputsSameOutputs(t *testing.T) {
 		}
 	}
 }
+
+// TestGoodOneStaysBesideSilentOne: where all come back at once, one is called down while nothing is known yet of another, which turns out to have
+// lost its disk: the first one is in sync still, and the only other one of k. If the other is what it was, the first is voted out.
+func TestGoodOneStaysBesideSilentOne(t *testing.T) {
+	for _, c := range []struct {
+		mutant string
+		wiped  bool
+		out    int // place of who is voted out
+	}{{"", true, 1}, {"", false, 0}, {"removeblind", true, 0}} {
+		w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, c.mutant)
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		view := w.truth.View(0).Members
+		good, other := view[0].Node, w.node(view[1].Node)
+		w.with(w.hid, func(h *Holder) { h.NodeSilent(good); h.NodeSilent(other.id); h.NodeDown(good) })
+		w.turns(1, time.Millisecond)
+		if early := w.truth.View(0).Members[0].State != InSync; early != (c.mutant != "") {
+			t.Errorf("mutant %q: voted out before the others are known to live: %v", c.mutant, early)
+		}
+		inc := other.inc
+		if c.wiped {
+			inc++
+		}
+		w.with(w.hid, func(h *Holder) { h.NodeUp(other.id, incarnation(other.id, inc)) })
+		w.turns(2, time.Millisecond)
+		for i, m := range w.truth.View(0).Members {
+			if (m.State == InSync) != (i != c.out) {
+				t.Errorf("mutant %q, wiped %v: %+v", c.mutant, c.wiped, w.truth.View(0))
+			}
+		}
+	}
+}

@@ -125,9 +125,12 @@ func (r *hregion) setView(v View) {
 		for to := left; to != 0; to &= to - 1 {
 			r.h.dropRegion(were[bits.TrailingZeros32(to)], r.index)
 		}
-		for _, w := range slices.Clone(r.writes[r.head:]) {
+		writes := slices.Clone(r.writes[r.head:])
+		for _, w := range writes { // of all before one is judged: that may look at those behind it
 			w.answered &^= left
 			w.sent &^= left
+		}
+		for _, w := range writes {
 			w.membersLeft(left)
 		}
 	}

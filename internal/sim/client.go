@@ -300,6 +300,13 @@ func (c *client) lost(n *node, report bool) {
 	l.up = false
 	l.gen++
 	gen := l.gen
+	if !c.reader {
+		c.later(0, func() {
+			if !l.up {
+				c.input(func() { c.h.NodeSilent(n.id) })
+			}
+		})
+	}
 	c.later(c.w.upTo(10), func() {
 		if l.gen == gen || !l.up {
 			c.input(func() {
