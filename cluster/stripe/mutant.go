@@ -145,7 +145,7 @@ var mutantNames = [mutantEnd]string{
 	mutPromoteVolatile:  "promotevolatile: a joiner is promoted though it may not have durably what was flushed before it joined (0014)",
 	mutReadAfterLoss:    "readafterloss: members answer reads after a loss before it is decided what was lost (0014)",
 	mutHoldOn:           "holdon: a holder goes on when its file has turned lossy (0014)",
-	mutRemoveBlind:      "removeblind: members that lost their memory are removed though too few others are known to live (0014)",
+	mutRemoveBlind:      "removeblind: members are removed though too few others are known to live (I7, 0014)",
 	mutStableNoJoin:     "stablenojoin: the watermark of a flush file passes what is not durable at a joiner (0014)",
 	mutInstallWritten:   "installwritten: a member of a flush file answers an install before it is durable (0014)",
 	mutRepairWritten:    "repairwritten: a member of a flush file answers a repair before it is durable (0014)",
