@@ -32,6 +32,24 @@ func Missing(disk FS, dir string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
+// Discard removes a group's directory and all that is in it, durably; disk as in Missing. No process may have it open.
+func Discard(disk FS, dir string) error {
+	if disk == nil {
+		disk = vfs.Default
+	}
+	err := disk.RemoveAll(dir)
+	if err == nil {
+		var parent vfs.File
+		if parent, err = disk.OpenDir(disk.PathDir(dir)); err == nil {
+			err = errors.Join(parent.Sync(), parent.Close())
+		}
+	}
+	if err != nil {
+		return &blocktree.Error{Op: "meta.Discard", Path: dir, Kind: blocktree.IO, Err: err}
+	}
+	return nil
+}
+
 // Config is what a Group needs. Dir, Node, Send and Clock have no default.
 type Config struct {
 	Dir string // of the Pebble store; created if absent

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"io"
 	"fmt"
 	"path"
 	"slices"
@@ -77,6 +78,9 @@ func create(fs vfs.FS, dir string, id blocktree.NodeID) error {
 	}
 	return writeSuperblock(fs, dir, superblock{identity: ident})
 }
+
+// Lock takes a store's directory, which must be there, as Open does: Busy while another process has it.
+func Lock(fs vfs.FS, dir string) (io.Closer, error) { return lockDir(fs, dir) }
 
 func lockDir(fs vfs.FS, dir string) (lock interface{ Close() error }, err error) {
 	lock, err = fs.Lock(path.Join(dir, lockName))

@@ -116,7 +116,9 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 		c.become(a.id)
 		return true, nil
 	}
-	if !empty(c.FS, c.StoreDir) {
+	sectors, metadata := c.dirs()
+	made := !empty(c.FS, c.StoreDir)
+	if made && !cluster.Unused(c.FS, sectors, metadata, c.StoreID) {
 		return false, nil
 	}
 	hosts, voter := c.ask(ctx)
@@ -128,8 +130,14 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 			return false, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Unauthenticated,
 				Err: errors.New("the cluster knows another key for this path")}
 		}
-		if h.Node == c.StoreID && voter {
+		if h.Node == c.StoreID && (voter || made) {
 			return false, nil
+		}
+		if made { // when nobody had told it that it was replaced
+			if err := cluster.Discard(c.FS, c.MetaFS, sectors, metadata); err != nil {
+				return false, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err}
+			}
+			c.Logger.Info("a store that was never used is removed: the cluster gave this node another one", "path", c.Path.Short(), "store", c.StoreID.String())
 		}
 		a = assigned{c.Path, c.StoreID, h.Node}
 		if err := c.assign(ctx, &a); err != nil {

@@ -79,9 +79,10 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	sectors, metadata := c.dirs()
 	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
-		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: filepath.Join(c.StoreDir, "sectors"),
-		MetaDir: filepath.Join(c.StoreDir, "meta"), Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
+		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
+		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
 		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter}
 	s, err := cluster.OpenService(ctx, sc)
 	if err != nil {
@@ -91,6 +92,11 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	go n.watch()
 	return n, nil
+}
+
+// dirs are the directories of the node's two stores.
+func (c *Config) dirs() (sectors, metadata string) {
+	return filepath.Join(c.StoreDir, "sectors"), filepath.Join(c.StoreDir, "meta")
 }
 
 // makeDir makes the directory of the stores, durably, and its parents too.

@@ -260,3 +260,40 @@ func TestReplaceOneOfTwo(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestReplacedBesideNobody: a node that was replaced starts on its empty directory while nobody answers, as one does that is to found a cluster.
+// What it makes then is never used, and no hindrance to the store that it gets when it hears of it.
+func TestReplacedBesideNobody(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	c := d.Client()
+	healthy(ctx, d, c)
+	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 2, Parity: 1})
+	d.Stop(2)
+	if err := os.RemoveAll(d.NodeDir(2)); err != nil {
+		t.Fatal(err)
+	}
+	one, err := c.ReplaceNode(ctx, d.Members[2].Path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AwaitVoters(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d.Stop(0)
+	d.Stop(1)
+	d.Start(2)
+	for _, dir := range []string{"sectors", "meta"} {
+		if names, err := os.ReadDir(filepath.Join(d.NodeDir(2), dir)); err != nil || len(names) == 0 {
+			t.Fatalf("it has not made a store: %v", err)
+		}
+	}
+	d.Stop(2)
+	d.Start(0)
+	d.Start(1)
+	d.Await("the others serve", func() bool { _, err := c.Status(ctx); return err == nil })
+	d.Start(2)
+	healthy(ctx, d, c)
+	d.Await("its new store is a voter", func() bool { _, voter := c.Records(ctx, one.New); return voter })
+}
