@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"os"
 	"testing"
 
 	"blocktree"
+	"blocktree/cluster/meta"
 	"blocktree/cluster/store"
 	"blocktree/internal/vfs"
 )
@@ -27,13 +29,6 @@ func TestUnused(t *testing.T) {
 			_ = f.Close()
 		}, false},
 		{"another's", func(t *testing.T, disk vfs.FS) { made(t, disk, 8) }, false},
-		{"in use", func(t *testing.T, disk vfs.FS) {
-			lock, err := store.Lock(disk, "/n/sectors")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = lock.Close() })
-		}, false},
 	} {
 		disk := vfs.NewCrash()
 		if err := disk.MkdirAll("/n/meta"); err != nil {
@@ -63,5 +58,36 @@ func made(t *testing.T, disk vfs.FS, id blocktree.NodeID) {
 func saved(t *testing.T, disk vfs.FS, dir string, mark startMark) {
 	if err := mark.save(disk, dir); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDiscard removes an unused store, unless a process has it.
+func TestDiscard(t *testing.T) {
+	root := t.TempDir()
+	disk, sectors, metadata := vfs.Disk{}, root+"/sectors", root+"/meta"
+	if err := os.MkdirAll(metadata+"/deeper", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Create(disk, sectors, 7, store.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := store.Lock(disk, sectors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Discard(disk, nil, sectors, metadata); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+		t.Errorf("in use: %v", err)
+	}
+	if _, err := store.Inspect(disk, sectors); blocktree.KindOf(err) != blocktree.Busy {
+		t.Errorf("it is gone: %v", err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Discard(disk, nil, sectors, metadata); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := disk.List(sectors); err != nil || len(names) > 0 || !meta.Missing(nil, metadata) {
+		t.Errorf("left: %v, %v", names, err)
 	}
 }
