@@ -316,9 +316,9 @@ func (h *Holder) askOfLost() {
 
 // manned reports whether every region of a layout has k members in sync that answer and are what it expects.
 func (h *Holder) manned(l *Layout) bool {
-	for r := range l.Regions() {
+	for _, v := range l.apart() {
 		up := 0
-		for _, m := range l.View(r).Members {
+		for _, m := range v.Members {
 			if p := h.peers[m.Node]; m.State == InSync && p != nil && p.up && !p.silent && p.inc == l.Incarnations[m.Node] && !l.Marked[m.Node] {
 				up++
 			}

@@ -433,3 +433,19 @@ func TestGoodOneStaysBesideSilentOne(t *testing.T) {
 		}
 	}
 }
+
+// TestRemovalOfManyRegions: whether those that remain are known to live takes no look at each region of a large file, with everything waiting.
+func TestRemovalOfManyRegions(t *testing.T) {
+	w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, "")
+	w.drop, w.quiet, w.lease = 0, true, true
+	w.heal()
+	l := w.truth.clone()
+	l.Sectors = l.RegionSectors << 16
+	if n := testing.AllocsPerRun(1, func() {
+		if !w.h.manned(l) {
+			t.Error("somebody is missing")
+		}
+	}); n > 100 {
+		t.Errorf("%v allocations for %d regions", n, l.Regions())
+	}
+}
