@@ -561,7 +561,7 @@ func (h *Holder) considerRemoval() {
 		if len(nodes) == 0 {
 			return
 		}
-		sure := i > 0 && !h.vol.on // they are lost already, whoever else is
+		sure := i == len(groups)-1 && !h.vol.on // they are lost already, whoever else is
 		c := Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: ChangeRemove, Nodes: nodes}
 		if next, err := h.layout.Apply(c, nil); err == nil && (sure || h.manned(next) || h.mut == mutRemoveBlind) {
 			h.propose(ChangeRemove, nodes, 0, blocktree.Incarnation{})

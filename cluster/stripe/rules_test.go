@@ -449,3 +449,35 @@ func TestRemovalOfManyRegions(t *testing.T) {
 		t.Errorf("%v allocations for %d regions", n, l.Regions())
 	}
 }
+
+// TestFailingDiskStaysBesideSilentOne: a member whose disk failed has what it has acknowledged, perhaps, and stays as well while nothing is known of
+// another one of k.
+func TestFailingDiskStaysBesideSilentOne(t *testing.T) {
+	for _, wiped := range []bool{true, false} {
+		w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, "")
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		view := w.truth.View(0).Members
+		failing, other := view[0].Node, w.node(view[1].Node)
+		w.with(w.hid, func(h *Holder) {
+			h.NodeSilent(other.id)
+			h.peer(failing).gone = true
+			h.considerRemoval()
+		})
+		w.turns(1, time.Millisecond)
+		if w.truth.View(0).Members[0].State != InSync {
+			t.Errorf("voted out before the others are known to live")
+		}
+		inc, out := other.inc, 0
+		if wiped {
+			inc, out = inc+1, 1
+		}
+		w.with(w.hid, func(h *Holder) { h.NodeUp(other.id, incarnation(other.id, inc)) })
+		w.turns(2, time.Millisecond)
+		for i, m := range w.truth.View(0).Members {
+			if (m.State == InSync) != (i != out) {
+				t.Errorf("wiped %v: %+v", wiped, w.truth.View(0))
+			}
+		}
+	}
+}
