@@ -50,7 +50,7 @@ func (w *told) nodeUp(n blocktree.NodeID, i incarnations) {
 	w.add(fmt.Sprintf("up %d %d", n, i.disk[0]), n)
 }
 
-func (w *told) nodeSilent(blocktree.NodeID) {}
+func (w *told) nodeSilent(n blocktree.NodeID) { w.add(fmt.Sprintf("silent %d", n), 0) }
 
 func (w *told) nodeDown(n blocktree.NodeID) { w.add(fmt.Sprintf("down %d", n), 0) }
 

@@ -110,28 +110,28 @@ func (w *hwrite) abortDone() {
 	w.r.advance()
 }
 
-// membersLeft judges an abort anew after members left the view. If one that remains refuses durably, it goes on. If not,
-// all that remain may hold the version and a reader of the new view may have returned it: then they are asked to
-// prepare it again, and what they say under the new view counts.
-func (w *hwrite) membersLeft(left uint32) {
-	h := w.r.h
+// strike forgets what members that left the view were asked and have answered.
+func (w *hwrite) strike(left uint32) {
+	w.answered &^= left
+	w.sent &^= left
 	w.eachCall(func(i int, c *call) {
 		if left>>i&1 != 0 {
-			h.drop(c)
+			w.r.h.drop(c)
 		}
 	})
-	if w.abort == nil || w.finished {
-		return
+	if w.abort != nil {
+		w.abort.acked &^= left
+		w.abort.refused &^= left
 	}
-	w.abort.acked &^= left
-	w.abort.refused &^= left
-	w.refuserLeft(left>>w.abort.refuser&1 != 0)
 }
 
-// refuserLeft judges an abort by what those that remain have answered; gone says that the refuser is none of them.
-func (w *hwrite) refuserLeft(gone bool) {
+// membersLeft judges an abort anew after members left the view, once that is struck from all writes; gone says that the refuser is one of
+// them. If one that remains refuses durably, it goes on. If not, all that remain may hold the version and a reader of the new view may
+// have returned it: then they are asked to prepare it again, and what they say under the new view counts.
+func (w *hwrite) membersLeft(gone bool) {
 	r, h := w.r, w.r.h
 	switch {
+	case w.abort == nil || w.finished:
 	case w.abort.final && w.abort.acked&r.sync != 0: // a joiner's refusal means nothing to readers
 		w.abort.refuser = bits.TrailingZeros32(w.abort.acked & r.sync)
 		w.abortDone()

@@ -314,12 +314,17 @@ func (h *Holder) askOfLost() {
 	}
 }
 
-// manned reports whether every region of a layout has k members in sync that answer and are what it expects.
-func (h *Holder) manned(l *Layout) bool {
-	for r := range l.Regions() {
+// manned reports whether every region of a layout has k members in sync, none of them doubted, that answer and are what it expects. Of
+// durability ack only regions matter in which one of those who have left had a place: to the others nothing has happened.
+func (h *Holder) manned(l *Layout, left, doubted []blocktree.NodeID) bool {
+	touched := func(m ViewMember) bool { return slices.Contains(left, m.Node) }
+	for _, v := range l.apart() {
+		if !h.vol.on && !slices.ContainsFunc(v.Members, touched) {
+			continue
+		}
 		up := 0
-		for _, m := range l.View(r).Members {
-			if p := h.peers[m.Node]; m.State == InSync && p != nil && p.up && !p.silent && p.inc == l.Incarnations[m.Node] && !l.Marked[m.Node] {
+		for _, m := range v.Members {
+			if p := h.peers[m.Node]; m.State == InSync && p != nil && p.up && !p.silent && p.inc == l.Incarnations[m.Node] && !l.Marked[m.Node] && !slices.Contains(doubted, m.Node) {
 				up++
 			}
 		}

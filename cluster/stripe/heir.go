@@ -153,22 +153,21 @@ func (r *hregion) joins(slot int, old uint32, were []*peer) {
 	r.joined[slot] = r.h.layout.Seq
 }
 
-// whoLeft returns the slots whose members of the view before have left it, once an heir has been followed to its place: old had
-// the members in sync or joining, were all.
-func (r *hregion) whoLeft(old uint32, were []*peer) uint32 {
-	left := old &^ r.all
+// whoLeft returns the slots whose members of the view before have left it, without that of an heir which has got its place, and that place,
+// else -1: old had the members in sync or joining, were all.
+func (r *hregion) whoLeft(old uint32, were []*peer) (left uint32, slot int) {
+	left, slot = old&^r.all, -1
 	for i := range min(len(were), len(r.members)) {
 		if old>>i&1 != 0 && were[i] != r.members[i] && r.h.mut != mutMoveAnswers {
 			left |= 1 << i
 		}
 	}
 	if heir := len(r.view.Members); old>>heir&1 != 0 {
-		if slot := r.inherited(were[heir]); slot >= 0 {
-			r.succeed(slot, were)
+		if slot = r.inherited(were[heir]); slot >= 0 {
 			left &^= 1<<heir | 1<<slot
 		}
 	}
-	return left
+	return left, slot
 }
 
 // inherited returns the place in which p, the heir of the view before, is in sync by the newest view, -1 if it is nowhere.
@@ -180,8 +179,8 @@ func (r *hregion) inherited(p *peer) int {
 	return slot
 }
 
-// succeed makes the heir of the view before the member in a slot, in all that is counted by slots (I18). What it has not
-// answered is sent again from there; who had the slot before has left.
+// succeed makes the heir of the view before the member in a slot, in all that is counted by slots (I18). Who had the slot before has
+// left.
 func (r *hregion) succeed(slot int, were []*peer) {
 	h, bit, heir := r.h, uint32(1)<<slot, len(r.view.Members)
 	r.withheld, r.heldFor = 0, 0
@@ -198,7 +197,7 @@ func (r *hregion) succeed(slot int, were []*peer) {
 		}
 		return bits&^(1<<heir) | bits>>heir&1<<slot
 	}
-	for _, w := range slices.Clone(r.writes[r.head:]) {
+	for _, w := range r.writes[r.head:] {
 		if w.slots != nil && w.heir != nil && h.mut != mutMoveSyncs {
 			w.slots[slot].stamp = w.heir.stamp // the old member's is of SYNCs to that one
 		}
@@ -206,21 +205,23 @@ func (r *hregion) succeed(slot int, were []*peer) {
 		if w.slots != nil && w.slots[slot].cur != nil {
 			h.drop(w.slots[slot].cur)
 		}
-		if a := w.abort; a != nil && !w.finished {
-			refuserLeft := a.refuser == slot
+		if a := w.abort; a != nil {
 			if a.refuser == heir {
 				a.refuser = slot
 			}
 			a.acked, a.refused = shift(a.acked), shift(a.refused)
-			w.refuserLeft(refuserLeft)
 		}
-		switch {
-		case w.state != live || w.finished || h.phase != running:
-		case w.abort == nil:
-			w.sendAll()
-		case w.abort.final:
-			w.sendAborts(r.mask &^ w.abort.acked)
-		}
+	}
+}
+
+// sendOn sends what an heir that has got its place has not answered again, from there.
+func (w *hwrite) sendOn() {
+	switch {
+	case w.state != live || w.finished || w.r.h.phase != running:
+	case w.abort == nil:
+		w.sendAll()
+	case w.abort.final:
+		w.sendAborts(w.r.mask &^ w.abort.acked)
 	}
 }
 

@@ -393,3 +393,34 @@ func TestHeirLeavesBesideAnAbort(t *testing.T) {
 		t.Errorf("%+v %+v", writes[0], writes[1])
 	}
 }
+
+// TestHeirSucceedsBesideAnAbort: the same where the heir gets its place: an abort that all have refused but whom it follows ends by that, and what
+// is behind it is judged by the slots of the new view.
+func TestHeirSucceedsBesideAnAbort(t *testing.T) {
+	w, _ := withSpare(blocktree.Code{Data: 1, Parity: 2}, "")
+	w.writeAt(w.hid, w.h, 0, 0, 4)
+	w.turns(20, 20*time.Millisecond)
+	w.untilPromotion(t, w.truth.View(0).Members[0].Node)
+	w.with(w.hid, func(h *Holder) {
+		for range 2 {
+			w.nextOp++
+			h.Write(w.nextOp, w.codec.write(RecordZero, 0, 0, 1, h.Begin(0)))
+		}
+	})
+	r := w.h.regions[0]
+	writes := slices.Clone(r.writes[r.head:])
+	heir := uint32(1) << len(r.view.Members)
+	writes[0].abort = &abort{refuser: 1, final: true, acked: heir | 0b110}
+	writes[1].finished, writes[1].answered = true, heir|0b111
+	writes[1].slots, writes[1].heir = make([]wslot, len(r.view.Members)), &wslot{stamp: 1}
+	r.members[len(r.view.Members)].synced, r.members[1].synced, r.members[2].synced = 1, 1, 1 // but what the heir answered is not in it
+	w.h.vol.on = true
+	v := r.view
+	v.ID, v.Members = v.ID+1, slices.Clone(v.Members)
+	v.Members[v.HeirPlace] = ViewMember{v.Heir, InSync}
+	v.Heir = 0
+	r.setView(v)
+	if !writes[0].finished || !writes[0].aborted || writes[1].answered != 0b111 || r.mark != writes[0].version.Sequence {
+		t.Errorf("%+v %+v", writes[0], writes[1])
+	}
+}

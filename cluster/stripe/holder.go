@@ -61,8 +61,9 @@ type Holder struct {
 	leaseUntil  time.Duration
 	changeID    uint64 // the view change that Raft is asked for, 0 for none
 	changeKind  ChangeKind
-	changeNot   bool      // a change was refused: none before the next Tick
-	removals    []removal // see leaving.go
+	changeNot   bool          // a change was refused: none before the next Tick
+	removalNot  time.Duration // no new look for one member to vote out, of several that cannot be together, before
+	removals    []removal     // see leaving.go
 	confirmID   uint64
 	confirmGen  uint64 // of the confirmation that is out
 	confirmWant uint64 // generation that somebody needs
@@ -538,9 +539,9 @@ func (h *Holder) unfit(p *peer) (unfit, forGood, lost bool) {
 }
 
 // considerRemoval votes out all members that are unfit, in one change; if too few would remain, those alone that
-// cannot come back; of these, if need be, those alone that nothing is lost with; if that leaves too few, none: then
-// everything waits (I7). Whoever may still come back as it was is not voted out before those that remain are known to live: one of them may
-// have lost its disk, and the others would then be too few, for good.
+// cannot come back; of these, if need be, those alone that nothing is lost with; if that leaves too few, one that has
+// no place where too few would remain; else none: then everything waits (I7). Whoever may still come back as it was is not voted
+// out before those that remain are known to live: one of them may have lost its disk, and the others would then be too few, for good.
 func (h *Holder) considerRemoval() {
 	if h.changeID != 0 || h.changeNot || h.fenced || h.mut == mutNoExclude && h.phase != running {
 		return
@@ -558,14 +559,30 @@ func (h *Holder) considerRemoval() {
 		}
 	}
 	for i, nodes := range groups {
-		if len(nodes) == 0 {
-			return
-		}
-		sure := i > 0 && !h.vol.on // they are lost already, whoever else is
-		c := Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: ChangeRemove, Nodes: nodes}
-		if next, err := h.layout.Apply(c, nil); err == nil && (sure || h.manned(next) || h.mut == mutRemoveBlind) {
-			h.propose(ChangeRemove, nodes, 0, blocktree.Incarnation{})
+		sure := i == len(groups)-1 && !h.vol.on // they are lost already, whoever else is
+		if len(nodes) > 0 && h.tryRemoval(nodes, sure) {
 			return
 		}
 	}
+	if len(groups[0]) < 2 || h.now < h.removalNot {
+		return
+	}
+	for _, n := range groups[0] {
+		alone := []blocktree.NodeID{n}
+		if h.manned(h.layout, alone, groups[0]) && h.tryRemoval(alone, true) {
+			return
+		}
+	}
+	h.removalNot = h.now + h.memberTimeout/16
+}
+
+// tryRemoval votes nodes out if enough remain, and sure, or these are known to live.
+func (h *Holder) tryRemoval(nodes []blocktree.NodeID, sure bool) bool {
+	c := Change{File: h.layout.File, Epoch: h.epoch, Seq: h.layout.Seq, Kind: ChangeRemove, Nodes: nodes}
+	next, err := h.layout.Apply(c, nil)
+	if err != nil || !sure && !h.manned(next, nodes, nil) && h.mut != mutRemoveBlind {
+		return false
+	}
+	h.propose(ChangeRemove, nodes, 0, blocktree.Incarnation{})
+	return true
 }

@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
@@ -306,9 +307,9 @@ func (l *Layout) remove(nodes []blocktree.NodeID) error {
 
 // checkEnough refuses a layout in which a region has fewer than k in-sync members whose incarnation still stands.
 func (l *Layout) checkEnough() error {
-	check := func(r blocktree.RegionIndex) error {
+	for r, v := range l.apart() {
 		enough := 0
-		for _, m := range l.View(r).Members {
+		for _, m := range v.Members {
 			if m.State == InSync && !l.Marked[m.Node] {
 				enough++
 			}
@@ -316,29 +317,34 @@ func (l *Layout) checkEnough() error {
 		if enough < l.Code.Data {
 			return blocktree.E("change view", blocktree.Unavailable, fmt.Errorf("region %d would keep %d of %d", r, enough, l.Code.Data))
 		}
-		return nil
-	}
-	common := false // one region without a view of its own stands for all where every host serves every region
-	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
-		if _, own := l.Own[r]; !own && len(l.Hosts) <= l.Code.Shards() {
-			if common {
-				continue
-			}
-			common = true
-		}
-		if err := check(r); err != nil {
-			return err
-		}
 	}
 	return nil
+}
+
+// apart has the views of all regions, with one region without a view of its own for all of these where every host serves every region.
+func (l *Layout) apart() iter.Seq2[blocktree.RegionIndex, View] {
+	return func(yield func(blocktree.RegionIndex, View) bool) {
+		common := false
+		for r := range l.Regions() {
+			if _, own := l.Own[r]; !own && len(l.Hosts) <= l.Code.Shards() {
+				if common {
+					continue
+				}
+				common = true
+			}
+			if !yield(r, l.View(r)) {
+				return
+			}
+		}
+	}
 }
 
 // CanSpare reports whether every region that node is in sync in keeps enough others to be written: MinWrite that are in sync, unmarked
 // and, if serves is not nil, serve.
 func (l *Layout) CanSpare(node blocktree.NodeID, serves func(blocktree.NodeID) bool) bool {
-	enough := func(r blocktree.RegionIndex) bool {
+	for _, v := range l.apart() {
 		mine, others := false, 0
-		for _, m := range l.View(r).Members {
+		for _, m := range v.Members {
 			switch {
 			case m.State != InSync || l.Marked[m.Node]:
 			case m.Node == node:
@@ -347,17 +353,7 @@ func (l *Layout) CanSpare(node blocktree.NodeID, serves func(blocktree.NodeID) b
 				others++
 			}
 		}
-		return !mine || others >= l.Code.MinWrite()
-	}
-	common := false // as in checkEnough
-	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
-		if _, own := l.Own[r]; !own && len(l.Hosts) <= l.Code.Shards() {
-			if common {
-				continue
-			}
-			common = true
-		}
-		if !enough(r) {
+		if mine && others < l.Code.MinWrite() {
 			return false
 		}
 	}

@@ -49,16 +49,9 @@ func (l *Layout) Lossy() bool {
 		return false
 	}
 	lossy := false
-	common := false // as in checkEnough
-	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
-		if _, own := l.Own[r]; !own && len(l.Hosts) <= l.Code.Shards() {
-			if common {
-				continue
-			}
-			common = true
-		}
+	for _, v := range l.apart() {
 		unmarked, back := 0, 0
-		for _, m := range l.View(r).Members {
+		for _, m := range v.Members {
 			if _, ok := l.Back[m.Node]; m.State == InSync && !l.Marked[m.Node] {
 				unmarked++
 			} else if m.State == InSync && ok {
@@ -96,18 +89,8 @@ func (l *Layout) lose() {
 
 // inSyncSomewhere reports whether node is in sync in a region.
 func (l *Layout) inSyncSomewhere(node blocktree.NodeID) bool {
-	in := func(v View) bool {
-		return slices.ContainsFunc(v.Members, func(m ViewMember) bool { return m.Node == node && m.State == InSync })
-	}
-	common := false // as in checkEnough
-	for r := blocktree.RegionIndex(0); r < l.Regions(); r++ {
-		if _, own := l.Own[r]; !own && len(l.Hosts) <= l.Code.Shards() {
-			if common {
-				continue
-			}
-			common = true
-		}
-		if in(l.View(r)) {
+	for _, v := range l.apart() {
+		if slices.ContainsFunc(v.Members, func(m ViewMember) bool { return m.Node == node && m.State == InSync }) {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -432,4 +433,114 @@ func TestGoodOneStaysBesideSilentOne(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRemovalOfManyRegions: whether those that remain are known to live takes no look at each region of a large file, with everything waiting.
+func TestRemovalOfManyRegions(t *testing.T) {
+	w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, "")
+	w.drop, w.quiet, w.lease = 0, true, true
+	w.heal()
+	l := w.truth.clone()
+	l.Sectors = l.RegionSectors << 16
+	if n := testing.AllocsPerRun(1, func() {
+		if !w.h.manned(l, l.Hosts[:1], nil) {
+			t.Error("somebody is missing")
+		}
+	}); n > 100 {
+		t.Errorf("%v allocations for %d regions", n, l.Regions())
+	}
+}
+
+// TestFailingDiskStaysBesideSilentOne: a member whose disk failed has what it has acknowledged, perhaps, and stays as well while nothing is known of
+// another one of k.
+func TestFailingDiskStaysBesideSilentOne(t *testing.T) {
+	for _, wiped := range []bool{true, false} {
+		w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, "")
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		view := w.truth.View(0).Members
+		failing, other := view[0].Node, w.node(view[1].Node)
+		w.with(w.hid, func(h *Holder) {
+			h.NodeSilent(other.id)
+			h.peer(failing).gone = true
+			h.considerRemoval()
+		})
+		w.turns(1, time.Millisecond)
+		if w.truth.View(0).Members[0].State != InSync {
+			t.Errorf("voted out before the others are known to live")
+		}
+		inc, out := other.inc, 0
+		if wiped {
+			inc, out = inc+1, 1
+		}
+		w.with(w.hid, func(h *Holder) { h.NodeUp(other.id, incarnation(other.id, inc)) })
+		w.turns(2, time.Millisecond)
+		for i, m := range w.truth.View(0).Members {
+			if (m.State == InSync) != (i != out) {
+				t.Errorf("wiped %v: %+v", wiped, w.truth.View(0))
+			}
+		}
+	}
+}
+
+// TestRemovalBesideAnotherRegion: a member is voted out of its regions though in another one, which it has no place in, too few are known to live, or
+// none can be voted out.
+func TestRemovalBesideAnotherRegion(t *testing.T) {
+	for _, before := range []string{"all up", "silent", "down", "too few left"} {
+		l := placedLayout(t)
+		l.Sectors = 2 * l.RegionSectors
+		l.Own = map[blocktree.RegionIndex]View{}
+		for r := range l.Regions() {
+			v := View{ID: 1}
+			for i := range blocktree.NodeID(3) {
+				n := 3*blocktree.NodeID(r) + i + 1
+				v.Members = append(v.Members, ViewMember{n, InSync})
+				l.Incarnations[n] = incarnation(n, 1)
+			}
+			l.Own[r] = v
+		}
+		l.Hosts = []blocktree.NodeID{1, 2, 3, 4, 5, 6}
+		h := NewHolder(HolderConfig{Layout: l.Acquire()}, 0)
+		for _, n := range l.Hosts {
+			h.NodeUp(n, incarnation(n, 1))
+		}
+		for _, n := range l.Hosts[:2] {
+			switch before {
+			case "silent":
+				h.NodeSilent(n)
+			case "down":
+				h.NodeSilent(n)
+				h.NodeSilent(3)
+				h.NodeDown(n) // not to be voted out, as it may come back as it was
+			}
+		}
+		if before == "too few left" {
+			h.layout.Own[0].Members[2].State = Out
+			h.NodeDown(1)
+		}
+		if m := h.Ready().Metas; len(m) > 0 {
+			t.Errorf("%s: %+v", before, m[0].Change)
+		}
+		h.NodeDown(4)
+		h.Tick(h.memberTimeout / 16)
+		if m := h.Ready().Metas; len(m) != 1 || m[0].Change == nil || !slices.Equal(m[0].Change.Nodes, l.Hosts[3:4]) {
+			t.Errorf("%s: %+v", before, m)
+		}
+	}
+}
+
+// TestTwoHangTogether: of two that are connected and do not answer none is voted out for the other's sake.
+func TestTwoHangTogether(t *testing.T) {
+	w := newWorld(blocktree.Code{Data: 2, Parity: 1}, 1, "")
+	w.drop, w.quiet, w.lease = 0, true, true
+	w.heal()
+	w.with(w.hid, func(h *Holder) {
+		for _, m := range h.layout.View(0).Members[:2] {
+			h.peer(m.Node).timedOut = true
+		}
+		h.considerRemoval()
+		if h.changeID != 0 {
+			t.Error("somebody is voted out")
+		}
+	})
 }

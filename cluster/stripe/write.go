@@ -121,17 +121,28 @@ func (r *hregion) setView(v View) {
 		r.mask = r.sync
 	}
 	r.unready &= r.all &^ r.sync
-	if left := r.whoLeft(old, were); left != 0 {
-		for to := left; to != 0; to &= to - 1 {
-			r.h.dropRegion(were[bits.TrailingZeros32(to)], r.index)
-		}
-		writes := slices.Clone(r.writes[r.head:])
-		for _, w := range writes { // of all before one is judged: that may look at those behind it
-			w.answered &^= left
-			w.sent &^= left
-		}
-		for _, w := range writes {
-			w.membersLeft(left)
+	left, slot := r.whoLeft(old, were)
+	if left == 0 && slot < 0 {
+		return
+	}
+	writes := slices.Clone(r.writes[r.head:])
+	gone := make([]bool, len(writes)) // who refused it first
+	for i, w := range writes {
+		gone[i] = w.abort != nil && (left>>w.abort.refuser&1 != 0 || w.abort.refuser == slot)
+	}
+	if slot >= 0 {
+		r.succeed(slot, were)
+	}
+	for to := left; to != 0; to &= to - 1 {
+		r.h.dropRegion(were[bits.TrailingZeros32(to)], r.index)
+	}
+	for _, w := range writes {
+		w.strike(left)
+	}
+	for i, w := range writes { // only now: it may look at those behind it
+		w.membersLeft(gone[i])
+		if slot >= 0 {
+			w.sendOn()
 		}
 	}
 }
