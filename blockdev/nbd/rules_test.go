@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"time"
 
 	"blocktree"
 )
@@ -108,6 +109,7 @@ type asker struct {
 // try sends a question and judges the answer. The next one proves that client and server are in step after it.
 func (a *asker) try(q question) {
 	a.t.Helper()
+	a.nc.SetDeadline(time.Now().Add(patience)) // for each by itself: there are thousands
 	a.send(q.wire(a.style))
 	a.judge(q)
 }

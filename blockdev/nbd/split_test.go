@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"blocktree"
 	"blocktree/blockdev"
@@ -51,6 +52,7 @@ func newStage(t *testing.T, prompt bool) *stage {
 		t.Fatal(err)
 	}
 	s.srv = NewServer(Config{Exports: &exports, Memory: s.memory})
+	s.srv.negotiationTimeout = time.Hour // how long a machine takes is not the matter here
 	return s
 }
 
