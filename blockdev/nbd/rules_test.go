@@ -78,8 +78,12 @@ func (q question) payload(s style) []byte {
 		return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, q.length), 1)
 	case s == extended && q.flags&payloadLen != 0, s != extended && q.command == 1:
 		p := make([]byte, q.length)
-		for i := range p {
+		const period = 2048
+		for i := range min(period, len(p)) {
 			p[i] = byte(q.handle*37+uint64(i)>>3) | 1
+		}
+		for n := period; n < len(p); n *= 2 {
+			copy(p[n:], p[:n])
 		}
 		return p
 	}
