@@ -7,6 +7,7 @@ GO       ?= go
 ARGS     ?=
 FUZZTIME ?= 10s
 FUZZ_PACKAGES ?= ./...
+FUZZ_TARGETS ?= ^Fuzz
 MINUTES  ?= 30
 SEEDS    ?=
 SEED     ?=
@@ -64,7 +65,7 @@ sim: ## the seeded simulator; SEEDS=200000 for a sweep, SEED=42 for one
 	SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 0 -v ./internal/sim
 
 fuzz: ## every fuzz target for FUZZTIME=10s each
-	@targets=$$($(GO) test -list '^Fuzz' $(FUZZ_PACKAGES) | awk '/^Fuzz/ {t[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, t[i]; n = 0}'); \
+	@targets=$$($(GO) test -list '$(FUZZ_TARGETS)' $(FUZZ_PACKAGES) | awk '/^Fuzz/ {t[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, t[i]; n = 0}'); \
 	test -n "$$targets"; failed=; \
 	while read -r package target; do \
 		echo "== $$package $$target"; \

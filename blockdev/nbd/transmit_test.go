@@ -22,31 +22,6 @@ const (
 	mib  = 1 << 20
 )
 
-func TestReadOnlyExport(t *testing.T) {
-	b := newBed(t, setup{readOnly: true})
-	for _, s := range styles {
-		readOnlyExport(t, b.attachAs(s))
-	}
-}
-
-func readOnlyExport(t *testing.T, c *client) {
-	for _, command := range []uint16{cmdWrite, cmdTrim, cmdWriteZeroes} {
-		for _, offset := range []uint64{0, size} {
-			var payload []byte
-			if command == cmdWrite {
-				payload = make([]byte, 5000)
-			}
-			if errno, _ := c.do(command, 0, offset, 5000, payload); errno != 1 {
-				t.Errorf("command %d: error %d", command, errno)
-			}
-		}
-	}
-	c.inSync()
-	if errno, _ := c.do(cmdFlush, 0, 0, 0, nil); errno != 0 {
-		t.Errorf("flush: error %d", errno)
-	}
-}
-
 // TestErrnos fails every command with every kind: the table is total, and a READ that fails sends no data.
 func TestErrnos(t *testing.T) {
 	if len(errnos) != blocktree.Kinds() {
@@ -323,38 +298,6 @@ func TestSlowTakerIsServed(t *testing.T) {
 	}
 }
 
-// TestDiscFinishesFirst: DISC, and the end of the stream, come while requests are held; all of them are answered.
-func TestDiscFinishesFirst(t *testing.T) {
-	for _, name := range []string{"DISC", "end of stream"} {
-		g := newGate(func(memfile.Call) bool { return true })
-		b := newBed(t, setup{file: g.options()})
-		c := b.attach()
-		c.send(append(header(cmdWrite, 0, 1, 0, 4096), bytes.Repeat([]byte{7}, 4096)...))
-		c.send(header(cmdRead, 0, 2, 8192, 4096))
-		if name == "DISC" {
-			c.send(header(cmdDisc, 0, 3, 0, 0))
-		} else if err := c.nc.(*net.UnixConn).CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "both are held", func() bool { return g.held.Load() == 2 })
-		close(g.release)
-		for range 2 {
-			errno, handle := c.reply()
-			if errno != 0 {
-				t.Fatalf("%s: request %d: error %d", name, handle, errno)
-			}
-			if handle == 2 {
-				c.take(4096)
-			}
-		}
-		c.closed()
-		p := make([]byte, 1)
-		if err := b.dev.ReadAt(t.Context(), p, 0); err != nil || p[0] != 7 {
-			t.Fatalf("%s: the write was dropped (%d, %v)", name, p[0], err)
-		}
-	}
-}
-
 // TestNothingReadyWaits: replies that are ready go out before the reader waits, for whatever it waits: the end of a
 // payload, the end of a payload to be drained, memory that they hold themselves, or nothing more at all.
 func TestNothingReadyWaits(t *testing.T) {
@@ -489,34 +432,6 @@ func TestCachedReadIsInline(t *testing.T) {
 		t.Fatal("the file was asked")
 	}
 	close(g.release)
-}
-
-func TestGarbageInTransmission(t *testing.T) {
-	b := newBed(t, setup{})
-	c := b.attach()
-	c.send(bytes.Repeat([]byte{0x25}, 28))
-	c.closed()
-	other := b.attach()
-	other.send(header(cmdWrite, 0, 1, 0, 4096)[:20])
-	other.nc.Close()
-	b.attach().inSync()
-}
-
-// TestDrip sends requests of every style byte by byte.
-func TestDrip(t *testing.T) {
-	b := newBed(t, setup{})
-	for _, s := range styles {
-		c := b.attachAs(s)
-		for _, x := range c.request(cmdWrite, 0, 1, 3, 5, []byte("abcde")) {
-			c.send([]byte{x})
-		}
-		if a := c.answer(1, cmdWrite, 0, 3, 5); a.errno != 0 {
-			t.Fatalf("%v: error %d", s, a.errno)
-		}
-		if _, p := c.do(cmdRead, 0, 2, 7, nil); string(p) != "\x00abcde\x00" {
-			t.Fatalf("%v: %q", s, p)
-		}
-	}
 }
 
 var _ blockdev.Prompt = (*memfile.File)(nil)
