@@ -47,6 +47,7 @@ type Client struct {
 	settling map[blocktree.FileID]chan struct{} // files of which a command's outcome is being found out; closed when it is
 	draining []blocktree.NodeID                 // as far as is known, ascending
 	closed   bool
+	readers  map[*Reader]struct{}
 
 	strangers chan struct{} // the nodes may be others than those that are known
 }
@@ -70,12 +71,13 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	c.peers.ensure(runtimes)
 	c.wg.Go(c.followRecords)
 	c.wg.Go(c.followDraining)
+	c.wg.Go(c.followSizes)
 	return c, nil
 }
 
 // newClient makes a client over an endpoint and the connections to the cluster's nodes.
 func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
-	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[blocktree.FileID]chan struct{}{}, strangers: make(chan struct{}, 1)}
+	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[blocktree.FileID]chan struct{}{}, readers: map[*Reader]struct{}{}, strangers: make(chan struct{}, 1)}
 	if c.cfg.SpareAfter == 0 {
 		c.cfg.SpareAfter = blocktree.SpareAfter
 	}

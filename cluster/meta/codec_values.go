@@ -126,6 +126,9 @@ func putLayout(e *wire.Encoder, l *stripe.Layout) {
 	if flush {
 		e.Buf[at] |= flushFlag
 	}
+	if resized(l) {
+		e.Buf[at+1] |= resizedFlag
+	}
 	e.U32(l.SectorBytes)
 	e.U64(l.RegionSectors)
 	e.U64(l.Sectors)
@@ -157,6 +160,9 @@ func putLayout(e *wire.Encoder, l *stripe.Layout) {
 	}
 	if flush {
 		putFlush(e, l)
+	}
+	if resized(l) {
+		putResized(e, l)
 	}
 	regions := make([]blocktree.RegionIndex, 0, len(l.Own))
 	for r := range l.Own {
@@ -192,6 +198,8 @@ func getLayout(d *wire.Decoder) *stripe.Layout {
 		BaseOut: map[blocktree.NodeID]bool{}, Own: map[blocktree.RegionIndex]stripe.View{}}
 	flush := l.Code.Data&flushFlag != 0
 	l.Code.Data &^= flushFlag
+	moved := l.Code.Parity&resizedFlag != 0
+	l.Code.Parity &^= resizedFlag
 	if d.Err() == nil && (l.Code.Validate() != nil || l.RegionSectors == 0) {
 		bad(d, "impossible layout")
 	}
@@ -234,6 +242,9 @@ func getLayout(d *wire.Decoder) *stripe.Layout {
 	}
 	if flush {
 		getFlush(d, l)
+	}
+	if moved {
+		getResized(d, l)
 	}
 	getRegions(d, l)
 	return l
