@@ -161,7 +161,11 @@ func (w *world) mustWrite(t *testing.T, r blocktree.RegionIndex) {
 func TestGrowsUnderItsHolder(t *testing.T) {
 	w, spare := withSpare(blocktree.Code{Data: 2, Parity: 1}, "")
 	back := w.node(2)
-	back.up = false
+	w.block = func(m *Message) bool { return m.Kind == KindRepair && m.Node == back.id } // it is left in the middle of one
+	w.leaseTo = 0
+	w.acquire()
+	w.turns(5, time.Millisecond)
+	w.block, back.up = nil, false
 	w.nodeDown(back)
 	w.leaseTo = 0
 	w.acquire()
@@ -189,6 +193,11 @@ func TestGrowsUnderItsHolder(t *testing.T) {
 		t.Fatalf("%v", w.truth.View(4))
 	}
 	w.mustWrite(t, 4)
+	third := w.node(3)
+	third.up = false
+	w.nodeDown(third)
+	w.turns(20, 20*time.Millisecond)
+	w.mustWrite(t, 3) // nobody but back and store 1 has it
 	if len(w.errs) > 0 || len(w.fails) > 0 {
 		t.Error(w.errs, w.fails)
 	}
