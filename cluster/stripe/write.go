@@ -261,7 +261,7 @@ func (h *Holder) fits(w *Write) bool {
 	if w.Region >= h.layout.Regions() {
 		return false
 	}
-	if size := h.layout.Size(); uint64(w.First) >= size || uint64(w.Count) > size-uint64(w.First) {
+	if size := h.layout.Size(); h.mut != mutWriteBehind && (uint64(w.First) >= size || uint64(w.Count) > size-uint64(w.First)) {
 		return false // Z3
 	}
 	first, count := h.layout.Run(w.Region)
