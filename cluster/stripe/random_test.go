@@ -357,6 +357,7 @@ func TestMutantsDie(t *testing.T) {
 		"compareone":    "nobody goes back here without being marked; TestJoinerGetsWhatOneHas shows it",
 		"moveleaving":   "nobody drains here; TestReadOfWhoMadeRoom shows it",
 		"zeropending":   "nobody asks for zeros here; TestZerosOfAMember shows it, and the simulator",
+		"writebehind":   "no file is made smaller here; TestNoWriteBehindTheEnd shows it, and the simulator",
 		"noleasecheck":  "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
 	}
 	for _, line := range Mutants() {
