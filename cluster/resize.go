@@ -40,7 +40,7 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOption
 		return 0, 0, &blocktree.Error{Op: "resize", Path: path.Short(), Err: err}
 	}
 	if inode.Kind != meta.KindFile {
-		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New("it is a directory")})
+		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New("it is a directory"), Hint: "files have sizes; btnode file ls shows which there are"})
 	}
 	was = inode.SizeBytes
 	if is, err = o.Bytes(was); err != nil {
