@@ -126,9 +126,6 @@ func putLayout(e *wire.Encoder, l *stripe.Layout) {
 	if flush {
 		e.Buf[at] |= flushFlag
 	}
-	if resized(l) {
-		e.Buf[at+1] |= resizedFlag
-	}
 	e.U32(l.SectorBytes)
 	e.U64(l.RegionSectors)
 	e.U64(l.Sectors)
@@ -161,9 +158,7 @@ func putLayout(e *wire.Encoder, l *stripe.Layout) {
 	if flush {
 		putFlush(e, l)
 	}
-	if resized(l) {
-		putResized(e, l)
-	}
+	putResized(e, l, at+1)
 	regions := make([]blocktree.RegionIndex, 0, len(l.Own))
 	for r := range l.Own {
 		regions = append(regions, r)

@@ -96,7 +96,12 @@ const resizedFlag = 0x80
 
 func resized(l *stripe.Layout) bool { return l.Beyond != 0 || l.Born != 0 }
 
-func putResized(e *wire.Encoder, l *stripe.Layout) {
+// putResized writes them, if there are any, and the flag into the byte at flag.
+func putResized(e *wire.Encoder, l *stripe.Layout, flag int) {
+	if !resized(l) {
+		return
+	}
+	e.Buf[flag] |= resizedFlag
 	e.U64(l.Beyond)
 	e.U32(uint32(l.Born))
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -82,12 +81,9 @@ func newSize(text string) (func(now uint64) (uint64, error), error) {
 		return nil, err
 	}
 	return func(now uint64) (uint64, error) {
-		switch {
-		case !relative:
-			return n, nil
-		case n > math.MaxInt64-now:
-			return 0, cli.Invalid("see btnode file stat for the size that it has", "%q is more than any file can have", text)
+		if relative {
+			return now + n, nil // both are below 2^63
 		}
-		return now + n, nil
+		return n, nil
 	}, nil
 }
