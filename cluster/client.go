@@ -77,7 +77,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 
 // newClient makes a client over an endpoint and the connections to the cluster's nodes.
 func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
-	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[blocktree.FileID]chan struct{}{}, readers: map[*Reader]struct{}{}, strangers: make(chan struct{}, 1)}
+	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[blocktree.FileID]chan struct{}{}, strangers: make(chan struct{}, 1)}
 	if c.cfg.SpareAfter == 0 {
 		c.cfg.SpareAfter = blocktree.SpareAfter
 	}

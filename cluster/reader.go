@@ -67,9 +67,7 @@ func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, er
 	r.machine = stripe.NewReader(stripe.ReaderConfig{LookEvery: lookEvery}, r.clock.read())
 	r.size.Store(inode.SizeBytes)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	c.mu.Lock()
-	c.readers[r] = struct{}{}
-	c.mu.Unlock()
+	c.listReader(r)
 	c.peers.watch(r)
 	r.wg.Go(r.tick)
 	r.wg.Go(r.layouts)
@@ -126,9 +124,7 @@ func (r *Reader) ask(x *leaselessRead) *Read {
 // Close fails what has not ended, with Closed, and waits for the reader's goroutines.
 func (r *Reader) Close() error {
 	r.client.peers.unwatch(r)
-	r.client.mu.Lock()
-	delete(r.client.readers, r)
-	r.client.mu.Unlock()
+	r.client.unlistReader(r)
 	r.mu.Lock()
 	r.closed = true
 	for id, x := range r.reads {

@@ -126,14 +126,14 @@ func (c *Client) shrink(ctx context.Context, path blocktree.Path, inode *meta.In
 	if err = sizeStands(h.layout(), inode.SizeBytes); err != nil {
 		return err
 	}
-	if err = h.cut(ctx, to); err != nil {
+	if err = h.cut(ctx, inode.SizeBytes, to); err != nil {
 		return &blocktree.Error{Op: "cut", Err: err, Hint: fmt.Sprintf("what lies behind byte %d may be zeros by now, and btnode file stat tells its size; ask again", to)}
 	}
 	return nil
 }
 
-// cut makes the file end at byte to: zeros first, durably, then the size, under one epoch.
-func (h *Handle) cut(ctx context.Context, to uint64) error {
+// cut makes the file, of was bytes, end at byte to: zeros first, durably, then the size, under one epoch.
+func (h *Handle) cut(ctx context.Context, was, to uint64) error {
 	l := h.layout()
 	first := blocktree.SectorIndex(to / uint64(l.SectorBytes))
 	if err := h.zeroFrom(ctx, l, first); err != nil {
@@ -157,6 +157,9 @@ func (h *Handle) cut(ctx context.Context, to uint64) error {
 		}
 		if l.Epoch != h.epoch {
 			return blocktree.E("cluster", blocktree.Fenced, fmt.Errorf("epoch %d, now %d", h.epoch, l.Epoch))
+		}
+		if err := sizeStands(l, was); err != nil {
+			return err
 		}
 		op.Seq = l.Seq
 	}

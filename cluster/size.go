@@ -109,3 +109,19 @@ func (c *Client) openReaders() (rs []*Reader) {
 	}
 	return rs
 }
+
+// listReader and unlistReader keep which files are open without a lease.
+func (c *Client) listReader(r *Reader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readers == nil {
+		c.readers = map[*Reader]struct{}{}
+	}
+	c.readers[r] = struct{}{}
+}
+
+func (c *Client) unlistReader(r *Reader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.readers, r)
+}

@@ -51,7 +51,7 @@ func newFileCreate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "create PATH --size SIZE [--code K+M] [--sector-size SIZE] [--encryption on|none] [--durability ack|flush] --config FILE",
 		Short: "Make a file",
-		Long: `create makes a file of a fixed size, all zeros, which costs no space until it is written. Directories above it are made
+		Long: `create makes a file, all zeros, which costs no space until it is written; resize changes its size. Directories above it are made
 as needed. Its key is wrapped to the readers of the configuration; whoever has none of their secret keys sees noise.
 
 Without --code the file gets 2+1, or what fits a cluster of fewer than three nodes.
