@@ -22,7 +22,7 @@ func (i FileInfo) Sectors() uint64 { return i.SizeBytes / uint64(i.SectorBytes) 
 // linearizable on its own. All methods may be called by many goroutines at once; none keeps a slice it was given.
 // Errors are *Error of kinds Invalid, OutOfRange, ReadOnly, NoSpace, Unavailable, Fenced, Corrupt, Canceled, Closed, Lost.
 type File interface {
-	// Info describes the file. It does not block.
+	// Info describes the file. It does not block. What changes is the size, if the file is a Sizer.
 	Info() FileInfo
 	// ReadSectors fills dst, a whole number of sectors, from sector first on. Sectors never written, trimmed or
 	// zeroed read as zeros. It blocks until enough shards verify or ctx ends. On an error dst holds no promise.
@@ -37,6 +37,10 @@ type File interface {
 	// Close waits for what is in flight and releases the lease. Later calls fail with Closed.
 	Close() error
 }
+
+// Sizer is an optional ability of a File: its size may change while it is open (docs/design/0021), and SizeBytes tells what it is as far as the file has
+// heard. It does not block. What a larger size adds reads as zeros.
+type Sizer interface{ SizeBytes() uint64 }
 
 // ReadStarter is an optional ability of a File: to read without a goroutine that waits. StartRead is ReadSectors for few
 // sectors and a caller that goes on at once. It returns false, and does nothing, where it cannot serve the request so; then

@@ -53,6 +53,7 @@ type Device struct {
 	reads    blocktree.ReadStarter  // nil where the file has not that ability
 	writes   blocktree.WriteStarter // likewise
 	extents  blocktree.Extenter     // likewise
+	sizer    blocktree.Sizer        // nil where the size never changes
 	memory   *Memory
 	cache    *deviceCache
 	locks    rangeLocks
@@ -86,6 +87,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	d.reads, _ = file.(blocktree.ReadStarter)
 	d.writes, _ = file.(blocktree.WriteStarter)
 	d.extents, _ = file.(blocktree.Extenter)
+	d.sizer, _ = file.(blocktree.Sizer)
 	if l, ok := file.(LeaseHolder); ok {
 		d.cache = newDeviceCache(o.Cache, l)
 	}
@@ -94,10 +96,19 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 }
 
 // Info describes the file beneath.
-func (d *Device) Info() blocktree.FileInfo { return d.info }
+func (d *Device) Info() blocktree.FileInfo {
+	info := d.info
+	info.SizeBytes = d.Size()
+	return info
+}
 
-// Size is the length of the device in bytes.
-func (d *Device) Size() uint64 { return d.info.SizeBytes }
+// Size is the length of the device in bytes. It may change at any time.
+func (d *Device) Size() uint64 {
+	if d.sizer == nil {
+		return d.info.SizeBytes
+	}
+	return d.sizer.SizeBytes()
+}
 
 // ReadOnly reports whether every write is refused.
 func (d *Device) ReadOnly() bool { return d.readOnly }
@@ -199,11 +210,12 @@ func (d *Device) check(op string, off, length uint64, write bool) error {
 	}
 	d.ops.leave()
 	return &blocktree.Error{Op: op, Path: string(d.info.Path), Kind: kind,
-		Err: fmt.Errorf("%d bytes at %d of %d", length, off, d.info.SizeBytes)}
+		Err: fmt.Errorf("%d bytes at %d of %d", length, off, d.Size())}
 }
 
 func (d *Device) inside(off, length uint64) bool {
-	return off <= d.info.SizeBytes && length <= d.info.SizeBytes-off
+	size := d.Size()
+	return off <= size && length <= size-off
 }
 
 func (d *Device) aligned(off, length uint64) bool { return (off|length)&(d.sector-1) == 0 }

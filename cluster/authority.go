@@ -48,6 +48,10 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		return s.permitSession(ctx, from, o.Session)
 	case meta.ClaimLease: // whoever may acquire may claim
 		return s.permitSession(ctx, from, o.Session)
+	case meta.Resize: // a larger size is for whoever may make files
+		if o.Session != (meta.SessionID{}) || o.Epoch != 0 {
+			return s.permitSession(ctx, from, o.Session)
+		}
 	case meta.Release:
 		return s.permitSession(ctx, from, o.Session)
 	case meta.ChangeView:

@@ -47,6 +47,7 @@ type Client struct {
 	settling map[blocktree.FileID]chan struct{} // files of which a command's outcome is being found out; closed when it is
 	draining []blocktree.NodeID                 // as far as is known, ascending
 	closed   bool
+	readers  map[*Reader]struct{}
 
 	strangers chan struct{} // the nodes may be others than those that are known
 }
@@ -70,6 +71,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	c.peers.ensure(runtimes)
 	c.wg.Go(c.followRecords)
 	c.wg.Go(c.followDraining)
+	c.wg.Go(c.followSizes)
 	return c, nil
 }
 

@@ -43,6 +43,7 @@ type Handle struct {
 	wg     sync.WaitGroup
 
 	leaseUntil atomic.Int64 // on Clock.Boot; 0 once the handle has ended
+	size       size
 
 	mu       sync.Mutex
 	clock    roughClock
@@ -75,6 +76,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes)}}, now)
 	h.holder.Renewed(until)
 	h.noteLease(until)
+	h.size.note(layout)
 	c.noteLayout(layout)
 	c.peers.watch(h)
 	h.wg.Go(h.tick)
@@ -120,6 +122,9 @@ func (h *Handle) enterRoughly() {
 
 // leave unlocks the handle and does what the machine wants done: completions first, they are what somebody waits for.
 func (h *Handle) leave() {
+	if old, now := h.size.note(h.holder.Layout()); old != now {
+		h.client.sizeChanged(h.path, old, now)
+	}
 	rd := h.holder.Ready()
 	messages := append([]*stripe.Message(nil), rd.Messages...)
 	metas := rd.Metas
@@ -381,10 +386,10 @@ func (h *Handle) askRaft(q stripe.MetaRequest) (*stripe.Layout, blocktree.Kind) 
 	return layout, kind
 }
 
-// fits reports whether a layout that came over the network is one of the file: what does not fit would break the machine.
+// fits reports whether a layout that came over the network is one of the file: what does not fit would break the machine. Its size may be another by now.
 func fits(l *stripe.Layout, inode *meta.Inode) bool {
 	return l != nil && l.File == inode.ID && l.Code == inode.Code && l.SectorBytes == inode.SectorBytes &&
-		l.Sectors*uint64(l.SectorBytes) == inode.SizeBytes && len(l.View(0).Members) == l.Code.Shards()
+		l.Sectors <= blocktree.FileBytesMax/uint64(l.SectorBytes) && l.Beyond < l.Sectors && len(l.View(0).Members) == l.Code.Shards()
 }
 
 // Begin takes the next version of a region, to seal with; NewRun and Write, or Zero, must follow with it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"blocktree"
@@ -29,6 +30,7 @@ type Reader struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	wake   chan struct{} // for layouts
+	size   atomic.Uint64 // in bytes
 
 	mu      sync.Mutex
 	clock   roughClock
@@ -63,7 +65,9 @@ func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, er
 	r := &Reader{client: c, inode: *inode, path: path, codec: codec, wake: make(chan struct{}, 1), reads: map[uint64]*leaselessRead{},
 		clock: roughClock{clock: c.cfg.Clock}}
 	r.machine = stripe.NewReader(stripe.ReaderConfig{LookEvery: lookEvery}, r.clock.read())
+	r.size.Store(inode.SizeBytes)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
+	c.listReader(r)
 	c.peers.watch(r)
 	r.wg.Go(r.tick)
 	r.wg.Go(r.layouts)
@@ -120,6 +124,7 @@ func (r *Reader) ask(x *leaselessRead) *Read {
 // Close fails what has not ended, with Closed, and waits for the reader's goroutines.
 func (r *Reader) Close() error {
 	r.client.peers.unwatch(r)
+	r.client.unlistReader(r)
 	r.mu.Lock()
 	r.closed = true
 	for id, x := range r.reads {

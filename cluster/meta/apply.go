@@ -123,6 +123,8 @@ func (s *state) do(o Op) Result {
 		return s.retireHost(o)
 	case DrainHost:
 		return s.drainHost(o)
+	case Resize:
+		return s.resize(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

@@ -297,17 +297,25 @@ func (s *state) changeView(o ChangeView) Result {
 	if err != nil {
 		return Result{Kind: blocktree.KindOf(err), Text: err.Error(), Layout: l}
 	}
+	if r, ok := s.putChanged(l, next); !ok {
+		return r
+	}
+	return Result{Layout: next}
+}
+
+// putChanged stores what became of layout l, unless it is too large. A host that is new is behind the others.
+func (s *state) putChanged(l, next *stripe.Layout) (Result, bool) {
 	if len(next.Hosts) > HostsMax {
 		r := refuse(blocktree.TooLarge, "a file has at most %d hosts", HostsMax)
 		r.Layout = l
-		return r
+		return r, false
 	}
 	if n := len(next.Own)*(14+3*next.Code.Shards()) + len(next.Hosts)*33 + 128; n > LayoutBytesMax {
-		return Result{Kind: blocktree.TooLarge, Text: "too many regions with a view of their own", Layout: l}
+		return Result{Kind: blocktree.TooLarge, Text: "too many regions with a view of their own", Layout: l}, false
 	}
-	for _, h := range next.Hosts[min(len(l.Hosts), len(next.Hosts)):] { // a spare that was no host is the last
+	for _, h := range next.Hosts[min(len(l.Hosts), len(next.Hosts)):] {
 		s.set(kindHosted, hostedRest(h, next.File.Inode), nil)
 	}
 	s.setLayout(next)
-	return Result{Layout: next}
+	return Result{}, true
 }

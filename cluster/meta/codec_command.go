@@ -85,6 +85,8 @@ func putOp(e *wire.Encoder, o Op) {
 	case RetireHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
+	case Resize:
+		putResize(e, &o)
 	case DrainHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
@@ -213,6 +215,8 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return ReplaceHost{Path: getPath(d), Old: blocktree.NodeID(d.U64()), New: blocktree.NodeID(d.U64())}
 	case opRetireHost:
 		return RetireHost{Path: getPath(d), Node: blocktree.NodeID(d.U64())}
+	case opResize:
+		return getResize(d)
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}

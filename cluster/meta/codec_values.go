@@ -158,6 +158,7 @@ func putLayout(e *wire.Encoder, l *stripe.Layout) {
 	if flush {
 		putFlush(e, l)
 	}
+	putResized(e, l, at+1)
 	regions := make([]blocktree.RegionIndex, 0, len(l.Own))
 	for r := range l.Own {
 		regions = append(regions, r)
@@ -192,6 +193,8 @@ func getLayout(d *wire.Decoder) *stripe.Layout {
 		BaseOut: map[blocktree.NodeID]bool{}, Own: map[blocktree.RegionIndex]stripe.View{}}
 	flush := l.Code.Data&flushFlag != 0
 	l.Code.Data &^= flushFlag
+	moved := l.Code.Parity&resizedFlag != 0
+	l.Code.Parity &^= resizedFlag
 	if d.Err() == nil && (l.Code.Validate() != nil || l.RegionSectors == 0) {
 		bad(d, "impossible layout")
 	}
@@ -234,6 +237,9 @@ func getLayout(d *wire.Decoder) *stripe.Layout {
 	}
 	if flush {
 		getFlush(d, l)
+	}
+	if moved {
+		getResized(d, l)
 	}
 	getRegions(d, l)
 	return l

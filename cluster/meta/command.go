@@ -42,6 +42,7 @@ const (
 	opDrainHost
 	opCreateFlushFile
 	opStartVolatile
+	opResize
 
 	opEnd // keep last
 )

@@ -208,6 +208,8 @@ func (m *model) applyHolder(o Op) blocktree.Kind {
 			return blocktree.Fenced
 		}
 		m.drop(o.File)
+	case Resize:
+		return m.resize(o)
 	case ClaimLease:
 		return m.claim(o)
 	case EndClaim:
@@ -223,6 +225,26 @@ func (m *model) applyHolder(o Op) blocktree.Kind {
 		}
 		i.layout = next
 	}
+	return 0
+}
+
+func (m *model) resize(o Resize) blocktree.Kind {
+	i := m.byID(o.File)
+	if i == nil || i.layout == nil {
+		return blocktree.NotFound
+	}
+	l, held := m.leases[o.File]
+	switch mine := held && l.Session == o.Session && l.Epoch == o.Epoch; {
+	case o.Seq != i.layout.Seq:
+		return blocktree.StaleView
+	case o.SizeBytes/4096 < i.layout.Size() && !mine:
+		return blocktree.Fenced
+	}
+	next, err := i.layout.Resize(o.SizeBytes/4096, []blocktree.NodeID{1, 2, 3}, func(n blocktree.NodeID) blocktree.Incarnation { return m.starts[n].Incarnation })
+	if err != nil {
+		return blocktree.KindOf(err)
+	}
+	i.layout = next
 	return 0
 }
 
@@ -307,6 +329,9 @@ func (m *model) compare(s *state) error {
 			continue
 		}
 		l := s.layout(got.ID)
+		if got.SizeBytes != want.layout.Size()*4096 {
+			return fmt.Errorf("%s: %d bytes, and %d sectors", p, got.SizeBytes, want.layout.Size())
+		}
 		if a, b := encodedLayout(l), encodedLayout(want.layout); a != b {
 			return fmt.Errorf("%s: layout %+v, want %+v", p, l, want.layout)
 		}
@@ -359,7 +384,7 @@ func drawOp(t *rapid.T, m *model) Op {
 	s := session(rapid.IntRange(1, 3).Draw(t, "session"))
 	n := node(rapid.IntRange(1, 3).Draw(t, "node"))
 	e := m.leases[f].Epoch
-	switch rapid.IntRange(0, 13).Draw(t, "op") {
+	switch rapid.IntRange(0, 14).Draw(t, "op") {
 	case 0:
 		return MakeDir{Path: p(), Parents: rapid.Bool().Draw(t, "parents"), Mode: 0o700}
 	case 1, 2:
@@ -384,6 +409,12 @@ func drawOp(t *rapid.T, m *model) Op {
 		return Release{s, f, e}
 	case 11:
 		return ClaimLease{s, f, e}
+	case 14:
+		o := Resize{File: f, SizeBytes: 4096 << rapid.IntRange(0, 20).Draw(t, "size"), Session: s, Epoch: e}
+		if i := m.byID(f); i != nil && i.layout != nil {
+			o.Seq = i.layout.Seq - blocktree.ViewID(rapid.IntRange(0, 3).Draw(t, "stale")/3)
+		}
+		return o
 	case 12:
 		return EndClaim{f, e, s, ^uint64(0), rapid.IntRange(0, 3).Draw(t, "grant") > 0}
 	}

@@ -195,8 +195,8 @@ type Result struct {
 	Index  uint64           // log index it was applied at, 0 if it was not; a retry is told the index of the retry
 	Leader blocktree.NodeID // NotLeader: who leads, if known
 	// What the command was about, where it applies.
-	Inode   *Inode         // MakeDir, CreateFile, SetAttr, Remove
-	Layout  *stripe.Layout // CreateFile, Acquire, ChangeView: the layout now, on refusal too
+	Inode   *Inode         // MakeDir, CreateFile, SetAttr, Remove, Resize
+	Layout  *stripe.Layout // CreateFile, Acquire, ChangeView, Resize: the layout now, on refusal too
 	Session *Session       // OpenSession, RenewSession
 	Start   *NodeStart     // StartNode: the newest start, on refusal too
 	Lease   *Lease         // Acquire: the lease taken; Busy: the lease in the way

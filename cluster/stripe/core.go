@@ -53,6 +53,7 @@ type peer struct {
 	syncNo, synced uint64
 	unsynced       bool
 
+	toFence               bool // was active when the take-over began; who comes to be meanwhile serves new regions only
 	fenceDone, repairDone bool
 	states                []RegionState
 

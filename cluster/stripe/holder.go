@@ -96,7 +96,7 @@ func NewHolder(cfg HolderConfig, now time.Duration) *Holder {
 		h.peer(n)
 	}
 	for _, p := range h.order {
-		if h.active[p.node] {
+		if p.toFence = h.active[p.node]; p.toFence {
 			h.sendFence(p, 0)
 		}
 	}
@@ -181,6 +181,13 @@ func (h *Holder) Tick(now time.Duration) {
 	h.tickWitnesses()
 	h.endMends()
 	h.considerJoin()
+}
+
+// Refresh asks Raft for the newest layout.
+func (h *Holder) Refresh() {
+	if !h.fenced {
+		h.wantConfirm()
+	}
 }
 
 // Renewed tells that the lease term is confirmed until a time of the caller's clock, margin already taken off.
@@ -431,7 +438,7 @@ func (h *Holder) adopt(l *Layout) {
 		}
 		return
 	}
-	if l.Seq <= h.layout.Seq {
+	if l.Seq <= h.layout.Seq || l.Sectors < h.layout.Sectors { // what is kept never shrinks
 		return
 	}
 	if l.Lossy() && h.mut != mutHoldOn {
@@ -465,6 +472,7 @@ func (h *Holder) adopt(l *Layout) {
 	}
 	h.endMends()
 	if h.job != nil {
+		h.job.grown(old)
 		h.job.viewChanged()
 	}
 	if h.phase == running { // else none has begun

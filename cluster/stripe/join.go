@@ -353,6 +353,16 @@ func (j *join) distrust() {
 	h.post(&call{peer: p, owner: j, msg: m})
 }
 
+// grown begins the comparison again where the region has more sectors than in the layout before: how far an answer to it goes would make no sense. What
+// is being installed goes on.
+func (j *join) grown(old *Layout) {
+	_, was := old.Run(j.region)
+	if _, is := j.h.layout.Run(j.region); is != was && j.state == joinCopy {
+		j.todo = nil
+		j.cmp.begin(j)
+	}
+}
+
 // forgotten begins the comparison again. What the joiner was told to commit before it forgot is at or below the watermark by
 // now, and no longer counts as sent.
 func (j *join) forgotten() {

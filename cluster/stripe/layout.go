@@ -58,8 +58,11 @@ type Layout struct {
 	Code          blocktree.Code
 	SectorBytes   uint32
 	RegionSectors uint64
-	Sectors       uint64 // size of the file
-	Hosts         []blocktree.NodeID
+	Sectors       uint64 // that the members keep: the largest size the file has had (resize.go)
+	Beyond        uint64 // of these, how many lie behind the end of a file that was made smaller
+	// Born, unless zero, is the first region that came to be under the present epoch.
+	Born  blocktree.RegionIndex
+	Hosts []blocktree.NodeID
 	// HashedAs has the hosts that are not placed by a hash of their own id (docs/design/0012): a store that replaced another is
 	// hashed as that one was, zero is a host that serves only where Own says so.
 	HashedAs map[blocktree.NodeID]blocktree.NodeID
@@ -229,6 +232,7 @@ func (l *Layout) Acquire() *Layout {
 	n := l.clone()
 	n.Epoch++
 	n.Seq++
+	n.Born = 0
 	for r, v := range n.Own {
 		if v.Count(Joining) > 0 || v.Heir != 0 {
 			n.Own[r] = v.with(n.Seq, func(m *ViewMember) {

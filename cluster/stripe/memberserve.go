@@ -38,7 +38,7 @@ func (m *Member) Unsettled(l *Layout) (recovering, pending bool) {
 	unfinished := f.recovering || f.fenced < l.Epoch
 	for i := blocktree.RegionIndex(0); unfinished && !recovering && i < l.Regions(); i++ {
 		r := f.regions[i]
-		recovering = (r == nil || r.resetEpoch < begun) && inSync(i)
+		recovering = (r == nil || r.resetEpoch < begun) && !l.bornUnder(i, l.Epoch) && inSync(i)
 	}
 	for i, r := range f.regions {
 		pending = pending || len(r.pending) > 0 && i < l.Regions() && inSync(i)

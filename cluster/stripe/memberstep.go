@@ -210,9 +210,9 @@ func checkRecord(l *Layout, rec *Record) blocktree.Kind {
 	return blocktree.Invalid
 }
 
-// usable reports whether the region may be written under epoch: the node was fenced and repaired in it, or copied up.
-func (f *memberFile) usable(r *memberRegion, epoch blocktree.Epoch) bool {
-	return f.fenced == epoch && !f.recovering || r.resetEpoch == epoch
+// usable reports whether region i may be written under epoch: the node was fenced and repaired in it, or copied up, or the region is no older.
+func (f *memberFile) usable(i blocktree.RegionIndex, r *memberRegion, epoch blocktree.Epoch) bool {
+	return f.fenced == epoch && !f.recovering || r.resetEpoch == epoch || f.layout.bornUnder(i, epoch)
 }
 
 // prepare stores a record durably, then answers (rule 1); of a file of durability flush it answers once the record is written.
@@ -222,7 +222,7 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 	r := f.region(msg.Region)
 	a := m.reply(msg, blocktree.Other)
 	a.Version = rec.Version
-	if !f.usable(r, msg.Epoch) && m.mut != mutNoFence && m.mut != mutNoCatchUp && m.mut != mutNoRepairWait {
+	if !f.usable(msg.Region, r, msg.Epoch) && m.mut != mutNoFence && m.mut != mutNoCatchUp && m.mut != mutNoRepairWait {
 		a.Err = blocktree.Recovering
 		m.next.Answers = append(m.next.Answers, a)
 		return
@@ -269,7 +269,7 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 // moveWatermark commits what is at or below msg.Watermark; the record of it rides with the next sync.
 func (m *Member) moveWatermark(f *memberFile, msg *Message) uint64 {
 	r := f.region(msg.Region)
-	if !r.watermark.Less(msg.Watermark) || !f.usable(r, msg.Epoch) && m.mut != mutNoRepairWait || msg.Watermark.Epoch > msg.Epoch {
+	if !r.watermark.Less(msg.Watermark) || !f.usable(msg.Region, r, msg.Epoch) && m.mut != mutNoRepairWait || msg.Watermark.Epoch > msg.Epoch {
 		return 0
 	}
 	return m.hand(f, m.controlRecord(f, &control{kind: ctlWatermark, region: msg.Region, version: msg.Watermark}))
@@ -279,7 +279,7 @@ func (m *Member) moveWatermark(f *memberFile, msg *Message) uint64 {
 func (m *Member) abort(f *memberFile, msg *Message) {
 	r := f.region(msg.Region)
 	a := m.reply(msg, blocktree.Other)
-	if !f.usable(r, msg.Epoch) {
+	if !f.usable(msg.Region, r, msg.Epoch) {
 		a.Err = blocktree.Recovering
 		m.next.Answers = append(m.next.Answers, a)
 		return
@@ -359,7 +359,8 @@ func (m *Member) ownRepairs(f *memberFile, all []Repair) []Repair {
 // read hands a task to the driver. The answer must not leave before the promise it relies on is durable.
 func (m *Member) read(f *memberFile, msg *Message) {
 	r := f.regions[msg.Region]
-	if f.recovering && (r == nil || r.resetEpoch < f.fenced) || m.undecided(f, r) {
+	born := f.layout.bornUnder(msg.Region, msg.Epoch)
+	if !born && (f.recovering && (r == nil || r.resetEpoch < f.fenced) || m.undecided(f, r)) {
 		m.answer(f, msg, blocktree.Recovering)
 		return
 	}
@@ -446,7 +447,7 @@ func (m *Member) install(f *memberFile, msg *Message) {
 	r := f.region(msg.Region)
 	a := m.reply(msg, blocktree.Other)
 	a.Version = msg.Record.Version
-	if !f.usable(r, msg.Epoch) {
+	if !f.usable(msg.Region, r, msg.Epoch) {
 		a.Err = blocktree.Recovering
 		m.next.Answers = append(m.next.Answers, a)
 		return

@@ -79,6 +79,7 @@ const (
 	mutFlushNoJoin
 	mutMoveSyncs
 	mutZeroPending
+	mutWriteBehind
 	mutantEnd
 )
 
@@ -154,6 +155,7 @@ var mutantNames = [mutantEnd]string{
 	mutFlushNoJoin:      "flushnojoin: a FLUSH does not wait for a joiner (0014)",
 	mutMoveSyncs:        "movesyncs: what an heir answered is taken for durable by the SYNCs to the member that it follows (0014)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
+	mutWriteBehind:      "writebehind: a holder writes behind the end of its file (0021)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

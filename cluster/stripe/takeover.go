@@ -43,7 +43,7 @@ func (h *Holder) checkFence() {
 	}
 	done, all := 0, 0
 	for _, p := range h.order {
-		if h.active[p.node] {
+		if h.active[p.node] && p.toFence {
 			all++
 			if p.fenceDone {
 				done++
@@ -183,7 +183,7 @@ func (h *Holder) checkRepair() {
 		return
 	}
 	for _, p := range h.order {
-		if h.active[p.node] && !p.repairDone && (p.fenceDone || h.mut != mutNoExclude) && h.mut != mutNoRepairWait {
+		if h.active[p.node] && p.toFence && !p.repairDone && (p.fenceDone || h.mut != mutNoExclude) && h.mut != mutNoRepairWait {
 			return
 		}
 	}

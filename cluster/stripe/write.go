@@ -275,6 +275,9 @@ func (h *Holder) fits(w *Write) bool {
 	if w.Region >= h.layout.Regions() {
 		return false
 	}
+	if size := h.layout.Size(); h.mut != mutWriteBehind && (uint64(w.First) >= size || uint64(w.Count) > size-uint64(w.First)) {
+		return false // Z3
+	}
 	first, count := h.layout.Run(w.Region)
 	if w.Count == 0 || w.First < first || uint64(w.First-first) >= count || uint64(w.Count) > count-uint64(w.First-first) {
 		return false

@@ -17,20 +17,25 @@ import (
 const fileTimeout = 15 * time.Second
 
 func newFile() *cobra.Command {
-	group := cli.NewGroup("file", "Make, list, describe and remove files",
+	group := cli.NewGroup("file", "Make, list, describe, resize and remove files",
 		`file works with the files of a cluster by path: /vm/disk0 is meant inside the domain of the configuration. The
 configuration may be that of any node, client or NBD server of the cluster.`)
-	group.AddCommand(newFileCreate(), newFileLs(), newFileStat(), newFileRm())
+	group.AddCommand(newFileCreate(), newFileLs(), newFileStat(), newFileResize(), newFileRm())
 	return group
 }
 
 // withCluster loads the configuration, connects, and runs do with a context that ends after fileTimeout.
 func withCluster(c *cobra.Command, file string, do func(ctx context.Context, cfg *config.Client, client *cluster.Client) error) error {
+	return withClusterFor(c, file, fileTimeout, do)
+}
+
+// withClusterFor is withCluster with a bound of its own.
+func withClusterFor(c *cobra.Command, file string, timeout time.Duration, do func(ctx context.Context, cfg *config.Client, client *cluster.Client) error) error {
 	cfg, err := config.LoadClient(config.Source{File: file})
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), fileTimeout)
+	ctx, cancel := context.WithTimeout(c.Context(), timeout)
 	defer cancel()
 	client, err := parts.Dial(ctx, &cfg.Base, parts.QuietLogger(c.ErrOrStderr(), &cfg.Base))
 	if err != nil {
@@ -46,7 +51,7 @@ func newFileCreate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "create PATH --size SIZE [--code K+M] [--sector-size SIZE] [--encryption on|none] [--durability ack|flush] --config FILE",
 		Short: "Make a file",
-		Long: `create makes a file of a fixed size, all zeros, which costs no space until it is written. Directories above it are made
+		Long: `create makes a file, all zeros, which costs no space until it is written; resize changes its size. Directories above it are made
 as needed. Its key is wrapped to the readers of the configuration; whoever has none of their secret keys sees noise.
 
 Without --code the file gets 2+1, or what fits a cluster of fewer than three nodes.

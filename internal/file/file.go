@@ -14,7 +14,7 @@ import (
 
 // File is an open file; it implements blocktree.File. One that is open for reading only has no lease, and no handle.
 type File struct {
-	info          blocktree.FileInfo
+	info          blocktree.FileInfo // but for its size, which may change
 	handle        *cluster.Handle
 	reader        *cluster.Reader
 	sealer        *seal.Sealer
@@ -30,10 +30,28 @@ var (
 	_ blocktree.WriteStarter = (*File)(nil)
 	_ blocktree.LossNumberer = (*File)(nil)
 	_ blocktree.Extenter     = (*File)(nil)
+	_ blocktree.Sizer        = (*File)(nil)
 )
 
-// Info describes the file.
-func (f *File) Info() blocktree.FileInfo { return f.info }
+// Info describes the file as it is now.
+func (f *File) Info() blocktree.FileInfo {
+	info := f.info
+	info.SizeBytes = f.SizeBytes()
+	return info
+}
+
+// SizeBytes implements blocktree.Sizer.
+func (f *File) SizeBytes() uint64 {
+	switch {
+	case f.handle != nil:
+		return f.handle.SizeBytes()
+	case f.reader != nil:
+		return f.reader.SizeBytes()
+	}
+	return f.info.SizeBytes // nobody could say that it changes
+}
+
+func (f *File) sectors() uint64 { return f.SizeBytes() / uint64(f.info.SectorBytes) }
 
 // Durability says what a write has survived when it is answered.
 func (f *File) Durability() stripe.Durability { return f.durability }
@@ -98,7 +116,7 @@ func (f *File) check(op string, first blocktree.SectorIndex, bytes int) (uint64,
 }
 
 func (f *File) checkRange(op string, first blocktree.SectorIndex, count uint64) error {
-	if total := f.info.Sectors(); uint64(first) > total || count > total-uint64(first) {
+	if total := f.sectors(); uint64(first) > total || count > total-uint64(first) {
 		return blocktree.E(op, blocktree.OutOfRange, fmt.Errorf("%d sectors from %d of %d", count, first, total))
 	}
 	return nil

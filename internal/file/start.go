@@ -42,7 +42,7 @@ func (f *File) StartWrite(first blocktree.SectorIndex, src []byte, done func(err
 
 // startable says whether a request is short, whole, inside the file and within one region, under a lease.
 func (f *File) startable(first blocktree.SectorIndex, bytes int) (run, bool) {
-	size, sectors := uint64(f.info.SectorBytes), f.info.Sectors()
+	size, sectors := uint64(f.info.SectorBytes), f.sectors()
 	count := uint64(bytes) / size
 	if f.handle == nil || count == 0 || bytes > startBytesMax || count*size != uint64(bytes) || count > f.runSectors ||
 		uint64(first) >= sectors || count > sectors-uint64(first) {

@@ -170,6 +170,9 @@ func (w *World) checkWitnesses(c *client, o *op) {
 // after a loss.
 func (w *World) checkMayRead(n *node, file int, q *stripe.Message) {
 	s := &n.says[file]
+	if w.resizes.bornUnder(file, q.Region, q.Epoch) {
+		return // there is nothing older
+	}
 	if !w.prof.lateReads && s.repaired < s.fenced && s.reset[q.Region] < s.fenced {
 		w.fail("rule 5 no reads while recovering", "node %d answers under epoch %d: fenced under %d, repaired under %d", n.idx, q.Epoch, s.fenced, s.repaired)
 	}

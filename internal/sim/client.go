@@ -39,6 +39,7 @@ type client struct {
 	metas    int
 	drainGen int // of what the holder knows of drains
 	closing  bool
+	cutting  *cutting                                     // it makes its file smaller
 	told     map[blocktree.RegionIndex]blocktree.Sequence // under this epoch: up to where a watermark was found to be stable
 	heard    []uint64                                     // by file: the loss number that it has been told of
 }
@@ -127,7 +128,7 @@ func (c *client) crash() {
 func (c *client) forget() {
 	c.countHolder()
 	c.gen++
-	c.h, c.acquiring, c.recovered, c.closing, c.ops, c.sent, c.pausedUntil = nil, false, false, false, nil, nil, 0
+	c.h, c.acquiring, c.recovered, c.closing, c.cutting, c.ops, c.sent, c.pausedUntil = nil, false, false, false, nil, nil, nil, 0
 	for i := range c.links {
 		c.links[i].up = false
 		c.links[i].gen++
@@ -152,6 +153,7 @@ func (c *client) happen(e *event) {
 		c.input(func() {})
 		c.missNodes()
 		c.hearOfDrains()
+		c.hearOfSizes()
 		c.w.q.push(event{at: c.w.now + tickEvery, kind: evTick, who: c.idx, gen: c.gen})
 	case evWork:
 		c.work()
@@ -240,7 +242,7 @@ func (c *client) countHolder() {
 func (c *client) drop() {
 	c.countHolder()
 	ops := c.ops
-	c.h, c.recovered, c.closing, c.ops, c.sent = nil, false, false, nil, nil
+	c.h, c.recovered, c.closing, c.cutting, c.ops, c.sent = nil, false, false, nil, nil, nil
 	for _, o := range ops {
 		if o.then != nil {
 			o.then(nil)

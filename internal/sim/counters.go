@@ -43,6 +43,10 @@ type Counters struct {
 	DrainRefused                uint64 // as too few others would have remained
 	Moves, Moved, Stays         uint64 // heirs named, in their places, sent away by the holder
 	MoveRefused                 uint64 // heirs of who does not drain, or who drain
+	Grown, GrownBack            uint64 // files that got more sectors; that had had them before
+	Born, BornWrites            uint64 // regions that were new; writes to one under the epoch under which it came to be
+	Cut, CutGivenUp, CutFenced  uint64 // files that were made smaller; given up as zeros could not be written; refused, as another epoch had begun
+	ResizeRefused               uint64 // for too few members in sync
 	Vanished                    uint64 // nodes that were away for so long that spares might take over
 	InstalledCopies             uint64 // records sent to a joiner, or to mend a shard
 	IncrementalJoins            uint64 // promotions after which something was copied and something was not

@@ -59,7 +59,7 @@ type checkpoint struct {
 func newDisk(m *meta) *disk {
 	d := &disk{unreadable: map[regionKey]blocktree.SectorIndex{}}
 	for f := range m.files {
-		d.index = append(d.index, make([]indexed, m.files[f].layout.Sectors))
+		d.index = append(d.index, make([]indexed, m.files[f].sectorsMax))
 	}
 	return d
 }

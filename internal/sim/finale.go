@@ -91,7 +91,7 @@ func sameViews(a, b *stripe.Layout) bool {
 			return false
 		}
 	}
-	return a.Epoch == b.Epoch
+	return a.Epoch == b.Epoch && a.Sectors == b.Sectors
 }
 
 // nudge reads something of every region.

@@ -25,6 +25,8 @@ type metaFile struct {
 	taken  map[blocktree.Epoch]int64 // and when the first later holder had recovered
 	// decided is the newest loss number under which a take-over is complete.
 	decided uint64
+
+	sectorsMax uint64 // that it may ever have
 }
 
 type metaEntry struct {
@@ -51,7 +53,7 @@ func newMeta(w *World) *meta {
 			l.Incarnations[id] = incarnation(id, 1)
 			m.current[id], m.volatile[id] = incarnation(id, 1), incarnation(id, 1)
 		}
-		m.files = append(m.files, metaFile{layout: l, ended: map[blocktree.Epoch]int64{}, taken: map[blocktree.Epoch]int64{}})
+		m.files = append(m.files, metaFile{layout: l, sectorsMax: w.resizes.sectorsMax(l), ended: map[blocktree.Epoch]int64{}, taken: map[blocktree.Epoch]int64{}})
 		m.log = append(m.log, metaEntry{f, l})
 	}
 	return m

@@ -28,7 +28,7 @@ func kills() []kill {
 		{"readprepared", 66, "I4 acknowledged is not voided"},
 		{"readcommitted", 2, "not linearizable"},
 		{"noresync", 2, "I5 in sync has all"},
-		{"noexclude", 568, "void version read"},
+		{"noexclude", 662, "void version read"},
 		{"rollfwdany", 3, "I5 in sync has all"},
 		{"droprepared", 2, "I4 acknowledged is not voided"},
 		{"readstaleview", 6565, "not linearizable"},
@@ -79,6 +79,10 @@ func kills() []kill {
 		{"placed-over-sync", 236, "I7 at least k in sync"},
 		{"witnesssome", 2069, "I14 witnesses"},
 		{"zeropending", 33, "zeros are zeros"},
+		{"writebehind", 51, "Z3 no write behind the end"},
+		{"cut-untrimmed", 7, "Z2 what is cut is zeros"},
+		{"cut-unfenced", 997, "Z2 what is cut is zeros"},
+		{"born-kept", 117, "rule 5 no reads while recovering"},
 	}
 }
 
@@ -103,6 +107,7 @@ func flushKills() []kill {
 		{"loss-unsaid", 2, "I4 acknowledged is not voided"},
 		{"loss-unheard", 2, "F6 nothing of after a loss"},
 		{"back-any-disk", 417, "F3 indexed is stable"},
+		{"cut-unflushed", 84, "Z2 what is cut is zeros"},
 		{"readafterloss", 6, "no reads before a loss is decided"},
 	}
 }

@@ -34,6 +34,7 @@ type node struct {
 	slowUntil   int64
 	fullUntil   int64
 	freshInc    bool // Raft has not heard of inc yet
+	replaced    bool // another store has its place, and it is no host of the cluster any more
 	away        bool // does not run, as it has not been started ever, or is gone for good
 }
 

@@ -18,7 +18,7 @@ func (n *node) lookUp(t stripe.ReadTask) {
 	q := t.Request
 	f := n.w.meta.fileOf(q.File)
 	n.w.checkMayRead(n, f, q)
-	l := n.w.meta.files[f].layout
+	l := n.w.meta.known(f, n.applied) // there is one: the member goes by it
 	var a answer
 	err := blocktree.Other
 	switch {

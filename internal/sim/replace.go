@@ -120,6 +120,7 @@ func (w *World) replaceStore(tries int) {
 		}
 		w.meta.put(f, l, "replace")
 	}
+	w.nodes[w.nodeOf(from)].replaced = true
 	if old := w.nodes[w.nodeOf(from)]; w.luck.Float64() < 0.5 {
 		old.crash()
 		old.away = true

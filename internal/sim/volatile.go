@@ -189,6 +189,7 @@ func (m *meta) startedVolatile(file int, n *node) {
 // acquired is the layout under a new epoch, after a loss if that was one.
 func (m *meta) acquired(l *stripe.Layout) *stripe.Layout {
 	n := l.Acquire()
+	m.w.resizes.acquired(l, n)
 	if n.Loss == l.Loss {
 		return n
 	}
@@ -227,7 +228,7 @@ type era struct {
 
 func (w *World) history(file int, loss uint64, s blocktree.SectorIndex) *history.History {
 	for uint64(len(w.eras[file])) <= loss {
-		w.eras[file] = append(w.eras[file], era{sectors: make([]history.History, w.meta.files[file].layout.Sectors)})
+		w.eras[file] = append(w.eras[file], era{sectors: make([]history.History, w.meta.files[file].sectorsMax)})
 	}
 	return &w.eras[file][loss].sectors[s]
 }

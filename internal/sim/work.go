@@ -55,6 +55,8 @@ func (c *client) work() {
 		if len(c.ops) == 0 {
 			c.release()
 		}
+	case c.mayCut():
+		c.goOnCutting()
 	case w.chance(0.01):
 		c.closing = true
 	case len(c.ops) >= w.prof.window:
@@ -63,7 +65,7 @@ func (c *client) work() {
 	case w.chance(max(0.05, w.prof.flushShare)):
 		c.flush()
 	default:
-		c.beginWrite(c.randomRun(false))
+		c.beginWrite(w.resizes.inside(c.h.Layout(), c.randomRun(false)))
 	}
 }
 
@@ -82,6 +84,9 @@ func (c *client) release() {
 func (c *client) randomRun(read bool) *op {
 	w := c.w
 	l := w.meta.files[c.file].layout
+	if c.h != nil {
+		l = c.h.Layout()
+	}
 	r := blocktree.RegionIndex(w.rnd.IntN(int(l.Regions())))
 	first, n := l.Run(r)
 	at := min(w.rnd.IntN(int(n)), w.rnd.IntN(int(n)))
@@ -280,6 +285,9 @@ func (c *client) finish(d stripe.Done) {
 func (c *client) failed(o *op, err blocktree.Kind) {
 	w := c.w
 	w.count.Failed[err]++
+	if c.cutting != nil && (o.write != nil || o.flush) {
+		c.cutting.failed = true
+	}
 	if err == blocktree.Corrupt && !w.damagedIn(o) {
 		w.fail("F8 readable", "client %d op %d: %s: too few shards that fit, and none was ever damaged", c.idx, o.id, describeOp(o))
 	}
@@ -298,6 +306,7 @@ func (c *client) failed(o *op, err blocktree.Kind) {
 // acknowledge is the moment in which a write becomes a promise.
 func (w *World) acknowledge(c *client, x *write) {
 	w.checkAcknowledged(c, x)
+	w.resizes.checkEnd(x)
 	if x.state != lost {
 		x.state = acked
 	}

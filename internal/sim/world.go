@@ -69,6 +69,7 @@ type World struct {
 	nodes   []*node
 	meta    *meta
 	drains  *drains
+	resizes *resizes
 	clients []*client
 	writes  []*write // by value-1
 	byVer   map[versionKey]*write
@@ -135,6 +136,7 @@ func newWorld(o Options) *World {
 	if o.Flush {
 		w.chooseFlush()
 	}
+	w.resizes = newResizes(w)
 	w.meta, w.drains = newMeta(w), newDrains(w)
 	w.eras = make([][]era, len(w.meta.files))
 	for i := range w.cfg.Nodes {
@@ -161,6 +163,7 @@ func (w *World) run() {
 	}
 	w.comeAndGo()
 	w.drains.begin()
+	w.resizes.begin()
 	if w.opt.Flush && !w.prof.calm {
 		w.after(1+w.luck.Int64N(w.prof.volatileEvery), w.volatileFault)
 	}

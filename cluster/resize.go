@@ -1,0 +1,195 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
+)
+
+const (
+	// shrinkWait is how long the lease is waited for: as long as a node takes to let go of a file that it heals.
+	shrinkWait = 2 * time.Second
+	// cutsMax is how many regions are made zeros at a time.
+	cutsMax = 64
+	// resizePause lies between two tries where the layout changes all the time.
+	resizePause = 20 * time.Millisecond
+)
+
+// ResizeOptions say which size a file is to have.
+type ResizeOptions struct {
+	// Bytes makes the new size of that of now. An error of it is returned as it is.
+	Bytes func(now uint64) (uint64, error)
+	// Shrink allows a smaller size: what is behind it is gone for good.
+	Shrink bool
+}
+
+// Resize gives the file at path another size, and returns what it was and is (docs/design/0021). It grows whoever has it open, who hears of it within 5
+// seconds; what is new reads as zeros. To be made smaller it must be nobody's: its lease is taken, without force. The same size is no error. Kinds: NotFound,
+// Invalid (a directory, no such size, or a smaller one that is not allowed), Busy (somebody has it, or changes its size), TooLarge, Unavailable.
+func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOptions) (was, is uint64, err error) {
+	inode, err := c.Stat(ctx, path)
+	if err != nil {
+		return 0, 0, err
+	}
+	fail := func(err error) (uint64, uint64, error) {
+		return 0, 0, &blocktree.Error{Op: "resize", Path: path.Short(), Err: err}
+	}
+	if inode.Kind != meta.KindFile {
+		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New("it is a directory"), Hint: "files have sizes; btnode file ls shows which there are"})
+	}
+	was = inode.SizeBytes
+	if is, err = o.Bytes(was); err != nil {
+		return 0, 0, err
+	}
+	switch sector := uint64(inode.SectorBytes); {
+	case is == was:
+		return was, is, nil
+	case is == 0 || is%sector != 0:
+		err = &blocktree.Error{Kind: blocktree.Invalid, Err: fmt.Errorf("a size of %d bytes", is), Hint: fmt.Sprintf("a whole number of the file's sectors of %d bytes, not zero", sector)}
+	case is > blocktree.FileBytesMax:
+		err = &blocktree.Error{Kind: blocktree.TooLarge, Err: fmt.Errorf("a size of %d bytes", is), Hint: fmt.Sprintf("at most %d", uint64(blocktree.FileBytesMax))}
+	case is > was:
+		err = c.grow(ctx, inode, is)
+	case !o.Shrink:
+		err = &blocktree.Error{Kind: blocktree.Invalid, Err: fmt.Errorf("%d bytes are fewer than the %d that it has", is, was),
+			Hint: "whatever lies behind the new end would be gone for good; if that is meant, say --shrink"}
+	default:
+		err = c.shrink(ctx, path, inode, is)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return was, is, nil
+}
+
+// grow asks until nothing else has changed the file's layout at the same time.
+func (c *Client) grow(ctx context.Context, inode *meta.Inode, to uint64) error {
+	for {
+		l, err := c.layout(ctx, inode)
+		if err != nil {
+			return err
+		}
+		if err := sizeStands(l, inode.SizeBytes); err != nil {
+			return err
+		}
+		again, err := c.proposeSize(ctx, meta.Resize{File: inode.ID, Seq: l.Seq, SizeBytes: to, Time: time.Now().UnixNano()})
+		if !again {
+			return err
+		}
+	}
+}
+
+// sizeStands refuses a layout of another size than was thought.
+func sizeStands(l *stripe.Layout, bytes uint64) error {
+	if now := l.Size() * uint64(l.SectorBytes); now != bytes {
+		return &blocktree.Error{Kind: blocktree.Busy, Err: fmt.Errorf("it had %d bytes, and has %d", bytes, now), Hint: "somebody else changes its size; look, and ask again"}
+	}
+	return nil
+}
+
+// proposeSize asks for a size, and says whether to ask again under the newest layout.
+func (c *Client) proposeSize(ctx context.Context, op meta.Resize) (again bool, err error) {
+	r, err := c.propose(ctx, op)
+	if err != nil || r.Kind != blocktree.StaleView {
+		if err == nil {
+			err = r.Err("cluster")
+		}
+		return false, err
+	}
+	select {
+	case <-ctx.Done():
+		return false, blocktree.E("cluster", blocktree.Unavailable, ctx.Err())
+	case <-time.After(resizePause):
+	}
+	return true, nil
+}
+
+// shrink takes the lease, makes what is to be cut zeros, and only then moves the end.
+func (c *Client) shrink(ctx context.Context, path blocktree.Path, inode *meta.Inode, to uint64) error {
+	h, err := c.Open(ctx, path, inode, OpenOptions{Wait: shrinkWait})
+	if err != nil {
+		if blocktree.KindOf(err) == blocktree.Busy {
+			err = &blocktree.Error{Kind: blocktree.Busy, Err: err, Hint: "to be made smaller a file must not be open for writing: stop the server that has it first"}
+		}
+		return err
+	}
+	defer func() {
+		if e := h.Close(); e != nil && err == nil {
+			c.cfg.Logger.Warn("the lease was not given back well", "path", path.Short(), "err", e)
+		}
+	}()
+	if err = sizeStands(h.layout(), inode.SizeBytes); err != nil {
+		return err
+	}
+	if err = h.cut(ctx, inode.SizeBytes, to); err != nil {
+		return &blocktree.Error{Op: "cut", Err: err, Hint: fmt.Sprintf("what lies behind byte %d may be zeros by now, and btnode file stat tells its size; ask again", to)}
+	}
+	return nil
+}
+
+// cut makes the file, of was bytes, end at byte to: zeros first, durably, then the size, under one epoch.
+func (h *Handle) cut(ctx context.Context, was, to uint64) error {
+	l := h.layout()
+	first := blocktree.SectorIndex(to / uint64(l.SectorBytes))
+	if err := h.zeroFrom(ctx, l, first); err != nil {
+		return err
+	}
+	if err := h.Flush(ctx); err != nil {
+		return err
+	}
+	s, err := h.client.theSession(ctx)
+	if err != nil {
+		return err
+	}
+	op := meta.Resize{File: h.inode.ID, Seq: l.Seq, SizeBytes: to, Session: s.id, Epoch: h.epoch, Time: time.Now().UnixNano()}
+	for {
+		again, err := h.client.proposeSize(ctx, op)
+		if !again {
+			return err
+		}
+		if l, err = h.client.layout(ctx, &h.inode); err != nil {
+			return err
+		}
+		if l.Epoch != h.epoch {
+			return blocktree.E("cluster", blocktree.Fenced, fmt.Errorf("epoch %d, now %d", h.epoch, l.Epoch))
+		}
+		if err := sizeStands(l, was); err != nil {
+			return err
+		}
+		op.Seq = l.Seq
+	}
+}
+
+// zeroFrom writes zeros from a sector to the end, a region at a time, cutsMax of them at once.
+func (h *Handle) zeroFrom(ctx context.Context, l *stripe.Layout, first blocktree.SectorIndex) error {
+	var writes []*Write
+	var failed error
+	wait := func(keep int) {
+		for len(writes) > keep {
+			if err := writes[0].Wait(ctx); err != nil && failed == nil {
+				failed = err
+			}
+			writes = writes[1:]
+		}
+	}
+	for end := blocktree.SectorIndex(l.Size()); first < end && failed == nil; {
+		region := l.RegionOf(first)
+		at, n := l.Run(region)
+		count := min(at+blocktree.SectorIndex(n), end) - first
+		v, err := h.Begin(region)
+		if err != nil {
+			failed = err
+			break
+		}
+		writes = append(writes, h.Zero(region, first, uint32(count), v))
+		first += count
+		wait(cutsMax - 1)
+	}
+	wait(0)
+	return failed
+}
