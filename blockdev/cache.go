@@ -27,11 +27,16 @@ type Cache struct {
 	bytesMax int64
 
 	hits, misses, stale atomic.Uint64
+	evicted, rejected   atomic.Uint64
 }
 
 // CacheStats counts sectors asked of a cache since it was made. Stale ones were there, but a write had begun in their
-// bucket.
-type CacheStats struct{ Hits, Misses, Stale uint64 }
+// bucket. Evicted ones made room for others, Rejected ones were not worth that others made room.
+type CacheStats struct {
+	Hits, Misses, Stale uint64
+	Evicted, Rejected   uint64
+	Bytes, BytesMax     int64 // what the entries take, and may
+}
 
 type cacheEntry struct {
 	open   uint64
@@ -64,17 +69,21 @@ func NewCache(bytesMax int64) (*Cache, error) {
 	if bytesMax < 0 {
 		return nil, blocktree.E("blockdev.NewCache", blocktree.Invalid, fmt.Errorf("%d bytes", bytesMax))
 	}
+	c := &Cache{bytesMax: bytesMax}
 	entries, err := ristretto.NewCache(&ristretto.Config[uint64, *cacheEntry]{
 		NumCounters:        max(1024, 10*bytesMax/blocktree.SectorBytesDefault),
 		MaxCost:            bytesMax,
 		BufferItems:        64,
 		IgnoreInternalCost: true, // cacheEntryBytes has it
 		KeyToHash:          func(key uint64) (uint64, uint64) { return key, 0 },
+		OnEvict:            func(*ristretto.Item[*cacheEntry]) { c.evicted.Add(1) }, // not ristretto's own counts, which cost every hit
+		OnReject:           func(*ristretto.Item[*cacheEntry]) { c.rejected.Add(1) },
 	})
 	if err != nil {
 		return nil, blocktree.E("blockdev.NewCache", blocktree.Invalid, err)
 	}
-	return &Cache{entries: entries, bytesMax: bytesMax}, nil
+	c.entries = entries
+	return c, nil
 }
 
 // Close frees the cache. It waits for its goroutines.
@@ -89,7 +98,8 @@ func (c *Cache) Stats() CacheStats {
 	if c == nil {
 		return CacheStats{}
 	}
-	return CacheStats{Hits: c.hits.Load(), Misses: c.misses.Load(), Stale: c.stale.Load()}
+	return CacheStats{Hits: c.hits.Load(), Misses: c.misses.Load(), Stale: c.stale.Load(), Evicted: c.evicted.Load(), Rejected: c.rejected.Load(),
+		Bytes: c.entries.MaxCost() - c.entries.RemainingCost(), BytesMax: c.bytesMax}
 }
 
 // deviceCache is the part of a Cache that one open device sees: entries of an earlier opening are foreign to it,

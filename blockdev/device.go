@@ -63,6 +63,8 @@ type Device struct {
 	over     over
 	onClosed func(error)
 	closeErr func() error
+	gone     context.Context // ends when the device is closed
+	end      context.CancelFunc
 }
 
 // Open makes a device of file, which it owns from now on: Close closes it.
@@ -77,6 +79,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	d := &Device{file: file, info: info, sector: uint64(info.SectorBytes), readOnly: o.ReadOnly || info.ReadOnly,
 		memory: o.Memory, onClosed: o.Closed}
 	d.over.init(o)
+	d.gone, d.end = context.WithCancel(context.Background())
 	d.ops.drained = make(chan struct{})
 	if d.memory == nil {
 		d.memory = NewMemory(blocktree.InFlightBytesMax)
@@ -135,6 +138,24 @@ func (d *Device) Lease() (epoch blocktree.Epoch, left time.Duration, ok bool) {
 	return 0, 0, false
 }
 
+// File is what the device is of, for whoever wants to know how it is. It is the device's to read, write and close.
+func (d *Device) File() blocktree.File { return d.file }
+
+// Gone ends when the device has been closed.
+func (d *Device) Gone() context.Context { return d.gone }
+
+// Condition is what is wrong with a device for good.
+type Condition struct {
+	Refused     bool // every request fails, since the opening (Options.Refuse)
+	Lost        bool // every request fails, since the file said Lost
+	FlushFailed bool // every flush fails
+}
+
+// Condition does not block.
+func (d *Device) Condition() Condition {
+	return Condition{Refused: d.over.refused != nil, Lost: d.over.lost() != nil, FlushFailed: d.flushErr.Load() != nil}
+}
+
 // Flush returns when every write that was answered before the call would survive the loss of power everywhere. Its
 // first error stays: every later Flush, and every write with FUA, fails with it until the device is opened again.
 func (d *Device) Flush(ctx context.Context) error {
@@ -187,6 +208,7 @@ func (d *Device) close() error {
 	if d.onClosed != nil {
 		d.onClosed(err)
 	}
+	d.end()
 	return err
 }
 

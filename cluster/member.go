@@ -46,6 +46,7 @@ type member struct {
 	met        atomic.Pointer[scrubber] // told of damage, once there is one
 	mark       atomic.Pointer[tailMark] // once the node's start is recorded
 	clients    atomic.Bool              // a client was served since servedClients was asked last
+	sent       sentCounts
 
 	fatal  chan error
 	wg     sync.WaitGroup
@@ -68,6 +69,7 @@ type member struct {
 	layouts      map[blocktree.FileID]*stripe.Layout // as the machine learnt them
 	catching     []blocktree.FileID                  // files for catchUps
 	catchWake    chan struct{}
+	counts       MemberCounts
 	closed       bool
 	failed       bool // the log or the index is not what the machine thinks: nothing is taken, told or kept any more
 }
@@ -162,6 +164,7 @@ func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
 // step gives a request to the machine; mu is held. One that is answered is released with its answer: until then the
 // records made of it alias its memory. One that is not answered leaves nothing behind in the machine.
 func (m *member) step(req *bttp.Request, msg *stripe.Message) {
+	m.counts.request(msg)
 	if msg.Kind == stripe.KindCommit || req.OneWay {
 		if msg.Kind == stripe.KindCommit && m.layouts[msg.File] != nil { // of an unknown file nothing can be committed
 			msg.Record, msg.ID = nil, 0 // the sender's id may be another request's here
@@ -311,6 +314,7 @@ func (m *member) append(records []*stripe.Record, lazy bool) error {
 			refs[i] = packRef(got[i])
 		}
 		m.machine.Located(refs, nil)
+		m.counts.stored(records, nil)
 		return nil
 	}
 	var refused, at []int
@@ -334,6 +338,7 @@ func (m *member) append(records []*stripe.Record, lazy bool) error {
 		}
 	}
 	m.machine.Located(refs, refused)
+	m.counts.stored(records, refused)
 	m.tellStored(0) // no callback will tell of those that were refused, if none is due
 	return nil
 }

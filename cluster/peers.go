@@ -70,9 +70,10 @@ type peer struct {
 	ctx     context.Context // ends when the node is forgotten
 	cancel  context.CancelFunc
 	conn    atomic.Pointer[bttp.Conn]
-	refused atomic.Bool // it could not be reached when it was tried
-	said    atomic.Bool // and somebody has said so; false: it did not answer in time
-	lost    time.Time   // keep's own: when a node that served stopped answering; zero once watchers know
+	reached atomic.Uint64 // connections that came about
+	refused atomic.Bool   // it could not be reached when it was tried
+	said    atomic.Bool   // and somebody has said so; false: it did not answer in time
+	lost    time.Time     // keep's own: when a node that served stopped answering; zero once watchers know
 
 	// keep's own too, of the ways to the node: gateway.go.
 	trial   time.Duration                  // how long a connection of its own is tried before it replaces one through a gateway
@@ -273,6 +274,7 @@ func (p *peers) keep(q *peer) {
 		if err == nil {
 			since := time.Now()
 			q.conn.Store(conn)
+			q.reached.Add(1)
 			conn = p.attend(q, conn)
 			q.conn.Store(nil)
 			if lasted := time.Since(since) >= lastedAfter; lasted || conn != nil {

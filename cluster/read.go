@@ -180,6 +180,7 @@ func (m *member) read(r *readTask) {
 		m.answer(r.Answer(m.node, nil, nil, nil, 0, blocktree.KindOf(err)), nil)
 		return
 	}
+	m.sent.add(len(seals)/stripe.SealBytes, len(payload))
 	m.answer(r.Answer(m.node, extents, payload, seals, 0, blocktree.Other), func() { payloads.Put(buf) })
 }
 

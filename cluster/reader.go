@@ -121,6 +121,13 @@ func (r *Reader) ask(x *leaselessRead) *Read {
 	return out
 }
 
+// Stats counts what the machine did.
+func (r *Reader) Stats() stripe.HolderStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.Stats()
+}
+
 // Close fails what has not ended, with Closed, and waits for the reader's goroutines.
 func (r *Reader) Close() error {
 	r.client.peers.unwatch(r)

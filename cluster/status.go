@@ -143,24 +143,8 @@ func (c *Client) awaitNodes(ctx context.Context) {
 // fileStatus sums up the views of a file.
 func (c *Client) fileStatus(path blocktree.Path, inode *meta.Inode, l *stripe.Layout, spare int) FileStatus {
 	d := durabilityOf(l)
-	f := FileStatus{Path: path.Short(), Size: inode.SizeBytes, Code: inode.Code.String(), InSync: inode.Code.Shards(),
+	now := c.redundancy(l)
+	return FileStatus{Path: path.Short(), Size: inode.SizeBytes, Code: inode.Code.String(), InSync: now.InSync, Joining: now.Joining, Moving: now.Moving,
+		Tolerates:  max(0, min(now.InSync-inode.Code.Data, spare)),
 		Durability: d.Durability.String(), LossNumber: d.LossNumber, Lossy: d.Lossy}
-	for r := range l.Regions() {
-		inSync, joining := 0, 0
-		v := l.View(r)
-		if v.Heir != 0 {
-			f.Moving++
-		}
-		for _, m := range v.Members {
-			if m.State == stripe.InSync && !l.Marked[m.Node] && c.peers.isServing(m.Node) {
-				inSync++
-			}
-			if m.State == stripe.Joining {
-				joining++
-			}
-		}
-		f.InSync, f.Joining = min(f.InSync, inSync), max(f.Joining, joining)
-	}
-	f.Tolerates = max(0, min(f.InSync-inode.Code.Data, spare))
-	return f
 }

@@ -33,7 +33,6 @@ type conn struct {
 	log *slog.Logger
 
 	name     string // for people
-	traffic  counters
 	began    time.Time
 	tls      *TLS         // required; nil: not offered
 	secured  *secured     // nil: no TLS yet
@@ -41,6 +40,9 @@ type conn struct {
 	moved    atomic.Int64 // nanoseconds after began: when the negotiation last moved; 0: nothing came yet
 	awaits   atomic.Bool  // the server, for an export that is being opened
 	decideBy time.Time    // the end of the negotiation
+
+	came   time.Duration // when what the reader has in its buffer was received, since the server began
+	timely bool          // that is so; else it is to be found out
 
 	export   blockdev.Export
 	dev      *blockdev.Device

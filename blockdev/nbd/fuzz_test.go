@@ -202,8 +202,10 @@ func FuzzConversation(f *testing.F) {
 		if err := dev.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if len(s.attached) != 0 {
-			t.Fatalf("still attached: %v", s.attached)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := s.attachedConns(); n != 0 {
+			t.Fatalf("%d connections are still attached: %v", n, s.attached)
 		}
 	})
 }

@@ -34,6 +34,7 @@ type outbox struct {
 	broken  bool       // the client is gone: replies are dropped
 
 	readyBytes int        // of replies in ready
+	counts     Counts     // of the connection
 	batch      []*request // the writer's
 }
 
@@ -146,7 +147,12 @@ func (o *outbox) take() {
 	left := copy(o.ready, o.ready[n:])
 	clear(o.ready[left:])
 	o.ready = o.ready[:left]
+	now := time.Since(o.c.s.began)
 	for _, r := range o.batch {
+		if o.broken {
+			r.outcome = OutcomeGone
+		}
+		o.counts.count(r, now)
 		o.readyBytes -= r.replyBytes
 		for _, b := range r.reply() {
 			if !o.broken {
@@ -218,6 +224,13 @@ func (o *outbox) retire() {
 	if kick {
 		o.c.kick()
 	}
+}
+
+// look returns a copy of what is counted, and how many requests are open.
+func (o *outbox) look() (Counts, int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.counts, o.open
 }
 
 // past is a deadline that has expired.

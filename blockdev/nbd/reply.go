@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"blocktree"
 	"blocktree/blockdev"
 )
 
@@ -34,6 +35,7 @@ func (r *request) data() []byte { return r.buf.B[r.c.agreed.style.room():] }
 // else sends a header and gives its memory back now. why says what an errno other than zero means.
 func (r *request) finish(errno uint32, why error) {
 	s := r.c.agreed.style
+	r.outcome = outcomeOf(errno)
 	switch {
 	case errno != 0 && s != compact:
 		r.release()
@@ -62,6 +64,9 @@ func (r *request) end(err error) {
 		r.c.note(r, err)
 	}
 	r.finish(errnoOf(err, r.command, r.flags), err)
+	if r.c.ctx.Err() != nil && blocktree.KindOf(err) == blocktree.Canceled {
+		r.outcome = OutcomeGone
+	}
 }
 
 func (r *request) release() {

@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"errors"
+	"time"
 
 	"blocktree"
 	"blocktree/blockdev"
@@ -26,6 +27,8 @@ type request struct {
 	buf     *blockdev.Buffer // WRITE: the payload. READ: room for a header, then the data. BLOCK_STATUS: the reply
 	context uint32           // BLOCK_STATUS: what the client wants to know of, if it said so
 	started startState       // of a request that no goroutine waits for
+	began   time.Duration    // when it came, since the server began
+	outcome Outcome          // what is counted of it
 
 	slices     [partsMax][]byte // the reply: in head, or in buf
 	sliceCount int
@@ -49,10 +52,14 @@ func (c *conn) next() error {
 	size := c.agreed.style.requestBytes()
 	if c.br.Buffered() < size {
 		c.out.flush(false) // the only place to wait for the next request: nothing ready may wait with us
+		c.timely = false
 	}
 	b, err := c.br.Peek(size)
 	if err != nil {
 		return err
+	}
+	if !c.timely { // else it came together with the last one; a look at the clock can cost as much as all else here
+		c.came, c.timely = time.Since(c.s.began), true
 	}
 	if c.s.stopping.Load() {
 		// Not ESHUTDOWN: the kernel makes an I/O error of it, and a file system loses what it wrote. A request without an answer is
@@ -75,6 +82,7 @@ func (c *conn) next() error {
 		r = new(request)
 	}
 	r.c, r.command, r.flags, r.handle, r.offset, r.length, r.payload = c, h.kind, h.flags, h.handle, h.offset, h.length, h.payload
+	r.began = c.came
 	if c.choosesContext(r) {
 		if err := c.receiveContext(r); err != nil {
 			c.abandon(r)
@@ -83,7 +91,6 @@ func (c *conn) next() error {
 	}
 	errno, why := c.refuse(r)
 	if errno == 0 {
-		c.traffic.count(r.command, uint64(r.length))
 		err = c.receive(r)
 	} else if r.payload > 0 {
 		err = c.drain(int(r.payload))
@@ -126,6 +133,7 @@ func (c *conn) receive(r *request) (err error) {
 
 // receivePayload fills p with a payload that has not come yet.
 func (c *conn) receivePayload(p []byte) error {
+	c.timely = false // what follows came with the end of this
 	c.out.receiving(true)
 	defer c.out.receiving(false)
 	return c.readPayload(p)
@@ -133,6 +141,7 @@ func (c *conn) receivePayload(p []byte) error {
 
 // drain reads and forgets the payload of a refused WRITE, of any length.
 func (c *conn) drain(n int) error {
+	c.timely = false
 	c.out.receiving(true)
 	defer c.out.receiving(false)
 	if n > c.br.Buffered() {
@@ -151,9 +160,10 @@ func (c *conn) peek(n int) []byte {
 
 // abandon gives back a request that will have no reply, because the client left in the middle of it.
 func (c *conn) abandon(r *request) {
-	o := &c.out
+	o, command := &c.out, commandOf(r.command)
 	r.free()
 	o.mu.Lock()
+	o.counts.Requests[command][OutcomeGone]++
 	o.open--
 	o.mu.Unlock() // the reader ends: nobody needs to be told
 }

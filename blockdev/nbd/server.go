@@ -56,6 +56,8 @@ type Server struct {
 	stallTimeout       time.Duration
 	speakingStay       time.Duration
 
+	began time.Time
+
 	hard        context.Context // ends when Close has lost patience
 	hardStop    context.CancelFunc
 	negotiating chan struct{} // one place for each client that has not chosen an export
@@ -78,7 +80,7 @@ type Server struct {
 
 // NewServer returns a server that does nothing yet.
 func NewServer(cfg Config) *Server {
-	s := &Server{exports: cfg.Exports, demand: cfg.Demand, rights: cfg.Rights, memory: cfg.Memory, log: cfg.Logger,
+	s := &Server{began: time.Now(), exports: cfg.Exports, demand: cfg.Demand, rights: cfg.Rights, memory: cfg.Memory, log: cfg.Logger,
 		negotiationTimeout: blocktree.NBDNegotiationTimeout, stallTimeout: stallTimeout, speakingStay: speakingStay,
 		negotiating: make(chan struct{}, blocktree.NBDNegotiatingMax), awaiting: make(chan struct{}, blocktree.NBDNegotiatingMax/2), stop: make(chan struct{}),
 		conns: make(map[*conn]struct{}), attached: make(map[*blockdev.Device]*attachment)}
@@ -265,6 +267,7 @@ func (s *Server) attach(c *conn, e blockdev.Export) error {
 	case to == nil:
 		to = new(attachment)
 		s.attached[e.Device] = to
+		context.AfterFunc(e.Device.Gone(), func() { s.forget(e.Device) })
 	case to.conns >= blocktree.NBDConnectionsPerExportMax:
 		return &blocktree.Error{Op: "nbd", Path: e.Name, Kind: blocktree.Busy,
 			Err: fmt.Errorf("%d connections already", blocktree.NBDConnectionsPerExportMax)}
@@ -285,9 +288,23 @@ func (s *Server) detach(c *conn) {
 	}
 	c.attached = false
 	from := s.attached[c.dev]
-	from.past.add(c.traffic.load())
-	if from.conns--; from.conns == 0 {
-		delete(s.attached, c.dev)
-	}
+	counts, _ := c.out.look()
+	from.past.Add(&counts)
+	from.conns--
+	s.drop(c.dev)
 	s.changed.Broadcast()
+}
+
+// forget drops what was counted of a device that is closed, unless somebody is attached to it yet.
+func (s *Server) forget(device *blockdev.Device) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(device)
+}
+
+// drop is forget for a device that may be open. s.mu is held.
+func (s *Server) drop(device *blockdev.Device) {
+	if of := s.attached[device]; of != nil && of.conns == 0 && device.Gone().Err() != nil {
+		delete(s.attached, device)
+	}
 }

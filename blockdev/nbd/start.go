@@ -113,6 +113,7 @@ func (s *started) giveUp() {
 	for _, r := range open {
 		c := r.c
 		r.finish(nbdEIO, errGivenUp)
+		r.outcome = OutcomeGone
 		c.out.put(r)
 		c.out.flushSoon()
 		c.workers.Done()

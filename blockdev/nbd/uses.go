@@ -3,51 +3,15 @@ package nbd
 import (
 	"cmp"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"blocktree/blockdev"
 )
 
-// Traffic counts the requests that clients made and the server admitted.
-type Traffic struct {
-	Reads, ReadBytes   uint64
-	Writes, WriteBytes uint64
-	Others             uint64 // all else: FLUSH, TRIM, WRITE_ZEROES, CACHE, BLOCK_STATUS
-}
-
-func (t *Traffic) add(o Traffic) {
-	t.Reads += o.Reads
-	t.ReadBytes += o.ReadBytes
-	t.Writes += o.Writes
-	t.WriteBytes += o.WriteBytes
-	t.Others += o.Others
-}
-
-// counters are the traffic of one connection. Only its reader counts.
-type counters struct{ reads, readBytes, writes, writeBytes, others atomic.Uint64 }
-
-func (n *counters) count(command uint16, bytes uint64) {
-	switch command {
-	case cmdRead:
-		n.reads.Add(1)
-		n.readBytes.Add(bytes)
-	case cmdWrite:
-		n.writes.Add(1)
-		n.writeBytes.Add(bytes)
-	default:
-		n.others.Add(1)
-	}
-}
-
-func (n *counters) load() Traffic {
-	return Traffic{Reads: n.reads.Load(), ReadBytes: n.readBytes.Load(), Writes: n.writes.Load(), WriteBytes: n.writeBytes.Load(), Others: n.others.Load()}
-}
-
-// attachment is what the server keeps of a device that connections are attached to.
+// attachment is what the server keeps of a device that connections are or were attached to, until that is closed.
 type attachment struct {
 	conns int
-	past  Traffic // of connections that have ended
+	past  Counts // of connections that have ended
 }
 
 // Client is a connection that is attached to an export.
@@ -62,9 +26,11 @@ type Client struct {
 
 // Use is an export with those who use it.
 type Use struct {
-	Export  blockdev.Export
-	Clients []Client // the oldest first
-	Traffic          // of those, and of those that were attached while others were
+	Export   blockdev.Export
+	Clients  []Client // the oldest first
+	Traffic           // of those, and of all that were attached before
+	Counts   Counts   // likewise
+	InFlight int      // requests that are open
 }
 
 // Uses returns all exports in the order of their names, those on demand that are open among them.
@@ -89,9 +55,11 @@ func (s *Server) Uses() []Use {
 			add(c.export)
 			i = at[c.dev]
 		}
-		u, traffic := &list[i], c.traffic.load()
-		u.Clients = append(u.Clients, Client{Name: c.name, Who: c.who, TLS: c.secured.describe(), ReadOnly: c.export.ReadOnly, Since: c.began, Traffic: traffic})
-		u.add(traffic)
+		u := &list[i]
+		counts, open := c.out.look()
+		u.Clients = append(u.Clients, Client{Name: c.name, Who: c.who, TLS: c.secured.describe(), ReadOnly: c.export.ReadOnly, Since: c.began, Traffic: counts.traffic()})
+		u.Counts.Add(&counts)
+		u.InFlight += open
 	}
 	if s.demand != nil {
 		for _, e := range s.demand.List() {
@@ -102,10 +70,26 @@ func (s *Server) Uses() []Use {
 	}
 	for device, i := range at {
 		if a, ok := s.attached[device]; ok {
-			list[i].add(a.past)
+			list[i].Counts.Add(&a.past)
 		}
+		list[i].Traffic = list[i].Counts.traffic()
 		slices.SortFunc(list[i].Clients, func(a, b Client) int { return a.Since.Compare(b.Since) })
 	}
 	slices.SortStableFunc(list, func(a, b Use) int { return cmp.Compare(a.Export.Name, b.Export.Name) })
 	return list
+}
+
+// Stats are counted since the server began, but for Negotiating.
+type Stats struct {
+	Negotiating      int    // clients that have not chosen an export
+	SentAway         uint64 // clients that had to make room for others, as they said nothing or no more
+	Refused          uint64 // questions for exports by clients without a right to them
+	HandshakesFailed uint64 // of TLS
+}
+
+// Stats returns what the server counts of all clients together.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Negotiating: len(s.undecided), SentAway: s.sentAway, Refused: s.refused.Load(), HandshakesFailed: s.handshakesFailed.Load()}
 }

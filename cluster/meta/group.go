@@ -269,6 +269,9 @@ func (g *Group) closeStore() error {
 	}
 }
 
+// Failed reports whether an error has latched (Fatal): the process is about to end.
+func (g *Group) Failed() bool { return g.fail.get() != nil }
+
 // Fatal gets the first failed write or sync of the store (IO), or Raft's finding that the store lost what it once had
 // (Corrupt). Nothing is answered after it; the process should exit.
 func (g *Group) Fatal() <-chan error { return g.fail.ch }

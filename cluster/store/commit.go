@@ -139,6 +139,7 @@ func (s *Store) commit(group *queue) {
 			}
 		}
 		s.stats.Bytes += uint64(group.bytes)
+		s.stats.VolatileBytes = s.unsyncedBytes
 	}
 	s.syncedCond.Broadcast()
 	s.logMu.Unlock()
@@ -181,6 +182,7 @@ func (s *Store) syncLog() {
 	}
 	if s.fatal == nil {
 		s.noteSynced()
+		s.stats.VolatileBytes = 0
 	}
 	s.syncedCond.Broadcast()
 }
@@ -247,15 +249,26 @@ func (s *Store) syncGroup(items []item) error {
 	var last *segment
 	for i := range items {
 		if seg := items[i].seg; seg != last {
-			if err := seg.file.Datasync(); err != nil {
+			if err := s.datasync(seg); err != nil {
 				return err
 			}
-			s.logMu.Lock()
-			s.stats.Syncs++
-			s.logMu.Unlock()
 			last = seg
 		}
 	}
+	return nil
+}
+
+// datasync syncs a segment's file, and counts that.
+func (s *Store) datasync(seg *segment) error {
+	begun := time.Now()
+	if err := seg.file.Datasync(); err != nil {
+		return err
+	}
+	took := time.Since(begun)
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	s.stats.Syncs++
+	s.stats.SyncTimes.Observe(took)
 	return nil
 }
 

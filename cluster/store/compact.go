@@ -154,6 +154,17 @@ func (s *Store) freeBytes() int64 {
 	return free - max(4*s.indexLive+s.indexSlack()-s.indexBytes, s.indexLive) - 2*s.checkpointBytes
 }
 
+// Space returns what segments may still take, and how large the disk is; math.MaxInt64 where nobody knows an end. It asks the file system.
+func (s *Store) Space() (free, size int64) {
+	free, size = max(s.freeBytes(), 0), math.MaxInt64
+	if fs, ok := s.fs.(vfs.Sized); ok {
+		if n, err := fs.SizeBytes(s.dir); err == nil {
+			size = n
+		}
+	}
+	return free, size
+}
+
 // awaitsCheckpoint reports whether what is left of little space should be left to data: what was emptied is free only when a
 // checkpoint has deleted it, and until then every victim takes space.
 func (c *compactor) awaitsCheckpoint(u usage) bool {

@@ -80,12 +80,9 @@ func (s *Store) syncPutOff(next []item) error {
 	defer func() { s.unsynced, s.unsyncedBytes = s.unsynced[:0], 0 }()
 	for _, seg := range s.unsynced {
 		if (len(next) == 0 || next[0].seg != seg) && s.opts.mutant != forgetDatasync && s.opts.mutant != forgetPutOff {
-			if err := seg.file.Datasync(); err != nil {
+			if err := s.datasync(seg); err != nil {
 				return err
 			}
-			s.logMu.Lock()
-			s.stats.Syncs++
-			s.logMu.Unlock()
 		}
 		s.unpinBefore(seg)
 	}

@@ -273,6 +273,7 @@ func (s *Store) Stats() Stats {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	out := s.stats
+	out.NoSpace, out.MakingRoom, out.Failed = s.noSpaceCount, s.makingRoom, s.fatal != nil
 	out.CacheBytes, out.DirtyBytes, out.Pages, out.ZeroRanges = clean+dirty, dirty, pages, zeros
 	out.LiveBytes, out.Pending, out.LogBytes = live, pending, s.logBytes
 	out.DiskBytes = s.indexBytes

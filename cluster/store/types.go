@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/internal/latency"
 	"blocktree/internal/wire"
 )
 
@@ -191,6 +192,12 @@ type Stats struct {
 	CompactedBytes    uint64 // copied by the compactor, headers and padding included
 	CompactedSegments uint64 // emptied by it
 	DamagedSectors    uint64 // that it found, each time that it met them
+
+	SyncTimes     latency.Histogram // how long each of Syncs took
+	VolatileBytes int64             // of records that are in their files and that nobody has had synced
+	NoSpace       uint64            // groups that failed for want of space
+	MakingRoom    bool              // as Store.MakingRoom
+	Failed        bool              // an error has latched (Store.Fatal): the process is about to end
 }
 
 // Options are a store's bounds. Zero fields take their defaults.

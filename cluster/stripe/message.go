@@ -23,6 +23,17 @@ const (
 	kindEnd
 )
 
+// String is the kind's name in metrics; "unknown" for none of them.
+func (k MessageKind) String() string {
+	if k == 0 || k >= kindEnd {
+		return "unknown"
+	}
+	return [...]string{"prepare", "commit", "abort", "fence", "repair", "learn", "read", "list", "reset", "install", "digest", "forget", "sync"}[k-1]
+}
+
+// MessageKinds is how many kinds there are, with the zero kind, which is none.
+const MessageKinds = int(kindEnd)
+
 // Carries reports whether a request of the kind may have more than a header: shards, or long lists.
 func (k MessageKind) Carries() bool { return k == KindPrepare || k == KindInstall || k == KindRepair }
 

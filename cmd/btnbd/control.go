@@ -58,7 +58,7 @@ type clientReport struct {
 	trafficReport
 }
 
-// trafficReport counts admitted requests: of a client since it connected, of an export since somebody has been connected.
+// trafficReport counts requests that were answered without an error: of a client since it connected, of an export since it was opened.
 type trafficReport struct {
 	Reads        uint64 `json:"reads"`
 	ReadBytes    uint64 `json:"readBytes"`

@@ -59,9 +59,11 @@ start once with --accept-loss, or --accept-loss=PATH for one export; of one on d
 a unit file: it is a decision about that loss. Where systemd owns the socket, start by hand with --listen, stop when it is ready, start the unit.
 
 Sockets that systemd passes are used instead of listen. It logs to standard error, reads the files of the tls section again at SIGHUP,
-for connections that come from then on, and finishes what clients have in flight before it stops. btnbd exports shows who uses what.`,
+for connections that come from then on, and finishes what clients have in flight before it stops. btnbd exports shows who uses what. With
+--metrics, or metrics.listen in FILE, it answers Prometheus at /metrics.`,
 		Example: `  btnbd serve --config /etc/blocktree/btnbd.yaml
   btnbd serve --config btnbd.yaml --listen tcp:127.0.0.1:10809 --cache off
+  btnbd serve --config btnbd.yaml --metrics 9740
   btnbd serve --config btnbd.yaml --take-over
   btnbd serve --config btnbd.yaml --accept-loss=/vm/disk0`,
 		DisableFlagsInUseLine: true,
@@ -73,6 +75,7 @@ for connections that come from then on, and finishes what clients have in flight
 	f.String("cache", "", "memory for clean sectors, a size or off")
 	f.String("log-level", "", "debug, info, warn or error")
 	f.String("transport", "", "auto, quic or tcp")
+	f.String("metrics", "", "answer Prometheus here, a port of loopback, HOST:PORT or unix:PATH")
 	f.BoolVar(&takeOver, "take-over", false, "take files that another server holds from it by force, once, at the start")
 	addAcceptLoss(c, &accept)
 	_ = c.MarkFlagFilename("config", "yaml") // for completion only
@@ -81,7 +84,7 @@ for connections that come from then on, and finishes what clients have in flight
 			return err
 		}
 		flags := map[string]*pflag.Flag{"listen": f.Lookup("listen"), "insecure": f.Lookup("insecure"), "cache": f.Lookup("cache"),
-			"log.level": f.Lookup("log-level"), "transport": f.Lookup("transport")}
+			"log.level": f.Lookup("log-level"), "transport": f.Lookup("transport"), "metrics.listen": f.Lookup("metrics")}
 		cfg, err := config.LoadNBD(config.Source{File: file, Flags: flags})
 		if err != nil {
 			return err
@@ -95,16 +98,26 @@ for connections that come from then on, and finishes what clients have in flight
 		if s.acceptLoss, err = acceptance(cfg, accept); err != nil {
 			return err
 		}
-		if err := s.loadTLS(); err != nil {
-			return err
-		}
-		defer cli.OnHangup(s.hangup)()
-		if err := s.listen(); err != nil {
-			return err
-		}
-		return s.run(c.Context(), func(uris []string) error { return printReady(c.OutOrStdout(), uris) })
+		return s.serve(c.Context(), c.OutOrStdout())
 	}
 	return c
+}
+
+// serve opens everything that clients and monitors connect to, and runs.
+func (s *server) serve(ctx context.Context, stdout io.Writer) error {
+	if err := s.loadTLS(); err != nil {
+		return err
+	}
+	defer cli.OnHangup(s.hangup)()
+	stop, err := parts.ServeMetrics(&s.cfg.Metrics, s.log, serverMetrics(&s.live))
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := s.listen(); err != nil {
+		return err
+	}
+	return s.run(ctx, func(uris []string) error { return printReady(stdout, uris) })
 }
 
 func printReady(w io.Writer, uris []string) error {
@@ -129,7 +142,8 @@ type server struct {
 	listeners []net.Listener
 	addresses []string // of the listeners, as nbd.URI takes them
 	opened    atomic.Int64
-	answering answering // nil: not known
+	answering answering            // nil: not known
+	live      atomic.Pointer[live] // nil: it does not serve yet, or any more
 }
 
 // listen takes the sockets that systemd passed, else opens those of the configuration. It fails with Busy, Permission
@@ -215,6 +229,8 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 		return err
 	}
 	defer ctl.close()
+	s.live.Store(&live{serving: serving, cache: cache, memory: memory, client: client})
+	defer s.live.Store(nil)
 	uris, err := s.uris(exports)
 	if err == nil {
 		err = ready(uris)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -9,6 +10,7 @@ import (
 	"blocktree/cmd/internal/parts"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
+	"blocktree/internal/node"
 )
 
 func newRun() *cobra.Command {
@@ -18,8 +20,9 @@ func newRun() *cobra.Command {
 		Short: "Run a storage node in the foreground",
 		Long: `run starts the node that FILE describes and stays in the foreground until SIGINT or SIGTERM, which stop it cleanly. It
 logs to standard error, ignores SIGHUP, and tells systemd when it is ready. The store is made when it is absent; a store
-of another node is refused.`,
+of another node is refused. With --metrics, or metrics.listen in FILE, it answers Prometheus at /metrics.`,
 		Example: `  btnode run --config /etc/blocktree/btnode.yaml
+  btnode run --config btnode.yaml --metrics 9741
   BT_LOG_LEVEL=debug btnode run --config btnode.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args(),
@@ -28,13 +31,14 @@ of another node is refused.`,
 	c.Flags().String("listen", "", "listen here instead of where the configuration says, HOST:PORT")
 	c.Flags().String("log-level", "", "debug, info, warn or error")
 	c.Flags().String("transport", "", "auto, quic or tcp")
+	c.Flags().String("metrics", "", "answer Prometheus here, a port of loopback, HOST:PORT or unix:PATH")
 	completeWords(c, "log-level", cli.LogLevels())
 	completeWords(c, "transport", config.Transports())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cli.RequireFlags(c, "config"); err != nil {
 			return err
 		}
-		cfg, err := config.LoadNode(config.Source{File: file, Flags: flagKeys(c, "listen", "log-level", "transport")})
+		cfg, err := config.LoadNode(config.Source{File: file, Flags: flagKeys(c, "listen", "log-level", "transport", "metrics")})
 		if err != nil {
 			return err
 		}
@@ -52,6 +56,12 @@ func runNode(c *cobra.Command, cfg *config.Node) error {
 	cli.IgnoreHangup()
 	defer cli.Profile(log, "btnode")()
 	ctx := c.Context()
+	var running atomic.Pointer[node.Node]
+	stop, err := parts.ServeMetrics(&cfg.Metrics, log, nodeMetrics(&running))
+	if err != nil {
+		return err
+	}
+	defer stop()
 	n, err := parts.OpenNode(ctx, cfg, log)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -59,6 +69,7 @@ func runNode(c *cobra.Command, cfg *config.Node) error {
 		}
 		return err
 	}
+	running.Store(n)
 	cli.NotifyReady(log)
 	log.Info("node runs", "path", cfg.RuntimePath().Short(), "listen", cfg.Listen, "store", cfg.Store.ID.String())
 	select {
@@ -88,8 +99,11 @@ func flagKeys(c *cobra.Command, names ...string) map[string]*pflag.Flag {
 	flags := map[string]*pflag.Flag{}
 	for _, n := range names {
 		key := n
-		if n == "log-level" {
+		switch n {
+		case "log-level":
 			key = "log.level"
+		case "metrics":
+			key = "metrics.listen"
 		}
 		flags[key] = c.Flags().Lookup(n)
 	}

@@ -158,6 +158,27 @@ func (e *Endpoint) Addrs() []string {
 	return append([]string(nil), e.addrs...)
 }
 
+// Stats counts what is open.
+type Stats struct {
+	QUIC, TCP int // connections by carrier, those that peers opened included
+	Relays    int // pairs of lanes that are passed on
+}
+
+// Stats returns a snapshot.
+func (e *Endpoint) Stats() Stats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := Stats{Relays: e.relays}
+	for c := range e.conns {
+		if c.transport == QUIC {
+			s.QUIC++
+		} else {
+			s.TCP++
+		}
+	}
+	return s
+}
+
 // Identity returns who this endpoint is, the zero Identity for an anonymous caller.
 func (e *Endpoint) Identity() cred.Identity {
 	id, _ := cred.Verify(e.config.Credentials, e.config.Root, e.now())

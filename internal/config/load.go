@@ -153,6 +153,11 @@ func anchor(tree map[string]any, dir string) {
 			m[last] = inDirectory(dir, name)
 		}
 	}
+	if m, ok := tree["metrics"].(map[string]any); ok {
+		if address, ok := m["listen"].(string); ok {
+			m["listen"] = socketInDirectory(dir, address)
+		}
+	}
 	switch listen := tree["listen"].(type) {
 	case string:
 		tree["listen"] = socketInDirectory(dir, listen)

@@ -67,10 +67,11 @@ type Log struct {
 
 // Node is btnode.yaml: a sector host.
 type Node struct {
-	Base   `yaml:",inline" mapstructure:",squash"`
-	Listen string `yaml:"listen" mapstructure:"listen"` // host:port, UDP for QUIC and TCP for lanes
-	Store  Store  `yaml:"store" mapstructure:"store"`
-	Scrub  Scrub  `yaml:"scrub,omitempty" mapstructure:"scrub"`
+	Base    `yaml:",inline" mapstructure:",squash"`
+	Listen  string  `yaml:"listen" mapstructure:"listen"` // host:port, UDP for QUIC and TCP for lanes
+	Store   Store   `yaml:"store" mapstructure:"store"`
+	Scrub   Scrub   `yaml:"scrub,omitempty" mapstructure:"scrub"`
+	Metrics Metrics `yaml:"metrics,omitempty" mapstructure:"metrics"`
 }
 
 // Scrub says how fast a node checks in the background what it keeps.
@@ -99,6 +100,7 @@ type NBD struct {
 	StateDir  string    `yaml:"stateDir,omitempty" mapstructure:"stateDir"` // what outlives the server; used for files of durability flush
 	Exports   []Export  `yaml:"exports,omitempty" mapstructure:"exports"`
 	OnDemand  OnDemand  `yaml:"onDemand,omitempty" mapstructure:"onDemand"`
+	Metrics   Metrics   `yaml:"metrics,omitempty" mapstructure:"metrics"`
 }
 
 // StateDirDefault is where an NBD server keeps what outlives it: systemd's StateDirectory=btnbd.

@@ -152,6 +152,9 @@ func (n *Node) validate() error {
 	if err := checkAddress(n.Listen); err != nil {
 		return at("listen", err)
 	}
+	if err := n.Metrics.validate(); err != nil {
+		return err
+	}
 	me := n.RuntimePath()
 	for _, m := range n.Runtimes() {
 		if m.Path != me {
@@ -182,6 +185,9 @@ func (n *NBD) validate() error {
 		n.StateDir = StateDirDefault
 	}
 	if err := n.validateListeners(); err != nil {
+		return err
+	}
+	if err := n.Metrics.validate(); err != nil {
 		return err
 	}
 	if err := n.OnDemand.validate(&n.Base); err != nil {

@@ -59,6 +59,14 @@ func (f *File) Durability() stripe.Durability { return f.durability }
 // Handle is the coordinator that the file is held through, nil if it is open for reading only.
 func (f *File) Handle() *cluster.Handle { return f.handle }
 
+// Stats counts what the coordinator that the file is held, or read, through has done.
+func (f *File) Stats() stripe.HolderStats {
+	if f.handle == nil {
+		return f.reader.Stats()
+	}
+	return f.handle.Stats()
+}
+
 // Lease returns the epoch that the file is held under and whether the lease is known to hold now: while it does, a
 // sector that was read or written through this file is what everybody would read. It does not block.
 func (f *File) Lease() (blocktree.Epoch, bool) {

@@ -12,7 +12,7 @@ import (
 func layers() map[string]int {
 	return map[string]int{
 		".":                  0,
-		"internal/invariant": 1, "internal/cli": 1, "internal/wire": 1, // wire: docs/design/0004-sealing.md says why not 2
+		"internal/invariant": 1, "internal/cli": 1, "internal/latency": 1, "internal/wire": 1, // wire: docs/design/0004-sealing.md says why not 2
 		"internal/vfs": 2, "internal/erasure": 2, "internal/config": 2,
 		"crypto": 2, "crypto/seal": 2, "crypto/cred": 2, "crypto/keys": 2,
 		"internal/bttp": 3, "cluster/stripe": 3, "cluster/store": 3,
@@ -21,9 +21,10 @@ func layers() map[string]int {
 		"internal/file": 6,
 		"blockdev":      7, "fs": 7,
 		"blockdev/nbd": 8, "blockdev/attach": 8, "internal/node": 8,
-		"cmd":          9,
-		"internal/sim": testOnly, "internal/history": testOnly, "internal/bttest": testOnly, "internal/testenv": testOnly, "internal/lint": testOnly,
-		"internal/simnet": testOnly, "internal/fastrung": testOnly, "test": testOnly,
+		"internal/metrics": 8, // as high as can be, so that nothing but commands counts in it: docs/design/0022-metrics.md
+		"cmd":              9,
+		"internal/sim":     testOnly, "internal/history": testOnly, "internal/bttest": testOnly, "internal/testenv": testOnly, "internal/lint": testOnly,
+		"internal/simnet": testOnly, "internal/fastrung": testOnly, "internal/metrics/metricstest": testOnly, "test": testOnly,
 	}
 }
 
@@ -106,6 +107,28 @@ func checkLayers(all []*source) (complaints []string) {
 
 func TestLayers(t *testing.T) { report(t, checkLayers(sources(t))) }
 
+// checkPrometheus lets one package know the library, and its test helper the library's linter.
+func checkPrometheus(all []*source) (complaints []string) {
+	for _, s := range all {
+		for _, i := range s.tree.Imports {
+			knows := s.dir == "internal/metrics" || strings.HasPrefix(s.dir, "internal/metrics/")
+			if strings.Contains(i.Path.Value, "/prometheus/") && !knows {
+				complaints = append(complaints, s.at(i)+": only internal/metrics knows Prometheus")
+			}
+		}
+	}
+	return complaints
+}
+
+func TestPrometheus(t *testing.T) { report(t, checkPrometheus(sources(t))) }
+
+func TestPrometheusRule(t *testing.T) {
+	const text = "package p\nimport _ \"github.com/prometheus/client_golang/prometheus\"\n"
+	expect(t, "elsewhere", checkPrometheus([]*source{mustParse(t, "cluster/a.go", text)}), "only internal/metrics")
+	expect(t, "in tests", checkPrometheus([]*source{mustParse(t, "cluster/a_test.go", text)}), "only internal/metrics")
+	expect(t, "there", checkPrometheus([]*source{mustParse(t, "internal/metrics/a.go", text)}))
+}
+
 func TestLayersRule(t *testing.T) {
 	for _, x := range []struct {
 		from, to string
@@ -125,6 +148,11 @@ func TestLayersRule(t *testing.T) {
 		{"internal/bttp/bareexchange", "internal/bttp", false, ""},
 		{"cluster", "internal/bttest", false, "for tests only"},
 		{"cluster", "internal/bttest", true, ""},
+		{"cluster", "internal/metrics", false, "only strictly lower"},
+		{"blockdev/nbd", "internal/metrics", false, "only strictly lower"},
+		{"cmd/internal/parts", "internal/metrics", false, ""},
+		{"internal/metrics", "internal/latency", false, ""},
+		{"internal/metrics", "internal/metrics/metricstest", false, "for tests only"},
 		{"internal/testenv", "internal/node", false, ""},
 		{"internal/testenv", "internal/bttest", false, ""},
 		{"internal/testenv", "cmd/btnbd", false, "the command"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,7 +49,8 @@ type Node struct {
 	cancel context.CancelFunc
 	done   chan struct{} // watch has ended
 
-	service *cluster.Service // watch's, until that has ended; nil once it is closed
+	service *cluster.Service                // watch's, until that has ended; nil once it is closed
+	current atomic.Pointer[cluster.Service] // the same, for whoever only looks; nil while there is none
 }
 
 // Open starts a node and returns when it listens; it serves as soon as a majority of its cluster runs. The store is made
@@ -89,6 +91,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
 	}
 	n := &Node{config: sc, service: s, fatal: make(chan error, 1), done: make(chan struct{})}
+	n.current.Store(s)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	go n.watch()
 	return n, nil
@@ -118,12 +121,14 @@ func (n *Node) watch() {
 		case err = <-n.service.Fatal():
 		}
 		if n.service.Anew(err) {
+			n.current.Store(nil)
 			if err = n.service.Close(); err == nil {
 				err = n.service.Broken() // a disk that failed is not opened again by the same process
 			}
 			if n.service = nil; err == nil {
 				n.config.Logger.Warn("the node starts anew", "node", n.config.Path.Short())
 				if n.service, err = cluster.OpenService(n.ctx, n.config); err == nil {
+					n.current.Store(n.service)
 					continue
 				}
 			}
@@ -156,10 +161,20 @@ func (c *Config) validate() error {
 // Fatal gives the error after which the process must exit.
 func (n *Node) Fatal() <-chan error { return n.fatal }
 
+// Stats returns a snapshot; ok is false while the node starts anew, or stops.
+func (n *Node) Stats() (s cluster.ServiceStats, ok bool) {
+	service := n.current.Load()
+	if service == nil {
+		return s, false
+	}
+	return service.Stats(), true
+}
+
 // Close stops the node cleanly and waits.
 func (n *Node) Close() error {
 	n.cancel()
 	<-n.done
+	n.current.Store(nil)
 	if n.service == nil {
 		return nil
 	}

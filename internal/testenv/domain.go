@@ -147,6 +147,9 @@ func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 	return err
 }
 
+// Node is node i, nil while it does not run.
+func (d *Domain) Node(i int) *node.Node { return d.nodes[i] }
+
 // Fatal is node i's.
 func (d *Domain) Fatal(i int) <-chan error { return d.nodes[i].Fatal() }
 

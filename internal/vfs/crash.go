@@ -85,6 +85,16 @@ func (c *Crash) FreeBytes(string) (int64, error) {
 	return max(c.capacity-c.used, 0), nil
 }
 
+// SizeBytes implements Sized; without a capacity there is no end of space.
+func (c *Crash) SizeBytes(string) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.capacity == 0 {
+		return math.MaxInt64, nil
+	}
+	return c.capacity, nil
+}
+
 // Used returns the bytes of all files that have a name or are open for growth.
 func (c *Crash) Used() int64 {
 	c.mu.Lock()

@@ -127,6 +127,13 @@ func (Disk) FreeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * st.Bsize, wrap("FreeBytes", dir, err)
 }
 
+// SizeBytes implements Sized.
+func (Disk) SizeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return int64(st.Blocks) * st.Bsize, wrap("SizeBytes", dir, err)
+}
+
 // Stat implements FS.
 func (Disk) Stat(name string) (int64, error) {
 	info, err := os.Stat(name)

@@ -172,6 +172,14 @@ func (f *Fault) FreeBytes(dir string) (int64, error) {
 	return math.MaxInt64, nil
 }
 
+// SizeBytes implements Sized, if what is under it does.
+func (f *Fault) SizeBytes(dir string) (int64, error) {
+	if under, ok := f.FS.(Sized); ok {
+		return under.SizeBytes(dir)
+	}
+	return math.MaxInt64, nil
+}
+
 // Lock implements FS.
 func (f *Fault) Lock(name string) (io.Closer, error) { return f.FS.Lock(name) }
 

@@ -44,6 +44,12 @@ type Spacer interface {
 	FreeBytes(dir string) (int64, error)
 }
 
+// Sized is an FS that knows how large it is.
+type Sized interface {
+	// SizeBytes is how many bytes the disk that dir is on can hold, what is in use included.
+	SizeBytes(dir string) (int64, error)
+}
+
 // File is an open file. ReadAt is as io.ReaderAt: io.EOF, unwrapped, where fewer bytes are there.
 type File interface {
 	io.ReaderAt
