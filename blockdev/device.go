@@ -55,6 +55,7 @@ type Device struct {
 	extents  blocktree.Extenter     // likewise
 	memory   *Memory
 	cache    *deviceCache
+	ahead    *ahead
 	locks    rangeLocks
 	ops      gate
 	flushErr atomic.Pointer[blocktree.Error] // the first one stays
@@ -89,6 +90,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	if l, ok := file.(LeaseHolder); ok {
 		d.cache = newDeviceCache(o.Cache, l)
 	}
+	d.ahead = newAhead(d)
 	d.closeErr = sync.OnceValue(d.close)
 	return d, nil
 }
@@ -166,6 +168,7 @@ func (d *Device) Close() error { return d.closeErr() }
 
 func (d *Device) close() error {
 	d.ops.shut()
+	d.ahead.close()
 	err := d.over.lost()
 	if err == nil && d.unsynced.Load() {
 		err = d.flush(context.Background(), "blockdev.Close")

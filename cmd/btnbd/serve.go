@@ -71,6 +71,7 @@ for connections that come from then on, and finishes what clients have in flight
 	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT, with tls+ or plain+ before it or not")
 	f.Bool("insecure", false, "allow an address that other machines reach, though clients need not prove who they are")
 	f.String("cache", "", "memory for clean sectors, a size or off")
+	f.String("read-ahead", "", "how much of the cache holds what is read ahead of sequential reads, a size or off")
 	f.String("log-level", "", "debug, info, warn or error")
 	f.String("transport", "", "auto, quic or tcp")
 	f.BoolVar(&takeOver, "take-over", false, "take files that another server holds from it by force, once, at the start")
@@ -81,6 +82,7 @@ for connections that come from then on, and finishes what clients have in flight
 			return err
 		}
 		flags := map[string]*pflag.Flag{"listen": f.Lookup("listen"), "insecure": f.Lookup("insecure"), "cache": f.Lookup("cache"),
+			"readAhead": f.Lookup("read-ahead"),
 			"log.level": f.Lookup("log-level"), "transport": f.Lookup("transport")}
 		cfg, err := config.LoadNBD(config.Source{File: file, Flags: flags})
 		if err != nil {
@@ -186,7 +188,7 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
 	s.answering = client.Answering
-	cache, err := blockdev.NewCache(s.cfg.CacheBytes())
+	cache, err := blockdev.NewCacheAhead(s.cfg.CacheBytes(), s.cfg.ReadAheadBytes())
 	if err != nil {
 		s.close()
 		return err
@@ -227,7 +229,8 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	err = serving.Serve(ctx, s.listeners...)
 	cli.NotifyStopping(s.log)
 	stats := cache.Stats()
-	s.log.Info("serving ended", "cacheHits", stats.Hits, "cacheMisses", stats.Misses, "cacheStale", stats.Stale)
+	s.log.Info("serving ended", "cacheHits", stats.Hits, "cacheMisses", stats.Misses, "cacheStale", stats.Stale,
+		"aheadHits", stats.AheadHits, "aheadRead", stats.AheadRead, "aheadUnread", stats.AheadUnread, "hitRate", fmt.Sprintf("%.3f", stats.HitRate()))
 	return err
 }
 

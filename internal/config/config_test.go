@@ -45,7 +45,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(nbd.Exports) != 2 || nbd.Exports[0].Create.Code.String() != "2+1" || nbd.Exports[0].Create.Size != 100<<30 ||
-		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.Listen.String() != "unix:/run/btnbd/nbd.sock" ||
+		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.ReadAheadBytes() != 16<<20 || nbd.Listen.String() != "unix:/run/btnbd/nbd.sock" ||
 		!nbd.Exports[0].Create.Encrypted() || nbd.Exports[0].Create.Sector() != 4096 || nbd.Exports[0].Create.Flushes() ||
 		nbd.StateDir != StateDirDefault {
 		t.Errorf("btnbd.yaml: %+v", nbd)
@@ -118,6 +118,9 @@ func TestRefusals(t *testing.T) {
 		{"btnbd.yaml", "encryption: on", "encryption: rot13", blocktree.Invalid, "rot13", "none"},
 		{"btnbd.yaml", "durability: ack", "durability: sometimes", blocktree.Invalid, `"sometimes" is neither`, "flush"},
 		{"btnbd.yaml", "cache: 64MiB", "cache: much", blocktree.Invalid, "much", "1GiB"},
+		{"btnbd.yaml", "readAhead: 16MiB", "readAhead: far", blocktree.Invalid, "far", "1GiB"},
+		{"btnbd.yaml", "readAhead: 16MiB", "readAhead: 33MiB", blocktree.Invalid, "more than half of the cache of 64MiB", "readAhead: off"},
+		{"btnbd.yaml", "cache: 64MiB", "cache: 16MiB", blocktree.Invalid, "more than half of the cache of 16MiB", "cache larger"},
 		{"btnbd.yaml", "insecure: false", "insecure: maybe", blocktree.Invalid, "maybe", "true or false"},
 		{"btnbd.yaml", "- path: /images/debian", "- path: /vm/disk0", blocktree.Invalid, "exported twice", "one"},
 		{"btnbd.yaml", "unix:/run/btnbd/nbd.sock", "tcp:0.0.0.0:10809", blocktree.Invalid, "reachable from other machines", "--insecure"},
@@ -188,7 +191,7 @@ func TestLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Log.Level != "warn" || c.ReaderKey != "other.key" || len(c.Readers) != 2 || c.CacheBytes() != 0 || len(c.Exports) != 2 {
+	if c.Log.Level != "warn" || c.ReaderKey != "other.key" || len(c.Readers) != 2 || c.CacheBytes() != 0 || c.ReadAheadBytes() != 0 || len(c.Exports) != 2 {
 		t.Errorf("environment: %+v", c)
 	}
 	if err := flags.Parse([]string{"--log-level=debug", "--listen=tcp:127.0.0.1:1"}); err != nil {
@@ -270,7 +273,7 @@ func TestMarshalReadsBack(t *testing.T) {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	if again.Exports[0].Create.Size != nbd.Exports[0].Create.Size || again.Runtimes()[2].Node != nbd.Runtimes()[2].Node ||
-		again.Root() != nbd.Root() || again.Cache != nbd.Cache {
+		again.Root() != nbd.Root() || again.Cache != nbd.Cache || again.ReadAhead != nbd.ReadAhead {
 		t.Errorf("read back %+v", again)
 	}
 	node, err := LoadNode(Source{File: examples + "/btnode.yaml"})
