@@ -109,7 +109,7 @@ func TestCacheServesCleanSectors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.want(8, 0, true) // a scan is not kept
+	b.want(8, 0, true)                                     // a scan is not kept
 	if s := b.cache.Stats(); s.Hits != 3 || s.Stale != 2 { // a read that TryReadAt passes on is counted by who serves it
 		t.Fatalf("%+v", s)
 	}

@@ -57,8 +57,8 @@ func (t *streams) note(first blocktree.SectorIndex, count, served, now uint64) *
 	if s == nil {
 		s = t.displace(now)
 		s.begin(first, count)
-	} else if s.extend(first, count, t.slackMax) && !s.ended.Load() {
-		t.adjust(s, served)
+	} else if dense := s.extend(first, count, t.slackMax); (dense || s.young()) && !s.ended.Load() {
+		t.adjust(s, served, dense)
 	} else {
 		s.ended.Store(true)
 		s = t.replace(s)
@@ -144,12 +144,15 @@ func (s *stream) extend(first blocktree.SectorIndex, count, slackMax uint64) boo
 	return dense
 }
 
+// young reports whether the reads are so few that the parts of one, in no order, may be sparse.
+func (s *stream) young() bool { return uint64(s.front-s.low) <= 2*aheadSlackReads*s.longest }
+
 // adjust opens the window of a stream that has proved itself, and changes it by how the last reads fared.
-func (t *streams) adjust(s *stream, served uint64) {
+func (t *streams) adjust(s *stream, served uint64, dense bool) {
 	switch {
 	case s.window == 0:
-		if s.reads >= aheadReadsMin {
-			s.window, s.asked = min(t.least, t.window), s.front
+		if s.reads >= aheadReadsMin && dense {
+			s.window, s.asked = min(max(t.least, s.longest), t.window), s.front
 		}
 	case s.wasted.Swap(false):
 		s.halve(t.least)

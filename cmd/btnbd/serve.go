@@ -68,12 +68,7 @@ for connections that come from then on, and finishes what clients have in flight
 	}
 	f := c.Flags()
 	f.StringVar(&file, "config", "", "configuration of the server (btnbd.yaml)")
-	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT, with tls+ or plain+ before it or not")
-	f.Bool("insecure", false, "allow an address that other machines reach, though clients need not prove who they are")
-	f.String("cache", "", "memory for clean sectors, a size or off")
-	f.String("read-ahead", "", "how much of the cache holds what is read ahead of sequential reads, a size or off")
-	f.String("log-level", "", "debug, info, warn or error")
-	f.String("transport", "", "auto, quic or tcp")
+	flags := serveOverlays(f)
 	f.BoolVar(&takeOver, "take-over", false, "take files that another server holds from it by force, once, at the start")
 	addAcceptLoss(c, &accept)
 	_ = c.MarkFlagFilename("config", "yaml") // for completion only
@@ -81,9 +76,6 @@ for connections that come from then on, and finishes what clients have in flight
 		if err := cli.RequireFlags(c, "config"); err != nil {
 			return err
 		}
-		flags := map[string]*pflag.Flag{"listen": f.Lookup("listen"), "insecure": f.Lookup("insecure"), "cache": f.Lookup("cache"),
-			"readAhead": f.Lookup("read-ahead"),
-			"log.level": f.Lookup("log-level"), "transport": f.Lookup("transport")}
 		cfg, err := config.LoadNBD(config.Source{File: file, Flags: flags})
 		if err != nil {
 			return err
@@ -107,6 +99,18 @@ for connections that come from then on, and finishes what clients have in flight
 		return s.run(c.Context(), func(uris []string) error { return printReady(c.OutOrStdout(), uris) })
 	}
 	return c
+}
+
+// serveOverlays defines the flags that lie over keys of the configuration, and returns them by key.
+func serveOverlays(f *pflag.FlagSet) map[string]*pflag.Flag {
+	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT, with tls+ or plain+ before it or not")
+	f.Bool("insecure", false, "allow an address that other machines reach, though clients need not prove who they are")
+	f.String("cache", "", "memory for clean sectors, a size or off")
+	f.String("read-ahead", "", "how much of the cache holds what is read ahead of sequential reads, a size or off")
+	f.String("log-level", "", "debug, info, warn or error")
+	f.String("transport", "", "auto, quic or tcp")
+	return map[string]*pflag.Flag{"listen": f.Lookup("listen"), "insecure": f.Lookup("insecure"), "cache": f.Lookup("cache"),
+		"readAhead": f.Lookup("read-ahead"), "log.level": f.Lookup("log-level"), "transport": f.Lookup("transport")}
 }
 
 func printReady(w io.Writer, uris []string) error {
