@@ -15,6 +15,10 @@ const (
 	// aheadOthersMax is how many requests that belong to no stream may be at the file while a read ahead begins: with more it would be in their
 	// way.
 	aheadOthersMax = 4
+
+	// aheadReadingMax is how many bytes may be on their way for reads that came before they were read ahead, while another read ahead begins:
+	// with more, clients keep the line busy themselves.
+	aheadReadingMax = aheadFlyingMax * aheadPieceBytes / 2
 )
 
 // ahead reads ahead for one device (docs/design/0023-cache-and-ahead.md). A nil *ahead does not.
@@ -30,6 +34,8 @@ type ahead struct {
 	live   atomic.Int64 // pieces that can be found
 	flying atomic.Int64 // pieces being read
 	others atomic.Int64 // requests at the file that belong to no stream
+
+	reading atomic.Int64 // bytes that the file was asked for by clients' reads
 
 	mu      sync.Mutex
 	streams streams
@@ -61,11 +67,16 @@ func (a *ahead) close() {
 	a.pieces.forget(a.d.cache.open)
 }
 
-// other counts a request at the file that belongs to no stream: +1 before, -1 after it.
-func (a *ahead) other(n int64) {
-	if a != nil {
+// asks counts a client's request that is at the file, and the bytes that it reads: n is 1 before, -1 after it. Its stream is nil if it belongs to
+// none.
+func (a *ahead) asks(s *stream, n int64, bytes int) {
+	if a == nil {
+		return
+	}
+	if s == nil {
 		a.others.Add(n)
 	}
+	a.reading.Add(n * int64(bytes))
 }
 
 func (a *ahead) key(sector blocktree.SectorIndex) pieceKey {
@@ -153,33 +164,47 @@ func (a *ahead) copy(x *piece, at blocktree.SectorIndex, dst []byte, keep bool) 
 	return n
 }
 
-// note learns of a client's read, of which served sectors came from here, has read what will be wanted next, and reports whether the read belongs to a
-// stream.
-func (a *ahead) note(first blocktree.SectorIndex, count, served uint64) bool {
+// note learns of a client's read, has read what will be wanted next, and returns the stream that the read belongs to, or nil.
+func (a *ahead) note(first blocktree.SectorIndex, count uint64) *stream {
 	if a == nil {
-		return false
+		return nil
 	}
-	if served > 0 {
-		a.d.cache.cache.aheadHits.Add(served)
+	now := a.pieces.now.Add(1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.streams.note(first, count, now)
+	if s != nil {
+		a.extend(s)
+	}
+	return s
+}
+
+// fared says of a read that was noted how many of its sectors came from here.
+func (a *ahead) fared(s *stream, first blocktree.SectorIndex, count, served uint64) {
+	if a == nil {
+		return
 	}
 	if a.live.Load() > 0 {
 		for at, end := first, first+blocktree.SectorIndex(count); at < end; at = a.slotEnd(at) {
 			a.pieces.pass(a.key(at), at, min(end, a.slotEnd(at)))
 		}
 	}
-	now := a.pieces.now.Add(1)
+	if served > 0 {
+		a.d.cache.cache.aheadHits.Add(served)
+	}
+	if s == nil {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := a.streams.note(first, count, served, now)
-	if s == nil {
-		return false
-	}
-	a.extend(s)
-	return true
+	a.streams.fared(s, served)
 }
 
 // extend asks for what is missing in the window of a stream. a.mu is held.
 func (a *ahead) extend(s *stream) {
+	if s.ended.Load() || a.reading.Load() > aheadReadingMax {
+		return
+	}
 	to := blocktree.SectorIndex(min(uint64(s.front)+s.window, a.d.info.Sectors()))
 	for s.asked < to && !a.closed && a.others.Load() <= aheadOthersMax && a.flying.Load() < aheadFlyingMax {
 		if _, valid := a.d.cache.lease.Lease(); !valid {
@@ -212,4 +237,7 @@ func (a *ahead) read(x *piece) {
 	}
 	a.flying.Add(-1)
 	a.pieces.arrived(x, err == nil)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.extend(x.stream) // there may have been no place for more until now
 }

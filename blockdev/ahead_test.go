@@ -67,7 +67,7 @@ func (b *aheadBed) close() {
 	if err := b.dev.Close(); err != nil && blocktree.KindOf(err) != blocktree.Lost {
 		b.t.Error(err)
 	}
-	if s := b.cache.Stats(); s.AheadUsedBytes != 0 || b.dev.ahead != nil && (b.dev.ahead.live.Load() != 0 || b.dev.ahead.flying.Load() != 0 || b.dev.ahead.others.Load() != 0) {
+	if s := b.cache.Stats(); s.AheadUsedBytes != 0 || b.dev.ahead != nil && (b.dev.ahead.live.Load() != 0 || b.dev.ahead.flying.Load() != 0 || b.dev.ahead.others.Load() != 0 || b.dev.ahead.reading.Load() != 0) {
 		b.t.Errorf("after closing: %+v", s)
 	}
 	b.cache.Close()

@@ -40,7 +40,7 @@ func (d *Device) TryReadAt(p []byte, off uint64) bool {
 		return false
 	}
 	if d.aligned(off, uint64(len(p))) && d.ahead.serve(nil, first, p) == count {
-		d.ahead.note(first, count, count)
+		d.ahead.fared(d.ahead.note(first, count), first, count, count)
 		return true
 	}
 	skip := off % d.sector
@@ -73,16 +73,16 @@ func (d *Device) read(ctx context.Context, p []byte, off uint64) error {
 // readClient is readSectors for a client, whose reads may go on: what was read ahead comes first.
 func (d *Device) readClient(ctx context.Context, first blocktree.SectorIndex, dst []byte) error {
 	count := uint64(len(dst)) / d.sector
+	stream := d.ahead.note(first, count) // before the file is asked: what comes next is read beside it
 	served := d.ahead.serve(ctx, first, dst)
-	goesOn := d.ahead.note(first, count, served) // before the file is asked: what comes next is read beside it
+	d.ahead.fared(stream, first, count, served)
 	if served == count {
 		return nil
 	}
-	if !goesOn {
-		d.ahead.other(1)
-		defer d.ahead.other(-1)
-	}
-	return d.readSectors(ctx, first+blocktree.SectorIndex(served), dst[served*d.sector:], true)
+	dst = dst[served*d.sector:]
+	d.ahead.asks(stream, 1, len(dst))
+	defer d.ahead.asks(stream, -1, len(dst))
+	return d.readSectors(ctx, first+blocktree.SectorIndex(served), dst, true)
 }
 
 // readSectors fills whole sectors from the cache where it can: one call to the file fetches what lies between the
@@ -191,8 +191,8 @@ func (d *Device) writeSectors(ctx context.Context, first blocktree.SectorIndex, 
 
 // modify runs one change of locked sectors between begin and end of the cache's counters.
 func (d *Device) modify(first blocktree.SectorIndex, count uint64, change func() error) error {
-	d.ahead.other(1)
-	defer d.ahead.other(-1)
+	d.ahead.asks(nil, 1, 0)
+	defer d.ahead.asks(nil, -1, 0)
 	d.cache.begin(first, count)
 	err := change()
 	d.modified(first, count, err)

@@ -20,19 +20,20 @@ func (d *Device) StartRead(p []byte, off uint64, r blocktree.Started) bool {
 		d.ops.leave()
 		return false // it may have to wait for that
 	}
-	s := &startedRead{Started: r, d: d, first: first, dst: p, other: !d.ahead.note(first, count, 0)}
+	s := &startedRead{Started: r, d: d, first: first, dst: p, stream: d.ahead.note(first, count)}
 	if d.cache != nil {
 		for i := range count {
 			s.stamps[i] = d.cache.stamp(first + blocktree.SectorIndex(i)) // before the read begins
 		}
 	}
 	defer d.ops.leave() // the device does not wait for the read: it closes the file, and that ends it
-	s.count(1)
+	d.ahead.asks(s.stream, 1, len(p))
 	if !d.reads.StartRead(first, p, s) {
-		s.count(-1)
+		d.ahead.asks(s.stream, -1, len(p))
 		return false
 	}
 	d.cache.missed(count)
+	d.ahead.fared(s.stream, first, count, 0)
 	return true
 }
 
@@ -42,20 +43,13 @@ type startedRead struct {
 	d      *Device
 	first  blocktree.SectorIndex
 	dst    []byte
-	other  bool // it belongs to no stream
+	stream *stream // that it belongs to, or nil
 	stamps [startSectorsMax]cacheStamp
-}
-
-// count is the device's count of requests that belong to no stream, if the read is one.
-func (s *startedRead) count(n int64) {
-	if s.other {
-		s.d.ahead.other(n)
-	}
 }
 
 // Claim implements blocktree.Started. From here until End the device counts the read as in flight.
 func (s *startedRead) Claim() bool {
-	s.count(-1)
+	s.d.ahead.asks(s.stream, -1, len(s.dst))
 	if err := s.d.ops.enter(); err != nil {
 		if s.Started.Claim() {
 			s.Started.End(s.d.wrap(readOp, err))
@@ -99,11 +93,11 @@ func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
 	if lock == nil {
 		return false
 	}
-	d.ahead.other(1)
+	d.ahead.asks(nil, 1, 0)
 	d.cache.begin(first, count)
 	d.unsynced.Store(true) // from here on a flush has something to wait for
 	started := d.writes.StartWrite(first, p, func(err error) {
-		d.ahead.other(-1)
+		d.ahead.asks(nil, -1, 0)
 		d.modified(first, count, err)
 		d.locks.unlock(lock)
 		if err != nil {
@@ -114,7 +108,7 @@ func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
 		}
 	})
 	if !started {
-		d.ahead.other(-1)
+		d.ahead.asks(nil, -1, 0)
 		d.cache.end(first, count)
 		d.locks.unlock(lock)
 	}

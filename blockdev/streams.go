@@ -50,15 +50,14 @@ func newStreams(sectorBytes uint64, windowBytes int64) streams {
 	return streams{slackMax: aheadSlackBytes / sectorBytes, least: aheadPieceBytes / sectorBytes, window: uint64(windowBytes) / sectorBytes}
 }
 
-// note learns of a read of count sectors, of which served came from what was read ahead, at moment now. It returns the stream that it belongs to
-// if that is believed, else nil.
-func (t *streams) note(first blocktree.SectorIndex, count, served, now uint64) *stream {
+// note learns of a read of count sectors at moment now. It returns the stream that it belongs to if that is believed, else nil.
+func (t *streams) note(first blocktree.SectorIndex, count, now uint64) *stream {
 	s := t.find(first, count)
 	if s == nil {
 		s = t.displace(now)
 		s.begin(first, count)
 	} else if dense := s.extend(first, count, t.slackMax); (dense || s.young()) && !s.ended.Load() {
-		t.adjust(s, served, dense)
+		t.open(s, dense)
 	} else {
 		s.ended.Store(true)
 		s = t.replace(s)
@@ -147,13 +146,17 @@ func (s *stream) extend(first blocktree.SectorIndex, count, slackMax uint64) boo
 // young reports whether the reads are so few that the parts of one, in no order, may be sparse.
 func (s *stream) young() bool { return uint64(s.front-s.low) <= 2*aheadSlackReads*s.longest }
 
-// adjust opens the window of a stream that has proved itself, and changes it by how the last reads fared.
-func (t *streams) adjust(s *stream, served uint64, dense bool) {
+// open opens the window of a stream that has proved itself.
+func (t *streams) open(s *stream, dense bool) {
+	if s.window == 0 && s.reads >= aheadReadsMin && dense {
+		s.window = min(max(t.least, s.longest), t.window)
+	}
+	s.asked = max(s.asked, s.front)
+}
+
+// fared changes the window of a stream that is believed by how many sectors of a read of it had been read ahead.
+func (t *streams) fared(s *stream, served uint64) {
 	switch {
-	case s.window == 0:
-		if s.reads >= aheadReadsMin && dense {
-			s.window, s.asked = min(max(t.least, s.longest), t.window), s.front
-		}
 	case s.wasted.Swap(false):
 		s.halve(t.least)
 	case served > 0:
@@ -166,7 +169,6 @@ func (t *streams) adjust(s *stream, served uint64, dense bool) {
 			s.halve(t.least)
 		}
 	}
-	s.asked = max(s.asked, s.front)
 }
 
 func (s *stream) halve(least uint64) {

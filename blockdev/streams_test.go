@@ -26,8 +26,9 @@ func newReader(t *testing.T) *reader { return &reader{t: t, s: newStreams(4096, 
 func (r *reader) read(first, count, served uint64) *stream {
 	r.t.Helper()
 	r.now++
-	s := r.s.note(blocktree.SectorIndex(first), count, served, r.now)
+	s := r.s.note(blocktree.SectorIndex(first), count, r.now)
 	if s != nil {
+		r.s.fared(s, served)
 		if s.window > testWindow || s.asked < s.front || s.low > s.front || s.read > uint64(s.front-s.low) {
 			r.t.Fatalf("%+v", s)
 		}
