@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// aheadFlyingMax is how many pieces of a device are being read at a time: 1 MiB, which keeps the line busy.
+	// aheadFlyingMax is how many pieces of a device are being read at a time: 2 MiB, which keeps the line busy.
 	aheadFlyingMax = 8
 
 	// aheadOthersMax is how many requests that belong to no stream may be at the file while a read ahead begins: with more it would be in their
 	// way.
 	aheadOthersMax = 4
 
-	// aheadReadingMax is how many bytes may be on their way for reads that came before they were read ahead, while another read ahead begins:
-	// with more, clients keep the line busy themselves.
-	aheadReadingMax = aheadFlyingMax * aheadPieceBytes / 2
+	// aheadReadingMax is how many bytes more than one read may want together while a read ahead begins: with more, clients keep the line busy
+	// themselves, and a copy out of a piece is all that they would get.
+	aheadReadingMax = 512 << 10
 )
 
 // ahead reads ahead for one device (docs/design/0023-cache-and-ahead.md). A nil *ahead does not.
@@ -35,7 +35,8 @@ type ahead struct {
 	flying atomic.Int64 // pieces being read
 	others atomic.Int64 // requests at the file that belong to no stream
 
-	reading atomic.Int64 // bytes that the file was asked for by clients' reads
+	reads   atomic.Int64 // reads that have not ended
+	reading atomic.Int64 // bytes that they want
 
 	mu      sync.Mutex
 	streams streams
@@ -67,16 +68,19 @@ func (a *ahead) close() {
 	a.pieces.forget(a.d.cache.open)
 }
 
-// asks counts a client's request that is at the file, and the bytes that it reads: n is 1 before, -1 after it. Its stream is nil if it belongs to
-// none.
-func (a *ahead) asks(s *stream, n int64, bytes int) {
-	if a == nil {
-		return
-	}
-	if s == nil {
+// asks counts a client's request that is at the file: n is 1 before, -1 after it. Its stream is nil if it belongs to none.
+func (a *ahead) asks(s *stream, n int64) {
+	if a != nil && s == nil {
 		a.others.Add(n)
 	}
-	a.reading.Add(n * int64(bytes))
+}
+
+// wants counts a client's read and its bytes: n is 1 before it is noted, -1 after it.
+func (a *ahead) wants(n int64, bytes int) {
+	if a != nil {
+		a.reads.Add(n)
+		a.reading.Add(n * int64(bytes))
+	}
 }
 
 func (a *ahead) key(sector blocktree.SectorIndex) pieceKey {
@@ -202,7 +206,7 @@ func (a *ahead) fared(s *stream, first blocktree.SectorIndex, count, served uint
 
 // extend asks for what is missing in the window of a stream. a.mu is held.
 func (a *ahead) extend(s *stream) {
-	if s.ended.Load() || a.reading.Load() > aheadReadingMax {
+	if s.ended.Load() || a.reading.Load() > aheadReadingMax && a.reads.Load() > 1 {
 		return
 	}
 	to := blocktree.SectorIndex(min(uint64(s.front)+s.window, a.d.info.Sectors()))

@@ -232,6 +232,32 @@ func TestReadAheadYields(t *testing.T) {
 	})
 }
 
+// TestReadAheadLeavesDeepQueues: who has 8 MiB in flight himself gets no pieces.
+func TestReadAheadLeavesDeepQueues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAheadBed(t, 16<<20, 4<<20, memfile.Options{})
+		defer b.close()
+		var calls atomic.Int64
+		b.hook = func(context.Context, memfile.Call) error {
+			time.Sleep(time.Millisecond + time.Duration(calls.Add(1))*time.Microsecond) // so that no two end together
+			return nil
+		}
+		var next atomic.Uint64
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for at := next.Add(256); at <= bedSectors; at = next.Add(256) {
+					b.read(at-256, 256)
+				}
+			})
+		}
+		wg.Wait()
+		if s := b.cache.Stats(); s.AheadRead > 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // TestReadAheadNeedsTheLease, and a cache, and a file that waits.
 func TestReadAheadNeedsTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -73,6 +73,8 @@ func (d *Device) read(ctx context.Context, p []byte, off uint64) error {
 // readClient is readSectors for a client, whose reads may go on: what was read ahead comes first.
 func (d *Device) readClient(ctx context.Context, first blocktree.SectorIndex, dst []byte) error {
 	count := uint64(len(dst)) / d.sector
+	d.ahead.wants(1, len(dst))
+	defer d.ahead.wants(-1, len(dst))
 	stream := d.ahead.note(first, count) // before the file is asked: what comes next is read beside it
 	served := d.ahead.serve(ctx, first, dst)
 	d.ahead.fared(stream, first, count, served)
@@ -80,8 +82,8 @@ func (d *Device) readClient(ctx context.Context, first blocktree.SectorIndex, ds
 		return nil
 	}
 	dst = dst[served*d.sector:]
-	d.ahead.asks(stream, 1, len(dst))
-	defer d.ahead.asks(stream, -1, len(dst))
+	d.ahead.asks(stream, 1)
+	defer d.ahead.asks(stream, -1)
 	return d.readSectors(ctx, first+blocktree.SectorIndex(served), dst, true)
 }
 
@@ -191,8 +193,8 @@ func (d *Device) writeSectors(ctx context.Context, first blocktree.SectorIndex, 
 
 // modify runs one change of locked sectors between begin and end of the cache's counters.
 func (d *Device) modify(first blocktree.SectorIndex, count uint64, change func() error) error {
-	d.ahead.asks(nil, 1, 0)
-	defer d.ahead.asks(nil, -1, 0)
+	d.ahead.asks(nil, 1)
+	defer d.ahead.asks(nil, -1)
 	d.cache.begin(first, count)
 	err := change()
 	d.modified(first, count, err)

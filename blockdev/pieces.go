@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// aheadPieceBytes is how much is read ahead by one read of the file: large enough that a sector in it costs a fifth of one that is read by
+	// aheadPieceBytes is how much is read ahead by one read of the file: large enough that a sector in it costs a sixth of one that is read by
 	// itself, small enough that the first of it is not long in coming.
-	aheadPieceBytes = 128 << 10
+	aheadPieceBytes = 256 << 10
 
 	// aheadPieceSectorsMax is how many sectors a piece has at most.
 	aheadPieceSectorsMax = aheadPieceBytes / blocktree.SectorBytesMin

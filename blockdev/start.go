@@ -27,9 +27,9 @@ func (d *Device) StartRead(p []byte, off uint64, r blocktree.Started) bool {
 		}
 	}
 	defer d.ops.leave() // the device does not wait for the read: it closes the file, and that ends it
-	d.ahead.asks(s.stream, 1, len(p))
+	d.ahead.asks(s.stream, 1)
 	if !d.reads.StartRead(first, p, s) {
-		d.ahead.asks(s.stream, -1, len(p))
+		d.ahead.asks(s.stream, -1)
 		return false
 	}
 	d.cache.missed(count)
@@ -49,7 +49,7 @@ type startedRead struct {
 
 // Claim implements blocktree.Started. From here until End the device counts the read as in flight.
 func (s *startedRead) Claim() bool {
-	s.d.ahead.asks(s.stream, -1, len(s.dst))
+	s.d.ahead.asks(s.stream, -1)
 	if err := s.d.ops.enter(); err != nil {
 		if s.Started.Claim() {
 			s.Started.End(s.d.wrap(readOp, err))
@@ -93,11 +93,11 @@ func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
 	if lock == nil {
 		return false
 	}
-	d.ahead.asks(nil, 1, 0)
+	d.ahead.asks(nil, 1)
 	d.cache.begin(first, count)
 	d.unsynced.Store(true) // from here on a flush has something to wait for
 	started := d.writes.StartWrite(first, p, func(err error) {
-		d.ahead.asks(nil, -1, 0)
+		d.ahead.asks(nil, -1)
 		d.modified(first, count, err)
 		d.locks.unlock(lock)
 		if err != nil {
@@ -108,7 +108,7 @@ func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
 		}
 	})
 	if !started {
-		d.ahead.asks(nil, -1, 0)
+		d.ahead.asks(nil, -1)
 		d.cache.end(first, count)
 		d.locks.unlock(lock)
 	}

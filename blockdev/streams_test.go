@@ -119,7 +119,7 @@ func TestWindow(t *testing.T) {
 	if s := read(3, 0); s.window != pieceLen {
 		t.Fatalf("it begins with %d", s.window)
 	}
-	if s := read(4, 8); s.window != 2*pieceLen {
+	if s := read(pieceLen/8, 8); s.window != 2*pieceLen {
 		t.Fatalf("after a window's worth: %d", s.window)
 	}
 	s := read(1000, 8)
