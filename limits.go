@@ -151,7 +151,4 @@ const (
 	ReadAheadBytesDefault   = 16 << 20
 	ReadAheadWindowBytesMax = 4 << 20
 	ReadAheadStreamsMax     = 8
-
-	// WriteChainsMax is how many sequences of adjacent writes of a device are told apart.
-	WriteChainsMax = 4
 )

@@ -57,7 +57,6 @@ type Device struct {
 	cache    *deviceCache
 	ahead    *ahead
 	locks    rangeLocks
-	gather   gather
 	ops      gate
 	flushErr atomic.Pointer[blocktree.Error] // the first one stays
 	unsynced atomic.Bool                     // something was written since the last flush
@@ -91,7 +90,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	if l, ok := file.(LeaseHolder); ok {
 		d.cache = newDeviceCache(o.Cache, l)
 	}
-	d.ahead, d.gather.d = newAhead(d), d
+	d.ahead = newAhead(d)
 	d.closeErr = sync.OnceValue(d.close)
 	return d, nil
 }
@@ -170,7 +169,6 @@ func (d *Device) Close() error { return d.closeErr() }
 func (d *Device) close() error {
 	d.ops.shut()
 	d.ahead.close()
-	d.gather.close()
 	err := d.over.lost()
 	if err == nil && d.unsynced.Load() {
 		err = d.flush(context.Background(), "blockdev.Close")

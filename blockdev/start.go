@@ -96,33 +96,21 @@ func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
 	d.ahead.asks(nil, 1)
 	d.cache.begin(first, count)
 	d.unsynced.Store(true) // from here on a flush has something to wait for
-	w := startedWrite{r, first, count, lock}
-	c := d.gather.add(w, p)
-	if c == nil {
-		return true
-	}
 	started := d.writes.StartWrite(first, p, func(err error) {
-		d.gather.landed(c)
-		d.endWrite(&w, err)
+		d.ahead.asks(nil, -1)
+		d.modified(first, count, err)
+		d.locks.unlock(lock)
+		if err != nil {
+			err = d.wrap(writeOp, err)
+		}
+		if r.Claim() {
+			r.End(err)
+		}
 	})
 	if !started {
-		d.gather.landed(c)
 		d.ahead.asks(nil, -1)
 		d.cache.end(first, count)
 		d.locks.unlock(lock)
 	}
 	return started
-}
-
-// endWrite tells who started a write how it ended.
-func (d *Device) endWrite(w *startedWrite, err error) {
-	d.ahead.asks(nil, -1)
-	d.modified(w.first, w.count, err)
-	d.locks.unlock(w.lock)
-	if err != nil {
-		err = d.wrap(writeOp, err)
-	}
-	if w.Claim() {
-		w.End(err)
-	}
 }
