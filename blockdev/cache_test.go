@@ -137,6 +137,9 @@ func TestCachePartly(t *testing.T) {
 	if n := b.file.Calls(memfile.Read) - before; n != 1 {
 		t.Fatalf("%d calls", n)
 	}
+	if s := b.cache.Stats(); s.Hits != 3 || s.Misses != 3+5 || s.HitRate() != 3./11 {
+		t.Fatalf("%+v", s)
+	}
 }
 
 func TestCacheWriteDuringRead(t *testing.T) {

@@ -201,7 +201,7 @@ func (p *pieces) drop(x *piece) {
 		}
 		x.listed, x.prev, x.next = false, nil, nil
 	}
-	if x.left > 0 {
+	if x.left > 0 && x.ok {
 		p.unread.Add(x.left)
 		x.stream.wasted.Store(true)
 	}

@@ -84,6 +84,26 @@ func TestStreamsInterleaved(t *testing.T) {
 	}
 }
 
+// TestStreamOutlastsRandomReads: reads that may never go on do not displace one that does; one that has long stopped, they do.
+func TestStreamOutlastsRandomReads(t *testing.T) {
+	r := newReader(t)
+	for i := range uint64(3) {
+		r.read(i, 1, 0)
+	}
+	for i := range uint64(aheadProtected / 2) {
+		r.read(1000+i*1000, 1, 0)
+	}
+	if s := r.read(3, 1, 1); s == nil {
+		t.Fatal("the stream is forgotten")
+	}
+	for i := range uint64(3 * aheadProtected) {
+		r.read(1000+i*1000, 1, 0)
+	}
+	if s := r.read(4, 1, 1); s != nil {
+		t.Fatal("a stream that stopped is remembered for ever")
+	}
+}
+
 // TestRandomReadsAreNoStream, nor are strides, nor reads of the same place.
 func TestRandomReadsAreNoStream(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 7))
