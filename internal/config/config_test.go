@@ -45,7 +45,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(nbd.Exports) != 2 || nbd.Exports[0].Create.Code.String() != "2+1" || nbd.Exports[0].Create.Size != 100<<30 ||
-		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.ReadAheadBytes() != 16<<20 || nbd.Listen.String() != "unix:/run/btnbd/nbd.sock" ||
+		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.ReadAheadBytes() != 4<<20 || nbd.Listen.String() != "unix:/run/btnbd/nbd.sock" ||
 		!nbd.Exports[0].Create.Encrypted() || nbd.Exports[0].Create.Sector() != 4096 || nbd.Exports[0].Create.Flushes() ||
 		nbd.StateDir != StateDirDefault {
 		t.Errorf("btnbd.yaml: %+v", nbd)

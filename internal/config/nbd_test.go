@@ -161,18 +161,18 @@ func TestNBDRefusals(t *testing.T) {
 	}
 }
 
-// TestReadAheadIsAPartOfTheCache: at most half of it, a quarter unless it is said, and nothing without one.
+// TestReadAheadIsAPartOfTheCache: at most half of it, a sixteenth unless it is said, and nothing without one.
 func TestReadAheadIsAPartOfTheCache(t *testing.T) {
-	text := strings.Replace(strings.Replace(example(t, "btnbd.yaml"), "cache: 64MiB\n", "", 1), "readAhead: 16MiB\n", "", 1)
+	text := strings.Replace(strings.Replace(example(t, "btnbd.yaml"), "cache: 64MiB\n", "", 1), "readAhead: 4MiB\n", "", 1)
 	for _, x := range []struct {
 		keys string
 		want int64
 		text string // of the error
 		hint string
 	}{
-		{"", 16 << 20, "", ""},
+		{"", 4 << 20, "", ""},
 		{"cache: 1GiB\n", 16 << 20, "", ""},
-		{"cache: 8MiB\n", 2 << 20, "", ""},
+		{"cache: 8MiB\n", 512 << 10, "", ""},
 		{"cache: 8MiB\nreadAhead: 4MiB\n", 4 << 20, "", ""},
 		{"readAhead: off\n", 0, "", ""},
 		{"cache: off\n", 0, "", ""},

@@ -200,7 +200,7 @@ func (n *NBD) ReadAheadBytes() int64 {
 	if cache == 0 {
 		return 0
 	}
-	return n.ReadAhead.bytes(min(blocktree.ReadAheadBytesDefault, cache/4))
+	return n.ReadAhead.bytes(min(blocktree.ReadAheadBytesMaxDefault, cache/blocktree.ReadAheadPartDefault))
 }
 
 // IsZero reports whether nothing was said.
