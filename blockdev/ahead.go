@@ -18,7 +18,7 @@ const (
 
 	// aheadReadingMax is how many bytes more than one read may want together while a read ahead begins: with more, clients keep the line busy
 	// themselves, and a copy out of a piece is all that they would get.
-	aheadReadingMax = 512 << 10
+	aheadReadingMax = 256 << 10
 )
 
 // ahead reads ahead for one device (docs/design/0023-cache-and-ahead.md). A nil *ahead does not.
@@ -204,9 +204,10 @@ func (a *ahead) fared(s *stream, first blocktree.SectorIndex, count, served uint
 	a.streams.fared(s, served)
 }
 
-// extend asks for what is missing in the window of a stream. a.mu is held.
+// extend asks for what is missing in the window of a stream. Reads longer than half a piece are left alone: they wait for little but their bytes, and
+// pieces would only add a copy. a.mu is held.
 func (a *ahead) extend(s *stream) {
-	if s.ended.Load() || a.reading.Load() > aheadReadingMax && a.reads.Load() > 1 {
+	if s.ended.Load() || s.longest > a.slot/2 || a.reading.Load() > aheadReadingMax && a.reads.Load() > 1 {
 		return
 	}
 	to := blocktree.SectorIndex(min(uint64(s.front)+s.window, a.d.info.Sectors()))

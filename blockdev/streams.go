@@ -29,7 +29,7 @@ type stream struct {
 	low, front blocktree.SectorIndex // the reads lie between them
 	read       uint64                // sectors between them that were read, at most all
 	reads      int                   // those that moved front
-	longest    uint64                // in sectors
+	longest    uint64                // of the last reads, in sectors
 	window     uint64                // sectors to have ahead of front; 0: not believed
 	asked      blocktree.SectorIndex // what is before it was asked for, or read by others
 	hits       uint64                // sectors, since the window last grew
@@ -135,7 +135,7 @@ func (s *stream) extend(first blocktree.SectorIndex, count, slackMax uint64) boo
 	s.low = min(s.low, first)
 	span := uint64(s.front - s.low)
 	s.read = min(s.read+count, span)
-	s.longest = max(s.longest, count)
+	s.longest = max(s.longest-s.longest/8, count)
 	dense := 2*s.read >= span
 	if keep := 4 * slackMax; span > 2*keep { // what was long ago does not count
 		s.low, s.read = s.front-blocktree.SectorIndex(keep), s.read*keep/span
@@ -149,7 +149,7 @@ func (s *stream) young() bool { return uint64(s.front-s.low) <= 2*aheadSlackRead
 // open opens the window of a stream that has proved itself.
 func (t *streams) open(s *stream, dense bool) {
 	if s.window == 0 && s.reads >= aheadReadsMin && dense {
-		s.window = min(max(t.least, s.longest), t.window)
+		s.window = min(t.least, t.window)
 	}
 	s.asked = max(s.asked, s.front)
 }
