@@ -165,6 +165,57 @@ func TestReadAheadStaysInside(t *testing.T) {
 	})
 }
 
+// TestReadAheadToTheEnd: the last piece ends where the device does.
+func TestReadAheadToTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAheadBed(t, 16<<20, 4<<20, memfile.Options{})
+		defer b.close()
+		for at := uint64(bedSectors - 300); at < bedSectors; at++ {
+			b.read(at, 1)
+			synctest.Wait()
+		}
+		if asked, inside := b.file.Calls(memfile.Read), int64(len(b.asked())); asked != inside {
+			t.Errorf("%d of %d reads were of what is not there", asked-inside, asked)
+		}
+		if s := b.cache.Stats(); s.AheadHits != 300-aheadReadsMin || s.AheadRead != s.AheadHits || s.AheadUsedBytes != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestReadAheadAndTheWholeDevice: a zeroing that is too long for the buckets ends what is believed of every piece.
+func TestReadAheadAndTheWholeDevice(t *testing.T) {
+	const sectors = cacheBuckets + 10
+	synctest.Test(t, func(t *testing.T) {
+		cache, err := NewCacheAhead(16<<20, 4<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cache.Close()
+		d, f := openMem(t, memfile.Options{Info: blocktree.FileInfo{SizeBytes: sectors * 4096}}, Options{Cache: cache})
+		defer d.Close()
+		if err := f.WriteSectors(t.Context(), 0, bytes.Repeat([]byte{7}, pieceLen*4096)); err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 4096)
+		for at := range uint64(3) {
+			if err := d.ReadAt(t.Context(), p, at*4096); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if !d.ahead.has(9, 1) {
+			t.Fatal("nothing was read ahead")
+		}
+		if err := d.Zero(t.Context(), 0, sectors*4096, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.ReadAt(t.Context(), p, 9*4096); err != nil || p[0] != 0 {
+			t.Errorf("%d is read of what is zeroed (%v)", p[0], err)
+		}
+	})
+}
+
 // TestReadAheadKeepsTheCache: a scan in long reads leaves what was read at random where it was.
 func TestReadAheadKeepsTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -185,6 +236,17 @@ func TestReadAheadKeepsTheCache(t *testing.T) {
 		}
 		if calls := b.asked(); len(calls) != 0 {
 			t.Errorf("%d of 100 sectors were thrown out", len(calls))
+		}
+		for at := range uint64(8) {
+			b.read(2000+at, 1)
+		}
+		synctest.Wait()
+		b.cache.entries.Wait()
+		kept := b.cache.Stats()
+		b.read(2008, cacheReadSectorsMax+1)
+		b.cache.entries.Wait()
+		if s := b.cache.Stats(); s.UsedBytes != kept.UsedBytes || s.AheadHits-kept.AheadHits != cacheReadSectorsMax+1 {
+			t.Errorf("a long read is kept: %+v, and before it %+v", s, kept)
 		}
 	})
 }

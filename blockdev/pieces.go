@@ -3,6 +3,7 @@ package blockdev
 import (
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"blocktree"
 	"blocktree/internal/invariant"
@@ -64,15 +65,15 @@ type pieceMemory struct {
 }
 
 func newPieces(bytesMax int64) *pieces {
-	most := int(bytesMax / int64(pieceBytes))
+	most := int(bytesMax / pieceBytes)
 	if most == 0 {
 		return nil
 	}
 	return &pieces{most: most, all: make(map[pieceKey]*piece)}
 }
 
-// pieceBytes is what a piece costs: its data, and what is known of as many sectors of the default size.
-const pieceBytes = aheadPieceBytes + aheadPieceBytes/blocktree.SectorBytesDefault*24
+// pieceBytes is what a piece costs: its data, and what is known of as many sectors as it may have.
+const pieceBytes = int64(unsafe.Sizeof(pieceMemory{}))
 
 // take returns a new piece for sectors that nobody has read ahead yet, in use by the caller; nil with room where somebody has, nil without where
 // there is no room.
