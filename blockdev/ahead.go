@@ -207,7 +207,7 @@ func (a *ahead) fared(s *stream, first blocktree.SectorIndex, count, served uint
 // extend asks for what is missing in the window of a stream. Reads longer than half a piece are left alone: they wait for little but their bytes, and
 // pieces would only add a copy. a.mu is held.
 func (a *ahead) extend(s *stream) {
-	if s.ended.Load() || s.longest > a.slot/2 || a.reading.Load() > aheadReadingMax && a.reads.Load() > 1 {
+	if s.longest > a.slot/2 || a.reading.Load() > aheadReadingMax && a.reads.Load() > 1 {
 		return
 	}
 	to := blocktree.SectorIndex(min(uint64(s.front)+s.window, a.d.info.Sectors()))
@@ -242,7 +242,4 @@ func (a *ahead) read(x *piece) {
 	}
 	a.flying.Add(-1)
 	a.pieces.arrived(x, err == nil)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.extend(x.stream) // there may have been no place for more until now
 }
