@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// aheadPieceBytes is how much is read ahead by one read of the file: large enough that a sector in it costs a sixth of one that is read by
+	// aheadPieceBytes is how much is read ahead by one read of the file: large enough that a sector in it costs a fraction of one that is read by
 	// itself, small enough that the first of it is not long in coming.
 	aheadPieceBytes = 256 << 10
 
