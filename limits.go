@@ -144,4 +144,13 @@ const (
 
 	// ReadCacheBytesDefault is the clean-sector cache of btnbd.
 	ReadCacheBytesDefault = 64 << 20
+
+	// ReadAheadPartDefault is the part of the cache, as a divisor, that holds sectors that are read ahead: so little that what is read at
+	// random does not miss it, and yet, of ReadCacheBytesDefault, enough for a stream at full speed. No more than ReadAheadBytesMaxDefault, that
+	// of eight. ReadAheadWindowBytesMax is how far ahead of one stream is read: what the line carries in some milliseconds.
+	// ReadAheadStreamsMax is how many streams of a device are told apart: those of a few copies and of a database's scans.
+	ReadAheadPartDefault     = 16
+	ReadAheadBytesMaxDefault = 16 << 20
+	ReadAheadWindowBytesMax  = 2 << 20
+	ReadAheadStreamsMax      = 8
 )

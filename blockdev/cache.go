@@ -23,19 +23,36 @@ const (
 // Cache holds clean sectors of all devices that were opened with it, bounded by bytes. A nil *Cache is no cache.
 type Cache struct {
 	entries  *ristretto.Cache[uint64, *cacheEntry]
+	pieces   *pieces // read ahead; nil: nothing is
 	opens    atomic.Uint64
-	bytesMax int64
+	bytesMax int64 // of entries
 
-	hits, misses, stale atomic.Uint64
-	evicted, rejected   atomic.Uint64
+	hits, misses, stale, aheadHits atomic.Uint64
+	evicted, rejected              atomic.Uint64
 }
 
-// CacheStats counts sectors asked of a cache since it was made. Stale ones were there, but a write had begun in their
-// bucket. Evicted ones made room for others, Rejected ones were not worth that others made room.
+// CacheStats counts sectors that were asked for since the cache was made: each once, as a hit, as one that had been read ahead, or as one for which
+// the file was asked.
 type CacheStats struct {
-	Hits, Misses, Stale uint64
-	Evicted, Rejected   uint64
-	Bytes, BytesMax     int64 // what the entries take, and may
+	Hits, Misses uint64
+	Stale        uint64 // of the misses, as far as was looked: there, but not to be believed, mostly since a write had begun in their bucket
+	Evicted      uint64 // made room for others
+	Rejected     uint64 // were not worth that others made room
+	AheadHits    uint64 // had been read ahead
+	AheadRead    uint64 // sectors that were read ahead
+	AheadUnread  uint64 // of those, dropped before anybody wanted them
+
+	UsedBytes, BytesMax           int64 // of sectors kept after they were read
+	AheadUsedBytes, AheadBytesMax int64 // of those read ahead
+}
+
+// HitRate is the part of the sectors asked for, from 0 to 1, for which no client had to wait for the file; 0 if none was.
+func (s CacheStats) HitRate() float64 {
+	had := s.Hits + s.AheadHits
+	if had == 0 {
+		return 0
+	}
+	return float64(had) / float64(had+s.Misses)
 }
 
 type cacheEntry struct {
@@ -61,15 +78,19 @@ const (
 // quiet reports whether what is read after this moment may be kept.
 func (s cacheStamp) quiet() bool { return s.epoch != 0 && (s.bucket|s.wide)&cacheRunning == 0 }
 
-// NewCache returns a cache of at most bytesMax bytes; nil, no cache, for zero. Close it after the devices that use it.
-func NewCache(bytesMax int64) (*Cache, error) {
+// NewCache returns a cache of at most bytesMax bytes that reads nothing ahead; nil, no cache, for zero. Close it after the devices that use it.
+func NewCache(bytesMax int64) (*Cache, error) { return NewCacheAhead(bytesMax, 0) }
+
+// NewCacheAhead is NewCache with aheadBytes of bytesMax, at most half, for what is read ahead of clients that read on and on.
+func NewCacheAhead(bytesMax, aheadBytes int64) (*Cache, error) {
+	if bytesMax < 0 || aheadBytes < 0 || aheadBytes > bytesMax/2 {
+		return nil, blocktree.E("blockdev.NewCache", blocktree.Invalid, fmt.Errorf("%d bytes, %d of them to read ahead", bytesMax, aheadBytes))
+	}
 	if bytesMax == 0 {
 		return nil, nil
 	}
-	if bytesMax < 0 {
-		return nil, blocktree.E("blockdev.NewCache", blocktree.Invalid, fmt.Errorf("%d bytes", bytesMax))
-	}
-	c := &Cache{bytesMax: bytesMax}
+	bytesMax -= aheadBytes
+	c := &Cache{pieces: newPieces(aheadBytes), bytesMax: bytesMax}
 	entries, err := ristretto.NewCache(&ristretto.Config[uint64, *cacheEntry]{
 		NumCounters:        max(1024, 10*bytesMax/blocktree.SectorBytesDefault),
 		MaxCost:            bytesMax,
@@ -93,13 +114,19 @@ func (c *Cache) Close() {
 	}
 }
 
-// Stats returns the counters; zeros for no cache.
+// Stats returns the counters; zeros for no cache. It does not block.
 func (c *Cache) Stats() CacheStats {
 	if c == nil {
 		return CacheStats{}
 	}
-	return CacheStats{Hits: c.hits.Load(), Misses: c.misses.Load(), Stale: c.stale.Load(), Evicted: c.evicted.Load(), Rejected: c.rejected.Load(),
-		Bytes: c.entries.MaxCost() - c.entries.RemainingCost(), BytesMax: c.bytesMax}
+	s := CacheStats{Hits: c.hits.Load(), Misses: c.misses.Load(), Stale: c.stale.Load(), AheadHits: c.aheadHits.Load(),
+		Evicted: c.evicted.Load(), Rejected: c.rejected.Load(),
+		BytesMax: c.bytesMax, UsedBytes: c.bytesMax - c.entries.RemainingCost()}
+	if p := c.pieces; p != nil {
+		s.AheadRead, s.AheadUnread = p.read.Load(), p.unread.Load()
+		s.AheadUsedBytes, s.AheadBytesMax = int64(p.holds())*pieceBytes, int64(p.most)*pieceBytes
+	}
+	return s
 }
 
 // deviceCache is the part of a Cache that one open device sees: entries of an earlier opening are foreign to it,
@@ -158,22 +185,85 @@ func (d *deviceCache) add(first blocktree.SectorIndex, count, delta uint64) {
 	}
 }
 
-// get returns the sector, or nil. The slice must not be changed.
-func (d *deviceCache) get(sector blocktree.SectorIndex) []byte {
-	if d == nil {
-		return nil
-	}
+// get returns the sector, or nil, and then whether it was there but is not to be believed. The slice must not be changed.
+func (d *deviceCache) get(sector blocktree.SectorIndex) (data []byte, stale bool) {
 	e, ok := d.cache.entries.Get(d.key(sector))
 	if !ok || e.open != d.open || e.sector != sector {
-		d.cache.misses.Add(1)
-		return nil
+		return nil, false
 	}
 	if e.stamp != d.stamp(sector) { // what is kept has an epoch, so this is valid now, under the same one
-		d.cache.stale.Add(1)
-		return nil
+		return nil, true
 	}
-	d.cache.hits.Add(1)
-	return e.data
+	return e.data, false
+}
+
+// counted counts sectors of one read.
+func (d *deviceCache) counted(hits, misses, stale uint64) {
+	d.cache.hits.Add(hits)
+	d.cache.misses.Add(misses)
+	d.cache.stale.Add(stale)
+}
+
+// missed counts sectors that were not looked for.
+func (d *deviceCache) missed(count uint64) {
+	if d != nil {
+		d.cache.misses.Add(count)
+	}
+}
+
+// stampAll is stamp of the sectors from first on. They lie in different buckets.
+func (d *deviceCache) stampAll(first blocktree.SectorIndex, stamps []cacheStamp) {
+	wide := d.wide.Load()
+	for i := range stamps {
+		stamps[i] = cacheStamp{bucket: d.buckets[(first+blocktree.SectorIndex(i))%cacheBuckets].Load(), wide: wide}
+	}
+	if epoch, valid := d.lease.Lease(); valid {
+		for i := range stamps {
+			stamps[i].epoch = epoch
+		}
+	}
+}
+
+// current returns how many sectors from first on are, now, what they were when they were read after stamps were taken. The lease is asked last, as by
+// stamp.
+func (d *deviceCache) current(first blocktree.SectorIndex, stamps []cacheStamp) (n uint64) {
+	wide := d.wide.Load()
+	for n < uint64(len(stamps)) {
+		s := &stamps[n]
+		if !s.quiet() || s.wide != wide || s.bucket != d.buckets[(uint64(first)+n)%cacheBuckets].Load() || s.epoch != stamps[0].epoch {
+			break
+		}
+		n++
+	}
+	if n == 0 {
+		return 0
+	}
+	if epoch, valid := d.lease.Lease(); !valid || epoch != stamps[0].epoch {
+		return 0
+	}
+	return n
+}
+
+// epoch returns the epoch of a lease that holds now, else zero.
+func (d *deviceCache) epoch() blocktree.Epoch {
+	if d == nil {
+		return 0
+	}
+	if epoch, valid := d.lease.Lease(); valid {
+		return epoch
+	}
+	return 0
+}
+
+// wrote keeps what a write has left in a sector, which was answered without an error and is locked yet, so that no other write can have begun. The lease
+// was of epoch before it began.
+func (d *deviceCache) wrote(sector blocktree.SectorIndex, epoch blocktree.Epoch, data []byte) {
+	if d == nil || epoch == 0 {
+		return
+	}
+	if stamp := d.stamp(sector); stamp.epoch == epoch {
+		d.put(sector, stamp, data)
+	}
 }
 
 // put keeps a copy of data, read from the file after stamp was taken.

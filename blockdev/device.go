@@ -56,6 +56,7 @@ type Device struct {
 	sizer    blocktree.Sizer        // nil where the size never changes
 	memory   *Memory
 	cache    *deviceCache
+	ahead    *ahead
 	locks    rangeLocks
 	ops      gate
 	flushErr atomic.Pointer[blocktree.Error] // the first one stays
@@ -94,6 +95,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	if l, ok := file.(LeaseHolder); ok {
 		d.cache = newDeviceCache(o.Cache, l)
 	}
+	d.ahead = newAhead(d)
 	d.closeErr = sync.OnceValue(d.close)
 	return d, nil
 }
@@ -198,6 +200,7 @@ func (d *Device) Close() error { return d.closeErr() }
 
 func (d *Device) close() error {
 	d.ops.shut()
+	d.ahead.close()
 	err := d.over.lost()
 	if err == nil && d.unsynced.Load() {
 		err = d.flush(context.Background(), "blockdev.Close")

@@ -12,7 +12,7 @@
 //  3. Sectors it covers in part are read and completed. A sector that cannot be read fails the write, unwritten.
 //  4. One WriteSectors carries the whole range; a write is split at nothing.
 //  5. Only after an answer without error does the write end in the counters. After an error the outcome is unknown, so
-//     its buckets are never cached again while the device is open.
+//     its buckets are never cached again while the device is open. Sectors that it completed are cached as it left them.
 //  6. The sectors are unlocked, and the caller learns the result.
 //
 // Reads take no lock: a read that overlaps a write in flight returns the old or the new sector, each on its own. Flush
@@ -21,7 +21,8 @@
 //
 // The cache believes an entry only if no write to its bucket (one of 2^16 counters) began since before the read that
 // filled it, none was in flight in the bucket then, and the file's lease is unexpired now and of the same epoch
-// (LeaseHolder; a file that cannot say is not cached).
+// (LeaseHolder; a file that cannot say is not cached). What is read ahead of clients that read on and on lies beside the
+// cache, in pieces, and is believed by the same rule (docs/design/0023-cache-and-ahead.md).
 //
 // Memory is the bound on bytes in flight, shared by everything in the process that holds a payload. Whoever holds a
 // Buffer must never wait for another one: a device therefore takes its scratch from the pools without waiting, and

@@ -29,7 +29,7 @@ func (d *Device) Cache(ctx context.Context, scratch []byte, off, length uint64) 
 			return nil // nothing would be kept
 		}
 		n := min(count, step)
-		if err := d.readSectors(ctx, first, scratch[:n*d.sector]); err != nil {
+		if err := d.readSectors(ctx, first, scratch[:n*d.sector], true); err != nil {
 			return d.wrap(op, err)
 		}
 		first, count = first+blocktree.SectorIndex(n), count-n

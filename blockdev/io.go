@@ -28,7 +28,7 @@ func (d *Device) ReadAt(ctx context.Context, p []byte, off uint64) error {
 	return nil
 }
 
-// TryReadAt is ReadAt for a caller that must not wait: it fills p and returns true where the cache has all of it, and
+// TryReadAt is ReadAt for a caller that must not wait: it fills p and returns true where the cache, or what was read ahead, has all of it, and
 // else returns false with p undefined; ReadAt says then what the matter is.
 func (d *Device) TryReadAt(p []byte, off uint64) bool {
 	if d.cache == nil || len(p) == 0 || d.check("", off, uint64(len(p)), false) != nil {
@@ -39,50 +39,80 @@ func (d *Device) TryReadAt(p []byte, off uint64) bool {
 	if count > cacheReadSectorsMax {
 		return false
 	}
+	if d.aligned(off, uint64(len(p))) && d.ahead.serve(nil, first, p) == count {
+		d.ahead.fared(d.ahead.note(first, count), first, count, count)
+		return true
+	}
 	skip := off % d.sector
 	for i := range count {
-		data := d.cache.get(first + blocktree.SectorIndex(i))
+		data, _ := d.cache.get(first + blocktree.SectorIndex(i))
 		if data == nil {
 			return false
 		}
 		p = p[copy(p, data[skip:]):]
 		skip = 0
 	}
+	d.cache.cache.hits.Add(count)
 	return true
 }
 
 func (d *Device) read(ctx context.Context, p []byte, off uint64) error {
 	first, count := d.span(off, uint64(len(p)))
 	if d.aligned(off, uint64(len(p))) {
-		return d.readSectors(ctx, first, p)
+		return d.readClient(ctx, first, p)
 	}
 	scratch := d.memory.scratch(int(count * d.sector))
 	defer scratch.Release()
-	if err := d.readSectors(ctx, first, scratch.B); err != nil {
+	if err := d.readClient(ctx, first, scratch.B); err != nil {
 		return err
 	}
 	copy(p, scratch.B[off%d.sector:])
 	return nil
 }
 
+// readClient is readSectors for a client, whose reads may go on: what was read ahead comes first.
+func (d *Device) readClient(ctx context.Context, first blocktree.SectorIndex, dst []byte) error {
+	count := uint64(len(dst)) / d.sector
+	d.ahead.wants(1, len(dst))
+	defer d.ahead.wants(-1, len(dst))
+	stream := d.ahead.note(first, count) // before the file is asked: what comes next is read beside it
+	served := d.ahead.serve(ctx, first, dst)
+	d.ahead.fared(stream, first, count, served)
+	if served == count {
+		return nil
+	}
+	dst = dst[served*d.sector:]
+	d.ahead.asks(stream, 1)
+	defer d.ahead.asks(stream, -1)
+	return d.readSectors(ctx, first+blocktree.SectorIndex(served), dst, true)
+}
+
 // readSectors fills whole sectors from the cache where it can: one call to the file fetches what lies between the
-// first and the last one missing.
-func (d *Device) readSectors(ctx context.Context, first blocktree.SectorIndex, dst []byte) error {
+// first and the last one missing. With keep it caches those; there is no use in that before a write of them.
+func (d *Device) readSectors(ctx context.Context, first blocktree.SectorIndex, dst []byte, keep bool) error {
 	count := uint64(len(dst)) / d.sector
 	if d.cache == nil || count > cacheReadSectorsMax {
+		d.cache.missed(count)
 		return d.file.ReadSectors(ctx, first, dst)
 	}
 	var stamps [cacheReadSectorsMax]cacheStamp
 	from, to := count, uint64(0)
+	hits, stale := uint64(0), uint64(0)
 	for i := range count {
 		sector := first + blocktree.SectorIndex(i)
 		stamps[i] = d.cache.stamp(sector) // before the read begins
-		if data := d.cache.get(sector); data != nil {
+		data, old := d.cache.get(sector)
+		if data != nil {
 			copy(dst[i*d.sector:], data)
+			hits++
 			continue
+		}
+		if old {
+			stale++
 		}
 		from, to = min(from, i), i+1
 	}
+	d.cache.counted(hits, count-hits, stale)
 	if from >= to {
 		return nil
 	}
@@ -90,7 +120,7 @@ func (d *Device) readSectors(ctx context.Context, first blocktree.SectorIndex, d
 	if err := d.file.ReadSectors(ctx, first+blocktree.SectorIndex(from), missing); err != nil {
 		return err
 	}
-	for i := from; i < to; i++ {
+	for i := from; keep && i < to; i++ {
 		d.cache.put(first+blocktree.SectorIndex(i), stamps[i], dst[i*d.sector:(i+1)*d.sector])
 	}
 	return nil
@@ -133,11 +163,27 @@ func (d *Device) write(ctx context.Context, p []byte, off uint64) error {
 	}
 	scratch := d.memory.scratch(int(count * d.sector))
 	defer scratch.Release()
+	epoch := d.cache.epoch()
 	if err := d.readEdges(ctx, first, scratch.B, off%d.sector, uint64(len(p))); err != nil {
 		return err
 	}
 	copy(scratch.B[off%d.sector:], p)
-	return d.writeSectors(ctx, first, scratch.B)
+	if err := d.writeSectors(ctx, first, scratch.B); err != nil {
+		return err
+	}
+	d.keepEdges(first, scratch.B, off%d.sector, uint64(len(p)), epoch)
+	return nil
+}
+
+// keepEdges caches those sectors that a write has completed, which are likely to be written in part again, as it left them. They are locked yet.
+func (d *Device) keepEdges(first blocktree.SectorIndex, buf []byte, skip, length uint64, epoch blocktree.Epoch) {
+	last := uint64(len(buf))/d.sector - 1
+	if skip != 0 || length < d.sector {
+		d.cache.wrote(first, epoch, buf[:d.sector])
+	}
+	if last > 0 && (skip+length)%d.sector != 0 {
+		d.cache.wrote(first+blocktree.SectorIndex(last), epoch, buf[last*d.sector:])
+	}
 }
 
 // writeSectors writes sectors that the caller has locked.
@@ -147,6 +193,8 @@ func (d *Device) writeSectors(ctx context.Context, first blocktree.SectorIndex, 
 
 // modify runs one change of locked sectors between begin and end of the cache's counters.
 func (d *Device) modify(first blocktree.SectorIndex, count uint64, change func() error) error {
+	d.ahead.asks(nil, 1)
+	defer d.ahead.asks(nil, -1)
 	d.cache.begin(first, count)
 	err := change()
 	d.modified(first, count, err)
@@ -170,15 +218,15 @@ func (d *Device) readEdges(ctx context.Context, first blocktree.SectorIndex, buf
 	last := first + blocktree.SectorIndex(count-1)
 	switch {
 	case !head:
-		return d.readSectors(ctx, last, buf[(count-1)*d.sector:])
+		return d.readSectors(ctx, last, buf[(count-1)*d.sector:], false)
 	case count == 1 || tail == 0:
-		return d.readSectors(ctx, first, buf[:d.sector])
+		return d.readSectors(ctx, first, buf[:d.sector], false)
 	case count == 2:
-		return d.readSectors(ctx, first, buf)
+		return d.readSectors(ctx, first, buf, false)
 	}
 	tailErr := make(chan error, 1)
-	go func() { tailErr <- d.readSectors(ctx, last, buf[(count-1)*d.sector:]) }()
-	err := d.readSectors(ctx, first, buf[:d.sector])
+	go func() { tailErr <- d.readSectors(ctx, last, buf[(count-1)*d.sector:], false) }()
+	err := d.readSectors(ctx, first, buf[:d.sector], false)
 	if other := <-tailErr; err == nil {
 		err = other
 	}
@@ -250,9 +298,14 @@ func (d *Device) zero(ctx context.Context, off, length uint64) error {
 func (d *Device) zeroPart(ctx context.Context, sector blocktree.SectorIndex, skip, length uint64) error {
 	scratch := d.memory.scratch(int(d.sector))
 	defer scratch.Release()
-	if err := d.readSectors(ctx, sector, scratch.B); err != nil {
+	epoch := d.cache.epoch()
+	if err := d.readSectors(ctx, sector, scratch.B, false); err != nil {
 		return err
 	}
 	clear(scratch.B[skip : skip+length])
-	return d.writeSectors(ctx, sector, scratch.B)
+	if err := d.writeSectors(ctx, sector, scratch.B); err != nil {
+		return err
+	}
+	d.cache.wrote(sector, epoch, scratch.B)
+	return nil
 }

@@ -16,14 +16,25 @@ func (d *Device) StartRead(p []byte, off uint64, r blocktree.Started) bool {
 	if count > startSectorsMax || d.check("", off, uint64(len(p)), false) != nil {
 		return false
 	}
-	s := &startedRead{Started: r, d: d, first: first, dst: p}
+	if d.ahead.has(first, count) {
+		d.ops.leave()
+		return false // it may have to wait for that
+	}
+	s := &startedRead{Started: r, d: d, first: first, dst: p, stream: d.ahead.note(first, count)}
 	if d.cache != nil {
 		for i := range count {
 			s.stamps[i] = d.cache.stamp(first + blocktree.SectorIndex(i)) // before the read begins
 		}
 	}
 	defer d.ops.leave() // the device does not wait for the read: it closes the file, and that ends it
-	return d.reads.StartRead(first, p, s)
+	d.ahead.asks(s.stream, 1)
+	if !d.reads.StartRead(first, p, s) {
+		d.ahead.asks(s.stream, -1)
+		return false
+	}
+	d.cache.missed(count)
+	d.ahead.fared(s.stream, first, count, 0)
+	return true
 }
 
 // startedRead keeps what was read in the cache before the caller hears of it.
@@ -32,11 +43,13 @@ type startedRead struct {
 	d      *Device
 	first  blocktree.SectorIndex
 	dst    []byte
+	stream *stream // that it belongs to, or nil
 	stamps [startSectorsMax]cacheStamp
 }
 
 // Claim implements blocktree.Started. From here until End the device counts the read as in flight.
 func (s *startedRead) Claim() bool {
+	s.d.ahead.asks(s.stream, -1)
 	if err := s.d.ops.enter(); err != nil {
 		if s.Started.Claim() {
 			s.Started.End(s.d.wrap(readOp, err))
@@ -80,9 +93,11 @@ func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
 	if lock == nil {
 		return false
 	}
+	d.ahead.asks(nil, 1)
 	d.cache.begin(first, count)
 	d.unsynced.Store(true) // from here on a flush has something to wait for
 	started := d.writes.StartWrite(first, p, func(err error) {
+		d.ahead.asks(nil, -1)
 		d.modified(first, count, err)
 		d.locks.unlock(lock)
 		if err != nil {
@@ -93,6 +108,7 @@ func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
 		}
 	})
 	if !started {
+		d.ahead.asks(nil, -1)
 		d.cache.end(first, count)
 		d.locks.unlock(lock)
 	}

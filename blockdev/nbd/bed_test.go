@@ -72,6 +72,7 @@ type setup struct {
 	file       memfile.Options
 	memory     int64
 	cacheBytes int64
+	aheadBytes int64 // of them
 	readOnly   bool
 	waits      bool // every READ has a goroutine
 	server     func(*Server)
@@ -104,7 +105,7 @@ func newBed(t testing.TB, o setup) *bed {
 		o.memory = blocktree.InFlightBytesMax
 	}
 	o.file.Starts = !o.waits
-	cache, err := blockdev.NewCache(o.cacheBytes)
+	cache, err := blockdev.NewCacheAhead(o.cacheBytes, o.aheadBytes)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,6 +54,7 @@ func TestSameBytes(t *testing.T) {
 		{"started", setup{file: memfile.Options{Hook: yield}}},
 		{"prompt", setup{file: memfile.Options{Prompt: true}}},
 		{"cached", setup{file: memfile.Options{Hook: yield}, cacheBytes: 1 << 20}},
+		{"ahead", setup{file: memfile.Options{Hook: yield, Starts: true}, cacheBytes: 4 << 20, aheadBytes: 2 << 20}},
 		{"little memory", setup{file: memfile.Options{Hook: yield}, memory: 64 << 10}},
 		{"no socket", setup{file: memfile.Options{Hook: yield}, listener: newPipeListener}},
 	} {

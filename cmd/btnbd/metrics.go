@@ -50,15 +50,20 @@ func serverTable() []metrics.Metric {
 		"bt_blockdev_memory_free_bytes", "What is free of the memory for requests in flight.",
 		"bt_blockdev_memory_waiting", "Requests that wait for that memory.",
 		"bt_blockdev_cache_used_bytes", "What the read cache holds, what its entries cost included.",
-		"bt_blockdev_cache_size_bytes", "What the read cache may hold.")
+		"bt_blockdev_cache_size_bytes", "What the read cache may hold.",
+		"bt_blockdev_ahead_used_bytes", "What is kept that was read ahead.",
+		"bt_blockdev_ahead_size_bytes", "How much may be kept that was read ahead.")
 	add(metrics.Counter, nil,
 		"bt_nbd_clients_sent_away_total", "Clients that said nothing, or no more, and made room for others.",
 		"bt_nbd_clients_refused_total", "Questions for exports by clients without a right to them.",
 		"bt_nbd_tls_handshakes_failed_total", "TLS handshakes that failed.",
 		"bt_blockdev_cache_evictions_total", "Sectors that made room for others in the read cache.",
-		"bt_blockdev_cache_rejections_total", "Sectors that were not kept, as others are read more often.")
+		"bt_blockdev_cache_rejections_total", "Sectors that were not kept, as others are read more often.",
+		"bt_blockdev_cache_stale_total", "Sectors that were in the read cache and may have been written since.",
+		"bt_blockdev_ahead_sectors_total", "Sectors that were read ahead.",
+		"bt_blockdev_ahead_unread_sectors_total", "Sectors that were read ahead and dropped before anybody wanted them.")
 	add(metrics.Counter, []string{"result"},
-		"bt_blockdev_cache_lookups_total", "Sectors that the read cache was asked for: hit, miss, or stale, which is there but may have been written.")
+		"bt_blockdev_cache_lookups_total", "Sectors that reads asked for: hit, ahead, which had been read ahead, or miss, for which the file was asked.")
 	export := []string{"export", "access"}
 	add(metrics.Counter, append(export[:2:2], "command", "outcome"),
 		"bt_nbd_requests_total", "Requests that have ended, by how.")
@@ -126,13 +131,18 @@ func tellServer(to *metrics.Sink, s *live) {
 	to.Set("bt_blockdev_memory_free_bytes", float64(s.memory.FreeBytes()))
 	to.Set("bt_blockdev_memory_waiting", float64(s.memory.Waiting()))
 	c := s.cache.Stats()
-	to.Set("bt_blockdev_cache_used_bytes", float64(c.Bytes))
+	to.Set("bt_blockdev_cache_used_bytes", float64(c.UsedBytes))
 	to.Set("bt_blockdev_cache_size_bytes", float64(c.BytesMax))
 	to.Count("bt_blockdev_cache_evictions_total", c.Evicted)
 	to.Count("bt_blockdev_cache_rejections_total", c.Rejected)
 	to.Count("bt_blockdev_cache_lookups_total", c.Hits, "hit")
 	to.Count("bt_blockdev_cache_lookups_total", c.Misses, "miss")
-	to.Count("bt_blockdev_cache_lookups_total", c.Stale, "stale")
+	to.Count("bt_blockdev_cache_lookups_total", c.AheadHits, "ahead")
+	to.Count("bt_blockdev_cache_stale_total", c.Stale)
+	to.Set("bt_blockdev_ahead_used_bytes", float64(c.AheadUsedBytes))
+	to.Set("bt_blockdev_ahead_size_bytes", float64(c.AheadBytesMax))
+	to.Count("bt_blockdev_ahead_sectors_total", c.AheadRead)
+	to.Count("bt_blockdev_ahead_unread_sectors_total", c.AheadUnread)
 }
 
 // mergeUses puts together what has the same labels: an export that was removed under its clients, and the one that has its name now, which

@@ -70,12 +70,7 @@ for connections that come from then on, and finishes what clients have in flight
 	}
 	f := c.Flags()
 	f.StringVar(&file, "config", "", "configuration of the server (btnbd.yaml)")
-	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT, with tls+ or plain+ before it or not")
-	f.Bool("insecure", false, "allow an address that other machines reach, though clients need not prove who they are")
-	f.String("cache", "", "memory for clean sectors, a size or off")
-	f.String("log-level", "", "debug, info, warn or error")
-	f.String("transport", "", "auto, quic or tcp")
-	f.String("metrics", "", "answer Prometheus here, a port of loopback, HOST:PORT or unix:PATH")
+	flags := serveOverlays(f)
 	f.BoolVar(&takeOver, "take-over", false, "take files that another server holds from it by force, once, at the start")
 	addAcceptLoss(c, &accept)
 	_ = c.MarkFlagFilename("config", "yaml") // for completion only
@@ -83,8 +78,6 @@ for connections that come from then on, and finishes what clients have in flight
 		if err := cli.RequireFlags(c, "config"); err != nil {
 			return err
 		}
-		flags := map[string]*pflag.Flag{"listen": f.Lookup("listen"), "insecure": f.Lookup("insecure"), "cache": f.Lookup("cache"),
-			"log.level": f.Lookup("log-level"), "transport": f.Lookup("transport"), "metrics.listen": f.Lookup("metrics")}
 		cfg, err := config.LoadNBD(config.Source{File: file, Flags: flags})
 		if err != nil {
 			return err
@@ -118,6 +111,20 @@ func (s *server) serve(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	return s.run(ctx, func(uris []string) error { return printReady(stdout, uris) })
+}
+
+// serveOverlays defines the flags that lie over keys of the configuration, and returns them by key.
+func serveOverlays(f *pflag.FlagSet) map[string]*pflag.Flag {
+	f.String("listen", "", "listen here instead of where the configuration says, unix:PATH or tcp:HOST:PORT, with tls+ or plain+ before it or not")
+	f.Bool("insecure", false, "allow an address that other machines reach, though clients need not prove who they are")
+	f.String("cache", "", "memory for clean sectors, a size or off")
+	f.String("read-ahead", "", "how much of the cache holds what is read ahead of sequential reads, a size or off")
+	f.String("log-level", "", "debug, info, warn or error")
+	f.String("transport", "", "auto, quic or tcp")
+	f.String("metrics", "", "answer Prometheus here, a port of loopback, HOST:PORT or unix:PATH")
+	return map[string]*pflag.Flag{"listen": f.Lookup("listen"), "insecure": f.Lookup("insecure"), "cache": f.Lookup("cache"),
+		"readAhead": f.Lookup("read-ahead"), "log.level": f.Lookup("log-level"), "transport": f.Lookup("transport"),
+		"metrics.listen": f.Lookup("metrics")}
 }
 
 func printReady(w io.Writer, uris []string) error {
@@ -200,7 +207,7 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
 	s.answering = client.Answering
-	cache, err := blockdev.NewCache(s.cfg.CacheBytes())
+	cache, err := blockdev.NewCacheAhead(s.cfg.CacheBytes(), s.cfg.ReadAheadBytes())
 	if err != nil {
 		s.close()
 		return err
@@ -243,7 +250,8 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	err = serving.Serve(ctx, s.listeners...)
 	cli.NotifyStopping(s.log)
 	stats := cache.Stats()
-	s.log.Info("serving ended", "cacheHits", stats.Hits, "cacheMisses", stats.Misses, "cacheStale", stats.Stale)
+	s.log.Info("serving ended", "cacheHits", stats.Hits, "cacheMisses", stats.Misses, "cacheStale", stats.Stale,
+		"aheadHits", stats.AheadHits, "aheadRead", stats.AheadRead, "aheadUnread", stats.AheadUnread, "hitRate", fmt.Sprintf("%.3f", stats.HitRate()))
 	return err
 }
 

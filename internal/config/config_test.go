@@ -45,7 +45,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(nbd.Exports) != 2 || nbd.Exports[0].Create.Code.String() != "2+1" || nbd.Exports[0].Create.Size != 100<<30 ||
-		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.Listen.String() != "unix:/run/btnbd/nbd.sock" ||
+		!nbd.Exports[1].ReadOnly || nbd.CacheBytes() != 64<<20 || nbd.ReadAheadBytes() != 4<<20 || nbd.Listen.String() != "unix:/run/btnbd/nbd.sock" ||
 		!nbd.Exports[0].Create.Encrypted() || nbd.Exports[0].Create.Sector() != 4096 || nbd.Exports[0].Create.Flushes() ||
 		nbd.StateDir != StateDirDefault {
 		t.Errorf("btnbd.yaml: %+v", nbd)
@@ -189,7 +189,7 @@ func TestLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Log.Level != "warn" || c.ReaderKey != "other.key" || len(c.Readers) != 2 || c.CacheBytes() != 0 || len(c.Exports) != 2 {
+	if c.Log.Level != "warn" || c.ReaderKey != "other.key" || len(c.Readers) != 2 || c.CacheBytes() != 0 || c.ReadAheadBytes() != 0 || len(c.Exports) != 2 {
 		t.Errorf("environment: %+v", c)
 	}
 	if err := flags.Parse([]string{"--log-level=debug", "--listen=tcp:127.0.0.1:1"}); err != nil {
@@ -271,7 +271,7 @@ func TestMarshalReadsBack(t *testing.T) {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	if again.Exports[0].Create.Size != nbd.Exports[0].Create.Size || again.Runtimes()[2].Node != nbd.Runtimes()[2].Node ||
-		again.Root() != nbd.Root() || again.Cache != nbd.Cache {
+		again.Root() != nbd.Root() || again.Cache != nbd.Cache || again.ReadAhead != nbd.ReadAhead {
 		t.Errorf("read back %+v", again)
 	}
 	node, err := LoadNode(Source{File: examples + "/btnode.yaml"})

@@ -160,3 +160,33 @@ func TestNBDRefusals(t *testing.T) {
 		}
 	}
 }
+
+// TestReadAheadIsAPartOfTheCache: at most half of it, a sixteenth unless it is said, and nothing without one.
+func TestReadAheadIsAPartOfTheCache(t *testing.T) {
+	text := strings.Replace(strings.Replace(example(t, "btnbd.yaml"), "cache: 64MiB\n", "", 1), "readAhead: 4MiB\n", "", 1)
+	for _, x := range []struct {
+		keys string
+		want int64
+		text string // of the error
+		hint string
+	}{
+		{"", 4 << 20, "", ""},
+		{"cache: 1GiB\n", 16 << 20, "", ""},
+		{"cache: 8MiB\n", 512 << 10, "", ""},
+		{"cache: 8MiB\nreadAhead: 4MiB\n", 4 << 20, "", ""},
+		{"readAhead: off\n", 0, "", ""},
+		{"cache: off\n", 0, "", ""},
+		{"cache: off\nreadAhead: 16MiB\n", 0, "", ""}, // --cache off beside a configuration that has it
+		{"readAhead: 33MiB\n", 0, "more than half of the cache of 64MiB", "readAhead: off"},
+		{"cache: 16MiB\nreadAhead: 16MiB\n", 0, "more than half of the cache of 16MiB", "cache larger"},
+		{"readAhead: far\n", 0, "far", "1GiB"},
+	} {
+		n, err := LoadNBD(Source{File: write(t, text+x.keys)})
+		switch {
+		case x.text == "" && (err != nil || n.ReadAheadBytes() != x.want):
+			t.Errorf("%q: %v, %+v", x.keys, err, n)
+		case x.text != "" && (blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(err.Error(), x.text) || !strings.Contains(blocktree.HintOf(err), x.hint)):
+			t.Errorf("%q: %v (%s)", x.keys, err, blocktree.HintOf(err))
+		}
+	}
+}

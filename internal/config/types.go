@@ -97,7 +97,8 @@ type NBD struct {
 	TLS       TLS       `yaml:"tls,omitempty" mapstructure:"tls"`
 	Control   string    `yaml:"control,omitempty" mapstructure:"control"` // a socket's path, off, or what ControlSocket says
 	Cache     Amount    `yaml:"cache,omitempty" mapstructure:"cache"`
-	StateDir  string    `yaml:"stateDir,omitempty" mapstructure:"stateDir"` // what outlives the server; used for files of durability flush
+	ReadAhead Amount    `yaml:"readAhead,omitempty" mapstructure:"readAhead"` // of Cache, at most half
+	StateDir  string    `yaml:"stateDir,omitempty" mapstructure:"stateDir"`   // what outlives the server; used for files of durability flush
 	Exports   []Export  `yaml:"exports,omitempty" mapstructure:"exports"`
 	OnDemand  OnDemand  `yaml:"onDemand,omitempty" mapstructure:"onDemand"`
 	Metrics   Metrics   `yaml:"metrics,omitempty" mapstructure:"metrics"`
@@ -194,6 +195,15 @@ func (c Amount) bytes(unless int64) int64 {
 
 // CacheBytes is the bound that the read cache gets; zero is no cache.
 func (n *NBD) CacheBytes() int64 { return n.Cache.bytes(blocktree.ReadCacheBytesDefault) }
+
+// ReadAheadBytes is what of the read cache holds sectors that are read ahead of a client; zero is no reading ahead.
+func (n *NBD) ReadAheadBytes() int64 {
+	cache := n.CacheBytes()
+	if cache == 0 {
+		return 0
+	}
+	return n.ReadAhead.bytes(min(blocktree.ReadAheadBytesMaxDefault, cache/blocktree.ReadAheadPartDefault))
+}
 
 // IsZero reports whether nothing was said.
 func (c Amount) IsZero() bool { return c == Amount{} }

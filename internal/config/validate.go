@@ -181,6 +181,10 @@ func (n *NBD) validate() error {
 		return cli.Invalid("list the files to serve, each with its path; or give them on demand, with an onDemand: section",
 			"exports: %d of them, 1 to %d are possible", len(n.Exports), exportsMax)
 	}
+	if cache, ahead := n.CacheBytes(), n.ReadAheadBytes(); ahead > cache/2 {
+		return cli.Invalid("make the cache larger, or write readAhead: off", "readAhead: %s is more than half of the cache of %s, of which it is a part",
+			cli.FormatSize(uint64(ahead)), cli.FormatSize(uint64(cache)))
+	}
 	if n.StateDir == "" {
 		n.StateDir = StateDirDefault
 	}
