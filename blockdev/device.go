@@ -62,6 +62,8 @@ type Device struct {
 	over     over
 	onClosed func(error)
 	closeErr func() error
+
+	startedReads, startedWrites sync.Pool // of *startedRead and *startedWrite
 }
 
 // Open makes a device of file, which it owns from now on: Close closes it.

@@ -35,6 +35,8 @@ type outbox struct {
 
 	readyBytes int        // of replies in ready
 	batch      []*request // the writer's
+
+	later, rest func() // flushLater and writeRest, made once: a goroutine that runs one costs no closure
 }
 
 func (o *outbox) init(c *conn) {
@@ -42,6 +44,7 @@ func (o *outbox) init(c *conn) {
 	o.changed.L = &o.mu
 	o.batch = make([]*request, 0, repliesPerWrite)
 	o.w.init(c.nc)
+	o.later, o.rest = o.flushLater, o.writeRest
 }
 
 // begin takes a slot for a request, waiting while all are in use. Only the reader calls it.
@@ -93,7 +96,7 @@ func (o *outbox) flushSoon() {
 	if !alone && !o.writing && !o.soon {
 		o.soon = true
 		o.c.workers.Add(1)
-		go o.flushLater()
+		go o.later()
 	}
 	o.mu.Unlock()
 	if alone {
@@ -117,11 +120,7 @@ func (o *outbox) write(mayWait bool) {
 		if !done && err == nil {
 			if !mayWait {
 				o.c.workers.Add(1)
-				go func() {
-					defer o.c.workers.Done()
-					o.finish(o.w.wait(o.c.s.stallTimeout, o.c.harmful))
-					o.write(true)
-				}()
+				go o.rest()
 				return
 			}
 			err = o.w.wait(o.c.s.stallTimeout, o.c.harmful)
@@ -137,6 +136,13 @@ func (o *outbox) write(mayWait bool) {
 		o.take()
 		o.mu.Unlock()
 	}
+}
+
+// writeRest is the goroutine that goes on where the reader would have to wait.
+func (o *outbox) writeRest() {
+	defer o.c.workers.Done()
+	o.finish(o.w.wait(o.c.s.stallTimeout, o.c.harmful))
+	o.write(true)
 }
 
 // take moves replies into the writer's batch. o.mu is held.

@@ -26,6 +26,8 @@ type request struct {
 	buf     *blockdev.Buffer // WRITE: the payload. READ: room for a header, then the data. BLOCK_STATUS: the reply
 	context uint32           // BLOCK_STATUS: what the client wants to know of, if it said so
 	started startState       // of a request that no goroutine waits for
+	links   startedLinks     // likewise
+	serving func()           // serve, made once: a goroutine that runs it costs no closure
 
 	slices     [partsMax][]byte // the reply: in head, or in buf
 	sliceCount int
@@ -40,7 +42,7 @@ func (r *request) free() {
 	if r.started.Load() == startGivenUp {
 		return // the device still has it, and asks it yet
 	}
-	*r = request{}
+	*r = request{serving: r.serving}
 	pool.Put(r)
 }
 
@@ -73,6 +75,7 @@ func (c *conn) next() error {
 	r, _ := c.s.requests.Get().(*request)
 	if r == nil {
 		r = new(request)
+		r.serving = r.serve
 	}
 	r.c, r.command, r.flags, r.handle, r.offset, r.length, r.payload = c, h.kind, h.flags, h.handle, h.offset, h.length, h.payload
 	if c.choosesContext(r) {
@@ -84,6 +87,9 @@ func (c *conn) next() error {
 	errno, why := c.refuse(r)
 	if errno == 0 {
 		c.traffic.count(r.command, uint64(r.length))
+		if c.writeInPlace(r) {
+			return nil
+		}
 		err = c.receive(r)
 	} else if r.payload > 0 {
 		err = c.drain(int(r.payload))
@@ -99,7 +105,7 @@ func (c *conn) next() error {
 	case c.start(r):
 	default:
 		c.workers.Add(1)
-		go r.serve()
+		go r.serving()
 	}
 	return nil
 }
@@ -122,6 +128,26 @@ func (c *conn) receive(r *request) (err error) {
 		}
 	}
 	return err
+}
+
+// writeInPlace serves a WRITE whose payload lies in the reader's buffer, if it needs it there no longer than this call: a device that never
+// waits has written it then, and one that starts it has sealed it. That saves a buffer and a copy. False: nothing happened.
+func (c *conn) writeInPlace(r *request) bool {
+	n := int(r.length)
+	if r.command != cmdWrite || n > c.br.Buffered() || c.dev.ChargeBytes(r.offset, r.length) > 0 { // unaligned: scratch that must be charged
+		return false
+	}
+	payload, _ := c.br.Peek(n) // cannot fail: it is there
+	fua := r.flags&cmdFlagFUA != 0
+	switch {
+	case c.dev.Prompt():
+		r.end(c.dev.WriteAt(c.s.hard, payload, r.offset, fua))
+		c.replied(r)
+	case fua || !c.startWrite(r, payload):
+		return false
+	}
+	c.br.Discard(n)
+	return true
 }
 
 // receivePayload fills p with a payload that has not come yet.
@@ -161,6 +187,11 @@ func (c *conn) abandon(r *request) {
 // answer makes the reply of a refused request ready and lets the reader go on.
 func (c *conn) answer(r *request, errno uint32, why error) {
 	r.finish(errno, why)
+	c.replied(r)
+}
+
+// replied puts in a reply of the reader's own; it writes what is ready when that is much.
+func (c *conn) replied(r *request) {
 	if c.out.put(r) {
 		c.out.flush(false)
 	}
@@ -173,9 +204,7 @@ func (c *conn) answerInline(r *request) {
 	} else {
 		r.finish(0, nil)
 	}
-	if c.out.put(r) {
-		c.out.flush(false)
-	}
+	c.replied(r)
 }
 
 // serve is the goroutine of a request that may wait.
