@@ -53,6 +53,7 @@ type Device struct {
 	reads    blocktree.ReadStarter  // nil where the file has not that ability
 	writes   blocktree.WriteStarter // likewise
 	extents  blocktree.Extenter     // likewise
+	batches  blocktree.Batcher      // likewise
 	memory   *Memory
 	cache    *deviceCache
 	locks    rangeLocks
@@ -88,6 +89,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	d.reads, _ = file.(blocktree.ReadStarter)
 	d.writes, _ = file.(blocktree.WriteStarter)
 	d.extents, _ = file.(blocktree.Extenter)
+	d.batches, _ = file.(blocktree.Batcher)
 	if l, ok := file.(LeaseHolder); ok {
 		d.cache = newDeviceCache(o.Cache, l)
 	}

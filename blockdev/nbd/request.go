@@ -50,6 +50,7 @@ func (r *request) free() {
 func (c *conn) next() error {
 	size := c.agreed.style.requestBytes()
 	if c.br.Buffered() < size {
+		c.uncork()
 		c.out.flush(false) // the only place to wait for the next request: nothing ready may wait with us
 	}
 	b, err := c.br.Peek(size)
@@ -71,6 +72,7 @@ func (c *conn) next() error {
 		return blocktree.E("nbd: request", blocktree.TooLarge, errors.New("a payload longer than any may be"))
 	}
 	c.br.Discard(size) // cannot fail: they were peeked
+	c.cork(h.payload)
 	c.out.begin()
 	r, _ := c.s.requests.Get().(*request)
 	if r == nil {
@@ -162,6 +164,7 @@ func (c *conn) drain(n int) error {
 	c.out.receiving(true)
 	defer c.out.receiving(false)
 	if n > c.br.Buffered() {
+		c.uncork()
 		c.out.flush(false)
 	}
 	_, err := c.br.Discard(n)
