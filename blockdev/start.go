@@ -27,7 +27,12 @@ func (d *Device) StartRead(p []byte, off uint64, r blocktree.Started) bool {
 		}
 	}
 	defer d.ops.leave() // the device does not wait for the read: it closes the file, and that ends it
-	return d.reads.StartRead(first, p, s)
+	started := d.reads.StartRead(first, p, s)
+	if !started {
+		s.Started, s.dst = nil, nil
+		d.startedReads.Put(s)
+	}
+	return started
 }
 
 // startedRead keeps what was read in the cache before the caller hears of it. It is pooled once it has ended; one that was given up is not: the
@@ -97,6 +102,8 @@ func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
 	if d.writes.StartWrite(first, p, s.done) {
 		return true
 	}
+	s.r, s.lock = nil, nil
+	d.startedWrites.Put(s)
 	d.cache.end(first, count)
 	d.locks.unlock(lock)
 	return false
