@@ -22,6 +22,10 @@ import (
 const (
 	// readBufferBytes holds sixteen writes of 4 KiB; longer payloads pass it by.
 	readBufferBytes = 64 << 10
+
+	// unixBufferBytes is what a unix socket is asked to hold of replies; the kernel grants twice net.core.wmem_max at most. With its default the
+	// writer is woken nine times for a reply of 1 MiB. A TCP socket finds its size by itself.
+	unixBufferBytes = 1 << 20
 )
 
 // conn is one client. Its reader is the goroutine that runs serve; it owns everything that is not guarded.
@@ -70,6 +74,9 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.log = s.log.With("client", c.name)
 	c.ctx, c.cancel = context.WithCancel(s.hard)
 	c.out.init(c)
+	if u, ok := nc.(*net.UnixConn); ok {
+		u.SetWriteBuffer(unixBufferBytes) // what the kernel grants: any is enough
+	}
 	return c
 }
 
