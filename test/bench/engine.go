@@ -102,7 +102,7 @@ func (b *bench) engineRound(ctx context.Context) error {
 	round := readings{}
 	for _, w := range comparedWorkloads() {
 		for _, s := range []*server{b.servers[0], b.ours, b.line(), b.flushing} {
-			if err := b.take(ctx, round, s, s.name, w.workload); err != nil {
+			if err := b.take(ctx, round, s, w.workload); err != nil {
 				return err
 			}
 		}
@@ -124,13 +124,13 @@ func (b *bench) engineRound(ctx context.Context) error {
 }
 
 // take measures one workload on one server.
-func (b *bench) take(ctx context.Context, round readings, s *server, name string, w workload) error {
+func (b *bench) take(ctx context.Context, round readings, s *server, w workload) error {
 	got, err := b.fio(ctx, s, w)
 	if err != nil {
-		return fmt.Errorf("%s on %s: %w", w.name, name, err)
+		return fmt.Errorf("%s on %s: %w", w.name, s.name, err)
 	}
-	round[key{name, w.name}] = got
-	fmt.Fprintf(os.Stderr, "  %-24s %-24s %9.0f/s %9.0f µs\n", w.name, name, got.perSecond, got.latency)
+	round[key{s.name, w.name}] = got
+	fmt.Fprintf(os.Stderr, "  %-24s %-24s %9.0f/s %9.0f µs\n", w.name, s.name, got.perSecond, got.latency)
 	return nil
 }
 
@@ -139,7 +139,7 @@ func (b *bench) cachedReads(ctx context.Context) error {
 	if err := b.restart(ctx, strconv.Itoa(bigCacheMiB)+"MiB"); err != nil {
 		return err
 	}
-	s := b.flushing
+	s := &server{name: cached, uri: b.flushing.uri, procs: b.flushing.procs[len(b.flushing.procs)-1:]} // btnbd alone: nodes are not asked
 	warm := workload{name: "warm", rw: "read", block: "128k", depth: 8, regionMiB: cachedMiB}
 	if _, err := b.fio(ctx, s, warm); err != nil {
 		return err
@@ -147,11 +147,8 @@ func (b *bench) cachedReads(ctx context.Context) error {
 	for range b.rounds {
 		round := readings{}
 		for _, w := range cachedWorkloads() {
-			for _, at := range []struct {
-				*server
-				name string
-			}{{b.servers[0], nbdkit}, {s, cached}} {
-				if err := b.take(ctx, round, at.server, at.name, w); err != nil {
+			for _, at := range []*server{b.servers[0], s} {
+				if err := b.take(ctx, round, at, w); err != nil {
 					return err
 				}
 			}

@@ -43,7 +43,7 @@ func run(ctx context.Context) (err error) {
 		p = plan{rounds: 1, each: 2 * time.Second, diskMiB: 512, regionMiB: 256}
 	}
 	if *only != "" {
-		p = plan{rounds: 3, each: 2 * time.Second, diskMiB: 1024, regionMiB: 512}
+		p = plan{rounds: 5, each: 2 * time.Second, diskMiB: 1024, regionMiB: 512}
 		if os.Getenv("QUICK") != "" {
 			p = plan{rounds: 2, each: time.Second, diskMiB: 512, regionMiB: 256}
 		}
