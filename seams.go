@@ -73,6 +73,17 @@ type Started interface {
 	End(err error)
 }
 
+// Batcher is an optional ability of a File that is a ReadStarter or WriteStarter: to do for many requests at once what each of them costs
+// those beneath. None of its methods blocks for long.
+type Batcher interface {
+	// Cork may hold back what requests send to others until Uncork, which the same goroutine calls soon, and before it waits for anything.
+	Cork()
+	Uncork()
+	// AfterBatch is for Started.End and the done of a write: f is called once when all those that end together have ended, on a
+	// goroutine that must not be held up. It reports false, and does nothing, where that is not known.
+	AfterBatch(f func()) bool
+}
+
 // Extent is a run of sectors of a file that are alike.
 type Extent struct {
 	Count uint64

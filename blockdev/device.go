@@ -54,6 +54,7 @@ type Device struct {
 	writes   blocktree.WriteStarter // likewise
 	extents  blocktree.Extenter     // likewise
 	sizer    blocktree.Sizer        // nil where the size never changes
+	batches  blocktree.Batcher      // likewise
 	memory   *Memory
 	cache    *deviceCache
 	ahead    *ahead
@@ -66,6 +67,8 @@ type Device struct {
 	closeErr func() error
 	gone     context.Context // ends when the device is closed
 	end      context.CancelFunc
+
+	startedReads, startedWrites sync.Pool // of *startedRead and *startedWrite
 }
 
 // Open makes a device of file, which it owns from now on: Close closes it.
@@ -92,6 +95,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	d.writes, _ = file.(blocktree.WriteStarter)
 	d.extents, _ = file.(blocktree.Extenter)
 	d.sizer, _ = file.(blocktree.Sizer)
+	d.batches, _ = file.(blocktree.Batcher)
 	if l, ok := file.(LeaseHolder); ok {
 		d.cache = newDeviceCache(o.Cache, l)
 	}

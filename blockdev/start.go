@@ -20,24 +20,32 @@ func (d *Device) StartRead(p []byte, off uint64, r blocktree.Started) bool {
 		d.ops.leave()
 		return false // it may have to wait for that
 	}
-	s := &startedRead{Started: r, d: d, first: first, dst: p, stream: d.ahead.note(first, count)}
+	stream := d.ahead.note(first, count)
+	s, _ := d.startedReads.Get().(*startedRead)
+	if s == nil {
+		s = new(startedRead)
+	}
+	s.Started, s.d, s.first, s.dst, s.stream = r, d, first, p, stream
 	if d.cache != nil {
 		for i := range count {
 			s.stamps[i] = d.cache.stamp(first + blocktree.SectorIndex(i)) // before the read begins
 		}
 	}
 	defer d.ops.leave() // the device does not wait for the read: it closes the file, and that ends it
-	d.ahead.asks(s.stream, 1)
+	d.ahead.asks(stream, 1)
 	if !d.reads.StartRead(first, p, s) {
-		d.ahead.asks(s.stream, -1)
+		d.ahead.asks(stream, -1)
+		s.Started, s.dst, s.stream = nil, nil, nil
+		d.startedReads.Put(s)
 		return false
 	}
-	d.cache.missed(count)
-	d.ahead.fared(s.stream, first, count, 0)
+	d.cache.missed(count) // s may be another read's by now
+	d.ahead.fared(stream, first, count, 0)
 	return true
 }
 
-// startedRead keeps what was read in the cache before the caller hears of it.
+// startedRead keeps what was read in the cache before the caller hears of it. It is pooled once it has ended; one that was given up is not: the
+// file may know it yet.
 type startedRead struct {
 	blocktree.Started
 	d      *Device
@@ -65,16 +73,17 @@ func (s *startedRead) Claim() bool {
 
 // End implements blocktree.Started.
 func (s *startedRead) End(err error) {
-	d := s.d
+	d, r := s.d, s.Started
 	defer d.ops.leave()
 	if err != nil {
-		s.Started.End(d.wrap(readOp, err))
-		return
+		err = d.wrap(readOp, err)
 	}
-	for i := uint64(0); d.cache != nil && i < uint64(len(s.dst))/d.sector; i++ {
+	for i := uint64(0); err == nil && d.cache != nil && i < uint64(len(s.dst))/d.sector; i++ {
 		d.cache.put(s.first+blocktree.SectorIndex(i), s.stamps[i], s.dst[i*d.sector:(i+1)*d.sector])
 	}
-	s.Started.End(nil)
+	s.Started, s.dst, s.stream = nil, nil, nil
+	d.startedReads.Put(s)
+	r.End(err)
 }
 
 // StartWrite is WriteAt, without FUA, for a caller that goes on at once: p is not used any more when it returns true, and r hears of
@@ -96,21 +105,45 @@ func (d *Device) StartWrite(p []byte, off uint64, r blocktree.Started) bool {
 	d.ahead.asks(nil, 1)
 	d.cache.begin(first, count)
 	d.unsynced.Store(true) // from here on a flush has something to wait for
-	started := d.writes.StartWrite(first, p, func(err error) {
-		d.ahead.asks(nil, -1)
-		d.modified(first, count, err)
-		d.locks.unlock(lock)
-		if err != nil {
-			err = d.wrap(writeOp, err)
-		}
-		if r.Claim() {
-			r.End(err)
-		}
-	})
-	if !started {
-		d.ahead.asks(nil, -1)
-		d.cache.end(first, count)
-		d.locks.unlock(lock)
+	s, _ := d.startedWrites.Get().(*startedWrite)
+	if s == nil {
+		s = &startedWrite{d: d}
+		s.done = s.end
 	}
-	return started
+	s.r, s.first, s.count, s.lock = r, first, count, lock
+	if d.writes.StartWrite(first, p, s.done) {
+		return true
+	}
+	s.r, s.lock = nil, nil
+	d.startedWrites.Put(s)
+	d.ahead.asks(nil, -1)
+	d.cache.end(first, count)
+	d.locks.unlock(lock)
+	return false
+}
+
+// startedWrite is a write between its start and its end, and pooled then. done is end, made once.
+type startedWrite struct {
+	d     *Device
+	r     blocktree.Started
+	first blocktree.SectorIndex
+	count uint64
+	lock  *rangeLock
+	done  func(error)
+}
+
+// end is called once.
+func (s *startedWrite) end(err error) {
+	d, r := s.d, s.r
+	d.ahead.asks(nil, -1)
+	d.modified(s.first, s.count, err)
+	d.locks.unlock(s.lock)
+	s.r, s.lock = nil, nil
+	d.startedWrites.Put(s)
+	if err != nil {
+		err = d.wrap(writeOp, err)
+	}
+	if r.Claim() {
+		r.End(err)
+	}
 }

@@ -347,7 +347,8 @@ func (c *Client) decodeAnswer(m *stripe.Message, r bttp.Reply) *stripe.Message {
 	}
 	a.Node = m.Node
 	if len(a.Payload) > 0 {
-		a.Memory = &r
+		kept := r // only of these: it is on the heap from here on
+		a.Memory = &kept
 	}
 	return a
 }

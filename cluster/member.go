@@ -42,10 +42,11 @@ type member struct {
 	logger *slog.Logger
 	store  *store.Store
 
-	makingRoom func() bool              // the store's MakingRoom, but for tests
-	met        atomic.Pointer[scrubber] // told of damage, once there is one
-	mark       atomic.Pointer[tailMark] // once the node's start is recorded
-	clients    atomic.Bool              // a client was served since servedClients was asked last
+	makingRoom func() bool                   // the store's MakingRoom, but for tests
+	met        atomic.Pointer[scrubber]      // told of damage, once there is one
+	mark       atomic.Pointer[tailMark]      // once the node's start is recorded
+	endpoint   atomic.Pointer[bttp.Endpoint] // that answers go out by, once there is one
+	clients    atomic.Bool                   // a client was served since servedClients was asked last
 	sent       sentCounts
 
 	fatal  chan error
@@ -104,7 +105,8 @@ func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logge
 		layouts: map[blocktree.FileID]*stripe.Layout{},
 		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged, OnWritten: m.reached}
+	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged, OnWritten: m.reached,
+		OnGroup: m.together}
 	s, err := store.Open(fs, dir, node, options, (*replayer)(m))
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		if err = store.Create(fs, dir, node, options); err == nil {
@@ -402,6 +404,15 @@ func (m *member) told(bytes int, tell func()) func(error) {
 		m.mu.Unlock()
 		m.run(fx)
 	}
+}
+
+// together is store.Options.OnGroup: the answers of a group go out in one write per connection.
+func (m *member) together(tell func()) {
+	if e := m.endpoint.Load(); e != nil {
+		e.Cork()
+		defer e.Uncork()
+	}
+	tell()
 }
 
 // index applies what the machine decided to the store's index, in its order.

@@ -19,21 +19,27 @@ type Run struct {
 // and its seal are filled, and then the run is given to Write.
 func (h *Handle) NewRun(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, v blocktree.Version) *Run {
 	shard := h.code.ShardBytes(int(h.inode.SectorBytes))
-	w := &stripe.Write{Kind: stripe.RecordData, Region: region, First: first, Count: count, Version: v, ShardBytes: uint32(shard),
-		Seals: make([]byte, int(count)*seal.HeaderBytes), Shards: make([][]byte, h.code.Shards())}
-	n := int(count) * shard
+	n, copies := int(count)*shard, h.code.Shards()
 	if h.code.Data == 1 { // replicas share the bytes
-		all := make([]byte, n)
-		for i := range w.Shards {
-			w.Shards[i] = all
-		}
-		return &Run{h, w}
+		copies = 1
 	}
-	all := make([]byte, n*len(w.Shards))
-	for i := range w.Shards {
-		w.Shards[i] = all[i*n : (i+1)*n : (i+1)*n]
+	all := make([]byte, n*copies+int(count)*seal.HeaderBytes)
+	m := new(runMemory)
+	m.write = stripe.Write{Kind: stripe.RecordData, Region: region, First: first, Count: count, Version: v, ShardBytes: uint32(shard),
+		Seals: all[n*copies:], Shards: m.shards[:0]}
+	for i := range h.code.Shards() {
+		at := i % copies * n
+		m.write.Shards = append(m.write.Shards, all[at:at+n:at+n])
 	}
-	return &Run{h, w}
+	m.run = Run{h, &m.write}
+	return &m.run
+}
+
+// runMemory is a run with what it consists of, in one piece where the code has few shards.
+type runMemory struct {
+	run    Run
+	write  stripe.Write
+	shards [4][]byte
 }
 
 // Seal is the place of the i-th sector's seal.

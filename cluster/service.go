@@ -109,6 +109,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.endpoint.SetHandler(bttp.HandlerFunc(refuseEarly))
+	s.member.endpoint.Store(s.endpoint)
 	if err := s.refuseStale(ctx); err != nil {
 		return err
 	}

@@ -74,7 +74,8 @@ type setup struct {
 	cacheBytes int64
 	aheadBytes int64 // of them
 	readOnly   bool
-	waits      bool // every READ has a goroutine
+	waits      bool                               // every READ has a goroutine
+	over       func(*memfile.File) blocktree.File // what the device is opened on; nil: the file itself
 	server     func(*Server)
 	listener   func(t testing.TB) net.Listener
 	tls        *TLS // required
@@ -111,7 +112,11 @@ func newBed(t testing.TB, o setup) *bed {
 	}
 	b := &bed{t: t, file: memfile.New(o.file), cache: cache, memory: blockdev.NewMemory(o.memory),
 		exports: new(blockdev.Exports), served: make(chan error, 1)}
-	b.dev, err = blockdev.Open(b.file, blockdev.Options{Cache: cache, Memory: b.memory})
+	var file blocktree.File = b.file
+	if o.over != nil {
+		file = o.over(b.file)
+	}
+	b.dev, err = blockdev.Open(file, blockdev.Options{Cache: cache, Memory: b.memory})
 	if err != nil {
 		t.Fatal(err)
 	}

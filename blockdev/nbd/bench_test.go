@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -64,11 +65,11 @@ func benchmarkRequests(b *testing.B, s style, prompt bool, command uint16, depth
 }
 
 // fillDevice writes all of a device, so that what is read is not holes.
-func fillDevice(b *testing.B, bed *bed) {
+func fillDevice(b testing.TB, bed *bed) {
 	b.Helper()
 	data := bytes.Repeat([]byte{7}, 1<<20)
 	for at := uint64(0); at < bed.dev.Size(); at += uint64(len(data)) {
-		if err := bed.dev.WriteAt(b.Context(), data, at, false); err != nil {
+		if err := bed.dev.WriteAt(context.Background(), data, at, false); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -22,6 +22,10 @@ import (
 const (
 	// readBufferBytes holds sixteen writes of 4 KiB; longer payloads pass it by.
 	readBufferBytes = 64 << 10
+
+	// unixBufferBytes is what a unix socket is asked to hold of replies; the kernel grants twice net.core.wmem_max at most. With its default the
+	// writer is woken nine times for a reply of 1 MiB. A TCP socket finds its size by itself.
+	unixBufferBytes = 1 << 20
 )
 
 // conn is one client. Its reader is the goroutine that runs serve; it owns everything that is not guarded.
@@ -59,6 +63,9 @@ type conn struct {
 	kicked     bool // the reader is to end: no deadline but past any more
 	leaving    bool // hangUp has begun: its deadline is the last one
 
+	corked      bool      // the device holds back what it sends
+	corkedSince time.Time // when that began
+
 	starving atomic.Bool // the reader waits for memory
 	failures atomic.Uint64
 }
@@ -69,6 +76,9 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.log = s.log.With("client", c.name)
 	c.ctx, c.cancel = context.WithCancel(s.hard)
 	c.out.init(c)
+	if u, ok := nc.(*net.UnixConn); ok {
+		u.SetWriteBuffer(unixBufferBytes) // what the kernel grants: any is enough
+	}
 	return c
 }
 
@@ -111,6 +121,7 @@ func (c *conn) serve(negotiated func()) {
 	for err == nil {
 		err = c.next()
 	}
+	c.uncork()
 	c.out.drain()
 	c.workers.Wait()
 	if c.s.stopping.Load() {
@@ -159,6 +170,29 @@ func (c *conn) hangUp() {
 	io.Copy(io.Discard, c.nc) // its end is the client's, or the deadline's
 }
 
+// uncorkAfter is how long the reader starts requests before it lets out what they send, even if more are there: those beneath, and the
+// other processor, have something to do meanwhile.
+const uncorkAfter = 100 * time.Microsecond
+
+// cork has the device hold back what it sends if behind the request that is being read, with so many bytes of payload, another one is there.
+func (c *conn) cork(payload uint64) {
+	if c.corked && time.Since(c.corkedSince) > uncorkAfter {
+		c.uncork()
+	}
+	more := uint64(c.br.Buffered()) >= payload+uint64(c.agreed.style.requestBytes())
+	if more && !c.corked && c.dev.Cork() {
+		c.corked, c.corkedSince = true, time.Now()
+	}
+}
+
+// uncork lets it out. The reader calls it before it waits for anything.
+func (c *conn) uncork() {
+	if c.corked {
+		c.corked = false
+		c.dev.Uncork()
+	}
+}
+
 func (c *conn) readDeadline(t time.Time) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
@@ -175,6 +209,7 @@ func (c *conn) deadlineNegotiation(t time.Time) {
 // readPayload fills p, which is more than the buffer holds. A client that sends less than its share of it (stallShare) in
 // a stall timeout is cut off if others wait for memory.
 func (c *conn) readPayload(p []byte) error {
+	c.uncork()
 	c.out.flush(false)
 	if len(p) <= readBufferBytes { // too little to harm anybody
 		_, err := io.ReadFull(c.br, p)
@@ -211,6 +246,7 @@ func (c *conn) buffer(n int, extra int64) (*blockdev.Buffer, error) {
 	if b := c.s.memory.TryGet(n, extra); b != nil {
 		return b, nil
 	}
+	c.uncork()
 	c.out.flush(false)
 	c.starving.Store(true)
 	defer c.starving.Store(false)

@@ -34,8 +34,8 @@ func served(t *testing.T, script []byte, readOnly bool) (said *bytes.Reader, ima
 	if err := dev.ReadAt(t.Context(), image, 0); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.attached) != 0 || memory.FreeBytes() != 64<<20 {
-		t.Fatalf("%d devices are attached, %d bytes are free", len(s.attached), memory.FreeBytes())
+	if s.attachedConns() != 0 || memory.FreeBytes() != 64<<20 {
+		t.Fatalf("%d connections are attached, %d bytes are free", s.attachedConns(), memory.FreeBytes())
 	}
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)

@@ -36,6 +36,9 @@ type outbox struct {
 	readyBytes int        // of replies in ready
 	counts     Counts     // of the connection
 	batch      []*request // the writer's
+
+	// Made once, so that a goroutine that runs one costs no closure.
+	later, after, rest func() // flushLater, flushAfter, writeRest
 }
 
 func (o *outbox) init(c *conn) {
@@ -43,6 +46,7 @@ func (o *outbox) init(c *conn) {
 	o.changed.L = &o.mu
 	o.batch = make([]*request, 0, repliesPerWrite)
 	o.w.init(c.nc)
+	o.later, o.after, o.rest = o.flushLater, o.flushAfter, o.writeRest
 }
 
 // begin takes a slot for a request, waiting while all are in use. Only the reader calls it.
@@ -52,6 +56,12 @@ func (o *outbox) begin() {
 		if len(o.ready) > 0 && !o.writing {
 			o.mu.Unlock()
 			o.flush(false)
+			o.mu.Lock()
+			continue
+		}
+		if o.c.corked {
+			o.mu.Unlock()
+			o.c.uncork()
 			o.mu.Lock()
 			continue
 		}
@@ -87,28 +97,42 @@ func (o *outbox) flush(mayWait bool) {
 }
 
 // flushSoon is for a goroutine that must not be held up and has put a reply in. Where no other request is open it writes
-// the reply; else others are likely to follow at once, and a goroutine writes them together.
+// the reply; else others are likely to follow at once, and they are written together: when those that end together have, or by a goroutine.
 func (o *outbox) flushSoon() {
 	o.mu.Lock()
 	alone := o.open <= len(o.ready)
-	if !alone && !o.writing && !o.soon {
+	soon := !alone && !o.writing && !o.soon
+	if soon {
 		o.soon = true
 		o.c.workers.Add(1)
-		go o.flushLater()
 	}
 	o.mu.Unlock()
-	if alone {
+	switch {
+	case alone:
 		o.flush(false)
+	case soon && !o.c.dev.AfterBatch(o.after):
+		go o.later()
 	}
 }
 
 // flushLater is that goroutine.
 func (o *outbox) flushLater() {
 	defer o.c.workers.Done()
+	o.notSoon()
+	o.flush(true)
+}
+
+// flushAfter is called when a batch has ended. It must not wait.
+func (o *outbox) flushAfter() {
+	defer o.c.workers.Done()
+	o.notSoon()
+	o.flush(false)
+}
+
+func (o *outbox) notSoon() {
 	o.mu.Lock()
 	o.soon = false
 	o.mu.Unlock()
-	o.flush(true)
 }
 
 // write is the writer's loop: the batch is taken, o.writing is ours.
@@ -118,11 +142,7 @@ func (o *outbox) write(mayWait bool) {
 		if !done && err == nil {
 			if !mayWait {
 				o.c.workers.Add(1)
-				go func() {
-					defer o.c.workers.Done()
-					o.finish(o.w.wait(o.c.s.stallTimeout, o.c.harmful))
-					o.write(true)
-				}()
+				go o.rest()
 				return
 			}
 			err = o.w.wait(o.c.s.stallTimeout, o.c.harmful)
@@ -138,6 +158,13 @@ func (o *outbox) write(mayWait bool) {
 		o.take()
 		o.mu.Unlock()
 	}
+}
+
+// writeRest is the goroutine that goes on where the reader would have to wait.
+func (o *outbox) writeRest() {
+	defer o.c.workers.Done()
+	o.finish(o.w.wait(o.c.s.stallTimeout, o.c.harmful))
+	o.write(true)
 }
 
 // take moves replies into the writer's batch. o.mu is held.

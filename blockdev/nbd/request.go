@@ -29,6 +29,8 @@ type request struct {
 	started startState       // of a request that no goroutine waits for
 	began   time.Duration    // when it came, since the server began
 	outcome Outcome          // what is counted of it
+	links   startedLinks     // likewise
+	serving func()           // serve, made once: a goroutine that runs it costs no closure
 
 	slices     [partsMax][]byte // the reply: in head, or in buf
 	sliceCount int
@@ -43,7 +45,7 @@ func (r *request) free() {
 	if r.started.Load() == startGivenUp {
 		return // the device still has it, and asks it yet
 	}
-	*r = request{}
+	*r = request{serving: r.serving}
 	pool.Put(r)
 }
 
@@ -51,6 +53,7 @@ func (r *request) free() {
 func (c *conn) next() error {
 	size := c.agreed.style.requestBytes()
 	if c.br.Buffered() < size {
+		c.uncork()
 		c.out.flush(false) // the only place to wait for the next request: nothing ready may wait with us
 		c.timely = false
 	}
@@ -76,10 +79,12 @@ func (c *conn) next() error {
 		return blocktree.E("nbd: request", blocktree.TooLarge, errors.New("a payload longer than any may be"))
 	}
 	c.br.Discard(size) // cannot fail: they were peeked
+	c.cork(h.payload)
 	c.out.begin()
 	r, _ := c.s.requests.Get().(*request)
 	if r == nil {
 		r = new(request)
+		r.serving = r.serve
 	}
 	r.c, r.command, r.flags, r.handle, r.offset, r.length, r.payload = c, h.kind, h.flags, h.handle, h.offset, h.length, h.payload
 	r.began = c.came
@@ -91,6 +96,9 @@ func (c *conn) next() error {
 	}
 	errno, why := c.refuse(r)
 	if errno == 0 {
+		if c.writeInPlace(r) {
+			return nil
+		}
 		err = c.receive(r)
 	} else if r.payload > 0 {
 		err = c.drain(int(r.payload))
@@ -106,7 +114,7 @@ func (c *conn) next() error {
 	case c.start(r):
 	default:
 		c.workers.Add(1)
-		go r.serve()
+		go r.serving()
 	}
 	return nil
 }
@@ -131,6 +139,26 @@ func (c *conn) receive(r *request) (err error) {
 	return err
 }
 
+// writeInPlace serves a WRITE whose payload lies in the reader's buffer, if it needs it there no longer than this call: a device that never
+// waits has written it then, and one that starts it has sealed it. That saves a buffer and a copy. False: nothing happened.
+func (c *conn) writeInPlace(r *request) bool {
+	n := int(r.length)
+	if r.command != cmdWrite || n > c.br.Buffered() || c.dev.ChargeBytes(r.offset, r.length) > 0 { // unaligned: scratch that must be charged
+		return false
+	}
+	payload, _ := c.br.Peek(n) // cannot fail: it is there
+	fua := r.flags&cmdFlagFUA != 0
+	switch {
+	case c.dev.Prompt():
+		r.end(c.dev.WriteAt(c.s.hard, payload, r.offset, fua))
+		c.replied(r)
+	case fua || !c.startWrite(r, payload):
+		return false
+	}
+	c.br.Discard(n)
+	return true
+}
+
 // receivePayload fills p with a payload that has not come yet.
 func (c *conn) receivePayload(p []byte) error {
 	c.timely = false // what follows came with the end of this
@@ -145,6 +173,7 @@ func (c *conn) drain(n int) error {
 	c.out.receiving(true)
 	defer c.out.receiving(false)
 	if n > c.br.Buffered() {
+		c.uncork()
 		c.out.flush(false)
 	}
 	_, err := c.br.Discard(n)
@@ -171,6 +200,11 @@ func (c *conn) abandon(r *request) {
 // answer makes the reply of a refused request ready and lets the reader go on.
 func (c *conn) answer(r *request, errno uint32, why error) {
 	r.finish(errno, why)
+	c.replied(r)
+}
+
+// replied puts in a reply of the reader's own; it writes what is ready when that is much.
+func (c *conn) replied(r *request) {
 	if c.out.put(r) {
 		c.out.flush(false)
 	}
@@ -183,9 +217,7 @@ func (c *conn) answerInline(r *request) {
 	} else {
 		r.finish(0, nil)
 	}
-	if c.out.put(r) {
-		c.out.flush(false)
-	}
+	c.replied(r)
 }
 
 // serve is the goroutine of a request that may wait.

@@ -79,8 +79,8 @@ func (s *stage) clean() {
 			s.t.Fatalf("%d clients still use %s", len(u.Clients), u.Export.Name)
 		}
 	}
-	if len(s.srv.attached) != 0 || len(s.srv.awaiting) != 0 || s.memory.FreeBytes() != stageMemory {
-		s.t.Fatalf("%d devices are attached, %d clients wait, %d of %d bytes are free", len(s.srv.attached), len(s.srv.awaiting), s.memory.FreeBytes(), stageMemory)
+	if s.srv.attachedConns() != 0 || len(s.srv.awaiting) != 0 || s.memory.FreeBytes() != stageMemory {
+		s.t.Fatalf("%d connections are attached, %d clients wait, %d of %d bytes are free", s.srv.attachedConns(), len(s.srv.awaiting), s.memory.FreeBytes(), stageMemory)
 	}
 }
 

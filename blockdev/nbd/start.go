@@ -4,8 +4,6 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-
-	"blocktree"
 )
 
 // errGivenUp is the outcome of a request whose client is gone.
@@ -23,9 +21,15 @@ const (
 // started are the requests of a connection that no goroutine waits for, so that those can be given up that no one awaits any
 // more: a member that does not answer must not hold the memory of a client that left. A WRITE that is given up goes on.
 type started struct {
-	mu  sync.Mutex
-	all map[*request]struct{}
-	cut bool // nothing is started any more
+	mu    sync.Mutex
+	first *request // linked by startedLinks
+	cut   bool     // nothing is started any more
+}
+
+// startedLinks are a request's place among the started ones. They are guarded by started.mu.
+type startedLinks struct {
+	next, prev *request
+	listed     bool
 }
 
 func (s *started) add(r *request) bool {
@@ -34,10 +38,11 @@ func (s *started) add(r *request) bool {
 	if s.cut {
 		return false
 	}
-	if s.all == nil {
-		s.all = make(map[*request]struct{}, blocktree.NBDRequestsPerConnectionMax)
+	r.links = startedLinks{next: s.first, listed: true}
+	if s.first != nil {
+		s.first.links.prev = r
 	}
-	s.all[r] = struct{}{}
+	s.first = r
 	return true
 }
 
@@ -45,42 +50,70 @@ func (s *started) add(r *request) bool {
 func (s *started) remove(r *request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.all[r]
-	delete(s.all, r)
-	return ok
+	return s.unlink(r)
+}
+
+// unlink is remove with s.mu held.
+func (s *started) unlink(r *request) bool {
+	if !r.links.listed {
+		return false
+	}
+	if r.links.prev != nil {
+		r.links.prev.links.next = r.links.next
+	} else {
+		s.first = r.links.next
+	}
+	if r.links.next != nil {
+		r.links.next.links.prev = r.links.prev
+	}
+	r.links = startedLinks{}
+	return true
 }
 
 // start serves a READ or WRITE without a goroutine, where the device can. False: nothing happened.
 func (c *conn) start(r *request) bool {
-	write := r.command == cmdWrite && r.flags&cmdFlagFUA == 0
-	if r.command != cmdRead && !write {
+	switch {
+	case r.command == cmdRead:
+		return c.startRead(r)
+	case r.command != cmdWrite || r.flags&cmdFlagFUA != 0:
 		return false
 	}
 	buf := r.buf
-	bytes := buf.B // taken here: from add on, a READ may be given up, and its buffer be another request's
-	if write {
-		r.buf = nil // giving the request up must not free what is being written
-	}
-	c.workers.Add(1)
-	if !c.started.add(r) {
-		c.workers.Done()
+	r.buf = nil // giving the request up must not free what is being written
+	if !c.startWrite(r, buf.B) {
 		r.buf = buf
 		return false
 	}
-	switch {
-	case write && c.dev.StartWrite(bytes, r.offset, r):
-		buf.Release()
-		return true
-	case !write && c.dev.StartRead(bytes[c.agreed.style.room():], r.offset, r):
-		return true
-	case !c.started.remove(r): // given up meanwhile, and answered
-		if write {
-			buf.Release()
-		}
+	buf.Release()
+	return true
+}
+
+// startRead is start for a READ.
+func (c *conn) startRead(r *request) bool {
+	data := r.data() // taken here: from add on, the READ may be given up, and its buffer be another request's
+	c.workers.Add(1)
+	if !c.started.add(r) {
+		c.workers.Done()
+		return false
+	}
+	if c.dev.StartRead(data, r.offset, r) || !c.started.remove(r) { // not there: given up meanwhile, and answered
 		return true
 	}
 	c.workers.Done()
-	r.buf = buf
+	return false
+}
+
+// startWrite is start for a WRITE without FUA, of a payload that is not used any more when it returns. The request has no buffer.
+func (c *conn) startWrite(r *request, payload []byte) bool {
+	c.workers.Add(1)
+	if !c.started.add(r) {
+		c.workers.Done()
+		return false
+	}
+	if c.dev.StartWrite(payload, r.offset, r) || !c.started.remove(r) {
+		return true
+	}
+	c.workers.Done()
 	return false
 }
 
@@ -103,11 +136,13 @@ func (s *started) giveUp() {
 	s.mu.Lock()
 	s.cut = true
 	var open []*request
-	for r := range s.all {
+	for r := s.first; r != nil; {
+		next := r.links.next
 		if r.started.CompareAndSwap(startOpen, startGivenUp) {
+			s.unlink(r)
 			open = append(open, r)
-			delete(s.all, r)
 		}
+		r = next
 	}
 	s.mu.Unlock()
 	for _, r := range open {

@@ -10,6 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const (
+	// slicesPerWrite is how many slices unix.Writev takes without allocating.
+	slicesPerWrite = 8
+
+	// smallBytesMax is room for a batch of replies without data.
+	smallBytesMax = repliesPerWrite * extendedChunkBytes
+)
+
 // vecWriter writes many slices with few system calls, first without waiting. It belongs to the outbox's writer.
 type vecWriter struct {
 	nc   net.Conn
@@ -17,6 +25,9 @@ type vecWriter struct {
 	tls  *recordWriter   // nil without TLS
 	left [][]byte        // not yet written
 	all  [][]byte        // the storage of left
+
+	small    []byte // replies without data, one behind the other
+	smallEnd int    // if so many slices are left, the last of them is the end of small
 
 	mayWait bool
 	wrote   int   // bytes since wait looked
@@ -28,6 +39,7 @@ func (w *vecWriter) init(nc net.Conn) {
 	w.nc = nc
 	w.all = make([][]byte, 0, repliesPerWrite)
 	w.left = w.all
+	w.small = make([]byte, 0, smallBytesMax)
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			w.raw = raw
@@ -41,10 +53,21 @@ func (w *vecWriter) secure(s *secured) {
 	w.raw, w.tls = nil, &recordWriter{secured: s, record: make([]byte, 0, tlsRecordBytesMax)}
 }
 
-// add appends a slice that stays unchanged until it is written.
+// add appends a slice that stays unchanged until it is written. Short ones are copied together: a slice costs the kernel more than that.
 func (w *vecWriter) add(b []byte) {
 	if len(w.left) == 0 {
-		w.left = w.all[:0]
+		w.left, w.small, w.smallEnd = w.all[:0], w.small[:0], 0
+	}
+	if len(b) <= headBytes && len(w.small)+len(b) <= cap(w.small) {
+		from := len(w.small)
+		w.small = append(w.small, b...)
+		if n := len(w.left); n > 0 && w.smallEnd == n { // the last one is short, too
+			last := &w.left[n-1]
+			*last = (*last)[:len(*last)+len(b)]
+			return
+		}
+		b = w.small[from:]
+		w.smallEnd = len(w.left) + 1
 	}
 	w.left = append(w.left, b)
 	w.all = w.left // grown, if it has: nothing is written before all of a batch is added
@@ -112,7 +135,7 @@ func (w *vecWriter) writeSome(fd uintptr) bool {
 		if len(w.left) == 1 {
 			n, err = unix.Write(int(fd), w.left[0])
 		} else {
-			n, err = unix.Writev(int(fd), w.left)
+			n, err = unix.Writev(int(fd), w.left[:min(len(w.left), slicesPerWrite)])
 		}
 		switch {
 		case err == unix.EINTR:

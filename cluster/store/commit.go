@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"blocktree"
@@ -108,8 +109,8 @@ func (s *Store) commit(group *queue) {
 		err = s.tellReached(group)
 	}
 	lazy := err == nil && group.isLazy() && s.unsyncedBytes+group.bytes <= blocktree.GroupCommitBytesMax
-	if err == nil {
-		group.tellWritten()
+	if err == nil && slices.ContainsFunc(group.calls, func(c call) bool { return c.lazy }) {
+		s.opts.OnGroup(group.tellWritten)
 	}
 	switch {
 	case lazy:
@@ -149,9 +150,16 @@ func (s *Store) commit(group *queue) {
 		}
 	}
 	s.bufs.put(group.items)
-	for _, c := range group.calls {
-		if c.done != nil {
-			c.done(err)
+	if slices.ContainsFunc(group.calls, func(c call) bool { return c.done != nil }) {
+		s.opts.OnGroup(func() { group.tell(err) })
+	}
+}
+
+// tell calls back those that have not been.
+func (q *queue) tell(err error) {
+	for i := range q.calls {
+		if done := q.calls[i].done; done != nil {
+			done(err)
 		}
 	}
 }

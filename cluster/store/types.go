@@ -220,6 +220,10 @@ type Options struct {
 	// error is fatal, as a write's. It is called by the committer, with no lock held. Default: nobody is told.
 	OnWritten func(sequence uint64) error
 
+	// OnGroup is given the calls back of Appends that ended together, and makes them: it may do once, before and after, what each would cost. It
+	// is called by the committer, with no lock held. Default: they are just made.
+	OnGroup func(tell func())
+
 	// OnRoom is called, as OnDamage is, when MakingRoom has become false.
 	OnRoom func()
 
@@ -279,6 +283,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.OnGroup == nil {
+		o.OnGroup = func(tell func()) { tell() }
 	}
 	return o, nil
 }

@@ -1,6 +1,8 @@
 package stripe
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 
 	"blocktree"
@@ -30,22 +32,33 @@ const (
 	regionMinBytes = 4 + 16 + 4
 )
 
+// headerRoom is what most headers need, bodyPartsMax how many parts a body can have.
+const (
+	headerRoom   = 320
+	bodyPartsMax = 6
+)
+
+// encoded is the memory of a message with a body, in one piece.
+type encoded struct {
+	header [headerRoom]byte
+	body   [bodyPartsMax][]byte
+}
+
 // EncodeMessage gives the wire form of m: a header of at most FrameHeaderBytesMax, and body parts that alias m.
 func EncodeMessage(m *Message) (header []byte, body [][]byte) {
-	e := wire.Encoder{Buf: make([]byte, 0, 320)}
-	var lists wire.Encoder
-	if len(m.Extents)+len(m.Regions)+len(m.Repairs) > 0 {
-		encodeExtents(&lists, m.Extents)
-		encodeStates(&lists, m.Regions)
-		encodeRepairs(&lists, m.Repairs)
+	var e wire.Encoder
+	if m.Record == nil && len(m.Payload)+len(m.Seals) == 0 {
+		e.Buf = make([]byte, 0, headerRoom)
+	} else {
+		all := new(encoded)
+		e.Buf, body = all.header[:0], all.body[:0]
 	}
 	flags := uint8(0)
-	for i, b := range [...]bool{m.Answer, m.Last, m.Held, m.Record != nil, len(lists.Buf) > listsInHeaderMax} {
+	for i, b := range [...]bool{m.Answer, m.Last, m.Held, m.Record != nil} {
 		if b {
 			flags |= 1 << i
 		}
 	}
-	body = make([][]byte, 0, 6)
 	e.U8(messageFormat)
 	e.U8(uint8(m.Kind))
 	e.U8(flags)
@@ -70,13 +83,37 @@ func EncodeMessage(m *Message) (header []byte, body [][]byte) {
 		encodeRecord(&e, r)
 		body = append(body, r.Payload, r.Seals, r.Control)
 	}
-	e.U32(uint32(len(lists.Buf)))
-	if flags&flagListsInBody != 0 {
-		body = append(body, lists.Buf)
-	} else {
-		e.Raw(lists.Buf)
+	if lists := encodeLists(&e, m); lists != nil {
+		e.Buf[flagsAt] |= flagListsInBody
+		body = append(body, lists)
 	}
-	return e.Buf, append(body, m.Payload, m.Seals)
+	if body != nil {
+		body = append(body, m.Payload, m.Seals)
+	}
+	return e.Buf, body
+}
+
+// flagsAt is the place of the flags in a header.
+const flagsAt = 2
+
+// encodeLists appends the length of the three lists and, where they are short, themselves; else it returns them.
+func encodeLists(e *wire.Encoder, m *Message) []byte {
+	e.U32(0)
+	at := len(e.Buf)
+	if len(m.Extents)+len(m.Regions)+len(m.Repairs) == 0 {
+		return nil
+	}
+	encodeExtents(e, m.Extents)
+	encodeStates(e, m.Regions)
+	encodeRepairs(e, m.Repairs)
+	n := len(e.Buf) - at
+	binary.BigEndian.PutUint32(e.Buf[at-4:], uint32(n))
+	if n <= listsInHeaderMax {
+		return nil
+	}
+	lists := bytes.Clone(e.Buf[at:])
+	e.Buf = e.Buf[:at]
+	return lists
 }
 
 // DecodeMessage reads what EncodeMessage made; the message aliases header and body.

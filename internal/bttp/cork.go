@@ -12,6 +12,7 @@ type cork struct {
 
 	mu    sync.Mutex // taken with a lane's mu held, never the other way round
 	lanes []*lane    // have something queued that is written at the next pull
+	after []func()   // are called then
 }
 
 // push begins holding back.
@@ -34,6 +35,20 @@ func (c *cork) holds(l *lane) bool {
 	return true
 }
 
+// later has f called at the next pull, once what is held back is written. It reports false, and does nothing, where nobody will pull.
+func (c *cork) later(f func()) bool {
+	if c.count.Load() == 0 {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.count.Load() == 0 {
+		return false
+	}
+	c.after = append(c.after, f)
+	return true
+}
+
 // pull ends one push and writes all that is held back, also what others held: nothing waits longer than the shortest
 // of the pushes that overlap.
 func (c *cork) pull() {
@@ -46,8 +61,15 @@ func (c *cork) pull() {
 	for _, l := range lanes {
 		l.held = false
 	}
+	var fewAfter [8]func()
+	after := append(fewAfter[:0], c.after...)
+	clear(c.after)
+	c.after = c.after[:0]
 	c.mu.Unlock()
 	for _, l := range lanes {
 		l.writeQueued()
+	}
+	for _, f := range after {
+		f()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -86,5 +87,28 @@ func TestKeyUpdateLiftsTheCork(t *testing.T) {
 	<-ended
 	if conn.Err() == nil {
 		t.Fatal("the connection outlives its carrier")
+	}
+}
+
+// TestAfterBatch: what is to be done after a batch is done once, at the first pull, and refused where nobody will pull.
+func TestAfterBatch(t *testing.T) {
+	var c cork
+	var done []int
+	note := func(n int) func() { return func() { done = append(done, n) } }
+	if c.later(note(0)) {
+		t.Error("somebody is believed to pull")
+	}
+	c.push()
+	c.push()
+	if !c.later(note(1)) || !c.later(note(2)) || len(done) != 0 {
+		t.Errorf("done already: %v", done)
+	}
+	c.pull()
+	if !c.later(note(3)) {
+		t.Error("nobody is believed to pull")
+	}
+	c.pull()
+	if c.later(note(4)) || !slices.Equal(done, []int{1, 2, 3}) {
+		t.Errorf("done: %v", done)
 	}
 }

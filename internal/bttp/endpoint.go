@@ -193,6 +193,10 @@ func (e *Endpoint) Cork() { e.cork.push() }
 // Uncork sends what was held back.
 func (e *Endpoint) Uncork() { e.cork.pull() }
 
+// AfterBatch has f called once when what is being handled together has been: the messages that came with one read, or what lies between a Cork and
+// its Uncork. f must not block. It reports false, and does nothing, where nothing is.
+func (e *Endpoint) AfterBatch(f func()) bool { return e.cork.later(f) }
+
 // now is the wall clock.
 func (e *Endpoint) now() time.Time {
 	if e.config.Clock != nil {

@@ -28,6 +28,7 @@ var (
 	_ blocktree.File         = (*File)(nil)
 	_ blocktree.ReadStarter  = (*File)(nil)
 	_ blocktree.WriteStarter = (*File)(nil)
+	_ blocktree.Batcher      = (*File)(nil)
 	_ blocktree.LossNumberer = (*File)(nil)
 	_ blocktree.Extenter     = (*File)(nil)
 	_ blocktree.Sizer        = (*File)(nil)

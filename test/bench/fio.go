@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,11 +14,12 @@ import (
 
 // workload is one fio job.
 type workload struct {
-	name  string
-	rw    string // fio's word
-	block string
-	depth int
-	extra []string
+	name      string
+	rw        string // fio's word
+	block     string
+	depth     int
+	extra     []string
+	regionMiB int // what is touched, if it is not that of the plan
 }
 
 const (
@@ -32,13 +34,13 @@ const (
 
 func workloads() []workload {
 	return []workload{
-		{randWrite1, "randwrite", "4k", 1, nil},
-		{randWrite32, "randwrite", "4k", 32, nil},
-		{randRead1, "randread", "4k", 1, nil},
-		{randRead32, "randread", "4k", 32, nil},
-		{flushed, "randwrite", "4k", 1, []string{"--fsync=1"}},
-		{seqWrite, "write", "1m", 8, nil},
-		{seqRead, "read", "1m", 8, nil},
+		{name: randWrite1, rw: "randwrite", block: "4k", depth: 1},
+		{name: randWrite32, rw: "randwrite", block: "4k", depth: 32},
+		{name: randRead1, rw: "randread", block: "4k", depth: 1},
+		{name: randRead32, rw: "randread", block: "4k", depth: 32},
+		{name: flushed, rw: "randwrite", block: "4k", depth: 1, extra: []string{"--fsync=1"}},
+		{name: seqWrite, rw: "write", block: "1m", depth: 8},
+		{name: seqRead, rw: "read", block: "1m", depth: 8},
 	}
 }
 
@@ -80,8 +82,9 @@ type fioDirection struct {
 
 // fio runs one workload on one server.
 func (b *bench) fio(ctx context.Context, s *server, w workload) (sample, error) {
+	region := cmp.Or(w.regionMiB, b.regionMiB)
 	args := []string{"--name=" + strconv.Itoa(len(w.name)), "--ioengine=nbd", "--uri=" + s.uri, "--rw=" + w.rw, "--bs=" + w.block,
-		"--iodepth=" + strconv.Itoa(w.depth), "--size=" + strconv.Itoa(b.regionMiB) + "m", "--time_based",
+		"--iodepth=" + strconv.Itoa(w.depth), "--size=" + strconv.Itoa(region) + "m", "--time_based",
 		"--runtime=" + strconv.Itoa(int(b.each.Seconds())), "--randrepeat=0", "--norandommap", "--output-format=json"}
 	before := cpuOf(s.procs)
 	d, client, err := b.runFio(ctx, append(args, w.extra...))
@@ -132,7 +135,7 @@ func (b *bench) runFio(ctx context.Context, args []string) (fioDirection, float6
 
 // fill writes every byte that is read later, and on Blocktree the whole file.
 func (b *bench) fill(ctx context.Context) error {
-	for _, s := range append(slices.Clone(b.servers), b.flushing) {
+	for _, s := range append(slices.Clone(b.servers), b.ours, b.flushing) {
 		size := b.regionMiB
 		if s.name == blocktree {
 			size = b.diskMiB
@@ -152,18 +155,16 @@ func (b *bench) fill(ctx context.Context) error {
 // memory reads what the nodes have resident now that they keep the whole file, and what btnbd has with its default cache
 // after it was read through.
 func (b *bench) memory(ctx context.Context) error {
-	s := b.servers[len(b.servers)-1]
+	s := b.line()
 	for _, p := range s.procs {
 		if p.name != "btnbd" {
 			b.nodeRSS = append(b.nodeRSS, residentMiB(p.pid))
 		}
 	}
-	s.stopLast()
-	s.procs = s.procs[:len(s.procs)-1]
-	if err := b.serve(ctx, s, strconv.Itoa(cacheMiB)+"MiB"); err != nil {
+	if err := b.restart(ctx, strconv.Itoa(cacheMiB)+"MiB"); err != nil {
 		return err
 	}
-	for _, w := range []workload{{"warm", "read", "1m", 8, nil}, {"mix", "randrw", "4k", 32, nil}} {
+	for _, w := range []workload{{name: "warm", rw: "read", block: "1m", depth: 8}, {name: "mix", rw: "randrw", block: "4k", depth: 32}} {
 		if _, err := b.fio(ctx, s, w); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,52 +21,54 @@ const profileEnv = "BT_PROFILE"
 // profiled is where the CPU time of one workload went, in microseconds per request.
 type profiled struct {
 	workload string
-	layers   map[string]map[string]float64 // side ("btnbd" or "nodes") → package → µs
+	layers   map[string]map[string]float64 // side ("btnbd", "nodes" or "memory") → package → µs
 	causes   map[string]map[string]float64 // side → what the processor did → µs
 }
 
 // profile runs some workloads once more while all processes of Blocktree write CPU profiles.
-func (b *bench) profile(ctx context.Context) error {
-	s := b.servers[len(b.servers)-1]
-	number := 0
-	for _, w := range workloads() {
-		if w.name == flushed {
-			continue
-		}
-		number++
-		if err := s.toggle(); err != nil {
-			return err
+func (b *bench) profile(ctx context.Context) (err error) {
+	list := slices.DeleteFunc(workloads(), func(w workload) bool { return w.name == flushed })
+	b.profiles, err = b.profileOf(ctx, b.line(), list)
+	return err
+}
+
+// profileOf runs workloads on a server while its processes write CPU profiles.
+func (b *bench) profileOf(ctx context.Context, s *server, list []workload) (all []profiled, err error) {
+	for _, w := range list {
+		if err := b.toggle(s); err != nil {
+			return nil, err
 		}
 		got, err := b.fio(ctx, s, w)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := s.toggle(); err != nil {
-			return err
+		if err := b.toggle(s); err != nil {
+			return nil, err
 		}
 		requests := got.perSecond * b.each.Seconds()
 		p := profiled{w.name, map[string]map[string]float64{}, map[string]map[string]float64{}}
 		for _, proc := range s.procs {
 			side, name := "nodes", "btnode"
-			if proc.name == "btnbd" {
-				side, name = "btnbd", "btnbd"
+			if proc.name == "btnbd" || proc.name == "memory" {
+				side, name = proc.name, proc.name
 			}
-			file := filepath.Join(b.work, fmt.Sprintf("%s-%d-%d.pprof", name, proc.pid, number))
+			file := filepath.Join(b.work, fmt.Sprintf("%s-%d-%d.pprof", name, proc.pid, b.toggles[proc.pid]/2))
 			if err := awaitFile(ctx, file); err != nil {
-				return err
+				return nil, err
 			}
 			if err := p.add(ctx, file, side, requests); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		b.profiles = append(b.profiles, p)
+		all = append(all, p)
 	}
-	return nil
+	return all, nil
 }
 
 // toggle begins or ends a profile in every process of the server.
-func (s *server) toggle() error {
+func (b *bench) toggle(s *server) error {
 	for _, p := range s.procs {
+		b.toggles[p.pid]++
 		if err := syscall.Kill(p.pid, syscall.SIGUSR1); err != nil {
 			return fmt.Errorf("profile of %s: %w", p.name, err)
 		}

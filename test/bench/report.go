@@ -23,12 +23,18 @@ func (b *bench) report() string {
 	fmt.Fprintf(&p, "- Blocktree: three `btnode run` processes and `btnbd serve --cache off` on one machine, code 2+1, encrypted, TLS between all,\n"+
 		"  file of %d MiB all written, workloads over %d MiB; a write is answered when it is durable on all three nodes (the others, and\n"+
 		"  \"flush\", a file of that durability: when it is in memory, but for the line with a flush)\n", b.diskMiB, b.regionMiB)
+	if b.onlyEngine {
+		b.engineReport(&p)
+		return p.String()
+	}
 	b.marks(&p)
 	b.throughput(&p)
 	b.bareTable(&p)
 	b.cpuTable(&p)
-	b.profileTables(&p)
+	p.WriteString("\nThe same by layer, from CPU profiles of one more run of each: microseconds per request.\n")
+	profileTables(&p, []string{"btnbd", "nodes"}, b.profiles)
 	b.memoryTable(&p)
+	b.engineReport(&p)
 	return p.String()
 }
 
@@ -157,27 +163,27 @@ func (b *bench) cpuTable(p *strings.Builder) {
 	}
 }
 
-// profileTables say which layers and which work take the CPU time.
-func (b *bench) profileTables(p *strings.Builder) {
-	if len(b.profiles) == 0 {
+// profileTables say which layers and which work take the CPU time of which sides.
+func profileTables(p *strings.Builder, sides []string, list []profiled) {
+	if len(list) == 0 {
 		return
 	}
-	p.WriteString("\nThe same by layer, from CPU profiles of one more run of each: microseconds per request. A sample counts for the package of\n" +
-		"Blocktree nearest to the innermost function, so that system calls and ciphers count for whoever called them.\n")
-	b.profileTable(p, "layer", func(x profiled) map[string]map[string]float64 { return x.layers })
+	p.WriteString("\nA sample counts for the package of Blocktree nearest to the innermost function, so that system calls and ciphers count for whoever\n" +
+		"called them.\n")
+	profileTable(p, sides, "layer", list, func(x profiled) map[string]map[string]float64 { return x.layers })
 	p.WriteString("\nAnd by what the processor did:\n")
-	b.profileTable(p, "work", func(x profiled) map[string]map[string]float64 { return x.causes })
+	profileTable(p, sides, "work", list, func(x profiled) map[string]map[string]float64 { return x.causes })
 }
 
-func (b *bench) profileTable(p *strings.Builder, title string, of func(profiled) map[string]map[string]float64) {
+func profileTable(p *strings.Builder, sides []string, title string, list []profiled, of func(profiled) map[string]map[string]float64) {
 	fmt.Fprintf(p, "\n| process | %s |", title)
-	for _, x := range b.profiles {
+	for _, x := range list {
 		fmt.Fprintf(p, " %s |", x.workload)
 	}
-	p.WriteString("\n|---|---|" + strings.Repeat("---|", len(b.profiles)) + "\n")
-	for _, side := range []string{"btnbd", "nodes"} {
+	p.WriteString("\n|---|---|" + strings.Repeat("---|", len(list)) + "\n")
+	for _, side := range sides {
 		weight := map[string]float64{}
-		for _, x := range b.profiles {
+		for _, x := range list {
 			total := 0.0
 			for _, us := range of(x)[side] {
 				total += us
@@ -192,7 +198,7 @@ func (b *bench) profileTable(p *strings.Builder, title string, of func(profiled)
 				continue // under one percent everywhere
 			}
 			fmt.Fprintf(p, "| %s | %s |", side, name)
-			for _, x := range b.profiles {
+			for _, x := range list {
 				fmt.Fprintf(p, " %.1f |", of(x)[side][name])
 			}
 			p.WriteString("\n")

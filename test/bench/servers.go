@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,7 +41,7 @@ const (
 // flushPath is that file.
 const flushPath = "/vm/flush"
 
-// startServers starts all three; the first exchange with each waits until it listens.
+// startServers starts all; the first exchange with each waits until it listens.
 func (b *bench) startServers(ctx context.Context) error {
 	sock := func(n string) string { return filepath.Join(b.work, n) }
 	region := strconv.Itoa(b.regionMiB) + "M"
@@ -50,6 +51,26 @@ func (b *bench) startServers(ctx context.Context) error {
 	}
 	b.servers = append(b.servers, &server{name: nbdkit, uri: "nbd+unix:///?socket=" + sock("kit"), cmds: []*exec.Cmd{kit},
 		procs: []process{{"nbdkit", kit.Process.Pid}}})
+	names := []string{"kit"}
+	if !b.onlyEngine {
+		names = append(names, "qemu")
+		if err := b.startQemu(sock("qemu")); err != nil {
+			return err
+		}
+	}
+	for _, n := range names {
+		if err := awaitFile(ctx, sock(n)); err != nil {
+			return err
+		}
+	}
+	if err := b.startOurs(ctx); err != nil {
+		return err
+	}
+	return b.startBlocktree(ctx)
+}
+
+// startQemu starts qemu-nbd on a file of its own.
+func (b *bench) startQemu(socket string) error {
 	raw := filepath.Join(b.work, "raw")
 	if err := os.WriteFile(raw, nil, 0o600); err != nil {
 		return err
@@ -57,18 +78,13 @@ func (b *bench) startServers(ctx context.Context) error {
 	if err := os.Truncate(raw, int64(b.regionMiB)<<20); err != nil {
 		return err
 	}
-	q, err := b.start("qemu-nbd", "-t", "-e", "16", "-f", "raw", "-k", sock("qemu"), raw)
+	q, err := b.start("qemu-nbd", "-t", "-e", "16", "-f", "raw", "-k", socket, raw)
 	if err != nil {
 		return err
 	}
-	b.servers = append(b.servers, &server{name: qemu, uri: "nbd+unix:///?socket=" + sock("qemu"), cmds: []*exec.Cmd{q},
+	b.servers = append(b.servers, &server{name: qemu, uri: "nbd+unix:///?socket=" + socket, cmds: []*exec.Cmd{q},
 		procs: []process{{"qemu-nbd", q.Process.Pid}}})
-	for _, n := range []string{"kit", "qemu"} {
-		if err := awaitFile(ctx, sock(n)); err != nil {
-			return err
-		}
-	}
-	return b.startBlocktree(ctx)
+	return nil
 }
 
 // startBlocktree starts the nodes and btnbd with its cache off.
@@ -164,9 +180,13 @@ func (b *bench) startReady(ctx context.Context, name string, args ...string) (*e
 
 // stopAll stops every process, the last started first.
 func (b *bench) stopAll() {
-	for i := len(b.servers) - 1; i >= 0; i-- {
-		for len(b.servers[i].cmds) > 0 {
-			b.servers[i].stopLast()
+	all := b.servers
+	if b.ours != nil {
+		all = append(slices.Clone(all), b.ours)
+	}
+	for _, s := range slices.Backward(all) {
+		for len(s.cmds) > 0 {
+			s.stopLast()
 		}
 	}
 }

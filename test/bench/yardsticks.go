@@ -25,39 +25,37 @@ type bareKey struct {
 
 // bareExchange runs the yardstick on the carrier in use, TCP lanes; with quic also on the other one, once, for orientation.
 func (b *bench) bareExchange(ctx context.Context, quic bool) error {
-	program := filepath.Join(b.work, "bareexchange")
-	if _, err := os.Stat(program); err != nil {
-		build := exec.CommandContext(ctx, "go", "build", "-o", program, "./internal/bttp/bareexchange/cmd")
-		build.Dir, build.Stderr = b.root, os.Stderr
-		if err := build.Run(); err != nil {
-			return err
-		}
-	}
 	runs := [][]string{{"-carriers", "tcp", "-over", "bare,batched"}}
 	if quic {
 		runs = append(runs, []string{"-carriers", "quic", "-over", "bare"})
 	}
 	for _, args := range runs {
-		c := exec.CommandContext(ctx, program, append(args, "-each", (b.each/3).String())...)
-		c.Stderr = os.Stderr
-		out, err := c.Output()
+		rows, err := b.exchange(ctx, append(args, "-each", (b.each/3).String())...)
 		if err != nil {
 			return err
 		}
-		for line := range bytes.Lines(out) {
-			var r struct {
-				Over, Carrier, Shape string
-				Depth                int
-				PerSecond            float64
-			}
-			if err := json.Unmarshal(line, &r); err != nil {
-				return err
-			}
-			k := bareKey{r.Over, r.Carrier, r.Shape, r.Depth}
-			b.bare[k] = append(b.bare[k], r.PerSecond)
+		for k, rate := range rows {
+			b.bare[k] = append(b.bare[k], rate)
 		}
 	}
 	return nil
+}
+
+// parseExchange reads the rows that the bare exchange prints: exchanges per second.
+func parseExchange(out []byte) (map[bareKey]float64, error) {
+	rows := map[bareKey]float64{}
+	for line := range bytes.Lines(out) {
+		var r struct {
+			Over, Carrier, Shape string
+			Depth                int
+			PerSecond            float64
+		}
+		if err := json.Unmarshal(line, &r); err != nil {
+			return nil, err
+		}
+		rows[bareKey{r.Over, r.Carrier, r.Shape, r.Depth}] = r.PerSecond
+	}
+	return rows, nil
 }
 
 // slowestOfThree appends 4 KiB to three files and fdatasyncs all at once, again and again; it returns the median over
