@@ -8,6 +8,8 @@ ARGS     ?=
 FUZZTIME ?= 10s
 FUZZ_PACKAGES ?= ./...
 FUZZ_TARGETS ?= ^Fuzz
+# How long it may take to make an input shorter that is new: 60 s by default, of sessions most of the time that there is.
+FUZZ_SHORTEN ?= 1s
 MINUTES  ?= 30
 SEEDS    ?=
 SEED     ?=
@@ -69,7 +71,7 @@ fuzz: ## every fuzz target for FUZZTIME=10s each
 	test -n "$$targets"; failed=; \
 	while read -r package target; do \
 		echo "== $$package $$target"; \
-		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || failed="$$failed $$target"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime $(FUZZ_SHORTEN) $$package || failed="$$failed $$target"; \
 	done <<<"$$targets"; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 

@@ -60,7 +60,7 @@ func questions(script []byte, s style) (all []question) {
 		}
 		return v
 	}
-	for ; len(script) >= 8 && len(all) < 200; script = script[8:] {
+	for ; len(script) >= 8 && len(all) < 64; script = script[8:] {
 		q := question{rule: &rules[int(script[0]&127)%len(rules)], flags: uint16(script[1]), offset: number(script[2:]), length: number(script[5:]),
 			handle: uint64(len(all)) * 0x0101010101010101}
 		if q.command == 1 && script[0]>>7 == 0 { // mostly one that can be done
@@ -70,8 +70,12 @@ func questions(script []byte, s style) (all []question) {
 		if s != extended {
 			q.length = uint64(uint32(q.length))
 		}
-		if len(q.wirePayload(s)) > 0 {
-			q.length %= 70000
+		if len(q.wirePayload(s)) > 0 { // now and then one that does not fit into the connection's buffer
+			most := uint64(3000)
+			if script[4]&7 == 7 {
+				most = 70000
+			}
+			q.length %= most
 		}
 		all = append(all, q)
 	}
