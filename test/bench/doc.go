@@ -13,6 +13,6 @@
 //
 // It is not a test: otherwise it fails only when something cannot be measured. It ends the processes that it started, by their ids.
 //
-// Environment: QUICK=1 for one short round; BENCH_DIR for where files are kept (default the temporary directory; it should
+// Environment: QUICK=1 for one short round, or three of the subset; BENCH_DIR for where files are kept (default the temporary directory; it should
 // be on the disk that matters); BENCH_OUT for another file than docs/BENCHMARKS.md.
 package main

@@ -45,7 +45,7 @@ func run(ctx context.Context) (err error) {
 	if *only != "" {
 		p = plan{rounds: 5, each: 2 * time.Second, diskMiB: 1024, regionMiB: 512}
 		if os.Getenv("QUICK") != "" {
-			p = plan{rounds: 2, each: time.Second, diskMiB: 512, regionMiB: 256}
+			p = plan{rounds: 3, each: time.Second, diskMiB: 512, regionMiB: 256}
 		}
 	}
 	root, err := os.Getwd()
