@@ -27,9 +27,13 @@ func (j *join) window() int {
 // foregroundFew is up to how many unfinished operations do not yet keep the members busy.
 const foregroundFew = 4
 
-// foregroundMuch is how many operations done while one run was on its way keep the members busy, however few are unfinished
-// at a time: a client on a full machine, or one that waits for each answer, has its requests in queues above.
-const foregroundMuch = 8
+// More than foregroundMuch operations done while one run was on its way, less than foregroundApart from one another, keep the members
+// busy, however few are unfinished at a time: a client on a full machine, or one that waits for each answer, has its requests in queues
+// above.
+const (
+	foregroundMuch  = 8
+	foregroundApart = 10 * time.Millisecond
+)
 
 // foreground counts the operations that somebody waits for.
 func (h *Holder) foreground() int {
@@ -43,7 +47,8 @@ func (h *Holder) foreground() int {
 // pause lets the foreground have the members to itself for as long as a run took, but not for ever.
 func (j *join) pause(c *copyRun) {
 	h := j.h
-	j.busy = h.foreground() > foregroundFew || h.served()-c.served > foregroundMuch
+	done := h.served() - c.served
+	j.busy = h.foreground() > foregroundFew || done > foregroundMuch && h.now-c.at < time.Duration(done)*foregroundApart
 	if j.busy {
 		j.rest = h.now + min(h.now-c.at, h.memberTimeout/4)
 	}

@@ -15,15 +15,22 @@ func TestCopyUpYields(t *testing.T) {
 	w.turns(20, 10*time.Millisecond)
 	j := &join{h: w.h}
 	for _, c := range []struct {
-		reads, window int
-		rests         bool
-	}{{0, installsMax, false}, {foregroundMuch + 1, 1, true}, {foregroundMuch, installsMax, false}} {
+		reads  int
+		each   time.Duration
+		window int
+		rests  bool
+	}{
+		{0, 0, installsMax, false},
+		{foregroundMuch + 1, time.Millisecond, 1, true},
+		{foregroundMuch, time.Millisecond, installsMax, false},
+		{2 * foregroundMuch, foregroundApart / 2, installsMax, false}, // one in 20 ms: that leaves them time
+	} {
 		run := &copyRun{j: j, at: w.h.now, served: w.h.served()}
 		for range c.reads {
 			w.nextOp++
 			w.ops[w.nextOp] = &testOp{read: true, count: 1, holder: w.hid, floor: []blocktree.Version{w.floor[0]}}
 			w.with(w.hid, func(h *Holder) { h.Read(w.nextOp, 0, 0, 1) })
-			w.turns(4, time.Millisecond)
+			w.turns(4, c.each)
 		}
 		w.turns(1, time.Millisecond)
 		took := w.h.now - run.at
