@@ -28,7 +28,7 @@ func TestStats(t *testing.T) {
 	})
 	d.Await("it serves", func() bool {
 		s, ok := n.Stats()
-		return ok && s.Serving && s.Meta.Leader == s.Meta.Node
+		return ok && s.Serving && s.Meta.Leader == s.Meta.Node && len(s.Links) == 1 && s.Links[0].Serving
 	})
 	c := d.Client()
 	d.Create(c, "/f", 1<<20, blocktree.Code{Data: 1})
