@@ -235,12 +235,9 @@ func (a *ahead) read(x *piece) {
 	defer a.wg.Done()
 	a.d.cache.stampAll(x.first, x.stamps) // before the read begins
 	err := a.d.file.ReadSectors(a.ctx, x.first, x.memory.data[:x.count*a.sector])
-	if err != nil {
-		x.stream.ended.Store(true)
-		if a.ctx.Err() == nil {
-			_ = a.d.wrap(readOp, err) // where a loss is noticed; else whoever wants the sectors is told what is wrong with them
-		}
-	}
+	if err != nil && a.ctx.Err() == nil {
+		_ = a.d.wrap(readOp, err) // where a loss is noticed; else whoever wants the sectors is told what is wrong with them
+	} // the stream goes on: a new one in its place would ask for the same piece again
 	a.flying.Add(-1)
 	a.pieces.arrived(x, err == nil)
 }

@@ -629,3 +629,40 @@ func (g grown) Info() blocktree.FileInfo {
 	info.SizeBytes = 1 << 20
 	return info
 }
+
+// TestReadAheadFailsOnce: where a sector cannot be read, what is read ahead of it fails, but not again and again with it in every piece.
+func TestReadAheadFailsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAheadBed(t, 16<<20, 4<<20, memfile.Options{})
+		defer b.close()
+		const bad = 3*pieceLen - 2
+		b.hook = func(_ context.Context, c memfile.Call) error {
+			if uint64(c.First) <= bad && uint64(c.First)+c.Count > bad {
+				time.Sleep(time.Second)
+				return blocktree.E("test", blocktree.Corrupt, nil)
+			}
+			return nil
+		}
+		began := time.Now()
+		for at := range uint64(8 * pieceLen) {
+			if at == bad {
+				if err := b.dev.ReadAt(t.Context(), make([]byte, 4096), at*4096); blocktree.KindOf(err) != blocktree.Corrupt {
+					t.Errorf("what is wrong with it is said: %v", err)
+				}
+				continue
+			}
+			b.read(at, 1)
+		}
+		vain, single := 0, 0
+		for _, c := range b.asked() {
+			if uint64(c.First) <= bad && uint64(c.First)+c.Count > bad {
+				vain++
+			} else if c.Count == 1 {
+				single++
+			}
+		}
+		if took := time.Since(began); vain > 2 || single > pieceLen+8 || took > 2*time.Second {
+			t.Errorf("%d reads in vain, %d of one sector, and %v for one bad sector", vain, single, took)
+		}
+	})
+}
