@@ -56,7 +56,7 @@ func (t *streams) note(first blocktree.SectorIndex, count, now uint64) *stream {
 	if s == nil {
 		s = t.displace(now)
 		s.begin(first, count)
-	} else if dense := s.extend(first, count, t.slackMax); dense || s.young() {
+	} else if dense := s.extend(first, count, t.slackMax); (dense || s.young()) && !s.ended.Load() {
 		t.open(s, dense)
 	} else {
 		s.ended.Store(true)
