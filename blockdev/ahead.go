@@ -210,12 +210,13 @@ func (a *ahead) extend(s *stream) {
 	if s.longest > a.slot/2 || a.reading.Load() > aheadReadingMax && a.reads.Load() > 1 {
 		return
 	}
-	to := blocktree.SectorIndex(min(uint64(s.front)+s.window, a.d.info.Sectors()))
+	sectors := a.d.Size() / a.sector // as it is now, and asked once: it may change at any time
+	to := blocktree.SectorIndex(min(uint64(s.front)+s.window, sectors))
 	for s.asked < to && !a.closed && a.others.Load() <= aheadOthersMax && a.flying.Load() < aheadFlyingMax {
 		if _, valid := a.d.cache.lease.Lease(); !valid {
 			return // nothing would be believed
 		}
-		count := min(uint64(a.slotEnd(s.asked)), a.d.info.Sectors()) - uint64(s.asked)
+		count := min(uint64(a.slotEnd(s.asked)), sectors) - uint64(s.asked)
 		x, room := a.pieces.take(a.key(s.asked), s, &a.live, s.asked, count)
 		if !room {
 			return
@@ -234,12 +235,9 @@ func (a *ahead) read(x *piece) {
 	defer a.wg.Done()
 	a.d.cache.stampAll(x.first, x.stamps) // before the read begins
 	err := a.d.file.ReadSectors(a.ctx, x.first, x.memory.data[:x.count*a.sector])
-	if err != nil {
-		x.stream.ended.Store(true)
-		if a.ctx.Err() == nil {
-			_ = a.d.wrap(readOp, err) // where a loss is noticed; else whoever wants the sectors is told what is wrong with them
-		}
-	}
+	if err != nil && a.ctx.Err() == nil {
+		_ = a.d.wrap(readOp, err) // where a loss is noticed; else whoever wants the sectors is told what is wrong with them
+	} // the stream goes on: a new one in its place would ask for the same piece again
 	a.flying.Add(-1)
 	a.pieces.arrived(x, err == nil)
 }

@@ -37,7 +37,7 @@ type stream struct {
 
 	used   atomic.Uint64 // when it was last read of, in reads of anybody
 	wasted atomic.Bool   // a piece of it was dropped unread
-	ended  atomic.Bool   // it is forgotten, or reading ahead for it failed
+	ended  atomic.Bool   // it is forgotten
 }
 
 // streams finds streams in the reads of a device. It has no clock and no memory of its own: same reads, same streams.
