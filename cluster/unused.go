@@ -10,25 +10,47 @@ import (
 	"blocktree/internal/vfs"
 )
 
+// unusedFile says, beside a store's sectors, that the store is being removed since it was never used: what is left of it means nothing.
+const unusedFile = "unused"
+
 // Unused reports whether the directories of a store hold one that has never served: no start of it was recorded beside its sectors or its
-// metadata, and it keeps no sector. A node that was to found its cluster, or thought so since it heard of nobody, leaves such a store.
-// What cannot be read may have been used.
+// metadata, and it keeps nothing. A node that was to found its cluster, or thought so since it heard of nobody, leaves such a store.
+// One that a process has, and what cannot be read, may have been used. It reads the store's log.
 func Unused(disk vfs.FS, sectors, metadata string, id blocktree.NodeID) bool {
+	lock, err := store.Lock(disk, sectors)
+	if blocktree.KindOf(err) == blocktree.NotFound {
+		return unused(disk, sectors, metadata, id)
+	}
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	return unused(disk, sectors, metadata, id)
+}
+
+// unused is Unused for who has the lock.
+func unused(disk vfs.FS, sectors, metadata string, id blocktree.NodeID) bool {
+	if Discarded(disk, sectors) {
+		return true
+	}
 	for _, dir := range []string{sectors, metadata} {
 		if mark, err := loadStart(disk, dir); err != nil || mark.current != 0 {
 			return false
 		}
 	}
-	info, err := store.Inspect(disk, sectors)
-	if blocktree.KindOf(err) == blocktree.NotFound {
-		return true
-	}
-	return err == nil && info.Store == id && info.LiveSectors == 0 && info.Pending == 0
+	empty, err := store.Empty(disk, sectors, id)
+	return empty && (err == nil || blocktree.KindOf(err) == blocktree.NotFound)
 }
 
-// Discard removes a store that is Unused and whose id is another's place now, so that it can never be used: the metadata first, and what says
-// that it was unused last. One that a process has is Busy. A crash leaves less of it.
-func Discard(disk vfs.FS, metaDisk meta.FS, sectors, metadata string) (err error) {
+// Discarded reports whether Discard of this store was begun and has not ended.
+func Discarded(disk vfs.FS, sectors string) bool {
+	_, err := disk.Stat(filepath.Join(sectors, unusedFile))
+	return err == nil
+}
+
+// Discard removes all of a store that is Unused and whose id is another's place now, so that it can never be used; it keeps the directories. It is Busy if
+// a process has the store, or has used it since somebody looked. Cut off, it is to be called again (Discarded).
+func Discard(disk vfs.FS, metaDisk meta.FS, sectors, metadata string, id blocktree.NodeID) (err error) {
 	if err := disk.MkdirAll(sectors); err != nil { // or there is nowhere to lock it
 		return err
 	}
@@ -37,25 +59,41 @@ func Discard(disk vfs.FS, metaDisk meta.FS, sectors, metadata string) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	if !unused(disk, sectors, metadata, id) {
+		return &blocktree.Error{Op: "cluster.Discard", Path: sectors, Kind: blocktree.Busy, Err: errors.New("the store was used a moment ago"),
+			Hint: "another btnode was started on this directory; leave it alone, or stop it and start this one again"}
+	}
+	if err := replaceFile(disk, sectors, unusedFile, nil, true); err != nil {
+		return err
+	}
 	if err := meta.Discard(metaDisk, metadata); err != nil {
 		return err
 	}
-	for _, dir := range []string{metadata, sectors} {
-		names, err := disk.List(dir)
-		if blocktree.KindOf(err) == blocktree.NotFound {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			if err := disk.Remove(filepath.Join(dir, name)); err != nil {
-				return err
-			}
-		}
-		if err := disk.SyncDir(dir); err != nil {
-			return err
+	if err := removeAllBut(disk, metadata, ""); err != nil { // where that is another disk
+		return err
+	}
+	if err := removeAllBut(disk, sectors, unusedFile); err != nil {
+		return err
+	}
+	if err := disk.Remove(filepath.Join(sectors, unusedFile)); err != nil {
+		return err
+	}
+	return disk.SyncDir(sectors)
+}
+
+// removeAllBut removes the files of a directory, if it is there, but one, durably.
+func removeAllBut(disk vfs.FS, dir, but string) error {
+	names, err := disk.List(dir)
+	if blocktree.KindOf(err) == blocktree.NotFound {
+		return nil
+	}
+	for _, name := range names {
+		if err == nil && name != but {
+			err = disk.Remove(filepath.Join(dir, name))
 		}
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return disk.SyncDir(dir)
 }

@@ -32,16 +32,23 @@ func Missing(disk FS, dir string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// Discard removes a group's directory and all that is in it, durably; disk as in Missing. No process may have it open.
+// Discard removes all that is in a group's directory, if that is there, durably; disk as in Missing. It keeps the directory, which may be a link or
+// a disk of its own. No process may have it open.
 func Discard(disk FS, dir string) error {
 	if disk == nil {
 		disk = vfs.Default
 	}
-	err := disk.RemoveAll(dir)
+	names, err := disk.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, name := range names {
+		err = errors.Join(err, disk.RemoveAll(disk.PathJoin(dir, name)))
+	}
 	if err == nil {
-		var parent vfs.File
-		if parent, err = disk.OpenDir(disk.PathDir(dir)); err == nil {
-			err = errors.Join(parent.Sync(), parent.Close())
+		var opened vfs.File
+		if opened, err = disk.OpenDir(dir); err == nil {
+			err = errors.Join(opened.Sync(), opened.Close())
 		}
 	}
 	if err != nil {

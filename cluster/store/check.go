@@ -131,13 +131,7 @@ func Check(ctx context.Context, fs vfs.FS, dir string, opts CheckOptions) (repor
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if opts.batchRuns == 0 {
-		opts.batchRuns = batchRunsDefault
-	}
-	c := &checker{
-		ctx: ctx, opts: opts, report: &CheckReport{}, count: &countingFS{FS: fs, progress: opts.Progress},
-		runs: map[uint32]int{}, named: map[uint32]int64{}, logs: map[uint32]bool{},
-	}
+	c := newChecker(ctx, fs, opts)
 	if err := c.check(dir); err != nil {
 		return nil, err
 	}
@@ -146,6 +140,16 @@ func Check(ctx context.Context, fs vfs.FS, dir string, opts CheckOptions) (repor
 	}
 	c.report.ReadBytes = c.count.read
 	return c.report, nil
+}
+
+func newChecker(ctx context.Context, fs vfs.FS, opts CheckOptions) *checker {
+	if opts.batchRuns == 0 {
+		opts.batchRuns = batchRunsDefault
+	}
+	return &checker{
+		ctx: ctx, opts: opts, report: &CheckReport{}, count: &countingFS{FS: fs, progress: opts.Progress},
+		runs: map[uint32]int{}, named: map[uint32]int64{}, logs: map[uint32]bool{},
+	}
 }
 
 // isDamage tells what the disk lost from what keeps us from looking.

@@ -117,6 +117,11 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 		return true, nil
 	}
 	sectors, metadata := c.dirs()
+	if cluster.Discarded(c.FS, sectors) {
+		if err := c.discard(sectors, metadata); err != nil {
+			return false, err
+		}
+	}
 	made := !empty(c.FS, c.StoreDir)
 	if made && !cluster.Unused(c.FS, sectors, metadata, c.StoreID) {
 		return false, nil
@@ -134,8 +139,8 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 			return false, nil
 		}
 		if made { // when nobody had told it that it was replaced
-			if err := cluster.Discard(c.FS, c.MetaFS, sectors, metadata); err != nil {
-				return false, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err}
+			if err := c.discard(sectors, metadata); err != nil {
+				return false, err
 			}
 			c.Logger.Info("a store that was never used is removed: the cluster gave this node another one", "path", c.Path.Short(), "store", c.StoreID.String())
 		}
@@ -154,6 +159,14 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 			Hint: "a node that was removed stays away; see btnode status for the nodes that there are"}
 	}
 	return false, nil
+}
+
+// discard removes the configured store, which was never used.
+func (c *Config) discard(sectors, metadata string) error {
+	if err := cluster.Discard(c.FS, c.MetaFS, sectors, metadata, c.StoreID); err != nil {
+		return &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err}
+	}
+	return nil
 }
 
 // assign makes the file a, durably. On a full disk it waits: the cluster has given the node's places to the new store.
