@@ -210,12 +210,13 @@ func (a *ahead) extend(s *stream) {
 	if s.longest > a.slot/2 || a.reading.Load() > aheadReadingMax && a.reads.Load() > 1 {
 		return
 	}
-	to := blocktree.SectorIndex(min(uint64(s.front)+s.window, a.d.info.Sectors()))
+	end := a.d.Size() / a.sector // as it is now
+	to := blocktree.SectorIndex(min(uint64(s.front)+s.window, end))
 	for s.asked < to && !a.closed && a.others.Load() <= aheadOthersMax && a.flying.Load() < aheadFlyingMax {
 		if _, valid := a.d.cache.lease.Lease(); !valid {
 			return // nothing would be believed
 		}
-		count := min(uint64(a.slotEnd(s.asked)), a.d.info.Sectors()) - uint64(s.asked)
+		count := min(uint64(a.slotEnd(s.asked)), end) - uint64(s.asked)
 		x, room := a.pieces.take(a.key(s.asked), s, &a.live, s.asked, count)
 		if !room {
 			return

@@ -1,8 +1,11 @@
 package blockdev
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"blocktree"
 	"blocktree/blockdev/memfile"
@@ -44,4 +47,40 @@ func TestSizeChanges(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestReadAheadGrows: a stream that meets the end of its device is read ahead for again in what the device has grown by, and never behind its end.
+func TestReadAheadGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAheadBed(t, 16<<20, 4<<20, memfile.Options{})
+		defer b.close()
+		const was, is = 1000, bedSectors - 1000 // no whole number of pieces
+		g := &growing{File: b.file}
+		g.bytes.Store(was * 4096)
+		b.dev.sizer, b.dev.info.SizeBytes = g, was*4096
+		behind := func(end uint64) {
+			t.Helper()
+			for _, c := range b.asked() {
+				if uint64(c.First)+c.Count > end {
+					t.Fatalf("%d sectors from %d were asked for, of %d", c.Count, c.First, end)
+				}
+			}
+		}
+		b.hook = func(context.Context, memfile.Call) error { time.Sleep(time.Millisecond); return nil }
+		for at := uint64(0); at < was; at++ {
+			b.read(at, 1)
+		}
+		synctest.Wait()
+		behind(was)
+		before := b.cache.Stats().AheadHits
+		g.bytes.Store(is * 4096)
+		for at := uint64(was); at < is; at++ {
+			b.read(at, 1)
+		}
+		synctest.Wait()
+		behind(is)
+		if hits := b.cache.Stats().AheadHits - before; hits < (is-was)*9/10 {
+			t.Errorf("of %d sectors that are new %d were read ahead", is-was, hits)
+		}
+	})
 }
