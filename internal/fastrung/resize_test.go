@@ -1,6 +1,7 @@
 package fastrung
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -21,18 +22,24 @@ func (b *bed) resize(c *cluster.Client, bytes uint64, shrink bool) error {
 	return err
 }
 
+// reader opens a file without a lease, and closes it when the test ends.
+func (b *bed) reader(c *cluster.Client, name string) blocktree.File {
+	b.T.Helper()
+	f, err := file.Open(b.T.Context(), c, b.Path(name), file.OpenOptions{ReadOnly: true, Reader: b.Reader})
+	if err != nil {
+		b.T.Fatal(err)
+	}
+	b.T.Cleanup(func() { f.Close() })
+	return f
+}
+
 // TestGrowsLive: a file grows by regions while it is written. Its holder and a reader hear of it, though nobody asks them for anything new; what is
 // new is zeros, and is written beside all else; a node that was away during the growth is copied up, and the next holder finds all of it.
 func TestGrowsLive(t *testing.T) {
 	const size = 2<<30 + 64<<10
 	carriers(t, func(b *bed) {
 		other := b.Client()
-		path := b.Path("/vm/disk0")
-		reader, err := file.Open(b.T.Context(), other, path, file.OpenOptions{ReadOnly: true, Reader: b.Reader})
-		if err != nil {
-			b.T.Fatal(err)
-		}
-		b.T.Cleanup(func() { reader.Close() })
+		reader := b.reader(other, "/vm/disk0")
 		w := b.write(b.file, 8)
 		time.Sleep(time.Second)
 		node := (b.Leader(b.client) + 1) % 3
@@ -75,6 +82,27 @@ func TestGrowsLive(t *testing.T) {
 		}
 		b.On(b.NodeAddr((node + 1) % 3))
 		b.Healthy(b.client)
+	})
+}
+
+// TestHearsBesideRemoved: readers of files that were removed meanwhile do not keep others from hearing of the sizes of theirs.
+func TestHearsBesideRemoved(t *testing.T) {
+	const size = 32 << 20
+	within(t, bttp.TCP, 1, func(b *bed) {
+		other := b.Client()
+		for i := range 12 {
+			name := fmt.Sprintf("/vm/gone%d", i)
+			b.Create(b.client, name, 1<<20, blocktree.Code{Data: 2, Parity: 1})
+			b.reader(other, name)
+			if err := b.client.Remove(b.T.Context(), b.Path(name)); err != nil {
+				b.T.Fatal(err)
+			}
+		}
+		reader := b.reader(other, "/vm/disk0")
+		if err := b.resize(b.client, size, false); err != nil {
+			b.T.Fatal(err)
+		}
+		b.await("the reader to hear", heard, func() bool { return sizeOf(reader) == size })
 	})
 }
 
