@@ -7,8 +7,11 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/cluster/stripe"
+	"blocktree/crypto/keys"
 	"blocktree/internal/bttp"
 	"blocktree/internal/file"
+	"blocktree/internal/testenv"
 )
 
 // heard is how long whoever has a file open may take to hear of its size.
@@ -82,6 +85,43 @@ func TestGrowsLive(t *testing.T) {
 		}
 		b.On(b.NodeAddr((node + 1) % 3))
 		b.Healthy(b.client)
+	})
+}
+
+// TestGrowsAfterPowerLoss: each node of a cluster has lost its power once, and with it what files of durability flush knew it as. Who served nothing of such
+// a file then serves what it grows by.
+func TestGrowsAfterPowerLoss(t *testing.T) {
+	const regions = 20
+	withNodes(t, bttp.TCP, 6, 1, func(*testenv.Simulated) {}, func(b *bed) {
+		if err := file.Create(b.T.Context(), b.client, b.Path("/vm/lazy"), file.CreateOptions{SizeBytes: 1 << 20, Code: blocktree.Code{Data: 2, Parity: 1},
+			Readers: []keys.PublicKey{b.Reader.Public()}, Durability: stripe.DurabilityFlush}); err != nil {
+			b.T.Fatal(err)
+		}
+		f := b.Open(b.client, "/vm/lazy")
+		b.T.Cleanup(func() { f.Close() })
+		for i := range 6 {
+			b.PowerLoss(uint64(i+1), i)
+			b.On(b.NodeAddr(i))
+			b.Start(i)
+			b.Healthy(b.client)
+		}
+		if _, _, err := b.client.Resize(b.T.Context(), b.Path("/vm/lazy"), cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return regions << 30, nil }}); err != nil {
+			b.T.Fatal(err)
+		}
+		b.await("the holder to hear", heard, func() bool { return sizeOf(f) == regions<<30 })
+		before := stats(f)
+		for r := range blocktree.SectorIndex(regions) {
+			s := r<<30/sectorBytes + 7
+			if err := f.WriteSectors(b.T.Context(), s, numbered(s, 1)); err != nil {
+				b.T.Fatalf("region %d: %v", r, err)
+			}
+		}
+		if err := f.Flush(b.T.Context()); err != nil {
+			b.T.Error(err)
+		}
+		if s := stats(f); s.Removed != before.Removed {
+			b.T.Errorf("members left what is new: %+v", s)
+		}
 	})
 }
 
