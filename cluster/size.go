@@ -53,20 +53,28 @@ func (c *Client) followSizes() {
 		case <-time.After(sizesInterval):
 		}
 		for _, h := range c.handles() {
-			size, err := c.sizeOf(h.inode.ID)
-			if err != nil { // asked again, all of them: the cluster does not answer, or the file is gone
+			if !c.tellSize(h.inode.ID, h.sizeIs) {
 				break
 			}
-			h.sizeIs(size)
 		}
 		for _, r := range c.openReaders() {
-			size, err := c.sizeOf(r.inode.ID)
-			if err != nil {
+			if !c.tellSize(r.inode.ID, r.sizeIs) {
 				break
 			}
-			r.sizeIs(size)
 		}
 	}
+}
+
+// tellSize tells who has a file open what its size is. It returns false where the cluster does not answer, so that all are asked about again later; a file
+// that was removed says nothing of the others.
+func (c *Client) tellSize(f blocktree.FileID, tell func(uint64)) bool {
+	switch size, err := c.sizeOf(f); {
+	case err == nil:
+		tell(size)
+	case blocktree.KindOf(err) != blocktree.NotFound:
+		return false
+	}
+	return true
 }
 
 func (c *Client) sizeOf(f blocktree.FileID) (uint64, error) {

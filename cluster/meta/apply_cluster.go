@@ -306,12 +306,15 @@ func (s *state) changeView(o ChangeView) Result {
 // putChanged stores what became of layout l, unless it is too large. A host that is new is behind the others.
 func (s *state) putChanged(l, next *stripe.Layout) (Result, bool) {
 	if len(next.Hosts) > HostsMax {
-		r := refuse(blocktree.TooLarge, "a file has at most %d hosts", HostsMax)
+		r := refuse(blocktree.TooLarge, "a file has at most %d hosts", HostsMax).hinted("copy it to a new file")
 		r.Layout = l
 		return r, false
 	}
 	if n := len(next.Own)*(14+3*next.Code.Shards()) + len(next.Hosts)*33 + 128; n > LayoutBytesMax {
-		return Result{Kind: blocktree.TooLarge, Text: "too many regions with a view of their own", Layout: l}, false
+		r := refuse(blocktree.TooLarge, "too many regions with a view of their own").
+			hinted("regions that are served by other nodes than those the file was made with are listed one by one; copy it to a new file")
+		r.Layout = l
+		return r, false
 	}
 	for _, h := range next.Hosts[min(len(l.Hosts), len(next.Hosts)):] {
 		s.set(kindHosted, hostedRest(h, next.File.Inode), nil)

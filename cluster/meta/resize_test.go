@@ -85,6 +85,40 @@ func TestNewRegionsGetHosts(t *testing.T) {
 	}
 }
 
+// TestGrowsAsLongAsItFits: where a store has left, each region that is new is listed; a list that is too long changes nothing, and says what to do.
+func TestGrowsAsLongAsItFits(t *testing.T) {
+	m := founded(t, 3)
+	f := m.must(with(coded("/w", 2, 1), func(o *CreateFile) { o.SizeBytes = 1 << 20 })).Inode.ID
+	m.must(PutRuntime{host(4)})
+	m.must(StartNode{Node: 4, Incarnation: incarnation(4), StartCounter: 1})
+	m.must(RemoveRuntime{host(1).Path})
+	r := m.do(Resize{File: f, Seq: 1, SizeBytes: blocktree.FileBytesMax})
+	if r.Kind != blocktree.TooLarge || r.Hint == "" || r.Layout == nil || r.Layout.Seq != 1 {
+		t.Errorf("%v %q, hint %q, layout %+v", r.Kind, r.Text, r.Hint, r.Layout)
+	}
+	if i, l := m.view().inode(f), m.view().layout(f); i.SizeBytes != 1<<20 || l.Seq != 1 || l.Regions() != 1 {
+		t.Errorf("%+v, %+v", i, l)
+	}
+	m.must(Resize{File: f, Seq: 1, SizeBytes: 1 << 40})
+}
+
+// TestGrowsAfterStarts: nodes that started anew while they served nothing of a file, as after a power loss, are no reason to refuse a growth.
+func TestGrowsAfterStarts(t *testing.T) {
+	m := founded(t, 6)
+	f := m.must(with(coded("/w", 2, 1), func(o *CreateFile) { o.SizeBytes = 1 << 20 })).Inode.ID
+	l := m.view().layout(f)
+	for n := blocktree.NodeID(1); n <= 6; n++ {
+		if !l.HasPlace(n) {
+			m.must(StartNode{Node: n, Incarnation: incarnation(90 + int(n)), StartCounter: 2, ExpectCounter: 1})
+		}
+	}
+	seq := m.view().layout(f).Seq
+	grown := m.must(Resize{File: f, Seq: seq, SizeBytes: 60 * gib}).Layout
+	if len(grown.Marked) != 0 || grown.View(59).Count(stripe.InSync) != 3 {
+		t.Errorf("%+v", grown)
+	}
+}
+
 // TestResizedLayoutCodec: a layout whose size is all that is kept is encoded as ever; any other is refused by versions that do not know it.
 func TestResizedLayoutCodec(t *testing.T) {
 	encode := func(l *stripe.Layout) []byte {

@@ -31,6 +31,7 @@ func (l *Layout) Resize(sectors uint64, hosts []blocktree.NodeID, current func(b
 		n.Beyond = n.Sectors - sectors
 		return n, nil
 	}
+	n.forgive(current)
 	known := n.Regions()
 	n.Sectors, n.Beyond = sectors, 0
 	n.BaseID = n.Seq // who does not know the new sectors does not know the view either
@@ -50,6 +51,24 @@ func (l *Layout) Resize(sectors uint64, hosts []blocktree.NodeID, current func(b
 		}
 	}
 	return checked(n, n.checkEnough())
+}
+
+// forgive has the views expect of hosts that started anew while they stood in no region what they run under now, as if they were hosts from now on: they had
+// nothing to lose, so nobody removes them and copies them up, and a growth that gives them places would be refused for ever. It looks at the regions of before.
+func (l *Layout) forgive(current func(blocktree.NodeID) blocktree.Incarnation) {
+	if len(l.Marked) == 0 {
+		return
+	}
+	standing := l.active()
+	for _, h := range l.Hosts {
+		now := current(h)
+		if !l.Marked[h] || l.BaseOut[h] || standing[h] || now == (blocktree.Incarnation{}) {
+			continue // out of what all have in common is who comes back by copy-up
+		}
+		l.Incarnations[h] = now
+		delete(l.Marked, h)
+		delete(l.Back, h)
+	}
 }
 
 // bear gives a new region a view of its own if the hash places a store there that may not have a place. Whoever gets that is in sync at once: there is

@@ -12,7 +12,12 @@ func byNode(n blocktree.NodeID) blocktree.Incarnation { return blocktree.Incarna
 
 func mustResize(t *testing.T, l *Layout, sectors uint64, hosts ...blocktree.NodeID) *Layout {
 	t.Helper()
-	n, err := l.Resize(sectors, hosts, byNode)
+	return mustResizeAs(t, l, sectors, byNode, hosts...)
+}
+
+func mustResizeAs(t *testing.T, l *Layout, sectors uint64, current func(blocktree.NodeID) blocktree.Incarnation, hosts ...blocktree.NodeID) *Layout {
+	t.Helper()
+	n, err := l.Resize(sectors, hosts, current)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +124,52 @@ func TestNewRegionsAvoid(t *testing.T) {
 	l := mustApply(t, placedLayout(t), ChangeRemove, 0, 4)
 	if _, err := l.Resize(400, []blocktree.NodeID{2}, byNode); blocktree.KindOf(err) != blocktree.Unavailable {
 		t.Errorf("three of four stores are gone: %v", err)
+	}
+}
+
+// TestNewRegionsForgive: hosts that started anew while they had no place in the file are in sync in what is new, as what they run under now: nobody would
+// ever have copied them up. Whoever stands in a region, or is out of all that have no view of their own, stays as marked as it was.
+func TestNewRegionsForgive(t *testing.T) {
+	again := func(n blocktree.NodeID) blocktree.Incarnation { return blocktree.Incarnation{byte(n), 2} }
+	for _, x := range []struct {
+		durability Durability
+		stands     bool // one that is in sync is marked, else one that is out
+	}{{DurabilityAck, true}, {DurabilityAck, false}, {DurabilityFlush, true}, {DurabilityFlush, false}} {
+		l := placedLayout(t)
+		l.Sectors, l.Durability = 8, x.durability
+		for n := blocktree.NodeID(5); n <= 8; n++ {
+			l.Hosts = append(l.Hosts, n)
+			l.Incarnations[n] = blocktree.Incarnation{byte(n)}
+		}
+		serving := l.placed(0)
+		idle := slices.DeleteFunc(slices.Clone(l.Hosts), func(n blocktree.NodeID) bool { return slices.Contains(serving, n) })
+		stays := serving[0]
+		if !x.stands {
+			stays = idle[0]
+			l = mustApply(t, l, ChangeRemove, 0, stays)
+		}
+		anew := append(slices.Clone(idle), stays)
+		for _, n := range anew {
+			l = l.MarkBack(n, again(n))
+		}
+		n := mustResizeAs(t, l, 400, func(n blocktree.NodeID) blocktree.Incarnation {
+			if slices.Contains(anew, n) {
+				return again(n)
+			}
+			return byNode(n)
+		}, l.Hosts...)
+		for _, h := range l.Hosts {
+			want := byNode(h)
+			if slices.Contains(idle, h) && h != stays {
+				want = again(h)
+			}
+			if _, back := n.Back[h]; n.Marked[h] != (h == stays) || back && h != stays || n.Incarnations[h] != want {
+				t.Errorf("%+v: host %v, %v has to stay marked: %v, back %v, as %x", x, h, stays, n.Marked[h], back, n.Incarnations[h])
+			}
+		}
+		if !l.Marked[idle[1]] || l.Incarnations[idle[1]] != byNode(idle[1]) {
+			t.Error("the layout before has changed")
+		}
 	}
 }
 

@@ -1,13 +1,17 @@
 package fastrung
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/cluster/stripe"
+	"blocktree/crypto/keys"
 	"blocktree/internal/bttp"
 	"blocktree/internal/file"
+	"blocktree/internal/testenv"
 )
 
 // heard is how long whoever has a file open may take to hear of its size.
@@ -21,18 +25,24 @@ func (b *bed) resize(c *cluster.Client, bytes uint64, shrink bool) error {
 	return err
 }
 
+// reader opens a file without a lease, and closes it when the test ends.
+func (b *bed) reader(c *cluster.Client, name string) blocktree.File {
+	b.T.Helper()
+	f, err := file.Open(b.T.Context(), c, b.Path(name), file.OpenOptions{ReadOnly: true, Reader: b.Reader})
+	if err != nil {
+		b.T.Fatal(err)
+	}
+	b.T.Cleanup(func() { f.Close() })
+	return f
+}
+
 // TestGrowsLive: a file grows by regions while it is written. Its holder and a reader hear of it, though nobody asks them for anything new; what is
 // new is zeros, and is written beside all else; a node that was away during the growth is copied up, and the next holder finds all of it.
 func TestGrowsLive(t *testing.T) {
 	const size = 2<<30 + 64<<10
 	carriers(t, func(b *bed) {
 		other := b.Client()
-		path := b.Path("/vm/disk0")
-		reader, err := file.Open(b.T.Context(), other, path, file.OpenOptions{ReadOnly: true, Reader: b.Reader})
-		if err != nil {
-			b.T.Fatal(err)
-		}
-		b.T.Cleanup(func() { reader.Close() })
+		reader := b.reader(other, "/vm/disk0")
 		w := b.write(b.file, 8)
 		time.Sleep(time.Second)
 		node := (b.Leader(b.client) + 1) % 3
@@ -75,6 +85,64 @@ func TestGrowsLive(t *testing.T) {
 		}
 		b.On(b.NodeAddr((node + 1) % 3))
 		b.Healthy(b.client)
+	})
+}
+
+// TestGrowsAfterPowerLoss: each node of a cluster has lost its power once, and with it what files of durability flush knew it as. Who served nothing of such
+// a file then serves what it grows by.
+func TestGrowsAfterPowerLoss(t *testing.T) {
+	const regions = 20
+	withNodes(t, bttp.TCP, 6, 1, func(*testenv.Simulated) {}, func(b *bed) {
+		if err := file.Create(b.T.Context(), b.client, b.Path("/vm/lazy"), file.CreateOptions{SizeBytes: 1 << 20, Code: blocktree.Code{Data: 2, Parity: 1},
+			Readers: []keys.PublicKey{b.Reader.Public()}, Durability: stripe.DurabilityFlush}); err != nil {
+			b.T.Fatal(err)
+		}
+		f := b.Open(b.client, "/vm/lazy")
+		b.T.Cleanup(func() { f.Close() })
+		for i := range 6 {
+			b.PowerLoss(uint64(i+1), i)
+			b.On(b.NodeAddr(i))
+			b.Start(i)
+			b.Healthy(b.client)
+		}
+		if _, _, err := b.client.Resize(b.T.Context(), b.Path("/vm/lazy"), cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return regions << 30, nil }}); err != nil {
+			b.T.Fatal(err)
+		}
+		b.await("the holder to hear", heard, func() bool { return sizeOf(f) == regions<<30 })
+		before := stats(f)
+		for r := range blocktree.SectorIndex(regions) {
+			s := r<<30/sectorBytes + 7
+			if err := f.WriteSectors(b.T.Context(), s, numbered(s, 1)); err != nil {
+				b.T.Fatalf("region %d: %v", r, err)
+			}
+		}
+		if err := f.Flush(b.T.Context()); err != nil {
+			b.T.Error(err)
+		}
+		if s := stats(f); s.Removed != before.Removed {
+			b.T.Errorf("members left what is new: %+v", s)
+		}
+	})
+}
+
+// TestHearsBesideRemoved: readers of files that were removed meanwhile do not keep others from hearing of the sizes of theirs.
+func TestHearsBesideRemoved(t *testing.T) {
+	const size = 32 << 20
+	within(t, bttp.TCP, 1, func(b *bed) {
+		other := b.Client()
+		for i := range 12 {
+			name := fmt.Sprintf("/vm/gone%d", i)
+			b.Create(b.client, name, 1<<20, blocktree.Code{Data: 2, Parity: 1})
+			b.reader(other, name)
+			if err := b.client.Remove(b.T.Context(), b.Path(name)); err != nil {
+				b.T.Fatal(err)
+			}
+		}
+		reader := b.reader(other, "/vm/disk0")
+		if err := b.resize(b.client, size, false); err != nil {
+			b.T.Fatal(err)
+		}
+		b.await("the reader to hear", heard, func() bool { return sizeOf(reader) == size })
 	})
 }
 
