@@ -43,6 +43,7 @@ type Config struct {
 
 // Node is a running node.
 type Node struct {
+	given  Config // as it was before settle
 	config cluster.ServiceConfig
 	fatal  chan error
 	ctx    context.Context
@@ -70,6 +71,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		boot := vfs.MachineBoot()
 		c.Boot = &boot
 	}
+	given := c
 	made := c.makeDir()
 	if made != nil && blocktree.KindOf(made) != blocktree.NoSpace {
 		return nil, made
@@ -81,20 +83,25 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	sectors, metadata := c.dirs()
-	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
-		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
-		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
-		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter}
+	sc := c.service(joins)
 	s, err := cluster.OpenService(ctx, sc)
 	if err != nil {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
 	}
-	n := &Node{config: sc, service: s, fatal: make(chan error, 1), done: make(chan struct{})}
+	n := &Node{given: given, config: sc, service: s, fatal: make(chan error, 1), done: make(chan struct{})}
 	n.current.Store(s)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	go n.watch()
 	return n, nil
+}
+
+// service is the configuration of the node's service, once it is settled which store that has.
+func (c *Config) service(joins bool) cluster.ServiceConfig {
+	sectors, metadata := c.dirs()
+	return cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
+		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
+		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
+		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter}
 }
 
 // dirs are the directories of the node's two stores.
@@ -110,7 +117,7 @@ func (c *Config) makeDir() error {
 	return nil
 }
 
-// watch waits for the end of the service, and opens it again where that is all it wants: to be copied up anew.
+// watch waits for the end of the service, and opens it again where that is all it wants: to be copied up anew, or to be another store.
 func (n *Node) watch() {
 	defer close(n.done)
 	for {
@@ -120,22 +127,60 @@ func (n *Node) watch() {
 			return
 		case err = <-n.service.Fatal():
 		}
-		if n.service.Anew(err) {
-			n.current.Store(nil)
-			if err = n.service.Close(); err == nil {
-				err = n.service.Broken() // a disk that failed is not opened again by the same process
-			}
-			if n.service = nil; err == nil {
-				n.config.Logger.Warn("the node starts anew", "node", n.config.Path.Short())
-				if n.service, err = cluster.OpenService(n.ctx, n.config); err == nil {
-					n.current.Store(n.service)
-					continue
-				}
+		if n.service.Anew(err) || refused(err) {
+			if err = n.anew(err); err == nil {
+				continue
 			}
 		}
 		n.fatal <- err // it has room for the only one
 		return
 	}
+}
+
+// refused reports whether the cluster does not want the store, as opposed to one that cannot go on.
+func refused(err error) bool {
+	kind := blocktree.KindOf(err)
+	return kind == blocktree.Permission || kind == blocktree.Invalid
+}
+
+// anew closes the service, which ended by why, and opens it again; if it was refused, as the store that the cluster names instead of one that was
+// never used. With an error there is no service.
+func (n *Node) anew(why error) error {
+	again := n.service.Anew(why)
+	n.current.Store(nil)
+	err := n.service.Close()
+	if err == nil {
+		err = n.service.Broken() // a disk that failed is not opened again by the same process
+	}
+	n.service = nil
+	if err == nil && !again {
+		err = n.other(why)
+	}
+	if err != nil {
+		return err
+	}
+	n.config.Logger.Warn("the node starts anew", "node", n.config.Path.Short())
+	s, err := cluster.OpenService(n.ctx, n.config)
+	if err != nil {
+		return err
+	}
+	n.service = s
+	n.current.Store(s)
+	return nil
+}
+
+// other asks the cluster, as Open does, whether the node has another store than the one which is refused. It returns why if it has not.
+func (n *Node) other(why error) error {
+	c := n.given
+	joins, err := c.settle(n.ctx)
+	if err != nil {
+		return err
+	}
+	if !joins || c.StoreID == n.config.Node {
+		return why
+	}
+	n.config = c.service(joins)
+	return nil
 }
 
 func (c *Config) validate() error {

@@ -262,8 +262,14 @@ func TestReplaceOneOfTwo(t *testing.T) {
 }
 
 // TestReplacedBesideNobody: a node that was replaced starts on its empty directory while nobody answers, as one does that is to found a cluster.
-// What it makes then is never used, and no hindrance to the store that it gets when it hears of it.
+// What it makes then is never used, and no hindrance to the store that it gets when it hears of it, at another start or while it runs.
 func TestReplacedBesideNobody(t *testing.T) {
+	for name, restarts := range map[string]bool{"and starts again": true, "and runs on": false} {
+		t.Run(name, func(t *testing.T) { replacedBesideNobody(t, restarts) })
+	}
+}
+
+func replacedBesideNobody(t *testing.T, restarts bool) {
 	d := testenv.New(t, 3)
 	d.StartAll()
 	ctx := within(t, time.Minute)
@@ -289,11 +295,15 @@ func TestReplacedBesideNobody(t *testing.T) {
 			t.Fatalf("it has not made a store: %v", err)
 		}
 	}
-	d.Stop(2)
+	if restarts {
+		d.Stop(2)
+	}
 	d.Start(0)
 	d.Start(1)
 	d.Await("the others serve", func() bool { _, err := c.Status(ctx); return err == nil })
-	d.Start(2)
+	if restarts {
+		d.Start(2)
+	}
 	healthy(ctx, d, c)
 	d.Await("its new store is a voter", func() bool { _, voter := c.Records(ctx, one.New); return voter })
 }
