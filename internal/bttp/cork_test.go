@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -111,4 +112,56 @@ func TestAfterBatch(t *testing.T) {
 	if c.later(note(4)) || !slices.Equal(done, []int{1, 2, 3}) {
 		t.Errorf("done: %v", done)
 	}
+}
+
+// oneRead is a carrier that brings all that it has with the first read, and sends nothing.
+type oneRead struct {
+	*fakeCarrier
+	input []byte
+}
+
+func (c *oneRead) Read(p []byte) (int, error) {
+	if len(c.input) == 0 {
+		return c.fakeCarrier.Read(p)
+	}
+	n := copy(p, c.input)
+	c.input = c.input[n:]
+	return n, nil
+}
+
+// TestWaitingForSpaceLiftsTheCork: a peer that asks for much and takes no answer must not keep the endpoint corked while its reader waits for him,
+// which would delay every message to every peer until a heartbeat, and what is to be done after a batch even longer.
+func TestWaitingForSpaceLiftsTheCork(t *testing.T) {
+	c := &oneRead{fakeCarrier: newFakeCarrier()}
+	c.room = 0
+	const requests = blocktree.LaneQueueBytesMax>>20 + 8
+	for id := range uint64(requests) {
+		c.input = frame{kind: frameRequest, code: 1, id: id + 1}.append(c.input)
+	}
+	e := &Endpoint{}
+	var served atomic.Int32
+	big := make([]byte, 1<<20)
+	e.SetHandler(HandlerFunc(func(r *Request) { r.Release(); r.Reply(nil, big); served.Add(1) }))
+	conn := newConn(e, connID{}, cred.Identity{}, blocktree.Principal{}, 1)
+	l := newLane(conn, 0, c)
+	conn.lanes = append(conn.lanes, l)
+	var loops sync.WaitGroup
+	loops.Go(l.writeLoop)
+	loops.Go(func() { l.readLoop(e.newReader(c)) })
+	full := func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.answers > blocktree.LaneQueueBytesMax
+	}
+	for deadline := time.Now().Add(20 * time.Second); !full() || e.cork.count.Load() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("%d requests are served, the lane is full: %t, %d corks", served.Load(), full(), e.cork.count.Load())
+			break
+		}
+	}
+	if n := served.Load(); n >= requests {
+		t.Errorf("the reader did not wait: %d requests are served", n)
+	}
+	l.kill()
+	loops.Wait()
 }

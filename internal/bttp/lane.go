@@ -358,10 +358,16 @@ func (l *lane) kill() {
 }
 
 // awaitSpace blocks the reader while answers pile up because the peer does not take them. Requests do not count: the peer takes them only
-// once we have taken its answers, perhaps. It reports false when the lane is dead, and nothing that it still brings matters.
-func (l *lane) awaitSpace() bool {
+// once we have taken its answers, perhaps. Before it blocks it calls uncork. It reports false when the lane is dead, and nothing that it still
+// brings matters.
+func (l *lane) awaitSpace(uncork func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.answers > blocktree.LaneQueueBytesMax && !l.dead {
+		l.mu.Unlock()
+		uncork() // writes, maybe here
+		l.mu.Lock()
+	}
 	for l.answers > blocktree.LaneQueueBytesMax && !l.dead {
 		l.space.Wait()
 	}

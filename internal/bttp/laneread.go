@@ -169,7 +169,7 @@ func (l *lane) readLoop(r *reader) {
 		if corked && time.Since(since) > uncorkAfter {
 			uncork()
 		}
-		if !l.awaitSpace() {
+		if !l.awaitSpace(uncork) {
 			return
 		}
 	}
