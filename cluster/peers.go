@@ -218,11 +218,8 @@ func (p *peers) watch(w watcher) {
 	defer p.mu.Unlock()
 	p.watchers[w] = true
 	for _, n := range p.nodes() {
-		if q := p.peer(n); q != nil && q.serving {
+		if q := p.peer(n); q != nil && q.serving && !q.missing { // of one that is missing it is told what comes of it: what it said is old
 			w.nodeUp(n, q.as)
-			if q.missing {
-				w.nodeSilent(n)
-			}
 		}
 	}
 }

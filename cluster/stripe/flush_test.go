@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -468,6 +469,40 @@ func TestMendIsStable(t *testing.T) {
 		d.take()
 		if n := d.count(KindInstall); n != map[bool]int{true: 1}[mutant != ""] {
 			t.Errorf("mutant %q: %d installs of what is volatile", mutant, n)
+		}
+	}
+}
+
+// TestSilentOneIsNotWhatItWas: what a member said before its connection ended is old. That the views expect something else of it, as after a loss,
+// is no sign that it has lost anything: it is asked first.
+func TestSilentOneIsNotWhatItWas(t *testing.T) {
+	for _, silent := range []bool{true, false} {
+		d := newDesk(t, blocktree.Code{Data: 1, Parity: 2}, "")
+		if silent {
+			d.h.NodeSilent(3)
+		}
+		l := *d.l
+		l.Seq, l.Incarnations = l.Seq+1, maps.Clone(l.Incarnations)
+		l.Incarnations[3] = volatileInc(3, 2)
+		removed := false
+		for range 5 {
+			d.h.wantConfirm()
+			d.take()
+			metas := d.metas
+			d.metas = nil
+			for _, m := range metas {
+				if removed = removed || m.Change != nil && m.Change.Kind == ChangeRemove; m.Change == nil {
+					d.h.MetaDone(m.ID, &l, blocktree.Other)
+				}
+			}
+			d.tick(100 * time.Millisecond)
+		}
+		d.take()
+		if d.h.Layout().Seq != l.Seq {
+			t.Fatal("it knows nothing of it")
+		}
+		if removed == silent {
+			t.Errorf("silent %v: removal asked for: %v", silent, removed)
 		}
 	}
 }

@@ -541,7 +541,7 @@ func (h *Holder) message(k MessageKind, p *peer) *Message {
 // unfit reports whether a member is to be voted out, whether it cannot come back as it was, and whether it counts for
 // nothing already.
 func (h *Holder) unfit(p *peer) (unfit, forGood, lost bool) {
-	lost = h.layout.Marked[p.node] || p.up && p.inc != h.layout.Incarnations[p.node]
+	lost = h.layout.Marked[p.node] || p.up && !p.silent && p.inc != h.layout.Incarnations[p.node] // what a silent one said last is old
 	forGood = lost || p.gone
 	return forGood || p.down || p.timedOut, forGood, lost
 }
