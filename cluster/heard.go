@@ -29,11 +29,23 @@ const (
 	standingHeard                   // it leads, or who leads hears from it
 )
 
+// answers reports whether a node says that it is that one and serves; it is asked, as the end of a connection takes its time to come here.
+func (c *Client) answers(ctx context.Context, node blocktree.NodeID) bool {
+	conn := c.peers.conn(node)
+	if conn == nil || !c.peers.isServing(node) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, blocktree.DeadAfter)
+	defer cancel()
+	_, err := hello(ctx, conn, node)
+	return err == nil
+}
+
 // refuseLiving refuses to take a node for lost that answers, or that the metadata group hears from, whoever else cannot reach it; also where
 // the group cannot say. It blocks for up to twice heardWait and an askTimeout.
 func (c *Client) refuseLiving(ctx context.Context, node blocktree.NodeID) error {
 	const hint = "stop the node first, or say --force to give up what its disk has"
-	if c.peers.isServing(node) && c.peers.conn(node) != nil {
+	if c.answers(ctx, node) {
 		return &blocktree.Error{Op: "cluster", Kind: blocktree.Busy, Err: fmt.Errorf("store %v answers: it is not lost", node), Hint: hint}
 	}
 	said, begun := standingUnknown, time.Now()
