@@ -34,12 +34,43 @@ func (f atOnce) StartWrite(first blocktree.SectorIndex, src []byte, done func(er
 
 func asStarted(f *memfile.File) blocktree.File { return atOnce{f} }
 
+// inBatches is atOnce with batches: each ends with the Uncork. Only the reader touches it.
+type inBatches struct {
+	atOnce
+	corked bool
+	after  []func()
+}
+
+// Cork implements blocktree.Batcher.
+func (f *inBatches) Cork() { f.corked = true }
+
+// Uncork implements blocktree.Batcher.
+func (f *inBatches) Uncork() {
+	f.corked = false
+	for i, do := range f.after {
+		f.after[i] = nil
+		do()
+	}
+	f.after = f.after[:0]
+}
+
+// AfterBatch implements blocktree.Batcher.
+func (f *inBatches) AfterBatch(do func()) bool {
+	if f.corked {
+		f.after = append(f.after, do)
+	}
+	return f.corked
+}
+
+func asBatched(f *memfile.File) blocktree.File { return &inBatches{atOnce: atOnce{f}} }
+
 // allocSetups are the ways that a request can take through the engine.
 func allocSetups() map[string]setup {
 	return map[string]setup{
 		"inline":    {file: memfile.Options{Prompt: true}},
 		"cached":    {cacheBytes: 8 << 20, over: asStarted},
 		"started":   {over: asStarted},
+		"batched":   {over: asBatched},
 		"goroutine": {waits: true},
 	}
 }
