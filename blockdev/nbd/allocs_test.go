@@ -34,11 +34,36 @@ func (f atOnce) StartWrite(first blocktree.SectorIndex, src []byte, done func(er
 
 func asStarted(f *memfile.File) blocktree.File { return atOnce{f} }
 
-// inBatches is atOnce with batches: each ends with the Uncork. Only the reader touches it.
+// inBatches is atOnce with batches: what was started since the Cork ends with the Uncork, so that replies wait for each other. Only the reader
+// touches it.
 type inBatches struct {
 	atOnce
 	corked bool
+	reads  []blocktree.Started
+	writes []func(error)
 	after  []func()
+}
+
+// StartRead implements blocktree.ReadStarter.
+func (f *inBatches) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.Started) bool {
+	if !f.corked {
+		return f.atOnce.StartRead(first, dst, r)
+	}
+	if r.Claim() {
+		_ = f.ReadSectors(context.Background(), first, dst) // never fails
+		f.reads = append(f.reads, r)
+	}
+	return true
+}
+
+// StartWrite implements blocktree.WriteStarter.
+func (f *inBatches) StartWrite(first blocktree.SectorIndex, src []byte, done func(error)) bool {
+	if !f.corked {
+		return f.atOnce.StartWrite(first, src, done)
+	}
+	_ = f.WriteSectors(context.Background(), first, src) // likewise
+	f.writes = append(f.writes, done)
+	return true
 }
 
 // Cork implements blocktree.Batcher.
@@ -46,12 +71,17 @@ func (f *inBatches) Cork() { f.corked = true }
 
 // Uncork implements blocktree.Batcher.
 func (f *inBatches) Uncork() {
+	for _, r := range f.reads {
+		r.End(nil)
+	}
+	for _, done := range f.writes {
+		done(nil)
+	}
 	f.corked = false
-	for i, do := range f.after {
-		f.after[i] = nil
+	for _, do := range f.after {
 		do()
 	}
-	f.after = f.after[:0]
+	f.reads, f.writes, f.after = f.reads[:0], f.writes[:0], f.after[:0]
 }
 
 // AfterBatch implements blocktree.Batcher.
