@@ -34,12 +34,73 @@ func (f atOnce) StartWrite(first blocktree.SectorIndex, src []byte, done func(er
 
 func asStarted(f *memfile.File) blocktree.File { return atOnce{f} }
 
+// inBatches is atOnce with batches: what was started since the Cork ends with the Uncork, so that replies wait for each other. Only the reader
+// touches it.
+type inBatches struct {
+	atOnce
+	corked bool
+	reads  []blocktree.Started
+	writes []func(error)
+	after  []func()
+}
+
+// StartRead implements blocktree.ReadStarter.
+func (f *inBatches) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.Started) bool {
+	if !f.corked {
+		return f.atOnce.StartRead(first, dst, r)
+	}
+	if r.Claim() {
+		_ = f.ReadSectors(context.Background(), first, dst) // never fails
+		f.reads = append(f.reads, r)
+	}
+	return true
+}
+
+// StartWrite implements blocktree.WriteStarter.
+func (f *inBatches) StartWrite(first blocktree.SectorIndex, src []byte, done func(error)) bool {
+	if !f.corked {
+		return f.atOnce.StartWrite(first, src, done)
+	}
+	_ = f.WriteSectors(context.Background(), first, src) // likewise
+	f.writes = append(f.writes, done)
+	return true
+}
+
+// Cork implements blocktree.Batcher.
+func (f *inBatches) Cork() { f.corked = true }
+
+// Uncork implements blocktree.Batcher.
+func (f *inBatches) Uncork() {
+	for _, r := range f.reads {
+		r.End(nil)
+	}
+	for _, done := range f.writes {
+		done(nil)
+	}
+	f.corked = false
+	for _, do := range f.after {
+		do()
+	}
+	f.reads, f.writes, f.after = f.reads[:0], f.writes[:0], f.after[:0]
+}
+
+// AfterBatch implements blocktree.Batcher.
+func (f *inBatches) AfterBatch(do func()) bool {
+	if f.corked {
+		f.after = append(f.after, do)
+	}
+	return f.corked
+}
+
+func asBatched(f *memfile.File) blocktree.File { return &inBatches{atOnce: atOnce{f}} }
+
 // allocSetups are the ways that a request can take through the engine.
 func allocSetups() map[string]setup {
 	return map[string]setup{
 		"inline":    {file: memfile.Options{Prompt: true}},
 		"cached":    {cacheBytes: 8 << 20, over: asStarted},
 		"started":   {over: asStarted},
+		"batched":   {over: asBatched},
 		"goroutine": {waits: true},
 	}
 }
