@@ -128,19 +128,21 @@ func TestLazyRecordsAreNoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "sync", done)
-	time.Sleep(100 * time.Millisecond)
-	killed := disk.Kill()
-	if err := s.Close(nil); err != nil {
-		t.Fatal(err)
-	}
-	flipFile(t, killed, path.Base(segmentName(testDir, ref.Segment)), int64(ref.Offset)+30, 1)
-	s, err := Open(killed, testDir, testID, options, new(recorder))
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer s.Close(nil)
-	if len(s.Damaged()) == 0 {
-		t.Error("damage to what was synced long ago passes for a torn tail")
+	known := func() bool {
+		killed := disk.Kill()
+		flipFile(t, killed, path.Base(segmentName(testDir, ref.Segment)), int64(ref.Offset)+30, 1)
+		again, err := Open(killed, testDir, testID, options, new(recorder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close(nil)
+		return len(again.Damaged()) > 0
+	}
+	for deadline := time.Now().Add(time.Minute); !known(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("damage to what was synced long ago passes for a torn tail")
+		}
 	}
 }
 
