@@ -1,22 +1,18 @@
 package nbd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"blocktree"
+	"blocktree/internal/socket"
 
 	"github.com/coreos/go-systemd/v22/activation"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -28,9 +24,6 @@ const (
 
 	// unixPathBytesMax is the length of sun_path, less its zero byte.
 	unixPathBytesMax = 107
-
-	// probeTimeout bounds the look whether somebody listens on a socket that is in the way.
-	probeTimeout = time.Second
 )
 
 // ParseListen splits "unix:PATH" or "tcp:HOST:PORT" into a network and an address of package net. It returns Invalid
@@ -67,58 +60,16 @@ func Listen(listen string, mode fs.FileMode) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	var cfg net.ListenConfig
-	if network == "unix" {
-		// Linux makes the file with the mode of the unbound socket, less the umask; chmod later adds what that took.
-		cfg.Control = func(_, _ string, raw syscall.RawConn) error {
-			var modeErr error
-			err := raw.Control(func(fd uintptr) { modeErr = unix.Fchmod(int(fd), uint32(mode.Perm())) })
-			return errors.Join(err, modeErr)
-		}
-	}
-	l, err := cfg.Listen(context.Background(), network, address)
-	if errors.Is(err, unix.EADDRINUSE) && network == "unix" && removeStale(address) {
-		l, err = cfg.Listen(context.Background(), network, address)
-	}
-	if err == nil && network == "unix" {
-		if err = os.Chmod(address, mode.Perm()); err != nil {
-			l.Close()
-		}
-	}
+	l, err := socket.Listen(network, address, mode)
 	if err != nil {
 		return nil, listenError(listen, err)
 	}
 	return l, nil
 }
 
-// removeStale removes a socket that nobody listens on. Two processes that do this at once with the same path may both
-// end up believing that they listen there; the later one does.
-func removeStale(path string) bool {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode().Type() != fs.ModeSocket {
-		return false
-	}
-	nc, err := net.DialTimeout("unix", path, probeTimeout)
-	if err == nil {
-		nc.Close()
-		return false
-	}
-	return errors.Is(err, unix.ECONNREFUSED) && os.Remove(path) == nil
-}
-
 func listenError(listen string, err error) error {
-	e := &blocktree.Error{Op: "listen", Path: listen, Kind: blocktree.IO, Err: err}
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		e.Kind, e.Hint = blocktree.Busy, "stop the process that listens there, or choose another address"
-	case errors.Is(err, fs.ErrPermission):
-		e.Kind, e.Hint = blocktree.Permission, "choose an address that this user may use"
-	case errors.Is(err, fs.ErrNotExist):
-		e.Kind, e.Hint = blocktree.NotFound, "make the directory first"
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		e.Kind, e.Hint = blocktree.Invalid, "use an address of this machine"
-	}
-	return e
+	kind, hint := socket.Why(err)
+	return &blocktree.Error{Op: "listen", Path: listen, Kind: kind, Err: err, Hint: hint}
 }
 
 // Activated returns the listeners that systemd, or a client such as `nbdinfo [ btnbd … ]`, passed to this process
