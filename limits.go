@@ -102,7 +102,7 @@ const (
 	// out: twice the longest plausible sync of a healthy disk.
 	MemberTimeout = 4 * time.Second
 
-	// InFlightBytesMax bounds the payload bytes of unfinished requests in one process.
+	// InFlightBytesMax bounds the bytes of unfinished requests in one process: payloads, scratch, and the shards that are made of what is written.
 	InFlightBytesMax = 256 << 20
 
 	// PathBytesMax, NameBytesMax and PathDepthMax bound names in the namespace.

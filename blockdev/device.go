@@ -135,6 +135,24 @@ func (d *Device) ChargeBytes(off, length uint64) int64 {
 	return scratchBytes(int(count * d.sector))
 }
 
+// WriteChargeBytes is ChargeBytes of a write, with what the file beneath makes of its sectors: all shards of them, but for replicas, which share
+// the bytes.
+func (d *Device) WriteChargeBytes(off, length uint64) int64 {
+	if !d.inside(off, length) {
+		return 0
+	}
+	charge, code := d.ChargeBytes(off, length), d.info.Code
+	if code.Data > 0 && length > 0 {
+		shards := uint64(code.Shards())
+		if code.Data == 1 {
+			shards = 1
+		}
+		_, count := d.span(off, length)
+		charge += int64(count * d.sector * shards / uint64(code.Data))
+	}
+	return charge
+}
+
 // Lease returns the epoch under which the file is held and for how long yet, less the margin that clocks need; ok is false where the file
 // has no lease. It does not block.
 func (d *Device) Lease() (epoch blocktree.Epoch, left time.Duration, ok bool) {

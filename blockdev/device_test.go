@@ -463,6 +463,24 @@ func TestCanceledWhileLocked(t *testing.T) {
 	wg.Wait()
 }
 
+// TestWriteChargeBytes: a write is charged for the shards that are made of it too, whatever their number.
+func TestWriteChargeBytes(t *testing.T) {
+	d, _ := openMem(t, sized(1<<20, 4096), Options{})
+	for _, x := range []struct {
+		code        blocktree.Code
+		off, length uint64
+		want        int64 // beyond ChargeBytes
+	}{
+		{blocktree.Code{Data: 2, Parity: 1}, 0, 8192, 12288}, {blocktree.Code{Data: 2, Parity: 1}, 1, 4096, 12288}, {blocktree.Code{Data: 1, Parity: 2}, 0, 8192, 8192},
+		{blocktree.Code{Data: 4, Parity: 4}, 4096, 4096, 8192}, {blocktree.Code{Data: 2, Parity: 1}, 0, 0, 0}, {blocktree.Code{Data: 2, Parity: 1}, 1 << 20, 1, 0}, {blocktree.Code{}, 0, 4096, 0},
+	} {
+		d.info.Code = x.code
+		if got := d.WriteChargeBytes(x.off, x.length) - d.ChargeBytes(x.off, x.length); got != x.want {
+			t.Errorf("%v, %d at %d: %d more, want %d", x.code, x.length, x.off, got, x.want)
+		}
+	}
+}
+
 // TestChargeBytes: a request is charged for the scratch that it will take, which is a whole size class.
 func TestChargeBytes(t *testing.T) {
 	d, _ := openMem(t, sized(1<<20, 4096), Options{})

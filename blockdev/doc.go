@@ -26,7 +26,7 @@
 //
 // Memory is the bound on bytes in flight, shared by everything in the process that holds a payload. Whoever holds a
 // Buffer must never wait for another one: a device therefore takes its scratch from the pools without waiting, and
-// Device.ChargeBytes says beforehand what a request will cost.
+// Device.ChargeBytes and WriteChargeBytes say beforehand what a request will cost.
 //
 // A Demand opens exports when they are asked for, once for all who ask, and closes them when nobody has used them for a while; at any time a
 // file has at most one device that may write (docs/design/0019-nbd-tls-and-exports.md).

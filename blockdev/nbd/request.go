@@ -129,7 +129,7 @@ func (c *conn) receive(r *request) (err error) {
 	case cmdCache:
 		r.buf, err = c.buffer(c.dev.CacheScratchBytes(r.offset, r.length), 0)
 	case cmdWrite:
-		r.buf, err = c.buffer(int(r.length), c.dev.ChargeBytes(r.offset, r.length))
+		r.buf, err = c.buffer(int(r.length), c.dev.WriteChargeBytes(r.offset, r.length))
 		if err == nil && len(r.buf.B) <= c.br.Buffered() {
 			copy(r.buf.B, c.peek(len(r.buf.B)))
 		} else if err == nil {

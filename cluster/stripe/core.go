@@ -226,6 +226,10 @@ func (c *core) done(op uint64, err blocktree.Kind, r *ReadResult) {
 // swap gives out what is to be done and starts anew with the buffers of the time before.
 func (c *core) swap() HolderReady {
 	out := c.next
+	clear(c.last.Messages) // what they held, shards among it, may go
+	clear(c.last.Metas)
+	clear(c.last.Done)
+	clear(c.last.Released)
 	c.next = HolderReady{
 		Messages: c.last.Messages[:0], Metas: c.last.Metas[:0], Done: c.last.Done[:0], Released: c.last.Released[:0],
 	}

@@ -149,6 +149,8 @@ func (m *Member) Ready() MemberReady {
 		m.next.SyncTo = m.needDurable
 	}
 	out := m.next
+	clear(m.last.Records) // what they held, shards among it, may go
+	clear(m.last.Answers)
 	m.next = memberOut{
 		MemberReady: MemberReady{
 			Records: m.last.Records[:0], Resets: m.last.Resets[:0], Commits: m.last.Commits[:0], Drops: m.last.Drops[:0],

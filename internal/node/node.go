@@ -83,13 +83,10 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc := c.service(joins)
-	s, err := cluster.OpenService(ctx, sc)
-	if err != nil {
+	n := &Node{given: given, config: c.service(joins), fatal: make(chan error, 1), done: make(chan struct{})}
+	if err := n.open(ctx); err != nil {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
 	}
-	n := &Node{given: given, config: sc, service: s, fatal: make(chan error, 1), done: make(chan struct{})}
-	n.current.Store(s)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	go n.watch()
 	return n, nil
@@ -154,13 +151,24 @@ func (n *Node) anew(why error) error {
 	}
 	n.service = nil
 	if err == nil && !again {
-		err = n.other(why)
+		err = n.other(n.ctx, why)
 	}
 	if err != nil {
 		return err
 	}
 	n.config.Logger.Warn("the node starts anew", "node", n.config.Path.Short())
-	s, err := cluster.OpenService(n.ctx, n.config)
+	return n.open(n.ctx)
+}
+
+// open opens the service; if it is refused at once, as that of another store. Whoever told the node nothing when it asked which store it has may
+// speak a moment later.
+func (n *Node) open(ctx context.Context) error {
+	s, err := cluster.OpenService(ctx, n.config)
+	if refused(err) {
+		if err = n.other(ctx, err); err == nil {
+			s, err = cluster.OpenService(ctx, n.config)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -170,9 +178,9 @@ func (n *Node) anew(why error) error {
 }
 
 // other asks the cluster, as Open does, whether the node has another store than the one which is refused. It returns why if it has not.
-func (n *Node) other(why error) error {
+func (n *Node) other(ctx context.Context, why error) error {
 	c := n.given
-	joins, err := c.settle(n.ctx)
+	joins, err := c.settle(ctx)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,17 @@ package node_test
 
 import (
 	"bytes"
+	"context"
+	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"blocktree"
+	"blocktree/internal/bttp"
 	"blocktree/internal/file"
 	"blocktree/internal/testenv"
 )
@@ -306,4 +311,49 @@ func replacedBesideNobody(t *testing.T, restarts bool) {
 	}
 	healthy(ctx, d, c)
 	d.Await("its new store is a voter", func() bool { _, voter := c.Records(ctx, one.New); return voter })
+}
+
+// TestReplacedHearsLate: nobody answers a node that was replaced when it asks which store it has, and the others do when it opens the one that it had.
+func TestReplacedHearsLate(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.Transport = bttp.TCP
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	c := d.Client()
+	healthy(ctx, d, c)
+	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 2, Parity: 1})
+	d.Stop(2)
+	if err := os.RemoveAll(d.NodeDir(2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ReplaceNode(ctx, d.Members[2].Path, false); err != nil {
+		t.Fatal(err)
+	}
+	late := &lateNetwork{}
+	d.Networks = map[int]bttp.Network{2: late}
+	d.Start(2)
+	if late.refused.Load() == 0 {
+		t.Error("it asked nobody before it opened a store")
+	}
+	healthy(ctx, d, c)
+}
+
+// lateNetwork lets nobody be dialled until somebody listens.
+type lateNetwork struct {
+	bttp.Machine
+	listens atomic.Bool
+	refused atomic.Int32
+}
+
+func (n *lateNetwork) Listen(ctx context.Context, addr string) (net.Listener, error) {
+	n.listens.Store(true)
+	return n.Machine.Listen(ctx, addr)
+}
+
+func (n *lateNetwork) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	if !n.listens.Load() {
+		n.refused.Add(1)
+		return nil, syscall.ECONNREFUSED
+	}
+	return n.Machine.Dial(ctx, addr)
 }

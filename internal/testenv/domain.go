@@ -31,6 +31,7 @@ type Domain struct {
 	Reader    *keys.ReaderKey
 	Dir       string
 	Disks     map[int]vfs.FS // of the sectors of nodes that do not have them on the real one
+	Networks  map[int]bttp.Network // of nodes that do not use the machine's
 	// SpareAfter is what nodes and clients started from now on have in their configuration; 0: the default.
 	SpareAfter time.Duration
 
@@ -136,7 +137,7 @@ func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 	c := node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
 		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter,
-		Logger: d.Logger(fmt.Sprintf("node%d", i+1))}
+		Logger: d.Logger(fmt.Sprintf("node%d", i+1)), Network: d.Networks[i]}
 	if d.sim != nil {
 		d.sim.node(&c, i)
 	}

@@ -66,6 +66,7 @@ type Options struct {
 	Carriers []string      // of "tcp", "quic"
 	Overs    []string      // of Bare, Batched, BTTP
 	Shapes   []Shape
+	Lanes    int // of a connection of BTTP; 0 is the usual number
 }
 
 // addresses is what an echo process prints when it listens.
@@ -234,7 +235,7 @@ func (s *session) measure(ctx context.Context, carrier, over string, o Options, 
 	case Bare, Batched:
 		x, err = s.newBare(ctx, carrier, over == Batched)
 	case BTTP:
-		x, err = s.newBTTP(ctx, bttp.Transport(carrier))
+		x, err = s.newBTTP(ctx, bttp.Transport(carrier), o.Lanes)
 	default:
 		return fmt.Errorf("what is measured is %s, %s or %s", Bare, Batched, BTTP)
 	}

@@ -19,9 +19,9 @@ type overBTTP struct {
 }
 
 // newBTTP connects to all.
-func (s *session) newBTTP(ctx context.Context, transport bttp.Transport) (exchanger, error) {
+func (s *session) newBTTP(ctx context.Context, transport bttp.Transport, lanes int) (exchanger, error) {
 	e, err := bttp.New(bttp.Config{Key: s.client.key, Credentials: s.client.chain, Root: s.client.root,
-		Transport: transport, Log: slog.New(slog.DiscardHandler)})
+		Transport: transport, Lanes: lanes, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}

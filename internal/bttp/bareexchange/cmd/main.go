@@ -28,6 +28,7 @@ func run() error {
 	overs := flag.String("over", "bare,batched,bttp", "what is measured, separated by commas")
 	only := flag.String("shapes", "", "shapes, separated by commas; empty is all")
 	depth := flag.Int("depth", 0, "the depth; 0 is those of the shape")
+	lanes := flag.Int("lanes", 0, "lanes of a connection of bttp; 0 is the usual number")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the client to this file")
 	echo := flag.String("echo", "", "be an echo process with the identity in this directory")
 	flag.Parse()
@@ -64,6 +65,6 @@ func run() error {
 	}
 	lines := json.NewEncoder(os.Stdout)
 	return bareexchange.Run(ctx, []string{self, "-echo"}, bareexchange.Options{Each: *each,
-		Carriers: strings.Split(*carriers, ","), Overs: strings.Split(*overs, ","), Shapes: shapes},
+		Carriers: strings.Split(*carriers, ","), Overs: strings.Split(*overs, ","), Shapes: shapes, Lanes: *lanes},
 		func(r bareexchange.Row) { _ = lines.Encode(r) })
 }
