@@ -30,7 +30,7 @@ type Domain struct {
 	Transport bttp.Transport // of nodes and clients started from now on
 	Reader    *keys.ReaderKey
 	Dir       string
-	Disks     map[int]vfs.FS // of the sectors of nodes that do not have them on the real one
+	Disks     map[int]vfs.FS       // of the sectors of nodes that do not have them on the real one
 	Networks  map[int]bttp.Network // of nodes that do not use the machine's
 	// SpareAfter is what nodes and clients started from now on have in their configuration; 0: the default.
 	SpareAfter time.Duration
