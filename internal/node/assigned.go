@@ -103,29 +103,15 @@ func (a *assigned) save(disk vfs.FS, dir string) error {
 // settle finds out which store the node has to be: the configured one, or the one that the cluster gave it instead. It reports
 // whether the store joins a cluster that was founded without it.
 func (c *Config) settle(ctx context.Context) (joins bool, err error) {
-	a, there, err := loadAssigned(c.FS, c.StoreDir)
-	if err != nil {
-		return false, err
-	}
-	if there {
-		if a.path != c.Path || a.configured != c.StoreID {
-			return false, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Kind: blocktree.Invalid,
-				Err:  fmt.Errorf("the store %v in it is that of %s, configured as %v", a.id, a.path.Short(), a.configured),
-				Hint: "put the disk of this node in, and leave store.id in its config as it was when the cluster was founded"}
-		}
-		c.become(a.id)
-		return true, nil
+	if joins, err := c.recall(); joins || err != nil {
+		return joins, err
 	}
 	sectors, metadata := c.dirs()
-	if cluster.Discarded(c.FS, sectors) {
-		if err := c.discard(sectors, metadata); err != nil {
-			return false, err
-		}
-	}
 	made := !empty(c.FS, c.StoreDir)
 	if made && !cluster.Unused(c.FS, sectors, metadata, c.StoreID) {
 		return false, nil
 	}
+	gone := made && cluster.Discarded(c.FS, sectors)
 	hosts, voter := c.ask(ctx)
 	for _, h := range hosts {
 		if h.Path != c.Path {
@@ -135,17 +121,21 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 			return false, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Unauthenticated,
 				Err: errors.New("the cluster knows another key for this path")}
 		}
+		if h.Node == c.StoreID && gone {
+			return false, c.nowhere()
+		}
 		if h.Node == c.StoreID && (voter || made) {
 			return false, nil
 		}
+		a := assigned{c.Path, c.StoreID, h.Node}
+		assign := func() error { return c.assign(ctx, &a) }
 		if made { // when nobody had told it that it was replaced
-			if err := c.discard(sectors, metadata); err != nil {
-				return false, err
-			}
 			c.Logger.Info("a store that was never used is removed: the cluster gave this node another one", "path", c.Path.Short(), "store", c.StoreID.String())
+			err = c.discard(sectors, metadata, assign)
+		} else {
+			err = assign()
 		}
-		a = assigned{c.Path, c.StoreID, h.Node}
-		if err := c.assign(ctx, &a); err != nil {
+		if err != nil {
 			return false, err
 		}
 		c.Members = hosts
@@ -158,12 +148,42 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 			Err:  errors.New("the cluster has no node at this path: it was removed"),
 			Hint: "a node that was removed stays away; see btnode status for the nodes that there are"}
 	}
+	if gone {
+		return false, c.nowhere()
+	}
 	return false, nil
 }
 
-// discard removes the configured store, which was never used.
-func (c *Config) discard(sectors, metadata string) error {
-	if err := cluster.Discard(c.FS, c.MetaFS, sectors, metadata, c.StoreID); err != nil {
+// recall makes the node what its directory says that the cluster made it, and reports whether it says so.
+func (c *Config) recall() (bool, error) {
+	a, there, err := loadAssigned(c.FS, c.StoreDir)
+	if err != nil || !there {
+		return false, err
+	}
+	if a.path != c.Path || a.configured != c.StoreID {
+		return false, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Kind: blocktree.Invalid,
+			Err:  fmt.Errorf("the store %v in it is that of %s, configured as %v", a.id, a.path.Short(), a.configured),
+			Hint: "put the disk of this node in, and leave store.id in its config as it was when the cluster was founded"}
+	}
+	if sectors, _ := c.dirs(); cluster.Discarded(c.FS, sectors) { // cut off at its last step
+		if err := cluster.EndDiscard(c.FS, sectors); err != nil {
+			return false, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err}
+		}
+	}
+	c.become(a.id)
+	return true, nil
+}
+
+// nowhere is the error of a node whose configured store is given up, while nobody says which one it has instead.
+func (c *Config) nowhere() error {
+	return &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Unavailable,
+		Err:  fmt.Errorf("the cluster gave this node another store than %v, and nobody says which one", c.StoreID),
+		Hint: "start the other nodes, then this one again; the old store is given up for good"}
+}
+
+// discard removes the configured store, which was never used, and calls assign, which writes down which one the node has instead.
+func (c *Config) discard(sectors, metadata string, assign func() error) error {
+	if err := cluster.Discard(c.FS, c.MetaFS, sectors, metadata, c.StoreID, assign); err != nil {
 		return &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err}
 	}
 	return nil
