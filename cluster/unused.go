@@ -10,7 +10,8 @@ import (
 	"blocktree/internal/vfs"
 )
 
-// unusedFile says, beside a store's sectors, that the store is being removed since it was never used: what is left of it means nothing.
+// unusedFile says, beside a store's sectors, that the store is being removed since it was never used: what is left of it means nothing, and it is never
+// made again. It goes when it is durable elsewhere which store the node has instead.
 const unusedFile = "unused"
 
 // Unused reports whether the directories of a store hold one that has never served: no start of it was recorded beside its sectors or its
@@ -30,13 +31,13 @@ func Unused(disk vfs.FS, sectors, metadata string, id blocktree.NodeID) bool {
 
 // unused is Unused for who has the lock.
 func unused(disk vfs.FS, sectors, metadata string, id blocktree.NodeID) bool {
-	if Discarded(disk, sectors) {
-		return true
-	}
 	for _, dir := range []string{sectors, metadata} {
 		if mark, err := loadStart(disk, dir); err != nil || mark.current != 0 {
 			return false
 		}
+	}
+	if Discarded(disk, sectors) {
+		return true
 	}
 	empty, err := store.Empty(disk, sectors, id)
 	return empty && (err == nil || blocktree.KindOf(err) == blocktree.NotFound)
@@ -48,9 +49,10 @@ func Discarded(disk vfs.FS, sectors string) bool {
 	return err == nil
 }
 
-// Discard removes all of a store that is Unused and whose id is another's place now, so that it can never be used; it keeps the directories. It is Busy if
-// a process has the store, or has used it since somebody looked. Cut off, it is to be called again (Discarded).
-func Discard(disk vfs.FS, metaDisk meta.FS, sectors, metadata string, id blocktree.NodeID) (err error) {
+// Discard removes all of a store that is Unused and whose id is another's place now, so that it can never be used; it keeps the directories. Then it calls
+// instead, which makes durable which store the node has: until that is done the store counts as Discarded. It is Busy if
+// a process has the store, or has used it since somebody looked. Cut off, it is to be called again.
+func Discard(disk vfs.FS, metaDisk meta.FS, sectors, metadata string, id blocktree.NodeID, instead func() error) (err error) {
 	if err := disk.MkdirAll(sectors); err != nil { // or there is nowhere to lock it
 		return err
 	}
@@ -75,6 +77,14 @@ func Discard(disk vfs.FS, metaDisk meta.FS, sectors, metadata string, id blocktr
 	if err := removeAllBut(disk, sectors, unusedFile); err != nil {
 		return err
 	}
+	if err := instead(); err != nil {
+		return err
+	}
+	return EndDiscard(disk, sectors)
+}
+
+// EndDiscard forgets that a store was Discarded, once it is durable which one the node has instead. It removes nothing else: that one may be there.
+func EndDiscard(disk vfs.FS, sectors string) error {
 	if err := disk.Remove(filepath.Join(sectors, unusedFile)); err != nil {
 		return err
 	}

@@ -54,6 +54,11 @@ func TestUnused(t *testing.T) {
 			}
 		}, false},
 		{"another's", func(t *testing.T, disk vfs.FS) { made(t, disk, 8) }, false},
+		{"it is being removed", func(t *testing.T, disk vfs.FS) { marked(t, disk); damaged(t, disk) }, true},
+		{"the mark of that is on one that has served", func(t *testing.T, disk vfs.FS) {
+			marked(t, disk)
+			saved(t, disk, "/n/sectors", startMark{current: 5, next: 5})
+		}, false},
 	} {
 		disk := vfs.NewCrash()
 		if err := disk.MkdirAll("/n/meta"); err != nil {
@@ -147,11 +152,25 @@ func copied(t *testing.T, to, from vfs.FS, name string) {
 	}
 }
 
+func marked(t *testing.T, disk vfs.FS) {
+	if err := replaceFile(disk, "/n/sectors", unusedFile, nil, true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func damaged(t *testing.T, disk vfs.FS) {
+	if err := disk.Remove("/n/sectors/superblock"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func saved(t *testing.T, disk vfs.FS, dir string, mark startMark) {
 	if err := mark.save(disk, dir); err != nil {
 		t.Fatal(err)
 	}
 }
+
+func nothing() error { return nil }
 
 // TestDiscard removes an unused store, unless a process has it.
 func TestDiscard(t *testing.T) {
@@ -167,7 +186,7 @@ func TestDiscard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Discard(disk, nil, sectors, metadata, 7); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+	if err := Discard(disk, nil, sectors, metadata, 7, nothing); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
 		t.Errorf("in use: %v", err)
 	}
 	if _, err := store.Inspect(disk, sectors); blocktree.KindOf(err) != blocktree.Busy {
@@ -176,7 +195,7 @@ func TestDiscard(t *testing.T) {
 	if err := lock.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Discard(disk, nil, sectors, metadata, 7); err != nil {
+	if err := Discard(disk, nil, sectors, metadata, 7, nothing); err != nil {
 		t.Fatal(err)
 	}
 	if names, err := disk.List(sectors); err != nil || len(names) > 0 {
@@ -184,6 +203,30 @@ func TestDiscard(t *testing.T) {
 	}
 	if names, err := os.ReadDir(metadata); err != nil || len(names) > 0 {
 		t.Errorf("left: %v, %v", names, err)
+	}
+}
+
+// TestDiscardedUntilItIsKnown: a store counts as given up until it is written down which one the node has instead, after all of it is gone.
+func TestDiscardedUntilItIsKnown(t *testing.T) {
+	disk := vfs.NewCrash()
+	made(t, disk, 7)
+	failed := errors.New("nowhere to write it down")
+	err := Discard(disk, pebblevfs.NewMem(), "/n/sectors", "/n/meta", 7, func() error {
+		if names := listed(t, disk); len(names) != 1 || names[0] != unusedFile {
+			t.Errorf("left: %v", names)
+		}
+		return failed
+	})
+	if !errors.Is(err, failed) {
+		t.Fatal(err)
+	}
+	for seed := range uint64(20) {
+		if after := disk.Clone(seed); !Discarded(after, "/n/sectors") {
+			t.Fatalf("seed %d: forgotten", seed)
+		}
+	}
+	if err := Discard(disk, pebblevfs.NewMem(), "/n/sectors", "/n/meta", 7, nothing); err != nil || Discarded(disk.Clone(1), "/n/sectors") {
+		t.Errorf("not ended: %v", err)
 	}
 }
 
@@ -207,7 +250,7 @@ func TestDiscardLooksAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		use(sectors)
-		if err := Discard(disk, nil, sectors, metadata, 7); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+		if err := Discard(disk, nil, sectors, metadata, 7, nothing); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
 			t.Errorf("%s: %v", what, err)
 		}
 		if info, err := store.Inspect(disk, sectors); err != nil || info.Store != id {
@@ -234,7 +277,7 @@ func TestDiscardCutOff(t *testing.T) {
 		}
 		disk := vfs.NewFault(crash)
 		disk.Inject(vfs.Injection{Op: vfs.FaultRemove, Skip: n, Times: -1})
-		err = Discard(disk, pebblevfs.NewMem(), "/n/sectors", "/n/meta", 7)
+		err = Discard(disk, pebblevfs.NewMem(), "/n/sectors", "/n/meta", 7, nothing)
 		for seed := range uint64(30) {
 			after := crash.Clone(seed)
 			if !Unused(after, "/n/sectors", "/n/meta", 7) {
@@ -264,7 +307,7 @@ func TestDiscardStaysOnItsDisk(t *testing.T) {
 	if err := store.Create(vfs.Disk{}, filepath.Join(root, "sectors"), 7, store.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := Discard(vfs.Disk{}, nil, filepath.Join(root, "sectors"), metadata, 7); err != nil {
+	if err := Discard(vfs.Disk{}, nil, filepath.Join(root, "sectors"), metadata, 7, nothing); err != nil {
 		t.Fatal(err)
 	}
 	if names, err := os.ReadDir(elsewhere); err != nil || len(names) > 0 {

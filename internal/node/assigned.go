@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -22,6 +24,9 @@ const (
 	assignedFile   = "assigned"
 	assignedFormat = 1
 )
+
+// askAgain is the pause before others are asked once more which store the node has.
+const askAgain = time.Second
 
 // assigned is the content of assignedFile.
 type assigned struct {
@@ -103,30 +108,20 @@ func (a *assigned) save(disk vfs.FS, dir string) error {
 // settle finds out which store the node has to be: the configured one, or the one that the cluster gave it instead. It reports
 // whether the store joins a cluster that was founded without it.
 func (c *Config) settle(ctx context.Context) (joins bool, err error) {
-	a, there, err := loadAssigned(c.FS, c.StoreDir)
-	if err != nil {
-		return false, err
-	}
-	if there {
-		if a.path != c.Path || a.configured != c.StoreID {
-			return false, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Kind: blocktree.Invalid,
-				Err:  fmt.Errorf("the store %v in it is that of %s, configured as %v", a.id, a.path.Short(), a.configured),
-				Hint: "put the disk of this node in, and leave store.id in its config as it was when the cluster was founded"}
-		}
-		c.become(a.id)
-		return true, nil
+	if joins, err := c.recall(); joins || err != nil {
+		return joins, err
 	}
 	sectors, metadata := c.dirs()
-	if cluster.Discarded(c.FS, sectors) {
-		if err := c.discard(sectors, metadata); err != nil {
-			return false, err
-		}
-	}
 	made := !empty(c.FS, c.StoreDir)
 	if made && !cluster.Unused(c.FS, sectors, metadata, c.StoreID) {
 		return false, nil
 	}
 	hosts, voter := c.ask(ctx)
+	if made && cluster.Discarded(c.FS, sectors) {
+		if hosts, err = c.awaitNamed(ctx, hosts); err != nil {
+			return false, err
+		}
+	}
 	for _, h := range hosts {
 		if h.Path != c.Path {
 			continue
@@ -138,14 +133,15 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 		if h.Node == c.StoreID && (voter || made) {
 			return false, nil
 		}
+		a := assigned{c.Path, c.StoreID, h.Node}
+		assign := func() error { return c.assign(ctx, &a) }
 		if made { // when nobody had told it that it was replaced
-			if err := c.discard(sectors, metadata); err != nil {
-				return false, err
-			}
 			c.Logger.Info("a store that was never used is removed: the cluster gave this node another one", "path", c.Path.Short(), "store", c.StoreID.String())
+			err = c.discard(sectors, metadata, assign)
+		} else {
+			err = assign()
 		}
-		a = assigned{c.Path, c.StoreID, h.Node}
-		if err := c.assign(ctx, &a); err != nil {
+		if err != nil {
 			return false, err
 		}
 		c.Members = hosts
@@ -161,9 +157,55 @@ func (c *Config) settle(ctx context.Context) (joins bool, err error) {
 	return false, nil
 }
 
-// discard removes the configured store, which was never used.
-func (c *Config) discard(sectors, metadata string) error {
-	if err := cluster.Discard(c.FS, c.MetaFS, sectors, metadata, c.StoreID); err != nil {
+// awaitNamed asks again and again until somebody says which store the node has instead of the configured one, which is given up: who says the latter has not
+// heard of it yet. It begins with what was said already. Unavailable when ctx ends.
+func (c *Config) awaitNamed(ctx context.Context, hosts []blocktree.Runtime) ([]blocktree.Runtime, error) {
+	given := func(h blocktree.Runtime) bool { return h.Path == c.Path && h.Node == c.StoreID }
+	for told := false; len(hosts) == 0 || slices.ContainsFunc(hosts, given); {
+		if !told {
+			c.Logger.Warn("the cluster gave this node another store; it waits for others to say which one", "path", c.Path.Short(), "store", c.StoreID.String())
+			told = true
+		}
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return nil, c.nowhere()
+		}
+		hosts, _ = c.ask(ctx)
+	}
+	return hosts, nil
+}
+
+// recall makes the node what its directory says that the cluster made it, and reports whether it says so.
+func (c *Config) recall() (bool, error) {
+	a, there, err := loadAssigned(c.FS, c.StoreDir)
+	if err != nil || !there {
+		return false, err
+	}
+	if a.path != c.Path || a.configured != c.StoreID {
+		return false, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Kind: blocktree.Invalid,
+			Err:  fmt.Errorf("the store %v in it is that of %s, configured as %v", a.id, a.path.Short(), a.configured),
+			Hint: "put the disk of this node in, and leave store.id in its config as it was when the cluster was founded"}
+	}
+	if sectors, _ := c.dirs(); cluster.Discarded(c.FS, sectors) { // cut off at its last step
+		if err := cluster.EndDiscard(c.FS, sectors); err != nil {
+			return false, &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err}
+		}
+	}
+	c.become(a.id)
+	return true, nil
+}
+
+// nowhere is the error of a node whose configured store is given up, while nobody says which one it has instead.
+func (c *Config) nowhere() error {
+	return &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Unavailable,
+		Err:  fmt.Errorf("the cluster gave this node another store than %v, and nobody says which one", c.StoreID),
+		Hint: "start the other nodes, then this one again; the old store is given up for good"}
+}
+
+// discard removes the configured store, which was never used, and calls assign, which writes down which one the node has instead.
+func (c *Config) discard(sectors, metadata string, assign func() error) error {
+	if err := cluster.Discard(c.FS, c.MetaFS, sectors, metadata, c.StoreID, assign); err != nil {
 		return &blocktree.Error{Op: "node.Open", Path: c.StoreDir, Err: err}
 	}
 	return nil

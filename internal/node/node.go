@@ -55,8 +55,8 @@ type Node struct {
 }
 
 // Open starts a node and returns when it listens; it serves as soon as a majority of its cluster runs. The store is made
-// when StoreDir is new. Kinds: Invalid, Busy, Permission, NewerFormat, Corrupt (a store that must be restored or replaced),
-// NoSpace, IO.
+// when StoreDir is new. Kinds: Invalid, Unavailable (the node was replaced, and nobody says by which store), Busy, Permission, NewerFormat,
+// Corrupt (a store that must be restored or replaced), NoSpace, IO.
 func Open(ctx context.Context, c Config) (*Node, error) {
 	if err := c.validate(); err != nil {
 		return nil, err

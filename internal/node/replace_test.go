@@ -313,6 +313,71 @@ func replacedBesideNobody(t *testing.T, restarts bool) {
 	d.Await("its new store is a voter", func() bool { _, voter := c.Records(ctx, one.New); return voter })
 }
 
+// TestReplacedNeverComesBack: a node that has been told that it is replaced has given its store up for good. Cut off before it wrote down which it
+// is now, it waits for whoever can say so: made anew, the old store could vote twice.
+func TestReplacedNeverComesBack(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	ctx := within(t, 2*time.Minute)
+	c := d.Client()
+	healthy(ctx, d, c)
+	d.Stop(2)
+	if err := os.RemoveAll(d.NodeDir(2)); err != nil {
+		t.Fatal(err)
+	}
+	one, err := c.ReplaceNode(ctx, d.Members[2].Path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AwaitVoters(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d.Stop(0)
+	d.Stop(1)
+	d.Start(2)
+	d.Stop(2)
+	d.Start(0)
+	d.Start(1)
+	d.Await("the others serve", func() bool { _, err := c.Status(ctx); return err == nil })
+	obstacle := filepath.Join(d.NodeDir(2), "assigned.new")
+	if err := os.Mkdir(obstacle, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.TryStart(2); err == nil {
+		t.Fatal("it starts, and cannot have written down under which id")
+	}
+	d.Stop(0)
+	d.Stop(1)
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithCancel(ctx)
+	time.AfterFunc(time.Second, cancel)
+	if err := d.TryStartWithin(short, 2); blocktree.KindOf(err) != blocktree.Unavailable || blocktree.HintOf(err) == "" {
+		t.Errorf("stopped while it waits beside nobody: %v, want an error of kind unavailable with a hint", err)
+	}
+	if names, err := os.ReadDir(filepath.Join(d.NodeDir(2), "meta")); err != nil || len(names) > 0 {
+		t.Errorf("the store that it was is made anew: %v, %v", names, err)
+	}
+	d.Stop(2)
+	d.Start(0)
+	d.Start(1)
+	d.Await("the others serve again", func() bool { _, err := c.Status(ctx); return err == nil })
+	d.Start(2)
+	healthy(ctx, d, c)
+	d.Await("its new store is a voter", func() bool { _, voter := c.Records(ctx, one.New); return voter })
+	d.Stop(2)
+	mark := filepath.Join(d.NodeDir(2), "sectors", "unused")
+	if err := os.WriteFile(mark, nil, 0o600); err != nil { // as if the power had failed at its last step
+		t.Fatal(err)
+	}
+	d.Start(2) // wiped, it would be refused
+	healthy(ctx, d, c)
+	if _, err := os.Stat(mark); !os.IsNotExist(err) {
+		t.Errorf("the mark stays: %v", err)
+	}
+}
+
 // TestReplacedHearsLate: nobody answers a node that was replaced when it asks which store it has, and the others do when it opens the one that it had.
 func TestReplacedHearsLate(t *testing.T) {
 	d := testenv.New(t, 3)
