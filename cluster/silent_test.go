@@ -103,3 +103,18 @@ func TestNobodyLeavesBesideASilentOne(t *testing.T) {
 	b.start(b.nodes[1], b.nodes[1].runtime.Endpoints[0], nil)
 	awaitThat(t, "never again", s.enoughStay)
 }
+
+// TestAnswersIsAsked: a node whose connection has not ended yet does not answer for that: it is asked.
+func TestAnswersIsAsked(t *testing.T) {
+	b := newGatewayBed(t)
+	b.begin()
+	c := &Client{peers: b.client}
+	awaitThat(t, "a node that lives does not answer", func() bool { return c.answers(t.Context(), 1) })
+	b.nodes[0].mute.Store(true)
+	if c.answers(t.Context(), 1) {
+		t.Error("one that says nothing answers")
+	}
+	if !b.client.isServing(1) || b.client.conn(1) == nil {
+		t.Error("its connection has ended: this shows nothing")
+	}
+}
