@@ -434,4 +434,17 @@ func TestCachedReadIsInline(t *testing.T) {
 	close(g.release)
 }
 
+// TestCacheFillsTheCache: CACHE has sectors read, so that later reads of them ask nobody.
+func TestCacheFillsTheCache(t *testing.T) {
+	b := newBed(t, setup{cacheBytes: 1 << 20})
+	c := b.attach()
+	until(t, "both sectors are cached, and no other", func() bool {
+		if errno, _ := c.do(cmdCache, 0, 5000, 4096, nil); errno != 0 {
+			t.Fatalf("error %d", errno)
+		}
+		p := make([]byte, 4096)
+		return b.dev.TryReadAt(p, 4096) && b.dev.TryReadAt(p, 8192) && !b.dev.TryReadAt(p, 12288)
+	})
+}
+
 var _ blockdev.Prompt = (*memfile.File)(nil)
