@@ -115,18 +115,25 @@ func (s *state) accessOf(q Query) (*Inode, *Access, Result) {
 	return i, out, Result{}
 }
 
-// Judge says what a caller may do with a file at a time, as applied here, or why it has none of want: for the data path. NotFound, Closed, IO.
-func (g *Group) Judge(c *Caller, f blocktree.FileID, want Rights, now int64) (rights Rights, refusal error, err error) {
+// Judged is what a caller may do with a file.
+type Judged struct {
+	Rights  Rights
+	Until   int64 // when one of the grants ends that this goes by, nanoseconds since 1970; 0: none does
+	Refusal error // why it may not all that was asked for, nil if it may
+}
+
+// Judge says what a caller may do with a file at a time, as applied here, for the data path. NotFound, Closed, IO, Unavailable.
+func (g *Group) Judge(c *Caller, f blocktree.FileID, want Rights, now int64) (j Judged, err error) {
 	err = g.view("meta.Judge", func(s *state) error {
 		i := s.inode(f)
 		if i == nil {
 			return blocktree.E("meta.Judge", blocktree.NotFound, nil)
 		}
-		if rights = s.rights(c, i, now); rights&want != want {
+		if j.Rights, j.Until = s.rightsUntil(c, i, now); j.Rights&want != want {
 			r := s.denied(c, i, want, now)
-			refusal = r.Err("cluster")
+			j.Refusal = r.Err("cluster")
 		}
 		return nil
 	})
-	return rights, refusal, err
+	return j, err
 }

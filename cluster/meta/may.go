@@ -15,24 +15,33 @@ func (s *state) may(c *Caller, i *Inode, want Rights, now int64) bool {
 
 // rights returns what c may do with i at a time.
 func (s *state) rights(c *Caller, i *Inode, now int64) Rights {
+	r, _ := s.rightsUntil(c, i, now)
+	return r
+}
+
+// rightsUntil is rights, and when the first of the grants that were counted ends, 0 if none does.
+func (s *state) rightsUntil(c *Caller, i *Inode, now int64) (r Rights, until int64) {
 	switch {
 	case c == nil || c.all():
-		return rightsAll
+		return rightsAll, 0
 	case c.Anonymous():
-		return s.anonymous(i)
+		return s.anonymous(i), 0
 	}
-	r := byMode(c, i)
+	r = byMode(c, i)
 	s.upward(i.ID.Inode, func(n blocktree.Inode) bool {
 		if a := s.access(n); a != nil {
 			for k := range a.grants {
 				if g := &a.grants[k]; g.holds(now) && g.Subject.covers(c) {
 					r |= g.Rights
+					if g.Until != 0 && (until == 0 || g.Until < until) {
+						until = g.Until
+					}
 				}
 			}
 		}
 		return r != rightsAll
 	})
-	return r
+	return r, until
 }
 
 // byMode is what mode and owner give: the first class that fits is the one that counts.

@@ -14,7 +14,9 @@ func somebody(uid, gid uint32, groups ...uint32) *Caller {
 }
 
 // grantTo is what a caller's principal is given.
-func grantTo(c *Caller, r Rights) Grant { return Grant{Subject: Subject{Principal: c.Principal}, Rights: r} }
+func grantTo(c *Caller, r Rights) Grant {
+	return Grant{Subject: Subject{Principal: c.Principal}, Rights: r}
+}
 
 // granted is a founded machine with /d/e/f, where inode 1 is d, 2 is e, 3 is f; all belong to 7:70.
 func granted(t testing.TB, dirMode, fileMode uint32) *machine {
@@ -104,7 +106,9 @@ func TestJudged(t *testing.T) {
 	root, owner, member, stranger, reader := somebody(0, 0), somebody(7, 1, 5), somebody(8, 70), somebody(10, 10), somebody(11, 11)
 	node1 := &Caller{Principal: host(1).Principal, Path: host(1).Path, UID: 12, GID: 12}
 	f, e := fileID(3), fileID(2)
-	opened := func(c *Caller) Op { return OpenSession{Session: session(int(c.UID)), Principal: c.Principal, Path: c.Path} }
+	opened := func(c *Caller) Op {
+		return OpenSession{Session: session(int(c.UID)), Principal: c.Principal, Path: c.Path}
+	}
 	for _, x := range []struct {
 		name   string
 		caller *Caller
