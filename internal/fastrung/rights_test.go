@@ -291,7 +291,7 @@ func TestNoKeysInWords(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second)
 		lines, dirs := strings.Split(log.String(), "\n"), 0
-		for _, want := range []string{"make file", "make directory", "remove", "set mode 0666", "set owner 1001:", "stat", "hold"} {
+		for _, want := range []string{"make file", "make directory", "remove", "set mode 0666", "set owner 1001:", "stat", "open for read,write,lease"} {
 			found := false
 			for _, l := range lines {
 				found = found || strings.Contains(l, "msg=refused") && strings.Contains(l, "path=/client2") && strings.Contains(l, want) && strings.Contains(l, "why=") && strings.Contains(l, "address=")
