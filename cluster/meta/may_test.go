@@ -387,6 +387,8 @@ func TestAnswersAreJudged(t *testing.T) {
 		{"access by nothing", Query{Kind: QueryAccess, Path: path("/d/e/f")}, stranger, blocktree.Permission},
 		{"access that is wanted", Query{Kind: QueryAccess, Path: path("/d/e/f"), Want: RightRead}, reader, 0},
 		{"access that is not had", Query{Kind: QueryAccess, Path: path("/d/e/f"), Want: RightsHold}, reader, blocktree.Permission},
+		{"layout as a node", Query{Kind: QueryLayout, File: fileID(3)}, &Caller{Principal: host(1).Principal, Path: host(1).Path, UID: 12, GID: 12}, 0},
+		{"stat as a node", stat, &Caller{Principal: host(1).Principal, Path: host(1).Path, UID: 12, GID: 12}, blocktree.Permission},
 		{"records", Query{Kind: QueryRuntimes}, stranger, 0},
 		{"records as nobody", Query{Kind: QueryRuntimes}, &Caller{}, blocktree.Permission},
 	} {

@@ -38,6 +38,8 @@ type Domain struct {
 	// Log gets what nodes and clients started from now on log, debugging words too, beside the test's own log; nil: nobody.
 	Log io.Writer
 
+	nodeUser User // who the nodes are
+
 	boot    vfs.Boot // of all nodes: they have one machine
 	rootKey cred.Key
 	keys    []cred.Key
@@ -50,7 +52,13 @@ type Domain struct {
 // New makes a domain of n nodes, none of which runs.
 func New(t testing.TB, n int) *Domain {
 	t.Helper()
-	d := &Domain{T: t, Dir: t.TempDir(), Transport: bttp.Auto, nodes: make([]*node.Node, n), boot: vfs.BootAt([16]byte{1}, t.TempDir())}
+	return NewOf(t, n, User{})
+}
+
+// NewOf is New with nodes of another user than user id 0.
+func NewOf(t testing.TB, n int, u User) *Domain {
+	t.Helper()
+	d := &Domain{nodeUser: u, T: t, Dir: t.TempDir(), Transport: bttp.Auto, nodes: make([]*node.Node, n), boot: vfs.BootAt([16]byte{1}, t.TempDir())}
 	d.init(func(int) string { return d.freeAddress() })
 	return d
 }
@@ -65,7 +73,7 @@ func (d *Domain) init(address func(i int) string) {
 	d.Reader = keys.NewReaderKey()
 	for i := range d.nodes {
 		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
-		key, chain := d.identity(path, blocktree.ServiceSector)
+		key, chain := d.identityOf(path, d.nodeUser, blocktree.ServiceSector)
 		d.keys, d.chains = append(d.keys, key), append(d.chains, chain)
 		d.Members = append(d.Members, blocktree.Runtime{Path: path, Principal: key.Principal(), Node: blocktree.NodeID(i + 1),
 			Endpoints: []string{address(i)}, Services: []string{blocktree.ServiceSector}})
@@ -201,6 +209,17 @@ func (d *Domain) Client() *cluster.Client {
 	return d.clientOf(d.Members, User{})
 }
 
+// ClientOfNode is a client with the key and the credentials of node i.
+func (d *Domain) ClientOfNode(i int) *cluster.Client {
+	d.T.Helper()
+	return d.clientWith(d.Members, d.Members[i].Path, d.keys[i], d.chains[i])
+}
+
+// NewIdentity issues credentials of a user at a path.
+func (d *Domain) NewIdentity(path blocktree.Path, u User) (cred.Key, cred.Credentials) {
+	return d.identityOf(path, u)
+}
+
 // ClientAs is Client of another user, at the path that it returns.
 func (d *Domain) ClientAs(u User) (*cluster.Client, blocktree.Path) {
 	d.T.Helper()
@@ -229,6 +248,12 @@ func (d *Domain) clientOf(members []blocktree.Runtime, u User) *cluster.Client {
 	d.clients++
 	path := d.clientPath()
 	key, chain := d.identityOf(path, u)
+	return d.clientWith(members, path, key, chain)
+}
+
+// clientWith connects a client with these credentials.
+func (d *Domain) clientWith(members []blocktree.Runtime, path blocktree.Path, key cred.Key, chain cred.Credentials) *cluster.Client {
+	d.T.Helper()
 	table, err := route.NewTable(members)
 	d.must(err)
 	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
