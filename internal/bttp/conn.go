@@ -36,6 +36,9 @@ type Conn struct {
 	opener opener // how a dialed one got its carriers, and gets more
 	relays int    // that hang on it; under Endpoint.mu
 
+	kept     any // whoever uses the endpoint keeps it with the connection
+	keepOnce sync.Once
+
 	calls      calls
 	unanswered atomic.Int64 // requests served and not answered
 
@@ -66,6 +69,12 @@ func newConn(e *Endpoint, id connID, peer cred.Identity, proven blocktree.Princi
 
 // Peer returns who the other side has proven to be.
 func (c *Conn) Peer() cred.Identity { return c.peer }
+
+// Keep returns what is kept with the connection, as long as that is there: what made returned at the first call.
+func (c *Conn) Keep(made func() any) any {
+	c.keepOnce.Do(func() { c.kept = made() })
+	return c.kept
+}
 
 // Transport returns the carrier in use, QUIC or TCP.
 func (c *Conn) Transport() Transport { return c.transport }

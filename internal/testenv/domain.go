@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -35,6 +36,11 @@ type Domain struct {
 	// SpareAfter is what nodes and clients started from now on have in their configuration; 0: the default.
 	SpareAfter time.Duration
 
+	// Log gets what nodes and clients started from now on log, debugging words too, beside the test's own log; nil: nobody.
+	Log io.Writer
+
+	nodeUser User // who the nodes are
+
 	boot    vfs.Boot // of all nodes: they have one machine
 	rootKey cred.Key
 	keys    []cred.Key
@@ -47,7 +53,13 @@ type Domain struct {
 // New makes a domain of n nodes, none of which runs.
 func New(t testing.TB, n int) *Domain {
 	t.Helper()
-	d := &Domain{T: t, Dir: t.TempDir(), Transport: bttp.Auto, nodes: make([]*node.Node, n), boot: vfs.BootAt([16]byte{1}, t.TempDir())}
+	return NewOf(t, n, User{})
+}
+
+// NewOf is New with nodes of another user than user id 0.
+func NewOf(t testing.TB, n int, u User) *Domain {
+	t.Helper()
+	d := &Domain{nodeUser: u, T: t, Dir: t.TempDir(), Transport: bttp.Auto, nodes: make([]*node.Node, n), boot: vfs.BootAt([16]byte{1}, t.TempDir())}
 	d.init(func(int) string { return d.freeAddress() })
 	return d
 }
@@ -62,7 +74,7 @@ func (d *Domain) init(address func(i int) string) {
 	d.Reader = keys.NewReaderKey()
 	for i := range d.nodes {
 		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
-		key, chain := d.identity(path, blocktree.ServiceSector)
+		key, chain := d.identityOf(path, d.nodeUser, blocktree.ServiceSector)
 		d.keys, d.chains = append(d.keys, key), append(d.chains, chain)
 		d.Members = append(d.Members, blocktree.Runtime{Path: path, Principal: key.Principal(), Node: blocktree.NodeID(i + 1),
 			Endpoints: []string{address(i)}, Services: []string{blocktree.ServiceSector}})
@@ -81,12 +93,22 @@ func (d *Domain) must(err error) {
 	}
 }
 
-// identity issues credentials from the root principal.
+// identity issues credentials of user id 0 from the root principal.
 func (d *Domain) identity(path blocktree.Path, services ...string) (cred.Key, cred.Credentials) {
+	return d.identityOf(path, User{}, services...)
+}
+
+// User is what credentials say of a client beside its path.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+func (d *Domain) identityOf(path blocktree.Path, u User, services ...string) (cred.Key, cred.Credentials) {
 	key, err := cred.GenerateKey()
 	d.must(err)
 	chain, err := cred.Issue(d.rootKey, nil, d.Root, cred.Grant{Subject: key.Public(), Path: path, Services: services,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
+		UID: u.UID, GID: u.GID, Groups: u.Groups, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
 	d.must(err)
 	return key, chain
 }
@@ -113,7 +135,12 @@ func (d *Domain) freeAddress() string {
 
 // Logger prints warnings and errors into the test's log.
 func (d *Domain) Logger(name string) *slog.Logger {
-	return slog.New(slog.NewTextHandler(testWriter{d.T}, &slog.HandlerOptions{Level: slog.LevelInfo})).With("of", name)
+	var to io.Writer = testWriter{d.T}
+	level := slog.LevelInfo
+	if d.Log != nil {
+		to, level = io.MultiWriter(to, d.Log), slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: level})).With("of", name)
 }
 
 type testWriter struct{ t testing.TB }
@@ -180,7 +207,30 @@ func (d *Domain) NodeDir(i int) string { return filepath.Join(d.Dir, fmt.Sprintf
 // Client connects a new client, which is closed when the test ends.
 func (d *Domain) Client() *cluster.Client {
 	d.T.Helper()
-	return d.clientOf(d.Members)
+	return d.clientOf(d.Members, User{})
+}
+
+// ClientOfNode is a client with the key and the credentials of node i.
+func (d *Domain) ClientOfNode(i int) *cluster.Client {
+	d.T.Helper()
+	return d.clientWith(d.Members, d.Members[i].Path, d.keys[i], d.chains[i])
+}
+
+// NewIdentity issues credentials of a user at a path.
+func (d *Domain) NewIdentity(path blocktree.Path, u User) (cred.Key, cred.Credentials) {
+	return d.identityOf(path, u)
+}
+
+// ClientAs is Client of another user, at the path that it returns.
+func (d *Domain) ClientAs(u User) (*cluster.Client, blocktree.Path) {
+	d.T.Helper()
+	c := d.clientOf(d.Members, u)
+	return c, d.clientPath()
+}
+
+// clientPath is where the newest client is.
+func (d *Domain) clientPath() blocktree.Path {
+	return blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients))
 }
 
 // ClientWithout is Client that can reach some of the nodes (from 0) at no address.
@@ -190,15 +240,21 @@ func (d *Domain) ClientWithout(unreachable ...int) *cluster.Client {
 	for _, i := range unreachable {
 		members[i].Endpoints = []string{d.freeAddress()} // nobody listens there
 	}
-	return d.clientOf(members)
+	return d.clientOf(members, User{})
 }
 
 // clientOf connects a client that knows the nodes so.
-func (d *Domain) clientOf(members []blocktree.Runtime) *cluster.Client {
+func (d *Domain) clientOf(members []blocktree.Runtime, u User) *cluster.Client {
 	d.T.Helper()
 	d.clients++
-	path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients))
-	key, chain := d.identity(path)
+	path := d.clientPath()
+	key, chain := d.identityOf(path, u)
+	return d.clientWith(members, path, key, chain)
+}
+
+// clientWith connects a client with these credentials.
+func (d *Domain) clientWith(members []blocktree.Runtime, path blocktree.Path, key cred.Key, chain cred.Credentials) *cluster.Client {
+	d.T.Helper()
 	table, err := route.NewTable(members)
 	d.must(err)
 	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
