@@ -125,6 +125,8 @@ func (s *state) do(o Op) Result {
 		return s.drainHost(o)
 	case Resize:
 		return s.resize(o)
+	case RevokePrincipal:
+		return s.revokePrincipal(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

@@ -87,6 +87,8 @@ func putOp(e *wire.Encoder, o Op) {
 		e.U64(uint64(o.Node))
 	case Resize:
 		putResize(e, &o)
+	case RevokePrincipal:
+		putRevoke(e, &o)
 	case DrainHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
@@ -217,6 +219,8 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return RetireHost{Path: getPath(d), Node: blocktree.NodeID(d.U64())}
 	case opResize:
 		return getResize(d)
+	case opRevokePrincipal:
+		return getRevoke(d)
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}

@@ -43,6 +43,7 @@ func allOps() []Op {
 			[16]byte{9}, []byte("keys"), 6}},
 		StartVolatile{StartNode{1, incarnation(2), 3, 4}, incarnation(5)},
 		Resize{f, 10, 1 << 30, session(9), 11, 12},
+		RevokePrincipal{Revocation{rootID, path("/a"), path("/"), 1, 2}, []byte("chain")},
 	}
 }
 
@@ -148,7 +149,8 @@ func TestValuesComeBack(t *testing.T) {
 		}
 	}
 	a := someAnswer()
-	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}} {
+	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}},
+		{Revoked: []Revocation{{rootID, "", path("/"), 1, 2}}, More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), path("/"), 1, 2}}}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
 		}

@@ -43,6 +43,7 @@ const (
 	opCreateFlushFile
 	opStartVolatile
 	opResize
+	opRevokePrincipal
 
 	opEnd // keep last
 )

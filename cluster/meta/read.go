@@ -70,6 +70,8 @@ func (s *state) answer(q Query) Answer {
 		a.Starts = s.startsOfHosts()
 	case QueryDraining:
 		a.Draining = s.allDraining()
+	case QueryRevoked:
+		a.Revoked, a.More, r = s.revokedAfter(q.After, q.Limit)
 	default:
 		r = refuse(blocktree.Unsupported, "unknown query")
 	}
