@@ -112,7 +112,7 @@ func (s *state) startAs(o StartNode, leaves bool, volatile blocktree.Incarnation
 }
 
 func (s *state) openSession(o OpenSession) Result {
-	if r, ok := s.believed(o.Principal); !ok {
+	if r, ok := s.believed(o.Path, o.Principal); !ok {
 		return r
 	}
 	if x := s.session(o.Session); x != nil {
@@ -148,7 +148,7 @@ func (s *state) renewSession(o RenewSession) Result {
 	if x == nil {
 		return refuse(blocktree.NotFound, "the session is closed or expired")
 	}
-	if r, ok := s.believed(x.Principal); !ok { // it expires as if nobody had renewed it: its holder answers reads until then
+	if r, ok := s.believed(x.Path, x.Principal); !ok { // it expires as if nobody had renewed it: its holder answers reads until then
 		return r
 	}
 	x.Renewals++
@@ -234,7 +234,7 @@ func (s *state) acquire(o Acquire) Result {
 	if x == nil {
 		return refuse(blocktree.NotFound, "the session is closed or expired")
 	}
-	if r, ok := s.believed(x.Principal); !ok {
+	if r, ok := s.believed(x.Path, x.Principal); !ok {
 		return r
 	}
 	l := s.layout(o.File)

@@ -55,7 +55,7 @@ func (s *state) claimLease(o ClaimLease) Result {
 	if x == nil {
 		return refuse(blocktree.NotFound, "the session is closed or expired")
 	}
-	if r, ok := s.believed(x.Principal); !ok {
+	if r, ok := s.believed(x.Path, x.Principal); !ok {
 		return r
 	}
 	held := s.lease(o.File)
@@ -109,7 +109,7 @@ func (s *state) endClaim(o EndClaim) Result {
 	}
 	x, l := s.session(o.Session), s.layout(o.File)
 	if x != nil {
-		if r, ok := s.believed(x.Principal); !ok {
+		if r, ok := s.believed(x.Path, x.Principal); !ok {
 			return r
 		}
 	}

@@ -88,7 +88,7 @@ func putOp(e *wire.Encoder, o Op) {
 	case Resize:
 		putResize(e, &o)
 	case RevokePrincipal:
-		putRevoke(e, &o)
+		putRevocation(e, &o.Revocation)
 	case DrainHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
@@ -220,7 +220,7 @@ func getOp(d *wire.Decoder, code opcode) Op {
 	case opResize:
 		return getResize(d)
 	case opRevokePrincipal:
-		return getRevoke(d)
+		return RevokePrincipal{*getRevocation(d)}
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}

@@ -43,7 +43,7 @@ func allOps() []Op {
 			[16]byte{9}, []byte("keys"), 6}},
 		StartVolatile{StartNode{1, incarnation(2), 3, 4}, incarnation(5)},
 		Resize{f, 10, 1 << 30, session(9), 11, 12},
-		RevokePrincipal{Revocation{rootID, path("/a"), path("/"), 1, 2}, []byte("chain")},
+		RevokePrincipal{Revocation{rootID, path("/a"), 1, 2}},
 	}
 }
 
@@ -150,7 +150,7 @@ func TestValuesComeBack(t *testing.T) {
 	}
 	a := someAnswer()
 	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}},
-		{Revoked: []Revocation{{rootID, "", path("/"), 1, 2}}, More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), path("/"), 1, 2}}}} {
+		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -295,6 +295,7 @@ func FuzzDecodeValue(f *testing.F) {
 		func(e *wire.Encoder) { putInode(e, r.Inode) }, func(e *wire.Encoder) { putLayout(e, r.Layout) },
 		func(e *wire.Encoder) { putSession(e, r.Session) }, func(e *wire.Encoder) { putLease(e, r.Lease) },
 		func(e *wire.Encoder) { putStart(e, r.Start) }, func(e *wire.Encoder) { v := host(1); putRuntime(e, &v) },
+		func(e *wire.Encoder) { putRevocation(e, &Revocation{rootID, path("/a"), 1, 2}) },
 	} {
 		e := wire.Encoder{Buf: []byte{byte(i)}}
 		put(&e)
@@ -316,6 +317,8 @@ func FuzzDecodeValue(f *testing.F) {
 			v = getStart(d)
 		case 5:
 			v = getRuntimePtr(d)
+		case 6:
+			v = getRevocation(d)
 		default:
 			bad(d, "no such value")
 		}
@@ -323,6 +326,9 @@ func FuzzDecodeValue(f *testing.F) {
 	}, func(v any) []byte {
 		var e wire.Encoder
 		switch v := v.(type) {
+		case *Revocation:
+			e.U8(6)
+			putRevocation(&e, v)
 		case *Inode:
 			e.U8(0)
 			putInode(&e, v)

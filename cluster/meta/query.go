@@ -19,7 +19,7 @@ const (
 	QueryStatus                        // no ReadIndex: what the asked member knows
 	QueryStarts                        //
 	QueryDraining                      //
-	QueryRevoked                       // After: a principal's text; Limit
+	QueryRevoked                       // After: how many to pass over; Limit
 
 	queryEnd // keep last
 )
@@ -47,7 +47,7 @@ type Answer struct {
 	Status   *Status             // Status
 	Starts   []NodeStart         // Starts, ascending by Node
 	Draining []blocktree.NodeID  // Draining: stores that are to lose their places, ascending
-	Revoked  []Revocation        // Revoked, ascending by Principal; at most RevokedPageMax, and More
+	Revoked  []Revocation        // Revoked, ascending by Principal and Scope; at most RevokedPageMax, and More
 }
 
 // Err returns nil if the query was answered, else an *Error.

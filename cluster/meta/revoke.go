@@ -1,7 +1,8 @@
 package meta
 
 import (
-	"bytes"
+	"slices"
+	"strconv"
 	"time"
 
 	"blocktree"
@@ -10,39 +11,39 @@ import (
 
 // Bounds of revocations.
 const (
-	// RevokedMax bounds them: each is looked at by every connection that begins, and in memory.
-	RevokedMax = 16384
+	// RevokedMax bounds them, as every member has all of them in memory. Those of scopes below the root directory may take RevokedBelowMax: whoever
+	// has user id 0 somewhere must not keep the domain from revoking.
+	RevokedMax      = 16384
+	RevokedBelowMax = RevokedMax * 3 / 4
 	// RevokedAfter is how long one is kept beyond its end, for clocks that differ.
 	RevokedAfter = 24 * time.Hour
 	// RevokedPageMax bounds an answer: of the longest paths it fits a frame.
 	RevokedPageMax = 100
-	// ProofBytesMax bounds the credentials that prove where a principal is.
-	ProofBytesMax = blocktree.CredentialBytesMax
 )
 
-// Revocation is a principal that is believed no more, in whichever place of a chain (docs/design/0025-credentials.md). It cannot be taken back.
+// Revocation is a principal that nobody at or below Scope has in its chain, in whichever place, and is believed (docs/design/0025-credentials.md).
+// It cannot be taken back.
 type Revocation struct {
 	Principal blocktree.Principal
-	Path      blocktree.Path // where it is, as was proven; "" if only its principal is known
-	By        blocktree.Path // who said so
+	Scope     blocktree.Path // of the runtime that said so
 	Time      int64          // when, nanoseconds since 1970
 	Until     int64          // until when it is kept, likewise: all that was issued to it has ended by then
 }
 
-// RevokePrincipal adds one. The node that takes the command has verified Proof, encoded credentials with Principal in them at Path, which
-// are not looked at here, and that By may. One that is there already is kept until the later end. Invalid (nobody, or an end before Time), NoSpace
-// (RevokedMax).
-type RevokePrincipal struct {
-	Revocation
-	Proof []byte
+// Covers reports whether r says of a runtime at a path, with the principals in its chain, that it is not believed.
+func (r *Revocation) Covers(at blocktree.Path, chain []blocktree.Principal) bool {
+	return at.Within(r.Scope) && slices.Contains(chain, r.Principal)
 }
+
+// RevokePrincipal adds one. One that is there already is kept until the later end. Invalid (nobody, nowhere, or an end before Time), NoSpace
+// (RevokedMax).
+type RevokePrincipal struct{ Revocation }
 
 func (RevokePrincipal) opcode() opcode { return opRevokePrincipal }
 
 func putRevocation(e *wire.Encoder, r *Revocation) {
 	e.Raw(r.Principal[:])
-	putPath(e, r.Path)
-	putPath(e, r.By)
+	putPath(e, r.Scope)
 	e.U64(uint64(r.Time))
 	e.U64(uint64(r.Until))
 }
@@ -50,90 +51,86 @@ func putRevocation(e *wire.Encoder, r *Revocation) {
 func getRevocation(d *wire.Decoder) *Revocation {
 	r := new(Revocation)
 	copy(r.Principal[:], d.Raw(len(r.Principal)))
-	r.Path, r.By, r.Time, r.Until = getPath(d), getPath(d), int64(d.U64()), int64(d.U64())
+	r.Scope, r.Time, r.Until = getPath(d), int64(d.U64()), int64(d.U64())
 	return r
 }
 
-func putRevoke(e *wire.Encoder, o *RevokePrincipal) {
-	putRevocation(e, &o.Revocation)
-	e.Bytes(o.Proof)
-}
-
-func getRevoke(d *wire.Decoder) RevokePrincipal {
-	return RevokePrincipal{Revocation: *getRevocation(d), Proof: getBytes(d, ProofBytesMax)}
-}
+func revokedRest(p blocktree.Principal, scope blocktree.Path) []byte { return append(p[:], scope...) }
 
 // revokePrincipal adds a revocation, and forgets those that have ended.
 func (s *state) revokePrincipal(o RevokePrincipal) Result {
 	r := o.Revocation
-	if r.Principal.IsZero() || r.Until <= r.Time {
-		return refuse(blocktree.Invalid, "nobody is revoked, or for no time")
+	if root := r.Scope.Root(); r.Principal.IsZero() || root.IsZero() || r.Principal == root || r.Until <= r.Time {
+		return refuse(blocktree.Invalid, "nobody is revoked, or nowhere, or for no time, or the root principal itself")
 	}
-	if old := s.revocation(r.Principal); old != nil {
-		r.Until = max(r.Until, old.Until)
-		if old.Path != "" { // what is known of it stays
-			r.Path = old.Path
+	rest := revokedRest(r.Principal, r.Scope)
+	if old := value(s, kindRevoked, rest, getRevocation); old != nil {
+		r.Until, r.Time = max(r.Until, old.Until), old.Time
+	} else {
+		most := RevokedMax
+		if r.Scope != blocktree.RootPath(r.Scope.Root()) {
+			most = RevokedBelowMax
 		}
-		r.By, r.Time = old.By, old.Time
-	} else if kept := s.forgetRevoked(r.Time); kept >= RevokedMax {
-		return refuse(blocktree.NoSpace, "%d principals are revoked", kept).
-			hinted("the first ends its time when `btnode credential revoked` says so; to revoke what issued many of them needs one place only")
+		if kept := s.forgetRevoked(r.Time); kept >= most {
+			return refuse(blocktree.NoSpace, "%d revocations are kept", kept).
+				hinted("`btnode credential revoked` says when the first ends; to revoke the one that issued many takes one place")
+		}
 	}
-	store(s, kindRevoked, r.Principal[:], &r, putRevocation)
+	store(s, kindRevoked, rest, &r, putRevocation)
 	s.changes.Revoked = append(s.changes.Revoked, r)
 	return Result{}
 }
 
 // forgetRevoked forgets those that ended so long before now that no clock takes what was issued to them for valid, and returns how many are kept.
 func (s *state) forgetRevoked(now int64) (kept int) {
-	var ended []blocktree.Principal
+	var ended [][]byte
 	each(s, kindRevoked, getRevocation, func(r *Revocation) {
 		if r.Until < now-int64(RevokedAfter) {
-			ended = append(ended, r.Principal)
+			ended = append(ended, revokedRest(r.Principal, r.Scope))
 			return
 		}
 		kept++
 	})
-	for _, p := range ended {
-		s.del(kindRevoked, p[:])
+	for _, rest := range ended {
+		s.del(kindRevoked, rest)
 	}
 	return kept
 }
 
-// revocation returns that of a principal, or nil.
-func (s *state) revocation(p blocktree.Principal) *Revocation {
-	return value(s, kindRevoked, p[:], getRevocation)
-}
-
-// believed refuses whoever has one of the principals, if one is revoked.
-func (s *state) believed(principals ...blocktree.Principal) (Result, bool) {
-	for _, p := range principals {
-		if s.revocation(p) != nil {
-			return refuse(blocktree.Unauthenticated, "principal %v was revoked", p).hinted(RevokedHint), false
-		}
+// believed refuses a runtime at a path that has the principals in its chain, if one of them is revoked there.
+func (s *state) believed(at blocktree.Path, chain ...blocktree.Principal) (r Result, ok bool) {
+	ok = true
+	for _, p := range chain {
+		s.scan(kindRevoked, p[:], nil, func(scope, _ []byte) bool {
+			if at.Within(blocktree.Path(scope)) {
+				r, ok = refuse(blocktree.Unauthenticated, "principal %v was revoked", p).hinted(RevokedHint), false
+			}
+			return ok
+		})
 	}
-	return Result{}, true
+	return r, ok
 }
 
 // RevokedHint is for whoever meets a revocation.
 const RevokedHint = "make a new key and have credentials issued for it: what was revoked is never believed again"
 
-// revokedAfter returns up to limit revocations of principals after one, ascending by principal, and whether there are more.
-func (s *state) revokedAfter(from string, limit int) (page []Revocation, more bool, r Result) {
+// revokedAfter returns up to limit revocations after so many, ascending by principal and scope, and whether there are more.
+func (s *state) revokedAfter(skip string, limit int) (page []Revocation, more bool, r Result) {
 	if limit <= 0 || limit > RevokedPageMax {
 		limit = RevokedPageMax
 	}
-	var after blocktree.Principal
-	if from != "" {
-		p, err := blocktree.ParsePrincipal(from)
+	left := 0
+	if skip != "" {
+		n, err := strconv.ParseUint(skip, 10, 16)
 		if err != nil {
-			return nil, false, refuse(blocktree.Invalid, "not after a principal")
+			return nil, false, refuse(blocktree.Invalid, "not after a number")
 		}
-		after = p
+		left = int(n)
 	}
 	each(s, kindRevoked, getRevocation, func(x *Revocation) {
 		switch {
-		case bytes.Compare(x.Principal[:], after[:]) <= 0:
+		case left > 0:
+			left--
 		case len(page) == limit:
 			more = true
 		default:
@@ -143,7 +140,7 @@ func (s *state) revokedAfter(from string, limit int) (page []Revocation, more bo
 	return page, more, Result{}
 }
 
-// Revoked returns all revocations as applied here, ascending by principal.
+// Revoked returns all revocations as applied here, ascending by principal and scope.
 func (g *Group) Revoked() (all []Revocation, err error) {
 	err = g.view("meta.Revoked", func(s *state) error {
 		each(s, kindRevoked, getRevocation, func(r *Revocation) { all = append(all, *r) })

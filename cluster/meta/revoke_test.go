@@ -2,6 +2,8 @@ package meta
 
 import (
 	"encoding/binary"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +20,7 @@ func someone(i int) (p blocktree.Principal) {
 }
 
 func revoke(i int, now, until time.Duration) RevokePrincipal {
-	return RevokePrincipal{Revocation: Revocation{Principal: someone(i), Path: path("/a"), By: path("/"), Time: int64(now), Until: int64(until)}}
+	return RevokePrincipal{Revocation: Revocation{Principal: someone(i), Scope: blocktree.RootPath(rootID), Time: int64(now), Until: int64(until)}}
 }
 
 // A revoked principal is refused from then on; a second word about it does not end it sooner.
@@ -29,20 +31,34 @@ func TestRevokePrincipal(t *testing.T) {
 		t.Errorf("changes %+v", m.last)
 	}
 	m.must(revoke(1, 20, 50))
-	m.must(RevokePrincipal{Revocation: Revocation{Principal: someone(1), By: path("/other"), Time: 30, Until: 200}})
-	want := Revocation{Principal: someone(1), Path: path("/a"), By: path("/"), Time: 10, Until: 200}
-	if got := m.view().revocation(someone(1)); got == nil || *got != want {
+	m.must(revoke(1, 30, 200))
+	want := Revocation{Principal: someone(1), Scope: blocktree.RootPath(rootID), Time: 10, Until: 200}
+	if got, _, _ := m.view().revokedAfter("", 0); len(got) != 1 || got[0] != want {
 		t.Errorf("%+v", got)
 	}
-	for name, o := range map[string]RevokePrincipal{"nobody": {Revocation: Revocation{Until: 9}}, "over": revoke(2, 10, 10)} {
+	below := revoke(5, 10, 100)
+	below.Scope = path("/rack1")
+	m.must(below)
+	for short, want := range map[string]bool{"/rack1": false, "/rack1/a": false, "/rack10": true, "/": true, "/rack2/a": true} {
+		if _, ok := m.view().believed(blocktree.Path(strings.TrimSuffix(string(path(short)), "/")), someone(4), someone(5)); ok != want {
+			t.Errorf("revoked at /rack1, believed at %s: %v", short, ok)
+		}
+		if below.Covers(blocktree.Path(strings.TrimSuffix(string(path(short)), "/")), []blocktree.Principal{someone(4), someone(5)}) == want {
+			t.Errorf("Covers at %s differs", short)
+		}
+	}
+	if r := m.do(RevokePrincipal{Revocation{Principal: rootID, Scope: blocktree.RootPath(rootID), Until: 9}}); r.Kind != blocktree.Invalid {
+		t.Errorf("the root principal: %v", r.Kind)
+	}
+	for name, o := range map[string]RevokePrincipal{"nobody": {Revocation{Scope: blocktree.RootPath(rootID), Until: 9}}, "nowhere": {Revocation{Principal: someone(2), Until: 9}}, "over": revoke(2, 10, 10)} {
 		if r := m.do(o); r.Kind != blocktree.Invalid {
 			t.Errorf("%s: %v", name, r.Kind)
 		}
 	}
-	if _, ok := m.view().believed(someone(2), someone(3)); !ok {
+	if _, ok := m.view().believed(path("/a"), someone(2), someone(3)); !ok {
 		t.Error("somebody else is revoked too")
 	}
-	if r, ok := m.view().believed(someone(2), someone(1)); ok || r.Kind != blocktree.Unauthenticated || r.Hint == "" {
+	if r, ok := m.view().believed(path("/a"), someone(2), someone(1)); ok || r.Kind != blocktree.Unauthenticated || r.Hint == "" {
 		t.Errorf("any of a chain: %+v", r)
 	}
 }
@@ -83,13 +99,18 @@ func TestRevokedBounds(t *testing.T) {
 			until = time.Hour
 		}
 		o := revoke(i, 1, until)
-		store(filled, kindRevoked, o.Principal[:], &o.Revocation, putRevocation)
+		store(filled, kindRevoked, revokedRest(o.Principal, o.Scope), &o.Revocation, putRevocation)
 	}
 	if err := batch.Commit(pebble.NoSync); err != nil || filled.err != nil {
 		t.Fatal(err, filled.err)
 	}
 	if r := m.do(revoke(RevokedMax, time.Hour+RevokedAfter, 200*24*time.Hour)); r.Kind != blocktree.NoSpace || r.Hint == "" {
 		t.Fatalf("over the bound: %+v", r)
+	}
+	below := revoke(RevokedMax, time.Hour+RevokedAfter+1, 200*24*time.Hour)
+	below.Scope = path("/rack1")
+	if r := m.do(below); r.Kind != blocktree.NoSpace {
+		t.Errorf("below the root directory, where the last quarter is not for: %v", r.Kind)
 	}
 	m.must(revoke(3, 2, 300*24*time.Hour)) // one of them
 	m.must(revoke(RevokedMax, time.Hour+RevokedAfter+1, 200*24*time.Hour))
@@ -108,7 +129,7 @@ func TestRevokedBounds(t *testing.T) {
 		if !more {
 			break
 		}
-		after = page[len(page)-1].Principal.String()
+		after = strconv.Itoa(seen)
 	}
 	if seen != RevokedMax {
 		t.Errorf("%d of %d", seen, RevokedMax)
