@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,9 @@ type Node struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{} // watch has ended
+
+	mu     sync.Mutex
+	newest cred.Credentials // that SetCredentials was given; nil: given's
 
 	service *cluster.Service                // watch's, until that has ended; nil once it is closed
 	current atomic.Pointer[cluster.Service] // the same, for whoever only looks; nil while there is none
@@ -160,18 +164,23 @@ func (n *Node) anew(why error) error {
 		return err
 	}
 	n.config.Logger.Warn("the node starts anew", "node", n.config.Path.Short())
+	n.config.Credentials = n.credentials() // SetCredentials tells the service itself what comes from here on
 	s, err := cluster.OpenService(n.ctx, n.config)
 	if err != nil {
 		return err
 	}
 	n.service = s
 	n.current.Store(s)
+	if len(n.credentials()) > 0 { // they may have come while it was opened
+		return s.SetCredentials(n.credentials())
+	}
 	return nil
 }
 
 // other asks the cluster, as Open does, whether the node has another store than the one which is refused. It returns why if it has not.
 func (n *Node) other(why error) error {
 	c := n.given
+	c.Credentials = n.credentials()
 	joins, err := c.settle(n.ctx)
 	if err != nil {
 		return err
@@ -201,6 +210,34 @@ func (c *Config) validate() error {
 		return nil
 	}
 	return bad("the list of members must have this node", fmt.Errorf("store %v is not a member", c.StoreID))
+}
+
+// credentials are the newest of the node.
+func (n *Node) credentials() cred.Credentials {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.newest != nil {
+		return n.newest
+	}
+	return n.given.Credentials
+}
+
+// SetCredentials has the node known by newer credentials of its key and path, without a new connection. Kinds: those of
+// bttp.Endpoint.SetCredentials.
+func (n *Node) SetCredentials(chain cred.Credentials) error {
+	s := n.current.Load()
+	if s != nil { // else it starts anew, with these
+		if err := s.SetCredentials(chain); err != nil {
+			return err
+		}
+	}
+	n.mu.Lock()
+	n.newest = chain
+	n.mu.Unlock()
+	if now := n.current.Load(); now != nil && now != s { // it has started anew with those of before
+		return now.SetCredentials(chain)
+	}
+	return nil
 }
 
 // Fatal gives the error after which the process must exit.

@@ -36,6 +36,7 @@ type Domain struct {
 
 	boot    vfs.Boot // of all nodes: they have one machine
 	rootKey cred.Key
+	owners  map[*cluster.Client]owner
 	keys    []cred.Key
 	chains  []cred.Credentials
 	nodes   []*node.Node
@@ -57,7 +58,7 @@ func (d *Domain) init(address func(i int) string) {
 	var err error
 	d.rootKey, err = cred.GenerateKey()
 	d.must(err)
-	d.Root = d.rootKey.Principal()
+	d.Root, d.owners = d.rootKey.Principal(), map[*cluster.Client]owner{}
 	d.Reader = keys.NewReaderKey()
 	for i := range d.nodes {
 		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
@@ -80,14 +81,59 @@ func (d *Domain) must(err error) {
 	}
 }
 
+// Issuer is who issues credentials below a path: a key and what was issued to it.
+type Issuer struct {
+	Key   cred.Key
+	Chain cred.Credentials
+}
+
+// owner is what is known of a client's credentials.
+type owner struct {
+	by   Issuer
+	key  cred.Key
+	path blocktree.Path
+}
+
+// RootIssuer is the root principal.
+func (d *Domain) RootIssuer() Issuer { return Issuer{Key: d.rootKey} }
+
+// Intermediate is who issues below a path in the name of by.
+func (d *Domain) Intermediate(by Issuer, short string) Issuer {
+	d.T.Helper()
+	key, err := cred.GenerateKey()
+	d.must(err)
+	return Issuer{key, d.issue(by, key, d.Path(short), time.Now().Add(24*time.Hour), blocktree.ServiceSector)}
+}
+
+// issue issues credentials with user id 0 that end at until.
+func (d *Domain) issue(by Issuer, key cred.Key, path blocktree.Path, until time.Time, services ...string) cred.Credentials {
+	d.T.Helper()
+	chain, err := cred.Issue(by.Key, by.Chain, d.Root, cred.Grant{Subject: key.Public(), Path: path, Services: services,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until})
+	d.must(err)
+	return chain
+}
+
+// RenewAll gives every node that runs, and clients, new credentials that end at until.
+func (d *Domain) RenewAll(until time.Time, clients ...*cluster.Client) {
+	d.T.Helper()
+	for i, n := range d.nodes {
+		d.chains[i] = d.issue(d.RootIssuer(), d.keys[i], d.Members[i].Path, until, d.Members[i].Services...)
+		if n != nil {
+			d.must(n.SetCredentials(d.chains[i]))
+		}
+	}
+	for _, c := range clients {
+		o := d.owners[c]
+		d.must(c.SetCredentials(d.issue(o.by, o.key, o.path, until)))
+	}
+}
+
 // identity issues credentials from the root principal.
 func (d *Domain) identity(path blocktree.Path, services ...string) (cred.Key, cred.Credentials) {
 	key, err := cred.GenerateKey()
 	d.must(err)
-	chain, err := cred.Issue(d.rootKey, nil, d.Root, cred.Grant{Subject: key.Public(), Path: path, Services: services,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
-	d.must(err)
-	return key, chain
+	return key, d.issue(d.RootIssuer(), key, path, time.Now().Add(24*time.Hour), services...)
 }
 
 // freeAddress finds a loopback port that is free for TCP and UDP now, below those that the system gives to sockets that do not ask for one: a node
@@ -194,10 +240,21 @@ func (d *Domain) ClientWithout(unreachable ...int) *cluster.Client {
 
 // clientOf connects a client that knows the nodes so.
 func (d *Domain) clientOf(members []blocktree.Runtime) *cluster.Client {
+	return d.clientAt(d.RootIssuer(), blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients+1)), members)
+}
+
+// ClientBy connects a client at a path that by has issued credentials to.
+func (d *Domain) ClientBy(by Issuer, short string) *cluster.Client {
+	d.T.Helper()
+	return d.clientAt(by, d.Path(short), d.Members)
+}
+
+func (d *Domain) clientAt(by Issuer, path blocktree.Path, members []blocktree.Runtime) *cluster.Client {
 	d.T.Helper()
 	d.clients++
-	path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients))
-	key, chain := d.identity(path)
+	key, err := cred.GenerateKey()
+	d.must(err)
+	chain := d.issue(by, key, path, time.Now().Add(24*time.Hour))
 	table, err := route.NewTable(members)
 	d.must(err)
 	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
@@ -208,6 +265,7 @@ func (d *Domain) clientOf(members []blocktree.Runtime) *cluster.Client {
 	}
 	c, err := cluster.Dial(d.T.Context(), config)
 	d.must(err)
+	d.owners[c] = owner{by, key, path}
 	d.T.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			d.T.Errorf("close client: %v", err)
