@@ -95,6 +95,27 @@ func TestPermit(t *testing.T) {
 		check("what is judged where it is applied", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})
+	s.cfg.Clock = stoppedClock{}
+	now := stoppedClock{}.Now().UnixNano()
+	revocation := func(scope blocktree.Path, time int64) meta.RevokePrincipal {
+		return meta.RevokePrincipal{Revocation: meta.Revocation{Principal: other.Principal, Scope: scope, Time: time, Until: time + 1}}
+	}
+	check("revoke below one's own path", revocation(host.Path, now), host)
+	check("revoke above it", revocation(blocktree.RootPath(root), now))
+	for name, x := range map[string]struct {
+		from cred.Identity
+		op   meta.RevokePrincipal
+		kind blocktree.Kind
+	}{
+		"another user":      {cred.Identity{Principal: host.Principal, Path: host.Path, UID: 1000}, revocation(host.Path, now), blocktree.Permission},
+		"nobody":            {cred.Identity{}, revocation("", now), blocktree.Permission},
+		"long ago":          {host, revocation(host.Path, now-int64(revokeSkew)-1), blocktree.Invalid},
+		"in the far future": {host, revocation(host.Path, now+int64(revokeSkew)+1), blocktree.Invalid},
+	} {
+		if err := s.permit(t.Context(), x.from, x.op); blocktree.KindOf(err) != x.kind || blocktree.HintOf(err) == "" {
+			t.Errorf("revocation by %s: %v", name, err)
+		}
+	}
 	check("a drain, which everybody may ask for", meta.DrainHost{}, host, holder, other)
 	check("own start with a volatile incarnation", meta.StartVolatile{StartNode: meta.StartNode{Node: 1}}, host)
 	check("another's", meta.StartVolatile{StartNode: meta.StartNode{Node: 2}})

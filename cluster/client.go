@@ -49,6 +49,7 @@ type Client struct {
 	closed   bool
 	readers  map[*Reader]struct{}
 
+	revoked   revoked
 	strangers chan struct{} // the nodes may be others than those that are known
 }
 
@@ -72,6 +73,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	c.wg.Go(c.followRecords)
 	c.wg.Go(c.followDraining)
 	c.wg.Go(c.followSizes)
+	c.wg.Go(c.followRevoked)
 	return c, nil
 }
 

@@ -92,6 +92,9 @@ func (s *Service) applied(c meta.Changes) {
 	s.holders.applied(c)
 	s.passes.applied(c)
 	s.learner.applied(c)
+	if len(c.Revoked) > 0 { // before anybody is answered
+		s.revoke(c.Revoked)
+	}
 	if c.Runtimes || c.Reset {
 		signal(s.records)
 	}
@@ -112,6 +115,9 @@ func (s *Service) followRecords() {
 // readRecords goes by the process records as they are applied here. Once they are those of after this node's start, a
 // node whose record is gone or has another store must end, once the group counts on it no more.
 func (s *Service) readRecords(started bool) {
+	if started {
+		_ = s.readRevoked() // it fails where the next does
+	}
 	runtimes, err := s.group.Runtimes()
 	hosts := sectorHosts(runtimes)
 	if err != nil || len(hosts) == 0 {

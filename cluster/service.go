@@ -70,6 +70,7 @@ type Service struct {
 	// remembered is what the mark beside the metadata said when it was found.
 	remembered remembered
 	scrubber   *scrubber
+	revoked    revoked
 	name       []byte // the store's id, as header of Raft messages
 
 	mu      sync.Mutex
@@ -135,6 +136,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger,
 		Clock: s.cfg.Clock, Scope: s.cfg.Directory, SpareAfter: s.cfg.SpareAfter}, s.endpoint, s.peers)
 	s.readRecords(false)
+	if err = s.readRevoked(); err != nil {
+		return err
+	}
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
 	s.gateway.Store(s.peers)
 	s.scrubber = newScrubber(s)
@@ -241,6 +245,10 @@ func (s *Service) run() {
 		if s.ctx.Err() == nil {
 			s.fail(err)
 		}
+		return
+	}
+	if err := s.readRevoked(); err != nil { // a snapshot may have come
+		s.fail(err)
 		return
 	}
 	s.member.start(serving, layouts)

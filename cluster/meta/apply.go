@@ -135,6 +135,8 @@ func (s *state) do(o Op) Result {
 		return s.putGrant(o)
 	case RemoveGrant:
 		return s.removeGrant(o)
+	case RevokePrincipal:
+		return s.revokePrincipal(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

@@ -112,6 +112,9 @@ func (s *state) startAs(o StartNode, leaves bool, volatile blocktree.Incarnation
 }
 
 func (s *state) openSession(o OpenSession) Result {
+	if r, ok := s.believed(o.Path, o.Principal); !ok {
+		return r
+	}
 	if x := s.session(o.Session); x != nil {
 		if x.Principal != o.Principal || x.Path != o.Path {
 			return refuse(blocktree.Exists, "the session is another's")
@@ -145,6 +148,9 @@ func (s *state) renewSession(o RenewSession) Result {
 	x := s.session(o.Session)
 	if x == nil {
 		return refuse(blocktree.NotFound, "the session is closed or expired")
+	}
+	if r, ok := s.believed(x.Path, x.Principal); !ok { // it expires as if nobody had renewed it: its holder answers reads until then
+		return r
 	}
 	x.Renewals++
 	s.setSession(x)
@@ -230,6 +236,9 @@ func (s *state) acquire(o Acquire) Result {
 	x := s.session(o.Session)
 	if x == nil {
 		return refuse(blocktree.NotFound, "the session is closed or expired")
+	}
+	if r, ok := s.believed(x.Path, x.Principal); !ok {
+		return r
 	}
 	l := s.layout(o.File)
 	if l == nil {

@@ -55,6 +55,9 @@ func (s *state) claimLease(o ClaimLease) Result {
 	if x == nil {
 		return refuse(blocktree.NotFound, "the session is closed or expired")
 	}
+	if r, ok := s.believed(x.Path, x.Principal); !ok {
+		return r
+	}
 	held := s.lease(o.File)
 	var c *claim
 	if held != nil {
@@ -117,6 +120,11 @@ func (s *state) endClaim(o EndClaim) Result {
 		return Result{Lease: held}
 	}
 	x, l := s.session(o.Session), s.layout(o.File)
+	if x != nil {
+		if r, ok := s.believed(x.Path, x.Principal); !ok {
+			return r
+		}
+	}
 	switch {
 	case x == nil || l == nil:
 		return refuse(blocktree.NotFound, "the session is closed or expired")

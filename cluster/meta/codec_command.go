@@ -120,6 +120,8 @@ func putOp(e *wire.Encoder, o Op) {
 		putGrantOp(e, &o)
 	case RemoveGrant:
 		putRemoveGrant(e, &o)
+	case RevokePrincipal:
+		putRevocation(e, &o.Revocation)
 	case DrainHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
@@ -254,6 +256,8 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return PutGrant{d.File(), getGrant(d)}
 	case opRemoveGrant:
 		return getRemoveGrant(d)
+	case opRevokePrincipal:
+		return RevokePrincipal{*getRevocation(d)}
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}

@@ -163,11 +163,14 @@ func EncodeAnswer(dst []byte, a Answer) []byte {
 	if a.Lease != nil {
 		claimant = a.Lease.Claimant
 	}
-	if claimant != "" || len(a.Draining) > 0 {
+	if claimant != "" || len(a.Draining) > 0 || len(a.Revoked) > 0 {
 		putPath(&e, claimant)
 	}
-	if len(a.Draining) > 0 {
+	if len(a.Draining) > 0 || len(a.Revoked) > 0 {
 		putNodes(&e, a.Draining)
+	}
+	if len(a.Revoked) > 0 {
+		putRevoked(&e, a.Revoked)
 	}
 	return e.Buf
 }
@@ -206,12 +209,15 @@ func DecodeAnswer(b []byte) (Answer, error) {
 	if d.Err() == nil && d.Len() > 0 {
 		claimant := getPath(d)
 		if d.Err() == nil && d.Len() > 0 {
-			if a.Draining = getNodes(d); len(a.Draining) == 0 {
+			if a.Draining = getNodes(d); len(a.Draining) == 0 && d.Len() == 0 {
 				bad(d, "nobody drains")
+			}
+			if d.Err() == nil && d.Len() > 0 {
+				a.Revoked = getRevoked(d)
 			}
 		}
 		switch {
-		case claimant == "" && len(a.Draining) > 0:
+		case claimant == "" && len(a.Draining)+len(a.Revoked) > 0:
 		case a.Lease == nil || claimant == "":
 			bad(d, "a claim on nothing, or of nobody")
 		default:

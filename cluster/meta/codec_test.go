@@ -45,6 +45,7 @@ func allOps() []Op {
 		Resize{f, 10, 1 << 30, session(9), 11, 12},
 		PutGrant{f, Grant{Subject{Path: path("/a")}, RightRead | RightLease, 13}},
 		RemoveGrant{f, Subject{Principal: rootID}},
+		RevokePrincipal{Revocation{rootID, path("/a"), 1, 2}},
 	}
 }
 
@@ -169,7 +170,8 @@ func TestValuesComeBack(t *testing.T) {
 		}
 	}
 	a := someAnswer()
-	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Access: someAccess()}} {
+	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Access: someAccess()},
+		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -326,6 +328,7 @@ func FuzzDecodeValue(f *testing.F) {
 		func(e *wire.Encoder) { putSession(e, r.Session) }, func(e *wire.Encoder) { putLease(e, r.Lease) },
 		func(e *wire.Encoder) { putStart(e, r.Start) }, func(e *wire.Encoder) { v := host(1); putRuntime(e, &v) },
 		func(e *wire.Encoder) { putAccess(e, &access{someAccess().Grants, someAccess().Last}) }, func(e *wire.Encoder) { putCaller(e, someCaller()) },
+		func(e *wire.Encoder) { putRevocation(e, &Revocation{rootID, path("/a"), 1, 2}) },
 	} {
 		e := wire.Encoder{Buf: []byte{byte(i)}}
 		put(&e)
@@ -351,6 +354,8 @@ func FuzzDecodeValue(f *testing.F) {
 			v = getAccess(d)
 		case 7:
 			v = getCaller(d)
+		case 8:
+			v = getRevocation(d)
 		default:
 			bad(d, "no such value")
 		}
@@ -358,6 +363,9 @@ func FuzzDecodeValue(f *testing.F) {
 	}, func(v any) []byte {
 		var e wire.Encoder
 		switch v := v.(type) {
+		case *Revocation:
+			e.U8(6)
+			putRevocation(&e, v)
 		case *Inode:
 			e.U8(0)
 			putInode(&e, v)

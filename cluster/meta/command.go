@@ -48,6 +48,7 @@ const (
 	opResize
 	opPutGrant
 	opRemoveGrant
+	opRevokePrincipal
 
 	opEnd // keep last
 )

@@ -43,6 +43,7 @@ const (
 	kindDone     = 'u' // command16 → sequence8, result
 	kindDoneSeq  = 'v' // sequence8 → command16
 	kindSession  = 'x' // session16 → Session
+	kindRevoked  = 'a' // principal33 scope → Revocation
 	kindLayout   = 'y' // inode8 → Layout
 )
 

@@ -20,6 +20,7 @@ const (
 	QueryStarts                        //
 	QueryDraining                      //
 	QueryAccess                        // Path, or File where there is none
+	QueryRevoked                       // After: how many to pass over; Limit
 
 	queryEnd // keep last
 )
@@ -52,6 +53,7 @@ type Answer struct {
 	Starts   []NodeStart         // Starts, ascending by Node
 	Access   *Access             // Access, with Inode
 	Draining []blocktree.NodeID  // Draining: stores that are to lose their places, ascending
+	Revoked  []Revocation        // Revoked, ascending by Principal and Scope; at most RevokedPageMax, and More
 }
 
 // Err returns nil if the query was answered, else an *Error.

@@ -72,6 +72,8 @@ func (s *state) answer(q Query) Answer {
 		a.Draining = s.allDraining()
 	case QueryAccess:
 		a.Inode, a.Access, r = s.accessOf(q)
+	case QueryRevoked:
+		a.Revoked, a.More, r = s.revokedAfter(q.After, q.Limit)
 	default:
 		r = refuse(blocktree.Unsupported, "unknown query")
 	}

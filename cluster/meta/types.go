@@ -183,11 +183,12 @@ type Changes struct {
 	Leases   []Lease // Session zero: released
 	Runtimes bool    // process records changed
 	Rights   bool    // somebody may have more rights than before, or fewer
+	Revoked  []Revocation
 }
 
 // Empty reports whether nothing changed but Index.
 func (c *Changes) Empty() bool {
-	return !c.Reset && len(c.Layouts) == 0 && len(c.Removed) == 0 && len(c.Starts) == 0 && len(c.Leases) == 0 && !c.Runtimes && !c.Rights
+	return !c.Reset && len(c.Layouts) == 0 && len(c.Removed) == 0 && len(c.Starts) == 0 && len(c.Leases) == 0 && !c.Runtimes && !c.Rights && len(c.Revoked) == 0
 }
 
 // Result is what came of a command. Kind Other (0) means it was done.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"blocktree"
@@ -13,8 +14,9 @@ import (
 
 // formatCertificate is the version byte of an encoded certificate, formatCredentials that of a chain.
 const (
-	formatCertificate = 1
-	formatCredentials = 1
+	formatCertificate       = 1
+	formatCertificateReader = 2 // of a link with a reader's key; all others are of format 1, so that versions before read them
+	formatCredentials       = 1
 )
 
 // keyEd25519 is the algorithm byte before a public key, the same letter that a principal starts with.
@@ -25,6 +27,7 @@ const (
 	GroupsMax       = 64
 	ServicesMax     = 32
 	ServiceBytesMax = 64
+	ReaderBytesMax  = 2560 // an ML-KEM-768 and X25519 key in base32, and some
 )
 
 // unixSecondsMax is the end of the year 9999. A time far beyond it overflows package time and lies in the past: the link
@@ -45,6 +48,8 @@ type Certificate struct {
 	Services  []string
 	NotBefore int64
 	NotAfter  int64
+	// Reader is the public key that what Subject may read is wrapped to, as crypto/keys spells it; "" where the link says none.
+	Reader    string
 	Signature []byte
 }
 
@@ -57,13 +62,14 @@ type Grant struct {
 	Groups              []uint32
 	Services            []string
 	NotBefore, NotAfter time.Time
+	Reader              string // as in Certificate
 }
 
 // certificate makes an unsigned link.
 func (g Grant) certificate(issuer ed25519.PublicKey) Certificate {
 	c := Certificate{Issuer: issuer, Subject: g.Subject, Path: g.Path, UID: g.UID, GID: g.GID,
 		Groups: slices.Clone(g.Groups), Services: slices.Clone(g.Services),
-		NotBefore: g.NotBefore.Unix(), NotAfter: g.NotAfter.Unix()}
+		NotBefore: g.NotBefore.Unix(), NotAfter: g.NotAfter.Unix(), Reader: g.Reader}
 	slices.Sort(c.Groups)
 	slices.Sort(c.Services)
 	c.Groups = slices.Compact(c.Groups)
@@ -92,6 +98,8 @@ func (c *Certificate) validate() error {
 	case len(c.Groups) > GroupsMax || len(c.Services) > ServicesMax:
 		return bad(fmt.Sprintf("%d groups and %d services, at most %d and %d",
 			len(c.Groups), len(c.Services), GroupsMax, ServicesMax))
+	case !readerForm(c.Reader):
+		return bad("not the form of a reader's public key")
 	case !ascending(c.Groups) || !ascending(c.Services):
 		return bad("groups or services are not in order")
 	}
@@ -101,6 +109,11 @@ func (c *Certificate) validate() error {
 		}
 	}
 	return nil
+}
+
+// readerForm reports whether s could be a key that crypto/keys reads, which is all that is asked here.
+func readerForm(s string) bool {
+	return len(s) <= ReaderBytesMax && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 // ascending reports whether s is sorted without duplicates.
@@ -115,7 +128,11 @@ func ascending[T uint32 | string](s []T) bool {
 
 // encodeBody appends all but the signature, which is over signatureContext and this.
 func (c *Certificate) encodeBody(e *wire.Encoder) {
-	e.U8(formatCertificate)
+	format := uint8(formatCertificate)
+	if c.Reader != "" {
+		format = formatCertificateReader
+	}
+	e.U8(format)
 	e.U8(keyEd25519)
 	e.Raw(c.Issuer)
 	e.U8(keyEd25519)
@@ -133,6 +150,9 @@ func (c *Certificate) encodeBody(e *wire.Encoder) {
 	}
 	e.U64(uint64(c.NotBefore))
 	e.U64(uint64(c.NotAfter))
+	if c.Reader != "" {
+		e.String(c.Reader)
+	}
 }
 
 // signed returns what the issuer signs.
@@ -158,7 +178,13 @@ func decodeKey(d *wire.Decoder) ed25519.PublicKey {
 
 // decodeCertificate reads a link, copying what it keeps. It is checked for form, not for its signature.
 func decodeCertificate(d *wire.Decoder) Certificate {
-	d.Format(formatCertificate)
+	format := d.U8()
+	switch {
+	case format > formatCertificateReader:
+		d.Fail(blocktree.E("decode", blocktree.NewerFormat, fmt.Errorf("a certificate of format %d, this software reads up to %d", format, formatCertificateReader)))
+	case format == 0:
+		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a certificate of format 0")))
+	}
 	c := Certificate{Issuer: decodeKey(d), Subject: decodeKey(d), Path: blocktree.Path(d.String(blocktree.PathBytesMax))}
 	c.UID, c.GID = d.U32(), d.U32()
 	for n := d.Count(GroupsMax); n > 0 && d.Err() == nil; n-- {
@@ -168,6 +194,11 @@ func decodeCertificate(d *wire.Decoder) Certificate {
 		c.Services = append(c.Services, d.String(ServiceBytesMax))
 	}
 	c.NotBefore, c.NotAfter = int64(d.U64()), int64(d.U64())
+	if format == formatCertificateReader {
+		if c.Reader = d.String(ReaderBytesMax); c.Reader == "" && d.Err() == nil {
+			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("no reader's key in a link that has one")))
+		}
+	}
 	c.Signature = slices.Clone(d.Raw(ed25519.SignatureSize))
 	if d.Err() == nil {
 		if err := c.validate(); err != nil {

@@ -4,6 +4,9 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -23,7 +26,12 @@ type Identity struct {
 	UID, GID  uint32
 	Groups    []uint32
 	Services  []string
+	NotBefore time.Time // when the last link began to be valid, and
 	NotAfter  time.Time // when the first link ends; who holds a connection closes it then
+	Reader    string    // as in Certificate: the last link's
+	// Chain are the principals of all links, the runtime's own last; the root principal is not among them. To revoke one of them is to
+	// revoke the identity.
+	Chain []blocktree.Principal
 }
 
 // Anonymous reports whether nobody in particular is meant.
@@ -31,6 +39,25 @@ func (i Identity) Anonymous() bool { return i.Principal.IsZero() }
 
 // Allows reports whether the runtime may register the service.
 func (i Identity) Allows(service string) bool { return slices.Contains(i.Services, service) }
+
+// soonMax and soonShare say when credentials end soon: when less than a tenth of their time is left, and less than a week.
+const (
+	soonMax   = 7 * 24 * time.Hour
+	soonShare = 10
+)
+
+// EndsSoon reports whether new credentials are due. Those of an anonymous caller never end.
+func (i Identity) EndsSoon(now time.Time) bool {
+	return !i.Anonymous() && i.NotAfter.Sub(now) < min(i.NotAfter.Sub(i.NotBefore)/soonShare, soonMax)
+}
+
+// Root returns the principal that the chain starts from, the zero Principal for empty credentials.
+func (c Credentials) Root() blocktree.Principal {
+	if len(c) == 0 {
+		return blocktree.Principal{}
+	}
+	return blocktree.PrincipalOf(c[0].Issuer)
+}
 
 // Encode returns the wire form of the credentials: a version byte, the number of links, the links.
 func (c Credentials) Encode() []byte {
@@ -69,6 +96,25 @@ func Decode(in []byte) (Credentials, error) {
 // Save writes the credentials to a new file. They are no secret. It fails with Exists or IO.
 func (c Credentials) Save(file string) error {
 	return save("cred.Credentials.Save", file, pemCredentials, c.Encode(), 0o644)
+}
+
+// Replace is Save in the place of what the file had before: whoever reads it finds the one or the other.
+func (c Credentials) Replace(file string) error {
+	work := file + ".new"
+	if err := os.Remove(work); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fileError("cred.Credentials.Replace", work, err)
+	}
+	if err := c.Save(work); err != nil {
+		return err
+	}
+	err := os.Rename(work, file)
+	if err == nil {
+		err = syncDirectory(filepath.Dir(file))
+	}
+	if err != nil {
+		return fileError("cred.Credentials.Replace", file, err)
+	}
+	return nil
 }
 
 // Load reads a file that Credentials.Save wrote. It fails with NotFound, Invalid, TooLarge, NewerFormat or IO.
@@ -151,6 +197,15 @@ func Verify(chain Credentials, root blocktree.Principal, now time.Time) (Identit
 	return id, nil
 }
 
+// VerifyForm is Verify at no particular time: what the links say is signed and allowed, whether or not it is over.
+func VerifyForm(chain Credentials, root blocktree.Principal) (Identity, error) {
+	id, err := chain.verify(root, func(*Certificate) error { return nil })
+	if err != nil {
+		return Identity{}, &blocktree.Error{Op: "cred.VerifyForm", Err: err}
+	}
+	return id, nil
+}
+
 // verify applies all rules but that of time, which it leaves to valid.
 func (c Credentials) verify(root blocktree.Principal, valid func(*Certificate) error) (Identity, error) {
 	if len(c) == 0 {
@@ -165,7 +220,8 @@ func (c Credentials) verify(root blocktree.Principal, valid func(*Certificate) e
 			fmt.Errorf("issued by %v, the root principal is %v", blocktree.PrincipalOf(c[0].Issuer), root))
 	}
 	by := authority{key: c[0].Issuer, path: blocktree.RootPath(root), all: true}
-	ends := c[0].NotAfter
+	begins, ends := c[0].NotBefore, c[0].NotAfter
+	principals := make([]blocktree.Principal, 0, len(c))
 	for i := range c {
 		link := &c[i]
 		if err := link.validate(); err != nil {
@@ -181,11 +237,13 @@ func (c Credentials) verify(root blocktree.Principal, valid func(*Certificate) e
 		if err := valid(link); err != nil {
 			return Identity{}, err
 		}
-		by, ends = link.authority(), min(ends, link.NotAfter)
+		by, begins, ends = link.authority(), max(begins, link.NotBefore), min(ends, link.NotAfter)
+		principals = append(principals, blocktree.PrincipalOf(link.Subject))
 	}
 	last := &c[len(c)-1]
 	return Identity{Principal: blocktree.PrincipalOf(last.Subject), Path: last.Path, UID: last.UID, GID: last.GID,
-		Groups: last.Groups, Services: last.Services, NotAfter: time.Unix(ends, 0)}, nil
+		Groups: last.Groups, Services: last.Services, NotBefore: time.Unix(begins, 0), NotAfter: time.Unix(ends, 0),
+		Reader: last.Reader, Chain: principals}, nil
 }
 
 // Issue returns the issuer's chain with one more link, signed by the issuer. The root principal's own chain is empty.

@@ -18,7 +18,10 @@
 // be is checked in VerifyConnection, which runs on every handshake. A caller without credentials is anonymous: it too
 // proves a key, one made for the occasion, and presents an empty chain.
 //
-// What the package refuses to be: an authority. It has no revocation, no names beyond paths and no third party. Nothing
+// A key file may have a passphrase (argon2id, AES-256-GCM), for keys that people issue with; a runtime's has none.
+//
+// What the package refuses to be: an authority. It has no set of revoked principals (cluster/meta has it, Identity.Chain is what
+// it is compared with), no names beyond paths and no third party. Nothing
 // here starts a goroutine; values are immutable once made and safe for many goroutines. Every package above layer 2 may
 // import it.
 package cred

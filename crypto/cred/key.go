@@ -12,12 +12,17 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"blocktree"
 )
 
-// pemKey and pemCredentials are the PEM types of the two files of a runtime's identity.
+// pemKey and pemCredentials are the PEM types of the two files of a runtime's identity; pemEncryptedKey is that of a key with a
+// passphrase.
 const (
+	pemEncryptedKey = "BLOCKTREE ENCRYPTED KEY"
+
 	pemKey         = "PRIVATE KEY" // PKCS #8, so that openssl reads it
 	pemCredentials = "BLOCKTREE CREDENTIALS"
 )
@@ -87,23 +92,80 @@ func (k Key) Save(file string) error {
 	return save("cred.Key.Save", file, pemKey, der, 0o600)
 }
 
-// LoadKey reads a file that Save wrote. It fails with Permission when anybody but the file's owner may touch it,
-// with NotFound, Invalid, TooLarge or IO.
+// LoadKey reads a file that Save wrote, as a runtime does: one with a passphrase is refused with Invalid. It fails with Permission
+// when anybody but the file's owner may touch it, with NotFound, Invalid, TooLarge, NewerFormat or IO.
 func LoadKey(file string) (Key, error) {
+	return LoadKeyWith(file, func() ([]byte, error) {
+		return nil, &blocktree.Error{Op: "cred.LoadKey", Path: file, Kind: blocktree.Invalid, Err: errors.New("the key has a passphrase"),
+			Hint: "a runtime starts with nobody there to type one: issue it a key of its own (btnode credential issue)"}
+	})
+}
+
+// LoadKeyWith reads a file that Save or SaveWith wrote; ask is called for the passphrase where there is one. It fails as LoadKey
+// does, with what ask fails with, and with Permission where the passphrase is another.
+func LoadKeyWith(file string, ask func() ([]byte, error)) (Key, error) {
 	const op = "cred.LoadKey"
-	info, err := os.Stat(file)
-	if err != nil {
-		return Key{}, fileError(op, file, err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return Key{}, &blocktree.Error{Op: op, Path: file, Kind: blocktree.Permission,
-			Err:  fmt.Errorf("others may read or change it (mode %04o)", info.Mode().Perm()),
-			Hint: "chmod 600 " + file + "; make a new key if others may have read this one"}
-	}
-	der, err := load(op, file, pemKey)
+	block, err := loadKeyFile(op, file)
 	if err != nil {
 		return Key{}, err
 	}
+	if block.Type != pemEncryptedKey {
+		return parseKey(op, file, block.Bytes)
+	}
+	sealed, err := decodeEncryptedKey(block.Bytes)
+	if err != nil {
+		return Key{}, &blocktree.Error{Op: op, Path: file, Err: err}
+	}
+	passphrase, err := ask()
+	if err != nil {
+		return Key{}, err
+	}
+	key, err := sealed.open(passphrase)
+	if err != nil {
+		return Key{}, &blocktree.Error{Op: op, Path: file, Err: err}
+	}
+	return key, nil
+}
+
+// LoadPublic reads the public half of a key from the file of the key, whose passphrase it does not need. It fails as LoadKey does.
+func LoadPublic(file string) (ed25519.PublicKey, error) {
+	const op = "cred.LoadPublic"
+	block, err := loadKeyFile(op, file)
+	if err != nil {
+		return nil, err
+	}
+	if block.Type != pemEncryptedKey {
+		key, err := parseKey(op, file, block.Bytes)
+		return key.Public(), err
+	}
+	sealed, err := decodeEncryptedKey(block.Bytes)
+	if err != nil {
+		return nil, &blocktree.Error{Op: op, Path: file, Err: err}
+	}
+	return sealed.public, nil
+}
+
+// loadKeyFile reads a file that nobody but its owner may touch; that is asked of the file that was opened, not of its name.
+func loadKeyFile(op, file string) (*pem.Block, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fileError(op, file, err)
+	}
+	defer f.Close() // only read from
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fileError(op, file, err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, &blocktree.Error{Op: op, Path: file, Kind: blocktree.Permission,
+			Err:  fmt.Errorf("others may read or change it (mode %04o)", info.Mode().Perm()),
+			Hint: "chmod 600 " + file + "; make a new key if others may have read this one"}
+	}
+	return readBlock(op, file, f, pemKey, pemEncryptedKey)
+}
+
+// parseKey reads a key without a passphrase.
+func parseKey(op, file string, der []byte) (Key, error) {
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return Key{}, &blocktree.Error{Op: op, Path: file, Kind: blocktree.Invalid, Err: err}
@@ -129,11 +191,23 @@ func save(op, file, kind string, der []byte, mode fs.FileMode) error {
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
+	if err == nil {
+		err = syncDirectory(filepath.Dir(file))
+	}
 	if err != nil {
 		_ = os.Remove(file) // the first error is the one to tell
 		return fileError(op, file, err)
 	}
 	return nil
+}
+
+// syncDirectory makes a new name in a directory durable.
+func syncDirectory(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // load reads a file of exactly one PEM block of the kind.
@@ -142,7 +216,16 @@ func load(op, file, kind string) ([]byte, error) {
 	if err != nil {
 		return nil, fileError(op, file, err)
 	}
-	defer f.Close()
+	defer f.Close() // only read from
+	block, err := readBlock(op, file, f, kind)
+	if err != nil {
+		return nil, err
+	}
+	return block.Bytes, nil
+}
+
+// readBlock reads exactly one PEM block of one of the kinds.
+func readBlock(op, file string, f io.Reader, kinds ...string) (*pem.Block, error) {
 	text, err := io.ReadAll(io.LimitReader(f, fileBytesMax+1))
 	if err != nil {
 		return nil, fileError(op, file, err)
@@ -152,11 +235,11 @@ func load(op, file, kind string) ([]byte, error) {
 			Err: fmt.Errorf("more than %d bytes", fileBytesMax)}
 	}
 	block, rest := pem.Decode(text)
-	if block == nil || block.Type != kind || len(bytes.TrimSpace(rest)) > 0 {
+	if block == nil || !slices.Contains(kinds, block.Type) || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, &blocktree.Error{Op: op, Path: file, Kind: blocktree.Invalid,
-			Err: fmt.Errorf("not a file of one PEM block %q", kind)}
+			Err: fmt.Errorf("not a file of one PEM block %q", kinds[0])}
 	}
-	return block.Bytes, nil
+	return block, nil
 }
 
 // fileError gives an error of package os its kind.

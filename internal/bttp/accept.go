@@ -259,12 +259,13 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 	if err := e.judge(peer); err != nil {
 		return err
 	}
+	own := e.own.Load()
 	conn := newConn(e, h.conn, peer, proven, h.lanes)
-	conn.transport, conn.remote = transport, remote
+	conn.transport, conn.remote, conn.told = transport, remote, own
 	if err := e.add(conn); err != nil { // before the answer: further lanes may follow that at once
 		return err
 	}
-	answer.chain = e.config.Credentials
+	answer.chain = own.chain
 	if err = writeHello(c, &answer); err == nil {
 		err = conn.addLane(0, c, r)
 	}

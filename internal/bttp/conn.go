@@ -27,8 +27,9 @@ const silentTicksMax = int(blocktree.DeadAfter / blocktree.HeartbeatInterval)
 type Conn struct {
 	endpoint  *Endpoint
 	id        connID
-	peer      cred.Identity
-	proven    blocktree.Principal // the key that TLS proved; an anonymous caller has one too
+	peer      cred.Identity                 // as it was at hello: its principal and its path are for good
+	now       atomic.Pointer[cred.Identity] // as it is; set under Endpoint.mu
+	proven    blocktree.Principal           // the key that TLS proved; an anonymous caller has one too
 	dialed    bool
 	transport Transport
 	remote    string
@@ -38,6 +39,10 @@ type Conn struct {
 
 	kept     any // whoever uses the endpoint keeps it with the connection
 	keepOnce sync.Once
+	// Under Endpoint.mu: which of this runtime's credentials the peer has, and whether a goroutine shows it newer ones. shown is under mu.
+	told    *credentials
+	showing bool
+	shown   time.Time // when the peer showed new ones
 
 	calls      calls
 	unanswered atomic.Int64 // requests served and not answered
@@ -62,13 +67,15 @@ func newConn(e *Endpoint, id connID, peer cred.Identity, proven blocktree.Princi
 	c := &Conn{endpoint: e, id: id, peer: peer, proven: proven, lanes: make([]*lane, lanes), claimed: make([]bool, lanes),
 		dying: make(chan struct{}), done: make(chan struct{})}
 	c.ended, c.end = context.WithCancel(context.Background())
+	c.now.Store(&c.peer)
 	c.claimed[0] = true // by whoever makes the connection
 	c.laneList.Store(new([]*lane))
 	return c
 }
 
-// Peer returns who the other side has proven to be.
-func (c *Conn) Peer() cred.Identity { return c.peer }
+// Peer returns who the other side has proven to be. Of one connection its principal and path stay, the rest is as its newest credentials
+// say.
+func (c *Conn) Peer() cred.Identity { return *c.now.Load() }
 
 // Keep returns what is kept with the connection, as long as that is there: what made returned at the first call.
 func (c *Conn) Keep(made func() any) any {
@@ -263,7 +270,7 @@ func (c *Conn) run() {
 			return
 		case <-ticker.C:
 		}
-		if !c.peer.Anonymous() && c.endpoint.now().After(c.peer.NotAfter) {
+		if !c.peer.Anonymous() && c.endpoint.now().After(c.now.Load().NotAfter) {
 			c.fail(&blocktree.Error{Op: "bttp", Runtime: string(c.peer.Path), Kind: blocktree.Unauthenticated,
 				Err: errors.New("the peer's credentials have ended")})
 			continue
@@ -311,6 +318,10 @@ func (c *Conn) serve(l *lane, f frame, b *buffer) error {
 	if !r.OneWay && c.unanswered.Add(1) > blocktree.RequestsPerConnectionMax {
 		r.Release()
 		return blocktree.E("bttp", blocktree.TooLarge, errFlood)
+	}
+	if f.code == codeCredentials {
+		c.serveCredentials(r)
+		return nil
 	}
 	h := c.endpoint.handler.Load()
 	if h == nil {

@@ -365,7 +365,8 @@ func (e *Endpoint) dialTransport() (*quic.Transport, error) {
 
 // dialWith opens all lanes of a connection.
 func (e *Endpoint) dialWith(ctx context.Context, r blocktree.Runtime, o opener) (*Conn, error) {
-	h := hello{conn: newConnID(), lanes: e.config.Lanes, chain: e.config.Credentials}
+	own := e.own.Load()
+	h := hello{conn: newConnID(), lanes: e.config.Lanes, chain: own.chain}
 	c, reader, answer, state, remote, err := e.openLane(ctx, o, &h)
 	if err != nil {
 		return nil, err
@@ -379,7 +380,7 @@ func (e *Endpoint) dialWith(ctx context.Context, r blocktree.Runtime, o opener) 
 		err = matches(peer, r)
 	}
 	conn := newConn(e, h.conn, peer, proven, e.config.Lanes)
-	conn.dialed, conn.transport, conn.remote, conn.opener = true, o.transport, remote, o
+	conn.dialed, conn.transport, conn.remote, conn.opener, conn.told = true, o.transport, remote, o, own
 	if err == nil {
 		err = e.add(conn)
 	}

@@ -31,6 +31,10 @@
 // it passes all further bytes on to a runtime that it has a connection to itself. These bytes are those of a lane as above, TLS
 // handshake first, between the two ends.
 //
+// How credentials are renewed (docs/design/0025-credentials.md). SetCredentials has all later hellos carry the new chain, and shows it to the
+// peer of every connection that there is, by a request of a code that is the transport's own: the peer verifies it as at hello and goes by it
+// from then on. SetRefused is the opposite: who is refused gets no connection and loses those that it has.
+//
 // What is bounded: connections, connections per principal, handshakes, lanes, frames, calls that await an answer, bytes
 // that a lane holds to be written. A request over the last fails at once; a peer that does not take its answers is not read.
 // What is not: memory that a handler holds. It answers at most RequestsPerConnectionMax requests per connection at a time.

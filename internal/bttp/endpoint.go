@@ -43,7 +43,7 @@ const (
 // Config is what an endpoint is made of. It is not kept by reference, except for what it points to.
 type Config struct {
 	Key         cred.Key                  // of the runtime; zero for an anonymous caller
-	Credentials cred.Credentials          // of Key; empty for an anonymous caller, which cannot listen
+	Credentials cred.Credentials          // of Key, until SetCredentials; empty for an anonymous caller, which cannot listen
 	Root        blocktree.Principal       // of the domain: peers' credentials start there
 	Addrs       []string                  // "host:port" to listen on, for UDP and TCP; port 0 picks one free in both
 	Transport   Transport                 // for dialing and listening; "" is Auto, which listens on both
@@ -66,6 +66,7 @@ type Endpoint struct {
 	config    Config
 	serverTLS *tls.Config
 	handler   atomic.Pointer[Handler]
+	own       atomic.Pointer[credentials] // set under mu
 	pools     bufferPools
 	cork      cork
 
@@ -76,6 +77,7 @@ type Endpoint struct {
 
 	mu         sync.Mutex
 	closed     bool
+	refused    func(cred.Identity) error // nil: nobody
 	conns      map[*Conn]struct{}
 	accepted   map[connID]*Conn
 	principals map[blocktree.Principal]int
@@ -118,14 +120,13 @@ func New(c Config) (*Endpoint, error) {
 	e := &Endpoint{config: c, admission: make(chan struct{}, handshakesMax), conns: map[*Conn]struct{}{},
 		accepted: map[connID]*Conn{}, relayPairs: map[relayPair]int{}, principals: map[blocktree.Principal]int{},
 		strangers: map[netip.Prefix]int{}, dialed: map[blocktree.Principal]*dialing{}}
+	e.own.Store(new(credentials))
 	if len(c.Credentials) > 0 {
-		id, err := cred.Verify(c.Credentials, c.Root, e.now())
+		own, err := e.verify(c.Credentials)
 		if err != nil {
 			return nil, &blocktree.Error{Op: op, Err: err}
 		}
-		if id.Principal != c.Key.Principal() {
-			return nil, blocktree.E(op, blocktree.Invalid, errors.New("the credentials are of another key"))
-		}
+		e.own.Store(own)
 	}
 	if c.Handler != nil {
 		e.SetHandler(c.Handler)
@@ -162,13 +163,15 @@ func (e *Endpoint) Addrs() []string {
 type Stats struct {
 	QUIC, TCP int // connections by carrier, those that peers opened included
 	Relays    int // pairs of lanes that are passed on
+	// CredentialsEnd is when this runtime's credentials do, the zero time for an anonymous caller.
+	CredentialsEnd time.Time
 }
 
 // Stats returns a snapshot.
 func (e *Endpoint) Stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := Stats{Relays: e.relays}
+	s := Stats{Relays: e.relays, CredentialsEnd: e.own.Load().identity.NotAfter}
 	for c := range e.conns {
 		if c.transport == QUIC {
 			s.QUIC++
@@ -181,7 +184,7 @@ func (e *Endpoint) Stats() Stats {
 
 // Identity returns who this endpoint is, the zero Identity for an anonymous caller.
 func (e *Endpoint) Identity() cred.Identity {
-	id, _ := cred.Verify(e.config.Credentials, e.config.Root, e.now())
+	id, _ := cred.Verify(e.own.Load().chain, e.config.Root, e.now())
 	return id
 }
 
@@ -258,6 +261,11 @@ func (e *Endpoint) add(c *Conn) error {
 	case !c.dialed && e.accepted[c.id] != nil:
 		return blocktree.E("bttp", blocktree.Invalid, errors.New("connection id in use"))
 	}
+	if e.refused != nil {
+		if err := e.refused(c.Peer()); err != nil {
+			return err
+		}
+	}
 	e.conns[c] = struct{}{}
 	e.principals[c.proven]++
 	if !c.dialed {
@@ -265,6 +273,7 @@ func (e *Endpoint) add(c *Conn) error {
 	}
 	e.tasks.Add(1)
 	go func() { defer e.tasks.Done(); c.run() }()
+	e.show(c)
 	return nil
 }
 
@@ -307,7 +316,7 @@ func quicConfig() *quic.Config {
 // listen opens all sockets.
 func (e *Endpoint) listen(ctx context.Context) error {
 	const op = "bttp.Listen"
-	if len(e.config.Credentials) == 0 {
+	if len(e.own.Load().chain) == 0 {
 		return blocktree.E(op, blocktree.Invalid, errors.New("an anonymous runtime cannot listen"))
 	}
 	var err error

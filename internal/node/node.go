@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,9 @@ type Node struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{} // watch has ended
+
+	mu     sync.Mutex
+	newest cred.Credentials // that SetCredentials was given; nil: given's
 
 	service *cluster.Service                // watch's, until that has ended; nil once it is closed
 	current atomic.Pointer[cluster.Service] // the same, for whoever only looks; nil while there is none
@@ -163,6 +167,7 @@ func (n *Node) anew(why error) error {
 // open opens the service; if it is refused at once, as that of another store. Whoever told the node nothing when it asked which store it has may
 // speak a moment later.
 func (n *Node) open(ctx context.Context) error {
+	n.config.Credentials = n.credentials() // SetCredentials tells the service itself what comes from here on
 	s, err := cluster.OpenService(ctx, n.config)
 	if refused(err) {
 		if err = n.other(ctx, err); err == nil {
@@ -174,12 +179,16 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.service = s
 	n.current.Store(s)
+	if len(n.credentials()) > 0 { // they may have come while it was opened
+		return s.SetCredentials(n.credentials())
+	}
 	return nil
 }
 
 // other asks the cluster, as Open does, whether the node has another store than the one which is refused. It returns why if it has not.
 func (n *Node) other(ctx context.Context, why error) error {
 	c := n.given
+	c.Credentials = n.credentials()
 	joins, err := c.settle(ctx)
 	if err != nil {
 		return err
@@ -209,6 +218,34 @@ func (c *Config) validate() error {
 		return nil
 	}
 	return bad("the list of members must have this node", fmt.Errorf("store %v is not a member", c.StoreID))
+}
+
+// credentials are the newest of the node.
+func (n *Node) credentials() cred.Credentials {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.newest != nil {
+		return n.newest
+	}
+	return n.given.Credentials
+}
+
+// SetCredentials has the node known by newer credentials of its key and path, without a new connection. Kinds: those of
+// bttp.Endpoint.SetCredentials.
+func (n *Node) SetCredentials(chain cred.Credentials) error {
+	s := n.current.Load()
+	if s != nil { // else it starts anew, with these
+		if err := s.SetCredentials(chain); err != nil {
+			return err
+		}
+	}
+	n.mu.Lock()
+	n.newest = chain
+	n.mu.Unlock()
+	if now := n.current.Load(); now != nil && now != s { // it has started anew with those of before
+		return now.SetCredentials(chain)
+	}
+	return nil
 }
 
 // Fatal gives the error after which the process must exit.

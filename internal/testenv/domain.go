@@ -43,6 +43,7 @@ type Domain struct {
 
 	boot    vfs.Boot // of all nodes: they have one machine
 	rootKey cred.Key
+	owners  map[*cluster.Client]owner
 	keys    []cred.Key
 	chains  []cred.Credentials
 	nodes   []*node.Node
@@ -70,7 +71,7 @@ func (d *Domain) init(address func(i int) string) {
 	var err error
 	d.rootKey, err = cred.GenerateKey()
 	d.must(err)
-	d.Root = d.rootKey.Principal()
+	d.Root, d.owners = d.rootKey.Principal(), map[*cluster.Client]owner{}
 	d.Reader = keys.NewReaderKey()
 	for i := range d.nodes {
 		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
@@ -93,7 +94,56 @@ func (d *Domain) must(err error) {
 	}
 }
 
-// identity issues credentials of user id 0 from the root principal.
+// Issuer is who issues credentials below a path: a key and what was issued to it.
+type Issuer struct {
+	Key   cred.Key
+	Chain cred.Credentials
+}
+
+// owner is what is known of a client's credentials.
+type owner struct {
+	by   Issuer
+	key  cred.Key
+	path blocktree.Path
+	user User
+}
+
+// RootIssuer is the root principal.
+func (d *Domain) RootIssuer() Issuer { return Issuer{Key: d.rootKey} }
+
+// Intermediate is who issues below a path in the name of by.
+func (d *Domain) Intermediate(by Issuer, short string) Issuer {
+	d.T.Helper()
+	key, err := cred.GenerateKey()
+	d.must(err)
+	return Issuer{key, d.issue(by, key, d.Path(short), User{}, time.Now().Add(24*time.Hour), blocktree.ServiceSector)}
+}
+
+// issue issues credentials of a user that end at until.
+func (d *Domain) issue(by Issuer, key cred.Key, path blocktree.Path, u User, until time.Time, services ...string) cred.Credentials {
+	d.T.Helper()
+	chain, err := cred.Issue(by.Key, by.Chain, d.Root, cred.Grant{Subject: key.Public(), Path: path, Services: services,
+		UID: u.UID, GID: u.GID, Groups: u.Groups, NotBefore: time.Now().Add(-time.Hour), NotAfter: until})
+	d.must(err)
+	return chain
+}
+
+// RenewAll gives every node that runs, and clients, new credentials that end at until.
+func (d *Domain) RenewAll(until time.Time, clients ...*cluster.Client) {
+	d.T.Helper()
+	for i, n := range d.nodes {
+		d.chains[i] = d.issue(d.RootIssuer(), d.keys[i], d.Members[i].Path, d.nodeUser, until, d.Members[i].Services...)
+		if n != nil {
+			d.must(n.SetCredentials(d.chains[i]))
+		}
+	}
+	for _, c := range clients {
+		o := d.owners[c]
+		d.must(c.SetCredentials(d.issue(o.by, o.key, o.path, o.user, until)))
+	}
+}
+
+// identity issues credentials from the root principal.
 func (d *Domain) identity(path blocktree.Path, services ...string) (cred.Key, cred.Credentials) {
 	return d.identityOf(path, User{}, services...)
 }
@@ -107,10 +157,7 @@ type User struct {
 func (d *Domain) identityOf(path blocktree.Path, u User, services ...string) (cred.Key, cred.Credentials) {
 	key, err := cred.GenerateKey()
 	d.must(err)
-	chain, err := cred.Issue(d.rootKey, nil, d.Root, cred.Grant{Subject: key.Public(), Path: path, Services: services,
-		UID: u.UID, GID: u.GID, Groups: u.Groups, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
-	d.must(err)
-	return key, chain
+	return key, d.issue(d.RootIssuer(), key, path, u, time.Now().Add(24*time.Hour), services...)
 }
 
 // freeAddress finds a loopback port that is free for TCP and UDP now, below those that the system gives to sockets that do not ask for one: a node
@@ -246,15 +293,28 @@ func (d *Domain) ClientWithout(unreachable ...int) *cluster.Client {
 // clientOf connects a client that knows the nodes so.
 func (d *Domain) clientOf(members []blocktree.Runtime, u User) *cluster.Client {
 	d.T.Helper()
-	d.clients++
-	path := d.clientPath()
-	key, chain := d.identityOf(path, u)
-	return d.clientWith(members, path, key, chain)
+	return d.clientBy(d.RootIssuer(), blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients+1)), members, u)
+}
+
+// ClientBy connects a client of user id 0 at a path that by has issued credentials to.
+func (d *Domain) ClientBy(by Issuer, short string) *cluster.Client {
+	d.T.Helper()
+	return d.clientBy(by, d.Path(short), d.Members, User{})
+}
+
+func (d *Domain) clientBy(by Issuer, path blocktree.Path, members []blocktree.Runtime, u User) *cluster.Client {
+	d.T.Helper()
+	key, err := cred.GenerateKey()
+	d.must(err)
+	c := d.clientWith(members, path, key, d.issue(by, key, path, u, time.Now().Add(24*time.Hour)))
+	d.owners[c] = owner{by, key, path, u}
+	return c
 }
 
 // clientWith connects a client with these credentials.
 func (d *Domain) clientWith(members []blocktree.Runtime, path blocktree.Path, key cred.Key, chain cred.Credentials) *cluster.Client {
 	d.T.Helper()
+	d.clients++
 	table, err := route.NewTable(members)
 	d.must(err)
 	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,

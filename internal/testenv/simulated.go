@@ -13,7 +13,6 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
-	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/internal/node"
 	"blocktree/internal/simnet"
@@ -198,10 +197,7 @@ type Disks struct{ disk }
 // Renew gives node i credentials that end at until; it has them from its next start on.
 func (s *Simulated) Renew(i int, until time.Time) {
 	s.T.Helper()
-	chain, err := cred.Issue(s.rootKey, nil, s.Root, cred.Grant{Subject: s.keys[i].Public(), Path: s.Members[i].Path,
-		Services: s.Members[i].Services, NotBefore: time.Now().Add(-time.Hour), NotAfter: until})
-	s.must(err)
-	s.chains[i] = chain
+	s.chains[i] = s.issue(s.RootIssuer(), s.keys[i], s.Members[i].Path, s.nodeUser, until, s.Members[i].Services...)
 }
 
 // node completes the configuration of node i.

@@ -1,0 +1,157 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+)
+
+const (
+	// revokeSkew is how far the time in a revocation may be from the clock of the node that takes it: it makes room by that time.
+	revokeSkew = time.Hour
+	// revokedEvery is how often a client asks who is revoked.
+	revokedEvery = time.Minute
+)
+
+// revoked is what a runtime has heard of principals that are believed no more.
+type revoked struct {
+	mu sync.RWMutex
+	by map[blocktree.Principal][]meta.Revocation
+}
+
+// add adds to what was heard, and reports whether any of it is new.
+func (r *revoked) add(list []meta.Revocation) (news bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.by == nil {
+		r.by = map[blocktree.Principal][]meta.Revocation{}
+	}
+	for _, x := range list {
+		if !slices.ContainsFunc(r.by[x.Principal], func(y meta.Revocation) bool { return y.Scope == x.Scope }) {
+			r.by[x.Principal] = append(r.by[x.Principal], x)
+			news = true
+		}
+	}
+	return news
+}
+
+// refuses says why a runtime is not believed, nil if it is. It is what bttp.Endpoint.SetRefused takes.
+func (r *revoked) refuses(id cred.Identity) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, p := range id.Chain {
+		for _, x := range r.by[p] {
+			if x.Covers(id.Path, id.Chain) {
+				return &blocktree.Error{Op: "credentials", Path: id.Path.Short(), Kind: blocktree.Unauthenticated,
+					Err: errors.New("principal " + p.String() + " was revoked"), Hint: meta.RevokedHint}
+			}
+		}
+	}
+	return nil
+}
+
+// permitRevoke says whether from may revoke: user id 0, at and below its own path.
+func (s *Service) permitRevoke(from cred.Identity, o meta.RevokePrincipal) error {
+	skew := time.Duration(s.cfg.Clock.Now().UnixNano() - o.Time)
+	switch {
+	case from.Anonymous() || from.UID != 0:
+		return &blocktree.Error{Op: "cluster", Kind: blocktree.Permission, Err: errors.New("only user id 0 revokes"),
+			Hint: "use credentials with --uid 0, issued for a path at or above that of whom you revoke"}
+	case o.Scope != from.Path:
+		return denied("a revocation holds at and below one's own path")
+	case skew > revokeSkew || skew < -revokeSkew:
+		return &blocktree.Error{Op: "cluster", Kind: blocktree.Invalid, Err: errors.New("the time in the command is more than an hour from the node's"),
+			Hint: "look at the clocks of both machines"}
+	}
+	return nil
+}
+
+// revoke refuses from now on, and cuts off, those that the list means. A node that it means itself ends.
+func (s *Service) revoke(list []meta.Revocation) {
+	if !s.revoked.add(list) {
+		return
+	}
+	for _, x := range list {
+		s.cfg.Logger.Warn("a principal is revoked", "principal", x.Principal.String(), "below", x.Scope.Short(), "until", time.Unix(0, x.Until).UTC())
+	}
+	s.endpoint.SetRefused(s.revoked.refuses)
+	if err := s.revoked.refuses(s.endpoint.Identity()); err != nil {
+		s.fail(&blocktree.Error{Op: "this node was revoked", Err: err})
+	}
+}
+
+// readRevoked goes by all revocations that are applied here.
+func (s *Service) readRevoked() error {
+	list, err := s.group.Revoked()
+	if err == nil && len(list) > 0 {
+		s.revoke(list)
+	}
+	return err
+}
+
+// SetCredentials has the node known by newer credentials of its key and path. Kinds: those of bttp.Endpoint.SetCredentials.
+func (s *Service) SetCredentials(chain cred.Credentials) error {
+	return s.endpoint.SetCredentials(chain)
+}
+
+// SetCredentials has the client known by newer credentials of its key and path, without a new connection. Kinds: those of
+// bttp.Endpoint.SetCredentials.
+func (c *Client) SetCredentials(chain cred.Credentials) error {
+	return c.endpoint.SetCredentials(chain)
+}
+
+// Identity is who the client is, as long as its credentials are valid.
+func (c *Client) Identity() cred.Identity { return c.endpoint.Identity() }
+
+// followRevoked refuses and cuts off, as nodes do, who is revoked: a node that was stolen may be the only one that answers.
+func (c *Client) followRevoked() {
+	for {
+		ctx, cancel := context.WithTimeout(c.ctx, askTimeout)
+		list, err := c.Revoked(ctx)
+		cancel()
+		if err == nil && c.revoked.add(list) { // else it is asked for again
+			c.endpoint.SetRefused(c.revoked.refuses)
+		}
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(revokedEvery):
+		}
+	}
+}
+
+// Revoked returns the revocations of the cluster, ascending by principal and scope. Kinds: those of a query.
+func (c *Client) Revoked(ctx context.Context) (all []meta.Revocation, err error) {
+	for len(all) < meta.RevokedMax {
+		a, err := c.query(ctx, meta.Query{Kind: meta.QueryRevoked, After: strconv.Itoa(len(all)), Limit: meta.RevokedPageMax})
+		if err != nil {
+			return nil, &blocktree.Error{Op: "revocations", Err: err}
+		}
+		if all = append(all, a.Revoked...); !a.More || len(a.Revoked) == 0 {
+			break
+		}
+	}
+	return all, nil
+}
+
+// RevokePrincipal has nobody at or below the client's own path believed any more who has the principal in its chain. It is kept until then. It returns
+// where that is in force: a node that has not said so goes by it before it answers anybody again, if it is down, or as soon as it hears of it. Kinds:
+// Permission (not user id 0), NoSpace, Invalid, those of a proposal.
+func (c *Client) RevokePrincipal(ctx context.Context, p blocktree.Principal, until time.Time) (Applied, error) {
+	r, err := c.propose(ctx, meta.RevokePrincipal{Revocation: meta.Revocation{Principal: p, Scope: c.cfg.Path,
+		Time: c.cfg.Clock.Now().UnixNano(), Until: until.UnixNano()}})
+	if err == nil {
+		err = r.Err("cluster")
+	}
+	if err != nil {
+		return Applied{}, &blocktree.Error{Op: "revoke " + p.String(), Err: err}
+	}
+	return c.awaitApplied(ctx, r.Index), nil
+}
