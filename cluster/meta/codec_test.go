@@ -364,7 +364,7 @@ func FuzzDecodeValue(f *testing.F) {
 		var e wire.Encoder
 		switch v := v.(type) {
 		case *Revocation:
-			e.U8(6)
+			e.U8(8)
 			putRevocation(&e, v)
 		case *Inode:
 			e.U8(0)
