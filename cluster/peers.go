@@ -204,12 +204,20 @@ func (p *peers) runtime(node blocktree.NodeID) blocktree.Runtime {
 	return blocktree.Runtime{Node: node}
 }
 
-// isServing reports whether the node answers and serves sectors.
+// isServing reports whether the node answers and serves sectors, or did and has not been called down: lostGrace and lostMax.
 func (p *peers) isServing(node blocktree.NodeID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := p.peer(node)
 	return q != nil && q.serving
+}
+
+// isHeard is isServing for who is to be counted on: a node whose connection has ended may come back with another disk.
+func (p *peers) isHeard(node blocktree.NodeID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.peer(node)
+	return q != nil && q.serving && !q.missing
 }
 
 // watch tells w of every node that serves now, then of every change until unwatch.

@@ -183,7 +183,7 @@ func (c *Client) expendable(ctx context.Context, old blocktree.Runtime, force bo
 			continue
 		}
 		left++
-		if c.peers.isServing(m.Node) {
+		if c.peers.isHeard(m.Node) {
 			live++
 		}
 	}

@@ -48,7 +48,7 @@ func (s *scrubber) mayGo(ctx context.Context, w *scrubWalk) bool {
 func (s *scrubber) enoughStay() bool {
 	enough := true
 	err := s.group.EachLayout(func(l *stripe.Layout) bool {
-		enough = l.CanSpare(s.node, s.peers.isServing)
+		enough = l.CanSpare(s.node, s.peers.isHeard)
 		return enough
 	})
 	return err == nil && enough

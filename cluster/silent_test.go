@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/cluster/meta"
 )
 
 // of returns what was told of a node, in order.
@@ -69,5 +70,51 @@ func TestSilentIsTold(t *testing.T) {
 				awaitThat(t, "and not to who has begun to watch", func() bool { return slices.Equal(late.of("1"), want[2:]) }) // nothing that is old
 			}
 		})
+	}
+}
+
+// TestNobodyLeavesBesideASilentOne: a node that misses writes does not leave its views while another's connection has just ended: that one may come
+// back with another disk, and too few would be left (I12).
+func TestNobodyLeavesBesideASilentOne(t *testing.T) {
+	b := newGatewayBed(t)
+	var all []blocktree.Runtime
+	for _, n := range b.nodes {
+		all = append(all, n.runtime)
+	}
+	group, err := meta.Open(t.Context(), meta.Config{Dir: t.TempDir(), Node: 1, Founders: all[:1], Send: func(blocktree.NodeID, []byte) {}, Clock: stoppedClock{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Close()
+	do, root := proposer(t, group), blocktree.RootPath(b.root)
+	do(meta.Found{Dir: root, Generation: 1, Runtimes: all})
+	for _, r := range all {
+		do(meta.StartNode{Node: r.Node, Incarnation: blocktree.Incarnation{1}, StartCounter: 1})
+	}
+	do(meta.CreateFile{Path: root.Join("f"), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 2, Parity: 1}})
+	s := &scrubber{node: 1, group: group, peers: b.client}
+	b.begin()
+	awaitThat(t, "no two others serve", s.enoughStay)
+	b.nodes[1].stop()
+	awaitThat(t, "its silence is not told", func() bool { return b.told.count("silent 2") == 1 })
+	if s.enoughStay() {
+		t.Error("it may leave: of the two that would be left one says nothing")
+	}
+	b.start(b.nodes[1], b.nodes[1].runtime.Endpoints[0], nil)
+	awaitThat(t, "never again", s.enoughStay)
+}
+
+// TestAnswersIsAsked: a node whose connection has not ended yet does not answer for that: it is asked.
+func TestAnswersIsAsked(t *testing.T) {
+	b := newGatewayBed(t)
+	b.begin()
+	c := &Client{peers: b.client}
+	awaitThat(t, "a node that lives does not answer", func() bool { return c.answers(t.Context(), 1) })
+	b.nodes[0].mute.Store(true)
+	if c.answers(t.Context(), 1) {
+		t.Error("one that says nothing answers")
+	}
+	if !b.client.isServing(1) || b.client.conn(1) == nil {
+		t.Error("its connection has ended: this shows nothing")
 	}
 }

@@ -7,11 +7,13 @@ import (
 	"blocktree/blockdev/memfile"
 )
 
-// TestFUA: what was done with FUA is there after a loss of power, what was done without is not; in every style, by every command that writes.
+// TestFUA: what was done with FUA is there after a loss of power, what was done without is not; in every style, by every command that writes,
+// to a device that never waits and to one that may.
 func TestFUA(t *testing.T) {
 	old, fresh := bytes.Repeat([]byte{5}, 4096), bytes.Repeat([]byte{7}, 4096)
-	for _, s := range styles {
-		b := newBed(t, setup{file: memfile.Options{Volatile: true}})
+	for n := range 2 * len(styles) {
+		s, prompt := styles[n/2], n%2 == 1
+		b := newBed(t, setup{file: memfile.Options{Volatile: true, Prompt: prompt}})
 		c := b.attachAs(s)
 		for i, x := range []struct {
 			command uint16
@@ -34,7 +36,7 @@ func TestFUA(t *testing.T) {
 					want = x.after
 				}
 				if _, got := c.do(cmdRead, 0, at, 4096, nil); !bytes.Equal(got, want) {
-					t.Errorf("%v: command %d with flags %d: %d after a loss of power, want %d", s, x.command, flags, got[0], want[0])
+					t.Errorf("%v, prompt %t: command %d with flags %d: %d after a loss of power, want %d", s, prompt, x.command, flags, got[0], want[0])
 				}
 			}
 		}

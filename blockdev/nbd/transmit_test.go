@@ -425,13 +425,28 @@ func TestCachedReadIsInline(t *testing.T) {
 		return b.dev.TryReadAt(make([]byte, 1), 4096)
 	})
 	stuck.Store(true)
-	if errno, p := c.do(cmdRead, 0, 5000, 100, nil); errno != 0 || len(p) != 100 {
-		t.Fatalf("error %d", errno)
+	for _, x := range []struct{ at, length int }{{5000, 100}, {4096, 4096}} { // whole sectors would be started, past the cache
+		if errno, p := c.do(cmdRead, 0, uint64(x.at), uint32(x.length), nil); errno != 0 || len(p) != x.length {
+			t.Fatalf("error %d", errno)
+		}
 	}
 	if g.held.Load() != 0 {
 		t.Fatal("the file was asked")
 	}
 	close(g.release)
+}
+
+// TestCacheFillsTheCache: CACHE has sectors read, so that later reads of them ask nobody.
+func TestCacheFillsTheCache(t *testing.T) {
+	b := newBed(t, setup{cacheBytes: 1 << 20})
+	c := b.attach()
+	until(t, "both sectors are cached, and no other", func() bool {
+		if errno, _ := c.do(cmdCache, 0, 5000, 4096, nil); errno != 0 {
+			t.Fatalf("error %d", errno)
+		}
+		p := make([]byte, 4096)
+		return b.dev.TryReadAt(p, 4096) && b.dev.TryReadAt(p, 8192) && !b.dev.TryReadAt(p, 12288)
+	})
 }
 
 var _ blockdev.Prompt = (*memfile.File)(nil)

@@ -56,11 +56,34 @@ func serve(t *testing.T, sources ...metrics.Source) (address string) {
 	return address
 }
 
+// TestLabelsDiffer: names of any bytes have a series each, and the answer has no error for want of one.
+func TestLabelsDiffer(t *testing.T) {
+	names := []string{"a\xff", "a\xfe", "a\xff\xff", "a\uFFFD", `a\xff`, `a\\xff`, "a\n", `a\n`, `a"`, ""}
+	wants := map[string]string{"a\xff": `a\xff`, `a\xff`: `a\\xff`, "a\uFFFD": "a\uFFFD", `a"`: `a"`}
+	address := serve(t, metrics.Source{
+		Metrics: []metrics.Metric{{Name: "bt_test_size_bytes", Kind: metrics.Gauge, Labels: []string{"what"}, Help: "Size."}},
+		Collect: func(to *metrics.Sink) {
+			for i, name := range names {
+				to.Set("bt_test_size_bytes", float64(i+1), name)
+			}
+		},
+	})
+	s := metricstest.Take(t, address)
+	for i, name := range names {
+		if want, ok := wants[name]; ok && s.Sum(t, "bt_test_size_bytes", "what", want) != float64(i+1) {
+			t.Errorf("%q is not called %q:\n%s", name, want, s.Text)
+		}
+	}
+	if n := len(names); s.Sum(t, "bt_test_size_bytes") != float64(n*(n+1)/2) {
+		t.Error(s.Text)
+	}
+}
+
 func TestScrape(t *testing.T) {
 	address := serve(t, source(nil), metrics.Build("1.2.3"))
 	s := metricstest.Take(t, address)
 	s.Lint(t)
-	if s.Sum(t, "bt_test_things_total", "what", "a\uFFFDb") != 7 || s.Sum(t, "bt_test_size_bytes") != 1.5 ||
+	if s.Sum(t, "bt_test_things_total", "what", `a\xffb`) != 7 || s.Sum(t, "bt_test_size_bytes") != 1.5 ||
 		s.Sum(t, "bt_test_seconds_count", "what", "x") != 2 || s.Sum(t, "bt_test_seconds_bucket", "le", "0.001") != 1 || s.Sum(t, "bt_test_seconds_sum") != 60.001 ||
 		s.Sum(t, "bt_build_info", "version", "1.2.3") != 1 {
 		t.Error(s.Text)
@@ -115,6 +138,24 @@ func TestReadsOnly(t *testing.T) {
 	}
 }
 
+// TestOneThatCannotBeTold costs nobody the others.
+func TestOneThatCannotBeTold(t *testing.T) {
+	address := serve(t, metrics.Source{
+		Metrics: []metrics.Metric{
+			{Name: "bt_test_things_total", Kind: metrics.Counter, Labels: []string{"what"}, Help: "Things."},
+			{Name: "bt_test_size_bytes", Kind: metrics.Gauge, Help: "Size."},
+		},
+		Collect: func(to *metrics.Sink) {
+			to.Count("bt_test_things_total", 1, "twice")
+			to.Count("bt_test_things_total", 2, "twice")
+			to.Set("bt_test_size_bytes", 3)
+		},
+	})
+	if s := metricstest.Take(t, address); s.Sum(t, "bt_test_size_bytes") != 3 {
+		t.Error(s.Text)
+	}
+}
+
 // TestScrapesAreBounded: of those who ask at the same time, two are answered and the others told to come back; then connections are, too.
 func TestScrapesAreBounded(t *testing.T) {
 	asked, release := make(chan struct{}, 16), make(chan struct{})
@@ -151,6 +192,11 @@ func TestScrapesAreBounded(t *testing.T) {
 		status, _ := metricstest.Get(t, address, "/")
 		late <- status
 	}()
+	select {
+	case status := <-late:
+		t.Fatalf("the ninth, beside eight: %d", status)
+	case <-time.After(300 * time.Millisecond):
+	}
 	mute[0].Close() // the server itself would take 5 seconds to give it up
 	if status := <-late; status != http.StatusOK {
 		t.Errorf("the ninth, once there is room: %d", status)

@@ -1,7 +1,9 @@
 package metrics
 
 import (
+	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -77,10 +79,27 @@ func (s *Sink) send(d described, m prometheus.Metric, err error) {
 	s.to <- m
 }
 
-// valid makes what a label cannot be, since paths may be any bytes, something that it can be.
+// valid makes of what a label cannot be, since names may be any bytes, something that it can be, and of two that differ two that differ: a byte
+// that is no UTF-8 becomes \xHH, a backslash two.
 func valid(labels []string) []string {
 	for i, l := range labels {
-		labels[i] = strings.ToValidUTF8(l, "\uFFFD")
+		if utf8.ValidString(l) && !strings.Contains(l, `\`) {
+			continue
+		}
+		var b strings.Builder
+		for l != "" {
+			r, n := utf8.DecodeRuneInString(l)
+			switch {
+			case r == utf8.RuneError && n == 1:
+				fmt.Fprintf(&b, `\x%02x`, l[0])
+			case r == '\\':
+				b.WriteString(`\\`)
+			default:
+				b.WriteString(l[:n])
+			}
+			l = l[n:]
+		}
+		labels[i] = b.String()
 	}
 	return labels
 }
