@@ -138,6 +138,24 @@ func TestReadsOnly(t *testing.T) {
 	}
 }
 
+// TestOneThatCannotBeTold costs nobody the others.
+func TestOneThatCannotBeTold(t *testing.T) {
+	address := serve(t, metrics.Source{
+		Metrics: []metrics.Metric{
+			{Name: "bt_test_things_total", Kind: metrics.Counter, Labels: []string{"what"}, Help: "Things."},
+			{Name: "bt_test_size_bytes", Kind: metrics.Gauge, Help: "Size."},
+		},
+		Collect: func(to *metrics.Sink) {
+			to.Count("bt_test_things_total", 1, "twice")
+			to.Count("bt_test_things_total", 2, "twice")
+			to.Set("bt_test_size_bytes", 3)
+		},
+	})
+	if s := metricstest.Take(t, address); s.Sum(t, "bt_test_size_bytes") != 3 {
+		t.Error(s.Text)
+	}
+}
+
 // TestScrapesAreBounded: of those who ask at the same time, two are answered and the others told to come back; then connections are, too.
 func TestScrapesAreBounded(t *testing.T) {
 	asked, release := make(chan struct{}, 16), make(chan struct{})
@@ -174,6 +192,11 @@ func TestScrapesAreBounded(t *testing.T) {
 		status, _ := metricstest.Get(t, address, "/")
 		late <- status
 	}()
+	select {
+	case status := <-late:
+		t.Fatalf("the ninth, beside eight: %d", status)
+	case <-time.After(300 * time.Millisecond):
+	}
 	mute[0].Close() // the server itself would take 5 seconds to give it up
 	if status := <-late; status != http.StatusOK {
 		t.Errorf("the ninth, once there is room: %d", status)
