@@ -22,7 +22,8 @@ Files are offered as block devices by btnbd.`,
   btnode file create /vm/disk1 --size 10GiB --config client.yaml
   btnode status --config client.yaml
   btnode scrub --config client.yaml
+  btnode domain init --dir /media/offline/domain --passphrase
   btnode store check /var/lib/blocktree/store`)
-	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newScrub(), newNode(), newStore())
+	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newScrub(), newNode(), newStore(), newDomain(), newCredential())
 	return root
 }
