@@ -21,8 +21,9 @@ func (s *server) loadTLS() error {
 	return nil
 }
 
-// hangup is what SIGHUP does: certificates and keys are read again.
+// hangup is what SIGHUP does: credentials, certificates and keys are read again.
 func (s *server) hangup() {
+	s.renewal.Load().Look()
 	if s.tls == nil {
 		return
 	}

@@ -58,8 +58,9 @@ after a restart: whatever uses it, such as a mounted file system or a virtual ma
 start once with --accept-loss, or --accept-loss=PATH for one export; of one on demand it is accepted when a client first asks for it. Not in
 a unit file: it is a decision about that loss. Where systemd owns the socket, start by hand with --listen, stop when it is ready, start the unit.
 
-Sockets that systemd passes are used instead of listen. It logs to standard error, reads the files of the tls section again at SIGHUP,
-for connections that come from then on, and finishes what clients have in flight before it stops. btnbd exports shows who uses what. With
+Sockets that systemd passes are used instead of listen. It logs to standard error. At SIGHUP it reads the files of the tls section again, for
+connections that come from then on, and its credentials, which it does by itself, too, within a minute after their file has changed: devices
+in use do not notice. It finishes what clients have in flight before it stops. btnbd exports shows who uses what. With
 --metrics, or metrics.listen in FILE, it answers Prometheus at /metrics.`,
 		Example: `  btnbd serve --config /etc/blocktree/btnbd.yaml
   btnbd serve --config btnbd.yaml --listen tcp:127.0.0.1:10809 --cache off
@@ -141,7 +142,8 @@ type server struct {
 	cfg      *config.NBD
 	log      *slog.Logger
 	tls      *nbd.TLS // nil: none
-	takeOver bool     // files that others hold are taken by force, once, at the start
+	renewal  atomic.Pointer[parts.Renewal]
+	takeOver bool // files that others hold are taken by force, once, at the start
 
 	acceptLoss func(blocktree.Path) bool // of which exports a loss is accepted; nil: of none
 	losses     *losses
@@ -207,6 +209,13 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
+	renewal, err := parts.Renew(&s.cfg.Base, s.log, client.SetCredentials)
+	if err != nil {
+		s.close()
+		return err
+	}
+	defer renewal.Close()
+	s.renewal.Store(renewal)
 	s.answering = client.Answering
 	cache, err := blockdev.NewCacheAhead(s.cfg.CacheBytes(), s.cfg.ReadAheadBytes())
 	if err != nil {

@@ -23,7 +23,9 @@ Files are offered as block devices by btnbd.`,
   btnode grant /vm/disk1 --to /host7 --rights read,write,lease --config client.yaml
   btnode status --config client.yaml
   btnode scrub --config client.yaml
+  btnode domain init --dir /media/offline/domain --passphrase
   btnode store check /var/lib/blocktree/store`)
-	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newStatus(), newScrub(), newNode(), newStore())
+	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newStatus(), newScrub(), newNode(), newStore(),
+		newDomain(), newCredential())
 	return root
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -19,8 +20,8 @@ func newRun() *cobra.Command {
 		Use:   "run --config FILE",
 		Short: "Run a storage node in the foreground",
 		Long: `run starts the node that FILE describes and stays in the foreground until SIGINT or SIGTERM, which stop it cleanly. It
-logs to standard error, ignores SIGHUP, and tells systemd when it is ready. The store is made when it is absent; a store
-of another node is refused. With --metrics, or metrics.listen in FILE, it answers Prometheus at /metrics.`,
+logs to standard error and tells systemd when it is ready. The store is made when it is absent; a store of another node is refused. At
+SIGHUP, or when they have changed, which is looked for every minute, it reads its credentials again and goes by them without a break. With --metrics, or metrics.listen in FILE, it answers Prometheus at /metrics.`,
 		Example: `  btnode run --config /etc/blocktree/btnode.yaml
   btnode run --config btnode.yaml --metrics 9741
   BT_LOG_LEVEL=debug btnode run --config btnode.yaml`,
@@ -53,7 +54,8 @@ func runNode(c *cobra.Command, cfg *config.Node) error {
 	if err != nil {
 		return err
 	}
-	cli.IgnoreHangup()
+	var renewal atomic.Pointer[parts.Renewal]
+	defer cli.OnHangup(func() { renewal.Load().Look() })()
 	defer cli.Profile(log, "btnode")()
 	ctx := c.Context()
 	var running atomic.Pointer[node.Node]
@@ -70,6 +72,12 @@ func runNode(c *cobra.Command, cfg *config.Node) error {
 		return err
 	}
 	running.Store(n)
+	r, err := parts.Renew(&cfg.Base, log, n.SetCredentials)
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
+	defer r.Close()
+	renewal.Store(r)
 	cli.NotifyReady(log)
 	log.Info("node runs", "path", cfg.RuntimePath().Short(), "listen", cfg.Listen, "store", cfg.Store.ID.String())
 	select {

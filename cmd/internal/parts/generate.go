@@ -36,9 +36,8 @@ const workPrefix = ".generate-"
 
 // domain makes the identities of one domain into files.
 type domain struct {
-	root  cred.Key
-	until time.Time
-	from  time.Time
+	issuer *Issuer
+	now    time.Time
 }
 
 // generate makes all files in a directory of a temporary name and moves them to their places.
@@ -105,8 +104,10 @@ func (p *Playground) fill(work string, o Options) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	d := &domain{root: root, from: now.Add(-time.Hour), until: now.Add(credentialsTerm)}
+	d := &domain{now: time.Now()}
+	if d.issuer, err = NewIssuer(root, nil, d.now); err != nil {
+		return err
+	}
 	if err := root.Save(filepath.Join(work, "root.key")); err != nil {
 		return err
 	}
@@ -174,12 +175,7 @@ func (d *domain) identity(name, path string, services ...string) (cred.Key, erro
 	if err != nil {
 		return cred.Key{}, err
 	}
-	place, err := blocktree.ParsePath(path, d.root.Principal())
-	if err != nil {
-		return cred.Key{}, err
-	}
-	chain, err := cred.Issue(d.root, nil, d.root.Principal(), cred.Grant{Subject: key.Public(), Path: place,
-		Services: services, NotBefore: d.from, NotAfter: d.until})
+	chain, _, err := d.issuer.Issue(Request{Subject: key.Public(), Path: path, Services: services, Valid: credentialsTerm}, d.now)
 	if err != nil {
 		return cred.Key{}, err
 	}
