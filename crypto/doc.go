@@ -5,6 +5,7 @@
 //
 //   - The holder, and every reader a file's key is wrapped to: with the plaintext. They hold the file key.
 //   - Sector hosts: with keeping bytes and answering truthfully about versions, epochs and views. Not with plaintext.
+//   - Sector hosts: also with saying no. Rights (docs/design/0026) are rules that honest nodes keep; what a dishonest one gives away is ciphertext.
 //   - The root principal's key: with everything its domain says about who is who.
 //   - The network: with nothing.
 //

@@ -18,6 +18,9 @@
 // DedupMax later ones did, so a retry with the same id after an unknown outcome is answered and not done again; a refused Remove
 // too. Renewals and expiries of sessions, and claims, are not remembered: they are done again.
 //
+// Who asks for a command comes with it (Caller), and the state machine judges whether that one may (may.go), so that a verdict has its place in the log. Queries are judged
+// by who answers.
+//
 // What it refuses to be: a network. The caller carries messages (Config.Send, Group.Step) and forwards commands and
 // queries to the leader (EncodeCommand, EncodeQuery); and a cache of layouts for the data path (Config.OnApply).
 //

@@ -11,6 +11,7 @@ import (
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
+	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/internal/file"
 	"blocktree/internal/testenv"
@@ -203,6 +204,20 @@ type stranger struct {
 	conn *bttp.Conn
 }
 
+func dialStranger(ctx context.Context, t *testing.T, d *testenv.Domain, key cred.Key, chain cred.Credentials) *stranger {
+	t.Helper()
+	e, err := bttp.New(bttp.Config{Key: key, Credentials: chain, Root: d.Root, Log: d.Logger("stranger")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	conn, err := e.Dial(ctx, d.Members[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &stranger{t, ctx, conn}
+}
+
 func (s *stranger) propose(op meta.Op) meta.Result {
 	s.t.Helper()
 	body, err := meta.EncodeCommand(nil, meta.Command{ID: meta.NewCommandID(), Op: op})
@@ -251,19 +266,7 @@ func TestOldThingsDoNotHelp(t *testing.T) {
 	}
 	path := d.Path("/stranger")
 	key, chain := d.NewIdentity(path, testenv.User{UID: 1003, GID: 7})
-	dial := func() *stranger {
-		t.Helper()
-		e, err := bttp.New(bttp.Config{Key: key, Credentials: chain, Root: d.Root, Log: d.Logger("stranger")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { e.Close() })
-		conn, err := e.Dial(ctx, d.Members[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &stranger{t, ctx, conn}
-	}
+	dial := func() *stranger { return dialStranger(ctx, t, d, key, chain) }
 	old, subject := dial(), meta.Subject{Principal: key.Principal()}
 	if _, err := admin.Grant(ctx, d.Path("/f"), meta.Grant{Subject: subject, Rights: meta.RightsHold}); err != nil {
 		t.Fatal(err)
