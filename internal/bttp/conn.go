@@ -52,6 +52,8 @@ type Conn struct {
 	failOnce sync.Once
 	cause    error
 	readers  sync.WaitGroup
+
+	own atomic.Pointer[any] // what the handler keeps of the connection
 }
 
 // newConn makes a connection without lanes.
@@ -66,6 +68,21 @@ func newConn(e *Endpoint, id connID, peer cred.Identity, proven blocktree.Princi
 
 // Peer returns who the other side has proven to be.
 func (c *Conn) Peer() cred.Identity { return c.peer }
+
+// Own returns what whoever serves the connection keeps with it: what make returned when it was first asked for. It takes no lock after that.
+func (c *Conn) Own(make func() any) any {
+	if own := c.own.Load(); own != nil {
+		return *own
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if own := c.own.Load(); own != nil {
+		return *own
+	}
+	own := make()
+	c.own.Store(&own)
+	return own
+}
 
 // Transport returns the carrier in use, QUIC or TCP.
 func (c *Conn) Transport() Transport { return c.transport }
