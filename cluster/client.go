@@ -234,18 +234,38 @@ func (c *Client) layout(ctx context.Context, inode *meta.Inode) (*stripe.Layout,
 // List returns the entries of a directory in the order of their names.
 func (c *Client) List(ctx context.Context, path blocktree.Path) ([]meta.DirEntry, error) {
 	var all []meta.DirEntry
-	q := meta.Query{Kind: meta.QueryList, Path: path, Limit: blocktree.ListEntriesMax}
-	for {
-		a, err := c.query(ctx, q)
+	for after := ""; ; {
+		entries, more, err := c.ListAfter(ctx, path, after, blocktree.ListEntriesMax)
 		if err != nil {
-			return nil, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
+			return nil, err
 		}
-		all = append(all, a.Entries...)
-		if !a.More || len(a.Entries) == 0 || a.Entries[len(a.Entries)-1].Name <= q.After { // the last: no progress
+		all = append(all, entries...)
+		if !more || len(entries) == 0 || entries[len(entries)-1].Name <= after { // the last: no progress
 			return all, nil
 		}
-		q.After = a.Entries[len(a.Entries)-1].Name
+		after = entries[len(entries)-1].Name
 	}
+}
+
+// ListAfter returns at most limit of a directory's entries, in the order of their names, those after a name; more says that there are others behind them.
+func (c *Client) ListAfter(ctx context.Context, path blocktree.Path, after string, limit int) (entries []meta.DirEntry, more bool, err error) {
+	a, err := c.query(ctx, meta.Query{Kind: meta.QueryList, Path: path, After: after, Limit: limit})
+	if err != nil {
+		return nil, false, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
+	}
+	return a.Entries, a.More, nil
+}
+
+// MakeDir makes a directory as meta.MakeDir says.
+func (c *Client) MakeDir(ctx context.Context, dir meta.MakeDir) error {
+	r, err := c.propose(ctx, dir)
+	if err == nil {
+		err = r.Err("cluster.MakeDir")
+	}
+	if err != nil {
+		return &blocktree.Error{Op: "mkdir", Path: dir.Path.Short(), Err: err}
+	}
+	return nil
 }
 
 // startWait is how long CreateFile waits for nodes of the cluster that have never started.

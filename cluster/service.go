@@ -34,11 +34,11 @@ type ServiceConfig struct {
 	MetaDir     string
 	Boot        vfs.Boot // where the tail mark lies; the zero Boot: there is none
 	Node        blocktree.NodeID
-	Directory   blocktree.Scope     // whose entries the cluster keeps
-	Members     []blocktree.Runtime // every founding sector host, or every one there is now; this one included
-	Joins       bool                // the cluster runs already, without this store: there is nothing to found
-	SpareAfter  time.Duration       // as in ClientConfig
-	ScrubRate   int64               // bytes per second that a scrub in the background reads; 0: there is none
+	Directory   blocktree.Scope           // whose entries the cluster keeps
+	Members     []blocktree.Runtime       // every founding sector host, or every one there is now; this one included
+	Joins       bool                      // the cluster runs already, without this store: there is nothing to found
+	SpareAfter  time.Duration             // as in ClientConfig
+	ScrubRate   int64                     // bytes per second that a scrub in the background reads; 0: there is none
 	Others      bttp.Handler              // serves messages of codes from CodesOfOthers on; nil: nobody does
 	Admit       func(cred.Identity) error // as in bttp.Config. Whom it admits without credentials reaches Others and nothing else
 	Logger      *slog.Logger

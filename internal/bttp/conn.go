@@ -93,6 +93,9 @@ func (c *Conn) RemoteAddr() string { return c.remote }
 // Done is closed once the connection has ended and every call has been answered.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
+// Ended is closed as soon as the connection has failed, before its calls are answered: nothing that is sent arrives any more.
+func (c *Conn) Ended() <-chan struct{} { return c.dying }
+
 // Err returns nil while the connection is usable, and then why it ended: Unavailable where the peer or the network
 // failed, Closed where this side closed it, Invalid or TooLarge where the peer broke the protocol, Unauthenticated
 // where its credentials ended.
