@@ -33,6 +33,8 @@ type Domain struct {
 	Disks     map[int]vfs.FS // of the sectors of nodes that do not have them on the real one
 	// SpareAfter is what nodes and clients started from now on have in their configuration; 0: the default.
 	SpareAfter time.Duration
+	// Filesystems are the nodes that are a filesystem service, too, when they are started from now on.
+	Filesystems map[int]*node.Filesystem
 
 	boot    vfs.Boot // of all nodes: they have one machine
 	rootKey cred.Key
@@ -61,7 +63,7 @@ func (d *Domain) init(address func(i int) string) {
 	d.Reader = keys.NewReaderKey()
 	for i := range d.nodes {
 		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
-		key, chain := d.identity(path, blocktree.ServiceSector)
+		key, chain := d.identity(path, blocktree.ServiceSector, blocktree.ServiceFilesystem)
 		d.keys, d.chains = append(d.keys, key), append(d.chains, chain)
 		d.Members = append(d.Members, blocktree.Runtime{Path: path, Principal: key.Principal(), Node: blocktree.NodeID(i + 1),
 			Endpoints: []string{address(i)}, Services: []string{blocktree.ServiceSector}})
@@ -135,7 +137,7 @@ func (d *Domain) TryStart(i int) error { return d.TryStartWithin(d.T.Context(), 
 func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 	c := node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
-		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter,
+		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter, Filesystem: d.Filesystems[i],
 		Logger: d.Logger(fmt.Sprintf("node%d", i+1))}
 	if d.sim != nil {
 		d.sim.node(&c, i)
