@@ -51,7 +51,7 @@ func LoadClient(s Source) (*Client, error) {
 	if err := load(s, c); err != nil {
 		return nil, err
 	}
-	return &Client{c.Base}, inFile(s.File, c.Base.validate())
+	return &Client{Base: c.Base, ReaderKey: c.ReaderKey}, inFile(s.File, c.Base.validate())
 }
 
 // load reads the file into target and lays environment and flags over it.
