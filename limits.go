@@ -86,6 +86,16 @@ const (
 	LeaseMargin        = 500 * time.Millisecond
 	LeaseRenewInterval = 1250 * time.Millisecond
 
+	// PassTerm is how long a node goes by what it has judged of who may read or write a file, though nothing has changed; and for how long after it
+	// has heard of a leader it serves readers: of a node that nobody can ask, a revocation holds so much later.
+	PassTerm = 10 * time.Second
+	// PassesPerConnectionMax bounds what a node keeps of what it has judged for one connection: as many files as one session may hold leases of.
+	PassesPerConnectionMax = 4096
+	// AuditPerSecond bounds the lines about what one principal was refused, and those about rights that it has changed; the rest is counted.
+	// AuditPrincipalsMax bounds of how many principals that is kept apart.
+	AuditPerSecond     = 10
+	AuditPrincipalsMax = 1024
+
 	// ClaimTerm is how long a claim on another's lease lasts that is not repeated: long enough for a change of leader while the claimant
 	// waits, shorter than LeaseTerm, so that a single late copy of a claim ends nothing.
 	ClaimTerm = 3 * time.Second

@@ -117,6 +117,7 @@ func (c *Client) propose(ctx context.Context, op meta.Op) (meta.Result, error) {
 
 // proposeCommand is propose of a command that may have been proposed before.
 func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (meta.Result, error) {
+	command.Caller = behind(ctx, command.Caller)
 	request, err := meta.EncodeCommand(nil, command)
 	if err != nil {
 		return meta.Result{}, err
@@ -130,6 +131,7 @@ func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (meta
 
 // query asks the cluster; the answer is linearizable (but for QueryStatus). A refusal is an error.
 func (c *Client) query(ctx context.Context, q meta.Query) (meta.Answer, error) {
+	q.Caller = behind(ctx, q.Caller)
 	reply, err := c.ask(ctx, codeQuery, meta.EncodeQuery(nil, q))
 	if err != nil {
 		return meta.Answer{}, err
@@ -254,18 +256,6 @@ func (c *Client) ListAfter(ctx context.Context, path blocktree.Path, after strin
 		return nil, false, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
 	}
 	return a.Entries, a.More, nil
-}
-
-// MakeDir makes a directory as meta.MakeDir says.
-func (c *Client) MakeDir(ctx context.Context, dir meta.MakeDir) error {
-	r, err := c.propose(ctx, dir)
-	if err == nil {
-		err = r.Err("cluster.MakeDir")
-	}
-	if err != nil {
-		return &blocktree.Error{Op: "mkdir", Path: dir.Path.Short(), Err: err}
-	}
-	return nil
 }
 
 // startWait is how long CreateFile waits for nodes of the cluster that have never started.

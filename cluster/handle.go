@@ -58,6 +58,7 @@ type Handle struct {
 	delayed  map[blocktree.NodeID][]delayed // what a connection had no room for
 	asking   bool                           // findTaker runs
 	warned   bool                           // it was told that the file is being taken over
+	checking bool                           // checkRights asks, or has just asked
 }
 
 // newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
@@ -315,7 +316,10 @@ const (
 // Read.Release gives its memory back, or the garbage collector does; any other reply is released here.
 func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 	if err != nil {
-		return // the connection is gone, which the watcher tells; or the node does not serve yet
+		if blocktree.KindOf(err) == blocktree.Permission {
+			h.checkRights(err)
+		}
+		return // else the connection is gone, which the watcher tells; or the node does not serve yet
 	}
 	a := h.client.decodeAnswer(m, r)
 	if a == nil {
@@ -334,6 +338,30 @@ func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 	if !aliased {
 		r.Release()
 	}
+}
+
+// checkRights ends the handle if the client may not hold the file any more, which a node has told it.
+func (h *Handle) checkRights(refusal error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.over || h.checking {
+		return
+	}
+	h.checking = true
+	h.wg.Go(func() {
+		if err := h.client.lostRight(h.ctx, h.path, h.inode.ID, meta.RightsHold, refusal); err != nil {
+			h.client.cfg.Logger.Error("the right to hold the file is gone", "path", h.path.Short(), "err", err)
+			h.end(err)
+			return
+		}
+		select {
+		case <-h.ctx.Done():
+		case <-time.After(rightsCheckPause):
+		}
+		h.mu.Lock()
+		h.checking = false
+		h.mu.Unlock()
+	})
 }
 
 // decodeAnswer makes an answer of the reply to m, nil if it makes no sense; then the reply is released. The answer of a

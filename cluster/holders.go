@@ -62,7 +62,15 @@ func (h *holders) applied(c meta.Changes) {
 // judge says what becomes of a message from a peer. A read of somebody who is not the holder is admitted without its
 // watermark, which would make the member commit. It reads Raft's local state at the first message of a lease.
 func (h *holders) judge(from blocktree.Principal, msg *stripe.Message) verdict {
-	if _, ok := h.nodes.node(from); ok || msg.Kind == stripe.KindLearn {
+	if _, ok := h.nodes.node(from); ok {
+		return admitted
+	}
+	return h.judgeOther(from, msg)
+}
+
+// judgeOther is judge of somebody who is no sector host.
+func (h *holders) judgeOther(from blocktree.Principal, msg *stripe.Message) verdict {
+	if msg.Kind == stripe.KindLearn {
 		return admitted
 	}
 	h.mu.RLock()
@@ -144,8 +152,14 @@ func (s *Service) admit(req *bttp.Request) {
 		return
 	}
 	from := req.Conn.Peer().Principal
-	if v := s.holders.judge(from, msg); v != unknown {
-		s.settleVerdict(req, msg, v)
+	if _, node := s.roster.node(from); node {
+		s.member.serve(req, msg)
+		return
+	}
+	v := s.holders.judgeOther(from, msg)
+	allowed, refusal := s.allow(req.Conn, msg, false)
+	if allowed && v != unknown || refusal != nil {
+		s.settleVerdict(req, msg, v, refusal)
 		return
 	}
 	if s.syncs.Add(1) > syncsMax || req.OneWay {
@@ -163,15 +177,29 @@ func (s *Service) admit(req *bttp.Request) {
 			req.Release()
 			return
 		}
-		v := s.holders.judge(from, msg)
+		v := s.holders.judgeOther(from, msg)
 		if v == unknown {
 			v = denial // an epoch that nobody was given
 		}
-		s.settleVerdict(req, msg, v)
+		_, refusal := s.allow(req.Conn, msg, true)
+		s.settleVerdict(req, msg, v, refusal)
 	})
 }
 
-func (s *Service) settleVerdict(req *bttp.Request, msg *stripe.Message, v verdict) {
+// settleVerdict ends what was judged. A refusal for want of a right comes first: who has none learns nothing else.
+func (s *Service) settleVerdict(req *bttp.Request, msg *stripe.Message, v verdict, refusal error) {
+	if refusal != nil {
+		if blocktree.KindOf(refusal) == blocktree.Permission {
+			what := "write sectors"
+			if wanted(msg) == meta.RightRead {
+				what = "read sectors"
+			}
+			s.audit.refused(asker{req.Conn.Peer(), req.Conn.RemoteAddr()}, what, msg.File, refusal)
+		}
+		req.Fail(refusal)
+		req.Release()
+		return
+	}
 	switch v {
 	case admitted:
 		s.member.serve(req, msg)

@@ -32,15 +32,16 @@ type Reader struct {
 	wake   chan struct{} // for layouts
 	size   atomic.Uint64 // in bytes
 
-	mu      sync.Mutex
-	clock   roughClock
-	machine *stripe.Reader
-	lastOp  uint64
-	reads   map[uint64]*leaselessRead
-	waiting []*leaselessRead // for a layout that is asked for after them
-	retry   []*leaselessRead // wait from the next tick on
-	opening opening
-	closed  bool
+	mu       sync.Mutex
+	clock    roughClock
+	machine  *stripe.Reader
+	lastOp   uint64
+	reads    map[uint64]*leaselessRead
+	waiting  []*leaselessRead // for a layout that is asked for after them
+	retry    []*leaselessRead // wait from the next tick on
+	opening  opening
+	checking bool // refused asks
+	closed   bool
 }
 
 // leaselessRead is a read that has not ended.
@@ -151,6 +152,12 @@ func (x *leaselessRead) end(found *stripe.ReadResult, kind blocktree.Kind) {
 	close(x.ended)
 }
 
+// fail is end with an error that says why.
+func (x *leaselessRead) fail(err error) {
+	x.err = err
+	close(x.ended)
+}
+
 // nodeUp, nodeSilent and nodeDown implement watcher.
 func (r *Reader) nodeUp(node blocktree.NodeID, i incarnations) {
 	r.drive(func() { r.machine.NodeUp(node, i.disk) }) // whether it is another one is all that matters here
@@ -254,6 +261,9 @@ func (r *Reader) send(m *stripe.Message) bool {
 	}
 	err := call(codeStripe, header, body, func(reply bttp.Reply, err error) {
 		if err != nil {
+			if blocktree.KindOf(err) == blocktree.Permission {
+				r.refused(m, err)
+			}
 			return
 		}
 		a := r.client.decodeAnswer(m, reply)
@@ -267,6 +277,46 @@ func (r *Reader) send(m *stripe.Message) bool {
 		}
 	})
 	return blocktree.KindOf(err) != blocktree.Busy
+}
+
+// refused has another member asked in place of one that has refused for want of a right, and finds out whether the client may still read.
+func (r *Reader) refused(m *stripe.Message, refusal error) {
+	r.drive(func() {
+		r.machine.Step(&stripe.Message{Kind: m.Kind, Answer: true, ID: m.ID, Node: m.Node, File: m.File, Epoch: m.Epoch, Err: blocktree.Busy})
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.checking {
+		return
+	}
+	r.checking = true
+	r.wg.Go(func() {
+		err := r.client.lostRight(r.ctx, r.path, r.inode.ID, meta.RightRead, refusal)
+		if err != nil {
+			r.client.cfg.Logger.Error("the right to read the file is gone", "path", r.path.Short(), "err", err)
+			r.failAll(err)
+		} else {
+			select {
+			case <-r.ctx.Done():
+			case <-time.After(rightsCheckPause):
+			}
+		}
+		r.mu.Lock()
+		r.checking = false
+		r.mu.Unlock()
+	})
+}
+
+// failAll ends every read with an error.
+func (r *Reader) failAll(err error) {
+	r.drive(func() {
+		for id, x := range r.reads {
+			delete(r.reads, id)
+			r.machine.GiveUp(id)
+			x.fail(err)
+		}
+		r.waiting, r.retry = nil, nil
+	})
 }
 
 // layouts asks for the layout whenever reads wait, for all of them at once, and starts them under it.
@@ -307,6 +357,9 @@ func (r *Reader) layouts() {
 				case kind == blocktree.NotFound: // the file is removed
 					delete(r.reads, x.id)
 					x.end(nil, kind)
+				case kind == blocktree.Permission:
+					delete(r.reads, x.id)
+					x.fail(err)
 				default:
 					r.done(x, stripe.Done{Op: x.id, Err: blocktree.Unavailable})
 				}

@@ -90,6 +90,7 @@ func (r *roster) heard(n blocktree.NodeID) *bttp.Conn {
 // applied is meta.Config.OnApply.
 func (s *Service) applied(c meta.Changes) {
 	s.holders.applied(c)
+	s.passes.applied(c)
 	s.learner.applied(c)
 	if c.Runtimes || c.Reset {
 		signal(s.records)

@@ -111,11 +111,15 @@ func (s *scrubber) report() *ScrubReport {
 		Asked: ScrubAsked{ID: a.id, Active: a.active || a.owed > 0, Counts: a.counts, Left: a.left, Done: s.done, Of: s.of}}
 }
 
-// serveScrub answers whoever is in the domain.
+// serveScrub answers whoever is in the domain; who begins one has user id 0.
 func (s *Service) serveScrub(req *bttp.Request) {
 	r, err := decodeScrubRequest(req.Body)
 	if err == nil && !s.isServing() {
 		err = blocktree.E("scrub", blocktree.Unavailable, errors.New("the node is starting"))
+	}
+	if who := req.Conn.Peer(); err == nil && r.id != 0 && (who.UID != 0 || who.Anonymous()) {
+		err = &blocktree.Error{Op: "scrub", Kind: blocktree.Permission, Err: errors.New(who.Path.Short() + " has not user id 0"), Hint: "user id 0 has files scrubbed"}
+		s.audit.refused(asker{who, req.Conn.RemoteAddr()}, "scrub", "", err)
 	}
 	if err == nil {
 		err = s.scrubber.begin(r)

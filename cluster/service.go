@@ -61,6 +61,8 @@ type Service struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // of what the service does by itself
 	holders  holders
+	passes   passes
+	audit    audit
 	copyUps  copyUps
 	syncs    atomic.Int64   // messages that wait in admit
 	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
@@ -88,6 +90,7 @@ func OpenService(ctx context.Context, cfg ServiceConfig) (*Service, error) {
 	s.name = binary.BigEndian.AppendUint64(nil, uint64(cfg.Node))
 	s.learner.init()
 	s.holders.nodes, s.holders.known = s.roster, map[blocktree.FileID]holder{}
+	s.passes.clock, s.audit.clock, s.audit.log = cfg.Clock, cfg.Clock, cfg.Logger
 	if err := s.open(ctx); err != nil {
 		_ = s.Close()
 		return nil, err
@@ -126,7 +129,11 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.member.group, s.holders.group = s.group, s.group
+	s.member.group, s.holders.group, s.passes.group = s.group, s.group, s.group
+	s.audit.pathOf = s.group.PathOf
+	s.passes.led.Store(int64(s.cfg.Clock.Boot())) // it serves nobody before it has heard of one
+	s.passes.tick()
+	s.wg.Go(func() { s.watchPasses(s.ctx) })
 	s.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger,
 		Clock: s.cfg.Clock, Scope: s.cfg.Directory, SpareAfter: s.cfg.SpareAfter}, s.endpoint, s.peers)
 	s.readRecords(false)
@@ -457,10 +464,11 @@ func (s *Service) answerMeta(req *bttp.Request, forwarded bool, body []byte) {
 	defer cancel()
 	var reply []byte
 	var err error
+	from := asker{req.Conn.Peer(), req.Conn.RemoteAddr()}
 	if req.Code == codeQuery {
-		reply, err = s.answerQuery(ctx, body)
+		reply, err = s.answerQuery(ctx, from, body)
 	} else {
-		reply, err = s.answerPropose(ctx, req.Conn.Peer(), forwarded, body)
+		reply, err = s.answerPropose(ctx, from, forwarded, body)
 	}
 	if err != nil {
 		req.Fail(err)
@@ -469,49 +477,79 @@ func (s *Service) answerMeta(req *bttp.Request, forwarded bool, body []byte) {
 	req.Reply(nil, reply)
 }
 
-func (s *Service) answerQuery(ctx context.Context, body []byte) ([]byte, error) {
+func (s *Service) answerQuery(ctx context.Context, from asker, body []byte) ([]byte, error) {
 	q, err := meta.DecodeQuery(body)
 	if err != nil {
 		return nil, err
 	}
+	q.Caller, q.Time = s.calledBy(from.Identity, q.Caller, q.Time)
 	a, err := s.group.Answer(ctx, q)
 	if err != nil {
 		return nil, err
 	}
+	if a.Kind == blocktree.Permission {
+		what, on := queryWords(&q)
+		s.audit.refused(from, what, on, a.Err("cluster"))
+	}
 	return meta.EncodeAnswer(nil, a), nil
 }
 
-func (s *Service) answerPropose(ctx context.Context, from cred.Identity, forwarded bool, body []byte) ([]byte, error) {
+// calledBy is who asks for something, and when: what the credentials of the connection say, and this node's clock. Sector hosts may ask for others.
+func (s *Service) calledBy(from cred.Identity, said *meta.Caller, at int64) (*meta.Caller, int64) {
+	if _, node := s.roster.node(from.Principal); !node || said == nil {
+		return callerOf(from), s.cfg.Clock.Now().UnixNano()
+	}
+	if at == 0 {
+		at = s.cfg.Clock.Now().UnixNano()
+	}
+	return said, at
+}
+
+func (s *Service) answerPropose(ctx context.Context, from asker, forwarded bool, body []byte) ([]byte, error) {
 	command, err := meta.DecodeCommand(body)
 	if err != nil {
 		return nil, err
 	}
 	_, fromNode := s.roster.node(from.Principal)
 	if forwarded = forwarded && fromNode; !forwarded {
-		if err := s.permit(ctx, from, command.Op); err != nil {
+		if err := s.permit(ctx, from.Identity, command.Op); err != nil {
+			if blocktree.KindOf(err) == blocktree.Permission {
+				what, on := opWords(command.Op)
+				s.audit.refused(from, what, on, err)
+			}
 			return nil, err
 		}
 	}
+	command.Caller, command.Time = s.calledBy(from.Identity, command.Caller, command.Time)
 	r, err := s.group.Propose(ctx, command)
-	if blocktree.KindOf(err) != blocktree.NotLeader {
-		if err != nil {
-			return nil, err
-		}
-		return meta.EncodeResult(nil, r), nil
+	if blocktree.KindOf(err) == blocktree.NotLeader && !forwarded {
+		r, err = s.forward(ctx, r.Leader, command, err)
 	}
-	if forwarded {
-		return nil, err
-	}
-	conn := s.peers.conn(r.Leader)
-	if conn == nil {
-		return nil, err
-	}
-	reply, err := conn.CallWait(ctx, codePropose, []byte{1}, body)
 	if err != nil {
 		return nil, err
 	}
+	if !forwarded {
+		s.audit.told(from, command.Op, &r)
+	}
+	return meta.EncodeResult(nil, r), nil
+}
+
+// forward has the leader do a command; notLeader is the error where there is no connection to it.
+func (s *Service) forward(ctx context.Context, leader blocktree.NodeID, command meta.Command, notLeader error) (meta.Result, error) {
+	conn := s.peers.conn(leader)
+	if conn == nil {
+		return meta.Result{}, notLeader
+	}
+	body, err := meta.EncodeCommand(nil, command)
+	if err != nil {
+		return meta.Result{}, err
+	}
+	reply, err := conn.CallWait(ctx, codePropose, []byte{1}, body)
+	if err != nil {
+		return meta.Result{}, err
+	}
 	defer reply.Release()
-	return append([]byte(nil), reply.Body...), nil
+	return meta.DecodeResult(reply.Body)
 }
 
 // sendRaft carries a message of the group to another node, or drops it.

@@ -92,6 +92,9 @@ type statusFile struct {
 // walk appends every file below dir.
 func (w *statusWalk) walk(found []statusFile, dir blocktree.Path) ([]statusFile, error) {
 	entries, err := w.c.List(w.ctx, dir)
+	if blocktree.KindOf(err) == blocktree.Permission {
+		return found, nil // who may not see a directory is told of the others
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +127,7 @@ func (w *statusWalk) layouts(files []statusFile) (first error) {
 		wg.Go(func() {
 			defer func() { <-tokens }()
 			layout, err := w.c.layout(w.ctx, &files[i].inode)
-			if blocktree.KindOf(err) == blocktree.NotFound {
+			if kind := blocktree.KindOf(err); kind == blocktree.NotFound || kind == blocktree.Permission {
 				return // removed meanwhile
 			}
 			if err != nil {

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"blocktree"
@@ -30,24 +29,26 @@ type over struct{ Backing }
 // Over makes a Cluster of a client.
 func Over(b Backing) Cluster { return &over{b} }
 
-// judge lets whoever may do everything do everything, and nobody else anything.
-func judge(caller cred.Identity, path blocktree.Path) error {
-	if caller.Anonymous() || caller.UID != 0 {
-		return &blocktree.Error{Op: "fs", Path: path.Short(), Kind: blocktree.Permission, Err: errors.New(name(caller) + " is not user id 0")}
-	}
-	return nil
-}
-
 // Look implements Cluster.
 func (c *over) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
-	if err := judge(caller, path); err != nil {
-		return Found{}, err
-	}
-	inode, err := c.Client.Stat(ctx, path)
+	inode, access, err := c.Client.Access(cluster.OnBehalf(ctx, caller), path)
 	if err != nil {
 		return Found{}, err
 	}
-	return Found{Inode: inode, Rights: Read | Write | List | Lease | Admin}, nil
+	return Found{Inode: inode, Rights: rightsOf(access.Rights)}, nil
+}
+
+// rightsOf are the cluster's rights in this package's words.
+func rightsOf(r meta.Rights) (out Rights) {
+	for _, x := range []struct {
+		theirs meta.Rights
+		ours   Rights
+	}{{meta.RightRead, Read}, {meta.RightWrite, Write}, {meta.RightList, List}, {meta.RightLease, Lease}, {meta.RightAdmin, Admin}} {
+		if r&x.theirs != 0 {
+			out |= x.ours
+		}
+	}
+	return out
 }
 
 // RightsNumber implements Cluster.
@@ -60,41 +61,29 @@ func (c *over) List(ctx context.Context, path blocktree.Path, after string, limi
 
 // Create implements Cluster.
 func (c *over) Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error {
-	if err := judge(caller, path); err != nil {
-		return err
-	}
 	readers := []keys.PublicKey{c.Reader.Public()}
 	for _, r := range c.Readers {
 		if r != c.Reader.Public() {
 			readers = append(readers, r)
 		}
 	}
-	return file.Create(ctx, c.Client, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain,
+	return file.Create(cluster.OnBehalf(ctx, caller), c.Client, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain,
 		Readers: readers})
 }
 
 // MakeDir implements Cluster.
 func (c *over) MakeDir(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) error {
-	if err := judge(caller, path); err != nil {
-		return err
-	}
-	return c.Client.MakeDir(ctx, meta.MakeDir{Path: path, Mode: mode, Time: time.Now().UnixNano()})
+	return c.Client.MakeDir(cluster.OnBehalf(ctx, caller), path, mode, false)
 }
 
 // Remove implements Cluster.
 func (c *over) Remove(ctx context.Context, caller cred.Identity, path blocktree.Path) error {
-	if err := judge(caller, path); err != nil {
-		return err
-	}
-	return c.Client.Remove(ctx, path)
+	return c.Client.Remove(cluster.OnBehalf(ctx, caller), path)
 }
 
 // Resize implements Cluster.
 func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error {
-	if err := judge(caller, path); err != nil {
-		return err
-	}
-	_, _, err := c.Client.Resize(ctx, path, cluster.ResizeOptions{Shrink: true, Bytes: func(uint64) (uint64, error) { return bytes, nil }})
+	_, _, err := c.Client.Resize(cluster.OnBehalf(ctx, caller), path, cluster.ResizeOptions{Shrink: true, Bytes: func(uint64) (uint64, error) { return bytes, nil }})
 	return err
 }
 

@@ -48,8 +48,14 @@ func (s *state) command(c Command) Result {
 	if _, founding := c.Op.(Found); !founding && s.superblock() == nil {
 		return refuse(blocktree.Unavailable, "the cluster is not founded yet")
 	}
-	s.id = c.ID
-	r := s.do(c.Op)
+	s.id, s.caller, s.now = c.ID, c.Caller, c.Time
+	if c.Caller != nil {
+		s.noteParents()
+	}
+	op, r := s.judge(c.Op)
+	if r.Kind == blocktree.Other {
+		r = s.do(op)
+	}
 	if remembered && (r.Kind == blocktree.Other || remembersRefusal(c.Op)) {
 		s.remember(c.ID, r)
 	}
@@ -125,6 +131,10 @@ func (s *state) do(o Op) Result {
 		return s.drainHost(o)
 	case Resize:
 		return s.resize(o)
+	case PutGrant:
+		return s.putGrant(o)
+	case RemoveGrant:
+		return s.removeGrant(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

@@ -135,6 +135,7 @@ func (s *state) openSession(o OpenSession) Result {
 	x := &Session{ID: o.Session, Principal: o.Principal, Path: o.Path}
 	s.setSession(x)
 	s.noteRenewed(o.Session)
+	s.noteCaller(o.Session)
 	s.set(kindOwned, ownedRest(o.Principal, o.Session), nil)
 	s.counts.sessions++
 	return Result{Session: x}
@@ -148,6 +149,7 @@ func (s *state) renewSession(o RenewSession) Result {
 	x.Renewals++
 	s.setSession(x)
 	s.noteRenewed(o.Session)
+	s.noteCaller(o.Session)
 	r := Result{Session: x}
 	r.Firm, r.Claimed = s.firm(o.Session)
 	return r
@@ -199,6 +201,7 @@ func (s *state) closeSession(id SessionID) {
 	s.del(kindSession, id[:])
 	s.del(kindRenewed, id[:])
 	s.del(kindClaimed, id[:])
+	s.del(kindCaller, id[:])
 	s.del(kindOwned, ownedRest(x.Principal, id))
 	s.counts.sessions--
 }
@@ -235,6 +238,9 @@ func (s *state) acquire(o Acquire) Result {
 	held := s.lease(o.File)
 	switch {
 	case held != nil && held.Session != o.Session:
+		if s.caller != nil {
+			s.judgeLease(o.File.Inode) // its holder's grant may have ended
+		}
 		r := refuse(blocktree.Busy, "in use by %s", held.Holder.Short())
 		r.Lease, r.Layout = held, l
 		return r.hinted("a silent holder loses its lease %v after its last renewal", blocktree.LeaseTerm)

@@ -34,7 +34,7 @@ func (s *state) found(o Found) Result {
 	root := &Inode{ID: blocktree.FileID{Generation: o.Generation, Inode: RootInode}, Kind: KindDir, Mode: o.Mode,
 		Created: o.Time, Modified: o.Time}
 	s.setInode(root)
-	s.counts.nextInode = RootInode + 1
+	s.counts.nextInode, s.counts.parents = RootInode+1, true
 	for _, r := range o.Runtimes {
 		s.setRuntime(&r)
 		s.counts.runtimes++
@@ -300,6 +300,8 @@ func (s *state) remove(o Remove) Result {
 	at, _ := s.walk(o.Path)
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
 	s.del(kindInode, inodeRest(i.ID.Inode))
+	s.del(kindAccess, inodeRest(i.ID.Inode))
+	s.del(kindParent, inodeRest(i.ID.Inode))
 	s.counts.inodes -= min(s.counts.inodes, 1)
 	s.counts.access -= min(s.counts.access, uint64(len(i.Access)))
 	return Result{Inode: i}
@@ -335,6 +337,7 @@ func (s *state) setAttr(o SetAttr) Result {
 		i.Suite, i.KeyID, i.Access = o.Suite, o.KeyID, o.Access
 	}
 	s.setInode(i)
+	s.changedAttr(i, o)
 	return Result{Inode: i}
 }
 

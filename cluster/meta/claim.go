@@ -66,6 +66,7 @@ func (s *state) claimLease(o ClaimLease) Result {
 		r = refuse(blocktree.Fenced, "no other session holds the lease under epoch %d", o.Epoch)
 	case s.id.drawn()+uint64(AcquireStaleAfter) < s.renewed(o.Session):
 		r = refuse(blocktree.Busy, "asked for too long ago").hinted("ask again")
+	case c != nil && c.session == (SessionID{}): // it ends for nobody, no later than it would for the claimant
 	case c != nil && c.session != o.Session && s.session(c.session) != nil:
 		r = refuse(blocktree.Busy, "%s is taking it over already", held.Claimant.Short())
 	case x.Leases >= LeasesPerSessionMax:
@@ -95,6 +96,17 @@ func (s *state) endClaim(o EndClaim) Result {
 	}
 	if c == nil || c.session != o.Session || o.Asked < c.first {
 		return refuse(blocktree.NotFound, "no such claim")
+	}
+	if c.session == (SessionID{}) {
+		if !o.Grant {
+			return refuse(blocktree.Busy, "the holder may not hold it any more")
+		}
+		s.dropLease(held)
+		if x := s.session(held.Session); x != nil {
+			x.Leases--
+			s.setSession(x)
+		}
+		return Result{Lease: held}
 	}
 	if !o.Grant {
 		if c.asked != o.Asked {
@@ -136,10 +148,12 @@ type claimClock struct {
 
 // noteClaim follows claims, tells a claimant for how long the lease has been claimed, and logs who claims and takes what.
 func (g *Group) noteClaim(s *state, data []byte, r *Result) {
-	if len(data) < 18 || r.Kind == blocktree.Busy || s.err != nil {
+	g.noteEvicted(s)
+	if r.Kind == blocktree.Busy || s.err != nil {
 		return
 	}
-	switch done := r.Kind == blocktree.Other; opcode(data[17]) {
+	code, _ := opOf(data)
+	switch done := r.Kind == blocktree.Other; code {
 	case opClaimLease:
 		if !done {
 			return
@@ -173,6 +187,8 @@ func (g *Group) noteClaim(s *state, data []byte, r *Result) {
 			delete(g.claims, o.File)
 		}
 		switch {
+		case done && o.Session == SessionID{}:
+			g.log.Warn("the lease of a holder that may not hold the file any more has ended", "file", o.File.String(), "epoch", uint64(o.Epoch), "holder", holder.Short())
 		case done && o.Grant:
 			g.log.Warn("a lease was taken by force", "file", o.File.String(), "epoch", uint64(r.Lease.Epoch), "from", holder.Short(),
 				"by", r.Lease.Holder.Short())
@@ -180,6 +196,20 @@ func (g *Group) noteClaim(s *state, data []byte, r *Result) {
 			g.log.Warn("a claim has lapsed, the holder keeps its lease", "file", o.File.String(), "epoch", uint64(o.Epoch), "holder", holder.Short())
 		}
 	}
+}
+
+// noteEvicted follows leases that are to end because their holders may not have them any more.
+func (g *Group) noteEvicted(s *state) {
+	now := g.cfg.Clock.Boot()
+	for _, l := range s.evicted {
+		var holder blocktree.Path
+		if x := s.session(l.Session); x != nil {
+			holder = x.Path
+		}
+		g.claims[l.File] = &claimClock{epoch: l.Epoch, count: 1, holder: holder, begun: now, asked: now}
+		g.log.Warn("a holder may not hold its file any more: its lease ends in a term", "file", l.File.String(), "epoch", uint64(l.Epoch), "holder", holder.Short())
+	}
+	s.evicted = nil
 }
 
 // reloadClaims notes every stored claim as made now.
@@ -200,8 +230,9 @@ func (g *Group) reloadClaims(s *state, now time.Duration) {
 func (g *Group) endClaims() {
 	now := g.cfg.Clock.Boot()
 	for f, c := range g.claims {
-		lapsed := now-c.asked >= blocktree.ClaimTerm
-		if !lapsed && !c.due || c.proposed != 0 && now-c.proposed < time.Second {
+		nobody := c.session == SessionID{}
+		lapsed, due := !nobody && now-c.asked >= blocktree.ClaimTerm, c.due || nobody && now-c.begun >= blocktree.LeaseTerm
+		if !lapsed && !due || c.proposed != 0 && now-c.proposed < time.Second {
 			continue
 		}
 		c.proposed = now

@@ -15,8 +15,15 @@ func EncodeCommand(dst []byte, c Command) ([]byte, error) {
 		return nil, blocktree.E("encode command", blocktree.Invalid, nil)
 	}
 	e := wire.Encoder{Buf: dst}
-	e.U8(formatCommand)
-	e.Raw(c.ID[:])
+	if c.Caller == nil {
+		e.U8(formatCommand)
+		e.Raw(c.ID[:])
+	} else {
+		e.U8(formatCallerCommand)
+		e.Raw(c.ID[:])
+		putCaller(&e, c.Caller)
+		e.U64(uint64(c.Time))
+	}
 	e.U8(uint8(c.Op.opcode()))
 	putOp(&e, c.Op)
 	if n := len(e.Buf) - len(dst); n > blocktree.RaftCommandMax {
@@ -31,10 +38,32 @@ func DecodeCommand(b []byte) (Command, error) {
 	if len(b) > blocktree.RaftCommandMax {
 		d.Fail(blocktree.E("decode command", blocktree.TooLarge, nil))
 	}
-	d.Format(formatCommand)
-	c := Command{ID: get16(d)}
+	c := getCommandHead(d, b)
 	c.Op = getOp(d, opcode(d.U8()))
 	return c, d.Finish()
+}
+
+// getCommandHead reads b up to the opcode. A command of format 1 has no caller.
+func getCommandHead(d *wire.Decoder, b []byte) Command {
+	with := len(b) > 0 && b[0] == formatCallerCommand
+	if with {
+		d.Format(formatCallerCommand)
+	} else {
+		d.Format(formatCommand)
+	}
+	c := Command{ID: get16(d)}
+	if with {
+		c.Caller, c.Time = getCaller(d), int64(d.U64())
+	}
+	return c
+}
+
+// opOf returns the opcode of an encoded command, and what follows it; 0 of one that is malformed.
+func opOf(b []byte) (opcode, []byte) {
+	d := wire.NewDecoder(b)
+	getCommandHead(d, b)
+	code := opcode(d.U8())
+	return code, d.Raw(d.Len())
 }
 
 // putOp writes the fields of o.
@@ -87,6 +116,10 @@ func putOp(e *wire.Encoder, o Op) {
 		e.U64(uint64(o.Node))
 	case Resize:
 		putResize(e, &o)
+	case PutGrant:
+		putGrantOp(e, &o)
+	case RemoveGrant:
+		putRemoveGrant(e, &o)
 	case DrainHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
@@ -217,6 +250,10 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return RetireHost{Path: getPath(d), Node: blocktree.NodeID(d.U64())}
 	case opResize:
 		return getResize(d)
+	case opPutGrant:
+		return PutGrant{d.File(), getGrant(d)}
+	case opRemoveGrant:
+		return getRemoveGrant(d)
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}

@@ -88,7 +88,13 @@ func getClaims(d *wire.Decoder, r *Result) {
 // EncodeQuery appends the encoding of q to dst.
 func EncodeQuery(dst []byte, q Query) []byte {
 	e := wire.Encoder{Buf: dst}
-	e.U8(formatQuery)
+	if q.Caller == nil {
+		e.U8(formatQuery)
+	} else {
+		e.U8(formatCallerQuery)
+		putCaller(&e, q.Caller)
+		e.U64(uint64(q.Time))
+	}
 	e.U8(uint8(q.Kind))
 	putPath(&e, q.Path)
 	e.File(q.File)
@@ -100,9 +106,16 @@ func EncodeQuery(dst []byte, q Query) []byte {
 // DecodeQuery reads what EncodeQuery wrote.
 func DecodeQuery(b []byte) (Query, error) {
 	d := wire.NewDecoder(b)
-	d.Format(formatQuery)
+	var c *Caller
+	var now int64
+	if len(b) > 0 && b[0] == formatCallerQuery {
+		d.Format(formatCallerQuery)
+		c, now = getCaller(d), int64(d.U64())
+	} else {
+		d.Format(formatQuery)
+	}
 	q := Query{Kind: QueryKind(d.U8()), Path: getPath(d), File: d.File(), After: d.String(blocktree.NameBytesMax),
-		Limit: d.Count(blocktree.ListEntriesMax)}
+		Limit: d.Count(blocktree.ListEntriesMax), Caller: c, Time: now}
 	if q.Kind == 0 || q.Kind >= queryEnd {
 		bad(d, "unknown query")
 	}
@@ -112,7 +125,12 @@ func DecodeQuery(b []byte) (Query, error) {
 // EncodeAnswer appends the encoding of a to dst.
 func EncodeAnswer(dst []byte, a Answer) []byte {
 	e := wire.Encoder{Buf: dst}
-	e.U8(formatAnswer)
+	if a.Access == nil {
+		e.U8(formatAnswer)
+	} else { // only who asked for it is told, and so knows the format
+		e.U8(formatAccessAnswer)
+		putAnswerAccess(&e, a.Access)
+	}
 	putKind(&e, a.Kind)
 	e.String(short(a.Text))
 	e.String(short(a.Hint))
@@ -147,8 +165,14 @@ func EncodeAnswer(dst []byte, a Answer) []byte {
 // DecodeAnswer reads what EncodeAnswer wrote. Nothing of b is kept.
 func DecodeAnswer(b []byte) (Answer, error) {
 	d := wire.NewDecoder(b)
-	d.Format(formatAnswer)
-	a := Answer{Kind: getKind(d), Text: d.String(textBytesMax), Hint: d.String(textBytesMax)}
+	var access *Access
+	if len(b) > 0 && b[0] == formatAccessAnswer {
+		d.Format(formatAccessAnswer)
+		access = getAnswerAccess(d)
+	} else {
+		d.Format(formatAnswer)
+	}
+	a := Answer{Kind: getKind(d), Text: d.String(textBytesMax), Hint: d.String(textBytesMax), Access: access}
 	a.Inode = getOpt(d, getInode)
 	for range d.Count(blocktree.ListEntriesMax) {
 		entry := DirEntry{Name: d.String(blocktree.NameBytesMax), Inode: *getInode(d)}

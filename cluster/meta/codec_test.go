@@ -43,7 +43,18 @@ func allOps() []Op {
 			[16]byte{9}, []byte("keys"), 6}},
 		StartVolatile{StartNode{1, incarnation(2), 3, 4}, incarnation(5)},
 		Resize{f, 10, 1 << 30, session(9), 11, 12},
+		PutGrant{f, Grant{Subject{Path: path("/a")}, RightRead | RightLease, 13}},
+		RemoveGrant{f, Subject{Principal: rootID}},
 	}
+}
+
+func someCaller() *Caller {
+	return &Caller{Principal: rootID, Path: path("/c"), UID: 1, GID: 2, Groups: []uint32{3, 4}, Chain: []blocktree.Principal{rootID}}
+}
+
+func someAccess() *Access {
+	return &Access{Rights: RightRead, Number: 5, Grants: []Grant{{Subject{Path: path("/a")}, RightList, 6}, {Subject{Principal: rootID}, rightsAll, 0}},
+		Last: RightsChange{path("/by"), 7, "revoked read", Subject{Path: path("/a")}}}
 }
 
 func someLayout() *stripe.Layout {
@@ -128,6 +139,16 @@ func TestCommandsComeBack(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(in, out) {
 			t.Errorf("%T: %+v, %v", o, out, err)
 		}
+		in.Caller, in.Time = someCaller(), 14
+		if b, err = EncodeCommand(nil, in); err != nil {
+			t.Fatal(err)
+		}
+		if out, err = DecodeCommand(b); err != nil || !reflect.DeepEqual(in, out) {
+			t.Errorf("%T with a caller: %+v, %v", o, out, err)
+		}
+		if code, _ := opOf(b); code != o.opcode() {
+			t.Errorf("%T: opcode %d", o, code)
+		}
 	}
 	if _, err := EncodeCommand(nil, Command{}); blocktree.KindOf(err) != blocktree.Invalid {
 		t.Error(err)
@@ -148,7 +169,7 @@ func TestValuesComeBack(t *testing.T) {
 		}
 	}
 	a := someAnswer()
-	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}} {
+	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Access: someAccess()}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -156,6 +177,10 @@ func TestValuesComeBack(t *testing.T) {
 	for k := QueryStat; k < queryEnd; k++ {
 		q := Query{Kind: k, Path: path("/a"), File: fileID(1), After: "x", Limit: 5}
 		if got, err := DecodeQuery(EncodeQuery(nil, q)); err != nil || got != q {
+			t.Errorf("%+v, %v", got, err)
+		}
+		q.Caller, q.Time = someCaller(), 6
+		if got, err := DecodeQuery(EncodeQuery(nil, q)); err != nil || !reflect.DeepEqual(got, q) {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
@@ -229,6 +254,8 @@ func FuzzDecodeCommand(f *testing.F) {
 	for _, o := range allOps() {
 		b, _ := EncodeCommand(nil, Command{ID: CommandID{1}, Op: o})
 		f.Add(b)
+		b, _ = EncodeCommand(nil, Command{ID: CommandID{1}, Op: o, Caller: someCaller(), Time: 2})
+		f.Add(b)
 	}
 	fuzz(f, DecodeCommand, func(c Command) []byte {
 		b, err := EncodeCommand(nil, c)
@@ -250,11 +277,13 @@ func FuzzDecodeResult(f *testing.F) {
 
 func FuzzDecodeQuery(f *testing.F) {
 	f.Add(EncodeQuery(nil, Query{Kind: QueryList, Path: path("/a"), After: "x", Limit: 3}))
+	f.Add(EncodeQuery(nil, Query{Kind: QueryAccess, Path: path("/a"), Caller: someCaller(), Time: 3}))
 	fuzz(f, DecodeQuery, func(q Query) []byte { return EncodeQuery(nil, q) })
 }
 
 func FuzzDecodeAnswer(f *testing.F) {
 	f.Add(EncodeAnswer(nil, someAnswer()))
+	f.Add(EncodeAnswer(nil, Answer{Inode: someAnswer().Inode, Access: someAccess()}))
 	fuzz(f, DecodeAnswer, func(a Answer) []byte { return EncodeAnswer(nil, a) })
 }
 
@@ -293,6 +322,7 @@ func FuzzDecodeValue(f *testing.F) {
 		func(e *wire.Encoder) { putInode(e, r.Inode) }, func(e *wire.Encoder) { putLayout(e, r.Layout) },
 		func(e *wire.Encoder) { putSession(e, r.Session) }, func(e *wire.Encoder) { putLease(e, r.Lease) },
 		func(e *wire.Encoder) { putStart(e, r.Start) }, func(e *wire.Encoder) { v := host(1); putRuntime(e, &v) },
+		func(e *wire.Encoder) { putAccess(e, &access{someAccess().Grants, someAccess().Last}) }, func(e *wire.Encoder) { putCaller(e, someCaller()) },
 	} {
 		e := wire.Encoder{Buf: []byte{byte(i)}}
 		put(&e)
@@ -314,6 +344,10 @@ func FuzzDecodeValue(f *testing.F) {
 			v = getStart(d)
 		case 5:
 			v = getRuntimePtr(d)
+		case 6:
+			v = getAccess(d)
+		case 7:
+			v = getCaller(d)
 		default:
 			bad(d, "no such value")
 		}
@@ -339,6 +373,12 @@ func FuzzDecodeValue(f *testing.F) {
 		case *blocktree.Runtime:
 			e.U8(5)
 			putRuntime(&e, v)
+		case *access:
+			e.U8(6)
+			putAccess(&e, v)
+		case *Caller:
+			e.U8(7)
+			putCaller(&e, v)
 		}
 		return e.Buf
 	})

@@ -19,6 +19,11 @@ const (
 	formatValue    = 1 // values of the state in Pebble
 	formatEnvelope = 1
 	formatEntry    = 1 // log entries and Raft's own state in Pebble
+
+	// A command or a query with a caller and a time, and an answer with an Access.
+	formatCallerCommand = 2
+	formatCallerQuery   = 2
+	formatAccessAnswer  = 2
 )
 
 // textBytesMax bounds the text and the hint of a refusal.

@@ -9,6 +9,9 @@ import (
 type Command struct {
 	ID CommandID
 	Op Op
+	// Caller asks for it, at Time, nanoseconds since 1970, by the clock of the node that it asked; nil: the cluster itself.
+	Caller *Caller
+	Time   int64
 }
 
 // Op is what a Command does. Each op says which kinds it refuses with; a refused command changes nothing.
@@ -43,6 +46,8 @@ const (
 	opCreateFlushFile
 	opStartVolatile
 	opResize
+	opPutGrant
+	opRemoveGrant
 
 	opEnd // keep last
 )

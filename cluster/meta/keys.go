@@ -33,6 +33,9 @@ const (
 	kindStart    = 'n' // node8 → NodeStart
 	kindVolatile = 'w' // node8 → incarnation16: what files of durability flush know it by, where that is another
 	kindClaim    = 'p' // inode8 → claim
+	kindAccess   = 'q' // inode8 → access: its grants
+	kindParent   = 'z' // inode8 → dir8
+	kindCaller   = 's' // session16 → Caller: who opened or renewed it last
 	kindRuntime  = 'r' // path → Runtime
 	kindOwned    = 'o' // principal33 session16 → nothing: sessions of a principal
 	kindRenewed  = 't' // session16 → drawn8: the newest opening or renewal of a session

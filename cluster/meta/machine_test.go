@@ -78,6 +78,22 @@ func (m *machine) do(o Op) Result {
 	return m.command(Command{ID: NewCommandID(), Op: o})
 }
 
+// as is do for a caller, at a time.
+func (m *machine) as(c *Caller, now int64, o Op) Result {
+	m.t.Helper()
+	return m.command(Command{ID: NewCommandID(), Op: o, Caller: c, Time: now})
+}
+
+// mustAs is must for a caller.
+func (m *machine) mustAs(c *Caller, o Op) Result {
+	m.t.Helper()
+	r := m.as(c, 1, o)
+	if r.Kind != blocktree.Other {
+		m.t.Fatalf("%T: %v", o, r.Err("apply"))
+	}
+	return r
+}
+
 func (m *machine) must(o Op) Result {
 	m.t.Helper()
 	r := m.do(o)

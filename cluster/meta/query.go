@@ -19,6 +19,7 @@ const (
 	QueryStatus                        // no ReadIndex: what the asked member knows
 	QueryStarts                        //
 	QueryDraining                      //
+	QueryAccess                        // Path, or File where there is none
 
 	queryEnd // keep last
 )
@@ -30,6 +31,9 @@ type Query struct {
 	File  blocktree.FileID
 	After string // List: entries after this name
 	Limit int    // List: at most this many, and at most ListEntriesMax; 0 means that
+	// Caller asks it, at Time, as in Command; nil: whoever may know everything.
+	Caller *Caller
+	Time   int64
 }
 
 // Answer is what came of a Query. Kind Other (0) means it was answered.
@@ -45,6 +49,7 @@ type Answer struct {
 	Runtimes []blocktree.Runtime // Runtimes, ascending by Path
 	Status   *Status             // Status
 	Starts   []NodeStart         // Starts, ascending by Node
+	Access   *Access             // Access, with Inode
 	Draining []blocktree.NodeID  // Draining: stores that are to lose their places, ascending
 }
 

@@ -70,6 +70,8 @@ func (s *state) answer(q Query) Answer {
 		a.Starts = s.startsOfHosts()
 	case QueryDraining:
 		a.Draining = s.allDraining()
+	case QueryAccess:
+		a.Inode, a.Access, r = s.accessOf(q)
 	default:
 		r = refuse(blocktree.Unsupported, "unknown query")
 	}
@@ -81,6 +83,9 @@ func (s *state) answer(q Query) Answer {
 // once, from what this member knows. A refusal is in Answer.Kind; errors are those of Sync.
 func (g *Group) Answer(ctx context.Context, q Query) (Answer, error) {
 	if q.Kind == QueryStatus {
+		if q.Caller != nil && q.Caller.Anonymous() {
+			return Answer{Kind: blocktree.Permission, Text: "an anonymous caller may not ask for that"}, nil
+		}
 		st := g.Status()
 		return Answer{Status: &st}, nil
 	}
@@ -93,7 +98,7 @@ func (g *Group) Answer(ctx context.Context, q Query) (Answer, error) {
 // local answers q from what is applied here.
 func (g *Group) local(op string, q Query) (a Answer, err error) {
 	err = g.view(op, func(s *state) error {
-		a = s.answer(q)
+		a = s.judged(q)
 		return nil
 	})
 	return a, err

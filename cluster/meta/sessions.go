@@ -16,13 +16,14 @@ type sessionClock struct {
 
 // noteSession follows opened, renewed and closed sessions, and tells a refused Acquire how long the holder was silent.
 func (g *Group) noteSession(s *state, data []byte, r *Result) {
-	if len(data) < 18 {
+	code, rest := opOf(data)
+	if len(rest) < len(SessionID{}) && code != 0 {
 		return
 	}
 	var id SessionID
-	copy(id[:], data[18:])
+	copy(id[:], rest)
 	done := r.Kind == blocktree.Other
-	switch op := opcode(data[17]); {
+	switch op := code; {
 	case done && r.Session != nil && (op == opOpenSession || op == opRenewSession):
 		if x := s.session(id); x == nil || x.Renewals != r.Session.Renewals {
 			return // a copy of an opening, answered as then

@@ -21,6 +21,9 @@ type state struct {
 	err   error
 
 	id      CommandID // of the command that is applied
+	caller  *Caller   // who asks for it, nil: the cluster itself
+	now     int64     // when, as it says; 0 in one of the version before
+	evicted []Lease   // whose holders lost the right to them, since noteClaim looked
 	counts  counters
 	changes Changes
 	buf     []byte
@@ -34,6 +37,8 @@ type counters struct {
 	runtimes  uint32
 	inodes    uint64 // but the root directory's; of a store made before they were counted, only those made since
 	access    uint64 // bytes of access records
+	rights    uint64 // changes that can take a right away
+	parents   bool   // there is a parent index
 }
 
 // openState reads the counters. w is the batch that r is, or nil.
@@ -45,6 +50,9 @@ func openState(r pebble.Reader, w *pebble.Batch, space byte) *state {
 		s.counts = counters{nextInode: blocktree.Inode(d.U64()), nextDone: d.U64(), sessions: d.U32(), runtimes: d.U32()}
 		if d.Len() > 0 {
 			s.counts.inodes, s.counts.access = d.U64(), d.U64()
+		}
+		if d.Len() > 0 {
+			s.counts.rights, s.counts.parents = d.U64(), d.Bool()
 		}
 		s.check(d.Finish())
 	}
@@ -61,6 +69,10 @@ func (s *state) saveCounters() {
 	e.U32(s.counts.runtimes)
 	e.U64(s.counts.inodes)
 	e.U64(s.counts.access)
+	if s.counts.parents { // else the version before reads it
+		e.U64(s.counts.rights)
+		e.Bool(s.counts.parents)
+	}
 	s.set(kindCounters, nil, e.Buf)
 }
 
@@ -266,6 +278,9 @@ func (s *state) setEntry(dir blocktree.Inode, name string, v entry) {
 	e.File(v.file)
 	e.U8(uint8(v.kind))
 	s.set(kindEntry, entryRest(dir, name), e.Buf)
+	if s.counts.parents {
+		s.set(kindParent, inodeRest(v.file.Inode), inodeRest(dir))
+	}
 }
 
 func decodeEntryValue(b []byte) (entry, error) {

@@ -25,6 +25,8 @@ const (
 	// AcquireStaleAfter is how much older than its session's newest renewal an Acquire may be: one that waited longer, in a node that
 	// stood still, is no longer wanted. A client that still wants the lease asks anew.
 	AcquireStaleAfter = 2 * blocktree.LeaseTerm
+	// GrantsMax bounds the grants of one inode: they are all looked at when it is judged who may do what. More subjects have a path in common.
+	GrantsMax = 64
 	// HostsMax bounds the sector hosts of a cluster, as the layout's codec numbers them in two bytes.
 	HostsMax = 1024
 	// RuntimesMax bounds the process records of a cluster.
@@ -180,11 +182,12 @@ type Changes struct {
 	Starts   []NodeStart
 	Leases   []Lease // Session zero: released
 	Runtimes bool    // process records changed
+	Rights   bool    // somebody may have more rights than before, or fewer
 }
 
 // Empty reports whether nothing changed but Index.
 func (c *Changes) Empty() bool {
-	return !c.Reset && len(c.Layouts) == 0 && len(c.Removed) == 0 && len(c.Starts) == 0 && len(c.Leases) == 0 && !c.Runtimes
+	return !c.Reset && len(c.Layouts) == 0 && len(c.Removed) == 0 && len(c.Starts) == 0 && len(c.Leases) == 0 && !c.Runtimes && !c.Rights
 }
 
 // Result is what came of a command. Kind Other (0) means it was done.

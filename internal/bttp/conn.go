@@ -36,6 +36,9 @@ type Conn struct {
 	opener opener // how a dialed one got its carriers, and gets more
 	relays int    // that hang on it; under Endpoint.mu
 
+	kept     any // whoever uses the endpoint keeps it with the connection
+	keepOnce sync.Once
+
 	calls      calls
 	unanswered atomic.Int64 // requests served and not answered
 
@@ -82,6 +85,12 @@ func (c *Conn) Own(make func() any) any {
 	own := make()
 	c.own.Store(&own)
 	return own
+}
+
+// Keep returns what is kept with the connection, as long as that is there: what made returned at the first call.
+func (c *Conn) Keep(made func() any) any {
+	c.keepOnce.Do(func() { c.kept = made() })
+	return c.kept
 }
 
 // Transport returns the carrier in use, QUIC or TCP.

@@ -1,0 +1,139 @@
+package meta
+
+import (
+	"blocktree"
+	"blocktree/internal/wire"
+)
+
+// Access is what an Answer to QueryAccess says beside the inode: what the caller may do with it, and who has been granted what on it (to a
+// caller that has some right on it).
+type Access struct {
+	Rights Rights
+	Grants []Grant
+	Last   RightsChange // By is empty if nothing was changed yet
+	Number uint64       // changes that can take a right away, until now
+}
+
+func putAnswerAccess(e *wire.Encoder, a *Access) {
+	e.U8(uint8(a.Rights))
+	e.U64(a.Number)
+	putAccess(e, &access{a.Grants, a.Last})
+}
+
+func getAnswerAccess(d *wire.Decoder) *Access {
+	a := &Access{Rights: Rights(d.U8()), Number: d.U64()}
+	x := getAccess(d)
+	a.Grants, a.Last = x.grants, x.last
+	return a
+}
+
+// judged answers q if its caller may have the answer.
+func (s *state) judged(q Query) Answer {
+	if q.Caller == nil {
+		return s.answer(q)
+	}
+	a := s.answer(q)
+	if r := s.judgeAnswer(&q, &a); r.Kind != blocktree.Other {
+		a = Answer{}
+		a.refused(r)
+	}
+	return a
+}
+
+// judgeAnswer judges whether q's caller may be told a, and takes out what it may not.
+func (s *state) judgeAnswer(q *Query, a *Answer) Result {
+	switch q.Kind {
+	case QueryStat:
+		if a.Inode == nil {
+			return s.judgeNotFound(q, a)
+		}
+		return s.judgeInode(q, a.Inode)
+	case QueryStatID, QueryAccess, QueryLayout, QueryLease:
+		if a.Inode == nil && q.Kind == QueryAccess && q.Path != "" {
+			return s.judgeNotFound(q, a)
+		}
+		i := a.Inode
+		if i == nil {
+			if i = s.inode(q.File); i == nil {
+				return Result{}
+			}
+		}
+		return s.judgeInode(q, i)
+	case QueryList:
+		i, r := s.stat(q.Path)
+		if r.Kind != blocktree.Other {
+			return s.judgeNotFound(q, a)
+		}
+		if !s.may(q.Caller, i, RightList, q.Time) {
+			return s.denied(q.Caller, i, RightList, q.Time)
+		}
+	default:
+		if q.Caller.Anonymous() {
+			return refuse(blocktree.Permission, "an anonymous caller may not ask for that")
+		}
+	}
+	return Result{}
+}
+
+// judgeInode judges whether what there is of i may be told. Who has no use for its access record is not given that.
+func (s *state) judgeInode(q *Query, i *Inode) Result {
+	if !s.nameable(q.Caller, i, q.Time) {
+		want := RightRead
+		if i.Kind == KindDir {
+			want = RightList
+		}
+		return s.denied(q.Caller, i, want, q.Time)
+	}
+	if s.rights(q.Caller, i, q.Time)&(RightRead|RightWrite|RightAdmin) == 0 {
+		i.Access = nil
+	}
+	return Result{}
+}
+
+// judgeNotFound judges whether it may be told that there is nothing at a path.
+func (s *state) judgeNotFound(q *Query, a *Answer) Result {
+	at, r := s.walk(q.Path)
+	if r.Kind != blocktree.Other {
+		return Result{} // outside the cluster, or no path
+	}
+	return s.judgeMissing(q.Caller, at, q.Time)
+}
+
+// accessOf answers QueryAccess.
+func (s *state) accessOf(q Query) (*Inode, *Access, Result) {
+	i, r := s.inode(q.File), refuse(blocktree.NotFound, "no inode %v", q.File)
+	if q.Path != "" {
+		i, r = s.stat(q.Path)
+	}
+	if i == nil {
+		return nil, nil, r
+	}
+	out := &Access{Rights: s.rights(q.Caller, i, q.Time), Number: s.counts.rights}
+	if a := s.access(i.ID.Inode); a != nil && out.Rights != 0 {
+		out.Grants, out.Last = a.grants, a.last
+	}
+	return i, out, Result{}
+}
+
+// Judged is what a caller may do with a file.
+type Judged struct {
+	Rights  Rights
+	Until   int64 // when one of the grants ends that this goes by, nanoseconds since 1970; 0: none does
+	Refusal error // why it may not all that was asked for, nil if it may
+}
+
+// Judge says what a caller may do with a file at a time, as applied here, for the data path. NotFound, Closed, IO, Unavailable.
+func (g *Group) Judge(c *Caller, f blocktree.FileID, want Rights, now int64) (j Judged, err error) {
+	err = g.view("meta.Judge", func(s *state) error {
+		i := s.inode(f)
+		if i == nil {
+			return blocktree.E("meta.Judge", blocktree.NotFound, nil)
+		}
+		if j.Rights, j.Until = s.rightsUntil(c, i, now); j.Rights&want != want {
+			r := s.denied(c, i, want, now)
+			j.Refusal = r.Err("cluster")
+		}
+		return nil
+	})
+	return j, err
+}

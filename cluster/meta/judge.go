@@ -1,0 +1,147 @@
+package meta
+
+import "blocktree"
+
+// modeMax is the greatest mode: permission bits only.
+const modeMax = 0o777
+
+// judge says whether the caller of the command that is applied may have o done, and who owns what it makes. What a session or a start says is
+// judged by the node that took the command: whose they are does not change.
+func (s *state) judge(o Op) (Op, Result) {
+	c := s.caller
+	if c == nil {
+		return o, Result{}
+	}
+	switch o := o.(type) {
+	case MakeDir:
+		o.UID, o.GID = c.owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
+	case CreateFile:
+		o.UID, o.GID = c.owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
+	case CreateFlushFile:
+		o.UID, o.GID = c.owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
+	case Remove:
+		return o, s.judgeRemove(o)
+	case SetAttr:
+		return o, s.judgeAttr(o)
+	case PutGrant:
+		return o, s.judgeFile(o.File, RightAdmin)
+	case RemoveGrant:
+		return o, s.judgeFile(o.File, RightAdmin)
+	case Resize:
+		return o, s.judgeFile(o.File, RightWrite)
+	case Acquire:
+		return o, s.judgeHolder(o.File)
+	case ClaimLease:
+		return o, s.judgeHolder(o.File)
+	case ChangeView:
+		return o, s.judgeHolder(o.Change.File)
+	case ReplaceHost, RetireHost, DrainHost:
+		if !c.all() {
+			return o, refuse(blocktree.Permission, "%s has not user id 0", c).hinted("nodes are replaced, drained and removed by user id 0")
+		}
+	case OpenSession:
+		if c.Anonymous() {
+			return o, refuse(blocktree.Permission, "an anonymous caller holds nothing").hinted("a session takes credentials of the domain")
+		}
+	}
+	return o, Result{}
+}
+
+// owns is who owns what c makes: who it says, if it has user id 0; else itself, with one of its groups.
+func (c *Caller) owns(uid, gid uint32) (uint32, uint32) {
+	switch {
+	case c.all():
+		return uid, gid
+	case c.in(gid):
+		return c.UID, gid
+	}
+	return c.UID, c.GID
+}
+
+// judgeNew judges the making of a path: write on the nearest directory that is there.
+func (s *state) judgeNew(p blocktree.Path, mode uint32) Result {
+	if mode > modeMax {
+		return refuse(blocktree.Invalid, "mode %#o", mode).hinted("a mode is at most 0777")
+	}
+	at, r := s.walk(p)
+	if r.Kind != blocktree.Other {
+		return r
+	}
+	if len(at.missing) == 0 { // it exists, which is said to whoever may know that
+		i := s.inode(at.found.file)
+		if i == nil || s.nameable(s.caller, i, s.now) {
+			return Result{}
+		}
+		return s.denied(s.caller, i, RightList, s.now)
+	}
+	return s.judgeFile(at.found.file, RightWrite)
+}
+
+// judgeRemove judges a removal: write on the directory.
+func (s *state) judgeRemove(o Remove) Result {
+	at, r := s.walk(o.Path)
+	switch {
+	case r.Kind != blocktree.Other:
+		return r
+	case len(at.missing) > 0:
+		return s.judgeMissing(s.caller, at, s.now)
+	case at.parent == 0: // the root directory, which stays
+		return Result{}
+	}
+	return s.judgeFile(blocktree.FileID{Generation: at.found.file.Generation, Inode: at.parent}, RightWrite)
+}
+
+// judgeMissing refuses to say that something does not exist to who may not list where it would be.
+func (s *state) judgeMissing(c *Caller, at lookup, now int64) Result {
+	if d := s.inode(at.found.file); d != nil && d.Kind == KindDir && !s.may(c, d, RightList, now) {
+		return s.denied(c, d, RightList, now)
+	}
+	return Result{}
+}
+
+// judgeFile judges by rights on an inode. That there is none is for the op to say.
+func (s *state) judgeFile(f blocktree.FileID, want Rights) Result {
+	if i := s.inode(f); i != nil && !s.may(s.caller, i, want, s.now) {
+		return s.denied(s.caller, i, want, s.now)
+	}
+	return Result{}
+}
+
+// judgeHolder judges who is to hold a file.
+func (s *state) judgeHolder(f blocktree.FileID) Result {
+	if i := s.inode(f); i != nil && !s.mayHold(s.caller, i, s.now) {
+		return s.denied(s.caller, i, RightsHold, s.now)
+	}
+	return Result{}
+}
+
+// judgeAttr judges by what is set.
+func (s *state) judgeAttr(o SetAttr) Result {
+	c, i := s.caller, s.inode(o.File)
+	if i == nil {
+		return Result{}
+	}
+	want := Rights(0)
+	if o.Mask&(AttrMode|AttrOwner|AttrAccess) != 0 {
+		want |= RightAdmin
+	}
+	if o.Mask&AttrModified != 0 {
+		want |= RightWrite
+	}
+	switch {
+	case o.Mask&AttrMode != 0 && o.Mode > modeMax:
+		return refuse(blocktree.Invalid, "mode %#o", o.Mode).hinted("a mode is at most 0777")
+	case !s.may(c, i, want, s.now):
+		return s.denied(c, i, want, s.now)
+	case c.all() || o.Mask&AttrOwner == 0:
+		return Result{}
+	case o.UID != i.UID:
+		return refuse(blocktree.Permission, "%s has not user id 0", c).hinted("only user id 0 gives a file to another user")
+	case o.GID != i.GID && !c.in(o.GID):
+		return refuse(blocktree.Permission, "%s is not in group %d", c, o.GID).hinted("a file is given to a group that its owner is in")
+	}
+	return Result{}
+}

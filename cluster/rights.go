@@ -1,0 +1,186 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/internal/bttp"
+)
+
+// Access describes the file or directory at path, and what the client may do with it. NotFound, Permission.
+func (c *Client) Access(ctx context.Context, path blocktree.Path) (*meta.Inode, *meta.Access, error) {
+	return c.AccessOf(ctx, path, nil)
+}
+
+// AccessOf is Access for a caller that a sector host speaks for; of who is none the caller is itself. nil: itself.
+func (c *Client) AccessOf(ctx context.Context, path blocktree.Path, caller *meta.Caller) (*meta.Inode, *meta.Access, error) {
+	a, err := c.query(ctx, meta.Query{Kind: meta.QueryAccess, Path: path, Caller: caller})
+	if err == nil {
+		err = checkAccess(&a)
+	}
+	if err != nil {
+		return nil, nil, &blocktree.Error{Op: "cluster.Access", Path: path.Short(), Err: err}
+	}
+	return a.Inode, a.Access, nil
+}
+
+// checkAccess refuses what no cluster would answer.
+func checkAccess(a *meta.Answer) error {
+	if a.Access == nil {
+		return blocktree.E("access", blocktree.Corrupt, errors.New("the cluster's answer makes no sense"))
+	}
+	return checkInode(a.Inode)
+}
+
+// MakeDir makes a directory, and with parents those above it. Exists, NotFound, Invalid, Permission.
+func (c *Client) MakeDir(ctx context.Context, path blocktree.Path, mode uint32, parents bool) error {
+	_, err := c.change(ctx, "mkdir", path, meta.MakeDir{Path: path, Parents: parents, Mode: mode, Time: c.cfg.Clock.Now().UnixNano()})
+	return err
+}
+
+// change proposes an op about path.
+func (c *Client) change(ctx context.Context, what string, path blocktree.Path, op meta.Op) (meta.Result, error) {
+	r, err := c.propose(ctx, op)
+	if err == nil {
+		err = r.Err("cluster")
+	}
+	if err != nil {
+		return r, &blocktree.Error{Op: what, Path: path.Short(), Err: err}
+	}
+	return r, nil
+}
+
+// SetMode gives the file or directory at path another mode, and returns what nodes have applied that. NotFound, Permission, Invalid.
+func (c *Client) SetMode(ctx context.Context, path blocktree.Path, mode uint32) (Applied, error) {
+	return c.changeRights(ctx, "chmod", path, func(i *meta.Inode) meta.Op {
+		return meta.SetAttr{File: i.ID, Mask: meta.AttrMode, Mode: mode}
+	})
+}
+
+// SetOwner gives it another owner and group; nil: the one that it has. As SetMode.
+func (c *Client) SetOwner(ctx context.Context, path blocktree.Path, uid, gid *uint32) (Applied, error) {
+	return c.changeRights(ctx, "chown", path, func(i *meta.Inode) meta.Op {
+		o := meta.SetAttr{File: i.ID, Mask: meta.AttrOwner, UID: i.UID, GID: i.GID}
+		if uid != nil {
+			o.UID = *uid
+		}
+		if gid != nil {
+			o.GID = *gid
+		}
+		return o
+	})
+}
+
+// Grant gives a subject rights on it, in place of those that it was given there. As SetMode, and NoSpace (meta.GrantsMax).
+func (c *Client) Grant(ctx context.Context, path blocktree.Path, g meta.Grant) (Applied, error) {
+	return c.changeRights(ctx, "grant", path, func(i *meta.Inode) meta.Op { return meta.PutGrant{File: i.ID, Grant: g} })
+}
+
+// Revoke takes what a subject was given on it. As SetMode; NotFound also where it was given nothing there.
+func (c *Client) Revoke(ctx context.Context, path blocktree.Path, from meta.Subject) (Applied, error) {
+	return c.changeRights(ctx, "revoke", path, func(i *meta.Inode) meta.Op { return meta.RemoveGrant{File: i.ID, Subject: from} })
+}
+
+// Applied says where a change of rights is in force.
+type Applied struct {
+	Nodes   []blocktree.Path // that have applied it: they go by it from now on
+	Missing []blocktree.Path // that have not said so
+	// Until is when one of Missing that hears of no leader stops serving who reads by what it has applied, at the latest; zero without Missing.
+	// Somebody who holds a file it may go on to serve until it hears of the change; what it has cannot be changed without the others.
+	Until time.Time
+}
+
+func (c *Client) changeRights(ctx context.Context, what string, path blocktree.Path, op func(*meta.Inode) meta.Op) (Applied, error) {
+	inode, err := c.Stat(ctx, path)
+	if err != nil {
+		return Applied{}, err
+	}
+	r, err := c.change(ctx, what, path, op(inode))
+	if err != nil {
+		return Applied{}, err
+	}
+	return c.awaitApplied(ctx, r.Index), nil
+}
+
+const (
+	// appliedWait is how long a node is asked whether it has applied something: one that is up has in milliseconds.
+	appliedWait = 2 * time.Second
+	// appliedPause lies between two such questions.
+	appliedPause = 20 * time.Millisecond
+	// leaderless is how long after it was cut off a node may still believe that it hears of a leader.
+	leaderless = 3 * blocktree.RaftElectionTicks * blocktree.RaftTick
+)
+
+// awaitApplied asks every node whether it has applied the log up to an index.
+func (c *Client) awaitApplied(ctx context.Context, index uint64) Applied {
+	begun := c.cfg.Clock.Now()
+	nodes := c.peers.nodes()
+	done := make([]bool, len(nodes))
+	ctx, cancel := context.WithTimeout(ctx, appliedWait)
+	defer cancel()
+	ended := make(chan struct{}, len(nodes))
+	for i, n := range nodes {
+		go func() {
+			defer func() { ended <- struct{}{} }()
+			for !done[i] {
+				conn := c.peers.conn(n)
+				done[i] = conn != nil && hasApplied(ctx, conn, n, index)
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(appliedPause):
+				}
+			}
+		}()
+	}
+	for range nodes {
+		<-ended
+	}
+	var out Applied
+	for i, n := range nodes {
+		path := c.peers.runtime(n).Path
+		if done[i] {
+			out.Nodes = append(out.Nodes, path)
+		} else {
+			out.Missing = append(out.Missing, path)
+		}
+	}
+	if len(out.Missing) > 0 {
+		out.Until = begun.Add(blocktree.PassTerm + leaderless)
+	}
+	return out
+}
+
+// hasApplied asks a node how far it has applied the log.
+func hasApplied(ctx context.Context, conn *bttp.Conn, node blocktree.NodeID, index uint64) bool {
+	r, err := conn.CallWait(ctx, codeQuery, nil, meta.EncodeQuery(nil, meta.Query{Kind: meta.QueryStatus}))
+	if err != nil {
+		return false
+	}
+	defer r.Release()
+	a, err := meta.DecodeAnswer(r.Body)
+	return err == nil && a.Status != nil && a.Status.Node == node && a.Status.Applied >= index
+}
+
+// rightsCheckPause lies between two questions of a handle or reader whether it may still what a node refuses it.
+const rightsCheckPause = time.Second
+
+// lostRight asks the cluster whether the client still has want on a file, because a node has refused it with an error. It returns the error to end with, nil if it has, or
+// nobody says: the word of one node ends nothing.
+func (c *Client) lostRight(ctx context.Context, path blocktree.Path, file blocktree.FileID, want meta.Rights, refusal error) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	a, err := c.query(ctx, meta.Query{Kind: meta.QueryAccess, File: file})
+	switch {
+	case blocktree.KindOf(err) == blocktree.Permission:
+	case err != nil || a.Access == nil || a.Access.Rights&want == want:
+		return nil
+	default:
+		err = refusal
+	}
+	hint := blocktree.HintOf(err)
+	return &blocktree.Error{Op: "cluster", Path: path.Short(), Kind: blocktree.Permission, Err: err, Hint: hint}
+}
