@@ -124,7 +124,7 @@ func (c *fake) Look(_ context.Context, caller cred.Identity, path blocktree.Path
 
 func (c *fake) RightsNumber() uint64 { return c.number.Load() }
 
-func (c *fake) List(_ context.Context, path blocktree.Path, after string, limit int) (entries []meta.DirEntry, more bool, err error) {
+func (c *fake) List(_ context.Context, _ cred.Identity, path blocktree.Path, after string, limit int) (entries []meta.DirEntry, more bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for p, n := range c.nodes {
@@ -167,7 +167,7 @@ func (c *fake) change(what string, caller cred.Identity, path blocktree.Path) er
 	return blocktree.E(what+" "+path.Short()+" as "+caller.Path.Short(), blocktree.Exists, nil)
 }
 
-func (c *fake) Open(_ context.Context, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
+func (c *fake) Open(_ context.Context, _ cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.nodes[path]

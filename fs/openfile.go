@@ -174,7 +174,7 @@ func (a *openFile) openSectors(ctx context.Context) error {
 	if a.file != nil {
 		return nil
 	}
-	f, err := a.service.open(ctx, a.path, a.info.ID, OpenOptions{Plain: !a.info.Encrypted})
+	f, err := a.service.open(ctx, a.caller, a.path, a.info.ID, OpenOptions{Plain: !a.info.Encrypted})
 	if err != nil {
 		return err
 	}

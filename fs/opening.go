@@ -40,7 +40,7 @@ func (s *Service) take(ctx context.Context, a *openFile) (err error) {
 		if err := s.writers.enter(a.info.ID); err != nil {
 			return err
 		}
-		if a.file, err = s.open(ctx, a.path, a.info.ID, OpenOptions{Write: true, Plain: !a.info.Encrypted}); err != nil {
+		if a.file, err = s.open(ctx, a.caller, a.path, a.info.ID, OpenOptions{Write: true, Plain: !a.info.Encrypted}); err != nil {
 			s.writers.leave(a.info.ID)
 			return err
 		}

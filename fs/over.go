@@ -55,8 +55,8 @@ func rightsOf(r meta.Rights) (out Rights) {
 func (c *over) RightsNumber() uint64 { return c.Rights() }
 
 // List implements Cluster.
-func (c *over) List(ctx context.Context, path blocktree.Path, after string, limit int) ([]meta.DirEntry, bool, error) {
-	return c.Client.ListAfter(ctx, path, after, limit)
+func (c *over) List(ctx context.Context, caller cred.Identity, path blocktree.Path, after string, limit int) ([]meta.DirEntry, bool, error) {
+	return c.Client.ListAfter(cluster.OnBehalf(ctx, caller), path, after, limit)
 }
 
 // Create implements Cluster.
@@ -88,7 +88,7 @@ func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.
 }
 
 // Open implements Cluster.
-func (c *over) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
-	return file.Open(ctx, c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain,
+func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
+	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain,
 		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
 }

@@ -139,7 +139,7 @@ func (s *Service) list(ctx context.Context, caller cred.Identity, r *pathRequest
 	if limit == 0 {
 		limit = blocktree.ListEntriesMax
 	}
-	lines, more, err := s.cluster.List(ctx, r.path, r.after, limit)
+	lines, more, err := s.cluster.List(ctx, caller, r.path, r.after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +151,8 @@ func (s *Service) list(ctx context.Context, caller cred.Identity, r *pathRequest
 }
 
 // open opens the sectors of the file that was judged: another one of that name is NotFound.
-func (s *Service) open(ctx context.Context, path blocktree.Path, id blocktree.FileID, o OpenOptions) (blocktree.File, error) {
-	f, err := s.cluster.Open(ctx, path, o)
+func (s *Service) open(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, o OpenOptions) (blocktree.File, error) {
+	f, err := s.cluster.Open(ctx, caller, path, o)
 	if err == nil && f.Info().ID != id {
 		_ = f.Close() // nothing was done with it
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.NotFound, Err: errors.New("the file was removed")}

@@ -38,22 +38,23 @@ type CreateOptions struct {
 	Plain       bool   // not encrypted
 }
 
-// Cluster is what the service asks of the cluster whose files it serves. Look and the changes are judged there, for the caller, who may be anonymous;
-// a refusal has kind Permission. All methods may be called by many goroutines at once, and block until the cluster answers or ctx ends.
+// Cluster is what the service asks of the cluster whose files it serves. All is judged there, for the caller, who may be anonymous; a refusal has kind
+// Permission. All methods may be called by many goroutines at once, and block until the cluster answers or ctx ends.
 type Cluster interface {
 	// Look says what a path names, and which rights the caller has on it. Kinds: NotFound, Permission (no right at all), Unavailable.
 	Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error)
 	// RightsNumber is the rights number that is known here to be applied. It does not block.
 	RightsNumber() uint64
-	// List returns at most limit entries of a directory after a name, and whether there are more. Nobody is judged.
-	List(ctx context.Context, path blocktree.Path, after string, limit int) ([]meta.DirEntry, bool, error)
+	// List returns at most limit entries of a directory after a name, and whether there are more.
+	List(ctx context.Context, caller cred.Identity, path blocktree.Path, after string, limit int) ([]meta.DirEntry, bool, error)
 	// Create, MakeDir, Remove and Resize change something in the caller's name.
 	Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error
 	MakeDir(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) error
 	Remove(ctx context.Context, caller cred.Identity, path blocktree.Path) error
 	Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
-	// Open opens a file with the service's own key. Nobody is judged. For writing it takes the lease; kinds are those of internal/file.
-	Open(ctx context.Context, path blocktree.Path, o OpenOptions) (blocktree.File, error)
+	// Open opens a file with the service's own key. For writing it takes the lease; kinds are those of internal/file. What is read and written
+	// through the file is not judged.
+	Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error)
 }
 
 // OpenOptions say how to open a file.

@@ -69,7 +69,7 @@ type Log struct {
 
 // Node is btnode.yaml: a sector host.
 type Node struct {
-	Base    `yaml:",inline" mapstructure:",squash"`
+	Base       `yaml:",inline" mapstructure:",squash"`
 	Listen     string     `yaml:"listen" mapstructure:"listen"` // host:port, UDP for QUIC and TCP for lanes
 	Store      Store      `yaml:"store" mapstructure:"store"`
 	Scrub      Scrub      `yaml:"scrub,omitempty" mapstructure:"scrub"`
@@ -143,7 +143,7 @@ type Client struct {
 
 // anything has the keys of all three files, for commands that take any of them.
 type anything struct {
-	NBD   `yaml:",inline" mapstructure:",squash"`
+	NBD        `yaml:",inline" mapstructure:",squash"`
 	Store      Store      `yaml:"store" mapstructure:"store"`
 	Scrub      Scrub      `yaml:"scrub" mapstructure:"scrub"`
 	Filesystem Filesystem `yaml:"filesystem" mapstructure:"filesystem"`

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -24,6 +25,8 @@ type Filesystem struct {
 type door struct {
 	client  *cluster.Client
 	service *fs.Service
+	sectors atomic.Pointer[cluster.Service] // the node's; nil while there is none
+	starts  atomic.Uint64                   // how often that has changed
 }
 
 // openDoor makes the filesystem service of a configuration, nil if it has none. It asks nobody.
@@ -54,8 +57,23 @@ func (c *Config) openDoor(ctx context.Context) (*door, error) {
 	return d, nil
 }
 
-// rights is the rights number that the node has applied; another one, so that all is judged anew, while there is none.
-func (d *door) rights() uint64 { return 0 }
+// rights counts the changes of rights that the node has applied. It moves, so that all is judged anew, when the node starts anew, too.
+func (d *door) rights() uint64 {
+	const startBits = 40 // of changes of rights since a start
+	n := d.starts.Load() << startBits
+	if s := d.sectors.Load(); s != nil {
+		n += s.RightsChanges()
+	}
+	return n
+}
+
+// beside notes which sector service runs; nil for none.
+func (d *door) beside(s *cluster.Service) {
+	if d != nil {
+		d.sectors.Store(s)
+		d.starts.Add(1)
+	}
+}
 
 // serves has the sector service take the door's requests.
 func (d *door) serves(c *cluster.ServiceConfig) {

@@ -105,7 +105,7 @@ func (c Config) open(ctx context.Context) (*Node, error) {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
 	}
 	n := &Node{given: given, config: sc, service: s, fatal: make(chan error, 1), done: make(chan struct{})}
-	n.current.Store(s)
+	n.runs(s)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	go n.watch()
 	return n, nil
@@ -155,6 +155,12 @@ func (n *Node) watch() {
 	}
 }
 
+// runs notes which service runs; nil for none.
+func (n *Node) runs(s *cluster.Service) {
+	n.current.Store(s)
+	n.given.door.beside(s)
+}
+
 // refused reports whether the cluster does not want the store, as opposed to one that cannot go on.
 func refused(err error) bool {
 	kind := blocktree.KindOf(err)
@@ -165,7 +171,7 @@ func refused(err error) bool {
 // never used. With an error there is no service.
 func (n *Node) anew(why error) error {
 	again := n.service.Anew(why)
-	n.current.Store(nil)
+	n.runs(nil)
 	err := n.service.Close()
 	if err == nil {
 		err = n.service.Broken() // a disk that failed is not opened again by the same process
@@ -183,7 +189,7 @@ func (n *Node) anew(why error) error {
 		return err
 	}
 	n.service = s
-	n.current.Store(s)
+	n.runs(s)
 	return nil
 }
 
@@ -238,7 +244,7 @@ func (n *Node) Close() error {
 	err := n.given.door.close()
 	n.cancel()
 	<-n.done
-	n.current.Store(nil)
+	n.runs(nil)
 	if n.service != nil {
 		err = errors.Join(err, n.service.Close())
 	}
