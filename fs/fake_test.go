@@ -118,8 +118,11 @@ func (c *fake) Look(_ context.Context, caller cred.Identity, path blocktree.Path
 	if n == nil {
 		return Found{}, blocktree.E("fake", blocktree.NotFound, nil)
 	}
-	inode := n.inode
-	return Found{Inode: &inode, Rights: n.rights[caller.Principal]}, nil
+	inode, rights := n.inode, n.rights[caller.Principal]
+	if rights == 0 {
+		return Found{}, blocktree.E("fake", blocktree.Permission, nil)
+	}
+	return Found{Inode: &inode, Rights: rights}, nil
 }
 
 func (c *fake) RightsNumber() uint64 { return c.number.Load() }

@@ -94,13 +94,13 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
 }
 
-// look asks what a path names, and refuses a caller without the rights that are wanted, or without any.
+// look asks what a path names, and refuses a caller without the rights that are wanted. Whether it may be told at all the cluster says.
 func (s *Service) look(ctx context.Context, caller cred.Identity, path blocktree.Path, want Rights) (Found, error) {
 	found, err := s.cluster.Look(ctx, caller, path)
 	if err != nil {
 		return Found{}, err
 	}
-	if found.Rights == 0 || !found.Rights.Has(want) {
+	if !found.Rights.Has(want) {
 		return Found{}, &blocktree.Error{Op: "fs", Path: path.Short(), Kind: blocktree.Permission, Err: fmt.Errorf("%s may not", name(caller))}
 	}
 	return found, nil

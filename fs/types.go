@@ -41,7 +41,7 @@ type CreateOptions struct {
 // Cluster is what the service asks of the cluster whose files it serves. All is judged there, for the caller, who may be anonymous; a refusal has kind
 // Permission. All methods may be called by many goroutines at once, and block until the cluster answers or ctx ends.
 type Cluster interface {
-	// Look says what a path names, and which rights the caller has on it. Kinds: NotFound, Permission (no right at all), Unavailable.
+	// Look says what a path names, and which rights the caller has on it. Kinds: NotFound, Permission (not even to know of it), Unavailable.
 	Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error)
 	// RightsNumber is the rights number that is known here to be applied. It does not block.
 	RightsNumber() uint64
