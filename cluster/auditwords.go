@@ -73,7 +73,12 @@ func queryWords(q *meta.Query) (what string, on any) {
 		on = q.Path.Short()
 	}
 	switch q.Kind {
-	case meta.QueryStat, meta.QueryStatID, meta.QueryAccess:
+	case meta.QueryAccess:
+		if q.Want != 0 {
+			return "open for " + q.Want.String(), on
+		}
+		return "stat", on
+	case meta.QueryStat, meta.QueryStatID:
 		return "stat", on
 	case meta.QueryList:
 		return "list", on

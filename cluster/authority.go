@@ -13,12 +13,13 @@ import (
 
 // permit says whether from may have the group do op: nil, or an error of kind Permission. It is asked by the first node
 // that a command reaches; a forwarded one was judged there. Sector hosts of the cluster speak for the cluster; everybody
-// else speaks for its own sessions, and for the files that those hold. Names and modes of files are not looked at yet:
-// who is in the domain may create, remove and open any file. An operation that is not named here is nobody's.
+// else speaks for its own sessions, and for the files that those hold. Modes and grants are judged where the command is applied
+// (docs/design/0026), as they may change until then. An operation that is not named here is nobody's.
 func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) error {
 	node, isNode := s.roster.node(from.Principal)
 	switch o := op.(type) {
-	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost:
+	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
+		meta.PutGrant, meta.RemoveGrant:
 	case meta.ExpireSession:
 		return denied("only the leader ends a silent session")
 	case meta.EndClaim:
@@ -46,9 +47,9 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		return s.permitSession(ctx, from, o.Session)
 	case meta.Acquire:
 		return s.permitSession(ctx, from, o.Session)
-	case meta.ClaimLease: // whoever may acquire may claim
+	case meta.ClaimLease:
 		return s.permitSession(ctx, from, o.Session)
-	case meta.Resize: // a larger size is for whoever may make files
+	case meta.Resize:
 		if o.Session != (meta.SessionID{}) || o.Epoch != 0 {
 			return s.permitSession(ctx, from, o.Session)
 		}

@@ -90,8 +90,9 @@ func TestPermit(t *testing.T) {
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
 	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
-	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{}} {
-		check("what everybody may", op, host, holder, other)
+	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
+		meta.PutGrant{}, meta.RemoveGrant{}} {
+		check("what is judged where it is applied", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})
 	check("a drain, which everybody may ask for", meta.DrainHost{}, host, holder, other)

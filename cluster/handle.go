@@ -317,7 +317,7 @@ const (
 func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 	if err != nil {
 		if blocktree.KindOf(err) == blocktree.Permission {
-			h.checkRights(err)
+			h.checkRights()
 		}
 		return // else the connection is gone, which the watcher tells; or the node does not serve yet
 	}
@@ -341,7 +341,7 @@ func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 }
 
 // checkRights ends the handle if the client may not hold the file any more, which a node has told it.
-func (h *Handle) checkRights(refusal error) {
+func (h *Handle) checkRights() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.over || h.checking {
@@ -349,7 +349,7 @@ func (h *Handle) checkRights(refusal error) {
 	}
 	h.checking = true
 	h.wg.Go(func() {
-		if err := h.client.lostRight(h.ctx, h.path, h.inode.ID, meta.RightsHold, refusal); err != nil {
+		if err := h.client.lostRight(h.ctx, h.path, h.inode.ID, meta.RightsHold); err != nil {
 			h.client.cfg.Logger.Error("the right to hold the file is gone", "path", h.path.Short(), "err", err)
 			h.end(err)
 			return

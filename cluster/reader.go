@@ -262,7 +262,7 @@ func (r *Reader) send(m *stripe.Message) bool {
 	err := call(codeStripe, header, body, func(reply bttp.Reply, err error) {
 		if err != nil {
 			if blocktree.KindOf(err) == blocktree.Permission {
-				r.refused(m, err)
+				r.refused(m)
 			}
 			return
 		}
@@ -280,7 +280,7 @@ func (r *Reader) send(m *stripe.Message) bool {
 }
 
 // refused has another member asked in place of one that has refused for want of a right, and finds out whether the client may still read.
-func (r *Reader) refused(m *stripe.Message, refusal error) {
+func (r *Reader) refused(m *stripe.Message) {
 	r.drive(func() {
 		r.machine.Step(&stripe.Message{Kind: m.Kind, Answer: true, ID: m.ID, Node: m.Node, File: m.File, Epoch: m.Epoch, Err: blocktree.Busy})
 	})
@@ -291,7 +291,7 @@ func (r *Reader) refused(m *stripe.Message, refusal error) {
 	}
 	r.checking = true
 	r.wg.Go(func() {
-		err := r.client.lostRight(r.ctx, r.path, r.inode.ID, meta.RightRead, refusal)
+		err := r.client.lostRight(r.ctx, r.path, r.inode.ID, meta.RightRead)
 		if err != nil {
 			r.client.cfg.Logger.Error("the right to read the file is gone", "path", r.path.Short(), "err", err)
 			r.failAll(err)

@@ -17,12 +17,22 @@ func (c *Client) Access(ctx context.Context, path blocktree.Path) (*meta.Inode, 
 
 // AccessOf is Access for a caller that a sector host speaks for; of who is none the caller is itself. nil: itself.
 func (c *Client) AccessOf(ctx context.Context, path blocktree.Path, caller *meta.Caller) (*meta.Inode, *meta.Access, error) {
-	a, err := c.query(ctx, meta.Query{Kind: meta.QueryAccess, Path: path, Caller: caller})
+	return c.access(ctx, meta.Query{Kind: meta.QueryAccess, Path: path, Caller: caller})
+}
+
+// StatFor is Stat for who wants rights on it: Permission, and who took them away, without them.
+func (c *Client) StatFor(ctx context.Context, path blocktree.Path, want meta.Rights) (*meta.Inode, error) {
+	i, _, err := c.access(ctx, meta.Query{Kind: meta.QueryAccess, Path: path, Want: want})
+	return i, err
+}
+
+func (c *Client) access(ctx context.Context, q meta.Query) (*meta.Inode, *meta.Access, error) {
+	a, err := c.query(ctx, q)
 	if err == nil {
 		err = checkAccess(&a)
 	}
 	if err != nil {
-		return nil, nil, &blocktree.Error{Op: "cluster.Access", Path: path.Short(), Err: err}
+		return nil, nil, &blocktree.Error{Op: "cluster.Access", Path: q.Path.Short(), Err: err}
 	}
 	return a.Inode, a.Access, nil
 }
@@ -168,19 +178,14 @@ func hasApplied(ctx context.Context, conn *bttp.Conn, node blocktree.NodeID, ind
 // rightsCheckPause lies between two questions of a handle or reader whether it may still what a node refuses it.
 const rightsCheckPause = time.Second
 
-// lostRight asks the cluster whether the client still has want on a file, because a node has refused it with an error. It returns the error to end with, nil if it has, or
+// lostRight asks the cluster whether the client still has want on a file, because a node has refused it. It returns the error to end with, nil if it has, or
 // nobody says: the word of one node ends nothing.
-func (c *Client) lostRight(ctx context.Context, path blocktree.Path, file blocktree.FileID, want meta.Rights, refusal error) error {
+func (c *Client) lostRight(ctx context.Context, path blocktree.Path, file blocktree.FileID, want meta.Rights) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	a, err := c.query(ctx, meta.Query{Kind: meta.QueryAccess, File: file})
-	switch {
-	case blocktree.KindOf(err) == blocktree.Permission:
-	case err != nil || a.Access == nil || a.Access.Rights&want == want:
+	_, err := c.query(ctx, meta.Query{Kind: meta.QueryAccess, File: file, Want: want})
+	if blocktree.KindOf(err) != blocktree.Permission {
 		return nil
-	default:
-		err = refusal
 	}
-	hint := blocktree.HintOf(err)
-	return &blocktree.Error{Op: "cluster", Path: path.Short(), Kind: blocktree.Permission, Err: err, Hint: hint}
+	return &blocktree.Error{Op: "cluster", Path: path.Short(), Err: err}
 }

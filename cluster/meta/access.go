@@ -58,6 +58,9 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 				return Result{}
 			}
 		}
+		if want := q.Want; want != 0 && !s.may(q.Caller, i, want, q.Time) && (want != RightsHold || !s.isHost(q.Caller)) {
+			return s.denied(q.Caller, i, want, q.Time)
+		}
 		return s.judgeInode(q, i)
 	case QueryList:
 		i, r := s.stat(q.Path)

@@ -99,7 +99,11 @@ func EncodeQuery(dst []byte, q Query) []byte {
 	putPath(&e, q.Path)
 	e.File(q.File)
 	e.String(q.After)
-	e.U32(uint32(min(max(q.Limit, 0), blocktree.ListEntriesMax)))
+	if q.Kind == QueryAccess {
+		e.U32(uint32(q.Want))
+	} else {
+		e.U32(uint32(min(max(q.Limit, 0), blocktree.ListEntriesMax)))
+	}
 	return e.Buf
 }
 
@@ -116,6 +120,12 @@ func DecodeQuery(b []byte) (Query, error) {
 	}
 	q := Query{Kind: QueryKind(d.U8()), Path: getPath(d), File: d.File(), After: d.String(blocktree.NameBytesMax),
 		Limit: d.Count(blocktree.ListEntriesMax), Caller: c, Time: now}
+	if q.Kind == QueryAccess {
+		if q.Limit > int(rightsAll) {
+			bad(d, "unknown right")
+		}
+		q.Want, q.Limit = Rights(q.Limit), 0
+	}
 	if q.Kind == 0 || q.Kind >= queryEnd {
 		bad(d, "unknown query")
 	}

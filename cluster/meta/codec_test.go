@@ -176,6 +176,9 @@ func TestValuesComeBack(t *testing.T) {
 	}
 	for k := QueryStat; k < queryEnd; k++ {
 		q := Query{Kind: k, Path: path("/a"), File: fileID(1), After: "x", Limit: 5}
+		if k == QueryAccess {
+			q.Limit, q.Want = 0, RightsHold
+		}
 		if got, err := DecodeQuery(EncodeQuery(nil, q)); err != nil || got != q {
 			t.Errorf("%+v, %v", got, err)
 		}

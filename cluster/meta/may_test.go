@@ -385,6 +385,8 @@ func TestAnswersAreJudged(t *testing.T) {
 		{"layout by nothing", Query{Kind: QueryLayout, File: fileID(3)}, stranger, blocktree.Permission},
 		{"lease by nothing", Query{Kind: QueryLease, File: fileID(3)}, stranger, blocktree.Permission},
 		{"access by nothing", Query{Kind: QueryAccess, Path: path("/d/e/f")}, stranger, blocktree.Permission},
+		{"access that is wanted", Query{Kind: QueryAccess, Path: path("/d/e/f"), Want: RightRead}, reader, 0},
+		{"access that is not had", Query{Kind: QueryAccess, Path: path("/d/e/f"), Want: RightsHold}, reader, blocktree.Permission},
 		{"records", Query{Kind: QueryRuntimes}, stranger, 0},
 		{"records as nobody", Query{Kind: QueryRuntimes}, &Caller{}, blocktree.Permission},
 	} {

@@ -31,6 +31,7 @@ type Query struct {
 	File  blocktree.FileID
 	After string // List: entries after this name
 	Limit int    // List: at most this many, and at most ListEntriesMax; 0 means that
+	Want  Rights // Access: refused to who lacks one of these
 	// Caller asks it, at Time, as in Command; nil: whoever may know everything.
 	Caller *Caller
 	Time   int64

@@ -29,6 +29,50 @@ type fileLine struct {
 	LossNumber uint64 `json:"lossNumber"`           // how often answered writes of a file of durability flush may have been lost
 	Created    string `json:"created"`
 	Modified   string `json:"modified"`
+	// Who may what: permission bits in octal, owner and group, and what the configuration's runtime may itself.
+	Mode   string      `json:"mode"`
+	UID    uint32      `json:"uid"`
+	GID    uint32      `json:"gid"`
+	Rights string      `json:"rights"`
+	Grants []grantLine `json:"grants,omitempty"`
+}
+
+// grantLine is a grant as --json prints it.
+type grantLine struct {
+	To     string `json:"to"`
+	Rights string `json:"rights"`
+	Until  string `json:"until,omitempty"`
+}
+
+// access adds what the metadata says of grants, which takes another question to the cluster.
+func (l *fileLine) access(a *meta.Access) {
+	l.Rights = a.Rights.String()
+	for i := range a.Grants {
+		g := grantLine{To: a.Grants[i].Subject.String(), Rights: a.Grants[i].Rights.String()}
+		if u := a.Grants[i].Until; u != 0 {
+			g.Until = stamp(u)
+		}
+		l.Grants = append(l.Grants, g)
+	}
+}
+
+// bits are the permission bits as ls -l prints them; the plus says that there are grants beside.
+func (l *fileLine) bits() string {
+	var mode uint32
+	_, _ = fmt.Sscanf(l.Mode, "%o", &mode) // line wrote it
+	s := []byte("-rwxrwxrwx")
+	if l.Kind == "directory" {
+		s[0] = 'd'
+	}
+	for i := range 9 {
+		if mode>>(8-i)&1 == 0 {
+			s[i+1] = '-'
+		}
+	}
+	if len(l.Grants) > 0 {
+		s = append(s, '+')
+	}
+	return string(s)
 }
 
 // durable adds what the layout of a file says, which takes another question to the cluster.
@@ -43,7 +87,8 @@ func (l *fileLine) durable(ctx context.Context, client *cluster.Client, i *meta.
 
 // line describes an inode.
 func line(path string, i *meta.Inode) fileLine {
-	l := fileLine{Path: path, Kind: "directory", ID: i.ID.String(), Created: stamp(i.Created), Modified: stamp(i.Modified)}
+	l := fileLine{Path: path, Kind: "directory", ID: i.ID.String(), Created: stamp(i.Created), Modified: stamp(i.Modified),
+		Mode: fmt.Sprintf("%04o", i.Mode), UID: i.UID, GID: i.GID}
 	if i.Kind == meta.KindFile {
 		l.Kind, l.Size, l.SectorSize, l.Code, l.Encrypted = "file", i.SizeBytes, i.SectorBytes, i.Code.String(), seal.Suite(i.Suite) != seal.None
 	}
@@ -54,17 +99,20 @@ func stamp(nanoseconds int64) string { return time.Unix(0, nanoseconds).UTC().Fo
 
 func newFileLs() *cobra.Command {
 	var file string
-	var asJSON bool
+	var asJSON, long bool
 	c := &cobra.Command{
-		Use:                   "ls PATH --config FILE [--json]",
-		Short:                 "List a directory",
-		Long:                  `ls prints one line per file or directory directly in PATH, in the order of their names.`,
-		Example:               `  btnode file ls / --config client.yaml`,
+		Use:   "ls PATH --config FILE [--long] [--json]",
+		Short: "List a directory",
+		Long: `ls prints one line per file or directory directly in PATH, in the order of their names. --long begins it with mode, owner and group; a plus says that
+somebody has been granted rights on it beside, which btnode file stat shows. It takes the right list on PATH.`,
+		Example: `  btnode file ls / --config client.yaml
+  btnode file ls /vm -l --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
 	}
 	addConfig(c, &file, "configuration of any node or client of the cluster")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVarP(&long, "long", "l", false, "print mode, owner and group, too")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := cli.RequireFlags(c, "config"); err != nil {
 			return err
@@ -84,6 +132,12 @@ func newFileLs() *cobra.Command {
 				if asJSON { // nobody else is shown it
 					err = l.durable(ctx, client, &entries[i].Inode)
 				}
+				if err == nil && (asJSON || long) {
+					var a *meta.Access
+					if _, a, err = client.Access(ctx, path.Join(entries[i].Name)); err == nil {
+						l.access(a)
+					}
+				}
 				if blocktree.KindOf(err) == blocktree.NotFound {
 					continue // removed meanwhile
 				}
@@ -92,18 +146,21 @@ func newFileLs() *cobra.Command {
 				}
 				lines = append(lines, l)
 			}
-			return printLines(c, lines, asJSON)
+			return printLines(c, lines, asJSON, long)
 		})
 	}
 	return c
 }
 
-func printLines(c *cobra.Command, lines []fileLine, asJSON bool) error {
+func printLines(c *cobra.Command, lines []fileLine, asJSON, long bool) error {
 	if asJSON {
 		return cli.PrintJSON(c.OutOrStdout(), lines)
 	}
 	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 	for _, l := range lines {
+		if long {
+			fmt.Fprintf(t, "%s\t%d:%d\t", l.bits(), l.UID, l.GID)
+		}
 		if l.Kind == "directory" {
 			fmt.Fprintf(t, "%s/\n", l.Path)
 			continue
@@ -117,9 +174,10 @@ func newFileStat() *cobra.Command {
 	var file string
 	var asJSON bool
 	c := &cobra.Command{
-		Use:                   "stat PATH --config FILE [--json]",
-		Short:                 "Describe a file or directory",
-		Long:                  `stat prints what the cluster's metadata says of PATH. How many of its nodes are in sync is in ` + "`btnode status`.",
+		Use:   "stat PATH --config FILE [--json]",
+		Short: "Describe a file or directory",
+		Long: `stat prints what the cluster's metadata says of PATH: its owner, mode and grants too, and what the runtime of the configuration may with it. It takes
+some right on PATH, or list on its directory; grants are shown to whoever has a right. How many of its nodes are in sync is in ` + "`btnode status`.",
 		Example:               `  btnode file stat /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
@@ -135,11 +193,12 @@ func newFileStat() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			inode, err := client.Stat(ctx, path)
+			inode, a, err := client.Access(ctx, path)
 			if err != nil {
 				return err
 			}
 			l := line(path.Short(), inode)
+			l.access(a)
 			if err := l.durable(ctx, client, inode); err != nil {
 				return err
 			}
@@ -162,6 +221,13 @@ func printStat(c *cobra.Command, l fileLine, asJSON bool) error {
 			fmt.Fprintf(t, "losses\t%d\n", l.LossNumber)
 		}
 	}
-	fmt.Fprintf(t, "created\t%s\nmodified\t%s\n", l.Created, l.Modified)
+	fmt.Fprintf(t, "created\t%s\nmodified\t%s\nmode\t%s\nowner\t%d:%d\nrights\t%s\n", l.Created, l.Modified, l.Mode, l.UID, l.GID, l.Rights)
+	for _, g := range l.Grants {
+		until := ""
+		if g.Until != "" {
+			until = " until " + g.Until
+		}
+		fmt.Fprintf(t, "grant\t%s may %s%s\n", g.To, g.Rights, until)
+	}
 	return t.Flush()
 }

@@ -100,7 +100,11 @@ type OpenOptions struct {
 // Open opens the file at path. For writing it takes the file's lease, as o.OpenOptions says, and returns when what was in
 // flight under the last holder is decided; for reading it takes none and returns at once. Kinds: NotFound, Busy, Permission (no key), Unavailable, Invalid.
 func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
-	inode, err := c.Stat(ctx, path)
+	want := meta.RightsHold
+	if o.ReadOnly {
+		want = meta.RightRead
+	}
+	inode, err := c.StatFor(ctx, path, want)
 	if err != nil {
 		return nil, err
 	}

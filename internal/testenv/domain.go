@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -35,6 +36,9 @@ type Domain struct {
 	SpareAfter time.Duration
 	// Filesystems are the nodes that are a filesystem service, too, when they are started from now on.
 	Filesystems map[int]*node.Filesystem
+
+	// Log gets what nodes and clients started from now on log, debugging words too, beside the test's own log; nil: nobody.
+	Log io.Writer
 
 	boot    vfs.Boot // of all nodes: they have one machine
 	rootKey cred.Key
@@ -82,12 +86,22 @@ func (d *Domain) must(err error) {
 	}
 }
 
-// identity issues credentials from the root principal.
+// identity issues credentials of user id 0 from the root principal.
 func (d *Domain) identity(path blocktree.Path, services ...string) (cred.Key, cred.Credentials) {
+	return d.identityOf(path, User{}, services...)
+}
+
+// User is what credentials say of a client beside its path.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+func (d *Domain) identityOf(path blocktree.Path, u User, services ...string) (cred.Key, cred.Credentials) {
 	key, err := cred.GenerateKey()
 	d.must(err)
 	chain, err := cred.Issue(d.rootKey, nil, d.Root, cred.Grant{Subject: key.Public(), Path: path, Services: services,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
+		UID: u.UID, GID: u.GID, Groups: u.Groups, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
 	d.must(err)
 	return key, chain
 }
@@ -114,7 +128,12 @@ func (d *Domain) freeAddress() string {
 
 // Logger prints warnings and errors into the test's log.
 func (d *Domain) Logger(name string) *slog.Logger {
-	return slog.New(slog.NewTextHandler(testWriter{d.T}, &slog.HandlerOptions{Level: slog.LevelInfo})).With("of", name)
+	var to io.Writer = testWriter{d.T}
+	level := slog.LevelInfo
+	if d.Log != nil {
+		to, level = io.MultiWriter(to, d.Log), slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: level})).With("of", name)
 }
 
 type testWriter struct{ t testing.TB }
@@ -181,7 +200,19 @@ func (d *Domain) NodeDir(i int) string { return filepath.Join(d.Dir, fmt.Sprintf
 // Client connects a new client, which is closed when the test ends.
 func (d *Domain) Client() *cluster.Client {
 	d.T.Helper()
-	return d.clientOf(d.Members)
+	return d.clientOf(d.Members, User{})
+}
+
+// ClientAs is Client of another user, at the path that it returns.
+func (d *Domain) ClientAs(u User) (*cluster.Client, blocktree.Path) {
+	d.T.Helper()
+	c := d.clientOf(d.Members, u)
+	return c, d.clientPath()
+}
+
+// clientPath is where the newest client is.
+func (d *Domain) clientPath() blocktree.Path {
+	return blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients))
 }
 
 // ClientWithout is Client that can reach some of the nodes (from 0) at no address.
@@ -191,15 +222,15 @@ func (d *Domain) ClientWithout(unreachable ...int) *cluster.Client {
 	for _, i := range unreachable {
 		members[i].Endpoints = []string{d.freeAddress()} // nobody listens there
 	}
-	return d.clientOf(members)
+	return d.clientOf(members, User{})
 }
 
 // clientOf connects a client that knows the nodes so.
-func (d *Domain) clientOf(members []blocktree.Runtime) *cluster.Client {
+func (d *Domain) clientOf(members []blocktree.Runtime, u User) *cluster.Client {
 	d.T.Helper()
 	d.clients++
-	path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients))
-	key, chain := d.identity(path)
+	path := d.clientPath()
+	key, chain := d.identityOf(path, u)
 	table, err := route.NewTable(members)
 	d.must(err)
 	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,

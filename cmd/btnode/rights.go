@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+	"blocktree/crypto/seal"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+)
+
+// withPath runs do with the path that a word of the command line names.
+func withPath(c *cobra.Command, file, name string, do func(ctx context.Context, cfg *config.Client, path blocktree.Path, client *cluster.Client) error) error {
+	if err := cli.RequireFlags(c, "config"); err != nil {
+		return err
+	}
+	return withCluster(c, file, func(ctx context.Context, cfg *config.Client, client *cluster.Client) error {
+		path, err := cfg.Resolve(name)
+		if err != nil {
+			return err
+		}
+		return do(ctx, cfg, path, client)
+	})
+}
+
+func newMkdir() *cobra.Command {
+	var file, mode string
+	var parents bool
+	c := &cobra.Command{
+		Use:   "mkdir PATH --config FILE [--mode MODE] [--parents]",
+		Short: "Make a directory",
+		Long: `mkdir makes a directory. It belongs to whoever makes it: the user and group of the configuration's credentials. What is made in it takes the right
+write on it.`,
+		Example: `  btnode mkdir /vm --mode 0750 --config client.yaml
+  btnode mkdir /home/alice/disks --parents --config client.yaml`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args("PATH"),
+	}
+	addConfig(c, &file, "configuration of any node or client of the cluster")
+	c.Flags().StringVar(&mode, "mode", "0755", "permission bits, in octal")
+	c.Flags().BoolVar(&parents, "parents", false, "make those above it too, and do not mind if it is there")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		bits, err := parseMode(mode)
+		if err != nil {
+			return err
+		}
+		return withPath(c, file, args[0], func(ctx context.Context, _ *config.Client, path blocktree.Path, client *cluster.Client) error {
+			return client.MakeDir(ctx, path, bits, parents)
+		})
+	}
+	return c
+}
+
+func newChmod() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "chmod MODE PATH --config FILE",
+		Short: "Change the mode of a file or directory",
+		Long: `chmod gives a file or directory another mode, in octal: three digits for its owner, its group and others. 4 is read (of a directory: list), 2 is write, which
+of a file takes its lease too (of a directory: make and remove entries); 1 says nothing. The first of the three that fits a caller is the one that counts, user
+id 0 may everything, and grants add to it (btnode grant). Whoever holds or reads the file and may not any more is refused at once.
+
+Whoever owns it may, and whoever has the right admin on it.`,
+		Example:               `  btnode chmod 0640 /vm/disk0 --config client.yaml`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args("MODE", "PATH"),
+	}
+	addConfig(c, &file, "configuration of any node or client of the cluster")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		mode, err := parseMode(args[0])
+		if err != nil {
+			return err
+		}
+		return withPath(c, file, args[1], func(ctx context.Context, _ *config.Client, path blocktree.Path, client *cluster.Client) error {
+			a, err := client.SetMode(ctx, path, mode)
+			return sayApplied(c.OutOrStdout(), fmt.Sprintf("%s: mode %04o", path.Short(), mode), a, err)
+		})
+	}
+	return c
+}
+
+func newChown() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "chown USER[:GROUP] PATH --config FILE",
+		Short: "Change the owner and group of a file or directory",
+		Long: `chown gives a file or directory another owner, by user id, and another group, by group id; :GROUP changes the group alone. Only user id 0 may give it to
+another user. Its owner may give it to a group that it is in itself.`,
+		Example: `  btnode chown 1000:1000 /vm/disk0 --config client.yaml
+  btnode chown :100 /vm/disk0 --config client.yaml`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args("USER[:GROUP]", "PATH"),
+	}
+	addConfig(c, &file, "configuration of any node or client of the cluster")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		uid, gid, err := parseOwner(args[0])
+		if err != nil {
+			return err
+		}
+		return withPath(c, file, args[1], func(ctx context.Context, _ *config.Client, path blocktree.Path, client *cluster.Client) error {
+			a, err := client.SetOwner(ctx, path, uid, gid)
+			return sayApplied(c.OutOrStdout(), path.Short()+": owner "+args[0], a, err)
+		})
+	}
+	return c
+}
+
+func newGrant() *cobra.Command {
+	var file, to, rights, until string
+	c := &cobra.Command{
+		Use:   "grant PATH --to SUBJECT --rights RIGHTS --config FILE [--until TERM]",
+		Short: "Give a runtime rights on a file or directory",
+		Long: `grant gives rights on a file or directory, and on all that lies beneath it, in place of those that the same subject was given there before. A subject is a principal, a file
+with credentials (of whose principal it takes), or a path: then it is every runtime at or below that path. Rights, with commas between them:
+
+  read   a file's sectors
+  write  a file's sectors and size, a directory's entries
+  lease  to hold a file; to open it for writing takes read, write and lease
+  list   a directory's entries
+  admin  mode, grants and keys
+
+With --until the grant ends by itself: after 30d, 12h or 90m, or at a time such as 2027-01-31T12:00:00Z. A file or directory has at most 64 grants.
+
+A grant gives no key: whoever cannot open an encrypted file reads noise.`,
+		Example: `  btnode grant /vm/disk0 --to /host7 --rights read,write,lease --config client.yaml
+  btnode grant /backup --to backup.cred --rights read,list --until 30d --config client.yaml`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args("PATH"),
+	}
+	addConfig(c, &file, "configuration of any node or client of the cluster")
+	c.Flags().StringVar(&to, "to", "", "principal, path or file of credentials that is given the rights")
+	c.Flags().StringVar(&rights, "rights", "", "read, write, list, lease, admin, with commas between them")
+	c.Flags().StringVar(&until, "until", "", "when the grant ends, a time or a term such as 30d; it does not if this is not given")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := cli.RequireFlags(c, "config", "to", "rights"); err != nil {
+			return err
+		}
+		what, err := meta.ParseRights(rights)
+		if err != nil {
+			return err
+		}
+		ends, err := parseUntil(until, time.Now())
+		if err != nil {
+			return err
+		}
+		return withPath(c, file, args[0], func(ctx context.Context, cfg *config.Client, path blocktree.Path, client *cluster.Client) error {
+			subject, err := parseSubject(cfg, to)
+			if err != nil {
+				return err
+			}
+			g := meta.Grant{Subject: subject, Rights: what, Until: ends}
+			a, err := client.Grant(ctx, path, g)
+			if err := sayApplied(c.OutOrStdout(), path.Short()+": "+grantWords(&g), a, err); err != nil {
+				return err
+			}
+			return sayKeys(ctx, c.OutOrStdout(), client, path, "a grant gives no key: whoever has none of the file's reads noise")
+		})
+	}
+	return c
+}
+
+func newRevoke() *cobra.Command {
+	var file, from string
+	c := &cobra.Command{
+		Use:   "revoke PATH --from SUBJECT --config FILE",
+		Short: "Take rights on a file or directory that were granted",
+		Long: `revoke takes what a subject, named as to btnode grant, was granted on PATH. What it may by a mode, by a grant on a directory above, or by another grant that means it
+too, it may as before: btnode file stat shows modes and grants.
+
+Each node goes by it as soon as it has applied it: reads and writes that are under way are refused, whatever connection, session or lease they have; a lease ends within 5 seconds. revoke says
+which nodes have. One that cannot be reached and hears of no leader of the cluster stops serving readers 10 seconds later, and holders when it hears of it; what they write is not acknowledged
+without the others.
+
+Whoever had a key of an encrypted file has it still, and what it read before.`,
+		Example:               `  btnode revoke /vm/disk0 --from /host7 --config client.yaml`,
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args("PATH"),
+	}
+	addConfig(c, &file, "configuration of any node or client of the cluster")
+	c.Flags().StringVar(&from, "from", "", "principal, path or file of credentials whose grant is taken")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := cli.RequireFlags(c, "config", "from"); err != nil {
+			return err
+		}
+		return withPath(c, file, args[0], func(ctx context.Context, cfg *config.Client, path blocktree.Path, client *cluster.Client) error {
+			subject, err := parseSubject(cfg, from)
+			if err != nil {
+				return err
+			}
+			a, err := client.Revoke(ctx, path, subject)
+			if err := sayApplied(c.OutOrStdout(), fmt.Sprintf("%s: %s has no grant on it any more", path.Short(), &subject), a, err); err != nil {
+				return err
+			}
+			return sayKeys(ctx, c.OutOrStdout(), client, path, "whoever had the file's key has it still: no node gives it sectors any more, but it can open what it kept")
+		})
+	}
+	return c
+}
+
+// sayApplied prints what was done, and which nodes go by it.
+func sayApplied(w io.Writer, what string, a cluster.Applied, err error) error {
+	if err != nil {
+		return err
+	}
+	if _, err = fmt.Fprintf(w, "%s\napplied by %s\n", what, paths(a.Nodes)); err != nil || len(a.Missing) == 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "not known of %s: cut off from the others, it could serve readers until %s, and who holds a file until it hears of this\n", paths(a.Missing), a.Until.Format(time.TimeOnly))
+	return err
+}
+
+// sayKeys says what a change of rights leaves to the keys, of an encrypted file.
+func sayKeys(ctx context.Context, w io.Writer, client *cluster.Client, path blocktree.Path, words string) error {
+	i, err := client.Stat(ctx, path)
+	if err == nil && i.Kind == meta.KindFile && seal.Suite(i.Suite) != seal.None {
+		_, err = fmt.Fprintln(w, words)
+		return err
+	}
+	return nil // it was done; whoever may not look any more is not told
+}
+
+func paths(all []blocktree.Path) string {
+	if len(all) == 0 {
+		return "nobody that could be asked"
+	}
+	var out []string
+	for _, p := range all {
+		out = append(out, p.Short())
+	}
+	return strings.Join(out, ", ")
+}
+
+// grantWords describes a grant.
+func grantWords(g *meta.Grant) string {
+	s := fmt.Sprintf("%s may %s", &g.Subject, g.Rights)
+	if g.Until != 0 {
+		s += " until " + stamp(g.Until)
+	}
+	return s
+}
+
+// parseMode reads permission bits.
+func parseMode(s string) (uint32, error) {
+	m, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || m > 0o777 {
+		return 0, &blocktree.Error{Op: "mode", Kind: blocktree.Invalid, Err: fmt.Errorf("%q is no mode", s), Hint: "three octal digits, for owner, group and others, such as 0640"}
+	}
+	return uint32(m), nil
+}
+
+// parseOwner reads USER, USER:GROUP or :GROUP.
+func parseOwner(s string) (uid, gid *uint32, err error) {
+	number := func(s string) *uint32 {
+		n, e := strconv.ParseUint(s, 10, 32)
+		if e != nil {
+			err = &blocktree.Error{Op: "owner", Kind: blocktree.Invalid, Err: fmt.Errorf("%q is no user or group id", s), Hint: "ids are numbers: 1000, 1000:100 or :100"}
+		}
+		v := uint32(n)
+		return &v
+	}
+	user, group, both := strings.Cut(s, ":")
+	if user != "" || !both {
+		uid = number(user)
+	}
+	if both {
+		gid = number(group)
+	}
+	return uid, gid, err
+}
+
+// parseUntil reads a time or a term, 0 for none.
+func parseUntil(s string, now time.Time) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		var term time.Duration
+		if days, ok := strings.CutSuffix(s, "d"); ok {
+			var n uint64
+			n, err = strconv.ParseUint(days, 10, 16)
+			term = time.Duration(n) * 24 * time.Hour
+		} else {
+			term, err = time.ParseDuration(s)
+		}
+		at = now.Add(term)
+	}
+	if err != nil || !at.After(now) || at.Year() > 2200 {
+		return 0, &blocktree.Error{Op: "until", Kind: blocktree.Invalid, Err: fmt.Errorf("%q is no time to come", s), Hint: "a term such as 30d or 12h, or a time such as 2027-01-31T12:00:00Z"}
+	}
+	return at.UnixNano(), nil
+}
+
+// parseSubject reads a principal, the name of a file with credentials, or a path of the domain.
+func parseSubject(cfg *config.Client, s string) (meta.Subject, error) {
+	if p, err := blocktree.ParsePrincipal(s); err == nil {
+		return meta.Subject{Principal: p}, nil
+	}
+	if _, err := os.Stat(s); err == nil {
+		chain, err := cred.Load(s)
+		if err == nil && len(chain) > 0 {
+			return meta.Subject{Principal: blocktree.PrincipalOf(chain[len(chain)-1].Subject)}, nil
+		}
+		if !strings.HasPrefix(s, "/") {
+			return meta.Subject{}, err
+		}
+	}
+	if !strings.HasPrefix(s, "/") {
+		return meta.Subject{}, &blocktree.Error{Op: "subject", Kind: blocktree.Invalid, Err: fmt.Errorf("%q is no principal, no path, and no file that is there", s),
+			Hint: "a principal as btnode prints it, a path that starts with a slash, or the name of a file with credentials"}
+	}
+	path, err := cfg.Resolve(s)
+	return meta.Subject{Path: path}, err
+}
