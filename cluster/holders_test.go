@@ -16,9 +16,14 @@ import (
 
 // judgeBed is a group of one node, and holders that follow it.
 func judgeBed(t *testing.T, runtime blocktree.Runtime) (*holders, func(meta.Op) meta.Result) {
+	return judgeBedWith(t, runtime, func(meta.Changes) {})
+}
+
+// judgeBedWith is judgeBed that also tells somebody else of changes.
+func judgeBedWith(t testing.TB, runtime blocktree.Runtime, also func(meta.Changes)) (*holders, func(meta.Op) meta.Result) {
 	h := &holders{nodes: newRoster([]blocktree.Runtime{{Principal: runtime.Principal, Node: 1}}), known: map[blocktree.FileID]holder{}}
 	g, err := meta.Open(t.Context(), meta.Config{Dir: "meta", FS: vfs.NewMem(), Node: 1, Founders: []blocktree.Runtime{runtime},
-		Send: func(blocktree.NodeID, []byte) {}, Clock: stoppedClock{}, Logger: slog.New(slog.DiscardHandler), OnApply: h.applied})
+		Send: func(blocktree.NodeID, []byte) {}, Clock: stoppedClock{}, Logger: slog.New(slog.DiscardHandler), OnApply: func(c meta.Changes) { h.applied(c); also(c) }})
 	if err != nil {
 		t.Fatal(err)
 	}

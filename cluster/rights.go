@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"blocktree"
@@ -158,6 +159,8 @@ func (c *Client) awaitApplied(ctx context.Context, index uint64) Applied {
 			out.Missing = append(out.Missing, path)
 		}
 	}
+	slices.Sort(out.Nodes)
+	slices.Sort(out.Missing)
 	if len(out.Missing) > 0 {
 		out.Until = begun.Add(blocktree.PassTerm + leaderless)
 	}

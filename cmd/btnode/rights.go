@@ -43,7 +43,7 @@ func newMkdir() *cobra.Command {
 		Long: `mkdir makes a directory. It belongs to whoever makes it: the user and group of the configuration's credentials. What is made in it takes the right
 write on it.`,
 		Example: `  btnode mkdir /vm --mode 0750 --config client.yaml
-  btnode mkdir /home/alice/disks --parents --config client.yaml`,
+  btnode mkdir /alice/disks --parents --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
 	}

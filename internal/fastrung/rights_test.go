@@ -75,47 +75,11 @@ func TestRevokedWhileReading(t *testing.T) {
 		if k, err := read(ctx, b.T, f, 0); err != nil || k != 1 {
 			b.T.Fatal(k, err)
 		}
-		var mu sync.Mutex
-		var after time.Time // when the revocation was answered
-		var late, good int
-		var first error
-		stop, cancel := context.WithCancel(ctx)
-		var wg sync.WaitGroup
-		b.T.Cleanup(func() { cancel(); wg.Wait() })
-		for range 4 {
-			wg.Go(func() {
-				for stop.Err() == nil {
-					begun := time.Now()
-					_, err := read(stop, b.T, f, 0)
-					mu.Lock()
-					switch {
-					case err == nil && !after.IsZero() && begun.After(after):
-						late++
-					case err == nil:
-						good++
-					case first == nil:
-						first = err
-					}
-					mu.Unlock()
-					time.Sleep(time.Millisecond)
-				}
-			})
-		}
-		time.Sleep(300 * time.Millisecond)
-		a := revoke()
-		mu.Lock()
-		after = time.Now()
-		mu.Unlock()
-		if len(a.Nodes) != 3 || len(a.Missing) != 0 {
-			b.T.Errorf("applied by %v, not by %v", a.Nodes, a.Missing)
-		}
-		b.await("a refusal", atOnce, func() bool { mu.Lock(); defer mu.Unlock(); return first != nil })
-		time.Sleep(2 * time.Second)
-		cancel()
-		wg.Wait()
-		if late > 0 || good == 0 {
-			b.T.Errorf("%d reads that began after the revocation were answered, %d before", late, good)
-		}
+		first := b.readThrough(f, func() {
+			if a := revoke(); len(a.Nodes) != 3 || len(a.Missing) != 0 {
+				b.T.Errorf("applied by %v, not by %v", a.Nodes, a.Missing)
+			}
+		})
 		b.refused("the read", first, "revoked read")
 		again, err := file.Open(ctx, c, b.Path("/vm/disk0"), file.OpenOptions{ReadOnly: true, Reader: b.Reader})
 		if err == nil { // list on its directory tells it that the file is there
@@ -130,6 +94,50 @@ func TestRevokedWhileReading(t *testing.T) {
 			b.T.Errorf("granted again: %d, %v", k, err)
 		}
 	})
+}
+
+// readThrough reads sector 0 of a file without a pause while its reader loses the right to, and returns the first error, which must come at once; no read that began after
+// revoke has returned may be answered.
+func (b *bed) readThrough(f blocktree.File, revoke func()) (first error) {
+	b.T.Helper()
+	var mu sync.Mutex
+	var after time.Time // when the revocation was answered
+	var late, good int
+	stop, cancel := context.WithCancel(b.T.Context())
+	var wg sync.WaitGroup
+	b.T.Cleanup(func() { cancel(); wg.Wait() })
+	for range 4 {
+		wg.Go(func() {
+			for stop.Err() == nil {
+				begun := time.Now()
+				_, err := read(stop, b.T, f, 0)
+				mu.Lock()
+				switch {
+				case err == nil && !after.IsZero() && begun.After(after):
+					late++
+				case err == nil:
+					good++
+				case first == nil:
+					first = err
+				}
+				mu.Unlock()
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	time.Sleep(300 * time.Millisecond)
+	revoke()
+	mu.Lock()
+	after = time.Now()
+	mu.Unlock()
+	b.await("a refusal", atOnce, func() bool { mu.Lock(); defer mu.Unlock(); return first != nil })
+	time.Sleep(2 * time.Second)
+	cancel()
+	wg.Wait()
+	if late > 0 || good == 0 {
+		b.T.Errorf("%d reads that began after the revocation were answered, %d before", late, good)
+	}
+	return first
 }
 
 // TestHolderRevoked: a holder that loses its right writes nothing any more and does not believe in its lease; the file is another's a term later, and not sooner.
@@ -242,6 +250,34 @@ func (w *words) String() string {
 	return w.buf.String()
 }
 
+// audited demands a line of the log for each of what TestNoKeysInWords has refused and changed.
+func (b *bed) audited(log string) {
+	b.T.Helper()
+	lines, dirs := strings.Split(log, "\n"), 0
+	for _, want := range []string{"make file", "make directory", "remove", "set mode 0666", "set owner 1001:", "stat", "open for read,write,lease"} {
+		found := false
+		for _, l := range lines {
+			found = found || strings.Contains(l, "msg=refused") && strings.Contains(l, "path=/client2") && strings.Contains(l, want) && strings.Contains(l, "why=") && strings.Contains(l, "address=")
+		}
+		if !found {
+			b.T.Errorf("no line about a refusal to %q", want)
+		}
+	}
+	for _, want := range []string{"grant read to /client2", "revoke from /client2", "set mode 0640"} {
+		if !strings.Contains(log, want) {
+			b.T.Errorf("no line about the change %q", want)
+		}
+	}
+	for _, l := range lines {
+		if strings.Contains(l, "msg=refused") && strings.Contains(l, "make directory") {
+			dirs++
+		}
+	}
+	if dirs > 2*blocktree.AuditPerSecond || !strings.Contains(log, "heldBack=3") && !strings.Contains(log, "heldBack=2") {
+		b.T.Errorf("%d lines of 41 refusals, and none says how many were held back", dirs)
+	}
+}
+
 // TestNoKeysInWords: through all refusals and changes of rights there is a line of the log for each, with who, what, on what and why, at most so many a second; and neither the log nor an
 // error has a byte of what a key is wrapped in.
 func TestNoKeysInWords(t *testing.T) {
@@ -290,29 +326,7 @@ func TestNoKeysInWords(t *testing.T) {
 			_ = c.MakeDir(ctx, b.Path("/vm/d"), 0o755, false)
 		}
 		time.Sleep(3 * time.Second)
-		lines, dirs := strings.Split(log.String(), "\n"), 0
-		for _, want := range []string{"make file", "make directory", "remove", "set mode 0666", "set owner 1001:", "stat", "open for read,write,lease"} {
-			found := false
-			for _, l := range lines {
-				found = found || strings.Contains(l, "msg=refused") && strings.Contains(l, "path=/client2") && strings.Contains(l, want) && strings.Contains(l, "why=") && strings.Contains(l, "address=")
-			}
-			if !found {
-				b.T.Errorf("no line about a refusal to %q", want)
-			}
-		}
-		for _, want := range []string{"grant read to /client2", "revoke from /client2", "set mode 0640"} {
-			if !strings.Contains(log.String(), want) {
-				b.T.Errorf("no line about the change %q", want)
-			}
-		}
-		for _, l := range lines {
-			if strings.Contains(l, "msg=refused") && strings.Contains(l, "make directory") {
-				dirs++
-			}
-		}
-		if dirs > 2*blocktree.AuditPerSecond || !strings.Contains(log.String(), "heldBack=3") && !strings.Contains(log.String(), "heldBack=2") {
-			b.T.Errorf("%d lines of 41 refusals, and none says how many were held back", dirs)
-		}
+		b.audited(log.String())
 		for form, key := range map[string]string{"bytes": string(secret[:8]), "hex": hex.EncodeToString(secret[:8]), "base64": base64.StdEncoding.EncodeToString(secret[:9]),
 			"numbers": strings.Trim(fmt.Sprint(secret[:8]), "[]")} {
 			if strings.Contains(log.String(), key) || strings.Contains(said.String(), key) {
