@@ -15,6 +15,7 @@ import (
 	"blocktree/cluster"
 	"blocktree/crypto/cred"
 	"blocktree/crypto/keys"
+	"blocktree/fs"
 	"blocktree/internal/bttp"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
@@ -133,6 +134,22 @@ func Dial(ctx context.Context, b *config.Base, log *slog.Logger) (*cluster.Clien
 	return cluster.Dial(ctx, cluster.ClientConfig{Path: b.RuntimePath(), Root: b.Root(), Key: key, Credentials: chain,
 		Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{},
 		SpareAfter: b.Cluster.SpareAfter.Duration})
+}
+
+// DialFilesystem makes a client of the filesystem services that a configuration names, as nobody in particular if anonymous. It connects to
+// nobody; the first request does.
+func DialFilesystem(ctx context.Context, b *config.Base, anonymous bool, log *slog.Logger) (*fs.Client, error) {
+	table, err := route.NewTable(b.Filesystems())
+	if err != nil {
+		return nil, err
+	}
+	c := fs.ClientConfig{Root: b.Root(), Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{}}
+	if !anonymous {
+		if c.Key, c.Credentials, err = Identity(b); err != nil {
+			return nil, err
+		}
+	}
+	return fs.Dial(ctx, c)
 }
 
 // AwaitUp asks the cluster until every node is up and it works, or ctx ends: then it fails with Unavailable. It does not
