@@ -19,7 +19,7 @@ func BenchmarkRead(b *testing.B) {
 			var handles []uint64
 			for i := range files {
 				if i%blocktree.FSOpenFilesPerConnectionMax == 0 {
-					owners = append(owners, newOwner(s, ann))
+					owners = append(owners, ownerFor(s, ann))
 				}
 				handles = append(handles, open(b, s, owners[len(owners)-1], path, 0).handle)
 			}

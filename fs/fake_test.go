@@ -222,6 +222,11 @@ func newTestService(t testing.TB, c *fake, change func(*Config)) *Service {
 	return s
 }
 
+// ownerFor is the owner of a connection of a caller.
+func ownerFor(s *Service, caller cred.Identity) *owner {
+	return newOwner(s, func() cred.Identity { return caller })
+}
+
 // open opens a file for an owner, as a request does.
 func open(t testing.TB, s *Service, o *owner, path blocktree.Path, flags uint8) *openFile {
 	t.Helper()

@@ -15,7 +15,6 @@ import (
 type openFile struct {
 	service *Service
 	owner   *owner
-	caller  cred.Identity
 	path    blocktree.Path
 	info    Info
 	write   bool
@@ -35,6 +34,9 @@ type openFile struct {
 	used     time.Time      // when something was last asked of it
 	lastRead time.Time
 }
+
+// caller is who has the file open.
+func (a *openFile) caller() cred.Identity { return a.owner.caller() }
 
 // want are the rights that an open file needs.
 func (a *openFile) want() Rights {
@@ -133,17 +135,17 @@ func (a *openFile) judge(ctx context.Context) error {
 	if number == a.number && !a.doubt && now.Sub(a.judged) < blocktree.FSJudgeEvery {
 		return nil
 	}
-	found, err := a.service.look(ctx, a.caller, a.path, a.want())
+	found, err := a.service.look(ctx, a.caller(), a.path, a.want())
 	switch blocktree.KindOf(err) {
 	case blocktree.Permission, blocktree.NotFound, blocktree.Unauthenticated:
-		a.service.refused("use an open file", a.caller, a.path, err)
-		return &refusal{hide(a.caller, err)}
+		a.service.refused("use an open file", a.caller(), a.path, err)
+		return &refusal{hide(a.caller(), err)}
 	}
 	if err != nil {
 		return err
 	}
 	if found.Inode.ID != a.info.ID {
-		return &refusal{hide(a.caller, &blocktree.Error{Op: "fs", Path: a.path.Short(), Kind: blocktree.NotFound, Err: errors.New("the file was removed")})}
+		return &refusal{hide(a.caller(), &blocktree.Error{Op: "fs", Path: a.path.Short(), Kind: blocktree.NotFound, Err: errors.New("the file was removed")})}
 	}
 	a.number, a.judged, a.doubt = number, now, false
 	return nil
@@ -174,7 +176,7 @@ func (a *openFile) openSectors(ctx context.Context) error {
 	if a.file != nil {
 		return nil
 	}
-	f, err := a.service.open(ctx, a.caller, a.path, a.info.ID, OpenOptions{Plain: !a.info.Encrypted})
+	f, err := a.service.open(ctx, a.caller(), a.path, a.info.ID, OpenOptions{Plain: !a.info.Encrypted})
 	if err != nil {
 		return err
 	}
@@ -197,7 +199,7 @@ func (a *openFile) openSectors(ctx context.Context) error {
 
 // rest is how long nothing has to be done unless something is asked.
 func (a *openFile) rest() time.Duration {
-	until := a.used.Add(a.service.idle(a.caller))
+	until := a.used.Add(a.service.idle(a.owner))
 	if a.write {
 		until = earlier(until, a.judged.Add(blocktree.FSJudgeEvery))
 	} else if a.file != nil {
@@ -216,8 +218,8 @@ func earlier(a, b time.Time) time.Time {
 // tend does what is due though nothing is asked. An error ends the file.
 func (a *openFile) tend() error {
 	now := time.Now()
-	if now.Sub(a.used) >= a.service.idle(a.caller) {
-		return undeliverable("the file was closed: nothing was asked of it for " + a.service.idle(a.caller).String())
+	if now.Sub(a.used) >= a.service.idle(a.owner) {
+		return undeliverable("the file was closed: nothing was asked of it for " + a.service.idle(a.owner).String())
 	}
 	if !a.write {
 		if a.file != nil && now.Sub(a.lastRead) >= blocktree.FSReadIdleMax {

@@ -18,7 +18,7 @@ func in(t *testing.T, do func(t *testing.T, c *fake, s *Service, o *owner, path 
 		c := newFake()
 		path := c.file("f", Read|Write|Lease, somebody("ann"))
 		s := newTestService(t, c, nil)
-		do(t, c, s, newOwner(s, somebody("ann")), path)
+		do(t, c, s, ownerFor(s, somebody("ann")), path)
 	})
 }
 
@@ -36,7 +36,7 @@ func TestOpenFileIsJudgedAgain(t *testing.T) {
 			if c.looks.Load() != looks {
 				t.Error("judged for each request")
 			}
-			c.revoke(path, o.caller, loud)
+			c.revoke(path, o.caller(), loud)
 			if !loud {
 				_, err = f.ask(read)
 				wantKind(t, "believed", err, blocktree.Other)
@@ -60,7 +60,7 @@ func TestRightGoesDuringARead(t *testing.T) {
 		f := open(t, s, o, path, 0)
 		c.set(path, func(n *fakeNode) {
 			n.hook = func(context.Context, memfile.Call) error {
-				c.revoke(path, o.caller, true)
+				c.revoke(path, o.caller(), true)
 				return nil
 			}
 		})
@@ -81,7 +81,7 @@ func TestIdleWriterIsJudged(t *testing.T) {
 		if c.opened.Load() != 1 {
 			t.Fatal("closed without a reason")
 		}
-		c.revoke(path, o.caller, false)
+		c.revoke(path, o.caller(), false)
 		time.Sleep(blocktree.FSJudgeEvery)
 		synctest.Wait()
 		if c.opened.Load() != 0 || s.OpenFiles() != 0 {
@@ -118,7 +118,7 @@ func TestNoAnswerIsNoYes(t *testing.T) {
 func TestAnotherFileOfThatName(t *testing.T) {
 	in(t, func(t *testing.T, c *fake, s *Service, o *owner, path blocktree.Path) {
 		f := open(t, s, o, path, 0)
-		c.file("f", Read, o.caller)
+		c.file("f", Read, o.caller())
 		_, err := f.ask(message{code: codeRead, count: 1}) // judged just now, and only opened now
 		wantKind(t, "read", err, blocktree.NotFound)
 		time.Sleep(blocktree.FSJudgeEvery)
@@ -148,7 +148,7 @@ func TestOwnerEnds(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		_, err := s.openFile(t.Context(), newOwner(s, somebody("ann")), &pathRequest{path: path, flags: flagWrite})
+		_, err := s.openFile(t.Context(), ownerFor(s, somebody("ann")), &pathRequest{path: path, flags: flagWrite})
 		wantKind(t, "a second writer", err, blocktree.Busy)
 		o.end()
 		wg.Wait()
@@ -159,7 +159,7 @@ func TestOwnerEnds(t *testing.T) {
 		_, err = s.openFile(t.Context(), o, &pathRequest{path: path})
 		wantKind(t, "open", err, blocktree.Closed)
 		c.set(path, func(n *fakeNode) { n.hook = nil })
-		open(t, s, newOwner(s, somebody("ann")), path, flagWrite)
+		open(t, s, ownerFor(s, somebody("ann")), path, flagWrite)
 	})
 }
 
@@ -286,7 +286,7 @@ func TestFailedFlushStays(t *testing.T) {
 func TestHandles(t *testing.T) {
 	in(t, func(t *testing.T, c *fake, s *Service, o *owner, path blocktree.Path) {
 		f := open(t, s, o, path, 0)
-		if newOwner(s, o.caller).find(f.handle) != nil {
+		if ownerFor(s, o.caller()).find(f.handle) != nil {
 			t.Error("another connection found it")
 		}
 		seen := map[uint64]bool{f.handle: true}
@@ -341,13 +341,13 @@ func TestOpenWants(t *testing.T) {
 			{Read | Write | Lease, flagWrite | flagPlain, true, blocktree.Other},
 		} {
 			c.set(path, func(n *fakeNode) {
-				n.rights[o.caller.Principal] = x.rights
+				n.rights[o.caller().Principal] = x.rights
 				n.inode.Suite = 1
 				if x.plain {
 					n.inode.Suite = 0
 				}
 			})
-			o := newOwner(s, o.caller)
+			o := ownerFor(s, o.caller())
 			_, err := s.openFile(t.Context(), o, &pathRequest{path: path, flags: x.flags})
 			if blocktree.KindOf(err) != x.want {
 				t.Errorf("%+v: %v", x, err)
@@ -358,7 +358,7 @@ func TestOpenWants(t *testing.T) {
 				t.Errorf("%+v: something is open", x)
 			}
 		}
-		f := open(t, s, newOwner(s, somebody("ann")), c.file("r", Read, somebody("ann")), 0)
+		f := open(t, s, ownerFor(s, somebody("ann")), c.file("r", Read, somebody("ann")), 0)
 		for _, code := range []uint16{codeWrite, codeFlush} {
 			_, err := f.ask(message{code: code, data: []byte("x")})
 			wantKind(t, "a change through a handle to read", err, blocktree.ReadOnly)

@@ -10,9 +10,9 @@ import (
 
 // openFile opens a file for the owner, and answers with its handle. The actor has everything that was taken for it from the moment it runs.
 func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
-	a := &openFile{service: s, owner: o, caller: o.caller, path: r.path, write: r.flags&flagWrite != 0, box: newMailbox()}
+	a := &openFile{service: s, owner: o, path: r.path, write: r.flags&flagWrite != 0, box: newMailbox()}
 	a.number, a.judged = s.cluster.RightsNumber(), time.Now() // before it is asked
-	found, err := s.look(ctx, o.caller, r.path, a.want())
+	found, err := s.look(ctx, o.caller(), r.path, a.want())
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (s *Service) take(ctx context.Context, a *openFile) (err error) {
 		if err := s.writers.enter(a.info.ID); err != nil {
 			return err
 		}
-		if a.file, err = s.open(ctx, a.caller, a.path, a.info.ID, OpenOptions{Write: true, Plain: !a.info.Encrypted}); err != nil {
+		if a.file, err = s.open(ctx, a.caller(), a.path, a.info.ID, OpenOptions{Write: true, Plain: !a.info.Encrypted}); err != nil {
 			s.writers.leave(a.info.ID)
 			return err
 		}

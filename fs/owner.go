@@ -14,11 +14,12 @@ const chunkFiles = 64
 
 // owner has the open files of one connection. A file is found by its handle without a lock; places are taken and given back under one.
 type owner struct {
-	service  *Service
-	caller   cred.Identity
-	filesMax int
-	paths    chan struct{} // a token per request about a path
-	rate     bucket        // of an anonymous caller
+	service   *Service
+	caller    func() cred.Identity // as it has proven to be by now: credentials are renewed
+	anonymous bool
+	filesMax  int
+	paths     chan struct{} // a token per request about a path
+	rate      bucket        // of an anonymous caller
 
 	chunks [blocktree.FSOpenFilesPerConnectionMax / chunkFiles]atomic.Pointer[[chunkFiles]atomic.Pointer[openFile]]
 
@@ -33,10 +34,10 @@ type owner struct {
 const placeBits = 16
 
 // newOwner makes the owner of a connection.
-func newOwner(s *Service, caller cred.Identity) *owner {
-	o := &owner{service: s, caller: caller, filesMax: blocktree.FSOpenFilesPerConnectionMax}
+func newOwner(s *Service, caller func() cred.Identity) *owner {
+	o := &owner{service: s, caller: caller, anonymous: caller().Anonymous(), filesMax: blocktree.FSOpenFilesPerConnectionMax}
 	paths := blocktree.FSPathRequestsPerConnectionMax
-	if caller.Anonymous() {
+	if o.anonymous {
 		o.filesMax, paths = blocktree.FSOpenFilesAnonymousMax, blocktree.FSPathRequestsAnonymousConnectionMax
 	}
 	o.paths = make(chan struct{}, paths)

@@ -32,7 +32,7 @@ func leave(tokens ...chan struct{}) {
 // servePath works on a request about a path in a goroutine of its own. An error says that it does not.
 func (s *Service) servePath(o *owner, code uint16, r pathRequest, req *bttp.Request) error {
 	tokens := []chan struct{}{o.paths, s.paths}
-	if o.caller.Anonymous() {
+	if o.anonymous {
 		tokens = append(tokens, s.guestPaths)
 	}
 	if !tryEnter(tokens...) {
@@ -49,9 +49,9 @@ func (s *Service) servePath(o *owner, code uint16, r pathRequest, req *bttp.Requ
 		}
 		switch blocktree.KindOf(err) {
 		case blocktree.Permission, blocktree.Unauthenticated:
-			s.refused(nameOf(code), o.caller, r.path, err)
+			s.refused(nameOf(code), o.caller(), r.path, err)
 		}
-		req.Fail(hide(o.caller, err))
+		req.Fail(hide(o.caller(), err))
 	})
 	if err != nil {
 		leave(tokens...)
@@ -68,28 +68,28 @@ func nameOf(code uint16) string {
 func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequest) ([]byte, error) {
 	switch code {
 	case codeStat:
-		found, err := s.look(ctx, o.caller, r.path, 0)
+		found, err := s.look(ctx, o.caller(), r.path, 0)
 		if err != nil {
 			return nil, err
 		}
 		info := InfoOf(found.Inode)
 		return encodeInfo(&info), nil
 	case codeList:
-		return s.list(ctx, o.caller, r)
+		return s.list(ctx, o.caller(), r)
 	case codeOpen:
 		return s.openFile(ctx, o, r)
 	case codeCreate:
-		return nil, s.cluster.Create(ctx, o.caller, r.path, CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code,
+		return nil, s.cluster.Create(ctx, o.caller(), r.path, CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code,
 			Mode: r.mode, Plain: r.flags&flagPlain != 0})
 	case codeMkdir:
-		return nil, s.cluster.MakeDir(ctx, o.caller, r.path, r.mode)
+		return nil, s.cluster.MakeDir(ctx, o.caller(), r.path, r.mode)
 	case codeRemove:
-		return nil, s.cluster.Remove(ctx, o.caller, r.path)
+		return nil, s.cluster.Remove(ctx, o.caller(), r.path)
 	case codeResize:
-		if _, err := s.look(ctx, o.caller, r.path, Write); err != nil {
+		if _, err := s.look(ctx, o.caller(), r.path, Write); err != nil {
 			return nil, err
 		}
-		return nil, s.cluster.Resize(ctx, o.caller, r.path, r.sizeBytes)
+		return nil, s.cluster.Resize(ctx, o.caller(), r.path, r.sizeBytes)
 	}
 	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
 }

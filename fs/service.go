@@ -96,7 +96,7 @@ func (s *Service) task(f func()) error {
 // ownerOf returns the owner that a connection is; it ends with the connection.
 func (s *Service) ownerOf(conn *bttp.Conn) *owner {
 	return conn.Own(func() any {
-		o := newOwner(s, conn.Peer())
+		o := newOwner(s, conn.Peer)
 		if s.task(func() {
 			select {
 			case <-conn.Ended():
@@ -130,7 +130,7 @@ func (s *Service) Serve(req *bttp.Request) {
 	r, err := decodePath(req.Body)
 	code := req.Code
 	req.Release()
-	if err == nil && o.caller.Anonymous() && r.flags != 0 {
+	if err == nil && o.anonymous && r.flags != 0 {
 		err = denied()
 	}
 	if err == nil {
@@ -160,7 +160,7 @@ func (s *Service) admit(req *bttp.Request) error {
 
 // gate bounds how often anonymous callers ask.
 func (s *Service) gate(o *owner) error {
-	if !o.caller.Anonymous() {
+	if !o.anonymous {
 		return nil
 	}
 	now := time.Now()
@@ -213,7 +213,7 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 
 // hold counts the bytes of a request until letGo. Over a bound it fails, and counts nothing.
 func (s *Service) hold(o *owner, bytes int64) error {
-	if o.caller.Anonymous() && s.guests.Add(bytes) > blocktree.FSAnonymousBytesMax {
+	if o.anonymous && s.guests.Add(bytes) > blocktree.FSAnonymousBytesMax {
 		s.guests.Add(-bytes)
 		return busy("too much is in flight for anonymous callers")
 	}
@@ -225,15 +225,15 @@ func (s *Service) hold(o *owner, bytes int64) error {
 }
 
 func (s *Service) letGo(o *owner, bytes int64) {
-	if o.caller.Anonymous() {
+	if o.anonymous {
 		s.guests.Add(-bytes)
 	}
 	s.bytes.Add(-bytes)
 }
 
-// idle is how long nothing need be asked of a caller's open file.
-func (s *Service) idle(caller cred.Identity) time.Duration {
-	if caller.Anonymous() {
+// idle is how long nothing need be asked of an open file.
+func (s *Service) idle(o *owner) time.Duration {
+	if o.anonymous {
 		return min(s.cfg.idle, blocktree.FSIdleAnonymousMax)
 	}
 	return s.cfg.idle

@@ -334,7 +334,7 @@ func TestAnonymousBounds(t *testing.T) {
 func TestBytesInFlight(t *testing.T) {
 	c := newFake()
 	s := newTestService(t, c, nil)
-	guest, ann := newOwner(s, nobody), newOwner(s, somebody("ann"))
+	guest, ann := ownerFor(s, nobody), ownerFor(s, somebody("ann"))
 	taken := func(o *owner) (n int) {
 		for s.hold(o, 1<<20) == nil {
 			n++

@@ -93,9 +93,22 @@ func TestOneFileTwoDoors(t *testing.T) {
 	}
 	must(device.Close())
 
+	sizesAndNames(t, d, door, r)
+}
+
+// sizesAndNames goes on with a file that r has open: it grows, is listed, and goes.
+func sizesAndNames(t *testing.T, d *testenv.Domain, door *fs.Client, r fs.File) {
+	t.Helper()
+	ctx, path := patience(t), d.Path("/docs/a")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	must(door.Resize(ctx, path, 2<<20))
 	end := make([]byte, 100)
-	if n, err := other.Open(ctx, path, fs.OpenOptions{}); err != nil {
+	if n, err := door.Open(ctx, path, fs.OpenOptions{}); err != nil {
 		t.Error(err)
 	} else if got, err := n.ReadAt(ctx, end, 2<<20-50); got != 50 || err != io.EOF {
 		t.Errorf("at the new end: %d, %v", got, err)
@@ -106,7 +119,7 @@ func TestOneFileTwoDoors(t *testing.T) {
 	}
 	must(door.Mkdir(ctx, d.Path("/docs/sub"), 0o755))
 	must(door.Remove(ctx, path))
-	if _, err := r.ReadAt(ctx, got[:1], 0); err == nil {
+	if _, err := r.ReadAt(ctx, end[:1], 0); err == nil {
 		t.Error("a removed file was read")
 	}
 }
