@@ -158,6 +158,9 @@ const (
 	FSAnonymousRequestsPerSecond           = 1000
 	FSAnonymousRequestsPerSecondConnection = 50
 
+	// FSAnonymousBytesPerSecond bounds what all anonymous callers read, so that the rest of a node's line and processors is for others.
+	FSAnonymousBytesPerSecond = 32 << 20
+
 	// FSJudgeEvery is how long what the cluster said of a caller's rights on an open file is believed.
 	FSJudgeEvery = 2 * time.Second
 

@@ -19,7 +19,7 @@ type refusals struct {
 
 // refused logs that a caller was refused.
 func (s *Service) refused(what string, caller cred.Identity, path blocktree.Path, err error) {
-	if !s.refusals.rate.take(refusalsPerSecond, time.Now()) {
+	if !s.refusals.rate.take(1, refusalsPerSecond, time.Now()) {
 		s.refusals.silent.Add(1)
 		return
 	}

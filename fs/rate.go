@@ -12,15 +12,15 @@ type bucket struct {
 	at    time.Time
 }
 
-// take reports whether it may happen now.
-func (b *bucket) take(perSecond int, now time.Time) bool {
+// take reports whether it may happen now, n times.
+func (b *bucket) take(n, perSecond int, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.spent = max(0, b.spent-now.Sub(b.at).Seconds()*float64(perSecond))
 	b.at = now
-	if b.spent+1 > float64(perSecond) {
+	if b.spent+float64(n) > float64(perSecond) {
 		return false
 	}
-	b.spent++
+	b.spent += float64(n)
 	return true
 }

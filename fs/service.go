@@ -33,7 +33,8 @@ type Service struct {
 
 	paths      chan struct{} // a token per request about a path
 	guestPaths chan struct{} // and one of these for each of an anonymous caller
-	guestRate  bucket
+	guestRate  bucket // of requests
+	guestBytes bucket // that are read
 	refusals   refusals
 
 	ctx    context.Context
@@ -164,7 +165,7 @@ func (s *Service) gate(o *owner) error {
 		return nil
 	}
 	now := time.Now()
-	if !o.rate.take(blocktree.FSAnonymousRequestsPerSecondConnection, now) || !s.guestRate.take(blocktree.FSAnonymousRequestsPerSecond, now) {
+	if !o.rate.take(1, blocktree.FSAnonymousRequestsPerSecondConnection, now) || !s.guestRate.take(1, blocktree.FSAnonymousRequestsPerSecond, now) {
 		return busy("too many requests of anonymous callers")
 	}
 	return nil
@@ -220,6 +221,10 @@ func (s *Service) hold(o *owner, bytes int64) error {
 	if s.bytes.Add(bytes) > blocktree.FSInFlightBytesMax {
 		s.letGo(o, bytes)
 		return busy("too much is in flight")
+	}
+	if o.anonymous && !s.guestBytes.take(int(bytes), blocktree.FSAnonymousBytesPerSecond, time.Now()) {
+		s.letGo(o, bytes)
+		return busy("too much is read by anonymous callers")
 	}
 	return nil
 }

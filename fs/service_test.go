@@ -359,6 +359,32 @@ func TestBytesInFlight(t *testing.T) {
 	}
 }
 
+// What anonymous callers read in a second is bounded, all of them together; others read on.
+func TestBytesPerSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestService(t, newFake(), nil)
+		reads := func(o *owner) (n int) {
+			for range 100 {
+				if s.hold(o, 1<<20) == nil {
+					s.letGo(o, 1<<20)
+					n++
+				}
+			}
+			return n
+		}
+		for second := range 3 {
+			got := reads(ownerFor(s, nobody)) + reads(ownerFor(s, nobody))
+			if got != blocktree.FSAnonymousBytesPerSecond>>20 {
+				t.Errorf("second %d: %d MiB", second, got)
+			}
+			if got := reads(ownerFor(s, somebody("ann"))); got != 100 {
+				t.Errorf("second %d: others read %d MiB of 100", second, got)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 // What is in flight over the network is counted until it is answered, and no longer.
 func TestBytesComeBack(t *testing.T) {
 	b := newBed(t, nil)
