@@ -21,7 +21,7 @@ THRASH   := $(wildcard test/thrash/run)
 GOTEST    = $(GO) run ./internal/lint/gotest
 
 # What `make test` also runs under the race detector, with -short; `make race` runs everything.
-RACE_PACKAGES = ./crypto/... ./internal/erasure ./internal/bttp/... ./internal/file/... ./cluster/... ./blockdev/...
+RACE_PACKAGES = ./crypto/... ./internal/erasure ./internal/bttp/... ./internal/file/... ./cluster/... ./fs/... ./blockdev/...
 # How many seeds the simulator takes in `make test`; `make sim` takes its own default.
 TEST_SEEDS ?= 2000
 

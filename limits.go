@@ -136,6 +136,46 @@ const (
 	// the slowest disks read.
 	ScrubRateDefault = 8 << 20
 
+	// FSTransferBytesMax is the most bytes of one read or write of the filesystem service. FSInFlightBytesMax bounds what such requests hold at a time,
+	// FSAnonymousBytesMax what those of anonymous callers have of it: eight of the longest.
+	FSTransferBytesMax  = 1 << 20
+	FSInFlightBytesMax  = 64 << 20
+	FSAnonymousBytesMax = 8 << 20
+
+	// FSOpenFilesMax bounds the open files of a filesystem service, a sleeping goroutine each; of one connection, so that all that a principal may
+	// have leave half to others; of one anonymous connection. FSMailboxMax is how many requests wait for one of them.
+	FSOpenFilesMax              = 16384
+	FSOpenFilesPerConnectionMax = 1024
+	FSOpenFilesAnonymousMax     = 4
+	FSMailboxMax                = 64
+
+	// FSPathRequestsMax bounds the requests about paths that a filesystem service works on at a time, each of which asks the cluster;
+	// of one connection, of one anonymous connection, of all anonymous ones.
+	FSPathRequestsMax                      = 256
+	FSPathRequestsPerConnectionMax         = 32
+	FSPathRequestsAnonymousMax             = 16
+	FSPathRequestsAnonymousConnectionMax   = 4
+	FSAnonymousRequestsPerSecond           = 1000
+	FSAnonymousRequestsPerSecondConnection = 50
+
+	// FSAnonymousBytesPerSecond bounds what all anonymous callers read, so that the rest of a node's line and processors is for others.
+	FSAnonymousBytesPerSecond = 32 << 20
+
+	// FSJudgeEvery is how long what the cluster said of a caller's rights on an open file is believed.
+	FSJudgeEvery = 2 * time.Second
+
+	// FSIdleMax and FSIdleAnonymousMax are how long nothing need be asked of an open file: a backstop, as files end with their owners.
+	// FSReadIdleMax is how long the sectors of one that is not read any more stay open: a read that comes later asks for them again.
+	FSIdleMax          = 24 * time.Hour
+	FSIdleAnonymousMax = time.Minute
+	FSReadIdleMax      = 10 * time.Second
+
+	// AnonymousConnectionsMax of RuntimeConnectionsMax may be those of anonymous callers, AnonymousConnectionsPerNetworkMax of them of one
+	// address (of one /64 with IPv6): nobody in particular can have many keys, but not many addresses. AnonymousLanesMax bounds their lanes.
+	AnonymousConnectionsMax           = 64
+	AnonymousConnectionsPerNetworkMax = 16
+	AnonymousLanesMax                 = 2
+
 	// NBDNegotiationTimeout, NBDOptionsMax, NBDOptionBytesMax and NBDNegotiatingMax bound a client that has not
 	// chosen an export; idle chosen ones are normal and are not closed.
 	NBDNegotiationTimeout = 10 * time.Second

@@ -117,7 +117,8 @@ type Runtime struct {
 
 // Services that a runtime may register.
 const (
-	ServiceSector = "sector" // hosts sectors and metadata of its directory's cluster
+	ServiceSector     = "sector"     // hosts sectors and metadata of its directory's cluster
+	ServiceFilesystem = "filesystem" // files by path, decrypted for those who may read them and have no key (docs/design/0030)
 )
 
 // Resolver answers the two queries of DESIGN section 8. Answers are hints: the credentials of the runtime that is

@@ -119,6 +119,7 @@ func (c *Client) propose(ctx context.Context, op meta.Op) (meta.Result, error) {
 
 // proposeCommand is propose of a command that may have been proposed before.
 func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (meta.Result, error) {
+	command.Caller = behind(ctx, command.Caller)
 	request, err := meta.EncodeCommand(nil, command)
 	if err != nil {
 		return meta.Result{}, err
@@ -132,6 +133,7 @@ func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (meta
 
 // query asks the cluster; the answer is linearizable (but for QueryStatus). A refusal is an error.
 func (c *Client) query(ctx context.Context, q meta.Query) (meta.Answer, error) {
+	q.Caller = behind(ctx, q.Caller)
 	reply, err := c.ask(ctx, codeQuery, meta.EncodeQuery(nil, q))
 	if err != nil {
 		return meta.Answer{}, err
@@ -236,18 +238,26 @@ func (c *Client) layout(ctx context.Context, inode *meta.Inode) (*stripe.Layout,
 // List returns the entries of a directory in the order of their names.
 func (c *Client) List(ctx context.Context, path blocktree.Path) ([]meta.DirEntry, error) {
 	var all []meta.DirEntry
-	q := meta.Query{Kind: meta.QueryList, Path: path, Limit: blocktree.ListEntriesMax}
-	for {
-		a, err := c.query(ctx, q)
+	for after := ""; ; {
+		entries, more, err := c.ListAfter(ctx, path, after, blocktree.ListEntriesMax)
 		if err != nil {
-			return nil, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
+			return nil, err
 		}
-		all = append(all, a.Entries...)
-		if !a.More || len(a.Entries) == 0 || a.Entries[len(a.Entries)-1].Name <= q.After { // the last: no progress
+		all = append(all, entries...)
+		if !more || len(entries) == 0 || entries[len(entries)-1].Name <= after { // the last: no progress
 			return all, nil
 		}
-		q.After = a.Entries[len(a.Entries)-1].Name
+		after = entries[len(entries)-1].Name
 	}
+}
+
+// ListAfter returns at most limit of a directory's entries, in the order of their names, those after a name; more says that there are others behind them.
+func (c *Client) ListAfter(ctx context.Context, path blocktree.Path, after string, limit int) (entries []meta.DirEntry, more bool, err error) {
+	a, err := c.query(ctx, meta.Query{Kind: meta.QueryList, Path: path, After: after, Limit: limit})
+	if err != nil {
+		return nil, false, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
+	}
+	return a.Entries, a.More, nil
 }
 
 // startWait is how long CreateFile waits for nodes of the cluster that have never started.

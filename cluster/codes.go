@@ -14,3 +14,6 @@ const (
 	codeCopyUps uint16 = 10 // nothing; the copyUps that the node was told of lately
 	codeReach   uint16 = 11 // a node's id: do you have a connection of your own to it? Nothing, or Unavailable
 )
+
+// CodesOfOthers is the first code of messages that are not the cluster's, but those of another service of the same runtime.
+const CodesOfOthers uint16 = 256

@@ -34,11 +34,13 @@ type ServiceConfig struct {
 	MetaDir     string
 	Boot        vfs.Boot // where the tail mark lies; the zero Boot: there is none
 	Node        blocktree.NodeID
-	Directory   blocktree.Scope     // whose entries the cluster keeps
-	Members     []blocktree.Runtime // every founding sector host, or every one there is now; this one included
-	Joins       bool                // the cluster runs already, without this store: there is nothing to found
-	SpareAfter  time.Duration       // as in ClientConfig
-	ScrubRate   int64               // bytes per second that a scrub in the background reads; 0: there is none
+	Directory   blocktree.Scope           // whose entries the cluster keeps
+	Members     []blocktree.Runtime       // every founding sector host, or every one there is now; this one included
+	Joins       bool                      // the cluster runs already, without this store: there is nothing to found
+	SpareAfter  time.Duration             // as in ClientConfig
+	ScrubRate   int64                     // bytes per second that a scrub in the background reads; 0: there is none
+	Others      bttp.Handler              // serves messages of codes from CodesOfOthers on; nil: nobody does
+	Admit       func(cred.Identity) error // as in bttp.Config. Whom it admits without credentials reaches Others and nothing else
 	Logger      *slog.Logger
 	Clock       blocktree.Clock
 }
@@ -107,7 +109,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err = s.findVolatile(); err != nil {
 		return err
 	}
-	s.endpoint, err = bttp.Listen(ctx, bttp.Config{Key: s.cfg.Key, Credentials: s.cfg.Credentials, Root: s.cfg.Root, Relay: s.relayTo,
+	s.endpoint, err = bttp.Listen(ctx, bttp.Config{Key: s.cfg.Key, Credentials: s.cfg.Credentials, Root: s.cfg.Root, Relay: s.relayTo, Admit: s.cfg.Admit,
 		Addrs: []string{s.cfg.Listen}, Transport: s.cfg.Transport, Network: s.cfg.Network, Log: s.cfg.Logger, Clock: s.cfg.Clock})
 	if err != nil {
 		return err
@@ -399,8 +401,17 @@ func (s *Service) knownStart() (meta.NodeStart, error) {
 	return meta.NodeStart{Node: s.cfg.Node}, nil
 }
 
-// serve takes every request that comes over the network, from anybody who has proven to be in the domain.
+// serve takes every request that comes over the network: those of the cluster from anybody who has proven to be in the domain.
 func (s *Service) serve(req *bttp.Request) {
+	if req.Code >= CodesOfOthers && s.cfg.Others != nil {
+		s.cfg.Others.Serve(req)
+		return
+	}
+	if req.Conn.Peer().Anonymous() {
+		req.Fail(denied("anonymous callers may not ask for this"))
+		req.Release()
+		return
+	}
 	switch req.Code {
 	case codeStripe:
 		s.admit(req)

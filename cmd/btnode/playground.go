@@ -15,11 +15,12 @@ func newPlayground() *cobra.Command {
 	var o parts.Options
 	var generateOnly bool
 	c := &cobra.Command{
-		Use:   "playground --dir DIR [--nodes N] [--code K+M] [--size SIZE] [--durability ack|flush] [--generate]",
+		Use:   "playground --dir DIR [--nodes N] [--code K+M] [--size SIZE] [--durability ack|flush] [--filesystem] [--generate]",
 		Short: "Run a whole cluster on this machine, each node a process of its own",
 		Long: `playground writes the keys and configuration files of a domain into DIR, unless they are there: nodeI/btnode.yaml for
 every node, btnbd.yaml for an NBD server that exports ` + parts.Disk + ` on a unix socket in DIR, client.yaml for the commands.
-The nodes listen on fixed, free loopback ports.
+The nodes listen on fixed, free loopback ports. With --filesystem every node is a filesystem service, too, which has the reader key: ls, cat, get and put
+then need none, and anonymous callers may read what everybody may.
 
 With --generate it stops there. Else it starts one ` + "`btnode run`" + ` process per node, writes nodeI/btnode.pid and
 nodeI/btnode.log, prints "ready" when the cluster answers, and stops the nodes by their ids on SIGINT or SIGTERM. It
@@ -37,6 +38,7 @@ starts no node again that ends: that is what the playground is for.`,
 	addCode(c, &o.Code, "2+1")
 	addSize(c, &o.Size, "1GiB", "size of "+parts.Disk)
 	addDurability(c, &o.Durability)
+	f.BoolVar(&o.Filesystem, "filesystem", false, "have every node serve files by path, too, for clients without a reader key")
 	f.BoolVar(&generateOnly, "generate", false, "write the files and start nothing")
 	_ = c.MarkFlagDirname("dir") // for completion only
 	c.RunE = func(c *cobra.Command, _ []string) error {

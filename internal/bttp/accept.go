@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -111,8 +112,11 @@ func (e *Endpoint) enter(remote net.Addr) (leave func()) {
 }
 
 // networkOf is the IPv4 address or the IPv6 network of 64 bits that a peer is in, whose addresses cost it nothing.
-func networkOf(remote net.Addr) netip.Prefix {
-	at, err := netip.ParseAddrPort(remote.String())
+func networkOf(remote net.Addr) netip.Prefix { return networkOfAddress(remote.String()) }
+
+// networkOfAddress is networkOf of an address as it is printed.
+func networkOfAddress(remote string) netip.Prefix {
+	at, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Prefix{}
 	}
@@ -258,6 +262,9 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 	}
 	if err := e.judge(peer); err != nil {
 		return err
+	}
+	if peer.Anonymous() && h.lanes > blocktree.AnonymousLanesMax {
+		return blocktree.E("hello", blocktree.TooLarge, fmt.Errorf("%d lanes, an anonymous caller may have %d", h.lanes, blocktree.AnonymousLanesMax))
 	}
 	own := e.own.Load()
 	conn := newConn(e, h.conn, peer, proven, h.lanes)

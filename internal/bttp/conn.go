@@ -60,6 +60,8 @@ type Conn struct {
 	failOnce sync.Once
 	cause    error
 	readers  sync.WaitGroup
+
+	own atomic.Pointer[any] // what the handler keeps of the connection
 }
 
 // newConn makes a connection without lanes.
@@ -77,6 +79,21 @@ func newConn(e *Endpoint, id connID, peer cred.Identity, proven blocktree.Princi
 // say.
 func (c *Conn) Peer() cred.Identity { return *c.now.Load() }
 
+// Own returns what whoever serves the connection keeps with it: what make returned when it was first asked for. It takes no lock after that.
+func (c *Conn) Own(make func() any) any {
+	if own := c.own.Load(); own != nil {
+		return *own
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if own := c.own.Load(); own != nil {
+		return *own
+	}
+	own := make()
+	c.own.Store(&own)
+	return own
+}
+
 // Keep returns what is kept with the connection, as long as that is there: what made returned at the first call.
 func (c *Conn) Keep(made func() any) any {
 	c.keepOnce.Do(func() { c.kept = made() })
@@ -91,6 +108,9 @@ func (c *Conn) RemoteAddr() string { return c.remote }
 
 // Done is closed once the connection has ended and every call has been answered.
 func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Ended is closed as soon as the connection has failed, before its calls are answered: nothing that is sent arrives any more.
+func (c *Conn) Ended() <-chan struct{} { return c.dying }
 
 // Err returns nil while the connection is usable, and then why it ended: Unavailable where the peer or the network
 // failed, Closed where this side closed it, Invalid or TooLarge where the peer broke the protocol, Unauthenticated

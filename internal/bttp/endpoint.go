@@ -84,6 +84,7 @@ type Endpoint struct {
 	relays     int                  // that are open
 	relayPairs map[relayPair]int    // the same, by asker and target
 	strangers  map[netip.Prefix]int // tokens of admission by the network that holds them
+	anonymous  map[netip.Prefix]int // connections of anonymous callers, likewise
 	dialed     map[blocktree.Principal]*dialing
 	addrs      []string
 	closers    []func() // listeners and sockets
@@ -119,7 +120,7 @@ func New(c Config) (*Endpoint, error) {
 	}
 	e := &Endpoint{config: c, admission: make(chan struct{}, handshakesMax), conns: map[*Conn]struct{}{},
 		accepted: map[connID]*Conn{}, relayPairs: map[relayPair]int{}, principals: map[blocktree.Principal]int{},
-		strangers: map[netip.Prefix]int{}, dialed: map[blocktree.Principal]*dialing{}}
+		strangers: map[netip.Prefix]int{}, anonymous: map[netip.Prefix]int{}, dialed: map[blocktree.Principal]*dialing{}}
 	e.own.Store(new(credentials))
 	if len(c.Credentials) > 0 {
 		own, err := e.verify(c.Credentials)
@@ -266,6 +267,11 @@ func (e *Endpoint) add(c *Conn) error {
 			return err
 		}
 	}
+	if c.Peer().Anonymous() {
+		if err := e.addAnonymous(c); err != nil {
+			return err
+		}
+	}
 	e.conns[c] = struct{}{}
 	e.principals[c.proven]++
 	if !c.dialed {
@@ -277,11 +283,31 @@ func (e *Endpoint) add(c *Conn) error {
 	return nil
 }
 
+// addAnonymous counts a connection of an anonymous caller, whose keys cost nothing. Over a bound it fails with Unavailable. Endpoint.mu is held.
+func (e *Endpoint) addAnonymous(c *Conn) error {
+	all := 0
+	for _, n := range e.anonymous {
+		all += n
+	}
+	network := networkOfAddress(c.remote)
+	if all >= blocktree.AnonymousConnectionsMax || e.anonymous[network] >= blocktree.AnonymousConnectionsPerNetworkMax {
+		return blocktree.E("bttp", blocktree.Unavailable, fmt.Errorf("%d connections of anonymous callers already, %d of your network", all, e.anonymous[network]))
+	}
+	e.anonymous[network]++
+	return nil
+}
+
 // remove forgets a connection that has ended.
 func (e *Endpoint) remove(c *Conn) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.conns, c)
+	if c.peer.Anonymous() {
+		network := networkOfAddress(c.remote)
+		if e.anonymous[network]--; e.anonymous[network] == 0 {
+			delete(e.anonymous, network)
+		}
+	}
 	if e.principals[c.proven]--; e.principals[c.proven] == 0 {
 		delete(e.principals, c.proven)
 	}

@@ -74,6 +74,47 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestFilesystem: who is a filesystem service, and with which key; and that an anonymous client needs no identity, which it then has not.
+func TestFilesystem(t *testing.T) {
+	text := strings.Replace(example(t, "btnode.yaml"), "transport: auto", "transport: auto\nfilesystem: {readerKey: r.key, anonymous: true}", 1)
+	text = strings.Replace(text, "endpoints: [192.0.2.2:7001]", "endpoints: [192.0.2.2:7001]\n      services: [filesystem]", 1)
+	file := write(t, text)
+	c, err := LoadNode(Source{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Filesystem.ReaderKey != filepath.Join(filepath.Dir(file), "r.key") || !c.Filesystem.Anonymous {
+		t.Errorf("%+v", c.Filesystem)
+	}
+	if rs := c.Filesystems(); len(rs) != 1 || rs[0].Path.Short() != "/node2" || len(rs[0].Services) != 1 || rs[0].Services[0] != blocktree.ServiceFilesystem {
+		t.Errorf("%+v", rs)
+	}
+	if rs := c.Runtimes(); len(rs) != 3 || len(rs[1].Services) != 1 || rs[1].Services[0] != blocktree.ServiceSector {
+		t.Errorf("sector hosts must prove more than that: %+v", rs)
+	}
+	client := example(t, "client.yaml")
+	for _, line := range []string{"path: /client\n", "  key: client.key\n", "  credentials: client.cred\n"} {
+		if !strings.Contains(client, line) {
+			t.Fatalf("client.yaml has no %q", line)
+		}
+		client = strings.Replace(client, line, "", 1)
+	}
+	client = strings.Replace(client, "identity:\n", "", 1)
+	if _, err := LoadClient(Source{File: write(t, client)}); blocktree.KindOf(err) != blocktree.Invalid {
+		t.Errorf("without an identity: %v", err)
+	}
+	for _, text := range []string{client, example(t, "client.yaml")} {
+		a, err := LoadAnonymous(Source{File: write(t, text)})
+		if err != nil || a.Identity != (Identity{}) || a.Path != "" || len(a.Cluster.Members) != 3 {
+			t.Errorf("%+v, %v", a, err)
+		}
+	}
+	withKey := strings.Replace(example(t, "client.yaml"), "transport: auto", "transport: auto\nreaderKey: r.key", 1)
+	if c, err := LoadClient(Source{File: write(t, withKey)}); err != nil || filepath.Base(c.ReaderKey) != "r.key" || !filepath.IsAbs(c.ReaderKey) {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for _, tc := range []struct {
 		file, old, new string
@@ -106,6 +147,9 @@ func TestRefusals(t *testing.T) {
 		{"btnode.yaml", "transport: auto", "transport: &a auto", blocktree.Invalid, "anchors", "write"},
 		{"btnode.yaml", "transport: auto", "transport: auto\ntransport: tcp", blocktree.Invalid, "", ""},
 		{"btnode.yaml", "transport: auto", "transport: auto\n---\nversion: 1", blocktree.Invalid, "second document", "one"},
+		{"btnode.yaml", "transport: auto", "transport: auto\nfilesystem: {anonymous: true}", blocktree.Invalid, "filesystem.readerKey is missing", "secret key"},
+		{"btnode.yaml", "transport: auto", "transport: auto\nfilesystem: {readerkey: f}", blocktree.Invalid, "filesystem.readerkey", "readerKey"},
+		{"btnode.yaml", "endpoints: [192.0.2.2:7001]", "endpoints: [192.0.2.2:7001]\n      services: [files]", blocktree.Invalid, `there is no service "files"`, "filesystem"},
 		{"btnode.yaml", "  directory: /", "  directory: ''", blocktree.Invalid, "cluster.directory is missing", "/"},
 		{"btnbd.yaml", "size: 100GiB", "size: 12parsecs", blocktree.Invalid, "12parsecs", "1GiB"},
 		{"btnbd.yaml", "size: 100GiB", "size: 0", blocktree.Invalid, "zero", "1GiB"},

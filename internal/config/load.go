@@ -51,7 +51,20 @@ func LoadClient(s Source) (*Client, error) {
 	if err := load(s, c); err != nil {
 		return nil, err
 	}
-	return &Client{c.Base}, inFile(s.File, c.Base.validate())
+	return &Client{Base: c.Base, ReaderKey: c.ReaderKey}, inFile(s.File, c.Base.validate())
+}
+
+// LoadAnonymous is LoadClient for who asks as nobody in particular: path and identity may be left out, and are not used. Errors as LoadNode.
+func LoadAnonymous(s Source) (*Client, error) {
+	c := new(anything)
+	if err := load(s, c); err != nil {
+		return nil, err
+	}
+	const unused = "/-"
+	c.Path, c.Identity = unused, Identity{Key: unused, Credentials: unused} // nothing is loaded from there
+	err := c.Base.validate()
+	c.Path, c.Identity = "", Identity{}
+	return &Client{Base: c.Base}, inFile(s.File, err)
 }
 
 // load reads the file into target and lays environment and flags over it.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"path/filepath"
+	"slices"
 	"time"
 
 	"blocktree"
@@ -58,6 +59,7 @@ type Member struct {
 	Principal Principal `yaml:"principal" mapstructure:"principal"`
 	Store     StoreID   `yaml:"store" mapstructure:"store"`
 	Endpoints []string  `yaml:"endpoints,flow" mapstructure:"endpoints"`
+	Services  []string  `yaml:"services,flow,omitempty" mapstructure:"services"` // beside sector, which all have: filesystem
 }
 
 // Log says how much is logged to stderr.
@@ -67,11 +69,18 @@ type Log struct {
 
 // Node is btnode.yaml: a sector host.
 type Node struct {
-	Base    `yaml:",inline" mapstructure:",squash"`
-	Listen  string  `yaml:"listen" mapstructure:"listen"` // host:port, UDP for QUIC and TCP for lanes
-	Store   Store   `yaml:"store" mapstructure:"store"`
-	Scrub   Scrub   `yaml:"scrub,omitempty" mapstructure:"scrub"`
-	Metrics Metrics `yaml:"metrics,omitempty" mapstructure:"metrics"`
+	Base       `yaml:",inline" mapstructure:",squash"`
+	Listen     string     `yaml:"listen" mapstructure:"listen"` // host:port, UDP for QUIC and TCP for lanes
+	Store      Store      `yaml:"store" mapstructure:"store"`
+	Scrub      Scrub      `yaml:"scrub,omitempty" mapstructure:"scrub"`
+	Filesystem Filesystem `yaml:"filesystem,omitempty" mapstructure:"filesystem"`
+	Metrics    Metrics    `yaml:"metrics,omitempty" mapstructure:"metrics"`
+}
+
+// Filesystem makes a node a filesystem service as well, if it has a reader key.
+type Filesystem struct {
+	ReaderKey string `yaml:"readerKey,omitempty" mapstructure:"readerKey"` // file of the secret key that opens what is served
+	Anonymous bool   `yaml:"anonymous,omitempty" mapstructure:"anonymous"` // callers without credentials may read what everybody may
 }
 
 // Scrub says how fast a node checks in the background what it keeps.
@@ -128,14 +137,16 @@ type Create struct {
 
 // Client is client.yaml: whoever works with files through the commands.
 type Client struct {
-	Base `yaml:",inline" mapstructure:",squash"`
+	Base      `yaml:",inline" mapstructure:",squash"`
+	ReaderKey string `yaml:"readerKey,omitempty" mapstructure:"readerKey"` // file of the secret key that opens files without a filesystem service
 }
 
 // anything has the keys of all three files, for commands that take any of them.
 type anything struct {
-	NBD   `yaml:",inline" mapstructure:",squash"`
-	Store Store `yaml:"store" mapstructure:"store"`
-	Scrub Scrub `yaml:"scrub" mapstructure:"scrub"`
+	NBD        `yaml:",inline" mapstructure:",squash"`
+	Store      Store      `yaml:"store" mapstructure:"store"`
+	Scrub      Scrub      `yaml:"scrub" mapstructure:"scrub"`
+	Filesystem Filesystem `yaml:"filesystem" mapstructure:"filesystem"`
 }
 
 // Duration is a length of time as the files spell it: 90s, 10m, 2h.
@@ -283,6 +294,18 @@ func (b *Base) Runtimes() []blocktree.Runtime {
 	return list
 }
 
+// Filesystems returns the members that are filesystem services, as such. The configuration must be valid.
+func (b *Base) Filesystems() []blocktree.Runtime {
+	var list []blocktree.Runtime
+	for i, r := range b.Runtimes() {
+		if slices.Contains(b.Cluster.Members[i].Services, blocktree.ServiceFilesystem) {
+			r.Services = []string{blocktree.ServiceFilesystem}
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
 // RuntimePath returns the place of this runtime. The configuration must be valid.
 func (b *Base) RuntimePath() blocktree.Path {
 	p, _ := b.Resolve(b.Path) // validated
@@ -291,7 +314,7 @@ func (b *Base) RuntimePath() blocktree.Path {
 
 // fileKeys are the keys whose values are file names, relative to the file that names them.
 func fileKeys() []string {
-	return []string{"identity.key", "identity.credentials", "store.dir", "readerKey", "stateDir", "tls.certificate", "tls.key", "tls.clientCA", "control"}
+	return []string{"identity.key", "identity.credentials", "store.dir", "readerKey", "filesystem.readerKey", "stateDir", "tls.certificate", "tls.key", "tls.clientCA", "control"}
 }
 
 // inDirectory makes a file name of a configuration file in dir absolute or relative to the working directory.

@@ -112,6 +112,11 @@ func (m *Member) validate(b *Base, dir blocktree.Path, key string, once func(key
 		return cli.Invalid("write host:port, the member's listen address as others reach it",
 			"%s.endpoints: %d of them, 1 to %d are possible", key, len(m.Endpoints), endpointsMax)
 	}
+	for _, s := range m.Services {
+		if s != blocktree.ServiceFilesystem && s != blocktree.ServiceSector {
+			return cli.Invalid("write services: [filesystem] where the member is a filesystem service, else leave it out", "%s.services: there is no service %q", key, s)
+		}
+	}
 	p, err := b.Resolve(m.Path)
 	if err != nil {
 		return at(key+".path", err)
@@ -154,6 +159,9 @@ func (n *Node) validate() error {
 	}
 	if err := n.Metrics.validate(); err != nil {
 		return err
+	}
+	if n.Filesystem.Anonymous && n.Filesystem.ReaderKey == "" {
+		return missing("filesystem.readerKey", "it names the file of the secret key that opens what the filesystem service serves; without it there is none")
 	}
 	me := n.RuntimePath()
 	for _, m := range n.Runtimes() {

@@ -40,6 +40,9 @@ type Config struct {
 	MetaFS      meta.FS         // of that; nil: the real one
 	Boot        *vfs.Boot       // where the tail mark lies (docs/design/0014); nil: the machine's
 	SpareAfter  time.Duration   // as in cluster.ClientConfig
+	Filesystem  *Filesystem     // nil: the node serves sectors only
+
+	door *door // of Filesystem
 }
 
 // Node is a running node.
@@ -75,6 +78,19 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		boot := vfs.MachineBoot()
 		c.Boot = &boot
 	}
+	var err error
+	if c.door, err = c.openDoor(ctx); err != nil {
+		return nil, err
+	}
+	n, err := c.open(ctx)
+	if err != nil {
+		_ = c.door.close() // nothing was opened through it
+	}
+	return n, err
+}
+
+// open is Open of a configuration that is complete.
+func (c Config) open(ctx context.Context) (*Node, error) {
 	given := c
 	made := c.makeDir()
 	if made != nil && blocktree.KindOf(made) != blocktree.NoSpace {
@@ -99,10 +115,12 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 // service is the configuration of the node's service, once it is settled which store that has.
 func (c *Config) service(joins bool) cluster.ServiceConfig {
 	sectors, metadata := c.dirs()
-	return cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
+	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
 		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
 		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter}
+	c.door.serves(&sc)
+	return sc
 }
 
 // dirs are the directories of the node's two stores.
@@ -138,6 +156,12 @@ func (n *Node) watch() {
 	}
 }
 
+// runs notes which service runs; nil for none.
+func (n *Node) runs(s *cluster.Service) {
+	n.current.Store(s)
+	n.given.door.beside(s)
+}
+
 // refused reports whether the cluster does not want the store, as opposed to one that cannot go on.
 func refused(err error) bool {
 	kind := blocktree.KindOf(err)
@@ -148,7 +172,7 @@ func refused(err error) bool {
 // never used. With an error there is no service.
 func (n *Node) anew(why error) error {
 	again := n.service.Anew(why)
-	n.current.Store(nil)
+	n.runs(nil)
 	err := n.service.Close()
 	if err == nil {
 		err = n.service.Broken() // a disk that failed is not opened again by the same process
@@ -178,7 +202,7 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.service = s
-	n.current.Store(s)
+	n.runs(s)
 	if len(n.credentials()) > 0 { // they may have come while it was opened
 		return s.SetCredentials(n.credentials())
 	}
@@ -262,13 +286,14 @@ func (n *Node) Stats() (s cluster.ServiceStats, ok bool) {
 
 // Close stops the node cleanly and waits.
 func (n *Node) Close() error {
+	err := n.given.door.close()
 	n.cancel()
 	<-n.done
-	n.current.Store(nil)
-	if n.service == nil {
-		return nil
+	n.runs(nil)
+	if n.service != nil {
+		err = errors.Join(err, n.service.Close())
 	}
-	return n.service.Close()
+	return err
 }
 
 // SystemClock is the machine's time.

@@ -35,6 +35,8 @@ type Domain struct {
 	Networks  map[int]bttp.Network // of nodes that do not use the machine's
 	// SpareAfter is what nodes and clients started from now on have in their configuration; 0: the default.
 	SpareAfter time.Duration
+	// Filesystems are the nodes that are a filesystem service, too, when they are started from now on.
+	Filesystems map[int]*node.Filesystem
 
 	// Log gets what nodes and clients started from now on log, debugging words too, beside the test's own log; nil: nobody.
 	Log io.Writer
@@ -75,7 +77,7 @@ func (d *Domain) init(address func(i int) string) {
 	d.Reader = keys.NewReaderKey()
 	for i := range d.nodes {
 		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
-		key, chain := d.identityOf(path, d.nodeUser, blocktree.ServiceSector)
+		key, chain := d.identityOf(path, d.nodeUser, blocktree.ServiceSector, blocktree.ServiceFilesystem)
 		d.keys, d.chains = append(d.keys, key), append(d.chains, chain)
 		d.Members = append(d.Members, blocktree.Runtime{Path: path, Principal: key.Principal(), Node: blocktree.NodeID(i + 1),
 			Endpoints: []string{address(i)}, Services: []string{blocktree.ServiceSector}})
@@ -210,7 +212,7 @@ func (d *Domain) TryStart(i int) error { return d.TryStartWithin(d.T.Context(), 
 func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 	c := node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
-		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter,
+		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter, Filesystem: d.Filesystems[i],
 		Logger: d.Logger(fmt.Sprintf("node%d", i+1)), Network: d.Networks[i]}
 	if d.sim != nil {
 		d.sim.node(&c, i)

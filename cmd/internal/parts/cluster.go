@@ -14,6 +14,8 @@ import (
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/crypto/cred"
+	"blocktree/crypto/keys"
+	"blocktree/fs"
 	"blocktree/internal/bttp"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
@@ -75,9 +77,27 @@ func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node
 	if err := probe(c); err != nil {
 		return nil, err
 	}
+	door, err := filesystem(c)
+	if err != nil {
+		return nil, err
+	}
 	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
 		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members,
-		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log, SpareAfter: c.Cluster.SpareAfter.Duration})
+		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log, SpareAfter: c.Cluster.SpareAfter.Duration,
+		Filesystem: door})
+}
+
+// filesystem is what makes a node a filesystem service, nil where its configuration does not. Errors are those of keys.LoadReaderKey and of Readers.
+func filesystem(c *config.Node) (*node.Filesystem, error) {
+	if c.Filesystem.ReaderKey == "" {
+		return nil, nil
+	}
+	key, err := keys.LoadReaderKey(c.Filesystem.ReaderKey)
+	if err != nil {
+		return nil, err
+	}
+	readers, err := Readers(&c.Base, key)
+	return &node.Filesystem{Reader: key, Readers: readers, Anonymous: c.Filesystem.Anonymous}, err
 }
 
 // probe refuses an address that somebody else listens on before a store is made for nothing. A store that is there
@@ -114,6 +134,22 @@ func Dial(ctx context.Context, b *config.Base, log *slog.Logger) (*cluster.Clien
 	return cluster.Dial(ctx, cluster.ClientConfig{Path: b.RuntimePath(), Root: b.Root(), Key: key, Credentials: chain,
 		Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{},
 		SpareAfter: b.Cluster.SpareAfter.Duration})
+}
+
+// DialFilesystem makes a client of the filesystem services that a configuration names, as nobody in particular if anonymous. It connects to
+// nobody; the first request does.
+func DialFilesystem(ctx context.Context, b *config.Base, anonymous bool, log *slog.Logger) (*fs.Client, error) {
+	table, err := route.NewTable(b.Filesystems())
+	if err != nil {
+		return nil, err
+	}
+	c := fs.ClientConfig{Root: b.Root(), Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{}}
+	if !anonymous {
+		if c.Key, c.Credentials, err = Identity(b); err != nil {
+			return nil, err
+		}
+	}
+	return fs.Dial(ctx, c)
 }
 
 // AwaitUp asks the cluster until every node is up and it works, or ctx ends: then it fails with Unavailable. It does not

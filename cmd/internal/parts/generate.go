@@ -126,16 +126,24 @@ func (p *Playground) fill(work string, o Options) error {
 		if err := os.Mkdir(filepath.Join(work, name), 0o700); err != nil {
 			return fileError("playground", work, err)
 		}
-		key, err := d.identity(filepath.Join(work, name, "node"), "/"+name, blocktree.ServiceSector)
+		key, err := d.identity(filepath.Join(work, name, "node"), "/"+name, o.services()...)
 		if err != nil {
 			return err
 		}
 		members[i] = config.Member{Path: "/" + name, Principal: config.Principal{Principal: key.Principal()},
-			Store: config.StoreID{NodeID: newStoreID()}, Endpoints: []string{ports[i]}}
+			Store: config.StoreID{NodeID: newStoreID()}, Endpoints: []string{ports[i]}, Services: o.services()[1:]}
 	}
 	base := config.Base{Version: config.FormatVersion, Domain: config.Domain{Root: config.Principal{Principal: root.Principal()}, Name: "playground"},
 		Transport: "auto", Cluster: config.Cluster{Directory: "/", Members: members}, Log: config.Log{Level: "info"}}
 	return p.writeConfigs(work, o, d, base, reader.Public().String())
+}
+
+// services are what a node of the playground may register; the first is the one that all have.
+func (o *Options) services() []string {
+	if o.Filesystem {
+		return []string{blocktree.ServiceSector, blocktree.ServiceFilesystem}
+	}
+	return []string{blocktree.ServiceSector}
 }
 
 // writeConfigs writes the configuration of every node, of the NBD server and of the client.
@@ -145,6 +153,9 @@ func (p *Playground) writeConfigs(work string, o Options, d *domain, base config
 		node := config.Node{Base: base, Listen: m.Endpoints[0], Store: config.Store{Dir: "store", ID: m.Store}}
 		node.Path = m.Path
 		node.Identity = config.Identity{Key: "node.key", Credentials: "node.cred"}
+		if o.Filesystem {
+			node.Filesystem = config.Filesystem{ReaderKey: filepath.Join("..", "reader.key"), Anonymous: true}
+		}
 		if err := writeConfig(filepath.Join(work, fmt.Sprintf("node%d", i+1), "btnode.yaml"), comment, &node); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,7 @@ type Options struct {
 	Given GivenFlags // which of the above somebody typed
 
 	Durability string // of the disk, default ack
+	Filesystem bool   // the nodes are filesystem services, too, and have the reader key
 }
 
 // GivenFlags says which options were typed: those must agree with a playground that is there already.
@@ -153,10 +155,13 @@ func (p *Playground) read(o Options) error {
 	}
 	differs := func(flag, asked, is string) error {
 		return cli.Invalid("leave the flag out to use what is there, or use another --dir",
-			"%s %s: the playground in %s has %s", flag, asked, p.Dir, is)
+			"%s: the playground in %s has %s", strings.TrimSpace(flag+" "+asked), p.Dir, is)
 	}
 	if o.Given.Nodes && o.Nodes != len(p.Nodes) {
 		return differs("--nodes", fmt.Sprint(o.Nodes), fmt.Sprint(len(p.Nodes)))
+	}
+	if o.Filesystem && len(cfg.Filesystems()) == 0 {
+		return differs("--filesystem", "", "no filesystem services")
 	}
 	for _, e := range cfg.Exports {
 		if e.Path != Disk || e.Create == nil {

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cmd/internal/parts"
+	"blocktree/crypto/keys"
+	"blocktree/fs"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+)
+
+// door is how a command reaches the content of files: with a reader key through the cluster itself (case 2 of DESIGN section 8), without one through a
+// filesystem service (case 3), or that as nobody in particular (case 4).
+type door struct {
+	cfg       *config.Client
+	anonymous bool
+	tell      io.Writer // which case was used; nil: nobody wants to know
+	cluster   *cluster.Client
+	reader    *keys.ReaderKey // nil: there is none
+	service   *fs.Client      // nil: nobody registers the service
+}
+
+// doorFlags are the flags of the commands that go through a door.
+type doorFlags struct {
+	config             string
+	anonymous, verbose bool
+}
+
+func (f *doorFlags) add(c *cobra.Command, mayBeAnybody bool) {
+	addConfig(c, &f.config, "configuration of any node or client of the cluster")
+	if mayBeAnybody {
+		c.Flags().BoolVar(&f.anonymous, "anonymous", false, "ask as nobody in particular, without credentials")
+	}
+	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "say which way was taken")
+}
+
+// with loads the configuration, opens the door, and runs do.
+func (f *doorFlags) with(c *cobra.Command, do func(ctx context.Context, d *door) error) error {
+	if err := cli.RequireFlags(c, "config"); err != nil {
+		return err
+	}
+	load := config.LoadClient
+	if f.anonymous {
+		load = config.LoadAnonymous
+	}
+	cfg, err := load(config.Source{File: f.config})
+	if err != nil {
+		return err
+	}
+	d := &door{cfg: cfg, anonymous: f.anonymous}
+	if f.verbose {
+		d.tell = c.ErrOrStderr()
+	}
+	defer d.close()
+	if err := d.open(c); err != nil {
+		return err
+	}
+	return do(c.Context(), d)
+}
+
+// open connects to nobody yet.
+func (d *door) open(c *cobra.Command) (err error) {
+	log := parts.QuietLogger(c.ErrOrStderr(), &d.cfg.Base)
+	if !d.anonymous {
+		if d.cluster, err = parts.Dial(c.Context(), &d.cfg.Base, log); err != nil {
+			return err
+		}
+		if d.cfg.ReaderKey != "" {
+			if d.reader, err = keys.LoadReaderKey(d.cfg.ReaderKey); err != nil {
+				return err
+			}
+		}
+	}
+	if d.anonymous || len(d.cfg.Filesystems()) > 0 {
+		d.service, err = parts.DialFilesystem(c.Context(), &d.cfg.Base, d.anonymous, log)
+	}
+	return err
+}
+
+func (d *door) close() {
+	if d.service != nil {
+		_ = d.service.Close() // what it opened ends with it
+	}
+	if d.cluster != nil {
+		_ = d.cluster.Close() // likewise
+	}
+}
+
+// used says which case was used, with --verbose.
+func (d *door) used(path blocktree.Path, number int, how string) {
+	if d.tell != nil {
+		fmt.Fprintf(d.tell, "btnode: %s: case %d, %s\n", path.Short(), number, how)
+	}
+}
+
+// usedService is used of a filesystem service.
+func (d *door) usedService(path blocktree.Path) {
+	if d.anonymous {
+		d.used(path, 4, "by a filesystem service, as nobody in particular")
+		return
+	}
+	d.used(path, 3, "by a filesystem service")
+}
+
+// noDoor is the error of a configuration that has no way to a file's content.
+func noDoor(err error) error {
+	if err != nil {
+		return err
+	}
+	return &blocktree.Error{Op: "open", Kind: blocktree.Invalid, Err: errors.New("the configuration has no way to the content of files"),
+		Hint: "name a reader key (readerKey), or the members that are a filesystem service (services: [filesystem])"}
+}
+
+// file opens a file: with the reader key if that opens it, else through a filesystem service.
+func (d *door) file(ctx context.Context, path blocktree.Path, o fs.OpenOptions) (fs.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+	defer cancel()
+	var err error
+	if d.reader != nil {
+		var f fs.File
+		if f, err = fs.OpenLocal(ctx, d.cluster, path, d.reader, o); err == nil {
+			d.used(path, 2, "opened here with the reader key")
+			return f, nil
+		}
+		if blocktree.KindOf(err) != blocktree.Permission {
+			return nil, err
+		}
+	}
+	if d.service == nil {
+		return nil, noDoor(err)
+	}
+	f, err := d.service.Open(ctx, path, o)
+	if err == nil {
+		d.usedService(path)
+	}
+	return f, err
+}
+
+// create makes a file.
+func (d *door) create(ctx context.Context, path blocktree.Path, create *config.Create) error {
+	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+	defer cancel()
+	if d.reader != nil {
+		readers, err := parts.Readers(&d.cfg.Base, d.reader)
+		if err != nil {
+			return err
+		}
+		return parts.CreateFile(ctx, d.cluster, path, create, readers)
+	}
+	if d.service == nil {
+		return noDoor(nil)
+	}
+	return d.service.Create(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code})
+}
+
+// remove removes a file that was made just now.
+func (d *door) remove(ctx context.Context, path blocktree.Path) error {
+	if d.reader != nil {
+		return d.cluster.Remove(ctx, path)
+	}
+	return d.service.Remove(ctx, path)
+}
+
+func newLs() *cobra.Command {
+	var flags doorFlags
+	c := &cobra.Command{
+		Use:   "ls PATH --config FILE [--anonymous]",
+		Short: "List a directory",
+		Long: `ls prints one line per file or directory directly in PATH, in the order of their names. With credentials it is file ls: the cluster's
+metadata answers those who may list PATH. With --anonymous a filesystem service does, what everybody may list; the configuration then
+needs no identity.`,
+		Example:               "  btnode ls / --config client.yaml\n  btnode ls /pub --anonymous --config client.yaml",
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Args("PATH"),
+	}
+	flags.add(c, true)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return flags.with(c, func(ctx context.Context, d *door) error {
+			path, err := d.cfg.Resolve(args[0])
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+			defer cancel()
+			lines, err := d.list(ctx, path)
+			if err != nil {
+				return err
+			}
+			return printLines(c, lines, false, false)
+		})
+	}
+	return c
+}
+
+// list returns the lines of a directory.
+func (d *door) list(ctx context.Context, path blocktree.Path) (lines []fileLine, err error) {
+	if !d.anonymous {
+		entries, err := d.cluster.List(ctx, path)
+		for i := range entries {
+			lines = append(lines, line(path.Join(entries[i].Name).Short(), &entries[i].Inode))
+		}
+		return lines, err
+	}
+	entries, err := d.service.ReadDir(ctx, path)
+	if err == nil {
+		d.usedService(path)
+	}
+	for i := range entries {
+		l := fileLine{Path: path.Join(entries[i].Name).Short(), Kind: "directory"}
+		if info := entries[i].Info; !info.Dir {
+			l.Kind, l.Size, l.Code = "file", info.SizeBytes, info.Code.String()
+		}
+		lines = append(lines, l)
+	}
+	return lines, err
+}

@@ -1,0 +1,307 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"blocktree"
+	"blocktree/crypto/cred"
+	"blocktree/internal/bttp"
+)
+
+// ClientConfig says who a client is and where a filesystem service can be found.
+type ClientConfig struct {
+	Root        blocktree.Principal
+	Key         cred.Key         // zero for an anonymous caller
+	Credentials cred.Credentials // of Key; empty for an anonymous caller
+	Transport   bttp.Transport
+	Network     bttp.Network // nil: the machine's
+	Resolver    blocktree.Resolver
+	Scope       blocktree.Scope // directory whose cluster's service is used
+	Logger      *slog.Logger
+	Clock       blocktree.Clock // nil: the system's
+}
+
+// Client speaks to a filesystem service. All methods may be called by many goroutines at once. What only looks is asked again, of another runtime
+// with the service if there is one, while the answer is Unavailable: for retryFor, or until ctx ends.
+type Client struct {
+	endpoint *bttp.Endpoint
+	runtimes []blocktree.Runtime
+
+	mu   sync.Mutex
+	lead int // index of who answered last
+}
+
+const (
+	// retryFor bounds how long something is asked again.
+	retryFor = 10 * time.Second
+	// retryPauseMin and retryPauseMax lie between two tries.
+	retryPauseMin, retryPauseMax = 20 * time.Millisecond, 500 * time.Millisecond
+	// closeTimeout bounds how long Close of a file waits for the service's answer.
+	closeTimeout = 10 * time.Second
+)
+
+// Dial makes a client. It connects to nobody; the first request does. Kinds: Invalid, NotFound (nobody registers the service).
+func Dial(ctx context.Context, c ClientConfig) (*Client, error) {
+	runtimes, err := c.Resolver.Closest(ctx, c.Scope, blocktree.ServiceFilesystem)
+	if err != nil {
+		return nil, &blocktree.Error{Op: "fs.Dial", Path: c.Scope.Short(), Err: err,
+			Hint: "no member of cluster.members in the config says services: [filesystem]; a reader key in the config (readerKey) does without"}
+	}
+	for i := range runtimes { // who is reached must prove this one, whatever else it has
+		runtimes[i].Services = []string{blocktree.ServiceFilesystem}
+	}
+	endpoint, err := bttp.New(bttp.Config{Key: c.Key, Credentials: c.Credentials, Root: c.Root, Transport: c.Transport, Network: c.Network,
+		Log: c.Logger, Clock: c.Clock})
+	if err != nil {
+		return nil, err
+	}
+	return &Client{endpoint: endpoint, runtimes: runtimes}, nil
+}
+
+// Close ends all connections; the service closes the files that were opened.
+func (c *Client) Close() error { return c.endpoint.Close() }
+
+// Stat describes what a path names. Kinds: NotFound, Permission, Unavailable.
+func (c *Client) Stat(ctx context.Context, path blocktree.Path) (Info, error) {
+	b, err := c.ask(ctx, codeStat, &pathRequest{path: path})
+	if err != nil {
+		return Info{}, failed("stat", path, err)
+	}
+	info, err := decodeInfo(b)
+	return info, failed("stat", path, err)
+}
+
+// ReadDirAfter returns the next entries of a directory, at most limit (0: as many as one answer has), in the order of their names, those after a name;
+// more says that there are others behind them.
+func (c *Client) ReadDirAfter(ctx context.Context, path blocktree.Path, after string, limit int) (entries []Entry, more bool, err error) {
+	b, err := c.ask(ctx, codeList, &pathRequest{path: path, after: after, limit: uint32(limit)})
+	if err != nil {
+		return nil, false, failed("list", path, err)
+	}
+	entries, more, err = decodeEntries(b)
+	if err == nil && (len(entries) > 0 && entries[0].Name <= after || more && len(entries) == 0) {
+		err = blocktree.E("fs", blocktree.Invalid, errors.New("the service's answer makes no sense"))
+	}
+	return entries, more, failed("list", path, err)
+}
+
+// ReadDir returns all entries of a directory.
+func (c *Client) ReadDir(ctx context.Context, path blocktree.Path) (all []Entry, err error) {
+	for after, more := "", true; more; {
+		var entries []Entry
+		if entries, more, err = c.ReadDirAfter(ctx, path, after, 0); err != nil {
+			return nil, err
+		}
+		all = append(all, entries...)
+		if len(entries) > 0 {
+			after = entries[len(entries)-1].Name
+		}
+	}
+	return all, nil
+}
+
+// Create makes a file of zeros, which is the caller's. Kinds: Exists, NotFound (its directory), Permission, Invalid, NoSpace, Unavailable (then it may be
+// there all the same).
+func (c *Client) Create(ctx context.Context, path blocktree.Path, o CreateOptions) error {
+	r := &pathRequest{path: path, sizeBytes: o.SizeBytes, sectorBytes: uint32(o.SectorBytes), code: o.Code, mode: o.Mode}
+	if o.Plain {
+		r.flags = flagPlain
+	}
+	_, err := c.askOnce(ctx, codeCreate, r)
+	return failed("create", path, err)
+}
+
+// Mkdir makes a directory, which is the caller's. Kinds as Create.
+func (c *Client) Mkdir(ctx context.Context, path blocktree.Path, mode uint32) error {
+	_, err := c.askOnce(ctx, codeMkdir, &pathRequest{path: path, mode: mode})
+	return failed("mkdir", path, err)
+}
+
+// Remove removes a file that nobody writes, or an empty directory. Kinds: NotFound, Busy, Permission, Unavailable.
+func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
+	_, err := c.askOnce(ctx, codeRemove, &pathRequest{path: path})
+	return failed("remove", path, err)
+}
+
+// Resize gives a file another size, a whole number of its sectors. What is new reads as zeros; to be made smaller it must be nobody's. Kinds: NotFound,
+// Busy, Permission, Invalid, TooLarge, Unavailable.
+func (c *Client) Resize(ctx context.Context, path blocktree.Path, bytes uint64) error {
+	_, err := c.askOnce(ctx, codeResize, &pathRequest{path: path, sizeBytes: bytes})
+	return failed("resize", path, err)
+}
+
+// Open opens a file. It is closed, and its lease released, with the connection to the service. Kinds: NotFound, Busy (somebody else writes it),
+// Permission, Invalid (a directory), Unavailable.
+func (c *Client) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (File, error) {
+	r := &pathRequest{path: path}
+	if o.Write {
+		r.flags |= flagWrite
+	}
+	if o.Plain {
+		r.flags |= flagPlain
+	}
+	var f *remote
+	err := c.again(ctx, func(conn *bttp.Conn) error {
+		late := func(reply bttp.Reply) { // nobody waits for it any more
+			if handle, _, err := decodeOpened(reply.Body); err == nil {
+				_ = conn.Send(codeClose, fileRequest{handle: handle}.encode()) // else it ends with the connection
+			}
+		}
+		b, err := wait(ctx, conn, late, func(done func(bttp.Reply, error)) error {
+			return conn.Call(codeOpen, nil, [][]byte{r.encode()}, done)
+		})
+		if err != nil {
+			return err
+		}
+		f = &remote{conn: conn, path: path}
+		f.handle, f.info, err = decodeOpened(b)
+		return err
+	})
+	if err != nil {
+		return nil, failed("open", path, err)
+	}
+	return f, nil
+}
+
+// failed gives an error the path it is about.
+func failed(op string, path blocktree.Path, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &blocktree.Error{Op: op, Path: path.Short(), Err: err}
+}
+
+// conn returns the connection to the runtime that answered last, or to another one.
+func (c *Client) conn(ctx context.Context) (*bttp.Conn, error) {
+	var errs []error
+	kind := blocktree.Unavailable
+	for range c.runtimes {
+		c.mu.Lock()
+		r := c.runtimes[c.lead%len(c.runtimes)]
+		c.mu.Unlock()
+		conn, err := c.endpoint.Dial(ctx, r)
+		if err == nil {
+			return conn, nil
+		}
+		if k := blocktree.KindOf(err); k != blocktree.Other {
+			kind = k
+		}
+		errs = append(errs, err)
+		c.next()
+	}
+	return nil, &blocktree.Error{Op: "fs: no filesystem service answers", Kind: kind, Err: errors.Join(errs...)}
+}
+
+// next has another runtime asked.
+func (c *Client) next() {
+	c.mu.Lock()
+	c.lead++
+	c.mu.Unlock()
+}
+
+// again does what changes nothing until the answer is another than Unavailable.
+func (c *Client) again(ctx context.Context, do func(*bttp.Conn) error) error {
+	return retry(ctx, func() error {
+		conn, err := c.conn(ctx)
+		if err == nil {
+			err = do(conn)
+		}
+		if blocktree.KindOf(err) == blocktree.Unavailable {
+			c.next()
+		}
+		return err
+	})
+}
+
+// retry does something again, after a pause, while it is Unavailable.
+func retry(ctx context.Context, do func() error) error {
+	deadline, pause := time.Now().Add(retryFor), retryPauseMin
+	for {
+		err := do()
+		if blocktree.KindOf(err) != blocktree.Unavailable || time.Now().Add(pause).After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, retryPauseMax)
+	}
+}
+
+// ask asks something about a path, again and again if need be.
+func (c *Client) ask(ctx context.Context, code uint16, r *pathRequest) (b []byte, err error) {
+	err = c.again(ctx, func(conn *bttp.Conn) error {
+		b, err = call(ctx, conn, code, nil, r.encode())
+		return err
+	})
+	return b, err
+}
+
+// askOnce asks for a change. It is asked for once, as nobody knows what became of a request without an answer.
+func (c *Client) askOnce(ctx context.Context, code uint16, r *pathRequest) ([]byte, error) {
+	conn, err := c.conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return call(ctx, conn, code, nil, r.encode())
+}
+
+// call is CallWait with a copy of the answer's body.
+func call(ctx context.Context, conn *bttp.Conn, code uint16, header []byte, body ...[]byte) ([]byte, error) {
+	reply, err := conn.CallWait(ctx, code, header, body...)
+	if err != nil {
+		return nil, err
+	}
+	defer reply.Release()
+	return append([]byte(nil), reply.Body...), nil
+}
+
+// wait starts a call and waits for its answer, of which it returns a copy. If ctx ends first, late, unless it is nil, gets the answer when it comes.
+func wait(ctx context.Context, conn *bttp.Conn, late func(bttp.Reply), start func(done func(bttp.Reply, error)) error) ([]byte, error) {
+	type answer struct {
+		body []byte
+		err  error
+	}
+	answers := make(chan answer, 1)
+	var mu sync.Mutex
+	given := false // up
+	err := start(func(reply bttp.Reply, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		defer reply.Release()
+		switch {
+		case !given:
+			answers <- answer{append([]byte(nil), reply.Body...), err}
+		case err == nil && late != nil:
+			late(reply)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case a := <-answers:
+		return a.body, a.err
+	case <-ctx.Done():
+	}
+	mu.Lock()
+	given = true
+	mu.Unlock()
+	select {
+	case a := <-answers: // it came meanwhile
+		return a.body, a.err
+	default:
+	}
+	kind := blocktree.Canceled
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		kind = blocktree.Timeout
+	}
+	return nil, blocktree.E("fs", kind, fmt.Errorf("no answer of %s: %w", conn.Peer().Path.Short(), ctx.Err()))
+}

@@ -1,0 +1,39 @@
+package fs
+
+import "blocktree/cluster"
+
+// Codes of the service's messages (bttp), append-only.
+const (
+	codeStat   = cluster.CodesOfOthers + 0  // a pathRequest; an Info
+	codeList   = cluster.CodesOfOthers + 1  // a pathRequest; entries
+	codeOpen   = cluster.CodesOfOthers + 2  // a pathRequest; a handle and an Info
+	codeRead   = cluster.CodesOfOthers + 3  // header: a fileRequest; the bytes, fewer than asked for at the end
+	codeWrite  = cluster.CodesOfOthers + 4  // header: a fileRequest, and the bytes; nothing
+	codeFlush  = cluster.CodesOfOthers + 5  // header: a fileRequest; nothing
+	codeClose  = cluster.CodesOfOthers + 6  // header: a fileRequest; nothing
+	codeCreate = cluster.CodesOfOthers + 7  // a pathRequest; nothing
+	codeMkdir  = cluster.CodesOfOthers + 8  // a pathRequest; nothing
+	codeRemove = cluster.CodesOfOthers + 9  // a pathRequest; nothing
+	codeResize = cluster.CodesOfOthers + 10 // a pathRequest; nothing
+)
+
+// forAnybody reports whether an anonymous caller may ask: to look, to list, and to read.
+func forAnybody(code uint16) bool {
+	switch code {
+	case codeStat, codeList, codeOpen, codeRead, codeClose:
+		return true
+	}
+	return false
+}
+
+// ofHandle reports whether the message is for an open file.
+func ofHandle(code uint16) bool {
+	switch code {
+	case codeRead, codeWrite, codeFlush, codeClose:
+		return true
+	}
+	return false
+}
+
+// known reports whether the service has the code.
+func known(code uint16) bool { return code >= codeStat && code <= codeResize }

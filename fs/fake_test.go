@@ -1,0 +1,264 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"blocktree"
+	"blocktree/blockdev/memfile"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	testRoot = blocktree.RootPath(blocktree.PrincipalOf([]byte("root")))
+	nobody   = cred.Identity{}
+)
+
+// somebody is a caller with credentials.
+func somebody(n string) cred.Identity {
+	return cred.Identity{Principal: blocktree.PrincipalOf([]byte(n)), Path: testRoot.Join(n), UID: 1000, NotAfter: time.Now().Add(time.Hour)}
+}
+
+// fake is a Cluster in memory: who may do what is what a test says, by caller.
+type fake struct {
+	number atomic.Uint64
+	opened atomic.Int64 // files whose sectors are open
+	looks  atomic.Int64
+
+	mu     sync.Mutex
+	nodes  map[blocktree.Path]*fakeNode
+	down   error // what every question fails with
+	lastID uint64
+}
+
+type fakeNode struct {
+	inode  meta.Inode
+	rights map[blocktree.Principal]Rights
+	mem    *memfile.File
+	loss   atomic.Uint64
+	held   bool
+	hook   func(context.Context, memfile.Call) error
+}
+
+func newFake() *fake { return &fake{nodes: map[blocktree.Path]*fakeNode{}} }
+
+const testSectors = 600
+
+// file adds a file that callers may use.
+func (c *fake) file(name string, rights Rights, callers ...cred.Identity) blocktree.Path {
+	path := testRoot.Join(name)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastID++
+	n := &fakeNode{rights: map[blocktree.Principal]Rights{}, inode: meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: blocktree.Inode(c.lastID)}, Kind: meta.KindFile,
+		Mode: 0o640, SizeBytes: testSectors * 512, SectorBytes: 512, Code: blocktree.Code{Data: 2, Parity: 1}, Suite: 1}}
+	n.mem = memfile.New(memfile.Options{Info: blocktree.FileInfo{ID: n.inode.ID, Path: path, SizeBytes: n.inode.SizeBytes, SectorBytes: 512, Code: n.inode.Code},
+		Hook: func(ctx context.Context, call memfile.Call) error {
+			c.mu.Lock()
+			hook := n.hook
+			c.mu.Unlock()
+			if hook != nil {
+				return hook(ctx, call)
+			}
+			return nil
+		}})
+	for _, caller := range callers {
+		n.rights[caller.Principal] = rights
+	}
+	c.nodes[path] = n
+	return path
+}
+
+// dir adds a directory, likewise.
+func (c *fake) dir(path blocktree.Path, callers ...cred.Identity) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastID++
+	n := &fakeNode{rights: map[blocktree.Principal]Rights{}, inode: meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: blocktree.Inode(c.lastID)}, Kind: meta.KindDir, Mode: 0o755}}
+	for _, caller := range callers {
+		n.rights[caller.Principal] = List
+	}
+	c.nodes[path] = n
+}
+
+// set changes something of a file.
+func (c *fake) set(path blocktree.Path, change func(*fakeNode)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(c.nodes[path])
+}
+
+// revoke takes all rights of a caller, and says so by the number, or not.
+func (c *fake) revoke(path blocktree.Path, caller cred.Identity, loud bool) {
+	c.set(path, func(n *fakeNode) { delete(n.rights, caller.Principal) })
+	if loud {
+		c.number.Add(1)
+	}
+}
+
+func (c *fake) Look(_ context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
+	c.looks.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.down != nil {
+		return Found{}, c.down
+	}
+	n := c.nodes[path]
+	if n == nil {
+		return Found{}, blocktree.E("fake", blocktree.NotFound, nil)
+	}
+	inode, rights := n.inode, n.rights[caller.Principal]
+	if rights == 0 {
+		return Found{}, blocktree.E("fake", blocktree.Permission, nil)
+	}
+	return Found{Inode: &inode, Rights: rights}, nil
+}
+
+func (c *fake) RightsNumber() uint64 { return c.number.Load() }
+
+func (c *fake) List(_ context.Context, _ cred.Identity, path blocktree.Path, after string, limit int) (entries []meta.DirEntry, more bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p, n := range c.nodes {
+		if p.Parent() == path && p != path && p.Base() > after {
+			entries = append(entries, meta.DirEntry{Name: p.Base(), Inode: n.inode})
+		}
+	}
+	slices.SortFunc(entries, func(a, b meta.DirEntry) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	if len(entries) > limit {
+		entries, more = entries[:limit], true
+	}
+	return entries, more, nil
+}
+
+// made are changes that were asked for: the fake only says who asked.
+var errChanged = errors.New("done in the name of ")
+
+func (c *fake) Create(_ context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error {
+	return c.change("create", caller, path)
+}
+
+func (c *fake) MakeDir(_ context.Context, caller cred.Identity, path blocktree.Path, _ uint32) error {
+	return c.change("mkdir", caller, path)
+}
+
+func (c *fake) Remove(_ context.Context, caller cred.Identity, path blocktree.Path) error {
+	return c.change("remove", caller, path)
+}
+
+func (c *fake) Resize(_ context.Context, caller cred.Identity, path blocktree.Path, _ uint64) error {
+	return c.change("resize", caller, path)
+}
+
+func (c *fake) change(what string, caller cred.Identity, path blocktree.Path) error {
+	return blocktree.E(what+" "+path.Short()+" as "+caller.Path.Short(), blocktree.Exists, nil)
+}
+
+func (c *fake) Open(_ context.Context, _ cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nodes[path]
+	if n == nil {
+		return nil, blocktree.E("fake", blocktree.NotFound, nil)
+	}
+	if o.Write {
+		if n.held {
+			return nil, blocktree.E("fake", blocktree.Busy, nil)
+		}
+		n.held = true
+	}
+	c.opened.Add(1)
+	return &fakeFile{File: n.mem, c: c, n: n, write: o.Write}, nil
+}
+
+// fakeFile is one opening of a file in memory.
+type fakeFile struct {
+	*memfile.File
+	c     *fake
+	n     *fakeNode
+	write bool
+	once  sync.Once
+}
+
+func (f *fakeFile) LossNumber(context.Context) (uint64, error) { return f.n.loss.Load(), nil }
+
+func (f *fakeFile) Close() error {
+	f.once.Do(func() {
+		f.c.opened.Add(-1)
+		f.c.mu.Lock()
+		defer f.c.mu.Unlock()
+		if f.write {
+			f.n.held = false
+		}
+	})
+	return nil
+}
+
+// newTestService makes a service over a fake, which is closed when the test ends.
+func newTestService(t testing.TB, c *fake, change func(*Config)) *Service {
+	t.Helper()
+	config := Config{Cluster: c, Anonymous: true, Logger: slog.New(slog.DiscardHandler)}
+	if change != nil {
+		change(&config)
+	}
+	s := New(config)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// ownerFor is the owner of a connection of a caller.
+func ownerFor(s *Service, caller cred.Identity) *owner {
+	return newOwner(s, func() cred.Identity { return caller })
+}
+
+// open opens a file for an owner, as a request does.
+func open(t testing.TB, s *Service, o *owner, path blocktree.Path, flags uint8) *openFile {
+	t.Helper()
+	b, err := s.openFile(t.Context(), o, &pathRequest{path: path, flags: flags})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, _, err := decodeOpened(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.find(handle)
+}
+
+// ask sends a message and waits for what comes of it.
+func (a *openFile) ask(m message) ([]byte, error) {
+	type result struct {
+		bytes []byte
+		err   error
+	}
+	done := make(chan result, 1)
+	m.done = func(b []byte, err error) { done <- result{b, err} }
+	if err := a.box.put(&m); err != nil {
+		return nil, err
+	}
+	r := <-done
+	return r.bytes, r.err
+}
+
+func wantKind(t *testing.T, what string, err error, want blocktree.Kind) {
+	t.Helper()
+	if blocktree.KindOf(err) != want || err == nil && want != blocktree.Other {
+		t.Errorf("%s: %v, want kind %v", what, err, want)
+	}
+}

@@ -1,0 +1,57 @@
+package fs
+
+import (
+	"context"
+	"sync"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/crypto/keys"
+	"blocktree/internal/file"
+)
+
+// local is a File of whoever has a key that opens it (case 2): what is sealed is opened here.
+type local struct {
+	view
+	info Info
+	mu   sync.Mutex // one write after the other
+}
+
+var _ File = (*local)(nil)
+
+// OpenLocal opens a file through the cluster itself, with a reader key. Kinds are those of internal/file; Permission where the key does not open it.
+func OpenLocal(ctx context.Context, c *cluster.Client, path blocktree.Path, reader *keys.ReaderKey, o OpenOptions) (File, error) {
+	inode, err := c.Stat(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := file.Open(ctx, c, path, file.OpenOptions{ReadOnly: !o.Write, Reader: reader, Plain: o.Plain || !o.Write,
+		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
+	if err != nil {
+		return nil, err
+	}
+	return newLocal(f, InfoOf(inode)), nil
+}
+
+func newLocal(f blocktree.File, info Info) *local { return &local{view: view{f}, info: info} }
+
+// Info implements File.
+func (f *local) Info() Info { return f.info }
+
+// ReadAt implements File.
+func (f *local) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
+	return f.read(ctx, p, off)
+}
+
+// WriteAt implements File.
+func (f *local) WriteAt(ctx context.Context, p []byte, off uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.write(ctx, p, off)
+}
+
+// Flush implements File.
+func (f *local) Flush(ctx context.Context) error { return f.file.Flush(ctx) }
+
+// Close implements File.
+func (f *local) Close() error { return f.file.Close() }

@@ -1,0 +1,94 @@
+package fs
+
+import (
+	"context"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+	"blocktree/crypto/keys"
+	"blocktree/internal/file"
+)
+
+// leaseWait is how long an open for writing waits for a file that somebody else holds: as long as a node takes to let go of one that it heals.
+const leaseWait = 2 * time.Second
+
+// Backing is what Over makes a Cluster of.
+type Backing struct {
+	Client  *cluster.Client  // of the service alone, under the identity of a sector host
+	Reader  *keys.ReaderKey  // opens what the service serves
+	Readers []keys.PublicKey // new files are wrapped to these, and to Reader
+	Rights  func() uint64    // the rights number that is known here to be applied
+}
+
+// over is a Cluster over a client of one.
+type over struct{ Backing }
+
+// Over makes a Cluster of a client.
+func Over(b Backing) Cluster { return &over{b} }
+
+// Look implements Cluster.
+func (c *over) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
+	inode, access, err := c.Client.Access(cluster.OnBehalf(ctx, caller), path)
+	if err != nil {
+		return Found{}, err
+	}
+	return Found{Inode: inode, Rights: rightsOf(access.Rights)}, nil
+}
+
+// rightsOf are the cluster's rights in this package's words.
+func rightsOf(r meta.Rights) (out Rights) {
+	for _, x := range []struct {
+		theirs meta.Rights
+		ours   Rights
+	}{{meta.RightRead, Read}, {meta.RightWrite, Write}, {meta.RightList, List}, {meta.RightLease, Lease}, {meta.RightAdmin, Admin}} {
+		if r&x.theirs != 0 {
+			out |= x.ours
+		}
+	}
+	return out
+}
+
+// RightsNumber implements Cluster.
+func (c *over) RightsNumber() uint64 { return c.Rights() }
+
+// List implements Cluster.
+func (c *over) List(ctx context.Context, caller cred.Identity, path blocktree.Path, after string, limit int) ([]meta.DirEntry, bool, error) {
+	return c.Client.ListAfter(cluster.OnBehalf(ctx, caller), path, after, limit)
+}
+
+// Create implements Cluster.
+func (c *over) Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error {
+	readers := []keys.PublicKey{c.Reader.Public()}
+	for _, r := range c.Readers {
+		if r != c.Reader.Public() {
+			readers = append(readers, r)
+		}
+	}
+	return file.Create(cluster.OnBehalf(ctx, caller), c.Client, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain,
+		Readers: readers})
+}
+
+// MakeDir implements Cluster.
+func (c *over) MakeDir(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) error {
+	return c.Client.MakeDir(cluster.OnBehalf(ctx, caller), path, mode, false)
+}
+
+// Remove implements Cluster.
+func (c *over) Remove(ctx context.Context, caller cred.Identity, path blocktree.Path) error {
+	return c.Client.Remove(cluster.OnBehalf(ctx, caller), path)
+}
+
+// Resize implements Cluster.
+func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error {
+	_, _, err := c.Client.Resize(cluster.OnBehalf(ctx, caller), path, cluster.ResizeOptions{Shrink: true, Bytes: func(uint64) (uint64, error) { return bytes, nil }})
+	return err
+}
+
+// Open implements Cluster.
+func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
+	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain,
+		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
+}

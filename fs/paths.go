@@ -1,0 +1,161 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"blocktree"
+	"blocktree/crypto/cred"
+	"blocktree/internal/bttp"
+)
+
+// tryEnter takes a token of each, or of none.
+func tryEnter(tokens ...chan struct{}) bool {
+	for i, t := range tokens {
+		select {
+		case t <- struct{}{}:
+		default:
+			leave(tokens[:i]...)
+			return false
+		}
+	}
+	return true
+}
+
+func leave(tokens ...chan struct{}) {
+	for _, t := range tokens {
+		<-t
+	}
+}
+
+// servePath works on a request about a path in a goroutine of its own. An error says that it does not.
+func (s *Service) servePath(o *owner, code uint16, r pathRequest, req *bttp.Request) error {
+	tokens := []chan struct{}{o.paths, s.paths}
+	if o.anonymous {
+		tokens = append(tokens, s.guestPaths)
+	}
+	if !tryEnter(tokens...) {
+		return busy("too many requests at a time")
+	}
+	err := s.task(func() {
+		defer leave(tokens...)
+		ctx, cancel := context.WithTimeout(s.ctx, pathTimeout)
+		defer cancel()
+		reply, err := s.doPath(ctx, o, code, &r)
+		if err == nil {
+			req.Reply(nil, reply)
+			return
+		}
+		switch blocktree.KindOf(err) {
+		case blocktree.Permission, blocktree.Unauthenticated:
+			s.refused(nameOf(code), o.caller(), r.path, err)
+		}
+		req.Fail(hide(o.caller(), err))
+	})
+	if err != nil {
+		leave(tokens...)
+	}
+	return err
+}
+
+// nameOf is a code in words.
+func nameOf(code uint16) string {
+	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize"}[code-codeStat]
+}
+
+// doPath does what is asked of a path, in the caller's name.
+func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequest) ([]byte, error) {
+	switch code {
+	case codeStat:
+		found, err := s.look(ctx, o.caller(), r.path, 0)
+		if err != nil {
+			return nil, err
+		}
+		info := InfoOf(found.Inode)
+		return encodeInfo(&info), nil
+	case codeList:
+		return s.list(ctx, o.caller(), r)
+	case codeOpen:
+		return s.openFile(ctx, o, r)
+	case codeCreate:
+		return nil, s.cluster.Create(ctx, o.caller(), r.path, CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code,
+			Mode: r.mode, Plain: r.flags&flagPlain != 0})
+	case codeMkdir:
+		return nil, s.cluster.MakeDir(ctx, o.caller(), r.path, r.mode)
+	case codeRemove:
+		return nil, s.cluster.Remove(ctx, o.caller(), r.path)
+	case codeResize:
+		if _, err := s.look(ctx, o.caller(), r.path, Write); err != nil {
+			return nil, err
+		}
+		return nil, s.cluster.Resize(ctx, o.caller(), r.path, r.sizeBytes)
+	}
+	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
+}
+
+// look asks what a path names, and refuses a caller without the rights that are wanted. Whether it may be told at all the cluster says.
+func (s *Service) look(ctx context.Context, caller cred.Identity, path blocktree.Path, want Rights) (Found, error) {
+	found, err := s.cluster.Look(ctx, caller, path)
+	if err != nil {
+		return Found{}, err
+	}
+	if !found.Rights.Has(want) {
+		return Found{}, &blocktree.Error{Op: "fs", Path: path.Short(), Kind: blocktree.Permission, Err: fmt.Errorf("%s may not", name(caller))}
+	}
+	return found, nil
+}
+
+// name is a caller for people.
+func name(caller cred.Identity) string {
+	if caller.Anonymous() {
+		return "an anonymous caller"
+	}
+	return caller.Path.Short()
+}
+
+// hide makes what an anonymous caller is told the same for what is not there and for what is not for everybody.
+func hide(caller cred.Identity, err error) error {
+	if !caller.Anonymous() {
+		return err
+	}
+	switch blocktree.KindOf(err) {
+	case blocktree.NotFound, blocktree.Permission, blocktree.Invalid, blocktree.Unauthenticated:
+		return &blocktree.Error{Op: "fs", Kind: blocktree.Permission, Err: errors.New("nothing there that everybody may use")}
+	}
+	return err
+}
+
+// list answers with the next entries of a directory.
+func (s *Service) list(ctx context.Context, caller cred.Identity, r *pathRequest) ([]byte, error) {
+	found, err := s.look(ctx, caller, r.path, List)
+	if err != nil {
+		return nil, err
+	}
+	if found.Inode.Kind == 0 || !InfoOf(found.Inode).Dir {
+		return nil, &blocktree.Error{Op: "list", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is a file")}
+	}
+	limit := int(min(r.limit, blocktree.ListEntriesMax))
+	if limit == 0 {
+		limit = blocktree.ListEntriesMax
+	}
+	lines, more, err := s.cluster.List(ctx, caller, r.path, r.after, limit)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, 0, len(lines))
+	for i := range lines {
+		entries = append(entries, Entry{Name: lines[i].Name, Info: InfoOf(&lines[i].Inode)})
+	}
+	return encodeEntries(entries, more), nil
+}
+
+// open opens the sectors of the file that was judged: another one of that name is NotFound.
+func (s *Service) open(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, o OpenOptions) (blocktree.File, error) {
+	f, err := s.cluster.Open(ctx, caller, path, o)
+	if err == nil && f.Info().ID != id {
+		_ = f.Close() // nothing was done with it
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.NotFound, Err: errors.New("the file was removed")}
+	}
+	return f, err
+}

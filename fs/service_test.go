@@ -1,0 +1,448 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"blocktree"
+	"blocktree/blockdev/memfile"
+	"blocktree/cluster"
+	"blocktree/crypto/cred"
+	"blocktree/internal/bttp"
+	"blocktree/route"
+)
+
+// bed is a service that listens, over a fake.
+type bed struct {
+	t        *testing.T
+	root     cred.Key
+	fake     *fake
+	service  *Service
+	endpoint *bttp.Endpoint
+	runtime  blocktree.Runtime
+}
+
+func (b *bed) must(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// identity issues credentials of user id 1000 at a name.
+func (b *bed) identity(name string, services ...string) (cred.Key, cred.Credentials) {
+	b.t.Helper()
+	key, err := cred.GenerateKey()
+	b.must(err)
+	chain, err := cred.Issue(b.root, nil, b.root.Principal(), cred.Grant{Subject: key.Public(), Path: blocktree.RootPath(b.root.Principal()).Join(name), UID: 1000,
+		Services: services, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)})
+	b.must(err)
+	return key, chain
+}
+
+func newBed(t *testing.T, change func(*Config)) *bed {
+	t.Helper()
+	root, err := cred.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{t: t, root: root, fake: newFake()}
+	b.service = newTestService(t, b.fake, change)
+	key, chain := b.identity("node", blocktree.ServiceFilesystem)
+	b.endpoint, err = bttp.Listen(t.Context(), bttp.Config{Key: key, Credentials: chain, Root: root.Principal(), Addrs: []string{"127.0.0.1:0"}, Transport: bttp.TCP,
+		Handler: b.service, Admit: b.service.Admit, Log: slog.New(slog.DiscardHandler)})
+	b.must(err)
+	t.Cleanup(func() { _ = b.endpoint.Close() })
+	b.runtime = blocktree.Runtime{Path: blocktree.RootPath(root.Principal()).Join("node"), Principal: key.Principal(), Endpoints: b.endpoint.Addrs(),
+		Services: []string{blocktree.ServiceFilesystem}}
+	return b
+}
+
+// dial connects somebody by name; "" is nobody in particular. It returns who that is.
+func (b *bed) dial(name string) (*Client, cred.Identity) {
+	b.t.Helper()
+	table, err := route.NewTable([]blocktree.Runtime{b.runtime})
+	b.must(err)
+	c := ClientConfig{Root: b.root.Principal(), Transport: bttp.TCP, Resolver: table, Scope: blocktree.RootPath(b.root.Principal()), Logger: slog.New(slog.DiscardHandler)}
+	var who cred.Identity
+	if name != "" {
+		c.Key, c.Credentials = b.identity(name)
+		who, err = cred.Verify(c.Credentials, c.Root, time.Now())
+		b.must(err)
+	}
+	client, err := Dial(b.t.Context(), c)
+	b.must(err)
+	b.t.Cleanup(func() { _ = client.Close() })
+	return client, who
+}
+
+// A file by way of the service, and one that is opened here, do what bytes do.
+func TestFilesAsBytes(t *testing.T) {
+	b := newBed(t, nil)
+	ann, who := b.dial("ann")
+	path := b.fake.file("f", Read|Write|Lease, who)
+	far, err := ann.Open(t.Context(), path, OpenOptions{Write: true})
+	b.must(err)
+	mem := memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: testSectors * 512, SectorBytes: 512}})
+	for name, f := range map[string]File{"remote": far, "local": newLocal(mem, Info{})} {
+		model := make([]byte, testSectors*512)
+		r := newRandom(2)
+		for i := range 300 {
+			off := r.IntN(len(model))
+			p := make([]byte, min(r.IntN(100_000), len(model)-off))
+			if i%2 == 0 {
+				for j := range p {
+					p[j] = byte(r.IntN(256))
+				}
+				copy(model[off:], p)
+				b.must(f.WriteAt(t.Context(), p, uint64(off)))
+				continue
+			}
+			if n, err := f.ReadAt(t.Context(), p, uint64(off)); err != nil || n != len(p) || !bytes.Equal(p, model[off:off+n]) {
+				t.Fatalf("%s: %d bytes at %d: %d, %v", name, len(p), off, n, err)
+			}
+		}
+		whole := make([]byte, len(model)+1<<20)
+		if n, err := f.ReadAt(t.Context(), whole, 0); n != len(model) || err != io.EOF || !bytes.Equal(whole[:n], model) {
+			t.Errorf("%s: the whole file: %d, %v", name, n, err)
+		}
+		_, err := f.ReadAt(t.Context(), whole[:1], uint64(len(model)+1))
+		wantKind(t, name+" behind the end", err, blocktree.OutOfRange)
+		wantKind(t, name+" over the end", f.WriteAt(t.Context(), whole[:2], uint64(len(model)-1)), blocktree.OutOfRange)
+		b.must(f.Flush(t.Context()))
+		b.must(f.Close())
+	}
+	_, err = far.ReadAt(t.Context(), make([]byte, 1), 0)
+	wantKind(t, "after the end", err, blocktree.Undeliverable)
+	wantKind(t, "close twice", far.Close(), blocktree.Undeliverable)
+}
+
+func TestPaths(t *testing.T) {
+	b := newBed(t, nil)
+	ann, who := b.dial("ann")
+	b.fake.dir(testRoot, who)
+	var names []string
+	for i := range blocktree.ListEntriesMax + 10 {
+		names = append(names, fmt.Sprintf("f%04d", i))
+		b.fake.file(names[i], Read, who)
+	}
+	entries, err := ann.ReadDir(t.Context(), testRoot)
+	b.must(err)
+	if len(entries) != len(names) {
+		t.Fatalf("%d entries of %d", len(entries), len(names))
+	}
+	for i, e := range entries {
+		if e.Name != names[i] || e.Info.SizeBytes != testSectors*512 {
+			t.Fatalf("entry %d: %+v", i, e)
+		}
+	}
+	some, more, err := ann.ReadDirAfter(t.Context(), testRoot, names[5], 3)
+	if err != nil || !more || len(some) != 3 || some[0].Name != names[6] {
+		t.Errorf("%v, %t, %v", some, more, err)
+	}
+	info, err := ann.Stat(t.Context(), testRoot.Join(names[0]))
+	if err != nil || info.Dir || info.Code.Data != 2 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	_, err = ann.Stat(t.Context(), testRoot.Join("absent"))
+	wantKind(t, "stat", err, blocktree.NotFound)
+	_, err = ann.ReadDir(t.Context(), testRoot.Join(names[0]))
+	wantKind(t, "list a file without list", err, blocktree.Permission)
+	_, err = ann.Open(t.Context(), testRoot, OpenOptions{})
+	wantKind(t, "open a directory", err, blocktree.Permission)
+	bob, _ := b.dial("bob")
+	_, err = bob.Stat(t.Context(), testRoot.Join(names[0]))
+	wantKind(t, "without any right", err, blocktree.Permission)
+	wantKind(t, "resize without write", bob.Resize(t.Context(), testRoot.Join(names[0]), 512), blocktree.Permission)
+	for what, err := range map[string]error{ // the fake refuses, and says in whose name
+		"create":         ann.Create(t.Context(), testRoot.Join("x"), CreateOptions{SizeBytes: 512}),
+		"mkdir":          ann.Mkdir(t.Context(), testRoot.Join("x"), 0o755),
+		"remove":         ann.Remove(t.Context(), testRoot.Join("x")),
+		"remove nothing": ann.Remove(t.Context(), testRoot.Join("y")),
+	} {
+		if blocktree.KindOf(err) != blocktree.Exists || !strings.Contains(err.Error(), "as /ann") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// The end of the connection is the end of its files: somebody else can write then. Nothing is kept of it.
+func TestConnectionIsTheOwner(t *testing.T) {
+	b := newBed(t, nil)
+	ann, who := b.dial("ann")
+	bob, other := b.dial("bob")
+	path := b.fake.file("f", Read|Write|Lease, who, other)
+	f, err := ann.Open(t.Context(), path, OpenOptions{Write: true})
+	b.must(err)
+	_, err = bob.Open(t.Context(), path, OpenOptions{Write: true})
+	wantKind(t, "a second writer", err, blocktree.Busy)
+	stolen := &remote{conn: mustConn(t, bob), path: path, handle: f.(*remote).handle}
+	_, err = stolen.ReadAt(t.Context(), make([]byte, 1), 0)
+	wantKind(t, "another's handle", err, blocktree.Undeliverable)
+	b.must(ann.Close())
+	for blocktree.KindOf(err) != blocktree.Other {
+		f, err = bob.Open(t.Context(), path, OpenOptions{Write: true})
+		if err != nil && blocktree.KindOf(err) != blocktree.Busy {
+			t.Fatal(err)
+		}
+		if err == nil {
+			break
+		}
+	}
+	b.must(f.Close())
+}
+
+func mustConn(t *testing.T, c *Client) *bttp.Conn {
+	t.Helper()
+	conn, err := c.conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// Who gives up an open does not leave the file open.
+func TestOpenGivenUp(t *testing.T) {
+	b := newBed(t, nil)
+	ann, who := b.dial("ann")
+	path := b.fake.file("f", Read|Write|Lease, who)
+	ctx, cancel := context.WithCancel(t.Context())
+	slow := &slowCluster{fake: b.fake, asked: make(chan struct{}), gate: make(chan struct{})}
+	b.service.cluster = slow
+	given := make(chan error, 1)
+	go func() {
+		_, err := ann.Open(ctx, path, OpenOptions{Write: true})
+		given <- err
+	}()
+	<-slow.asked
+	cancel()
+	wantKind(t, "open", <-given, blocktree.Canceled)
+	close(slow.gate)
+	for b.service.OpenFiles() != 0 || b.fake.looks.Load() == 0 || b.fake.opened.Load() != 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// slowCluster looks when it is told to.
+type slowCluster struct {
+	*fake
+	asked, gate chan struct{}
+}
+
+func (c *slowCluster) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
+	close(c.asked)
+	<-c.gate
+	return c.fake.Look(ctx, caller, path)
+}
+
+// Nobody in particular may look, list and read; whatever else there is is refused before it is even decoded, as is everything where the
+// service does not admit such callers.
+func TestAnonymousCodes(t *testing.T) {
+	b := newBed(t, nil)
+	client, _ := b.dial("")
+	conn := mustConn(t, client)
+	garbage := []byte("not a request")
+	for code := cluster.CodesOfOthers - 3; code < cluster.CodesOfOthers+20; code++ {
+		want := blocktree.Permission
+		if forAnybody(code) {
+			want = blocktree.Invalid // it was looked at
+		}
+		_, err := conn.CallWait(t.Context(), code, garbage, garbage)
+		if k := blocktree.KindOf(err); k != want && !(want == blocktree.Invalid && k == blocktree.NewerFormat) {
+			t.Errorf("code %d: %v", code, err)
+		}
+	}
+	path := b.fake.file("f", Read|Write|Lease|List|Admin, nobody)
+	b.fake.dir(testRoot, nobody)
+	_, err := client.Stat(t.Context(), path)
+	b.must(err)
+	_, err = client.ReadDir(t.Context(), testRoot)
+	b.must(err)
+	f, err := client.Open(t.Context(), path, OpenOptions{})
+	b.must(err)
+	_, err = f.ReadAt(t.Context(), make([]byte, 10), 0)
+	b.must(err)
+	wantKind(t, "write", f.WriteAt(t.Context(), []byte("x"), 0), blocktree.Permission)
+	_, err = client.Open(t.Context(), path, OpenOptions{Write: true})
+	wantKind(t, "open to write", err, blocktree.Permission)
+	hidden := b.fake.file("g", Read, somebody("ann"))
+	for what, path := range map[string]blocktree.Path{"hidden": hidden, "absent": testRoot.Join("absent")} {
+		_, err := client.Stat(t.Context(), path)
+		wantKind(t, what, err, blocktree.Permission)
+		if !strings.Contains(err.Error(), "nothing there that everybody may use") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	b.must(f.Close())
+
+	shut := newBed(t, func(c *Config) { c.Anonymous = false })
+	client, _ = shut.dial("")
+	_, err = client.Stat(t.Context(), path)
+	wantKind(t, "not admitted", err, blocktree.Unauthenticated)
+}
+
+// calm waits until anonymous callers may ask again.
+func (b *bed) calm() { time.Sleep(time.Second) }
+
+// Anonymous callers who ask more than they may are told so, at once, and others do not notice.
+func TestAnonymousBounds(t *testing.T) {
+	b := newBed(t, nil)
+	client, _ := b.dial("")
+	ann, who := b.dial("ann")
+	path := b.fake.file("f", Read|Write|Lease, nobody, who)
+	mine, err := ann.Open(t.Context(), path, OpenOptions{Write: true})
+	b.must(err)
+	conn := mustConn(t, client)
+	stat := (&pathRequest{path: path}).encode()
+
+	served, refused := 0, 0 // at most a second's worth at once, and what the time that it takes allows
+	begun := time.Now()
+	for range 20 * blocktree.FSAnonymousRequestsPerSecondConnection {
+		_, err := conn.CallWait(t.Context(), codeStat, nil, stat)
+		switch blocktree.KindOf(err) {
+		case blocktree.Other:
+			served++
+		case blocktree.Unavailable:
+			refused++
+		default:
+			t.Fatal(err)
+		}
+	}
+	if most := 1 + int((1+time.Since(begun).Seconds())*blocktree.FSAnonymousRequestsPerSecondConnection); served > most || served+refused != 20*blocktree.FSAnonymousRequestsPerSecondConnection {
+		t.Errorf("%d were served, %d refused; at most %d in that time", served, refused, most)
+	}
+	b.must(mine.WriteAt(t.Context(), []byte("unharmed"), 0))
+
+	b.calm()
+	for i := range blocktree.FSOpenFilesAnonymousMax + 1 {
+		_, err := call(t.Context(), conn, codeOpen, nil, stat)
+		if (err != nil) != (i == blocktree.FSOpenFilesAnonymousMax) {
+			t.Errorf("open %d: %v", i, err)
+		}
+	}
+}
+
+// Bytes in flight are bounded, those of anonymous callers more so, and come back.
+func TestBytesInFlight(t *testing.T) {
+	c := newFake()
+	s := newTestService(t, c, nil)
+	guest, ann := ownerFor(s, nobody), ownerFor(s, somebody("ann"))
+	taken := func(o *owner) (n int) {
+		for s.hold(o, 1<<20) == nil {
+			n++
+		}
+		return n
+	}
+	if n := taken(guest); n != blocktree.FSAnonymousBytesMax>>20 {
+		t.Errorf("anonymous callers hold %d MiB", n)
+	}
+	n := taken(ann)
+	if n != (blocktree.FSInFlightBytesMax-blocktree.FSAnonymousBytesMax)>>20 {
+		t.Errorf("others hold %d MiB", n)
+	}
+	for range n {
+		s.letGo(ann, 1<<20)
+	}
+	for range blocktree.FSAnonymousBytesMax >> 20 {
+		s.letGo(guest, 1<<20)
+	}
+	if s.bytes.Load() != 0 || s.guests.Load() != 0 {
+		t.Error("bytes are still counted")
+	}
+}
+
+// What anonymous callers read in a second is bounded, all of them together; others read on.
+func TestBytesPerSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestService(t, newFake(), nil)
+		reads := func(o *owner) (n int) {
+			for range 100 {
+				if s.hold(o, 1<<20) == nil {
+					s.letGo(o, 1<<20)
+					n++
+				}
+			}
+			return n
+		}
+		for second := range 3 {
+			got := reads(ownerFor(s, nobody)) + reads(ownerFor(s, nobody))
+			if got != blocktree.FSAnonymousBytesPerSecond>>20 {
+				t.Errorf("second %d: %d MiB", second, got)
+			}
+			if got := reads(ownerFor(s, somebody("ann"))); got != 100 {
+				t.Errorf("second %d: others read %d MiB of 100", second, got)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// What is in flight over the network is counted until it is answered, and no longer.
+func TestBytesComeBack(t *testing.T) {
+	b := newBed(t, nil)
+	ann, who := b.dial("ann")
+	path := b.fake.file("f", Read|Write|Lease, who)
+	f, err := ann.Open(t.Context(), path, OpenOptions{Write: true})
+	b.must(err)
+	for range 5 * blocktree.FSInFlightBytesMax / 4 / (2 * testSectors * 512) {
+		b.must(f.WriteAt(t.Context(), make([]byte, testSectors*512), 0))
+		_, err := f.ReadAt(t.Context(), make([]byte, testSectors*512), 0)
+		b.must(err)
+	}
+	_, err = f.ReadAt(t.Context(), make([]byte, 1), 1<<40)
+	wantKind(t, "behind the end", err, blocktree.OutOfRange)
+	b.must(f.Close())
+	for b.service.bytes.Load() != 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// A service that stops closes what is open.
+func TestServiceStops(t *testing.T) {
+	b := newBed(t, nil)
+	ann, who := b.dial("ann")
+	path := b.fake.file("f", Read|Write|Lease, who)
+	f, err := ann.Open(t.Context(), path, OpenOptions{Write: true})
+	b.must(err)
+	b.must(b.service.Close())
+	if b.fake.opened.Load() != 0 || b.service.OpenFiles() != 0 {
+		t.Error("something is open")
+	}
+	_, err = f.ReadAt(t.Context(), make([]byte, 1), 0)
+	wantKind(t, "read", err, blocktree.Undeliverable)
+	_, err = ann.Stat(t.Context(), path)
+	wantKind(t, "stat", err, blocktree.Closed)
+}
+
+// Refusals are logged, with who and why, and bounded.
+func TestRefusalsAreLogged(t *testing.T) {
+	var text bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestService(t, newFake(), func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&text, nil)) })
+		for range 2 {
+			for range 3 * refusalsPerSecond {
+				s.refused("open", somebody("ann"), testRoot.Join("f"), errors.New("why"))
+			}
+			time.Sleep(time.Second)
+		}
+		if n := strings.Count(text.String(), "\n"); n != 2*refusalsPerSecond {
+			t.Errorf("%d lines", n)
+		}
+		if want := fmt.Sprintf("notLogged=%d", 2*refusalsPerSecond); !strings.Contains(text.String(), want) {
+			t.Errorf("no %s", want)
+		}
+	})
+	for _, want := range []string{"what=open", "at=/ann", "path=/f", "why=why"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in %s", want, text.String())
+		}
+	}
+}

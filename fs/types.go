@@ -1,0 +1,111 @@
+package fs
+
+import (
+	"context"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+)
+
+// Rights are what a caller may do with a file or directory (docs/design/0024).
+type Rights uint8
+
+// The rights.
+const (
+	Read Rights = 1 << iota
+	Write
+	List
+	Lease
+	Admin
+)
+
+// Has reports whether all of want are there.
+func (r Rights) Has(want Rights) bool { return r&want == want }
+
+// Found is what a path names, and what a caller may do with it.
+type Found struct {
+	Inode  *meta.Inode
+	Rights Rights
+}
+
+// CreateOptions say what a new file is like. Zero fields take the defaults of internal/file.
+type CreateOptions struct {
+	SizeBytes   uint64 // a whole number of sectors
+	SectorBytes int
+	Code        blocktree.Code
+	Mode        uint32 // permission bits; 0o600
+	Plain       bool   // not encrypted
+}
+
+// Cluster is what the service asks of the cluster whose files it serves. All is judged there, for the caller, who may be anonymous; a refusal has kind
+// Permission. All methods may be called by many goroutines at once, and block until the cluster answers or ctx ends.
+type Cluster interface {
+	// Look says what a path names, and which rights the caller has on it. Kinds: NotFound, Permission (not even to know of it), Unavailable.
+	Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error)
+	// RightsNumber is the rights number that is known here to be applied. It does not block.
+	RightsNumber() uint64
+	// List returns at most limit entries of a directory after a name, and whether there are more.
+	List(ctx context.Context, caller cred.Identity, path blocktree.Path, after string, limit int) ([]meta.DirEntry, bool, error)
+	// Create, MakeDir, Remove and Resize change something in the caller's name.
+	Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error
+	MakeDir(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) error
+	Remove(ctx context.Context, caller cred.Identity, path blocktree.Path) error
+	Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
+	// Open opens a file with the service's own key. For writing it takes the lease; kinds are those of internal/file. What is read and written
+	// through the file is not judged.
+	Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error)
+}
+
+// OpenOptions say how to open a file.
+type OpenOptions struct {
+	Write bool // to read and write, under the file's lease; else to read what others have flushed
+	// Plain says that a file which is to be written is known not to be encrypted; one that is read says so itself. Without it such a file is
+	// refused: whoever could change what the cluster says of a file could otherwise have secrets written in the clear.
+	Plain bool
+}
+
+// Info describes a file or directory. Times are nanoseconds since 1970.
+type Info struct {
+	ID                blocktree.FileID
+	Dir               bool
+	Mode              uint32 // permission bits
+	UID, GID          uint32
+	Created, Modified int64
+	// Of files only.
+	SizeBytes   uint64
+	SectorBytes int
+	Code        blocktree.Code
+	Encrypted   bool
+}
+
+// Entry is one line of a directory.
+type Entry struct {
+	Name string
+	Info Info
+}
+
+// InfoOf describes an inode.
+func InfoOf(i *meta.Inode) Info {
+	info := Info{ID: i.ID, Dir: i.Kind == meta.KindDir, Mode: i.Mode, UID: i.UID, GID: i.GID, Created: i.Created, Modified: i.Modified}
+	if !info.Dir {
+		info.SizeBytes, info.SectorBytes, info.Code, info.Encrypted = i.SizeBytes, int(i.SectorBytes), i.Code, i.Suite != 0
+	}
+	return info
+}
+
+// File is an open file as bytes. A position past the end is OutOfRange; a read that begins at or before the end is cut there, and returns fewer bytes
+// with io.EOF. All methods may be called by many goroutines at once, and keep no slice they were given. Kinds are those of blocktree.File, Permission
+// once the right is gone, Undeliverable once the file was closed by the service.
+type File interface {
+	// Info describes the file as it was when it was opened.
+	Info() Info
+	// ReadAt fills p from byte off on.
+	ReadAt(ctx context.Context, p []byte, off uint64) (int, error)
+	// WriteAt writes all of p at byte off, inside the file. After an error each sector is the old one or the new one.
+	WriteAt(ctx context.Context, p []byte, off uint64) error
+	// Flush returns when every write that was answered before would survive the loss of power everywhere. Its first error stays.
+	Flush(ctx context.Context) error
+	// Close lets go of the file and its lease. It promises nothing of what was not flushed.
+	Close() error
+}

@@ -1,0 +1,216 @@
+package fs
+
+import (
+	"errors"
+
+	"blocktree"
+	"blocktree/internal/wire"
+)
+
+// Formats, each the version byte of what it names.
+const (
+	formatPath   = 1
+	formatFile   = 1
+	formatInfo   = 1
+	formatList   = 1
+	formatOpened = 1
+)
+
+// Flags of a pathRequest.
+const (
+	flagWrite = 1 << iota // open: to read and write
+	flagPlain             // create: not encrypted; open to write: known not to be
+
+	flagsAll = 1<<iota - 1
+)
+
+// pathRequest asks something about a path. Which fields matter depends on the code; the others are zero.
+type pathRequest struct {
+	path        blocktree.Path
+	after       string // list: entries after this name
+	limit       uint32 // list: at most so many, and at most ListEntriesMax; 0 means that
+	flags       uint8
+	mode        uint32 // create, mkdir
+	sizeBytes   uint64 // create, resize
+	sectorBytes uint32 // create
+	code        blocktree.Code
+}
+
+func (r *pathRequest) encode() []byte {
+	var e wire.Encoder
+	e.U8(formatPath)
+	e.String(string(r.path))
+	e.String(r.after)
+	e.U32(r.limit)
+	e.U8(r.flags)
+	e.U32(r.mode)
+	e.U64(r.sizeBytes)
+	e.U32(r.sectorBytes)
+	putCode(&e, r.code)
+	return e.Buf
+}
+
+// decodePath reads a pathRequest. Its path is absolute and clean.
+func decodePath(b []byte) (pathRequest, error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatPath)
+	r := pathRequest{path: blocktree.Path(d.String(blocktree.PathBytesMax)), after: d.String(blocktree.NameBytesMax), limit: d.U32(), flags: d.U8(),
+		mode: d.U32(), sizeBytes: d.U64(), sectorBytes: d.U32(), code: getCode(d)}
+	if r.flags&^flagsAll != 0 {
+		d.Fail(blocktree.E("decode", blocktree.NewerFormat, errors.New("a flag that this software does not know")))
+	}
+	if r.mode&^0o777 != 0 {
+		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a mode has nine bits")))
+	}
+	if r.sectorBytes > blocktree.SectorBytesMax {
+		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a sector that is too large")))
+	}
+	if err := d.Finish(); err != nil {
+		return pathRequest{}, &blocktree.Error{Op: "fs request", Err: err}
+	}
+	if clean, err := blocktree.ParsePath(string(r.path), blocktree.Principal{}); err != nil || clean != r.path {
+		return pathRequest{}, &blocktree.Error{Op: "fs request", Kind: blocktree.Invalid, Err: errors.New("a path that is not clean")}
+	}
+	return r, nil
+}
+
+// fileRequest asks something of an open file.
+type fileRequest struct {
+	handle uint64
+	off    uint64 // read, write
+	count  uint32 // read: bytes
+}
+
+func (r fileRequest) encode() []byte {
+	var e wire.Encoder
+	e.U8(formatFile)
+	e.U64(r.handle)
+	e.U64(r.off)
+	e.U32(r.count)
+	return e.Buf
+}
+
+// decodeFile reads a fileRequest. Its count is within its bound.
+func decodeFile(b []byte) (fileRequest, error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatFile)
+	r := fileRequest{handle: d.U64(), off: d.U64(), count: d.U32()}
+	if r.count > blocktree.FSTransferBytesMax {
+		d.Fail(blocktree.E("decode", blocktree.TooLarge, errors.New("a read of more than a request carries")))
+	}
+	if err := d.Finish(); err != nil {
+		return fileRequest{}, &blocktree.Error{Op: "fs request", Err: err}
+	}
+	return r, nil
+}
+
+func putCode(e *wire.Encoder, c blocktree.Code) {
+	e.U8(uint8(c.Data))
+	e.U8(uint8(c.Parity))
+}
+
+func getCode(d *wire.Decoder) blocktree.Code {
+	return blocktree.Code{Data: int(d.U8()), Parity: int(d.U8())}
+}
+
+func putInfo(e *wire.Encoder, i *Info) {
+	e.U8(formatInfo)
+	e.File(i.ID)
+	e.Bool(i.Dir)
+	e.U32(i.Mode)
+	e.U32(i.UID)
+	e.U32(i.GID)
+	e.U64(uint64(i.Created))
+	e.U64(uint64(i.Modified))
+	if i.Dir {
+		return
+	}
+	e.U64(i.SizeBytes)
+	e.U32(uint32(i.SectorBytes))
+	putCode(e, i.Code)
+	e.Bool(i.Encrypted)
+}
+
+func getInfo(d *wire.Decoder) Info {
+	d.Format(formatInfo)
+	i := Info{ID: d.File(), Dir: d.Bool(), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Created: int64(d.U64()), Modified: int64(d.U64())}
+	if i.Dir {
+		return i
+	}
+	i.SizeBytes, i.SectorBytes, i.Code, i.Encrypted = d.U64(), int(d.U32()), getCode(d), d.Bool()
+	if i.SizeBytes > blocktree.FileBytesMax || i.SectorBytes > blocktree.SectorBytesMax {
+		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("impossible sizes")))
+	}
+	return i
+}
+
+func encodeInfo(i *Info) []byte {
+	var e wire.Encoder
+	putInfo(&e, i)
+	return e.Buf
+}
+
+func decodeInfo(b []byte) (Info, error) {
+	d := wire.NewDecoder(b)
+	i := getInfo(d)
+	return i, d.Finish()
+}
+
+func encodeOpened(handle uint64, i *Info) []byte {
+	var e wire.Encoder
+	e.U8(formatOpened)
+	e.U64(handle)
+	putInfo(&e, i)
+	return e.Buf
+}
+
+func decodeOpened(b []byte) (handle uint64, i Info, err error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatOpened)
+	handle = d.U64()
+	i = getInfo(d)
+	return handle, i, d.Finish()
+}
+
+// encodeEntries writes as many entries as fit a message's body, at least one, and whether there are more.
+func encodeEntries(entries []Entry, more bool) []byte {
+	const entryMax = 128 + blocktree.NameBytesMax
+	var e wire.Encoder
+	e.U8(formatList)
+	at := len(e.Buf)
+	e.Bool(more)
+	e.U32(0)
+	n := uint32(0)
+	for i := range entries {
+		if len(e.Buf) > blocktree.FrameBodyBytesMax-entryMax {
+			e.Buf[at] = 1
+			break
+		}
+		e.String(entries[i].Name)
+		putInfo(&e, &entries[i].Info)
+		n++
+	}
+	e.Buf[at+1], e.Buf[at+2], e.Buf[at+3], e.Buf[at+4] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
+	return e.Buf
+}
+
+// decodeEntries reads a listing: names ascend.
+func decodeEntries(b []byte) (entries []Entry, more bool, err error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatList)
+	more = d.Bool()
+	for n := d.Count(blocktree.ListEntriesMax); n > 0 && d.Err() == nil; n-- {
+		entry := Entry{Name: d.String(blocktree.NameBytesMax), Info: getInfo(d)}
+		if d.Err() == nil && blocktree.CheckName(entry.Name) != nil {
+			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("an impossible name")))
+		}
+		if len(entries) > 0 && entries[len(entries)-1].Name >= entry.Name {
+			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("names out of order")))
+		}
+		entries = append(entries, entry)
+	}
+	if err := d.Finish(); err != nil {
+		return nil, false, &blocktree.Error{Op: "fs listing", Err: err}
+	}
+	return entries, more, nil
+}

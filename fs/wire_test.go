@@ -1,0 +1,121 @@
+package fs
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"blocktree"
+)
+
+func newRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+
+func testInfo() Info {
+	return Info{ID: blocktree.FileID{Generation: 3, Inode: 9}, Mode: 0o640, UID: 1, GID: 2, Created: -5, Modified: 7, SizeBytes: 1 << 30, SectorBytes: 4096,
+		Code: blocktree.Code{Data: 2, Parity: 1}, Encrypted: true}
+}
+
+func TestRequestsOutlast(t *testing.T) {
+	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagWrite, mode: 0o644, sizeBytes: 1 << 40, sectorBytes: 512, code: blocktree.Code{Data: 2, Parity: 1}}
+	if got, err := decodePath(p.encode()); err != nil || got != p {
+		t.Errorf("%+v, %v", got, err)
+	}
+	f := fileRequest{handle: 1 << 60, off: 3, count: blocktree.FSTransferBytesMax}
+	if got, err := decodeFile(f.encode()); err != nil || got != f {
+		t.Errorf("%+v, %v", got, err)
+	}
+	i := testInfo()
+	if h, got, err := decodeOpened(encodeOpened(8, &i)); err != nil || h != 8 || got != i {
+		t.Errorf("%d, %+v, %v", h, got, err)
+	}
+}
+
+func TestRequestsRefused(t *testing.T) {
+	path := testRoot.Join("a")
+	for name, r := range map[string]pathRequest{
+		"a short path":   {path: "/a"},
+		"dots":           {path: path + "/../b"},
+		"not clean":      {path: path + "/"},
+		"none":           {},
+		"a flag":         {path: path, flags: 1 << 7},
+		"a mode":         {path: path, mode: 0o1000},
+		"a long path":    {path: testRoot + blocktree.Path(strings.Repeat("/abcdefgh", blocktree.PathBytesMax/9+1))},
+		"a long name":    {path: path, after: strings.Repeat("x", blocktree.NameBytesMax+1)},
+		"a large sector": {path: path, sectorBytes: blocktree.SectorBytesMax + 1},
+	} {
+		if _, err := decodePath(r.encode()); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if _, err := decodeFile(fileRequest{count: blocktree.FSTransferBytesMax + 1}.encode()); blocktree.KindOf(err) != blocktree.TooLarge {
+		t.Errorf("a long read: %v", err)
+	}
+	for _, b := range [][]byte{{2}, {0}, {}} {
+		_, err := decodePath(b)
+		_, errFile := decodeFile(b)
+		_, errInfo := decodeInfo(b)
+		_, _, errOpened := decodeOpened(b)
+		_, _, errList := decodeEntries(b)
+		for _, err := range []error{err, errFile, errInfo, errOpened, errList} {
+			if len(b) == 1 && b[0] == 2 && blocktree.KindOf(err) != blocktree.NewerFormat || err == nil {
+				t.Errorf("format %v: %v", b, err)
+			}
+		}
+	}
+}
+
+// A listing has as many entries as fit, and says that there are more.
+func TestListingFits(t *testing.T) {
+	var entries []Entry
+	for i := range blocktree.ListEntriesMax {
+		entries = append(entries, Entry{Name: strings.Repeat(string(rune('a'+i/100)), 1+i%100) + strings.Repeat("z", 100), Info: testInfo()})
+	}
+	var sorted []Entry
+	for _, e := range entries {
+		if len(sorted) == 0 || sorted[len(sorted)-1].Name < e.Name {
+			sorted = append(sorted, e)
+		}
+	}
+	b := encodeEntries(sorted, false)
+	got, more, err := decodeEntries(b)
+	if err != nil || more || len(got) != len(sorted) || len(b) > blocktree.FrameBodyBytesMax {
+		t.Errorf("%d of %d, more %t, %v, %d bytes", len(got), len(sorted), more, err, len(b))
+	}
+	if _, _, err := decodeEntries(encodeEntries([]Entry{{Name: "b"}, {Name: "a"}}, false)); err == nil {
+		t.Error("out of order was taken")
+	}
+	if _, _, err := decodeEntries(encodeEntries([]Entry{{Name: "a/b"}}, false)); err == nil {
+		t.Error("a slash was taken")
+	}
+}
+
+// FuzzRequests: no bytes make a decoder panic, and what it takes has one encoding.
+func FuzzRequests(f *testing.F) {
+	i := testInfo()
+	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagPlain}
+	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), encodeInfo(&i), encodeOpened(7, &i),
+		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true)} {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		same := func(what string, err error, again func() []byte) {
+			if err != nil {
+				return
+			}
+			if got := again(); !bytes.Equal(got, b) {
+				t.Errorf("%s: %x became %x", what, b, got)
+			}
+		}
+		path, err := decodePath(b)
+		same("path", err, path.encode)
+		file, err := decodeFile(b)
+		same("file", err, file.encode)
+		info, err := decodeInfo(b)
+		same("info", err, func() []byte { return encodeInfo(&info) })
+		handle, info, err := decodeOpened(b)
+		same("opened", err, func() []byte { return encodeOpened(handle, &info) })
+		entries, more, err := decodeEntries(b)
+		same("entries", err, func() []byte { return encodeEntries(entries, more) })
+	})
+}

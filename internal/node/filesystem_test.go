@@ -1,0 +1,190 @@
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/fs"
+	"blocktree/internal/bttp"
+	"blocktree/internal/file"
+	"blocktree/internal/node"
+	"blocktree/internal/testenv"
+)
+
+// withDoor is a running cluster of three, the first two of which are filesystem services.
+func withDoor(t *testing.T) *testenv.Domain {
+	t.Helper()
+	d := testenv.New(t, 3)
+	door := &node.Filesystem{Reader: d.Reader, Anonymous: true}
+	d.Filesystems = map[int]*node.Filesystem{0: door, 1: door}
+	d.StartAll()
+	return d
+}
+
+// patience bounds a test of a live cluster.
+func patience(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// The same file through both doors: what was flushed through one is read through the other, and one at a time writes.
+func TestOneFileTwoDoors(t *testing.T) {
+	d := withDoor(t)
+	ctx := patience(t)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	busy := func(what string, err error) {
+		t.Helper()
+		if blocktree.KindOf(err) != blocktree.Busy {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	door, blocks, path := d.Door("admin", 0, 0), d.Client(), d.Path("/docs/a")
+	must(door.Create(ctx, path, fs.CreateOptions{SizeBytes: 1 << 20}))
+	info, err := door.Stat(ctx, path)
+	must(err)
+	if info.SizeBytes != 1<<20 || !info.Encrypted || info.Dir {
+		t.Errorf("%+v", info)
+	}
+	f, err := door.Open(ctx, path, fs.OpenOptions{Write: true})
+	must(err)
+	text := bytes.Repeat([]byte("through the door "), 1000)
+	must(f.WriteAt(ctx, text, 777))
+	must(f.Flush(ctx))
+	got := make([]byte, len(text))
+	other := d.Door("reader", 0, 0)
+	r, err := other.Open(ctx, path, fs.OpenOptions{})
+	must(err)
+	if _, err := r.ReadAt(ctx, got, 777); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("another reader: %v", err)
+	}
+	local, err := fs.OpenLocal(ctx, blocks, path, d.Reader, fs.OpenOptions{})
+	must(err)
+	if _, err := local.ReadAt(ctx, got, 777); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("with a key: %v", err)
+	}
+	must(local.Close())
+
+	_, err = file.Open(ctx, blocks, path, file.OpenOptions{Reader: d.Reader})
+	busy("a block device beside a writer", err)
+	_, err = other.Open(ctx, path, fs.OpenOptions{Write: true})
+	busy("a second writer", err)
+	must(f.Close())
+	device, err := file.Open(ctx, blocks, path, file.OpenOptions{Reader: d.Reader})
+	must(err)
+	_, err = door.Open(ctx, path, fs.OpenOptions{Write: true})
+	busy("a writer beside a block device", err)
+	sector := bytes.Repeat([]byte{7}, 4096)
+	must(device.WriteSectors(ctx, 0, sector))
+	must(device.Flush(ctx))
+	if _, err := r.ReadAt(ctx, got[:4096], 0); err != nil || !bytes.Equal(got[:4096], sector) {
+		t.Errorf("after the device flushed: %v", err)
+	}
+	must(device.Close())
+
+	sizesAndNames(t, d, door, r)
+}
+
+// sizesAndNames goes on with a file that r has open: it grows, is listed, and goes.
+func sizesAndNames(t *testing.T, d *testenv.Domain, door *fs.Client, r fs.File) {
+	t.Helper()
+	ctx, path := patience(t), d.Path("/docs/a")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(door.Resize(ctx, path, 2<<20))
+	end := make([]byte, 100)
+	if n, err := door.Open(ctx, path, fs.OpenOptions{}); err != nil {
+		t.Error(err)
+	} else if got, err := n.ReadAt(ctx, end, 2<<20-50); got != 50 || err != io.EOF {
+		t.Errorf("at the new end: %d, %v", got, err)
+	}
+	entries, err := door.ReadDir(ctx, d.Path("/docs"))
+	if err != nil || len(entries) != 1 || entries[0].Name != "a" || entries[0].Info.SizeBytes != 2<<20 {
+		t.Errorf("%+v, %v", entries, err)
+	}
+	must(door.Mkdir(ctx, d.Path("/docs/sub"), 0o755))
+	must(door.Remove(ctx, path))
+	if _, err := r.ReadAt(ctx, end[:1], 0); err == nil {
+		t.Error("a removed file was read")
+	}
+}
+
+// A service that goes down takes its open files along, not others; another one does for who asks anew.
+func TestDoorGoesDown(t *testing.T) {
+	d := withDoor(t)
+	ctx := patience(t)
+	door, path := d.Door("admin", 0, 0), d.Path("/a")
+	if err := door.Create(ctx, path, fs.CreateOptions{SizeBytes: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := door.Open(ctx, path, fs.OpenOptions{Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.WriteAt(ctx, []byte("kept"), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d.Stop(0)
+	_, err = f.ReadAt(ctx, make([]byte, 1), 0)
+	if k := blocktree.KindOf(err); k != blocktree.Undeliverable && k != blocktree.Closed {
+		t.Errorf("a file of a service that is gone: %v", err)
+	}
+	again, err := door.Open(ctx, path, fs.OpenOptions{Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4)
+	if _, err := again.ReadAt(ctx, got, 3); err != nil || string(got) != "kept" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A live node answers an anonymous caller under five codes; under all others, the sector service's too, it says no before it has looked at anything.
+func TestAnonymousReachesNothingElse(t *testing.T) {
+	d := withDoor(t)
+	ctx := patience(t)
+	d.Client() // waits for nobody; the door's own client has begun
+	e, err := bttp.New(bttp.Config{Root: d.Root, Transport: bttp.TCP, Log: d.Logger("nobody")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	conn, err := e.Dial(ctx, d.Members[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code := uint16(0); code < cluster.CodesOfOthers+100; code++ {
+		if code >= cluster.CodesOfOthers && code <= cluster.CodesOfOthers+3 || code == cluster.CodesOfOthers+6 {
+			continue // stat, list, open, read, close: fs.TestAnonymousCodes
+		}
+		_, err := conn.CallWait(ctx, code, []byte("garbage"), []byte("garbage"))
+		if blocktree.KindOf(err) != blocktree.Permission {
+			t.Errorf("code %d: %v", code, err)
+		}
+		if err := conn.Send(code, []byte("garbage"), []byte("garbage")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A node without the service lets nobody in.
+	if _, err := e.Dial(ctx, d.Members[2]); blocktree.KindOf(err) != blocktree.Unauthenticated {
+		t.Errorf("a node without the service: %v", err)
+	}
+}

@@ -1,0 +1,46 @@
+package testenv
+
+import (
+	"slices"
+	"time"
+
+	"blocktree"
+	"blocktree/crypto/cred"
+	"blocktree/fs"
+	"blocktree/route"
+)
+
+// Door connects a client of the filesystem services that run, for a runtime of that name and user; "" is nobody in particular. It is closed when
+// the test ends.
+func (d *Domain) Door(name string, uid, gid uint32, groups ...uint32) *fs.Client {
+	d.T.Helper()
+	var runtimes []blocktree.Runtime
+	for i, m := range d.Members {
+		if d.Filesystems[i] != nil && d.nodes[i] != nil {
+			m.Services = []string{blocktree.ServiceFilesystem}
+			m.Endpoints = slices.Clone(m.Endpoints)
+			runtimes = append(runtimes, m)
+		}
+	}
+	table, err := route.NewTable(runtimes)
+	d.must(err)
+	c := fs.ClientConfig{Root: d.Root, Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger("door of " + name)}
+	if name != "" {
+		c.Key, c.Credentials = d.User(name, uid, gid, groups...)
+	}
+	client, err := fs.Dial(d.T.Context(), c)
+	d.must(err)
+	d.T.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// User issues credentials of a user from the root principal.
+func (d *Domain) User(name string, uid, gid uint32, groups ...uint32) (cred.Key, cred.Credentials) {
+	d.T.Helper()
+	key, err := cred.GenerateKey()
+	d.must(err)
+	chain, err := cred.Issue(d.rootKey, nil, d.Root, cred.Grant{Subject: key.Public(), Path: blocktree.RootPath(d.Root).Join(name), UID: uid, GID: gid, Groups: groups,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
+	d.must(err)
+	return key, chain
+}
