@@ -125,6 +125,10 @@ func (s *state) do(o Op) Result {
 		return s.drainHost(o)
 	case Resize:
 		return s.resize(o)
+	case SetAccess:
+		return s.setAccess(o)
+	case NoteAccess:
+		return s.noteAccess(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

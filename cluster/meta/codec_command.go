@@ -87,6 +87,10 @@ func putOp(e *wire.Encoder, o Op) {
 		e.U64(uint64(o.Node))
 	case Resize:
 		putResize(e, &o)
+	case SetAccess:
+		putSetAccess(e, &o)
+	case NoteAccess:
+		putNoteAccess(e, &o)
 	case DrainHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
@@ -217,6 +221,10 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return RetireHost{Path: getPath(d), Node: blocktree.NodeID(d.U64())}
 	case opResize:
 		return getResize(d)
+	case opSetAccess:
+		return getSetAccess(d)
+	case opNoteAccess:
+		return getNoteAccess(d)
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}

@@ -43,6 +43,8 @@ func allOps() []Op {
 			[16]byte{9}, []byte("keys"), 6}},
 		StartVolatile{StartNode{1, incarnation(2), 3, 4}, incarnation(5)},
 		Resize{f, 10, 1 << 30, session(9), 11, 12},
+		SetAccess{f, []byte("keys")},
+		NoteAccess{session(10), f, Heard{1, 2, 3, 4, 5}},
 	}
 }
 
@@ -85,7 +87,8 @@ func claimResults() []Result {
 func someAnswer() Answer {
 	r := someResult()
 	return Answer{Kind: blocktree.NotFound, Text: "t", Hint: "h", Inode: r.Inode,
-		Entries: []DirEntry{{"a", Inode{ID: fileID(1), Kind: KindDir}}, {"b", Inode{ID: fileID(2), Kind: KindFile}}}, More: true,
+		Entries: []DirEntry{{"a", Inode{ID: fileID(1), Kind: KindDir}}, {"b", Inode{ID: fileID(2), Kind: KindFile}}, {"c", Inode{ID: fileID(3), Kind: KindDir, Access: []byte("keys")}},
+			{"d", Inode{ID: fileID(4), Kind: KindFile, Heard: Heard{1, 2, 3, 4, 5}}}}, More: true,
 		Layout: r.Layout, Lease: r.Lease, Runtimes: founders(2), Starts: []NodeStart{*r.Start},
 		Status: &Status{1, 2, 3, 4, 5, []MemberStatus{{1, true, false, 2}, {3, false, true, 4}}}}
 }

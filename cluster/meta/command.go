@@ -43,6 +43,8 @@ const (
 	opCreateFlushFile
 	opStartVolatile
 	opResize
+	opSetAccess
+	opNoteAccess
 
 	opEnd // keep last
 )
