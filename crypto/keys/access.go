@@ -48,6 +48,8 @@ type Wrapped struct {
 	Reader       PublicKey
 	Encapsulated []byte
 	Key          [wrappedBytes]byte
+	// Inherited says that Reader is the key of a directory above: the next record is wrapped to what that has by then.
+	Inherited bool
 }
 
 // Create draws a file key and wraps it to readers, at most ReadersMax, each once. A file without encryption has an Access
@@ -97,6 +99,24 @@ func (a *Access) PublicKeys() []PublicKey {
 
 // WrappedTo reports whether the key is wrapped to a reader.
 func (a *Access) WrappedTo(p PublicKey) bool { return slices.Contains(a.PublicKeys(), p) }
+
+// Inherit marks the wrap to p as that of a directory above.
+func (a *Access) Inherit(p PublicKey) {
+	for i := range a.Readers {
+		a.Readers[i].Inherited = a.Readers[i].Inherited || a.Readers[i].Reader == p
+	}
+}
+
+// Named lists whom the key is wrapped to by name, not as readers of a directory.
+func (a *Access) Named() []PublicKey {
+	var list []PublicKey
+	for i := range a.Readers {
+		if !a.Readers[i].Inherited {
+			list = append(list, a.Readers[i].Reader)
+		}
+	}
+	return list
+}
 
 // Open unwraps the file key with a reader's secret. It fails with kind Permission when nothing is wrapped to the reader,
 // Corrupt when what is wrapped does not open: damaged, or moved from another file, suite or generation.

@@ -22,6 +22,9 @@ const (
 	olderBytes     = 4 + wrappedBytes
 )
 
+// inheritedFlag is added to the kind of a reader that is a directory above.
+const inheritedFlag = 0x80
+
 // AccessBytesMax bounds an encoded Access.
 const AccessBytesMax = 1 + 1 + KeyIDBytes + 4 + 8 + (4 + blocktree.PathBytesMax) + 4 + 8 + 1 + HybridKeyBytes + 4 + OlderKeysMax*olderBytes +
 	4 + ReadersMax*readerBytes + (4 + blocktree.CredentialBytesMax) + (4 + signatureBytes)
@@ -66,7 +69,11 @@ func (a *Access) body(e *wire.Encoder) {
 	e.U32(uint32(len(a.Readers)))
 	for i := range a.Readers {
 		w := &a.Readers[i]
+		at := len(e.Buf)
 		putPublicKey(e, w.Reader)
+		if w.Inherited {
+			e.Buf[at] |= inheritedFlag
+		}
 		e.Raw(w.Encapsulated)
 		e.Raw(w.Key[:])
 	}
@@ -94,8 +101,9 @@ func putPublicKey(e *wire.Encoder, p PublicKey) {
 }
 
 // getPublicKey reads a key that may be nobody's.
-func getPublicKey(d *wire.Decoder) PublicKey {
-	kind := KeyKind(d.U8())
+func getPublicKey(d *wire.Decoder) PublicKey { return getKeyOf(d, KeyKind(d.U8())) }
+
+func getKeyOf(d *wire.Decoder, kind KeyKind) PublicKey {
 	a, ok := kind.algorithm()
 	if !ok && kind != 0 {
 		d.Fail(blocktree.E("decode", blocktree.NewerFormat, fmt.Errorf("a key of kind %d", kind)))
@@ -165,7 +173,8 @@ func (a *Access) get(d *wire.Decoder) {
 		a.Older = append(a.Older, o)
 	}
 	for n := d.Count(ReadersMax); n > 0 && d.Err() == nil; n-- {
-		w := Wrapped{Reader: getPublicKey(d)}
+		kind := d.U8()
+		w := Wrapped{Reader: getKeyOf(d, KeyKind(kind&^inheritedFlag)), Inherited: kind&inheritedFlag != 0}
 		if d.Err() == nil && w.Reader.IsZero() {
 			invalid(d, "wrapped to nobody")
 		}

@@ -297,6 +297,7 @@ func FuzzDecodeAccess(f *testing.F) {
 		f.Fatal(err)
 	}
 	b.Path = "/e/f"
+	b.Inherit(reader.Public())
 	b.Sign(time.Unix(1e9, 0), []byte("somebody"), func([]byte) []byte { return make([]byte, 64) })
 	f.Add(b.Append(nil))
 	dir, _, err := CreateDirectory(X25519, []PublicKey{reader.Public()})

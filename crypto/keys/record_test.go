@@ -156,7 +156,12 @@ func TestDirectoryKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, key := created(t, dir.Directory)
+	bob := NewReaderKey()
+	file, key := created(t, dir.Directory, bob.Public())
+	file.Inherit(dir.Directory)
+	if back, err := DecodeAccess(file.Append(nil)); err != nil || len(back.Named()) != 1 || back.Named()[0] != bob.Public() || !back.Readers[0].Inherited {
+		t.Errorf("%v: %v", back.Named(), err)
+	}
 	ring, err := dir.OpenAll(alice)
 	if err != nil {
 		t.Fatal(err)
