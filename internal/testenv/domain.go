@@ -82,9 +82,14 @@ func (d *Domain) must(err error) {
 
 // identity issues credentials from the root principal.
 func (d *Domain) identity(path blocktree.Path, services ...string) (cred.Key, cred.Credentials) {
+	return d.identityOf(0, path, services...)
+}
+
+// identityOf is identity for a user.
+func (d *Domain) identityOf(uid uint32, path blocktree.Path, services ...string) (cred.Key, cred.Credentials) {
 	key, err := cred.GenerateKey()
 	d.must(err)
-	chain, err := cred.Issue(d.rootKey, nil, d.Root, cred.Grant{Subject: key.Public(), Path: path, Services: services,
+	chain, err := cred.Issue(d.rootKey, nil, d.Root, cred.Grant{Subject: key.Public(), Path: path, UID: uid, Services: services,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
 	d.must(err)
 	return key, chain
@@ -179,7 +184,13 @@ func (d *Domain) NodeDir(i int) string { return filepath.Join(d.Dir, fmt.Sprintf
 // Client connects a new client, which is closed when the test ends.
 func (d *Domain) Client() *cluster.Client {
 	d.T.Helper()
-	return d.clientOf(d.Members)
+	return d.clientOf(0, d.Members)
+}
+
+// ClientAs is Client with the credentials of a user; Client has those of user 0.
+func (d *Domain) ClientAs(uid uint32) *cluster.Client {
+	d.T.Helper()
+	return d.clientOf(uid, d.Members)
 }
 
 // ClientWithout is Client that can reach some of the nodes (from 0) at no address.
@@ -189,15 +200,15 @@ func (d *Domain) ClientWithout(unreachable ...int) *cluster.Client {
 	for _, i := range unreachable {
 		members[i].Endpoints = []string{d.freeAddress()} // nobody listens there
 	}
-	return d.clientOf(members)
+	return d.clientOf(0, members)
 }
 
 // clientOf connects a client that knows the nodes so.
-func (d *Domain) clientOf(members []blocktree.Runtime) *cluster.Client {
+func (d *Domain) clientOf(uid uint32, members []blocktree.Runtime) *cluster.Client {
 	d.T.Helper()
 	d.clients++
 	path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("client%d", d.clients))
-	key, chain := d.identity(path)
+	key, chain := d.identityOf(uid, path)
 	table, err := route.NewTable(members)
 	d.must(err)
 	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
