@@ -18,17 +18,18 @@ import (
 
 // fileLine is a file or directory as --json prints it.
 type fileLine struct {
-	Path       string `json:"path"`
-	Kind       string `json:"kind"` // file or directory
-	ID         string `json:"id"`
-	Size       uint64 `json:"size,omitempty"`
-	SectorSize uint32 `json:"sectorSize,omitempty"`
-	Code       string `json:"code,omitempty"`
-	Encrypted  bool   `json:"encrypted"`
-	Durability string `json:"durability,omitempty"` // ack or flush
-	LossNumber uint64 `json:"lossNumber"`           // how often answered writes of a file of durability flush may have been lost
-	Created    string `json:"created"`
-	Modified   string `json:"modified"`
+	Path       string      `json:"path"`
+	Kind       string      `json:"kind"` // file or directory
+	ID         string      `json:"id"`
+	Size       uint64      `json:"size,omitempty"`
+	SectorSize uint32      `json:"sectorSize,omitempty"`
+	Code       string      `json:"code,omitempty"`
+	Encrypted  bool        `json:"encrypted"`
+	Durability string      `json:"durability,omitempty"` // ack or flush
+	LossNumber uint64      `json:"lossNumber"`           // how often answered writes of a file of durability flush may have been lost
+	Access     *accessLine `json:"access,omitempty"`     // of what has a key; stat only
+	Created    string      `json:"created"`
+	Modified   string      `json:"modified"`
 }
 
 // durable adds what the layout of a file says, which takes another question to the cluster.
@@ -117,9 +118,12 @@ func newFileStat() *cobra.Command {
 	var file string
 	var asJSON bool
 	c := &cobra.Command{
-		Use:                   "stat PATH --config FILE [--json]",
-		Short:                 "Describe a file or directory",
-		Long:                  `stat prints what the cluster's metadata says of PATH. How many of its nodes are in sync is in ` + "`btnode status`.",
+		Use:   "stat PATH --config FILE [--json]",
+		Short: "Describe a file or directory",
+		Long: `stat prints what the cluster's metadata says of PATH. How many of its nodes are in sync is in ` + "`btnode status`." + `
+
+Of what has a key, the generation of that is there, the number of the access record and who made its last, who reads it, and how far sectors of older
+generations are re-sealed (btnode rekey).`,
 		Example:               `  btnode file stat /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
@@ -143,6 +147,9 @@ func newFileStat() *cobra.Command {
 			if err := l.durable(ctx, client, inode); err != nil {
 				return err
 			}
+			if l.Access, err = describeAccess(ctx, client, path, inode); err != nil {
+				return err
+			}
 			return printStat(c, l, asJSON)
 		})
 	}
@@ -162,6 +169,7 @@ func printStat(c *cobra.Command, l fileLine, asJSON bool) error {
 			fmt.Fprintf(t, "losses\t%d\n", l.LossNumber)
 		}
 	}
+	l.Access.print(t)
 	fmt.Fprintf(t, "created\t%s\nmodified\t%s\n", l.Created, l.Modified)
 	return t.Flush()
 }

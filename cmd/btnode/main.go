@@ -20,9 +20,10 @@ Files are offered as block devices by btnbd.`,
 		`  btnode playground --dir /tmp/play --nodes 3 --code 2+1
   btnode run --config /etc/blocktree/btnode.yaml
   btnode file create /vm/disk1 --size 10GiB --config client.yaml
+  btnode rekey /vm/disk1 --reader-key reader.key --wait --config client.yaml
   btnode status --config client.yaml
   btnode scrub --config client.yaml
   btnode store check /var/lib/blocktree/store`)
-	root.AddCommand(newRun(), newPlayground(), newFile(), newStatus(), newScrub(), newNode(), newStore())
+	root.AddCommand(newRun(), newPlayground(), newFile(), newReader(), newRekey(), newStatus(), newScrub(), newNode(), newStore())
 	return root
 }

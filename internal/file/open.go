@@ -64,7 +64,7 @@ func (o CreateOptions) Validate() error {
 	case o.SizeBytes > blocktree.FileBytesMax:
 		return bad("", "size %d, at most %d", o.SizeBytes, uint64(blocktree.FileBytesMax))
 	case !o.Plain && len(o.Readers) == 0:
-		return bad("the config lists the public keys of readers", "nobody could read an encrypted file without readers")
+		return bad("list public keys under readers in the configuration, or make it with encryption none", "nobody could read an encrypted file without readers")
 	}
 	return nil
 }

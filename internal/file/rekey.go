@@ -18,6 +18,16 @@ type Admin struct {
 	Client *cluster.Client
 	Reader *keys.ReaderKey
 	Pins   Pins // nil: none
+	// Patience bounds each step of RekeyTree: the rekey of one file or directory, a listing. 0: only its context does.
+	Patience time.Duration
+}
+
+// step is a context for one step.
+func (d *Admin) step(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d.Patience == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, d.Patience)
 }
 
 // changesMax is how often a record is changed anew because somebody else changed it meanwhile.
@@ -219,23 +229,7 @@ func (d *Admin) awaitHeard(ctx context.Context, f blocktree.FileID, number uint6
 // RekeyTree is Rekey of a directory and of everything beneath it that has a key: whoever read the directory and is in without reads nothing of what is written from then on. It
 // tells of each as it is done. What fails ends it; done again it begins anew. A file is as good as any tree.
 func (d *Admin) RekeyTree(ctx context.Context, path blocktree.Path, tell func(*Rekeyed) error, without ...keys.PublicKey) error {
-	inode, err := d.Client.Stat(ctx, path)
-	if err != nil {
-		return err
-	}
-	if len(inode.Access) > 0 || inode.Kind == meta.KindFile {
-		r, err := d.Rekey(ctx, path, without...)
-		if err == nil {
-			err = tell(r)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if inode.Kind == meta.KindFile {
-		return nil
-	}
-	entries, err := d.Client.List(ctx, path)
+	entries, err := d.rekeyOne(ctx, path, tell, without)
 	if err != nil {
 		return err
 	}
@@ -248,6 +242,43 @@ func (d *Admin) RekeyTree(ctx context.Context, path blocktree.Path, tell func(*R
 		}
 	}
 	return nil
+}
+
+// rekeyOne is a step of RekeyTree: it returns what is directly beneath.
+func (d *Admin) rekeyOne(ctx context.Context, path blocktree.Path, tell func(*Rekeyed) error, without []keys.PublicKey) ([]meta.DirEntry, error) {
+	ctx, cancel := d.step(ctx)
+	defer cancel()
+	inode, err := d.Client.Stat(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if len(inode.Access) > 0 || inode.Kind == meta.KindFile {
+		r, err := d.Rekey(ctx, path, without...)
+		if err == nil {
+			err = tell(r)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if inode.Kind == meta.KindFile {
+		return nil, nil
+	}
+	return d.Client.List(ctx, path)
+}
+
+// Reads says whether a record names a reader: NotFound, with a hint, if not.
+func (d *Admin) Reads(ctx context.Context, path blocktree.Path, who keys.PublicKey) error {
+	inode, err := d.Client.Stat(ctx, path)
+	if err != nil {
+		return err
+	}
+	described, err := Describe(path, inode, d.Pins)
+	if err == nil && (described == nil || !slices.Contains(described.Readers, who)) {
+		err = &blocktree.Error{Op: "reader", Path: path.Short(), Kind: blocktree.NotFound, Err: fmt.Errorf("%s does not read it by name", who.Short()),
+			Hint: "btnode file stat shows who does; who reads a directory above is taken out there"}
+	}
+	return err
 }
 
 // MakeDir makes a directory; with readers, one with a key pair of a kind: whoever has one of their secret keys, or that of the nearest directory above which has one, reads
