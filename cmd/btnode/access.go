@@ -26,6 +26,7 @@ type accessLine struct {
 	Rate       uint64   `json:"resealRate,omitempty"`
 	Holder     string   `json:"holder,omitempty"` // who has the lease, and does it
 
+	described *file.Described
 	resealing file.Resealing
 }
 
@@ -35,7 +36,7 @@ func describeAccess(ctx context.Context, client *cluster.Client, path blocktree.
 	if err != nil || d == nil {
 		return nil, err
 	}
-	l := &accessLine{Number: d.Number, Owner: d.Owner, Generation: d.Generation, Inherits: d.Inherits, Older: d.Older, Readers: []string{}}
+	l := &accessLine{Number: d.Number, Owner: d.Owner, Generation: d.Generation, Inherits: d.Inherits, Older: d.Older, Readers: []string{}, described: d}
 	for _, r := range d.Readers {
 		l.Readers = append(l.Readers, r.String())
 	}
@@ -63,14 +64,14 @@ func (l *accessLine) print(w io.Writer) {
 		signed = "of a version before, signed by nobody"
 	}
 	fmt.Fprintf(w, "key\tgeneration %d\nrecord\t%s\n", l.Generation, signed)
-	for _, r := range l.Readers {
-		fmt.Fprintf(w, "reader\t%s\n", r)
+	for _, r := range l.described.Readers {
+		fmt.Fprintf(w, "reader\t%s\n", r.Short())
 	}
 	if l.Inherits {
 		fmt.Fprint(w, "reader\twhoever reads the directory above\n")
 	}
 	if l.Directory != "" {
-		fmt.Fprintf(w, "public\t%s\n", l.Directory)
+		fmt.Fprintf(w, "public\t%s\n", l.described.Directory.Short())
 	}
 	if l.Older > 0 && l.Directory == "" {
 		fmt.Fprintf(w, "re-sealed\t%s\n", resealText(l.resealing))
