@@ -195,6 +195,9 @@ const (
 	// ReadCacheBytesDefault is the clean-sector cache of btnbd.
 	ReadCacheBytesDefault = 64 << 20
 
+	// ResealBytesPerSecond is how fast a holder seals anew what is under an older key: a TiB in nine hours, a part of what a disk does.
+	ResealBytesPerSecond = 32 << 20
+
 	// ReadAheadPartDefault is the part of the cache, as a divisor, that holds sectors that are read ahead: so little that what is read at
 	// random does not miss it, and yet, of ReadCacheBytesDefault, enough for a stream at full speed. No more than ReadAheadBytesMaxDefault, that
 	// of eight. ReadAheadWindowBytesMax is how far ahead of one stream is read: what the line carries in some milliseconds.

@@ -89,9 +89,10 @@ func TestPermit(t *testing.T) {
 	check("view of a file that nobody holds", change)
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
+	check("what was heard", meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, holder)
 	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
 	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
-		meta.PutGrant{}, meta.RemoveGrant{}} {
+		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}} {
 		check("what is judged where it is applied", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})

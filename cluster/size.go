@@ -53,41 +53,48 @@ func (c *Client) followSizes() {
 		case <-time.After(sizesInterval):
 		}
 		for _, h := range c.handles() {
-			if !c.tellSize(h.inode.ID, h.sizeIs) {
+			if !c.tellInode(h.inode.ID, h.inodeIs) {
 				break
 			}
 		}
 		for _, r := range c.openReaders() {
-			if !c.tellSize(r.inode.ID, r.sizeIs) {
+			if !c.tellInode(r.inode.ID, func(i *meta.Inode) { r.sizeIs(i.SizeBytes) }) {
 				break
 			}
 		}
 	}
 }
 
-// tellSize tells who has a file open what its size is. It returns false where the cluster does not answer, so that all are asked about again later; a file
+// tellInode tells who has a file open what the cluster says of it. It returns false where the cluster does not answer, so that all are asked about again later; a file
 // that was removed says nothing of the others.
-func (c *Client) tellSize(f blocktree.FileID, tell func(uint64)) bool {
-	switch size, err := c.sizeOf(f); {
+func (c *Client) tellInode(f blocktree.FileID, tell func(*meta.Inode)) bool {
+	ctx, cancel := context.WithTimeout(c.ctx, askTimeout)
+	defer cancel()
+	switch inode, err := c.StatFile(ctx, f); {
 	case err == nil:
-		tell(size)
+		tell(inode)
 	case blocktree.KindOf(err) != blocktree.NotFound:
 		return false
 	}
 	return true
 }
 
-func (c *Client) sizeOf(f blocktree.FileID) (uint64, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, askTimeout)
-	defer cancel()
+// StatFile describes a file as the cluster knows it now. NotFound where it is no more.
+func (c *Client) StatFile(ctx context.Context, f blocktree.FileID) (*meta.Inode, error) {
 	a, err := c.query(ctx, meta.Query{Kind: meta.QueryStatID, File: f})
 	if err == nil {
 		err = checkInode(a.Inode)
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return a.Inode.SizeBytes, nil
+	return a.Inode, nil
+}
+
+// inodeIs tells the handle what the cluster says of its file.
+func (h *Handle) inodeIs(i *meta.Inode) {
+	h.sizeIs(i.SizeBytes)
+	h.accessIs(i)
 }
 
 // sizeIs has the machine ask for the layout that says so, if that is news.

@@ -18,7 +18,8 @@
 //  2. Who listens or sits between runtimes learns sizes, times and addresses. TLS 1.3 on both carriers, both sides proven by
 //     one self-signed certificate each and a chain of credentials; no third-party CA, no resumption, no 0-RTT.
 //  3. Who stole a runtime's key can be that runtime until its credentials end; a link can only narrow what is above it.
-//  4. Who lost access keeps what was read before; a new key generation keeps from them what is written after.
+//  4. Who lost access keeps what was read before, and opens what was not re-sealed since wherever they find it; a new key generation keeps from them what is
+//     written after.
 //
 // What is not kept, said plainly:
 //
@@ -29,9 +30,11 @@
 //     only signed flush records will (DESIGN section 7, Freshness), which are not there yet.
 //  3. Any reader of a file can forge its sectors, because the file key is symmetric; colluding with the sector hosts they
 //     would pass as the holder's.
-//  4. The Access of a file (crypto/keys) is not signed yet: a majority of a cluster's voters could name a file
-//     "none" that its owner wants encrypted, or wrap another key. So who opens a file for writing must say itself that it
-//     wants encryption, and refuse when the stored suite is another.
+//  4. The Access of a file (crypto/keys) is signed by its owner or by user 0, numbered, and of one path. A client that has seen none of that path before
+//     takes what the cluster shows: an older one, one by another user of the domain who says he is the owner, and, of files of the version before, one that
+//     nobody has signed. One with a state directory refuses what is older than it has seen. A signature says when it was made, and who signed may lie: a key that was
+//     stolen still signs for the time when it was good. And a majority of a cluster's voters could name a file "none" that its owner wants encrypted: so who opens a
+//     file must say itself that it wants encryption, and refuse when the stored suite is another.
 //  5. Suite none has leaves without keys: they find accidents, not people.
 //  6. Nonces are random. A virtual machine that is snapshotted while it holds a file, and resumed twice, may draw the same
 //     nonce twice, up to 341 of them per processor: do not clone running holders. A restarted process draws afresh.

@@ -137,6 +137,10 @@ func (s *state) do(o Op) Result {
 		return s.removeGrant(o)
 	case RevokePrincipal:
 		return s.revokePrincipal(o)
+	case SetAccess:
+		return s.setRecord(o)
+	case NoteAccess:
+		return s.noteAccess(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

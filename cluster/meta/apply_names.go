@@ -6,6 +6,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/stripe"
+	"blocktree/crypto/keys"
 	"blocktree/internal/wire"
 )
 
@@ -314,6 +315,8 @@ func (s *state) setAttr(o SetAttr) Result {
 		return refuse(blocktree.NotFound, "no inode %v", o.File)
 	case o.Mask&AttrAccess != 0 && i.Kind != KindFile:
 		return refuse(blocktree.Invalid, "a directory has no access record")
+	case o.Mask&AttrAccess != 0 && keys.NumberOf(i.Access) > 0:
+		return refuse(blocktree.Invalid, "an access record that is numbered is replaced by the next number")
 	case len(o.Access) > AccessBytesMax:
 		return refuse(blocktree.TooLarge, "access record of %d bytes", len(o.Access))
 	}

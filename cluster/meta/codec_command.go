@@ -122,6 +122,10 @@ func putOp(e *wire.Encoder, o Op) {
 		putRemoveGrant(e, &o)
 	case RevokePrincipal:
 		putRevocation(e, &o.Revocation)
+	case SetAccess:
+		putSetAccess(e, &o)
+	case NoteAccess:
+		putNoteAccess(e, &o)
 	case DrainHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
@@ -258,6 +262,10 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return getRemoveGrant(d)
 	case opRevokePrincipal:
 		return RevokePrincipal{*getRevocation(d)}
+	case opSetAccess:
+		return getSetAccess(d)
+	case opNoteAccess:
+		return getNoteAccess(d)
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}

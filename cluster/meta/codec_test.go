@@ -46,6 +46,8 @@ func allOps() []Op {
 		PutGrant{f, Grant{Subject{Path: path("/a")}, RightRead | RightLease, 13}},
 		RemoveGrant{f, Subject{Principal: rootID}},
 		RevokePrincipal{Revocation{rootID, path("/a"), 1, 2}},
+		SetAccess{f, []byte("keys")},
+		NoteAccess{session(10), f, Heard{1, 2, 3, 4, 5}},
 	}
 }
 
@@ -97,7 +99,8 @@ func claimResults() []Result {
 func someAnswer() Answer {
 	r := someResult()
 	return Answer{Kind: blocktree.NotFound, Text: "t", Hint: "h", Inode: r.Inode,
-		Entries: []DirEntry{{"a", Inode{ID: fileID(1), Kind: KindDir}}, {"b", Inode{ID: fileID(2), Kind: KindFile}}}, More: true,
+		Entries: []DirEntry{{"a", Inode{ID: fileID(1), Kind: KindDir}}, {"b", Inode{ID: fileID(2), Kind: KindFile}}, {"c", Inode{ID: fileID(3), Kind: KindDir, Access: []byte("keys")}},
+			{"d", Inode{ID: fileID(4), Kind: KindFile, Heard: Heard{1, 2, 3, 4, 5}}}}, More: true,
 		Layout: r.Layout, Lease: r.Lease, Runtimes: founders(2), Starts: []NodeStart{*r.Start},
 		Status: &Status{1, 2, 3, 4, 5, []MemberStatus{{1, true, false, 2}, {3, false, true, 4}}}}
 }

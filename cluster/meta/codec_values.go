@@ -76,12 +76,15 @@ func getKind(d *wire.Decoder) blocktree.Kind {
 
 func putInode(e *wire.Encoder, i *Inode) {
 	e.File(i.ID)
-	e.U8(uint8(i.Kind))
+	e.U8(uint8(i.Kind) | accessFlags(i))
 	e.U32(i.Mode)
 	e.U32(i.UID)
 	e.U32(i.GID)
 	e.U64(uint64(i.Created))
 	e.U64(uint64(i.Modified))
+	if accessFlags(i) != 0 {
+		putFollowing(e, i)
+	}
 	if i.Kind != KindFile {
 		return
 	}
@@ -96,6 +99,10 @@ func putInode(e *wire.Encoder, i *Inode) {
 func getInode(d *wire.Decoder) *Inode {
 	i := &Inode{ID: d.File(), Kind: InodeKind(d.U8()), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
 		Created: int64(d.U64()), Modified: int64(d.U64())}
+	if i.Kind&accessFlag != 0 {
+		i.Kind &^= accessFlag
+		getFollowing(d, i)
+	}
 	switch i.Kind {
 	case KindDir:
 	case KindFile:

@@ -49,6 +49,8 @@ const (
 	opPutGrant
 	opRemoveGrant
 	opRevokePrincipal
+	opSetAccess
+	opNoteAccess
 
 	opEnd // keep last
 )

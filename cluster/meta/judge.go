@@ -30,6 +30,8 @@ func (s *state) judge(o Op) (Op, Result) {
 		return o, s.judgeFile(o.File, RightAdmin)
 	case RemoveGrant:
 		return o, s.judgeFile(o.File, RightAdmin)
+	case SetAccess:
+		return o, s.judgeFile(o.File, RightAdmin)
 	case Resize:
 		return o, s.judgeFile(o.File, RightWrite)
 	case Acquire:

@@ -104,8 +104,22 @@ type Inode struct {
 	Code        blocktree.Code
 	Suite       uint8    // crypto/seal.Suite; 0 is no encryption
 	KeyID       [16]byte // crypto/keys.KeyID
-	Access      []byte   // wrapped keys, opaque here
+	Heard       Heard    // of the access record
+	// Access is the record of wrapped keys (crypto/keys), opaque here but for its number; a directory may have one, too.
+	Access []byte
 }
+
+// Heard is what a holder has said of the access record of its file (NoteAccess).
+type Heard struct {
+	Epoch      blocktree.Epoch // of its lease
+	Number     uint64          // of the record that it goes by
+	Generation uint32          // of that record's key
+	Sectors    uint64          // before this one, none is sealed under a generation before; AllResealed: none at all
+	Rate       uint64          // how many bytes it re-seals in a second, 0 if it does not
+}
+
+// AllResealed is the place of a file that has no sector of an older generation any more, whatever its size.
+const AllResealed = 1<<64 - 1
 
 // DirEntry is one line of a listing: an inode without its access record.
 type DirEntry struct {

@@ -8,8 +8,8 @@ import (
 	"blocktree/blockdev"
 	"blocktree/cluster"
 	"blocktree/cmd/internal/parts"
-	"blocktree/crypto/keys"
 	"blocktree/internal/config"
+	"blocktree/internal/file"
 )
 
 const (
@@ -22,7 +22,7 @@ const (
 )
 
 // onDemand makes what opens exports for clients that ask for them by path; nil where the configuration has no such section.
-func (s *server) onDemand(client *cluster.Client, key *keys.ReaderKey, o blockdev.Options) *blockdev.Demand {
+func (s *server) onDemand(client *cluster.Client, how file.OpenOptions, o blockdev.Options) *blockdev.Demand {
 	c := s.cfg
 	if c.OnDemand.Below == "" {
 		return nil
@@ -38,7 +38,9 @@ func (s *server) onDemand(client *cluster.Client, key *keys.ReaderKey, o blockde
 		if _, err := size(ctx, e.Path); err != nil { // a directory is told as what it is to a client: no export
 			return nil, err
 		}
-		return parts.OpenExport(ctx, client, c, e, key, cluster.OpenOptions{Wait: onDemandWait})
+		how := how
+		how.OpenOptions = cluster.OpenOptions{Wait: onDemandWait}
+		return parts.OpenExport(ctx, client, c, e, how)
 	}
 	return blockdev.NewDemand(blockdev.DemandOptions{Name: exportNames(c), Stat: size, ReadOnly: c.OnDemand.ReadOnly, OpenMax: c.OnDemand.Open,
 		Linger: c.OnDemand.Linger.Duration, Patience: onDemandPatience, Logger: s.log,

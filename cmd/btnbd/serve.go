@@ -22,6 +22,7 @@ import (
 	"blocktree/crypto/keys"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
+	"blocktree/internal/file"
 	"blocktree/internal/vfs"
 )
 
@@ -228,12 +229,15 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	defer func() { err = errors.Join(err, s.losses.close()) }()
 	exports := new(blockdev.Exports)
 	defer func() { err = errors.Join(err, closeExports(exports)) }()
-	demand := s.onDemand(client, key, blockdev.Options{Cache: cache, Memory: memory})
+	how := file.OpenOptions{Reader: key, Pins: s.pins(), Logger: s.log}
+	demand := s.onDemand(client, how, blockdev.Options{Cache: cache, Memory: memory})
 	if demand != nil {
 		defer func() { err = errors.Join(err, demand.Close()) }()
 	}
 	open := func(ctx context.Context, e *config.Export) (blocktree.File, error) {
-		return parts.OpenExport(ctx, client, s.cfg, e, key, cluster.OpenOptions{Wait: leaseWait, TakeOver: s.takeOver})
+		how := how
+		how.OpenOptions = cluster.OpenOptions{Wait: leaseWait, TakeOver: s.takeOver}
+		return parts.OpenExport(ctx, client, s.cfg, e, how)
 	}
 	if err := s.open(ctx, exports, open, blockdev.Options{Cache: cache, Memory: memory}); err != nil {
 		s.close()
@@ -263,6 +267,16 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	s.log.Info("serving ended", "cacheHits", stats.Hits, "cacheMisses", stats.Misses, "cacheStale", stats.Stale,
 		"aheadHits", stats.AheadHits, "aheadRead", stats.AheadRead, "aheadUnread", stats.AheadUnread, "hitRate", fmt.Sprintf("%.3f", stats.HitRate()))
 	return err
+}
+
+// pins are where this server remembers which access records it has seen, nil where it has no state directory that it may use.
+func (s *server) pins() file.Pins {
+	p, err := parts.OpenPins(vfs.Disk{}, s.cfg.StateDir)
+	if err != nil {
+		s.log.Warn("without a state directory an older access record of a file is not noticed", "stateDir", s.cfg.StateDir, "err", err)
+		return nil
+	}
+	return p
 }
 
 // opener opens the file of an export.

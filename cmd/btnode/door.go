@@ -153,7 +153,7 @@ func (d *door) create(ctx context.Context, path blocktree.Path, create *config.C
 		if err != nil {
 			return err
 		}
-		return parts.CreateFile(ctx, d.cluster, path, create, readers)
+		return parts.CreateFile(ctx, d.cluster, path, create, readers, nil)
 	}
 	if d.service == nil {
 		return noDoor(nil)

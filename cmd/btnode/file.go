@@ -48,11 +48,13 @@ func withClusterFor(c *cobra.Command, file string, timeout time.Duration, do fun
 func newFileCreate() *cobra.Command {
 	var file, encryption string
 	var create config.Create
+	var more []string
 	c := &cobra.Command{
-		Use:   "create PATH --size SIZE [--code K+M] [--sector-size SIZE] [--encryption on|none] [--durability ack|flush] --config FILE",
+		Use:   "create PATH --size SIZE [--code K+M] [--sector-size SIZE] [--encryption on|none] [--durability ack|flush] [--readers KEY] --config FILE",
 		Short: "Make a file",
 		Long: `create makes a file, all zeros, which costs no space until it is written; resize changes its size. Directories above it are made
-as needed. Its key is wrapped to the readers of the configuration; whoever has none of their secret keys sees noise.
+as needed. Its key is wrapped to the readers of the configuration, to those of --readers, and to the nearest directory above that has a key (file
+mkdir --readers); whoever has none of their secret keys sees noise.
 
 Without --code the file gets 2+1, or what fits a cluster of fewer than three nodes.
 
@@ -72,17 +74,18 @@ what was answered before that, whoever has the file open is told by errors.`,
 	c.Flags().StringVar(&encryption, "encryption", "on", "on, or none to keep integrity without secrecy")
 	completeWords(c, "encryption", []string{"on", "none"})
 	addDurability(c, &create.Durability)
+	addReaders(c, &more, "reader who is to read it, too: a public key, or a file with one or with a reader key")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := cli.RequireFlags(c, "config", "size"); err != nil {
 			return err
 		}
 		create.Encryption = encryption
-		return createFile(c, file, args[0], &create)
+		return createFile(c, file, args[0], &create, more)
 	}
 	return c
 }
 
-func createFile(c *cobra.Command, file, name string, create *config.Create) error {
+func createFile(c *cobra.Command, file, name string, create *config.Create, more []string) error {
 	cfg, err := config.LoadClient(config.Source{File: file})
 	if err != nil {
 		return err
@@ -97,12 +100,12 @@ func createFile(c *cobra.Command, file, name string, create *config.Create) erro
 	if err := create.Validate(len(cfg.Cluster.Members)); err != nil {
 		return err
 	}
-	readers, err := parts.Readers(&cfg.Base, nil)
+	readers, err := parts.Readers(&cfg.Base, nil, more...)
 	if err != nil {
 		return err
 	}
 	return withCluster(c, file, func(ctx context.Context, _ *config.Client, client *cluster.Client) error {
-		if err := parts.CreateFile(ctx, client, path, create, readers); err != nil {
+		if err := parts.CreateFile(ctx, client, path, create, readers, nil); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(c.OutOrStdout(), "%s: %s, code %s\n", path.Short(), create.Size.String(), create.Code.String())

@@ -18,17 +18,18 @@ import (
 
 // fileLine is a file or directory as --json prints it.
 type fileLine struct {
-	Path       string `json:"path"`
-	Kind       string `json:"kind"` // file or directory
-	ID         string `json:"id"`
-	Size       uint64 `json:"size,omitempty"`
-	SectorSize uint32 `json:"sectorSize,omitempty"`
-	Code       string `json:"code,omitempty"`
-	Encrypted  bool   `json:"encrypted"`
-	Durability string `json:"durability,omitempty"` // ack or flush
-	LossNumber uint64 `json:"lossNumber"`           // how often answered writes of a file of durability flush may have been lost
-	Created    string `json:"created"`
-	Modified   string `json:"modified"`
+	Path       string      `json:"path"`
+	Kind       string      `json:"kind"` // file or directory
+	ID         string      `json:"id"`
+	Size       uint64      `json:"size,omitempty"`
+	SectorSize uint32      `json:"sectorSize,omitempty"`
+	Code       string      `json:"code,omitempty"`
+	Encrypted  bool        `json:"encrypted"`
+	Durability string      `json:"durability,omitempty"` // ack or flush
+	LossNumber uint64      `json:"lossNumber"`           // how often answered writes of a file of durability flush may have been lost
+	Key        *accessLine `json:"access,omitempty"`     // the access record of what has a key; stat only
+	Created    string      `json:"created"`
+	Modified   string      `json:"modified"`
 	// Who may what: permission bits in octal, owner and group, and what the configuration's runtime may itself.
 	Mode   string      `json:"mode"`
 	UID    uint32      `json:"uid"`
@@ -177,7 +178,10 @@ func newFileStat() *cobra.Command {
 		Use:   "stat PATH --config FILE [--json]",
 		Short: "Describe a file or directory",
 		Long: `stat prints what the cluster's metadata says of PATH: its owner, mode and grants too, and what the runtime of the configuration may with it. It takes
-some right on PATH, or list on its directory; grants are shown to whoever has a right. How many of its nodes are in sync is in ` + "`btnode status`.",
+some right on PATH, or list on its directory; grants are shown to whoever has a right. How many of its nodes are in sync is in ` + "`btnode status`." + `
+
+Of what has a key, the generation of that is there, the number of the access record and who made its last, who reads it, and how far sectors of older
+generations are re-sealed (btnode rekey).`,
 		Example:               `  btnode file stat /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
@@ -202,6 +206,9 @@ some right on PATH, or list on its directory; grants are shown to whoever has a 
 			if err := l.durable(ctx, client, inode); err != nil {
 				return err
 			}
+			if l.Key, err = describeAccess(ctx, client, path, inode); err != nil {
+				return err
+			}
 			return printStat(c, l, asJSON)
 		})
 	}
@@ -221,6 +228,7 @@ func printStat(c *cobra.Command, l fileLine, asJSON bool) error {
 			fmt.Fprintf(t, "losses\t%d\n", l.LossNumber)
 		}
 	}
+	l.Key.print(t)
 	fmt.Fprintf(t, "created\t%s\nmodified\t%s\nmode\t%s\nowner\t%d:%d\nrights\t%s\n", l.Created, l.Modified, l.Mode, l.UID, l.GID, l.Rights)
 	for _, g := range l.Grants {
 		until := ""

@@ -14,10 +14,13 @@ import (
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
+	"blocktree/cmd/internal/parts"
 	"blocktree/crypto/cred"
+	"blocktree/crypto/keys"
 	"blocktree/crypto/seal"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
+	"blocktree/internal/file"
 )
 
 // withPath runs do with the path that a word of the command line names.
@@ -35,28 +38,44 @@ func withPath(c *cobra.Command, file, name string, do func(ctx context.Context, 
 }
 
 func newMkdir() *cobra.Command {
-	var file, mode string
+	var configFile, mode, kind string
 	var parents bool
+	var readers []string
 	c := &cobra.Command{
-		Use:   "mkdir PATH --config FILE [--mode MODE] [--parents]",
+		Use:   "mkdir PATH --config FILE [--mode MODE] [--parents] [--readers KEY] [--key-kind KIND]",
 		Short: "Make a directory",
 		Long: `mkdir makes a directory. It belongs to whoever makes it: the user and group of the configuration's credentials. What is made in it takes the right
-write on it.`,
+write on it.
+
+With --readers it gets a key of its own: whoever has the secret key of one of these readers reads every encrypted file beneath, those that are made later too, as far as
+its rights go, as does whoever reads the nearest directory above that has a key. A directory that is there gets a key if it has none; files that are beneath it by then are not
+opened by it until they are rekeyed.`,
 		Example: `  btnode mkdir /vm --mode 0750 --config client.yaml
+  btnode mkdir /team --readers alice.pub,bob.pub --config client.yaml
   btnode mkdir /alice/disks --parents --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
 	}
-	addConfig(c, &file, "configuration of any node or client of the cluster")
+	addConfig(c, &configFile, "configuration of any node or client of the cluster")
 	c.Flags().StringVar(&mode, "mode", "0755", "permission bits, in octal")
 	c.Flags().BoolVar(&parents, "parents", false, "make those above it too, and do not mind if it is there")
+	addReaders(c, &readers, "reader of the directory and all beneath: a public key, or a file with one or with a reader key")
+	addKeyKind(c, &kind, "kind of the directory's key")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		bits, err := parseMode(mode)
 		if err != nil {
 			return err
 		}
-		return withPath(c, file, args[0], func(ctx context.Context, _ *config.Client, path blocktree.Path, client *cluster.Client) error {
-			return client.MakeDir(ctx, path, bits, parents)
+		of, err := keys.ParseKeyKind(kind)
+		if err != nil {
+			return err
+		}
+		list, err := parts.Readers(&config.Base{}, nil, readers...)
+		if err != nil {
+			return err
+		}
+		return withPath(c, configFile, args[0], func(ctx context.Context, _ *config.Client, path blocktree.Path, client *cluster.Client) error {
+			return (&file.Admin{Client: client}).MakeDir(ctx, path, bits, parents, of, list)
 		})
 	}
 	return c

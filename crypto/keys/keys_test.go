@@ -10,11 +10,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"blocktree"
 )
 
 const testSuite = 1
+
+const secretPrefix = "x25519-secret-"
 
 func created(t testing.TB, readers ...PublicKey) (*Access, FileKey) {
 	t.Helper()
@@ -56,7 +59,7 @@ func TestBinding(t *testing.T) {
 		"key id":       func(a *Access) { a.KeyID[3] ^= 1 },
 		"generation":   func(a *Access) { a.Generation++ },
 		"encapsulated": func(a *Access) { a.Readers[0].Encapsulated[5] ^= 1 },
-		"low order":    func(a *Access) { a.Readers[0].Encapsulated = [32]byte{} },
+		"low order":    func(a *Access) { a.Readers[0].Encapsulated = make([]byte, 32) },
 		"wrapped key":  func(a *Access) { a.Readers[0].Key[5] ^= 1 },
 		"wrap's tag":   func(a *Access) { a.Readers[0].Key[wrappedBytes-1] ^= 1 },
 	} {
@@ -80,14 +83,21 @@ func TestCreateRefuses(t *testing.T) {
 	}{
 		"twice":     {[]PublicKey{r, r}, blocktree.Invalid},
 		"too many":  {many, blocktree.TooLarge},
-		"low order": {[]PublicKey{{}}, blocktree.Invalid},
+		"nobody":    {[]PublicKey{{}}, blocktree.Invalid},
+		"low order": {[]PublicKey{{X25519, string(make([]byte, 32))}}, blocktree.Invalid},
+		"no curve":  {[]PublicKey{{MLKEM768X25519, strings.Repeat("\xff", HybridKeyBytes)}}, blocktree.Invalid},
 	} {
 		if a, _, err := Create(testSuite, x.readers); blocktree.KindOf(err) != x.kind || a != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if a, _, err := Create(testSuite, many[1:]); err != nil || len(a.Append(nil)) != AccessBytesMax {
-		t.Errorf("as many readers as allowed: %v", err)
+	a, _, err := Create(testSuite, many[1:])
+	if err != nil {
+		t.Fatalf("as many readers as allowed: %v", err)
+	}
+	a.Number = 0 // the bytes of the first format
+	if n := len(a.Append(nil)); n != 1+1+KeyIDBytes+4+4+ReadersMax*unsignedBytes {
+		t.Errorf("%d bytes", n)
 	}
 }
 
@@ -219,18 +229,14 @@ func TestReaderKeyFileRefusals(t *testing.T) {
 // TestNothingPrintsAKey prints secrets every way fmt and slog know, and looks for their bytes.
 func TestNothingPrintsAKey(t *testing.T) {
 	fileKey := FileKey{secret: [32]byte([]byte("0123456789abcdefghijklmnopqrstuv"))}
-	private, err := kem().NewPrivateKey(fileKey.secret[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	reader := readerKey(private)
-	raw, err := private.Bytes()
+	reader := mustReaderKey(X25519, fileKey.secret[:])
+	raw, err := reader.private.Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
-	for _, v := range []any{fileKey, &fileKey, reader, *reader, struct{ K FileKey }{fileKey}, []FileKey{fileKey}} {
+	for _, v := range []any{fileKey, &fileKey, reader, *reader, struct{ K FileKey }{fileKey}, []FileKey{fileKey}, Ring{1: fileKey}} {
 		fmt.Fprintf(&out, "%v %+v %#v %s %x %X %q %d\n", v, v, v, v, v, v, v, v)
 		fmt.Fprintln(&out, errors.Join(fmt.Errorf("with %v", v)))
 		log.Info("key", "key", v)
@@ -248,6 +254,7 @@ func TestNothingPrintsAKey(t *testing.T) {
 func TestDecodeAccessRefusals(t *testing.T) {
 	a, _ := created(t, NewReaderKey().Public())
 	good := a.Append([]byte("before"))[len("before"):]
+	const readersAt = 1 + 1 + KeyIDBytes + 4 + 8 + 4 + 4 + 8 + 1 + 4 + 3 // the last byte of the count
 	edit := func(at int, b byte) []byte {
 		c := bytes.Clone(good)
 		c[at] = b
@@ -262,8 +269,13 @@ func TestDecodeAccessRefusals(t *testing.T) {
 		"older":     {edit(0, 0), blocktree.Invalid},
 		"cut":       {good[:len(good)-1], blocktree.Invalid},
 		"left over": {append(bytes.Clone(good), 0), blocktree.Invalid},
-		"count":     {edit(25, 2), blocktree.Invalid},
-		"too many":  {edit(25, ReadersMax+1), blocktree.TooLarge},
+		"count":     {edit(readersAt, 2), blocktree.Invalid},
+		"too many":  {edit(readersAt, ReadersMax+1), blocktree.TooLarge},
+		"kind":      {edit(readersAt+1, 9), blocktree.NewerFormat},
+		"nobody":    {edit(readersAt+1, 0), blocktree.Invalid},
+		"number 0":  {edit(1+1+KeyIDBytes+4+7, 0), blocktree.Invalid},
+		"signature": {edit(len(good)-1, 63), blocktree.Invalid},
+		"too long":  {make([]byte, AccessBytesMax+1), blocktree.TooLarge},
 	} {
 		if _, err := DecodeAccess(x.in); blocktree.KindOf(err) != x.kind {
 			t.Errorf("%s: %v", name, err)
@@ -276,6 +288,23 @@ func FuzzDecodeAccess(f *testing.F) {
 	a, _ := created(f, reader.Public())
 	f.Add(a.Append(nil))
 	f.Add((&Access{Suite: 2}).Append(nil))
+	a.Number = 0
+	f.Add(a.Append(nil))
+	ring, _ := a.OpenAll(reader)
+	a.Number = 1
+	b, _, err := a.Rekey(ring, []PublicKey{reader.Public(), NewReaderKeyOf(MLKEM768X25519).Public()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	b.Path = "/e/f"
+	b.Inherit(reader.Public())
+	b.Sign(time.Unix(1e9, 0), []byte("somebody"), func([]byte) []byte { return make([]byte, 64) })
+	f.Add(b.Append(nil))
+	dir, _, err := CreateDirectory(X25519, []PublicKey{reader.Public()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(dir.Append(nil))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		a, err := DecodeAccess(in)
 		if err != nil {
@@ -284,7 +313,12 @@ func FuzzDecodeAccess(f *testing.F) {
 		if got := a.Append(nil); !bytes.Equal(got, in) {
 			t.Fatalf("encode(decode(%x)) = %x", in, got)
 		}
-		a.Open(reader) // any outcome but a panic
+		if got := NumberOf(in); got != a.Number {
+			t.Fatalf("number %d, decoded %d", got, a.Number)
+		}
+		if ring, err := a.OpenAll(reader); err == nil { // any outcome but a panic
+			a.Pairs(ring)
+		}
 	})
 }
 

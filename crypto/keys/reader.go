@@ -2,9 +2,8 @@ package keys
 
 import (
 	"bytes"
-	"crypto/ecdh"
 	"crypto/hpke"
-	"encoding/base32"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -17,49 +16,10 @@ import (
 	"blocktree"
 )
 
-// PublicKeyBytes is the length of a PublicKey.
-const PublicKeyBytes = 32
-
 // ReaderKeyFileBytesMax bounds a reader key's file.
 const ReaderKeyFileBytesMax = 4 << 10
 
-const (
-	publicPrefix = "x25519-"
-	secretPrefix = "x25519-secret-"
-	fileFormat   = "blocktree reader key 1"
-)
-
-func text() *base32.Encoding {
-	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-}
-
-// PublicKey is whom a file key is wrapped to: an X25519 public key. The zero PublicKey is nobody's.
-type PublicKey [PublicKeyBytes]byte
-
-// String prints the key as configs spell it: "x25519-" and 52 characters of base32, lower case.
-func (p PublicKey) String() string { return publicPrefix + text().EncodeToString(p[:]) }
-
-// ParsePublicKey reads what String prints; anything else is an error of kind Invalid. It does not quote its input,
-// which may be a secret key in the wrong place.
-func ParsePublicKey(s string) (PublicKey, error) {
-	bad := func(why string) (PublicKey, error) {
-		return PublicKey{}, &blocktree.Error{Op: "reader's public key", Kind: blocktree.Invalid, Err: errors.New(why),
-			Hint: "a public key is " + publicPrefix + " and 52 characters"}
-	}
-	if strings.HasPrefix(s, secretPrefix) {
-		return bad("this is a secret key")
-	}
-	encoded, ok := strings.CutPrefix(s, publicPrefix)
-	raw, err := text().DecodeString(encoded)
-	if !ok || err != nil || len(raw) != PublicKeyBytes {
-		return bad("not a public key")
-	}
-	p := PublicKey(raw)
-	if p.String() != s { // trailing bits of the last character
-		return bad("not a public key")
-	}
-	return p, nil
-}
+const fileFormat = "blocktree reader key 1"
 
 // ReaderKey opens what was wrapped to its public half. It may be used by many goroutines at once.
 type ReaderKey struct {
@@ -67,19 +27,36 @@ type ReaderKey struct {
 	public  PublicKey
 }
 
-func kem() hpke.KEM { return hpke.DHKEM(ecdh.X25519()) }
+// NewReaderKey draws an X25519 reader key.
+func NewReaderKey() *ReaderKey { return NewReaderKeyOf(X25519) }
 
-// NewReaderKey draws a reader key.
-func NewReaderKey() *ReaderKey {
-	private, err := kem().GenerateKey()
-	if err != nil {
-		panic(err) // X25519 takes any 32 random bytes, and crypto/rand does not fail
-	}
-	return readerKey(private)
+// NewReaderKeyOf draws a reader key of a kind that there is.
+func NewReaderKeyOf(kind KeyKind) *ReaderKey {
+	var secret [secretBytes]byte
+	rand.Read(secret[:])
+	return mustReaderKey(kind, secret[:])
 }
 
-func readerKey(private hpke.PrivateKey) *ReaderKey {
-	return &ReaderKey{private: private, public: PublicKey(private.PublicKey().Bytes())}
+// readerKey makes the reader key of a secret.
+func readerKey(kind KeyKind, secret []byte) (*ReaderKey, error) {
+	a, ok := kind.algorithm()
+	if !ok {
+		return nil, errors.New("an unknown kind of key")
+	}
+	private, err := a.kem.NewPrivateKey(secret)
+	if err != nil {
+		return nil, errors.New("not a secret key") // the cause is not told: it might quote some of it
+	}
+	return &ReaderKey{private: private, public: PublicKey{kind, string(private.PublicKey().Bytes())}}, nil
+}
+
+// mustReaderKey is readerKey for 32 bytes, of which both kinds take any.
+func mustReaderKey(kind KeyKind, secret []byte) *ReaderKey {
+	r, err := readerKey(kind, secret)
+	if err != nil {
+		panic(err)
+	}
+	return r
 }
 
 // Public returns the public half.
@@ -102,7 +79,7 @@ func (r *ReaderKey) Save(path string) error {
 	if err != nil {
 		return fileError("keys.Save", path, blocktree.IO, err)
 	}
-	content := fileFormat + "\n" + "# public: " + r.public.String() + "\n" + secretPrefix + text().EncodeToString(secret) + "\n"
+	content := fileFormat + "\n" + "# public: " + r.public.String() + "\n" + r.public.algorithm().prefix + secretWord + text().EncodeToString(secret) + "\n"
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fileError("keys.Save", path, blocktree.IO, err)
@@ -169,26 +146,39 @@ func decodeReaderKey(content []byte) (*ReaderKey, error) {
 		}
 		return bad(blocktree.Invalid, "not a reader key")
 	}
+	var kind KeyKind
 	var secret string
 	for line := range strings.Lines(string(rest)) {
 		line = strings.TrimSuffix(line, "\n")
-		switch {
-		case line == "" || strings.HasPrefix(line, "#"):
-		case secret == "" && strings.HasPrefix(line, secretPrefix):
-			secret = strings.TrimPrefix(line, secretPrefix)
-		default:
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		k, encoded := secretLine(line)
+		if kind != 0 || k == 0 {
 			return bad(blocktree.Invalid, "an unexpected line")
 		}
+		kind, secret = k, encoded
 	}
 	raw, err := text().DecodeString(secret)
-	if err != nil || len(raw) != 32 || text().EncodeToString(raw) != secret {
+	if err != nil || len(raw) != secretBytes || text().EncodeToString(raw) != secret {
 		return bad(blocktree.Invalid, "the secret is damaged")
 	}
-	private, err := kem().NewPrivateKey(raw)
+	key, err := readerKey(kind, raw)
 	if err != nil {
 		return bad(blocktree.Invalid, "the secret is damaged")
 	}
-	return readerKey(private), nil
+	return key, nil
+}
+
+// secretLine takes the text of a secret key apart; kind 0 if it is none.
+func secretLine(line string) (KeyKind, string) {
+	for k := X25519; k < kindEnd; k++ {
+		a, _ := k.algorithm()
+		if encoded, ok := strings.CutPrefix(line, a.prefix+secretWord); ok {
+			return k, encoded
+		}
+	}
+	return 0, ""
 }
 
 // fileError gives an error of the operating system its kind, or fallback.

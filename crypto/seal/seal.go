@@ -70,6 +70,7 @@ func (w *workspace) room(n int) []byte {
 // key is not used by suite None. A suite that is not Valid is a broken invariant: decoders refuse it first.
 func New(key [32]byte, suite Suite, file blocktree.FileID, keyGeneration uint32) *Sealer {
 	invariant.Check(suite.Valid(), "sealer of %v", suite)
+	invariant.Check(keyGeneration <= GenerationMax, "sealer of key generation %d", keyGeneration)
 	s := &Sealer{suite: suite, file: file, generation: keyGeneration, sectorsMax: sessionSectorsMax}
 	if suite == XAES256GCM {
 		s.derive = newDeriver(key)
@@ -91,7 +92,7 @@ func (s *Sealer) GoString() string { return s.String() }
 
 func (s *Sealer) newSession() *session {
 	var n session
-	randomBytes(n.prefix[:])
+	n.prefix = drawPrefix(s.generation)
 	n.aead = s.derive.aead(n.prefix)
 	return &n
 }

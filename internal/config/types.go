@@ -107,7 +107,7 @@ type NBD struct {
 	Control   string    `yaml:"control,omitempty" mapstructure:"control"` // a socket's path, off, or what ControlSocket says
 	Cache     Amount    `yaml:"cache,omitempty" mapstructure:"cache"`
 	ReadAhead Amount    `yaml:"readAhead,omitempty" mapstructure:"readAhead"` // of Cache, at most half
-	StateDir  string    `yaml:"stateDir,omitempty" mapstructure:"stateDir"`   // what outlives the server; used for files of durability flush
+	StateDir  string    `yaml:"stateDir,omitempty" mapstructure:"stateDir"`   // what outlives the server: access records that were seen, and marks of files of durability flush
 	Exports   []Export  `yaml:"exports,omitempty" mapstructure:"exports"`
 	OnDemand  OnDemand  `yaml:"onDemand,omitempty" mapstructure:"onDemand"`
 	Metrics   Metrics   `yaml:"metrics,omitempty" mapstructure:"metrics"`

@@ -5,9 +5,13 @@
 // opened with the place it was asked from; one that does not open is asked for again with every shard there is, and if no
 // k of them open it is Corrupt, never zeros. 3. Absent and zero sectors read as zeros; only the coordinator says so.
 //
+// Keys (docs/design/0027). 4. An access record is gone by only if it is signed by who may, of this path, and not older than one that was seen. 5. A holder goes by a new record before it
+// says so: writes that begin are under its key, those that had begun have ended. 6. What is re-sealed is what the newest write before gave it: writes to it wait meanwhile. 7. A key
+// of an older generation is dropped only when it was durably said that no sector is sealed under it.
+//
 // What it refuses to be: it knows nothing of nodes, views or leases (cluster does), nor of bytes that are not whole sectors
 // (blockdev does). All methods may be called by many goroutines at once; it starts none but to look further into a read that was
-// started and did not open.
+// started and did not open, and one for each encrypted file that is held, which follows its record and re-seals.
 //
 // Imported by blockdev's users and the commands.
 package file

@@ -2,14 +2,15 @@ package file
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/stripe"
-	"blocktree/crypto/seal"
 )
 
 // File is an open file; it implements blocktree.File. One that is open for reading only has no lease, and no handle.
@@ -17,7 +18,10 @@ type File struct {
 	info          blocktree.FileInfo // but for its size, which may change
 	handle        *cluster.Handle
 	reader        *cluster.Reader
-	sealer        *seal.Sealer
+	unlocker      *unlocker
+	keys          atomic.Pointer[ring]
+	gate          gate
+	keeper        *keeper // of a holder of an encrypted file; else nil
 	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
@@ -207,14 +211,43 @@ func (f *File) openPieces(r run, pieces []cluster.Piece, dst []byte, one func(*c
 // before it comes here, what a member forged is Corrupt.
 func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte) error {
 	err := f.open(p, dst)
-	if blocktree.KindOf(err) != blocktree.Corrupt || f.handle == nil {
+	if blocktree.KindOf(err) != blocktree.Corrupt {
 		return err
 	}
-	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
+	if f.handle != nil {
+		return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
+	}
+	var unknown unknownGeneration
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	if err := f.refresh(ctx); err != nil { // it was rekeyed since it was opened
+		return err
+	}
+	return f.open(p, dst)
+}
+
+// refresh asks for the newest access record, of a file that is open without a lease.
+func (f *File) refresh(ctx context.Context) error {
+	inode, err := f.unlocker.client.StatFile(ctx, f.info.ID)
+	if err != nil {
+		return err
+	}
+	r, err := f.unlocker.ring(ctx, inode)
+	if err == nil {
+		f.keys.Store(r)
+	}
+	return err
 }
 
 // open opens the sectors of a piece from the shards that came, each from its places in them.
 func (f *File) open(p *cluster.Piece, dst []byte) error {
+	return f.openUnder(p, dst, nil)
+}
+
+// openUnder is open that tells the generation of each sector that opens.
+func (f *File) openUnder(p *cluster.Piece, dst []byte, tell func(uint32)) error {
+	keys := f.keys.Load()
 	shards, err := p.DataShards()
 	if err != nil {
 		return err
@@ -223,8 +256,12 @@ func (f *File) open(p *cluster.Piece, dst []byte) error {
 	var room [blocktree.DataShardsMax][]byte
 	for i := range int(p.Count) {
 		parts := p.Parts(i, shards, room[:0])
-		if err := f.sealer.OpenParts(dst[i*size:(i+1)*size], parts, p.First+blocktree.SectorIndex(i), p.Version, p.Seal(i)); err != nil {
+		generation, err := keys.open(dst[i*size:(i+1)*size], parts, p.First+blocktree.SectorIndex(i), p.Version, p.Seal(i))
+		if err != nil {
 			return fmt.Errorf("sector %d: %w", p.First+blocktree.SectorIndex(i), err)
+		}
+		if tell != nil {
+			tell(generation)
 		}
 	}
 	return nil
@@ -240,6 +277,11 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	if f.info.ReadOnly {
 		return blocktree.E(op, blocktree.ReadOnly, nil)
 	}
+	phase, err := f.gate.pass(ctx, first, count)
+	if err != nil {
+		return f.fail(op, err)
+	}
+	defer f.gate.leave(phase)
 	var writes []*cluster.Write
 	err = f.cut(first, count, f.runSectors, func(r run) error {
 		at := uint64(r.first-first) * uint64(f.info.SectorBytes)
@@ -261,8 +303,12 @@ func (f *File) write(r run, src []byte) (*cluster.Write, error) {
 	return f.handle.Write(out), nil
 }
 
-// seal seals one run under a version of its own. The coordinator must get it.
+// seal seals one run under a version of its own, within the gate. The coordinator must get it.
 func (f *File) seal(r run, src []byte) (*cluster.Run, error) {
+	keys := f.keys.Load()
+	if keys.refused != nil {
+		return nil, keys.refused
+	}
 	v, err := f.handle.Begin(r.region)
 	if err != nil {
 		return nil, err
@@ -271,7 +317,7 @@ func (f *File) seal(r run, src []byte) (*cluster.Run, error) {
 	out := f.handle.NewRun(r.region, r.first, uint32(r.count), v)
 	var room [blocktree.DataShardsMax][]byte
 	for i := range int(r.count) {
-		f.sealer.SealParts(out.Parts(i, room[:0]), src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v, out.Seal(i))
+		keys.newest.SealParts(out.Parts(i, room[:0]), src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v, out.Seal(i))
 	}
 	return out, nil
 }
@@ -285,8 +331,16 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 	if f.info.ReadOnly {
 		return blocktree.E(op, blocktree.ReadOnly, nil)
 	}
+	phase, err := f.gate.pass(ctx, first, count)
+	if err != nil {
+		return f.fail(op, err)
+	}
+	defer f.gate.leave(phase)
+	if err := f.keys.Load().refused; err != nil {
+		return f.fail(op, err)
+	}
 	var writes []*cluster.Write
-	err := f.cut(first, count, f.regionSectors, func(r run) error {
+	err = f.cut(first, count, f.regionSectors, func(r run) error {
 		v, err := f.handle.Begin(r.region)
 		if err == nil {
 			writes = append(writes, f.handle.Zero(r.region, r.first, uint32(r.count), v))
@@ -319,6 +373,9 @@ func (f *File) Flush(ctx context.Context) error {
 func (f *File) Close() error {
 	if f.handle == nil {
 		return f.fail("file.Close", f.reader.Close())
+	}
+	if f.keeper != nil {
+		f.keeper.end()
 	}
 	err := f.fail("file.Close", f.handle.Close())
 	f.started.Wait()

@@ -2,8 +2,9 @@ package file
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"blocktree"
@@ -22,6 +23,7 @@ type CreateOptions struct {
 	// Encryption is on unless Plain is set. Readers may open an encrypted file; its creator need not be one of them.
 	Plain   bool
 	Readers []keys.PublicKey
+	Pins    Pins   // what was seen of access records before; nil: nothing
 	Mode    uint32 // 0o600
 	// Durability is that of an acknowledged write: durable at every member in sync, or from the next Flush on.
 	Durability stripe.Durability // ack
@@ -62,29 +64,48 @@ func (o CreateOptions) Validate() error {
 	case o.SizeBytes > blocktree.FileBytesMax:
 		return bad("", "size %d, at most %d", o.SizeBytes, uint64(blocktree.FileBytesMax))
 	case !o.Plain && len(o.Readers) == 0:
-		return bad("the config lists the public keys of readers", "nobody could read an encrypted file without readers")
+		return bad("list public keys under readers in the configuration, or make it with encryption none", "nobody could read an encrypted file without readers")
 	}
 	return nil
 }
 
-// Create makes a file and returns when the cluster has it. Kinds: Invalid, Exists, NotFound (parent), Unavailable.
+// Create makes a file and returns when the cluster has it. The key of an encrypted one is wrapped to its readers and to the nearest directory above that has a
+// key. Kinds: Invalid, Exists, NotFound (parent), Unavailable, and those of an access record of a directory that is not right.
 func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o CreateOptions) error {
+	var above keys.PublicKey
+	if !o.Plain {
+		var err error
+		if above, err = directoryKey(ctx, c, path.Parent(), o.Pins); err != nil {
+			return err
+		}
+		if !above.IsZero() && !slices.Contains(o.Readers, above) {
+			o.Readers = append(slices.Clone(o.Readers), above)
+		}
+	}
 	if err := o.Validate(); err != nil {
 		return err
 	}
 	o = o.withDefaults()
 	op := meta.CreateFile{Path: path, Parents: true, SizeBytes: o.SizeBytes, SectorBytes: uint32(o.SectorBytes), Code: o.Code,
 		Mode: o.Mode, Suite: uint8(seal.None), Time: time.Now().UnixNano()}
+	var access *keys.Access
 	if !o.Plain {
 		op.Suite = uint8(seal.XAES256GCM)
-		access, _, err := keys.Create(op.Suite, o.Readers)
-		if err != nil {
+		var err error
+		if access, _, err = keys.Create(op.Suite, o.Readers); err != nil {
 			return err
 		}
+		access.Inherit(above)
+		signRecord(c, access, path)
 		op.KeyID, op.Access = access.KeyID, access.Append(nil)
 	}
-	_, err := c.CreateFile(ctx, op, o.Durability)
-	return err
+	if _, err := c.CreateFile(ctx, op, o.Durability); err != nil {
+		return err
+	}
+	if access != nil && o.Pins != nil {
+		return o.Pins.SetPin(path, access.Pin()) // also where another file was pinned: this one is known to be new
+	}
+	return nil
 }
 
 // OpenOptions say how to open a file.
@@ -94,11 +115,14 @@ type OpenOptions struct {
 	// Plain says that the file is known not to be encrypted. Without it such a file is refused: whoever could change what the
 	// cluster says of a file could otherwise have secrets written in the clear.
 	Plain               bool
-	cluster.OpenOptions // of a file that somebody else holds
+	Pins                Pins         // what was seen of access records before; nil: nothing
+	Logger              *slog.Logger // of a holder, which hears of new keys; nil: none
+	cluster.OpenOptions              // of a file that somebody else holds
 }
 
 // Open opens the file at path. For writing it takes the file's lease, as o.OpenOptions says, and returns when what was in
-// flight under the last holder is decided; for reading it takes none and returns at once. Kinds: NotFound, Busy, Permission (no key), Unavailable, Invalid.
+// flight under the last holder is decided; for reading it takes none and returns at once. Kinds: NotFound, Busy, Permission (no key, or an access record that is older
+// than one that was seen), Unauthenticated (one that nobody has signed who may), Unavailable, Invalid.
 func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
 	want := meta.RightsHold
 	if o.ReadOnly {
@@ -108,7 +132,8 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if err != nil {
 		return nil, err
 	}
-	sealer, err := sealerOf(inode, o.Reader, o.Plain)
+	u := &unlocker{client: c, path: path, reader: o.Reader, plain: o.Plain, pins: o.Pins}
+	r, err := u.ring(ctx, inode)
 	if err != nil {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 	}
@@ -116,9 +141,10 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	f := &File{
 		info: blocktree.FileInfo{ID: inode.ID, Path: path, SizeBytes: inode.SizeBytes, SectorBytes: sector, Code: inode.Code,
 			ReadOnly: o.ReadOnly},
-		sealer: sealer, regionSectors: uint64(blocktree.RegionBytes / sector),
+		unlocker: u, regionSectors: uint64(blocktree.RegionBytes / sector),
 		runSectors: uint64(min(blocktree.RunSectorsMax, blocktree.RunBytesMax/sector)),
 	}
+	f.keys.Store(r)
 	if o.ReadOnly {
 		var d cluster.FileDurability
 		if d, err = c.Durability(ctx, inode); err == nil {
@@ -127,40 +153,12 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 		}
 	} else if f.handle, err = c.Open(ctx, path, inode, o.OpenOptions); err == nil {
 		f.regionSectors, f.durability = f.handle.RegionSectors(), f.handle.Durability()
+		if err = f.keep(ctx, o.Logger); err != nil {
+			_ = f.handle.Close() // nothing was written; the first error is the one to tell
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
 	return f, nil
-}
-
-// sealerOf unwraps the file's key.
-func sealerOf(inode *meta.Inode, reader *keys.ReaderKey, plain bool) (*seal.Sealer, error) {
-	if inode.Kind != meta.KindFile {
-		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Invalid, Err: errors.New("it is a directory")}
-	}
-	suite, err := seal.SuiteOf(inode.Suite)
-	if err != nil {
-		return nil, err
-	}
-	if suite == seal.None && !plain {
-		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Permission, Err: errors.New("the file is not encrypted"),
-			Hint: "say encryption: none for it where that is meant"}
-	}
-	if suite == seal.None {
-		return seal.New([32]byte{}, suite, inode.ID, 1), nil
-	}
-	if reader == nil {
-		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Permission, Err: errors.New("the file is encrypted"),
-			Hint: "the config names no reader key"}
-	}
-	access, err := keys.DecodeAccess(inode.Access)
-	if err != nil {
-		return nil, err
-	}
-	key, err := access.Open(reader)
-	if err != nil {
-		return nil, err
-	}
-	return seal.New(key.Sealing(access.KeyID, access.Generation), suite, inode.ID, access.Generation), nil
 }

@@ -28,13 +28,19 @@ func (f *File) StartWrite(first blocktree.SectorIndex, src []byte, done func(err
 	if !ok || f.info.ReadOnly {
 		return false
 	}
+	phase, wait := f.gate.enter(first, what.count)
+	if wait != nil {
+		return false // WriteSectors waits
+	}
 	out, err := f.seal(what, src)
 	if err != nil {
+		f.gate.leave(phase)
 		return false // WriteSectors says why
 	}
 	f.started.Add(1)
 	f.handle.StartWrite(out, func(err error) {
 		defer f.started.Done()
+		defer f.gate.leave(phase)
 		done(f.fail(writeOp, err))
 	})
 	return true

@@ -2,7 +2,12 @@ package parts
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -14,9 +19,9 @@ import (
 	"blocktree/internal/file"
 )
 
-// Readers returns the keys that new files are wrapped to: those of the configuration and own, where given, without
-// duplicates. It fails with Invalid.
-func Readers(b *config.Base, own *keys.ReaderKey) ([]keys.PublicKey, error) {
+// Readers returns the keys that new files are wrapped to: those of the configuration, own, where given, and more, as ParseReader reads them, without
+// duplicates. It fails with Invalid, and the kinds of ParseReader.
+func Readers(b *config.Base, own *keys.ReaderKey, more ...string) ([]keys.PublicKey, error) {
 	var list []keys.PublicKey
 	seen := map[keys.PublicKey]bool{}
 	add := func(k keys.PublicKey) {
@@ -35,16 +40,62 @@ func Readers(b *config.Base, own *keys.ReaderKey) ([]keys.PublicKey, error) {
 		}
 		add(k)
 	}
+	for _, text := range more {
+		k, err := ParseReader(text)
+		if err != nil {
+			return nil, err
+		}
+		add(k)
+	}
 	return list, nil
 }
 
-// CreateFile makes a file as create says, wrapped to readers. It fails with Invalid, Exists, Unavailable and the kinds
-// of file.Create; nothing is made then.
-func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path, create *config.Create, readers []keys.PublicKey) error {
-	if create.Encrypted() && len(readers) == 0 {
-		return cli.Invalid("list public keys under readers in the configuration, or make it with encryption none",
-			"%s: nobody could read an encrypted file without readers", path.Short())
+// ParseReader reads a reader's public key, or that in a file: of a reader key, or a public key alone in its first line. It fails with Invalid, NotFound, IO, and the
+// kinds of keys.LoadReaderKey.
+func ParseReader(text string) (keys.PublicKey, error) {
+	public, err := keys.ParsePublicKey(text)
+	if err == nil || !strings.ContainsAny(text, "/.") && !exists(text) {
+		return public, err
 	}
+	f, err := os.Open(text)
+	if err != nil {
+		return public, &blocktree.Error{Op: "reader", Path: text, Kind: fileKind(err), Err: err, Hint: "name a public key, or a file with one"}
+	}
+	defer f.Close() // only read from
+	content, err := io.ReadAll(io.LimitReader(f, keys.ReaderKeyFileBytesMax))
+	if err != nil {
+		return public, &blocktree.Error{Op: "reader", Path: text, Kind: blocktree.IO, Err: err}
+	}
+	first, _, _ := strings.Cut(string(content), "\n")
+	if public, err = keys.ParsePublicKey(strings.TrimSpace(first)); err == nil {
+		return public, nil
+	}
+	key, err := keys.LoadReaderKey(text)
+	if err != nil {
+		return keys.PublicKey{}, err
+	}
+	return key.Public(), nil
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+// fileKind is the kind of an error of package os.
+func fileKind(err error) blocktree.Kind {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return blocktree.NotFound
+	case errors.Is(err, fs.ErrPermission):
+		return blocktree.Permission
+	}
+	return blocktree.IO
+}
+
+// CreateFile makes a file as create says, wrapped to readers, and to those of the nearest directory above that has a key. It fails with Invalid, Exists,
+// Unavailable and the kinds of file.Create; nothing is made then. Pins may be nil.
+func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path, create *config.Create, readers []keys.PublicKey, pins file.Pins) error {
 	if !create.Encrypted() {
 		readers = nil
 	}
@@ -53,12 +104,12 @@ func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path
 		durability = stripe.DurabilityFlush
 	}
 	return file.Create(ctx, client, path, file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
-		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: durability})
+		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: durability, Pins: pins})
 }
 
 // OpenExport opens the file of an export, making it first where it is absent and may be made. A file that
 // somebody else holds is waited for, or taken, as o says.
-func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *config.Export, key *keys.ReaderKey, o cluster.OpenOptions) (blocktree.File, error) {
+func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *config.Export, o file.OpenOptions) (blocktree.File, error) {
 	path, err := c.Resolve(e.Path)
 	if err != nil {
 		return nil, err
@@ -66,11 +117,11 @@ func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *c
 	if e.Create != nil && !e.ReadOnly {
 		_, err := client.Stat(ctx, path)
 		if blocktree.KindOf(err) == blocktree.NotFound {
-			readers, rerr := Readers(&c.Base, key)
+			readers, rerr := Readers(&c.Base, o.Reader)
 			if rerr != nil {
 				return nil, rerr
 			}
-			err = CreateFile(ctx, client, path, e.Create, readers)
+			err = CreateFile(ctx, client, path, e.Create, readers, o.Pins)
 			if blocktree.KindOf(err) == blocktree.Exists {
 				err = nil // somebody else was faster
 			}
@@ -79,7 +130,8 @@ func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *c
 			return nil, err
 		}
 	}
-	f, err := file.Open(ctx, client, path, file.OpenOptions{ReadOnly: e.ReadOnly, Reader: key, Plain: !e.Encrypted(), OpenOptions: o})
+	o.ReadOnly, o.Plain = e.ReadOnly, !e.Encrypted()
+	f, err := file.Open(ctx, client, path, o)
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		err = cli.WithHint(err, "create it with `btnode file create`, or give the export a create: section")
 	}

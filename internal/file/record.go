@@ -1,0 +1,121 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+	"blocktree/crypto/keys"
+)
+
+// Pins remember the newest access record of each path that was gone by, so that an older one, or that of another file, is refused. All methods may be called by
+// many goroutines at once.
+type Pins interface {
+	// Pin returns what was seen of a path, and whether anything was.
+	Pin(path blocktree.Path) (keys.Pin, bool, error)
+	// SetPin returns when what was seen is durable.
+	SetPin(path blocktree.Path, seen keys.Pin) error
+	// Where says where what was seen of a path is kept, for a hint.
+	Where(path blocktree.Path) string
+}
+
+// verifier checks signatures of the domain that a path lies in: a path begins with its root principal.
+func verifier(path blocktree.Path) keys.Verifier {
+	return func(credentials, message, signature []byte, made time.Time) (keys.Signer, error) {
+		id, err := cred.VerifySigned(credentials, path.Root(), message, signature, made)
+		return keys.Signer{UID: id.UID, Anonymous: err != nil || id.Anonymous()}, err
+	}
+}
+
+// signRecord completes a record in the client's name. Who makes the first is its owner.
+func signRecord(c *cluster.Client, a *keys.Access, path blocktree.Path) {
+	key, chain, _ := c.Credentials()
+	if a.Number == 1 {
+		a.Path = path
+		if n := len(chain); n > 0 {
+			a.Owner = chain[n-1].UID
+		}
+	}
+	a.Sign(time.Now(), chain.Encode(), key.Sign)
+}
+
+// recordOf decodes the access record of what is at path, and refuses one that is not signed by who may, not of that path, or not one that may
+// follow the one that was seen. A record of the version before is signed by nobody, and is taken where no later one was seen.
+func recordOf(path blocktree.Path, inode *meta.Inode, pins Pins) (*keys.Access, error) {
+	a, err := keys.DecodeAccess(inode.Access)
+	if err != nil {
+		return nil, err
+	}
+	if a.Suite != inode.Suite || a.Directory.IsZero() != (inode.Kind == meta.KindFile) {
+		return nil, blocktree.E("access record", blocktree.Corrupt, errors.New("it is of something else"))
+	}
+	signer := keys.Signer{Anonymous: true}
+	if a.Number > 0 {
+		if signer, err = a.Verify(path, verifier(path)); err != nil {
+			return nil, err
+		}
+	}
+	if pins == nil {
+		return a, nil
+	}
+	seen, ok, err := pins.Pin(path)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		if err := a.Follows(seen, signer); err != nil {
+			return nil, &blocktree.Error{Op: "access record", Path: path.Short(), Err: err,
+				Hint: fmt.Sprintf("if that is meant, as of a file that was removed and made anew, remove %s; else the cluster's nodes are not to be believed", pins.Where(path))}
+		}
+	}
+	if now := a.Pin(); !ok || now != seen {
+		if err := pins.SetPin(path, now); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// above calls do with each directory above path that has a record, the nearest first, until it returns false. Directories that are not there, or not to be
+// looked at by this client, have none as far as it knows.
+func above(ctx context.Context, c *cluster.Client, path blocktree.Path, pins Pins, do func(blocktree.Path, *keys.Access) (bool, error)) error {
+	for root := blocktree.RootPath(path.Root()); path.Within(root); path = path.Parent() {
+		inode, err := c.Stat(ctx, path)
+		switch blocktree.KindOf(err) {
+		case blocktree.NotFound, blocktree.Permission, blocktree.Invalid: // Invalid: the cluster's directory lies beneath
+			err = nil
+		default:
+			if err == nil && inode.Kind == meta.KindDir && len(inode.Access) > 0 {
+				var a *keys.Access
+				var more bool
+				if a, err = recordOf(path, inode, pins); err == nil {
+					more, err = do(path, a)
+				}
+				if err == nil && !more {
+					return nil
+				}
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if path == root {
+			return nil
+		}
+	}
+	return nil
+}
+
+// directoryKey is the public key of the nearest directory, at path or above, that has one; the zero key if none has.
+func directoryKey(ctx context.Context, c *cluster.Client, path blocktree.Path, pins Pins) (p keys.PublicKey, err error) {
+	err = above(ctx, c, path, pins, func(_ blocktree.Path, a *keys.Access) (bool, error) {
+		p = a.Directory
+		return false, nil
+	})
+	return p, err
+}

@@ -1,0 +1,317 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/keys"
+)
+
+// Admin changes who reads files and directories. It needs a reader key that opens them, and credentials that may administer them.
+type Admin struct {
+	Client *cluster.Client
+	Reader *keys.ReaderKey
+	Pins   Pins // nil: none
+	// Patience bounds each step of RekeyTree: the rekey of one file or directory, a listing. 0: only its context does.
+	Patience time.Duration
+}
+
+// step is a context for one step.
+func (d *Admin) step(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d.Patience == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, d.Patience)
+}
+
+// changesMax is how often a record is changed anew because somebody else changed it meanwhile.
+const changesMax = 10
+
+// Described is what an access record says to anybody.
+type Described struct {
+	Number     uint64 // 0: of the version before, signed by nobody
+	Generation uint32
+	Older      int              // generations before that sectors may be sealed under
+	Readers    []keys.PublicKey // by name
+	Inherits   bool             // it is wrapped to the key of a directory above, too
+	Directory  keys.PublicKey   // of a directory
+	Owner      uint32
+}
+
+// Describe reads the access record of an inode, and verifies it; nil if there is none.
+func Describe(path blocktree.Path, inode *meta.Inode, pins Pins) (*Described, error) {
+	if len(inode.Access) == 0 {
+		return nil, nil
+	}
+	a, err := recordOf(path, inode, pins)
+	if err != nil {
+		return nil, err
+	}
+	named := a.Named()
+	return &Described{Number: a.Number, Generation: a.Generation, Older: len(a.Older), Readers: named, Inherits: len(named) < len(a.Readers),
+		Directory: a.Directory, Owner: a.Owner}, nil
+}
+
+// change makes the next record of what is at path by next, until nobody else has changed it meanwhile. It returns the inode as it was, and the record that is there
+// now. A nil record of next changes nothing.
+func (d *Admin) change(ctx context.Context, path blocktree.Path, next func(a *keys.Access, ring keys.Ring) (*keys.Access, error)) (*meta.Inode, *keys.Access, error) {
+	fail := func(err error) (*meta.Inode, *keys.Access, error) {
+		return nil, nil, &blocktree.Error{Op: "access record", Path: path.Short(), Err: err}
+	}
+	for tries := 1; ; tries++ {
+		inode, err := d.Client.Stat(ctx, path)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(inode.Access) == 0 {
+			return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New("it has no key"),
+				Hint: "a file has one unless it was made with encryption none; a directory that was made with btnode mkdir --readers"})
+		}
+		a, err := recordOf(path, inode, d.Pins)
+		if err != nil {
+			return fail(err)
+		}
+		u := &unlocker{client: d.Client, path: path, reader: d.Reader, pins: d.Pins}
+		ring, err := u.unlock(ctx, path, a)
+		if err != nil {
+			return fail(err)
+		}
+		n, err := next(a, ring)
+		if err != nil {
+			return fail(err)
+		}
+		if n == nil {
+			return inode, a, nil
+		}
+		err = putRecord(ctx, d.Client, path, inode.ID, n)
+		switch {
+		case blocktree.KindOf(err) == blocktree.StaleView && tries < changesMax:
+			continue
+		case err != nil:
+			return fail(err)
+		case d.Pins != nil:
+			err = d.Pins.SetPin(path, n.Pin())
+		}
+		return inode, n, err
+	}
+}
+
+// putRecord signs a record and has the cluster take it.
+func putRecord(ctx context.Context, c *cluster.Client, path blocktree.Path, f blocktree.FileID, a *keys.Access) error {
+	key, chain, _ := c.Credentials()
+	if len(chain) == 0 || key.IsZero() {
+		return &blocktree.Error{Kind: blocktree.Permission, Err: errors.New("who is nobody administers nothing")}
+	}
+	if a.Path == "" { // the one before was of the first format
+		a.Path, a.Owner = path, chain[len(chain)-1].UID
+	}
+	if uid := chain[len(chain)-1].UID; uid != 0 && uid != a.Owner {
+		return &blocktree.Error{Kind: blocktree.Permission, Err: fmt.Errorf("user %d administers it, these credentials are of user %d", a.Owner, uid),
+			Hint: "use the configuration of its owner, or of user 0"}
+	}
+	signRecord(c, a, path)
+	return c.SetAccess(ctx, f, a.Append(nil))
+}
+
+// inherited is to whom the next record of what is at path is wrapped, beside those who are named: the key of the nearest directory above, as it is now.
+func (d *Admin) inherited(ctx context.Context, path blocktree.Path) (keys.PublicKey, error) {
+	if path == blocktree.RootPath(path.Root()) {
+		return keys.PublicKey{}, nil
+	}
+	return directoryKey(ctx, d.Client, path.Parent(), d.Pins)
+}
+
+// withInherited adds it to those who are named.
+func withInherited(named []keys.PublicKey, above keys.PublicKey) []keys.PublicKey {
+	if above.IsZero() || slices.Contains(named, above) {
+		return named
+	}
+	return append(slices.Clone(named), above)
+}
+
+// Grant wraps the key of a file or directory to one more reader: of a directory, everything beneath. It does nothing for one who has it. Rights are another matter. Kinds: NotFound,
+// Invalid (it has no key), TooLarge (too many readers), Permission (the reader key does not open it, or the credentials are not of its owner), Unavailable.
+func (d *Admin) Grant(ctx context.Context, path blocktree.Path, to keys.PublicKey) error {
+	_, _, err := d.change(ctx, path, func(a *keys.Access, ring keys.Ring) (*keys.Access, error) {
+		if slices.Contains(a.Named(), to) {
+			return nil, nil
+		}
+		above, err := d.inherited(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		n, err := a.WithReaders(ring[a.Generation], withInherited(append(a.Named(), to), above))
+		if err == nil {
+			n.Inherit(above)
+		}
+		return n, err
+	})
+	return err
+}
+
+// Rekeyed says what came of a new key.
+type Rekeyed struct {
+	Path       blocktree.Path
+	ID         blocktree.FileID
+	Directory  bool
+	Number     uint64 // of the access record
+	Generation uint32
+}
+
+// Rekey gives a file a new key, wrapped to those who may read now but for those in without. It returns when whoever has the file open writes under it
+// (docs/design/0027); what was written before stays as it is until it is re-sealed. Of a directory only its own key changes: see RekeyTree. Kinds as of Grant, Busy (sectors of too many generations are left), Invalid (nobody would be left who reads it).
+func (d *Admin) Rekey(ctx context.Context, path blocktree.Path, without ...keys.PublicKey) (*Rekeyed, error) {
+	inode, a, err := d.change(ctx, path, func(a *keys.Access, ring keys.Ring) (*keys.Access, error) {
+		above, err := d.inherited(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		named := slices.DeleteFunc(a.Named(), func(p keys.PublicKey) bool { return slices.Contains(without, p) })
+		readers := withInherited(named, above)
+		if len(readers) == 0 {
+			return nil, &blocktree.Error{Kind: blocktree.Invalid, Err: errors.New("nobody would be left who reads it"), Hint: "grant it to somebody else first"}
+		}
+		n, _, err := a.Rekey(ring, readers)
+		if err == nil {
+			n.Inherit(above)
+		}
+		return n, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := &Rekeyed{Path: path, ID: inode.ID, Directory: inode.Kind == meta.KindDir, Number: a.Number, Generation: a.Generation}
+	if r.Directory {
+		return r, nil
+	}
+	if err := d.awaitHeard(ctx, r.ID, r.Number); err != nil {
+		return nil, &blocktree.Error{Op: "rekey", Path: path.Short(), Err: err}
+	}
+	return r, nil
+}
+
+// heardPause lies between two looks whether a holder has heard.
+const heardPause = 100 * time.Millisecond
+
+// awaitHeard returns when nobody holds a file, or its holder has said that it goes by an access record of a number or a later one. Who takes the lease from now on
+// reads that record.
+func (d *Admin) awaitHeard(ctx context.Context, f blocktree.FileID, number uint64) error {
+	for {
+		held, err := d.Client.Holder(ctx, f)
+		if err != nil || held == nil {
+			return err
+		}
+		inode, err := d.Client.StatFile(ctx, f)
+		if blocktree.KindOf(err) == blocktree.NotFound {
+			return nil // it was removed
+		}
+		if err != nil {
+			return err
+		}
+		if h := inode.Heard; h.Epoch >= held.Epoch && h.Number >= number {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return &blocktree.Error{Kind: blocktree.Timeout, Err: fmt.Errorf("the new key is there, and %s, which has the file open, has not said that it writes under it", held.Holder.Short()),
+				Hint: "what it writes may be under the key before: stop that server, or bring it to this version"}
+		case <-time.After(heardPause):
+		}
+	}
+}
+
+// RekeyTree is Rekey of a directory and of everything beneath it that has a key: whoever read the directory and is in without reads nothing of what is written from then on. It
+// tells of each as it is done. What fails ends it; done again it begins anew. A file is as good as any tree.
+func (d *Admin) RekeyTree(ctx context.Context, path blocktree.Path, tell func(*Rekeyed) error, without ...keys.PublicKey) error {
+	entries, err := d.rekeyOne(ctx, path, tell, without)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Inode.Kind == meta.KindFile && e.Inode.KeyID == (keys.KeyID{}) {
+			continue // not encrypted
+		}
+		if err := d.RekeyTree(ctx, path.Join(e.Name), tell, without...); err != nil && blocktree.KindOf(err) != blocktree.NotFound {
+			return err
+		}
+	}
+	return nil
+}
+
+// rekeyOne is a step of RekeyTree: it returns what is directly beneath.
+func (d *Admin) rekeyOne(ctx context.Context, path blocktree.Path, tell func(*Rekeyed) error, without []keys.PublicKey) ([]meta.DirEntry, error) {
+	ctx, cancel := d.step(ctx)
+	defer cancel()
+	inode, err := d.Client.Stat(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if len(inode.Access) > 0 || inode.Kind == meta.KindFile {
+		r, err := d.Rekey(ctx, path, without...)
+		if err == nil {
+			err = tell(r)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if inode.Kind == meta.KindFile {
+		return nil, nil
+	}
+	return d.Client.List(ctx, path)
+}
+
+// Reads says whether a record names a reader: NotFound, with a hint, if not.
+func (d *Admin) Reads(ctx context.Context, path blocktree.Path, who keys.PublicKey) error {
+	inode, err := d.Client.Stat(ctx, path)
+	if err != nil {
+		return err
+	}
+	described, err := Describe(path, inode, d.Pins)
+	if err == nil && (described == nil || !slices.Contains(described.Readers, who)) {
+		err = &blocktree.Error{Op: "reader", Path: path.Short(), Kind: blocktree.NotFound, Err: fmt.Errorf("%s does not read it by name", who.Short()),
+			Hint: "btnode file stat shows who does; who reads a directory above is taken out there"}
+	}
+	return err
+}
+
+// MakeDir makes a directory; with readers, one with a key pair of a kind: whoever has one of their secret keys, or that of the nearest directory above which has one, reads
+// what is made beneath. One that is there gets the key if it has none. Kinds: Exists (it has a key, or no key is asked for), NotFound, those of Grant.
+func (d *Admin) MakeDir(ctx context.Context, path blocktree.Path, mode uint32, parents bool, kind keys.KeyKind, readers []keys.PublicKey) error {
+	exists := d.Client.MakeDir(ctx, path, mode, parents)
+	if len(readers) == 0 || exists != nil && blocktree.KindOf(exists) != blocktree.Exists {
+		return exists
+	}
+	inode, err := d.Client.Stat(ctx, path)
+	if err != nil {
+		return err
+	}
+	switch {
+	case inode.Kind != meta.KindDir:
+		return exists
+	case len(inode.Access) > 0:
+		return &blocktree.Error{Op: "mkdir", Path: path.Short(), Kind: blocktree.Exists, Err: errors.New("the directory has a key"), Hint: "add readers to it with btnode reader add"}
+	}
+	above, err := d.inherited(ctx, path)
+	if err != nil {
+		return err
+	}
+	a, _, err := keys.CreateDirectory(kind, withInherited(readers, above))
+	if err != nil {
+		return err
+	}
+	a.Inherit(above)
+	if err := putRecord(ctx, d.Client, path, inode.ID, a); err != nil {
+		return &blocktree.Error{Op: "mkdir", Path: path.Short(), Err: err}
+	}
+	if d.Pins != nil {
+		return d.Pins.SetPin(path, a.Pin())
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package file
+
+import (
+	"context"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+)
+
+const (
+	// resealBytes is how much is re-sealed at a time: writes to it wait for that long.
+	resealBytes = 256 << 10
+	// noteEvery is how much work a crash costs.
+	noteEvery = 5 * time.Second
+)
+
+// unfinished says whether sectors are to be re-sealed, or keys of older generations dropped.
+func (k *keeper) unfinished() bool {
+	r := k.f.keys.Load()
+	return r.refused == nil && r.older()
+}
+
+// reseal does one run at the place, and returns how long to wait before the next. At the end of the file it has all that was written made durable, says so to the
+// group, and drops the keys of older generations if this client may administer the file.
+func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
+	f := k.f
+	end := f.sectors()
+	if k.heard.Sectors >= end {
+		return k.finish(ctx)
+	}
+	began, others := time.Now(), f.gate.total.Load()
+	first := blocktree.SectorIndex(k.heard.Sectors)
+	count := min(end-k.heard.Sectors, uint64(max(1, resealBytes/f.info.SectorBytes)))
+	err := f.cut(first, count, f.runSectors, func(r run) error {
+		if err := f.resealRun(ctx, r); err != nil {
+			return err
+		}
+		k.heard.Sectors += r.count
+		k.done += r.count * uint64(f.info.SectorBytes)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	if since := time.Since(k.noted); since >= noteEvery {
+		k.heard.Rate = uint64(float64(k.done) / since.Seconds())
+		if err := k.durably(ctx); err != nil {
+			return 0, err
+		}
+	}
+	rate := uint64(blocktree.ResealBytesPerSecond)
+	if f.gate.total.Load() != others {
+		rate /= resealYield
+	}
+	return max(0, time.Duration(count*uint64(f.info.SectorBytes))*time.Second/time.Duration(rate)-time.Since(began)), nil
+}
+
+// resealYield is what part of the rate is left while others write.
+const resealYield = 4
+
+// durably tells the group of the place, once all before it is durable.
+func (k *keeper) durably(ctx context.Context) error {
+	if err := k.f.handle.Flush(ctx); err != nil {
+		return err
+	}
+	return k.note(ctx)
+}
+
+// finish ends a re-sealing. Where the keys of older generations cannot be dropped by this client, whoever may administer the file does that: the place says that it may be done.
+func (k *keeper) finish(ctx context.Context) (time.Duration, error) {
+	if k.heard.Sectors != meta.AllResealed {
+		k.heard.Sectors, k.heard.Rate = meta.AllResealed, 0
+		if err := k.durably(ctx); err != nil {
+			k.heard.Sectors = k.f.sectors() // durable or not: ask again
+			return 0, err
+		}
+		k.log.Info("every sector is sealed under the newest key", "keyGeneration", k.heard.Generation)
+	}
+	r := k.f.keys.Load()
+	if err := dropOlder(ctx, k.f.unlocker.client, k.f.info.Path, k.f.info.ID, r.access); err != nil {
+		switch blocktree.KindOf(err) {
+		case blocktree.Permission, blocktree.StaleView:
+			return retryMax, nil
+		}
+		return 0, err
+	}
+	return retryMin, nil // the record that says so will be heard of
+}
+
+// resealRun seals what of a run is of an older generation under the newest. Writes to it wait until that is over, so that none is undone.
+func (f *File) resealRun(ctx context.Context, r run) error {
+	open, err := f.gate.close(ctx, r.first, r.count)
+	if err != nil {
+		return err
+	}
+	defer open()
+	read := f.handle.Read(r.region, r.first, uint32(r.count))
+	pieces, err := read.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	defer read.Release()
+	newest, size := f.keys.Load().generation, f.info.SectorBytes
+	var writes []*cluster.Write
+	for i := range pieces {
+		p := &pieces[i]
+		if !p.Data() {
+			continue
+		}
+		plain, old := make([]byte, int(p.Count)*size), false
+		tell := func(g uint32) { old = old || g != newest }
+		if err = f.openUnder(p, plain, tell); blocktree.KindOf(err) == blocktree.Corrupt {
+			old = true
+			err = f.handle.ReadCareful(ctx, r.region, p.First, p.Count, plain, f.open)
+		}
+		if err != nil {
+			break
+		}
+		if !old {
+			continue
+		}
+		var w *cluster.Write
+		if w, err = f.write(run{r.region, p.First, uint64(p.Count)}, plain); err != nil {
+			break
+		}
+		writes = append(writes, w)
+	}
+	return waitAll(ctx, writes, err)
+}
