@@ -55,6 +55,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		}
 	case meta.RevokePrincipal:
 		return s.permitRevoke(from, o)
+	case meta.NoteAccess:
+		return s.permitSession(ctx, from, o.Session)
 	case meta.Release:
 		return s.permitSession(ctx, from, o.Session)
 	case meta.ChangeView:

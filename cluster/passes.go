@@ -132,7 +132,7 @@ func callerOf(who cred.Identity) *meta.Caller {
 	if who.Anonymous() {
 		return &meta.Caller{}
 	}
-	return &meta.Caller{Principal: who.Principal, Path: who.Path, UID: who.UID, GID: who.GID, Groups: who.Groups}
+	return &meta.Caller{Principal: who.Principal, Path: who.Path, UID: who.UID, GID: who.GID, Groups: who.Groups, Chain: who.Chain}
 }
 
 // allow says whether a message of somebody who is no sector host may be served: yes, no and why, or, with neither, that this is judged once what is

@@ -12,6 +12,9 @@ func (s *state) judge(o Op) (Op, Result) {
 	if c == nil {
 		return o, Result{}
 	}
+	if r, ok := s.believed(c.Path, c.Chain...); !ok { // its node had not heard of it yet
+		return o, r
+	}
 	switch o := o.(type) {
 	case MakeDir:
 		o.UID, o.GID = c.owns(o.UID, o.GID)
@@ -37,6 +40,8 @@ func (s *state) judge(o Op) (Op, Result) {
 	case Acquire:
 		return o, s.judgeHolder(o.File)
 	case ClaimLease:
+		return o, s.judgeHolder(o.File)
+	case NoteAccess:
 		return o, s.judgeHolder(o.File)
 	case ChangeView:
 		return o, s.judgeHolder(o.Change.File)

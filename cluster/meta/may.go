@@ -21,8 +21,14 @@ func (s *state) rights(c *Caller, i *Inode, now int64) Rights {
 
 // rightsUntil is rights, and when the first of the grants that were counted ends, 0 if none does.
 func (s *state) rightsUntil(c *Caller, i *Inode, now int64) (r Rights, until int64) {
+	if c == nil {
+		return rightsAll, 0
+	}
+	if _, ok := s.believed(c.Path, c.Chain...); !ok {
+		return 0, 0
+	}
 	switch {
-	case c == nil || c.all():
+	case c.all():
 		return rightsAll, 0
 	case c.Anonymous():
 		return s.anonymous(i), 0

@@ -78,6 +78,7 @@ func (s *state) revokePrincipal(o RevokePrincipal) Result {
 	}
 	store(s, kindRevoked, rest, &r, putRevocation)
 	s.changes.Revoked = append(s.changes.Revoked, r)
+	s.tookAway(nil)
 	return Result{}
 }
 

@@ -2,6 +2,7 @@ package meta
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -136,5 +137,29 @@ func TestRevokedBounds(t *testing.T) {
 	}
 	if _, _, r := s.revokedAfter("x", 0); r.Kind != blocktree.Invalid {
 		t.Error(r.Kind)
+	}
+}
+
+// TestRevokedCaller: whoever has a revoked principal in its chain may nothing any more, user id 0 or not, also in a command that a node took before it had heard of it.
+func TestRevokedCaller(t *testing.T) {
+	m := granted(t, 0o777, 0o666)
+	for _, uid := range []uint32{0, 9} {
+		c := somebody(uid, uid)
+		c.Chain = []blocktree.Principal{someone(40 + int(uid)), c.Principal}
+		m.mustAs(c, MakeDir{Path: path(fmt.Sprintf("/d/of%d", uid)), Mode: 0o755})
+		before := m.view().counts.rights
+		m.must(revoke(40+int(uid), 10, 100))
+		if got := m.view().counts.rights; got != before+1 {
+			t.Errorf("rights number %d after %d", got, before)
+		}
+		for _, o := range []Op{MakeDir{Path: path("/d/again"), Mode: 0o755}, Remove{Path: path("/d/e/f")}, SetAttr{File: fileID(3), Mask: AttrModified},
+			DrainHost{Path: path("/node1"), Node: 1}, PutGrant{fileID(3), grantTo(c, RightRead)}} {
+			if r := m.as(c, 3, o); r.Kind != blocktree.Unauthenticated || r.Hint == "" {
+				t.Errorf("user %d, %T: %v", uid, o, r.Kind)
+			}
+		}
+		if r := m.view().rights(c, m.view().inode(fileID(3)), 3); r != 0 {
+			t.Errorf("user %d may still %v", uid, r)
+		}
 	}
 }
