@@ -89,10 +89,13 @@ func (a *Access) WithoutOlder() *Access {
 }
 
 // Rekey is the next record, of the next generation, with a new key that is wrapped to readers; the keys of ring, which OpenAll returned, are kept for
-// them. It fails with Busy when OlderKeysMax are kept already, TooLarge after GenerationMax, and the kinds of Create.
+// them. It fails with Busy when OlderKeysMax are kept already (of a directory, which keeps them, TooLarge), TooLarge after GenerationMax, and the kinds of Create.
 func (a *Access) Rekey(ring Ring, readers []PublicKey) (*Access, FileKey, error) {
 	const op = "keys.Rekey"
 	switch {
+	case len(a.Older) >= OlderKeysMax && !a.Directory.IsZero():
+		return nil, FileKey{}, &blocktree.Error{Op: op, Kind: blocktree.TooLarge, Err: fmt.Errorf("a directory has at most %d keys in its life", OlderKeysMax+1),
+			Hint: "what is beneath may still need the first: make another directory, and copy to it"}
 	case len(a.Older) >= OlderKeysMax:
 		return nil, FileKey{}, &blocktree.Error{Op: op, Kind: blocktree.Busy, Err: fmt.Errorf("sectors of %d generations before are left", len(a.Older)),
 			Hint: "they must be re-sealed first, which btnode rekey PATH --wait does"}

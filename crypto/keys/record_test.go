@@ -78,8 +78,13 @@ func TestBounds(t *testing.T) {
 	if err != nil || len(ring) != OlderKeysMax+1 {
 		t.Fatal(len(ring), err)
 	}
-	if _, _, err := a.Rekey(ring, many); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+	if _, _, err := a.Rekey(ring, many); blocktree.KindOf(err) != blocktree.TooLarge || blocktree.HintOf(err) == "" {
 		t.Errorf("one generation more: %v", err)
+	}
+	file := *a
+	file.Directory = PublicKey{}
+	if _, _, err := file.Rekey(ring, many); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+		t.Errorf("one generation of a file more: %v", err)
 	}
 	if a, err = a.WithReaders(ring[a.Generation], many); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 type Pins interface {
 	// Pin returns what was seen of a path, and whether anything was.
 	Pin(path blocktree.Path) (keys.Pin, bool, error)
-	// SetPin returns when what was seen is durable.
+	// SetPin returns when what was seen is durable. A later record of the same key id, seen by somebody else meanwhile, stays.
 	SetPin(path blocktree.Path, seen keys.Pin) error
 	// Where says where what was seen of a path is kept, for a hint.
 	Where(path blocktree.Path) string

@@ -109,6 +109,9 @@ func (p *pins) Pin(path blocktree.Path) (seen keys.Pin, ok bool, err error) {
 func (p *pins) SetPin(path blocktree.Path, seen keys.Pin) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if was, ok, err := p.Pin(path); err == nil && ok && was.KeyID == seen.KeyID && was.Number > seen.Number {
+		return nil // somebody else was faster, with a later one
+	}
 	name := p.Where(path)
 	f, err := p.fs.Create(name + ".new")
 	if err != nil {

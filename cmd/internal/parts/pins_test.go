@@ -29,6 +29,12 @@ func TestPins(t *testing.T) {
 			t.Errorf("%+v: %v", got, err)
 		}
 	}
+	if err := p.SetPin(a, keys.Pin{Number: 1, KeyID: keys.KeyID{1}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := p.Pin(a); err != nil || got.Number != 2 {
+		t.Errorf("an older one was put in its place: %+v, %v", got, err)
+	}
 	if _, ok, err := p.Pin(b); ok || err != nil {
 		t.Errorf("another path: %v", err)
 	}
