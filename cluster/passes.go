@@ -35,6 +35,21 @@ type pass struct {
 	changes uint64
 	until   int64 // on passes.now
 	refusal error // why something was refused when it was judged last, after a ReadIndex; nil: nothing was
+	of      attributes
+}
+
+// attributes are what a pass goes by of the credentials of its connection, which may be shown newer ones. Of groups it is the list itself: another one is another's.
+type attributes struct {
+	uid, gid uint32
+	groups   *uint32
+}
+
+func attributesOf(who *cred.Identity) attributes {
+	a := attributes{uid: who.UID, gid: who.GID}
+	if len(who.Groups) > 0 {
+		a.groups = &who.Groups[0]
+	}
+	return a
 }
 
 // connPasses are the passes of one connection, at most PassesPerConnectionMax.
@@ -74,14 +89,15 @@ func wanted(msg *stripe.Message) meta.Rights {
 
 // look says whether the connection has a pass for a file that gives want, or was refused it; neither where that must be judged.
 func (p *passes) look(conn *bttp.Conn, f blocktree.FileID, want meta.Rights) (ok bool, refusal error) {
-	return p.find(conn.Keep(newConnPasses).(*connPasses), f, want)
+	who := conn.Peer()
+	return p.find(conn.Keep(newConnPasses).(*connPasses), &who, f, want)
 }
 
-func (p *passes) find(of *connPasses, f blocktree.FileID, want meta.Rights) (ok bool, refusal error) {
+func (p *passes) find(of *connPasses, who *cred.Identity, f blocktree.FileID, want meta.Rights) (ok bool, refusal error) {
 	of.mu.RLock()
 	x := of.of[f]
 	of.mu.RUnlock()
-	if x.changes != p.changes.Load() || p.now.Load() >= x.until {
+	if x.changes != p.changes.Load() || p.now.Load() >= x.until || x.of != attributesOf(who) {
 		return false, nil
 	}
 	if x.rights&want == want {
@@ -107,7 +123,7 @@ func (p *passes) make(of *connPasses, who cred.Identity, f blocktree.FileID, wan
 	case err != nil:
 		return false, err
 	}
-	x := pass{rights: j.Rights, changes: changes, until: p.now.Load() + int64(blocktree.PassTerm)}
+	x := pass{rights: j.Rights, changes: changes, of: attributesOf(&who), until: p.now.Load() + int64(blocktree.PassTerm)}
 	if j.Until != 0 {
 		x.until = min(x.until, int64(p.clock.Boot())+j.Until-wall)
 	}

@@ -54,7 +54,7 @@ func TestPasses(t *testing.T) {
 	b := newPassBed(t)
 	find := func(what string, want meta.Rights, ok, refused bool) {
 		t.Helper()
-		if got, refusal := b.find(b.conn, b.file, want); got != ok || (refusal != nil) != refused {
+		if got, refusal := b.find(b.conn, &b.who, b.file, want); got != ok || (refusal != nil) != refused {
 			t.Errorf("%s: found %v, %v", what, got, refusal)
 		}
 	}
@@ -93,6 +93,14 @@ func TestPasses(t *testing.T) {
 	b.tick()
 	find("at the end of the grant", meta.RightRead, false, false)
 	judge("at the end of the grant", meta.RightRead, true, false, true)
+	b.grant(meta.RightRead, 0)
+	judge("granted once more", meta.RightRead, true, true, false)
+	for what, change := range map[string]func(){"user": func() { b.who.UID++ }, "group": func() { b.who.GID++ }, "groups": func() { b.who.Groups = []uint32{70} }} {
+		change()
+		find("credentials of another "+what, meta.RightRead, false, false)
+		judge("credentials of another "+what, meta.RightRead, true, true, false)
+		find("credentials of another "+what+", judged", meta.RightRead, true, false)
+	}
 	if ok, refusal := b.make(b.conn, b.who, blocktree.FileID{Generation: 1, Inode: 99}, meta.RightRead, true); !ok || refusal != nil {
 		t.Errorf("of a file that is not there the member speaks: %v", refusal)
 	}
@@ -108,7 +116,7 @@ func TestPassesAreBounded(t *testing.T) {
 	if ok, _ := b.make(b.conn, b.who, b.file, meta.RightRead, true); !ok || len(b.conn.of) != blocktree.PassesPerConnectionMax {
 		t.Errorf("%v, %d passes", ok, len(b.conn.of))
 	}
-	if ok, _ := b.find(b.conn, b.file, meta.RightRead); !ok {
+	if ok, _ := b.find(b.conn, &b.who, b.file, meta.RightRead); !ok {
 		t.Error("the newest is not kept")
 	}
 }
@@ -150,7 +158,7 @@ func TestAdmitAllocatesNothing(t *testing.T) {
 		t.Fatal("no pass")
 	}
 	if n := testing.AllocsPerRun(1000, func() {
-		if ok, _ := b.find(b.conn, b.file, meta.RightsHold); !ok {
+		if ok, _ := b.find(b.conn, &b.who, b.file, meta.RightsHold); !ok {
 			t.Fatal("not found")
 		}
 	}); n != 0 {
@@ -183,7 +191,7 @@ func BenchmarkAdmit(b *testing.B) {
 			if node || bed.holders.judgeOther(bed.who.Principal, msg) != admitted || bed.cutOff() {
 				b.Fatal("denied")
 			}
-			if ok, _ := bed.find(bed.conn, msg.File, wanted(msg)); !ok {
+			if ok, _ := bed.find(bed.conn, &bed.who, msg.File, wanted(msg)); !ok {
 				b.Fatal("no pass")
 			}
 		}
