@@ -75,7 +75,7 @@ type peer struct {
 	said    atomic.Bool   // and somebody has said so; false: it did not answer in time
 	// denied is why the node, or this runtime, refuses the other's identity; nil if neither did when it was dialled last.
 	denied atomic.Pointer[error]
-	lost    time.Time     // keep's own: when a node that served stopped answering; zero once watchers know
+	lost   time.Time // keep's own: when a node that served stopped answering; zero once watchers know
 
 	// keep's own too, of the ways to the node: gateway.go.
 	trial   time.Duration                  // how long a connection of its own is tried before it replaces one through a gateway
