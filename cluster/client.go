@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -148,12 +149,15 @@ func (c *Client) query(ctx context.Context, q meta.Query) (meta.Answer, error) {
 // askTimeout bounds one try at one node; another node is tried then.
 const askTimeout = 3 * time.Second
 
+// deniedPatience is how long a request waits though every node refuses this runtime: new credentials may be on their way.
+const deniedPatience = 2 * time.Second
+
 // ask sends a request to one node after the other until one answers.
 func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, error) {
 	const pauseMin, pauseMax = 20 * time.Millisecond, 250 * time.Millisecond
 	pause := pauseMin
 	var last error
-	for {
+	for begun := time.Now(); ; {
 		nodes := c.peers.nodes()
 		for range nodes {
 			reply, err := c.askNode(ctx, nodes, code, request)
@@ -170,6 +174,10 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 			c.mu.Lock()
 			c.lead++
 			c.mu.Unlock()
+		}
+		if why := c.peers.denied(); why != nil && time.Since(begun) >= deniedPatience {
+			return nil, &blocktree.Error{Op: "cluster: no node takes this runtime", Kind: blocktree.Unavailable, Err: why,
+				Hint: cmp.Or(blocktree.HintOf(why), "look at the credentials with btnode credential show, and at the clocks; they may have been revoked")}
 		}
 		select {
 		case <-ctx.Done():

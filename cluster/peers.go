@@ -73,7 +73,9 @@ type peer struct {
 	reached atomic.Uint64 // connections that came about
 	refused atomic.Bool   // it could not be reached when it was tried
 	said    atomic.Bool   // and somebody has said so; false: it did not answer in time
-	lost    time.Time     // keep's own: when a node that served stopped answering; zero once watchers know
+	// denied is why the node, or this runtime, refuses the other's identity; nil if neither did when it was dialled last.
+	denied atomic.Pointer[error]
+	lost   time.Time // keep's own: when a node that served stopped answering; zero once watchers know
 
 	// keep's own too, of the ways to the node: gateway.go.
 	trial   time.Duration                  // how long a connection of its own is tried before it replaces one through a gateway
@@ -127,6 +129,20 @@ func (p *peers) hopeless() bool {
 		}
 	}
 	return true
+}
+
+// denied says why, where no node can be reached and each of them was refused for its identity, or refuses this runtime's; else nil.
+func (p *peers) denied() (why error) {
+	p.mapMu.RLock()
+	defer p.mapMu.RUnlock()
+	for _, q := range p.all {
+		err := q.denied.Load()
+		if q.conn.Load() != nil || err == nil {
+			return nil
+		}
+		why = *err
+	}
+	return why
 }
 
 // undecided reports whether a node that cannot be reached has not said no either: it may be far away.
@@ -279,6 +295,7 @@ func (p *peers) keep(q *peer) {
 		if err == nil {
 			since := time.Now()
 			q.conn.Store(conn)
+			q.denied.Store(nil)
 			q.reached.Add(1)
 			conn = p.attend(q, conn)
 			q.conn.Store(nil)
@@ -290,6 +307,9 @@ func (p *peers) keep(q *peer) {
 			}
 		} else {
 			kind := blocktree.KindOf(err)
+			if q.denied.Store(nil); kind == blocktree.Unauthenticated {
+				q.denied.Store(&err)
+			}
 			q.said.Store(kind != blocktree.Timeout && kind != blocktree.Canceled)
 			q.refused.Store(true)
 			if p.exhausted(q) {

@@ -8,6 +8,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
+	"blocktree/crypto/cred"
 )
 
 // Health sums a cluster up.
@@ -25,6 +26,22 @@ type Status struct {
 	Health Health       `json:"health"`
 	Nodes  []NodeStatus `json:"nodes"`
 	Files  []FileStatus `json:"files"`
+	// Credentials are those of who asks; nil if they have ended.
+	Credentials *CredentialsStatus `json:"credentials,omitempty"`
+}
+
+// CredentialsStatus is until when somebody's credentials are valid.
+type CredentialsStatus struct {
+	Until   time.Time `json:"until"`
+	EndSoon bool      `json:"endSoon"` // new ones are due
+}
+
+// credentialsStatus is nil for nobody.
+func (c *Client) credentialsStatus(id cred.Identity) *CredentialsStatus {
+	if id.Anonymous() {
+		return nil
+	}
+	return &CredentialsStatus{id.NotAfter.UTC(), id.EndsSoon(c.cfg.Clock.Now())}
 }
 
 // NodeStatus is one sector host.
@@ -35,6 +52,8 @@ type NodeStatus struct {
 	Via    blocktree.Path `json:"via,omitempty"`   // the node that passes on what is said to it, as it cannot be reached directly
 	Scrub  *ScrubReport   `json:"scrub,omitempty"` // of a node that is up
 	Drain  *DrainStatus   `json:"drain,omitempty"` // of a node that is to lose its places
+	// Credentials are those that the node has shown; of a node that is up.
+	Credentials *CredentialsStatus `json:"credentials,omitempty"`
 }
 
 // FileStatus is one file. InSync and Tolerates are minima over its regions.
@@ -70,7 +89,7 @@ const statusAsksMax = 16
 // or nobody has answered for statusSilence.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	c.awaitNodes(ctx)
-	s := &Status{Health: HealthOK, Nodes: []NodeStatus{}, Files: []FileStatus{}}
+	s := &Status{Health: HealthOK, Nodes: []NodeStatus{}, Files: []FileStatus{}, Credentials: c.credentialsStatus(c.Identity())}
 	ask, cancel := context.WithCancel(ctx)
 	defer cancel()
 	silence := time.AfterFunc(statusSilence, cancel)

@@ -39,6 +39,9 @@ func (w *statusWalk) nodes(s *Status) (live int) {
 			continue
 		}
 		node.State, node.Via = "up", c.peers.via(n)
+		if conn := c.peers.conn(n); conn != nil {
+			node.Credentials = c.credentialsStatus(conn.Peer())
+		}
 		live++
 		wg.Go(func() {
 			if r, err := c.askScrub(w.ctx, n, scrubRequest{}); err == nil {

@@ -17,7 +17,8 @@
 //     opens only as its own (suite, file, sector, key generation, version). The only thing such a node can do is refuse.
 //  2. Who listens or sits between runtimes learns sizes, times and addresses. TLS 1.3 on both carriers, both sides proven by
 //     one self-signed certificate each and a chain of credentials; no third-party CA, no resumption, no 0-RTT.
-//  3. Who stole a runtime's key can be that runtime until its credentials end; a link can only narrow what is above it.
+//  3. Who stole a runtime's key can be that runtime until its principal is revoked, or its credentials end, whichever is first; a link
+//     can only narrow what is above it. A node that has not heard of the revocation still believes it, and so does a client of such a node.
 //  4. Who lost access keeps what was read before, and opens what was not re-sealed since wherever they find it; a new key generation keeps from them what is
 //     written after.
 //

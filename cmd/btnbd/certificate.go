@@ -37,6 +37,7 @@ const (
 )
 
 const (
+	privateKey  = "PRIVATE KEY"
 	day         = 24 * time.Hour
 	daysMax     = 3650
 	caDays      = 2 * daysMax // so that what it signs today ends before it
@@ -252,7 +253,7 @@ func (k *certificates) sign(name string, template, ca *x509.Certificate, public 
 
 // key reads a secret key, or makes it where it may be made.
 func (k *certificates) key(name string, mayMake bool, generate func() (crypto.Signer, error)) (crypto.Signer, error) {
-	der, err := readBlock(name, "PRIVATE KEY")
+	der, err := readBlock(name, privateKey)
 	if blocktree.KindOf(err) == blocktree.NotFound && mayMake {
 		key, err := generate()
 		if err != nil {
@@ -261,7 +262,7 @@ func (k *certificates) key(name string, mayMake bool, generate func() (crypto.Si
 		if der, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
 			return nil, blocktree.E("certificate", blocktree.Invalid, err)
 		}
-		return key, writeBlock(name, "PRIVATE KEY", der, 0o600)
+		return key, writeBlock(name, privateKey, der, 0o600)
 	}
 	if err != nil {
 		return nil, err
@@ -322,6 +323,14 @@ func readBlock(name, kind string) ([]byte, error) {
 		return nil, certificateError(name, err)
 	}
 	defer f.Close() // only read from
+	info, err := f.Stat()
+	if err != nil {
+		return nil, certificateError(name, err)
+	}
+	if kind == privateKey && info.Mode().Perm()&0o077 != 0 {
+		return nil, &blocktree.Error{Op: "certificate", Path: name, Kind: blocktree.Permission, Err: fmt.Errorf("others may read or change it (mode %04o)", info.Mode().Perm()),
+			Hint: "chmod 600 " + name + "; make a new key if others may have read this one"}
+	}
 	text, err := io.ReadAll(io.LimitReader(f, pemBytesMax))
 	if err != nil {
 		return nil, certificateError(name, err)

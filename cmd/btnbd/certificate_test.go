@@ -37,3 +37,18 @@ func TestCertificateOfAnotherAuthority(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 }
+
+// TestCertificateKeyModes: a key that others may touch signs nothing.
+func TestCertificateKeyModes(t *testing.T) {
+	k := certificates{dir: t.TempDir(), client: []string{"vm1"}, days: 1, now: time.Now(), out: io.Discard}
+	if err := k.run(); err != nil {
+		t.Fatal(err)
+	}
+	k.client = []string{"vm2"}
+	if err := os.Chmod(filepath.Join(k.dir, caKey), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.run(); blocktree.KindOf(err) != blocktree.Permission || blocktree.HintOf(err) == "" {
+		t.Errorf("%v", err)
+	}
+}

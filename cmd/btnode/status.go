@@ -31,7 +31,7 @@ func newStatus() *cobra.Command {
 the loss of so many more nodes before its sectors can no longer be read or written; 0 is the last warning. While members of
 a file are copied up, status says how much is still to be looked at, at most, how fast shards are copied and, from how fast the
 looking goes, how long it will take; likewise of nodes that are being drained. A node that this command cannot reach by itself, but
-another node can, is up "via" that one.
+another node can, is up "via" that one. It says whose credentials end soon: when less than a tenth of their time is left, and less than a week.
 
 Of a file of durability flush it says how often writes that were answered and not flushed may have been lost ("lossNumber" with --json),
 and whether they may have been just now, and nobody has opened the file since ("lossy").
@@ -90,6 +90,14 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, n := range s.Nodes {
+		if x := n.Credentials; x != nil && x.EndSoon {
+			fmt.Fprintf(w, "\nthe credentials of %s end soon, at %s: renew them\n", n.Path, x.Until.Format(time.RFC3339))
+		}
+	}
+	if x := s.Credentials; x != nil && x.EndSoon {
+		fmt.Fprintf(w, "\nthe credentials that this command uses end soon, at %s: renew them\n", x.Until.Format(time.RFC3339))
 	}
 	for _, n := range s.Nodes {
 		if n.Drain != nil {

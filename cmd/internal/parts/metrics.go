@@ -2,6 +2,7 @@ package parts
 
 import (
 	"log/slog"
+	"time"
 
 	"blocktree/cluster"
 	"blocktree/internal/bttp"
@@ -29,6 +30,7 @@ const (
 	nodeConnections = "bt_cluster_node_connections_total"
 	connections     = "bt_bttp_connections"
 	relays          = "bt_bttp_relays"
+	credentialsLeft = "bt_bttp_credentials_left_seconds"
 )
 
 // NetworkMetrics is the table of what both commands tell of the cluster's nodes and of connections to runtimes.
@@ -38,6 +40,7 @@ func NetworkMetrics() []metrics.Metric {
 		{Name: nodeServing, Kind: metrics.Gauge, Labels: node, Help: "Whether the node answers this runtime and serves sectors."},
 		{Name: nodeConnections, Kind: metrics.Counter, Labels: node, Help: "Connections to the node that came about; all but the first are reconnects."},
 		{Name: connections, Kind: metrics.Gauge, Labels: []string{"carrier"}, Help: "Connections with other runtimes, in either direction."},
+		{Name: credentialsLeft, Kind: metrics.Gauge, Help: "How long this runtime's credentials are still valid; negative when they have ended."},
 		{Name: relays, Kind: metrics.Gauge, Help: "Lanes that this runtime passes on between two others."},
 	}
 }
@@ -51,4 +54,5 @@ func Network(to *metrics.Sink, links []cluster.Link, carried bttp.Stats) {
 	to.Set(connections, float64(carried.QUIC), "quic")
 	to.Set(connections, float64(carried.TCP), "tcp")
 	to.Set(relays, float64(carried.Relays))
+	to.Set(credentialsLeft, time.Until(carried.CredentialsEnd).Seconds())
 }

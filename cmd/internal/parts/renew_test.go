@@ -34,86 +34,111 @@ func (l *lines) count(what string) int {
 	return strings.Count(l.b.String(), what)
 }
 
-// TestRenewal: credentials of 20 s are taken as soon as they lie there, within a tenth of what is left; who forgets to renew is told; what cannot be
-// used is not, and what is in use stays.
+// renewing is a runtime whose credentials lie in a file.
+type renewing struct {
+	t      *testing.T
+	file   string
+	key    cred.Key
+	issuer *Issuer
+	log    lines
+	taken  []cred.Credentials
+	refuse bool
+	*Renewal
+}
+
+func newRenewing(t *testing.T, dir string) *renewing {
+	t.Helper()
+	root, _ := cred.GenerateKey() // they do not fail
+	key, _ := cred.GenerateKey()
+	issuer, err := NewIssuer(root, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &renewing{t: t, file: filepath.Join(dir, "c"), key: key, issuer: issuer}
+	x.issue("/a", 20*time.Second)
+	base := &config.Base{Domain: config.Domain{Root: config.Principal{Principal: root.Principal()}}, Identity: config.Identity{Credentials: x.file}}
+	x.Renewal, err = Renew(base, slog.New(slog.NewTextHandler(&x.log, nil)), func(c cred.Credentials) error {
+		if x.refuse {
+			return errors.New("another path")
+		}
+		x.taken = append(x.taken, c)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// issue puts new credentials in place.
+func (x *renewing) issue(path string, valid time.Duration) cred.Credentials {
+	x.t.Helper()
+	chain, _, err := x.issuer.Issue(Request{Subject: x.key.Public(), Path: path, Valid: valid}, time.Now())
+	if err == nil {
+		err = chain.Replace(x.file)
+	}
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return chain
+}
+
+// TestRenewal: credentials of 20 s are taken as soon as they lie there, within a tenth of what is left; who forgets to renew is told.
 func TestRenewal(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		root, _ := cred.GenerateKey()
-		key, _ := cred.GenerateKey()
-		issuer, err := NewIssuer(root, nil, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(dir, "c")
-		issue := func(path string, valid time.Duration) cred.Credentials {
-			t.Helper()
-			chain, _, err := issuer.Issue(Request{Subject: key.Public(), Path: path, Valid: valid}, time.Now())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := chain.Replace(file); err != nil {
-				t.Fatal(err)
-			}
-			return chain
-		}
-		first := issue("/a", 20*time.Second)
-		var taken []cred.Credentials
-		refuse := false
-		var log lines
-		base := &config.Base{Domain: config.Domain{Root: config.Principal{Principal: root.Principal()}}, Identity: config.Identity{Credentials: file}}
-		r, err := Renew(base, slog.New(slog.NewTextHandler(&log, nil)), func(c cred.Credentials) error {
-			if refuse {
-				return errors.New("another path")
-			}
-			taken = append(taken, c)
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		x := newRenewing(t, dir)
+		defer x.Close()
 		for range 20 {
 			time.Sleep(12 * time.Second)
-			newer, before := issue("/a", 20*time.Second), len(taken)
+			newer, before := x.issue("/a", 20*time.Second), len(x.taken)
 			time.Sleep(time.Second)
 			synctest.Wait()
-			if len(taken) != before+1 || !bytes.Equal(taken[before].Encode(), newer.Encode()) {
-				t.Fatalf("%d taken after %d", len(taken), before)
+			if len(x.taken) != before+1 || !bytes.Equal(x.taken[before].Encode(), newer.Encode()) {
+				t.Fatalf("%d taken after %d", len(x.taken), before)
 			}
 		}
-		if n := log.count("end soon"); n != 0 {
+		if n := x.log.count("end soon"); n != 0 {
 			t.Errorf("%d reminders though all was renewed in time", n)
 		}
 		time.Sleep(19 * time.Second)
 		synctest.Wait()
-		if n := log.count("end soon"); n != 1 {
+		if n := x.log.count("end soon"); n != 1 {
 			t.Errorf("%d reminders of credentials that end", n)
 		}
-		before := len(taken)
-		refuse = true
-		issue("/b", time.Hour)
-		r.Look()
+	})
+}
+
+// TestRenewalRefused: what cannot be used is not, and told of; what is in use stays. SIGHUP has the file read at once.
+func TestRenewalRefused(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		x := newRenewing(t, dir)
+		defer x.Close()
 		synctest.Wait()
-		if n := log.count("cannot be used"); n != 1 || len(taken) != before {
-			t.Errorf("credentials that cannot be used are told of %d times, %d taken", n, len(taken)-before)
+		before := len(x.taken)
+		x.refuse = true
+		x.issue("/b", time.Hour)
+		x.Look()
+		synctest.Wait()
+		if n := x.log.count("cannot be used"); n != 1 || len(x.taken) != before {
+			t.Errorf("credentials that cannot be used are told of %d times, %d taken", n, len(x.taken)-before)
 		}
-		if err := os.WriteFile(file, []byte("half"), 0o600); err != nil {
+		if err := os.WriteFile(x.file, []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refuse = false
+		x.refuse = false
 		time.Sleep(2 * time.Hour) // once a day
 		synctest.Wait()
-		if n := log.count("cannot be used"); n != 2 || len(taken) != before {
+		if n := x.log.count("cannot be used"); n != 2 || len(x.taken) != before {
 			t.Errorf("half a file is told of %d times", n)
 		}
-		issue("/a", 90*24*time.Hour)
-		r.Look() // as SIGHUP does
+		x.issue("/a", 90*24*time.Hour)
+		x.Look()
 		synctest.Wait()
-		if len(taken) != before+1 {
+		if len(x.taken) != before+1 {
 			t.Error("SIGHUP has nothing read")
 		}
-		_ = first
-		r.Close()
 		(*Renewal)(nil).Look()
 	})
 }
