@@ -33,8 +33,8 @@ type Service struct {
 
 	paths      chan struct{} // a token per request about a path
 	guestPaths chan struct{} // and one of these for each of an anonymous caller
-	guestRate  bucket // of requests
-	guestBytes bucket // that are read
+	guestRate  bucket        // of requests
+	guestBytes bucket        // that are read
 	refusals   refusals
 
 	ctx    context.Context
