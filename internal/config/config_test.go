@@ -112,7 +112,7 @@ func TestFilesystem(t *testing.T) {
 	for _, x := range [][3]string{
 		{"readerKey: r.key, anonymous", "anonymous", "filesystem.readerKey is missing"},
 		{"readerKey: r.key", "readerkey: r.key", `unknown key "filesystem.readerkey"`},
-		{"[filesystem]", "[files]", `there is no service "files"`},
+		{"\n      services: [filesystem]", "\n      services: [files]", `there is no service "files"`},
 	} {
 		_, err := LoadNode(Source{File: write(t, strings.Replace(text, x[0], x[1], 1))})
 		if blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(err.Error(), x[2]) || blocktree.HintOf(err) == "" {
