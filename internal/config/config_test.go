@@ -109,6 +109,16 @@ func TestFilesystem(t *testing.T) {
 			t.Errorf("%+v, %v", a, err)
 		}
 	}
+	for _, x := range [][3]string{
+		{"readerKey: r.key, anonymous", "anonymous", "filesystem.readerKey is missing"},
+		{"readerKey: r.key", "readerkey: r.key", `unknown key "filesystem.readerkey"`},
+		{"\n      services: [filesystem]", "\n      services: [files]", `there is no service "files"`},
+	} {
+		_, err := LoadNode(Source{File: write(t, strings.Replace(text, x[0], x[1], 1))})
+		if blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(err.Error(), x[2]) || blocktree.HintOf(err) == "" {
+			t.Errorf("%s: %v", x[1], err)
+		}
+	}
 	withKey := strings.Replace(example(t, "client.yaml"), "transport: auto", "transport: auto\nreaderKey: r.key", 1)
 	if c, err := LoadClient(Source{File: write(t, withKey)}); err != nil || filepath.Base(c.ReaderKey) != "r.key" || !filepath.IsAbs(c.ReaderKey) {
 		t.Errorf("%+v, %v", c, err)
@@ -147,9 +157,6 @@ func TestRefusals(t *testing.T) {
 		{"btnode.yaml", "transport: auto", "transport: &a auto", blocktree.Invalid, "anchors", "write"},
 		{"btnode.yaml", "transport: auto", "transport: auto\ntransport: tcp", blocktree.Invalid, "", ""},
 		{"btnode.yaml", "transport: auto", "transport: auto\n---\nversion: 1", blocktree.Invalid, "second document", "one"},
-		{"btnode.yaml", "transport: auto", "transport: auto\nfilesystem: {anonymous: true}", blocktree.Invalid, "filesystem.readerKey is missing", "secret key"},
-		{"btnode.yaml", "transport: auto", "transport: auto\nfilesystem: {readerkey: f}", blocktree.Invalid, "filesystem.readerkey", "readerKey"},
-		{"btnode.yaml", "endpoints: [192.0.2.2:7001]", "endpoints: [192.0.2.2:7001]\n      services: [files]", blocktree.Invalid, `there is no service "files"`, "filesystem"},
 		{"btnode.yaml", "  directory: /", "  directory: ''", blocktree.Invalid, "cluster.directory is missing", "/"},
 		{"btnbd.yaml", "size: 100GiB", "size: 12parsecs", blocktree.Invalid, "12parsecs", "1GiB"},
 		{"btnbd.yaml", "size: 100GiB", "size: 0", blocktree.Invalid, "zero", "1GiB"},

@@ -23,6 +23,11 @@ func withDoor(t *testing.T) *testenv.Domain {
 	door := &node.Filesystem{Reader: d.Reader, Anonymous: true}
 	d.Filesystems = map[int]*node.Filesystem{0: door, 1: door}
 	d.StartAll()
+	admin := d.Door("first", 0, 0)
+	d.Await("a cluster that is founded and whole", func() bool {
+		_, err := admin.Stat(t.Context(), blocktree.RootPath(d.Root))
+		return err == nil && d.AllStarted()
+	})
 	return d
 }
 

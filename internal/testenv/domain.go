@@ -50,7 +50,8 @@ type Domain struct {
 	chains  []cred.Credentials
 	nodes   []*node.Node
 	clients int
-	sim     *Simulated // nil where all is real
+	sim     *Simulated      // nil where all is real
+	asks    *cluster.Client // of AllStarted; nil until then
 }
 
 // New makes a domain of n nodes, none of which runs.

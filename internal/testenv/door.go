@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/crypto/cred"
 	"blocktree/fs"
 	"blocktree/route"
@@ -43,4 +44,22 @@ func (d *Domain) User(name string, uid, gid uint32, groups ...uint32) (cred.Key,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)})
 	d.must(err)
 	return key, chain
+}
+
+// AllStarted reports whether every node serves, as they tell a client.
+func (d *Domain) AllStarted() bool {
+	d.T.Helper()
+	status, err := d.asker().Status(d.T.Context())
+	if err != nil || len(status.Nodes) != len(d.nodes) {
+		return false
+	}
+	return !slices.ContainsFunc(status.Nodes, func(n cluster.NodeStatus) bool { return n.State != "up" })
+}
+
+// asker is a client for such questions, the same for all.
+func (d *Domain) asker() *cluster.Client {
+	if d.asks == nil {
+		d.asks = d.Client()
+	}
+	return d.asks
 }
