@@ -48,6 +48,7 @@ type Client struct {
 	draining []blocktree.NodeID                 // as far as is known, ascending
 	closed   bool
 	readers  map[*Reader]struct{}
+	suspects *suspects
 
 	strangers chan struct{} // the nodes may be others than those that are known
 }
@@ -70,6 +71,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	c.peers.stranger, c.peers.detours = c.strange, true
 	c.peers.ensure(runtimes)
 	c.wg.Go(c.followRecords)
+	c.wg.Go(c.tellSuspects)
 	c.wg.Go(c.followDraining)
 	c.wg.Go(c.followSizes)
 	return c, nil
@@ -81,6 +83,7 @@ func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
 	if c.cfg.SpareAfter == 0 {
 		c.cfg.SpareAfter = blocktree.SpareAfter
 	}
+	c.suspects = newSuspects(cfg.Logger, func(n blocktree.NodeID) string { return string(p.runtime(n).Path.Short()) })
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }

@@ -57,7 +57,9 @@ type Handle struct {
 	over     bool                           // the machine is not driven any more: nothing is sent, asked or started
 	delayed  map[blocktree.NodeID][]delayed // what a connection had no room for
 	asking   bool                           // findTaker runs
-	warned   bool                           // it was told that the file is being taken over
+	mended   mended
+	suspects []stripe.Suspect // to be told once mu is unlocked
+	warned   bool             // it was told that the file is being taken over
 }
 
 // newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
@@ -73,7 +75,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay, LookEvery: lookEvery,
-		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes)}}, now)
+		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes), wrong: h.noteSuspect}}, now)
 	h.holder.Renewed(until)
 	h.noteLease(until)
 	h.size.note(layout)
@@ -126,6 +128,8 @@ func (h *Handle) leave() {
 		h.client.sizeChanged(h.path, old, now)
 	}
 	rd := h.holder.Ready()
+	suspects := append(h.suspects, rd.Suspects...)
+	h.suspects = nil
 	messages := append([]*stripe.Message(nil), rd.Messages...)
 	metas := rd.Metas
 	var few [8]*operation
@@ -168,6 +172,9 @@ func (h *Handle) leave() {
 		h.wg.Go(func() { h.ask(q) })
 	}
 	h.mu.Unlock()
+	for _, x := range suspects {
+		h.client.suspects.seen(x, h.code.Parity)
+	}
 	for _, o := range ended {
 		o.end()
 	}

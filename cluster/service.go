@@ -68,6 +68,7 @@ type Service struct {
 	// remembered is what the mark beside the metadata said when it was found.
 	remembered remembered
 	scrubber   *scrubber
+	looks      hintLooks
 	name       []byte // the store's id, as header of Raft messages
 
 	mu      sync.Mutex
@@ -127,6 +128,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.member.group, s.holders.group = s.group, s.group
 	s.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger,
 		Clock: s.cfg.Clock, Scope: s.cfg.Directory, SpareAfter: s.cfg.SpareAfter}, s.endpoint, s.peers)
+	s.client.suspects.load(s.cfg.FS, s.cfg.StoreDir)
 	s.readRecords(false)
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
 	s.gateway.Store(s.peers)
@@ -402,6 +404,8 @@ func (s *Service) serve(req *bttp.Request) {
 		s.yield(req)
 	case codeScrub:
 		s.serveScrub(req)
+	case codeSuspects:
+		s.serveSuspects(req)
 	case codeKnown:
 		s.serveKnown(req)
 		return

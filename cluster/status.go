@@ -35,6 +35,8 @@ type NodeStatus struct {
 	Via    blocktree.Path `json:"via,omitempty"`   // the node that passes on what is said to it, as it cannot be reached directly
 	Scrub  *ScrubReport   `json:"scrub,omitempty"` // of a node that is up
 	Drain  *DrainStatus   `json:"drain,omitempty"` // of a node that is to lose its places
+	// Suspects is what others say that the node did and should not have; the oldest first.
+	Suspects []SuspectStatus `json:"suspects,omitempty"`
 }
 
 // FileStatus is one file. InSync and Tolerates are minima over its regions.

@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -203,18 +204,24 @@ func (f *File) openPieces(r run, pieces []cluster.Piece, dst []byte, one func(*c
 }
 
 // openPiece joins and opens one piece; when a sector does not open, every shard of it is asked for and every choice of k
-// is tried (rule 2 of the package). A reader without a lease gets k shards only: what a disk damaged is read from others
-// before it comes here, what a member forged is Corrupt.
+// is tried (rule 2 of the package).
 func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte) error {
 	err := f.open(p, dst)
-	if blocktree.KindOf(err) != blocktree.Corrupt || f.handle == nil {
+	switch {
+	case blocktree.KindOf(err) != blocktree.Corrupt:
 		return err
+	case f.handle == nil:
+		return f.reader.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
 	}
 	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
 }
 
 // open opens the sectors of a piece from the shards that came, each from its places in them.
 func (f *File) open(p *cluster.Piece, dst []byte) error {
+	if f.sealer.Suite() == seal.None && !p.SameSeals() { // a leaf alone proves nothing
+		clear(dst)
+		return blocktree.E("file", blocktree.Corrupt, errors.New("members have different leaves of a sector"))
+	}
 	shards, err := p.DataShards()
 	if err != nil {
 		return err
