@@ -28,6 +28,8 @@ type scrubCheck struct {
 	found  []scrubFound // of the window at hand
 	counts ScrubCounts  // of the window at hand
 	again  bool         // its sectors are counted by a walk
+	// everyone: what each of the others has is compared, not only as many as it takes to rebuild.
+	everyone bool
 }
 
 // scrubFound is one damaged sector, or missing write.
@@ -225,7 +227,7 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		c.checkAlone(data, own)
 		return true, nil
 	}
-	theirs := c.shards(ctx, c.others[:k], first, count, stripe.WantShards, blocktree.Version{})
+	theirs := c.shards(ctx, c.some(first), first, count, stripe.WantShards, blocktree.Version{})
 	var all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector // of every other member, once that is wanted
 	var mends []scrubMend
 	complete := true
@@ -234,11 +236,15 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		c.counts.Sectors++
 		c.counts.Bytes += uint64(len(mine.payload))
 		payload, seals, err := c.rebuild(mine.x, c.having(theirs, mine.x))
+		if c.everyone && err == nil {
+			c.accuse(mine, theirs)
+		}
 		if err != nil {
 			if all == nil {
 				all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
 			}
 			payload, seals, err = c.rebuildOfAll(ctx, mine.x, all)
+			c.accuse(mine, all)
 		}
 		damaged := mine.x.Kind == stripe.Damaged
 		switch {
@@ -247,7 +253,9 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 			if all == nil {
 				all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
 			}
+			c.accuse(mine, all)
 			switch outcome := c.judge(mine, all); outcome {
+			case 0: // it is the others that are wrong
 			case ScrubRepaired:
 				mends = append(mends, scrubMend{mine.x, ScrubMixed, payload, seals})
 			case ScrubLater:
@@ -276,8 +284,42 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 	return c.install(ctx, mends) && complete, nil
 }
 
+// some are as many others as it takes to rebuild, other ones for other windows, so that each is looked at in turn; everyone where that is wanted.
+func (c *scrubCheck) some(first blocktree.SectorIndex) []blocktree.NodeID {
+	if c.everyone {
+		return c.others
+	}
+	turn := int(uint64(first)/blocktree.RunSectorsMax) % len(c.others)
+	return slices.Concat(c.others[turn:], c.others[:turn])[:c.layout.Code.Data]
+}
+
+// accuse names members whose shards of a sector are not what the others, and this node, make of them.
+func (c *scrubCheck) accuse(mine scrubSector, theirs map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector) {
+	shards := c.having(theirs, mine.x)
+	if mine.x.Kind == stripe.Data {
+		shards = append(shards, stripe.ShardRun{Shard: c.shard, Payload: mine.payload, Seals: mine.seal})
+	}
+	run := stripe.Piece{First: mine.x.First, Count: 1, Version: mine.x.Version, Kind: stripe.Data, Shards: shards}
+	for _, s := range shards {
+		if s.Shard == c.shard {
+			continue
+		}
+		payload, seals, err := c.codec.Rebuild(s.Shard, run)
+		if err != nil {
+			return // nobody can tell who is wrong
+		}
+		if !bytes.Equal(payload, s.Payload) || !bytes.Equal(seals, s.Seals) {
+			c.suspect(c.view.Members[s.Shard].Node, stripe.SuspectShard, mine.x.First)
+		}
+	}
+}
+
+func (c *scrubCheck) suspect(node blocktree.NodeID, kind stripe.SuspectKind, sector blocktree.SectorIndex) {
+	c.s.suspects.seen(stripe.Suspect{Node: node, Kind: kind, File: c.layout.File, First: sector, Count: 1}, c.layout.Code.Parity)
+}
+
 // judge says what is to become of a shard that checks and is of another sealed sector than k others make. Those may be the ones that
-// are wrong, or lie: it is replaced only if every member has told, and so few have what it is of that nobody could read it.
+// are wrong, or lie, as they do (0) where more than half have what it is of; it is replaced only if every member has told, and so few have what it is of that nobody could read it.
 func (c *scrubCheck) judge(mine scrubSector, all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector) ScrubOutcome {
 	with := 1
 	for _, t := range all {
@@ -286,6 +328,8 @@ func (c *scrubCheck) judge(mine scrubSector, all map[blocktree.NodeID]map[blockt
 		}
 	}
 	switch {
+	case with >= max(c.layout.Code.Data, c.view.Count(stripe.InSync)/2+1):
+		return 0
 	case with >= c.layout.Code.Data:
 		return ScrubBeyond
 	case len(all) < len(c.view.Members)-1:

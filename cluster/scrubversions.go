@@ -94,14 +94,45 @@ func (c *scrubCheck) versionsOf(ctx context.Context, first blocktree.SectorIndex
 				with++
 			}
 		}
+		c.accuseOf(sector, v, lost, with, after)
 		switch {
-		case lost && with >= k:
+		case lost && with >= c.enough(k):
 			c.found = append(c.found, scrubFound{sector, ScrubLost, ScrubCopyUp})
 		case !lost && complete && with < len(c.view.Members)-1 && len(after) == len(c.view.Members)-1 && with+1 < k:
 			c.found = append(c.found, scrubFound{sector, ScrubMixed, ScrubBeyond})
 		}
 	}
 	return complete
+}
+
+// enough is how many others must have a version that this node has not before it believes that it has lost it: k, and more than half of those in sync with
+// this node, if there are so many others. With k = 1 a single member that lies could have others leave.
+func (c *scrubCheck) enough(k int) int {
+	s := c.view.Count(stripe.InSync)
+	return max(k, min(s/2+1, s-1))
+}
+
+// accuseOf names others that have not what this node and more than half have, or claim what more than half do not know: each was asked after the
+// version was known to be there.
+func (c *scrubCheck) accuseOf(sector blocktree.SectorIndex, v blocktree.Version, lost bool, with int, after map[blocktree.NodeID]map[blocktree.SectorIndex]known) {
+	if v.IsZero() {
+		return
+	}
+	without := len(after) - with
+	if lost {
+		without++ // this node
+	} else {
+		with++
+	}
+	enough := max(c.layout.Code.Data, c.view.Count(stripe.InSync)/2+1)
+	for n, t := range after {
+		switch has := t[sector].has(v); {
+		case !has && !lost && with >= enough:
+			c.suspect(n, stripe.SuspectLost, sector)
+		case has && lost && without >= enough && t[sector].committed.Version == v:
+			c.suspect(n, stripe.SuspectVersion, sector)
+		}
+	}
 }
 
 // know asks nodes what they know of a window; who does not answer is not in it.

@@ -41,6 +41,8 @@ type ServiceConfig struct {
 	ScrubRate   int64               // bytes per second that a scrub in the background reads; 0: there is none
 	Logger      *slog.Logger
 	Clock       blocktree.Clock
+	// Lie changes what the node answers about sectors, on the way out; nil in production. For tests of what a lying node can do.
+	Lie func(to blocktree.Path, answer *stripe.Message)
 }
 
 // Service is the sector service of a node: a member of the cluster's Raft group and of its files' regions.
@@ -155,7 +157,9 @@ func (s *Service) openSectors(ctx context.Context) error {
 }
 
 func (s *Service) openMember() (err error) {
-	s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger)
+	if s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger); err == nil {
+		s.member.lie = s.cfg.Lie
+	}
 	return err
 }
 

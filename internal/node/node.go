@@ -14,6 +14,7 @@ import (
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
@@ -39,6 +40,8 @@ type Config struct {
 	MetaFS      meta.FS         // of that; nil: the real one
 	Boot        *vfs.Boot       // where the tail mark lies (docs/design/0014); nil: the machine's
 	SpareAfter  time.Duration   // as in cluster.ClientConfig
+	// Lie is as in cluster.ServiceConfig: tests only.
+	Lie func(to blocktree.Path, answer *stripe.Message)
 }
 
 // Node is a running node.
@@ -101,7 +104,7 @@ func (c *Config) service(joins bool) cluster.ServiceConfig {
 	return cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
 		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
-		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter}
+		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie}
 }
 
 // dirs are the directories of the node's two stores.

@@ -34,6 +34,9 @@ type Domain struct {
 	// SpareAfter is what nodes and clients started from now on have in their configuration; 0: the default.
 	SpareAfter time.Duration
 
+	// Liars change what nodes answer that are started from now on.
+	Liars map[int]*Liar
+
 	boot    vfs.Boot // of all nodes: they have one machine
 	rootKey cred.Key
 	keys    []cred.Key
@@ -137,6 +140,9 @@ func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
 		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter,
 		Logger: d.Logger(fmt.Sprintf("node%d", i+1))}
+	if l := d.Liars[i]; l != nil {
+		c.Lie = l.Lie
+	}
 	if d.sim != nil {
 		d.sim.node(&c, i)
 	}
