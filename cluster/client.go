@@ -103,6 +103,9 @@ func (c *Client) Close() error {
 		_, _ = c.propose(ctx, meta.CloseSession{Session: id}) // a session that cannot be closed expires
 		cancel()
 	}
+	if hs := c.suspects.takeHints(); c.owned && len(hs) > 0 {
+		c.peers.broadcast(codeSuspects, encodeHints(hs))
+	}
 	c.cancel()
 	c.wg.Wait()
 	if c.owned {

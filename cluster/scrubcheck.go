@@ -230,7 +230,7 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 	theirs := c.shards(ctx, c.some(first), first, count, stripe.WantShards, blocktree.Version{})
 	var all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector // of every other member, once that is wanted
 	var mends []scrubMend
-	complete := true
+	complete, differ := true, false
 	for _, sector := range slices.Sorted(maps.Keys(own)) {
 		mine := own[sector]
 		c.counts.Sectors++
@@ -270,6 +270,11 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 				kind = c.diagnose(data, sector)
 			}
 			mends = append(mends, scrubMend{mine.x, kind, payload, seals})
+		default:
+			differ = true
+		}
+		switch {
+		case err == nil:
 		case !c.isStill(mine.x): // it was overwritten meanwhile
 		case damaged:
 			outcome := ScrubBeyond
@@ -280,6 +285,11 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		case blocktree.KindOf(err) == blocktree.Unavailable: // else it is old, or the others' are damaged
 			complete = false
 		}
+	}
+	if differ {
+		found := c.found
+		c.versionsOf(ctx, first, count) // who lies of versions is named; what this node misses a comparison of the digests finds
+		c.found = found
 	}
 	return c.install(ctx, mends) && complete, nil
 }

@@ -125,6 +125,9 @@ func (s *suspects) hint(h hint) {
 
 // takeHints returns what is to be told, once.
 func (s *suspects) takeHints() []hint {
+	if s == nil {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.hints
