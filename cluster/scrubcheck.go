@@ -229,6 +229,11 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 	}
 	theirs := c.shards(ctx, c.some(first), first, count, stripe.WantShards, blocktree.Version{})
 	var all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector // of every other member, once that is wanted
+	everything := func() {
+		if all == nil {
+			all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
+		}
+	}
 	var mends []scrubMend
 	complete, differ := true, false
 	for _, sector := range slices.Sorted(maps.Keys(own)) {
@@ -240,9 +245,7 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 			c.accuse(mine, theirs)
 		}
 		if err != nil {
-			if all == nil {
-				all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
-			}
+			everything()
 			payload, seals, err = c.rebuildOfAll(ctx, mine.x, all)
 			c.accuse(mine, all)
 		}
@@ -250,9 +253,7 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		switch {
 		case err == nil && !damaged && bytes.Equal(payload, mine.payload) && bytes.Equal(seals, mine.seal):
 		case err == nil && !damaged && !bytes.Equal(seals, mine.seal):
-			if all == nil {
-				all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
-			}
+			everything()
 			c.accuse(mine, all)
 			switch outcome := c.judge(mine, all); outcome {
 			case 0: // it is the others that are wrong
@@ -273,23 +274,12 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		default:
 			differ = true
 		}
-		switch {
-		case err == nil:
-		case !c.isStill(mine.x): // it was overwritten meanwhile
-		case damaged:
-			outcome := ScrubBeyond
-			if blocktree.KindOf(err) != blocktree.Corrupt {
-				outcome, complete = ScrubLater, false
-			}
-			c.found = append(c.found, scrubFound{sector, c.diagnose(data, sector), outcome})
-		case blocktree.KindOf(err) == blocktree.Unavailable: // else it is old, or the others' are damaged
+		if err != nil && !c.left(mine.x, data, err) {
 			complete = false
 		}
 	}
 	if differ {
-		found := c.found
-		c.versionsOf(ctx, first, count) // who lies of versions is named; what this node misses a comparison of the digests finds
-		c.found = found
+		c.accuseOfVersions(ctx, first, count)
 	}
 	return c.install(ctx, mends) && complete, nil
 }
@@ -326,6 +316,30 @@ func (c *scrubCheck) accuse(mine scrubSector, theirs map[blocktree.NodeID]map[bl
 
 func (c *scrubCheck) suspect(node blocktree.NodeID, kind stripe.SuspectKind, sector blocktree.SectorIndex) {
 	c.s.suspects.seen(stripe.Suspect{Node: node, Kind: kind, File: c.layout.File, First: sector, Count: 1}, c.layout.Code.Parity)
+}
+
+// left notes a sector of which nothing could be made out of what the others have. It reports false where that may be another time.
+func (c *scrubCheck) left(x stripe.Extent, data []store.Extent, err error) bool {
+	switch {
+	case !c.isStill(x): // it was overwritten meanwhile
+	case x.Kind == stripe.Damaged:
+		outcome := ScrubBeyond
+		if blocktree.KindOf(err) != blocktree.Corrupt {
+			outcome = ScrubLater
+		}
+		c.found = append(c.found, scrubFound{x.First, c.diagnose(data, x.First), outcome})
+		return outcome == ScrubBeyond
+	case blocktree.KindOf(err) == blocktree.Unavailable: // else it is old, or the others' are damaged
+		return false
+	}
+	return true
+}
+
+// accuseOfVersions names who lies of versions; what this node misses a comparison of the digests finds.
+func (c *scrubCheck) accuseOfVersions(ctx context.Context, first blocktree.SectorIndex, count uint32) {
+	found := c.found
+	c.versionsOf(ctx, first, count)
+	c.found = found
 }
 
 // judge says what is to become of a shard that checks and is of another sealed sector than k others make. Those may be the ones that

@@ -128,6 +128,32 @@ func (l *Liar) tell(lie string, a *stripe.Message) {
 	higher := newest
 	higher.Sequence += 1 << 20
 	switch lie {
+	case "absent":
+		whole(stripe.Absent, blocktree.Version{})
+	case "zeros":
+		whole(stripe.Zero, newest)
+	case "zeros, newer":
+		whole(stripe.Zero, higher)
+	case "version too high":
+		for j := range a.Extents {
+			if a.Extents[j].Kind == stripe.Data {
+				a.Extents[j].Version = blocktree.Version{Epoch: a.Epoch, Sequence: a.Extents[j].Version.Sequence + 1<<20}
+			}
+		}
+		if a.Want == stripe.WantExact {
+			a.Extents, a.Payload, a.Seals = nil, nil, nil
+		}
+	case "nonsense":
+		a.Payload = append(a.Payload, 1)
+		a.Extents = append(a.Extents, stripe.Extent{First: a.First, Count: 1 << 20, Version: newest, Kind: stripe.Data})
+	default:
+		l.tellBytes(lie, a)
+	}
+}
+
+// tellBytes lies about what is sealed.
+func (l *Liar) tellBytes(lie string, a *stripe.Message) {
+	switch lie {
 	case "random bytes":
 		for i := range a.Payload {
 			a.Payload[i] ^= byte(37*i + 11)
@@ -163,24 +189,6 @@ func (l *Liar) tell(lie string, a *stripe.Message) {
 		} else {
 			l.tell("old shard, old header", a)
 		}
-	case "absent":
-		whole(stripe.Absent, blocktree.Version{})
-	case "zeros":
-		whole(stripe.Zero, newest)
-	case "zeros, newer":
-		whole(stripe.Zero, higher)
-	case "version too high":
-		for j := range a.Extents {
-			if a.Extents[j].Kind == stripe.Data {
-				a.Extents[j].Version = blocktree.Version{Epoch: a.Epoch, Sequence: a.Extents[j].Version.Sequence + 1<<20}
-			}
-		}
-		if a.Want == stripe.WantExact {
-			a.Extents, a.Payload, a.Seals = nil, nil, nil
-		}
-	case "nonsense":
-		a.Payload = append(a.Payload, 1)
-		a.Extents = append(a.Extents, stripe.Extent{First: a.First, Count: 1 << 20, Version: newest, Kind: stripe.Data})
 	case "other leaf":
 		for i := range a.Seals {
 			a.Seals[i] ^= 5
