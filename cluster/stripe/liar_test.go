@@ -206,3 +206,38 @@ func writeKind(w *world, first blocktree.SectorIndex, n uint32, zero bool) {
 	w.with(w.hid, func(h *Holder) { h.Write(w.nextOp, w.codec.write(kind, 0, first, n, v)) })
 	w.turns(10, 20*time.Millisecond)
 }
+
+// TestLiarSpreadsNothing: a joiner is given no zeros that one of two members makes up, and what the other one has once that stops.
+func TestLiarSpreadsNothing(t *testing.T) {
+	for mutant, spreads := range map[string]bool{"": false, "copyzeros": true} {
+		w := newWorld(blocktree.Code{Data: 2, Parity: 2}, 1, mutant)
+		w.drop, w.quiet, w.lease = 0, true, true
+		w.heal()
+		writeKind(w, 0, 4, false)
+		view := w.truth.View(0).Members
+		liar, joiner := w.node(view[0].Node), w.node(view[3].Node)
+		v := joiner.index[0].version
+		w.nodeDown(joiner)
+		joiner.crash()
+		joiner.log, joiner.synced = nil, 0
+		w.turns(10, 100*time.Millisecond)
+		joiner.inc++
+		w.lieLists = func(a *Message) {
+			if a.Node != liar.id {
+				return
+			}
+			if a.Kind == KindDigest {
+				for i := range a.Payload {
+					a.Payload[i] ^= 1
+				}
+			} else if a.First == 0 {
+				a.Extents = []Extent{{First: 0, Count: 1, Version: higher(v, 0), Kind: Zero}}
+			}
+		}
+		w.restart(joiner)
+		w.turns(200, 20*time.Millisecond)
+		if got := joiner.index[0]; (got.kind == Zero) != spreads || !spreads && got.version != v {
+			t.Errorf("%q: the joiner has kind %d of %v, the others have %v", mutant, got.kind, got.version, v)
+		}
+	}
+}

@@ -202,6 +202,7 @@ type world struct {
 	onDone      func(*testOp, Done)
 	lastPrepare *envelope
 	lie         func(*Message) // changes what members answer to reads
+	lieLists    func(*Message) // and to lists and digests
 	suspects    []Suspect
 	block       func(*Message) bool // requests that carry loses
 }
@@ -245,6 +246,9 @@ func (w *world) send(m *Message) {
 	if m.Answer {
 		if w.lie != nil && m.Kind == KindRead && m.Err == blocktree.Other {
 			w.lie(m)
+		}
+		if w.lieLists != nil && (m.Kind == KindList || m.Kind == KindDigest) && m.Err == blocktree.Other {
+			w.lieLists(m)
 		}
 		w.net = append(w.net, &envelope{m, w.from})
 		return

@@ -193,6 +193,42 @@ func TestLiarIsNamed(t *testing.T) {
 	}
 }
 
+// TestLiarProcess is the same with a liar in a process of its own, that lies to whoever asks: clients read what was written, and both others say so.
+func TestLiarProcess(t *testing.T) {
+	d := testenv.New(t, 3)
+	var liar *testenv.Liar
+	for i := range 3 {
+		if p := d.StartProcess(i); i == 1 {
+			liar = p.Liar()
+		}
+	}
+	b := &liarBed{Domain: d, t: t, ctx: within(t, 2*time.Minute), want: pattern(2, liarBytes)}
+	c := d.Client()
+	d.Create(c, "/vm/disk0", liarBytes, blocktree.Code{Data: 2, Parity: 1})
+	f := b.open(c, false, false)
+	b.write(f, pattern(1, liarBytes))
+	b.read(f, pattern(1, liarBytes))
+	b.write(f, b.want)
+	r := b.open(c, true, false)
+	for _, lie := range testenv.Lies() {
+		liar.Set(lie, "")
+		b.read(f, b.want)
+		b.read(r, b.want)
+	}
+	liar.Set("random bytes", "")
+	if _, err := c.Scrub(b.ctx, nil, func([]cluster.NodeScrub) {}); err != nil {
+		t.Fatal(err)
+	}
+	if !b.certain(c, 1, "wrong shard") {
+		t.Error("the liar is not named")
+	}
+	for _, f := range []blocktree.File{r, f} {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // certain reports whether the status says of a node that it did something for sure.
 func (b *liarBed) certain(c *cluster.Client, node int, kind string) bool {
 	b.t.Helper()
