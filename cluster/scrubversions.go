@@ -97,20 +97,13 @@ func (c *scrubCheck) versionsOf(ctx context.Context, first blocktree.SectorIndex
 		c.accuseOf(sector, v, lost, with, after)
 		c.accuseKinds(sector, have.committed, after)
 		switch {
-		case lost && with >= c.enough(k):
+		case lost && with >= k:
 			c.found = append(c.found, scrubFound{sector, ScrubLost, ScrubCopyUp})
 		case !lost && complete && with < len(c.view.Members)-1 && len(after) == len(c.view.Members)-1 && with+1 < k:
 			c.found = append(c.found, scrubFound{sector, ScrubMixed, ScrubBeyond})
 		}
 	}
 	return complete
-}
-
-// enough is how many others must have a version that this node has not before it believes that it has lost it: k, and more than half of those in sync with
-// this node, if there are so many others. With k = 1 a single member that lies could have others leave.
-func (c *scrubCheck) enough(k int) int {
-	s := c.view.Count(stripe.InSync)
-	return max(k, min(s/2+1, s-1))
 }
 
 // accuseOf names others that have not what this node and more than half have, or claim what more than half do not know: each was asked after the

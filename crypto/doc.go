@@ -4,7 +4,8 @@
 // Who is trusted with what:
 //
 //   - The holder, and every reader a file's key is wrapped to: with the plaintext. They hold the file key.
-//   - Sector hosts: with keeping bytes and answering truthfully about versions, epochs and views. Not with plaintext.
+//   - Sector hosts: with keeping bytes and answering truthfully about versions, epochs and views, most of them: a few that lie are outvoted and named
+//     (docs/design/0029 says how many, and about what). Not with plaintext.
 //   - The root principal's key: with everything its domain says about who is who.
 //   - The network: with nothing.
 //

@@ -44,8 +44,6 @@ type Suspect struct {
 const (
 	// suspectsMax bounds the suspects of one Ready: what a member does over and over is seen again.
 	suspectsMax = 64
-	// agreeTries is how often members of a code with k = 1 are asked anew whether they agree on the newest version.
-	agreeTries = 3
 	// doubtFor is how long a member that was caught is asked for shards only where others do not suffice.
 	doubtFor = 10 * time.Minute
 )
@@ -129,11 +127,10 @@ func (a *Message) stands(sector blocktree.SectorIndex, v blocktree.Version, kind
 	return false, !newer
 }
 
-// mustAgree reports whether a segment is believed only if members agree on it: no shards show zeros to be true, and one shard alone shows nothing. Where they
-// do not come to agree on a single shard the newest is taken, as who has the key will see: it may be all that is left.
+// mustAgree reports whether a segment is believed only if members agree on it: no shards show zeros to be true. A sealed version that one member alone has, with
+// k = 1, who has the key will judge: it may be all that is left.
 func (r *read) mustAgree(s *segment) bool {
-	alone := s.kind == Data && r.layout.Code.Data == 1 && r.restarts < agreeTries
-	return (s.contested || s.kind == Zero || alone) && !s.version.IsZero() && r.c.mut != mutBelieveAny
+	return (s.contested || s.kind == Zero) && !s.version.IsZero() && r.c.mut != mutBelieveAny
 }
 
 // agreed reports whether all that answered, or as many as are needed, have what a segment says.
