@@ -256,7 +256,6 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 			everything()
 			c.accuse(mine, all)
 			switch outcome := c.judge(mine, all); outcome {
-			case 0: // it is the others that are wrong
 			case ScrubRepaired:
 				mends = append(mends, scrubMend{mine.x, ScrubMixed, payload, seals})
 			case ScrubLater:
@@ -343,7 +342,7 @@ func (c *scrubCheck) accuseOfVersions(ctx context.Context, first blocktree.Secto
 }
 
 // judge says what is to become of a shard that checks and is of another sealed sector than k others make. Those may be the ones that
-// are wrong, or lie, as they do (0) where more than half have what it is of; it is replaced only if every member has told, and so few have what it is of that nobody could read it.
+// are wrong, or lie: it is replaced only if every member has told, and so few have what it is of that nobody could read it.
 func (c *scrubCheck) judge(mine scrubSector, all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector) ScrubOutcome {
 	with := 1
 	for _, t := range all {
@@ -352,8 +351,6 @@ func (c *scrubCheck) judge(mine scrubSector, all map[blocktree.NodeID]map[blockt
 		}
 	}
 	switch {
-	case with >= max(c.layout.Code.Data, c.view.Count(stripe.InSync)/2+1):
-		return 0
 	case with >= c.layout.Code.Data:
 		return ScrubBeyond
 	case len(all) < len(c.view.Members)-1:
