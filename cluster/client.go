@@ -49,6 +49,7 @@ type Client struct {
 	draining []blocktree.NodeID                 // as far as is known, ascending
 	closed   bool
 	readers  map[*Reader]struct{}
+	suspects *suspects
 
 	revoked   revoked
 	strangers chan struct{} // the nodes may be others than those that are known
@@ -72,6 +73,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	c.peers.stranger, c.peers.detours = c.strange, true
 	c.peers.ensure(runtimes)
 	c.wg.Go(c.followRecords)
+	c.wg.Go(c.tellSuspects)
 	c.wg.Go(c.followDraining)
 	c.wg.Go(c.followSizes)
 	c.wg.Go(c.followRevoked)
@@ -84,6 +86,7 @@ func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
 	if c.cfg.SpareAfter == 0 {
 		c.cfg.SpareAfter = blocktree.SpareAfter
 	}
+	c.suspects = newSuspects(cfg.Logger, func(n blocktree.NodeID) string { return string(p.runtime(n).Path.Short()) })
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -102,6 +105,9 @@ func (c *Client) Close() error {
 		ctx, cancel := context.WithTimeout(c.ctx, 2*time.Second)
 		_, _ = c.propose(ctx, meta.CloseSession{Session: id}) // a session that cannot be closed expires
 		cancel()
+	}
+	if hs := c.suspects.takeHints(); c.owned && len(hs) > 0 {
+		c.peers.broadcast(codeSuspects, encodeHints(hs))
 	}
 	c.cancel()
 	c.wg.Wait()

@@ -2,17 +2,18 @@ package cluster
 
 // Codes of the messages between runtimes (bttp), append-only.
 const (
-	codeStripe  uint16 = 1  // a stripe.Message to a member; its answer
-	codeRaft    uint16 = 2  // an envelope of cluster/meta, not answered; header: the sender's store
-	codePropose uint16 = 3  // an encoded meta.Command; an encoded meta.Result
-	codeQuery   uint16 = 4  // an encoded meta.Query; an encoded meta.Answer
-	codeHello   uint16 = 5  // nothing; node id and incarnation
-	codeYield   uint16 = 6  // a file's identity: let go of the lease you hold for copying up
-	codeKnown   uint16 = 7  // the asker's store; the token of its newest start that the answering node knows
-	codeScrub   uint16 = 8  // a scrubRequest; how the node's scrubs stand
-	codeCopyUp  uint16 = 9  // one-way, header: a copyUp, from the file's holder
-	codeCopyUps uint16 = 10 // nothing; the copyUps that the node was told of lately
-	codeReach   uint16 = 11 // a node's id: do you have a connection of your own to it? Nothing, or Unavailable
+	codeStripe   uint16 = 1  // a stripe.Message to a member; its answer
+	codeRaft     uint16 = 2  // an envelope of cluster/meta, not answered; header: the sender's store
+	codePropose  uint16 = 3  // an encoded meta.Command; an encoded meta.Result
+	codeQuery    uint16 = 4  // an encoded meta.Query; an encoded meta.Answer
+	codeHello    uint16 = 5  // nothing; node id and incarnation
+	codeYield    uint16 = 6  // a file's identity: let go of the lease you hold for copying up
+	codeKnown    uint16 = 7  // the asker's store; the token of its newest start that the answering node knows
+	codeScrub    uint16 = 8  // a scrubRequest; how the node's scrubs stand
+	codeCopyUp   uint16 = 9  // one-way, header: a copyUp, from the file's holder
+	codeCopyUps  uint16 = 10 // nothing; the copyUps that the node was told of lately
+	codeSuspects uint16 = 12 // one-way: hints from a client; nothing: what the node knows of members that lie
+	codeReach    uint16 = 11 // a node's id: do you have a connection of your own to it? Nothing, or Unavailable
 )
 
 // CodesOfOthers is the first code of messages that are not the cluster's, but those of another service of the same runtime.

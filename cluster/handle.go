@@ -60,6 +60,8 @@ type Handle struct {
 	asking   bool                           // findTaker runs
 	warned   bool                           // it was told that the file is being taken over
 	checking bool                           // checkRights asks, or has just asked
+	mended   mended
+	suspects []stripe.Suspect // to be told once mu is unlocked
 }
 
 // newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
@@ -75,7 +77,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay, LookEvery: lookEvery,
-		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes)}}, now)
+		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes), wrong: h.noteSuspect}}, now)
 	h.holder.Renewed(until)
 	h.noteLease(until)
 	h.size.note(layout)
@@ -128,6 +130,8 @@ func (h *Handle) leave() {
 		h.client.sizeChanged(h.path, old, now)
 	}
 	rd := h.holder.Ready()
+	suspects := append(h.suspects, rd.Suspects...)
+	h.suspects = nil
 	messages := append([]*stripe.Message(nil), rd.Messages...)
 	metas := rd.Metas
 	var few [8]*operation
@@ -170,6 +174,9 @@ func (h *Handle) leave() {
 		h.wg.Go(func() { h.ask(q) })
 	}
 	h.mu.Unlock()
+	for _, x := range suspects {
+		h.client.suspects.seen(x, h.code.Parity)
+	}
 	for _, o := range ended {
 		o.end()
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/stripe"
@@ -131,31 +132,34 @@ func piecesOf(res *stripe.ReadResult, codec *erasure.Codec, sectorBytes int) []P
 	return out
 }
 
-// ReadCareful reads a run of which some sector did not open: it gathers every shard there is, tries each choice of k per
-// sector until open says yes, fills dst, and has the shards that did not agree installed again. Corrupt if no choice of k
-// opens a sector.
+// ReadCareful reads a run of which some sector did not open, from whatever shards open, fills dst, and has those that did not agree installed again, within a
+// rate. Corrupt if no choice of k opens a sector and too few others say that there is another version.
 func (h *Handle) ReadCareful(ctx context.Context, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32,
 	dst []byte, open func(*Piece, []byte) error) error {
-	o := h.do(func(op uint64) { h.holder.ReadAll(op, region, first, count) })
-	if err := o.wait(ctx); err != nil {
-		return err
+	c := careful{codec: h.codec, sectorBytes: int(h.inode.SectorBytes), file: h.inode.ID, open: open, suspect: h.suspect,
+		all: func(without []blocktree.NodeID) (*stripe.ReadResult, error) {
+			o := h.do(func(op uint64) { h.holder.ReadAll(op, region, first, count, without) })
+			err := o.wait(ctx)
+			return o.read, err
+		},
+		wrong: func(one, _ *Piece, bad *stripe.ShardRun) { h.mendWrong(region, one, bad) }}
+	return c.read(first, dst)
+}
+
+// noteSuspect is suspect for the machine's Codec, which runs with mu held.
+func (h *Handle) noteSuspect(x stripe.Suspect) {
+	h.holder.Distrust(x.Node)
+	h.suspects = append(h.suspects, x)
+}
+
+// suspect notes that a member did what it should not, and has it asked after others.
+func (h *Handle) suspect(x stripe.Suspect) {
+	h.enterRoughly()
+	if !h.over {
+		h.holder.Distrust(x.Node)
 	}
-	size := int(h.inode.SectorBytes)
-	for _, p := range piecesOf(o.read, h.codec, size) {
-		for i := range p.Count {
-			one := p.sector(i)
-			at := int(one.First-first) * size
-			part := dst[at : at+size]
-			if !one.Data() {
-				clear(part)
-				continue
-			}
-			if err := h.openAnyhow(region, &one, part, open); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	h.leave()
+	h.client.suspects.seen(x, h.code.Parity)
 }
 
 // sector is the i-th sector of the piece as a piece of its own.
@@ -165,53 +169,24 @@ func (p *Piece) sector(i uint32) Piece {
 	one.Shards = nil
 	for _, s := range p.Shards {
 		n := len(s.Payload) / int(p.Count)
-		one.Shards = append(one.Shards, stripe.ShardRun{Shard: s.Shard, Payload: s.Payload[int(i)*n : int(i+1)*n],
+		one.Shards = append(one.Shards, stripe.ShardRun{Shard: s.Shard, Answer: s.Answer, Payload: s.Payload[int(i)*n : int(i+1)*n],
 			Seals: s.Seals[int(i)*seal.HeaderBytes : int(i+1)*seal.HeaderBytes]})
 	}
 	return one
 }
 
-// choicesMax bounds how many choices of k shards are tried for a sector: all of them up to 16+4 with a few bad ones.
-const choicesMax = 5000
-
-// openAnyhow tries choices of k shards until one opens, and repairs those that it shows to be bad.
-func (h *Handle) openAnyhow(region blocktree.RegionIndex, p *Piece, dst []byte, open func(*Piece, []byte) error) error {
-	k := h.code.Data
-	err := error(blocktree.E("cluster", blocktree.Corrupt, errors.New("no k shards of the sector agree")))
-	tried := 0
-	choose(len(p.Shards), k, func(choice []int) bool {
-		tried++
-		try := *p
-		try.Shards = nil
-		for _, i := range choice {
-			try.Shards = append(try.Shards, p.Shards[i])
-		}
-		if open(&try, dst) != nil {
-			return tried < choicesMax
-		}
-		err = nil
-		h.mendOthers(region, p, &try)
-		return false
-	})
-	return err
-}
-
-// mendOthers has every shard installed again that is not what the good choice makes of it.
-func (h *Handle) mendOthers(region blocktree.RegionIndex, all, good *Piece) {
-	shards := make([][]byte, h.code.Shards())
-	for _, s := range good.Shards {
-		shards[s.Shard] = s.Payload
+// mendWrong has a shard installed again that is not what others make of it, unless it was lately.
+func (h *Handle) mendWrong(region blocktree.RegionIndex, one *Piece, bad *stripe.ShardRun) {
+	h.mu.Lock()
+	mend, again := h.mended.may(mendedShard{one.First, bad.Shard}, time.Now())
+	h.mu.Unlock()
+	kind := stripe.SuspectShard
+	if again {
+		kind = stripe.SuspectAgain
 	}
-	if h.codec.Reconstruct(shards) != nil {
-		return
-	}
-	for _, s := range all.Shards {
-		if string(shards[s.Shard]) == string(s.Payload) && string(s.Seals) == string(good.Shards[0].Seals) {
-			continue
-		}
-		h.client.cfg.Logger.Error("a member gave a wrong shard: installing it again", "path", h.path.Short(),
-			"sector", uint64(all.First), "shard", int(s.Shard))
-		h.do(func(op uint64) { h.holder.Repair(op, region, all.First, all.Count, all.Version, s.Shard) })
+	h.suspect(stripe.Suspect{Node: bad.Answer.Node, Kind: kind, File: h.inode.ID, First: one.First, Count: 1})
+	if mend {
+		h.do(func(op uint64) { h.holder.Repair(op, region, one.First, one.Count, one.Version, bad.Shard) })
 	}
 }
 
@@ -240,20 +215,59 @@ type rebuilder struct {
 	codec       *erasure.Codec
 	file        blocktree.FileID
 	sectorBytes int
+	// wrong is told of members whose shards are not what the others make of them; nil: nobody wants to know.
+	wrong func(stripe.Suspect)
 }
 
-// Rebuild implements stripe.Codec.
+// Rebuild implements stripe.Codec. A leaf needs no key, so that who lies can make one: what more members have the same seals of is believed, and where as
+// many have others that fit, nothing is.
 func (r *rebuilder) Rebuild(target blocktree.ShardIndex, run stripe.Piece) (payload, seals []byte, err error) {
-	err = blocktree.E("rebuild", blocktree.Corrupt, errors.New("no k shards agree with the leaves"))
-	k := r.codec.Code().Data
-	choose(len(run.Shards), k, func(choice []int) bool {
+	groups := sealGroups(run.Shards)
+	most := 0
+	for _, g := range groups {
+		if len(g) < most {
+			break
+		}
+		p, s, good := r.rebuildOf(target, run, g)
+		switch {
+		case !good:
+		case most > 0:
+			return nil, nil, blocktree.E("rebuild", blocktree.Corrupt, errors.New("as many members have one sealed sector as have another"))
+		default:
+			payload, seals, most = p, s, len(g)
+		}
+	}
+	if most == 0 {
+		return nil, nil, blocktree.E("rebuild", blocktree.Corrupt, errors.New("no k shards agree with the leaves"))
+	}
+	return payload, seals, nil
+}
+
+// sealGroups sorts shards by what seals they have, those that the most have first.
+func sealGroups(shards []stripe.ShardRun) (groups [][]stripe.ShardRun) {
+	for _, s := range shards {
+		i := slices.IndexFunc(groups, func(g []stripe.ShardRun) bool { return bytes.Equal(g[0].Seals, s.Seals) })
+		if i < 0 {
+			groups, i = append(groups, nil), len(groups)
+		}
+		groups[i] = append(groups[i], s)
+	}
+	slices.SortStableFunc(groups, func(a, b []stripe.ShardRun) int { return len(b) - len(a) })
+	return groups
+}
+
+// rebuildOf makes the target's shard of some that have the same seals.
+func (r *rebuilder) rebuildOf(target blocktree.ShardIndex, run stripe.Piece, from []stripe.ShardRun) (payload, seals []byte, good bool) {
+	tried := 0
+	choose(len(from), r.codec.Code().Data, func(choice []int) bool {
+		tried++
 		p := Piece{Piece: run, codec: r.codec, sectorBytes: r.sectorBytes}
 		p.Shards = nil
 		for _, i := range choice {
-			p.Shards = append(p.Shards, run.Shards[i])
+			p.Shards = append(p.Shards, from[i])
 		}
-		if !sameSeals(p.Shards) || r.verify(&p) != nil {
-			return true
+		if r.verify(&p) != nil {
+			return tried < choicesMax
 		}
 		shards := make([][]byte, r.codec.Code().Shards())
 		for _, s := range p.Shards {
@@ -262,10 +276,23 @@ func (r *rebuilder) Rebuild(target blocktree.ShardIndex, run stripe.Piece) (payl
 		if e := r.codec.ReconstructShard(target, shards); e != nil {
 			return true
 		}
-		payload, seals, err = append([]byte(nil), shards[target]...), append([]byte(nil), p.Shards[0].Seals...), nil
+		payload, seals, good = append([]byte(nil), shards[target]...), append([]byte(nil), p.Shards[0].Seals...), true
+		r.accuse(&run, p.Shards)
 		return false
 	})
-	return payload, seals, err
+	return payload, seals, good
+}
+
+// accuse tells of the members whose shards of a run are not what good ones make of them.
+func (r *rebuilder) accuse(run *stripe.Piece, good []stripe.ShardRun) {
+	if r.wrong == nil || len(run.Shards) == len(good) {
+		return
+	}
+	wrongShards(r.codec, run.Shards, good, func(bad *stripe.ShardRun) {
+		if bad.Answer != nil {
+			r.wrong(stripe.Suspect{Node: bad.Answer.Node, Kind: stripe.SuspectShard, File: r.file, First: run.First, Count: run.Count})
+		}
+	})
 }
 
 // sameSeals reports whether shards agree on nonces, tags and leaves. A leaf needs no key: one member that lies could make one that matches

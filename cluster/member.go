@@ -42,11 +42,12 @@ type member struct {
 	logger *slog.Logger
 	store  *store.Store
 
-	makingRoom func() bool                   // the store's MakingRoom, but for tests
-	met        atomic.Pointer[scrubber]      // told of damage, once there is one
-	mark       atomic.Pointer[tailMark]      // once the node's start is recorded
-	endpoint   atomic.Pointer[bttp.Endpoint] // that answers go out by, once there is one
-	clients    atomic.Bool                   // a client was served since servedClients was asked last
+	lie        func(to blocktree.Path, answer *stripe.Message) // nil in production
+	makingRoom func() bool                                     // the store's MakingRoom, but for tests
+	met        atomic.Pointer[scrubber]                        // told of damage, once there is one
+	mark       atomic.Pointer[tailMark]                        // once the node's start is recorded
+	endpoint   atomic.Pointer[bttp.Endpoint]                   // that answers go out by, once there is one
+	clients    atomic.Bool                                     // a client was served since servedClients was asked last
 	sent       sentCounts
 
 	fatal  chan error
@@ -464,6 +465,9 @@ func (m *member) answer(a *stripe.Message, release func()) {
 	}
 	reply := *a
 	reply.ID = q.id
+	if m.lie != nil {
+		m.lie(q.req.Conn.Peer().Path, &reply)
+	}
 	header, body := stripe.EncodeMessage(&reply)
 	q.req.ReplyThen(release, header, body...)
 	q.req.Release()

@@ -47,11 +47,13 @@ type Reader struct {
 // leaselessRead is a read that has not ended.
 type leaselessRead struct {
 	operation
-	region blocktree.RegionIndex
-	first  blocktree.SectorIndex
-	count  uint32
-	zeros  bool
-	since  time.Duration
+	region  blocktree.RegionIndex
+	first   blocktree.SectorIndex
+	count   uint32
+	zeros   bool
+	all     bool // every shard that there is, but for those of members in without
+	without []blocktree.NodeID
+	since   time.Duration
 }
 
 // OpenReader makes a Reader of a file, which inode and path describe. It asks nobody.
@@ -79,6 +81,25 @@ func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, er
 // NotFound once the file is removed, with Lost once acknowledged writes may be gone that it might have read before.
 func (r *Reader) Read(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
 	return r.ask(&leaselessRead{region: region, first: first, count: count})
+}
+
+// ReadCareful is Handle.ReadCareful without a lease: what is wrong it tells the nodes of, which repair it.
+func (r *Reader) ReadCareful(ctx context.Context, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32,
+	dst []byte, open func(*Piece, []byte) error) error {
+	suspect := func(x stripe.Suspect) {
+		r.drive(func() { r.machine.Distrust(x.Node) })
+		r.client.suspects.seen(x, r.inode.Code.Parity)
+	}
+	c := careful{codec: r.codec, sectorBytes: int(r.inode.SectorBytes), file: r.inode.ID, open: open, suspect: suspect,
+		all: func(without []blocktree.NodeID) (*stripe.ReadResult, error) {
+			q := r.ask(&leaselessRead{region: region, first: first, count: count, all: true, without: without})
+			err := q.op.wait(ctx)
+			return q.op.read, err
+		},
+		wrong: func(one, _ *Piece, bad *stripe.ShardRun) {
+			suspect(stripe.Suspect{Node: bad.Answer.Node, Kind: stripe.SuspectShard, File: r.inode.ID, First: one.First, Count: 1})
+		}}
+	return c.read(first, dst)
 }
 
 // Zeros is Handle.Zeros without a lease; it fails as Read does.
@@ -225,6 +246,9 @@ func (r *Reader) turn(input func()) []*stripe.Message {
 	}
 	input()
 	rd := r.machine.Ready()
+	for _, x := range rd.Suspects {
+		r.client.suspects.seen(x, r.inode.Code.Parity)
+	}
 	for _, d := range rd.Done {
 		if x := r.reads[d.Op]; x != nil {
 			r.done(x, d)
@@ -352,6 +376,8 @@ func (r *Reader) layouts() {
 					r.done(x, stripe.Done{Op: x.id, Err: verdict})
 				case err == nil && x.zeros:
 					r.machine.Zeros(x.id, layout, x.region, x.first, x.count)
+				case err == nil && x.all:
+					r.machine.ReadAll(x.id, layout, x.region, x.first, x.count, x.without)
 				case err == nil:
 					r.machine.Read(x.id, layout, x.region, x.first, x.count)
 				case kind == blocktree.NotFound: // the file is removed

@@ -38,18 +38,21 @@ const (
 
 // scrubber checks and repairs what this node keeps; see docs/design/0011. One goroutine does everything.
 type scrubber struct {
-	node   blocktree.NodeID
-	group  *meta.Group
-	member *member
-	store  *store.Store
-	peers  *peers
-	logger *slog.Logger
-	disk   vfs.FS
-	dir    string
-	rate   int64 // bytes per second in the background; 0: never
-	leave  func() error
+	node     blocktree.NodeID
+	group    *meta.Group
+	member   *member
+	suspects *suspects
+	store    *store.Store
+	peers    *peers
+	logger   *slog.Logger
+	disk     vfs.FS
+	dir      string
+	rate     int64 // bytes per second in the background; 0: never
+	leave    func() error
 
 	wake chan struct{}
+	// suspectsSaved is when who lies was written down last.
+	suspectsSaved time.Time
 
 	mu      sync.Mutex
 	met     map[scrubMet]time.Time // zero: it waits; else when it was tried
@@ -62,7 +65,7 @@ type scrubber struct {
 }
 
 func newScrubber(s *Service) *scrubber {
-	x := &scrubber{node: s.cfg.Node, group: s.group, member: s.member, store: s.member.store, peers: s.peers, logger: s.cfg.Logger,
+	x := &scrubber{node: s.cfg.Node, group: s.group, member: s.member, suspects: s.client.suspects, store: s.member.store, peers: s.peers, logger: s.cfg.Logger,
 		disk: s.cfg.FS, dir: s.cfg.StoreDir, rate: s.cfg.ScrubRate, leave: s.startAnew,
 		wake: make(chan struct{}, 1), met: map[scrubMet]time.Time{}}
 	x.state.load(x.disk, x.dir)
@@ -77,6 +80,7 @@ func (s *scrubber) run(ctx context.Context) {
 		met = met || s.allServe() // else a walk of before this start would pass what it could not compare or repair yet
 		s.settle()
 		s.repairMet(ctx)
+		s.saveSuspects()
 		s.mu.Lock()
 		ready := !s.state.leaving && (met || time.Since(began) >= scrubFirst)
 		asked, ground := s.state.asked.active && ready, s.state.ground.active
@@ -327,5 +331,20 @@ func (s *scrubber) save() {
 	s.saved = time.Now()
 	if err := s.state.save(s.disk, s.dir); err != nil {
 		s.logger.Warn("where the scrub is was not written down", "err", err)
+	}
+	s.keepSuspects()
+}
+
+// saveSuspects writes down who was met lying, now and then.
+func (s *scrubber) saveSuspects() {
+	if time.Since(s.suspectsSaved) >= scrubSave {
+		s.keepSuspects()
+	}
+}
+
+func (s *scrubber) keepSuspects() {
+	s.suspectsSaved = time.Now()
+	if err := s.suspects.save(s.disk, s.dir); err != nil {
+		s.logger.Warn("which nodes lie was not written down", "err", err)
 	}
 }

@@ -28,6 +28,8 @@ type scrubCheck struct {
 	found  []scrubFound // of the window at hand
 	counts ScrubCounts  // of the window at hand
 	again  bool         // its sectors are counted by a walk
+	// everyone: what each of the others has is compared, not only as many as it takes to rebuild.
+	everyone bool
 }
 
 // scrubFound is one damaged sector, or missing write.
@@ -225,28 +227,34 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 		c.checkAlone(data, own)
 		return true, nil
 	}
-	theirs := c.shards(ctx, c.others[:k], first, count, stripe.WantShards, blocktree.Version{})
+	theirs := c.shards(ctx, c.some(first), first, count, stripe.WantShards, blocktree.Version{})
 	var all map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector // of every other member, once that is wanted
+	everything := func() {
+		if all == nil {
+			all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
+		}
+	}
 	var mends []scrubMend
-	complete := true
+	complete, differ := true, false
 	for _, sector := range slices.Sorted(maps.Keys(own)) {
 		mine := own[sector]
 		c.counts.Sectors++
 		c.counts.Bytes += uint64(len(mine.payload))
 		payload, seals, err := c.rebuild(mine.x, c.having(theirs, mine.x))
+		if c.everyone && err == nil {
+			c.accuse(mine, theirs)
+		}
 		if err != nil {
-			if all == nil {
-				all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
-			}
+			everything()
 			payload, seals, err = c.rebuildOfAll(ctx, mine.x, all)
+			c.accuse(mine, all)
 		}
 		damaged := mine.x.Kind == stripe.Damaged
 		switch {
 		case err == nil && !damaged && bytes.Equal(payload, mine.payload) && bytes.Equal(seals, mine.seal):
 		case err == nil && !damaged && !bytes.Equal(seals, mine.seal):
-			if all == nil {
-				all = c.shards(ctx, c.others, first, count, stripe.WantShards, blocktree.Version{})
-			}
+			everything()
+			c.accuse(mine, all)
 			switch outcome := c.judge(mine, all); outcome {
 			case ScrubRepaired:
 				mends = append(mends, scrubMend{mine.x, ScrubMixed, payload, seals})
@@ -262,18 +270,75 @@ func (c *scrubCheck) window(ctx context.Context, first blocktree.SectorIndex, co
 				kind = c.diagnose(data, sector)
 			}
 			mends = append(mends, scrubMend{mine.x, kind, payload, seals})
-		case !c.isStill(mine.x): // it was overwritten meanwhile
-		case damaged:
-			outcome := ScrubBeyond
-			if blocktree.KindOf(err) != blocktree.Corrupt {
-				outcome, complete = ScrubLater, false
-			}
-			c.found = append(c.found, scrubFound{sector, c.diagnose(data, sector), outcome})
-		case blocktree.KindOf(err) == blocktree.Unavailable: // else it is old, or the others' are damaged
+		default:
+			differ = true
+		}
+		if err != nil && !c.left(mine.x, data, err) {
 			complete = false
 		}
 	}
+	if differ {
+		c.accuseOfVersions(ctx, first, count)
+	}
 	return c.install(ctx, mends) && complete, nil
+}
+
+// some are as many others as it takes to rebuild, other ones for other windows, so that each is looked at in turn; everyone where that is wanted.
+func (c *scrubCheck) some(first blocktree.SectorIndex) []blocktree.NodeID {
+	if c.everyone {
+		return c.others
+	}
+	turn := int(uint64(first)/blocktree.RunSectorsMax) % len(c.others)
+	return slices.Concat(c.others[turn:], c.others[:turn])[:c.layout.Code.Data]
+}
+
+// accuse names members whose shards of a sector are not what the others, and this node, make of them.
+func (c *scrubCheck) accuse(mine scrubSector, theirs map[blocktree.NodeID]map[blocktree.SectorIndex]scrubSector) {
+	shards := c.having(theirs, mine.x)
+	if mine.x.Kind == stripe.Data {
+		shards = append(shards, stripe.ShardRun{Shard: c.shard, Payload: mine.payload, Seals: mine.seal})
+	}
+	run := stripe.Piece{First: mine.x.First, Count: 1, Version: mine.x.Version, Kind: stripe.Data, Shards: shards}
+	for _, s := range shards {
+		if s.Shard == c.shard {
+			continue
+		}
+		payload, seals, err := c.codec.Rebuild(s.Shard, run)
+		if err != nil {
+			return // nobody can tell who is wrong
+		}
+		if !bytes.Equal(payload, s.Payload) || !bytes.Equal(seals, s.Seals) {
+			c.suspect(c.view.Members[s.Shard].Node, stripe.SuspectShard, mine.x.First)
+		}
+	}
+}
+
+func (c *scrubCheck) suspect(node blocktree.NodeID, kind stripe.SuspectKind, sector blocktree.SectorIndex) {
+	c.s.suspects.seen(stripe.Suspect{Node: node, Kind: kind, File: c.layout.File, First: sector, Count: 1}, c.layout.Code.Parity)
+}
+
+// left notes a sector of which nothing could be made out of what the others have. It reports false where that may be another time.
+func (c *scrubCheck) left(x stripe.Extent, data []store.Extent, err error) bool {
+	switch {
+	case !c.isStill(x): // it was overwritten meanwhile
+	case x.Kind == stripe.Damaged:
+		outcome := ScrubBeyond
+		if blocktree.KindOf(err) != blocktree.Corrupt {
+			outcome = ScrubLater
+		}
+		c.found = append(c.found, scrubFound{x.First, c.diagnose(data, x.First), outcome})
+		return outcome == ScrubBeyond
+	case blocktree.KindOf(err) == blocktree.Unavailable: // else it is old, or the others' are damaged
+		return false
+	}
+	return true
+}
+
+// accuseOfVersions names who lies of versions; what this node misses a comparison of the digests finds.
+func (c *scrubCheck) accuseOfVersions(ctx context.Context, first blocktree.SectorIndex, count uint32) {
+	found := c.found
+	c.versionsOf(ctx, first, count)
+	c.found = found
 }
 
 // judge says what is to become of a shard that checks and is of another sealed sector than k others make. Those may be the ones that

@@ -59,8 +59,9 @@ func (s *scrubber) repairMet(ctx context.Context) {
 		region := l.RegionOf(first)
 		start, count := l.Run(region)
 		if c, err := s.newCheck(l, region); err == nil && c != nil {
-			c.again = true
+			c.again, c.everyone = true, true
 			s.windows(ctx, &walk, c, first, min(start+blocktree.SectorIndex(count), first+blocktree.RunSectorsMax), 1)
+			c.versions(ctx, first, min(start+blocktree.SectorIndex(count), first+blocktree.RunSectorsMax)) // who lies of them is named; what this node misses a walk counts
 		}
 	}
 }

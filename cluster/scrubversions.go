@@ -94,6 +94,8 @@ func (c *scrubCheck) versionsOf(ctx context.Context, first blocktree.SectorIndex
 				with++
 			}
 		}
+		c.accuseOf(sector, v, lost, with, after)
+		c.accuseKinds(sector, have.committed, after)
 		switch {
 		case lost && with >= k:
 			c.found = append(c.found, scrubFound{sector, ScrubLost, ScrubCopyUp})
@@ -102,6 +104,52 @@ func (c *scrubCheck) versionsOf(ctx context.Context, first blocktree.SectorIndex
 		}
 	}
 	return complete
+}
+
+// accuseOf names others that have not what this node and more than half have, or claim what more than half do not know: each was asked after the
+// version was known to be there.
+func (c *scrubCheck) accuseOf(sector blocktree.SectorIndex, v blocktree.Version, lost bool, with int, after map[blocktree.NodeID]map[blocktree.SectorIndex]known) {
+	if v.IsZero() {
+		return
+	}
+	without := len(after) - with
+	if lost {
+		without++ // this node
+	} else {
+		with++
+	}
+	enough := max(c.layout.Code.Data, c.view.Count(stripe.InSync)/2+1)
+	for n, t := range after {
+		switch has := t[sector].has(v); {
+		case !has && !lost && with >= enough:
+			c.suspect(n, stripe.SuspectLost, sector)
+		case has && lost && without >= enough && t[sector].committed.Version == v:
+			c.suspect(n, stripe.SuspectVersion, sector)
+		}
+	}
+}
+
+// accuseKinds names others that make zeros of the data, or data of the zeros, that this node and more than half have under one version.
+func (c *scrubCheck) accuseKinds(sector blocktree.SectorIndex, mine stripe.Extent, after map[blocktree.NodeID]map[blocktree.SectorIndex]known) {
+	if mine.Kind != stripe.Data && mine.Kind != stripe.Zero {
+		return
+	}
+	var other []blocktree.NodeID
+	alike := 1
+	for n, t := range after {
+		switch x := t[sector].committed; {
+		case x.Version != mine.Version || x.Kind == stripe.Damaged:
+		case x.Kind == mine.Kind:
+			alike++
+		default:
+			other = append(other, n)
+		}
+	}
+	for _, n := range other {
+		if alike >= max(c.layout.Code.Data, c.view.Count(stripe.InSync)/2+1) {
+			c.suspect(n, stripe.SuspectVersion, sector)
+		}
+	}
 }
 
 // know asks nodes what they know of a window; who does not answer is not in it.

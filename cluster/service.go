@@ -43,6 +43,8 @@ type ServiceConfig struct {
 	Admit       func(cred.Identity) error // as in bttp.Config. Whom it admits without credentials reaches Others and nothing else
 	Logger      *slog.Logger
 	Clock       blocktree.Clock
+	// Lie changes what the node answers about sectors, on the way out; nil in production. For tests of what a lying node can do.
+	Lie func(to blocktree.Path, answer *stripe.Message)
 }
 
 // Service is the sector service of a node: a member of the cluster's Raft group and of its files' regions.
@@ -73,6 +75,7 @@ type Service struct {
 	remembered remembered
 	scrubber   *scrubber
 	revoked    revoked
+	looks      hintLooks
 	name       []byte // the store's id, as header of Raft messages
 
 	mu      sync.Mutex
@@ -137,6 +140,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.wg.Go(func() { s.watchPasses(s.ctx) })
 	s.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger,
 		Clock: s.cfg.Clock, Scope: s.cfg.Directory, SpareAfter: s.cfg.SpareAfter}, s.endpoint, s.peers)
+	s.client.suspects.load(s.cfg.FS, s.cfg.StoreDir)
 	s.readRecords(false)
 	if err = s.readRevoked(); err != nil {
 		return err
@@ -166,7 +170,9 @@ func (s *Service) openSectors(ctx context.Context) error {
 }
 
 func (s *Service) openMember() (err error) {
-	s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger)
+	if s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger); err == nil {
+		s.member.lie = s.cfg.Lie
+	}
 	return err
 }
 
@@ -428,6 +434,8 @@ func (s *Service) serve(req *bttp.Request) {
 		s.yield(req)
 	case codeScrub:
 		s.serveScrub(req)
+	case codeSuspects:
+		s.serveSuspects(req)
 	case codeKnown:
 		s.serveKnown(req)
 		return

@@ -105,6 +105,8 @@ type ServiceStats struct {
 	CopyUps    CopyUpStats
 	Scrub      ScrubCounts // since the store was made
 	Passes     uint64      // of the scrub in the background
+	// Suspected are answers of others that a node which keeps its promises does not give, by kind, as this node has seen them.
+	Suspected [stripe.SuspectKindEnd]uint64
 }
 
 // CopyUpStats sums up what holders have lately told of copying up.
@@ -121,6 +123,7 @@ func (s *Service) Stats() ServiceStats {
 	s.mu.Unlock()
 	x := ServiceStats{Serving: serving, Member: s.member.stats(), Store: s.member.store.Stats(), Meta: s.group.Status(), MetaFailed: s.group.Failed(),
 		Carried: s.endpoint.Stats(), Links: s.peers.links(), CopyUps: s.copyUps.stats()}
+	x.Suspected = s.client.suspects.counts()
 	x.FreeBytes, x.DiskBytes = s.member.store.Space()
 	s.scrubber.mu.Lock()
 	defer s.scrubber.mu.Unlock()

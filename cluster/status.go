@@ -54,6 +54,8 @@ type NodeStatus struct {
 	Drain  *DrainStatus   `json:"drain,omitempty"` // of a node that is to lose its places
 	// Credentials are those that the node has shown; of a node that is up.
 	Credentials *CredentialsStatus `json:"credentials,omitempty"`
+	// Suspects is what others say that the node did and should not have; the oldest first.
+	Suspects []SuspectStatus `json:"suspects,omitempty"`
 }
 
 // FileStatus is one file. InSync and Tolerates are minima over its regions.

@@ -30,8 +30,14 @@ func (w *statusWalk) nodes(s *Status) (live int) {
 	c := w.c
 	all := c.peers.nodes()
 	s.Nodes = make([]NodeStatus, len(all))
+	sum := suspectSum{of: map[suspectKey]*SuspectStatus{}, by: map[suspectKey]map[blocktree.Principal]bool{}}
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer func() {
+		wg.Wait()
+		for i, n := range all {
+			s.Nodes[i].Suspects = sum.suspectsOf(n)
+		}
+	}()
 	for i, n := range all {
 		node := &s.Nodes[i]
 		node.Path, node.State = blocktree.Path(c.peers.runtime(n).Path.Short()), "down"
@@ -47,6 +53,12 @@ func (w *statusWalk) nodes(s *Status) (live int) {
 			if r, err := c.askScrub(w.ctx, n, scrubRequest{}); err == nil {
 				w.heard()
 				node.Scrub = r
+			}
+		})
+		wg.Go(func() {
+			if own, told, err := c.askSuspects(w.ctx, n); err == nil {
+				w.heard()
+				sum.add(n, own, told)
 			}
 		})
 	}

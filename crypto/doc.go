@@ -6,7 +6,8 @@
 //   - The holder, and every reader a file's key is wrapped to: with the plaintext. They hold the file key.
 //   - A filesystem service (docs/design/0030): as every reader whose key its node has, and with asking the cluster who its callers are allowed to be. Who
 //     gives a node no such key need not trust it so.
-//   - Sector hosts: with keeping bytes and answering truthfully about versions, epochs and views. Not with plaintext.
+//   - Sector hosts: with keeping bytes and answering truthfully about versions, epochs and views, most of them: a few that lie are outvoted and named
+//     (docs/design/0029 says how many, and about what). Not with plaintext.
 //   - Sector hosts: also with saying no. Rights (docs/design/0026) are rules that honest nodes keep; what a dishonest one gives away is ciphertext.
 //   - The root principal's key: with everything its domain says about who is who.
 //   - The network: with nothing.

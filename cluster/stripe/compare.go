@@ -218,11 +218,14 @@ func (c *compare) moveOn(j *join) {
 func (c *compare) takeDigests(j *join, mine *Message, theirs []*Message) bool {
 	size := blocktree.SectorIndex(j.h.digestSectors)
 	c.upTo = c.end
+	good := func(a *Message) bool {
+		return a.Next > c.next && a.Next <= c.end && (a.Next == c.end || (a.Next-c.first)%size == 0) &&
+			uint64(len(a.Payload)) == DigestBytes*((uint64(a.Next-c.next)+uint64(size)-1)/uint64(size))
+	}
+	if !good(mine) || c.nonsense(j, theirs, good) {
+		return false
+	}
 	for _, a := range append([]*Message{mine}, theirs...) {
-		if a.Next <= c.next || a.Next > c.end || a.Next < c.end && (a.Next-c.first)%size != 0 ||
-			uint64(len(a.Payload)) != DigestBytes*((uint64(a.Next-c.next)+uint64(size)-1)/uint64(size)) {
-			return false
-		}
 		c.upTo = min(c.upTo, a.Next)
 	}
 	empty := emptyDigest()
@@ -254,10 +257,10 @@ func (c *compare) takeLists(j *join, mine *Message, theirs []*Message) bool {
 		}
 		to, d.mine = min(to, mine.Next), mine.Extents
 	}
+	if c.nonsense(j, theirs, func(a *Message) bool { return wellListed(a, b) }) {
+		return false
+	}
 	for _, a := range theirs {
-		if !wellListed(a, b) {
-			return false
-		}
 		to, d.theirs = min(to, a.Next), append(d.theirs, a.Extents)
 	}
 	if !d.walk(b.at, to) && j.h.mut != mutKeepForeign {
@@ -273,6 +276,19 @@ func (c *compare) takeLists(j *join, mine *Message, theirs []*Message) bool {
 	}
 	c.moveOn(j)
 	return true
+}
+
+// nonsense goes on without members whose answers are no good, while there are others, and reports whether there is one.
+func (c *compare) nonsense(j *join, theirs []*Message, good func(*Message) bool) (found bool) {
+	for i, a := range theirs {
+		if !good(a) {
+			x := c.theirs[i].call
+			c.bad |= 1 << x.slot
+			j.h.suspect(Suspect{Node: x.peer.node, Kind: SuspectNonsense, File: x.msg.File, First: x.msg.First, Count: 1})
+			found = true
+		}
+	}
+	return found
 }
 
 // wellListed refuses lists that are not in order, go beyond the block, or make no progress.
@@ -299,6 +315,7 @@ type difference struct {
 	theirs [][]Extent
 	out    []Extent // to be copied
 	same   uint64   // sectors
+	unlike bool     // the members in sync do not agree on what was asked for last
 }
 
 // newest is what the view has of sector s, and how far that goes: the newest version that k members in sync have, as fewer cannot give it; if no
@@ -326,6 +343,7 @@ func (d *difference) newest(s, end blocktree.SectorIndex) (y Extent, to blocktre
 			y, agreed = x, enough
 		}
 	}
+	d.unlike = slices.ContainsFunc(xs, func(x Extent) bool { return x.Version != y.Version || x.Kind != y.Kind })
 	return y, to
 }
 
@@ -372,7 +390,11 @@ func (d *difference) walk(at, end blocktree.SectorIndex) bool {
 	return true
 }
 
+// copy has sectors copied. That they are zeros is not taken from members of which others say something else: a read finds out.
 func (d *difference) copy(y Extent, at, to blocktree.SectorIndex) {
+	if y.Kind == Zero && d.unlike && d.j.h.mut != mutCopyZeros {
+		y.Kind = Data
+	}
 	d.out = append(d.out, Extent{First: at, Count: uint32(to - at), Version: y.Version, Kind: y.Kind})
 }
 

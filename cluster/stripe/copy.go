@@ -76,6 +76,8 @@ type copyRun struct {
 	left   int           // installs not yet answered
 	at     time.Duration // when it began
 	served uint64        // what had been served then
+	// careful: the shards of as many members as were needed did not agree, or one alone would have to be believed: all are read.
+	careful bool
 }
 
 func (j *join) begin(r *hregion, x Extent) {
@@ -86,11 +88,18 @@ func (j *join) begin(r *hregion, x Extent) {
 		c.send(Piece{First: x.First, Count: x.Count, Version: x.Version, Kind: Zero}, nil, nil)
 		return
 	}
+	c.careful = h.layout.Code.Data == 1
+	c.ask()
+}
+
+func (c *copyRun) ask() {
+	h := c.j.h
 	c.read = &read{
-		c: &h.core, host: copyHost{c}, region: j.region, first: x.First, count: x.Count, skip: -1, started: h.now, settledOnly: true, everyone: h.mut != mutCompareOne,
+		c: &h.core, host: copyHost{c}, region: c.j.region, first: c.x.First, count: c.x.Count, skip: -1, started: h.now, settledOnly: true,
+		everyone: h.mut != mutCompareOne, all: c.careful && h.mut != mutCompareOne,
 	}
 	h.reads = append(h.reads, c.read)
-	j.reading++
+	c.j.reading++
 	c.read.start()
 }
 
@@ -157,6 +166,9 @@ func (q copyHost) watermark(i blocktree.RegionIndex) blocktree.Version { return 
 func (q copyHost) undecided(*read)                                     {}               // settledOnly
 func (q copyHost) leaving(*read) bool                                  { return false } // settledOnly
 func (q copyHost) begin(r *read)                                       { q.c.j.h.begin(r) }
+func (q copyHost) possible(i blocktree.RegionIndex, v blocktree.Version) bool {
+	return q.c.j.h.possible(i, v)
+}
 func (q copyHost) refused(r *read, c *call, err blocktree.Kind) bool {
 	return q.c.j.h.refused(r, c, err)
 }
@@ -182,7 +194,12 @@ func (q copyHost) finished(r *read, err blocktree.Kind, res *ReadResult) {
 		}
 		var e error
 		if bytes[i].payload, bytes[i].seals, e = h.codec.Rebuild(c.j.shard(), p); e != nil {
-			c.again()
+			if c.careful {
+				c.again()
+				return
+			}
+			c.careful = true
+			c.ask()
 			return
 		}
 	}

@@ -33,10 +33,11 @@ type peer struct {
 	upSince time.Duration // or since when it has not been up
 	learned blocktree.ViewID
 
-	lost     bool          // has been away for long (NodeGone)
-	noRoom   time.Duration // had no space for what was to be moved to it: nothing is before then
-	timedOut bool          // left something unanswered for memberTimeout
-	gone     bool          // its incarnation is not what the layout expects, or its disk failed
+	lost       bool          // has been away for long (NodeGone)
+	noRoom     time.Duration // had no space for what was to be moved to it: nothing is before then
+	timedOut   bool          // left something unanswered for memberTimeout
+	doubtUntil time.Duration // it was caught lying: others are asked first until then
+	gone       bool          // its incarnation is not what the layout expects, or its disk failed
 
 	// A node that is out is asked something before it may join, and less and less often if it fails after that.
 	probe    *call
@@ -232,6 +233,7 @@ func (c *core) swap() HolderReady {
 	clear(c.last.Released)
 	c.next = HolderReady{
 		Messages: c.last.Messages[:0], Metas: c.last.Metas[:0], Done: c.last.Done[:0], Released: c.last.Released[:0],
+		Suspects: c.last.Suspects[:0],
 	}
 	c.last = out
 	return out

@@ -13,6 +13,8 @@ type segment struct {
 	count   uint32
 	version blocktree.Version
 	kind    ExtentKind
+	// contested: members have the same version of it as zeros and as data.
+	contested bool
 }
 
 // evaluate decides what each sector's version is and gathers its shards; it asks more members where that needs more.
@@ -22,8 +24,13 @@ func (r *read) evaluate() {
 		return
 	}
 	segs, open := r.quick()
-	if segs == nil {
+	alike := segs != nil
+	if !alike {
 		segs, open = r.decide()
+	}
+	if len(r.claims) > 0 && r.judge() {
+		r.restart()
+		return
 	}
 	if open { // somebody holds a version that may have been acknowledged: only all can tell
 		switch {
@@ -33,7 +40,18 @@ func (r *read) evaluate() {
 			r.pump()
 		case r.blind:
 			r.host.undecided(r)
+		case r.lied != 0: // until it is settled
+			r.waits = true
 		}
+		return
+	}
+	for i := range segs {
+		if !alike && r.mustAgree(&segs[i]) && !r.agreed(&segs[i]) {
+			r.doubtIt(&segs[i])
+		}
+	}
+	if len(r.claims) > 0 {
+		r.askAnew()
 		return
 	}
 	res := &ReadResult{Pieces: make([]Piece, 0, len(segs))}
@@ -60,6 +78,9 @@ func (r *read) evaluate() {
 		res.Pieces = append(res.Pieces, p)
 	}
 	if complete {
+		if !alike {
+			r.noteOthers(segs)
+		}
 		r.complete(res)
 	}
 }
@@ -105,7 +126,7 @@ func (r *read) quick() ([]segment, bool) {
 	segs := make([]segment, len(ref.Extents))
 	for j := range ref.Extents {
 		x := &ref.Extents[j]
-		segs[j] = segment{x.First, x.Count, x.Version, x.Kind}
+		segs[j] = segment{first: x.First, count: x.Count, version: x.Version, kind: x.Kind}
 	}
 	return segs, false
 }
@@ -153,14 +174,25 @@ func committedAt(a *Message, cursor *int, s blocktree.SectorIndex) *Extent {
 
 func (r *read) decideSegment(s *segment, at []int) (open bool) {
 	var pending []*Extent
+	zeros, sealed := 0, 0 // that have the version as one or the other
 	for i := range r.slots {
 		a := r.slots[i].ans
 		if a == nil {
 			continue
 		}
 		if x := committedAt(a, &at[i], s.first); x != nil {
+			if s.version.Less(x.Version) {
+				zeros, sealed = 0, 0
+			}
 			if s.version.Less(x.Version) || s.version == x.Version && s.kind == Damaged || s.version.IsZero() {
 				s.version, s.kind = x.Version, x.Kind
+			}
+			switch {
+			case x.Version != s.version:
+			case x.Kind == Zero:
+				zeros++
+			case x.Kind != Absent:
+				sealed++
 			}
 			if x.Kind == Damaged {
 				r.damaged = append(r.damaged, damage{i, Extent{First: s.first, Count: s.count, Version: x.Version, Kind: Damaged}})
@@ -174,6 +206,11 @@ func (r *read) decideSegment(s *segment, at []int) (open bool) {
 	}
 	if s.kind == Damaged {
 		s.kind = Data
+	}
+	if s.contested = zeros > 0 && sealed > 0; s.contested {
+		if s.kind = Data; zeros > sealed {
+			s.kind = Zero
+		}
 	}
 	slices.SortFunc(pending, func(a, b *Extent) int { return compareVersions(b.Version, a.Version) })
 	for _, x := range pending { // the newest first
@@ -189,7 +226,7 @@ func (r *read) decideSegment(s *segment, at []int) (open bool) {
 			take = all
 		}
 		if take {
-			s.version, s.kind = x.Version, x.Kind
+			s.version, s.kind, s.contested = x.Version, x.Kind, false
 			break
 		}
 	}
@@ -202,6 +239,10 @@ func (r *read) held(s *segment, p *Extent, at []int) (all, known bool) {
 	all = true
 	for i := range r.slots {
 		if r.sync>>i&1 == 0 {
+			continue
+		}
+		if r.lied>>i&1 == 1 { // what it says of this counts for nothing, but it may hold it
+			all = false
 			continue
 		}
 		a := r.slots[i].ans
@@ -341,12 +382,9 @@ func (r *read) fetch(s *segment) bool {
 	switch {
 	case waiting > 0 || have >= k:
 		return true
-	case gone > 0 && r.restarts < readRestartsMax:
-		r.restarts++
-		r.c.stats.ReadRestarts++
-		r.restart()
 	case gone > 0:
-		r.finish(blocktree.Unavailable, nil)
+		r.doubtIt(s)
+		r.askAnew()
 	default:
 		r.finish(blocktree.Corrupt, nil)
 	}
@@ -371,10 +409,10 @@ func (r *read) isDamaged(a *Message, s *segment, exact bool) bool {
 func (r *read) nextExact(s *segment, tried uint32) int {
 	best := -1
 	for i := range r.slots {
-		if r.sync>>i&1 == 0 || tried>>i&1 != 0 || i == r.skip {
+		if r.asked()>>i&1 == 0 || tried>>i&1 != 0 || i == r.skip {
 			continue
 		}
-		if best < 0 || r.peers[i].up && !r.peers[best].up {
+		if best < 0 || r.prefers(i, best) {
 			best = i
 		}
 	}

@@ -51,7 +51,8 @@ type HolderReady struct {
 	Messages []*Message    // send to Message.Node; no reply is required. Never changed after.
 	Metas    []MetaRequest // ask Raft, then call MetaDone
 	Done     []Done
-	Released []*Write // no longer needed by the machine (messages that are still being sent may alias them)
+	Suspects []Suspect // members that did what they should not; to be told to whoever should know
+	Released []*Write  // no longer needed by the machine (messages that are still being sent may alias them)
 }
 
 // MetaRequest asks Raft: Change proposes a view change; otherwise it is a confirmation (a ReadIndex begun after this
@@ -92,6 +93,7 @@ type ShardRun struct {
 type HolderStats struct {
 	WritesDone, ReadsDone       uint64
 	SecondRounds, ReadRestarts  uint64 // reads that asked every member for versions; that began again
+	Suspects                    uint64 // acts of members that lie
 	Hedges                      uint64 // shard requests repeated at another member
 	Removed, Joined, Promoted   uint64 // view changes made
 	Placed, Moved               uint64 // spares that got a place; heirs that did

@@ -16,9 +16,18 @@ func (h *Holder) Read(op uint64, region blocktree.RegionIndex, first blocktree.S
 }
 
 // ReadAll is Read, but gathers the shards of every in-sync member that answers: for a driver that found k shards not to
-// agree with their leaves or tags.
-func (h *Holder) ReadAll(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
-	h.startRead(&read{op: op, region: region, first: first, count: count, skip: -1, all: true})
+// agree with their leaves or tags. Members in without it neither asks nor believes: what they said is newest nobody can open. Corrupt if too
+// few others are left to say so.
+func (h *Holder) ReadAll(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, without []blocktree.NodeID) {
+	h.startRead(readAll(&read{op: op, region: region, first: first, count: count, skip: -1}, without))
+}
+
+func readAll(r *read, without []blocktree.NodeID) *read {
+	r.all, r.named = true, len(without) > 0
+	for _, n := range without {
+		r.exclude(n)
+	}
+	return r
 }
 
 // Zeros asks where a run within one region, of any length, is zeros for sure. The outcome is a Done with a Read whose pieces, of kinds Zero
@@ -54,7 +63,7 @@ func (h *Holder) Repair(op uint64, region blocktree.RegionIndex, first blocktree
 	}
 	m := &mend{h: h, op: op, shard: shard, version: v, waited: true}
 	h.asked = append(h.asked, m)
-	h.startRead(&read{op: op, region: region, first: first, count: count, skip: int(shard), mend: m})
+	h.startRead(&read{op: op, region: region, first: first, count: count, skip: int(shard), mend: m, all: true})
 }
 
 func (h *Holder) startRead(r *read) {
@@ -88,6 +97,11 @@ func (h *Holder) refuses(r *read) blocktree.Kind {
 
 func (h *Holder) begin(r *read) {
 	r.layout, r.view = h.layout, h.region(r.region).view
+}
+
+// possible: of its own epoch it knows what it has given out.
+func (h *Holder) possible(i blocktree.RegionIndex, v blocktree.Version) bool {
+	return v.Epoch != h.epoch || v.Sequence <= h.region(i).seq
 }
 
 func (h *Holder) watermark(i blocktree.RegionIndex) blocktree.Version { return h.region(i).told() }

@@ -255,7 +255,7 @@ func takenAfterPause(t *testing.T, mutant string) bool {
 	}
 	w.block = nil
 	w.turns(200, 25*time.Millisecond)
-	if w.truth.View(0).Count(InSync) != 3 {
+	if mutant == "" && w.truth.View(0).Count(InSync) != 3 { // else the members do not agree on what was undone, and nobody more can join them
 		t.Fatal("region 0 is not in sync")
 	}
 	if len(w.errs) > 0 {

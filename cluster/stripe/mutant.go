@@ -80,6 +80,10 @@ const (
 	mutMoveSyncs
 	mutZeroPending
 	mutWriteBehind
+	mutBelieveAny
+	mutBelieveClaim
+	mutDenyAny
+	mutCopyZeros
 	mutantEnd
 )
 
@@ -156,6 +160,10 @@ var mutantNames = [mutantEnd]string{
 	mutMoveSyncs:        "movesyncs: what an heir answered is taken for durable by the SYNCs to the member that it follows (0014)",
 	mutResetAgain:       "resetagain: a joiner is told to begin anew for every layout in which its copy-up does, not once per join (rule 7)",
 	mutWriteBehind:      "writebehind: a holder writes behind the end of its file (0021)",
+	mutBelieveAny:       "believeany: a read takes zeros that one member claims (rule 6, 0029)",
+	mutBelieveClaim:     "believeclaim: a version that the others deny is asked for again and again (0029)",
+	mutDenyAny:          "denyany: one member that denies a version is enough to call those liars that have it (0029)",
+	mutCopyZeros:        "copyzeros: a joiner is given zeros that one member claims (rule 7, 0029)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -358,6 +358,10 @@ func TestMutantsDie(t *testing.T) {
 		"moveleaving":   "nobody drains here; TestReadOfWhoMadeRoom shows it",
 		"zeropending":   "nobody asks for zeros here; TestZerosOfAMember shows it, and the simulator",
 		"removeblind":   "nobody has lost a disk who was silent a moment ago here; TestGoodOneStaysBesideSilentOne shows it, and TestMarkedStayWhereTooFewAnswer",
+		"believeany":    "nobody lies here; TestLiarMutants shows it",
+		"believeclaim":  "as believeany",
+		"denyany":       "as believeany",
+		"copyzeros":     "nobody lies here; TestLiarSpreadsNothing shows it",
 		"writebehind":   "no file is made smaller here; TestNoWriteBehindTheEnd shows it, and the simulator",
 		"noleasecheck":  "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
 	}

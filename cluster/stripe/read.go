@@ -24,6 +24,8 @@ type readHost interface {
 	leaving(r *read) bool
 	// begin sets layout and view of a read that begins (again).
 	begin(r *read)
+	// possible reports whether a version can have been given out, as far as the host knows.
+	possible(region blocktree.RegionIndex, v blocktree.Version) bool
 }
 
 // readRestartsMax bounds how often a read begins again because what it fetches was overwritten meanwhile.
@@ -83,6 +85,7 @@ type read struct {
 	over     bool
 	damaged  []damage
 	mend     *mend // what the read is for, if not for its op
+	doubt
 }
 
 // damage is a committed extent whose shard failed its checksum at a member.
@@ -99,7 +102,8 @@ func (r *read) start() {
 	}
 	r.slots = make([]readSlot, len(r.view.Members))
 	r.peers = make([]*peer, len(r.view.Members))
-	r.exact, r.damaged, r.second, r.wider, r.sync, r.mute, r.blind = nil, nil, false, false, 0, 0, false
+	r.exact, r.damaged, r.second, r.wider, r.sync, r.mute, r.blind = nil, nil, r.wary, false, 0, 0, false
+	r.lied, r.waits = 0, false
 	for i, m := range r.view.Members {
 		r.peers[i] = r.c.peer(m.Node)
 		switch marked := r.layout.Marked[m.Node]; {
@@ -108,9 +112,16 @@ func (r *read) start() {
 		case m.State == InSync:
 			r.blind = true
 		}
+		if slices.Contains(r.liars, m.Node) {
+			r.lied |= 1 << i
+		}
 	}
 	if bits.OnesCount32(r.sync) < r.layout.Code.Data {
 		r.finish(blocktree.Unavailable, nil)
+		return
+	}
+	if left := bits.OnesCount32(r.asked()); left < r.layout.Code.Data || r.named && left < r.needed() { // of those that do not lie there are too few
+		r.finish(blocktree.Corrupt, nil)
 		return
 	}
 	r.pump()
@@ -150,9 +161,10 @@ func (r *read) quorum() int {
 	if r.c.mut == mutQuorumK {
 		return c.Data
 	}
-	enough := min(s, max(c.Data, s-c.MinWrite()+1))
+	left := bits.OnesCount32(r.asked())
+	enough := min(left, max(c.Data, s-c.MinWrite()+1))
 	if r.everyone {
-		return max(enough, bits.OnesCount32(r.sync&^r.mute))
+		return max(enough, bits.OnesCount32(r.asked()&^r.mute))
 	}
 	return enough
 }
@@ -167,7 +179,7 @@ func (r *read) pump() {
 	if r.zeros {
 		wantShards, less = 0, WantZeros
 	}
-	if s := bits.OnesCount32(r.sync); r.all {
+	if s := bits.OnesCount32(r.asked()); r.all {
 		q, wantShards = s, s
 	} else if r.second {
 		q = s
@@ -216,10 +228,10 @@ func (r *read) askNext(w Want) bool {
 	best := -1
 	for i := range r.slots {
 		s := &r.slots[i]
-		if r.sync>>i&1 == 0 || s.ans != nil || s.failed || s.call != nil && !s.call.gone || w == WantShards && i == r.skip {
+		if r.asked()>>i&1 == 0 || s.ans != nil || s.failed || s.call != nil && !s.call.gone || w == WantShards && i == r.skip {
 			continue
 		}
-		if best < 0 || r.peers[i].up && !r.peers[best].up {
+		if best < 0 || r.prefers(i, best) {
 			best = i
 		}
 	}
@@ -283,6 +295,10 @@ func (r *read) tick() {
 		r.finish(blocktree.Unavailable, nil)
 		return
 	}
+	if r.waits {
+		r.restart()
+		return
+	}
 	again := false
 	for i := range r.slots {
 		again = again || r.slots[i].failed
@@ -321,17 +337,20 @@ func (r *read) onAnswer(c *call, a *Message) {
 		r.pump()
 		return
 	}
-	ok := r.checkAnswer(c, a)
-	if c.slot < len(r.slots) {
-		s := &r.slots[c.slot]
-		if s.failed = !ok; ok {
-			s.ans = a
-		}
-	} else {
-		x := r.exact[c.slot-len(r.slots)]
-		if x.failed = !ok; ok {
-			x.ans = a
-		}
+	slot := c.slot
+	if slot >= len(r.slots) {
+		slot = r.exact[c.slot-len(r.slots)].slot
+	}
+	switch {
+	case !r.checkAnswer(c, a): // asking it again would help nobody
+		r.suspect(slot, SuspectNonsense, r.first, r.count)
+		r.exclude(r.peers[slot].node)
+		r.restart()
+		return
+	case c.slot < len(r.slots):
+		r.slots[c.slot].ans = a
+	default:
+		r.exact[c.slot-len(r.slots)].ans = a
 	}
 	r.pump()
 }
@@ -347,6 +366,9 @@ func (r *read) checkAnswer(c *call, a *Message) bool {
 		x := &a.Extents[i]
 		end := uint64(c.msg.First) + c.msg.Count
 		if x.Kind > Damaged || x.Count == 0 || x.First < c.msg.First || uint64(x.First) >= end || uint64(x.Count) > end-uint64(x.First) {
+			return false
+		}
+		if (x.Kind == Absent) != x.Version.IsZero() || !r.host.possible(r.region, x.Version) {
 			return false
 		}
 		if x.Pending && !exact {

@@ -71,6 +71,11 @@ func (r *Reader) Read(op uint64, l *Layout, region blocktree.RegionIndex, first 
 	r.start(&read{op: op, region: region, first: first, count: count, layout: l})
 }
 
+// ReadAll is Holder.ReadAll for one without a lease.
+func (r *Reader) ReadAll(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, without []blocktree.NodeID) {
+	r.start(readAll(&read{op: op, region: region, first: first, count: count, layout: l}, without))
+}
+
 // Zeros is Holder.Zeros for one without a lease, under a layout as Read has it.
 func (r *Reader) Zeros(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) {
 	r.start(&read{op: op, region: region, first: first, count: count, layout: l, zeros: true})
@@ -122,6 +127,9 @@ func (r *Reader) begin(x *read) { x.view = x.layout.View(x.region) }
 func (r *Reader) settled(blocktree.RegionIndex, blocktree.Version) bool { return false }
 
 func (r *Reader) watermark(blocktree.RegionIndex) blocktree.Version { return blocktree.Version{} }
+
+// possible: a reader does not know what holders give out.
+func (r *Reader) possible(blocktree.RegionIndex, blocktree.Version) bool { return true }
 
 // leaving: the view is the newest.
 func (r *Reader) leaving(*read) bool { return false }

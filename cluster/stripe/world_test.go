@@ -201,6 +201,9 @@ type world struct {
 
 	onDone      func(*testOp, Done)
 	lastPrepare *envelope
+	lie         func(*Message) // changes what members answer to reads
+	lieLists    func(*Message) // and to lists and digests
+	suspects    []Suspect
 	block       func(*Message) bool // requests that carry loses
 }
 
@@ -241,6 +244,12 @@ func (w *world) bad(f string, a ...any) { w.errs = append(w.errs, fmt.Sprintf(f,
 
 func (w *world) send(m *Message) {
 	if m.Answer {
+		if w.lie != nil && m.Kind == KindRead && m.Err == blocktree.Other {
+			w.lie(m)
+		}
+		if w.lieLists != nil && (m.Kind == KindList || m.Kind == KindDigest) && m.Err == blocktree.Other {
+			w.lieLists(m)
+		}
 		w.net = append(w.net, &envelope{m, w.from})
 		return
 	}
@@ -300,6 +309,7 @@ func (w *world) runHolder() { w.with(w.hid, func(*Holder) {}) }
 
 func (w *world) drain(id int, h *Holder) {
 	rd := h.Ready()
+	w.suspects = append(w.suspects, rd.Suspects...)
 	for _, m := range rd.Messages {
 		w.net = append(w.net, &envelope{m, id})
 	}
@@ -320,6 +330,7 @@ func (w *world) node(id blocktree.NodeID) *testNode { return w.nodes[id-1] }
 
 func (w *world) runReader() {
 	rd := w.rd.Ready()
+	w.suspects = append(w.suspects, rd.Suspects...)
 	for _, m := range rd.Messages {
 		w.net = append(w.net, &envelope{m, -1})
 	}
@@ -463,7 +474,7 @@ func (w *world) read(reader bool) {
 	all := w.r.IntN(8) == 0
 	w.with(id, func(h *Holder) {
 		if all {
-			h.ReadAll(w.nextOp, r, first, n)
+			h.ReadAll(w.nextOp, r, first, n, nil)
 		} else {
 			h.Read(w.nextOp, r, first, n)
 		}

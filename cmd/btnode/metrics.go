@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"strings"
 	"sync/atomic"
 
 	"blocktree/cluster"
@@ -97,6 +98,8 @@ func nodeTable() []metrics.Metric {
 		"bt_cluster_scrub_passes_total", "Walks over everything in the background that came to their end.")
 	add(metrics.Counter, []string{"damage"},
 		"bt_cluster_scrub_found_total", "Sectors that were not as they should be.")
+	add(metrics.Counter, []string{"act"},
+		"bt_cluster_suspected_total", "Answers of other nodes that a node which keeps its promises does not give, as this one has seen.")
 	return all
 }
 
@@ -172,4 +175,7 @@ func tellRepairs(to *metrics.Sink, s *cluster.ServiceStats) {
 	to.Count("bt_cluster_scrub_found_total", c.Lost, "lost")
 	to.Count("bt_cluster_scrub_found_total", c.Misdirected, "misdirected")
 	to.Count("bt_cluster_scrub_found_total", c.Mixed, "mixed")
+	for k := stripe.SuspectNonsense; k < stripe.SuspectKindEnd; k++ {
+		to.Count("bt_cluster_suspected_total", s.Suspected[k], strings.ReplaceAll(k.String(), " ", "_"))
+	}
 }

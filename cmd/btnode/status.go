@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cmd/internal/parts"
 	"blocktree/internal/cli"
@@ -32,6 +33,9 @@ the loss of so many more nodes before its sectors can no longer be read or writt
 a file are copied up, status says how much is still to be looked at, at most, how fast shards are copied and, from how fast the
 looking goes, how long it will take; likewise of nodes that are being drained. A node that this command cannot reach by itself, but
 another node can, is up "via" that one. It says whose credentials end soon: when less than a tenth of their time is left, and less than a week.
+
+Of a node that gave wrong answers it says what it did, how often, since when, and who says so: other nodes, which have seen it themselves, and
+clients, whose word alone proves nothing. "certain" means that more nodes have seen it than can lie of one file.
 
 Of a file of durability flush it says how often writes that were answered and not flushed may have been lost ("lossNumber" with --json),
 and whether they may have been just now, and nobody has opened the file since ("lossy").
@@ -92,6 +96,9 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 		return err
 	}
 	for _, n := range s.Nodes {
+		for _, x := range n.Suspects {
+			fmt.Fprintf(w, "\n%s\n", suspected(n.Path, &x))
+		}
 		if x := n.Credentials; x != nil && x.EndSoon {
 			fmt.Fprintf(w, "\nthe credentials of %s end soon, at %s: renew them\n", n.Path, x.Until.Format(time.RFC3339))
 		}
@@ -117,6 +124,16 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 		}
 	}
 	return nil
+}
+
+// suspected says what a node did that it should not have, and who says so.
+func suspected(node blocktree.Path, x *cluster.SuspectStatus) string {
+	sure := "perhaps"
+	if x.Certain {
+		sure = "certainly"
+	}
+	return fmt.Sprintf("%s %s lies: %s, %d times since %s, last at %s sector %d; seen by %d nodes, told by %d clients", node, sure, x.Kind, x.Times,
+		x.Since.Format(time.DateTime), x.File, x.Sector, x.Nodes, x.Clients)
 }
 
 // losses says what became of writes to a file of durability flush.

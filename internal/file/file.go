@@ -207,8 +207,7 @@ func (f *File) openPieces(r run, pieces []cluster.Piece, dst []byte, one func(*c
 }
 
 // openPiece joins and opens one piece; when a sector does not open, every shard of it is asked for and every choice of k
-// is tried (rule 2 of the package). A reader without a lease gets k shards only: what a disk damaged is read from others
-// before it comes here, what a member forged is Corrupt.
+// is tried (rule 2 of the package).
 func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte) error {
 	err := f.open(p, dst)
 	if blocktree.KindOf(err) != blocktree.Corrupt {
@@ -218,13 +217,15 @@ func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byt
 		return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
 	}
 	var unknown unknownGeneration
-	if !errors.As(err, &unknown) {
-		return err
+	if errors.As(err, &unknown) { // it was rekeyed since it was opened, or so some member says
+		if err := f.refresh(ctx); err != nil {
+			return err
+		}
+		if err = f.open(p, dst); blocktree.KindOf(err) != blocktree.Corrupt {
+			return err
+		}
 	}
-	if err := f.refresh(ctx); err != nil { // it was rekeyed since it was opened
-		return err
-	}
-	return f.open(p, dst)
+	return f.reader.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
 }
 
 // refresh asks for the newest access record, of a file that is open without a lease.
@@ -248,6 +249,10 @@ func (f *File) open(p *cluster.Piece, dst []byte) error {
 // openUnder is open that tells the generation of each sector that opens.
 func (f *File) openUnder(p *cluster.Piece, dst []byte, tell func(uint32)) error {
 	keys := f.keys.Load()
+	if keys.access == nil && !p.SameSeals() { // a leaf alone proves nothing
+		clear(dst)
+		return blocktree.E("file", blocktree.Corrupt, errors.New("members have different leaves of a sector"))
+	}
 	shards, err := p.DataShards()
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
@@ -40,7 +41,9 @@ type Config struct {
 	MetaFS      meta.FS         // of that; nil: the real one
 	Boot        *vfs.Boot       // where the tail mark lies (docs/design/0014); nil: the machine's
 	SpareAfter  time.Duration   // as in cluster.ClientConfig
-	Filesystem  *Filesystem     // nil: the node serves sectors only
+	// Lie is as in cluster.ServiceConfig: tests only.
+	Lie        func(to blocktree.Path, answer *stripe.Message)
+	Filesystem *Filesystem // nil: the node serves sectors only
 
 	door *door // of Filesystem
 }
@@ -118,7 +121,7 @@ func (c *Config) service(joins bool) cluster.ServiceConfig {
 	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
 		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
-		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter}
+		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie}
 	c.door.serves(&sc)
 	return sc
 }

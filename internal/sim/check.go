@@ -166,6 +166,15 @@ func (w *World) checkWitnesses(c *client, o *op) {
 	}
 }
 
+// checkSuspects demands that nobody is called a liar who keeps its promises (0029, L2). In a world without its rules nobody need.
+func (w *World) checkSuspects(xs []stripe.Suspect) {
+	for _, x := range xs {
+		if n := w.nodes[w.nodeOf(x.Node)]; !n.lostDisk && w.opt.Mutant == "" {
+			w.fail("L2 the honest are not named", "node %d: %v at %d+%d", n.idx, x.Kind, x.First, x.Count)
+		}
+	}
+}
+
 // checkMayRead demands of a member that is between a fence and its repair that it answers no reads (rule 5), nor before it is repaired
 // after a loss.
 func (w *World) checkMayRead(n *node, file int, q *stripe.Message) {

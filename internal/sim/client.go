@@ -198,13 +198,14 @@ func (c *client) drainHolder() {
 	h := c.h
 	for c.h == h {
 		r := h.Ready()
-		if len(r.Messages)+len(r.Metas)+len(r.Done)+len(r.Released) == 0 {
+		if len(r.Messages)+len(r.Metas)+len(r.Done)+len(r.Released)+len(r.Suspects) == 0 {
 			break
 		}
 		for _, m := range r.Messages {
 			c.remember(m)
 			c.w.toNode(c, m)
 		}
+		c.w.checkSuspects(r.Suspects)
 		for _, q := range r.Metas {
 			c.askRaft(q)
 		}
@@ -253,9 +254,10 @@ func (c *client) drop() {
 func (c *client) drainReader() {
 	for {
 		r := c.r.Ready()
-		if len(r.Messages)+len(r.Done) == 0 {
+		if len(r.Messages)+len(r.Done)+len(r.Suspects) == 0 {
 			return
 		}
+		c.w.checkSuspects(r.Suspects)
 		for _, m := range r.Messages {
 			c.w.toNode(c, m)
 		}

@@ -113,14 +113,15 @@ func flushKills() []kill {
 }
 
 // scripted are mutants that take a late copy of a message and a crash at one moment of a join of a damaged store, or two
-// take-overs that each lose a member: too rare for a sweep. The tests of cluster/stripe that are named show them.
+// take-overs that each lose a member: too rare for a sweep; or nobody lies in a world. The tests of cluster/stripe that are named show them.
 func scripted() map[string]string {
 	return map[string]string{"forgettwice": "TestForgetOnce", "listvolatile": "TestListIsDurable", "skipdecided": "TestUnbroken",
 		"repairout": "TestRepairOut", "skippaused": "TestPausedIsCompared", "resetagain": "TestPausedRefusesStill",
 		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave", "moveanswers": "TestHeirAnswersForItself",
 		"moveleaving": "TestReadOfWhoMadeRoom", "compareone": "TestJoinerGetsWhatOneHas",
 		"holdon": "TestLossyEndsTheHolder", "removeblind": "TestMarkedStayWhereTooFewAnswer",
-		"mendvolatile": "TestMendIsStable"}
+		"mendvolatile": "TestMendIsStable",
+		"believeany":   "TestLiarMutants", "believeclaim": "TestLiarMutants", "denyany": "TestLiarMutants", "copyzeros": "TestLiarSpreadsNothing"}
 }
 
 // ofFlush reports whether a mutant breaks a rule of durability flush (0014), so that only a world with such files shows it.

@@ -34,6 +34,7 @@ type node struct {
 	slowUntil   int64
 	fullUntil   int64
 	freshInc    bool // Raft has not heard of inc yet
+	lostDisk    bool // once: it may not have had what it acknowledged
 	replaced    bool // another store has its place, and it is no host of the cluster any more
 	away        bool // does not run, as it has not been started ever, or is gone for good
 }
@@ -198,6 +199,7 @@ func (n *node) notice(a *stripe.Message) {
 // shards are of another place.
 func (n *node) loseDisk() {
 	w := n.w
+	n.lostDisk = true
 	if w.spoilt != nil && w.spoilt.node == n {
 		w.mend()
 	}

@@ -43,6 +43,9 @@ type Domain struct {
 
 	nodeUser User // who the nodes are
 
+	// Liars change what nodes answer that are started from now on.
+	Liars map[int]*Liar
+
 	boot    vfs.Boot // of all nodes: they have one machine
 	rootKey cred.Key
 	owners  map[*cluster.Client]owner
@@ -215,6 +218,9 @@ func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
 		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter, Filesystem: d.Filesystems[i],
 		Logger: d.Logger(fmt.Sprintf("node%d", i+1)), Network: d.Networks[i]}
+	if l := d.Liars[i]; l != nil {
+		c.Lie = l.Lie
+	}
 	if d.sim != nil {
 		d.sim.node(&c, i)
 	}

@@ -62,7 +62,8 @@ func runProcess(file string) error {
 	if err != nil {
 		return err
 	}
-	n, err := node.Open(context.Background(), node.Config{Path: blocktree.Path(s.Path), Root: root, Key: key, Credentials: chain,
+	liar := &Liar{file: liarFile(s.StoreDir)}
+	n, err := node.Open(context.Background(), node.Config{Lie: liar.Lie, Path: blocktree.Path(s.Path), Root: root, Key: key, Credentials: chain,
 		Listen: s.Listen, Transport: s.Transport, StoreDir: s.StoreDir, StoreID: s.StoreID, Directory: blocktree.RootPath(root),
 		Members: s.Members, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
@@ -115,6 +116,9 @@ func (d *Domain) StartProcess(i int) *Process {
 	d.T.Cleanup(p.Kill)
 	return p
 }
+
+// Liar has the process lie.
+func (p *Process) Liar() *Liar { return &Liar{file: liarFile(p.d.NodeDir(p.i))} }
 
 // Kill ends the process without a warning, and waits until it is gone.
 func (p *Process) Kill() {

@@ -1,0 +1,244 @@
+package stripe
+
+import (
+	"math/bits"
+	"slices"
+	"time"
+
+	"blocktree"
+)
+
+// Members may lie (docs/design/0029). What a member says of versions, and that a sector is zeros, nothing seals: here it is weighed against what the
+// others say. What it sends as sealed bytes is for whoever has the key, or compares leaves, to judge.
+
+// SuspectKind says what a member did that one does not which keeps its promises.
+type SuspectKind uint8
+
+// The kinds, append-only: their numbers are on the wire and on disk.
+const (
+	SuspectNonsense SuspectKind = iota + 1 // an answer that does not fit the question, or a version that its holder has not given out yet
+	SuspectShard                           // bytes that are not those that were sealed
+	SuspectVersion                         // a version, or zeros, of which the others know nothing
+	SuspectLost                            // it has not what it acknowledged
+	SuspectAgain                           // a wrong shard again, of what it had been sent anew
+	SuspectKindEnd
+)
+
+// String is the kind's name in logs, metrics and JSON.
+func (k SuspectKind) String() string {
+	if k == 0 || k >= SuspectKindEnd {
+		return "unknown"
+	}
+	return [...]string{"nonsense", "wrong shard", "unknown version", "lost write", "wrong again"}[k-1]
+}
+
+// Suspect is one such act, as a machine met it.
+type Suspect struct {
+	Node  blocktree.NodeID
+	Kind  SuspectKind
+	File  blocktree.FileID
+	First blocktree.SectorIndex
+	Count uint32
+}
+
+const (
+	// suspectsMax bounds the suspects of one Ready: what a member does over and over is seen again.
+	suspectsMax = 64
+	// doubtFor is how long a member that was caught is asked for shards only where others do not suffice.
+	doubtFor = 10 * time.Minute
+)
+
+// claim is what members said that they have of a sector, and could not be shown or agreed on.
+type claim struct {
+	sector  blocktree.SectorIndex
+	version blocktree.Version
+	kind    ExtentKind
+	by      []blocktree.NodeID
+}
+
+// doubt holds what one read knows of who lies to it.
+type doubt struct {
+	liars  []blocktree.NodeID // not asked, nor believed
+	lied   uint32             // the same, slots of the view
+	claims []claim            // of the round before
+	named  bool               // by who asked: it takes as many others as would outvote them
+	wary   bool               // every member is asked
+	waits  bool               // begins again at the next look: what is pending cannot be judged without a liar's word
+}
+
+// Distrust has a member asked for shards only where others do not suffice, for a while: a driver found that it lied.
+func (c *core) Distrust(n blocktree.NodeID) { c.peer(n).doubtUntil = c.now + doubtFor }
+
+func (c *core) doubted(p *peer) bool { return c.now < p.doubtUntil }
+
+// suspect notes what a member did.
+func (c *core) suspect(s Suspect) {
+	c.Distrust(s.Node)
+	c.stats.Suspects++
+	if len(c.next.Suspects) < suspectsMax {
+		c.next.Suspects = append(c.next.Suspects, s)
+	}
+}
+
+func (r *read) suspect(slot int, k SuspectKind, first blocktree.SectorIndex, count uint32) {
+	r.c.suspect(Suspect{Node: r.peers[slot].node, Kind: k, File: r.layout.File, First: first, Count: count})
+}
+
+// prefers reports whether slot i is to be asked rather than slot j: who can be reached, then who was not caught lying.
+func (r *read) prefers(i, j int) bool {
+	a, b := r.peers[i], r.peers[j]
+	if a.up != b.up {
+		return a.up
+	}
+	return !r.c.doubted(a) && r.c.doubted(b)
+}
+
+// asked are the members that a read may ask: in sync, and not known to have lied to it.
+func (r *read) asked() uint32 { return r.sync &^ r.lied }
+
+// needed is how many members must say the same before a read believes what nothing seals, or does not believe another member: more than half of
+// those in sync, and no fewer than give a sector. Fewer liars than that make nobody believe anything; see docs/design/0029 for how many may lie.
+func (r *read) needed() int {
+	return max(r.layout.Code.Data, bits.OnesCount32(r.sync)/2+1)
+}
+
+// exclude goes on without a member. It reports whether enough are left.
+func (r *read) exclude(n blocktree.NodeID) {
+	if !slices.Contains(r.liars, n) {
+		r.liars = append(r.liars, n)
+	}
+	r.wary = true
+}
+
+// stands tells what an answer says of one version of a sector: that the member has it, or that it has neither that nor a newer one. Of a shard that is
+// damaged the version counts.
+func (a *Message) stands(sector blocktree.SectorIndex, v blocktree.Version, kind ExtentKind) (has, denies bool) {
+	newer := false
+	for i := range a.Extents {
+		x := &a.Extents[i]
+		if sector < x.First || uint64(sector) >= uint64(x.First)+uint64(x.Count) {
+			continue
+		}
+		if x.Version == v && (x.Kind == kind || x.Kind == Damaged && kind == Data) {
+			return true, false
+		}
+		newer = newer || v.Less(x.Version)
+	}
+	return false, !newer
+}
+
+// mustAgree reports whether a segment is believed only if members agree on it: no shards show zeros to be true. A sealed version that one member alone has, with
+// k = 1, who has the key will judge: it may be all that is left.
+func (r *read) mustAgree(s *segment) bool {
+	return (s.contested || s.kind == Zero) && !s.version.IsZero() && r.c.mut != mutBelieveAny
+}
+
+// agreed reports whether all that answered, or as many as are needed, have what a segment says.
+func (r *read) agreed(s *segment) bool {
+	with, heard := 0, 0
+	for i := range r.slots {
+		if a := r.slots[i].ans; a != nil {
+			heard++
+			if has, _ := a.stands(s.first, s.version, s.kind); has {
+				with++
+			}
+		}
+	}
+	return with == heard || with >= r.needed()
+}
+
+// doubtIt notes who claims to have what a segment says.
+func (r *read) doubtIt(s *segment) {
+	c := claim{sector: s.first, version: s.version, kind: s.kind}
+	for i := range r.slots {
+		if a := r.slots[i].ans; a != nil {
+			if has, _ := a.stands(s.first, s.version, s.kind); has {
+				c.by = append(c.by, r.peers[i].node)
+			}
+		}
+	}
+	for _, x := range r.exact {
+		if n := r.peers[x.slot].node; x.ans != nil && x.version == s.version && !slices.Contains(c.by, n) {
+			if has, _ := x.ans.stands(s.first, s.version, s.kind); has {
+				c.by = append(c.by, n)
+			}
+		}
+	}
+	r.claims = append(r.claims, c)
+}
+
+// askAnew begins again, and asks all, as what was claimed could not be shown: it is older by now, or a lie.
+func (r *read) askAnew() {
+	if r.restarts >= readRestartsMax {
+		r.finish(blocktree.Unavailable, nil)
+		return
+	}
+	r.restarts++
+	r.c.stats.ReadRestarts++
+	r.wary = true
+	r.restart()
+}
+
+// judge weighs the claims of the round before against what the others say now, asked after them: what one member has committed every other in sync has
+// had durably since before, or something newer (I11). It reports whether somebody is found to lie.
+func (r *read) judge() bool {
+	found := false
+	for _, c := range r.claims {
+		denied := 0
+		for i := range r.slots {
+			if a := r.slots[i].ans; a != nil && !slices.Contains(c.by, r.peers[i].node) {
+				if _, denies := a.stands(c.sector, c.version, c.kind); denies {
+					denied++
+				}
+			}
+		}
+		if enough := denied >= r.needed() || denied > 0 && r.c.mut == mutDenyAny; !enough || r.c.mut == mutBelieveClaim {
+			continue
+		}
+		for _, n := range c.by {
+			if slices.Contains(r.liars, n) {
+				continue
+			}
+			r.exclude(n)
+			r.c.suspect(Suspect{Node: n, Kind: SuspectVersion, File: r.layout.File, First: c.sector, Count: 1})
+			found = true
+		}
+	}
+	r.claims = nil
+	return found
+}
+
+// contradicts reports whether an answer makes something else of a version than it is.
+func (a *Message) contradicts(sector blocktree.SectorIndex, v blocktree.Version, kind ExtentKind) bool {
+	return slices.ContainsFunc(a.Extents, func(x Extent) bool {
+		return x.Version == v && x.Kind != kind && x.Kind != Damaged && sector >= x.First && uint64(sector) < uint64(x.First)+uint64(x.Count)
+	})
+}
+
+// noteOthers names members whose answers do not go with what a read has found: that make data of its zeros or zeros of its data, or have not what they
+// acknowledged. That is a version which every member in sync has had durably since before it was asked, as it is of an epoch that was decided, or at or
+// below the watermark that went with the question.
+func (r *read) noteOthers(segs []segment) {
+	for i := range r.slots {
+		a := r.slots[i].ans
+		if a == nil {
+			continue
+		}
+		told := r.slots[i].call.msg.Watermark
+		for j := range segs {
+			s := &segs[j]
+			has, denies := a.stands(s.first, s.version, s.kind)
+			switch {
+			case s.version.IsZero() || has || !denies:
+				continue
+			case a.contradicts(s.first, s.version, s.kind):
+				r.suspect(i, SuspectVersion, s.first, s.count)
+			case s.version.Epoch < r.layout.Epoch || !told.Less(s.version):
+				r.suspect(i, SuspectLost, s.first, s.count)
+			default:
+				continue
+			}
+			break
+		}
+	}
+}
