@@ -235,6 +235,7 @@ func FuzzDecode(f *testing.F) {
 	chain := mustIssue(f, testRoot, nil, grant(rack, at("rack1")))
 	f.Add(chain.Encode())
 	f.Add(mustIssue(f, rack, chain, grant(testKey(3), at("rack1", "a"))).Encode())
+	f.Add(mustIssue(f, testRoot, nil, grant(rack, at("rack1"), func(g *Grant) { g.Reader = "x25519-abc" })).Encode())
 	f.Add(Credentials{}.Encode())
 	f.Fuzz(func(t *testing.T, in []byte) {
 		c, err := Decode(in)
