@@ -380,3 +380,18 @@ func (d *Domain) Await(what string, ok func() bool) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
+
+// Impostor is a client with the key of node i, whose credentials are for another path.
+func (d *Domain) Impostor(i int, short string) (*cluster.Client, error) {
+	d.T.Helper()
+	table, err := route.NewTable(d.Members)
+	d.must(err)
+	path := d.Path(short)
+	c, err := cluster.Dial(d.T.Context(), cluster.ClientConfig{Path: path, Root: d.Root, Key: d.keys[i],
+		Credentials: d.issue(d.RootIssuer(), d.keys[i], path, User{UID: 1000, GID: 1000}, time.Now().Add(time.Hour)),
+		Transport:   d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger("impostor"), Clock: node.SystemClock{}})
+	if err == nil {
+		d.T.Cleanup(func() { _ = c.Close() })
+	}
+	return c, err
+}
