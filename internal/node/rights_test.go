@@ -323,7 +323,7 @@ func TestKeyOfAHostElsewhere(t *testing.T) {
 	d := testenv.New(t, 3)
 	d.StartAll()
 	d.Await("a cluster that is founded and whole", d.AllStarted)
-	c, err := d.Impostor(1, "/home/x")
+	c, err := d.Impostor(1, "/rack2/x")
 	if err != nil {
 		t.Fatal(err)
 	}
