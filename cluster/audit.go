@@ -138,7 +138,7 @@ func shortPath(p blocktree.Path) string {
 // told writes what came of a command: that it was refused, or what it changed about rights.
 func (a *audit) told(who asker, op meta.Op, r *meta.Result) {
 	what, on := opWords(op)
-	if r.Kind == blocktree.Permission {
+	if r.Kind == blocktree.Permission || r.Kind == blocktree.Unauthenticated {
 		a.refused(who, what, on, r.Err("cluster"))
 		return
 	}
@@ -146,7 +146,7 @@ func (a *audit) told(who asker, op meta.Op, r *meta.Result) {
 		return
 	}
 	switch o := op.(type) {
-	case meta.PutGrant, meta.RemoveGrant:
+	case meta.PutGrant, meta.RemoveGrant, meta.RevokePrincipal, meta.SetAccess:
 		a.changed(who, what, on)
 	case meta.SetAttr:
 		if o.Mask&(meta.AttrMode|meta.AttrOwner|meta.AttrAccess) != 0 {

@@ -24,6 +24,32 @@ func opWords(op meta.Op) (what string, on any) {
 		return "grant " + o.Grant.Rights.String() + " to " + o.Grant.Subject.String() + untilWords(o.Grant.Until), o.File
 	case meta.RemoveGrant:
 		return "revoke from " + o.Subject.String(), o.File
+	case meta.SetAccess:
+		return "set access record", o.File
+	case meta.NoteAccess:
+		return "tell of the access record", o.File
+	case meta.RevokePrincipal:
+		return "revoke principal " + o.Principal.String() + untilWords(o.Until), o.Scope.Short()
+	case meta.OpenSession:
+		return "open a session", o.Path.Short()
+	case meta.RenewSession:
+		return "renew a session", ""
+	case meta.CloseSession:
+		return "close a session", ""
+	case meta.Release:
+		return "release", o.File
+	case meta.PutRuntime:
+		return "put process record", o.Runtime.Path.Short()
+	case meta.RemoveRuntime:
+		return "remove process record", o.Path.Short()
+	case meta.Found:
+		return "found the cluster", o.Dir.Short()
+	case meta.StartNode:
+		return "start store " + o.Node.String(), ""
+	case meta.StartVolatile:
+		return "start store " + o.Node.String(), ""
+	case meta.LeaveViews:
+		return "have store " + o.Node.String() + " copied up", ""
 	case meta.Resize:
 		return fmt.Sprintf("resize to %d bytes", o.SizeBytes), o.File
 	case meta.Acquire:
@@ -86,6 +112,10 @@ func queryWords(q *meta.Query) (what string, on any) {
 		return "layout", on
 	case meta.QueryLease:
 		return "lease", on
+	case meta.QueryRuntimes, meta.QueryStarts, meta.QueryDraining, meta.QueryStatus:
+		return "list nodes", ""
+	case meta.QueryRevoked:
+		return "list revocations", ""
 	}
 	return "ask", ""
 }

@@ -8,6 +8,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
+	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/internal/wire"
 )
@@ -243,10 +244,33 @@ func (s *Service) yield(req *bttp.Request) {
 		req.Fail(err)
 		return
 	}
+	who := req.Conn.Peer()
+	if err := s.letGo(who, f); err != nil {
+		if blocktree.KindOf(err) == blocktree.Permission {
+			s.audit.refused(asker{who, req.Conn.RemoteAddr()}, "have a copy-up wait", f, err)
+		}
+		req.Fail(err)
+		return
+	}
+	req.Reply(nil)
+}
+
+// letGo is yield for somebody who may hold the file; whoever may not would keep it from being whole again for ever. What is not applied here yet is by
+// when it asks again.
+func (s *Service) letGo(who cred.Identity, f blocktree.FileID) error {
+	if _, node := s.roster.node(who.Principal); !node {
+		j, err := s.group.Judge(callerOf(who), f, meta.RightsHold, s.cfg.Clock.Now().UnixNano())
+		if err != nil {
+			return err
+		}
+		if j.Refusal != nil {
+			return j.Refusal
+		}
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if cancel := s.healing[f]; cancel != nil {
 		cancel()
 	}
-	s.mu.Unlock()
-	req.Reply(nil)
+	return nil
 }

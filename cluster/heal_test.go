@@ -1,10 +1,13 @@
 package cluster
 
 import (
+	"context"
 	"testing"
 
 	"blocktree"
+	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
+	"blocktree/crypto/cred"
 )
 
 // TestStuck: a file that its last holder left in the middle of a take-over, or with a write that nobody can judge while a
@@ -84,5 +87,28 @@ func TestStuckWithoutLeader(t *testing.T) {
 	l.Marked = map[blocktree.NodeID]bool{members[0].Node: true, members[1].Node: true}
 	if n := speakers(l, leader); n != 0 {
 		t.Errorf("%d nodes do that have lost their memory", n)
+	}
+}
+
+// TestYieldsToHoldersOnly: only who may hold a file stops its copy-up.
+func TestYieldsToHoldersOnly(t *testing.T) {
+	b := newPassBed(t)
+	stopped := 0
+	s := &Service{group: b.holders.group, roster: b.holders.nodes, healing: map[blocktree.FileID]context.CancelFunc{b.file: func() { stopped++ }}}
+	s.cfg.Clock = b.clock
+	for _, r := range []meta.Rights{0, meta.RightRead, meta.RightsHold} {
+		if r != 0 {
+			b.grant(r, 0)
+		}
+		err := s.letGo(b.who, b.file)
+		if want := r == meta.RightsHold; (err == nil) != want || (stopped == 1) != want || err != nil && blocktree.KindOf(err) != blocktree.Permission {
+			t.Errorf("with rights to %s: %v, stopped %d times", r, err, stopped)
+		}
+	}
+	if err := s.letGo(cred.Identity{Principal: blocktree.PrincipalOf([]byte("node"))}, b.file); err != nil || stopped != 2 {
+		t.Errorf("a node: %v, %d", err, stopped)
+	}
+	if err := s.letGo(cred.Identity{}, b.file); blocktree.KindOf(err) != blocktree.Permission || stopped != 2 {
+		t.Errorf("nobody: %v", err)
 	}
 }

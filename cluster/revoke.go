@@ -73,6 +73,14 @@ func (s *Service) permitRevoke(from cred.Identity, o meta.RevokePrincipal) error
 	return nil
 }
 
+// refuses says whom the node has no connection with.
+func (s *Service) refuses(id cred.Identity) error {
+	if err := s.revoked.refuses(id); err != nil {
+		return err
+	}
+	return s.roster.refuses(id)
+}
+
 // revoke refuses from now on, and cuts off, those that the list means. A node that it means itself ends.
 func (s *Service) revoke(list []meta.Revocation) {
 	if !s.revoked.add(list) {
@@ -81,7 +89,7 @@ func (s *Service) revoke(list []meta.Revocation) {
 	for _, x := range list {
 		s.cfg.Logger.Warn("a principal is revoked", "principal", x.Principal.String(), "below", x.Scope.Short(), "until", time.Unix(0, x.Until).UTC())
 	}
-	s.endpoint.SetRefused(s.revoked.refuses)
+	s.endpoint.SetRefused(s.refuses)
 	if err := s.revoked.refuses(s.endpoint.Identity()); err != nil {
 		s.fail(&blocktree.Error{Op: "this node was revoked", Err: err})
 	}

@@ -10,6 +10,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 )
 
@@ -19,6 +20,7 @@ import (
 type roster struct {
 	mu     sync.RWMutex
 	stores map[blocktree.Principal]blocktree.NodeID
+	paths  map[blocktree.Principal]blocktree.Path
 	said   map[blocktree.Principal]said // at most one for each host
 }
 
@@ -36,13 +38,13 @@ func newRoster(hosts []blocktree.Runtime) *roster {
 
 // set replaces what is known.
 func (r *roster) set(hosts []blocktree.Runtime) {
-	stores := make(map[blocktree.Principal]blocktree.NodeID, len(hosts))
+	stores, paths := make(map[blocktree.Principal]blocktree.NodeID, len(hosts)), make(map[blocktree.Principal]blocktree.Path, len(hosts))
 	for _, h := range hosts {
-		stores[h.Principal] = h.Node
+		stores[h.Principal], paths[h.Principal] = h.Node, h.Path
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stores, r.said = stores, map[blocktree.Principal]said{}
+	r.stores, r.paths, r.said = stores, paths, map[blocktree.Principal]said{}
 }
 
 // node is the store of a host; false for who is none.
@@ -51,6 +53,18 @@ func (r *roster) node(p blocktree.Principal) (blocktree.NodeID, bool) {
 	defer r.mu.RUnlock()
 	n, ok := r.stores[p]
 	return n, ok
+}
+
+// refuses says why a runtime is not believed that has the key of a host and is at another path than the host. Whoever issues anywhere can issue
+// that to a key which was stolen, and a revocation at and below the host's path does not mean it.
+func (r *roster) refuses(id cred.Identity) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if at, ok := r.paths[id.Principal]; ok && at != id.Path {
+		return &blocktree.Error{Op: "credentials", Path: id.Path.Short(), Kind: blocktree.Unauthenticated, Err: errors.New("the key is that of the sector host " + at.Short()),
+			Hint: "make a key of its own for every runtime"}
+	}
+	return nil
 }
 
 // speaker is the store that a host's message speaks for: the one in the header, or that of the records where it has none.
@@ -124,6 +138,7 @@ func (s *Service) readRecords(started bool) {
 		return
 	}
 	s.roster.set(hosts)
+	s.endpoint.SetRefused(s.refuses)
 	s.peers.adopt(hosts)
 	if !started {
 		return

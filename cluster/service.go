@@ -503,7 +503,7 @@ func (s *Service) answerQuery(ctx context.Context, from asker, body []byte) ([]b
 	if err != nil {
 		return nil, err
 	}
-	if a.Kind == blocktree.Permission {
+	if a.Kind == blocktree.Permission || a.Kind == blocktree.Unauthenticated {
 		what, on := queryWords(&q)
 		s.audit.refused(from, what, on, a.Err("cluster"))
 	}

@@ -72,7 +72,10 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 		}
 	default:
 		if q.Caller.Anonymous() {
-			return refuse(blocktree.Permission, "an anonymous caller may not ask for that")
+			return refuse(blocktree.Permission, "an anonymous caller may not ask for that").hinted("ask with credentials of the domain")
+		}
+		if r, ok := s.believed(q.Caller.Path, q.Caller.Chain...); !ok {
+			return r
 		}
 	}
 	return Result{}
@@ -88,7 +91,7 @@ func (s *state) judgeInode(q *Query, i *Inode) Result {
 		}
 		return s.denied(q.Caller, i, want, q.Time)
 	}
-	if s.rights(q.Caller, i, q.Time)&(RightRead|RightWrite|RightAdmin) == 0 {
+	if s.rights(q.Caller, i, q.Time)&rightsRecord == 0 {
 		i.Access = nil
 	}
 	return Result{}

@@ -32,8 +32,14 @@ func (s *state) apply(index uint64, data []byte) (id CommandID, r Result) {
 // command answers a retry, or does the op and remembers it.
 func (s *state) command(c Command) Result {
 	remembered := remembers(c.Op)
+	s.id, s.caller, s.now = c.ID, c.Caller, c.Time
 	if remembered {
 		if d, ok := s.done(c.ID); ok {
+			if c.Caller != nil {
+				if r, ok := s.believed(c.Caller.Path, c.Caller.Chain...); !ok {
+					return r
+				}
+			}
 			if d.layout {
 				d.result.Layout = s.layout(d.file)
 			}
@@ -42,13 +48,12 @@ func (s *state) command(c Command) Result {
 					i.Access = now.Access
 				}
 			}
-			return d.result
+			return s.withoutRecord(d.result)
 		}
 	}
 	if _, founding := c.Op.(Found); !founding && s.superblock() == nil {
 		return refuse(blocktree.Unavailable, "the cluster is not founded yet")
 	}
-	s.id, s.caller, s.now = c.ID, c.Caller, c.Time
 	if c.Caller != nil {
 		s.noteParents()
 	}
@@ -58,6 +63,23 @@ func (s *state) command(c Command) Result {
 	}
 	if remembered && (r.Kind == blocktree.Other || remembersRefusal(c.Op)) {
 		s.remember(c.ID, r)
+	}
+	return s.withoutRecord(r)
+}
+
+// withoutRecord takes the access record out of a result, if the caller would not be told it by a query.
+func (s *state) withoutRecord(r Result) Result {
+	if s.caller == nil || r.Inode == nil || len(r.Inode.Access) == 0 {
+		return r
+	}
+	now := s.inode(r.Inode.ID)
+	if now == nil { // it was removed
+		now = r.Inode
+	}
+	if s.rights(s.caller, now, s.now)&rightsRecord == 0 {
+		i := *r.Inode
+		i.Access = nil
+		r.Inode = &i
 	}
 	return r
 }

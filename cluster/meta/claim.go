@@ -111,8 +111,8 @@ func (s *state) endClaim(o EndClaim) Result {
 		}
 		return Result{Lease: held}
 	}
-	if !o.Grant {
-		if c.asked != o.Asked {
+	if !o.Grant || !s.mayClaim(o) {
+		if !o.Grant && c.asked != o.Asked {
 			return refuse(blocktree.Busy, "the claim was repeated")
 		}
 		s.del(kindClaim, inodeRest(o.File.Inode))
@@ -139,6 +139,13 @@ func (s *state) endClaim(o EndClaim) Result {
 	x.Leases++
 	s.setSession(x)
 	return s.grant(x, l, c.id)
+}
+
+// mayClaim reports whether a claimant may still hold what it has claimed: since it was judged its right may have gone. Of a claim that an older log has
+// nothing is known, and it is as it was.
+func (s *state) mayClaim(o EndClaim) bool {
+	c, i := value(s, kindCaller, o.Session[:], getCaller), s.inode(o.File)
+	return c == nil || i == nil || s.mayHold(c, i, s.now)
 }
 
 // claimClock is what this member noted of a claim, on its own clock. Whatever confirmed the lease to its holder was applied before the
@@ -197,7 +204,7 @@ func (g *Group) noteClaim(s *state, data []byte, r *Result) {
 		switch {
 		case done && o.Session == SessionID{}:
 			g.log.Warn("the lease of a holder that may not hold the file any more has ended", "file", o.File.String(), "epoch", uint64(o.Epoch), "holder", holder.Short())
-		case done && o.Grant:
+		case done && r.Lease.Session == o.Session:
 			g.log.Warn("a lease was taken by force", "file", o.File.String(), "epoch", uint64(r.Lease.Epoch), "from", holder.Short(),
 				"by", r.Lease.Holder.Short())
 		case done:

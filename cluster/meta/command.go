@@ -194,8 +194,9 @@ type ClaimLease struct {
 }
 
 // EndClaim ends the claim of Session on the lease of File under Epoch. Proposed by the leader only. With Grant the lease becomes
-// Session's, under the next epoch; without, the claim lapses, unless it was repeated since Asked was seen (then Busy). NotFound: there
-// is no such claim, or it was made since Asked was seen, or Session is gone. Unavailable (LeasesPerSessionMax).
+// Session's, under the next epoch, or, if that may not hold the file any more, the claim lapses; without, it lapses, unless it was repeated since
+// Asked was seen (then Busy). NotFound: there is no such claim, or it was made since Asked was seen, or Session is gone. Unavailable
+// (LeasesPerSessionMax).
 type EndClaim struct {
 	File    blocktree.FileID
 	Epoch   blocktree.Epoch

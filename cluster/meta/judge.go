@@ -49,10 +49,17 @@ func (s *state) judge(o Op) (Op, Result) {
 		if !c.all() {
 			return o, refuse(blocktree.Permission, "%s has not user id 0", c).hinted("nodes are replaced, drained and removed by user id 0")
 		}
+	case RevokePrincipal:
+		if !c.all() || o.Scope != c.Path {
+			return o, refuse(blocktree.Permission, "%s may not revoke below %s", c, o.Scope.Short()).hinted("user id 0 revokes, at and below its own path")
+		}
 	case OpenSession:
 		if c.Anonymous() {
 			return o, refuse(blocktree.Permission, "an anonymous caller holds nothing").hinted("a session takes credentials of the domain")
 		}
+	case Found, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release: // see above
+	default: // the leader's own, and what nobody has thought of
+		return o, refuse(blocktree.Permission, "%s may not ask for a %T", c, o).hinted("the cluster does that by itself")
 	}
 	return o, Result{}
 }
@@ -139,6 +146,8 @@ func (s *state) judgeAttr(o SetAttr) Result {
 		want |= RightWrite
 	}
 	switch {
+	case o.Mask == 0: // whose answer would be for everybody
+		return refuse(blocktree.Invalid, "nothing is set").hinted("say what is to be set")
 	case o.Mask&AttrMode != 0 && o.Mode > modeMax:
 		return refuse(blocktree.Invalid, "mode %#o", o.Mode).hinted("a mode is at most 0777")
 	case !s.may(c, i, want, s.now):

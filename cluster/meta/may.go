@@ -161,12 +161,18 @@ func (s *state) takenBy(c *Caller, i *Inode) (newest RightsChange) {
 	return newest
 }
 
-// isHost reports whether c is a sector host of the cluster.
+// isHost reports whether c is a sector host of the cluster: at the path of its record, as credentials of the same key for another path are anybody's to
+// issue who issues there, whatever was revoked here.
 func (s *state) isHost(c *Caller) (host bool) {
 	if c == nil || c.Anonymous() {
 		return c == nil
 	}
-	each(s, kindRuntime, getRuntimePtr, func(r *blocktree.Runtime) { host = host || r.Principal == c.Principal && IsSectorHost(*r) })
+	each(s, kindRuntime, getRuntimePtr, func(r *blocktree.Runtime) {
+		host = host || r.Principal == c.Principal && r.Path == c.Path && IsSectorHost(*r)
+	})
+	if host {
+		_, host = s.believed(c.Path, c.Chain...)
+	}
 	return host
 }
 

@@ -22,6 +22,8 @@ const (
 
 	// RightsHold is what holding a file takes: a holder also reads, to copy up.
 	RightsHold = RightRead | RightWrite | RightLease
+	// rightsRecord are those any of which has a use for an access record.
+	rightsRecord = RightRead | RightWrite | RightAdmin
 )
 
 var rightNames = []struct {

@@ -82,6 +82,14 @@ func (d *door) serves(c *cluster.ServiceConfig) {
 	}
 }
 
+// renew has the door's client known by newer credentials, which the node's are.
+func (d *door) renew(chain cred.Credentials) error {
+	if d == nil {
+		return nil
+	}
+	return d.client.SetCredentials(chain)
+}
+
 // close closes what is open through the door while the node still answers, and lets go of the cluster.
 func (d *door) close() error {
 	if d == nil {

@@ -193,3 +193,16 @@ func TestAnonymousReachesNothingElse(t *testing.T) {
 		t.Errorf("a node without the service: %v", err)
 	}
 }
+
+// The service's own client of the cluster is known by the node's newer credentials too: else it ends with the first ones.
+func TestDoorIsRenewed(t *testing.T) {
+	d := withDoor(t)
+	until := time.Now().Add(48 * time.Hour).Truncate(time.Second)
+	d.RenewAll(until)
+	if got := d.Node(0).DoorIdentity().NotAfter; !got.Equal(until) {
+		t.Errorf("renewed until %v, the service is known until %v", until, got)
+	}
+	if _, err := d.Door("admin", 0, 0).Stat(patience(t), blocktree.RootPath(d.Root)); err != nil {
+		t.Error(err)
+	}
+}

@@ -266,6 +266,9 @@ func (n *Node) SetCredentials(chain cred.Credentials) error {
 			return err
 		}
 	}
+	if err := n.given.door.renew(chain); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	n.newest = chain
 	n.mu.Unlock()

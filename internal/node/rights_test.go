@@ -317,3 +317,23 @@ func TestOldThingsDoNotHelp(t *testing.T) {
 		return err == nil
 	})
 }
+
+// TestKeyOfAHostElsewhere: the key of a sector host with credentials for another path speaks for nobody, user id 0 least of all.
+func TestKeyOfAHostElsewhere(t *testing.T) {
+	d := testenv.New(t, 3)
+	d.StartAll()
+	d.Await("a cluster that is founded and whole", d.AllStarted)
+	c, err := d.Impostor(1, "/rack2/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ctx = cluster.OnBehalf(ctx, d.Client().Identity())
+	if err := c.MakeDir(ctx, d.Path("/stolen"), 0o755, false); err == nil || !strings.Contains(err.Error(), "the key is that of the sector host") {
+		t.Errorf("it spoke for user id 0: %v", err)
+	}
+	if _, err := d.Client().Stat(t.Context(), d.Path("/stolen")); blocktree.KindOf(err) != blocktree.NotFound {
+		t.Errorf("it made a directory: %v", err)
+	}
+}

@@ -138,7 +138,7 @@ func (d *Domain) issue(by Issuer, key cred.Key, path blocktree.Path, u User, unt
 func (d *Domain) RenewAll(until time.Time, clients ...*cluster.Client) {
 	d.T.Helper()
 	for i, n := range d.nodes {
-		d.chains[i] = d.issue(d.RootIssuer(), d.keys[i], d.Members[i].Path, d.nodeUser, until, d.Members[i].Services...)
+		d.chains[i] = d.issue(d.RootIssuer(), d.keys[i], d.Members[i].Path, d.nodeUser, until, blocktree.ServiceSector, blocktree.ServiceFilesystem)
 		if n != nil {
 			d.must(n.SetCredentials(d.chains[i]))
 		}
@@ -379,4 +379,19 @@ func (d *Domain) Await(what string, ok func() bool) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// Impostor is a client with the key of node i, whose credentials are for another path.
+func (d *Domain) Impostor(i int, short string) (*cluster.Client, error) {
+	d.T.Helper()
+	table, err := route.NewTable(d.Members)
+	d.must(err)
+	path := d.Path(short)
+	c, err := cluster.Dial(d.T.Context(), cluster.ClientConfig{Path: path, Root: d.Root, Key: d.keys[i],
+		Credentials: d.issue(d.RootIssuer(), d.keys[i], path, User{UID: 1000, GID: 1000}, time.Now().Add(time.Hour)),
+		Transport:   d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger("impostor"), Clock: node.SystemClock{}})
+	if err == nil {
+		d.T.Cleanup(func() { _ = c.Close() })
+	}
+	return c, err
 }

@@ -1,0 +1,47 @@
+package cluster
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+)
+
+// TestEveryChangeOfRightsIsTold: a line for each op that changes who may or can read what, and for each refusal, in words; nothing of an access record is in it.
+func TestEveryChangeOfRightsIsTold(t *testing.T) {
+	secret := "wrappedkeys"
+	p := blocktree.PrincipalOf([]byte("thief"))
+	root := blocktree.RootPath(blocktree.PrincipalOf([]byte("root")))
+	told := func(op meta.Op, kind blocktree.Kind) string {
+		var out bytes.Buffer
+		a := &audit{clock: &movedClock{}, log: slog.New(slog.NewTextHandler(&out, nil))}
+		a.told(asker{}, op, &meta.Result{Kind: kind})
+		if strings.Contains(out.String(), secret) || strings.Contains(out.String(), "meta.") {
+			t.Errorf("%T: %s", op, out.String())
+		}
+		return out.String()
+	}
+	revoke := meta.RevokePrincipal{Revocation: meta.Revocation{Principal: p, Scope: root.Join("rack1"), Until: 1}}
+	for _, op := range []meta.Op{meta.PutGrant{Grant: meta.Grant{Subject: meta.Subject{Path: root}, Rights: meta.RightRead}}, meta.RemoveGrant{Subject: meta.Subject{Path: root}}, revoke,
+		meta.SetAccess{Access: []byte(secret)}, meta.SetAttr{Mask: meta.AttrMode}, meta.SetAttr{Mask: meta.AttrOwner}, meta.SetAttr{Mask: meta.AttrAccess, Access: []byte(secret)}} {
+		if line := told(op, blocktree.Other); !strings.Contains(line, "rights changed") {
+			t.Errorf("%T: no line: %q", op, line)
+		}
+	}
+	if line := told(revoke, blocktree.Other); !strings.Contains(line, p.String()) || !strings.Contains(line, "/rack1") {
+		t.Errorf("whom and where: %q", line)
+	}
+	for _, op := range []meta.Op{meta.Found{Dir: root}, meta.MakeDir{Path: root}, meta.CreateFile{Path: root}, meta.CreateFlushFile{CreateFile: meta.CreateFile{Path: root}}, meta.Remove{Path: root},
+		meta.PutRuntime{}, meta.RemoveRuntime{}, meta.StartNode{}, meta.StartVolatile{}, meta.LeaveViews{}, meta.OpenSession{}, meta.RenewSession{}, meta.CloseSession{},
+		meta.Acquire{}, meta.Release{}, meta.ClaimLease{}, meta.ChangeView{}, meta.ReplaceHost{}, meta.RetireHost{}, meta.DrainHost{}, meta.Resize{}, revoke,
+		meta.SetAccess{Access: []byte(secret)}, meta.NoteAccess{}, meta.SetAttr{Mask: meta.AttrAccess, Access: []byte(secret)}} {
+		for _, kind := range []blocktree.Kind{blocktree.Permission, blocktree.Unauthenticated} {
+			if line := told(op, kind); !strings.Contains(line, "refused") {
+				t.Errorf("%T, %v: no line: %q", op, kind, line)
+			}
+		}
+	}
+}
