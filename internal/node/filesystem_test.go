@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,5 +192,34 @@ func TestAnonymousReachesNothingElse(t *testing.T) {
 	// A node without the service lets nobody in.
 	if _, err := e.Dial(ctx, d.Members[2]); blocktree.KindOf(err) != blocktree.Unauthenticated {
 		t.Errorf("a node without the service: %v", err)
+	}
+}
+
+// A filesystem service goes by its node's new credentials, too, and outlives those that it began with.
+func TestDoorIsRenewed(t *testing.T) {
+	d := testenv.New(t, 1)
+	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
+	end := time.Now().Add(6 * time.Second)
+	d.RenewAll(end)
+	d.StartAll()
+	admin := d.Door("first", 0, 0)
+	d.Await("a cluster that is founded", func() bool {
+		_, err := admin.Stat(t.Context(), blocktree.RootPath(d.Root))
+		return err == nil
+	})
+	d.RenewAll(time.Now().Add(time.Hour))
+	time.Sleep(time.Until(end) + 1500*time.Millisecond)
+	if _, err := admin.Stat(patience(t), blocktree.RootPath(d.Root)); err != nil {
+		t.Errorf("after the first credentials have ended: %v", err)
+	}
+}
+
+// Who is to be a filesystem service must be able to be one, from the start and when it is renewed; it hears what to do.
+func TestDoorNeedsUserZero(t *testing.T) {
+	d := testenv.NewOf(t, 1, testenv.User{UID: 1000})
+	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
+	err := d.TryStart(0)
+	if blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(blocktree.HintOf(err), "--uid 0") {
+		t.Errorf("%v, hint %q", err, blocktree.HintOf(err))
 	}
 }

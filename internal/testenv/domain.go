@@ -138,7 +138,7 @@ func (d *Domain) issue(by Issuer, key cred.Key, path blocktree.Path, u User, unt
 func (d *Domain) RenewAll(until time.Time, clients ...*cluster.Client) {
 	d.T.Helper()
 	for i, n := range d.nodes {
-		d.chains[i] = d.issue(d.RootIssuer(), d.keys[i], d.Members[i].Path, d.nodeUser, until, d.Members[i].Services...)
+		d.chains[i] = d.issue(d.RootIssuer(), d.keys[i], d.Members[i].Path, d.nodeUser, until, blocktree.ServiceSector, blocktree.ServiceFilesystem)
 		if n != nil {
 			d.must(n.SetCredentials(d.chains[i]))
 		}
