@@ -62,7 +62,7 @@ func newConnPasses() any { return &connPasses{of: map[blocktree.FileID]pass{}} }
 
 // applied is part of meta.Config.OnApply.
 func (p *passes) applied(c meta.Changes) {
-	if c.Rights || c.Reset || len(c.Removed) > 0 {
+	if c.Rights || c.Reset || len(c.Removed) > 0 || len(c.Revoked) > 0 {
 		p.changes.Add(1)
 	}
 }

@@ -3,11 +3,11 @@ package fs
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -334,9 +334,15 @@ func TestAnonymousBounds(t *testing.T) {
 func TestBytesInFlight(t *testing.T) {
 	c := newFake()
 	s := newTestService(t, c, nil)
-	guest, ann := ownerFor(s, nobody), ownerFor(s, somebody("ann"))
-	taken := func(o *owner) (n int) {
-		for s.hold(o, 1<<20) == nil {
+	owners := func(who cred.Identity) (os []*owner) { // none of which reaches its own bound before the common one is
+		for range blocktree.FSInFlightBytesMax >> 20 {
+			os = append(os, ownerFor(s, who))
+		}
+		return os
+	}
+	guest, ann := owners(nobody), owners(somebody("ann"))
+	taken := func(os []*owner) (n int) {
+		for s.hold(os[n], 1<<20) == nil {
 			n++
 		}
 		return n
@@ -348,11 +354,16 @@ func TestBytesInFlight(t *testing.T) {
 	if n != (blocktree.FSInFlightBytesMax-blocktree.FSAnonymousBytesMax)>>20 {
 		t.Errorf("others hold %d MiB", n)
 	}
-	for range n {
-		s.letGo(ann, 1<<20)
+	for i := range n {
+		s.letGo(ann[i], 1<<20)
 	}
-	for range blocktree.FSAnonymousBytesMax >> 20 {
-		s.letGo(guest, 1<<20)
+	for i := range blocktree.FSAnonymousBytesMax >> 20 {
+		s.letGo(guest[i], 1<<20)
+	}
+	for _, o := range append(guest, ann...) {
+		if o.bytes.Load() != 0 {
+			t.Error("bytes of a connection are still counted")
+		}
 	}
 	if s.bytes.Load() != 0 || s.guests.Load() != 0 {
 		t.Error("bytes are still counted")
@@ -422,27 +433,113 @@ func TestServiceStops(t *testing.T) {
 	wantKind(t, "stat", err, blocktree.Closed)
 }
 
-// Refusals are logged, with who and why, and bounded.
+// Refusals are logged, with who, from where, and why, and bounded for each principal.
 func TestRefusalsAreLogged(t *testing.T) {
 	var text bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestService(t, newFake(), func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&text, nil)) })
-		for range 2 {
-			for range 3 * refusalsPerSecond {
-				s.refused("open", somebody("ann"), testRoot.Join("f"), errors.New("why"))
-			}
-			time.Sleep(time.Second)
+		ann, bob := ownerFor(s, somebody("ann")), ownerFor(s, somebody("bob"))
+		for range 3 * blocktree.AuditPerSecond {
+			s.refused("open", ann, testRoot.Join("f"), blocktree.E("test", blocktree.Permission, nil))
 		}
-		if n := strings.Count(text.String(), "\n"); n != 2*refusalsPerSecond {
-			t.Errorf("%d lines", n)
-		}
-		if want := fmt.Sprintf("notLogged=%d", 2*refusalsPerSecond); !strings.Contains(text.String(), want) {
-			t.Errorf("no %s", want)
-		}
+		s.refused("open", bob, testRoot.Join("f"), blocktree.E("test", blocktree.Permission, nil))
+		s.refused("open", bob, testRoot.Join("f"), blocktree.E("test", blocktree.NotFound, nil))
+		time.Sleep(3 * time.Second)
+		_ = s.Close()
 	})
-	for _, want := range []string{"what=open", "at=/ann", "path=/f", "why=why"} {
+	if n := strings.Count(text.String(), "msg=refused"); n != blocktree.AuditPerSecond+1 {
+		t.Errorf("%d lines", n)
+	}
+	held := fmt.Sprintf("heldBack=%d", 2*blocktree.AuditPerSecond)
+	for _, want := range []string{"what=open", "path=/ann", "path=/bob", "on=/f", "address=192.0.2.1:1", "why=", held} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in %s", want, text.String())
 		}
 	}
+}
+
+// Who is refused before anything is decoded is written of, too, under whatever code.
+func TestRefusedCodesAreLogged(t *testing.T) {
+	var text lockedBuffer
+	b := newBed(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&text, nil)) })
+	nobody, _ := b.dial("")
+	conn := mustConn(t, nobody)
+	for _, code := range []uint16{codeWrite, codeResize + 1} {
+		_, err := conn.CallWait(t.Context(), code, nil, []byte("garbage"))
+		wantKind(t, nameOf(code), err, blocktree.Permission)
+		if want := "what=" + strings.Split(nameOf(code), " ")[0]; !strings.Contains(strings.ReplaceAll(text.String(), `"`, ""), want) {
+			t.Errorf("no %q in %s", want, text.String())
+		}
+	}
+}
+
+// lockedBuffer is a buffer that is written to while it is read.
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
+// A principal that takes no answers, on all the connections that it may have, leaves half of everything to others.
+func TestOnePrincipalLeavesHalf(t *testing.T) {
+	s := newTestService(t, newFake(), nil)
+	held, paths := 0, 0
+	for range blocktree.RuntimeConnectionsPerPrincipalMax {
+		rude := ownerFor(s, somebody("rude"))
+		for s.hold(rude, 1<<20) == nil {
+			held++
+		}
+		for tryEnter(rude.paths, s.paths) {
+			paths++
+		}
+	}
+	if most := blocktree.FSInFlightBytesMax >> 20 / 2; held > most || held == 0 {
+		t.Errorf("%d MiB are held, at most %d", held, most)
+	}
+	if most := blocktree.FSPathRequestsMax / 2; paths > most || paths == 0 {
+		t.Errorf("%d requests about paths, at most %d", paths, most)
+	}
+	ann := ownerFor(s, somebody("ann"))
+	if err := s.hold(ann, 1<<20); err != nil {
+		t.Error(err)
+	}
+	guest := ownerFor(s, nobody)
+	for s.hold(guest, 1<<20) == nil {
+	}
+	if err := s.hold(ownerFor(s, nobody), 1<<20); err != nil {
+		t.Errorf("another anonymous connection: %v", err)
+	}
+}
+
+// What names no open file, or is no read, costs anonymous callers nothing of what they may read.
+func TestNothingReadCostsNothing(t *testing.T) {
+	b := newBed(t, nil)
+	client, _ := b.dial("")
+	conn := mustConn(t, client)
+	path := b.fake.file("f", Read, nobody)
+	f, err := client.Open(t.Context(), path, OpenOptions{})
+	b.must(err)
+	for range blocktree.FSAnonymousRequestsPerSecondConnection - 2 {
+		_, err := conn.CallWait(t.Context(), codeRead, fileRequest{handle: 99, count: blocktree.FSTransferBytesMax}.encode())
+		wantKind(t, "no such handle", err, blocktree.Undeliverable)
+	}
+	b.service.guestBytes.mu.Lock()
+	spent := b.service.guestBytes.spent
+	b.service.guestBytes.mu.Unlock()
+	if spent != 0 {
+		t.Errorf("%.0f bytes are counted", spent)
+	}
+	b.calm()
+	b.must(f.Close())
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -212,6 +213,57 @@ func TestDoorIsRenewed(t *testing.T) {
 	if _, err := admin.Stat(patience(t), blocktree.RootPath(d.Root)); err != nil {
 		t.Errorf("after the first credentials have ended: %v", err)
 	}
+}
+
+// What the service is refused for somebody is one line of the log of all nodes, in the name of who asked, from where that asked.
+func TestRefusalIsSaidOnce(t *testing.T) {
+	var log lines
+	d := testenv.New(t, 1)
+	d.Log = &log
+	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
+	d.StartAll()
+	admin, mallory := d.Door("first", 0, 0), d.Door("mallory", 1000, 1000)
+	ctx := patience(t)
+	d.Await("a cluster that is founded", func() bool {
+		return admin.Create(ctx, d.Path("/shut/f"), fs.CreateOptions{SizeBytes: 1 << 20, Code: blocktree.Code{Data: 1}}) == nil
+	})
+	for what, do := range map[string]func(p blocktree.Path) error{
+		"open":   func(p blocktree.Path) error { _, err := mallory.Open(ctx, p, fs.OpenOptions{}); return err },
+		"remove": func(p blocktree.Path) error { return mallory.Remove(ctx, p) },
+		"create": func(p blocktree.Path) error {
+			return mallory.Create(ctx, p.Parent().Join("x"), fs.CreateOptions{SizeBytes: 1 << 20})
+		},
+	} {
+		before := strings.Count(log.String(), "msg=refused")
+		if err := do(d.Path("/shut/f")); blocktree.KindOf(err) != blocktree.Permission {
+			t.Errorf("%s: %v", what, err)
+		}
+		text := log.String()
+		if n := strings.Count(text, "msg=refused") - before; n != 1 {
+			t.Errorf("%s: %d lines", what, n)
+		}
+		if last := text[strings.LastIndex(text, "msg=refused"):]; !strings.Contains(last, "path=/mallory") || !strings.Contains(last, "what="+what) || !strings.Contains(last, "address=127.0.0.1:") {
+			t.Errorf("%s: %s", what, last)
+		}
+	}
+}
+
+// lines is a log that is read while it is written.
+type lines struct {
+	mu sync.Mutex
+	strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.String()
 }
 
 // Who is to be a filesystem service must be able to be one, from the start and when it is renewed; it hears what to do.
