@@ -38,6 +38,7 @@ type Service struct {
 	guestRate  bucket        // of requests
 	guestBytes bucket        // that are read
 	audit      *cluster.Audit
+	keeper     bttp.Keeper // of a connection's owner
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -103,7 +104,7 @@ func (s *Service) task(f func()) error {
 
 // ownerOf returns the owner that a connection is; it ends with the connection.
 func (s *Service) ownerOf(conn *bttp.Conn) *owner {
-	return conn.Own(func() any {
+	return conn.Keep(&s.keeper, func() any {
 		o := newOwner(s, conn.Peer, conn.RemoteAddr())
 		if s.task(func() {
 			select {

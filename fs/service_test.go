@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -542,4 +544,67 @@ func TestNothingReadCostsNothing(t *testing.T) {
 	}
 	b.calm()
 	b.must(f.Close())
+}
+
+// Ten thousand openings on connections that are cut, some of them closed before, leave nothing: no open file, no sectors, no lease, no byte, no goroutine,
+// no descriptor.
+func TestCutConnectionsLeaveNothing(t *testing.T) {
+	const connections, each = 40, 250
+	b := newBed(t, nil)
+	count := func() (goroutines, descriptors int) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		b.must(err)
+		return runtime.NumGoroutine(), len(entries)
+	}
+	round := func(n int) {
+		client, who := b.dial(fmt.Sprintf("ann%d", n))
+		read, write := b.fake.file(fmt.Sprintf("r%d", n), Read, who), b.fake.file(fmt.Sprintf("w%d", n), Read|Write|Lease, who)
+		_, err := client.Open(t.Context(), write, OpenOptions{Write: true})
+		b.must(err)
+		for i := range each - 1 {
+			f, err := client.Open(t.Context(), read, OpenOptions{})
+			b.must(err)
+			if i%3 > 0 {
+				_, err = f.ReadAt(t.Context(), make([]byte, 4096), 0)
+				b.must(err)
+			}
+			if i%3 > 1 {
+				b.must(f.Close())
+			}
+		}
+		b.must(client.Close())
+	}
+	settled := func() bool {
+		return b.service.OpenFiles() == 0 && b.fake.opened.Load() == 0 && b.service.bytes.Load() == 0
+	}
+	await := func() {
+		t.Helper()
+		for begun := time.Now(); !settled(); time.Sleep(time.Millisecond) {
+			if time.Since(begun) > 30*time.Second {
+				t.Fatalf("%d files and %d bytes are left", b.service.OpenFiles(), b.service.bytes.Load())
+			}
+		}
+	}
+	round(0)
+	await()
+	time.Sleep(100 * time.Millisecond)
+	goroutines, descriptors := count()
+	for n := range connections - 1 {
+		round(n + 1)
+	}
+	await()
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		g, d := count()
+		if g <= goroutines && d <= descriptors {
+			break
+		}
+		if time.Since(begun) > 30*time.Second {
+			t.Fatalf("%d goroutines, %d before; %d descriptors, %d before", g, goroutines, d, descriptors)
+		}
+	}
+	b.service.writers.mu.Lock()
+	defer b.service.writers.mu.Unlock()
+	if n := len(b.service.writers.files); n != 0 {
+		t.Errorf("%d files are still open for writing", n)
+	}
 }
