@@ -323,6 +323,35 @@ func FuzzDecodeApplied(f *testing.F) {
 	fuzz(f, decodeApplied, func(a appliedState) []byte { return encodeApplied(&a) })
 }
 
+// decodeAnyValue reads a value of the state: the first byte says which.
+func decodeAnyValue(b []byte) (any, error) {
+	d := wire.NewDecoder(b)
+	var v any
+	switch d.U8() {
+	case 0:
+		v = getInode(d)
+	case 1:
+		v = getLayout(d)
+	case 2:
+		v = getSession(d)
+	case 3:
+		v = getLease(d)
+	case 4:
+		v = getStart(d)
+	case 5:
+		v = getRuntimePtr(d)
+	case 6:
+		v = getAccess(d)
+	case 7:
+		v = getCaller(d)
+	case 8:
+		v = getRevocation(d)
+	default:
+		bad(d, "no such value")
+	}
+	return v, d.Finish()
+}
+
 // FuzzDecodeValue is of the values of the state: the first byte chooses which.
 func FuzzDecodeValue(f *testing.F) {
 	r := someResult()
@@ -337,33 +366,7 @@ func FuzzDecodeValue(f *testing.F) {
 		put(&e)
 		f.Add(e.Buf)
 	}
-	fuzz(f, func(b []byte) (any, error) {
-		d := wire.NewDecoder(b)
-		var v any
-		switch d.U8() {
-		case 0:
-			v = getInode(d)
-		case 1:
-			v = getLayout(d)
-		case 2:
-			v = getSession(d)
-		case 3:
-			v = getLease(d)
-		case 4:
-			v = getStart(d)
-		case 5:
-			v = getRuntimePtr(d)
-		case 6:
-			v = getAccess(d)
-		case 7:
-			v = getCaller(d)
-		case 8:
-			v = getRevocation(d)
-		default:
-			bad(d, "no such value")
-		}
-		return v, d.Finish()
-	}, func(v any) []byte {
+	fuzz(f, decodeAnyValue, func(v any) []byte {
 		var e wire.Encoder
 		switch v := v.(type) {
 		case *Revocation:
