@@ -137,10 +137,13 @@ const (
 	ScrubRateDefault = 8 << 20
 
 	// FSTransferBytesMax is the most bytes of one read or write of the filesystem service. FSInFlightBytesMax bounds what such requests hold at a time,
-	// FSAnonymousBytesMax what those of anonymous callers have of it: eight of the longest.
-	FSTransferBytesMax  = 1 << 20
-	FSInFlightBytesMax  = 64 << 20
-	FSAnonymousBytesMax = 8 << 20
+	// FSAnonymousBytesMax what those of anonymous callers have of it: eight of the longest. Of one connection so much that all that a principal may have
+	// leave half to others, who takes no answers too; of one anonymous connection a quarter of what these have.
+	FSTransferBytesMax               = 1 << 20
+	FSInFlightBytesMax               = 64 << 20
+	FSInFlightBytesPerConnectionMax  = FSInFlightBytesMax / (2 * RuntimeConnectionsPerPrincipalMax)
+	FSAnonymousBytesMax              = 8 << 20
+	FSAnonymousBytesPerConnectionMax = FSAnonymousBytesMax / 4
 
 	// FSOpenFilesMax bounds the open files of a filesystem service, a sleeping goroutine each; of one connection, so that all that a principal may
 	// have leave half to others; of one anonymous connection. FSMailboxMax is how many requests wait for one of them.
@@ -150,9 +153,9 @@ const (
 	FSMailboxMax                = 64
 
 	// FSPathRequestsMax bounds the requests about paths that a filesystem service works on at a time, each of which asks the cluster;
-	// of one connection, of one anonymous connection, of all anonymous ones.
+	// of one connection, so that all that a principal may have leave half to others; of all anonymous ones, and of one of them.
 	FSPathRequestsMax                      = 256
-	FSPathRequestsPerConnectionMax         = 32
+	FSPathRequestsPerConnectionMax         = FSPathRequestsMax / (2 * RuntimeConnectionsPerPrincipalMax)
 	FSPathRequestsAnonymousMax             = 16
 	FSPathRequestsAnonymousConnectionMax   = 4
 	FSAnonymousRequestsPerSecond           = 1000

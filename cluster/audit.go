@@ -22,6 +22,22 @@ type audit struct {
 	known map[auditKey]*auditWindow
 }
 
+// Audit is the audit of another service of the same runtime, which asks on behalf of others: of what they are refused it writes, and the cluster does not.
+type Audit struct{ audit }
+
+// NewAudit makes one. Flush is to be called about once a second.
+func NewAudit(log *slog.Logger, clock blocktree.Clock) *Audit {
+	return &Audit{audit{log: log, clock: clock}}
+}
+
+// Refused writes that somebody was refused something; on is for people.
+func (a *Audit) Refused(who cred.Identity, address, what, on string, why error) {
+	a.refused(asker{who, address}, what, on, why)
+}
+
+// Flush writes what was held back and never said.
+func (a *Audit) Flush() { a.flush() }
+
 // auditKey is of what there is one window: a flood of refusals must not hide a change.
 type auditKey struct {
 	who    blocktree.Principal
@@ -135,11 +151,13 @@ func shortPath(p blocktree.Path) string {
 	return p.Short()
 }
 
-// told writes what came of a command: that it was refused, or what it changed about rights.
-func (a *audit) told(who asker, op meta.Op, r *meta.Result) {
+// told writes what came of a command: that it was refused, or what it changed about rights. A refusal of one on behalf of another is written by who asked.
+func (a *audit) told(who asker, onBehalf bool, op meta.Op, r *meta.Result) {
 	what, on := opWords(op)
 	if r.Kind == blocktree.Permission || r.Kind == blocktree.Unauthenticated {
-		a.refused(who, what, on, r.Err("cluster"))
+		if !onBehalf {
+			a.refused(who, what, on, r.Err("cluster"))
+		}
 		return
 	}
 	if r.Kind != blocktree.Other {

@@ -18,7 +18,7 @@ func TestEveryChangeOfRightsIsTold(t *testing.T) {
 	told := func(op meta.Op, kind blocktree.Kind) string {
 		var out bytes.Buffer
 		a := &audit{clock: &movedClock{}, log: slog.New(slog.NewTextHandler(&out, nil))}
-		a.told(asker{}, op, &meta.Result{Kind: kind})
+		a.told(asker{}, false, op, &meta.Result{Kind: kind})
 		if strings.Contains(out.String(), secret) || strings.Contains(out.String(), "meta.") {
 			t.Errorf("%T: %s", op, out.String())
 		}

@@ -18,8 +18,9 @@ import (
 // the cluster's rights, for one connection, whose credentials say who asks, and one file. It is of no use after PassTerm, nor once any
 // right has changed; then another is made, which takes no question to anybody.
 type passes struct {
-	group *meta.Group
-	clock blocktree.Clock
+	group  *meta.Group
+	clock  blocktree.Clock
+	keeper bttp.Keeper // of a connection's passes
 
 	changes atomic.Uint64 // of rights, applied here since the start
 	now     atomic.Int64  // Clock.Boot at the last tick: a message must not cost a look at the clock
@@ -62,7 +63,7 @@ func newConnPasses() any { return &connPasses{of: map[blocktree.FileID]pass{}} }
 
 // applied is part of meta.Config.OnApply.
 func (p *passes) applied(c meta.Changes) {
-	if c.Rights || c.Reset || len(c.Removed) > 0 {
+	if c.Rights || c.Reset || len(c.Removed) > 0 || len(c.Revoked) > 0 {
 		p.changes.Add(1)
 	}
 }
@@ -90,7 +91,7 @@ func wanted(msg *stripe.Message) meta.Rights {
 // look says whether the connection has a pass for a file that gives want, or was refused it; neither where that must be judged.
 func (p *passes) look(conn *bttp.Conn, f blocktree.FileID, want meta.Rights) (ok bool, refusal error) {
 	who := conn.Peer()
-	return p.find(conn.Keep(newConnPasses).(*connPasses), &who, f, want)
+	return p.find(conn.Keep(&p.keeper, newConnPasses).(*connPasses), &who, f, want)
 }
 
 func (p *passes) find(of *connPasses, who *cred.Identity, f blocktree.FileID, want meta.Rights) (ok bool, refusal error) {
@@ -108,7 +109,7 @@ func (p *passes) find(of *connPasses, who *cred.Identity, f blocktree.FileID, wa
 
 // judge makes a pass. final is whether what is applied here is as new as the message: then a refusal is kept, too.
 func (p *passes) judge(conn *bttp.Conn, f blocktree.FileID, want meta.Rights, final bool) (ok bool, refusal error) {
-	return p.make(conn.Keep(newConnPasses).(*connPasses), conn.Peer(), f, want, final)
+	return p.make(conn.Keep(&p.keeper, newConnPasses).(*connPasses), conn.Peer(), f, want, final)
 }
 
 func (p *passes) make(of *connPasses, who cred.Identity, f blocktree.FileID, want meta.Rights, final bool) (bool, error) {

@@ -198,6 +198,31 @@ func BenchmarkAdmit(b *testing.B) {
 	})
 }
 
+// TestSettledInTheCallersName: what is asked again in the background is asked on behalf of the same caller, not of the runtime that speaks for it.
+func TestSettledInTheCallersName(t *testing.T) {
+	ann := cred.Identity{Principal: blocktree.PrincipalOf([]byte("ann")), UID: 1000}
+	c := acquisition(OnBehalf(t.Context(), ann), meta.SessionID{}, blocktree.FileID{})
+	if c.Caller == nil || c.Caller.Principal != ann.Principal || c.Caller.UID != ann.UID {
+		t.Errorf("on behalf of %v", c.Caller)
+	}
+	if c := acquisition(t.Context(), meta.SessionID{}, blocktree.FileID{}); c.Caller != nil {
+		t.Errorf("its own, on behalf of %v", c.Caller)
+	}
+}
+
+// TestRevokedIsJudgedAnew: a principal that is believed no more has had what was judged before.
+func TestRevokedIsJudgedAnew(t *testing.T) {
+	var p passes
+	p.applied(meta.Changes{})
+	if p.changes.Load() != 0 {
+		t.Error("nothing was taken from anybody")
+	}
+	p.applied(meta.Changes{Revoked: []meta.Revocation{{}}})
+	if p.changes.Load() != 1 {
+		t.Error("what was judged is still gone by")
+	}
+}
+
 // TestAuditIsBounded: so many lines a second for each principal, the rest counted, whoever else is written of.
 func TestAuditIsBounded(t *testing.T) {
 	clock := &movedClock{}

@@ -414,7 +414,9 @@ func (s *Service) serve(req *bttp.Request) {
 		return
 	}
 	if req.Conn.Peer().Anonymous() {
-		req.Fail(denied("anonymous callers may not ask for this"))
+		err := denied("anonymous callers may not ask for this")
+		s.audit.refused(asker{req.Conn.Peer(), req.Conn.RemoteAddr()}, fmt.Sprintf("code %d", req.Code), "", err)
+		req.Fail(err)
 		req.Release()
 		return
 	}
@@ -498,21 +500,28 @@ func (s *Service) answerQuery(ctx context.Context, from asker, body []byte) ([]b
 	if err != nil {
 		return nil, err
 	}
+	onBehalf := s.onBehalf(from.Identity, q.Caller)
 	q.Caller, q.Time = s.calledBy(from.Identity, q.Caller, q.Time)
 	a, err := s.group.Answer(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	if a.Kind == blocktree.Permission || a.Kind == blocktree.Unauthenticated {
+	if (a.Kind == blocktree.Permission || a.Kind == blocktree.Unauthenticated) && !onBehalf { // else who asked writes it
 		what, on := queryWords(&q)
 		s.audit.refused(from, what, on, a.Err("cluster"))
 	}
 	return meta.EncodeAnswer(nil, a), nil
 }
 
+// onBehalf reports whether somebody asks for another: a sector host that says for whom.
+func (s *Service) onBehalf(from cred.Identity, said *meta.Caller) bool {
+	_, node := s.roster.node(from.Principal)
+	return node && said != nil
+}
+
 // calledBy is who asks for something, and when: what the credentials of the connection say, and this node's clock. Sector hosts may ask for others.
 func (s *Service) calledBy(from cred.Identity, said *meta.Caller, at int64) (*meta.Caller, int64) {
-	if _, node := s.roster.node(from.Principal); !node || said == nil {
+	if !s.onBehalf(from, said) {
 		return callerOf(from), s.cfg.Clock.Now().UnixNano()
 	}
 	if at == 0 {
@@ -536,6 +545,10 @@ func (s *Service) answerPropose(ctx context.Context, from asker, forwarded bool,
 			return nil, err
 		}
 	}
+	who, onBehalf := from, s.onBehalf(from.Identity, command.Caller)
+	if onBehalf {
+		who.Identity = cred.Identity{Principal: command.Caller.Principal, Path: command.Caller.Path}
+	}
 	command.Caller, command.Time = s.calledBy(from.Identity, command.Caller, command.Time)
 	r, err := s.group.Propose(ctx, command)
 	if blocktree.KindOf(err) == blocktree.NotLeader && !forwarded {
@@ -545,7 +558,7 @@ func (s *Service) answerPropose(ctx context.Context, from asker, forwarded bool,
 		return nil, err
 	}
 	if !forwarded {
-		s.audit.told(from, command.Op, &r)
+		s.audit.told(who, onBehalf, command.Op, &r)
 	}
 	return meta.EncodeResult(nil, r), nil
 }

@@ -102,12 +102,17 @@ func (c *Client) acquire(ctx context.Context, s *session, file blocktree.FileID)
 			return meta.Result{}, blocktree.E("lease", blocktree.Unavailable, ctx.Err())
 		}
 	}
-	command := meta.Command{ID: meta.NewCommandID(), Op: meta.Acquire{Session: s.id, File: file}}
+	command := acquisition(ctx, s.id, file)
 	r, err := c.proposeCommand(ctx, command)
 	if err != nil && !isRefusal(err) {
 		c.settle(file, command)
 	}
 	return r, err
+}
+
+// acquisition asks for a lease on behalf of whom ctx is, also when it is asked again by settle, under another.
+func acquisition(ctx context.Context, s meta.SessionID, file blocktree.FileID) meta.Command {
+	return meta.Command{ID: meta.NewCommandID(), Op: meta.Acquire{Session: s, File: file}, Caller: behind(ctx, nil)}
 }
 
 // isRefusal reports whether err says that the cluster has judged a request, so that its outcome is known.

@@ -1,28 +1,39 @@
 package fs
 
 import (
-	"sync/atomic"
 	"time"
 
 	"blocktree"
-	"blocktree/crypto/cred"
 )
 
-// refusalsPerSecond bounds the lines of the log about refusals: whoever is refused may ask as often as it likes.
-const refusalsPerSecond = 20
-
-// refusals bounds the lines, and counts those that are left out.
-type refusals struct {
-	rate   bucket
-	silent atomic.Uint64
-}
-
-// refused logs that a caller was refused.
-func (s *Service) refused(what string, caller cred.Identity, path blocktree.Path, err error) {
-	if !s.refusals.rate.take(1, refusalsPerSecond, time.Now()) {
-		s.refusals.silent.Add(1)
-		return
+// refused logs that an owner's caller was refused; no one else does, as the cluster leaves it to who asks on behalf of somebody. What is not a matter of
+// rights is no refusal.
+func (s *Service) refused(what string, o *owner, path blocktree.Path, err error) {
+	switch blocktree.KindOf(err) {
+	case blocktree.Permission, blocktree.Unauthenticated:
+		s.audit.Refused(o.caller(), o.address, what, path.Short(), err)
 	}
-	s.cfg.Logger.Warn("refused", "what", what, "caller", caller.Principal.String(), "at", caller.Path.Short(), "path", path.Short(), "why", err,
-		"notLogged", s.refusals.silent.Swap(0))
 }
+
+// keepAudit has what was held back said in time.
+func (s *Service) keepAudit() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-t.C:
+			s.audit.Flush()
+		}
+	}
+}
+
+// ownClock is the time of this process, counted from its begin.
+type ownClock struct{ begun time.Time }
+
+// Now implements blocktree.Clock.
+func (ownClock) Now() time.Time { return time.Now() }
+
+// Boot implements blocktree.Clock.
+func (c ownClock) Boot() time.Duration { return time.Since(c.begun) }

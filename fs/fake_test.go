@@ -224,7 +224,7 @@ func newTestService(t testing.TB, c *fake, change func(*Config)) *Service {
 
 // ownerFor is the owner of a connection of a caller.
 func ownerFor(s *Service, caller cred.Identity) *owner {
-	return newOwner(s, func() cred.Identity { return caller })
+	return newOwner(s, func() cred.Identity { return caller }, "192.0.2.1:1")
 }
 
 // open opens a file for an owner, as a request does.

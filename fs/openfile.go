@@ -103,7 +103,7 @@ func (a *openFile) do(m *message) ([]byte, error) {
 	switch m.code {
 	case codeRead:
 		bytes, err := a.read(ctx, m)
-		if err == nil && a.number != a.service.cluster.RightsNumber() { // somebody's right went meanwhile
+		if err == nil { // somebody's right went meanwhile, or it took so long that it may have ended
 			err = a.judge(ctx)
 		}
 		if err != nil {
@@ -138,7 +138,7 @@ func (a *openFile) judge(ctx context.Context) error {
 	found, err := a.service.look(ctx, a.caller(), a.path, a.want())
 	switch blocktree.KindOf(err) {
 	case blocktree.Permission, blocktree.NotFound, blocktree.Unauthenticated:
-		a.service.refused("use an open file", a.caller(), a.path, err)
+		a.service.refused("use an open file", a.owner, a.path, err)
 		return &refusal{hide(a.caller(), err)}
 	}
 	if err != nil {
@@ -178,6 +178,7 @@ func (a *openFile) openSectors(ctx context.Context) error {
 	}
 	f, err := a.service.open(ctx, a.caller(), a.path, a.info.ID, OpenOptions{Plain: !a.info.Encrypted})
 	if err != nil {
+		a.service.refused("read", a.owner, a.path, err)
 		return err
 	}
 	if l, ok := f.(blocktree.LossNumberer); ok {

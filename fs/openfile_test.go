@@ -72,6 +72,25 @@ func TestRightGoesDuringARead(t *testing.T) {
 	})
 }
 
+// What was read is not sent either when it took longer than what was said is believed, and the right has ended by then: that of a grant moves no number.
+func TestRightEndsDuringASlowRead(t *testing.T) {
+	in(t, func(t *testing.T, c *fake, s *Service, o *owner, path blocktree.Path) {
+		f := open(t, s, o, path, 0)
+		c.set(path, func(n *fakeNode) {
+			n.hook = func(context.Context, memfile.Call) error {
+				time.Sleep(2 * blocktree.FSJudgeEvery)
+				c.revoke(path, o.caller(), false)
+				return nil
+			}
+		})
+		b, err := f.ask(message{code: codeRead, count: 10})
+		wantKind(t, "read", err, blocktree.Permission)
+		if len(b) > 0 {
+			t.Error("bytes were given out")
+		}
+	})
+}
+
 // A file that is open for writing keeps a lease: it is judged though nothing is asked.
 func TestIdleWriterIsJudged(t *testing.T) {
 	in(t, func(t *testing.T, c *fake, s *Service, o *owner, path blocktree.Path) {

@@ -17,7 +17,10 @@ type owner struct {
 	service   *Service
 	caller    func() cred.Identity // as it has proven to be by now: credentials are renewed
 	anonymous bool
+	address   string // of the connection
 	filesMax  int
+	bytesMax  int64
+	bytes     atomic.Int64  // that reads and writes in flight hold
 	paths     chan struct{} // a token per request about a path
 	rate      bucket        // of an anonymous caller
 
@@ -34,10 +37,12 @@ type owner struct {
 const placeBits = 16
 
 // newOwner makes the owner of a connection.
-func newOwner(s *Service, caller func() cred.Identity) *owner {
-	o := &owner{service: s, caller: caller, anonymous: caller().Anonymous(), filesMax: blocktree.FSOpenFilesPerConnectionMax}
+func newOwner(s *Service, caller func() cred.Identity, address string) *owner {
+	o := &owner{service: s, caller: caller, anonymous: caller().Anonymous(), address: address, filesMax: blocktree.FSOpenFilesPerConnectionMax,
+		bytesMax: blocktree.FSInFlightBytesPerConnectionMax}
 	paths := blocktree.FSPathRequestsPerConnectionMax
 	if o.anonymous {
+		o.bytesMax = blocktree.FSAnonymousBytesPerConnectionMax
 		o.filesMax, paths = blocktree.FSOpenFilesAnonymousMax, blocktree.FSPathRequestsAnonymousConnectionMax
 	}
 	o.paths = make(chan struct{}, paths)

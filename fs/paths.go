@@ -47,10 +47,7 @@ func (s *Service) servePath(o *owner, code uint16, r pathRequest, req *bttp.Requ
 			req.Reply(nil, reply)
 			return
 		}
-		switch blocktree.KindOf(err) {
-		case blocktree.Permission, blocktree.Unauthenticated:
-			s.refused(nameOf(code), o.caller(), r.path, err)
-		}
+		s.refused(nameOf(code), o, r.path, err)
 		req.Fail(hide(o.caller(), err))
 	})
 	if err != nil {
@@ -61,6 +58,9 @@ func (s *Service) servePath(o *owner, code uint16, r pathRequest, req *bttp.Requ
 
 // nameOf is a code in words.
 func nameOf(code uint16) string {
+	if !known(code) {
+		return fmt.Sprintf("code %d", code)
+	}
 	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize"}[code-codeStat]
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 )
@@ -18,6 +19,7 @@ type Config struct {
 	Cluster   Cluster
 	Anonymous bool // callers without credentials may stat, list and read what everybody may
 	Logger    *slog.Logger
+	Clock     blocktree.Clock // nil: the process's own
 
 	idle time.Duration // tests shorten FSIdleMax
 }
@@ -35,7 +37,8 @@ type Service struct {
 	guestPaths chan struct{} // and one of these for each of an anonymous caller
 	guestRate  bucket        // of requests
 	guestBytes bucket        // that are read
-	refusals   refusals
+	audit      *cluster.Audit
+	keeper     bttp.Keeper // of a connection's owner
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -55,10 +58,15 @@ func New(c Config) *Service {
 	s := &Service{cfg: c, cluster: c.Cluster, paths: make(chan struct{}, blocktree.FSPathRequestsMax),
 		guestPaths: make(chan struct{}, blocktree.FSPathRequestsAnonymousMax)}
 	s.writers.files = map[blocktree.FileID]struct{}{}
+	if s.cfg.Clock == nil {
+		s.cfg.Clock = ownClock{time.Now()}
+	}
+	s.audit = cluster.NewAudit(c.Logger, s.cfg.Clock)
 	if s.cfg.idle == 0 {
 		s.cfg.idle = blocktree.FSIdleMax
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.wg.Go(s.keepAudit)
 	return s
 }
 
@@ -96,8 +104,8 @@ func (s *Service) task(f func()) error {
 
 // ownerOf returns the owner that a connection is; it ends with the connection.
 func (s *Service) ownerOf(conn *bttp.Conn) *owner {
-	return conn.Own(func() any {
-		o := newOwner(s, conn.Peer)
+	return conn.Keep(&s.keeper, func() any {
+		o := newOwner(s, conn.Peer, conn.RemoteAddr())
 		if s.task(func() {
 			select {
 			case <-conn.Ended():
@@ -114,6 +122,9 @@ func (s *Service) ownerOf(conn *bttp.Conn) *owner {
 // Serve implements bttp.Handler. It does not block.
 func (s *Service) Serve(req *bttp.Request) {
 	if err := s.admit(req); err != nil {
+		if blocktree.KindOf(err) == blocktree.Permission {
+			s.audit.Refused(req.Conn.Peer(), req.Conn.RemoteAddr(), nameOf(req.Code), "", err)
+		}
 		req.Fail(err)
 		req.Release()
 		return
@@ -182,7 +193,16 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 		req.Release()
 		return
 	}
-	m := &message{code: req.Code, off: r.off, count: int(r.count), data: req.Body}
+	f := o.find(r.handle)
+	if f == nil {
+		req.Fail(undeliverable("no such open file on this connection"))
+		req.Release()
+		return
+	}
+	m := &message{code: req.Code, off: r.off, data: req.Body}
+	if req.Code == codeRead {
+		m.count = int(r.count)
+	}
 	held := int64(len(req.Body) + m.count)
 	if err := s.hold(o, held); err != nil {
 		req.Fail(err)
@@ -198,11 +218,6 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 		}
 		req.ReplyThen(func() { s.letGo(o, held) }, nil, bytes)
 	}
-	f := o.find(r.handle)
-	if f == nil {
-		m.done(nil, undeliverable("no such open file on this connection"))
-		return
-	}
 	if len(req.Body) > blocktree.FSTransferBytesMax {
 		m.done(nil, blocktree.E("fs", blocktree.TooLarge, errors.New("a write of more than a request carries")))
 		return
@@ -214,8 +229,13 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 
 // hold counts the bytes of a request until letGo. Over a bound it fails, and counts nothing.
 func (s *Service) hold(o *owner, bytes int64) error {
+	if o.bytes.Add(bytes) > o.bytesMax {
+		o.bytes.Add(-bytes)
+		return busy("too much is in flight on this connection")
+	}
 	if o.anonymous && s.guests.Add(bytes) > blocktree.FSAnonymousBytesMax {
 		s.guests.Add(-bytes)
+		o.bytes.Add(-bytes)
 		return busy("too much is in flight for anonymous callers")
 	}
 	if s.bytes.Add(bytes) > blocktree.FSInFlightBytesMax {
@@ -233,6 +253,7 @@ func (s *Service) letGo(o *owner, bytes int64) {
 	if o.anonymous {
 		s.guests.Add(-bytes)
 	}
+	o.bytes.Add(-bytes)
 	s.bytes.Add(-bytes)
 }
 

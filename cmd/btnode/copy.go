@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -34,13 +35,15 @@ open and written, but not flushed, may be missing.`,
 	}
 	flags.add(c, true)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return flags.with(c, func(ctx context.Context, d *door) error { return d.read(ctx, args[0], c.OutOrStdout()) })
+		return flags.with(c, func(ctx context.Context, d *door) error {
+			return d.read(ctx, args[0], c.OutOrStdout(), "standard output", &progress{}) // which may be the terminal itself
+		})
 	}
 	return c
 }
 
-// read writes a file to w.
-func (d *door) read(ctx context.Context, name string, w io.Writer) error {
+// read writes a file to w, which is called local.
+func (d *door) read(ctx context.Context, name string, w io.Writer, local string, p *progress) error {
 	path, err := d.cfg.Resolve(name)
 	if err != nil {
 		return err
@@ -50,13 +53,20 @@ func (d *door) read(ctx context.Context, name string, w io.Writer) error {
 		return err
 	}
 	defer f.Close() // it was only read from
+	return copyOut(ctx, f, w, local, p)
+}
+
+// copyOut writes an open file to w, which is called local.
+func copyOut(ctx context.Context, f fs.File, w io.Writer, local string, p *progress) error {
+	defer p.end()
 	buf := make([]byte, copyBytes)
 	for off := uint64(0); ; {
 		n, err := f.ReadAt(ctx, buf, off)
 		if _, werr := w.Write(buf[:n]); werr != nil {
-			return blocktree.E("write", blocktree.IO, werr)
+			return localError("write", local, werr)
 		}
 		off += uint64(n)
+		p.copied(int64(off), int64(f.Info().SizeBytes))
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
@@ -79,13 +89,15 @@ for cat.`,
 	}
 	flags.add(c, true)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return flags.with(c, func(ctx context.Context, d *door) error { return d.get(ctx, args[0], args[1]) })
+		return flags.with(c, func(ctx context.Context, d *door) error {
+			return d.get(ctx, args[0], args[1], newProgress(c.ErrOrStderr()))
+		})
 	}
 	return c
 }
 
 // get copies a file into a temporary one beside its name, and then gives it that.
-func (d *door) get(ctx context.Context, name, local string) error {
+func (d *door) get(ctx context.Context, name, local string, p *progress) error {
 	if _, err := os.Lstat(local); err == nil {
 		return localError("get", local, os.ErrExist)
 	}
@@ -93,7 +105,7 @@ func (d *door) get(ctx context.Context, name, local string) error {
 	if err != nil {
 		return localError("get", local, err)
 	}
-	if err = d.read(ctx, name, f); err == nil {
+	if err = d.read(ctx, name, f, local, p); err == nil {
 		if err = f.Sync(); err != nil {
 			err = localError("get", local, err)
 		}
@@ -108,13 +120,27 @@ func (d *door) get(ctx context.Context, name, local string) error {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // the first error is the one to tell
+		return err
 	}
-	return err
+	if err = syncDir(filepath.Dir(local)); err != nil {
+		return localError("get", local, err)
+	}
+	return nil
+}
+
+// syncDir has the names in a directory outlast a loss of power.
+func syncDir(name string) error {
+	dir, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // only read from
+	return dir.Sync()
 }
 
 // localError is an error about a local file.
 func localError(op, name string, err error) error {
-	kind, hint := blocktree.IO, ""
+	kind, hint := blocktree.IO, "look at the disk that it is on, and at the system's log"
 	switch {
 	case errors.Is(err, os.ErrExist):
 		kind, hint = blocktree.Exists, "name a file that is not there yet"
@@ -122,8 +148,10 @@ func localError(op, name string, err error) error {
 		kind, hint = blocktree.NotFound, "name a file in a directory that is there"
 	case errors.Is(err, os.ErrPermission):
 		kind, hint = blocktree.Permission, "name a file that this user may use"
-	case errors.Is(err, unix.ENOSPC):
-		kind = blocktree.NoSpace
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
+		kind, hint = blocktree.NoSpace, "make room for all of it, or name a file where there is some"
+	case errors.Is(err, unix.EPIPE):
+		hint = "whoever was to read it has gone"
 	}
 	var pe *os.PathError
 	if errors.As(err, &pe) {
@@ -140,7 +168,7 @@ func newPut() *cobra.Command {
 		Use:   "put FILE PATH --config FILE [--code K+M] [--pad] [-v]",
 		Short: "Copy a local file to a new file",
 		Long: `put makes a file at PATH, which must not be there yet, and copies FILE into it; when it ends without an error all of it would survive the loss
-of power everywhere, and when it fails what it made is removed. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
+of power everywhere. When it fails it removes what it made, or says that this may still be there. A FILE that becomes shorter or longer meanwhile is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
 filesystem service. Directories above it are made as needed.
 
 A file's length is a whole number of sectors of 4 KiB. Where FILE has another one, put refuses unless --pad lets it fill the last sector up with zeros.`,
@@ -152,13 +180,15 @@ A file's length is a whole number of sectors of 4 KiB. Where FILE has another on
 	addCode(c, &create.Code, "")
 	c.Flags().BoolVar(&pad, "pad", false, "fill the last sector up with zeros")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return flags.with(c, func(ctx context.Context, d *door) error { return d.put(ctx, args[0], args[1], &create, pad) })
+		return flags.with(c, func(ctx context.Context, d *door) error {
+			return d.put(ctx, args[0], args[1], &create, pad, newProgress(c.ErrOrStderr()))
+		})
 	}
 	return c
 }
 
 // put copies a local file.
-func (d *door) put(ctx context.Context, local, name string, create *config.Create, pad bool) error {
+func (d *door) put(ctx context.Context, local, name string, create *config.Create, pad bool, p *progress) error {
 	path, err := d.cfg.Resolve(name)
 	if err != nil {
 		return err
@@ -188,12 +218,12 @@ func (d *door) put(ctx context.Context, local, name string, create *config.Creat
 		return err
 	}
 	if err := d.create(ctx, path, create); err != nil {
-		return err
+		return unsure(err)
 	}
-	if err := d.fill(ctx, path, f, whole); err != nil {
+	if err := d.fill(ctx, path, f, local, info.Size(), p); err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), fileTimeout)
 		defer cancel()
-		if e := d.remove(undo, path); e != nil {
+		if e := d.undo(undo, path); e != nil {
 			return cli.WithHint(fmt.Errorf("%w (%s was begun and could not be removed: %w)", err, path.Short(), e), "remove it: btnode file rm")
 		}
 		return err
@@ -201,28 +231,86 @@ func (d *door) put(ctx context.Context, local, name string, create *config.Creat
 	return nil
 }
 
-// fill writes what is in from, and zeros up to size, into a file that is new.
-func (d *door) fill(ctx context.Context, path blocktree.Path, from io.Reader, size int64) error {
+// unsure adds to the error of a creation that it may have been done all the same, where nobody knows.
+func unsure(err error) error {
+	switch blocktree.KindOf(err) {
+	case blocktree.Unavailable, blocktree.Timeout, blocktree.Canceled, blocktree.Closed, blocktree.Undeliverable:
+		return cli.WithHint(err, "it may have been made all the same: look with btnode ls, and remove it with btnode file rm")
+	}
+	return err
+}
+
+// undo removes what was begun. Where the connection broke, its lease goes a moment later.
+func (d *door) undo(ctx context.Context, path blocktree.Path) error {
+	for {
+		err := d.remove(ctx, path)
+		if blocktree.KindOf(err) != blocktree.Busy {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(undoPause):
+		}
+	}
+}
+
+// undoPause lies between two tries to remove what somebody seems to have open.
+const undoPause = 200 * time.Millisecond
+
+// fill writes the bytes of from, which is called local, into a file that is new; what is behind them are zeros already.
+func (d *door) fill(ctx context.Context, path blocktree.Path, from io.Reader, local string, bytes int64, p *progress) error {
 	to, err := d.file(ctx, path, fs.OpenOptions{Write: true})
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, copyBytes)
-	for off := int64(0); off < size && err == nil; {
-		n, rerr := io.ReadFull(from, buf[:min(size-off, copyBytes)])
-		if n == 0 {
-			break // what is left are zeros already
-		}
-		if err = to.WriteAt(ctx, buf[:n], uint64(off)); err == nil && rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
-			err = blocktree.E("read", blocktree.IO, rerr)
-		}
-		off += int64(n)
-	}
-	if err == nil {
+	if err = copyIn(ctx, to, from, local, bytes, p); err == nil {
 		err = to.Flush(ctx)
 	}
 	if e := to.Close(); err == nil {
 		err = e
 	}
 	return err
+}
+
+// copyIn writes all that from has to a file, from its first byte on. That are so many bytes, or it fails: an end that comes early, or an error of the disk,
+// must not pass for zeros.
+func copyIn(ctx context.Context, to fs.File, from io.Reader, local string, bytes int64, p *progress) error {
+	defer p.end()
+	changed := func(how string) error {
+		return &blocktree.Error{Op: "put", Path: local, Kind: blocktree.Invalid, Err: errors.New("it became " + how + " while it was copied"),
+			Hint: "copy it while nobody writes to it"}
+	}
+	buf := make([]byte, copyBytes)
+	for off := int64(0); off < bytes; {
+		n, err := io.ReadFull(from, buf[:min(bytes-off, copyBytes)])
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return changed("shorter")
+		case err != nil:
+			return localError("read", local, err)
+		}
+		if err := to.WriteAt(ctx, buf[:n], uint64(off)); err != nil {
+			return err
+		}
+		off += int64(n)
+		p.copied(off, bytes)
+	}
+	switch n, err := io.ReadFull(from, buf[:1]); {
+	case n > 0:
+		return changed("longer")
+	case !errors.Is(err, io.EOF):
+		return localError("read", local, err)
+	}
+	return nil
+}
+
+// copied shows how much of a file was copied.
+func (p *progress) copied(done, of int64) {
+	if p.w == nil || time.Since(p.shown) < progressEvery {
+		return
+	}
+	p.shown = time.Now()
+	rate := int64(float64(done) / time.Since(p.began).Seconds())
+	fmt.Fprintf(p.w, "\r\x1b[K%s of %s copied, %s/s", about(done), about(of), about(rate))
 }

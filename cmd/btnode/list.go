@@ -105,7 +105,7 @@ func newFileLs() *cobra.Command {
 		Use:   "ls PATH --config FILE [--long] [--json]",
 		Short: "List a directory",
 		Long: `ls prints one line per file or directory directly in PATH, in the order of their names. --long begins it with mode, owner and group; a plus says that
-somebody has been granted rights on it beside, which btnode file stat shows. It takes the right list on PATH.`,
+somebody has been granted rights on it beside, which btnode file stat shows. It takes the right list on PATH. btnode ls is the same in short, and lists for nobody in particular, too.`,
 		Example: `  btnode file ls / --config client.yaml
   btnode file ls /vm -l --config client.yaml`,
 		DisableFlagsInUseLine: true,

@@ -1,8 +1,13 @@
 package bttp
 
 import (
+	"bytes"
+	"log/slog"
 	"net/netip"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"blocktree"
 	"blocktree/crypto/cred"
@@ -79,13 +84,49 @@ func TestAnonymousConnectionsOfAllNetworks(t *testing.T) {
 	}
 }
 
-// What the handler keeps with a connection is made once.
-func TestOwn(t *testing.T) {
+// What is kept with a connection is made once for each who keeps something, and nobody gets another's.
+func TestKeep(t *testing.T) {
 	c := newConn(nil, connID{}, cred.Identity{}, blocktree.Principal{}, 1)
 	made := 0
+	keepers := []*Keeper{{}, {}}
 	for range 3 {
-		if got := c.Own(func() any { made++; return made }); got != 1 {
-			t.Errorf("got %v", got)
+		for i, k := range keepers {
+			if got := c.Keep(k, func() any { made++; return made }); got != i+1 {
+				t.Errorf("keeper %d: got %v", i, got)
+			}
 		}
 	}
 }
+
+// Whoever shows credentials again and again, with or without any, fills no log.
+func TestShownTooOften(t *testing.T) {
+	d := newDomain(t)
+	var text bytes.Buffer
+	var mu sync.Mutex
+	sc := d.config("a")
+	sc.Admit, sc.Handler = admitAll, echo
+	sc.Log = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.Write(p)
+	}), nil))
+	_, r := d.listen(sc)
+	conn := d.dial(d.client(Config{Root: d.root, Log: d.config("b").Log}), r)
+	begun := time.Now()
+	for range 100 {
+		_, err := conn.CallWait(t.Context(), codeCredentials, nil, []byte("garbage"))
+		if k := blocktree.KindOf(err); k != blocktree.Busy && k != blocktree.Unauthenticated {
+			t.Fatal(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if n, most := strings.Count(text.String(), "refused"), 1+int(time.Since(begun)/shownEvery); n > most {
+		t.Errorf("%d lines, at most %d in that time", n, most)
+	}
+}
+
+// writerFunc is a function as a writer.
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -37,8 +37,6 @@ type Conn struct {
 	opener opener // how a dialed one got its carriers, and gets more
 	relays int    // that hang on it; under Endpoint.mu
 
-	kept     any // whoever uses the endpoint keeps it with the connection
-	keepOnce sync.Once
 	// Under Endpoint.mu: which of this runtime's credentials the peer has, and whether a goroutine shows it newer ones. shown is under mu.
 	told    *credentials
 	showing bool
@@ -61,7 +59,7 @@ type Conn struct {
 	cause    error
 	readers  sync.WaitGroup
 
-	own atomic.Pointer[any] // what the handler keeps of the connection
+	kept atomic.Pointer[[]kept] // what whoever serves the connection keeps with it; set under mu
 }
 
 // newConn makes a connection without lanes.
@@ -79,25 +77,45 @@ func newConn(e *Endpoint, id connID, peer cred.Identity, proven blocktree.Princi
 // say.
 func (c *Conn) Peer() cred.Identity { return *c.now.Load() }
 
-// Own returns what whoever serves the connection keeps with it: what make returned when it was first asked for. It takes no lock after that.
-func (c *Conn) Own(make func() any) any {
-	if own := c.own.Load(); own != nil {
-		return *own
+// Keeper names what one who serves connections keeps with each of them: a pointer to one of its own.
+type Keeper struct{ _ byte } // not of size zero: pointers differ
+
+// kept is what a Keeper keeps.
+type kept struct {
+	by   *Keeper
+	what any
+}
+
+// Keep returns what a Keeper keeps with the connection, as long as that is there: what made returned when it was first asked for. It takes no lock after
+// that; there are few keepers. made must not call Keep.
+func (c *Conn) Keep(by *Keeper, made func() any) any {
+	if what, ok := c.find(by); ok {
+		return what
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if own := c.own.Load(); own != nil {
-		return *own
+	if what, ok := c.find(by); ok {
+		return what
 	}
-	own := make()
-	c.own.Store(&own)
-	return own
+	what := made()
+	all := []kept{{by, what}}
+	if before := c.kept.Load(); before != nil {
+		all = append(all, *before...)
+	}
+	c.kept.Store(&all)
+	return what
 }
 
-// Keep returns what is kept with the connection, as long as that is there: what made returned at the first call.
-func (c *Conn) Keep(made func() any) any {
-	c.keepOnce.Do(func() { c.kept = made() })
-	return c.kept
+// find returns what a Keeper keeps already.
+func (c *Conn) find(by *Keeper) (any, bool) {
+	if all := c.kept.Load(); all != nil {
+		for i := range *all {
+			if (*all)[i].by == by {
+				return (*all)[i].what, true
+			}
+		}
+	}
+	return nil, false
 }
 
 // Transport returns the carrier in use, QUIC or TCP.

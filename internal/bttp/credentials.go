@@ -128,7 +128,9 @@ func (c *Conn) serveCredentials(r *Request) {
 		return
 	}
 	if err := c.takeCredentials(r.Body); err != nil {
-		c.endpoint.config.Log.Info("new credentials refused", "peer", c.peer.Path.Short(), "err", err)
+		if blocktree.KindOf(err) != blocktree.Busy { // which a peer may be as often as it likes
+			c.endpoint.config.Log.Info("new credentials refused", "peer", c.peer.Path.Short(), "err", err)
+		}
 		r.Fail(err)
 		return
 	}
@@ -145,6 +147,9 @@ func (c *Conn) takeCredentials(body []byte) error {
 	c.mu.Unlock()
 	if since < shownEvery {
 		return blocktree.E("credentials", blocktree.Busy, errors.New("shown too often"))
+	}
+	if c.peer.Anonymous() {
+		return blocktree.E("credentials", blocktree.Unauthenticated, errors.New("an anonymous caller has none on this connection"))
 	}
 	chain, err := cred.Decode(body)
 	if err != nil {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"blocktree"
@@ -38,9 +39,8 @@ func (c *Config) openDoor(ctx context.Context) (*door, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !id.Allows(blocktree.ServiceFilesystem) {
-		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Invalid, Err: errors.New("the node's credentials do not have the service filesystem"),
-			Hint: "issue credentials with the services sector and filesystem, or leave filesystem: out of the config"}
+	if err := suits(&id); err != nil {
+		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
 	}
 	table, err := route.NewTable(c.Members)
 	if err != nil {
@@ -52,9 +52,39 @@ func (c *Config) openDoor(ctx context.Context) (*door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.service = fs.New(fs.Config{Anonymous: c.Filesystem.Anonymous, Logger: c.Logger,
+	d.service = fs.New(fs.Config{Anonymous: c.Filesystem.Anonymous, Logger: c.Logger, Clock: c.Clock,
 		Cluster: fs.Over(fs.Backing{Client: d.client, Reader: c.Filesystem.Reader, Readers: c.Filesystem.Readers, Rights: d.rights})})
 	return d, nil
+}
+
+// suits refuses credentials with which a node is no filesystem service. Kind Invalid.
+func suits(id *cred.Identity) error {
+	bad := func(what, hint string) error {
+		return &blocktree.Error{Op: "filesystem", Path: id.Path.Short(), Kind: blocktree.Invalid, Err: errors.New(what), Hint: hint}
+	}
+	switch {
+	case !id.Allows(blocktree.ServiceFilesystem):
+		return bad("the node's credentials do not have the service filesystem", "issue credentials with the services sector and filesystem, or leave filesystem: out of the config")
+	case id.UID != 0: // it would hold leases, and sign access records, that are not its to hold and to sign
+		return bad(fmt.Sprintf("the node's credentials are of user id %d, those of a filesystem service must be of 0", id.UID),
+			"issue credentials with --uid 0, or leave filesystem: out of the config")
+	}
+	return nil
+}
+
+// setCredentials has the door's client known by newer credentials of the node. It fails as suits.
+func (d *door) setCredentials(c *Config, chain cred.Credentials) error {
+	if d == nil {
+		return nil
+	}
+	id, err := cred.Verify(chain, c.Root, c.Clock.Now())
+	if err == nil {
+		err = suits(&id)
+	}
+	if err != nil {
+		return err
+	}
+	return d.client.SetCredentials(chain)
 }
 
 // rights counts the changes of rights that the node has applied. It moves, so that all is judged anew, when the node starts anew, too.
@@ -80,14 +110,6 @@ func (d *door) serves(c *cluster.ServiceConfig) {
 	if d != nil {
 		c.Others, c.Admit = d.service, d.service.Admit
 	}
-}
-
-// renew has the door's client known by newer credentials, which the node's are.
-func (d *door) renew(chain cred.Credentials) error {
-	if d == nil {
-		return nil
-	}
-	return d.client.SetCredentials(chain)
 }
 
 // close closes what is open through the door while the node still answers, and lets go of the cluster.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -194,15 +196,82 @@ func TestAnonymousReachesNothingElse(t *testing.T) {
 	}
 }
 
-// The service's own client of the cluster is known by the node's newer credentials too: else it ends with the first ones.
+// A filesystem service goes by its node's new credentials, too, and outlives those that it began with.
 func TestDoorIsRenewed(t *testing.T) {
-	d := withDoor(t)
-	until := time.Now().Add(48 * time.Hour).Truncate(time.Second)
-	d.RenewAll(until)
-	if got := d.Node(0).DoorIdentity().NotAfter; !got.Equal(until) {
-		t.Errorf("renewed until %v, the service is known until %v", until, got)
+	d := testenv.New(t, 1)
+	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
+	end := time.Now().Add(6 * time.Second)
+	d.RenewAll(end)
+	d.StartAll()
+	admin := d.Door("first", 0, 0)
+	d.Await("a cluster that is founded", func() bool {
+		_, err := admin.Stat(t.Context(), blocktree.RootPath(d.Root))
+		return err == nil
+	})
+	d.RenewAll(time.Now().Add(time.Hour))
+	time.Sleep(time.Until(end) + 1500*time.Millisecond)
+	if _, err := admin.Stat(patience(t), blocktree.RootPath(d.Root)); err != nil {
+		t.Errorf("after the first credentials have ended: %v", err)
 	}
-	if _, err := d.Door("admin", 0, 0).Stat(patience(t), blocktree.RootPath(d.Root)); err != nil {
-		t.Error(err)
+}
+
+// What the service is refused for somebody is one line of the log of all nodes, in the name of who asked, from where that asked.
+func TestRefusalIsSaidOnce(t *testing.T) {
+	var log lines
+	d := testenv.New(t, 1)
+	d.Log = &log
+	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
+	d.StartAll()
+	admin, mallory := d.Door("first", 0, 0), d.Door("mallory", 1000, 1000)
+	ctx := patience(t)
+	d.Await("a cluster that is founded", func() bool {
+		return admin.Create(ctx, d.Path("/shut/f"), fs.CreateOptions{SizeBytes: 1 << 20, Code: blocktree.Code{Data: 1}}) == nil
+	})
+	for what, do := range map[string]func(p blocktree.Path) error{
+		"open":   func(p blocktree.Path) error { _, err := mallory.Open(ctx, p, fs.OpenOptions{}); return err },
+		"remove": func(p blocktree.Path) error { return mallory.Remove(ctx, p) },
+		"create": func(p blocktree.Path) error {
+			return mallory.Create(ctx, p.Parent().Join("x"), fs.CreateOptions{SizeBytes: 1 << 20})
+		},
+	} {
+		before := strings.Count(log.String(), "msg=refused")
+		if err := do(d.Path("/shut/f")); blocktree.KindOf(err) != blocktree.Permission {
+			t.Errorf("%s: %v", what, err)
+		}
+		text := log.String()
+		if n := strings.Count(text, "msg=refused") - before; n != 1 {
+			t.Errorf("%s: %d lines", what, n)
+		}
+		if last := text[strings.LastIndex(text, "msg=refused"):]; !strings.Contains(last, "path=/mallory") || !strings.Contains(last, "what="+what) || !strings.Contains(last, "address=127.0.0.1:") {
+			t.Errorf("%s: %s", what, last)
+		}
+	}
+}
+
+// lines is a log that is read while it is written.
+type lines struct {
+	mu sync.Mutex
+	strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.String()
+}
+
+// Who is to be a filesystem service must be able to be one, from the start and when it is renewed; it hears what to do.
+func TestDoorNeedsUserZero(t *testing.T) {
+	d := testenv.NewOf(t, 1, testenv.User{UID: 1000})
+	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
+	err := d.TryStart(0)
+	if blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(blocktree.HintOf(err), "--uid 0") {
+		t.Errorf("%v, hint %q", err, blocktree.HintOf(err))
 	}
 }

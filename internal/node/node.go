@@ -258,16 +258,16 @@ func (n *Node) credentials() cred.Credentials {
 }
 
 // SetCredentials has the node known by newer credentials of its key and path, without a new connection. Kinds: those of
-// bttp.Endpoint.SetCredentials.
+// bttp.Endpoint.SetCredentials; Invalid also for credentials with which it cannot go on to be a filesystem service.
 func (n *Node) SetCredentials(chain cred.Credentials) error {
+	if err := n.given.door.setCredentials(&n.given, chain); err != nil { // it has connections of its own
+		return err
+	}
 	s := n.current.Load()
 	if s != nil { // else it starts anew, with these
 		if err := s.SetCredentials(chain); err != nil {
 			return err
 		}
-	}
-	if err := n.given.door.renew(chain); err != nil {
-		return err
 	}
 	n.mu.Lock()
 	n.newest = chain
