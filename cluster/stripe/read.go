@@ -207,7 +207,7 @@ func (r *read) pump() {
 	switch {
 	case answered >= q:
 		r.evaluate()
-	case r.all && answered >= r.quorum() && !r.anyWaiting():
+	case (r.all || r.wary) && answered >= r.quorum() && !r.anyWaiting():
 		r.evaluate()
 	}
 }
