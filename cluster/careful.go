@@ -11,7 +11,8 @@ import (
 )
 
 // careful reads a run of which some sector did not open: it gathers every shard there is and tries each choice of k per sector until one opens. Where none does,
-// those that said that this is the newest version are left out, if enough others say so, and it begins again: no key has made it.
+// those that said that this is the newest version are left out, if enough others say so, and it begins again: no key has made it. They are named only once
+// what the others have opens: else it may be the key that is missing.
 type careful struct {
 	codec       *erasure.Codec
 	sectorBytes int
@@ -27,6 +28,7 @@ type careful struct {
 
 func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
 	var without []blocktree.NodeID
+	var claims []stripe.Suspect // by those in without
 	for {
 		res, err := c.all(without)
 		if err != nil {
@@ -48,6 +50,9 @@ func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
 			}
 		}
 		if len(claim) == 0 {
+			for _, x := range claims {
+				c.suspect(x)
+			}
 			return nil
 		}
 		before := len(without)
@@ -60,9 +65,7 @@ func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
 			clear(dst)
 			return blocktree.E("cluster", blocktree.Corrupt, errors.New("no k shards of the sector agree"))
 		}
-		for _, x := range claim {
-			c.suspect(x)
-		}
+		claims = append(claims, claim...)
 	}
 }
 
