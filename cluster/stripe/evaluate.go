@@ -84,6 +84,7 @@ func (r *read) evaluate() {
 		if !alike {
 			r.noteOthers(segs)
 		}
+		res.Partial = r.all && !r.hasAllSaid()
 		r.complete(res)
 	}
 }

@@ -82,3 +82,36 @@ func TestLiarBesideOneThatIsAway(t *testing.T) {
 		}
 	}
 }
+
+// TestPatientReadWaits: a patient read of every shard ends once a member that is away has answered, or shortly before it would fail; another one ends at once,
+// and tells that somebody is missing.
+func TestPatientReadWaits(t *testing.T) {
+	for _, x := range []struct{ patient, back bool }{{false, false}, {true, true}, {true, false}} {
+		w := calm(blocktree.Code{Data: 2, Parity: 1})
+		writeKind(w, 0, 4, false)
+		w.turns(40, 20*time.Millisecond)
+		away := w.node(w.truth.View(0).Members[2].Node)
+		w.block = func(m *Message) bool { return m.Node == away.id && m.Kind == KindRead }
+		w.rd.NodeDown(away.id)
+		var res *ReadResult
+		w.onDone = func(_ *testOp, d Done) { res = d.Read }
+		w.nextOp++
+		w.ops[w.nextOp] = &testOp{read: true, first: 0, count: 4, holder: w.hid, reader: true, floor: []blocktree.Version{w.floor[0], w.floor[1], w.floor[2], w.floor[3]}}
+		w.rd.ReadAll(w.nextOp, w.truth, 0, 0, 4, Care{Patient: x.patient})
+		w.runReader()
+		w.turns(20, 20*time.Millisecond)
+		if (res != nil) == x.patient {
+			t.Errorf("%+v: ended %v while one is away", x, res != nil)
+		}
+		if x.back {
+			w.block = nil
+			w.nodeUp(away)
+			w.turns(10, 20*time.Millisecond)
+		} else {
+			w.turns(int(blocktree.WriteStallTimeout/(100*time.Millisecond)), 100*time.Millisecond)
+		}
+		if res == nil || res.Partial == x.back || len(res.Pieces[0].Shards) != map[bool]int{false: 2, true: 3}[x.back] || len(w.errs) > 0 {
+			t.Errorf("%+v: %+v, failures %v, %v", x, res, w.fails, w.errs)
+		}
+	}
+}
