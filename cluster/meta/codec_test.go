@@ -323,8 +323,8 @@ func FuzzDecodeApplied(f *testing.F) {
 	fuzz(f, decodeApplied, func(a appliedState) []byte { return encodeApplied(&a) })
 }
 
-// FuzzDecodeValue is of the values of the state: the first byte chooses which.
-func FuzzDecodeValue(f *testing.F) {
+// addValues adds a seed of each value of the state: the first byte chooses which.
+func addValues(f *testing.F) {
 	r := someResult()
 	for i, put := range []func(*wire.Encoder){
 		func(e *wire.Encoder) { putInode(e, r.Inode) }, func(e *wire.Encoder) { putLayout(e, r.Layout) },
@@ -337,6 +337,11 @@ func FuzzDecodeValue(f *testing.F) {
 		put(&e)
 		f.Add(e.Buf)
 	}
+}
+
+// FuzzDecodeValue is of the values of the state: the first byte chooses which.
+func FuzzDecodeValue(f *testing.F) {
+	addValues(f)
 	fuzz(f, func(b []byte) (any, error) {
 		d := wire.NewDecoder(b)
 		var v any
