@@ -11,13 +11,14 @@ import (
 )
 
 // careful reads a run of which some sector did not open: it gathers every shard there is and tries each choice of k per sector until one opens. Where none does,
-// those that said that this is the newest version are left out, if enough others say so, and it begins again: no key has made it.
+// those that said that this is the newest version are left out, if enough others say so, and it begins again: no key has made it. They are named only once
+// what the others have opens: else it may be the key that is missing.
 type careful struct {
 	codec       *erasure.Codec
 	sectorBytes int
 	file        blocktree.FileID
-	// all reads every shard of the run, but for members that are left out.
-	all func(without []blocktree.NodeID) (*stripe.ReadResult, error)
+	// all reads every shard of the run.
+	all func(stripe.Care) (*stripe.ReadResult, error)
 	// open opens a piece of one sector.
 	open func(*Piece, []byte) error
 	// wrong is told of each shard that is not what the others make of it; good are k that agree.
@@ -26,44 +27,55 @@ type careful struct {
 }
 
 func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
-	var without []blocktree.NodeID
+	var care stripe.Care
+	var claims []stripe.Suspect // by those that are left out
 	for {
-		res, err := c.all(without)
+		res, err := c.all(care)
 		if err != nil {
 			clear(dst)
 			return err
 		}
-		var claim []stripe.Suspect // by those who have what does not open
-		for _, p := range piecesOf(res, c.codec, c.sectorBytes) {
-			for i := range p.Count {
-				one := p.sector(i)
-				at := int(one.First-first) * c.sectorBytes
-				part := dst[at : at+c.sectorBytes]
-				switch {
-				case !one.Data():
-					clear(part)
-				case !c.openAnyhow(&one, part):
-					claim = append(claim, claimants(c.file, &one)...)
-				}
-			}
-		}
+		claim := c.openWhat(res, first, dst)
 		if len(claim) == 0 {
+			for _, x := range claims {
+				c.suspect(x)
+			}
 			return nil
 		}
-		before := len(without)
+		if res.Partial && !care.Patient { // who is slow, or is not connected yet, may have what is right
+			care.Patient = true
+			continue
+		}
+		before := len(care.Without)
 		for _, x := range claim {
-			if !slices.Contains(without, x.Node) {
-				without = append(without, x.Node)
+			if !slices.Contains(care.Without, x.Node) {
+				care.Without = append(slices.Clip(care.Without), x.Node)
 			}
 		}
-		if len(without) == before {
+		if len(care.Without) == before {
 			clear(dst)
 			return blocktree.E("cluster", blocktree.Corrupt, errors.New("no k shards of the sector agree"))
 		}
-		for _, x := range claim {
-			c.suspect(x)
+		claims = append(claims, claim...)
+	}
+}
+
+// openWhat opens what came into dst, and returns who gave what does not open.
+func (c *careful) openWhat(res *stripe.ReadResult, first blocktree.SectorIndex, dst []byte) (claim []stripe.Suspect) {
+	for _, p := range piecesOf(res, c.codec, c.sectorBytes) {
+		for i := range p.Count {
+			one := p.sector(i)
+			at := int(one.First-first) * c.sectorBytes
+			part := dst[at : at+c.sectorBytes]
+			switch {
+			case !one.Data():
+				clear(part)
+			case !c.openAnyhow(&one, part):
+				claim = append(claim, claimants(c.file, &one)...)
+			}
 		}
 	}
+	return claim
 }
 
 // claimants are the members that gave shards of a sector, once each.

@@ -137,8 +137,8 @@ func piecesOf(res *stripe.ReadResult, codec *erasure.Codec, sectorBytes int) []P
 func (h *Handle) ReadCareful(ctx context.Context, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32,
 	dst []byte, open func(*Piece, []byte) error) error {
 	c := careful{codec: h.codec, sectorBytes: int(h.inode.SectorBytes), file: h.inode.ID, open: open, suspect: h.suspect,
-		all: func(without []blocktree.NodeID) (*stripe.ReadResult, error) {
-			o := h.do(func(op uint64) { h.holder.ReadAll(op, region, first, count, without) })
+		all: func(care stripe.Care) (*stripe.ReadResult, error) {
+			o := h.do(func(op uint64) { h.holder.ReadAll(op, region, first, count, care) })
 			err := o.wait(ctx)
 			return o.read, err
 		},

@@ -47,13 +47,13 @@ type Reader struct {
 // leaselessRead is a read that has not ended.
 type leaselessRead struct {
 	operation
-	region  blocktree.RegionIndex
-	first   blocktree.SectorIndex
-	count   uint32
-	zeros   bool
-	all     bool // every shard that there is, but for those of members in without
-	without []blocktree.NodeID
-	since   time.Duration
+	region blocktree.RegionIndex
+	first  blocktree.SectorIndex
+	count  uint32
+	zeros  bool
+	all    bool // every shard that there is
+	care   stripe.Care
+	since  time.Duration
 }
 
 // OpenReader makes a Reader of a file, which inode and path describe. It asks nobody.
@@ -91,8 +91,8 @@ func (r *Reader) ReadCareful(ctx context.Context, region blocktree.RegionIndex, 
 		r.client.suspects.seen(x, r.inode.Code.Parity)
 	}
 	c := careful{codec: r.codec, sectorBytes: int(r.inode.SectorBytes), file: r.inode.ID, open: open, suspect: suspect,
-		all: func(without []blocktree.NodeID) (*stripe.ReadResult, error) {
-			q := r.ask(&leaselessRead{region: region, first: first, count: count, all: true, without: without})
+		all: func(care stripe.Care) (*stripe.ReadResult, error) {
+			q := r.ask(&leaselessRead{region: region, first: first, count: count, all: true, care: care})
 			err := q.op.wait(ctx)
 			return q.op.read, err
 		},
@@ -377,7 +377,7 @@ func (r *Reader) layouts() {
 				case err == nil && x.zeros:
 					r.machine.Zeros(x.id, layout, x.region, x.first, x.count)
 				case err == nil && x.all:
-					r.machine.ReadAll(x.id, layout, x.region, x.first, x.count, x.without)
+					r.machine.ReadAll(x.id, layout, x.region, x.first, x.count, x.care)
 				case err == nil:
 					r.machine.Read(x.id, layout, x.region, x.first, x.count)
 				case kind == blocktree.NotFound: // the file is removed

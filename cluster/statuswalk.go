@@ -30,7 +30,7 @@ func (w *statusWalk) nodes(s *Status) (live int) {
 	c := w.c
 	all := c.peers.nodes()
 	s.Nodes = make([]NodeStatus, len(all))
-	sum := suspectSum{of: map[suspectKey]*SuspectStatus{}, by: map[suspectKey]map[blocktree.Principal]bool{}}
+	sum := newSuspectSum()
 	var wg sync.WaitGroup
 	defer func() {
 		wg.Wait()

@@ -99,7 +99,7 @@ func TestSuspectsAreWeighed(t *testing.T) {
 	say := func(x blocktree.NodeID, parity int) suspicion {
 		return suspicion{suspectKey: suspectKey{x, stripe.SuspectShard}, count: 1000, first: time.Unix(5, 0), last: time.Unix(6, 0), parity: parity}
 	}
-	told := say(1, 1)
+	told := say(1, 200) // whatever a client says of the file, it can make nothing uncertain either
 	for i := range tellersMax {
 		told.tellers = append(told.tellers, blocktree.Principal{byte(i)})
 	}
@@ -109,13 +109,17 @@ func TestSuspectsAreWeighed(t *testing.T) {
 		want   bool
 	}{{[]blocktree.NodeID{2}, 1, false}, {[]blocktree.NodeID{1, 2}, 1, false}, {[]blocktree.NodeID{2, 3}, 1, true}, {[]blocktree.NodeID{2, 3}, 2, false},
 		{[]blocktree.NodeID{2, 3, 4}, 2, true}, {[]blocktree.NodeID{2}, 0, false}} {
-		sum := suspectSum{of: map[suspectKey]*SuspectStatus{}, by: map[suspectKey]map[blocktree.Principal]bool{}}
+		sum := newSuspectSum()
 		for _, n := range x.by {
-			sum.add(n, []suspicion{say(1, x.parity)}, []suspicion{told})
+			sum.add(n, []suspicion{say(1, x.parity), say(1, x.parity)}, []suspicion{told}) // twice is once
 		}
 		got := sum.suspectsOf(1)
 		if len(got) != 1 || got[0].Certain != x.want || got[0].Clients != tellersMax || got[0].Times != 1000 {
 			t.Errorf("%+v: %+v", x, got)
+		}
+		sum.add(9, []suspicion{say(1, 255)}, nil) // nor does one node
+		if got := sum.suspectsOf(1)[0].Certain; x.want && !got {
+			t.Errorf("%+v: one node makes it uncertain", x)
 		}
 	}
 }

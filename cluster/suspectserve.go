@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -95,8 +96,6 @@ type SuspectStatus struct {
 	Clients int `json:"clients"`
 	// Certain: more nodes have seen it than the code of the file bears liars.
 	Certain bool `json:"certain"`
-
-	parity int
 }
 
 // askSuspects asks one node.
@@ -118,27 +117,35 @@ func (c *Client) askSuspects(ctx context.Context, node blocktree.NodeID) (own, t
 // suspectSum puts together what nodes say of others. What a node says of itself does not count.
 type suspectSum struct {
 	mu sync.Mutex
-	of map[suspectKey]*SuspectStatus
-	by map[suspectKey]map[blocktree.Principal]bool
+	of map[suspectKey]*suspectOf
 }
+
+// suspectOf is what was said of one kind of act of one node.
+type suspectOf struct {
+	SuspectStatus
+	clients map[blocktree.Principal]bool
+	nodes   map[blocktree.NodeID]int // that have seen it; with the m of the file, as they say
+}
+
+func newSuspectSum() *suspectSum { return &suspectSum{of: map[suspectKey]*suspectOf{}} }
 
 func (t *suspectSum) add(from blocktree.NodeID, own, told []suspicion) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i, x := range append(own, told...) {
+	for i, x := range slices.Concat(own, told) {
 		if x.node == from {
 			continue
 		}
 		z := t.of[x.suspectKey]
 		if z == nil {
-			z = &SuspectStatus{Kind: x.kind.String(), Since: x.first}
-			t.of[x.suspectKey], t.by[x.suspectKey] = z, map[blocktree.Principal]bool{}
+			z = &suspectOf{SuspectStatus{Kind: x.kind.String(), Since: x.first}, map[blocktree.Principal]bool{}, map[blocktree.NodeID]int{}}
+			t.of[x.suspectKey] = z
 		}
 		if i < len(own) {
-			z.Nodes++
+			z.nodes[from] = max(z.nodes[from], x.parity)
 		}
 		for _, p := range x.tellers {
-			t.by[x.suspectKey][p] = true
+			z.clients[p] = true
 		}
 		if x.first.Before(z.Since) {
 			z.Since = x.first
@@ -146,16 +153,25 @@ func (t *suspectSum) add(from blocktree.NodeID, own, told []suspicion) {
 		if !x.last.Before(z.Last) {
 			z.Last, z.File, z.Sector = x.last, x.file.String(), uint64(x.sector)
 		}
-		z.Times, z.parity, z.Clients = max(z.Times, x.count), max(z.parity, x.parity), len(t.by[x.suspectKey])
-		z.Certain = z.Nodes > max(1, z.parity)
+		z.Times, z.Nodes, z.Clients, z.Certain = max(z.Times, x.count), len(z.nodes), len(z.clients), z.isCertain()
 	}
+}
+
+// isCertain reports whether some nodes that have seen it are more than each of them says may lie; what others say does not make that uncertain.
+func (z *suspectOf) isCertain() bool {
+	for i, parity := range slices.Sorted(maps.Values(z.nodes)) {
+		if i+1 > max(1, parity) {
+			return true
+		}
+	}
+	return false
 }
 
 // suspectsOf lists what is known of a node, by kind.
 func (t *suspectSum) suspectsOf(node blocktree.NodeID) (xs []SuspectStatus) {
 	for k := range t.of {
 		if k.node == node {
-			xs = append(xs, *t.of[k])
+			xs = append(xs, t.of[k].SuspectStatus)
 		}
 	}
 	slices.SortFunc(xs, func(a, b SuspectStatus) int { return a.Since.Compare(b.Since) })

@@ -11,6 +11,7 @@ import (
 
 // benchNet is a Holder and its members in memory, without codecs and disks: what a write costs the machines alone.
 type benchNet struct {
+	b       testing.TB
 	h       *Holder
 	members []*Member
 	handed  []uint64
@@ -25,7 +26,7 @@ func newBenchNet(b testing.TB) *benchNet {
 		File: blocktree.FileID{Generation: 1, Inode: 7}, Code: blocktree.Code{Data: 2, Parity: 1}, SectorBytes: 4096, RegionSectors: 1 << 18,
 		Sectors: 1 << 18, Seq: 1, BaseID: 1, Incarnations: map[blocktree.NodeID]blocktree.Incarnation{},
 	}
-	n := &benchNet{handed: make([]uint64, 3), payload: make([]byte, 2048), seals: make([]byte, SealBytes), refs: make([]Ref, 64)}
+	n := &benchNet{b: b, handed: make([]uint64, 3), payload: make([]byte, 2048), seals: make([]byte, SealBytes), refs: make([]Ref, 64)}
 	for i := range 3 {
 		id := blocktree.NodeID(i + 1)
 		l.Hosts = append(l.Hosts, id)
@@ -51,6 +52,11 @@ func (n *benchNet) run() {
 	for {
 		rd := n.h.Ready()
 		n.done += len(rd.Done)
+		for _, d := range rd.Done {
+			if d.Err != blocktree.Other {
+				n.b.Fatal(d.Err)
+			}
+		}
 		if len(rd.Messages) == 0 {
 			return
 		}
@@ -125,6 +131,10 @@ func BenchmarkWrite(b *testing.B) {
 // BenchmarkRead is a 4 KiB read, 32 at a time.
 func BenchmarkRead(b *testing.B) {
 	n := newBenchNet(b)
+	v := n.h.Begin(0) // what members answer with has been written
+	n.h.Write(0, &Write{Kind: RecordData, Count: 1, Version: v, ShardBytes: 2048, Seals: n.seals, Shards: [][]byte{n.payload, n.payload, n.payload}})
+	n.run()
+	n.done = 0
 	b.ReportAllocs()
 	cpu := cpuTime()
 	for i := 0; b.Loop(); {

@@ -63,7 +63,7 @@ type doubt struct {
 	claims []claim            // of the round before
 	named  bool               // by who asked: it takes as many others as would outvote them
 	wary   bool               // every member is asked
-	waits  bool               // begins again at the next look: what is pending cannot be judged without a liar's word
+	waits  bool               // begins again at the next look: what is pending cannot be judged without a liar's word, or somebody has yet to answer
 }
 
 // Distrust has a member asked for shards only where others do not suffice, for a while: a driver found that it lied.
@@ -147,8 +147,11 @@ func (r *read) agreed(s *segment) bool {
 	return with == heard || with >= r.needed()
 }
 
-// doubtIt notes who claims to have what a segment says.
+// doubtIt notes who claims to have what a segment says; not in a round that is not over, whose other answers are to questions of before the claim.
 func (r *read) doubtIt(s *segment) {
+	if r.wary && !r.hasAllSaid() {
+		return
+	}
 	c := claim{sector: s.first, version: s.version, kind: s.kind}
 	for i := range r.slots {
 		if a := r.slots[i].ans; a != nil {
@@ -167,8 +170,24 @@ func (r *read) doubtIt(s *segment) {
 	r.claims = append(r.claims, c)
 }
 
-// askAnew begins again, and asks all, as what was claimed could not be shown: it is older by now, or a lie.
+// hasAllSaid reports whether every member that may be asked has answered. A read that is wary asks all, but goes by those that answer, no fewer than any
+// read needs: one that has died since, or is slow, holds it up only where the others do not agree.
+func (r *read) hasAllSaid() bool {
+	for i := range r.slots {
+		if r.asked()>>i&1 == 1 && r.slots[i].ans == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// askAnew begins again, and asks all, as what was claimed could not be shown: it is older by now, or a lie. Where somebody has yet to answer it
+// waits for that, until the next look.
 func (r *read) askAnew() {
+	if r.wary && !r.hasAllSaid() {
+		r.waits = true
+		return
+	}
 	if r.restarts >= readRestartsMax {
 		r.finish(blocktree.Unavailable, nil)
 		return
@@ -204,7 +223,9 @@ func (r *read) judge() bool {
 			found = true
 		}
 	}
-	r.claims = nil
+	if found || r.hasAllSaid() {
+		r.claims = nil
+	}
 	return found
 }
 

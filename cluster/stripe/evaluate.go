@@ -32,6 +32,7 @@ func (r *read) evaluate() {
 		r.restart()
 		return
 	}
+	r.waits = false
 	if open { // somebody holds a version that may have been acknowledged: only all can tell
 		switch {
 		case !r.second:
@@ -45,12 +46,14 @@ func (r *read) evaluate() {
 		}
 		return
 	}
+	doubted := false
 	for i := range segs {
 		if !alike && r.mustAgree(&segs[i]) && !r.agreed(&segs[i]) {
 			r.doubtIt(&segs[i])
+			doubted = true
 		}
 	}
-	if len(r.claims) > 0 {
+	if doubted {
 		r.askAnew()
 		return
 	}
@@ -81,6 +84,7 @@ func (r *read) evaluate() {
 		if !alike {
 			r.noteOthers(segs)
 		}
+		res.Partial = r.all && !r.hasAllSaid()
 		r.complete(res)
 	}
 }

@@ -70,7 +70,19 @@ type Done struct {
 }
 
 // ReadResult is what a read found: pieces in ascending order that cover the run without gaps.
-type ReadResult struct{ Pieces []Piece }
+type ReadResult struct {
+	Pieces []Piece
+	// Partial: of a ReadAll, that some member in sync that is not left out has not answered.
+	Partial bool
+}
+
+// Care says how ReadAll goes about it.
+type Care struct {
+	// Without are members that are neither asked nor believed: what they said is newest nobody can open.
+	Without []blocktree.NodeID
+	// Patient waits for who is slow or cannot be reached, until the read would fail: those that answered at once did not suffice.
+	Patient bool
+}
 
 // Piece is a run of sectors of one version, and the shards of it that came (none if Absent or Zero).
 type Piece struct {

@@ -16,15 +16,14 @@ func (h *Holder) Read(op uint64, region blocktree.RegionIndex, first blocktree.S
 }
 
 // ReadAll is Read, but gathers the shards of every in-sync member that answers: for a driver that found k shards not to
-// agree with their leaves or tags. Members in without it neither asks nor believes: what they said is newest nobody can open. Corrupt if too
-// few others are left to say so.
-func (h *Holder) ReadAll(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, without []blocktree.NodeID) {
-	h.startRead(readAll(&read{op: op, region: region, first: first, count: count, skip: -1}, without))
+// agree with their leaves or tags. Corrupt if too few are left that care does not leave out.
+func (h *Holder) ReadAll(op uint64, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, care Care) {
+	h.startRead(readAll(&read{op: op, region: region, first: first, count: count, skip: -1}, care))
 }
 
-func readAll(r *read, without []blocktree.NodeID) *read {
-	r.all, r.named = true, len(without) > 0
-	for _, n := range without {
+func readAll(r *read, care Care) *read {
+	r.all, r.patient, r.named = true, care.Patient, len(care.Without) > 0
+	for _, n := range care.Without {
 		r.exclude(n)
 	}
 	return r

@@ -61,6 +61,8 @@ type read struct {
 	first  blocktree.SectorIndex
 	count  uint32
 	all    bool // gather every shard that can be had
+	// patient waits for all of them until the read would fail.
+	patient bool
 	// settledOnly ignores versions that are pending and not known to be acknowledged (copy-up).
 	settledOnly bool
 	zeros       bool   // asks where the run is zeros, in place of its content; it may be longer than RunSectorsMax
@@ -207,7 +209,7 @@ func (r *read) pump() {
 	switch {
 	case answered >= q:
 		r.evaluate()
-	case r.all && answered >= r.quorum() && !r.anyWaiting():
+	case (r.all || r.wary) && !r.patient && answered >= r.quorum() && !r.anyWaiting():
 		r.evaluate()
 	}
 }
@@ -290,6 +292,13 @@ func (r *read) peerDown(p *peer) {
 func (r *read) tick() {
 	if r.over {
 		return
+	}
+	if r.patient && r.c.now-r.started >= r.c.stall*3/4 { // who has not answered by now does not
+		r.patient = false
+		r.pump()
+		if r.over {
+			return
+		}
 	}
 	if r.c.now-r.started >= r.c.stall {
 		r.finish(blocktree.Unavailable, nil)

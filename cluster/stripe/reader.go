@@ -72,8 +72,8 @@ func (r *Reader) Read(op uint64, l *Layout, region blocktree.RegionIndex, first 
 }
 
 // ReadAll is Holder.ReadAll for one without a lease.
-func (r *Reader) ReadAll(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, without []blocktree.NodeID) {
-	r.start(readAll(&read{op: op, region: region, first: first, count: count, layout: l}, without))
+func (r *Reader) ReadAll(op uint64, l *Layout, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32, care Care) {
+	r.start(readAll(&read{op: op, region: region, first: first, count: count, layout: l}, care))
 }
 
 // Zeros is Holder.Zeros for one without a lease, under a layout as Read has it.

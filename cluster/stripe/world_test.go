@@ -474,7 +474,7 @@ func (w *world) read(reader bool) {
 	all := w.r.IntN(8) == 0
 	w.with(id, func(h *Holder) {
 		if all {
-			h.ReadAll(w.nextOp, r, first, n, nil)
+			h.ReadAll(w.nextOp, r, first, n, Care{})
 		} else {
 			h.Read(w.nextOp, r, first, n)
 		}

@@ -180,8 +180,9 @@ func (l *Liar) tellBytes(lie string, a *stripe.Message) {
 		for j := range a.Extents {
 			x := &a.Extents[j]
 			old, ok := l.kept[keptKey{a.File, x.First}]
-			if ok && x.Kind != stripe.Absent && a.Want != stripe.WantExact {
-				x.Version, x.Kind, x.Pending = old.version, stripe.Data, false
+			fits := x.Kind == stripe.Data || a.Want == stripe.WantVersions && x.Kind != stripe.Absent // with as many bytes
+			if ok && fits && !x.Pending && a.Want != stripe.WantExact {
+				x.Version, x.Kind = old.version, stripe.Data
 			}
 		}
 		if a.Want == stripe.WantExact {

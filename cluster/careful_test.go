@@ -1,0 +1,96 @@
+package cluster
+
+import (
+	"testing"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+	"blocktree/crypto/seal"
+	"blocktree/internal/erasure"
+)
+
+// TestCarefulBlamesNobody: that a sector does not open, whichever members are left out, shows nobody to lie: its key may be one that the reader does not
+// have. Who told of a version that does not open is named once the others' opens.
+func TestCarefulBlamesNobody(t *testing.T) {
+	code := blocktree.Code{Data: 2, Parity: 1}
+	codec, err := erasure.New(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sector = 512
+	for _, known := range []bool{false, true} { // whether the key of the older version is
+		var named []blocktree.NodeID
+		without := 0
+		c := careful{codec: codec, sectorBytes: sector, file: blocktree.FileID{Generation: 1, Inode: 2},
+			all: func(care stripe.Care) (*stripe.ReadResult, error) {
+				out := care.Without
+				without = len(out)
+				p := stripe.Piece{First: 7, Count: 1, Version: blocktree.Version{Epoch: 2, Sequence: 9}, Kind: stripe.Data}
+				if len(out) > 0 {
+					p.Version.Sequence = 8
+				}
+				for i := len(out); i < 5; i++ { // nodes 1 to 5, as many as any code has
+					if i < 3 || len(out) > 0 {
+						p.Shards = append(p.Shards, stripe.ShardRun{Shard: blocktree.ShardIndex(i % 3), Answer: &stripe.Message{Node: blocktree.NodeID(i + 1)},
+							Payload: make([]byte, code.ShardBytes(sector)), Seals: make([]byte, seal.HeaderBytes)})
+					}
+				}
+				if len(p.Shards) < 2 {
+					return nil, blocktree.E("read", blocktree.Corrupt, nil)
+				}
+				return &stripe.ReadResult{Pieces: []stripe.Piece{p}}, nil
+			},
+			open: func(p *Piece, _ []byte) error {
+				if known && p.Version.Sequence == 8 {
+					return nil
+				}
+				return blocktree.E("open", blocktree.Corrupt, nil)
+			},
+			wrong:   func(_, _ *Piece, bad *stripe.ShardRun) { named = append(named, bad.Answer.Node) },
+			suspect: func(x stripe.Suspect) { named = append(named, x.Node) }}
+		err := c.read(7, make([]byte, sector))
+		if known != (err == nil) || without < 3 || !known && len(named) > 0 || known && len(named) != 3 {
+			t.Errorf("known=%v: %v, without %d, named %v", known, err, without, named)
+		}
+	}
+}
+
+// TestCarefulIsPatient: where what came first does not open, and not all have answered, nobody is left out before they have.
+func TestCarefulIsPatient(t *testing.T) {
+	code := blocktree.Code{Data: 2, Parity: 1}
+	codec, err := erasure.New(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sector = 512
+	var named []blocktree.NodeID
+	c := careful{codec: codec, sectorBytes: sector,
+		all: func(care stripe.Care) (*stripe.ReadResult, error) {
+			p := stripe.Piece{First: 7, Count: 1, Version: blocktree.Version{Epoch: 2, Sequence: 9}, Kind: stripe.Data}
+			for i := range 3 {
+				if (i < 2 || care.Patient) && len(care.Without) == 0 {
+					x := stripe.ShardRun{Shard: blocktree.ShardIndex(i), Answer: &stripe.Message{Node: blocktree.NodeID(i + 1)},
+						Payload: make([]byte, code.ShardBytes(sector)), Seals: make([]byte, seal.HeaderBytes)}
+					if i == 0 {
+						x.Payload[0] = 1 // it lies
+					}
+					p.Shards = append(p.Shards, x)
+				}
+			}
+			if len(p.Shards) < 2 {
+				return nil, blocktree.E("read", blocktree.Corrupt, nil)
+			}
+			return &stripe.ReadResult{Pieces: []stripe.Piece{p}, Partial: !care.Patient}, nil
+		},
+		open: func(p *Piece, _ []byte) error {
+			if p.Shards[0].Shard == 0 {
+				return blocktree.E("open", blocktree.Corrupt, nil)
+			}
+			return nil
+		},
+		wrong:   func(_, _ *Piece, bad *stripe.ShardRun) { named = append(named, bad.Answer.Node) },
+		suspect: func(x stripe.Suspect) { named = append(named, x.Node) }}
+	if err := c.read(7, make([]byte, sector)); err != nil || len(named) != 1 || named[0] != 1 {
+		t.Errorf("%v, named %v", err, named)
+	}
+}
