@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"blocktree"
@@ -199,31 +200,55 @@ func (d *Admin) Rekey(ctx context.Context, path blocktree.Path, without ...keys.
 // heardPause lies between two looks whether a holder has heard.
 const heardPause = 100 * time.Millisecond
 
-// awaitHeard returns when nobody holds a file, or its holder has said that it goes by an access record of a number or a later one. Who takes the lease from now on
-// reads that record.
+// awaitHeard returns when nobody holds a file, and no node that matters takes writes of whoever did; or its holder has said that it goes by an access record of a number or
+// a later one. Who takes the lease from now on reads that record.
 func (d *Admin) awaitHeard(ctx context.Context, f blocktree.FileID, number uint64) error {
 	for {
 		held, err := d.Client.Holder(ctx, f)
-		if err != nil || held == nil {
-			return err
-		}
-		inode, err := d.Client.StatFile(ctx, f)
-		if blocktree.KindOf(err) == blocktree.NotFound {
-			return nil // it was removed
-		}
 		if err != nil {
 			return err
 		}
-		if h := inode.Heard; h.Epoch >= held.Epoch && h.Number >= number {
-			return nil
+		var done bool
+		var unknown []blocktree.Path
+		if held == nil {
+			done, unknown, err = d.Client.Released(ctx, f)
+		} else {
+			done, err = d.hasHeard(ctx, f, held, number)
+		}
+		if blocktree.KindOf(err) == blocktree.NotFound {
+			return nil // it was removed
+		}
+		if err != nil || done {
+			return err
 		}
 		select {
 		case <-ctx.Done():
+			if held == nil {
+				return &blocktree.Error{Kind: blocktree.Timeout, Err: fmt.Errorf("the new key is there, and nobody has the file open, but of the nodes that keep it not enough say so: %s did not answer", shortPaths(unknown)),
+					Hint: "a server that is cut off together with them may go on to write to it under the key before; rekey it again when they are back"}
+			}
 			return &blocktree.Error{Kind: blocktree.Timeout, Err: fmt.Errorf("the new key is there, and %s, which has the file open, has not said that it writes under it", held.Holder.Short()),
 				Hint: "what it writes may be under the key before: stop that server, or bring it to this version"}
 		case <-time.After(heardPause):
 		}
 	}
+}
+
+// hasHeard says whether who holds a file goes by a record.
+func (d *Admin) hasHeard(ctx context.Context, f blocktree.FileID, held *meta.Lease, number uint64) (bool, error) {
+	inode, err := d.Client.StatFile(ctx, f)
+	if err != nil {
+		return false, err
+	}
+	return inode.Heard.Epoch >= held.Epoch && inode.Heard.Number >= number, nil
+}
+
+func shortPaths(all []blocktree.Path) string {
+	short := make([]string, len(all))
+	for i, p := range all {
+		short[i] = p.Short()
+	}
+	return strings.Join(short, ", ")
 }
 
 // RekeyTree is Rekey of a directory and of everything beneath it that has a key: whoever read the directory and is in without reads nothing of what is written from then on. It
