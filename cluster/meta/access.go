@@ -88,7 +88,11 @@ func (s *state) judgeInode(q *Query, i *Inode) Result {
 		}
 		return s.denied(q.Caller, i, want, q.Time)
 	}
-	if s.rights(q.Caller, i, q.Time)&(RightRead|RightWrite|RightAdmin) == 0 {
+	useful := RightRead | RightWrite | RightAdmin
+	if i.Kind == KindDir {
+		useful |= RightList // which is what r of a mode is there: whoever reads what is beneath opens it by way of this record
+	}
+	if s.rights(q.Caller, i, q.Time)&useful == 0 {
 		i.Access = nil
 	}
 	return Result{}

@@ -323,6 +323,34 @@ func FuzzDecodeApplied(f *testing.F) {
 	fuzz(f, decodeApplied, func(a appliedState) []byte { return encodeApplied(&a) })
 }
 
+// getSomeValue reads what FuzzDecodeValue puts.
+func getSomeValue(d *wire.Decoder) any {
+	var v any
+	switch d.U8() {
+	case 0:
+		v = getInode(d)
+	case 1:
+		v = getLayout(d)
+	case 2:
+		v = getSession(d)
+	case 3:
+		v = getLease(d)
+	case 4:
+		v = getStart(d)
+	case 5:
+		v = getRuntimePtr(d)
+	case 6:
+		v = getAccess(d)
+	case 7:
+		v = getCaller(d)
+	case 8:
+		v = getRevocation(d)
+	default:
+		bad(d, "no such value")
+	}
+	return v
+}
+
 // FuzzDecodeValue is of the values of the state: the first byte chooses which.
 func FuzzDecodeValue(f *testing.F) {
 	r := someResult()
@@ -339,29 +367,7 @@ func FuzzDecodeValue(f *testing.F) {
 	}
 	fuzz(f, func(b []byte) (any, error) {
 		d := wire.NewDecoder(b)
-		var v any
-		switch d.U8() {
-		case 0:
-			v = getInode(d)
-		case 1:
-			v = getLayout(d)
-		case 2:
-			v = getSession(d)
-		case 3:
-			v = getLease(d)
-		case 4:
-			v = getStart(d)
-		case 5:
-			v = getRuntimePtr(d)
-		case 6:
-			v = getAccess(d)
-		case 7:
-			v = getCaller(d)
-		case 8:
-			v = getRevocation(d)
-		default:
-			bad(d, "no such value")
-		}
+		v := getSomeValue(d)
 		return v, d.Finish()
 	}, func(v any) []byte {
 		var e wire.Encoder

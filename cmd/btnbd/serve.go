@@ -263,10 +263,14 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	cli.NotifyReady(s.log)
 	err = serving.Serve(ctx, s.listeners...)
 	cli.NotifyStopping(s.log)
-	stats := cache.Stats()
+	s.sayEnded(cache.Stats())
+	return err
+}
+
+// sayEnded logs what the cache was good for.
+func (s *server) sayEnded(stats blockdev.CacheStats) {
 	s.log.Info("serving ended", "cacheHits", stats.Hits, "cacheMisses", stats.Misses, "cacheStale", stats.Stale,
 		"aheadHits", stats.AheadHits, "aheadRead", stats.AheadRead, "aheadUnread", stats.AheadUnread, "hitRate", fmt.Sprintf("%.3f", stats.HitRate()))
-	return err
 }
 
 // pins are where this server remembers which access records it has seen, nil where it has no state directory that it may use.

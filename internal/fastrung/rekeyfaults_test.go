@@ -152,3 +152,64 @@ func resealPlaceIsDurable(t *testing.T, seed uint64) {
 		}
 	})
 }
+
+// TestDirectoryKeyByMode: who may list a directory, by its mode, and reads a file in it, by its mode too, opens it with the key of the directory's reader.
+func TestDirectoryKeyByMode(t *testing.T) {
+	within(t, bttp.TCP, 13, func(b *bed) {
+		ctx := b.T.Context()
+		bob := keys.NewReaderKey()
+		if err := b.admin(b.client).MakeDir(ctx, b.Path("/team"), 0o755, false, keys.X25519, []keys.PublicKey{b.Reader.Public(), bob.Public()}); err != nil {
+			b.T.Fatal(err)
+		}
+		if err := file.Create(ctx, b.client, b.Path("/team/a"), file.CreateOptions{SizeBytes: 1 << 20, Mode: 0o644}); err != nil {
+			b.T.Fatal(err)
+		}
+		c, _ := b.ClientAs(user)
+		f, err := file.Open(ctx, c, b.Path("/team/a"), file.OpenOptions{ReadOnly: true, Reader: bob})
+		if err != nil {
+			b.T.Fatal(err)
+		}
+		defer f.Close()
+		if k, err := read(ctx, b.T, f, 0); k != 0 || err != nil {
+			b.T.Errorf("%d, %v", k, err)
+		}
+	})
+}
+
+// TestInheritedUnseen: who owns a file in a directory that it may not look at takes the file from none of the directory's readers.
+func TestInheritedUnseen(t *testing.T) {
+	within(t, bttp.TCP, 14, func(b *bed) {
+		ctx := b.T.Context()
+		must := func(err error) {
+			b.T.Helper()
+			if err != nil {
+				b.T.Fatal(err)
+			}
+		}
+		bob, own := keys.NewReaderKey(), keys.NewReaderKey()
+		dir, name := b.Path("/team"), b.Path("/team/mine")
+		must(b.admin(b.client).MakeDir(ctx, dir, 0o700, false, keys.X25519, []keys.PublicKey{b.Reader.Public(), bob.Public()}))
+		c, at := b.ClientAs(user)
+		_, err := b.client.Grant(ctx, dir, meta.Grant{Subject: meta.Subject{Path: at}, Rights: meta.RightWrite | meta.RightList})
+		must(err)
+		must(file.Create(ctx, c, name, file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{own.Public()}}))
+		_, err = b.client.Revoke(ctx, dir, meta.Subject{Path: at})
+		must(err)
+		opens := func(what string) {
+			b.T.Helper()
+			f, err := file.Open(ctx, b.client, name, file.OpenOptions{ReadOnly: true, Reader: bob})
+			if err != nil {
+				b.T.Fatalf("%s: %v", what, err)
+			}
+			must(f.Close())
+		}
+		opens("made")
+		his := &file.Admin{Client: c, Reader: own}
+		must(his.Grant(ctx, name, keys.NewReaderKey().Public()))
+		opens("granted")
+		if _, err := his.Rekey(ctx, name); blocktree.KindOf(err) != blocktree.Permission || blocktree.HintOf(err) == "" {
+			b.T.Errorf("rekey: %v", err)
+		}
+		opens("not rekeyed")
+	})
+}

@@ -128,6 +128,15 @@ func (d *Admin) inherited(ctx context.Context, path blocktree.Path) (keys.Public
 	return directoryKey(ctx, d.Client, path.Parent(), d.Pins)
 }
 
+// unseen are the keys of directories that a record is wrapped to where the client finds none above: it may not look at that directory.
+func unseen(a *keys.Access, above keys.PublicKey) []keys.PublicKey {
+	if !above.IsZero() {
+		return nil
+	}
+	named := a.Named()
+	return slices.DeleteFunc(a.PublicKeys(), func(p keys.PublicKey) bool { return slices.Contains(named, p) })
+}
+
 // withInherited adds it to those who are named.
 func withInherited(named []keys.PublicKey, above keys.PublicKey) []keys.PublicKey {
 	if above.IsZero() || slices.Contains(named, above) {
@@ -147,11 +156,19 @@ func (d *Admin) Grant(ctx context.Context, path blocktree.Path, to keys.PublicKe
 		if err != nil {
 			return nil, err
 		}
-		n, err := a.WithReaders(ring[a.Generation], withInherited(append(a.Named(), to), above))
-		if err == nil {
-			n.Inherit(above)
+		kept := unseen(a, above)
+		readers := withInherited(append(a.Named(), to), above)
+		for _, p := range kept {
+			readers = withInherited(readers, p)
 		}
-		return n, err
+		n, err := a.WithReaders(ring[a.Generation], readers)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range append(kept, above) {
+			n.Inherit(p)
+		}
+		return n, nil
 	})
 	return err
 }
@@ -172,6 +189,10 @@ func (d *Admin) Rekey(ctx context.Context, path blocktree.Path, without ...keys.
 		above, err := d.inherited(ctx, path)
 		if err != nil {
 			return nil, err
+		}
+		if len(unseen(a, above)) > 0 { // it may have another key by now, which the old one's readers do not all have
+			return nil, &blocktree.Error{Kind: blocktree.Permission, Err: errors.New("whoever reads the directory above reads it, and these credentials may not look at that"),
+				Hint: "use credentials with the right list or read on the directory, as user 0 has"}
 		}
 		named := slices.DeleteFunc(a.Named(), func(p keys.PublicKey) bool { return slices.Contains(without, p) })
 		readers := withInherited(named, above)
