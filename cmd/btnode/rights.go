@@ -114,7 +114,9 @@ func newChown() *cobra.Command {
 		Use:   "chown USER[:GROUP] PATH --config FILE",
 		Short: "Change the owner and group of a file or directory",
 		Long: `chown gives a file or directory another owner, by user id, and another group, by group id; :GROUP changes the group alone. Only user id 0 may give it to
-another user. Its owner may give it to a group that it is in itself.`,
+another user. Its owner may give it to a group that it is in itself.
+
+The access record of an encrypted file goes on to name the owner of before: its key is then changed by user 0 alone (btnode file stat shows who administers the record).`,
 		Example: `  btnode chown 1000:1000 /vm/disk0 --config client.yaml
   btnode chown :100 /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,

@@ -116,7 +116,7 @@ func putRecord(ctx context.Context, c *cluster.Client, path blocktree.Path, f bl
 		return &blocktree.Error{Kind: blocktree.Permission, Err: fmt.Errorf("user %d administers it, these credentials are of user %d", a.Owner, uid),
 			Hint: "use the configuration of its owner, or of user 0"}
 	}
-	signRecord(c, a, path)
+	signRecord(ctx, c, a, path)
 	return c.SetAccess(ctx, f, a.Append(nil))
 }
 
