@@ -16,6 +16,15 @@ func OnBehalf(ctx context.Context, who cred.Identity) context.Context {
 	return context.WithValue(ctx, behalfKey{}, callerOf(who))
 }
 
+// BehalfUID is the user id of whom ctx is on behalf of; false where that is nobody, or somebody without credentials.
+func BehalfUID(ctx context.Context) (uint32, bool) {
+	caller, ok := ctx.Value(behalfKey{}).(*meta.Caller)
+	if !ok || caller.Anonymous() {
+		return 0, false
+	}
+	return caller.UID, true
+}
+
 // behind is the caller that was said, or the one that ctx is on behalf of; nil for who asks for itself.
 func behind(ctx context.Context, said *meta.Caller) *meta.Caller {
 	if caller, ok := ctx.Value(behalfKey{}).(*meta.Caller); ok && said == nil {

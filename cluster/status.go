@@ -74,6 +74,27 @@ type FileStatus struct {
 	Lossy      bool   `json:"lossy"`
 	// CopyUp is how far that is, as the file's holder said lately; nil if nobody did.
 	CopyUp *CopyUpStatus `json:"copyUp,omitempty"`
+	// Reseal is how far what an older key sealed is sealed anew, as the file's holder said last; nil if nobody said that there is anything.
+	Reseal *ResealStatus `json:"reseal,omitempty"`
+}
+
+// ResealStatus is how far a file is re-sealed.
+type ResealStatus struct {
+	LeftBytes      uint64 `json:"leftBytes"` // of the file, to be looked at
+	BytesPerSecond uint64 `json:"bytesPerSecond"`
+	SecondsLeft    uint64 `json:"secondsLeft"` // 0: not known yet
+}
+
+func resealStatus(i *meta.Inode) *ResealStatus {
+	if i.Heard == (meta.Heard{}) || i.Heard.Sectors == meta.AllResealed {
+		return nil
+	}
+	all := i.SizeBytes / uint64(i.SectorBytes)
+	s := &ResealStatus{LeftBytes: (all - min(all, i.Heard.Sectors)) * uint64(i.SectorBytes), BytesPerSecond: i.Heard.Rate}
+	if s.BytesPerSecond > 0 {
+		s.SecondsLeft = max(1, s.LeftBytes/s.BytesPerSecond)
+	}
+	return s
 }
 
 // statusWait is how long Status waits for nodes that have not answered yet; where fewer than a majority have, it may be longer
@@ -167,5 +188,5 @@ func (c *Client) fileStatus(path blocktree.Path, inode *meta.Inode, l *stripe.La
 	now := c.redundancy(l)
 	return FileStatus{Path: path.Short(), Size: inode.SizeBytes, Code: inode.Code.String(), InSync: now.InSync, Joining: now.Joining, Moving: now.Moving,
 		Tolerates:  max(0, min(now.InSync-inode.Code.Data, spare)),
-		Durability: d.Durability.String(), LossNumber: d.LossNumber, Lossy: d.Lossy}
+		Durability: d.Durability.String(), LossNumber: d.LossNumber, Lossy: d.Lossy, Reseal: resealStatus(inode)}
 }

@@ -91,7 +91,7 @@ func (s *state) judgeInode(q *Query, i *Inode) Result {
 		}
 		return s.denied(q.Caller, i, want, q.Time)
 	}
-	if s.rights(q.Caller, i, q.Time)&rightsRecord == 0 {
+	if s.rights(q.Caller, i, q.Time)&rightsRecord(i) == 0 {
 		i.Access = nil
 	}
 	return Result{}

@@ -76,7 +76,7 @@ func (s *state) withoutRecord(r Result) Result {
 	if now == nil { // it was removed
 		now = r.Inode
 	}
-	if s.rights(s.caller, now, s.now)&rightsRecord == 0 {
+	if s.rights(s.caller, now, s.now)&rightsRecord(now) == 0 {
 		i := *r.Inode
 		i.Access = nil
 		r.Inode = &i

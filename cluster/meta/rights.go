@@ -22,9 +22,17 @@ const (
 
 	// RightsHold is what holding a file takes: a holder also reads, to copy up.
 	RightsHold = RightRead | RightWrite | RightLease
-	// rightsRecord are those any of which has a use for an access record.
-	rightsRecord = RightRead | RightWrite | RightAdmin
 )
+
+// rightsRecord are those any of which has a use for an inode's access record. Of a directory list is one, which is what r of a mode is there: whoever reads what is
+// beneath opens it by way of this record.
+func rightsRecord(i *Inode) Rights {
+	r := RightRead | RightWrite | RightAdmin
+	if i.Kind == KindDir {
+		r |= RightList
+	}
+	return r
+}
 
 var rightNames = []struct {
 	right Rights

@@ -74,7 +74,7 @@ func newReaderShow() *cobra.Command {
 func newReaderAdd() *cobra.Command {
 	var o adminFlags
 	c := &cobra.Command{
-		Use:   "add PATH KEY --reader-key FILE --config FILE",
+		Use:   "add PATH KEY [--reader-key FILE] --config FILE",
 		Short: "Have one more reader open a file, or a directory and all beneath it",
 		Long: `add wraps the key of PATH to KEY, a public key or a file with one or with a reader key. Of a directory with a key, that opens all encrypted files beneath. For one who reads it
 already nothing changes.`,
@@ -101,7 +101,7 @@ func newReaderRemove() *cobra.Command {
 	var o adminFlags
 	var wait bool
 	c := &cobra.Command{
-		Use:   "remove PATH KEY --reader-key FILE [--wait] --config FILE",
+		Use:   "remove PATH KEY [--reader-key FILE] [--wait] --config FILE",
 		Short: "Give a file, or a directory and all beneath it, a new key without one reader",
 		Long: `remove is btnode rekey that leaves KEY out, a public key or a file with one or with a reader key. What was written before, KEY goes on to open wherever it
 finds it, until it is re-sealed: a copy of that stays readable for ever. When the command returns, what is written from then on is not for KEY.`,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -22,7 +23,7 @@ func newRekey() *cobra.Command {
 	var o adminFlags
 	var wait bool
 	c := &cobra.Command{
-		Use:   "rekey PATH --reader-key FILE [--wait] --config FILE",
+		Use:   "rekey PATH [--reader-key FILE] [--wait] --config FILE",
 		Short: "Give a file, or a directory and all beneath it, a new key",
 		Long: `rekey draws a new key and wraps it to whoever reads PATH now. When it returns, whoever has the file open writes under the new key; who had the old
 one and is not among the readers any more reads nothing of what is written from then on. What was written before stays under the old key, which the readers of now
@@ -33,7 +34,7 @@ Of a directory with a key (btnode mkdir --readers) the directory's own key chang
 
 To take a reader out, say btnode reader remove instead.
 
-It takes the reader key of somebody who reads PATH, and a configuration with the credentials of the file's owner or of user 0. Bring all nodes, and the servers that have the
+It takes the reader key of somebody who reads PATH (--reader-key, or readerKey of the configuration), and a configuration with the credentials of the file's owner or of user 0. Bring all nodes, and the servers that have the
 file open, to a version that knows this command before it is used for the first time: nodes of a version before stop.`,
 		Example: `  btnode rekey /vm/disk1 --reader-key reader.key --config client.yaml
   btnode rekey /vm/disk1 --reader-key reader.key --wait --config client.yaml`,
@@ -59,26 +60,44 @@ type adminFlags struct{ config, readerKey string }
 
 func (o *adminFlags) add(c *cobra.Command) {
 	addConfig(c, &o.config, "configuration of any node or client of the cluster")
-	c.Flags().StringVar(&o.readerKey, "reader-key", "", "file of the secret key of somebody who reads it")
+	c.Flags().StringVar(&o.readerKey, "reader-key", "", "file of the secret key of somebody who reads it; readerKey of the configuration if it is not given")
 	_ = c.MarkFlagFilename("reader-key") // for completion only
 }
 
 // run connects, and runs do without a bound of its own: each step of do has one.
 func (o *adminFlags) run(c *cobra.Command, name string, do func(ctx context.Context, path blocktree.Path, admin *file.Admin) error) error {
-	if err := cli.RequireFlags(c, "config", "reader-key"); err != nil {
-		return err
-	}
-	key, err := keys.LoadReaderKey(o.readerKey)
-	if err != nil {
+	if err := cli.RequireFlags(c, "config"); err != nil {
 		return err
 	}
 	return withClusterFor(c, o.config, resealTimeout, func(ctx context.Context, cfg *config.Client, client *cluster.Client) error {
+		admin, err := o.admin(cfg, client)
+		if err == nil && admin == nil {
+			err = noReaderKey(c)
+		}
+		if err != nil {
+			return err
+		}
 		path, err := cfg.Resolve(name)
 		if err != nil {
 			return err
 		}
-		return do(ctx, path, &file.Admin{Client: client, Reader: key, Patience: fileTimeout})
+		return do(ctx, path, admin)
 	})
+}
+
+// admin works with the reader key of the flag, else of the configuration; nil if neither names one.
+func (o *adminFlags) admin(cfg *config.Client, client *cluster.Client) (*file.Admin, error) {
+	name := cmp.Or(o.readerKey, cfg.ReaderKey)
+	if name == "" {
+		return nil, nil
+	}
+	key, err := keys.LoadReaderKey(name)
+	return &file.Admin{Client: client, Reader: key, Patience: fileTimeout}, err
+}
+
+// noReaderKey is why a key cannot be opened.
+func noReaderKey(c *cobra.Command) error {
+	return cli.Invalid("name the secret key of somebody who reads it, or readerKey in the configuration; usage: "+c.UseLine(), "--reader-key is missing")
 }
 
 // rekey gives what is at path new keys, without some readers.

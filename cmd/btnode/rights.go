@@ -17,7 +17,6 @@ import (
 	"blocktree/cmd/internal/parts"
 	"blocktree/crypto/cred"
 	"blocktree/crypto/keys"
-	"blocktree/crypto/seal"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
 	"blocktree/internal/file"
@@ -115,7 +114,9 @@ func newChown() *cobra.Command {
 		Use:   "chown USER[:GROUP] PATH --config FILE",
 		Short: "Change the owner and group of a file or directory",
 		Long: `chown gives a file or directory another owner, by user id, and another group, by group id; :GROUP changes the group alone. Only user id 0 may give it to
-another user. Its owner may give it to a group that it is in itself.`,
+another user. Its owner may give it to a group that it is in itself.
+
+The access record of an encrypted file goes on to name the owner of before: its key is then changed by user 0 alone (btnode file stat shows who administers the record).`,
 		Example: `  btnode chown 1000:1000 /vm/disk0 --config client.yaml
   btnode chown :100 /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,
@@ -135,98 +136,6 @@ another user. Its owner may give it to a group that it is in itself.`,
 	return c
 }
 
-func newGrant() *cobra.Command {
-	var file, to, rights, until string
-	c := &cobra.Command{
-		Use:   "grant PATH --to SUBJECT --rights RIGHTS --config FILE [--until TERM]",
-		Short: "Give a runtime rights on a file or directory",
-		Long: `grant gives rights on a file or directory, and on all that lies beneath it, in place of those that the same subject was given there before. A subject is a principal, a file
-with credentials (of whose principal it takes), or a path: then it is every runtime at or below that path. Rights, with commas between them:
-
-  read   a file's sectors
-  write  a file's sectors and size, a directory's entries
-  lease  to hold a file; to open it for writing takes read, write and lease
-  list   a directory's entries
-  admin  mode, grants and keys
-
-With --until the grant ends by itself: after 30d, 12h or 90m, or at a time such as 2027-01-31T12:00:00Z. A file or directory has at most 64 grants.
-
-A grant gives no key: whoever cannot open an encrypted file reads noise.`,
-		Example: `  btnode grant /vm/disk0 --to /host7 --rights read,write,lease --config client.yaml
-  btnode grant /backup --to backup.cred --rights read,list --until 30d --config client.yaml`,
-		DisableFlagsInUseLine: true,
-		Args:                  cli.Args("PATH"),
-	}
-	addConfig(c, &file, "configuration of any node or client of the cluster")
-	c.Flags().StringVar(&to, "to", "", "principal, path or file of credentials that is given the rights")
-	c.Flags().StringVar(&rights, "rights", "", "read, write, list, lease, admin, with commas between them")
-	c.Flags().StringVar(&until, "until", "", "when the grant ends, a time or a term such as 30d; it does not if this is not given")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := cli.RequireFlags(c, "config", "to", "rights"); err != nil {
-			return err
-		}
-		what, err := meta.ParseRights(rights)
-		if err != nil {
-			return err
-		}
-		ends, err := parseUntil(until, time.Now())
-		if err != nil {
-			return err
-		}
-		return withPath(c, file, args[0], func(ctx context.Context, cfg *config.Client, path blocktree.Path, client *cluster.Client) error {
-			subject, err := parseSubject(cfg, to)
-			if err != nil {
-				return err
-			}
-			g := meta.Grant{Subject: subject, Rights: what, Until: ends}
-			a, err := client.Grant(ctx, path, g)
-			if err := sayApplied(c.OutOrStdout(), path.Short()+": "+grantWords(&g), a, err); err != nil {
-				return err
-			}
-			return sayKeys(ctx, c.OutOrStdout(), client, path, "a grant gives no key: whoever has none of the file's reads noise")
-		})
-	}
-	return c
-}
-
-func newRevoke() *cobra.Command {
-	var file, from string
-	c := &cobra.Command{
-		Use:   "revoke PATH --from SUBJECT --config FILE",
-		Short: "Take rights on a file or directory that were granted",
-		Long: `revoke takes what a subject, named as to btnode grant, was granted on PATH. What it may by a mode, by a grant on a directory above, or by another grant that means it
-too, it may as before: btnode file stat shows modes and grants.
-
-Each node goes by it as soon as it has applied it: reads and writes that are under way are refused, whatever connection, session or lease they have; a lease ends within 5 seconds. revoke says
-which nodes have. One that cannot be reached and hears of no leader of the cluster stops serving readers 10 seconds later, and holders when it hears of it; what they write is not acknowledged
-without the others.
-
-Whoever had a key of an encrypted file has it still, and what it read before.`,
-		Example:               `  btnode revoke /vm/disk0 --from /host7 --config client.yaml`,
-		DisableFlagsInUseLine: true,
-		Args:                  cli.Args("PATH"),
-	}
-	addConfig(c, &file, "configuration of any node or client of the cluster")
-	c.Flags().StringVar(&from, "from", "", "principal, path or file of credentials whose grant is taken")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := cli.RequireFlags(c, "config", "from"); err != nil {
-			return err
-		}
-		return withPath(c, file, args[0], func(ctx context.Context, cfg *config.Client, path blocktree.Path, client *cluster.Client) error {
-			subject, err := parseSubject(cfg, from)
-			if err != nil {
-				return err
-			}
-			a, err := client.Revoke(ctx, path, subject)
-			if err := sayApplied(c.OutOrStdout(), fmt.Sprintf("%s: %s has no grant on it any more", path.Short(), &subject), a, err); err != nil {
-				return err
-			}
-			return sayKeys(ctx, c.OutOrStdout(), client, path, "whoever had the file's key has it still: no node gives it sectors any more, but it can open what it kept")
-		})
-	}
-	return c
-}
-
 // sayApplied prints what was done, and which nodes go by it.
 func sayApplied(w io.Writer, what string, a cluster.Applied, err error) error {
 	if err != nil {
@@ -237,16 +146,6 @@ func sayApplied(w io.Writer, what string, a cluster.Applied, err error) error {
 	}
 	_, err = fmt.Fprintf(w, "not known of %s: cut off from the others, it could serve readers until %s, and who holds a file until it hears of this\n", paths(a.Missing), a.Until.Format(time.TimeOnly))
 	return err
-}
-
-// sayKeys says what a change of rights leaves to the keys, of an encrypted file.
-func sayKeys(ctx context.Context, w io.Writer, client *cluster.Client, path blocktree.Path, words string) error {
-	i, err := client.Stat(ctx, path)
-	if err == nil && i.Kind == meta.KindFile && seal.Suite(i.Suite) != seal.None {
-		_, err = fmt.Fprintln(w, words)
-		return err
-	}
-	return nil // it was done; whoever may not look any more is not told
 }
 
 func paths(all []blocktree.Path) string {
@@ -321,24 +220,30 @@ func parseUntil(s string, now time.Time) (int64, error) {
 	return at.UnixNano(), nil
 }
 
-// parseSubject reads a principal, the name of a file with credentials, or a path of the domain.
-func parseSubject(cfg *config.Client, s string) (meta.Subject, error) {
+// parseSubject reads a principal, the name of a file with credentials, or a path of the domain. With credentials comes the reader key that they name, if they do.
+func parseSubject(cfg *config.Client, s string) (subject meta.Subject, reader keys.PublicKey, err error) {
 	if p, err := blocktree.ParsePrincipal(s); err == nil {
-		return meta.Subject{Principal: p}, nil
+		return meta.Subject{Principal: p}, reader, nil
 	}
 	if _, err := os.Stat(s); err == nil {
 		chain, err := cred.Load(s)
 		if err == nil && len(chain) > 0 {
-			return meta.Subject{Principal: blocktree.PrincipalOf(chain[len(chain)-1].Subject)}, nil
+			last := chain[len(chain)-1]
+			if last.Reader != "" {
+				if reader, err = keys.ParsePublicKey(last.Reader); err != nil {
+					return subject, reader, &blocktree.Error{Op: "reader of credentials", Path: s, Err: err}
+				}
+			}
+			return meta.Subject{Principal: blocktree.PrincipalOf(last.Subject)}, reader, nil
 		}
 		if !strings.HasPrefix(s, "/") {
-			return meta.Subject{}, err
+			return subject, reader, err
 		}
 	}
 	if !strings.HasPrefix(s, "/") {
-		return meta.Subject{}, &blocktree.Error{Op: "subject", Kind: blocktree.Invalid, Err: fmt.Errorf("%q is no principal, no path, and no file that is there", s),
+		return subject, reader, &blocktree.Error{Op: "subject", Kind: blocktree.Invalid, Err: fmt.Errorf("%q is no principal, no path, and no file that is there", s),
 			Hint: "a principal as btnode prints it, a path that starts with a slash, or the name of a file with credentials"}
 	}
 	path, err := cfg.Resolve(s)
-	return meta.Subject{Path: path}, err
+	return meta.Subject{Path: path}, reader, err
 }

@@ -38,7 +38,8 @@ Of a node that gave wrong answers it says what it did, how often, since when, an
 clients, whose word alone proves nothing. "certain" means that more nodes have seen it than can lie of one file.
 
 Of a file of durability flush it says how often writes that were answered and not flushed may have been lost ("lossNumber" with --json),
-and whether they may have been just now, and nobody has opened the file since ("lossy").
+and whether they may have been just now, and nobody has opened the file since ("lossy"). Of a file with a new key it says how much of what was sealed before
+is still to be sealed anew, as whoever has it open, or had, said last; btnode file stat says it of one that nobody has opened since.
 
 It exits with 0 whenever it could find out, whatever it found: scripts read health from --json.`,
 		Example: `  btnode status --config client.yaml
@@ -122,8 +123,20 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 			}
 			fmt.Fprintln(w)
 		}
+		if f.Reseal != nil {
+			fmt.Fprintf(w, "\n%s\n", resealLeft(&f))
+		}
 	}
 	return nil
+}
+
+// resealLeft says how far a file is re-sealed.
+func resealLeft(f *cluster.FileStatus) string {
+	text := fmt.Sprintf("re-sealing %s under its newest key: %s to look at", f.Path, about(int64(f.Reseal.LeftBytes)))
+	if f.Reseal.SecondsLeft > 0 {
+		text += fmt.Sprintf(", %v left", time.Duration(f.Reseal.SecondsLeft)*time.Second)
+	}
+	return text
 }
 
 // suspected says what a node did that it should not have, and who says so.

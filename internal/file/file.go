@@ -25,7 +25,7 @@ type File struct {
 	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
-	started       sync.WaitGroup // reads that were started and have not ended
+	started       sync.WaitGroup // reads and writes that were started, and writes that nobody waits for any more, and have not ended
 }
 
 var (
@@ -286,8 +286,8 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	if err != nil {
 		return f.fail(op, err)
 	}
-	defer f.gate.leave(phase)
 	var writes []*cluster.Write
+	defer func() { f.leave(ctx, phase, writes) }()
 	err = f.cut(first, count, f.runSectors, func(r run) error {
 		at := uint64(r.first-first) * uint64(f.info.SectorBytes)
 		w, err := f.write(r, src[at:at+r.count*uint64(f.info.SectorBytes)])
@@ -340,11 +340,11 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 	if err != nil {
 		return f.fail(op, err)
 	}
-	defer f.gate.leave(phase)
+	var writes []*cluster.Write
+	defer func() { f.leave(ctx, phase, writes) }()
 	if err := f.keys.Load().refused; err != nil {
 		return f.fail(op, err)
 	}
-	var writes []*cluster.Write
 	err = f.cut(first, count, f.regionSectors, func(r run) error {
 		v, err := f.handle.Begin(r.region)
 		if err == nil {
@@ -353,6 +353,18 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 		return err
 	})
 	return f.fail(op, waitAll(ctx, writes, err))
+}
+
+// leave leaves the gate when all writes have ended: those that nobody waits for any more are on their way nonetheless, under the key that they were sealed with.
+func (f *File) leave(ctx context.Context, phase uint32, writes []*cluster.Write) {
+	if ctx.Err() == nil { // waitAll has seen them end
+		f.gate.leave(phase)
+		return
+	}
+	f.started.Go(func() {
+		defer f.gate.leave(phase)
+		_ = waitAll(context.Background(), writes, nil) // who asked has been told that the outcome is unknown; they end with the handle at the latest
+	})
 }
 
 // waitAll waits for every write, also after an error, and returns the first error.

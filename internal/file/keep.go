@@ -20,7 +20,8 @@ type keeper struct {
 	wg     sync.WaitGroup
 	news   chan *meta.Inode // the newest that was not gone by yet
 
-	heard meta.Heard // what the group was told last
+	heard meta.Heard // what the group was told last, or is about to be: all before its place is durable
+	place uint64     // the sectors before it are re-sealed, durably or not yet
 	noted time.Time  // when
 	done  uint64     // bytes that were re-sealed since
 }
@@ -92,6 +93,10 @@ func (k *keeper) begin(before meta.Heard) {
 		place = 0
 	}
 	k.heard = meta.Heard{Number: r.number(), Generation: r.generation, Sectors: place}
+	if before.Generation != r.generation {
+		k.place = 0
+	}
+	k.place = max(k.place, place)
 }
 
 // note tells the group.
@@ -115,7 +120,7 @@ func (k *keeper) run(ctx context.Context) {
 			case k.over(ctx, err):
 				return
 			default:
-				k.log.Warn("sectors could not be re-sealed under the newest key; it is tried again", "sector", k.heard.Sectors, "err", err)
+				k.log.Warn("sectors could not be re-sealed under the newest key; it is tried again", "sector", k.place, "err", err)
 				wait, pause = pause, min(2*pause, retryMax)
 			}
 			next = time.After(wait)

@@ -96,7 +96,7 @@ func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o Creat
 			return err
 		}
 		access.Inherit(above)
-		signRecord(c, access, path)
+		signRecord(ctx, c, access, path)
 		op.KeyID, op.Access = access.KeyID, access.Append(nil)
 	}
 	if _, err := c.CreateFile(ctx, op, o.Durability); err != nil {

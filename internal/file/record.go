@@ -32,13 +32,16 @@ func verifier(path blocktree.Path) keys.Verifier {
 	}
 }
 
-// signRecord completes a record in the client's name. Who makes the first is its owner.
-func signRecord(c *cluster.Client, a *keys.Access, path blocktree.Path) {
+// signRecord completes a record in the client's name. Who makes the first is its owner: of what user 0, as a filesystem service, makes on somebody's behalf that is somebody.
+func signRecord(ctx context.Context, c *cluster.Client, a *keys.Access, path blocktree.Path) {
 	key, chain, _ := c.Credentials()
 	if a.Number == 1 {
 		a.Path = path
 		if n := len(chain); n > 0 {
 			a.Owner = chain[n-1].UID
+		}
+		if uid, ok := cluster.BehalfUID(ctx); ok && a.Owner == 0 {
+			a.Owner = uid
 		}
 	}
 	a.Sign(time.Now(), chain.Encode(), key.Sign)

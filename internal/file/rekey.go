@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"blocktree"
@@ -115,7 +116,7 @@ func putRecord(ctx context.Context, c *cluster.Client, path blocktree.Path, f bl
 		return &blocktree.Error{Kind: blocktree.Permission, Err: fmt.Errorf("user %d administers it, these credentials are of user %d", a.Owner, uid),
 			Hint: "use the configuration of its owner, or of user 0"}
 	}
-	signRecord(c, a, path)
+	signRecord(ctx, c, a, path)
 	return c.SetAccess(ctx, f, a.Append(nil))
 }
 
@@ -125,6 +126,15 @@ func (d *Admin) inherited(ctx context.Context, path blocktree.Path) (keys.Public
 		return keys.PublicKey{}, nil
 	}
 	return directoryKey(ctx, d.Client, path.Parent(), d.Pins)
+}
+
+// unseen are the keys of directories that a record is wrapped to where the client finds none above: it may not look at that directory.
+func unseen(a *keys.Access, above keys.PublicKey) []keys.PublicKey {
+	if !above.IsZero() {
+		return nil
+	}
+	named := a.Named()
+	return slices.DeleteFunc(a.PublicKeys(), func(p keys.PublicKey) bool { return slices.Contains(named, p) })
 }
 
 // withInherited adds it to those who are named.
@@ -146,11 +156,19 @@ func (d *Admin) Grant(ctx context.Context, path blocktree.Path, to keys.PublicKe
 		if err != nil {
 			return nil, err
 		}
-		n, err := a.WithReaders(ring[a.Generation], withInherited(append(a.Named(), to), above))
-		if err == nil {
-			n.Inherit(above)
+		kept := unseen(a, above)
+		readers := withInherited(append(a.Named(), to), above)
+		for _, p := range kept {
+			readers = withInherited(readers, p)
 		}
-		return n, err
+		n, err := a.WithReaders(ring[a.Generation], readers)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range append(kept, above) {
+			n.Inherit(p)
+		}
+		return n, nil
 	})
 	return err
 }
@@ -171,6 +189,10 @@ func (d *Admin) Rekey(ctx context.Context, path blocktree.Path, without ...keys.
 		above, err := d.inherited(ctx, path)
 		if err != nil {
 			return nil, err
+		}
+		if len(unseen(a, above)) > 0 { // it may have another key by now, which the old one's readers do not all have
+			return nil, &blocktree.Error{Kind: blocktree.Permission, Err: errors.New("whoever reads the directory above reads it, and these credentials may not look at that"),
+				Hint: "use credentials with the right list or read on the directory, as user 0 has"}
 		}
 		named := slices.DeleteFunc(a.Named(), func(p keys.PublicKey) bool { return slices.Contains(without, p) })
 		readers := withInherited(named, above)
@@ -199,31 +221,55 @@ func (d *Admin) Rekey(ctx context.Context, path blocktree.Path, without ...keys.
 // heardPause lies between two looks whether a holder has heard.
 const heardPause = 100 * time.Millisecond
 
-// awaitHeard returns when nobody holds a file, or its holder has said that it goes by an access record of a number or a later one. Who takes the lease from now on
-// reads that record.
+// awaitHeard returns when nobody holds a file, and no node that matters takes writes of whoever did; or its holder has said that it goes by an access record of a number or
+// a later one. Who takes the lease from now on reads that record.
 func (d *Admin) awaitHeard(ctx context.Context, f blocktree.FileID, number uint64) error {
 	for {
 		held, err := d.Client.Holder(ctx, f)
-		if err != nil || held == nil {
-			return err
-		}
-		inode, err := d.Client.StatFile(ctx, f)
-		if blocktree.KindOf(err) == blocktree.NotFound {
-			return nil // it was removed
-		}
 		if err != nil {
 			return err
 		}
-		if h := inode.Heard; h.Epoch >= held.Epoch && h.Number >= number {
-			return nil
+		var done bool
+		var unknown []blocktree.Path
+		if held == nil {
+			done, unknown, err = d.Client.Released(ctx, f)
+		} else {
+			done, err = d.hasHeard(ctx, f, held, number)
+		}
+		if blocktree.KindOf(err) == blocktree.NotFound {
+			return nil // it was removed
+		}
+		if err != nil || done {
+			return err
 		}
 		select {
 		case <-ctx.Done():
+			if held == nil {
+				return &blocktree.Error{Kind: blocktree.Timeout, Err: fmt.Errorf("the new key is there, and nobody has the file open, but of the nodes that keep it not enough say so: %s did not answer", shortPaths(unknown)),
+					Hint: "a server that is cut off together with them may go on to write to it under the key before; rekey it again when they are back"}
+			}
 			return &blocktree.Error{Kind: blocktree.Timeout, Err: fmt.Errorf("the new key is there, and %s, which has the file open, has not said that it writes under it", held.Holder.Short()),
 				Hint: "what it writes may be under the key before: stop that server, or bring it to this version"}
 		case <-time.After(heardPause):
 		}
 	}
+}
+
+// hasHeard says whether who holds a file goes by a record.
+func (d *Admin) hasHeard(ctx context.Context, f blocktree.FileID, held *meta.Lease, number uint64) (bool, error) {
+	inode, err := d.Client.StatFile(ctx, f)
+	if err != nil {
+		return false, err
+	}
+	return inode.Heard.Epoch >= held.Epoch && inode.Heard.Number >= number, nil
+}
+
+func shortPaths(all []blocktree.Path) string {
+	short := make([]string, len(all))
+	for i, p := range all {
+		short[i] = p.Short()
+	}
+	return strings.Join(short, ", ")
 }
 
 // RekeyTree is Rekey of a directory and of everything beneath it that has a key: whoever read the directory and is in without reads nothing of what is written from then on. It

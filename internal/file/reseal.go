@@ -27,17 +27,17 @@ func (k *keeper) unfinished() bool {
 func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
 	f := k.f
 	end := f.sectors()
-	if k.heard.Sectors >= end {
+	if k.place >= end {
 		return k.finish(ctx)
 	}
 	began, others := time.Now(), f.gate.total.Load()
-	first := blocktree.SectorIndex(k.heard.Sectors)
-	count := min(end-k.heard.Sectors, uint64(max(1, resealBytes/f.info.SectorBytes)))
+	first := blocktree.SectorIndex(k.place)
+	count := min(end-k.place, uint64(max(1, resealBytes/f.info.SectorBytes)))
 	err := f.cut(first, count, f.runSectors, func(r run) error {
 		if err := f.resealRun(ctx, r); err != nil {
 			return err
 		}
-		k.heard.Sectors += r.count
+		k.place += r.count
 		k.done += r.count * uint64(f.info.SectorBytes)
 		return nil
 	})
@@ -46,7 +46,7 @@ func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
 	}
 	if since := time.Since(k.noted); since >= noteEvery {
 		k.heard.Rate = uint64(float64(k.done) / since.Seconds())
-		if err := k.durably(ctx); err != nil {
+		if err := k.durably(ctx, k.place); err != nil {
 			return 0, err
 		}
 	}
@@ -60,22 +60,23 @@ func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
 // resealYield is what part of the rate is left while others write.
 const resealYield = 4
 
-// durably tells the group of the place, once all before it is durable.
-func (k *keeper) durably(ctx context.Context) error {
+// durably tells the group of a place, once all before it is durable.
+func (k *keeper) durably(ctx context.Context, place uint64) error {
 	if err := k.f.handle.Flush(ctx); err != nil {
 		return err
 	}
+	k.heard.Sectors = place
 	return k.note(ctx)
 }
 
 // finish ends a re-sealing. Where the keys of older generations cannot be dropped by this client, whoever may administer the file does that: the place says that it may be done.
 func (k *keeper) finish(ctx context.Context) (time.Duration, error) {
-	if k.heard.Sectors != meta.AllResealed {
-		k.heard.Sectors, k.heard.Rate = meta.AllResealed, 0
-		if err := k.durably(ctx); err != nil {
-			k.heard.Sectors = k.f.sectors() // durable or not: ask again
+	if k.place != meta.AllResealed {
+		k.heard.Rate = 0
+		if err := k.durably(ctx, meta.AllResealed); err != nil {
 			return 0, err
 		}
+		k.place = meta.AllResealed
 		k.log.Info("every sector is sealed under the newest key", "keyGeneration", k.heard.Generation)
 	}
 	r := k.f.keys.Load()

@@ -131,6 +131,28 @@ func sizesAndNames(t *testing.T, d *testenv.Domain, door *fs.Client, r fs.File) 
 	}
 }
 
+// What a filesystem service makes on somebody's behalf is theirs to rekey, too.
+func TestDoorMakesForItsCaller(t *testing.T) {
+	d := withDoor(t)
+	ctx := patience(t)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	admin, uid := d.Client(), uint32(1001)
+	must(admin.MakeDir(ctx, d.Path("/docs"), 0o700, true))
+	_, err := admin.SetOwner(ctx, d.Path("/docs"), &uid, &uid)
+	must(err)
+	must(d.Door("alice", uid, uid).Create(ctx, d.Path("/docs/mine"), fs.CreateOptions{SizeBytes: 1 << 20}))
+	own, _ := d.ClientAs(testenv.User{UID: uid, GID: uid})
+	r, err := (&file.Admin{Client: own, Reader: d.Reader}).Rekey(ctx, d.Path("/docs/mine"))
+	if err != nil || r.Number != 2 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // A service that goes down takes its open files along, not others; another one does for who asks anew.
 func TestDoorGoesDown(t *testing.T) {
 	d := withDoor(t)
