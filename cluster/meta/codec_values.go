@@ -71,7 +71,11 @@ func getKind(d *wire.Decoder) blocktree.Kind {
 
 func putInode(e *wire.Encoder, i *Inode) {
 	e.File(i.ID)
-	e.U8(uint8(i.Kind))
+	if i.Integrity == IntegritySector {
+		e.U8(uint8(i.Kind))
+	} else {
+		e.U8(uint8(kindCheckedFile))
+	}
 	e.U32(i.Mode)
 	e.U32(i.UID)
 	e.U32(i.GID)
@@ -86,20 +90,28 @@ func putInode(e *wire.Encoder, i *Inode) {
 	e.U8(i.Suite)
 	e.Raw(i.KeyID[:])
 	e.Bytes(i.Access)
+	if i.Integrity != IntegritySector {
+		putIntegrity(e, i)
+	}
 }
 
 func getInode(d *wire.Decoder) *Inode {
 	i := &Inode{ID: d.File(), Kind: InodeKind(d.U8()), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
 		Created: int64(d.U64()), Modified: int64(d.U64())}
-	switch i.Kind {
+	kind := i.Kind
+	switch kind {
 	case KindDir:
-	case KindFile:
+	case KindFile, kindCheckedFile:
+		i.Kind = KindFile
 		i.SizeBytes = d.U64()
 		i.SectorBytes = d.U32()
 		i.Code = getCode(d)
 		i.Suite = d.U8()
 		i.KeyID = get16(d)
 		i.Access = getBytes(d, AccessBytesMax)
+		if kind == kindCheckedFile {
+			getIntegrity(d, i)
+		}
 	default:
 		bad(d, "neither file nor directory")
 	}

@@ -43,6 +43,8 @@ const (
 	opCreateFlushFile
 	opStartVolatile
 	opResize
+	opCreateTreeFile
+	opAnchor
 
 	opEnd // keep last
 )

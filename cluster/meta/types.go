@@ -103,12 +103,17 @@ type Inode struct {
 	Suite       uint8    // crypto/seal.Suite; 0 is no encryption
 	KeyID       [16]byte // crypto/keys.KeyID
 	Access      []byte   // wrapped keys, opaque here
+	// Integrity is tree where Companion holds the pages of a tree whose newest record, with AnchorNumber, is Anchor.
+	Integrity    Integrity
+	Companion    blocktree.Inode // of a companion: the file that it is of
+	AnchorNumber uint64          // 0: there is none
+	Anchor       []byte          // opaque here
 }
 
-// DirEntry is one line of a listing: an inode without its access record.
+// DirEntry is one line of a listing: an inode without its access record and anchor.
 type DirEntry struct {
 	Name  string
-	Inode Inode // Access is nil
+	Inode Inode // Access and Anchor are nil
 }
 
 // Superblock is inode 1: what this cluster is.
