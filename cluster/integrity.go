@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"log/slog"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -22,6 +23,9 @@ func (c *Client) StatID(ctx context.Context, file blocktree.FileID) (*meta.Inode
 	}
 	return a.Inode, err
 }
+
+// Logger is where the client logs to.
+func (c *Client) Logger() *slog.Logger { return c.cfg.Logger }
 
 // Sign signs with the key of this runtime. The message begins with what it is used for.
 func (c *Client) Sign(message []byte) []byte { return c.cfg.Key.Sign(message) }

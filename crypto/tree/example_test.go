@@ -11,20 +11,20 @@ import (
 func Example() {
 	shape := tree.NewShape(1000)
 	disk := map[blocktree.SectorIndex]*tree.Page{}
-	fetch := func(id tree.PageID, ref tree.Ref) (*tree.Page, error) { return disk[shape.Address(id, ref.Place())], nil }
+	pages := tree.Pages{Fetch: func(id tree.PageID, ref tree.Ref) (*tree.Page, error) { return disk[shape.Address(id, ref.Place())], nil }}
 	keep := func(id tree.PageID, ref tree.Ref, p *tree.Page) error {
 		disk[shape.Address(id, ref.Place())] = p
 		return nil
 	}
 	t := tree.Tree{File: blocktree.FileID{Generation: 1, Inode: 5}, Shape: &shape}
 	written := blocktree.Version{Epoch: 2, Sequence: 9}
-	root, err := t.Fold(tree.Floors, []tree.Change{tree.FloorChange(12, tree.FloorOf(written, blocktree.Leaf{1}))}, fetch, keep)
+	root, err := t.Fold(tree.Floors, []tree.Change{tree.FloorChange(12, tree.FloorOf(written, blocktree.Leaf{1}))}, pages, keep)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	t.Roots[tree.Floors] = root
-	floor, _ := t.Floor(12, fetch)
+	floor, _ := t.Floor(12, pages)
 	fmt.Println(floor.Judge(written, blocktree.Leaf{1}))
 	fmt.Println(floor.Judge(blocktree.Version{Epoch: 1, Sequence: 90}, blocktree.Leaf{1}))
 	fmt.Println(floor.JudgeAbsent() == tree.Older)

@@ -7,8 +7,19 @@ import (
 	"blocktree"
 )
 
-// Pages fetches a page that Ref refers to. It may return any page: the caller compares its hash. The page is only read, and not after the caller has returned.
-type Pages func(id PageID, ref Ref) (*Page, error)
+// Pages is where pages come from.
+type Pages struct {
+	// Fetch returns a page that ref refers to. It may return any page: its hash is compared. The page is not changed by anybody from then on.
+	Fetch func(id PageID, ref Ref) (*Page, error)
+	// Cache, which may be nil, keeps pages whose hash was compared.
+	Cache Cache
+}
+
+// Cache keeps pages by what refers to them, which has their hash: what was put under a reference once is right for ever.
+type Cache interface {
+	Get(id PageID, ref Ref) *Page // nil: not there
+	Put(id PageID, ref Ref, p *Page)
+}
 
 // Tree is the trees of a file as a record says they are.
 type Tree struct {
@@ -24,12 +35,20 @@ func mismatch() error {
 
 // fetch returns the page that ref refers to, after its hash was compared.
 func (t *Tree) fetch(id PageID, ref Ref, pages Pages) (*Page, error) {
-	p, err := pages(id, ref)
+	if pages.Cache != nil {
+		if p := pages.Cache.Get(id, ref); p != nil {
+			return p, nil
+		}
+	}
+	p, err := pages.Fetch(id, ref)
 	if err != nil {
 		return nil, err
 	}
 	if refOf(t.File, id, ref.Place(), p) != ref {
 		return nil, mismatch()
+	}
+	if pages.Cache != nil {
+		pages.Cache.Put(id, ref, p)
 	}
 	return p, nil
 }

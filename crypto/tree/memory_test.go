@@ -17,6 +17,8 @@ func newMemory(s *Shape) *memory {
 	return &memory{shape: s, pages: map[blocktree.SectorIndex]Page{}}
 }
 
+func (m *memory) source() Pages { return Pages{Fetch: m.fetch} }
+
 func (m *memory) fetch(id PageID, ref Ref) (*Page, error) {
 	p := m.pages[m.shape.Address(id, ref.Place())]
 	return &p, nil

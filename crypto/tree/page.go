@@ -89,6 +89,13 @@ func (f Floor) Judge(v blocktree.Version, leaf blocktree.Leaf) Verdict {
 	return Fresh
 }
 
+// JudgeFloor is Judge of a sector of which version and leaf are known as a floor of its own.
+func (f Floor) JudgeFloor(is Floor) Verdict {
+	var leaf blocktree.Leaf
+	copy(leaf[:], is.Leaf[:])
+	return f.Judge(is.Version, leaf)
+}
+
 // JudgeAbsent says whether it may be believed that a sector was never written.
 func (f Floor) JudgeAbsent() Verdict {
 	if f.IsZero() {

@@ -72,7 +72,7 @@ func TestGolden(t *testing.T) {
 	shape := NewShape(1 << 30)
 	m := newMemory(&shape)
 	tree := Tree{File: testFile, Shape: &shape}
-	ref, err := tree.Fold(Floors, changesOf(map[uint64]Floor{0: floor(1), 1<<30 - 1: floor(2), 12345678: floor(3)}), m.fetch, m.keep)
+	ref, err := tree.Fold(Floors, changesOf(map[uint64]Floor{0: floor(1), 1<<30 - 1: floor(2), 12345678: floor(3)}), m.source(), m.keep)
 	if got := hex.EncodeToString(ref[:]); err != nil || got != wantRef {
 		t.Errorf("the root page is %s (%v)", got, err)
 	}
@@ -83,7 +83,7 @@ func TestFollows(t *testing.T) {
 	shape := NewShape(1000)
 	m := newMemory(&shape)
 	tree := Tree{File: testFile, Shape: &shape}
-	history, err := tree.Fold(History, []Change{EndChange(0, End{[16]byte{0, 9}, 3}), EndChange(1, End{[16]byte{1, 9}, 6})}, m.fetch, m.keep)
+	history, err := tree.Fold(History, []Change{EndChange(0, End{[16]byte{0, 9}, 3}), EndChange(1, End{[16]byte{1, 9}, 6})}, m.source(), m.keep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestFollows(t *testing.T) {
 		{"a line of another past", stranger, now, false},
 		{"a line that the history does not have", Root{Number: 2, Line: 0, Random: [16]byte{1}}, now, false},
 	} {
-		err := c.root.Follows(c.now, &tree, m.fetch)
+		err := c.root.Follows(c.now, &tree, m.source())
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -158,11 +158,11 @@ func FuzzProof(f *testing.F) {
 		shape := NewShape(1 << 22)
 		tree := Tree{File: testFile, Shape: &shape}
 		copy(tree.Roots[Floors][:], root)
-		got, err := tree.Floor(blocktree.SectorIndex(sector%(1<<22)), func(PageID, Ref) (*Page, error) {
+		got, err := tree.Floor(blocktree.SectorIndex(sector%(1<<22)), Pages{Fetch: func(PageID, Ref) (*Page, error) {
 			p := new(Page)
 			copy(p[:], page)
 			return p, nil
-		})
+		}})
 		if err == nil && tree.Roots[Floors] != (Ref{}) {
 			t.Fatalf("%v was believed", got)
 		}

@@ -46,7 +46,7 @@ func TestModel(t *testing.T) {
 				n++
 			}
 			before, was := maps.Clone(model), now
-			root, err := now.Fold(Floors, changesOf(set), m.fetch, m.keep)
+			root, err := now.Fold(Floors, changesOf(set), m.source(), m.keep)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,7 +62,7 @@ func compare(t *rapid.T, tree *Tree, m *memory, model map[uint64]Floor, sectors 
 	keys := slices.Collect(maps.Keys(model))
 	keys = append(keys, 0, sectors-1, sectors/2)
 	for _, k := range keys {
-		got, err := tree.Floor(blocktree.SectorIndex(k), m.fetch)
+		got, err := tree.Floor(blocktree.SectorIndex(k), m.source())
 		if err != nil || got != model[k] {
 			t.Fatalf("sector %d: %v (%v), want %v", k, got, err, model[k])
 		}
@@ -75,7 +75,7 @@ func TestEveryBitOfAPath(t *testing.T) {
 	m := newMemory(&shape)
 	tree := Tree{File: testFile, Shape: &shape}
 	set := map[uint64]Floor{5: floor(1), 6: floor(2), Fanout * 3: floor(3), Fanout*Fanout + 1: floor(4)}
-	root, err := tree.Fold(Floors, changesOf(set), m.fetch, m.keep)
+	root, err := tree.Fold(Floors, changesOf(set), m.source(), m.keep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,14 +88,14 @@ func TestEveryBitOfAPath(t *testing.T) {
 			p := bad.pages[at]
 			p[i] ^= 1 << (i % 8)
 			bad.pages[at] = p
-			if _, err := tree.Floor(5, bad.fetch); blocktree.KindOf(err) != blocktree.Corrupt {
+			if _, err := tree.Floor(5, bad.source()); blocktree.KindOf(err) != blocktree.Corrupt {
 				t.Fatalf("byte %d of %v: %v", i, id, err)
 			}
 		}
 	}
 	other := tree
 	other.File.Inode++
-	if _, err := other.Floor(5, m.fetch); blocktree.KindOf(err) != blocktree.Corrupt {
+	if _, err := other.Floor(5, m.source()); blocktree.KindOf(err) != blocktree.Corrupt {
 		t.Errorf("a tree of another file: %v", err)
 	}
 }
@@ -107,13 +107,13 @@ func TestPutBack(t *testing.T) {
 	tree := Tree{File: testFile, Shape: &shape}
 	var olds []*memory
 	for n := uint64(1); n < 8; n++ {
-		root, err := tree.Fold(Floors, changesOf(map[uint64]Floor{7: floor(n), 900: floor(n)}), m.fetch, m.keep)
+		root, err := tree.Fold(Floors, changesOf(map[uint64]Floor{7: floor(n), 900: floor(n)}), m.source(), m.keep)
 		if err != nil {
 			t.Fatal(err)
 		}
 		tree.Roots[Floors] = root
 		for i, old := range olds {
-			if _, err := tree.Floor(7, old.fetch); err == nil {
+			if _, err := tree.Floor(7, old.source()); err == nil {
 				t.Fatalf("after fold %d the pages of fold %d pass", n, i+1)
 			}
 		}
@@ -131,7 +131,7 @@ func TestFoldStops(t *testing.T) {
 	for i := range uint64(300) {
 		first[r.Uint64N(1<<20)], second[r.Uint64N(1<<20)] = floor(i+1), floor(i+1000)
 	}
-	root, err := tree.Fold(Floors, changesOf(first), m.fetch, m.keep)
+	root, err := tree.Fold(Floors, changesOf(first), m.source(), m.keep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestFoldStops(t *testing.T) {
 	full := errors.New("no more")
 	for stop := 0; ; stop++ {
 		left := stop
-		_, err := tree.Fold(Floors, changesOf(second), m.fetch, func(id PageID, ref Ref, p *Page) error {
+		_, err := tree.Fold(Floors, changesOf(second), m.source(), func(id PageID, ref Ref, p *Page) error {
 			if left == 0 {
 				return full
 			}
@@ -148,7 +148,7 @@ func TestFoldStops(t *testing.T) {
 		})
 		if stop%7 == 0 || err == nil {
 			for k, want := range first {
-				if got, err := tree.Floor(blocktree.SectorIndex(k), m.fetch); err != nil || got != want {
+				if got, err := tree.Floor(blocktree.SectorIndex(k), m.source()); err != nil || got != want {
 					t.Fatalf("stopped at page %d: sector %d: %v, %v", stop, k, got, err)
 				}
 			}
@@ -197,7 +197,7 @@ func TestFoldRefuses(t *testing.T) {
 		for _, k := range keys {
 			changes = append(changes, FloorChange(blocktree.SectorIndex(k), floor(1)))
 		}
-		if _, err := tree.Fold(Floors, changes, m.fetch, m.keep); blocktree.KindOf(err) != blocktree.Invalid || m.kept > 0 {
+		if _, err := tree.Fold(Floors, changes, m.source(), m.keep); blocktree.KindOf(err) != blocktree.Invalid || m.kept > 0 {
 			t.Errorf("keys %v: %v, %d pages kept", keys, err, m.kept)
 		}
 	}

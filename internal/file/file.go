@@ -21,6 +21,7 @@ type File struct {
 	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
+	guard         *guard         // of a file of integrity tree
 	started       sync.WaitGroup // reads that were started and have not ended
 }
 
@@ -157,11 +158,7 @@ func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst
 	}
 	var reads []asked
 	err = f.cut(first, count, f.runSectors, func(r run) error {
-		if f.handle == nil {
-			reads = append(reads, asked{r, f.reader.Read(r.region, r.first, uint32(r.count))})
-		} else {
-			reads = append(reads, asked{r, f.handle.Read(r.region, r.first, uint32(r.count))})
-		}
+		reads = append(reads, asked{r, f.ask(r)})
 		return nil
 	})
 	for _, a := range reads {
@@ -174,14 +171,25 @@ func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst
 	return f.fail(op, err)
 }
 
+// ask asks for a run.
+func (f *File) ask(r run) *cluster.Read {
+	if f.handle == nil {
+		return f.reader.Read(r.region, r.first, uint32(r.count))
+	}
+	return f.handle.Read(r.region, r.first, uint32(r.count))
+}
+
 // finishRead waits for one run and opens its sectors into dst.
 func (f *File) finishRead(ctx context.Context, r run, read *cluster.Read, dst []byte) error {
+	if f.guard != nil {
+		return f.readGuarded(ctx, r, read, dst)
+	}
 	pieces, err := read.Wait(ctx)
 	if err != nil {
 		return err
 	}
 	defer read.Release()
-	return f.openPieces(r, pieces, dst, func(p *cluster.Piece, part []byte) error { return f.openPiece(ctx, r, p, part) })
+	return f.openPieces(r, pieces, dst, func(p *cluster.Piece, part []byte) error { return f.openPiece(ctx, r, p, part, f.open) })
 }
 
 // openPieces fills dst with the sectors of a run, each piece of sealed ones by one.
@@ -205,12 +213,12 @@ func (f *File) openPieces(r run, pieces []cluster.Piece, dst []byte, one func(*c
 // openPiece joins and opens one piece; when a sector does not open, every shard of it is asked for and every choice of k
 // is tried (rule 2 of the package). A reader without a lease gets k shards only: what a disk damaged is read from others
 // before it comes here, what a member forged is Corrupt.
-func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte) error {
-	err := f.open(p, dst)
+func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte, open func(*cluster.Piece, []byte) error) error {
+	err := open(p, dst)
 	if blocktree.KindOf(err) != blocktree.Corrupt || f.handle == nil {
 		return err
 	}
-	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
+	return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, open)
 }
 
 // open opens the sectors of a piece from the shards that came, each from its places in them.
@@ -240,16 +248,24 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	if f.info.ReadOnly {
 		return blocktree.E(op, blocktree.ReadOnly, nil)
 	}
+	if f.guard != nil {
+		return f.fail(op, f.writeGuarded(ctx, first, count, src))
+	}
 	var writes []*cluster.Write
 	err = f.cut(first, count, f.runSectors, func(r run) error {
-		at := uint64(r.first-first) * uint64(f.info.SectorBytes)
-		w, err := f.write(r, src[at:at+r.count*uint64(f.info.SectorBytes)])
+		w, err := f.write(r, f.part(src, first, r))
 		if err == nil {
 			writes = append(writes, w)
 		}
 		return err
 	})
 	return f.fail(op, waitAll(ctx, writes, err))
+}
+
+// part is what a run has of the sectors from first on.
+func (f *File) part(b []byte, first blocktree.SectorIndex, r run) []byte {
+	at := uint64(r.first-first) * uint64(f.info.SectorBytes)
+	return b[at : at+r.count*uint64(f.info.SectorBytes)]
 }
 
 // write seals one run and hands it to the coordinator.
@@ -285,6 +301,9 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 	if f.info.ReadOnly {
 		return blocktree.E(op, blocktree.ReadOnly, nil)
 	}
+	if f.guard != nil {
+		return f.fail(op, f.zeroGuarded(ctx, first, count))
+	}
 	var writes []*cluster.Write
 	err := f.cut(first, count, f.regionSectors, func(r run) error {
 		v, err := f.handle.Begin(r.region)
@@ -312,15 +331,31 @@ func (f *File) Flush(ctx context.Context) error {
 	if f.info.ReadOnly {
 		return nil
 	}
-	return f.fail("file.Flush", f.handle.Flush(ctx))
+	err := f.handle.Flush(ctx)
+	if err == nil && f.guard != nil {
+		f.guard.flushed()
+	}
+	return f.fail("file.Flush", err)
 }
 
 // Close implements blocktree.File.
 func (f *File) Close() error {
-	if f.handle == nil {
-		return f.fail("file.Close", f.reader.Close())
+	var err error
+	if f.guard != nil {
+		err = f.guard.close()
 	}
-	err := f.fail("file.Close", f.handle.Close())
+	if f.handle == nil {
+		return f.fail("file.Close", either(f.reader.Close(), err))
+	}
+	err = f.fail("file.Close", either(f.handle.Close(), err))
 	f.started.Wait()
 	return err
+}
+
+// either returns the first of two errors that is one.
+func either(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
 }

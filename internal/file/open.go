@@ -12,6 +12,7 @@ import (
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/keys"
 	"blocktree/crypto/seal"
+	"blocktree/crypto/tree"
 )
 
 // CreateOptions say what a new file is like. Zero fields take the defaults named beside them.
@@ -25,6 +26,8 @@ type CreateOptions struct {
 	Mode    uint32 // 0o600
 	// Durability is that of an acknowledged write: durable at every member in sync, or from the next Flush on.
 	Durability stripe.Durability // ack
+	// Tree has the file be one of integrity tree: members that all go back in time together are noticed (docs/design/0028).
+	Tree bool
 }
 
 // CodeDefault is the code of a file that does not say otherwise: three nodes, one of which may be lost.
@@ -63,6 +66,8 @@ func (o CreateOptions) Validate() error {
 		return bad("", "size %d, at most %d", o.SizeBytes, uint64(blocktree.FileBytesMax))
 	case !o.Plain && len(o.Readers) == 0:
 		return bad("the config lists the public keys of readers", "nobody could read an encrypted file without readers")
+	case o.Plain && o.Tree:
+		return bad("have it encrypted, or say integrity: sector", "integrity tree without encryption would keep nobody from anything")
 	}
 	return nil
 }
@@ -83,6 +88,11 @@ func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o Creat
 		}
 		op.KeyID, op.Access = access.KeyID, access.Append(nil)
 	}
+	if o.Tree {
+		shape := tree.NewShape(o.SizeBytes / uint64(o.SectorBytes))
+		_, err := c.CreateTreeFile(ctx, op, o.Durability, shape.Bytes())
+		return err
+	}
 	_, err := c.CreateFile(ctx, op, o.Durability)
 	return err
 }
@@ -95,6 +105,10 @@ type OpenOptions struct {
 	// cluster says of a file could otherwise have secrets written in the clear.
 	Plain               bool
 	cluster.OpenOptions // of a file that somebody else holds
+	// Roots keeps the newest record that was seen of files of integrity tree; nil: nothing is kept beyond the life of the File.
+	Roots Roots
+	// Root, unless zero, is a root that the file must have, or have had: one that does not come after it is refused.
+	Root tree.Root
 }
 
 // Open opens the file at path. For writing it takes the file's lease, as o.OpenOptions says, and returns when what was in
@@ -104,17 +118,41 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if err != nil {
 		return nil, err
 	}
+	seen, err := remembered(path, inode, &o)
+	if err != nil {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+	}
 	sealer, err := sealerOf(inode, o.Reader, o.Plain)
 	if err != nil {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 	}
+	f := newFile(inode, path, sealer, o.ReadOnly)
+	if err := f.attach(ctx, c, inode, &o); err != nil {
+		return nil, err
+	}
+	if inode.Integrity == meta.IntegrityTree {
+		if err := openGuard(ctx, c, f, inode, &o, seen); err != nil {
+			_ = f.Close() // the first error says why
+			return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+		}
+	}
+	return f, nil
+}
+
+// newFile makes a file that nothing is attached to yet.
+func newFile(inode *meta.Inode, path blocktree.Path, sealer *seal.Sealer, readOnly bool) *File {
 	sector := int(inode.SectorBytes)
-	f := &File{
+	return &File{
 		info: blocktree.FileInfo{ID: inode.ID, Path: path, SizeBytes: inode.SizeBytes, SectorBytes: sector, Code: inode.Code,
-			ReadOnly: o.ReadOnly},
+			ReadOnly: readOnly},
 		sealer: sealer, regionSectors: uint64(blocktree.RegionBytes / sector),
 		runSectors: uint64(min(blocktree.RunSectorsMax, blocktree.RunBytesMax/sector)),
 	}
+}
+
+// attach takes the file's lease, or makes a reader of it.
+func (f *File) attach(ctx context.Context, c *cluster.Client, inode *meta.Inode, o *OpenOptions) (err error) {
+	path := f.info.Path
 	if o.ReadOnly {
 		var d cluster.FileDurability
 		if d, err = c.Durability(ctx, inode); err == nil {
@@ -124,10 +162,7 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	} else if f.handle, err = c.Open(ctx, path, inode, o.OpenOptions); err == nil {
 		f.regionSectors, f.durability = f.handle.RegionSectors(), f.handle.Durability()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
+	return err
 }
 
 // sealerOf unwraps the file's key.
@@ -159,4 +194,20 @@ func sealerOf(inode *meta.Inode, reader *keys.ReaderKey, plain bool) (*seal.Seal
 		return nil, err
 	}
 	return seal.New(key.Sealing(access.KeyID, access.Generation), suite, inode.ID, access.Generation), nil
+}
+
+// integrityKey unwraps the file's key and derives that of its records.
+func integrityKey(inode *meta.Inode, reader *keys.ReaderKey) (key [keys.FileKeyBytes]byte, generation uint32, err error) {
+	if seal.Suite(inode.Suite) == seal.None || reader == nil {
+		return key, 0, &blocktree.Error{Op: "open", Kind: blocktree.Invalid, Err: errors.New("a file of integrity tree is encrypted"), Hint: "make the file anew"}
+	}
+	access, err := keys.DecodeAccess(inode.Access)
+	if err != nil {
+		return key, 0, err
+	}
+	k, err := access.Open(reader)
+	if err != nil {
+		return key, 0, err
+	}
+	return k.Integrity(access.KeyID, access.Generation), access.Generation, nil
 }
