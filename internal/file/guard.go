@@ -51,6 +51,7 @@ type guard struct {
 	roots      Roots
 	cache      pageCache
 	now        func() time.Time
+	step       func(what string) error
 
 	mu       sync.Mutex
 	anchored *anchored
@@ -73,12 +74,18 @@ type guard struct {
 	soon chan struct{} // foldDelay from now
 	stop chan struct{} // closed by close
 	wg   sync.WaitGroup
+
+	closing sync.Once
+	closed  error // what came of it
 }
 
 func newGuard(c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions) *guard {
-	g := &guard{client: c, handle: f.handle, file: inode.ID, path: f.info.Path, shape: tree.NewShape(inode.SizeBytes / uint64(inode.SectorBytes)), roots: o.Roots,
+	g := &guard{client: c, handle: f.handle, file: inode.ID, path: f.info.Path, shape: tree.NewShape(inode.SizeBytes / uint64(inode.SectorBytes)), roots: o.Roots, step: o.step,
 		now: time.Now, fresh: map[blocktree.SectorIndex]tree.Floor{}, due: make(chan struct{}, 1), soon: make(chan struct{}, 1), stop: make(chan struct{})}
 	rand.Read(g.random[:])
+	if g.step == nil {
+		g.step = func(string) error { return nil }
+	}
 	g.cache.pages = map[cacheKey]*tree.Page{}
 	g.asked = g.now()
 	return g

@@ -66,8 +66,13 @@ func (g *guard) run() {
 	}
 }
 
-// close folds what is left, while the leases are there, and gives the companion back.
+// close folds what is left, while the leases are there, and gives the companion back; it does so once.
 func (g *guard) close() error {
+	g.closing.Do(func() { g.closed = g.end() })
+	return g.closed
+}
+
+func (g *guard) end() error {
 	close(g.stop)
 	g.wg.Wait()
 	var err error
@@ -134,7 +139,7 @@ func (g *guard) wake() {
 
 // prepare makes what is being folded durable, then the pages, and then the record. Nobody else changes g.folding or g.anchored meanwhile.
 func (g *guard) prepare(ctx context.Context) (*proposal, error) {
-	if err := g.handle.Flush(ctx); err != nil {
+	if err := either(g.step("flush"), g.handle.Flush(ctx)); err != nil {
 		return nil, err
 	}
 	was := g.state()
@@ -158,7 +163,7 @@ func (g *guard) prepare(ctx context.Context) (*proposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.pages.Flush(ctx); err != nil {
+	if err := either(g.step("flush pages"), g.pages.Flush(ctx)); err != nil {
 		return nil, err
 	}
 	next.record = g.recordAfter(was, &next.tree)
@@ -192,9 +197,15 @@ func (g *guard) recordAfter(was *anchored, t *tree.Tree) *tree.Record {
 // settle finds out what became of the record on its way, and goes by it.
 func (g *guard) settle(ctx context.Context) error {
 	p := g.unsettled
+	if err := g.step("anchor"); err != nil {
+		return err
+	}
 	err := p.anchoring.Ask(ctx)
 	if blocktree.KindOf(err) == blocktree.Unavailable {
 		return err // it may still be anchored
+	}
+	if e := g.step("adopt"); e != nil {
+		return e
 	}
 	g.unsettled = nil
 	if err != nil {

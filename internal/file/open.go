@@ -109,6 +109,8 @@ type OpenOptions struct {
 	Roots Roots
 	// Root, unless zero, is a root that the file must have, or have had: one that does not come after it is refused.
 	Root tree.Root
+
+	step func(what string) error // of tests: asked before each step of a fold, which an error ends
 }
 
 // Open opens the file at path. For writing it takes the file's lease, as o.OpenOptions says, and returns when what was in

@@ -42,7 +42,7 @@ func (w *pageWriter) keep(id tree.PageID, ref tree.Ref, p *tree.Page) error {
 	}
 	w.buf = append(w.buf, p[:]...)
 	w.guard.cache.Put(id, ref, p)
-	return w.failed()
+	return either(w.guard.step("page"), w.failed())
 }
 
 func (w *pageWriter) send() {
