@@ -64,11 +64,11 @@ type guard struct {
 	random [16]byte // of the line that this opening makes
 	began  bool     // a record of it is anchored; under fold
 
-	fold       sync.Mutex // one fold at a time
-	unsettled  *proposal  // under fold: the outcome is not known
+	fold       turn      // one fold at a time
+	unsettled  *proposal // under fold: the outcome is not known
 	saving     sync.Mutex
 	saved      *Seen // under saving
-	refreshing sync.Mutex
+	refreshing turn
 
 	due  chan struct{} // a fold is wanted
 	soon chan struct{} // foldDelay from now
@@ -81,7 +81,7 @@ type guard struct {
 
 func newGuard(c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions) *guard {
 	g := &guard{client: c, handle: f.handle, file: inode.ID, path: f.info.Path, shape: tree.NewShape(inode.SizeBytes / uint64(inode.SectorBytes)), roots: o.Roots, step: o.step,
-		now: time.Now, fresh: map[blocktree.SectorIndex]tree.Floor{}, due: make(chan struct{}, 1), soon: make(chan struct{}, 1), stop: make(chan struct{})}
+		now: time.Now, fresh: map[blocktree.SectorIndex]tree.Floor{}, due: make(chan struct{}, 1), soon: make(chan struct{}, 1), stop: make(chan struct{}), fold: make(turn, 1), refreshing: make(turn, 1)}
 	rand.Read(g.random[:])
 	if g.step == nil {
 		g.step = func(string) error { return nil }
@@ -90,6 +90,20 @@ func newGuard(c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions) *gu
 	g.asked = g.now()
 	return g
 }
+
+// turn is a lock that is waited for as long as a context lasts.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return blocktree.E("integrity", blocktree.Unavailable, ctx.Err())
+	}
+}
+
+func (t turn) give() { <-t }
 
 func (g *guard) state() *anchored {
 	g.mu.Lock()

@@ -89,8 +89,10 @@ func (g *guard) end() error {
 func (g *guard) foldOnce(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	g.fold.Lock()
-	defer g.fold.Unlock()
+	if err := g.fold.take(ctx); err != nil {
+		return err
+	}
+	defer g.fold.give()
 	if g.unsettled == nil {
 		if !g.take() {
 			return g.keepSeen(g.state()) // which may have failed before

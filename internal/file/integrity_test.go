@@ -399,7 +399,10 @@ func (b *bed) endAt(at int, power, ack bool) {
 	}
 	if power {
 		b.PowerLoss(uint64(at), 0, 1, 2)
-		b.On(b.NodeAddr(0))
+		for i := range 3 {
+			b.On(b.NodeAddr(i))
+		}
+		b.Off(b.ClientAddr(0))
 		b.StartAll()
 	}
 	next := b.Client()

@@ -125,8 +125,10 @@ func (g *guard) keepSeen(a *anchored) error {
 
 // refresh asks for the newest record, which must come after the one that is known, and says whether it is another one.
 func (g *guard) refresh(ctx context.Context) (changed bool, err error) {
-	g.refreshing.Lock()
-	defer g.refreshing.Unlock()
+	if err := g.refreshing.take(ctx); err != nil {
+		return false, err
+	}
+	defer g.refreshing.give()
 	was := g.state()
 	now, err := g.newest(ctx)
 	if err != nil {
