@@ -38,7 +38,7 @@ func (s *server) onDemand(client *cluster.Client, key *keys.ReaderKey, o blockde
 		if _, err := size(ctx, e.Path); err != nil { // a directory is told as what it is to a client: no export
 			return nil, err
 		}
-		return parts.OpenExport(ctx, client, c, e, key, cluster.OpenOptions{Wait: onDemandWait})
+		return parts.OpenExport(ctx, client, c, e, key, s.roots, cluster.OpenOptions{Wait: onDemandWait})
 	}
 	return blockdev.NewDemand(blockdev.DemandOptions{Name: exportNames(c), Stat: size, ReadOnly: c.OnDemand.ReadOnly, OpenMax: c.OnDemand.Open,
 		Linger: c.OnDemand.Linger.Duration, Patience: onDemandPatience, Logger: s.log,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
 	"blocktree/crypto/seal"
+	"blocktree/crypto/tree"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
 )
@@ -27,6 +29,8 @@ type fileLine struct {
 	Encrypted  bool   `json:"encrypted"`
 	Durability string `json:"durability,omitempty"` // ack or flush
 	LossNumber uint64 `json:"lossNumber"`           // how often answered writes of a file of durability flush may have been lost
+	Integrity  string `json:"integrity,omitempty"`  // sector or tree
+	Root       string `json:"root,omitempty"`       // of a file of integrity tree, "none" before its first record
 	Created    string `json:"created"`
 	Modified   string `json:"modified"`
 }
@@ -46,8 +50,25 @@ func line(path string, i *meta.Inode) fileLine {
 	l := fileLine{Path: path, Kind: "directory", ID: i.ID.String(), Created: stamp(i.Created), Modified: stamp(i.Modified)}
 	if i.Kind == meta.KindFile {
 		l.Kind, l.Size, l.SectorSize, l.Code, l.Encrypted = "file", i.SizeBytes, i.SectorBytes, i.Code.String(), seal.Suite(i.Suite) != seal.None
+		l.Integrity = i.Integrity.String()
 	}
 	return l
+}
+
+// rooted adds the root of a file of integrity tree, which listings do not have.
+func (l *fileLine) rooted(i *meta.Inode) error {
+	if i.Integrity != meta.IntegrityTree {
+		return nil
+	}
+	l.Root = tree.Root{}.String()
+	if i.AnchorNumber == 0 {
+		return nil
+	}
+	r, err := tree.DecodeRecord(i.Anchor)
+	if err == nil {
+		l.Root = r.Root().String()
+	}
+	return err
 }
 
 func stamp(nanoseconds int64) string { return time.Unix(0, nanoseconds).UTC().Format(time.RFC3339) }
@@ -117,9 +138,12 @@ func newFileStat() *cobra.Command {
 	var file string
 	var asJSON bool
 	c := &cobra.Command{
-		Use:                   "stat PATH --config FILE [--json]",
-		Short:                 "Describe a file or directory",
-		Long:                  `stat prints what the cluster's metadata says of PATH. How many of its nodes are in sync is in ` + "`btnode status`.",
+		Use:   "stat PATH --config FILE [--json]",
+		Short: "Describe a file or directory",
+		Long: `stat prints what the cluster's metadata says of PATH. How many of its nodes are in sync is in ` + "`btnode status`." + `
+
+The root of a file of integrity tree is what an export's root: demands: written down somewhere else, it has a server that never saw the file
+refuse what is older. stat has no key and believes the nodes; take the root while you trust what is there.`,
 		Example:               `  btnode file stat /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
@@ -140,7 +164,7 @@ func newFileStat() *cobra.Command {
 				return err
 			}
 			l := line(path.Short(), inode)
-			if err := l.durable(ctx, client, inode); err != nil {
+			if err := errors.Join(l.durable(ctx, client, inode), l.rooted(inode)); err != nil {
 				return err
 			}
 			return printStat(c, l, asJSON)
@@ -160,6 +184,9 @@ func printStat(c *cobra.Command, l fileLine, asJSON bool) error {
 			cli.FormatSize(uint64(l.SectorSize)), l.Code, l.Encrypted, l.Durability)
 		if l.Durability != "ack" {
 			fmt.Fprintf(t, "losses\t%d\n", l.LossNumber)
+		}
+		if l.Integrity != "sector" {
+			fmt.Fprintf(t, "integrity\t%s\nroot\t%s\n", l.Integrity, l.Root)
 		}
 	}
 	fmt.Fprintf(t, "created\t%s\nmodified\t%s\n", l.Created, l.Modified)

@@ -11,7 +11,9 @@ import (
 func Example() {
 	shape := tree.NewShape(1000)
 	disk := map[blocktree.SectorIndex]*tree.Page{}
-	pages := tree.Pages{Fetch: func(id tree.PageID, ref tree.Ref) (*tree.Page, error) { return disk[shape.Address(id, ref.Place())], nil }}
+	pages := tree.Pages{Fetch: func(id tree.PageID, ref tree.Ref) (*tree.Page, error) {
+		return disk[shape.Address(id, ref.Place())], nil
+	}}
 	keep := func(id tree.PageID, ref tree.Ref, p *tree.Page) error {
 		disk[shape.Address(id, ref.Place())] = p
 		return nil

@@ -84,7 +84,9 @@ func (t *Tree) Floor(sector blocktree.SectorIndex, pages Pages) (Floor, error) {
 }
 
 // Floor is that of a sector whose leaf page this is.
-func (p *Page) Floor(sector blocktree.SectorIndex) Floor { return floorFrom(p.entry(uint64(sector) % Fanout)) }
+func (p *Page) Floor(sector blocktree.SectorIndex) Floor {
+	return floorFrom(p.entry(uint64(sector) % Fanout))
+}
 
 // End is where a line ended: the number of its last record, and the random bytes that tell it from lines of other histories.
 type End struct {

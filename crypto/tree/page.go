@@ -76,7 +76,9 @@ const (
 )
 
 // String names the verdict.
-func (v Verdict) String() string { return [...]string{"fresh", "older than it was", "not what was written"}[v] }
+func (v Verdict) String() string {
+	return [...]string{"fresh", "older than it was", "not what was written"}[v]
+}
 
 // Judge says whether a sector of a version with a leaf may be believed.
 func (f Floor) Judge(v blocktree.Version, leaf blocktree.Leaf) Verdict {

@@ -117,4 +117,3 @@ func DecodeRecord(b []byte) (*Record, error) {
 	}
 	return r, nil
 }
-

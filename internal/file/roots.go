@@ -31,7 +31,7 @@ func rollback(hint, format string, args ...any) error {
 }
 
 // putBackHint is for who finds that the cluster is not what it was.
-const putBackHint = "the nodes' disks, or some of them, have gone back in time, or somebody put another file there; bring the newer ones back"
+const putBackHint = "the nodes' disks, or some of them, have gone back in time, or somebody put another file there: bring the newer ones back; if it was done on purpose, serve once with --accept-rollback"
 
 // remembered checks what the cluster says of the path against what was kept of it, but for its record: the file must be the one it was, and have a tree if it had one.
 func remembered(path blocktree.Path, inode *meta.Inode, o *OpenOptions) (*Seen, error) {

@@ -9,6 +9,7 @@ import (
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/keys"
+	"blocktree/crypto/tree"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
 	"blocktree/internal/file"
@@ -53,13 +54,17 @@ func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path
 		durability = stripe.DurabilityFlush
 	}
 	return file.Create(ctx, client, path, file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
-		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: durability})
+		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: durability, Tree: create.Tree()})
 }
 
 // OpenExport opens the file of an export, making it first where it is absent and may be made. A file that
-// somebody else holds is waited for, or taken, as o says.
-func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *config.Export, key *keys.ReaderKey, o cluster.OpenOptions) (blocktree.File, error) {
+// somebody else holds is waited for, or taken, as o says. What was seen of files of integrity tree is in roots.
+func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *config.Export, key *keys.ReaderKey, roots file.Roots, o cluster.OpenOptions) (blocktree.File, error) {
 	path, err := c.Resolve(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	root, err := exportRoot(e)
 	if err != nil {
 		return nil, err
 	}
@@ -79,11 +84,23 @@ func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *c
 			return nil, err
 		}
 	}
-	f, err := file.Open(ctx, client, path, file.OpenOptions{ReadOnly: e.ReadOnly, Reader: key, Plain: !e.Encrypted(), OpenOptions: o})
+	f, err := file.Open(ctx, client, path, file.OpenOptions{ReadOnly: e.ReadOnly, Reader: key, Plain: !e.Encrypted(), OpenOptions: o, Roots: roots, Root: root})
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		err = cli.WithHint(err, "create it with `btnode file create`, or give the export a create: section")
 	}
 	return f, err
+}
+
+// exportRoot is the root that an export demands, if any.
+func exportRoot(e *config.Export) (tree.Root, error) {
+	if e.Root == "" {
+		return tree.Root{}, nil
+	}
+	root, err := tree.ParseRoot(e.Root)
+	if err != nil {
+		return root, fmt.Errorf("export %s: root: %w", e.Path, err)
+	}
+	return root, nil
 }
 
 // FileSize returns the size of a file in bytes. NotFound where there is none, or a directory.
