@@ -16,7 +16,7 @@ func someSeen(number uint64) file.Seen {
 
 // TestRootsAreKept: what was saved is there for the next server, unless that accepts a rollback; within one server nothing older replaces it.
 func TestRootsAreKept(t *testing.T) {
-	dir, p := t.TempDir(), blocktree.Path("/root/vm/disk0")
+	dir, p := t.TempDir(), blocktree.Path("/e1/vm/disk0")
 	server := func(accept bool) *roots {
 		l := &losses{fs: vfs.Disk{}, dir: dir, log: slog.New(slog.DiscardHandler)}
 		t.Cleanup(func() { _ = l.close() })
@@ -58,7 +58,7 @@ func TestRootsAreKept(t *testing.T) {
 // TestRootRecord reads what it writes, to the byte, and nothing else.
 func TestRootRecord(t *testing.T) {
 	for _, s := range []file.Seen{someSeen(5), {File: someSeen(1).File}} {
-		r := rootRecord{"/root/vm/disk0", s}
+		r := rootRecord{"/e1/vm/disk0", s}
 		text := r.encode()
 		if got, err := decodeRootRecord(text); err != nil || got != r {
 			t.Errorf("%v, %v", got, err)
@@ -75,7 +75,7 @@ func TestRootRecord(t *testing.T) {
 
 // FuzzRootRecord decodes anything, and encodes what it could decode to the same bytes.
 func FuzzRootRecord(f *testing.F) {
-	f.Add(rootRecord{"/root/vm/disk0", someSeen(5)}.encode())
+	f.Add(rootRecord{"/e1/vm/disk0", someSeen(5)}.encode())
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if r, err := decodeRootRecord(text); err == nil && string(r.encode()) != string(text) {
 			t.Fatal("another encoding")

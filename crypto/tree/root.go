@@ -59,14 +59,14 @@ func (r Root) Follows(now *Record, t *Tree, pages Pages) error {
 	stale := func(format string, args ...any) error {
 		return &blocktree.Error{Op: "integrity", Kind: blocktree.Corrupt, Err: fmt.Errorf("rollback detected: "+format, args...)}
 	}
-	other := errors.New("rollback detected: what is there comes after another past than the one that was seen here")
+	other := errors.New("rollback detected: what is there comes after another past than the one that was seen, or is demanded")
 	switch {
 	case r.IsZero():
 		return nil
 	case now == nil:
-		return stale("there is no record, and record %d was seen here", r.Number)
+		return stale("there is no record, and record %d was seen, or is demanded", r.Number)
 	case now.Number < r.Number:
-		return stale("the newest record is %d, and record %d was seen here", now.Number, r.Number)
+		return stale("the newest record is %d, and record %d was seen, or is demanded", now.Number, r.Number)
 	case now.Number == r.Number && now.Root() == r:
 		return nil
 	case now.Number == r.Number, now.Line < r.Line, now.Line == r.Line && now.Random != r.Random:

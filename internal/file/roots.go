@@ -94,7 +94,7 @@ func (g *guard) accept(ctx context.Context, a *anchored, seen ...tree.Root) erro
 	for _, root := range seen {
 		if err := root.Follows(a.record, &a.tree, g.source(ctx)); err != nil {
 			if blocktree.KindOf(err) == blocktree.Corrupt {
-				err = &blocktree.Error{Op: "open", Path: g.path.Short(), Err: err, Hint: putBackHint}
+				err = &blocktree.Error{Op: "newest record", Err: err, Hint: putBackHint}
 			}
 			return err
 		}
