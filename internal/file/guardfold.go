@@ -93,17 +93,20 @@ func (g *guard) foldOnce(ctx context.Context, timeout time.Duration) error {
 		return err
 	}
 	defer g.fold.give()
-	if g.unsettled == nil {
-		if !g.take() {
-			return g.keepSeen(g.state()) // which may have failed before
-		}
-		p, err := g.prepare(ctx)
-		if err != nil {
-			g.putBack()
+	if g.unsettled != nil {
+		if err := g.settle(ctx); err != nil {
 			return err
 		}
-		g.unsettled = p
 	}
+	if !g.take() {
+		return g.keepSeen(g.state()) // which may have failed before
+	}
+	p, err := g.prepare(ctx)
+	if err != nil {
+		g.putBack()
+		return err
+	}
+	g.unsettled = p
 	return g.settle(ctx)
 }
 

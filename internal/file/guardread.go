@@ -156,7 +156,7 @@ func (f *File) openNoting(what found) func(*cluster.Piece, []byte) error {
 		if err != nil {
 			return err
 		}
-		sealed := make([]byte, 0, blocktree.SectorBytesMax)
+		sealed := make([]byte, 0, f.info.SectorBytes+blocktree.DataShardsMax) // with padding
 		var room [blocktree.DataShardsMax][]byte
 		for i := range int(p.Count) {
 			at := p.First + blocktree.SectorIndex(i)

@@ -465,7 +465,6 @@ func TestAnchorUnknown(t *testing.T) {
 		b.check(f, map[blocktree.SectorIndex]uint64{5: 2})
 		lose = false
 		b.must(file.Fold(b.T.Context(), f))
-		b.must(file.Fold(b.T.Context(), f))
 		if r := file.Root(f); r.Number != 2 {
 			b.T.Errorf("%v", r)
 		}
