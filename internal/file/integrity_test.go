@@ -54,16 +54,22 @@ func (k *kept) clone() *kept {
 	return &kept{seen: maps.Clone(k.seen)}
 }
 
-// bed is three nodes with a tree file, /vm/tree, and a plain one, /vm/plain.
+// bed is three nodes, or more, with a tree file, /vm/tree, and a plain one, /vm/plain.
 type bed struct {
 	*testenv.Simulated
 	client *cluster.Client
 	roots  *kept
+	nodes  []int
 }
 
-func within(t *testing.T, d stripe.Durability, test func(b *bed)) {
+func within(t *testing.T, d stripe.Durability, test func(b *bed)) { withNodes(t, 3, d, test) }
+
+func withNodes(t *testing.T, n int, d stripe.Durability, test func(b *bed)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bed{Simulated: testenv.NewSimulated(t, 3, 1), roots: &kept{seen: map[blocktree.Path]file.Seen{}}}
+		b := &bed{Simulated: testenv.NewSimulated(t, n, 1), roots: &kept{seen: map[blocktree.Path]file.Seen{}}}
+		for i := range n {
+			b.nodes = append(b.nodes, i)
+		}
 		b.Transport = bttp.TCP
 		b.StartAll()
 		b.client = b.Client()
@@ -376,6 +382,11 @@ func TestHolderEndsAtEachStep(t *testing.T) {
 	}
 }
 
+// TestRecordIsOfWhatIsDurable is TestHolderEndsAtEachStep where the file and its companion have other members: what makes the one durable does not make the other.
+func TestRecordIsOfWhatIsDurable(t *testing.T) {
+	withNodes(t, 7, stripe.DurabilityFlush, func(b *bed) { b.endAt(len(steps)-1, true, false) })
+}
+
 var errEnded = errors.New("the holder has ended")
 
 func (b *bed) endAt(at int, power, ack bool) {
@@ -416,8 +427,8 @@ func (b *bed) endAt(at int, power, ack bool) {
 		b.T.Fatalf("a fold that was to end at %s: %v", steps[at], err)
 	}
 	if power {
-		b.PowerLoss(uint64(at), 0, 1, 2)
-		for i := range 3 {
+		b.PowerLoss(uint64(at), b.nodes...)
+		for _, i := range b.nodes {
 			b.On(b.NodeAddr(i))
 		}
 		b.Off(b.ClientAddr(0))
