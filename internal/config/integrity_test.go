@@ -15,7 +15,11 @@ func TestTreeWantsEncryption(t *testing.T) {
 	if err := c.Validate(3); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
 		t.Errorf("%v", err)
 	}
-	c.Encryption = "on"
+	c.Encryption, c.Integrity = "on", "bush"
+	if err := c.Validate(3); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+		t.Errorf("%v", err)
+	}
+	c.Integrity = "tree"
 	if err := c.Validate(3); err != nil || !c.Tree() {
 		t.Errorf("%v", err)
 	}
