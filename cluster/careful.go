@@ -18,7 +18,7 @@ type careful struct {
 	file        blocktree.FileID
 	// all reads every shard of the run, but for members that are left out.
 	all func(without []blocktree.NodeID) (*stripe.ReadResult, error)
-	// open opens a piece of one sector.
+	// open opens a piece of one sector. It is told of one without data, too, whose part was cleared: what it noted of a look before is over.
 	open func(*Piece, []byte) error
 	// wrong is told of each shard that is not what the others make of it; good are k that agree.
 	wrong   func(one, good *Piece, bad *stripe.ShardRun)
@@ -42,6 +42,9 @@ func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
 				switch {
 				case !one.Data():
 					clear(part)
+					if err := c.open(&one, part); err != nil {
+						return err
+					}
 				case !c.openAnyhow(&one, part):
 					claim = append(claim, claimants(c.file, &one)...)
 				}
