@@ -42,6 +42,10 @@ type File interface {
 // heard. It does not block. What a larger size adds reads as zeros.
 type Sizer interface{ SizeBytes() uint64 }
 
+// ZeroWriter is an optional ability of a File: to say whether its ZeroSectors writes zeros as any data, at the same cost and into as much room, so that trimming is not worth
+// asking for. It does not block.
+type ZeroWriter interface{ WritesZeros() bool }
+
 // ReadStarter is an optional ability of a File: to read without a goroutine that waits. StartRead is ReadSectors for few
 // sectors and a caller that goes on at once. It returns false, and does nothing, where it cannot serve the request so; then
 // ReadSectors can, or says what is wrong. Otherwise it does not block, and r hears of the end exactly once, maybe before StartRead

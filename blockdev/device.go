@@ -162,6 +162,12 @@ func (d *Device) Lease() (epoch blocktree.Epoch, left time.Duration, ok bool) {
 	return 0, 0, false
 }
 
+// WritesZeros reports whether zeros are written as any data, so that neither TRIM nor FAST_ZERO is worth offering.
+func (d *Device) WritesZeros() bool {
+	z, ok := d.file.(blocktree.ZeroWriter)
+	return ok && z.WritesZeros()
+}
+
 // File is what the device is of, for whoever wants to know how it is. It is the device's to read, write and close.
 func (d *Device) File() blocktree.File { return d.file }
 

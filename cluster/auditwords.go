@@ -16,6 +16,8 @@ func opWords(op meta.Op) (what string, on any) {
 		return "make file", o.Path.Short()
 	case meta.CreateFlushFile:
 		return "make file", o.Path.Short()
+	case meta.CreateTreeFile:
+		return "make file", o.Path.Short()
 	case meta.Remove:
 		return "remove", o.Path.Short()
 	case meta.SetAttr:
@@ -56,6 +58,8 @@ func opWords(op meta.Op) (what string, on any) {
 		return "hold", o.File
 	case meta.ClaimLease:
 		return "take over", o.File
+	case meta.Anchor:
+		return "anchor a record", o.File
 	case meta.ChangeView:
 		return "change views", o.Change.File
 	case meta.ReplaceHost:

@@ -18,7 +18,7 @@ import (
 func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) error {
 	node, isNode := s.roster.node(from.Principal)
 	switch o := op.(type) {
-	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
+	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
 		meta.PutGrant, meta.RemoveGrant, meta.SetAccess:
 	case meta.ExpireSession:
 		return denied("only the leader ends a silent session")
@@ -56,6 +56,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 	case meta.RevokePrincipal:
 		return s.permitRevoke(from, o)
 	case meta.NoteAccess:
+		return s.permitSession(ctx, from, o.Session)
+	case meta.Anchor:
 		return s.permitSession(ctx, from, o.Session)
 	case meta.Release:
 		return s.permitSession(ctx, from, o.Session)

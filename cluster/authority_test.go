@@ -90,8 +90,9 @@ func TestPermit(t *testing.T) {
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
 	check("what was heard", meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, holder)
+	check("an anchor", meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, holder)
 	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
-	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
+	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
 		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}} {
 		check("what is judged where it is applied", op, host, holder, other)
 	}

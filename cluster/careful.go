@@ -19,7 +19,7 @@ type careful struct {
 	file        blocktree.FileID
 	// all reads every shard of the run.
 	all func(stripe.Care) (*stripe.ReadResult, error)
-	// open opens a piece of one sector.
+	// open opens a piece of one sector. It is told of one without data, too, whose part was cleared: what it noted of a look before is over.
 	open func(*Piece, []byte) error
 	// wrong is told of each shard that is not what the others make of it; good are k that agree.
 	wrong   func(one, good *Piece, bad *stripe.ShardRun)
@@ -35,7 +35,10 @@ func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
 			clear(dst)
 			return err
 		}
-		claim := c.openWhat(res, first, dst)
+		claim, err := c.openWhat(res, first, dst)
+		if err != nil {
+			return err
+		}
 		if len(claim) == 0 {
 			for _, x := range claims {
 				c.suspect(x)
@@ -61,7 +64,7 @@ func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
 }
 
 // openWhat opens what came into dst, and returns who gave what does not open.
-func (c *careful) openWhat(res *stripe.ReadResult, first blocktree.SectorIndex, dst []byte) (claim []stripe.Suspect) {
+func (c *careful) openWhat(res *stripe.ReadResult, first blocktree.SectorIndex, dst []byte) (claim []stripe.Suspect, err error) {
 	for _, p := range piecesOf(res, c.codec, c.sectorBytes) {
 		for i := range p.Count {
 			one := p.sector(i)
@@ -70,12 +73,15 @@ func (c *careful) openWhat(res *stripe.ReadResult, first blocktree.SectorIndex, 
 			switch {
 			case !one.Data():
 				clear(part)
+				if err := c.open(&one, part); err != nil {
+					return nil, err
+				}
 			case !c.openAnyhow(&one, part):
 				claim = append(claim, claimants(c.file, &one)...)
 			}
 		}
 	}
-	return claim
+	return claim, nil
 }
 
 // claimants are the members that gave shards of a sector, once each.

@@ -283,6 +283,10 @@ func (c *Client) CreateFile(ctx context.Context, file meta.CreateFile, durabilit
 	if durability == stripe.DurabilityFlush {
 		op = meta.CreateFlushFile{CreateFile: file}
 	}
+	return c.createFile(ctx, file.Path, op)
+}
+
+func (c *Client) createFile(ctx context.Context, path blocktree.Path, op meta.Op) (*meta.Inode, error) {
 	deadline := time.Now().Add(startWait)
 	r, err := c.propose(ctx, op)
 	for err == nil && r.Kind == blocktree.Unavailable && time.Now().Before(deadline) && ctx.Err() == nil {
@@ -293,7 +297,7 @@ func (c *Client) CreateFile(ctx context.Context, file meta.CreateFile, durabilit
 		err = r.Err("cluster.CreateFile")
 	}
 	if err != nil {
-		return nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Err: err}
+		return nil, &blocktree.Error{Op: "create", Path: path.Short(), Err: err}
 	}
 	return r.Inode, nil
 }

@@ -42,6 +42,9 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOption
 	if inode.Kind != meta.KindFile {
 		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New("it is a directory"), Hint: "files have sizes; btnode file ls shows which there are"})
 	}
+	if inode.Integrity != meta.IntegritySector { // before anything is cut
+		return fail(&blocktree.Error{Kind: blocktree.Unsupported, Err: errors.New("a file of integrity tree keeps the size that it was made with"), Hint: "make another file, and copy"})
+	}
 	was = inode.SizeBytes
 	if is, err = o.Bytes(was); err != nil {
 		return 0, 0, err

@@ -42,6 +42,9 @@ type runMemory struct {
 	shards [4][]byte
 }
 
+// Version is the one that the run is sealed under.
+func (r *Run) Version() blocktree.Version { return r.write.Version }
+
 // Seal is the place of the i-th sector's seal.
 func (r *Run) Seal(i int) []byte {
 	return r.write.Seals[i*seal.HeaderBytes : (i+1)*seal.HeaderBytes : (i+1)*seal.HeaderBytes]

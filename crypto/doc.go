@@ -28,10 +28,13 @@
 //  1. Metadata is not secret from sector hosts: names, sizes, owners, which sectors are written and when, which of them are
 //     zero (tombstones are not sealed), and to which public keys a file is wrapped.
 //  2. Absence and age are not sealed. The members of a cluster, all together, can answer with an older version of a sector,
-//     or that it was never written. Against fewer than that the versions of the others stand; against all of them
-//     only signed flush records will (DESIGN section 7, Freshness), which are not there yet.
+//     or that it was never written. Against fewer than that the versions of the others stand; against all of them, of a file of
+//     integrity tree, the signed records of crypto/tree do: who saw a record takes nothing older than it, and no other past
+//     (docs/design/0028). Who saw none, and is told none, believes the first. What was flushed in the last seconds before its holder
+//     ended without closing the file is in no record.
 //  3. Any reader of a file can forge its sectors, because the file key is symmetric; colluding with the sector hosts they
-//     would pass as the holder's.
+//     would pass as the holder's. With integrity tree that ends where a record has the sector's version: what is newer than the newest record can still be
+//     forged so.
 //  4. The Access of a file (crypto/keys) is signed by its owner or by user 0, numbered, and of one path. A client that has seen none of that path before
 //     takes what the cluster shows: an older one, one by another user of the domain who says he is the owner, and, of files of the version before, one that
 //     nobody has signed. One with a state directory refuses what is older than it has seen. A signature says when it was made, and who signed may lie: a key that was

@@ -25,7 +25,7 @@ func OpenLocal(ctx context.Context, c *cluster.Client, path blocktree.Path, read
 	if err != nil {
 		return nil, err
 	}
-	f, err := file.Open(ctx, c, path, file.OpenOptions{ReadOnly: !o.Write, Reader: reader, Plain: o.Plain || !o.Write,
+	f, err := file.Open(ctx, c, path, file.OpenOptions{ReadOnly: !o.Write, Reader: reader, Plain: o.Plain || !o.Write, NoTree: true,
 		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
 	if err != nil {
 		return nil, err

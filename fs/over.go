@@ -89,6 +89,6 @@ func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.
 
 // Open implements Cluster.
 func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
-	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain,
+	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, NoTree: true,
 		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
 }

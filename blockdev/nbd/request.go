@@ -245,7 +245,7 @@ func (r *request) run() {
 		err = c.dev.Trim(c.s.hard, r.offset, r.length, fua)
 	case cmdWriteZeroes:
 		// NO_HOLE asks that later writes find room. No write of ours takes room that an earlier one left, so there is
-		// nothing to reserve; and FAST_ZERO is always granted, because at most two sectors are rewritten.
+		// nothing to reserve; and FAST_ZERO is granted where at most two sectors are rewritten; where it is not offered a client may not ask for it.
 		err = c.dev.Zero(c.s.hard, r.offset, r.length, fua)
 	case cmdCache:
 		err = c.dev.Cache(c.ctx, r.buf.B, r.offset, r.length)

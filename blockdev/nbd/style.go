@@ -186,6 +186,9 @@ func (a agreed) flags(e blockdev.Export) uint16 {
 	if e.ReadOnly {
 		return flags | transReadOnly
 	}
+	if e.Device != nil && e.Device.WritesZeros() {
+		return flags | transSendZeroes
+	}
 	return flags | transSendTrim | transSendZeroes | transSendFastZero
 }
 

@@ -112,6 +112,10 @@ func (s *state) do(o Op) Result {
 		return s.createFile(o, stripe.DurabilityAck)
 	case CreateFlushFile:
 		return s.createFile(o.CreateFile, stripe.DurabilityFlush)
+	case CreateTreeFile:
+		return s.createTreeFile(o)
+	case Anchor:
+		return s.anchor(o)
 	case Remove:
 		return s.remove(o)
 	case SetAttr:

@@ -180,13 +180,9 @@ func (s *state) createFile(o CreateFile, durability stripe.Durability) Result {
 	i := s.newInode(KindFile, o.Mode, o.UID, o.GID, o.Time)
 	i.SizeBytes, i.SectorBytes, i.Code = o.SizeBytes, o.SectorBytes, o.Code
 	i.Suite, i.KeyID, i.Access = o.Suite, o.KeyID, o.Access
-	l.File = i.ID
 	s.setInode(i)
 	s.setEntry(dir, at.missing[n], entry{i.ID, KindFile})
-	for _, h := range l.Hosts {
-		s.set(kindHosted, hostedRest(h, i.ID.Inode), nil)
-	}
-	s.setLayout(l)
+	s.setFile(i.ID, l)
 	return Result{Inode: i, Layout: l}
 }
 
@@ -288,15 +284,16 @@ func (s *state) remove(o Remove) Result {
 			return refuse(blocktree.Busy, "%s is not empty", o.Path.Short())
 		}
 	} else {
-		if l := s.lease(i.ID); l != nil {
+		l := s.lease(i.ID)
+		if l == nil {
+			l = s.lease(i.companion())
+		}
+		if l != nil {
 			return Result{Kind: blocktree.Busy, Text: "in use by " + l.Holder.Short(), Lease: l,
 				Hint: "stop its user, or wait until the lease of a dead one has run out"}
 		}
-		for _, h := range s.layout(i.ID).Hosts {
-			s.del(kindHosted, hostedRest(h, i.ID.Inode))
-		}
-		s.del(kindLayout, inodeRest(i.ID.Inode))
-		s.changes.Removed = append(s.changes.Removed, i.ID)
+		s.dropFile(i.ID)
+		s.dropCompanion(i)
 	}
 	at, _ := s.walk(o.Path)
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
@@ -313,6 +310,8 @@ func (s *state) setAttr(o SetAttr) Result {
 	switch {
 	case i == nil:
 		return refuse(blocktree.NotFound, "no inode %v", o.File)
+	case i.Integrity == IntegrityCompanion:
+		return refuseCompanion()
 	case o.Mask&AttrAccess != 0 && i.Kind != KindFile:
 		return refuse(blocktree.Invalid, "a directory has no access record")
 	case o.Mask&AttrAccess != 0 && keys.NumberOf(i.Access) > 0:
@@ -369,7 +368,7 @@ func (s *state) list(dir blocktree.Path, from string, limit int) ([]DirEntry, bo
 	})
 	for n := range out {
 		if v := s.inode(out[n].Inode.ID); v != nil {
-			v.Access = nil
+			v.Access, v.Anchor = nil, nil
 			out[n].Inode = *v
 		}
 	}

@@ -29,6 +29,8 @@ func (s *state) putGrant(o PutGrant) Result {
 	switch {
 	case i == nil:
 		return refuse(blocktree.NotFound, "no inode %v", o.File)
+	case i.Integrity == IntegrityCompanion:
+		return refuseCompanion()
 	case !o.Grant.holds(s.now):
 		return refuse(blocktree.Invalid, "the grant ends before it begins")
 	}
@@ -111,6 +113,9 @@ func (s *state) tookAway(i *Inode) {
 	s.changes.Rights = true
 	if i != nil && i.Kind == KindFile {
 		s.judgeLease(i.ID.Inode)
+		if f := i.companion(); f != (blocktree.FileID{}) {
+			s.judgeLease(f.Inode)
+		}
 		return
 	}
 	var held []blocktree.Inode
@@ -121,7 +126,7 @@ func (s *state) tookAway(i *Inode) {
 	for _, n := range held {
 		beneath := i == nil
 		if !beneath {
-			s.upward(n, func(up blocktree.Inode) bool {
+			s.upward(s.judgedAs(n), func(up blocktree.Inode) bool {
 				beneath = up == i.ID.Inode
 				return !beneath
 			})
@@ -130,6 +135,16 @@ func (s *state) tookAway(i *Inode) {
 			s.judgeLease(n)
 		}
 	}
+}
+
+// judgedAs is the inode by which one with a lease is judged: of a companion its file's.
+func (s *state) judgedAs(n blocktree.Inode) blocktree.Inode {
+	if l := value(s, kindLease, inodeRest(n), getLease); l != nil {
+		if i := s.inode(l.File); i != nil && i.Integrity == IntegrityCompanion {
+			return i.Companion
+		}
+	}
+	return n
 }
 
 // judgeLease has nobody claim a lease whose holder may not hold the file any more: it is confirmed no more, and the leader ends it a term later, when

@@ -97,6 +97,8 @@ func putOp(e *wire.Encoder, o Op) {
 		putPath(e, o.Path)
 	case CreateFlushFile:
 		putCreateFile(e, &o.CreateFile)
+	case CreateTreeFile:
+		putCreateTreeFile(e, &o)
 	case LeaveViews:
 		putOp(e, o.StartNode)
 	case StartVolatile:
@@ -166,6 +168,8 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		e.Raw(o.Session[:])
 		e.U64(o.Asked)
 		e.Bool(o.Grant)
+	case Anchor:
+		putAnchor(e, &o)
 	case ChangeView:
 		c := o.Change
 		e.File(c.File)
@@ -194,6 +198,12 @@ func putCreateFile(e *wire.Encoder, o *CreateFile) {
 	e.U64(uint64(o.Time))
 }
 
+func getCreateFile(d *wire.Decoder) CreateFile {
+	return CreateFile{Path: getPath(d), Parents: d.Bool(), Hosts: getNodes(d), SizeBytes: d.U64(), SectorBytes: d.U32(),
+		Code: getCode(d), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Suite: d.U8(), KeyID: get16(d),
+		Access: getBytes(d, AccessBytesMax), Time: int64(d.U64())}
+}
+
 func putSetAttr(e *wire.Encoder, o *SetAttr) {
 	e.File(o.File)
 	e.U8(uint8(o.Mask))
@@ -215,13 +225,13 @@ func getOp(d *wire.Decoder, code opcode) Op {
 	case opMakeDir:
 		return MakeDir{Path: getPath(d), Parents: d.Bool(), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Time: int64(d.U64())}
 	case opCreateFile, opCreateFlushFile:
-		o := CreateFile{Path: getPath(d), Parents: d.Bool(), Hosts: getNodes(d), SizeBytes: d.U64(), SectorBytes: d.U32(),
-			Code: getCode(d), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Suite: d.U8(), KeyID: get16(d),
-			Access: getBytes(d, AccessBytesMax), Time: int64(d.U64())}
+		o := getCreateFile(d)
 		if code == opCreateFlushFile {
 			return CreateFlushFile{o}
 		}
 		return o
+	case opCreateTreeFile:
+		return getCreateTreeFile(d)
 	case opRemove:
 		o := Remove{Path: getPath(d)}
 		if d.Len() > 0 {
@@ -294,6 +304,8 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return ClaimLease{Session: get16(d), File: d.File(), Epoch: blocktree.Epoch(d.U64())}
 	case opEndClaim:
 		return EndClaim{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Session: get16(d), Asked: d.U64(), Grant: d.Bool()}
+	case opAnchor:
+		return getAnchor(d)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}

@@ -76,7 +76,11 @@ func getKind(d *wire.Decoder) blocktree.Kind {
 
 func putInode(e *wire.Encoder, i *Inode) {
 	e.File(i.ID)
-	e.U8(uint8(i.Kind) | accessFlags(i))
+	kind := uint8(i.Kind)
+	if i.Integrity != IntegritySector {
+		kind = uint8(kindCheckedFile)
+	}
+	e.U8(kind | accessFlags(i))
 	e.U32(i.Mode)
 	e.U32(i.UID)
 	e.U32(i.GID)
@@ -94,24 +98,34 @@ func putInode(e *wire.Encoder, i *Inode) {
 	e.U8(i.Suite)
 	e.Raw(i.KeyID[:])
 	e.Bytes(i.Access)
+	if i.Integrity != IntegritySector {
+		putIntegrity(e, i)
+	}
 }
 
 func getInode(d *wire.Decoder) *Inode {
 	i := &Inode{ID: d.File(), Kind: InodeKind(d.U8()), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
 		Created: int64(d.U64()), Modified: int64(d.U64())}
-	if i.Kind&accessFlag != 0 {
-		i.Kind &^= accessFlag
+	following := i.Kind&accessFlag != 0
+	kind := i.Kind &^ accessFlag
+	if i.Kind = kind; kind == kindCheckedFile {
+		i.Kind = KindFile
+	}
+	if following {
 		getFollowing(d, i)
 	}
-	switch i.Kind {
+	switch kind {
 	case KindDir:
-	case KindFile:
+	case KindFile, kindCheckedFile:
 		i.SizeBytes = d.U64()
 		i.SectorBytes = d.U32()
 		i.Code = getCode(d)
 		i.Suite = d.U8()
 		i.KeyID = get16(d)
 		i.Access = getBytes(d, AccessBytesMax)
+		if kind == kindCheckedFile {
+			getIntegrity(d, i)
+		}
 	default:
 		bad(d, "neither file nor directory")
 	}

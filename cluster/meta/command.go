@@ -51,6 +51,8 @@ const (
 	opRevokePrincipal
 	opSetAccess
 	opNoteAccess
+	opCreateTreeFile
+	opAnchor
 
 	opEnd // keep last
 )

@@ -25,6 +25,9 @@ func (s *state) judge(o Op) (Op, Result) {
 	case CreateFlushFile:
 		o.UID, o.GID = c.owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
+	case CreateTreeFile:
+		o.UID, o.GID = c.owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
 	case Remove:
 		return o, s.judgeRemove(o)
 	case SetAttr:
@@ -42,6 +45,8 @@ func (s *state) judge(o Op) (Op, Result) {
 	case ClaimLease:
 		return o, s.judgeHolder(o.File)
 	case NoteAccess:
+		return o, s.judgeHolder(o.File)
+	case Anchor:
 		return o, s.judgeHolder(o.File)
 	case ChangeView:
 		return o, s.judgeHolder(o.Change.File)

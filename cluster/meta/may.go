@@ -27,6 +27,9 @@ func (s *state) rightsUntil(c *Caller, i *Inode, now int64) (r Rights, until int
 	if _, ok := s.believed(c.Path, c.Chain...); !ok {
 		return 0, 0
 	}
+	if i = s.judgedBy(i); i == nil {
+		return 0, 0
+	}
 	switch {
 	case c.all():
 		return rightsAll, 0
@@ -48,6 +51,18 @@ func (s *state) rightsUntil(c *Caller, i *Inode, now int64) (r Rights, until int
 		return r != rightsAll
 	})
 	return r, until
+}
+
+// judgedBy is the inode by which i is judged: of a companion the file that it is of (docs/design/0028), nil where that is not there.
+func (s *state) judgedBy(i *Inode) *Inode {
+	if i.Integrity != IntegrityCompanion {
+		return i
+	}
+	f := s.inode(blocktree.FileID{Generation: i.ID.Generation, Inode: i.Companion})
+	if f == nil || f.companion() != i.ID {
+		return nil
+	}
+	return f
 }
 
 // byMode is what mode and owner give: the first class that fits is the one that counts.
@@ -148,6 +163,9 @@ func (s *state) denied(c *Caller, i *Inode, want Rights, now int64) Result {
 
 // takenBy is the newest change of i's rights that may have taken one from c.
 func (s *state) takenBy(c *Caller, i *Inode) (newest RightsChange) {
+	if i = s.judgedBy(i); i == nil {
+		return newest
+	}
 	s.upward(i.ID.Inode, func(n blocktree.Inode) bool {
 		a := s.access(n)
 		if a == nil || a.last.By == "" || a.last.Time < newest.Time {
@@ -185,6 +203,9 @@ func (s *state) mayHold(c *Caller, i *Inode, now int64) bool {
 func (s *state) nameable(c *Caller, i *Inode, now int64) bool {
 	if s.rights(c, i, now) != 0 {
 		return true
+	}
+	if i = s.judgedBy(i); i == nil {
+		return false
 	}
 	up, ok := s.parent(i.ID.Inode)
 	if !ok {

@@ -48,6 +48,8 @@ func (s *state) resize(o Resize) Result {
 	case o.SizeBytes == 0 || o.SizeBytes%sector != 0 || o.SizeBytes > blocktree.FileBytesMax:
 		r = refuse(blocktree.Invalid, "a size of %d bytes", o.SizeBytes).
 			hinted("a multiple of the sector's %d bytes, not zero, at most %d", sector, uint64(blocktree.FileBytesMax))
+	case i.Integrity != IntegritySector:
+		r = refuse(blocktree.Unsupported, "a file of integrity tree keeps the size that it was made with").hinted("make another file, and copy")
 	case o.Seq != l.Seq:
 	case o.SizeBytes/sector < l.Size() && !s.heldBy(o.File, o.Session, o.Epoch):
 		r = refuse(blocktree.Fenced, "the lease is not held under epoch %d", o.Epoch)

@@ -194,7 +194,7 @@ func holderRows() []opRow {
 
 // A refused op must change nothing.
 func TestOps(t *testing.T) {
-	for _, x := range slices.Concat(dirRows(), fileRows(), inodeRows(), nodeRows(), holderRows(), claimRows(), resizeRows(), accessRows()) {
+	for _, x := range slices.Concat(dirRows(), fileRows(), inodeRows(), nodeRows(), holderRows(), claimRows(), resizeRows(), accessRows(), integrityRows()) {
 		m := founded(t, 3)
 		for _, o := range x.before {
 			m.must(o)

@@ -107,6 +107,11 @@ type Inode struct {
 	Heard       Heard    // of the access record
 	// Access is the record of wrapped keys (crypto/keys), opaque here but for its number; a directory may have one, too.
 	Access []byte
+	// Integrity is tree where Companion holds the pages of a tree whose newest record, with AnchorNumber, is Anchor.
+	Integrity    Integrity
+	Companion    blocktree.Inode // of a companion: the file that it is of
+	AnchorNumber uint64          // 0: there is none
+	Anchor       []byte          // opaque here
 }
 
 // Heard is what a holder has said of the access record of its file (NoteAccess).
@@ -121,10 +126,10 @@ type Heard struct {
 // AllResealed is the place of a file that has no sector of an older generation any more, whatever its size.
 const AllResealed = 1<<64 - 1
 
-// DirEntry is one line of a listing: an inode without its access record.
+// DirEntry is one line of a listing: an inode without its access record and anchor.
 type DirEntry struct {
 	Name  string
-	Inode Inode // Access is nil
+	Inode Inode // Access and Anchor are nil
 }
 
 // Superblock is inode 1: what this cluster is.

@@ -25,11 +25,12 @@ const clusterTimeout = 60 * time.Second
 
 // demo is what the flags of `btnbd demo` say.
 type demo struct {
-	options  parts.Options
-	listen   string
-	insecure bool
-	level    string
-	accept   []string // values of --accept-loss
+	options        parts.Options
+	listen         string
+	insecure       bool
+	level          string
+	accept         []string // values of --accept-loss
+	acceptRollback []string
 }
 
 func newDemo() *cobra.Command {
@@ -57,7 +58,7 @@ With --dir the data is there again next time; without it a temporary directory i
 	f.StringVar(&d.listen, "listen", "", "unix:PATH or tcp:HOST:PORT (default a unix socket in the directory)")
 	f.BoolVar(&d.insecure, "insecure", false, "allow an address that other machines reach, though NBD is not encrypted")
 	f.StringVar(&d.level, "log-level", "error", "debug, info, warn or error")
-	addAcceptLoss(c, &d.accept)
+	addAcceptances(c, &d.accept, &d.acceptRollback)
 	_ = c.MarkFlagDirname("dir") // for completion only
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d.options.Given = parts.GivenFlags{Nodes: f.Changed("nodes"), Code: f.Changed("code"), Size: f.Changed("size"),
@@ -100,7 +101,10 @@ func (d *demo) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	if s.cfg, err = config.LoadNBD(config.Source{File: p.NBD}); err != nil {
 		return err
 	}
-	if s.acceptLoss, err = acceptance(s.cfg, d.accept); err != nil {
+	if s.acceptRollback, err = acceptance(s.cfg, acceptRollbackFlag, d.acceptRollback); err != nil {
+		return err
+	}
+	if s.acceptLoss, err = acceptance(s.cfg, acceptLossFlag, d.accept); err != nil {
 		return err
 	}
 	cli.IgnoreHangup()

@@ -161,7 +161,7 @@ func TestAcceptanceOnDemand(t *testing.T) {
 		{acceptAll, "xx.."}, {"/images/a", ".x.."}, {"/vm/disk0", "x..."}, {"/images", "error"}, {"/vm/disk1", "error"},
 	} {
 		got := ""
-		accept, err := acceptance(cfg, []string{x.value})
+		accept, err := acceptance(cfg, acceptLossFlag, []string{x.value})
 		if err != nil {
 			got = "error"
 		}

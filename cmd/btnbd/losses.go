@@ -50,20 +50,30 @@ type keeping struct {
 // acceptAll is --accept-loss without a path.
 const acceptAll = "all"
 
-// addAcceptLoss adds --accept-loss to a command without arguments.
-func addAcceptLoss(c *cobra.Command, values *[]string) {
-	c.Flags().StringArrayVar(values, "accept-loss", nil, "serve `PATH`, or every export, though its file lost acknowledged writes since it was last served")
-	c.Flags().Lookup("accept-loss").NoOptDefVal = acceptAll
+// The flags that accept what must not be passed over.
+const (
+	acceptLossFlag     = "accept-loss"
+	acceptRollbackFlag = "accept-rollback"
+)
+
+// addAcceptances adds --accept-loss and --accept-rollback to a command without arguments.
+func addAcceptances(c *cobra.Command, losses, rollbacks *[]string) {
+	c.Flags().StringArrayVar(losses, acceptLossFlag, nil, "serve `PATH`, or every export, though its file lost acknowledged writes since it was last served")
+	c.Flags().StringArrayVar(rollbacks, acceptRollbackFlag, nil, "serve `PATH`, or every export, though its file is older than it was, or another one")
+	c.Flags().Lookup(acceptLossFlag).NoOptDefVal = acceptAll
+	c.Flags().Lookup(acceptRollbackFlag).NoOptDefVal = acceptAll
 	c.Args = func(c *cobra.Command, args []string) error {
-		if len(args) == 1 && slices.Equal(*values, []string{acceptAll}) {
-			return cli.Invalid("write --accept-loss="+args[0], "--accept-loss %s: a path is written with =", args[0])
+		for flag, values := range map[string][]string{acceptLossFlag: *losses, acceptRollbackFlag: *rollbacks} {
+			if len(args) == 1 && slices.Equal(values, []string{acceptAll}) {
+				return cli.Invalid("write --"+flag+"="+args[0], "--%s %s: a path is written with =", flag, args[0])
+			}
 		}
 		return cli.Args()(c, args)
 	}
 }
 
-// acceptance reads the values of --accept-loss: of which exports a loss is accepted.
-func acceptance(cfg *config.NBD, values []string) (func(blocktree.Path) bool, error) {
+// acceptance reads the values of --accept-loss or --accept-rollback: of which exports that is accepted.
+func acceptance(cfg *config.NBD, flag string, values []string) (func(blocktree.Path) bool, error) {
 	var exported, accepted []blocktree.Path
 	for _, e := range cfg.Exports {
 		p, err := cfg.Resolve(e.Path)
@@ -89,7 +99,7 @@ func acceptance(cfg *config.NBD, values []string) (func(blocktree.Path) bool, er
 			return nil, err
 		}
 		if !slices.Contains(exported, p) && !onDemand(p) {
-			return nil, cli.Invalid("name an export of the configuration, or one on demand, or none for all of them", "--accept-loss=%s: it is not exported", v)
+			return nil, cli.Invalid("name an export of the configuration, or one on demand, or none for all of them", "--%s=%s: it is not exported", flag, v)
 		}
 		accepted = append(accepted, p)
 	}
@@ -304,7 +314,7 @@ func (l *losses) open() error {
 // fail says what the state directory is for.
 func (l *losses) fail(err error) error {
 	return &blocktree.Error{Op: "state directory", Path: l.dir, Err: err,
-		Hint: cmp.Or(blocktree.HintOf(err), "a file of durability flush needs it; set stateDir to a directory that this user may write")}
+		Hint: cmp.Or(blocktree.HintOf(err), "a file of durability flush or integrity tree needs it; set stateDir to a directory that this user may write")}
 }
 
 // close gives the directory back, after the devices were closed.
@@ -319,9 +329,12 @@ func (l *losses) close() error {
 }
 
 // name is the file of an export's record: paths are longer than names of files may be.
-func (l *losses) name(p blocktree.Path) string {
+func (l *losses) name(p blocktree.Path) string { return l.file(p, "loss") }
+
+// file is the file of what is kept of a path.
+func (l *losses) file(p blocktree.Path, kind string) string {
 	sum := sha256.Sum256([]byte(p))
-	return filepath.Join(l.dir, fmt.Sprintf("%x.loss", sum[:16]))
+	return filepath.Join(l.dir, fmt.Sprintf("%x.%s", sum[:16], kind))
 }
 
 // look reads the record of an export, nil if there is none, and says why the device must not go on, or "".
@@ -360,13 +373,15 @@ func (l *losses) read(name string) ([]byte, error) {
 
 // write replaces the record of an export. When it returns nil it is on the disk; whenever the machine or this process ends, the one before or
 // this one is.
-func (l *losses) write(r lossRecord) error {
-	name := l.name(r.path)
+func (l *losses) write(r lossRecord) error { return l.replace(l.name(r.path), r.encode()) }
+
+// replace puts text in the place of a file of the state directory, durably.
+func (l *losses) replace(name string, text []byte) error {
 	f, err := l.fs.Create(name + ".new")
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(r.encode(), 0)
+	_, err = f.WriteAt(text, 0)
 	if err == nil {
 		err = f.Sync()
 	}

@@ -309,7 +309,7 @@ func TestAcceptance(t *testing.T) {
 		{[]string{"/vm/disk9"}, "error"}, {[]string{"vm/disk0"}, "error"}, {[]string{"/vm/disk0", "/"}, "error"},
 	} {
 		got := ""
-		accept, err := acceptance(cfg, x.values)
+		accept, err := acceptance(cfg, acceptLossFlag, x.values)
 		if err != nil {
 			if blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
 				t.Errorf("%v: %v", x.values, err)

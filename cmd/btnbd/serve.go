@@ -40,7 +40,7 @@ const (
 func newServe() *cobra.Command {
 	var file string
 	var takeOver bool
-	var accept []string
+	var accept, acceptRollback []string
 	c := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Serve the exports of a configuration in the foreground",
@@ -59,6 +59,9 @@ after a restart: whatever uses it, such as a mounted file system or a virtual ma
 start once with --accept-loss, or --accept-loss=PATH for one export; of one on demand it is accepted when a client first asks for it. Not in
 a unit file: it is a decision about that loss. Where systemd owns the socket, start by hand with --listen, stop when it is ready, start the unit.
 
+Of a file of integrity tree the server keeps the newest root that it saw, in stateDir. If all nodes together answer with what is older, it does not
+start: "rollback detected". If somebody put a copy back on purpose, start once with --accept-rollback, or --accept-rollback=PATH.
+
 Sockets that systemd passes are used instead of listen. It logs to standard error. At SIGHUP it reads the files of the tls section again, for
 connections that come from then on, and its credentials, which it does by itself, too, within a minute after their file has changed: devices
 in use do not notice. It finishes what clients have in flight before it stops. btnbd exports shows who uses what. With
@@ -74,7 +77,7 @@ in use do not notice. It finishes what clients have in flight before it stops. b
 	f.StringVar(&file, "config", "", "configuration of the server (btnbd.yaml)")
 	flags := serveOverlays(f)
 	f.BoolVar(&takeOver, "take-over", false, "take files that another server holds from it by force, once, at the start")
-	addAcceptLoss(c, &accept)
+	addAcceptances(c, &accept, &acceptRollback)
 	_ = c.MarkFlagFilename("config", "yaml") // for completion only
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cli.RequireFlags(c, "config"); err != nil {
@@ -90,7 +93,10 @@ in use do not notice. It finishes what clients have in flight before it stops. b
 		}
 		defer cli.Profile(log, "btnbd")()
 		s := &server{cfg: cfg, log: log, takeOver: takeOver}
-		if s.acceptLoss, err = acceptance(cfg, accept); err != nil {
+		if s.acceptLoss, err = acceptance(cfg, acceptLossFlag, accept); err != nil {
+			return err
+		}
+		if s.acceptRollback, err = acceptance(cfg, acceptRollbackFlag, acceptRollback); err != nil {
 			return err
 		}
 		return s.serve(c.Context(), c.OutOrStdout())
@@ -148,6 +154,9 @@ type server struct {
 
 	acceptLoss func(blocktree.Path) bool // of which exports a loss is accepted; nil: of none
 	losses     *losses
+
+	acceptRollback func(blocktree.Path) bool // of which exports it is accepted that they went back in time; nil: of none
+	roots          *roots
 
 	listeners []net.Listener
 	addresses []string // of the listeners, as nbd.URI takes them
@@ -227,19 +236,15 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	memory := blockdev.NewMemory(blocktree.InFlightBytesMax)
 	s.losses = &losses{fs: vfs.Disk{}, dir: s.cfg.StateDir, clientsHere: allHere(s.listeners), accept: s.acceptLoss, log: s.log}
 	defer func() { err = errors.Join(err, s.losses.close()) }()
+	s.roots = &roots{state: s.losses, accept: s.acceptRollback, log: s.log, saved: map[blocktree.Path]file.Seen{}}
 	exports := new(blockdev.Exports)
 	defer func() { err = errors.Join(err, closeExports(exports)) }()
-	how := file.OpenOptions{Reader: key, Pins: s.pins(), Logger: s.log}
+	how := file.OpenOptions{Reader: key, Pins: s.pins(), Roots: s.roots, Logger: s.log}
 	demand := s.onDemand(client, how, blockdev.Options{Cache: cache, Memory: memory})
 	if demand != nil {
 		defer func() { err = errors.Join(err, demand.Close()) }()
 	}
-	open := func(ctx context.Context, e *config.Export) (blocktree.File, error) {
-		how := how
-		how.OpenOptions = cluster.OpenOptions{Wait: leaseWait, TakeOver: s.takeOver}
-		return parts.OpenExport(ctx, client, s.cfg, e, how)
-	}
-	if err := s.open(ctx, exports, open, blockdev.Options{Cache: cache, Memory: memory}); err != nil {
+	if err := s.open(ctx, exports, s.opener(client, how), blockdev.Options{Cache: cache, Memory: memory}); err != nil {
 		s.close()
 		return err
 	}
@@ -282,6 +287,14 @@ func (s *server) pins() file.Pins {
 		return nil
 	}
 	return p
+}
+
+// opener opens the files of the exports that FILE names.
+func (s *server) opener(client *cluster.Client, how file.OpenOptions) opener {
+	how.OpenOptions = cluster.OpenOptions{Wait: leaseWait, TakeOver: s.takeOver}
+	return func(ctx context.Context, e *config.Export) (blocktree.File, error) {
+		return parts.OpenExport(ctx, client, s.cfg, e, how)
+	}
 }
 
 // opener opens the file of an export.

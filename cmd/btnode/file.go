@@ -50,7 +50,7 @@ func newFileCreate() *cobra.Command {
 	var create config.Create
 	var more []string
 	c := &cobra.Command{
-		Use:   "create PATH --size SIZE [--code K+M] [--sector-size SIZE] [--encryption on|none] [--durability ack|flush] [--readers KEY] --config FILE",
+		Use:   "create PATH --size SIZE [--code K+M] [--sector-size SIZE] [--encryption on|none] [--durability ack|flush] [--integrity sector|tree] [--readers KEY] --config FILE",
 		Short: "Make a file",
 		Long: `create makes a file, all zeros, which costs no space until it is written; resize changes its size. Directories above it are made
 as needed. Its key is wrapped to the readers of the configuration, to those of --readers, and to the nearest directory above that has a key (file
@@ -60,10 +60,15 @@ Without --code the file gets 2+1, or what fits a cluster of fewer than three nod
 
 What was written to a file of durability ack, and answered, survives the loss of power of all nodes at once. In one of durability flush it
 survives that after the next FLUSH, or two seconds, as on a disk with a cache of its own: faster where few writes are in flight. If power takes
-what was answered before that, whoever has the file open is told by errors.`,
+what was answered before that, whoever has the file open is told by errors.
+
+With integrity tree whoever opens the file notices if all nodes together answer with what is older than it has seen, and refuses: "rollback
+detected". A server keeps the newest root that it saw; btnode file stat prints it, for others to demand. It costs speed, how much is not shown yet;
+such a file is encrypted, keeps its size and its key (btnode rekey and btnode reader remove are refused), is opened by btnbd only, and zeros and TRIM take as much room as any data. What was flushed is covered some seconds later.`,
 		Example: `  btnode file create /vm/disk1 --size 10GiB --config client.yaml
   btnode file create /vm/disk2 --size 500M --code 1+2 --sector-size 512 --config client.yaml
-  btnode file create /vm/scratch --size 10GiB --durability flush --config client.yaml`,
+  btnode file create /vm/scratch --size 10GiB --durability flush --config client.yaml
+  btnode file create /vm/vault --size 10GiB --integrity tree --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
 	}
@@ -75,6 +80,8 @@ what was answered before that, whoever has the file open is told by errors.`,
 	completeWords(c, "encryption", []string{"on", "none"})
 	addDurability(c, &create.Durability)
 	addReaders(c, &more, "reader who is to read it, too: a public key, or a file with one or with a reader key")
+	c.Flags().StringVar(&create.Integrity, "integrity", "sector", "sector, or tree to notice nodes that all go back in time")
+	completeWords(c, "integrity", config.Integrities())
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := cli.RequireFlags(c, "config", "size"); err != nil {
 			return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
 	"blocktree/crypto/seal"
+	"blocktree/crypto/tree"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
 )
@@ -27,6 +29,8 @@ type fileLine struct {
 	Encrypted  bool        `json:"encrypted"`
 	Durability string      `json:"durability,omitempty"` // ack or flush
 	LossNumber uint64      `json:"lossNumber"`           // how often answered writes of a file of durability flush may have been lost
+	Integrity  string      `json:"integrity,omitempty"`  // sector or tree
+	Root       string      `json:"root,omitempty"`       // of a file of integrity tree, "none" before its first record
 	Key        *accessLine `json:"access,omitempty"`     // the access record of what has a key; stat only
 	Created    string      `json:"created"`
 	Modified   string      `json:"modified"`
@@ -92,8 +96,25 @@ func line(path string, i *meta.Inode) fileLine {
 		Mode: fmt.Sprintf("%04o", i.Mode), UID: i.UID, GID: i.GID}
 	if i.Kind == meta.KindFile {
 		l.Kind, l.Size, l.SectorSize, l.Code, l.Encrypted = "file", i.SizeBytes, i.SectorBytes, i.Code.String(), seal.Suite(i.Suite) != seal.None
+		l.Integrity = i.Integrity.String()
 	}
 	return l
+}
+
+// rooted adds the root of a file of integrity tree, which listings do not have.
+func (l *fileLine) rooted(i *meta.Inode) error {
+	if i.Integrity != meta.IntegrityTree {
+		return nil
+	}
+	l.Root = tree.Root{}.String()
+	if i.AnchorNumber == 0 {
+		return nil
+	}
+	r, err := tree.DecodeRecord(i.Anchor)
+	if err == nil {
+		l.Root = r.Root().String()
+	}
+	return err
 }
 
 func stamp(nanoseconds int64) string { return time.Unix(0, nanoseconds).UTC().Format(time.RFC3339) }
@@ -181,7 +202,10 @@ func newFileStat() *cobra.Command {
 some right on PATH, or list on its directory; grants are shown to whoever has a right. How many of its nodes are in sync is in ` + "`btnode status`." + `
 
 Of what has a key, the generation of that is there, the number of the access record and who made its last, who reads it, and how far sectors of older
-generations are re-sealed (btnode rekey).`,
+generations are re-sealed (btnode rekey).
+
+The root of a file of integrity tree is what an export's root: demands: written down somewhere else, it has a server that never saw the file
+refuse what is older. stat has no key and believes the nodes; take the root while you trust what is there.`,
 		Example:               `  btnode file stat /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
@@ -203,7 +227,7 @@ generations are re-sealed (btnode rekey).`,
 			}
 			l := line(path.Short(), inode)
 			l.access(a)
-			if err := l.durable(ctx, client, inode); err != nil {
+			if err := errors.Join(l.durable(ctx, client, inode), l.rooted(inode)); err != nil {
 				return err
 			}
 			if l.Key, err = describeAccess(ctx, client, path, inode); err != nil {
@@ -226,6 +250,9 @@ func printStat(c *cobra.Command, l fileLine, asJSON bool) error {
 			cli.FormatSize(uint64(l.SectorSize)), l.Code, l.Encrypted, l.Durability)
 		if l.Durability != "ack" {
 			fmt.Fprintf(t, "losses\t%d\n", l.LossNumber)
+		}
+		if l.Integrity != "sector" {
+			fmt.Fprintf(t, "integrity\t%s\nroot\t%s\n", l.Integrity, l.Root)
 		}
 	}
 	l.Key.print(t)

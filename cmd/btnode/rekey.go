@@ -32,6 +32,8 @@ command returns when that is done; while nobody has the file open, the command d
 
 Of a directory with a key (btnode mkdir --readers) the directory's own key changes, and that of each file and directory beneath.
 
+A file of integrity tree keeps its key: it is refused, and so is a directory that one lies beneath, before anything is changed. Make another file, and copy.
+
 To take a reader out, say btnode reader remove instead.
 
 It takes the reader key of somebody who reads PATH (--reader-key, or readerKey of the configuration), and a configuration with the credentials of the file's owner or of user 0. Bring all nodes, and the servers that have the

@@ -107,7 +107,7 @@ type NBD struct {
 	Control   string    `yaml:"control,omitempty" mapstructure:"control"` // a socket's path, off, or what ControlSocket says
 	Cache     Amount    `yaml:"cache,omitempty" mapstructure:"cache"`
 	ReadAhead Amount    `yaml:"readAhead,omitempty" mapstructure:"readAhead"` // of Cache, at most half
-	StateDir  string    `yaml:"stateDir,omitempty" mapstructure:"stateDir"`   // what outlives the server: access records that were seen, and marks of files of durability flush
+	StateDir  string    `yaml:"stateDir,omitempty" mapstructure:"stateDir"`   // what outlives the server: access records and roots that were seen, and marks of files of durability flush
 	Exports   []Export  `yaml:"exports,omitempty" mapstructure:"exports"`
 	OnDemand  OnDemand  `yaml:"onDemand,omitempty" mapstructure:"onDemand"`
 	Metrics   Metrics   `yaml:"metrics,omitempty" mapstructure:"metrics"`
@@ -123,6 +123,7 @@ type Export struct {
 	Description string    `yaml:"description,omitempty" mapstructure:"description"`
 	Encryption  string    `yaml:"encryption,omitempty" mapstructure:"encryption"` // on (default) or none; create's, where there is one
 	Clients     []Allowed `yaml:"clients,omitempty" mapstructure:"clients"`       // none: whoever gets past the listener
+	Root        string    `yaml:"root,omitempty" mapstructure:"root"`             // of a file of integrity tree: what it must at least have come to
 	Create      *Create   `yaml:"create,omitempty" mapstructure:"create"`
 }
 
@@ -133,6 +134,7 @@ type Create struct {
 	SectorSize cli.Size `yaml:"sectorSize,omitempty" mapstructure:"sectorSize"` // default 4KiB
 	Encryption string   `yaml:"encryption,omitempty" mapstructure:"encryption"` // on (default) or none
 	Durability string   `yaml:"durability,omitempty" mapstructure:"durability"` // of an answered write: ack (default) or flush
+	Integrity  string   `yaml:"integrity,omitempty" mapstructure:"integrity"`   // sector (default), or tree
 }
 
 // Client is client.yaml: whoever works with files through the commands.
@@ -250,6 +252,9 @@ func (c *Create) Encrypted() bool { return c.Encryption != "none" }
 
 // Flushes reports whether writes to a new file are durable from the next flush on only.
 func (c *Create) Flushes() bool { return c.Durability == durabilityFlush }
+
+// Tree reports whether a new file has a tree, by which members that all go back in time are noticed.
+func (c *Create) Tree() bool { return c.Integrity == integrityTree }
 
 // Encrypted reports whether the exported file must be an encrypted one.
 func (e *Export) Encrypted() bool {

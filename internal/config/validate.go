@@ -20,6 +20,11 @@ func Durabilities() []string { return []string{"ack", durabilityFlush} }
 
 const durabilityFlush = "flush"
 
+// Integrities are what a file may be made with: its sectors prove themselves, or a tree proves that they are the newest, too.
+func Integrities() []string { return []string{"sector", integrityTree} }
+
+const integrityTree = "tree"
+
 // Transports are the carriers that a configuration may ask for.
 func Transports() []string { return []string{"auto", "quic", "tcp"} }
 
@@ -270,6 +275,12 @@ func (c *Create) Validate(members int) error {
 	if c.Durability != "" && !slices.Contains(Durabilities(), c.Durability) {
 		return cli.Invalid("use ack, where what was answered is durable; or flush, where what was flushed is, which is faster",
 			"durability: %q is neither ack nor flush", c.Durability)
+	}
+	switch {
+	case c.Integrity != "" && !slices.Contains(Integrities(), c.Integrity):
+		return cli.Invalid("use sector, or tree, by which nodes that all go back in time are noticed", "integrity: %q is neither sector nor tree", c.Integrity)
+	case c.Tree() && !c.Encrypted():
+		return cli.Invalid("have it encrypted, or use integrity sector", "integrity tree without encryption would keep nobody from anything")
 	}
 	return checkEncryption(c.Encryption)
 }

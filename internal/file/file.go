@@ -25,6 +25,7 @@ type File struct {
 	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
+	guard         *guard         // of a file of integrity tree
 	started       sync.WaitGroup // reads and writes that were started, and writes that nobody waits for any more, and have not ended
 }
 
@@ -161,11 +162,7 @@ func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst
 	}
 	var reads []asked
 	err = f.cut(first, count, f.runSectors, func(r run) error {
-		if f.handle == nil {
-			reads = append(reads, asked{r, f.reader.Read(r.region, r.first, uint32(r.count))})
-		} else {
-			reads = append(reads, asked{r, f.handle.Read(r.region, r.first, uint32(r.count))})
-		}
+		reads = append(reads, asked{r, f.ask(r)})
 		return nil
 	})
 	for _, a := range reads {
@@ -178,14 +175,25 @@ func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst
 	return f.fail(op, err)
 }
 
+// ask asks for a run.
+func (f *File) ask(r run) *cluster.Read {
+	if f.handle == nil {
+		return f.reader.Read(r.region, r.first, uint32(r.count))
+	}
+	return f.handle.Read(r.region, r.first, uint32(r.count))
+}
+
 // finishRead waits for one run and opens its sectors into dst.
 func (f *File) finishRead(ctx context.Context, r run, read *cluster.Read, dst []byte) error {
+	if f.guard != nil {
+		return f.readGuarded(ctx, r, read, dst)
+	}
 	pieces, err := read.Wait(ctx)
 	if err != nil {
 		return err
 	}
 	defer read.Release()
-	return f.openPieces(r, pieces, dst, func(p *cluster.Piece, part []byte) error { return f.openPiece(ctx, r, p, part) })
+	return f.openPieces(r, pieces, dst, func(p *cluster.Piece, part []byte) error { return f.openPiece(ctx, r, p, part, f.open) })
 }
 
 // openPieces fills dst with the sectors of a run, each piece of sealed ones by one.
@@ -207,25 +215,25 @@ func (f *File) openPieces(r run, pieces []cluster.Piece, dst []byte, one func(*c
 }
 
 // openPiece joins and opens one piece; when a sector does not open, every shard of it is asked for and every choice of k
-// is tried (rule 2 of the package).
-func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte) error {
-	err := f.open(p, dst)
+// is tried (rule 2 of the package). open is told of sectors that turn out to have no data, too.
+func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte, open func(*cluster.Piece, []byte) error) error {
+	err := open(p, dst)
 	if blocktree.KindOf(err) != blocktree.Corrupt {
 		return err
 	}
 	if f.handle != nil {
-		return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
+		return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, open)
 	}
 	var unknown unknownGeneration
-	if errors.As(err, &unknown) { // it was rekeyed since it was opened, or so some member says
+	if errors.As(err, &unknown) && f.unlocker != nil { // it was rekeyed since it was opened, or so some member says
 		if err := f.refresh(ctx); err != nil {
 			return err
 		}
-		if err = f.open(p, dst); blocktree.KindOf(err) != blocktree.Corrupt {
+		if err = open(p, dst); blocktree.KindOf(err) != blocktree.Corrupt {
 			return err
 		}
 	}
-	return f.reader.ReadCareful(ctx, r.region, p.First, p.Count, dst, f.open)
+	return f.reader.ReadCareful(ctx, r.region, p.First, p.Count, dst, open)
 }
 
 // refresh asks for the newest access record, of a file that is open without a lease.
@@ -248,6 +256,9 @@ func (f *File) open(p *cluster.Piece, dst []byte) error {
 
 // openUnder is open that tells the generation of each sector that opens.
 func (f *File) openUnder(p *cluster.Piece, dst []byte, tell func(uint32)) error {
+	if !p.Data() { // a careful look has found none, and cleared dst
+		return nil
+	}
 	keys := f.keys.Load()
 	if keys.access == nil && !p.SameSeals() { // a leaf alone proves nothing
 		clear(dst)
@@ -288,15 +299,23 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	}
 	var writes []*cluster.Write
 	defer func() { f.leave(ctx, phase, writes) }()
+	if f.guard != nil {
+		return f.fail(op, f.writeGuarded(ctx, first, count, src))
+	}
 	err = f.cut(first, count, f.runSectors, func(r run) error {
-		at := uint64(r.first-first) * uint64(f.info.SectorBytes)
-		w, err := f.write(r, src[at:at+r.count*uint64(f.info.SectorBytes)])
+		w, err := f.write(r, f.part(src, first, r))
 		if err == nil {
 			writes = append(writes, w)
 		}
 		return err
 	})
 	return f.fail(op, waitAll(ctx, writes, err))
+}
+
+// part is what a run has of the sectors from first on.
+func (f *File) part(b []byte, first blocktree.SectorIndex, r run) []byte {
+	at := uint64(r.first-first) * uint64(f.info.SectorBytes)
+	return b[at : at+r.count*uint64(f.info.SectorBytes)]
 }
 
 // write seals one run and hands it to the coordinator.
@@ -345,6 +364,9 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 	if err := f.keys.Load().refused; err != nil {
 		return f.fail(op, err)
 	}
+	if f.guard != nil {
+		return f.fail(op, f.zeroGuarded(ctx, first, count))
+	}
 	err = f.cut(first, count, f.regionSectors, func(r run) error {
 		v, err := f.handle.Begin(r.region)
 		if err == nil {
@@ -383,18 +405,34 @@ func (f *File) Flush(ctx context.Context) error {
 	if f.info.ReadOnly {
 		return nil
 	}
-	return f.fail("file.Flush", f.handle.Flush(ctx))
+	err := f.handle.Flush(ctx)
+	if err == nil && f.guard != nil {
+		f.guard.flushed()
+	}
+	return f.fail("file.Flush", err)
 }
 
 // Close implements blocktree.File.
 func (f *File) Close() error {
+	var err error
+	if f.guard != nil {
+		err = f.guard.close()
+	}
 	if f.handle == nil {
-		return f.fail("file.Close", f.reader.Close())
+		return f.fail("file.Close", either(f.reader.Close(), err))
 	}
 	if f.keeper != nil {
 		f.keeper.end()
 	}
-	err := f.fail("file.Close", f.handle.Close())
+	err = f.fail("file.Close", either(f.handle.Close(), err))
 	f.started.Wait()
 	return err
+}
+
+// either returns the first of two errors that is one.
+func either(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
 }

@@ -62,6 +62,9 @@ func (d *Admin) Reseal(ctx context.Context, path blocktree.Path, tell func(Resea
 		if err != nil {
 			return err
 		}
+		if inode.Integrity != meta.IntegritySector {
+			return &blocktree.Error{Op: "reseal", Path: path.Short(), Err: errTreeKey()}
+		}
 		described, err := Describe(path, inode, d.Pins)
 		if err != nil {
 			return err

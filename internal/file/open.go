@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/keys"
 	"blocktree/crypto/seal"
+	"blocktree/crypto/tree"
 )
 
 // CreateOptions say what a new file is like. Zero fields take the defaults named beside them.
@@ -27,6 +29,8 @@ type CreateOptions struct {
 	Mode    uint32 // 0o600
 	// Durability is that of an acknowledged write: durable at every member in sync, or from the next Flush on.
 	Durability stripe.Durability // ack
+	// Tree has the file be one of integrity tree: members that all go back in time together are noticed (docs/design/0028).
+	Tree bool
 }
 
 // CodeDefault is the code of a file that does not say otherwise: three nodes, one of which may be lost.
@@ -65,6 +69,8 @@ func (o CreateOptions) Validate() error {
 		return bad("", "size %d, at most %d", o.SizeBytes, uint64(blocktree.FileBytesMax))
 	case !o.Plain && len(o.Readers) == 0:
 		return bad("list public keys under readers in the configuration, or make it with encryption none", "nobody could read an encrypted file without readers")
+	case o.Plain && o.Tree:
+		return bad("have it encrypted, or say integrity: sector", "integrity tree without encryption would keep nobody from anything")
 	}
 	return nil
 }
@@ -99,13 +105,24 @@ func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o Creat
 		signRecord(ctx, c, access, path)
 		op.KeyID, op.Access = access.KeyID, access.Append(nil)
 	}
-	if _, err := c.CreateFile(ctx, op, o.Durability); err != nil {
+	if err := create(ctx, c, op, &o); err != nil {
 		return err
 	}
 	if access != nil && o.Pins != nil {
 		return o.Pins.SetPin(path, access.Pin()) // also where another file was pinned: this one is known to be new
 	}
 	return nil
+}
+
+// create has the cluster make the file.
+func create(ctx context.Context, c *cluster.Client, op meta.CreateFile, o *CreateOptions) (err error) {
+	if o.Tree {
+		shape := tree.NewShape(o.SizeBytes / uint64(o.SectorBytes))
+		_, err = c.CreateTreeFile(ctx, op, o.Durability, shape.Bytes())
+	} else {
+		_, err = c.CreateFile(ctx, op, o.Durability)
+	}
+	return err
 }
 
 // OpenOptions say how to open a file.
@@ -118,6 +135,14 @@ type OpenOptions struct {
 	Pins                Pins         // what was seen of access records before; nil: nothing
 	Logger              *slog.Logger // of a holder, which hears of new keys; nil: none
 	cluster.OpenOptions              // of a file that somebody else holds
+	// Roots keeps the newest record that was seen of files of integrity tree; nil: nothing is kept beyond the life of the File.
+	Roots Roots
+	// Root, unless zero, is a root that the file must have, or have had: one that does not come after it is refused.
+	Root tree.Root
+	// NoTree refuses files of integrity tree (Unsupported): for who keeps no roots, and would take a file that went back in time for a good one.
+	NoTree bool
+
+	step func(what string) error // of tests: asked before each step of a fold, which an error ends
 }
 
 // Open opens the file at path. For writing it takes the file's lease, as o.OpenOptions says, and returns when what was in
@@ -132,19 +157,49 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if err != nil {
 		return nil, err
 	}
+	if o.NoTree && inode.Integrity != meta.IntegritySector {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Unsupported, Err: errors.New("the file is of integrity tree, and nothing is remembered here of what it was"),
+			Hint: "serve it with btnbd, which keeps its newest root"}
+	}
+	seen, err := remembered(path, inode, &o)
+	if err != nil {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+	}
 	u := &unlocker{client: c, path: path, reader: o.Reader, plain: o.Plain, pins: o.Pins}
 	r, err := u.ring(ctx, inode)
 	if err != nil {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 	}
+	f := newFile(inode, path, r, o.ReadOnly)
+	f.unlocker = u
+	if err := f.attach(ctx, c, inode, &o); err != nil {
+		return nil, err
+	}
+	if inode.Integrity == meta.IntegrityTree {
+		if err := openGuard(ctx, c, f, inode, &o, seen); err != nil {
+			_ = f.Close() // the first error says why
+			return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+		}
+	}
+	return f, nil
+}
+
+// newFile makes a file that nothing is attached to yet.
+func newFile(inode *meta.Inode, path blocktree.Path, r *ring, readOnly bool) *File {
 	sector := int(inode.SectorBytes)
 	f := &File{
 		info: blocktree.FileInfo{ID: inode.ID, Path: path, SizeBytes: inode.SizeBytes, SectorBytes: sector, Code: inode.Code,
-			ReadOnly: o.ReadOnly},
-		unlocker: u, regionSectors: uint64(blocktree.RegionBytes / sector),
-		runSectors: uint64(min(blocktree.RunSectorsMax, blocktree.RunBytesMax/sector)),
+			ReadOnly: readOnly},
+		regionSectors: uint64(blocktree.RegionBytes / sector),
+		runSectors:    uint64(min(blocktree.RunSectorsMax, blocktree.RunBytesMax/sector)),
 	}
 	f.keys.Store(r)
+	return f
+}
+
+// attach takes the file's lease, or makes a reader of it.
+func (f *File) attach(ctx context.Context, c *cluster.Client, inode *meta.Inode, o *OpenOptions) (err error) {
+	path := f.info.Path
 	if o.ReadOnly {
 		var d cluster.FileDurability
 		if d, err = c.Durability(ctx, inode); err == nil {
@@ -153,12 +208,12 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 		}
 	} else if f.handle, err = c.Open(ctx, path, inode, o.OpenOptions); err == nil {
 		f.regionSectors, f.durability = f.handle.RegionSectors(), f.handle.Durability()
+		if f.unlocker == nil { // a companion goes by the keys of its file
+			return nil
+		}
 		if err = f.keep(ctx, o.Logger); err != nil {
 			_ = f.handle.Close() // nothing was written; the first error is the one to tell
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
+	return err
 }

@@ -14,7 +14,7 @@ const startBytesMax = 16 << 10
 // StartRead implements blocktree.ReadStarter for a run under a lease.
 func (f *File) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.Started) bool {
 	what, ok := f.startable(first, len(dst))
-	if !ok {
+	if !ok || f.guard != nil { // the floor of a sector may have to be fetched
 		return false
 	}
 	f.started.Add(1)
@@ -28,6 +28,11 @@ func (f *File) StartWrite(first blocktree.SectorIndex, src []byte, done func(err
 	if !ok || f.info.ReadOnly {
 		return false
 	}
+	if f.guard != nil {
+		if _, full := f.guard.full(); full {
+			return false // WriteSectors waits
+		}
+	}
 	phase, wait := f.gate.enter(first, what.count)
 	if wait != nil {
 		return false // WriteSectors waits
@@ -37,10 +42,14 @@ func (f *File) StartWrite(first blocktree.SectorIndex, src []byte, done func(err
 		f.gate.leave(phase)
 		return false // WriteSectors says why
 	}
+	floors := f.floorsOf(what, out)
 	f.started.Add(1)
 	f.handle.StartWrite(out, func(err error) {
 		defer f.started.Done()
 		defer f.gate.leave(phase)
+		if err == nil && f.guard != nil {
+			f.guard.note(first, floors)
+		}
 		done(f.fail(writeOp, err))
 	})
 	return true
@@ -92,7 +101,7 @@ func (f *File) lookFurther(what run, read *cluster.Read, dst []byte, r blocktree
 	ctx := context.Background()
 	pieces, err := read.Pieces()
 	if err == nil {
-		err = f.openPieces(what, pieces, dst, func(p *cluster.Piece, part []byte) error { return f.openPiece(ctx, what, p, part) })
+		err = f.openPieces(what, pieces, dst, func(p *cluster.Piece, part []byte) error { return f.openPiece(ctx, what, p, part, f.open) })
 	}
 	f.endStarted(r, err)
 }

@@ -88,6 +88,9 @@ func (u *unlocker) ring(ctx context.Context, inode *meta.Inode) (*ring, error) {
 		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Permission, Err: errors.New("the file is not encrypted"),
 			Hint: "say encryption: none for it where that is meant"}
 	}
+	if suite == seal.None && inode.Integrity != meta.IntegritySector {
+		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Invalid, Err: errors.New("a file of integrity tree is encrypted"), Hint: "make the file anew"}
+	}
 	if suite == seal.None {
 		s := seal.New([32]byte{}, suite, inode.ID, 1)
 		return &ring{generation: 1, newest: s, sealers: map[uint32]*seal.Sealer{1: s}}, nil
@@ -100,11 +103,19 @@ func (u *unlocker) ring(ctx context.Context, inode *meta.Inode) (*ring, error) {
 	if err != nil {
 		return nil, err
 	}
+	if inode.Integrity != meta.IntegritySector && (a.Generation != 1 || len(a.Older) > 0) {
+		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Unsupported, Err: fmt.Errorf("a file of integrity tree has the key that it was made with, and the access record has generation %d", a.Generation), Hint: treeKeyHint}
+	}
 	opened, err := u.unlock(ctx, u.path, a)
 	if err != nil {
 		return nil, err
 	}
-	return newRing(a, opened, suite, inode.ID), nil
+	r := newRing(a, opened, suite, inode.ID)
+	if inode.Integrity == meta.IntegrityTree {
+		r.pages = newRing(a, opened, suite, inode.CompanionInode().ID)
+		r.integrity = opened[a.Generation].Integrity(a.KeyID, a.Generation)
+	}
+	return r, nil
 }
 
 // ring has the sealers of all generations of a file's key that an access record knows. It does not change.
@@ -113,6 +124,9 @@ type ring struct {
 	generation uint32       // under which is sealed
 	newest     *seal.Sealer
 	sealers    map[uint32]*seal.Sealer
+	// pages and integrity are those of a tree file's companion and records (docs/design/0028).
+	pages     *ring
+	integrity [keys.FileKeyBytes]byte
 	// refused is why nothing may be sealed any more: the newest record is not wrapped to the reader.
 	refused error
 }

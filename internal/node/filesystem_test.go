@@ -11,6 +11,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/crypto/keys"
 	"blocktree/fs"
 	"blocktree/internal/bttp"
 	"blocktree/internal/file"
@@ -101,6 +102,37 @@ func TestOneFileTwoDoors(t *testing.T) {
 	must(device.Close())
 
 	sizesAndNames(t, d, door, r)
+}
+
+// TestDoorRefusesTrees: the service and the commands keep no roots, so they open no file of integrity tree, and say who does. It is listed and described as any.
+func TestDoorRefusesTrees(t *testing.T) {
+	d := withDoor(t)
+	ctx, path, blocks := patience(t), d.Path("/vault"), d.Client()
+	if err := file.Create(ctx, blocks, path, file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{d.Reader.Public()}, Tree: true}); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what string, err error) {
+		t.Helper()
+		if blocktree.KindOf(err) != blocktree.Unsupported {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	door := d.Door("admin", 0, 0)
+	if info, err := door.Stat(ctx, path); err != nil || info.SizeBytes != 1<<20 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	_, err := door.Open(ctx, path, fs.OpenOptions{Write: true})
+	refused("for writing", err)
+	f, err := door.Open(ctx, path, fs.OpenOptions{})
+	if err == nil {
+		_, err = f.ReadAt(ctx, make([]byte, 10), 0)
+	}
+	refused("for reading", err)
+	refused("larger", door.Resize(ctx, path, 2<<20))
+	for _, o := range []fs.OpenOptions{{}, {Write: true}} {
+		_, err := fs.OpenLocal(ctx, blocks, path, d.Reader, o)
+		refused("with a key", err)
+	}
 }
 
 // sizesAndNames goes on with a file that r has open: it grows, is listed, and goes.

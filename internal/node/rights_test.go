@@ -12,6 +12,7 @@ import (
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
+	"blocktree/crypto/keys"
 	"blocktree/internal/bttp"
 	"blocktree/internal/file"
 	"blocktree/internal/testenv"
@@ -336,4 +337,45 @@ func TestKeyOfAHostElsewhere(t *testing.T) {
 	if _, err := d.Client().Stat(t.Context(), d.Path("/stolen")); blocktree.KindOf(err) != blocktree.NotFound {
 		t.Errorf("it made a directory: %v", err)
 	}
+}
+
+// TestRightsOnATreeFile: on nodes without user id 0, and for callers without, a grant on a tree file is one on its companion, on the data path too: who may read reads, who may hold
+// writes and has the tree anchored, and whoever has no right any more, or never had one, does neither.
+func TestRightsOnATreeFile(t *testing.T) {
+	d := testenv.NewOf(t, 3, testenv.User{UID: 900, GID: 900})
+	d.StartAll()
+	ctx := within(t, time.Minute)
+	admin, path := d.Client(), d.Path("/vault")
+	if err := file.Create(ctx, admin, path, file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{d.Reader.Public()}, Tree: true}); err != nil {
+		t.Fatal(err)
+	}
+	granted := func(rights meta.Rights) (*cluster.Client, meta.Subject) {
+		c, at := d.ClientAs(testenv.User{UID: 1003, GID: 7})
+		if _, err := admin.Grant(ctx, path, meta.Grant{Subject: meta.Subject{Path: at}, Rights: rights}); err != nil {
+			t.Fatal(err)
+		}
+		return c, meta.Subject{Path: at}
+	}
+	holder, subject := granted(meta.RightsHold)
+	reader, _ := granted(meta.RightRead)
+	stranger, _ := d.ClientAs(testenv.User{UID: 1002, GID: 7})
+	try := func(who string, c *cluster.Client, read, write blocktree.Kind) {
+		t.Helper()
+		if err := writeCase(ctx, d, c, path); blocktree.KindOf(err) != write || write == 0 && err != nil {
+			t.Errorf("%s writes: %v", who, err)
+		}
+		if err := readCase(ctx, d, c, path); blocktree.KindOf(err) != read || read == 0 && err != nil {
+			t.Errorf("%s reads: %v", who, err)
+		}
+	}
+	try("who may hold", holder, 0, 0)
+	if i, err := admin.Stat(ctx, path); err != nil || i.AnchorNumber == 0 {
+		t.Errorf("nothing is anchored: %v", err)
+	}
+	try("who may read", reader, 0, blocktree.Permission)
+	try("a stranger", stranger, blocktree.Permission, blocktree.Permission)
+	if _, err := admin.Revoke(ctx, path, subject); err != nil {
+		t.Fatal(err)
+	}
+	try("who may no more", holder, blocktree.Permission, blocktree.Permission)
 }

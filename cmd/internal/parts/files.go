@@ -14,6 +14,7 @@ import (
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/keys"
+	"blocktree/crypto/tree"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
 	"blocktree/internal/file"
@@ -104,13 +105,17 @@ func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path
 		durability = stripe.DurabilityFlush
 	}
 	return file.Create(ctx, client, path, file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
-		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: durability, Pins: pins})
+		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: durability, Pins: pins, Tree: create.Tree()})
 }
 
 // OpenExport opens the file of an export, making it first where it is absent and may be made. A file that
-// somebody else holds is waited for, or taken, as o says.
+// somebody else holds is waited for, or taken, as o says; what was seen of files of integrity tree is in its Roots.
 func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *config.Export, o file.OpenOptions) (blocktree.File, error) {
 	path, err := c.Resolve(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	root, err := exportRoot(e)
 	if err != nil {
 		return nil, err
 	}
@@ -130,12 +135,24 @@ func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *c
 			return nil, err
 		}
 	}
-	o.ReadOnly, o.Plain = e.ReadOnly, !e.Encrypted()
+	o.ReadOnly, o.Plain, o.Root = e.ReadOnly, !e.Encrypted(), root
 	f, err := file.Open(ctx, client, path, o)
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		err = cli.WithHint(err, "create it with `btnode file create`, or give the export a create: section")
 	}
 	return f, err
+}
+
+// exportRoot is the root that an export demands, if any.
+func exportRoot(e *config.Export) (tree.Root, error) {
+	if e.Root == "" {
+		return tree.Root{}, nil
+	}
+	root, err := tree.ParseRoot(e.Root)
+	if err != nil {
+		return root, fmt.Errorf("export %s: root: %w", e.Path, err)
+	}
+	return root, nil
 }
 
 // FileSize returns the size of a file in bytes. NotFound where there is none, or a directory.

@@ -1,0 +1,184 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/tree"
+)
+
+// Seen is what a client keeps of a file of integrity tree: which file it was under its path, and the newest record that it saw.
+type Seen struct {
+	File blocktree.FileID
+	Root tree.Root
+}
+
+// Roots keeps what was seen, for each path, for as long as the client lives, and beyond. Its methods may be called by many goroutines at once.
+type Roots interface {
+	// Load returns what was kept of a path last, nil for nothing.
+	Load(path blocktree.Path) (*Seen, error)
+	// Save returns when it is on the disk, in the place of what was.
+	Save(path blocktree.Path, s Seen) error
+}
+
+// rollback is the error of whatever is older than what was seen.
+func rollback(hint, format string, args ...any) error {
+	return &blocktree.Error{Op: "integrity", Kind: blocktree.Corrupt, Err: fmt.Errorf("rollback detected: "+format, args...), Hint: hint}
+}
+
+// putBackHint is for who finds that the cluster is not what it was.
+const putBackHint = "the nodes' disks, or some of them, have gone back in time, or somebody put another file there: bring the newer ones back; if it was done on purpose, serve once with --accept-rollback"
+
+// remembered checks what the cluster says of the path against what was kept of it, but for its record: the file must be the one it was, and have a tree if it had one.
+func remembered(path blocktree.Path, inode *meta.Inode, o *OpenOptions) (*Seen, error) {
+	var seen *Seen
+	if o.Roots != nil {
+		var err error
+		if seen, err = o.Roots.Load(path); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case seen == nil:
+	case seen.File != inode.ID:
+		return nil, rollback(putBackHint, "it was another file, %v, when it was last opened here; now it is %v", seen.File, inode.ID)
+	case inode.Integrity != meta.IntegrityTree:
+		return nil, rollback(putBackHint, "it had integrity tree when it was last opened here, and has none now")
+	}
+	if inode.Integrity == meta.IntegrityCompanion {
+		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Corrupt, Err: errors.New("the cluster names what holds another file's tree")}
+	}
+	if inode.Integrity != meta.IntegrityTree && !o.Root.IsZero() {
+		return nil, rollback("a root is demanded, so the file should be one of integrity tree", "the file has no tree")
+	}
+	return seen, nil
+}
+
+// newest asks the cluster for the newest record of a tree file, and verifies it. The state is that of no record where there is none yet.
+func (g *guard) newest(ctx context.Context) (*anchored, error) {
+	inode, err := g.client.StatID(ctx, g.file)
+	if err != nil {
+		return nil, err
+	}
+	return g.decode(inode)
+}
+
+func (g *guard) decode(inode *meta.Inode) (*anchored, error) {
+	a := &anchored{tree: tree.Tree{File: g.file, Shape: &g.shape}}
+	if inode.AnchorNumber == 0 && len(inode.Anchor) == 0 {
+		return a, nil
+	}
+	r, err := tree.DecodeRecord(inode.Anchor)
+	if err != nil {
+		return nil, err
+	}
+	if r.Generation != g.generation {
+		return nil, &blocktree.Error{Op: "integrity record", Kind: blocktree.Permission, Err: fmt.Errorf("it is of key generation %d, which is not here", r.Generation)}
+	}
+	if err := r.Verify(g.key, g.file, g.shape.Sectors()); err != nil {
+		return nil, err
+	}
+	if r.Number != inode.AnchorNumber {
+		return nil, blocktree.E("integrity record", blocktree.Corrupt, fmt.Errorf("it has number %d, and is kept as %d", r.Number, inode.AnchorNumber))
+	}
+	a.record, a.tree.Roots = r, r.Roots
+	return a, nil
+}
+
+// accept refuses a state that does not come after what was seen and what is demanded, and keeps it as seen.
+func (g *guard) accept(ctx context.Context, a *anchored, seen ...tree.Root) error {
+	for _, root := range seen {
+		if err := root.Follows(a.record, &a.tree, g.source(ctx)); err != nil {
+			if blocktree.KindOf(err) == blocktree.Corrupt {
+				err = &blocktree.Error{Op: "newest record", Err: err, Hint: putBackHint}
+			}
+			return err
+		}
+	}
+	return g.keepSeen(a)
+}
+
+// keepSeen has the newest record kept beyond the life of the client.
+func (g *guard) keepSeen(a *anchored) error {
+	if g.roots == nil {
+		return nil
+	}
+	s := Seen{File: g.file}
+	if a.record != nil {
+		s.Root = a.record.Root()
+	}
+	g.saving.Lock()
+	defer g.saving.Unlock()
+	if g.saved != nil && *g.saved == s {
+		return nil
+	}
+	if err := g.roots.Save(g.path, s); err != nil {
+		return err
+	}
+	g.saved = &s
+	return nil
+}
+
+// refresh asks for the newest record, which must come after the one that is known, and says whether it is another one.
+func (g *guard) refresh(ctx context.Context) (changed bool, err error) {
+	if err := g.refreshing.take(ctx); err != nil {
+		return false, err
+	}
+	defer g.refreshing.give()
+	was := g.state()
+	now, err := g.newest(ctx)
+	if err != nil {
+		return false, err
+	}
+	var root tree.Root
+	if was.record != nil {
+		root = was.record.Root()
+	}
+	if err := g.accept(ctx, now, root); err != nil {
+		return false, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.asked = g.now()
+	if now.number() == was.number() {
+		return false, nil
+	}
+	g.anchored = now
+	return true, nil
+}
+
+// openGuard opens the companion of a tree file that f is of, and has the tree guard f.
+func openGuard(ctx context.Context, c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions, seen *Seen) (err error) {
+	g := newGuard(c, f, inode, o)
+	r, companion := f.keys.Load(), inode.CompanionInode()
+	g.key, g.generation = r.integrity, r.generation
+	g.pages = newFile(companion, f.info.Path, r.pages, o.ReadOnly)
+	if err := g.pages.attach(ctx, c, companion, o); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = g.pages.Close() // the first error says why
+		}
+	}()
+	// Only now: whoever had the leases before can anchor nothing any more.
+	if g.anchored, err = g.newest(ctx); err != nil {
+		return err
+	}
+	roots := []tree.Root{o.Root}
+	if seen != nil {
+		roots, g.saved = append(roots, seen.Root), seen
+	}
+	if err := g.accept(ctx, g.anchored, roots...); err != nil {
+		return err
+	}
+	f.guard = g
+	if f.handle != nil {
+		g.wg.Go(g.run)
+	}
+	return nil
+}
