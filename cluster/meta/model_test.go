@@ -434,7 +434,7 @@ func TestModel(t *testing.T) {
 		m, s := newModel(3), founded(t, 3)
 		defer s.close()
 		var last Command
-		for range rapid.IntRange(1, 60).Draw(rt, "commands") {
+		for range rapid.IntRange(20, 60).Draw(rt, "commands") {
 			if last.Op != nil && rapid.IntRange(0, 9).Draw(rt, "again") == 0 {
 				before := s.hash()
 				s.command(last)
