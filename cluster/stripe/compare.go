@@ -218,8 +218,8 @@ func (c *compare) moveOn(j *join) {
 func (c *compare) takeDigests(j *join, mine *Message, theirs []*Message) bool {
 	size := blocktree.SectorIndex(j.h.digestSectors)
 	c.upTo = c.end
-	good := func(a *Message) bool {
-		return a.Next > c.next && a.Next <= c.end && (a.Next == c.end || (a.Next-c.first)%size == 0) &&
+	good := func(a *Message) bool { // who has heard that the file grew goes on behind the end that is known here
+		return a.Next > c.next && (a.Next >= c.end || (a.Next-c.first)%size == 0) &&
 			uint64(len(a.Payload)) == DigestBytes*((uint64(a.Next-c.next)+uint64(size)-1)/uint64(size))
 	}
 	if !good(mine) || c.nonsense(j, theirs, good) {
