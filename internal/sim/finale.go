@@ -65,6 +65,9 @@ func (w *World) converge() {
 		}
 		if !c.recovered || len(c.ops) > 0 {
 			ready = false
+		} else if c.cutting != nil { // it may have begun before the faults ended: what is read is not to change meanwhile
+			c.goOnCutting()
+			ready = false
 		} else if !sameViews(c.h.Layout(), w.meta.files[f].layout) {
 			w.nudge(c) // a change that was thought lost: an idle holder hears of it with its next operation
 			ready = false

@@ -143,7 +143,7 @@ func (c *client) mayCut() bool {
 	if !z.on || c.h == nil || !c.recovered {
 		return false
 	}
-	if size := c.h.Layout().Size(); c.cutting == nil && z.luck.Float64() < 0.15 && size > 1 {
+	if size := c.h.Layout().Size(); c.cutting == nil && !c.w.quiet && z.luck.Float64() < 0.15 && size > 1 {
 		c.cutting = &cutting{to: 1 + z.luck.Uint64N(size-1)}
 	}
 	return c.cutting != nil
