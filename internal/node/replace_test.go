@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/internal/bttp"
 	"blocktree/internal/file"
 	"blocktree/internal/testenv"
@@ -266,18 +267,11 @@ func TestReplaceOneOfTwo(t *testing.T) {
 	}
 }
 
-// TestReplacedBesideNobody: a node that was replaced starts on its empty directory while nobody answers, as one does that is to found a cluster.
-// What it makes then is never used, and no hindrance to the store that it gets when it hears of it, at another start or while it runs.
-func TestReplacedBesideNobody(t *testing.T) {
-	for name, restarts := range map[string]bool{"and starts again": true, "and runs on": false} {
-		t.Run(name, func(t *testing.T) { replacedBesideNobody(t, restarts) })
-	}
-}
-
-func replacedBesideNobody(t *testing.T, restarts bool) {
+// wipedAndReplaced is a cluster of three with a file, of which the third node was wiped and given another store, and none runs.
+func wipedAndReplaced(t *testing.T) (*testenv.Domain, *cluster.Client, context.Context, cluster.Replaced) {
 	d := testenv.New(t, 3)
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := within(t, 2*time.Minute)
 	c := d.Client()
 	healthy(ctx, d, c)
 	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 2, Parity: 1})
@@ -294,6 +288,19 @@ func replacedBesideNobody(t *testing.T, restarts bool) {
 	}
 	d.Stop(0)
 	d.Stop(1)
+	return d, c, ctx, one
+}
+
+// TestReplacedBesideNobody: a node that was replaced starts on its empty directory while nobody answers, as one does that is to found a cluster.
+// What it makes then is never used, and no hindrance to the store that it gets when it hears of it, at another start or while it runs.
+func TestReplacedBesideNobody(t *testing.T) {
+	for name, restarts := range map[string]bool{"and starts again": true, "and runs on": false} {
+		t.Run(name, func(t *testing.T) { replacedBesideNobody(t, restarts) })
+	}
+}
+
+func replacedBesideNobody(t *testing.T, restarts bool) {
+	d, c, ctx, one := wipedAndReplaced(t)
 	d.Start(2)
 	for _, dir := range []string{"sectors", "meta"} {
 		if names, err := os.ReadDir(filepath.Join(d.NodeDir(2), dir)); err != nil || len(names) == 0 {
@@ -316,24 +323,7 @@ func replacedBesideNobody(t *testing.T, restarts bool) {
 // TestReplacedNeverComesBack: a node that has been told that it is replaced has given its store up for good. Cut off before it wrote down which it
 // is now, it waits for whoever can say so: made anew, the old store could vote twice.
 func TestReplacedNeverComesBack(t *testing.T) {
-	d := testenv.New(t, 3)
-	d.StartAll()
-	ctx := within(t, 2*time.Minute)
-	c := d.Client()
-	healthy(ctx, d, c)
-	d.Stop(2)
-	if err := os.RemoveAll(d.NodeDir(2)); err != nil {
-		t.Fatal(err)
-	}
-	one, err := c.ReplaceNode(ctx, d.Members[2].Path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.AwaitVoters(ctx); err != nil {
-		t.Fatal(err)
-	}
-	d.Stop(0)
-	d.Stop(1)
+	d, c, ctx, one := wipedAndReplaced(t)
 	d.Start(2)
 	d.Stop(2)
 	d.Start(0)
