@@ -89,6 +89,7 @@ type peer struct {
 	missing     bool // it serves, as far as is known, and its connection has ended
 	as          incarnations
 	silentSince time.Time // guarded by peers.mu too: since when it does not serve
+	calledDown  bool      // and it was told of as down, and has not served since
 }
 
 func newPeers(endpoint *bttp.Endpoint, logger *slog.Logger) *peers {
@@ -236,16 +237,25 @@ func (p *peers) isHeard(node blocktree.NodeID) bool {
 	return q != nil && q.serving && !q.missing
 }
 
-// watch tells w of every node that serves now, then of every change until unwatch.
+// watch tells w of every node that serves now and of every one that is known to be away, then of every change until unwatch.
 func (p *peers) watch(w watcher) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.watchers[w] = true
 	for _, n := range p.nodes() {
-		if q := p.peer(n); q != nil && q.serving && !q.missing { // of one that is missing it is told what comes of it: what it said is old
+		switch q := p.peer(n); {
+		case q == nil:
+		case q.serving && !q.missing: // of one that is missing it is told what comes of it: what it said is old
 			w.nodeUp(n, q.as)
+		case q.away():
+			w.nodeDown(n)
 		}
 	}
+}
+
+// away reports whether whoever begins to watch need not wait for the node: that was done, by those before. It holds peers.mu.
+func (q *peer) away() bool {
+	return !q.serving && (q.calledDown || time.Since(q.silentSince) >= blocktree.MemberTimeout)
 }
 
 func (p *peers) unwatch(w watcher) {
@@ -263,6 +273,7 @@ func (p *peers) tell(q *peer, serving bool, as incarnations) {
 	if was && !serving {
 		q.silentSince = time.Now()
 	}
+	q.calledDown = !serving && (was || q.calledDown)
 	for w := range p.watchers {
 		if serving {
 			w.nodeUp(q.runtime.Node, as)
