@@ -94,6 +94,8 @@ func TestFollows(t *testing.T) {
 	elsewhere.Hash[0]++
 	stranger := seen(5, 1)
 	stranger.Random[0]++
+	later := seen(8, 2)
+	later.Generation = 2
 	for _, c := range []struct {
 		name string
 		root Root
@@ -102,6 +104,7 @@ func TestFollows(t *testing.T) {
 	}{
 		{"nothing remembered", Root{}, now, true},
 		{"nothing remembered, no record", Root{}, nil, true},
+		{"one of a later generation", later, now, false},
 		{"the same", seen(9, 2), now, true},
 		{"earlier in the line", seen(8, 2), now, true},
 		{"the last of the line before", seen(6, 1), now, true},
@@ -128,12 +131,17 @@ func TestFollows(t *testing.T) {
 // TestRootText reads what it writes, and nothing else.
 func TestRootText(t *testing.T) {
 	r := testRecord(7, 2).Root()
-	for _, want := range []Root{r, {}} {
+	second := *testRecord(7, 2)
+	second.Generation = 2
+	if text := second.Root().String(); !strings.HasSuffix(text, "-2") || strings.HasSuffix(r.String(), "-1") {
+		t.Errorf("of generation 2: %s, of the first: %v", text, r)
+	}
+	for _, want := range []Root{r, {}, second.Root()} {
 		if got, err := ParseRoot(want.String()); err != nil || got != want {
 			t.Errorf("%v: %v, %v", want, got, err)
 		}
 	}
-	for _, bad := range []string{"", "7", "07" + r.String()[1:], r.String() + "0", strings.ToUpper(r.String()), r.String()[:20], "none "} {
+	for _, bad := range []string{"", "7", "07" + r.String()[1:], r.String() + "0", r.String() + "-1", r.String() + "-0", r.String() + "-2-2", r.String() + "-4294967296", strings.ToUpper(r.String()), r.String()[:20], "none "} {
 		if _, err := ParseRoot(bad); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -173,6 +181,7 @@ func FuzzProof(f *testing.F) {
 func FuzzRoot(f *testing.F) {
 	f.Add(testRecord(7, 2).Root().String())
 	f.Add("none")
+	f.Add("7-2-02090000000000000000000000000000-54dd6e5083513919482b06158a7b79a1-2")
 	f.Fuzz(func(t *testing.T, text string) {
 		if r, err := ParseRoot(text); err == nil && r.String() != text {
 			t.Fatalf("%q is read as %v", text, r)

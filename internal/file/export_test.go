@@ -45,6 +45,27 @@ func Raise(f blocktree.File, at blocktree.SectorIndex, floor tree.Floor) {
 	f.(*File).guard.note(at, []tree.Floor{floor})
 }
 
+// Forge has a record anchored as whoever has the key of a generation could together with all members: the next after the newest, but for that.
+func Forge(ctx context.Context, f blocktree.File, generation uint32) error {
+	g := f.(*File).guard
+	inode, err := g.client.StatID(ctx, g.file)
+	if err != nil {
+		return err
+	}
+	r, err := tree.DecodeRecord(inode.Anchor)
+	if err != nil {
+		return err
+	}
+	r.Before, r.Generation = r.Hash(), generation
+	r.Number++
+	r.Seal(g.of.keys.Load().integrity[generation], g.client.Sign)
+	a, err := g.handle.NewAnchoring(ctx, r.Number, r.Append(nil))
+	if err == nil {
+		err = a.Ask(ctx)
+	}
+	return err
+}
+
 // Forget has f verify every page of the tree anew.
 func Forget(f blocktree.File) {
 	c := &f.(*File).guard.cache

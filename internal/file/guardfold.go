@@ -93,12 +93,15 @@ func (g *guard) foldOnce(ctx context.Context, timeout time.Duration) error {
 		return err
 	}
 	defer g.fold.give()
+	if err := g.of.keys.Load().refused; err != nil {
+		return err // a record of ours would be under a key of before
+	}
 	if g.unsettled != nil {
 		if err := g.settle(ctx); err != nil {
 			return err
 		}
 	}
-	if !g.take() {
+	if !g.take() && !g.behind() {
 		return g.keepSeen(g.state()) // which may have failed before
 	}
 	p, err := g.prepare(ctx)
@@ -108,6 +111,20 @@ func (g *guard) foldOnce(ctx context.Context, timeout time.Duration) error {
 	}
 	g.unsettled = p
 	return g.settle(ctx)
+}
+
+// behind reports whether the newest record is under a key before the newest: of the first there need not be any.
+func (g *guard) behind() bool {
+	return g.state().before(g.of.keys.Load().generation)
+}
+
+// rekeyed returns when there is a record under the newest key; or, where that is not ours to know, when nothing will be anchored under another any more.
+func (g *guard) rekeyed(ctx context.Context) error {
+	err := g.foldOnce(ctx, foldTimeout)
+	if g.of.keys.Load().refused != nil && ctx.Err() == nil {
+		return nil // whoever folded had its turn before us
+	}
+	return err
 }
 
 // take begins a fold of what is fresh, and says whether there is anything.
@@ -187,7 +204,8 @@ func (g *guard) foldHistory(ctx context.Context, was *anchored, out *pageWriter)
 
 // recordAfter is the record of a tree, the next after that of was.
 func (g *guard) recordAfter(was *anchored, t *tree.Tree) *tree.Record {
-	r := &tree.Record{File: g.file, Number: 1, Random: g.random, Epoch: g.handle.Epoch(), Generation: g.generation, Sectors: g.shape.Sectors(), Roots: t.Roots}
+	keys := g.of.keys.Load()
+	r := &tree.Record{File: g.file, Number: 1, Random: g.random, Epoch: g.handle.Epoch(), Generation: keys.generation, Sectors: g.shape.Sectors(), Roots: t.Roots}
 	if before := was.record; before != nil {
 		r.Number, r.Line, r.Before = before.Number+1, before.Line, before.Hash()
 		if !g.began {
@@ -195,7 +213,7 @@ func (g *guard) recordAfter(was *anchored, t *tree.Tree) *tree.Record {
 		}
 	}
 	copy(r.Signer[:], g.client.SigningKey())
-	r.Seal(g.key, g.client.Sign)
+	r.Seal(keys.integrity[keys.generation], g.client.Sign)
 	return r
 }
 
