@@ -43,6 +43,7 @@ func allOps() []Op {
 			[16]byte{9}, []byte("keys"), 6}},
 		StartVolatile{StartNode{1, incarnation(2), 3, 4}, incarnation(5)},
 		Resize{f, 10, 1 << 30, session(9), 11, 12},
+		ResizeTree{Resize{f, 10, 1 << 30, session(9), 11, 12}},
 		PutGrant{f, Grant{Subject{Path: path("/a")}, RightRead | RightLease, 13}},
 		RemoveGrant{f, Subject{Principal: rootID}},
 		RevokePrincipal{Revocation{rootID, path("/a"), 1, 2}},

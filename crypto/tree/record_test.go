@@ -14,7 +14,7 @@ import (
 func signer() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) }
 
 func testRecord(number, line uint64) *Record {
-	r := &Record{File: testFile, Number: number, Line: line, Random: [16]byte{byte(line), 9}, Epoch: 4, Generation: 1, Sectors: 1000,
+	r := &Record{File: testFile, Number: number, Line: line, Random: [16]byte{byte(line), 9}, Epoch: 4, Generation: 1, Sectors: 1000, Base: 1000,
 		Roots: [2]Ref{{1, 7, 7}, {2, 8, 8}}, Before: [32]byte{5}}
 	copy(r.Signer[:], signer().Public().(ed25519.PublicKey))
 	r.Seal([32]byte{1, 2, 3}, func(m []byte) []byte { return ed25519.Sign(signer(), m) })
@@ -41,6 +41,37 @@ func TestEveryBitOfARecord(t *testing.T) {
 	}
 }
 
+// TestRecordOfAnotherSize: a file that has another size than at its first record has records of the second format.
+func TestRecordOfAnotherSize(t *testing.T) {
+	key := [32]byte{1, 2, 3}
+	r := testRecord(7, 2)
+	r.Base = 900
+	r.Seal(key, func(m []byte) []byte { return ed25519.Sign(signer(), m) })
+	b := r.Append(nil)
+	got, err := DecodeRecord(b)
+	if err != nil || *got != *r || len(b) != RecordBytes+8 || b[0] != 2 || got.Verify(key, testFile, 1000) != nil || got.Verify(key, testFile, 1200) != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if s := got.Shape(); s.Sectors() != 1000 || s.Base() != 900 {
+		t.Errorf("%+v", s)
+	}
+	const baseAt = bodyBytes
+	if other := bytes.Clone(b); true {
+		other[baseAt+7]++
+		if got, err := DecodeRecord(other); err == nil && got.Verify(key, testFile, 1000) == nil {
+			t.Error("another base passes")
+		}
+		copy(other[baseAt:], []byte{0, 0, 0, 0, 0, 0, 3, 232}) // that of the first format
+		if _, err := DecodeRecord(other); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("a second encoding: %v", err)
+		}
+		copy(other[baseAt:], []byte{1, 0, 0, 0, 0, 0, 3, 232})
+		if _, err := DecodeRecord(other); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("an impossible base: %v", err)
+		}
+	}
+}
+
 // TestVerifyRefuses gives records that are well made, and wrong.
 func TestVerifyRefuses(t *testing.T) {
 	key, r := [32]byte{1, 2, 3}, testRecord(7, 2)
@@ -49,7 +80,7 @@ func TestVerifyRefuses(t *testing.T) {
 	other := testFile
 	other.Inode++
 	for name, err := range map[string]error{"another key": r.Verify([32]byte{1, 2, 4}, testFile, 1000), "another file": r.Verify(key, other, 1000),
-		"another size": r.Verify(key, testFile, 1001), "no signature": forged.Verify(key, testFile, 1000)} {
+		"a smaller file": r.Verify(key, testFile, 999), "no signature": forged.Verify(key, testFile, 1000)} {
 		if blocktree.KindOf(err) != blocktree.Corrupt {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -151,6 +182,9 @@ func TestRootText(t *testing.T) {
 // FuzzRecord decodes anything, and encodes what it could decode to the same bytes.
 func FuzzRecord(f *testing.F) {
 	f.Add(testRecord(7, 2).Append(nil))
+	resized := testRecord(7, 2)
+	resized.Base++
+	f.Add(resized.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := DecodeRecord(b)
 		if err == nil && !bytes.Equal(r.Append(nil), b) {

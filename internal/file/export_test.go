@@ -79,7 +79,7 @@ func Pages(f blocktree.File) blocktree.File { return f.(*File).guard.pages }
 
 // Address is where the leaf page of a sector lies that is in a place of the pages.
 func Address(f blocktree.File, at blocktree.SectorIndex, place uint8) blocktree.SectorIndex {
-	return f.(*File).guard.shape.Address(tree.PageID{Index: uint64(at) / tree.Fanout}, place)
+	return f.(*File).guard.state().tree.Shape.Address(tree.PageID{Index: uint64(at) / tree.Fanout}, place)
 }
 
 // Cached is how many pages f keeps.

@@ -46,7 +46,6 @@ type guard struct {
 	pages  *File // the companion
 	file   blocktree.FileID
 	path   blocktree.Path
-	shape  tree.Shape
 	adopt  bool
 	roots  Roots
 	cache  pageCache
@@ -80,7 +79,7 @@ type guard struct {
 }
 
 func newGuard(c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions) *guard {
-	g := &guard{client: c, of: f, handle: f.handle, adopt: o.adopt, file: inode.ID, path: f.info.Path, shape: tree.NewShape(inode.SizeBytes / uint64(inode.SectorBytes)), roots: o.Roots, step: o.step,
+	g := &guard{client: c, of: f, handle: f.handle, adopt: o.adopt, file: inode.ID, path: f.info.Path, roots: o.Roots, step: o.step,
 		now: time.Now, fresh: map[blocktree.SectorIndex]tree.Floor{}, due: make(chan struct{}, 1), soon: make(chan struct{}, 1), stop: make(chan struct{}), fold: make(turn, 1), refreshing: make(turn, 1)}
 	rand.Read(g.random[:])
 	if g.step == nil {

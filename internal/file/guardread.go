@@ -75,7 +75,7 @@ func (g *guard) floorsInMemory(first blocktree.SectorIndex, out []tree.Floor) (a
 }
 
 func (g *guard) floorsInTree(ctx context.Context, a *anchored, first blocktree.SectorIndex, out []tree.Floor, missing []int) error {
-	source := g.source(ctx)
+	source := g.source(ctx, a.tree.Shape)
 	var page *tree.Page
 	of := uint64(1<<64 - 1) // whose page it is
 	for _, i := range missing {

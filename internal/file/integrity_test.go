@@ -321,24 +321,6 @@ func TestPageOfBefore(t *testing.T) {
 	})
 }
 
-// TestKeepsItsSize: a tree file is refused another size before anything of it is cut.
-func TestKeepsItsSize(t *testing.T) {
-	within(t, stripe.DurabilityAck, func(b *bed) {
-		f := b.open()
-		b.write(f, 4000, 1)
-		b.must(f.Close())
-		for _, bytes := range []uint64{treeSize / 2, 2 * treeSize} {
-			_, _, err := b.client.Resize(b.T.Context(), b.Path("/vm/tree"), cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return bytes, nil }, Shrink: true})
-			if blocktree.KindOf(err) != blocktree.Unsupported || blocktree.HintOf(err) == "" {
-				b.T.Errorf("to %d: %v", bytes, err)
-			}
-		}
-		f = b.open()
-		b.check(f, map[blocktree.SectorIndex]uint64{4000: 1})
-		b.must(f.Close())
-	})
-}
-
 // TestDowngrade: a path that had a tree file, and has another file now, is refused.
 func TestDowngrade(t *testing.T) {
 	within(t, stripe.DurabilityAck, func(b *bed) {

@@ -33,7 +33,7 @@ func rollback(hint, format string, args ...any) error {
 }
 
 // putBackHint is for who finds that the cluster is not what it was.
-const putBackHint = "the nodes' disks, or some of them, have gone back in time, or somebody put another file there: bring the newer ones back; if it was done on purpose, serve once with --accept-rollback"
+const putBackHint = "the nodes' disks, or some of them, have gone back in time, or somebody put another file there: bring the newer ones back; if it was done on purpose, serve once with --accept-rollback, or remove what a command (--state) or a filesystem service (roots, in its store's directory) has kept"
 
 // remembered checks what the cluster says of the path against what was kept of it, but for its record: the file must be the one it was, and have a tree if it had one.
 func remembered(path blocktree.Path, inode *meta.Inode, o *OpenOptions) (*Seen, error) {
@@ -108,7 +108,9 @@ func (a *anchored) before(generation uint32) bool {
 
 // decode reads and verifies the record that an inode has; a key that is not known yet is asked for.
 func (g *guard) decode(ctx context.Context, inode *meta.Inode) (*anchored, error) {
-	a := &anchored{tree: tree.Tree{File: g.file, Shape: &g.shape}}
+	sectors := inode.SizeBytes / uint64(inode.SectorBytes)
+	shape := tree.NewShape(sectors)
+	a := &anchored{tree: tree.Tree{File: g.file, Shape: &shape}}
 	if inode.AnchorNumber == 0 && len(inode.Anchor) == 0 {
 		return a, nil
 	}
@@ -125,12 +127,13 @@ func (g *guard) decode(ctx context.Context, inode *meta.Inode) (*anchored, error
 	if !ok {
 		return nil, rollback(putBackHint, "the newest record is of key generation %d, of which there is no key any more, or none yet", r.Generation)
 	}
-	if err := r.Verify(key, g.file, g.shape.Sectors()); err != nil {
+	if err := r.Verify(key, g.file, sectors); err != nil {
 		return nil, err
 	}
 	if r.Number != inode.AnchorNumber {
 		return nil, blocktree.E("integrity record", blocktree.Corrupt, fmt.Errorf("it has number %d, and is kept as %d", r.Number, inode.AnchorNumber))
 	}
+	shape = r.Shape()
 	a.record, a.tree.Roots = r, r.Roots
 	return a, nil
 }
@@ -138,7 +141,7 @@ func (g *guard) decode(ctx context.Context, inode *meta.Inode) (*anchored, error
 // accept refuses a state that does not come after what was seen and what is demanded, and keeps it as seen.
 func (g *guard) accept(ctx context.Context, a *anchored, seen ...tree.Root) error {
 	for _, root := range seen {
-		if err := root.Follows(a.record, &a.tree, g.source(ctx)); err != nil {
+		if err := root.Follows(a.record, &a.tree, g.source(ctx, a.tree.Shape)); err != nil {
 			if blocktree.KindOf(err) == blocktree.Corrupt {
 				err = &blocktree.Error{Op: "newest record", Err: err, Hint: putBackHint}
 			}

@@ -60,6 +60,7 @@ func TestTreeRekey(t *testing.T) {
 		f := b.open()
 		b.spread(f, want, 1)
 		b.must(f.Close())
+		early := b.roots.clone()
 		f = b.open() // another line, so that the history has a page
 		b.spread(f, want, 2)
 		reader, err := b.try(b.Client(), nil, readOnly)
@@ -88,6 +89,12 @@ func TestTreeRekey(t *testing.T) {
 		if r := file.Root(f); r.Generation != 3 {
 			b.T.Errorf("%v", r)
 		}
+		want[5] = 4
+		b.write(f, 5, 4)
+		b.must(f.Close())
+		f, err = b.try(b.Client(), early) // by a page of the history that nothing has changed since
+		b.must(err)
+		b.check(f, want)
 		b.must(f.Close())
 	})
 }
