@@ -43,7 +43,6 @@ func allOps() []Op {
 			[16]byte{9}, []byte("keys"), 6}},
 		StartVolatile{StartNode{1, incarnation(2), 3, 4}, incarnation(5)},
 		Resize{f, 10, 1 << 30, session(9), 11, 12},
-		ResizeTree{Resize{f, 10, 1 << 30, session(9), 11, 12}},
 		PutGrant{f, Grant{Subject{Path: path("/a")}, RightRead | RightLease, 13}},
 		RemoveGrant{f, Subject{Principal: rootID}},
 		RevokePrincipal{Revocation{rootID, path("/a"), 1, 2}},
@@ -52,6 +51,7 @@ func allOps() []Op {
 		CreateTreeFile{CreateFile{path("/a/f"), true, []blocktree.NodeID{4, 5}, 1 << 40, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1,
 			[16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, 7 << 12},
 		Anchor{session(10), f, 11, 12, []byte("record")},
+		ResizeTree{Resize{f, 10, 1 << 30, session(9), 11, 12}},
 	}
 }
 
