@@ -54,6 +54,8 @@ func opWords(op meta.Op) (what string, on any) {
 		return "have store " + o.Node.String() + " copied up", ""
 	case meta.Resize:
 		return fmt.Sprintf("resize to %d bytes", o.SizeBytes), o.File
+	case meta.ResizeTree:
+		return opWords(o.Resize)
 	case meta.Acquire:
 		return "hold", o.File
 	case meta.ClaimLease:

@@ -53,6 +53,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		if o.Session != (meta.SessionID{}) || o.Epoch != 0 {
 			return s.permitSession(ctx, from, o.Session)
 		}
+	case meta.ResizeTree:
+		return s.permit(ctx, from, o.Resize)
 	case meta.RevokePrincipal:
 		return s.permitRevoke(from, o)
 	case meta.NoteAccess:

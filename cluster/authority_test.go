@@ -79,6 +79,7 @@ func TestPermit(t *testing.T) {
 	check("leave", meta.LeaveViews{StartNode: meta.StartNode{Node: 1}}, host)
 	check("growth", meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20}, host, holder, other)
 	check("shrinking", meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}, holder)
+	check("shrinking of a tree file", meta.ResizeTree{Resize: meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}}, holder)
 	check("open", meta.OpenSession{Session: meta.NewSessionID(), Principal: other.Principal, Path: other.Path}, other)
 	check("open at another's path", meta.OpenSession{Principal: other.Principal, Path: host.Path})
 	check("renew", meta.RenewSession{Session: session}, holder)

@@ -26,6 +26,9 @@ type ResizeOptions struct {
 	Bytes func(now uint64) (uint64, error)
 	// Shrink allows a smaller size: what is behind it is gone for good.
 	Shrink bool
+	// ShrinkTree makes a file of integrity tree smaller: it has the lease, makes the record that there are no floors from a byte on, and calls cut with what it has the lease
+	// through, which does the rest. nil: Unsupported.
+	ShrinkTree func(ctx context.Context, to uint64, cut func(context.Context, *Handle) error) error
 }
 
 // Resize gives the file at path another size, and returns what it was and is (docs/design/0021). It grows whoever has it open, who hears of it within 5
@@ -42,8 +45,9 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOption
 	if inode.Kind != meta.KindFile {
 		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New("it is a directory"), Hint: "files have sizes; btnode file ls shows which there are"})
 	}
-	if inode.Integrity != meta.IntegritySector { // before anything is cut
-		return fail(&blocktree.Error{Kind: blocktree.Unsupported, Err: errors.New("a file of integrity tree keeps the size that it was made with"), Hint: "make another file, and copy"})
+	shrink := func() error { return c.shrink(ctx, path, inode, is) }
+	if inode.Integrity != meta.IntegritySector {
+		shrink = func() error { return c.shrinkTree(ctx, inode, is, o.ShrinkTree) }
 	}
 	was = inode.SizeBytes
 	if is, err = o.Bytes(was); err != nil {
@@ -62,7 +66,7 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOption
 		err = &blocktree.Error{Kind: blocktree.Invalid, Err: fmt.Errorf("%d bytes are fewer than the %d that it has", is, was),
 			Hint: "whatever lies behind the new end would be gone for good; if that is meant, say --shrink"}
 	default:
-		err = c.shrink(ctx, path, inode, is)
+		err = shrink()
 	}
 	if err != nil {
 		return fail(err)
@@ -80,7 +84,7 @@ func (c *Client) grow(ctx context.Context, inode *meta.Inode, to uint64) error {
 		if err := sizeStands(l, inode.SizeBytes); err != nil {
 			return err
 		}
-		again, err := c.proposeSize(ctx, meta.Resize{File: inode.ID, Seq: l.Seq, SizeBytes: to, Time: time.Now().UnixNano()})
+		again, err := c.proposeSize(ctx, inode, meta.Resize{File: inode.ID, Seq: l.Seq, SizeBytes: to, Time: time.Now().UnixNano()})
 		if !again {
 			return err
 		}
@@ -96,7 +100,11 @@ func sizeStands(l *stripe.Layout, bytes uint64) error {
 }
 
 // proposeSize asks for a size, and says whether to ask again under the newest layout.
-func (c *Client) proposeSize(ctx context.Context, op meta.Resize) (again bool, err error) {
+func (c *Client) proposeSize(ctx context.Context, inode *meta.Inode, size meta.Resize) (again bool, err error) {
+	var op meta.Op = size
+	if inode.Integrity != meta.IntegritySector {
+		op = meta.ResizeTree{Resize: size}
+	}
 	r, err := c.propose(ctx, op)
 	if err != nil || r.Kind != blocktree.StaleView {
 		if err == nil {
@@ -126,10 +134,23 @@ func (c *Client) shrink(ctx context.Context, path blocktree.Path, inode *meta.In
 			c.cfg.Logger.Warn("the lease was not given back well", "path", path.Short(), "err", e)
 		}
 	}()
-	if err = sizeStands(h.layout(), inode.SizeBytes); err != nil {
+	return h.shrink(ctx, inode.SizeBytes, to)
+}
+
+// shrinkTree is shrink by who makes records of the file's tree.
+func (c *Client) shrinkTree(ctx context.Context, inode *meta.Inode, to uint64, shrink func(context.Context, uint64, func(context.Context, *Handle) error) error) error {
+	if shrink == nil {
+		return &blocktree.Error{Kind: blocktree.Unsupported, Err: errors.New("a file of integrity tree is made smaller by who reads it"), Hint: "name the secret key of somebody who reads it (btnode file resize --shrink --reader-key FILE)"}
+	}
+	return shrink(ctx, to, func(ctx context.Context, h *Handle) error { return h.shrink(ctx, inode.SizeBytes, to) })
+}
+
+// shrink makes the file, of was bytes, end at byte to.
+func (h *Handle) shrink(ctx context.Context, was, to uint64) error {
+	if err := sizeStands(h.layout(), was); err != nil {
 		return err
 	}
-	if err = h.cut(ctx, inode.SizeBytes, to); err != nil {
+	if err := h.cut(ctx, was, to); err != nil {
 		return &blocktree.Error{Op: "cut", Err: err, Hint: fmt.Sprintf("what lies behind byte %d may be zeros by now, and btnode file stat tells its size; ask again", to)}
 	}
 	return nil
@@ -151,7 +172,7 @@ func (h *Handle) cut(ctx context.Context, was, to uint64) error {
 	}
 	op := meta.Resize{File: h.inode.ID, Seq: l.Seq, SizeBytes: to, Session: s.id, Epoch: h.epoch, Time: time.Now().UnixNano()}
 	for {
-		again, err := h.client.proposeSize(ctx, op)
+		again, err := h.client.proposeSize(ctx, &h.inode, op)
 		if !again {
 			return err
 		}

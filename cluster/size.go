@@ -97,6 +97,24 @@ func (h *Handle) inodeIs(i *meta.Inode) {
 	h.accessIs(i)
 }
 
+// Hear asks the cluster for the size of the file, for who knows that it has another one: the handle goes by it soon.
+func (h *Handle) Hear(ctx context.Context) error {
+	inode, err := h.client.StatFile(ctx, h.inode.ID)
+	if err == nil {
+		h.sizeIs(inode.SizeBytes)
+	}
+	return err
+}
+
+// Hear asks the cluster for the size of the file, and goes by it.
+func (r *Reader) Hear(ctx context.Context) error {
+	inode, err := r.client.StatFile(ctx, r.inode.ID)
+	if err == nil {
+		r.sizeIs(inode.SizeBytes)
+	}
+	return err
+}
+
 // sizeIs has the machine ask for the layout that says so, if that is news.
 func (h *Handle) sizeIs(bytes uint64) {
 	if bytes == h.SizeBytes() {

@@ -21,7 +21,8 @@
 //  3. Who stole a runtime's key can be that runtime until its principal is revoked, or its credentials end, whichever is first; a link
 //     can only narrow what is above it. A node that has not heard of the revocation still believes it, and so does a client of such a node.
 //  4. Who lost access keeps what was read before, and opens what was not re-sealed since wherever they find it; a new key generation keeps from them what is
-//     written after.
+//     written after, and from everybody else, of a file of integrity tree, the records that they can still make under the old one
+//     (docs/design/0028).
 //
 // What is not kept, said plainly:
 //

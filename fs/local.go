@@ -6,7 +6,9 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/cluster/meta"
 	"blocktree/crypto/keys"
+	"blocktree/crypto/tree"
 	"blocktree/internal/file"
 )
 
@@ -19,16 +21,44 @@ type local struct {
 
 var _ File = (*local)(nil)
 
+// Local says how a file is opened by whoever has a key.
+type Local struct {
+	Reader *keys.ReaderKey
+	// Roots, and Root, are as in file.OpenOptions. Of a file of integrity tree of which neither says anything Believe is told, as the first record is gone by; without Believe it is Unsupported.
+	Roots   file.Roots
+	Root    tree.Root
+	Believe func(blocktree.Path)
+}
+
+// believed reports whether a file of integrity tree is opened by what the cluster says alone.
+func (l *Local) believed(path blocktree.Path, inode *meta.Inode) (bool, error) {
+	if inode.Integrity == meta.IntegritySector || !l.Root.IsZero() {
+		return false, nil
+	}
+	if l.Roots == nil {
+		return true, nil
+	}
+	seen, err := l.Roots.Load(path)
+	return err == nil && seen == nil, err
+}
+
 // OpenLocal opens a file through the cluster itself, with a reader key. Kinds are those of internal/file; Permission where the key does not open it.
-func OpenLocal(ctx context.Context, c *cluster.Client, path blocktree.Path, reader *keys.ReaderKey, o OpenOptions) (File, error) {
+func OpenLocal(ctx context.Context, c *cluster.Client, path blocktree.Path, l Local, o OpenOptions) (File, error) {
 	inode, err := c.Stat(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := file.Open(ctx, c, path, file.OpenOptions{ReadOnly: !o.Write, Reader: reader, Plain: o.Plain || !o.Write, NoTree: true,
+	believe, err := l.believed(path, inode)
+	if err != nil {
+		return nil, err
+	}
+	f, err := file.Open(ctx, c, path, file.OpenOptions{ReadOnly: !o.Write, Reader: l.Reader, Plain: o.Plain || !o.Write, Roots: l.Roots, Root: l.Root, NoTree: believe && l.Believe == nil,
 		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
 	if err != nil {
 		return nil, err
+	}
+	if believe {
+		l.Believe(path)
 	}
 	return newLocal(f, InfoOf(inode)), nil
 }

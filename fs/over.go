@@ -20,6 +20,7 @@ type Backing struct {
 	Client  *cluster.Client  // of the service alone, under the identity of a sector host
 	Reader  *keys.ReaderKey  // opens what the service serves
 	Readers []keys.PublicKey // new files are wrapped to these, and to Reader
+	Roots   file.Roots       // of files of integrity tree; nil: those are not opened
 	Rights  func() uint64    // the rights number that is known here to be applied
 }
 
@@ -83,12 +84,13 @@ func (c *over) Remove(ctx context.Context, caller cred.Identity, path blocktree.
 
 // Resize implements Cluster.
 func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error {
-	_, _, err := c.Client.Resize(cluster.OnBehalf(ctx, caller), path, cluster.ResizeOptions{Shrink: true, Bytes: func(uint64) (uint64, error) { return bytes, nil }})
+	_, _, err := file.Resize(cluster.OnBehalf(ctx, caller), c.Client, path, cluster.ResizeOptions{Shrink: true, Bytes: func(uint64) (uint64, error) { return bytes, nil }},
+		file.OpenOptions{Reader: c.Reader, Roots: c.Roots, NoTree: c.Roots == nil})
 	return err
 }
 
 // Open implements Cluster.
 func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
-	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, NoTree: true,
+	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, Roots: c.Roots, NoTree: c.Roots == nil,
 		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
 }

@@ -156,7 +156,9 @@ func (s *state) do(o Op) Result {
 	case DrainHost:
 		return s.drainHost(o)
 	case Resize:
-		return s.resize(o)
+		return s.resize(o, IntegritySector)
+	case ResizeTree:
+		return s.resize(o.Resize, IntegrityTree)
 	case PutGrant:
 		return s.putGrant(o)
 	case RemoveGrant:

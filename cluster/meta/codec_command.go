@@ -97,8 +97,6 @@ func putOp(e *wire.Encoder, o Op) {
 		putPath(e, o.Path)
 	case CreateFlushFile:
 		putCreateFile(e, &o.CreateFile)
-	case CreateTreeFile:
-		putCreateTreeFile(e, &o)
 	case LeaveViews:
 		putOp(e, o.StartNode)
 	case StartVolatile:
@@ -118,6 +116,8 @@ func putOp(e *wire.Encoder, o Op) {
 		e.U64(uint64(o.Node))
 	case Resize:
 		putResize(e, &o)
+	case CreateTreeFile, Anchor, ResizeTree:
+		putTreeOp(e, o)
 	case PutGrant:
 		putGrantOp(e, &o)
 	case RemoveGrant:
@@ -168,8 +168,6 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		e.Raw(o.Session[:])
 		e.U64(o.Asked)
 		e.Bool(o.Grant)
-	case Anchor:
-		putAnchor(e, &o)
 	case ChangeView:
 		c := o.Change
 		e.File(c.File)
@@ -266,6 +264,8 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return RetireHost{Path: getPath(d), Node: blocktree.NodeID(d.U64())}
 	case opResize:
 		return getResize(d)
+	case opResizeTree:
+		return ResizeTree{getResize(d)}
 	case opPutGrant:
 		return PutGrant{d.File(), getGrant(d)}
 	case opRemoveGrant:

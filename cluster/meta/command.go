@@ -53,6 +53,7 @@ const (
 	opNoteAccess
 	opCreateTreeFile
 	opAnchor
+	opResizeTree
 
 	opEnd // keep last
 )

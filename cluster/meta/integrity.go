@@ -49,6 +49,18 @@ type Anchor struct {
 func (CreateTreeFile) opcode() opcode { return opCreateTreeFile }
 func (Anchor) opcode() opcode         { return opAnchor }
 
+// putTreeOp writes one of the commands about files of integrity tree.
+func putTreeOp(e *wire.Encoder, op Op) {
+	switch o := op.(type) {
+	case CreateTreeFile:
+		putCreateTreeFile(e, &o)
+	case Anchor:
+		putAnchor(e, &o)
+	case ResizeTree:
+		putResize(e, &o.Resize)
+	}
+}
+
 func putCreateTreeFile(e *wire.Encoder, o *CreateTreeFile) {
 	putCreateFile(e, &o.CreateFile)
 	e.U8(uint8(o.Durability))

@@ -30,8 +30,14 @@ func integrityRows() []opRow {
 		{"tree of no pages", nil, with(treeFile(), func(o *CreateTreeFile) { o.TreeBytes = 0 }), blocktree.Invalid, "multiple"},
 		{"tree with odd pages", nil, with(treeFile(), func(o *CreateTreeFile) { o.TreeBytes++ }), blocktree.Invalid, "multiple"},
 		{"tree of a wild code", nil, with(treeFile(), func(o *CreateTreeFile) { o.Code.Data = 99 }), blocktree.Invalid, "16+4"},
-		{"tree resized", made, Resize{File: f, Seq: 1, SizeBytes: 1 << 30}, blocktree.Unsupported, "keeps the size"},
-		{"companion resized", made, Resize{File: fileID(3), Seq: 1, SizeBytes: 1 << 40}, blocktree.Unsupported, "keeps the size"},
+		{"tree resized as of before", made, Resize{File: f, Seq: 1, SizeBytes: 1 << 40}, blocktree.Unsupported, "integrity tree"},
+		{"companion resized", made, Resize{File: fileID(3), Seq: 1, SizeBytes: 1 << 40}, blocktree.Unsupported, "pages"},
+		{"companion resized as a tree", made, ResizeTree{Resize{File: fileID(3), Seq: 1, SizeBytes: 1 << 40}}, blocktree.Invalid, "no file of integrity tree"},
+		{"plain file resized as a tree", oneFile(), ResizeTree{Resize{File: f, Seq: 1, SizeBytes: 1 << 40}}, blocktree.Invalid, "no file of integrity tree"},
+		{"tree grown", made, ResizeTree{Resize{File: f, Seq: 1, SizeBytes: 1 << 40}}, 0, ""},
+		{"tree grown, stale", made, ResizeTree{Resize{File: f, Seq: 9, SizeBytes: 1 << 40}}, blocktree.StaleView, ""},
+		{"tree made smaller", held, ResizeTree{Resize{File: f, Seq: 2, SizeBytes: 4096, Session: session(1), Epoch: 1}}, 0, ""},
+		{"tree made smaller by nobody", made, ResizeTree{Resize{File: f, Seq: 1, SizeBytes: 4096}}, blocktree.Fenced, "lease"},
 		{"tree removed", made, Remove{Path: path("/vm/disk0")}, 0, ""},
 		{"tree removed while its companion is held", then(made, open(1), Acquire{session(1), fileID(3)}), Remove{Path: path("/vm/disk0")}, blocktree.Busy, "/client1"},
 		{"anchor", held, first, 0, ""},
@@ -73,6 +79,25 @@ func TestTreeFile(t *testing.T) {
 	m.must(Remove{Path: path("/vm")})
 	if m.view().counts.inodes != inodes || m.hash() == before { // numbers of inodes are not used twice
 		t.Error("counters")
+	}
+}
+
+// TestCompanionGrows: the companion has room for the pages of every size that its file ever has, and who is told of layouts hears of both.
+func TestCompanionGrows(t *testing.T) {
+	m := founded(t, 3)
+	i := m.must(treeFile()).Inode
+	m.must(open(1))
+	m.must(Acquire{session(1), i.ID})
+	for _, bytes := range []uint64{1 << 40, 4096, 1 << 30, 1 << 41, blocktree.FileBytesMax} {
+		was, grown := m.view().inode(i.companion()).SizeBytes, m.view().inode(i.ID).SizeBytes < bytes
+		m.must(ResizeTree{Resize{File: i.ID, Seq: m.view().layout(i.ID).Seq, SizeBytes: bytes, Session: session(1), Epoch: 1}})
+		c, l := m.view().inode(i.companion()), m.view().layout(i.companion())
+		if now := m.view().inode(i.ID).SizeBytes; now != bytes || c.SizeBytes != l.Size()*tree.PageBytes || c.SizeBytes < was || grown && c.SizeBytes < tree.GrownBytes(bytes/4096) {
+			t.Errorf("%d bytes, now %d: the companion has %d, was %d, %d pages", bytes, now, c.SizeBytes, was, l.Size())
+		}
+		if want := 1; len(m.last.Layouts) < want || c.SizeBytes > was && len(m.last.Layouts) != 2 {
+			t.Errorf("%d layouts are told of", len(m.last.Layouts))
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ func everyOp(c *Caller) []Op {
 		CreateFlushFile{file("/d/e/new")}, StartVolatile{StartNode: start}, Resize{File: f, SizeBytes: 1 << 30}, PutGrant{f, grantTo(c, rightsAll)}, RemoveGrant{f, Subject{Path: rootDir}},
 		RevokePrincipal{Revocation{Principal: someone(1), Scope: rootDir, Time: 1, Until: 9}}, SetAccess{File: f, Access: []byte("x")}, NoteAccess{Session: id, File: f},
 		CreateTreeFile{CreateFile: file("/d/e/new"), TreeBytes: 1 << 20}, Anchor{Session: id, File: f, Epoch: 1},
+		ResizeTree{Resize{File: f, SizeBytes: 1 << 30}},
 	}
 }
 
@@ -36,7 +37,7 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opRemoveRuntime: takersAffair, opStartNode: takersAffair, opOpenSession: takersAffair, opRenewSession: takersAffair, opCloseSession: takersAffair, opExpireSession: nobodys,
 		opAcquire: byRights, opRelease: takersAffair, opChangeView: byRights, opClaimLease: byRights, opEndClaim: nobodys, opReplaceHost: byRights, opRetireHost: byRights,
 		opLeaveViews: takersAffair, opDrainHost: byRights, opCreateFlushFile: byRights, opStartVolatile: takersAffair, opResize: byRights, opPutGrant: byRights, opRemoveGrant: byRights,
-		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opCreateTreeFile: byRights, opAnchor: byRights}
+		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opCreateTreeFile: byRights, opAnchor: byRights, opResizeTree: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}

@@ -5,6 +5,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/stripe"
+	"blocktree/crypto/tree"
 	"blocktree/internal/wire"
 )
 
@@ -21,7 +22,11 @@ type Resize struct {
 	Time      int64
 }
 
-func (Resize) opcode() opcode { return opResize }
+// ResizeTree is Resize of a file of integrity tree, whose companion grows with it. Before a smaller size there must be a record that says so: what is asked here is only the lease. Invalid: it is no such file.
+type ResizeTree struct{ Resize }
+
+func (Resize) opcode() opcode     { return opResize }
+func (ResizeTree) opcode() opcode { return opResizeTree }
 
 func putResize(e *wire.Encoder, o *Resize) {
 	e.File(o.File)
@@ -36,8 +41,8 @@ func getResize(d *wire.Decoder) Resize {
 	return Resize{File: d.File(), Seq: blocktree.ViewID(d.U64()), SizeBytes: d.U64(), Session: get16(d), Epoch: blocktree.Epoch(d.U64()), Time: int64(d.U64())}
 }
 
-// resize changes the inode and the layout together.
-func (s *state) resize(o Resize) Result {
+// resize changes the inode and the layout together, of a file of an integrity.
+func (s *state) resize(o Resize, of Integrity) Result {
 	i, l := s.inode(o.File), s.layout(o.File)
 	if i == nil || l == nil {
 		return refuse(blocktree.NotFound, "no file %v", o.File)
@@ -48,8 +53,10 @@ func (s *state) resize(o Resize) Result {
 	case o.SizeBytes == 0 || o.SizeBytes%sector != 0 || o.SizeBytes > blocktree.FileBytesMax:
 		r = refuse(blocktree.Invalid, "a size of %d bytes", o.SizeBytes).
 			hinted("a multiple of the sector's %d bytes, not zero, at most %d", sector, uint64(blocktree.FileBytesMax))
-	case i.Integrity != IntegritySector:
-		r = refuse(blocktree.Unsupported, "a file of integrity tree keeps the size that it was made with").hinted("make another file, and copy")
+	case i.Integrity != of && of == IntegritySector:
+		r = refuse(blocktree.Unsupported, "it is a file of integrity tree, or the pages of one").hinted("use a version of this software that resizes those")
+	case i.Integrity != of:
+		r = refuse(blocktree.Invalid, "it is no file of integrity tree")
 	case o.Seq != l.Seq:
 	case o.SizeBytes/sector < l.Size() && !s.heldBy(o.File, o.Session, o.Epoch):
 		r = refuse(blocktree.Fenced, "the lease is not held under epoch %d", o.Epoch)
@@ -67,12 +74,40 @@ func (s *state) resized(o Resize, i *Inode, l *stripe.Layout) Result {
 		r.Layout = l
 		return r
 	}
+	if r, ok := s.growCompanion(i, o); !ok {
+		return r
+	}
 	if r, ok := s.putChanged(l, next); !ok {
 		return r
 	}
 	i.SizeBytes, i.Modified = o.SizeBytes, o.Time
 	s.setInode(i)
 	return Result{Inode: i, Layout: next}
+}
+
+// growCompanion has the companion of a tree file hold the pages that it needs at another size. It never gets smaller.
+func (s *state) growCompanion(i *Inode, o Resize) (Result, bool) {
+	if i.Integrity != IntegrityTree {
+		return Result{}, true
+	}
+	c, l := s.inode(i.companion()), s.layout(i.companion())
+	if c == nil || l == nil {
+		return refuse(blocktree.NotFound, "no pages of %v", o.File), false
+	}
+	bytes := tree.GrownBytes(o.SizeBytes / uint64(i.SectorBytes))
+	if o.SizeBytes <= i.SizeBytes || bytes <= c.SizeBytes {
+		return Result{}, true
+	}
+	next, err := l.Resize(bytes/tree.PageBytes, s.mayServe(), func(n blocktree.NodeID) blocktree.Incarnation { return s.incarnation(n, l.Durability) })
+	if err != nil {
+		return refuse(blocktree.KindOf(err), "%v", err).hinted("wait until the file's members are in sync (see btnode status)"), false
+	}
+	if r, ok := s.putChanged(l, next); !ok {
+		return r, false
+	}
+	c.SizeBytes, c.Modified = bytes, o.Time
+	s.setInode(c)
+	return Result{}, true
 }
 
 // heldBy reports whether a session has the lease of a file under an epoch.

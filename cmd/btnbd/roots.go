@@ -1,15 +1,11 @@
 package main
 
 import (
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 
 	"blocktree"
-	"blocktree/crypto/tree"
 	"blocktree/internal/file"
 )
 
@@ -75,26 +71,10 @@ type rootRecord struct {
 	seen file.Seen
 }
 
-// encode writes a record for people to read, with a checksum.
-func (r rootRecord) encode() []byte {
-	text := fmt.Sprintf("blocktree root record 1\npath %s\nfile %v\nroot %v\n", r.path, r.seen.File, r.seen.Root)
-	return fmt.Appendf(nil, "%ssum %x\n", text, sha256.Sum256([]byte(text)))
-}
+func (r rootRecord) encode() []byte { return file.EncodeSeen(r.path, r.seen) }
 
 // decodeRootRecord reads what encode writes, to the byte. Kind Corrupt.
-func decodeRootRecord(text []byte) (rootRecord, error) {
-	bad := blocktree.E("root record", blocktree.Corrupt, errors.New("it is damaged, or of another version"))
-	lines := strings.Split(string(text), "\n")
-	if len(text) > lossRecordBytesMax || len(lines) != 6 {
-		return rootRecord{}, bad
-	}
-	r := rootRecord{path: blocktree.Path(strings.TrimPrefix(lines[1], "path "))}
-	if _, err := fmt.Sscanf(lines[2], "file %d.%d", &r.seen.File.Generation, &r.seen.File.Inode); err != nil {
-		return rootRecord{}, bad
-	}
-	var err error
-	if r.seen.Root, err = tree.ParseRoot(strings.TrimPrefix(lines[3], "root ")); err != nil || string(r.encode()) != string(text) {
-		return rootRecord{}, bad
-	}
-	return r, nil
+func decodeRootRecord(text []byte) (r rootRecord, err error) {
+	r.path, r.seen, err = file.DecodeSeen(text)
+	return r, err
 }

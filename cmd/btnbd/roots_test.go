@@ -11,7 +11,7 @@ import (
 )
 
 func someSeen(number uint64) file.Seen {
-	return file.Seen{File: blocktree.FileID{Generation: 1, Inode: 9}, Root: tree.Root{Number: number, Random: [16]byte{2}, Hash: [16]byte{byte(number)}}}
+	return file.Seen{File: blocktree.FileID{Generation: 1, Inode: 9}, Root: tree.Root{Generation: 1, Number: number, Random: [16]byte{2}, Hash: [16]byte{byte(number)}}}
 }
 
 // TestRootsAreKept: what was saved is there for the next server, unless that accepts a rollback; within one server nothing older replaces it.

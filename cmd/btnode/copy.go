@@ -24,16 +24,20 @@ const copyBytes = blocktree.FSTransferBytesMax
 func newCat() *cobra.Command {
 	var flags doorFlags
 	c := &cobra.Command{
-		Use:   "cat PATH --config FILE [--anonymous] [-v]",
+		Use:   "cat PATH --config FILE [--anonymous] [--state DIR] [--root ROOT] [-v]",
 		Short: "Print a file",
 		Long: `cat prints a whole file to standard output. A configuration with a reader key that opens it (readerKey) opens it here; else a filesystem service
 decrypts it, for those who may read it; with --anonymous for everybody, where the file and all directories above it let others read. What somebody has
-open and written, but not flushed, may be missing.`,
+open and written, but not flushed, may be missing.
+
+Of a file of integrity tree that is opened here, --state DIR keeps the newest root that was seen, and what is older than that is refused ("rollback detected"); --root ROOT, as btnode file stat prints it,
+demands one that was written down. With neither the command says that it believes what it is shown. A filesystem service keeps roots of its own, in the directory of its store.`,
 		Example:               "  btnode cat /docs/a --config client.yaml | sha256sum\n  btnode cat /pub/a --anonymous --config client.yaml -v",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
 	}
 	flags.add(c, true)
+	flags.addRoot(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
 			return d.read(ctx, args[0], c.OutOrStdout(), "standard output", &progress{}) // which may be the terminal itself
@@ -79,7 +83,7 @@ func copyOut(ctx context.Context, f fs.File, w io.Writer, local string, p *progr
 func newGet() *cobra.Command {
 	var flags doorFlags
 	c := &cobra.Command{
-		Use:   "get PATH FILE --config FILE [--anonymous] [-v]",
+		Use:   "get PATH FILE --config FILE [--anonymous] [--state DIR] [--root ROOT] [-v]",
 		Short: "Copy a file to a local file",
 		Long: `get copies the file at PATH to FILE, which must not be there yet; it has its name once all of it is on the disk, and belongs to its user alone. Which way is taken is as
 for cat.`,
@@ -88,6 +92,7 @@ for cat.`,
 		Args:                  cli.Args("PATH", "FILE"),
 	}
 	flags.add(c, true)
+	flags.addRoot(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
 			return d.get(ctx, args[0], args[1], newProgress(c.ErrOrStderr()))
@@ -165,11 +170,13 @@ func newPut() *cobra.Command {
 	var create config.Create
 	var pad bool
 	c := &cobra.Command{
-		Use:   "put FILE PATH --config FILE [--code K+M] [--pad] [-v]",
+		Use:   "put FILE PATH --config FILE [--code K+M] [--pad] [--integrity WHICH] [--state DIR] [-v]",
 		Short: "Copy a local file to a new file",
 		Long: `put makes a file at PATH, which must not be there yet, and copies FILE into it; when it ends without an error all of it would survive the loss
 of power everywhere. When it fails it removes what it made, or says that this may still be there. A FILE that becomes shorter or longer meanwhile is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
 filesystem service. Directories above it are made as needed.
+
+With --integrity tree the file is one that notices nodes that all go back in time; it takes a reader key, and --state DIR keeps its root, so that cat and get with the same DIR know it.
 
 A file's length is a whole number of sectors of 4 KiB. Where FILE has another one, put refuses unless --pad lets it fill the last sector up with zeros.`,
 		Example:               "  btnode put disk.img /vm/disk2 --config client.yaml\n  btnode put letter.txt /docs/letter --pad --config client.yaml -v",
@@ -178,6 +185,7 @@ A file's length is a whole number of sectors of 4 KiB. Where FILE has another on
 	}
 	flags.add(c, false)
 	addCode(c, &create.Code, "")
+	addIntegrity(c, &create.Integrity)
 	c.Flags().BoolVar(&pad, "pad", false, "fill the last sector up with zeros")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {

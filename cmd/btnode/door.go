@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +13,12 @@ import (
 	"blocktree/cluster"
 	"blocktree/cmd/internal/parts"
 	"blocktree/crypto/keys"
+	"blocktree/crypto/tree"
 	"blocktree/fs"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
+	"blocktree/internal/file"
+	"blocktree/internal/vfs"
 )
 
 // door is how a command reaches the content of files: with a reader key through the cluster itself (case 2 of DESIGN section 8), without one through a
@@ -26,12 +30,16 @@ type door struct {
 	cluster   *cluster.Client
 	reader    *keys.ReaderKey // nil: there is none
 	service   *fs.Client      // nil: nobody registers the service
+	roots     file.Roots      // of files of integrity tree; nil: nothing is kept
+	root      tree.Root       // that the file must have, or have had
+	warn      io.Writer
 }
 
 // doorFlags are the flags of the commands that go through a door.
 type doorFlags struct {
 	config             string
 	anonymous, verbose bool
+	state, root        string
 }
 
 func (f *doorFlags) add(c *cobra.Command, mayBeAnybody bool) {
@@ -39,6 +47,8 @@ func (f *doorFlags) add(c *cobra.Command, mayBeAnybody bool) {
 	if mayBeAnybody {
 		c.Flags().BoolVar(&f.anonymous, "anonymous", false, "ask as nobody in particular, without credentials")
 	}
+	c.Flags().StringVar(&f.state, "state", "", "directory that keeps the newest root seen of each file of integrity tree that is opened here")
+	_ = c.MarkFlagDirname("state") // for completion only
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "say which way was taken")
 }
 
@@ -55,7 +65,13 @@ func (f *doorFlags) with(c *cobra.Command, do func(ctx context.Context, d *door)
 	if err != nil {
 		return err
 	}
-	d := &door{cfg: cfg, anonymous: f.anonymous}
+	d := &door{cfg: cfg, anonymous: f.anonymous, warn: c.ErrOrStderr()}
+	if d.root, err = tree.ParseRoot(cmp.Or(f.root, "none")); err != nil {
+		return err
+	}
+	if f.state != "" {
+		d.roots = file.KeepRoots(vfs.Disk{}, f.state)
+	}
 	if f.verbose {
 		d.tell = c.ErrOrStderr()
 	}
@@ -126,13 +142,19 @@ func (d *door) file(ctx context.Context, path blocktree.Path, o fs.OpenOptions) 
 	var err error
 	if d.reader != nil {
 		var f fs.File
-		if f, err = fs.OpenLocal(ctx, d.cluster, path, d.reader, o); err == nil {
+		if f, err = fs.OpenLocal(ctx, d.cluster, path, fs.Local{Reader: d.reader, Roots: d.roots, Root: d.root, Believe: d.believe}, o); err == nil {
 			d.used(path, 2, "opened here with the reader key")
 			return f, nil
 		}
 		if blocktree.KindOf(err) != blocktree.Permission {
 			return nil, err
 		}
+	}
+	if !d.root.IsZero() {
+		if err != nil {
+			return nil, err
+		}
+		return nil, cli.Invalid("name a reader key (readerKey) that opens the file: what a filesystem service has seen is kept there", "--root is for files that are opened here")
 	}
 	if d.service == nil {
 		return nil, noDoor(err)
@@ -144,6 +166,16 @@ func (d *door) file(ctx context.Context, path blocktree.Path, o fs.OpenOptions) 
 	return f, err
 }
 
+// believe says that nothing was known of a file of integrity tree.
+func (d *door) believe(path blocktree.Path) {
+	fmt.Fprintf(d.warn, "btnode: warning: %s: nothing here says what the file was, so its newest root is believed as the cluster shows it; --state DIR remembers it, --root ROOT demands one\n", path.Short())
+}
+
+// addRoot adds the flag of commands that open a file that is there.
+func (f *doorFlags) addRoot(c *cobra.Command) {
+	c.Flags().StringVar(&f.root, "root", "", "root that a file of integrity tree must have, or have had, as btnode file stat prints it; for a file that is opened here")
+}
+
 // create makes a file.
 func (d *door) create(ctx context.Context, path blocktree.Path, create *config.Create) error {
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
@@ -153,10 +185,20 @@ func (d *door) create(ctx context.Context, path blocktree.Path, create *config.C
 		if err != nil {
 			return err
 		}
-		return parts.CreateFile(ctx, d.cluster, path, create, readers, nil)
+		if err := parts.CreateFile(ctx, d.cluster, path, create, readers, nil); err != nil || !create.Tree() || d.roots == nil {
+			return err
+		}
+		inode, err := d.cluster.Stat(ctx, path)
+		if err != nil {
+			return err
+		}
+		return d.roots.Save(path, file.Seen{File: inode.ID}) // in the place of what another file had here
 	}
 	if d.service == nil {
 		return noDoor(nil)
+	}
+	if create.Tree() {
+		return cli.Invalid("name a reader key (readerKey) in the configuration", "a filesystem service makes no files of integrity tree")
 	}
 	return d.service.Create(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code})
 }

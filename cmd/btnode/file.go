@@ -45,6 +45,12 @@ func withClusterFor(c *cobra.Command, file string, timeout time.Duration, do fun
 	return do(ctx, cfg, client)
 }
 
+// addIntegrity adds the flag of commands that make files.
+func addIntegrity(c *cobra.Command, integrity *string) {
+	c.Flags().StringVar(integrity, "integrity", "sector", "sector, or tree to notice nodes that all go back in time")
+	completeWords(c, "integrity", config.Integrities())
+}
+
 func newFileCreate() *cobra.Command {
 	var file, encryption string
 	var create config.Create
@@ -64,7 +70,7 @@ what was answered before that, whoever has the file open is told by errors.
 
 With integrity tree whoever opens the file notices if all nodes together answer with what is older than it has seen, and refuses: "rollback
 detected". A server keeps the newest root that it saw; btnode file stat prints it, for others to demand. It costs speed, how much is not shown yet;
-such a file is encrypted, keeps its size and its key (btnode rekey and btnode reader remove are refused), is opened by btnbd only, and zeros and TRIM take as much room as any data. What was flushed is covered some seconds later.`,
+such a file is encrypted, is made smaller only with a reader key, and zeros and TRIM take as much room as any data. What was flushed is covered some seconds later.`,
 		Example: `  btnode file create /vm/disk1 --size 10GiB --config client.yaml
   btnode file create /vm/disk2 --size 500M --code 1+2 --sector-size 512 --config client.yaml
   btnode file create /vm/scratch --size 10GiB --durability flush --config client.yaml
@@ -80,8 +86,7 @@ such a file is encrypted, keeps its size and its key (btnode rekey and btnode re
 	completeWords(c, "encryption", []string{"on", "none"})
 	addDurability(c, &create.Durability)
 	addReaders(c, &more, "reader who is to read it, too: a public key, or a file with one or with a reader key")
-	c.Flags().StringVar(&create.Integrity, "integrity", "sector", "sector, or tree to notice nodes that all go back in time")
-	completeWords(c, "integrity", config.Integrities())
+	addIntegrity(c, &create.Integrity)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := cli.RequireFlags(c, "config", "size"); err != nil {
 			return err

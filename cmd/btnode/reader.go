@@ -104,8 +104,7 @@ func newReaderRemove() *cobra.Command {
 		Use:   "remove PATH KEY [--reader-key FILE] [--wait] --config FILE",
 		Short: "Give a file, or a directory and all beneath it, a new key without one reader",
 		Long: `remove is btnode rekey that leaves KEY out, a public key or a file with one or with a reader key. What was written before, KEY goes on to open wherever it
-finds it, until it is re-sealed: a copy of that stays readable for ever. When the command returns, what is written from then on is not for KEY.
-A file of integrity tree keeps its key: it is refused, and so is a directory that one lies beneath. Revoke the rights, make another file, and copy.`,
+finds it, until it is re-sealed: a copy of that stays readable for ever. When the command returns, what is written from then on is not for KEY.`,
 		Example:               `  btnode reader remove /vm/disk1 bob.pub --reader-key alice.key --wait --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH", "KEY"),

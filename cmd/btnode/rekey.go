@@ -32,7 +32,8 @@ command returns when that is done; while nobody has the file open, the command d
 
 Of a directory with a key (btnode mkdir --readers) the directory's own key changes, and that of each file and directory beneath.
 
-A file of integrity tree keeps its key: it is refused, and so is a directory that one lies beneath, before anything is changed. Make another file, and copy.
+Of a file of integrity tree the command returns when there is a record under the new key: by whoever has it open, else by the command itself; from a server that has it open and is no reader any more it is taken. Until then nobody opens it but who
+kept its root. If the command is broken off before, say it again.
 
 To take a reader out, say btnode reader remove instead.
 

@@ -8,19 +8,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"blocktree"
 	"blocktree/cluster"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
+	"blocktree/internal/file"
 )
 
 // shrinkTimeout bounds a resize to a smaller size, which writes to each region that is cut.
 const shrinkTimeout = 2 * time.Minute
 
 func newFileResize() *cobra.Command {
-	var file string
+	var o adminFlags
 	var shrink bool
 	c := &cobra.Command{
-		Use:   "resize PATH SIZE --config FILE [--shrink]",
+		Use:   "resize PATH SIZE --config FILE [--shrink [--reader-key FILE]]",
 		Short: "Make a file larger, or with --shrink smaller",
 		Long: `resize gives a file another size: SIZE as file create takes it, or +SIZE to add to what it has. A file may grow while it is open and written
 to: what is new is zeros and costs no space until it is written. Whoever has the file open hears of it within 5 seconds; NBD clients see the new
@@ -29,7 +31,8 @@ tools, such as resize2fs.
 
 With --shrink a file is made smaller, and what lies behind the new end is gone for good: should the file grow again, there are zeros. First shrink
 the file system on it. Nobody may have the file open for writing, so stop the server that has it. If the command is cut off, the file may
-have its old size, with zeros behind the new end; say it again.
+have its old size, with zeros behind the new end; say it again. A file of integrity tree is made smaller by who reads it: a record is made first which has the new end, and which takes a
+reader key (--reader-key, or readerKey of the configuration).
 
 Bring all nodes, and the servers that have the file open, to a version that knows this command before it is used for the first time: nodes of a version
 before stop.`,
@@ -39,7 +42,7 @@ before stop.`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH", "SIZE"),
 	}
-	addConfig(c, &file, "configuration of any node or client of the cluster")
+	o.add(c)
 	c.Flags().BoolVar(&shrink, "shrink", false, "allow a smaller size: what lies behind it is gone for good")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := cli.RequireFlags(c, "config"); err != nil {
@@ -53,12 +56,12 @@ before stop.`,
 		if shrink {
 			timeout = shrinkTimeout
 		}
-		return withClusterFor(c, file, timeout, func(ctx context.Context, cfg *config.Client, client *cluster.Client) error {
+		return withClusterFor(c, o.config, timeout, func(ctx context.Context, cfg *config.Client, client *cluster.Client) error {
 			path, err := cfg.Resolve(args[0])
 			if err != nil {
 				return err
 			}
-			was, is, err := client.Resize(ctx, path, cluster.ResizeOptions{Bytes: bytes, Shrink: shrink})
+			was, is, err := o.resize(ctx, cfg, client, path, cluster.ResizeOptions{Bytes: bytes, Shrink: shrink})
 			if err != nil {
 				return err
 			}
@@ -71,6 +74,18 @@ before stop.`,
 		})
 	}
 	return c
+}
+
+// resize gives a file another size, with a reader key if there is one.
+func (o *adminFlags) resize(ctx context.Context, cfg *config.Client, client *cluster.Client, path blocktree.Path, r cluster.ResizeOptions) (was, is uint64, err error) {
+	admin, err := o.admin(cfg, client)
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case admin == nil:
+		return client.Resize(ctx, path, r)
+	}
+	return file.Resize(ctx, client, path, r, file.OpenOptions{Reader: admin.Reader})
 }
 
 // newSize reads SIZE or +SIZE, and returns what makes the new size of the old one.

@@ -53,10 +53,13 @@ func (t *Tree) fetch(id PageID, ref Ref, pages Pages) (*Page, error) {
 	return p, nil
 }
 
-// Leaf returns the page with the entry of key, checked from the root down, and nil where there is none. Kind Corrupt: a page is not what its parent says, or makes no sense.
+// Leaf returns the page with the entry of key, checked from the root down, and nil where there is none, as behind the end. Kind Corrupt: a page is not what its parent says, or makes no sense.
 func (t *Tree) Leaf(w Which, key uint64, pages Pages) (*Page, error) {
 	ref := t.Roots[w]
-	for level := t.Shape.trees[w].levels - 1; ; level-- {
+	if key >= t.Shape.entries(w) {
+		return nil, nil
+	}
+	for level := t.Shape.levels[w] - 1; ; level-- {
 		if ref == (Ref{}) {
 			return nil, nil
 		}
@@ -74,7 +77,7 @@ func (t *Tree) Leaf(w Which, key uint64, pages Pages) (*Page, error) {
 	}
 }
 
-// Floor returns the floor of a sector, which must be one of the file. Kinds as Leaf.
+// Floor returns the floor of a sector: none of one behind the end. Kinds as Leaf.
 func (t *Tree) Floor(sector blocktree.SectorIndex, pages Pages) (Floor, error) {
 	p, err := t.Leaf(Floors, uint64(sector), pages)
 	if err != nil || p == nil {

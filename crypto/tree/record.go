@@ -10,13 +10,17 @@ import (
 	"blocktree/internal/wire"
 )
 
-// RecordBytes is the length of an encoded record.
+// RecordBytes is the length of an encoded record of a file that has its first size.
 const RecordBytes = bodyBytes + ed25519.SignatureSize + sha256.Size
 
 // bodyBytes: format, file, number, line, random, epoch, key generation, sectors, two roots, hash of the record before, public key.
 const bodyBytes = 1 + 16 + 8 + 8 + 16 + 8 + 4 + 8 + 2*EntryBytes + 32 + ed25519.PublicKeySize
 
-const recordFormat = 1
+// Of recordFormat 1 the base is that of its sectors; recordResized, which follows the public key with it, says that it is another one.
+const (
+	recordFormat  = 1
+	recordResized = 2
+)
 
 // signedAs begins what is signed, so that no signature of another use is one of a record.
 const signedAs = "blocktree freshness record 1\x00"
@@ -29,7 +33,8 @@ type Record struct {
 	Random     [16]byte // drawn for the line
 	Epoch      blocktree.Epoch
 	Generation uint32 // of the key that the MAC is under
-	Sectors    uint64 // of the file
+	Sectors    uint64 // that the file had: what is behind them has no floor
+	Base       uint64 // sectors that it had at its first record, by which pages have their places
 	Roots      [2]Ref
 	Before     [32]byte // Hash of record Number-1, zeros for the first
 	Signer     [ed25519.PublicKeySize]byte
@@ -40,7 +45,11 @@ type Record struct {
 // encodeBody appends all but signature and MAC.
 func (r *Record) encodeBody(b []byte) []byte {
 	e := wire.Encoder{Buf: b}
-	e.U8(recordFormat)
+	if r.Base == r.Sectors {
+		e.U8(recordFormat)
+	} else {
+		e.U8(recordResized)
+	}
 	e.File(r.File)
 	e.U64(r.Number)
 	e.U64(r.Line)
@@ -52,7 +61,16 @@ func (r *Record) encodeBody(b []byte) []byte {
 	e.Raw(r.Roots[History][:])
 	e.Raw(r.Before[:])
 	e.Raw(r.Signer[:])
+	if r.Base != r.Sectors {
+		e.U64(r.Base)
+	}
 	return e.Buf
+}
+
+// Shape is where the pages of the record's trees lie.
+func (r *Record) Shape() Shape {
+	s := NewShape(r.Base)
+	return s.Resized(r.Sectors)
 }
 
 // Append encodes a record that was sealed or decoded.
@@ -78,7 +96,7 @@ func mac(key [32]byte, b []byte) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// Verify reports whether the record is one of file, which has so many sectors, made by somebody with key and with the private key of Signer. Kind Corrupt.
+// Verify reports whether the record is one of file, which has so many sectors, or was smaller, made by somebody with key and with the private key of Signer. Kind Corrupt.
 func (r *Record) Verify(key [32]byte, file blocktree.FileID, sectors uint64) error {
 	bad := func(why string) error { return blocktree.E("integrity record", blocktree.Corrupt, errors.New(why)) }
 	body := r.encodeBody(nil)
@@ -90,8 +108,8 @@ func (r *Record) Verify(key [32]byte, file blocktree.FileID, sectors uint64) err
 		return bad("its signature is wrong")
 	case r.File != file:
 		return bad("it is of another file")
-	case r.Sectors != sectors:
-		return bad("it is of another size")
+	case r.Sectors > sectors: // before a file gets smaller there is a record of that
+		return bad("it is of a larger file")
 	}
 	return nil
 }
@@ -99,7 +117,11 @@ func (r *Record) Verify(key [32]byte, file blocktree.FileID, sectors uint64) err
 // DecodeRecord reads what Append wrote; b is not kept. It verifies neither MAC nor signature. Kinds: Invalid, NewerFormat.
 func DecodeRecord(b []byte) (*Record, error) {
 	d := wire.NewDecoder(b)
-	d.Format(recordFormat)
+	format := uint8(recordResized)
+	if len(b) > 0 && b[0] == recordFormat {
+		format = recordFormat
+	}
+	d.Format(format)
 	r := &Record{File: d.File(), Number: d.U64(), Line: d.U64()}
 	copy(r.Random[:], d.Raw(len(r.Random)))
 	r.Epoch, r.Generation, r.Sectors = blocktree.Epoch(d.U64()), d.U32(), d.U64()
@@ -107,12 +129,16 @@ func DecodeRecord(b []byte) (*Record, error) {
 	copy(r.Roots[History][:], d.Raw(EntryBytes))
 	copy(r.Before[:], d.Raw(len(r.Before)))
 	copy(r.Signer[:], d.Raw(len(r.Signer)))
+	if r.Base = r.Sectors; format == recordResized {
+		r.Base = d.U64()
+	}
 	copy(r.signature[:], d.Raw(len(r.signature)))
 	copy(r.mac[:], d.Raw(len(r.mac)))
 	if err := d.Finish(); err != nil {
 		return nil, err
 	}
-	if r.Number == 0 || r.Line >= LinesMax || r.Number <= r.Line || !r.Roots[Floors].valid() || !r.Roots[History].valid() {
+	if r.Number == 0 || r.Line >= LinesMax || r.Number <= r.Line || !r.Roots[Floors].valid() || !r.Roots[History].valid() ||
+		r.Sectors == 0 || r.Sectors > SectorsMax || r.Base == 0 || r.Base > SectorsMax || format == recordResized && r.Base == r.Sectors {
 		return nil, blocktree.E("integrity record", blocktree.Invalid, errors.New("it makes no sense"))
 	}
 	return r, nil

@@ -14,7 +14,7 @@ import (
 func signer() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) }
 
 func testRecord(number, line uint64) *Record {
-	r := &Record{File: testFile, Number: number, Line: line, Random: [16]byte{byte(line), 9}, Epoch: 4, Generation: 1, Sectors: 1000,
+	r := &Record{File: testFile, Number: number, Line: line, Random: [16]byte{byte(line), 9}, Epoch: 4, Generation: 1, Sectors: 1000, Base: 1000,
 		Roots: [2]Ref{{1, 7, 7}, {2, 8, 8}}, Before: [32]byte{5}}
 	copy(r.Signer[:], signer().Public().(ed25519.PublicKey))
 	r.Seal([32]byte{1, 2, 3}, func(m []byte) []byte { return ed25519.Sign(signer(), m) })
@@ -41,6 +41,37 @@ func TestEveryBitOfARecord(t *testing.T) {
 	}
 }
 
+// TestRecordOfAnotherSize: a file that has another size than at its first record has records of the second format.
+func TestRecordOfAnotherSize(t *testing.T) {
+	key := [32]byte{1, 2, 3}
+	r := testRecord(7, 2)
+	r.Base = 900
+	r.Seal(key, func(m []byte) []byte { return ed25519.Sign(signer(), m) })
+	b := r.Append(nil)
+	got, err := DecodeRecord(b)
+	if err != nil || *got != *r || len(b) != RecordBytes+8 || b[0] != 2 || got.Verify(key, testFile, 1000) != nil || got.Verify(key, testFile, 1200) != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if s := got.Shape(); s.Sectors() != 1000 || s.Base() != 900 {
+		t.Errorf("%+v", s)
+	}
+	const baseAt = bodyBytes
+	if other := bytes.Clone(b); true {
+		other[baseAt+7]++
+		if got, err := DecodeRecord(other); err == nil && got.Verify(key, testFile, 1000) == nil {
+			t.Error("another base passes")
+		}
+		copy(other[baseAt:], []byte{0, 0, 0, 0, 0, 0, 3, 232}) // that of the first format
+		if _, err := DecodeRecord(other); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("a second encoding: %v", err)
+		}
+		copy(other[baseAt:], []byte{1, 0, 0, 0, 0, 0, 3, 232})
+		if _, err := DecodeRecord(other); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("an impossible base: %v", err)
+		}
+	}
+}
+
 // TestVerifyRefuses gives records that are well made, and wrong.
 func TestVerifyRefuses(t *testing.T) {
 	key, r := [32]byte{1, 2, 3}, testRecord(7, 2)
@@ -49,7 +80,7 @@ func TestVerifyRefuses(t *testing.T) {
 	other := testFile
 	other.Inode++
 	for name, err := range map[string]error{"another key": r.Verify([32]byte{1, 2, 4}, testFile, 1000), "another file": r.Verify(key, other, 1000),
-		"another size": r.Verify(key, testFile, 1001), "no signature": forged.Verify(key, testFile, 1000)} {
+		"a smaller file": r.Verify(key, testFile, 999), "no signature": forged.Verify(key, testFile, 1000)} {
 		if blocktree.KindOf(err) != blocktree.Corrupt {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -94,6 +125,8 @@ func TestFollows(t *testing.T) {
 	elsewhere.Hash[0]++
 	stranger := seen(5, 1)
 	stranger.Random[0]++
+	later := seen(8, 2)
+	later.Generation = 2
 	for _, c := range []struct {
 		name string
 		root Root
@@ -102,6 +135,7 @@ func TestFollows(t *testing.T) {
 	}{
 		{"nothing remembered", Root{}, now, true},
 		{"nothing remembered, no record", Root{}, nil, true},
+		{"one of a later generation", later, now, false},
 		{"the same", seen(9, 2), now, true},
 		{"earlier in the line", seen(8, 2), now, true},
 		{"the last of the line before", seen(6, 1), now, true},
@@ -128,12 +162,17 @@ func TestFollows(t *testing.T) {
 // TestRootText reads what it writes, and nothing else.
 func TestRootText(t *testing.T) {
 	r := testRecord(7, 2).Root()
-	for _, want := range []Root{r, {}} {
+	second := *testRecord(7, 2)
+	second.Generation = 2
+	if text := second.Root().String(); !strings.HasSuffix(text, "-2") || strings.HasSuffix(r.String(), "-1") {
+		t.Errorf("of generation 2: %s, of the first: %v", text, r)
+	}
+	for _, want := range []Root{r, {}, second.Root()} {
 		if got, err := ParseRoot(want.String()); err != nil || got != want {
 			t.Errorf("%v: %v, %v", want, got, err)
 		}
 	}
-	for _, bad := range []string{"", "7", "07" + r.String()[1:], r.String() + "0", strings.ToUpper(r.String()), r.String()[:20], "none "} {
+	for _, bad := range []string{"", "7", "07" + r.String()[1:], r.String() + "0", r.String() + "-1", r.String() + "-0", r.String() + "-2-2", r.String() + "-4294967296", strings.ToUpper(r.String()), r.String()[:20], "none "} {
 		if _, err := ParseRoot(bad); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -143,6 +182,9 @@ func TestRootText(t *testing.T) {
 // FuzzRecord decodes anything, and encodes what it could decode to the same bytes.
 func FuzzRecord(f *testing.F) {
 	f.Add(testRecord(7, 2).Append(nil))
+	resized := testRecord(7, 2)
+	resized.Base++
+	f.Add(resized.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := DecodeRecord(b)
 		if err == nil && !bytes.Equal(r.Append(nil), b) {
@@ -173,6 +215,7 @@ func FuzzProof(f *testing.F) {
 func FuzzRoot(f *testing.F) {
 	f.Add(testRecord(7, 2).Root().String())
 	f.Add("none")
+	f.Add("7-2-02090000000000000000000000000000-54dd6e5083513919482b06158a7b79a1-2")
 	f.Fuzz(func(t *testing.T, text string) {
 		if r, err := ParseRoot(text); err == nil && r.String() != text {
 			t.Fatalf("%q is read as %v", text, r)

@@ -4,22 +4,24 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"blocktree"
 )
 
 // Root is what is remembered of a record: enough to tell whether another one came after it. The zero Root is that of no record.
 type Root struct {
-	Number uint64
-	Line   uint64
-	Random [16]byte
-	Hash   [16]byte // the beginning of the record's
+	Generation uint32 // of the key, from 1 on
+	Number     uint64
+	Line       uint64
+	Random     [16]byte
+	Hash       [16]byte // the beginning of the record's
 }
 
 // Root is what is to be remembered of the record.
 func (r *Record) Root() Root {
 	hash := r.Hash()
-	return Root{r.Number, r.Line, r.Random, [16]byte(hash[:16])}
+	return Root{r.Generation, r.Number, r.Line, r.Random, [16]byte(hash[:16])}
 }
 
 // IsZero reports whether it is that of no record.
@@ -30,14 +32,22 @@ func (r Root) String() string {
 	if r.IsZero() {
 		return "none"
 	}
-	return fmt.Sprintf("%d-%d-%x-%x", r.Number, r.Line, r.Random, r.Hash)
+	text := fmt.Sprintf("%d-%d-%x-%x", r.Number, r.Line, r.Random, r.Hash)
+	if r.Generation > 1 { // else it is as versions before wrote it
+		text += fmt.Sprintf("-%d", r.Generation)
+	}
+	return text
 }
 
 // ParseRoot reads what String writes, to the letter. Kind Invalid.
 func ParseRoot(text string) (Root, error) {
-	var r Root
+	r := Root{Generation: 1}
 	var random, hash string
-	_, err := fmt.Sscanf(text, "%d-%d-%32s-%32s", &r.Number, &r.Line, &random, &hash)
+	format, into := "%d-%d-%32s-%32s", []any{&r.Number, &r.Line, &random, &hash}
+	if strings.Count(text, "-") == 4 {
+		format, into = format+"-%d", append(into, &r.Generation)
+	}
+	_, err := fmt.Sscanf(text, format, into...)
 	if err == nil {
 		_, err = hex.Decode(r.Random[:], []byte(random))
 	}
@@ -47,9 +57,9 @@ func ParseRoot(text string) (Root, error) {
 	if text == "none" {
 		return Root{}, nil
 	}
-	if err != nil || r.IsZero() || r.String() != text {
+	if err != nil || r == (Root{Generation: 1}) || r.Generation == 0 || r.String() != text {
 		return Root{}, &blocktree.Error{Op: "root", Kind: blocktree.Invalid, Err: fmt.Errorf("%.128q is no root", text),
-			Hint: "write one as btnode file stat prints it: number, line, and twice 32 hexadecimal digits, with - between"}
+			Hint: "write one as btnode file stat prints it: number, line, twice 32 hexadecimal digits, and the key's generation if that is not the first, with - between"}
 	}
 	return r, nil
 }
@@ -65,6 +75,8 @@ func (r Root) Follows(now *Record, t *Tree, pages Pages) error {
 		return nil
 	case now == nil:
 		return stale("there is no record, and record %d was seen, or is demanded", r.Number)
+	case now.Generation < r.Generation:
+		return stale("the newest record is of key generation %d, and one of generation %d was seen, or is demanded", now.Generation, r.Generation)
 	case now.Number < r.Number:
 		return stale("the newest record is %d, and record %d was seen, or is demanded", now.Number, r.Number)
 	case now.Number == r.Number && now.Root() == r:

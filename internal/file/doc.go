@@ -9,7 +9,8 @@
 //
 // Keys (docs/design/0027). 5. An access record is gone by only if it is signed by who may, of this path, and not older than one that was seen. 6. A holder goes by a new record before it
 // says so: writes that begin are under its key, those that had begun have ended. 7. What is re-sealed is what the newest write before gave it: writes to it wait meanwhile. 8. A key
-// of an older generation is dropped only when it was durably said that no sector is sealed under it.
+// of an older generation is dropped only when it was durably said that no sector is sealed under it. 9. Of a file of integrity tree there is a record under the new key before its holder says that it goes by
+// that, and nobody goes by one under a key before, but who made it, who knows exactly it, and who rekeys.
 //
 // What it refuses to be: it knows nothing of nodes, views or leases (cluster does), nor of bytes that are not whole sectors
 // (blockdev does). All methods may be called by many goroutines at once; it starts none but to look further into a read that was

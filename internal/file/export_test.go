@@ -45,6 +45,27 @@ func Raise(f blocktree.File, at blocktree.SectorIndex, floor tree.Floor) {
 	f.(*File).guard.note(at, []tree.Floor{floor})
 }
 
+// Forge has a record anchored as whoever has the key of a generation could together with all members: the next after the newest, but for that.
+func Forge(ctx context.Context, f blocktree.File, generation uint32) error {
+	g := f.(*File).guard
+	inode, err := g.client.StatID(ctx, g.file)
+	if err != nil {
+		return err
+	}
+	r, err := tree.DecodeRecord(inode.Anchor)
+	if err != nil {
+		return err
+	}
+	r.Before, r.Generation = r.Hash(), generation
+	r.Number++
+	r.Seal(g.of.keys.Load().integrity[generation], g.client.Sign)
+	a, err := g.handle.NewAnchoring(ctx, r.Number, r.Append(nil))
+	if err == nil {
+		err = a.Ask(ctx)
+	}
+	return err
+}
+
 // Forget has f verify every page of the tree anew.
 func Forget(f blocktree.File) {
 	c := &f.(*File).guard.cache
@@ -58,7 +79,7 @@ func Pages(f blocktree.File) blocktree.File { return f.(*File).guard.pages }
 
 // Address is where the leaf page of a sector lies that is in a place of the pages.
 func Address(f blocktree.File, at blocktree.SectorIndex, place uint8) blocktree.SectorIndex {
-	return f.(*File).guard.shape.Address(tree.PageID{Index: uint64(at) / tree.Fanout}, place)
+	return f.(*File).guard.state().tree.Shape.Address(tree.PageID{Index: uint64(at) / tree.Fanout}, place)
 }
 
 // Cached is how many pages f keeps.

@@ -10,6 +10,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
 )
 
@@ -21,7 +22,8 @@ type File struct {
 	unlocker      *unlocker
 	keys          atomic.Pointer[ring]
 	gate          gate
-	keeper        *keeper // of a holder of an encrypted file; else nil
+	keeper        *keeper    // of a holder of an encrypted file; else nil
+	heard         meta.Heard // what the group had heard when the lease was had
 	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
@@ -244,9 +246,17 @@ func (f *File) refresh(ctx context.Context) error {
 	}
 	r, err := f.unlocker.ring(ctx, inode)
 	if err == nil {
-		f.keys.Store(r)
+		f.setKeys(r)
 	}
 	return err
+}
+
+// setKeys has the file go by the keys of a record, and the pages of its tree, if it has one.
+func (f *File) setKeys(r *ring) {
+	f.keys.Store(r)
+	if f.guard != nil {
+		f.guard.pages.keys.Store(r.pages)
+	}
 }
 
 // open opens the sectors of a piece from the shards that came, each from its places in them.
@@ -414,15 +424,15 @@ func (f *File) Flush(ctx context.Context) error {
 
 // Close implements blocktree.File.
 func (f *File) Close() error {
+	if f.keeper != nil { // which re-seals pages, too
+		f.keeper.end()
+	}
 	var err error
 	if f.guard != nil {
 		err = f.guard.close()
 	}
 	if f.handle == nil {
 		return f.fail("file.Close", either(f.reader.Close(), err))
-	}
-	if f.keeper != nil {
-		f.keeper.end()
 	}
 	err = f.fail("file.Close", either(f.handle.Close(), err))
 	f.started.Wait()

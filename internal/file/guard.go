@@ -40,18 +40,17 @@ func (a *anchored) number() uint64 {
 
 // guard knows the floor of every sector of a tree file, and raises it as the file is written.
 type guard struct {
-	client     *cluster.Client
-	handle     *cluster.Handle // of the file; nil without a lease
-	pages      *File           // the companion
-	file       blocktree.FileID
-	path       blocktree.Path
-	shape      tree.Shape
-	key        [32]byte
-	generation uint32
-	roots      Roots
-	cache      pageCache
-	now        func() time.Time
-	step       func(what string) error
+	client *cluster.Client
+	handle *cluster.Handle // of the file; nil without a lease
+	of     *File
+	pages  *File // the companion
+	file   blocktree.FileID
+	path   blocktree.Path
+	adopt  bool
+	roots  Roots
+	cache  pageCache
+	now    func() time.Time
+	step   func(what string) error
 
 	mu       sync.Mutex
 	anchored *anchored
@@ -80,7 +79,7 @@ type guard struct {
 }
 
 func newGuard(c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions) *guard {
-	g := &guard{client: c, handle: f.handle, file: inode.ID, path: f.info.Path, shape: tree.NewShape(inode.SizeBytes / uint64(inode.SectorBytes)), roots: o.Roots, step: o.step,
+	g := &guard{client: c, of: f, handle: f.handle, adopt: o.adopt, file: inode.ID, path: f.info.Path, roots: o.Roots, step: o.step,
 		now: time.Now, fresh: map[blocktree.SectorIndex]tree.Floor{}, due: make(chan struct{}, 1), soon: make(chan struct{}, 1), stop: make(chan struct{}), fold: make(turn, 1), refreshing: make(turn, 1)}
 	rand.Read(g.random[:])
 	if g.step == nil {

@@ -93,12 +93,15 @@ func (g *guard) foldOnce(ctx context.Context, timeout time.Duration) error {
 		return err
 	}
 	defer g.fold.give()
+	if err := g.of.keys.Load().refused; err != nil {
+		return err // a record of ours would be under a key of before
+	}
 	if g.unsettled != nil {
 		if err := g.settle(ctx); err != nil {
 			return err
 		}
 	}
-	if !g.take() {
+	if !g.take() && !g.behind() {
 		return g.keepSeen(g.state()) // which may have failed before
 	}
 	p, err := g.prepare(ctx)
@@ -108,6 +111,20 @@ func (g *guard) foldOnce(ctx context.Context, timeout time.Duration) error {
 	}
 	g.unsettled = p
 	return g.settle(ctx)
+}
+
+// behind reports whether the newest record is under a key before the newest: of the first there need not be any.
+func (g *guard) behind() bool {
+	return g.state().before(g.of.keys.Load().generation)
+}
+
+// rekeyed returns when there is a record under the newest key; or, where that is not ours to know, when nothing will be anchored under another any more.
+func (g *guard) rekeyed(ctx context.Context) error {
+	err := g.foldOnce(ctx, foldTimeout)
+	if g.of.keys.Load().refused != nil && ctx.Err() == nil {
+		return nil // whoever folded had its turn before us
+	}
+	return err
 }
 
 // take begins a fold of what is fresh, and says whether there is anything.
@@ -148,32 +165,49 @@ func (g *guard) prepare(ctx context.Context) (*proposal, error) {
 		return nil, err
 	}
 	was := g.state()
-	next := &anchored{tree: was.tree}
-	changes := make([]tree.Change, 0, len(g.folding))
-	sectors := slices.Sorted(maps.Keys(g.folding))
-	for _, at := range sectors {
-		changes = append(changes, tree.FloorChange(at, g.folding[at]))
-	}
-	out := newPageWriter(ctx, g)
-	ahead := &pagesAhead{guard: g, tree: &was.tree, sectors: sectors}
-	source := g.source(ctx)
-	source.Fetch = ahead.fetch(ctx, source.Fetch)
-	var err error
-	if next.tree.Roots[tree.Floors], err = was.tree.Fold(tree.Floors, changes, source, out.keep); err == nil {
-		next.tree.Roots[tree.History], err = g.foldHistory(ctx, was, out)
-	}
-	if e := out.finish(); err == nil {
-		err = e
-	}
+	next, err := g.foldPages(ctx, was, max(g.of.sectors(), was.tree.Shape.Sectors()))
 	if err != nil {
 		return nil, err
 	}
 	if err := either(g.step("flush pages"), g.pages.Flush(ctx)); err != nil {
 		return nil, err
 	}
+	return g.propose(ctx, was, next)
+}
+
+// propose makes the record of a state, the next after was.
+func (g *guard) propose(ctx context.Context, was, next *anchored) (*proposal, error) {
 	next.record = g.recordAfter(was, &next.tree)
 	anchoring, err := g.handle.NewAnchoring(ctx, next.record.Number, next.record.Append(nil))
 	return &proposal{anchoring, next}, err
+}
+
+// foldPages writes the pages of a state that follows was, of a file that has so many sectors, no fewer than was has.
+func (g *guard) foldPages(ctx context.Context, was *anchored, sectors uint64) (*anchored, error) {
+	shape := was.tree.Shape.Resized(sectors)
+	if was.record == nil {
+		shape = tree.NewShape(sectors)
+		was = &anchored{tree: tree.Tree{File: g.file, Shape: &shape}}
+	}
+	if err := g.roomFor(ctx, shape.Bytes()/tree.PageBytes); err != nil {
+		return nil, err
+	}
+	next := &anchored{tree: was.tree}
+	next.tree.Shape = &shape
+	changes := make([]tree.Change, 0, len(g.folding))
+	changed := slices.Sorted(maps.Keys(g.folding))
+	for _, at := range changed {
+		changes = append(changes, tree.FloorChange(at, g.folding[at]))
+	}
+	out := newPageWriter(ctx, g, &shape)
+	ahead := &pagesAhead{guard: g, tree: &was.tree, sectors: changed}
+	source := g.source(ctx, was.tree.Shape)
+	source.Fetch = ahead.fetch(ctx, source.Fetch)
+	var err error
+	if next.tree.Roots[tree.Floors], err = was.tree.FoldInto(&shape, tree.Floors, changes, source, out.keep); err == nil {
+		next.tree.Roots[tree.History], err = g.foldHistory(ctx, was, out)
+	}
+	return next, either(err, out.finish())
 }
 
 // foldHistory notes where the line before this one ended, with the first record of this one.
@@ -182,12 +216,13 @@ func (g *guard) foldHistory(ctx context.Context, was *anchored, out *pageWriter)
 	if r := was.record; r != nil && !g.began {
 		changes = append(changes, tree.EndChange(r.Line, tree.End{Random: r.Random, Number: r.Number}))
 	}
-	return was.tree.Fold(tree.History, changes, g.source(ctx), out.keep)
+	return was.tree.Fold(tree.History, changes, g.source(ctx, was.tree.Shape), out.keep)
 }
 
 // recordAfter is the record of a tree, the next after that of was.
 func (g *guard) recordAfter(was *anchored, t *tree.Tree) *tree.Record {
-	r := &tree.Record{File: g.file, Number: 1, Random: g.random, Epoch: g.handle.Epoch(), Generation: g.generation, Sectors: g.shape.Sectors(), Roots: t.Roots}
+	keys := g.of.keys.Load()
+	r := &tree.Record{File: g.file, Number: 1, Random: g.random, Epoch: g.handle.Epoch(), Generation: keys.generation, Sectors: t.Shape.Sectors(), Base: t.Shape.Base(), Roots: t.Roots}
 	if before := was.record; before != nil {
 		r.Number, r.Line, r.Before = before.Number+1, before.Line, before.Hash()
 		if !g.began {
@@ -195,7 +230,7 @@ func (g *guard) recordAfter(was *anchored, t *tree.Tree) *tree.Record {
 		}
 	}
 	copy(r.Signer[:], g.client.SigningKey())
-	r.Seal(g.key, g.client.Sign)
+	r.Seal(keys.integrity[keys.generation], g.client.Sign)
 	return r
 }
 
@@ -257,7 +292,7 @@ func (a *pagesAhead) load(ctx context.Context, index uint64) {
 			continue
 		}
 		last, n = page, n+1
-		wg.Go(func() { _, _ = a.tree.Leaf(tree.Floors, uint64(at), a.guard.source(ctx)) })
+		wg.Go(func() { _, _ = a.tree.Leaf(tree.Floors, uint64(at), a.guard.source(ctx, a.tree.Shape)) })
 	}
 	wg.Wait()
 }

@@ -10,10 +10,11 @@ import (
 	"blocktree/crypto/tree"
 )
 
-// found is what a read of a run found, by sector: version and leaf, nothing where it found no data.
+// found is what a read of a run found, by sector: version and leaf, and the generation of the key; nothing where it found no data.
 type found struct {
-	first blocktree.SectorIndex
-	what  []tree.Floor
+	first       blocktree.SectorIndex
+	what        []tree.Floor
+	generations []uint32
 }
 
 // floors returns the floors of a run, as they are at some moment of the call.
@@ -74,7 +75,7 @@ func (g *guard) floorsInMemory(first blocktree.SectorIndex, out []tree.Floor) (a
 }
 
 func (g *guard) floorsInTree(ctx context.Context, a *anchored, first blocktree.SectorIndex, out []tree.Floor, missing []int) error {
-	source := g.source(ctx)
+	source := g.source(ctx, a.tree.Shape)
 	var page *tree.Page
 	of := uint64(1<<64 - 1) // whose page it is
 	for _, i := range missing {
@@ -107,23 +108,29 @@ func judge(what found, floors []tree.Floor) error {
 	return nil
 }
 
-// readGuarded fills dst with a run that was asked for as read. What is below its floor may have been overtaken: then it is read once more, against the floors of before.
+// readGuarded fills dst with a run that was asked for as read.
 func (f *File) readGuarded(ctx context.Context, r run, read *cluster.Read, dst []byte) error {
+	_, err := f.readJudged(ctx, r, read, dst)
+	return err
+}
+
+// readJudged fills dst with a run that was asked for as read, and says what it is. What is below its floor may have been overtaken: then it is read once more, against the floors of before.
+func (f *File) readJudged(ctx context.Context, r run, read *cluster.Read, dst []byte) (found, error) {
 	what, err := f.readFound(ctx, r, read, dst)
 	if err != nil {
-		return err
+		return what, err
 	}
 	floors, err := f.guard.floors(ctx, r.first, r.count)
 	if err != nil {
-		return f.guard.told(err)
+		return what, f.guard.told(err)
 	}
 	if judge(what, floors) == nil {
-		return nil
+		return what, nil
 	}
 	if what, err = f.readFound(ctx, r, f.ask(r), dst); err != nil {
-		return err
+		return what, err
 	}
-	return f.guard.told(judge(what, floors))
+	return what, f.guard.told(judge(what, floors))
 }
 
 // told has a rollback logged.
@@ -136,7 +143,7 @@ func (g *guard) told(err error) error {
 
 // readFound waits for a run, opens its sectors into dst, and returns what they are.
 func (f *File) readFound(ctx context.Context, r run, read *cluster.Read, dst []byte) (found, error) {
-	what := found{r.first, make([]tree.Floor, r.count)}
+	what := found{r.first, make([]tree.Floor, r.count), make([]uint32, r.count)}
 	pieces, err := read.Wait(ctx)
 	if err != nil {
 		return what, err
@@ -149,12 +156,13 @@ func (f *File) readFound(ctx context.Context, r run, read *cluster.Read, dst []b
 // openNoting opens sectors as open does, has their leaves checked, which a floor is compared with, and notes what they are.
 func (f *File) openNoting(what found) func(*cluster.Piece, []byte) error {
 	return func(p *cluster.Piece, dst []byte) error {
-		noted := what.what[p.First-what.first:][:p.Count]
+		noted, generations := what.what[p.First-what.first:][:p.Count], what.generations[p.First-what.first:][:0:p.Count]
 		clear(noted) // of this piece, or a look before: what is not data here is absent
+		clear(generations[:p.Count])
 		if !p.Data() {
 			return nil
 		}
-		if err := f.open(p, dst); err != nil {
+		if err := f.openUnder(p, dst, func(g uint32) { generations = append(generations, g) }); err != nil {
 			return err
 		}
 		shards, err := p.DataShards()

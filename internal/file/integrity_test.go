@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +15,6 @@ import (
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/stripe"
-	"blocktree/crypto/keys"
 	"blocktree/crypto/tree"
 	"blocktree/internal/bttp"
 	"blocktree/internal/file"
@@ -323,24 +321,6 @@ func TestPageOfBefore(t *testing.T) {
 	})
 }
 
-// TestKeepsItsSize: a tree file is refused another size before anything of it is cut.
-func TestKeepsItsSize(t *testing.T) {
-	within(t, stripe.DurabilityAck, func(b *bed) {
-		f := b.open()
-		b.write(f, 4000, 1)
-		b.must(f.Close())
-		for _, bytes := range []uint64{treeSize / 2, 2 * treeSize} {
-			_, _, err := b.client.Resize(b.T.Context(), b.Path("/vm/tree"), cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return bytes, nil }, Shrink: true})
-			if blocktree.KindOf(err) != blocktree.Unsupported || blocktree.HintOf(err) == "" {
-				b.T.Errorf("to %d: %v", bytes, err)
-			}
-		}
-		f = b.open()
-		b.check(f, map[blocktree.SectorIndex]uint64{4000: 1})
-		b.must(f.Close())
-	})
-}
-
 // TestDowngrade: a path that had a tree file, and has another file now, is refused.
 func TestDowngrade(t *testing.T) {
 	within(t, stripe.DurabilityAck, func(b *bed) {
@@ -480,57 +460,6 @@ func TestAnchorUnknown(t *testing.T) {
 		}
 		b.must(f.Close())
 		b.check(b.open(), map[blocktree.SectorIndex]uint64{5: 2})
-	})
-}
-
-// TestTreeKeepsItsKey: a new key of a tree file, or of a directory with one beneath, is refused before anything is changed, and so is re-sealing; a further reader is not, while
-// the file is held and after.
-func TestTreeKeepsItsKey(t *testing.T) {
-	within(t, stripe.DurabilityAck, func(b *bed) {
-		ctx := b.T.Context()
-		f := b.open()
-		b.write(f, 5, 1)
-		admin := &file.Admin{Client: b.client, Reader: b.Reader}
-		records := func() (is []string) {
-			for _, p := range []string{"/vm/tree", "/vm/plain"} {
-				i, err := b.client.Stat(ctx, b.Path(p))
-				b.must(err)
-				is = append(is, string(i.Access))
-			}
-			return is
-		}
-		refused := func(what string, err error) {
-			b.T.Helper()
-			if blocktree.KindOf(err) != blocktree.Unsupported || blocktree.HintOf(err) == "" || !strings.Contains(err.Error(), "integrity tree") {
-				b.T.Errorf("%s: %v", what, err)
-			}
-		}
-		before := records()
-		tell := func(r *file.Rekeyed) error { b.T.Errorf("%v has a new key", r.Path); return nil }
-		_, err := admin.Rekey(ctx, b.Path("/vm/tree"))
-		refused("a new key", err)
-		refused("a new key, as of a tree", admin.RekeyTree(ctx, b.Path("/vm/tree"), tell))
-		refused("the directory above", admin.RekeyTree(ctx, b.Path("/vm"), tell, b.Reader.Public()))
-		refused("re-sealing", admin.Reseal(ctx, b.Path("/vm/tree"), func(file.Resealing) {}))
-		if after := records(); !slices.Equal(after, before) {
-			b.T.Error("refused, and an access record is another")
-		}
-		_, err = admin.Rekey(ctx, b.Path("/vm/plain"))
-		b.must(err)
-
-		more := keys.NewReaderKey()
-		b.must(admin.Grant(ctx, b.Path("/vm/tree"), more.Public()))
-		b.write(f, 5, 2)
-		time.Sleep(10 * time.Second) // until its holder has heard
-		b.write(f, 6, 3)
-		b.must(f.Close())
-		other, err := b.try(b.Client(), b.roots, func(o *file.OpenOptions) { o.Reader, o.ReadOnly = more, true })
-		b.must(err)
-		b.check(other, map[blocktree.SectorIndex]uint64{5: 2, 6: 3})
-		b.must(other.Close())
-		f = b.open()
-		b.check(f, map[blocktree.SectorIndex]uint64{5: 2, 6: 3})
-		b.must(f.Close())
 	})
 }
 

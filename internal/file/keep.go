@@ -22,6 +22,7 @@ type keeper struct {
 
 	heard meta.Heard // what the group was told last, or is about to be: all before its place is durable
 	place uint64     // the sectors before it are re-sealed, durably or not yet
+	pages uint64     // and, of a file of integrity tree, the pages before it
 	noted time.Time  // when
 	done  uint64     // bytes that were re-sealed since
 }
@@ -32,28 +33,36 @@ const (
 	retryMax = time.Minute
 )
 
-// keep has the file go by the newest record before anything is written: that which it was opened by may have been replaced before the lease was had
-// (docs/design/0027). Then it starts the keeper.
-func (f *File) keep(ctx context.Context, log *slog.Logger) error {
+// renew has the file go by the newest record before anything is written: that which it was opened by may have been replaced before the lease was had
+// (docs/design/0027). It returns what the group has heard of it.
+func (f *File) renew(ctx context.Context) (heard meta.Heard, err error) {
+	if f.keys.Load().access == nil {
+		return heard, nil
+	}
+	inode, err := f.unlocker.client.StatFile(ctx, f.info.ID)
+	if err != nil {
+		return heard, err
+	}
+	if keys.NumberOf(inode.Access) != f.keys.Load().number() {
+		r, err := f.unlocker.ring(ctx, inode)
+		if err != nil {
+			return heard, &blocktree.Error{Op: "open", Path: f.info.Path.Short(), Err: err}
+		}
+		f.setKeys(r)
+	}
+	return inode.Heard, nil
+}
+
+// keep starts the keeper of a file that may be written to from now on.
+func (f *File) keep(ctx context.Context, heard meta.Heard, log *slog.Logger) error {
 	if f.keys.Load().access == nil {
 		return nil
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	inode, err := f.unlocker.client.StatFile(ctx, f.info.ID)
-	if err != nil {
-		return err
-	}
-	if keys.NumberOf(inode.Access) != f.keys.Load().number() {
-		r, err := f.unlocker.ring(ctx, inode)
-		if err != nil {
-			return &blocktree.Error{Op: "open", Path: f.info.Path.Short(), Err: err}
-		}
-		f.keys.Store(r)
-	}
 	k := &keeper{f: f, log: log.With("file", f.info.Path.Short()), news: make(chan *meta.Inode, 1)}
-	k.begin(inode.Heard)
+	k.begin(heard)
 	if r := f.keys.Load(); r.number() > 1 || r.older() { // else nobody can be waiting for this holder to say so
 		if err := k.note(ctx); err != nil {
 			return err
@@ -94,7 +103,7 @@ func (k *keeper) begin(before meta.Heard) {
 	}
 	k.heard = meta.Heard{Number: r.number(), Generation: r.generation, Sectors: place}
 	if before.Generation != r.generation {
-		k.place = 0
+		k.place, k.pages = 0, 0
 	}
 	k.place = max(k.place, place)
 }
@@ -147,7 +156,7 @@ func (k *keeper) over(ctx context.Context, err error) bool {
 }
 
 // goBy goes by a new record, as often as it takes, and returns false when the file is over. Order: 1. writes that begin are sealed as it says; 2. those that had begun
-// have ended; 3. the group is told.
+// have ended, and of a file of integrity tree there is a record under its key; 3. the group is told.
 func (k *keeper) goBy(ctx context.Context, inode *meta.Inode) bool {
 	f := k.f
 	for pause := retryMin; ; pause = min(2*pause, retryMax) {
@@ -155,13 +164,13 @@ func (k *keeper) goBy(ctx context.Context, inode *meta.Inode) bool {
 		switch blocktree.KindOf(err) {
 		case blocktree.Other:
 			if err == nil {
-				f.keys.Store(r)
+				f.setKeys(r)
 			}
 		case blocktree.Permission:
 			if a, e := recordOf(f.info.Path, inode, f.unlocker.pins); e == nil { // the record is right, and this reader is not in it
 				was := *f.keys.Load()
 				was.access, was.refused = a, err
-				f.keys.Store(&was)
+				f.setKeys(&was)
 				k.log.Error("the file's key is not for this reader any more: nothing more is written", "number", a.Number, "err", err)
 				err = nil
 			}
@@ -171,7 +180,10 @@ func (k *keeper) goBy(ctx context.Context, inode *meta.Inode) bool {
 			if f.keys.Load().refused != nil {
 				k.heard.Number = keys.NumberOf(inode.Access)
 			}
-			if err = f.gate.turn(ctx); err == nil {
+			if err = f.gate.turn(ctx); err == nil && f.guard != nil {
+				err = f.guard.rekeyed(ctx)
+			}
+			if err == nil {
 				err = k.note(ctx)
 			}
 		}

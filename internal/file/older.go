@@ -62,9 +62,6 @@ func (d *Admin) Reseal(ctx context.Context, path blocktree.Path, tell func(Resea
 		if err != nil {
 			return err
 		}
-		if inode.Integrity != meta.IntegritySector {
-			return &blocktree.Error{Op: "reseal", Path: path.Short(), Err: errTreeKey()}
-		}
 		described, err := Describe(path, inode, d.Pins)
 		if err != nil {
 			return err
@@ -86,7 +83,7 @@ func (d *Admin) Reseal(ctx context.Context, path blocktree.Path, tell func(Resea
 				return err
 			}
 			if now.Held = held != nil; !now.Held {
-				own, err = Open(ctx, d.Client, path, OpenOptions{Reader: d.Reader, Pins: d.Pins})
+				own, err = Open(ctx, d.Client, path, OpenOptions{Reader: d.Reader, Pins: d.Pins, Roots: d.Roots})
 				if err != nil && blocktree.KindOf(err) != blocktree.Busy {
 					return err
 				}

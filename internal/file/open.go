@@ -142,7 +142,8 @@ type OpenOptions struct {
 	// NoTree refuses files of integrity tree (Unsupported): for who keeps no roots, and would take a file that went back in time for a good one.
 	NoTree bool
 
-	step func(what string) error // of tests: asked before each step of a fold, which an error ends
+	adopt bool                    // of a rekey: go by a record of a key before, and make one of the newest
+	step  func(what string) error // of tests: asked before each step of a fold, which an error ends
 }
 
 // Open opens the file at path. For writing it takes the file's lease, as o.OpenOptions says, and returns when what was in
@@ -181,6 +182,12 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 			return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 		}
 	}
+	if f.handle != nil {
+		if err := f.keep(ctx, f.heard, o.Logger); err != nil {
+			_ = f.Close() // nothing was written; the first error is the one to tell
+			return nil, err
+		}
+	}
 	return f, nil
 }
 
@@ -211,7 +218,7 @@ func (f *File) attach(ctx context.Context, c *cluster.Client, inode *meta.Inode,
 		if f.unlocker == nil { // a companion goes by the keys of its file
 			return nil
 		}
-		if err = f.keep(ctx, o.Logger); err != nil {
+		if f.heard, err = f.renew(ctx); err != nil {
 			_ = f.handle.Close() // nothing was written; the first error is the one to tell
 		}
 	}

@@ -2,8 +2,11 @@ package file
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"time"
 
+	"blocktree"
 	"blocktree/crypto/tree"
 )
 
@@ -42,9 +45,43 @@ func (c *pageCache) Put(id tree.PageID, ref tree.Ref, p *tree.Page) {
 }
 
 // source is where the pages of the tree come from: the cache, or the companion.
-func (g *guard) source(ctx context.Context) tree.Pages {
+func (g *guard) source(ctx context.Context, s *tree.Shape) tree.Pages {
 	return tree.Pages{Cache: &g.cache, Fetch: func(id tree.PageID, ref tree.Ref) (*tree.Page, error) {
-		p := new(tree.Page)
-		return p, g.pages.ReadSectors(ctx, g.shape.Address(id, ref.Place()), p[:])
+		p, at := new(tree.Page), s.Address(id, ref.Place())
+		if err := g.roomFor(ctx, uint64(at)+1); err != nil {
+			return nil, err
+		}
+		return p, g.pages.ReadSectors(ctx, at, p[:])
 	}}
+}
+
+const (
+	roomPause    = 20 * time.Millisecond
+	roomPatience = 10 * time.Second
+)
+
+// roomFor returns when the companion is known to have so many pages: it grows with its file, and whoever has it open hears of that later. If it does not, the cluster has not grown both. Kind Corrupt.
+func (g *guard) roomFor(ctx context.Context, pages uint64) error {
+	for began := g.now(); g.pages.sectors() < pages; {
+		if g.now().Sub(began) > roomPatience {
+			return blocktree.E("integrity", blocktree.Corrupt, fmt.Errorf("the file that holds the tree has %d pages, not %d", g.pages.sectors(), pages))
+		}
+		if err := g.pages.hear(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return blocktree.E("integrity", blocktree.Unavailable, ctx.Err())
+		case <-time.After(roomPause):
+		}
+	}
+	return nil
+}
+
+// hear asks for the size of the file.
+func (f *File) hear(ctx context.Context) error {
+	if f.handle != nil {
+		return f.handle.Hear(ctx)
+	}
+	return f.reader.Hear(ctx)
 }

@@ -19,6 +19,7 @@ const (
 type pageWriter struct {
 	ctx   context.Context
 	guard *guard
+	shape *tree.Shape
 	first blocktree.SectorIndex
 	buf   []byte
 	slots chan struct{}
@@ -27,13 +28,13 @@ type pageWriter struct {
 	err   error // the first
 }
 
-func newPageWriter(ctx context.Context, g *guard) *pageWriter {
-	return &pageWriter{ctx: ctx, guard: g, slots: make(chan struct{}, writesAtOnce)}
+func newPageWriter(ctx context.Context, g *guard, s *tree.Shape) *pageWriter {
+	return &pageWriter{ctx: ctx, guard: g, shape: s, slots: make(chan struct{}, writesAtOnce)}
 }
 
 // keep implements tree.Keep. The new pages are what the next look at the tree wants.
 func (w *pageWriter) keep(id tree.PageID, ref tree.Ref, p *tree.Page) error {
-	at := w.guard.shape.Address(id, ref.Place())
+	at := w.shape.Address(id, ref.Place())
 	if n := len(w.buf) / tree.PageBytes; n == writerPages || n > 0 && at != w.first+blocktree.SectorIndex(n) {
 		w.send()
 	}

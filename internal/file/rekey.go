@@ -18,7 +18,8 @@ import (
 type Admin struct {
 	Client *cluster.Client
 	Reader *keys.ReaderKey
-	Pins   Pins // nil: none
+	Pins   Pins  // nil: none
+	Roots  Roots // nil: none
 	// Patience bounds each step of RekeyTree: the rekey of one file or directory, a listing. 0: only its context does.
 	Patience time.Duration
 }
@@ -183,12 +184,9 @@ type Rekeyed struct {
 }
 
 // Rekey gives a file a new key, wrapped to those who may read now but for those in without. It returns when whoever has the file open writes under it
-// (docs/design/0027); what was written before stays as it is until it is re-sealed. Of a directory only its own key changes: see RekeyTree. Kinds as of Grant, Unsupported (a file of integrity tree), Busy (sectors of too many generations are left), Invalid (nobody would be left who reads it).
+// (docs/design/0027); what was written before stays as it is until it is re-sealed. Of a directory only its own key changes: see RekeyTree. Of a file of integrity tree there is a record under the new key by then. Kinds as of Grant, Corrupt (of such a file: it is older than it was), Busy (sectors of too many generations are left), Invalid (nobody would be left who reads it).
 func (d *Admin) Rekey(ctx context.Context, path blocktree.Path, without ...keys.PublicKey) (*Rekeyed, error) {
 	inode, a, err := d.change(ctx, path, func(i *meta.Inode, a *keys.Access, ring keys.Ring) (*keys.Access, error) {
-		if i.Integrity != meta.IntegritySector {
-			return nil, errTreeKey()
-		}
 		above, err := d.inherited(ctx, path)
 		if err != nil {
 			return nil, err
@@ -214,6 +212,11 @@ func (d *Admin) Rekey(ctx context.Context, path blocktree.Path, without ...keys.
 	r := &Rekeyed{Path: path, ID: inode.ID, Directory: inode.Kind == meta.KindDir, Number: a.Number, Generation: a.Generation}
 	if r.Directory {
 		return r, nil
+	}
+	if inode.Integrity == meta.IntegrityTree {
+		if err := d.awaitRecord(ctx, r); err != nil {
+			return nil, &blocktree.Error{Op: "rekey", Path: path.Short(), Err: err}
+		}
 	}
 	if err := d.awaitHeard(ctx, r.ID, r.Number); err != nil {
 		return nil, &blocktree.Error{Op: "rekey", Path: path.Short(), Err: err}
@@ -276,55 +279,8 @@ func shortPaths(all []blocktree.Path) string {
 }
 
 // RekeyTree is Rekey of a directory and of everything beneath it that has a key: whoever read the directory and is in without reads nothing of what is written from then on. It
-// tells of each as it is done. What fails ends it; done again it begins anew. A file is as good as any tree. While a file of integrity tree is beneath, nothing is changed: Unsupported.
+// tells of each as it is done. What fails ends it; done again it begins anew. A file is as good as any tree.
 func (d *Admin) RekeyTree(ctx context.Context, path blocktree.Path, tell func(*Rekeyed) error, without ...keys.PublicKey) error {
-	if err := d.refuseTrees(ctx, path); err != nil {
-		return err
-	}
-	return d.rekeyBeneath(ctx, path, tell, without)
-}
-
-// treeKeyHint is for who would change the key of a file of integrity tree.
-const treeKeyHint = "make another file, for those who may read now, copy what is in it with its devices, and remove it"
-
-func errTreeKey() error {
-	return &blocktree.Error{Op: "rekey", Kind: blocktree.Unsupported, Err: errors.New("a file of integrity tree keeps the key that it was made with"), Hint: treeKeyHint}
-}
-
-// refuseTrees fails where a file of integrity tree is at path, or beneath it: else some keys would be changed and others not.
-func (d *Admin) refuseTrees(ctx context.Context, path blocktree.Path) error {
-	inode, entries, err := d.look(ctx, path)
-	if err != nil {
-		return err
-	}
-	if inode.Integrity != meta.IntegritySector {
-		return &blocktree.Error{Op: "rekey", Path: path.Short(), Err: errTreeKey()}
-	}
-	for _, e := range entries {
-		if e.Inode.Kind == meta.KindFile && e.Inode.Integrity == meta.IntegritySector {
-			continue
-		}
-		if err := d.refuseTrees(ctx, path.Join(e.Name)); err != nil && blocktree.KindOf(err) != blocktree.NotFound {
-			return err
-		}
-	}
-	return nil
-}
-
-// look is a step of RekeyTree: what is at path, and directly beneath.
-func (d *Admin) look(ctx context.Context, path blocktree.Path) (*meta.Inode, []meta.DirEntry, error) {
-	ctx, cancel := d.step(ctx)
-	defer cancel()
-	inode, err := d.Client.Stat(ctx, path)
-	if err != nil || inode.Kind == meta.KindFile {
-		return inode, nil, err
-	}
-	entries, err := d.Client.List(ctx, path)
-	return inode, entries, err
-}
-
-// rekeyBeneath is RekeyTree once nothing is in its way.
-func (d *Admin) rekeyBeneath(ctx context.Context, path blocktree.Path, tell func(*Rekeyed) error, without []keys.PublicKey) error {
 	entries, err := d.rekeyOne(ctx, path, tell, without)
 	if err != nil {
 		return err
@@ -333,7 +289,7 @@ func (d *Admin) rekeyBeneath(ctx context.Context, path blocktree.Path, tell func
 		if e.Inode.Kind == meta.KindFile && e.Inode.KeyID == (keys.KeyID{}) {
 			continue // not encrypted
 		}
-		if err := d.rekeyBeneath(ctx, path.Join(e.Name), tell, without); err != nil && blocktree.KindOf(err) != blocktree.NotFound {
+		if err := d.RekeyTree(ctx, path.Join(e.Name), tell, without...); err != nil && blocktree.KindOf(err) != blocktree.NotFound {
 			return err
 		}
 	}

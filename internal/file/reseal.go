@@ -34,7 +34,7 @@ func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
 	first := blocktree.SectorIndex(k.place)
 	count := min(end-k.place, uint64(max(1, resealBytes/f.info.SectorBytes)))
 	err := f.cut(first, count, f.runSectors, func(r run) error {
-		if err := f.resealRun(ctx, r); err != nil {
+		if _, err := f.resealRun(ctx, r); err != nil {
 			return err
 		}
 		k.place += r.count
@@ -50,11 +50,16 @@ func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
+	return k.pause(began, others, count*uint64(f.info.SectorBytes)), nil
+}
+
+// pause is how long to wait after so many bytes, which were begun when others had written so often.
+func (k *keeper) pause(began time.Time, others, bytes uint64) time.Duration {
 	rate := uint64(blocktree.ResealBytesPerSecond)
-	if f.gate.total.Load() != others {
+	if k.f.gate.total.Load() != others {
 		rate /= resealYield
 	}
-	return max(0, time.Duration(count*uint64(f.info.SectorBytes))*time.Second/time.Duration(rate)-time.Since(began)), nil
+	return max(0, time.Duration(bytes)*time.Second/time.Duration(rate)-time.Since(began))
 }
 
 // resealYield is what part of the rate is left while others write.
@@ -62,7 +67,7 @@ const resealYield = 4
 
 // durably tells the group of a place, once all before it is durable.
 func (k *keeper) durably(ctx context.Context, place uint64) error {
-	if err := k.f.handle.Flush(ctx); err != nil {
+	if err := k.f.Flush(ctx); err != nil {
 		return err
 	}
 	k.heard.Sectors = place
@@ -72,6 +77,9 @@ func (k *keeper) durably(ctx context.Context, place uint64) error {
 // finish ends a re-sealing. Where the keys of older generations cannot be dropped by this client, whoever may administer the file does that: the place says that it may be done.
 func (k *keeper) finish(ctx context.Context) (time.Duration, error) {
 	if k.place != meta.AllResealed {
+		if more, wait, err := k.resealPages(ctx); more || err != nil {
+			return wait, err
+		}
 		k.heard.Rate = 0
 		if err := k.durably(ctx, meta.AllResealed); err != nil {
 			return 0, err
@@ -90,17 +98,20 @@ func (k *keeper) finish(ctx context.Context) (time.Duration, error) {
 	return retryMin, nil // the record that says so will be heard of
 }
 
-// resealRun seals what of a run is of an older generation under the newest. Writes to it wait until that is over, so that none is undone.
-func (f *File) resealRun(ctx context.Context, r run) error {
+// resealRun seals what of a run is of an older generation under the newest, and says how much data it had. Writes to it wait until that is over, so that none is undone.
+func (f *File) resealRun(ctx context.Context, r run) (bytes uint64, err error) {
 	open, err := f.gate.close(ctx, r.first, r.count)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer open()
+	if f.guard != nil {
+		return 0, f.resealGuarded(ctx, r)
+	}
 	read := f.handle.Read(r.region, r.first, uint32(r.count))
 	pieces, err := read.Wait(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer read.Release()
 	newest, size := f.keys.Load().generation, f.info.SectorBytes
@@ -111,6 +122,7 @@ func (f *File) resealRun(ctx context.Context, r run) error {
 			continue
 		}
 		plain, old := make([]byte, int(p.Count)*size), false
+		bytes += uint64(len(plain))
 		tell := func(g uint32) { old = old || g != newest }
 		if err = f.openUnder(p, plain, tell); blocktree.KindOf(err) == blocktree.Corrupt {
 			old = true
@@ -128,5 +140,5 @@ func (f *File) resealRun(ctx context.Context, r run) error {
 		}
 		writes = append(writes, w)
 	}
-	return waitAll(ctx, writes, err)
+	return bytes, waitAll(ctx, writes, err)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -31,7 +33,7 @@ func rollback(hint, format string, args ...any) error {
 }
 
 // putBackHint is for who finds that the cluster is not what it was.
-const putBackHint = "the nodes' disks, or some of them, have gone back in time, or somebody put another file there: bring the newer ones back; if it was done on purpose, serve once with --accept-rollback"
+const putBackHint = "the nodes' disks, or some of them, have gone back in time, or somebody put another file there: bring the newer ones back; if it was done on purpose, serve once with --accept-rollback, or remove what a command (--state) or a filesystem service (roots, in its store's directory) has kept"
 
 // remembered checks what the cluster says of the path against what was kept of it, but for its record: the file must be the one it was, and have a tree if it had one.
 func remembered(path blocktree.Path, inode *meta.Inode, o *OpenOptions) (*Seen, error) {
@@ -58,17 +60,57 @@ func remembered(path blocktree.Path, inode *meta.Inode, o *OpenOptions) (*Seen, 
 	return seen, nil
 }
 
-// newest asks the cluster for the newest record of a tree file, and verifies it. The state is that of no record where there is none yet.
-func (g *guard) newest(ctx context.Context) (*anchored, error) {
-	inode, err := g.client.StatID(ctx, g.file)
-	if err != nil {
-		return nil, err
+// Bounds of the wait for a record under the newest key: who has the file open hears of that within 5 s.
+const (
+	rekeyPause    = 500 * time.Millisecond
+	rekeyPatience = 10 * time.Second
+)
+
+// newest asks the cluster for the newest record of a tree file, and verifies it. The state is that of no record where there is none yet. One under a key before the newest may
+// be of somebody who is no reader any more: it is gone by only if it is one of those known, or for a rekey; a reader waits for another (Unavailable).
+func (g *guard) newest(ctx context.Context, known ...tree.Root) (*anchored, error) {
+	for began := g.now(); ; {
+		inode, err := g.client.StatID(ctx, g.file)
+		if err != nil {
+			return nil, err
+		}
+		a, err := g.decode(ctx, inode)
+		if err != nil || g.adopt || !a.before(g.of.keys.Load().generation) || slices.ContainsFunc(known, func(r tree.Root) bool { return r == a.root() || a.before(r.Generation) }) {
+			return a, err // if it is before one that is known, accept says so
+		}
+		if g.handle != nil || g.now().Sub(began) > rekeyPatience {
+			return nil, &blocktree.Error{Op: "integrity record", Kind: blocktree.Unavailable, Err: errors.New("the file has a new key, and no record under that yet"),
+				Hint: "the rekey has not ended, or was broken off: say btnode rekey again, which makes the record"}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, blocktree.E("integrity record", blocktree.Unavailable, ctx.Err())
+		case <-time.After(rekeyPause):
+		}
 	}
-	return g.decode(inode)
 }
 
-func (g *guard) decode(inode *meta.Inode) (*anchored, error) {
-	a := &anchored{tree: tree.Tree{File: g.file, Shape: &g.shape}}
+// root is that of the state's record.
+func (a *anchored) root() tree.Root {
+	if a.record == nil {
+		return tree.Root{}
+	}
+	return a.record.Root()
+}
+
+// before reports whether the state has no record under a generation of the key or a later one. Of the first there may be none.
+func (a *anchored) before(generation uint32) bool {
+	if a.record == nil {
+		return generation > 1
+	}
+	return a.record.Generation < generation
+}
+
+// decode reads and verifies the record that an inode has; a key that is not known yet is asked for.
+func (g *guard) decode(ctx context.Context, inode *meta.Inode) (*anchored, error) {
+	sectors := inode.SizeBytes / uint64(inode.SectorBytes)
+	shape := tree.NewShape(sectors)
+	a := &anchored{tree: tree.Tree{File: g.file, Shape: &shape}}
 	if inode.AnchorNumber == 0 && len(inode.Anchor) == 0 {
 		return a, nil
 	}
@@ -76,15 +118,22 @@ func (g *guard) decode(inode *meta.Inode) (*anchored, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Generation != g.generation {
-		return nil, &blocktree.Error{Op: "integrity record", Kind: blocktree.Permission, Err: fmt.Errorf("it is of key generation %d, which is not here", r.Generation)}
+	if r.Generation > g.of.keys.Load().generation {
+		if err := g.of.refresh(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if err := r.Verify(g.key, g.file, g.shape.Sectors()); err != nil {
+	key, ok := g.of.keys.Load().integrity[r.Generation]
+	if !ok {
+		return nil, rollback(putBackHint, "the newest record is of key generation %d, of which there is no key any more, or none yet", r.Generation)
+	}
+	if err := r.Verify(key, g.file, sectors); err != nil {
 		return nil, err
 	}
 	if r.Number != inode.AnchorNumber {
 		return nil, blocktree.E("integrity record", blocktree.Corrupt, fmt.Errorf("it has number %d, and is kept as %d", r.Number, inode.AnchorNumber))
 	}
+	shape = r.Shape()
 	a.record, a.tree.Roots = r, r.Roots
 	return a, nil
 }
@@ -92,7 +141,7 @@ func (g *guard) decode(inode *meta.Inode) (*anchored, error) {
 // accept refuses a state that does not come after what was seen and what is demanded, and keeps it as seen.
 func (g *guard) accept(ctx context.Context, a *anchored, seen ...tree.Root) error {
 	for _, root := range seen {
-		if err := root.Follows(a.record, &a.tree, g.source(ctx)); err != nil {
+		if err := root.Follows(a.record, &a.tree, g.source(ctx, a.tree.Shape)); err != nil {
 			if blocktree.KindOf(err) == blocktree.Corrupt {
 				err = &blocktree.Error{Op: "newest record", Err: err, Hint: putBackHint}
 			}
@@ -107,10 +156,7 @@ func (g *guard) keepSeen(a *anchored) error {
 	if g.roots == nil {
 		return nil
 	}
-	s := Seen{File: g.file}
-	if a.record != nil {
-		s.Root = a.record.Root()
-	}
+	s := Seen{File: g.file, Root: a.root()}
 	g.saving.Lock()
 	defer g.saving.Unlock()
 	if g.saved != nil && *g.saved == s {
@@ -130,15 +176,11 @@ func (g *guard) refresh(ctx context.Context) (changed bool, err error) {
 	}
 	defer g.refreshing.give()
 	was := g.state()
-	now, err := g.newest(ctx)
+	now, err := g.newest(ctx, was.root())
 	if err != nil {
 		return false, err
 	}
-	var root tree.Root
-	if was.record != nil {
-		root = was.record.Root()
-	}
-	if err := g.accept(ctx, now, root); err != nil {
+	if err := g.accept(ctx, now, was.root()); err != nil {
 		return false, err
 	}
 	g.mu.Lock()
@@ -154,31 +196,40 @@ func (g *guard) refresh(ctx context.Context) (changed bool, err error) {
 // openGuard opens the companion of a tree file that f is of, and has the tree guard f.
 func openGuard(ctx context.Context, c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions, seen *Seen) (err error) {
 	g := newGuard(c, f, inode, o)
-	r, companion := f.keys.Load(), inode.CompanionInode()
-	g.key, g.generation = r.integrity, r.generation
-	g.pages = newFile(companion, f.info.Path, r.pages, o.ReadOnly)
+	companion := inode.CompanionInode()
+	g.pages = newFile(companion, f.info.Path, f.keys.Load().pages, o.ReadOnly)
 	if err := g.pages.attach(ctx, c, companion, o); err != nil {
 		return err
 	}
+	f.guard = g
 	defer func() {
 		if err != nil {
+			f.guard = nil
 			_ = g.pages.Close() // the first error says why
 		}
 	}()
-	// Only now: whoever had the leases before can anchor nothing any more.
-	if g.anchored, err = g.newest(ctx); err != nil {
-		return err
+	var roots []tree.Root
+	if !o.Root.IsZero() {
+		roots = append(roots, o.Root)
 	}
-	roots := []tree.Root{o.Root}
 	if seen != nil {
 		roots, g.saved = append(roots, seen.Root), seen
+	}
+	// Only now: whoever had the leases before can anchor nothing any more.
+	if g.anchored, err = g.newest(ctx, roots...); err != nil {
+		return err
 	}
 	if err := g.accept(ctx, g.anchored, roots...); err != nil {
 		return err
 	}
-	f.guard = g
-	if f.handle != nil {
-		g.wg.Go(g.run)
+	if f.handle == nil {
+		return nil
 	}
+	if g.behind() { // before anything is written, or anybody is told that this holder goes by the newest key
+		if err := g.foldOnce(ctx, foldTimeout); err != nil {
+			return err
+		}
+	}
+	g.wg.Go(g.run)
 	return nil
 }

@@ -103,9 +103,6 @@ func (u *unlocker) ring(ctx context.Context, inode *meta.Inode) (*ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	if inode.Integrity != meta.IntegritySector && (a.Generation != 1 || len(a.Older) > 0) {
-		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Unsupported, Err: fmt.Errorf("a file of integrity tree has the key that it was made with, and the access record has generation %d", a.Generation), Hint: treeKeyHint}
-	}
 	opened, err := u.unlock(ctx, u.path, a)
 	if err != nil {
 		return nil, err
@@ -113,7 +110,10 @@ func (u *unlocker) ring(ctx context.Context, inode *meta.Inode) (*ring, error) {
 	r := newRing(a, opened, suite, inode.ID)
 	if inode.Integrity == meta.IntegrityTree {
 		r.pages = newRing(a, opened, suite, inode.CompanionInode().ID)
-		r.integrity = opened[a.Generation].Integrity(a.KeyID, a.Generation)
+		r.integrity = map[uint32][keys.FileKeyBytes]byte{}
+		for g, k := range opened {
+			r.integrity[g] = k.Integrity(a.KeyID, g)
+		}
 	}
 	return r, nil
 }
@@ -124,9 +124,9 @@ type ring struct {
 	generation uint32       // under which is sealed
 	newest     *seal.Sealer
 	sealers    map[uint32]*seal.Sealer
-	// pages and integrity are those of a tree file's companion and records (docs/design/0028).
+	// pages and integrity are those of a tree file's companion and, by generation, its records (docs/design/0028).
 	pages     *ring
-	integrity [keys.FileKeyBytes]byte
+	integrity map[uint32][keys.FileKeyBytes]byte
 	// refused is why nothing may be sealed any more: the newest record is not wrapped to the reader.
 	refused error
 }

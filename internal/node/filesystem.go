@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync/atomic"
 
 	"blocktree"
@@ -12,6 +13,7 @@ import (
 	"blocktree/crypto/keys"
 	"blocktree/fs"
 	"blocktree/internal/bttp"
+	"blocktree/internal/file"
 	"blocktree/route"
 )
 
@@ -53,7 +55,8 @@ func (c *Config) openDoor(ctx context.Context) (*door, error) {
 		return nil, err
 	}
 	d.service = fs.New(fs.Config{Anonymous: c.Filesystem.Anonymous, Logger: c.Logger, Clock: c.Clock,
-		Cluster: fs.Over(fs.Backing{Client: d.client, Reader: c.Filesystem.Reader, Readers: c.Filesystem.Readers, Rights: d.rights})})
+		Cluster: fs.Over(fs.Backing{Client: d.client, Reader: c.Filesystem.Reader, Readers: c.Filesystem.Readers, Rights: d.rights,
+			Roots: file.KeepRoots(c.FS, filepath.Join(c.StoreDir, "roots"))})})
 	return d, nil
 }
 

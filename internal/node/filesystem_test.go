@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"blocktree/internal/file"
 	"blocktree/internal/node"
 	"blocktree/internal/testenv"
+	"blocktree/internal/vfs"
 )
 
 // withDoor is a running cluster of three, the first two of which are filesystem services.
@@ -77,7 +79,7 @@ func TestOneFileTwoDoors(t *testing.T) {
 	if _, err := r.ReadAt(ctx, got, 777); err != nil || !bytes.Equal(got, text) {
 		t.Errorf("another reader: %v", err)
 	}
-	local, err := fs.OpenLocal(ctx, blocks, path, d.Reader, fs.OpenOptions{})
+	local, err := fs.OpenLocal(ctx, blocks, path, fs.Local{Reader: d.Reader}, fs.OpenOptions{})
 	must(err)
 	if _, err := local.ReadAt(ctx, got, 777); err != nil || !bytes.Equal(got, text) {
 		t.Errorf("with a key: %v", err)
@@ -104,34 +106,76 @@ func TestOneFileTwoDoors(t *testing.T) {
 	sizesAndNames(t, d, door, r)
 }
 
-// TestDoorRefusesTrees: the service and the commands keep no roots, so they open no file of integrity tree, and say who does. It is listed and described as any.
-func TestDoorRefusesTrees(t *testing.T) {
+// TestDoorServesTrees: the service keeps roots in the directory of its node's store, and refuses what is older than those; who opens a file of integrity tree by a key of his own and keeps none is refused, unless he
+// wants to be told that what the cluster shows is believed.
+func TestDoorServesTrees(t *testing.T) {
 	d := withDoor(t)
 	ctx, path, blocks := patience(t), d.Path("/vault"), d.Client()
-	if err := file.Create(ctx, blocks, path, file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{d.Reader.Public()}, Tree: true}); err != nil {
-		t.Fatal(err)
-	}
-	refused := func(what string, err error) {
+	must := func(err error) {
 		t.Helper()
-		if blocktree.KindOf(err) != blocktree.Unsupported {
-			t.Errorf("%s: %v", what, err)
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
+	must(file.Create(ctx, blocks, path, file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{d.Reader.Public()}, Tree: true}))
 	door := d.Door("admin", 0, 0)
-	if info, err := door.Stat(ctx, path); err != nil || info.SizeBytes != 1<<20 {
-		t.Errorf("%+v, %v", info, err)
+	text, got := bytes.Repeat([]byte("in the vault "), 1000), make([]byte, 13000)
+	f, err := door.Open(ctx, path, fs.OpenOptions{Write: true})
+	must(err)
+	must(f.WriteAt(ctx, text, 777))
+	must(f.Flush(ctx))
+	must(f.Close())
+	read := func() error {
+		f, err := door.Open(ctx, path, fs.OpenOptions{})
+		if err != nil {
+			return err
+		}
+		defer f.Close() // only read from
+		_, err = f.ReadAt(ctx, got, 777)
+		return err
 	}
-	_, err := door.Open(ctx, path, fs.OpenOptions{Write: true})
-	refused("for writing", err)
-	f, err := door.Open(ctx, path, fs.OpenOptions{})
-	if err == nil {
-		_, err = f.ReadAt(ctx, make([]byte, 10), 0)
+	if must(read()); !bytes.Equal(got, text) {
+		t.Error("other bytes")
 	}
-	refused("for reading", err)
-	refused("larger", door.Resize(ctx, path, 2<<20))
+	must(door.Resize(ctx, path, 2<<20))
+	mine := file.KeepRoots(vfs.Disk{}, t.TempDir())
+	warned := 0
+	believe := func(blocktree.Path) { warned++ }
 	for _, o := range []fs.OpenOptions{{}, {Write: true}} {
-		_, err := fs.OpenLocal(ctx, blocks, path, d.Reader, o)
-		refused("with a key", err)
+		if _, err := fs.OpenLocal(ctx, blocks, path, fs.Local{Reader: d.Reader}, o); blocktree.KindOf(err) != blocktree.Unsupported || blocktree.HintOf(err) == "" {
+			t.Errorf("who keeps nothing: %v", err)
+		}
+		local, err := fs.OpenLocal(ctx, blocks, path, fs.Local{Reader: d.Reader, Roots: mine, Believe: believe}, o)
+		must(err)
+		must(local.Close())
+	}
+	if warned != 1 {
+		t.Errorf("told %d times that what is shown is believed", warned)
+	}
+	seen, err := mine.Load(path)
+	if err != nil || seen == nil || seen.Root.IsZero() {
+		t.Fatalf("kept %+v, %v", seen, err)
+	}
+	seen.Root.Number += 9
+	kept := 0
+	for i := range 2 { // the services of the domain
+		roots := file.KeepRoots(vfs.Disk{}, filepath.Join(d.NodeDir(i), "roots"))
+		if was, err := roots.Load(path); err == nil && was != nil {
+			kept++
+		}
+		must(roots.Save(path, *seen))
+	}
+	if kept == 0 {
+		t.Error("no service keeps a root")
+	}
+	if err := read(); blocktree.KindOf(err) != blocktree.Corrupt || !strings.Contains(err.Error(), "rollback detected") {
+		t.Errorf("of a file that is older than what was seen: %v", err)
+	}
+	must(mine.Save(path, *seen))
+	for _, l := range []fs.Local{{Reader: d.Reader, Roots: mine}, {Reader: d.Reader, Root: seen.Root}} {
+		if _, err := fs.OpenLocal(ctx, blocks, path, l, fs.OpenOptions{}); blocktree.KindOf(err) != blocktree.Corrupt || !strings.Contains(err.Error(), "rollback detected") {
+			t.Errorf("with a key: %v", err)
+		}
 	}
 }
 
