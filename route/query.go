@@ -110,8 +110,8 @@ type Answer struct {
 	TTL time.Duration
 	// Given is when, by the answerer's clock, in whole milliseconds. Its credentials were good then; nothing else goes by it.
 	Given time.Time
-	// Covers is a directory at or above the scope, and at or below Directory: the same answer is right for every scope from there down. "" where the
-	// answerer knows of the scope alone. A redirect downward covers its directory, and need not say so.
+	// Covers is, for Closest, a directory at or above the scope, and at or below Directory and In: the same answer is right for every scope from there down.
+	// "" where the answerer knows of the scope alone, and in a redirect downward, which covers what it leads to.
 	Covers blocktree.Scope
 
 	In       blocktree.Scope     // Found: the directory that has the runtimes
@@ -175,9 +175,9 @@ func (a *Answer) Check() error {
 	switch {
 	case !clean(a.Directory) || a.Directory.Root() != a.Query.Scope.Root():
 		return bad("its directory is not a path of the domain")
-	case a.TTL <= 0 || a.TTL > blocktree.RouteTTLMax:
+	case a.TTL < time.Millisecond || a.TTL > blocktree.RouteTTLMax:
 		return bad("holds for %v, at most %v", a.TTL, blocktree.RouteTTLMax)
-	case a.Covers != "" && !(clean(a.Covers) && a.Query.Scope.Within(a.Covers) && a.Covers.Within(a.Directory)):
+	case a.Covers != "" && !(a.Query.Kind == Closest && clean(a.Covers) && a.Query.Scope.Within(a.Covers) && a.Covers.Within(a.Directory)):
 		return bad("covers %s, which it does not speak for or was not asked of", a.Covers.Short())
 	case a.Outcome == Found:
 		return a.checkFound(bad)
@@ -201,8 +201,8 @@ func (a *Answer) checkFound(bad func(string, ...any) error) error {
 		return bad("found in %s, which it does not speak for", a.In.Short())
 	case q.Kind == InScope && a.In != q.Scope || q.Kind == Closest && !q.Scope.Within(a.In):
 		return bad("found in %s, which was not asked for", a.In.Short())
-	case a.Covers != "" && !a.Covers.Within(a.In) && !a.In.Within(a.Covers):
-		return bad("covers %s, beside what was found", a.Covers.Short())
+	case a.Covers != "" && !a.Covers.Within(a.In):
+		return bad("covers %s, above what was found", a.Covers.Short())
 	}
 	return checkRuntimes(a.In, q.Service, a.Runtimes, blocktree.RouteRuntimesMax, bad)
 }
@@ -214,7 +214,7 @@ func (a *Answer) checkRedirect(bad func(string, ...any) error) error {
 	switch down := to.Within(a.Directory); {
 	case !clean(to) || to == a.Directory:
 		return bad("a redirect to where it comes from")
-	case down && !q.Scope.Within(to):
+	case down && (!q.Scope.Within(to) || a.Covers != ""):
 		return bad("a redirect to %s, which is not on the way", to.Short())
 	case !down && !a.Directory.Within(to):
 		return bad("a redirect to %s, which is neither nearer nor rootward", to.Short())
