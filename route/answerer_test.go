@@ -16,7 +16,7 @@ import (
 // ask puts a question to the cluster of a directory, as a member of the domain.
 func ask(t *testing.T, w *world, dir string, q route.Query) (route.Answer, error) {
 	t.Helper()
-	frame, err := w.clusters[w.at(dir)].answerer.Serve(t.Context(), q.Encode(), route.Querier{Identity: w.caller("/client")})
+	frame, err := w.clusters[w.at(dir)].hosts[0].answerer.Serve(t.Context(), q.Encode(), route.Querier{Identity: w.caller("/client")})
 	if err != nil {
 		return route.Answer{}, err
 	}
@@ -116,7 +116,7 @@ func TestAnswererWithoutAnAnswer(t *testing.T) {
 			t.Errorf("%s: %v, %+v", x.name, err, stats)
 		}
 	}
-	if _, err := c.answerer.Serve(t.Context(), []byte{1, 2, 3}, route.Querier{}); blocktree.KindOf(err) != blocktree.Invalid || c.answerer.Stats().Malformed != 1 {
+	if _, err := c.hosts[0].answerer.Serve(t.Context(), []byte{1, 2, 3}, route.Querier{}); blocktree.KindOf(err) != blocktree.Invalid || c.hosts[0].answerer.Stats().Malformed != 1 {
 		t.Error(err)
 	}
 	if _, err := route.NewAnswerer(route.AnswererConfig{Namespace: c, TTL: 2 * blocktree.RouteTTLMax}); blocktree.KindOf(err) != blocktree.Invalid {

@@ -73,7 +73,7 @@ func TestWhoMayAsk(t *testing.T) {
 func verdict(t *testing.T, w *world, of string, id cred.Identity, q route.Query) string {
 	t.Helper()
 	dir := w.at(of)
-	frame, err := w.clusters[dir].answerer.Serve(t.Context(), q.Encode(), route.Querier{Identity: id})
+	frame, err := w.clusters[dir].hosts[0].answerer.Serve(t.Context(), q.Encode(), route.Querier{Identity: id})
 	if blocktree.KindOf(err) == blocktree.Permission {
 		return "no"
 	}

@@ -37,16 +37,15 @@ type cluster struct {
 	registered map[blocktree.Scope][]blocktree.Runtime
 	private    map[blocktree.Scope]bool // directories that others may not read
 	rights     map[blocktree.Principal]blocktree.Scope
-	ns         route.Namespace // cluster itself, or what a test puts before it
-	answerer   *route.Answerer
 }
 
 // host is a sector host. say, if set, is what it answers instead of the truth.
 type host struct {
-	runtime blocktree.Runtime
-	signer  route.Signer
-	cluster *cluster
-	say     func(q route.Query, truth func() ([]byte, error)) ([]byte, error)
+	runtime  blocktree.Runtime
+	signer   route.Signer
+	cluster  *cluster
+	answerer *route.Answerer
+	say      func(q route.Query, truth func() ([]byte, error)) ([]byte, error)
 }
 
 // identity issues credentials for a path of the world.
@@ -77,7 +76,6 @@ func newWorld(t testing.TB, each int, dirs ...string) *world {
 		scope := w.at(dir)
 		c := &cluster{w: w, dir: scope, registered: map[blocktree.Scope][]blocktree.Runtime{}, private: map[blocktree.Scope]bool{},
 			rights: map[blocktree.Principal]blocktree.Scope{}}
-		c.ns = c
 		for _, up := range route.Rootward(scope)[1:] {
 			if c.parent = w.clusters[up]; c.parent != nil {
 				break
@@ -88,17 +86,24 @@ func newWorld(t testing.TB, each int, dirs ...string) *world {
 			signer := w.identity(scope.Join(fmt.Sprintf("node%d", n)), blocktree.ServiceSector)
 			h := &host{cluster: c, signer: signer, runtime: blocktree.Runtime{Path: scope.Join(fmt.Sprintf("node%d", n)), Principal: signer.Key.Principal(),
 				Node: blocktree.NodeID(100*i + n + 1), Endpoints: []string{fmt.Sprintf("10.0.%d.%d:7000", i, n+1)}, Services: []string{blocktree.ServiceSector}}}
+			h.answers(c)
 			c.hosts = append(c.hosts, h)
 			c.registered[scope] = append(c.registered[scope], h.runtime)
 			w.hosts[h.runtime.Endpoints[0]] = h
 		}
-		answerer, err := route.NewAnswerer(route.AnswererConfig{Namespace: c, Signer: func() route.Signer { return c.hosts[0].signer }, Now: func() time.Time { return w.now() }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.answerer = answerer
 	}
 	return w
+}
+
+// answers lets the host answer out of a namespace.
+func (h *host) answers(ns route.Namespace) {
+	h.cluster.w.t.Helper()
+	w := h.cluster.w
+	var err error
+	h.answerer, err = route.NewAnswerer(route.AnswererConfig{Namespace: ns, Signer: func() route.Signer { return h.signer }, Now: func() time.Time { return w.now() }})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // at is a path of the world from its short form; "" is the root directory.
@@ -194,7 +199,7 @@ func (a asker) Ask(ctx context.Context, to blocktree.Runtime, in blocktree.Scope
 		return nil, blocktree.E("dial", blocktree.Unauthenticated, errors.New("somebody else"))
 	}
 	truth := func() ([]byte, error) {
-		return h.cluster.answerer.Serve(ctx, q.Encode(), route.Querier{Identity: a.from})
+		return h.answerer.Serve(ctx, q.Encode(), route.Querier{Identity: a.from})
 	}
 	if h.say != nil {
 		return h.say(q, truth)
