@@ -15,7 +15,7 @@ import (
 
 // Seeder names runtimes of the root directory: a configuration, or DNS. They may have no principal and no path, but have endpoints.
 type Seeder interface {
-	// Seeds returns at least one and at most SeedsMax. It may block until ctx ends, and fails with Unavailable, or with Unauthenticated for those of another domain.
+	// Seeds returns at least one and at most SeedsMax, those to be asked first in front. It may block until ctx ends, and fails with Unavailable, or with Unauthenticated for those of another domain.
 	Seeds(ctx context.Context) ([]blocktree.Runtime, error)
 }
 
@@ -47,7 +47,8 @@ type Finder struct {
 
 	seedsMu sync.Mutex // held while seeds are asked for: who comes then waits for the same
 	seeds   []blocktree.Runtime
-	seedsAt time.Time
+	seedsAt time.Time // of the last time that they were asked for
+	seedErr error     // what came of it
 }
 
 var _ blocktree.Resolver = (*Finder)(nil)
@@ -261,7 +262,7 @@ func (f *Finder) Close() error {
 }
 
 // rootCluster returns the cluster of the root directory as the seeds name it. again asks for them though some are known, as all of those failed: they
-// are fresh if that was done, which is no sooner than SeedsAgain after the last time.
+// are fresh if that was done, which is no sooner than SeedsAgain after the last time; until then an error is the same, too.
 func (f *Finder) rootCluster(ctx context.Context, again bool) (to Redirect, fresh bool, err error) {
 	to = Redirect{Directory: blocktree.RootPath(f.cfg.Root)}
 	if f.cfg.Seeds == nil {
@@ -274,6 +275,9 @@ func (f *Finder) rootCluster(ctx context.Context, again bool) (to Redirect, fres
 		to.Runtimes = f.seeds
 		return to, false, nil
 	}
+	if recent && f.seedErr != nil {
+		return to, false, f.seedErr
+	}
 	f.count(func(s *FinderStats) { s.SeedsAsked++ })
 	seeds, err := f.cfg.Seeds.Seeds(ctx)
 	if err == nil && (len(seeds) == 0 || len(seeds) > blocktree.SeedsMax) {
@@ -282,11 +286,15 @@ func (f *Finder) rootCluster(ctx context.Context, again bool) (to Redirect, fres
 	if err == nil && slices.ContainsFunc(seeds, func(r blocktree.Runtime) bool { return len(r.Endpoints) == 0 }) {
 		err = blocktree.E("seeds", blocktree.Invalid, errors.New("a seed without an endpoint"))
 	}
+	if ctx.Err() != nil {
+		return to, true, ctx.Err()
+	}
+	f.seedsAt, f.seedErr = f.cfg.Now(), err
 	if err != nil {
 		f.count(func(s *FinderStats) { s.SeedsFailed++ })
 		return to, true, err
 	}
-	f.seeds, f.seedsAt = seeds, f.cfg.Now()
+	f.seeds = seeds
 	to.Runtimes = seeds
 	return to, true, nil
 }

@@ -143,15 +143,17 @@ func TestFindCovered(t *testing.T) {
 	}
 }
 
-// What is wrong is refused and counted, the next runtime is asked, and the truth is found. node0 lies.
-func TestLiars(t *testing.T) {
-	evil := newWorld(t, 1, "", "/a")
-	for _, x := range []struct {
-		name  string
-		liar  string // whose node0
-		lie   func(w *world, a route.Answer, h *host) []byte
-		count func(s route.FinderStats) uint64
-	}{
+// lie is what one sector host says instead of the truth. node0 of a cluster lies.
+type lie struct {
+	name  string
+	liar  string // the directory of its cluster
+	say   func(w *world, a route.Answer, h *host) []byte
+	count func(s route.FinderStats) uint64 // that must count it; nil for one that is never asked
+}
+
+func lies(evil *world) []lie {
+	return []lie{
+
 		{"not an answer", "", func(*world, route.Answer, *host) []byte { return []byte("hello") }, func(s route.FinderStats) uint64 { return s.Malformed }},
 		{"a runtime of its own as the child's", "/a", func(w *world, a route.Answer, h *host) []byte {
 			a.Runtimes[0].Principal = principal("evil")
@@ -191,7 +193,12 @@ func TestLiars(t *testing.T) {
 			}
 			return route.SealUnchecked(h.signer, a)
 		}, func(s route.FinderStats) uint64 { return s.Forged }},
-	} {
+	}
+}
+
+// What is wrong is refused and counted, the next runtime is asked, and the truth is found.
+func TestLiars(t *testing.T) {
+	for _, x := range lies(newWorld(t, 1, "", "/a")) {
 		w := newWorld(t, 2, "", "/a", "/z")
 		liar := w.clusters[w.at(x.liar)].hosts[0]
 		liar.say = func(q route.Query, truth func() ([]byte, error)) ([]byte, error) {
@@ -203,7 +210,7 @@ func TestLiars(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return x.lie(w, a, liar), nil
+			return x.say(w, a, liar), nil
 		}
 		f := w.finder()
 		got, err := f.Explain(t.Context(), route.Closest, w.at("/a/disk0"), "sector")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -69,7 +70,7 @@ func (w *walk) begin(ctx context.Context, scope blocktree.Scope) (result, error)
 	askHome := func() (result, error) {
 		home = false
 		w.add(Step{What: StepHome, Scope: scope, Directory: cfg.Home.Directory, Runtimes: len(cfg.Home.Runtimes)})
-		return w.ask(ctx, cfg.Home, scope, 0)
+		return w.ask(ctx, cfg.Home, scope, 0, w.anyOrder(cfg.Home))
 	}
 	for {
 		known, ok := cfg.Cache.Nearest(scope)
@@ -85,7 +86,7 @@ func (w *walk) begin(ctx context.Context, scope blocktree.Scope) (result, error)
 			break
 		}
 		w.add(Step{What: StepNearest, Scope: scope, Directory: known.Directory, Runtimes: len(known.Runtimes)})
-		r, err := w.ask(ctx, known, scope, 0)
+		r, err := w.ask(ctx, known, scope, 0, w.anyOrder(known))
 		if over(err) {
 			return r, err
 		}
@@ -109,7 +110,7 @@ func (w *walk) begin(ctx context.Context, scope blocktree.Scope) (result, error)
 			return result{}, errSeeds
 		}
 		var r result
-		if r, err = w.ask(ctx, root, scope, 0); over(err) {
+		if r, err = w.ask(ctx, root, scope, 0, slices.All(root.Runtimes)); over(err) {
 			return r, err
 		}
 	}
@@ -127,14 +128,13 @@ func (w *walk) learn(scope blocktree.Scope, r result) {
 	_ = w.f.cfg.Cache.Learn(w.kind, scope, w.service, covers, r.in, r.runtimes, r.ttl) // too many services: it is asked again
 }
 
-// ask puts the question to the runtimes of a cluster, one after the other, in any order, and follows where they lead. ttl is how long the redirect holds that led here, zero
+// ask puts the question to the runtimes of a cluster, one after the other, in the order given, and follows where they lead. ttl is how long the redirect holds that led here, zero
 // for a beginning.
-func (w *walk) ask(ctx context.Context, to Redirect, scope blocktree.Scope, ttl time.Duration) (result, error) {
+func (w *walk) ask(ctx context.Context, to Redirect, scope blocktree.Scope, ttl time.Duration, order iter.Seq2[int, blocktree.Runtime]) (result, error) {
 	w.way = append(w.way, place{to.Directory, scope})
 	defer func() { w.way = w.way[:len(w.way)-1] }()
 	err := error(blocktree.E("find", blocktree.Unavailable, fmt.Errorf("nobody of %s answers", to.Directory.Short())))
-	for _, i := range w.order(len(to.Runtimes)) {
-		runtime := to.Runtimes[i]
+	for _, runtime := range order {
 		key := asking{runtime: runtime.Principal, at: strings.Join(runtime.Endpoints, " "), scope: scope}
 		if w.asked[key] {
 			continue
@@ -163,14 +163,15 @@ func (w *walk) ask(ctx context.Context, to Redirect, scope blocktree.Scope, ttl 
 	return result{}, err
 }
 
-// order is a random one of n.
-func (w *walk) order(n int) []int {
-	list := make([]int, n)
-	for i := range list {
+// anyOrder goes through the runtimes of a cluster so that the questions of many are spread over all. (Seeds come in the order that they should be asked in.)
+func (w *walk) anyOrder(to Redirect) iter.Seq2[int, blocktree.Runtime] {
+	list := make([]blocktree.Runtime, len(to.Runtimes))
+	for i, r := range to.Runtimes {
 		j := w.f.cfg.IntN(i + 1)
-		list[i], list[j] = list[j], i
+		list[i] = list[j]
+		list[j] = r
 	}
-	return list
+	return slices.All(list)
 }
 
 // one asks one runtime and opens its answer. It counts, and writes a step for all but an answer that is believed.
@@ -279,7 +280,7 @@ func (w *walk) take(ctx context.Context, a Answer, scope blocktree.Scope) (resul
 		return refuse("too many redirects", &stats.TooDeep)
 	}
 	w.f.count(func(s *FinderStats) { s.Redirects++ })
-	r, err := w.ask(ctx, a.Redirect, rest, a.TTL)
+	r, err := w.ask(ctx, a.Redirect, rest, a.TTL, w.anyOrder(a.Redirect))
 	if err != nil {
 		return result{}, err
 	}
