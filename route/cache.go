@@ -114,14 +114,14 @@ func (c *Cache) Lookup(kind QueryKind, scope blocktree.Scope, service string) (K
 
 // find returns the record that answers a question, 0 if there is none.
 func (c *Cache) find(kind QueryKind, scope blocktree.Scope, service string, now time.Duration) uint32 {
-	path, ok := below(c.root, string(scope))
 	number := c.services[service]
-	if !ok || number == 0 {
+	var w way
+	if number == 0 || !c.trie.follow(c.root, string(scope), &w) {
 		return 0
 	}
 	best, at := uint32(0), uint32(topNode)
-	for {
-		last := path.rest == ""
+	for depth := 0; ; depth++ {
+		last := depth == w.n
 		for i := c.trie.nodes[at].records; i != 0; i = c.records[i].next {
 			r := &c.records[i]
 			switch {
@@ -134,11 +134,10 @@ func (c *Cache) find(kind QueryKind, scope blocktree.Scope, service string, now 
 				best = i
 			}
 		}
-		name, more := path.next()
-		if !more {
+		if last {
 			return best
 		}
-		if at = c.trie.child(at, name); at == 0 {
+		if at = c.trie.child(at, &w, depth); at == 0 {
 			return best
 		}
 	}
@@ -149,16 +148,19 @@ func (c *Cache) Nearest(scope blocktree.Scope) (Redirect, bool) {
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	path, ok := below(c.root, string(scope))
-	best := uint32(0)
-	for at := uint32(topNode); ok && at != 0; {
+	var w way
+	best, at := uint32(0), uint32(topNode)
+	if !c.trie.follow(c.root, string(scope), &w) {
+		return Redirect{}, false
+	}
+	for depth := 0; at != 0; depth++ {
 		if i := c.at(at, recordCluster, 0); i != 0 && c.records[i].expires > now {
 			best = i
 		}
-		var name string
-		if name, ok = path.next(); ok {
-			at = c.trie.child(at, name)
+		if depth == w.n {
+			break
 		}
+		at = c.trie.child(at, &w, depth)
 	}
 	if best == 0 {
 		return Redirect{}, false
@@ -183,7 +185,7 @@ func (c *Cache) Learn(kind QueryKind, scope blocktree.Scope, service string, cov
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := below(c.root, string(scope)); !ok {
+	if !c.trie.follow(c.root, string(scope), new(way)) { // before its service takes a number
 		return foreign(scope)
 	}
 	number := c.services[service]
@@ -215,14 +217,11 @@ func foreign(scope blocktree.Scope) error {
 
 // put keeps a record in the place of the one of its kind and service.
 func (c *Cache) put(scope blocktree.Scope, r record, what Redirect) error {
-	path, ok := below(c.root, string(scope))
-	if !ok {
+	var w way
+	if !c.trie.follow(c.root, string(scope), &w) {
 		return foreign(scope)
 	}
-	at := uint32(topNode)
-	for name, more := path.next(); more; name, more = path.next() {
-		at = c.trie.add(at, name)
-	}
+	at := c.trie.add(&w)
 	if len(what.Runtimes) > 0 { // taken before the old one is dropped, which is the same most of the time
 		r.set = c.sets.take(what.Directory, what.Generation, what.Runtimes)
 	}
@@ -323,12 +322,15 @@ func (c *Cache) Forget(kind QueryKind, scope blocktree.Scope, service string) {
 func (c *Cache) ForgetCluster(dir blocktree.Scope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	path, ok := below(c.root, string(dir))
-	at := uint32(topNode)
-	for name, more := path.next(); ok && more && at != 0; name, more = path.next() {
-		at = c.trie.child(at, name)
+	var w way
+	if !c.trie.follow(c.root, string(dir), &w) {
+		return
 	}
-	if !ok || at == 0 {
+	at := uint32(topNode)
+	for depth := 0; depth < w.n && at != 0; depth++ {
+		at = c.trie.child(at, &w, depth)
+	}
+	if at == 0 {
 		return
 	}
 	if i := c.at(at, recordCluster, 0); i != 0 {

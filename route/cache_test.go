@@ -378,6 +378,30 @@ func BenchmarkLookup(b *testing.B) {
 		i++
 	}
 	b.ReportMetric(float64(processor(b)-begin)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(memory(b), "read-ns")
+}
+
+// memory is the processor time of one read of memory that is in no cache and that the next one depends on: what a lookup consists of, and what others on the same machine make dearer.
+func memory(b *testing.B) float64 {
+	const size, reads = 16 << 20, 1 << 20
+	next := make([]uint32, size)
+	for i := range next {
+		next[i] = uint32(i)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := size - 1; i > 0; i-- { // one cycle through all of them
+		j := random.IntN(i)
+		next[i], next[j] = next[j], next[i]
+	}
+	begin, at := processor(b), uint32(0)
+	for range reads {
+		at = next[at]
+	}
+	took := processor(b) - begin
+	if at == 0 {
+		b.Fatal("a short cycle")
+	}
+	return float64(took) / reads
 }
 
 // processor is the processor time of this process: on a machine that is busy the clock on the wall says little.

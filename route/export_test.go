@@ -54,7 +54,17 @@ func (c *Cache) Verify() error {
 		if len(name) > shortName {
 			bytes += longBytes + len(name)
 		}
-		if c.trie.child(at.parent, name) != n {
+		path := ""
+		for up := n; up != topNode; up = c.trie.nodes[up].parent {
+			path = "/" + c.trie.nameOf(&c.trie.nodes[up]) + path
+		}
+		var w way
+		found := uint32(topNode)
+		c.trie.follow("", path, &w)
+		for i := 0; i < w.n && found != 0; i++ {
+			found = c.trie.child(found, &w, i)
+		}
+		if found != n {
 			return fmt.Errorf("node %d is not found", n)
 		}
 		if at.records == 0 && at.children == 0 {

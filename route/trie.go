@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"strings"
+
+	"blocktree"
 )
 
-// trie has a node for each scope that something is known of, and for those above it. A child is found by (parent, name) in one hash table for the
+// trie has a node for each scope that something is known of, and for those above it. A node is found by the hash of its path in one hash table for the
 // whole trie: a map in each node would cost more than the rest. Nodes are numbers: a million pointers would cost the collector of garbage. What a question costs is what it reads that
 // is in no cache of the processor: a slot and a node for each name.
 type trie struct {
@@ -45,34 +47,58 @@ func newTrie() *trie {
 	return &trie{seed: maphash.MakeSeed(), nodes: make([]node, topNode+1, slotsMin), slots: make([]slot, slotsMin), long: make([]string, 1), used: 1}
 }
 
-// names goes through the names of a path below the root directory.
-type names struct{ rest string }
-
-// below cuts the root directory's path off; false for a path of another domain.
-func below(root, path string) (names, bool) {
-	if len(path) < len(root) || path[:len(root)] != root || len(path) > len(root) && path[len(root)] != '/' {
-		return names{}, false
+// way is a path below the root directory, name by name, with the hash of the path down to each. It lives on the stack.
+type way struct {
+	path  string
+	n     int // how many names
+	names [blocktree.PathDepthMax]struct {
+		start, end uint16
+		hash       uint32
+		first      slot // what its first slot has
 	}
-	return names{rest: path[len(root):]}, true
 }
 
-func (n *names) next() (name string, ok bool) {
-	if n.rest == "" {
-		return "", false
+func (w *way) name(i int) string { return w.path[w.names[i].start:w.names[i].end] }
+
+// follow cuts a path up; false for one of another domain, and one that is too long to be any. It reads the first slots of all names before anything depends on
+// them, so that the processor waits for memory once and not once for each name: that is why the hash of a name is one of the whole path to it.
+func (t *trie) follow(root, path string, w *way) bool {
+	if len(path) > blocktree.PathBytesMax || len(path) < len(root) || path[:len(root)] != root || len(path) > len(root) && path[len(root)] != '/' {
+		return false
 	}
-	rest := n.rest[1:]
-	if i := strings.IndexByte(rest, '/'); i >= 0 {
-		n.rest = rest[i:]
-		return rest[:i], true
+	w.path = path
+	mask := uint32(len(t.slots) - 1)
+	h := uint64(0)
+	for at := len(root); at < len(path); {
+		if w.n == len(w.names) {
+			return false
+		}
+		name := &w.names[w.n]
+		name.start, name.end = uint16(at+1), uint16(len(path))
+		if i := strings.IndexByte(path[at+1:], '/'); i >= 0 {
+			name.end = uint16(at + 1 + i)
+		}
+		at = int(name.end)
+		h = t.hash(h, w.name(w.n))
+		name.hash = uint32(h >> 32)
+		name.first = t.slots[name.hash&mask]
+		w.n++
 	}
-	n.rest = ""
-	return rest, true
+	return true
 }
 
-// hash is secret: who chooses names cannot make them collide.
-func (t *trie) hash(parent uint32, name string) uint32 {
-	h := maphash.String(t.seed, name) ^ uint64(parent)*0x9e3779b97f4a7c15
-	return uint32((h ^ h>>32) * 0xd6e8feb86659fd93 >> 32)
+// hash goes on from that of the path before a name. It is secret: who chooses names cannot make them collide.
+func (t *trie) hash(before uint64, name string) uint64 {
+	h := maphash.String(t.seed, name) ^ before*0x9e3779b97f4a7c15
+	return (h ^ h>>32) * 0xd6e8feb86659fd93
+}
+
+// hashOf is the hash of a node's path.
+func (t *trie) hashOf(n uint32) uint64 {
+	if n == topNode {
+		return 0
+	}
+	return t.hash(t.hashOf(t.nodes[n].parent), t.nameOf(&t.nodes[n]))
 }
 
 // nameOf returns a node's name, in a copy unless it is a long one.
@@ -91,31 +117,42 @@ func (t *trie) isNamed(n *node, name string) bool {
 	return int(n.name[0]) == len(name) && string(n.name[1:1+len(name)]) == name
 }
 
-// child returns a node's child, 0 if there is none.
-func (t *trie) child(parent uint32, name string) uint32 {
+// child returns the node of the i-th name of a way, below that of the name before it; 0 if there is none. The trie has not changed since follow.
+func (t *trie) child(parent uint32, w *way, i int) uint32 {
 	if t.nodes[parent].children == 0 {
 		return 0
 	}
-	h := t.hash(parent, name)
+	h, s := w.names[i].hash, w.names[i].first
 	mask := uint32(len(t.slots) - 1)
-	for i := h & mask; ; i = (i + 1) & mask {
-		s := t.slots[i]
-		if s.node == 0 {
-			return 0
-		}
+	for at := h & mask; s.node != 0; s = t.slots[at] {
 		if s.hash == h {
-			if at := &t.nodes[s.node]; at.parent == parent && t.isNamed(at, name) {
+			if n := &t.nodes[s.node]; n.parent == parent && t.isNamed(n, w.name(i)) {
 				return s.node
 			}
 		}
+		at = (at + 1) & mask
 	}
+	return 0
 }
 
-// add returns a node's child and makes it if there is none. The name is copied: a part of a path would keep all of that.
-func (t *trie) add(parent uint32, name string) uint32 {
-	if n := t.child(parent, name); n != 0 {
-		return n
+// add makes the nodes of a way that are not there, and returns the last one. Names are copied: a part of a path would keep all of that.
+func (t *trie) add(w *way) uint32 {
+	at, i := uint32(topNode), 0
+	for ; i < w.n; i++ {
+		next := t.child(at, w, i)
+		if next == 0 {
+			break
+		}
+		at = next
 	}
+	for ; i < w.n; i++ {
+		at = t.create(at, w.names[i].hash, w.name(i))
+	}
+	return at
+}
+
+// create makes a node.
+func (t *trie) create(parent, hash uint32, name string) uint32 {
 	if (t.used+1)*4 > len(t.slots)*3 {
 		old := t.slots
 		t.slots = make([]slot, 2*len(old))
@@ -143,7 +180,7 @@ func (t *trie) add(parent uint32, name string) uint32 {
 	t.nodes[n] = at
 	t.nodes[parent].children++
 	t.used++
-	t.place(slot{hash: t.hash(parent, name), node: n})
+	t.place(slot{hash: hash, node: n})
 	return n
 }
 
@@ -191,7 +228,7 @@ func (t *trie) prune(n uint32) {
 // unplace empties n's slot and moves up what had to go past it.
 func (t *trie) unplace(n uint32) {
 	mask := uint32(len(t.slots) - 1)
-	i := t.hash(t.nodes[n].parent, t.nameOf(&t.nodes[n])) & mask
+	i := uint32(t.hashOf(n)>>32) & mask
 	for t.slots[i].node != n {
 		i = (i + 1) & mask
 	}
