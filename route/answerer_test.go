@@ -220,3 +220,36 @@ func TestQueriersAreForgotten(t *testing.T) {
 		t.Errorf("%d are kept after a quiet second", a.Queriers())
 	}
 }
+
+// BenchmarkServe is what one answer costs the answerer, its signature included.
+func BenchmarkServe(b *testing.B) {
+	w := newWorld(b, 3, "", "/a")
+	h := w.clusters[w.root].hosts[0]
+	q := question(route.Closest, w.at("/a/x/y/disk0"), "sector").Encode()
+	id := w.caller("/client")
+	begin := processor(b)
+	for i := 0; b.Loop(); i++ {
+		id.Principal[1], id.Principal[2] = byte(i), byte(i>>8) // many ask, each seldom
+		if _, err := h.answerer.Serve(b.Context(), q, route.Querier{Identity: id}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(processor(b)-begin)/float64(b.N), "cpu-ns/op")
+}
+
+// BenchmarkOpen is what it costs who asked.
+func BenchmarkOpen(b *testing.B) {
+	w := newWorld(b, 3, "", "/a")
+	q := question(route.Closest, w.at("/a/x/y/disk0"), "sector")
+	frame, err := w.clusters[w.root].hosts[0].answerer.Serve(b.Context(), q.Encode(), route.Querier{Identity: w.caller("/client")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	begin := processor(b)
+	for b.Loop() {
+		if _, _, err := route.Open(frame, w.key.Principal(), q, w.now()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(processor(b)-begin)/float64(b.N), "cpu-ns/op")
+}

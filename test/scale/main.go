@@ -38,7 +38,7 @@ func flat() shape { return shape{name: "flat", fan: []int{100_000}, directories:
 
 // plan is what is run: shapes and loads.
 func plan(small bool) (shapes []shape, loads []load) {
-	usual := load{seed: 1, processes: 50, lookups: 1000, pause: time.Second, near: 0.8}
+	usual := load{seed: 1, processes: 16, lookups: 1000, pause: time.Second, near: 0.8}
 	anything := usual
 	anything.near = 0
 	daily, often := usual, usual
