@@ -55,13 +55,13 @@ var _ blocktree.Resolver = (*Finder)(nil)
 
 // FinderStats counts since the Finder was made.
 type FinderStats struct {
-	Questions, Shared         uint64 // that the cache had no answer to; those of them that waited for another's
-	Found, Nobody, Failed     uint64 // their ends
-	Asked, Redirects          uint64 // runtimes; redirects that were followed
-	Unreachable, Denied       uint64 // runtimes that did not answer, or would not
-	Forged, Malformed         uint64 // answers that were refused: by whoever may not give them; that nobody may give
-	Loops, TooDeep, Exhausted uint64 // redirects that were refused: to where the question was; too many. Questions that asked too many
-	SeedsAsked, SeedsFailed   uint64
+	Questions, Shared       uint64 // that the cache had no answer to; those of them that waited for another's
+	Found, Nobody, Failed   uint64 // their ends
+	Asked, Redirects        uint64 // runtimes; redirects that were followed
+	Unreachable, Denied     uint64 // runtimes that did not answer, or would not
+	Forged, Malformed       uint64 // answers that were refused: by whoever may not give them; that nobody may give
+	TooDeep, Exhausted      uint64 // redirects that were refused, as too many led there; questions that asked too many
+	SeedsAsked, SeedsFailed uint64
 }
 
 // flightKey makes equal questions one.

@@ -113,6 +113,41 @@ func TestFindFromHome(t *testing.T) {
 	}
 }
 
+// Whoever sends a question rootward does not speak for what is there: of what he names only who has proven it is asked again.
+func TestRootwardIsProven(t *testing.T) {
+	w := newWorld(t, 2, "", "/a")
+	for _, h := range w.clusters[w.at("/a")].hosts {
+		h.say = func(q route.Query, _ func() ([]byte, error)) ([]byte, error) {
+			to := w.clusters[w.root].redirect()
+			to.Runtimes[1].Endpoints = []string{"192.0.2.66:1"}
+			return route.SealUnchecked(h.signer, route.Answer{Query: q, Directory: w.at("/a"), Outcome: route.Redirected, TTL: time.Minute, Redirect: to}), nil
+		}
+	}
+	f := w.finder(func(c *route.FinderConfig) {
+		c.Home, c.Seeds = w.clusters[w.at("/a")].redirect(), nil
+		c.IntN = func(int) int { return 0 } // the last one first
+	})
+	if got, asked := find(t, w, f, route.Closest, "/x", "sector"); got != "/: 2" || !strings.HasPrefix(asked, "/a/node1 closest /x, 192.0.2.66:1 closest /x, /node0") {
+		t.Fatalf("%s by %q", got, asked)
+	}
+	for _, scope := range []string{"/x1", "/x2", "/x3"} {
+		if got, asked := find(t, w, f, route.Closest, scope, "sector"); got != "/: 2" || asked != "/node0 closest "+scope {
+			t.Errorf("%s by %q", got, asked)
+		}
+	}
+}
+
+// A seed that is a sector host, and good, but of another cluster than the root's is not taken for one of the root's.
+func TestSeedOfAnotherCluster(t *testing.T) {
+	w := newWorld(t, 1, "", "/a")
+	s := w.seeds()
+	s.list = append([]blocktree.Runtime{{Endpoints: w.clusters[w.at("/a")].hosts[0].runtime.Endpoints}}, s.list...)
+	f := w.finder(func(c *route.FinderConfig) { c.Seeds = s })
+	if got, _ := find(t, w, f, route.Closest, "/a/x", "sector"); got != "/a: 1" || f.Stats().Forged != 1 {
+		t.Errorf("%s, %+v", got, f.Stats())
+	}
+}
+
 // plainCluster knows that nothing below a directory is special.
 type plainCluster struct {
 	*cluster

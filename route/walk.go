@@ -19,7 +19,7 @@ type walk struct {
 	service string
 	asked   map[asking]bool
 	asks    int
-	way     []place // from where it began to where it is
+	way     []blocktree.Scope // the directories of the clusters from where it began to where it is
 	steps   []Step
 	denied  error // the first refusal to tell us, which says more than who could not be reached
 }
@@ -30,9 +30,6 @@ type asking struct {
 	at      string
 	scope   blocktree.Scope
 }
-
-// place is a cluster that is asked about a scope. To come back to one is a loop.
-type place struct{ directory, scope blocktree.Scope }
 
 // result is what was found.
 type result struct {
@@ -131,7 +128,7 @@ func (w *walk) learn(scope blocktree.Scope, r result) {
 // ask puts the question to the runtimes of a cluster, one after the other, in the order given, and follows where they lead. ttl is how long the redirect holds that led here, zero
 // for a beginning.
 func (w *walk) ask(ctx context.Context, to Redirect, scope blocktree.Scope, ttl time.Duration, order iter.Seq2[int, blocktree.Runtime]) (result, error) {
-	w.way = append(w.way, place{to.Directory, scope})
+	w.way = append(w.way, to.Directory)
 	defer func() { w.way = w.way[:len(w.way)-1] }()
 	err := error(blocktree.E("find", blocktree.Unavailable, fmt.Errorf("nobody of %s answers", to.Directory.Short())))
 	for _, runtime := range order {
@@ -244,7 +241,7 @@ func name(r blocktree.Runtime) string {
 // does not speak for what is above it, and all that is asked from now on would go by what it said.
 func (w *walk) proven(to Redirect, by blocktree.Runtime, ttl time.Duration) {
 	cache := w.f.cfg.Cache
-	if len(w.way) > 1 && !to.Directory.Within(w.way[len(w.way)-2].directory) {
+	if len(w.way) > 1 && !to.Directory.Within(w.way[len(w.way)-2]) {
 		if known, ok := cache.Nearest(to.Directory); ok && known.Directory == to.Directory {
 			return
 		}
@@ -253,7 +250,8 @@ func (w *walk) proven(to Redirect, by blocktree.Runtime, ttl time.Duration) {
 	_ = cache.LearnCluster(to, ttl) // never of another domain
 }
 
-// take makes a result of an answer that is believed, or follows it.
+// take makes a result of an answer that is believed, or follows it. No chain of redirects comes back to a cluster with the same rest of a question: Answer.Check lets it go rootward only
+// until it is above the scope, from there on down, and up again only with a scope that has become shorter.
 func (w *walk) take(ctx context.Context, a Answer, scope blocktree.Scope) (result, error) {
 	switch a.Outcome {
 	case Found:
@@ -266,18 +264,11 @@ func (w *walk) take(ctx context.Context, a Answer, scope blocktree.Scope) (resul
 	if rootward && scope.Within(a.Directory) { // nobody up to there: the rest is above
 		rest = a.Directory.Parent()
 	}
-	refuse := func(why string, counter *uint64) (result, error) {
-		w.f.count(func(*FinderStats) { *counter++ })
-		err := blocktree.E("redirect", blocktree.Invalid, errors.New(why))
+	if len(w.way) > blocktree.RouteHopsMax {
+		w.f.count(func(s *FinderStats) { s.TooDeep++ })
+		err := blocktree.E("redirect", blocktree.Invalid, errors.New("too many redirects"))
 		w.add(Step{What: StepRefused, Scope: scope, Directory: a.Directory, Runtime: "the redirect", To: a.Redirect.Directory, Err: err})
 		return result{}, err
-	}
-	stats := &w.f.stats
-	if slices.Contains(w.way, place{a.Redirect.Directory, rest}) {
-		return refuse("a loop", &stats.Loops)
-	}
-	if len(w.way) > blocktree.RouteHopsMax {
-		return refuse("too many redirects", &stats.TooDeep)
 	}
 	w.f.count(func(s *FinderStats) { s.Redirects++ })
 	r, err := w.ask(ctx, a.Redirect, rest, a.TTL, w.anyOrder(a.Redirect))

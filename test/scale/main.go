@@ -16,9 +16,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	dir := flag.String("docs", "docs", "directory of ROUTES.md, whose numbers are replaced, and of routes.svg")
+	processes := flag.Int("processes", 16, "how many clients each run has, one after the other")
 	small := flag.Bool("small", false, "a small domain, in seconds; prints the numbers and writes no file")
 	flag.Parse()
-	if err := scale(ctx, *dir, *small, os.Stdout); err != nil {
+	if err := scale(ctx, *dir, *processes, *small, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "scale: error:", err)
 		stop()
 		os.Exit(1)
@@ -37,8 +38,8 @@ func deep(plain bool) shape {
 func flat() shape { return shape{name: "flat", fan: []int{100_000}, directories: 9} }
 
 // plan is what is run: shapes and loads.
-func plan(small bool) (shapes []shape, loads []load) {
-	usual := load{seed: 1, processes: 16, lookups: 1000, pause: time.Second, near: 0.8}
+func plan(processes int, small bool) (shapes []shape, loads []load) {
+	usual := load{seed: 1, processes: processes, lookups: 1000, pause: time.Second, near: 0.8}
 	anything := usual
 	anything.near = 0
 	daily, often := usual, usual
@@ -51,15 +52,15 @@ func plan(small bool) (shapes []shape, loads []load) {
 			if shapes[i].name == "flat" {
 				shapes[i].fan = []int{80}
 			}
-			loads[i].processes, loads[i].lookups = 4, 150
+			loads[i].lookups = 150
 		}
 	}
 	return shapes, loads
 }
 
 // measure runs the plan.
-func measure(ctx context.Context, small bool, progress io.Writer) (runs []outcome, swept outcome, err error) {
-	shapes, loads := plan(small)
+func measure(ctx context.Context, processes int, small bool, progress io.Writer) (runs []outcome, swept outcome, err error) {
+	shapes, loads := plan(processes, small)
 	for i, s := range shapes {
 		begin := time.Now()
 		o, err := run(ctx, s, loads[i])
@@ -70,18 +71,22 @@ func measure(ctx context.Context, small bool, progress io.Writer) (runs []outcom
 		fmt.Fprintf(progress, "%s, %s: %d lookups, %d asked, in %v\n", s.name, near(loads[i]), sum.lookups, sum.asks, time.Since(begin).Round(time.Second))
 		runs = append(runs, o)
 	}
-	swept, err = sweep(ctx, shapes[1])
+	wide := shapes[1]
+	if !small { // a tenth of it: every cluster is asked, and signs
+		wide.fan = []int{100, 10, 9}
+	}
+	swept, err = sweep(ctx, wide)
 	return runs, swept, err
 }
 
-func scale(ctx context.Context, dir string, small bool, out io.Writer) error {
+func scale(ctx context.Context, dir string, processes int, small bool, out io.Writer) error {
 	name := filepath.Join(dir, "ROUTES.md")
 	if page, err := os.ReadFile(name); err != nil { // before it takes long
 		return err
 	} else if _, err := fill(string(page), ""); err != nil {
 		return err
 	}
-	runs, swept, err := measure(ctx, small, out)
+	runs, swept, err := measure(ctx, processes, small, out)
 	if err != nil {
 		return err
 	}

@@ -41,11 +41,11 @@ func TestShape(t *testing.T) {
 
 // What every run finds is the cluster that has the file (lookup fails otherwise), at a bounded cost; the same seed gives the same numbers.
 func TestSmallDomain(t *testing.T) {
-	runs, swept, err := measure(t.Context(), true, io.Discard)
+	runs, swept, err := measure(t.Context(), 4, true, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _, err := measure(t.Context(), true, io.Discard)
+	again, _, err := measure(t.Context(), 4, true, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestPageAndPlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := scale(t.Context(), dir, true, &out); err != nil || !strings.Contains(out.String(), "| flat | anything | never |") {
+	if err := scale(t.Context(), dir, 4, true, &out); err != nil || !strings.Contains(out.String(), "| flat | anything | never |") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	got, err := fill(page, "new")
