@@ -25,7 +25,7 @@ RACE_PACKAGES = ./crypto/... ./internal/erasure ./internal/bttp/... ./internal/f
 # How many seeds the simulator takes in `make test`; `make sim` takes its own default.
 TEST_SEEDS ?= 2000
 
-.PHONY: help build demo test packages lint unit race race-short sim fuzz bench shown writelog vm-test
+.PHONY: help build demo test packages lint unit race race-short sim fuzz bench scale shown writelog vm-test
 
 help: ## this list
 	@awk -F ':[^#]*## ' -v thrash='$(THRASH)' '/^[a-z-]+:.*## / && ($$1 != "thrash" || thrash != "") \
@@ -78,6 +78,9 @@ fuzz: ## every fuzz target for FUZZTIME=10s each
 
 bench: packages build ## measures everything side by side and writes docs/BENCHMARKS.md
 	test/bench/run
+
+scale: ## a simulated domain of a million directories; writes the numbers of docs/ROUTES.md and docs/routes.svg
+	$(GO) run ./test/scale
 
 shown: packages build ## every script of test/shown, in order; fails if one fails
 	@failed=; \

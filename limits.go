@@ -209,4 +209,50 @@ const (
 	ReadAheadBytesMaxDefault = 16 << 20
 	ReadAheadWindowBytesMax  = 2 << 20
 	ReadAheadStreamsMax      = 8
+
+	// RouteHopsMax is how many redirects are followed for one question: directories that are delegated below one another, and back. RouteAsksMax bounds the runtimes
+	// that are asked for one, those that are away, refuse or lie among them, and RouteAskTimeout the time that each may take: a dial, and a little.
+	// RouteFindTimeout is that of a whole question.
+	RouteHopsMax     = 16
+	RouteAsksMax     = 64
+	RouteAskTimeout  = 8 * time.Second
+	RouteFindTimeout = time.Minute
+
+	// RouteRuntimesMax bounds one answer: a cluster has no more sector hosts. RouteRedirectRuntimesMax is as many as are worth asking one after the other;
+	// RouteEndpointsMax, as in configurations, those of one runtime. RouteAnswerBytesMax is an answer with credentials, far above what any needs.
+	RouteRuntimesMax         = 128
+	RouteRedirectRuntimesMax = 16
+	RouteEndpointsMax        = 16
+	RouteAnswerBytesMax      = 256 << 10
+
+	// RouteTTL is how long what a node answers holds, RouteNegativeTTL that there is nobody: who comes is found soon, who goes is noticed when it is dialled.
+	// RouteTTLMax is the most that anybody believes: a lie, or a truth of before, ends by itself.
+	RouteTTL         = 5 * time.Minute
+	RouteNegativeTTL = 10 * time.Second
+	RouteTTLMax      = time.Hour
+
+	// RouteScopesMax and RouteBytesMax bound what a process remembers of where things are: at most 200 bytes for each scope.
+	RouteScopesMax = 1 << 20
+	RouteBytesMax  = 200 << 20
+
+	// RouteWaitingMax bounds the questions of one process that are on their way; equal ones are one. More wait their turn.
+	RouteWaitingMax = 256
+
+	// RouteQueriesPerSecond and RouteQueriesBurst bound what one querier is answered (an answer costs a signature and a look into the state), RouteAnonymousPerSecond and
+	// its burst what one address (of one /64 with IPv6) of anonymous ones is, RouteAnonymousAllPerSecond what all of them are, a part of what a node does.
+	// RouteQueriersMax is how many queriers that is kept of.
+	RouteQueriesPerSecond      = 200
+	RouteQueriesBurst          = 400
+	RouteAnonymousPerSecond    = 20
+	RouteAnonymousBurst        = 40
+	RouteAnonymousAllPerSecond = 200
+	RouteAnonymousAllBurst     = 400
+	RouteQueriersMax           = 4096
+
+	// SeedsMax bounds the runtimes of the root directory that a configuration or DNS names, SeedAddressesMax the addresses of one name. SeedsTimeout is that of
+	// asking DNS; SeedsAgain how soon it is asked again when all that it named failed.
+	SeedsMax         = 32
+	SeedAddressesMax = 8
+	SeedsTimeout     = 10 * time.Second
+	SeedsAgain       = 5 * time.Second
 )

@@ -20,7 +20,7 @@ func newDomain() *cobra.Command {
 	group := cli.NewGroup("domain", "Make a domain",
 		`A domain is everything under one root principal: a key that says who is who, by credentials that it, or others in its name, issue. It needs no
 server and no cluster; docs/DOMAIN.md sets one up over three servers.`)
-	group.AddCommand(newDomainInit())
+	group.AddCommand(newDomainInit(), newDomainSeeds())
 	return group
 }
 

@@ -36,7 +36,10 @@ type Base struct {
 // Domain names everything under one root principal.
 type Domain struct {
 	Root Principal `yaml:"root" mapstructure:"root"`
-	Name string    `yaml:"name,omitempty" mapstructure:"name"` // for people; nothing is looked up by it yet
+	Name string    `yaml:"name,omitempty" mapstructure:"name"` // for people; DNS has a name of its own
+	// Seeds and DNS are two ways to runtimes of the root directory; one of them, or none.
+	Seeds []Member `yaml:"seeds,omitempty" mapstructure:"seeds"`
+	DNS   DNS      `yaml:"dns,omitempty" mapstructure:"dns"`
 }
 
 // Identity is the pair of files that prove who a runtime is.
@@ -287,9 +290,11 @@ func (b *Base) Directory() blocktree.Path {
 }
 
 // Runtimes returns the founding members of the cluster. The configuration must be valid.
-func (b *Base) Runtimes() []blocktree.Runtime {
-	list := make([]blocktree.Runtime, 0, len(b.Cluster.Members))
-	for _, m := range b.Cluster.Members {
+func (b *Base) Runtimes() []blocktree.Runtime { return b.runtimes(b.Cluster.Members) }
+
+func (b *Base) runtimes(members []Member) []blocktree.Runtime {
+	list := make([]blocktree.Runtime, 0, len(members))
+	for _, m := range members {
 		p, _ := b.Resolve(m.Path) // validated
 		list = append(list, blocktree.Runtime{
 			Path: p, Principal: m.Principal.Principal, Node: m.Store.NodeID,

@@ -71,6 +71,9 @@ func (b *Base) validate() error {
 	if _, err := b.Resolve(b.Path); err != nil {
 		return at("path", err)
 	}
+	if err := b.Domain.validateWay(b); err != nil {
+		return err
+	}
 	return b.Cluster.validate(b)
 }
 
@@ -89,20 +92,25 @@ func (c *Cluster) validate(b *Base) error {
 	if c.SpareAfter.Duration != 0 && c.SpareAfter.Duration < time.Second {
 		return cli.Invalid("a restart takes longer; 10m is the default", "cluster.spareAfter: %v is too short", c.SpareAfter)
 	}
-	seen := map[string]string{}
-	once := func(key, what string) error {
-		if other, ok := seen[what]; ok {
-			return cli.Invalid("give each member its own", "%s: %s is also that of %s", key, what, other)
-		}
-		seen[what] = key
-		return nil
-	}
+	once := onlyOnce()
 	for i := range c.Members {
 		if err := c.Members[i].validate(b, dir, fmt.Sprintf("cluster.members[%d]", i), once); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// onlyOnce refuses what a list has twice.
+func onlyOnce() func(key, what string) error {
+	seen := map[string]string{}
+	return func(key, what string) error {
+		if other, ok := seen[what]; ok {
+			return cli.Invalid("give each member its own", "%s: %s is also that of %s", key, what, other)
+		}
+		seen[what] = key
+		return nil
+	}
 }
 
 func (m *Member) validate(b *Base, dir blocktree.Path, key string, once func(key, what string) error) error {
