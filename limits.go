@@ -95,6 +95,9 @@ const (
 	// AuditPrincipalsMax bounds of how many principals that is kept apart.
 	AuditPerSecond     = 10
 	AuditPrincipalsMax = 1024
+	// RefusedLinesPerSecond bounds the lines about connections that were refused, of all peers together: whoever is refused so early has proven nothing that
+	// one could be counted by.
+	RefusedLinesPerSecond = 20
 
 	// ClaimTerm is how long a claim on another's lease lasts that is not repeated: long enough for a change of leader while the claimant
 	// waits, shorter than LeaseTerm, so that a single late copy of a claim ends nothing.
