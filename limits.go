@@ -155,6 +155,10 @@ const (
 	FSOpenFilesAnonymousMax     = 4
 	FSMailboxMax                = 64
 
+	// FSPinsMax bounds the access records that a filesystem service remembers, some 200 bytes each; who opens as many other files has one forgotten, and seen for the first time when it
+	// is opened next.
+	FSPinsMax = 65536
+
 	// FSPathRequestsMax bounds the requests about paths that a filesystem service works on at a time, each of which asks the cluster;
 	// of one connection, so that all that a principal may have leave half to others; of all anonymous ones, and of one of them.
 	FSPathRequestsMax                      = 256

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"blocktree"
@@ -21,13 +22,17 @@ type Backing struct {
 	Reader  *keys.ReaderKey  // opens what the service serves
 	Readers []keys.PublicKey // new files are wrapped to these, and to Reader
 	Rights  func() uint64    // the rights number that is known here to be applied
+	Logger  *slog.Logger     // of what holders say; nil: none
 }
 
 // over is a Cluster over a client of one.
-type over struct{ Backing }
+type over struct {
+	Backing
+	pins pins
+}
 
-// Over makes a Cluster of a client.
-func Over(b Backing) Cluster { return &over{b} }
+// Over makes a Cluster of a client. What it has seen of access records it remembers as long as it is used.
+func Over(b Backing) Cluster { return &over{Backing: b} }
 
 // Look implements Cluster.
 func (c *over) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
@@ -68,7 +73,7 @@ func (c *over) Create(ctx context.Context, caller cred.Identity, path blocktree.
 		}
 	}
 	return file.Create(cluster.OnBehalf(ctx, caller), c.Client, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain,
-		Readers: readers})
+		Readers: readers, Pins: c.pins.opening()})
 }
 
 // MakeDir implements Cluster.
@@ -89,6 +94,6 @@ func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.
 
 // Open implements Cluster.
 func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
-	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, NoTree: true,
+	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, NoTree: true, Pins: c.pins.opening(), Logger: c.Logger,
 		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
 }

@@ -24,6 +24,13 @@ type Pins interface {
 	Where(path blocktree.Path) string
 }
 
+// FilePins are Pins of files and directories, where a path is of one now and of another later: what is removed and made anew is not refused. What they remember of a path alone is nothing.
+type FilePins interface {
+	Pins
+	// Of is the pin of one of them.
+	Of(id blocktree.FileID) Pins
+}
+
 // verifier checks signatures of the domain that a path lies in: a path begins with its root principal.
 func verifier(path blocktree.Path) keys.Verifier {
 	return func(credentials, message, signature []byte, made time.Time) (keys.Signer, error) {
@@ -65,6 +72,9 @@ func recordOf(path blocktree.Path, inode *meta.Inode, pins Pins) (*keys.Access, 
 	}
 	if pins == nil {
 		return a, nil
+	}
+	if files, ok := pins.(FilePins); ok {
+		pins = files.Of(inode.ID)
 	}
 	seen, ok, err := pins.Pin(path)
 	if err != nil {

@@ -53,7 +53,7 @@ func (c *Config) openDoor(ctx context.Context) (*door, error) {
 		return nil, err
 	}
 	d.service = fs.New(fs.Config{Anonymous: c.Filesystem.Anonymous, Logger: c.Logger, Clock: c.Clock,
-		Cluster: fs.Over(fs.Backing{Client: d.client, Reader: c.Filesystem.Reader, Readers: c.Filesystem.Readers, Rights: d.rights})})
+		Cluster: fs.Over(fs.Backing{Client: d.client, Reader: c.Filesystem.Reader, Readers: c.Filesystem.Readers, Rights: d.rights, Logger: c.Logger})})
 	return d, nil
 }
 
