@@ -389,7 +389,7 @@ func TestOpenWants(t *testing.T) {
 func TestView(t *testing.T) {
 	const size = 16 * 512
 	mem := memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: size, SectorBytes: 512}})
-	v, model := view{mem}, make([]byte, size)
+	v, model := view{mem, &Info{}}, make([]byte, size)
 	r := newRandom(1)
 	for i := range 5000 {
 		off, n := r.IntN(size), r.IntN(4*512)

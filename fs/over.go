@@ -92,6 +92,11 @@ func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.
 	return err
 }
 
+// SetLength implements Cluster.
+func (c *over) SetLength(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error {
+	return c.Client.SetLength(cluster.OnBehalf(ctx, caller), path, bytes)
+}
+
 // Open implements Cluster.
 func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
 	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, NoTree: true, Pins: c.pins.opening(), Logger: c.Logger,

@@ -51,6 +51,7 @@ func allOps() []Op {
 		CreateTreeFile{CreateFile{path("/a/f"), true, []blocktree.NodeID{4, 5}, 1 << 40, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1,
 			[16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, 7 << 12},
 		Anchor{session(10), f, 11, 12, []byte("record")},
+		SetLength{f, 1 << 40, 3},
 	}
 }
 

@@ -53,6 +53,7 @@ const (
 	opNoteAccess
 	opCreateTreeFile
 	opAnchor
+	opSetLength
 
 	opEnd // keep last
 )

@@ -100,6 +100,8 @@ type Inode struct {
 	Modified int64
 	// Files only.
 	SizeBytes   uint64
+	HasLength   bool
+	LengthBytes uint64 // where reading it as bytes ends, if HasLength; at most SizeBytes
 	SectorBytes uint32
 	Code        blocktree.Code
 	Suite       uint8    // crypto/seal.Suite; 0 is no encryption
