@@ -225,10 +225,17 @@ func TestMailboxIsBounded(t *testing.T) {
 			wantKind(t, "put", put(), blocktree.Other)
 		}
 		wantKind(t, "over", put(), blocktree.Unavailable)
+		closed := make(chan error, 2) // there is room for that, once
+		last := func() error {
+			return f.box.put(&message{code: codeClose, done: func(_ []byte, err error) { closed <- err }})
+		}
+		wantKind(t, "close", last(), blocktree.Other)
+		wantKind(t, "close again", last(), blocktree.Unavailable)
 		close(gate)
 		for range blocktree.FSMailboxMax + 1 {
 			wantKind(t, "read", <-done, blocktree.Other)
 		}
+		wantKind(t, "closed", <-closed, blocktree.Other)
 	})
 }
 
