@@ -95,6 +95,9 @@ const (
 	// AuditPrincipalsMax bounds of how many principals that is kept apart.
 	AuditPerSecond     = 10
 	AuditPrincipalsMax = 1024
+	// RefusedLinesPerSecond bounds the lines about connections that were refused, of all peers together: whoever is refused so early has proven nothing that
+	// one could be counted by.
+	RefusedLinesPerSecond = 20
 
 	// ClaimTerm is how long a claim on another's lease lasts that is not repeated: long enough for a change of leader while the claimant
 	// waits, shorter than LeaseTerm, so that a single late copy of a claim ends nothing.
@@ -151,6 +154,10 @@ const (
 	FSOpenFilesPerConnectionMax = 1024
 	FSOpenFilesAnonymousMax     = 4
 	FSMailboxMax                = 64
+
+	// FSPinsMax bounds the access records that a filesystem service remembers, some 200 bytes each; who opens as many other files has one forgotten, and seen for the first time when it
+	// is opened next.
+	FSPinsMax = 65536
 
 	// FSPathRequestsMax bounds the requests about paths that a filesystem service works on at a time, each of which asks the cluster;
 	// of one connection, so that all that a principal may have leave half to others; of all anonymous ones, and of one of them.

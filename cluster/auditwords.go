@@ -28,6 +28,8 @@ func opWords(op meta.Op) (what string, on any) {
 		return "revoke from " + o.Subject.String(), o.File
 	case meta.SetAccess:
 		return "set access record", o.File
+	case meta.SetLength:
+		return "set the length", o.File
 	case meta.NoteAccess:
 		return "tell of the access record", o.File
 	case meta.RevokePrincipal:

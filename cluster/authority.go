@@ -19,7 +19,7 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 	node, isNode := s.roster.node(from.Principal)
 	switch o := op.(type) {
 	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
-		meta.PutGrant, meta.RemoveGrant, meta.SetAccess:
+		meta.PutGrant, meta.RemoveGrant, meta.SetAccess, meta.SetLength:
 	case meta.ExpireSession:
 		return denied("only the leader ends a silent session")
 	case meta.EndClaim:

@@ -27,6 +27,7 @@ type careful struct {
 }
 
 func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
+	c.wrong = once(c.wrong)
 	var care stripe.Care
 	var claims []stripe.Suspect // by those that are left out
 	for {
@@ -60,6 +61,21 @@ func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
 			return blocktree.E("cluster", blocktree.Corrupt, errors.New("no k shards of the sector agree"))
 		}
 		claims = append(claims, claim...)
+	}
+}
+
+// once tells of each member's shard of a sector once, however often a read looks at it.
+func once(wrong func(one, good *Piece, bad *stripe.ShardRun)) func(one, good *Piece, bad *stripe.ShardRun) {
+	type shard struct {
+		node   blocktree.NodeID
+		sector blocktree.SectorIndex
+	}
+	told := map[shard]bool{}
+	return func(one, good *Piece, bad *stripe.ShardRun) {
+		if k := (shard{bad.Answer.Node, one.First}); !told[k] {
+			told[k] = true
+			wrong(one, good, bad)
+		}
 	}
 }
 

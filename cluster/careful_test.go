@@ -95,6 +95,42 @@ func TestCarefulIsPatient(t *testing.T) {
 	}
 }
 
+// TestCarefulTellsOnce: a member's wrong shard of a sector is told of once in a read, however often that looks.
+func TestCarefulTellsOnce(t *testing.T) {
+	code := blocktree.Code{Data: 1, Parity: 2}
+	codec, err := erasure.New(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 512
+	shard := func(i int, lie bool) stripe.ShardRun {
+		x := stripe.ShardRun{Shard: blocktree.ShardIndex(i), Answer: &stripe.Message{Node: blocktree.NodeID(i + 1)}, Payload: make([]byte, size), Seals: make([]byte, seal.HeaderBytes)}
+		if lie {
+			x.Payload[0] = 1
+		}
+		return x
+	}
+	looks := 0
+	told := map[blocktree.NodeID]int{}
+	c := careful{codec: codec, sectorBytes: size, suspect: func(stripe.Suspect) {}, wrong: func(_, _ *Piece, bad *stripe.ShardRun) { told[bad.Answer.Node]++ },
+		all: func(stripe.Care) (*stripe.ReadResult, error) { // of sector 7 node 1 lies; sector 8 has a version that nobody opens, until all have answered
+			looks++
+			v := blocktree.Version{Epoch: 1, Sequence: 1}
+			one := stripe.Piece{First: 7, Count: 1, Kind: stripe.Data, Version: v, Shards: []stripe.ShardRun{shard(0, true), shard(1, false)}}
+			two := stripe.Piece{First: 8, Count: 1, Kind: stripe.Data, Version: v, Shards: []stripe.ShardRun{shard(2, looks == 1)}}
+			return &stripe.ReadResult{Pieces: []stripe.Piece{one, two}, Partial: looks == 1}, nil
+		},
+		open: func(p *Piece, _ []byte) error {
+			if p.Shards[0].Payload[0] != 0 {
+				return blocktree.E("open", blocktree.Corrupt, nil)
+			}
+			return nil
+		}}
+	if err := c.read(7, make([]byte, 2*size)); err != nil || looks != 2 || len(told) != 1 || told[1] != 1 {
+		t.Errorf("%d looks, told %v, %v", looks, told, err)
+	}
+}
+
 // TestCarefulTellsOfNoData: a sector that opened, and then is said to be absent because the next one made the look begin again, is told of as absent: a guard must not compare what
 // it noted of the first look with the zeros of the second.
 func TestCarefulTellsOfNoData(t *testing.T) {

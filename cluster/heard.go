@@ -48,22 +48,21 @@ func (c *Client) refuseLiving(ctx context.Context, node blocktree.NodeID) error 
 	if c.answers(ctx, node) {
 		return &blocktree.Error{Op: "cluster", Kind: blocktree.Busy, Err: fmt.Errorf("store %v answers: it is not lost", node), Hint: hint}
 	}
-	said, begun := standingUnknown, time.Now()
-	for since := begun; ; {
+	said, begun := lasting{since: time.Now()}, time.Now()
+	for {
 		asked := time.Now()
-		if s := c.standing(ctx, node); s != said {
-			said, since = s, asked
-		}
+		s, term := c.standing(ctx, node)
+		said.note(s, term, asked)
 		over := time.Since(begun) >= 2*heardWait
-		switch lasted := time.Since(since); {
+		switch lasted := time.Since(said.since); {
 		case ctx.Err() != nil:
 			return blocktree.E("cluster", blocktree.Canceled, ctx.Err())
-		case said == standingSilent && lasted >= silentWait:
+		case said.standing == standingSilent && lasted >= silentWait:
 			return nil
-		case said == standingHeard && (over || lasted >= heardWait):
+		case said.standing == standingHeard && (over || lasted >= heardWait):
 			return &blocktree.Error{Op: "cluster", Kind: blocktree.Busy,
 				Err: fmt.Errorf("the cluster hears from store %v, though it cannot be reached from here: it is not lost", node), Hint: hint}
-		case over || said == standingUnknown && lasted >= heardWait:
+		case over || said.standing == standingUnknown && lasted >= heardWait:
 			return &blocktree.Error{Op: "cluster", Kind: blocktree.Unavailable, Err: errors.New("no node that can be reached leads the cluster, and so knows whether store " +
 				node.String() + " is lost"), Hint: "ask from where all nodes can be reached, or say --force to give up what its disk has; see btnode status"}
 		}
@@ -74,9 +73,24 @@ func (c *Client) refuseLiving(ctx context.Context, node blocktree.NodeID) error 
 	}
 }
 
+// lasting is what was said of a node last, and since when.
+type lasting struct {
+	standing standing
+	term     uint64 // of who said that it is silent
+	since    time.Time
+}
+
+// note takes what was said at a time. Each leader's silence is its own: one that has just come to lead has heard nothing from anybody, and the node may be one that only the leader
+// before did not hear.
+func (l *lasting) note(said standing, term uint64, at time.Time) {
+	if said != l.standing || said == standingSilent && term != l.term {
+		*l = lasting{said, term, at}
+	}
+}
+
 // standing asks all nodes at once, so that one that does not answer keeps nobody else from being asked. Of several who say that they lead
-// the one of the newest term does, unless somebody knows a newer one.
-func (c *Client) standing(ctx context.Context, node blocktree.NodeID) standing {
+// the one of the newest term does, unless somebody knows a newer one. It returns that term, too.
+func (c *Client) standing(ctx context.Context, node blocktree.NodeID) (standing, uint64) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -115,7 +129,7 @@ func (c *Client) standing(ctx context.Context, node blocktree.NodeID) standing {
 	}
 	wg.Wait()
 	if heard {
-		return standingHeard
+		return standingHeard, term
 	}
-	return said
+	return said, term
 }

@@ -20,26 +20,63 @@ const (
 	revokedEvery = time.Minute
 )
 
-// revoked is what a runtime has heard of principals that are believed no more.
+// revoked is what a runtime has heard of principals that are believed no more: at most meta.RevokedMax revocations, as many as a cluster keeps.
 type revoked struct {
-	mu sync.RWMutex
-	by map[blocktree.Principal][]meta.Revocation
+	mu    sync.RWMutex
+	by    map[blocktree.Principal][]meta.Revocation
+	count int
 }
 
-// add adds to what was heard, and reports whether any of it is new.
-func (r *revoked) add(list []meta.Revocation) (news bool) {
+// add adds to what was heard, and reports whether any of it is new. whole says that the list is all that the cluster has, if who answered is to be believed. Where there are more
+// than can be, those are forgotten that have ended by now, as the cluster does; and then, of one who has told of more than a cluster keeps, all but what it says now.
+func (r *revoked) add(list []meta.Revocation, now time.Time, whole bool) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	news = r.note(list)
+	if r.count > meta.RevokedMax {
+		ended := now.UnixNano()
+		for i := range list { // the cluster forgets by the time in the command
+			if !whole {
+				ended = max(ended, list[i].Time)
+			}
+		}
+		r.forget(ended - int64(meta.RevokedAfter))
+	}
+	if whole && r.count > meta.RevokedMax {
+		r.by, r.count = nil, 0
+		r.note(list)
+	}
+	return news
+}
+
+// note adds a list to what is kept. The later end of two revocations of one principal below one path counts.
+func (r *revoked) note(list []meta.Revocation) (news bool) {
 	if r.by == nil {
 		r.by = map[blocktree.Principal][]meta.Revocation{}
 	}
 	for _, x := range list {
-		if !slices.ContainsFunc(r.by[x.Principal], func(y meta.Revocation) bool { return y.Scope == x.Scope }) {
-			r.by[x.Principal] = append(r.by[x.Principal], x)
-			news = true
+		known := r.by[x.Principal]
+		if i := slices.IndexFunc(known, func(y meta.Revocation) bool { return y.Scope == x.Scope }); i >= 0 {
+			known[i].Until = max(known[i].Until, x.Until)
+			continue
 		}
+		r.by[x.Principal] = append(known, x)
+		r.count++
+		news = true
 	}
 	return news
+}
+
+// forget drops what ended before a time.
+func (r *revoked) forget(before int64) {
+	r.count = 0
+	for p, list := range r.by {
+		list = slices.DeleteFunc(list, func(x meta.Revocation) bool { return x.Until < before })
+		if r.by[p] = list; len(list) == 0 {
+			delete(r.by, p)
+		}
+		r.count += len(list)
+	}
 }
 
 // refuses says why a runtime is not believed, nil if it is. It is what bttp.Endpoint.SetRefused takes.
@@ -83,7 +120,7 @@ func (s *Service) refuses(id cred.Identity) error {
 
 // revoke refuses from now on, and cuts off, those that the list means. A node that it means itself ends.
 func (s *Service) revoke(list []meta.Revocation) {
-	if !s.revoked.add(list) {
+	if !s.revoked.add(list, s.cfg.Clock.Now(), false) {
 		return
 	}
 	for _, x := range list {
@@ -124,7 +161,7 @@ func (c *Client) followRevoked() {
 		ctx, cancel := context.WithTimeout(c.ctx, askTimeout)
 		list, err := c.Revoked(ctx)
 		cancel()
-		if err == nil && c.revoked.add(list) { // else it is asked for again
+		if err == nil && c.revoked.add(list, c.cfg.Clock.Now(), true) { // else it is asked for again
 			c.endpoint.SetRefused(c.revoked.refuses)
 		}
 		select {

@@ -62,6 +62,7 @@ type NodeStatus struct {
 type FileStatus struct {
 	Path      string `json:"path"`
 	Size      uint64 `json:"size"`
+	Length    uint64 `json:"length"` // where reading it as bytes ends
 	Code      string `json:"code"`
 	InSync    int    `json:"inSync"`    // members that hold every acknowledged sector and can be reached
 	Tolerates int    `json:"tolerates"` // how many more of them may be lost
@@ -186,7 +187,7 @@ func (c *Client) awaitNodes(ctx context.Context) {
 func (c *Client) fileStatus(path blocktree.Path, inode *meta.Inode, l *stripe.Layout, spare int) FileStatus {
 	d := durabilityOf(l)
 	now := c.redundancy(l)
-	return FileStatus{Path: path.Short(), Size: inode.SizeBytes, Code: inode.Code.String(), InSync: now.InSync, Joining: now.Joining, Moving: now.Moving,
+	return FileStatus{Path: path.Short(), Size: inode.SizeBytes, Length: inode.Length(), Code: inode.Code.String(), InSync: now.InSync, Joining: now.Joining, Moving: now.Moving,
 		Tolerates:  max(0, min(now.InSync-inode.Code.Data, spare)),
 		Durability: d.Durability.String(), LossNumber: d.LossNumber, Lossy: d.Lossy, Reseal: resealStatus(inode)}
 }

@@ -15,6 +15,9 @@ const (
 	suspectsMax = 256
 	// tellersMax bounds of how many runtimes it is known that they told of the same.
 	tellersMax = 16
+	// hintTimesMax bounds how often one hint may say that something was met: what a busy client meets in the second between two of them. suspectTimesMax is where counting ends.
+	hintTimesMax    = 1 << 16
+	suspectTimesMax = 1 << 48
 	// suspectLogEvery is how often the same act of the same node is a line of the log, with how often it was seen since.
 	suspectLogEvery = time.Minute
 )
@@ -93,8 +96,8 @@ func (s *suspects) note(list *[]*suspicion, h hint, now time.Time) *suspicion {
 		x = &suspicion{suspectKey: h.suspectKey, first: now}
 		*list = append(*list, x)
 	}
-	x.count += h.times
-	x.since += h.times
+	x.count = min(x.count+min(h.times, suspectTimesMax), suspectTimesMax)
+	x.since = min(x.since+min(h.times, suspectTimesMax), suspectTimesMax)
 	x.last, x.file, x.sector, x.parity = now, h.file, h.first, max(x.parity, h.parity)
 	s.dirty = true
 	if now.Sub(x.logged) >= suspectLogEvery {
@@ -113,7 +116,7 @@ func (s *suspects) hint(h hint) {
 	window := h.first / blocktree.RunSectorsMax
 	for i := range s.hints {
 		if x := &s.hints[i]; x.suspectKey == h.suspectKey && x.file == h.file && x.first/blocktree.RunSectorsMax == window {
-			x.times += h.times
+			x.times = min(x.times+h.times, hintTimesMax)
 			return
 		}
 	}
@@ -139,6 +142,7 @@ func (s *suspects) takeHints() []hint {
 func (s *suspects) tell(who blocktree.Principal, h hint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	h.times = min(h.times, hintTimesMax)
 	if x := s.note(&s.told, h, time.Now()); x != nil && !slices.Contains(x.tellers, who) && len(x.tellers) < tellersMax {
 		x.tellers = append(x.tellers, who)
 	}

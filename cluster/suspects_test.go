@@ -71,6 +71,19 @@ func TestSuspectsAreBounded(t *testing.T) {
 	if b := encodeSuspects(own, told); len(b) > suspectBytesMax {
 		t.Errorf("%d bytes", len(b))
 	}
+	flood := hint{suspectKey{3, stripe.SuspectVersion}, blocktree.FileID{}, 0, 1, 1<<64 - 1}
+	s.tell(blocktree.Principal{1}, flood)
+	s.tell(blocktree.Principal{1}, flood)
+	if _, told = s.all(); told[0].count != 12+3*suspectsMax+2*hintTimesMax {
+		t.Errorf("two hints count %d", told[0].count)
+	}
+	sum := newSuspectSum()
+	sum.add(7, nil, told[:1])
+	sum.add(8, []suspicion{{suspectKey: told[0].suspectKey, count: 5}}, told[:1])
+	sum.add(9, nil, told[:1])
+	if got := sum.suspectsOf(3); len(got) != 1 || got[0].Times != 5 {
+		t.Errorf("a node has seen it 5 times: %+v", got)
+	}
 	hs := s.takeHints()
 	if len(hs) != 3 || hs[0].times != blocktree.RunSectorsMax {
 		t.Errorf("hints: %+v", hs)

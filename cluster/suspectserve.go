@@ -85,7 +85,7 @@ func (s *Service) serveSuspects(req *bttp.Request) {
 // SuspectStatus is what is known of one kind of act of one node.
 type SuspectStatus struct {
 	Kind  string    `json:"kind"`
-	Times uint64    `json:"times"` // as the one says that saw it most often
+	Times uint64    `json:"times"` // as the node says that saw it most often; where none has, as clients say
 	Since time.Time `json:"since"`
 	Last  time.Time `json:"last"`
 	File  string    `json:"file"` // of the last: generation.inode
@@ -125,6 +125,7 @@ type suspectOf struct {
 	SuspectStatus
 	clients map[blocktree.Principal]bool
 	nodes   map[blocktree.NodeID]int // that have seen it; with the m of the file, as they say
+	seen    bool                     // Times is of a node that has
 }
 
 func newSuspectSum() *suspectSum { return &suspectSum{of: map[suspectKey]*suspectOf{}} }
@@ -138,7 +139,7 @@ func (t *suspectSum) add(from blocktree.NodeID, own, told []suspicion) {
 		}
 		z := t.of[x.suspectKey]
 		if z == nil {
-			z = &suspectOf{SuspectStatus{Kind: x.kind.String(), Since: x.first}, map[blocktree.Principal]bool{}, map[blocktree.NodeID]int{}}
+			z = &suspectOf{SuspectStatus{Kind: x.kind.String(), Since: x.first}, map[blocktree.Principal]bool{}, map[blocktree.NodeID]int{}, false}
 			t.of[x.suspectKey] = z
 		}
 		if i < len(own) {
@@ -153,7 +154,13 @@ func (t *suspectSum) add(from blocktree.NodeID, own, told []suspicion) {
 		if !x.last.Before(z.Last) {
 			z.Last, z.File, z.Sector = x.last, x.file.String(), uint64(x.sector)
 		}
-		z.Times, z.Nodes, z.Clients, z.Certain = max(z.Times, x.count), len(z.nodes), len(z.clients), z.isCertain()
+		switch seen := i < len(own); { // what clients say of how often is said by anybody
+		case seen && !z.seen:
+			z.Times, z.seen = x.count, true
+		case seen == z.seen:
+			z.Times = max(z.Times, x.count)
+		}
+		z.Nodes, z.Clients, z.Certain = len(z.nodes), len(z.clients), z.isCertain()
 	}
 }
 

@@ -26,8 +26,9 @@
 //
 // What is not kept, said plainly:
 //
-//  1. Metadata is not secret from sector hosts: names, sizes, owners, which sectors are written and when, which of them are
+//  1. Metadata is not secret from sector hosts: names, sizes, lengths, owners, which sectors are written and when, which of them are
 //     zero (tombstones are not sealed), and to which public keys a file is wrapped.
+//     A file's size and length are the cluster's word: a majority of its voters could have it read as shorter, or with zeros behind its end.
 //  2. Absence and age are not sealed. The members of a cluster, all together, can answer with an older version of a sector,
 //     or that it was never written. Against fewer than that the versions of the others stand; against all of them, of a file of
 //     integrity tree, the signed records of crypto/tree do: who saw a record takes nothing older than it, and no other past

@@ -55,6 +55,20 @@ func TestRefusedCodesAreLogged(t *testing.T) {
 	}
 }
 
+// What an anonymous caller may ask for, but not in that way, is a refusal like any other.
+func TestRefusedFlagsAreLogged(t *testing.T) {
+	var text lockedBuffer
+	b := newBed(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&text, nil)) })
+	client, _ := b.dial("")
+	_, err := client.Open(t.Context(), testRoot.Join("f"), OpenOptions{Write: true})
+	wantKind(t, "open to write", err, blocktree.Permission)
+	for _, want := range []string{"msg=refused", "what=open", "on=/f", "anonymous callers"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in %s", want, text.String())
+		}
+	}
+}
+
 // lockedBuffer is a buffer that is written to while it is read.
 type lockedBuffer struct {
 	mu sync.Mutex

@@ -135,6 +135,13 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, bytes uint64) 
 	return failed("resize", path, err)
 }
 
+// SetLength gives a file a length in bytes, at most its size: where reading and writing it ends. Nothing behind it is cleared. Who has it open learns of it within FSJudgeEvery. Kinds: NotFound, Permission,
+// Invalid, Unavailable, Unsupported (a service of a version before).
+func (c *Client) SetLength(ctx context.Context, path blocktree.Path, bytes uint64) error {
+	_, err := c.askOnce(ctx, codeLength, &pathRequest{path: path, sizeBytes: bytes})
+	return failed("set the length of", path, err)
+}
+
 // Open opens a file. It is closed, and its lease released, with the connection to the service. Kinds: NotFound, Busy (somebody else writes it),
 // Permission, Invalid (a directory), Unavailable.
 func (c *Client) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (File, error) {

@@ -15,6 +15,7 @@ const (
 	codeMkdir  = cluster.CodesOfOthers + 8  // a pathRequest; nothing
 	codeRemove = cluster.CodesOfOthers + 9  // a pathRequest; nothing
 	codeResize = cluster.CodesOfOthers + 10 // a pathRequest; nothing
+	codeLength = cluster.CodesOfOthers + 11 // a pathRequest; nothing
 )
 
 // forAnybody reports whether an anonymous caller may ask: to look, to list, and to read.
@@ -36,4 +37,4 @@ func ofHandle(code uint16) bool {
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeResize }
+func known(code uint16) bool { return code >= codeStat && code <= codeLength }

@@ -166,6 +166,16 @@ func (c *fake) Resize(_ context.Context, caller cred.Identity, path blocktree.Pa
 	return c.change("resize", caller, path)
 }
 
+func (c *fake) SetLength(_ context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.nodes[path]; n != nil {
+		n.inode.HasLength, n.inode.LengthBytes = true, bytes
+		return nil
+	}
+	return c.change("length", caller, path)
+}
+
 func (c *fake) change(what string, caller cred.Identity, path blocktree.Path) error {
 	return blocktree.E(what+" "+path.Short()+" as "+caller.Path.Short(), blocktree.Exists, nil)
 }

@@ -63,7 +63,11 @@ func OpenLocal(ctx context.Context, c *cluster.Client, path blocktree.Path, l Lo
 	return newLocal(f, InfoOf(inode)), nil
 }
 
-func newLocal(f blocktree.File, info Info) *local { return &local{view: view{f}, info: info} }
+func newLocal(f blocktree.File, info Info) *local {
+	l := &local{info: info}
+	l.view = view{f, &l.info}
+	return l
+}
 
 // Info implements File.
 func (f *local) Info() Info { return f.info }

@@ -23,21 +23,25 @@ type mailbox struct {
 
 	mu     sync.Mutex
 	queue  []*message
+	ending bool  // one that closes the file waits
 	closed error // why no message is taken any more
 }
 
 func newMailbox() mailbox { return mailbox{wake: make(chan struct{}, 1)} }
 
-// put adds a message. It does not block: it fails with Unavailable when too many wait, and with why the mailbox was closed.
+// put adds a message. It does not block: it fails with Unavailable when too many wait, and with why the mailbox was closed. For one that closes the file, the first, there is always room:
+// whoever has too much waiting must be able to let go.
 func (b *mailbox) put(m *message) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed != nil {
 		return b.closed
 	}
-	if len(b.queue) >= blocktree.FSMailboxMax {
+	ends := m.code == codeClose && !b.ending
+	if len(b.queue) >= blocktree.FSMailboxMax && !ends {
 		return blocktree.E("fs", blocktree.Unavailable, errors.New("too many requests wait for this open file"))
 	}
+	b.ending = b.ending || ends
 	b.queue = append(b.queue, m)
 	select {
 	case b.wake <- struct{}{}:

@@ -118,7 +118,7 @@ func (a *openFile) do(m *message) ([]byte, error) {
 			return nil, a.stuck
 		}
 		if m.code == codeWrite {
-			return nil, view{a.file}.write(ctx, m.data, m.off)
+			return nil, view{a.file, &a.info}.write(ctx, m.data, m.off)
 		}
 		err := a.file.Flush(ctx)
 		if err != nil {
@@ -147,6 +147,8 @@ func (a *openFile) judge(ctx context.Context) error {
 	if found.Inode.ID != a.info.ID {
 		return &refusal{hide(a.caller(), &blocktree.Error{Op: "fs", Path: a.path.Short(), Kind: blocktree.NotFound, Err: errors.New("the file was removed")})}
 	}
+	seen := InfoOf(found.Inode)
+	a.info.SizeBytes, a.info.Length = seen.SizeBytes, seen.Length
 	a.number, a.judged, a.doubt = number, now, false
 	return nil
 }
@@ -158,7 +160,7 @@ func (a *openFile) read(ctx context.Context, m *message) ([]byte, error) {
 	}
 	a.lastRead = time.Now()
 	bytes := make([]byte, m.count)
-	n, err := view{a.file}.read(ctx, bytes, m.off)
+	n, err := view{a.file, &a.info}.read(ctx, bytes, m.off)
 	if err == io.EOF {
 		err = nil // the length says it
 	}

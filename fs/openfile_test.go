@@ -225,10 +225,17 @@ func TestMailboxIsBounded(t *testing.T) {
 			wantKind(t, "put", put(), blocktree.Other)
 		}
 		wantKind(t, "over", put(), blocktree.Unavailable)
+		closed := make(chan error, 2) // there is room for that, once
+		last := func() error {
+			return f.box.put(&message{code: codeClose, done: func(_ []byte, err error) { closed <- err }})
+		}
+		wantKind(t, "close", last(), blocktree.Other)
+		wantKind(t, "close again", last(), blocktree.Unavailable)
 		close(gate)
 		for range blocktree.FSMailboxMax + 1 {
 			wantKind(t, "read", <-done, blocktree.Other)
 		}
+		wantKind(t, "closed", <-closed, blocktree.Other)
 	})
 }
 
@@ -389,7 +396,7 @@ func TestOpenWants(t *testing.T) {
 func TestView(t *testing.T) {
 	const size = 16 * 512
 	mem := memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: size, SectorBytes: 512}})
-	v, model := view{mem}, make([]byte, size)
+	v, model := view{mem, &Info{}}, make([]byte, size)
 	r := newRandom(1)
 	for i := range 5000 {
 		off, n := r.IntN(size), r.IntN(4*512)

@@ -27,11 +27,12 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 		s.files.Add(-1)
 		return nil, busy("too many open files")
 	}
+	info := a.info // which is the actor's from then on
 	if err := s.take(ctx, a); err != nil {
 		s.files.Add(-1)
 		return nil, err
 	}
-	return encodeOpened(a.handle, &a.info), nil
+	return encodeOpened(a.handle, &info), nil
 }
 
 // take opens the sectors that are to be written and starts the actor. On an error it gives back what it took.

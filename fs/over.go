@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"blocktree"
@@ -22,13 +23,17 @@ type Backing struct {
 	Readers []keys.PublicKey // new files are wrapped to these, and to Reader
 	Roots   file.Roots       // of files of integrity tree; nil: those are not opened
 	Rights  func() uint64    // the rights number that is known here to be applied
+	Logger  *slog.Logger     // of what holders say; nil: none
 }
 
 // over is a Cluster over a client of one.
-type over struct{ Backing }
+type over struct {
+	Backing
+	pins pins
+}
 
-// Over makes a Cluster of a client.
-func Over(b Backing) Cluster { return &over{b} }
+// Over makes a Cluster of a client. What it has seen of access records it remembers as long as it is used.
+func Over(b Backing) Cluster { return &over{Backing: b} }
 
 // Look implements Cluster.
 func (c *over) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
@@ -69,7 +74,7 @@ func (c *over) Create(ctx context.Context, caller cred.Identity, path blocktree.
 		}
 	}
 	return file.Create(cluster.OnBehalf(ctx, caller), c.Client, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain,
-		Readers: readers})
+		Readers: readers, Pins: c.pins.opening()})
 }
 
 // MakeDir implements Cluster.
@@ -89,8 +94,13 @@ func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.
 	return err
 }
 
+// SetLength implements Cluster.
+func (c *over) SetLength(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error {
+	return c.Client.SetLength(cluster.OnBehalf(ctx, caller), path, bytes)
+}
+
 // Open implements Cluster.
 func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
-	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, Roots: c.Roots, NoTree: c.Roots == nil,
+	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, Roots: c.Roots, NoTree: c.Roots == nil, Pins: c.pins.opening(), Logger: c.Logger,
 		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
 }

@@ -61,7 +61,7 @@ func nameOf(code uint16) string {
 	if !known(code) {
 		return fmt.Sprintf("code %d", code)
 	}
-	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize"}[code-codeStat]
+	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length"}[code-codeStat]
 }
 
 // doPath does what is asked of a path, in the caller's name.
@@ -90,6 +90,8 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 			return nil, err
 		}
 		return nil, s.cluster.Resize(ctx, o.caller(), r.path, r.sizeBytes)
+	case codeLength:
+		return nil, s.cluster.SetLength(ctx, o.caller(), r.path, r.sizeBytes)
 	}
 	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
 }

@@ -98,6 +98,9 @@ func (f *remote) Flush(ctx context.Context) error {
 func (f *remote) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	_, err := call(ctx, f.conn, codeClose, fileRequest{handle: f.handle}.encode())
+	err := f.again(ctx, func() error {
+		_, err := call(ctx, f.conn, codeClose, fileRequest{handle: f.handle}.encode())
+		return err
+	})
 	return failed("close", f.path, err)
 }

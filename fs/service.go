@@ -144,6 +144,7 @@ func (s *Service) Serve(req *bttp.Request) {
 	req.Release()
 	if err == nil && o.anonymous && r.flags != 0 {
 		err = denied()
+		s.refused(nameOf(code), o, r.path, err)
 	}
 	if err == nil {
 		err = s.servePath(o, code, r, req)

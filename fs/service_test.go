@@ -431,3 +431,37 @@ func TestServiceStops(t *testing.T) {
 	_, err = ann.Stat(t.Context(), path)
 	wantKind(t, "stat", err, blocktree.Closed)
 }
+
+// A file ends at the length that it was given: for reads, for writes, and for who has it open, as soon as it is judged anew.
+func TestLengthIsTheEnd(t *testing.T) {
+	b := newBed(t, nil)
+	ann, who := b.dial("ann")
+	path := b.fake.file("f", Read|Write|Lease, who)
+	ctx := t.Context()
+	b.must(ann.SetLength(ctx, path, 1000))
+	f, err := ann.Open(ctx, path, OpenOptions{Write: true})
+	b.must(err)
+	defer f.Close()
+	if i := f.Info(); i.Length != 1000 || i.SizeBytes != testSectors*512 {
+		t.Errorf("%+v", i)
+	}
+	buf := make([]byte, 4096)
+	reads := func(want int) {
+		t.Helper()
+		if n, err := f.ReadAt(ctx, buf, 0); n != want || err != io.EOF {
+			t.Errorf("%d bytes, %v, want %d", n, err, want)
+		}
+	}
+	reads(1000)
+	_, err = f.ReadAt(ctx, buf, 1001)
+	wantKind(t, "a read behind the end", err, blocktree.OutOfRange)
+	wantKind(t, "a write over the end", f.WriteAt(ctx, buf[:20], 990), blocktree.OutOfRange)
+	b.must(f.WriteAt(ctx, buf[:10], 990))
+	b.must(ann.SetLength(ctx, path, 2000))
+	b.fake.number.Add(1)
+	b.must(f.WriteAt(ctx, buf[:1000], 1000))
+	reads(2000)
+	b.must(ann.SetLength(ctx, path, 0))
+	b.fake.number.Add(1)
+	reads(0)
+}

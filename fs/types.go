@@ -47,11 +47,12 @@ type Cluster interface {
 	RightsNumber() uint64
 	// List returns at most limit entries of a directory after a name, and whether there are more.
 	List(ctx context.Context, caller cred.Identity, path blocktree.Path, after string, limit int) ([]meta.DirEntry, bool, error)
-	// Create, MakeDir, Remove and Resize change something in the caller's name.
+	// Create, MakeDir, Remove, Resize and SetLength change something in the caller's name.
 	Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error
 	MakeDir(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) error
 	Remove(ctx context.Context, caller cred.Identity, path blocktree.Path) error
 	Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
+	SetLength(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
 	// Open opens a file with the service's own key. For writing it takes the lease; kinds are those of internal/file. What is read and written
 	// through the file is not judged.
 	Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error)
@@ -74,6 +75,7 @@ type Info struct {
 	Created, Modified int64
 	// Of files only.
 	SizeBytes   uint64
+	Length      uint64 // where reading and writing it as bytes ends: SizeBytes, unless it was given another length
 	SectorBytes int
 	Code        blocktree.Code
 	Encrypted   bool
@@ -89,12 +91,12 @@ type Entry struct {
 func InfoOf(i *meta.Inode) Info {
 	info := Info{ID: i.ID, Dir: i.Kind == meta.KindDir, Mode: i.Mode, UID: i.UID, GID: i.GID, Created: i.Created, Modified: i.Modified}
 	if !info.Dir {
-		info.SizeBytes, info.SectorBytes, info.Code, info.Encrypted = i.SizeBytes, int(i.SectorBytes), i.Code, i.Suite != 0
+		info.SizeBytes, info.Length, info.SectorBytes, info.Code, info.Encrypted = i.SizeBytes, i.Length(), int(i.SectorBytes), i.Code, i.Suite != 0
 	}
 	return info
 }
 
-// File is an open file as bytes. A position past the end is OutOfRange; a read that begins at or before the end is cut there, and returns fewer bytes
+// File is an open file as bytes. Its end is its length. A position past the end is OutOfRange; a read that begins at or before the end is cut there, and returns fewer bytes
 // with io.EOF. All methods may be called by many goroutines at once, and keep no slice they were given. Kinds are those of blocktree.File, Permission
 // once the right is gone, Undeliverable once the file was closed by the service.
 type File interface {

@@ -9,14 +9,21 @@ import (
 )
 
 // view is a file of whole sectors as bytes, without a lock: whoever has it does one write after the other.
-type view struct{ file blocktree.File }
+type view struct {
+	file blocktree.File
+	info *Info // as it was last looked at
+}
 
-// size is the length of the file now, in bytes.
+// size is where the file ends now, in bytes: at the length that it was given, if that is not its size.
 func (v view) size() uint64 {
+	size := v.file.Info().SizeBytes
 	if s, ok := v.file.(blocktree.Sizer); ok {
-		return s.SizeBytes()
+		size = s.SizeBytes()
 	}
-	return v.file.Info().SizeBytes
+	if v.info.Length < v.info.SizeBytes {
+		size = min(size, v.info.Length)
+	}
+	return size
 }
 
 // span is the whole sectors that cover [off, off+n), in bytes.
@@ -57,7 +64,7 @@ func (v view) write(ctx context.Context, p []byte, off uint64) error {
 	size := v.size()
 	if off > size || uint64(len(p)) > size-off {
 		return &blocktree.Error{Op: "write", Kind: blocktree.OutOfRange, Err: fmt.Errorf("%d bytes from %d of %d", len(p), off, size),
-			Hint: "a file is made larger first"}
+			Hint: "a file is made larger, or longer, first"}
 	}
 	if len(p) == 0 {
 		return nil

@@ -12,6 +12,7 @@ const (
 	formatPath   = 1
 	formatFile   = 1
 	formatInfo   = 1
+	formatLength = 2 // of an Info with another length than its size; versions before refuse it
 	formatList   = 1
 	formatOpened = 1
 )
@@ -114,7 +115,12 @@ func getCode(d *wire.Decoder) blocktree.Code {
 }
 
 func putInfo(e *wire.Encoder, i *Info) {
-	e.U8(formatInfo)
+	if i.Length == i.SizeBytes {
+		e.U8(formatInfo)
+	} else {
+		e.U8(formatLength)
+		e.U64(i.Length)
+	}
 	e.File(i.ID)
 	e.Bool(i.Dir)
 	e.U32(i.Mode)
@@ -132,14 +138,30 @@ func putInfo(e *wire.Encoder, i *Info) {
 }
 
 func getInfo(d *wire.Decoder) Info {
-	d.Format(formatInfo)
+	format, length := d.U8(), uint64(0)
+	switch {
+	case format == formatLength:
+		length = d.U64()
+	case format > formatLength:
+		d.Fail(blocktree.E("decode", blocktree.NewerFormat, errors.New("a description of a newer version")))
+	case format != formatInfo && d.Err() == nil:
+		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("not a description")))
+	}
 	i := Info{ID: d.File(), Dir: d.Bool(), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Created: int64(d.U64()), Modified: int64(d.U64())}
 	if i.Dir {
+		if format != formatInfo && d.Err() == nil {
+			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a directory with a length")))
+		}
 		return i
 	}
 	i.SizeBytes, i.SectorBytes, i.Code, i.Encrypted = d.U64(), int(d.U32()), getCode(d), d.Bool()
 	if i.SizeBytes > blocktree.FileBytesMax || i.SectorBytes > blocktree.SectorBytesMax {
 		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("impossible sizes")))
+	}
+	if i.Length = i.SizeBytes; format == formatLength {
+		if i.Length = length; length >= i.SizeBytes && d.Err() == nil {
+			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("an impossible length")))
+		}
 	}
 	return i
 }

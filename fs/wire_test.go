@@ -12,7 +12,7 @@ import (
 func newRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
 func testInfo() Info {
-	return Info{ID: blocktree.FileID{Generation: 3, Inode: 9}, Mode: 0o640, UID: 1, GID: 2, Created: -5, Modified: 7, SizeBytes: 1 << 30, SectorBytes: 4096,
+	return Info{ID: blocktree.FileID{Generation: 3, Inode: 9}, Mode: 0o640, UID: 1, GID: 2, Created: -5, Modified: 7, SizeBytes: 1 << 30, Length: 1 << 30, SectorBytes: 4096,
 		Code: blocktree.Code{Data: 2, Parity: 1}, Encrypted: true}
 }
 
@@ -26,8 +26,19 @@ func TestRequestsOutlast(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	i := testInfo()
-	if h, got, err := decodeOpened(encodeOpened(8, &i)); err != nil || h != 8 || got != i {
-		t.Errorf("%d, %+v, %v", h, got, err)
+	for _, length := range []uint64{i.SizeBytes, i.SizeBytes - 1, 0} {
+		i.Length = length
+		if h, got, err := decodeOpened(encodeOpened(8, &i)); err != nil || h != 8 || got != i {
+			t.Errorf("%d, %+v, %v", h, got, err)
+		}
+	}
+	for _, wrong := range []Info{{SizeBytes: 5, Length: 6}, {Dir: true, Length: 1}} {
+		if got, err := decodeInfo(encodeInfo(&wrong)); err == nil {
+			t.Errorf("%+v was taken as %+v", wrong, got)
+		}
+	}
+	if old := encodeInfo(&Info{SizeBytes: 512, Length: 512}); old[0] != formatInfo {
+		t.Errorf("a file without another length is in format %d, which versions before do not read", old[0])
 	}
 }
 
@@ -51,14 +62,15 @@ func TestRequestsRefused(t *testing.T) {
 	if _, err := decodeFile(fileRequest{count: blocktree.FSTransferBytesMax + 1}.encode()); blocktree.KindOf(err) != blocktree.TooLarge {
 		t.Errorf("a long read: %v", err)
 	}
-	for _, b := range [][]byte{{2}, {0}, {}} {
+	for _, b := range [][]byte{{3}, {2}, {0}, {}} {
 		_, err := decodePath(b)
 		_, errFile := decodeFile(b)
 		_, errInfo := decodeInfo(b)
 		_, _, errOpened := decodeOpened(b)
 		_, _, errList := decodeEntries(b)
 		for _, err := range []error{err, errFile, errInfo, errOpened, errList} {
-			if len(b) == 1 && b[0] == 2 && blocktree.KindOf(err) != blocktree.NewerFormat || err == nil {
+			newer := len(b) == 1 && (b[0] == 3 || b[0] == 2 && err != errInfo) // an info has a second format
+			if newer && blocktree.KindOf(err) != blocktree.NewerFormat || err == nil {
 				t.Errorf("format %v: %v", b, err)
 			}
 		}
@@ -93,8 +105,10 @@ func TestListingFits(t *testing.T) {
 // FuzzRequests: no bytes make a decoder panic, and what it takes has one encoding.
 func FuzzRequests(f *testing.F) {
 	i := testInfo()
+	short := i
+	short.Length = 77
 	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagPlain}
-	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), encodeInfo(&i), encodeOpened(7, &i),
+	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i),
 		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true)} {
 		f.Add(b)
 	}

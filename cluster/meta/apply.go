@@ -169,6 +169,8 @@ func (s *state) do(o Op) Result {
 		return s.setRecord(o)
 	case NoteAccess:
 		return s.noteAccess(o)
+	case SetLength:
+		return s.setLength(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

@@ -76,12 +76,7 @@ func putOp(e *wire.Encoder, o Op) {
 		e.U32(o.Mode)
 		e.U64(uint64(o.Time))
 	case MakeDir:
-		putPath(e, o.Path)
-		e.Bool(o.Parents)
-		e.U32(o.Mode)
-		e.U32(o.UID)
-		e.U32(o.GID)
-		e.U64(uint64(o.Time))
+		putMakeDir(e, &o)
 	case CreateFile:
 		putCreateFile(e, &o)
 	case Remove:
@@ -128,6 +123,8 @@ func putOp(e *wire.Encoder, o Op) {
 		putSetAccess(e, &o)
 	case NoteAccess:
 		putNoteAccess(e, &o)
+	case SetLength:
+		putSetLength(e, &o)
 	case DrainHost:
 		putPath(e, o.Path)
 		e.U64(uint64(o.Node))
@@ -200,6 +197,15 @@ func getCreateFile(d *wire.Decoder) CreateFile {
 	return CreateFile{Path: getPath(d), Parents: d.Bool(), Hosts: getNodes(d), SizeBytes: d.U64(), SectorBytes: d.U32(),
 		Code: getCode(d), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Suite: d.U8(), KeyID: get16(d),
 		Access: getBytes(d, AccessBytesMax), Time: int64(d.U64())}
+}
+
+func putMakeDir(e *wire.Encoder, o *MakeDir) {
+	putPath(e, o.Path)
+	e.Bool(o.Parents)
+	e.U32(o.Mode)
+	e.U32(o.UID)
+	e.U32(o.GID)
+	e.U64(uint64(o.Time))
 }
 
 func putSetAttr(e *wire.Encoder, o *SetAttr) {
@@ -276,6 +282,8 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return getSetAccess(d)
 	case opNoteAccess:
 		return getNoteAccess(d)
+	case opSetLength:
+		return getSetLength(d)
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}

@@ -52,6 +52,7 @@ func allOps() []Op {
 			[16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, 7 << 12},
 		Anchor{session(10), f, 11, 12, []byte("record")},
 		ResizeTree{Resize{f, 10, 1 << 30, session(9), 11, 12}},
+		SetLength{f, 1 << 40, 3},
 	}
 }
 

@@ -80,7 +80,7 @@ func putInode(e *wire.Encoder, i *Inode) {
 	if i.Integrity != IntegritySector {
 		kind = uint8(kindCheckedFile)
 	}
-	e.U8(kind | accessFlags(i))
+	e.U8(kind | accessFlags(i) | lengthFlags(i))
 	e.U32(i.Mode)
 	e.U32(i.UID)
 	e.U32(i.GID)
@@ -101,13 +101,16 @@ func putInode(e *wire.Encoder, i *Inode) {
 	if i.Integrity != IntegritySector {
 		putIntegrity(e, i)
 	}
+	if i.HasLength {
+		e.U64(i.LengthBytes)
+	}
 }
 
 func getInode(d *wire.Decoder) *Inode {
 	i := &Inode{ID: d.File(), Kind: InodeKind(d.U8()), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
 		Created: int64(d.U64()), Modified: int64(d.U64())}
-	following := i.Kind&accessFlag != 0
-	kind := i.Kind &^ accessFlag
+	following, length := i.Kind&accessFlag != 0, i.Kind&lengthFlag != 0
+	kind := i.Kind &^ (accessFlag | lengthFlag)
 	if i.Kind = kind; kind == kindCheckedFile {
 		i.Kind = KindFile
 	}
@@ -128,6 +131,9 @@ func getInode(d *wire.Decoder) *Inode {
 		}
 	default:
 		bad(d, "neither file nor directory")
+	}
+	if length {
+		getLength(d, i)
 	}
 	return i
 }

@@ -54,6 +54,7 @@ const (
 	opCreateTreeFile
 	opAnchor
 	opResizeTree
+	opSetLength
 
 	opEnd // keep last
 )

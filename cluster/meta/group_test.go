@@ -193,6 +193,7 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 		w.must(file(fmt.Sprintf("/f%d", i)))
 	}
 	w.must(Remove{Path: path("/f7")})
+	w.must(revoke(1, 10, 100))
 	w.mu.Lock()
 	w.lossy = true
 	w.mu.Unlock()
@@ -206,6 +207,9 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 	for _, c := range w.members[away].changes {
 		if c.Reset {
 			reset++
+			if len(c.Revoked) != 1 || c.Revoked[0].Principal != someone(1) { // before the member says that it has applied them
+				t.Errorf("OnApply hears of a snapshot with %+v revoked", c.Revoked)
+			}
 		}
 	}
 	w.mu.Unlock()

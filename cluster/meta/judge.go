@@ -42,6 +42,8 @@ func (s *state) judge(o Op) (Op, Result) {
 		return o, s.judgeFile(o.File, RightWrite)
 	case ResizeTree:
 		return o, s.judgeFile(o.File, RightWrite)
+	case SetLength:
+		return o, s.judgeFile(o.File, RightWrite)
 	case Acquire:
 		return o, s.judgeHolder(o.File)
 	case ClaimLease:

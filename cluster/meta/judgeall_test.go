@@ -16,7 +16,7 @@ func everyOp(c *Caller) []Op {
 		ExpireSession{Session: id}, Acquire{id, f}, Release{Session: id, File: f, Epoch: 1}, ChangeView{}, ClaimLease{id, f, 1}, EndClaim{File: f, Epoch: 1, Session: id, Grant: true},
 		ReplaceHost{Path: host(1).Path, Old: 1, New: 9}, RetireHost{Path: host(1).Path, Node: 1}, LeaveViews{start}, DrainHost{Path: host(1).Path, Node: 1},
 		CreateFlushFile{file("/d/e/new")}, StartVolatile{StartNode: start}, Resize{File: f, SizeBytes: 1 << 30}, PutGrant{f, grantTo(c, rightsAll)}, RemoveGrant{f, Subject{Path: rootDir}},
-		RevokePrincipal{Revocation{Principal: someone(1), Scope: rootDir, Time: 1, Until: 9}}, SetAccess{File: f, Access: []byte("x")}, NoteAccess{Session: id, File: f},
+		RevokePrincipal{Revocation{Principal: someone(1), Scope: rootDir, Time: 1, Until: 9}}, SetAccess{File: f, Access: []byte("x")}, NoteAccess{Session: id, File: f}, SetLength{f, 1, 2},
 		CreateTreeFile{CreateFile: file("/d/e/new"), TreeBytes: 1 << 20}, Anchor{Session: id, File: f, Epoch: 1},
 		ResizeTree{Resize{File: f, SizeBytes: 1 << 30}},
 	}
@@ -37,7 +37,7 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opRemoveRuntime: takersAffair, opStartNode: takersAffair, opOpenSession: takersAffair, opRenewSession: takersAffair, opCloseSession: takersAffair, opExpireSession: nobodys,
 		opAcquire: byRights, opRelease: takersAffair, opChangeView: byRights, opClaimLease: byRights, opEndClaim: nobodys, opReplaceHost: byRights, opRetireHost: byRights,
 		opLeaveViews: takersAffair, opDrainHost: byRights, opCreateFlushFile: byRights, opStartVolatile: takersAffair, opResize: byRights, opPutGrant: byRights, opRemoveGrant: byRights,
-		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opCreateTreeFile: byRights, opAnchor: byRights, opResizeTree: byRights}
+		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opSetLength: byRights, opCreateTreeFile: byRights, opAnchor: byRights, opResizeTree: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}

@@ -81,6 +81,7 @@ func (s *state) resized(o Resize, i *Inode, l *stripe.Layout) Result {
 		return r
 	}
 	i.SizeBytes, i.Modified = o.SizeBytes, o.Time
+	i.LengthBytes = min(i.LengthBytes, i.SizeBytes)
 	s.setInode(i)
 	return Result{Inode: i, Layout: next}
 }

@@ -144,10 +144,15 @@ func (s *state) revokedAfter(skip string, limit int) (page []Revocation, more bo
 // Revoked returns all revocations as applied here, ascending by principal and scope.
 func (g *Group) Revoked() (all []Revocation, err error) {
 	err = g.view("meta.Revoked", func(s *state) error {
-		each(s, kindRevoked, getRevocation, func(r *Revocation) { all = append(all, *r) })
+		all = s.allRevoked()
 		return nil
 	})
 	return all, err
+}
+
+func (s *state) allRevoked() (all []Revocation) {
+	each(s, kindRevoked, getRevocation, func(r *Revocation) { all = append(all, *r) })
+	return all
 }
 
 func putRevoked(e *wire.Encoder, rs []Revocation) {

@@ -236,8 +236,18 @@ func (g *Group) afterInstall() error {
 		return err
 	}
 	g.log.Info("installed a snapshot of the metadata", "node", g.cfg.Node.String(), "index", g.applied)
-	if g.cfg.OnApply != nil {
-		g.cfg.OnApply(Changes{Index: g.applied, Reset: true})
+	if g.cfg.OnApply == nil {
+		return nil
 	}
+	// Who is revoked is part of it: whoever asks whether this member has applied so much is told that it has, right after this.
+	s, err := stateAt(g.db)
+	if err != nil {
+		return err
+	}
+	c := Changes{Index: g.applied, Reset: true, Revoked: s.allRevoked()}
+	if s.err != nil {
+		return s.err
+	}
+	g.cfg.OnApply(c)
 	return nil
 }

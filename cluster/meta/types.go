@@ -100,6 +100,8 @@ type Inode struct {
 	Modified int64
 	// Files only.
 	SizeBytes   uint64
+	HasLength   bool
+	LengthBytes uint64 // where reading it as bytes ends, if HasLength; at most SizeBytes
 	SectorBytes uint32
 	Code        blocktree.Code
 	Suite       uint8    // crypto/seal.Suite; 0 is no encryption
@@ -195,14 +197,14 @@ type Status struct {
 // and must not be written to.
 type Changes struct {
 	Index    uint64 // everything up to this log index is applied
-	Reset    bool   // a snapshot replaced the state: read everything anew (EachLayout); the rest is empty
+	Reset    bool   // a snapshot replaced the state: read everything anew (EachLayout); the rest is empty but for Revoked
 	Layouts  []*stripe.Layout
 	Removed  []blocktree.FileID
 	Starts   []NodeStart
-	Leases   []Lease // Session zero: released
-	Runtimes bool    // process records changed
-	Rights   bool    // somebody may have more rights than before, or fewer
-	Revoked  []Revocation
+	Leases   []Lease      // Session zero: released
+	Runtimes bool         // process records changed
+	Rights   bool         // somebody may have more rights than before, or fewer
+	Revoked  []Revocation // added; after a snapshot all there are
 }
 
 // Empty reports whether nothing changed but Index.

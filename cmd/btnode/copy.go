@@ -70,7 +70,7 @@ func copyOut(ctx context.Context, f fs.File, w io.Writer, local string, p *progr
 			return localError("write", local, werr)
 		}
 		off += uint64(n)
-		p.copied(int64(off), int64(f.Info().SizeBytes))
+		p.copied(int64(off), int64(f.Info().Length))
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
@@ -173,20 +173,21 @@ func newPut() *cobra.Command {
 		Use:   "put FILE PATH --config FILE [--code K+M] [--pad] [--integrity WHICH] [--state DIR] [-v]",
 		Short: "Copy a local file to a new file",
 		Long: `put makes a file at PATH, which must not be there yet, and copies FILE into it; when it ends without an error all of it would survive the loss
-of power everywhere. When it fails it removes what it made, or says that this may still be there. A FILE that becomes shorter or longer meanwhile is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
+of power everywhere. When it fails it removes what it made, or says that this may still be there. A FILE that somebody writes to meanwhile, or puts another one in place of, is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
 filesystem service. Directories above it are made as needed.
 
 With --integrity tree the file is one that notices nodes that all go back in time; it takes a reader key, and --state DIR keeps its root, so that cat and get with the same DIR know it.
 
-A file's length is a whole number of sectors of 4 KiB. Where FILE has another one, put refuses unless --pad lets it fill the last sector up with zeros.`,
-		Example:               "  btnode put disk.img /vm/disk2 --config client.yaml\n  btnode put letter.txt /docs/letter --pad --config client.yaml -v",
+A file's size is a whole number of sectors of 4 KiB, its length is that of FILE: get gives the same bytes back. What is behind its length in the last sector are zeros, which devices
+read (btnbd). With --pad the file gets no length: it reads as its whole size. Nodes and filesystem services of versions before know no lengths: bring all to this version first, or say --pad.`,
+		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("FILE", "PATH"),
 	}
 	flags.add(c, false)
 	addCode(c, &create.Code, "")
 	addIntegrity(c, &create.Integrity)
-	c.Flags().BoolVar(&pad, "pad", false, "fill the last sector up with zeros")
+	c.Flags().BoolVar(&pad, "pad", false, "give it no length: it reads as whole sectors, the last filled up with zeros")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
 			return d.put(ctx, args[0], args[1], &create, pad, newProgress(c.ErrOrStderr()))
@@ -215,9 +216,6 @@ func (d *door) put(ctx context.Context, local, name string, create *config.Creat
 	}
 	sector := int64(create.Sector())
 	whole := max(sector, (info.Size()+sector-1)/sector*sector)
-	if whole != info.Size() && !pad {
-		return cli.Invalid("say --pad to fill the last sector up with zeros", "%s has %d bytes, which are not whole sectors of %d", local, info.Size(), sector)
-	}
 	create.Size = cli.Size(whole)
 	if create.Code.Data == 0 {
 		_ = create.Code.Set(defaultCode(len(d.cfg.Cluster.Members))) // constants
@@ -228,7 +226,14 @@ func (d *door) put(ctx context.Context, local, name string, create *config.Creat
 	if err := d.create(ctx, path, create); err != nil {
 		return unsure(err)
 	}
-	if err := d.fill(ctx, path, f, local, info.Size(), p); err != nil {
+	err = d.fill(ctx, path, f, local, info.Size(), p)
+	if err == nil {
+		err = unchanged(f, info, local)
+	}
+	if err == nil && whole != info.Size() && !pad {
+		err = d.setLength(ctx, path, uint64(info.Size()))
+	}
+	if err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), fileTimeout)
 		defer cancel()
 		if e := d.undo(undo, path); e != nil {
@@ -281,20 +286,35 @@ func (d *door) fill(ctx context.Context, path blocktree.Path, from io.Reader, lo
 	return err
 }
 
+// unchanged fails where a local file is not the one any more that it was when it was opened, or was written to since: what was copied is then of no moment.
+func unchanged(f *os.File, was os.FileInfo, local string) error {
+	now, err := f.Stat()
+	if err != nil {
+		return localError("read", local, err)
+	}
+	named, err := os.Stat(local)
+	if err == nil && os.SameFile(named, was) && now.Size() == was.Size() && now.ModTime().Equal(was.ModTime()) {
+		return nil
+	}
+	return changedMeanwhile(local, "another")
+}
+
+// changedMeanwhile says that somebody wrote to a local file.
+func changedMeanwhile(local, how string) error {
+	return &blocktree.Error{Op: "put", Path: local, Kind: blocktree.Invalid, Err: errors.New("it became " + how + " while it was copied"),
+		Hint: "copy it while nobody writes to it"}
+}
+
 // copyIn writes all that from has to a file, from its first byte on. That are so many bytes, or it fails: an end that comes early, or an error of the disk,
 // must not pass for zeros.
 func copyIn(ctx context.Context, to fs.File, from io.Reader, local string, bytes int64, p *progress) error {
 	defer p.end()
-	changed := func(how string) error {
-		return &blocktree.Error{Op: "put", Path: local, Kind: blocktree.Invalid, Err: errors.New("it became " + how + " while it was copied"),
-			Hint: "copy it while nobody writes to it"}
-	}
 	buf := make([]byte, copyBytes)
 	for off := int64(0); off < bytes; {
 		n, err := io.ReadFull(from, buf[:min(bytes-off, copyBytes)])
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return changed("shorter")
+			return changedMeanwhile(local, "shorter")
 		case err != nil:
 			return localError("read", local, err)
 		}
@@ -306,7 +326,7 @@ func copyIn(ctx context.Context, to fs.File, from io.Reader, local string, bytes
 	}
 	switch n, err := io.ReadFull(from, buf[:1]); {
 	case n > 0:
-		return changed("longer")
+		return changedMeanwhile(local, "longer")
 	case !errors.Is(err, io.EOF):
 		return localError("read", local, err)
 	}

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +20,9 @@ import (
 // memory is a file of the size of its bytes.
 type memory struct{ bytes []byte }
 
-func (m *memory) Info() fs.Info { return fs.Info{SizeBytes: uint64(len(m.bytes))} }
+func (m *memory) Info() fs.Info {
+	return fs.Info{SizeBytes: uint64(len(m.bytes)), Length: uint64(len(m.bytes))}
+}
 
 func (m *memory) ReadAt(_ context.Context, p []byte, off uint64) (int, error) {
 	return bytes.NewReader(m.bytes).ReadAt(p, int64(off))
@@ -76,6 +81,44 @@ func TestPutTakesAllOrFails(t *testing.T) {
 		if err != nil && blocktree.HintOf(err) == "" {
 			t.Errorf("%s: %v has no hint", c.name, err)
 		}
+	}
+}
+
+// A source that is written to in place while it is read, though it keeps its size, or is another one by then, is an error.
+func TestPutNoticesChanges(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "disk.img")
+	write := func(text string) {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := time.Now().Add(-time.Hour)
+	for what, change := range map[string]func(){
+		"":                   func() {},
+		"written to":         func() { write("bbbb") },
+		"shorter":            func() { write("aaa") },
+		"replaced":           func() { _ = os.Remove(name); write("aaaa"); _ = os.Chtimes(name, long, long) },
+		"removed":            func() { _ = os.Remove(name) },
+		"read by others too": func() { _, _ = os.ReadFile(name) },
+	} {
+		write("aaaa")
+		if err := os.Chtimes(name, long, long); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		change()
+		err = unchanged(f, info, name)
+		if good := what == "" || what == "read by others too"; (err == nil) != good || !good && (blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "") {
+			t.Errorf("%q: %v", what, err)
+		}
+		f.Close()
 	}
 }
 

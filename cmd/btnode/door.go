@@ -203,6 +203,16 @@ func (d *door) create(ctx context.Context, path blocktree.Path, create *config.C
 	return d.service.Create(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code})
 }
 
+// setLength gives a file that was made just now its length.
+func (d *door) setLength(ctx context.Context, path blocktree.Path, bytes uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+	defer cancel()
+	if d.reader != nil {
+		return d.cluster.SetLength(ctx, path, bytes)
+	}
+	return d.service.SetLength(ctx, path, bytes)
+}
+
 // remove removes a file that was made just now.
 func (d *door) remove(ctx context.Context, path blocktree.Path) error {
 	if d.reader != nil {
@@ -258,7 +268,7 @@ func (d *door) list(ctx context.Context, path blocktree.Path) (lines []fileLine,
 	for i := range entries {
 		l := fileLine{Path: path.Join(entries[i].Name).Short(), Kind: "directory"}
 		if info := entries[i].Info; !info.Dir {
-			l.Kind, l.Size, l.Code = "file", info.SizeBytes, info.Code.String()
+			l.Kind, l.Size, l.Length, l.Code = "file", info.SizeBytes, info.Length, info.Code.String()
 		}
 		lines = append(lines, l)
 	}

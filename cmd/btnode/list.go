@@ -24,6 +24,7 @@ type fileLine struct {
 	Kind       string      `json:"kind"` // file or directory
 	ID         string      `json:"id"`
 	Size       uint64      `json:"size,omitempty"`
+	Length     uint64      `json:"length"` // bytes that cat and get read; size unless the file was given another
 	SectorSize uint32      `json:"sectorSize,omitempty"`
 	Code       string      `json:"code,omitempty"`
 	Encrypted  bool        `json:"encrypted"`
@@ -96,7 +97,7 @@ func line(path string, i *meta.Inode) fileLine {
 		Mode: fmt.Sprintf("%04o", i.Mode), UID: i.UID, GID: i.GID}
 	if i.Kind == meta.KindFile {
 		l.Kind, l.Size, l.SectorSize, l.Code, l.Encrypted = "file", i.SizeBytes, i.SectorBytes, i.Code.String(), seal.Suite(i.Suite) != seal.None
-		l.Integrity = i.Integrity.String()
+		l.Integrity, l.Length = i.Integrity.String(), i.Length()
 	}
 	return l
 }
@@ -187,9 +188,17 @@ func printLines(c *cobra.Command, lines []fileLine, asJSON, long bool) error {
 			fmt.Fprintf(t, "%s/\n", l.Path)
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", l.Path, cli.FormatSize(l.Size), l.Code)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", l.Path, sizeText(l.Size, l.Length), l.Code)
 	}
 	return t.Flush()
+}
+
+// sizeText is a size, and the length where that is another.
+func sizeText(size, length uint64) string {
+	if length == size {
+		return cli.FormatSize(size)
+	}
+	return fmt.Sprintf("%d of %s", length, cli.FormatSize(size))
 }
 
 func newFileStat() *cobra.Command {
@@ -248,6 +257,9 @@ func printStat(c *cobra.Command, l fileLine, asJSON bool) error {
 	if l.Kind == "file" {
 		fmt.Fprintf(t, "size\t%s (%d bytes)\nsector\t%s\ncode\t%s\nencrypted\t%v\ndurability\t%s\n", cli.FormatSize(l.Size), l.Size,
 			cli.FormatSize(uint64(l.SectorSize)), l.Code, l.Encrypted, l.Durability)
+		if l.Length != l.Size {
+			fmt.Fprintf(t, "length\t%d bytes\n", l.Length)
+		}
 		if l.Durability != "ack" {
 			fmt.Fprintf(t, "losses\t%d\n", l.LossNumber)
 		}

@@ -109,27 +109,28 @@ Whoever owns it may, and whoever has the right admin on it.`,
 }
 
 func newChown() *cobra.Command {
-	var file string
+	var configFile string
 	c := &cobra.Command{
 		Use:   "chown USER[:GROUP] PATH --config FILE",
 		Short: "Change the owner and group of a file or directory",
 		Long: `chown gives a file or directory another owner, by user id, and another group, by group id; :GROUP changes the group alone. Only user id 0 may give it to
 another user. Its owner may give it to a group that it is in itself.
 
-The access record of an encrypted file goes on to name the owner of before: its key is then changed by user 0 alone (btnode file stat shows who administers the record).`,
+The access record of an encrypted file, or of a directory with a key, names its new owner from then on (btnode file stat shows it): who owns it changes its key and its readers,
+with the reader key of somebody who reads it. Its readers stay who they are: btnode reader adds the new owner and removes the old one. What is beneath a directory keeps its owners.`,
 		Example: `  btnode chown 1000:1000 /vm/disk0 --config client.yaml
   btnode chown :100 /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("USER[:GROUP]", "PATH"),
 	}
-	addConfig(c, &file, "configuration of any node or client of the cluster")
+	addConfig(c, &configFile, "configuration of any node or client of the cluster")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		uid, gid, err := parseOwner(args[0])
 		if err != nil {
 			return err
 		}
-		return withPath(c, file, args[1], func(ctx context.Context, _ *config.Client, path blocktree.Path, client *cluster.Client) error {
-			a, err := client.SetOwner(ctx, path, uid, gid)
+		return withPath(c, configFile, args[1], func(ctx context.Context, _ *config.Client, path blocktree.Path, client *cluster.Client) error {
+			a, err := (&file.Admin{Client: client}).Chown(ctx, path, uid, gid)
 			return sayApplied(c.OutOrStdout(), path.Short()+": owner "+args[0], a, err)
 		})
 	}

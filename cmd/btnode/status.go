@@ -91,7 +91,7 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 		fmt.Fprint(t, "\nFILE\tSIZE\tCODE\tIN SYNC\tTOLERATES\tDURABILITY\n")
 	}
 	for _, f := range s.Files {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", f.Path, cli.FormatSize(f.Size), f.Code, f.InSync, f.Tolerates, f.Durability)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", f.Path, sizeText(f.Size, f.Length), f.Code, f.InSync, f.Tolerates, f.Durability)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -139,7 +139,7 @@ func (e *Endpoint) serveTCP(conn net.Conn) {
 	err := secure.HandshakeContext(e.ctx)
 	if err != nil {
 		_ = conn.Close()
-		e.config.Log.Info("handshake refused", "carrier", TCP, "remote", conn.RemoteAddr().String(), "err", err)
+		e.sayRefused("handshake refused", TCP, conn.RemoteAddr().String(), "", err)
 		return
 	}
 	e.serveHello(newTLSCarrier(raw, secure), secure.ConnectionState(), TCP, conn.RemoteAddr().String())
@@ -218,7 +218,11 @@ func (e *Endpoint) serveHello(c carrier, state tls.ConnectionState, transport Tr
 	if err == nil {
 		return true
 	}
-	e.config.Log.Info("connection refused", "carrier", transport, "remote", remote, "err", err)
+	who := ""
+	if p, bad := cred.PeerPrincipal(state); bad == nil { // by its key; its credentials may be why
+		who = p.String()
+	}
+	e.sayRefused("connection refused", transport, remote, who, err)
 	refuse(c, err)
 	return false
 }

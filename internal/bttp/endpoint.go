@@ -69,6 +69,7 @@ type Endpoint struct {
 	own       atomic.Pointer[credentials] // set under mu
 	pools     bufferPools
 	cork      cork
+	refusals  refusedLines
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc

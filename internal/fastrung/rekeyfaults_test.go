@@ -52,6 +52,44 @@ func TestRekeyWaitsForForsakenWrites(t *testing.T) {
 	})
 }
 
+// TestRekeyBesideAFailedWrite: a write under the old key has failed, as too few members answered for too long, and is in flight for all that: it may become what the sector has when they
+// answer again. Until then its key is not dropped.
+func TestRekeyBesideAFailedWrite(t *testing.T) {
+	var disks [3]*vfs.Fault
+	prepare := func(s *testenv.Simulated) {
+		s.Disks = map[int]vfs.FS{}
+		for i := 1; i < 3; i++ {
+			disks[i] = vfs.NewFault(s.Disk(i))
+			s.Disks[i] = disks[i]
+		}
+	}
+	withNodes(t, bttp.TCP, 3, 15, prepare, func(b *bed) {
+		ctx := b.T.Context()
+		stall := make(chan struct{})
+		for _, d := range disks[1:] {
+			d.Inject(vfs.Injection{Op: vfs.FaultSync, Times: -1, Stall: stall})
+		}
+		if err := b.file.WriteSectors(ctx, 1, numbered(1, 1)); err == nil { // nothing was ever written there
+			b.T.Error("the write does not fail: the test looks at nothing")
+		}
+		if _, err := b.admin(b.Client()).Rekey(ctx, b.Path("/vm/disk0")); err != nil {
+			b.T.Fatal(err)
+		}
+		time.Sleep(20 * time.Second) // time enough to find nothing else to be re-sealed
+		for _, d := range disks[1:] {
+			d.Clear()
+		}
+		close(stall)
+		b.await("re-sealing", 2*time.Minute, func() bool { _, d := b.record(b.client, "/vm/disk0"); return d.Older == 0 })
+		if got := b.generations(b.file, 1, 1); got[1] != 0 {
+			b.T.Errorf("sectors by generation: %v", got)
+		}
+		if k, err := read(ctx, b.T, b.file, 1); err != nil || k > 1 {
+			b.T.Errorf("it is of write %d, %v", k, err)
+		}
+	})
+}
+
 // TestRekeyBesideACutOffHolder: the holder is cut off together with the only node that keeps the file, and its lease has ended for the others. Once rekey has returned, nothing that is written is
 // acknowledged under the old key; where that cannot be known, it says so.
 func TestRekeyBesideACutOffHolder(t *testing.T) {

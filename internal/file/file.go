@@ -219,23 +219,48 @@ func (f *File) openPieces(r run, pieces []cluster.Piece, dst []byte, one func(*c
 // openPiece joins and opens one piece; when a sector does not open, every shard of it is asked for and every choice of k
 // is tried (rule 2 of the package). open is told of sectors that turn out to have no data, too.
 func (f *File) openPiece(ctx context.Context, r run, p *cluster.Piece, dst []byte, open func(*cluster.Piece, []byte) error) error {
-	err := open(p, dst)
-	if blocktree.KindOf(err) != blocktree.Corrupt {
+	if f.handle != nil {
+		err := open(p, dst)
+		if blocktree.KindOf(err) == blocktree.Corrupt {
+			err = f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, open)
+		}
 		return err
 	}
-	if f.handle != nil {
-		return f.handle.ReadCareful(ctx, r.region, p.First, p.Count, dst, open)
+	k := keyed{f: f, ctx: ctx, opens: open}
+	err := k.open(p, dst)
+	if blocktree.KindOf(err) == blocktree.Corrupt && k.failed == nil {
+		err = f.reader.ReadCareful(ctx, r.region, p.First, p.Count, dst, k.open)
 	}
+	if k.failed != nil {
+		return k.failed
+	}
+	return err
+}
+
+// keyed opens pieces for a reader without a lease, which hears of a rekey by what it meets: at the first sector of a generation that it does not know, whatever else it was that
+// did not open before, it asks for the newest access record. Once that has failed nothing opens, so that nobody who may be right is taken for wrong.
+type keyed struct {
+	f      *File
+	ctx    context.Context
+	opens  func(*cluster.Piece, []byte) error
+	asked  bool
+	failed error
+}
+
+func (k *keyed) open(p *cluster.Piece, dst []byte) error {
+	if k.failed != nil {
+		return k.failed
+	}
+	err := k.opens(p, dst)
 	var unknown unknownGeneration
-	if errors.As(err, &unknown) && f.unlocker != nil { // it was rekeyed since it was opened, or so some member says
-		if err := f.refresh(ctx); err != nil {
-			return err
-		}
-		if err = open(p, dst); blocktree.KindOf(err) != blocktree.Corrupt {
-			return err
-		}
+	if !errors.As(err, &unknown) || k.asked || k.f.unlocker == nil { // a member may have made it up, so it is asked once
+		return err
 	}
-	return f.reader.ReadCareful(ctx, r.region, p.First, p.Count, dst, open)
+	k.asked = true
+	if k.failed = k.f.refresh(k.ctx); k.failed != nil {
+		return k.failed
+	}
+	return k.opens(p, dst)
 }
 
 // refresh asks for the newest access record, of a file that is open without a lease.

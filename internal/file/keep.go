@@ -23,6 +23,7 @@ type keeper struct {
 	heard meta.Heard // what the group was told last, or is about to be: all before its place is durable
 	place uint64     // the sectors before it are re-sealed, durably or not yet
 	pages uint64     // and, of a file of integrity tree, the pages before it
+	under uint64     // number of the last write that may be under a generation before
 	noted time.Time  // when
 	done  uint64     // bytes that were re-sealed since
 }
@@ -184,6 +185,7 @@ func (k *keeper) goBy(ctx context.Context, inode *meta.Inode) bool {
 				err = f.guard.rekeyed(ctx)
 			}
 			if err == nil {
+				k.under = f.handle.Submitted()
 				err = k.note(ctx)
 			}
 		}

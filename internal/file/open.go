@@ -81,7 +81,7 @@ func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o Creat
 	var above keys.PublicKey
 	if !o.Plain {
 		var err error
-		if above, err = directoryKey(ctx, c, path.Parent(), o.Pins); err != nil {
+		if above, err = newKey(ctx, c, path.Parent(), o.Pins); err != nil {
 			return err
 		}
 		if !above.IsZero() && !slices.Contains(o.Readers, above) {

@@ -24,6 +24,13 @@ type Pins interface {
 	Where(path blocktree.Path) string
 }
 
+// FilePins are Pins of files and directories, where a path is of one now and of another later: what is removed and made anew is not refused. What they remember of a path alone is nothing.
+type FilePins interface {
+	Pins
+	// Of is the pin of one of them.
+	Of(id blocktree.FileID) Pins
+}
+
 // verifier checks signatures of the domain that a path lies in: a path begins with its root principal.
 func verifier(path blocktree.Path) keys.Verifier {
 	return func(credentials, message, signature []byte, made time.Time) (keys.Signer, error) {
@@ -66,6 +73,9 @@ func recordOf(path blocktree.Path, inode *meta.Inode, pins Pins) (*keys.Access, 
 	if pins == nil {
 		return a, nil
 	}
+	if files, ok := pins.(FilePins); ok {
+		pins = files.Of(inode.ID)
+	}
 	seen, ok, err := pins.Pin(path)
 	if err != nil {
 		return nil, err
@@ -84,41 +94,62 @@ func recordOf(path blocktree.Path, inode *meta.Inode, pins Pins) (*keys.Access, 
 	return a, nil
 }
 
-// above calls do with each directory above path that has a record, the nearest first, until it returns false. Directories that are not there, or not to be
-// looked at by this client, have none as far as it knows.
+// recordRights are those of which one is enough to be told a directory's record.
+const recordRights = meta.RightRead | meta.RightWrite | meta.RightAdmin | meta.RightList
+
+// above calls do with each directory at path or above that has a record, the nearest first, until it returns false; with no record for one that this client may not look at, which
+// may have one. Directories that are not there have none.
 func above(ctx context.Context, c *cluster.Client, path blocktree.Path, pins Pins, do func(blocktree.Path, *keys.Access) (bool, error)) error {
 	for root := blocktree.RootPath(path.Root()); path.Within(root); path = path.Parent() {
-		inode, err := c.Stat(ctx, path)
-		switch blocktree.KindOf(err) {
-		case blocktree.NotFound, blocktree.Permission, blocktree.Invalid: // Invalid: the cluster's directory lies beneath
+		inode, may, err := c.Access(ctx, path)
+		var a *keys.Access
+		tell := false
+		switch {
+		case blocktree.KindOf(err) == blocktree.Permission:
+			tell, err = true, nil
+		case blocktree.KindOf(err) == blocktree.NotFound, blocktree.KindOf(err) == blocktree.Invalid: // Invalid: the cluster's directory lies beneath
 			err = nil
-		default:
-			if err == nil && inode.Kind == meta.KindDir && len(inode.Access) > 0 {
-				var a *keys.Access
-				var more bool
-				if a, err = recordOf(path, inode, pins); err == nil {
-					more, err = do(path, a)
-				}
-				if err == nil && !more {
-					return nil
-				}
-			}
+		case err == nil && inode.Kind == meta.KindDir && len(inode.Access) > 0:
+			a, err = recordOf(path, inode, pins)
+			tell = true
+		case err == nil && inode.Kind == meta.KindDir:
+			tell = may.Rights&recordRights == 0 // it may be told that the directory is there, but of no record
 		}
-		if err != nil {
+		more := true
+		if err == nil && tell {
+			more, err = do(path, a)
+		}
+		if err != nil || !more || path == root {
 			return err
-		}
-		if path == root {
-			return nil
 		}
 	}
 	return nil
 }
 
-// directoryKey is the public key of the nearest directory, at path or above, that has one; the zero key if none has.
-func directoryKey(ctx context.Context, c *cluster.Client, path blocktree.Path, pins Pins) (p keys.PublicKey, err error) {
-	err = above(ctx, c, path, pins, func(_ blocktree.Path, a *keys.Access) (bool, error) {
+// directoryKey is the public key of the nearest directory, at path or above, that has one; the zero key if none has. hidden, unless empty, is a directory nearer than that one which this client may not look
+// at: if it has a key, that is the one.
+func directoryKey(ctx context.Context, c *cluster.Client, path blocktree.Path, pins Pins) (p keys.PublicKey, hidden blocktree.Path, err error) {
+	err = above(ctx, c, path, pins, func(at blocktree.Path, a *keys.Access) (bool, error) {
+		if a == nil {
+			if hidden == "" {
+				hidden = at
+			}
+			return true, nil
+		}
 		p = a.Directory
 		return false, nil
 	})
+	return p, hidden, err
+}
+
+// newKey is directoryKey for something new, which is wrapped to the right one or not made: the readers of the nearer directory would not read what is wrapped to the key of one farther
+// up. Where none that this client may look at has a key it is wrapped to none.
+func newKey(ctx context.Context, c *cluster.Client, path blocktree.Path, pins Pins) (keys.PublicKey, error) {
+	p, hidden, err := directoryKey(ctx, c, path, pins)
+	if err == nil && hidden != "" && !p.IsZero() {
+		return p, &blocktree.Error{Op: "create", Path: path.Short(), Kind: blocktree.Permission,
+			Err:  fmt.Errorf("whoever reads %s is to read it, and these credentials may not look whether that has a key", hidden.Short()),
+			Hint: "use credentials with the right list or read on " + hidden.Short() + ", as user 0 has"}
+	}
 	return p, err
 }

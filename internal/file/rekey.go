@@ -126,7 +126,11 @@ func (d *Admin) inherited(ctx context.Context, path blocktree.Path) (keys.Public
 	if path == blocktree.RootPath(path.Root()) {
 		return keys.PublicKey{}, nil
 	}
-	return directoryKey(ctx, d.Client, path.Parent(), d.Pins)
+	p, hidden, err := directoryKey(ctx, d.Client, path.Parent(), d.Pins)
+	if hidden != "" {
+		return keys.PublicKey{}, err // which is nearer, and may have another one: see unseen
+	}
+	return p, err
 }
 
 // unseen are the keys of directories that a record is wrapped to where the client finds none above: it may not look at that directory.
@@ -350,9 +354,11 @@ func (d *Admin) MakeDir(ctx context.Context, path blocktree.Path, mode uint32, p
 	case len(inode.Access) > 0:
 		return &blocktree.Error{Op: "mkdir", Path: path.Short(), Kind: blocktree.Exists, Err: errors.New("the directory has a key"), Hint: "add readers to it with btnode reader add"}
 	}
-	above, err := d.inherited(ctx, path)
-	if err != nil {
-		return err
+	var above keys.PublicKey
+	if path != blocktree.RootPath(path.Root()) {
+		if above, err = newKey(ctx, d.Client, path.Parent(), d.Pins); err != nil {
+			return err
+		}
 	}
 	a, _, err := keys.CreateDirectory(kind, withInherited(readers, above))
 	if err != nil {

@@ -26,6 +26,9 @@ func (k *keeper) unfinished() bool {
 // group, and drops the keys of older generations if this client may administer the file.
 func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
 	f := k.f
+	if !f.handle.Settled(k.under) { // what it writes is not there yet to be found, and may come to be there later
+		return retryMin, nil
+	}
 	end := f.sectors()
 	if k.place >= end {
 		return k.finish(ctx)

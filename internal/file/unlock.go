@@ -37,7 +37,9 @@ func (u *unlocker) unlock(ctx context.Context, path blocktree.Path, a *keys.Acce
 	}
 	var dirs []directory
 	err := above(ctx, u.client, path.Parent(), u.pins, func(p blocktree.Path, a *keys.Access) (bool, error) {
-		dirs = append(dirs, directory{p, a})
+		if a != nil {
+			dirs = append(dirs, directory{p, a})
+		}
 		return true, nil
 	})
 	if err != nil {

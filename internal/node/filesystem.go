@@ -56,7 +56,7 @@ func (c *Config) openDoor(ctx context.Context) (*door, error) {
 	}
 	d.service = fs.New(fs.Config{Anonymous: c.Filesystem.Anonymous, Logger: c.Logger, Clock: c.Clock,
 		Cluster: fs.Over(fs.Backing{Client: d.client, Reader: c.Filesystem.Reader, Readers: c.Filesystem.Readers, Rights: d.rights,
-			Roots: file.KeepRoots(c.FS, filepath.Join(c.StoreDir, "roots"))})})
+			Roots: file.KeepRoots(c.FS, filepath.Join(c.StoreDir, "roots")), Logger: c.Logger})})
 	return d, nil
 }
 

@@ -238,3 +238,39 @@ func (b *liarBed) certain(c *cluster.Client, node int, kind string) bool {
 	}
 	return slices.ContainsFunc(s.Nodes[node].Suspects, func(x cluster.SuspectStatus) bool { return x.Kind == kind && x.Nodes == 2 && x.Certain })
 }
+
+// TestLiarBesideARekey: a reader that was opened before a rekey learns of it though one node lies, whatever that says and whichever it is, and names none that does not.
+func TestLiarBesideARekey(t *testing.T) {
+	for _, code := range []blocktree.Code{{Data: 2, Parity: 1}, {Data: 1, Parity: 2}} {
+		t.Run(code.String(), func(t *testing.T) {
+			b := newLiarBed(t, code, false)
+			c := b.Client()
+			var readers []blocktree.File
+			for range code.Shards() * len(testenv.Lies()) {
+				readers = append(readers, b.open(c, true, false))
+			}
+			writer := b.open(b.Client(), false, false)
+			if _, err := (&file.Admin{Client: c, Reader: b.Reader}).Rekey(b.ctx, b.Path("/vm/disk0")); err != nil {
+				t.Fatal(err)
+			}
+			b.want = pattern(3, liarBytes)
+			b.write(writer, b.want)
+			time.Sleep(settled)
+			for i := range code.Shards() {
+				for _, lie := range testenv.Lies() {
+					b.Liars[i].Set(lie, "")
+					f, got := readers[0], make([]byte, liarBytes)
+					readers = readers[1:]
+					if err := f.ReadSectors(b.ctx, 0, got); err != nil || !bytes.Equal(got, b.want) {
+						t.Errorf("node%d, %s: %v, right %v", i+1, lie, err, bytes.Equal(got, b.want))
+					}
+					b.Liars[i].Set("", "")
+					_ = f.Close() // it was only read from
+				}
+			}
+			if err := writer.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,64 @@
+package node_test
+
+import (
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/keys"
+	"blocktree/fs"
+	"blocktree/internal/node"
+	"blocktree/internal/testenv"
+)
+
+// TestDoorRemembersRecords: the service goes by no access record that makes somebody else the owner of a file that it has opened, as btnbd does not; what was removed and made anew it opens.
+func TestDoorRemembersRecords(t *testing.T) {
+	d := testenv.New(t, 1)
+	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
+	d.StartAll()
+	ctx, path, admin := patience(t), d.Path("/f"), d.Door("first", 0, 0)
+	create := fs.CreateOptions{SizeBytes: 1 << 20, Code: blocktree.Code{Data: 1}}
+	d.Await("a cluster that is founded", func() bool { return admin.Create(ctx, path, create) == nil })
+	open := func() error {
+		f, err := admin.Open(ctx, path, fs.OpenOptions{Write: true})
+		if err == nil {
+			err = f.Close()
+		}
+		return err
+	}
+	if err := open(); err != nil {
+		t.Fatal(err)
+	}
+	own := d.Client()
+	mallory, at := d.ClientAs(testenv.User{UID: 1000})
+	if _, err := own.Grant(ctx, path, meta.Grant{Subject: meta.Subject{Path: at}, Rights: meta.RightAdmin | meta.RightRead}); err != nil {
+		t.Fatal(err)
+	}
+	inode, err := mallory.Stat(ctx, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := keys.DecodeAccess(inode.Access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, chain, _ := mallory.Credentials()
+	forged := a.WithOwner(1000)
+	forged.Sign(time.Now(), chain.Encode(), key.Sign)
+	if err := mallory.SetAccess(ctx, inode.ID, forged.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(); blocktree.KindOf(err) != blocktree.Permission {
+		t.Errorf("opened by a record that names another owner: %v", err)
+	}
+	if err := admin.Remove(ctx, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Create(ctx, path, create); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(); err != nil {
+		t.Errorf("made anew: %v", err)
+	}
+}
