@@ -28,6 +28,7 @@ import (
 const logFactor = 4
 
 func main() {
+	cli.CalmMonitor("-dir", "-node") // as the commands do
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "floor: error:", err)
 		os.Exit(1)
