@@ -276,7 +276,10 @@ func (r *rebuilder) rebuildOf(target blocktree.ShardIndex, run stripe.Piece, fro
 		if e := r.codec.ReconstructShard(target, shards); e != nil {
 			return true
 		}
-		payload, seals, good = append([]byte(nil), shards[target]...), append([]byte(nil), p.Shards[0].Seals...), true
+		payload, seals, good = shards[target], append([]byte(nil), p.Shards[0].Seals...), true
+		if slices.ContainsFunc(p.Shards, func(s stripe.ShardRun) bool { return s.Shard == target }) {
+			payload = append([]byte(nil), payload...) // an answer's memory
+		}
 		r.accuse(&run, p.Shards)
 		return false
 	})
@@ -307,13 +310,13 @@ func (r *rebuilder) verify(p *Piece) error {
 	if err != nil {
 		return err
 	}
-	sealed := make([]byte, int(p.Count)*r.sectorBytes)
-	if err := p.codec.Join(sealed, shards, r.sectorBytes); err != nil {
-		return err
-	}
+	sealed := make([]byte, r.sectorBytes) // one after the other, so that each is at hand when it is hashed
+	var room [blocktree.DataShardsMax][]byte
 	for i := range int(p.Count) {
-		s := sealed[i*r.sectorBytes : (i+1)*r.sectorBytes]
-		if err := seal.VerifyLeaf(s, r.file, p.First+blocktree.SectorIndex(i), p.Version, p.Seal(i)); err != nil {
+		if err := p.codec.Join(sealed, p.Parts(i, shards, room[:0]), r.sectorBytes); err != nil {
+			return err
+		}
+		if err := seal.VerifyLeaf(sealed, r.file, p.First+blocktree.SectorIndex(i), p.Version, p.Seal(i)); err != nil {
 			return err
 		}
 	}

@@ -228,6 +228,35 @@ func TestTouching(t *testing.T) {
 	}
 }
 
+// TestRunAfter: where it looks is never too narrow, in pages of few and of many runs, of gaps and of none.
+func TestRunAfter(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for round := range 2000 {
+		var runs []run
+		gaps, longest := rng.IntN(3), rng.IntN(8)+1
+		for at := 0; at < PageSectors; {
+			if gaps > 0 {
+				at += rng.IntN(gaps + 1)
+			}
+			n := min(rng.IntN(longest)+1, PageSectors-at)
+			if n <= 0 || rng.IntN(300) == 0 {
+				break
+			}
+			runs = append(runs, run{first: uint16(at), count: uint16(n)})
+			at += n
+		}
+		for n := -1; n < PageSectors; n++ {
+			want := slices.IndexFunc(runs, func(r run) bool { return int(r.end()) > n })
+			if want < 0 {
+				want = len(runs)
+			}
+			if got := runAfter(runs, n); got != want {
+				t.Fatalf("round %d, %d runs: the first that ends behind %d is %d, not %d", round, len(runs), n, want, got)
+			}
+		}
+	}
+}
+
 // TestTrimOfTwoTebibytes is metadata only: 2048 tombstones of a region each over a sparse file.
 func TestTrimOfTwoTebibytes(t *testing.T) {
 	const regionSectors = blocktree.RegionBytes / blocktree.SectorBytesDefault

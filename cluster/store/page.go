@@ -80,10 +80,12 @@ func appendRun(runs []run, r run) []run {
 	return append(runs, r)
 }
 
-// runAfter returns the index of the first of sorted runs that ends behind sector n of the page; len(runs) if none does. Of every
-// record that is written, read or compacted some run is looked up: slices.BinarySearchFunc copies each run it looks at.
+// runAfter returns the index of the first of a page's sorted runs that ends behind sector n of it; len(runs) if none does. Of every record that is written, read or
+// compacted some run is looked up: slices.BinarySearchFunc copies each run it looks at. A page of many runs is one of short ones, and they tell where to look: no
+// more than n runs end up to n, and no more than the sectors behind n begin there. In a page that has a run for each sector that leaves one, and every run that
+// need not be looked at is a line of memory that need not be fetched.
 func runAfter(runs []run, n int) int {
-	from, to := 0, len(runs)
+	from, to := max(0, len(runs)-PageSectors+n), min(len(runs), max(0, n))
 	for from < to {
 		if middle := int(uint(from+to) >> 1); int(runs[middle].end()) <= n {
 			from = middle + 1

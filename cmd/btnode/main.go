@@ -8,7 +8,10 @@ import (
 	"blocktree/internal/cli"
 )
 
-func main() { os.Exit(cli.Run(newRoot(), os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	cli.CalmMonitor("run")
+	os.Exit(cli.Run(newRoot(), os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // newRoot makes the whole command, new for every call.
 func newRoot() *cobra.Command {

@@ -100,6 +100,7 @@ type bench struct {
 
 	ours                                         *server // the engine over memory
 	engineReadings, cachedReadings               []readings
+	floorReadings                                []readings
 	engineProfiles, cachedProfiles, lineProfiles []profiled
 }
 
@@ -157,5 +158,5 @@ func (b *bench) round(ctx context.Context, r int) error {
 		return fmt.Errorf("fdatasync: %w", err)
 	}
 	b.syncs = append(b.syncs, us)
-	return nil
+	return b.floorRound(ctx)
 }

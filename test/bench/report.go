@@ -30,6 +30,7 @@ func (b *bench) report() string {
 	b.marks(&p)
 	b.throughput(&p)
 	b.bareTable(&p)
+	b.floorTable(&p)
 	b.cpuTable(&p)
 	p.WriteString("\nThe same by layer, from CPU profiles of one more run of each: microseconds per request.\n")
 	profileTables(&p, []string{"btnbd", "nodes"}, b.profiles)

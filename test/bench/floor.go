@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// floorNamed is test/bench/floor: what a request costs that has nothing done to it but what cannot be left out.
+const floorNamed = "floor"
+
+// floorMiB is its size: what a node of it keeps and writes around in, in its page cache like that of the real ones.
+const floorMiB = 128
+
+// floorDir is where its logs are.
+func (b *bench) floorDir() string { return filepath.Join(b.work, "floor.logs") }
+
+// startFloor starts it for one run of measurements.
+func (b *bench) startFloor(ctx context.Context) (*server, error) {
+	program, err := b.build(ctx, "floor", "./test/bench/floor")
+	if err != nil {
+		return nil, err
+	}
+	c, line, err := b.startReady(ctx, program, "-dir", b.floorDir(), "-socket", filepath.Join(b.work, "floor.sock"), "-mib", strconv.Itoa(floorMiB))
+	s := &server{name: floorNamed}
+	if c != nil {
+		s.cmds = []*exec.Cmd{c}
+	}
+	if err != nil {
+		return s, err
+	}
+	words := strings.Fields(line)
+	if len(words) != 4 {
+		return s, errors.New("the floor does not say where it is")
+	}
+	s.uri, s.procs = words[0], []process{{"btnbd", c.Process.Pid}}
+	for i, word := range words[1:] {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			return s, err
+		}
+		s.procs = append(s.procs, process{fmt.Sprintf("node%d", i+1), pid})
+	}
+	return s, nil
+}
+
+// floorRound measures every workload that has a mark on the floor, and once more on Blocktree beside it.
+func (b *bench) floorRound(ctx context.Context) (err error) {
+	s, err := b.startFloor(ctx)
+	defer func() {
+		for s != nil && len(s.cmds) > 0 {
+			s.stopLast()
+		}
+		err = errors.Join(err, os.RemoveAll(b.floorDir()))
+	}()
+	if err != nil {
+		return fmt.Errorf("floor: %w", err)
+	}
+	round := readings{}
+	for _, w := range comparedWorkloads() {
+		w.regionMiB = floorMiB
+		// Requests of the size that is read later: a read of a part of a record costs one read of the log more.
+		if _, _, err := b.runFio(ctx, []string{"--name=fill", "--ioengine=nbd", "--uri=" + s.uri, "--rw=write", "--bs=" + w.block, "--iodepth=32",
+			"--size=" + strconv.Itoa(floorMiB) + "m", "--refill_buffers", "--output-format=json"}); err != nil {
+			return fmt.Errorf("fill the floor: %w", err)
+		}
+		for _, at := range []*server{s, b.line()} {
+			if err := b.take(ctx, round, at, w.workload); err != nil {
+				return err
+			}
+		}
+	}
+	b.floorReadings = append(b.floorReadings, round)
+	return nil
+}
+
+// floorTable says how far the marks are from what is possible.
+func (b *bench) floorTable(p *strings.Builder) {
+	fmt.Fprintf(p, "\n## Floor\n\nA program that does of a request only what cannot be left out (test/bench/floor, docs/design/0040-floor.md): NBD, sealing with leaves, coding 2+1, TLS over TCP to\n"+
+		"three processes, CRC, a log with one fdatasync for all that wait, answers; without views, versions, leases, an index, or connections that may end. Both over %d MiB, one after the other.\n"+
+		"With two cores no rate is above 2 s / (CPU of a request). A mark above the floor's rate cannot be met on this machine by anything made of these parts.\n\n"+
+		"| workload | mark | floor | blocktree 2+1 | µs of CPU per request: floor | blocktree 2+1 | blocktree / floor |\n|---|---|---|---|---|---|---|\n", floorMiB)
+	_, kit := b.at(nbdkit, randRead1)
+	_, kitWrite := b.at(nbdkit, randWrite1)
+	rate := func(part float64, shape string, depth int) string {
+		return fmt.Sprintf("≥ %.0f /s", part*b.bareRate(shape, depth))
+	}
+	limits := map[string]string{
+		randRead32:  rate(0.5, "read2KiB", 32),
+		randWrite32: rate(0.35, "write2KiB", 32),
+		seqRead:     rate(0.5, "read512KiB", 8),
+		seqWrite:    rate(0.5, "write512KiB", 8),
+		randRead1:   fmt.Sprintf("≤ %.0f µs", 3e6/b.bareRate("read2KiB", 1)+kit),
+		randWrite1:  fmt.Sprintf("≤ %.0f µs", 2*(1e6/b.bareRate("write2KiB", 1)+median(b.syncs))+kitWrite),
+	}
+	for _, w := range comparedWorkloads() {
+		var is [2]string
+		var cpu [2][]float64
+		for i, name := range []string{floorNamed, blocktree} {
+			var list []float64
+			for _, r := range b.floorReadings {
+				s := r[key{name, w.name}]
+				if w.depth == 1 {
+					list = append(list, s.latency)
+				} else {
+					list = append(list, s.perSecond)
+				}
+				cpu[i] = append(cpu[i], s.serverCPU()+s.cpu["fio"])
+			}
+			is[i] = spread(list, "/s")
+			if w.depth == 1 {
+				is[i] = spread(list, "µs")
+			}
+		}
+		fmt.Fprintf(p, "| %s | %s | %s | %s | %s | %s | %.2f |\n", w.name, limits[w.name], is[0], is[1], spread(cpu[0], ""), spread(cpu[1], ""), median(cpu[1])/median(cpu[0]))
+	}
+}

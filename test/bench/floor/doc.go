@@ -1,0 +1,13 @@
+// Command floor does of a request what nobody who keeps the promises of Blocktree on these primitives can leave out, and nothing else, so that
+// test/bench can tell how far its marks are from what a machine gives at all (docs/design/0040-floor.md).
+//
+//	floor -dir DIR -socket PATH -mib 128
+//
+// A write: 1. NBD in. 2. Each sector sealed, with its leaf. 3. Coded 2+1. 4. A frame to each of three processes, TLS over TCP. 5. Each of them makes a CRC
+// per sector, appends to its log and syncs once for all that wait. 6. It answers 64 bytes, all of a group in one write. 7. NBD out. A read: frames to the two
+// that have the data, one read of the log each (two of a part of a longer record), CRC, the shard back, the sector opened.
+//
+// The parts are those of Blocktree: blockdev/nbd, crypto/seal, internal/erasure, internal/vfs, TLS as crypto/cred has it. What is left out: connections that
+// may end, views, versions, epochs, leases, an index on disk, a log that is ever read again, memory that is bounded, every error but that a shard is not what was
+// written. So it is no store: what is written is gone with it. It prints "ready", the URI and the processes of its three nodes, and serves until SIGINT or SIGTERM.
+package main
