@@ -77,7 +77,7 @@ func (e *Endpoint) acceptTCP(l net.Listener) {
 		}
 		if !e.task(func() {
 			defer leave()
-			e.serveTCP(conn)
+			e.serveTCP(conn, Direct)
 		}) {
 			leave()
 			_ = conn.Close()
@@ -130,7 +130,7 @@ func networkOfAddress(remote string) netip.Prefix {
 }
 
 // serveTCP makes an accepted TCP connection a lane.
-func (e *Endpoint) serveTCP(conn net.Conn) {
+func (e *Endpoint) serveTCP(conn net.Conn, way Way) {
 	stop := context.AfterFunc(e.ctx, func() { _ = conn.Close() })
 	defer stop()
 	_ = conn.SetDeadline(time.Now().Add(blocktree.HandshakeTimeout))
@@ -142,7 +142,8 @@ func (e *Endpoint) serveTCP(conn net.Conn) {
 		e.config.Log.Info("handshake refused", "carrier", TCP, "remote", conn.RemoteAddr().String(), "err", err)
 		return
 	}
-	e.serveHello(newTLSCarrier(raw, secure), secure.ConnectionState(), TCP, conn.RemoteAddr().String())
+	c := newTLSCarrier(raw, secure)
+	e.serveHello(c, e.newReader(c), accepted{secure.ConnectionState(), TCP, conn.RemoteAddr().String(), way})
 }
 
 // acceptQUIC accepts until the listener closes.
@@ -207,25 +208,32 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn) {
 func (e *Endpoint) serveStream(conn *quic.Conn, stream *quic.Stream) bool {
 	c := &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}
 	_ = c.setDeadline(time.Now().Add(blocktree.HandshakeTimeout))
-	return e.serveHello(c, conn.ConnectionState().TLS, QUIC, conn.RemoteAddr().String())
+	return e.serveHello(c, e.newReader(c), accepted{conn.ConnectionState().TLS, QUIC, conn.RemoteAddr().String(), Direct})
+}
+
+// accepted is what is known of a lane before its first frame.
+type accepted struct {
+	state     tls.ConnectionState
+	transport Transport
+	remote    string
+	way       Way
 }
 
 // serveHello reads the hello of an accepted lane, answers it and starts the lane; on failure it tells the peer why
 // and closes the carrier.
-func (e *Endpoint) serveHello(c carrier, state tls.ConnectionState, transport Transport, remote string) bool {
-	r := e.newReader(c)
-	err := e.openAccepted(c, r, state, transport, remote)
+func (e *Endpoint) serveHello(c carrier, r *reader, a accepted) bool {
+	err := e.openAccepted(c, r, a)
 	if err == nil {
 		return true
 	}
-	e.config.Log.Info("connection refused", "carrier", transport, "remote", remote, "err", err)
+	e.config.Log.Info("connection refused", "carrier", a.transport, "remote", a.remote, "err", err)
 	refuse(c, err)
 	return false
 }
 
 // openAccepted is serveHello's way that can fail.
-func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState, transport Transport, remote string) error {
-	proven, err := cred.PeerPrincipal(state)
+func (e *Endpoint) openAccepted(c carrier, r *reader, a accepted) error {
+	proven, err := cred.PeerPrincipal(a.state)
 	if err != nil {
 		return err
 	}
@@ -233,8 +241,13 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 	if err != nil {
 		return err
 	}
-	if first.kind == frameRelay {
-		return e.serveRelay(c, r, proven, remote)
+	switch {
+	case first.kind == frameMeet && a.way == Direct:
+		return e.serveMeet(c, r, arrival{proven: proven, state: a.state, transport: a.transport}, a.remote)
+	case e.asksOnly && a.way == Direct:
+		return blocktree.E("hello", blocktree.Unauthenticated, errors.New("a runtime that serves nobody"))
+	case first.kind == frameRelay && a.way == Direct:
+		return e.serveRelay(c, r, proven, a.remote)
 	}
 	h, err := readHello(r)
 	if err != nil {
@@ -245,7 +258,7 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 		e.mu.Lock()
 		conn := e.accepted[h.conn]
 		e.mu.Unlock()
-		if conn == nil || conn.proven != proven || conn.transport != transport || len(h.chain) > 0 {
+		if conn == nil || conn.proven != proven || conn.transport != a.transport || conn.way != a.way || len(h.chain) > 0 {
 			return blocktree.E("hello", blocktree.Unauthenticated, errors.New("a lane of no connection of this peer"))
 		}
 		if err := conn.claimLane(h.lane); err != nil {
@@ -268,7 +281,7 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 	}
 	own := e.own.Load()
 	conn := newConn(e, h.conn, peer, proven, h.lanes)
-	conn.transport, conn.remote, conn.told = transport, remote, own
+	conn.transport, conn.remote, conn.told, conn.way = a.transport, a.remote, own, a.way
 	if err := e.add(conn); err != nil { // before the answer: further lanes may follow that at once
 		return err
 	}
