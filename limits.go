@@ -67,7 +67,7 @@ const (
 	RelaysMax              = 256
 
 	// AskLanesMax bounds the lanes of a connection that somebody was asked for. AskHopsMax is how many runtimes an ask goes through: up and down five
-	// levels with a step aside on each. AskTimeMax is how far its clock may be off, and how long its token is kept: so long it cannot be met again.
+	// levels with a step aside on each. AskTimeMax is how far its clock may be off; its token is kept for twice as long, so that it is not taken again.
 	AskLanesMax = 4
 	AskHopsMax  = 20
 	AskTimeMax  = time.Minute
@@ -78,7 +78,7 @@ const (
 	AsksBurst                 = 128
 	AsksPerPrincipalMax       = 64
 	AsksMax                   = 512
-	AskTokensMax              = AsksMax + AsksPerSecondMax*int(AskTimeMax/time.Second)
+	AskTokensMax              = AsksMax + 2*AsksPerSecondMax*int(AskTimeMax/time.Second)
 	// LegRelaysMax bounds the pairs of carriers that a runtime passes on because it was asked to, LegRelaysPerPrincipalMax those of one asker: two lanes
 	// to as many members as a cluster has. LegRelayBytesPerSecond bounds what all of them carry, each way, LegRelayBytesPerSecondPerPrincipal what one
 	// principal's do: a part of a line of a gigabit, as whoever is asked serves others with it.

@@ -18,9 +18,9 @@ type Way string
 
 // The ways.
 const (
-	Direct     Way = "direct"      // one side dialled the other
+	Direct     Way = "direct"       // one side dialled the other
 	DialedBack Way = "dialled back" // who was asked for dialled the asker
-	Relayed    Way = "relayed"     // others pass its bytes on
+	Relayed    Way = "relayed"      // others pass its bytes on
 )
 
 // Mode is what an ask asks for. Modes are append-only.

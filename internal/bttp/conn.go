@@ -128,6 +128,9 @@ func (c *Conn) Way() Way { return c.way }
 // Asked reports whether it came of an ask (AskWay), by this side or the other: it is nobody else's, and nothing passes through it.
 func (c *Conn) Asked() bool { return c.opener.asked }
 
+// InFlight is how many calls of this side await an answer, and requests of the peer one of this side's.
+func (c *Conn) InFlight() int { return c.calls.waiting() + int(c.unanswered.Load()) }
+
 // RemoteAddr returns the peer's address, "host:port".
 func (c *Conn) RemoteAddr() string { return c.remote }
 
