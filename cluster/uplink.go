@@ -168,6 +168,7 @@ func (u *uplinks) hold(ctx context.Context, conn *bttp.Conn) {
 		case <-t.C:
 		}
 		if other, _ := u.holder(ctx); other != 0 && other < u.self {
+			u.logger.Info("the uplink is left to a sibling", "store", other.String())
 			_ = conn.Send(codeUplink, []byte{0}) // the connection may be of use for more than this
 			return
 		}

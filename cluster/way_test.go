@@ -383,74 +383,81 @@ func TestBetterWay(t *testing.T) {
 	})
 }
 
-// TestWayRefuses: W3 and W5, at the runtimes between.
+// wayAsker gives asks to runtimes as it likes.
+type wayAsker struct {
+	t     *testing.T
+	e     *bttp.Endpoint
+	first *bttp.Conn
+	mu    sync.Mutex
+	kept  []byte // the newest ask
+}
+
+func (b *wayBed) asker(short string, first *wayMember) *wayAsker {
+	c, _ := b.config(short)
+	e, err := bttp.New(c)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = e.Close() })
+	conn, err := e.Dial(b.t.Context(), first.runtime)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return &wayAsker{t: b.t, e: e, first: conn}
+}
+
+// give gives an ask to the peer of a connection.
+func (a *wayAsker) give(conn *bttp.Conn, h wayHeader, ask []byte) blocktree.Kind {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	r, err := conn.CallWait(ctx, codeWay, h.encode(), ask)
+	r.Release()
+	return blocktree.KindOf(err)
+}
+
+// ask makes a new one.
+func (a *wayAsker) ask(path blocktree.Path, target blocktree.Principal, h wayHeader, through *bttp.Conn) (kind blocktree.Kind) {
+	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Second)
+	defer cancel()
+	conn, err := a.e.AskWay(ctx, bttp.AskRelay, a.first, blocktree.Runtime{Path: path, Principal: target}, func(_ context.Context, ask []byte) error {
+		a.mu.Lock()
+		a.kept = ask
+		a.mu.Unlock()
+		kind = a.give(through, h, ask)
+		return errors.New("no more")
+	})
+	if err == nil {
+		_ = conn.Close()
+	}
+	return kind
+}
+
+// TestWayRefuses: W3, at the runtimes between.
 func TestWayRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, root, child, grand := threeLevels(t)
-		c, _ := b.config("/client")
-		e, err := bttp.New(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer e.Close()
-		first, err := e.Dial(t.Context(), root[0].runtime)
-		if err != nil {
-			t.Fatal(err)
-		}
-		oc, _ := b.config("/other")
-		other, err := bttp.New(oc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer other.Close()
-		otherFirst, err := other.Dial(t.Context(), root[1].runtime)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var kept []byte
-		give := func(conn *bttp.Conn, h wayHeader, ask []byte) blocktree.Kind {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			r, err := conn.CallWait(ctx, codeWay, h.encode(), ask)
-			r.Release()
-			return blocktree.KindOf(err)
-		}
-		ask := func(r blocktree.Runtime, h wayHeader, through *bttp.Conn) (kind blocktree.Kind) {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			conn, err := e.AskWay(ctx, bttp.AskRelay, first, r, func(_ context.Context, ask []byte) error {
-				kept = ask
-				kind = give(through, h, ask)
-				return errors.New("no more")
-			})
-			if err == nil {
-				_ = conn.Close()
-			}
-			return kind
-		}
-		there := grand[0].runtime
-		for name, x := range map[string]struct {
-			got, want blocktree.Kind
-		}{
-			"somebody else's":            {ask(there, wayHeader{}, otherFirst), blocktree.Unauthenticated},
-			"an asker that is no sector": {ask(there, wayHeader{hops: 1}, first), blocktree.Unauthenticated},
-			"as a sibling":               {ask(there, wayHeader{hops: 1, lateral: true}, first), blocktree.Unauthenticated},
-			"as the parent":              {ask(there, wayHeader{hops: 1, down: true}, first), blocktree.Unauthenticated},
-			"with a host of its own":     {ask(there, wayHeader{host: "10.0.0.9"}, first), blocktree.Invalid},
-			"nowhere":                    {ask(blocktree.Runtime{Path: "/" + blocktree.Path(b.root.String()) + "/none/x", Principal: b.root}, wayHeader{}, first), blocktree.NotFound},
-			"no such node":               {ask(blocktree.Runtime{Path: there.Path.Parent().Join("x"), Principal: b.root}, wayHeader{}, first), blocktree.NotFound},
+		a, other := b.asker("/client", root[0]), b.asker("/other", root[1])
+		path, target := grand[0].runtime.Path, grand[0].runtime.Principal
+		for name, x := range map[string]struct{ got, want blocktree.Kind }{
+			"somebody else's":        {a.ask(path, target, wayHeader{}, other.first), blocktree.Unauthenticated},
+			"as a child":             {a.ask(path, target, wayHeader{hops: 1}, a.first), blocktree.Unauthenticated},
+			"as a sibling":           {a.ask(path, target, wayHeader{hops: 1, lateral: true}, a.first), blocktree.Unauthenticated},
+			"as the parent":          {a.ask(path, target, wayHeader{hops: 1, down: true}, a.first), blocktree.Unauthenticated},
+			"with a host of its own": {a.ask(path, target, wayHeader{host: "10.0.0.9"}, a.first), blocktree.Invalid},
+			"nowhere":                {a.ask(blocktree.RootPath(b.root).Join("none").Join("x"), b.root, wayHeader{}, a.first), blocktree.NotFound},
+			"no such node":           {a.ask(path.Parent().Join("x"), b.root, wayHeader{}, a.first), blocktree.NotFound},
 		} {
 			if x.got != x.want {
 				t.Errorf("%s: %v, not %v", name, x.got, x.want)
 			}
 		}
-		if got := ask(there, wayHeader{}, first); got != blocktree.Other {
+		if got := a.ask(path, target, wayHeader{}, a.first); got != blocktree.Other {
 			t.Errorf("a good one: %v", got)
 		}
-		if got := give(first, wayHeader{}, kept); got != blocktree.Exists {
+		if got := a.give(a.first, wayHeader{}, a.kept); got != blocktree.Exists {
 			t.Errorf("the same again: %v", got)
 		}
-		if got := give(first, wayHeader{}, append(bytes.Clone(kept), 0)); got != blocktree.Invalid {
+		if got := a.give(a.first, wayHeader{}, append(bytes.Clone(a.kept), 0)); got != blocktree.Invalid {
 			t.Errorf("with more behind it: %v", got)
 		}
 		for _, m := range append(child, grand...) {
@@ -458,23 +465,26 @@ func TestWayRefuses(t *testing.T) {
 				t.Errorf("%s was asked %d times", m.runtime.Path.Short(), m.asked.Load())
 			}
 		}
-		// A flood.
-		busy := 0
-		var mu sync.Mutex
+	})
+}
+
+// TestWayFlood: W5. A flood of one asker's ends at the first runtime, which keeps nothing of it.
+func TestWayFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, root, _, grand := threeLevels(t)
+		a := b.asker("/client", root[0])
+		var busy atomic.Int64
 		var wg sync.WaitGroup
-		before := grand[0].asked.Load()
 		for range 4 * blocktree.AsksBurst {
 			wg.Go(func() {
-				if ask2 := ask(there, wayHeader{}, first); ask2 == blocktree.Busy {
-					mu.Lock()
-					busy++
-					mu.Unlock()
+				if a.ask(grand[0].runtime.Path, grand[0].runtime.Principal, wayHeader{}, a.first) == blocktree.Busy {
+					busy.Add(1)
 				}
 			})
 		}
 		wg.Wait()
-		if n := grand[0].asked.Load() - before; busy < 2*blocktree.AsksBurst || n > 2*blocktree.AsksBurst {
-			t.Errorf("of a flood %d were refused, %d came to the target", busy, n)
+		if n := grand[0].asked.Load(); busy.Load() < 2*blocktree.AsksBurst || n > 2*blocktree.AsksBurst {
+			t.Errorf("of a flood %d were refused, %d came to the target", busy.Load(), n)
 		}
 		for _, m := range root {
 			m.service.crossing.asks.mu.Lock()

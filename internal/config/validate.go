@@ -102,7 +102,7 @@ func (c *Cluster) validate(b *Base) error {
 			return err
 		}
 	}
-	return nil
+	return c.validateParents(b, dir)
 }
 
 func (m *Member) validate(b *Base, dir blocktree.Path, key string, once func(key, what string) error) error {
@@ -158,6 +158,9 @@ func (n *Node) validate() error {
 		return missing("store.dir", "it names the directory of this node's store, made when it is absent")
 	case n.Store.ID.NodeID == 0:
 		return missing("store.id", "it is the store's id, 16 hexadecimal digits, never used twice in a domain")
+	}
+	if err := n.validateParents(); err != nil {
+		return err
 	}
 	if err := checkAddress(n.Listen); err != nil {
 		return at("listen", err)
