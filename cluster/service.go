@@ -152,7 +152,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.uplinks = s.newUplinks()
-	s.crossing = &crossing{endpoint: s.endpoint, uplinks: s.uplinks, now: s.cfg.Clock.Now, asks: newAsks()}
+	s.crossing = &crossing{endpoint: s.endpoint, uplinks: s.uplinks, mirror: s.mirror, now: s.cfg.Clock.Now, asks: newAsks()}
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
 	s.gateway.Store(s.peers)
 	s.wg.Go(func() { s.uplinks.run(s.ctx) })

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"time"
 
 	"blocktree"
@@ -23,12 +25,16 @@ const formatWay = 1
 // hostBytesMax bounds an IP address in text, with a zone.
 const hostBytesMax = 64
 
+// mirrorBytesMax is one with a port.
+const mirrorBytesMax = hostBytesMax + 8
+
 // wayHeader is what runtimes add to an ask. Nobody has signed it: it is the word of who passes it on.
 type wayHeader struct {
 	hops    uint8  // how many have passed it on
 	lateral bool   // the last leg was between members of one cluster
 	down    bool   // a leg before led downward
 	host    string // at which the first of them sees the asker; "" where that is not to be dialled, and from the asker itself
+	mirror  string // address of the last of them before it goes down, which both sides reach
 }
 
 func (h *wayHeader) encode() []byte {
@@ -38,6 +44,7 @@ func (h *wayHeader) encode() []byte {
 	e.Bool(h.lateral)
 	e.Bool(h.down)
 	e.String(h.host)
+	e.String(h.mirror)
 	return e.Buf
 }
 
@@ -46,6 +53,7 @@ func decodeWayHeader(b []byte) (wayHeader, error) {
 	d := wire.NewDecoder(b)
 	d.Format(formatWay)
 	h.hops, h.lateral, h.down, h.host = d.U8(), d.Bool(), d.Bool(), d.String(hostBytesMax)
+	h.mirror = d.String(mirrorBytesMax)
 	if err := d.Finish(); err != nil {
 		return wayHeader{}, &blocktree.Error{Op: "ask", Err: err}
 	}
@@ -86,6 +94,7 @@ type leg struct {
 type crossing struct {
 	endpoint *bttp.Endpoint
 	uplinks  *uplinks
+	mirror   func() string // this runtime's own address, as others reach it, "ip:port"
 	now      func() time.Time
 	asks     *asks
 }
@@ -101,44 +110,45 @@ type passed struct {
 
 var errNoWay = blocktree.E("ask", blocktree.NotFound, errors.New("this runtime knows no way there"))
 
-// serveWay answers an ask. It blocks for at most wayTimeout.
-func (c *crossing) serveWay(ctx context.Context, from *bttp.Conn, header, body []byte) error {
+// serveWay answers an ask, with what the target answers. It blocks for at most wayTimeout.
+func (c *crossing) serveWay(ctx context.Context, from *bttp.Conn, header, body []byte) (answer []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, wayTimeout)
 	defer cancel()
 	h, err := decodeWayHeader(header)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ask, err := bttp.DecodeAsk(body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p := &passed{header: h, ask: ask, body: body, from: from}
 	leave, err := c.enter(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer leave()
 	if ask.Target == c.endpoint.Identity().Principal {
-		return c.endpoint.AnswerAsk(ctx, ask, p.asker, from, p.header.host)
+		answer, err := c.endpoint.AnswerAsk(ctx, ask, p.asker, from, p.header.host, p.header.mirror)
+		return []byte(answer), err
 	}
 	if p.header.hops >= blocktree.AskHopsMax {
-		return errNoWay
+		return nil, errNoWay
 	}
 	last := error(errNoWay)
 	for _, l := range c.legs(p) {
 		if l.conn == from {
 			continue
 		}
-		err := c.pass(ctx, p, l)
+		answer, err := c.pass(ctx, p, l)
 		if err == nil || ctx.Err() != nil {
-			return err
+			return answer, err
 		}
 		if kind := blocktree.KindOf(err); kind != blocktree.NotFound && kind != blocktree.Exists { // else it says no more than this runtime knows
 			last = err
 		}
 	}
-	return last
+	return nil, last
 }
 
 // enter judges who gives an ask, and who has signed it, counts it, and completes what is known of it.
@@ -232,11 +242,11 @@ func (c *crossing) legs(p *passed) (all []leg) {
 }
 
 // pass gives an ask to the next runtime, and for a relay joins the two legs.
-func (c *crossing) pass(ctx context.Context, p *passed, l leg) (err error) {
+func (c *crossing) pass(ctx context.Context, p *passed, l leg) (answer []byte, err error) {
 	var legs *bttp.Legs
 	if p.ask.Mode == bttp.AskRelay {
 		if legs, err = c.endpoint.JoinLegs(p.ask, p.asker, p.from, l.conn); err != nil {
-			return err
+			return nil, err
 		}
 		defer func() {
 			if err != nil {
@@ -244,15 +254,19 @@ func (c *crossing) pass(ctx context.Context, p *passed, l leg) (err error) {
 			}
 		}()
 	}
-	h := wayHeader{hops: p.header.hops + 1, lateral: l.lateral, down: l.down, host: p.header.host}
+	h := wayHeader{hops: p.header.hops + 1, lateral: l.lateral, down: l.down, host: p.header.host, mirror: p.header.mirror}
+	if !p.header.down {
+		h.mirror = c.mirror()
+	}
 	r, err := l.conn.CallWait(ctx, codeWay, h.encode(), p.body)
+	answer = bytes.Clone(r.Header[:min(len(r.Header), mirrorBytesMax)])
 	r.Release()
 	if err == nil && legs != nil {
 		if err = legs.OpenFar(ctx); err == nil {
 			err = legs.OpenNear(ctx)
 		}
 	}
-	return err
+	return answer, err
 }
 
 // answerWay answers an ask in its own time.
@@ -263,11 +277,22 @@ func (s *Service) answerWay(req *bttp.Request) {
 		return
 	}
 	s.requests.Go(func() {
-		if err := s.crossing.serveWay(s.ctx, req.Conn, header, body); err != nil {
+		answer, err := s.crossing.serveWay(s.ctx, req.Conn, header, body)
+		if err != nil {
 			s.cfg.Logger.Info("no way was found", "for", req.Conn.Peer().Path.Short(), "err", err)
 			req.Fail(err)
 			return
 		}
-		req.Reply(nil)
+		req.Reply(answer)
 	})
+}
+
+// mirror is the address of this member as others reach it, "" where its record has a name instead.
+func (s *Service) mirror() string {
+	for _, at := range s.peers.runtime(s.cfg.Node).Endpoints {
+		if _, err := netip.ParseAddrPort(at); err == nil && len(at) <= mirrorBytesMax {
+			return at
+		}
+	}
+	return ""
 }

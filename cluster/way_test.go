@@ -28,6 +28,7 @@ type wayBed struct {
 	root    blocktree.Principal
 	members map[string]*wayMember // by short path
 	hosts   byte
+	carrier bttp.Transport
 	client  *peers
 	told    told
 }
@@ -47,7 +48,7 @@ type wayMember struct {
 }
 
 func newWayBed(t *testing.T) *wayBed {
-	b := &wayBed{t: t, net: simnet.New(1), key: testKey(t), members: map[string]*wayMember{}}
+	b := &wayBed{t: t, net: simnet.New(1), key: testKey(t), members: map[string]*wayMember{}, carrier: bttp.TCP}
 	b.root = b.key.Principal()
 	t.Cleanup(func() {
 		if b.client != nil {
@@ -75,7 +76,7 @@ func (b *wayBed) config(short string, services ...string) (bttp.Config, netip.Ad
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return bttp.Config{Key: key, Credentials: chain, Root: b.root, Transport: bttp.TCP, Network: b.net.Host(addr), Log: slog.New(slog.DiscardHandler)}, addr
+	return bttp.Config{Key: key, Credentials: chain, Root: b.root, Transport: b.carrier, Network: b.net.Host(addr), Log: slog.New(slog.DiscardHandler)}, addr
 }
 
 // cluster starts n members of a directory.
@@ -112,7 +113,7 @@ func (m *wayMember) start() {
 	}
 	s.endpoint, s.peers = e, newPeers(e, m.config.Log)
 	s.uplinks = s.newUplinks()
-	s.crossing = &crossing{endpoint: e, uplinks: s.uplinks, now: time.Now, asks: newAsks()}
+	s.crossing = &crossing{endpoint: e, uplinks: s.uplinks, mirror: s.mirror, now: time.Now, asks: newAsks()}
 	e.SetHandler(bttp.HandlerFunc(func(req *bttp.Request) {
 		switch req.Code {
 		case codeHello:
@@ -234,7 +235,12 @@ func addrs(all []*wayMember) (a []netip.Addr) {
 
 // threeLevels is a root cluster, a child's behind a firewall, and a grandchild's behind another within that, with uplinks.
 func threeLevels(t *testing.T) (b *wayBed, root, child, grand []*wayMember) {
+	return threeLevelsBy(t, bttp.TCP)
+}
+
+func threeLevelsBy(t *testing.T, carrier bttp.Transport) (b *wayBed, root, child, grand []*wayMember) {
 	b = newWayBed(t)
+	b.carrier = carrier
 	root = b.cluster("/", 3)
 	child = b.cluster("/lab", 3, root...)
 	grand = b.cluster("/lab/deep", 3, child...)
@@ -326,6 +332,16 @@ func TestDialBack(t *testing.T) {
 	})
 }
 
+// TestDialBackPastAStranger: somebody else has the node's address in the client's network.
+func TestDialBackPastAStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, root, _, grand := threeLevels(t)
+		grand[0].runtime.Endpoints = []string{root[2].runtime.Endpoints[0]}
+		b.dials("/client", grand[:1], root[0])
+		b.awaitWays(grand[:1], 10*time.Second, bttp.DialedBack)
+	})
+}
+
 // TestRelayThroughTheTree: a client behind a firewall of its own reaches the same cluster by legs, at once.
 func TestRelayThroughTheTree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -383,6 +399,46 @@ func TestBetterWay(t *testing.T) {
 	})
 }
 
+// TestPunch: both sides are behind firewalls: relayed at once, then punched, which no call and no watcher notices.
+func TestPunch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, root, _, grand := threeLevelsBy(t, bttp.Auto)
+		b.net.Wall(b.dials("/client", grand, root[1]))
+		b.awaitWays(grand, 10*time.Second, bttp.Relayed, bttp.Relayed, bttp.Relayed)
+		stop, calls := make(chan struct{}), make(chan error, 1)
+		go func() {
+			for {
+				select {
+				case <-stop:
+					calls <- nil
+					return
+				case <-time.After(time.Millisecond):
+				}
+				r, err := b.client.conn(grand[0].runtime.Node).CallWait(t.Context(), 7, nil, []byte{1})
+				r.Release()
+				if err != nil {
+					calls <- err
+					return
+				}
+			}
+		}()
+		b.awaitWays(grand, time.Minute, bttp.Punched, bttp.Punched, bttp.Punched)
+		time.Sleep(time.Second)
+		close(stop)
+		if err := <-calls; err != nil {
+			t.Error(err)
+		}
+		for _, m := range grand {
+			if s, d := b.told.count(fmt.Sprintf("silent %d", m.runtime.Node)), b.told.count(fmt.Sprintf("down %d", m.runtime.Node)); s+d > 0 {
+				t.Errorf("told of %d silences and %d losses", s, d)
+			}
+			if c := b.client.conn(m.runtime.Node); c.Transport() != bttp.QUIC || c.Via() != "" {
+				t.Errorf("by %s, via %q", c.Transport(), c.Via())
+			}
+		}
+	})
+}
+
 // wayAsker gives asks to runtimes as it likes.
 type wayAsker struct {
 	t     *testing.T
@@ -419,12 +475,12 @@ func (a *wayAsker) give(conn *bttp.Conn, h wayHeader, ask []byte) blocktree.Kind
 func (a *wayAsker) ask(path blocktree.Path, target blocktree.Principal, h wayHeader, through *bttp.Conn) (kind blocktree.Kind) {
 	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Second)
 	defer cancel()
-	conn, err := a.e.AskWay(ctx, bttp.AskRelay, a.first, blocktree.Runtime{Path: path, Principal: target}, func(_ context.Context, ask []byte) error {
+	conn, err := a.e.AskWay(ctx, bttp.AskRelay, a.first, blocktree.Runtime{Path: path, Principal: target}, func(_ context.Context, ask []byte) ([]byte, error) {
 		a.mu.Lock()
 		a.kept = ask
 		a.mu.Unlock()
 		kind = a.give(through, h, ask)
-		return errors.New("no more")
+		return nil, errors.New("no more")
 	})
 	if err == nil {
 		_ = conn.Close()
@@ -492,78 +548,6 @@ func TestWayFlood(t *testing.T) {
 				t.Errorf("%d asks are active", n)
 			}
 			m.service.crossing.asks.mu.Unlock()
-		}
-	})
-}
-
-// TestNextLeg: W4.
-func TestNextLeg(t *testing.T) {
-	for _, x := range []struct {
-		cluster, target blocktree.Scope
-		down            bool
-		want            legKind
-	}{
-		{"/r", "/r", false, legHere}, {"/r/a", "/r/a", true, legHere}, {"/r", "/r/a", false, legDown}, {"/r", "/r/a/b", true, legDown},
-		{"/r/a", "/r", false, legUp}, {"/r/a", "/r/b", false, legUp}, {"/r/a", "/r/ab", false, legUp}, {"/r/a", "/r/b", true, legNone}, {"/r/a", "/r", true, legNone},
-	} {
-		if got := nextLeg(x.cluster, x.target, x.down); got != x.want {
-			t.Errorf("nextLeg(%s, %s, %v) = %v, want %v", x.cluster, x.target, x.down, got, x.want)
-		}
-	}
-}
-
-// TestAskBudgets: a principal's asks, everybody's, and what is remembered.
-func TestAskBudgets(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	a := newAsks()
-	token := func(i int) (t [16]byte) { t[0], t[1], t[2] = byte(i), byte(i>>8), byte(i>>16); return t }
-	one, two := blocktree.Principal{1}, blocktree.Principal{2}
-	taken := 0
-	for i := range 2 * blocktree.AsksBurst {
-		if leave, err := a.enter(one, token(i), now); err == nil {
-			taken++
-			leave()
-			leave()
-		}
-	}
-	if taken != blocktree.AsksBurst {
-		t.Errorf("%d asks in a moment", taken)
-	}
-	if _, err := a.enter(two, token(1), now); blocktree.KindOf(err) != blocktree.Exists {
-		t.Errorf("a token again: %v", err)
-	}
-	held := 0
-	for i := range blocktree.AsksBurst {
-		if _, err := a.enter(two, token(10000+i), now); err == nil {
-			held++
-		}
-	}
-	if held != blocktree.AsksPerPrincipalMax || a.active != held {
-		t.Errorf("%d asks at a time, %d active", held, a.active)
-	}
-	if _, err := a.enter(one, token(20000), now.Add(time.Second)); err != nil {
-		t.Errorf("a second later: %v", err)
-	}
-	if _, err := a.enter(one, token(1), now.Add(2*blocktree.AskTimeMax)); err != nil || len(a.seen) > 3 || len(a.old) != len(a.seen) {
-		t.Errorf("when its time is over: %v, %d are remembered", err, len(a.seen))
-	}
-	for i := range 100 * blocktree.AsksMax {
-		now = now.Add(100 * time.Millisecond)
-		if leave, err := a.enter(blocktree.Principal{3, byte(i), byte(i >> 8), byte(i >> 16)}, token(1<<20+i), now); err == nil {
-			leave()
-		}
-	}
-	if len(a.by) > 2*blocktree.AsksMax {
-		t.Errorf("%d principals are remembered", len(a.by))
-	}
-}
-
-func FuzzWayHeader(f *testing.F) {
-	f.Add((&wayHeader{hops: 3, lateral: true, down: true, host: "10.0.0.1"}).encode())
-	f.Fuzz(func(t *testing.T, in []byte) {
-		h, err := decodeWayHeader(in)
-		if err == nil && !bytes.Equal(h.encode(), in) {
-			t.Fatalf("encode(decode(%x)) = %x", in, h.encode())
 		}
 	})
 }

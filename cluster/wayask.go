@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ const (
 	// betterMin and betterMax bound the pauses between two tries of a better way than a relay, each of which has a node dial somebody.
 	betterMin = 2 * time.Second
 	betterMax = 30 * time.Second
+	// betterTimeout bounds one of them, and the first: each way is begun askAfter later than the one before, and takes some round trips, and repetitions.
+	betterTimeout = 5 * time.Second
 	// idleMax is how long calls in flight may take to end on a way that is left: a peer answers within MemberTimeout, or counts as slow.
 	idleMax = 10 * time.Second
 )
@@ -39,38 +42,39 @@ type ways struct {
 func newWays(p *peers, parents func() []blocktree.Runtime) *ways {
 	w := &ways{peers: p, parents: parents, own: p.dialOwn, hard: map[blocktree.Principal]bool{}}
 	w.ask = func(ctx context.Context, mode bttp.Mode, first *bttp.Conn, r blocktree.Runtime) (*bttp.Conn, error) {
-		return p.endpoint.AskWay(ctx, mode, first, r, func(ctx context.Context, ask []byte) error {
+		return p.endpoint.AskWay(ctx, mode, first, r, func(ctx context.Context, ask []byte) ([]byte, error) {
 			reply, err := first.CallWait(ctx, codeWay, (&wayHeader{}).encode(), ask)
-			reply.Release()
-			return err
+			defer reply.Release()
+			return bytes.Clone(reply.Header), err
 		})
 	}
-	p.dialOwn, p.dialBetter = w.dial, w.better
+	p.dialOwn, p.dialBetter, p.dialTimeout = w.dial, w.better, betterTimeout
 	return w
 }
 
 // dial connects to a node: by its own way; if that takes longer than askAfter, or fails, by a dial-back; and if that does, by a relay. The first to come up is used.
 func (w *ways) dial(ctx context.Context, r blocktree.Runtime) (*bttp.Conn, error) {
-	return w.race(ctx, r, true)
+	return w.race(ctx, r, bttp.AskRelay)
 }
 
-// better is dial without a relay.
+// better is dial with a punched hole instead of a relay: a hole takes longer, and nobody knows whether it comes about.
 func (w *ways) better(ctx context.Context, r blocktree.Runtime) (*bttp.Conn, error) {
-	return w.race(ctx, r, false)
+	return w.race(ctx, r, bttp.AskPunch)
 }
 
 // race starts one way after the other: the next when the one before has failed, or has taken askAfter.
-func (w *ways) race(ctx context.Context, r blocktree.Runtime, relay bool) (*bttp.Conn, error) {
+func (w *ways) race(ctx context.Context, r blocktree.Runtime, last bttp.Mode) (*bttp.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	starts := []func() (*bttp.Conn, error){
 		func() (*bttp.Conn, error) { return w.own(ctx, r) },
 		func() (*bttp.Conn, error) { return w.askAll(ctx, bttp.AskBack, r) },
-		func() (*bttp.Conn, error) { return w.askAll(ctx, bttp.AskRelay, r) },
+		func() (*bttp.Conn, error) { return w.askAll(ctx, last, r) },
 	}
-	if !relay {
-		starts = starts[:2]
+	type result struct {
+		attempt
+		own bool
 	}
-	results := make(chan attempt, len(starts))
+	results := make(chan result, len(starts))
 	started, ended := 0, 0
 	defer func() {
 		cancel()
@@ -81,11 +85,11 @@ func (w *ways) race(ctx context.Context, r blocktree.Runtime, relay bool) (*bttp
 		}
 	}()
 	start := func() {
-		f := starts[started]
+		f, own := starts[started], started == 0
 		started++
 		go func() { // waited for above
 			conn, err := f()
-			results <- attempt{conn, err}
+			results <- result{attempt{conn, err}, own}
 		}()
 	}
 	next := time.NewTimer(askAfter)
@@ -94,6 +98,7 @@ func (w *ways) race(ctx context.Context, r blocktree.Runtime, relay bool) (*bttp
 		start()
 	}
 	var errs []error
+	kind := blocktree.Unavailable
 	for {
 		select {
 		case a := <-results:
@@ -102,11 +107,11 @@ func (w *ways) race(ctx context.Context, r blocktree.Runtime, relay bool) (*bttp
 				w.setHard(r.Principal, a.conn.Asked())
 				return a.conn, nil
 			}
-			if errs = append(errs, a.err); blocktree.KindOf(a.err) == blocktree.Unauthenticated {
-				return nil, a.err // it was reached, and is not who it should be, or does not want this runtime
+			if errs = append(errs, a.err); a.own { // Unauthenticated may be a stranger who has the node's address in this network: asking is of use
+				kind = blocktree.KindOf(a.err)
 			}
 			if ended == len(starts) {
-				return nil, &blocktree.Error{Op: "dial", Runtime: r.Path.Short(), Kind: blocktree.KindOf(errs[0]), Err: errors.Join(errs...)}
+				return nil, &blocktree.Error{Op: "dial", Runtime: r.Path.Short(), Kind: kind, Err: errors.Join(errs...)}
 			}
 			next.Reset(0)
 		case <-next.C:
@@ -234,7 +239,7 @@ const idleLook = 20 * time.Millisecond
 // awaitBetter tries for a better way until a connection has proven itself, and returns it, or nil when the relay has ended before.
 func (p *peers) awaitBetter(q *peer, relay *bttp.Conn) *bttp.Conn {
 	for pause := betterMin; q.sleep(relay, pause); pause = min(2*pause, betterMax) {
-		ctx, cancel := context.WithTimeout(q.ctx, p.dialTimeout+askAfter)
+		ctx, cancel := context.WithTimeout(q.ctx, betterTimeout)
 		found := p.dialSoon(ctx, q, p.dialBetter, func() {})
 		select {
 		case a := <-found:

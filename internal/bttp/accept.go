@@ -43,7 +43,8 @@ func (e *Endpoint) accept(addr string, tcp net.Listener, udp net.PacketConn) err
 		_ = transport.Close()
 		_ = udp.Close()
 	})
-	e.task(func() { e.acceptQUIC(listener) })
+	e.task(func() { e.acceptQUIC(listener, false) })
+	e.task(func() { e.others(transport, true) })
 	return nil
 }
 
@@ -143,17 +144,17 @@ func (e *Endpoint) serveTCP(conn net.Conn, way Way) {
 		return
 	}
 	c := newTLSCarrier(raw, secure)
-	e.serveHello(c, e.newReader(c), accepted{secure.ConnectionState(), TCP, conn.RemoteAddr().String(), way})
+	e.serveHello(c, e.newReader(c), accepted{secure.ConnectionState(), TCP, conn.RemoteAddr().String(), way, e.asksOnly})
 }
 
-// acceptQUIC accepts until the listener closes.
-func (e *Endpoint) acceptQUIC(l *quic.Listener) {
+// acceptQUIC accepts until the listener closes; with asksOnly nothing but carriers of this runtime's own asks.
+func (e *Endpoint) acceptQUIC(l *quic.Listener, asksOnly bool) {
 	for {
 		conn, err := l.Accept(e.ctx)
 		if err != nil {
 			return
 		}
-		if !e.task(func() { e.serveQUIC(conn) }) {
+		if !e.task(func() { e.serveQUIC(conn, asksOnly) }) {
 			_ = conn.CloseWithError(0, "")
 		}
 	}
@@ -175,7 +176,7 @@ func (e *Endpoint) admitQUIC(ctx context.Context, info *quic.ClientInfo) (contex
 }
 
 // serveQUIC makes the streams of an accepted QUIC connection lanes, until it ends.
-func (e *Endpoint) serveQUIC(conn *quic.Conn) {
+func (e *Endpoint) serveQUIC(conn *quic.Conn, asksOnly bool) {
 	stop := context.AfterFunc(e.ctx, func() { _ = conn.CloseWithError(0, "") })
 	defer stop()
 	ctx, cancel := context.WithTimeout(e.ctx, blocktree.HandshakeTimeout)
@@ -183,7 +184,7 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn) {
 	cancel()
 	ok := false
 	if err == nil {
-		ok = e.serveStream(conn, stream)
+		ok = e.serveStream(conn, stream, asksOnly)
 	}
 	if admitted, held := conn.Context().Value(admittedKey{}).(func()); held {
 		admitted()
@@ -197,7 +198,7 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn) {
 		if err != nil {
 			return
 		}
-		if !e.serveStream(conn, stream) {
+		if !e.serveStream(conn, stream, asksOnly) {
 			_ = conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(blocktree.Invalid), "bad lane")
 			return
 		}
@@ -205,10 +206,10 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn) {
 }
 
 // serveStream makes one stream a lane.
-func (e *Endpoint) serveStream(conn *quic.Conn, stream *quic.Stream) bool {
+func (e *Endpoint) serveStream(conn *quic.Conn, stream *quic.Stream, asksOnly bool) bool {
 	c := &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}
 	_ = c.setDeadline(time.Now().Add(blocktree.HandshakeTimeout))
-	return e.serveHello(c, e.newReader(c), accepted{conn.ConnectionState().TLS, QUIC, conn.RemoteAddr().String(), Direct})
+	return e.serveHello(c, e.newReader(c), accepted{conn.ConnectionState().TLS, QUIC, conn.RemoteAddr().String(), Direct, asksOnly})
 }
 
 // accepted is what is known of a lane before its first frame.
@@ -217,6 +218,7 @@ type accepted struct {
 	transport Transport
 	remote    string
 	way       Way
+	asksOnly  bool // who listens there serves nobody
 }
 
 // serveHello reads the hello of an accepted lane, answers it and starts the lane; on failure it tells the peer why
@@ -244,7 +246,7 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, a accepted) error {
 	switch {
 	case first.kind == frameMeet && a.way == Direct:
 		return e.serveMeet(c, r, arrival{proven: proven, state: a.state, transport: a.transport}, a.remote)
-	case e.asksOnly && a.way == Direct:
+	case a.asksOnly && a.way == Direct:
 		return blocktree.E("hello", blocktree.Unauthenticated, errors.New("a runtime that serves nobody"))
 	case first.kind == frameRelay && a.way == Direct:
 		return e.serveRelay(c, r, proven, a.remote)

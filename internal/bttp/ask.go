@@ -21,6 +21,7 @@ const (
 	Direct     Way = "direct"       // one side dialled the other
 	DialedBack Way = "dialled back" // who was asked for dialled the asker
 	Relayed    Way = "relayed"      // others pass its bytes on
+	Punched    Way = "punched"      // both sides opened their firewalls for each other at one moment
 )
 
 // Mode is what an ask asks for. Modes are append-only.
@@ -30,6 +31,7 @@ type Mode uint8
 const (
 	AskBack  Mode = 1 // dial me
 	AskRelay Mode = 2 // pass on what I send
+	AskPunch Mode = 3 // dial me through the hole that I make, at the port that I have outside, while you make one
 )
 
 // formatAsk is the version byte of an ask.
@@ -127,7 +129,7 @@ func (a *Ask) validate() error {
 		return bad("nobody is asked for")
 	case a.Lanes < 1 || a.Lanes > blocktree.AskLanesMax:
 		return bad("so many lanes are not given")
-	case a.Mode == AskBack && a.TCP == 0 && a.UDP == 0:
+	case a.Mode == AskBack && a.TCP == 0 && a.UDP == 0, a.Mode == AskPunch && (a.TCP != 0 || a.UDP == 0):
 		return bad("no port to dial back to")
 	}
 	return nil
@@ -154,7 +156,7 @@ func (e *Endpoint) VerifyAsk(a *Ask) (cred.Identity, error) {
 	if a.Path.Root() != e.config.Root {
 		return cred.Identity{}, blocktree.E("ask", blocktree.Unauthenticated, errors.New("a path of another domain"))
 	}
-	if a.Mode != AskBack && a.Mode != AskRelay {
+	if a.Mode != AskBack && a.Mode != AskRelay && a.Mode != AskPunch {
 		return cred.Identity{}, blocktree.E("ask", blocktree.Unsupported, errors.New("an ask of a newer kind"))
 	}
 	return id, nil

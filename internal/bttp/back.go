@@ -19,12 +19,15 @@ const (
 	backTimeout    = 3 * time.Second
 )
 
+// SendAsk gives an ask to the first leg's peer, and returns what the target has answered once that has agreed. It must end with ctx.
+type SendAsk func(ctx context.Context, ask []byte) (answer []byte, err error)
+
 // AskWay makes a connection to a runtime that cannot be dialled, as Dial would have: identities are proven, and bytes sealed, between the two ends. first is a
-// connection that Dial has given; send gives the ask to its peer, which passes it on to the runtime (package cluster), and returns once that has agreed. It must end with ctx.
+// connection that Dial has given; send gives the ask to its peer, which passes it on to the runtime (package cluster).
 // The connection is the caller's alone. One of mode AskRelay ends with first. It blocks until the runtime has proven who it is, or until ctx ends.
 //
 // It fails as Dial does, with what send fails with, and with Unsupported for an anonymous caller.
-func (e *Endpoint) AskWay(ctx context.Context, mode Mode, first *Conn, r blocktree.Runtime, send func(ctx context.Context, ask []byte) error) (*Conn, error) {
+func (e *Endpoint) AskWay(ctx context.Context, mode Mode, first *Conn, r blocktree.Runtime, send SendAsk) (*Conn, error) {
 	fail := func(err error) (*Conn, error) {
 		return nil, &blocktree.Error{Op: "bttp.AskWay", Runtime: string(r.Path), Err: err}
 	}
@@ -40,7 +43,7 @@ func (e *Endpoint) AskWay(ctx context.Context, mode Mode, first *Conn, r blocktr
 	defer cancel(nil)
 	defer context.AfterFunc(e.ctx, func() { cancel(blocktree.E("ask", blocktree.Closed, errors.New("endpoint closed"))) })()
 	make := e.relayAsked
-	if mode == AskBack {
+	if mode == AskBack || mode == AskPunch {
 		make = e.backAsked
 	}
 	conn, err := make(ctx, cancel, a, own, first, r, send)
@@ -54,10 +57,10 @@ func (e *Endpoint) AskWay(ctx context.Context, mode Mode, first *Conn, r blocktr
 }
 
 // backAsked waits for the carriers that the target opens.
-func (e *Endpoint) backAsked(ctx context.Context, cancel context.CancelCauseFunc, a *Ask, own *credentials, _ *Conn, r blocktree.Runtime,
-	send func(context.Context, []byte) error) (*Conn, error) {
-	var err error
-	if a.TCP, a.UDP, err = e.backPorts(ctx); err != nil {
+func (e *Endpoint) backAsked(ctx context.Context, cancel context.CancelCauseFunc, a *Ask, own *credentials, first *Conn, r blocktree.Runtime,
+	send SendAsk) (*Conn, error) {
+	way, err := e.placeBack(ctx, a, first)
+	if err != nil {
 		return nil, err
 	}
 	a.sign(e.config.Key, own.chain)
@@ -77,7 +80,11 @@ func (e *Endpoint) backAsked(ctx context.Context, cancel context.CancelCauseFunc
 	defer waiting.close()
 	defer e.forget(a.Token)
 	if !e.task(func() {
-		if err := send(ctx, a.Encode()); err != nil {
+		answer, err := send(ctx, a.Encode())
+		if err == nil && a.Mode == AskPunch {
+			err = e.openSide(ctx, answer)
+		}
+		if err != nil {
 			cancel(err)
 		}
 	}) {
@@ -96,7 +103,7 @@ func (e *Endpoint) backAsked(ctx context.Context, cancel context.CancelCauseFunc
 		return nil, err
 	}
 	used := false
-	o := opener{transport: lane0.transport, way: DialedBack, asked: true, lanes: a.Lanes, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+	o := opener{transport: lane0.transport, way: way, asked: true, lanes: a.Lanes, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
 		x, err := lane0, error(nil)
 		if used {
 			x, err = next(ctx)
@@ -116,6 +123,16 @@ func (e *Endpoint) backAsked(ctx context.Context, cancel context.CancelCauseFunc
 		_ = lane0.relayed.Close()
 	}
 	return conn, err
+}
+
+// placeBack says in an ask where this runtime is dialled back, and which way that is.
+func (e *Endpoint) placeBack(ctx context.Context, a *Ask, first *Conn) (way Way, err error) {
+	if a.Mode == AskPunch {
+		a.UDP, err = e.punchPort(ctx, first)
+		return Punched, err
+	}
+	a.TCP, a.UDP, err = e.backPorts(ctx)
+	return DialedBack, err
 }
 
 // backPorts are the ports at which this runtime is dialled back: its own where it listens, else two that it opens when they are first asked for.
@@ -144,12 +161,12 @@ func (e *Endpoint) backPorts(ctx context.Context) (tcp, udp uint16, err error) {
 
 // openBack has an endpoint that only dials take carriers that it has asked for, and nothing else. backMu is held.
 func (e *Endpoint) openBack(ctx context.Context) error {
-	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, ALPN: []string{alpn}, Server: true})
-	if err != nil {
-		return err
-	}
-	e.serverTLS, e.asksOnly = config, true
 	if e.config.Transport != QUIC {
+		config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, ALPN: []string{alpn}, Server: true})
+		if err != nil {
+			return err
+		}
+		e.serverTLS, e.asksOnly = config, true
 		l, err := e.config.Network.Listen(ctx, ":0")
 		if err != nil {
 			return socketError(err)
@@ -161,51 +178,65 @@ func (e *Endpoint) openBack(ctx context.Context) error {
 		}
 	}
 	if e.config.Transport != TCP {
-		t, err := e.dialTransport()
-		if err != nil {
-			return err
-		}
-		l, err := t.Listen(e.serverTLS, quicConfig())
-		if err != nil {
-			return blocktree.E("listen", blocktree.IO, err)
-		}
-		e.backUDP = uint16(t.Conn.LocalAddr().(*net.UDPAddr).Port)
-		e.onClose(func() { _ = l.Close() })
-		e.task(func() { e.acceptQUIC(l) })
+		return e.openBackQUIC()
 	}
 	return nil
 }
 
-// AnswerAsk does what an ask wants that came to its target, by leg, from a runtime seen at host by the first leg; "" where that is not to be dialled.
-// asker is what VerifyAsk has said. It returns once the asker can go on, and fails as Config.Admit does, and with Unavailable where the asker is not reached.
-func (e *Endpoint) AnswerAsk(ctx context.Context, a *Ask, asker cred.Identity, leg *Conn, host string) error {
-	if err := e.judge(asker); err != nil {
+// openBackQUIC has the dialling socket take connections: one that is let out is let back in. backMu is held.
+func (e *Endpoint) openBackQUIC() error {
+	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, ALPN: []string{alpn}, Server: true})
+	if err != nil {
 		return err
+	}
+	t, err := e.dialTransport()
+	if err != nil {
+		return err
+	}
+	l, err := t.Listen(config, quicConfig())
+	if err != nil {
+		return blocktree.E("listen", blocktree.IO, err)
+	}
+	e.backUDP = uint16(t.Conn.LocalAddr().(*net.UDPAddr).Port)
+	e.onClose(func() { _ = l.Close() })
+	e.task(func() { e.acceptQUIC(l, true) })
+	return nil
+}
+
+// AnswerAsk does what an ask wants that came to its target, by leg, from a runtime seen at host by the first leg; "" where that is not to be dialled.
+// asker is what VerifyAsk has said, mirror the address of a runtime
+// on the way that both sides reach. It returns what the asker is to be answered, once that can go on, and fails as Config.Admit does, and with Unavailable where the asker is not reached.
+func (e *Endpoint) AnswerAsk(ctx context.Context, a *Ask, asker cred.Identity, leg *Conn, host, mirror string) (answer string, err error) {
+	if err := e.judge(asker); err != nil {
+		return "", err
 	}
 	e.mu.Lock()
 	refused := e.refused
 	e.mu.Unlock()
 	if refused != nil {
 		if err := refused(asker); err != nil {
-			return err
+			return "", err
 		}
 	}
 	if a.Target != e.config.Key.Principal() || a.Path != e.own.Load().identity.Path {
-		return blocktree.E("ask", blocktree.NotFound, errors.New("another runtime is asked for"))
+		return "", blocktree.E("ask", blocktree.NotFound, errors.New("another runtime is asked for"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, backTimeout)
 	defer cancel()
 	if a.Mode == AskRelay {
-		return e.endLegs(ctx, a, asker.Principal, leg)
+		return "", e.endLegs(ctx, a, asker.Principal, leg)
 	}
-	return e.dialBack(ctx, a, asker, leg, host)
+	if !MayDialBack(host, leg.RemoteAddr()) {
+		return "", blocktree.E("dial back", blocktree.Unavailable, errors.New("the asker is not seen at an address that can be dialled from here"))
+	}
+	if a.Mode == AskPunch {
+		return e.answerPunch(ctx, a, asker, host, mirror)
+	}
+	return "", e.dialBack(ctx, a, asker, host)
 }
 
 // dialBack opens the carriers of a connection that the asker begins on them.
-func (e *Endpoint) dialBack(ctx context.Context, a *Ask, asker cred.Identity, leg *Conn, host string) error {
-	if !MayDialBack(host, leg.RemoteAddr()) {
-		return blocktree.E("dial back", blocktree.Unavailable, errors.New("the asker is not seen at an address that can be dialled from here"))
-	}
+func (e *Endpoint) dialBack(ctx context.Context, a *Ask, asker cred.Identity, host string) error {
 	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: asker.Principal, ALPN: []string{alpn}})
 	if err != nil {
 		return err
@@ -256,6 +287,10 @@ func (e *Endpoint) openBackTo(ctx context.Context, a *Ask, o opener) error {
 			return err
 		}
 	}
+	way := DialedBack
+	if a.Mode == AskPunch {
+		way = Punched
+	}
 	for _, x := range all {
 		if !e.task(func() {
 			defer context.AfterFunc(e.ctx, func() { _ = x.s.Close() })()
@@ -263,7 +298,7 @@ func (e *Endpoint) openBackTo(ctx context.Context, a *Ask, o opener) error {
 				_ = x.s.Close()
 				return
 			}
-			e.serveHello(x.s.carrier, x.s.in, accepted{x.state, o.transport, x.s.remote, DialedBack})
+			e.serveHello(x.s.carrier, x.s.in, accepted{x.state, o.transport, x.s.remote, way, false})
 		}) {
 			_ = x.s.Close()
 		}

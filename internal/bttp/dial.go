@@ -360,6 +360,8 @@ func (e *Endpoint) dialTransport() (*quic.Transport, error) {
 	}
 	t := &quic.Transport{Conn: udp, ConnContext: e.admitQUIC} // of connections that come, where openBack lets them
 	e.dialQUIC = t
+	e.tasks.Add(1) // for a probe's answer
+	go func() { defer e.tasks.Done(); e.others(t, false) }()
 	e.closers = append(e.closers, func() {
 		_ = t.Close()
 		_ = udp.Close()

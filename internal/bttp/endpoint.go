@@ -87,12 +87,13 @@ type Endpoint struct {
 	anonymous  map[netip.Prefix]int // connections of anonymous callers, likewise
 	dialed     map[blocktree.Principal]*dialing
 	meetings   map[askToken]meeting // what takes the carriers of an ask
+	probes     map[nonce]chan netip.AddrPort
 	legs       map[blocktree.Principal]*askerLegs
 	legCount   int // pairs of carriers in legs
 	addrs      []string
 	closers    []func() // listeners and sockets
 	dialQUIC   *quic.Transport
-	asksOnly   bool // it listens for carriers of its own asks alone; set before it does
+	asksOnly   bool // its TCP listener is for carriers of its own asks alone; set before there is one
 
 	backMu           sync.Mutex
 	backTCP, backUDP uint16 // ports that were opened for dial-backs
@@ -129,7 +130,7 @@ func New(c Config) (*Endpoint, error) {
 	e := &Endpoint{config: c, admission: make(chan struct{}, handshakesMax), conns: map[*Conn]struct{}{},
 		accepted: map[connID]*Conn{}, relayPairs: map[relayPair]int{}, principals: map[blocktree.Principal]int{},
 		strangers: map[netip.Prefix]int{}, anonymous: map[netip.Prefix]int{}, dialed: map[blocktree.Principal]*dialing{},
-		meetings: map[askToken]meeting{}, legs: map[blocktree.Principal]*askerLegs{}, legPace: newPace(blocktree.LegRelayBytesPerSecond)}
+		meetings: map[askToken]meeting{}, probes: map[nonce]chan netip.AddrPort{}, legs: map[blocktree.Principal]*askerLegs{}, legPace: newPace(blocktree.LegRelayBytesPerSecond)}
 	e.own.Store(new(credentials))
 	if len(c.Credentials) > 0 {
 		own, err := e.verify(c.Credentials)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/netip"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -109,6 +110,19 @@ func FuzzAsk(f *testing.F) {
 		a, err := DecodeAsk(in)
 		if err == nil && (!bytes.Equal(a.Encode(), in) || len(in) > AskBytesMax) {
 			t.Fatalf("encode(decode(%x)) = %x", in, a.Encode())
+		}
+	})
+}
+
+func FuzzProbe(f *testing.F) {
+	f.Add(encodeProbe(nonce{1}))
+	f.Add(encodeSeen(nonce{1}, netip.MustParseAddrPort("192.0.2.1:7")))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if n, err := decodeProbe(in); err == nil && !bytes.Equal(encodeProbe(n), in) {
+			t.Fatalf("encode(decode(%x)) = %x", in, encodeProbe(n))
+		}
+		if n, at, err := decodeSeen(in); err == nil && !bytes.Equal(encodeSeen(n, at), in) {
+			t.Fatalf("encode(decode(%x)) = %x", in, encodeSeen(n, at))
 		}
 	})
 }

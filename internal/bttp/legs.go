@@ -245,7 +245,7 @@ func endWithLeg(s *relayed, standing *Conn) {
 
 // relayAsked makes the connection over legs that are there once send has returned.
 func (e *Endpoint) relayAsked(ctx context.Context, _ context.CancelCauseFunc, a *Ask, own *credentials, first *Conn, r blocktree.Runtime,
-	send func(context.Context, []byte) error) (*Conn, error) {
+	send SendAsk) (*Conn, error) {
 	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
 	if err != nil {
 		return nil, err
@@ -254,7 +254,7 @@ func (e *Endpoint) relayAsked(ctx context.Context, _ context.CancelCauseFunc, a 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(first.ended, cancel)()
-	if err := send(ctx, a.Encode()); err != nil {
+	if _, err := send(ctx, a.Encode()); err != nil {
 		return nil, err
 	}
 	conn, err := e.dialWith(ctx, r, first.openLegs(a, config))

@@ -63,28 +63,33 @@ func (b *legsBed) accepted(e *Endpoint, c *Conn) (other *Conn) {
 }
 
 // send is what package cluster does with an ask, in one process.
-func (b *legsBed) send(ctx context.Context, encoded []byte) error {
+func (b *legsBed) send(ctx context.Context, encoded []byte) ([]byte, error) {
+	answer, err := b.pass(ctx, encoded)
+	return []byte(answer), err
+}
+
+func (b *legsBed) pass(ctx context.Context, encoded []byte) (string, error) {
 	a, err := DecodeAsk(encoded)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if b.change != nil {
 		b.change(a)
 	}
 	who, err := b.target.VerifyAsk(a)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if a.Mode == AskBack {
-		return b.target.AnswerAsk(ctx, a, who, b.uplink, b.seen)
+	if a.Mode != AskRelay {
+		return b.target.AnswerAsk(ctx, a, who, b.uplink, b.seen, b.two.Addrs()[0])
 	}
 	one, err := b.one.JoinLegs(a, who, b.oneFromAsker, b.oneToTwo)
 	if err != nil {
-		return err
+		return "", err
 	}
 	two, err := b.two.JoinLegs(a, who, b.twoFromOne, b.twoFromBelow)
 	if err == nil {
-		err = b.target.AnswerAsk(ctx, a, who, b.uplink, b.seen)
+		_, err = b.target.AnswerAsk(ctx, a, who, b.uplink, b.seen, "")
 	}
 	for _, open := range []func(context.Context) error{two.OpenFar, two.OpenNear, one.OpenFar, one.OpenNear} {
 		if err == nil {
@@ -97,7 +102,7 @@ func (b *legsBed) send(ctx context.Context, encoded []byte) error {
 			two.Drop()
 		}
 	}
-	return err
+	return "", err
 }
 
 func (b *legsBed) ask(mode Mode) (*Conn, error) {
@@ -120,8 +125,11 @@ func (b *legsBed) left() (n int) {
 }
 
 func asks(t *testing.T, f func(t *testing.T, mode Mode, carrier Transport)) {
-	for name, mode := range map[string]Mode{"back": AskBack, "relay": AskRelay} {
+	for name, mode := range map[string]Mode{"back": AskBack, "relay": AskRelay, "punch": AskPunch} {
 		for _, carrier := range []Transport{TCP, QUIC} {
+			if mode == AskPunch && carrier == TCP {
+				continue
+			}
 			t.Run(name+"-"+string(carrier), func(t *testing.T) { f(t, mode, carrier) })
 		}
 	}
@@ -136,7 +144,7 @@ func TestAskWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := map[Mode]Way{AskBack: DialedBack, AskRelay: Relayed}[mode]
+		want := map[Mode]Way{AskBack: DialedBack, AskRelay: Relayed, AskPunch: Punched}[mode]
 		if c.Peer().Path != b.at.Path || c.Way() != want || !c.Asked() || (c.Via() != "") != (mode == AskRelay) || b.first.Way() != Direct {
 			t.Errorf("peer %v, %s via %q", c.Peer().Path, c.Way(), c.Via())
 		}
@@ -224,7 +232,7 @@ func TestAskFromAnother(t *testing.T) {
 		// A stranger that dials back in the target's stead.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := b.asker.AskWay(ctx, AskBack, b.first, b.at, func(ctx context.Context, encoded []byte) error {
+		_, err := b.asker.AskWay(ctx, AskBack, b.first, b.at, func(ctx context.Context, encoded []byte) ([]byte, error) {
 			a, _ := DecodeAsk(encoded)
 			config, err := cred.NewTLSConfig(cred.TLSOptions{Key: stranger.config.Key, Expect: b.asker.Identity().Principal, ALPN: []string{alpn}})
 			if err != nil {
@@ -237,7 +245,7 @@ func TestAskFromAnother(t *testing.T) {
 			c, _, _, err := o.open(ctx)
 			if err != nil {
 				t.Error(err)
-				return err
+				return nil, err
 			}
 			s := &relayed{carrier: c, in: stranger.newReader(c)}
 			defer s.Close()
@@ -245,7 +253,7 @@ func TestAskFromAnother(t *testing.T) {
 			if err := s.accept(); err == nil {
 				t.Error("a stranger's carrier is taken")
 			}
-			return nil
+			return nil, nil
 		})
 		if err == nil {
 			t.Error("a connection to a stranger")
@@ -358,6 +366,7 @@ func TestAskVerify(t *testing.T) {
 		"no port":        sign(b.domain, func(a *Ask) { a.TCP = 0 }),
 		"no target":      sign(b.domain, func(a *Ask) { a.Target = blocktree.Principal{} }),
 		"another mode":   sign(b.domain, func(a *Ask) { a.Mode = 99 }),
+		"a TCP hole":     sign(b.domain, func(a *Ask) { a.Mode, a.UDP = AskPunch, 1 }),
 		"a bad path":     sign(b.domain, func(a *Ask) { a.Path += "/../x" }),
 		"another root":   sign(b.domain, func(a *Ask) { a.Path = blocktree.RootPath(other.root).Join("x") }),
 	} {
