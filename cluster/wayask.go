@@ -204,7 +204,7 @@ func (p *peers) attendServing(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 // attendAsked waits for the end of a connection that somebody was asked for, or for a better way than a relay. That one is used at once, and calls in flight end on
 // the old one, which then is closed: nobody notices. Where the old one has ended first it says so.
 func (p *peers) attendAsked(q *peer, conn *bttp.Conn) (better *bttp.Conn, ended bool) {
-	p.logger.Info("node is reached by asking others", "node", q.runtime.Path.Short(), "way", string(conn.Way()), "via", conn.Via().Short())
+	p.logger.Info("node is reached by asking others", "node", q.runtime.Path.Short(), "way", string(conn.Way()), "via", string(conn.Via()))
 	if conn.Way() != bttp.Relayed {
 		select {
 		case <-conn.Done():

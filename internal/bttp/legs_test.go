@@ -211,6 +211,8 @@ func TestAskFromAnother(t *testing.T) {
 		stranger := b.client(sc)
 		oneID := b.one.Identity()
 		toOne := b.dial(stranger, blocktree.Runtime{Path: oneID.Path, Principal: oneID.Principal, Endpoints: b.one.Addrs()})
+		twoID := b.two.Identity()
+		toTwo := b.dial(stranger, blocktree.Runtime{Path: twoID.Path, Principal: twoID.Principal, Endpoints: b.two.Addrs()})
 		b.change = func(a *Ask) {
 			who, _ := b.target.VerifyAsk(a)
 			l, err := b.one.JoinLegs(a, who, b.oneFromAsker, b.oneToTwo)
@@ -220,6 +222,14 @@ func TestAskFromAnother(t *testing.T) {
 			defer l.Drop()
 			if _, err := toOne.openMeet(t.Context(), a.Token); blocktree.KindOf(err) != blocktree.Unauthenticated {
 				t.Errorf("another key with the token: %v", err)
+			}
+			below, err := b.two.JoinLegs(a, who, b.twoFromOne, b.twoFromBelow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer below.Drop()
+			if _, err := toTwo.openMeet(t.Context(), a.Token); blocktree.KindOf(err) != blocktree.Unauthenticated {
+				t.Errorf("another key with the token, where the next runtime opens: %v", err)
 			}
 			if _, err := toOne.openMeet(t.Context(), askToken{1}); blocktree.KindOf(err) != blocktree.Unauthenticated {
 				t.Errorf("another token: %v", err)
