@@ -66,6 +66,31 @@ const (
 	RelaysPerTargetMax     = 2 * RuntimeConnectionsPerPrincipalMax
 	RelaysMax              = 256
 
+	// AskLanesMax bounds the lanes of a connection that somebody was asked for. AskHopsMax is how many runtimes an ask goes through: up and down five
+	// levels with a step aside on each. AskTimeMax is how far its clock may be off; its token is kept for twice as long, so that it is not taken again.
+	AskLanesMax = 4
+	AskHopsMax  = 20
+	AskTimeMax  = time.Minute
+	// AsksPerSecondPerPrincipal and AsksPerSecondMax bound the asks that a runtime looks at, a check of signatures each; AsksBurst is a principal's
+	// second of beginning with a cluster of 31, by each way. AsksPerPrincipalMax and AsksMax bound those that it works on, AskTokensMax those that it remembers.
+	AsksPerSecondPerPrincipal = 16
+	AsksPerSecondMax          = 256
+	AsksBurst                 = 128
+	AsksPerPrincipalMax       = 64
+	AsksMax                   = 512
+	AskTokensMax              = AsksMax + 2*AsksPerSecondMax*int(AskTimeMax/time.Second)
+	// LegRelaysMax bounds the pairs of carriers that a runtime passes on because it was asked to, LegRelaysPerPrincipalMax those of one asker: two lanes
+	// to as many members as a cluster has. LegRelayBytesPerSecond bounds what all of them carry, each way, LegRelayBytesPerSecondPerPrincipal what one
+	// principal's do: a part of a line of a gigabit, as whoever is asked serves others with it.
+	LegRelaysMax                       = 256
+	LegRelaysPerPrincipalMax           = 128
+	LegRelayBytesPerSecond             = 64 << 20
+	LegRelayBytesPerSecondPerPrincipal = 32 << 20
+	// DownlinksMax bounds the clusters below that a runtime keeps connections of, DownlinksPerDirectoryMax those of one: a member that was replaced as the holder of
+	// its cluster's uplink, and the one that replaces it.
+	DownlinksMax             = 512
+	DownlinksPerDirectoryMax = 4
+
 	// CredentialBytesMax and CredentialLinksMax bound the chain that a peer presents in its first frame.
 	CredentialBytesMax = 32 << 10
 	CredentialLinksMax = 16

@@ -27,6 +27,8 @@ type ClientConfig struct {
 	Scope       blocktree.Scope // directory whose cluster is used
 	Logger      *slog.Logger
 	Clock       blocktree.Clock
+	// Parents are runtimes of clusters above the one that is used, or below, that are asked for a way to nodes that cannot be dialled; nil: nobody is. It does not block.
+	Parents func() []blocktree.Runtime
 	// SpareAfter is how long a node must have been away before spares take its places over; 0: blocktree.SpareAfter.
 	SpareAfter time.Duration
 }
@@ -71,6 +73,9 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	c := newClient(cfg, endpoint, newPeers(endpoint, cfg.Logger))
 	c.owned = true
 	c.peers.stranger, c.peers.detours = c.strange, true
+	if cfg.Parents != nil {
+		newWays(c.peers, cfg.Parents)
+	}
 	c.peers.ensure(runtimes)
 	c.wg.Go(c.followRecords)
 	c.wg.Go(c.tellSuspects)

@@ -16,5 +16,12 @@ const (
 	codeReach    uint16 = 11 // a node's id: do you have a connection of your own to it? Nothing, or Unavailable
 )
 
+// Codes of ways through firewalls (0034).
+const (
+	codeUplink     uint16 = 40 // header: 1, this connection is my cluster's uplink, or 0, it is no more; nothing
+	codeUplinkHeld uint16 = 41 // nothing, from a sibling; header: one byte, whether the answering member holds the uplink
+	codeWay        uint16 = 42 // header: a wayHeader; body: a bttp.Ask. Nothing, once the target has agreed
+)
+
 // CodesOfOthers is the first code of messages that are not the cluster's, but those of another service of the same runtime.
 const CodesOfOthers uint16 = 256

@@ -5,7 +5,8 @@
 // and hands it to the stripe.Holder. 4. Each member appends its record. 5. A group commit makes it durable. 6. The member
 // answers. 7. The holder counts. 8. Only then is the write acknowledged.
 //
-// A node that a client cannot reach is reached through another one, in a connection that this one cannot read (gateway.go). Nothing above the
+// A node that nobody can dial is asked for, along the standing connections between a cluster and those above and below it (uplink.go, way.go, wayask.go), to dial back, to
+// be reached by a relay, or to punch a hole. A node that a client cannot reach is reached through another one, in a connection that this one cannot read (gateway.go). Nothing above the
 // connections knows of it.
 //
 // What it refuses to be: it has no rules of its own. Who may write, what counts as stored and what was decided is cluster/stripe's;

@@ -39,13 +39,22 @@ type attempt struct {
 
 // dialSoon dials the node's own way in the background, and calls up where it comes up. What comes of it after ctx has ended is the
 // endpoint's to keep: the next try finds it.
-func (p *peers) dialSoon(ctx context.Context, q *peer, up func()) <-chan attempt {
+func (p *peers) dialSoon(ctx context.Context, q *peer, dial func(context.Context, blocktree.Runtime) (*bttp.Conn, error), up func()) <-chan attempt {
 	result := make(chan attempt, 1)
 	p.wg.Go(func() {
-		conn, err := p.dialOwn(ctx, q.runtime)
+		conn, err := dial(ctx, q.runtime)
 		result <- attempt{conn, err}
-		if err == nil {
-			up()
+		if err != nil {
+			return
+		}
+		up()
+		if conn.Asked() { // nobody else knows it
+			<-ctx.Done()
+			select {
+			case <-result:
+				_ = conn.Close()
+			default:
+			}
 		}
 	})
 	return result
@@ -63,7 +72,7 @@ func (p *peers) reach(q *peer) (*bttp.Conn, error) {
 	if flaps { // a gateway is better, if there is one
 		up = func() { time.AfterFunc(detourAfter, found) }
 	}
-	own := p.dialSoon(ctx, q, up)
+	own := p.dialSoon(ctx, q, p.dialOwn, up)
 	if !p.detours {
 		a := <-own
 		return a.conn, a.err
@@ -130,7 +139,7 @@ func (p *peers) reach(q *peer) (*bttp.Conn, error) {
 func (p *peers) ownAgain(q *peer, via *bttp.Conn) *bttp.Conn {
 	ctx, cancel := context.WithTimeout(q.ctx, detourAfter)
 	defer cancel()
-	own, err := p.dialOwn(ctx, q.runtime)
+	own, err := p.dialBetter(ctx, q.runtime)
 	if err != nil {
 		return via
 	}
@@ -166,7 +175,7 @@ func (p *peers) gateways(q *peer) (all []*peer) {
 		if g == nil || g == q || !p.isServing(n) {
 			continue
 		}
-		if conn := g.conn.Load(); conn != nil && conn.Via() == "" {
+		if conn := g.conn.Load(); conn != nil && conn.Way() == bttp.Direct {
 			all = append(all, g)
 		}
 	}
@@ -324,7 +333,7 @@ func (p *peers) attendVia(q *peer, via *bttp.Conn) *bttp.Conn {
 func (p *peers) awaitOwn(q *peer, via *bttp.Conn) *bttp.Conn {
 	for pause := directMin; q.sleep(via, pause); pause = min(2*pause, directMax) {
 		ctx, cancel := context.WithTimeout(q.ctx, p.dialTimeout)
-		own := p.dialSoon(ctx, q, func() {})
+		own := p.dialSoon(ctx, q, p.dialBetter, func() {})
 		select {
 		case a := <-own:
 			cancel()
@@ -382,7 +391,7 @@ func (s *Service) answerReach(req *bttp.Request) {
 		req.Fail(err)
 		return
 	}
-	if conn := s.peers.conn(node); conn == nil || conn.Via() != "" {
+	if conn := s.peers.conn(node); conn == nil || conn.Way() != bttp.Direct {
 		req.Fail(blocktree.E("cluster", blocktree.Unavailable, errors.New("no connection to the node")))
 		return
 	}

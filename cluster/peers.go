@@ -53,6 +53,7 @@ type peers struct {
 	// How a node is dialled: the endpoint's, but for tests.
 	dialOwn     func(context.Context, blocktree.Runtime) (*bttp.Conn, error)
 	dialVia     func(context.Context, *bttp.Conn, blocktree.Runtime) (*bttp.Conn, error)
+	dialBetter  func(context.Context, blocktree.Runtime) (*bttp.Conn, error) // a way on which nobody passes bytes on; dialOwn, unless ways are set
 	dialTimeout time.Duration
 
 	// mu orders what watchers are told; a watcher may call conn while it holds it. mapMu guards the map itself, and is
@@ -95,6 +96,7 @@ type peer struct {
 func newPeers(endpoint *bttp.Endpoint, logger *slog.Logger) *peers {
 	p := &peers{endpoint: endpoint, logger: logger, all: map[blocktree.NodeID]*peer{}, watchers: map[watcher]bool{},
 		dialOwn: endpoint.Dial, dialVia: endpoint.DialVia, dialTimeout: dialTimeout}
+	p.dialBetter = func(ctx context.Context, r blocktree.Runtime) (*bttp.Conn, error) { return p.dialOwn(ctx, r) }
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -378,17 +380,17 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 		cancel()
 		if err == nil {
 			p.tell(q, true, as)
-			if conn.Via() == "" {
-				p.attendOwn(q, conn)
-			} else {
-				next = p.attendVia(q, conn)
-			}
+			next = p.attendServing(q, conn)
 			q.lost, q.tried = time.Now(), nil
 			p.miss(q)
 			return next
 		}
 		// The fault is that of the way, perhaps: others are tried before anybody is told.
 		broken := conn.Err() != nil || blocktree.KindOf(err) == blocktree.Timeout
+		if broken && conn.Asked() {
+			p.leaveAsked(q, conn, err)
+			return nil
+		}
 		if broken && conn.Via() != "" {
 			p.leaveGateway(q, conn, err)
 			return nil
@@ -408,7 +410,7 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 			}
 		}
 		if !q.sleep(conn, pause) {
-			if conn.Via() != "" { // nobody else knows it
+			if conn.Via() != "" || conn.Asked() { // nobody else knows it
 				_ = conn.Close()
 			}
 			return nil

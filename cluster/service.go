@@ -41,8 +41,12 @@ type ServiceConfig struct {
 	ScrubRate   int64                     // bytes per second that a scrub in the background reads; 0: there is none
 	Others      bttp.Handler              // serves messages of codes from CodesOfOthers on; nil: nobody does
 	Admit       func(cred.Identity) error // as in bttp.Config. Whom it admits without credentials reaches Others and nothing else
-	Logger      *slog.Logger
-	Clock       blocktree.Clock
+	// Parents are runtimes of the cluster above, to one of which a member keeps a connection; nil, or none: there is none, as far as is known. It is called often, and does not block.
+	Parents func() []blocktree.Runtime
+	// AdmitChild says whether who wants to be the uplink of its directory's cluster is a member of one; nil: whoever may keep sectors below this one's directory.
+	AdmitChild func(cred.Identity) error
+	Logger     *slog.Logger
+	Clock      blocktree.Clock
 	// Lie changes what the node answers about sectors, on the way out; nil in production. For tests of what a lying node can do.
 	Lie func(to blocktree.Path, answer *stripe.Message)
 }
@@ -76,6 +80,8 @@ type Service struct {
 	scrubber   *scrubber
 	revoked    revoked
 	looks      hintLooks
+	uplinks    *uplinks
+	crossing   *crossing
 	name       []byte // the store's id, as header of Raft messages
 
 	mu      sync.Mutex
@@ -145,8 +151,11 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err = s.readRevoked(); err != nil {
 		return err
 	}
+	s.uplinks = s.newUplinks()
+	s.crossing = &crossing{endpoint: s.endpoint, uplinks: s.uplinks, mirror: s.mirror, now: s.cfg.Clock.Now, asks: newAsks()}
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
 	s.gateway.Store(s.peers)
+	s.wg.Go(func() { s.uplinks.run(s.ctx) })
 	s.scrubber = newScrubber(s)
 	s.member.met.Store(s.scrubber)
 	s.wg.Go(s.run)
@@ -432,6 +441,12 @@ func (s *Service) serve(req *bttp.Request) {
 		s.hello(req)
 	case codeReach:
 		s.answerReach(req)
+	case codeUplink:
+		s.serveUplink(req)
+	case codeUplinkHeld:
+		s.uplinks.answerHeld(req)
+	case codeWay:
+		s.answerWay(req)
 	case codeYield:
 		s.yield(req)
 	case codeScrub:
@@ -561,33 +576,4 @@ func (s *Service) answerPropose(ctx context.Context, from asker, forwarded bool,
 		s.audit.told(who, onBehalf, command.Op, &r)
 	}
 	return meta.EncodeResult(nil, r), nil
-}
-
-// forward has the leader do a command; notLeader is the error where there is no connection to it.
-func (s *Service) forward(ctx context.Context, leader blocktree.NodeID, command meta.Command, notLeader error) (meta.Result, error) {
-	conn := s.peers.conn(leader)
-	if conn == nil {
-		return meta.Result{}, notLeader
-	}
-	body, err := meta.EncodeCommand(nil, command)
-	if err != nil {
-		return meta.Result{}, err
-	}
-	reply, err := conn.CallWait(ctx, codePropose, []byte{1}, body)
-	if err != nil {
-		return meta.Result{}, err
-	}
-	defer reply.Release()
-	return meta.DecodeResult(reply.Body)
-}
-
-// sendRaft carries a message of the group to another node, or drops it.
-func (s *Service) sendRaft(to blocktree.NodeID, msg []byte) {
-	conn := s.peers.conn(to)
-	if conn == nil {
-		conn = s.roster.heard(to)
-	}
-	if conn != nil {
-		_ = conn.Send(codeRaft, s.name, msg)
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
+	"blocktree/internal/bttp"
 )
 
 // Health sums a cluster up.
@@ -49,6 +50,7 @@ type NodeStatus struct {
 	Path   blocktree.Path `json:"path"`
 	State  string         `json:"state"` // "up" or "down"
 	Leader bool           `json:"leader"`
+	Way    bttp.Way       `json:"way,omitempty"`   // how the connection to it came about; of a node that is up
 	Via    blocktree.Path `json:"via,omitempty"`   // the node that passes on what is said to it, as it cannot be reached directly
 	Scrub  *ScrubReport   `json:"scrub,omitempty"` // of a node that is up
 	Drain  *DrainStatus   `json:"drain,omitempty"` // of a node that is to lose its places

@@ -46,6 +46,7 @@ func (w *statusWalk) nodes(s *Status) (live int) {
 		}
 		node.State, node.Via = "up", c.peers.via(n)
 		if conn := c.peers.conn(n); conn != nil {
+			node.Way = conn.Way()
 			node.Credentials = c.credentialsStatus(conn.Peer())
 		}
 		live++

@@ -16,7 +16,7 @@
 //
 //  1. Who has a node's disk, memory or network cannot read sectors, nor change, move or swap them unseen: a sealed sector
 //     opens only as its own (suite, file, sector, key generation, version). The only thing such a node can do is refuse.
-//  2. Who listens or sits between runtimes learns sizes, times and addresses. TLS 1.3 on both carriers, both sides proven by
+//  2. Who listens or sits between runtimes, those that pass a connection on among them (docs/design/0015, 0034), learns sizes, times and addresses. TLS 1.3 on both carriers, both sides proven by
 //     one self-signed certificate each and a chain of credentials; no third-party CA, no resumption, no 0-RTT.
 //  3. Who stole a runtime's key can be that runtime until its principal is revoked, or its credentials end, whichever is first; a link
 //     can only narrow what is above it. A node that has not heard of the revocation still believes it, and so does a client of such a node.

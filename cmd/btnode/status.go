@@ -32,7 +32,8 @@ func newStatus() *cobra.Command {
 the loss of so many more nodes before its sectors can no longer be read or written; 0 is the last warning. While members of
 a file are copied up, status says how much is still to be looked at, at most, how fast shards are copied and, from how fast the
 looking goes, how long it will take; likewise of nodes that are being drained. A node that this command cannot reach by itself, but
-another node can, is up "via" that one. It says whose credentials end soon: when less than a tenth of their time is left, and less than a week.
+another node can, is up "via" that one. WAY says how a connection came about: direct; dialled back, where the node is behind a firewall and dialled this
+command when others asked it to; punched, where both opened their firewalls for each other; relayed, where others pass the bytes on. It says whose credentials end soon: when less than a tenth of their time is left, and less than a week.
 
 Of a node that gave wrong answers it says what it did, how often, since when, and who says so: other nodes, which have seen it themselves, and
 clients, whose word alone proves nothing. "certain" means that more nodes have seen it than can lie of one file.
@@ -79,13 +80,9 @@ It exits with 0 whenever it could find out, whatever it found: scripts read heal
 
 func printStatus(w io.Writer, s *cluster.Status) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "health\t%s\n\nNODE\tSTATE\n", s.Health)
+	fmt.Fprintf(t, "health\t%s\n\nNODE\tSTATE\tWAY\n", s.Health)
 	for _, n := range s.Nodes {
-		if n.Via != "" {
-			fmt.Fprintf(t, "%s\t%s\tvia %s\n", n.Path, n.State, n.Via)
-			continue
-		}
-		fmt.Fprintf(t, "%s\t%s\n", n.Path, n.State)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", n.Path, n.State, way(&n))
 	}
 	if len(s.Files) > 0 {
 		fmt.Fprint(t, "\nFILE\tSIZE\tCODE\tIN SYNC\tTOLERATES\tDURABILITY\n")
@@ -128,6 +125,14 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 		}
 	}
 	return nil
+}
+
+// way says how a node is reached; nothing of one that is not.
+func way(n *cluster.NodeStatus) string {
+	if n.Via == "" {
+		return string(n.Way)
+	}
+	return fmt.Sprintf("%s via %s", n.Way, n.Via)
 }
 
 // resealLeft says how far a file is re-sealed.

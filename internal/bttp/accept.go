@@ -43,7 +43,8 @@ func (e *Endpoint) accept(addr string, tcp net.Listener, udp net.PacketConn) err
 		_ = transport.Close()
 		_ = udp.Close()
 	})
-	e.task(func() { e.acceptQUIC(listener) })
+	e.task(func() { e.acceptQUIC(listener, false) })
+	e.task(func() { e.others(transport, true) })
 	return nil
 }
 
@@ -77,7 +78,7 @@ func (e *Endpoint) acceptTCP(l net.Listener) {
 		}
 		if !e.task(func() {
 			defer leave()
-			e.serveTCP(conn)
+			e.serveTCP(conn, Direct)
 		}) {
 			leave()
 			_ = conn.Close()
@@ -130,7 +131,7 @@ func networkOfAddress(remote string) netip.Prefix {
 }
 
 // serveTCP makes an accepted TCP connection a lane.
-func (e *Endpoint) serveTCP(conn net.Conn) {
+func (e *Endpoint) serveTCP(conn net.Conn, way Way) {
 	stop := context.AfterFunc(e.ctx, func() { _ = conn.Close() })
 	defer stop()
 	_ = conn.SetDeadline(time.Now().Add(blocktree.HandshakeTimeout))
@@ -142,17 +143,18 @@ func (e *Endpoint) serveTCP(conn net.Conn) {
 		e.sayRefused("handshake refused", TCP, conn.RemoteAddr().String(), "", err)
 		return
 	}
-	e.serveHello(newTLSCarrier(raw, secure), secure.ConnectionState(), TCP, conn.RemoteAddr().String())
+	c := newTLSCarrier(raw, secure)
+	e.serveHello(c, e.newReader(c), accepted{secure.ConnectionState(), TCP, conn.RemoteAddr().String(), way, e.asksOnly})
 }
 
-// acceptQUIC accepts until the listener closes.
-func (e *Endpoint) acceptQUIC(l *quic.Listener) {
+// acceptQUIC accepts until the listener closes; with asksOnly nothing but carriers of this runtime's own asks.
+func (e *Endpoint) acceptQUIC(l *quic.Listener, asksOnly bool) {
 	for {
 		conn, err := l.Accept(e.ctx)
 		if err != nil {
 			return
 		}
-		if !e.task(func() { e.serveQUIC(conn) }) {
+		if !e.task(func() { e.serveQUIC(conn, asksOnly) }) {
 			_ = conn.CloseWithError(0, "")
 		}
 	}
@@ -174,7 +176,7 @@ func (e *Endpoint) admitQUIC(ctx context.Context, info *quic.ClientInfo) (contex
 }
 
 // serveQUIC makes the streams of an accepted QUIC connection lanes, until it ends.
-func (e *Endpoint) serveQUIC(conn *quic.Conn) {
+func (e *Endpoint) serveQUIC(conn *quic.Conn, asksOnly bool) {
 	stop := context.AfterFunc(e.ctx, func() { _ = conn.CloseWithError(0, "") })
 	defer stop()
 	ctx, cancel := context.WithTimeout(e.ctx, blocktree.HandshakeTimeout)
@@ -182,7 +184,7 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn) {
 	cancel()
 	ok := false
 	if err == nil {
-		ok = e.serveStream(conn, stream)
+		ok = e.serveStream(conn, stream, asksOnly)
 	}
 	if admitted, held := conn.Context().Value(admittedKey{}).(func()); held {
 		admitted()
@@ -196,7 +198,7 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn) {
 		if err != nil {
 			return
 		}
-		if !e.serveStream(conn, stream) {
+		if !e.serveStream(conn, stream, asksOnly) {
 			_ = conn.CloseWithError(quicRefused+quic.ApplicationErrorCode(blocktree.Invalid), "bad lane")
 			return
 		}
@@ -204,32 +206,40 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn) {
 }
 
 // serveStream makes one stream a lane.
-func (e *Endpoint) serveStream(conn *quic.Conn, stream *quic.Stream) bool {
+func (e *Endpoint) serveStream(conn *quic.Conn, stream *quic.Stream, asksOnly bool) bool {
 	c := &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}
 	_ = c.setDeadline(time.Now().Add(blocktree.HandshakeTimeout))
-	return e.serveHello(c, conn.ConnectionState().TLS, QUIC, conn.RemoteAddr().String())
+	return e.serveHello(c, e.newReader(c), accepted{conn.ConnectionState().TLS, QUIC, conn.RemoteAddr().String(), Direct, asksOnly})
+}
+
+// accepted is what is known of a lane before its first frame.
+type accepted struct {
+	state     tls.ConnectionState
+	transport Transport
+	remote    string
+	way       Way
+	asksOnly  bool // who listens there serves nobody
 }
 
 // serveHello reads the hello of an accepted lane, answers it and starts the lane; on failure it tells the peer why
 // and closes the carrier.
-func (e *Endpoint) serveHello(c carrier, state tls.ConnectionState, transport Transport, remote string) bool {
-	r := e.newReader(c)
-	err := e.openAccepted(c, r, state, transport, remote)
+func (e *Endpoint) serveHello(c carrier, r *reader, a accepted) bool {
+	err := e.openAccepted(c, r, a)
 	if err == nil {
 		return true
 	}
 	who := ""
-	if p, bad := cred.PeerPrincipal(state); bad == nil { // by its key; its credentials may be why
+	if p, bad := cred.PeerPrincipal(a.state); bad == nil { // by its key; its credentials may be why
 		who = p.String()
 	}
-	e.sayRefused("connection refused", transport, remote, who, err)
+	e.sayRefused("connection refused", a.transport, a.remote, who, err)
 	refuse(c, err)
 	return false
 }
 
 // openAccepted is serveHello's way that can fail.
-func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState, transport Transport, remote string) error {
-	proven, err := cred.PeerPrincipal(state)
+func (e *Endpoint) openAccepted(c carrier, r *reader, a accepted) error {
+	proven, err := cred.PeerPrincipal(a.state)
 	if err != nil {
 		return err
 	}
@@ -237,8 +247,13 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 	if err != nil {
 		return err
 	}
-	if first.kind == frameRelay {
-		return e.serveRelay(c, r, proven, remote)
+	switch {
+	case first.kind == frameMeet && a.way == Direct:
+		return e.serveMeet(c, r, arrival{proven: proven, state: a.state, transport: a.transport}, a.remote)
+	case a.asksOnly && a.way == Direct:
+		return blocktree.E("hello", blocktree.Unauthenticated, errors.New("a runtime that serves nobody"))
+	case first.kind == frameRelay && a.way == Direct:
+		return e.serveRelay(c, r, proven, a.remote)
 	}
 	h, err := readHello(r)
 	if err != nil {
@@ -249,7 +264,7 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 		e.mu.Lock()
 		conn := e.accepted[h.conn]
 		e.mu.Unlock()
-		if conn == nil || conn.proven != proven || conn.transport != transport || len(h.chain) > 0 {
+		if conn == nil || conn.proven != proven || conn.transport != a.transport || conn.way != a.way || len(h.chain) > 0 {
 			return blocktree.E("hello", blocktree.Unauthenticated, errors.New("a lane of no connection of this peer"))
 		}
 		if err := conn.claimLane(h.lane); err != nil {
@@ -272,7 +287,7 @@ func (e *Endpoint) openAccepted(c carrier, r *reader, state tls.ConnectionState,
 	}
 	own := e.own.Load()
 	conn := newConn(e, h.conn, peer, proven, h.lanes)
-	conn.transport, conn.remote, conn.told = transport, remote, own
+	conn.transport, conn.remote, conn.told, conn.way = a.transport, a.remote, own, a.way
 	if err := e.add(conn); err != nil { // before the answer: further lanes may follow that at once
 		return err
 	}

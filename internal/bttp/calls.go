@@ -57,6 +57,13 @@ func (c *calls) add(sent bool, done func(Reply, error)) (id uint64, others int, 
 	return s.id, len(c.slots) - len(c.free) - 1, nil
 }
 
+// waiting is how many calls await an answer.
+func (c *calls) waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.slots) - len(c.free)
+}
+
 // slot returns the slot of an id that is in use, nil for any other.
 func (c *calls) slot(id uint64) *slot {
 	if index := id & (1<<slotBits - 1); id != 0 && index < uint64(len(c.slots)) && c.slots[index].id == id {

@@ -31,6 +31,7 @@ type Conn struct {
 	now       atomic.Pointer[cred.Identity] // as it is; set under Endpoint.mu
 	proven    blocktree.Principal           // the key that TLS proved; an anonymous caller has one too
 	dialed    bool
+	way       Way
 	transport Transport
 	remote    string
 
@@ -120,6 +121,15 @@ func (c *Conn) find(by *Keeper) (any, bool) {
 
 // Transport returns the carrier in use, QUIC or TCP.
 func (c *Conn) Transport() Transport { return c.transport }
+
+// Way returns how the connection came about.
+func (c *Conn) Way() Way { return c.way }
+
+// Asked reports whether it came of an ask (AskWay), by this side or the other: it is nobody else's, and nothing passes through it.
+func (c *Conn) Asked() bool { return c.opener.asked }
+
+// InFlight is how many calls of this side await an answer, and requests of the peer one of this side's.
+func (c *Conn) InFlight() int { return c.calls.waiting() + int(c.unanswered.Load()) }
 
 // RemoteAddr returns the peer's address, "host:port".
 func (c *Conn) RemoteAddr() string { return c.remote }

@@ -1,6 +1,7 @@
 package bttp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -270,6 +271,9 @@ func joinUnless(first, second error) error {
 type opener struct {
 	transport Transport
 	via       blocktree.Path
+	way       Way  // "" is Direct
+	asked     bool // the connection comes of an ask: nothing else can be opened beside it
+	lanes     int  // that it can have; 0: as the configuration says
 	open      func(ctx context.Context) (carrier, tls.ConnectionState, string, error)
 	fresh     func() opener
 }
@@ -354,8 +358,10 @@ func (e *Endpoint) dialTransport() (*quic.Transport, error) {
 	if err != nil {
 		return nil, socketError(err)
 	}
-	t := &quic.Transport{Conn: udp}
+	t := &quic.Transport{Conn: udp, ConnContext: e.admitQUIC} // of connections that come, where openBack lets them
 	e.dialQUIC = t
+	e.tasks.Add(1) // for a probe's answer
+	go func() { defer e.tasks.Done(); e.others(t, false) }()
 	e.closers = append(e.closers, func() {
 		_ = t.Close()
 		_ = udp.Close()
@@ -366,7 +372,7 @@ func (e *Endpoint) dialTransport() (*quic.Transport, error) {
 // dialWith opens all lanes of a connection.
 func (e *Endpoint) dialWith(ctx context.Context, r blocktree.Runtime, o opener) (*Conn, error) {
 	own := e.own.Load()
-	h := hello{conn: newConnID(), lanes: e.config.Lanes, chain: own.chain}
+	h := hello{conn: newConnID(), lanes: cmp.Or(o.lanes, e.config.Lanes), chain: own.chain}
 	c, reader, answer, state, remote, err := e.openLane(ctx, o, &h)
 	if err != nil {
 		return nil, err
@@ -379,7 +385,8 @@ func (e *Endpoint) dialWith(ctx context.Context, r blocktree.Runtime, o opener) 
 	if err == nil {
 		err = matches(peer, r)
 	}
-	conn := newConn(e, h.conn, peer, proven, e.config.Lanes)
+	conn := newConn(e, h.conn, peer, proven, h.lanes)
+	conn.way = cmp.Or(o.way, Direct)
 	conn.dialed, conn.transport, conn.remote, conn.opener, conn.told = true, o.transport, remote, o, own
 	if err == nil {
 		err = e.add(conn)

@@ -31,6 +31,10 @@
 // it passes all further bytes on to a runtime that it has a connection to itself. These bytes are those of a lane as above, TLS
 // handshake first, between the two ends.
 //
+// How a connection to a runtime comes about that cannot be dialled (docs/design/0034-firewalls.md). Who wants it signs an ask, which runtimes pass on along the
+// connections that they have (package cluster). The runtime dials back, or the bytes of lanes are passed on by all of these. The first frame of each carrier that
+// comes of it is a meet frame with the ask's token; then who asked says hello, as on a carrier that it had opened itself.
+//
 // How credentials are renewed (docs/design/0025-credentials.md). SetCredentials has all later hellos carry the new chain, and shows it to the
 // peer of every connection that there is, by a request of a code that is the transport's own: the peer verifies it as at hello and goes by it
 // from then on. SetRefused is the opposite: who is refused gets no connection and loses those that it has.

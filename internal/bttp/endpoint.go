@@ -87,9 +87,18 @@ type Endpoint struct {
 	strangers  map[netip.Prefix]int // tokens of admission by the network that holds them
 	anonymous  map[netip.Prefix]int // connections of anonymous callers, likewise
 	dialed     map[blocktree.Principal]*dialing
+	meetings   map[askToken]meeting // what takes the carriers of an ask
+	probes     map[nonce]chan netip.AddrPort
+	legs       map[blocktree.Principal]*askerLegs
+	legCount   int // pairs of carriers in legs
 	addrs      []string
 	closers    []func() // listeners and sockets
 	dialQUIC   *quic.Transport
+	asksOnly   bool // its TCP listener is for carriers of its own asks alone; set before there is one
+
+	backMu           sync.Mutex
+	backTCP, backUDP uint16 // ports that were opened for dial-backs
+	legPace          *pace
 }
 
 // New makes an endpoint that does not listen; it can dial. It fails with Invalid, or as cred.Verify does when the
@@ -121,7 +130,8 @@ func New(c Config) (*Endpoint, error) {
 	}
 	e := &Endpoint{config: c, admission: make(chan struct{}, handshakesMax), conns: map[*Conn]struct{}{},
 		accepted: map[connID]*Conn{}, relayPairs: map[relayPair]int{}, principals: map[blocktree.Principal]int{},
-		strangers: map[netip.Prefix]int{}, anonymous: map[netip.Prefix]int{}, dialed: map[blocktree.Principal]*dialing{}}
+		strangers: map[netip.Prefix]int{}, anonymous: map[netip.Prefix]int{}, dialed: map[blocktree.Principal]*dialing{},
+		meetings: map[askToken]meeting{}, probes: map[nonce]chan netip.AddrPort{}, legs: map[blocktree.Principal]*askerLegs{}, legPace: newPace(blocktree.LegRelayBytesPerSecond)}
 	e.own.Store(new(credentials))
 	if len(c.Credentials) > 0 {
 		own, err := e.verify(c.Credentials)
@@ -165,6 +175,7 @@ func (e *Endpoint) Addrs() []string {
 type Stats struct {
 	QUIC, TCP int // connections by carrier, those that peers opened included
 	Relays    int // pairs of lanes that are passed on
+	Legs      int // those of them that an ask brought about
 	// CredentialsEnd is when this runtime's credentials do, the zero time for an anonymous caller.
 	CredentialsEnd time.Time
 }
@@ -173,7 +184,7 @@ type Stats struct {
 func (e *Endpoint) Stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := Stats{Relays: e.relays, CredentialsEnd: e.own.Load().identity.NotAfter}
+	s := Stats{Relays: e.relays + e.legCount, Legs: e.legCount, CredentialsEnd: e.own.Load().identity.NotAfter}
 	for c := range e.conns {
 		if c.transport == QUIC {
 			s.QUIC++

@@ -18,6 +18,7 @@ const (
 	frameOneWay  frameType = 5 // wants no answer
 	framePing    frameType = 6 // says only that the sender lives; empty
 	frameRelay   frameType = 7 // the first frame of a lane that is another's: body is a relayFrame, or none in the answer
+	frameMeet    frameType = 8 // the first frame of a lane that comes of an ask: body is its token, or none in the answer
 )
 
 // fixedBytes is the length of the fixed part of a frame:
@@ -87,7 +88,7 @@ func decodeFrame(b []byte) (frame, error) {
 		ok = f.id == 0 && f.errorKind == 0
 	case framePing:
 		ok = f == frame{kind: framePing}
-	case frameRelay:
+	case frameRelay, frameMeet:
 		ok = f.id == 0 && f.code == 0 && f.errorKind == 0 && f.headerBytes == 0
 	}
 	if !ok {
@@ -105,6 +106,8 @@ func (f frame) bodyBytesMax() uint64 {
 		return failureBytesMax
 	case frameRelay:
 		return uint64(relayBytes)
+	case frameMeet:
+		return uint64(meetBytes)
 	default:
 		return blocktree.FrameBodyBytesMax
 	}

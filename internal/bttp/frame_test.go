@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/netip"
 	"testing"
 	"testing/iotest"
+	"time"
 	"unsafe"
 
 	"blocktree"
@@ -84,6 +86,43 @@ func FuzzRelayFrame(f *testing.F) {
 		r, err := decodeRelay(in)
 		if err == nil && (!bytes.Equal(r.encode(), in) || len(in) != relayBytes) {
 			t.Fatalf("encode(decode(%x)) = %x", in, r.encode())
+		}
+	})
+}
+
+func FuzzMeetFrame(f *testing.F) {
+	f.Add(encodeMeet(askToken{1}))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		token, err := decodeMeet(in)
+		if err == nil && (!bytes.Equal(encodeMeet(token), in) || len(in) != meetBytes) {
+			t.Fatalf("encode(decode(%x)) = %x", in, encodeMeet(token))
+		}
+	})
+}
+
+func FuzzAsk(f *testing.F) {
+	d := newDomain(f)
+	c := d.config("a")
+	a := &Ask{Mode: AskBack, Token: askToken{1}, Path: blocktree.RootPath(d.root).Join("b"), Target: blocktree.Principal{2}, TCP: 1, UDP: 2, Lanes: 2, Time: time.Unix(3, 4)}
+	a.sign(c.Key, c.Credentials)
+	f.Add(a.Encode())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		a, err := DecodeAsk(in)
+		if err == nil && (!bytes.Equal(a.Encode(), in) || len(in) > AskBytesMax) {
+			t.Fatalf("encode(decode(%x)) = %x", in, a.Encode())
+		}
+	})
+}
+
+func FuzzProbe(f *testing.F) {
+	f.Add(encodeProbe(nonce{1}))
+	f.Add(encodeSeen(nonce{1}, netip.MustParseAddrPort("192.0.2.1:7")))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if n, err := decodeProbe(in); err == nil && !bytes.Equal(encodeProbe(n), in) {
+			t.Fatalf("encode(decode(%x)) = %x", in, encodeProbe(n))
+		}
+		if n, at, err := decodeSeen(in); err == nil && !bytes.Equal(encodeSeen(n, at), in) {
+			t.Fatalf("encode(decode(%x)) = %x", in, encodeSeen(n, at))
 		}
 	})
 }

@@ -96,26 +96,48 @@ func (c *Conn) endWith(gateway *Conn) {
 
 // openVia opens lanes through the peer of c: TLS to the target within what the peer passes on.
 func (c *Conn) openVia(target blocktree.Principal, config *tls.Config) opener {
-	return opener{transport: c.transport, via: c.peer.Path, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+	return opener{transport: c.transport, via: c.peer.Path, way: Relayed, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
 		s, err := c.openRelay(ctx, target)
 		if err != nil {
 			return nil, tls.ConnectionState{}, "", err
 		}
-		raw := newRawConn(s, c.endpoint.config.stall)
-		secure := tls.Client(raw, config)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = s.Close()
-			return nil, tls.ConnectionState{}, "", lostError("", err)
-		}
-		return newTLSCarrier(raw, secure), secure.ConnectionState(), c.remote, nil
+		return c.secured(ctx, s, config)
 	}}
+}
+
+// secured proves identities to, and seals bytes for, who is at the other end of what the peer of c passes on.
+func (c *Conn) secured(ctx context.Context, s *relayed, config *tls.Config) (carrier, tls.ConnectionState, string, error) {
+	raw := newRawConn(s, c.endpoint.config.stall)
+	secure := tls.Client(raw, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = s.Close()
+		return nil, tls.ConnectionState{}, "", lostError("", err)
+	}
+	return newTLSCarrier(raw, secure), secure.ConnectionState(), c.remote, nil
 }
 
 // openRelay opens one more carrier to the peer of c and has the peer pass it on to target. c was dialed. A QUIC connection has one window for all of
 // its streams, and one relay that nobody reads would stop them all, so that each relay has a connection of its own.
 func (c *Conn) openRelay(ctx context.Context, target blocktree.Principal) (*relayed, error) {
-	if c.opener.open == nil {
-		return nil, blocktree.E("relay", blocktree.Unsupported, errors.New("the connection was opened by the peer"))
+	s, stop, err := c.openBeside(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = s.ask(&relayFrame{conn: c.id, target: target})
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		s.carrier.close()
+		return nil, lostError(string(c.peer.Path), err)
+	}
+	return s, nil
+}
+
+// openBeside opens one more carrier to the peer of c, which was dialed, with a connection of its own. It ends with ctx until stop is called.
+func (c *Conn) openBeside(ctx context.Context) (s *relayed, stop func() bool, err error) {
+	if c.opener.open == nil || c.opener.asked {
+		return nil, nil, blocktree.E("relay", blocktree.Unsupported, errors.New("the connection was opened by the peer, or others"))
 	}
 	o := c.opener
 	if o.fresh != nil {
@@ -123,19 +145,10 @@ func (c *Conn) openRelay(ctx context.Context, target blocktree.Principal) (*rela
 	}
 	under, _, _, err := o.open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	s := &relayed{carrier: under, in: c.endpoint.newReader(under), remote: c.remote}
-	stop := context.AfterFunc(ctx, under.close)
-	err = s.ask(&relayFrame{conn: c.id, target: target})
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		under.close()
-		return nil, lostError(string(c.peer.Path), err)
-	}
-	return s, nil
+	s = &relayed{carrier: under, in: c.endpoint.newReader(under), remote: c.remote}
+	return s, context.AfterFunc(ctx, under.close), nil
 }
 
 // ask sends the relay frame and waits for the answer.
@@ -144,6 +157,11 @@ func (s *relayed) ask(f *relayFrame) error {
 	if err := s.put(frame{kind: frameRelay, bodyBytes: len(body)}, body); err != nil {
 		return err
 	}
+	return s.await(frameRelay)
+}
+
+// await waits until the other end has taken a carrier, with an empty frame of this type.
+func (s *relayed) await(kind frameType) error {
 	answer, b, err := s.in.readFrame()
 	if err != nil {
 		return err
@@ -152,7 +170,7 @@ func (s *relayed) ask(f *relayFrame) error {
 	switch {
 	case answer.kind == frameFailure && b != nil:
 		return refusedError(answer.errorKind, string(b.data[:answer.bodyBytes]))
-	case answer.kind != frameRelay || answer.bodyBytes > 0:
+	case answer.kind != kind || answer.bodyBytes > 0:
 		return blocktree.E("relay", blocktree.Invalid, errors.New("another frame came first"))
 	}
 	return nil
@@ -252,14 +270,14 @@ func (relayedAddr) Network() string  { return "relay" }
 func (a relayedAddr) String() string { return string(a) }
 
 // passOn copies in both directions and closes both in the end: when one of them fails; or at most closeGrace after one of them ends well,
-// so that its last bytes, a refusal perhaps, arrive.
-func passOn(a, b net.Conn) {
+// so that its last bytes, a refusal perhaps, arrive. took is called with the number of bytes before they are written on, and may wait; nil: nobody counts.
+func passOn(a, b net.Conn, took func(n int)) {
 	var both sync.WaitGroup
 	end := func() { _, _ = a.Close(), b.Close() }
 	for _, way := range [][2]net.Conn{{a, b}, {b, a}} {
 		both.Go(func() {
 			// Only Read and Write: an io.ReaderFrom would choose buffers of its own.
-			_, err := io.CopyBuffer(struct{ io.Writer }{way[0]}, struct{ io.Reader }{way[1]}, make([]byte, relayBufferBytes))
+			_, err := io.CopyBuffer(struct{ io.Writer }{way[0]}, pacedReader{way[1], took}, make([]byte, relayBufferBytes))
 			if to, ok := way[0].(closeWriter); err != nil || !ok || to.CloseWrite() != nil {
 				end()
 				return
@@ -269,6 +287,20 @@ func passOn(a, b net.Conn) {
 	}
 	both.Wait()
 	end()
+}
+
+// pacedReader tells of what was read.
+type pacedReader struct {
+	from io.Reader
+	took func(n int)
+}
+
+func (r pacedReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	if n > 0 && r.took != nil {
+		r.took(n)
+	}
+	return n, err
 }
 
 // relayBufferBytes is how much is read in one direction before it is written on.

@@ -104,7 +104,7 @@ func (e *Endpoint) relay(near *relayed, owner *Conn, target blocktree.Principal)
 			_ = near.Close()
 			return
 		}
-		e.serveTCP(near) // it closes near, or the lane that it becomes does
+		e.serveTCP(near, Relayed) // it closes near, or the lane that it becomes does
 		return
 	}
 	far, standing, err := e.openFar(owner, target)
@@ -118,7 +118,7 @@ func (e *Endpoint) relay(near *relayed, owner *Conn, target blocktree.Principal)
 	defer context.AfterFunc(standing.ended, end)()
 	e.config.Log.Info("passing a connection on", "for", owner.peer.Path.Short(), "to", standing.peer.Path.Short())
 	if near.carrier.setDeadline(time.Time{}) == nil && near.put(opened, nil) == nil {
-		passOn(near, far)
+		passOn(near, far, nil)
 	}
 	end()
 }

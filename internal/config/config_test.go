@@ -374,3 +374,57 @@ func checkRefusal(t *testing.T, err error) {
 		t.Fatalf("kind %v: %v", blocktree.KindOf(err), err)
 	}
 }
+
+// TestParents: a client's parents may be anywhere but in its cluster, a node's are above it.
+func TestParents(t *testing.T) {
+	entry := func(path, principal, endpoints string) string {
+		return "  parents:\n    - path: " + path + "\n      principal: " + principal + "\n      endpoints: [" + endpoints + "]\n"
+	}
+	const principal = "ewq6ayfsrinn6xtgrqysjsvgl3jd3shzbp2gkaqhu6k5ybgc3zjda"
+	good := entry("/up/n1", principal, "192.0.2.9:1")
+	for name, tc := range map[string]struct {
+		parents    string
+		client, ok bool // ok of a node
+	}{
+		"another cluster": {good, true, false}, "below": {entry("/x/y/n1", principal, "192.0.2.9:1"), true, false},
+		"a member":  {entry("/node9", principal, "192.0.2.9:1"), false, false},
+		"no path":   {entry(`""`, principal, "192.0.2.9:1"), false, false},
+		"nobody":    {strings.Replace(good, "principal: "+principal, "services: []", 1), false, false},
+		"no place":  {entry("/up/n1", principal, ""), false, false},
+		"bad place": {entry("/up/n1", principal, "nowhere"), false, false},
+		"many":      {strings.Repeat(good, parentsMax+1), false, false},
+	} {
+		text := func(file string) string {
+			whole, err := os.ReadFile("../../configs/" + file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parents := tc.parents
+			if n := strings.Count(parents, "  parents:\n"); n > 1 { // one list
+				parents = "  parents:\n" + strings.ReplaceAll(parents, "  parents:\n", "")
+			}
+			return strings.Replace(string(whole), "\n  directory: /\n", "\n  directory: /\n"+parents, 1)
+		}
+		c, err := LoadClient(Source{File: write(t, text("client.yaml"))})
+		if (err == nil) != tc.client {
+			t.Errorf("%s: a client: %v", name, err)
+		}
+		if err != nil && blocktree.HintOf(err) == "" {
+			t.Errorf("%s: %v has no hint", name, err)
+		}
+		if err == nil && (len(c.Parents()) != 1 || c.Parents()[0].Endpoints[0] != "192.0.2.9:1" || c.Parents()[0].Principal.String() != principal) {
+			t.Errorf("%s: %v", name, c.Parents())
+		}
+		if _, err = LoadNode(Source{File: write(t, text("btnode.yaml"))}); (err == nil) != tc.ok {
+			t.Errorf("%s: a node of the root's cluster: %v", name, err)
+		}
+	}
+	node, err := os.ReadFile("../../configs/btnode.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	below := strings.NewReplacer("\npath: /node1\n", "\npath: /up/lab/node1\n", "path: /node", "path: /up/lab/node", "\n  directory: /\n", "\n  directory: /up/lab\n"+good).Replace(string(node))
+	if _, err := LoadNode(Source{File: write(t, below)}); err != nil {
+		t.Errorf("a node below: %v", err)
+	}
+}

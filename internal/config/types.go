@@ -52,6 +52,8 @@ type Identity struct {
 type Cluster struct {
 	Directory string   `yaml:"directory" mapstructure:"directory"`
 	Members   []Member `yaml:"members" mapstructure:"members"`
+	// Parents are runtimes of the cluster above, for a client also of others above or below, that are asked for a way where firewalls are between.
+	Parents []Parent `yaml:"parents,omitempty" mapstructure:"parents"`
 	// SpareAfter is how long a node must have been away before others take its places over; 0: blocktree.SpareAfter.
 	SpareAfter Duration `yaml:"spareAfter,omitempty" mapstructure:"spareAfter"`
 }

@@ -98,7 +98,7 @@ func (c *Cluster) validate(b *Base) error {
 			return err
 		}
 	}
-	return nil
+	return c.validateParents(b, dir)
 }
 
 // onlyOnce refuses what a list has twice.
@@ -166,6 +166,9 @@ func (n *Node) validate() error {
 		return missing("store.dir", "it names the directory of this node's store, made when it is absent")
 	case n.Store.ID.NodeID == 0:
 		return missing("store.id", "it is the store's id, 16 hexadecimal digits, never used twice in a domain")
+	}
+	if err := n.validateParents(); err != nil {
+		return err
 	}
 	if err := checkAddress(n.Listen); err != nil {
 		return at("listen", err)

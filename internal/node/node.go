@@ -33,6 +33,7 @@ type Config struct {
 	StoreID     blocktree.NodeID
 	Directory   blocktree.Path      // of the cluster
 	Members     []blocktree.Runtime // all founding sector hosts, this one included
+	Parents     []blocktree.Runtime // as in cluster.ServiceConfig
 	ScrubRate   int64               // bytes per second that the scrub in the background reads; 0: there is none
 	Logger      *slog.Logger
 	Clock       blocktree.Clock // nil: the system's
@@ -122,6 +123,9 @@ func (c *Config) service(joins bool) cluster.ServiceConfig {
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
 		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
 		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie}
+	if len(c.Parents) > 0 {
+		sc.Parents = func() []blocktree.Runtime { return c.Parents }
+	}
 	c.door.serves(&sc)
 	return sc
 }

@@ -9,6 +9,7 @@
 //     link has not delivered comes once it is mended, as the kernel retransmits.
 //  3. A closed socket is a process that is gone and a kernel that is not: datagrams to it vanish, but who awaits a refusal is told;
 //     streams to it are refused. A host that is off is one whose links are all cut.
+//  4. A firewall around hosts drops what comes from outside and answers nothing that they have sent, for good: its flows do not end.
 //
 // There are no goroutines: who reads waits for what is due. A link must have a delay, lest exchanges go on for ever without any time
 // passing. The seed decides what is lost, but goroutines that send at the same time do so in any order: a seed gives a similar

@@ -32,7 +32,8 @@ type Net struct {
 	listeners map[netip.AddrPort]*listener
 	pipes     map[*pipe]struct{} // that somebody may still read
 	lastPort  uint16
-	changed   bell // links
+	walls     map[netip.Addr][]*wall
+	changed   bell // links, and walls
 }
 
 type direction struct{ from, to netip.Addr }
@@ -40,7 +41,7 @@ type direction struct{ from, to netip.Addr }
 // New returns a network of links with DelayDefault.
 func New(seed uint64) *Net {
 	return &Net{rng: rand.New(rand.NewPCG(seed, 0x6e6574)), links: map[direction]Link{}, sockets: map[netip.AddrPort]*socket{},
-		listeners: map[netip.AddrPort]*listener{}, pipes: map[*pipe]struct{}{}, lastPort: 49151}
+		listeners: map[netip.AddrPort]*listener{}, pipes: map[*pipe]struct{}{}, walls: map[netip.Addr][]*wall{}, lastPort: 49151}
 }
 
 // Set changes the link from one host to another, in that direction only.
@@ -175,9 +176,9 @@ func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	for {
 		h.net.mu.Lock()
 		there, back := h.net.link(h.addr, to.Addr()), h.net.link(to.Addr(), h.addr)
-		wait := h.net.changed.wait()
+		wait, walled := h.net.changed.wait(), h.net.walled(h.addr, to.Addr())
 		h.net.mu.Unlock()
-		if !there.Cut && !back.Cut {
+		if !there.Cut && !back.Cut && !walled {
 			if !pause(ctx, nil, there.Delay+back.Delay) {
 				return nil, opError("dial", "tcp", to, ctx.Err())
 			}
@@ -203,7 +204,7 @@ func (h *Host) AwaitRefusal(ctx context.Context, addr string) error {
 	for {
 		h.net.mu.Lock()
 		there, back := h.net.link(h.addr, to.Addr()), h.net.link(to.Addr(), h.addr)
-		refuses := !there.Cut && !back.Cut && h.net.sockets[to] == nil
+		refuses := !there.Cut && !back.Cut && !h.net.walled(h.addr, to.Addr()) && h.net.sockets[to] == nil
 		h.net.mu.Unlock()
 		if !pause(ctx, nil, there.Delay+back.Delay) {
 			return ctx.Err()

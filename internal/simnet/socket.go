@@ -68,6 +68,9 @@ func (s *socket) WriteTo(p []byte, to net.Addr) (int, error) {
 	if s.closed {
 		return 0, opError("write", "udp", s.at, net.ErrClosed)
 	}
+	if !s.net.passes(s.at, at) {
+		return len(p), nil
+	}
 	link, there := s.net.link(s.at.Addr(), at.Addr()), s.net.sockets[at]
 	if link.Cut || link.Loss > 0 && s.net.rng.Float64() < link.Loss || there == nil || len(there.queue) >= socketPacketsMax {
 		return len(p), nil

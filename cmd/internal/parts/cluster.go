@@ -82,7 +82,7 @@ func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node
 		return nil, err
 	}
 	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
-		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members,
+		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members, Parents: c.Parents(),
 		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log, SpareAfter: c.Cluster.SpareAfter.Duration,
 		Filesystem: door})
 }
@@ -131,9 +131,13 @@ func Dial(ctx context.Context, b *config.Base, log *slog.Logger) (*cluster.Clien
 	if err != nil {
 		return nil, err
 	}
-	return cluster.Dial(ctx, cluster.ClientConfig{Path: b.RuntimePath(), Root: b.Root(), Key: key, Credentials: chain,
+	config := cluster.ClientConfig{Path: b.RuntimePath(), Root: b.Root(), Key: key, Credentials: chain,
 		Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{},
-		SpareAfter: b.Cluster.SpareAfter.Duration})
+		SpareAfter: b.Cluster.SpareAfter.Duration}
+	if parents := b.Parents(); len(parents) > 0 {
+		config.Parents = func() []blocktree.Runtime { return parents }
+	}
+	return cluster.Dial(ctx, config)
 }
 
 // DialFilesystem makes a client of the filesystem services that a configuration names, as nobody in particular if anonymous. It connects to
