@@ -158,7 +158,8 @@ func (r *read) agreed(s *segment) bool {
 // few weighs a version that no more members say is committed than may lie: what is in flight would be read of one liar's word, and be undone after that. All
 // have to be heard then, and all to hold it. Where nobody has it in flight it is a lost write, or a lie that whoever has the key finds.
 func (r *read) few(s *segment) (open bool) {
-	if s.version.IsZero() || r.settledOnly || r.host.settled(r.region, s.version) || r.c.mut == mutBelieveCommitted {
+	mut := r.c.mut == mutBelieveCommitted || r.c.mut == mutBelieveAny || r.c.mut == mutDenyAny
+	if s.version.IsZero() || r.settledOnly || r.host.settled(r.region, s.version) || mut {
 		return false
 	}
 	committed, flying, denied, heard := 0, 0, 0, 0
@@ -180,7 +181,8 @@ func (r *read) few(s *segment) (open bool) {
 	if committed > r.spare() || flying+denied == 0 {
 		return false
 	}
-	s.unsure = r.second && flying > 0 && denied > 0
+	hopeless := committed+flying < r.layout.Code.Data && denied >= r.needed() // nobody need be asked for shards of it
+	s.unsure = r.second && denied > 0 && (flying > 0 || hopeless)
 	return !r.second || flying > 0 && denied == 0 && (heard < bits.OnesCount32(r.asked()) || r.blind)
 }
 

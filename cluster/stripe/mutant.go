@@ -90,7 +90,6 @@ const (
 	mutTrustFence
 	mutBelieveCommitted
 	mutMindRefusals
-	mutHearAll
 	mutDenyOne
 	mutantEnd
 )
@@ -178,7 +177,6 @@ var mutantNames = [mutantEnd]string{
 	mutTrustFence:       "trustfence: a take-over goes by whatever a member answers to a fence (rule 4, 0029)",
 	mutBelieveCommitted: "believecommitted: a reader takes for committed what one member says is, of what is in flight (rule 6, 0029)",
 	mutMindRefusals:     "mindrefusals: a leaseless read ends whenever a member refuses it, however often it does under one layout (0029)",
-	mutHearAll:          "hearall: a copy-up waits for a member that said it was repaired, and answers that it is not (rule 7, 0029)",
 	mutDenyOne:          "denyone: a read takes what is in flight for not held by all when the first member says so, though others may know that it is acknowledged (rule 6, 0029)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }

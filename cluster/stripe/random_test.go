@@ -368,7 +368,6 @@ func TestMutantsDie(t *testing.T) {
 		"trustfence":       "nobody lies here; TestFenceIsWellTold shows it, and the simulator",
 		"believecommitted": "as fetchfew",
 		"mindrefusals":     "as fetchfew",
-		"hearall":          "as fetchfew",
 		"denyone":          "as fetchfew",
 		"writebehind":      "no file is made smaller here; TestNoWriteBehindTheEnd shows it, and the simulator",
 		"noleasecheck":     "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",

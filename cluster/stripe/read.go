@@ -338,7 +338,7 @@ func (r *read) onAnswer(c *call, a *Message) {
 		}
 		if c.slot < len(r.slots) {
 			r.slots[c.slot].failed = true
-			if a.Err == blocktree.Corrupt || a.Err == blocktree.Recovering && r.c.mut != mutHearAll { // the latter: it said that it had the repair
+			if a.Err == blocktree.Corrupt || a.Err == blocktree.Recovering { // the latter: it said that it had the repair
 				r.mute |= 1 << c.slot
 			}
 		} else {

@@ -125,7 +125,6 @@ func liarKills() []kill {
 		{"trustfence", 311, "no convergence"},
 		{"listany", 799, "I5 in sync has all"},
 		{"mindrefusals", 2417, "no convergence"},
-		{"hearall", 7119, "no convergence"},
 	}
 }
 
