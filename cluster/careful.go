@@ -29,20 +29,24 @@ type careful struct {
 func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
 	c.wrong = once(c.wrong)
 	var care stripe.Care
-	var claims []stripe.Suspect // by those that are left out
+	var claims []claimed // by those that are left out
+	partial := false     // somebody did not answer, who may have what opens
 	for {
 		res, err := c.all(care)
 		if err != nil {
 			clear(dst)
-			return err
+			return unlessPartial(partial, err)
 		}
+		partial = res.Partial
 		claim, err := c.openWhat(res, first, dst)
 		if err != nil {
 			return err
 		}
 		if len(claim) == 0 {
 			for _, x := range claims {
-				c.suspect(x)
+				if !x.isRead(res) {
+					c.suspect(x.Suspect)
+				}
 			}
 			return nil
 		}
@@ -58,7 +62,7 @@ func (c *careful) read(first blocktree.SectorIndex, dst []byte) error {
 		}
 		if len(care.Without) == before {
 			clear(dst)
-			return blocktree.E("cluster", blocktree.Corrupt, errors.New("no k shards of the sector agree"))
+			return unlessPartial(partial, blocktree.E("cluster", blocktree.Corrupt, errors.New("no k shards of the sector agree")))
 		}
 		claims = append(claims, claim...)
 	}
@@ -79,8 +83,16 @@ func once(wrong func(one, good *Piece, bad *stripe.ShardRun)) func(one, good *Pi
 	}
 }
 
+// unlessPartial makes of too few good shards, while somebody has not answered, that they cannot be had now.
+func unlessPartial(partial bool, err error) error {
+	if partial && blocktree.KindOf(err) == blocktree.Corrupt {
+		return blocktree.E("cluster", blocktree.Unavailable, errors.New("no k shards of the sector agree, and some member has not answered"))
+	}
+	return err
+}
+
 // openWhat opens what came into dst, and returns who gave what does not open.
-func (c *careful) openWhat(res *stripe.ReadResult, first blocktree.SectorIndex, dst []byte) (claim []stripe.Suspect, err error) {
+func (c *careful) openWhat(res *stripe.ReadResult, first blocktree.SectorIndex, dst []byte) (claim []claimed, err error) {
 	for _, p := range piecesOf(res, c.codec, c.sectorBytes) {
 		for i := range p.Count {
 			one := p.sector(i)
@@ -100,12 +112,25 @@ func (c *careful) openWhat(res *stripe.ReadResult, first blocktree.SectorIndex, 
 	return claim, nil
 }
 
+// claimed is what a member that gave a shard of what does not open said of its version.
+type claimed struct {
+	stripe.Suspect
+	version blocktree.Version
+}
+
 // claimants are the members that gave shards of a sector, once each.
-func claimants(file blocktree.FileID, p *Piece) (xs []stripe.Suspect) {
+func claimants(file blocktree.FileID, p *Piece) (xs []claimed) {
 	for _, s := range p.Shards {
-		xs = append(xs, stripe.Suspect{Node: s.Answer.Node, Kind: stripe.SuspectVersion, File: file, First: p.First, Count: 1})
+		xs = append(xs, claimed{stripe.Suspect{Node: s.Answer.Node, Kind: stripe.SuspectVersion, File: file, First: p.First, Count: 1}, p.Version})
 	}
 	return xs
+}
+
+// isRead reports whether the version is what was read of the sector in the end: then it was no lie, but another's shard was wrong.
+func (x *claimed) isRead(res *stripe.ReadResult) bool {
+	return slices.ContainsFunc(res.Pieces, func(p stripe.Piece) bool {
+		return p.Version == x.version && x.First >= p.First && x.First < p.First+blocktree.SectorIndex(p.Count)
+	})
 }
 
 // choicesMax bounds how many choices of k shards are tried for a sector: all of them up to 16+4 with a few bad ones.

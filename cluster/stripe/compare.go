@@ -257,7 +257,7 @@ func (c *compare) takeLists(j *join, mine *Message, theirs []*Message) bool {
 		}
 		to, d.mine = min(to, mine.Next), mine.Extents
 	}
-	if c.nonsense(j, theirs, func(a *Message) bool { return wellListed(a, b) }) {
+	if c.nonsense(j, theirs, func(a *Message) bool { return wellListed(a, b) && j.mayBeListed(a) }) {
 		return false
 	}
 	for _, a := range theirs {
@@ -306,6 +306,11 @@ func wellListed(a *Message, b *block) bool {
 		at = x.First + blocktree.SectorIndex(x.Count)
 	}
 	return true
+}
+
+// mayBeListed reports whether what a member lists as committed can be, as far as the holder knows.
+func (j *join) mayBeListed(a *Message) bool {
+	return j.h.mut == mutListAny || !slices.ContainsFunc(a.Extents, func(x Extent) bool { return !j.h.possible(j.region, x.Version, true) })
 }
 
 // difference walks over what a joiner and the members in sync have of the same sectors.
@@ -379,7 +384,7 @@ func (d *difference) walk(at, end blocktree.SectorIndex) bool {
 				d.j.h.stats.Misplaced += uint64(to - at)
 				d.copy(y, at, to)
 			}
-		case d.j.has(x.Version) && d.j.h.settled(d.j.region, x.Version), d.j.has(y.Version) && !y.Version.Less(x.Version):
+		case d.j.has(x.Version) && d.j.h.settled(d.j.region, x.Version), d.j.has(y.Version) && !y.Version.Less(x.Version) && (!d.unlike || d.j.h.mut == mutListAny):
 		case !x.Version.Less(y.Version):
 			return false
 		default:

@@ -37,6 +37,7 @@ type peer struct {
 	noRoom     time.Duration // had no space for what was to be moved to it: nothing is before then
 	timedOut   bool          // left something unanswered for memberTimeout
 	doubtUntil time.Duration // it was caught lying: others are asked first until then
+	refusal    refusal       // the newest, of a leaseless read
 	gone       bool          // its incarnation is not what the layout expects, or its disk failed
 
 	// A node that is out is asked something before it may join, and less and less often if it fails after that.

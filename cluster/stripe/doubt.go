@@ -84,13 +84,18 @@ func (r *read) suspect(slot int, k SuspectKind, first blocktree.SectorIndex, cou
 	r.c.suspect(Suspect{Node: r.peers[slot].node, Kind: k, File: r.layout.File, First: first, Count: count})
 }
 
-// prefers reports whether slot i is to be asked rather than slot j: who can be reached, then who was not caught lying.
+// prefers reports whether slot i is to be asked rather than slot j: who can be reached, then who was not caught lying and does not refuse.
 func (r *read) prefers(i, j int) bool {
 	a, b := r.peers[i], r.peers[j]
 	if a.up != b.up {
 		return a.up
 	}
-	return !r.c.doubted(a) && r.c.doubted(b)
+	return !r.shuns(a) && r.shuns(b)
+}
+
+// shuns reports whether a member was caught lying, or has refused a read under this layout.
+func (r *read) shuns(p *peer) bool {
+	return r.c.doubted(p) || p.refusal.epoch == r.layout.Epoch && p.refusal.seq == r.layout.Seq
 }
 
 // asked are the members that a read may ask: in sync, and not known to have lied to it.
@@ -101,6 +106,9 @@ func (r *read) asked() uint32 { return r.sync &^ r.lied }
 func (r *read) needed() int {
 	return max(r.layout.Code.Data, bits.OnesCount32(r.sync)/2+1)
 }
+
+// spare is how many members may lie: as many as leave those that are needed.
+func (r *read) spare() int { return bits.OnesCount32(r.sync) - r.needed() }
 
 // exclude goes on without a member. It reports whether enough are left.
 func (r *read) exclude(n blocktree.NodeID) {
@@ -147,7 +155,45 @@ func (r *read) agreed(s *segment) bool {
 	return with == heard || with >= r.needed()
 }
 
-// doubtIt notes who claims to have what a segment says; not in a round that is not over, whose other answers are to questions of before the claim.
+// few weighs a version that no more members say is committed than may lie: what is in flight would be read of one liar's word, and be undone after that. All
+// have to be heard then, and all to hold it. Where nobody has it in flight it is a lost write, or a lie that whoever has the key finds.
+func (r *read) few(s *segment) (open bool) {
+	mut := r.c.mut == mutBelieveCommitted || r.c.mut == mutBelieveAny || r.c.mut == mutDenyAny
+	if s.version.IsZero() || r.settledOnly || r.host.settled(r.region, s.version) || mut {
+		return false
+	}
+	committed, flying, denied, heard := 0, 0, 0, 0
+	for i := range r.slots {
+		a := r.slots[i].ans
+		if a == nil {
+			continue
+		}
+		heard++
+		switch has, denies := a.stands(s.first, s.version, s.kind); {
+		case has && a.says(s.first, s.version):
+			committed++
+		case has:
+			flying++
+		case denies:
+			denied++
+		}
+	}
+	if committed > r.spare() || flying+denied == 0 {
+		return false
+	}
+	hopeless := committed+flying < r.layout.Code.Data && denied >= r.needed() // nobody need be asked for shards of it
+	s.unsure = r.second && denied > 0 && (flying > 0 || hopeless)
+	return !r.second || flying > 0 && denied == 0 && (heard < bits.OnesCount32(r.asked()) || r.blind)
+}
+
+// says reports whether an answer says that a version of a sector is committed.
+func (a *Message) says(sector blocktree.SectorIndex, v blocktree.Version) bool {
+	return slices.ContainsFunc(a.Extents, func(x Extent) bool {
+		return !x.Pending && x.Version == v && sector >= x.First && uint64(sector) < uint64(x.First)+uint64(x.Count)
+	})
+}
+
+// doubtIt notes who claims to have committed what a segment says; not in a round that is not over, whose other answers are to questions of before the claim.
 func (r *read) doubtIt(s *segment) {
 	if r.wary && !r.hasAllSaid() {
 		return
@@ -155,15 +201,8 @@ func (r *read) doubtIt(s *segment) {
 	c := claim{sector: s.first, version: s.version, kind: s.kind}
 	for i := range r.slots {
 		if a := r.slots[i].ans; a != nil {
-			if has, _ := a.stands(s.first, s.version, s.kind); has {
+			if has, _ := a.stands(s.first, s.version, s.kind); has && a.says(s.first, s.version) {
 				c.by = append(c.by, r.peers[i].node)
-			}
-		}
-	}
-	for _, x := range r.exact {
-		if n := r.peers[x.slot].node; x.ans != nil && x.version == s.version && !slices.Contains(c.by, n) {
-			if has, _ := x.ans.stands(s.first, s.version, s.kind); has {
-				c.by = append(c.by, n)
 			}
 		}
 	}

@@ -15,6 +15,8 @@ type segment struct {
 	kind    ExtentKind
 	// contested: members have the same version of it as zeros and as data.
 	contested bool
+	// unsure: some say that it is committed, no more than may lie, others that it is in flight, and others that they do not have it.
+	unsure bool
 }
 
 // evaluate decides what each sector's version is and gathers its shards; it asks more members where that needs more.
@@ -48,7 +50,7 @@ func (r *read) evaluate() {
 	}
 	doubted := false
 	for i := range segs {
-		if !alike && r.mustAgree(&segs[i]) && !r.agreed(&segs[i]) {
+		if !alike && (segs[i].unsure || r.mustAgree(&segs[i]) && !r.agreed(&segs[i])) {
 			r.doubtIt(&segs[i])
 			doubted = true
 		}
@@ -63,9 +65,9 @@ func (r *read) evaluate() {
 		s := &segs[i]
 		p := Piece{First: s.first, Count: s.count, Version: s.version, Kind: s.kind}
 		if s.kind == Data {
-			if p.Shards = r.gather(s); p.Shards == nil {
+			if p.Shards = r.gather(s); p.Shards == nil || r.wantsMore(s) {
 				j := i + 1 // fetch neighbours of one version together
-				for j < len(segs) && segs[j].version == s.version && segs[j].kind == Data && r.gather(&segs[j]) == nil {
+				for j < len(segs) && segs[j].version == s.version && segs[j].kind == Data && (r.gather(&segs[j]) == nil || r.wantsMore(&segs[j])) {
 					j++
 				}
 				last := &segs[j-1]
@@ -84,7 +86,7 @@ func (r *read) evaluate() {
 		if !alike {
 			r.noteOthers(segs)
 		}
-		res.Partial = r.all && !r.hasAllSaid()
+		res.Partial = r.all && (!r.hasAllSaid() || slices.ContainsFunc(r.exact, func(x *exactRead) bool { return x.ans == nil }))
 		r.complete(res)
 	}
 }
@@ -216,6 +218,7 @@ func (r *read) decideSegment(s *segment, at []int) (open bool) {
 			s.kind = Zero
 		}
 	}
+	open = r.few(s)
 	slices.SortFunc(pending, func(a, b *Extent) int { return compareVersions(b.Version, a.Version) })
 	for _, x := range pending { // the newest first
 		if !s.version.Less(x.Version) {
@@ -230,17 +233,18 @@ func (r *read) decideSegment(s *segment, at []int) (open bool) {
 			take = all
 		}
 		if take {
-			s.version, s.kind, s.contested = x.Version, x.Kind, false
+			s.version, s.kind, s.contested, s.unsure = x.Version, x.Kind, false, false
 			break
 		}
 	}
 	return open
 }
 
-// held reports whether all in-sync members hold a pending version of a segment, and whether that is known: it is as
-// soon as one that was asked does not.
+// held reports whether all in-sync members hold a pending version of a segment, and whether that is known: it is as soon as more do not that were asked than
+// may lie, or all were.
 func (r *read) held(s *segment, p *Extent, at []int) (all, known bool) {
 	all = true
+	denied := 0
 	for i := range r.slots {
 		if r.sync>>i&1 == 0 {
 			continue
@@ -267,10 +271,16 @@ func (r *read) held(s *segment, p *Extent, at []int) (all, known bool) {
 			holds = x.Version == p.Version && x.Digest == p.Digest && s.first >= x.First && uint64(s.first) < uint64(x.First)+uint64(x.Count)
 		}
 		if !holds {
-			return false, true
+			denied++
 		}
 	}
-	return all && !r.blind, all && !r.blind
+	switch {
+	case denied == 0:
+		return all && !r.blind, all && !r.blind
+	case denied <= r.spare() && !r.second && !r.blind && r.c.mut != mutDenyOne: // somebody else may know that it is acknowledged
+		return false, false
+	}
+	return false, true
 }
 
 // gather returns the shards of a segment, nil if there are not enough of them yet.
@@ -373,8 +383,8 @@ func (r *read) fetch(s *segment) bool {
 			}
 		}
 	}
-	for have < k {
-		slot := r.nextExact(s, tried)
+	for have < k || r.all {
+		slot := r.nextExact(s, tried|r.unfetched&^r.lastResort(have, k))
 		if slot < 0 {
 			break
 		}
@@ -393,6 +403,39 @@ func (r *read) fetch(s *segment) bool {
 		r.finish(blocktree.Corrupt, nil)
 	}
 	return false
+}
+
+// wantsMore reports whether a read that gathers every shard may get one more of a segment than it has: where the version has to be fetched, k members
+// need not be those that do not lie.
+func (r *read) wantsMore(s *segment) bool {
+	if !r.all || r.c.mut == mutFetchFew {
+		return false
+	}
+	for i := range r.slots {
+		if r.asked()&^r.unfetched>>i&1 == 0 || i == r.skip {
+			continue
+		}
+		if a := r.slots[i].ans; a != nil && r.slots[i].want == WantShards {
+			if _, _, ok := r.slice(a, s, false); ok || r.isDamaged(a, s, false) {
+				continue
+			}
+		}
+		at := slices.IndexFunc(r.exact, func(x *exactRead) bool {
+			return x.slot == i && x.version == s.version && x.first <= s.first && uint64(x.first)+uint64(x.count) >= uint64(s.first)+uint64(s.count)
+		})
+		if at < 0 && (r.peers[i].up || r.patient) || at >= 0 && r.exact[at].ans == nil && (!r.exact[at].slow || r.patient) {
+			return true
+		}
+	}
+	return false
+}
+
+// lastResort are the members that failed to give a version, while there are too few without them.
+func (r *read) lastResort(have, k int) uint32 {
+	if have < k {
+		return r.unfetched
+	}
+	return 0
 }
 
 func (r *read) isDamaged(a *Message, s *segment, exact bool) bool {
@@ -424,7 +467,7 @@ func (r *read) nextExact(s *segment, tried uint32) int {
 }
 
 func (r *read) askExact(slot int, s *segment) {
-	x := &exactRead{slot: slot, version: s.version, first: s.first, count: s.count}
+	x := &exactRead{slot: slot, version: s.version, first: s.first, count: s.count, slow: r.all && !r.peers[slot].up}
 	m := r.message(slot, WantExact)
 	m.Version, m.First, m.Count = s.version, s.first, uint64(s.count)
 	x.call = &call{peer: r.peers[slot], owner: r, slot: len(r.slots) + len(r.exact), msg: m}

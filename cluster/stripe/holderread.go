@@ -98,9 +98,9 @@ func (h *Holder) begin(r *read) {
 	r.layout, r.view = h.layout, h.region(r.region).view
 }
 
-// possible: of its own epoch it knows what it has given out.
-func (h *Holder) possible(i blocktree.RegionIndex, v blocktree.Version) bool {
-	return v.Epoch != h.epoch || v.Sequence <= h.region(i).seq
+// possible: of its own epoch it knows what it has given out, and what it has acknowledged.
+func (h *Holder) possible(i blocktree.RegionIndex, v blocktree.Version, committed bool) bool {
+	return v.Epoch != h.epoch || v.Sequence <= h.region(i).seq && (!committed || h.settled(i, v))
 }
 
 func (h *Holder) watermark(i blocktree.RegionIndex) blocktree.Version { return h.region(i).told() }

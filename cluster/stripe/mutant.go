@@ -84,6 +84,13 @@ const (
 	mutBelieveClaim
 	mutDenyAny
 	mutCopyZeros
+	mutFetchFew
+	mutTrustFloor
+	mutListAny
+	mutTrustFence
+	mutBelieveCommitted
+	mutMindRefusals
+	mutDenyOne
 	mutantEnd
 )
 
@@ -164,6 +171,13 @@ var mutantNames = [mutantEnd]string{
 	mutBelieveClaim:     "believeclaim: a version that the others deny is asked for again and again (0029)",
 	mutDenyAny:          "denyany: one member that denies a version is enough to call those liars that have it (0029)",
 	mutCopyZeros:        "copyzeros: a joiner is given zeros that one member claims (rule 7, 0029)",
+	mutFetchFew:         "fetchfew: a read of every shard fetches a version that is in flight from k members only (0029)",
+	mutTrustFloor:       "trustfloor: a take-over commits all up to the highest watermark that one member tells (rule 5, 0029)",
+	mutListAny:          "listany: a joiner is not given what one member lists at a version that goes to it anyway, nor one that nobody gave out (rule 7, 0029)",
+	mutTrustFence:       "trustfence: a take-over goes by whatever a member answers to a fence (rule 4, 0029)",
+	mutBelieveCommitted: "believecommitted: a reader takes for committed what one member says is, of what is in flight (rule 6, 0029)",
+	mutMindRefusals:     "mindrefusals: a leaseless read ends whenever a member refuses it, however often it does under one layout (0029)",
+	mutDenyOne:          "denyone: a read takes what is in flight for not held by all when the first member says so, though others may know that it is acknowledged (rule 6, 0029)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -24,8 +24,8 @@ type readHost interface {
 	leaving(r *read) bool
 	// begin sets layout and view of a read that begins (again).
 	begin(r *read)
-	// possible reports whether a version can have been given out, as far as the host knows.
-	possible(region blocktree.RegionIndex, v blocktree.Version) bool
+	// possible reports whether a version can have been given out, and be committed if it is said to be, as far as the host knows.
+	possible(region blocktree.RegionIndex, v blocktree.Version, committed bool) bool
 }
 
 // readRestartsMax bounds how often a read begins again because what it fetches was overwritten meanwhile.
@@ -67,7 +67,8 @@ type read struct {
 	settledOnly bool
 	zeros       bool   // asks where the run is zeros, in place of its content; it may be longer than RunSectorsMax
 	everyone    bool   // hears every member in sync that can tell (copy-up): one may have gone back silently
-	mute        uint32 // slots of those that cannot, as a page of their index is damaged
+	mute        uint32 // slots of those that cannot, as a page of their index is damaged, or say that they are not repaired
+	unfetched   uint32 // slots of those that could not give a version that was asked for exactly
 	skip        int    // a slot whose shards are not used, or -1
 
 	layout *Layout
@@ -104,7 +105,7 @@ func (r *read) start() {
 	}
 	r.slots = make([]readSlot, len(r.view.Members))
 	r.peers = make([]*peer, len(r.view.Members))
-	r.exact, r.damaged, r.second, r.wider, r.sync, r.mute, r.blind = nil, nil, r.wary, false, 0, 0, false
+	r.exact, r.damaged, r.second, r.wider, r.sync, r.mute, r.unfetched, r.blind = nil, nil, r.wary, false, 0, 0, 0, false
 	r.lied, r.waits = 0, false
 	for i, m := range r.view.Members {
 		r.peers[i] = r.c.peer(m.Node)
@@ -337,11 +338,12 @@ func (r *read) onAnswer(c *call, a *Message) {
 		}
 		if c.slot < len(r.slots) {
 			r.slots[c.slot].failed = true
-			if a.Err == blocktree.Corrupt {
+			if a.Err == blocktree.Corrupt || a.Err == blocktree.Recovering { // the latter: it said that it had the repair
 				r.mute |= 1 << c.slot
 			}
 		} else {
 			r.exact[c.slot-len(r.slots)].failed = true
+			r.unfetched |= 1 << r.exact[c.slot-len(r.slots)].slot
 		}
 		r.pump()
 		return
@@ -377,7 +379,7 @@ func (r *read) checkAnswer(c *call, a *Message) bool {
 		if x.Kind > Damaged || x.Count == 0 || x.First < c.msg.First || uint64(x.First) >= end || uint64(x.Count) > end-uint64(x.First) {
 			return false
 		}
-		if (x.Kind == Absent) != x.Version.IsZero() || !r.host.possible(r.region, x.Version) {
+		if (x.Kind == Absent) != x.Version.IsZero() || !r.host.possible(r.region, x.Version, !x.Pending && !exact) {
 			return false
 		}
 		if x.Pending && !exact {

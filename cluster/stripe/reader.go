@@ -129,15 +129,27 @@ func (r *Reader) settled(blocktree.RegionIndex, blocktree.Version) bool { return
 func (r *Reader) watermark(blocktree.RegionIndex) blocktree.Version { return blocktree.Version{} }
 
 // possible: a reader does not know what holders give out.
-func (r *Reader) possible(blocktree.RegionIndex, blocktree.Version) bool { return true }
+func (r *Reader) possible(blocktree.RegionIndex, blocktree.Version, bool) bool { return true }
 
 // leaving: the view is the newest.
 func (r *Reader) leaving(*read) bool { return false }
 
 func (r *Reader) undecided(x *read) { x.finish(blocktree.Unavailable, nil) }
 
-// refused ends a read whose layout is not the newest, or whose file is between two holders.
-func (r *Reader) refused(x *read, _ *call, err blocktree.Kind) bool {
+// refusal is that a member refused a read, under which layout and why.
+type refusal struct {
+	epoch blocktree.Epoch
+	seq   blocktree.ViewID
+	why   blocktree.Kind
+}
+
+// refused ends a read whose layout is not the newest, or whose file is between two holders. A member that says so again of the same layout, which Raft has given
+// once more since, is one that cannot answer: else one that lies, or was left out of a repair, would keep everybody from reading.
+func (r *Reader) refused(x *read, c *call, err blocktree.Kind) bool {
+	was, is := c.peer.refusal, refusal{x.layout.Epoch, x.layout.Seq, err}
+	if c.peer.refusal = is; was == is && r.mut != mutMindRefusals {
+		return x.over
+	}
 	switch err {
 	case blocktree.Fenced, blocktree.StaleView, blocktree.StaleMember:
 		x.finish(blocktree.StaleView, nil)

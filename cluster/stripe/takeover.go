@@ -26,6 +26,14 @@ func (f fenceCall) onAnswer(c *call, a *Message) {
 		h.failedAnswer(c, a)
 		return
 	}
+	if !h.wellTold(c.msg, a) && h.mut != mutTrustFence { // asked again, should it have to stay
+		h.suspect(Suspect{Node: p.node, Kind: SuspectNonsense, File: h.layout.File})
+		p.gone, p.states = true, nil
+		c.msg.Region = 0
+		h.putBack(c)
+		h.considerRemoval()
+		return
+	}
 	p.states = append(p.states, a.Regions...)
 	if !a.Last && len(a.Regions) > 0 {
 		h.sendFence(p, a.Regions[len(a.Regions)-1].Region+1)
@@ -75,10 +83,9 @@ func (h *Holder) restUnfit() bool {
 	return true
 }
 
-// decide says what becomes of everything in flight (rule 5, decision 4).
-func (h *Holder) decide() {
+// toldRegions are those of which a fenced member lists something in flight, ascending.
+func (h *Holder) toldRegions() (regions []blocktree.RegionIndex) {
 	seen := map[blocktree.RegionIndex]bool{}
-	var regions []blocktree.RegionIndex
 	for _, p := range h.order {
 		for _, s := range p.states {
 			if len(s.Pending) > 0 && !seen[s.Region] && s.Region < h.layout.Regions() {
@@ -88,6 +95,12 @@ func (h *Holder) decide() {
 		}
 	}
 	slices.Sort(regions)
+	return regions
+}
+
+// decide says what becomes of everything in flight (rule 5, decision 4).
+func (h *Holder) decide() {
+	regions := h.toldRegions()
 	chunk, entries := []Repair(nil), 0
 	for _, i := range regions {
 		r, ok := h.decideRegion(i)
@@ -104,53 +117,6 @@ func (h *Holder) decide() {
 		reg.commitDue = true
 	}
 	h.repairs = append(h.repairs, chunk)
-}
-
-// vote counts the members that hold a version with one digest.
-type vote struct {
-	version blocktree.Version
-	digest  Digest
-	holders int
-}
-
-func (h *Holder) decideRegion(i blocktree.RegionIndex) (Repair, bool) {
-	out := Repair{Region: i}
-	var votes []vote
-	members := 0
-	for _, m := range h.layout.View(i).Members {
-		p := h.peer(m.Node)
-		if m.State != InSync || !p.fenceDone {
-			continue
-		}
-		members++
-		at, ok := slices.BinarySearchFunc(p.states, i, func(s RegionState, i blocktree.RegionIndex) int { return int(s.Region) - int(i) })
-		if !ok {
-			continue
-		}
-		s := p.states[at]
-		if out.Floor.Less(s.Watermark) {
-			out.Floor = s.Watermark
-		}
-		for _, x := range s.Pending {
-			if j := slices.IndexFunc(votes, func(v vote) bool { return v.version == x.Version && v.digest == x.Digest }); j >= 0 {
-				votes[j].holders++
-			} else {
-				votes = append(votes, vote{x.Version, x.Digest, 1})
-			}
-		}
-	}
-	need := members
-	if h.mut == mutRollForwardAny {
-		need = 1
-	}
-	for _, v := range votes {
-		if v.holders >= need && out.Floor.Less(v.version) && h.mut != mutDropPrepared {
-			out.Winners = append(out.Winners, v.version)
-		}
-	}
-	slices.SortFunc(out.Winners, compareVersions)
-	out.Winners = slices.Compact(out.Winners)
-	return out, len(votes) > 0
 }
 
 // repairCall owns the repair of one peer; its slot is the chunk.

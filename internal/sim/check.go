@@ -25,6 +25,7 @@ func (c *client) remember(m *stripe.Message) {
 		i := slices.IndexFunc(c.sent, func(s sentRepair) bool { return s.region == r.Region })
 		if i < 0 {
 			c.sent = append(c.sent, sentRepair{r.Region, r.Floor, slices.Clone(r.Winners)})
+			c.w.judgeDecision(c, &r)
 			continue
 		}
 		if s := c.sent[i]; s.floor != r.Floor || !slices.Equal(s.winners, r.Winners) {
@@ -67,15 +68,17 @@ func (w *World) checkDecision(c *client) {
 		pending = pending || len(s.winners) > 0
 		w.count.Winners += uint64(len(s.winners))
 		for _, x := range w.writes {
-			if x.file != c.file || x.region != s.region || x.version.Epoch >= c.epoch || !s.floor.Less(x.version) || x.version.IsZero() || x.state == canceled || x.state == lost {
+			if x.file != c.file || x.region != s.region || x.version.Epoch >= c.epoch || !s.floor.Less(x.version) || x.version.IsZero() || x.state == canceled || x.state == lost || x.state == undone {
 				continue
 			}
 			if !slices.Contains(s.winners, x.version) {
 				if x.state == open {
 					w.count.Voided++
 				}
-				w.void(x, voided)
-			} else if x.state == voided || x.state == aborted {
+				if !w.undoneByLiar(x) {
+					w.void(x, voided)
+				}
+			} else if (x.state == voided || x.state == aborted) && (len(w.liars.nodes) == 0 || w.honestHold(c, x)) {
 				w.fail("I4 repairs agree", "write %d (%v) was void and wins", x.value, x.version)
 			}
 		}
@@ -95,6 +98,9 @@ func (w *World) checkAcknowledged(c *client, x *write) {
 	if x.era < w.meta.files[x.file].layout.Loss { // it may be lost meanwhile: the client hears of that when it next asks for anything
 		return
 	}
+	if w.undoneMeanwhile(x, 0) {
+		return
+	}
 	if x.state == voided || x.state == aborted || x.state == lost {
 		w.fail("I4 void is not acknowledged", "client %d: write %d (%v) is void since", c.idx, x.value, x.version)
 	}
@@ -105,7 +111,7 @@ func (w *World) checkAcknowledged(c *client, x *write) {
 		if m.State != stripe.InSync || l.Marked[m.Node] {
 			continue
 		}
-		if inSync++; !n.trusted(l) { // it has lost its disk this very moment, and nobody knows
+		if inSync++; !n.trusted(l) || n.liar != nil { // it has lost its disk this very moment, and nobody knows
 			continue
 		}
 		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
@@ -117,7 +123,7 @@ func (w *World) checkAcknowledged(c *client, x *write) {
 	own := c.h.Layout()
 	view := own.View(x.region)
 	for _, m := range view.Members {
-		if n := w.nodes[w.nodeOf(m.Node)]; m.State == stripe.InSync && own.Incarnations[m.Node] == n.incOf(own) && n.says[x.file].knows < view.ID {
+		if n := w.nodes[w.nodeOf(m.Node)]; m.State == stripe.InSync && n.liar == nil && own.Incarnations[m.Node] == n.incOf(own) && n.says[x.file].knows < view.ID {
 			w.fail("I6 view known before acknowledged", "client %d: write %d (%v) under view %d, node %d has answered under %d", c.idx, x.value, x.version, view.ID, n.idx, n.says[x.file].knows)
 		}
 	}
@@ -159,7 +165,7 @@ func (w *World) checkLease(c *client, o *op) {
 func (w *World) checkWitnesses(c *client, o *op) {
 	for _, m := range c.h.Layout().View(o.region).Members {
 		for _, f := range w.nodes[w.nodeOf(m.Node)].says[o.file].fences {
-			if m.State != stripe.Out && f.epoch > c.epoch && f.at < o.call {
+			if n := w.nodes[w.nodeOf(m.Node)]; n.liar == nil && m.State != stripe.Out && f.epoch > c.epoch && f.at < o.call {
 				w.fail("I14 witnesses", "client %d op %d under epoch %d: node %d had been fenced under %d", c.idx, o.id, c.epoch, w.nodeOf(m.Node), f.epoch)
 			}
 		}
@@ -169,7 +175,10 @@ func (w *World) checkWitnesses(c *client, o *op) {
 // checkSuspects demands that nobody is called a liar who keeps its promises (0029, L2). In a world without its rules nobody need.
 func (w *World) checkSuspects(xs []stripe.Suspect) {
 	for _, x := range xs {
-		if n := w.nodes[w.nodeOf(x.Node)]; !n.lostDisk && w.opt.Mutant == "" {
+		n := w.nodes[w.nodeOf(x.Node)]
+		if n.liar != nil {
+			w.count.named(x.Kind)
+		} else if !n.lostDisk && (w.opt.Mutant == "" || w.opt.Liars) && !w.isTorn(w.meta.fileOf(x.File), x.First, x.Count, 0) {
 			w.fail("L2 the honest are not named", "node %d: %v at %d+%d", n.idx, x.Kind, x.First, x.Count)
 		}
 	}
@@ -179,6 +188,9 @@ func (w *World) checkSuspects(xs []stripe.Suspect) {
 // after a loss.
 func (w *World) checkMayRead(n *node, file int, q *stripe.Message) {
 	s := &n.says[file]
+	if n.liar != nil {
+		return
+	}
 	if w.resizes.bornUnder(file, q.Region, q.Epoch) {
 		return // there is nothing older
 	}
@@ -195,7 +207,7 @@ func (w *World) checkMayRead(n *node, file int, q *stripe.Message) {
 func (w *World) checkRemoval(old *stripe.Layout, c stripe.Change) {
 	for r := blocktree.RegionIndex(0); w.prof.calm && r < old.Regions(); r++ {
 		for _, m := range old.View(r).Members {
-			if m.State == stripe.InSync && slices.Contains(c.Nodes, m.Node) {
+			if m.State == stripe.InSync && slices.Contains(c.Nodes, m.Node) && w.nodes[w.nodeOf(m.Node)].liar == nil {
 				w.fail("rule 9 no removal for want of space", "nodes %v: %s", c.Nodes, describeLayout(old))
 			}
 		}
@@ -229,11 +241,11 @@ func (w *World) checkLayout(l *stripe.Layout) {
 // checkPromotion demands I5 of a member that is about to count.
 func (w *World) checkPromotion(file int, l *stripe.Layout, c stripe.Change) {
 	n := w.nodes[w.nodeOf(c.Nodes[0])]
-	if !n.trusted(l) {
+	if !n.trusted(l) || n.liar != nil {
 		return // it has lost its disk this very moment; the mark is on its way
 	}
 	for _, x := range w.writes {
-		if x.file != file || x.region != c.Region || x.state != acked {
+		if x.file != file || x.region != c.Region || x.state != acked || x.doomed {
 			continue
 		}
 		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
@@ -267,6 +279,7 @@ func (w *World) checkHistories() {
 			}
 		}
 		if w.count.Histories++; !ok {
+			w.trace("history: %+v", h)
 			w.fail("not linearizable", "file %d sector %d", at[0], at[1])
 		}
 	}
@@ -284,6 +297,9 @@ func (w *World) checkStored(file int, res *stripe.ReadResult) {
 		v := l.View(l.RegionOf(p.First))
 		for shard, m := range v.Members {
 			n := w.nodes[w.nodeOf(m.Node)]
+			if n.liar != nil {
+				continue
+			}
 			for s := p.First; s < p.First+blocktree.SectorIndex(p.Count); s++ {
 				w.checkShard(file, n, blocktree.ShardIndex(shard), s, p)
 			}
@@ -292,6 +308,9 @@ func (w *World) checkStored(file int, res *stripe.ReadResult) {
 }
 
 func (w *World) checkShard(file int, n *node, shard blocktree.ShardIndex, s blocktree.SectorIndex, p stripe.Piece) {
+	if w.isTorn(file, s, 1, 0) {
+		return
+	}
 	at := n.find(file, s, p.Version)
 	if p.Kind == stripe.Absent {
 		if x := n.disk.index[file][s]; !x.version.IsZero() {

@@ -39,6 +39,8 @@ type client struct {
 	metas    int
 	drainGen int // of what the holder knows of drains
 	closing  bool
+	mends    []uint64                                     // operations that have a shard installed again
+	waited   int                                          // view changes that were held back
 	cutting  *cutting                                     // it makes its file smaller
 	told     map[blocktree.RegionIndex]blocktree.Sequence // under this epoch: up to where a watermark was found to be stable
 	heard    []uint64                                     // by file: the loss number that it has been told of
@@ -54,22 +56,23 @@ type link struct {
 
 // op is one operation in flight.
 type op struct {
-	id     uint64
-	file   int
-	read   bool
-	flush  bool
-	zeros  bool // asks where the run is zeros, not for what it holds
-	write  *write
-	region blocktree.RegionIndex
-	first  blocktree.SectorIndex
-	count  uint32
-	call   int64
-	tries  int
-	layout *stripe.Layout           // leaseless reads: what it goes by
-	heard  uint32                   // and the nodes that have answered under it
-	then   func(*stripe.ReadResult) // finale
-	before []*write                 // flush: what it waits for
-	era    uint64                   // loss number under which it began
+	id      uint64
+	file    int
+	read    bool
+	flush   bool
+	zeros   bool // asks where the run is zeros, not for what it holds
+	write   *write
+	region  blocktree.RegionIndex
+	first   blocktree.SectorIndex
+	count   uint32
+	call    int64
+	tries   int
+	layout  *stripe.Layout           // leaseless reads: what it goes by
+	heard   uint32                   // and the nodes that have answered under it
+	then    func(*stripe.ReadResult) // finale
+	before  []*write                 // flush: what it waits for
+	era     uint64                   // loss number under which it began
+	careful *careful                 // the read of every shard that it has become, as some sector did not open
 }
 
 func newClient(w *World, idx int, reader bool) *client {
@@ -128,7 +131,7 @@ func (c *client) crash() {
 func (c *client) forget() {
 	c.countHolder()
 	c.gen++
-	c.h, c.acquiring, c.recovered, c.closing, c.cutting, c.ops, c.sent, c.pausedUntil = nil, false, false, false, nil, nil, nil, 0
+	c.h, c.acquiring, c.recovered, c.closing, c.cutting, c.ops, c.mends, c.sent, c.pausedUntil = nil, false, false, false, nil, nil, nil, nil, 0
 	for i := range c.links {
 		c.links[i].up = false
 		c.links[i].gen++
@@ -243,7 +246,7 @@ func (c *client) countHolder() {
 func (c *client) drop() {
 	c.countHolder()
 	ops := c.ops
-	c.h, c.recovered, c.closing, c.cutting, c.ops, c.sent = nil, false, false, nil, nil, nil
+	c.h, c.recovered, c.closing, c.cutting, c.ops, c.mends, c.sent = nil, false, false, nil, nil, nil, nil
 	for _, o := range ops {
 		if o.then != nil {
 			o.then(nil)
@@ -393,7 +396,9 @@ func (c *client) askRaft(q stripe.MetaRequest) {
 		var err blocktree.Kind
 		ok := true
 		if q.Change != nil {
-			l, err, ok = c.w.meta.change(*q.Change)
+			if l, err, ok = c.w.meta.change(*q.Change); !ok {
+				c.heldBack(h, q.Change)
+			}
 		} else {
 			l, err = c.w.meta.confirm(file, epoch)
 		}
@@ -430,7 +435,7 @@ func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 	c.epoch, c.told = l.Epoch, map[blocktree.RegionIndex]blocktree.Sequence{}
 	c.hear(l)
 	c.h = stripe.NewHolder(stripe.HolderConfig{
-		Layout: l, Codec: codec{l.Code}, MemberTimeout: memberTimeout * time.Millisecond,
+		Layout: l, Codec: c.codec(l.Code), MemberTimeout: memberTimeout * time.Millisecond,
 		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond,
 		FlushAfter: time.Duration(c.w.prof.flushAfter) * time.Millisecond, FlushBytes: c.w.prof.flushBytes,
 		LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant,

@@ -148,10 +148,17 @@ func decodeRun(code blocktree.Code, first blocktree.SectorIndex, count uint32, s
 }
 
 // codec is the world's code as the holder wants it.
-type codec struct{ code blocktree.Code }
+type codec struct {
+	code    blocktree.Code
+	bySeals bool // more than one may be bad, on purpose
+	wrong   func(*stripe.Message, blocktree.SectorIndex)
+}
 
 // Rebuild implements stripe.Codec. Of more than k shards one may be bad.
 func (x codec) Rebuild(target blocktree.ShardIndex, run stripe.Piece) (payload, seals []byte, err error) {
+	if x.bySeals {
+		return x.rebuildBySeals(target, run)
+	}
 	values, err := decodeRun(x.code, run.First, run.Count, run.Shards)
 	for i := 0; err != nil && i < len(run.Shards) && len(run.Shards) > x.code.Data; i++ {
 		values, err = decodeRun(x.code, run.First, run.Count, slices.Delete(slices.Clone(run.Shards), i, i+1))

@@ -28,7 +28,7 @@ func TestCodec(t *testing.T) {
 				t.Fatalf("%v: decoded in another place", c.Code)
 			}
 			target := blocktree.ShardIndex(r.IntN(c.Code.Shards()))
-			p, s, err := codec{c.Code}.Rebuild(target, stripe.Piece{First: 10, Count: 3, Kind: stripe.Data, Shards: runs})
+			p, s, err := codec{code: c.Code}.Rebuild(target, stripe.Piece{First: 10, Count: 3, Kind: stripe.Data, Shards: runs})
 			if err != nil || string(p) != string(a[target]) || string(s) != string(sealsA) {
 				t.Fatalf("%v: rebuilding %d: %v", c.Code, target, err)
 			}

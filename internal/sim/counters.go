@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"blocktree"
@@ -92,6 +93,20 @@ type Counters struct {
 	KillsThenPower uint64 `of:"flush"` // power lost before a killed node had started again
 	MassLosses     uint64 `of:"flush"` // more nodes at a time than the code bears lost what was not synced
 
+	// Of worlds with liars only.
+	Liars        uint64 `of:"liars"`         // members that lie
+	Lies         uint64 `of:"liars"`         // answers that were not true
+	Named        uint64 `of:"liars"`         // acts of liars that a reader, a holder or a copy-up met and told of
+	CarefulReads uint64 `of:"liars"`         // reads of which some sector did not open
+	Undone       uint64 `of:"liars"`         // writes that were acknowledged or read, and that a liar had a take-over undo
+	Torn         uint64 `of:"liars"`         // writes in flight that only some had, and that a liar had a take-over keep
+	TornReads    uint64 `of:"liars, rarely"` // reads of their sectors before they were overwritten
+	Stale        uint64 `of:"liars"`         // sectors that a reader without a lease was shown as they were before
+	BesideLiars  uint64 `of:"liars"`         // worlds that ended in sync, and everything read, while they still lied
+	AfterLiars   uint64 `of:"liars"`         // worlds that did so only then
+	LiesOf       [lieEnd]uint64
+	NamedAs      [stripe.SuspectKindEnd]uint64
+
 	Failed [64]uint64 // operations that ended with an error, by kind
 }
 
@@ -155,27 +170,43 @@ func (c *Counters) Add(o *Counters) {
 	for i := range c.Failed {
 		c.Failed[i] += o.Failed[i]
 	}
+	for i := range c.LiesOf {
+		c.LiesOf[i] += o.LiesOf[i]
+	}
+	for i := range c.NamedAs {
+		c.NamedAs[i] += o.NamedAs[i]
+	}
 }
 
-// Zeros names the counters that are zero, those of durability flush only if flush.
-func (c *Counters) Zeros(flush bool) []string {
+// Zeros names the counters that are zero: of those that some worlds only have, those of these worlds.
+func (c *Counters) Zeros(of ...string) []string {
 	var out []string
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
-		if of := v.Type().Field(i).Tag.Get("of"); v.Field(i).Kind() == reflect.Uint64 && v.Field(i).Uint() == 0 && (of == "" || flush) {
+		if v.Field(i).Kind() == reflect.Uint64 && v.Field(i).Uint() == 0 && slices.Contains(of, v.Type().Field(i).Tag.Get("of")) {
 			out = append(out, v.Type().Field(i).Name)
 		}
 	}
 	return out
 }
 
-// String prints the counters, one to a line; those of durability flush where there are any.
+// String prints the counters, one to a line; those that some worlds only have where there are any.
 func (c *Counters) String() string {
 	var b strings.Builder
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		if v.Field(i).Kind() == reflect.Uint64 && (v.Field(i).Uint() > 0 || v.Type().Field(i).Tag.Get("of") == "") {
 			fmt.Fprintf(&b, "%-20s %12d\n", v.Type().Field(i).Name, v.Field(i).Uint())
+		}
+	}
+	for k, n := range c.LiesOf {
+		if n > 0 {
+			fmt.Fprintf(&b, "lie: %-15s %12d\n", lie(k), n)
+		}
+	}
+	for k, n := range c.NamedAs {
+		if n > 0 {
+			fmt.Fprintf(&b, "named: %-13s %12d\n", stripe.SuspectKind(k), n)
 		}
 	}
 	for k, n := range c.Failed {

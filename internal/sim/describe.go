@@ -60,6 +60,10 @@ func describe(m *stripe.Message) string {
 func describeExtents(es []stripe.Extent) string {
 	var b strings.Builder
 	for _, e := range es {
+		if e.Kind > stripe.Damaged {
+			fmt.Fprintf(&b, " kind%d", e.Kind)
+			continue
+		}
 		fmt.Fprintf(&b, " %s", [...]string{"absent", "zero", "data", "damaged"}[e.Kind])
 		if e.Pending {
 			b.WriteString("?")

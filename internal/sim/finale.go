@@ -39,6 +39,7 @@ func (w *World) finale() {
 			}
 		}
 	}
+	w.liars.stop()
 	w.after(10, w.converge)
 	w.after(60000, func() { w.fail("no convergence", "%s", w.stuck()) })
 }
@@ -72,7 +73,7 @@ func (w *World) converge() {
 			w.nudge(c) // a change that was thought lost: an idle holder hears of it with its next operation
 			ready = false
 		}
-		ready = ready && w.whole(w.meta.files[f].layout) && w.drains.done(w.meta.files[f].layout)
+		ready = ready && !w.overwriteTorn(c) && w.whole(w.meta.files[f].layout) && w.drains.done(w.meta.files[f].layout)
 	}
 	if !ready {
 		w.after(20, w.converge)

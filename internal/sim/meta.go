@@ -117,7 +117,7 @@ func (m *meta) enough(l *stripe.Layout, not *node) bool {
 			return false
 		}
 	}
-	return true
+	return m.w.bears(l, not)
 }
 
 // acquire gives the lease to a process, or says Busy.
@@ -185,6 +185,7 @@ func (m *meta) change(c stripe.Change) (l *stripe.Layout, err blocktree.Kind, ok
 	if (c.Kind == stripe.ChangeRemove || heir) && !m.enough(next, nil) {
 		// A member lost its disk and Raft has not heard of it yet: to remove another now would be a loss of data
 		// that the fault, not the protocol, is to blame for. The proposal stays on the way until the mark is there.
+		w.trace("held back: %+v", c)
 		return nil, 0, false
 	}
 	switch c.Kind {

@@ -37,6 +37,9 @@ type node struct {
 	lostDisk    bool // once: it may not have had what it acknowledged
 	replaced    bool // another store has its place, and it is no host of the cluster any more
 	away        bool // does not run, as it has not been started ever, or is gone for good
+
+	liar   *liar                                // nil: it keeps its promises
+	fenced map[fileEpoch][][]stripe.RegionState // what it said to a fence, each time, in worlds with liars
 }
 
 // ask remembers whose request the member knows by a number.
@@ -120,6 +123,10 @@ func (n *node) crash() {
 	}
 	n.up = false
 	n.gen++
+	unborne := n.liar == nil && !n.w.bearsWithout(n)
+	if unborne { // power fails just after a sync
+		n.disk.synced = len(n.disk.log)
+	}
 	lost := n.disk.loseTail(n.w)
 	n.w.count.Crashes++
 	n.w.count.LostRecords += uint64(lost)
@@ -127,7 +134,9 @@ func (n *node) crash() {
 		n.w.count.CrashesWithLoss++
 	}
 	n.disk.synced, n.wrote = len(n.disk.log), len(n.disk.log)
-	n.forgetVolatile()
+	if !unborne {
+		n.forgetVolatile()
+	}
 	if n.applied > 0 && n.w.chance(0.5) { // Raft's state machine need not be synced: the log is replayed
 		n.applied -= n.w.rnd.IntN(min(n.applied, 4) + 1)
 	}
@@ -249,7 +258,7 @@ func (n *node) announce() {
 // ---- the driver of the member ----
 
 func (n *node) receive(m *stripe.Message, client, gen int) {
-	if !n.up {
+	if !n.up || n.feign(m, n.w.clients[client], gen) {
 		return
 	}
 	n.asks = append(n.asks, ask{client, gen, m.ID, len(n.disk.log)})
@@ -306,7 +315,7 @@ func (n *node) append(recs []*stripe.Record) {
 	if len(recs) == 0 {
 		return
 	}
-	full := n.fullUntil > n.w.now && !n.w.quiet
+	full := n.fullUntil > n.w.now && !n.w.quiet && (n.liar != nil || len(n.w.liars.nodes) == 0)
 	refs := make([]stripe.Ref, len(recs))
 	var noSpace []int
 	for i, rec := range recs {
@@ -377,7 +386,13 @@ func (n *node) answer(m *stripe.Message) {
 	}
 	out := *m
 	out.ID = a.id
-	n.w.toClient(n, n.w.clients[a.client], a.gen, &out)
+	said := &out
+	if n.liar != nil {
+		said = n.speak(n.w.clients[a.client], said)
+	} else {
+		n.heardFence(said)
+	}
+	n.w.toClient(n, n.w.clients[a.client], a.gen, said)
 }
 
 // ---- the node's Raft replica ----

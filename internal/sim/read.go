@@ -166,7 +166,7 @@ func (n *node) damage() {
 	if s := w.spoilt; s != nil && s.node.disk.index[s.file][s.sector].at != s.at {
 		w.mend() // the record is mended, overwritten or lost with its disk: spoil another one
 	}
-	if w.spoilt != nil || !n.up {
+	if w.spoilt != nil || !n.up || len(w.liars.nodes) > 0 {
 		return
 	}
 	f := w.rnd.IntN(len(w.meta.files))

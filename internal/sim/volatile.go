@@ -109,7 +109,7 @@ func (n *node) kill() {
 		n.w.count.Unwritten++
 	}
 	n.wrote = len(n.disk.log) // not synced before it starts again: power may be lost first
-	if n.w.luck.Float64() < 0.5 {
+	if n.w.luck.Float64() < 0.5 || n.liar == nil && !n.w.bearsWithout(n) {
 		n.w.count.KillsKept++
 	} else {
 		n.forgetVolatile()
@@ -124,6 +124,9 @@ func (n *node) kill() {
 // losePower is the loss of power of a node that does not run: what a kill left and nothing has synced is there in part.
 func (n *node) losePower() {
 	if n.disk.synced == len(n.disk.log) {
+		return
+	}
+	if n.liar == nil && !n.w.bearsWithout(n) {
 		return
 	}
 	n.w.count.KillsThenPower++
@@ -241,7 +244,7 @@ func (w *World) histories() iter.Seq2[[2]int, history.History] {
 			for e := range w.eras[f] {
 				x := &w.eras[f][e]
 				for s := range x.sectors {
-					if !yield([2]int{f, s}, x.history(e, s)) {
+					if !yield([2]int{f, s}, w.liars.without(x.history(e, s))) {
 						return
 					}
 				}
@@ -285,7 +288,7 @@ func (w *World) beginEra(file int, loss uint64) {
 		var at *indexed
 		for _, m := range l.View(r).Members {
 			n := w.nodes[w.nodeOf(m.Node)]
-			if m.State != stripe.InSync || !n.keepsDisk(l) {
+			if m.State != stripe.InSync || !n.keepsDisk(l) || n.liar != nil {
 				continue
 			}
 			x := &n.disk.index[file][s]
@@ -331,10 +334,13 @@ func (w *World) isFlush(file int) bool {
 
 // demandStable fails the world unless a write is durable at every member in sync that has its disk.
 func (w *World) demandStable(name string, x *write) {
+	if x.doomed || x.torn {
+		return
+	}
 	l := w.meta.files[x.file].layout
 	for _, m := range l.View(x.region).Members {
 		n := w.nodes[w.nodeOf(m.Node)]
-		if m.State != stripe.InSync || !n.keepsDisk(l) {
+		if m.State != stripe.InSync || !n.keepsDisk(l) || n.liar != nil {
 			continue
 		}
 		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
@@ -364,7 +370,8 @@ func (w *World) checkMark(c *client, m *stripe.Message) {
 
 // checkIndexed demands F3 of a record that a node is about to index.
 func (w *World) checkIndexed(n *node, file int, rec *stripe.Held) {
-	if l := w.meta.files[file].layout; !w.isFlush(file) || !n.keepsDisk(l) {
+	w.noteKnown(n, file, rec)
+	if l := w.meta.files[file].layout; !w.isFlush(file) || !n.keepsDisk(l) || n.liar != nil {
 		return
 	}
 	x := w.byVer[versionKey{file, rec.Region, rec.Version}]
@@ -378,7 +385,7 @@ func (w *World) checkIndexed(n *node, file int, rec *stripe.Held) {
 func (w *World) committedBy(file int, x *write, l *stripe.Layout) bool {
 	for _, m := range l.View(x.region).Members {
 		n := w.nodes[w.nodeOf(m.Node)]
-		if m.State != stripe.InSync || !n.keepsDisk(l) {
+		if m.State != stripe.InSync || !n.keepsDisk(l) || n.liar != nil {
 			continue
 		}
 		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {

@@ -19,7 +19,12 @@ type write struct {
 	zero    bool
 	version blocktree.Version
 	state   writeState
-	seen    bool  // a read has returned it
+	seen    bool // a read has returned it
+	seenAt  int64
+	known   int64 // when an honest member first committed it
+	doomed  bool  // a take-over that a liar was heard in does not keep it
+	torn    bool  // a take-over kept it at some honest members, and others do not hold it, by a liar
+	over    int64 // when it was decided void
 	at      []int // place of its operation in the history of each sector
 	era     uint64
 	ackedAt int64
@@ -35,6 +40,7 @@ const (
 	voided                     // a complete take-over has decided that it did not happen
 	canceled                   // Begin without Write
 	lost                       // it may have been acknowledged, but was not flushed, and a loss took it
+	undone                     // acknowledged or read, and a liar had a take-over undo it (0029)
 )
 
 // work starts something new: a lease for who has none, an operation for who has one.
@@ -215,9 +221,12 @@ func (c *client) tryRead(o *op) {
 				}
 				o.layout, o.heard = l, 0
 				c.input(func() {
-					if o.zeros {
+					switch {
+					case o.zeros:
 						c.r.Zeros(o.id, l, o.region, o.first, o.count)
-					} else {
+					case o.careful != nil:
+						c.r.ReadAll(o.id, l, o.region, o.first, o.count, o.careful.care)
+					default:
 						c.r.Read(o.id, l, o.region, o.first, o.count)
 					}
 				})
@@ -247,6 +256,9 @@ func (c *client) remove(o *op) {
 func (c *client) finish(d stripe.Done) {
 	w := c.w
 	i := slices.IndexFunc(c.ops, func(o *op) bool { return o.id == d.Op })
+	if slices.Contains(c.mends, d.Op) {
+		return
+	}
 	if i < 0 {
 		w.fail("done", "client %d: operation %d ended twice or never began", c.idx, d.Op)
 	}
@@ -255,10 +267,23 @@ func (c *client) finish(d stripe.Done) {
 	if w.tracing() {
 		w.trace("c%d op %d done: %v %s", c.idx, o.id, d.Err, describeResult(d.Read))
 	}
+	if o.careful != nil && o.careful.partial && d.Err == blocktree.Corrupt {
+		d.Err = blocktree.Unavailable
+	}
 	if c.reader && (d.Err == blocktree.StaleView || d.Err == blocktree.Recovering || d.Err == blocktree.Unavailable || d.Err == blocktree.Timeout || d.Err == blocktree.StaleMember) {
 		w.count.ReadsRetried++
+		o.careful = nil
 		c.later(w.upTo(15), func() { c.tryRead(o) })
 		return
+	}
+	if d.Err == blocktree.Other && d.Read != nil && !o.zeros && len(w.liars.nodes) > 0 {
+		res, over := c.useKey(o, d.Read)
+		if !over {
+			return
+		}
+		if d.Read = res; res == nil {
+			d.Err = blocktree.Corrupt
+		}
 	}
 	c.remove(o)
 	switch {
@@ -288,14 +313,14 @@ func (c *client) failed(o *op, err blocktree.Kind) {
 	if c.cutting != nil && (o.write != nil || o.flush) {
 		c.cutting.failed = true
 	}
-	if err == blocktree.Corrupt && !w.damagedIn(o) {
+	if err == blocktree.Corrupt && !w.damagedIn(o) && !w.isTorn(o.file, o.first, o.count, o.call) {
 		w.fail("F8 readable", "client %d op %d: %s: too few shards that fit, and none was ever damaged", c.idx, o.id, describeOp(o))
 	}
 	if w.quiet && c.h != nil && !c.h.Fenced() && err != blocktree.NoSpace && err != blocktree.Unavailable {
 		w.trace("c%d op %d failed in the finale: %v", c.idx, o.id, err)
 	}
 	if o.write != nil && err == blocktree.NoSpace {
-		w.void(o.write, aborted)
+		w.abort(o.write)
 		w.count.Aborted++
 	}
 	if o.then != nil {
@@ -307,7 +332,7 @@ func (c *client) failed(o *op, err blocktree.Kind) {
 func (w *World) acknowledge(c *client, x *write) {
 	w.checkAcknowledged(c, x)
 	w.resizes.checkEnd(x)
-	if x.state != lost {
+	if x.state != lost && x.state != undone {
 		x.state = acked
 	}
 	t := w.tick()
@@ -315,13 +340,14 @@ func (w *World) acknowledge(c *client, x *write) {
 	for i, at := range x.at {
 		(*w.history(x.file, x.era, x.first+blocktree.SectorIndex(i)))[at].Ret = t
 	}
+	w.mendTorn(x)
 	w.count.Acknowledged++
 }
 
 // recordRead checks what a read returned and puts it into the histories.
 func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 	t := w.tick()
-	next := o.first
+	next, stale := o.first, false
 	for _, p := range res.Pieces {
 		if p.First != next || p.Count == 0 {
 			w.fail("read", "client %d op %d: a piece at %d where %d was expected", c.idx, o.id, p.First, next)
@@ -329,6 +355,14 @@ func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 		next += blocktree.SectorIndex(p.Count)
 		values := w.valuesOf(c, o, p)
 		for i, v := range values {
+			if w.isTorn(o.file, p.First+blocktree.SectorIndex(i), 1, o.call) {
+				w.count.TornReads++
+				continue
+			}
+			if w.staleByLiar(c, o, p.First+blocktree.SectorIndex(i), p.Version) {
+				stale = true
+				continue
+			}
 			h := w.history(o.file, o.era, p.First+blocktree.SectorIndex(i))
 			*h = append(*h, history.Op{Call: o.call, Ret: t, Value: v})
 		}
@@ -343,7 +377,9 @@ func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 		w.checkLease(c, o)
 		w.count.HolderReads++
 	}
-	if o.then != nil {
+	if o.then != nil && stale {
+		o.then(nil)
+	} else if o.then != nil {
 		o.then(res)
 	}
 }
@@ -358,17 +394,19 @@ func (w *World) valuesOf(c *client, o *op, p stripe.Piece) []uint32 {
 		return out
 	}
 	x := w.byVer[versionKey{o.file, w.meta.files[o.file].layout.RegionOf(p.First), p.Version}]
+	meanwhile := w.undoneMeanwhile(x, o.call)
 	switch {
+	case meanwhile:
 	case x == nil || len(x.at) == 0:
 		w.fail("read", "client %d op %d: version %v was never written", c.idx, o.id, p.Version)
-	case x.state == aborted || x.state == voided || x.state == canceled || x.state == lost && o.era > x.era:
+	case x.state == aborted || x.state == voided || x.state == canceled || x.state == undone || x.state == lost && o.era > x.era:
 		w.fail("void version read", "client %d op %d: version %v (value %d, state %d)", c.idx, o.id, p.Version, x.value, x.state)
 	case x.era > o.era:
 		w.fail("F6 nothing of after a loss", "client %d op %d opened the file under loss %d: version %v (value %d) is of loss %d", c.idx, o.id, o.era, p.Version, x.value, x.era)
 	case p.First < x.first || p.First+blocktree.SectorIndex(p.Count) > x.first+blocktree.SectorIndex(x.count) || x.zero != (p.Kind == stripe.Zero):
 		w.fail("read", "client %d op %d: piece %d+%d of kind %d is not of write %d", c.idx, o.id, p.First, p.Count, p.Kind, x.value)
 	}
-	if p.Kind == stripe.Data {
+	if p.Kind == stripe.Data && len(w.liars.nodes) == 0 { // else the key has opened it
 		values, err := decodeRun(w.cfg.Code, p.First, p.Count, p.Shards)
 		if err != nil {
 			w.fail("undecodable", "client %d op %d: %d+%d of %v: %v", c.idx, o.id, p.First, p.Count, p.Version, err)
@@ -379,7 +417,9 @@ func (w *World) valuesOf(c *client, o *op, p stripe.Piece) []uint32 {
 			}
 		}
 	}
-	x.seen = true
+	if x.seen = true; x.seenAt == 0 {
+		x.seenAt = w.clock
+	}
 	for i := range out {
 		out[i] = x.value
 	}

@@ -38,6 +38,7 @@ type Options struct {
 	Config int // index into Configs
 	Seed   uint64
 	Flush  bool      // files of durability flush, and what loses their unsynced data
+	Liars  bool      // members that do not keep their promises, in shapes that bear any
 	Mutant string    // a rule to drop, "" for the protocol as it is
 	Trace  io.Writer // nil: no trace
 }
@@ -70,6 +71,7 @@ type World struct {
 	meta    *meta
 	drains  *drains
 	resizes *resizes
+	liars   *liars
 	clients []*client
 	writes  []*write // by value-1
 	byVer   map[versionKey]*write
@@ -136,7 +138,7 @@ func newWorld(o Options) *World {
 	if o.Flush {
 		w.chooseFlush()
 	}
-	w.resizes = newResizes(w)
+	w.resizes, w.liars = newResizes(w), newLiars(w)
 	w.meta, w.drains = newMeta(w), newDrains(w)
 	w.eras = make([][]era, len(w.meta.files))
 	for i := range w.cfg.Nodes {
@@ -148,6 +150,7 @@ func newWorld(o Options) *World {
 	for i := range w.prof.writers + w.prof.readers {
 		w.clients = append(w.clients, newClient(w, i, i >= w.prof.writers))
 	}
+	w.liars.choose()
 	return w
 }
 
@@ -187,6 +190,7 @@ func (w *World) run() {
 			w.count.observeStats(c.r.Stats())
 		}
 	}
+	w.endLiars()
 	w.checkHistories()
 }
 
@@ -263,7 +267,7 @@ func (w *World) trace(format string, args ...any) {
 
 func (w *World) summary() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "config %d (%v) seed %d flush %v mutant %q: %d steps, %d ms, hash %016x\n", w.opt.Config, w.cfg, w.opt.Seed, w.opt.Flush, w.opt.Mutant, w.steps, w.now, w.hash)
+	fmt.Fprintf(&b, "config %d (%v) seed %d flush %v liars %v mutant %q: %d steps, %d ms, hash %016x\n", w.opt.Config, w.cfg, w.opt.Seed, w.opt.Flush, w.opt.Liars, w.opt.Mutant, w.steps, w.now, w.hash)
 	if w.failure != "" {
 		fmt.Fprintf(&b, "FAILURE %s\n", w.failure)
 	}

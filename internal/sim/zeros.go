@@ -80,7 +80,10 @@ func (w *World) checkZeros() {
 		for n := range w.eras[f] {
 			e := &w.eras[f][n]
 			for _, z := range e.zeros {
-				h := slices.Clone(e.history(n, int(z.sector)))
+				h := slices.Clone(w.liars.without(e.history(n, int(z.sector))))
+				if w.doomedZeros(f, z.sector) {
+					continue
+				}
 				if could := func(value uint32) bool {
 					return append(h, history.Op{Call: z.call, Ret: z.ret, Value: value}).Atomic()
 				}; !could(0) && !slices.ContainsFunc(w.writes, func(x *write) bool {

@@ -1,0 +1,256 @@
+package sim
+
+import (
+	"slices"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// What docs/design/0029 does not promise, each as narrow as it can be said: all else is demanded in a world with liars as in one without.
+
+// noteKnown keeps when an honest member first commits a write: from then on readers and take-overs hear of it.
+func (w *World) noteKnown(n *node, file int, rec *stripe.Held) {
+	if x := w.byVer[versionKey{file, rec.Region, rec.Version}]; x != nil && x.known == 0 && n.liar == nil && len(w.liars.nodes) > 0 {
+		x.known = w.tick()
+	}
+}
+
+// doomByLiar notes a write that a take-over does not keep as a liar denied it: that said to the fence that it does not hold it, and no honest member of the
+// view said that it is acknowledged. If it was acknowledged, or read, it is undone if that take-over is completed, and may be else: it counts for nothing from now on.
+func (w *World) doomByLiar(c *client, x *write) {
+	denied := false
+	for _, m := range c.h.Layout().View(x.region).Members {
+		n := w.nodes[w.nodeOf(m.Node)]
+		holds, knows, asked := n.told(c.epoch, x)
+		switch {
+		case n.liar != nil: // it may have left since
+			denied = denied || asked && !holds
+		case m.State == stripe.InSync && knows:
+			return
+		}
+	}
+	if denied && !x.doomed {
+		x.doomed = true
+		w.liars.undone[x.value] = true
+	}
+}
+
+// undoneByLiar reports whether a write that is decided void was acknowledged or read, and doomed by a liar.
+func (w *World) undoneByLiar(x *write) bool {
+	if x.over = w.clock; !x.doomed || x.state != acked && !x.seen {
+		return false
+	}
+	w.undo(x)
+	return true
+}
+
+// doomedZeros reports whether a write of zeros to a sector is doomed: it may be what somebody was told of.
+func (w *World) doomedZeros(file int, s blocktree.SectorIndex) bool {
+	return len(w.liars.undone) > 0 && slices.ContainsFunc(w.writes, func(x *write) bool {
+		return x.doomed && x.zero && x.file == file && s >= x.first && s < x.first+blocktree.SectorIndex(x.count)
+	})
+}
+
+// abort is void for a write that failed for want of space.
+func (w *World) abort(x *write) {
+	if w.liarRefused(x) {
+		x.doomed, x.over, w.liars.undone[x.value] = true, w.clock, true
+		if x.seen {
+			w.undo(x)
+			return
+		}
+	}
+	w.void(x, aborted)
+}
+
+// liarRefused reports whether a liar has a place in the region of a write: it told a reader that it holds what it had refused for want of space.
+func (w *World) liarRefused(x *write) bool {
+	l := w.meta.files[x.file].layout
+	return slices.ContainsFunc(l.View(x.region).Members, func(m stripe.ViewMember) bool {
+		return w.nodes[w.nodeOf(m.Node)].liar != nil // it may have left since
+	})
+}
+
+// undo notes that a write is gone that was acknowledged or read.
+func (w *World) undo(x *write) {
+	w.trace("a liar has write %d (%v) undone", x.value, x.version)
+	w.count.Undone++
+	x.state = undone
+}
+
+// undoneMeanwhile reports whether a read that was called for before a write was undone returns it, or its holder hears of it now: all had answered before.
+func (w *World) undoneMeanwhile(x *write, called int64) bool {
+	if x == nil || !x.doomed || x.state != voided && x.state != aborted && x.state != undone || called > x.over {
+		return false
+	}
+	if x.state != undone {
+		w.undo(x)
+	}
+	return true
+}
+
+// told is what a node told the fence of an epoch of a write, once asked: that it holds it, each time that it answered, and that it knows, once, that it is
+// acknowledged or was kept.
+func (n *node) told(e blocktree.Epoch, x *write) (holds, knows, asked bool) {
+	answers, asked := n.fenced[fileEpoch{x.file, e}]
+	holds = asked
+	for _, states := range answers {
+		has := false
+		for _, s := range states {
+			if s.Region != x.region {
+				continue
+			}
+			has, knows = has || !s.Watermark.Less(x.version), knows || !s.Watermark.Less(x.version)
+			for _, p := range s.Pending {
+				if p.Version == x.version && p.Digest == digestOf(x) {
+					has, knows = true, knows || !p.Pending
+				}
+			}
+		}
+		holds = holds && has
+	}
+	return holds, knows, asked
+}
+
+// torn is a sector of which a take-over has kept a version that only some honest members hold, until it is overwritten.
+type torn struct {
+	version blocktree.Version
+	over    int64 // when it was
+}
+
+// judgeDecision looks at what a take-over keeps of a region, and what not, when it first says so: some member may go by it though it is never completed.
+func (w *World) judgeDecision(c *client, r *stripe.Repair) {
+	for _, x := range w.writes {
+		if len(w.liars.nodes) == 0 || x.file != c.file || x.region != r.Region || len(x.at) == 0 || x.version.Epoch >= c.epoch {
+			continue
+		}
+		if !r.Floor.Less(x.version) || slices.Contains(r.Winners, x.version) {
+			w.tearByLiar(c, x)
+		} else {
+			w.doomByLiar(c, x)
+		}
+	}
+}
+
+// tearByLiar notes what a take-over keeps that some honest member in sync said it does not hold: a liar must have said that it is acknowledged, and fewer
+// than a read needs have denied it.
+func (w *World) tearByLiar(c *client, x *write) {
+	claimed, denied, members, honest, flying := false, 0, 0, false, false
+	for _, m := range c.h.Layout().View(x.region).Members {
+		n := w.nodes[w.nodeOf(m.Node)]
+		holds, knows, asked := n.told(c.epoch, x)
+		claimed = claimed || n.liar != nil && knows
+		flying = flying || n.liar == nil && holds && !knows
+		if m.State == stripe.InSync && asked {
+			members++
+		}
+		if m.State == stripe.InSync && asked && !holds {
+			denied++
+			honest = honest || n.liar == nil
+		}
+	}
+	if t, ok := w.liars.torn[sectorKey{x.file, x.first}]; ok && t.version == x.version {
+		return // by a take-over before this one, which was not completed
+	}
+	if !honest || !flying || x.state == voided || x.state == aborted {
+		return
+	}
+	if !claimed || denied >= max(w.cfg.Code.Data, members/2+1) || members-denied < w.cfg.Code.Data {
+		w.fail("rule 5 what all hold is kept", "write %d (%v) is kept by epoch %d, and %d deny it", x.value, x.version, c.epoch, denied)
+	}
+	w.trace("a liar has write %d (%v) kept", x.value, x.version)
+	x.torn = true
+	w.count.Torn++
+	for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
+		w.liars.torn[sectorKey{x.file, s}] = torn{version: x.version}
+	}
+}
+
+// overwriteTorn has a holder overwrite what is torn of its file, as whoever is told that a sector cannot be read would. It reports whether there was any.
+func (w *World) overwriteTorn(c *client) (found bool) {
+	l := c.h.Layout()
+	for s := blocktree.SectorIndex(0); uint64(s) < l.Size(); s++ {
+		if t, ok := w.liars.torn[sectorKey{c.file, s}]; ok && t.over == 0 && len(c.ops) == 0 {
+			found = true
+			c.beginWrite(&op{file: c.file, region: l.RegionOf(s), first: s, count: 1})
+		}
+	}
+	return found
+}
+
+// honestHold reports whether an honest member in sync told the fence that it holds a write in flight.
+func (w *World) honestHold(c *client, x *write) bool {
+	return slices.ContainsFunc(c.h.Layout().View(x.region).Members, func(m stripe.ViewMember) bool {
+		n := w.nodes[w.nodeOf(m.Node)]
+		holds, knows, _ := n.told(c.epoch, x)
+		return n.liar == nil && m.State == stripe.InSync && holds && !knows
+	})
+}
+
+// mendTorn notes that sectors were overwritten.
+func (w *World) mendTorn(x *write) {
+	for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
+		if t, ok := w.liars.torn[sectorKey{x.file, s}]; ok && t.over == 0 && t.version.Less(x.version) {
+			t.over = w.clock
+			w.liars.torn[sectorKey{x.file, s}] = t
+		}
+	}
+}
+
+// isTorn reports whether some sector of a run is torn, or was at a time.
+func (w *World) isTorn(file int, first blocktree.SectorIndex, count uint32, at int64) bool {
+	for s := first; len(w.liars.torn) > 0 && s < first+blocktree.SectorIndex(count); s++ {
+		if t, ok := w.liars.torn[sectorKey{file, s}]; ok && (t.over == 0 || at <= t.over) {
+			return true
+		}
+	}
+	return false
+}
+
+// staleByLiar reports whether a read was shown a sector as it was before a write that had been acknowledged, or read, when it was called for. That takes a liar
+// in sync, which says that it does not hold the write, and that no honest member had committed it by then. A holder knows what it has acknowledged; of what it
+// has not, it cannot know who has read it.
+func (w *World) staleByLiar(c *client, o *op, s blocktree.SectorIndex, v blocktree.Version) bool {
+	if len(w.liars.nodes) == 0 {
+		return false
+	}
+	l := o.layout
+	if !c.reader {
+		l = c.h.Layout()
+	}
+	view := l.View(o.region)
+	if w.liarsIn(&view) == 0 {
+		return false
+	}
+	for _, x := range w.writes {
+		was := x.state == acked && x.ackedAt < o.call && c.reader || x.seen && x.seenAt <= o.call && (c.reader || x.ackedAt == 0 || x.ackedAt > o.call)
+		if x.file == o.file && x.region == o.region && s >= x.first && s < x.first+blocktree.SectorIndex(x.count) && v.Less(x.version) && was && !x.doomed &&
+			(x.known == 0 || x.known > o.call) {
+			w.count.Stale++
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Counters) lied(k lie) {
+	c.Lies++
+	c.LiesOf[k]++
+}
+
+func (c *Counters) named(k stripe.SuspectKind) {
+	c.Named++
+	c.NamedAs[k]++
+}
+
+// endLiars counts how a world with liars ended.
+func (w *World) endLiars() {
+	switch {
+	case len(w.liars.nodes) == 0:
+	case w.liars.silent:
+		w.count.AfterLiars++
+	default:
+		w.count.BesideLiars++
+	}
+}
