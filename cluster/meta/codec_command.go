@@ -133,7 +133,9 @@ func putOp(e *wire.Encoder, o Op) {
 		e.U64(uint64(o.Node))
 		e.Bool(o.Cancel)
 	default:
-		putHolderOp(e, o)
+		if !putTreeOp(e, o) {
+			putHolderOp(e, o)
+		}
 	}
 }
 
@@ -278,6 +280,9 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return getNoteAccess(d)
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
+	}
+	if code >= opPutBelow && code <= opEndTaking {
+		return getTreeOp(d, code)
 	}
 	return getHolderOp(d, code)
 }

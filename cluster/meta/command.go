@@ -53,6 +53,18 @@ const (
 	opNoteAccess
 	opCreateTreeFile
 	opAnchor
+	opPutBelow
+	opRemoveBelow
+	opAssignGeneration
+	opDelegate
+	opHandOver
+	opDropMoved
+	opRemoveMoved
+	opDropEntry
+	opFoundChild
+	opSetAbove
+	opTakeEntries
+	opEndTaking
 
 	opEnd // keep last
 )
