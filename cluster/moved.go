@@ -43,3 +43,12 @@ func (c *Client) removeMoved(ctx context.Context, path blocktree.Path, f blocktr
 	}
 	return err
 }
+
+// RemoveHome removes a file that has no entry in its own cluster, and leaves that of the other: the first half of Remove.
+func (c *Client) RemoveHome(ctx context.Context, f blocktree.FileID) error {
+	r, err := c.propose(ctx, meta.RemoveMoved{File: f})
+	if err == nil {
+		err = r.Err("cluster.Remove")
+	}
+	return err
+}
