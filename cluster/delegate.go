@@ -49,3 +49,18 @@ func (c *Client) AddNode(ctx context.Context, r blocktree.Runtime) error {
 
 // NewStore draws a store's id.
 func NewStore() blocktree.NodeID { return newStore() }
+
+// RemoveRecord removes the process record of a node that has left its cluster, where the directory above keeps one. There is none in the root directory.
+func (c *Client) RemoveRecord(ctx context.Context, path blocktree.Path) error {
+	if path.Parent() == blocktree.RootPath(path.Root()) {
+		return nil
+	}
+	r, err := c.propose(ctx, meta.RemoveBelow{Path: path})
+	if err == nil && r.Kind != blocktree.NotFound {
+		err = r.Err("cluster")
+	}
+	if err != nil {
+		return &blocktree.Error{Op: "remove", Path: path.Short(), Err: err}
+	}
+	return nil
+}

@@ -23,7 +23,7 @@ func (c *Client) Released(ctx context.Context, f blocktree.FileID) (ok bool, unk
 	if err != nil {
 		return false, nil, err
 	}
-	if c, err = c.homeOf(ctx, f); err != nil {
+	if c, err = c.HomeOf(ctx, f); err != nil {
 		return false, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, appliedWait)

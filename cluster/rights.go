@@ -111,7 +111,7 @@ func (c *Client) changeRights(ctx context.Context, what string, path blocktree.P
 	}
 	r, err := c.change(ctx, what, path, op(inode))
 	if err == nil {
-		c, err = c.homeOf(ctx, inode.ID)
+		c, err = c.HomeOf(ctx, inode.ID)
 	}
 	if err != nil {
 		return Applied{}, err

@@ -239,8 +239,8 @@ func (c *Client) beside(dir blocktree.Path, hosts []blocktree.Runtime) *Client {
 	return o
 }
 
-// homeOf is the client of the cluster that keeps a file.
-func (c *Client) homeOf(ctx context.Context, f blocktree.FileID) (*Client, error) {
+// HomeOf is the client of the cluster that keeps a file.
+func (c *Client) HomeOf(ctx context.Context, f blocktree.FileID) (*Client, error) {
 	if c.tree == nil {
 		return c, nil
 	}

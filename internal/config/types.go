@@ -37,6 +37,8 @@ type Base struct {
 type Domain struct {
 	Root Principal `yaml:"root" mapstructure:"root"`
 	Name string    `yaml:"name,omitempty" mapstructure:"name"` // for people; nothing is looked up by it yet
+	// Seeds are sector hosts of the root directory: who lists no members begins to look there.
+	Seeds []Member `yaml:"seeds,omitempty" mapstructure:"seeds"`
 }
 
 // Identity is the pair of files that prove who a runtime is.
@@ -45,10 +47,10 @@ type Identity struct {
 	Credentials string `yaml:"credentials" mapstructure:"credentials"`
 }
 
-// Cluster is the directory cluster that a runtime belongs to or works with, with all its founding sector hosts.
+// Cluster is the directory cluster that a runtime belongs to or works with, with all its founding sector hosts; none where Domain.Seeds lead to it.
 type Cluster struct {
 	Directory string   `yaml:"directory" mapstructure:"directory"`
-	Members   []Member `yaml:"members" mapstructure:"members"`
+	Members   []Member `yaml:"members,omitempty" mapstructure:"members"`
 	// SpareAfter is how long a node must have been away before others take its places over; 0: blocktree.SpareAfter.
 	SpareAfter Duration `yaml:"spareAfter,omitempty" mapstructure:"spareAfter"`
 }
@@ -287,9 +289,14 @@ func (b *Base) Directory() blocktree.Path {
 }
 
 // Runtimes returns the founding members of the cluster. The configuration must be valid.
-func (b *Base) Runtimes() []blocktree.Runtime {
-	list := make([]blocktree.Runtime, 0, len(b.Cluster.Members))
-	for _, m := range b.Cluster.Members {
+func (b *Base) Runtimes() []blocktree.Runtime { return b.runtimes(b.Cluster.Members) }
+
+// Seeds returns the sector hosts of the root directory that the configuration names. It must be valid.
+func (b *Base) Seeds() []blocktree.Runtime { return b.runtimes(b.Domain.Seeds) }
+
+func (b *Base) runtimes(members []Member) []blocktree.Runtime {
+	list := make([]blocktree.Runtime, 0, len(members))
+	for _, m := range members {
 		p, _ := b.Resolve(m.Path) // validated
 		list = append(list, blocktree.Runtime{
 			Path: p, Principal: m.Principal.Principal, Node: m.Store.NodeID,

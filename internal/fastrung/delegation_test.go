@@ -110,7 +110,9 @@ func withChild(t *testing.T, test func(b *bed, child *testenv.Simulated)) {
 func TestDelegated(t *testing.T) {
 	withChild(t, func(b *bed, child *testenv.Simulated) {
 		inside := child.Client()
-		child.Await("all three in the group", func() bool { return len(child.Status(inside).Nodes) == 3 && child.Status(inside).Health == cluster.HealthOK })
+		child.Await("all three in the group", func() bool {
+			return len(child.Status(inside).Nodes) == 3 && child.Status(inside).Health == cluster.HealthOK
+		})
 		for _, c := range []*cluster.Client{b.client, inside} {
 			if got := answers(b.Simulated, c, "/rack1"); !slices.Equal(got, []string{"old", "sub"}) {
 				t.Fatalf("entries %v", got)
@@ -192,7 +194,9 @@ func TestTwoFounders(t *testing.T) {
 		}
 		answers(b.Simulated, b.client, "/rack1")
 		inside := child.Client()
-		child.Await("one cluster of three", func() bool { return len(child.Status(inside).Nodes) == 3 && child.Status(inside).Health == cluster.HealthOK })
+		child.Await("one cluster of three", func() bool {
+			return len(child.Status(inside).Nodes) == 3 && child.Status(inside).Health == cluster.HealthOK
+		})
 	})
 }
 
@@ -200,7 +204,9 @@ func TestTwoFounders(t *testing.T) {
 func TestParentAway(t *testing.T) {
 	withChild(t, func(b *bed, child *testenv.Simulated) {
 		inside := child.Client()
-		child.Await("all three in the group", func() bool { return len(child.Status(inside).Nodes) == 3 && child.Status(inside).Health == cluster.HealthOK })
+		child.Await("all three in the group", func() bool {
+			return len(child.Status(inside).Nodes) == 3 && child.Status(inside).Health == cluster.HealthOK
+		})
 		b.Create(b.client, "/rack1/new", 1<<20, childCode)
 		f := opened(b.Simulated, inside, "/rack1/new")
 		writeSectors(b.Simulated, f, 7)
@@ -283,6 +289,60 @@ func TestThreeLevels(t *testing.T) {
 		closed(b.Simulated, f)
 		if got := answers(b.Simulated, lab.Client(), "/vm"); !slices.Equal(got, []string{"disk0"}) { // two up
 			t.Errorf("%v", got)
+		}
+	})
+}
+
+// TestFoundingCutOff: power is lost, at the founder or at all of the parent, at any moment of the founding. In the end there is one cluster, which has every entry.
+func TestFoundingCutOff(t *testing.T) {
+	for _, parent := range []bool{false, true} {
+		for after := time.Duration(0); after < 2500*time.Millisecond; after += 160 * time.Millisecond {
+			withNodes(t, bttp.TCP, 3, uint64(after), func(*testenv.Simulated) {}, func(b *bed) {
+				for _, short := range []string{"/rack1/old", "/rack1/sub/older", "/rack1/sub/deep/oldest"} {
+					b.Create(b.client, short, 1<<20, childCode)
+				}
+				child := b.Below("/rack1", 1)
+				addAll(b.Simulated, b.client, child)
+				_ = b.file.Close() // its nodes may go
+				child.Start(0)
+				time.Sleep(after)
+				if parent {
+					b.PowerLoss(uint64(after), 0, 1, 2)
+					for i := range 3 {
+						b.On(b.NodeAddr(i))
+					}
+					b.StartAll()
+				} else {
+					child.PowerLoss(uint64(after), 0)
+					child.On(child.NodeAddr(0))
+					child.Start(0)
+				}
+				c := b.Client()
+				for short, want := range map[string][]string{"/rack1": {"old", "sub"}, "/rack1/sub": {"deep", "older"}, "/rack1/sub/deep": {"oldest"}} {
+					if got := answers(b.Simulated, c, short); !slices.Equal(got, want) {
+						t.Errorf("cut off after %v, parent %v: %s has %v", after, parent, short, got)
+					}
+				}
+				if i, err := c.Stat(b.T.Context(), b.Path("/rack1/sub/deep/oldest")); err != nil || i.ID.Generation != 1 {
+					t.Errorf("cut off after %v, parent %v: %+v, %v", after, parent, i, err)
+				}
+			})
+		}
+	}
+}
+
+// TestFounderWiped: a founder whose disk is lost after the directory was handed over does not found another cluster in its place.
+func TestFounderWiped(t *testing.T) {
+	withNodes(t, bttp.TCP, 3, 1, func(*testenv.Simulated) {}, func(b *bed) {
+		b.Create(b.client, "/rack1/old", 1<<20, childCode)
+		child := b.Below("/rack1", 1)
+		addAll(b.Simulated, b.client, child)
+		child.Start(0)
+		answers(b.Simulated, b.client, "/rack1")
+		child.Stop(0)
+		child.Wipe(0)
+		if err := child.TryStart(0); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+			t.Errorf("a wiped founder: %v", err)
 		}
 	})
 }

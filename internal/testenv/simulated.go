@@ -30,7 +30,7 @@ type Simulated struct {
 	subnet byte  // of the nodes; the next is that of the clients
 	nets   *byte // how many subnets are taken, by all domains of the world
 	disks  []disk
-	boots []boot
+	boots  []boot
 }
 
 // boot is a boot of a node's machine: how many there were, and a directory that stands for its tmpfs. That outlives the boot, too, as it does where
