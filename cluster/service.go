@@ -329,16 +329,6 @@ func (s *Service) join() (incarnations, error) {
 	}
 }
 
-// founding is the first command of the cluster.
-func (s *Service) founding() meta.Op {
-	o := meta.Found{Dir: s.cfg.Directory, Generation: 1, Runtimes: s.cfg.Members, Mode: 0o755, Time: s.cfg.Clock.Now().UnixNano()}
-	if s.cfg.Generation == 0 {
-		return o
-	}
-	o.Generation = s.cfg.Generation
-	return meta.FoundChild{Found: o}
-}
-
 // prepareStart draws what a start proposes, where known is the newest that Raft has, and makes it durable. It refuses what nextMark refuses.
 func (s *Service) prepareStart(mark *startMark, known meta.NodeStart) (incarnations, error) {
 	next, err := s.nextMark(*mark, known, len(s.member.store.Damaged()))

@@ -272,3 +272,13 @@ func (u *uplink) finish(c *Client, sb *meta.Superblock, d *meta.Delegation, reco
 
 // waited is how long the service has run.
 func (s *Service) waited() time.Duration { return s.cfg.Clock.Boot() - s.begun }
+
+// founding is the first command of the cluster.
+func (s *Service) founding() meta.Op {
+	o := meta.Found{Dir: s.cfg.Directory, Generation: 1, Runtimes: s.cfg.Members, Mode: 0o755, Time: s.cfg.Clock.Now().UnixNano()}
+	if s.cfg.Generation == 0 {
+		return o
+	}
+	o.Generation = s.cfg.Generation
+	return meta.FoundChild{Found: o}
+}

@@ -133,9 +133,7 @@ func putOp(e *wire.Encoder, o Op) {
 		e.U64(uint64(o.Node))
 		e.Bool(o.Cancel)
 	default:
-		if !putTreeOp(e, o) {
-			putHolderOp(e, o)
-		}
+		putHolderOp(e, o)
 	}
 }
 
@@ -181,6 +179,8 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		putNodes(e, c.Nodes)
 		e.U32(uint32(c.Region))
 		e.Raw(c.Incarnation[:])
+	default:
+		putTreeOp(e, o)
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"blocktree/internal/wire"
 )
 
-// putTreeOp writes the fields of an op that has to do with delegated directories; false if o is none.
-func putTreeOp(e *wire.Encoder, o Op) bool {
+// putTreeOp writes the fields of an op that has to do with delegated directories.
+func putTreeOp(e *wire.Encoder, o Op) {
 	switch o := o.(type) {
 	case PutBelow:
 		putRuntime(e, &o.Runtime)
@@ -40,10 +40,7 @@ func putTreeOp(e *wire.Encoder, o Op) bool {
 		putRuntimes(e, o.Below)
 	case EndTaking:
 		e.Bool(o.Answer)
-	default:
-		return false
 	}
-	return true
 }
 
 // getTreeOp reads what putTreeOp wrote.

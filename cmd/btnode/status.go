@@ -71,15 +71,9 @@ It exits with 0 whenever it could find out, whatever it found: scripts read heal
 			return err
 		}
 		defer client.Close()
-		of := client
-		if len(args) > 0 {
-			dir, err := cfg.Resolve(args[0])
-			if err == nil {
-				of, err = client.ClusterOf(ctx, dir)
-			}
-			if err != nil {
-				return err
-			}
+		of, err := clusterAt(ctx, cfg, client, args)
+		if err != nil {
+			return err
 		}
 		status, err := of.Status(ctx)
 		if err != nil {
@@ -92,6 +86,18 @@ It exits with 0 whenever it could find out, whatever it found: scripts read heal
 		return printStatus(c.OutOrStdout(), status)
 	}
 	return c
+}
+
+// clusterAt is the cluster that keeps what is in the directory which was named, or that of the configuration.
+func clusterAt(ctx context.Context, cfg *config.Client, client *cluster.Client, args []string) (*cluster.Client, error) {
+	if len(args) == 0 {
+		return client, nil
+	}
+	dir, err := cfg.Resolve(args[0])
+	if err != nil {
+		return nil, err
+	}
+	return client.ClusterOf(ctx, dir)
 }
 
 func printStatus(w io.Writer, s *cluster.Status) error {
