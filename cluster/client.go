@@ -386,7 +386,7 @@ func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
 	named := nobodys
 	if gone == nil {
 		named = inode.ID
-	} else if blocktree.KindOf(gone) != blocktree.NotFound || c.tree == nil {
+	} else if blocktree.KindOf(gone) != blocktree.NotFound || c.tree == nil || !c.tree.several() { // else it may be an entry whose file is gone from its home
 		return gone
 	}
 	r, err := c.propose(ctx, meta.Remove{Path: path, File: named}) // whatever else may have the name by then stays

@@ -182,6 +182,13 @@ func (t *tree) next(at *Client, r *meta.Redirect, w *way) (*Client, error) {
 	return c, nil
 }
 
+// several reports whether more than one cluster was met.
+func (t *tree) several() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byDir) > 1
+}
+
 // makeRoom forgets the client that was used least lately, of those that nobody uses, if there are too many. t.mu is held.
 func (t *tree) makeRoom() error {
 	if len(t.byDir) < treeClustersMax {
