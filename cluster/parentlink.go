@@ -20,8 +20,8 @@ const (
 	membersWanted = 3
 )
 
-// uplink is what a child has of its parent: the leader's alone is used.
-type uplink struct {
+// parentLink is what a child has of its parent: the leader's alone is used.
+type parentLink struct {
 	s      *Service
 	client *Client // nil: to be made
 	seeds  bool    // the client begins with the seeds; else with the parent's sector hosts as they were known last
@@ -29,7 +29,7 @@ type uplink struct {
 
 // followParent keeps a child as its parent says (docs/design/0033). It ends at once in a cluster that has none.
 func (s *Service) followParent() {
-	u := &uplink{s: s}
+	u := &parentLink{s: s}
 	defer u.drop()
 	for {
 		sb, err := s.group.Superblock()
@@ -53,7 +53,7 @@ func (s *Service) followParent() {
 }
 
 // drop gives the client up.
-func (u *uplink) drop() {
+func (u *parentLink) drop() {
 	if u.client != nil {
 		_ = u.client.Close() // it holds nothing
 		u.client = nil
@@ -61,7 +61,7 @@ func (u *uplink) drop() {
 }
 
 // parent is the client of the parent.
-func (u *uplink) parent() (*Client, error) {
+func (u *parentLink) parent() (*Client, error) {
 	if u.client != nil {
 		return u.client, nil
 	}
@@ -81,7 +81,7 @@ func (u *uplink) parent() (*Client, error) {
 }
 
 // turn asks the parent once, and does what follows.
-func (u *uplink) turn(sb *meta.Superblock) error {
+func (u *parentLink) turn(sb *meta.Superblock) error {
 	c, err := u.parent()
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ func (s *Service) disowned(sb *meta.Superblock, d *meta.Delegation) error {
 }
 
 // above notes what is above, if it is news.
-func (u *uplink) above(ctx context.Context, c *Client) error {
+func (u *parentLink) above(ctx context.Context, c *Client) error {
 	a, err := c.query(ctx, meta.Query{Kind: meta.QueryAbove, Path: u.s.cfg.Directory})
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func (u *uplink) above(ctx context.Context, c *Client) error {
 }
 
 // adopt adds the sector hosts that the parent has records of and this cluster never had, and takes new addresses over.
-func (u *uplink) adopt(ctx context.Context, records []blocktree.Runtime) error {
+func (u *parentLink) adopt(ctx context.Context, records []blocktree.Runtime) error {
 	own, err := u.s.group.Runtimes()
 	if err != nil {
 		return err
@@ -181,7 +181,7 @@ func (u *uplink) adopt(ctx context.Context, records []blocktree.Runtime) error {
 }
 
 // take takes every entry over, and says so, here and to the parent.
-func (u *uplink) take(c *Client, sb *meta.Superblock) error {
+func (u *parentLink) take(c *Client, sb *meta.Superblock) error {
 	if err := u.takeDir(c, sb.Dir); err != nil {
 		return err
 	}
@@ -193,9 +193,9 @@ func (u *uplink) take(c *Client, sb *meta.Superblock) error {
 }
 
 // own and ask have the cluster itself, and the parent, do something.
-func (u *uplink) own(op meta.Op) error { return u.ask(u.s.client, op) }
+func (u *parentLink) own(op meta.Op) error { return u.ask(u.s.client, op) }
 
-func (u *uplink) ask(c *Client, op meta.Op) error {
+func (u *parentLink) ask(c *Client, op meta.Op) error {
 	ctx, cancel := context.WithTimeout(u.s.ctx, 2*askTimeout)
 	defer cancel()
 	r, err := c.propose(ctx, op)
@@ -206,14 +206,14 @@ func (u *uplink) ask(c *Client, op meta.Op) error {
 }
 
 // entries asks the parent for entries after a name.
-func (u *uplink) entries(c *Client, dir blocktree.Path, after string, limit int) (meta.Answer, error) {
+func (u *parentLink) entries(c *Client, dir blocktree.Path, after string, limit int) (meta.Answer, error) {
 	ctx, cancel := context.WithTimeout(u.s.ctx, 2*askTimeout)
 	defer cancel()
 	return c.query(ctx, meta.Query{Kind: meta.QueryTake, Path: dir, After: after, Limit: limit})
 }
 
 // takeDir takes over what is in a directory. What is there from before stays.
-func (u *uplink) takeDir(c *Client, dir blocktree.Path) error {
+func (u *parentLink) takeDir(c *Client, dir blocktree.Path) error {
 	for after := ""; ; {
 		a, err := u.entries(c, dir, after, 0)
 		if err != nil || len(a.Taken) == 0 {
@@ -238,7 +238,7 @@ func (u *uplink) takeDir(c *Client, dir blocktree.Path) error {
 }
 
 // finish has the parent drop what has moved, once others have it too, and the cluster answer.
-func (u *uplink) finish(c *Client, sb *meta.Superblock, d *meta.Delegation, records []blocktree.Runtime) error {
+func (u *parentLink) finish(c *Client, sb *meta.Superblock, d *meta.Delegation, records []blocktree.Runtime) error {
 	if !d.HandedOver { // it was cut off before it could say so
 		return u.ask(c, meta.HandOver{Dir: sb.Dir, Generation: sb.Generation})
 	}
