@@ -38,6 +38,7 @@ const (
 	Lost                        // acknowledged data may be gone; reopen with --accept-loss
 	Recovering                  // a new holder is deciding what was written; ask again
 	NotLeader                   // another member of the Raft group leads
+	Elsewhere                   // another cluster answers for it
 
 	kindEnd // keep last
 )
@@ -49,7 +50,7 @@ var kindNames = [kindEnd]string{
 	StaleMember: "stale incarnation", Corrupt: "corrupt", Timeout: "timed out", Canceled: "canceled", Closed: "closed",
 	Undeliverable: "undeliverable", Unsupported: "unsupported", TooLarge: "too large",
 	NewerFormat: "newer format", IO: "i/o error", Lost: "acknowledged data may be lost", Recovering: "recovering",
-	NotLeader: "not the leader",
+	NotLeader: "not the leader", Elsewhere: "kept by another cluster",
 }
 
 // String names the kind in lower case, most often the only text an error needs.

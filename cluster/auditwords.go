@@ -73,6 +73,37 @@ func opWords(op meta.Op) (what string, on any) {
 	case meta.DrainHost:
 		return "drain node", o.Path.Short()
 	}
+	return treeWords(op)
+}
+
+// treeWords is opWords of what has to do with delegated directories.
+func treeWords(op meta.Op) (what string, on any) {
+	switch o := op.(type) {
+	case meta.PutBelow:
+		return "add node " + o.Runtime.Node.String(), o.Runtime.Path.Short()
+	case meta.RemoveBelow:
+		return "remove process record", o.Path.Short()
+	case meta.AssignGeneration:
+		return "give a generation to store " + o.Founder.String(), o.Dir.Short()
+	case meta.Delegate:
+		return fmt.Sprintf("delegate to generation %d, founded by store %v", o.Generation, o.Founder), o.Dir.Short()
+	case meta.HandOver:
+		return fmt.Sprintf("hand over to generation %d", o.Generation), o.Dir.Short()
+	case meta.DropMoved:
+		return "drop what has moved", o.Dir.Short()
+	case meta.RemoveMoved:
+		return "remove", o.File
+	case meta.DropEntry:
+		return "remove entry", o.Path.Short()
+	case meta.FoundChild:
+		return "found the cluster", o.Dir.Short()
+	case meta.SetAbove:
+		return "note what is above", ""
+	case meta.TakeEntries:
+		return "take entries over", o.Dir.Short()
+	case meta.EndTaking:
+		return "answer for the directory", ""
+	}
 	return fmt.Sprintf("%T", op), ""
 }
 

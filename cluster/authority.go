@@ -19,7 +19,12 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 	node, isNode := s.roster.node(from.Principal)
 	switch o := op.(type) {
 	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
-		meta.PutGrant, meta.RemoveGrant, meta.SetAccess, meta.SetLength:
+		meta.PutGrant, meta.RemoveGrant, meta.SetAccess, meta.SetLength, meta.PutBelow, meta.RemoveBelow, meta.RemoveMoved, meta.DropEntry,
+		meta.Delegate, meta.HandOver, meta.DropMoved: // of sector hosts of directories below, whose records the state has
+	case meta.AssignGeneration:
+		if !slices.Contains(from.Services, blocktree.ServiceSector) && from.UID != 0 {
+			return denied("only a sector host founds a cluster")
+		}
 	case meta.ExpireSession:
 		return denied("only the leader ends a silent session")
 	case meta.EndClaim:
@@ -32,7 +37,7 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		return s.permit(ctx, from, o.StartNode)
 	case meta.LeaveViews:
 		return s.permit(ctx, from, o.StartNode)
-	case meta.Found, meta.PutRuntime, meta.RemoveRuntime:
+	case meta.Found, meta.PutRuntime, meta.RemoveRuntime, meta.FoundChild, meta.SetAbove, meta.TakeEntries, meta.EndTaking:
 		if !isNode {
 			return denied("only sector hosts of the cluster may")
 		}

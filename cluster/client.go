@@ -33,12 +33,15 @@ type ClientConfig struct {
 	SpareAfter time.Duration
 }
 
-// Client speaks to one cluster: its metadata, and through handles its sectors. It owns the connections to the sector
+// Client speaks to one cluster: its metadata, and through handles its sectors; what another cluster of the domain keeps, it asks of that (tree). It owns the connections to the sector
 // hosts and one session, opened when the first lease is wanted.
 type Client struct {
 	cfg      ClientConfig
 	endpoint *bttp.Endpoint
-	owned    bool // endpoint is the client's to close
+	owned    bool  // endpoint is the client's to close
+	keeps    bool  // peers are the client's, which follows who they are
+	tree     *tree // nil: it follows no redirects
+	inTree   inTree
 	peers    *peers
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -72,17 +75,26 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	}
 	c := newClient(cfg, endpoint, newPeers(endpoint, cfg.Logger))
 	c.owned = true
+	c.tree = newTree(c)
+	c.keep(runtimes)
+	return c, nil
+}
+
+// keep begins to keep connections to the cluster's nodes, and to follow what is to be followed.
+func (c *Client) keep(hosts []blocktree.Runtime) {
+	c.keeps = true
 	c.peers.stranger, c.peers.detours = c.strange, true
-	if cfg.Parents != nil {
-		newWays(c.peers, cfg.Parents)
+	if c.cfg.Parents != nil {
+		newWays(c.peers, c.cfg.Parents)
 	}
-	c.peers.ensure(runtimes)
+	c.peers.ensure(hosts)
 	c.wg.Go(c.followRecords)
 	c.wg.Go(c.tellSuspects)
 	c.wg.Go(c.followDraining)
 	c.wg.Go(c.followSizes)
-	c.wg.Go(c.followRevoked)
-	return c, nil
+	if c.tree.first.owned {
+		c.wg.Go(c.followRevoked)
+	}
 }
 
 // newClient makes a client over an endpoint and the connections to the cluster's nodes.
@@ -98,6 +110,13 @@ func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
 
 // Close ends the session, releases what hangs on it and waits for every goroutine. Handles must be closed before.
 func (c *Client) Close() error {
+	var others []*Client
+	if c.tree != nil && c.tree.first == c {
+		others = c.tree.others()
+	}
+	for _, o := range others {
+		_ = o.Close() // it has no endpoint of its own, which is all that could fail
+	}
 	c.mu.Lock()
 	s := c.session
 	var id meta.SessionID
@@ -111,13 +130,15 @@ func (c *Client) Close() error {
 		_, _ = c.propose(ctx, meta.CloseSession{Session: id}) // a session that cannot be closed expires
 		cancel()
 	}
-	if hs := c.suspects.takeHints(); c.owned && len(hs) > 0 {
+	if hs := c.suspects.takeHints(); c.keeps && len(hs) > 0 {
 		c.peers.broadcast(codeSuspects, encodeHints(hs))
 	}
 	c.cancel()
 	c.wg.Wait()
-	if c.owned {
+	if c.keeps {
 		c.peers.close()
+	}
+	if c.owned {
 		return c.endpoint.Close()
 	}
 	return nil
@@ -129,8 +150,34 @@ func (c *Client) propose(ctx context.Context, op meta.Op) (meta.Result, error) {
 	return c.proposeCommand(ctx, meta.Command{ID: meta.NewCommandID(), Op: op})
 }
 
-// proposeCommand is propose of a command that may have been proposed before.
-func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (meta.Result, error) {
+// proposeCommand is propose of a command that may have been proposed before. Redirects are followed, but for those to a file.
+func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (r meta.Result, err error) {
+	p, f := meta.About(command.Op)
+	if c.tree == nil || p == "" && f == (blocktree.FileID{}) {
+		return c.proposeHere(ctx, command)
+	}
+	at := c.start(p, false, f)
+	at, err = c.tree.follow(ctx, at, func(at *Client) (*meta.Redirect, error) {
+		var err error
+		r, err = at.proposeHere(ctx, command)
+		return r.Redirect, err
+	})
+	if err == nil && r.Kind == blocktree.Other && r.Inode != nil {
+		c.tree.isHome(r.Inode.ID, at)
+	}
+	return r, err
+}
+
+// start is who is asked first about a path, or about a file.
+func (c *Client) start(p blocktree.Path, inside bool, f blocktree.FileID) *Client {
+	if p != "" {
+		return c.tree.nearest(p, inside)
+	}
+	return c.tree.home(f.Generation, c)
+}
+
+// proposeHere is proposeCommand to this cluster alone.
+func (c *Client) proposeHere(ctx context.Context, command meta.Command) (meta.Result, error) {
 	command.Caller = behind(ctx, command.Caller)
 	request, err := meta.EncodeCommand(nil, command)
 	if err != nil {
@@ -143,18 +190,49 @@ func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (meta
 	return meta.DecodeResult(reply)
 }
 
-// query asks the cluster; the answer is linearizable (but for QueryStatus). A refusal is an error.
+// query asks the cluster, or the one that it redirects to; the answer is linearizable (but for QueryStatus). A refusal is an error.
 func (c *Client) query(ctx context.Context, q meta.Query) (meta.Answer, error) {
+	a, _, err := c.queryAt(ctx, q)
+	if err == nil {
+		err = a.Err("cluster")
+	}
+	return a, err
+}
+
+// queryAt is query that also says who answered; a refusal is in the answer.
+func (c *Client) queryAt(ctx context.Context, q meta.Query) (a meta.Answer, at *Client, err error) {
+	if c.tree == nil || q.Path == "" && q.File == (blocktree.FileID{}) {
+		a, err = c.queryHere(ctx, q)
+		return a, c, err
+	}
+	if q.Caller != nil { // as stays
+		ctx = context.WithValue(ctx, behalfKey{}, q.Caller)
+	}
+	at, err = c.tree.follow(ctx, c.start(q.Path, q.Kind == meta.QueryList, q.File), func(at *Client) (*meta.Redirect, error) {
+		var err error
+		a, err = at.queryHere(ctx, q)
+		return a.Redirect, err
+	})
+	if r := a.Redirect; err == nil && r != nil && q.Path != "" && r.File != (blocktree.FileID{}) { // it has moved: its home is asked
+		if q.Path, q.File = "", r.File; q.Kind == meta.QueryStat {
+			q.Kind = meta.QueryStatID
+		}
+		return at.queryAt(ctx, q)
+	}
+	if err == nil && a.Kind == blocktree.Other && a.Inode != nil {
+		c.tree.isHome(a.Inode.ID, at)
+	}
+	return a, at, err
+}
+
+// queryHere asks this cluster alone. A refusal is in the answer.
+func (c *Client) queryHere(ctx context.Context, q meta.Query) (meta.Answer, error) {
 	q.Caller = behind(ctx, q.Caller)
 	reply, err := c.ask(ctx, codeQuery, meta.EncodeQuery(nil, q))
 	if err != nil {
 		return meta.Answer{}, err
 	}
-	a, err := meta.DecodeAnswer(reply)
-	if err == nil {
-		err = a.Err("cluster")
-	}
-	return a, err
+	return meta.DecodeAnswer(reply)
 }
 
 // askTimeout bounds one try at one node; another node is tried then.
@@ -276,7 +354,7 @@ func (c *Client) ListAfter(ctx context.Context, path blocktree.Path, after strin
 	if err != nil {
 		return nil, false, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
 	}
-	return a.Entries, a.More, nil
+	return a.Entries, a.More, c.complete(ctx, a.Entries)
 }
 
 // startWait is how long CreateFile waits for nodes of the cluster that have never started.
@@ -309,12 +387,20 @@ func (c *Client) createFile(ctx context.Context, path blocktree.Path, op meta.Op
 
 // Remove removes a file that nobody holds, or an empty directory.
 func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
-	inode, err := c.Stat(ctx, path)
-	if err != nil {
-		return err
+	inode, gone := c.Stat(ctx, path)
+	named := nobodys
+	if gone == nil {
+		named = inode.ID
+	} else if blocktree.KindOf(gone) != blocktree.NotFound || c.tree == nil || !c.tree.several() { // else it may be an entry whose file is gone from its home
+		return gone
 	}
-	r, err := c.propose(ctx, meta.Remove{Path: path, File: inode.ID}) // whatever else may have the name by then stays
-	if err == nil {
+	r, err := c.propose(ctx, meta.Remove{Path: path, File: named}) // whatever else may have the name by then stays
+	switch {
+	case err == nil && r.Redirect != nil && r.Redirect.File != (blocktree.FileID{}):
+		err = c.removeMoved(ctx, path, r.Redirect.File)
+	case gone != nil:
+		return gone
+	case err == nil:
 		err = r.Err("cluster.Remove")
 	}
 	if err != nil {

@@ -61,6 +61,9 @@ func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, er
 	if inode.Kind != meta.KindFile {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
 	}
+	if c.tree != nil {
+		c = c.tree.home(inode.ID.Generation, c)
+	}
 	codec, err := erasure.New(inode.Code)
 	if err != nil {
 		return nil, err

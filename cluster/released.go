@@ -23,6 +23,9 @@ func (c *Client) Released(ctx context.Context, f blocktree.FileID) (ok bool, unk
 	if err != nil {
 		return false, nil, err
 	}
+	if c, err = c.HomeOf(ctx, f); err != nil {
+		return false, nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, appliedWait)
 	defer cancel()
 	nodes := c.peers.nodes()

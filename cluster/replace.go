@@ -24,7 +24,7 @@ func (c *Client) strange() { signal(c.strangers) }
 // noteLayout looks at the records if a layout names a store that is not known. A host that was removed for good is such a one,
 // too, and costs a question with every layout that somebody asked for.
 func (c *Client) noteLayout(l *stripe.Layout) {
-	if l != nil && c.owned && slices.ContainsFunc(l.Hosts, func(n blocktree.NodeID) bool { return c.peers.peer(n) == nil }) {
+	if l != nil && c.keeps && slices.ContainsFunc(l.Hosts, func(n blocktree.NodeID) bool { return c.peers.peer(n) == nil }) {
 		c.strange()
 	}
 }
@@ -51,7 +51,7 @@ func (c *Client) followRecords() {
 // readRecords goes by the process records as they are now.
 func (c *Client) readRecords(ctx context.Context) error {
 	hosts, err := c.Hosts(ctx)
-	if err == nil && len(hosts) > 0 && c.owned {
+	if err == nil && len(hosts) > 0 && c.keeps {
 		c.peers.adopt(hosts)
 	}
 	return err

@@ -39,6 +39,9 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOption
 	if err != nil {
 		return 0, 0, err
 	}
+	if c, err = c.HomeOf(ctx, inode.ID); err != nil {
+		return 0, 0, err
+	}
 	fail := func(err error) (uint64, uint64, error) {
 		return 0, 0, &blocktree.Error{Op: "resize", Path: path.Short(), Err: err}
 	}

@@ -161,8 +161,8 @@ func (c *Client) followRevoked() {
 		ctx, cancel := context.WithTimeout(c.ctx, askTimeout)
 		list, err := c.Revoked(ctx)
 		cancel()
-		if err == nil && c.revoked.add(list, c.cfg.Clock.Now(), true) { // else it is asked for again
-			c.endpoint.SetRefused(c.revoked.refuses)
+		if all := &c.tree.first.revoked; err == nil && all.add(list, c.cfg.Clock.Now(), true) { // else it is asked for again; who one cluster has revoked, none is believed to be
+			c.endpoint.SetRefused(all.refuses)
 		}
 		select {
 		case <-c.ctx.Done():

@@ -110,6 +110,9 @@ func (c *Client) changeRights(ctx context.Context, what string, path blocktree.P
 		return Applied{}, err
 	}
 	r, err := c.change(ctx, what, path, op(inode))
+	if err == nil {
+		c, err = c.HomeOf(ctx, inode.ID)
+	}
 	if err != nil {
 		return Applied{}, err
 	}

@@ -140,6 +140,9 @@ func (s *Service) readRecords(started bool) {
 	s.roster.set(hosts)
 	s.endpoint.SetRefused(s.refuses)
 	s.peers.adopt(hosts)
+	if started && s.cfg.Hosts != nil {
+		s.cfg.Hosts(hosts)
+	}
 	if !started {
 		return
 	}

@@ -37,6 +37,9 @@ type ServiceConfig struct {
 	Directory   blocktree.Scope           // whose entries the cluster keeps
 	Members     []blocktree.Runtime       // every founding sector host, or every one there is now; this one included
 	Joins       bool                      // the cluster runs already, without this store: there is nothing to found
+	Generation  blocktree.Generation      // of a cluster that is to be founded in a delegated directory; 0: it is the root cluster, or any that works by a list of members
+	Seeds       []blocktree.Runtime       // sector hosts of the root directory, for a child that knows nobody above
+	Hosts       func([]blocktree.Runtime) // is told of the cluster's sector hosts whenever their records change; nil: nobody wants to know
 	SpareAfter  time.Duration             // as in ClientConfig
 	ScrubRate   int64                     // bytes per second that a scrub in the background reads; 0: there is none
 	Others      bttp.Handler              // serves messages of codes from CodesOfOthers on; nil: nobody does
@@ -82,7 +85,8 @@ type Service struct {
 	looks      hintLooks
 	uplinks    *uplinks
 	crossing   *crossing
-	name       []byte // the store's id, as header of Raft messages
+	name       []byte        // the store's id, as header of Raft messages
+	begun      time.Duration // when it was opened, by Clock.Boot
 
 	mu      sync.Mutex
 	serving incarnations // zero until the service serves
@@ -97,6 +101,7 @@ func OpenService(ctx context.Context, cfg ServiceConfig) (*Service, error) {
 	s := &Service{cfg: cfg, fatal: make(chan error, 1), roster: newRoster(cfg.Members), records: make(chan struct{}, 1),
 		healing: map[blocktree.FileID]context.CancelFunc{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.begun = cfg.Clock.Boot()
 	s.name = binary.BigEndian.AppendUint64(nil, uint64(cfg.Node))
 	s.learner.init()
 	s.holders.nodes, s.holders.known = s.roster, map[blocktree.FileID]holder{}
@@ -277,6 +282,7 @@ func (s *Service) run() {
 	s.wg.Go(func() { s.scrubber.run(s.ctx) })
 	s.wg.Go(s.followRecords)
 	s.wg.Go(s.keepVoters)
+	s.wg.Go(s.followParent)
 	s.learner.run(s.ctx, s.member, s.group)
 }
 
@@ -300,8 +306,7 @@ func (s *Service) knownLayouts() ([]*stripe.Layout, error) {
 // until a majority answers.
 func (s *Service) join() (incarnations, error) {
 	var none incarnations
-	found := meta.Found{Dir: s.cfg.Directory, Generation: 1, Runtimes: s.cfg.Members, Mode: 0o755, Time: s.cfg.Clock.Now().UnixNano()}
-	r, err := s.client.propose(s.ctx, found)
+	r, err := s.client.propose(s.ctx, s.founding())
 	if err != nil {
 		return none, s.unwelcome(err)
 	}

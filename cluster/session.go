@@ -27,6 +27,14 @@ const acquireInterval = 200 * time.Millisecond
 // else holds is waited for as o says, then it is Busy. It blocks until what was in flight is decided. Acknowledged writes that turn out to be gone
 // until then were never the opener's: it begins again. (Nodes that lost their power together come back one after the other.)
 func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inode, o OpenOptions) (*Handle, error) {
+	c, err := c.HomeOf(ctx, inode.ID)
+	if err != nil {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+	}
+	if c.tree != nil {
+		c.tree.enter(c)
+		defer c.tree.leave(c)
+	}
 	for {
 		h, err := c.open(ctx, path, inode, o)
 		if err != nil {

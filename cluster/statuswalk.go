@@ -16,13 +16,34 @@ type statusWalk struct {
 	heard func() // somebody has answered
 }
 
-// query is Client.query.
+// query is Client.query, of this cluster alone.
 func (w *statusWalk) query(q meta.Query) (meta.Answer, error) {
-	a, err := w.c.query(w.ctx, q)
+	a, err := w.c.queryHere(w.ctx, q)
+	if err == nil {
+		err = a.Err("cluster")
+	}
 	if err == nil {
 		w.heard()
 	}
 	return a, err
+}
+
+// list returns the entries of a directory, none of one that another cluster keeps.
+func (w *statusWalk) list(dir blocktree.Path) (all []meta.DirEntry, err error) {
+	for after := ""; ; {
+		a, err := w.query(meta.Query{Kind: meta.QueryList, Path: dir, After: after})
+		if a.Redirect != nil {
+			return nil, nil
+		}
+		n := len(a.Entries)
+		if err != nil || n == 0 {
+			return all, err
+		}
+		if all = append(all, a.Entries...); !a.More || a.Entries[n-1].Name <= after {
+			return all, nil
+		}
+		after = a.Entries[n-1].Name
+	}
 }
 
 // nodes adds every node to a status, in ascending order, and returns how many serve.
@@ -107,7 +128,7 @@ type statusFile struct {
 
 // walk appends every file below dir.
 func (w *statusWalk) walk(found []statusFile, dir blocktree.Path) ([]statusFile, error) {
-	entries, err := w.c.List(w.ctx, dir)
+	entries, err := w.list(dir)
 	if blocktree.KindOf(err) == blocktree.Permission {
 		return found, nil // who may not see a directory is told of the others
 	}
@@ -117,6 +138,9 @@ func (w *statusWalk) walk(found []statusFile, dir blocktree.Path) ([]statusFile,
 	w.heard()
 	for _, e := range entries {
 		path := dir.Join(e.Name)
+		if e.Inode.Kind == meta.KindFile && e.Inode.SectorBytes == 0 {
+			continue // another cluster keeps it
+		}
 		if e.Inode.Kind != meta.KindDir {
 			found = append(found, statusFile{path: path, inode: e.Inode})
 		} else if found, err = w.walk(found, path); err != nil {

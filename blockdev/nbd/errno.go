@@ -47,6 +47,7 @@ var errnos = [...]uint32{
 	blocktree.Lost:            nbdEIO,
 	blocktree.Recovering:      nbdEIO,
 	blocktree.NotLeader:       nbdEIO,
+	blocktree.Elsewhere:       nbdEIO,
 }
 
 // errnoOf is what a command that failed with err is answered.

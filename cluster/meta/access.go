@@ -33,6 +33,15 @@ func (s *state) judged(q Query) Answer {
 		return s.answer(q)
 	}
 	a := s.answer(q)
+	if a.Redirect != nil && !q.Caller.Anonymous() { // who is redirected is judged there
+		if r, ok := s.believed(q.Caller.Path, q.Caller.Chain...); ok {
+			return a
+		} else if r.Kind != blocktree.Other {
+			a = Answer{}
+			a.refused(r)
+			return a
+		}
+	}
 	if r := s.judgeAnswer(&q, &a); r.Kind != blocktree.Other {
 		a = Answer{}
 		a.refused(r)
@@ -63,13 +72,24 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 		}
 		return s.judgeInode(q, i)
 	case QueryList:
-		i, r := s.stat(q.Path)
+		i, r := s.statInto(q.Path)
 		if r.Kind != blocktree.Other {
 			return s.judgeNotFound(q, a)
 		}
 		if !s.may(q.Caller, i, RightList, q.Time) {
 			return s.denied(q.Caller, i, RightList, q.Time)
 		}
+	case QueryAbove:
+		return s.judgeHost(q, q.Path)
+	case QueryTake:
+		at, r := s.follow(s.superblock(), q.Path)
+		if dir := at.via; r.Kind == blocktree.Other {
+			if dir == "" {
+				dir = q.Path
+			}
+			return s.judgeHost(q, dir)
+		}
+		return refuse(blocktree.Permission, "%s may not take that over", q.Caller)
 	default:
 		if q.Caller.Anonymous() {
 			return refuse(blocktree.Permission, "an anonymous caller may not ask for that").hinted("ask with credentials of the domain")
@@ -77,6 +97,14 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 		if r, ok := s.believed(q.Caller.Path, q.Caller.Chain...); !ok {
 			return r
 		}
+	}
+	return Result{}
+}
+
+// judgeHost judges what sector hosts of a directory are told alone.
+func (s *state) judgeHost(q *Query, dir blocktree.Path) Result {
+	if !s.hostBelow(q.Caller, dir) {
+		return refuse(blocktree.Permission, "%s is no sector host in %s", q.Caller, dir.Short()).hinted("add its process record first: btnode node add")
 	}
 	return Result{}
 }

@@ -51,7 +51,7 @@ func (s *state) command(c Command) Result {
 			return s.withoutRecord(d.result)
 		}
 	}
-	if _, founding := c.Op.(Found); !founding && s.superblock() == nil {
+	if !founds(c.Op) && s.superblock() == nil {
 		return refuse(blocktree.Unavailable, "the cluster is not founded yet")
 	}
 	if c.Caller != nil {
@@ -61,7 +61,7 @@ func (s *state) command(c Command) Result {
 	if r.Kind == blocktree.Other {
 		r = s.do(op)
 	}
-	if remembered && (r.Kind == blocktree.Other || remembersRefusal(c.Op)) {
+	if remembered && r.Redirect == nil && (r.Kind == blocktree.Other || remembersRefusal(c.Op)) {
 		s.remember(c.ID, r)
 	}
 	return s.withoutRecord(r)
@@ -99,6 +99,15 @@ func remembers(o Op) bool {
 		return false
 	}
 	return true
+}
+
+// founds reports whether an op is the first of a cluster.
+func founds(o Op) bool {
+	switch o.(type) {
+	case Found, FoundChild:
+		return true
+	}
+	return false
 }
 
 // do dispatches on the op.
@@ -171,6 +180,37 @@ func (s *state) do(o Op) Result {
 		return s.noteAccess(o)
 	case SetLength:
 		return s.setLength(o)
+	}
+	return s.doDelegation(o)
+}
+
+// doDelegation dispatches on an op that has to do with delegated directories.
+func (s *state) doDelegation(o Op) Result {
+	switch o := o.(type) {
+	case PutBelow:
+		return s.putBelow(o)
+	case RemoveBelow:
+		return s.removeBelow(o)
+	case AssignGeneration:
+		return s.assignGeneration(o)
+	case Delegate:
+		return s.delegate(o)
+	case HandOver:
+		return s.handOver(o)
+	case DropMoved:
+		return s.dropMoved(o)
+	case RemoveMoved:
+		return s.removeMoved(o)
+	case DropEntry:
+		return s.dropEntry(o)
+	case FoundChild:
+		return s.foundChild(o)
+	case SetAbove:
+		return s.setAbove(o)
+	case TakeEntries:
+		return s.takeEntries(o)
+	case EndTaking:
+		return s.endTaking(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

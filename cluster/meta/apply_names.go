@@ -7,7 +7,6 @@ import (
 	"blocktree"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/keys"
-	"blocktree/internal/wire"
 )
 
 // found makes the superblock and the root directory, once.
@@ -26,12 +25,7 @@ func (s *state) found(o Found) Result {
 			return refuse(blocktree.Exists, "%s twice", r.Path.Short())
 		}
 	}
-	sb := &Superblock{Generation: o.Generation, Dir: o.Dir, Created: o.Time}
-	store(s, kindSuper, nil, sb, func(e *wire.Encoder, v *Superblock) {
-		e.U64(uint64(v.Generation))
-		putPath(e, v.Dir)
-		e.U64(uint64(v.Created))
-	})
+	s.setSuperblock(&Superblock{Generation: o.Generation, Dir: o.Dir, Created: o.Time})
 	root := &Inode{ID: blocktree.FileID{Generation: o.Generation, Inode: RootInode}, Kind: KindDir, Mode: o.Mode,
 		Created: o.Time, Modified: o.Time}
 	s.setInode(root)
@@ -49,18 +43,46 @@ type lookup struct {
 	missing []string        // names below it that do not exist; none: the path exists
 	parent  blocktree.Inode // of what the path names; 0 for the root directory
 	found   entry           // what the path names, if missing is empty
+	// via is the first delegated directory that the path goes through, viaFile its inode: what is behind it is another cluster's.
+	via     blocktree.Path
+	viaFile blocktree.FileID
 }
 
-// walk follows a path. It is refused if it is outside the cluster's directory, has impossible names, or goes through a file.
-func (s *state) walk(p blocktree.Path) (lookup, Result) {
+// walk follows a path to what it names. It is redirected where another cluster answers for that, and refused if it is outside the domain, has impossible names, or
+// goes through a file.
+func (s *state) walk(p blocktree.Path) (lookup, Result) { return s.walkTo(p, false) }
+
+// walkInto is walk for what is in the directory that the path names, which is another cluster's where that is delegated.
+func (s *state) walkInto(p blocktree.Path) (lookup, Result) { return s.walkTo(p, true) }
+
+func (s *state) walkTo(p blocktree.Path, inside bool) (lookup, Result) {
 	sb := s.superblock()
 	if sb == nil {
 		return lookup{}, refuse(blocktree.NotFound, "the cluster is not founded yet")
 	}
+	if r, away := s.outside(sb, p, inside); away {
+		return lookup{}, r
+	}
+	at, r := s.follow(sb, p)
+	switch {
+	case at.via != "":
+		return lookup{}, s.nearer(at.via, at.viaFile, p.Short())
+	case r.Kind != blocktree.Other:
+		return lookup{}, r
+	case inside && len(at.missing) == 0 && at.found.away:
+		return lookup{}, s.nearer(p, at.found.file, p.Short())
+	case sb.Taking != TakingNothing:
+		return lookup{}, refuse(blocktree.Unavailable, "the cluster of %s is taking its directory over", sb.Dir.Short()).hinted("ask again in a moment")
+	}
+	return at, r
+}
+
+// follow follows a path by the entries that there are, whoever answers for them.
+func (s *state) follow(sb *Superblock, p blocktree.Path) (lookup, Result) {
 	if !p.Within(sb.Dir) || len(p) > blocktree.PathBytesMax {
 		return lookup{}, refuse(blocktree.Invalid, "not below %s", sb.Dir)
 	}
-	at := lookup{dir: RootInode, found: entry{blocktree.FileID{Generation: sb.Generation, Inode: RootInode}, KindDir}}
+	at := lookup{dir: RootInode, found: entry{file: blocktree.FileID{Generation: sb.Generation, Inode: RootInode}, kind: KindDir}}
 	if p == sb.Dir {
 		return at, Result{}
 	}
@@ -75,7 +97,10 @@ func (s *state) walk(p blocktree.Path) (lookup, Result) {
 	}
 	for i, n := range names {
 		if at.found.kind != KindDir {
-			return lookup{}, refuse(blocktree.Invalid, "%s is not a directory", strings.Join(names[:i], "/"))
+			return at, refuse(blocktree.Invalid, "%s is not a directory", strings.Join(names[:i], "/"))
+		}
+		if at.found.away && at.via == "" {
+			at.via, at.viaFile = sb.Dir+blocktree.Path("/"+strings.Join(names[:i], "/")), at.found.file
 		}
 		at.dir, at.parent = at.found.file.Inode, at.found.file.Inode
 		e, ok := s.entry(at.dir, n)
@@ -88,14 +113,21 @@ func (s *state) walk(p blocktree.Path) (lookup, Result) {
 	return at, Result{}
 }
 
-// stat returns the inode that a path names.
+// stat returns the inode that a path names. Of a file of another generation it says which one that is.
 func (s *state) stat(p blocktree.Path) (*Inode, Result) {
 	at, r := s.walk(p)
 	if r.Kind != blocktree.Other {
 		return nil, r
 	}
+	return s.statAt(p, at)
+}
+
+func (s *state) statAt(p blocktree.Path, at lookup) (*Inode, Result) {
 	if len(at.missing) > 0 {
 		return nil, refuse(blocktree.NotFound, "%s does not exist", p.Short())
+	}
+	if f := at.found.file; f.Generation != s.superblock().Generation {
+		return nil, redirect(&Redirect{Generation: f.Generation, File: f}, p.Short()+" is file "+f.String()+", which another cluster keeps")
 	}
 	i := s.inode(at.found.file)
 	if i == nil {
@@ -130,7 +162,7 @@ func (s *state) makeDirs(dir blocktree.Inode, names []string, mode, uid, gid uin
 	for _, n := range names {
 		i = s.newInode(KindDir, mode, uid, gid, time)
 		s.setInode(i)
-		s.setEntry(dir, n, entry{i.ID, KindDir})
+		s.setEntry(dir, n, entry{file: i.ID, kind: KindDir})
 		dir = i.ID.Inode
 	}
 	return i
@@ -181,7 +213,7 @@ func (s *state) createFile(o CreateFile, durability stripe.Durability) Result {
 	i.SizeBytes, i.SectorBytes, i.Code = o.SizeBytes, o.SectorBytes, o.Code
 	i.Suite, i.KeyID, i.Access = o.Suite, o.KeyID, o.Access
 	s.setInode(i)
-	s.setEntry(dir, at.missing[n], entry{i.ID, KindFile})
+	s.setEntry(dir, at.missing[n], entry{file: i.ID, kind: KindFile})
 	s.setFile(i.ID, l)
 	return Result{Inode: i, Layout: l}
 }
@@ -280,29 +312,45 @@ func (s *state) remove(o Remove) Result {
 			empty = false
 			return false
 		})
-		if !empty {
+		switch {
+		case i.Delegation != nil:
+			return refuse(blocktree.Busy, "%s has a cluster of its own", o.Path.Short()).hinted("a directory that was delegated stays")
+		case len(s.below(o.Path)) > 0:
+			return refuse(blocktree.Busy, "%s has process records", o.Path.Short()).hinted("btnode node remove takes them away one by one")
+		case !empty:
 			return refuse(blocktree.Busy, "%s is not empty", o.Path.Short())
 		}
-	} else {
-		l := s.lease(i.ID)
-		if l == nil {
-			l = s.lease(i.companion())
-		}
-		if l != nil {
-			return Result{Kind: blocktree.Busy, Text: "in use by " + l.Holder.Short(), Lease: l,
-				Hint: "stop its user, or wait until the lease of a dead one has run out"}
-		}
-		s.dropFile(i.ID)
-		s.dropCompanion(i)
+	} else if r = s.freeFile(i); r.Kind != blocktree.Other {
+		return r
 	}
 	at, _ := s.walk(o.Path)
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
+	s.forget(i)
+	return Result{Inode: i}
+}
+
+// freeFile gives back what a file that nobody holds has beside its inode.
+func (s *state) freeFile(i *Inode) Result {
+	l := s.lease(i.ID)
+	if l == nil {
+		l = s.lease(i.companion())
+	}
+	if l != nil {
+		return Result{Kind: blocktree.Busy, Text: "in use by " + l.Holder.Short(), Lease: l,
+			Hint: "stop its user, or wait until the lease of a dead one has run out"}
+	}
+	s.dropFile(i.ID)
+	s.dropCompanion(i)
+	return Result{}
+}
+
+// forget forgets an inode whose entry is gone.
+func (s *state) forget(i *Inode) {
 	s.del(kindInode, inodeRest(i.ID.Inode))
 	s.del(kindAccess, inodeRest(i.ID.Inode))
 	s.del(kindParent, inodeRest(i.ID.Inode))
 	s.counts.inodes -= min(s.counts.inodes, 1)
 	s.counts.access -= min(s.counts.access, uint64(len(i.Access)))
-	return Result{Inode: i}
 }
 
 func (s *state) setAttr(o SetAttr) Result {
@@ -343,9 +391,18 @@ func (s *state) setAttr(o SetAttr) Result {
 	return Result{Inode: i}
 }
 
+// statInto is stat for what is in a directory.
+func (s *state) statInto(dir blocktree.Path) (*Inode, Result) {
+	at, r := s.walkInto(dir)
+	if r.Kind != blocktree.Other {
+		return nil, r
+	}
+	return s.statAt(dir, at)
+}
+
 // list returns entries of a directory after a name.
 func (s *state) list(dir blocktree.Path, from string, limit int) ([]DirEntry, bool, Result) {
-	i, r := s.stat(dir)
+	i, r := s.statInto(dir)
 	if r.Kind != blocktree.Other {
 		return nil, false, r
 	}

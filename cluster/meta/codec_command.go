@@ -174,6 +174,8 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		putNodes(e, c.Nodes)
 		e.U32(uint32(c.Region))
 		e.Raw(c.Incarnation[:])
+	default:
+		putDelegationOp(e, o)
 	}
 }
 
@@ -286,6 +288,9 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return getSetLength(d)
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
+	}
+	if code >= opPutBelow && code <= opEndTaking {
+		return getDelegationOp(d, code)
 	}
 	return getHolderOp(d, code)
 }

@@ -10,7 +10,13 @@ import (
 // EncodeResult appends the encoding of r to dst.
 func EncodeResult(dst []byte, r Result) []byte {
 	e := wire.Encoder{Buf: dst}
-	e.U8(formatResult)
+	if r.Redirect == nil && r.Generation == 0 {
+		e.U8(formatResult)
+	} else {
+		e.U8(formatTreeResult)
+		putOpt(&e, r.Redirect, putRedirect)
+		e.U64(uint64(r.Generation))
+	}
 	putKind(&e, r.Kind)
 	e.String(short(r.Text))
 	e.String(short(r.Hint))
@@ -29,9 +35,15 @@ func EncodeResult(dst []byte, r Result) []byte {
 // DecodeResult reads what EncodeResult wrote. Nothing of b is kept.
 func DecodeResult(b []byte) (Result, error) {
 	d := wire.NewDecoder(b)
-	d.Format(formatResult)
-	r := Result{Kind: getKind(d), Text: d.String(textBytesMax), Hint: d.String(textBytesMax), Index: d.U64(),
-		Leader: blocktree.NodeID(d.U64())}
+	var r Result
+	if len(b) > 0 && b[0] == formatTreeResult {
+		d.Format(formatTreeResult)
+		r.Redirect, r.Generation = getOpt(d, getRedirect), blocktree.Generation(d.U64())
+	} else {
+		d.Format(formatResult)
+	}
+	r.Kind, r.Text, r.Hint, r.Index, r.Leader = getKind(d), d.String(textBytesMax), d.String(textBytesMax), d.U64(), blocktree.NodeID(d.U64())
+	checkRedirect(d, r.Redirect, r.Kind)
 	r.Inode = getOpt(d, getInode)
 	r.Layout = getOpt(d, getLayout)
 	r.Session = getOpt(d, getSession)
@@ -135,7 +147,10 @@ func DecodeQuery(b []byte) (Query, error) {
 // EncodeAnswer appends the encoding of a to dst.
 func EncodeAnswer(dst []byte, a Answer) []byte {
 	e := wire.Encoder{Buf: dst}
-	if a.Access == nil {
+	if a.Redirect != nil || a.Above != nil || len(a.Taken) > 0 || a.Home != "" { // as below
+		e.U8(formatTreeAnswer)
+		putAnswerTree(&e, &a)
+	} else if a.Access == nil {
 		e.U8(formatAnswer)
 	} else { // only who asked for it is told, and so knows the format
 		e.U8(formatAccessAnswer)
@@ -178,14 +193,19 @@ func EncodeAnswer(dst []byte, a Answer) []byte {
 // DecodeAnswer reads what EncodeAnswer wrote. Nothing of b is kept.
 func DecodeAnswer(b []byte) (Answer, error) {
 	d := wire.NewDecoder(b)
-	var access *Access
-	if len(b) > 0 && b[0] == formatAccessAnswer {
+	var a Answer
+	switch {
+	case len(b) > 0 && b[0] == formatTreeAnswer:
+		d.Format(formatTreeAnswer)
+		getAnswerTree(d, &a)
+	case len(b) > 0 && b[0] == formatAccessAnswer:
 		d.Format(formatAccessAnswer)
-		access = getAnswerAccess(d)
-	} else {
+		a.Access = getAnswerAccess(d)
+	default:
 		d.Format(formatAnswer)
 	}
-	a := Answer{Kind: getKind(d), Text: d.String(textBytesMax), Hint: d.String(textBytesMax), Access: access}
+	a.Kind, a.Text, a.Hint = getKind(d), d.String(textBytesMax), d.String(textBytesMax)
+	checkRedirect(d, a.Redirect, a.Kind)
 	a.Inode = getOpt(d, getInode)
 	for range d.Count(blocktree.ListEntriesMax) {
 		entry := DirEntry{Name: d.String(blocktree.NameBytesMax), Inode: *getInode(d)}

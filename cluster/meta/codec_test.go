@@ -53,7 +53,24 @@ func allOps() []Op {
 		Anchor{session(10), f, 11, 12, []byte("record")},
 		ResizeTree{Resize{f, 10, 1 << 30, session(9), 11, 12}},
 		SetLength{f, 1 << 40, 3},
+		PutBelow{host(3)}, RemoveBelow{path("/a/b")}, AssignGeneration{path("/a"), 3}, Delegate{path("/a"), 4, 5}, HandOver{path("/a"), 6}, DropMoved{path("/a"), 7},
+		RemoveMoved{f}, DropEntry{path("/a/b"), f}, FoundChild{Found{path("/d"), 3, founders(2), 0o755, -5}}, SetAbove{*someAbove()},
+		TakeEntries{path("/a"), someTaken(), founders(2)}, EndTaking{true},
 	}
+}
+
+func someAbove() *Above {
+	return &Above{Number: 1, Generation: 2, Parent: path("/a"), Runtimes: founders(2), Levels: []Level{{Mode: 0o755, UID: 3, GID: 4},
+		{Mode: 0o700, Grants: []Grant{{Subject{Path: path("/a")}, RightList, 6}}, Last: RightsChange{path("/by"), 7, "revoked read", Subject{Path: path("/a")}}}}}
+}
+
+func someTaken() []TakenEntry {
+	return []TakenEntry{{Name: "d", Inode: Inode{ID: fileID(3), Kind: KindDir, Mode: 0o700, Access: []byte("keys"), Delegation: &Delegation{5, 6, true}},
+		Grants: []Grant{{Subject{Path: path("/a")}, RightList, 6}}, Last: RightsChange{path("/by"), 7, "x", Subject{}}}, {Name: "f", Inode: Inode{ID: fileID(4), Kind: KindFile}}}
+}
+
+func someRedirect() *Redirect {
+	return &Redirect{Dir: path("/a"), Generation: 3, Runtimes: founders(2)}
 }
 
 func someCaller() *Caller {
@@ -285,6 +302,7 @@ func FuzzDecodeResult(f *testing.F) {
 	for _, r := range claimResults() {
 		f.Add(EncodeResult(nil, r))
 	}
+	f.Add(EncodeResult(nil, Result{Kind: blocktree.Elsewhere, Redirect: someRedirect()}))
 	fuzz(f, DecodeResult, func(r Result) []byte { return EncodeResult(nil, r) })
 }
 
@@ -297,6 +315,8 @@ func FuzzDecodeQuery(f *testing.F) {
 func FuzzDecodeAnswer(f *testing.F) {
 	f.Add(EncodeAnswer(nil, someAnswer()))
 	f.Add(EncodeAnswer(nil, Answer{Inode: someAnswer().Inode, Access: someAccess()}))
+	f.Add(EncodeAnswer(nil, Answer{Kind: blocktree.Elsewhere, Redirect: someRedirect()}))
+	f.Add(EncodeAnswer(nil, Answer{Above: someAbove(), Taken: someTaken(), Home: path("/a"), Runtimes: founders(1)}))
 	fuzz(f, DecodeAnswer, func(a Answer) []byte { return EncodeAnswer(nil, a) })
 }
 

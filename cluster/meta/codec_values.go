@@ -24,6 +24,9 @@ const (
 	formatCallerCommand = 2
 	formatCallerQuery   = 2
 	formatAccessAnswer  = 2
+	// A result with a redirect or a generation, and an answer with something of delegated directories.
+	formatTreeResult = 2
+	formatTreeAnswer = 3
 )
 
 // textBytesMax bounds the text and the hint of a refusal.
@@ -80,6 +83,9 @@ func putInode(e *wire.Encoder, i *Inode) {
 	if i.Integrity != IntegritySector {
 		kind = uint8(kindCheckedFile)
 	}
+	if i.Delegation != nil {
+		kind |= delegatedFlag
+	}
 	e.U8(kind | accessFlags(i) | lengthFlags(i))
 	e.U32(i.Mode)
 	e.U32(i.UID)
@@ -88,6 +94,9 @@ func putInode(e *wire.Encoder, i *Inode) {
 	e.U64(uint64(i.Modified))
 	if accessFlags(i) != 0 {
 		putFollowing(e, i)
+	}
+	if i.Delegation != nil {
+		putDelegation(e, i.Delegation)
 	}
 	if i.Kind != KindFile {
 		return
@@ -109,13 +118,18 @@ func putInode(e *wire.Encoder, i *Inode) {
 func getInode(d *wire.Decoder) *Inode {
 	i := &Inode{ID: d.File(), Kind: InodeKind(d.U8()), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
 		Created: int64(d.U64()), Modified: int64(d.U64())}
-	following, length := i.Kind&accessFlag != 0, i.Kind&lengthFlag != 0
-	kind := i.Kind &^ (accessFlag | lengthFlag)
+	following, length, away := i.Kind&accessFlag != 0, i.Kind&lengthFlag != 0, i.Kind&delegatedFlag != 0
+	kind := i.Kind &^ (accessFlag | lengthFlag | delegatedFlag)
 	if i.Kind = kind; kind == kindCheckedFile {
 		i.Kind = KindFile
 	}
 	if following {
 		getFollowing(d, i)
+	}
+	if away {
+		if i.Delegation = getDelegation(d); i.Kind != KindDir {
+			bad(d, "a file that is delegated")
+		}
 	}
 	switch kind {
 	case KindDir:

@@ -55,6 +55,18 @@ const (
 	opAnchor
 	opResizeTree
 	opSetLength
+	opPutBelow
+	opRemoveBelow
+	opAssignGeneration
+	opDelegate
+	opHandOver
+	opDropMoved
+	opRemoveMoved
+	opDropEntry
+	opFoundChild
+	opSetAbove
+	opTakeEntries
+	opEndTaking
 
 	opEnd // keep last
 )

@@ -115,6 +115,9 @@ func (i *Inode) CompanionInode() *Inode {
 
 // createTreeFile makes both files, or neither.
 func (s *state) createTreeFile(o CreateTreeFile) Result {
+	if _, r := s.walk(o.Path); r.Kind != blocktree.Other { // whose hosts are no matter, where it is another cluster's
+		return r
+	}
 	pages := o.CreateFile
 	pages.SizeBytes, pages.SectorBytes = o.TreeBytes, tree.PageBytes
 	l, r := s.newLayout(pages, o.Durability)

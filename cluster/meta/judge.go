@@ -9,10 +9,12 @@ const modeMax = 0o777
 // judged by the node that took the command: whose they are does not change.
 func (s *state) judge(o Op) (Op, Result) {
 	c := s.caller
-	if c == nil {
-		return o, Result{}
+	if c != nil {
+		if r, ok := s.believed(c.Path, c.Chain...); !ok { // its node had not heard of it yet
+			return o, r
+		}
 	}
-	if r, ok := s.believed(c.Path, c.Chain...); !ok { // its node had not heard of it yet
+	if r := s.elsewhere(o); r.Kind != blocktree.Other || c == nil {
 		return o, r
 	}
 	switch o := o.(type) {
@@ -66,7 +68,9 @@ func (s *state) judge(o Op) (Op, Result) {
 		if c.Anonymous() {
 			return o, refuse(blocktree.Permission, "an anonymous caller holds nothing").hinted("a session takes credentials of the domain")
 		}
-	case Found, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release: // see above
+	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, DropMoved, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking:
+		return o, s.judgeDelegation(o)
+	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release: // see above
 	default: // the leader's own, and what nobody has thought of
 		return o, refuse(blocktree.Permission, "%s may not ask for a %T", c, o).hinted("the cluster does that by itself")
 	}
@@ -114,7 +118,50 @@ func (s *state) judgeRemove(o Remove) Result {
 	case at.parent == 0: // the root directory, which stays
 		return Result{}
 	}
-	return s.judgeFile(blocktree.FileID{Generation: at.found.file.Generation, Inode: at.parent}, RightWrite)
+	return s.judgeFile(blocktree.FileID{Generation: s.superblock().Generation, Inode: at.parent}, RightWrite)
+}
+
+// judgeDelegation judges what has to do with delegated directories. Sector hosts speak for the directory that they are in, at the parent and in the child.
+func (s *state) judgeDelegation(o Op) Result {
+	c := s.caller
+	host := func(dir blocktree.Path) Result {
+		if at, r := s.walk(dir); r.Kind != blocktree.Other || len(at.missing) > 0 {
+			return r // the op says so
+		}
+		if !s.hostBelow(c, dir) {
+			return refuse(blocktree.Permission, "%s is no sector host in %s", c, dir.Short()).hinted("add its process record first: btnode node add")
+		}
+		return Result{}
+	}
+	switch o := o.(type) {
+	case PutBelow, RemoveBelow:
+		if !c.all() {
+			return refuse(blocktree.Permission, "%s has not user id 0", c).hinted("nodes are added and removed by user id 0")
+		}
+	case AssignGeneration:
+		if !c.all() && c.Path.Parent() != o.Dir || c.Anonymous() {
+			return refuse(blocktree.Permission, "%s is not in %s", c, o.Dir.Short()).hinted("a node founds the cluster of the directory that it is in")
+		}
+	case Delegate:
+		return host(o.Dir)
+	case HandOver:
+		return host(o.Dir)
+	case DropMoved:
+		return host(o.Dir)
+	case RemoveMoved:
+		if i := s.inode(o.File); i != nil && !s.may(c, i, RightAdmin, s.now) {
+			if d := s.movedFrom(i); d == nil || !s.may(c, d, RightWrite, s.now) {
+				return s.denied(c, i, RightAdmin, s.now)
+			}
+		}
+	case DropEntry:
+		return s.judgeRemove(Remove{Path: o.Path})
+	default: // the child's own
+		if !s.isHost(c) {
+			return refuse(blocktree.Permission, "%s is no sector host of the cluster", c).hinted("the cluster does that by itself")
+		}
+	}
+	return Result{}
 }
 
 // judgeMissing refuses to say that something does not exist to who may not list where it would be.

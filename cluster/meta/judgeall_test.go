@@ -19,6 +19,8 @@ func everyOp(c *Caller) []Op {
 		RevokePrincipal{Revocation{Principal: someone(1), Scope: rootDir, Time: 1, Until: 9}}, SetAccess{File: f, Access: []byte("x")}, NoteAccess{Session: id, File: f}, SetLength{f, 1, 2},
 		CreateTreeFile{CreateFile: file("/d/e/new"), TreeBytes: 1 << 20}, Anchor{Session: id, File: f, Epoch: 1},
 		ResizeTree{Resize{File: f, SizeBytes: 1 << 30}},
+		PutBelow{host(1)}, RemoveBelow{path("/d/e/n")}, AssignGeneration{path("/d"), 1}, Delegate{path("/d"), 2, 1}, HandOver{path("/d"), 2}, DropMoved{path("/d"), 2}, RemoveMoved{f},
+		DropEntry{path("/d/e/f"), f}, FoundChild{Found{Dir: path("/d"), Generation: 2}}, SetAbove{}, TakeEntries{Dir: path("/d")}, EndTaking{},
 	}
 }
 
@@ -28,7 +30,7 @@ type verdictOf uint8
 const (
 	byRights     verdictOf = iota + 1 // of a stranger: Permission
 	takersAffair                      // the node that took it has judged it
-	nobodys                           // the leader's own: refused to every caller
+	nobodys                           // the leader's, or sector hosts' of the directory: refused to every other caller
 )
 
 // TestEveryOpIsJudged: of each op there is a verdict, and an op without one is refused to whoever asks; a revoked caller is refused all of them.
@@ -37,7 +39,9 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opRemoveRuntime: takersAffair, opStartNode: takersAffair, opOpenSession: takersAffair, opRenewSession: takersAffair, opCloseSession: takersAffair, opExpireSession: nobodys,
 		opAcquire: byRights, opRelease: takersAffair, opChangeView: byRights, opClaimLease: byRights, opEndClaim: nobodys, opReplaceHost: byRights, opRetireHost: byRights,
 		opLeaveViews: takersAffair, opDrainHost: byRights, opCreateFlushFile: byRights, opStartVolatile: takersAffair, opResize: byRights, opPutGrant: byRights, opRemoveGrant: byRights,
-		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opSetLength: byRights, opCreateTreeFile: byRights, opAnchor: byRights, opResizeTree: byRights}
+		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opSetLength: byRights, opResizeTree: byRights, opCreateTreeFile: byRights, opAnchor: byRights,
+		opPutBelow: byRights, opRemoveBelow: byRights, opAssignGeneration: byRights, opDelegate: nobodys, opHandOver: nobodys, opDropMoved: nobodys, opRemoveMoved: byRights, opDropEntry: byRights,
+		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}
@@ -98,7 +102,8 @@ type unjudged struct{ Op }
 
 // TestEveryQueryIsJudged: of each query there is a verdict; a stranger learns nothing of a closed file, an anonymous or a revoked caller nothing at all.
 func TestEveryQueryIsJudged(t *testing.T) {
-	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true} // whoever has credentials
+	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true} // whoever has credentials
+	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true}                                                                                          // sector hosts of the directory
 	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryLayout: true, QueryLease: true, QueryAccess: true}
 	m := granted(t, 0o700, 0o600)
 	m.must(revoke(40, 10, 100))
@@ -115,7 +120,13 @@ func TestEveryQueryIsJudged(t *testing.T) {
 		if kind == QueryRevoked {
 			q.Path = ""
 		}
-		if domains[kind] == rights[kind] {
+		if kind == QueryGeneration {
+			q.File.Generation = 1
+		}
+		if kind == QueryBelow || kind == QueryAbove || kind == QueryTake {
+			q.Path = path("/d/e")
+		}
+		if n := map[bool]int{true: 1}; n[domains[kind]]+n[rights[kind]]+n[hosts[kind]] != 1 {
 			t.Errorf("query %d has no verdict here: who may?", kind)
 		}
 		for name, c := range map[string]*Caller{"a stranger": somebody(10, 10), "nobody": {}, "a revoked caller": revoked} {

@@ -45,6 +45,11 @@ const (
 	kindSession  = 'x' // session16 → Session
 	kindRevoked  = 'a' // principal33 scope → Revocation
 	kindLayout   = 'y' // inode8 → Layout
+
+	kindAbove      = 'A' // Above: what a child knows of its parents
+	kindBelow      = 'B' // path → Runtime: records of runtimes in directories that have, or are to get, clusters of their own
+	kindFounder    = 'F' // dir 0 node8 → generation8; the root cluster's
+	kindGeneration = 'G' // generation8 → generationOf; nothing → the next generation8; the root cluster's
 )
 
 // otherSpace returns the space that is not current.

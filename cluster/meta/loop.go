@@ -528,5 +528,6 @@ func stateAt(r pebble.Reader) (*state, error) {
 		return nil, err
 	}
 	s := openState(r, nil, a.space)
+	s.applied = a.index
 	return s, s.err
 }

@@ -37,19 +37,27 @@ func (s *state) rightsUntil(c *Caller, i *Inode, now int64) (r Rights, until int
 		return s.anonymous(i), 0
 	}
 	r = byMode(c, i)
-	s.upward(i.ID.Inode, func(n blocktree.Inode) bool {
-		if a := s.access(n); a != nil {
-			for k := range a.grants {
-				if g := &a.grants[k]; g.holds(now) && g.Subject.covers(c) {
-					r |= g.Rights
-					if g.Until != 0 && (until == 0 || g.Until < until) {
-						until = g.Until
-					}
+	count := func(grants []Grant) {
+		for k := range grants {
+			if g := &grants[k]; g.holds(now) && g.Subject.covers(c) {
+				r |= g.Rights
+				if g.Until != 0 && (until == 0 || g.Until < until) {
+					until = g.Until
 				}
 			}
 		}
+	}
+	s.upward(i.ID.Inode, func(n blocktree.Inode) bool {
+		if a := s.access(n); a != nil {
+			count(a.grants)
+		}
 		return r != rightsAll
 	})
+	if up := s.above(); up != nil && r != rightsAll {
+		for k := range up.Levels {
+			count(up.Levels[k].Grants)
+		}
+	}
 	return r, until
 }
 
@@ -90,17 +98,24 @@ func byBits(i *Inode, bits uint32) (r Rights) {
 	return r
 }
 
-// anonymous is what others may read, if that is so all the way up; nothing where the way is not known.
+// anonymous is what others may read, if that is so all the way up; nothing where the way is not known, as of a file whose entry is another cluster's.
 func (s *state) anonymous(i *Inode) Rights {
 	open, top := i.Mode&4 != 0, i.ID.Inode
 	s.upward(i.ID.Inode, func(n blocktree.Inode) bool {
 		if n != i.ID.Inode {
 			d := s.inode(blocktree.FileID{Generation: i.ID.Generation, Inode: n})
-			open = open && d != nil && d.Mode&4 != 0
+			open = open && d != nil && d.Mode&4 != 0 && d.Delegation == nil
 		}
 		top = n
 		return open
 	})
+	if up := s.above(); up != nil {
+		for k := range up.Levels {
+			open = open && up.Levels[k].Mode&4 != 0
+		}
+	} else if sb := s.superblock(); sb == nil || sb.Child {
+		return 0
+	}
 	if !open || top != RootInode {
 		return 0
 	}
@@ -139,7 +154,7 @@ func (s *state) noteParents() {
 	s.scan(kindEntry, nil, nil, func(rest, v []byte) bool {
 		e, err := decodeEntryValue(v)
 		s.check(err)
-		if err == nil && len(rest) >= 8 {
+		if err == nil && len(rest) >= 8 && e.file.Generation == s.superblock().Generation {
 			s.set(kindParent, inodeRest(e.file.Inode), append([]byte(nil), rest[:8]...))
 		}
 		return err == nil
@@ -176,6 +191,13 @@ func (s *state) takenBy(c *Caller, i *Inode) (newest RightsChange) {
 		}
 		return true
 	})
+	if up := s.above(); up != nil {
+		for k := range up.Levels {
+			if l := &up.Levels[k].Last; l.By != "" && l.Time >= newest.Time && l.Subject.covers(c) {
+				newest = *l
+			}
+		}
+	}
 	return newest
 }
 

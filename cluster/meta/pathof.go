@@ -32,7 +32,7 @@ func (s *state) pathOf(f blocktree.FileID) (blocktree.Path, bool) {
 		name := ""
 		s.scan(kindEntry, inodeRest(dir), nil, func(rest, v []byte) bool {
 			left--
-			if e, err := decodeEntryValue(v); err == nil && e.file.Inode == n {
+			if e, err := decodeEntryValue(v); err == nil && e.file == (blocktree.FileID{Generation: f.Generation, Inode: n}) {
 				name = string(rest)
 			}
 			return name == "" && left > 0

@@ -10,17 +10,21 @@ type QueryKind uint8
 
 // The query kinds, append-only.
 const (
-	QueryStat     QueryKind = iota + 1 // Path
-	QueryStatID                        // File
-	QueryList                          // Path, After, Limit
-	QueryLayout                        // File
-	QueryLease                         // File
-	QueryRuntimes                      //
-	QueryStatus                        // no ReadIndex: what the asked member knows
-	QueryStarts                        //
-	QueryDraining                      //
-	QueryAccess                        // Path, or File where there is none
-	QueryRevoked                       // After: how many to pass over; Limit
+	QueryStat       QueryKind = iota + 1 // Path
+	QueryStatID                          // File
+	QueryList                            // Path, After, Limit
+	QueryLayout                          // File
+	QueryLease                           // File
+	QueryRuntimes                        //
+	QueryStatus                          // no ReadIndex: what the asked member knows
+	QueryStarts                          //
+	QueryDraining                        //
+	QueryAccess                          // Path, or File where there is none
+	QueryRevoked                         // After: how many to pass over; Limit
+	QueryBelow                           // Path: a directory that is, or may get, delegated
+	QueryAbove                           // Path: a delegated directory
+	QueryGeneration                      // File.Generation
+	QueryTake                            // Path, After, Limit: entries of a directory that is handed over, for who takes it
 
 	queryEnd // keep last
 )
@@ -54,6 +58,11 @@ type Answer struct {
 	Access   *Access             // Access, with Inode
 	Draining []blocktree.NodeID  // Draining: stores that are to lose their places, ascending
 	Revoked  []Revocation        // Revoked, ascending by Principal and Scope; at most RevokedPageMax, and More
+	// Redirect says, with kind Elsewhere and no other, who answers instead.
+	Redirect *Redirect
+	Above    *Above         // Above
+	Taken    []TakenEntry   // Take, ascending by Name, with More, and with Runtimes that are records below
+	Home     blocktree.Path // Generation: the directory of its cluster
 }
 
 // Err returns nil if the query was answered, else an *Error.

@@ -40,13 +40,17 @@ func closeSnapshot(s *pebble.Snapshot) { _ = s.Close() } // it fails only when c
 
 // answer turns a query's refusal into an Answer.
 func (a *Answer) refused(r Result) {
-	a.Kind, a.Text, a.Hint = r.Kind, r.Text, r.Hint
+	a.Kind, a.Text, a.Hint, a.Redirect = r.Kind, r.Text, r.Hint, r.Redirect
 }
 
 // answer answers q from the state.
 func (s *state) answer(q Query) Answer {
 	var a Answer
 	var r Result
+	if r = s.queryElsewhere(&q); r.Kind != blocktree.Other {
+		a.refused(r)
+		return a
+	}
 	switch q.Kind {
 	case QueryStat:
 		a.Inode, r = s.stat(q.Path)
@@ -75,10 +79,36 @@ func (s *state) answer(q Query) Answer {
 	case QueryRevoked:
 		a.Revoked, a.More, r = s.revokedAfter(q.After, q.Limit)
 	default:
-		r = refuse(blocktree.Unsupported, "unknown query")
+		r = s.answerDelegation(&q, &a)
 	}
 	a.refused(r)
 	return a
+}
+
+// answerDelegation answers what has to do with delegated directories.
+func (s *state) answerDelegation(q *Query, a *Answer) (r Result) {
+	switch q.Kind {
+	case QueryBelow:
+		if a.Inode, r = s.stat(q.Path); r.Kind == blocktree.Other {
+			a.Runtimes = s.below(q.Path)
+			a.Inode.Access = nil
+		}
+	case QueryAbove:
+		a.Above, r = s.aboveOf(q.Path)
+	case QueryGeneration:
+		if g := s.generation(q.File.Generation); g != nil {
+			a.Home = g.Dir
+		} else if sb := s.superblock(); sb != nil && sb.Generation == q.File.Generation {
+			a.Home = sb.Dir
+		} else {
+			r = refuse(blocktree.NotFound, "generation %d was given to nobody", q.File.Generation)
+		}
+	case QueryTake:
+		a.Taken, a.Runtimes, a.More, r = s.take(q)
+	default:
+		r = refuse(blocktree.Unsupported, "unknown query")
+	}
+	return r
 }
 
 // Answer answers q linearizably: from a state that has everything acknowledged before the call. QueryStatus is answered at
@@ -187,6 +217,15 @@ func (g *Group) Superblock() (*Superblock, error) {
 		return nil
 	})
 	return sb, err
+}
+
+// Above returns what a child knows of what is above it; nil of a cluster that was told nothing, as the root cluster.
+func (g *Group) Above() (a *Above, err error) {
+	err = g.view("meta.Above", func(s *state) error {
+		a = s.above()
+		return nil
+	})
+	return a, err
 }
 
 // Session returns a session; NotFound if it is closed or expired.

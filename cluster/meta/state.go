@@ -20,6 +20,8 @@ type state struct {
 	space byte
 	err   error
 
+	applied uint64 // the log index that this is the state after; 0 where something is being applied
+
 	id      CommandID // of the command that is applied
 	caller  *Caller   // who asks for it, nil: the cluster itself
 	now     int64     // when, as it says; 0 in one of the version before
@@ -153,7 +155,25 @@ func store[T any](s *state, kind byte, rest []byte, v *T, encode func(*wire.Enco
 
 func (s *state) superblock() *Superblock {
 	return value(s, kindSuper, nil, func(d *wire.Decoder) *Superblock {
-		return &Superblock{Generation: blocktree.Generation(d.U64()), Dir: getPath(d), Created: int64(d.U64())}
+		sb := &Superblock{Generation: blocktree.Generation(d.U64()), Dir: getPath(d), Created: int64(d.U64())}
+		if d.Len() > 0 {
+			if sb.Child, sb.Taking = true, Taking(d.U8()); sb.Taking >= takingEnd {
+				bad(d, "takes over what nobody knows")
+			}
+		}
+		return sb
+	})
+}
+
+// setSuperblock stores the superblock. That of a child is refused by versions before, which know no parent.
+func (s *state) setSuperblock(sb *Superblock) {
+	store(s, kindSuper, nil, sb, func(e *wire.Encoder, v *Superblock) {
+		e.U64(uint64(v.Generation))
+		putPath(e, v.Dir)
+		e.U64(uint64(v.Created))
+		if v.Child {
+			e.U8(uint8(v.Taking))
+		}
 	})
 }
 
@@ -260,6 +280,7 @@ func each[T any](s *state, kind byte, decode func(*wire.Decoder) *T, f func(*T))
 type entry struct {
 	file blocktree.FileID
 	kind InodeKind
+	away bool // a directory that is delegated
 }
 
 func (s *state) entry(dir blocktree.Inode, name string) (entry, bool) {
@@ -276,9 +297,13 @@ func (s *state) setEntry(dir blocktree.Inode, name string, v entry) {
 	var e wire.Encoder
 	e.U8(formatValue)
 	e.File(v.file)
-	e.U8(uint8(v.kind))
+	kind := uint8(v.kind)
+	if v.away {
+		kind |= delegatedFlag
+	}
+	e.U8(kind)
 	s.set(kindEntry, entryRest(dir, name), e.Buf)
-	if s.counts.parents {
+	if s.counts.parents && v.file.Generation == s.superblock().Generation { // those of others have numbers of their own
 		s.set(kindParent, inodeRest(v.file.Inode), inodeRest(dir))
 	}
 }
@@ -287,6 +312,9 @@ func decodeEntryValue(b []byte) (entry, error) {
 	d := wire.NewDecoder(b)
 	d.Format(formatValue)
 	e := entry{file: d.File(), kind: InodeKind(d.U8())}
+	if e.kind == KindDir|delegatedFlag {
+		e.kind, e.away = KindDir, true
+	}
 	if e.kind != KindDir && e.kind != KindFile {
 		bad(d, "neither file nor directory")
 	}

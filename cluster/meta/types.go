@@ -114,6 +114,8 @@ type Inode struct {
 	Companion    blocktree.Inode // of a companion: the file that it is of
 	AnchorNumber uint64          // 0: there is none
 	Anchor       []byte          // opaque here
+	// Delegation is set on a directory whose entries another cluster keeps.
+	Delegation *Delegation
 }
 
 // Heard is what a holder has said of the access record of its file (NoteAccess).
@@ -139,7 +141,22 @@ type Superblock struct {
 	Generation blocktree.Generation
 	Dir        blocktree.Path // the directory whose entries are here
 	Created    int64
+	// Child says that the directory was delegated: there is a parent. While Taking is not TakingNothing it answers for no path.
+	Child  bool
+	Taking Taking
 }
+
+// Taking is how far a child has taken its directory over.
+type Taking uint8
+
+// What is to be taken over yet.
+const (
+	TakingNothing Taking = iota
+	TakingEntries        // it may lack some
+	TakingAnswers        // it has them, and its parent may not have handed them over
+
+	takingEnd // keep last
+)
 
 // Session is what Raft says of a client's session. A lease hangs on it.
 type Session struct {
@@ -232,6 +249,9 @@ type Result struct {
 	// most LeasesPerSessionMax, and no others, were held and not claimed when this was applied. Else all were.
 	Claimed bool
 	Firm    []FirmLease
+	// Redirect says, with kind Elsewhere and no other, who answers instead.
+	Redirect   *Redirect
+	Generation blocktree.Generation // AssignGeneration
 }
 
 // Err returns nil if the command was done, else an *Error.

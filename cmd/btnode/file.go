@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cmd/internal/parts"
 	"blocktree/internal/cli"
@@ -106,10 +107,11 @@ func createFile(c *cobra.Command, file, name string, create *config.Create, more
 	if err != nil {
 		return err
 	}
-	if create.Code.Data == 0 {
-		_ = create.Code.Set(defaultCode(len(cfg.Cluster.Members))) // constants
+	given, members := create.Code.Data != 0, len(cfg.Cluster.Members)
+	if !given {
+		_ = create.Code.Set(defaultCode(members)) // constants
 	}
-	if err := create.Validate(len(cfg.Cluster.Members)); err != nil {
+	if err := create.Validate(0); err != nil {
 		return err
 	}
 	readers, err := parts.Readers(&cfg.Base, nil, more...)
@@ -117,12 +119,33 @@ func createFile(c *cobra.Command, file, name string, create *config.Create, more
 		return err
 	}
 	return withCluster(c, file, func(ctx context.Context, _ *config.Client, client *cluster.Client) error {
+		if members == 0 || create.Validate(members) != nil { // its directory's cluster may be another
+			if members, err = hostsFor(ctx, cfg, client, path); err != nil {
+				return err
+			}
+			if !given {
+				_ = create.Code.Set(defaultCode(members)) // constants
+			}
+			if err := create.Validate(members); err != nil {
+				return err
+			}
+		}
 		if err := parts.CreateFile(ctx, client, path, create, readers, nil); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(c.OutOrStdout(), "%s: %s, code %s\n", path.Short(), create.Size.String(), create.Code.String())
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s, code %s\n", path.Short(), create.Size.String(), create.Code.String())
 		return err
 	})
+}
+
+// hostsFor is how many sector hosts the cluster of a file's directory has; of the configuration's own as many as it lists, which it must do.
+func hostsFor(ctx context.Context, cfg *config.Client, client *cluster.Client, path blocktree.Path) (int, error) {
+	of, err := client.ClusterOf(ctx, path.Parent())
+	if err != nil || of == client && len(cfg.Cluster.Members) > 0 {
+		return len(cfg.Cluster.Members), err
+	}
+	hosts, err := of.Hosts(ctx)
+	return len(hosts), err
 }
 
 // defaultCode is the code of a file in a cluster of so many members when nobody said.

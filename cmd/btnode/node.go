@@ -13,10 +13,10 @@ import (
 )
 
 func newNode() *cobra.Command {
-	group := cli.NewGroup("node", "Replace a node's lost disk, drain or remove a node",
-		`node changes which nodes and disks a cluster counts on. It asks the cluster, so a majority of the nodes must run; the
-configuration may be that of any node, client or NBD server of the cluster.`)
-	group.AddCommand(newNodeReplace(), newNodeDrain(), newNodeRemove())
+	group := cli.NewGroup("node", "Add a node, replace its lost disk, drain or remove it",
+		`node changes which nodes and disks a cluster counts on: that of the directory which the node is in. It asks the cluster, so a majority of the nodes must run; the
+configuration may be that of any node, client or NBD server of the domain.`)
+	group.AddCommand(newNodeAdd(), newNodeReplace(), newNodeDrain(), newNodeRemove())
 	return group
 }
 
@@ -86,6 +86,9 @@ spares keeps its nodes; there, replace the node. A node that answers is removed 
 			if err := client.AwaitVoters(ctx); err != nil {
 				return err
 			}
+			if err := client.RemoveRecord(ctx, path); err != nil {
+				return err
+			}
 			_, err := fmt.Fprintf(c.OutOrStdout(), "%s is removed\n", path.Short())
 			return err
 		})
@@ -93,13 +96,16 @@ spares keeps its nodes; there, replace the node. A node that answers is removed 
 	return c
 }
 
-// withNode is withCluster for a command about the node at a path.
+// withNode is withCluster for a command about the node at a path, with the client of the cluster that it is in.
 func withNode(c *cobra.Command, file, name string, do func(context.Context, blocktree.Path, *cluster.Client) error) error {
 	if err := cli.RequireFlags(c, "config"); err != nil {
 		return err
 	}
 	return withCluster(c, file, func(ctx context.Context, cfg *config.Client, client *cluster.Client) error {
 		path, err := cfg.Resolve(name)
+		if err == nil {
+			client, err = client.ClusterOf(ctx, path.Parent())
+		}
 		if err != nil {
 			return err
 		}

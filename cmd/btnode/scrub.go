@@ -57,8 +57,14 @@ It exits with 1 if something is beyond repair or could not be repaired yet, or a
 		if err != nil {
 			return err
 		}
+		of := client
+		if len(files) > 0 { // all of one cluster
+			if of, err = client.HomeOf(c.Context(), files[0]); err != nil {
+				return err
+			}
+		}
 		p := newProgress(c.ErrOrStderr())
-		nodes, err := client.Scrub(c.Context(), files, p.scrub)
+		nodes, err := of.Scrub(c.Context(), files, p.scrub)
 		p.end()
 		if err != nil {
 			return err
@@ -94,6 +100,9 @@ func filesAt(ctx context.Context, cfg *config.Client, client *cluster.Client, pa
 		}
 		if inode.SizeBytes == 0 {
 			return nil, &blocktree.Error{Op: "scrub", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory; name its files, or no path for everything"}
+		}
+		if len(files) > 0 && files[0].Generation != inode.ID.Generation {
+			return nil, cli.Invalid("scrub them one after the other", "%s is kept by another cluster than %s", path.Short(), paths[0])
 		}
 		files = append(files, inode.ID)
 	}

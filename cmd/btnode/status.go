@@ -25,7 +25,7 @@ func newStatus() *cobra.Command {
 	var file string
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "status --config FILE [--json]",
+		Use:   "status [DIRECTORY] --config FILE [--json]",
 		Short: "Show the health of a cluster, its nodes and files",
 		Long: `status asks the nodes of a cluster how they are. Health is "ok" when every node is up and in sync with every file,
 "degraded" when something is missing and everything still works, "unavailable" when something does not. A file tolerates
@@ -42,15 +42,22 @@ Of a file of durability flush it says how often writes that were answered and no
 and whether they may have been just now, and nobody has opened the file since ("lossy"). Of a file with a new key it says how much of what was sealed before
 is still to be sealed anew, as whoever has it open, or had, said last; btnode file stat says it of one that nobody has opened since.
 
+It is the cluster of the configuration, or with DIRECTORY the one that keeps what is in that. Files that were made in a directory before it got a cluster of its own are in no status.
+
 It exits with 0 whenever it could find out, whatever it found: scripts read health from --json.`,
 		Example: `  btnode status --config client.yaml
   btnode status --config client.yaml --json | jq -r .health`,
 		DisableFlagsInUseLine: true,
-		Args:                  cli.Args(),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return cli.Args("DIRECTORY")(c, args)
+		},
 	}
 	addConfig(c, &file, "configuration of any node or client of the cluster")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := cli.RequireFlags(c, "config"); err != nil {
 			return err
 		}
@@ -65,7 +72,11 @@ It exits with 0 whenever it could find out, whatever it found: scripts read heal
 			return err
 		}
 		defer client.Close()
-		status, err := client.Status(ctx)
+		of, err := clusterAt(ctx, cfg, client, args)
+		if err != nil {
+			return err
+		}
+		status, err := of.Status(ctx)
 		if err != nil {
 			return err
 		}
@@ -76,6 +87,18 @@ It exits with 0 whenever it could find out, whatever it found: scripts read heal
 		return printStatus(c.OutOrStdout(), status)
 	}
 	return c
+}
+
+// clusterAt is the cluster that keeps what is in the directory which was named, or that of the configuration.
+func clusterAt(ctx context.Context, cfg *config.Client, client *cluster.Client, args []string) (*cluster.Client, error) {
+	if len(args) == 0 {
+		return client, nil
+	}
+	dir, err := cfg.Resolve(args[0])
+	if err != nil {
+		return nil, err
+	}
+	return client.ClusterOf(ctx, dir)
 }
 
 func printStatus(w io.Writer, s *cluster.Status) error {

@@ -49,6 +49,7 @@ func outcomes() map[blocktree.Kind]outcome {
 		blocktree.Lost:            {ExitFailure, "restart clients of this file: what was acknowledged to them may be gone"},
 		blocktree.Recovering:      {ExitFailure, "try again in a few seconds"},
 		blocktree.NotLeader:       {ExitFailure, "try again: the nodes are electing a leader"},
+		blocktree.Elsewhere:       {ExitFailure, "name the nodes of the cluster that keeps it, or those of the root directory (domain.seeds)"},
 	}
 }
 

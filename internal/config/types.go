@@ -48,10 +48,10 @@ type Identity struct {
 	Credentials string `yaml:"credentials" mapstructure:"credentials"`
 }
 
-// Cluster is the directory cluster that a runtime belongs to or works with, with all its founding sector hosts.
+// Cluster is the directory cluster that a runtime belongs to or works with, with all its founding sector hosts; none where Domain.Seeds lead to it.
 type Cluster struct {
 	Directory string   `yaml:"directory" mapstructure:"directory"`
-	Members   []Member `yaml:"members" mapstructure:"members"`
+	Members   []Member `yaml:"members,omitempty" mapstructure:"members"`
 	// Parents are runtimes of the cluster above, for a client also of others above or below, that are asked for a way where firewalls are between.
 	Parents []Parent `yaml:"parents,omitempty" mapstructure:"parents"`
 	// SpareAfter is how long a node must have been away before others take its places over; 0: blocktree.SpareAfter.

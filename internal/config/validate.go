@@ -86,8 +86,8 @@ func (c *Cluster) validate(b *Base) error {
 	if err != nil {
 		return at("cluster.directory", err)
 	}
-	if n := len(c.Members); n == 0 || n > membersMax {
-		return cli.Invalid("list the founding sector hosts of the cluster", "cluster.members: %d of them, 1 to %d are possible", n, membersMax)
+	if n := len(c.Members); n == 0 && len(b.Domain.Seeds) == 0 || n > membersMax {
+		return cli.Invalid("list the founding sector hosts of the cluster, or sector hosts of the root directory in domain.seeds", "cluster.members: %d of them, 1 to %d are possible", n, membersMax)
 	}
 	if c.SpareAfter.Duration != 0 && c.SpareAfter.Duration < time.Second {
 		return cli.Invalid("a restart takes longer; 10m is the default", "cluster.spareAfter: %v is too short", c.SpareAfter)
@@ -180,6 +180,9 @@ func (n *Node) validate() error {
 		return missing("filesystem.readerKey", "it names the file of the secret key that opens what the filesystem service serves; without it there is none")
 	}
 	me := n.RuntimePath()
+	if len(n.Cluster.Members) == 0 {
+		return n.validateBelow(me)
+	}
 	for _, m := range n.Runtimes() {
 		if m.Path != me {
 			continue
@@ -191,6 +194,18 @@ func (n *Node) validate() error {
 		return nil
 	}
 	return cli.Invalid("add this node to cluster.members, on every member alike", "path: %s is not among cluster.members", me.Short())
+}
+
+// validateBelow checks that of a node that finds its cluster by itself.
+func (n *Node) validateBelow(me blocktree.Path) error {
+	dir := n.Directory()
+	switch {
+	case dir == blocktree.RootPath(n.Root()):
+		return cli.Invalid("list the nodes of the root directory in cluster.members: nobody is above them to be asked", "cluster.members is empty")
+	case me.Parent() != dir:
+		return cli.Invalid("a sector host is placed directly in the directory whose sectors it keeps", "path: %s is not directly in %s", me.Short(), dir.Short())
+	}
+	return nil
 }
 
 // validate checks an NBD server's configuration.
@@ -254,7 +269,7 @@ func (n *NBD) validate() error {
 	return nil
 }
 
-// Validate checks how a file is to be made in a cluster of so many members: its code, its sectors and its size. It
+// Validate checks how a file is to be made in a cluster of so many members, 0 where that is not known: its code, its sectors and its size. It
 // fails with kind Invalid or TooLarge and a hint.
 func (c *Create) Validate(members int) error {
 	if c.Size == 0 {
@@ -266,7 +281,7 @@ func (c *Create) Validate(members int) error {
 	if err := c.Code.Validate(); err != nil {
 		return err
 	}
-	if c.Code.Shards() > members {
+	if members > 0 && c.Code.Shards() > members {
 		return cli.Invalid(fmt.Sprintf("use a code of at most %d shards, or add nodes", members),
 			"code %v needs %d nodes, the cluster has %d", &c.Code, c.Code.Shards(), members)
 	}
@@ -327,6 +342,19 @@ func CheckListen(listen string, insecure bool) error {
 	if host != "localhost" && (ip == nil || !ip.IsLoopback()) && !insecure {
 		return cli.Invalid("listen on loopback or a unix socket; or require TLS and clients' certificates, with a tls: section; or accept that anyone who reaches the port can read and write, with --insecure (insecure: true)",
 			"%s is reachable from other machines, and clients need not prove who they are", listen)
+	}
+	return nil
+}
+
+// CheckEndpoints refuses addresses of a runtime that nobody could dial.
+func CheckEndpoints(list []string) error {
+	if len(list) == 0 || len(list) > endpointsMax {
+		return cli.Invalid("write host:port, the node's listen address as others reach it", "%d endpoints, 1 to %d are possible", len(list), endpointsMax)
+	}
+	for _, e := range list {
+		if err := checkAddress(e); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -85,24 +85,7 @@ func loadAssigned(disk vfs.FS, dir string) (assigned, bool, error) {
 
 // save makes the file, durably.
 func (a *assigned) save(disk vfs.FS, dir string) error {
-	temporary := dir + "/" + assignedFile + ".new"
-	f, err := disk.Create(temporary)
-	if err != nil {
-		return err
-	}
-	if _, err = f.WriteAt(a.encode(), 0); err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = disk.Rename(temporary, dir+"/"+assignedFile)
-	}
-	if err == nil {
-		err = disk.SyncDir(dir)
-	}
-	return err
+	return replaceFile(disk, dir, assignedFile, a.encode())
 }
 
 // settle finds out which store the node has to be: the configured one, or the one that the cluster gave it instead. It reports

@@ -32,7 +32,8 @@ type Config struct {
 	StoreDir    string // has the subdirectories sectors and meta
 	StoreID     blocktree.NodeID
 	Directory   blocktree.Path      // of the cluster
-	Members     []blocktree.Runtime // all founding sector hosts, this one included
+	Members     []blocktree.Runtime // all founding sector hosts, this one included; none: the node asks from Seeds on
+	Seeds       []blocktree.Runtime // sector hosts of the root directory, for a node of a delegated directory
 	Parents     []blocktree.Runtime // as in cluster.ServiceConfig
 	ScrubRate   int64               // bytes per second that the scrub in the background reads; 0: there is none
 	Logger      *slog.Logger
@@ -46,7 +47,9 @@ type Config struct {
 	Lie        func(to blocktree.Path, answer *stripe.Message)
 	Filesystem *Filesystem // nil: the node serves sectors only
 
-	door *door // of Filesystem
+	door       *door                // of Filesystem
+	generation blocktree.Generation // of the cluster that the node's store founds in a delegated directory
+	known      *clusterOf           // what is written down of that cluster; nil where Members were given
 }
 
 // Node is a running node.
@@ -66,11 +69,13 @@ type Node struct {
 }
 
 // Open starts a node and returns when it listens; it serves as soon as a majority of its cluster runs. The store is made
-// when StoreDir is new. Kinds: Invalid, Unavailable (the node was replaced, and nobody says by which store), Busy, Permission, NewerFormat,
+// when StoreDir is new. A node of a delegated directory without a store waits until it has founded its cluster, or joins it. Kinds: Invalid, Unavailable (the node was replaced, and nobody says by which store), Busy, Permission, NewerFormat,
 // Corrupt (a store that must be restored or replaced), NoSpace, IO.
 func Open(ctx context.Context, c Config) (*Node, error) {
-	if err := c.validate(); err != nil {
-		return nil, err
+	if len(c.Members) > 0 || len(c.Seeds) == 0 {
+		if err := c.validate(); err != nil {
+			return nil, err
+		}
 	}
 	if c.Clock == nil {
 		c.Clock = SystemClock{}
@@ -83,6 +88,14 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		c.Boot = &boot
 	}
 	var err error
+	if len(c.Members) == 0 {
+		if err = c.findCluster(ctx); err == nil {
+			err = c.validate()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	if c.door, err = c.openDoor(ctx); err != nil {
 		return nil, err
 	}
@@ -122,9 +135,12 @@ func (c *Config) service(joins bool) cluster.ServiceConfig {
 	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
 		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
-		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie}
+		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie, Generation: c.generation, Seeds: c.Seeds}
 	if len(c.Parents) > 0 {
 		sc.Parents = func() []blocktree.Runtime { return c.Parents }
+	}
+	if c.known != nil {
+		sc.Hosts = c.noteHosts
 	}
 	c.door.serves(&sc)
 	return sc

@@ -43,6 +43,10 @@ type Domain struct {
 
 	nodeUser User // who the nodes are
 
+	// Directory is the one whose cluster it is, the root directory if it is not said, and Seeds are those of the root directory, where nodes are to find their cluster by themselves.
+	Directory blocktree.Path
+	Seeds     []blocktree.Runtime
+
 	// Liars change what nodes answer that are started from now on.
 	Liars map[int]*Liar
 
@@ -79,11 +83,24 @@ func (d *Domain) init(address func(i int) string) {
 	d.must(err)
 	d.Root, d.owners = d.rootKey.Principal(), map[*cluster.Client]owner{}
 	d.Reader = keys.NewReaderKey()
+	d.identify(0, address)
+}
+
+// dir is the directory whose cluster it is.
+func (d *Domain) dir() blocktree.Path {
+	if d.Directory != "" {
+		return d.Directory
+	}
+	return blocktree.RootPath(d.Root)
+}
+
+// identify makes the nodes' identities; their stores' ids begin behind one.
+func (d *Domain) identify(behind int, address func(i int) string) {
 	for i := range d.nodes {
-		path := blocktree.RootPath(d.Root).Join(fmt.Sprintf("node%d", i+1))
+		path := d.dir().Join(fmt.Sprintf("node%d", i+1))
 		key, chain := d.identityOf(path, d.nodeUser, blocktree.ServiceSector, blocktree.ServiceFilesystem)
 		d.keys, d.chains = append(d.keys, key), append(d.chains, chain)
-		d.Members = append(d.Members, blocktree.Runtime{Path: path, Principal: key.Principal(), Node: blocktree.NodeID(i + 1),
+		d.Members = append(d.Members, blocktree.Runtime{Path: path, Principal: key.Principal(), Node: blocktree.NodeID(behind + i + 1),
 			Endpoints: []string{address(i)}, Services: []string{blocktree.ServiceSector}})
 	}
 	d.T.Cleanup(func() {
@@ -216,8 +233,11 @@ func (d *Domain) TryStart(i int) error { return d.TryStartWithin(d.T.Context(), 
 func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 	c := node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
-		Directory: blocktree.RootPath(d.Root), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter, Filesystem: d.Filesystems[i],
+		Directory: d.dir(), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter, Filesystem: d.Filesystems[i],
 		Logger: d.Logger(fmt.Sprintf("node%d", i+1)), Network: d.Networks[i]}
+	if len(d.Seeds) > 0 {
+		c.Members, c.Seeds = nil, d.Seeds
+	}
 	if l := d.Liars[i]; l != nil {
 		c.Lie = l.Lie
 	}
@@ -327,7 +347,7 @@ func (d *Domain) clientWith(members []blocktree.Runtime, path blocktree.Path, ke
 	table, err := route.NewTable(members)
 	d.must(err)
 	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
-		Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger(path.Base()), Clock: node.SystemClock{},
+		Transport: d.Transport, Resolver: table, Scope: d.dir(), Logger: d.Logger(path.Base()), Clock: node.SystemClock{},
 		SpareAfter: d.SpareAfter}
 	if d.sim != nil {
 		d.sim.client(&config)

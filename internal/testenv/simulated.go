@@ -26,9 +26,11 @@ type Simulated struct {
 	*Domain
 	Net *simnet.Net
 
-	clock bubbleClock
-	disks []disk
-	boots []boot
+	clock  bubbleClock
+	subnet byte  // of the nodes; the next is that of the clients
+	nets   *byte // how many subnets are taken, by all domains of the world
+	disks  []disk
+	boots  []boot
 }
 
 // boot is a boot of a node's machine: how many there were, and a directory that stands for its tmpfs. That outlives the boot, too, as it does where
@@ -57,16 +59,45 @@ func (c bubbleClock) Boot() time.Duration { return time.Since(c.start) + time.Ho
 // lost where links lose any.
 func NewSimulated(t testing.TB, n int, seed uint64) *Simulated {
 	t.Helper()
-	s := &Simulated{Net: simnet.New(seed), clock: bubbleClock{time.Now()}}
+	s := &Simulated{Net: simnet.New(seed), clock: bubbleClock{time.Now()}, nets: new(byte)}
+	*s.nets = 2
 	d := &Domain{T: t, Dir: "/", Transport: bttp.QUIC, nodes: make([]*node.Node, n), sim: s}
 	s.Domain = d
+	s.furnish(n)
+	d.init(s.address)
+	return s
+}
+
+// furnish gives each node empty disks.
+func (s *Simulated) furnish(n int) {
 	for i := range n {
 		s.disks = append(s.disks, disk{})
-		s.boots = append(s.boots, boot{1, t.TempDir()})
+		s.boots = append(s.boots, boot{1, s.T.TempDir()})
 		s.Wipe(i)
 	}
-	d.init(func(i int) string { return netip.AddrPortFrom(s.NodeAddr(i), 7000).String() })
-	return s
+}
+
+func (s *Simulated) address(i int) string { return netip.AddrPortFrom(s.NodeAddr(i), 7000).String() }
+
+// Below makes n more nodes of the same domain and world, none of which runs, in a directory of their own; they find their cluster from the nodes of s on.
+func (s *Simulated) Below(short string, n int) *Simulated {
+	s.T.Helper()
+	b := &Simulated{Net: s.Net, clock: s.clock, subnet: *s.nets, nets: s.nets}
+	*s.nets += 2
+	d := &Domain{T: s.T, Dir: "/", Transport: s.Transport, nodes: make([]*node.Node, n), sim: b, Root: s.Root, rootKey: s.rootKey, owners: s.owners, Reader: s.Reader,
+		Directory: s.Path(short), Seeds: s.Members, Log: s.Log}
+	if len(s.Seeds) > 0 {
+		d.Seeds = s.Seeds
+	}
+	b.Domain = d
+	b.furnish(n)
+	d.identify(100*int(b.subnet), b.address)
+	s.T.Cleanup(func() {
+		for i := range d.nodes {
+			d.Stop(i)
+		}
+	})
+	return b
 }
 
 // durably makes a directory of the root: the node makes its store directory on its other disk only.
@@ -83,12 +114,12 @@ func durably(fs pebble.FS, dir string) error {
 
 // NodeAddr is the address of node i (from 0).
 func (s *Simulated) NodeAddr(i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
+	return netip.AddrFrom4([4]byte{10, 0, s.subnet, byte(i + 1)})
 }
 
 // ClientAddr is the address of the i-th client (from 0) that the domain has made.
 func (s *Simulated) ClientAddr(i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, 0, 1, byte(i + 1)})
+	return netip.AddrFrom4([4]byte{10, 0, s.subnet + 1, byte(i + 1)})
 }
 
 // Everybody are the addresses of all nodes and of the clients made by now.

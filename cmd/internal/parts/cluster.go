@@ -84,7 +84,7 @@ func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node
 	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
 		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members, Parents: c.Parents(),
 		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log, SpareAfter: c.Cluster.SpareAfter.Duration,
-		Filesystem: door})
+		Filesystem: door, Seeds: c.Seeds()})
 }
 
 // filesystem is what makes a node a filesystem service, nil where its configuration does not. Errors are those of keys.LoadReaderKey and of Readers.
@@ -127,12 +127,16 @@ func Dial(ctx context.Context, b *config.Base, log *slog.Logger) (*cluster.Clien
 	if err != nil {
 		return nil, err
 	}
-	table, err := route.NewTable(b.Runtimes())
+	begin, scope := b.Runtimes(), b.Directory()
+	if len(begin) == 0 { // redirects lead from the root on
+		begin, scope = b.Seeds(), blocktree.RootPath(b.Root())
+	}
+	table, err := route.NewTable(begin)
 	if err != nil {
 		return nil, err
 	}
 	config := cluster.ClientConfig{Path: b.RuntimePath(), Root: b.Root(), Key: key, Credentials: chain,
-		Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{},
+		Transport: bttp.Transport(b.Transport), Resolver: table, Scope: scope, Logger: log, Clock: node.SystemClock{},
 		SpareAfter: b.Cluster.SpareAfter.Duration}
 	if parents := b.Parents(); len(parents) > 0 {
 		config.Parents = func() []blocktree.Runtime { return parents }

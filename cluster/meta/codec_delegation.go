@@ -1,0 +1,139 @@
+package meta
+
+import (
+	"blocktree"
+	"blocktree/internal/wire"
+)
+
+// putDelegationOp writes the fields of an op that has to do with delegated directories.
+func putDelegationOp(e *wire.Encoder, o Op) {
+	switch o := o.(type) {
+	case PutBelow:
+		putRuntime(e, &o.Runtime)
+	case RemoveBelow:
+		putPath(e, o.Path)
+	case AssignGeneration:
+		putPath(e, o.Dir)
+		e.U64(uint64(o.Founder))
+	case Delegate:
+		putPath(e, o.Dir)
+		e.U64(uint64(o.Generation))
+		e.U64(uint64(o.Founder))
+	case HandOver:
+		putPath(e, o.Dir)
+		e.U64(uint64(o.Generation))
+	case DropMoved:
+		putPath(e, o.Dir)
+		e.U64(uint64(o.Generation))
+	case RemoveMoved:
+		e.File(o.File)
+	case DropEntry:
+		putPath(e, o.Path)
+		e.File(o.File)
+	case FoundChild:
+		putOp(e, o.Found)
+	case SetAbove:
+		putAbove(e, &o.Above)
+	case TakeEntries:
+		putPath(e, o.Dir)
+		putTakens(e, o.Entries)
+		putRuntimes(e, o.Below)
+	case EndTaking:
+		e.Bool(o.Answer)
+	}
+}
+
+// getDelegationOp reads what putDelegationOp wrote.
+func getDelegationOp(d *wire.Decoder, code opcode) Op {
+	generation := func() blocktree.Generation { return blocktree.Generation(d.U64()) }
+	switch code {
+	case opPutBelow:
+		return PutBelow{getRuntime(d)}
+	case opRemoveBelow:
+		return RemoveBelow{getPath(d)}
+	case opAssignGeneration:
+		return AssignGeneration{getPath(d), blocktree.NodeID(d.U64())}
+	case opDelegate:
+		return Delegate{getPath(d), generation(), blocktree.NodeID(d.U64())}
+	case opHandOver:
+		return HandOver{getPath(d), generation()}
+	case opDropMoved:
+		return DropMoved{getPath(d), generation()}
+	case opRemoveMoved:
+		return RemoveMoved{d.File()}
+	case opDropEntry:
+		return DropEntry{getPath(d), d.File()}
+	case opFoundChild:
+		o, _ := getOp(d, opFound).(Found) // it is
+		return FoundChild{o}
+	case opSetAbove:
+		return SetAbove{*getAbove(d)}
+	case opTakeEntries:
+		return TakeEntries{getPath(d), getTakens(d), getRuntimes(d)}
+	}
+	return EndTaking{d.Bool()}
+}
+
+// What of an answer follows its format.
+const (
+	answerRedirect = 1 << iota
+	answerAbove
+	answerTaken
+	answerHome
+	answerParts = answerRedirect | answerAbove | answerTaken | answerHome
+)
+
+func putAnswerTree(e *wire.Encoder, a *Answer) {
+	var parts uint8
+	for _, x := range []struct {
+		there bool
+		part  uint8
+	}{{a.Redirect != nil, answerRedirect}, {a.Above != nil, answerAbove}, {len(a.Taken) > 0, answerTaken}, {a.Home != "", answerHome}} {
+		if x.there {
+			parts |= x.part
+		}
+	}
+	e.U8(parts)
+	if a.Redirect != nil {
+		putRedirect(e, a.Redirect)
+	}
+	if a.Above != nil {
+		putAbove(e, a.Above)
+	}
+	if len(a.Taken) > 0 {
+		putTakens(e, a.Taken)
+	}
+	if a.Home != "" {
+		putPath(e, a.Home)
+	}
+}
+
+func getAnswerTree(d *wire.Decoder, a *Answer) {
+	parts := d.U8()
+	if d.Err() == nil && (parts == 0 || parts&^answerParts != 0) {
+		bad(d, "parts of an answer that are not known")
+	}
+	if parts&answerRedirect != 0 {
+		a.Redirect = getRedirect(d)
+	}
+	if parts&answerAbove != 0 {
+		a.Above = getAbove(d)
+	}
+	if parts&answerTaken != 0 {
+		if a.Taken = getTakens(d); len(a.Taken) == 0 {
+			bad(d, "nothing is taken")
+		}
+	}
+	if parts&answerHome != 0 {
+		if a.Home = getPath(d); a.Home == "" {
+			bad(d, "no home")
+		}
+	}
+}
+
+// checkRedirect refuses a redirect of something that was done, or refused for another reason.
+func checkRedirect(d *wire.Decoder, r *Redirect, k blocktree.Kind) {
+	if d.Err() == nil && r != nil && k != blocktree.Elsewhere {
+		bad(d, "a redirect that is none")
+	}
+}
