@@ -164,10 +164,8 @@ func (s *state) do(o Op) Result {
 		return s.retireHost(o)
 	case DrainHost:
 		return s.drainHost(o)
-	case Resize:
-		return s.resize(o, IntegritySector)
-	case ResizeTree:
-		return s.resize(o.Resize, IntegrityTree)
+	case Resize, ResizeTree, SetLength:
+		return s.doSize(o)
 	case PutGrant:
 		return s.putGrant(o)
 	case RemoveGrant:
@@ -178,8 +176,6 @@ func (s *state) do(o Op) Result {
 		return s.setRecord(o)
 	case NoteAccess:
 		return s.noteAccess(o)
-	case SetLength:
-		return s.setLength(o)
 	}
 	return s.doDelegation(o)
 }

@@ -270,10 +270,8 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return ReplaceHost{Path: getPath(d), Old: blocktree.NodeID(d.U64()), New: blocktree.NodeID(d.U64())}
 	case opRetireHost:
 		return RetireHost{Path: getPath(d), Node: blocktree.NodeID(d.U64())}
-	case opResize:
-		return getResize(d)
-	case opResizeTree:
-		return ResizeTree{getResize(d)}
+	case opResize, opResizeTree, opSetLength:
+		return getSizeOp(d, code)
 	case opPutGrant:
 		return PutGrant{d.File(), getGrant(d)}
 	case opRemoveGrant:
@@ -284,8 +282,6 @@ func getOp(d *wire.Decoder, code opcode) Op {
 		return getSetAccess(d)
 	case opNoteAccess:
 		return getNoteAccess(d)
-	case opSetLength:
-		return getSetLength(d)
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}

@@ -186,6 +186,10 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 		return o.File, true
 	case Resize:
 		return o.File, true
+	case ResizeTree:
+		return o.File, true
+	case SetLength:
+		return o.File, true
 	case Acquire:
 		return o.File, true
 	case Release:

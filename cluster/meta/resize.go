@@ -153,3 +153,25 @@ func getResized(d *wire.Decoder, l *stripe.Layout) {
 		bad(d, "an end that is not in the file")
 	}
 }
+
+// getSizeOp reads the ops that change how large a file is.
+func getSizeOp(d *wire.Decoder, code opcode) Op {
+	switch code {
+	case opResizeTree:
+		return ResizeTree{getResize(d)}
+	case opSetLength:
+		return getSetLength(d)
+	}
+	return getResize(d)
+}
+
+// doSize dispatches on the ops that change how large a file is.
+func (s *state) doSize(o Op) Result {
+	switch o := o.(type) {
+	case Resize:
+		return s.resize(o, IntegritySector)
+	case ResizeTree:
+		return s.resize(o.Resize, IntegrityTree)
+	}
+	return s.setLength(o.(SetLength))
+}

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monitorSlack is how much later than it wants the monitor thread of the Go runtime may wake up; docs/design/0041-monitor.md says what that saves. The monitor
+// monitorSlack is how much later than it wants the monitor thread of the Go runtime may wake up; docs/design/0037-monitor.md says what that saves. The monitor
 // itself sleeps for up to 10 ms when it finds little to do, so that nothing relies on more than that.
 const monitorSlack = time.Millisecond
 

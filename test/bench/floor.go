@@ -81,7 +81,7 @@ func (b *bench) floorRound(ctx context.Context) (err error) {
 
 // floorTable says how far the marks are from what is possible.
 func (b *bench) floorTable(p *strings.Builder) {
-	fmt.Fprintf(p, "\n## Floor\n\nA program that does of a request only what cannot be left out (test/bench/floor, docs/design/0040-floor.md): NBD, sealing with leaves, coding 2+1, TLS over TCP to\n"+
+	fmt.Fprintf(p, "\n## Floor\n\nA program that does of a request only what cannot be left out (test/bench/floor, docs/design/0036-floor.md): NBD, sealing with leaves, coding 2+1, TLS over TCP to\n"+
 		"three processes, CRC, a log with one fdatasync for all that wait, answers; without views, versions, leases, an index, or connections that may end. Both over %d MiB, one after the other.\n"+
 		"With two cores no rate is above 2 s / (CPU of a request). A mark above the floor's rate cannot be met on this machine by anything made of these parts.\n\n"+
 		"| workload | mark | floor | blocktree 2+1 | µs of CPU per request: floor | blocktree 2+1 | blocktree / floor |\n|---|---|---|---|---|---|---|\n", floorMiB)

@@ -1,5 +1,5 @@
 // Command floor does of a request what nobody who keeps the promises of Blocktree on these primitives can leave out, and nothing else, so that
-// test/bench can tell how far its marks are from what a machine gives at all (docs/design/0040-floor.md).
+// test/bench can tell how far its marks are from what a machine gives at all (docs/design/0036-floor.md).
 //
 //	floor -dir DIR -socket PATH -mib 128
 //
