@@ -31,7 +31,7 @@ func TestFrameBounds(t *testing.T) {
 		{"relay", frame{kind: frameRelay, bodyBytes: relayBytes}, blocktree.Other},
 		{"relay with more", frame{kind: frameRelay, bodyBytes: relayBytes + 1}, blocktree.TooLarge},
 		{"relay with id", frame{kind: frameRelay, id: 1, bodyBytes: relayBytes}, blocktree.Invalid},
-		{"unknown type", frame{kind: 8}, blocktree.Invalid},
+		{"unknown type", frame{kind: frameMeet + 1}, blocktree.Invalid},
 		{"request without id", frame{kind: frameRequest}, blocktree.Invalid},
 		{"reply without id", frame{kind: frameReply}, blocktree.Invalid},
 		{"one-way with id", frame{kind: frameOneWay, id: 1}, blocktree.Invalid},
