@@ -22,8 +22,6 @@ GOTEST    = $(GO) run ./internal/lint/gotest
 
 # What `make test` also runs under the race detector, with -short; `make race` runs everything.
 RACE_PACKAGES = ./crypto/... ./internal/erasure ./internal/bttp/... ./internal/file/... ./cluster/... ./fs/... ./blockdev/...
-# How many seeds the simulator takes in `make test`; `make sim` takes its own default.
-TEST_SEEDS ?= 2000
 
 .PHONY: help build demo test packages lint unit race race-short sim fuzz bench scale shown writelog vm-test
 
@@ -38,7 +36,6 @@ demo: build ## three nodes and a block device in one process; ARGS="--dir D --no
 	bin/btnbd demo $(ARGS)
 
 test: packages lint unit race-short ## everything a change must pass, in at most 20 minutes; installs what it needs as root
-	SEEDS=$(TEST_SEEDS) SEED= $(GO) test -count=1 -timeout 10m ./internal/sim
 	@echo "all tests passed"
 
 packages:
