@@ -90,7 +90,7 @@ func (c *over) Remove(ctx context.Context, caller cred.Identity, path blocktree.
 // Resize implements Cluster.
 func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error {
 	_, _, err := file.Resize(cluster.OnBehalf(ctx, caller), c.Client, path, cluster.ResizeOptions{Shrink: true, Bytes: func(uint64) (uint64, error) { return bytes, nil }},
-		file.OpenOptions{Reader: c.Reader, Roots: c.Roots, NoTree: c.Roots == nil})
+		file.OpenOptions{Reader: c.Reader, Roots: c.Roots, NoTree: c.Roots == nil, Pins: c.pins.opening(), Logger: c.Logger})
 	return err
 }
 

@@ -31,7 +31,8 @@ decrypts it, for those who may read it; with --anonymous for everybody, where th
 open and written, but not flushed, may be missing.
 
 Of a file of integrity tree that is opened here, --state DIR keeps the newest root that was seen, and what is older than that is refused ("rollback detected"); --root ROOT, as btnode file stat prints it,
-demands one that was written down. With neither the command says that it believes what it is shown. A filesystem service keeps roots of its own, in the directory of its store.`,
+demands one that was written down. With neither the command says that it believes what it is shown. A filesystem service keeps roots of its own, in the directory of its store; with --state it is
+not asked for a file of which DIR has a root.`,
 		Example:               "  btnode cat /docs/a --config client.yaml | sha256sum\n  btnode cat /pub/a --anonymous --config client.yaml -v",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),

@@ -156,6 +156,9 @@ func (d *door) file(ctx context.Context, path blocktree.Path, o fs.OpenOptions) 
 		}
 		return nil, cli.Invalid("name a reader key (readerKey) that opens the file: what a filesystem service has seen is kept there", "--root is for files that are opened here")
 	}
+	if err := d.kept(path, err); err != nil {
+		return nil, err
+	}
 	if d.service == nil {
 		return nil, noDoor(err)
 	}
@@ -164,6 +167,22 @@ func (d *door) file(ctx context.Context, path blocktree.Path, o fs.OpenOptions) 
 		d.usedService(path)
 	}
 	return f, err
+}
+
+// kept refuses a filesystem service for a file of which a root is kept here: whoever says that the reader key does not open it, which is why, could have it read as it was before.
+func (d *door) kept(path blocktree.Path, why error) error {
+	if d.roots == nil {
+		return nil
+	}
+	seen, err := d.roots.Load(path)
+	if err != nil || seen == nil {
+		return err
+	}
+	if why == nil {
+		why = errors.New("the configuration has no reader key")
+	}
+	return &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Permission, Err: fmt.Errorf("a root of it is kept, and it cannot be opened here to be compared with that: %w", why),
+		Hint: "name a reader key (readerKey) that opens the file; without --state a filesystem service is asked, and goes by what it has seen itself"}
 }
 
 // believe says that nothing was known of a file of integrity tree.

@@ -89,3 +89,9 @@ func Cached(f blocktree.File) int {
 	defer c.mu.Unlock()
 	return len(c.pages)
 }
+
+// Within is how many writes are within the gate of f.
+func Within(f blocktree.File) int64 {
+	g := &f.(*File).gate
+	return g.in[0].Load() + g.in[1].Load()
+}

@@ -335,7 +335,8 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	var writes []*cluster.Write
 	defer func() { f.leave(ctx, phase, writes) }()
 	if f.guard != nil {
-		return f.fail(op, f.writeGuarded(ctx, first, count, src))
+		writes, err = f.writeGuarded(ctx, first, count, src)
+		return f.fail(op, err)
 	}
 	err = f.cut(first, count, f.runSectors, func(r run) error {
 		w, err := f.write(r, f.part(src, first, r))
@@ -400,7 +401,8 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 		return f.fail(op, err)
 	}
 	if f.guard != nil {
-		return f.fail(op, f.zeroGuarded(ctx, first, count))
+		writes, err = f.zeroGuarded(ctx, first, count)
+		return f.fail(op, err)
 	}
 	err = f.cut(first, count, f.regionSectors, func(r run) error {
 		v, err := f.handle.Begin(r.region)

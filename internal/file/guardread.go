@@ -114,7 +114,8 @@ func (f *File) readGuarded(ctx context.Context, r run, read *cluster.Read, dst [
 	return err
 }
 
-// readJudged fills dst with a run that was asked for as read, and says what it is. What is below its floor may have been overtaken: then it is read once more, against the floors of before.
+// readJudged fills dst with a run that was asked for as read, and says what it is. What is below its floor may have been overtaken: then it is read once more, against the floors of before. Without a lease
+// they may also be those from before the file was made smaller, which only a newer record says: so that is asked for first.
 func (f *File) readJudged(ctx context.Context, r run, read *cluster.Read, dst []byte) (found, error) {
 	what, err := f.readFound(ctx, r, read, dst)
 	if err != nil {
@@ -126,6 +127,15 @@ func (f *File) readJudged(ctx context.Context, r run, read *cluster.Read, dst []
 	}
 	if judge(what, floors) == nil {
 		return what, nil
+	}
+	if f.handle == nil {
+		newer, err := f.guard.refresh(ctx)
+		if err == nil && newer {
+			floors, err = f.guard.floors(ctx, r.first, r.count)
+		}
+		if err != nil {
+			return what, f.guard.told(err)
+		}
 	}
 	if what, err = f.readFound(ctx, r, f.ask(r), dst); err != nil {
 		return what, err

@@ -50,9 +50,21 @@ func (f *File) end(ctx context.Context, w guardedWrite) error {
 	return err
 }
 
-func (f *File) writeGuarded(ctx context.Context, first blocktree.SectorIndex, count uint64, src []byte) error {
+// endAll is end of all, also after an error; it returns the first, and the writes, some of which may not have ended when ctx has.
+func (f *File) endAll(ctx context.Context, writes []guardedWrite, err error) (sent []*cluster.Write, _ error) {
+	for _, w := range writes {
+		if e := f.end(ctx, w); err == nil {
+			err = e
+		}
+		sent = append(sent, w.write)
+	}
+	return sent, err
+}
+
+// writeGuarded returns when all is written, or ctx ends; and what it wrote, some of which may be on its way then.
+func (f *File) writeGuarded(ctx context.Context, first blocktree.SectorIndex, count uint64, src []byte) ([]*cluster.Write, error) {
 	if err := f.guard.admit(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	var writes []guardedWrite
 	err := f.cut(first, count, f.runSectors, func(r run) error {
@@ -62,14 +74,11 @@ func (f *File) writeGuarded(ctx context.Context, first blocktree.SectorIndex, co
 		}
 		return err
 	})
-	for _, w := range writes {
-		err = either(err, f.end(ctx, w))
-	}
-	return err
+	return f.endAll(ctx, writes, err)
 }
 
-// zeroGuarded writes zeros as any data: a tombstone is not sealed, so anybody could make one up.
-func (f *File) zeroGuarded(ctx context.Context, first blocktree.SectorIndex, count uint64) error {
+// zeroGuarded writes zeros as any data, as writeGuarded does: a tombstone is not sealed, so anybody could make one up.
+func (f *File) zeroGuarded(ctx context.Context, first blocktree.SectorIndex, count uint64) ([]*cluster.Write, error) {
 	zeros := make([]byte, f.runSectors*uint64(f.info.SectorBytes))
 	var writes []guardedWrite
 	err := f.cut(first, count, f.runSectors, func(r run) error {
@@ -83,14 +92,12 @@ func (f *File) zeroGuarded(ctx context.Context, first blocktree.SectorIndex, cou
 		if writes = append(writes, w); len(writes) < zerosAtOnce {
 			return nil
 		}
-		err = f.end(ctx, writes[0])
-		writes = writes[1:]
+		if err = f.end(ctx, writes[0]); err == nil {
+			writes = writes[1:]
+		}
 		return err
 	})
-	for _, w := range writes {
-		err = either(err, f.end(ctx, w))
-	}
-	return err
+	return f.endAll(ctx, writes, err)
 }
 
 // WritesZeros implements blocktree.ZeroWriter.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"blocktree"
 	"blocktree/crypto/tree"
@@ -40,7 +41,7 @@ func DecodeSeen(text []byte) (path blocktree.Path, s Seen, err error) {
 	return path, s, nil
 }
 
-// KeptRoots is a Roots in a directory, which several processes may use at once: the newest stays.
+// KeptRoots is a Roots in a directory, which several processes may use at once: the newest stays, as one saves at a time, with the directory's lock.
 type KeptRoots struct {
 	fs  vfs.FS
 	dir string
@@ -87,15 +88,39 @@ func (k *KeptRoots) Load(path blocktree.Path) (*Seen, error) {
 	return &s, nil
 }
 
+// lockPause lies between two tries to have the directory, lockPatience bounds them: saving takes two syncs of the disk.
+const (
+	lockPause    = 5 * time.Millisecond
+	lockPatience = 10 * time.Second
+)
+
+// lock has the directory until the Closer is closed, or this process ends.
+func (k *KeptRoots) lock() (io.Closer, error) {
+	for began := time.Now(); ; time.Sleep(lockPause) {
+		lock, err := k.fs.Lock(filepath.Join(k.dir, "lock"))
+		if blocktree.KindOf(err) != blocktree.Busy {
+			return lock, err
+		}
+		if time.Since(began) > lockPatience {
+			return nil, &blocktree.Error{Op: "kept root", Path: k.dir, Err: err, Hint: "another process that keeps roots there does not get on: is its disk stuck?"}
+		}
+	}
+}
+
 // Save implements Roots. Whenever the machine or this process ends, what was kept before or this is there.
 func (k *KeptRoots) Save(path blocktree.Path, s Seen) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if was, err := k.Load(path); err == nil && was != nil && was.File == s.File && was.Root.Number > s.Root.Number {
-		return nil // somebody else was faster, with a later one
-	}
 	if err := k.fs.MkdirAll(k.dir); err != nil {
 		return err
+	}
+	lock, err := k.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // nothing was written to it
+	if was, err := k.Load(path); err == nil && was != nil && was.File == s.File && was.Root.Number > s.Root.Number {
+		return nil // somebody else was faster, with a later one
 	}
 	name := k.Where(path)
 	f, err := k.fs.Create(name + ".new")

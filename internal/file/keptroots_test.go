@@ -1,6 +1,7 @@
 package file
 
 import (
+	"sync"
 	"testing"
 
 	"blocktree"
@@ -44,6 +45,26 @@ func TestKeptRoots(t *testing.T) {
 	if _, err := two.Load(p); blocktree.KindOf(err) != blocktree.Corrupt || blocktree.HintOf(err) == "" {
 		t.Errorf("damaged: %v", err)
 	}
+}
+
+// TestKeptRootsOfTwo: two processes save at the same time, and the newest stays, whole.
+func TestKeptRootsOfTwo(t *testing.T) {
+	dir, p, last := t.TempDir(), blocktree.Path("/e1/vm/disk0"), uint64(120)
+	var wg sync.WaitGroup
+	for i := range uint64(2) {
+		k := KeepRoots(vfs.Disk{}, dir)
+		wg.Go(func() {
+			for n := 9 + i; n <= last+i; n += 2 {
+				if err := k.Save(p, seenAt(9, n)); err != nil {
+					t.Errorf("%d: %v", n, err)
+				}
+				if got, err := k.Load(p); err != nil || got == nil || got.Root.Number < n {
+					t.Errorf("after %d: %+v, %v", n, got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // FuzzSeen decodes anything, and encodes what it could decode to the same bytes.

@@ -22,7 +22,7 @@ func (f *File) resealGuarded(ctx context.Context, r run) error {
 			n++
 		}
 		if n > 0 {
-			if err := f.writeGuarded(ctx, r.first+blocktree.SectorIndex(i), n, plain[i*size:(i+n)*size]); err != nil {
+			if _, err := f.writeGuarded(ctx, r.first+blocktree.SectorIndex(i), n, plain[i*size:(i+n)*size]); err != nil {
 				return err
 			}
 		}

@@ -337,3 +337,31 @@ func TestHolderEndsInAReseal(t *testing.T) {
 		b.must(f.Close())
 	})
 }
+
+// TestForsakenTreeWrite: who asked for a write, or for zeros, waits for it no more, but it is on its way: until it has ended nothing that it writes to is re-sealed.
+func TestForsakenTreeWrite(t *testing.T) {
+	for what, write := range map[string]func(ctx context.Context, f blocktree.File) error{
+		"write": func(ctx context.Context, f blocktree.File) error { return f.WriteSectors(ctx, 5, content(5, 2)) },
+		"zeros": func(ctx context.Context, f blocktree.File) error { return f.ZeroSectors(ctx, 5, 1) },
+	} {
+		within(t, stripe.DurabilityAck, func(b *bed) {
+			f := b.open()
+			b.write(f, 5, 1)
+			b.Off(b.NodeAddr(2)) // it leaves the view after a while: then the write ends
+			ctx, cancel := context.WithTimeout(b.T.Context(), 10*time.Millisecond)
+			defer cancel()
+			if err := write(ctx, f); err == nil {
+				b.T.Errorf("the %s does not hang: the test looks at nothing", what)
+			}
+			time.Sleep(100 * time.Millisecond)
+			if file.Within(f) == 0 {
+				b.T.Errorf("%s: it has left the gate, and has not ended", what)
+			}
+			for began := b.Elapsed(); file.Within(f) != 0; time.Sleep(100 * time.Millisecond) {
+				if b.Elapsed()-began > time.Minute {
+					b.T.Fatalf("%s: it does not leave the gate", what)
+				}
+			}
+		})
+	}
+}

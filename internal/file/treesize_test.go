@@ -222,3 +222,28 @@ func (b *bed) endResizeAt(at int, larger bool) {
 	b.check(f, want)
 	b.must(f.Close())
 }
+
+// TestReaderBesideAShrink: a reader without a lease has the floors of before a file was made smaller, and what it reads then is no rollback: what was cut is zeros, whether the end has moved yet, or has moved and moved back.
+func TestReaderBesideAShrink(t *testing.T) {
+	within(t, stripe.DurabilityAck, func(b *bed) {
+		want := map[blocktree.SectorIndex]uint64{3: 1, 4000: 1}
+		f := b.open()
+		b.write(f, 3, 1)
+		b.write(f, 4000, 1)
+		b.must(f.Close())
+		other, began := b.Client(), b.Elapsed()
+		reader, err := b.try(b.Client(), nil, readOnly)
+		b.must(err)
+		b.check(reader, want)
+		b.must(b.resize(other, treeSize/4))
+		b.must(b.resize(other, treeSize))
+		if took := b.Elapsed() - began; took >= file.FoldDelay {
+			b.T.Fatalf("it took %v: the reader will have asked again, and the test looks at nothing", took)
+		}
+		for at, n := range map[blocktree.SectorIndex]uint64{3: 1, 4000: 0} {
+			if got, err := b.read(reader, at); err != nil || got != n {
+				b.T.Errorf("sector %d holds %d, want %d (%v)", at, got, n, err)
+			}
+		}
+	})
+}
