@@ -526,3 +526,26 @@ func TestRedirectToTheDead(t *testing.T) {
 		})
 	}
 }
+
+// Who lies that there is nobody is believed for a minute, as long as he may say that it holds: nothing else puts that right.
+func TestNobodyIsNotForLong(t *testing.T) {
+	w := newWorld(t, 2, "")
+	now := w.begin
+	w.now = func() time.Time { return now }
+	w.service("/a", "fs1", "filesystem")
+	liar := w.clusters[w.root].hosts[0]
+	liar.say = func(q route.Query, _ func() ([]byte, error)) ([]byte, error) {
+		return route.SealUnchecked(liar.signer, route.Answer{Query: q, Directory: w.root, Outcome: route.Nobody, TTL: blocktree.RouteTTLMax}), nil
+	}
+	f := w.finder()
+	for _, x := range []struct {
+		after time.Duration
+		want  string
+	}{{0, "not found"}, {blocktree.RouteNegativeTTLMax - time.Second, "not found"}, {time.Second, "/a: 1"}} {
+		now = now.Add(x.after)
+		if got, asked := find(t, w, f, route.InScope, "/a", "filesystem"); got != x.want {
+			t.Errorf("after %v: %s by %q, want %s", x.after, got, asked, x.want)
+		}
+		liar.say = nil
+	}
+}

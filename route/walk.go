@@ -229,6 +229,9 @@ func (w *walk) one(ctx context.Context, to blocktree.Runtime, dir, scope blocktr
 		w.add(step)
 		return Answer{}, err
 	}
+	if a.Outcome == Nobody {
+		a.TTL = min(a.TTL, blocktree.RouteNegativeTTLMax)
+	}
 	step.TTL = a.TTL
 	switch a.Outcome {
 	case Found:
