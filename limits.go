@@ -258,10 +258,13 @@ const (
 	RouteAnswerBytesMax      = 256 << 10
 
 	// RouteTTL is how long what a node answers holds, RouteNegativeTTL that there is nobody: who comes is found soon, who goes is noticed when it is dialled.
-	// RouteTTLMax is the most that anybody believes: a lie, or a truth of before, ends by itself.
+	// RouteTTLMax is the most that anybody believes: a lie, or a truth of before, ends by itself. RouteNegativeTTLMax is that of "there is nobody", which, other than
+	// a place where nobody is, no failure to connect puts right.
 	RouteTTL         = 5 * time.Minute
 	RouteNegativeTTL = 10 * time.Second
 	RouteTTLMax      = time.Hour
+
+	RouteNegativeTTLMax = time.Minute
 
 	// RouteScopesMax and RouteBytesMax bound what a process remembers of where things are: at most 200 bytes for each scope.
 	RouteScopesMax = 1 << 20

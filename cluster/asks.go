@@ -17,6 +17,7 @@ type asks struct {
 	by     map[blocktree.Principal]*askBudget
 	active int
 	all    budget
+	lines  budget // of the log, about asks and uplinks that were refused
 }
 
 type seenAsk struct {
@@ -60,6 +61,13 @@ func (a *asks) look(leg blocktree.Principal, now time.Time) error {
 		return blocktree.E("ask", blocktree.Busy, errors.New("too many asks in a second"))
 	}
 	return nil
+}
+
+// line reports whether the log may have a line about one that was refused: whoever is refused may try as often as he likes.
+func (a *asks) line(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lines.spend(now, blocktree.RefusedLinesPerSecond, blocktree.RefusedLinesPerSecond)
 }
 
 // of is the budget of a principal; mu is held.

@@ -50,6 +50,8 @@ type uplinks struct {
 	mu    sync.Mutex
 	below map[blocktree.Scope][]*bttp.Conn // by the child's directory
 	count int
+
+	watched bttp.Keeper // with each connection that take has kept: that its end is watched
 }
 
 // run holds the uplink where this is the member to do it, until ctx ends.
@@ -203,6 +205,11 @@ func (u *uplinks) take(conn *bttp.Conn) error {
 	if slices.Contains(u.below[dir], conn) {
 		return nil
 	}
+	if i := slices.IndexFunc(u.below[dir], func(c *bttp.Conn) bool { return c.Peer().Principal == peer.Principal }); i >= 0 {
+		// The newest of one member counts: none of them takes the places of the others.
+		u.below[dir] = append(slices.Delete(u.below[dir], i, i+1), conn)
+		return nil
+	}
 	if len(u.below[dir]) >= blocktree.DownlinksPerDirectoryMax || u.count >= blocktree.DownlinksMax {
 		return blocktree.E(op, blocktree.Busy, errors.New("this runtime has enough uplinks of clusters below"))
 	}
@@ -270,19 +277,27 @@ func (s *Service) serveUplink(req *bttp.Request) {
 		return
 	}
 	if err := s.uplinks.take(req.Conn); err != nil {
-		s.cfg.Logger.Info("uplink refused", "of", req.Conn.Peer().Path.Short(), "err", err)
+		if s.crossing.asks.line(s.cfg.Clock.Now()) {
+			s.cfg.Logger.Info("uplink refused", "of", req.Conn.Peer().Path.Short(), "err", err)
+		}
 		req.Fail(err)
 		return
 	}
 	conn := req.Conn
-	s.cfg.Logger.Info("uplink of a cluster below", "directory", conn.Peer().Path.Parent().Short(), "member", conn.Peer().Path.Short())
-	s.requests.Go(func() {
-		select {
-		case <-conn.Ended():
-		case <-s.ctx.Done():
-		}
-		s.uplinks.drop(conn)
+	conn.Keep(&s.uplinks.watched, func() any { // once for a connection, however often it says so
+		s.cfg.Logger.Info("uplink of a cluster below", "directory", conn.Peer().Path.Parent().Short(), "member", conn.Peer().Path.Short())
+		s.requests.Go(func() {
+			select {
+			case <-conn.Ended():
+			case <-s.ctx.Done():
+			}
+			s.uplinks.drop(conn)
+		})
+		return nil
 	})
+	if conn.Err() != nil { // whoever watches may have been here already
+		s.uplinks.drop(conn)
+	}
 	req.Reply(nil)
 }
 

@@ -279,7 +279,9 @@ func (s *Service) answerWay(req *bttp.Request) {
 	s.requests.Go(func() {
 		answer, err := s.crossing.serveWay(s.ctx, req.Conn, header, body)
 		if err != nil {
-			s.cfg.Logger.Info("no way was found", "for", req.Conn.Peer().Path.Short(), "err", err)
+			if s.crossing.asks.line(s.cfg.Clock.Now()) {
+				s.cfg.Logger.Info("no way was found", "for", req.Conn.Peer().Path.Short(), "err", err)
+			}
 			req.Fail(err)
 			return
 		}

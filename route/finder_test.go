@@ -474,3 +474,78 @@ func TestFindRefuses(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// dead is an asker to whom no endpoint of 192.0.2.0/24 says anything, as a machine behind a firewall that drops what comes.
+type dead struct{ asker }
+
+func (d dead) Ask(ctx context.Context, to blocktree.Runtime, in blocktree.Scope, q route.Query) ([]byte, error) {
+	if strings.HasPrefix(to.Endpoints[0], "192.0.2.") {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return d.asker.Ask(ctx, to, in, q)
+}
+
+// A redirect to machines that say nothing costs a question time, and no answer: somebody else is asked, also where it is remembered because one of them was real.
+func TestRedirectToTheDead(t *testing.T) {
+	for name, real := range map[string]bool{"nobody is there": false, "one is": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2, "", "/a")
+				liar := w.clusters[w.root].hosts[0]
+				liar.say = func(q route.Query, _ func() ([]byte, error)) ([]byte, error) {
+					to := route.Redirect{Directory: w.at("/a")}
+					for i := range blocktree.RouteRedirectRuntimesMax - 1 {
+						to.Runtimes = append(to.Runtimes, blocktree.Runtime{Path: w.at(fmt.Sprintf("/a/a%02d", i)), Principal: blocktree.Principal{byte(i + 1)}, Node: blocktree.NodeID(500 + i),
+							Endpoints: []string{fmt.Sprintf("192.0.2.%d:1", i+1)}, Services: []string{blocktree.ServiceSector}})
+					}
+					if real {
+						to.Runtimes = append(to.Runtimes, w.clusters[w.at("/a")].redirect().Runtimes[0])
+					}
+					return route.SealUnchecked(liar.signer, route.Answer{Query: q, Directory: w.root, Outcome: route.Redirected, TTL: time.Hour, Redirect: to}), nil
+				}
+				last := true // of a cluster's runtimes the last one is asked first
+				f := w.finder(func(c *route.FinderConfig) {
+					c.Asker = dead{asker{w: w, from: w.caller("/client")}}
+					c.IntN = func(n int) int {
+						if last {
+							return 0
+						}
+						return n - 1
+					}
+				})
+				for _, scope := range []string{"/a/x", "/a/y"} {
+					got, err := f.Closest(t.Context(), w.at(scope), "sector")
+					if err != nil || len(got) != 2 {
+						t.Errorf("%s: %d runtimes, %v", scope, len(got), err)
+					}
+					last = false
+					w.clusters[w.root].hosts[0].say = nil // nobody lies any more
+				}
+			})
+		})
+	}
+}
+
+// Who lies that there is nobody is believed for a minute, as long as he may say that it holds: nothing else puts that right.
+func TestNobodyIsNotForLong(t *testing.T) {
+	w := newWorld(t, 2, "")
+	now := w.begin
+	w.now = func() time.Time { return now }
+	w.service("/a", "fs1", "filesystem")
+	liar := w.clusters[w.root].hosts[0]
+	liar.say = func(q route.Query, _ func() ([]byte, error)) ([]byte, error) {
+		return route.SealUnchecked(liar.signer, route.Answer{Query: q, Directory: w.root, Outcome: route.Nobody, TTL: blocktree.RouteTTLMax}), nil
+	}
+	f := w.finder()
+	for _, x := range []struct {
+		after time.Duration
+		want  string
+	}{{0, "not found"}, {blocktree.RouteNegativeTTLMax - time.Second, "not found"}, {time.Second, "/a: 1"}} {
+		now = now.Add(x.after)
+		if got, asked := find(t, w, f, route.InScope, "/a", "filesystem"); got != x.want {
+			t.Errorf("after %v: %s by %q, want %s", x.after, got, asked, x.want)
+		}
+		liar.say = nil
+	}
+}

@@ -67,6 +67,8 @@ func (w *walk) begin(ctx context.Context, scope blocktree.Scope) (result, error)
 	askHome := func() (result, error) {
 		home = false
 		w.add(Step{What: StepHome, Scope: scope, Directory: cfg.Home.Directory, Runtimes: len(cfg.Home.Runtimes)})
+		ctx, cancel := mostOf(ctx)
+		defer cancel()
 		return w.ask(ctx, cfg.Home, scope, 0, w.anyOrder(cfg.Home))
 	}
 	for {
@@ -83,7 +85,9 @@ func (w *walk) begin(ctx context.Context, scope blocktree.Scope) (result, error)
 			break
 		}
 		w.add(Step{What: StepNearest, Scope: scope, Directory: known.Directory, Runtimes: len(known.Runtimes)})
-		r, err := w.ask(ctx, known, scope, 0, w.anyOrder(known))
+		most, cancel := mostOf(ctx)
+		r, err := w.ask(most, known, scope, 0, w.anyOrder(known))
+		cancel()
 		if over(err) {
 			return r, err
 		}
@@ -112,6 +116,15 @@ func (w *walk) begin(ctx context.Context, scope blocktree.Scope) (result, error)
 		}
 	}
 	return result{}, err
+}
+
+// mostOf is three quarters of the time that is left: where a redirect leads, or what is remembered, may be machines that only take time, and somebody else is to be asked after them.
+func mostOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(end)*3/4)
 }
 
 func (w *walk) add(s Step) { w.steps = append(w.steps, s) }
@@ -216,6 +229,9 @@ func (w *walk) one(ctx context.Context, to blocktree.Runtime, dir, scope blocktr
 		w.add(step)
 		return Answer{}, err
 	}
+	if a.Outcome == Nobody {
+		a.TTL = min(a.TTL, blocktree.RouteNegativeTTLMax)
+	}
 	step.TTL = a.TTL
 	switch a.Outcome {
 	case Found:
@@ -271,6 +287,8 @@ func (w *walk) take(ctx context.Context, a Answer, scope blocktree.Scope) (resul
 		return result{}, err
 	}
 	w.f.count(func(s *FinderStats) { s.Redirects++ })
+	ctx, cancel := mostOf(ctx)
+	defer cancel()
 	r, err := w.ask(ctx, a.Redirect, rest, a.TTL, w.anyOrder(a.Redirect))
 	if err != nil {
 		return result{}, err

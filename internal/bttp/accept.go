@@ -31,8 +31,7 @@ func (e *Endpoint) accept(addr string, tcp net.Listener, udp net.PacketConn) err
 	if udp == nil {
 		return nil
 	}
-	transport := &quic.Transport{Conn: udp, ConnContext: e.admitQUIC,
-		VerifySourceAddress: func(net.Addr) bool { return len(e.admission) > handshakesMax/2 }}
+	transport := &quic.Transport{Conn: udp, ConnContext: e.admitQUIC, VerifySourceAddress: e.mustProveAddress}
 	listener, err := transport.Listen(e.serverTLS, quicConfig())
 	if err != nil {
 		_ = udp.Close()
@@ -111,6 +110,9 @@ func (e *Endpoint) enter(remote net.Addr) (leave func()) {
 		<-e.admission
 	}
 }
+
+// mustProveAddress is quic.Transport.VerifySourceAddress, of each socket that takes connections: all of them draw on the same tokens.
+func (e *Endpoint) mustProveAddress(net.Addr) bool { return len(e.admission) > handshakesMax/2 }
 
 // networkOf is the IPv4 address or the IPv6 network of 64 bits that a peer is in, whose addresses cost it nothing.
 func networkOf(remote net.Addr) netip.Prefix { return networkOfAddress(remote.String()) }

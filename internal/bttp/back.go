@@ -82,7 +82,7 @@ func (e *Endpoint) backAsked(ctx context.Context, cancel context.CancelCauseFunc
 	if !e.task(func() {
 		answer, err := send(ctx, a.Encode())
 		if err == nil && a.Mode == AskPunch {
-			err = e.openSide(ctx, answer)
+			err = e.openSide(ctx, answer, first)
 		}
 		if err != nil {
 			cancel(err)
@@ -230,6 +230,9 @@ func (e *Endpoint) AnswerAsk(ctx context.Context, a *Ask, asker cred.Identity, l
 		return "", blocktree.E("dial back", blocktree.Unavailable, errors.New("the asker is not seen at an address that can be dialled from here"))
 	}
 	if a.Mode == AskPunch {
+		if !mayReach(mirror, leg.RemoteAddr()) {
+			return "", blocktree.E("punch", blocktree.Unavailable, errors.New("the way names no mirror that can be asked from here"))
+		}
 		return e.answerPunch(ctx, a, asker, host, mirror)
 	}
 	return "", e.dialBack(ctx, a, asker, host)
@@ -316,6 +319,12 @@ func MayDialBack(host, leg string) bool {
 	}
 	kind := networkKind(addr)
 	return kind == everywhere || kind != nowhere && kind == networkKind(from.Addr())
+}
+
+// mayReach is MayDialBack of an address with a port, "ip:port".
+func mayReach(address, leg string) bool {
+	at, err := netip.ParseAddrPort(address)
+	return err == nil && MayDialBack(at.Addr().String(), leg)
 }
 
 // kindOfNetwork is how far an address reaches.

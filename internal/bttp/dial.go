@@ -358,7 +358,7 @@ func (e *Endpoint) dialTransport() (*quic.Transport, error) {
 	if err != nil {
 		return nil, socketError(err)
 	}
-	t := &quic.Transport{Conn: udp, ConnContext: e.admitQUIC} // of connections that come, where openBack lets them
+	t := &quic.Transport{Conn: udp, ConnContext: e.admitQUIC, VerifySourceAddress: e.mustProveAddress} // of connections that come, where openBack lets them
 	e.dialQUIC = t
 	e.tasks.Add(1) // for a probe's answer
 	go func() { defer e.tasks.Done(); e.others(t, false) }()

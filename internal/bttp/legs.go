@@ -198,24 +198,32 @@ func (e *Endpoint) endLegs(ctx context.Context, a *Ask, asker blocktree.Principa
 	}
 	end := newLeg(near, a.Lanes)
 	serve := func() {
-		s := (<-end.came).relayed
+		var s *relayed
+		select {
+		case x := <-end.came:
+			s = x.relayed
+		default: // it is over, just now
+			return
+		}
 		endWithLeg(s, near)
 		if !e.task(func() { e.serveTCP(s, Relayed) }) {
 			_ = s.Close()
 		}
 	}
-	err := e.expect(a.Token, func(x arrival) error {
+	if err := e.expect(a.Token, func(x arrival) error {
 		err := end.take(x)
 		if err == nil {
 			serve()
 		}
 		return err
-	})
-	if err == nil {
-		if err = end.open(ctx, a.Token); err == nil && near.dialed {
-			for range a.Lanes {
-				serve()
-			}
+	}); err != nil { // the token is somebody else's, who goes on expecting it
+		e.leaveLegs(asker, a.Lanes)
+		return err
+	}
+	err := end.open(ctx, a.Token)
+	if err == nil && near.dialed {
+		for range a.Lanes {
+			serve()
 		}
 	}
 	over := func() { e.forget(a.Token); end.close(); e.leaveLegs(asker, a.Lanes) }

@@ -58,10 +58,11 @@ func (e *Endpoint) openPunch() error {
 	return e.openBackQUIC()
 }
 
-// openSide lets the target in, which is seen at an address, by sending there.
-func (e *Endpoint) openSide(ctx context.Context, answer []byte) error {
+// openSide lets the target in, which is seen at an address, by sending there. The address is the word of who is on the way, first the nearest of them: nobody there has this runtime
+// send into a network of its own.
+func (e *Endpoint) openSide(ctx context.Context, answer []byte, first *Conn) error {
 	to, err := netip.ParseAddrPort(string(answer))
-	if err != nil || networkKind(to.Addr()) == nowhere {
+	if err != nil || !mayReach(string(answer), first.remote) {
 		return blocktree.E("punch", blocktree.Invalid, errors.New("the target says no address"))
 	}
 	t, err := e.dialTransport()
