@@ -25,11 +25,12 @@ const (
 type tree struct {
 	first *Client // the one that was dialled
 
-	mu    sync.Mutex
-	byDir map[blocktree.Path]*Client       // the first one, too
-	homes map[blocktree.Generation]home
-	turn  uint64
-	ended bool // no more are made
+	mu      sync.Mutex
+	byDir   map[blocktree.Path]*Client // the first one, too
+	homes   map[blocktree.Generation]home
+	revoked map[blocktree.Path]*revoked // by the directory of the cluster that told it
+	turn    uint64
+	ended   bool // no more are made
 }
 
 // home is who keeps the files of a generation, as the cluster of a directory has said.
@@ -39,7 +40,8 @@ type home struct {
 }
 
 func newTree(first *Client) *tree {
-	return &tree{first: first, byDir: map[blocktree.Path]*Client{first.cfg.Scope: first}, homes: map[blocktree.Generation]home{}}
+	return &tree{first: first, byDir: map[blocktree.Path]*Client{first.cfg.Scope: first}, homes: map[blocktree.Generation]home{},
+		revoked: map[blocktree.Path]*revoked{}}
 }
 
 // inTree is what a tree keeps of one of its clients.
