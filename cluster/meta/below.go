@@ -9,7 +9,7 @@ import (
 )
 
 // PutBelow adds or replaces the process record of a runtime directly in a directory whose inode this cluster keeps: a sector host makes the directory one that has, or is to get, a cluster of
-// its own. In the root directory it is PutRuntime. NotFound (no such directory), Invalid (a file; no path), Exists (another record has its store), Busy (a founder that has not every entry yet is to get another store), TooLarge (HostsMax, RuntimesMax).
+// its own. In the root directory it is PutRuntime. NotFound (no such directory), Invalid (a file; no path), Exists (another record has its store; a member of the root cluster has another), Busy (a founder that has not every entry yet is to get another store), TooLarge (HostsMax, RuntimesMax).
 type PutBelow struct{ Runtime blocktree.Runtime }
 
 // RemoveBelow removes such a record. NotFound, Busy (it is the last sector host of a delegated directory, or that of a founder that has not every entry yet).
@@ -116,6 +116,10 @@ func (s *state) putBelow(o PutBelow) Result {
 	case i.Kind != KindDir:
 		return refuse(blocktree.Invalid, "%s is not a directory", dir.Short())
 	case i.ID.Inode == RootInode:
+		own := s.runtimes()
+		if j := slices.IndexFunc(own, func(x blocktree.Runtime) bool { return x.Path == r.Path && x.Node != 0 && x.Node != r.Node }); j >= 0 {
+			return refuse(blocktree.Exists, "%s has store %v", r.Path.Short(), own[j].Node).hinted("btnode node replace gives a node another store; to change its addresses say --store %v", own[j].Node)
+		}
 		return s.putRuntime(r)
 	}
 	others := s.below(dir)

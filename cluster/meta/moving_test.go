@@ -131,3 +131,21 @@ func TestSnapshotKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestMemberKeepsItsStore: who adds a member of the root cluster again does not take its store from it.
+func TestMemberKeepsItsStore(t *testing.T) {
+	m := founded(t, 3)
+	r := host(2)
+	store := r.Node
+	r.Node = 77
+	if x := m.do(PutBelow{r}); x.Kind != blocktree.Exists || x.Hint == "" {
+		t.Errorf("another store: %v, %q", x.Kind, x.Hint)
+	}
+	r.Node, r.Endpoints = store, []string{"192.0.2.9:1"}
+	m.must(PutBelow{r})
+	for _, x := range m.view().runtimes() {
+		if x.Path == r.Path && (x.Node != store || x.Endpoints[0] != r.Endpoints[0]) {
+			t.Errorf("%+v", x)
+		}
+	}
+}
