@@ -56,7 +56,6 @@ type Client struct {
 	readers  map[*Reader]struct{}
 	suspects *suspects
 
-	revoked   revoked
 	strangers chan struct{} // the nodes may be others than those that are known
 }
 

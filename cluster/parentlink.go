@@ -95,14 +95,14 @@ func (u *parentLink) turn(sb *meta.Superblock) error {
 	if err != nil {
 		return err
 	}
-	if d == nil || d.Generation != sb.Generation {
-		return u.s.disowned(sb, d)
+	if disowned, ends := disowns(sb, d); ends {
+		return u.s.disowned(sb)
+	} else if disowned {
+		return &blocktree.Error{Op: "cluster", Path: sb.Dir.Short(), Kind: blocktree.Invalid, Err: errors.New("the parent names another cluster for the directory than this one, which serves on"),
+			Hint: "a node of the directory above lies, or went back in time"}
 	}
 	switch sb.Taking {
 	case meta.TakingEntries:
-		if d.HandedOver {
-			return u.s.disowned(sb, d)
-		}
 		return u.take(c, sb)
 	case meta.TakingAnswers:
 		if err := u.adopt(ctx, records); err != nil {
@@ -113,8 +113,15 @@ func (u *parentLink) turn(sb *meta.Superblock) error {
 	return u.adopt(ctx, records)
 }
 
+// disowns reports whether by what the parent says another cluster has the directory, and whether the node ends because of that: one that serves does not, as whoever says so is one node,
+// and others hold on to what it has.
+func disowns(sb *meta.Superblock, d *meta.Delegation) (disowned, ends bool) {
+	disowned = d == nil || d.Generation != sb.Generation || sb.Taking == meta.TakingEntries && d.HandedOver
+	return disowned, disowned && sb.Taking != meta.TakingNothing
+}
+
 // disowned ends a node whose cluster the parent does not know: its store was made anew after the cluster had been handed its directory.
-func (s *Service) disowned(sb *meta.Superblock, d *meta.Delegation) error {
+func (s *Service) disowned(sb *meta.Superblock) error {
 	err := &blocktree.Error{Op: "cluster", Path: sb.Dir.Short(), Kind: blocktree.Invalid, Err: errors.New("the directory was handed over to another cluster than this store's"),
 		Hint: "this store is not the one that founded the cluster: put that back, or give the node another one (btnode node replace)"}
 	s.fail(err)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -161,8 +162,8 @@ func (c *Client) followRevoked() {
 		ctx, cancel := context.WithTimeout(c.ctx, askTimeout)
 		list, err := c.Revoked(ctx)
 		cancel()
-		if all := &c.tree.first.revoked; err == nil && all.add(list, c.cfg.Clock.Now(), true) { // else it is asked for again; who one cluster has revoked, none is believed to be
-			c.endpoint.SetRefused(all.refuses)
+		if t := c.tree; err == nil && t.revokedOf(c.cfg.Scope).add(list, c.cfg.Clock.Now(), true) { // else it is asked for again; who one cluster has revoked, none is believed to be
+			c.endpoint.SetRefused(t.refuses)
 		}
 		select {
 		case <-c.ctx.Done():
@@ -170,6 +171,37 @@ func (c *Client) followRevoked() {
 		case <-time.After(revokedEvery):
 		}
 	}
+}
+
+// revokedOf is what was heard of those whom the cluster of a directory has revoked: each has its own room, as what one tells must not have another's forgotten. At most treeClustersMax are
+// kept; one that the client keeps no connections to makes room.
+func (t *tree) revokedOf(dir blocktree.Path) *revoked {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.revoked[dir]
+	if r == nil {
+		for other := range t.revoked {
+			if t.byDir[other] == nil && len(t.revoked) >= treeClustersMax {
+				delete(t.revoked, other)
+			}
+		}
+		r = &revoked{}
+		t.revoked[dir] = r
+	}
+	return r
+}
+
+// refuses says why a runtime is not believed, nil if it is, by what any cluster has told.
+func (t *tree) refuses(id cred.Identity) error {
+	t.mu.Lock()
+	all := slices.Collect(maps.Values(t.revoked))
+	t.mu.Unlock()
+	for _, r := range all {
+		if err := r.refuses(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Revoked returns the revocations of the cluster, ascending by principal and scope. Kinds: those of a query.

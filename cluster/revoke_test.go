@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"encoding/binary"
+	"strconv"
 	"testing"
 	"time"
 
@@ -92,5 +93,31 @@ func TestRevokedOfLiars(t *testing.T) {
 	}
 	if !r.add(list(0, few), now, true) || r.refused(0, few) != few {
 		t.Error("what was told last is not refused")
+	}
+}
+
+// TestRevokedOfSeveral: who one cluster has revoked is refused, however many another tells of; and of clusters that were met long ago not all is kept.
+func TestRevokedOfSeveral(t *testing.T) {
+	root := blocktree.Principal{1}
+	tr := lostTree(t, root, blocktree.RootPath(root))
+	now := time.Unix(1e9, 0)
+	tr.revokedOf(tr.first.cfg.Scope).add([]meta.Revocation{revocation(0, now.Add(time.Hour))}, now, true)
+	var many []meta.Revocation
+	for i := range meta.RevokedMax {
+		many = append(many, revocation(1+i, now.Add(time.Hour)))
+	}
+	tr.revokedOf(blocktree.RootPath(root).Join("liar")).add(many, now, true)
+	refused := func(n int) bool {
+		p := revocation(n, now).Principal
+		return tr.refuses(cred.Identity{Principal: p, Path: blocktree.RootPath(root).Join("a"), Chain: []blocktree.Principal{p}}) != nil
+	}
+	if !refused(0) || !refused(1) || !refused(meta.RevokedMax) || refused(meta.RevokedMax+1) {
+		t.Error("what one cluster tells has another's forgotten")
+	}
+	for i := range 3 * treeClustersMax {
+		tr.revokedOf(blocktree.RootPath(root).Join(strconv.Itoa(i)))
+	}
+	if len(tr.revoked) > treeClustersMax || !refused(0) {
+		t.Errorf("%d sets are kept", len(tr.revoked))
 	}
 }

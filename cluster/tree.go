@@ -25,15 +25,23 @@ const (
 type tree struct {
 	first *Client // the one that was dialled
 
-	mu    sync.Mutex
-	byDir map[blocktree.Path]*Client       // the first one, too
-	homes map[blocktree.Generation]*Client // that have answered for files of a generation
-	turn  uint64
-	ended bool // no more are made
+	mu      sync.Mutex
+	byDir   map[blocktree.Path]*Client // the first one, too
+	homes   map[blocktree.Generation]home
+	revoked map[blocktree.Path]*revoked // by the directory of the cluster that told it
+	turn    uint64
+	ended   bool // no more are made
+}
+
+// home is who keeps the files of a generation, as the cluster of a directory has said.
+type home struct {
+	client *Client
+	said   blocktree.Path
 }
 
 func newTree(first *Client) *tree {
-	return &tree{first: first, byDir: map[blocktree.Path]*Client{first.cfg.Scope: first}, homes: map[blocktree.Generation]*Client{}}
+	return &tree{first: first, byDir: map[blocktree.Path]*Client{first.cfg.Scope: first}, homes: map[blocktree.Generation]home{},
+		revoked: map[blocktree.Path]*revoked{}}
 }
 
 // inTree is what a tree keeps of one of its clients.
@@ -60,8 +68,8 @@ func (t *tree) nearest(p blocktree.Path, inside bool) *Client {
 func (t *tree) home(g blocktree.Generation, instead *Client) *Client {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if c := t.homes[g]; c != nil && !c.inTree.stale.Load() {
-		return c
+	if h, ok := t.homes[g]; ok && !h.client.inTree.stale.Load() {
+		return h.client
 	}
 	return instead
 }
@@ -74,7 +82,14 @@ func (t *tree) isHome(f blocktree.FileID, c *Client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.byDir[c.cfg.Scope] == c {
-		t.homes[f.Generation] = c
+		t.setHome(f.Generation, c, c.cfg.Scope)
+	}
+}
+
+// setHome notes who keeps a generation. What a cluster has said, only one above that says otherwise: one that lies gets no files of others. t.mu is held.
+func (t *tree) setHome(g blocktree.Generation, c *Client, said blocktree.Path) {
+	if h, ok := t.homes[g]; !ok || h.said != said && h.said.Within(said) {
+		t.homes[g] = home{c, said}
 	}
 }
 
@@ -159,6 +174,9 @@ func (t *tree) next(at *Client, r *meta.Redirect, w *way) (*Client, error) {
 	t.mu.Lock()
 	c := t.byDir[r.Dir]
 	if c != nil {
+		if r.Generation != 0 && down {
+			t.setHome(r.Generation, c, from)
+		}
 		t.mu.Unlock()
 		c.inTree.stale.Store(false)
 		c.peers.ensure(hosts)
@@ -177,7 +195,7 @@ func (t *tree) next(at *Client, r *meta.Redirect, w *way) (*Client, error) {
 	c = t.first.beside(r.Dir, hosts)
 	t.byDir[r.Dir] = c
 	if r.Generation != 0 && down {
-		t.homes[r.Generation] = c
+		t.setHome(r.Generation, c, from)
 	}
 	return c, nil
 }
@@ -205,8 +223,8 @@ func (t *tree) makeRoom() error {
 			Hint: "a client works with at most " + fmt.Sprint(treeClustersMax) + " clusters at a time"}
 	}
 	delete(t.byDir, oldest.cfg.Scope)
-	for g, c := range t.homes {
-		if c == oldest {
+	for g, h := range t.homes {
+		if h.client == oldest {
 			delete(t.homes, g)
 		}
 	}

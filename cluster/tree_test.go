@@ -88,3 +88,44 @@ func TestTreeIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestHomesOfLiars: a cluster below, whatever it says, does not become the home of files that one above it, or beside it, is known to keep.
+func TestHomesOfLiars(t *testing.T) {
+	root := blocktree.PrincipalOf([]byte("root"))
+	at := func(short string) blocktree.Path { return blocktree.RootPath(root) + blocktree.Path(short) }
+	to := func(short string, g blocktree.Generation) *meta.Redirect {
+		return &meta.Redirect{Dir: at(short), Generation: g, Runtimes: []blocktree.Runtime{{Path: at(short).Join("n"), Principal: root, Node: 1, Endpoints: []string{"127.0.0.1:1"},
+			Services: []string{blocktree.ServiceSector}}}}
+	}
+	tr := lostTree(t, root, at(""))
+	follow := func(answers ...*meta.Redirect) *Client {
+		c, err := tr.follow(context.Background(), tr.first, func(*Client) (r *meta.Redirect, err error) {
+			if len(answers) > 0 {
+				r, answers = answers[0], answers[1:]
+			}
+			return r, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	file := func(g blocktree.Generation) blocktree.FileID { return blocktree.FileID{Generation: g, Inode: 9} }
+	tr.isHome(file(1), tr.first)
+	liar, beside := follow(to("/liar", 2)), follow(to("/beside", 3))
+	for g := range blocktree.Generation(4) {
+		tr.isHome(file(g), liar)
+	}
+	follow(to("/liar", 2), to("/liar/one", 1))
+	follow(to("/liar", 2), to("/liar/three", 3))
+	nearer := follow(to("/liar", 2), to("/liar/four", 4))
+	for g, want := range map[blocktree.Generation]*Client{1: tr.first, 2: liar, 3: beside, 4: nearer} {
+		if c := tr.home(g, nil); c != want {
+			t.Errorf("files of %d are those of %s", g, c.cfg.Scope.Short())
+		}
+	}
+	tr.isHome(file(5), liar) // nobody has been heard of it yet
+	if c := follow(to("/late", 5)); tr.home(5, nil) != c {
+		t.Error("what the cluster above says does not count")
+	}
+}

@@ -9,10 +9,10 @@ import (
 )
 
 // PutBelow adds or replaces the process record of a runtime directly in a directory whose inode this cluster keeps: a sector host makes the directory one that has, or is to get, a cluster of
-// its own. In the root directory it is PutRuntime. NotFound (no such directory), Invalid (a file; no path), Exists (another record has its store), TooLarge (HostsMax, RuntimesMax).
+// its own. In the root directory it is PutRuntime. NotFound (no such directory), Invalid (a file; no path), Exists (another record has its store; a member of the root cluster has another), Busy (a founder that has not every entry yet is to get another store), TooLarge (HostsMax, RuntimesMax).
 type PutBelow struct{ Runtime blocktree.Runtime }
 
-// RemoveBelow removes such a record. NotFound, Busy (it is the last sector host of a delegated directory).
+// RemoveBelow removes such a record. NotFound, Busy (it is the last sector host of a delegated directory, or that of a founder that has not every entry yet).
 type RemoveBelow struct{ Path blocktree.Path }
 
 // AssignGeneration gives the cluster that a store founds in a directory its number. Who asks again is told the same. TooLarge (GenerationsMax, FoundersMax), Invalid.
@@ -29,7 +29,7 @@ type Delegate struct {
 	Founder    blocktree.NodeID
 }
 
-// HandOver says that the cluster of a generation has every entry of a directory. Fenced (the directory is not delegated to it).
+// HandOver says that the cluster of a generation has every entry of a directory, as its founder alone knows. Fenced (the directory is not delegated to it).
 type HandOver struct {
 	Dir        blocktree.Path
 	Generation blocktree.Generation
@@ -96,6 +96,14 @@ func (s *state) hostBelow(c *Caller, dir blocktree.Path) bool {
 	})
 }
 
+// founded reports whether c's store, by the records here, founded the cluster of dir.
+func (s *state) founded(c *Caller, dir blocktree.Path) bool {
+	i, r := s.stat(dir)
+	return r.Kind == blocktree.Other && i.Delegation != nil && slices.ContainsFunc(s.below(dir), func(x blocktree.Runtime) bool {
+		return x.Path == c.Path && x.Node == i.Delegation.Founder
+	})
+}
+
 func (s *state) putBelow(o PutBelow) Result {
 	r, dir := o.Runtime, o.Runtime.Path.Parent()
 	if r.Path == "" || r.Path == blocktree.RootPath(r.Path.Root()) {
@@ -108,10 +116,17 @@ func (s *state) putBelow(o PutBelow) Result {
 	case i.Kind != KindDir:
 		return refuse(blocktree.Invalid, "%s is not a directory", dir.Short())
 	case i.ID.Inode == RootInode:
+		own := s.runtimes()
+		if j := slices.IndexFunc(own, func(x blocktree.Runtime) bool { return x.Path == r.Path && x.Node != 0 && x.Node != r.Node }); j >= 0 {
+			return refuse(blocktree.Exists, "%s has store %v", r.Path.Short(), own[j].Node).hinted("btnode node replace gives a node another store; to change its addresses say --store %v", own[j].Node)
+		}
 		return s.putRuntime(r)
 	}
 	others := s.below(dir)
 	if bad, ok := checkRuntime(r, others); !ok {
+		return bad
+	}
+	if bad := s.keepsFounder(i, others, r.Path, &r); bad.Kind != blocktree.Other {
 		return bad
 	}
 	all := append(s.allBelow(), s.runtimes()...)
@@ -138,8 +153,22 @@ func (s *state) removeBelow(o RemoveBelow) Result {
 	if i.Delegation != nil && !others {
 		return refuse(blocktree.Busy, "it is the last sector host of %s, which nobody would find", dir.Short())
 	}
+	if r := s.keepsFounder(i, s.below(dir), o.Path, nil); r.Kind != blocktree.Other {
+		return r
+	}
 	s.del(kindBelow, []byte(o.Path))
 	return Result{}
+}
+
+// keepsFounder refuses to take the founder of a directory its record, or its place in that, before it has said that it has every entry: only it may take them, and nobody else founds the cluster.
+func (s *state) keepsFounder(dir *Inode, records []blocktree.Runtime, p blocktree.Path, next *blocktree.Runtime) Result {
+	d := dir.Delegation
+	if d == nil || d.HandedOver || next != nil && next.Node == d.Founder && IsSectorHost(*next) ||
+		!slices.ContainsFunc(records, func(r blocktree.Runtime) bool { return r.Path == p && r.Node == d.Founder }) {
+		return Result{}
+	}
+	return refuse(blocktree.Busy, "%s founds the cluster of its directory, with store %v", p.Short(), d.Founder).
+		hinted("start it, with that store's id and a directory that may be empty; once it has taken the directory over, nodes come and go")
 }
 
 // generationOf is what the root cluster remembers of a number.

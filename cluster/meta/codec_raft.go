@@ -19,7 +19,7 @@ const (
 	contextBytesMax  = 256
 	membersMax       = HostsMax
 	snapshotChunkMax = 1 << 20
-	snapshotKeyMax   = 2 + blocktree.PathBytesMax
+	snapshotKeyMax   = 1 + blocktree.PathBytesMax + 9 // kindFounder's: of a path, and a store
 )
 
 // envelopeKind says what an envelope carries.

@@ -125,9 +125,27 @@ func (s *state) elsewhere(o Op) Result {
 		return s.rootOnly()
 	}
 	if f, ok := fileOf(o); ok {
+		if r := s.moving(f); r.Kind != blocktree.Other {
+			return r
+		}
 		return s.fileElsewhere(f)
 	}
 	return Result{}
+}
+
+// moving refuses what is to be done with a directory, known by its id, that is on its way to a child: what the child has taken already nobody would take again. It has another id there.
+func (s *state) moving(f blocktree.FileID) (r Result) {
+	if i := s.inode(f); i == nil || i.Kind != KindDir {
+		return r
+	}
+	s.upward(f.Inode, func(n blocktree.Inode) bool {
+		d := s.inode(blocktree.FileID{Generation: f.Generation, Inode: n})
+		if n != f.Inode && d != nil && d.Delegation != nil {
+			r = refuse(blocktree.Unavailable, "the directory is on its way to a cluster of its own").hinted("ask again in a moment, by its path")
+		}
+		return r.Kind == blocktree.Other
+	})
+	return r
 }
 
 // About is the path or the file that an op is about, by which it is known which cluster is asked; neither of one that is about the cluster itself. An op about a runtime

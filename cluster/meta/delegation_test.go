@@ -36,10 +36,14 @@ func racked(t *testing.T) *machine {
 // delegatedTo is racked with /rack delegated to the cluster that its first host founds.
 func delegatedTo(t *testing.T) *machine {
 	m := racked(t)
+	delegateTo(m)
+	return m
+}
+
+func delegateTo(m *machine) {
 	first := hostCaller(below(1))
 	g := m.mustAs(first, AssignGeneration{path("/rack"), below(1).Node}).Generation
 	m.mustAs(first, Delegate{path("/rack"), g, below(1).Node})
-	return m
 }
 
 // childOf is the cluster of /rack, which is taking over.
@@ -292,9 +296,10 @@ func TestDelegateOnce(t *testing.T) {
 // TestTakingOver: whatever batch the founder is cut off in and begins again, in the end every entry is in the child and only there, with all that there was of directories, and
 // until then nobody answers for them but with Unavailable.
 func TestTakingOver(t *testing.T) {
-	parent := delegatedTo(t)
+	parent := racked(t)
 	stranger := somebody(10, 10)
 	parent.must(PutGrant{fileID(2), grantTo(stranger, RightWrite)})
+	delegateTo(parent)
 	child := childOf(t, parent)
 	for range 3 { // begun again
 		for _, p := range []string{"/rack/f", "/rack/sub/g", "/rack/nothing"} {

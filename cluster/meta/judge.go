@@ -144,8 +144,11 @@ func (s *state) judgeDelegation(o Op) Result {
 		}
 	case Delegate:
 		return host(o.Dir)
-	case HandOver:
-		return host(o.Dir)
+	case HandOver: // others would have entries dropped that nobody has
+		if r := host(o.Dir); r.Kind != blocktree.Other || s.founded(c, o.Dir) {
+			return r
+		}
+		return refuse(blocktree.Permission, "%s does not found the cluster of %s", c, o.Dir.Short()).hinted("its founder says that by itself")
 	case DropMoved:
 		return host(o.Dir)
 	case RemoveMoved:

@@ -276,26 +276,30 @@ func (s *state) take(q *Query) (xs []TakenEntry, below []blocktree.Runtime, more
 		return err == nil
 	})
 	for _, x := range found {
+		var records []blocktree.Runtime
 		if x.Inode.Kind == KindDir {
-			x, below = s.taken(x, q.Path, below)
+			x, records = s.taken(x, q.Path)
 		}
-		if bytes += len(x.Inode.Access) + len(x.Name) + 8192*len(below); bytes > takeBytesMax && len(xs) > 0 {
+		var e wire.Encoder
+		putTaken(&e, &x)
+		putRuntimes(&e, records)
+		if bytes += len(e.Buf); bytes > takeBytesMax && len(xs) > 0 {
 			return xs, below, true, Result{}
 		}
-		xs = append(xs, x)
+		xs, below = append(xs, x), append(below, records...)
 	}
 	return xs, below, more, Result{}
 }
 
-// taken adds to the entry of a directory in p all that there is of it.
-func (s *state) taken(x TakenEntry, p blocktree.Path, below []blocktree.Runtime) (TakenEntry, []blocktree.Runtime) {
+// taken adds to the entry of a directory in p all that there is of it, with the records below it.
+func (s *state) taken(x TakenEntry, p blocktree.Path) (TakenEntry, []blocktree.Runtime) {
 	i := s.inode(x.Inode.ID)
 	if i == nil {
-		return x, below
+		return x, nil
 	}
 	x.Inode = *i
 	if a := s.access(i.ID.Inode); a != nil {
 		x.Grants, x.Last = a.grants, a.last
 	}
-	return x, append(below, s.below(p.Join(x.Name))...)
+	return x, s.below(p.Join(x.Name))
 }

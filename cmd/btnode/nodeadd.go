@@ -40,7 +40,7 @@ A directory that has got a cluster of its own keeps it. In the root directory th
 	addConfig(c, &f.config, "configuration of any node or client of the domain")
 	c.Flags().StringVar(&f.credentials, "credentials", "", "the node's credentials, which say its principal")
 	c.Flags().StringVar(&f.principal, "principal", "", "the node's principal, instead of --credentials")
-	c.Flags().StringVar(&f.store, "store", "", "the id of the node's store, store.id of its configuration (default: one is drawn, and printed)")
+	c.Flags().StringVar(&f.store, "store", "", "the id of the node's store, store.id of its configuration (default: that of its record, if it has one; else one is drawn, and printed)")
 	c.Flags().StringArrayVar(&f.endpoints, "endpoint", nil, "an address of the node as others reach it; may be given several times")
 	c.Flags().BoolVar(&f.filesystem, "filesystem", false, "the node is a filesystem service, too")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -52,7 +52,13 @@ A directory that has got a cluster of its own keeps it. In the root directory th
 			if err != nil {
 				return err
 			}
-			if err := client.AddNode(ctx, r); err != nil {
+			if f.store == "" { // who is there already keeps its store
+				err = keepStore(ctx, client, &r)
+			}
+			if err == nil {
+				err = client.AddNode(ctx, r)
+			}
+			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is added, with store %v; start it on an empty directory\n", r.Path.Short(), r.Node)
@@ -91,6 +97,17 @@ func (f *addFlags) runtime(cfg *config.Client, name string) (r blocktree.Runtime
 		r.Services = append(r.Services, blocktree.ServiceFilesystem)
 	}
 	return r, config.CheckEndpoints(r.Endpoints)
+}
+
+// keepStore gives a record the store of the one that is there at its path, if there is one.
+func keepStore(ctx context.Context, client *cluster.Client, r *blocktree.Runtime) error {
+	_, records, err := client.Below(ctx, r.Path.Parent())
+	for _, x := range records {
+		if x.Path == r.Path && x.Node != 0 {
+			r.Node = x.Node
+		}
+	}
+	return err
 }
 
 // principalIn is whom credentials of the node at path are of.
