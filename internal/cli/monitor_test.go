@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -28,6 +30,8 @@ type monitorReport struct {
 	PID     int
 	Env     string // of monitorEnv, after all
 	Started bool   // a second time
+	Passed  bool   // the socket that it was started with is there, and is its own
+	Hangup  bool   // it ignores SIGHUP, as it was started
 	Files   uint64 // it may have open
 	Workers []uint64
 	Others  map[string]int // slack of threads, as /proc says, to how many have it; empty where that may not be read
@@ -65,6 +69,10 @@ func beforeMonitor(what string) error {
 // reportMonitor is the rest of that process.
 func reportMonitor(out string, started bool) error {
 	r := monitorReport{PID: os.Getpid(), Env: os.Getenv(monitorEnv), Started: started, Others: map[string]int{}}
+	if l, err := net.FileListener(os.NewFile(3, "passed")); err == nil {
+		r.Passed = os.Getenv("LISTEN_PID") == strconv.Itoa(r.PID) && l.Addr().String() == os.Getenv("MONITOR_SOCKET")
+	}
+	r.Hangup = signal.Ignored(unix.SIGHUP)
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return err
@@ -115,8 +123,19 @@ func monitorChild(t *testing.T, command string, env ...string) (monitorReport, i
 	if err := errors.Join(os.WriteFile(self, text, 0o700), os.WriteFile(self+".other", other, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -Sn %d && exec "$0" "$@"`, filesSoft), self, monitorCommand)
-	c.Env = append(append(os.Environ(), "MONITOR_REPORT="+out, "MONITOR_COMMAND="+command), env...)
+	socket, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	passed, err := socket.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer passed.Close()
+	c := exec.Command("sh", "-c", fmt.Sprintf(`trap "" HUP; ulimit -Sn %d; LISTEN_PID=$$ exec "$0" "$@"`, filesSoft), self, monitorCommand)
+	c.Env = append(append(os.Environ(), "MONITOR_REPORT="+out, "MONITOR_COMMAND="+command, "MONITOR_SOCKET="+socket.Addr().String()), env...)
+	c.ExtraFiles = []*os.File{passed} // as systemd does
 	if text, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
@@ -157,6 +176,9 @@ func TestCalmMonitor(t *testing.T) {
 			}
 			if r.Env != "" {
 				t.Errorf("children would inherit %s=%s", monitorEnv, r.Env)
+			}
+			if !r.Passed || !r.Hangup {
+				t.Errorf("the socket that systemd passed is its own: %t; SIGHUP is ignored, as it was: %t", r.Passed, r.Hangup)
 			}
 			if r.Files <= filesSoft { // Go makes it as many as it may
 				t.Errorf("it may have %d files open only", r.Files)
