@@ -79,6 +79,10 @@ type read struct {
 	// pending version can then not be decided.
 	blind bool
 
+	number       uint64        // of the reads of a Reader
+	overlooks    bool          // a member refuses, and others are asked in its place
+	overlookedAt time.Duration // since when
+
 	slots    []readSlot
 	exact    []*exactRead
 	started  time.Duration

@@ -17,6 +17,7 @@ type ReaderConfig struct {
 type Reader struct {
 	core
 	reads []*read
+	begun uint64 // reads that ever began
 }
 
 // NewReader starts a Reader at time now of the driver's clock.
@@ -35,6 +36,9 @@ func (r *Reader) Tick(now time.Duration) {
 		r.resend(p)
 	}
 	for _, x := range slices.Clone(r.reads) {
+		if x.overlooks && !x.patient && r.now-x.overlookedAt >= r.memberTimeout { // those that it hoped for instead are no better
+			x.finish(blocktree.StaleView, nil)
+		}
 		x.tick()
 	}
 }
@@ -102,6 +106,8 @@ func (r *Reader) start(x *read) {
 		r.done(x.op, blocktree.OutOfRange, nil)
 		return
 	}
+	r.begun++
+	x.number = r.begun
 	r.reads = append(r.reads, x)
 	x.start()
 }
@@ -141,13 +147,23 @@ type refusal struct {
 	epoch blocktree.Epoch
 	seq   blocktree.ViewID
 	why   blocktree.Kind
+	begun uint64 // the reads that had begun when it did so first
 }
 
-// refused ends a read whose layout is not the newest, or whose file is between two holders. A member that says so again of the same layout, which Raft has given
-// once more since, is one that cannot answer: else one that lies, or was left out of a repair, would keep everybody from reading.
+// refused ends a read whose layout is not the newest, or whose file is between two holders. A member that says so again of the same layout, to a read that began later, is
+// one that cannot answer: else one that lies, or was left out of a repair, would keep everybody from reading. Of reads that were under way each is tried again: one view
+// change is refused to all of them. As Raft may have been asked for the layout of a later one before that, too, that one does not hope for the others forever (Tick).
 func (r *Reader) refused(x *read, c *call, err blocktree.Kind) bool {
-	was, is := c.peer.refusal, refusal{x.layout.Epoch, x.layout.Seq, err}
-	if c.peer.refusal = is; was == is && r.mut != mutMindRefusals {
+	was, is := c.peer.refusal, refusal{x.layout.Epoch, x.layout.Seq, err, r.begun}
+	again := was.epoch == is.epoch && was.seq == is.seq && was.why == is.why
+	if again {
+		is.begun = was.begun
+	}
+	c.peer.refusal = is
+	if again && x.number > was.begun && r.mut != mutMindRefusals {
+		if !x.overlooks {
+			x.overlooks, x.overlookedAt = true, r.now
+		}
 		return x.over
 	}
 	switch err {
