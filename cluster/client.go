@@ -356,7 +356,7 @@ func (c *Client) ListAfter(ctx context.Context, path blocktree.Path, after strin
 	return a.Entries, a.More, c.complete(ctx, a.Entries)
 }
 
-// startWait is how long CreateFile waits for nodes of the cluster that have never started.
+// startWait is how long CreateFile waits for nodes of the cluster that have never started, and both it and MakeDir for a cluster that is not founded yet.
 const startWait = 10 * time.Second
 
 // CreateFile makes a file as meta.CreateFile says, of a durability. While too few hosts have started it waits for them, for ten seconds.
@@ -368,13 +368,19 @@ func (c *Client) CreateFile(ctx context.Context, file meta.CreateFile, durabilit
 	return c.createFile(ctx, file.Path, op)
 }
 
-func (c *Client) createFile(ctx context.Context, path blocktree.Path, op meta.Op) (*meta.Inode, error) {
+// proposeOnceStarted is propose that waits for a cluster which has just begun, for startWait.
+func (c *Client) proposeOnceStarted(ctx context.Context, op meta.Op) (meta.Result, error) {
 	deadline := time.Now().Add(startWait)
 	r, err := c.propose(ctx, op)
 	for err == nil && r.Kind == blocktree.Unavailable && time.Now().Before(deadline) && ctx.Err() == nil {
 		time.Sleep(100 * time.Millisecond)
 		r, err = c.propose(ctx, op)
 	}
+	return r, err
+}
+
+func (c *Client) createFile(ctx context.Context, path blocktree.Path, op meta.Op) (*meta.Inode, error) {
+	r, err := c.proposeOnceStarted(ctx, op)
 	if err == nil {
 		err = r.Err("cluster.CreateFile")
 	}

@@ -48,20 +48,25 @@ func checkAccess(a *meta.Answer) error {
 
 // MakeDir makes a directory, and with parents those above it. Exists, NotFound, Invalid, Permission.
 func (c *Client) MakeDir(ctx context.Context, path blocktree.Path, mode uint32, parents bool) error {
-	_, err := c.change(ctx, "mkdir", path, meta.MakeDir{Path: path, Parents: parents, Mode: mode, Time: c.cfg.Clock.Now().UnixNano()})
-	return err
+	r, err := c.proposeOnceStarted(ctx, meta.MakeDir{Path: path, Parents: parents, Mode: mode, Time: c.cfg.Clock.Now().UnixNano()})
+	return changed("mkdir", path, r, err)
 }
 
 // change proposes an op about path.
 func (c *Client) change(ctx context.Context, what string, path blocktree.Path, op meta.Op) (meta.Result, error) {
 	r, err := c.propose(ctx, op)
+	return r, changed(what, path, r, err)
+}
+
+// changed is the error of what was proposed about path.
+func changed(what string, path blocktree.Path, r meta.Result, err error) error {
 	if err == nil {
 		err = r.Err("cluster")
 	}
 	if err != nil {
-		return r, &blocktree.Error{Op: what, Path: path.Short(), Err: err}
+		return &blocktree.Error{Op: what, Path: path.Short(), Err: err}
 	}
-	return r, nil
+	return nil
 }
 
 // SetMode gives the file or directory at path another mode, and returns what nodes have applied that. NotFound, Permission, Invalid.
