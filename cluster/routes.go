@@ -115,10 +115,7 @@ func (r *Routes) Ask(ctx context.Context, to blocktree.Runtime, in blocktree.Sco
 	if a == nil {
 		return nil, blocktree.E(op, blocktree.Unavailable, errors.New("the runtime is starting"))
 	}
-	if id := a.endpoint.Identity(); !id.Anonymous() && to.Principal == id.Principal {
-		if a.answerer == nil {
-			return nil, blocktree.E(op, blocktree.Unavailable, errors.New("the runtime itself, which does not answer yet"))
-		}
+	if id := a.endpoint.Identity(); a.answerer != nil && to.Principal == id.Principal { // a command may be run as the node that it asks
 		return a.answerer.Serve(ctx, q.Encode(), route.Querier{Identity: id})
 	}
 	to, err := a.discovered(ctx, to, in)

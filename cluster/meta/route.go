@@ -1,6 +1,8 @@
 package meta
 
 import (
+	"slices"
+
 	"blocktree"
 )
 
@@ -26,47 +28,47 @@ func (g *Group) Delegated(scope blocktree.Scope) (to *Redirect, err error) {
 // cluster of their own, or have not begun to be one.
 func (g *Group) Registered(dir blocktree.Scope, service string) (out []blocktree.Runtime, err error) {
 	err = g.view("meta.Registered", func(s *state) error {
-		sb := s.superblock()
-		if sb == nil {
+		if s.superblock() == nil {
 			return blocktree.E("meta.Registered", blocktree.Unavailable, textError("the cluster is not founded yet"))
 		}
-		list := s.runtimes()
-		if dir != sb.Dir {
-			if list = s.below(dir); service == blocktree.ServiceSector {
-				list = nil
-			}
-		}
-		for _, r := range list {
-			if r.Path.Parent() == dir && registers(r, service) {
-				out = append(out, r)
-			}
-		}
+		out = s.registered(dir, service)
 		return nil
 	})
 	return out, err
 }
 
-func registers(r blocktree.Runtime, service string) bool {
-	for _, s := range r.Services {
-		if s == service {
-			return true
+func (s *state) registered(dir blocktree.Scope, service string) (out []blocktree.Runtime) {
+	list := s.runtimes()
+	if dir != s.superblock().Dir {
+		if list = s.below(dir); service == blocktree.ServiceSector {
+			list = nil
 		}
 	}
-	return false
+	for _, r := range list {
+		if r.Path.Parent() == dir && slices.Contains(r.Services, service) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
-// IsChild reports whether who is a sector host says so by a process record below, where there are such records of its directory; where there are none, nobody is known.
+// IsChild reports whether somebody is a sector host by a process record below, and whether any is known of its directory.
 func (g *Group) IsChild(who blocktree.Runtime) (known, is bool, err error) {
 	err = g.view("meta.IsChild", func(s *state) error {
-		for _, r := range s.below(who.Path.Parent()) {
-			if IsSectorHost(r) {
-				known = true
-				is = is || r.Path == who.Path && r.Principal == who.Principal
-			}
-		}
+		known, is = s.isChild(who)
 		return nil
 	})
 	return known, is, err
+}
+
+func (s *state) isChild(who blocktree.Runtime) (known, is bool) {
+	for _, r := range s.below(who.Path.Parent()) {
+		if IsSectorHost(r) {
+			known = true
+			is = is || r.Path == who.Path && r.Principal == who.Principal
+		}
+	}
+	return known, is
 }
 
 // OthersRead reports whether others may read every directory from a scope, as far as it is there, to the root directory; a file counts as a directory does. A child that has not heard of what
@@ -129,22 +131,26 @@ func (s *state) openUp(i *Inode) bool {
 // Plain returns the highest directory from the cluster's own down to a scope under which no runtime has a record, in which case no directory there is delegated; false if there is none.
 func (g *Group) Plain(scope blocktree.Scope) (plain blocktree.Scope, ok bool, err error) {
 	err = g.view("meta.Plain", func(s *state) error {
-		sb := s.superblock()
-		if sb == nil || !scope.Within(sb.Dir) {
-			return nil
-		}
-		records := s.allBelow()
-		for d := scope; d.Within(sb.Dir); d = d.Parent() {
-			for _, r := range records {
-				if dir := r.Path.Parent(); dir != d && dir.Within(d) {
-					return nil
-				}
-			}
-			if plain, ok = d, true; d == sb.Dir {
-				return nil
-			}
-		}
+		plain, ok = s.plain(scope)
 		return nil
 	})
 	return plain, ok, err
+}
+
+func (s *state) plain(scope blocktree.Scope) (plain blocktree.Scope, ok bool) {
+	sb := s.superblock()
+	if sb == nil || !scope.Within(sb.Dir) {
+		return "", false
+	}
+	records := s.allBelow()
+	for d := scope; ; d = d.Parent() {
+		for _, r := range records {
+			if dir := r.Path.Parent(); dir != d && dir.Within(d) {
+				return plain, ok
+			}
+		}
+		if plain, ok = d, true; d == sb.Dir {
+			return plain, ok
+		}
+	}
 }
