@@ -13,6 +13,7 @@ import (
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
+	"blocktree/route"
 )
 
 // ClientConfig says who a client is and where its cluster can be found.
@@ -22,13 +23,15 @@ type ClientConfig struct {
 	Key         cred.Key
 	Credentials cred.Credentials
 	Transport   bttp.Transport
-	Network     bttp.Network // nil: the machine's
-	Resolver    blocktree.Resolver
-	Scope       blocktree.Scope // directory whose cluster is used
+	Network     bttp.Network       // nil: the machine's
+	Resolver    blocktree.Resolver // names the sector hosts of the cluster that is used; nil: Routes or Seeds lead there
+	Routes      *Routes            // of the process; nil: the client has its own
+	Seeds       route.Seeder       // of its own routes, sector hosts of the root directory; nil: they begin with the cluster that is used
+	Scope       blocktree.Scope    // directory whose cluster is used; where it has none of its own, that of the nearest above it that has
 	Logger      *slog.Logger
 	Clock       blocktree.Clock
-	// Parents are runtimes of clusters above the one that is used, or below, that are asked for a way to nodes that cannot be dialled; nil: nobody is. It does not block.
-	Parents func() []blocktree.Runtime
+	// Ways are runtimes of clusters above the one that is used, or below, that are asked for a way to nodes that cannot be dialled, beside those above that the client's own routes have met.
+	Ways []blocktree.Runtime
 	// SpareAfter is how long a node must have been away before spares take its places over; 0: blocktree.SpareAfter.
 	SpareAfter time.Duration
 }
@@ -38,9 +41,10 @@ type ClientConfig struct {
 type Client struct {
 	cfg      ClientConfig
 	endpoint *bttp.Endpoint
-	owned    bool  // endpoint is the client's to close
-	keeps    bool  // peers are the client's, which follows who they are
-	tree     *tree // nil: it follows no redirects
+	owned    bool    // endpoint is the client's to close
+	keeps    bool    // peers are the client's, which follows who they are
+	routes   *Routes // its own to close, if cfg has none
+	tree     *tree   // nil: it follows no redirects
 	inTree   inTree
 	peers    *peers
 	ctx      context.Context
@@ -59,32 +63,95 @@ type Client struct {
 	strangers chan struct{} // the nodes may be others than those that are known
 }
 
-// Dial makes a client of the cluster that the resolver names for cfg.Scope. It does not wait for any node to answer;
-// the first request does. The error kinds are Invalid and NotFound (no such cluster).
+// Dial makes a client of the cluster of cfg.Scope. Of one that the resolver names it does not wait for any node to answer; the first request does. One that is to be found is asked for until somebody
+// says which it is, or ctx ends. The error kinds are Invalid, NotFound (no such cluster), Unauthenticated (the seeds are of another domain), and Unavailable or Timeout when ctx ended.
 func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
-	runtimes, err := cfg.Resolver.Closest(ctx, cfg.Scope, blocktree.ServiceSector)
-	if err != nil {
-		return nil, &blocktree.Error{Op: "cluster.Dial", Path: string(cfg.Scope), Err: err,
-			Hint: "the config must list the sector hosts of the cluster"}
+	const op = "cluster.Dial"
+	var runtimes []blocktree.Runtime
+	var err error
+	if cfg.Resolver != nil {
+		if runtimes, err = cfg.Resolver.Closest(ctx, cfg.Scope, blocktree.ServiceSector); err != nil {
+			return nil, &blocktree.Error{Op: op, Path: string(cfg.Scope), Err: err, Hint: "the config must list the sector hosts of the cluster"}
+		}
 	}
 	endpoint, err := bttp.New(bttp.Config{Key: cfg.Key, Credentials: cfg.Credentials, Root: cfg.Root,
 		Transport: cfg.Transport, Network: cfg.Network, Log: cfg.Logger, Clock: cfg.Clock})
 	if err != nil {
 		return nil, err
 	}
+	routes := cfg.Routes
+	if routes == nil {
+		routes, err = NewRoutes(RoutesConfig{Root: cfg.Root, Seeds: cfg.Seeds, Home: home(cfg.Scope, runtimes), Ways: cfg.Ways, Logger: cfg.Logger, Clock: cfg.Clock})
+		if err != nil {
+			_ = endpoint.Close() // it has no connection
+			return nil, &blocktree.Error{Op: op, Err: err, Hint: "name members of the cluster, or seeds of the root directory"}
+		}
+	}
+	a := &routeAsker{endpoint: endpoint}
+	routes.join(a)
+	if runtimes == nil {
+		if cfg.Scope, runtimes, err = routes.await(ctx, cfg.Scope); err != nil {
+			routes.leave(endpoint)
+			if cfg.Routes == nil {
+				_ = routes.Close()
+			}
+			_ = endpoint.Close()
+			return nil, &blocktree.Error{Op: op, Path: cfg.Scope.Short(), Err: err}
+		}
+	}
 	c := newClient(cfg, endpoint, newPeers(endpoint, cfg.Logger))
-	c.owned = true
-	c.tree = newTree(c)
+	c.owned, c.routes = true, routes
+	c.tree = newTree(c, routes)
 	c.keep(runtimes)
 	return c, nil
 }
 
-// keep begins to keep connections to the cluster's nodes, and to follow what is to be followed.
+// home is the cluster that a configuration lists, as far as it can be asked.
+func home(dir blocktree.Scope, runtimes []blocktree.Runtime) (r route.Redirect) {
+	for _, x := range sectorHosts(runtimes) {
+		if x.Path.Parent() == dir && len(x.Endpoints) > 0 {
+			r.Runtimes = append(r.Runtimes, x)
+		}
+	}
+	r.Directory = dir
+	return r
+}
+
+// findPause is the pause before a cluster that is not found is looked for again, and findToldEvery how often the log says so.
+const (
+	findPause     = time.Second
+	findToldEvery = 30 * time.Second
+)
+
+// await finds the cluster that keeps what is in a directory, as soon as somebody says which.
+func (r *Routes) await(ctx context.Context, dir blocktree.Scope) (blocktree.Scope, []blocktree.Runtime, error) {
+	var told time.Time
+	for {
+		in, hosts, err := r.nearest(ctx, dir, false)
+		if err == nil {
+			return in, hosts, nil
+		}
+		if kind := blocktree.KindOf(err); ctx.Err() != nil || kind != blocktree.Unavailable && kind != blocktree.Timeout && kind != blocktree.Busy {
+			return dir, nil, err
+		}
+		if time.Since(told) >= findToldEvery {
+			told = time.Now()
+			r.cfg.Logger.Warn("the cluster is not found yet", "directory", dir.Short(), "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return dir, nil, err
+		case <-time.After(findPause):
+		}
+	}
+}
+
+// keep begins to keep connections to the cluster's nodes, and to follow what is to be followed. Nodes of a cluster that is not the root directory's may be behind firewalls.
 func (c *Client) keep(hosts []blocktree.Runtime) {
 	c.keeps = true
 	c.peers.stranger, c.peers.detours = c.strange, true
-	if c.cfg.Parents != nil {
-		newWays(c.peers, c.cfg.Parents)
+	if len(c.cfg.Ways) > 0 || c.cfg.Scope != blocktree.RootPath(c.cfg.Scope.Root()) {
+		newWays(c.peers, c.tree.waysTo)
 	}
 	c.peers.ensure(hosts)
 	c.wg.Go(c.followRecords)
@@ -138,6 +205,10 @@ func (c *Client) Close() error {
 		c.peers.close()
 	}
 	if c.owned {
+		c.routes.leave(c.endpoint)
+		if c.cfg.Routes == nil {
+			_ = c.routes.Close()
+		}
 		return c.endpoint.Close()
 	}
 	return nil

@@ -23,5 +23,8 @@ const (
 	codeWay        uint16 = 42 // header: a wayHeader; body: a bttp.Ask. Nothing, once the target has agreed
 )
 
+// codeRoute asks where something is (0032): a query of package route; an answer of it, in the body. Anybody may ask, within bounds: the answerer judges.
+const codeRoute uint16 = 43
+
 // CodesOfOthers is the first code of messages that are not the cluster's, but those of another service of the same runtime.
 const CodesOfOthers uint16 = 256

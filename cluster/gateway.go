@@ -42,7 +42,7 @@ type attempt struct {
 func (p *peers) dialSoon(ctx context.Context, q *peer, dial func(context.Context, blocktree.Runtime) (*bttp.Conn, error), up func()) <-chan attempt {
 	result := make(chan attempt, 1)
 	p.wg.Go(func() {
-		conn, err := dial(ctx, q.runtime)
+		conn, err := dial(ctx, q.where())
 		result <- attempt{conn, err}
 		if err != nil {
 			return
@@ -139,7 +139,7 @@ func (p *peers) reach(q *peer) (*bttp.Conn, error) {
 func (p *peers) ownAgain(q *peer, via *bttp.Conn) *bttp.Conn {
 	ctx, cancel := context.WithTimeout(q.ctx, detourAfter)
 	defer cancel()
-	own, err := p.dialBetter(ctx, q.runtime)
+	own, err := p.dialBetter(ctx, q.where())
 	if err != nil {
 		return via
 	}

@@ -9,10 +9,11 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/meta"
+	"blocktree/internal/bttp"
 )
 
 const (
-	// aboveInterval is how often the leader of a child asks its parent what is above, and who its sector hosts are to be: a right that is taken away above is gone below by then.
+	// aboveInterval is how often who has the uplink of a child asks its parent what is above, and who its sector hosts are to be: a right that is taken away above is gone below by then.
 	aboveInterval = time.Second
 	// membersWait is how long a child that has everything waits for others to join before its parent drops what it has of it: until then the founder's disk is the only one with the names.
 	membersWait = 30 * time.Second
@@ -20,11 +21,11 @@ const (
 	membersWanted = 3
 )
 
-// parentLink is what a child has of its parent: the leader's alone is used.
+// parentLink is what a child says to its parent, and is told, on its uplink: by the one member that has that.
 type parentLink struct {
 	s      *Service
-	client *Client // nil: to be made
-	seeds  bool    // the client begins with the seeds; else with the parent's sector hosts as they were known last
+	client *Client    // nil: to be made
+	conn   *bttp.Conn // the uplink that it is of
 }
 
 // followParent keeps a child as its parent says (docs/design/0033). It ends at once in a cluster that has none.
@@ -33,16 +34,18 @@ func (s *Service) followParent() {
 	defer u.drop()
 	for {
 		sb, err := s.group.Superblock()
-		switch {
-		case err == nil && !sb.Child:
+		if err == nil && !sb.Child {
 			return
-		case err == nil && s.group.Status().Leader == s.cfg.Node:
+		}
+		if up := s.uplinks.up.Load(); up != u.conn {
+			u.drop()
+			u.conn = up
+		}
+		if err == nil && u.conn != nil {
 			err = u.turn(sb)
 		}
 		if err != nil && s.ctx.Err() == nil {
 			s.cfg.Logger.Debug("the parent cluster says nothing", "directory", s.cfg.Directory.Short(), "err", err)
-			u.drop()
-			u.seeds = !u.seeds
 		}
 		select {
 		case <-s.ctx.Done():
@@ -60,24 +63,19 @@ func (u *parentLink) drop() {
 	}
 }
 
-// parent is the client of the parent.
+// parent is the client of the parent: of the one runtime of it that the uplink leads to, which redirects where another cluster has become nearer.
 func (u *parentLink) parent() (*Client, error) {
 	if u.client != nil {
 		return u.client, nil
 	}
-	s := u.s
-	scope, hosts := blocktree.RootPath(s.cfg.Directory.Root()), s.cfg.Seeds
-	if a, err := s.group.Above(); err == nil && a != nil && (!u.seeds || len(hosts) == 0) {
-		scope, hosts = a.Parent, a.Runtimes
-	}
-	if len(hosts) == 0 {
-		return nil, &blocktree.Error{Op: "cluster", Kind: blocktree.Unavailable, Err: errors.New("no runtime above is known"), Hint: "write domain.seeds"}
-	}
-	u.client = newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger, Clock: s.cfg.Clock, Scope: scope, SpareAfter: s.cfg.SpareAfter}, s.endpoint,
+	s, peer := u.s, u.conn.Peer()
+	c := newClient(ClientConfig{Path: s.cfg.Path, Root: s.cfg.Root, Key: s.cfg.Key, Logger: s.cfg.Logger, Clock: s.cfg.Clock, Scope: peer.Path.Parent(), SpareAfter: s.cfg.SpareAfter}, s.endpoint,
 		newPeers(s.endpoint, s.cfg.Logger))
-	u.client.tree = newTree(u.client)
-	u.client.keep(hosts)
-	return u.client, nil
+	c.tree = newTree(c, s.routes)
+	c.keeps = true
+	c.peers.only(blocktree.Runtime{Path: peer.Path, Principal: peer.Principal, Node: 1}, u.conn) // its store does not matter: nothing is written to it
+	u.client = c
+	return c, nil
 }
 
 // turn asks the parent once, and does what follows.

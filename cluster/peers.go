@@ -41,6 +41,23 @@ type watcher interface {
 	nodeDown(node blocktree.NodeID)
 }
 
+// where is the runtime at the addresses that were told last, and at those that were known first: a configuration may be newer than a record.
+func (q *peer) where() blocktree.Runtime {
+	r := q.runtime
+	at := q.at.Load()
+	if at == nil || slices.Equal(*at, r.Endpoints) {
+		return r
+	}
+	first := r.Endpoints
+	r.Endpoints = slices.Clone(*at)
+	for _, x := range first {
+		if !slices.Contains(r.Endpoints, x) {
+			r.Endpoints = append(r.Endpoints, x)
+		}
+	}
+	return r
+}
+
 // peers keeps one connection to each sector host of a cluster, and tells watchers what it sees.
 type peers struct {
 	endpoint *bttp.Endpoint
@@ -70,6 +87,7 @@ type peer struct {
 	runtime blocktree.Runtime
 	ctx     context.Context // ends when the node is forgotten
 	cancel  context.CancelFunc
+	at      atomic.Pointer[[]string] // its newest addresses, where others than runtime's were told; not to be changed
 	conn    atomic.Pointer[bttp.Conn]
 	reached atomic.Uint64 // connections that came about
 	refused atomic.Bool   // it could not be reached when it was tried
@@ -107,11 +125,14 @@ func (p *peers) close() {
 	p.wg.Wait()
 }
 
-// ensure starts to keep a connection to each of the runtimes that is not known yet.
+// ensure starts to keep a connection to each of the runtimes that is not known yet. Who is known, and is not reached where it was, is looked for at its newest addresses from now on.
 func (p *peers) ensure(runtimes []blocktree.Runtime) {
 	p.mapMu.Lock()
 	defer p.mapMu.Unlock()
 	for _, r := range runtimes {
+		if q := p.all[r.Node]; q != nil && len(r.Endpoints) > 0 {
+			q.at.Store(&r.Endpoints)
+		}
 		if r.Node == 0 || p.all[r.Node] != nil || p.ctx.Err() != nil {
 			continue
 		}
@@ -120,6 +141,16 @@ func (p *peers) ensure(runtimes []blocktree.Runtime) {
 		p.all[r.Node] = q
 		p.wg.Go(func() { p.keep(q) })
 	}
+}
+
+// only has one node reached by a connection that somebody else keeps. It is not looked for when that has ended.
+func (p *peers) only(r blocktree.Runtime, conn *bttp.Conn) {
+	q := &peer{runtime: r, silentSince: time.Now()}
+	q.ctx, q.cancel = context.WithCancel(p.ctx)
+	q.conn.Store(conn)
+	p.mapMu.Lock()
+	defer p.mapMu.Unlock()
+	p.all[r.Node] = q
 }
 
 // hopeless reports whether every node was tried and none could be reached.

@@ -17,6 +17,7 @@ import (
 	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
 	"blocktree/internal/wire"
+	"blocktree/route"
 )
 
 // ServiceConfig says which node of which cluster a service is.
@@ -38,15 +39,17 @@ type ServiceConfig struct {
 	Members     []blocktree.Runtime       // every founding sector host, or every one there is now; this one included
 	Joins       bool                      // the cluster runs already, without this store: there is nothing to found
 	Generation  blocktree.Generation      // of a cluster that is to be founded in a delegated directory; 0: it is the root cluster, or any that works by a list of members
-	Seeds       []blocktree.Runtime       // sector hosts of the root directory, for a child that knows nobody above
+	Routes      *Routes                   // of the process, which find the cluster above; nil: the service has its own, and begins with Members
 	Hosts       func([]blocktree.Runtime) // is told of the cluster's sector hosts whenever their records change; nil: nobody wants to know
 	SpareAfter  time.Duration             // as in ClientConfig
 	ScrubRate   int64                     // bytes per second that a scrub in the background reads; 0: there is none
 	Others      bttp.Handler              // serves messages of codes from CodesOfOthers on; nil: nobody does
 	Admit       func(cred.Identity) error // as in bttp.Config. Whom it admits without credentials reaches Others and nothing else
-	// Parents are runtimes of the cluster above, to one of which a member keeps a connection; nil, or none: there is none, as far as is known. It is called often, and does not block.
+	// Parents are runtimes of the cluster above, to one of which a member keeps a connection, where no process records above say so; nil, or none: there is none, as far as is known. It is
+	// called often, and does not block.
 	Parents func() []blocktree.Runtime
-	// AdmitChild says whether who wants to be the uplink of its directory's cluster is a member of one; nil: whoever may keep sectors below this one's directory.
+	// AdmitChild says whether who wants to be the uplink of its directory's cluster is a member of one; nil: who has a process record, and where there are none of that directory
+	// whoever may keep sectors below this one's.
 	AdmitChild func(cred.Identity) error
 	Logger     *slog.Logger
 	Clock      blocktree.Clock
@@ -85,6 +88,8 @@ type Service struct {
 	looks      hintLooks
 	uplinks    *uplinks
 	crossing   *crossing
+	routes     *Routes
+	answerer   *route.Answerer
 	name       []byte        // the store's id, as header of Raft messages
 	begun      time.Duration // when it was opened, by Clock.Boot
 
@@ -156,7 +161,11 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err = s.readRevoked(); err != nil {
 		return err
 	}
+	if err = s.openRoutes(); err != nil {
+		return err
+	}
 	s.uplinks = s.newUplinks()
+	s.followTree(s.uplinks)
 	s.crossing = &crossing{endpoint: s.endpoint, uplinks: s.uplinks, mirror: s.mirror, now: s.cfg.Clock.Now, asks: newAsks()}
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
 	s.gateway.Store(s.peers)
@@ -240,6 +249,7 @@ func (s *Service) Close() error {
 	if s.peers != nil {
 		s.peers.close()
 	}
+	errs = append(errs, s.closeRoutes())
 	if s.endpoint != nil {
 		errs = append(errs, s.endpoint.Close())
 	}
@@ -425,6 +435,11 @@ func (s *Service) knownStart() (meta.NodeStart, error) {
 func (s *Service) serve(req *bttp.Request) {
 	if req.Code >= CodesOfOthers && s.cfg.Others != nil {
 		s.cfg.Others.Serve(req)
+		return
+	}
+	if req.Code == codeRoute {
+		s.serveRoute(req)
+		req.Release()
 		return
 	}
 	if req.Conn.Peer().Anonymous() {

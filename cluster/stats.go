@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"slices"
 	"sync/atomic"
 
@@ -9,6 +10,7 @@ import (
 	"blocktree/cluster/store"
 	"blocktree/cluster/stripe"
 	"blocktree/internal/bttp"
+	"blocktree/route"
 )
 
 // MemberCounts counts what a node was asked and what it stored and sent for that, since its service was opened.
@@ -85,6 +87,29 @@ func (p *peers) links() []Link {
 	return list
 }
 
+// Routes find runtimes for the client.
+func (c *Client) Routes() *Routes { return c.tree.first.routes }
+
+// Reached is how a node is reached.
+type Reached struct {
+	Path blocktree.Path
+	Way  bttp.Way       // "" while it is not
+	Via  blocktree.Path // the node that passes on what is said to it
+}
+
+// Reached returns how each node of the client's cluster is reached, once all are, or statusWait is over.
+func (c *Client) Reached(ctx context.Context) (all []Reached) {
+	c.awaitNodes(ctx)
+	for _, n := range c.peers.nodes() {
+		r := Reached{Path: c.peers.runtime(n).Path}
+		if conn := c.peers.conn(n); conn != nil {
+			r.Way, r.Via = conn.Way(), conn.Via()
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
 // Links returns how each node of the cluster is reached from here. It does not block.
 func (c *Client) Links() []Link { return c.peers.links() }
 
@@ -105,6 +130,8 @@ type ServiceStats struct {
 	CopyUps    CopyUpStats
 	Scrub      ScrubCounts // since the store was made
 	Passes     uint64      // of the scrub in the background
+	Routes     RouteStats  // of the process
+	Answers    route.AnswererStats
 	// Suspected are answers of others that a node which keeps its promises does not give, by kind, as this node has seen them.
 	Suspected [stripe.SuspectKindEnd]uint64
 }
@@ -123,6 +150,7 @@ func (s *Service) Stats() ServiceStats {
 	s.mu.Unlock()
 	x := ServiceStats{Serving: serving, Member: s.member.stats(), Store: s.member.store.Stats(), Meta: s.group.Status(), MetaFailed: s.group.Failed(),
 		Carried: s.endpoint.Stats(), Links: s.peers.links(), CopyUps: s.copyUps.stats()}
+	x.Routes, x.Answers = s.routes.Stats(), s.answerer.Stats()
 	x.Suspected = s.client.suspects.counts()
 	x.FreeBytes, x.DiskBytes = s.member.store.Space()
 	s.scrubber.mu.Lock()

@@ -20,28 +20,51 @@ const (
 )
 
 // tree is what a client knows of the clusters of its domain (docs/design/0033): one Client for each that it was redirected to, over the first one's endpoint. All of them share it.
-// What is asked of any of them about a path or a file is asked of the one that answered last for such, and goes where that redirects. A redirect is a hint: who is
-// reached has to prove by credentials that it is the runtime which was named, directly in the directory that was named.
+// What is asked of any of them about a path or a file is asked of the one that answered last for such, and goes where that redirects. A redirect says which directory's cluster is meant, and no more: who that is the routes
+// of the process find (docs/design/0032), and who is reached has to prove by credentials that it is the runtime which was named, directly in that directory.
 type tree struct {
 	first *Client // the one that was dialled
+	// find returns the sector hosts of the cluster of a redirect's directory; failed says that nobody was where it said before.
+	find   func(ctx context.Context, to *meta.Redirect, failed bool) ([]blocktree.Runtime, error)
+	waysTo func(dir blocktree.Scope) []blocktree.Runtime // whom to ask for a way to a node in a directory
 
 	mu      sync.Mutex
 	byDir   map[blocktree.Path]*Client // the first one, too
-	homes   map[blocktree.Generation]home
+	homes   map[blocktree.Generation]keeper
 	revoked map[blocktree.Path]*revoked // by the directory of the cluster that told it
 	turn    uint64
 	ended   bool // no more are made
 }
 
-// home is who keeps the files of a generation, as the cluster of a directory has said.
-type home struct {
+// keeper is who keeps the files of a generation, as the cluster of a directory has said.
+type keeper struct {
 	client *Client
 	said   blocktree.Path
 }
 
-func newTree(first *Client) *tree {
-	return &tree{first: first, byDir: map[blocktree.Path]*Client{first.cfg.Scope: first}, homes: map[blocktree.Generation]home{},
+func newTree(first *Client, routes *Routes) *tree {
+	find := func(ctx context.Context, to *meta.Redirect, failed bool) ([]blocktree.Runtime, error) {
+		return routes.cluster(ctx, to.Dir, failed)
+	}
+	t := &tree{first: first, find: find, byDir: map[blocktree.Path]*Client{first.cfg.Scope: first}, homes: map[blocktree.Generation]keeper{},
 		revoked: map[blocktree.Path]*revoked{}}
+	t.waysTo = func(dir blocktree.Scope) []blocktree.Runtime { return append(routes.above(dir), t.above(dir)...) }
+	return t
+}
+
+// above are nodes of the clusters above a directory that are reached directly.
+func (t *tree) above(dir blocktree.Scope) (all []blocktree.Runtime) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for at, c := range t.byDir {
+		if at == dir || !dir.Within(at) {
+			continue
+		}
+		for _, q := range c.peers.gateways(nil) {
+			all = append(all, q.where())
+		}
+	}
+	return all
 }
 
 // inTree is what a tree keeps of one of its clients.
@@ -89,7 +112,7 @@ func (t *tree) isHome(f blocktree.FileID, c *Client) {
 // setHome notes who keeps a generation. What a cluster has said, only one above that says otherwise: one that lies gets no files of others. t.mu is held.
 func (t *tree) setHome(g blocktree.Generation, c *Client, said blocktree.Path) {
 	if h, ok := t.homes[g]; !ok || h.said != said && h.said.Within(said) {
-		t.homes[g] = home{c, said}
+		t.homes[g] = keeper{c, said}
 	}
 }
 
@@ -140,7 +163,7 @@ func (t *tree) follow(ctx context.Context, at *Client, ask func(*Client) (*meta.
 		if hop >= redirectsMax {
 			return nil, errAstray(r, fmt.Sprintf("more than %d redirects", redirectsMax))
 		}
-		if at, err = t.next(at, r, &w); err != nil {
+		if at, err = t.next(ctx, at, r, &w); err != nil {
 			return nil, err
 		}
 	}
@@ -156,7 +179,7 @@ func stays(ctx context.Context) error {
 }
 
 // next is the client that a redirect of at leads to.
-func (t *tree) next(at *Client, r *meta.Redirect, w *way) (*Client, error) {
+func (t *tree) next(ctx context.Context, at *Client, r *meta.Redirect, w *way) (*Client, error) {
 	from := at.cfg.Scope
 	up, down := from.Within(r.Dir) && from != r.Dir, r.Dir.Within(from) && from != r.Dir
 	switch {
@@ -170,19 +193,31 @@ func (t *tree) next(at *Client, r *meta.Redirect, w *way) (*Client, error) {
 		return nil, errAstray(r, "it leads in a circle")
 	}
 	w.seen = append(w.seen, r.Dir)
-	hosts := slices.DeleteFunc(sectorHosts(r.Runtimes), func(x blocktree.Runtime) bool { return x.Path.Parent() != r.Dir || len(x.Endpoints) == 0 })
 	t.mu.Lock()
 	c := t.byDir[r.Dir]
-	if c != nil {
+	if c != nil && !c.inTree.stale.Load() {
 		if r.Generation != 0 && down {
 			t.setHome(r.Generation, c, from)
 		}
 		t.mu.Unlock()
+		return c, nil
+	}
+	t.mu.Unlock()
+	hosts, err := t.find(ctx, r, c != nil)
+	if err != nil {
+		return nil, err
+	}
+	hosts = slices.DeleteFunc(sectorHosts(hosts), func(x blocktree.Runtime) bool { return x.Path.Parent() != r.Dir || len(x.Endpoints) == 0 })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c = t.byDir[r.Dir]; c != nil {
+		if r.Generation != 0 && down {
+			t.setHome(r.Generation, c, from)
+		}
 		c.inTree.stale.Store(false)
 		c.peers.ensure(hosts)
 		return c, nil
 	}
-	defer t.mu.Unlock()
 	if t.ended {
 		return nil, blocktree.E("cluster", blocktree.Closed, nil)
 	}

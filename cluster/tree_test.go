@@ -8,6 +8,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/meta"
 	"blocktree/internal/bttp"
+	"blocktree/route"
 )
 
 // lostTree is the tree of a client of the cluster of dir that nobody answers.
@@ -17,8 +18,15 @@ func lostTree(t *testing.T, root blocktree.Principal, dir blocktree.Path) *tree 
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newClient(ClientConfig{Scope: dir, Root: root, Logger: slog.New(slog.DiscardHandler)}, endpoint, newPeers(endpoint, slog.New(slog.DiscardHandler)))
-	c.owned, c.keeps, c.tree = true, true, newTree(c)
+	c := newClient(ClientConfig{Scope: dir, Root: root, Logger: slog.New(slog.DiscardHandler), Clock: wayClock{}}, endpoint, newPeers(endpoint, slog.New(slog.DiscardHandler)))
+	c.owned, c.keeps = true, true
+	if c.routes, err = NewRoutes(RoutesConfig{Root: root, Seeds: route.Seeds{}, Logger: c.cfg.Logger, Clock: c.cfg.Clock}); err != nil {
+		t.Fatal(err)
+	}
+	c.tree = newTree(c, c.routes)
+	c.tree.find = func(_ context.Context, to *meta.Redirect, _ bool) ([]blocktree.Runtime, error) {
+		return to.Runtimes, nil
+	}
 	t.Cleanup(func() { _ = c.Close() })
 	return c.tree
 }

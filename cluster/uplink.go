@@ -14,6 +14,7 @@ import (
 	"blocktree"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
+	"blocktree/route"
 )
 
 // Standing connections between a cluster and those above and below it: docs/design/0034-firewalls.md.
@@ -40,7 +41,9 @@ type uplinks struct {
 	self      blocktree.NodeID
 	directory blocktree.Scope            // of the cluster
 	siblings  func() []sibling           // without this one
-	parents   func() []blocktree.Runtime // none: there is no cluster above, as far as is known
+	parents   func() []blocktree.Runtime // none: there is no cluster above, as far as is known. May block for a while
+	failed    func()                     // nobody could be reached of those; nil: nobody wants to know
+	wanted    func(*bttp.Conn) bool      // whether the cluster above is still that of a connection; nil: it is
 	dial      func(context.Context, blocktree.Runtime) (*bttp.Conn, error)
 	admit     func(cred.Identity) error // says who is a child; nil: whoever may be
 	logger    *slog.Logger
@@ -79,6 +82,9 @@ func (u *uplinks) run(ctx context.Context) {
 		conn, err := u.connect(ctx, parents[tries%len(parents)])
 		if tries++; err != nil {
 			u.logger.Info("no uplink yet", "parent", parents[(tries-1)%len(parents)].Path.Short(), "err", err)
+			if tries%len(parents) == 0 && u.failed != nil {
+				u.failed()
+			}
 			wait = pause/2 + rand.N(pause/2)
 			pause = min(2*pause, uplinkMax)
 			continue
@@ -168,6 +174,11 @@ func (u *uplinks) hold(ctx context.Context, conn *bttp.Conn) {
 			t.Stop()
 			return
 		case <-t.C:
+		}
+		if u.wanted != nil && !u.wanted(conn) {
+			u.logger.Info("the cluster above is another one now", "parent", conn.Peer().Path.Short())
+			_ = conn.Send(codeUplink, []byte{0})
+			return
 		}
 		if other, _ := u.holder(ctx); other != 0 && other < u.self {
 			u.logger.Info("the uplink is left to a sibling", "store", other.String())
@@ -315,6 +326,55 @@ func (s *Service) newUplinks() *uplinks {
 		u.parents = func() []blocktree.Runtime { return nil }
 	}
 	return u
+}
+
+// followTree has uplinks go by the process records, where the cluster was founded by such, and by its configuration where it was not.
+func (s *Service) followTree(u *uplinks) {
+	if u.admit == nil {
+		u.admit = s.admitChild
+	}
+	listed := u.parents
+	u.parents = func() []blocktree.Runtime {
+		if s.isChild() {
+			return s.parentHosts()
+		}
+		return listed()
+	}
+	u.failed = func() {
+		if s.isChild() {
+			s.routes.finder.Failed(route.Closest, s.cfg.Directory.Parent(), blocktree.ServiceSector)
+		}
+	}
+	u.wanted = func(conn *bttp.Conn) bool {
+		a, err := s.group.Above()
+		return err != nil || a == nil || !s.isChild() || a.Parent == conn.Peer().Path.Parent()
+	}
+}
+
+// isChild reports whether the cluster was founded in a delegated directory: then the cluster above is found, and has records of this one.
+func (s *Service) isChild() bool {
+	sb, err := s.group.Superblock()
+	return err == nil && sb.Child
+}
+
+// parentHosts are sector hosts of the cluster above, as routes find them: by what this one remembers, and where nobody is there any more from the root directory on.
+func (s *Service) parentHosts() []blocktree.Runtime {
+	ctx, cancel := context.WithTimeout(s.ctx, blocktree.RouteFindTimeout)
+	defer cancel()
+	_, hosts, err := s.routes.nearest(ctx, s.cfg.Directory.Parent(), false)
+	if err != nil {
+		s.cfg.Logger.Debug("the cluster above is not found", "directory", s.cfg.Directory.Short(), "err", err)
+	}
+	return hosts
+}
+
+// admitChild takes for a member of a cluster below who has a record there; of a directory that has none, as its nodes go by a list of members, whoever may keep its sectors.
+func (s *Service) admitChild(id cred.Identity) error {
+	known, is, err := s.group.IsChild(blocktree.Runtime{Path: id.Path, Principal: id.Principal})
+	if err == nil && known && !is {
+		err = &blocktree.Error{Op: "uplink", Path: id.Path.Short(), Kind: blocktree.Permission, Err: errors.New("it has no process record in its directory")}
+	}
+	return err
 }
 
 // siblings are the other members, as far as they are known.

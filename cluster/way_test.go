@@ -191,7 +191,7 @@ func (b *wayBed) dials(short string, of []*wayMember, parents ...*wayMember) net
 	for _, p := range parents {
 		ask = append(ask, p.runtime)
 	}
-	newWays(b.client, func() []blocktree.Runtime { return ask })
+	newWays(b.client, func(blocktree.Scope) []blocktree.Runtime { return ask })
 	b.client.watch(&b.told)
 	var all []blocktree.Runtime
 	for _, m := range of {

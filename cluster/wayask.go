@@ -29,8 +29,8 @@ const (
 
 // ways dials nodes, and asks for ways where that does not help.
 type ways struct {
-	peers   *peers
-	parents func() []blocktree.Runtime
+	peers   *peers                                        // of whose nodes others may be asked; nil: there are none
+	parents func(dir blocktree.Scope) []blocktree.Runtime // of clusters above a directory, or others that know it
 	own     func(context.Context, blocktree.Runtime) (*bttp.Conn, error)
 	ask     func(context.Context, bttp.Mode, *bttp.Conn, blocktree.Runtime) (*bttp.Conn, error)
 
@@ -38,16 +38,21 @@ type ways struct {
 	hard map[blocktree.Principal]bool // who was reached only by asking, the last time: at most the nodes that are known
 }
 
-// newWays has the nodes of p reached by the ways that parents know of, too.
-func newWays(p *peers, parents func() []blocktree.Runtime) *ways {
-	w := &ways{peers: p, parents: parents, own: p.dialOwn, hard: map[blocktree.Principal]bool{}}
-	w.ask = func(ctx context.Context, mode bttp.Mode, first *bttp.Conn, r blocktree.Runtime) (*bttp.Conn, error) {
-		return p.endpoint.AskWay(ctx, mode, first, r, func(ctx context.Context, ask []byte) ([]byte, error) {
+// askBy puts an ask to its first runtime, over an endpoint.
+func askBy(endpoint *bttp.Endpoint) func(context.Context, bttp.Mode, *bttp.Conn, blocktree.Runtime) (*bttp.Conn, error) {
+	return func(ctx context.Context, mode bttp.Mode, first *bttp.Conn, r blocktree.Runtime) (*bttp.Conn, error) {
+		return endpoint.AskWay(ctx, mode, first, r, func(ctx context.Context, ask []byte) ([]byte, error) {
 			reply, err := first.CallWait(ctx, codeWay, (&wayHeader{}).encode(), ask)
 			defer reply.Release()
 			return bytes.Clone(reply.Header), err
 		})
 	}
+}
+
+// newWays has the nodes of p reached by the ways that parents know of, too.
+func newWays(p *peers, parents func(dir blocktree.Scope) []blocktree.Runtime) *ways {
+	w := &ways{peers: p, parents: parents, own: p.dialOwn, hard: map[blocktree.Principal]bool{}}
+	w.ask = askBy(p.endpoint)
 	p.dialOwn, p.dialBetter, p.dialTimeout = w.dial, w.better, betterTimeout
 	return w
 }
@@ -142,7 +147,11 @@ func (w *ways) askAll(ctx context.Context, mode bttp.Mode, r blocktree.Runtime) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := []error{errNobodyToAsk}
-	for _, g := range w.peers.gateways(nil) {
+	var siblings []*peer
+	if w.peers != nil {
+		siblings = w.peers.gateways(nil)
+	}
+	for _, g := range siblings {
 		if conn := g.conn.Load(); conn != nil && conn.Way() == bttp.Direct && g.runtime.Principal != r.Principal {
 			won, err := w.ask(ctx, mode, conn, r)
 			if err == nil || ctx.Err() != nil {
@@ -151,10 +160,11 @@ func (w *ways) askAll(ctx context.Context, mode bttp.Mode, r blocktree.Runtime) 
 			errs = append(errs, err)
 		}
 	}
-	parents := w.parents()
+	parents := w.parents(r.Path.Parent())
 	firsts := make(chan attempt, len(parents))
 	for _, p := range parents {
 		go func() { // Dial ends with ctx, and firsts has room
+			p.Services = []string{blocktree.ServiceSector}
 			conn, err := w.own(ctx, p)
 			firsts <- attempt{conn, err}
 		}()

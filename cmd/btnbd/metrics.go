@@ -28,7 +28,8 @@ func serverMetrics(now *atomic.Pointer[live]) metrics.Source {
 			return
 		}
 		tellServer(to, s)
-		parts.Network(to, s.client.Links(), s.client.Carried())
+		found := s.client.Routes().Stats()
+		parts.Network(to, s.client.Links(), s.client.Carried(), &found)
 		for _, u := range mergeUses(s.serving.Uses()) {
 			tellExport(to, &u)
 		}

@@ -27,10 +27,11 @@ Files are offered as block devices by btnbd.`,
   btnode put disk.img /vm/disk2 --config client.yaml
   btnode rekey /vm/disk1 --reader-key reader.key --wait --config client.yaml
   btnode status --config client.yaml
+  btnode locate /vm/disk1 --config client.yaml
   btnode scrub --config client.yaml
   btnode domain init --dir /media/offline/domain --passphrase
   btnode store check /var/lib/blocktree/store`)
 	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newReader(), newRekey(), newLs(), newCat(), newGet(),
-		newPut(), newStatus(), newScrub(), newNode(), newStore(), newDomain(), newCredential())
+		newPut(), newStatus(), newLocate(), newScrub(), newNode(), newStore(), newDomain(), newCredential())
 	return root
 }

@@ -11,6 +11,7 @@ import (
 	"blocktree/cmd/internal/parts"
 	"blocktree/internal/metrics"
 	"blocktree/internal/node"
+	"blocktree/route"
 )
 
 // nodeMetrics is what a node tells; while none runs, that it does not serve.
@@ -29,7 +30,8 @@ func nodeMetrics(running *atomic.Pointer[node.Node]) metrics.Source {
 		tellStore(to, &s)
 		tellMeta(to, &s.Meta, s.MetaFailed)
 		tellRepairs(to, &s)
-		parts.Network(to, s.Links, s.Carried)
+		parts.Network(to, s.Links, s.Carried, &s.Routes)
+		tellAnswers(to, &s.Answers)
 	}
 	return metrics.Source{Metrics: append(nodeTable(), parts.NetworkMetrics()...), Collect: collect}
 }
@@ -96,11 +98,25 @@ func nodeTable() []metrics.Metric {
 		"bt_cluster_scrub_repaired_total", "Sectors that scrubs repaired.",
 		"bt_cluster_scrub_beyond_repair_total", "Sectors of which fewer good shards exist than it takes.",
 		"bt_cluster_scrub_passes_total", "Walks over everything in the background that came to their end.")
+	add(metrics.Counter, []string{"outcome"},
+		"bt_route_answers_total", "Queries of others for where something is.")
 	add(metrics.Counter, []string{"damage"},
 		"bt_cluster_scrub_found_total", "Sectors that were not as they should be.")
 	add(metrics.Counter, []string{"act"},
 		"bt_cluster_suspected_total", "Answers of other nodes that a node which keeps its promises does not give, as this one has seen.")
 	return all
+}
+
+// tellAnswers tells how queries of others ended.
+func tellAnswers(to *metrics.Sink, a *route.AnswererStats) {
+	const name = "bt_route_answers_total"
+	to.Count(name, a.Found, "found")
+	to.Count(name, a.Nobody, "nobody")
+	to.Count(name, a.Redirected, "redirected")
+	to.Count(name, a.Denied, "denied")
+	to.Count(name, a.Limited, "limited")
+	to.Count(name, a.Malformed, "malformed")
+	to.Count(name, a.Failed, "failed")
 }
 
 func tellMember(to *metrics.Sink, c *cluster.MemberCounts) {

@@ -30,7 +30,7 @@ func newNodeAdd() *cobra.Command {
 its own for the directory when it is started: the directory's entries move over to it once, files that are made in it from then on are kept there, and files of before stay where they are, under the same names. Further
 nodes join it, and get their places in new files. Until its first nodes run nothing changes.
 
-The node's configuration has cluster.directory, the same store.id, no cluster.members, and in domain.seeds some nodes of the root directory. It takes user id 0. Asked again it changes the node's addresses.
+The node's configuration has cluster.directory, the same store.id, no cluster.members, and in domain.seeds some nodes of the root directory, or the name of these in domain.dns. It takes user id 0. Asked again it changes the node's addresses.
 A directory that has got a cluster of its own keeps it. In the root directory the node's configuration lists the members, itself among them.`,
 		Example: `  btnode mkdir /rack1 --config client.yaml
   btnode node add /rack1/node-a --credentials node-a.cred --endpoint 192.0.2.11:7001 --config client.yaml`,

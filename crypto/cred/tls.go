@@ -20,6 +20,8 @@ type TLSOptions struct {
 	Expect blocktree.Principal // who the peer must be; the zero Principal accepts any, as a server must
 	ALPN   []string            // protocols with their versions, at least one; the peer must share one
 	Server bool
+	// Anybody says that a client wants to know who the peer is, and expects nobody: it must say nothing to whom it finds that the peer may not know.
+	Anybody bool
 }
 
 // NewTLSConfig is the one constructor of TLS configurations, for servers and clients of every carrier: TLS 1.3 only,
@@ -33,7 +35,7 @@ func NewTLSConfig(o TLSOptions) (*tls.Config, error) {
 	if o.Server && o.Key.IsZero() {
 		return nil, blocktree.E(op, blocktree.Invalid, errors.New("a server has a key"))
 	}
-	if !o.Server && o.Expect.IsZero() {
+	if !o.Server && !o.Anybody && o.Expect.IsZero() {
 		return nil, blocktree.E(op, blocktree.Invalid, errors.New("a client knows whom it calls"))
 	}
 	if o.Key.IsZero() {

@@ -201,6 +201,9 @@ func (e *Endpoint) Identity() cred.Identity {
 	return id
 }
 
+// Credentials returns those that the endpoint shows, none for an anonymous caller.
+func (e *Endpoint) Credentials() cred.Credentials { return e.own.Load().chain }
+
 // Cork holds back what is sent on all connections until Uncork, so that many messages go out in one write per lane; up
 // to 64 messages or 128 KiB of a lane are held. Each Cork needs its Uncork, soon, by the same goroutine: no lock, disk
 // or network between them. It is worth it for who sends several messages in a row outside of Serve and done.

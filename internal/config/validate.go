@@ -86,8 +86,8 @@ func (c *Cluster) validate(b *Base) error {
 	if err != nil {
 		return at("cluster.directory", err)
 	}
-	if n := len(c.Members); n == 0 && len(b.Domain.Seeds) == 0 || n > membersMax {
-		return cli.Invalid("list the founding sector hosts of the cluster, or sector hosts of the root directory in domain.seeds", "cluster.members: %d of them, 1 to %d are possible", n, membersMax)
+	if n := len(c.Members); n == 0 && len(b.Domain.Seeds) == 0 && b.Domain.DNS.Name == "" || n > membersMax {
+		return cli.Invalid("list the founding sector hosts of the cluster, or say in domain.seeds or domain.dns how the root directory is found", "cluster.members: %d of them, 1 to %d are possible", n, membersMax)
 	}
 	if c.SpareAfter.Duration != 0 && c.SpareAfter.Duration < time.Second {
 		return cli.Invalid("a restart takes longer; 10m is the default", "cluster.spareAfter: %v is too short", c.SpareAfter)

@@ -11,7 +11,6 @@ import (
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
 	"blocktree/internal/bttp"
-	"blocktree/route"
 )
 
 const (
@@ -170,14 +169,10 @@ func (c *Config) wiped() error {
 		Hint: "put the store's directory back or, if it is lost, see btnode node replace"}
 }
 
-// dialSeeds makes a client that begins at the root directory.
+// dialSeeds makes a client of the cluster that keeps the inode of the node's directory, which is found from the root directory on.
 func (c *Config) dialSeeds(ctx context.Context) (*cluster.Client, error) {
-	table, err := route.NewTable(c.Seeds)
-	if err != nil {
-		return nil, err
-	}
 	return cluster.Dial(ctx, cluster.ClientConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials, Transport: bttp.Transport(c.Transport), Network: c.Network,
-		Resolver: table, Scope: blocktree.RootPath(c.Root), Logger: c.Logger, Clock: c.Clock})
+		Routes: c.routes, Scope: c.Directory.Parent(), Logger: c.Logger, Clock: c.Clock})
 }
 
 // noteHosts keeps the file as new as the records.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
+	"blocktree/route"
 )
 
 // Config says which node to be.
@@ -33,7 +35,7 @@ type Config struct {
 	StoreID     blocktree.NodeID
 	Directory   blocktree.Path      // of the cluster
 	Members     []blocktree.Runtime // all founding sector hosts, this one included; none: the node asks from Seeds on
-	Seeds       []blocktree.Runtime // sector hosts of the root directory, for a node of a delegated directory
+	Seeds       route.Seeder        // of the root directory, for a node of a delegated directory; nil: Members are all it knows
 	Parents     []blocktree.Runtime // as in cluster.ServiceConfig
 	ScrubRate   int64               // bytes per second that the scrub in the background reads; 0: there is none
 	Logger      *slog.Logger
@@ -48,6 +50,7 @@ type Config struct {
 	Filesystem *Filesystem // nil: the node serves sectors only
 
 	door       *door                // of Filesystem
+	routes     *cluster.Routes      // of the process
 	generation blocktree.Generation // of the cluster that the node's store founds in a delegated directory
 	known      *clusterOf           // what is written down of that cluster; nil where Members were given
 }
@@ -72,7 +75,7 @@ type Node struct {
 // when StoreDir is new. A node of a delegated directory without a store waits until it has founded its cluster, or joins it. Kinds: Invalid, Unavailable (the node was replaced, and nobody says by which store), Busy, Permission, NewerFormat,
 // Corrupt (a store that must be restored or replaced), NoSpace, IO.
 func Open(ctx context.Context, c Config) (*Node, error) {
-	if len(c.Members) > 0 || len(c.Seeds) == 0 {
+	if len(c.Members) > 0 || c.Seeds == nil {
 		if err := c.validate(); err != nil {
 			return nil, err
 		}
@@ -87,7 +90,22 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		boot := vfs.MachineBoot()
 		c.Boot = &boot
 	}
+	n, err := c.openParts(ctx)
+	if err != nil {
+		if c.routes != nil {
+			_ = c.routes.Close() // nobody asks any more
+		}
+		_ = c.door.close() // nothing was opened through it
+	}
+	return n, err
+}
+
+// openParts is Open of a configuration with all defaults.
+func (c *Config) openParts(ctx context.Context) (*Node, error) {
 	var err error
+	if c.routes, err = c.openRoutes(); err != nil {
+		return nil, err
+	}
 	if len(c.Members) == 0 {
 		if err = c.findCluster(ctx); err == nil {
 			err = c.validate()
@@ -99,11 +117,16 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if c.door, err = c.openDoor(ctx); err != nil {
 		return nil, err
 	}
-	n, err := c.open(ctx)
-	if err != nil {
-		_ = c.door.close() // nothing was opened through it
+	return c.open(ctx)
+}
+
+// openRoutes makes the routes of the process: they begin in the node's own cluster, where it is known from the configuration, and at the seeds.
+func (c *Config) openRoutes() (*cluster.Routes, error) {
+	r := cluster.RoutesConfig{Root: c.Root, Seeds: c.Seeds, Ways: c.Parents, Logger: c.Logger, Clock: c.Clock, Home: route.Redirect{Directory: c.Directory, Runtimes: slices.Clone(c.Members)}}
+	if len(c.Members) == 0 { // the node itself knows what its cluster does, once it is one
+		r.Home.Runtimes = []blocktree.Runtime{c.self()}
 	}
-	return n, err
+	return cluster.NewRoutes(r)
 }
 
 // open is Open of a configuration that is complete.
@@ -135,7 +158,7 @@ func (c *Config) service(joins bool) cluster.ServiceConfig {
 	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
 		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
-		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie, Generation: c.generation, Seeds: c.Seeds}
+		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie, Generation: c.generation, Routes: c.routes}
 	if len(c.Parents) > 0 {
 		sc.Parents = func() []blocktree.Runtime { return c.Parents }
 	}
@@ -316,6 +339,7 @@ func (n *Node) Close() error {
 	n.cancel()
 	<-n.done
 	n.runs(nil)
+	err = errors.Join(err, n.given.routes.Close()) // before the endpoints by which it asks
 	if n.service != nil {
 		err = errors.Join(err, n.service.Close())
 	}

@@ -236,7 +236,7 @@ func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 		Directory: d.dir(), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter, Filesystem: d.Filesystems[i],
 		Logger: d.Logger(fmt.Sprintf("node%d", i+1)), Network: d.Networks[i]}
 	if len(d.Seeds) > 0 {
-		c.Members, c.Seeds = nil, d.Seeds
+		c.Members, c.Seeds = nil, route.Seeds(d.Seeds)
 	}
 	if l := d.Liars[i]; l != nil {
 		c.Lie = l.Lie

@@ -84,7 +84,7 @@ func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node
 	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
 		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members, Parents: c.Parents(),
 		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log, SpareAfter: c.Cluster.SpareAfter.Duration,
-		Filesystem: door, Seeds: c.Seeds()})
+		Filesystem: door, Seeds: Seeder(&c.Base)})
 }
 
 // filesystem is what makes a node a filesystem service, nil where its configuration does not. Errors are those of keys.LoadReaderKey and of Readers.
@@ -121,25 +121,21 @@ func probe(c *config.Node) error {
 	return nil // node.Open has the words for everything else
 }
 
-// Dial makes a client of the cluster that a configuration names. It waits for no node; the first request does.
+// Dial makes a client of the cluster that a configuration names. Where that lists members it waits for no node; the first request does. Else it waits until the cluster of the directory was found.
 func Dial(ctx context.Context, b *config.Base, log *slog.Logger) (*cluster.Client, error) {
 	key, chain, err := Identity(b)
 	if err != nil {
 		return nil, err
 	}
-	begin, scope := b.Runtimes(), b.Directory()
-	if len(begin) == 0 { // redirects lead from the root on
-		begin, scope = b.Seeds(), blocktree.RootPath(b.Root())
-	}
-	table, err := route.NewTable(begin)
-	if err != nil {
-		return nil, err
-	}
 	config := cluster.ClientConfig{Path: b.RuntimePath(), Root: b.Root(), Key: key, Credentials: chain,
-		Transport: bttp.Transport(b.Transport), Resolver: table, Scope: scope, Logger: log, Clock: node.SystemClock{},
-		SpareAfter: b.Cluster.SpareAfter.Duration}
-	if parents := b.Parents(); len(parents) > 0 {
-		config.Parents = func() []blocktree.Runtime { return parents }
+		Transport: bttp.Transport(b.Transport), Seeds: Seeder(b), Scope: b.Directory(), Logger: log, Clock: node.SystemClock{},
+		SpareAfter: b.Cluster.SpareAfter.Duration, Ways: b.Parents()}
+	if members := b.Runtimes(); len(members) > 0 { // else it is found from the root directory on
+		table, err := route.NewTable(members)
+		if err != nil {
+			return nil, err
+		}
+		config.Resolver = table
 	}
 	return cluster.Dial(ctx, config)
 }
