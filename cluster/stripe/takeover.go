@@ -59,9 +59,13 @@ func (h *Holder) checkFence() {
 		}
 	}
 	if done < all {
+		h.decideGen = 0
 		if h.mut != mutNoExclude || done < max(h.layout.Code.MinWrite(), h.layout.Code.Data) || !h.restUnfit() {
 			return
 		}
+	}
+	if !h.sureOfView() {
+		return
 	}
 	h.phase = repairing
 	h.decide()

@@ -159,7 +159,9 @@ func (c *client) happen(e *event) {
 		c.hearOfSizes()
 		c.w.q.push(event{at: c.w.now + tickEvery, kind: evTick, who: c.idx, gen: c.gen})
 	case evWork:
-		c.work()
+		if !c.w.quiet || c.reader { // what is read in the end is not to change meanwhile
+			c.work()
+		}
 		if !c.w.quiet {
 			c.w.q.push(event{at: c.w.now + c.w.upTo(2*c.w.prof.workEvery), kind: evWork, who: c.idx, gen: c.gen})
 		}

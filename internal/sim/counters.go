@@ -101,6 +101,7 @@ type Counters struct {
 	Undone       uint64 `of:"liars"`         // writes that were acknowledged or read, and that a liar had a take-over undo
 	Torn         uint64 `of:"liars"`         // writes in flight that only some had, and that a liar had a take-over keep
 	TornReads    uint64 `of:"liars, rarely"` // reads of their sectors before they were overwritten
+	Alone        uint64 `of:"liars, rarely"` // sectors that k liars alone showed, of what was not acknowledged or was undone
 	Stale        uint64 `of:"liars"`         // sectors that a reader without a lease was shown as they were before
 	BesideLiars  uint64 `of:"liars"`         // worlds that ended in sync, and everything read, while they still lied
 	AfterLiars   uint64 `of:"liars"`         // worlds that did so only then

@@ -9,11 +9,46 @@ import (
 
 // What docs/design/0029 does not promise, each as narrow as it can be said: all else is demanded in a world with liars as in one without.
 
-// noteKnown keeps when an honest member first commits a write: from then on readers and take-overs hear of it.
+// noteKnown keeps when an honest member in sync first commits a write: from then on readers and take-overs hear of it.
 func (w *World) noteKnown(n *node, file int, rec *stripe.Held) {
-	if x := w.byVer[versionKey{file, rec.Region, rec.Version}]; x != nil && x.known == 0 && n.liar == nil && len(w.liars.nodes) > 0 {
+	x := w.byVer[versionKey{file, rec.Region, rec.Version}]
+	if x == nil || x.known != 0 || n.liar != nil || len(w.liars.nodes) == 0 {
+		return
+	}
+	v := w.meta.files[file].layout.View(rec.Region)
+	if slot, ok := v.Shard(n.id); ok && v.Members[slot].State == stripe.InSync {
 		x.known = w.tick()
 	}
+}
+
+// notePromoted is noteKnown of all that a joiner has committed that is about to count.
+func (w *World) notePromoted(n *node, file int, region blocktree.RegionIndex) {
+	for _, x := range w.writes {
+		if x.file == file && x.region == region && x.known == 0 && len(x.at) > 0 && n.liar == nil && len(w.liars.nodes) > 0 && n.disk.index[file][x.first].version == x.version {
+			x.known = w.tick()
+		}
+	}
+}
+
+// aloneByLiars reports whether what opened of a piece came from liars only, k of them, who say that it is committed: then what is not, or was undone, is read as
+// the key opens it (0029, "Not promised").
+func (w *World) aloneByLiars(x *write, p stripe.Piece) bool {
+	k := w.cfg.Code.Data
+	if x == nil || x.state == acked || p.Kind != stripe.Data || len(w.liars.nodes) < k {
+		return false
+	}
+	for _, s := range p.Shards[:k] {
+		if w.nodes[w.nodeOf(s.Answer.Node)].liar == nil {
+			return false
+		}
+	}
+	w.count.Alone++
+	if w.quiet { // whoever compares with what was there overwrites it
+		for s := p.First; s < p.First+blocktree.SectorIndex(p.Count); s++ {
+			w.liars.torn[sectorKey{x.file, s}] = torn{version: x.version}
+		}
+	}
+	return true
 }
 
 // doomByLiar notes a write that a take-over does not keep as a liar denied it: that said to the fence that it does not hold it, and no honest member of the
@@ -223,15 +258,20 @@ func (w *World) staleByLiar(c *client, o *op, s blocktree.SectorIndex, v blocktr
 	if w.liarsIn(&view) == 0 {
 		return false
 	}
+	unknown := false
 	for _, x := range w.writes {
 		was := x.state == acked && x.ackedAt < o.call && c.reader || x.seen && x.seenAt <= o.call && (c.reader || x.ackedAt == 0 || x.ackedAt > o.call)
-		if x.file == o.file && x.region == o.region && s >= x.first && s < x.first+blocktree.SectorIndex(x.count) && v.Less(x.version) && was && !x.doomed &&
-			(x.known == 0 || x.known > o.call) {
-			w.count.Stale++
-			return true
+		if x.file == o.file && x.region == o.region && s >= x.first && s < x.first+blocktree.SectorIndex(x.count) && v.Less(x.version) && was && !x.doomed {
+			if x.known != 0 && x.known <= o.call {
+				return false
+			}
+			unknown = true
 		}
 	}
-	return false
+	if unknown {
+		w.count.Stale++
+	}
+	return unknown
 }
 
 func (c *Counters) lied(k lie) {

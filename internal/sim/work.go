@@ -359,7 +359,7 @@ func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 				w.count.TornReads++
 				continue
 			}
-			if w.staleByLiar(c, o, p.First+blocktree.SectorIndex(i), p.Version) {
+			if w.aloneByLiars(w.byVer[versionKey{o.file, o.region, p.Version}], p) || w.staleByLiar(c, o, p.First+blocktree.SectorIndex(i), p.Version) {
 				stale = true
 				continue
 			}
@@ -395,6 +395,9 @@ func (w *World) valuesOf(c *client, o *op, p stripe.Piece) []uint32 {
 	}
 	x := w.byVer[versionKey{o.file, w.meta.files[o.file].layout.RegionOf(p.First), p.Version}]
 	meanwhile := w.undoneMeanwhile(x, o.call)
+	if w.aloneByLiars(x, p) {
+		return out
+	}
 	switch {
 	case meanwhile:
 	case x == nil || len(x.at) == 0:
