@@ -86,7 +86,7 @@ func (r *read) evaluate() {
 		if !alike {
 			r.noteOthers(segs)
 		}
-		res.Partial = r.all && (!r.hasAllSaid() || slices.ContainsFunc(segs, func(s segment) bool { return s.kind == Data && r.wantsMore(&s, true) }))
+		res.Partial = r.all && (!r.hasAllSaid() || slices.ContainsFunc(segs, func(s segment) bool { return s.kind == Data && (r.wantsMore(&s, true) || r.overtaken(&s)) }))
 		r.complete(res)
 	}
 }
@@ -429,6 +429,18 @@ func (r *read) wantsMore(s *segment, patient bool) bool {
 		}
 	}
 	return false
+}
+
+// overtaken reports whether a member that had a version does not give it any more: it was overwritten meanwhile, and who reads again finds what is there now.
+func (r *read) overtaken(s *segment) bool {
+	return r.all && slices.ContainsFunc(r.exact, func(x *exactRead) bool {
+		if x.ans == nil || x.version != s.version || s.first < x.first || uint64(s.first) >= uint64(x.first)+uint64(x.count) || r.slots[x.slot].ans == nil {
+			return false
+		}
+		_, _, ok := r.slice(x.ans, s, true)
+		had, _ := r.slots[x.slot].ans.stands(s.first, s.version, Data)
+		return !ok && had && !r.isDamaged(x.ans, s, true)
+	})
 }
 
 // lastResort are the members that failed to give a version, while there are too few without them.

@@ -94,9 +94,11 @@ func TestLateAnswerOfAnOldEpoch(t *testing.T) {
 	}
 }
 
-// TestReadOfAllIsPartial: a read of every shard says that there may be more where a member has told that it holds what has to be fetched, and cannot be reached since.
+// TestReadOfAllIsPartial: a read of every shard says that there may be more where a member has told that it holds what has to be fetched, and cannot be reached since, or does not
+// give it any more, as it was overwritten.
 func TestReadOfAllIsPartial(t *testing.T) {
-	for _, away := range []bool{true, false} {
+	for _, x := range []struct{ away, overwritten bool }{{true, false}, {false, false}, {false, true}} {
+		away, partial := x.away, x.away || x.overwritten
 		l := testLayout(blocktree.Code{Data: 2, Parity: 1}).Acquire()
 		r := NewReader(ReaderConfig{}, 0)
 		for _, n := range l.Hosts {
@@ -106,7 +108,7 @@ func TestReadOfAllIsPartial(t *testing.T) {
 		answer := func(m *Message, x ...Extent) {
 			a := *m
 			a.Answer, a.Extents = true, x
-			if x[0].Kind == Data && m.Want != WantVersions {
+			if len(x) > 0 && x[0].Kind == Data && m.Want != WantVersions {
 				a.Payload, a.Seals = make([]byte, l.Code.ShardBytes(testSector)), make([]byte, SealBytes)
 			}
 			r.Step(&a)
@@ -124,11 +126,15 @@ func TestReadOfAllIsPartial(t *testing.T) {
 		answer(asked[1], committed)
 		rd := r.Ready()
 		if !away && len(rd.Messages) == 1 && len(rd.Done) == 0 {
-			answer(rd.Messages[0], committed)
+			if x.overwritten {
+				answer(rd.Messages[0])
+			} else {
+				answer(rd.Messages[0], committed)
+			}
 			rd = r.Ready()
 		}
-		if len(rd.Done) != 1 || rd.Done[0].Read == nil || rd.Done[0].Read.Partial != away || len(rd.Done[0].Read.Pieces[0].Shards) != map[bool]int{true: 2, false: 3}[away] {
-			t.Errorf("away %v: %+v", away, rd.Done)
+		if len(rd.Done) != 1 || rd.Done[0].Read == nil || rd.Done[0].Read.Partial != partial || len(rd.Done[0].Read.Pieces[0].Shards) != map[bool]int{true: 2, false: 3}[partial] {
+			t.Errorf("%+v: %+v", x, rd.Done)
 		}
 	}
 }

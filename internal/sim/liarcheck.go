@@ -107,6 +107,23 @@ func (w *World) liarRefused(x *write) bool {
 	})
 }
 
+// earlyByLiar reports whether a read returned what is in flight though an honest member in sync does not hold it: a liar said that it is committed, and whoever does
+// not hold it cannot be reached by who reads (0029, "Not promised").
+func (w *World) earlyByLiar(c *client, x *write) bool {
+	if x == nil || len(w.liars.nodes) == 0 || x.state != open {
+		return false
+	}
+	l := w.meta.files[x.file].layout
+	for _, m := range l.View(x.region).Members {
+		n := w.nodes[w.nodeOf(m.Node)]
+		if m.State == stripe.InSync && n.liar == nil && !c.links[n.idx].up && !n.holds(x.file, x.first, x.version) {
+			w.count.Early++
+			return true
+		}
+	}
+	return false
+}
+
 // undo notes that a write is gone that was acknowledged or read.
 func (w *World) undo(x *write) {
 	w.trace("a liar has write %d (%v) undone", x.value, x.version)
@@ -221,6 +238,23 @@ func (w *World) honestHold(c *client, x *write) bool {
 		holds, knows, _ := n.told(c.epoch, x)
 		return n.liar == nil && m.State == stripe.InSync && holds && !knows
 	})
+}
+
+// failStuck fails a world that does not get whole, unless what is torn holds it up: where no more than k members are in sync, none can join before such a sector is
+// overwritten, and nothing is written before one has joined (0029, "Not promised").
+func (w *World) failStuck(why string) {
+	for f := range w.meta.files {
+		l := w.meta.files[f].layout
+		for s := blocktree.SectorIndex(0); uint64(s) < l.Size(); s++ {
+			t, ok := w.liars.torn[sectorKey{f, s}]
+			if v := l.View(l.RegionOf(s)); ok && t.over == 0 && v.Count(stripe.InSync) < l.Code.MinWrite() {
+				w.count.TornStuck++
+				w.over = true
+				return
+			}
+		}
+	}
+	w.fail("no convergence", "%s", why)
 }
 
 // mendTorn notes that sectors were overwritten.

@@ -81,6 +81,7 @@ func kills() []kill {
 		{"zeropending", 33, "zeros are zeros"},
 		{"writebehind", 51, "Z3 no write behind the end"},
 		{"cut-untrimmed", 51, "Z2 what is cut is zeros"},
+		{"decideunsure", 6803, "I4 acknowledged is not voided"},
 		{"cut-unfenced", 997, "Z2 what is cut is zeros"},
 		{"born-kept", 117, "rule 5 no reads while recovering"},
 	}

@@ -354,12 +354,13 @@ func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 		}
 		next += blocktree.SectorIndex(p.Count)
 		values := w.valuesOf(c, o, p)
+		stale = stale || values == nil
 		for i, v := range values {
 			if w.isTorn(o.file, p.First+blocktree.SectorIndex(i), 1, o.call) {
 				w.count.TornReads++
 				continue
 			}
-			if w.aloneByLiars(w.byVer[versionKey{o.file, o.region, p.Version}], p) || w.staleByLiar(c, o, p.First+blocktree.SectorIndex(i), p.Version) {
+			if w.staleByLiar(c, o, p.First+blocktree.SectorIndex(i), p.Version) {
 				stale = true
 				continue
 			}
@@ -395,8 +396,8 @@ func (w *World) valuesOf(c *client, o *op, p stripe.Piece) []uint32 {
 	}
 	x := w.byVer[versionKey{o.file, w.meta.files[o.file].layout.RegionOf(p.First), p.Version}]
 	meanwhile := w.undoneMeanwhile(x, o.call)
-	if w.aloneByLiars(x, p) {
-		return out
+	if w.aloneByLiars(x, p) || w.earlyByLiar(c, x) {
+		return nil
 	}
 	switch {
 	case meanwhile:
