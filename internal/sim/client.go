@@ -50,6 +50,7 @@ type client struct {
 type link struct {
 	up                    bool
 	downSince             int64 // 0: it is up, or nobody has looked
+	downAt                int64 // when it went down last, as the histories count; it may be up again
 	gen                   int   // of the connection, so that a late report of an earlier one is ignored
 	blockedOut, blockedIn int64
 }
@@ -306,7 +307,7 @@ func (c *client) lost(n *node, report bool) {
 	if !l.up || !report {
 		return
 	}
-	l.up = false
+	l.up, l.downAt = false, c.w.clock
 	l.gen++
 	gen := l.gen
 	if !c.reader {

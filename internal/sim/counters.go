@@ -101,6 +101,7 @@ type Counters struct {
 	Undone       uint64 `of:"liars"`         // writes that were acknowledged or read, and that a liar had a take-over undo
 	Torn         uint64 `of:"liars"`         // writes in flight that only some had, and that a liar had a take-over keep
 	TornStuck    uint64 `of:"liars, rarely"` // worlds that could not get whole for that
+	HeldBack     uint64 `of:"liars, rarely"` // worlds that did not get whole as they could not bear their liars then
 	TornReads    uint64 `of:"liars, rarely"` // reads of their sectors before they were overwritten
 	Alone        uint64 `of:"liars, rarely"` // sectors that k liars alone showed, of what was not acknowledged or was undone
 	Early        uint64 `of:"liars, rarely"` // reads of what was in flight, beside a member that could not be reached

@@ -34,7 +34,7 @@ func (w *World) finale() {
 	for _, c := range w.clients {
 		for i, n := range w.nodes {
 			if l := &c.links[i]; !c.dead && (!l.up || max(l.blockedIn, l.blockedOut) > w.now) {
-				l.up = false
+				l.up, l.downAt = false, w.clock
 				c.connect(n, w.upTo(10)+12)
 			}
 		}

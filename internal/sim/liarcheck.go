@@ -9,24 +9,33 @@ import (
 
 // What docs/design/0029 does not promise, each as narrow as it can be said: all else is demanded in a world with liars as in one without.
 
-// noteKnown keeps when an honest member in sync first commits a write: from then on readers and take-overs hear of it.
+// noteKnown keeps when honest members in sync first commit a write: from then on readers and take-overs hear of it.
 func (w *World) noteKnown(n *node, file int, rec *stripe.Held) {
 	x := w.byVer[versionKey{file, rec.Region, rec.Version}]
-	if x == nil || x.known != 0 || n.liar != nil || len(w.liars.nodes) == 0 {
+	if x == nil || n.liar != nil || len(w.liars.nodes) == 0 {
 		return
 	}
 	v := w.meta.files[file].layout.View(rec.Region)
 	if slot, ok := v.Shard(n.id); ok && v.Members[slot].State == stripe.InSync {
-		x.known = w.tick()
+		w.knows(n, x)
 	}
 }
 
 // notePromoted is noteKnown of all that a joiner has committed that is about to count.
 func (w *World) notePromoted(n *node, file int, region blocktree.RegionIndex) {
 	for _, x := range w.writes {
-		if x.file == file && x.region == region && x.known == 0 && len(x.at) > 0 && n.liar == nil && len(w.liars.nodes) > 0 && n.disk.index[file][x.first].version == x.version {
-			x.known = w.tick()
+		if x.file == file && x.region == region && len(x.at) > 0 && n.liar == nil && len(w.liars.nodes) > 0 && n.disk.index[file][x.first].version == x.version {
+			w.knows(n, x)
 		}
+	}
+}
+
+func (w *World) knows(n *node, x *write) {
+	if x.known == nil {
+		x.known = map[int]int64{}
+	}
+	if x.known[n.idx] == 0 {
+		x.known[n.idx] = w.tick()
 	}
 }
 
@@ -109,14 +118,14 @@ func (w *World) liarRefused(x *write) bool {
 
 // earlyByLiar reports whether a read returned what is in flight though an honest member in sync does not hold it: a liar said that it is committed, and whoever does
 // not hold it cannot be reached by who reads (0029, "Not promised").
-func (w *World) earlyByLiar(c *client, x *write) bool {
+func (w *World) earlyByLiar(c *client, o *op, x *write) bool {
 	if x == nil || len(w.liars.nodes) == 0 || x.state != open {
 		return false
 	}
 	l := w.meta.files[x.file].layout
 	for _, m := range l.View(x.region).Members {
 		n := w.nodes[w.nodeOf(m.Node)]
-		if m.State == stripe.InSync && n.liar == nil && !c.links[n.idx].up && !n.holds(x.file, x.first, x.version) {
+		if m.State == stripe.InSync && n.liar == nil && !c.reached(n, o) && !n.holds(x.file, x.first, x.version) {
 			w.count.Early++
 			return true
 		}
@@ -254,6 +263,11 @@ func (w *World) failStuck(why string) {
 			}
 		}
 	}
+	if len(w.liars.nodes) > 0 && w.now-w.liars.heldBack < 10*metaTimeout { // the world does not let a region come to what it could not bear
+		w.count.HeldBack++
+		w.over = true
+		return
+	}
 	w.fail("no convergence", "%s", why)
 }
 
@@ -278,7 +292,7 @@ func (w *World) isTorn(file int, first blocktree.SectorIndex, count uint32, at i
 }
 
 // staleByLiar reports whether a read was shown a sector as it was before a write that had been acknowledged, or read, when it was called for. That takes a liar
-// in sync, which says that it does not hold the write, and that no honest member had committed it by then. A holder knows what it has acknowledged; of what it
+// in sync, which says that it does not hold the write, and that no honest member that can be reached had committed it by then. A holder knows what it has acknowledged; of what it
 // has not, it cannot know who has read it.
 func (w *World) staleByLiar(c *client, o *op, s blocktree.SectorIndex, v blocktree.Version) bool {
 	if len(w.liars.nodes) == 0 {
@@ -296,7 +310,7 @@ func (w *World) staleByLiar(c *client, o *op, s blocktree.SectorIndex, v blocktr
 	for _, x := range w.writes {
 		was := x.state == acked && x.ackedAt < o.call && c.reader || x.seen && x.seenAt <= o.call && (c.reader || x.ackedAt == 0 || x.ackedAt > o.call)
 		if x.file == o.file && x.region == o.region && s >= x.first && s < x.first+blocktree.SectorIndex(x.count) && v.Less(x.version) && was && !x.doomed {
-			if x.known != 0 && x.known <= o.call {
+			if w.reachesWhoKnows(c, o, &view, x) {
 				return false
 			}
 			unknown = true
@@ -306,6 +320,20 @@ func (w *World) staleByLiar(c *client, o *op, s blocktree.SectorIndex, v blocktr
 		w.count.Stale++
 	}
 	return unknown
+}
+
+// reached reports whether a client could reach a node while an operation went on.
+func (c *client) reached(n *node, o *op) bool {
+	l := &c.links[n.idx]
+	return l.up && l.downAt < o.call
+}
+
+// reachesWhoKnows reports whether a client could reach an honest member in sync that had committed a write when an operation was called for.
+func (w *World) reachesWhoKnows(c *client, o *op, v *stripe.View, x *write) bool {
+	return slices.ContainsFunc(v.Members, func(m stripe.ViewMember) bool {
+		n := w.nodes[w.nodeOf(m.Node)]
+		return m.State == stripe.InSync && x.known[n.idx] != 0 && x.known[n.idx] <= o.call && c.reached(n, o)
+	})
 }
 
 func (c *Counters) lied(k lie) {

@@ -118,14 +118,14 @@ func liarKills() []kill {
 	return []kill{
 		{"believeany", 13, "read"},
 		{"denyany", 2, "L2 the honest are not named"},
-		{"copyzeros", 14, "L2 the honest are not named"},
+		{"copyzeros", 3219, "I5 in sync has all"},
 		{"fetchfew", 185, "F8 readable"},
 		{"believecommitted", 987, "I4 acknowledged is not voided"},
-		{"denyone", 3712, "not linearizable"},
-		{"trustfloor", 347, "rule 5 what all hold is kept"},
-		{"trustfence", 311, "no convergence"},
+		{"denyone", 1380, "not linearizable"},
+		{"trustfloor", 1198, "rule 5 what all hold is kept"},
+		{"trustfence", 69, "no convergence"},
 		{"listany", 799, "I5 in sync has all"},
-		{"mindrefusals", 2417, "no convergence"},
+		{"mindrefusals", 2864, "no convergence"},
 	}
 }
 
