@@ -425,19 +425,6 @@ func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
 	}
 }
 
-func (h *Holder) countChange() {
-	switch h.changeKind {
-	case ChangeRemove:
-		h.stats.Removed++
-	case ChangeJoin:
-		h.stats.Joined++
-	case ChangePromote:
-		h.stats.Promoted++
-	case ChangePlace:
-		h.stats.Placed++
-	}
-}
-
 // adopt goes by a newer layout.
 func (h *Holder) adopt(l *Layout) {
 	if l.Epoch != h.epoch {
