@@ -32,7 +32,7 @@ func kills() []kill {
 		{"rollfwdany", 5, "I5 in sync has all"},
 		{"droprepared", 2, "I4 acknowledged is not voided"},
 		{"readstaleview", 19721, "not linearizable"},
-		{"nocatchup", 6065, "I1 acknowledged is durable"},
+		{"nocatchup", 19655, "not linearizable"},
 		{"volatilefence", 6, "rule 5 no reads while recovering"},
 		{"lazyfsync", 3, "I1 acknowledged is durable"},
 		{"q-too-small", 2, "rule 6 quorum"},
@@ -121,11 +121,11 @@ func liarKills() []kill {
 		{"copyzeros", 3219, "I5 in sync has all"},
 		{"fetchfew", 185, "F8 readable"},
 		{"believecommitted", 2708, "I4 acknowledged is not voided"},
-		{"denyone", 1380, "not linearizable"},
+		{"denyone", 5461, "L2 the honest are not named"},
 		{"trustfloor", 1198, "rule 5 what all hold is kept"},
 		{"trustfence", 69, "no convergence"},
 		{"listany", 799, "I5 in sync has all"},
-		{"mindrefusals", 2864, "no convergence"},
+		{"mindrefusals", 3580, "no convergence"},
 	}
 }
 
