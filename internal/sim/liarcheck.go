@@ -125,7 +125,7 @@ func (w *World) earlyByLiar(c *client, o *op, x *write) bool {
 	l := w.meta.files[x.file].layout
 	for _, m := range l.View(x.region).Members {
 		n := w.nodes[w.nodeOf(m.Node)]
-		if m.State == stripe.InSync && n.liar == nil && !c.reached(n, o) && !n.holds(x.file, x.first, x.version) {
+		if m.State == stripe.InSync && n.liar == nil && !c.reached(n, o) && !n.disk.holds(w, x.file, x.first, x.version) {
 			w.count.Early++
 			return true
 		}
