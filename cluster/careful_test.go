@@ -170,3 +170,69 @@ func TestCarefulTellsOfNoData(t *testing.T) {
 		t.Error("nobody was told that the sector turned out to be absent")
 	}
 }
+
+// carefulRead reads one sector of 2+1 from what each round gives of it, of versions by sequence: shards of slots, and whether somebody may have more.
+func carefulRead(t *testing.T, rounds []carefulRound, opens func(seq blocktree.Sequence, slots []blocktree.ShardIndex) bool) (named []blocktree.NodeID, err error) {
+	t.Helper()
+	codec, err := erasure.New(blocktree.Code{Data: 2, Parity: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sector = 512
+	c := careful{codec: codec, sectorBytes: sector,
+		all: func(stripe.Care) (*stripe.ReadResult, error) {
+			if len(rounds) == 0 {
+				return nil, blocktree.E("read", blocktree.Corrupt, nil)
+			}
+			x := rounds[0]
+			rounds = rounds[1:]
+			p := stripe.Piece{First: 7, Count: 1, Version: blocktree.Version{Epoch: 2, Sequence: x.seq}, Kind: stripe.Data}
+			for _, i := range x.slots {
+				p.Shards = append(p.Shards, stripe.ShardRun{Shard: i, Answer: &stripe.Message{Node: blocktree.NodeID(i + 1)},
+					Payload: make([]byte, sector/2), Seals: make([]byte, seal.HeaderBytes)})
+			}
+			return &stripe.ReadResult{Pieces: []stripe.Piece{p}, Partial: x.partial}, nil
+		},
+		open: func(p *Piece, _ []byte) error {
+			var slots []blocktree.ShardIndex
+			for _, s := range p.Shards {
+				slots = append(slots, s.Shard)
+			}
+			if opens(p.Version.Sequence, slots) {
+				return nil
+			}
+			return blocktree.E("open", blocktree.Corrupt, nil)
+		},
+		wrong:   func(_, _ *Piece, _ *stripe.ShardRun) {},
+		suspect: func(x stripe.Suspect) { named = append(named, x.Node) }}
+	err = c.read(7, make([]byte, sector))
+	return named, err
+}
+
+type carefulRound struct {
+	seq     blocktree.Sequence
+	slots   []blocktree.ShardIndex
+	partial bool
+}
+
+// TestCarefulKnowsWhoIsMissing: what does not open while somebody has not answered cannot be had now; when all have, it is corrupt.
+func TestCarefulKnowsWhoIsMissing(t *testing.T) {
+	for partial, want := range map[bool]blocktree.Kind{true: blocktree.Unavailable, false: blocktree.Corrupt} {
+		all := carefulRound{9, []blocktree.ShardIndex{0, 1}, partial}
+		named, err := carefulRead(t, []carefulRound{all, all, all}, func(blocktree.Sequence, []blocktree.ShardIndex) bool { return false })
+		if blocktree.KindOf(err) != want || len(named) > 0 {
+			t.Errorf("partial %v: %v, named %v", partial, err, named)
+		}
+	}
+}
+
+// TestCarefulNamesNoTruth: who was left out, as a version did not open with another's wrong shard, is not named when that version opens in the end.
+func TestCarefulNamesNoTruth(t *testing.T) {
+	for newest, want := range map[blocktree.Sequence]int{9: 0, 8: 2} {
+		rounds := []carefulRound{{9, []blocktree.ShardIndex{0, 1}, false}, {newest, []blocktree.ShardIndex{1, 2}, false}}
+		named, err := carefulRead(t, rounds, func(_ blocktree.Sequence, slots []blocktree.ShardIndex) bool { return slots[len(slots)-1] == 2 })
+		if err != nil || len(named) != want {
+			t.Errorf("%d opens: %v, named %v", newest, err, named)
+		}
+	}
+}

@@ -284,7 +284,7 @@ func (c *compare) nonsense(j *join, theirs []*Message, good func(*Message) bool)
 		if !good(a) {
 			x := c.theirs[i].call
 			c.bad |= 1 << x.slot
-			j.h.suspect(Suspect{Node: x.peer.node, Kind: SuspectNonsense, File: x.msg.File, First: x.msg.First, Count: 1})
+			j.h.accuse(Suspect{Node: x.peer.node, Kind: SuspectNonsense, File: x.msg.File, First: x.msg.First, Count: 1})
 			found = true
 		}
 	}
@@ -310,7 +310,7 @@ func wellListed(a *Message, b *block) bool {
 
 // mayBeListed reports whether what a member lists as committed can be, as far as the holder knows.
 func (j *join) mayBeListed(a *Message) bool {
-	return j.h.mut == mutListAny || !slices.ContainsFunc(a.Extents, func(x Extent) bool { return !j.h.possible(j.region, x.Version, true) })
+	return j.h.mut == mutListAny || !slices.ContainsFunc(a.Extents, func(x Extent) bool { return !j.h.possible(j.region, x.Version) || j.h.premature(j.region, x.Version) })
 }
 
 // difference walks over what a joiner and the members in sync have of the same sectors.

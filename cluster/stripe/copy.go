@@ -166,9 +166,13 @@ func (q copyHost) watermark(i blocktree.RegionIndex) blocktree.Version { return 
 func (q copyHost) undecided(*read)                                     {}               // settledOnly
 func (q copyHost) leaving(*read) bool                                  { return false } // settledOnly
 func (q copyHost) begin(r *read)                                       { q.c.j.h.begin(r) }
-func (q copyHost) possible(i blocktree.RegionIndex, v blocktree.Version, committed bool) bool {
-	return q.c.j.h.possible(i, v, committed)
+func (q copyHost) possible(i blocktree.RegionIndex, v blocktree.Version) bool {
+	return q.c.j.h.possible(i, v)
 }
+func (q copyHost) premature(i blocktree.RegionIndex, v blocktree.Version) bool {
+	return q.c.j.h.premature(i, v)
+}
+func (q copyHost) accuse(s Suspect) bool { return q.c.j.h.accuse(s) }
 func (q copyHost) refused(r *read, c *call, err blocktree.Kind) bool {
 	return q.c.j.h.refused(r, c, err)
 }

@@ -38,6 +38,7 @@ type peer struct {
 	timedOut   bool          // left something unanswered for memberTimeout
 	doubtUntil time.Duration // it was caught lying: others are asked first until then
 	refusal    refusal       // the newest, of a leaseless read
+	caught     bool          // it said that it has committed what only a later take-over could have, and Raft knew of none
 	gone       bool          // its incarnation is not what the layout expects, or its disk failed
 
 	// A node that is out is asked something before it may join, and less and less often if it fails after that.

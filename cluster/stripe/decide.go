@@ -45,33 +45,38 @@ func (h *Holder) fencedIn(i blocktree.RegionIndex) (states []RegionState) {
 	return states
 }
 
-// holds reports whether a member says that it has a version: it lists it, or says that it is acknowledged.
-func (s *RegionState) holds(v blocktree.Version, d Digest) bool {
-	return !s.Watermark.Less(v) || slices.ContainsFunc(s.Pending, func(x Extent) bool { return x.Version == v && x.Digest == d })
-}
-
-// knows reports whether a member says that a version is acknowledged, or was kept by a take-over that was not completed: all held it then.
-func (s *RegionState) knows(v blocktree.Version, d Digest) bool {
-	return !s.Watermark.Less(v) || slices.ContainsFunc(s.Pending, func(x Extent) bool { return x.Version == v && x.Digest == d && !x.Pending })
-}
-
-// votes counts what the members say of each version that one of them lists, in ascending order. Of one version that some have with another digest, what most have counts.
+// votes counts what the members say of each version that one of them lists, in ascending order. To whom a version is at or below the watermark, or was kept by a
+// take-over that was not completed, it is acknowledged: all held it then. Of one version that some have with another digest, what most have counts. It takes the
+// lists in turn, as one that lies makes them as long as it may.
 func votes(states []RegionState) (out []vote) {
+	type key struct {
+		version blocktree.Version
+		digest  Digest
+	}
+	at := map[key]int{}
 	for i := range states {
 		for _, x := range states[i].Pending {
-			if slices.ContainsFunc(out, func(v vote) bool { return v.version == x.Version && v.digest == x.Digest }) {
-				continue
+			k := key{x.Version, x.Digest}
+			j, ok := at[k]
+			if !ok {
+				j = len(out)
+				at[k] = j
+				out = append(out, vote{version: x.Version, digest: x.Digest, members: len(states)})
 			}
-			v := vote{version: x.Version, digest: x.Digest, members: len(states)}
-			for j := range states {
-				if states[j].holds(x.Version, x.Digest) {
-					v.holders++
-				}
-				if states[j].knows(x.Version, x.Digest) {
-					v.marks++
+			if states[i].Watermark.Less(x.Version) { // else it is counted below
+				out[j].holders++
+				if !x.Pending {
+					out[j].marks++
 				}
 			}
-			out = append(out, v)
+		}
+	}
+	for j := range out {
+		for i := range states {
+			if !states[i].Watermark.Less(out[j].version) {
+				out[j].holders++
+				out[j].marks++
+			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b vote) int {
@@ -101,6 +106,27 @@ func (h *Holder) decideRegion(i blocktree.RegionIndex) (Repair, bool) {
 		}
 	}
 	return out, len(all) > 0
+}
+
+// voids reports whether something that a fenced member lists is not kept.
+func (h *Holder) voids() bool {
+	k := h.layout.Code.Data
+	return slices.ContainsFunc(h.toldRegions(), func(i blocktree.RegionIndex) bool {
+		return slices.ContainsFunc(votes(h.fencedIn(i)), func(v vote) bool { return !v.kept(k, h.mut) })
+	})
+}
+
+// sureOfView reports whether all that were fenced are still in the view, as Raft says since the last of them was. One that has left does not hold what is written
+// after that, or has lost it, and the others answered readers under the newer view before they were fenced: what they alone hold may have been read. Only
+// what would be void has to wait for that.
+func (h *Holder) sureOfView() bool {
+	if h.mut == mutDecideUnsure || !h.voids() {
+		return true
+	}
+	if h.decideGen == 0 {
+		h.decideGen = h.wantConfirm()
+	}
+	return h.confirmDone >= h.decideGen
 }
 
 // wellTold reports whether an answer to a fence can be true: regions in order from the one asked for on, and of them nothing of this epoch or a later one; all

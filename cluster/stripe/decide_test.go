@@ -79,3 +79,45 @@ func TestFenceIsWellTold(t *testing.T) {
 		}
 	}
 }
+
+// TestVotesAreQuick: longer lists than a message holds are counted in one pass. If each were looked for in the others the test would last for minutes.
+func TestVotesAreQuick(t *testing.T) {
+	const n = 1 << 16
+	states := make([]RegionState, 6)
+	for i := range states {
+		for seq := range blocktree.Sequence(n) {
+			states[i].Pending = append(states[i].Pending, Extent{Version: versionOf(seq + 1), Count: 1, Kind: Data, Digest: Digest{byte(i)}, Pending: true})
+		}
+	}
+	if out := votes(states); len(out) != n || out[n-1].holders != 1 || out[n-1].members != len(states) {
+		t.Errorf("%d votes", len(out))
+	}
+}
+
+// TestFenceIsBounded: a member that lists more than any holder can have had in flight is named, and not listened to for ever.
+func TestFenceIsBounded(t *testing.T) {
+	l := testLayout(blocktree.Code{Data: 2, Parity: 1}).Acquire().Acquire()
+	h := NewHolder(HolderConfig{Layout: l}, 0)
+	n := l.Hosts[0]
+	h.NodeUp(n, l.Incarnations[n])
+	page := listed(0)
+	for seq := range blocktree.Sequence(fenceEntriesMax) {
+		page.Pending = append(page.Pending, Extent{Version: versionOf(seq + 1), Count: 1, Kind: Data, Pending: true})
+	}
+	for region := range blocktree.RegionIndex(3 * listedMax / fenceEntriesMax) {
+		rd := h.Ready()
+		if len(rd.Suspects) > 0 {
+			if rd.Suspects[0].Node != n || int(region)*fenceEntriesMax <= listedMax {
+				t.Errorf("%+v after %d pages", rd.Suspects, region)
+			}
+			return
+		}
+		for _, m := range rd.Messages {
+			if m.Kind == KindFence {
+				page.Region = region
+				h.Step(&Message{Kind: KindFence, Answer: true, ID: m.ID, Node: n, File: m.File, Epoch: m.Epoch, Seq: m.Seq, Regions: []RegionState{page}})
+			}
+		}
+	}
+	t.Error("it may go on")
+}

@@ -156,19 +156,18 @@ func (r *read) agreed(s *segment) bool {
 }
 
 // few weighs a version that no more members say is committed than may lie: what is in flight would be read of one liar's word, and be undone after that. All
-// have to be heard then, and all to hold it. Where nobody has it in flight it is a lost write, or a lie that whoever has the key finds.
+// that can be reached have to be heard then, and all of these to hold it. Where nobody has it in flight it is a lost write, or a lie that whoever has the key finds.
 func (r *read) few(s *segment) (open bool) {
 	mut := r.c.mut == mutBelieveCommitted || r.c.mut == mutBelieveAny || r.c.mut == mutDenyAny
 	if s.version.IsZero() || r.settledOnly || r.host.settled(r.region, s.version) || mut {
 		return false
 	}
-	committed, flying, denied, heard := 0, 0, 0, 0
+	committed, flying, denied := 0, 0, 0
 	for i := range r.slots {
 		a := r.slots[i].ans
 		if a == nil {
 			continue
 		}
-		heard++
 		switch has, denies := a.stands(s.first, s.version, s.kind); {
 		case has && a.says(s.first, s.version):
 			committed++
@@ -183,7 +182,9 @@ func (r *read) few(s *segment) (open bool) {
 	}
 	hopeless := committed+flying < r.layout.Code.Data && denied >= r.needed() // nobody need be asked for shards of it
 	s.unsure = r.second && denied > 0 && (flying > 0 || hopeless)
-	return !r.second || flying > 0 && denied == 0 && (heard < bits.OnesCount32(r.asked()) || r.blind)
+	open = !r.second || flying > 0 && denied == 0 && (r.mayHear() || r.blind)
+	r.weighs = r.weighs || open
+	return open
 }
 
 // says reports whether an answer says that a version of a sector is committed.
@@ -275,6 +276,19 @@ func (a *Message) contradicts(sector blocktree.SectorIndex, v blocktree.Version,
 	})
 }
 
+// outvoted reports whether as many members deny what a segment says as are not believed to lie. With k = 1 it may be read of one member for all that.
+func (r *read) outvoted(s *segment) bool {
+	denied := 0
+	for i := range r.slots {
+		if a := r.slots[i].ans; a != nil {
+			if _, denies := a.stands(s.first, s.version, s.kind); denies {
+				denied++
+			}
+		}
+	}
+	return denied >= r.needed()
+}
+
 // noteOthers names members whose answers do not go with what a read has found: that make data of its zeros or zeros of its data, or have not what they
 // acknowledged. That is a version which every member in sync has had durably since before it was asked, as it is of an epoch that was decided, or at or
 // below the watermark that went with the question.
@@ -293,6 +307,8 @@ func (r *read) noteOthers(segs []segment) {
 				continue
 			case a.contradicts(s.first, s.version, s.kind):
 				r.suspect(i, SuspectVersion, s.first, s.count)
+			case r.outvoted(s): // then it is more likely that who has it lies
+				continue
 			case s.version.Epoch < r.layout.Epoch || !told.Less(s.version):
 				r.suspect(i, SuspectLost, s.first, s.count)
 			default:

@@ -65,9 +65,9 @@ func (r *read) evaluate() {
 		s := &segs[i]
 		p := Piece{First: s.first, Count: s.count, Version: s.version, Kind: s.kind}
 		if s.kind == Data {
-			if p.Shards = r.gather(s); p.Shards == nil || r.wantsMore(s) {
+			if p.Shards = r.gather(s); p.Shards == nil || r.wantsMore(s, r.patient) {
 				j := i + 1 // fetch neighbours of one version together
-				for j < len(segs) && segs[j].version == s.version && segs[j].kind == Data && (r.gather(&segs[j]) == nil || r.wantsMore(&segs[j])) {
+				for j < len(segs) && segs[j].version == s.version && segs[j].kind == Data && (r.gather(&segs[j]) == nil || r.wantsMore(&segs[j], r.patient)) {
 					j++
 				}
 				last := &segs[j-1]
@@ -86,7 +86,7 @@ func (r *read) evaluate() {
 		if !alike {
 			r.noteOthers(segs)
 		}
-		res.Partial = r.all && (!r.hasAllSaid() || slices.ContainsFunc(r.exact, func(x *exactRead) bool { return x.ans == nil }))
+		res.Partial = r.all && (!r.hasAllSaid() || slices.ContainsFunc(segs, func(s segment) bool { return s.kind == Data && (r.wantsMore(&s, true) || r.overtaken(&s)) }))
 		r.complete(res)
 	}
 }
@@ -241,7 +241,7 @@ func (r *read) decideSegment(s *segment, at []int) (open bool) {
 }
 
 // held reports whether all in-sync members hold a pending version of a segment, and whether that is known: it is as soon as more do not that were asked than
-// may lie, or all were.
+// may lie, or all have answered that can be reached.
 func (r *read) held(s *segment, p *Extent, at []int) (all, known bool) {
 	all = true
 	denied := 0
@@ -277,7 +277,8 @@ func (r *read) held(s *segment, p *Extent, at []int) (all, known bool) {
 	switch {
 	case denied == 0:
 		return all && !r.blind, all && !r.blind
-	case denied <= r.spare() && !r.second && !r.blind && r.c.mut != mutDenyOne: // somebody else may know that it is acknowledged
+	case denied <= r.spare() && (!r.second || r.mayHear()) && !r.blind && r.c.mut != mutDenyOne: // somebody else may know that it is acknowledged
+		r.weighs = true
 		return false, false
 	}
 	return false, true
@@ -405,9 +406,9 @@ func (r *read) fetch(s *segment) bool {
 	return false
 }
 
-// wantsMore reports whether a read that gathers every shard may get one more of a segment than it has: where the version has to be fetched, k members
-// need not be those that do not lie.
-func (r *read) wantsMore(s *segment) bool {
+// wantsMore reports whether a read that gathers every shard may get one more of a segment than it has, if it is patient of those, too, that cannot be reached:
+// where the version has to be fetched, k members need not be those that do not lie.
+func (r *read) wantsMore(s *segment, patient bool) bool {
 	if !r.all || r.c.mut == mutFetchFew {
 		return false
 	}
@@ -423,11 +424,23 @@ func (r *read) wantsMore(s *segment) bool {
 		at := slices.IndexFunc(r.exact, func(x *exactRead) bool {
 			return x.slot == i && x.version == s.version && x.first <= s.first && uint64(x.first)+uint64(x.count) >= uint64(s.first)+uint64(s.count)
 		})
-		if at < 0 && (r.peers[i].up || r.patient) || at >= 0 && r.exact[at].ans == nil && (!r.exact[at].slow || r.patient) {
+		if at < 0 && (r.peers[i].up || patient) || at >= 0 && r.exact[at].ans == nil && (!r.exact[at].slow || patient) {
 			return true
 		}
 	}
 	return false
+}
+
+// overtaken reports whether a member that had a version does not give it any more: it was overwritten meanwhile, and who reads again finds what is there now.
+func (r *read) overtaken(s *segment) bool {
+	return r.all && slices.ContainsFunc(r.exact, func(x *exactRead) bool {
+		if x.ans == nil || x.version != s.version || s.first < x.first || uint64(s.first) >= uint64(x.first)+uint64(x.count) || r.slots[x.slot].ans == nil {
+			return false
+		}
+		_, _, ok := r.slice(x.ans, s, true)
+		had, _ := r.slots[x.slot].ans.stands(s.first, s.version, Data)
+		return !ok && had && !r.isDamaged(x.ans, s, true)
+	})
 }
 
 // lastResort are the members that failed to give a version, while there are too few without them.

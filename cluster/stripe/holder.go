@@ -67,6 +67,9 @@ type Holder struct {
 	confirmID   uint64
 	confirmGen  uint64 // of the confirmation that is out
 	confirmWant uint64 // generation that somebody needs
+	confirmDone uint64 // of the newest that Raft has given
+	accused     []accused
+	decideGen   uint64 // that which the decision of a take-over waits for, 0: none
 	confirmNot  bool   // not before the next Tick
 	witnesses   witnesses
 	retry       []*call
@@ -402,11 +405,16 @@ func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
 			h.confirmWant, h.confirmNot = gen+1, true
 		} else if l.Epoch == h.epoch {
 			h.witnesses.asking = false
+			h.confirmDone = gen
+			h.nameAccused(gen)
 			h.confirmed(gen)
 		}
 	}
 	if l != nil {
 		h.adopt(l)
+		if h.phase == fencing {
+			h.checkFence() // it may have waited for that alone
+		}
 		if h.job != nil && h.changeID == 0 {
 			h.job.viewChanged()
 		}
@@ -414,19 +422,6 @@ func (h *Holder) MetaDone(id uint64, l *Layout, err blocktree.Kind) {
 	if !h.fenced {
 		h.considerRemoval()
 		h.considerStay()
-	}
-}
-
-func (h *Holder) countChange() {
-	switch h.changeKind {
-	case ChangeRemove:
-		h.stats.Removed++
-	case ChangeJoin:
-		h.stats.Joined++
-	case ChangePromote:
-		h.stats.Promoted++
-	case ChangePlace:
-		h.stats.Placed++
 	}
 }
 

@@ -98,9 +98,43 @@ func (h *Holder) begin(r *read) {
 	r.layout, r.view = h.layout, h.region(r.region).view
 }
 
-// possible: of its own epoch it knows what it has given out, and what it has acknowledged.
-func (h *Holder) possible(i blocktree.RegionIndex, v blocktree.Version, committed bool) bool {
-	return v.Epoch != h.epoch || v.Sequence <= h.region(i).seq && (!committed || h.settled(i, v))
+// possible: of its own epoch it knows what it has given out.
+func (h *Holder) possible(i blocktree.RegionIndex, v blocktree.Version) bool {
+	return v.Epoch != h.epoch || v.Sequence <= h.region(i).seq
+}
+
+// premature: of its own epoch members have committed what it has acknowledged, if that is stable (0014), or what a take-over after it has kept.
+func (h *Holder) premature(i blocktree.RegionIndex, v blocktree.Version) bool {
+	return v.Epoch == h.epoch && v.Sequence > 0 && !(h.settled(i, v) && h.mayInstall(i, v))
+}
+
+// accused is a suspect that is not named yet.
+type accused struct {
+	Suspect
+	gen uint64 // of the confirmation after which it is
+}
+
+// accuse names who says that it has more than it can once Raft has confirmed that the epoch goes on. Of one that was named then it is sure at once.
+func (h *Holder) accuse(s Suspect) bool {
+	if h.peer(s.Node).caught {
+		h.suspect(s)
+		return true
+	}
+	if len(h.accused) < suspectsMax {
+		h.accused = append(h.accused, accused{s, h.wantConfirm()})
+	}
+	return false
+}
+
+// nameAccused names those that were accused before a confirmation began.
+func (h *Holder) nameAccused(gen uint64) {
+	h.accused = slices.DeleteFunc(h.accused, func(x accused) bool {
+		if x.gen <= gen {
+			h.peer(x.Node).caught = true
+			h.suspect(x.Suspect)
+		}
+		return x.gen <= gen
+	})
 }
 
 func (h *Holder) watermark(i blocktree.RegionIndex) blocktree.Version { return h.region(i).told() }

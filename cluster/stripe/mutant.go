@@ -91,6 +91,7 @@ const (
 	mutBelieveCommitted
 	mutMindRefusals
 	mutDenyOne
+	mutDecideUnsure
 	mutantEnd
 )
 
@@ -178,6 +179,7 @@ var mutantNames = [mutantEnd]string{
 	mutBelieveCommitted: "believecommitted: a reader takes for committed what one member says is, of what is in flight (rule 6, 0029)",
 	mutMindRefusals:     "mindrefusals: a leaseless read ends whenever a member refuses it, however often it does under one layout (0029)",
 	mutDenyOne:          "denyone: a read takes what is in flight for not held by all when the first member says so, though others may know that it is acknowledged (rule 6, 0029)",
+	mutDecideUnsure:     "decideunsure: a take-over voids what members that have left the view meanwhile do not hold (rules 2, 5)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -24,8 +24,12 @@ type readHost interface {
 	leaving(r *read) bool
 	// begin sets layout and view of a read that begins (again).
 	begin(r *read)
-	// possible reports whether a version can have been given out, and be committed if it is said to be, as far as the host knows.
-	possible(region blocktree.RegionIndex, v blocktree.Version, committed bool) bool
+	// possible reports whether a version can have been given out, as far as the host knows.
+	possible(region blocktree.RegionIndex, v blocktree.Version) bool
+	// premature reports whether the host knows that no member can have committed a version yet, unless a later take-over has.
+	premature(region blocktree.RegionIndex, v blocktree.Version) bool
+	// accuse says that a member has for all that. It reports whether that was no later take-over, as far as is known by now.
+	accuse(s Suspect) bool
 }
 
 // readRestartsMax bounds how often a read begins again because what it fetches was overwritten meanwhile.
@@ -88,6 +92,7 @@ type read struct {
 	started  time.Duration
 	restarts int
 	second   bool
+	weighs   bool // the second round is for what one member says: who cannot be reached does not hold it up
 	wider    bool // every member is asked for versions, as those that answered may all have left
 	over     bool
 	damaged  []damage
@@ -109,7 +114,7 @@ func (r *read) start() {
 	}
 	r.slots = make([]readSlot, len(r.view.Members))
 	r.peers = make([]*peer, len(r.view.Members))
-	r.exact, r.damaged, r.second, r.wider, r.sync, r.mute, r.unfetched, r.blind = nil, nil, r.wary, false, 0, 0, 0, false
+	r.exact, r.damaged, r.second, r.weighs, r.wider, r.sync, r.mute, r.unfetched, r.blind = nil, nil, r.wary, false, false, 0, 0, 0, false
 	r.lied, r.waits = 0, false
 	for i, m := range r.view.Members {
 		r.peers[i] = r.c.peer(m.Node)
@@ -214,9 +219,19 @@ func (r *read) pump() {
 	switch {
 	case answered >= q:
 		r.evaluate()
-	case (r.all || r.wary) && !r.patient && answered >= r.quorum() && !r.anyWaiting():
+	case (r.all || r.wary) && !r.patient && answered >= r.quorum() && !r.anyWaiting(), r.weighs && r.second && answered >= r.quorum() && !r.mayHear():
 		r.evaluate()
 	}
+}
+
+// mayHear reports whether a member has yet to answer that can be reached.
+func (r *read) mayHear() bool {
+	for i := range r.slots {
+		if r.asked()>>i&1 == 1 && r.slots[i].ans == nil && r.peers[i].up {
+			return true
+		}
+	}
+	return false
 }
 
 // anyWaiting reports whether an answer may still come soon.
@@ -362,12 +377,24 @@ func (r *read) onAnswer(c *call, a *Message) {
 		r.exclude(r.peers[slot].node)
 		r.restart()
 		return
+	case c.slot < len(r.slots) && r.isPremature(a):
+		if r.host.accuse(Suspect{Node: r.peers[slot].node, Kind: SuspectNonsense, File: r.layout.File, First: r.first, Count: r.count}) {
+			r.exclude(r.peers[slot].node)
+			r.restart()
+			return
+		}
+		r.slots[c.slot].failed = true // asked again at the next Tick, if the epoch goes on
 	case c.slot < len(r.slots):
 		r.slots[c.slot].ans = a
 	default:
 		r.exact[c.slot-len(r.slots)].ans = a
 	}
 	r.pump()
+}
+
+// isPremature reports whether an answer says that something is committed which can only be by a later take-over.
+func (r *read) isPremature(a *Message) bool {
+	return slices.ContainsFunc(a.Extents, func(x Extent) bool { return !x.Pending && r.host.premature(r.region, x.Version) })
 }
 
 // checkAnswer refuses an answer whose extents do not cover the run or whose bytes do not fit its extents.
@@ -383,7 +410,7 @@ func (r *read) checkAnswer(c *call, a *Message) bool {
 		if x.Kind > Damaged || x.Count == 0 || x.First < c.msg.First || uint64(x.First) >= end || uint64(x.Count) > end-uint64(x.First) {
 			return false
 		}
-		if (x.Kind == Absent) != x.Version.IsZero() || !r.host.possible(r.region, x.Version, !x.Pending && !exact) {
+		if (x.Kind == Absent) != x.Version.IsZero() || !r.host.possible(r.region, x.Version) {
 			return false
 		}
 		if x.Pending && !exact {

@@ -135,7 +135,9 @@ func (r *Reader) settled(blocktree.RegionIndex, blocktree.Version) bool { return
 func (r *Reader) watermark(blocktree.RegionIndex) blocktree.Version { return blocktree.Version{} }
 
 // possible: a reader does not know what holders give out.
-func (r *Reader) possible(blocktree.RegionIndex, blocktree.Version, bool) bool { return true }
+func (r *Reader) possible(blocktree.RegionIndex, blocktree.Version) bool  { return true }
+func (r *Reader) premature(blocktree.RegionIndex, blocktree.Version) bool { return false }
+func (r *Reader) accuse(Suspect) bool                                     { return true }
 
 // leaving: the view is the newest.
 func (r *Reader) leaving(*read) bool { return false }

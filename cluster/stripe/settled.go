@@ -15,3 +15,17 @@ func (h *Holder) Settled(upTo uint64) bool {
 	}
 	return true
 }
+
+// countChange counts a view change that Raft has made.
+func (h *Holder) countChange() {
+	switch h.changeKind {
+	case ChangeRemove:
+		h.stats.Removed++
+	case ChangeJoin:
+		h.stats.Joined++
+	case ChangePromote:
+		h.stats.Promoted++
+	case ChangePlace:
+		h.stats.Placed++
+	}
+}

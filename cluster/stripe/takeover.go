@@ -6,6 +6,18 @@ import (
 	"blocktree"
 )
 
+// listedMax bounds what a fenced member may list in all. A holder has no more than InFlightMax in flight, twice that in a file of durability flush, and a
+// member keeps what take-overs have decided until the next watermark of the region.
+const listedMax = 16 * InFlightMax
+
+// listedIn is how many versions a member lists.
+func listedIn(states []RegionState) (n int) {
+	for i := range states {
+		n += len(states[i].Pending)
+	}
+	return n
+}
+
 // repairEntriesMax bounds the regions and winners of one KindRepair message; a region is never split.
 const repairEntriesMax = 2048
 
@@ -26,7 +38,7 @@ func (f fenceCall) onAnswer(c *call, a *Message) {
 		h.failedAnswer(c, a)
 		return
 	}
-	if !h.wellTold(c.msg, a) && h.mut != mutTrustFence { // asked again, should it have to stay
+	if (!h.wellTold(c.msg, a) || listedIn(p.states)+listedIn(a.Regions) > listedMax) && h.mut != mutTrustFence { // asked again, should it have to stay
 		h.suspect(Suspect{Node: p.node, Kind: SuspectNonsense, File: h.layout.File})
 		p.gone, p.states = true, nil
 		c.msg.Region = 0
@@ -59,9 +71,13 @@ func (h *Holder) checkFence() {
 		}
 	}
 	if done < all {
+		h.decideGen = 0
 		if h.mut != mutNoExclude || done < max(h.layout.Code.MinWrite(), h.layout.Code.Data) || !h.restUnfit() {
 			return
 		}
+	}
+	if !h.sureOfView() {
+		return
 	}
 	h.phase = repairing
 	h.decide()

@@ -111,7 +111,7 @@ func (w *World) checkAcknowledged(c *client, x *write) {
 		if m.State != stripe.InSync || l.Marked[m.Node] {
 			continue
 		}
-		if inSync++; !n.trusted(l) || n.liar != nil { // it has lost its disk this very moment, and nobody knows
+		if inSync++; !n.trusted(l) || n.liar != nil || x.doomed { // it has lost its disk this very moment, and nobody knows
 			continue
 		}
 		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
@@ -241,6 +241,7 @@ func (w *World) checkLayout(l *stripe.Layout) {
 // checkPromotion demands I5 of a member that is about to count.
 func (w *World) checkPromotion(file int, l *stripe.Layout, c stripe.Change) {
 	n := w.nodes[w.nodeOf(c.Nodes[0])]
+	w.notePromoted(n, file, c.Region)
 	if !n.trusted(l) || n.liar != nil {
 		return // it has lost its disk this very moment; the mark is on its way
 	}

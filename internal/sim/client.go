@@ -50,6 +50,7 @@ type client struct {
 type link struct {
 	up                    bool
 	downSince             int64 // 0: it is up, or nobody has looked
+	downAt                int64 // when it went down last, as the histories count; it may be up again
 	gen                   int   // of the connection, so that a late report of an earlier one is ignored
 	blockedOut, blockedIn int64
 }
@@ -159,7 +160,9 @@ func (c *client) happen(e *event) {
 		c.hearOfSizes()
 		c.w.q.push(event{at: c.w.now + tickEvery, kind: evTick, who: c.idx, gen: c.gen})
 	case evWork:
-		c.work()
+		if !c.w.quiet || c.reader { // what is read in the end is not to change meanwhile
+			c.work()
+		}
 		if !c.w.quiet {
 			c.w.q.push(event{at: c.w.now + c.w.upTo(2*c.w.prof.workEvery), kind: evWork, who: c.idx, gen: c.gen})
 		}
@@ -304,7 +307,7 @@ func (c *client) lost(n *node, report bool) {
 	if !l.up || !report {
 		return
 	}
-	l.up = false
+	l.up, l.downAt = false, c.w.clock
 	l.gen++
 	gen := l.gen
 	if !c.reader {

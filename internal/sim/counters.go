@@ -100,7 +100,11 @@ type Counters struct {
 	CarefulReads uint64 `of:"liars"`         // reads of which some sector did not open
 	Undone       uint64 `of:"liars"`         // writes that were acknowledged or read, and that a liar had a take-over undo
 	Torn         uint64 `of:"liars"`         // writes in flight that only some had, and that a liar had a take-over keep
+	TornStuck    uint64 `of:"liars, rarely"` // worlds that could not get whole for that
+	HeldBack     uint64 `of:"liars, rarely"` // worlds that did not get whole as they could not bear their liars then
 	TornReads    uint64 `of:"liars, rarely"` // reads of their sectors before they were overwritten
+	Alone        uint64 `of:"liars, rarely"` // sectors that k liars alone showed, of what was not acknowledged or was undone
+	Early        uint64 `of:"liars, rarely"` // reads of what was in flight, beside a member that could not be reached
 	Stale        uint64 `of:"liars"`         // sectors that a reader without a lease was shown as they were before
 	BesideLiars  uint64 `of:"liars"`         // worlds that ended in sync, and everything read, while they still lied
 	AfterLiars   uint64 `of:"liars"`         // worlds that did so only then

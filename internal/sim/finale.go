@@ -34,14 +34,14 @@ func (w *World) finale() {
 	for _, c := range w.clients {
 		for i, n := range w.nodes {
 			if l := &c.links[i]; !c.dead && (!l.up || max(l.blockedIn, l.blockedOut) > w.now) {
-				l.up = false
+				l.up, l.downAt = false, w.clock
 				c.connect(n, w.upTo(10)+12)
 			}
 		}
 	}
 	w.liars.stop()
 	w.after(10, w.converge)
-	w.after(60000, func() { w.fail("no convergence", "%s", w.stuck()) })
+	w.after(60000, func() { w.failStuck(w.stuck()) })
 }
 
 // holderOf is the client that works on a file in the finale.
@@ -64,7 +64,7 @@ func (w *World) converge() {
 			ready = false
 			continue
 		}
-		if !c.recovered || len(c.ops) > 0 {
+		if !c.recovered || len(c.ops) > 0 || !c.h.Settled(c.h.Submitted()) { // a write that failed for waiting may come to be yet
 			ready = false
 		} else if c.cutting != nil { // it may have begun before the faults ended: what is read is not to change meanwhile
 			c.goOnCutting()

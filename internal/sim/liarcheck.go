@@ -9,11 +9,55 @@ import (
 
 // What docs/design/0029 does not promise, each as narrow as it can be said: all else is demanded in a world with liars as in one without.
 
-// noteKnown keeps when an honest member first commits a write: from then on readers and take-overs hear of it.
+// noteKnown keeps when honest members in sync first commit a write: from then on readers and take-overs hear of it.
 func (w *World) noteKnown(n *node, file int, rec *stripe.Held) {
-	if x := w.byVer[versionKey{file, rec.Region, rec.Version}]; x != nil && x.known == 0 && n.liar == nil && len(w.liars.nodes) > 0 {
-		x.known = w.tick()
+	x := w.byVer[versionKey{file, rec.Region, rec.Version}]
+	if x == nil || n.liar != nil || len(w.liars.nodes) == 0 {
+		return
 	}
+	v := w.meta.files[file].layout.View(rec.Region)
+	if slot, ok := v.Shard(n.id); ok && v.Members[slot].State == stripe.InSync {
+		w.knows(n, x)
+	}
+}
+
+// notePromoted is noteKnown of all that a joiner has committed that is about to count.
+func (w *World) notePromoted(n *node, file int, region blocktree.RegionIndex) {
+	for _, x := range w.writes {
+		if x.file == file && x.region == region && len(x.at) > 0 && n.liar == nil && len(w.liars.nodes) > 0 && n.disk.index[file][x.first].version == x.version {
+			w.knows(n, x)
+		}
+	}
+}
+
+func (w *World) knows(n *node, x *write) {
+	if x.known == nil {
+		x.known = map[int]int64{}
+	}
+	if x.known[n.idx] == 0 {
+		x.known[n.idx] = w.tick()
+	}
+}
+
+// aloneByLiars reports whether what opened of a piece came from liars only, k of them, who say that it is committed: then what is not, or was undone, is read as
+// the key opens it (0029, "Not promised").
+func (w *World) aloneByLiars(x *write, p stripe.Piece) bool {
+	k := w.cfg.Code.Data
+	if x == nil || x.state == acked || p.Kind != stripe.Data || len(w.liars.nodes) < k {
+		return false
+	}
+	for _, s := range p.Shards[:k] {
+		if w.nodes[w.nodeOf(s.Answer.Node)].liar == nil {
+			return false
+		}
+	}
+	w.count.Alone++
+	if w.quiet { // whoever compares with what was there overwrites it
+		for s := p.First; s < p.First+blocktree.SectorIndex(p.Count); s++ {
+			w.liars.torn[sectorKey{x.file, s}] = torn{version: x.version}
+		}
+	}
+	return true
 }
 
 // doomByLiar notes a write that a take-over does not keep as a liar denied it: that said to the fence that it does not hold it, and no honest member of the
@@ -70,6 +114,23 @@ func (w *World) liarRefused(x *write) bool {
 	return slices.ContainsFunc(l.View(x.region).Members, func(m stripe.ViewMember) bool {
 		return w.nodes[w.nodeOf(m.Node)].liar != nil // it may have left since
 	})
+}
+
+// earlyByLiar reports whether a read returned what is in flight though an honest member in sync does not hold it: a liar said that it is committed, and whoever does
+// not hold it cannot be reached by who reads (0029, "Not promised").
+func (w *World) earlyByLiar(c *client, o *op, x *write) bool {
+	if x == nil || len(w.liars.nodes) == 0 || x.state != open {
+		return false
+	}
+	l := w.meta.files[x.file].layout
+	for _, m := range l.View(x.region).Members {
+		n := w.nodes[w.nodeOf(m.Node)]
+		if m.State == stripe.InSync && n.liar == nil && !c.reached(n, o) && !n.disk.holds(w, x.file, x.first, x.version) {
+			w.count.Early++
+			return true
+		}
+	}
+	return false
 }
 
 // undo notes that a write is gone that was acknowledged or read.
@@ -188,6 +249,28 @@ func (w *World) honestHold(c *client, x *write) bool {
 	})
 }
 
+// failStuck fails a world that does not get whole, unless what is torn holds it up: where no more than k members are in sync, none can join before such a sector is
+// overwritten, and nothing is written before one has joined (0029, "Not promised").
+func (w *World) failStuck(why string) {
+	for f := range w.meta.files {
+		l := w.meta.files[f].layout
+		for s := blocktree.SectorIndex(0); uint64(s) < l.Size(); s++ {
+			t, ok := w.liars.torn[sectorKey{f, s}]
+			if v := l.View(l.RegionOf(s)); ok && t.over == 0 && v.Count(stripe.InSync) < l.Code.MinWrite() {
+				w.count.TornStuck++
+				w.over = true
+				return
+			}
+		}
+	}
+	if len(w.liars.nodes) > 0 && w.now-w.liars.heldBack < 10*metaTimeout { // the world does not let a region come to what it could not bear
+		w.count.HeldBack++
+		w.over = true
+		return
+	}
+	w.fail("no convergence", "%s", why)
+}
+
 // mendTorn notes that sectors were overwritten.
 func (w *World) mendTorn(x *write) {
 	for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
@@ -209,7 +292,7 @@ func (w *World) isTorn(file int, first blocktree.SectorIndex, count uint32, at i
 }
 
 // staleByLiar reports whether a read was shown a sector as it was before a write that had been acknowledged, or read, when it was called for. That takes a liar
-// in sync, which says that it does not hold the write, and that no honest member had committed it by then. A holder knows what it has acknowledged; of what it
+// in sync, which says that it does not hold the write, and that no honest member that can be reached had committed it by then. A holder knows what it has acknowledged; of what it
 // has not, it cannot know who has read it.
 func (w *World) staleByLiar(c *client, o *op, s blocktree.SectorIndex, v blocktree.Version) bool {
 	if len(w.liars.nodes) == 0 {
@@ -223,15 +306,34 @@ func (w *World) staleByLiar(c *client, o *op, s blocktree.SectorIndex, v blocktr
 	if w.liarsIn(&view) == 0 {
 		return false
 	}
+	unknown := false
 	for _, x := range w.writes {
 		was := x.state == acked && x.ackedAt < o.call && c.reader || x.seen && x.seenAt <= o.call && (c.reader || x.ackedAt == 0 || x.ackedAt > o.call)
-		if x.file == o.file && x.region == o.region && s >= x.first && s < x.first+blocktree.SectorIndex(x.count) && v.Less(x.version) && was && !x.doomed &&
-			(x.known == 0 || x.known > o.call) {
-			w.count.Stale++
-			return true
+		if x.file == o.file && x.region == o.region && s >= x.first && s < x.first+blocktree.SectorIndex(x.count) && v.Less(x.version) && was && !x.doomed {
+			if w.reachesWhoKnows(c, o, &view, x) {
+				return false
+			}
+			unknown = true
 		}
 	}
-	return false
+	if unknown {
+		w.count.Stale++
+	}
+	return unknown
+}
+
+// reached reports whether a client could reach a node while an operation went on.
+func (c *client) reached(n *node, o *op) bool {
+	l := &c.links[n.idx]
+	return l.up && l.downAt < o.call
+}
+
+// reachesWhoKnows reports whether a client could reach an honest member in sync that had committed a write when an operation was called for.
+func (w *World) reachesWhoKnows(c *client, o *op, v *stripe.View, x *write) bool {
+	return slices.ContainsFunc(v.Members, func(m stripe.ViewMember) bool {
+		n := w.nodes[w.nodeOf(m.Node)]
+		return m.State == stripe.InSync && x.known[n.idx] != 0 && x.known[n.idx] <= o.call && c.reached(n, o)
+	})
 }
 
 func (c *Counters) lied(k lie) {

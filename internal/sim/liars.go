@@ -19,8 +19,10 @@ type liars struct {
 	// untilMs is how long they go on in the finale.
 	until  int64
 	silent bool // they lie no more
-	undone map[uint32]bool
-	torn   map[sectorKey]torn
+	// heldBack is when a change was held back last.
+	heldBack int64
+	undone   map[uint32]bool
+	torn     map[sectorKey]torn
 }
 
 // liar is what one of them does at the moment.
@@ -163,6 +165,7 @@ func (c *client) heldBack(h *stripe.Holder, x *stripe.Change) {
 		return
 	}
 	c.waited++
+	c.w.liars.heldBack = c.w.now
 	c.later(metaTimeout+1, func() {
 		switch {
 		case c.h != h:

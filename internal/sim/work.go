@@ -21,11 +21,11 @@ type write struct {
 	state   writeState
 	seen    bool // a read has returned it
 	seenAt  int64
-	known   int64 // when an honest member first committed it
-	doomed  bool  // a take-over that a liar was heard in does not keep it
-	torn    bool  // a take-over kept it at some honest members, and others do not hold it, by a liar
-	over    int64 // when it was decided void
-	at      []int // place of its operation in the history of each sector
+	known   map[int]int64 // when each honest node in sync first committed it, as far as it did
+	doomed  bool          // a take-over that a liar was heard in does not keep it
+	torn    bool          // a take-over kept it at some honest members, and others do not hold it, by a liar
+	over    int64         // when it was decided void
+	at      []int         // place of its operation in the history of each sector
 	era     uint64
 	ackedAt int64
 	flushed bool // a FLUSH has ended that was to make it durable, or a take-over is complete that has kept it
@@ -354,6 +354,7 @@ func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 		}
 		next += blocktree.SectorIndex(p.Count)
 		values := w.valuesOf(c, o, p)
+		stale = stale || values == nil
 		for i, v := range values {
 			if w.isTorn(o.file, p.First+blocktree.SectorIndex(i), 1, o.call) {
 				w.count.TornReads++
@@ -395,6 +396,9 @@ func (w *World) valuesOf(c *client, o *op, p stripe.Piece) []uint32 {
 	}
 	x := w.byVer[versionKey{o.file, w.meta.files[o.file].layout.RegionOf(p.First), p.Version}]
 	meanwhile := w.undoneMeanwhile(x, o.call)
+	if w.aloneByLiars(x, p) || w.earlyByLiar(c, o, x) {
+		return nil
+	}
 	switch {
 	case meanwhile:
 	case x == nil || len(x.at) == 0:

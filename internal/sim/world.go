@@ -176,7 +176,7 @@ func (w *World) run() {
 		w.now = e.at
 		w.steps++
 		if w.steps > stepsMax {
-			w.fail("no convergence", "after %d steps, %d ms", w.steps, w.now)
+			w.failStuck(fmt.Sprintf("after %d steps, %d ms", w.steps, w.now))
 		}
 		w.note(uint64(e.at), uint64(e.kind)<<32|uint64(e.who)<<16|uint64(e.peer))
 		w.happen(&e)
