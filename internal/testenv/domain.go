@@ -57,6 +57,7 @@ type Domain struct {
 	chains  []cred.Credentials
 	nodes   []*node.Node
 	clients int
+	behind  []string        // addresses that the client to be made reaches in no way
 	sim     *Simulated      // nil where all is real
 	asks    *cluster.Client // of AllStarted; nil until then
 }
@@ -314,8 +315,10 @@ func (d *Domain) ClientWithout(unreachable ...int) *cluster.Client {
 	d.T.Helper()
 	members := slices.Clone(d.Members)
 	for _, i := range unreachable {
-		members[i].Endpoints = []string{d.freeAddress()} // nobody listens there
+		d.behind = append(d.behind, members[i].Endpoints...) // it will hear of them
+		members[i].Endpoints = []string{d.freeAddress()}     // nobody listens there
 	}
+	defer func() { d.behind = nil }()
 	return d.clientOf(members, User{})
 }
 
@@ -351,6 +354,8 @@ func (d *Domain) clientWith(members []blocktree.Runtime, path blocktree.Path, ke
 		SpareAfter: d.SpareAfter}
 	if d.sim != nil {
 		d.sim.client(&config)
+	} else if len(d.behind) > 0 {
+		config.Network = wall{behind: d.behind}
 	}
 	c, err := cluster.Dial(d.T.Context(), config)
 	d.must(err)
