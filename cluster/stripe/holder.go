@@ -202,6 +202,9 @@ func (h *Holder) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
 	if h.fenced {
 		return
 	}
+	if h.allIn != h.layout.Seq && !slices.Contains(h.layout.Hosts, node) {
+		h.wantConfirm() // it may have come in the place of one that is missing, of which nobody tells a holder whose writes wait
+	}
 	if h.active[node] && h.layout.Incarnations[node] != inc {
 		p.gone = true
 		h.wantConfirm() // Raft knows more: it is marked, or another layout expects it
