@@ -349,7 +349,7 @@ var steps = []string{"flush", "page", "page", "page", "flush pages", "anchor", "
 // TestHolderEndsAtEachStep cuts a holder off at each step of a fold, in each durability, with and without a loss of power of all nodes: who comes next finds all that was
 // flushed, and nothing is called a rollback that is none.
 func TestHolderEndsAtEachStep(t *testing.T) {
-	for _, durability := range []stripe.Durability{stripe.DurabilityAck, stripe.DurabilityFlush} {
+	for _, durability := range durabilities() {
 		for at := range steps {
 			for _, power := range []bool{false, true} {
 				name := durability.String() + "/" + steps[at] + string(rune('0'+at))

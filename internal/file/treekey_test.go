@@ -223,7 +223,7 @@ func TestTreeResealJudges(t *testing.T) {
 // TestHolderEndsInARekey cuts the holder off at each step of the fold that a rekey makes, with and without a loss of power of all nodes, and whoever rekeys, or not: who comes next finds everything, under a record
 // of the new key.
 func TestHolderEndsInARekey(t *testing.T) {
-	for _, durability := range []stripe.Durability{stripe.DurabilityAck, stripe.DurabilityFlush} {
+	for _, durability := range durabilities() {
 		for at := range steps {
 			for _, both := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%v/%s%d/%v", durability, steps[at], at, both), func(t *testing.T) {

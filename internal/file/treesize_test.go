@@ -78,7 +78,7 @@ func TestTreeGrows(t *testing.T) {
 
 // TestTreeShrinks: what is cut has no floor, and is zeros when the file grows again, in every durability; what is not stays as it is, and has its floor. Roots of before are good, those of after are not gone back behind.
 func TestTreeShrinks(t *testing.T) {
-	for _, durability := range []stripe.Durability{stripe.DurabilityAck, stripe.DurabilityFlush} {
+	for _, durability := range durabilities() {
 		within(t, durability, func(b *bed) {
 			want := map[blocktree.SectorIndex]uint64{}
 			f := b.open()
