@@ -354,21 +354,7 @@ func (l *losses) look(now lossRecord) (was *lossRecord, why string, err error) {
 }
 
 func (l *losses) read(name string) ([]byte, error) {
-	f, err := l.fs.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // only read from
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	text := make([]byte, min(size, lossRecordBytesMax+1))
-	n, err := f.ReadAt(text, 0)
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	return text[:n], nil
+	return vfs.ReadSmall(l.fs, name, lossRecordBytesMax)
 }
 
 // write replaces the record of an export. When it returns nil it is on the disk; whenever the machine or this process ends, the one before or
@@ -376,26 +362,7 @@ func (l *losses) read(name string) ([]byte, error) {
 func (l *losses) write(r lossRecord) error { return l.replace(l.name(r.path), r.encode()) }
 
 // replace puts text in the place of a file of the state directory, durably.
-func (l *losses) replace(name string, text []byte) error {
-	f, err := l.fs.Create(name + ".new")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(text, 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = l.fs.Rename(name+".new", name)
-	}
-	if err == nil {
-		err = l.fs.SyncDir(l.dir)
-	}
-	return err
-}
+func (l *losses) replace(name string, text []byte) error { return vfs.Replace(l.fs, name, text) }
 
 // remove forgets an export whose device was closed cleanly. A record that stays by an error can only ask for --accept-loss in vain.
 func (l *losses) remove(p blocktree.Path) {

@@ -61,24 +61,14 @@ func (k *KeptRoots) Where(path blocktree.Path) string {
 
 // Load implements Roots.
 func (k *KeptRoots) Load(path blocktree.Path) (*Seen, error) {
-	f, err := k.fs.Open(k.Where(path))
+	text, err := vfs.ReadSmall(k.fs, k.Where(path), SeenBytesMax)
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // only read from
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	text := make([]byte, min(size, SeenBytesMax+1))
-	n, err := f.ReadAt(text, 0)
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	of, s, err := DecodeSeen(text[:n])
+	of, s, err := DecodeSeen(text)
 	if err == nil && of != path {
 		err = blocktree.E("root record", blocktree.Corrupt, errors.New("it is that of "+of.Short()))
 	}
@@ -122,21 +112,5 @@ func (k *KeptRoots) Save(path blocktree.Path, s Seen) error {
 	if was, err := k.Load(path); err == nil && was != nil && was.File == s.File && was.Root.Number > s.Root.Number {
 		return nil // somebody else was faster, with a later one
 	}
-	name := k.Where(path)
-	f, err := k.fs.Create(name + ".new")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(EncodeSeen(path, s), 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = either(err, f.Close())
-	if err == nil {
-		err = k.fs.Rename(name+".new", name)
-	}
-	if err == nil {
-		err = k.fs.SyncDir(k.dir)
-	}
-	return err
+	return vfs.Replace(k.fs, k.Where(path), EncodeSeen(path, s))
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -77,24 +76,14 @@ func (p *pins) Where(path blocktree.Path) string {
 
 // Pin implements file.Pins.
 func (p *pins) Pin(path blocktree.Path) (seen keys.Pin, ok bool, err error) {
-	f, err := p.fs.Open(p.Where(path))
+	text, err := vfs.ReadSmall(p.fs, p.Where(path), pinBytesMax)
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		return seen, false, nil
 	}
 	if err != nil {
 		return seen, false, err
 	}
-	defer f.Close() // only read from
-	size, err := f.Size()
-	if err != nil {
-		return seen, false, err
-	}
-	text := make([]byte, min(size, pinBytesMax+1))
-	n, err := f.ReadAt(text, 0)
-	if err != nil && err != io.EOF {
-		return seen, false, err
-	}
-	of, seen, err := decodePin(text[:n])
+	of, seen, err := decodePin(text)
 	if err == nil && of != path {
 		err = blocktree.E("access pin", blocktree.Corrupt, errors.New("it is that of "+of.Short()))
 	}
@@ -112,23 +101,5 @@ func (p *pins) SetPin(path blocktree.Path, seen keys.Pin) error {
 	if was, ok, err := p.Pin(path); err == nil && ok && was.KeyID == seen.KeyID && was.Number > seen.Number {
 		return nil // somebody else was faster, with a later one
 	}
-	name := p.Where(path)
-	f, err := p.fs.Create(name + ".new")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(encodePin(path, seen), 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = p.fs.Rename(name+".new", name)
-	}
-	if err == nil {
-		err = p.fs.SyncDir(p.dir)
-	}
-	return err
+	return vfs.Replace(p.fs, p.Where(path), encodePin(path, seen))
 }
