@@ -23,6 +23,9 @@ const (
 	// lostGrace is how long a node that was reached may be redialled before it is called down: a restart that takes
 	// less costs nobody a view change.
 	lostGrace = 750 * time.Millisecond
+	// quietMax is how long another node that is counted on may not have been heard when one is called down: who is quiet for longer may have gone
+	// just before it, and is known to live, or told of as silent, within DeadAfter.
+	quietMax = blocktree.HeartbeatInterval
 	// lostMax is how long other ways to it may be looked for. With the silence before, 1.5 to 1.75 s, that is within the 5 s in which
 	// a node must be called down.
 	lostMax = 3 * time.Second
@@ -376,12 +379,29 @@ func (p *peers) keep(q *peer) {
 // silent tells watchers that a node which served has not answered for longer than the grace. A node that is up and does
 // not serve yet is as silent as one that is down.
 func (p *peers) silent(q *peer, err error) {
-	if q.lost.IsZero() || time.Since(q.lost) <= lostGrace {
+	if q.lost.IsZero() || time.Since(q.lost) <= lostGrace || p.doubtsOthers() && time.Since(q.lost) < lostMax {
 		return
 	}
 	q.lost = time.Time{}
 	p.logger.Warn("node does not answer", "node", q.runtime.Path.Short(), "err", err)
 	p.tell(q, false, incarnations{})
+}
+
+// doubtsOthers reports whether a node that is counted on has not been heard for a while. Whoever is called down may be voted out, once and for all,
+// where enough others live (docs/design/0001-sector-protocol.md, I7): so that is not gone by before it is known.
+func (p *peers) doubtsOthers() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range p.nodes() {
+		q := p.peer(n)
+		if q == nil || !q.serving || q.missing {
+			continue
+		}
+		if conn := q.conn.Load(); conn != nil && conn.Quiet() > quietMax {
+			return true
+		}
+	}
+	return false
 }
 
 // sleep returns after d, or when conn, if any, or the peer ends; it reports whether neither has.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type Conn struct {
 
 	calls      calls
 	unanswered atomic.Int64 // requests served and not answered
+	quiet      atomic.Int32 // heartbeat intervals for which some lane has brought nothing
 
 	mu       sync.Mutex
 	lanes    []*lane // by index; nil while the dialer has not opened it
@@ -333,7 +335,13 @@ func (c *Conn) run() {
 			}
 			l.ping()
 		}
+		c.quiet.Store(int32(slices.Max(silent)))
 	}
+}
+
+// Quiet returns for how long the peer has not been heard, in whole heartbeat intervals: of each lane, the longest. One that lives is heard in each.
+func (c *Conn) Quiet() time.Duration {
+	return time.Duration(c.quiet.Load()) * blocktree.HeartbeatInterval
 }
 
 // finish kills the lanes, fails all calls, and leaves the endpoint. Calls fail before readers are waited for: one

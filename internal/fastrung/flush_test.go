@@ -294,6 +294,26 @@ func TestFlushOneNode(t *testing.T) {
 	}
 }
 
+// TestFlushStopBesideAPowerLoss stops a node just after another one has lost its power, and before that is noticed: what the stopped one has it
+// keeps, so that nothing is lost. The one without power comes back first, and makes a majority in which the other could be voted out.
+func TestFlushStopBesideAPowerLoss(t *testing.T) {
+	flushing(t, 0, 6, func(b *flushBed, seed uint64) {
+		b.put(0, flushSectors, 1)
+		b.flush()
+		b.put(0, flushSectors/2, 2)
+		dark := int(seed) / 2 % 3
+		stopped := (dark + 1) % 3
+		b.PowerLoss(seed, dark)
+		b.Stop(stopped)
+		time.Sleep(time.Second) // over lostGrace, under DeadAfter
+		b.On(b.NodeAddr(dark))
+		b.Start(dark)
+		time.Sleep(10 * time.Second)
+		b.back()
+		b.lossless("a stop beside a loss of power")
+	})
+}
+
 // TestFlushHealer: what a loss of power left of a file that nobody has open is taken by the cluster itself, so that it can be read; the next holder
 // finds its number raised.
 func TestFlushHealer(t *testing.T) {
