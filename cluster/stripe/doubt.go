@@ -84,11 +84,15 @@ func (r *read) suspect(slot int, k SuspectKind, first blocktree.SectorIndex, cou
 	r.c.suspect(Suspect{Node: r.peers[slot].node, Kind: k, File: r.layout.File, First: first, Count: count})
 }
 
-// prefers reports whether slot i is to be asked rather than slot j: who can be reached, then who was not caught lying and does not refuse.
+// prefers reports whether slot i is to be asked rather than slot j: who can be reached, then who has failed this read less often, or two of them would be asked by turns
+// and nobody else, then who was not caught lying and does not refuse.
 func (r *read) prefers(i, j int) bool {
 	a, b := r.peers[i], r.peers[j]
 	if a.up != b.up {
 		return a.up
+	}
+	if x, y := r.slots[i].failures, r.slots[j].failures; x != y && r.c.mut != mutAskAgain {
+		return x < y
 	}
 	return !r.shuns(a) && r.shuns(b)
 }

@@ -42,6 +42,8 @@ type readSlot struct {
 	slow   bool // asked long ago: somebody else is asked as well
 	failed bool // could not answer; asked again at the next Tick
 	ans    *Message
+	// failures counts how often it could not, here or of a version that was asked for exactly.
+	failures int
 }
 
 // exactRead is a request for the shards of one version of a run.
@@ -356,13 +358,15 @@ func (r *read) onAnswer(c *call, a *Message) {
 			return
 		}
 		if c.slot < len(r.slots) {
-			r.slots[c.slot].failed = true
+			r.failedBy(c.slot)
 			if a.Err == blocktree.Corrupt || a.Err == blocktree.Recovering { // the latter: it said that it had the repair
 				r.mute |= 1 << c.slot
 			}
 		} else {
-			r.exact[c.slot-len(r.slots)].failed = true
-			r.unfetched |= 1 << r.exact[c.slot-len(r.slots)].slot
+			x := r.exact[c.slot-len(r.slots)]
+			x.failed = true
+			r.unfetched |= 1 << x.slot
+			r.slots[x.slot].failures++
 		}
 		r.pump()
 		return
@@ -383,13 +387,19 @@ func (r *read) onAnswer(c *call, a *Message) {
 			r.restart()
 			return
 		}
-		r.slots[c.slot].failed = true // asked again at the next Tick, if the epoch goes on
+		r.failedBy(c.slot) // asked again at the next Tick, if the epoch goes on
 	case c.slot < len(r.slots):
 		r.slots[c.slot].ans = a
 	default:
 		r.exact[c.slot-len(r.slots)].ans = a
 	}
 	r.pump()
+}
+
+// failedBy notes that a member could not answer. Others are asked before it is asked again.
+func (r *read) failedBy(slot int) {
+	r.slots[slot].failed = true
+	r.slots[slot].failures++
 }
 
 // isPremature reports whether an answer says that something is committed which can only be by a later take-over.

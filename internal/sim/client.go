@@ -42,7 +42,8 @@ type client struct {
 	mends    []uint64                                     // operations that have a shard installed again
 	waited   int                                          // view changes that were held back
 	cutting  *cutting                                     // it makes its file smaller
-	told     map[blocktree.RegionIndex]blocktree.Sequence // under this epoch: up to where a watermark was found to be stable
+	marks    map[blocktree.RegionIndex]blocktree.Sequence // under this epoch: up to where a watermark was found to be stable
+	fences   map[int]*fenced                              // by node: what was taken as its answer to the fence of this epoch, in worlds with liars
 	heard    []uint64                                     // by file: the loss number that it has been told of
 }
 
@@ -150,6 +151,7 @@ func (c *client) happen(e *event) {
 				c.note(e.msg)
 				c.r.Step(e.msg)
 			} else if c.h != nil {
+				c.takesFence(e.msg)
 				c.h.Step(e.msg)
 			}
 		})
@@ -208,6 +210,7 @@ func (c *client) drainHolder() {
 			break
 		}
 		for _, m := range r.Messages {
+			c.asksFence(m)
 			c.remember(m)
 			c.w.toNode(c, m)
 		}
@@ -435,7 +438,7 @@ func (c *client) acquire() {
 // begin is the start of a holder under a new epoch.
 func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 	c.w.trace("c%d holds file %d under epoch %d", c.idx, c.file, l.Epoch)
-	c.epoch, c.told = l.Epoch, map[blocktree.RegionIndex]blocktree.Sequence{}
+	c.epoch, c.marks, c.fences = l.Epoch, map[blocktree.RegionIndex]blocktree.Sequence{}, map[int]*fenced{}
 	c.hear(l)
 	c.h = stripe.NewHolder(stripe.HolderConfig{
 		Layout: l, Codec: c.codec(l.Code), MemberTimeout: memberTimeout * time.Millisecond,

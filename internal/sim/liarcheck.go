@@ -66,7 +66,7 @@ func (w *World) doomByLiar(c *client, x *write) {
 	denied := false
 	for _, m := range c.h.Layout().View(x.region).Members {
 		n := w.nodes[w.nodeOf(m.Node)]
-		holds, knows, asked := n.told(c.epoch, x)
+		holds, knows, asked := c.told(n, x)
 		switch {
 		case n.liar != nil: // it may have left since
 			denied = denied || asked && !holds
@@ -151,29 +151,6 @@ func (w *World) undoneMeanwhile(x *write, called int64) bool {
 	return true
 }
 
-// told is what a node told the fence of an epoch of a write, once asked: that it holds it, each time that it answered, and that it knows, once, that it is
-// acknowledged or was kept.
-func (n *node) told(e blocktree.Epoch, x *write) (holds, knows, asked bool) {
-	answers, asked := n.fenced[fileEpoch{x.file, e}]
-	holds = asked
-	for _, states := range answers {
-		has := false
-		for _, s := range states {
-			if s.Region != x.region {
-				continue
-			}
-			has, knows = has || !s.Watermark.Less(x.version), knows || !s.Watermark.Less(x.version)
-			for _, p := range s.Pending {
-				if p.Version == x.version && p.Digest == digestOf(x) {
-					has, knows = true, knows || !p.Pending
-				}
-			}
-		}
-		holds = holds && has
-	}
-	return holds, knows, asked
-}
-
 // torn is a sector of which a take-over has kept a version that only some honest members hold, until it is overwritten.
 type torn struct {
 	version blocktree.Version
@@ -200,7 +177,7 @@ func (w *World) tearByLiar(c *client, x *write) {
 	claimed, denied, members, honest, flying := false, 0, 0, false, false
 	for _, m := range c.h.Layout().View(x.region).Members {
 		n := w.nodes[w.nodeOf(m.Node)]
-		holds, knows, asked := n.told(c.epoch, x)
+		holds, knows, asked := c.told(n, x)
 		claimed = claimed || n.liar != nil && knows
 		flying = flying || n.liar == nil && holds && !knows
 		if m.State == stripe.InSync && asked {
@@ -244,7 +221,7 @@ func (w *World) overwriteTorn(c *client) (found bool) {
 func (w *World) honestHold(c *client, x *write) bool {
 	return slices.ContainsFunc(c.h.Layout().View(x.region).Members, func(m stripe.ViewMember) bool {
 		n := w.nodes[w.nodeOf(m.Node)]
-		holds, knows, _ := n.told(c.epoch, x)
+		holds, knows, _ := c.told(n, x)
 		return n.liar == nil && m.State == stripe.InSync && holds && !knows
 	})
 }

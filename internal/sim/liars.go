@@ -34,11 +34,6 @@ type liar struct {
 	err    blocktree.Kind
 }
 
-type fileEpoch struct {
-	file  int
-	epoch blocktree.Epoch
-}
-
 // liarsMost is how many members may lie: as many as shards can be spared, and no more than leave as many others as a read needs before it does not
 // believe one (stripe's needed). With 1+1 that is nobody.
 func liarsMost(code blocktree.Code, inSync int) int {

@@ -64,7 +64,6 @@ func (n *node) feign(m *stripe.Message, c *client, gen int) bool {
 		a.Held = n.w.liars.luck.Float64() < 0.5
 	}
 	n.w.count.lied(lieFeign)
-	n.heardFence(a)
 	n.w.toClient(n, c, gen, a)
 	return true
 }
@@ -72,7 +71,6 @@ func (n *node) feign(m *stripe.Message, c *client, gen int) bool {
 // speak makes of an answer what a liar makes of it.
 func (n *node) speak(c *client, a *stripe.Message) *stripe.Message {
 	if !n.lies(c) {
-		n.heardFence(a)
 		return a
 	}
 	x := n.liar.lie
@@ -93,24 +91,11 @@ func (n *node) speak(c *client, a *stripe.Message) *stripe.Message {
 		lied = x == lieList && n.lieOfList(&out)
 	case stripe.KindFence:
 		lied = n.lieOfFence(x, &out)
-		n.heardFence(&out)
 	}
 	if lied {
 		n.w.count.lied(x)
 	}
 	return &out
-}
-
-// heardFence keeps what was said to a fence.
-func (n *node) heardFence(a *stripe.Message) {
-	if a.Kind != stripe.KindFence || a.Err != blocktree.Other || len(n.w.liars.nodes) == 0 {
-		return
-	}
-	if n.fenced == nil {
-		n.fenced = map[fileEpoch][][]stripe.RegionState{}
-	}
-	at := fileEpoch{n.w.meta.fileOf(a.File), a.Epoch}
-	n.fenced[at] = append(n.fenced[at], a.Regions)
 }
 
 // told is what an answer says of one sector.

@@ -38,8 +38,7 @@ type node struct {
 	replaced    bool // another store has its place, and it is no host of the cluster any more
 	away        bool // does not run, as it has not been started ever, or is gone for good
 
-	liar   *liar                                // nil: it keeps its promises
-	fenced map[fileEpoch][][]stripe.RegionState // what it said to a fence, each time, in worlds with liars
+	liar *liar // nil: it keeps its promises
 }
 
 // ask remembers whose request the member knows by a number.
@@ -389,8 +388,6 @@ func (n *node) answer(m *stripe.Message) {
 	said := &out
 	if n.liar != nil {
 		said = n.speak(n.w.clients[a.client], said)
-	} else {
-		n.heardFence(said)
 	}
 	n.w.toClient(n, n.w.clients[a.client], a.gen, said)
 }

@@ -357,15 +357,15 @@ func (w *World) checkMark(c *client, m *stripe.Message) {
 	if m.Record != nil {
 		mark = m.Record.Watermark
 	}
-	if c.reader || mark.Epoch != c.epoch || mark.Sequence <= c.told[m.Region] || !w.isFlush(c.file) {
+	if c.reader || mark.Epoch != c.epoch || mark.Sequence <= c.marks[m.Region] || !w.isFlush(c.file) {
 		return
 	}
-	for s := c.told[m.Region] + 1; s <= mark.Sequence; s++ {
+	for s := c.marks[m.Region] + 1; s <= mark.Sequence; s++ {
 		if x := w.byVer[versionKey{c.file, m.Region, blocktree.Version{Epoch: c.epoch, Sequence: s}}]; x != nil && x.state == acked {
 			w.demandStable("F2 watermarks are stable", x)
 		}
 	}
-	c.told[m.Region] = mark.Sequence
+	c.marks[m.Region] = mark.Sequence
 }
 
 // checkIndexed demands F3 of a record that a node is about to index.

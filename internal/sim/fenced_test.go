@@ -1,0 +1,58 @@
+package sim
+
+import (
+	"testing"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+)
+
+// TestJudgedByWhatWasTaken: of a member that answers a fence twice, and differently, a decision is judged by the answer that the holder took: the first to the question
+// that it asked last, of its epoch and file.
+func TestJudgedByWhatWasTaken(t *testing.T) {
+	w := newWorld(Options{Config: 1, Seed: 1, Liars: true})
+	c, n, l := w.clients[0], w.nodes[2], w.meta.files[0].layout
+	x := &write{value: 7, version: blocktree.Version{Epoch: 2, Sequence: 2}}
+	c.epoch, c.fences = 3, map[int]*fenced{}
+	ask := func(id uint64) { c.asksFence(&stripe.Message{Kind: stripe.KindFence, ID: id, Node: n.id, File: l.File, Epoch: 3}) }
+	answer := func(id uint64, epoch blocktree.Epoch, mark blocktree.Sequence) {
+		c.takesFence(&stripe.Message{Kind: stripe.KindFence, Answer: true, ID: id, Node: n.id, File: l.File, Epoch: epoch, Last: true,
+			Regions: []stripe.RegionState{{Watermark: blocktree.Version{Epoch: 2, Sequence: mark}}}})
+	}
+	expect := func(when string, holds, asked bool) {
+		t.Helper()
+		if h, knows, a := c.told(n, x); h != holds || knows != holds || a != asked {
+			t.Errorf("%s: holds %v, knows %v, asked %v", when, h, knows, a)
+		}
+	}
+	expect("not asked", false, false)
+	ask(5)
+	answer(5, 2, 40)
+	answer(4, 3, 40)
+	expect("another epoch, another question", false, false)
+	answer(5, 3, 40)
+	answer(5, 3, 1)
+	expect("the first counts", true, true)
+	ask(6)
+	answer(5, 3, 40)
+	expect("asked anew", false, false)
+	answer(6, 3, 1)
+	answer(6, 3, 40)
+	expect("the answer to that", false, true)
+}
+
+// TestWorldsThatWereBad lives worlds that broke once, by the machines' fault or their own. As others do, they change when a machine or the world does.
+func TestWorldsThatWereBad(t *testing.T) {
+	for _, x := range []struct {
+		of   worlds
+		seed uint64
+	}{
+		{worlds{flush: true, liars: true}, 9616},  // judged by an answer to a fence that nobody took
+		{worlds{flush: true, liars: true}, 10927}, // two members that refused in turn kept the holder from reading
+	} {
+		o := optionsOf(t, x.seed, x.of, "")
+		if r := Run(o); r.Failure != "" {
+			t.Errorf("%s\n\t%s", r.Failure, reproduce(t, o))
+		}
+	}
+}
