@@ -14,7 +14,9 @@ func TestJudgedByWhatWasTaken(t *testing.T) {
 	c, n, l := w.clients[0], w.nodes[2], w.meta.files[0].layout
 	x := &write{value: 7, version: blocktree.Version{Epoch: 2, Sequence: 2}}
 	c.epoch, c.fences = 3, map[int]*fenced{}
-	ask := func(id uint64) { c.asksFence(&stripe.Message{Kind: stripe.KindFence, ID: id, Node: n.id, File: l.File, Epoch: 3}) }
+	ask := func(id uint64) {
+		c.asksFence(&stripe.Message{Kind: stripe.KindFence, ID: id, Node: n.id, File: l.File, Epoch: 3})
+	}
 	answer := func(id uint64, epoch blocktree.Epoch, mark blocktree.Sequence) {
 		c.takesFence(&stripe.Message{Kind: stripe.KindFence, Answer: true, ID: id, Node: n.id, File: l.File, Epoch: epoch, Last: true,
 			Regions: []stripe.RegionState{{Watermark: blocktree.Version{Epoch: 2, Sequence: mark}}}})
