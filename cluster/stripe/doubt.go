@@ -162,8 +162,7 @@ func (r *read) agreed(s *segment) bool {
 // few weighs a version that no more members say is committed than may lie: what is in flight would be read of one liar's word, and be undone after that. All
 // that can be reached have to be heard then, and all of these to hold it. Where nobody has it in flight it is a lost write, or a lie that whoever has the key finds.
 func (r *read) few(s *segment) (open bool) {
-	mut := r.c.mut == mutBelieveCommitted || r.c.mut == mutBelieveAny || r.c.mut == mutDenyAny
-	if s.version.IsZero() || r.settledOnly || r.host.settled(r.region, s.version) || mut {
+	if s.version.IsZero() || r.settledOnly || r.host.settled(r.region, s.version) || r.c.mut == mutBelieveCommitted {
 		return false
 	}
 	committed, flying, denied := 0, 0, 0

@@ -115,8 +115,8 @@ func flushKills() []kill {
 // liarKills are those of rules about members that lie.
 func liarKills() []kill {
 	return []kill{
-		{"believeany", 13, "read"},
-		{"denyany", 6, "L2 the honest are not named"},
+		{"believeany", 14, "read"},
+		{"denyany", 7, "L2 the honest are not named"},
 		{"copyzeros", 3219, "I5 in sync has all"},
 		{"fetchfew", 185, "F8 readable"},
 		{"believecommitted", 2708, "I4 acknowledged is not voided"},
