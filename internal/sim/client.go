@@ -209,6 +209,7 @@ func (c *client) drainHolder() {
 		if len(r.Messages)+len(r.Metas)+len(r.Done)+len(r.Released)+len(r.Suspects) == 0 {
 			break
 		}
+		c.refusesFences(r.Suspects)
 		for _, m := range r.Messages {
 			c.asksFence(m)
 			c.remember(m)

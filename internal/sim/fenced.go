@@ -35,6 +35,15 @@ func (c *client) takesFence(m *stripe.Message) {
 	f.taken, f.states = true, append(f.states, m.Regions...)
 }
 
+// refusesFences takes back what the holder has found to be nonsense: it asks again, or goes on without that member.
+func (c *client) refusesFences(xs []stripe.Suspect) {
+	for _, x := range xs {
+		if f := c.fences[c.w.nodeOf(x.Node)]; f != nil && x.Kind == stripe.SuspectNonsense && x.Count == 0 { // those of reads say of which sectors
+			f.taken, f.states = false, nil
+		}
+	}
+}
+
 // told is what a holder has taken from a node of a write: that it holds it, that it knows that it is acknowledged or was kept, and whether there was an answer.
 func (c *client) told(n *node, x *write) (holds, knows, asked bool) {
 	f := c.fences[n.idx]
