@@ -91,6 +91,18 @@ func (r *Routes) leave(endpoint *bttp.Endpoint) {
 	r.askers = slices.DeleteFunc(r.askers, func(a *routeAsker) bool { return a.endpoint == endpoint })
 }
 
+// Join has questions asked by an endpoint that is no client's and no service's: that of a caller without credentials. Leave ends it, before the endpoint is closed.
+func (r *Routes) Join(endpoint *bttp.Endpoint) { r.join(&routeAsker{endpoint: endpoint}) }
+
+// Leave see Join.
+func (r *Routes) Leave(endpoint *bttp.Endpoint) { r.leave(endpoint) }
+
+// Ways returns how an endpoint with credentials connects to what these routes have found: by itself, else by asking those above, as who was asked is reached. A connection that is Asked is the caller's own.
+func (r *Routes) Ways(endpoint *bttp.Endpoint) func(context.Context, blocktree.Runtime) (*bttp.Conn, error) {
+	w := &ways{parents: r.above, own: endpoint.Dial, ask: askBy(endpoint), hard: map[blocktree.Principal]bool{}}
+	return w.dial
+}
+
 // by is who asks.
 func (r *Routes) by() *routeAsker {
 	r.mu.Lock()
