@@ -77,5 +77,22 @@ func (s *Service) refusesFor(from cred.Identity, said *meta.Caller, op meta.Op) 
 	return nil
 }
 
+// onBehalf reports whether somebody asks for another: a sector host that says for whom, or who was let (refusesFor).
+func (s *Service) onBehalf(from speaker, said *meta.Caller) bool {
+	_, node := s.roster.node(from.Principal)
+	return (node || from.speaks) && said != nil
+}
+
+// calledBy is who asks for something, and when: what the credentials of the connection say, and this node's clock. Sector hosts may ask for others, and say when.
+func (s *Service) calledBy(from speaker, said *meta.Caller, at int64) (*meta.Caller, int64) {
+	if !s.onBehalf(from, said) {
+		return callerOf(from.Identity), s.cfg.Clock.Now().UnixNano()
+	}
+	if at == 0 || from.speaks {
+		at = s.cfg.Clock.Now().UnixNano()
+	}
+	return said, at
+}
+
 // RightsChanges counts the changes of rights that this node has applied since its service was opened: what was judged before it moved is to be judged anew.
 func (s *Service) RightsChanges() uint64 { return s.passes.changes.Load() }

@@ -556,23 +556,6 @@ func (s *Service) answerQuery(ctx context.Context, from speaker, body []byte) ([
 	return meta.EncodeAnswer(nil, a), nil
 }
 
-// onBehalf reports whether somebody asks for another: a sector host that says for whom, or who was let (refusesFor).
-func (s *Service) onBehalf(from speaker, said *meta.Caller) bool {
-	_, node := s.roster.node(from.Principal)
-	return (node || from.speaks) && said != nil
-}
-
-// calledBy is who asks for something, and when: what the credentials of the connection say, and this node's clock. Sector hosts may ask for others, and say when.
-func (s *Service) calledBy(from speaker, said *meta.Caller, at int64) (*meta.Caller, int64) {
-	if !s.onBehalf(from, said) {
-		return callerOf(from.Identity), s.cfg.Clock.Now().UnixNano()
-	}
-	if at == 0 || from.speaks {
-		at = s.cfg.Clock.Now().UnixNano()
-	}
-	return said, at
-}
-
 func (s *Service) answerPropose(ctx context.Context, from speaker, forwarded bool, body []byte) ([]byte, error) {
 	command, err := meta.DecodeCommand(body)
 	if err != nil {
