@@ -64,7 +64,8 @@ func (c *Client) seek(ctx context.Context, scope blocktree.Scope) (found, error)
 		}
 		wall := blocktree.Scope("")
 		for _, s := range f.Steps {
-			if (s.What == route.StepDenied || s.What == route.StepRefused) && len(s.Directory) > len(wall) {
+			shut := s.What == route.StepDenied || s.What == route.StepRefused || s.What == route.StepUnreachable && len(c.cfg.Credentials) == 0 // who cannot ask for a way
+			if shut && len(s.Directory) > len(wall) {
 				wall = s.Directory
 			}
 		}

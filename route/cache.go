@@ -205,7 +205,7 @@ func (c *Cache) put(scope blocktree.Scope, r record, what Redirect) error {
 		return foreign(scope)
 	}
 	last := w.n - 1
-	r.place = w.places[last]
+	r.place, r.depth = w.places[last], uint8(last)
 	if len(what.Runtimes) > 0 { // taken before the old one is dropped, which is the same most of the time
 		r.set = c.sets.take(what.Directory, what.Generation, what.Runtimes)
 	}

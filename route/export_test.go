@@ -42,19 +42,20 @@ func (c *Cache) Verify() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.scopes
-	used, kept, refs := 0, 0, map[uint32]uint32{}
+	used, kept, refs, depths := 0, 0, map[uint32]uint32{}, t.depths
 	for _, x := range t.slots {
 		if x.first == 0 {
 			continue
 		}
 		used++
+		depths[t.records[x.first].depth]--
 		of := t.records[x.first].place
 		if x.tag != of.tag() || t.headOf(&of) != x.first {
 			return fmt.Errorf("the scope of record %d is not found", x.first)
 		}
 		for i := x.first; i != 0; i = t.records[i].next {
 			r := &t.records[i]
-			if r.kind == 0 || r.place != of || t.of(x.first, r.kind, r.service) != i {
+			if r.kind == 0 || r.place != of || r.depth != t.records[x.first].depth || t.of(x.first, r.kind, r.service) != i {
 				return fmt.Errorf("record %d is of another scope, or there is another of its kind: %+v", i, *r)
 			}
 			kept++
@@ -72,6 +73,9 @@ func (c *Cache) Verify() error {
 		if i != 0 && s.refs != refs[uint32(i)] {
 			return fmt.Errorf("set %d has %d users, counts %d", i, refs[uint32(i)], s.refs)
 		}
+	}
+	if depths != [len(depths)]uint32{} {
+		return fmt.Errorf("scopes by depth, too many: %v", depths)
 	}
 	if used != t.used || kept != t.kept {
 		return fmt.Errorf("%d scopes, %d records; counted %d, %d", used, kept, t.used, t.kept)

@@ -14,8 +14,9 @@ import (
 // a record and a set, however long the path, as the slots of all beginnings are read before anything depends on one of them, and then all their records.
 type scopes struct {
 	seeds   [2]maphash.Seed
-	slots   []slot // open addressing, linear probing; a power of two
-	used    int    // scopes that have records
+	slots   []slot                             // open addressing, linear probing; a power of two
+	used    int                                // scopes that have records
+	depths  [blocktree.PathDepthMax + 1]uint32 // how many of them are so many names deep: what no scope is as deep as is not looked for
 	records []record
 	free    uint32 // the first record that is not used, linked by next
 	kept    int    // records
@@ -34,6 +35,7 @@ type record struct {
 	service   uint8         // number of its name
 	covers    bool          // what it says holds for all that is below
 	used      bool          // since the hand came by
+	depth     uint8         // of its scope
 }
 
 // slot leads to the first record of a scope. It has a part of the hash beside that, so that only the right record is looked at, most of the time.
@@ -68,7 +70,10 @@ func (s *scopes) follow(root, path string) *way {
 	}
 	w, mask := &s.look, uint32(len(s.slots)-1)
 	w.n = 1
-	w.places[0], w.slots[0] = place{}, s.slots[0]
+	w.places[0], w.slots[0] = place{}, slot{}
+	if s.depths[0] > 0 {
+		w.slots[0] = s.slots[0]
+	}
 	var p place
 	for rest := path[len(root):]; rest != ""; {
 		if w.n == len(w.places) {
@@ -80,7 +85,10 @@ func (s *scopes) follow(root, path string) *way {
 		}
 		rest = rest[1+len(name):]
 		p = place{mix(p.hash, maphash.String(s.seeds[0], name)), mix(p.check, maphash.String(s.seeds[1], name))}
-		w.places[w.n], w.slots[w.n] = p, s.slots[p.tag()&mask]
+		w.places[w.n], w.slots[w.n] = p, slot{}
+		if s.depths[w.n] > 0 {
+			w.slots[w.n] = s.slots[p.tag()&mask]
+		}
 		w.n++
 	}
 	return w
@@ -151,6 +159,7 @@ func (s *scopes) add(r record) uint32 {
 		}
 	}
 	s.used++
+	s.depths[r.depth]++
 	s.put(slot{r.tag(), i})
 	return i
 }
@@ -204,4 +213,5 @@ func (s *scopes) begin(old, first uint32) {
 	}
 	s.slots[i] = slot{}
 	s.used--
+	s.depths[s.records[old].depth]--
 }
