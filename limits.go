@@ -37,6 +37,11 @@ const (
 	RuntimeConnectionsMax             = 1024
 	RuntimeConnectionsPerPrincipalMax = 8
 
+	// BriefConnectionsMax bounds the connections of a runtime that were made to ask something, and BriefIdleMax how long one stays that nobody uses: a question is followed by others within a redirect or two, and a handshake costs a
+	// few milliseconds. What was found holds for longer.
+	BriefConnectionsMax = 64
+	BriefIdleMax        = 30 * time.Second
+
 	// HandshakeTimeout bounds an unauthenticated peer's stay; IdleTimeout is the carrier's own, liveness is the
 	// heartbeat's: sent each HeartbeatInterval, a peer silent for DeadAfter is dead.
 	HandshakeTimeout  = 5 * time.Second

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 
+	"blocktree"
 	"blocktree/cluster/meta"
 	"blocktree/crypto/cred"
 )
@@ -11,7 +13,7 @@ import (
 type behalfKey struct{}
 
 // OnBehalf returns a context in which a Client asks the cluster on behalf of somebody: who that is stands in every command and query, and is judged
-// there. It is taken from sector hosts only; of anybody else the cluster believes that they ask for themselves. The client's session stays its own.
+// there. It is taken from sector hosts, and from filesystem services of directories above (0042); of anybody else the cluster believes that they ask for themselves. The client's session stays its own.
 func OnBehalf(ctx context.Context, who cred.Identity) context.Context {
 	return context.WithValue(ctx, behalfKey{}, callerOf(who))
 }
@@ -31,6 +33,65 @@ func behind(ctx context.Context, said *meta.Caller) *meta.Caller {
 		return caller
 	}
 	return said
+}
+
+// speaker is who asks a node for something, and whether by a code of those who speak for others.
+type speaker struct {
+	asker
+	speaks bool
+}
+
+// code is by which code a cluster is asked: c is a client of another cluster than the service's own if it is not the first of its tree.
+func (c *Client) code(own, forOthers uint16, said *meta.Caller) uint16 {
+	if said == nil || c.tree == nil || c.tree.first == c {
+		return own
+	}
+	return forOthers
+}
+
+// speaksFromAbove reports whether somebody is a filesystem service that may speak for its callers here: of this directory or one above it, and of user id 0, which has every right itself.
+func speaksFromAbove(from cred.Identity, directory blocktree.Scope) bool {
+	return !from.Anonymous() && from.UID == 0 && from.Allows(blocktree.ServiceSector) && from.Allows(blocktree.ServiceFilesystem) && directory.Within(from.Path.Parent())
+}
+
+// speaksOf reports whether a filesystem service of a directory above may ask for op in another's name: where it is judged by rights alone, of which user id 0 has all. What depends on who somebody is it could get in no
+// other way.
+func speaksOf(op meta.Op) bool {
+	switch op.(type) {
+	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.RemoveMoved, meta.DropEntry, meta.Resize, meta.ResizeTree, meta.SetLength, meta.Acquire:
+		return true
+	}
+	return false
+}
+
+// refusesFor says why somebody may not speak for the caller that it says; op is nil for a query. Kind Permission.
+func (s *Service) refusesFor(from cred.Identity, said *meta.Caller, op meta.Op) error {
+	switch {
+	case said == nil:
+		return denied("nobody is named on whose behalf it is asked")
+	case !speaksFromAbove(from, s.cfg.Directory):
+		return denied("only a filesystem service of user id 0, of this directory or one above it, asks on behalf of others")
+	case op != nil && !speaksOf(op):
+		return denied(fmt.Sprintf("nobody asks for a %T on behalf of others", op))
+	}
+	return nil
+}
+
+// onBehalf reports whether somebody asks for another: a sector host that says for whom, or who was let (refusesFor).
+func (s *Service) onBehalf(from speaker, said *meta.Caller) bool {
+	_, node := s.roster.node(from.Principal)
+	return (node || from.speaks) && said != nil
+}
+
+// calledBy is who asks for something, and when: what the credentials of the connection say, and this node's clock. Sector hosts may ask for others, and say when.
+func (s *Service) calledBy(from speaker, said *meta.Caller, at int64) (*meta.Caller, int64) {
+	if !s.onBehalf(from, said) {
+		return callerOf(from.Identity), s.cfg.Clock.Now().UnixNano()
+	}
+	if at == 0 || from.speaks {
+		at = s.cfg.Clock.Now().UnixNano()
+	}
+	return said, at
 }
 
 // RightsChanges counts the changes of rights that this node has applied since its service was opened: what was judged before it moved is to be judged anew.

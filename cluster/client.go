@@ -32,6 +32,8 @@ type ClientConfig struct {
 	Clock       blocktree.Clock
 	// Ways are runtimes of clusters above the one that is used, or below, that are asked for a way to nodes that cannot be dialled, beside those above that the client's own routes have met.
 	Ways []blocktree.Runtime
+	// Speaks says that the runtime is a filesystem service of user id 0: it asks clusters below its own directory in the name of its callers, too (OnBehalf).
+	Speaks bool
 	// SpareAfter is how long a node must have been away before spares take its places over; 0: blocktree.SpareAfter.
 	SpareAfter time.Duration
 }
@@ -81,7 +83,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	}
 	routes := cfg.Routes
 	if routes == nil {
-		routes, err = NewRoutes(RoutesConfig{Root: cfg.Root, Seeds: cfg.Seeds, Home: home(cfg.Scope, runtimes), Ways: cfg.Ways, Logger: cfg.Logger, Clock: cfg.Clock})
+		routes, err = NewRoutes(RoutesConfig{Root: cfg.Root, Seeds: cfg.Seeds, Home: Home(cfg.Scope, runtimes), Ways: cfg.Ways, Logger: cfg.Logger, Clock: cfg.Clock})
 		if err != nil {
 			_ = endpoint.Close() // it has no connection
 			return nil, &blocktree.Error{Op: op, Err: err, Hint: "name members of the cluster, or seeds of the root directory"}
@@ -106,8 +108,8 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// home is the cluster that a configuration lists, as far as it can be asked.
-func home(dir blocktree.Scope, runtimes []blocktree.Runtime) (r route.Redirect) {
+// Home is the cluster that a configuration lists, as far as it can be asked.
+func Home(dir blocktree.Scope, runtimes []blocktree.Runtime) (r route.Redirect) {
 	for _, x := range sectorHosts(runtimes) {
 		if x.Path.Parent() == dir && len(x.Endpoints) > 0 {
 			r.Runtimes = append(r.Runtimes, x)
@@ -253,7 +255,7 @@ func (c *Client) proposeHere(ctx context.Context, command meta.Command) (meta.Re
 	if err != nil {
 		return meta.Result{}, err
 	}
-	reply, err := c.ask(ctx, codePropose, request)
+	reply, err := c.ask(ctx, c.code(codePropose, codeProposeFor, command.Caller), request)
 	if err != nil {
 		return meta.Result{}, err
 	}
@@ -298,7 +300,7 @@ func (c *Client) queryAt(ctx context.Context, q meta.Query) (a meta.Answer, at *
 // queryHere asks this cluster alone. A refusal is in the answer.
 func (c *Client) queryHere(ctx context.Context, q meta.Query) (meta.Answer, error) {
 	q.Caller = behind(ctx, q.Caller)
-	reply, err := c.ask(ctx, codeQuery, meta.EncodeQuery(nil, q))
+	reply, err := c.ask(ctx, c.code(codeQuery, codeQueryFor, q.Caller), meta.EncodeQuery(nil, q))
 	if err != nil {
 		return meta.Answer{}, err
 	}

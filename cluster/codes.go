@@ -26,5 +26,12 @@ const (
 // codeRoute asks where something is (0032): a query of package route; an answer of it, in the body. Anybody may ask, within bounds: the answerer judges.
 const codeRoute uint16 = 43
 
+// Codes of what a filesystem service of a directory above asks in the name of its caller (0042): bodies and answers as of codePropose and codeQuery. Who says no caller, or may not speak for one, is refused:
+// by those codes a node that knows no such service would take it as asked by the service itself.
+const (
+	codeProposeFor uint16 = 44
+	codeQueryFor   uint16 = 45
+)
+
 // CodesOfOthers is the first code of messages that are not the cluster's, but those of another service of the same runtime.
 const CodesOfOthers uint16 = 256

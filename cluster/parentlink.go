@@ -281,6 +281,9 @@ func (s *Service) waited() time.Duration { return s.cfg.Clock.Boot() - s.begun }
 // founding is the first command of the cluster.
 func (s *Service) founding() meta.Op {
 	o := meta.Found{Dir: s.cfg.Directory, Generation: 1, Runtimes: s.cfg.Members, Mode: 0o755, Time: s.cfg.Clock.Now().UnixNano()}
+	if s.cfg.Records != nil {
+		o.Runtimes = s.cfg.Records
+	}
 	if s.cfg.Generation == 0 {
 		return o
 	}

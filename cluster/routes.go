@@ -38,6 +38,7 @@ type Routes struct {
 	cfg    RoutesConfig
 	cache  *route.Cache
 	finder *route.Finder
+	asking chan struct{} // a token per runtime that is being asked: each is a connection
 
 	mu     sync.Mutex
 	askers []*routeAsker
@@ -60,7 +61,7 @@ type RouteStats struct {
 
 // NewRoutes makes routes by which nobody asks yet. It fails with Invalid without a beginning.
 func NewRoutes(cfg RoutesConfig) (*Routes, error) {
-	r := &Routes{cfg: cfg, direct: map[blocktree.Scope][]blocktree.Runtime{}}
+	r := &Routes{cfg: cfg, asking: make(chan struct{}, blocktree.BriefConnectionsMax), direct: map[blocktree.Scope][]blocktree.Runtime{}}
 	r.cache = route.NewCache(route.CacheConfig{Root: cfg.Root, Now: cfg.Clock.Now})
 	var err error
 	r.finder, err = route.NewFinder(route.FinderConfig{Root: cfg.Root, Asker: r, Cache: r.cache, Seeds: cfg.Seeds, Home: cfg.Home, Believe: r.believe, Now: cfg.Clock.Now})
@@ -78,7 +79,7 @@ func (r *Routes) Close() error { return r.finder.Close() }
 
 // join has questions asked by an endpoint from now on, until leave.
 func (r *Routes) join(a *routeAsker) {
-	a.ways = &ways{parents: r.above, own: a.endpoint.Dial, ask: askBy(a.endpoint), hard: map[blocktree.Principal]bool{}}
+	a.ways = &ways{parents: r.above, own: a.endpoint.DialBriefly, ask: askBy(a.endpoint), hard: map[blocktree.Principal]bool{}}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.askers = append(r.askers, a)
@@ -89,6 +90,18 @@ func (r *Routes) leave(endpoint *bttp.Endpoint) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.askers = slices.DeleteFunc(r.askers, func(a *routeAsker) bool { return a.endpoint == endpoint })
+}
+
+// Join has questions asked by an endpoint that is no client's and no service's: that of a caller without credentials. Leave ends it, before the endpoint is closed.
+func (r *Routes) Join(endpoint *bttp.Endpoint) { r.join(&routeAsker{endpoint: endpoint}) }
+
+// Leave see Join.
+func (r *Routes) Leave(endpoint *bttp.Endpoint) { r.leave(endpoint) }
+
+// Ways returns how an endpoint with credentials connects to what these routes have found: by itself, else by asking those above, as who was asked is reached. A connection that is Asked is the caller's own.
+func (r *Routes) Ways(endpoint *bttp.Endpoint) func(context.Context, blocktree.Runtime) (*bttp.Conn, error) {
+	w := &ways{parents: r.above, own: endpoint.Dial, ask: askBy(endpoint), hard: map[blocktree.Principal]bool{}}
+	return w.dial
 }
 
 // by is who asks.
@@ -117,6 +130,12 @@ func (r *Routes) Ask(ctx context.Context, to blocktree.Runtime, in blocktree.Sco
 	}
 	if id := a.endpoint.Identity(); a.answerer != nil && to.Principal == id.Principal { // a command may be run as the node that it asks
 		return a.answerer.Serve(ctx, q.Encode(), route.Querier{Identity: id})
+	}
+	select {
+	case r.asking <- struct{}{}:
+		defer func() { <-r.asking }()
+	case <-ctx.Done():
+		return nil, blocktree.E(op, blocktree.Unavailable, ctx.Err())
 	}
 	to, err := a.discovered(ctx, to, in)
 	if err != nil {

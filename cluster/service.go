@@ -37,6 +37,7 @@ type ServiceConfig struct {
 	Node        blocktree.NodeID
 	Directory   blocktree.Scope           // whose entries the cluster keeps
 	Members     []blocktree.Runtime       // every founding sector host, or every one there is now; this one included
+	Records     []blocktree.Runtime       // of a cluster that is founded: Members with all services of each; nil: as Members
 	Joins       bool                      // the cluster runs already, without this store: there is nothing to found
 	Generation  blocktree.Generation      // of a cluster that is to be founded in a delegated directory; 0: it is the root cluster, or any that works by a list of members
 	Routes      *Routes                   // of the process, which find the cluster above; nil: the service has its own, and begins with Members
@@ -480,7 +481,7 @@ func (s *Service) serve(req *bttp.Request) {
 		s.copyUps.told(req, s.holders.mayChange)
 	case codeCopyUps:
 		s.copyUps.answer(req)
-	case codePropose, codeQuery:
+	case codePropose, codeQuery, codeProposeFor, codeQueryFor:
 		if req.OneWay {
 			break // nothing bounds how many of them come
 		}
@@ -517,8 +518,8 @@ func (s *Service) answerMeta(req *bttp.Request, forwarded bool, body []byte) {
 	defer cancel()
 	var reply []byte
 	var err error
-	from := asker{req.Conn.Peer(), req.Conn.RemoteAddr()}
-	if req.Code == codeQuery {
+	from := speaker{asker{req.Conn.Peer(), req.Conn.RemoteAddr()}, req.Code == codeProposeFor || req.Code == codeQueryFor}
+	if req.Code == codeQuery || req.Code == codeQueryFor {
 		reply, err = s.answerQuery(ctx, from, body)
 	} else {
 		reply, err = s.answerPropose(ctx, from, forwarded, body)
@@ -530,61 +531,55 @@ func (s *Service) answerMeta(req *bttp.Request, forwarded bool, body []byte) {
 	req.Reply(nil, reply)
 }
 
-func (s *Service) answerQuery(ctx context.Context, from asker, body []byte) ([]byte, error) {
+func (s *Service) answerQuery(ctx context.Context, from speaker, body []byte) ([]byte, error) {
 	q, err := meta.DecodeQuery(body)
 	if err != nil {
 		return nil, err
 	}
-	onBehalf := s.onBehalf(from.Identity, q.Caller)
-	q.Caller, q.Time = s.calledBy(from.Identity, q.Caller, q.Time)
+	if from.speaks {
+		if err := s.refusesFor(from.Identity, q.Caller, nil); err != nil {
+			what, on := queryWords(&q)
+			s.audit.refused(from.asker, what, on, err)
+			return nil, err
+		}
+	}
+	onBehalf := s.onBehalf(from, q.Caller)
+	q.Caller, q.Time = s.calledBy(from, q.Caller, q.Time)
 	a, err := s.group.Answer(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	if (a.Kind == blocktree.Permission || a.Kind == blocktree.Unauthenticated) && !onBehalf { // else who asked writes it
 		what, on := queryWords(&q)
-		s.audit.refused(from, what, on, a.Err("cluster"))
+		s.audit.refused(from.asker, what, on, a.Err("cluster"))
 	}
 	return meta.EncodeAnswer(nil, a), nil
 }
 
-// onBehalf reports whether somebody asks for another: a sector host that says for whom.
-func (s *Service) onBehalf(from cred.Identity, said *meta.Caller) bool {
-	_, node := s.roster.node(from.Principal)
-	return node && said != nil
-}
-
-// calledBy is who asks for something, and when: what the credentials of the connection say, and this node's clock. Sector hosts may ask for others.
-func (s *Service) calledBy(from cred.Identity, said *meta.Caller, at int64) (*meta.Caller, int64) {
-	if !s.onBehalf(from, said) {
-		return callerOf(from), s.cfg.Clock.Now().UnixNano()
-	}
-	if at == 0 {
-		at = s.cfg.Clock.Now().UnixNano()
-	}
-	return said, at
-}
-
-func (s *Service) answerPropose(ctx context.Context, from asker, forwarded bool, body []byte) ([]byte, error) {
+func (s *Service) answerPropose(ctx context.Context, from speaker, forwarded bool, body []byte) ([]byte, error) {
 	command, err := meta.DecodeCommand(body)
 	if err != nil {
 		return nil, err
 	}
 	_, fromNode := s.roster.node(from.Principal)
-	if forwarded = forwarded && fromNode; !forwarded {
-		if err := s.permit(ctx, from.Identity, command.Op); err != nil {
+	if forwarded = forwarded && fromNode && !from.speaks; !forwarded {
+		err := s.permit(ctx, from.Identity, command.Op)
+		if err == nil && from.speaks {
+			err = s.refusesFor(from.Identity, command.Caller, command.Op)
+		}
+		if err != nil {
 			if blocktree.KindOf(err) == blocktree.Permission {
 				what, on := opWords(command.Op)
-				s.audit.refused(from, what, on, err)
+				s.audit.refused(from.asker, what, on, err)
 			}
 			return nil, err
 		}
 	}
-	who, onBehalf := from, s.onBehalf(from.Identity, command.Caller)
+	who, onBehalf := from.asker, s.onBehalf(from, command.Caller)
 	if onBehalf {
 		who.Identity = cred.Identity{Principal: command.Caller.Principal, Path: command.Caller.Path}
 	}
-	command.Caller, command.Time = s.calledBy(from.Identity, command.Caller, command.Time)
+	command.Caller, command.Time = s.calledBy(from, command.Caller, command.Time)
 	r, err := s.group.Propose(ctx, command)
 	if blocktree.KindOf(err) == blocktree.NotLeader && !forwarded {
 		r, err = s.forward(ctx, r.Leader, command, err)

@@ -143,7 +143,7 @@ func errAstray(r *meta.Redirect, why string) error {
 func (t *tree) follow(ctx context.Context, at *Client, ask func(*Client) (*meta.Redirect, error)) (*Client, error) {
 	w := way{seen: []blocktree.Path{at.cfg.Scope}}
 	if at != t.first {
-		if err := stays(ctx); err != nil {
+		if err := t.stays(ctx, at.cfg.Scope); err != nil {
 			return nil, err
 		}
 	}
@@ -157,7 +157,7 @@ func (t *tree) follow(ctx context.Context, at *Client, ask func(*Client) (*meta.
 		if err != nil || r == nil || r.Dir == "" {
 			return at, err
 		}
-		if err := stays(ctx); err != nil {
+		if err := t.stays(ctx, r.Dir); err != nil {
 			return nil, err
 		}
 		if hop >= redirectsMax {
@@ -169,13 +169,13 @@ func (t *tree) follow(ctx context.Context, at *Client, ask func(*Client) (*meta.
 	}
 }
 
-// stays refuses to ask another cluster on behalf of somebody: its nodes take no sector host of this one at its word, and would judge the host.
-func stays(ctx context.Context) error {
-	if behind(ctx, nil) == nil {
+// stays refuses to ask the cluster of a directory on behalf of somebody, unless it is one below and this runtime a filesystem service: its nodes take nobody else at their word.
+func (t *tree) stays(ctx context.Context, dir blocktree.Path) error {
+	if cfg := &t.first.cfg; behind(ctx, nil) == nil || cfg.Speaks && dir.Within(cfg.Path.Parent()) {
 		return nil
 	}
 	return &blocktree.Error{Op: "cluster", Kind: blocktree.Unsupported, Err: errors.New("another cluster keeps it"),
-		Hint: "ask a filesystem service of the cluster that keeps the directory"}
+		Hint: "ask a filesystem service of the cluster that keeps the directory, or of one above it"}
 }
 
 // next is the client that a redirect of at leads to.

@@ -5,7 +5,7 @@
 //
 //   - The holder, and every reader a file's key is wrapped to: with the plaintext. They hold the file key.
 //   - A filesystem service (docs/design/0030): as every reader whose key its node has, and with asking the cluster who its callers are allowed to be. Who
-//     gives a node no such key need not trust it so.
+//     gives a node no such key need not trust it so. One of a directory above a cluster asks that cluster in its callers' names, too (docs/design/0042): it is of user id 0, whom every cluster of the domain lets do anything.
 //   - Sector hosts: with keeping bytes and answering truthfully about versions, epochs and views, most of them: a few that lie are outvoted and named
 //     (docs/design/0029 says how many, and about what). Not with plaintext.
 //   - Sector hosts: also with saying no. Rights (docs/design/0026) are rules that honest nodes keep; what a dishonest one gives away is ciphertext.

@@ -9,31 +9,38 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 )
 
-// ClientConfig says who a client is and where a filesystem service can be found.
+// ClientConfig says who a client is and where filesystem services can be found.
 type ClientConfig struct {
 	Root        blocktree.Principal
 	Key         cred.Key         // zero for an anonymous caller
 	Credentials cred.Credentials // of Key; empty for an anonymous caller
 	Transport   bttp.Transport
 	Network     bttp.Network // nil: the machine's
-	Resolver    blocktree.Resolver
-	Scope       blocktree.Scope // directory whose cluster's service is used
-	Logger      *slog.Logger
-	Clock       blocktree.Clock // nil: the system's
+	// Routes find the service that is closest to a path, rootward; nil: those of Begin, if that says where to begin, else none is found.
+	Routes *cluster.Routes
+	Begin  *cluster.RoutesConfig // of routes of the client's own, which ask in its name
+	// Resolver names services where none is found, as a configuration does; nil: nobody does.
+	Resolver blocktree.Resolver
+	Logger   *slog.Logger
+	Clock    blocktree.Clock // nil: the system's
 }
 
-// Client speaks to a filesystem service. All methods may be called by many goroutines at once. What only looks is asked again, of another runtime
+// Client speaks to filesystem services, for each path to those that are closest to it, rootward. All methods may be called by many goroutines at once. What only looks is asked again, of another runtime
 // with the service if there is one, while the answer is Unavailable: for retryFor, or until ctx ends.
 type Client struct {
+	cfg      ClientConfig
 	endpoint *bttp.Endpoint
-	runtimes []blocktree.Runtime
+	dial     func(context.Context, blocktree.Runtime) (*bttp.Conn, error)
 
-	mu   sync.Mutex
-	lead int // index of who answered last
+	mu    sync.Mutex
+	lead  int                                // who of several is asked first
+	asked map[blocktree.Principal]*bttp.Conn // connections that came of an ask: nobody else keeps them
+	walls map[blocktree.Scope]wall
 }
 
 const (
@@ -45,30 +52,39 @@ const (
 	closeTimeout = 10 * time.Second
 )
 
-// Dial makes a client. It connects to nobody; the first request does. Kinds: Invalid, NotFound (nobody registers the service).
-func Dial(ctx context.Context, c ClientConfig) (*Client, error) {
-	runtimes, err := c.Resolver.Closest(ctx, c.Scope, blocktree.ServiceFilesystem)
-	if err != nil {
-		return nil, &blocktree.Error{Op: "fs.Dial", Path: c.Scope.Short(), Err: err,
-			Hint: "no member of cluster.members in the config says services: [filesystem]; a reader key in the config (readerKey) does without"}
-	}
-	for i := range runtimes { // who is reached must prove this one, whatever else it has
-		runtimes[i].Services = []string{blocktree.ServiceFilesystem}
-	}
+// Dial makes a client. It asks nobody and connects to nobody; the first request does. Kinds: Invalid.
+func Dial(c ClientConfig) (*Client, error) {
 	endpoint, err := bttp.New(bttp.Config{Key: c.Key, Credentials: c.Credentials, Root: c.Root, Transport: c.Transport, Network: c.Network,
 		Log: c.Logger, Clock: c.Clock})
 	if err != nil {
 		return nil, err
 	}
-	return &Client{endpoint: endpoint, runtimes: runtimes}, nil
+	d := &Client{cfg: c, endpoint: endpoint, dial: endpoint.Dial, asked: map[blocktree.Principal]*bttp.Conn{}, walls: map[blocktree.Scope]wall{}}
+	if c.Routes == nil && c.Begin != nil {
+		if d.cfg.Routes, err = cluster.NewRoutes(*c.Begin); err != nil {
+			_ = endpoint.Close() // it has no connection
+			return nil, err
+		}
+		d.cfg.Routes.Join(endpoint)
+	}
+	if d.cfg.Routes != nil && len(c.Credentials) > 0 { // nobody else can sign an ask for a way
+		d.dial = d.cfg.Routes.Ways(endpoint)
+	}
+	return d, nil
 }
 
 // Close ends all connections; the service closes the files that were opened.
-func (c *Client) Close() error { return c.endpoint.Close() }
+func (c *Client) Close() error {
+	if r := c.cfg.Routes; r != nil && c.cfg.Begin != nil {
+		r.Leave(c.endpoint)
+		_ = r.Close() // it cannot fail
+	}
+	return c.endpoint.Close()
+}
 
 // Stat describes what a path names. Kinds: NotFound, Permission, Unavailable.
 func (c *Client) Stat(ctx context.Context, path blocktree.Path) (Info, error) {
-	b, err := c.ask(ctx, codeStat, &pathRequest{path: path})
+	b, err := c.ask(ctx, path.Parent(), codeStat, &pathRequest{path: path})
 	if err != nil {
 		return Info{}, failed("stat", path, err)
 	}
@@ -79,7 +95,7 @@ func (c *Client) Stat(ctx context.Context, path blocktree.Path) (Info, error) {
 // ReadDirAfter returns the next entries of a directory, at most limit (0: as many as one answer has), in the order of their names, those after a name;
 // more says that there are others behind them.
 func (c *Client) ReadDirAfter(ctx context.Context, path blocktree.Path, after string, limit int) (entries []Entry, more bool, err error) {
-	b, err := c.ask(ctx, codeList, &pathRequest{path: path, after: after, limit: uint32(limit)})
+	b, err := c.ask(ctx, path, codeList, &pathRequest{path: path, after: after, limit: uint32(limit)})
 	if err != nil {
 		return nil, false, failed("list", path, err)
 	}
@@ -153,7 +169,7 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (
 		r.flags |= flagPlain
 	}
 	var f *remote
-	err := c.again(ctx, func(conn *bttp.Conn) error {
+	err := c.again(ctx, path.Parent(), func(conn *bttp.Conn) error {
 		late := func(reply bttp.Reply) { // nobody waits for it any more
 			if handle, _, err := decodeOpened(reply.Body); err == nil {
 				_ = conn.Send(codeClose, fileRequest{handle: handle}.encode()) // else it ends with the connection
@@ -183,48 +199,6 @@ func failed(op string, path blocktree.Path, err error) error {
 	return &blocktree.Error{Op: op, Path: path.Short(), Err: err}
 }
 
-// conn returns the connection to the runtime that answered last, or to another one.
-func (c *Client) conn(ctx context.Context) (*bttp.Conn, error) {
-	var errs []error
-	kind := blocktree.Unavailable
-	for range c.runtimes {
-		c.mu.Lock()
-		r := c.runtimes[c.lead%len(c.runtimes)]
-		c.mu.Unlock()
-		conn, err := c.endpoint.Dial(ctx, r)
-		if err == nil {
-			return conn, nil
-		}
-		if k := blocktree.KindOf(err); k != blocktree.Other {
-			kind = k
-		}
-		errs = append(errs, err)
-		c.next()
-	}
-	return nil, &blocktree.Error{Op: "fs: no filesystem service answers", Kind: kind, Err: errors.Join(errs...)}
-}
-
-// next has another runtime asked.
-func (c *Client) next() {
-	c.mu.Lock()
-	c.lead++
-	c.mu.Unlock()
-}
-
-// again does what changes nothing until the answer is another than Unavailable.
-func (c *Client) again(ctx context.Context, do func(*bttp.Conn) error) error {
-	return retry(ctx, func() error {
-		conn, err := c.conn(ctx)
-		if err == nil {
-			err = do(conn)
-		}
-		if blocktree.KindOf(err) == blocktree.Unavailable {
-			c.next()
-		}
-		return err
-	})
-}
-
 // retry does something again, after a pause, while it is Unavailable.
 func retry(ctx context.Context, do func() error) error {
 	deadline, pause := time.Now().Add(retryFor), retryPauseMin
@@ -242,22 +216,22 @@ func retry(ctx context.Context, do func() error) error {
 	}
 }
 
-// ask asks something about a path, again and again if need be.
-func (c *Client) ask(ctx context.Context, code uint16, r *pathRequest) (b []byte, err error) {
-	err = c.again(ctx, func(conn *bttp.Conn) error {
+// ask asks something about a path, again and again if need be, of the services that are closest to a directory.
+func (c *Client) ask(ctx context.Context, dir blocktree.Scope, code uint16, r *pathRequest) (b []byte, err error) {
+	err = c.again(ctx, dir, func(conn *bttp.Conn) error {
 		b, err = call(ctx, conn, code, nil, r.encode())
 		return err
 	})
 	return b, err
 }
 
-// askOnce asks for a change. It is asked for once, as nobody knows what became of a request without an answer.
-func (c *Client) askOnce(ctx context.Context, code uint16, r *pathRequest) ([]byte, error) {
-	conn, err := c.conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return call(ctx, conn, code, nil, r.encode())
+// askOnce asks for a change. It is asked for once, as nobody knows what became of a request without an answer; of the next service rootward where one does not reach the cluster, and has done nothing.
+func (c *Client) askOnce(ctx context.Context, code uint16, r *pathRequest) (b []byte, err error) {
+	err = c.rootward(ctx, r.path.Parent(), func(conn *bttp.Conn) error {
+		b, err = call(ctx, conn, code, nil, r.encode())
+		return err
+	})
+	return b, err
 }
 
 // call is CallWait with a copy of the answer's body.

@@ -21,8 +21,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	testRoot = blocktree.RootPath(blocktree.PrincipalOf([]byte("root")))
-	nobody   = cred.Identity{}
+	testKey, _ = cred.GenerateKey() // it does not fail
+	testRoot   = blocktree.RootPath(testKey.Principal())
+	nobody     = cred.Identity{}
 )
 
 // somebody is a caller with credentials.

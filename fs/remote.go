@@ -24,6 +24,14 @@ var _ File = (*remote)(nil)
 // Info implements File.
 func (f *remote) Info() Info { return f.info }
 
+// ServiceOf is the runtime of the filesystem service that a file was opened by; "" for one that was opened here.
+func ServiceOf(f File) blocktree.Path {
+	if r, ok := f.(*remote); ok {
+		return r.conn.Peer().Path
+	}
+	return ""
+}
+
 // ReadAt implements File.
 func (f *remote) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 	done := 0

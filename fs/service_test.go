@@ -49,20 +49,23 @@ func (b *bed) identity(name string, services ...string) (cred.Key, cred.Credenti
 
 func newBed(t *testing.T, change func(*Config)) *bed {
 	t.Helper()
-	root, err := cred.GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bed{t: t, root: root, fake: newFake()}
+	b := &bed{t: t, root: testKey, fake: newFake()}
 	b.service = newTestService(t, b.fake, change)
-	key, chain := b.identity("node", blocktree.ServiceFilesystem)
-	b.endpoint, err = bttp.Listen(t.Context(), bttp.Config{Key: key, Credentials: chain, Root: root.Principal(), Addrs: []string{"127.0.0.1:0"}, Transport: bttp.TCP,
+	b.listen(b.identity("node", blocktree.ServiceFilesystem))
+	return b
+}
+
+// listen has the service served by who has the credentials.
+func (b *bed) listen(key cred.Key, chain cred.Credentials) {
+	b.t.Helper()
+	id, err := cred.Verify(chain, b.root.Principal(), time.Now())
+	b.must(err)
+	b.endpoint, err = bttp.Listen(b.t.Context(), bttp.Config{Key: key, Credentials: chain, Root: b.root.Principal(), Addrs: []string{"127.0.0.1:0"}, Transport: bttp.TCP,
 		Handler: b.service, Admit: b.service.Admit, Log: slog.New(slog.DiscardHandler)})
 	b.must(err)
-	t.Cleanup(func() { _ = b.endpoint.Close() })
-	b.runtime = blocktree.Runtime{Path: blocktree.RootPath(root.Principal()).Join("node"), Principal: key.Principal(), Endpoints: b.endpoint.Addrs(),
-		Services: []string{blocktree.ServiceFilesystem}}
-	return b
+	endpoint := b.endpoint
+	b.t.Cleanup(func() { _ = endpoint.Close() })
+	b.runtime = blocktree.Runtime{Path: id.Path, Principal: key.Principal(), Endpoints: b.endpoint.Addrs(), Services: []string{blocktree.ServiceFilesystem}}
 }
 
 // dial connects somebody by name; "" is nobody in particular. It returns who that is.
@@ -70,14 +73,14 @@ func (b *bed) dial(name string) (*Client, cred.Identity) {
 	b.t.Helper()
 	table, err := route.NewTable([]blocktree.Runtime{b.runtime})
 	b.must(err)
-	c := ClientConfig{Root: b.root.Principal(), Transport: bttp.TCP, Resolver: table, Scope: blocktree.RootPath(b.root.Principal()), Logger: slog.New(slog.DiscardHandler)}
+	c := ClientConfig{Root: b.root.Principal(), Transport: bttp.TCP, Resolver: table, Logger: slog.New(slog.DiscardHandler)}
 	var who cred.Identity
 	if name != "" {
 		c.Key, c.Credentials = b.identity(name)
 		who, err = cred.Verify(c.Credentials, c.Root, time.Now())
 		b.must(err)
 	}
-	client, err := Dial(b.t.Context(), c)
+	client, err := Dial(c)
 	b.must(err)
 	b.t.Cleanup(func() { _ = client.Close() })
 	return client, who
@@ -201,7 +204,7 @@ func TestConnectionIsTheOwner(t *testing.T) {
 
 func mustConn(t *testing.T, c *Client) *bttp.Conn {
 	t.Helper()
-	conn, err := c.conn(t.Context())
+	conn, _, err := c.conn(t.Context(), testRoot)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"sync"
 	"time"
-	"unsafe"
 
 	"blocktree"
 )
@@ -17,19 +16,6 @@ const (
 	recordClosest                       // an answer to Closest
 	recordCluster                       // the directory has a cluster of its own: its sector hosts
 )
-
-// record is one thing that is known of a scope, until a time.
-type record struct {
-	expires         time.Duration // since the cache was made
-	node, next, set uint32        // set 0: nobody
-	kind            recordKind
-	service         uint8 // number of its name
-	covers          bool  // what it says holds for all that is below
-	used            bool  // since the hand came by
-}
-
-// recordBytes is a record, and what append keeps for more.
-const recordBytes = int(unsafe.Sizeof(record{})) * 5 / 4
 
 // servicesMax bounds the names of services that a cache has seen; there are a handful. Answers about more are not kept.
 const servicesMax = 255
@@ -48,11 +34,8 @@ type Cache struct {
 	start time.Time
 
 	mu       sync.Mutex
-	trie     *trie
+	scopes   *scopes
 	sets     *sets
-	records  []record // records[0] is nobody; one whose node is 0 is not used
-	free     uint32   // linked by next
-	kept     int
 	hand     int
 	services map[string]uint8
 	stats    CacheStats
@@ -76,8 +59,9 @@ type Known struct {
 
 // NewCache makes an empty cache.
 func NewCache(cfg CacheConfig) *Cache {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+	start := time.Now()
+	if cfg.Now != nil {
+		start = cfg.Now()
 	}
 	if cfg.Scopes == 0 {
 		cfg.Scopes = blocktree.RouteScopesMax
@@ -85,11 +69,15 @@ func NewCache(cfg CacheConfig) *Cache {
 	if cfg.Bytes == 0 {
 		cfg.Bytes = blocktree.RouteBytesMax
 	}
-	return &Cache{cfg: cfg, root: string(blocktree.RootPath(cfg.Root)), start: cfg.Now(), trie: newTrie(), sets: newSets(),
-		records: make([]record, 1), services: map[string]uint8{}}
+	return &Cache{cfg: cfg, root: string(blocktree.RootPath(cfg.Root)), start: start, scopes: newScopes(), sets: newSets(), services: map[string]uint8{}}
 }
 
-func (c *Cache) now() time.Duration { return c.cfg.Now().Sub(c.start) }
+func (c *Cache) now() time.Duration {
+	if c.cfg.Now == nil { // reads one clock instead of two
+		return time.Since(c.start)
+	}
+	return c.cfg.Now().Sub(c.start)
+}
 
 // Lookup answers a question from memory; false if it must be asked. It does not block or allocate.
 func (c *Cache) Lookup(kind QueryKind, scope blocktree.Scope, service string) (Known, bool) {
@@ -101,8 +89,10 @@ func (c *Cache) Lookup(kind QueryKind, scope blocktree.Scope, service string) (K
 		c.stats.Misses++
 		return Known{}, false
 	}
-	r := &c.records[i]
-	r.used = true
+	r := &c.scopes.records[i]
+	if !r.used {
+		r.used = true
+	}
 	if r.set == 0 {
 		c.stats.NegativeHits++
 	} else {
@@ -115,32 +105,40 @@ func (c *Cache) Lookup(kind QueryKind, scope blocktree.Scope, service string) (K
 // find returns the record that answers a question, 0 if there is none.
 func (c *Cache) find(kind QueryKind, scope blocktree.Scope, service string, now time.Duration) uint32 {
 	number := c.services[service]
-	var w way
-	if number == 0 || !c.trie.follow(c.root, string(scope), &w) {
+	if number == 0 {
 		return 0
 	}
-	best, at := uint32(0), uint32(topNode)
-	for depth := 0; ; depth++ {
-		last := depth == w.n
-		for i := c.trie.nodes[at].records; i != 0; i = c.records[i].next {
-			r := &c.records[i]
+	w := c.follow(scope)
+	if w == nil {
+		return 0
+	}
+	best, at := uint32(0), 0
+	for depth := range w.n {
+		last := depth == w.n-1
+		for i := w.heads[depth]; i != 0; {
+			r := &c.scopes.records[i]
 			switch {
 			case r.expires <= now:
-			case r.kind == recordCluster && (best == 0 || c.records[best].node != at):
+			case r.kind == recordCluster && (best == 0 || at != depth):
 				best = 0 // what was said of directories above is not said of this cluster
 			case kind == InScope && r.kind == recordInScope && last && r.service == number:
 				return i
 			case kind == Closest && r.kind == recordClosest && (last || r.covers) && r.service == number:
-				best = i
+				best, at = i, depth
 			}
-		}
-		if last {
-			return best
-		}
-		if at = c.trie.child(at, &w, depth); at == 0 {
-			return best
+			i = r.next
 		}
 	}
+	return best
+}
+
+// follow is scopes.follow and find.
+func (c *Cache) follow(scope blocktree.Scope) *way {
+	w := c.scopes.follow(c.root, string(scope))
+	if w != nil {
+		c.scopes.find(w)
+	}
+	return w
 }
 
 // Nearest returns the deepest cluster that is known whose directory is scope or above it; false if none is. It does not block or allocate.
@@ -148,35 +146,20 @@ func (c *Cache) Nearest(scope blocktree.Scope) (Redirect, bool) {
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var w way
-	best, at := uint32(0), uint32(topNode)
-	if !c.trie.follow(c.root, string(scope), &w) {
+	w := c.follow(scope)
+	if w == nil {
 		return Redirect{}, false
 	}
-	for depth := 0; at != 0; depth++ {
-		if i := c.at(at, recordCluster, 0); i != 0 && c.records[i].expires > now {
-			best = i
+	for depth := w.n - 1; depth >= 0; depth-- {
+		i := c.scopes.of(w.heads[depth], recordCluster, 0)
+		if i == 0 || c.scopes.records[i].expires <= now {
+			continue
 		}
-		if depth == w.n {
-			break
-		}
-		at = c.trie.child(at, &w, depth)
+		c.scopes.records[i].used = true
+		s := &c.sets.list[c.scopes.records[i].set]
+		return Redirect{Directory: s.directory, Generation: s.generation, Runtimes: s.runtimes}, true
 	}
-	if best == 0 {
-		return Redirect{}, false
-	}
-	c.records[best].used = true
-	s := &c.sets.list[c.records[best].set]
-	return Redirect{Directory: s.directory, Generation: s.generation, Runtimes: s.runtimes}, true
-}
-
-// at returns a node's record of a kind and service, 0 if it has none.
-func (c *Cache) at(n uint32, kind recordKind, service uint8) uint32 {
-	i := c.trie.nodes[n].records
-	for i != 0 && (c.records[i].kind != kind || c.records[i].service != service) {
-		i = c.records[i].next
-	}
-	return i
+	return Redirect{}, false
 }
 
 // Learn remembers an answer: runtimes of directory in, or none, for scope alone or, of Closest, for all that is below it too. It copies what it keeps.
@@ -185,7 +168,7 @@ func (c *Cache) Learn(kind QueryKind, scope blocktree.Scope, service string, cov
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.trie.follow(c.root, string(scope), new(way)) { // before its service takes a number
+	if c.scopes.follow(c.root, string(scope)) == nil { // before its service takes a number
 		return foreign(scope)
 	}
 	number := c.services[service]
@@ -217,84 +200,61 @@ func foreign(scope blocktree.Scope) error {
 
 // put keeps a record in the place of the one of its kind and service.
 func (c *Cache) put(scope blocktree.Scope, r record, what Redirect) error {
-	var w way
-	if !c.trie.follow(c.root, string(scope), &w) {
+	w := c.follow(scope)
+	if w == nil {
 		return foreign(scope)
 	}
-	at := c.trie.add(&w)
+	last := w.n - 1
+	r.place, r.depth = w.places[last], uint8(last)
 	if len(what.Runtimes) > 0 { // taken before the old one is dropped, which is the same most of the time
 		r.set = c.sets.take(what.Directory, what.Generation, what.Runtimes)
 	}
-	i := c.at(at, r.kind, r.service)
+	i := c.scopes.of(w.heads[last], r.kind, r.service)
 	if i != 0 {
-		c.sets.drop(c.records[i].set)
-		r.next = c.records[i].next
+		old := &c.scopes.records[i]
+		c.sets.drop(old.set)
+		r.next = old.next
+		*old = r
 	} else {
 		if r.kind == recordCluster {
-			c.dropAnswers(at)
+			c.dropAnswers(w.heads[last])
 		}
-		if i = c.free; i != 0 {
-			c.free = c.records[i].next
-		} else {
-			i = uint32(len(c.records))
-			c.records = append(c.records, record{})
-		}
-		r.next, c.trie.nodes[at].records = c.trie.nodes[at].records, i
-		c.kept++
+		i = c.scopes.add(r)
 	}
-	r.node = at
-	c.records[i] = r
 	c.makeRoom(int(i))
 	return nil
 }
 
-// dropAnswers forgets what was answered about a directory. The node stays.
-func (c *Cache) dropAnswers(n uint32) {
-	for i := c.trie.nodes[n].records; i != 0; {
-		next := c.records[i].next
-		if c.records[i].kind != recordCluster {
-			c.unlink(i)
-		}
+// dropAnswers forgets what was answered about a directory that has no cluster yet, as far as is known: the whole list of records.
+func (c *Cache) dropAnswers(head uint32) {
+	for i := head; i != 0; {
+		next := c.scopes.records[i].next
+		c.remove(i)
 		i = next
 	}
 }
 
-// unlink takes a record out of its node, and leaves the node.
-func (c *Cache) unlink(i uint32) {
-	r := c.records[i]
-	link := &c.trie.nodes[r.node].records
-	for *link != i {
-		link = &c.records[*link].next
-	}
-	*link = r.next
-	c.sets.drop(r.set)
-	c.records[i] = record{next: c.free}
-	c.free = i
-	c.kept--
-}
-
-// remove takes a record out, with its node if that has nothing else.
+// remove takes a record out.
 func (c *Cache) remove(i uint32) {
-	n := c.records[i].node
-	c.unlink(i)
-	c.trie.prune(n)
+	c.sets.drop(c.scopes.records[i].set)
+	c.scopes.remove(i)
 }
 
 // bytes is what is kept, as estimated.
 func (c *Cache) bytes() int {
-	return c.trie.used*nodeBytes + c.trie.bytes + c.kept*recordBytes + c.sets.bytes
+	return c.scopes.used*scopeBytes + c.scopes.kept*recordBytes + c.sets.bytes
 }
 
 // makeRoom evicts what was not used since the hand came by last, until the bounds are kept, but not what is new. Two rounds evict everything else. What is new counts as not
 // used: if all were, the hand would go round once and evict what is used most.
 func (c *Cache) makeRoom(keep int) {
 	now := c.now()
-	for c.kept > 1 && (c.trie.used > c.cfg.Scopes || c.bytes() > c.cfg.Bytes) {
-		if c.hand++; c.hand >= len(c.records) {
+	for c.scopes.kept > 1 && (c.scopes.used > c.cfg.Scopes || c.bytes() > c.cfg.Bytes) {
+		if c.hand++; c.hand >= len(c.scopes.records) {
 			c.hand = 1
 		}
-		switch r := &c.records[c.hand]; {
-		case r.node == 0 || c.hand == keep:
+		switch r := &c.scopes.records[c.hand]; {
+		case r.kind == 0 || c.hand == keep:
 		case r.expires <= now:
 			c.stats.Expired++
 			c.remove(uint32(c.hand))
@@ -322,18 +282,11 @@ func (c *Cache) Forget(kind QueryKind, scope blocktree.Scope, service string) {
 func (c *Cache) ForgetCluster(dir blocktree.Scope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var w way
-	if !c.trie.follow(c.root, string(dir), &w) {
+	w := c.follow(dir)
+	if w == nil {
 		return
 	}
-	at := uint32(topNode)
-	for depth := 0; depth < w.n && at != 0; depth++ {
-		at = c.trie.child(at, &w, depth)
-	}
-	if at == 0 {
-		return
-	}
-	if i := c.at(at, recordCluster, 0); i != 0 {
+	if i := c.scopes.of(w.heads[w.n-1], recordCluster, 0); i != 0 {
 		c.stats.Forgotten++
 		c.remove(i)
 	}
@@ -344,6 +297,6 @@ func (c *Cache) Stats() CacheStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats
-	s.Records, s.Scopes, s.Bytes = c.kept, c.trie.used, c.bytes()
+	s.Records, s.Scopes, s.Bytes = c.scopes.kept, c.scopes.used, c.bytes()
 	return s
 }

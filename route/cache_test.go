@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -187,7 +188,11 @@ func TestCacheAgainstModel(t *testing.T) {
 		for range 2000 {
 			kind := route.QueryKind(1 + random.IntN(2))
 			scope := ""
-			for range random.IntN(4) {
+			names := 4
+			if seed%8 == 0 {
+				names = blocktree.PathDepthMax + 1
+			}
+			for range random.IntN(names) {
 				scope += "/" + strings.Repeat(string(rune('a'+random.IntN(3))), 1+18*random.IntN(3)) // 1, 19 and 37: short and long ones
 			}
 			switch random.IntN(8) {
@@ -298,11 +303,36 @@ const bigScopes, bigClusters = 1_000_000, 100_000
 
 // fill makes a cache that knows a million directories in a hundred thousand clusters of three.
 func fill(tb testing.TB) (*route.Cache, func(i int) blocktree.Scope) {
+	return fillWith(tb, func(i int) string { return fmt.Sprintf("/site%d/rack%d", i%100, i/100) }, func(i int) string { return fmt.Sprintf("/dir%d", i) })
+}
+
+// fillDeep is fill with directories five to eight names deep, of all lengths, at random.
+func fillDeep(tb testing.TB) (*route.Cache, func(i int) blocktree.Scope) {
+	name := func(random *rand.Rand) string {
+		return "/" + strings.Repeat("x", random.IntN(12)) + strconv.FormatUint(random.Uint64()>>(20+random.IntN(30)), 36)
+	}
+	return fillWith(tb, func(i int) (out string) {
+		random := rand.New(rand.NewPCG(uint64(i/50), 1)) // fifty beside one another
+		for range 3 + i/50%2 {
+			out += name(random)
+		}
+		return out + "/home" + strconv.Itoa(i)
+	}, func(i int) (out string) {
+		random := rand.New(rand.NewPCG(uint64(i), 2))
+		for range 1 + random.IntN(3) {
+			out += name(random)
+		}
+		return out
+	})
+}
+
+// fillWith is fill with names of one's own: of the i-th cluster, and of the i-th directory of each.
+func fillWith(tb testing.TB, cluster, directory func(i int) string) (*route.Cache, func(i int) blocktree.Scope) {
 	tb.Helper()
 	c := route.NewCache(route.CacheConfig{Root: principal("root"), Scopes: 2 * bigScopes, Bytes: 1 << 30})
 	const each = bigScopes / bigClusters
-	home := func(i int) blocktree.Scope { return below(fmt.Sprintf("/site%d/rack%d", i%100, i/100)) }
-	dir := func(i int) blocktree.Scope { return home(i / each).Join(fmt.Sprintf("dir%d", i%each)) }
+	home := func(i int) blocktree.Scope { return below(cluster(i)) }
+	dir := func(i int) blocktree.Scope { return home(i/each) + blocktree.Path(directory(i%each)) }
 	for i := range bigClusters {
 		list := make([]blocktree.Runtime, 3)
 		for n := range list {
@@ -330,6 +360,12 @@ func TestMillionScopes(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
+	for name, fill := range map[string]func(testing.TB) (*route.Cache, func(int) blocktree.Scope){"wide": fill, "deep": fillDeep} {
+		t.Run(name, func(t *testing.T) { millionScopes(t, heap, fill) })
+	}
+}
+
+func millionScopes(t *testing.T, heap func() uint64, fill func(testing.TB) (*route.Cache, func(int) blocktree.Scope)) {
 	before := heap()
 	c, dir := fill(t)
 	took := heap() - before
@@ -359,7 +395,11 @@ func TestMillionScopes(t *testing.T) {
 	runtime.KeepAlive(c)
 }
 
-func BenchmarkLookup(b *testing.B) {
+func BenchmarkLookup(b *testing.B) { benchmarkLookup(b, fill) }
+
+func BenchmarkLookupDeep(b *testing.B) { benchmarkLookup(b, fillDeep) }
+
+func benchmarkLookup(b *testing.B, fill func(testing.TB) (*route.Cache, func(int) blocktree.Scope)) {
 	c, dir := fill(b)
 	scopes := make([]blocktree.Scope, 1<<16)
 	random := rand.New(rand.NewPCG(1, 1))

@@ -41,58 +41,44 @@ func (a *Answerer) Admit(q Querier) bool { return a.rates.admit(q, a.cfg.Now()) 
 func (c *Cache) Verify() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	nodes, children, records, refs, bytes := 0, map[uint32]uint32{}, 0, map[uint32]uint32{}, 0
-	for _, s := range c.trie.slots {
-		n := s.node
-		if n == 0 {
+	t := c.scopes
+	used, kept, refs, depths := 0, 0, map[uint32]uint32{}, t.depths
+	for _, x := range t.slots {
+		if x.first == 0 {
 			continue
 		}
-		at := &c.trie.nodes[n]
-		nodes++
-		children[at.parent]++
-		name := c.trie.nameOf(at)
-		if len(name) > shortName {
-			bytes += longBytes + len(name)
+		used++
+		depths[t.records[x.first].depth]--
+		of := t.records[x.first].place
+		if x.tag != of.tag() || t.headOf(&of) != x.first {
+			return fmt.Errorf("the scope of record %d is not found", x.first)
 		}
-		path := ""
-		for up := n; up != topNode; up = c.trie.nodes[up].parent {
-			path = "/" + c.trie.nameOf(&c.trie.nodes[up]) + path
-		}
-		var w way
-		found := uint32(topNode)
-		c.trie.follow("", path, &w)
-		for i := 0; i < w.n && found != 0; i++ {
-			found = c.trie.child(found, &w, i)
-		}
-		if found != n {
-			return fmt.Errorf("node %d is not found", n)
-		}
-		if at.records == 0 && at.children == 0 {
-			return fmt.Errorf("node %d is good for nothing", n)
+		for i := x.first; i != 0; i = t.records[i].next {
+			r := &t.records[i]
+			if r.kind == 0 || r.place != of || r.depth != t.records[x.first].depth || t.of(x.first, r.kind, r.service) != i {
+				return fmt.Errorf("record %d is of another scope, or there is another of its kind: %+v", i, *r)
+			}
+			kept++
+			refs[r.set]++
 		}
 	}
-	for n, at := range c.trie.nodes {
-		if n != 0 && at.name[0] == 0 && n != topNode {
-			continue
-		}
-		if at.children != children[uint32(n)] {
-			return fmt.Errorf("node %d has %d children, counts %d", n, children[uint32(n)], at.children)
-		}
-		for i := at.records; i != 0; i = c.records[i].next {
-			records++
-			refs[c.records[i].set]++
-			if c.records[i].node != uint32(n) {
-				return fmt.Errorf("record %d is in node %d and says %d", i, n, c.records[i].node)
-			}
-		}
+	unused := 0
+	for i := t.free; i != 0 && unused < len(t.records); i = t.records[i].next {
+		unused++
+	}
+	if kept+unused+1 != len(t.records) {
+		return fmt.Errorf("of %d records %d are kept and %d free", len(t.records), kept, unused)
 	}
 	for i, s := range c.sets.list {
 		if i != 0 && s.refs != refs[uint32(i)] {
 			return fmt.Errorf("set %d has %d users, counts %d", i, refs[uint32(i)], s.refs)
 		}
 	}
-	if nodes+1 != c.trie.used || records != c.kept || bytes != c.trie.bytes {
-		return fmt.Errorf("%d nodes, %d records, %d bytes; counted %d, %d, %d", nodes+1, records, bytes, c.trie.used, c.kept, c.trie.bytes)
+	if depths != [len(depths)]uint32{} {
+		return fmt.Errorf("scopes by depth, too many: %v", depths)
+	}
+	if used != t.used || kept != t.kept {
+		return fmt.Errorf("%d scopes, %d records; counted %d, %d", used, kept, t.used, t.kept)
 	}
 	return nil
 }

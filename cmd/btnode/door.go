@@ -29,7 +29,7 @@ type door struct {
 	tell      io.Writer // which case was used; nil: nobody wants to know
 	cluster   *cluster.Client
 	reader    *keys.ReaderKey // nil: there is none
-	service   *fs.Client      // nil: nobody registers the service
+	service   *fs.Client      // of whom services are asked, as far as any are found
 	roots     file.Roots      // of files of integrity tree; nil: nothing is kept
 	root      tree.Root       // that the file must have, or have had
 	warn      io.Writer
@@ -95,9 +95,7 @@ func (d *door) open(c *cobra.Command) (err error) {
 			}
 		}
 	}
-	if d.anonymous || len(d.cfg.Filesystems()) > 0 {
-		d.service, err = parts.DialFilesystem(c.Context(), &d.cfg.Base, d.anonymous, log)
-	}
+	d.service, err = parts.DialFilesystem(&d.cfg.Base, d.cluster, log)
 	return err
 }
 
@@ -117,22 +115,25 @@ func (d *door) used(path blocktree.Path, number int, how string) {
 	}
 }
 
-// usedService is used of a filesystem service.
-func (d *door) usedService(path blocktree.Path) {
+// usedService is used of a filesystem service, or of those in a directory.
+func (d *door) usedService(path blocktree.Path, service string) {
 	if d.anonymous {
-		d.used(path, 4, "by a filesystem service, as nobody in particular")
+		d.used(path, 4, "by the filesystem service "+service+", as nobody in particular")
 		return
 	}
-	d.used(path, 3, "by a filesystem service")
+	why := "no reader key is configured"
+	if d.reader != nil {
+		why = "the reader key does not open it"
+	}
+	d.used(path, 3, "by the filesystem service "+service+": "+why)
 }
 
-// noDoor is the error of a configuration that has no way to a file's content.
-func noDoor(err error) error {
-	if err != nil {
-		return err
+// noDoor is the error of a path that no filesystem service was found for; why is what the reader key came to, nil where there is none.
+func noDoor(why, err error) error {
+	if why != nil && fs.NoService(err) {
+		return why
 	}
-	return &blocktree.Error{Op: "open", Kind: blocktree.Invalid, Err: errors.New("the configuration has no way to the content of files"),
-		Hint: "name a reader key (readerKey), or the members that are a filesystem service (services: [filesystem])"}
+	return err
 }
 
 // file opens a file: with the reader key if that opens it, else through a filesystem service.
@@ -159,14 +160,12 @@ func (d *door) file(ctx context.Context, path blocktree.Path, o fs.OpenOptions) 
 	if err := d.kept(path, err); err != nil {
 		return nil, err
 	}
-	if d.service == nil {
-		return nil, noDoor(err)
+	f, errService := d.service.Open(ctx, path, o)
+	if errService != nil {
+		return nil, noDoor(err, errService)
 	}
-	f, err := d.service.Open(ctx, path, o)
-	if err == nil {
-		d.usedService(path)
-	}
-	return f, err
+	d.usedService(path, fs.ServiceOf(f).Short())
+	return f, nil
 }
 
 // kept refuses a filesystem service for a file of which a root is kept here: whoever says that the reader key does not open it, which is why, could have it read as it was before.
@@ -212,9 +211,6 @@ func (d *door) create(ctx context.Context, path blocktree.Path, create *config.C
 			return err
 		}
 		return d.roots.Save(path, file.Seen{File: inode.ID}) // in the place of what another file had here
-	}
-	if d.service == nil {
-		return noDoor(nil)
 	}
 	if create.Tree() {
 		return cli.Invalid("name a reader key (readerKey) in the configuration", "a filesystem service makes no files of integrity tree")
@@ -281,8 +277,9 @@ func (d *door) list(ctx context.Context, path blocktree.Path) (lines []fileLine,
 		return lines, err
 	}
 	entries, err := d.service.ReadDir(ctx, path)
-	if err == nil {
-		d.usedService(path)
+	if err == nil && d.tell != nil {
+		in, _, _ := d.service.Nearest(ctx, path) // as it was found just now
+		d.usedService(path, "of "+in.Short())
 	}
 	for i := range entries {
 		l := fileLine{Path: path.Join(entries[i].Name).Short(), Kind: "directory"}

@@ -27,6 +27,7 @@ type located struct {
 	ID      string       `json:"id"`
 	Home    string       `json:"home"`           // the directory whose cluster keeps the sectors, or the inode
 	Case    string       `json:"case,omitempty"` // of a file: which of the four applies, and why
+	Service []string     `json:"service"`        // cases 3 and 4: how the filesystem service was found, in order
 	Nodes   []locateNode `json:"nodes"`
 }
 
@@ -50,7 +51,8 @@ The home of a file is the cluster that keeps its sectors: that of its path, but 
 was reached: direct, dialled back, punched or relayed (btnode status explains them), or not at all.
 
 Of a file locate says which of four cases applies, and why: (1) this runtime keeps sectors of the file's cluster itself; (2) it has a reader key that opens the file, and asks the nodes; (3) it has none, and a
-filesystem service opens the file for its credentials; (4) it is nobody in particular, and a filesystem service opens what everybody may read. For that the file is opened once, for reading.`,
+filesystem service opens the file for its credentials; (4) it is nobody in particular, and a filesystem service opens what everybody may read. For that the file is opened once, for reading. In the cases 3 and 4
+it is the service that is closest to the file, rootward: locate says how it was found, and which it is.`,
 		Example: `  btnode locate /lab/vm/disk0 --config client.yaml
   btnode locate /lab/vm/disk0 --config client.yaml --json | jq -r .home`,
 		DisableFlagsInUseLine: true,
@@ -83,7 +85,7 @@ filesystem service opens the file for its credentials; (4) it is nobody in parti
 
 // locate asks, and goes on as far as it can; what was found until an error comes with it.
 func locate(ctx context.Context, d *door, path blocktree.Path) (*located, error) {
-	l := &located{Path: path.Short(), Steps: []string{}, Again: []string{}, Nodes: []locateNode{}}
+	l := &located{Path: path.Short(), Steps: []string{}, Again: []string{}, Service: []string{}, Nodes: []locateNode{}}
 	dir := path.Parent()
 	if path == blocktree.RootPath(path.Root()) {
 		dir = path
@@ -114,7 +116,8 @@ func locate(ctx context.Context, d *door, path blocktree.Path) (*located, error)
 	}
 	l.ID, l.Home, l.Kind = inode.ID.String(), home.Scope().Short(), "directory"
 	if inode.Kind == meta.KindFile {
-		l.Kind, l.Case = "file", caseOf(ctx, d, path, home)
+		l.Kind = "file"
+		l.caseOf(ctx, d, path, home)
 	}
 	for _, r := range home.Reached(ctx) {
 		n := locateNode{Path: r.Path.Short(), Way: string(r.Way)}
@@ -126,24 +129,36 @@ func locate(ctx context.Context, d *door, path blocktree.Path) (*located, error)
 	return l, nil
 }
 
-// caseOf opens a file as cat would, and says by which case.
-func caseOf(ctx context.Context, d *door, path blocktree.Path, home *cluster.Client) string {
+// caseOf opens a file as cat would, and says by which case and why, and how the service was found that this takes.
+func (l *located) caseOf(ctx context.Context, d *door, path blocktree.Path, home *cluster.Client) {
 	id := d.cluster.Identity()
 	if dir, ok := route.SpeaksFor(id); ok && dir == home.Scope() {
-		return "1: this runtime is a sector host of the file's cluster itself"
+		l.Case = "1: this runtime is a sector host of the file's cluster itself"
+		return
 	}
 	var how bytes.Buffer
 	tell := d.tell
 	d.tell = &how
+	found, errFound := d.cluster.Routes().Finder().Explain(ctx, route.Closest, path.Parent(), blocktree.ServiceFilesystem) // before it is in the cache
 	f, err := d.file(ctx, path, fs.OpenOptions{})
 	d.tell = tell
 	if err != nil {
-		return fmt.Sprintf("none: %v", err)
+		l.Case = fmt.Sprintf("none: %v", err)
+	} else {
+		_ = f.Close() // nothing was written
+		_, text, _ := strings.Cut(strings.TrimSpace(how.String()), ": case ")
+		number, why, _ := strings.Cut(text, ", ")
+		l.Case = number + ": " + why
 	}
-	_ = f.Close() // nothing was written
-	_, text, _ := strings.Cut(strings.TrimSpace(how.String()), ": case ")
-	number, why, _ := strings.Cut(text, ", ")
-	return number + ": " + why
+	if err == nil && fs.ServiceOf(f) == "" {
+		return
+	}
+	for _, s := range found.Steps {
+		l.Service = append(l.Service, s.String())
+	}
+	if errFound != nil {
+		l.Service = append(l.Service, "none was found: those that cluster.members names are used, if it names any")
+	}
 }
 
 func (l *located) print(c *cobra.Command) {
@@ -162,6 +177,9 @@ func (l *located) print(c *cobra.Command) {
 		return
 	}
 	say("%s %s, kept by the cluster of %s", l.Kind, l.ID, l.Home)
+	for _, s := range l.Service {
+		say("filesystem service: %s", s)
+	}
 	if l.Case != "" {
 		say("case %s", l.Case)
 	}

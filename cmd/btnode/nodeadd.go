@@ -77,7 +77,7 @@ func (f *addFlags) runtime(cfg *config.Client, name string) (r blocktree.Runtime
 	case f.credentials != "" && f.principal != "":
 		return r, cli.Invalid("say one of them", "--credentials and --principal say the same twice")
 	case f.credentials != "":
-		r.Principal, err = principalIn(cfg, f.credentials, r.Path)
+		r.Principal, err = f.principalIn(cfg, r.Path)
 	case f.principal != "":
 		r.Principal, err = blocktree.ParsePrincipal(f.principal)
 		err = cli.WithHint(err, "the id of a principal is the letter e and 52 letters or digits")
@@ -110,8 +110,9 @@ func keepStore(ctx context.Context, client *cluster.Client, r *blocktree.Runtime
 	return err
 }
 
-// principalIn is whom credentials of the node at path are of.
-func principalIn(cfg *config.Client, file string, path blocktree.Path) (p blocktree.Principal, err error) {
+// principalIn is whom the credentials of the node at path are of.
+func (f *addFlags) principalIn(cfg *config.Client, path blocktree.Path) (p blocktree.Principal, err error) {
+	file := f.credentials
 	chain, err := cred.Load(file)
 	if err != nil {
 		return p, err
@@ -125,6 +126,9 @@ func principalIn(cfg *config.Client, file string, path blocktree.Path) (p blockt
 	}
 	if !id.Allows(blocktree.ServiceSector) {
 		return p, cli.Invalid("issue credentials with --services sector", "%s does not have the service sector", file)
+	}
+	if f.filesystem && !id.Allows(blocktree.ServiceFilesystem) {
+		return p, cli.Invalid("issue credentials with --services sector,filesystem --uid 0, or leave --filesystem out", "%s does not have the service filesystem", file)
 	}
 	return id.Principal, nil
 }

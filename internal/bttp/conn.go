@@ -325,6 +325,9 @@ func (c *Conn) run() {
 				Err: errors.New("the peer's credentials have ended")})
 			continue
 		}
+		if c.dialed {
+			c.endpoint.endIdle(c)
+		}
 		for _, l := range *c.laneList.Load() {
 			i := l.index
 			if n := l.reads.Load(); n != reads[i] || l.busy.Load() {

@@ -28,6 +28,8 @@ type dialing struct {
 	ready chan struct{} // closed when conn or err is set
 	conn  *Conn
 	err   error
+	brief bool      // nobody has asked for it to be kept; this and lent are under Endpoint.mu
+	lent  time.Time // when somebody asked for it last
 }
 
 // Dial returns the connection to the runtime, made now or before: all callers of one principal share one, and close
@@ -39,12 +41,16 @@ type dialing struct {
 // It fails with Invalid, Unavailable, Unauthenticated, Canceled, Timeout, Closed, or the kind that the peer refuses
 // with. Failures are not remembered.
 func (e *Endpoint) Dial(ctx context.Context, r blocktree.Runtime) (*Conn, error) {
+	return e.dialFor(ctx, r, false)
+}
+
+func (e *Endpoint) dialFor(ctx context.Context, r blocktree.Runtime, brief bool) (*Conn, error) {
 	if r.Principal.IsZero() || len(r.Endpoints) == 0 {
 		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: blocktree.Invalid,
 			Err: errors.New("no principal or no endpoint")}
 	}
 	for {
-		d, err := e.startDial(r)
+		d, err := e.startDial(r, brief)
 		if err != nil {
 			return nil, err
 		}
@@ -71,17 +77,23 @@ func (e *Endpoint) Dial(ctx context.Context, r blocktree.Runtime) (*Conn, error)
 	}
 }
 
-// startDial returns the dialing of the principal, a new one if there is none.
-func (e *Endpoint) startDial(r blocktree.Runtime) (*dialing, error) {
+// startDial returns the dialing of the principal, a new one if there is none; brief as in DialBriefly.
+func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (*dialing, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil, blocktree.E("bttp.Dial", blocktree.Closed, errors.New("endpoint closed"))
 	}
 	if d := e.dialed[r.Principal]; d != nil {
+		d.brief, d.lent = d.brief && brief, time.Now()
 		return d, nil
 	}
-	d := &dialing{ready: make(chan struct{})}
+	if brief {
+		if err := e.makeRoom(); err != nil {
+			return nil, err
+		}
+	}
+	d := &dialing{ready: make(chan struct{}), brief: brief, lent: time.Now()}
 	e.dialed[r.Principal] = d
 	e.tasks.Add(1)
 	go func() {

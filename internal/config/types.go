@@ -294,6 +294,22 @@ func (b *Base) Directory() blocktree.Path {
 // Runtimes returns the founding members of the cluster. The configuration must be valid.
 func (b *Base) Runtimes() []blocktree.Runtime { return b.runtimes(b.Cluster.Members) }
 
+// Founders is Runtimes with all services of each, as the process records of a cluster that is founded have them; nil where there are no members.
+func (b *Base) Founders() []blocktree.Runtime {
+	if len(b.Cluster.Members) == 0 {
+		return nil
+	}
+	list := b.Runtimes()
+	for i := range list {
+		for _, s := range b.Cluster.Members[i].Services {
+			if !slices.Contains(list[i].Services, s) {
+				list[i].Services = append(list[i].Services, s)
+			}
+		}
+	}
+	return list
+}
+
 func (b *Base) runtimes(members []Member) []blocktree.Runtime {
 	list := make([]blocktree.Runtime, 0, len(members))
 	for _, m := range members {

@@ -22,7 +22,7 @@ var childCode = blocktree.Code{Data: 2, Parity: 1}
 // addAll adds the process records of a directory's nodes.
 func addAll(b *testenv.Simulated, c *cluster.Client, nodes *testenv.Simulated) {
 	b.T.Helper()
-	for _, r := range nodes.Members {
+	for _, r := range nodes.Records() {
 		if err := c.AddNode(b.T.Context(), r); err != nil {
 			b.T.Fatal(err)
 		}

@@ -35,6 +35,7 @@ type Config struct {
 	StoreID     blocktree.NodeID
 	Directory   blocktree.Path      // of the cluster
 	Members     []blocktree.Runtime // all founding sector hosts, this one included; none: the node asks from Seeds on
+	Records     []blocktree.Runtime // as in cluster.ServiceConfig
 	Seeds       route.Seeder        // of the root directory, for a node of a delegated directory; nil: Members are all it knows
 	Parents     []blocktree.Runtime // as in cluster.ServiceConfig
 	ScrubRate   int64               // bytes per second that the scrub in the background reads; 0: there is none
@@ -157,7 +158,7 @@ func (c *Config) service(joins bool) cluster.ServiceConfig {
 	sectors, metadata := c.dirs()
 	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
-		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Logger: c.Logger,
+		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Records: c.Records, Logger: c.Logger,
 		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie, Generation: c.generation, Routes: c.routes}
 	if len(c.Parents) > 0 {
 		sc.Parents = func() []blocktree.Runtime { return c.Parents }

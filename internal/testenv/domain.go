@@ -60,6 +60,7 @@ type Domain struct {
 	behind  []string        // addresses that the client to be made reaches in no way
 	sim     *Simulated      // nil where all is real
 	asks    *cluster.Client // of AllStarted; nil until then
+	speaks  bool            // the client to be made says that it is a filesystem service
 }
 
 // New makes a domain of n nodes, none of which runs.
@@ -234,7 +235,7 @@ func (d *Domain) TryStart(i int) error { return d.TryStartWithin(d.T.Context(), 
 func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 	c := node.Config{Path: d.Members[i].Path, Root: d.Root, Key: d.keys[i], Credentials: d.chains[i],
 		Listen: d.Members[i].Endpoints[0], Transport: string(d.Transport), StoreDir: d.NodeDir(i), StoreID: d.Members[i].Node,
-		Directory: d.dir(), Members: d.Members, FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter, Filesystem: d.Filesystems[i],
+		Directory: d.dir(), Members: d.Members, Records: d.Records(), FS: d.Disks[i], Boot: &d.boot, SpareAfter: d.SpareAfter, Filesystem: d.Filesystems[i],
 		Logger: d.Logger(fmt.Sprintf("node%d", i+1)), Network: d.Networks[i]}
 	if len(d.Seeds) > 0 {
 		c.Members, c.Seeds = nil, route.Seeds(d.Seeds)
@@ -250,6 +251,17 @@ func (d *Domain) TryStartWithin(ctx context.Context, i int) error {
 		d.nodes[i] = n
 	}
 	return err
+}
+
+// Records are the nodes' process records: with the service filesystem of those that are one.
+func (d *Domain) Records() []blocktree.Runtime {
+	list := slices.Clone(d.Members)
+	for i := range list {
+		if d.Filesystems[i] != nil {
+			list[i].Services = append(slices.Clone(list[i].Services), blocktree.ServiceFilesystem)
+		}
+	}
+	return list
 }
 
 // Node is node i, nil while it does not run.
@@ -291,6 +303,15 @@ func (d *Domain) Client() *cluster.Client {
 func (d *Domain) ClientOfNode(i int) *cluster.Client {
 	d.T.Helper()
 	return d.clientWith(d.Members, d.Members[i].Path, d.keys[i], d.chains[i])
+}
+
+// Speaker is a client of a runtime at a path, with these services, that takes itself for a filesystem service of the root directory.
+func (d *Domain) Speaker(path blocktree.Path, u User, services ...string) *cluster.Client {
+	d.T.Helper()
+	key, chain := d.identityOf(path, u, services...)
+	d.speaks = true
+	defer func() { d.speaks = false }()
+	return d.clientWith(d.Members, blocktree.RootPath(d.Root).Join("speaker"), key, chain)
 }
 
 // NewIdentity issues credentials of a user at a path.
@@ -351,7 +372,7 @@ func (d *Domain) clientWith(members []blocktree.Runtime, path blocktree.Path, ke
 	d.must(err)
 	config := cluster.ClientConfig{Path: path, Root: d.Root, Key: key, Credentials: chain,
 		Transport: d.Transport, Resolver: table, Scope: d.dir(), Logger: d.Logger(path.Base()), Clock: node.SystemClock{},
-		SpareAfter: d.SpareAfter}
+		SpareAfter: d.SpareAfter, Speaks: d.speaks}
 	if d.sim != nil {
 		d.sim.client(&config)
 	} else if len(d.behind) > 0 {

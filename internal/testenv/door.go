@@ -8,6 +8,7 @@ import (
 	"blocktree/cluster"
 	"blocktree/crypto/cred"
 	"blocktree/fs"
+	"blocktree/internal/node"
 	"blocktree/route"
 )
 
@@ -25,11 +26,32 @@ func (d *Domain) Door(name string, uid, gid uint32, groups ...uint32) *fs.Client
 	}
 	table, err := route.NewTable(runtimes)
 	d.must(err)
-	c := fs.ClientConfig{Root: d.Root, Transport: d.Transport, Resolver: table, Scope: blocktree.RootPath(d.Root), Logger: d.Logger("door of " + name)}
+	c := fs.ClientConfig{Root: d.Root, Transport: d.Transport, Resolver: table, Logger: d.Logger("door of " + name)}
 	if name != "" {
 		c.Key, c.Credentials = d.User(name, uid, gid, groups...)
 	}
-	client, err := fs.Dial(d.T.Context(), c)
+	client, err := fs.Dial(c)
+	d.must(err)
+	d.T.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// Finder connects a client that asks for filesystem services, beginning at the domain's nodes, for a runtime of that name and user; "" is nobody in particular. named names more, where none is found; nil: nobody does. It is
+// closed when the test ends.
+func (d *Domain) Finder(named blocktree.Resolver, name string, uid, gid uint32) *fs.Client {
+	d.T.Helper()
+	d.clients++
+	at := cluster.ClientConfig{Clock: node.SystemClock{}}
+	if d.sim != nil {
+		d.sim.client(&at)
+	}
+	log := d.Logger("finder of " + name)
+	c := fs.ClientConfig{Root: d.Root, Transport: d.Transport, Network: at.Network, Clock: at.Clock, Resolver: named, Logger: log,
+		Begin: &cluster.RoutesConfig{Root: d.Root, Home: cluster.Home(d.dir(), d.Members), Logger: log, Clock: at.Clock}}
+	if name != "" {
+		c.Key, c.Credentials = d.User(name, uid, gid)
+	}
+	client, err := fs.Dial(c)
 	d.must(err)
 	d.T.Cleanup(func() { _ = client.Close() })
 	return client

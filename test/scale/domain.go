@@ -39,6 +39,7 @@ const hostsEach = 3
 type domain struct {
 	shape
 	lives   time.Duration
+	founds  time.Duration
 	root    cred.Key
 	path    blocktree.Path
 	begin   time.Time
@@ -54,6 +55,7 @@ type cluster struct {
 	d       *domain
 	dir     blocktree.Scope
 	level   int
+	own     bool     // of a directory that had none at first
 	key     cred.Key // of all its hosts: one is as good as three here
 	signers [hostsEach]*route.Signer
 	answer  *route.Answerer
@@ -109,6 +111,13 @@ func (d *domain) home(scope blocktree.Scope) (*cluster, error) {
 		}
 		dir, level = dir.Join(name), level+1
 	}
+	own := false
+	if level == len(d.fan) { // does the next name have a cluster of its own by now?
+		rest := strings.TrimPrefix(string(scope[len(dir):]), "/")
+		if name, _, _ := strings.Cut(rest, "/"); strings.HasPrefix(name, "d") && !strings.HasPrefix(name, "disk") && d.founded(dir.Join(name)) {
+			dir, own = dir.Join(name), true
+		}
+	}
 	if c := d.made[dir]; c != nil {
 		return c, nil
 	}
@@ -116,7 +125,7 @@ func (d *domain) home(scope blocktree.Scope) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{d: d, dir: dir, level: level, key: key}
+	c := &cluster{d: d, dir: dir, level: level, own: own, key: key}
 	var ns route.Namespace = c
 	if d.plain {
 		ns = plain{c}
@@ -132,10 +141,19 @@ func (c *cluster) moves() int {
 	if c.d.lives == 0 {
 		return 0
 	}
+	return int((c.d.now.Sub(c.d.begin) + phase(c.dir, c.d.lives)) / c.d.lives)
+}
+
+// phase is a time within a span that follows from a directory.
+func phase(dir blocktree.Scope, span time.Duration) time.Duration {
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(c.dir.Short()))
-	phase := time.Duration(float64(c.d.lives) * float64(h.Sum32()) / (1 << 32))
-	return int((c.d.now.Sub(c.d.begin) + phase) / c.d.lives)
+	_, _ = h.Write([]byte(dir.Short()))
+	return time.Duration(float64(span) * float64(h.Sum32()) / (1 << 32))
+}
+
+// founded reports whether a directory of the last level has a cluster of its own by now.
+func (d *domain) founded(dir blocktree.Scope) bool {
+	return d.founds > 0 && d.now.Sub(d.begin) >= phase(dir, d.founds)
 }
 
 // runtimes are the cluster's sector hosts, where they are now.
@@ -183,7 +201,11 @@ func (c *cluster) Parent(context.Context) (route.Redirect, bool, error) {
 func (c *cluster) Delegated(_ context.Context, scope blocktree.Scope) (route.Redirect, bool, error) {
 	rest, ok := strings.CutPrefix(string(scope), string(c.dir)+"/")
 	name, _, _ := strings.Cut(rest, "/")
-	if !ok || c.level == len(c.d.fan) || !strings.HasPrefix(name, "c") {
+	below := strings.HasPrefix(name, "c")
+	if c.level == len(c.d.fan) {
+		below = !c.own && strings.HasPrefix(name, "d") && !strings.HasPrefix(name, "disk") && c.d.founded(c.dir.Join(name))
+	}
+	if !ok || !below {
 		return route.Redirect{}, false, nil
 	}
 	child, err := c.d.home(c.dir.Join(name))
@@ -214,7 +236,7 @@ type plain struct{ *cluster }
 
 // Plain implements route.Plain.
 func (p plain) Plain(_ context.Context, scope blocktree.Scope) (blocktree.Scope, bool, error) {
-	if p.level == len(p.d.fan) {
+	if p.level == len(p.d.fan) && (p.d.founds == 0 || p.own) {
 		return p.dir, true, nil
 	}
 	if scope == p.dir {

@@ -39,20 +39,21 @@ func flat() shape { return shape{name: "flat", fan: []int{100_000}, directories:
 
 // plan is what is run: shapes and loads.
 func plan(processes int, small bool) (shapes []shape, loads []load) {
-	usual := load{seed: 1, processes: processes, lookups: 1000, pause: time.Second, near: 0.8}
+	usual := load{seed: 1, processes: processes, lookups: 2048, pause: time.Second, near: 0.8}
 	anything := usual
 	anything.near = 0
-	daily, often := usual, usual
-	daily.lives, often.lives = 24*time.Hour, time.Hour
-	shapes = []shape{deep(false), deep(true), deep(false), flat(), deep(true), deep(true)}
-	loads = []load{usual, usual, anything, anything, daily, often}
+	daily, often, founding := usual, usual, usual
+	daily.lives, often.lives, founding.founds = 24*time.Hour, time.Hour, 8*time.Hour
+	shapes = []shape{deep(false), deep(true), deep(false), flat(), deep(true), deep(true), deep(true)}
+	loads = []load{usual, usual, anything, anything, daily, often, founding}
 	if small {
 		for i := range shapes {
 			shapes[i].fan = []int{5, 3, 4}
 			if shapes[i].name == "flat" {
 				shapes[i].fan = []int{80}
 			}
-			loads[i].lookups = 150
+			loads[i].lookups = 256
+			loads[i].founds /= 16
 		}
 	}
 	return shapes, loads

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"blocktree"
@@ -20,12 +21,23 @@ type load struct {
 	pause     time.Duration // between two of one process
 	near      float64       // the part of lookups that stays below the process's own place of the first level
 	lives     time.Duration // how long a cluster stays where it is, each from a moment of its own on; 0: for ever
+	founds    time.Duration // in which every directory of the last level gets a cluster of its own, each at a moment of its own; 0: none does
 }
+
+// What a process asks for. It has files that it comes back to, the first of them most often (Zipf), and now and then one that it never asked for, which takes the place of one of these. Which files these are is drawn from all of the
+// domain, some of which everybody wants (Zipf again).
+const (
+	filesEach    = 256
+	freshPercent = 5
+	ownSkew      = 1.1
+	allSkew      = 1.05
+)
 
 // window counts lookups, the n-th to the m-th of each process.
 type window struct {
 	upTo                                   int
 	lookups, hits, asks, root, most, stale uint64
+	founded                                uint64 // the directory had got a cluster of its own meanwhile
 }
 
 // rate is one number for each lookup.
@@ -43,7 +55,7 @@ type outcome struct {
 func (o outcome) all() (sum window) {
 	for _, w := range o.windows {
 		sum.lookups, sum.hits, sum.asks, sum.root, sum.stale = sum.lookups+w.lookups, sum.hits+w.hits, sum.asks+w.asks, sum.root+w.root, sum.stale+w.stale
-		sum.most = max(sum.most, w.most)
+		sum.most, sum.founded = max(sum.most, w.most), sum.founded+w.founded
 	}
 	return sum
 }
@@ -66,6 +78,7 @@ func run(ctx context.Context, s shape, l load) (outcome, error) {
 	if err != nil {
 		return out, err
 	}
+	d.founds = l.founds
 	for p := range l.processes {
 		if out.cache, err = d.process(ctx, l, p, out.windows); err != nil {
 			return out, fmt.Errorf("%s, process %d: %w", s.name, p, err)
@@ -89,17 +102,29 @@ func (d *domain) process(ctx context.Context, l load, p int, windows []window) (
 	defer f.Close()
 	place := random.IntN(d.fan[0])
 	all := d.clusters() * (d.directories + 1)
-	popular := rand.NewZipf(random, 1.1, 1000, uint64(all-1))
+	popular, own := rand.NewZipf(random, allSkew, 1, uint64(all-1)), rand.NewZipf(random, ownSkew, 1, filesEach-1)
+	draw := func() blocktree.Scope {
+		scope := d.directory(int(popular.Uint64() * 2654435761 % uint64(all))) // what is popular lies anywhere
+		if random.Float64() < l.near {
+			scope = d.move(scope, place)
+		}
+		return scope.Join("disk" + strconv.Itoa(random.IntN(4)))
+	}
+	files := make([]blocktree.Scope, filesEach)
+	for i := range files {
+		files[i] = draw()
+	}
 	w := 0
 	for n := range l.lookups {
 		if n == windows[w].upTo {
 			w++
 		}
-		scope := d.directory(int(popular.Uint64() * 2654435761 % uint64(all))) // what is popular lies anywhere
-		if random.Float64() < l.near {
-			scope = d.move(scope, place)
+		i := own.Uint64()
+		if random.IntN(100) < freshPercent {
+			i = uint64(random.IntN(filesEach))
+			files[i] = draw()
 		}
-		if err := d.lookup(ctx, f, scope.Join("disk0"), &windows[w]); err != nil {
+		if err := d.lookup(ctx, f, files[i], &windows[w]); err != nil {
 			return route.CacheStats{}, err
 		}
 		d.now = d.now.Add(l.pause)
@@ -132,6 +157,12 @@ func (d *domain) lookup(ctx context.Context, f *route.Finder, scope blocktree.Sc
 		got, err := f.Closest(ctx, scope, blocktree.ServiceSector)
 		if err != nil {
 			return err
+		}
+		if in := got[0].Path.Parent(); in != home.dir && home.own && home.dir.Parent() == in { // who is there redirects, and the cluster that it names is found
+			w.founded++
+			if got, err = f.InScope(ctx, home.dir, blocktree.ServiceSector); err != nil {
+				return err
+			}
 		}
 		if got[0].Path.Parent() != home.dir {
 			return fmt.Errorf("%s is kept by %s, found %s", scope.Short(), home.dir.Short(), got[0].Path.Short())

@@ -54,7 +54,13 @@ func TestSmallDomain(t *testing.T) {
 			t.Errorf("%s: %+v, and again %+v", o.name, o.windows, again[i].windows)
 		}
 		sum := o.all()
-		if o.lives == 0 && (sum.stale != 0 || sum.most > uint64(len(o.fan))+1) {
+		if o.founds > 0 && sum.founded == 0 {
+			t.Errorf("%s: no directory that was known got a cluster of its own", o.name)
+		}
+		if warm := o.between(coldUpTo, o.lookups); warm.rate(warm.hits) < 0.3 {
+			t.Errorf("%s: a process that comes back to its files asks for %d of %d", o.name, warm.lookups-warm.hits, warm.lookups)
+		}
+		if o.lives == 0 && o.founds == 0 && (sum.stale != 0 || sum.most > uint64(len(o.fan))+1) {
 			t.Errorf("%s: %+v: a question goes down a level at a time, and nothing is out of date where nothing moves", o.name, sum)
 		}
 		if first := o.windows[0]; first.hits != 0 || first.root != first.lookups {
@@ -93,7 +99,7 @@ func TestPageAndPlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := scale(t.Context(), dir, 4, true, &out); err != nil || !strings.Contains(out.String(), "| flat | anything | never |") {
+	if err := scale(t.Context(), dir, 4, true, &out); err != nil || !strings.Contains(out.String(), "| flat | anything | nothing |") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	got, err := fill(page, "new")

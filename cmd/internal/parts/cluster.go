@@ -82,7 +82,7 @@ func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node
 		return nil, err
 	}
 	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
-		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members, Parents: c.Parents(),
+		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members, Records: c.Founders(), Parents: c.Parents(),
 		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log, SpareAfter: c.Cluster.SpareAfter.Duration,
 		Filesystem: door, Seeds: Seeder(&c.Base)})
 }
@@ -140,20 +140,26 @@ func Dial(ctx context.Context, b *config.Base, log *slog.Logger) (*cluster.Clien
 	return cluster.Dial(ctx, config)
 }
 
-// DialFilesystem makes a client of the filesystem services that a configuration names, as nobody in particular if anonymous. It connects to
-// nobody; the first request does.
-func DialFilesystem(ctx context.Context, b *config.Base, anonymous bool, log *slog.Logger) (*fs.Client, error) {
-	table, err := route.NewTable(b.Filesystems())
-	if err != nil {
+// DialFilesystem makes a client of the filesystem services that are found by the routes of a client, or by routes of its own as nobody in particular (client is nil); where none is found, of those that the configuration
+// names. It connects to nobody; the first request does.
+func DialFilesystem(b *config.Base, client *cluster.Client, log *slog.Logger) (*fs.Client, error) {
+	c := fs.ClientConfig{Root: b.Root(), Transport: bttp.Transport(b.Transport), Logger: log, Clock: node.SystemClock{}}
+	var err error
+	if c.Resolver, err = route.NewTable(b.Filesystems()); err != nil {
 		return nil, err
 	}
-	c := fs.ClientConfig{Root: b.Root(), Transport: bttp.Transport(b.Transport), Resolver: table, Scope: b.Directory(), Logger: log, Clock: node.SystemClock{}}
-	if !anonymous {
+	if client != nil {
+		c.Routes = client.Routes()
 		if c.Key, c.Credentials, err = Identity(b); err != nil {
 			return nil, err
 		}
+		return fs.Dial(c)
 	}
-	return fs.Dial(ctx, c)
+	begin := cluster.RoutesConfig{Root: b.Root(), Seeds: Seeder(b), Home: cluster.Home(b.Directory(), b.Runtimes()), Logger: log, Clock: node.SystemClock{}}
+	if begin.Seeds != nil || len(begin.Home.Runtimes) > 0 {
+		c.Begin = &begin
+	}
+	return fs.Dial(c)
 }
 
 // AwaitUp asks the cluster until every node is up and it works, or ctx ends: then it fails with Unavailable. It does not

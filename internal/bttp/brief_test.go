@@ -1,0 +1,117 @@
+package bttp
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"blocktree"
+	"blocktree/internal/simnet"
+)
+
+// briefBed is an endpoint that dials, and runtimes to be asked, in a bubble.
+type briefBed struct {
+	*domain
+	t     *testing.T
+	asker *Endpoint
+	at    []blocktree.Runtime
+}
+
+// briefly runs a test with n runtimes that can be asked.
+func briefly(t *testing.T, n int, test func(b *briefBed)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &briefBed{domain: newDomain(t), t: t}
+		net := simnet.New(1)
+		host := func(i int) *simnet.Host { return net.Host(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i + 1)})) }
+		for i := range n {
+			c := b.config(fmt.Sprintf("n%d", i))
+			c.Network, c.Transport, c.Handler = host(i), TCP, HandlerFunc(func(r *Request) {
+				if len(r.Body) > 0 { // to be answered late
+					body := len(r.Body)
+					time.AfterFunc(time.Duration(body)*time.Second, func() { r.Reply(nil); r.Release() })
+					return
+				}
+				r.ReplyThen(r.Release, nil)
+			})
+			c.Addrs = []string{fmt.Sprintf("10.0.%d.%d:7000", i>>8, byte(i+1))}
+			_, r := b.listen(c)
+			b.at = append(b.at, r)
+		}
+		c := b.config("asker")
+		c.Network, c.Transport = host(n+1), TCP
+		b.asker = b.client(c)
+		test(b)
+	})
+}
+
+// ask asks the i-th runtime something that takes some seconds to be answered.
+func (b *briefBed) ask(i, seconds int) error {
+	ctx, cancel := context.WithTimeout(b.t.Context(), time.Hour)
+	defer cancel()
+	conn, err := b.asker.DialBriefly(ctx, b.at[i])
+	if err != nil {
+		return err
+	}
+	reply, err := conn.CallWait(ctx, 7, nil, make([]byte, seconds))
+	reply.Release()
+	return err
+}
+
+func (b *briefBed) open() int { return b.asker.Stats().TCP }
+
+// TestBriefConnections: what was made to ask is closed when it is idle, and not before; there are at most so many; and one that somebody keeps stays.
+func TestBriefConnections(t *testing.T) {
+	const most, idle = blocktree.BriefConnectionsMax, blocktree.BriefIdleMax
+	briefly(t, most+2, func(b *briefBed) {
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(b.ask(0, 0))
+		time.Sleep(idle - time.Second)
+		must(b.ask(0, 0))
+		time.Sleep(idle - time.Second)
+		if n := b.open(); n != 1 {
+			t.Errorf("%d connections, one of which was asked for just now", n)
+		}
+		must(b.ask(0, int(2*idle/time.Second)))
+		if n := b.open(); n != 1 {
+			t.Errorf("%d connections, one of which has just been answered on", n)
+		}
+		time.Sleep(idle + time.Second)
+		if n := b.open(); n != 0 {
+			t.Errorf("%d connections that nobody uses", n)
+		}
+		must(b.ask(0, 0))
+		kept := b.dial(b.asker, b.at[0]) // somebody keeps it from now on
+		must(b.ask(0, 0))
+		for i := range most + 1 {
+			must(b.ask(1+i, 0))
+			time.Sleep(time.Millisecond) // that which made room is gone
+			if n := b.open(); n > most+1 {
+				t.Errorf("%d connections, at most %d to ask and the one that is kept", n, most)
+			}
+		}
+		time.Sleep(idle + time.Second)
+		if n := b.open(); n != 1 || kept.Err() != nil {
+			t.Errorf("%d connections, one is kept: %v", n, kept.Err())
+		}
+		ended := make(chan error, most)
+		for i := range most {
+			go func() { ended <- b.ask(1+i, 5) }()
+		}
+		time.Sleep(time.Second)
+		if err := b.ask(most+1, 0); blocktree.KindOf(err) != blocktree.Busy {
+			t.Errorf("beside %d that are being asked: %v", most, err)
+		}
+		for range most {
+			must(<-ended)
+		}
+		must(b.ask(most+1, 0))
+	})
+}
