@@ -70,6 +70,8 @@ func (s *state) judge(o Op) (Op, Result) {
 		}
 	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, DropMoved, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking:
 		return o, s.judgeDelegation(o)
+	case BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove:
+		return o, s.judgeMove()
 	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release: // see above
 	default: // the leader's own, and what nobody has thought of
 		return o, refuse(blocktree.Permission, "%s may not ask for a %T", c, o).hinted("the cluster does that by itself")

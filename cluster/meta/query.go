@@ -25,6 +25,7 @@ const (
 	QueryAbove                           // Path: a delegated directory
 	QueryGeneration                      // File.Generation
 	QueryTake                            // Path, After, Limit: entries of a directory that is handed over, for who takes it
+	QueryMoves                           //
 
 	queryEnd // keep last
 )
@@ -63,6 +64,7 @@ type Answer struct {
 	Above    *Above         // Above
 	Taken    []TakenEntry   // Take, ascending by Name, with More, and with Runtimes that are records below
 	Home     blocktree.Path // Generation: the directory of its cluster
+	Moves    []Move         // Moves, in the order in which they were begun
 }
 
 // Err returns nil if the query was answered, else an *Error.

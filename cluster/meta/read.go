@@ -103,6 +103,8 @@ func (s *state) answerDelegation(q *Query, a *Answer) (r Result) {
 		} else {
 			r = refuse(blocktree.NotFound, "generation %d was given to nobody", q.File.Generation)
 		}
+	case QueryMoves:
+		a.Moves = s.moves()
 	case QueryTake:
 		a.Taken, a.Runtimes, a.More, r = s.take(q)
 	default:
