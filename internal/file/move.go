@@ -25,11 +25,12 @@ type Mover struct {
 	Patience time.Duration
 	// Tell, unless nil, is told how far it is with a file, by one goroutine at a time. It must not block.
 	Tell func(path blocktree.Path, m Moving)
+	// Step, unless nil, is asked before each step, which an error ends as the end of the process would. For tests.
+	Step func(what string) error
 
 	child      *cluster.Client           // the cluster of the directory
 	generation blocktree.Generation      // of that
 	begun      map[blocktree.FileID]bool // old files of which there were copies
-	step       func(what string) error   // of tests: asked before each step, which an error ends, as if the process had
 }
 
 // Moving is how far a move is.
@@ -62,6 +63,13 @@ const (
 // errChanged is why a copy is begun anew.
 var errChanged = &blocktree.Error{Op: "move", Kind: blocktree.Busy, Err: errors.New("the file was resized, or got another key, while it was copied"), Hint: "migrate again"}
 
+func (m *Mover) step(what string) error {
+	if m.Step == nil {
+		return nil
+	}
+	return m.Step(what)
+}
+
 // bound is a context for one question.
 func (m *Mover) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	if m.Patience == 0 {
@@ -79,9 +87,6 @@ func (m *Mover) Join(ctx context.Context, dir blocktree.Path) (blocktree.Path, e
 		return "", err
 	}
 	scope := m.child.Scope()
-	if m.step == nil {
-		m.step = func(string) error { return nil }
-	}
 	if scope == blocktree.RootPath(scope.Root()) {
 		return scope, &blocktree.Error{Op: "migrate", Path: dir.Short(), Kind: blocktree.Invalid, Err: errors.New("the root directory's cluster keeps it, which has no older files"),
 			Hint: "name a directory that has a cluster of its own, or one beneath it"}
