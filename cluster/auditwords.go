@@ -178,6 +178,10 @@ func queryWords(q *meta.Query) (what string, on any) {
 		return "list revocations", ""
 	case meta.QueryMoves:
 		return "list moves", ""
+	case meta.QueryChildren:
+		return "list clusters beneath", on
+	case meta.QueryKnown:
+		return "ask what is above", ""
 	}
 	return "ask", ""
 }

@@ -83,7 +83,8 @@ const (
 	answerTaken
 	answerHome
 	answerMoves
-	answerParts = answerRedirect | answerAbove | answerTaken | answerHome | answerMoves
+	answerChildren
+	answerParts = answerRedirect | answerAbove | answerTaken | answerHome | answerMoves | answerChildren
 )
 
 func putAnswerTree(e *wire.Encoder, a *Answer) {
@@ -91,7 +92,8 @@ func putAnswerTree(e *wire.Encoder, a *Answer) {
 	for _, x := range []struct {
 		there bool
 		part  uint8
-	}{{a.Redirect != nil, answerRedirect}, {a.Above != nil, answerAbove}, {len(a.Taken) > 0, answerTaken}, {a.Home != "", answerHome}, {len(a.Moves) > 0, answerMoves}} {
+	}{{a.Redirect != nil, answerRedirect}, {a.Above != nil, answerAbove}, {len(a.Taken) > 0, answerTaken}, {a.Home != "", answerHome}, {len(a.Moves) > 0, answerMoves},
+		{len(a.Children) > 0, answerChildren}} {
 		if x.there {
 			parts |= x.part
 		}
@@ -111,6 +113,9 @@ func putAnswerTree(e *wire.Encoder, a *Answer) {
 	}
 	if len(a.Moves) > 0 {
 		putMoves(e, a.Moves)
+	}
+	if len(a.Children) > 0 {
+		putPaths(e, a.Children)
 	}
 }
 
@@ -137,6 +142,9 @@ func getAnswerTree(d *wire.Decoder, a *Answer) {
 	}
 	if parts&answerMoves != 0 {
 		a.Moves = getMoves(d)
+	}
+	if parts&answerChildren != 0 {
+		a.Children = getPaths(d)
 	}
 }
 

@@ -320,7 +320,7 @@ func FuzzDecodeAnswer(f *testing.F) {
 	f.Add(EncodeAnswer(nil, someAnswer()))
 	f.Add(EncodeAnswer(nil, Answer{Inode: someAnswer().Inode, Access: someAccess()}))
 	f.Add(EncodeAnswer(nil, Answer{Kind: blocktree.Elsewhere, Redirect: someRedirect()}))
-	f.Add(EncodeAnswer(nil, Answer{Moves: someMoves()}))
+	f.Add(EncodeAnswer(nil, Answer{Moves: someMoves(), Children: []blocktree.Path{path("/a"), path("/b/c")}}))
 	f.Add(EncodeAnswer(nil, Answer{Above: someAbove(), Taken: someTaken(), Home: path("/a"), Runtimes: founders(1)}))
 	fuzz(f, DecodeAnswer, func(a Answer) []byte { return EncodeAnswer(nil, a) })
 }

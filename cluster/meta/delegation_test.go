@@ -184,7 +184,7 @@ func TestEveryQueryIsRedirected(t *testing.T) {
 	parent, child := family(t)
 	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAccess: true, QueryBelow: true, QueryAbove: true}
 	byFile := map[QueryKind]bool{QueryStatID: true, QueryLayout: true, QueryLease: true, QueryAccess: true}
-	here := map[QueryKind]bool{QueryRuntimes: true, QueryStatus: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryTake: true, QueryGeneration: true, QueryMoves: true}
+	here := map[QueryKind]bool{QueryRuntimes: true, QueryStatus: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryTake: true, QueryGeneration: true, QueryMoves: true, QueryChildren: true, QueryKnown: true}
 	ask := func(m *machine, q Query, want string) {
 		t.Helper()
 		for name, c := range map[string]*Caller{"the cluster": nil, "user id 0": somebody(0, 0), "a stranger": somebody(10, 10)} {
@@ -468,7 +468,7 @@ func TestDelegationCodecs(t *testing.T) {
 			t.Errorf("%+v, %v", out, err)
 		}
 	}
-	for _, a := range []Answer{{Kind: blocktree.Elsewhere, Redirect: someRedirect()}, {Above: someAbove()}, {Taken: someTaken(), More: true, Runtimes: founders(1)}, {Home: path("/a")},
+	for _, a := range []Answer{{Kind: blocktree.Elsewhere, Redirect: someRedirect()}, {Above: someAbove()}, {Taken: someTaken(), More: true, Runtimes: founders(1)}, {Home: path("/a")}, {Children: []blocktree.Path{path("/a"), path("/b")}, More: true},
 		{Inode: &Inode{ID: fileID(1), Kind: KindDir, Access: []byte("keys"), Delegation: &Delegation{3, 4, true}}}} {
 		if out, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(out, a) {
 			t.Errorf("%+v, %v", out, err)

@@ -105,8 +105,8 @@ type unjudged struct{ Op }
 
 // TestEveryQueryIsJudged: of each query there is a verdict; a stranger learns nothing of a closed file, an anonymous or a revoked caller nothing at all.
 func TestEveryQueryIsJudged(t *testing.T) {
-	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true} // whoever has credentials
-	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true, QueryMoves: true}                                                                        // sector hosts of the directory
+	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true, QueryChildren: true} // whoever has credentials
+	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true, QueryMoves: true, QueryKnown: true}                                                                           // sector hosts of the directory
 	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryLayout: true, QueryLease: true, QueryAccess: true}
 	m := granted(t, 0o700, 0o600)
 	m.must(revoke(40, 10, 100))

@@ -105,6 +105,10 @@ func (s *state) answerDelegation(q *Query, a *Answer) (r Result) {
 		}
 	case QueryMoves:
 		a.Moves = s.moves()
+	case QueryChildren:
+		a.Children, a.More = s.children(q.Path)
+	case QueryKnown:
+		a.Above, r = s.known()
 	case QueryTake:
 		a.Taken, a.Runtimes, a.More, r = s.take(q)
 	default:
