@@ -104,6 +104,27 @@ func treeWords(op meta.Op) (what string, on any) {
 	case meta.EndTaking:
 		return "answer for the directory", ""
 	}
+	return moveWords(op)
+}
+
+// moveWords is opWords of what has to do with moves.
+func moveWords(op meta.Op) (what string, on any) {
+	switch o := op.(type) {
+	case meta.BeginMove:
+		return "make a copy of file " + o.From.String(), o.Path.Short()
+	case meta.DropCopy:
+		return "drop copy", o.File
+	case meta.Depart:
+		return "leave for " + o.To.String(), o.File
+	case meta.Stay:
+		return "stay", o.File
+	case meta.Adopt:
+		return "adopt " + o.File.String() + " in place of " + o.From.String(), o.Path.Short()
+	case meta.RemoveLeft:
+		return "remove what was left", o.File
+	case meta.EndMove:
+		return "end the move of", o.File
+	}
 	return fmt.Sprintf("%T", op), ""
 }
 
@@ -155,6 +176,12 @@ func queryWords(q *meta.Query) (what string, on any) {
 		return "list nodes", ""
 	case meta.QueryRevoked:
 		return "list revocations", ""
+	case meta.QueryMoves:
+		return "list moves", ""
+	case meta.QueryChildren:
+		return "list clusters beneath", on
+	case meta.QueryKnown:
+		return "ask what is above", ""
 	}
 	return "ask", ""
 }

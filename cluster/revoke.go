@@ -222,13 +222,24 @@ func (c *Client) Revoked(ctx context.Context) (all []meta.Revocation, err error)
 // where that is in force: a node that has not said so goes by it before it answers anybody again, if it is down, or as soon as it hears of it. Kinds:
 // Permission (not user id 0), NoSpace, Invalid, those of a proposal.
 func (c *Client) RevokePrincipal(ctx context.Context, p blocktree.Principal, until time.Time) (Applied, error) {
-	r, err := c.propose(ctx, meta.RevokePrincipal{Revocation: meta.Revocation{Principal: p, Scope: c.cfg.Path,
-		Time: c.cfg.Clock.Now().UnixNano(), Until: until.UnixNano()}})
-	if err == nil {
-		err = r.Err("cluster")
+	revoke := func(ctx context.Context, c *Client) (Applied, error) {
+		r, err := c.proposeHere(ctx, meta.Command{ID: meta.NewCommandID(), Op: meta.RevokePrincipal{Revocation: meta.Revocation{Principal: p, Scope: c.cfg.Path,
+			Time: c.cfg.Clock.Now().UnixNano(), Until: until.UnixNano()}}})
+		if err == nil {
+			err = r.Err("cluster")
+		}
+		if err != nil {
+			return Applied{}, &blocktree.Error{Op: "revoke " + p.String(), Err: err}
+		}
+		return c.awaitApplied(ctx, r.Index), nil
 	}
-	if err != nil {
-		return Applied{}, &blocktree.Error{Op: "revoke " + p.String(), Err: err}
+	out, err := revoke(ctx, c)
+	if err == nil && c.tree != nil { // each cluster has a set of its own (docs/design/0033)
+		out.Beneath, out.More = c.beneath(ctx, c.cfg.Scope, func(ctx context.Context, cc *Client, b *Beneath) {
+			var a Applied
+			a, b.Err = revoke(ctx, cc)
+			b.Nodes, b.Missing = a.Nodes, a.Missing
+		})
 	}
-	return c.awaitApplied(ctx, r.Index), nil
+	return out, err
 }

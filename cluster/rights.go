@@ -107,6 +107,9 @@ type Applied struct {
 	// Until is when one of Missing that hears of no leader stops serving who reads by what it has applied, at the latest; zero without Missing.
 	// Somebody who holds a file it may go on to serve until it hears of the change; what it has cannot be changed without the others.
 	Until time.Time
+	// Beneath are the clusters beneath a directory, to any depth; with More there are others, which were not asked.
+	Beneath []Beneath
+	More    bool
 }
 
 func (c *Client) changeRights(ctx context.Context, what string, path blocktree.Path, op func(*meta.Inode) meta.Op) (Applied, error) {
@@ -121,7 +124,11 @@ func (c *Client) changeRights(ctx context.Context, what string, path blocktree.P
 	if err != nil {
 		return Applied{}, err
 	}
-	return c.awaitApplied(ctx, r.Index), nil
+	out := c.awaitApplied(ctx, r.Index)
+	if inode.Kind == meta.KindDir {
+		out.Beneath, out.More = c.awaitLevel(ctx, path)
+	}
+	return out, nil
 }
 
 const (

@@ -81,6 +81,12 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 		}
 	case QueryAbove:
 		return s.judgeHost(q, q.Path)
+	case QueryKnown: // it names grants
+		return s.judgeKnown(q)
+	case QueryMoves: // it names files
+		if _, ok := s.believed(q.Caller.Path, q.Caller.Chain...); !ok || !q.Caller.all() {
+			return refuse(blocktree.Permission, "%s has not user id 0", q.Caller).hinted("files are moved by user id 0")
+		}
 	case QueryTake:
 		at, r := s.follow(s.superblock(), q.Path)
 		if dir := at.via; r.Kind == blocktree.Other {

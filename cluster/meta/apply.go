@@ -59,6 +59,9 @@ func (s *state) command(c Command) Result {
 	}
 	op, r := s.judge(c.Op)
 	if r.Kind == blocktree.Other {
+		r = s.standsStill(op)
+	}
+	if r.Kind == blocktree.Other {
 		r = s.do(op)
 	}
 	if remembered && r.Redirect == nil && (r.Kind == blocktree.Other || remembersRefusal(c.Op)) {
@@ -208,7 +211,7 @@ func (s *state) doDelegation(o Op) Result {
 	case EndTaking:
 		return s.endTaking(o)
 	}
-	return refuse(blocktree.Unsupported, "unknown command")
+	return s.doMove(o)
 }
 
 func refuse(kind blocktree.Kind, format string, args ...any) Result {

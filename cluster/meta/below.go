@@ -384,6 +384,11 @@ func (s *state) dropEntry(o DropEntry) Result {
 	case o.File.Generation == s.superblock().Generation:
 		return refuse(blocktree.Invalid, "file %v is of this cluster", o.File)
 	}
+	if m := s.moveOf(o.File); m != nil && !m.Adopted {
+		if r := s.dropMove(m); r.Kind != blocktree.Other {
+			return r
+		}
+	}
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
 	return Result{}
 }

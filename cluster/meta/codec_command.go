@@ -288,6 +288,9 @@ func getOp(d *wire.Decoder, code opcode) Op {
 	if code >= opPutBelow && code <= opEndTaking {
 		return getDelegationOp(d, code)
 	}
+	if code >= opBeginMove && code <= opEndMove {
+		return getMoveOp(d, code)
+	}
 	return getHolderOp(d, code)
 }
 

@@ -40,6 +40,8 @@ func putDelegationOp(e *wire.Encoder, o Op) {
 		putRuntimes(e, o.Below)
 	case EndTaking:
 		e.Bool(o.Answer)
+	default:
+		putMoveOp(e, o)
 	}
 }
 
@@ -80,7 +82,9 @@ const (
 	answerAbove
 	answerTaken
 	answerHome
-	answerParts = answerRedirect | answerAbove | answerTaken | answerHome
+	answerMoves
+	answerChildren
+	answerParts = answerRedirect | answerAbove | answerTaken | answerHome | answerMoves | answerChildren
 )
 
 func putAnswerTree(e *wire.Encoder, a *Answer) {
@@ -88,7 +92,8 @@ func putAnswerTree(e *wire.Encoder, a *Answer) {
 	for _, x := range []struct {
 		there bool
 		part  uint8
-	}{{a.Redirect != nil, answerRedirect}, {a.Above != nil, answerAbove}, {len(a.Taken) > 0, answerTaken}, {a.Home != "", answerHome}} {
+	}{{a.Redirect != nil, answerRedirect}, {a.Above != nil, answerAbove}, {len(a.Taken) > 0, answerTaken}, {a.Home != "", answerHome}, {len(a.Moves) > 0, answerMoves},
+		{len(a.Children) > 0, answerChildren}} {
 		if x.there {
 			parts |= x.part
 		}
@@ -105,6 +110,12 @@ func putAnswerTree(e *wire.Encoder, a *Answer) {
 	}
 	if a.Home != "" {
 		putPath(e, a.Home)
+	}
+	if len(a.Moves) > 0 {
+		putMoves(e, a.Moves)
+	}
+	if len(a.Children) > 0 {
+		putPaths(e, a.Children)
 	}
 }
 
@@ -128,6 +139,12 @@ func getAnswerTree(d *wire.Decoder, a *Answer) {
 		if a.Home = getPath(d); a.Home == "" {
 			bad(d, "no home")
 		}
+	}
+	if parts&answerMoves != 0 {
+		a.Moves = getMoves(d)
+	}
+	if parts&answerChildren != 0 {
+		a.Children = getPaths(d)
 	}
 }
 

@@ -56,6 +56,10 @@ func allOps() []Op {
 		PutBelow{host(3)}, RemoveBelow{path("/a/b")}, AssignGeneration{path("/a"), 3}, Delegate{path("/a"), 4, 5}, HandOver{path("/a"), 6}, DropMoved{path("/a"), 7},
 		RemoveMoved{f}, DropEntry{path("/a/b"), f}, FoundChild{Found{path("/d"), 3, founders(2), 0o755, -5}}, SetAbove{*someAbove()},
 		TakeEntries{path("/a"), someTaken(), founders(2)}, EndTaking{true},
+		BeginMove{CreateTreeFile{CreateFile{path("/a/f"), true, []blocktree.NodeID{4, 5}, 1 << 40, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1,
+			[16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, 7 << 12}, fileID(5)},
+		DropCopy{f}, Depart{session(11), f, 12, fileID(6), 13}, Stay{f, fileID(7), 14},
+		Adopt{session(12), f, 15, fileID(9), path("/a/f"), 0o644, 2, 3, 4, 5, true, 6, someAccess().Grants, someAccess().Last}, RemoveLeft{f, fileID(8)}, EndMove{f},
 	}
 }
 
@@ -316,6 +320,7 @@ func FuzzDecodeAnswer(f *testing.F) {
 	f.Add(EncodeAnswer(nil, someAnswer()))
 	f.Add(EncodeAnswer(nil, Answer{Inode: someAnswer().Inode, Access: someAccess()}))
 	f.Add(EncodeAnswer(nil, Answer{Kind: blocktree.Elsewhere, Redirect: someRedirect()}))
+	f.Add(EncodeAnswer(nil, Answer{Moves: someMoves(), Children: []blocktree.Path{path("/a"), path("/b/c")}}))
 	f.Add(EncodeAnswer(nil, Answer{Above: someAbove(), Taken: someTaken(), Home: path("/a"), Runtimes: founders(1)}))
 	fuzz(f, DecodeAnswer, func(a Answer) []byte { return EncodeAnswer(nil, a) })
 }
@@ -357,6 +362,7 @@ func addValues(f *testing.F) {
 		func(e *wire.Encoder) { putStart(e, r.Start) }, func(e *wire.Encoder) { v := host(1); putRuntime(e, &v) },
 		func(e *wire.Encoder) { putAccess(e, &access{someAccess().Grants, someAccess().Last}) }, func(e *wire.Encoder) { putCaller(e, someCaller()) },
 		func(e *wire.Encoder) { putRevocation(e, &Revocation{rootID, path("/a"), 1, 2}) },
+		func(e *wire.Encoder) { putMove(e, &someMoves()[0]) }, func(e *wire.Encoder) { putLeft(e, &left{fileID(1), fileID(2), 3}) },
 	} {
 		e := wire.Encoder{Buf: []byte{byte(i)}}
 		put(&e)
@@ -389,6 +395,10 @@ func FuzzDecodeValue(f *testing.F) {
 			v = getCaller(d)
 		case 8:
 			v = getRevocation(d)
+		case 9:
+			v = getMovePtr(d)
+		case 10:
+			v = getLeft(d)
 		default:
 			bad(d, "no such value")
 		}
@@ -403,6 +413,12 @@ func encodeNumbered(v any) []byte {
 	case *Revocation:
 		e.U8(8)
 		putRevocation(&e, v)
+	case *Move:
+		e.U8(9)
+		putMove(&e, v)
+	case *left:
+		e.U8(10)
+		putLeft(&e, v)
 	case *Inode:
 		e.U8(0)
 		putInode(&e, v)

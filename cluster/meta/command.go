@@ -67,6 +67,13 @@ const (
 	opSetAbove
 	opTakeEntries
 	opEndTaking
+	opBeginMove
+	opDropCopy
+	opDepart
+	opStay
+	opAdopt
+	opRemoveLeft
+	opEndMove
 
 	opEnd // keep last
 )

@@ -167,6 +167,8 @@ func About(o Op) (blocktree.Path, blocktree.FileID) {
 		return o.Path, blocktree.FileID{}
 	case DropEntry:
 		return o.Path, blocktree.FileID{}
+	case BeginMove:
+		return o.Path, blocktree.FileID{}
 	case PutBelow:
 		return o.Runtime.Path.Parent(), blocktree.FileID{}
 	case RemoveBelow:
@@ -221,6 +223,18 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 	case Anchor:
 		return o.File, true
 	case RemoveMoved:
+		return o.File, true
+	case DropCopy:
+		return o.File, true
+	case Depart:
+		return o.File, true
+	case Stay:
+		return o.File, true
+	case Adopt:
+		return o.File, true
+	case RemoveLeft:
+		return o.File, true
+	case EndMove:
 		return o.File, true
 	}
 	return blocktree.FileID{}, false

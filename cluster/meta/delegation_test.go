@@ -112,7 +112,7 @@ func where(k blocktree.Kind, r *Redirect) string {
 func aboutPath(p blocktree.Path) []Op {
 	f := file("/x")
 	f.Path = p
-	return []Op{MakeDir{Path: p}, f, CreateFlushFile{f}, CreateTreeFile{CreateFile: f, TreeBytes: 1 << 20}, Remove{Path: p}, DropEntry{Path: p},
+	return []Op{MakeDir{Path: p}, f, CreateFlushFile{f}, CreateTreeFile{CreateFile: f, TreeBytes: 1 << 20}, Remove{Path: p}, DropEntry{Path: p}, BeginMove{CreateTreeFile: CreateTreeFile{CreateFile: f}, From: blocktree.FileID{Generation: 9, Inode: 9}},
 		PutBelow{with(below(9), func(r *blocktree.Runtime) { r.Path = p.Join("n") })}, RemoveBelow{p.Join("n")}, Delegate{Dir: p}, HandOver{Dir: p}, DropMoved{Dir: p}}
 }
 
@@ -124,7 +124,8 @@ func aboutFile(f blocktree.FileID) []Op {
 	var cv ChangeView
 	cv.Change.File = f
 	return []Op{SetAttr{File: f}, Acquire{File: f}, Release{File: f}, cv, ClaimLease{File: f}, EndClaim{File: f}, Resize{File: f}, PutGrant{f, Grant{Subject{Path: rootDir}, RightRead, 0}},
-		RemoveGrant{f, Subject{Path: rootDir}}, SetAccess{File: f}, NoteAccess{File: f}, Anchor{File: f}, RemoveMoved{f}, ResizeTree{Resize{File: f}}, SetLength{File: f}}
+		RemoveGrant{f, Subject{Path: rootDir}}, SetAccess{File: f}, NoteAccess{File: f}, Anchor{File: f}, RemoveMoved{f}, ResizeTree{Resize{File: f}}, SetLength{File: f},
+		DropCopy{f}, Depart{File: f}, Stay{File: f}, Adopt{File: f}, RemoveLeft{File: f}, EndMove{f}}
 }
 
 // ofTheCluster are about no path and no file, wherever they are asked; AssignGeneration is the root cluster's.
@@ -183,7 +184,7 @@ func TestEveryQueryIsRedirected(t *testing.T) {
 	parent, child := family(t)
 	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAccess: true, QueryBelow: true, QueryAbove: true}
 	byFile := map[QueryKind]bool{QueryStatID: true, QueryLayout: true, QueryLease: true, QueryAccess: true}
-	here := map[QueryKind]bool{QueryRuntimes: true, QueryStatus: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryTake: true, QueryGeneration: true}
+	here := map[QueryKind]bool{QueryRuntimes: true, QueryStatus: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryTake: true, QueryGeneration: true, QueryMoves: true, QueryChildren: true, QueryKnown: true}
 	ask := func(m *machine, q Query, want string) {
 		t.Helper()
 		for name, c := range map[string]*Caller{"the cluster": nil, "user id 0": somebody(0, 0), "a stranger": somebody(10, 10)} {
@@ -467,7 +468,7 @@ func TestDelegationCodecs(t *testing.T) {
 			t.Errorf("%+v, %v", out, err)
 		}
 	}
-	for _, a := range []Answer{{Kind: blocktree.Elsewhere, Redirect: someRedirect()}, {Above: someAbove()}, {Taken: someTaken(), More: true, Runtimes: founders(1)}, {Home: path("/a")},
+	for _, a := range []Answer{{Kind: blocktree.Elsewhere, Redirect: someRedirect()}, {Above: someAbove()}, {Taken: someTaken(), More: true, Runtimes: founders(1)}, {Home: path("/a")}, {Children: []blocktree.Path{path("/a"), path("/b")}, More: true},
 		{Inode: &Inode{ID: fileID(1), Kind: KindDir, Access: []byte("keys"), Delegation: &Delegation{3, 4, true}}}} {
 		if out, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(out, a) {
 			t.Errorf("%+v, %v", out, err)

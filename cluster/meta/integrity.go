@@ -130,14 +130,19 @@ func (s *state) createTreeFile(o CreateTreeFile) Result {
 	if r = s.createFile(o.CreateFile, o.Durability); r.Kind != blocktree.Other {
 		return r
 	}
-	i, c := r.Inode, s.newInode(KindFile, o.Mode, o.UID, o.GID, o.Time)
+	s.addCompanion(r.Inode, l, &o)
+	return r
+}
+
+// addCompanion gives a new file the companion that has layout l.
+func (s *state) addCompanion(i *Inode, l *stripe.Layout, o *CreateTreeFile) {
+	c := s.newInode(KindFile, i.Mode, i.UID, i.GID, o.Time)
 	i.Integrity, i.Companion = IntegrityTree, c.ID.Inode
 	c.Integrity, c.Companion = IntegrityCompanion, i.ID.Inode
 	c.SizeBytes, c.SectorBytes, c.Code, c.Suite, c.KeyID = o.TreeBytes, tree.PageBytes, o.Code, o.Suite, o.KeyID
 	s.setInode(i)
 	s.setInode(c)
 	s.setFile(c.ID, l)
-	return r
 }
 
 // setFile stores the layout of a new file.

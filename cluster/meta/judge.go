@@ -68,7 +68,7 @@ func (s *state) judge(o Op) (Op, Result) {
 		if c.Anonymous() {
 			return o, refuse(blocktree.Permission, "an anonymous caller holds nothing").hinted("a session takes credentials of the domain")
 		}
-	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, DropMoved, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking:
+	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, DropMoved, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove:
 		return o, s.judgeDelegation(o)
 	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release: // see above
 	default: // the leader's own, and what nobody has thought of
@@ -159,6 +159,8 @@ func (s *state) judgeDelegation(o Op) Result {
 		}
 	case DropEntry:
 		return s.judgeRemove(Remove{Path: o.Path})
+	case BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove:
+		return s.judgeMove()
 	default: // the child's own
 		if !s.isHost(c) {
 			return refuse(blocktree.Permission, "%s is no sector host of the cluster", c).hinted("the cluster does that by itself")

@@ -21,6 +21,8 @@ func everyOp(c *Caller) []Op {
 		ResizeTree{Resize{File: f, SizeBytes: 1 << 30}},
 		PutBelow{host(1)}, RemoveBelow{path("/d/e/n")}, AssignGeneration{path("/d"), 1}, Delegate{path("/d"), 2, 1}, HandOver{path("/d"), 2}, DropMoved{path("/d"), 2}, RemoveMoved{f},
 		DropEntry{path("/d/e/f"), f}, FoundChild{Found{Dir: path("/d"), Generation: 2}}, SetAbove{}, TakeEntries{Dir: path("/d")}, EndTaking{},
+		BeginMove{CreateTreeFile{CreateFile: file("/d/e/f")}, f}, DropCopy{f}, Depart{Session: id, File: f, Epoch: 1}, Stay{File: f}, Adopt{Session: id, File: f, Path: path("/d/e/f")},
+		RemoveLeft{File: f}, EndMove{f},
 	}
 }
 
@@ -41,7 +43,8 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opLeaveViews: takersAffair, opDrainHost: byRights, opCreateFlushFile: byRights, opStartVolatile: takersAffair, opResize: byRights, opPutGrant: byRights, opRemoveGrant: byRights,
 		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opSetLength: byRights, opResizeTree: byRights, opCreateTreeFile: byRights, opAnchor: byRights,
 		opPutBelow: byRights, opRemoveBelow: byRights, opAssignGeneration: byRights, opDelegate: nobodys, opHandOver: nobodys, opDropMoved: nobodys, opRemoveMoved: byRights, opDropEntry: byRights,
-		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys}
+		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys,
+		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}
@@ -102,8 +105,8 @@ type unjudged struct{ Op }
 
 // TestEveryQueryIsJudged: of each query there is a verdict; a stranger learns nothing of a closed file, an anonymous or a revoked caller nothing at all.
 func TestEveryQueryIsJudged(t *testing.T) {
-	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true} // whoever has credentials
-	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true}                                                                                          // sector hosts of the directory
+	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true, QueryChildren: true} // whoever has credentials
+	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true, QueryMoves: true, QueryKnown: true}                                                                           // sector hosts of the directory
 	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryLayout: true, QueryLease: true, QueryAccess: true}
 	m := granted(t, 0o700, 0o600)
 	m.must(revoke(40, 10, 100))

@@ -50,6 +50,8 @@ const (
 	kindBelow      = 'B' // path → Runtime: records of runtimes in directories that have, or are to get, clusters of their own
 	kindFounder    = 'F' // dir 0 node8 → generation8; the root cluster's
 	kindGeneration = 'G' // generation8 → generationOf; nothing → the next generation8; the root cluster's
+	kindLeft       = 'L' // inode8 → left: a file that is moved to a child
+	kindMove       = 'M' // inode8 of a copy → Move
 )
 
 // otherSpace returns the space that is not current.

@@ -25,6 +25,9 @@ const (
 	QueryAbove                           // Path: a delegated directory
 	QueryGeneration                      // File.Generation
 	QueryTake                            // Path, After, Limit: entries of a directory that is handed over, for who takes it
+	QueryMoves                           //
+	QueryChildren                        // Path: a directory, beneath which there are directories with clusters of their own
+	QueryKnown                           //
 
 	queryEnd // keep last
 )
@@ -60,9 +63,11 @@ type Answer struct {
 	Revoked  []Revocation        // Revoked, ascending by Principal and Scope; at most RevokedPageMax, and More
 	// Redirect says, with kind Elsewhere and no other, who answers instead.
 	Redirect *Redirect
-	Above    *Above         // Above
-	Taken    []TakenEntry   // Take, ascending by Name, with More, and with Runtimes that are records below
-	Home     blocktree.Path // Generation: the directory of its cluster
+	Above    *Above           // Above; Known: what this cluster has been told itself
+	Taken    []TakenEntry     // Take, ascending by Name, with More, and with Runtimes that are records below
+	Home     blocktree.Path   // Generation: the directory of its cluster
+	Moves    []Move           // Moves, in the order in which they were begun
+	Children []blocktree.Path // Children, in the order of their records; at most ChildrenMax, and More
 }
 
 // Err returns nil if the query was answered, else an *Error.

@@ -103,6 +103,12 @@ func (s *state) answerDelegation(q *Query, a *Answer) (r Result) {
 		} else {
 			r = refuse(blocktree.NotFound, "generation %d was given to nobody", q.File.Generation)
 		}
+	case QueryMoves:
+		a.Moves = s.moves()
+	case QueryChildren:
+		a.Children, a.More = s.children(q.Path)
+	case QueryKnown:
+		a.Above, r = s.known()
 	case QueryTake:
 		a.Taken, a.Runtimes, a.More, r = s.take(q)
 	default:

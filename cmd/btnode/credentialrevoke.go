@@ -27,6 +27,8 @@ func newCredentialRevoke() *cobra.Command {
 connections and refuse new ones; files that it holds are free for others when its lease has run out, within 5 seconds, as of a holder that is gone. Clients
 ask every minute whether a node was revoked. A node that is revoked is heard by nobody: see to it that a majority is left, and replace or remove it.
 
+It is said to the cluster of the configuration, and to each cluster beneath that, by name; one that is away is named: it believes the principal until revoke is said again while it runs.
+
 Who asks has user id 0, and what it says holds at and below its own path: use the configuration of an operator at / or above the one that is revoked. It cannot be taken
 back: to let somebody in again, issue credentials for a new key. A revocation is kept for ten years, when all that could be issued before it has ended.
 Bring all nodes to a version that knows this command before it is used for the first time: nodes of a version before stop.`,
@@ -53,10 +55,13 @@ Bring all nodes to a version that knows this command before it is used for the f
 			fmt.Fprintf(out, "%v is revoked at and below %s\n", who, cfg.RuntimePath().Short())
 			if len(a.Missing) == 0 {
 				_, err = fmt.Fprintln(out, "every node goes by it")
+			} else {
+				_, err = fmt.Fprintf(out, "not yet heard from %s: a node that is down goes by it before it serves again, one that is cut off when it hears of it\n", paths(a.Missing))
+			}
+			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(out, "not yet heard from %s: a node that is down goes by it before it serves again, one that is cut off when it hears of it\n", paths(a.Missing))
-			return err
+			return sayBeneath(out, a, "a cluster that was not told believes the principal still; revoke again when it runs")
 		})
 	}
 	return c

@@ -174,6 +174,8 @@ Each node goes by it as soon as it has applied it: reads and writes that are und
 which nodes have. One that cannot be reached and hears of no leader of the cluster stops serving readers 10 seconds later, and holders when it hears of it; what they write is not acknowledged
 without the others.
 
+Clusters beneath a directory hear of it from the cluster above them within seconds. revoke waits for each, and names those that have not heard: they go by what they knew before until they do.
+
 Then it gives PATH, and all beneath it, a new key without the subject's reader key, as btnode reader remove does: --reader names that, or the credentials do. It takes the key of somebody else who
 reads PATH (--reader-key, or readerKey of the configuration), and the credentials of its owner or of user 0. When it returns, what is written from then on is not for the subject; what was
 written before stays under the old key until it is re-sealed, which --wait waits for. Where only the rights were taken, it says so; what the subject read before it has still. If the second half fails, the first

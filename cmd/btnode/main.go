@@ -29,9 +29,10 @@ Files are offered as block devices by btnbd.`,
   btnode status --config client.yaml
   btnode locate /vm/disk1 --config client.yaml
   btnode scrub --config client.yaml
+  btnode dir migrate /rack1 --reader-key reader.key --config client.yaml
   btnode domain init --dir /media/offline/domain --passphrase
   btnode store check /var/lib/blocktree/store`)
 	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newReader(), newRekey(), newLs(), newCat(), newGet(),
-		newPut(), newStatus(), newLocate(), newScrub(), newNode(), newStore(), newDomain(), newCredential())
+		newPut(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
 	return root
 }

@@ -142,10 +142,35 @@ func sayApplied(w io.Writer, what string, a cluster.Applied, err error) error {
 	if err != nil {
 		return err
 	}
-	if _, err = fmt.Fprintf(w, "%s\napplied by %s\n", what, paths(a.Nodes)); err != nil || len(a.Missing) == 0 {
+	if _, err = fmt.Fprintf(w, "%s\napplied by %s\n", what, paths(a.Nodes)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "not known of %s: cut off from the others, it could serve readers until %s, and who holds a file until it hears of this\n", paths(a.Missing), a.Until.Format(time.TimeOnly))
+	if len(a.Missing) > 0 {
+		_, err = fmt.Fprintf(w, "not known of %s: cut off from the others, it could serve readers until %s, and who holds a file until it hears of this\n", paths(a.Missing), a.Until.Format(time.TimeOnly))
+	}
+	if err != nil {
+		return err
+	}
+	return sayBeneath(w, a, "it goes by what it knew before until it hears from the cluster above it")
+}
+
+// sayBeneath prints which clusters beneath go by something too, and of those that do not say so what that means.
+func sayBeneath(w io.Writer, a cluster.Applied, away string) (err error) {
+	for i := range a.Beneath {
+		b := &a.Beneath[i]
+		switch {
+		case err != nil:
+		case b.Err != nil:
+			_, err = fmt.Fprintf(w, "the cluster of %s could not be asked: %s (%v)\n", b.Dir.Short(), away, b.Err)
+		case len(b.Missing) > 0:
+			_, err = fmt.Fprintf(w, "the cluster of %s: applied by %s, not known of %s: %s\n", b.Dir.Short(), paths(b.Nodes), paths(b.Missing), away)
+		default:
+			_, err = fmt.Fprintf(w, "the cluster of %s: applied by %s\n", b.Dir.Short(), paths(b.Nodes))
+		}
+	}
+	if err == nil && a.More {
+		_, err = fmt.Fprintf(w, "there are more clusters beneath than were asked: %s\n", away)
+	}
 	return err
 }
 

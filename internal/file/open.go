@@ -158,6 +158,11 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if err != nil {
 		return nil, err
 	}
+	return openInode(ctx, c, path, inode, o)
+}
+
+// openInode is Open of the file that inode describes, which need not be the one at path, though its access record is of that.
+func openInode(ctx context.Context, c *cluster.Client, path blocktree.Path, inode *meta.Inode, o OpenOptions) (blocktree.File, error) {
 	if o.NoTree && inode.Integrity != meta.IntegritySector {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Unsupported, Err: errors.New("the file is of integrity tree, and nothing is remembered here of what it was"),
 			Hint: "serve it with btnbd, which keeps its newest root"}
