@@ -190,11 +190,30 @@ func (u *parentLink) take(c *Client, sb *meta.Superblock) error {
 	if err := u.takeDir(c, sb.Dir); err != nil {
 		return err
 	}
+	if err := u.handOver(c, sb, true); err != nil {
+		return err
+	}
 	u.s.cfg.Logger.Info("the cluster has every entry of its directory", "directory", sb.Dir.Short())
 	if err := u.own(meta.EndTaking{}); err != nil {
 		return err
 	}
-	return u.ask(c, meta.HandOver{Dir: sb.Dir, Generation: sb.Generation})
+	return u.handOver(c, sb, false)
+}
+
+// handOver says which entries the cluster has, and has the parent's group, which no single one of its nodes is, compare them with its own. Where they are others, another node of the parent is asked
+// for them from now on: what is missing is added.
+func (u *parentLink) handOver(c *Client, sb *meta.Superblock, try bool) error {
+	sum, err := u.s.group.EntriesSum()
+	if err != nil {
+		return err
+	}
+	err = u.ask(c, meta.HandOverSum{Dir: sb.Dir, Generation: sb.Generation, Sum: sum, Try: try})
+	if blocktree.KindOf(err) == blocktree.Corrupt {
+		u.s.cfg.Logger.Error("the entries that the cluster was given are not those of the directory above, which has them still", "directory", sb.Dir.Short(),
+			"by", u.conn.Peer().Path.Short(), "err", err, "hint", blocktree.HintOf(err))
+		_ = u.conn.Close()
+	}
+	return err
 }
 
 // own and ask have the cluster itself, and the parent, do something.
@@ -245,7 +264,7 @@ func (u *parentLink) takeDir(c *Client, dir blocktree.Path) error {
 // finish has the parent drop what has moved, once others have it too, and the cluster answer.
 func (u *parentLink) finish(c *Client, sb *meta.Superblock, d *meta.Delegation, records []blocktree.Runtime) error {
 	if !d.HandedOver { // it was cut off before it could say so
-		return u.ask(c, meta.HandOver{Dir: sb.Dir, Generation: sb.Generation})
+		return u.handOver(c, sb, false)
 	}
 	voters := 0
 	for _, m := range u.s.group.Status().Members {

@@ -67,6 +67,7 @@ const (
 	opSetAbove
 	opTakeEntries
 	opEndTaking
+	opHandOverSum
 
 	opEnd // keep last
 )
