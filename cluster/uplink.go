@@ -21,8 +21,10 @@ import (
 // Standing connections between a cluster and those above and below it: docs/design/0034-firewalls.md.
 
 const (
-	// uplinkLook is how often a member looks who has the uplink; and how long each waits longer than the one before it, in the order of stores, until it tries itself.
+	// uplinkLook is how often a member looks who has the uplink, give or take half of it. uplinkTurn is how long each waits longer than the one before it, in the order of stores, until it
+	// tries itself: more than what one may look later than another.
 	uplinkLook = time.Second
+	uplinkTurn = 2 * uplinkLook
 	// uplinkMin and uplinkMax bound the pauses after a try that failed.
 	uplinkMin = 250 * time.Millisecond
 	uplinkMax = 8 * time.Second
@@ -78,7 +80,7 @@ func (u *uplinks) run(ctx context.Context) {
 		if alone.IsZero() {
 			alone = time.Now()
 		}
-		if left := time.Duration(rank)*uplinkLook - time.Since(alone); left > 0 {
+		if left := time.Duration(rank)*uplinkTurn - time.Since(alone); left > 0 {
 			wait = min(wait, left)
 			continue
 		}

@@ -10,18 +10,20 @@ import (
 )
 
 // apart is threeLevels with the grandchild's cluster in a network of its own: nobody there can dial the child's, and nobody the grandchild's.
-func apart(t *testing.T, carrier bttp.Transport) (b *wayBed, root, child, grand []*wayMember) {
+// It also returns the configuration of a runtime beside the child's members.
+func apart(t *testing.T, carrier bttp.Transport) (b *wayBed, root, child, grand []*wayMember, inside bttp.Config) {
 	b = newWayBed(t)
 	b.carrier = carrier
 	root = b.cluster("/", 2)
 	child = b.cluster("/lab", 2, root...)
-	b.net.Wall(addrs(child)...)
+	inside, addr := b.config("/inside")
+	b.net.Wall(append(addrs(child), addr)...)
 	b.await("the child's uplink", 20*time.Second, func() bool { return len(uplinkHolders(child)) == 1 })
 	b.above = root
 	grand = b.cluster("/lab/deep", 2, child...)
 	b.net.Wall(addrs(grand)...)
 	b.await("the grandchild's uplink", 20*time.Second, func() bool { return len(uplinkHolders(grand)) == 1 })
-	return b, root, child, grand
+	return b, root, child, grand, inside
 }
 
 // holderOf is the member of a cluster that has the uplink, and that.
@@ -42,7 +44,7 @@ func holderOf(t *testing.T, all []*wayMember) (*wayMember, *bttp.Conn) {
 // both ends of a relay that runs through one connection of each. Both are back after who has them has ended.
 func TestUplinkByAsking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, root, child, grand := apart(t, bttp.TCP)
+		b, root, child, grand, inside := apart(t, bttp.TCP)
 		lab := blocktree.RootPath(b.root).Join("lab")
 		_, up := holderOf(t, grand)
 		if up.Way() != bttp.Relayed || up.Peer().Path.Parent() != lab {
@@ -52,6 +54,22 @@ func TestUplinkByAsking(t *testing.T) {
 			t.Fatalf("the parent says %v", err)
 		} else {
 			r.Release()
+		}
+		e, err := bttp.New(inside)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		for _, p := range child { // who has no line to it leads up
+			first, err := e.Dial(t.Context(), p.runtime)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn, err := askBy(e)(t.Context(), bttp.AskRelay, first, grand[0].runtime)
+			if err != nil {
+				t.Fatalf("asked of the parent: %v", err)
+			}
+			_ = conn.Close()
 		}
 		client := b.dials("/client", grand, root[1])
 		b.awaitWays(grand, 10*time.Second, bttp.DialedBack, bttp.DialedBack)
@@ -96,7 +114,7 @@ func TestUplinkByAsking(t *testing.T) {
 // TestUplinkImproves: an uplink that others pass on is left for a hole, and that for nothing else; and for the parent's own address once that can be dialled. What is being said is answered.
 func TestUplinkImproves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, _, child, grand := apart(t, bttp.Auto)
+		b, _, child, grand, _ := apart(t, bttp.Auto)
 		m, relay := holderOf(t, grand)
 		for _, x := range child {
 			x.hold.Store(true)

