@@ -161,7 +161,7 @@ func (u *parentLink) adopt(ctx context.Context, records []blocktree.Runtime) err
 	for _, r := range sectorHosts(records) {
 		i := slices.IndexFunc(own, func(x blocktree.Runtime) bool { return x.Path == r.Path })
 		switch {
-		case i >= 0 && own[i].Principal == r.Principal && (!slices.Equal(own[i].Endpoints, r.Endpoints) || !slices.Equal(own[i].Services, r.Services)):
+		case i >= 0 && own[i].Principal == r.Principal && (!hasAll(own[i].Endpoints, r.Endpoints) || !slices.Equal(own[i].Services, r.Services)):
 			r.Node = own[i].Node // which store it has is this cluster's
 		case i >= 0:
 			continue
@@ -183,6 +183,11 @@ func (u *parentLink) adopt(ctx context.Context, records []blocktree.Runtime) err
 		u.s.cfg.Logger.Info("a node was added", "node", r.Path.Short(), "store", r.Node.String())
 	}
 	return nil
+}
+
+// hasAll reports whether a record has the addresses that the parent's has. Where the node itself has said that it is elsewhere, others stand before them.
+func hasAll(own, wanted []string) bool {
+	return len(own) >= len(wanted) && slices.Equal(own[len(own)-len(wanted):], wanted)
 }
 
 // take takes every entry over, and says so, here and to the parent.

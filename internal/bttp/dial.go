@@ -5,9 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -28,6 +28,8 @@ type dialing struct {
 	ready chan struct{} // closed when conn or err is set
 	conn  *Conn
 	err   error
+	addrs []string      // that are tried, one after the other; under Endpoint.mu
+	more  chan struct{} // there are further ones
 }
 
 // Dial returns the connection to the runtime, made now or before: all callers of one principal share one, and close
@@ -79,14 +81,15 @@ func (e *Endpoint) startDial(r blocktree.Runtime) (*dialing, error) {
 		return nil, blocktree.E("bttp.Dial", blocktree.Closed, errors.New("endpoint closed"))
 	}
 	if d := e.dialed[r.Principal]; d != nil {
+		d.add(r.Endpoints)
 		return d, nil
 	}
-	d := &dialing{ready: make(chan struct{})}
+	d := &dialing{ready: make(chan struct{}), addrs: slices.Clone(r.Endpoints[:min(len(r.Endpoints), dialAddrsMax)]), more: make(chan struct{}, 1)}
 	e.dialed[r.Principal] = d
 	e.tasks.Add(1)
 	go func() {
 		defer e.tasks.Done()
-		conn, err := e.dial(r)
+		conn, err := e.dial(r, d)
 		e.mu.Lock()
 		d.conn, d.err = conn, err
 		if err != nil || conn.Err() != nil {
@@ -115,32 +118,6 @@ func matches(peer cred.Identity, r blocktree.Runtime) error {
 		}
 	}
 	return nil
-}
-
-// dial tries the endpoints one after the other.
-func (e *Endpoint) dial(r blocktree.Runtime) (*Conn, error) {
-	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
-	if err != nil {
-		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Err: err}
-	}
-	var errs []error
-	kind := blocktree.Unavailable
-	for _, addr := range r.Endpoints {
-		ctx, cancel := context.WithTimeout(e.ctx, blocktree.HandshakeTimeout)
-		conn, err := e.dialAddr(ctx, addr, r, config)
-		cancel()
-		if err == nil {
-			return conn, nil
-		}
-		if k := blocktree.KindOf(err); k != blocktree.Other && k != blocktree.Unavailable {
-			kind = k
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
-	}
-	if e.ctx.Err() != nil {
-		kind = blocktree.Closed
-	}
-	return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: kind, Err: errors.Join(errs...)}
 }
 
 // dialAddr makes a connection by the carrier that the transport asks for.
