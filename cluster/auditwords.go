@@ -89,6 +89,8 @@ func treeWords(op meta.Op) (what string, on any) {
 		return fmt.Sprintf("delegate to generation %d, founded by store %v", o.Generation, o.Founder), o.Dir.Short()
 	case meta.HandOver:
 		return fmt.Sprintf("hand over to generation %d", o.Generation), o.Dir.Short()
+	case meta.HandOverSum:
+		return fmt.Sprintf("hand over %d entries to generation %d", o.Sum.Count, o.Generation), o.Dir.Short()
 	case meta.DropMoved:
 		return "drop what has moved", o.Dir.Short()
 	case meta.RemoveMoved:

@@ -21,6 +21,7 @@ const (
 	codeUplink     uint16 = 40 // header: 1, this connection is my cluster's uplink, or 0, it is no more; nothing
 	codeUplinkHeld uint16 = 41 // nothing, from a sibling; header: one byte, whether the answering member holds the uplink
 	codeWay        uint16 = 42 // header: a wayHeader; body: a bttp.Ask. Nothing, once the target has agreed
+	codeHere       uint16 = 46 // one-way, header: a here, from a sibling
 )
 
 // codeRoute asks where something is (0032): a query of package route; an answer of it, in the body. Anybody may ask, within bounds: the answerer judges.

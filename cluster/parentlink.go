@@ -161,7 +161,7 @@ func (u *parentLink) adopt(ctx context.Context, records []blocktree.Runtime) err
 	for _, r := range sectorHosts(records) {
 		i := slices.IndexFunc(own, func(x blocktree.Runtime) bool { return x.Path == r.Path })
 		switch {
-		case i >= 0 && own[i].Principal == r.Principal && (!slices.Equal(own[i].Endpoints, r.Endpoints) || !slices.Equal(own[i].Services, r.Services)):
+		case i >= 0 && own[i].Principal == r.Principal && (!hasAll(own[i].Endpoints, r.Endpoints) || !slices.Equal(own[i].Services, r.Services)):
 			r.Node = own[i].Node // which store it has is this cluster's
 		case i >= 0:
 			continue
@@ -185,16 +185,40 @@ func (u *parentLink) adopt(ctx context.Context, records []blocktree.Runtime) err
 	return nil
 }
 
+// hasAll reports whether a record has the addresses that the parent's has. Where the node itself has said that it is elsewhere, others stand before them.
+func hasAll(own, wanted []string) bool {
+	return len(own) >= len(wanted) && slices.Equal(own[len(own)-len(wanted):], wanted)
+}
+
 // take takes every entry over, and says so, here and to the parent.
 func (u *parentLink) take(c *Client, sb *meta.Superblock) error {
 	if err := u.takeDir(c, sb.Dir); err != nil {
+		return err
+	}
+	if err := u.handOver(c, sb, true); err != nil {
 		return err
 	}
 	u.s.cfg.Logger.Info("the cluster has every entry of its directory", "directory", sb.Dir.Short())
 	if err := u.own(meta.EndTaking{}); err != nil {
 		return err
 	}
-	return u.ask(c, meta.HandOver{Dir: sb.Dir, Generation: sb.Generation})
+	return u.handOver(c, sb, false)
+}
+
+// handOver says which entries the cluster has, and has the parent's group, which no single one of its nodes is, compare them with its own. Where they are others, another node of the parent is asked
+// for them from now on: what is missing is added.
+func (u *parentLink) handOver(c *Client, sb *meta.Superblock, try bool) error {
+	sum, err := u.s.group.EntriesSum()
+	if err != nil {
+		return err
+	}
+	err = u.ask(c, meta.HandOverSum{Dir: sb.Dir, Generation: sb.Generation, Sum: sum, Try: try})
+	if blocktree.KindOf(err) == blocktree.Corrupt {
+		u.s.cfg.Logger.Error("the entries that the cluster was given are not those of the directory above, which has them still", "directory", sb.Dir.Short(),
+			"by", u.conn.Peer().Path.Short(), "err", err, "hint", blocktree.HintOf(err))
+		_ = u.conn.Close()
+	}
+	return err
 }
 
 // own and ask have the cluster itself, and the parent, do something.
@@ -245,7 +269,7 @@ func (u *parentLink) takeDir(c *Client, dir blocktree.Path) error {
 // finish has the parent drop what has moved, once others have it too, and the cluster answer.
 func (u *parentLink) finish(c *Client, sb *meta.Superblock, d *meta.Delegation, records []blocktree.Runtime) error {
 	if !d.HandedOver { // it was cut off before it could say so
-		return u.ask(c, meta.HandOver{Dir: sb.Dir, Generation: sb.Generation})
+		return u.handOver(c, sb, false)
 	}
 	voters := 0
 	for _, m := range u.s.group.Status().Members {

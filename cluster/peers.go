@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -44,21 +45,30 @@ type watcher interface {
 	nodeDown(node blocktree.NodeID)
 }
 
-// where is the runtime at the addresses that were told last, and at those that were known first: a configuration may be newer than a record.
+// where is the runtime at the address where it was seen, at those that were told last, and at those that were known first: a configuration may be newer than a record.
 func (q *peer) where() blocktree.Runtime {
 	r := q.runtime
 	r.Services = []string{blocktree.ServiceSector} // which it must prove, whatever else it may be
-	at := q.at.Load()
-	if at == nil || slices.Equal(*at, r.Endpoints) {
+	at, seen := q.at.Load(), q.heard.Load().addr()
+	if seen == "" && (at == nil || slices.Equal(*at, r.Endpoints)) {
 		return r
 	}
-	first := r.Endpoints
-	r.Endpoints = slices.Clone(*at)
-	for _, x := range first {
-		if !slices.Contains(r.Endpoints, x) {
-			r.Endpoints = append(r.Endpoints, x)
+	var all []string
+	add := func(addrs ...string) {
+		for _, x := range addrs {
+			if !slices.Contains(all, x) {
+				all = append(all, x)
+			}
 		}
 	}
+	if seen != "" {
+		add(seen)
+	}
+	if at != nil {
+		add(*at...)
+	}
+	add(r.Endpoints...)
+	r.Endpoints = all
 	return r
 }
 
@@ -81,7 +91,8 @@ type peers struct {
 	// the inner one.
 	mu       sync.Mutex
 	watchers map[watcher]bool
-	stranger func() // told when a node says that it has another store; nil: nobody wants to know. Set before ensure.
+	greeted  func(*bttp.Conn) // is told of each connection on which a node serves; nil: nobody wants to know. Set before ensure, and must not block.
+	stranger func()           // told when a node says that it has another store; nil: nobody wants to know. Set before ensure.
 	mapMu    sync.RWMutex
 	all      map[blocktree.NodeID]*peer
 }
@@ -92,6 +103,7 @@ type peer struct {
 	ctx     context.Context // ends when the node is forgotten
 	cancel  context.CancelFunc
 	at      atomic.Pointer[[]string] // its newest addresses, where others than runtime's were told; not to be changed
+	heard   atomic.Pointer[heardAt]  // where it is seen; nil: it has not said on which port it listens
 	conn    atomic.Pointer[bttp.Conn]
 	reached atomic.Uint64 // connections that came about
 	refused atomic.Bool   // it could not be reached when it was tried
@@ -432,6 +444,9 @@ func (p *peers) attend(q *peer, conn *bttp.Conn) (next *bttp.Conn) {
 		cancel()
 		if err == nil {
 			p.tell(q, true, as)
+			if p.greeted != nil {
+				p.greeted(conn)
+			}
 			next = p.attendServing(q, conn)
 			q.lost, q.tried = time.Now(), nil
 			p.miss(q)
@@ -489,4 +504,20 @@ func hello(ctx context.Context, conn *bttp.Conn, want blocktree.NodeID) (i incar
 			Hint: "the store id in the config must be that of the node's store"}
 	}
 	return i, nil
+}
+
+// hello answers a greeting.
+func (s *Service) hello(req *bttp.Request) {
+	s.mu.Lock()
+	i := s.serving
+	s.mu.Unlock()
+	if i == (incarnations{}) {
+		req.Fail(blocktree.E("cluster.hello", blocktree.Unavailable, errors.New("the node is starting")))
+		return
+	}
+	var e wire.Encoder
+	e.U64(uint64(s.cfg.Node))
+	e.Raw(i.disk[:])
+	e.Raw(i.volatile[:])
+	req.Reply(e.Buf)
 }

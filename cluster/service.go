@@ -16,7 +16,6 @@ import (
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
-	"blocktree/internal/wire"
 	"blocktree/route"
 )
 
@@ -88,6 +87,7 @@ type Service struct {
 	revoked    revoked
 	looks      hintLooks
 	uplinks    *uplinks
+	noting     atomic.Bool // an address of this node
 	crossing   *crossing
 	routes     *Routes
 	answerer   *route.Answerer
@@ -140,6 +140,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.peers = newPeers(s.endpoint, s.cfg.Logger)
+	s.peers.greeted = s.here
 	s.peers.ensure(s.cfg.Members)
 	founders := s.cfg.Members
 	if s.cfg.Joins {
@@ -169,7 +170,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.followTree(s.uplinks)
 	s.crossing = &crossing{endpoint: s.endpoint, uplinks: s.uplinks, mirror: s.mirror, now: s.cfg.Clock.Now, asks: newAsks()}
 	s.endpoint.SetHandler(bttp.HandlerFunc(s.serve))
-	s.gateway.Store(s.peers)
+	s.ready()
 	s.wg.Go(func() { s.uplinks.run(s.ctx) })
 	s.scrubber = newScrubber(s)
 	s.member.met.Store(s.scrubber)
@@ -468,6 +469,8 @@ func (s *Service) serve(req *bttp.Request) {
 		s.uplinks.answerHeld(req)
 	case codeWay:
 		s.answerWay(req)
+	case codeHere:
+		s.serveHere(req)
 	case codeYield:
 		s.yield(req)
 	case codeScrub:
@@ -492,21 +495,6 @@ func (s *Service) serve(req *bttp.Request) {
 		req.Fail(blocktree.E("cluster", blocktree.Unsupported, nil))
 	}
 	req.Release()
-}
-
-func (s *Service) hello(req *bttp.Request) {
-	s.mu.Lock()
-	i := s.serving
-	s.mu.Unlock()
-	if i == (incarnations{}) {
-		req.Fail(blocktree.E("cluster.hello", blocktree.Unavailable, errors.New("the node is starting")))
-		return
-	}
-	var e wire.Encoder
-	e.U64(uint64(s.cfg.Node))
-	e.Raw(i.disk[:])
-	e.Raw(i.volatile[:])
-	req.Reply(e.Buf)
 }
 
 // metaTimeout bounds the work on one metadata request of a client, which asks another node after askTimeout.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -20,12 +21,14 @@ import (
 // Standing connections between a cluster and those above and below it: docs/design/0034-firewalls.md.
 
 const (
-	// uplinkLook is how often a member looks who has the uplink; and how long each waits longer than the one before it, in the order of stores, until it tries itself.
+	// uplinkLook is how often a member looks who has the uplink, give or take half of it. uplinkTurn is how long each waits longer than the one before it, in the order of stores, until it
+	// tries itself: more than what one may look later than another.
 	uplinkLook = time.Second
+	uplinkTurn = 2 * uplinkLook
 	// uplinkMin and uplinkMax bound the pauses after a try that failed.
 	uplinkMin = 250 * time.Millisecond
 	uplinkMax = 8 * time.Second
-	// uplinkDialTimeout bounds a try at one parent.
+	// uplinkDialTimeout bounds a try at one parent: by its own way, a dial-back and a relay, each begun askAfter later than the one before.
 	uplinkDialTimeout = 3 * time.Second
 )
 
@@ -36,19 +39,21 @@ type sibling struct {
 	conn    *bttp.Conn // that this runtime has dialled; nil: there is none
 }
 
-// uplinks are the standing connections of one member: to the parent cluster, if it is the one that has it, and from clusters below.
+// uplinks are the standing connections of one member: to the parent cluster, if it is the one that has it, to the nearest cluster above that it can dial, and from clusters below.
 type uplinks struct {
 	self      blocktree.NodeID
-	directory blocktree.Scope            // of the cluster
-	siblings  func() []sibling           // without this one
-	parents   func() []blocktree.Runtime // none: there is no cluster above, as far as is known. May block for a while
-	failed    func()                     // nobody could be reached of those; nil: nobody wants to know
-	wanted    func(*bttp.Conn) bool      // whether the cluster above is still that of a connection; nil: it is
-	dial      func(context.Context, blocktree.Runtime) (*bttp.Conn, error)
-	admit     func(cred.Identity) error // says who is a child; nil: whoever may be
+	directory blocktree.Scope                               // of the cluster
+	siblings  func() []sibling                              // without this one
+	parents   func() []blocktree.Runtime                    // none: there is no cluster above, as far as is known. May block for a while
+	failed    func()                                        // nobody could be reached of those; nil: nobody wants to know
+	wanted    func(*bttp.Conn) bool                         // whether the cluster above is still that of a connection; nil: it is
+	above     func(dir blocktree.Scope) []blocktree.Runtime // of clusters above a directory, which are asked for a way to a parent there
+	ways      *ways                                         // how parents are reached
+	admit     func(cred.Identity) error                     // says who is a child; nil: whoever may be
 	logger    *slog.Logger
 
-	up atomic.Pointer[bttp.Conn] // nil: this is not the one
+	up   atomic.Pointer[bttp.Conn] // nil: this is not the one
+	line atomic.Pointer[bttp.Conn] // along which asks go up and come down: up, where this member has dialled that; never one that was asked for
 
 	mu    sync.Mutex
 	below map[blocktree.Scope][]*bttp.Conn // by the child's directory
@@ -75,11 +80,11 @@ func (u *uplinks) run(ctx context.Context) {
 		if alone.IsZero() {
 			alone = time.Now()
 		}
-		if left := time.Duration(rank)*uplinkLook - time.Since(alone); left > 0 {
+		if left := time.Duration(rank)*uplinkTurn - time.Since(alone); left > 0 {
 			wait = min(wait, left)
 			continue
 		}
-		conn, err := u.connect(ctx, parents[tries%len(parents)])
+		conn, line, err := u.connect(ctx, parents[tries%len(parents)])
 		if tries++; err != nil {
 			u.logger.Info("no uplink yet", "parent", parents[(tries-1)%len(parents)].Path.Short(), "err", err)
 			if tries%len(parents) == 0 && u.failed != nil {
@@ -89,9 +94,9 @@ func (u *uplinks) run(ctx context.Context) {
 			pause = min(2*pause, uplinkMax)
 			continue
 		}
-		u.logger.Info("uplink", "parent", conn.Peer().Path.Short())
+		u.told(conn, line)
 		begun := time.Now()
-		u.hold(ctx, conn)
+		u.hold(ctx, conn, line)
 		alone = time.Time{}
 		if time.Since(begun) >= lastedAfter { // else its end is a failure as any other
 			pause, wait = uplinkMin, rand.N(uplinkMin)
@@ -99,6 +104,15 @@ func (u *uplinks) run(ctx context.Context) {
 			wait, pause = pause/2+rand.N(pause/2), min(2*pause, uplinkMax)
 		}
 	}
+}
+
+// told says in the log what came about.
+func (u *uplinks) told(up, line *bttp.Conn) {
+	if up == line {
+		u.logger.Info("uplink", "parent", up.Peer().Path.Short())
+		return
+	}
+	u.logger.Info("uplink", "parent", up.Peer().Path.Short(), "way", string(up.Way()), "line", line.Peer().Path.Short())
 }
 
 // sleepFor waits for d; false when ctx ends before.
@@ -143,49 +157,140 @@ func (u *uplinks) holder(ctx context.Context) (holder blocktree.NodeID, rank int
 	return holder, rank
 }
 
-// connect makes the standing connection to a parent.
-func (u *uplinks) connect(ctx context.Context, parent blocktree.Runtime) (*bttp.Conn, error) {
+// connect makes the standing connection to a parent, by any way, and the line beside it.
+func (u *uplinks) connect(ctx context.Context, parent blocktree.Runtime) (up, line *bttp.Conn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, uplinkDialTimeout)
 	defer cancel()
-	conn, err := u.dial(ctx, parent)
-	if err != nil {
-		return nil, err
+	if up, err = u.ways.dial(ctx, parent); err != nil {
+		return nil, nil, err
 	}
-	r, err := conn.CallWait(ctx, codeUplink, []byte{1})
-	r.Release()
-	if err != nil {
-		return nil, err
+	if line, err = u.lineBeside(ctx, up, parent); err != nil {
+		u.let(up)
+		return nil, nil, err
 	}
-	return conn, nil
+	return up, line, nil
 }
 
-// hold keeps the uplink until it ends, or a lower member turns out to have one too.
-func (u *uplinks) hold(ctx context.Context, conn *bttp.Conn) {
-	u.up.Store(conn)
-	defer u.up.Store(nil)
-	for {
+// lineBeside names this member to a runtime above as the one by which its directory is reached: to the parent, where that was dialled, else to the first that
+// was of those which can be, and takes it. Asks, and what is relayed for them, go by nothing else, since beside a connection that was asked for no other can be opened.
+func (u *uplinks) lineBeside(ctx context.Context, up *bttp.Conn, parent blocktree.Runtime) (line *bttp.Conn, err error) {
+	if !up.Asked() {
+		return up, says(ctx, up, 1)
+	}
+	err = errNobodyToAsk
+	for _, r := range u.above(parent.Path.Parent()) {
+		r.Services = []string{blocktree.ServiceSector}
+		conn, errOne := u.ways.own(ctx, r)
+		if errOne == nil {
+			errOne = says(ctx, conn, 1)
+		}
+		if errOne == nil {
+			return conn, nil
+		}
+		err = errOne
+	}
+	return nil, blocktree.E("uplink", blocktree.Unavailable, fmt.Errorf("no runtime above takes this cluster's line: %w", err))
+}
+
+// says tells a runtime above that a connection is its cluster's uplink, or is it no more.
+func says(ctx context.Context, conn *bttp.Conn, is byte) error {
+	r, err := conn.CallWait(ctx, codeUplink, []byte{is})
+	r.Release()
+	return err
+}
+
+// let ends a connection that was asked for: nobody else knows it. Others may be of use for more than this.
+func (u *uplinks) let(conn *bttp.Conn) {
+	if conn.Asked() {
+		_ = conn.Close()
+	}
+}
+
+// hold keeps the uplink until it ends, or a lower member turns out to have one too. One that others pass on it leaves for a better way.
+func (u *uplinks) hold(ctx context.Context, up, line *bttp.Conn) {
+	u.line.Store(line)
+	u.up.Store(up)
+	defer func() {
+		u.up.Store(nil)
+		u.line.Store(nil)
+		u.let(up)
+	}()
+	pause := betterMin
+	for better := time.Now().Add(pause); ; {
 		t := time.NewTimer(uplinkLook/2 + rand.N(uplinkLook))
 		select {
-		case <-conn.Ended():
+		case <-up.Ended():
 			t.Stop()
-			u.logger.Warn("the uplink has ended", "parent", conn.Peer().Path.Short(), "err", conn.Err())
+			u.logger.Warn("the uplink has ended", "parent", up.Peer().Path.Short(), "err", up.Err())
+			return
+		case <-line.Ended():
+			t.Stop()
+			u.logger.Warn("the line above has ended", "to", line.Peer().Path.Short(), "err", line.Err())
 			return
 		case <-ctx.Done():
 			t.Stop()
 			return
 		case <-t.C:
 		}
-		if u.wanted != nil && !u.wanted(conn) {
-			u.logger.Info("the cluster above is another one now", "parent", conn.Peer().Path.Short())
-			_ = conn.Send(codeUplink, []byte{0})
+		if u.wanted != nil && !u.wanted(up) {
+			u.logger.Info("the cluster above is another one now", "parent", up.Peer().Path.Short())
+			_ = line.Send(codeUplink, []byte{0})
 			return
 		}
 		if other, _ := u.holder(ctx); other != 0 && other < u.self {
 			u.logger.Info("the uplink is left to a sibling", "store", other.String())
-			_ = conn.Send(codeUplink, []byte{0}) // the connection may be of use for more than this
+			_ = line.Send(codeUplink, []byte{0})
 			return
 		}
+		if up.Way() == bttp.Relayed && !time.Now().Before(better) {
+			up, line = u.improve(ctx, up, line)
+			pause = min(2*pause, betterMax)
+			better = time.Now().Add(pause)
+		}
 	}
+}
+
+// improve tries for a better way than a relay. What is being said on the old one has until the next look to be answered: it is asked again where it was not.
+func (u *uplinks) improve(ctx context.Context, up, line *bttp.Conn) (*bttp.Conn, *bttp.Conn) {
+	ctx, cancel := context.WithTimeout(ctx, betterTimeout)
+	defer cancel()
+	peer := up.Peer()
+	parent, ok := u.parentOf(peer)
+	if !ok {
+		return up, line
+	}
+	better, err := u.ways.better(ctx, parent)
+	if err != nil {
+		return up, line
+	}
+	own, err := u.lineBeside(ctx, better, parent)
+	if err != nil {
+		u.let(better)
+		return up, line
+	}
+	u.logger.Info("the parent is reached by a better way", "parent", peer.Path.Short(), "way", string(better.Way()))
+	if own != line {
+		_ = line.Send(codeUplink, []byte{0})
+	}
+	u.line.Store(own)
+	u.up.Store(better)
+	for until := time.Now().Add(uplinkLook); up.InFlight() > 0 && time.Now().Before(until); {
+		if !sleepFor(ctx, idleLook) {
+			break
+		}
+	}
+	u.let(up)
+	return better, own
+}
+
+// parentOf is what is known of a parent.
+func (u *uplinks) parentOf(peer cred.Identity) (blocktree.Runtime, bool) {
+	all := u.parents()
+	i := slices.IndexFunc(all, func(r blocktree.Runtime) bool { return r.Principal == peer.Principal })
+	if i < 0 {
+		return blocktree.Runtime{}, false
+	}
+	return all[i], true
 }
 
 // answerHeld tells a sibling whether this member holds the uplink.
@@ -244,18 +349,16 @@ func (u *uplinks) drop(conn *bttp.Conn) {
 	}
 }
 
-// down returns the connections to the cluster below that is nearest to a directory, the newest first.
-func (u *uplinks) down(dir blocktree.Scope) []*bttp.Conn {
+// down returns the connections to the clusters below that a directory lies in, of the nearest one first, and of one the newest: whoever is nearest may have been let go, or lie.
+func (u *uplinks) down(dir blocktree.Scope) (all []*bttp.Conn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for d := dir; d != u.directory && d.Within(u.directory); d = d.Parent() {
-		if found := u.below[d]; len(found) > 0 {
-			newest := slices.Clone(found)
-			slices.Reverse(newest)
-			return newest
+		for _, conn := range slices.Backward(u.below[d]) {
+			all = append(all, conn)
 		}
 	}
-	return nil
+	return all
 }
 
 // has reports whether a connection is a cluster's below.
@@ -315,16 +418,22 @@ func (s *Service) serveUplink(req *bttp.Request) {
 // Uplink is the standing connection to the parent cluster, nil where this member does not have it. It does not block.
 func (s *Service) Uplink() *bttp.Conn { return s.uplinks.up.Load() }
 
+// Line is the standing connection to the nearest cluster above that this member can dial: the uplink, where that is the parent. nil as there.
+func (s *Service) Line() *bttp.Conn { return s.uplinks.line.Load() }
+
 // Children are the directories below of whose clusters this member has the standing connection, ascending.
 func (s *Service) Children() []blocktree.Scope { return s.uplinks.children() }
 
 // newUplinks are those of a service.
 func (s *Service) newUplinks() *uplinks {
-	u := &uplinks{self: s.cfg.Node, directory: s.cfg.Directory, siblings: s.siblings, parents: s.cfg.Parents, dial: s.endpoint.Dial, admit: s.cfg.AdmitChild,
-		logger: s.cfg.Logger, below: map[blocktree.Scope][]*bttp.Conn{}}
+	nobody := func() []blocktree.Runtime { return nil }
+	u := &uplinks{self: s.cfg.Node, directory: s.cfg.Directory, siblings: s.siblings, parents: s.cfg.Parents, admit: s.cfg.AdmitChild, logger: s.cfg.Logger,
+		below: map[blocktree.Scope][]*bttp.Conn{}}
 	if u.parents == nil {
-		u.parents = func() []blocktree.Runtime { return nil }
+		u.parents = nobody
 	}
+	u.above = func(blocktree.Scope) []blocktree.Runtime { return nil }
+	u.ways = &ways{parents: func(dir blocktree.Scope) []blocktree.Runtime { return u.above(dir) }, own: s.endpoint.Dial, ask: askBy(s.endpoint), hard: map[blocktree.Principal]bool{}}
 	return u
 }
 
@@ -333,6 +442,7 @@ func (s *Service) followTree(u *uplinks) {
 	if u.admit == nil {
 		u.admit = s.admitChild
 	}
+	u.above = s.routes.above
 	listed := u.parents
 	u.parents = func() []blocktree.Runtime {
 		if s.isChild() {

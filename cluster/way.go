@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"blocktree"
@@ -194,7 +195,7 @@ func (c *crossing) mayPass(p *passed) error {
 			ok = ok || s.runtime.Principal == p.from.Peer().Principal
 		}
 	case p.header.down:
-		ok = p.from == c.uplinks.up.Load()
+		ok = p.from == c.uplinks.line.Load()
 	default:
 		ok = c.uplinks.has(p.from)
 	}
@@ -210,7 +211,7 @@ func (c *crossing) mayPass(p *passed) error {
 // legs are the connections that an ask may go along next, the best first.
 func (c *crossing) legs(p *passed) (all []leg) {
 	u := c.uplinks
-	kind := nextLeg(u.directory, p.ask.Path.Parent(), p.header.down)
+	kind, line := nextLeg(u.directory, p.ask.Path.Parent(), p.header.down), u.line.Load()
 	switch kind {
 	case legHere:
 		for _, s := range u.siblings() {
@@ -223,20 +224,20 @@ func (c *crossing) legs(p *passed) (all []leg) {
 		for _, conn := range u.down(p.ask.Path.Parent()) {
 			all = append(all, leg{conn, false, true})
 		}
-	case legUp:
-		if conn := u.up.Load(); conn != nil {
-			all = append(all, leg{conn, false, false})
-		}
-	default:
+	case legNone:
 		return nil
 	}
-	if p.header.lateral {
-		return all
-	}
-	for _, s := range u.siblings() {
-		if s.conn != nil {
-			all = append(all, leg{s.conn, true, p.header.down})
+	if !p.header.lateral {
+		for _, s := range u.siblings() {
+			if s.conn != nil {
+				all = append(all, leg{s.conn, true, p.header.down})
+			}
 		}
+	}
+	if up := (leg{line, false, false}); line != nil && kind == legUp {
+		all = slices.Insert(all, 0, up)
+	} else if line != nil && !p.header.down { // the cluster below may have its line farther up
+		all = append(all, up)
 	}
 	return all
 }

@@ -29,6 +29,7 @@ type wayBed struct {
 	members map[string]*wayMember // by short path
 	hosts   byte
 	carrier bttp.Transport
+	above   []*wayMember // whom members that are made from now on may ask for ways to their parents
 	client  *peers
 	told    told
 }
@@ -42,7 +43,8 @@ type wayMember struct {
 	runtime  blocktree.Runtime
 	cluster  []*wayMember
 	parents  []blocktree.Runtime
-	asked    atomic.Int64 // asks that came
+	above    []blocktree.Runtime // whom it may ask for a way to these
+	asked    atomic.Int64        // asks that came
 	released chan struct{}
 	hold     atomic.Bool // calls of code 7 are not answered before released is closed
 }
@@ -92,6 +94,9 @@ func (b *wayBed) cluster(dir string, n int, parents ...*wayMember) (all []*wayMe
 		for _, p := range parents {
 			m.parents = append(m.parents, p.runtime)
 		}
+		for _, a := range b.above {
+			m.above = append(m.above, a.runtime)
+		}
 		all = append(all, m)
 		b.members[short] = m
 	}
@@ -113,6 +118,7 @@ func (m *wayMember) start() {
 	}
 	s.endpoint, s.peers = e, newPeers(e, m.config.Log)
 	s.uplinks = s.newUplinks()
+	s.uplinks.above = func(blocktree.Scope) []blocktree.Runtime { return m.above }
 	s.crossing = &crossing{endpoint: e, uplinks: s.uplinks, mirror: s.mirror, now: time.Now, asks: newAsks()}
 	e.SetHandler(bttp.HandlerFunc(func(req *bttp.Request) {
 		switch req.Code {

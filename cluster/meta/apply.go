@@ -196,6 +196,8 @@ func (s *state) doDelegation(o Op) Result {
 		return s.delegate(o)
 	case HandOver:
 		return s.handOver(o)
+	case HandOverSum:
+		return s.handOverSum(o)
 	case DropMoved:
 		return s.dropMoved(o)
 	case RemoveMoved:

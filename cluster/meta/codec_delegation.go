@@ -40,6 +40,11 @@ func putDelegationOp(e *wire.Encoder, o Op) {
 		putRuntimes(e, o.Below)
 	case EndTaking:
 		e.Bool(o.Answer)
+	case HandOverSum:
+		putPath(e, o.Dir)
+		e.U64(uint64(o.Generation))
+		putEntriesSum(e, &o.Sum)
+		e.Bool(o.Try)
 	default:
 		putMoveOp(e, o)
 	}
@@ -72,6 +77,8 @@ func getDelegationOp(d *wire.Decoder, code opcode) Op {
 		return SetAbove{*getAbove(d)}
 	case opTakeEntries:
 		return TakeEntries{getPath(d), getTakens(d), getRuntimes(d)}
+	case opHandOverSum:
+		return HandOverSum{getPath(d), generation(), getEntriesSum(d), d.Bool()}
 	}
 	return EndTaking{d.Bool()}
 }

@@ -55,7 +55,7 @@ func allOps() []Op {
 		SetLength{f, 1 << 40, 3},
 		PutBelow{host(3)}, RemoveBelow{path("/a/b")}, AssignGeneration{path("/a"), 3}, Delegate{path("/a"), 4, 5}, HandOver{path("/a"), 6}, DropMoved{path("/a"), 7},
 		RemoveMoved{f}, DropEntry{path("/a/b"), f}, FoundChild{Found{path("/d"), 3, founders(2), 0o755, -5}}, SetAbove{*someAbove()},
-		TakeEntries{path("/a"), someTaken(), founders(2)}, EndTaking{true},
+		TakeEntries{path("/a"), someTaken(), founders(2)}, EndTaking{true}, HandOverSum{path("/a"), 6, EntriesSum{7, [32]byte{8}}, true},
 		BeginMove{CreateTreeFile{CreateFile{path("/a/f"), true, []blocktree.NodeID{4, 5}, 1 << 40, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1,
 			[16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, 7 << 12}, fileID(5)},
 		DropCopy{f}, Depart{session(11), f, 12, fileID(6), 13}, Stay{f, fileID(7), 14},

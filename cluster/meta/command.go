@@ -67,6 +67,7 @@ const (
 	opSetAbove
 	opTakeEntries
 	opEndTaking
+	opHandOverSum
 	opBeginMove
 	opDropCopy
 	opDepart

@@ -34,6 +34,8 @@ const (
 	// TakeEntriesMax and takeBytesMax bound what moves over in one command; DropEntriesMax what is dropped by one.
 	TakeEntriesMax = 256
 	takeBytesMax   = blocktree.RaftCommandMax / 2
+	// aboveBytesMax bounds what a child is told of what is above it, which is one command there.
+	aboveBytesMax  = blocktree.RaftCommandMax / 2
 	DropEntriesMax = 1024
 )
 
@@ -176,6 +178,8 @@ func About(o Op) (blocktree.Path, blocktree.FileID) {
 	case Delegate:
 		return o.Dir, blocktree.FileID{}
 	case HandOver:
+		return o.Dir, blocktree.FileID{}
+	case HandOverSum:
 		return o.Dir, blocktree.FileID{}
 	case DropMoved:
 		return o.Dir, blocktree.FileID{}

@@ -68,7 +68,7 @@ func (s *state) judge(o Op) (Op, Result) {
 		if c.Anonymous() {
 			return o, refuse(blocktree.Permission, "an anonymous caller holds nothing").hinted("a session takes credentials of the domain")
 		}
-	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, DropMoved, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove:
+	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove:
 		return o, s.judgeDelegation(o)
 	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release: // see above
 	default: // the leader's own, and what nobody has thought of
@@ -144,6 +144,8 @@ func (s *state) judgeDelegation(o Op) Result {
 		}
 	case Delegate:
 		return host(o.Dir)
+	case HandOverSum:
+		return s.judgeDelegation(HandOver{o.Dir, o.Generation})
 	case HandOver: // others would have entries dropped that nobody has
 		if r := host(o.Dir); r.Kind != blocktree.Other || s.founded(c, o.Dir) {
 			return r

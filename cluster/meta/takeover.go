@@ -249,7 +249,32 @@ func (s *state) aboveOf(p blocktree.Path) (*Above, Result) {
 	if own != nil {
 		out.Levels = append(slices.Clone(own.Levels), out.Levels...)
 	}
+	out.fit()
 	return out, Result{}
+}
+
+// fit leaves grants out where there are too many for a command: those of the levels that have most, so that the others hold beneath. Rights that are not told of are not had; a child that was told
+// nothing any more would go by rights that have been taken away.
+func (a *Above) fit() {
+	for {
+		var e wire.Encoder
+		putAbove(&e, a)
+		if len(e.Buf) <= aboveBytesMax {
+			return
+		}
+		most, at := 0, -1
+		for i := range a.Levels {
+			var l wire.Encoder
+			putGrants(&l, a.Levels[i].Grants)
+			if len(a.Levels[i].Grants) > 0 && len(l.Buf) > most {
+				most, at = len(l.Buf), i
+			}
+		}
+		if at < 0 {
+			return // 64 levels and 16 runtimes without any are far below
+		}
+		a.Levels[at].Grants = nil
+	}
 }
 
 // take answers QueryTake: entries of the directory q.Path, at or below the delegated one that the caller is a host of, after a name.

@@ -133,8 +133,15 @@ func (c *Conn) Asked() bool { return c.opener.asked }
 // InFlight is how many calls of this side await an answer, and requests of the peer one of this side's.
 func (c *Conn) InFlight() int { return c.calls.waiting() + int(c.unanswered.Load()) }
 
-// RemoteAddr returns the peer's address, "host:port".
-func (c *Conn) RemoteAddr() string { return c.remote }
+// RemoteAddr returns the peer's address, "host:port"; of a peer that has moved along with a QUIC connection that it dialed, the one that it has now.
+func (c *Conn) RemoteAddr() string {
+	if lanes := *c.laneList.Load(); len(lanes) > 0 && !c.dialed {
+		if q, ok := lanes[0].carrier.(*quicCarrier); ok {
+			return q.conn.RemoteAddr().String()
+		}
+	}
+	return c.remote
+}
 
 // Done is closed once the connection has ended and every call has been answered.
 func (c *Conn) Done() <-chan struct{} { return c.done }

@@ -5,9 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -28,8 +28,10 @@ type dialing struct {
 	ready chan struct{} // closed when conn or err is set
 	conn  *Conn
 	err   error
-	brief bool      // nobody has asked for it to be kept; this and lent are under Endpoint.mu
-	lent  time.Time // when somebody asked for it last
+	brief bool          // nobody has asked for it to be kept; this and lent are under Endpoint.mu
+	lent  time.Time     // when somebody asked for it last
+	addrs []string      // that are tried, one after the other; under Endpoint.mu
+	more  chan struct{} // there are further ones
 }
 
 // Dial returns the connection to the runtime, made now or before: all callers of one principal share one, and close
@@ -86,6 +88,7 @@ func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (*dialing, error) 
 	}
 	if d := e.dialed[r.Principal]; d != nil {
 		d.brief, d.lent = d.brief && brief, time.Now()
+		d.add(r.Endpoints)
 		return d, nil
 	}
 	if brief {
@@ -93,12 +96,13 @@ func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (*dialing, error) 
 			return nil, err
 		}
 	}
-	d := &dialing{ready: make(chan struct{}), brief: brief, lent: time.Now()}
+	d := &dialing{ready: make(chan struct{}), addrs: slices.Clone(r.Endpoints[:min(len(r.Endpoints), dialAddrsMax)]), more: make(chan struct{}, 1), brief: brief,
+		lent: time.Now()}
 	e.dialed[r.Principal] = d
 	e.tasks.Add(1)
 	go func() {
 		defer e.tasks.Done()
-		conn, err := e.dial(r)
+		conn, err := e.dial(r, d)
 		e.mu.Lock()
 		d.conn, d.err = conn, err
 		if err != nil || conn.Err() != nil {
@@ -127,32 +131,6 @@ func matches(peer cred.Identity, r blocktree.Runtime) error {
 		}
 	}
 	return nil
-}
-
-// dial tries the endpoints one after the other.
-func (e *Endpoint) dial(r blocktree.Runtime) (*Conn, error) {
-	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
-	if err != nil {
-		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Err: err}
-	}
-	var errs []error
-	kind := blocktree.Unavailable
-	for _, addr := range r.Endpoints {
-		ctx, cancel := context.WithTimeout(e.ctx, blocktree.HandshakeTimeout)
-		conn, err := e.dialAddr(ctx, addr, r, config)
-		cancel()
-		if err == nil {
-			return conn, nil
-		}
-		if k := blocktree.KindOf(err); k != blocktree.Other && k != blocktree.Unavailable {
-			kind = k
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
-	}
-	if e.ctx.Err() != nil {
-		kind = blocktree.Closed
-	}
-	return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: kind, Err: errors.Join(errs...)}
 }
 
 // dialAddr makes a connection by the carrier that the transport asks for.

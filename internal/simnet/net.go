@@ -33,7 +33,8 @@ type Net struct {
 	pipes     map[*pipe]struct{} // that somebody may still read
 	lastPort  uint16
 	walls     map[netip.Addr][]*wall
-	changed   bell // links, and walls
+	gone      map[netip.Addr]bool // addresses that a host has left
+	changed   bell                // links, and walls
 }
 
 type direction struct{ from, to netip.Addr }
@@ -41,7 +42,7 @@ type direction struct{ from, to netip.Addr }
 // New returns a network of links with DelayDefault.
 func New(seed uint64) *Net {
 	return &Net{rng: rand.New(rand.NewPCG(seed, 0x6e6574)), links: map[direction]Link{}, sockets: map[netip.AddrPort]*socket{},
-		listeners: map[netip.AddrPort]*listener{}, pipes: map[*pipe]struct{}{}, walls: map[netip.Addr][]*wall{}, lastPort: 49151}
+		listeners: map[netip.AddrPort]*listener{}, pipes: map[*pipe]struct{}{}, walls: map[netip.Addr][]*wall{}, gone: map[netip.Addr]bool{}, lastPort: 49151}
 }
 
 // Set changes the link from one host to another, in that direction only.
@@ -71,6 +72,7 @@ func (n *Net) link(from, to netip.Addr) Link {
 	if from == to {
 		l.Cut, l.Loss = false, 0
 	}
+	l.Cut = l.Cut || n.gone[from] || n.gone[to]
 	return l
 }
 

@@ -105,7 +105,11 @@ func (s *socket) Close() error {
 }
 
 // LocalAddr implements net.PacketConn.
-func (s *socket) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(s.at) }
+func (s *socket) LocalAddr() net.Addr {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	return net.UDPAddrFromAddrPort(s.at)
+}
 
 // SetReadDeadline implements net.PacketConn.
 func (s *socket) SetReadDeadline(t time.Time) error {

@@ -67,7 +67,11 @@ func (l *listener) Close() error {
 }
 
 // Addr implements net.Listener.
-func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at) }
+func (l *listener) Addr() net.Addr {
+	l.net.mu.Lock()
+	defer l.net.mu.Unlock()
+	return net.TCPAddrFromAddrPort(l.at)
+}
 
 // pipe is one direction of a stream; the Net's mu guards it.
 type pipe struct {

@@ -31,6 +31,7 @@ type Simulated struct {
 	nets   *byte // how many subnets are taken, by all domains of the world
 	disks  []disk
 	boots  []boot
+	hosts  map[netip.Addr]*simnet.Host // of nodes and clients, by the address that they began with
 }
 
 // boot is a boot of a node's machine: how many there were, and a directory that stands for its tmpfs. That outlives the boot, too, as it does where
@@ -233,7 +234,7 @@ func (s *Simulated) Renew(i int, until time.Time) {
 
 // node completes the configuration of node i.
 func (s *Simulated) node(c *node.Config, i int) {
-	c.Network, c.Clock = s.Net.Host(s.NodeAddr(i)), s.clock
+	c.Network, c.Clock = s.host(s.NodeAddr(i)), s.clock
 	c.MetaFS = s.disks[i].meta
 	now := vfs.BootAt([16]byte{1, byte(i), s.boots[i].number}, s.boots[i].dir)
 	c.Boot = &now
@@ -244,8 +245,22 @@ func (s *Simulated) node(c *node.Config, i int) {
 
 // client completes the configuration of the newest client.
 func (s *Simulated) client(c *cluster.ClientConfig) {
-	c.Network, c.Clock = s.Net.Host(s.ClientAddr(s.clients-1)), s.clock
+	c.Network, c.Clock = s.host(s.ClientAddr(s.clients-1)), s.clock
 }
+
+// host is the one that began with an address.
+func (s *Simulated) host(at netip.Addr) *simnet.Host {
+	if s.hosts == nil {
+		s.hosts = map[netip.Addr]*simnet.Host{}
+	}
+	if s.hosts[at] == nil {
+		s.hosts[at] = s.Net.Host(at)
+	}
+	return s.hosts[at]
+}
+
+// Move gives the host that began with an address, of a node or a client, another one.
+func (s *Simulated) Move(began, to netip.Addr) { s.host(began).Move(to) }
 
 // Elapsed is how much time has passed since the domain was made.
 func (s *Simulated) Elapsed() time.Duration { return time.Since(s.clock.start) }

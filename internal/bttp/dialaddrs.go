@@ -1,0 +1,107 @@
+package bttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"blocktree"
+	"blocktree/crypto/cred"
+)
+
+const (
+	// addrHeadStart is how long an address may take before the next one is tried beside it: one where nobody is any more says nothing for HandshakeTimeout. It is longer than the head start that
+	// TCP has.
+	addrHeadStart = 400 * time.Millisecond
+	// dialAddrsMax bounds the addresses of one attempt, those that are told of while it lasts among them.
+	dialAddrsMax = 16
+)
+
+// add has addresses tried, too, that are not among those yet. Endpoint.mu is held.
+func (d *dialing) add(addrs []string) {
+	for _, a := range addrs {
+		if len(d.addrs) >= dialAddrsMax || slices.Contains(d.addrs, a) {
+			continue
+		}
+		d.addrs = append(d.addrs, a)
+		select {
+		case d.more <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// addr is the i-th address of an attempt, "" where there is none yet.
+func (e *Endpoint) addr(d *dialing, i int) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if i < len(d.addrs) {
+		return d.addrs[i]
+	}
+	return ""
+}
+
+// dial tries the addresses of an attempt one after the other: the next when the one before has failed, has taken addrHeadStart, or is told of. The first that is there is used.
+func (e *Endpoint) dial(r blocktree.Runtime, d *dialing) (*Conn, error) {
+	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
+	if err != nil {
+		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Err: err}
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	results := make(chan attempt, dialAddrsMax)
+	begun, ended := 0, 0
+	defer func() { // they end with ctx, soon
+		if left := begun - ended; left > 0 {
+			e.tasks.Go(func() {
+				for range left {
+					_ = drop(<-results)
+				}
+			})
+		}
+	}()
+	var errs []error
+	kind := blocktree.Unavailable
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+			addr := e.addr(d, begun)
+			if addr == "" {
+				continue
+			}
+			begun++
+			next.Reset(addrHeadStart)
+			e.tasks.Go(func() { // within a task: the count is not zero
+				ctx, cancel := context.WithTimeout(ctx, blocktree.HandshakeTimeout)
+				defer cancel()
+				conn, err := e.dialAddr(ctx, addr, r, config)
+				if err != nil {
+					err = fmt.Errorf("%s: %w", addr, err)
+				}
+				results <- attempt{conn, err}
+			})
+		case <-d.more:
+			next.Reset(0)
+		case a := <-results:
+			ended++
+			if a.err == nil {
+				return a.conn, nil
+			}
+			if k := blocktree.KindOf(a.err); k != blocktree.Other && k != blocktree.Unavailable {
+				kind = k
+			}
+			errs = append(errs, a.err)
+			if ended == begun && e.addr(d, begun) == "" {
+				if e.ctx.Err() != nil {
+					kind = blocktree.Closed
+				}
+				return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: kind, Err: errors.Join(errs...)}
+			}
+			next.Reset(0)
+		}
+	}
+}
