@@ -55,6 +55,7 @@ func (w *statusWalk) nodes(s *Status) (live int) {
 	var wg sync.WaitGroup
 	defer func() {
 		wg.Wait()
+		w.weigh(sum, all)
 		for i, n := range all {
 			s.Nodes[i].Suspects = sum.suspectsOf(n)
 		}

@@ -35,7 +35,7 @@ type suspicion struct {
 	first, last time.Time
 	file        blocktree.FileID // of the last
 	sector      blocktree.SectorIndex
-	parity      int // the most of any file that it was met in
+	parity      int // the most of any file that it was met in: versions before go by it
 	// tellers are the runtimes that told of it; none: this one has seen it. Count is then what they say.
 	tellers []blocktree.Principal
 	logged  time.Time

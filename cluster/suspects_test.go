@@ -122,15 +122,18 @@ func TestSuspectsAreWeighed(t *testing.T) {
 		want   bool
 	}{{[]blocktree.NodeID{2}, 1, false}, {[]blocktree.NodeID{1, 2}, 1, false}, {[]blocktree.NodeID{2, 3}, 1, true}, {[]blocktree.NodeID{2, 3}, 2, false},
 		{[]blocktree.NodeID{2, 3, 4}, 2, true}, {[]blocktree.NodeID{2}, 0, false}} {
+		kept := func(sighting) (keptBy, bool) { return keptBy{[]blocktree.NodeID{1, 2, 3, 4, 9}, x.parity}, true }
 		sum := newSuspectSum()
 		for _, n := range x.by {
 			sum.add(n, []suspicion{say(1, x.parity), say(1, x.parity)}, []suspicion{told}) // twice is once
 		}
+		sum.weigh(kept)
 		got := sum.suspectsOf(1)
 		if len(got) != 1 || got[0].Certain != x.want || got[0].Clients != tellersMax || got[0].Times != 1000 {
 			t.Errorf("%+v: %+v", x, got)
 		}
 		sum.add(9, []suspicion{say(1, 255)}, nil) // nor does one node
+		sum.weigh(kept)
 		if got := sum.suspectsOf(1)[0].Certain; x.want && !got {
 			t.Errorf("%+v: one node makes it uncertain", x)
 		}

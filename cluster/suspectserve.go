@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -94,7 +93,7 @@ type SuspectStatus struct {
 	// Nodes are how many other nodes have seen it themselves, Clients how many runtimes have told of it.
 	Nodes   int `json:"nodes"`
 	Clients int `json:"clients"`
-	// Certain: more nodes have seen it than the code of the file bears liars.
+	// Certain: more nodes that keep the file, as the cluster's metadata say, have seen it than its code bears liars.
 	Certain bool `json:"certain"`
 }
 
@@ -124,8 +123,8 @@ type suspectSum struct {
 type suspectOf struct {
 	SuspectStatus
 	clients map[blocktree.Principal]bool
-	nodes   map[blocktree.NodeID]int // that have seen it; with the m of the file, as they say
-	seen    bool                     // Times is of a node that has
+	nodes   map[blocktree.NodeID]sighting // that have seen it; each with where it did last
+	seen    bool                          // Times is of a node that has
 }
 
 func newSuspectSum() *suspectSum { return &suspectSum{of: map[suspectKey]*suspectOf{}} }
@@ -139,11 +138,11 @@ func (t *suspectSum) add(from blocktree.NodeID, own, told []suspicion) {
 		}
 		z := t.of[x.suspectKey]
 		if z == nil {
-			z = &suspectOf{SuspectStatus{Kind: x.kind.String(), Since: x.first}, map[blocktree.Principal]bool{}, map[blocktree.NodeID]int{}, false}
+			z = &suspectOf{SuspectStatus{Kind: x.kind.String(), Since: x.first}, map[blocktree.Principal]bool{}, map[blocktree.NodeID]sighting{}, false}
 			t.of[x.suspectKey] = z
 		}
 		if i < len(own) {
-			z.nodes[from] = max(z.nodes[from], x.parity)
+			z.nodes[from] = sighting{x.file, x.sector}
 		}
 		for _, p := range x.tellers {
 			z.clients[p] = true
@@ -160,18 +159,8 @@ func (t *suspectSum) add(from blocktree.NodeID, own, told []suspicion) {
 		case seen == z.seen:
 			z.Times = max(z.Times, x.count)
 		}
-		z.Nodes, z.Clients, z.Certain = len(z.nodes), len(z.clients), z.isCertain()
+		z.Nodes, z.Clients = len(z.nodes), len(z.clients)
 	}
-}
-
-// isCertain reports whether some nodes that have seen it are more than each of them says may lie; what others say does not make that uncertain.
-func (z *suspectOf) isCertain() bool {
-	for i, parity := range slices.Sorted(maps.Values(z.nodes)) {
-		if i+1 > max(1, parity) {
-			return true
-		}
-	}
-	return false
 }
 
 // suspectsOf lists what is known of a node, by kind.

@@ -45,8 +45,18 @@ func (s *server) onDemand(client *cluster.Client, how file.OpenOptions, o blockd
 	return blockdev.NewDemand(blockdev.DemandOptions{Name: exportNames(c), Stat: size, ReadOnly: c.OnDemand.ReadOnly, OpenMax: c.OnDemand.Open,
 		Linger: c.OnDemand.Linger.Duration, Patience: onDemandPatience, Logger: s.log,
 		Open: func(ctx context.Context, name string, readOnly bool) (*blockdev.Device, error) {
-			return s.openDevice(ctx, &config.Export{Path: name, ReadOnly: readOnly, Encryption: c.OnDemand.Encryption}, open, o)
+			e, err := s.exportOnDemand(name, readOnly)
+			if err != nil {
+				return nil, err
+			}
+			return s.openDevice(ctx, e, open, o)
 		}})
+}
+
+// exportOnDemand is the export of a file that a client asks for.
+func (s *server) exportOnDemand(name string, readOnly bool) (*config.Export, error) {
+	path, err := s.cfg.Resolve(name)
+	return &config.Export{Path: name, ReadOnly: readOnly, Encryption: s.cfg.OnDemand.Encryption, Root: s.knownRoots[path]}, err
 }
 
 // exportNames returns what brings a client's name to its one form: the path inside the domain, or that of the configured export of the same

@@ -82,14 +82,7 @@ func acceptance(cfg *config.NBD, flag string, values []string) (func(blocktree.P
 		}
 		exported = append(exported, p)
 	}
-	onDemand := func(blocktree.Path) bool { return false }
-	if cfg.OnDemand.Below != "" {
-		below, err := cfg.Resolve(cfg.OnDemand.Below)
-		if err != nil {
-			return nil, err
-		}
-		onDemand = func(p blocktree.Path) bool { return p.Within(below) && p != below }
-	}
+	onDemand := func(p blocktree.Path) bool { return onDemandHas(cfg, p) }
 	for _, v := range values {
 		if v == acceptAll {
 			return func(p blocktree.Path) bool { return slices.Contains(exported, p) || onDemand(p) }, nil

@@ -37,14 +37,8 @@ const (
 	opensMax = 16
 )
 
-func newServe() *cobra.Command {
-	var file string
-	var takeOver bool
-	var accept, acceptRollback []string
-	c := &cobra.Command{
-		Use:   "serve --config FILE",
-		Short: "Serve the exports of a configuration in the foreground",
-		Long: `serve opens the files that FILE exports, making those that are absent and have a create section, and offers them over
+// serveLong is the help of serve.
+const serveLong = `serve opens the files that FILE exports, making those that are absent and have a create section, and offers them over
 NBD until SIGINT or SIGTERM. It prints "ready" and the URI of each export. It waits, up to 15 seconds, for the lease of a
 server that had a file open and is gone; of one that is not gone it says who it is and when it renewed its lease. While the
 cluster has no majority it waits up to 90 seconds; from 8 seconds on its log says what for.
@@ -60,17 +54,29 @@ start once with --accept-loss, or --accept-loss=PATH for one export; of one on d
 a unit file: it is a decision about that loss. Where systemd owns the socket, start by hand with --listen, stop when it is ready, start the unit.
 
 Of a file of integrity tree the server keeps the newest root that it saw, in stateDir. If all nodes together answer with what is older, it does not
-start: "rollback detected". If somebody put a copy back on purpose, start once with --accept-rollback, or --accept-rollback=PATH.
+start: "rollback detected". If somebody put a copy back on purpose, start once with --accept-rollback, or --accept-rollback=PATH. --root=PATH=ROOT says
+which root you know a file to have, or to have had: one that does not come after it is refused, also by a server that never saw the file. Of one on demand that
+is when a client asks for it; "root" of an export in FILE does the same.
 
 Sockets that systemd passes are used instead of listen. It logs to standard error. At SIGHUP it reads the files of the tls section again, for
 connections that come from then on, and its credentials, which it does by itself, too, within a minute after their file has changed: devices
 in use do not notice. It finishes what clients have in flight before it stops. btnbd exports shows who uses what. With
---metrics, or metrics.listen in FILE, it answers Prometheus at /metrics.`,
+--metrics, or metrics.listen in FILE, it answers Prometheus at /metrics.`
+
+func newServe() *cobra.Command {
+	var file string
+	var takeOver bool
+	var accept, acceptRollback, roots []string
+	c := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Serve the exports of a configuration in the foreground",
+		Long:  serveLong,
 		Example: `  btnbd serve --config /etc/blocktree/btnbd.yaml
   btnbd serve --config btnbd.yaml --listen tcp:127.0.0.1:10809 --cache off
   btnbd serve --config btnbd.yaml --metrics 9740
   btnbd serve --config btnbd.yaml --take-over
-  btnbd serve --config btnbd.yaml --accept-loss=/vm/disk0`,
+  btnbd serve --config btnbd.yaml --accept-loss=/vm/disk0
+  btnbd serve --config btnbd.yaml --root=/vm/disk0=5-4-bf7f916286706af8836245bba12279f3-29b87239ff8ec28e83e16a43f7de3343`,
 		DisableFlagsInUseLine: true,
 	}
 	f := c.Flags()
@@ -78,6 +84,7 @@ in use do not notice. It finishes what clients have in flight before it stops. b
 	flags := serveOverlays(f)
 	f.BoolVar(&takeOver, "take-over", false, "take files that another server holds from it by force, once, at the start")
 	addAcceptances(c, &accept, &acceptRollback)
+	f.StringArrayVar(&roots, "root", nil, "`PATH=ROOT`: a root that the file of integrity tree at PATH must have, or have had, as btnode file stat prints it")
 	_ = c.MarkFlagFilename("config", "yaml") // for completion only
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cli.RequireFlags(c, "config"); err != nil {
@@ -97,6 +104,9 @@ in use do not notice. It finishes what clients have in flight before it stops. b
 			return err
 		}
 		if s.acceptRollback, err = acceptance(cfg, acceptRollbackFlag, acceptRollback); err != nil {
+			return err
+		}
+		if s.knownRoots, err = knownRoots(cfg, roots); err != nil {
 			return err
 		}
 		return s.serve(c.Context(), c.OutOrStdout())
@@ -157,6 +167,7 @@ type server struct {
 
 	acceptRollback func(blocktree.Path) bool // of which exports it is accepted that they went back in time; nil: of none
 	roots          *roots
+	knownRoots     map[blocktree.Path]string // of --root
 
 	listeners []net.Listener
 	addresses []string // of the listeners, as nbd.URI takes them

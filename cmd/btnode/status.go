@@ -36,7 +36,8 @@ another node can, is up "via" that one. WAY says how a connection came about: di
 command when others asked it to; punched, where both opened their firewalls for each other; relayed, where others pass the bytes on. It says whose credentials end soon: when less than a tenth of their time is left, and less than a week.
 
 Of a node that gave wrong answers it says what it did, how often, since when, and who says so: other nodes, which have seen it themselves, and
-clients, whose word alone proves nothing. "certain" means that more nodes have seen it than can lie of one file.
+clients, whose word alone proves nothing. "certain" means that more of the nodes that keep a file, as
+the metadata of the cluster say, have seen it there than can lie of it.
 
 Of a file of durability flush it says how often writes that were answered and not flushed may have been lost ("lossNumber" with --json),
 and whether they may have been just now, and nobody has opened the file since ("lossy"). Of a file with a new key it says how much of what was sealed before

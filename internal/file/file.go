@@ -286,22 +286,23 @@ func (f *File) setKeys(r *ring) {
 
 // open opens the sectors of a piece from the shards that came, each from its places in them.
 func (f *File) open(p *cluster.Piece, dst []byte) error {
-	return f.openUnder(p, dst, nil)
+	_, err := f.openUnder(p, dst, nil)
+	return err
 }
 
-// openUnder is open that tells the generation of each sector that opens.
-func (f *File) openUnder(p *cluster.Piece, dst []byte, tell func(uint32)) error {
+// openUnder is open that notes the generation of each sector in generations, unless that is nil, and returns the data shards.
+func (f *File) openUnder(p *cluster.Piece, dst []byte, generations []uint32) ([][]byte, error) {
 	if !p.Data() { // a careful look has found none, and cleared dst
-		return nil
+		return nil, nil
 	}
 	keys := f.keys.Load()
 	if keys.access == nil && !p.SameSeals() { // a leaf alone proves nothing
 		clear(dst)
-		return blocktree.E("file", blocktree.Corrupt, errors.New("members have different leaves of a sector"))
+		return nil, blocktree.E("file", blocktree.Corrupt, errors.New("members have different leaves of a sector"))
 	}
 	shards, err := p.DataShards()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	size := f.info.SectorBytes
 	var room [blocktree.DataShardsMax][]byte
@@ -309,13 +310,13 @@ func (f *File) openUnder(p *cluster.Piece, dst []byte, tell func(uint32)) error 
 		parts := p.Parts(i, shards, room[:0])
 		generation, err := keys.open(dst[i*size:(i+1)*size], parts, p.First+blocktree.SectorIndex(i), p.Version, p.Seal(i))
 		if err != nil {
-			return fmt.Errorf("sector %d: %w", p.First+blocktree.SectorIndex(i), err)
+			return nil, fmt.Errorf("sector %d: %w", p.First+blocktree.SectorIndex(i), err)
 		}
-		if tell != nil {
-			tell(generation)
+		if generations != nil {
+			generations[i] = generation
 		}
 	}
-	return nil
+	return shards, nil
 }
 
 // WriteSectors implements blocktree.File.

@@ -74,6 +74,9 @@ type guard struct {
 	stop chan struct{} // closed by close
 	wg   sync.WaitGroup
 
+	ctx    context.Context // of started reads that wait for a page, until close
+	cancel context.CancelFunc
+
 	closing sync.Once
 	closed  error // what came of it
 }
@@ -81,6 +84,7 @@ type guard struct {
 func newGuard(c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions) *guard {
 	g := &guard{client: c, of: f, handle: f.handle, adopt: o.adopt, file: inode.ID, path: f.info.Path, roots: o.Roots, step: o.step,
 		now: time.Now, fresh: map[blocktree.SectorIndex]tree.Floor{}, due: make(chan struct{}, 1), soon: make(chan struct{}, 1), stop: make(chan struct{}), fold: make(turn, 1), refreshing: make(turn, 1)}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
 	rand.Read(g.random[:])
 	if g.step == nil {
 		g.step = func(string) error { return nil }

@@ -79,6 +79,7 @@ func (g *guard) end() error {
 	if g.handle != nil {
 		err = g.foldOnce(context.Background(), closeFoldTimeout)
 	}
+	g.cancel()
 	if e := g.pages.Close(); err == nil {
 		err = e
 	}

@@ -26,8 +26,8 @@ func (g *guard) floors(ctx context.Context, first blocktree.SectorIndex, count u
 	}
 	out := make([]tree.Floor, count)
 	for try := 0; ; try++ {
-		a, missing := g.floorsInMemory(first, out)
-		err := g.floorsInTree(ctx, a, first, out, missing)
+		a, missing := g.floorsInMemory(first, out, nil)
+		err := floorsInTree(a, g.source(ctx, a.tree.Shape), first, out, missing)
 		if blocktree.KindOf(err) != blocktree.Corrupt {
 			return out, err
 		}
@@ -57,8 +57,20 @@ func (g *guard) keepUp(ctx context.Context) error {
 	return err
 }
 
-// floorsInMemory fills in the floors that are above the tree's, and returns which are not, and the tree that they are in.
-func (g *guard) floorsInMemory(first blocktree.SectorIndex, out []tree.Floor) (a *anchored, missing []int) {
+// floorsAtHand is floors of what is in memory and in cached pages. It does not wait: false where that is not all, or not right.
+func (g *guard) floorsAtHand(first blocktree.SectorIndex, out []tree.Floor) bool {
+	var room [startSectorsMax]int
+	a, missing := g.floorsInMemory(first, out, room[:0])
+	return floorsInTree(a, tree.Pages{Cache: &g.cache, Fetch: noPage}, first, out, missing) == nil
+}
+
+// noPage fetches nothing.
+func noPage(tree.PageID, tree.Ref) (*tree.Page, error) { return nil, errNoPage }
+
+var errNoPage = blocktree.E("integrity", blocktree.NotFound, nil)
+
+// floorsInMemory fills in the floors that are above the tree's, and returns which are not, appended to missing, and the tree that they are in.
+func (g *guard) floorsInMemory(first blocktree.SectorIndex, out []tree.Floor, missing []int) (*anchored, []int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := range out {
@@ -74,8 +86,7 @@ func (g *guard) floorsInMemory(first blocktree.SectorIndex, out []tree.Floor) (a
 	return g.anchored, missing
 }
 
-func (g *guard) floorsInTree(ctx context.Context, a *anchored, first blocktree.SectorIndex, out []tree.Floor, missing []int) error {
-	source := g.source(ctx, a.tree.Shape)
+func floorsInTree(a *anchored, source tree.Pages, first blocktree.SectorIndex, out []tree.Floor, missing []int) error {
 	var page *tree.Page
 	of := uint64(1<<64 - 1) // whose page it is
 	for _, i := range missing {
@@ -128,6 +139,11 @@ func (f *File) readJudged(ctx context.Context, r run, read *cluster.Read, dst []
 	if judge(what, floors) == nil {
 		return what, nil
 	}
+	return f.readAgain(ctx, r, floors, dst)
+}
+
+// readAgain is the second read of readJudged, of what was below floors.
+func (f *File) readAgain(ctx context.Context, r run, floors []tree.Floor, dst []byte) (what found, err error) {
 	if f.handle == nil {
 		newer, err := f.guard.refresh(ctx)
 		if err == nil && newer {
@@ -153,46 +169,48 @@ func (g *guard) told(err error) error {
 
 // readFound waits for a run, opens its sectors into dst, and returns what they are.
 func (f *File) readFound(ctx context.Context, r run, read *cluster.Read, dst []byte) (found, error) {
-	what := found{r.first, make([]tree.Floor, r.count), make([]uint32, r.count)}
+	n := noting{f: f, what: found{r.first, make([]tree.Floor, r.count), make([]uint32, r.count)}}
 	pieces, err := read.Wait(ctx)
 	if err != nil {
-		return what, err
+		return n.what, err
 	}
 	defer read.Release()
-	open := f.openNoting(what)
-	return what, f.openPieces(r, pieces, dst, func(p *cluster.Piece, part []byte) error { return f.openPiece(ctx, r, p, part, open) })
+	return n.what, f.openPieces(r, pieces, dst, func(p *cluster.Piece, part []byte) error { return f.openPiece(ctx, r, p, part, n.open) })
 }
 
-// openNoting opens sectors as open does, has their leaves checked, which a floor is compared with, and notes what they are.
-func (f *File) openNoting(what found) func(*cluster.Piece, []byte) error {
-	return func(p *cluster.Piece, dst []byte) error {
-		noted, generations := what.what[p.First-what.first:][:p.Count], what.generations[p.First-what.first:][:0:p.Count]
-		clear(noted) // of this piece, or a look before: what is not data here is absent
-		clear(generations[:p.Count])
-		if !p.Data() {
-			return nil
-		}
-		if err := f.openUnder(p, dst, func(g uint32) { generations = append(generations, g) }); err != nil {
-			return err
-		}
-		shards, err := p.DataShards()
-		if err != nil {
-			return err
-		}
-		sealed := make([]byte, 0, f.info.SectorBytes+blocktree.DataShardsMax) // with padding
-		var room [blocktree.DataShardsMax][]byte
-		for i := range int(p.Count) {
-			at := p.First + blocktree.SectorIndex(i)
-			sealed = sealed[:0]
-			for _, part := range p.Parts(i, shards, room[:0]) {
-				sealed = append(sealed, part...)
-			}
-			if err := seal.VerifyLeaf(sealed[:f.info.SectorBytes], f.info.ID, at, p.Version, p.Seal(i)); err != nil {
-				clear(noted)
-				return fmt.Errorf("sector %d: %w", at, err)
-			}
-			noted[i] = tree.FloorOf(p.Version, seal.HeaderLeaf(p.Seal(i)))
-		}
+// noting opens sectors as File.open does, has their leaves checked, which a floor is compared with, and notes what they are.
+type noting struct {
+	f      *File
+	what   found
+	sealed []byte // room for a sealed sector
+}
+
+func (n *noting) open(p *cluster.Piece, dst []byte) error {
+	f, at := n.f, p.First-n.what.first
+	noted, generations := n.what.what[at:][:p.Count], n.what.generations[at:][:p.Count]
+	clear(noted) // of this piece, or a look before: what is not data here is absent
+	clear(generations)
+	if !p.Data() {
 		return nil
 	}
+	shards, err := f.openUnder(p, dst, generations)
+	if err != nil {
+		return err
+	}
+	if n.sealed == nil {
+		n.sealed = make([]byte, 0, f.info.SectorBytes+blocktree.DataShardsMax) // with padding
+	}
+	var room [blocktree.DataShardsMax][]byte
+	for i := range int(p.Count) {
+		at, sealed := p.First+blocktree.SectorIndex(i), n.sealed[:0]
+		for _, part := range p.Parts(i, shards, room[:0]) {
+			sealed = append(sealed, part...)
+		}
+		if err := seal.VerifyLeaf(sealed[:f.info.SectorBytes], f.info.ID, at, p.Version, p.Seal(i)); err != nil {
+			clear(noted)
+			return fmt.Errorf("sector %d: %w", at, err)
+		}
+		noted[i] = tree.FloorOf(p.Version, seal.HeaderLeaf(p.Seal(i)))
+	}
+	return nil
 }

@@ -64,13 +64,16 @@ type bed struct {
 
 func within(t *testing.T, d stripe.Durability, test func(b *bed)) { withNodes(t, 3, d, test) }
 
-func withNodes(t *testing.T, n int, d stripe.Durability, test func(b *bed)) {
+func withNodes(t *testing.T, n int, d stripe.Durability, test func(b *bed), prepare ...func(*testenv.Domain)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bed{Simulated: testenv.NewSimulated(t, n, 1), roots: &kept{seen: map[blocktree.Path]file.Seen{}}}
 		for i := range n {
 			b.nodes = append(b.nodes, i)
 		}
 		b.Transport = bttp.TCP
+		for _, f := range prepare {
+			f(b.Domain)
+		}
 		b.StartAll()
 		b.client = b.Client()
 		for path, tree := range map[string]bool{"/vm/tree": true, "/vm/plain": false} {

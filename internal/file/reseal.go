@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"blocktree"
@@ -126,10 +127,12 @@ func (f *File) resealRun(ctx context.Context, r run) (bytes uint64, err error) {
 		}
 		plain, old := make([]byte, int(p.Count)*size), false
 		bytes += uint64(len(plain))
-		tell := func(g uint32) { old = old || g != newest }
-		if err = f.openUnder(p, plain, tell); blocktree.KindOf(err) == blocktree.Corrupt {
+		generations := make([]uint32, p.Count)
+		if _, err = f.openUnder(p, plain, generations); blocktree.KindOf(err) == blocktree.Corrupt {
 			old = true
 			err = f.handle.ReadCareful(ctx, r.region, p.First, p.Count, plain, f.open)
+		} else if err == nil {
+			old = slices.ContainsFunc(generations, func(g uint32) bool { return g != newest })
 		}
 		if err != nil {
 			break

@@ -11,10 +11,13 @@ import (
 // where it is asked for: some microseconds. Longer ones are worth a goroutine each, so that they are worked on side by side.
 const startBytesMax = 16 << 10
 
+// startSectorsMax is how many sectors those are at most.
+const startSectorsMax = startBytesMax / blocktree.SectorBytesMin
+
 // StartRead implements blocktree.ReadStarter for a run under a lease.
 func (f *File) StartRead(first blocktree.SectorIndex, dst []byte, r blocktree.Started) bool {
 	what, ok := f.startable(first, len(dst))
-	if !ok || f.guard != nil { // the floor of a sector may have to be fetched
+	if !ok {
 		return false
 	}
 	f.started.Add(1)
@@ -71,6 +74,10 @@ func (f *File) startable(first blocktree.SectorIndex, bytes int) (run, bool) {
 // more members, and the goroutine that brought the answer must not wait for those.
 func (f *File) finishStarted(what run, read *cluster.Read, dst []byte, r blocktree.Started) {
 	pieces, err := read.Pieces()
+	if err == nil && f.guard != nil {
+		f.finishGuarded(what, read, pieces, dst, r)
+		return
+	}
 	if !r.Claim() {
 		defer f.started.Done()
 		if err == nil {
