@@ -446,8 +446,10 @@ func (m *member) answer(q asked, a *stripe.Message, release func()) {
 	if m.lie != nil {
 		m.lie(q.req.Conn.Peer().Path, a)
 	}
-	header, body := stripe.EncodeMessage(a)
-	q.req.ReplyThen(release, header, body...)
+	_ = encoded(a, func(header []byte, body [][]byte) error {
+		q.req.ReplyThen(release, header, body...)
+		return nil
+	})
 	q.req.Release()
 }
 
