@@ -302,16 +302,17 @@ func (h *Handle) send(m *stripe.Message) {
 }
 
 func (h *Handle) post(conn *bttp.Conn, m *stripe.Message) error {
-	header, body := stripe.EncodeMessage(m)
 	if m.Kind == stripe.KindCommit {
-		_ = conn.Send(codeStripe, header, body...)
+		_ = encoded(m, func(header []byte, body [][]byte) error { return conn.Send(codeStripe, header, body...) })
 		return nil // the next message says it too
 	}
 	call := conn.Call
 	if m.Record != nil && len(m.Record.Payload) > bulkBytes || m.Kind == stripe.KindRead && m.Count > bulkSectors || m.Kind == stripe.KindDigest || m.Kind == stripe.KindList {
 		call = conn.CallBulk
 	}
-	return call(codeStripe, header, body, func(r bttp.Reply, err error) { h.answered(m, r, err) })
+	return encoded(m, func(header []byte, body [][]byte) error {
+		return call(codeStripe, header, body, func(r bttp.Reply, err error) { h.answered(m, r, err) })
+	})
 }
 
 // Larger messages travel on the bulk lanes, so that small ones do not wait behind them.
@@ -329,7 +330,11 @@ func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 		}
 		return // else the connection is gone, which the watcher tells; or the node does not serve yet
 	}
-	a := h.client.decodeAnswer(m, r)
+	if m.Kind == stripe.KindPrepare {
+		h.stored(m, r)
+		return
+	}
+	a := h.client.decodeAnswer(m, r, new(stripe.Message))
 	if a == nil {
 		return
 	}
@@ -346,6 +351,24 @@ func (h *Handle) answered(m *stripe.Message, r bttp.Reply, err error) {
 	if !aliased {
 		r.Release()
 	}
+}
+
+// answers are the messages that answers to PREPARE are decoded into: the machine keeps none of them.
+var answers = sync.Pool{New: func() any { return new(stripe.Message) }}
+
+// stored takes a member's answer to a write.
+func (h *Handle) stored(m *stripe.Message, r bttp.Reply) {
+	room := answers.Get().(*stripe.Message)
+	if a := h.client.decodeAnswer(m, r, room); a != nil {
+		h.enterRoughly()
+		if !h.over {
+			h.holder.Step(a)
+		}
+		h.leave()
+		r.Release()
+	}
+	*room = stripe.Message{}
+	answers.Put(room)
 }
 
 // checkRights ends the handle if the client may not hold the file any more, which a node has told it.
@@ -372,10 +395,10 @@ func (h *Handle) checkRights() {
 	})
 }
 
-// decodeAnswer makes an answer of the reply to m, nil if it makes no sense; then the reply is released. The answer of a
+// decodeAnswer makes an answer of the reply to m in a, which is zero; nil if it makes no sense: then the reply is released. The answer of a
 // read aliases the reply, and says so in its Memory.
-func (c *Client) decodeAnswer(m *stripe.Message, r bttp.Reply) *stripe.Message {
-	a, err := stripe.DecodeMessage(r.Header, r.Body)
+func (c *Client) decodeAnswer(m *stripe.Message, r bttp.Reply, a *stripe.Message) *stripe.Message {
+	err := stripe.DecodeInto(a, r.Header, r.Body)
 	if err != nil || !a.Answer || a.Kind != m.Kind {
 		c.cfg.Logger.Error("answer makes no sense", "node", m.Node.String(), "err", err)
 		r.Release()

@@ -2,14 +2,6 @@ package cluster
 
 // What of a member's log need not be durable yet: writes to files of durability flush (docs/design/0014).
 
-// written returns the callback that says that the first upTo records are in the log file, bytes of which were the last call's.
-func (m *member) written(upTo uint64, bytes int) func(error) {
-	return m.told(bytes, func() {
-		m.machine.Written(upTo)
-		m.tellStored(0)
-	})
-}
-
 // reached is store.Options.OnWritten: the tail mark goes ahead of every answer for what is written only.
 func (m *member) reached(sequence uint64) error {
 	if mark := m.mark.Load(); mark != nil {
@@ -21,7 +13,7 @@ func (m *member) reached(sequence uint64) error {
 // sync has everything made durable that was appended; mu is held.
 func (m *member) sync() error {
 	upTo := m.handed
-	err := m.store.Sync(m.durable(upTo, 0))
+	err := m.store.Sync(m.told(news{calls: 1, durable: upTo}))
 	if err == nil {
 		m.appends++
 		m.syncTo = upTo

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,8 +73,13 @@ type member struct {
 	catching     []blocktree.FileID                  // files for catchUps
 	catchWake    chan struct{}
 	counts       MemberCounts
+	records      []store.Record // append's own memory, from one call to the next, as refs
+	refs         []stripe.Ref
 	closed       bool
 	failed       bool // the log or the index is not what the machine thinks: nothing is taken, told or kept any more
+
+	together bool // the committer's own: it calls back for a group
+	news     news // likewise: what it has said so far
 }
 
 // waiting is a request that waits for the disk to catch up.
@@ -89,9 +95,15 @@ type asked struct {
 	id  uint64 // the asker's own number
 }
 
+// answer is a message to who asked.
+type answer struct {
+	to  asked
+	msg *stripe.Message
+}
+
 // effects are what is left to do once mu is released.
 type effects struct {
-	answers []*stripe.Message
+	answers []answer
 	reads   []readTask
 }
 
@@ -107,7 +119,7 @@ func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logge
 		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged, OnWritten: m.reached,
-		OnGroup: m.together}
+		OnGroup: m.tellGroup}
 	s, err := store.Open(fs, dir, node, options, (*replayer)(m))
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		if err = store.Create(fs, dir, node, options); err == nil {
@@ -290,7 +302,9 @@ func (m *member) turn() (fx effects) {
 		for i := range rd.Reads {
 			fx.reads = append(fx.reads, m.lookup(&rd.Reads[i]))
 		}
-		fx.answers = append(fx.answers, rd.Answers...)
+		for _, a := range rd.Answers {
+			fx.answers = append(fx.answers, answer{m.take(a.ID), a})
+		}
 		if len(rd.CatchUp) > 0 {
 			m.catching = append(m.catching, rd.CatchUp...)
 			signal(m.catchWake)
@@ -302,15 +316,27 @@ func (m *member) turn() (fx effects) {
 	return effects{}
 }
 
+// take takes a request out, to be answered, by the number that the machine knows it by; the zero asked where nobody waits for an answer. mu is held.
+func (m *member) take(id uint64) asked {
+	q := m.requests[id]
+	delete(m.requests, id)
+	return q
+}
+
 // append puts records into the log and locates them; lazily, where nobody waits for them to be durable. For want of space it
 // keeps promises and refuses data.
 func (m *member) append(records []*stripe.Record, lazy bool) error {
 	m.handed += uint64(len(records))
-	recs := make([]store.Record, len(records))
-	for i, r := range records {
-		recs[i] = toStore(r)
+	recs := m.records[:0]
+	for _, r := range records {
+		recs = append(recs, toStore(r))
 	}
-	refs := make([]stripe.Ref, len(records))
+	refs := slices.Grow(m.refs[:0], len(records))[:len(records)]
+	clear(refs)
+	defer func() {
+		clear(recs) // which alias what was received
+		m.records, m.refs = recs, refs
+	}()
 	got, err := m.appendAll(recs, lazy)
 	if err == nil {
 		for i := range got {
@@ -353,11 +379,11 @@ func (m *member) appendAll(recs []store.Record, lazy bool) ([]store.Ref, error) 
 		r := &recs[i]
 		bytes += recordOverheadBytes + len(r.Payload) + len(r.Blob) + 2*len(r.Seals)
 	}
-	put, done := m.store.Append, m.durable(m.handed, bytes)
+	put, n := m.store.Append, news{calls: 1, bytes: bytes, durable: m.handed}
 	if lazy {
-		put, done = m.store.AppendLazy, m.written(m.handed, bytes)
+		put, n = m.store.AppendLazy, news{calls: 1, bytes: bytes, written: m.handed}
 	}
-	refs, err := put(recs, done)
+	refs, err := put(recs, m.told(n))
 	if err == nil {
 		m.appends++
 		m.queuedBytes += bytes
@@ -372,49 +398,6 @@ func (m *member) appendAll(recs []store.Record, lazy bool) ([]store.Ref, error) 
 
 // recordOverheadBytes is more than a record's header and padding.
 const recordOverheadBytes = 1 << 10
-
-// durable returns the callback that says that the first upTo records are durable, bytes of which were the last call's. It
-// runs without mu. Space that runs out only now is as bad as a broken disk: what the machine believes to be in the log is not.
-func (m *member) durable(upTo uint64, bytes int) func(error) {
-	return m.told(bytes, func() {
-		if m.lazyTo <= upTo {
-			m.lazyTo = 0
-		}
-		m.tellStored(upTo)
-	})
-}
-
-// told returns a callback of the store about bytes of records: tell gives the machine the news, under mu.
-func (m *member) told(bytes int, tell func()) func(error) {
-	return func(err error) {
-		m.mu.Lock()
-		m.appends--
-		m.queuedBytes -= bytes
-		if err != nil {
-			m.breakDown(err)
-		}
-		if m.closed || m.failed {
-			m.mu.Unlock()
-			return
-		}
-		tell()
-		fx := m.turn()
-		if len(m.backlog) > 0 {
-			fx.add(m.unwait())
-		}
-		m.mu.Unlock()
-		m.run(fx)
-	}
-}
-
-// together is store.Options.OnGroup: the answers of a group go out in one write per connection.
-func (m *member) together(tell func()) {
-	if e := m.endpoint.Load(); e != nil {
-		e.Cork()
-		defer e.Uncork()
-	}
-	tell()
-}
 
 // index applies what the machine decided to the store's index, in its order.
 func (m *member) index(rd *stripe.MemberReady) error {
@@ -447,29 +430,26 @@ func (m *member) run(fx effects) {
 		m.read(&fx.reads[i])
 	}
 	for _, a := range fx.answers {
-		m.answer(a, nil)
+		m.answer(a.to, a.msg, nil)
 	}
 }
 
 // answer sends a message back to who asked; release is called when its payload is not needed any more.
-func (m *member) answer(a *stripe.Message, release func()) {
-	m.mu.Lock()
-	q, ok := m.requests[a.ID]
-	delete(m.requests, a.ID)
-	m.mu.Unlock()
-	if !ok {
+func (m *member) answer(q asked, a *stripe.Message, release func()) {
+	if q.req == nil {
 		if release != nil {
 			release()
 		}
 		return
 	}
-	reply := *a
-	reply.ID = q.id
+	a.ID = q.id // a is nobody else's any more
 	if m.lie != nil {
-		m.lie(q.req.Conn.Peer().Path, &reply)
+		m.lie(q.req.Conn.Peer().Path, a)
 	}
-	header, body := stripe.EncodeMessage(&reply)
-	q.req.ReplyThen(release, header, body...)
+	_ = encoded(a, func(header []byte, body [][]byte) error {
+		q.req.ReplyThen(release, header, body...)
+		return nil
+	})
 	q.req.Release()
 }
 

@@ -210,7 +210,7 @@ func TestMemberBrokenDown(t *testing.T) {
 	checkpoints := b.member.store.Stats().Checkpoints
 	b.member.mu.Lock()
 	b.member.appends++
-	done := b.member.durable(b.member.handed, 0)
+	done := b.member.told(news{calls: 1, durable: b.member.handed})
 	b.member.mu.Unlock()
 	done(blocktree.E("test", blocktree.NoSpace, nil))
 	if err := <-b.member.fatal; blocktree.KindOf(err) != blocktree.NoSpace {

@@ -13,6 +13,7 @@ import (
 // member's lock: a record that was overwritten meanwhile may be gone, and then the index is asked again.
 type readTask struct {
 	stripe.ReadTask
+	to        asked
 	committed []store.Extent
 	next      blocktree.SectorIndex // KindList, KindDigest, WantZeros: where to go on
 	digests   []byte
@@ -21,7 +22,7 @@ type readTask struct {
 
 // lookup asks the index for what a read wants. The member's lock is held.
 func (m *member) lookup(t *stripe.ReadTask) readTask {
-	r := readTask{ReadTask: *t}
+	r := readTask{ReadTask: *t, to: m.take(t.Request.ID)}
 	q := t.Request
 	switch {
 	case q.Kind == stripe.KindList:
@@ -154,7 +155,7 @@ var payloads = sync.Pool{New: func() any { return new([]byte) }}
 // read reads the shards that are asked for and answers.
 func (m *member) read(r *readTask) {
 	if r.err != nil {
-		m.answer(r.Answer(m.node, nil, nil, nil, 0, blocktree.KindOf(r.err)), nil)
+		m.answer(r.to, r.Answer(m.node, nil, nil, nil, 0, blocktree.KindOf(r.err)), nil)
 		return
 	}
 	q := r.Request
@@ -164,24 +165,24 @@ func (m *member) read(r *readTask) {
 		for i, x := range r.committed {
 			xs[i] = r.worth(m, x)
 		}
-		m.answer(r.Answer(m.node, xs, nil, nil, r.next, blocktree.Other), nil)
+		m.answer(r.to, r.Answer(m.node, xs, nil, nil, r.next, blocktree.Other), nil)
 		return
 	case q.Kind == stripe.KindDigest:
-		m.answer(r.Answer(m.node, nil, r.digests, nil, r.next, blocktree.Other), nil)
+		m.answer(r.to, r.Answer(m.node, nil, r.digests, nil, r.next, blocktree.Other), nil)
 		return
 	case q.Want == stripe.WantVersions, q.Want == stripe.WantZeros:
-		m.answer(r.Answer(m.node, stripeExtents(r.committed), nil, nil, r.next, blocktree.Other), nil)
+		m.answer(r.to, r.Answer(m.node, stripeExtents(r.committed), nil, nil, r.next, blocktree.Other), nil)
 		return
 	}
 	buf := payloads.Get().(*[]byte)
 	extents, payload, seals, err := m.readShards(r, buf)
 	if err != nil {
 		payloads.Put(buf)
-		m.answer(r.Answer(m.node, nil, nil, nil, 0, blocktree.KindOf(err)), nil)
+		m.answer(r.to, r.Answer(m.node, nil, nil, nil, 0, blocktree.KindOf(err)), nil)
 		return
 	}
 	m.sent.add(len(seals)/stripe.SealBytes, len(payload))
-	m.answer(r.Answer(m.node, extents, payload, seals, 0, blocktree.Other), func() { payloads.Put(buf) })
+	m.answer(r.to, r.Answer(m.node, extents, payload, seals, 0, blocktree.Other), func() { payloads.Put(buf) })
 }
 
 func stripeExtents(xs []store.Extent) []stripe.Extent {

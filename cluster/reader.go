@@ -293,7 +293,7 @@ func (r *Reader) send(m *stripe.Message) bool {
 			}
 			return
 		}
-		a := r.client.decodeAnswer(m, reply)
+		a := r.client.decodeAnswer(m, reply, new(stripe.Message))
 		if a == nil {
 			return
 		}

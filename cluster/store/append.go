@@ -66,7 +66,8 @@ func (s *Store) Append(recs []Record, done func(error)) ([]Ref, error) {
 }
 
 func (s *Store) append(recs []Record, done func(error), lazy bool) ([]Ref, error) {
-	items, err := s.encode(recs)
+	var few [2]item // most calls are of one record
+	items, err := s.encode(few[:0], recs)
 	if err != nil {
 		return nil, err
 	}
@@ -125,12 +126,11 @@ func (s *Store) accepting() error {
 	return nil
 }
 
-// encode makes the items of recs, complete but for what depends on their place.
-func (s *Store) encode(recs []Record) ([]item, error) {
+// encode appends the items of recs to items, complete but for what depends on their place.
+func (s *Store) encode(items []item, recs []Record) ([]item, error) {
 	if len(recs) == 0 {
 		return nil, blocktree.E("store.Append", blocktree.Invalid, errors.New("no records"))
 	}
-	items := make([]item, 0, len(recs))
 	var total int64
 	for i := range recs {
 		r := &recs[i]

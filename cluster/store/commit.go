@@ -49,7 +49,7 @@ func (s *Store) commitLoop() {
 // the records in its own group a note says nothing. Then what is committed next is noted.
 func (s *Store) note() uint64 {
 	recs := []Record{{Kind: KindNote}}
-	items, err := s.encode(recs)
+	items, err := s.encode(nil, recs)
 	invariant.Check(err == nil, "a note is a record")
 	s.logMu.Lock()
 	defer s.logMu.Unlock()

@@ -53,6 +53,8 @@ type compactor struct {
 	held   map[uint32]int64 // segments that could not be emptied: how many live sectors they had then
 	buf    []byte           // copies that are not written yet
 	moves  []move           // of those in buf
+	seen   liveRecords      // memory for what is looked at next
+	window []byte           // memory for the scan of the next victim
 	used   usage            // as of usedAt
 	usedAt time.Time
 }

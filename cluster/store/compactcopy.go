@@ -44,17 +44,19 @@ func (c *compactor) choose(n uint32) error {
 	c.s.logMu.Lock()
 	size := seg.bytes
 	c.s.logMu.Unlock()
-	c.victim = &victim{seg: seg, scan: scanner{f: seg.file, size: size, buf: c.victimBuffer()}}
+	c.victim = &victim{seg: seg, scan: scanner{f: seg.file, size: size, buf: c.window[:0], window: compactWindowBytes}}
+	c.window = nil
 	return nil
 }
 
-// victimBuffer is a window for the scan that holds the largest record.
-func (c *compactor) victimBuffer() []byte { return make([]byte, 0, scanWindowBytes) }
+// compactWindowBytes is how much of a victim is read at a time: what was read is looked at while it is in the processor's cache.
+const compactWindowBytes = 256 << 10
 
 // leaveVictim forgets the victim; what was copied of it and not indexed is void.
 func (c *compactor) leaveVictim() {
 	if c.victim != nil {
 		c.s.segs.release(c.victim.seg)
+		c.window = c.victim.scan.buf
 		c.victim = nil
 	}
 	c.buf, c.moves = c.buf[:0], c.moves[:0]
@@ -100,10 +102,10 @@ func (c *compactor) gather() (gathered, error) {
 		if err != nil {
 			return 0, err
 		}
-		live := c.s.liveOf(records)
+		c.s.findLive(&c.seen)
 		for i := range records {
-			h := &records[i]
-			if len(live[i]) == 0 {
+			h, live := &records[i], c.seen.of(i)
+			if len(live) == 0 {
 				continue
 			}
 			if len(c.buf) >= compactStepBytes {
@@ -116,7 +118,7 @@ func (c *compactor) gather() (gathered, error) {
 				v.off = int64(h.offset)
 				return copyTargetFull, nil
 			}
-			if err := c.copyRecord(h, live[i]); err != nil {
+			if err := c.copyRecord(h, live); err != nil {
 				return 0, err
 			}
 		}
@@ -133,7 +135,8 @@ const compactTurn = 32
 // in them is copied next, and for that the window would go back.
 func (c *compactor) records() (out []header, off int64, err error) {
 	v := c.victim
-	off = v.off
+	out, off = c.seen.records[:0], v.off
+	defer func() { c.seen.records = out }()
 	for len(out) < compactTurn && off+headerBytes <= v.scan.size && (len(out) == 0 || v.scan.holds(off, headerBytes)) {
 		b, err := v.scan.at(off, headerBytes)
 		if err != nil {
@@ -153,24 +156,24 @@ func (c *compactor) records() (out []header, off int64, err error) {
 }
 
 // copyRecord copies what is live of a record of the victim.
-func (c *compactor) copyRecord(h *header, live []Extent) error {
+func (c *compactor) copyRecord(h *header, live []stretch) error {
 	v := c.victim
 	body, err := v.scan.at(int64(h.offset), headerBytes+h.payloadBytes()+h.metaBytes())
 	if err != nil || body == nil { // nil: it goes on behind the end of the file
 		return err
 	}
 	body = body[headerBytes:]
-	bad := make([]bool, h.Count)
+	var bad sectorSet
 	var scratch [sectorPrefixBytes]byte
 	d := Damage{File: h.File, Ref: h.ref()}
 	payload, meta := body[:h.payloadBytes()], body[h.payloadBytes():]
 	for _, x := range live {
-		for i := x.Index; i < x.Index+x.Count; i++ {
+		for i := x.from; i < x.to; i++ {
 			m := meta[i*metaBytes : (i+1)*metaBytes]
 			sector := h.First + blocktree.SectorIndex(i)
 			crc := sectorCRC(scratch[:], c.s.id.store, h.File, sector, h.Version, h.Shard, m[:SealBytes], payload[i*h.ShardBytes:(i+1)*h.ShardBytes])
 			if crc != binary.BigEndian.Uint32(m[SealBytes:]) && c.s.opts.mutant != forgetCopyCheck {
-				bad[i] = true
+				bad.add(i)
 				d.Sectors = append(d.Sectors, sector)
 			}
 		}
@@ -179,9 +182,9 @@ func (c *compactor) copyRecord(h *header, live []Extent) error {
 		v.damaged = append(v.damaged, d)
 	}
 	for _, x := range live {
-		for a := x.Index; a < x.Index+x.Count; {
+		for a := x.from; a < x.to; {
 			b := a
-			for b < x.Index+x.Count && !bad[b] {
+			for b < x.to && !bad.has(b) {
 				b++
 			}
 			if a < b {
@@ -205,41 +208,14 @@ func (c *compactor) addCopy(h *header, a, b uint32, payload, meta []byte) {
 		return // a record that fills a segment came apart into more than one holds: the rest stays
 	}
 	start := len(c.buf)
-	c.buf = append(c.buf, make([]byte, n.bytes())...)
+	c.buf = slices.Grow(c.buf, int(n.bytes()))[:start+int(n.bytes())] // every byte is written next
 	out := c.buf[start:]
 	n.encode(out, c.s.id)
 	finishHeader(out)
 	at := copy(out[headerBytes:], payload[a*h.ShardBytes:b*h.ShardBytes])
-	copy(out[headerBytes+at:], meta)
+	at += copy(out[headerBytes+at:], meta)
+	clear(out[headerBytes+at:])
 	c.moves = append(c.moves, move{file: n.File, first: n.First, version: n.Version, from: h.ref().place(), to: n.ref()})
-}
-
-// liveOf returns, for each record, the sectors for which the index names it. Sectors of damaged pages are not among them.
-func (s *Store) liveOf(records []header) [][]Extent {
-	live := make([][]Extent, len(records))
-	_ = s.indexed("store.compact", blocktree.FileID{}, func(ix *index) error { // which never fails
-		for i := range records {
-			h := &records[i]
-			live[i] = ix.at(h.File, h.First, h.Count, h.Version, h.ref().place())
-		}
-		return nil
-	})
-	return live
-}
-
-// at returns the sectors of [first, first+count) that are of that version at that place.
-func (ix *index) at(file blocktree.FileID, first blocktree.SectorIndex, count uint32, v blocktree.Version, from place) (out []Extent) {
-	_ = eachPage(first, uint64(count), func(n uint64, a, b uint16) error {
-		// What a damaged page holds is not known. It stays where it is; lookup has seen to it that the page is reported.
-		found, _ := ix.lookup(file, blocktree.SectorIndex(n*PageSectors+uint64(a)), uint64(b-a), nil)
-		for _, x := range found {
-			if x.Content == Data && x.Version == v && x.Ref.place() == from {
-				out = append(out, x)
-			}
-		}
-		return nil
-	})
-	return out
 }
 
 // flush writes the copies, syncs, and only then indexes them.
@@ -281,12 +257,13 @@ func (c *compactor) flush() error {
 
 // move makes a copy the content of those of its sectors for which the index still names the original.
 func (ix *index) move(m *move, mutant mutant) error {
-	found := ix.at(m.file, m.first, m.to.Count, m.version, m.from)
+	var room [4]stretch // seldom is it more than one
+	found := ix.at(room[:0], m.file, m.first, m.to.Count, m.version, m.from)
 	if mutant == forgetMoveCheck {
-		found = []Extent{{First: m.first, Count: m.to.Count}}
+		found = []stretch{{0, m.to.Count}}
 	}
 	for _, x := range found {
-		err := eachPage(x.First, uint64(x.Count), func(n uint64, a, b uint16) error {
+		err := eachPage(m.first+blocktree.SectorIndex(x.from), uint64(x.to-x.from), func(n uint64, a, b uint16) error {
 			r := run{
 				version: m.version, at: m.to.place(), shardBytes: m.to.ShardBytes, recCount: uint16(m.to.Count), content: Data,
 				shard: m.to.Shard, first: a, count: b - a, index: uint16(n*PageSectors + uint64(a) - uint64(m.first)),

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -15,6 +16,8 @@ type scanner struct {
 	size int64
 	buf  []byte
 	from int64 // of buf in the file
+	// window is how much is read at a time; 0: scanWindowBytes.
+	window int64
 
 	unreadable []int64 // where the disk refused to read
 }
@@ -27,7 +30,7 @@ func (sc *scanner) at(off, n int64) ([]byte, error) {
 		return nil, nil
 	}
 	if !sc.holds(off, n) {
-		want := min(max(n, scanWindowBytes), sc.size-off)
+		want := min(max(n, cmp.Or(sc.window, scanWindowBytes)), sc.size-off)
 		if int64(cap(sc.buf)) < want {
 			sc.buf = make([]byte, want)
 		}

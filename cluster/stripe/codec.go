@@ -38,20 +38,33 @@ const (
 	bodyPartsMax = 6
 )
 
-// encoded is the memory of a message with a body, in one piece.
-type encoded struct {
+// Room is the memory of a message with a body, in one piece. Who encodes many keeps some.
+type Room struct {
 	header [headerRoom]byte
 	body   [bodyPartsMax][]byte
 }
 
+// Encode is EncodeMessage into r, which is the caller's again when neither header nor body is used any more.
+func (r *Room) Encode(m *Message) (header []byte, body [][]byte) {
+	return encode(m, r.header[:0], r.body[:0])
+}
+
+// Clear forgets the message, which body aliased.
+func (r *Room) Clear() { clear(r.body[:]) }
+
 // EncodeMessage gives the wire form of m: a header of at most FrameHeaderBytesMax, and body parts that alias m.
 func EncodeMessage(m *Message) (header []byte, body [][]byte) {
-	var e wire.Encoder
 	if m.Record == nil && len(m.Payload)+len(m.Seals) == 0 {
-		e.Buf = make([]byte, 0, headerRoom)
-	} else {
-		all := new(encoded)
-		e.Buf, body = all.header[:0], all.body[:0]
+		return encode(m, make([]byte, 0, headerRoom), nil)
+	}
+	return new(Room).Encode(m)
+}
+
+// encode encodes m behind header, and puts what has no place there into parts.
+func encode(m *Message, header []byte, parts [][]byte) ([]byte, [][]byte) {
+	e, body := wire.Encoder{Buf: header}, parts[:0]
+	if m.Record == nil && len(m.Payload)+len(m.Seals) == 0 {
+		body = nil
 	}
 	flags := uint8(0)
 	for i, b := range [...]bool{m.Answer, m.Last, m.Held, m.Record != nil} {
@@ -118,9 +131,18 @@ func encodeLists(e *wire.Encoder, m *Message) []byte {
 
 // DecodeMessage reads what EncodeMessage made; the message aliases header and body.
 func DecodeMessage(header, body []byte) (*Message, error) {
+	m := newMessage(len(header) > flagsAt && header[flagsAt]&flagRecord != 0)
+	if err := DecodeInto(m, header, body); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// DecodeInto is DecodeMessage into a zero message; after an error what is in it means nothing.
+func DecodeInto(m *Message, header, body []byte) error {
 	d, b := wire.NewDecoder(header), wire.NewDecoder(body)
 	d.Format(messageFormat)
-	m := &Message{Kind: MessageKind(d.U8())}
+	m.Kind = MessageKind(d.U8())
 	flags := d.U8()
 	m.Want = Want(d.U8())
 	m.Err = blocktree.Kind(d.U8())
@@ -140,7 +162,10 @@ func DecodeMessage(header, body []byte) (*Message, error) {
 	payload, seals := d.U32(), d.U32()
 	m.Answer, m.Last, m.Held = flags&flagAnswer != 0, flags&flagLast != 0, flags&flagHeld != 0
 	if flags&flagRecord != 0 {
-		m.Record = decodeRecord(d, b)
+		if m.Record == nil {
+			m.Record = new(Record)
+		}
+		decodeRecord(m.Record, d, b)
 	}
 	if n := int(d.U32()); n == 0 && flags&flagListsInBody == 0 {
 		// no lists
@@ -156,15 +181,28 @@ func DecodeMessage(header, body []byte) (*Message, error) {
 		d.Fail(blocktree.E("decode message", blocktree.Invalid, fmt.Errorf("kind %d, flags %x", m.Kind, flags)))
 	}
 	if err := d.Finish(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := b.Finish(); err != nil {
-		return nil, err
+		return err
 	}
 	if !m.Err.Valid() {
 		m.Err = blocktree.IO // a kind of a newer version is a failure that this one has no word for
 	}
-	return m, nil
+	return nil
+}
+
+// newMessage makes a message, with its record in one piece.
+func newMessage(record bool) *Message {
+	if !record {
+		return new(Message)
+	}
+	all := new(struct {
+		m Message
+		r Record
+	})
+	all.m.Record = &all.r
+	return &all.m
 }
 
 func rawOrNil(d *wire.Decoder, n uint32) []byte {
@@ -191,8 +229,8 @@ func encodeRecord(e *wire.Encoder, r *Record) {
 	e.U32(uint32(len(r.Control)))
 }
 
-func decodeRecord(d, body *wire.Decoder) *Record {
-	r := &Record{Kind: RecordKind(d.U8()), Installed: d.Bool(), Shard: blocktree.ShardIndex(d.U8())}
+func decodeRecord(r *Record, d, body *wire.Decoder) {
+	r.Kind, r.Installed, r.Shard = RecordKind(d.U8()), d.Bool(), blocktree.ShardIndex(d.U8())
 	r.File = d.File()
 	r.Region = blocktree.RegionIndex(d.U32())
 	r.First = blocktree.SectorIndex(d.U64())
@@ -203,7 +241,6 @@ func decodeRecord(d, body *wire.Decoder) *Record {
 	r.ShardBytes = d.U32()
 	payload, seals, control := d.U32(), d.U32(), d.U32()
 	r.Payload, r.Seals, r.Control = rawOrNil(body, payload), rawOrNil(body, seals), rawOrNil(body, control)
-	return r
 }
 
 func encodeExtents(e *wire.Encoder, xs []Extent) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"blocktree"
@@ -60,9 +61,17 @@ func randomMessage(r *rand.Rand) *Message {
 
 func TestMessageCodec(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
+	var room Room // used again and again
 	for range 3000 {
 		m := randomMessage(r)
 		h, b := joined(m)
+		header, body := room.Encode(m)
+		if !bytes.Equal(header, h) || !bytes.Equal(bytes.Join(body, nil), b) {
+			t.Fatalf("%+v is encoded otherwise into a room", m)
+		}
+		if room.Clear(); cap(body) == bodyPartsMax && slices.ContainsFunc(body, func(part []byte) bool { return part != nil }) {
+			t.Fatal("a room that was cleared holds what it had")
+		}
 		if len(h) > blocktree.FrameHeaderBytesMax {
 			t.Fatalf("header of %d bytes", len(h))
 		}

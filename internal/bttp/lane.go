@@ -13,7 +13,7 @@ const (
 	// laneStallTimeout is how long a peer that still sends heartbeats may take nothing of what is written to a lane.
 	laneStallTimeout = 10 * time.Second
 	// copyBytesMax is the longest body that is copied into the queue; longer ones are sealed from where they lie.
-	copyBytesMax = 8 << 10
+	copyBytesMax = CopiedBytesMax
 	// stageBytesMax is how much is sealed before it is written: one system call carries up to about that.
 	stageBytesMax = 256 << 10
 	// inlineRounds is how many writes a caller that found the lane idle does, of its own messages and what others

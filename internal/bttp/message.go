@@ -33,6 +33,9 @@ func newReply(f frame, b *buffer) Reply {
 	return r
 }
 
+// CopiedBytesMax is the longest body that is copied before Call, ReplyThen or Send return: then neither it nor the slice of its parts is used any more.
+const CopiedBytesMax = 8 << 10
+
 // Handler serves what peers ask for.
 type Handler interface {
 	// Serve handles one request in the reader goroutine of its lane: until it returns, no other message of the

@@ -190,7 +190,7 @@ func writevFull(conn syscall.RawConn, part [][]byte, off int64) (total int, err 
 		var n int
 		var callErr error
 		if err := conn.Write(func(fd uintptr) bool {
-			n, callErr = unix.Pwritev(int(fd), part, off)
+			n, callErr = pwritev(int(fd), part, off)
 			return true
 		}); err != nil {
 			return total, err

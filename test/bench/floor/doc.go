@@ -7,6 +7,8 @@
 // per sector, appends to its log and syncs once for all that wait. 6. It answers 64 bytes, all of a group in one write. 7. NBD out. A read: frames to the two
 // that have the data, one read of the log each (two of a part of a longer record), CRC, the shard back, the sector opened.
 //
+// With -written a node answers what is in its log, and syncs nothing: the floor of files of durability flush between two flushes.
+//
 // The parts are those of Blocktree: blockdev/nbd, crypto/seal, internal/erasure, internal/vfs, TLS as crypto/cred has it. What is left out: connections that
 // may end, views, versions, epochs, leases, an index on disk, a log that is ever read again, memory that is bounded, every error but that a shard is not what was
 // written. So it is no store: what is written is gone with it. It prints "ready", the URI and the processes of its three nodes, and serves until SIGINT or SIGTERM.

@@ -39,6 +39,7 @@ func run() error {
 	dir := flag.String("dir", "", "directory for three logs, which is left there")
 	socket := flag.String("socket", "", "path of the unix socket")
 	mib := flag.Uint64("mib", 128, "size of the device in MiB")
+	written := flag.Bool("written", false, "answer a write when it is in the logs, as a file of durability flush does; nothing is ever synced")
 	one := flag.Bool("node", false, "be one of the three processes, in this directory")
 	flag.Parse()
 	if *dir == "" || *mib == 0 || *mib > 1<<10 || flag.NArg() > 0 || *one == (*socket != "") {
@@ -49,14 +50,14 @@ func run() error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if *one {
 		defer cli.Profile(log, "floornode")()
-		return beNode(ctx, *dir, int64(*mib<<20))
+		return beNode(ctx, *dir, int64(*mib<<20), *written)
 	}
 	defer cli.Profile(log, "floor")()
-	return serve(ctx, log, *dir, *socket, *mib)
+	return serve(ctx, log, *dir, *socket, *mib, *written)
 }
 
 // beNode is one of the three processes: it prints where it listens, and ends with its input.
-func beNode(ctx context.Context, dir string, bytes int64) error {
+func beNode(ctx context.Context, dir string, bytes int64, written bool) error {
 	key, err := cred.LoadKey(filepath.Join(dir, "key.pem"))
 	if err != nil {
 		return err
@@ -65,6 +66,7 @@ func beNode(ctx context.Context, dir string, bytes int64) error {
 	if err != nil {
 		return err
 	}
+	n.written = written
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -89,7 +91,7 @@ type child struct {
 }
 
 // startNode starts this program as a node.
-func startNode(dir string, mib uint64) (child, error) {
+func startNode(dir string, mib uint64, written bool) (child, error) {
 	key, err := cred.GenerateKey()
 	if err != nil {
 		return child{}, err
@@ -101,7 +103,7 @@ func startNode(dir string, mib uint64) (child, error) {
 	if err != nil {
 		return child{}, err
 	}
-	c := child{cmd: exec.Command(self, "-node", "-dir", dir, "-mib", strconv.FormatUint(mib, 10))}
+	c := child{cmd: exec.Command(self, "-node", "-dir", dir, "-mib", strconv.FormatUint(mib, 10), "-written="+strconv.FormatBool(written))}
 	c.principal, c.cmd.Stderr = key.Principal(), os.Stderr
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		return child{}, err
@@ -126,11 +128,11 @@ func startNode(dir string, mib uint64) (child, error) {
 func (c child) stop() error { return errors.Join(c.stdin.Close(), c.cmd.Wait()) }
 
 // serve starts the nodes and the device, and says so.
-func serve(ctx context.Context, log *slog.Logger, dir, socket string, mib uint64) (err error) {
+func serve(ctx context.Context, log *slog.Logger, dir, socket string, mib uint64, written bool) (err error) {
 	var nodes []endpoint
 	pids := ""
 	for i := range allShards {
-		c, e := startNode(filepath.Join(dir, strconv.Itoa(i)), mib)
+		c, e := startNode(filepath.Join(dir, strconv.Itoa(i)), mib, written)
 		if e != nil {
 			return e
 		}
