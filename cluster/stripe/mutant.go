@@ -92,6 +92,7 @@ const (
 	mutMindRefusals
 	mutDenyOne
 	mutDecideUnsure
+	mutReleaseEarly
 	mutantEnd
 )
 
@@ -180,6 +181,7 @@ var mutantNames = [mutantEnd]string{
 	mutMindRefusals:     "mindrefusals: a leaseless read ends whenever a member refuses it, however often it does under one layout (0029)",
 	mutDenyOne:          "denyone: a read takes what is in flight for not held by all when the first member says so, though others may know that it is acknowledged (rule 6, 0029)",
 	mutDecideUnsure:     "decideunsure: a take-over voids what members that have left the view meanwhile do not hold (rules 2, 5)",
+	mutReleaseEarly:     "releaseearly: a write is given back when it is acknowledged, and sent all the same (0014)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -44,6 +44,7 @@ type client struct {
 	cutting  *cutting                                     // it makes its file smaller
 	told     map[blocktree.RegionIndex]blocktree.Sequence // under this epoch: up to where a watermark was found to be stable
 	heard    []uint64                                     // by file: the loss number that it has been told of
+	given    map[*stripe.Write]bool                       // back by the holder
 }
 
 // link is the connection between a client and a node.
@@ -209,7 +210,11 @@ func (c *client) drainHolder() {
 		}
 		for _, m := range r.Messages {
 			c.remember(m)
+			c.notReleased(m)
 			c.w.toNode(c, m)
+		}
+		for _, x := range r.Released {
+			c.released(x)
 		}
 		c.w.checkSuspects(r.Suspects)
 		for _, q := range r.Metas {
