@@ -63,6 +63,8 @@ type Client struct {
 	suspects *suspects
 
 	strangers chan struct{} // the nodes may be others than those that are known
+
+	runs runPool
 }
 
 // Dial makes a client of the cluster of cfg.Scope. Of one that the resolver names it does not wait for any node to answer; the first request does. One that is to be found is asked for until somebody

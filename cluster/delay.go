@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"time"
 
 	"blocktree"
@@ -21,6 +22,7 @@ func (h *Handle) delay(conn *bttp.Conn, m *stripe.Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.over {
+		doneWithRun(m)
 		return
 	}
 	q, running := h.delayed[m.Node]
@@ -37,13 +39,20 @@ func (h *Handle) sendDelayed(node blocktree.NodeID) {
 		if !ok {
 			return
 		}
-		for d.conn.Err() == nil && h.ctx.Err() == nil && blocktree.KindOf(h.post(d.conn, d.msg)) == blocktree.Busy {
+		err := errNotSent
+		for d.conn.Err() == nil && h.ctx.Err() == nil {
+			if err = h.post(d.conn, d.msg); blocktree.KindOf(err) != blocktree.Busy {
+				break
+			}
 			_ = d.conn.AwaitRoom(h.ctx) // it fails only when h.ctx ends
 			select {
 			case <-h.ctx.Done():
 			case <-d.conn.Done():
 			case <-time.After(time.Millisecond): // the table of calls may be what is full
 			}
+		}
+		if err != nil {
+			doneWithRun(d.msg)
 		}
 	}
 }
@@ -61,3 +70,6 @@ func (h *Handle) nextDelayed(node blocktree.NodeID) (delayed, bool) {
 	h.delayed[node] = q[1:]
 	return q[0], true
 }
+
+// errNotSent is of a message that nobody tried to send.
+var errNotSent = errors.New("not sent")

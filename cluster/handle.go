@@ -132,7 +132,10 @@ func (h *Handle) leave() {
 	rd := h.holder.Ready()
 	suspects := append(h.suspects, rd.Suspects...)
 	h.suspects = nil
-	messages := append([]*stripe.Message(nil), rd.Messages...)
+	messages := h.toSend(rd.Messages)
+	for _, w := range rd.Released {
+		releaseRun(w)
+	}
 	metas := rd.Metas
 	var few [8]*operation
 	ended := few[:0]
@@ -168,7 +171,7 @@ func (h *Handle) leave() {
 		}
 	}
 	if h.over {
-		messages, metas = nil, nil
+		metas = nil
 	}
 	for _, q := range metas { // under mu, so that Close cannot be waiting for them yet
 		h.wg.Go(func() { h.ask(q) })
@@ -185,6 +188,21 @@ func (h *Handle) leave() {
 	}
 }
 
+// toSend returns messages to be sent without mu, each a user of its run; none once the handle is over. What the machine has released it has nothing to say of
+// any more, and internal/sim proves that: if it had, other bytes would go out under the write's version, so that is not sent.
+func (h *Handle) toSend(messages []*stripe.Message) []*stripe.Message {
+	if h.over || len(messages) == 0 {
+		return nil
+	}
+	out := make([]*stripe.Message, 0, len(messages))
+	for _, m := range messages {
+		if useRun(m) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // do enters the handle, registers an operation and has start give it to the machine, unless the handle has ended.
 func (h *Handle) do(start func(op uint64)) *operation {
 	o := &operation{ended: make(chan struct{})}
@@ -192,20 +210,21 @@ func (h *Handle) do(start func(op uint64)) *operation {
 	return o
 }
 
-// start is do for an operation that the caller made.
-func (h *Handle) start(o *operation, start func(op uint64)) {
+// start is do for an operation that the caller made. It reports whether the machine was given it.
+func (h *Handle) start(o *operation, start func(op uint64)) bool {
 	h.enterRoughly()
 	if err := h.err; err != nil {
 		h.leave()
 		o.err = err
 		o.end()
-		return
+		return false
 	}
 	h.lastOp++
 	o.id = h.lastOp
 	h.ops[h.lastOp] = o
 	start(h.lastOp)
 	h.leave()
+	return true
 }
 
 // tick tells the machine the time, also when nothing else happens.
@@ -294,13 +313,19 @@ func (h *Handle) LeaseLeft() (blocktree.Epoch, time.Duration) {
 func (h *Handle) send(m *stripe.Message) {
 	conn := h.client.peers.conn(m.Node)
 	if conn == nil {
+		doneWithRun(m)
 		return
 	}
-	if err := h.post(conn, m); err != nil && blocktree.KindOf(err) == blocktree.Busy {
+	switch err := h.post(conn, m); {
+	case err == nil:
+	case blocktree.KindOf(err) == blocktree.Busy:
 		h.delay(conn, m)
+	default:
+		doneWithRun(m)
 	}
 }
 
+// post sends a message, which is a user of its run until its end has been heard of. On an error it is one yet.
 func (h *Handle) post(conn *bttp.Conn, m *stripe.Message) error {
 	if m.Kind == stripe.KindCommit {
 		_ = encoded(m, func(header []byte, body [][]byte) error { return conn.Send(codeStripe, header, body...) })
@@ -310,8 +335,13 @@ func (h *Handle) post(conn *bttp.Conn, m *stripe.Message) error {
 	if m.Record != nil && len(m.Record.Payload) > bulkBytes || m.Kind == stripe.KindRead && m.Count > bulkSectors || m.Kind == stripe.KindDigest || m.Kind == stripe.KindList {
 		call = conn.CallBulk
 	}
+	useRun(m) // for the call itself, which may read the body when its end has been heard of
+	defer doneWithRun(m)
 	return encoded(m, func(header []byte, body [][]byte) error {
-		return call(codeStripe, header, body, func(r bttp.Reply, err error) { h.answered(m, r, err) })
+		return call(codeStripe, header, body, func(r bttp.Reply, err error) {
+			h.answered(m, r, err)
+			doneWithRun(m)
+		})
 	})
 }
 

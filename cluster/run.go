@@ -23,10 +23,10 @@ func (h *Handle) NewRun(region blocktree.RegionIndex, first blocktree.SectorInde
 	if h.code.Data == 1 { // replicas share the bytes
 		copies = 1
 	}
-	all := make([]byte, n*copies+int(count)*seal.HeaderBytes)
 	m := new(runMemory)
-	m.write = stripe.Write{Kind: stripe.RecordData, Region: region, First: first, Count: count, Version: v, ShardBytes: uint32(shard),
-		Seals: all[n*copies:], Shards: m.shards[:0]}
+	all := h.runBytes(m, n*copies+int(count)*seal.HeaderBytes)
+	m.write.Kind, m.write.Region, m.write.First, m.write.Count, m.write.Version = stripe.RecordData, region, first, count, v
+	m.write.ShardBytes, m.write.Seals, m.write.Shards = uint32(shard), all[n*copies:], m.shards[:0]
 	for i := range h.code.Shards() {
 		at := i % copies * n
 		m.write.Shards = append(m.write.Shards, all[at:at+n:at+n])
@@ -35,11 +35,15 @@ func (h *Handle) NewRun(region blocktree.RegionIndex, first blocktree.SectorInde
 	return &m.run
 }
 
-// runMemory is a run with what it consists of, in one piece where the code has few shards.
-type runMemory struct {
-	run    Run
-	write  stripe.Write
-	shards [4][]byte
+// runBytes returns n bytes for a run, with anything in them: they are filled wholly, padding and parity too.
+func (h *Handle) runBytes(m *runMemory, n int) []byte {
+	b := h.client.runs.get(n)
+	if b == nil {
+		return make([]byte, n)
+	}
+	m.pool, m.bytes, m.write.Memory = &h.client.runs, b, m
+	m.users.Store(1)
+	return b.bytes[:n]
 }
 
 // Version is the one that the run is sealed under.
@@ -87,12 +91,15 @@ func (h *Handle) store(r *Run, o *operation) {
 			h.enter()
 			h.holder.Cancel(w.Region, w.Version)
 			h.leave()
+			releaseRun(w)
 			o.err = err
 			o.end()
 			return
 		}
 	}
-	h.start(o, func(op uint64) { h.holder.Write(op, w) })
+	if !h.start(o, func(op uint64) { h.holder.Write(op, w) }) {
+		releaseRun(w)
+	}
 }
 
 // Write is a write in flight.

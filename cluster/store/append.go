@@ -270,39 +270,54 @@ func patchSynced(b []byte, synced uint64) {
 	finishHeader(b)
 }
 
-// buffers keeps the small buffers of headers and metadata for the next records.
+// buffers keeps the buffers of headers and metadata for the next records: short ones, and those of long records.
 type buffers struct {
-	mu   sync.Mutex
-	free [][]byte
+	mu    sync.Mutex
+	short [][]byte
+	long  [][]byte
 }
 
+// Short buffers have bufferBytesMin to bufferBytesMax, long ones longBufferBytes: what the longest record has beside its payload. Of these as many are kept as
+// are in flight when a group is written while the next one gathers, each of a few records of half a mebibyte or more.
 const (
-	buffersMax     = 1024
-	bufferBytesMin = 1 << 10
-	bufferBytesMax = 4 << 10 // larger ones come with payloads beside which they are small
+	buffersMax      = 1024
+	bufferBytesMin  = 1 << 10
+	bufferBytesMax  = 4 << 10
+	longBuffersMax  = 64
+	longBufferBytes = (headerBytes + blocktree.RunSectorsMax*metaBytes + align + sectorPrefixBytes + 1<<10 - 1) &^ (1<<10 - 1)
 )
 
+// get returns a buffer of n bytes with anything in it. One of a control record has no more than its payload leaves.
 func (b *buffers) get(n int) []byte {
-	if n > bufferBytesMax {
+	if n > longBufferBytes {
 		return make([]byte, n)
+	}
+	free, room := &b.short, max(n, bufferBytesMin)
+	if n > bufferBytesMax {
+		free, room = &b.long, longBufferBytes
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if last := len(b.free) - 1; last >= 0 && cap(b.free[last]) >= n {
-		out := b.free[last][:n]
-		b.free = b.free[:last]
+	if last := len(*free) - 1; last >= 0 && cap((*free)[last]) >= n {
+		out := (*free)[last][:n]
+		*free = (*free)[:last]
 		return out
 	}
-	return make([]byte, n, max(n, bufferBytesMin))
+	return make([]byte, n, room)
 }
 
 func (b *buffers) put(items []item) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range items {
-		if buf := items[i].buf; items[i].record && cap(buf) >= bufferBytesMin && cap(buf) <= bufferBytesMax && len(b.free) < buffersMax {
-			b.free = append(b.free, buf)
-		}
+		buf := items[i].buf
 		items[i].buf = nil
+		switch n := cap(buf); {
+		case !items[i].record:
+		case n >= bufferBytesMin && n <= bufferBytesMax && len(b.short) < buffersMax:
+			b.short = append(b.short, buf)
+		case n == longBufferBytes && len(b.long) < longBuffersMax:
+			b.long = append(b.long, buf)
+		}
 	}
 }

@@ -44,6 +44,7 @@ type Write struct {
 	ShardBytes uint32
 	Seals      []byte   // Count×SealBytes, Data only
 	Shards     [][]byte // k+m of Count×ShardBytes each, Data only
+	Memory     any      // a driver's own note of what the slices alias: the Memory of each message that has them, too
 }
 
 // HolderReady is what a Holder wants done.
@@ -52,7 +53,7 @@ type HolderReady struct {
 	Metas    []MetaRequest // ask Raft, then call MetaDone
 	Done     []Done
 	Suspects []Suspect // members that did what they should not; to be told to whoever should know
-	Released []*Write  // no longer needed by the machine (messages that are still being sent may alias them)
+	Released []*Write  // no longer needed by the machine, each once: no later message has them (those that are still being sent alias them)
 }
 
 // MetaRequest asks Raft: Change proposes a view change; otherwise it is a confirmation (a ReadIndex begun after this

@@ -93,6 +93,7 @@ const (
 	mutDenyOne
 	mutDecideUnsure
 	mutAskAgain
+	mutReleaseEarly
 	mutantEnd
 )
 
@@ -182,6 +183,7 @@ var mutantNames = [mutantEnd]string{
 	mutDenyOne:          "denyone: a read takes what is in flight for not held by all when the first member says so, though others may know that it is acknowledged (rule 6, 0029)",
 	mutDecideUnsure:     "decideunsure: a take-over voids what members that have left the view meanwhile do not hold (rules 2, 5)",
 	mutAskAgain:         "askagain: a read asks who has failed it again, in the order of places, before those it has not asked (rule 6, 0029)",
+	mutReleaseEarly:     "releaseearly: a write is given back when it is acknowledged, and sent all the same (0014)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -343,7 +343,7 @@ func (w *hwrite) send(slot int) {
 	}
 	s.msg = Message{
 		Kind: KindPrepare, Node: p.node, File: h.layout.File, Region: r.index, Epoch: h.epoch, View: r.view.ID,
-		Incarnation: h.layout.Incarnations[p.node], Watermark: mark, Version: w.version, Record: &s.rec,
+		Incarnation: h.layout.Incarnations[p.node], Watermark: mark, Version: w.version, Record: &s.rec, Memory: wr.Memory,
 	}
 	s.call = call{msg: &s.msg, peer: p, owner: w, slot: slot}
 	h.stats.PrepareRecordsSent++
@@ -417,6 +417,9 @@ func (w *hwrite) finish(err blocktree.Kind) {
 	if !w.aborted {
 		w.r.h.stats.WritesDone++
 		w.r.h.vol.acknowledged(w)
+		if w.r.h.mut == mutReleaseEarly {
+			w.r.h.next.Released = append(w.r.h.next.Released, w.w)
+		}
 	} else {
 		w.r.h.stats.Aborted++
 		w.r.noteAborted(w.version.Sequence)
@@ -480,7 +483,9 @@ func (r *hregion) advance() {
 			break
 		}
 		if w.w != nil {
-			h.next.Released = append(h.next.Released, w.w)
+			if h.mut != mutReleaseEarly || w.aborted {
+				h.next.Released = append(h.next.Released, w.w)
+			}
 			h.vol.passed(w)
 		}
 		r.writes[r.head] = nil

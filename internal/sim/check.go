@@ -34,6 +34,28 @@ func (c *client) remember(m *stripe.Message) {
 	}
 }
 
+// released keeps which writes the machine has given back, whose memory a driver uses for others then (0040).
+func (c *client) released(x *stripe.Write) {
+	if c.given[x] {
+		c.w.fail("I20 released once", "client %d epoch %d: %v a second time", c.idx, c.epoch, x.Version)
+	}
+	if c.given == nil {
+		c.given = map[*stripe.Write]bool{}
+	}
+	c.given[x] = true
+}
+
+// notReleased demands that a message that has a write's shards says so, and is not of one that was given back.
+func (c *client) notReleased(m *stripe.Message) {
+	x, ok := m.Memory.(*stripe.Write)
+	if m.Kind == stripe.KindPrepare && m.Record.Kind == stripe.RecordData && !ok {
+		c.w.fail("I20 what has a write's shards names it", "client %d epoch %d: %v", c.idx, c.epoch, m.Record.Version)
+	}
+	if ok && c.given[x] {
+		c.w.fail("I20 nothing is sent of what was released", "client %d epoch %d: %v to node %v", c.idx, c.epoch, x.Version, m.Node)
+	}
+}
+
 // void records that a write has not happened. Nobody may have been told that it has.
 func (w *World) void(x *write, as writeState) {
 	if x.era < w.meta.files[x.file].decided && !x.flushed && (as == voided || as == lost) { // and that was said

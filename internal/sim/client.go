@@ -45,6 +45,7 @@ type client struct {
 	marks    map[blocktree.RegionIndex]blocktree.Sequence // under this epoch: up to where a watermark was found to be stable
 	fences   map[int]*fenced                              // by node: what was taken as its answer to the fence of this epoch, in worlds with liars
 	heard    []uint64                                     // by file: the loss number that it has been told of
+	given    map[*stripe.Write]bool                       // back by the holder
 }
 
 // link is the connection between a client and a node.
@@ -213,7 +214,11 @@ func (c *client) drainHolder() {
 		for _, m := range r.Messages {
 			c.asksFence(m)
 			c.remember(m)
+			c.notReleased(m)
 			c.w.toNode(c, m)
+		}
+		for _, x := range r.Released {
+			c.released(x)
 		}
 		c.w.checkSuspects(r.Suspects)
 		for _, q := range r.Metas {

@@ -109,6 +109,7 @@ func flushKills() []kill {
 		{"back-any-disk", 417, "F3 indexed is stable"},
 		{"cut-unflushed", 84, "Z2 what is cut is zeros"},
 		{"readafterloss", 9, "no reads before a loss is decided"},
+		{"releaseearly", 2, "I20 nothing is sent of what was released"},
 	}
 }
 

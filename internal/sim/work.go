@@ -157,6 +157,7 @@ func (c *client) submit(o *op) {
 	if !x.zero {
 		sw.Kind, sw.ShardBytes = stripe.RecordData, shardBytes
 		sw.Shards, sw.Seals = encode(w.cfg.Code, x.value, x.first, x.count)
+		sw.Memory = sw
 	}
 	w.count.Writes++
 	if w.tracing() {
