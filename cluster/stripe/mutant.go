@@ -93,6 +93,8 @@ const (
 	mutDenyOne
 	mutDecideUnsure
 	mutAskAgain
+	mutNewerExcuses
+	mutAwaitRefusal
 	mutantEnd
 )
 
@@ -182,6 +184,8 @@ var mutantNames = [mutantEnd]string{
 	mutDenyOne:          "denyone: a read takes what is in flight for not held by all when the first member says so, though others may know that it is acknowledged (rule 6, 0029)",
 	mutDecideUnsure:     "decideunsure: a take-over voids what members that have left the view meanwhile do not hold (rules 2, 5)",
 	mutAskAgain:         "askagain: a read asks who has failed it again, in the order of places, before those it has not asked (rule 6, 0029)",
+	mutNewerExcuses:     "newerexcuses: who has something newer in flight is not taken to deny what it has not (rule 6, 0029)",
+	mutAwaitRefusal:     "awaitrefusal: what few say is not weighed before those that refuse have answered (0029)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -43,6 +43,9 @@ func (w *World) knows(n *node, x *write) {
 // the key opens it (0029, "Not promised").
 func (w *World) aloneByLiars(x *write, p stripe.Piece) bool {
 	k := w.cfg.Code.Data
+	if x != nil && x.revived {
+		return true
+	}
 	if x == nil || x.state == acked || p.Kind != stripe.Data || len(w.liars.nodes) < k {
 		return false
 	}
@@ -58,6 +61,25 @@ func (w *World) aloneByLiars(x *write, p stripe.Piece) bool {
 		}
 	}
 	return true
+}
+
+// noteRevived notes that a copy-up gives an honest member what was undone, aborted or void, which takes k liars who kept their shards of it. It cannot be told from what k members alone have
+// kept when the others lost it: it is read from now on, and who has not got it is taken for one that lost it (0029, "Not promised"), until it is overwritten.
+func (w *World) noteRevived(n *node, file int, rec *stripe.Held) {
+	x := w.byVer[versionKey{file, rec.Region, rec.Version}]
+	if x == nil || n.liar != nil || !rec.Installed || len(w.liars.nodes) < w.cfg.Code.Data || !x.doomed && x.state != voided && x.state != aborted && x.state != undone {
+		return
+	}
+	w.trace("liars have write %d (%v) revived at n%d", x.value, x.version, n.idx)
+	if !x.revived {
+		x.revived = true
+		w.count.Revived++
+	}
+	for s := rec.First; s < rec.First+blocktree.SectorIndex(rec.Count); s++ {
+		if n.disk.index[file][s].version.Less(x.version) {
+			w.liars.torn[sectorKey{file, s}] = torn{version: x.version}
+		}
+	}
 }
 
 // doomByLiar notes a write that a take-over does not keep as a liar denied it: that said to the fence that it does not hold it, and no honest member of the
