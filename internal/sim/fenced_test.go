@@ -58,6 +58,7 @@ func TestWorldsThatWereBad(t *testing.T) {
 		{worlds{liars: true}, 43723},              // one that claimed, beside one that refused
 		{worlds{liars: true}, 54037},              // one that claimed, beside one that had something newer in flight
 		{worlds{liars: true}, 58224},              // a void version that was copied
+		{worlds{liars: true}, 62284},              // and one that no honest member had ever got
 	} {
 		o := optionsOf(t, x.seed, x.of, "")
 		if r := Run(o); r.Failure != "" {
