@@ -122,9 +122,9 @@ func (r *read) exclude(n blocktree.NodeID) {
 	r.wary = true
 }
 
-// stands tells what an answer says of one version of a sector: that the member has it, or that it has neither that nor a newer one. Of a shard that is
-// damaged the version counts.
-func (a *Message) stands(sector blocktree.SectorIndex, v blocktree.Version, kind ExtentKind) (has, denies bool) {
+// stands tells what an answer says of one version of a sector: that the member has it, or that it has neither that nor committed a newer one. What is newer and in flight
+// excuses nobody: a member lists all that it holds above what is committed. Of a shard that is damaged the version counts.
+func (r *read) stands(a *Message, sector blocktree.SectorIndex, v blocktree.Version, kind ExtentKind) (has, denies bool) {
 	newer := false
 	for i := range a.Extents {
 		x := &a.Extents[i]
@@ -134,7 +134,7 @@ func (a *Message) stands(sector blocktree.SectorIndex, v blocktree.Version, kind
 		if x.Version == v && (x.Kind == kind || x.Kind == Damaged && kind == Data) {
 			return true, false
 		}
-		newer = newer || v.Less(x.Version)
+		newer = newer || v.Less(x.Version) && (!x.Pending || r.c.mut == mutNewerExcuses)
 	}
 	return false, !newer
 }
@@ -151,7 +151,7 @@ func (r *read) agreed(s *segment) bool {
 	for i := range r.slots {
 		if a := r.slots[i].ans; a != nil {
 			heard++
-			if has, _ := a.stands(s.first, s.version, s.kind); has {
+			if has, _ := r.stands(a, s.first, s.version, s.kind); has {
 				with++
 			}
 		}
@@ -171,7 +171,7 @@ func (r *read) few(s *segment) (open bool) {
 		if a == nil {
 			continue
 		}
-		switch has, denies := a.stands(s.first, s.version, s.kind); {
+		switch has, denies := r.stands(a, s.first, s.version, s.kind); {
 		case has && a.says(s.first, s.version):
 			committed++
 		case has:
@@ -205,7 +205,7 @@ func (r *read) doubtIt(s *segment) {
 	c := claim{sector: s.first, version: s.version, kind: s.kind}
 	for i := range r.slots {
 		if a := r.slots[i].ans; a != nil {
-			if has, _ := a.stands(s.first, s.version, s.kind); has && a.says(s.first, s.version) {
+			if has, _ := r.stands(a, s.first, s.version, s.kind); has && a.says(s.first, s.version) {
 				c.by = append(c.by, r.peers[i].node)
 			}
 		}
@@ -249,7 +249,7 @@ func (r *read) judge() bool {
 		denied := 0
 		for i := range r.slots {
 			if a := r.slots[i].ans; a != nil && !slices.Contains(c.by, r.peers[i].node) {
-				if _, denies := a.stands(c.sector, c.version, c.kind); denies {
+				if _, denies := r.stands(a, c.sector, c.version, c.kind); denies {
 					denied++
 				}
 			}
@@ -284,7 +284,7 @@ func (r *read) outvoted(s *segment) bool {
 	denied := 0
 	for i := range r.slots {
 		if a := r.slots[i].ans; a != nil {
-			if _, denies := a.stands(s.first, s.version, s.kind); denies {
+			if _, denies := r.stands(a, s.first, s.version, s.kind); denies {
 				denied++
 			}
 		}
@@ -304,7 +304,7 @@ func (r *read) noteOthers(segs []segment) {
 		told := r.slots[i].call.msg.Watermark
 		for j := range segs {
 			s := &segs[j]
-			has, denies := a.stands(s.first, s.version, s.kind)
+			has, denies := r.stands(a, s.first, s.version, s.kind)
 			switch {
 			case s.version.IsZero() || has || !denies:
 				continue

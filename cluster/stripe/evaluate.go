@@ -438,7 +438,7 @@ func (r *read) overtaken(s *segment) bool {
 			return false
 		}
 		_, _, ok := r.slice(x.ans, s, true)
-		had, _ := r.slots[x.slot].ans.stands(s.first, s.version, Data)
+		had, _ := r.stands(r.slots[x.slot].ans, s.first, s.version, Data)
 		return !ok && had && !r.isDamaged(x.ans, s, true)
 	})
 }

@@ -94,6 +94,8 @@ const (
 	mutDecideUnsure
 	mutAskAgain
 	mutReleaseEarly
+	mutNewerExcuses
+	mutAwaitRefusal
 	mutantEnd
 )
 
@@ -184,6 +186,8 @@ var mutantNames = [mutantEnd]string{
 	mutDecideUnsure:     "decideunsure: a take-over voids what members that have left the view meanwhile do not hold (rules 2, 5)",
 	mutAskAgain:         "askagain: a read asks who has failed it again, in the order of places, before those it has not asked (rule 6, 0029)",
 	mutReleaseEarly:     "releaseearly: a write is given back when it is acknowledged, and sent all the same (0014)",
+	mutNewerExcuses:     "newerexcuses: who has something newer in flight is not taken to deny what it has not (rule 6, 0029)",
+	mutAwaitRefusal:     "awaitrefusal: what few say is not weighed before those that refuse have answered (0029)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -221,9 +221,20 @@ func (r *read) pump() {
 	switch {
 	case answered >= q:
 		r.evaluate()
-	case (r.all || r.wary) && !r.patient && answered >= r.quorum() && !r.anyWaiting(), r.weighs && r.second && answered >= r.quorum() && !r.mayHear():
+	case (r.all || r.wary) && !r.patient && answered >= r.quorum() && !r.anyWaiting(), r.weighs && r.second && answered >= r.quorum() && !r.awaits():
 		r.evaluate()
 	}
+}
+
+// awaits reports whether a member that can be reached has yet to answer, and has not failed to. One that refuses is asked again, but the others' word is weighed
+// meanwhile: it may be enough.
+func (r *read) awaits() bool {
+	for i := range r.slots {
+		if s := &r.slots[i]; r.asked()>>i&1 == 1 && s.ans == nil && r.peers[i].up && (s.failures == 0 || r.c.mut == mutAwaitRefusal) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayHear reports whether a member has yet to answer that can be reached.

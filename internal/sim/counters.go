@@ -104,6 +104,7 @@ type Counters struct {
 	HeldBack     uint64 `of:"liars, rarely"` // worlds that did not get whole as they could not bear their liars then
 	TornReads    uint64 `of:"liars, rarely"` // reads of their sectors before they were overwritten
 	Alone        uint64 `of:"liars, rarely"` // sectors that k liars alone showed, of what was not acknowledged or was undone
+	Revived      uint64 `of:"liars, rarely"` // writes that were void, and that k liars had a copy-up give to an honest member
 	Early        uint64 `of:"liars, rarely"` // reads of what was in flight, beside a member that could not be reached
 	Stale        uint64 `of:"liars"`         // sectors that a reader without a lease was shown as they were before
 	BesideLiars  uint64 `of:"liars"`         // worlds that ended in sync, and everything read, while they still lied

@@ -55,6 +55,10 @@ func TestWorldsThatWereBad(t *testing.T) {
 	}{
 		{worlds{flush: true, liars: true}, 9616},  // judged by an answer to a fence that nobody took
 		{worlds{flush: true, liars: true}, 10927}, // two members that refused in turn kept the holder from reading
+		{worlds{liars: true}, 43723},              // one that claimed, beside one that refused
+		{worlds{liars: true}, 54037},              // one that claimed, beside one that had something newer in flight
+		{worlds{liars: true}, 58224},              // a void version that was copied
+		{worlds{liars: true}, 62284},              // and one that no honest member had ever got
 	} {
 		o := optionsOf(t, x.seed, x.of, "")
 		if r := Run(o); r.Failure != "" {

@@ -43,6 +43,9 @@ func (w *World) knows(n *node, x *write) {
 // the key opens it (0029, "Not promised").
 func (w *World) aloneByLiars(x *write, p stripe.Piece) bool {
 	k := w.cfg.Code.Data
+	if x != nil && x.revived {
+		return true
+	}
 	if x == nil || x.state == acked || p.Kind != stripe.Data || len(w.liars.nodes) < k {
 		return false
 	}
@@ -58,6 +61,42 @@ func (w *World) aloneByLiars(x *write, p stripe.Piece) bool {
 		}
 	}
 	return true
+}
+
+// noteRevived notes that a copy-up gives an honest member what was undone, aborted or void, or was in flight and never got to an honest one, which takes k liars who kept their shards of it. It cannot be told from what k members alone have
+// kept when the others lost it: it is read from now on, and who has not got it is taken for one that lost it (0029, "Not promised"), until it is overwritten.
+func (w *World) noteRevived(n *node, file int, rec *stripe.Held) {
+	x := w.byVer[versionKey{file, rec.Region, rec.Version}]
+	if x == nil || n.liar != nil || !rec.Installed || len(w.liars.nodes) < w.cfg.Code.Data {
+		return
+	}
+	void := x.doomed || x.state == voided || x.state == aborted || x.state == undone
+	if !void && (x.state != open || w.honestHas(x)) { // else a take-over has not heard of it from anybody
+		return
+	}
+	w.trace("liars have write %d (%v) revived at n%d", x.value, x.version, n.idx)
+	if !x.revived {
+		x.revived = true
+		w.count.Revived++
+	}
+	for s := rec.First; s < rec.First+blocktree.SectorIndex(rec.Count); s++ {
+		if n.disk.index[file][s].version.Less(x.version) {
+			w.liars.torn[sectorKey{file, s}] = torn{version: x.version}
+		}
+	}
+}
+
+// honestHas reports whether an honest member in sync holds all of a write, or something newer.
+func (w *World) honestHas(x *write) bool {
+	l := w.meta.files[x.file].layout
+	return slices.ContainsFunc(l.View(x.region).Members, func(m stripe.ViewMember) bool {
+		n := w.nodes[w.nodeOf(m.Node)]
+		holds := m.State == stripe.InSync && n.liar == nil
+		for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
+			holds = holds && n.disk.holds(w, x.file, s, x.version)
+		}
+		return holds
+	})
 }
 
 // doomByLiar notes a write that a take-over does not keep as a liar denied it: that said to the fence that it does not hold it, and no honest member of the

@@ -121,11 +121,12 @@ func liarKills() []kill {
 		{"copyzeros", 3219, "I5 in sync has all"},
 		{"fetchfew", 185, "F8 readable"},
 		{"believecommitted", 2708, "I4 acknowledged is not voided"},
-		{"denyone", 5461, "L2 the honest are not named"},
+		{"denyone", 6561, "not linearizable"},
 		{"trustfloor", 1198, "rule 5 what all hold is kept"},
 		{"trustfence", 14035, "I4 acknowledged is not voided"},
 		{"listany", 799, "I5 in sync has all"},
 		{"mindrefusals", 3580, "no convergence"},
+		{"newerexcuses", 54037, "I4 acknowledged is not voided"},
 	}
 }
 
@@ -137,7 +138,7 @@ func scripted() map[string]string {
 		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave", "moveanswers": "TestHeirAnswersForItself",
 		"moveleaving": "TestReadOfWhoMadeRoom", "compareone": "TestJoinerGetsWhatOneHas",
 		"holdon": "TestLossyEndsTheHolder", "removeblind": "TestMarkedStayWhereTooFewAnswer",
-		"mendvolatile": "TestMendIsStable", "believeclaim": "TestLiarMutants", "askagain": "TestReadAsksWhoHasNotFailed", "decideunsure": "TestTakeOverOfALaterView"}
+		"mendvolatile": "TestMendIsStable", "believeclaim": "TestLiarMutants", "askagain": "TestReadAsksWhoHasNotFailed", "awaitrefusal": "TestFewBesideARefusal", "decideunsure": "TestTakeOverOfALaterView"}
 }
 
 // worldsOf are the worlds in which a mutant is met: with files of durability flush (0014), or with liars (0029).

@@ -334,7 +334,7 @@ func (w *World) isFlush(file int) bool {
 
 // demandStable fails the world unless a write is durable at every member in sync that has its disk.
 func (w *World) demandStable(name string, x *write) {
-	if x.doomed || x.torn {
+	if x.doomed || x.torn || x.revived {
 		return
 	}
 	l := w.meta.files[x.file].layout
@@ -371,6 +371,7 @@ func (w *World) checkMark(c *client, m *stripe.Message) {
 // checkIndexed demands F3 of a record that a node is about to index.
 func (w *World) checkIndexed(n *node, file int, rec *stripe.Held) {
 	w.noteKnown(n, file, rec)
+	w.noteRevived(n, file, rec)
 	if l := w.meta.files[file].layout; !w.isFlush(file) || !n.keepsDisk(l) || n.liar != nil {
 		return
 	}

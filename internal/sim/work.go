@@ -24,6 +24,7 @@ type write struct {
 	known   map[int]int64 // when each honest node in sync first committed it, as far as it did
 	doomed  bool          // a take-over that a liar was heard in does not keep it
 	torn    bool          // a take-over kept it at some honest members, and others do not hold it, by a liar
+	revived bool          // k liars, who kept it though it is void, had it copied to an honest member
 	over    int64         // when it was decided void
 	at      []int         // place of its operation in the history of each sector
 	era     uint64

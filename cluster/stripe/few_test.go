@@ -1,0 +1,95 @@
+package stripe
+
+import (
+	"testing"
+	"time"
+
+	"blocktree"
+)
+
+// TestNewerInFlightIsNoExcuse: one member says that a version is committed, others have it in flight, and one that has not got it has a newer one in flight. That one denies it for all that: not
+// everybody holds it, so it may be void yet, and a read without a lease waits until that is settled.
+func TestNewerInFlightIsNoExcuse(t *testing.T) {
+	for mutant, believed := range map[string]bool{"": false, "newerexcuses": true} {
+		l := testLayout(blocktree.Code{Data: 2, Parity: 1}).Acquire()
+		r := NewReader(ReaderConfig{Mutant: mutant}, 0)
+		for _, n := range l.Hosts {
+			r.NodeUp(n, l.Incarnations[n])
+		}
+		v := func(seq blocktree.Sequence) blocktree.Version {
+			return blocktree.Version{Epoch: l.Epoch, Sequence: seq}
+		}
+		zero := func(seq blocktree.Sequence, pending bool) Extent {
+			return Extent{Count: 1, Version: v(seq), Kind: Zero, Pending: pending}
+		}
+		said := map[blocktree.NodeID][]Extent{
+			l.Hosts[0]: {zero(1, false)},
+			l.Hosts[1]: {{Count: 1}, zero(1, true), zero(2, true)},
+			l.Hosts[2]: {{Count: 1}, zero(2, true)},
+		}
+		r.Read(1, l, 0, 0, 1)
+		now, got := time.Duration(0), []Done(nil)
+		rounds := func(n int) {
+			for range n {
+				rd := r.Ready()
+				got = append(got, rd.Done...)
+				for _, m := range rd.Messages {
+					a := *m
+					a.Answer, a.Extents = true, said[m.Node]
+					r.Step(&a)
+				}
+				now += 20 * time.Millisecond
+				r.Tick(now)
+			}
+		}
+		rounds(20)
+		if (len(got) > 0) != believed {
+			t.Fatalf("%q: %+v", mutant, got)
+		}
+		if believed {
+			continue
+		}
+		for n := range said { // the write was completed
+			said[n] = []Extent{zero(2, false)}
+		}
+		rounds(20)
+		if len(got) != 1 || got[0].Err != blocktree.Other || got[0].Read.Pieces[0].Version != v(2) {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// TestFewBesideARefusal: one member claims what all others deny, and one refuses whenever it is asked. The read does not wait for that one: the others are enough.
+func TestFewBesideARefusal(t *testing.T) {
+	for mutant, answers := range map[string]bool{"": true, "awaitrefusal": false} {
+		w := calm(blocktree.Code{Data: 2, Parity: 3})
+		writeKind(w, 0, 4, false)
+		w.now, w.lease = w.leaseTo, false
+		w.acquire()
+		w.lease = true
+		w.turns(20, 20*time.Millisecond)
+		w.h.mut = parseMutant(mutant)
+		view := w.truth.View(0).Members
+		w.lie = func(a *Message) {
+			switch a.Node {
+			case view[0].Node:
+				renumber(w, a, higher(newestOf(w, a), 1000))
+			case view[1].Node:
+				a.Err, a.Extents, a.Payload, a.Seals = blocktree.Busy, nil, nil, nil
+			}
+		}
+		before := w.readsOK
+		w.nextOp++
+		w.ops[w.nextOp] = &testOp{read: true, count: 4, holder: w.hid, floor: w.floors(4)}
+		w.with(w.hid, func(h *Holder) { h.Read(w.nextOp, 0, 0, 4) })
+		w.turns(60, 20*time.Millisecond)
+		if (w.readsOK > before) != answers || len(w.errs) > 0 {
+			t.Errorf("%q: %d reads done, failures %v, %v", mutant, w.readsOK-before, w.fails, w.errs)
+		}
+		for _, s := range w.suspects {
+			if s.Node != view[0].Node {
+				t.Errorf("%q: node %v is named: %v", mutant, s.Node, s.Kind)
+			}
+		}
+	}
+}
