@@ -47,7 +47,9 @@ type watcher interface {
 // where is the runtime at the addresses that were told last, and at those that were known first: a configuration may be newer than a record.
 func (q *peer) where() blocktree.Runtime {
 	r := q.runtime
-	r.Services = []string{blocktree.ServiceSector} // which it must prove, whatever else it may be
+	if slices.Contains(r.Services, blocktree.ServiceSector) {
+		r.Services = []string{blocktree.ServiceSector} // which it must prove, whatever else it may be
+	}
 	at := q.at.Load()
 	if at == nil || slices.Equal(*at, r.Endpoints) {
 		return r
