@@ -48,7 +48,9 @@ type watcher interface {
 // where is the runtime at the address where it was seen, at those that were told last, and at those that were known first: a configuration may be newer than a record.
 func (q *peer) where() blocktree.Runtime {
 	r := q.runtime
-	r.Services = []string{blocktree.ServiceSector} // which it must prove, whatever else it may be
+	if slices.Contains(r.Services, blocktree.ServiceSector) {
+		r.Services = []string{blocktree.ServiceSector} // which it must prove, whatever else it may be
+	}
 	at, seen := q.at.Load(), q.heard.Load().addr()
 	if seen == "" && (at == nil || slices.Equal(*at, r.Endpoints)) {
 		return r

@@ -1,7 +1,9 @@
 package route
 
 import (
-	"hash/maphash"
+	"crypto/rand"
+	"encoding/binary"
+	"math/bits"
 	"strings"
 	"time"
 	"unsafe"
@@ -13,7 +15,7 @@ import (
 // known: who looks for the longest beginning of a path asks for all of them at once. What a question costs is what it reads that is in no cache of the processor, one after the other: that is a slot,
 // a record and a set, however long the path, as the slots of all beginnings are read before anything depends on one of them, and then all their records.
 type scopes struct {
-	seeds   [2]maphash.Seed
+	keys    [4]uint64                          // secret
 	slots   []slot                             // open addressing, linear probing; a power of two
 	used    int                                // scopes that have records
 	depths  [blocktree.PathDepthMax + 1]uint32 // how many of them are so many names deep: what no scope is as deep as is not looked for
@@ -23,7 +25,7 @@ type scopes struct {
 	look    way    // of the question that is looked up: too large to be made anew for each
 }
 
-// place says which scope it is: two hashes of its path, each under a secret seed. Names are not kept beside them: that two of a million scopes have the same 128 bits happens to nobody, and who chooses names cannot bring it about.
+// place says which scope it is: two hashes of its path, each under secret keys. Names are not kept beside them: that two of a million scopes have the same 128 bits happens to nobody, and who chooses names cannot bring it about.
 type place struct{ hash, check uint64 }
 
 // record is one thing that is known of a scope, until a time. Those of a scope are a list. records[0] is nobody.
@@ -50,7 +52,13 @@ const (
 )
 
 func newScopes() *scopes {
-	return &scopes{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, slots: make([]slot, slotsMin), records: make([]record, 1)}
+	s := &scopes{slots: make([]slot, slotsMin), records: make([]record, 1)}
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails
+	for i := range s.keys {
+		s.keys[i] = binary.LittleEndian.Uint64(b[8*i:]) | 1 // not zero, by which all would be
+	}
+	return s
 }
 
 // way is a path from the root directory on: the place of each beginning of it, and what the first slot of each has.
@@ -84,7 +92,7 @@ func (s *scopes) follow(root, path string) *way {
 			name = name[:i]
 		}
 		rest = rest[1+len(name):]
-		p = place{mix(p.hash, maphash.String(s.seeds[0], name)), mix(p.check, maphash.String(s.seeds[1], name))}
+		p = s.below(p, name)
 		w.places[w.n], w.slots[w.n] = p, slot{}
 		if s.depths[w.n] > 0 {
 			w.slots[w.n] = s.slots[p.tag()&mask]
@@ -94,10 +102,34 @@ func (s *scopes) follow(root, path string) *way {
 	return w
 }
 
-// mix goes on from the hash of the path before a name to that with it.
-func mix(before, name uint64) uint64 {
-	h := name ^ before*0x9e3779b97f4a7c15
-	return (h ^ h>>32) * 0xd6e8feb86659fd93
+// below is the place of a name in a scope. Each eight bytes are folded in, and the length with the last, so that other names, or another way to cut a path into names, are others.
+func (s *scopes) below(p place, name string) place {
+	n := uint64(len(name))
+	a, b := p.hash^s.keys[0], p.check^s.keys[1]
+	for ; len(name) > 8; name = name[8:] {
+		w := word(name)
+		a, b = fold(a^w, s.keys[2]), fold(b^w, s.keys[3])
+	}
+	w := n << 56 // of seven bytes and fewer nothing else is there
+	if len(name) == 8 {
+		w = word(name)
+	} else {
+		for i := range len(name) {
+			w |= uint64(name[i]) << (8 * i)
+		}
+	}
+	return place{fold(a^w, s.keys[2]+2*n), fold(b^w, s.keys[3]+2*n)}
+}
+
+// word is the first eight bytes of a text.
+func word(t string) uint64 {
+	return uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 | uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+}
+
+// fold multiplies by a key, and has both halves of the product in one.
+func fold(x, key uint64) uint64 {
+	high, low := bits.Mul64(x, key)
+	return high ^ low
 }
 
 // find sets the heads of a way.
