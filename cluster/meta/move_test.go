@@ -281,3 +281,36 @@ func TestMoveCodecs(t *testing.T) {
 		t.Errorf("told to anybody: %v", a.Kind)
 	}
 }
+
+// TestOwnAddresses: of a process record its sector host changes the addresses, and nothing else, of none but its own.
+func TestOwnAddresses(t *testing.T) {
+	parent, _ := family(t)
+	moved := func(r blocktree.Runtime) blocktree.Runtime {
+		r.Endpoints = []string{"10.1.1.1:1"}
+		return r
+	}
+	for name, x := range map[string]struct {
+		c *Caller
+		r blocktree.Runtime
+	}{
+		"another's":       {hostCaller(below(2)), moved(below(1))},
+		"another store":   {hostCaller(below(1)), with(moved(below(1)), func(r *blocktree.Runtime) { r.Node = 77 })},
+		"another service": {hostCaller(below(1)), with(moved(below(1)), func(r *blocktree.Runtime) { r.Services = append(r.Services, "filesystem") })},
+		"another key":     {hostCaller(below(1)), with(moved(below(1)), func(r *blocktree.Runtime) { r.Principal = someone(9) })},
+		"of no host":      {hostCaller(below(7)), moved(below(7))},
+		"at another path": {&Caller{Principal: below(1).Principal, Path: path("/x/node1"), UID: 9}, moved(below(1))},
+	} {
+		if r := parent.as(x.c, 2, PutBelow{x.r}); r.Kind != blocktree.Permission || r.Hint == "" {
+			t.Errorf("%s: %v", name, r.Kind)
+		}
+	}
+	parent.mustAs(hostCaller(below(1)), PutBelow{moved(below(1))})
+	parent.mustAs(hostCaller(host(2)), PutBelow{moved(host(2))}) // of the root directory
+	s := parent.view()
+	if got := s.below(path("/rack"))[0].Endpoints; !reflect.DeepEqual(got, moved(below(1)).Endpoints) {
+		t.Errorf("below: %v", got)
+	}
+	if got := s.runtimes()[1].Endpoints; !reflect.DeepEqual(got, moved(host(2)).Endpoints) {
+		t.Errorf("in the root directory: %v", got)
+	}
+}
