@@ -96,6 +96,32 @@ func (s *state) hostBelow(c *Caller, dir blocktree.Path) bool {
 	})
 }
 
+// judgeRecord judges the making and changing of a process record: user id 0, and of its addresses the sector host itself whose record it is.
+func (s *state) judgeRecord(r blocktree.Runtime) Result {
+	c, dir := s.caller, r.Path.Parent()
+	if c.all() {
+		return Result{}
+	}
+	refused := refuse(blocktree.Permission, "%s has not user id 0", c).hinted("nodes are added and removed by user id 0")
+	if r.Path != c.Path || r.Principal != c.Principal || c.Anonymous() {
+		return refused
+	}
+	at, bad := s.walk(dir)
+	if bad.Kind != blocktree.Other {
+		return bad
+	}
+	records := s.below(dir)
+	if at.found.file.Inode == RootInode {
+		records = s.runtimes()
+	}
+	if !slices.ContainsFunc(records, func(x blocktree.Runtime) bool {
+		return IsSectorHost(x) && x.Path == r.Path && x.Principal == r.Principal && x.Node == r.Node && slices.Equal(x.Services, r.Services)
+	}) {
+		return refused
+	}
+	return Result{}
+}
+
 // founded reports whether c's store, by the records here, founded the cluster of dir.
 func (s *state) founded(c *Caller, dir blocktree.Path) bool {
 	i, r := s.stat(dir)

@@ -134,7 +134,9 @@ func (s *state) judgeDelegation(o Op) Result {
 		return Result{}
 	}
 	switch o := o.(type) {
-	case PutBelow, RemoveBelow:
+	case PutBelow:
+		return s.judgeRecord(o.Runtime)
+	case RemoveBelow:
 		if !c.all() {
 			return refuse(blocktree.Permission, "%s has not user id 0", c).hinted("nodes are added and removed by user id 0")
 		}

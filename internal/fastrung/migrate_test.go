@@ -341,3 +341,34 @@ func TestMigrateSkips(t *testing.T) {
 		}
 	})
 }
+
+// TestMigrateChanged: what is done to a file while it is copied is not lost: another size begins the copy anew, a mode, a length and a grant go over as they are when the file is left.
+func TestMigrateChanged(t *testing.T) {
+	withOld(t, map[string]file.CreateOptions{"f": {}}, func(b *bed, child *testenv.Simulated, olds map[string]*old) {
+		ctx, o := b.T.Context(), olds["f"]
+		path := b.Path(o.short)
+		m := newMoving(b, b.Client())
+		departs := 0
+		m.Step = func(what string) error {
+			if what != "depart" {
+				return nil
+			}
+			if departs++; departs > 1 {
+				return nil
+			}
+			_, _, err := b.client.Resize(ctx, path, cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return 2 * oldBytes, nil }})
+			return errors.Join(err, second(b.client.SetMode(ctx, path, 0o640)), b.client.SetLength(ctx, path, 777))
+		}
+		if err := m.run(b, "/rack1"); err != nil || len(m.moved) != 1 || departs != 2 {
+			t.Fatalf("%v, moved %v, begun %d times", err, m.moved, departs)
+		}
+		i, err := b.client.Stat(ctx, path)
+		if err != nil || i.SizeBytes != 2*oldBytes || i.Mode != 0o640 || i.Length() != 777 {
+			t.Errorf("%+v, %v", i, err)
+		}
+		o.gone(b)
+		if moves, err := m.Unfinished(ctx, b.Path("/rack1")); err != nil || len(moves) > 0 {
+			t.Errorf("left: %+v, %v", moves, err)
+		}
+	})
+}

@@ -274,6 +274,9 @@ func (m *Mover) begin(ctx context.Context, path blocktree.Path, from *meta.Inode
 			to, err = m.child.BeginMove(ctx, o)
 		}
 	}
+	if blocktree.KindOf(err) == blocktree.Invalid {
+		err = &blocktree.Error{Err: err, Hint: "the directory's cluster needs as many nodes as the file's code has shards: btnode node add"}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func (m *Mover) pass(ctx context.Context, path blocktree.Path, src, dst *File, p
 	}
 	room := make(chan struct{}, movesAtOnce)
 	size := uint64(src.info.SectorBytes)
-	for first, sectors := blocktree.SectorIndex(0), src.sectors(); uint64(first) < sectors; {
+	for first, sectors := blocktree.SectorIndex(0), p.SizeBytes/size; uint64(first) < sectors; { // as the copy is, though it may grow meanwhile
 		n, zeros, err := alike(ctx, src, dst, first, sectors-uint64(first))
 		if err != nil {
 			return why(err)

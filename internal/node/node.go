@@ -65,6 +65,8 @@ type Node struct {
 	cancel context.CancelFunc
 	done   chan struct{} // watch has ended
 
+	advertised chan struct{} // closed when advertise has ended
+
 	mu     sync.Mutex
 	newest cred.Credentials // that SetCredentials was given; nil: given's
 
@@ -144,12 +146,16 @@ func (c Config) open(ctx context.Context) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{given: given, config: c.service(joins), fatal: make(chan error, 1), done: make(chan struct{})}
+	n := &Node{given: given, config: c.service(joins), fatal: make(chan error, 1), done: make(chan struct{}), advertised: make(chan struct{})}
 	if err := n.open(ctx); err != nil {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	go n.watch()
+	go func() {
+		defer close(n.advertised)
+		n.advertise()
+	}()
 	return n, nil
 }
 
@@ -339,6 +345,7 @@ func (n *Node) Close() error {
 	err := n.given.door.close()
 	n.cancel()
 	<-n.done
+	<-n.advertised
 	n.runs(nil)
 	err = errors.Join(err, n.given.routes.Close()) // before the endpoints by which it asks
 	if n.service != nil {

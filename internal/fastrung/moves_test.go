@@ -1,0 +1,92 @@
+package fastrung
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/internal/testenv"
+)
+
+// movesTo restarts a node with a configuration that has another address for it; those of the others stay as they are.
+func movesTo(d *testenv.Simulated, i int, port int) (at string) {
+	d.Stop(i)
+	before := d.Members
+	d.Members = slices.Clone(before)
+	at = fmt.Sprintf("%s:%d", d.NodeAddr(i), port)
+	d.Members[i].Endpoints = []string{at}
+	d.Start(i)
+	d.Members = before
+	return at
+}
+
+// endpoints are the addresses that a cluster's record of a runtime has.
+func endpoints(t *testing.T, records []blocktree.Runtime, path blocktree.Path) []string {
+	t.Helper()
+	for _, r := range records {
+		if r.Path == path {
+			return r.Endpoints
+		}
+	}
+	t.Fatalf("no record of %s", path.Short())
+	return nil
+}
+
+// TestNodeMoves: a node whose configuration has another address than at its last start corrects its own process record, and is found there by whoever knew the old one; a record that somebody has changed since stays.
+func TestNodeMoves(t *testing.T) {
+	withChild(t, func(b *bed, child *testenv.Simulated) {
+		ctx := b.T.Context()
+		inside := child.Client()
+		healthy := func() {
+			t.Helper()
+			for d, c := range map[*testenv.Simulated]*cluster.Client{b.Simulated: b.client, child: inside} {
+				d.Await("all in sync", func() bool { s := d.Status(c); return len(s.Nodes) == 3 && s.Health == cluster.HealthOK })
+			}
+		}
+		healthy()
+		root, below := b.Members[1].Path, child.Members[1].Path
+		ofRoot := func() []string {
+			hosts, err := b.client.Hosts(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return endpoints(t, hosts, root)
+		}
+		ofChild := func() (above, own []string) {
+			_, records, err := b.client.Below(ctx, b.Path("/rack1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			hosts, err := inside.Hosts(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return endpoints(t, records, below), endpoints(t, hosts, below)
+		}
+		for _, port := range []int{7001, 7002} {
+			want := movesTo(b.Simulated, 1, port)
+			b.Await("the record of a node of the root directory", func() bool { return slices.Equal(ofRoot(), []string{want}) })
+			want = movesTo(child, 1, port)
+			child.Await("both records of a node below", func() bool {
+				above, own := ofChild()
+				return slices.Equal(above, []string{want}) && slices.Equal(own, []string{want})
+			})
+			healthy()
+		}
+		// Somebody gives it another one, which counts, whatever its configuration says next.
+		r := b.Members[1]
+		r.Endpoints = []string{"10.9.9.9:7000", b.NodeAddr(1).String() + ":7003"}
+		if err := b.client.AddNode(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+		movesTo(b.Simulated, 1, 7003)
+		time.Sleep(time.Minute)
+		if got := ofRoot(); !slices.Equal(got, r.Endpoints) {
+			t.Errorf("somebody's addresses are replaced: %v", got)
+		}
+		healthy()
+	})
+}
