@@ -145,7 +145,9 @@ func (s *Service) serveHere(req *bttp.Request) {
 	if err != nil || !ok || !req.OneWay || req.Conn.Way() != bttp.Direct || s.gateway.Load() == nil {
 		return
 	}
-	s.peers.heard(node, &heardAt{req.Conn, h.port})
+	if look := s.peers.heard(node, &heardAt{req.Conn, h.port}); look != nil {
+		s.requests.Go(look)
+	}
 	if h.at == "" || !s.noting.CompareAndSwap(false, true) {
 		return
 	}
@@ -159,19 +161,20 @@ func (s *Service) serveHere(req *bttp.Request) {
 	})
 }
 
-// heard has a node looked for where it is seen, from now on, too, and at once where it is being looked for.
-func (p *peers) heard(node blocktree.NodeID, at *heardAt) {
+// heard has a node looked for where it is seen, from now on, too. It returns what has it looked for there at once, where it is being looked for; nil: it is not.
+func (p *peers) heard(node blocktree.NodeID, at *heardAt) (look func()) {
 	q := p.peer(node)
 	if q == nil {
-		return
+		return nil
 	}
 	q.heard.Store(at)
-	if q.conn.Load() != nil || p.ctx.Err() != nil {
-		return
+	if q.conn.Load() != nil || !q.nudged.CompareAndSwap(false, true) {
+		return nil
 	}
-	p.wg.Go(func() {
+	return func() {
+		defer q.nudged.Store(false)
 		ctx, cancel := context.WithTimeout(q.ctx, hereTimeout)
 		defer cancel()
 		_, _ = p.dialOwn(ctx, q.where()) // an attempt that goes on at its old addresses hears of this one; whoever keeps it says how that ended
-	})
+	}
 }
