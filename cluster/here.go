@@ -20,7 +20,7 @@ import (
 const (
 	// hereTimeout bounds what follows from what a sibling has said.
 	hereTimeout = 3 * time.Second
-	// hereEndpointsMax bounds the addresses of a record that a member has changed itself: where it is, and those that were there before, of which what somebody else has written comes last.
+	// hereEndpointsMax bounds the addresses of a record that a member has added to itself: what somebody else has written comes first, where it is now last.
 	hereEndpointsMax = 4
 	// formatHere is the version byte of a here.
 	formatHere = 1
@@ -108,7 +108,7 @@ func (s *Service) port() (uint16, bool) {
 	return 0, false
 }
 
-// record has the cluster's record of this member name an address at which a sibling has reached it, first of all.
+// record has the cluster's record of this member name an address at which a sibling has reached it, last of all: it may be one of a network that only siblings are in.
 func (s *Service) record(ctx context.Context, at string) error {
 	if _, err := netip.ParseAddrPort(at); err != nil {
 		return blocktree.E("here", blocktree.Invalid, err)
@@ -123,9 +123,9 @@ func (s *Service) record(ctx context.Context, at string) error {
 		return nil // others are told of it already, or by a server of names
 	}
 	r := all[i]
-	r.Endpoints = append([]string{at}, r.Endpoints...)
-	if len(r.Endpoints) > hereEndpointsMax {
-		r.Endpoints = slices.Delete(r.Endpoints, 1, 1+len(r.Endpoints)-hereEndpointsMax)
+	r.Endpoints = append(slices.Clone(r.Endpoints), at)
+	if more := len(r.Endpoints) - hereEndpointsMax; more > 0 {
+		r.Endpoints = slices.Delete(r.Endpoints, 1, 1+more)
 	}
 	result, err := s.client.propose(ctx, meta.PutRuntime{Runtime: r})
 	if err == nil {
