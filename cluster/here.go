@@ -20,7 +20,7 @@ import (
 const (
 	// hereTimeout bounds what follows from what a sibling has said.
 	hereTimeout = 3 * time.Second
-	// hereEndpointsMax bounds the addresses of a record that a member has changed itself: where it is, and those that were there before, of which what somebody else has written comes last.
+	// hereEndpointsMax bounds the addresses of a record that a member has added to itself: what somebody else has written comes first, where it is now last.
 	hereEndpointsMax = 4
 	// formatHere is the version byte of a here.
 	formatHere = 1
@@ -108,7 +108,7 @@ func (s *Service) port() (uint16, bool) {
 	return 0, false
 }
 
-// record has the cluster's record of this member name an address at which a sibling has reached it, first of all.
+// record has the cluster's record of this member name an address at which a sibling has reached it, last of all: it may be one of a network that only siblings are in.
 func (s *Service) record(ctx context.Context, at string) error {
 	if _, err := netip.ParseAddrPort(at); err != nil {
 		return blocktree.E("here", blocktree.Invalid, err)
@@ -123,9 +123,9 @@ func (s *Service) record(ctx context.Context, at string) error {
 		return nil // others are told of it already, or by a server of names
 	}
 	r := all[i]
-	r.Endpoints = append([]string{at}, r.Endpoints...)
-	if len(r.Endpoints) > hereEndpointsMax {
-		r.Endpoints = slices.Delete(r.Endpoints, 1, 1+len(r.Endpoints)-hereEndpointsMax)
+	r.Endpoints = append(slices.Clone(r.Endpoints), at)
+	if more := len(r.Endpoints) - hereEndpointsMax; more > 0 {
+		r.Endpoints = slices.Delete(r.Endpoints, 1, 1+more)
 	}
 	result, err := s.client.propose(ctx, meta.PutRuntime{Runtime: r})
 	if err == nil {
@@ -145,7 +145,9 @@ func (s *Service) serveHere(req *bttp.Request) {
 	if err != nil || !ok || !req.OneWay || req.Conn.Way() != bttp.Direct || s.gateway.Load() == nil {
 		return
 	}
-	s.peers.heard(node, &heardAt{req.Conn, h.port})
+	if look := s.peers.heard(node, &heardAt{req.Conn, h.port}); look != nil {
+		s.requests.Go(look)
+	}
 	if h.at == "" || !s.noting.CompareAndSwap(false, true) {
 		return
 	}
@@ -159,19 +161,20 @@ func (s *Service) serveHere(req *bttp.Request) {
 	})
 }
 
-// heard has a node looked for where it is seen, from now on, too, and at once where it is being looked for.
-func (p *peers) heard(node blocktree.NodeID, at *heardAt) {
+// heard has a node looked for where it is seen, from now on, too. It returns what has it looked for there at once, where it is being looked for; nil: it is not.
+func (p *peers) heard(node blocktree.NodeID, at *heardAt) (look func()) {
 	q := p.peer(node)
 	if q == nil {
-		return
+		return nil
 	}
 	q.heard.Store(at)
-	if q.conn.Load() != nil || p.ctx.Err() != nil {
-		return
+	if q.conn.Load() != nil || !q.nudged.CompareAndSwap(false, true) {
+		return nil
 	}
-	p.wg.Go(func() {
+	return func() {
+		defer q.nudged.Store(false)
 		ctx, cancel := context.WithTimeout(q.ctx, hereTimeout)
 		defer cancel()
 		_, _ = p.dialOwn(ctx, q.where()) // an attempt that goes on at its old addresses hears of this one; whoever keeps it says how that ended
-	})
+	}
 }

@@ -185,9 +185,9 @@ func (u *parentLink) adopt(ctx context.Context, records []blocktree.Runtime) err
 	return nil
 }
 
-// hasAll reports whether a record has the addresses that the parent's has. Where the node itself has said that it is elsewhere, others stand before them.
+// hasAll reports whether a record has the addresses that the parent's has. Where the node itself has said that it is elsewhere, others stand behind them.
 func hasAll(own, wanted []string) bool {
-	return len(own) >= len(wanted) && slices.Equal(own[len(own)-len(wanted):], wanted)
+	return len(own) >= len(wanted) && slices.Equal(own[:len(wanted)], wanted)
 }
 
 // take takes every entry over, and says so, here and to the parent.

@@ -31,3 +31,23 @@ func TestDisowned(t *testing.T) {
 		}
 	}
 }
+
+// TestHasAll: an address that a node has added to its record stays beside those that the directory above has; what is corrected there wins.
+func TestHasAll(t *testing.T) {
+	for _, x := range []struct {
+		own, wanted []string
+		has         bool
+	}{
+		{[]string{"a"}, []string{"a"}, true},
+		{[]string{"a", "seen"}, []string{"a"}, true},
+		{[]string{"a", "b", "seen"}, []string{"a", "b"}, true},
+		{[]string{"a", "seen"}, []string{"b"}, false},
+		{[]string{"a", "seen"}, []string{"a", "b"}, false},
+		{[]string{"a"}, []string{"a", "b"}, false},
+		{[]string{"b", "a"}, []string{"a"}, false},
+	} {
+		if hasAll(x.own, x.wanted) != x.has {
+			t.Errorf("%v of %v: %v", x.own, x.wanted, !x.has)
+		}
+	}
+}

@@ -106,6 +106,7 @@ type peer struct {
 	cancel  context.CancelFunc
 	at      atomic.Pointer[[]string] // its newest addresses, where others than runtime's were told; not to be changed
 	heard   atomic.Pointer[heardAt]  // where it is seen; nil: it has not said on which port it listens
+	nudged  atomic.Bool              // somebody has it looked for there just now
 	conn    atomic.Pointer[bttp.Conn]
 	reached atomic.Uint64 // connections that came about
 	refused atomic.Bool   // it could not be reached when it was tried

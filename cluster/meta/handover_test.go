@@ -9,14 +9,9 @@ import (
 	"blocktree"
 )
 
-// TestHandOverSum: W12. Of a directory with all sorts of entries the founder hands over what it was given, and no more and no less than that; whoever has left something out, or made something up, is found out
-// before anything is dropped.
-func TestHandOverSum(t *testing.T) {
-	first := hostCaller(below(1))
-	for name, lie := range map[string]struct {
-		change func(o TakeEntries) TakeEntries
-		bad    bool
-	}{
+// liesOfTaken are what somebody may make of what a founder is told.
+func liesOfTaken() map[string]lieOfTaken {
+	return map[string]lieOfTaken{
 		"nothing":        {func(o TakeEntries) TakeEntries { return o }, false},
 		"a file":         {without("/rack", "f"), true},
 		"a directory":    {without("/rack", "sub"), true},
@@ -50,7 +45,19 @@ func TestHandOverSum(t *testing.T) {
 			return o
 		}, true},
 		"a record": {func(o TakeEntries) TakeEntries { o.Below = nil; return o }, true},
-	} {
+	}
+}
+
+type lieOfTaken struct {
+	change func(o TakeEntries) TakeEntries
+	bad    bool
+}
+
+// TestHandOverSum: W12. Of a directory with all sorts of entries the founder hands over what it was given, and no more and no less than that; whoever has left something out, or made something up, is found out
+// before anything is dropped.
+func TestHandOverSum(t *testing.T) {
+	first := hostCaller(below(1))
+	for name, lie := range liesOfTaken() {
 		parent := racked(t)
 		parent.must(PutGrant{fileID(2), grantTo(somebody(10, 10), RightWrite)})
 		parent.must(PutBelow{with(below(9), func(r *blocktree.Runtime) { r.Path = path("/rack/sub/n") })})

@@ -135,8 +135,8 @@ func (c *Conn) InFlight() int { return c.calls.waiting() + int(c.unanswered.Load
 
 // RemoteAddr returns the peer's address, "host:port"; of a peer that has moved along with a QUIC connection that it dialed, the one that it has now.
 func (c *Conn) RemoteAddr() string {
-	if lanes := *c.laneList.Load(); len(lanes) > 0 && !c.dialed {
-		if q, ok := lanes[0].carrier.(*quicCarrier); ok {
+	if lanes := c.laneList.Load(); lanes != nil && len(*lanes) > 0 && !c.dialed {
+		if q, ok := (*lanes)[0].carrier.(*quicCarrier); ok {
 			return q.conn.RemoteAddr().String()
 		}
 	}

@@ -58,7 +58,7 @@ func TestNodeRoams(t *testing.T) {
 						t.Fatal(err)
 					}
 					j := slices.IndexFunc(hosts, func(r blocktree.Runtime) bool { return r.Path == b.Members[1].Path })
-					if at := hosts[j].Endpoints; at[0] != to+":7000" || at[len(at)-1] != b.Members[1].Endpoints[0] {
+					if at := hosts[j].Endpoints; at[len(at)-1] != to+":7000" || at[0] != b.Members[1].Endpoints[0] {
 						t.Errorf("move %d: the record says %v", i, at)
 					}
 					b.await("the way", time.Minute, func() bool { return b.Status(b.client).Nodes[1].Via == "" })
