@@ -189,6 +189,10 @@ const (
 	// is opened next.
 	FSPinsMax = 65536
 
+	// KeptRootsMax bounds the roots of files of integrity tree that a directory keeps, a small file for each path: 64 MiB on most disks. Of whose files most are kept, some are forgotten then, and seen for the
+	// first time when they are opened next.
+	KeptRootsMax = 16384
+
 	// FSPathRequestsMax bounds the requests about paths that a filesystem service works on at a time, each of which asks the cluster;
 	// of one connection, so that all that a principal may have leave half to others; of all anonymous ones, and of one of them.
 	FSPathRequestsMax                      = 256

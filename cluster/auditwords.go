@@ -161,7 +161,7 @@ func queryWords(q *meta.Query) (what string, on any) {
 		on = q.Path.Short()
 	}
 	switch q.Kind {
-	case meta.QueryAccess:
+	case meta.QueryAllowed:
 		if q.Want != 0 {
 			return "open for " + q.Want.String(), on
 		}

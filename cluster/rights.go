@@ -11,36 +11,36 @@ import (
 	"blocktree/internal/bttp"
 )
 
-// Access describes the file or directory at path, and what the client may do with it. NotFound, Permission.
-func (c *Client) Access(ctx context.Context, path blocktree.Path) (*meta.Inode, *meta.Access, error) {
-	return c.AccessOf(ctx, path, nil)
+// Allowed describes the file or directory at path, and what the client may do with it. NotFound, Permission.
+func (c *Client) Allowed(ctx context.Context, path blocktree.Path) (*meta.Inode, *meta.Allowed, error) {
+	return c.AllowedTo(ctx, path, nil)
 }
 
-// AccessOf is Access for a caller that a sector host speaks for; of who is none the caller is itself. nil: itself.
-func (c *Client) AccessOf(ctx context.Context, path blocktree.Path, caller *meta.Caller) (*meta.Inode, *meta.Access, error) {
-	return c.access(ctx, meta.Query{Kind: meta.QueryAccess, Path: path, Caller: caller})
+// AllowedTo is Allowed for a caller that a sector host speaks for; of who is none the caller is itself. nil: itself.
+func (c *Client) AllowedTo(ctx context.Context, path blocktree.Path, caller *meta.Caller) (*meta.Inode, *meta.Allowed, error) {
+	return c.allowed(ctx, meta.Query{Kind: meta.QueryAllowed, Path: path, Caller: caller})
 }
 
 // StatFor is Stat for who wants rights on it: Permission, and who took them away, without them.
 func (c *Client) StatFor(ctx context.Context, path blocktree.Path, want meta.Rights) (*meta.Inode, error) {
-	i, _, err := c.access(ctx, meta.Query{Kind: meta.QueryAccess, Path: path, Want: want})
+	i, _, err := c.allowed(ctx, meta.Query{Kind: meta.QueryAllowed, Path: path, Want: want})
 	return i, err
 }
 
-func (c *Client) access(ctx context.Context, q meta.Query) (*meta.Inode, *meta.Access, error) {
+func (c *Client) allowed(ctx context.Context, q meta.Query) (*meta.Inode, *meta.Allowed, error) {
 	a, err := c.query(ctx, q)
 	if err == nil {
-		err = checkAccess(&a)
+		err = checkAllowed(&a)
 	}
 	if err != nil {
-		return nil, nil, &blocktree.Error{Op: "cluster.Access", Path: q.Path.Short(), Err: err}
+		return nil, nil, &blocktree.Error{Op: "cluster.Allowed", Path: q.Path.Short(), Err: err}
 	}
-	return a.Inode, a.Access, nil
+	return a.Inode, a.Allowed, nil
 }
 
-// checkAccess refuses what no cluster would answer.
-func checkAccess(a *meta.Answer) error {
-	if a.Access == nil {
+// checkAllowed refuses what no cluster would answer.
+func checkAllowed(a *meta.Answer) error {
+	if a.Allowed == nil {
 		return blocktree.E("access", blocktree.Corrupt, errors.New("the cluster's answer makes no sense"))
 	}
 	return checkInode(a.Inode)
@@ -201,7 +201,7 @@ const rightsCheckPause = time.Second
 func (c *Client) lostRight(ctx context.Context, path blocktree.Path, file blocktree.FileID, want meta.Rights) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	_, err := c.query(ctx, meta.Query{Kind: meta.QueryAccess, File: file, Want: want})
+	_, err := c.query(ctx, meta.Query{Kind: meta.QueryAllowed, File: file, Want: want})
 	if blocktree.KindOf(err) != blocktree.Permission {
 		return nil
 	}

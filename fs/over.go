@@ -37,7 +37,7 @@ func Over(b Backing) Cluster { return &over{Backing: b} }
 
 // Look implements Cluster.
 func (c *over) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
-	inode, access, err := c.Client.Access(cluster.OnBehalf(ctx, caller), path)
+	inode, access, err := c.Client.Allowed(cluster.OnBehalf(ctx, caller), path)
 	if err != nil {
 		return Found{}, err
 	}

@@ -347,7 +347,7 @@ func (s *state) freeFile(i *Inode) Result {
 // forget forgets an inode whose entry is gone.
 func (s *state) forget(i *Inode) {
 	s.del(kindInode, inodeRest(i.ID.Inode))
-	s.del(kindAccess, inodeRest(i.ID.Inode))
+	s.del(kindGranted, inodeRest(i.ID.Inode))
 	s.del(kindParent, inodeRest(i.ID.Inode))
 	s.counts.inodes -= min(s.counts.inodes, 1)
 	s.counts.access -= min(s.counts.access, uint64(len(i.Access)))

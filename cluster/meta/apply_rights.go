@@ -34,9 +34,9 @@ func (s *state) putGrant(o PutGrant) Result {
 	case !o.Grant.holds(s.now):
 		return refuse(blocktree.Invalid, "the grant ends before it begins")
 	}
-	a := s.access(o.File.Inode)
+	a := s.granted(o.File.Inode)
 	if a == nil {
-		a = &access{}
+		a = &grantsNote{}
 	}
 	// Those that have ended give nothing, and take no room.
 	a.grants = slices.DeleteFunc(a.grants, func(g Grant) bool { return !g.holds(s.now) && g.Subject != o.Grant.Subject })
@@ -50,7 +50,7 @@ func (s *state) putGrant(o PutGrant) Result {
 	default:
 		a.grants = append(a.grants, o.Grant)
 	}
-	s.setAccess(i, a, fmt.Sprintf("granted %s to it", o.Grant.Rights), o.Grant.Subject)
+	s.setGranted(i, a, fmt.Sprintf("granted %s to it", o.Grant.Rights), o.Grant.Subject)
 	if narrowed {
 		s.tookAway(i)
 	}
@@ -58,7 +58,7 @@ func (s *state) putGrant(o PutGrant) Result {
 }
 
 func (s *state) removeGrant(o RemoveGrant) Result {
-	i, a := s.inode(o.File), s.access(o.File.Inode)
+	i, a := s.inode(o.File), s.granted(o.File.Inode)
 	if i == nil {
 		return refuse(blocktree.NotFound, "no inode %v", o.File)
 	}
@@ -72,18 +72,18 @@ func (s *state) removeGrant(o RemoveGrant) Result {
 	}
 	what := fmt.Sprintf("revoked %s", a.grants[at].Rights)
 	a.grants = slices.Delete(a.grants, at, at+1)
-	s.setAccess(i, a, what, o.Subject)
+	s.setGranted(i, a, what, o.Subject)
 	s.tookAway(i)
 	return Result{Inode: i}
 }
 
 // setAccess stores the grants of an inode, and who changed what.
-func (s *state) setAccess(i *Inode, a *access, what string, subject Subject) {
+func (s *state) setGranted(i *Inode, a *grantsNote, what string, subject Subject) {
 	a.last = RightsChange{Time: s.now, What: what, Subject: subject}
 	if s.caller != nil {
 		a.last.By = s.caller.Path
 	}
-	store(s, kindAccess, inodeRest(i.ID.Inode), a, putAccess)
+	store(s, kindGranted, inodeRest(i.ID.Inode), a, putGranted)
 	s.changes.Rights = true
 }
 
@@ -99,11 +99,11 @@ func (s *state) changedAttr(i *Inode, o SetAttr) {
 	if o.Mask&AttrOwner != 0 {
 		what += fmt.Sprintf("set owner %d:%d", i.UID, i.GID)
 	}
-	a := s.access(i.ID.Inode)
+	a := s.granted(i.ID.Inode)
 	if a == nil {
-		a = &access{}
+		a = &grantsNote{}
 	}
-	s.setAccess(i, a, what, Subject{})
+	s.setGranted(i, a, what, Subject{})
 	s.tookAway(i)
 }
 

@@ -367,7 +367,7 @@ func (s *state) dropDir(f blocktree.FileID, p blocktree.Path) {
 		s.del(kindBelow, []byte(r.Path))
 	}
 	s.del(kindInode, inodeRest(f.Inode))
-	s.del(kindAccess, inodeRest(f.Inode))
+	s.del(kindGranted, inodeRest(f.Inode))
 	s.del(kindParent, inodeRest(f.Inode))
 	s.counts.inodes -= min(s.counts.inodes, 1)
 }

@@ -111,7 +111,7 @@ func EncodeQuery(dst []byte, q Query) []byte {
 	putPath(&e, q.Path)
 	e.File(q.File)
 	e.String(q.After)
-	if q.Kind == QueryAccess {
+	if q.Kind == QueryAllowed {
 		e.U32(uint32(q.Want))
 	} else {
 		e.U32(uint32(min(max(q.Limit, 0), blocktree.ListEntriesMax)))
@@ -132,7 +132,7 @@ func DecodeQuery(b []byte) (Query, error) {
 	}
 	q := Query{Kind: QueryKind(d.U8()), Path: getPath(d), File: d.File(), After: d.String(blocktree.NameBytesMax),
 		Limit: d.Count(blocktree.ListEntriesMax), Caller: c, Time: now}
-	if q.Kind == QueryAccess {
+	if q.Kind == QueryAllowed {
 		if q.Limit > int(rightsAll) {
 			bad(d, "unknown right")
 		}
@@ -150,11 +150,11 @@ func EncodeAnswer(dst []byte, a Answer) []byte {
 	if a.Redirect != nil || a.Above != nil || len(a.Taken) > 0 || a.Home != "" || len(a.Moves)+len(a.Children) > 0 { // as below
 		e.U8(formatTreeAnswer)
 		putAnswerTree(&e, &a)
-	} else if a.Access == nil {
+	} else if a.Allowed == nil {
 		e.U8(formatAnswer)
 	} else { // only who asked for it is told, and so knows the format
 		e.U8(formatAccessAnswer)
-		putAnswerAccess(&e, a.Access)
+		putAnswerAllowed(&e, a.Allowed)
 	}
 	putKind(&e, a.Kind)
 	e.String(short(a.Text))
@@ -200,7 +200,7 @@ func DecodeAnswer(b []byte) (Answer, error) {
 		getAnswerTree(d, &a)
 	case len(b) > 0 && b[0] == formatAccessAnswer:
 		d.Format(formatAccessAnswer)
-		a.Access = getAnswerAccess(d)
+		a.Allowed = getAnswerAllowed(d)
 	default:
 		d.Format(formatAnswer)
 	}

@@ -81,8 +81,8 @@ func someCaller() *Caller {
 	return &Caller{Principal: rootID, Path: path("/c"), UID: 1, GID: 2, Groups: []uint32{3, 4}, Chain: []blocktree.Principal{rootID}}
 }
 
-func someAccess() *Access {
-	return &Access{Rights: RightRead, Number: 5, Grants: []Grant{{Subject{Path: path("/a")}, RightList, 6}, {Subject{Principal: rootID}, rightsAll, 0}},
+func someAllowed() *Allowed {
+	return &Allowed{Rights: RightRead, Number: 5, Grants: []Grant{{Subject{Path: path("/a")}, RightList, 6}, {Subject{Principal: rootID}, rightsAll, 0}},
 		Last: RightsChange{path("/by"), 7, "revoked read", Subject{Path: path("/a")}}}
 }
 
@@ -199,7 +199,7 @@ func TestValuesComeBack(t *testing.T) {
 		}
 	}
 	a := someAnswer()
-	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Access: someAccess()},
+	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Allowed: someAllowed()},
 		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
@@ -207,7 +207,7 @@ func TestValuesComeBack(t *testing.T) {
 	}
 	for k := QueryStat; k < queryEnd; k++ {
 		q := Query{Kind: k, Path: path("/a"), File: fileID(1), After: "x", Limit: 5}
-		if k == QueryAccess {
+		if k == QueryAllowed {
 			q.Limit, q.Want = 0, RightsHold
 		}
 		if got, err := DecodeQuery(EncodeQuery(nil, q)); err != nil || got != q {
@@ -312,13 +312,13 @@ func FuzzDecodeResult(f *testing.F) {
 
 func FuzzDecodeQuery(f *testing.F) {
 	f.Add(EncodeQuery(nil, Query{Kind: QueryList, Path: path("/a"), After: "x", Limit: 3}))
-	f.Add(EncodeQuery(nil, Query{Kind: QueryAccess, Path: path("/a"), Caller: someCaller(), Time: 3}))
+	f.Add(EncodeQuery(nil, Query{Kind: QueryAllowed, Path: path("/a"), Caller: someCaller(), Time: 3}))
 	fuzz(f, DecodeQuery, func(q Query) []byte { return EncodeQuery(nil, q) })
 }
 
 func FuzzDecodeAnswer(f *testing.F) {
 	f.Add(EncodeAnswer(nil, someAnswer()))
-	f.Add(EncodeAnswer(nil, Answer{Inode: someAnswer().Inode, Access: someAccess()}))
+	f.Add(EncodeAnswer(nil, Answer{Inode: someAnswer().Inode, Allowed: someAllowed()}))
 	f.Add(EncodeAnswer(nil, Answer{Kind: blocktree.Elsewhere, Redirect: someRedirect()}))
 	f.Add(EncodeAnswer(nil, Answer{Moves: someMoves(), Children: []blocktree.Path{path("/a"), path("/b/c")}}))
 	f.Add(EncodeAnswer(nil, Answer{Above: someAbove(), Taken: someTaken(), Home: path("/a"), Runtimes: founders(1)}))
@@ -360,7 +360,7 @@ func addValues(f *testing.F) {
 		func(e *wire.Encoder) { putInode(e, r.Inode) }, func(e *wire.Encoder) { putLayout(e, r.Layout) },
 		func(e *wire.Encoder) { putSession(e, r.Session) }, func(e *wire.Encoder) { putLease(e, r.Lease) },
 		func(e *wire.Encoder) { putStart(e, r.Start) }, func(e *wire.Encoder) { v := host(1); putRuntime(e, &v) },
-		func(e *wire.Encoder) { putAccess(e, &access{someAccess().Grants, someAccess().Last}) }, func(e *wire.Encoder) { putCaller(e, someCaller()) },
+		func(e *wire.Encoder) { putGranted(e, &grantsNote{someAllowed().Grants, someAllowed().Last}) }, func(e *wire.Encoder) { putCaller(e, someCaller()) },
 		func(e *wire.Encoder) { putRevocation(e, &Revocation{rootID, path("/a"), 1, 2}) },
 		func(e *wire.Encoder) { putMove(e, &someMoves()[0]) }, func(e *wire.Encoder) { putLeft(e, &left{fileID(1), fileID(2), 3}) },
 	} {
@@ -390,7 +390,7 @@ func FuzzDecodeValue(f *testing.F) {
 		case 5:
 			v = getRuntimePtr(d)
 		case 6:
-			v = getAccess(d)
+			v = getGranted(d)
 		case 7:
 			v = getCaller(d)
 		case 8:
@@ -437,9 +437,9 @@ func encodeNumbered(v any) []byte {
 	case *blocktree.Runtime:
 		e.U8(5)
 		putRuntime(&e, v)
-	case *access:
+	case *grantsNote:
 		e.U8(6)
-		putAccess(&e, v)
+		putGranted(&e, v)
 	case *Caller:
 		e.U8(7)
 		putCaller(&e, v)

@@ -300,7 +300,7 @@ func (s *state) queryElsewhere(q *Query) Result {
 	switch q.Kind {
 	case QueryStatID, QueryLayout, QueryLease:
 		return s.fileElsewhere(q.File)
-	case QueryAccess:
+	case QueryAllowed:
 		if q.Path == "" {
 			return s.fileElsewhere(q.File)
 		}

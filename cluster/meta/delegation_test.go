@@ -182,8 +182,8 @@ func TestEveryOpIsRedirected(t *testing.T) {
 // TestEveryQueryIsRedirected: as for ops, whoever asks.
 func TestEveryQueryIsRedirected(t *testing.T) {
 	parent, child := family(t)
-	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAccess: true, QueryBelow: true, QueryAbove: true}
-	byFile := map[QueryKind]bool{QueryStatID: true, QueryLayout: true, QueryLease: true, QueryAccess: true}
+	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAllowed: true, QueryBelow: true, QueryAbove: true}
+	byFile := map[QueryKind]bool{QueryStatID: true, QueryLayout: true, QueryLease: true, QueryAllowed: true}
 	here := map[QueryKind]bool{QueryRuntimes: true, QueryStatus: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryTake: true, QueryGeneration: true, QueryMoves: true, QueryChildren: true, QueryKnown: true}
 	ask := func(m *machine, q Query, want string) {
 		t.Helper()
@@ -216,7 +216,7 @@ func TestEveryQueryIsRedirected(t *testing.T) {
 		}
 	}
 	ask(child, Query{Kind: QueryStat, Path: path("/rack/f")}, "home")
-	ask(child, Query{Kind: QueryAccess, Path: path("/rack/sub/g")}, "home")
+	ask(child, Query{Kind: QueryAllowed, Path: path("/rack/sub/g")}, "home")
 	ask(child, Query{Kind: QueryGeneration, File: fileID(1)}, "up")
 	ask(parent, Query{Kind: QueryGeneration, File: fileID(1)}, "here")
 }

@@ -33,7 +33,7 @@ const (
 	kindStart    = 'n' // node8 → NodeStart
 	kindVolatile = 'w' // node8 → incarnation16: what files of durability flush know it by, where that is another
 	kindClaim    = 'p' // inode8 → claim
-	kindAccess   = 'q' // inode8 → access: its grants
+	kindGranted  = 'q' // inode8 → grantsNote: its grants, and their last change
 	kindParent   = 'z' // inode8 → dir8
 	kindCaller   = 's' // session16 → Caller: who opened or renewed it last
 	kindRuntime  = 'r' // path → Runtime

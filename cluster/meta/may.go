@@ -48,7 +48,7 @@ func (s *state) rightsUntil(c *Caller, i *Inode, now int64) (r Rights, until int
 		}
 	}
 	s.upward(i.ID.Inode, func(n blocktree.Inode) bool {
-		if a := s.access(n); a != nil {
+		if a := s.granted(n); a != nil {
 			count(a.grants)
 		}
 		return r != rightsAll
@@ -161,9 +161,9 @@ func (s *state) noteParents() {
 	})
 }
 
-// access is the record of an inode's grants, or nil.
-func (s *state) access(n blocktree.Inode) *access {
-	return value(s, kindAccess, inodeRest(n), getAccess)
+// granted is the record of an inode's grants, or nil.
+func (s *state) granted(n blocktree.Inode) *grantsNote {
+	return value(s, kindGranted, inodeRest(n), getGranted)
 }
 
 // denied is the refusal of somebody who lacks some of want on i. It says who took it away, to whom it was taken from.
@@ -182,7 +182,7 @@ func (s *state) takenBy(c *Caller, i *Inode) (newest RightsChange) {
 		return newest
 	}
 	s.upward(i.ID.Inode, func(n blocktree.Inode) bool {
-		a := s.access(n)
+		a := s.granted(n)
 		if a == nil || a.last.By == "" || a.last.Time < newest.Time {
 			return true
 		}

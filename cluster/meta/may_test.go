@@ -384,9 +384,9 @@ func TestAnswersAreJudged(t *testing.T) {
 		{"layout by a right on the file", Query{Kind: QueryLayout, File: fileID(3)}, reader, 0},
 		{"layout by nothing", Query{Kind: QueryLayout, File: fileID(3)}, stranger, blocktree.Permission},
 		{"lease by nothing", Query{Kind: QueryLease, File: fileID(3)}, stranger, blocktree.Permission},
-		{"access by nothing", Query{Kind: QueryAccess, Path: path("/d/e/f")}, stranger, blocktree.Permission},
-		{"access that is wanted", Query{Kind: QueryAccess, Path: path("/d/e/f"), Want: RightRead}, reader, 0},
-		{"access that is not had", Query{Kind: QueryAccess, Path: path("/d/e/f"), Want: RightsHold}, reader, blocktree.Permission},
+		{"access by nothing", Query{Kind: QueryAllowed, Path: path("/d/e/f")}, stranger, blocktree.Permission},
+		{"access that is wanted", Query{Kind: QueryAllowed, Path: path("/d/e/f"), Want: RightRead}, reader, 0},
+		{"access that is not had", Query{Kind: QueryAllowed, Path: path("/d/e/f"), Want: RightsHold}, reader, blocktree.Permission},
 		{"layout as a node", Query{Kind: QueryLayout, File: fileID(3)}, &Caller{Principal: host(1).Principal, Path: host(1).Path, UID: 12, GID: 12}, 0},
 		{"stat as a node", stat, &Caller{Principal: host(1).Principal, Path: host(1).Path, UID: 12, GID: 12}, blocktree.Permission},
 		{"records", Query{Kind: QueryRuntimes}, stranger, 0},
@@ -398,9 +398,9 @@ func TestAnswersAreJudged(t *testing.T) {
 		}
 	}
 	for c, want := range map[*Caller]Rights{root: rightsAll, owner: RightsHold | RightAdmin, reader: RightRead, member: RightRead | RightLease} {
-		a := m.view().judged(Query{Kind: QueryAccess, File: fileID(3), Caller: c, Time: 1})
-		if a.Access == nil || a.Access.Rights != want || len(a.Access.Grants) != 2 || a.Inode == nil {
-			t.Errorf("%v: %+v", c, a.Access)
+		a := m.view().judged(Query{Kind: QueryAllowed, File: fileID(3), Caller: c, Time: 1})
+		if a.Allowed == nil || a.Allowed.Rights != want || len(a.Allowed.Grants) != 2 || a.Inode == nil {
+			t.Errorf("%v: %+v", c, a.Allowed)
 		}
 	}
 	m.mustAs(root, SetAttr{File: fileID(3), Mask: AttrMode, Mode: 0o600})

@@ -19,7 +19,7 @@ const (
 	QueryStatus                          // no ReadIndex: what the asked member knows
 	QueryStarts                          //
 	QueryDraining                        //
-	QueryAccess                          // Path, or File where there is none
+	QueryAllowed                         // Path, or File where there is none
 	QueryRevoked                         // After: how many to pass over; Limit
 	QueryBelow                           // Path: a directory that is, or may get, delegated
 	QueryAbove                           // Path: a delegated directory
@@ -39,7 +39,7 @@ type Query struct {
 	File  blocktree.FileID
 	After string // List: entries after this name
 	Limit int    // List: at most this many, and at most ListEntriesMax; 0 means that
-	Want  Rights // Access: refused to who lacks one of these
+	Want  Rights // Allowed: refused to who lacks one of these
 	// Caller asks it, at Time, as in Command; nil: whoever may know everything.
 	Caller *Caller
 	Time   int64
@@ -58,7 +58,7 @@ type Answer struct {
 	Runtimes []blocktree.Runtime // Runtimes, ascending by Path
 	Status   *Status             // Status
 	Starts   []NodeStart         // Starts, ascending by Node
-	Access   *Access             // Access, with Inode
+	Allowed  *Allowed            // Allowed, with Inode
 	Draining []blocktree.NodeID  // Draining: stores that are to lose their places, ascending
 	Revoked  []Revocation        // Revoked, ascending by Principal and Scope; at most RevokedPageMax, and More
 	// Redirect says, with kind Elsewhere and no other, who answers instead.

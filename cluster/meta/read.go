@@ -74,8 +74,8 @@ func (s *state) answer(q Query) Answer {
 		a.Starts = s.startsOfHosts()
 	case QueryDraining:
 		a.Draining = s.allDraining()
-	case QueryAccess:
-		a.Inode, a.Access, r = s.accessOf(q)
+	case QueryAllowed:
+		a.Inode, a.Allowed, r = s.allowedOf(q)
 	case QueryRevoked:
 		a.Revoked, a.More, r = s.revokedAfter(q.After, q.Limit)
 	default:

@@ -128,8 +128,8 @@ type RightsChange struct {
 // rightsWordsMax bounds RightsChange.What.
 const rightsWordsMax = 128
 
-// access is the record of an inode's grants; Last.By is empty if nothing was changed yet.
-type access struct {
+// grantsNote is the record of an inode's grants; Last.By is empty if nothing was changed yet.
+type grantsNote struct {
 	grants []Grant
 	last   RightsChange
 }
@@ -174,7 +174,7 @@ func getGrants(d *wire.Decoder) (gs []Grant) {
 	return gs
 }
 
-func putAccess(e *wire.Encoder, a *access) {
+func putGranted(e *wire.Encoder, a *grantsNote) {
 	putGrants(e, a.grants)
 	putPath(e, a.last.By)
 	e.U64(uint64(a.last.Time))
@@ -182,6 +182,6 @@ func putAccess(e *wire.Encoder, a *access) {
 	putSubject(e, &a.last.Subject)
 }
 
-func getAccess(d *wire.Decoder) *access {
-	return &access{getGrants(d), RightsChange{By: getPath(d), Time: int64(d.U64()), What: d.String(rightsWordsMax), Subject: getSubject(d)}}
+func getGranted(d *wire.Decoder) *grantsNote {
+	return &grantsNote{getGrants(d), RightsChange{By: getPath(d), Time: int64(d.U64()), What: d.String(rightsWordsMax), Subject: getSubject(d)}}
 }

@@ -59,12 +59,12 @@ func putLevel(e *wire.Encoder, l *Level) {
 	e.U32(l.Mode)
 	e.U32(l.UID)
 	e.U32(l.GID)
-	putAccess(e, &access{l.Grants, l.Last})
+	putGranted(e, &grantsNote{l.Grants, l.Last})
 }
 
 func getLevel(d *wire.Decoder) (l Level) {
 	l.Mode, l.UID, l.GID = d.U32(), d.U32(), d.U32()
-	a := getAccess(d)
+	a := getGranted(d)
 	l.Grants, l.Last = a.grants, a.last
 	return l
 }
@@ -95,12 +95,12 @@ func getAbove(d *wire.Decoder) *Above {
 func putTaken(e *wire.Encoder, x *TakenEntry) {
 	e.String(x.Name)
 	putInode(e, &x.Inode)
-	putAccess(e, &access{x.Grants, x.Last})
+	putGranted(e, &grantsNote{x.Grants, x.Last})
 }
 
 func getTaken(d *wire.Decoder) (x TakenEntry) {
 	x.Name, x.Inode = d.String(blocktree.NameBytesMax), *getInode(d)
-	a := getAccess(d)
+	a := getGranted(d)
 	x.Grants, x.Last = a.grants, a.last
 	return x
 }
@@ -197,7 +197,7 @@ func (s *state) takeEntry(dir blocktree.Inode, x *TakenEntry) {
 	s.setInode(i)
 	s.setEntry(dir, x.Name, entry{i.ID, KindDir, i.Delegation != nil})
 	if len(x.Grants) > 0 || x.Last.By != "" {
-		store(s, kindAccess, inodeRest(i.ID.Inode), &access{x.Grants, x.Last}, putAccess)
+		store(s, kindGranted, inodeRest(i.ID.Inode), &grantsNote{x.Grants, x.Last}, putGranted)
 	}
 }
 
@@ -238,7 +238,7 @@ func (s *state) aboveOf(p blocktree.Path) (*Above, Result) {
 		}
 		if d := s.inode(blocktree.FileID{Generation: sb.Generation, Inode: n}); d != nil {
 			l := Level{Mode: d.Mode, UID: d.UID, GID: d.GID}
-			if a := s.access(n); a != nil {
+			if a := s.granted(n); a != nil {
 				l.Grants, l.Last = a.grants, a.last
 			}
 			out.Levels = append(out.Levels, l)
@@ -323,7 +323,7 @@ func (s *state) taken(x TakenEntry, p blocktree.Path) (TakenEntry, []blocktree.R
 		return x, nil
 	}
 	x.Inode = *i
-	if a := s.access(i.ID.Inode); a != nil {
+	if a := s.granted(i.ID.Inode); a != nil {
 		x.Grants, x.Last = a.grants, a.last
 	}
 	return x, s.below(p.Join(x.Name))

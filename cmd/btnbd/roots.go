@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"log/slog"
 	"sync"
 
@@ -12,40 +11,46 @@ import (
 // roots keeps, in the state directory, the newest root that this server, or one before it, saw of each file of integrity tree (docs/design/0028).
 type roots struct {
 	state  *losses                   // whose directory it is
+	kept   *file.KeptRoots           // in it
 	accept func(blocktree.Path) bool // that the file of a path went back in time; nil: never
 	log    *slog.Logger
 
 	mu    sync.Mutex
-	saved map[blocktree.Path]file.Seen // what this server has seen itself: to that --accept-rollback does not apply, as it came before
+	saved map[blocktree.Path]bool // of which this server has seen something itself: to those --accept-rollback does not apply, as it came before
 }
+
+func newRoots(state *losses, accept func(blocktree.Path) bool, log *slog.Logger) *roots {
+	return &roots{state: state, kept: file.KeepRootsLocked(state.fs, state.dir), accept: accept, log: log, saved: map[blocktree.Path]bool{}}
+}
+
+// accepts reports whether what earlier servers saw of a path is not gone by; r.mu is held.
+func (r *roots) accepts(p blocktree.Path) bool { return !r.saved[p] && r.accept != nil && r.accept(p) }
 
 // Load implements file.Roots. Where this user may not look, no server of his has left anything.
 func (r *roots) Load(p blocktree.Path) (*file.Seen, error) {
-	text, err := r.state.read(r.state.file(p, "root"))
+	s, err := r.kept.Load(p)
 	switch blocktree.KindOf(err) {
-	case blocktree.NotFound, blocktree.Permission:
+	case blocktree.Permission:
 		return nil, nil
-	}
-	if err != nil {
+	case blocktree.Other, blocktree.Corrupt:
+	default:
 		return nil, r.state.fail(err)
 	}
+	if s == nil && err == nil {
+		return nil, nil
+	}
 	r.mu.Lock()
-	_, own := r.saved[p]
-	accepted := !own && r.accept != nil && r.accept(p)
+	accepted := r.accepts(p)
 	r.mu.Unlock()
 	if accepted {
 		r.log.Warn("what was seen of the file before is not gone by: it may be older, or another one", "path", p.Short())
 		return nil, nil
 	}
-	rec, err := decodeRootRecord(text)
-	if err == nil && rec.path != p {
-		err = blocktree.E("root record", blocktree.Corrupt, errors.New("it is that of another path"))
-	}
 	if err != nil {
 		return nil, &blocktree.Error{Op: "state directory", Path: r.state.dir, Err: err,
 			Hint: "nobody knows which root was seen; to go on with the one that is there, serve once with --accept-rollback=" + p.Short()}
 	}
-	return &rec.seen, nil
+	return s, nil
 }
 
 // Save implements file.Roots. Of a path that is open twice, to write and to read, the newer one stays.
@@ -55,26 +60,18 @@ func (r *roots) Save(p blocktree.Path, s file.Seen) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if was, own := r.saved[p]; own && was.File == s.File && was.Root.Number >= s.Root.Number {
-		return nil
+	save := r.kept.Save
+	if r.accepts(p) {
+		save = r.kept.Replace
 	}
-	if err := r.state.replace(r.state.file(p, "root"), rootRecord{p, s}.encode()); err != nil {
+	if err := save(p, s); err != nil {
 		return r.state.fail(err)
 	}
-	r.saved[p] = s
+	r.saved[p] = true
 	return nil
 }
 
-// rootRecord is what is kept of one path.
-type rootRecord struct {
-	path blocktree.Path
-	seen file.Seen
-}
-
-func (r rootRecord) encode() []byte { return file.EncodeSeen(r.path, r.seen) }
-
-// decodeRootRecord reads what encode writes, to the byte. Kind Corrupt.
-func decodeRootRecord(text []byte) (r rootRecord, err error) {
-	r.path, r.seen, err = file.DecodeSeen(text)
-	return r, err
+// Forgotten implements file.Roots.
+func (r *roots) Forgotten(p blocktree.Path) string {
+	return "serve once with --accept-rollback=" + p.Short()
 }

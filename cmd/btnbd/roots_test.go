@@ -20,7 +20,7 @@ func TestRootsAreKept(t *testing.T) {
 	server := func(accept bool) *roots {
 		l := &losses{fs: vfs.Disk{}, dir: dir, log: slog.New(slog.DiscardHandler)}
 		t.Cleanup(func() { _ = l.close() })
-		return &roots{state: l, accept: func(blocktree.Path) bool { return accept }, log: l.log, saved: map[blocktree.Path]file.Seen{}}
+		return newRoots(l, func(blocktree.Path) bool { return accept }, l.log)
 	}
 	one := server(true)
 	for _, s := range []file.Seen{someSeen(1), someSeen(3), someSeen(2)} {
@@ -53,32 +53,4 @@ func TestRootsAreKept(t *testing.T) {
 	if _, err := two.Load(p); blocktree.KindOf(err) != blocktree.Corrupt || blocktree.HintOf(err) == "" {
 		t.Errorf("a damaged record: %v", err)
 	}
-}
-
-// TestRootRecord reads what it writes, to the byte, and nothing else.
-func TestRootRecord(t *testing.T) {
-	for _, s := range []file.Seen{someSeen(5), {File: someSeen(1).File}} {
-		r := rootRecord{"/e1/vm/disk0", s}
-		text := r.encode()
-		if got, err := decodeRootRecord(text); err != nil || got != r {
-			t.Errorf("%v, %v", got, err)
-		}
-		for i := range text {
-			bad := append([]byte(nil), text...)
-			bad[i] ^= 1
-			if _, err := decodeRootRecord(bad); blocktree.KindOf(err) != blocktree.Corrupt {
-				t.Fatalf("byte %d makes no difference: %v", i, err)
-			}
-		}
-	}
-}
-
-// FuzzRootRecord decodes anything, and encodes what it could decode to the same bytes.
-func FuzzRootRecord(f *testing.F) {
-	f.Add(rootRecord{"/e1/vm/disk0", someSeen(5)}.encode())
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if r, err := decodeRootRecord(text); err == nil && string(r.encode()) != string(text) {
-			t.Fatal("another encoding")
-		}
-	})
 }

@@ -247,7 +247,7 @@ func (s *server) run(ctx context.Context, ready func(uris []string) error) (err 
 	memory := blockdev.NewMemory(blocktree.InFlightBytesMax)
 	s.losses = &losses{fs: vfs.Disk{}, dir: s.cfg.StateDir, clientsHere: allHere(s.listeners), accept: s.acceptLoss, log: s.log}
 	defer func() { err = errors.Join(err, s.losses.close()) }()
-	s.roots = &roots{state: s.losses, accept: s.acceptRollback, log: s.log, saved: map[blocktree.Path]file.Seen{}}
+	s.roots = newRoots(s.losses, s.acceptRollback, s.log)
 	exports := new(blockdev.Exports)
 	defer func() { err = errors.Join(err, closeExports(exports)) }()
 	how := file.OpenOptions{Reader: key, Pins: s.pins(), Roots: s.roots, Logger: s.log}

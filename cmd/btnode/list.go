@@ -51,7 +51,7 @@ type grantLine struct {
 }
 
 // access adds what the metadata says of grants, which takes another question to the cluster.
-func (l *fileLine) access(a *meta.Access) {
+func (l *fileLine) access(a *meta.Allowed) {
 	l.Rights = a.Rights.String()
 	for i := range a.Grants {
 		g := grantLine{To: a.Grants[i].Subject.String(), Rights: a.Grants[i].Rights.String()}
@@ -156,8 +156,8 @@ somebody has been granted rights on it beside, which btnode file stat shows. It 
 					err = l.durable(ctx, client, &entries[i].Inode)
 				}
 				if err == nil && (asJSON || long) {
-					var a *meta.Access
-					if _, a, err = client.Access(ctx, path.Join(entries[i].Name)); err == nil {
+					var a *meta.Allowed
+					if _, a, err = client.Allowed(ctx, path.Join(entries[i].Name)); err == nil {
 						l.access(a)
 					}
 				}
@@ -230,7 +230,7 @@ refuse what is older. stat has no key and believes the nodes; take the root whil
 			if err != nil {
 				return err
 			}
-			inode, a, err := client.Access(ctx, path)
+			inode, a, err := client.Allowed(ctx, path)
 			if err != nil {
 				return err
 			}

@@ -258,7 +258,7 @@ func TestOnBehalfStays(t *testing.T) {
 		if err := host.MakeDir(ctx, b.Path("/rack1/x"), 0o755, false); blocktree.KindOf(err) != blocktree.Unsupported {
 			t.Errorf("made for somebody: %v", err)
 		}
-		if _, _, err := host.AccessOf(b.T.Context(), b.Path("/rack1/sub"), &meta.Caller{}); blocktree.KindOf(err) != blocktree.Unsupported {
+		if _, _, err := host.AllowedTo(b.T.Context(), b.Path("/rack1/sub"), &meta.Caller{}); blocktree.KindOf(err) != blocktree.Unsupported {
 			t.Errorf("asked for nobody: %v", err)
 		}
 		if _, err := host.Stat(b.T.Context(), b.Path("/rack1/sub")); err != nil { // and now it knows the way

@@ -48,6 +48,8 @@ func (k *kept) Save(p blocktree.Path, s file.Seen) error {
 	return nil
 }
 
+func (k *kept) Forgotten(p blocktree.Path) string { return "forget " + p.Short() }
+
 func (k *kept) clone() *kept {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -324,13 +326,69 @@ func TestPageOfBefore(t *testing.T) {
 	})
 }
 
-// TestDowngrade: a path that had a tree file, and has another file now, is refused.
+// TestMadeAnew: a file that was removed and made anew by who owned it is opened, and what was there before is refused from then on, as is another file under the key of before, or one that was made before.
+func TestMadeAnew(t *testing.T) {
+	within(t, stripe.DurabilityAck, func(b *bed) {
+		remake := func() {
+			b.must(b.client.Remove(b.T.Context(), b.Path("/vm/tree")))
+			time.Sleep(2 * time.Second)
+			b.must(file.Create(b.T.Context(), b.client, b.Path("/vm/tree"), file.CreateOptions{SizeBytes: treeSize, Code: blocktree.Code{Data: 2, Parity: 1}, Readers: readers(b), Tree: true}))
+		}
+		write := func(n uint64) {
+			f := b.open()
+			b.write(f, 5, n)
+			b.must(f.Close())
+		}
+		write(1)
+		first := b.roots.clone()
+		b.stopAll()
+		var old []testenv.Disks
+		for i := range 3 {
+			old = append(old, b.Keep(i))
+		}
+		b.StartAll()
+		remake()
+		write(2)
+		second := b.roots.seen[b.Path("/vm/tree")]
+		if was := first.seen[b.Path("/vm/tree")]; second.File == was.File || second.Key == was.Key || second.Made <= was.Made {
+			b.T.Errorf("%+v, after %+v", second, was)
+		}
+		other := second // as if the file that is there were one under the key of the one that was seen
+		other.File.Inode--
+		b.roots.seen[b.Path("/vm/tree")] = other
+		_, err := b.try(b.client, b.roots)
+		b.detected("another file under the same key", err)
+		b.roots.seen[b.Path("/vm/tree")] = second
+		b.stopAll()
+		for i := range 3 {
+			b.Put(i, old[i])
+		}
+		b.StartAll()
+		client := b.Client()
+		_, err = b.try(client, b.roots)
+		b.detected("the file of before", err)
+		_, err = b.try(client, b.roots, readOnly)
+		b.detected("the file of before, to a reader", err)
+		f, err := b.try(client, first)
+		b.must(err)
+		b.must(f.Close())
+		time.Sleep(2 * time.Second)
+		b.client = client
+		remake() // by who was taken in, later than all that was seen
+		write(3)
+	})
+}
+
+// TestDowngrade: a path that had a tree file, and has another file now, is refused: one without a tree, and one that was not made later.
 func TestDowngrade(t *testing.T) {
 	within(t, stripe.DurabilityAck, func(b *bed) {
 		f := b.open()
 		b.write(f, 5, 1)
 		b.must(f.Close())
-		root := b.roots.seen[b.Path("/vm/tree")].Root
+		seen := b.roots.seen[b.Path("/vm/tree")]
+		root := seen.Root
+		seen.Made += 1000
+		b.roots.seen[b.Path("/vm/tree")] = seen
 		b.must(b.client.Remove(b.T.Context(), b.Path("/vm/tree")))
 		if s, err := b.client.Status(b.T.Context()); err != nil || len(s.Files) != 1 {
 			b.T.Errorf("%d files after one of two was removed, %v", len(s.Files), err)

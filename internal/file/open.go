@@ -176,6 +176,13 @@ func openInode(ctx context.Context, c *cluster.Client, path blocktree.Path, inod
 	if err != nil {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 	}
+	if seen != nil && !seen.isOf(inode.ID, r.access) {
+		if err := madeAnew(path, seen, inode, r.access, &o); err != nil {
+			return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+		}
+		c.Logger().Warn("the file was removed and made anew since it was last opened here", "path", path.Short(), "was", seen.File.String(), "is", inode.ID.String())
+		seen = nil
+	}
 	f := newFile(inode, path, r, o.ReadOnly)
 	f.unlocker = u
 	if err := f.attach(ctx, c, inode, &o); err != nil {

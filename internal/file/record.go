@@ -101,7 +101,7 @@ const recordRights = meta.RightRead | meta.RightWrite | meta.RightAdmin | meta.R
 // may have one. Directories that are not there have none.
 func above(ctx context.Context, c *cluster.Client, path blocktree.Path, pins Pins, do func(blocktree.Path, *keys.Access) (bool, error)) error {
 	for root := blocktree.RootPath(path.Root()); path.Within(root); path = path.Parent() {
-		inode, may, err := c.Access(ctx, path)
+		inode, may, err := c.Allowed(ctx, path)
 		var a *keys.Access
 		tell := false
 		switch {

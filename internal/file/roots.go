@@ -10,6 +10,7 @@ import (
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
+	"blocktree/crypto/keys"
 	"blocktree/crypto/tree"
 )
 
@@ -17,14 +18,21 @@ import (
 type Seen struct {
 	File blocktree.FileID
 	Root tree.Root
+	// Of its access record: whose key it is, who owned it, and when that was signed, in unix seconds; 0 of what a version before has kept. By these a file that was made anew is told from one that was
+	// there before.
+	Key   keys.KeyID
+	Owner uint32
+	Made  int64
 }
 
 // Roots keeps what was seen, for each path, for as long as the client lives, and beyond. Its methods may be called by many goroutines at once.
 type Roots interface {
 	// Load returns what was kept of a path last, nil for nothing.
 	Load(path blocktree.Path) (*Seen, error)
-	// Save returns when it is on the disk, in the place of what was.
+	// Save returns when it is on the disk, in the place of what was, unless that is later.
 	Save(path blocktree.Path, s Seen) error
+	// Forgotten says how whoever knows better has what was kept of a path forgotten, for a hint: what follows "if it was done on purpose,".
+	Forgotten(path blocktree.Path) string
 }
 
 // rollback is the error of whatever is older than what was seen.
@@ -46,8 +54,9 @@ func remembered(path blocktree.Path, inode *meta.Inode, o *OpenOptions) (*Seen, 
 	}
 	switch {
 	case seen == nil:
+	case seen.File != inode.ID && inode.Integrity == meta.IntegrityTree: // Open looks whether it was made anew, once it knows its access record
 	case seen.File != inode.ID:
-		return nil, rollback(putBackHint, "it was another file, %v, when it was last opened here; now it is %v", seen.File, inode.ID)
+		return nil, anotherFile(path, seen, inode, o, errors.New("it has no tree"))
 	case inode.Integrity != meta.IntegrityTree:
 		return nil, rollback(putBackHint, "it had integrity tree when it was last opened here, and has none now")
 	}
@@ -157,6 +166,9 @@ func (g *guard) keepSeen(a *anchored) error {
 		return nil
 	}
 	s := Seen{File: g.file, Root: a.root()}
+	if r := g.of.keys.Load().access; r != nil {
+		s.Key, s.Owner, s.Made = r.KeyID, r.Owner, r.Made
+	}
 	g.saving.Lock()
 	defer g.saving.Unlock()
 	if g.saved != nil && *g.saved == s {
@@ -213,7 +225,7 @@ func openGuard(ctx context.Context, c *cluster.Client, f *File, inode *meta.Inod
 		roots = append(roots, o.Root)
 	}
 	if seen != nil {
-		roots, g.saved = append(roots, seen.Root), seen
+		roots = append(roots, seen.Root)
 	}
 	// Only now: whoever had the leases before can anchor nothing any more.
 	if g.anchored, err = g.newest(ctx, roots...); err != nil {

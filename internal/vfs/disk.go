@@ -9,6 +9,7 @@ import (
 	"sort"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -141,6 +142,15 @@ func (Disk) Stat(name string) (int64, error) {
 		return 0, wrap("Stat", name, err)
 	}
 	return info.Size(), nil
+}
+
+// Modified implements Dated.
+func (Disk) Modified(name string) (time.Time, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return time.Time{}, wrap("Modified", name, err)
+	}
+	return info.ModTime(), nil
 }
 
 func (f *diskFile) ReadAt(p []byte, off int64) (int, error) {

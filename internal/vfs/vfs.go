@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"syscall"
+	"time"
 
 	"blocktree"
 )
@@ -48,6 +49,11 @@ type Spacer interface {
 type Sized interface {
 	// SizeBytes is how many bytes the disk that dir is on can hold, what is in use included.
 	SizeBytes(dir string) (int64, error)
+}
+
+// Dated is an FS that knows when a file was written last, by the system's clock.
+type Dated interface {
+	Modified(name string) (time.Time, error)
 }
 
 // File is an open file. ReadAt is as io.ReaderAt: io.EOF, unwrapped, where fewer bytes are there.

@@ -5,24 +5,24 @@ import (
 	"blocktree/internal/wire"
 )
 
-// Access is what an Answer to QueryAccess says beside the inode: what the caller may do with it, and who has been granted what on it (to a
+// Allowed is what an Answer to QueryAllowed says beside the inode: what the caller may do with it, and who has been granted what on it (to a
 // caller that has some right on it).
-type Access struct {
+type Allowed struct {
 	Rights Rights
 	Grants []Grant
 	Last   RightsChange // By is empty if nothing was changed yet
 	Number uint64       // changes that can take a right away, until now
 }
 
-func putAnswerAccess(e *wire.Encoder, a *Access) {
+func putAnswerAllowed(e *wire.Encoder, a *Allowed) {
 	e.U8(uint8(a.Rights))
 	e.U64(a.Number)
-	putAccess(e, &access{a.Grants, a.Last})
+	putGranted(e, &grantsNote{a.Grants, a.Last})
 }
 
-func getAnswerAccess(d *wire.Decoder) *Access {
-	a := &Access{Rights: Rights(d.U8()), Number: d.U64()}
-	x := getAccess(d)
+func getAnswerAllowed(d *wire.Decoder) *Allowed {
+	a := &Allowed{Rights: Rights(d.U8()), Number: d.U64()}
+	x := getGranted(d)
 	a.Grants, a.Last = x.grants, x.last
 	return a
 }
@@ -57,8 +57,8 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 			return s.judgeNotFound(q, a)
 		}
 		return s.judgeInode(q, a.Inode)
-	case QueryStatID, QueryAccess, QueryLayout, QueryLease:
-		if a.Inode == nil && q.Kind == QueryAccess && q.Path != "" {
+	case QueryStatID, QueryAllowed, QueryLayout, QueryLease:
+		if a.Inode == nil && q.Kind == QueryAllowed && q.Path != "" {
 			return s.judgeNotFound(q, a)
 		}
 		i := a.Inode
@@ -140,8 +140,8 @@ func (s *state) judgeNotFound(q *Query, a *Answer) Result {
 	return s.judgeMissing(q.Caller, at, q.Time)
 }
 
-// accessOf answers QueryAccess.
-func (s *state) accessOf(q Query) (*Inode, *Access, Result) {
+// allowedOf answers QueryAllowed.
+func (s *state) allowedOf(q Query) (*Inode, *Allowed, Result) {
 	i, r := s.inode(q.File), refuse(blocktree.NotFound, "no inode %v", q.File)
 	if q.Path != "" {
 		i, r = s.stat(q.Path)
@@ -149,8 +149,8 @@ func (s *state) accessOf(q Query) (*Inode, *Access, Result) {
 	if i == nil {
 		return nil, nil, r
 	}
-	out := &Access{Rights: s.rights(q.Caller, i, q.Time), Number: s.counts.rights}
-	if a := s.access(i.ID.Inode); a != nil && out.Rights != 0 {
+	out := &Allowed{Rights: s.rights(q.Caller, i, q.Time), Number: s.counts.rights}
+	if a := s.granted(i.ID.Inode); a != nil && out.Rights != 0 {
 		out.Grants, out.Last = a.grants, a.last
 	}
 	return i, out, Result{}
