@@ -33,7 +33,11 @@ func (c *Client) access(ctx context.Context, q meta.Query) (*meta.Inode, *meta.A
 		err = checkAccess(&a)
 	}
 	if err != nil {
-		return nil, nil, &blocktree.Error{Op: "cluster.Access", Path: q.Path.Short(), Err: err}
+		of := q.File.String()
+		if q.Path != "" {
+			of = q.Path.Short()
+		}
+		return nil, nil, &blocktree.Error{Op: "cluster.Access", Path: of, Err: err}
 	}
 	return a.Inode, a.Access, nil
 }

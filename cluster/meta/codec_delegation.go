@@ -40,6 +40,8 @@ func putDelegationOp(e *wire.Encoder, o Op) {
 		putRuntimes(e, o.Below)
 	case EndTaking:
 		e.Bool(o.Answer)
+	case Rename:
+		putRename(e, &o)
 	}
 }
 

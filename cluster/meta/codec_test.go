@@ -56,6 +56,7 @@ func allOps() []Op {
 		PutBelow{host(3)}, RemoveBelow{path("/a/b")}, AssignGeneration{path("/a"), 3}, Delegate{path("/a"), 4, 5}, HandOver{path("/a"), 6}, DropMoved{path("/a"), 7},
 		RemoveMoved{f}, DropEntry{path("/a/b"), f}, FoundChild{Found{path("/d"), 3, founders(2), 0o755, -5}}, SetAbove{*someAbove()},
 		TakeEntries{path("/a"), someTaken(), founders(2)}, EndTaking{true},
+		Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}, {fileID(3), []byte("more")}}},
 	}
 }
 

@@ -67,6 +67,7 @@ const (
 	opSetAbove
 	opTakeEntries
 	opEndTaking
+	opRename
 
 	opEnd // keep last
 )

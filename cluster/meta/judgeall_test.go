@@ -21,6 +21,7 @@ func everyOp(c *Caller) []Op {
 		ResizeTree{Resize{File: f, SizeBytes: 1 << 30}},
 		PutBelow{host(1)}, RemoveBelow{path("/d/e/n")}, AssignGeneration{path("/d"), 1}, Delegate{path("/d"), 2, 1}, HandOver{path("/d"), 2}, DropMoved{path("/d"), 2}, RemoveMoved{f},
 		DropEntry{path("/d/e/f"), f}, FoundChild{Found{Dir: path("/d"), Generation: 2}}, SetAbove{}, TakeEntries{Dir: path("/d")}, EndTaking{},
+		Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f},
 	}
 }
 
@@ -41,7 +42,7 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opLeaveViews: takersAffair, opDrainHost: byRights, opCreateFlushFile: byRights, opStartVolatile: takersAffair, opResize: byRights, opPutGrant: byRights, opRemoveGrant: byRights,
 		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opSetLength: byRights, opResizeTree: byRights, opCreateTreeFile: byRights, opAnchor: byRights,
 		opPutBelow: byRights, opRemoveBelow: byRights, opAssignGeneration: byRights, opDelegate: nobodys, opHandOver: nobodys, opDropMoved: nobodys, opRemoveMoved: byRights, opDropEntry: byRights,
-		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys}
+		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opRename: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}
