@@ -39,6 +39,7 @@ const (
 	Recovering                  // a new holder is deciding what was written; ask again
 	NotLeader                   // another member of the Raft group leads
 	Elsewhere                   // another cluster answers for it
+	CrossDevice                 // it would take two clusters to do
 
 	kindEnd // keep last
 )
@@ -50,7 +51,7 @@ var kindNames = [kindEnd]string{
 	StaleMember: "stale incarnation", Corrupt: "corrupt", Timeout: "timed out", Canceled: "canceled", Closed: "closed",
 	Undeliverable: "undeliverable", Unsupported: "unsupported", TooLarge: "too large",
 	NewerFormat: "newer format", IO: "i/o error", Lost: "acknowledged data may be lost", Recovering: "recovering",
-	NotLeader: "not the leader", Elsewhere: "kept by another cluster",
+	NotLeader: "not the leader", Elsewhere: "kept by another cluster", CrossDevice: "across clusters",
 }
 
 // String names the kind in lower case, most often the only text an error needs.

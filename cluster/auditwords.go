@@ -76,7 +76,7 @@ func opWords(op meta.Op) (what string, on any) {
 	return treeWords(op)
 }
 
-// treeWords is opWords of what has to do with delegated directories.
+// treeWords is opWords of what has to do with delegated directories, and of what came after.
 func treeWords(op meta.Op) (what string, on any) {
 	switch o := op.(type) {
 	case meta.PutBelow:
@@ -105,6 +105,8 @@ func treeWords(op meta.Op) (what string, on any) {
 		return "take entries over", o.Dir.Short()
 	case meta.EndTaking:
 		return "answer for the directory", ""
+	case meta.Rename:
+		return "rename to " + o.To.Short(), o.From.Short()
 	}
 	return moveWords(op)
 }

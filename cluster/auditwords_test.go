@@ -26,7 +26,8 @@ func TestEveryChangeOfRightsIsTold(t *testing.T) {
 	}
 	revoke := meta.RevokePrincipal{Revocation: meta.Revocation{Principal: p, Scope: root.Join("rack1"), Until: 1}}
 	for _, op := range []meta.Op{meta.PutGrant{Grant: meta.Grant{Subject: meta.Subject{Path: root}, Rights: meta.RightRead}}, meta.RemoveGrant{Subject: meta.Subject{Path: root}}, revoke,
-		meta.SetAccess{Access: []byte(secret)}, meta.SetAttr{Mask: meta.AttrMode}, meta.SetAttr{Mask: meta.AttrOwner}, meta.SetAttr{Mask: meta.AttrAccess, Access: []byte(secret)}} {
+		meta.SetAccess{Access: []byte(secret)}, meta.SetAttr{Mask: meta.AttrMode}, meta.SetAttr{Mask: meta.AttrOwner}, meta.SetAttr{Mask: meta.AttrAccess, Access: []byte(secret)},
+		meta.Rename{From: root.Join("a"), To: root.Join("d").Join("a")}, meta.Rename{From: root.Join("a"), To: root.Join("b"), Records: []meta.NextRecord{{Access: []byte(secret)}}}} {
 		if line := told(op, blocktree.Other); !strings.Contains(line, "rights changed") {
 			t.Errorf("%T: no line: %q", op, line)
 		}
@@ -34,7 +35,10 @@ func TestEveryChangeOfRightsIsTold(t *testing.T) {
 	if line := told(revoke, blocktree.Other); !strings.Contains(line, p.String()) || !strings.Contains(line, "/rack1") {
 		t.Errorf("whom and where: %q", line)
 	}
-	for _, op := range []meta.Op{meta.Found{Dir: root}, meta.MakeDir{Path: root}, meta.CreateFile{Path: root}, meta.CreateFlushFile{CreateFile: meta.CreateFile{Path: root}}, meta.Remove{Path: root},
+	if line := told(meta.Rename{From: root.Join("a"), To: root.Join("b")}, blocktree.Other); line != "" {
+		t.Errorf("a rename that changes no right: %q", line)
+	}
+	for _, op := range []meta.Op{meta.Rename{Records: []meta.NextRecord{{Access: []byte(secret)}}}, meta.Found{Dir: root}, meta.MakeDir{Path: root}, meta.CreateFile{Path: root}, meta.CreateFlushFile{CreateFile: meta.CreateFile{Path: root}}, meta.Remove{Path: root},
 		meta.PutRuntime{}, meta.RemoveRuntime{}, meta.StartNode{}, meta.StartVolatile{}, meta.LeaveViews{}, meta.OpenSession{}, meta.RenewSession{}, meta.CloseSession{},
 		meta.Acquire{}, meta.Release{}, meta.ClaimLease{}, meta.ChangeView{}, meta.ReplaceHost{}, meta.RetireHost{}, meta.DrainHost{}, meta.Resize{}, meta.ResizeTree{}, revoke,
 		meta.SetAccess{Access: []byte(secret)}, meta.NoteAccess{}, meta.SetAttr{Mask: meta.AttrAccess, Access: []byte(secret)}} {

@@ -18,7 +18,7 @@ import (
 func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) error {
 	node, isNode := s.roster.node(from.Principal)
 	switch o := op.(type) {
-	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
+	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.Rename, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
 		meta.PutGrant, meta.RemoveGrant, meta.SetAccess, meta.SetLength, meta.PutBelow, meta.RemoveBelow, meta.RemoveMoved, meta.DropEntry,
 		meta.Delegate, meta.HandOver, meta.HandOverSum, meta.DropMoved, meta.BeginMove, meta.DropCopy, meta.Stay, meta.RemoveLeft, meta.EndMove: // of sector hosts of directories below, whose records the state has
 	case meta.AssignGeneration:

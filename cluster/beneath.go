@@ -90,7 +90,7 @@ func (c *Client) askBeneath(ctx context.Context, dir blocktree.Path, do func(con
 func (c *Client) awaitLevel(ctx context.Context, path blocktree.Path) ([]Beneath, bool) {
 	depth := strings.Count(string(path), "/") - 1 // of the root directory 0
 	return c.beneath(ctx, path, func(ctx context.Context, cc *Client, b *Beneath) {
-		i, a, err := c.Access(ctx, path)
+		i, a, err := c.Allowed(ctx, path)
 		if err != nil {
 			b.Err = err
 			return

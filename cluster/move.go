@@ -54,11 +54,6 @@ func (c *Client) Names(ctx context.Context, path blocktree.Path) (blocktree.File
 	return a.Inode.ID, nil
 }
 
-// AccessByID is Access for what has no path, or another by now.
-func (c *Client) AccessByID(ctx context.Context, f blocktree.FileID) (*meta.Inode, *meta.Access, error) {
-	return c.access(ctx, meta.Query{Kind: meta.QueryAccess, File: f})
-}
-
 // DropCopy removes a copy that nobody has adopted.
 func (c *Client) DropCopy(ctx context.Context, f blocktree.FileID) error {
 	r, err := c.propose(ctx, meta.DropCopy{File: f})
@@ -94,7 +89,7 @@ func (h *Handle) Depart(ctx context.Context, to *Handle) error {
 }
 
 // Adopt has a path name the copy that is held, in place of the old file that inode and access describe.
-func (h *Handle) Adopt(ctx context.Context, path blocktree.Path, i *meta.Inode, a *meta.Access) error {
+func (h *Handle) Adopt(ctx context.Context, path blocktree.Path, i *meta.Inode, a *meta.Allowed) error {
 	s, err := h.client.theSession(ctx)
 	if err != nil {
 		return err

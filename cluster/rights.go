@@ -33,7 +33,11 @@ func (c *Client) allowed(ctx context.Context, q meta.Query) (*meta.Inode, *meta.
 		err = checkAllowed(&a)
 	}
 	if err != nil {
-		return nil, nil, &blocktree.Error{Op: "cluster.Allowed", Path: q.Path.Short(), Err: err}
+		of := q.File.String()
+		if q.Path != "" {
+			of = q.Path.Short()
+		}
+		return nil, nil, &blocktree.Error{Op: "cluster.Allowed", Path: of, Err: err}
 	}
 	return a.Inode, a.Allowed, nil
 }

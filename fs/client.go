@@ -144,6 +144,21 @@ func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
 	return failed("remove", path, err)
 }
 
+// Rename has the file or directory at from be at to, in the place of what is there: a file in that of a file which nobody writes, a directory in that of an empty one. With keep nothing is replaced: Exists. What is open stays open.
+// Kinds: NotFound, Exists, Busy, Permission, Invalid (a directory into itself, a file over a directory or the other way round), CrossDevice (another cluster keeps a part of it), TooLarge, Unavailable (then it may have happened),
+// Unsupported (a service of a version before).
+func (c *Client) Rename(ctx context.Context, from, to blocktree.Path, keep bool) error {
+	r := &pathRequest{path: from, to: to}
+	if keep {
+		r.flags = flagKeep
+	}
+	err := c.rootward(ctx, from.Parent(), func(conn *bttp.Conn) error {
+		_, err := call(ctx, conn, codeRename, nil, encodeRename(r))
+		return err
+	})
+	return failed("rename", from, err)
+}
+
 // Resize gives a file another size, a whole number of its sectors. What is new reads as zeros; to be made smaller it must be nobody's. Kinds: NotFound,
 // Busy, Permission, Invalid, TooLarge, Unavailable.
 func (c *Client) Resize(ctx context.Context, path blocktree.Path, bytes uint64) error {

@@ -16,6 +16,7 @@ const (
 	codeRemove = cluster.CodesOfOthers + 9  // a pathRequest; nothing
 	codeResize = cluster.CodesOfOthers + 10 // a pathRequest; nothing
 	codeLength = cluster.CodesOfOthers + 11 // a pathRequest; nothing
+	codeRename = cluster.CodesOfOthers + 12 // a renameRequest; nothing
 )
 
 // forAnybody reports whether an anonymous caller may ask: to look, to list, and to read.
@@ -37,4 +38,4 @@ func ofHandle(code uint16) bool {
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeLength }
+func known(code uint16) bool { return code >= codeStat && code <= codeRename }

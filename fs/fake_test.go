@@ -126,6 +126,18 @@ func (c *fake) Look(_ context.Context, caller cred.Identity, path blocktree.Path
 	return Found{Inode: &inode, Rights: rights}, nil
 }
 
+func (c *fake) LookFile(ctx context.Context, caller cred.Identity, id blocktree.FileID) (Found, error) {
+	c.mu.Lock()
+	at := blocktree.Path("")
+	for p, n := range c.nodes {
+		if n.inode.ID == id {
+			at = p
+		}
+	}
+	c.mu.Unlock()
+	return c.Look(ctx, caller, at)
+}
+
 func (c *fake) RightsNumber() uint64 { return c.number.Load() }
 
 func (c *fake) List(_ context.Context, _ cred.Identity, path blocktree.Path, after string, limit int) (entries []meta.DirEntry, more bool, err error) {
@@ -163,6 +175,17 @@ func (c *fake) Remove(_ context.Context, caller cred.Identity, path blocktree.Pa
 	return c.change("remove", caller, path)
 }
 
+func (c *fake) Rename(_ context.Context, caller cred.Identity, from, to blocktree.Path, keep bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.nodes[from]; n != nil && (c.nodes[to] == nil || !keep) {
+		c.nodes[to] = n
+		delete(c.nodes, from)
+		return nil
+	}
+	return c.change("rename", caller, from)
+}
+
 func (c *fake) Resize(_ context.Context, caller cred.Identity, path blocktree.Path, _ uint64) error {
 	return c.change("resize", caller, path)
 }
@@ -185,6 +208,14 @@ func (c *fake) Open(_ context.Context, _ cred.Identity, path blocktree.Path, o O
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.nodes[path]
+	if o.File != (blocktree.FileID{}) {
+		n = nil
+		for _, x := range c.nodes {
+			if x.inode.ID == o.File {
+				n = x
+			}
+		}
+	}
 	if n == nil {
 		return nil, blocktree.E("fake", blocktree.NotFound, nil)
 	}

@@ -135,7 +135,7 @@ func (a *openFile) judge(ctx context.Context) error {
 	if number == a.number && !a.doubt && now.Sub(a.judged) < blocktree.FSJudgeEvery {
 		return nil
 	}
-	found, err := a.service.look(ctx, a.caller(), a.path, a.want())
+	found, err := a.service.lookFile(ctx, a.caller(), a.info.ID, a.path, a.want()) // wherever it is: names change
 	switch blocktree.KindOf(err) {
 	case blocktree.Permission, blocktree.NotFound, blocktree.Unauthenticated:
 		a.service.refused("use an open file", a.owner, a.path, err)
@@ -178,7 +178,7 @@ func (a *openFile) openSectors(ctx context.Context) error {
 	if a.file != nil {
 		return nil
 	}
-	f, err := a.service.open(ctx, a.caller(), a.path, a.info.ID, OpenOptions{Plain: !a.info.Encrypted})
+	f, err := a.service.open(ctx, a.caller(), a.path, a.info.ID, OpenOptions{Plain: !a.info.Encrypted, File: a.info.ID})
 	if err != nil {
 		a.service.refused("read", a.owner, a.path, err)
 		return err

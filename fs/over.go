@@ -44,6 +44,15 @@ func (c *over) Look(ctx context.Context, caller cred.Identity, path blocktree.Pa
 	return Found{Inode: inode, Rights: rightsOf(access.Rights)}, nil
 }
 
+// LookFile implements Cluster.
+func (c *over) LookFile(ctx context.Context, caller cred.Identity, id blocktree.FileID) (Found, error) {
+	inode, access, err := c.Client.AllowedFile(cluster.OnBehalf(ctx, caller), id)
+	if err != nil {
+		return Found{}, err
+	}
+	return Found{Inode: inode, Rights: rightsOf(access.Rights)}, nil
+}
+
 // rightsOf are the cluster's rights in this package's words.
 func rightsOf(r meta.Rights) (out Rights) {
 	for _, x := range []struct {
@@ -87,6 +96,11 @@ func (c *over) Remove(ctx context.Context, caller cred.Identity, path blocktree.
 	return c.Client.Remove(cluster.OnBehalf(ctx, caller), path)
 }
 
+// Rename implements Cluster.
+func (c *over) Rename(ctx context.Context, caller cred.Identity, from, to blocktree.Path, keep bool) error {
+	return file.Rename(cluster.OnBehalf(ctx, caller), c.Client, from, to, file.RenameOptions{Keep: keep, Reader: c.Reader, Roots: c.Roots, Pins: c.pins.opening()})
+}
+
 // Resize implements Cluster.
 func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error {
 	_, _, err := file.Resize(cluster.OnBehalf(ctx, caller), c.Client, path, cluster.ResizeOptions{Shrink: true, Bytes: func(uint64) (uint64, error) { return bytes, nil }},
@@ -101,6 +115,6 @@ func (c *over) SetLength(ctx context.Context, caller cred.Identity, path blocktr
 
 // Open implements Cluster.
 func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
-	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, Roots: c.Roots, NoTree: c.Roots == nil, Pins: c.pins.opening(), Logger: c.Logger,
+	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, Roots: c.Roots, NoTree: c.Roots == nil, Pins: c.pins.opening(), Logger: c.Logger, File: o.File,
 		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
 }

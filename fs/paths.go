@@ -61,7 +61,7 @@ func nameOf(code uint16) string {
 	if !known(code) {
 		return fmt.Sprintf("code %d", code)
 	}
-	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length"}[code-codeStat]
+	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename"}[code-codeStat]
 }
 
 // doPath does what is asked of a path, in the caller's name.
@@ -85,6 +85,8 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 		return nil, s.cluster.MakeDir(ctx, o.caller(), r.path, r.mode)
 	case codeRemove:
 		return nil, s.cluster.Remove(ctx, o.caller(), r.path)
+	case codeRename:
+		return nil, s.cluster.Rename(ctx, o.caller(), r.path, r.to, r.flags&flagKeep != 0)
 	case codeResize:
 		if _, err := s.look(ctx, o.caller(), r.path, Write); err != nil {
 			return nil, err
@@ -99,6 +101,17 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 // look asks what a path names, and refuses a caller without the rights that are wanted. Whether it may be told at all the cluster says.
 func (s *Service) look(ctx context.Context, caller cred.Identity, path blocktree.Path, want Rights) (Found, error) {
 	found, err := s.cluster.Look(ctx, caller, path)
+	return enough(found, err, caller, path, want)
+}
+
+// lookFile is look for a file that was at a path.
+func (s *Service) lookFile(ctx context.Context, caller cred.Identity, id blocktree.FileID, path blocktree.Path, want Rights) (Found, error) {
+	found, err := s.cluster.LookFile(ctx, caller, id)
+	return enough(found, err, caller, path, want)
+}
+
+// enough refuses what was found to a caller without the rights that are wanted.
+func enough(found Found, err error, caller cred.Identity, path blocktree.Path, want Rights) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}

@@ -139,7 +139,7 @@ func (s *Service) Serve(req *bttp.Request) {
 		s.serveFile(o, req)
 		return
 	}
-	r, err := decodePath(req.Body)
+	r, err := decodeAbout(req.Code, req.Body)
 	code := req.Code
 	req.Release()
 	if err == nil && o.anonymous && r.flags != 0 {

@@ -168,6 +168,7 @@ func TestPaths(t *testing.T) {
 		"create":         ann.Create(t.Context(), testRoot.Join("x"), CreateOptions{SizeBytes: 512}),
 		"mkdir":          ann.Mkdir(t.Context(), testRoot.Join("x"), 0o755),
 		"remove":         ann.Remove(t.Context(), testRoot.Join("x")),
+		"rename":         ann.Rename(t.Context(), testRoot.Join("x"), testRoot.Join("y"), true),
 		"remove nothing": ann.Remove(t.Context(), testRoot.Join("y")),
 	} {
 		if blocktree.KindOf(err) != blocktree.Exists || !strings.Contains(err.Error(), "as /ann") {
@@ -467,4 +468,43 @@ func TestLengthIsTheEnd(t *testing.T) {
 	b.must(ann.SetLength(ctx, path, 0))
 	b.fake.number.Add(1)
 	reads(0)
+}
+
+// What is open stays open under another name: it is read, also when its sectors were let go of meanwhile, and written, and judged, as what it is; what has the old name by then is another file.
+func TestRenameWhileOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, ann := newFake(), somebody("ann")
+		s := newTestService(t, c, nil)
+		o := ownerFor(s, ann)
+		from, to := c.file("f", Read|Write|Lease, ann), testRoot.Join("g")
+		reader, writer := open(t, s, o, from, 0), open(t, s, o, from, flagWrite)
+		ask := func(what string, a *openFile, m message, want blocktree.Kind) {
+			t.Helper()
+			_, err := a.ask(m)
+			wantKind(t, what, err, want)
+		}
+		ask("read before", reader, message{code: codeRead, count: 10}, 0)
+		if _, err := s.doPath(t.Context(), o, codeRename, &pathRequest{path: from, to: to}); err != nil {
+			t.Fatal(err)
+		}
+		c.file("f", Read|Write|Lease, somebody("bob")) // by its old name ann may nothing
+		for range 3 {
+			time.Sleep(blocktree.FSReadIdleMax + blocktree.FSJudgeEvery) // judged anew, and its sectors closed
+			synctest.Wait()
+			if n := c.opened.Load(); n != 1 {
+				t.Fatalf("%d files have their sectors open", n)
+			}
+			ask("write", writer, message{code: codeWrite, data: []byte("new")}, 0)
+			ask("flush", writer, message{code: codeFlush}, 0)
+			if b, err := reader.ask(message{code: codeRead, count: 3}); err != nil || string(b) != "new" {
+				t.Errorf("read %q, %v", b, err)
+			}
+		}
+		c.revoke(to, ann, true)
+		ask("read without a right", reader, message{code: codeRead, count: 3}, blocktree.Permission)
+		ask("write without a right", writer, message{code: codeWrite, data: []byte("x")}, blocktree.Permission)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

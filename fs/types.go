@@ -43,14 +43,18 @@ type CreateOptions struct {
 type Cluster interface {
 	// Look says what a path names, and which rights the caller has on it. Kinds: NotFound, Permission (not even to know of it), Unavailable.
 	Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error)
+	// LookFile is Look for a file by its identity, whatever its name is by now.
+	LookFile(ctx context.Context, caller cred.Identity, id blocktree.FileID) (Found, error)
 	// RightsNumber is the rights number that is known here to be applied. It does not block.
 	RightsNumber() uint64
 	// List returns at most limit entries of a directory after a name, and whether there are more.
 	List(ctx context.Context, caller cred.Identity, path blocktree.Path, after string, limit int) ([]meta.DirEntry, bool, error)
-	// Create, MakeDir, Remove, Resize and SetLength change something in the caller's name.
+	// Create, MakeDir, Remove, Rename, Resize and SetLength change something in the caller's name.
 	Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error
 	MakeDir(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) error
 	Remove(ctx context.Context, caller cred.Identity, path blocktree.Path) error
+	// Rename has what is at from be at to, in the place of what is there, which with keep stays: Exists.
+	Rename(ctx context.Context, caller cred.Identity, from, to blocktree.Path, keep bool) error
 	Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
 	SetLength(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
 	// Open opens a file with the service's own key. For writing it takes the lease; kinds are those of internal/file. What is read and written
@@ -64,6 +68,8 @@ type OpenOptions struct {
 	// Plain says that a file which is to be written is known not to be encrypted; one that is read says so itself. Without it such a file is
 	// refused: whoever could change what the cluster says of a file could otherwise have secrets written in the clear.
 	Plain bool
+	// File, unless zero, is the file that was at the path, and is meant, also where it has another name by now. Of a Cluster alone: a client says paths.
+	File blocktree.FileID
 }
 
 // Info describes a file or directory. Times are nanoseconds since 1970.

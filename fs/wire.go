@@ -15,12 +15,14 @@ const (
 	formatLength = 2 // of an Info with another length than its size; versions before refuse it
 	formatList   = 1
 	formatOpened = 1
+	formatRename = 1
 )
 
 // Flags of a pathRequest.
 const (
 	flagWrite = 1 << iota // open: to read and write
 	flagPlain             // create: not encrypted; open to write: known not to be
+	flagKeep              // rename: what has the name already stays
 
 	flagsAll = 1<<iota - 1
 )
@@ -35,6 +37,7 @@ type pathRequest struct {
 	sizeBytes   uint64 // create, resize
 	sectorBytes uint32 // create
 	code        blocktree.Code
+	to          blocktree.Path // rename, which has a request of its own
 }
 
 func (r *pathRequest) encode() []byte {
@@ -73,6 +76,43 @@ func decodePath(b []byte) (pathRequest, error) {
 		return pathRequest{}, &blocktree.Error{Op: "fs request", Kind: blocktree.Invalid, Err: errors.New("a path that is not clean")}
 	}
 	return r, nil
+}
+
+// encodeRename writes the request of a rename: what it needs of a pathRequest.
+func encodeRename(r *pathRequest) []byte {
+	var e wire.Encoder
+	e.U8(formatRename)
+	e.String(string(r.path))
+	e.String(string(r.to))
+	e.U8(r.flags)
+	return e.Buf
+}
+
+// decodeRename reads what encodeRename wrote. Its paths are absolute and clean.
+func decodeRename(b []byte) (pathRequest, error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatRename)
+	r := pathRequest{path: blocktree.Path(d.String(blocktree.PathBytesMax)), to: blocktree.Path(d.String(blocktree.PathBytesMax)), flags: d.U8()}
+	if r.flags&^flagKeep != 0 {
+		d.Fail(blocktree.E("decode", blocktree.NewerFormat, errors.New("a flag that this software does not know")))
+	}
+	if err := d.Finish(); err != nil {
+		return pathRequest{}, &blocktree.Error{Op: "fs request", Err: err}
+	}
+	for _, p := range []blocktree.Path{r.path, r.to} {
+		if clean, err := blocktree.ParsePath(string(p), blocktree.Principal{}); err != nil || clean != p {
+			return pathRequest{}, &blocktree.Error{Op: "fs request", Kind: blocktree.Invalid, Err: errors.New("a path that is not clean")}
+		}
+	}
+	return r, nil
+}
+
+// decodeAbout reads the request of a code that is about paths.
+func decodeAbout(code uint16, b []byte) (pathRequest, error) {
+	if code == codeRename {
+		return decodeRename(b)
+	}
+	return decodePath(b)
 }
 
 // fileRequest asks something of an open file.

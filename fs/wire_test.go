@@ -32,6 +32,10 @@ func TestRequestsOutlast(t *testing.T) {
 			t.Errorf("%d, %+v, %v", h, got, err)
 		}
 	}
+	m := pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep}
+	if got, err := decodeRename(encodeRename(&m)); err != nil || got != m {
+		t.Errorf("%+v, %v", got, err)
+	}
 	for _, wrong := range []Info{{SizeBytes: 5, Length: 6}, {Dir: true, Length: 1}} {
 		if got, err := decodeInfo(encodeInfo(&wrong)); err == nil {
 			t.Errorf("%+v was taken as %+v", wrong, got)
@@ -57,6 +61,12 @@ func TestRequestsRefused(t *testing.T) {
 	} {
 		if _, err := decodePath(r.encode()); err == nil {
 			t.Errorf("%s was taken", name)
+		}
+	}
+	for name, r := range map[string]pathRequest{"from nowhere": {to: path}, "to nowhere": {path: path}, "not clean": {path: path, to: path + "/"}, "a flag": {path: path, to: path, flags: flagWrite},
+		"to a long path": {path: path, to: testRoot + blocktree.Path(strings.Repeat("/abcdefgh", blocktree.PathBytesMax/9+1))}} {
+		if _, err := decodeRename(encodeRename(&r)); err == nil {
+			t.Errorf("a rename %s was taken", name)
 		}
 	}
 	if _, err := decodeFile(fileRequest{count: blocktree.FSTransferBytesMax + 1}.encode()); blocktree.KindOf(err) != blocktree.TooLarge {
@@ -109,7 +119,7 @@ func FuzzRequests(f *testing.F) {
 	short.Length = 77
 	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagPlain}
 	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i),
-		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true)} {
+		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep})} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -123,6 +133,8 @@ func FuzzRequests(f *testing.F) {
 		}
 		path, err := decodePath(b)
 		same("path", err, path.encode)
+		move, err := decodeRename(b)
+		same("rename", err, func() []byte { return encodeRename(&move) })
 		file, err := decodeFile(b)
 		same("file", err, file.encode)
 		info, err := decodeInfo(b)

@@ -48,6 +48,7 @@ var errnos = [...]uint32{
 	blocktree.Recovering:      nbdEIO,
 	blocktree.NotLeader:       nbdEIO,
 	blocktree.Elsewhere:       nbdEIO,
+	blocktree.CrossDevice:     nbdEIO,
 }
 
 // errnoOf is what a command that failed with err is answered.

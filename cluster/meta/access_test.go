@@ -10,12 +10,17 @@ import (
 )
 
 // record is an encoded access record of a number.
-func record(number uint64) []byte {
+func record(number uint64) []byte { return recordOf("", number) }
+
+// recordOf is record of what has a path; "": it says none.
+func recordOf(p string, number uint64) []byte {
 	a, _, err := keys.Create(1, []keys.PublicKey{keys.NewReaderKey().Public()})
 	if err != nil {
 		panic(err) // of a good key
 	}
-	a.Number = number
+	if a.Number = number; p != "" {
+		a.Path = path(p)
+	}
 	return a.Append(nil)
 }
 
@@ -38,6 +43,8 @@ func accessRows() []opRow {
 		{"of nothing", held, SetAccess{fileID(9), record(2)}, blocktree.NotFound, ""},
 		{"of a file without keys", []Op{coded("/w", 2, 1)}, SetAccess{f, record(1)}, blocktree.Invalid, ""},
 		{"of a directory", []Op{MakeDir{Path: path("/d")}}, SetAccess{f, record(1)}, 0, ""},
+		{"the first, by its name", []Op{MakeDir{Path: path("/d")}}, SetAccess{f, recordOf("/d", 1)}, 0, ""},
+		{"the first, by another", []Op{MakeDir{Path: path("/d")}}, SetAccess{f, recordOf("/e", 1)}, blocktree.StaleView, "/d by now"},
 		{"too large", held, SetAccess{f, append(record(2), make([]byte, AccessBytesMax)...)}, blocktree.TooLarge, ""},
 		{"heard", held, heard(1, 1, 1), 0, ""},
 		{"heard of what is not there", held, heard(1, 1, 2), blocktree.Invalid, "2"},

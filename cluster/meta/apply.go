@@ -89,8 +89,11 @@ func (s *state) withoutRecord(r Result) Result {
 
 // remembersRefusal says which ops must not be done by a copy that comes after a refusal was believed.
 func remembersRefusal(o Op) bool {
-	_, remove := o.(Remove)
-	return remove
+	switch o.(type) {
+	case Remove, Rename:
+		return true
+	}
+	return false
 }
 
 // remembers says which ops are done once only. To renew a session again is what a client that asks again wants: its term begins anew; so
@@ -183,7 +186,7 @@ func (s *state) do(o Op) Result {
 	return s.doDelegation(o)
 }
 
-// doDelegation dispatches on an op that has to do with delegated directories.
+// doDelegation dispatches on an op that has to do with delegated directories, or that came after those.
 func (s *state) doDelegation(o Op) Result {
 	switch o := o.(type) {
 	case PutBelow:
@@ -212,6 +215,8 @@ func (s *state) doDelegation(o Op) Result {
 		return s.takeEntries(o)
 	case EndTaking:
 		return s.endTaking(o)
+	case Rename:
+		return s.rename(o)
 	}
 	return s.doMove(o)
 }

@@ -307,18 +307,8 @@ func (s *state) remove(o Remove) Result {
 		return refuse(blocktree.Invalid, "the cluster's own directory stays")
 	}
 	if i.Kind == KindDir {
-		empty := true
-		s.scan(kindEntry, inodeRest(i.ID.Inode), nil, func(_, _ []byte) bool {
-			empty = false
-			return false
-		})
-		switch {
-		case i.Delegation != nil:
-			return refuse(blocktree.Busy, "%s has a cluster of its own", o.Path.Short()).hinted("a directory that was delegated stays")
-		case len(s.below(o.Path)) > 0:
-			return refuse(blocktree.Busy, "%s has process records", o.Path.Short()).hinted("btnode node remove takes them away one by one")
-		case !empty:
-			return refuse(blocktree.Busy, "%s is not empty", o.Path.Short())
+		if r = s.checkEmpty(o.Path, i); r.Kind != blocktree.Other {
+			return r
 		}
 	} else if r = s.freeFile(i); r.Kind != blocktree.Other {
 		return r
@@ -327,6 +317,24 @@ func (s *state) remove(o Remove) Result {
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
 	s.forget(i)
 	return Result{Inode: i}
+}
+
+// checkEmpty refuses to have a directory removed, or replaced, that has something in it.
+func (s *state) checkEmpty(p blocktree.Path, i *Inode) Result {
+	empty := true
+	s.scan(kindEntry, inodeRest(i.ID.Inode), nil, func(_, _ []byte) bool {
+		empty = false
+		return false
+	})
+	switch {
+	case i.Delegation != nil:
+		return refuse(blocktree.Busy, "%s has a cluster of its own", p.Short()).hinted("a directory that was delegated stays")
+	case len(s.below(p)) > 0:
+		return refuse(blocktree.Busy, "%s has process records", p.Short()).hinted("btnode node remove takes them away one by one")
+	case !empty:
+		return refuse(blocktree.Busy, "%s is not empty", p.Short())
+	}
+	return Result{}
 }
 
 // freeFile gives back what a file that nobody holds has beside its inode.

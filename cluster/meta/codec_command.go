@@ -318,6 +318,8 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return EndClaim{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Session: get16(d), Asked: d.U64(), Grant: d.Bool()}
 	case opAnchor:
 		return getAnchor(d)
+	case opRename:
+		return getRename(d)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}

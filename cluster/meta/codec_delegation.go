@@ -45,6 +45,8 @@ func putDelegationOp(e *wire.Encoder, o Op) {
 		e.U64(uint64(o.Generation))
 		putEntriesSum(e, &o.Sum)
 		e.Bool(o.Try)
+	case Rename:
+		putRename(e, &o)
 	default:
 		putMoveOp(e, o)
 	}

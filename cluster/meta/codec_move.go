@@ -66,13 +66,13 @@ func putAdopt(e *wire.Encoder, o *Adopt) {
 	e.U64(uint64(o.Modified))
 	e.Bool(o.HasLength)
 	e.U64(o.LengthBytes)
-	putAccess(e, &access{o.Grants, o.Last})
+	putGranted(e, &grantsNote{o.Grants, o.Last})
 }
 
 func getAdopt(d *wire.Decoder) Adopt {
 	o := Adopt{Session: get16(d), File: d.File(), Epoch: blocktree.Epoch(d.U64()), From: d.File(), Path: getPath(d), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
 		Created: int64(d.U64()), Modified: int64(d.U64()), HasLength: d.Bool(), LengthBytes: d.U64()}
-	a := getAccess(d)
+	a := getGranted(d)
 	o.Grants, o.Last = a.grants, a.last
 	return o
 }

@@ -59,7 +59,8 @@ func allOps() []Op {
 		BeginMove{CreateTreeFile{CreateFile{path("/a/f"), true, []blocktree.NodeID{4, 5}, 1 << 40, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1,
 			[16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, 7 << 12}, fileID(5)},
 		DropCopy{f}, Depart{session(11), f, 12, fileID(6), 13}, Stay{f, fileID(7), 14},
-		Adopt{session(12), f, 15, fileID(9), path("/a/f"), 0o644, 2, 3, 4, 5, true, 6, someAccess().Grants, someAccess().Last}, RemoveLeft{f, fileID(8)}, EndMove{f},
+		Adopt{session(12), f, 15, fileID(9), path("/a/f"), 0o644, 2, 3, 4, 5, true, 6, someAllowed().Grants, someAllowed().Last}, RemoveLeft{f, fileID(8)}, EndMove{f},
+		Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}, {fileID(3), []byte("more")}}},
 	}
 }
 

@@ -75,6 +75,7 @@ const (
 	opAdopt
 	opRemoveLeft
 	opEndMove
+	opRename
 
 	opEnd // keep last
 )

@@ -167,6 +167,8 @@ func About(o Op) (blocktree.Path, blocktree.FileID) {
 		return o.Path, blocktree.FileID{}
 	case Remove:
 		return o.Path, blocktree.FileID{}
+	case Rename:
+		return o.From, blocktree.FileID{}
 	case DropEntry:
 		return o.Path, blocktree.FileID{}
 	case BeginMove:

@@ -113,7 +113,8 @@ func aboutPath(p blocktree.Path) []Op {
 	f := file("/x")
 	f.Path = p
 	return []Op{MakeDir{Path: p}, f, CreateFlushFile{f}, CreateTreeFile{CreateFile: f, TreeBytes: 1 << 20}, Remove{Path: p}, DropEntry{Path: p}, BeginMove{CreateTreeFile: CreateTreeFile{CreateFile: f}, From: blocktree.FileID{Generation: 9, Inode: 9}},
-		PutBelow{with(below(9), func(r *blocktree.Runtime) { r.Path = p.Join("n") })}, RemoveBelow{p.Join("n")}, Delegate{Dir: p}, HandOver{Dir: p}, HandOverSum{Dir: p}, DropMoved{Dir: p}}
+		PutBelow{with(below(9), func(r *blocktree.Runtime) { r.Path = p.Join("n") })}, RemoveBelow{p.Join("n")}, Delegate{Dir: p}, HandOver{Dir: p}, HandOverSum{Dir: p}, DropMoved{Dir: p},
+		Rename{From: p, To: path("/vm/other")}, Rename{From: p, To: p.Parent().Join("other")}}
 }
 
 func aboutHost(p blocktree.Path) []Op {
@@ -168,7 +169,7 @@ func TestEveryOpIsRedirected(t *testing.T) {
 	check("the parent's", parent, append(aboutPath(path("/vm/y")), aboutHost(path("/node9"))...), "here")
 	check("the parent's files", parent, aboutFile(fileID(99)), "here")
 	check("of nobody", parent, aboutFile(blocktree.FileID{Generation: 77, Inode: 3}), "here")
-	check("the inode of the directory", parent, []Op{MakeDir{Path: path("/rack")}, Remove{Path: path("/rack")}, file("/rack"), RemoveBelow{below(1).Path}}, "here")
+	check("the inode of the directory", parent, []Op{MakeDir{Path: path("/rack")}, Remove{Path: path("/rack")}, file("/rack"), RemoveBelow{below(1).Path}, Rename{From: path("/rack"), To: path("/rock")}}, "here")
 	for _, m := range []*machine{parent, child} {
 		check("of the cluster", m, ofTheCluster(), "here")
 	}

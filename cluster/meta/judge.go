@@ -68,7 +68,7 @@ func (s *state) judge(o Op) (Op, Result) {
 		if c.Anonymous() {
 			return o, refuse(blocktree.Permission, "an anonymous caller holds nothing").hinted("a session takes credentials of the domain")
 		}
-	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove:
+	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove, Rename:
 		return o, s.judgeDelegation(o)
 	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release: // see above
 	default: // the leader's own, and what nobody has thought of
@@ -121,7 +121,7 @@ func (s *state) judgeRemove(o Remove) Result {
 	return s.judgeFile(blocktree.FileID{Generation: s.superblock().Generation, Inode: at.parent}, RightWrite)
 }
 
-// judgeDelegation judges what has to do with delegated directories. Sector hosts speak for the directory that they are in, at the parent and in the child.
+// judgeDelegation judges what has to do with delegated directories, and what came after that. Sector hosts speak for the directory that they are in, at the parent and in the child.
 func (s *state) judgeDelegation(o Op) Result {
 	c := s.caller
 	host := func(dir blocktree.Path) Result {
@@ -165,6 +165,8 @@ func (s *state) judgeDelegation(o Op) Result {
 		return s.judgeRemove(Remove{Path: o.Path})
 	case BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove:
 		return s.judgeMove()
+	case Rename:
+		return s.judgeRename(o)
 	default: // the child's own
 		if !s.isHost(c) {
 			return refuse(blocktree.Permission, "%s is no sector host of the cluster", c).hinted("the cluster does that by itself")

@@ -23,6 +23,7 @@ func everyOp(c *Caller) []Op {
 		DropEntry{path("/d/e/f"), f}, FoundChild{Found{Dir: path("/d"), Generation: 2}}, SetAbove{}, TakeEntries{Dir: path("/d")}, EndTaking{}, HandOverSum{Dir: path("/d"), Generation: 2},
 		BeginMove{CreateTreeFile{CreateFile: file("/d/e/f")}, f}, DropCopy{f}, Depart{Session: id, File: f, Epoch: 1}, Stay{File: f}, Adopt{Session: id, File: f, Path: path("/d/e/f")},
 		RemoveLeft{File: f}, EndMove{f},
+		Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f},
 	}
 }
 
@@ -44,7 +45,7 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opSetLength: byRights, opResizeTree: byRights, opCreateTreeFile: byRights, opAnchor: byRights,
 		opPutBelow: byRights, opRemoveBelow: byRights, opAssignGeneration: byRights, opDelegate: nobodys, opHandOver: nobodys, opDropMoved: nobodys, opRemoveMoved: byRights, opDropEntry: byRights,
 		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opHandOverSum: nobodys,
-		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights}
+		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights, opRename: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}

@@ -145,6 +145,8 @@ func (m *model) apply(o Op) blocktree.Kind {
 		return m.make(o.Path.Short(), false, o.Parents, o.Mode, o.Mode|o.Mode&0o444>>2, l)
 	case Remove:
 		return m.remove(o.Path.Short())
+	case Rename:
+		return m.rename(o.From.Short(), o.To.Short(), o.File, o.Over)
 	case SetAttr:
 		i := m.byID(o.File)
 		if i == nil {
@@ -384,7 +386,7 @@ func drawOp(t *rapid.T, m *model) Op {
 	s := session(rapid.IntRange(1, 3).Draw(t, "session"))
 	n := node(rapid.IntRange(1, 3).Draw(t, "node"))
 	e := m.leases[f].Epoch
-	switch rapid.IntRange(0, 14).Draw(t, "op") {
+	switch rapid.IntRange(0, 16).Draw(t, "op") {
 	case 0:
 		return MakeDir{Path: p(), Parents: rapid.Bool().Draw(t, "parents"), Mode: 0o700}
 	case 1, 2:
@@ -393,6 +395,8 @@ func drawOp(t *rapid.T, m *model) Op {
 		return c
 	case 3:
 		return Remove{Path: p()}
+	case 15, 16:
+		return drawRename(t, m, p(), p())
 	case 4:
 		return SetAttr{File: f, Mask: AttrMode, Mode: uint32(rapid.IntRange(0, 0o777).Draw(t, "mode"))}
 	case 5:

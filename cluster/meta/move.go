@@ -309,7 +309,7 @@ func (s *state) adopt(o Adopt) Result {
 	i.Mode, i.UID, i.GID, i.Created, i.Modified, i.HasLength, i.LengthBytes = o.Mode, o.UID, o.GID, o.Created, o.Modified, o.HasLength, o.LengthBytes
 	s.setInode(i)
 	if len(o.Grants) > 0 || o.Last.By != "" {
-		store(s, kindAccess, inodeRest(i.ID.Inode), &access{o.Grants, o.Last}, putAccess)
+		store(s, kindGranted, inodeRest(i.ID.Inode), &grantsNote{o.Grants, o.Last}, putGranted)
 	}
 	s.setEntry(at.parent, o.Path.Base(), entry{file: i.ID, kind: KindFile})
 	m.Path, m.Adopted = o.Path, true

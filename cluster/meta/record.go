@@ -98,6 +98,9 @@ func (s *state) setRecord(o SetAccess) Result {
 	case n != keys.NumberOf(i.Access)+1:
 		return refuse(blocktree.StaleView, "access record %d, now %d", n, keys.NumberOf(i.Access))
 	}
+	if r := s.checkFirst(o, n); r.Kind != blocktree.Other {
+		return r
+	}
 	if full, ok := s.room(0, max(len(o.Access)-len(i.Access), 0)); !ok {
 		return full
 	}
@@ -106,6 +109,18 @@ func (s *state) setRecord(o SetAccess) Result {
 	i.Access = o.Access
 	s.setInode(i)
 	return Result{Inode: i}
+}
+
+// checkFirst refuses the first record that names a path where that is not the path any more: before it nothing says that a rename needs another one (docs/design/0044).
+func (s *state) checkFirst(o SetAccess, number uint64) Result {
+	if number != 1 {
+		return Result{}
+	}
+	named := keys.PathOf(o.Access)
+	if p, known := s.pathOf(o.File); named != "" && known && p != named {
+		return refuse(blocktree.StaleView, "it is %s by now, not %s", p.Short(), named.Short()).hinted("it was renamed; say it again by its new name")
+	}
+	return Result{}
 }
 
 func (s *state) noteAccess(o NoteAccess) Result {

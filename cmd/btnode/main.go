@@ -33,6 +33,6 @@ Files are offered as block devices by btnbd.`,
   btnode domain init --dir /media/offline/domain --passphrase
   btnode store check /var/lib/blocktree/store`)
 	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newReader(), newRekey(), newLs(), newCat(), newGet(),
-		newPut(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
+		newPut(), newMv(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
 	return root
 }

@@ -50,6 +50,7 @@ func outcomes() map[blocktree.Kind]outcome {
 		blocktree.Recovering:      {ExitFailure, "try again in a few seconds"},
 		blocktree.NotLeader:       {ExitFailure, "try again: the nodes are electing a leader"},
 		blocktree.Elsewhere:       {ExitFailure, "name the nodes of the cluster that keeps it, or those of the root directory (domain.seeds)"},
+		blocktree.CrossDevice:     {ExitFailure, "copy it, then remove it where it was"},
 	}
 }
 

@@ -202,7 +202,7 @@ func TestSpeaksFromAbove(t *testing.T) {
 			if _, err := c.Stat(ctx, b.Path("/rack1/sub")); err != nil { // it knows the way
 				b.T.Fatalf("%s: %v", x.what, err)
 			}
-			_, _, err := c.Access(stranger, b.Path("/rack1/sub"))
+			_, _, err := c.Allowed(stranger, b.Path("/rack1/sub"))
 			if (err == nil) != x.believed || err != nil && blocktree.KindOf(err) != blocktree.Permission {
 				b.T.Errorf("%s asks for somebody: %v", x.what, err)
 			}

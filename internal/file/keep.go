@@ -168,7 +168,7 @@ func (k *keeper) goBy(ctx context.Context, inode *meta.Inode) bool {
 				f.setKeys(r)
 			}
 		case blocktree.Permission:
-			if a, e := recordOf(f.info.Path, inode, f.unlocker.pins); e == nil { // the record is right, and this reader is not in it
+			if a, e := f.unlocker.record(inode); e == nil { // the record is right, and this reader is not in it
 				was := *f.keys.Load()
 				was.access, was.refused = a, err
 				f.setKeys(&was)

@@ -351,10 +351,10 @@ func (m *Mover) stay(ctx context.Context, from, to blocktree.FileID, epoch block
 }
 
 // unchanged asks the old file's home for what there is of it, and refuses a copy of another size or key.
-func (m *Mover) unchanged(ctx context.Context, from blocktree.FileID, dst *File) (*meta.Inode, *meta.Access, error) {
+func (m *Mover) unchanged(ctx context.Context, from blocktree.FileID, dst *File) (*meta.Inode, *meta.Allowed, error) {
 	ctx, cancel := m.bound(ctx)
 	defer cancel()
-	i, a, err := m.Client.AccessByID(ctx, from)
+	i, a, err := m.Client.AllowedFile(ctx, from)
 	if err != nil {
 		return nil, nil, err
 	}

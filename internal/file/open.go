@@ -142,6 +142,10 @@ type OpenOptions struct {
 	// NoTree refuses files of integrity tree (Unsupported): for who keeps no roots, and would take a file that went back in time for a good one.
 	NoTree bool
 
+	// File, unless zero, is the file that is meant, which was at the path once and may have been renamed since: it is opened where its access record says that it is, if that comes after the one that
+	// Pins, which must be FilePins, have of the file. NotFound where nothing is known of it.
+	File blocktree.FileID
+
 	adopt bool                    // of a rekey: go by a record of a key before, and make one of the newest
 	step  func(what string) error // of tests: asked before each step of a fold, which an error ends
 }
@@ -154,7 +158,7 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if o.ReadOnly {
 		want = meta.RightRead
 	}
-	inode, err := c.StatFor(ctx, path, want)
+	inode, path, err := find(ctx, c, path, want, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +205,38 @@ func openInode(ctx context.Context, c *cluster.Client, path blocktree.Path, inod
 		}
 	}
 	return f, nil
+}
+
+// find looks for the file that is meant. It returns where that is.
+func find(ctx context.Context, c *cluster.Client, path blocktree.Path, want meta.Rights, o *OpenOptions) (*meta.Inode, blocktree.Path, error) {
+	if o.File == (blocktree.FileID{}) {
+		inode, err := c.StatFor(ctx, path, want)
+		return inode, path, err
+	}
+	inode, err := c.StatFileFor(ctx, o.File, want)
+	if err != nil || keys.NumberOf(inode.Access) == 0 { // then it names no path
+		return inode, path, err
+	}
+	a, err := keys.DecodeAccess(inode.Access)
+	if err != nil || a.Path == path {
+		return inode, path, err
+	}
+	files, ok := o.Pins.(FilePins)
+	var seen keys.Pin
+	if ok {
+		seen, ok, err = files.Of(o.File).Pin(a.Path)
+	}
+	switch {
+	case err != nil:
+	case !ok:
+		err = &blocktree.Error{Kind: blocktree.NotFound, Err: errors.New("the file was renamed"), Hint: "open it by the name that it has"}
+	default:
+		err = followsTo(a, seen, path)
+	}
+	if err != nil {
+		return nil, path, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+	}
+	return inode, a.Path, nil
 }
 
 // newFile makes a file that nothing is attached to yet.

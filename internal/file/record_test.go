@@ -123,6 +123,66 @@ func TestRecordOf(t *testing.T) {
 	}
 }
 
+// TestRecordsThatMove: who has a file open goes by a record of another path if it comes after the one that it went by, of the same key id, by who may say so; by no other, and stays where it is.
+func TestRecordsThatMove(t *testing.T) {
+	d := domain{t: t}
+	d.root = d.key()
+	other := domain{t: t, root: d.key()}
+	first, _, err := keys.Create(uint8(seal.XAES256GCM), []keys.PublicKey{keys.NewReaderKey().Public()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Path, first.Owner = d.path("disk"), 7
+	d.sign(first, 7)
+	show := func(u *unlocker, a *keys.Access) error {
+		_, err := u.record(&meta.Inode{Kind: meta.KindFile, Suite: uint8(seal.XAES256GCM), Access: a.Append(nil)})
+		return err
+	}
+	next := func(change func(*keys.Access)) *keys.Access {
+		a := first.WithPath(d.path("moved"))
+		change(a)
+		return a
+	}
+	for name, x := range map[string]struct {
+		record *keys.Access
+		want   blocktree.Kind
+	}{
+		"by its owner":             {d.sign(next(func(*keys.Access) {}), 7), blocktree.Other},
+		"by user 0":                {d.sign(next(func(a *keys.Access) { a.Owner = 9 }), 0), blocktree.Other},
+		"some later":               {d.sign(next(func(a *keys.Access) { a.Number += 5 }), 7), blocktree.Other},
+		"by another":               {d.sign(next(func(*keys.Access) {}), 8), blocktree.Permission},
+		"by a new owner":           {d.sign(next(func(a *keys.Access) { a.Owner = 8 }), 8), blocktree.Permission},
+		"by nobody":                {next(func(*keys.Access) {}), blocktree.Unauthenticated},
+		"by a stranger":            {other.sign(next(func(*keys.Access) {}), 0), blocktree.Unauthenticated},
+		"of another key":           {d.sign(next(func(a *keys.Access) { a.KeyID[0]++ }), 7), blocktree.Permission},
+		"of the same time":         {d.sign(next(func(a *keys.Access) { a.Number-- }), 7), blocktree.Permission},
+		"another domain's":         {other.sign(next(func(a *keys.Access) { a.Path = other.path("moved") }), 7), blocktree.Unauthenticated},
+		"of our domain in another": {d.sign(next(func(a *keys.Access) { a.Path = other.path("moved") }), 7), blocktree.Corrupt},
+	} {
+		u := &unlocker{path: d.path("disk")}
+		if err := show(u, first); err != nil {
+			t.Fatal(err)
+		}
+		err := show(u, x.record)
+		if (err == nil) != (x.want == blocktree.Other) || err != nil && blocktree.KindOf(err) != x.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		at := d.path("disk")
+		if err == nil {
+			at = d.path("moved")
+			if err := show(u, first); blocktree.KindOf(err) != blocktree.Permission {
+				t.Errorf("%s: and back again: %v", name, err)
+			}
+		}
+		if u.path != at {
+			t.Errorf("%s: it is at %s", name, u.path.Short())
+		}
+		if fresh := (&unlocker{path: d.path("disk")}); show(fresh, x.record) == nil {
+			t.Errorf("%s: the record of another path is gone by at once", name)
+		}
+	}
+}
+
 // TestGenerations: a sector opens under the generation that its nonce names; one that seems to be of a later one by accident opens under 1; one of an unknown generation says so.
 func TestGenerations(t *testing.T) {
 	reader := keys.NewReaderKey()

@@ -106,6 +106,14 @@ func (d *Admin) change(ctx context.Context, path blocktree.Path, next func(i *me
 
 // putRecord signs a record and has the cluster take it.
 func putRecord(ctx context.Context, c *cluster.Client, path blocktree.Path, f blocktree.FileID, a *keys.Access) error {
+	if err := completeRecord(ctx, c, path, a); err != nil {
+		return err
+	}
+	return c.SetAccess(ctx, f, a.Append(nil))
+}
+
+// completeRecord signs a record, if it is the client's to sign.
+func completeRecord(ctx context.Context, c *cluster.Client, path blocktree.Path, a *keys.Access) error {
 	key, chain, _ := c.Credentials()
 	if len(chain) == 0 || key.IsZero() {
 		return &blocktree.Error{Kind: blocktree.Permission, Err: errors.New("who is nobody administers nothing")}
@@ -118,7 +126,7 @@ func putRecord(ctx context.Context, c *cluster.Client, path blocktree.Path, f bl
 			Hint: "use the configuration of its owner, or of user 0"}
 	}
 	signRecord(ctx, c, a, path)
-	return c.SetAccess(ctx, f, a.Append(nil))
+	return nil
 }
 
 // inherited is to whom the next record of what is at path is wrapped, beside those who are named: the key of the nearest directory above, as it is now.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -13,13 +14,55 @@ import (
 	"blocktree/crypto/seal"
 )
 
-// unlocker opens the access records of one path with a reader's key, by way of the directories above where it is not wrapped to that itself.
+// unlocker opens the access records of one file with a reader's key, by way of the directories above where it is not wrapped to that itself.
 type unlocker struct {
 	client *cluster.Client
-	path   blocktree.Path
 	reader *keys.ReaderKey
 	plain  bool
 	pins   Pins
+
+	mu   sync.Mutex
+	path blocktree.Path // of the file, as the newest record that was gone by says
+	last *keys.Access   // that record; nil: none yet
+}
+
+// record is the access record of the file as it is now, which may have another path by then.
+func (u *unlocker) record(inode *meta.Inode) (*keys.Access, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	path, err := u.moved(inode.Access)
+	if err != nil {
+		return nil, err
+	}
+	a, err := recordOf(path, inode, u.pins)
+	if err == nil {
+		u.path, u.last = path, a
+	}
+	return a, err
+}
+
+// moved is where a record says that the file is, where that is elsewhere and the record comes after the one that was gone by: of the same key id, by who may say so. Else it is where it was.
+func (u *unlocker) moved(record []byte) (blocktree.Path, error) {
+	if u.last == nil {
+		return u.path, nil
+	}
+	a, err := keys.DecodeAccess(record)
+	if err != nil || a.Number == 0 || a.Path == u.path {
+		return u.path, err
+	}
+	return a.Path, followsTo(a, u.last.Pin(), u.path)
+}
+
+// followsTo fails unless a record of another path than before comes after the one that was seen there.
+func followsTo(a *keys.Access, seen keys.Pin, before blocktree.Path) error {
+	signer, err := a.Verify(a.Path, verifier(before))
+	if err == nil && a.Path.Root() != before.Root() {
+		err = blocktree.E("access record", blocktree.Corrupt, errors.New("it is of another domain"))
+	}
+	if err != nil {
+		return err
+	}
+	return a.Follows(seen, signer)
 }
 
 // unlock opens the keys of a record: with the reader's key, or with that of a directory above which the reader opens.
@@ -101,11 +144,15 @@ func (u *unlocker) ring(ctx context.Context, inode *meta.Inode) (*ring, error) {
 		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Permission, Err: errors.New("the file is encrypted"),
 			Hint: "the config names no reader key"}
 	}
-	a, err := recordOf(u.path, inode, u.pins)
+	a, err := u.record(inode)
 	if err != nil {
 		return nil, err
 	}
-	opened, err := u.unlock(ctx, u.path, a)
+	at := a.Path
+	if a.Number == 0 { // it names none
+		at = u.path
+	}
+	opened, err := u.unlock(ctx, at, a)
 	if err != nil {
 		return nil, err
 	}
