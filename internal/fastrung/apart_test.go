@@ -16,9 +16,7 @@ import (
 func TestThreeLevelsApart(t *testing.T) {
 	withChild(t, func(b *bed, child *testenv.Simulated) {
 		ctx := b.T.Context()
-		for i := range 3 {
-			b.Net.Wall(child.NodeAddr(i))
-		}
+		b.Net.Wall(child.NodeAddr(0), child.NodeAddr(1), child.NodeAddr(2)) // which reach one another
 		if err := b.client.MakeDir(ctx, b.Path("/rack1/lab"), 0o755, false); err != nil {
 			t.Fatal(err)
 		}
