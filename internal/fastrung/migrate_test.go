@@ -266,7 +266,7 @@ func TestMigrate(t *testing.T) {
 			t.Fatalf("%v, moved %v", err, m.moved)
 		}
 		for name, o := range olds {
-			is, access, err := b.client.Access(ctx, b.Path(o.short))
+			is, access, err := b.client.Allowed(ctx, b.Path(o.short))
 			if err != nil {
 				t.Fatal(err)
 			}
