@@ -164,7 +164,13 @@ func nothingAllocated(t *testing.T, o setup, s style, command uint16, length int
 	for range 20 {
 		exchange() // until pools have what they need
 	}
-	if n := testing.AllocsPerRun(40, exchange); n > 0 {
-		t.Errorf("%v allocations for %d requests", n, depth)
+	// Pools grow until they have what is in flight at most, twice a burst, which a busy machine may see later than in those 20: so one series
+	// without an allocation is demanded. What is allocated for each request is in every one.
+	n := 1.0
+	for range 5 {
+		if n = testing.AllocsPerRun(40, exchange); n == 0 {
+			return
+		}
 	}
+	t.Errorf("%v allocations for %d requests", n, depth)
 }
