@@ -183,9 +183,12 @@ func (r *read) few(s *segment) (open bool) {
 	if committed > r.spare() || flying+denied == 0 {
 		return false
 	}
-	hopeless := committed+flying < r.layout.Code.Data && denied >= r.needed() // nobody need be asked for shards of it
+	short := committed+flying < r.layout.Code.Data
+	hopeless := short && denied >= r.needed() // nobody need be asked for shards of it
 	s.unsure = r.second && denied > 0 && (flying > 0 || hopeless)
 	open = !r.second || flying > 0 && denied == 0 && (r.mayHear() || r.blind)
+	// Who refuses may have it in flight, and be who gives the shards that are missing.
+	open = open || flying == 0 && short && !hopeless && r.mayHear() && r.c.mut != mutFetchRefused
 	r.weighs = r.weighs || open
 	return open
 }

@@ -138,7 +138,7 @@ func scripted() map[string]string {
 		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave", "moveanswers": "TestHeirAnswersForItself",
 		"moveleaving": "TestReadOfWhoMadeRoom", "compareone": "TestJoinerGetsWhatOneHas",
 		"holdon": "TestLossyEndsTheHolder", "removeblind": "TestMarkedStayWhereTooFewAnswer",
-		"mendvolatile": "TestMendIsStable", "believeclaim": "TestLiarMutants", "askagain": "TestReadAsksWhoHasNotFailed", "awaitrefusal": "TestFewBesideARefusal", "decideunsure": "TestTakeOverOfALaterView"}
+		"mendvolatile": "TestMendIsStable", "believeclaim": "TestLiarMutants", "askagain": "TestReadAsksWhoHasNotFailed", "awaitrefusal": "TestFewBesideARefusal", "fetchrefused": "TestFewDeniedBesideARefusal", "decideunsure": "TestTakeOverOfALaterView"}
 }
 
 // worldsOf are the worlds in which a mutant is met: with files of durability flush (0014), or with liars (0029).
