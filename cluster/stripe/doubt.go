@@ -183,9 +183,12 @@ func (r *read) few(s *segment) (open bool) {
 	if committed > r.spare() || flying+denied == 0 {
 		return false
 	}
-	hopeless := committed+flying < r.layout.Code.Data && denied >= r.needed() // nobody need be asked for shards of it
+	short := committed+flying < r.layout.Code.Data
+	hopeless := short && denied >= r.needed() // nobody need be asked for shards of it
 	s.unsure = r.second && denied > 0 && (flying > 0 || hopeless)
 	open = !r.second || flying > 0 && denied == 0 && (r.mayHear() || r.blind)
+	// Who refuses may have it in flight, and be who gives the shards that are missing.
+	open = open || flying == 0 && short && !hopeless && r.mayHear() && r.c.mut != mutFetchRefused
 	r.weighs = r.weighs || open
 	return open
 }
@@ -287,9 +290,22 @@ func (r *read) outvoted(s *segment) bool {
 			if _, denies := r.stands(a, s.first, s.version, s.kind); denies {
 				denied++
 			}
+		} else if r.lacks(i, s) {
+			denied++
 		}
 	}
 	return denied >= r.needed()
+}
+
+// lacks reports whether a member that has not said what versions it has was asked for exactly this one, and has not got it.
+func (r *read) lacks(slot int, s *segment) bool {
+	return slices.ContainsFunc(r.exact, func(x *exactRead) bool {
+		if x.slot != slot || x.ans == nil || x.version != s.version || s.first < x.first || uint64(s.first) >= uint64(x.first)+uint64(x.count) {
+			return false
+		}
+		_, _, ok := r.slice(x.ans, s, true)
+		return !ok && !r.isDamaged(x.ans, s, true)
+	})
 }
 
 // noteOthers names members whose answers do not go with what a read has found: that make data of its zeros or zeros of its data, or have not what they

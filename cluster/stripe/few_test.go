@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -90,6 +91,74 @@ func TestFewBesideARefusal(t *testing.T) {
 			if s.Node != view[0].Node {
 				t.Errorf("%q: node %v is named: %v", mutant, s.Node, s.Kind)
 			}
+		}
+	}
+}
+
+// TestFewDeniedBesideARefusal: one member says that a version is committed, another that it has not got it, and a third, which has it in flight, refuses the first question. Those that answer are
+// not enough to deny it: the third is heard before the version is read, or it would be, of one liar's word, and be undone after that.
+func TestFewDeniedBesideARefusal(t *testing.T) {
+	for mutant, believed := range map[string]bool{"": false, "fetchrefused": true} {
+		code := blocktree.Code{Data: 2, Parity: 1}
+		l := testLayout(code).Acquire()
+		r := NewReader(ReaderConfig{Mutant: mutant}, 0)
+		for _, n := range l.Hosts {
+			r.NodeUp(n, l.Incarnations[n])
+		}
+		v := func(seq blocktree.Sequence) blocktree.Version {
+			return blocktree.Version{Epoch: l.Epoch, Sequence: seq}
+		}
+		has := func(v blocktree.Version, pending bool) Extent {
+			return Extent{Count: 1, Version: v, Kind: Data, Pending: pending}
+		}
+		said := map[blocktree.NodeID][]Extent{l.Hosts[0]: {has(v(1), false)}, l.Hosts[1]: {{Count: 1}}, l.Hosts[2]: {{Count: 1}, has(v(1), true)}}
+		refused := 0
+		answer := func(m *Message) *Message {
+			a := *m
+			a.Answer, a.Extents = true, said[m.Node]
+			switch x := a.Extents[len(a.Extents)-1]; {
+			case m.Want != WantExact && m.Node == l.Hosts[2] && refused < 2:
+				refused++
+				a.Err, a.Extents = blocktree.Busy, nil
+			case m.Want == WantExact && x.Version != m.Version:
+				a.Extents = nil
+			case m.Want == WantExact:
+				a.Extents = []Extent{x}
+				fallthrough
+			case m.Want == WantShards && !x.Pending && x.Kind == Data:
+				a.Payload, a.Seals = make([]byte, code.ShardBytes(testSector)), make([]byte, SealBytes)
+			}
+			return &a
+		}
+		r.Read(1, l, 0, 0, 1)
+		now, got := time.Duration(0), []Done(nil)
+		rounds := func(n int) {
+			for range n {
+				rd := r.Ready()
+				got = append(got, rd.Done...)
+				messages := slices.Clone(rd.Messages)
+				for _, m := range messages { // all that it brings about comes before the next look
+					r.Step(answer(m))
+				}
+				if len(messages) == 0 {
+					now += time.Millisecond
+					r.Tick(now)
+				}
+			}
+		}
+		rounds(30)
+		if (len(got) > 0) != believed || refused == 0 {
+			t.Fatalf("%q: %+v, refused %d times", mutant, got, refused)
+		}
+		if believed {
+			continue
+		}
+		for n := range said { // the write was completed, and another
+			said[n] = []Extent{has(v(2), false)}
+		}
+		rounds(30)
+		if len(got) != 1 || got[0].Err != blocktree.Other || got[0].Read.Pieces[0].Version != v(2) {
+			t.Errorf("%+v", got)
 		}
 	}
 }

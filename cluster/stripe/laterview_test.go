@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -163,6 +164,51 @@ func TestOutvotedNamesNobody(t *testing.T) {
 		if s.Node != liar {
 			t.Errorf("%+v is named", s)
 		}
+	}
+}
+
+// TestOutvotedByWhoLacks: who has not said yet what it has, and has not got the version when it is asked for that, denies it, too: one member alone has it, a liar perhaps that kept what was void, and nobody is
+// named for lacking it.
+func TestOutvotedByWhoLacks(t *testing.T) {
+	code := blocktree.Code{Data: 1, Parity: 2}
+	l := testLayout(code)
+	for range 3 {
+		l = l.Acquire()
+	}
+	r := NewReader(ReaderConfig{}, 0)
+	for _, n := range l.Hosts {
+		r.NodeUp(n, l.Incarnations[n])
+	}
+	alone, silent, old := l.Hosts[0], l.Hosts[1], blocktree.Version{Epoch: l.Epoch - 1, Sequence: 1}
+	r.ReadAll(1, l, 0, 0, 1, Care{})
+	now, ended, exact := time.Duration(0), false, 0
+	for range 100 {
+		rd := r.Ready()
+		ended = ended || len(rd.Done) > 0
+		for _, x := range rd.Suspects {
+			t.Errorf("%+v is named", x)
+		}
+		for _, m := range slices.Clone(rd.Messages) {
+			a := *m
+			a.Answer = true
+			switch {
+			case m.Node == alone:
+				a.Extents = []Extent{{Count: 1, Version: old, Kind: Data}}
+				a.Payload, a.Seals = make([]byte, code.ShardBytes(testSector)), make([]byte, SealBytes)
+			case m.Want == WantExact:
+				exact++
+			case m.Node == silent:
+				continue
+			default:
+				a.Extents = []Extent{{Count: 1}}
+			}
+			r.Step(&a)
+		}
+		now += 20 * time.Millisecond
+		r.Tick(now)
+	}
+	if !ended || exact == 0 {
+		t.Errorf("ended %v, %d were asked for the version", ended, exact)
 	}
 }
 

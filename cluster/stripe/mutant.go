@@ -96,6 +96,7 @@ const (
 	mutReleaseEarly
 	mutNewerExcuses
 	mutAwaitRefusal
+	mutFetchRefused
 	mutantEnd
 )
 
@@ -188,6 +189,7 @@ var mutantNames = [mutantEnd]string{
 	mutReleaseEarly:     "releaseearly: a write is given back when it is acknowledged, and sent all the same (0014)",
 	mutNewerExcuses:     "newerexcuses: who has something newer in flight is not taken to deny what it has not (rule 6, 0029)",
 	mutAwaitRefusal:     "awaitrefusal: what few say is not weighed before those that refuse have answered (0029)",
+	mutFetchRefused:     "fetchrefused: shards of what few say are taken of who refused to say whether all hold it (rule 6, 0029)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -47,18 +47,44 @@ func TestJudgedByWhatWasTaken(t *testing.T) {
 	expect("the answer to that", false, true)
 }
 
+// TestTornAgain: a torn sector counts as overwritten by a write that is acknowledged, and not any more once that is undone; what is acknowledged besides goes on to count.
+func TestTornAgain(t *testing.T) {
+	w := newWorld(Options{Config: 1, Seed: 1, Liars: true})
+	version := func(seq blocktree.Sequence) blocktree.Version { return blocktree.Version{Epoch: 2, Sequence: seq} }
+	for s := range blocktree.SectorIndex(3) {
+		w.liars.torn[sectorKey{0, s}] = torn{version: version(1)}
+	}
+	wide, short := &write{version: version(2), first: 0, count: 2, state: acked}, &write{version: version(3), first: 1, count: 1, state: acked}
+	w.writes, w.clock = []*write{wide, short}, 9
+	w.mendTorn(wide)
+	w.mendTorn(short)
+	over := func(when string, want ...bool) {
+		t.Helper()
+		for s, x := range want {
+			if got := w.liars.torn[sectorKey{0, blocktree.SectorIndex(s)}].over != 0; got != x {
+				t.Errorf("%s: sector %d is overwritten: %v", when, s, got)
+			}
+		}
+	}
+	over("both are acknowledged", true, true, false)
+	w.undo(wide)
+	over("one is undone", false, true, false)
+}
+
 // TestWorldsThatWereBad lives worlds that broke once, by the machines' fault or their own. As others do, they change when a machine or the world does.
 func TestWorldsThatWereBad(t *testing.T) {
 	for _, x := range []struct {
 		of   worlds
 		seed uint64
 	}{
-		{worlds{flush: true, liars: true}, 9616},  // judged by an answer to a fence that nobody took
-		{worlds{flush: true, liars: true}, 10927}, // two members that refused in turn kept the holder from reading
-		{worlds{liars: true}, 43723},              // one that claimed, beside one that refused
-		{worlds{liars: true}, 54037},              // one that claimed, beside one that had something newer in flight
-		{worlds{liars: true}, 58224},              // a void version that was copied
-		{worlds{liars: true}, 62284},              // and one that no honest member had ever got
+		{worlds{flush: true, liars: true}, 9616},    // judged by an answer to a fence that nobody took
+		{worlds{flush: true, liars: true}, 10927},   // two members that refused in turn kept the holder from reading
+		{worlds{liars: true}, 43723},                // one that claimed, beside one that refused
+		{worlds{liars: true}, 54037},                // one that claimed, beside one that had something newer in flight
+		{worlds{liars: true}, 58224},                // a void version that was copied
+		{worlds{liars: true}, 62284},                // and one that no honest member had ever got
+		{worlds{flush: true, liars: true}, 3101134}, // void, kept by one alone, and lacked by who had only said so when asked for exactly that
+		{worlds{liars: true}, 3201228},              // what had overwritten a torn sector was undone
 	} {
 		o := optionsOf(t, x.seed, x.of, "")
 		if r := Run(o); r.Failure != "" {

@@ -177,6 +177,21 @@ func (w *World) undo(x *write) {
 	w.trace("a liar has write %d (%v) undone", x.value, x.version)
 	w.count.Undone++
 	x.state = undone
+	w.tearAgain(x)
+}
+
+// tearAgain notes that what had overwritten torn sectors is gone: they are what they were, unless something else that is acknowledged lies over them.
+func (w *World) tearAgain(x *write) {
+	for s := x.first; s < x.first+blocktree.SectorIndex(x.count); s++ {
+		t, ok := w.liars.torn[sectorKey{x.file, s}]
+		over := func(y *write) bool {
+			return y.state == acked && y.file == x.file && t.version.Less(y.version) && s >= y.first && s < y.first+blocktree.SectorIndex(y.count)
+		}
+		if ok && t.over != 0 && t.version.Less(x.version) && !slices.ContainsFunc(w.writes, over) {
+			t.over = 0
+			w.liars.torn[sectorKey{x.file, s}] = t
+		}
+	}
 }
 
 // undoneMeanwhile reports whether a read that was called for before a write was undone returns it, or its holder hears of it now: all had answered before.

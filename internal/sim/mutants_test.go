@@ -126,7 +126,6 @@ func liarKills() []kill {
 		{"trustfence", 14035, "I4 acknowledged is not voided"},
 		{"listany", 799, "I5 in sync has all"},
 		{"mindrefusals", 3580, "no convergence"},
-		{"newerexcuses", 54037, "I4 acknowledged is not voided"},
 	}
 }
 
@@ -138,7 +137,7 @@ func scripted() map[string]string {
 		"witnessearly": "TestWitnesses", "readleaving": "TestReadOfThoseThatLeave", "moveanswers": "TestHeirAnswersForItself",
 		"moveleaving": "TestReadOfWhoMadeRoom", "compareone": "TestJoinerGetsWhatOneHas",
 		"holdon": "TestLossyEndsTheHolder", "removeblind": "TestMarkedStayWhereTooFewAnswer",
-		"mendvolatile": "TestMendIsStable", "believeclaim": "TestLiarMutants", "askagain": "TestReadAsksWhoHasNotFailed", "awaitrefusal": "TestFewBesideARefusal", "decideunsure": "TestTakeOverOfALaterView"}
+		"mendvolatile": "TestMendIsStable", "believeclaim": "TestLiarMutants", "askagain": "TestReadAsksWhoHasNotFailed", "awaitrefusal": "TestFewBesideARefusal", "fetchrefused": "TestFewDeniedBesideARefusal", "newerexcuses": "TestNewerInFlightIsNoExcuse", "decideunsure": "TestTakeOverOfALaterView"}
 }
 
 // worldsOf are the worlds in which a mutant is met: with files of durability flush (0014), or with liars (0029).
