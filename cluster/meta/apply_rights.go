@@ -77,7 +77,7 @@ func (s *state) removeGrant(o RemoveGrant) Result {
 	return Result{Inode: i}
 }
 
-// setAccess stores the grants of an inode, and who changed what.
+// setGranted stores the grants of an inode, and who changed what.
 func (s *state) setGranted(i *Inode, a *grantsNote, what string, subject Subject) {
 	a.last = RightsChange{Time: s.now, What: what, Subject: subject}
 	if s.caller != nil {

@@ -212,7 +212,11 @@ func (s *state) beneath(dir blocktree.Inode, b *beneath) (r Result) {
 		p := b.path.Join(x.name)
 		switch i := s.inode(x.file); {
 		case x.away || x.file.Generation != s.superblock().Generation:
-			return apart("another cluster keeps %s, which is beneath it", x.name)
+			what := x.name
+			if d := s.inode(blocktree.FileID{Generation: s.superblock().Generation, Inode: dir}); d != nil && !s.may(s.caller, d, RightList, s.now) {
+				what = "something" // the caller writes the directory above, and may not list this one
+			}
+			return apart("another cluster keeps %s, which is beneath it", what)
 		case len(p) > blocktree.PathBytesMax || strings.Count(string(p), "/") > blocktree.PathDepthMax:
 			return refuse(blocktree.TooLarge, "paths beneath it would be too long, or too deep").hinted("name a place with a shorter path")
 		case i == nil: // an entry without an inode says nothing

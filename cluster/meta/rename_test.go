@@ -351,4 +351,14 @@ func TestRenameAcrossClusters(t *testing.T) {
 			t.Errorf("%s: %v, hint %q, %+v", x.name, r.Err("rename"), r.Hint, r.Redirect)
 		}
 	}
+	writer := somebody(8, 8)
+	child.must(PutGrant{at(child, "/rack"), grantTo(writer, RightWrite)})
+	o := Rename{From: path("/rack/sub"), To: path("/rack/sub2"), File: at(child, "/rack/sub")}
+	child.must(SetAttr{File: o.File, Mask: AttrMode, Mode: 0o700})
+	for _, want := range []bool{false, true} {
+		if r := child.as(writer, 2, o); r.Kind != blocktree.CrossDevice || strings.Contains(r.Text, "keeps g,") != want {
+			t.Errorf("to who may list it: %v, it says %q", want, r.Text)
+		}
+		child.must(PutGrant{o.File, grantTo(writer, RightList)})
+	}
 }

@@ -25,7 +25,8 @@ readers of the directory above: these are then the readers of the directory that
 path, so that its owner or user 0 signs another one, and of a directory all those beneath it; with other credentials a filesystem service does, if there is one.
 
 Both names are kept by one cluster, else mv refuses, and copying is what is left (get and put). Directories that have a cluster of their own, or in which nodes have their paths, keep their names, as do
-those with more than 4096 entries beneath. Configurations, exports and pins that say the old name are not changed; with --state DIR the root that DIR keeps of a file of integrity tree is kept for the new name, too.`,
+those with more than 4096 entries beneath. Configurations, exports and pins that say the old name are not changed; with --state DIR the roots that DIR keeps of what is moved,
+of integrity tree, are kept for the new names, too.`,
 		Example: `  btnode mv /vm/disk1 /vm/old --config client.yaml
   btnode mv /docs/letter.new /docs/letter --replace --config client.yaml`,
 		DisableFlagsInUseLine: true,

@@ -212,6 +212,19 @@ func TestSpeaksFromAbove(t *testing.T) {
 			if err := c.MakeDir(root, b.Path("/rack1/of"+x.path), 0o755, true); (err == nil) != x.believed {
 				b.T.Errorf("%s makes a directory for user id 0: %v", x.what, err)
 			}
+			if x.believed {
+				made, err := c.Stat(ctx, b.Path("/rack1/of"+x.path))
+				if err != nil {
+					b.T.Fatal(err)
+				}
+				rename := meta.Rename{From: b.Path("/rack1/of" + x.path), To: b.Path("/rack1/of" + x.path + "2"), File: made.ID}
+				if err := c.Rename(stranger, rename); blocktree.KindOf(err) != blocktree.Permission {
+					b.T.Errorf("%s renames for somebody: %v", x.what, err)
+				}
+				if err := c.Rename(root, rename); err != nil {
+					b.T.Errorf("%s renames for user id 0: %v", x.what, err)
+				}
+			}
 			if _, err := c.Grant(root, b.Path("/rack1/sub"), meta.Grant{Subject: meta.Subject{Path: b.Path("/anybody")}, Rights: meta.RightRead}); blocktree.KindOf(err) != blocktree.Permission {
 				b.T.Errorf("%s grants for user id 0: %v", x.what, err)
 			}

@@ -66,7 +66,7 @@ type guard struct {
 	fold       turn      // one fold at a time
 	unsettled  *proposal // under fold: the outcome is not known
 	saving     sync.Mutex
-	saved      *Seen // under saving
+	saved      *seenAtPath // under saving
 	refreshing turn
 
 	due  chan struct{} // a fold is wanted

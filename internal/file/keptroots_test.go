@@ -118,6 +118,7 @@ func TestReplacedBy(t *testing.T) {
 		"in the same second, before it":        {seen, 8, keys.Access{KeyID: keys.KeyID{1}, Number: 1, Owner: 7, Made: 1000}, owner, false},
 		"made before":                          {seen, 12, keys.Access{KeyID: keys.KeyID{1}, Number: 9, Owner: 7, Made: 999}, owner, false},
 		"under the key of before":              {seen, 12, keys.Access{KeyID: seen.Key, Number: 2, Owner: 7, Made: 1001}, owner, false},
+		"by user 0, in somebody else's name":   {seen, 12, keys.Access{KeyID: keys.KeyID{1}, Number: 1, Owner: 8, Made: 1001}, root, false},
 		"by somebody else":                     {seen, 12, keys.Access{KeyID: keys.KeyID{1}, Number: 1, Owner: 8, Made: 1001}, other, false},
 		"signed by nobody":                     {seen, 12, keys.Access{KeyID: keys.KeyID{1}, Owner: 7, Made: 1001}, nobody, false},
 		"after one of which nobody knows when": {seenAt(9, 1), 12, keys.Access{KeyID: keys.KeyID{1}, Number: 1, Owner: 7, Made: 1001}, owner, false},

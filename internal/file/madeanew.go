@@ -39,7 +39,7 @@ func (s *Seen) replacedBy(id blocktree.FileID, a *keys.Access, signer keys.Signe
 		return errors.New("nobody has signed when it was made")
 	case a.KeyID == s.Key:
 		return errors.New("it has the key of the one before")
-	case a.Owner != s.Owner && (signer.Anonymous || signer.UID != 0 && signer.UID != s.Owner):
+	case a.Owner != s.Owner && (a.Owner != 0 || signer.Anonymous || signer.UID != 0): // what user 0 signs in somebody else's name, as a filesystem service does for whoever asks, is somebody else's
 		return fmt.Errorf("it is of user %d, the one before was of user %d", a.Owner, s.Owner)
 	case !now.laterThan(s):
 		return errors.New("its access record is not later than that of the one before")
@@ -67,7 +67,7 @@ func madeAnew(path blocktree.Path, seen *Seen, inode *meta.Inode, a *keys.Access
 
 // anotherFile is the rollback of a path that had another file.
 func anotherFile(path blocktree.Path, seen *Seen, inode *meta.Inode, o *OpenOptions, why error) error {
-	hint := "the nodes' disks, or some of them, have gone back in time, or somebody put another file there: bring the newer ones back; a file that was made anew has a tree, a key of its own, and a later access record, by who owned the one before or user 0; " +
+	hint := "the nodes' disks, or some of them, have gone back in time, or somebody put another file there: bring the newer ones back; a file that was made anew has a tree, a key of its own, and a later access record, by who owned the one before, or of user 0; " +
 		"if it was done on purpose, " + o.Roots.Forgotten(path)
 	return rollback(hint, "it was another file, %v, when it was last opened here; now it is %v, and no newer one: %w", seen.File, inode.ID, why)
 }

@@ -146,6 +146,8 @@ type OpenOptions struct {
 	// Pins, which must be FilePins, have of the file. NotFound where nothing is known of it.
 	File blocktree.FileID
 
+	before blocktree.Path // where File was, if it is elsewhere now
+
 	adopt bool                    // of a rekey: go by a record of a key before, and make one of the newest
 	step  func(what string) error // of tests: asked before each step of a fold, which an error ends
 }
@@ -158,11 +160,14 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if o.ReadOnly {
 		want = meta.RightRead
 	}
-	inode, path, err := find(ctx, c, path, want, &o)
+	inode, now, err := find(ctx, c, path, want, &o)
 	if err != nil {
 		return nil, err
 	}
-	return openInode(ctx, c, path, inode, o)
+	if now != path {
+		o.before = path
+	}
+	return openInode(ctx, c, now, inode, o)
 }
 
 // openInode is Open of the file that inode describes, which need not be the one at path, though its access record is of that.
@@ -187,13 +192,17 @@ func openInode(ctx context.Context, c *cluster.Client, path blocktree.Path, inod
 		c.Logger().Warn("the file was removed and made anew since it was last opened here", "path", path.Short(), "was", seen.File.String(), "is", inode.ID.String())
 		seen = nil
 	}
+	known, err := knownRoots(seen, inode, r.access, &o)
+	if err != nil {
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
+	}
 	f := newFile(inode, path, r, o.ReadOnly)
 	f.unlocker = u
 	if err := f.attach(ctx, c, inode, &o); err != nil {
 		return nil, err
 	}
 	if inode.Integrity == meta.IntegrityTree {
-		if err := openGuard(ctx, c, f, inode, &o, seen); err != nil {
+		if err := openGuard(ctx, c, f, inode, &o, known); err != nil {
 			_ = f.Close() // the first error says why
 			return nil, &blocktree.Error{Op: "open", Path: path.Short(), Err: err}
 		}

@@ -45,7 +45,7 @@ type mover struct {
 	left     int               // entries that are looked at yet
 	records  []meta.NextRecord // in the order that meta.Rename wants
 	pins     []movedPin
-	seen     *Seen // of a file of integrity tree
+	seen     []seenAtPath // of files of integrity tree
 
 	asked    bool // for the keys above
 	old, new keys.PublicKey
@@ -55,6 +55,12 @@ type mover struct {
 type movedPin struct {
 	path blocktree.Path
 	pin  keys.Pin
+}
+
+// seenAtPath is what is kept of a path.
+type seenAtPath struct {
+	path blocktree.Path
+	seen Seen
 }
 
 func (m *mover) rename(ctx context.Context) error {
@@ -73,11 +79,6 @@ func (m *mover) rename(ctx context.Context) error {
 	}
 	if m.from != m.to && !m.to.Within(m.from) { // else there is nothing to be done, or it is refused
 		if err := m.collect(ctx, m.from, m.to, inode, true); err != nil {
-			return err
-		}
-	}
-	if m.Roots != nil && inode.Integrity == meta.IntegrityTree {
-		if m.seen, err = m.Roots.Load(m.from); err != nil {
 			return err
 		}
 	}
@@ -142,6 +143,24 @@ func (m *mover) add(ctx context.Context, from, to blocktree.Path, inode *meta.In
 	}
 	m.records = append(m.records, meta.NextRecord{File: inode.ID, Access: n.Append(nil)})
 	m.pins = append(m.pins, movedPin{to, n.Pin()})
+	return m.carry(from, to, inode, a, n)
+}
+
+// carry notes what is kept of a file of integrity tree, for its new name, as of its next record: by when that was signed it is later than what had the name before, however old the file is. What is refused to who
+// opens it is refused here.
+func (m *mover) carry(from, to blocktree.Path, inode *meta.Inode, a, next *keys.Access) error {
+	if m.Roots == nil || inode.Kind != meta.KindFile {
+		return nil
+	}
+	o := OpenOptions{Roots: m.Roots}
+	seen, err := remembered(from, inode, &o)
+	if err != nil || seen == nil {
+		return err
+	}
+	if !seen.isOf(inode.ID, a) {
+		return madeAnew(from, seen, inode, a, &o) // nothing is known of what was made anew
+	}
+	m.seen = append(m.seen, seenAtPath{to, Seen{File: inode.ID, Root: seen.Root, Key: next.KeyID, Owner: next.Owner, Made: next.Made}})
 	return nil
 }
 
@@ -183,8 +202,8 @@ func (m *mover) rewrapped(ctx context.Context, from blocktree.Path, a *keys.Acce
 
 // remember keeps what was seen of what has another name now under that.
 func (m *mover) remember() error {
-	if m.seen != nil {
-		if err := m.Roots.Save(m.to, *m.seen); err != nil {
+	for _, s := range m.seen {
+		if err := m.Roots.Save(s.path, s.seen); err != nil {
 			return err
 		}
 	}

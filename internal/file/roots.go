@@ -165,16 +165,19 @@ func (g *guard) keepSeen(a *anchored) error {
 	if g.roots == nil {
 		return nil
 	}
-	s := Seen{File: g.file, Root: a.root()}
+	s := seenAtPath{g.path, Seen{File: g.file, Root: a.root()}}
 	if r := g.of.keys.Load().access; r != nil {
-		s.Key, s.Owner, s.Made = r.KeyID, r.Owner, r.Made
+		s.seen.Key, s.seen.Owner, s.seen.Made = r.KeyID, r.Owner, r.Made
+		if r.Number > 0 { // it was verified: what was renamed says where it is, and another file may be where it was
+			s.path = r.Path
+		}
 	}
 	g.saving.Lock()
 	defer g.saving.Unlock()
 	if g.saved != nil && *g.saved == s {
 		return nil
 	}
-	if err := g.roots.Save(g.path, s); err != nil {
+	if err := g.roots.Save(s.path, s.seen); err != nil {
 		return err
 	}
 	g.saved = &s
@@ -205,8 +208,26 @@ func (g *guard) refresh(ctx context.Context) (changed bool, err error) {
 	return true, nil
 }
 
-// openGuard opens the companion of a tree file that f is of, and has the tree guard f.
-func openGuard(ctx context.Context, c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions, seen *Seen) (err error) {
+// knownRoots are those that a tree file must come after: what is demanded, what was seen at its path, and, of one that was renamed since it was opened, what was seen of it at the path before.
+func knownRoots(seen *Seen, inode *meta.Inode, a *keys.Access, o *OpenOptions) (roots []tree.Root, err error) {
+	if !o.Root.IsZero() {
+		roots = append(roots, o.Root)
+	}
+	if seen != nil {
+		roots = append(roots, seen.Root)
+	}
+	if o.before == "" || o.Roots == nil {
+		return roots, nil
+	}
+	was, err := o.Roots.Load(o.before)
+	if err == nil && was != nil && was.isOf(inode.ID, a) {
+		roots = append(roots, was.Root)
+	}
+	return roots, err
+}
+
+// openGuard opens the companion of a tree file that f is of, and has the tree guard f: it must come after roots.
+func openGuard(ctx context.Context, c *cluster.Client, f *File, inode *meta.Inode, o *OpenOptions, roots []tree.Root) (err error) {
 	g := newGuard(c, f, inode, o)
 	companion := inode.CompanionInode()
 	g.pages = newFile(companion, f.info.Path, f.keys.Load().pages, o.ReadOnly)
@@ -220,13 +241,6 @@ func openGuard(ctx context.Context, c *cluster.Client, f *File, inode *meta.Inod
 			_ = g.pages.Close() // the first error says why
 		}
 	}()
-	var roots []tree.Root
-	if !o.Root.IsZero() {
-		roots = append(roots, o.Root)
-	}
-	if seen != nil {
-		roots = append(roots, seen.Root)
-	}
 	// Only now: whoever had the leases before can anchor nothing any more.
 	if g.anchored, err = g.newest(ctx, roots...); err != nil {
 		return err
