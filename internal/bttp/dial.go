@@ -109,7 +109,7 @@ func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (d *dialing, own b
 		defer e.tasks.Done()
 		conn, err := e.dial(r, d)
 		e.mu.Lock()
-		d.conn, d.err = conn, err
+		d.conn, d.err, d.lent = conn, err, time.Now()
 		if err != nil || conn.Err() != nil {
 			delete(e.dialed, r.Principal)
 		}
