@@ -20,8 +20,8 @@ import (
 const (
 	// hereTimeout bounds what follows from what a sibling has said.
 	hereTimeout = 3 * time.Second
-	// hereEndpointsMax bounds the addresses of a record that a member has added to itself: what somebody else has written comes first, where it is now last.
-	hereEndpointsMax = 4
+	// hereSeenMax bounds the addresses of a record that a member has put there itself: the newest stay.
+	hereSeenMax = 3
 	// formatHere is the version byte of a here.
 	formatHere = 1
 )
@@ -123,9 +123,8 @@ func (s *Service) record(ctx context.Context, at string) error {
 		return nil // others are told of it already, or by a server of names
 	}
 	r := all[i]
-	r.Endpoints = append(slices.Clone(r.Endpoints), at)
-	if more := len(r.Endpoints) - hereEndpointsMax; more > 0 {
-		r.Endpoints = slices.Delete(r.Endpoints, 1, 1+more)
+	if r.Endpoints = withSeen(r.Endpoints, s.given(), at); r.Endpoints == nil {
+		return nil // somebody has given it as many as there can be
 	}
 	result, err := s.client.propose(ctx, meta.PutRuntime{Runtime: r})
 	if err == nil {
@@ -135,6 +134,31 @@ func (s *Service) record(ctx context.Context, at string) error {
 		s.cfg.Logger.Info("this node has another address", "address", at)
 	}
 	return err
+}
+
+// given are the addresses that this member was started with.
+func (s *Service) given() []string {
+	for _, r := range s.cfg.Members {
+		if r.Path == s.cfg.Path {
+			return r.Endpoints
+		}
+	}
+	return nil
+}
+
+// withSeen puts an address behind those of a record, in the place of the oldest that were put there where they are too many. Those that were given, by who has written the record, stay: without that, who has
+// several and is seen somewhere else would lose them one by one. nil: there is no room.
+func withSeen(record, given []string, at string) []string {
+	first := min(1, len(record))
+	if len(given) > 0 && len(record) >= len(given) && slices.Equal(record[:len(given)], given) {
+		first = len(given)
+	}
+	seen := append(slices.Clone(record[first:]), at)
+	seen = seen[max(0, len(seen)-hereSeenMax):]
+	if first+len(seen) > meta.EndpointsMax {
+		return nil
+	}
+	return slices.Concat(record[:first], seen)
 }
 
 // serveHere notes where a sibling is, and where this member is to it. What it is told it believes of siblings only, and nothing but their ports; who lies about where it has reached this member adds an address to

@@ -2,8 +2,29 @@ package cluster
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 )
+
+// TestWithSeen: where a member was seen stands behind what somebody has written, of which nothing is lost, and the oldest such goes.
+func TestWithSeen(t *testing.T) {
+	list := strings.Fields
+	for _, x := range []struct{ record, given, want string }{
+		{"a", "a", "a x"},
+		{"a 1 2 3", "a", "a 2 3 x"},
+		{"a b c d", "a b c d", "a b c d x"},
+		{"a b c d 1 2 3", "a b c d", "a b c d 2 3 x"},
+		{"a 1 2 3", "b", "a 2 3 x"}, // the record is another's by now
+		{"a 1 2 3", "", "a 2 3 x"},
+		{"a", "a b", "a x"},
+		{"1 2 3 4 5 6 7 8 9 10 11 12 13 14 15", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 x"},
+		{"1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16", ""},
+	} {
+		if got := strings.Join(withSeen(list(x.record), list(x.given), "x"), " "); got != x.want {
+			t.Errorf("%q, given %q: %q, want %q", x.record, x.given, got, x.want)
+		}
+	}
+}
 
 // FuzzDecodeHere: what a sibling says of where it is is read as it was written, or refused.
 func FuzzDecodeHere(f *testing.F) {

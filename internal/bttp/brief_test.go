@@ -20,6 +20,9 @@ type briefBed struct {
 	at    []blocktree.Runtime
 }
 
+// briefSilent is where nobody is, nor anybody who would say so.
+const briefSilent = "10.9.9.9"
+
 // briefly runs a test with n runtimes that can be asked.
 func briefly(t *testing.T, n int, test func(b *briefBed)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -42,6 +45,7 @@ func briefly(t *testing.T, n int, test func(b *briefBed)) {
 		}
 		c := b.config("asker")
 		c.Network, c.Transport = host(n+1), TCP
+		net.Set(netip.AddrFrom4([4]byte{10, 0, byte((n + 1) >> 8), byte(n + 2)}), netip.MustParseAddr(briefSilent), simnet.Link{Cut: true})
 		b.asker = b.client(c)
 		test(b)
 	})
@@ -113,5 +117,35 @@ func TestBriefConnections(t *testing.T) {
 			must(<-ended)
 		}
 		must(b.ask(most+1, 0))
+	})
+}
+
+// TestBriefIsFreshWhenItIsThere: a connection that took long to make does not make room for others as soon as it is there, before it was asked anything.
+func TestBriefIsFreshWhenItIsThere(t *testing.T) {
+	const most = blocktree.BriefConnectionsMax
+	briefly(t, most+1, func(b *briefBed) {
+		slow := b.at[0]
+		slow.Endpoints = []string{briefSilent + ":7000", slow.Endpoints[0]}
+		made := make(chan *Conn, 1)
+		go func() {
+			conn, err := b.asker.DialBriefly(b.t.Context(), slow)
+			if err != nil {
+				b.t.Error(err)
+			}
+			made <- conn
+		}()
+		time.Sleep(time.Millisecond)
+		for i := range most - 1 {
+			if err := b.ask(1+i, 0); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+		conn := <-made
+		if err := b.ask(most, 0); err != nil {
+			b.t.Fatal(err)
+		}
+		if conn != nil && conn.Err() != nil {
+			b.t.Errorf("it made room before it was asked anything: %v", conn.Err())
+		}
 	})
 }

@@ -28,10 +28,12 @@ type dialing struct {
 	ready chan struct{} // closed when conn or err is set
 	conn  *Conn
 	err   error
-	brief bool          // nobody has asked for it to be kept; this and lent are under Endpoint.mu
-	lent  time.Time     // when somebody asked for it last
-	addrs []string      // that are tried, one after the other; under Endpoint.mu
-	more  chan struct{} // there are further ones
+	brief bool              // nobody has asked for it to be kept; this and lent are under Endpoint.mu
+	lent  time.Time         // when somebody asked for it last
+	said  blocktree.Runtime // what who began it was told of the peer
+	addrs []string          // that are tried, one after the other; these and begun are under Endpoint.mu
+	begun int               // so many of them have been
+	more  chan struct{}     // there are further ones
 }
 
 // Dial returns the connection to the runtime, made now or before: all callers of one principal share one, and close
@@ -52,7 +54,7 @@ func (e *Endpoint) dialFor(ctx context.Context, r blocktree.Runtime, brief bool)
 			Err: errors.New("no principal or no endpoint")}
 	}
 	for {
-		d, err := e.startDial(r, brief)
+		d, own, err := e.startDial(r, brief)
 		if err != nil {
 			return nil, err
 		}
@@ -60,6 +62,9 @@ func (e *Endpoint) dialFor(ctx context.Context, r blocktree.Runtime, brief bool)
 		case <-d.ready:
 		case <-ctx.Done():
 			return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: contextKind(ctx), Err: ctx.Err()}
+		}
+		if d.err != nil && !own && (d.said.Path != r.Path || !slices.Equal(d.said.Services, r.Services)) && ctx.Err() == nil {
+			continue // who began it was told something else, which may be why it failed
 		}
 		if d.err != nil {
 			return nil, d.err
@@ -79,24 +84,24 @@ func (e *Endpoint) dialFor(ctx context.Context, r blocktree.Runtime, brief bool)
 	}
 }
 
-// startDial returns the dialing of the principal, a new one if there is none; brief as in DialBriefly.
-func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (*dialing, error) {
+// startDial returns the dialing of the principal, a new one, the caller's own, if there is none; brief as in DialBriefly.
+func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (d *dialing, own bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
-		return nil, blocktree.E("bttp.Dial", blocktree.Closed, errors.New("endpoint closed"))
+		return nil, false, blocktree.E("bttp.Dial", blocktree.Closed, errors.New("endpoint closed"))
 	}
 	if d := e.dialed[r.Principal]; d != nil {
 		d.brief, d.lent = d.brief && brief, time.Now()
 		d.add(r.Endpoints)
-		return d, nil
+		return d, false, nil
 	}
 	if brief {
 		if err := e.makeRoom(); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	d := &dialing{ready: make(chan struct{}), addrs: slices.Clone(r.Endpoints[:min(len(r.Endpoints), dialAddrsMax)]), more: make(chan struct{}, 1), brief: brief,
+	d = &dialing{ready: make(chan struct{}), said: r, addrs: slices.Clone(r.Endpoints[:min(len(r.Endpoints), dialAddrsMax)]), more: make(chan struct{}, 1), brief: brief,
 		lent: time.Now()}
 	e.dialed[r.Principal] = d
 	e.tasks.Add(1)
@@ -104,20 +109,25 @@ func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (*dialing, error) 
 		defer e.tasks.Done()
 		conn, err := e.dial(r, d)
 		e.mu.Lock()
-		d.conn, d.err = conn, err
+		d.conn, d.err, d.lent = conn, err, time.Now()
 		if err != nil || conn.Err() != nil {
 			delete(e.dialed, r.Principal)
 		}
 		e.mu.Unlock()
 		close(d.ready)
 	}()
-	return d, nil
+	return d, true, nil
 }
+
+// notAsSaid is why a peer is not what the runtime record says. It has proven the key: at its other addresses it is no different.
+type notAsSaid string
+
+func (why notAsSaid) Error() string { return string(why) }
 
 // matches refuses a peer that is not what the runtime record says.
 func matches(peer cred.Identity, r blocktree.Runtime) error {
 	refuse := func(why string) error {
-		return &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: blocktree.Unauthenticated, Err: errors.New(why)}
+		return &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: blocktree.Unauthenticated, Err: notAsSaid(why)}
 	}
 	if peer.Principal != r.Principal {
 		return refuse("the peer is " + peer.Principal.String() + ", not " + r.Principal.String())

@@ -19,13 +19,22 @@ const (
 	dialAddrsMax = 16
 )
 
-// add has addresses tried, too, that are not among those yet. Endpoint.mu is held.
+// add has addresses tried next that have not been tried yet: those that were told of before, which may be a liar's, come after them, and the last of these are not tried where they are too many. Endpoint.mu is held.
 func (d *dialing) add(addrs []string) {
+	at, more := d.begun, false
 	for _, a := range addrs {
-		if len(d.addrs) >= dialAddrsMax || slices.Contains(d.addrs, a) {
+		i := slices.Index(d.addrs, a)
+		if at >= dialAddrsMax || i >= 0 && i < at {
 			continue
 		}
-		d.addrs = append(d.addrs, a)
+		if more = more || i < 0; i >= 0 {
+			d.addrs = slices.Delete(d.addrs, i, i+1)
+		}
+		d.addrs = slices.Insert(d.addrs, at, a)
+		at++
+	}
+	d.addrs = d.addrs[:min(len(d.addrs), dialAddrsMax)]
+	if more {
 		select {
 		case d.more <- struct{}{}:
 		default:
@@ -33,17 +42,21 @@ func (d *dialing) add(addrs []string) {
 	}
 }
 
-// addr is the i-th address of an attempt, "" where there is none yet.
-func (e *Endpoint) addr(d *dialing, i int) string {
+// next is the next address of an attempt, "" where there is none yet; begin says that it is being tried.
+func (e *Endpoint) next(d *dialing, begin bool) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if i < len(d.addrs) {
-		return d.addrs[i]
+	if d.begun == len(d.addrs) {
+		return ""
 	}
-	return ""
+	a := d.addrs[d.begun]
+	if begin {
+		d.begun++
+	}
+	return a
 }
 
-// dial tries the addresses of an attempt one after the other: the next when the one before has failed, has taken addrHeadStart, or is told of. The first that is there is used.
+// dial tries the addresses of an attempt one after the other: the next when the one before has failed, has taken addrHeadStart, or is told of. The first that is there is used. It ends, too, when the peer is reached and is not what r says, as whoever else waits for it may know better.
 func (e *Endpoint) dial(r blocktree.Runtime, d *dialing) (*Conn, error) {
 	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
 	if err != nil {
@@ -69,7 +82,7 @@ func (e *Endpoint) dial(r blocktree.Runtime, d *dialing) (*Conn, error) {
 	for {
 		select {
 		case <-next.C:
-			addr := e.addr(d, begun)
+			addr := e.next(d, true)
 			if addr == "" {
 				continue
 			}
@@ -95,7 +108,8 @@ func (e *Endpoint) dial(r blocktree.Runtime, d *dialing) (*Conn, error) {
 				kind = k
 			}
 			errs = append(errs, a.err)
-			if ended == begun && e.addr(d, begun) == "" {
+			var not notAsSaid
+			if errors.As(a.err, &not) || ended == begun && e.next(d, false) == "" {
 				if e.ctx.Err() != nil {
 					kind = blocktree.Closed
 				}

@@ -35,7 +35,7 @@ func endpoints(t *testing.T, records []blocktree.Runtime, path blocktree.Path) [
 	return nil
 }
 
-// TestNodeMoves: a node whose configuration has another address than at its last start corrects its own process record, and is found there by whoever knew the old one; a record that somebody has changed since stays.
+// TestNodeMoves: a node whose configuration has another address than at its last start corrects its own process record, whatever it has put behind that, and is found there by whoever knew the old one; a record that somebody has changed since stays.
 func TestNodeMoves(t *testing.T) {
 	withChild(t, func(b *bed, child *testenv.Simulated) {
 		ctx := b.T.Context()
@@ -66,9 +66,16 @@ func TestNodeMoves(t *testing.T) {
 			}
 			return endpoints(t, records, below), endpoints(t, hosts, below)
 		}
+		// It has been elsewhere, without another configuration, and so its record has that behind (0043).
+		seen := "10.0.77.1:7000"
+		r := b.Members[1]
+		r.Endpoints = append(slices.Clone(r.Endpoints), seen)
+		if err := b.client.AddNode(ctx, r); err != nil {
+			t.Fatal(err)
+		}
 		for _, port := range []int{7001, 7002} {
 			want := movesTo(b.Simulated, 1, port)
-			b.Await("the record of a node of the root directory", func() bool { return slices.Equal(ofRoot(), []string{want}) })
+			b.Await("the record of a node of the root directory", func() bool { return slices.Equal(ofRoot(), []string{want, seen}) })
 			want = movesTo(child, 1, port)
 			child.Await("both records of a node below", func() bool {
 				above, own := ofChild()
@@ -77,7 +84,7 @@ func TestNodeMoves(t *testing.T) {
 			healthy()
 		}
 		// Somebody gives it another one, which counts, whatever its configuration says next.
-		r := b.Members[1]
+		r = b.Members[1]
 		r.Endpoints = []string{"10.9.9.9:7000", b.NodeAddr(1).String() + ":7003"}
 		if err := b.client.AddNode(ctx, r); err != nil {
 			t.Fatal(err)

@@ -122,19 +122,42 @@ func (n *Node) tell(ctx context.Context, was, now []string) error {
 		return err
 	}
 	i := slices.IndexFunc(records, func(r blocktree.Runtime) bool { return r.Path == c.Path })
+	var next []string
+	if i >= 0 {
+		next = follow(records[i].Endpoints, was, now)
+	}
 	switch {
-	case i >= 0 && slices.Equal(records[i].Endpoints, now):
-		return nil
-	case i < 0 || !slices.Equal(records[i].Endpoints, was):
+	case next == nil:
 		c.Logger.Info("the node's process record has other addresses than its configuration had, and stays", "addresses", now)
+		return nil
+	case slices.Equal(next, records[i].Endpoints):
 		return nil
 	}
 	r := records[i]
-	r.Endpoints = now
+	r.Endpoints = next
 	if err = client.AddNode(ctx, r); err == nil {
-		c.Logger.Info("the node's process record has its new addresses", "addresses", now, "before", was)
+		c.Logger.Info("the node's process record has its new addresses", "addresses", next, "before", was)
 	}
 	return err
+}
+
+// follow is what a record's addresses become where those of the configuration were some and are others now: nil if the record does not begin with either. What the node has put behind them itself, as its siblings have
+// seen it there (docs/design/0043-roaming.md), stays behind.
+func follow(record, was, now []string) []string {
+	begins := func(with []string) bool { return len(record) >= len(with) && slices.Equal(record[:len(with)], with) }
+	switch {
+	case begins(now):
+		return record
+	case !begins(was):
+		return nil
+	}
+	next := slices.Clone(now)
+	for _, at := range record[len(was):] {
+		if !slices.Contains(next, at) && len(next) < meta.EndpointsMax {
+			next = append(next, at)
+		}
+	}
+	return next
 }
 
 // dialRecords makes a client of the cluster that keeps the node's process record: of a delegated directory the one above, from which the node's own takes it over.

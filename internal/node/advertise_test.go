@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -21,6 +22,28 @@ func TestAdvertisedComesBack(t *testing.T) {
 		}
 		if _, err := decodeAdvertised(b[:i]); err == nil {
 			t.Errorf("%d bytes, accepted", i)
+		}
+	}
+}
+
+// TestFollow: a record follows the configuration if it has what that had, whatever the node has put behind it; any other stays.
+func TestFollow(t *testing.T) {
+	list := func(s string) []string { return strings.Split(s, " ") }
+	for _, x := range []struct{ record, was, now, want string }{
+		{"a", "a", "b", "b"},
+		{"a b", "a b", "c", "c"},
+		{"a x", "a", "b", "b x"},
+		{"a b", "a", "b", "b"}, // a sibling was faster
+		{"a b x", "a b", "b c", "b c x"},
+		{"b", "a", "b", "b"},
+		{"b x", "a", "b", "b x"},
+		{"y", "a", "b", ""},
+		{"y a", "a", "b", ""},
+		{"a", "a b", "c", ""},
+		{"a 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15", "a", "b c", "b c 1 2 3 4 5 6 7 8 9 10 11 12 13 14"},
+	} {
+		if got := strings.Join(follow(list(x.record), list(x.was), list(x.now)), " "); got != x.want {
+			t.Errorf("%q, as %q became %q: %q, want %q", x.record, x.was, x.now, got, x.want)
 		}
 	}
 }

@@ -30,5 +30,6 @@ func pwritev(fd int, bufs [][]byte, off int64) (int, error) {
 	if errno != 0 {
 		return 0, errno
 	}
+	sawRead(bufs, int(n))
 	return int(n), nil
 }
