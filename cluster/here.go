@@ -20,7 +20,7 @@ import (
 const (
 	// hereTimeout bounds what follows from what a sibling has said.
 	hereTimeout = 3 * time.Second
-	// hereEndpointsMax bounds the addresses of a record that a member has added to itself: what somebody else has written comes first, where it is now last.
+	// hereEndpointsMax bounds the addresses of a record that a member adds to itself: what somebody else has written comes first, where it is now last.
 	hereEndpointsMax = 4
 	// formatHere is the version byte of a here.
 	formatHere = 1
@@ -110,22 +110,21 @@ func (s *Service) port() (uint16, bool) {
 
 // record has the cluster's record of this member name an address at which a sibling has reached it, last of all: it may be one of a network that only siblings are in.
 func (s *Service) record(ctx context.Context, at string) error {
-	if _, err := netip.ParseAddrPort(at); err != nil {
-		return blocktree.E("here", blocktree.Invalid, err)
+	if err := s.group.Sync(ctx); err != nil { // what is written is the whole record
+		return err
 	}
 	all, err := s.group.Runtimes()
 	if err != nil {
 		return err
 	}
 	i := slices.IndexFunc(all, func(r blocktree.Runtime) bool { return r.Path == s.cfg.Path && r.Node == s.cfg.Node })
-	named := func(a string) bool { _, err := netip.ParseAddrPort(a); return err != nil }
-	if i < 0 || slices.Contains(all[i].Endpoints, at) || slices.ContainsFunc(all[i].Endpoints, named) {
-		return nil // others are told of it already, or by a server of names
+	if i < 0 {
+		return nil
 	}
 	r := all[i]
-	r.Endpoints = append(slices.Clone(r.Endpoints), at)
-	if more := len(r.Endpoints) - hereEndpointsMax; more > 0 {
-		r.Endpoints = slices.Delete(r.Endpoints, 1, 1+more)
+	var is bool
+	if r.Endpoints, is = withSeen(r.Endpoints, at); !is {
+		return nil
 	}
 	result, err := s.client.propose(ctx, meta.PutRuntime{Runtime: r})
 	if err == nil {
@@ -137,8 +136,24 @@ func (s *Service) record(ctx context.Context, at string) error {
 	return err
 }
 
+// mayNote reports whether an address, "" for none, may be noted on the word of a sibling that is seen at another: nobody is to dial into a kind of network that the sibling is not in.
+func mayNote(at, sibling string) bool {
+	host, _, err := net.SplitHostPort(at)
+	return err == nil && bttp.MayDialBack(host, sibling)
+}
+
+// withSeen is a record's addresses with one behind them; false where that is not to be. Those that somebody else may have written stay, but for the last of so many as this member itself writes.
+func withSeen(endpoints []string, at string) ([]string, bool) {
+	named := func(a string) bool { _, err := netip.ParseAddrPort(a); return err != nil }
+	n := len(endpoints)
+	if named(at) || n > hereEndpointsMax || slices.Contains(endpoints, at) || slices.ContainsFunc(endpoints, named) {
+		return endpoints, false // others are told of it already, or by a server of names
+	}
+	return append(slices.Clone(endpoints[:min(n, hereEndpointsMax-1)]), at), true
+}
+
 // serveHere notes where a sibling is, and where this member is to it. What it is told it believes of siblings only, and nothing but their ports; who lies about where it has reached this member adds an address to
-// a record where nobody is.
+// a record where nobody is, in a network that it is in.
 func (s *Service) serveHere(req *bttp.Request) {
 	h, err := decodeHere(req.Header)
 	node, ok := s.roster.node(req.Conn.Peer().Principal)
@@ -148,7 +163,7 @@ func (s *Service) serveHere(req *bttp.Request) {
 	if look := s.peers.heard(node, &heardAt{req.Conn, h.port}); look != nil {
 		s.requests.Go(look)
 	}
-	if h.at == "" || !s.noting.CompareAndSwap(false, true) {
+	if !mayNote(h.at, req.Conn.RemoteAddr()) || !s.noting.CompareAndSwap(false, true) {
 		return
 	}
 	s.requests.Go(func() {

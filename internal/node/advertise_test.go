@@ -34,3 +34,31 @@ func FuzzDecodeAdvertised(f *testing.F) {
 		}
 	})
 }
+
+// TestMoved: addresses of before at the beginning of a record are replaced, what a node was seen at stays behind them, and what somebody gave it stays as it is.
+func TestMoved(t *testing.T) {
+	a, b, c, name := "10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000", "node1.example.com:7000"
+	for _, x := range []struct {
+		what                string
+		has, was, now, want []string // nil: it stays
+	}{
+		{"as it was", []string{a}, []string{a}, []string{b}, []string{b}},
+		{"as it is", []string{b}, []string{a}, []string{b}, []string{b}},
+		{"seen elsewhere", []string{a, c}, []string{a}, []string{b}, []string{b, c}},
+		{"seen there already", []string{a, b}, []string{a}, []string{b}, []string{b}},
+		{"done, and seen elsewhere", []string{b, c}, []string{a}, []string{b}, []string{b, c}},
+		{"two before", []string{a, b, c}, []string{a, b}, []string{b}, []string{b, c}},
+		{"one less", []string{a, b}, []string{a, b}, []string{a}, []string{a}},
+		{"one more", []string{a}, []string{a}, []string{a, b}, []string{a, b}},
+		{"one more, done", []string{a, b, c}, []string{a}, []string{a, b}, []string{a, b, c}},
+		{"a name more, done", []string{a, name}, []string{a}, []string{a, name}, []string{a, name}},
+		{"another one first", []string{c, a}, []string{a}, []string{b}, nil},
+		{"a name behind", []string{a, name}, []string{a}, []string{b}, nil},
+		{"none of before", []string{a}, nil, []string{b}, nil},
+		{"nothing", nil, []string{a}, []string{b}, nil},
+	} {
+		if got, ok := moved(x.has, x.was, x.now); ok != (x.want != nil) || ok && !slices.Equal(got, x.want) {
+			t.Errorf("%s: %q, %v", x.what, got, ok)
+		}
+	}
+}
