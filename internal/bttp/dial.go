@@ -28,10 +28,13 @@ type dialing struct {
 	ready chan struct{} // closed when conn or err is set
 	conn  *Conn
 	err   error
-	brief bool          // nobody has asked for it to be kept; this and lent are under Endpoint.mu
+	brief bool          // nobody has asked for it to be kept; this and the next three are under Endpoint.mu
 	lent  time.Time     // when somebody asked for it last
+	wait  int           // how many wait for it
+	left  bool          // the attempt was given up, as nobody did and others had no room
 	addrs []string      // that are tried, one after the other; under Endpoint.mu
 	more  chan struct{} // there are further ones
+	stop  func()        // ends the attempt
 }
 
 // Dial returns the connection to the runtime, made now or before: all callers of one principal share one, and close
@@ -58,7 +61,9 @@ func (e *Endpoint) dialFor(ctx context.Context, r blocktree.Runtime, brief bool)
 		}
 		select {
 		case <-d.ready:
+			e.leaveDial(d)
 		case <-ctx.Done():
+			e.leaveDial(d)
 			return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: contextKind(ctx), Err: ctx.Err()}
 		}
 		if d.err != nil {
@@ -89,6 +94,7 @@ func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (*dialing, error) 
 	if d := e.dialed[r.Principal]; d != nil {
 		d.brief, d.lent = d.brief && brief, time.Now()
 		d.add(r.Endpoints)
+		d.wait++
 		return d, nil
 	}
 	if brief {
@@ -97,21 +103,35 @@ func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (*dialing, error) 
 		}
 	}
 	d := &dialing{ready: make(chan struct{}), addrs: slices.Clone(r.Endpoints[:min(len(r.Endpoints), dialAddrsMax)]), more: make(chan struct{}, 1), brief: brief,
-		lent: time.Now()}
+		lent: time.Now(), wait: 1}
+	ctx, stop := context.WithCancel(e.ctx)
+	d.stop = stop
 	e.dialed[r.Principal] = d
 	e.tasks.Add(1)
 	go func() {
 		defer e.tasks.Done()
-		conn, err := e.dial(r, d)
+		defer stop()
+		conn, err := e.dial(ctx, r, d)
 		e.mu.Lock()
 		d.conn, d.err = conn, err
-		if err != nil || conn.Err() != nil {
+		if (err != nil || conn.Err() != nil) && e.dialed[r.Principal] == d {
 			delete(e.dialed, r.Principal)
 		}
+		left := d.left
 		e.mu.Unlock()
 		close(d.ready)
+		if left && err == nil {
+			conn.fail(errBriefly("others are asked"))
+		}
 	}()
 	return d, nil
+}
+
+// leaveDial says that somebody does not wait for a dialing any more.
+func (e *Endpoint) leaveDial(d *dialing) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d.wait--
 }
 
 // matches refuses a peer that is not what the runtime record says.

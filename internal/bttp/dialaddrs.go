@@ -44,12 +44,12 @@ func (e *Endpoint) addr(d *dialing, i int) string {
 }
 
 // dial tries the addresses of an attempt one after the other: the next when the one before has failed, has taken addrHeadStart, or is told of. The first that is there is used.
-func (e *Endpoint) dial(r blocktree.Runtime, d *dialing) (*Conn, error) {
+func (e *Endpoint) dial(ctx context.Context, r blocktree.Runtime, d *dialing) (*Conn, error) {
 	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
 	if err != nil {
 		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Err: err}
 	}
-	ctx, cancel := context.WithCancel(e.ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan attempt, dialAddrsMax)
 	begun, ended := 0, 0
@@ -95,7 +95,7 @@ func (e *Endpoint) dial(r blocktree.Runtime, d *dialing) (*Conn, error) {
 				kind = k
 			}
 			errs = append(errs, a.err)
-			if ended == begun && e.addr(d, begun) == "" {
+			if ended == begun && (e.addr(d, begun) == "" || ctx.Err() != nil) {
 				if e.ctx.Err() != nil {
 					kind = blocktree.Closed
 				}
