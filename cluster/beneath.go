@@ -50,7 +50,7 @@ func (c *Client) beneath(ctx context.Context, path blocktree.Path, do func(ctx c
 	return w.out, w.more
 }
 
-// beneathWalk goes from a cluster to those beneath it. What a cluster says of its children is believed of directories below its own alone, and each is asked once: one that lies leads nobody around.
+// beneathWalk goes from a cluster to those beneath it. What a cluster says of its children is believed of directories below its own, at or beneath the one that is meant, and each is asked once: one that lies leads nobody around.
 type beneathWalk struct {
 	children func(of *Client, path blocktree.Path) (meta.Answer, error)
 	ask      func(of *Client, dir blocktree.Path) (Beneath, *Client)
@@ -73,7 +73,7 @@ func (w *beneathWalk) visit(of *Client, path blocktree.Path) {
 	}
 	for _, dir := range a.Children {
 		switch {
-		case dir == path || !dir.Within(path) || w.met[dir]:
+		case dir == of.cfg.Scope || !dir.Within(path) || w.met[dir]:
 			continue
 		case len(w.met) == beneathMax:
 			w.more = true
