@@ -27,44 +27,71 @@ const (
 	beneathPause = 100 * time.Millisecond
 	// beneathAtOnce are asked at the same time.
 	beneathAtOnce = 16
+	// beneathMax bounds the clusters that are asked for one change: as many as a domain may have, and an end where one of them makes others up.
+	beneathMax = 16 * meta.ChildrenMax
 )
 
 // beneath calls do with the client of each cluster beneath a directory of this client's cluster, to any depth, many at a time, and returns what it says, ascending by directory. With more there are others, which were not asked.
 func (c *Client) beneath(ctx context.Context, path blocktree.Path, do func(ctx context.Context, cc *Client, b *Beneath)) (out []Beneath, more bool) {
-	room := make(chan struct{}, beneathAtOnce)
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	var visit func(of *Client, path blocktree.Path)
-	visit = func(of *Client, path blocktree.Path) {
-		short, cancel := context.WithTimeout(ctx, beneathWait)
-		defer cancel()
-		a, err := of.queryHere(short, meta.Query{Kind: meta.QueryChildren, Path: path})
-		if err == nil {
-			err = a.Err("cluster")
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if more = more || a.More; err != nil {
-			out = append(out, Beneath{Dir: path, Err: err})
-		}
-		for _, dir := range a.Children {
-			wg.Go(func() {
-				room <- struct{}{}
-				b, cc := of.askBeneath(ctx, dir, do)
-				<-room
-				mu.Lock()
-				out = append(out, b)
-				mu.Unlock()
-				if cc != nil {
-					visit(cc, dir)
-				}
-			})
-		}
+	w := beneathWalk{room: make(chan struct{}, beneathAtOnce), met: map[blocktree.Path]bool{},
+		children: func(of *Client, path blocktree.Path) (meta.Answer, error) {
+			short, cancel := context.WithTimeout(ctx, beneathWait)
+			defer cancel()
+			a, err := of.queryHere(short, meta.Query{Kind: meta.QueryChildren, Path: path})
+			if err == nil {
+				err = a.Err("cluster")
+			}
+			return a, err
+		},
+		ask: func(of *Client, dir blocktree.Path) (Beneath, *Client) { return of.askBeneath(ctx, dir, do) }}
+	w.visit(c, path)
+	w.wg.Wait()
+	slices.SortStableFunc(w.out, func(a, b Beneath) int { return strings.Compare(string(a.Dir), string(b.Dir)) })
+	return w.out, w.more
+}
+
+// beneathWalk goes from a cluster to those beneath it. What a cluster says of its children is believed of directories below its own, at or beneath the one that is meant, and each is asked once: one that lies leads nobody around.
+type beneathWalk struct {
+	children func(of *Client, path blocktree.Path) (meta.Answer, error)
+	ask      func(of *Client, dir blocktree.Path) (Beneath, *Client)
+	room     chan struct{} // a token per cluster that is being asked
+
+	wg   sync.WaitGroup
+	mu   sync.Mutex
+	met  map[blocktree.Path]bool
+	out  []Beneath
+	more bool
+}
+
+// visit asks a cluster for its children beneath a directory, and each of those for theirs.
+func (w *beneathWalk) visit(of *Client, path blocktree.Path) {
+	a, err := w.children(of, path)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.more = w.more || a.More; err != nil {
+		w.out = append(w.out, Beneath{Dir: path, Err: err})
 	}
-	visit(c, path)
-	wg.Wait()
-	slices.SortStableFunc(out, func(a, b Beneath) int { return strings.Compare(string(a.Dir), string(b.Dir)) })
-	return out, more
+	for _, dir := range a.Children {
+		switch {
+		case dir == of.cfg.Scope || !dir.Within(path) || w.met[dir]:
+			continue
+		case len(w.met) == beneathMax:
+			w.more = true
+			return
+		}
+		w.met[dir] = true
+		w.wg.Go(func() {
+			w.room <- struct{}{}
+			b, cc := w.ask(of, dir)
+			<-w.room
+			w.mu.Lock()
+			w.out = append(w.out, b)
+			w.mu.Unlock()
+			if cc != nil {
+				w.visit(cc, dir)
+			}
+		})
+	}
 }
 
 // askBeneath has do ask one of them; the client is nil where it cannot be asked.

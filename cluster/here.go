@@ -110,8 +110,8 @@ func (s *Service) port() (uint16, bool) {
 
 // record has the cluster's record of this member name an address at which a sibling has reached it, last of all: it may be one of a network that only siblings are in.
 func (s *Service) record(ctx context.Context, at string) error {
-	if _, err := netip.ParseAddrPort(at); err != nil {
-		return blocktree.E("here", blocktree.Invalid, err)
+	if err := s.group.Sync(ctx); err != nil { // what is written is the whole record
+		return err
 	}
 	all, err := s.group.Runtimes()
 	if err != nil {
@@ -161,8 +161,14 @@ func withSeen(record, given []string, at string) []string {
 	return slices.Concat(record[:first], seen)
 }
 
+// mayNote reports whether an address, "" for none, may be noted on the word of a sibling that is seen at another: nobody is to dial into a kind of network that the sibling is not in.
+func mayNote(at, sibling string) bool {
+	host, _, err := net.SplitHostPort(at)
+	return err == nil && bttp.MayDialBack(host, sibling)
+}
+
 // serveHere notes where a sibling is, and where this member is to it. What it is told it believes of siblings only, and nothing but their ports; who lies about where it has reached this member adds an address to
-// a record where nobody is.
+// a record where nobody is, in a network that it is in.
 func (s *Service) serveHere(req *bttp.Request) {
 	h, err := decodeHere(req.Header)
 	node, ok := s.roster.node(req.Conn.Peer().Principal)
@@ -172,7 +178,7 @@ func (s *Service) serveHere(req *bttp.Request) {
 	if look := s.peers.heard(node, &heardAt{req.Conn, h.port}); look != nil {
 		s.requests.Go(look)
 	}
-	if h.at == "" || !s.noting.CompareAndSwap(false, true) {
+	if !mayNote(h.at, req.Conn.RemoteAddr()) || !s.noting.CompareAndSwap(false, true) {
 		return
 	}
 	s.requests.Go(func() {

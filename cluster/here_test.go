@@ -26,6 +26,22 @@ func TestWithSeen(t *testing.T) {
 	}
 }
 
+// TestNoteOfOneNetwork: a sibling has no address of a kind of network noted that it is not in itself.
+func TestNoteOfOneNetwork(t *testing.T) {
+	for _, x := range []struct {
+		at, sibling string
+		may         bool
+	}{
+		{"203.0.113.1:7000", "10.0.0.2:40000", true}, {"10.0.0.1:7000", "10.0.0.2:40000", true}, {"127.0.0.1:7000", "127.0.0.1:40000", true},
+		{"10.0.0.1:22", "203.0.113.2:40000", false}, {"127.0.0.1:22", "203.0.113.2:40000", false}, {"127.0.0.1:22", "10.0.0.2:40000", false}, {"[fe80::1]:22", "10.0.0.2:40000", false},
+		{"0.0.0.0:7000", "10.0.0.2:40000", false}, {"", "10.0.0.2:40000", false},
+	} {
+		if got := mayNote(x.at, x.sibling); got != x.may {
+			t.Errorf("%q of %s: %v", x.at, x.sibling, got)
+		}
+	}
+}
+
 // FuzzDecodeHere: what a sibling says of where it is is read as it was written, or refused.
 func FuzzDecodeHere(f *testing.F) {
 	f.Add((&here{port: 7001, at: "192.0.2.1:7001"}).encode())

@@ -16,6 +16,7 @@ import (
 type briefBed struct {
 	*domain
 	t     *testing.T
+	net   *simnet.Net
 	asker *Endpoint
 	at    []blocktree.Runtime
 }
@@ -26,8 +27,8 @@ const briefSilent = "10.9.9.9"
 // briefly runs a test with n runtimes that can be asked.
 func briefly(t *testing.T, n int, test func(b *briefBed)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &briefBed{domain: newDomain(t), t: t}
 		net := simnet.New(1)
+		b := &briefBed{domain: newDomain(t), t: t, net: net}
 		host := func(i int) *simnet.Host { return net.Host(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i + 1)})) }
 		for i := range n {
 			c := b.config(fmt.Sprintf("n%d", i))
@@ -146,6 +147,38 @@ func TestBriefIsFreshWhenItIsThere(t *testing.T) {
 		}
 		if conn != nil && conn.Err() != nil {
 			b.t.Errorf("it made room before it was asked anything: %v", conn.Err())
+		}
+	})
+}
+
+// TestBriefInVain: attempts that nobody waits for any more keep no others from being asked, and end.
+func TestBriefInVain(t *testing.T) {
+	const most = blocktree.BriefConnectionsMax
+	briefly(t, 2, func(b *briefBed) {
+		host := netip.AddrFrom4([4]byte{10, 9, 0, 1})
+		b.net.Set(netip.AddrFrom4([4]byte{10, 0, 0, 4}), host, simnet.Link{Cut: true})
+		ctx, cancel := context.WithCancel(b.t.Context())
+		cancel()
+		for i := range 3 * most {
+			r := blocktree.Runtime{Principal: blocktree.PrincipalOf([]byte(fmt.Sprint(i))), Endpoints: []string{"10.9.0.1:7000"}}
+			if _, err := b.asker.DialBriefly(ctx, r); blocktree.KindOf(err) != blocktree.Canceled {
+				t.Fatalf("%d: %v", i, err)
+			}
+		}
+		for i := range b.at {
+			if err := b.ask(i, 0); err != nil {
+				t.Fatalf("who is there: %v", err)
+			}
+		}
+		b.asker.mu.Lock()
+		n := len(b.asker.dialed)
+		b.asker.mu.Unlock()
+		if n > most {
+			t.Errorf("%d are being dialled", n)
+		}
+		time.Sleep(2 * blocktree.HandshakeTimeout)
+		if n := b.open(); n != len(b.at) {
+			t.Errorf("%d connections, not %d", n, len(b.at))
 		}
 	})
 }

@@ -28,12 +28,15 @@ type dialing struct {
 	ready chan struct{} // closed when conn or err is set
 	conn  *Conn
 	err   error
-	brief bool              // nobody has asked for it to be kept; this and lent are under Endpoint.mu
+	brief bool              // nobody has asked for it to be kept; all but the channels and stop are under Endpoint.mu
 	lent  time.Time         // when somebody asked for it last
 	said  blocktree.Runtime // what who began it was told of the peer
-	addrs []string          // that are tried, one after the other; these and begun are under Endpoint.mu
+	addrs []string          // that are tried, one after the other
 	begun int               // so many of them have been
 	more  chan struct{}     // there are further ones
+	wait  int               // how many wait for it
+	left  bool              // the attempt was given up, as nobody did and others had no room
+	stop  func()            // ends the attempt
 }
 
 // Dial returns the connection to the runtime, made now or before: all callers of one principal share one, and close
@@ -60,7 +63,9 @@ func (e *Endpoint) dialFor(ctx context.Context, r blocktree.Runtime, brief bool)
 		}
 		select {
 		case <-d.ready:
+			e.leaveDial(d)
 		case <-ctx.Done():
+			e.leaveDial(d)
 			return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: contextKind(ctx), Err: ctx.Err()}
 		}
 		if d.err != nil && !own && (d.said.Path != r.Path || !slices.Equal(d.said.Services, r.Services)) && ctx.Err() == nil {
@@ -94,6 +99,7 @@ func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (d *dialing, own b
 	if d := e.dialed[r.Principal]; d != nil {
 		d.brief, d.lent = d.brief && brief, time.Now()
 		d.add(r.Endpoints)
+		d.wait++
 		return d, false, nil
 	}
 	if brief {
@@ -102,21 +108,35 @@ func (e *Endpoint) startDial(r blocktree.Runtime, brief bool) (d *dialing, own b
 		}
 	}
 	d = &dialing{ready: make(chan struct{}), said: r, addrs: slices.Clone(r.Endpoints[:min(len(r.Endpoints), dialAddrsMax)]), more: make(chan struct{}, 1), brief: brief,
-		lent: time.Now()}
+		lent: time.Now(), wait: 1}
+	ctx, stop := context.WithCancel(e.ctx)
+	d.stop = stop
 	e.dialed[r.Principal] = d
 	e.tasks.Add(1)
 	go func() {
 		defer e.tasks.Done()
-		conn, err := e.dial(r, d)
+		defer stop()
+		conn, err := e.dial(ctx, r, d)
 		e.mu.Lock()
 		d.conn, d.err, d.lent = conn, err, time.Now()
-		if err != nil || conn.Err() != nil {
+		if (err != nil || conn.Err() != nil) && e.dialed[r.Principal] == d {
 			delete(e.dialed, r.Principal)
 		}
+		left := d.left
 		e.mu.Unlock()
 		close(d.ready)
+		if left && err == nil {
+			conn.fail(errBriefly("others are asked"))
+		}
 	}()
 	return d, true, nil
+}
+
+// leaveDial says that somebody does not wait for a dialing any more.
+func (e *Endpoint) leaveDial(d *dialing) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d.wait--
 }
 
 // notAsSaid is why a peer is not what the runtime record says. It has proven the key: at its other addresses it is no different.

@@ -57,12 +57,12 @@ func (e *Endpoint) next(d *dialing, begin bool) string {
 }
 
 // dial tries the addresses of an attempt one after the other: the next when the one before has failed, has taken addrHeadStart, or is told of. The first that is there is used. It ends, too, when the peer is reached and is not what r says, as whoever else waits for it may know better.
-func (e *Endpoint) dial(r blocktree.Runtime, d *dialing) (*Conn, error) {
+func (e *Endpoint) dial(ctx context.Context, r blocktree.Runtime, d *dialing) (*Conn, error) {
 	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
 	if err != nil {
 		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Err: err}
 	}
-	ctx, cancel := context.WithCancel(e.ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan attempt, dialAddrsMax)
 	begun, ended := 0, 0
@@ -109,7 +109,7 @@ func (e *Endpoint) dial(r blocktree.Runtime, d *dialing) (*Conn, error) {
 			}
 			errs = append(errs, a.err)
 			var not notAsSaid
-			if errors.As(a.err, &not) || ended == begun && e.next(d, false) == "" {
+			if errors.As(a.err, &not) || ended == begun && (e.next(d, false) == "" || ctx.Err() != nil) {
 				if e.ctx.Err() != nil {
 					kind = blocktree.Closed
 				}

@@ -11,8 +11,10 @@ import (
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
 	"blocktree/crypto/cred"
+	"blocktree/crypto/keys"
 	"blocktree/fs"
 	"blocktree/internal/bttp"
+	"blocktree/internal/file"
 	"blocktree/internal/node"
 	"blocktree/internal/testenv"
 	"blocktree/route"
@@ -227,6 +229,71 @@ func TestSpeaksFromAbove(t *testing.T) {
 			}
 			if _, err := c.Grant(root, b.Path("/rack1/sub"), meta.Grant{Subject: meta.Subject{Path: b.Path("/anybody")}, Rights: meta.RightRead}); blocktree.KindOf(err) != blocktree.Permission {
 				b.T.Errorf("%s grants for user id 0: %v", x.what, err)
+			}
+		}
+	})
+}
+
+// TestFoundRenames: F1. A service above renames in a child's cluster, in its caller's name: who may there by rights does, with the record of the file, which opens by its new name; nobody else does, and nothing crosses clusters.
+func TestFoundRenames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFoundWorld(t, "root")
+		ctx, admin, alice := t.Context(), w.Client(), uint32(1000)
+		for _, short := range []string{"/rack1/hers", "/rack1/hers/in"} {
+			if err := admin.MakeDir(ctx, w.Path(short), 0o755, false); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := admin.SetOwner(ctx, w.Path(short), &alice, &alice); err != nil {
+				t.Fatal(err)
+			}
+		}
+		owner, other := w.Finder(nil, "owner", alice, alice), w.Finder(nil, "other", 1001, 1001)
+		if err := owner.Create(ctx, w.Path("/rack1/hers/f"), fs.CreateOptions{SizeBytes: 1 << 20, Code: blocktree.Code{Data: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range []struct {
+			name     string
+			c        *fs.Client
+			from, to string
+			want     blocktree.Kind
+		}{
+			{"by somebody else", other, "/rack1/hers/f", "/rack1/hers/g", blocktree.Permission},
+			{"by nobody in particular", w.Finder(nil, "", 0, 0), "/rack1/hers/f", "/rack1/hers/g", blocktree.Permission},
+			{"into a directory that is another's", owner, "/rack1/hers/f", "/rack1/g", blocktree.Permission},
+			{"to another cluster", owner, "/rack1/hers/f", "/g", blocktree.CrossDevice},
+			{"by its owner", owner, "/rack1/hers/f", "/rack1/hers/in/g", 0},
+		} {
+			if err := x.c.Rename(ctx, w.Path(x.from), w.Path(x.to), true); blocktree.KindOf(err) != x.want || err == nil && x.want != 0 {
+				t.Errorf("%s: %v, want %v", x.name, err, x.want)
+			}
+		}
+		if got := w.try(owner, "/rack1/hers/in/g", true); got != "rw /" {
+			t.Errorf("by its new name: %s", got)
+		}
+	})
+}
+
+// TestFoundHolds: F1. What whoever holds a file says to its cluster beside the lease, a service above says, too: that it has heard of a newer access record, and of a file of integrity tree its records.
+func TestFoundHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFoundWorld(t, "root")
+		ctx, admin, alice := t.Context(), w.Client(), uint32(1000)
+		owner := w.Finder(nil, "owner", alice, alice)
+		if err := file.Create(ctx, admin, w.Path("/rack1/tree"), file.CreateOptions{SizeBytes: 1 << 20, Code: blocktree.Code{Data: 1}, Readers: []keys.PublicKey{w.Reader.Public()}, Tree: true}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := admin.SetOwner(ctx, w.Path("/rack1/tree"), &alice, &alice); err != nil {
+			t.Fatal(err)
+		}
+		for _, short := range []string{"/rack1/tree", "/rack1/f"} {
+			if _, err := (&file.Admin{Client: admin, Reader: w.Reader}).Rekey(ctx, w.Path(short)); err != nil {
+				t.Fatalf("%s: %v", short, err)
+			}
+			for range 2 {
+				if got := w.try(owner, short, true); got != "rw /" {
+					t.Errorf("%s: %s", short, got)
+				}
+				time.Sleep(10 * time.Second)
 			}
 		}
 	})

@@ -2,6 +2,7 @@ package fastrung
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -95,5 +96,41 @@ func TestNodeMoves(t *testing.T) {
 			t.Errorf("somebody's addresses are replaced: %v", got)
 		}
 		healthy()
+	})
+}
+
+// TestMovesAfterRoaming: a record that a node has added an address to, as it was reached there, follows its configuration as any other: what it was configured to have is replaced, what stands behind stays behind, and nothing is
+// put back and forth.
+func TestMovesAfterRoaming(t *testing.T) {
+	withChild(t, func(b *bed, child *testenv.Simulated) {
+		inside := child.Client()
+		of := func(c *cluster.Client, path blocktree.Path) []string {
+			hosts, err := c.Hosts(b.T.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return endpoints(t, hosts, path)
+		}
+		for i, x := range []struct {
+			d *testenv.Simulated
+			c *cluster.Client
+		}{{b.Simulated, b.client}, {child, inside}} {
+			path, before := x.d.Members[1].Path, x.d.Members[1].Endpoints[0]
+			seen := fmt.Sprintf("10.0.77.%d", i+1)
+			x.d.Move(x.d.NodeAddr(1), netip.MustParseAddr(seen))
+			x.d.Await("it to be noted where it is seen", func() bool { return slices.Equal(of(x.c, path), []string{before, seen + ":7000"}) })
+			x.d.Stop(1)
+			members := x.d.Members
+			x.d.Members = slices.Clone(members)
+			x.d.Members[1].Endpoints = []string{seen + ":7001"}
+			x.d.Start(1)
+			x.d.Members = members
+			x.d.Await("its record to follow its configuration", func() bool { return of(x.c, path)[0] == seen+":7001" })
+			now := of(x.c, path)
+			time.Sleep(time.Minute)
+			if got := of(x.c, path); !slices.Equal(got, now) || slices.Contains(got, before) {
+				t.Errorf("its record had %v, and has %v", now, got)
+			}
+		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc32"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -122,42 +123,43 @@ func (n *Node) tell(ctx context.Context, was, now []string) error {
 		return err
 	}
 	i := slices.IndexFunc(records, func(r blocktree.Runtime) bool { return r.Path == c.Path })
-	var next []string
-	if i >= 0 {
-		next = follow(records[i].Endpoints, was, now)
-	}
-	switch {
-	case next == nil:
-		c.Logger.Info("the node's process record has other addresses than its configuration had, and stays", "addresses", now)
-		return nil
-	case slices.Equal(next, records[i].Endpoints):
+	if i < 0 {
 		return nil
 	}
 	r := records[i]
-	r.Endpoints = next
+	endpoints, ok := moved(r.Endpoints, was, now)
+	switch {
+	case !ok:
+		c.Logger.Info("the node's process record has other addresses than its configuration had, and stays", "addresses", now)
+		return nil
+	case slices.Equal(r.Endpoints, endpoints):
+		return nil
+	}
+	r.Endpoints = endpoints
 	if err = client.AddNode(ctx, r); err == nil {
-		c.Logger.Info("the node's process record has its new addresses", "addresses", next, "before", was)
+		c.Logger.Info("the node's process record has its new addresses", "addresses", now, "before", was)
 	}
 	return err
 }
 
-// follow is what a record's addresses become where those of the configuration were some and are others now: nil if the record does not begin with either. What the node has put behind them itself, as its siblings have
-// seen it there (docs/design/0043-roaming.md), stays behind.
-func follow(record, was, now []string) []string {
-	begins := func(with []string) bool { return len(record) >= len(with) && slices.Equal(record[:len(with)], with) }
-	switch {
-	case begins(now):
-		return record
-	case !begins(was):
-		return nil
+// moved is what a record has from now on that begins with the addresses of before, or with those of now; of any other it says no. What stands behind them the node was seen at (docs/design/0043), and stays there.
+func moved(has, was, now []string) (endpoints []string, ok bool) {
+	named := func(a string) bool { _, err := netip.ParseAddrPort(a); return err != nil } // which somebody gave it
+	if !begins(has, was) || slices.ContainsFunc(has[len(was):], named) {
+		return has, begins(has, now)
 	}
-	next := slices.Clone(now)
-	for _, at := range record[len(was):] {
-		if !slices.Contains(next, at) && len(next) < meta.EndpointsMax {
-			next = append(next, at)
+	endpoints = slices.Clone(now)
+	for _, a := range has[len(was):] {
+		if !slices.Contains(endpoints, a) && len(endpoints) < meta.EndpointsMax {
+			endpoints = append(endpoints, a)
 		}
 	}
-	return next
+	return endpoints, true
+}
+
+// begins reports whether a record has these addresses first.
+func begins(has, first []string) bool {
+	return len(first) > 0 && len(has) >= len(first) && slices.Equal(has[:len(first)], first)
 }
 
 // dialRecords makes a client of the cluster that keeps the node's process record: of a delegated directory the one above, from which the node's own takes it over.
