@@ -71,18 +71,37 @@ func (m *mover) rename(ctx context.Context) error {
 	case blocktree.KindOf(err) != blocktree.NotFound:
 		return err
 	}
+	if m.Roots != nil && m.from != m.to && inode.Kind == meta.KindFile { // before anything is signed
+		if m.seen, err = m.carried(inode); err != nil {
+			return err
+		}
+	}
 	if m.from != m.to && !m.to.Within(m.from) { // else there is nothing to be done, or it is refused
 		if err := m.collect(ctx, m.from, m.to, inode, true); err != nil {
 			return err
 		}
 	}
-	if m.Roots != nil && inode.Integrity == meta.IntegrityTree {
-		if m.seen, err = m.Roots.Load(m.from); err != nil {
-			return err
-		}
-	}
 	op.Records = m.records
 	return m.client.Rename(ctx, op)
+}
+
+// carried is what is kept of the file for its new name; nil where nothing is known of it. One that opening would refuse is refused: the record that is signed now would make it one that was made anew.
+func (m *mover) carried(inode *meta.Inode) (*Seen, error) {
+	o := &OpenOptions{Roots: m.Roots}
+	seen, err := remembered(m.from, inode, o)
+	if err != nil || seen == nil {
+		return nil, err
+	}
+	var a *keys.Access
+	if len(inode.Access) > 0 {
+		if a, err = recordOf(m.from, inode, m.Pins); err != nil {
+			return nil, err
+		}
+	}
+	if seen.isOf(inode.ID, a) {
+		return seen, nil
+	}
+	return nil, madeAnew(m.from, seen, inode, a, o)
 }
 
 // collect makes the records of what is at from, and beneath. outside says that no directory between that and what is moved has a key.
@@ -184,7 +203,7 @@ func (m *mover) rewrapped(ctx context.Context, from blocktree.Path, a *keys.Acce
 // remember keeps what was seen of what has another name now under that.
 func (m *mover) remember() error {
 	if m.seen != nil {
-		if err := m.Roots.Save(m.to, *m.seen); err != nil {
+		if err := m.keep(); err != nil {
 			return err
 		}
 	}
@@ -197,4 +216,18 @@ func (m *mover) remember() error {
 		}
 	}
 	return nil
+}
+
+// replacer is a Roots that keeps also what is older than what was kept, of another file.
+type replacer interface {
+	Replace(path blocktree.Path, s Seen) error
+}
+
+// keep has the root kept by the new name, in the place of that of whatever had the name, also of what was made later.
+func (m *mover) keep() error {
+	was, err := m.Roots.Load(m.to)
+	if r, ok := m.Roots.(replacer); ok && err == nil && was != nil && !was.sameFile(m.seen) {
+		return r.Replace(m.to, *m.seen)
+	}
+	return m.Roots.Save(m.to, *m.seen)
 }
