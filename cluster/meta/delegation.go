@@ -135,10 +135,14 @@ func (s *state) elsewhere(o Op) Result {
 	return Result{}
 }
 
-// moving refuses what is to be done with a directory, known by its id, that is on its way to a child: what the child has taken already nobody would take again. It has another id there.
+// moving refuses what is to be done with a directory, known by its id, that is on its way to a child: what the child has taken already nobody would take again. It has another id there, by which it is refused until the child has been told that
+// what it has is what there is.
 func (s *state) moving(f blocktree.FileID) (r Result) {
 	if i := s.inode(f); i == nil || i.Kind != KindDir {
 		return r
+	}
+	if sb := s.superblock(); sb != nil && sb.Taking != TakingNothing {
+		return refuse(blocktree.Unavailable, "the cluster of %s is taking its directory over", sb.Dir.Short()).hinted("ask again in a moment")
 	}
 	s.upward(f.Inode, func(n blocktree.Inode) bool {
 		d := s.inode(blocktree.FileID{Generation: f.Generation, Inode: n})

@@ -137,7 +137,32 @@ func (s *state) moveOf(from blocktree.FileID) *Move {
 	return nil
 }
 
-func (s *state) setMove(m *Move) { store(s, kindMove, inodeRest(m.To.Inode), m, putMove) }
+func (s *state) setMove(m *Move) {
+	s.note(kindMove, m.To)
+	store(s, kindMove, inodeRest(m.To.Inode), m, putMove)
+}
+
+// note counts what is to be noted of a file, unless it is noted already; unnote forgets it.
+func (s *state) note(kind byte, f blocktree.FileID) {
+	if _, there := s.get(kind, inodeRest(f.Inode)); !there {
+		s.counts.moves++
+	}
+}
+
+func (s *state) unnote(kind byte, f blocktree.FileID) {
+	s.del(kind, inodeRest(f.Inode))
+	s.counts.moves -= min(s.counts.moves, 1)
+}
+
+// renameMoves has moves go by the path that a file gets. One that was not adopted has its old file beneath, which is not renamed.
+func (s *state) renameMoves(from, to blocktree.Path) {
+	for _, m := range s.moves() {
+		if m.Adopted && m.Path.Within(from) {
+			m.Path = to + m.Path[len(from):]
+			s.setMove(&m)
+		}
+	}
+}
 
 func (s *state) left(f blocktree.FileID) *left {
 	l := value(s, kindLeft, inodeRest(f.Inode), getLeft)
@@ -166,7 +191,7 @@ func (s *state) standsStill(o Op) Result {
 	case m == nil, m.Adopted && !holds:
 		return Result{}
 	case m.Adopted:
-		return refuse(blocktree.Busy, "%s was moved here, and its old file is not gone yet", m.Path.Short()).hinted("finish that: btnode dir migrate %s", m.Path.Short())
+		return refuse(blocktree.Busy, "%s was moved here, and its old file is not gone yet", m.Path.Short()).hinted("finish that: btnode dir migrate %s, or the directory %s", m.Path.Short(), s.superblock().Dir.Short())
 	case holds && (s.caller == nil || s.caller.all() || s.isHost(s.caller)):
 		return Result{}
 	}
@@ -250,7 +275,7 @@ func (s *state) dropMove(m *Move) Result {
 		}
 		s.forget(i)
 	}
-	s.del(kindMove, inodeRest(m.To.Inode))
+	s.unnote(kindMove, m.To)
 	return Result{}
 }
 
@@ -268,6 +293,7 @@ func (s *state) depart(o Depart) Result {
 	case s.claim(held) != nil:
 		return refuse(blocktree.Busy, "%s is taking it over", held.Claimant.Short())
 	}
+	s.note(kindLeft, o.File)
 	store(s, kindLeft, inodeRest(o.File.Inode), &left{o.File, o.To, o.CopyEpoch}, putLeft)
 	return Result{Inode: i}
 }
@@ -283,7 +309,7 @@ func (s *state) stay(o Stay) Result {
 	if cmp.Or(cmp.Compare(l.to.Generation, o.To.Generation), cmp.Compare(l.to.Inode, o.To.Inode), cmp.Compare(l.copyEpoch, o.Epoch)) > 0 {
 		return refuse(blocktree.Fenced, "file %v is moved by somebody else", o.File)
 	}
-	s.del(kindLeft, inodeRest(o.File.Inode))
+	s.unnote(kindLeft, o.File)
 	return Result{}
 }
 
@@ -330,7 +356,7 @@ func (s *state) removeLeft(o RemoveLeft) Result {
 		return r
 	}
 	s.forget(i)
-	s.del(kindLeft, inodeRest(o.File.Inode))
+	s.unnote(kindLeft, o.File)
 	return Result{}
 }
 
@@ -342,6 +368,6 @@ func (s *state) endMove(o EndMove) Result {
 	case !m.Adopted:
 		return refuse(blocktree.Invalid, "copy %v is not adopted", o.File)
 	}
-	s.del(kindMove, inodeRest(o.File.Inode))
+	s.unnote(kindMove, o.File)
 	return Result{}
 }

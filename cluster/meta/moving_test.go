@@ -149,3 +149,24 @@ func TestMemberKeepsItsStore(t *testing.T) {
 		}
 	}
 }
+
+// TestTakingStandsStill: what is said of a directory by the id that it has in a child which is taking over is refused, as it would be something else than what the parent has, and is said again by its path later.
+func TestTakingStandsStill(t *testing.T) {
+	parent := delegatedTo(t)
+	child := childOf(t, parent)
+	takeAll(t, parent, child, path("/rack"), 1)
+	at, _ := child.view().follow(child.view().superblock(), path("/rack/sub"))
+	sub := at.found.file
+	ofDir := []Op{SetAttr{File: sub, Mask: AttrMode, Mode: 0o700}, PutGrant{sub, grantTo(somebody(11, 11), RightRead)}, SetAccess{sub, record(1)}}
+	for _, o := range ofDir {
+		if r := child.as(admin(), 2, o); r.Kind != blocktree.Unavailable || r.Hint == "" {
+			t.Errorf("%T in a child that is taking over: %v, %q", o, r.Kind, r.Hint)
+		}
+	}
+	parent.mustAs(hostCaller(below(1)), HandOverSum{path("/rack"), 2, child.view().entriesSum(RootInode, path("/rack")), false})
+	child.must(EndTaking{})
+	child.must(EndTaking{Answer: true})
+	for _, o := range ofDir {
+		child.mustAs(admin(), o)
+	}
+}

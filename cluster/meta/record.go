@@ -117,8 +117,17 @@ func (s *state) checkFirst(o SetAccess, number uint64) Result {
 		return Result{}
 	}
 	named := keys.PathOf(o.Access)
-	if p, known := s.pathOf(o.File); named != "" && known && p != named {
-		return refuse(blocktree.StaleView, "it is %s by now, not %s", p.Short(), named.Short()).hinted("it was renamed; say it again by its new name")
+	if named == "" {
+		return Result{}
+	}
+	switch at, r := s.follow(s.superblock(), named); {
+	case at.via != "" || !named.Within(s.superblock().Dir): // what is there another cluster knows
+	case r.Kind != blocktree.Other || len(at.missing) > 0 || at.found.file != o.File:
+		now := "something else"
+		if p, known := s.pathOf(o.File); known { // in a long directory it is not
+			now = p.Short()
+		}
+		return refuse(blocktree.StaleView, "it is %s by now, not %s", now, named.Short()).hinted("it was renamed; say it again by its new name")
 	}
 	return Result{}
 }

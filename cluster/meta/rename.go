@@ -86,6 +86,7 @@ func (s *state) rename(o Rename) Result {
 	}
 	s.del(kindEntry, entryRest(m.from.parent, o.From.Base()))
 	s.setEntry(m.dir, o.To.Base(), m.from.found)
+	s.renameMoves(o.From, o.To)
 	for k, i := range m.records {
 		s.counts.access -= min(s.counts.access, uint64(len(i.Access)))
 		s.counts.access += uint64(len(o.Records[k].Access))

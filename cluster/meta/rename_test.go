@@ -362,3 +362,23 @@ func TestRenameAcrossClusters(t *testing.T) {
 		child.must(PutGrant{o.File, grantTo(writer, RightList)})
 	}
 }
+
+// TestFirstRecordOfALongDirectory: also in a directory with more entries than anybody looks through the first record that names a path names the one that it has.
+func TestFirstRecordOfALongDirectory(t *testing.T) {
+	m := founded(t, 3)
+	m.must(MakeDir{Path: path("/d"), Mode: 0o755})
+	w := m.db.NewIndexedBatch()
+	s := openState(w, w, spaceA)
+	for n := range pathOfEntriesMax + 1 {
+		s.setEntry(2, fmt.Sprintf("a%d", n), entry{file: blocktree.FileID{Generation: 9, Inode: blocktree.Inode(n + 1)}, kind: KindFile})
+	}
+	if err := w.Commit(nil); err != nil {
+		t.Fatal(err)
+	}
+	f := m.must(MakeDir{Path: path("/d/m"), Mode: 0o755}).Inode.ID
+	m.must(Rename{From: path("/d/m"), To: path("/d/z"), File: f})
+	if r := m.do(SetAccess{f, recordOf("/d/m", 1)}); r.Kind != blocktree.StaleView || r.Hint == "" {
+		t.Errorf("the first record, of its old name: %v", r.Err("access"))
+	}
+	m.must(SetAccess{f, recordOf("/d/z", 1)})
+}

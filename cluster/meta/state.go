@@ -41,6 +41,7 @@ type counters struct {
 	access    uint64 // bytes of access records
 	rights    uint64 // changes that can take a right away
 	parents   bool   // there is a parent index
+	moves     uint32 // moves and files that are left; where there are any the version before refuses the state, as it would let everybody hold those
 }
 
 // openState reads the counters. w is the batch that r is, or nil.
@@ -55,6 +56,9 @@ func openState(r pebble.Reader, w *pebble.Batch, space byte) *state {
 		}
 		if d.Len() > 0 {
 			s.counts.rights, s.counts.parents = d.U64(), d.Bool()
+		}
+		if d.Len() > 0 {
+			s.counts.moves = d.U32()
 		}
 		s.check(d.Finish())
 	}
@@ -71,9 +75,12 @@ func (s *state) saveCounters() {
 	e.U32(s.counts.runtimes)
 	e.U64(s.counts.inodes)
 	e.U64(s.counts.access)
-	if s.counts.parents { // else the version before reads it
+	if s.counts.parents || s.counts.moves > 0 { // else the version before reads it
 		e.U64(s.counts.rights)
 		e.Bool(s.counts.parents)
+	}
+	if s.counts.moves > 0 {
+		e.U32(s.counts.moves)
 	}
 	s.set(kindCounters, nil, e.Buf)
 }

@@ -204,3 +204,57 @@ func (b *bed) foundAgain(own *keys.ReaderKey) {
 		}
 	}
 }
+
+// TestRekeyBesideRenames: what gets another name while a tree is rekeyed has a new key in the end, too: whoever is taken out of the directory's readers opens nothing there.
+func TestRekeyBesideRenames(t *testing.T) {
+	within(t, bttp.TCP, 6, func(b *bed) {
+		ctx := b.T.Context()
+		must := func(err error) {
+			b.T.Helper()
+			if err != nil {
+				b.T.Fatal(err)
+			}
+		}
+		bob, admin := keys.NewReaderKey(), b.admin(b.client)
+		top := b.Path("/team")
+		must(admin.MakeDir(ctx, top, 0o700, false, keys.X25519, []keys.PublicKey{b.Reader.Public(), bob.Public()}))
+		must(b.client.MakeDir(ctx, top.Join("n"), 0o700, false))
+		for _, p := range []string{"a", "m", "n/x", "z"} {
+			must(file.Create(ctx, b.client, b.Path("/team/"+p), file.CreateOptions{SizeBytes: 1 << 20}))
+		}
+		rename := func(from, to string) {
+			must(file.Rename(ctx, b.client, b.Path(from), b.Path(to), file.RenameOptions{}))
+		}
+		told := map[blocktree.FileID]int{}
+		must(admin.RekeyTree(ctx, top, func(r *file.Rekeyed) error {
+			switch told[r.ID]++; r.Path {
+			case b.Path("/team/a"):
+				rename("/team/m", "/team/a2")   // is not where it was listed
+				rename("/team/n/x", "/team/a3") // is not listed there any more
+				must(file.Create(ctx, b.client, b.Path("/team/a4"), file.CreateOptions{SizeBytes: 1 << 20}))
+			case b.Path("/team/a2"):
+				rename("/team/a3", "/team/n/x")
+			}
+			return nil
+		}, bob.Public()))
+		for _, p := range []string{"a", "a2", "a4", "n/x", "z"} {
+			if f, err := file.Open(ctx, b.client, b.Path("/team/"+p), file.OpenOptions{ReadOnly: true, Reader: bob}); blocktree.KindOf(err) != blocktree.Permission {
+				b.T.Errorf("%s is opened by who was taken out: %v", p, err)
+				if err == nil {
+					must(f.Close())
+				}
+			}
+			f, err := file.Open(ctx, b.client, b.Path("/team/"+p), file.OpenOptions{ReadOnly: true, Reader: b.Reader})
+			must(err)
+			must(f.Close())
+		}
+		for id, n := range told {
+			if n != 1 {
+				b.T.Errorf("%v was rekeyed %d times", id, n)
+			}
+		}
+		if len(told) != 5 {
+			b.T.Errorf("%d of 5 were rekeyed", len(told))
+		}
+	})
+}

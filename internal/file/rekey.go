@@ -193,6 +193,8 @@ type Rekeyed struct {
 	Directory  bool
 	Number     uint64 // of the access record
 	Generation uint32
+
+	key keys.PublicKey // of a directory
 }
 
 // Rekey gives a file a new key, wrapped to those who may read now but for those in without. It returns when whoever has the file open writes under it
@@ -221,7 +223,7 @@ func (d *Admin) Rekey(ctx context.Context, path blocktree.Path, without ...keys.
 	if err != nil {
 		return nil, err
 	}
-	r := &Rekeyed{Path: path, ID: inode.ID, Directory: inode.Kind == meta.KindDir, Number: a.Number, Generation: a.Generation}
+	r := &Rekeyed{Path: path, ID: inode.ID, Directory: inode.Kind == meta.KindDir, Number: a.Number, Generation: a.Generation, key: a.Directory}
 	if r.Directory {
 		return r, nil
 	}
@@ -288,47 +290,6 @@ func shortPaths(all []blocktree.Path) string {
 		short[i] = p.Short()
 	}
 	return strings.Join(short, ", ")
-}
-
-// RekeyTree is Rekey of a directory and of everything beneath it that has a key: whoever read the directory and is in without reads nothing of what is written from then on. It
-// tells of each as it is done. What fails ends it; done again it begins anew. A file is as good as any tree.
-func (d *Admin) RekeyTree(ctx context.Context, path blocktree.Path, tell func(*Rekeyed) error, without ...keys.PublicKey) error {
-	entries, err := d.rekeyOne(ctx, path, tell, without)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Inode.Kind == meta.KindFile && e.Inode.KeyID == (keys.KeyID{}) {
-			continue // not encrypted
-		}
-		if err := d.RekeyTree(ctx, path.Join(e.Name), tell, without...); err != nil && blocktree.KindOf(err) != blocktree.NotFound {
-			return err
-		}
-	}
-	return nil
-}
-
-// rekeyOne is a step of RekeyTree: it returns what is directly beneath.
-func (d *Admin) rekeyOne(ctx context.Context, path blocktree.Path, tell func(*Rekeyed) error, without []keys.PublicKey) ([]meta.DirEntry, error) {
-	ctx, cancel := d.step(ctx)
-	defer cancel()
-	inode, err := d.Client.Stat(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	if len(inode.Access) > 0 || inode.Kind == meta.KindFile {
-		r, err := d.Rekey(ctx, path, without...)
-		if err == nil {
-			err = tell(r)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if inode.Kind == meta.KindFile {
-		return nil, nil
-	}
-	return d.Client.List(ctx, path)
 }
 
 // Reads says whether a record names a reader: NotFound, with a hint, if not.

@@ -203,7 +203,7 @@ func (m *mover) rewrapped(ctx context.Context, from blocktree.Path, a *keys.Acce
 // remember keeps what was seen of what has another name now under that.
 func (m *mover) remember() error {
 	for _, s := range m.seen {
-		if err := m.Roots.Save(s.path, s.seen); err != nil {
+		if err := m.keep(s); err != nil {
 			return err
 		}
 	}
@@ -216,4 +216,18 @@ func (m *mover) remember() error {
 		}
 	}
 	return nil
+}
+
+// replacer is a Roots that keeps also what is older than what was kept, of another file.
+type replacer interface {
+	Replace(path blocktree.Path, s Seen) error
+}
+
+// keep has a root kept by its new name, in the place of that of whatever had the name, also of what was made later.
+func (m *mover) keep(s seenAtPath) error {
+	was, err := m.Roots.Load(s.path)
+	if r, ok := m.Roots.(replacer); ok && err == nil && was != nil && !was.sameFile(&s.seen) {
+		return r.Replace(s.path, s.seen)
+	}
+	return m.Roots.Save(s.path, s.seen)
 }
