@@ -36,6 +36,13 @@ func (w *hwrite) noSpace(slot int) {
 	w.sendAbort(slot, false)
 }
 
+// allNoSpace goes on to undo a write that several members had no space for: of each it is to be known whether it holds it after all.
+func (w *hwrite) allNoSpace(refused uint32) {
+	for ; refused != 0; refused &= refused - 1 {
+		w.noSpace(bits.TrailingZeros32(refused))
+	}
+}
+
 func (w *hwrite) beginAbort(slot int, acked uint32) {
 	if w.abort == nil {
 		w.abort = &abort{refuser: slot}
@@ -85,7 +92,7 @@ func (w *hwrite) abortAnswer(c *call, a *Message, bit uint32) {
 		refused := w.abort.refused &^ bit & w.r.mask &^ w.answered
 		w.abort = nil
 		if refused != 0 {
-			w.noSpace(bits.TrailingZeros32(refused))
+			w.allNoSpace(refused)
 			return
 		}
 		w.tryFinish()
@@ -147,8 +154,6 @@ func (w *hwrite) membersLeft(gone bool) {
 	case gone:
 		refused := w.abort.refused & r.mask
 		w.abort = nil
-		if refused != 0 {
-			w.noSpace(bits.TrailingZeros32(refused))
-		}
+		w.allNoSpace(refused)
 	}
 }

@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"testing"
+	"time"
 
 	"blocktree"
 )
@@ -75,5 +76,27 @@ func TestAnswersOfAnEarlierEpoch(t *testing.T) {
 		if h.Step(&good); !h.peer(m.Node).fenceDone {
 			t.Fatal("the right answer is refused")
 		}
+	}
+}
+
+// Three members that had no space for a write, and then had stored a late copy of it, are asked one after the other: none of them is forgotten when the one before has said that it holds it.
+func TestAllWithoutSpaceAreAsked(t *testing.T) {
+	w := calm(blocktree.Code{Data: 4, Parity: 2})
+	said := map[blocktree.NodeID]bool{}
+	for _, m := range w.truth.View(0).Members[:3] {
+		said[m.Node] = false
+	}
+	before := w.acked
+	w.writeAt(w.hid, w.h, 0, 0, 1)
+	for range 20 {
+		for _, e := range w.net {
+			if had, ok := said[e.msg.Node]; ok && !had && e.msg.Answer && e.msg.Kind == KindPrepare {
+				said[e.msg.Node], e.msg.Err = true, blocktree.NoSpace
+			}
+		}
+		w.turns(1, 20*time.Millisecond)
+	}
+	if n := w.acked - before; n != 1 || len(w.errs) > 0 {
+		t.Errorf("%v: %d writes acknowledged, failures %v, %v", said, n, w.fails, w.errs)
 	}
 }
