@@ -172,6 +172,12 @@ func (s *scopes) add(r record) uint32 {
 		s.free = s.records[i].next
 	} else {
 		i = uint32(len(s.records))
+		if len(s.records) == cap(s.records) { // as append would, but for the pages
+			more := make([]record, len(s.records), cap(s.records)*5/4+16)
+			inLargePages(more)
+			copy(more, s.records)
+			s.records = more
+		}
 		s.records = append(s.records, record{})
 	}
 	if s.kept++; head != 0 {
@@ -184,6 +190,7 @@ func (s *scopes) add(r record) uint32 {
 	if (s.used+1)*4 > len(s.slots)*3 {
 		old := s.slots
 		s.slots = make([]slot, 2*len(old))
+		inLargePages(s.slots)
 		for _, x := range old {
 			if x.first != 0 {
 				s.put(x)
