@@ -401,14 +401,9 @@ func (s *state) movedFrom(i *Inode) *Inode {
 }
 
 func (s *state) dropEntry(o DropEntry) Result {
-	at, r := s.walk(o.Path)
-	switch {
-	case r.Kind != blocktree.Other:
+	at, r := s.oldEntry(o.Path, o.File)
+	if r.Kind != blocktree.Other {
 		return r
-	case len(at.missing) > 0 || at.found.file != o.File:
-		return refuse(blocktree.NotFound, "%s is not file %v", o.Path.Short(), o.File)
-	case o.File.Generation == s.superblock().Generation:
-		return refuse(blocktree.Invalid, "file %v is of this cluster", o.File)
 	}
 	if m := s.moveOf(o.File); m != nil && !m.Adopted {
 		if r := s.dropMove(m); r.Kind != blocktree.Other {

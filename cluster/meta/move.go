@@ -198,15 +198,23 @@ func (s *state) standsStill(o Op) Result {
 	return refuse(blocktree.Busy, "file %v is a copy that is not complete", f).hinted("use the file by its path")
 }
 
-func (s *state) beginMove(o BeginMove) Result {
-	at, r := s.walk(o.Path)
+// oldEntry is where a path names a file that an older cluster keeps.
+func (s *state) oldEntry(path blocktree.Path, f blocktree.FileID) (at lookup, r Result) {
+	at, r = s.walk(path)
 	switch {
 	case r.Kind != blocktree.Other:
+	case len(at.missing) > 0 || at.found.file != f:
+		r = refuse(blocktree.NotFound, "%s is not file %v", path.Short(), f)
+	case f.Generation == s.superblock().Generation:
+		r = refuse(blocktree.Invalid, "file %v is of this cluster", f)
+	}
+	return at, r
+}
+
+func (s *state) beginMove(o BeginMove) Result {
+	at, r := s.oldEntry(o.Path, o.From)
+	if r.Kind != blocktree.Other {
 		return r
-	case len(at.missing) > 0 || at.found.file != o.From:
-		return refuse(blocktree.NotFound, "%s is not file %v", o.Path.Short(), o.From)
-	case o.From.Generation == s.superblock().Generation:
-		return refuse(blocktree.Invalid, "file %v is of this cluster", o.From)
 	}
 	if m := s.moveOf(o.From); m != nil {
 		return s.begun(m, &o)
