@@ -48,13 +48,14 @@ func (c *Client) refuseLiving(ctx context.Context, node blocktree.NodeID) error 
 	if c.answers(ctx, node) {
 		return &blocktree.Error{Op: "cluster", Kind: blocktree.Busy, Err: fmt.Errorf("store %v answers: it is not lost", node), Hint: hint}
 	}
-	said, begun := lasting{since: time.Now()}, time.Now()
+	begun := time.Now()
+	said := lasting{since: begun, asked: begun}
 	for {
 		asked := time.Now()
 		s, term := c.standing(ctx, node)
-		said.note(s, term, asked)
+		said.note(s, term, asked, time.Now())
 		over := time.Since(begun) >= 2*heardWait
-		switch lasted := time.Since(said.since); {
+		switch lasted := said.asked.Sub(said.since); {
 		case ctx.Err() != nil:
 			return blocktree.E("cluster", blocktree.Canceled, ctx.Err())
 		case said.standing == standingSilent && lasted >= silentWait:
@@ -73,19 +74,22 @@ func (c *Client) refuseLiving(ctx context.Context, node blocktree.NodeID) error 
 	}
 }
 
-// lasting is what was said of a node last, and since when.
+// lasting is what was said of a node last: since when, by a question of when.
 type lasting struct {
 	standing standing
 	term     uint64 // of who said that it is silent
 	since    time.Time
+	asked    time.Time
 }
 
-// note takes what was said at a time. Each leader's silence is its own: one that has just come to lead has heard nothing from anybody, and the node may be one that only the leader
-// before did not hear.
-func (l *lasting) note(said standing, term uint64, at time.Time) {
+// note takes the answer to a question that was asked at one time and answered at another. An answer is of somewhen between: what it says began
+// when it was there, if it is new, and has lasted until it was asked for. Each leader's silence is its own: one that has just come to lead has
+// heard nothing from anybody, and the node may be one that only the leader before did not hear.
+func (l *lasting) note(said standing, term uint64, asked, answered time.Time) {
 	if said != l.standing || said == standingSilent && term != l.term {
-		*l = lasting{said, term, at}
+		l.since = answered
 	}
+	l.standing, l.term, l.asked = said, term, asked
 }
 
 // standing asks all nodes at once, so that one that does not answer keeps nobody else from being asked. Of several who say that they lead
