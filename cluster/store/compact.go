@@ -342,13 +342,22 @@ func (s *Store) MakingRoom() bool {
 	return s.makingRoom
 }
 
+// groupWait is how long a group of so many bytes, the first of which was appended so long ago, waits at most: groups that wait one after the
+// other do not add up to more than a member may take.
+func groupWait(bytes int64, age time.Duration) time.Duration {
+	return min(overfullWait*time.Duration(1+bytes>>20), overfullWaitMax-age)
+}
+
 // awaitCompactor holds the committer back while the compactor cannot keep up, for a bounded time. It does not wait while a
 // checkpoint waits for the log: that one will free what the compactor emptied.
 func (s *Store) awaitCompactor(group *queue) {
 	if len(group.items) == 0 {
 		return // a sync takes no room
 	}
-	wait := min(overfullWait*time.Duration(1+group.bytes>>20), overfullWaitMax-time.Since(group.calls[0].at))
+	wait := groupWait(group.bytes, time.Since(group.calls[0].at))
+	if s.opts.groupWait != 0 {
+		wait = s.opts.groupWait
+	}
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	if !s.overfull || wait <= 0 {
