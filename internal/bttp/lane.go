@@ -14,8 +14,10 @@ const (
 	laneStallTimeout = 10 * time.Second
 	// copyBytesMax is the longest body that is copied into the queue; longer ones are sealed from where they lie.
 	copyBytesMax = CopiedBytesMax
-	// stageBytesMax is how much is sealed before it is written: one system call carries up to about that.
-	stageBytesMax = 256 << 10
+	// stageBytesMax is how much is sealed before it is written: one system call carries that, and what TLS adds. It is three full records, so that
+	// the kernel makes one segment of it, which has at most 64 KiB: a write that needs two costs a sixth more for each byte, and one of
+	// 256 KiB no less than that (docs/design/0045-bulk-again.md).
+	stageBytesMax = 48 << 10
 	// inlineRounds is how many writes a caller that found the lane idle does, of its own messages and what others
 	// queued meanwhile, before the lane's own goroutine takes over.
 	inlineRounds = 4
@@ -288,7 +290,7 @@ func (l *lane) stage() error {
 			end = b.splices[b.next].at
 		}
 		if end > b.staged {
-			end = min(end, b.staged+stageBytesMax)
+			end = min(end, b.staged+stageBytesMax-l.carrier.staged())
 			if err := l.carrier.stage(b.buf[b.staged:end]); err != nil {
 				return err
 			}

@@ -9,6 +9,11 @@
 //
 // With -written a node answers what is in its log, and syncs nothing: the floor of files of durability flush between two flushes.
 //
+// With -parts it is none of that: it measures the steps of a request of 1 MiB one by one, in one thread that nobody wakes and that waits for nobody, and adds
+// them up (docs/design/0045-bulk-again.md). No request through several processes can take less of a processor.
+//
+//	floor -parts -dir DIR
+//
 // The parts are those of Blocktree: blockdev/nbd, crypto/seal, internal/erasure, internal/vfs, TLS as crypto/cred has it. What is left out: connections that
 // may end, views, versions, epochs, leases, an index on disk, a log that is ever read again, memory that is bounded, every error but that a shard is not what was
 // written. So it is no store: what is written is gone with it. It prints "ready", the URI and the processes of its three nodes, and serves until SIGINT or SIGTERM.

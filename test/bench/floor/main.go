@@ -41,13 +41,17 @@ func run() error {
 	mib := flag.Uint64("mib", 128, "size of the device in MiB")
 	written := flag.Bool("written", false, "answer a write when it is in the logs, as a file of durability flush does; nothing is ever synced")
 	one := flag.Bool("node", false, "be one of the three processes, in this directory")
+	only := flag.Bool("parts", false, "measure the parts of a request of 1 MiB one by one in one thread, in this directory, and end")
 	flag.Parse()
-	if *dir == "" || *mib == 0 || *mib > 1<<10 || flag.NArg() > 0 || *one == (*socket != "") {
+	if *dir == "" || *mib == 0 || *mib > 1<<10 || flag.NArg() > 0 || (*one || *only) == (*socket != "") || *one && *only {
 		return errors.New("-dir DIR and -socket PATH are needed, and -mib a size of at most 1024")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if *only {
+		return parts(ctx, *dir)
+	}
 	if *one {
 		defer cli.Profile(log, "floornode")()
 		return beNode(ctx, *dir, int64(*mib<<20), *written)

@@ -58,7 +58,7 @@ type held struct {
 
 const (
 	rawBytes   = 128 << 10 // one read brings so much at most
-	stageBytes = 256 << 10 // one write carries about so much
+	stageBytes = 48 << 10  // one write carries about so much
 )
 
 func (h *held) Read(p []byte) (int, error) { return h.in.Read(p) }

@@ -1,0 +1,168 @@
+package bttp
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/crypto/cred"
+)
+
+// recordOverheadMax is what TLS adds at most to what is staged for one write: 22 bytes for each record, of which the first ones of a connection
+// are short.
+const recordOverheadMax = 1 << 10
+
+// notedConn notes the lengths of writes.
+type notedConn struct {
+	net.Conn
+	mu     sync.Mutex
+	writes []int
+}
+
+func (c *notedConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.writes = append(c.writes, len(p))
+	c.mu.Unlock()
+	return c.Conn.Write(p)
+}
+
+// noted takes what was noted.
+func (c *notedConn) noted() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.writes
+	c.writes = nil
+	return w
+}
+
+// sealedLane makes a lane over TLS in memory, and its other end.
+func sealedLane(t *testing.T) (*lane, *notedConn, *rawConn, *tls.Conn) {
+	t.Helper()
+	key, err := cred.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve, err := cred.NewTLSConfig(cred.TLSOptions{Key: key, ALPN: []string{"test"}, Server: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call, err := cred.NewTLSConfig(cred.TLSOptions{Key: key, Expect: key.Principal(), ALPN: []string{"test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := net.Pipe()
+	t.Cleanup(func() { _ = far.Close() })
+	peer := tls.Server(far, serve)
+	shaken := make(chan error, 1)
+	go func() { shaken <- peer.HandshakeContext(t.Context()) }()
+	conn := &notedConn{Conn: near}
+	raw := newRawConn(conn, time.Minute)
+	secure := tls.Client(raw, call)
+	if err := secure.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-shaken; err != nil {
+		t.Fatal(err)
+	}
+	l := newLane(newConn(&Endpoint{}, connID{}, cred.Identity{}, blocktree.Principal{}, 1), 0, newTLSCarrier(raw, secure))
+	var done sync.WaitGroup
+	done.Go(l.writeLoop)
+	t.Cleanup(func() { l.kill(); done.Wait() })
+	conn.noted()
+	return l, conn, raw, peer
+}
+
+// TestWritesAreShort: of whatever is queued, one write carries stageBytesMax and not more, and not one of them is short of it but the last; all of it is
+// written with nothing following, and the memory that the connection keeps for it is that of two writes.
+func TestWritesAreShort(t *testing.T) {
+	if stageBytesMax+recordOverheadMax > 64<<10 {
+		t.Error("a write is longer than a segment")
+	}
+	l, conn, raw, peer := sealedLane(t)
+	copied := func(n int) *message {
+		m := oneWay(n, 3, nil)
+		m.mustCopy = true
+		return m
+	}
+	for _, c := range []struct {
+		name string
+		send []*message
+	}{
+		{"one short", []*message{oneWay(64, 1, nil)}},
+		{"a write less one", []*message{oneWay(stageBytesMax-fixedBytes-1, 1, nil)}},
+		{"a write", []*message{oneWay(stageBytesMax-fixedBytes, 1, nil)}},
+		{"a write and one", []*message{oneWay(stageBytesMax-fixedBytes+1, 1, nil)}},
+		{"one long", []*message{oneWay(1<<20, 2, nil)}},
+		{"one long that is copied", []*message{copied(1 << 20)}},
+		{"short and long", []*message{oneWay(10, 1, nil), oneWay(200000, 2, nil), copied(100000), oneWay(20, 1, nil), oneWay(300000, 2, nil)}},
+	} {
+		l.conn.endpoint.cork.push()
+		total := 0
+		for _, m := range c.send {
+			// Not before all are there: what is queued by then is one batch. TestCorkMakesOneWrite has the bounds of that.
+			l.mu.Lock()
+			size := fixedBytes + m.frame.bodyBytes
+			own := size
+			if !m.copies() {
+				own = fixedBytes
+			}
+			l.queue.add(m, size, own)
+			l.waiting, l.copied = l.waiting+size, l.copied+own
+			l.mu.Unlock()
+			total += size
+		}
+		l.conn.endpoint.cork.pull()
+		l.writeQueued()
+		got := make([]byte, total)
+		if _, err := io.ReadFull(peer, got); err != nil { // nothing follows, and all of it comes
+			t.Fatal(err)
+		}
+		if n := len(bodies(t, got)); n != len(c.send) {
+			t.Errorf("%s: %d messages came of %d", c.name, n, len(c.send))
+		}
+		writes := conn.noted()
+		if want := (total + stageBytesMax - 1) / stageBytesMax; len(writes) < want || len(writes) > want+1 {
+			t.Errorf("%s: %d bytes are %d writes %v, want %d", c.name, total, len(writes), writes, want)
+		}
+		for i, n := range writes {
+			if n > stageBytesMax+recordOverheadMax || i < len(writes)-1 && n < stageBytesMax {
+				t.Errorf("%s: write %d of %d has %d bytes", c.name, i, len(writes), n)
+			}
+		}
+	}
+	l.mu.Lock()
+	for l.writing {
+		l.space.Wait()
+	}
+	l.mu.Unlock()
+	if kept := cap(raw.out) + cap(raw.sending); kept > 3*stageBytesMax {
+		t.Errorf("the connection keeps %d bytes for writing", kept)
+	}
+}
+
+// TestStagedSeals: bytes that were staged piece by piece are those that were given, whatever the pieces.
+func TestStagedSeals(t *testing.T) {
+	l, _, _, peer := sealedLane(t)
+	want := make([]byte, 5*stageBytesMax+7)
+	for i := range want {
+		want[i] = byte(i * 31 >> 3)
+	}
+	m := &message{frame: frame{kind: frameOneWay, bodyBytes: len(want)}, body: [][]byte{want[:5], want[5 : stageBytesMax+6], want[stageBytesMax+6:]}}
+	if err := l.send(m, true); err != nil {
+		t.Fatal(err)
+	}
+	r := testReader(peer)
+	_, b, err := r.readFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.release()
+	if !bytes.Equal(b.data[:len(want)], want) {
+		t.Fatal("other bytes came")
+	}
+}
