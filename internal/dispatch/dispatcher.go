@@ -157,7 +157,7 @@ func (d *Dispatcher) toOneOf(ctx context.Context, a Address, runtimes []blocktre
 		}
 		d.next()
 	}
-	return Answer{}, true, undelivered(a, in, f.undelivered())
+	return Answer{}, true, undelivered(a, "", f.undelivered())
 }
 
 var errTooMany = errors.New("too many runtimes that offer it were tried")
