@@ -268,6 +268,32 @@ func TestGivenUp(t *testing.T) {
 	})
 }
 
+// D3: what a connection has no room for was not sent, and says nothing of the runtime: Busy, with a hint, and nobody else is asked.
+func TestBusyConnection(t *testing.T) {
+	within(t, func(b *bed) {
+		p, other := b.postman("p"), b.postman("other")
+		b.routes.says(b.path(""), p, other)
+		b.want("before", b.rootward(""), p)
+		conn, err := b.from.Dial(b.t.Context(), p.Runtime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range blocktree.RequestsPerConnectionMax {
+			all.Add(1)
+			if err := conn.Call(codeSlow, nil, nil, func(r bttp.Reply, _ error) { r.Release(); all.Done() }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err = b.send(b.rootward(""), codeDo)
+		if blocktree.KindOf(err) != blocktree.Busy || WhyOf(err) != 0 || blocktree.HintOf(err) == "" || other.done.Load() != 0 {
+			t.Errorf("a full connection: %v, %d done by another", err, other.done.Load())
+		}
+		all.Wait()
+		b.want("afterwards", b.rootward(""), p)
+	})
+}
+
 // D6, under the race detector: messages by many at once, while runtimes and the dispatcher end.
 func TestManyAtOnce(t *testing.T) {
 	within(t, func(b *bed) {
