@@ -42,6 +42,11 @@ const (
 	BriefConnectionsMax = 64
 	BriefIdleMax        = 30 * time.Second
 
+	// DispatchLinksMax bounds the connections that a dispatcher remembers, of which it alone keeps those that somebody was asked for; as many as questions have. DispatchTriesMax bounds the runtimes that are tried for
+	// one message, on all directories rootward together: those that are away cost a handshake's time each.
+	DispatchLinksMax = 64
+	DispatchTriesMax = 64
+
 	// HandshakeTimeout bounds an unauthenticated peer's stay; IdleTimeout is the carrier's own, liveness is the
 	// heartbeat's: sent each HeartbeatInterval, a peer silent for DeadAfter is dead.
 	HandshakeTimeout  = 5 * time.Second

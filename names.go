@@ -142,5 +142,6 @@ func (p Path) Join(name string) Path { return p + "/" + Path(name) }
 
 // Within reports whether p is scope or lies below it.
 func (p Path) Within(scope Scope) bool {
-	return p == scope || strings.HasPrefix(string(p), string(scope)+"/")
+	rest, ok := strings.CutPrefix(string(p), string(scope))
+	return ok && (rest == "" || rest[0] == '/')
 }

@@ -12,6 +12,7 @@ import (
 	"blocktree"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
+	"blocktree/internal/dispatch"
 	"blocktree/route"
 )
 
@@ -51,6 +52,8 @@ type routeAsker struct {
 	answerer *route.Answerer           // the runtime's own; nil: it answers nobody
 	believe  func(cred.Identity) error // refuses who is revoked
 	ways     *ways
+
+	dispatcher *dispatch.Dispatcher
 }
 
 // RouteStats counts what was looked for and what is remembered.
@@ -80,16 +83,25 @@ func (r *Routes) Close() error { return r.finder.Close() }
 // join has questions asked by an endpoint from now on, until leave.
 func (r *Routes) join(a *routeAsker) {
 	a.ways = &ways{parents: r.above, own: a.endpoint.DialBriefly, ask: askBy(a.endpoint), hard: map[blocktree.Principal]bool{}}
+	a.dispatcher = Dispatcher(a.endpoint, r, nil)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.askers = append(r.askers, a)
 }
 
-// leave ends what join began. Questions that are on their way end with the endpoint.
+// leave ends what join began, and the connections that only messages have. Questions that are on their way end with the endpoint.
 func (r *Routes) leave(endpoint *bttp.Endpoint) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.askers = slices.DeleteFunc(r.askers, func(a *routeAsker) bool { return a.endpoint == endpoint })
+	i := slices.IndexFunc(r.askers, func(a *routeAsker) bool { return a.endpoint == endpoint })
+	var a *routeAsker
+	if i >= 0 {
+		a = r.askers[i]
+		r.askers = slices.Delete(r.askers, i, i+1)
+	}
+	r.mu.Unlock()
+	if a != nil {
+		_ = a.dispatcher.Close() // it cannot fail
+	}
 }
 
 // Join has questions asked by an endpoint that is no client's and no service's: that of a caller without credentials. Leave ends it, before the endpoint is closed.
@@ -135,7 +147,8 @@ func (r *Routes) Ask(ctx context.Context, to blocktree.Runtime, in blocktree.Sco
 	case r.asking <- struct{}{}:
 		defer func() { <-r.asking }()
 	case <-ctx.Done():
-		return nil, blocktree.E(op, blocktree.Unavailable, ctx.Err())
+		return nil, &blocktree.Error{Op: op, Kind: blocktree.Unavailable, Err: fmt.Errorf("%d runtimes are being asked: %w", cap(r.asking), ctx.Err()),
+			Hint: "more than that are not asked at a time: try again when some have answered"}
 	}
 	to, err := a.discovered(ctx, to, in)
 	if err != nil {

@@ -439,6 +439,11 @@ func (s *Service) serve(req *bttp.Request) {
 		s.cfg.Others.Serve(req)
 		return
 	}
+	if req.Code >= CodesOfOthers && !req.Conn.Peer().Anonymous() { // to nobody: it is looked for elsewhere (0048)
+		req.Fail(blocktree.E("dispatch", blocktree.Undeliverable, errors.New("no such service at this runtime")))
+		req.Release()
+		return
+	}
 	if req.Code == codeRoute {
 		s.serveRoute(req)
 		req.Release()

@@ -3,15 +3,14 @@ package fs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
+	"blocktree/internal/dispatch"
 )
 
 // ClientConfig says who a client is and where filesystem services can be found.
@@ -35,12 +34,8 @@ type ClientConfig struct {
 type Client struct {
 	cfg      ClientConfig
 	endpoint *bttp.Endpoint
-	dial     func(context.Context, blocktree.Runtime) (*bttp.Conn, error)
 
-	mu    sync.Mutex
-	lead  int                                // who of several is asked first
-	asked map[blocktree.Principal]*bttp.Conn // connections that came of an ask: nobody else keeps them
-	walls map[blocktree.Scope]wall
+	dispatcher *dispatch.Dispatcher
 }
 
 const (
@@ -59,7 +54,7 @@ func Dial(c ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Client{cfg: c, endpoint: endpoint, dial: endpoint.Dial, asked: map[blocktree.Principal]*bttp.Conn{}, walls: map[blocktree.Scope]wall{}}
+	d := &Client{cfg: c, endpoint: endpoint}
 	if c.Routes == nil && c.Begin != nil {
 		if d.cfg.Routes, err = cluster.NewRoutes(*c.Begin); err != nil {
 			_ = endpoint.Close() // it has no connection
@@ -67,9 +62,7 @@ func Dial(c ClientConfig) (*Client, error) {
 		}
 		d.cfg.Routes.Join(endpoint)
 	}
-	if d.cfg.Routes != nil && len(c.Credentials) > 0 { // nobody else can sign an ask for a way
-		d.dial = d.cfg.Routes.Ways(endpoint)
-	}
+	d.dispatcher = cluster.Dispatcher(endpoint, d.cfg.Routes, c.Resolver)
 	return d, nil
 }
 
@@ -79,6 +72,7 @@ func (c *Client) Close() error {
 		r.Leave(c.endpoint)
 		_ = r.Close() // it cannot fail
 	}
+	_ = c.dispatcher.Close() // likewise
 	return c.endpoint.Close()
 }
 
@@ -152,10 +146,7 @@ func (c *Client) Rename(ctx context.Context, from, to blocktree.Path, keep bool)
 	if keep {
 		r.flags = flagKeep
 	}
-	err := c.rootward(ctx, from.Parent(), func(conn *bttp.Conn) error {
-		_, err := call(ctx, conn, codeRename, nil, encodeRename(r))
-		return err
-	})
+	_, err := c.request(ctx, from.Parent(), codeRename, encodeRename(r))
 	return failed("rename", from, err)
 }
 
@@ -183,21 +174,22 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (
 	if o.Plain {
 		r.flags |= flagPlain
 	}
-	var f *remote
-	err := c.again(ctx, path.Parent(), func(conn *bttp.Conn) error {
-		late := func(reply bttp.Reply) { // nobody waits for it any more
-			if handle, _, err := decodeOpened(reply.Body); err == nil {
-				_ = conn.Send(codeClose, fileRequest{handle: handle}.encode()) // else it ends with the connection
-			}
+	late := func(conn *bttp.Conn, reply bttp.Reply) { // nobody waits for it any more
+		if handle, _, err := decodeOpened(reply.Body); err == nil {
+			_ = conn.Send(codeClose, fileRequest{handle: handle}.encode()) // else it ends with the connection
 		}
-		b, err := wait(ctx, conn, late, func(done func(bttp.Reply, error)) error {
-			return conn.Call(codeOpen, nil, [][]byte{r.encode()}, done)
-		})
+	}
+	var f *remote
+	err := retry(ctx, func() error {
+		answer, err := c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeOpen, Body: r.encode(), Late: late})
 		if err != nil {
 			return err
 		}
-		f = &remote{conn: conn, path: path}
-		f.handle, f.info, err = decodeOpened(b)
+		defer answer.Release()
+		handle, info, err := decodeOpened(answer.Body)
+		if err == nil {
+			f = &remote{client: c, actor: answer.Actor(), path: path, handle: handle, info: info}
+		}
 		return err
 	})
 	if err != nil {
@@ -229,75 +221,4 @@ func retry(ctx context.Context, do func() error) error {
 		}
 		pause = min(2*pause, retryPauseMax)
 	}
-}
-
-// ask asks something about a path, again and again if need be, of the services that are closest to a directory.
-func (c *Client) ask(ctx context.Context, dir blocktree.Scope, code uint16, r *pathRequest) (b []byte, err error) {
-	err = c.again(ctx, dir, func(conn *bttp.Conn) error {
-		b, err = call(ctx, conn, code, nil, r.encode())
-		return err
-	})
-	return b, err
-}
-
-// askOnce asks for a change. It is asked for once, as nobody knows what became of a request without an answer; of the next service rootward where one does not reach the cluster, and has done nothing.
-func (c *Client) askOnce(ctx context.Context, code uint16, r *pathRequest) (b []byte, err error) {
-	err = c.rootward(ctx, r.path.Parent(), func(conn *bttp.Conn) error {
-		b, err = call(ctx, conn, code, nil, r.encode())
-		return err
-	})
-	return b, err
-}
-
-// call is CallWait with a copy of the answer's body.
-func call(ctx context.Context, conn *bttp.Conn, code uint16, header []byte, body ...[]byte) ([]byte, error) {
-	reply, err := conn.CallWait(ctx, code, header, body...)
-	if err != nil {
-		return nil, err
-	}
-	defer reply.Release()
-	return append([]byte(nil), reply.Body...), nil
-}
-
-// wait starts a call and waits for its answer, of which it returns a copy. If ctx ends first, late, unless it is nil, gets the answer when it comes.
-func wait(ctx context.Context, conn *bttp.Conn, late func(bttp.Reply), start func(done func(bttp.Reply, error)) error) ([]byte, error) {
-	type answer struct {
-		body []byte
-		err  error
-	}
-	answers := make(chan answer, 1)
-	var mu sync.Mutex
-	given := false // up
-	err := start(func(reply bttp.Reply, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		defer reply.Release()
-		switch {
-		case !given:
-			answers <- answer{append([]byte(nil), reply.Body...), err}
-		case err == nil && late != nil:
-			late(reply)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case a := <-answers:
-		return a.body, a.err
-	case <-ctx.Done():
-	}
-	mu.Lock()
-	given = true
-	mu.Unlock()
-	select {
-	case a := <-answers: // it came meanwhile
-		return a.body, a.err
-	default:
-	}
-	kind := blocktree.Canceled
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		kind = blocktree.Timeout
-	}
-	return nil, blocktree.E("fs", kind, fmt.Errorf("no answer of %s: %w", conn.Peer().Path.Short(), ctx.Err()))
 }

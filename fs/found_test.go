@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"blocktree"
+	"blocktree/cluster"
 )
 
 // told is a Resolver that says what it is told to.
@@ -27,7 +28,8 @@ func TestServiceProves(t *testing.T) {
 	}
 	aside := b.runtime
 	aside.Path = b.runtime.Path.Parent().Join("aside").Join("node")
-	client.cfg.Resolver = told{aside}
+	b.must(client.dispatcher.Close())
+	client.dispatcher = cluster.Dispatcher(client.endpoint, nil, told{aside})
 	if _, err := client.Stat(t.Context(), path); !NoService(err) {
 		t.Errorf("a service elsewhere: %v", err)
 	}

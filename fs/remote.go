@@ -5,7 +5,7 @@ import (
 	"io"
 
 	"blocktree"
-	"blocktree/internal/bttp"
+	"blocktree/internal/dispatch"
 )
 
 // bulkBytes is the length of a read from which on its answer goes by a lane for bulk.
@@ -13,7 +13,8 @@ const bulkBytes = 16 << 10
 
 // remote is a File of a service.
 type remote struct {
-	conn   *bttp.Conn
+	client *Client
+	actor  *dispatch.Actor
 	path   blocktree.Path
 	handle uint64
 	info   Info
@@ -27,7 +28,7 @@ func (f *remote) Info() Info { return f.info }
 // ServiceOf is the runtime of the filesystem service that a file was opened by; "" for one that was opened here.
 func ServiceOf(f File) blocktree.Path {
 	if r, ok := f.(*remote); ok {
-		return r.conn.Peer().Path
+		return r.actor.Runtime()
 	}
 	return ""
 }
@@ -53,16 +54,7 @@ func (f *remote) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) 
 // readPart is one request.
 func (f *remote) readPart(ctx context.Context, p []byte, off uint64) (n int, err error) {
 	header := fileRequest{handle: f.handle, off: off, count: uint32(len(p))}.encode()
-	err = f.again(ctx, func() error {
-		b, err := wait(ctx, f.conn, nil, func(done func(bttp.Reply, error)) error {
-			if len(p) >= bulkBytes {
-				return f.conn.CallBulk(codeRead, header, nil, done)
-			}
-			return f.conn.Call(codeRead, header, nil, done)
-		})
-		n = copy(p, b)
-		return err
-	})
+	err = f.again(ctx, dispatch.Message{Code: codeRead, Header: header, Bulk: len(p) >= bulkBytes}, func(body []byte) { n = copy(p, body) })
 	return n, err
 }
 
@@ -71,10 +63,7 @@ func (f *remote) WriteAt(ctx context.Context, p []byte, off uint64) error {
 	for {
 		part := p[:min(len(p), blocktree.FSTransferBytesMax)]
 		header := fileRequest{handle: f.handle, off: off}.encode()
-		err := f.again(ctx, func() error { // the same bytes in the same place
-			_, err := call(ctx, f.conn, codeWrite, header, part)
-			return err
-		})
+		err := f.again(ctx, dispatch.Message{Code: codeWrite, Header: header, Body: part}, nil) // the same bytes in the same place
 		if err != nil {
 			return failed("write", f.path, err)
 		}
@@ -85,30 +74,33 @@ func (f *remote) WriteAt(ctx context.Context, p []byte, off uint64) error {
 	}
 }
 
-// again asks again while the service is busy. With the connection the handle ends.
-func (f *remote) again(ctx context.Context, do func() error) error {
-	return retry(ctx, func() error {
-		err := do()
-		if cause := f.conn.Err(); err != nil && cause != nil {
-			return &blocktree.Error{Op: "fs", Kind: blocktree.Undeliverable, Err: cause, Hint: "the connection to the service has ended, and its open files with it; open the file again"}
-		}
+// again sends a message to the open file, again while the service is busy. With the connection the file ends: that is Undeliverable, as it is when the service has closed it.
+func (f *remote) again(ctx context.Context, m dispatch.Message, take func([]byte)) error {
+	return retry(ctx, func() error { return f.once(ctx, m, take) })
+}
+
+// once sends a message to the open file. take gets the body of the answer, which is not its to keep.
+func (f *remote) once(ctx context.Context, m dispatch.Message, take func([]byte)) error {
+	answer, err := f.client.dispatcher.Dispatch(ctx, dispatch.Address{Kind: dispatch.ToActor, Actor: f.actor}, m)
+	if err != nil {
 		return err
-	})
+	}
+	defer answer.Release()
+	if take != nil {
+		take(answer.Body)
+	}
+	return nil
 }
 
 // Flush implements File.
 func (f *remote) Flush(ctx context.Context) error {
-	_, err := call(ctx, f.conn, codeFlush, fileRequest{handle: f.handle}.encode())
-	return failed("flush", f.path, err)
+	return failed("flush", f.path, f.once(ctx, dispatch.Message{Code: codeFlush, Header: fileRequest{handle: f.handle}.encode()}, nil))
 }
 
 // Close implements File.
 func (f *remote) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	err := f.again(ctx, func() error {
-		_, err := call(ctx, f.conn, codeClose, fileRequest{handle: f.handle}.encode())
-		return err
-	})
-	return failed("close", f.path, err)
+	defer f.actor.Release()
+	return failed("close", f.path, f.again(ctx, dispatch.Message{Code: codeClose, Header: fileRequest{handle: f.handle}.encode()}, nil))
 }

@@ -16,6 +16,7 @@ import (
 	"blocktree/cluster"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
+	"blocktree/internal/dispatch"
 	"blocktree/route"
 )
 
@@ -187,7 +188,7 @@ func TestConnectionIsTheOwner(t *testing.T) {
 	b.must(err)
 	_, err = bob.Open(t.Context(), path, OpenOptions{Write: true})
 	wantKind(t, "a second writer", err, blocktree.Busy)
-	stolen := &remote{conn: mustConn(t, bob), path: path, handle: f.(*remote).handle}
+	stolen := &remote{client: bob, actor: mustActor(t, bob, path), path: path, handle: f.(*remote).handle}
 	_, err = stolen.ReadAt(t.Context(), make([]byte, 1), 0)
 	wantKind(t, "another's handle", err, blocktree.Undeliverable)
 	b.must(ann.Close())
@@ -205,11 +206,26 @@ func TestConnectionIsTheOwner(t *testing.T) {
 
 func mustConn(t *testing.T, c *Client) *bttp.Conn {
 	t.Helper()
-	conn, _, err := c.conn(t.Context(), testRoot)
+	_, runtimes, err := c.Nearest(t.Context(), testRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := c.endpoint.Dial(t.Context(), runtimes[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	return conn
+}
+
+// mustActor is an actor of the client's own connection to the service.
+func mustActor(t *testing.T, c *Client, path blocktree.Path) *dispatch.Actor {
+	t.Helper()
+	answer, err := c.dispatch(t.Context(), path.Parent(), dispatch.Message{Code: codeStat, Body: (&pathRequest{path: path}).encode()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Release()
+	return answer.Actor()
 }
 
 // Who gives up an open does not leave the file open.
@@ -326,7 +342,7 @@ func TestAnonymousBounds(t *testing.T) {
 
 	b.calm()
 	for i := range blocktree.FSOpenFilesAnonymousMax + 1 {
-		_, err := call(t.Context(), conn, codeOpen, nil, stat)
+		_, err := conn.CallWait(t.Context(), codeOpen, nil, stat)
 		if (err != nil) != (i == blocktree.FSOpenFilesAnonymousMax) {
 			t.Errorf("open %d: %v", i, err)
 		}

@@ -40,7 +40,8 @@ func (e *Endpoint) makeRoom() error {
 		delete(e.dialed, nobody)
 		return nil
 	case oldest == nil:
-		return blocktree.E("bttp.DialBriefly", blocktree.Busy, fmt.Errorf("%d runtimes are being asked", n))
+		return &blocktree.Error{Op: "bttp.DialBriefly", Kind: blocktree.Busy, Err: fmt.Errorf("%d runtimes are being asked", n),
+			Hint: "more than that are not asked at a time: try again when some have answered"}
 	}
 	oldest.conn.fail(errBriefly("others are asked"))
 	return nil

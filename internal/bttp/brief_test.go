@@ -111,7 +111,7 @@ func TestBriefConnections(t *testing.T) {
 			go func() { ended <- b.ask(1+i, 5) }()
 		}
 		time.Sleep(time.Second)
-		if err := b.ask(most+1, 0); blocktree.KindOf(err) != blocktree.Busy {
+		if err := b.ask(most+1, 0); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
 			t.Errorf("beside %d that are being asked: %v", most, err)
 		}
 		for range most {

@@ -210,6 +210,21 @@ func (c *Conn) call(code uint16, header []byte, body [][]byte, done func(Reply, 
 // CallWait is Call that waits for the answer or for the end of ctx, and then fails with Canceled or Timeout; the peer
 // may still act on the request. It copies the body. The reply must be released.
 func (c *Conn) CallWait(ctx context.Context, code uint16, header []byte, body ...[]byte) (Reply, error) {
+	return c.await(ctx, code, header, body, byteCount(body) >= bulkBytes, nil)
+}
+
+// Wait says how a call is waited for.
+type Wait struct {
+	Bulk bool        // by a bulk lane though the request is short, as its reply is long
+	Late func(Reply) // unless it is nil, gets the reply that comes when nobody waits any more; it must not block, and does not release it
+}
+
+// CallWaiting is CallWait that is told how. Where its error is NotSent the peer has not received the request and never will.
+func (c *Conn) CallWaiting(ctx context.Context, w Wait, code uint16, header []byte, body ...[]byte) (Reply, error) {
+	return c.await(ctx, code, header, body, w.Bulk || byteCount(body) >= bulkBytes, w.Late)
+}
+
+func (c *Conn) await(ctx context.Context, code uint16, header []byte, body [][]byte, bulk bool, late func(Reply)) (Reply, error) {
 	type answer struct {
 		reply Reply
 		err   error
@@ -217,14 +232,17 @@ func (c *Conn) CallWait(ctx context.Context, code uint16, header []byte, body ..
 	answers := make(chan answer, 1)
 	var taken atomic.Bool
 	err := c.call(code, header, body, func(r Reply, err error) {
-		if taken.Swap(true) {
-			r.Release()
+		if !taken.Swap(true) {
+			answers <- answer{r, err}
 			return
 		}
-		answers <- answer{r, err}
-	}, byteCount(body) >= bulkBytes, true)
+		if err == nil && late != nil {
+			late(r)
+		}
+		r.Release()
+	}, bulk, true)
 	if err != nil {
-		return Reply{}, err
+		return Reply{}, notSent{err}
 	}
 	select {
 	case a := <-answers:
@@ -236,6 +254,17 @@ func (c *Conn) CallWait(ctx context.Context, code uint16, header []byte, body ..
 		return a.reply, a.err
 	}
 	return Reply{}, &blocktree.Error{Op: "bttp.CallWait", Runtime: string(c.peer.Path), Kind: contextKind(ctx), Err: ctx.Err()}
+}
+
+// notSent is why a request was not even queued.
+type notSent struct{ error }
+
+func (e notSent) Unwrap() error { return e.error }
+
+// NotSent reports whether a call that was waited for failed before anything of it was queued, so that it can be made elsewhere.
+func NotSent(err error) bool {
+	var e notSent
+	return errors.As(err, &e)
 }
 
 // Send sends a message that wants no answer, and returns without waiting for the network; it copies header and body.

@@ -16,7 +16,7 @@ func layers() map[string]int {
 		"internal/vfs": 2, "internal/erasure": 2, "internal/config": 2,
 		"crypto": 2, "crypto/seal": 2, "crypto/cred": 2, "crypto/keys": 2, "crypto/tree": 2,
 		"internal/bttp": 3, "cluster/stripe": 3, "cluster/store": 3,
-		"route": 4, "cluster/meta": 4,
+		"route": 4, "cluster/meta": 4, "internal/dispatch": 4,
 		"cluster":       5,
 		"internal/file": 6,
 		"blockdev":      7, "fs": 7,
