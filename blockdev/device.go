@@ -45,28 +45,29 @@ type Options struct {
 // are *blocktree.Error of the kinds of blocktree.File, OutOfRange past the end, ReadOnly and Closed. No method keeps a
 // slice it was given.
 type Device struct {
-	file     blocktree.File
-	info     blocktree.FileInfo
-	sector   uint64
-	readOnly bool
-	prompt   bool
-	reads    blocktree.ReadStarter  // nil where the file has not that ability
-	writes   blocktree.WriteStarter // likewise
-	extents  blocktree.Extenter     // likewise
-	sizer    blocktree.Sizer        // nil where the size never changes
-	batches  blocktree.Batcher      // likewise
-	memory   *Memory
-	cache    *deviceCache
-	ahead    *ahead
-	locks    rangeLocks
-	ops      gate
-	flushErr atomic.Pointer[blocktree.Error] // the first one stays
-	unsynced atomic.Bool                     // something was written since the last flush
-	over     over
-	onClosed func(error)
-	closeErr func() error
-	gone     context.Context // ends when the device is closed
-	end      context.CancelFunc
+	file       blocktree.File
+	info       blocktree.FileInfo
+	sector     uint64
+	readOnly   bool
+	prompt     bool
+	reads      blocktree.ReadStarter  // nil where the file has not that ability
+	writes     blocktree.WriteStarter // likewise
+	extents    blocktree.Extenter     // likewise
+	sizer      blocktree.Sizer        // nil where the size never changes
+	batches    blocktree.Batcher      // likewise
+	memory     *Memory
+	cache      *deviceCache
+	ahead      *ahead
+	locks      rangeLocks
+	ops        gate
+	flushErr   atomic.Pointer[blocktree.Error] // the first one stays
+	unsynced   atomic.Bool                     // something was written since the last flush
+	over       over
+	onClosed   func(error)
+	closeErr   func() error
+	stopShrink func()          // nil where nobody can ask
+	gone       context.Context // ends when the device is closed
+	end        context.CancelFunc
 
 	startedReads, startedWrites sync.Pool // of *startedRead and *startedWrite
 }
@@ -101,6 +102,7 @@ func Open(file blocktree.File, o Options) (*Device, error) {
 	}
 	d.ahead = newAhead(d)
 	d.closeErr = sync.OnceValue(d.close)
+	d.followShrink()
 	return d, nil
 }
 
@@ -227,6 +229,9 @@ func (d *Device) flush(ctx context.Context, op string) error {
 func (d *Device) Close() error { return d.closeErr() }
 
 func (d *Device) close() error {
+	if d.stopShrink != nil {
+		d.stopShrink()
+	}
 	d.ops.shut()
 	d.ahead.close()
 	err := d.over.lost()

@@ -56,6 +56,8 @@ func opWords(op meta.Op) (what string, on any) {
 		return "have store " + o.Node.String() + " copied up", ""
 	case meta.Resize:
 		return fmt.Sprintf("resize to %d bytes", o.SizeBytes), o.File
+	case meta.AskShrink:
+		return fmt.Sprintf("ask its holder to resize to %d bytes", o.SizeBytes), o.File
 	case meta.ResizeTree:
 		return opWords(o.Resize)
 	case meta.Acquire:
@@ -168,7 +170,7 @@ func queryWords(q *meta.Query) (what string, on any) {
 			return "open for " + q.Want.String(), on
 		}
 		return "stat", on
-	case meta.QueryStat, meta.QueryStatID:
+	case meta.QueryStat, meta.QueryStatID, meta.QueryShrink:
 		return "stat", on
 	case meta.QueryList:
 		return "list", on

@@ -80,6 +80,7 @@ func TestPermit(t *testing.T) {
 	check("growth", meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20}, host, holder, other)
 	check("shrinking", meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}, holder)
 	check("shrinking of a tree file", meta.ResizeTree{Resize: meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}}, holder)
+	check("having heard of a smaller size", meta.AskShrink{File: file, Epoch: 1, SizeBytes: 4096, Session: session}, holder)
 	check("open", meta.OpenSession{Session: meta.NewSessionID(), Principal: other.Principal, Path: other.Path}, other)
 	check("open at another's path", meta.OpenSession{Principal: other.Principal, Path: host.Path})
 	check("renew", meta.RenewSession{Session: session}, holder)
@@ -94,7 +95,7 @@ func TestPermit(t *testing.T) {
 	check("an anchor", meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, holder)
 	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
 	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
-		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}} {
+		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}} {
 		check("what is judged where it is applied", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})

@@ -45,6 +45,7 @@ type Handle struct {
 	leaseUntil atomic.Int64 // on Clock.Boot; 0 once the handle has ended
 	size       size
 	follow     follow
+	shrinks    shrinks
 
 	mu       sync.Mutex
 	clock    roughClock

@@ -26,13 +26,15 @@ type ResizeOptions struct {
 	Bytes func(now uint64) (uint64, error)
 	// Shrink allows a smaller size: what is behind it is gone for good.
 	Shrink bool
+	// Live has a holder that has the file open asked to make it smaller itself (docs/design/0047), which it does while it is used, instead of Busy.
+	Live bool
 	// ShrinkTree makes a file of integrity tree smaller: it has the lease, makes the record that there are no floors from a byte on, and calls cut with what it has the lease
 	// through, which does the rest. nil: Unsupported.
 	ShrinkTree func(ctx context.Context, to uint64, cut func(context.Context, *Handle) error) error
 }
 
 // Resize gives the file at path another size, and returns what it was and is (docs/design/0021). It grows whoever has it open, who hears of it within 5
-// seconds; what is new reads as zeros. To be made smaller it must be nobody's: its lease is taken, without force. The same size is no error. Kinds: NotFound,
+// seconds; what is new reads as zeros. To be made smaller its lease is taken, without force; who has it is asked, with Live. The same size is no error. Kinds: NotFound,
 // Invalid (a directory, no such size, or a smaller one that is not allowed), Busy (somebody has it, or changes its size), TooLarge, Unavailable.
 func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOptions) (was, is uint64, err error) {
 	inode, err := c.Stat(ctx, path)
@@ -49,6 +51,9 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOption
 		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New("it is a directory"), Hint: "files have sizes; btnode file ls shows which there are"})
 	}
 	shrink := func() error { return c.shrink(ctx, path, inode, is) }
+	if o.Live {
+		shrink = func() error { return c.shrinkLive(ctx, path, inode, is) }
+	}
 	if inode.Integrity != meta.IntegritySector {
 		shrink = func() error { return c.shrinkTree(ctx, inode, is, o.ShrinkTree) }
 	}
@@ -128,7 +133,7 @@ func (c *Client) shrink(ctx context.Context, path blocktree.Path, inode *meta.In
 	h, err := c.Open(ctx, path, inode, OpenOptions{Wait: shrinkWait})
 	if err != nil {
 		if blocktree.KindOf(err) == blocktree.Busy {
-			err = &blocktree.Error{Kind: blocktree.Busy, Err: err, Hint: "to be made smaller a file must not be open for writing: stop the server that has it first"}
+			err = &blocktree.Error{Kind: blocktree.Busy, Err: err, Hint: "to be made smaller it must not be open for writing by somebody who cannot do that meanwhile: stop the server, or close the file, first"}
 		}
 		return err
 	}
@@ -153,17 +158,24 @@ func (h *Handle) shrink(ctx context.Context, was, to uint64) error {
 	if err := sizeStands(h.layout(), was); err != nil {
 		return err
 	}
-	if err := h.cut(ctx, was, to); err != nil {
+	x := cutting{h: h, was: was, to: to}
+	if err := x.cut(ctx); err != nil {
 		return &blocktree.Error{Op: "cut", Err: err, Hint: fmt.Sprintf("what lies behind byte %d may be zeros by now, and btnode file stat tells its size; ask again", to)}
 	}
 	return nil
 }
 
-// cut makes the file, of was bytes, end at byte to: zeros first, durably, then the size, under one epoch.
-func (h *Handle) cut(ctx context.Context, was, to uint64) error {
-	l := h.layout()
-	first := blocktree.SectorIndex(to / uint64(l.SectorBytes))
-	if err := h.zeroFrom(ctx, l, first); err != nil {
+// cutting is a file of was bytes on its way to end at byte to.
+type cutting struct {
+	h       *Handle
+	was, to uint64
+	asked   blocktree.ViewID // of the layout that Raft was asked by last, if it was
+}
+
+// cut makes the file end there: zeros first, durably, then the size, under one epoch.
+func (x *cutting) cut(ctx context.Context) error {
+	h, l := x.h, x.h.layout()
+	if err := h.zeroFrom(ctx, l, blocktree.SectorIndex(x.to/uint64(l.SectorBytes))); err != nil {
 		return err
 	}
 	if err := h.Flush(ctx); err != nil {
@@ -173,9 +185,12 @@ func (h *Handle) cut(ctx context.Context, was, to uint64) error {
 	if err != nil {
 		return err
 	}
-	op := meta.Resize{File: h.inode.ID, Seq: l.Seq, SizeBytes: to, Session: s.id, Epoch: h.epoch, Time: time.Now().UnixNano()}
 	for {
-		again, err := h.client.proposeSize(ctx, &h.inode, op)
+		if err := sizeStands(l, x.was); err != nil {
+			return err
+		}
+		x.asked = l.Seq
+		again, err := h.client.proposeSize(ctx, &h.inode, meta.Resize{File: h.inode.ID, Seq: l.Seq, SizeBytes: x.to, Session: s.id, Epoch: h.epoch, Time: time.Now().UnixNano()})
 		if !again {
 			return err
 		}
@@ -185,10 +200,6 @@ func (h *Handle) cut(ctx context.Context, was, to uint64) error {
 		if l.Epoch != h.epoch {
 			return blocktree.E("cluster", blocktree.Fenced, fmt.Errorf("epoch %d, now %d", h.epoch, l.Epoch))
 		}
-		if err := sizeStands(l, was); err != nil {
-			return err
-		}
-		op.Seq = l.Seq
 	}
 }
 

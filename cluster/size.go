@@ -56,6 +56,7 @@ func (c *Client) followSizes() {
 			if !c.tellInode(h.inode.ID, h.inodeIs) {
 				break
 			}
+			h.lookForShrink()
 		}
 		for _, r := range c.openReaders() {
 			if !c.tellInode(r.inode.ID, func(i *meta.Inode) { r.sizeIs(i.SizeBytes) }) {

@@ -57,7 +57,7 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 			return s.judgeNotFound(q, a)
 		}
 		return s.judgeInode(q, a.Inode)
-	case QueryStatID, QueryAllowed, QueryLayout, QueryLease:
+	case QueryStatID, QueryAllowed, QueryLayout, QueryLease, QueryShrink:
 		if a.Inode == nil && q.Kind == QueryAllowed && q.Path != "" {
 			return s.judgeNotFound(q, a)
 		}

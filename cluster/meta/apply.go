@@ -215,6 +215,8 @@ func (s *state) doDelegation(o Op) Result {
 		return s.takeEntries(o)
 	case EndTaking:
 		return s.endTaking(o)
+	case AskShrink:
+		return s.askShrink(o)
 	case Rename:
 		return s.rename(o)
 	}

@@ -229,6 +229,7 @@ func (s *state) dropLease(l *Lease) {
 	s.del(kindLease, inodeRest(l.File.Inode))
 	s.del(kindHeld, heldRest(l.Session, l.File.Inode))
 	s.del(kindClaim, inodeRest(l.File.Inode))
+	s.del(kindShrink, inodeRest(l.File.Inode))
 	s.changes.Leases = append(s.changes.Leases, Lease{File: l.File, Epoch: l.Epoch})
 }
 
@@ -279,6 +280,7 @@ func (s *state) grant(x *Session, l *stripe.Layout, by CommandID) Result {
 	store(s, kindLease, inodeRest(l.File.Inode), v, putLease)
 	s.set(kindHeld, heldRest(x.ID, l.File.Inode), by[:])
 	s.del(kindClaim, inodeRest(l.File.Inode))
+	s.del(kindShrink, inodeRest(l.File.Inode))
 	v.Holder = x.Path
 	s.changes.Leases = append(s.changes.Leases, *v)
 	return Result{Layout: l, Lease: v, Session: x}

@@ -111,6 +111,8 @@ func putOp(e *wire.Encoder, o Op) {
 		e.U64(uint64(o.Node))
 	case Resize:
 		putResize(e, &o)
+	case AskShrink:
+		putAskShrink(e, &o)
 	case CreateTreeFile, Anchor, ResizeTree:
 		putTreeOp(e, o)
 	case PutGrant:
@@ -320,6 +322,8 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return getAnchor(d)
 	case opRename:
 		return getRename(d)
+	case opAskShrink:
+		return getAskShrink(d)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}

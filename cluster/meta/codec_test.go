@@ -61,6 +61,7 @@ func allOps() []Op {
 		DropCopy{f}, Depart{session(11), f, 12, fileID(6), 13}, Stay{f, fileID(7), 14},
 		Adopt{session(12), f, 15, fileID(9), path("/a/f"), 0o644, 2, 3, 4, 5, true, 6, someAllowed().Grants, someAllowed().Last}, RemoveLeft{f, fileID(8)}, EndMove{f},
 		Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}, {fileID(3), []byte("more")}}},
+		AskShrink{f, 10, 1 << 20, session(9)},
 	}
 }
 
@@ -364,6 +365,7 @@ func addValues(f *testing.F) {
 		func(e *wire.Encoder) { putGranted(e, &grantsNote{someAllowed().Grants, someAllowed().Last}) }, func(e *wire.Encoder) { putCaller(e, someCaller()) },
 		func(e *wire.Encoder) { putRevocation(e, &Revocation{rootID, path("/a"), 1, 2}) },
 		func(e *wire.Encoder) { putMove(e, &someMoves()[0]) }, func(e *wire.Encoder) { putLeft(e, &left{fileID(1), fileID(2), 3}) },
+		func(e *wire.Encoder) { putShrinkAsk(e, &shrinkAsk{1 << 20, true}) },
 	} {
 		e := wire.Encoder{Buf: []byte{byte(i)}}
 		put(&e)
@@ -400,6 +402,8 @@ func FuzzDecodeValue(f *testing.F) {
 			v = getMovePtr(d)
 		case 10:
 			v = getLeft(d)
+		case 11:
+			v = getShrinkAsk(d)
 		default:
 			bad(d, "no such value")
 		}
@@ -420,6 +424,9 @@ func encodeNumbered(v any) []byte {
 	case *left:
 		e.U8(10)
 		putLeft(&e, v)
+	case *shrinkAsk:
+		e.U8(11)
+		putShrinkAsk(&e, v)
 	case *Inode:
 		e.U8(0)
 		putInode(&e, v)

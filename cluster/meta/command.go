@@ -76,6 +76,7 @@ const (
 	opRemoveLeft
 	opEndMove
 	opRename
+	opAskShrink
 
 	opEnd // keep last
 )

@@ -218,6 +218,8 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 		return o.File, true
 	case ResizeTree:
 		return o.File, true
+	case AskShrink:
+		return o.File, true
 	case SetLength:
 		return o.File, true
 	case Acquire:
@@ -304,7 +306,7 @@ func (s *state) rootOnly() Result {
 // queryElsewhere is elsewhere for queries.
 func (s *state) queryElsewhere(q *Query) Result {
 	switch q.Kind {
-	case QueryStatID, QueryLayout, QueryLease:
+	case QueryStatID, QueryLayout, QueryLease, QueryShrink:
 		return s.fileElsewhere(q.File)
 	case QueryAllowed:
 		if q.Path == "" {

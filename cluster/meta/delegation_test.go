@@ -126,7 +126,7 @@ func aboutFile(f blocktree.FileID) []Op {
 	cv.Change.File = f
 	return []Op{SetAttr{File: f}, Acquire{File: f}, Release{File: f}, cv, ClaimLease{File: f}, EndClaim{File: f}, Resize{File: f}, PutGrant{f, Grant{Subject{Path: rootDir}, RightRead, 0}},
 		RemoveGrant{f, Subject{Path: rootDir}}, SetAccess{File: f}, NoteAccess{File: f}, Anchor{File: f}, RemoveMoved{f}, ResizeTree{Resize{File: f}}, SetLength{File: f},
-		DropCopy{f}, Depart{File: f}, Stay{File: f}, Adopt{File: f}, RemoveLeft{File: f}, EndMove{f}}
+		DropCopy{f}, Depart{File: f}, Stay{File: f}, Adopt{File: f}, RemoveLeft{File: f}, EndMove{f}, AskShrink{File: f}}
 }
 
 // ofTheCluster are about no path and no file, wherever they are asked; AssignGeneration is the root cluster's.
@@ -184,7 +184,7 @@ func TestEveryOpIsRedirected(t *testing.T) {
 func TestEveryQueryIsRedirected(t *testing.T) {
 	parent, child := family(t)
 	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAllowed: true, QueryBelow: true, QueryAbove: true}
-	byFile := map[QueryKind]bool{QueryStatID: true, QueryLayout: true, QueryLease: true, QueryAllowed: true}
+	byFile := map[QueryKind]bool{QueryStatID: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true}
 	here := map[QueryKind]bool{QueryRuntimes: true, QueryStatus: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryTake: true, QueryGeneration: true, QueryMoves: true, QueryChildren: true, QueryKnown: true}
 	ask := func(m *machine, q Query, want string) {
 		t.Helper()

@@ -40,12 +40,9 @@ func (s *state) judge(o Op) (Op, Result) {
 		return o, s.judgeFile(o.File, RightAdmin)
 	case SetAccess:
 		return o, s.judgeFile(o.File, RightAdmin)
-	case Resize:
-		return o, s.judgeFile(o.File, RightWrite)
-	case ResizeTree:
-		return o, s.judgeFile(o.File, RightWrite)
-	case SetLength:
-		return o, s.judgeFile(o.File, RightWrite)
+	case Resize, ResizeTree, SetLength, AskShrink:
+		f, _ := fileOf(o)
+		return o, s.judgeFile(f, RightWrite)
 	case Acquire:
 		return o, s.judgeHolder(o.File)
 	case ClaimLease:

@@ -24,6 +24,7 @@ func everyOp(c *Caller) []Op {
 		BeginMove{CreateTreeFile{CreateFile: file("/d/e/f")}, f}, DropCopy{f}, Depart{Session: id, File: f, Epoch: 1}, Stay{File: f}, Adopt{Session: id, File: f, Path: path("/d/e/f")},
 		RemoveLeft{File: f}, EndMove{f},
 		Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f},
+		AskShrink{File: f, Epoch: 1, SizeBytes: 4096},
 	}
 }
 
@@ -45,7 +46,8 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opSetLength: byRights, opResizeTree: byRights, opCreateTreeFile: byRights, opAnchor: byRights,
 		opPutBelow: byRights, opRemoveBelow: byRights, opAssignGeneration: byRights, opDelegate: nobodys, opHandOver: nobodys, opDropMoved: nobodys, opRemoveMoved: byRights, opDropEntry: byRights,
 		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opHandOverSum: nobodys,
-		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights, opRename: byRights}
+		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights, opRename: byRights,
+		opAskShrink: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}
@@ -108,7 +110,7 @@ type unjudged struct{ Op }
 func TestEveryQueryIsJudged(t *testing.T) {
 	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true, QueryChildren: true} // whoever has credentials
 	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true, QueryMoves: true, QueryKnown: true}                                                                           // sector hosts of the directory
-	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryLayout: true, QueryLease: true, QueryAllowed: true}
+	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true}
 	m := granted(t, 0o700, 0o600)
 	m.must(revoke(40, 10, 100))
 	revoked := somebody(0, 0)

@@ -52,6 +52,7 @@ const (
 	kindGeneration = 'G' // generation8 → generationOf; nothing → the next generation8; the root cluster's
 	kindLeft       = 'L' // inode8 → left: a file that is moved to a child
 	kindMove       = 'M' // inode8 of a copy → Move
+	kindShrink     = 'S' // inode8 → shrinkAsk: a smaller size that somebody asks the holder for
 )
 
 // otherSpace returns the space that is not current.

@@ -28,6 +28,7 @@ const (
 	QueryMoves                           //
 	QueryChildren                        // Path: a directory, beneath which there are directories with clusters of their own
 	QueryKnown                           //
+	QueryShrink                          // File
 
 	queryEnd // keep last
 )
@@ -50,11 +51,11 @@ type Answer struct {
 	Kind     blocktree.Kind
 	Text     string
 	Hint     string
-	Inode    *Inode              // Stat, StatID
+	Inode    *Inode              // Stat, StatID; Shrink: as it is asked to be
 	Entries  []DirEntry          // List, ascending by Name
 	More     bool                // List: there are entries after the last
 	Layout   *stripe.Layout      // Layout
-	Lease    *Lease              // Lease
+	Lease    *Lease              // Lease, Shrink
 	Runtimes []blocktree.Runtime // Runtimes, ascending by Path
 	Status   *Status             // Status
 	Starts   []NodeStart         // Starts, ascending by Node

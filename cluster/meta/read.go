@@ -68,6 +68,8 @@ func (s *state) answer(q Query) Answer {
 		if a.Lease = s.lease(q.File); a.Lease == nil {
 			r = refuse(blocktree.NotFound, "no lease of %v", q.File)
 		}
+	case QueryShrink:
+		a.Inode, a.Lease, r = s.shrinkAsked(q.File)
 	case QueryRuntimes:
 		a.Runtimes = s.runtimes()
 	case QueryStarts:

@@ -83,6 +83,7 @@ func (s *state) resized(o Resize, i *Inode, l *stripe.Layout) Result {
 	i.SizeBytes, i.Modified = o.SizeBytes, o.Time
 	i.LengthBytes = min(i.LengthBytes, i.SizeBytes)
 	s.setInode(i)
+	s.del(kindShrink, inodeRest(i.ID.Inode))
 	return Result{Inode: i, Layout: next}
 }
 

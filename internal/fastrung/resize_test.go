@@ -1,6 +1,7 @@
 package fastrung
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -194,5 +195,130 @@ func TestShrinksForGood(t *testing.T) {
 			b.On(b.NodeAddr(i))
 			b.Healthy(b.client)
 		}
+	})
+}
+
+// asked shrinks the file as whoever else may ask while it is open, and returns once that is so.
+func (b *bed) asked(c *cluster.Client, bytes uint64) error {
+	_, _, err := c.Resize(b.T.Context(), b.Path("/vm/disk0"), cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return bytes, nil }, Shrink: true, Live: true})
+	return err
+}
+
+// follow has a file made smaller when somebody asks for that, as a device of it does.
+func (b *bed) follow(f blocktree.File, before func()) (stop func()) {
+	s := f.(blocktree.Shrinker)
+	return s.FollowShrink(func(ctx context.Context, bytes uint64) error {
+		before()
+		return s.Shrink(ctx, bytes)
+	})
+}
+
+// zeros demands that the sectors of a range are zeros.
+func (b *bed) zeros(f blocktree.File, from, to blocktree.SectorIndex) {
+	b.T.Helper()
+	for s := from; s < to; s++ {
+		if k, err := read(b.T.Context(), b.T, f, s); k != 0 || err != nil {
+			b.T.Fatalf("sector %d was cut and holds %d, %v", s, k, err)
+		}
+	}
+}
+
+// TestShrinksLive: a file is made smaller, and grows, again and again while it is open and written; writes before the end go on, what was cut is zeros, and a node that was away meanwhile has it so.
+func TestShrinksLive(t *testing.T) {
+	const small, large = 8 << 20, 16 << 20
+	carriers(t, func(b *bed) {
+		other := b.Client()
+		reader := b.reader(other, "/vm/disk0")
+		stop := b.follow(b.file, func() {})
+		defer stop()
+		w := b.write(b.file, 8)
+		for round := range uint64(3) {
+			b.fill(small/sectorBytes, 64, 1+round)
+			node := (b.Leader(b.client) + 1) % 3
+			if round == 1 {
+				b.Off(b.NodeAddr(node))
+			}
+			if err := b.asked(other, small); err != nil {
+				b.T.Fatal(err)
+			}
+			if sizeOf(b.file) != small {
+				b.T.Errorf("the holder has %d bytes", sizeOf(b.file))
+			}
+			b.await("the reader to hear", heard, func() bool { return sizeOf(reader) == small })
+			at := blocktree.SectorIndex(small / sectorBytes)
+			if err := b.file.WriteSectors(b.T.Context(), at, numbered(at, 7)); blocktree.KindOf(err) != blocktree.OutOfRange {
+				b.T.Errorf("behind the end: %v", err)
+			}
+			if _, err := read(b.T.Context(), b.T, b.file, at-1); err != nil {
+				b.T.Errorf("before the end: %v", err)
+			}
+			if err := b.resize(other, large, false); err != nil {
+				b.T.Fatal(err)
+			}
+			b.await("the holder to hear", heard, func() bool { return sizeOf(b.file) == large })
+			b.zeros(b.file, at, at+64)
+			if round == 1 {
+				b.On(b.NodeAddr(node))
+				b.Healthy(b.client)
+				b.Off(b.NodeAddr((node + 1) % 3)) // the one that was away has to have the zeros
+				b.zeros(b.file, at, at+64)
+				b.On(b.NodeAddr((node + 1) % 3))
+				b.Healthy(b.client)
+			}
+		}
+		w.finishWell()
+		w.check(b.file, "made smaller")
+	})
+}
+
+// TestShrinkNobodyFollows: who has the file open and does not make it smaller is not waited for, and hears of nothing later.
+func TestShrinkNobodyFollows(t *testing.T) {
+	within(t, bttp.TCP, 1, func(b *bed) {
+		began := time.Now()
+		if err := b.asked(b.Client(), 4<<20); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+			b.T.Errorf("held: %v", err)
+		}
+		if took := time.Since(began); took > 30*time.Second {
+			b.T.Errorf("it took %v", took)
+		}
+		stop := b.follow(b.file, func() { b.T.Error("nobody asks any more") })
+		defer stop()
+		time.Sleep(heard)
+		if sizeOf(b.file) != 16<<20 {
+			b.T.Errorf("%d bytes", sizeOf(b.file))
+		}
+	})
+}
+
+// TestHolderDiesShrinking: the holder is gone in the middle. Who asked makes the file smaller by itself, once nobody has it.
+func TestHolderDiesShrinking(t *testing.T) {
+	const small = 4 << 20
+	within(t, bttp.TCP, 1, func(b *bed) {
+		b.fill(small/sectorBytes, 64, 1)
+		began, gone := make(chan struct{}), make(chan struct{})
+		stop := b.follow(b.file, func() {
+			close(began)
+			<-gone
+		})
+		done := make(chan error, 1)
+		go func() { done <- b.asked(b.Client(), small) }()
+		<-began
+		close(gone)
+		stop()
+		if err := b.file.Close(); err != nil {
+			b.T.Error(err)
+		}
+		if err := <-done; err != nil {
+			b.T.Fatal(err)
+		}
+		f := b.open(b.client)
+		if sizeOf(f) != small {
+			b.T.Errorf("%d bytes", sizeOf(f))
+		}
+		if err := b.resize(b.client, 16<<20, false); err != nil {
+			b.T.Fatal(err)
+		}
+		b.await("the holder to hear", heard, func() bool { return sizeOf(f) == 16<<20 })
+		b.zeros(f, small/sectorBytes, small/sectorBytes+64)
 	})
 }

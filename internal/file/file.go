@@ -22,8 +22,9 @@ type File struct {
 	unlocker      *unlocker
 	keys          atomic.Pointer[ring]
 	gate          gate
-	keeper        *keeper    // of a holder of an encrypted file; else nil
-	heard         meta.Heard // what the group had heard when the lease was had
+	endsAt        atomic.Uint64 // in bytes, while the file is made smaller, or may yet be; else 0
+	keeper        *keeper       // of a holder of an encrypted file; else nil
+	heard         meta.Heard    // what the group had heard when the lease was had
 	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
@@ -39,6 +40,7 @@ var (
 	_ blocktree.LossNumberer = (*File)(nil)
 	_ blocktree.Extenter     = (*File)(nil)
 	_ blocktree.Sizer        = (*File)(nil)
+	_ blocktree.Shrinker     = (*File)(nil)
 )
 
 // Info describes the file as it is now.
@@ -50,13 +52,17 @@ func (f *File) Info() blocktree.FileInfo {
 
 // SizeBytes implements blocktree.Sizer.
 func (f *File) SizeBytes() uint64 {
+	size := f.info.SizeBytes // where nobody could say that it changes
 	switch {
 	case f.handle != nil:
-		return f.handle.SizeBytes()
+		size = f.handle.SizeBytes()
 	case f.reader != nil:
-		return f.reader.SizeBytes()
+		size = f.reader.SizeBytes()
 	}
-	return f.info.SizeBytes // nobody could say that it changes
+	if end := f.endsAt.Load(); end != 0 {
+		return min(size, end)
+	}
+	return size
 }
 
 func (f *File) sectors() uint64 { return f.SizeBytes() / uint64(f.info.SectorBytes) }
@@ -329,7 +335,7 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	if f.info.ReadOnly {
 		return blocktree.E(op, blocktree.ReadOnly, nil)
 	}
-	phase, err := f.gate.pass(ctx, first, count)
+	phase, err := f.pass(ctx, op, first, count)
 	if err != nil {
 		return f.fail(op, err)
 	}
@@ -347,6 +353,19 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 		return err
 	})
 	return f.fail(op, waitAll(ctx, writes, err))
+}
+
+// pass lets a write through the gate that lies in the file yet once it is through.
+func (f *File) pass(ctx context.Context, op string, first blocktree.SectorIndex, count uint64) (phase uint32, err error) {
+	phase, err = f.gate.pass(ctx, first, count)
+	if err != nil {
+		return 0, err
+	}
+	if err := f.checkRange(op, first, count); err != nil {
+		f.gate.leave(phase)
+		return 0, err
+	}
+	return phase, nil
 }
 
 // part is what a run has of the sectors from first on.
@@ -392,7 +411,7 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 	if f.info.ReadOnly {
 		return blocktree.E(op, blocktree.ReadOnly, nil)
 	}
-	phase, err := f.gate.pass(ctx, first, count)
+	phase, err := f.pass(ctx, op, first, count)
 	if err != nil {
 		return f.fail(op, err)
 	}

@@ -9,12 +9,14 @@ import (
 )
 
 // gate is what every write passes: it knows when all that began before a moment have ended, and keeps writes out of the sectors that are being re-sealed.
-// Many goroutines may pass; one at a time turns it or closes a span.
+// Many goroutines may pass and turn it; one at a time closes a span.
 type gate struct {
 	phase atomic.Uint32
 	in    [2]atomic.Int64 // writes that have entered and not left, by the phase they entered in
 	span  atomic.Pointer[span]
 	total atomic.Uint64 // writes that ever entered
+
+	turning atomic.Bool
 }
 
 // span is a range of sectors that no write may enter until over is closed.
@@ -67,10 +69,23 @@ func (g *gate) leave(phase uint32) { g.in[phase].Add(-1) }
 // turnPause lies between two looks whether the writes of a phase have ended.
 const turnPause = time.Millisecond
 
-// turn returns when all writes that had entered before have left.
+// turn returns when all writes that had entered before have left. One goroutine turns at a time.
 func (g *gate) turn(ctx context.Context) error {
-	old := (g.phase.Add(1) - 1) & 1
-	for g.in[old].Load() != 0 {
+	if err := g.until(ctx, func() bool { return g.turning.CompareAndSwap(false, true) }); err != nil {
+		return err
+	}
+	defer g.turning.Store(false)
+	old := g.phase.Load() & 1
+	if err := g.until(ctx, func() bool { return g.in[1-old].Load() == 0 }); err != nil { // those whom a turn that was given up has left
+		return err
+	}
+	g.phase.Add(1)
+	return g.until(ctx, func() bool { return g.in[old].Load() == 0 })
+}
+
+// until looks again and again.
+func (g *gate) until(ctx context.Context, done func() bool) error {
+	for !done() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -119,3 +119,32 @@ func TestGateTurns(t *testing.T) {
 	close(done)
 	wg.Wait()
 }
+
+// TestGateTurnGivenUp: a turn waits for those, too, whom one before has waited for in vain; and turns are one after the other.
+func TestGateTurnGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		phase, _ := g.enter(0, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := g.turn(ctx); err == nil {
+			t.Fatal("it did not wait")
+		}
+		turned := make(chan struct{}, 2)
+		for range 2 {
+			go func() {
+				if err := g.turn(t.Context()); err != nil {
+					t.Error(err)
+				}
+				turned <- struct{}{}
+			}()
+		}
+		time.Sleep(time.Minute)
+		if len(turned) != 0 {
+			t.Error("a turn did not wait for who was left by the one before")
+		}
+		g.leave(phase)
+		<-turned
+		<-turned
+	})
+}

@@ -45,6 +45,9 @@ func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
 		k.done += r.count * uint64(f.info.SectorBytes)
 		return nil
 	})
+	if blocktree.KindOf(err) == blocktree.OutOfRange && f.sectors() < end { // it has been made smaller meanwhile
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -27,7 +27,7 @@ func shrinkTree(ctx context.Context, c *cluster.Client, path blocktree.Path, to 
 	opened, err := Open(ctx, c, path, o)
 	if err != nil {
 		if blocktree.KindOf(err) == blocktree.Busy {
-			err = &blocktree.Error{Kind: blocktree.Busy, Err: err, Hint: "to be made smaller a file must not be open for writing: stop the server that has it first"}
+			err = &blocktree.Error{Kind: blocktree.Busy, Err: err, Hint: "to be made smaller such a file must not be open for writing: stop the server that has it first"}
 		}
 		return err
 	}

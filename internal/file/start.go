@@ -40,6 +40,10 @@ func (f *File) StartWrite(first blocktree.SectorIndex, src []byte, done func(err
 	if wait != nil {
 		return false // WriteSectors waits
 	}
+	if f.checkRange(writeOp, first, what.count) != nil { // it has got another end before this was through
+		f.gate.leave(phase)
+		return false // WriteSectors says so
+	}
 	out, err := f.seal(what, src)
 	if err != nil {
 		f.gate.leave(phase)

@@ -20,6 +20,7 @@ func Mutants() []string {
 		"moved-to-draining: Raft does not look at who drains",
 		"placed-over-sync: Raft gives a spare the place of a member that is in sync",
 		"cut-untrimmed: a file is made smaller with what it had behind the new end (0021)",
+		"cut-open: a holder that makes its file smaller goes on writing behind the new end meanwhile (0047)",
 		"cut-unfenced: Raft makes a file smaller for a holder whose epoch is over (0021)",
 		"born-kept: Raft takes a region for new under a later epoch than it came to be under (0021)",
 		"cut-unflushed: a file is made smaller before the zeros behind its end are durable (0014)",

@@ -81,6 +81,7 @@ func kills() []kill {
 		{"zeropending", 56, "zeros are zeros"},
 		{"writebehind", 51, "Z3 no write behind the end"},
 		{"cut-untrimmed", 51, "Z2 what is cut is zeros"},
+		{"cut-open", 205, "Z2 what is cut is zeros"},
 		{"cut-unfenced", 1646, "Z2 what is cut is zeros"},
 		{"born-kept", 139, "rule 5 no reads while recovering"},
 	}

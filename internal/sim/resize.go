@@ -13,6 +13,10 @@ import (
 const (
 	resizeEach = 11
 	resizeAt   = 7
+	// Of these, in how many a holder writes on while it makes its file smaller (docs/design/0047): of every liveEach worlds those at liveAt and liveToo.
+	liveEach = 5 * resizeEach
+	liveAt   = resizeAt + resizeEach
+	liveToo  = resizeAt + 3*resizeEach
 )
 
 // resizeRegions is how many regions a file may gain.
@@ -23,6 +27,7 @@ type resizes struct {
 	w    *World
 	luck *rand.Rand
 	on   bool
+	live bool                           // a holder writes on while it cuts
 	born map[fileRegion]blocktree.Epoch // of regions that no file began with: the epoch under which they came to be
 }
 
@@ -32,7 +37,8 @@ type fileRegion struct {
 }
 
 func newResizes(w *World) *resizes {
-	return &resizes{w: w, luck: rand.New(rand.NewPCG(w.opt.Seed, 0x512e)), on: w.opt.Seed%resizeEach == resizeAt, born: map[fileRegion]blocktree.Epoch{}}
+	return &resizes{w: w, luck: rand.New(rand.NewPCG(w.opt.Seed, 0x512e)), on: w.opt.Seed%resizeEach == resizeAt,
+		live: w.opt.Seed%liveEach == liveAt || w.opt.Seed%liveEach == liveToo, born: map[fileRegion]blocktree.Epoch{}}
 }
 
 // sectorsMax is how many sectors a file that begins with l may ever have.
@@ -125,6 +131,8 @@ type cutting struct {
 	step   cutStep
 	asking bool
 	failed bool
+	live   bool             // others write before the new end meanwhile (docs/design/0047)
+	lo, hi uint64           // live: the operations after lo, up to hi, are waited for
 	seq    blocktree.ViewID // of the layout that has the new end, once it is known
 }
 
@@ -144,9 +152,16 @@ func (c *client) mayCut() bool {
 		return false
 	}
 	if size := c.h.Layout().Size(); c.cutting == nil && !c.w.quiet && z.luck.Float64() < 0.15 && size > 1 {
-		c.cutting = &cutting{to: 1 + z.luck.Uint64N(size-1)}
+		c.cutting = &cutting{to: 1 + z.luck.Uint64N(size-1), live: z.live, hi: c.n}
 	}
-	return c.cutting != nil
+	x := c.cutting
+	return x != nil && (!x.live || x.seq != 0 || !c.cutHeldUp())
+}
+
+// cutHeldUp reports whether the next step has to wait: for all that is in flight or, if others go on, for what was before the cut, and what is the cut's own.
+func (c *client) cutHeldUp() bool {
+	x := c.cutting
+	return x.asking || slices.ContainsFunc(c.ops, func(o *op) bool { return !x.live || o.id > x.lo && o.id <= x.hi })
 }
 
 // goOnCutting does the next step, once the one before is done.
@@ -156,7 +171,7 @@ func (c *client) goOnCutting() {
 		c.cutMade(x)
 		return
 	}
-	if len(c.ops) > 0 || x.asking {
+	if c.cutHeldUp() {
 		return
 	}
 	if x.failed {
@@ -165,6 +180,8 @@ func (c *client) goOnCutting() {
 		return
 	}
 	x.step++
+	x.lo = c.n
+	defer func() { x.hi = c.n }()
 	switch x.step {
 	case cutZeros:
 		if !c.w.mutant("cut-untrimmed") {
@@ -289,9 +306,13 @@ func (z *resizes) checkEnd(x *write) {
 	}
 }
 
-// inside cuts a write to what the file has, or as much as a mutant thinks.
-func (z *resizes) inside(l *stripe.Layout, o *op) *op {
+// inside cuts a write to what the file has, or will have, or as much as a mutant thinks.
+func (z *resizes) inside(c *client, o *op) *op {
+	l := c.h.Layout()
 	size := l.Size()
+	if x := c.cutting; x != nil && !z.w.mutant("cut-open") {
+		size = min(size, x.to)
+	}
 	if !z.on || z.w.mutant("writebehind") {
 		return o
 	}

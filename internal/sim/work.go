@@ -65,14 +65,14 @@ func (c *client) work() {
 	case c.mayCut():
 		c.goOnCutting()
 	case w.chance(0.01):
-		c.closing = true
+		c.closing = c.cutting == nil
 	case len(c.ops) >= w.prof.window:
 	case w.chance(w.prof.readShare):
 		c.readHolder(w.maybeZeros(c.randomRun(true)), nil)
 	case w.chance(max(0.05, w.prof.flushShare)):
 		c.flush()
 	default:
-		c.beginWrite(w.resizes.inside(c.h.Layout(), c.randomRun(false)))
+		c.beginWrite(w.resizes.inside(c, c.randomRun(false)))
 	}
 }
 

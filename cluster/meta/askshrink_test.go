@@ -1,0 +1,68 @@
+package meta
+
+import (
+	"testing"
+
+	"blocktree"
+)
+
+// TestAskShrink: an ask is noted on the lease of one epoch, heard by its holder, and gone with that lease, with any other size, and when it is taken back.
+func TestAskShrink(t *testing.T) {
+	m := founded(t, 3)
+	f := m.must(with(coded("/w", 2, 1), func(o *CreateFile) { o.SizeBytes = 1 << 20 })).Inode.ID
+	refused := func(name string, o AskShrink, want blocktree.Kind) {
+		t.Helper()
+		if r := m.do(o); r.Kind != want {
+			t.Errorf("%s: %v %q", name, r.Kind, r.Text)
+		}
+	}
+	asked := func(name string, want uint64) {
+		t.Helper()
+		a := m.view().answer(Query{Kind: QueryShrink, File: f})
+		switch {
+		case want == 0 && a.Kind == blocktree.NotFound:
+		case a.Inode == nil || a.Inode.SizeBytes != want || a.Lease == nil || a.Inode.ID != f:
+			t.Errorf("%s: %+v, not %d", name, a, want)
+		}
+	}
+	ask, hear := AskShrink{File: f, Epoch: 1, SizeBytes: 8192}, AskShrink{f, 1, 8192, session(1)}
+	refused("nobody holds it", ask, blocktree.Fenced)
+	m.must(open(1))
+	m.must(open(2))
+	m.must(Acquire{session(1), f})
+	asked("nobody asks", 0)
+	refused("heard of nothing", hear, blocktree.NotFound)
+	for name, o := range map[string]AskShrink{"not smaller": {File: f, Epoch: 1, SizeBytes: 1 << 20}, "odd": {File: f, Epoch: 1, SizeBytes: 4097}, "zero": {f, 1, 0, session(1)}} {
+		refused(name, o, blocktree.Invalid)
+	}
+	refused("another epoch", AskShrink{File: f, Epoch: 2, SizeBytes: 8192}, blocktree.Fenced)
+	refused("no file", AskShrink{File: fileID(9), Epoch: 1, SizeBytes: 8192}, blocktree.NotFound)
+	m.must(ask)
+	m.must(ask)
+	asked("asked", 8192)
+	refused("another session", AskShrink{f, 1, 8192, session(2)}, blocktree.Fenced)
+	refused("another size is heard", AskShrink{f, 1, 4096, session(1)}, blocktree.NotFound)
+	m.must(hear)
+	refused("heard", ask, blocktree.Exists)
+	refused("heard again", hear, blocktree.Exists)
+	m.must(AskShrink{File: f, Epoch: 1, SizeBytes: 4096})
+	asked("asked for less", 4096)
+	m.must(AskShrink{File: f, Epoch: 1})
+	asked("taken back", 0)
+
+	m.must(ask)
+	m.must(Resize{File: f, Seq: m.view().layout(f).Seq, SizeBytes: 2 << 20})
+	asked("after another size", 0)
+	m.must(ask)
+	m.must(Acquire{session(1), f})
+	asked("of another epoch", 0)
+	m.must(AskShrink{File: f, Epoch: 2, SizeBytes: 8192})
+	m.must(Release{session(1), f, 2})
+	m.must(Acquire{session(2), f})
+	asked("of another lease", 0)
+
+	m.must(MakeDir{Path: path("/vm")})
+	tree := m.must(treeFile()).Inode.ID
+	m.must(Acquire{session(1), tree})
+	refused("of integrity tree", AskShrink{File: tree, Epoch: 1, SizeBytes: 4096}, blocktree.Unsupported)
+}

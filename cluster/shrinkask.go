@@ -1,0 +1,104 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+)
+
+const (
+	// shrinkHeard is how long a holder may take to hear that its file is to be smaller: it looks each sizesInterval, and a try at each of several nodes may take askTimeout.
+	shrinkHeard = 15 * time.Second
+	// shrinkLook lies between two looks at what has become of it.
+	shrinkLook = 500 * time.Millisecond
+	// takeBackWait bounds taking an ask back.
+	takeBackWait = 3 * time.Second
+)
+
+// shrinkLive is shrink that asks who has the file, as long as somebody has.
+func (c *Client) shrinkLive(ctx context.Context, path blocktree.Path, inode *meta.Inode, to uint64) error {
+	a := shrinkAsker{c: c, inode: inode, to: to}
+	defer a.takeBack()
+	for {
+		err := c.shrink(ctx, path, inode, to)
+		if blocktree.KindOf(err) != blocktree.Busy {
+			return err
+		}
+		for done := false; !done; {
+			held, e := a.ask(ctx)
+			if e != nil || a.done {
+				return e
+			}
+			done = !held
+			if held && !a.heard && time.Since(a.since) >= shrinkHeard {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return &blocktree.Error{Kind: blocktree.Unavailable, Err: errors.New("its holder has not made it smaller in time"),
+					Hint: fmt.Sprintf("what lies behind byte %d may be zeros by now, and btnode file stat tells its size; ask again", to)}
+			case <-time.After(shrinkLook):
+			}
+		}
+	}
+}
+
+// shrinkAsker is somebody who asks holders of a file to make it smaller.
+type shrinkAsker struct {
+	c     *Client
+	inode *meta.Inode // as it was
+	to    uint64
+	epoch blocktree.Epoch // of the holder that was asked, since then; heard: it works at it
+	since time.Time
+	heard bool
+	done  bool // it has the size
+}
+
+// ask looks whether it is done, and else asks who holds the file. It returns false where nobody does.
+func (a *shrinkAsker) ask(ctx context.Context) (held bool, err error) {
+	now, err := a.c.StatFile(ctx, a.inode.ID)
+	switch {
+	case err != nil:
+		return false, err
+	case now.SizeBytes == a.to:
+		a.done = true
+		return true, nil
+	case now.SizeBytes != a.inode.SizeBytes:
+		return false, &blocktree.Error{Kind: blocktree.Busy, Err: fmt.Errorf("it had %d bytes, and has %d", a.inode.SizeBytes, now.SizeBytes), Hint: "somebody else changes its size; look, and ask again"}
+	}
+	l, err := a.c.query(ctx, meta.Query{Kind: meta.QueryLease, File: a.inode.ID})
+	switch {
+	case blocktree.KindOf(err) == blocktree.NotFound:
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	if l.Lease.Epoch != a.epoch {
+		a.epoch, a.since, a.heard = l.Lease.Epoch, time.Now(), false
+	}
+	r, err := a.c.propose(ctx, meta.AskShrink{File: a.inode.ID, Epoch: a.epoch, SizeBytes: a.to})
+	switch {
+	case err != nil:
+		return false, err
+	case r.Kind == blocktree.Exists:
+		a.heard = true
+	case r.Kind == blocktree.Fenced, r.Kind == blocktree.Invalid: // it has just got another holder, or its size: the next look tells
+	default:
+		err = r.Err("cluster.AskShrink")
+	}
+	return true, err
+}
+
+// takeBack has nobody do later what is not waited for any more.
+func (a *shrinkAsker) takeBack() {
+	if a.done || a.epoch == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(a.c.ctx, takeBackWait)
+	defer cancel()
+	_, _ = a.c.propose(ctx, meta.AskShrink{File: a.inode.ID, Epoch: a.epoch}) // where it fails the holder does what it was asked for
+}
