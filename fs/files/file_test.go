@@ -15,86 +15,105 @@ import (
 	"blocktree"
 )
 
+// twin is a file, and what it should be.
+type twin struct {
+	t     *testing.T
+	r     *rand.Rand
+	tree  *Tree
+	f     *File
+	model []byte
+	pos   int
+}
+
+func (w *twin) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// put has the model have bytes at a position.
+func (w *twin) put(p []byte, off int) {
+	if end := off + len(p); len(p) > 0 && end > len(w.model) {
+		w.model = append(w.model, make([]byte, end-len(w.model))...)
+	}
+	if len(p) > 0 {
+		copy(w.model[off:], p)
+	}
+}
+
+// same compares what was read.
+func (w *twin) same(p []byte, off, n int, err error) {
+	w.t.Helper()
+	want := w.model[min(off, len(w.model)):]
+	want = want[:min(len(p), len(want))]
+	if !bytes.Equal(p[:n], want) || err != nil && err != io.EOF || n == 0 && len(p) > 0 && err != io.EOF {
+		w.t.Fatalf("%d bytes at %d of %d: %d, %v", len(p), off, len(w.model), n, err)
+	}
+}
+
+// step does one thing.
+func (w *twin) step() {
+	p := make([]byte, w.r.IntN(3000))
+	for i := range p {
+		p[i] = byte(1 + w.r.IntN(255))
+	}
+	off := w.r.IntN(len(w.model) + 2000)
+	var err error
+	switch w.r.IntN(8) {
+	case 0:
+		_, err = w.f.WriteAt(p, int64(off))
+		w.put(p, off)
+	case 1:
+		_, err = w.f.Write(p)
+		w.put(p, w.pos)
+		w.pos += len(p)
+	case 2:
+		err = w.f.Truncate(int64(off))
+		w.put(make([]byte, max(0, off-len(w.model))), len(w.model))
+		w.model = w.model[:off:off]
+	case 3:
+		n, e := w.f.ReadAt(p, int64(off))
+		w.same(p, off, n, e)
+		if (n < len(p)) != (e == io.EOF) {
+			w.t.Fatalf("%d of %d bytes, %v", n, len(p), e)
+		}
+	case 4:
+		n, e := w.f.Read(p)
+		w.same(p, w.pos, n, e)
+		w.pos += n
+	case 5:
+		var at int64
+		at, err = w.f.Seek(int64(-w.r.IntN(len(w.model)+1)), io.SeekEnd)
+		w.pos = int(at)
+	case 6:
+		err = w.f.Sync()
+	case 7:
+		w.must(w.f.Close())
+		w.f, err = w.tree.OpenFile(w.t.Context(), "/f", os.O_RDWR, 0)
+		w.pos = 0
+	}
+	w.must(err)
+	if info, err := w.f.Stat(); err != nil || info.Size() != int64(len(w.model)) {
+		w.t.Fatalf("it is said to end at %d, not %d: %v", info.Size(), len(w.model), err)
+	}
+}
+
 // A2: a file does what bytes do, whatever is written, cut, read and sought, and however often it is closed in between; and is all zeros where nothing was written.
 func TestFileAgainstBytes(t *testing.T) {
 	for seed := range uint64(20) {
 		m, tree := newMemory(t)
-		r := rand.New(rand.NewPCG(seed, 1))
-		f, err := tree.Create(t.Context(), "/f")
-		if err != nil {
-			t.Fatal(err)
-		}
-		var model []byte
-		pos := 0
-		must := func(err error) {
-			t.Helper()
-			if err != nil {
-				t.Fatalf("seed %d: %v", seed, err)
-			}
-		}
-		to := func(n int) {
-			if n > len(model) {
-				model = append(model, make([]byte, n-len(model))...)
-			}
-		}
+		w := &twin{t: t, r: rand.New(rand.NewPCG(seed, 1)), tree: tree}
+		var err error
+		w.f, err = tree.Create(t.Context(), "/f")
+		w.must(err)
 		for range 400 {
-			p := make([]byte, r.IntN(3000))
-			for i := range p {
-				p[i] = byte(1 + r.IntN(255))
-			}
-			off := r.IntN(len(model) + 2000)
-			switch r.IntN(8) {
-			case 0:
-				_, err := f.WriteAt(p, int64(off))
-				must(err)
-				if len(p) > 0 {
-					to(off + len(p))
-					copy(model[off:], p)
-				}
-			case 1:
-				_, err := f.Write(p)
-				must(err)
-				if len(p) > 0 {
-					to(pos + len(p))
-					copy(model[pos:], p)
-				}
-				pos += len(p)
-			case 2:
-				must(f.Truncate(int64(off)))
-				to(off)
-				model = model[:off:off]
-			case 3:
-				n, err := f.ReadAt(p, int64(off))
-				want := copy(make([]byte, len(p)), model[min(off, len(model)):])
-				if n != want || !bytes.Equal(p[:n], model[min(off, len(model)):][:n]) || (n < len(p)) != (err == io.EOF) {
-					t.Fatalf("seed %d: %d bytes at %d of %d: %d, %v", seed, len(p), off, len(model), n, err)
-				}
-			case 4:
-				n, err := f.Read(p)
-				if want := copy(make([]byte, len(p)), model[min(pos, len(model)):]); n != want || err != nil && err != io.EOF {
-					t.Fatalf("seed %d: read %d at %d of %d: %v", seed, n, pos, len(model), err)
-				}
-				pos += n
-			case 5:
-				at, err := f.Seek(int64(-r.IntN(len(model)+1)), io.SeekEnd)
-				must(err)
-				pos = int(at)
-			case 6:
-				must(f.Sync())
-			case 7:
-				must(f.Close())
-				f, err = tree.OpenFile(t.Context(), "/f", os.O_RDWR, 0)
-				must(err)
-				pos = 0
-			}
-			if info, err := f.Stat(); err != nil || info.Size() != int64(len(model)) {
-				t.Fatalf("seed %d: it is said to end at %d, not %d: %v", seed, info.Size(), len(model), err)
-			}
+			w.step()
 		}
-		must(f.Close())
+		w.must(w.f.Close())
 		got, err := tree.ReadFile(t.Context(), "/f")
-		if err != nil || !bytes.Equal(got, model) {
-			t.Errorf("seed %d: %d bytes, %v, want %d", seed, len(got), err, len(model))
+		if err != nil || !bytes.Equal(got, w.model) {
+			t.Errorf("seed %d: %d bytes, %v, want %d", seed, len(got), err, len(w.model))
 		}
 		if m.open != 0 {
 			t.Errorf("seed %d: %d are still open", seed, m.open)
