@@ -32,7 +32,7 @@ Files are offered as block devices by btnbd.`,
   btnode dir migrate /rack1 --reader-key reader.key --config client.yaml
   btnode domain init --dir /media/offline/domain --passphrase
   btnode store check /var/lib/blocktree/store`)
-	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newReader(), newRekey(), newLs(), newCat(), newGet(),
-		newPut(), newMv(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
+	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newReader(), newRekey(), newLs(), newStat(), newDu(), newCat(), newGet(),
+		newPut(), newCp(), newMv(), newRm(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
 	return root
 }
