@@ -32,7 +32,7 @@ func newCp() *cobra.Command {
 		Short: "Copy files within the domain",
 		Long: `cp copies files to new ones, within a cluster or to another: TO, or where that is a directory into it. With --recursive it copies directories with all that is in them. FROM may be a pattern, as for ls. Nothing that is there is
 replaced. A copy is a new file of whoever makes it, with a key and an access record of its own, read by the readers of the configuration and of the directory that it gets into; it is encrypted, and has the length and the permission bits of what it
-was copied from, its code and size of sectors unless --code says so, or the cluster of TO has too few nodes. Grants are not copied.
+was copied from, its code and size of sectors unless --code says so, or the cluster of TO has too few nodes. Grants are not copied, and the copy is of durability ack and integrity sector.
 
 Sectors of zeros are not written: what was a hole is one. The bytes go by way of this process, as for cat and put. What somebody has open and written, but not flushed, may be missing, and what is written
 meanwhile may be in the copy or not. A copy that fails is removed, or cp says that it may be there; of several the others are made, and the exit code is 1.

@@ -26,6 +26,7 @@ import (
 type door struct {
 	cfg       *config.Client
 	anonymous bool
+	namesOnly bool
 	tell      io.Writer // which case was used; nil: nobody wants to know
 	cluster   *cluster.Client
 	reader    *keys.ReaderKey // nil: there is none
@@ -39,6 +40,7 @@ type door struct {
 type doorFlags struct {
 	config             string
 	anonymous, verbose bool
+	namesOnly          bool // no content is opened: no reader key is needed
 	state, root        string
 }
 
@@ -65,7 +67,7 @@ func (f *doorFlags) with(c *cobra.Command, do func(ctx context.Context, d *door)
 	if err != nil {
 		return err
 	}
-	d := &door{cfg: cfg, anonymous: f.anonymous, warn: c.ErrOrStderr()}
+	d := &door{cfg: cfg, anonymous: f.anonymous, namesOnly: f.namesOnly, warn: c.ErrOrStderr()}
 	if d.root, err = tree.ParseRoot(cmp.Or(f.root, "none")); err != nil {
 		return err
 	}
@@ -89,7 +91,7 @@ func (d *door) open(c *cobra.Command) (err error) {
 		if d.cluster, err = parts.Dial(c.Context(), &d.cfg.Base, log); err != nil {
 			return err
 		}
-		if d.cfg.ReaderKey != "" {
+		if d.cfg.ReaderKey != "" && !d.namesOnly {
 			if d.reader, err = keys.LoadReaderKey(d.cfg.ReaderKey); err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ func (u *usage) add(o *usage) {
 }
 
 func newDu() *cobra.Command {
-	var flags doorFlags
+	flags := doorFlags{namesOnly: true}
 	var asJSON bool
 	var depth uint
 	c := &cobra.Command{

@@ -12,7 +12,7 @@ import (
 )
 
 func newLs() *cobra.Command {
-	var flags doorFlags
+	flags := doorFlags{namesOnly: true}
 	var asJSON, long bool
 	c := &cobra.Command{
 		Use:   "ls PATH... --config FILE [--long] [--json] [--anonymous]",
@@ -131,7 +131,7 @@ func lineOf(path blocktree.Path, i *fs.Info) fileLine {
 }
 
 func newStat() *cobra.Command {
-	var flags doorFlags
+	flags := doorFlags{namesOnly: true}
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "stat PATH... --config FILE [--json] [--anonymous]",

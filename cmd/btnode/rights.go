@@ -38,7 +38,7 @@ func withPath(c *cobra.Command, file, name string, do func(ctx context.Context, 
 
 // withPaths runs do with each path that a word of the command line names, which may be a pattern.
 func withPaths(c *cobra.Command, file, word string, do func(ctx context.Context, path blocktree.Path, client *cluster.Client) error) error {
-	return (&doorFlags{config: file}).with(c, func(ctx context.Context, d *door) error {
+	return (&doorFlags{config: file, namesOnly: true}).with(c, func(ctx context.Context, d *door) error {
 		return d.every(ctx, []string{word}, true, func(path blocktree.Path) error {
 			ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 			defer cancel()

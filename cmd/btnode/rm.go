@@ -12,7 +12,7 @@ import (
 )
 
 func newRm() *cobra.Command {
-	var flags doorFlags
+	flags := doorFlags{namesOnly: true}
 	var recursive, force bool
 	c := &cobra.Command{
 		Use:   "rm PATH... --config FILE [--recursive] [--force]",
