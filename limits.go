@@ -161,6 +161,9 @@ const (
 	// ListEntriesMax bounds one answer to a directory listing; more are fetched by cursor.
 	ListEntriesMax = 1000
 
+	// GlobMatchesMax bounds the paths that one pattern of a command may fit, which are in memory at once: a directory of as many is better named as a whole.
+	GlobMatchesMax = 1 << 20
+
 	// SegmentBytes is the size at which a store starts a new segment.
 	SegmentBytes = 64 << 20
 

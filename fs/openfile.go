@@ -101,13 +101,16 @@ func (a *openFile) do(m *message) ([]byte, error) {
 		return nil, err
 	}
 	switch m.code {
-	case codeRead:
+	case codeRead, codeSum:
 		bytes, err := a.read(ctx, m)
 		if err == nil { // somebody's right went meanwhile, or it took so long that it may have ended
 			err = a.judge(ctx)
 		}
 		if err != nil {
 			return nil, err
+		}
+		if m.code == codeSum {
+			return encodeSum(bytes), nil
 		}
 		return bytes, nil
 	case codeWrite, codeFlush:

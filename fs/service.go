@@ -201,7 +201,7 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 		return
 	}
 	m := &message{code: req.Code, off: r.off, data: req.Body}
-	if req.Code == codeRead {
+	if req.Code == codeRead || req.Code == codeSum {
 		m.count = int(r.count)
 	}
 	held := int64(len(req.Body) + m.count)

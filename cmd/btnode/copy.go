@@ -24,9 +24,9 @@ const copyBytes = blocktree.FSTransferBytesMax
 func newCat() *cobra.Command {
 	var flags doorFlags
 	c := &cobra.Command{
-		Use:   "cat PATH --config FILE [--anonymous] [--state DIR] [--root ROOT] [-v]",
-		Short: "Print a file",
-		Long: `cat prints a whole file to standard output. A configuration with a reader key that opens it (readerKey) opens it here; else a filesystem service
+		Use:   "cat PATH... --config FILE [--anonymous] [--state DIR] [--root ROOT] [-v]",
+		Short: "Print files",
+		Long: `cat prints whole files to standard output, one after the other; PATH may be a pattern, as for ls. A configuration with a reader key that opens it (readerKey) opens it here; else a filesystem service
 decrypts it, for those who may read it; with --anonymous for everybody, where the file and all directories above it let others read. What somebody has
 open and written, but not flushed, may be missing.
 
@@ -35,24 +35,22 @@ demands one that was written down. With neither the command says that it believe
 not asked for a file of which DIR has a root.`,
 		Example:               "  btnode cat /docs/a --config client.yaml | sha256sum\n  btnode cat /pub/a --anonymous --config client.yaml -v",
 		DisableFlagsInUseLine: true,
-		Args:                  cli.Args("PATH"),
+		Args:                  cli.Some("PATH"),
 	}
 	flags.add(c, true)
 	flags.addRoot(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			return d.read(ctx, args[0], c.OutOrStdout(), "standard output", &progress{}) // which may be the terminal itself
+			return d.every(ctx, args, true, func(path blocktree.Path) error {
+				return d.read(ctx, path, c.OutOrStdout(), "standard output", &progress{}) // which may be the terminal itself
+			})
 		})
 	}
 	return c
 }
 
 // read writes a file to w, which is called local.
-func (d *door) read(ctx context.Context, name string, w io.Writer, local string, p *progress) error {
-	path, err := d.cfg.Resolve(name)
-	if err != nil {
-		return err
-	}
+func (d *door) read(ctx context.Context, path blocktree.Path, w io.Writer, local string, p *progress) error {
 	f, err := d.file(ctx, path, fs.OpenOptions{})
 	if err != nil {
 		return err
@@ -83,55 +81,115 @@ func copyOut(ctx context.Context, f fs.File, w io.Writer, local string, p *progr
 
 func newGet() *cobra.Command {
 	var flags doorFlags
+	var resume bool
 	c := &cobra.Command{
-		Use:   "get PATH FILE --config FILE [--anonymous] [--state DIR] [--root ROOT] [-v]",
+		Use:   "get PATH FILE --config FILE [--resume] [--anonymous] [--state DIR] [--root ROOT] [-v]",
 		Short: "Copy a file to a local file",
 		Long: `get copies the file at PATH to FILE, which must not be there yet; it has its name once all of it is on the disk, and belongs to its user alone. Which way is taken is as
-for cat.`,
+for cat. Where PATH is a pattern, as for ls, FILE is a directory, and each file that fits gets there under its own name.
+
+With --resume what a get that was cut has copied stays, in a file .FILE.partial beside FILE, and the next one with --resume goes on: each piece that is there already is compared with the file by its SHA-256, which a service
+computes where it is, and what differs is copied anew. So FILE is what the file was while that one ran, whatever was copied before.`,
 		Example:               "  btnode get /docs/a a --config client.yaml\n  btnode get /pub/a a --anonymous --config client.yaml",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH", "FILE"),
 	}
 	flags.add(c, true)
 	flags.addRoot(c)
+	c.Flags().BoolVar(&resume, "resume", false, "go on with a get that was cut, and keep what is copied if this one is")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			return d.get(ctx, args[0], args[1], newProgress(c.ErrOrStderr()))
+			return d.getAll(ctx, args[0], args[1], resume, newProgress(c.ErrOrStderr()))
 		})
 	}
 	return c
 }
 
-// get copies a file into a temporary one beside its name, and then gives it that.
-func (d *door) get(ctx context.Context, name, local string, p *progress) error {
+// getAll copies what a word names: to a file, or what fits a pattern into a directory.
+func (d *door) getAll(ctx context.Context, word, local string, resume bool, p *progress) error {
+	paths, err := d.named(ctx, word)
+	if err != nil {
+		return err
+	}
+	if literal, _ := d.cfg.Resolve(word); len(paths) == 1 && paths[0] == literal { // named did
+		return d.get(ctx, literal, local, resume, p)
+	}
+	if info, err := os.Stat(local); err != nil || !info.IsDir() {
+		return cli.Invalid("name a directory that is there", "%s is no directory, and what fits a pattern is copied into one", local)
+	}
+	return d.every(ctx, []string{word}, true, func(path blocktree.Path) error {
+		return d.get(ctx, path, filepath.Join(local, path.Base()), resume, p)
+	})
+}
+
+// get copies a file into another one beside its name, and then gives it that. With resume what it could not finish stays, and is gone on with.
+func (d *door) get(ctx context.Context, path blocktree.Path, local string, resume bool, p *progress) error {
 	if _, err := os.Lstat(local); err == nil {
 		return localError("get", local, os.ErrExist)
 	}
-	f, err := os.CreateTemp(filepath.Dir(local), "."+filepath.Base(local)+".*")
+	f, err := getInto(local, resume)
 	if err != nil {
-		return localError("get", local, err)
+		return err
 	}
-	if err = d.read(ctx, name, f, local, p); err == nil {
+	if err = d.fetch(ctx, path, f, local, resume, p); err == nil {
 		if err = f.Sync(); err != nil {
 			err = localError("get", local, err)
 		}
-	}
-	if e := f.Close(); err == nil && e != nil {
-		err = localError("get", local, e)
 	}
 	if err == nil {
 		if e := unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, local, unix.RENAME_NOREPLACE); e != nil {
 			err = localError("get", local, e)
 		}
 	}
+	if e := f.Close(); err == nil && e != nil {
+		err = localError("get", local, e)
+	}
 	if err != nil {
-		_ = os.Remove(f.Name()) // the first error is the one to tell
+		if !resume {
+			_ = os.Remove(f.Name()) // the first error is the one to tell
+		}
 		return err
 	}
 	if err = syncDir(filepath.Dir(local)); err != nil {
 		return localError("get", local, err)
 	}
 	return nil
+}
+
+// getInto makes the file that get copies into.
+func getInto(local string, resume bool) (*os.File, error) {
+	if resume {
+		return partial(local)
+	}
+	f, err := os.CreateTemp(filepath.Dir(local), "."+filepath.Base(local)+".*")
+	if err != nil {
+		return nil, localError("get", local, err)
+	}
+	return f, nil
+}
+
+// fetch copies all bytes, or those that are missing.
+func (d *door) fetch(ctx context.Context, path blocktree.Path, to *os.File, local string, resume bool, p *progress) error {
+	if !resume {
+		return d.read(ctx, path, to, local, p)
+	}
+	f, err := d.file(ctx, path, fs.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer f.Close() // it was only read from
+	kept, err := resumeOut(ctx, f, to, local, p)
+	if err == nil {
+		d.resumed(path, kept)
+	}
+	return err
+}
+
+// resumed says how much was there already, with --verbose.
+func (d *door) resumed(path blocktree.Path, kept int64) {
+	if d.tell != nil {
+		fmt.Fprintf(d.tell, "btnode: %s: %s were there already\n", path.Short(), about(kept))
+	}
 }
 
 // syncDir has the names in a directory outlast a loss of power.
@@ -169,13 +227,16 @@ func localError(op, name string, err error) error {
 func newPut() *cobra.Command {
 	var flags doorFlags
 	var create config.Create
-	var pad bool
+	var pad, resume bool
 	c := &cobra.Command{
-		Use:   "put FILE PATH --config FILE [--code K+M] [--pad] [--integrity WHICH] [--state DIR] [-v]",
+		Use:   "put FILE PATH --config FILE [--code K+M] [--pad] [--resume] [--integrity WHICH] [--state DIR] [-v]",
 		Short: "Copy a local file to a new file",
 		Long: `put makes a file at PATH, which must not be there yet, and copies FILE into it; when it ends without an error all of it would survive the loss
 of power everywhere. When it fails it removes what it made, or says that this may still be there. A FILE that somebody writes to meanwhile, or puts another one in place of, is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
 filesystem service. Directories above it are made as needed.
+
+With --resume a put that fails leaves what it made, and the next one with --resume goes on: what is there is compared with FILE by its SHA-256, what is zeros still is written, and anything else is another file, or another version of it, which is refused. So what ends
+without an error is FILE, byte for byte.
 
 With --integrity tree the file is one that notices nodes that all go back in time; it takes a reader key, and --state DIR keeps its root, so that cat and get with the same DIR know it.
 
@@ -189,16 +250,17 @@ read (btnbd). With --pad the file gets no length: it reads as its whole size. No
 	addCode(c, &create.Code, "")
 	addIntegrity(c, &create.Integrity)
 	c.Flags().BoolVar(&pad, "pad", false, "give it no length: it reads as whole sectors, the last filled up with zeros")
+	c.Flags().BoolVar(&resume, "resume", false, "go on with a put that was cut, and leave what is copied if this one is")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			return d.put(ctx, args[0], args[1], &create, pad, newProgress(c.ErrOrStderr()))
+			return d.put(ctx, args[0], args[1], &create, pad, resume, newProgress(c.ErrOrStderr()))
 		})
 	}
 	return c
 }
 
 // put copies a local file.
-func (d *door) put(ctx context.Context, local, name string, create *config.Create, pad bool, p *progress) error {
+func (d *door) put(ctx context.Context, local, name string, create *config.Create, pad, resume bool, p *progress) error {
 	path, err := d.cfg.Resolve(name)
 	if err != nil {
 		return err
@@ -224,25 +286,36 @@ func (d *door) put(ctx context.Context, local, name string, create *config.Creat
 	if err := create.Validate(len(d.cfg.Cluster.Members)); err != nil {
 		return err
 	}
-	if err := d.create(ctx, path, create); err != nil {
-		return unsure(err)
+	begun := false
+	if resume {
+		if begun, err = d.begun(ctx, path, info.Size(), whole, pad); err != nil {
+			return err
+		}
 	}
-	err = d.fill(ctx, path, f, local, info.Size(), p)
+	if !begun {
+		if err := d.create(ctx, path, create); err != nil {
+			return unsure(err)
+		}
+	}
+	err = d.fill(ctx, path, f, local, info.Size(), begun, p)
 	if err == nil {
 		err = unchanged(f, info, local)
 	}
 	if err == nil && whole != info.Size() && !pad {
 		err = d.setLength(ctx, path, uint64(info.Size()))
 	}
-	if err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), fileTimeout)
-		defer cancel()
-		if e := d.undo(undo, path); e != nil {
-			return cli.WithHint(fmt.Errorf("%w (%s was begun and could not be removed: %w)", err, path.Short(), e), "remove it: btnode file rm")
-		}
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case resume:
+		return cli.WithHint(err, "what was copied is there: say it again, with --resume")
 	}
-	return nil
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), fileTimeout)
+	defer cancel()
+	if e := d.undo(undo, path); e != nil {
+		return cli.WithHint(fmt.Errorf("%w (%s was begun and could not be removed: %w)", err, path.Short(), e), "remove it: btnode file rm")
+	}
+	return err
 }
 
 // unsure adds to the error of a creation that it may have been done all the same, where nobody knows.
@@ -272,13 +345,21 @@ func (d *door) undo(ctx context.Context, path blocktree.Path) error {
 // undoPause lies between two tries to remove what somebody seems to have open.
 const undoPause = 200 * time.Millisecond
 
-// fill writes the bytes of from, which is called local, into a file that is new; what is behind them are zeros already.
-func (d *door) fill(ctx context.Context, path blocktree.Path, from io.Reader, local string, bytes int64, p *progress) error {
+// fill writes the bytes of from, which is called local, into a file that is new, or begun; what is behind them are zeros already.
+func (d *door) fill(ctx context.Context, path blocktree.Path, from *os.File, local string, bytes int64, begun bool, p *progress) error {
 	to, err := d.file(ctx, path, fs.OpenOptions{Write: true})
 	if err != nil {
 		return err
 	}
-	if err = copyIn(ctx, to, from, local, bytes, p); err == nil {
+	if begun {
+		var kept int64
+		if kept, err = resumeIn(ctx, to, from, local, bytes, p); err == nil {
+			d.resumed(path, kept)
+		}
+	} else {
+		err = copyIn(ctx, to, from, local, bytes, p)
+	}
+	if err == nil {
 		err = to.Flush(ctx)
 	}
 	if e := to.Close(); err == nil {

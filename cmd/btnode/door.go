@@ -26,6 +26,7 @@ import (
 type door struct {
 	cfg       *config.Client
 	anonymous bool
+	namesOnly bool
 	tell      io.Writer // which case was used; nil: nobody wants to know
 	cluster   *cluster.Client
 	reader    *keys.ReaderKey // nil: there is none
@@ -39,6 +40,7 @@ type door struct {
 type doorFlags struct {
 	config             string
 	anonymous, verbose bool
+	namesOnly          bool // no content is opened: no reader key is needed
 	state, root        string
 }
 
@@ -65,7 +67,7 @@ func (f *doorFlags) with(c *cobra.Command, do func(ctx context.Context, d *door)
 	if err != nil {
 		return err
 	}
-	d := &door{cfg: cfg, anonymous: f.anonymous, warn: c.ErrOrStderr()}
+	d := &door{cfg: cfg, anonymous: f.anonymous, namesOnly: f.namesOnly, warn: c.ErrOrStderr()}
 	if d.root, err = tree.ParseRoot(cmp.Or(f.root, "none")); err != nil {
 		return err
 	}
@@ -89,7 +91,7 @@ func (d *door) open(c *cobra.Command) (err error) {
 		if d.cluster, err = parts.Dial(c.Context(), &d.cfg.Base, log); err != nil {
 			return err
 		}
-		if d.cfg.ReaderKey != "" {
+		if d.cfg.ReaderKey != "" && !d.namesOnly {
 			if d.reader, err = keys.LoadReaderKey(d.cfg.ReaderKey); err != nil {
 				return err
 			}
@@ -234,59 +236,4 @@ func (d *door) remove(ctx context.Context, path blocktree.Path) error {
 		return d.cluster.Remove(ctx, path)
 	}
 	return d.service.Remove(ctx, path)
-}
-
-func newLs() *cobra.Command {
-	var flags doorFlags
-	c := &cobra.Command{
-		Use:   "ls PATH --config FILE [--anonymous]",
-		Short: "List a directory",
-		Long: `ls prints one line per file or directory directly in PATH, in the order of their names. With credentials it is file ls: the cluster's
-metadata answers those who may list PATH. With --anonymous a filesystem service does, what everybody may list; the configuration then
-needs no identity.`,
-		Example:               "  btnode ls / --config client.yaml\n  btnode ls /pub --anonymous --config client.yaml",
-		DisableFlagsInUseLine: true,
-		Args:                  cli.Args("PATH"),
-	}
-	flags.add(c, true)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return flags.with(c, func(ctx context.Context, d *door) error {
-			path, err := d.cfg.Resolve(args[0])
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(ctx, fileTimeout)
-			defer cancel()
-			lines, err := d.list(ctx, path)
-			if err != nil {
-				return err
-			}
-			return printLines(c, lines, false, false)
-		})
-	}
-	return c
-}
-
-// list returns the lines of a directory.
-func (d *door) list(ctx context.Context, path blocktree.Path) (lines []fileLine, err error) {
-	if !d.anonymous {
-		entries, err := d.cluster.List(ctx, path)
-		for i := range entries {
-			lines = append(lines, line(path.Join(entries[i].Name).Short(), &entries[i].Inode))
-		}
-		return lines, err
-	}
-	entries, err := d.service.ReadDir(ctx, path)
-	if err == nil && d.tell != nil {
-		in, _, _ := d.service.Nearest(ctx, path) // as it was found just now
-		d.usedService(path, "of "+in.Short())
-	}
-	for i := range entries {
-		l := fileLine{Path: path.Join(entries[i].Name).Short(), Kind: "directory"}
-		if info := entries[i].Info; !info.Dir {
-			l.Kind, l.Size, l.Length, l.Code = "file", info.SizeBytes, info.Length, info.Code.String()
-		}
-		lines = append(lines, l)
-	}
-	return lines, err
 }

@@ -230,22 +230,28 @@ refuse what is older. stat has no key and believes the nodes; take the root whil
 			if err != nil {
 				return err
 			}
-			inode, a, err := client.Allowed(ctx, path)
+			l, err := describePath(ctx, client, path)
 			if err != nil {
-				return err
-			}
-			l := line(path.Short(), inode)
-			l.access(a)
-			if err := errors.Join(l.durable(ctx, client, inode), l.rooted(inode)); err != nil {
-				return err
-			}
-			if l.Key, err = describeAccess(ctx, client, path, inode); err != nil {
 				return err
 			}
 			return printStat(c, l, asJSON)
 		})
 	}
 	return c
+}
+
+// describePath is all that the metadata say of a path.
+func describePath(ctx context.Context, client *cluster.Client, path blocktree.Path) (fileLine, error) {
+	inode, a, err := client.Allowed(ctx, path)
+	if err != nil {
+		return fileLine{}, err
+	}
+	l := line(path.Short(), inode)
+	l.access(a)
+	if err = errors.Join(l.durable(ctx, client, inode), l.rooted(inode)); err == nil {
+		l.Key, err = describeAccess(ctx, client, path, inode)
+	}
+	return l, err
 }
 
 func printStat(c *cobra.Command, l fileLine, asJSON bool) error {

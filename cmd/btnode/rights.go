@@ -36,6 +36,17 @@ func withPath(c *cobra.Command, file, name string, do func(ctx context.Context, 
 	})
 }
 
+// withPaths runs do with each path that a word of the command line names, which may be a pattern.
+func withPaths(c *cobra.Command, file, word string, do func(ctx context.Context, path blocktree.Path, client *cluster.Client) error) error {
+	return (&doorFlags{config: file, namesOnly: true}).with(c, func(ctx context.Context, d *door) error {
+		return d.every(ctx, []string{word}, true, func(path blocktree.Path) error {
+			ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+			defer cancel()
+			return do(ctx, path, d.cluster)
+		})
+	})
+}
+
 func newMkdir() *cobra.Command {
 	var configFile, mode, kind string
 	var parents bool
@@ -89,7 +100,7 @@ func newChmod() *cobra.Command {
 of a file takes its lease too (of a directory: make and remove entries); 1 says nothing. The first of the three that fits a caller is the one that counts, user
 id 0 may everything, and grants add to it (btnode grant). Whoever holds or reads the file and may not any more is refused at once.
 
-Whoever owns it may, and whoever has the right admin on it.`,
+Whoever owns it may, and whoever has the right admin on it. PATH may be a pattern, as for ls.`,
 		Example:               `  btnode chmod 0640 /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("MODE", "PATH"),
@@ -100,7 +111,7 @@ Whoever owns it may, and whoever has the right admin on it.`,
 		if err != nil {
 			return err
 		}
-		return withPath(c, file, args[1], func(ctx context.Context, _ *config.Client, path blocktree.Path, client *cluster.Client) error {
+		return withPaths(c, file, args[1], func(ctx context.Context, path blocktree.Path, client *cluster.Client) error {
 			a, err := client.SetMode(ctx, path, mode)
 			return sayApplied(c.OutOrStdout(), fmt.Sprintf("%s: mode %04o", path.Short(), mode), a, err)
 		})
@@ -117,7 +128,7 @@ func newChown() *cobra.Command {
 another user. Its owner may give it to a group that it is in itself.
 
 The access record of an encrypted file, or of a directory with a key, names its new owner from then on (btnode file stat shows it): who owns it changes its key and its readers,
-with the reader key of somebody who reads it. Its readers stay who they are: btnode reader adds the new owner and removes the old one. What is beneath a directory keeps its owners.`,
+with the reader key of somebody who reads it. Its readers stay who they are: btnode reader adds the new owner and removes the old one. What is beneath a directory keeps its owners. PATH may be a pattern, as for ls.`,
 		Example: `  btnode chown 1000:1000 /vm/disk0 --config client.yaml
   btnode chown :100 /vm/disk0 --config client.yaml`,
 		DisableFlagsInUseLine: true,
@@ -129,7 +140,7 @@ with the reader key of somebody who reads it. Its readers stay who they are: btn
 		if err != nil {
 			return err
 		}
-		return withPath(c, configFile, args[1], func(ctx context.Context, _ *config.Client, path blocktree.Path, client *cluster.Client) error {
+		return withPaths(c, configFile, args[1], func(ctx context.Context, path blocktree.Path, client *cluster.Client) error {
 			a, err := (&file.Admin{Client: client}).Chown(ctx, path, uid, gid)
 			return sayApplied(c.OutOrStdout(), path.Short()+": owner "+args[0], a, err)
 		})

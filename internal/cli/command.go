@@ -63,6 +63,16 @@ func Args(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// Some accepts the arguments named, and any number more like the last of them, for example Some("PATH").
+func Some(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) >= len(names) {
+			return nil
+		}
+		return Invalid("usage: "+c.UseLine(), "%s is missing", strings.Join(names[len(args):], " and "))
+	}
+}
+
 // RequireFlags fails with kind Invalid when one of the flags was not given.
 func RequireFlags(c *cobra.Command, names ...string) error {
 	for _, n := range names {

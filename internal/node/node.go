@@ -11,13 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
+	"blocktree/fs/connect"
 	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
 	"blocktree/route"
@@ -355,16 +354,4 @@ func (n *Node) Close() error {
 }
 
 // SystemClock is the machine's time.
-type SystemClock struct{}
-
-// Now implements blocktree.Clock.
-func (SystemClock) Now() time.Time { return time.Now() }
-
-// Boot implements blocktree.Clock with CLOCK_BOOTTIME, which goes on while the machine is suspended.
-func (SystemClock) Boot() time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		panic("the system has no CLOCK_BOOTTIME: " + err.Error()) // Linux 2.6.39 and later do
-	}
-	return time.Duration(t.Nano())
-}
+type SystemClock = connect.SystemClock

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"blocktree"
+	"blocktree/fs"
+	"blocktree/internal/cli"
+	"blocktree/internal/config"
+)
+
+// copied is what cp prints as --json.
+type copied struct {
+	Files       uint64 `json:"files"`
+	Directories uint64 `json:"directories"`
+	Bytes       uint64 `json:"bytes"`   // of the files
+	Written     uint64 `json:"written"` // of them: the rest are zeros, which are left out
+}
+
+func newCp() *cobra.Command {
+	var flags doorFlags
+	var code cli.Code
+	var recursive, asJSON bool
+	c := &cobra.Command{
+		Use:   "cp FROM... TO --config FILE [--recursive] [--code K+M] [--json] [--state DIR] [-v]",
+		Short: "Copy files within the domain",
+		Long: `cp copies files to new ones, within a cluster or to another: TO, or where that is a directory into it. With --recursive it copies directories with all that is in them. FROM may be a pattern, as for ls. Nothing that is there is
+replaced. A copy is a new file of whoever makes it, with a key and an access record of its own, read by the readers of the configuration and of the directory that it gets into; it is encrypted, and has the length and the permission bits of what it
+was copied from, its code and size of sectors unless --code says so, or the cluster of TO has too few nodes. Grants are not copied, and the copy is of durability ack and integrity sector.
+
+Sectors of zeros are not written: what was a hole is one. The bytes go by way of this process, as for cat and put. What somebody has open and written, but not flushed, may be missing, and what is written
+meanwhile may be in the copy or not. A copy that fails is removed, or cp says that it may be there; of several the others are made, and the exit code is 1.
+
+--json prints an object with files, directories, bytes and written.`,
+		Example:               "  btnode cp /docs/letter /docs/letter.old --config client.yaml\n  btnode cp -r /docs '/lab/*.txt' /archive --config client.yaml",
+		DisableFlagsInUseLine: true,
+		Args:                  cli.Some("FROM", "TO"),
+	}
+	flags.add(c, false)
+	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "copy directories with all that is in them")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	addCode(c, &code, "")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return flags.with(c, func(ctx context.Context, d *door) error {
+			w := &copier{door: d, ctx: ctx, recursive: recursive, code: code, progress: newProgress(c.ErrOrStderr())}
+			err := w.all(args[:len(args)-1], args[len(args)-1])
+			w.progress.end()
+			if asJSON && (err == nil || w.done != copied{}) {
+				if e := cli.PrintJSON(c.OutOrStdout(), w.done); err == nil {
+					err = e
+				}
+			}
+			return err
+		})
+	}
+	return c
+}
+
+// copier copies.
+type copier struct {
+	*door
+	ctx       context.Context
+	recursive bool
+	code      cli.Code // zero: that of what is copied
+	progress  *progress
+	done      copied
+	failures  int
+}
+
+// all copies what words name.
+func (w *copier) all(from []string, to string) error {
+	target, err := w.cfg.Resolve(to)
+	if err != nil {
+		return err
+	}
+	info, err := w.info(w.ctx, target)
+	into := err == nil && info.Dir
+	if err != nil && blocktree.KindOf(err) != blocktree.NotFound {
+		return err
+	}
+	if !into {
+		if err := w.oneOnly(from, target); err != nil {
+			return err
+		}
+	}
+	err = w.every(w.ctx, from, true, func(path blocktree.Path) error {
+		at := target
+		if into {
+			at = target.Join(path.Base())
+		}
+		info, err := w.info(w.ctx, path)
+		if err != nil {
+			return err
+		}
+		return w.copy(path, at, &info)
+	})
+	if err == nil {
+		err = someFailed(w.failures)
+	}
+	return err
+}
+
+// oneOnly refuses several things to be copied where no directory is, before any is.
+func (w *copier) oneOnly(from []string, target blocktree.Path) error {
+	n := len(from)
+	if n == 1 {
+		paths, err := w.named(w.ctx, from[0])
+		if err != nil {
+			return err
+		}
+		n = len(paths)
+	}
+	if n > 1 {
+		return cli.Invalid("make the directory first: btnode mkdir", "%s is no directory, and several things are to be copied there", target.Short())
+	}
+	return nil
+}
+
+// copy copies what is at a path. What failed beneath a directory is told.
+func (w *copier) copy(from, to blocktree.Path, info *fs.Info) error {
+	if !info.Dir {
+		return w.copyFile(from, to, info)
+	}
+	if !w.recursive {
+		return cli.Invalid("say --recursive", "%s is a directory", from.Short())
+	}
+	if to.Within(from) {
+		return cli.Invalid("name a place outside of it", "%s is inside of %s", to.Short(), from.Short())
+	}
+	if err := w.mkdir(to, info.Mode); err != nil {
+		return err
+	}
+	w.done.Directories++
+	return w.each(w.ctx, from, func(e fs.Entry) error {
+		err := w.copy(from.Join(e.Name), to.Join(e.Name), &e.Info)
+		if err == nil || w.ctx.Err() != nil {
+			return err
+		}
+		w.complain(err)
+		w.failures++
+		return nil
+	})
+}
+
+func (w *copier) mkdir(path blocktree.Path, mode uint32) error {
+	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
+	defer cancel()
+	return w.cluster.MakeDir(ctx, path, mode, false)
+}
+
+// copyFile copies one file.
+func (w *copier) copyFile(from, to blocktree.Path, info *fs.Info) error {
+	source, err := w.file(w.ctx, from, fs.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer source.Close() // it was only read from
+	was := source.Info()
+	create := config.Create{Size: cli.Size(was.SizeBytes), SectorSize: cli.Size(was.SectorBytes), Code: w.code}
+	if err := w.fit(to, &create, was.Code); err != nil {
+		return err
+	}
+	if err := w.create(w.ctx, to, &create); err != nil {
+		return unsure(err)
+	}
+	if err = w.fillFrom(source, to, &was); err == nil && was.Length != was.SizeBytes {
+		err = w.setLength(w.ctx, to, was.Length)
+	}
+	if err == nil && info.Mode != 0o600 { // which is what new files have
+		err = w.mode(to, info.Mode)
+	}
+	if err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), fileTimeout)
+		defer cancel()
+		if e := w.undo(undo, to); e != nil {
+			return cli.WithHint(fmt.Errorf("%w (%s was begun and could not be removed: %w)", err, to.Short(), e), "remove it: btnode rm")
+		}
+		return err
+	}
+	w.done.Files++
+	w.done.Bytes += was.Length
+	return nil
+}
+
+// fit has a new file get the code that it was to get, or what the cluster of its directory can give it.
+func (w *copier) fit(to blocktree.Path, create *config.Create, was blocktree.Code) error {
+	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
+	defer cancel()
+	members, err := hostsFor(ctx, w.cfg, w.cluster, to)
+	if err != nil {
+		return err
+	}
+	given := create.Code.Data != 0
+	if !given {
+		create.Code = cli.Code{Code: was}
+		if was.Data+was.Parity > members {
+			_ = create.Code.Set(defaultCode(members)) // constants
+		}
+	}
+	return create.Validate(members)
+}
+
+func (w *copier) mode(path blocktree.Path, mode uint32) error {
+	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
+	defer cancel()
+	_, err := w.cluster.SetMode(ctx, path, mode)
+	return err
+}
+
+// fillFrom copies the bytes of a file into one that is new, and flushes them.
+func (w *copier) fillFrom(source fs.File, path blocktree.Path, info *fs.Info) error {
+	to, err := w.file(w.ctx, path, fs.OpenOptions{Write: true})
+	if err != nil {
+		return err
+	}
+	written, err := copyHoles(w.ctx, to, source, info, w.progress)
+	w.done.Written += written
+	if err == nil {
+		err = to.Flush(w.ctx)
+	}
+	if e := to.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// copyHoles copies a file into one that has zeros only, and leaves out what is zeros, a sector at a time.
+func copyHoles(ctx context.Context, to, from fs.File, info *fs.Info, p *progress) (written uint64, err error) {
+	buf := make([]byte, copyBytes)
+	sector := max(info.SectorBytes, 1)
+	for off := uint64(0); ; {
+		n, err := from.ReadAt(ctx, buf, off)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return written, err
+		}
+		for _, r := range filled(buf[:n], sector) {
+			if err := to.WriteAt(ctx, buf[r[0]:r[1]], off+uint64(r[0])); err != nil {
+				return written, err
+			}
+			written += uint64(r[1] - r[0])
+		}
+		off += uint64(n)
+		p.copied(int64(off), int64(info.Length))
+		if err != nil || n == 0 {
+			return written, nil
+		}
+	}
+}
+
+// filled returns the ranges of a buffer, of whole sectors but for its end, that are not zeros.
+func filled(b []byte, sector int) (ranges [][2]int) {
+	zeros := make([]byte, sector)
+	for at := 0; at < len(b); at += sector {
+		end := min(at+sector, len(b))
+		if bytes.Equal(b[at:end], zeros[:end-at]) {
+			continue
+		}
+		if last := len(ranges) - 1; last >= 0 && ranges[last][1] == at {
+			ranges[last][1] = end
+			continue
+		}
+		ranges = append(ranges, [2]int{at, end})
+	}
+	return ranges
+}

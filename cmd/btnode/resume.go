@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"blocktree"
+	"blocktree/fs"
+	"blocktree/internal/cli"
+)
+
+// How a transfer that was cut goes on: what is there is compared, piece by piece, and only what is missing is carried. Nothing is noted down meanwhile, so nothing can be believed of another version.
+
+// sumOf returns the SHA-256 of so many bytes of an open file, as many as there are.
+func sumOf(ctx context.Context, f fs.File, off uint64, bytes int) (sum [sha256.Size]byte, n int, err error) {
+	if s, ok := f.(fs.Summer); ok {
+		sum, n, err = s.SumAt(ctx, off, bytes)
+		if blocktree.KindOf(err) != blocktree.Unsupported { // a service of a version before
+			return sum, n, err
+		}
+	}
+	buf := make([]byte, bytes)
+	n, err = f.ReadAt(ctx, buf, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return sha256.Sum256(buf[:n]), n, err
+}
+
+// partial opens what an earlier get has left of a file, or a new one, under a name of its own beside it; whoever has it open is alone with it.
+func partial(local string) (*os.File, error) {
+	name := filepath.Join(filepath.Dir(local), "."+filepath.Base(local)+".partial")
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, localError("get", name, err)
+	}
+	var s unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &s)
+	switch {
+	case err != nil:
+		err = localError("get", name, err)
+	case s.Mode&unix.S_IFMT != unix.S_IFREG || s.Nlink != 1 || int(s.Uid) != os.Geteuid() || s.Mode&0o077 != 0:
+		err = &blocktree.Error{Op: "get", Path: name, Kind: blocktree.Permission, Err: errors.New("it is not a file of this user alone"), Hint: "remove it, and begin anew"}
+	case unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil:
+		err = busyPartial(name)
+	default:
+		if now, e := os.Lstat(name); e != nil || !sameFile(f, now) { // somebody finished it just now: it has its own name
+			err = busyPartial(name)
+		}
+	}
+	if err != nil {
+		_ = f.Close() // nothing was written
+		return nil, err
+	}
+	return f, nil
+}
+
+func busyPartial(name string) error {
+	return &blocktree.Error{Op: "get", Path: name, Kind: blocktree.Busy, Err: errors.New("another process copies into it"), Hint: "wait until that ends"}
+}
+
+func sameFile(f *os.File, named os.FileInfo) bool {
+	info, err := f.Stat()
+	return err == nil && os.SameFile(info, named)
+}
+
+// resumeOut has a local file, called local, be all bytes of an open one: what it has already is compared, what differs is copied. It returns how many bytes were there.
+func resumeOut(ctx context.Context, f fs.File, to *os.File, local string, p *progress) (kept int64, err error) {
+	defer p.end()
+	buf := make([]byte, copyBytes)
+	for off := int64(0); ; {
+		have, err := to.ReadAt(buf, off)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return kept, localError("read", local, err)
+		}
+		sum, n, err := sumOf(ctx, f, uint64(off), copyBytes)
+		if err != nil {
+			return kept, err
+		}
+		switch {
+		case n == 0:
+			if err := to.Truncate(off); err != nil {
+				return kept, localError("write", local, err)
+			}
+			return kept, nil
+		case have >= n && sha256.Sum256(buf[:n]) == sum:
+			kept += int64(n)
+		default:
+			if n, err = f.ReadAt(ctx, buf, uint64(off)); err != nil && !errors.Is(err, io.EOF) {
+				return kept, err
+			}
+			if _, err := to.WriteAt(buf[:n], off); err != nil {
+				return kept, localError("write", local, err)
+			}
+		}
+		off += int64(n)
+		p.copied(off, int64(f.Info().Length))
+	}
+}
+
+// resumeIn has an open file that an earlier put began have all bytes of from, which is called local. What is there stays, zeros are written over, anything else is another file. It returns how many bytes were there.
+func resumeIn(ctx context.Context, to fs.File, from io.ReaderAt, local string, size int64, p *progress) (kept int64, err error) {
+	defer p.end()
+	buf := make([]byte, copyBytes)
+	for off := int64(0); off < size; {
+		n := int(min(size-off, copyBytes))
+		if got, err := from.ReadAt(buf[:n], off); got < n && errors.Is(err, io.EOF) {
+			return kept, changedMeanwhile(local, "shorter")
+		} else if got < n {
+			return kept, localError("read", local, err)
+		}
+		sum, there, err := sumOf(ctx, to, uint64(off), n)
+		if err != nil {
+			return kept, err
+		}
+		if there == n && sha256.Sum256(buf[:n]) == sum {
+			kept += int64(n)
+		} else if err := overZeros(ctx, to, buf[:n], uint64(off)); err != nil {
+			return kept, err
+		}
+		off += int64(n)
+		p.copied(off, size)
+	}
+	return kept, nil
+}
+
+// overZeros writes a piece where there are zeros, or the same bytes.
+func overZeros(ctx context.Context, to fs.File, piece []byte, off uint64) error {
+	was := make([]byte, len(piece))
+	n, err := to.ReadAt(ctx, was, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	sector := max(to.Info().SectorBytes, 1)
+	zeros := make([]byte, sector)
+	for at := 0; at < len(piece); at += sector {
+		end := min(at+sector, len(piece))
+		if n < len(piece) || !bytes.Equal(was[at:end], piece[at:end]) && !bytes.Equal(was[at:end], zeros[:end-at]) {
+			return anotherFile(fmt.Sprintf("it has other bytes from %d on", off+uint64(at)))
+		}
+	}
+	return to.WriteAt(ctx, piece, off)
+}
+
+// anotherFile is the error of what is there and was not begun by a put of the same.
+func anotherFile(why string) error {
+	return &blocktree.Error{Op: "resume", Kind: blocktree.Exists, Err: errors.New(why), Hint: "it is another file, or another version: remove it (btnode rm), or name another path"}
+}
+
+// begun reports whether there is a file already that may be what an earlier put of so many bytes, in so many of whole sectors, began.
+func (d *door) begun(ctx context.Context, path blocktree.Path, bytes, whole int64, pad bool) (bool, error) {
+	i, err := d.info(ctx, path)
+	switch {
+	case blocktree.KindOf(err) == blocktree.NotFound:
+		return false, nil
+	case err != nil:
+		return false, err
+	case i.Dir:
+		return false, anotherFile("it is a directory")
+	case i.SizeBytes != uint64(whole), i.Length != i.SizeBytes && (pad || i.Length != uint64(bytes)):
+		return false, anotherFile(fmt.Sprintf("it has another size, %d of %s", i.Length, cli.FormatSize(i.SizeBytes)))
+	}
+	return true, nil
+}
