@@ -11,10 +11,9 @@ import (
 
 // When the compactor works (docs/design/0007-compaction.md, Bounds), in percent.
 const (
-	compactPercent  = 120 // of the live bytes: from here on segments are compacted, later while somebody writes (beginPercent)
-	overfullPercent = 130 // from here on without a pause, and groups wait
-	victimPercent   = 95  // of a segment that are live at most: less than that is not worth copying the rest
-	tightPercent    = 85  // the same, while space is scarce but not yet out
+	compactRoom   = 10 // below Options.SpacePercent, from where on there is no pause and groups wait: from here on segments are compacted, later while somebody writes (beginPercent)
+	victimPercent = 95 // of a segment that are live at most: less than that is not worth copying the rest
+	tightPercent  = 85 // the same, while space is scarce but not yet out
 )
 
 const (
@@ -106,8 +105,8 @@ func (c *compactor) usage() usage {
 		}
 	}
 	now := time.Now()
-	u.begin = beginPercent(u.live, c.s.opts.SegmentBytes, c.idle.seen(sequence, now))
-	if v := among.pick(u.tight || u.percent() >= overfullPercent); v.number != 0 {
+	u.begin = beginPercent(u.live, c.s.opts, c.idle.seen(sequence, now))
+	if v := among.pick(u.tight || u.percent() >= c.s.opts.SpacePercent); v.number != 0 {
 		u.victim, u.share = v.number, v.share()
 	}
 	c.used, c.usedAt = u, now
@@ -235,7 +234,7 @@ func (c *compactor) judge(u usage, worked bool) {
 	c.s.logMu.Lock()
 	deleting := u.short && c.s.checkpoints
 	c.s.logMu.Unlock()
-	c.s.setOverfull(worked && (u.short || u.percent() >= overfullPercent) || dead || deleting, u.short)
+	c.s.setOverfull(worked && (u.short || u.percent() >= c.s.opts.SpacePercent) || dead || deleting, u.short)
 }
 
 // ownTurn is turn, but where a test takes the turns.
@@ -289,11 +288,11 @@ func ignore(err error, kinds ...blocktree.Kind) error {
 
 // pause is how long to leave the disk to others after a step.
 func (c *compactor) pause(u usage, step time.Duration) time.Duration {
-	if u.tight || c.s.opts.compactEager || u.percent() >= overfullPercent || !c.s.busy() {
+	if u.tight || c.s.opts.compactEager || u.percent() >= c.s.opts.SpacePercent || !c.s.busy() {
 		return 0
 	}
-	room := overfullPercent - u.begin
-	left := min(overfullPercent-u.percent(), room)
+	room := c.s.opts.SpacePercent - u.begin
+	left := min(c.s.opts.SpacePercent-u.percent(), room)
 	return min(step*compactPause*time.Duration(left)/time.Duration(room), compactPauseMax)
 }
 

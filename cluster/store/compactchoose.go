@@ -5,11 +5,11 @@ import "time"
 // What is emptied next, and from when on (docs/design/0046-writes.md). Nothing here looks at a disk or a clock.
 
 const (
-	// hurryPercent is how far below overfullPercent compaction begins while somebody writes, and hurrySegments the same in segments, as what
+	// hurryPercent is how far below Options.SpacePercent compaction begins while somebody writes, and hurrySegments the same in segments, as what
 	// a segment takes is given back all at once: the more is left to die by itself, the less is copied.
 	hurryPercent  = 3
 	hurrySegments = 2
-	// compactIdle is how long nothing must have been appended for the store to be emptied down to compactPercent.
+	// compactIdle is how long nothing must have been appended for the store to be emptied down to compactRoom below that.
 	compactIdle = 2 * time.Second
 )
 
@@ -61,12 +61,12 @@ func (cs *candidates) pick(hurry bool) candidate {
 }
 
 // beginPercent is how much segments take of what is live in them when the first is emptied.
-func beginPercent(live, segmentBytes int64, idle bool) int64 {
-	if idle || live == 0 {
-		return compactPercent
+func beginPercent(live int64, o Options, idle bool) int64 {
+	room := int64(compactRoom)
+	if !idle && live > 0 {
+		room = min(room, max(hurryPercent, (hurrySegments*o.SegmentBytes*100+live-1)/live))
 	}
-	room := max(hurryPercent, (hurrySegments*segmentBytes*100+live-1)/live)
-	return max(overfullPercent-room, compactPercent)
+	return o.SpacePercent - room
 }
 
 // idleness knows since when nothing was appended.

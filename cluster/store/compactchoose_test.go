@@ -119,10 +119,13 @@ func TestLessIsCopied(t *testing.T) {
 		{"90 % to 10 %", skewed(10, 90), 0.65},
 	} {
 		emptiest, worth := moved(122, true, x.draw), moved(122, false, x.draw)
-		later := moved(128, false, x.draw)
-		t.Logf("%s: the emptiest %.3f, by worth %.3f, begun later %.3f sectors copied for each written", x.name, emptiest, worth, later)
+		later, wide := moved(128, false, x.draw), moved(150, false, x.draw)
+		t.Logf("%s: the emptiest %.3f, by worth %.3f, begun later %.3f, with half as much space again %.3f sectors copied for each written", x.name, emptiest, worth, later, wide)
 		if worth > x.most*emptiest {
 			t.Errorf("%s: by worth %.3f, the emptiest %.3f", x.name, worth, emptiest)
+		}
+		if wide > 0.45*worth {
+			t.Errorf("%s: with 50 %% of space above what is live %.3f, with 22 %% %.3f", x.name, wide, worth)
 		}
 		if later > 0.85*worth {
 			t.Errorf("%s: with 28 %% of space above what is live %.3f, with 22 %% %.3f", x.name, later, worth)
@@ -157,7 +160,7 @@ func TestVictim(t *testing.T) {
 	c := s.compactor
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if u := c.usage(); u.victim != segments[old] || u.percent() >= overfullPercent {
+	if u := c.usage(); u.victim != segments[old] || u.percent() >= blocktree.SpacePercentDefault {
 		t.Errorf("victim %x of %x and %x at %d %%", u.victim, segments[old], segments[young], u.percent())
 	}
 	fs.SetCapacity(fs.Used() + shortSegments*byHandOptions.SegmentBytes)
@@ -172,16 +175,18 @@ func TestCompactionBegins(t *testing.T) {
 	for _, x := range []struct {
 		live int64
 		idle bool
+		most int64
 		want int64
 	}{
-		{0, false, 120}, {1 << 20, false, 120}, {10 * segment, false, 120}, {20 * segment, false, 120}, {40 * segment, false, 125},
-		{100 * segment, false, 127}, {1 << 40, false, 127}, {1 << 40, true, 120},
+		{0, false, 130, 120}, {1 << 20, false, 130, 120}, {10 * segment, false, 130, 120}, {20 * segment, false, 130, 120}, {40 * segment, false, 130, 125},
+		{100 * segment, false, 130, 127}, {1 << 40, false, 130, 127}, {1 << 40, true, 130, 120},
+		{40 * segment, false, 200, 195}, {1 << 40, false, 200, 197}, {1 << 40, true, 200, 190},
 	} {
-		got := beginPercent(x.live, segment, x.idle)
+		got := beginPercent(x.live, Options{SegmentBytes: segment, SpacePercent: x.most}, x.idle)
 		if got != x.want {
 			t.Errorf("%d bytes live, idle %v: begins at %d, want %d", x.live, x.idle, got, x.want)
 		}
-		if next := got + hurrySegments*segment*100/max(x.live, 1); !x.idle && got > compactPercent && next > overfullPercent {
+		if next := got + hurrySegments*segment*100/max(x.live, 1); !x.idle && got > x.most-compactRoom && next > x.most {
 			t.Errorf("%d bytes live: two segments more are %d %%", x.live, next)
 		}
 	}
@@ -231,4 +236,40 @@ func TestRollWakesCompactor(t *testing.T) {
 			t.Errorf("it sleeps on; %v passed", time.Since(begun))
 		}
 	})
+}
+
+// TestSpacePercent: writers wait for the compactor from as much on as the options say, and no less can be asked for than what is promised to whoever says nothing.
+func TestSpacePercent(t *testing.T) {
+	for percent, want := range map[int64]int64{0: blocktree.SpacePercentDefault, 130: 130, 300: 300, 129: -1, 301: -1, -1: -1} {
+		o, err := Options{SpacePercent: percent}.withDefaults()
+		if bad := blocktree.KindOf(err) == blocktree.Invalid; bad != (want < 0) || !bad && o.SpacePercent != want {
+			t.Errorf("%d: %d, %v", percent, o.SpacePercent, err)
+		}
+	}
+	for _, x := range []struct {
+		percent int64
+		waits   bool
+		pauses  bool
+	}{{0, true, false}, {150, false, true}} {
+		opts := byHandOptions
+		opts.SpacePercent = x.percent
+		s, _ := openTest(t, vfs.NewCrash(), opts)
+		waitPrepared(t, s)
+		s.compactor.mu.Lock() // it does not look
+		u := usage{live: 100 << 20, bytes: 140 << 20, victim: 1, share: 50, begin: beginPercent(100<<20, s.opts, true)}
+		s.compactor.judge(u, true)
+		s.logMu.Lock()
+		if s.overfull != x.waits {
+			t.Errorf("at 140 %% of %d: writers wait %v", x.percent, s.overfull)
+		}
+		s.logMu.Unlock()
+		if s.busy(); s.compactor.pause(u, time.Millisecond) != 0 {
+			t.Error("it pauses though nobody appends")
+		}
+		appendWait(t, s, Record{Kind: KindControl, Blob: make([]byte, 1)})
+		if pause := s.compactor.pause(u, time.Millisecond); (pause > 0) != x.pauses {
+			t.Errorf("at 140 %% of %d: it pauses %v", x.percent, pause)
+		}
+		s.compactor.mu.Unlock()
+	}
 }
