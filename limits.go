@@ -170,6 +170,12 @@ const (
 	// CheckpointBytes is how much log may be replayed at a restart.
 	CheckpointBytes = 256 << 20
 
+	// SpacePercentDefault is how much a store's segments take of what is live in them before writes wait for the compactor, SpacePercentMin and Max what that may be set to:
+	// below, it would copy about twice what is written; above, less than a tenth of it, and there is nothing left to gain (docs/design/0046).
+	SpacePercentDefault = 130
+	SpacePercentMin     = 130
+	SpacePercentMax     = 300
+
 	// GroupCommitBytesMax bounds the records that wait for one fdatasync.
 	GroupCommitBytesMax = 32 << 20
 

@@ -12,7 +12,7 @@ import (
 // pendingOn reports whether a member that starts on a disk has a write that it does not know to be acknowledged.
 func pendingOn(t *testing.T, disk *vfs.Crash, l *stripe.Layout) bool {
 	t.Helper()
-	m, err := openMember(disk, "/sectors", memberNode, slog.New(slog.DiscardHandler))
+	m, err := openMember(disk, "/sectors", memberNode, slog.New(slog.DiscardHandler), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -112,14 +112,14 @@ func (fx *effects) add(more effects) {
 	fx.reads = append(fx.reads, more.reads...)
 }
 
-// openMember opens or makes the store in dir and replays it. It does not serve before start.
-func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logger) (*member, error) {
+// openMember opens or makes the store in dir and replays it; spacePercent is as in store.Options. It does not serve before start.
+func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logger, spacePercent int64) (*member, error) {
 	m := &member{node: node, logger: logger, requests: map[uint64]asked{},
 		layouts: map[blocktree.FileID]*stripe.Layout{},
 		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged, OnWritten: m.reached,
-		OnGroup: m.tellGroup}
+		OnGroup: m.tellGroup, SpacePercent: spacePercent}
 	s, err := store.Open(fs, dir, node, options, (*replayer)(m))
 	if blocktree.KindOf(err) == blocktree.NotFound {
 		if err = store.Create(fs, dir, node, options); err == nil {

@@ -49,7 +49,7 @@ func newMemberBed(t *testing.T) *memberBed {
 
 func (b *memberBed) open(layouts ...*stripe.Layout) {
 	b.t.Helper()
-	m, err := openMember(b.disk, "/sectors", memberNode, slog.New(slog.DiscardHandler))
+	m, err := openMember(b.disk, "/sectors", memberNode, slog.New(slog.DiscardHandler), 0)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -362,7 +362,7 @@ func TestDamageOutlivesAStartThatFails(t *testing.T) {
 	disk := b.disk.Kill()
 	flipHeaderOf(t, disk, 2)
 	for start := range 3 {
-		m, err := openMember(disk, "/sectors", memberNode, slog.New(slog.DiscardHandler))
+		m, err := openMember(disk, "/sectors", memberNode, slog.New(slog.DiscardHandler), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,8 +43,10 @@ type ServiceConfig struct {
 	Hosts       func([]blocktree.Runtime) // is told of the cluster's sector hosts whenever their records change; nil: nobody wants to know
 	SpareAfter  time.Duration             // as in ClientConfig
 	ScrubRate   int64                     // bytes per second that a scrub in the background reads; 0: there is none
-	Others      bttp.Handler              // serves messages of codes from CodesOfOthers on; nil: nobody does
-	Admit       func(cred.Identity) error // as in bttp.Config. Whom it admits without credentials reaches Others and nothing else
+	// SpacePercent is as in store.Options; 0 is the default.
+	SpacePercent int64
+	Others       bttp.Handler              // serves messages of codes from CodesOfOthers on; nil: nobody does
+	Admit        func(cred.Identity) error // as in bttp.Config. Whom it admits without credentials reaches Others and nothing else
 	// Parents are runtimes of the cluster above, to one of which a member keeps a connection, where no process records above say so; nil, or none: there is none, as far as is known. It is
 	// called often, and does not block.
 	Parents func() []blocktree.Runtime
@@ -195,7 +197,7 @@ func (s *Service) openSectors(ctx context.Context) error {
 }
 
 func (s *Service) openMember() (err error) {
-	if s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger); err == nil {
+	if s.member, err = openMember(s.cfg.FS, s.cfg.StoreDir, s.cfg.Node, s.cfg.Logger, s.cfg.SpacePercent); err == nil {
 		s.member.lie = s.cfg.Lie
 	}
 	return err

@@ -150,7 +150,7 @@ func TestMemberMarksBeforeItAnswers(t *testing.T) {
 		}
 		b.settle()
 		judge := func(disk *vfs.Crash) (vouches bool, records int) {
-			m, err := openMember(disk, "/sectors", memberNode, slog.New(slog.DiscardHandler))
+			m, err := openMember(disk, "/sectors", memberNode, slog.New(slog.DiscardHandler), 0)
 			if err != nil {
 				t.Fatal(err)
 			}

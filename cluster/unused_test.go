@@ -42,7 +42,7 @@ func TestUnused(t *testing.T) {
 			full := vfs.NewFault(disk)
 			full.Inject(vfs.Injection{Op: vfs.FaultAllocate, Times: -1, Err: blocktree.E("test", blocktree.NoSpace, nil)})
 			for range 3 {
-				if _, err := openMember(full, "/n/sectors", 7, slog.New(slog.DiscardHandler)); blocktree.KindOf(err) != blocktree.NoSpace {
+				if _, err := openMember(full, "/n/sectors", 7, slog.New(slog.DiscardHandler), 0); blocktree.KindOf(err) != blocktree.NoSpace {
 					t.Fatal(err)
 				}
 			}
@@ -88,7 +88,7 @@ func made(t *testing.T, disk vfs.FS, id blocktree.NodeID) {
 // kept writes one sector into the store, and ends as if the power had failed.
 func kept(t *testing.T, disk vfs.FS) {
 	crash := disk.(*vfs.Crash)
-	m, err := openMember(crash, "/n/sectors", 7, slog.New(slog.DiscardHandler))
+	m, err := openMember(crash, "/n/sectors", 7, slog.New(slog.DiscardHandler), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestDiscardCutOff(t *testing.T) {
 		crash := vfs.NewCrash()
 		made(t, crash, 7)
 		saved(t, crash, "/n/sectors", startMark{next: 5})
-		m, err := openMember(crash, "/n/sectors", 7, slog.New(slog.DiscardHandler))
+		m, err := openMember(crash, "/n/sectors", 7, slog.New(slog.DiscardHandler), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

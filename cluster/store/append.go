@@ -255,6 +255,7 @@ func (s *Store) roll() {
 	}
 	s.voids = nil
 	s.pins.setActive(s.active.number)
+	signal(s.compactWake) // it looks again for each segment that is filled, not only now and then
 	s.queue.items = append(s.queue.items, item{seg: s.active, buf: h.encode(s.id), voids: h.voids})
 	s.active.end = h.bytes()
 	if len(s.prepared) < dataReserveSegments {

@@ -11,10 +11,9 @@ import (
 
 // When the compactor works (docs/design/0007-compaction.md, Bounds), in percent.
 const (
-	compactPercent  = 120 // of the live bytes: from here on segments are compacted
-	overfullPercent = 130 // from here on without a pause, and groups wait
-	victimPercent   = 95  // of a segment that are live at most: less than that is not worth copying the rest
-	tightPercent    = 85  // the same, while space is scarce but not yet out
+	compactRoom   = 10 // below Options.SpacePercent, from where on there is no pause and groups wait: from here on segments are compacted, later while somebody writes (beginPercent)
+	victimPercent = 95 // of a segment that are live at most: less than that is not worth copying the rest
+	tightPercent  = 85 // the same, while space is scarce but not yet out
 )
 
 const (
@@ -55,7 +54,8 @@ type compactor struct {
 	moves  []move           // of those in buf
 	seen   liveRecords      // memory for what is looked at next
 	window []byte           // memory for the scan of the next victim
-	used   usage            // as of usedAt
+	idle   idleness
+	used   usage // as of usedAt
 	usedAt time.Time
 }
 
@@ -67,6 +67,7 @@ func newCompactor(s *Store) *compactor {
 type usage struct {
 	bytes  int64 // of segments with live sectors
 	live   int64 // of these
+	begin  int64 // from how many percent on segments are compacted
 	victim uint32
 	share  int64 // of the victim that is live, in percent
 	tight  bool  // there is little free space
@@ -83,12 +84,14 @@ func (u usage) percent() int64 {
 
 // usage looks at every segment. Appends wait for none of that but copying: with the segments of a TiB the rest takes milliseconds.
 func (c *compactor) usage() usage {
-	u := usage{share: victimPercent}
+	var u usage
 	u.tight, u.short = c.s.spaceLeft()
 	sizes, skip, durableAt := c.s.segmentSizes()
 	if c.target != nil {
 		skip[c.target.number] = true
 	}
+	next, sequence := c.s.reach()
+	among := candidates{next: next}
 	live, pending := c.s.pins.uses() // after durableAt: no sector before that becomes pending any more
 	for _, x := range sizes {
 		n, bytes, l := x.number, x.bytes, live[x.number]
@@ -97,13 +100,24 @@ func (c *compactor) usage() usage {
 		}
 		u.bytes += bytes
 		u.live += l.bytes
-		share := l.bytes * 100 / bytes
-		if n < durableAt && !pending[n] && share < u.share && c.held[n] != l.sectors {
-			u.share, u.victim = share, n
+		if n < durableAt && !pending[n] && c.held[n] != l.sectors {
+			among.see(candidate{n, bytes, l.bytes})
 		}
 	}
-	c.used, c.usedAt = u, time.Now()
+	now := time.Now()
+	u.begin = beginPercent(u.live, c.s.opts, c.idle.seen(sequence, now))
+	if v := among.pick(u.tight || u.percent() >= c.s.opts.SpacePercent); v.number != 0 {
+		u.victim, u.share = v.number, v.share()
+	}
+	c.used, c.usedAt = u, now
 	return u
+}
+
+// reach returns the numbers of the segment that is made next and of the record that is appended next.
+func (s *Store) reach() (segment uint32, sequence uint64) {
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	return s.nextSegment, s.nextSequence
 }
 
 // segmentSize is a segment's length in bytes.
@@ -181,7 +195,7 @@ func (c *compactor) wanted(u usage) bool {
 	if u.victim == 0 || c.awaitsCheckpoint(u) {
 		return false
 	}
-	return u.short || u.tight && u.share < tightPercent || c.s.opts.compactEager || u.percent() >= compactPercent && u.bytes-u.live > c.s.opts.SegmentBytes
+	return u.short || u.tight && u.share < tightPercent || c.s.opts.compactEager || u.percent() >= u.begin && u.bytes-u.live > c.s.opts.SegmentBytes
 }
 
 // loop is the compactor's goroutine.
@@ -220,7 +234,7 @@ func (c *compactor) judge(u usage, worked bool) {
 	c.s.logMu.Lock()
 	deleting := u.short && c.s.checkpoints
 	c.s.logMu.Unlock()
-	c.s.setOverfull(worked && (u.short || u.percent() >= overfullPercent) || dead || deleting, u.short)
+	c.s.setOverfull(worked && (u.short || u.percent() >= c.s.opts.SpacePercent) || dead || deleting, u.short)
 }
 
 // ownTurn is turn, but where a test takes the turns.
@@ -274,11 +288,12 @@ func ignore(err error, kinds ...blocktree.Kind) error {
 
 // pause is how long to leave the disk to others after a step.
 func (c *compactor) pause(u usage, step time.Duration) time.Duration {
-	if u.tight || c.s.opts.compactEager || u.percent() >= overfullPercent || !c.s.busy() {
+	if u.tight || c.s.opts.compactEager || u.percent() >= c.s.opts.SpacePercent || !c.s.busy() {
 		return 0
 	}
-	left := min(max(overfullPercent-u.percent(), 0), overfullPercent-compactPercent)
-	return min(step*compactPause*time.Duration(left)/(overfullPercent-compactPercent), compactPauseMax)
+	room := c.s.opts.SpacePercent - u.begin
+	left := min(c.s.opts.SpacePercent-u.percent(), room)
+	return min(step*compactPause*time.Duration(left)/time.Duration(room), compactPauseMax)
 }
 
 // busy reports whether something was appended since the last call.

@@ -286,6 +286,7 @@ func TestCompactDamaged(t *testing.T) {
 type overwriter struct {
 	s          *Store
 	rng        *rand.Rand
+	draw       func() int // a place at random
 	sectors    int
 	shardBytes uint32
 	mu         sync.Mutex
@@ -295,9 +296,10 @@ type overwriter struct {
 	last       uint64
 }
 
-func newOverwriter(t *testing.T, s *Store, sectors int, shardBytes uint32) *overwriter {
+func newOverwriter(t testing.TB, s *Store, sectors int, shardBytes uint32) *overwriter {
 	o := &overwriter{s: s, rng: rand.New(rand.NewPCG(1, 2)), sectors: sectors, shardBytes: shardBytes,
 		stop: make(chan struct{}), versions: make([]uint64, sectors)}
+	o.draw = func() int { return o.rng.IntN(o.sectors) }
 	o.wg.Go(func() {
 		for {
 			select {
@@ -326,7 +328,7 @@ func (o *overwriter) write(n, first int) error {
 	for i := range recs {
 		at := first + i
 		if first < 0 {
-			at = o.rng.IntN(o.sectors)
+			at = o.draw()
 		}
 		o.last++
 		recs[i] = Record{Kind: KindData, File: testFile, First: blocktree.SectorIndex(at), Count: 1, ShardBytes: o.shardBytes,

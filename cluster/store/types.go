@@ -206,6 +206,7 @@ type Options struct {
 	CheckpointBytes int64        // log bytes after which a checkpoint is asked for; default blocktree.CheckpointBytes
 	CacheBytes      int64        // clean index pages in memory; default 64 MiB
 	DirtyBytes      int64        // changed index pages after which a checkpoint is asked for; default 32 MiB
+	SpacePercent    int64        // of what is live that segments take before groups wait for the compactor; default and least blocktree.SpacePercentDefault
 	Logger          *slog.Logger // default: discards
 	// NoteAfter is how long the log must be idle before it is noted what is synced; 0: never. Until then damage to the last
 	// group cannot be told from a torn tail.
@@ -270,7 +271,7 @@ func (o Options) withDefaults() (Options, error) {
 		def int64
 	}{
 		{&o.SegmentBytes, blocktree.SegmentBytes}, {&o.CheckpointBytes, blocktree.CheckpointBytes},
-		{&o.CacheBytes, cacheBytesDefault}, {&o.DirtyBytes, dirtyBytesDefault},
+		{&o.CacheBytes, cacheBytesDefault}, {&o.DirtyBytes, dirtyBytesDefault}, {&o.SpacePercent, blocktree.SpacePercentDefault},
 	} {
 		if *f.v == 0 {
 			*f.v = f.def
@@ -281,6 +282,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax || o.SegmentBytes%align != 0 {
 		return o, blocktree.E("store.Options", blocktree.Invalid, fmt.Errorf("segments of %d bytes", o.SegmentBytes))
+	}
+	if o.SpacePercent < blocktree.SpacePercentMin || o.SpacePercent > blocktree.SpacePercentMax {
+		return o, blocktree.E("store.Options", blocktree.Invalid, fmt.Errorf("segments that take %d %% of what is live", o.SpacePercent))
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -337,6 +337,40 @@ func TestMarshalReadsBack(t *testing.T) {
 	}
 }
 
+// TestSpace: how much a store may take comes from the file or the environment, is written as it is read, and left out where it was.
+func TestSpace(t *testing.T) {
+	text := strings.Replace(example(t, "btnode.yaml"), "  # space: 150%", "  space: 150%", 1)
+	file := write(t, text)
+	load := func(file string, want Percent) *Node {
+		t.Helper()
+		c, err := LoadNode(Source{File: file})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Store.Space != want {
+			t.Errorf("space %d, want %d", c.Store.Space, want)
+		}
+		return c
+	}
+	c := load(file, 150)
+	again, err := Marshal("x", c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	load(write(t, string(again)), 150)
+	if again, err = Marshal("x", load(examples+"/btnode.yaml", 0)); err != nil || strings.Contains(string(again), "space") {
+		t.Errorf("%v; what was not given is written:\n%s", err, again)
+	}
+	for _, bad := range []string{"129%", "301%", "150", "much%"} {
+		_, err := LoadNode(Source{File: write(t, strings.Replace(text, "space: 150%", "space: "+bad, 1))})
+		if blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(err.Error(), bad) || !strings.Contains(blocktree.HintOf(err), "from 130 to 300") {
+			t.Errorf("%s: %v; %s", bad, err, blocktree.HintOf(err))
+		}
+	}
+	t.Setenv("BT_STORE_SPACE", "200%")
+	load(file, 200)
+}
+
 func FuzzConfig(f *testing.F) {
 	for _, name := range []string{"btnode.yaml", "btnbd.yaml", "client.yaml"} {
 		f.Add([]byte(example(f, name)))

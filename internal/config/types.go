@@ -1,8 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"blocktree"
@@ -100,6 +103,28 @@ func (s Scrub) BytesPerSecond() int64 { return s.Rate.bytes(blocktree.ScrubRateD
 type Store struct {
 	Dir string  `yaml:"dir" mapstructure:"dir"`
 	ID  StoreID `yaml:"id" mapstructure:"id"`
+	// Space is how much what is kept may take of what is live in it before writes wait.
+	Space Percent `yaml:"space,omitempty" mapstructure:"space"`
+}
+
+// Percent is a part as the files spell it: 150%. Zero was not given.
+type Percent int64
+
+// UnmarshalText reads how much space a store may take.
+func (p *Percent) UnmarshalText(text []byte) error {
+	number, ok := strings.CutSuffix(string(text), "%")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if !ok || err != nil || n < blocktree.SpacePercentMin || n > blocktree.SpacePercentMax {
+		return cli.Invalid(fmt.Sprintf("write a whole number from %d to %d and %%, for example 150%%: of what is live in a store", blocktree.SpacePercentMin, blocktree.SpacePercentMax),
+			"%q is no space that a store may take", text)
+	}
+	*p = Percent(n)
+	return nil
+}
+
+// MarshalText prints it.
+func (p Percent) MarshalText() ([]byte, error) {
+	return []byte(strconv.FormatInt(int64(p), 10) + "%"), nil
 }
 
 // NBD is btnbd.yaml: an NBD server.

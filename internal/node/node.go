@@ -38,13 +38,15 @@ type Config struct {
 	Seeds       route.Seeder        // of the root directory, for a node of a delegated directory; nil: Members are all it knows
 	Parents     []blocktree.Runtime // as in cluster.ServiceConfig
 	ScrubRate   int64               // bytes per second that the scrub in the background reads; 0: there is none
-	Logger      *slog.Logger
-	Clock       blocktree.Clock // nil: the system's
-	Network     bttp.Network    // nil: the machine's
-	FS          vfs.FS          // of all but the metadata's store; nil: the real one
-	MetaFS      meta.FS         // of that; nil: the real one
-	Boot        *vfs.Boot       // where the tail mark lies (docs/design/0014); nil: the machine's
-	SpareAfter  time.Duration   // as in cluster.ClientConfig
+	// SpacePercent is as in store.Options; 0 is the default.
+	SpacePercent int64
+	Logger       *slog.Logger
+	Clock        blocktree.Clock // nil: the system's
+	Network      bttp.Network    // nil: the machine's
+	FS           vfs.FS          // of all but the metadata's store; nil: the real one
+	MetaFS       meta.FS         // of that; nil: the real one
+	Boot         *vfs.Boot       // where the tail mark lies (docs/design/0014); nil: the machine's
+	SpareAfter   time.Duration   // as in cluster.ClientConfig
 	// Lie is as in cluster.ServiceConfig: tests only.
 	Lie        func(to blocktree.Path, answer *stripe.Message)
 	Filesystem *Filesystem // nil: the node serves sectors only
@@ -164,7 +166,7 @@ func (c *Config) service(joins bool) cluster.ServiceConfig {
 	sc := cluster.ServiceConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
 		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Records: c.Records, Logger: c.Logger,
-		Clock: c.Clock, ScrubRate: c.ScrubRate, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie, Generation: c.generation, Routes: c.routes}
+		Clock: c.Clock, ScrubRate: c.ScrubRate, SpacePercent: c.SpacePercent, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie, Generation: c.generation, Routes: c.routes}
 	if len(c.Parents) > 0 {
 		sc.Parents = func() []blocktree.Runtime { return c.Parents }
 	}

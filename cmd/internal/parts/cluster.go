@@ -55,7 +55,7 @@ func OpenNode(ctx context.Context, c *config.Node, log *slog.Logger) (*node.Node
 	}
 	return node.Open(ctx, node.Config{Path: c.RuntimePath(), Root: c.Root(), Key: key, Credentials: chain, Listen: c.Listen,
 		Transport: c.Transport, StoreDir: c.Store.Dir, StoreID: c.Store.ID.NodeID, Directory: c.Directory(), Members: members, Records: c.Founders(), Parents: c.Parents(),
-		ScrubRate: c.Scrub.BytesPerSecond(), Logger: log, SpareAfter: c.Cluster.SpareAfter.Duration,
+		ScrubRate: c.Scrub.BytesPerSecond(), SpacePercent: int64(c.Store.Space), Logger: log, SpareAfter: c.Cluster.SpareAfter.Duration,
 		Filesystem: door, Seeds: Seeder(&c.Base)})
 }
 
