@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"blocktree"
+	"blocktree/internal/dispatch"
 )
 
 // Summer is a File that can be compared without carrying its bytes.
@@ -44,13 +45,11 @@ func decodeSum(b []byte) (sum [sha256.Size]byte, n int, err error) {
 // SumAt implements Summer.
 func (f *remote) SumAt(ctx context.Context, off uint64, bytes int) (sum [sha256.Size]byte, n int, err error) {
 	header := fileRequest{handle: f.handle, off: off, count: uint32(bytes)}.encode()
-	err = f.again(ctx, func() error {
-		b, err := call(ctx, f.conn, codeSum, header)
-		if err == nil {
-			sum, n, err = decodeSum(b)
-		}
-		return err
-	})
+	var refused error
+	err = f.again(ctx, dispatch.Message{Code: codeSum, Header: header}, func(body []byte) { sum, n, refused = decodeSum(body) })
+	if err == nil {
+		err = refused
+	}
 	if err == nil && n > bytes {
 		err = blocktree.E("fs", blocktree.Invalid, errors.New("the service's answer makes no sense"))
 	}
