@@ -17,6 +17,7 @@ const (
 	codeResize = cluster.CodesOfOthers + 10 // a pathRequest; nothing
 	codeLength = cluster.CodesOfOthers + 11 // a pathRequest; nothing
 	codeRename = cluster.CodesOfOthers + 12 // a renameRequest; nothing
+	codePunch  = cluster.CodesOfOthers + 13 // header: a fileRequest; nothing
 )
 
 // forAnybody reports whether an anonymous caller may ask: to look, to list, and to read.
@@ -31,11 +32,11 @@ func forAnybody(code uint16) bool {
 // ofHandle reports whether the message is for an open file.
 func ofHandle(code uint16) bool {
 	switch code {
-	case codeRead, codeWrite, codeFlush, codeClose:
+	case codeRead, codeWrite, codePunch, codeFlush, codeClose:
 		return true
 	}
 	return false
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeRename }
+func known(code uint16) bool { return code >= codeStat && code <= codePunch }

@@ -19,7 +19,10 @@ type remote struct {
 	info   Info
 }
 
-var _ File = (*remote)(nil)
+var (
+	_ File    = (*remote)(nil)
+	_ Puncher = (*remote)(nil)
+)
 
 // Info implements File.
 func (f *remote) Info() Info { return f.info }
@@ -82,6 +85,29 @@ func (f *remote) WriteAt(ctx context.Context, p []byte, off uint64) error {
 		if len(p) == 0 {
 			return nil
 		}
+	}
+}
+
+// Punch implements Puncher.
+func (f *remote) Punch(ctx context.Context, off, n uint64) error {
+	n = min(n, blocktree.FileBytesMax) // no file reaches further
+	for first := off; ; {
+		part := min(n, blocktree.FSPunchBytesMax)
+		header := fileRequest{handle: f.handle, off: off, count: uint32(part)}.encode()
+		err := f.again(ctx, func() error { // zeros once more in the same place
+			_, err := call(ctx, f.conn, codePunch, header)
+			return err
+		})
+		if off != first && blocktree.KindOf(err) == blocktree.OutOfRange { // the parts before have reached the end
+			return nil
+		}
+		if err != nil {
+			return failed("punch a hole in", f.path, err)
+		}
+		if n -= part; n == 0 {
+			return nil
+		}
+		off += part
 	}
 }
 
