@@ -183,6 +183,10 @@ const (
 	// the slowest disks read.
 	ScrubRateDefault = 8 << 20
 
+	// FSPunchBytesMax is the most bytes of one request for a hole: in a file of integrity tree its zeros are written as any data is, and 2 MB/s get done with so
+	// many before the service gives up; elsewhere 1 TiB takes 16,384 requests.
+	FSPunchBytesMax = 64 << 20
+
 	// FSTransferBytesMax is the most bytes of one read or write of the filesystem service. FSInFlightBytesMax bounds what such requests hold at a time,
 	// FSAnonymousBytesMax what those of anonymous callers have of it: eight of the longest. Of one connection so much that all that a principal may have
 	// leave half to others, who takes no answers too; of one anonymous connection a quarter of what these have.

@@ -18,6 +18,7 @@ const (
 	codeLength = cluster.CodesOfOthers + 11 // a pathRequest; nothing
 	codeRename = cluster.CodesOfOthers + 12 // a renameRequest; nothing
 	codeSum    = cluster.CodesOfOthers + 13 // header: a fileRequest; the SHA-256 of those bytes, and their number
+	codePunch  = cluster.CodesOfOthers + 14 // header: a fileRequest; nothing
 )
 
 // forAnybody reports whether an anonymous caller may ask: to look, to list, and to read, or to compare.
@@ -32,11 +33,11 @@ func forAnybody(code uint16) bool {
 // ofHandle reports whether the message is for an open file.
 func ofHandle(code uint16) bool {
 	switch code {
-	case codeRead, codeSum, codeWrite, codeFlush, codeClose:
+	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose:
 		return true
 	}
 	return false
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeSum }
+func known(code uint16) bool { return code >= codeStat && code <= codePunch }

@@ -19,7 +19,10 @@ type local struct {
 	mu   sync.Mutex // one write after the other
 }
 
-var _ File = (*local)(nil)
+var (
+	_ File    = (*local)(nil)
+	_ Puncher = (*local)(nil)
+)
 
 // Local says how a file is opened by whoever has a key.
 type Local struct {
@@ -82,6 +85,13 @@ func (f *local) WriteAt(ctx context.Context, p []byte, off uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.write(ctx, p, off)
+}
+
+// Punch implements Puncher.
+func (f *local) Punch(ctx context.Context, off, n uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.punch(ctx, off, n)
 }
 
 // Flush implements File.

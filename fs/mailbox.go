@@ -11,7 +11,7 @@ import (
 type message struct {
 	code  uint16
 	off   uint64
-	count int    // read: bytes
+	count int    // read, punch: bytes
 	data  []byte // write
 	// done is called once with what was read, or with why not. It must not block. It owns bytes.
 	done func(bytes []byte, err error)

@@ -113,15 +113,18 @@ func (a *openFile) do(m *message) ([]byte, error) {
 			return encodeSum(bytes), nil
 		}
 		return bytes, nil
-	case codeWrite, codeFlush:
+	case codeWrite, codePunch, codeFlush:
 		if !a.write {
 			return nil, blocktree.E("fs", blocktree.ReadOnly, errors.New("the file is open for reading"))
 		}
 		if a.stuck != nil {
 			return nil, a.stuck
 		}
-		if m.code == codeWrite {
+		switch m.code {
+		case codeWrite:
 			return nil, view{a.file, &a.info}.write(ctx, m.data, m.off)
+		case codePunch:
+			return nil, view{a.file, &a.info}.punch(ctx, m.off, uint64(m.count))
 		}
 		err := a.file.Flush(ctx)
 		if err != nil {

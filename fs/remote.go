@@ -20,7 +20,10 @@ type remote struct {
 	info   Info
 }
 
-var _ File = (*remote)(nil)
+var (
+	_ File    = (*remote)(nil)
+	_ Puncher = (*remote)(nil)
+)
 
 // Info implements File.
 func (f *remote) Info() Info { return f.info }
@@ -71,6 +74,26 @@ func (f *remote) WriteAt(ctx context.Context, p []byte, off uint64) error {
 		if len(p) == 0 {
 			return nil
 		}
+	}
+}
+
+// Punch implements Puncher.
+func (f *remote) Punch(ctx context.Context, off, n uint64) error {
+	n = min(n, blocktree.FileBytesMax) // no file reaches further
+	for first := off; ; {
+		part := min(n, blocktree.FSPunchBytesMax)
+		header := fileRequest{handle: f.handle, off: off, count: uint32(part)}.encode()
+		err := f.again(ctx, dispatch.Message{Code: codePunch, Header: header}, nil) // zeros once more in the same place
+		if off != first && blocktree.KindOf(err) == blocktree.OutOfRange {          // the parts before have reached the end
+			return nil
+		}
+		if err != nil {
+			return failed("punch a hole in", f.path, err)
+		}
+		if n -= part; n == 0 {
+			return nil
+		}
+		off += part
 	}
 }
 

@@ -188,7 +188,7 @@ func busy(why string) error { return blocktree.E("fs", blocktree.Unavailable, er
 
 // serveFile puts a message into the mailbox of an open file.
 func (s *Service) serveFile(o *owner, req *bttp.Request) {
-	r, err := decodeFile(req.Header)
+	r, err := decodeOfHandle(req.Code, req.Header)
 	if err != nil {
 		req.Fail(err)
 		req.Release()
@@ -200,11 +200,11 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 		req.Release()
 		return
 	}
-	m := &message{code: req.Code, off: r.off, data: req.Body}
+	m := &message{code: req.Code, off: r.off, data: req.Body, count: int(r.count)}
+	held := int64(len(req.Body))
 	if req.Code == codeRead || req.Code == codeSum {
-		m.count = int(r.count)
+		held += int64(m.count)
 	}
-	held := int64(len(req.Body) + m.count)
 	if err := s.hold(o, held); err != nil {
 		req.Fail(err)
 		req.Release()

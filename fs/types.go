@@ -102,6 +102,14 @@ func InfoOf(i *meta.Inode) Info {
 	return info
 }
 
+// Puncher is an optional ability of a File.
+type Puncher interface {
+	// Punch makes n bytes from byte off on read as zeros, as far as they lie before the file's end, which stays. It is a write: durable with the next
+	// Flush, and after an error each sector is the old one or the new one. Kinds: OutOfRange (off is past the end), ReadOnly, Unsupported (a service of
+	// a version before), and those of WriteAt.
+	Punch(ctx context.Context, off, n uint64) error
+}
+
 // File is an open file as bytes. Its end is its length. A position past the end is OutOfRange; a read that begins at or before the end is cut there, and returns fewer bytes
 // with io.EOF. All methods may be called by many goroutines at once, and keep no slice they were given. Kinds are those of blocktree.File, Permission
 // once the right is gone, Undeliverable once the file was closed by the service.

@@ -118,8 +118,8 @@ func decodeAbout(code uint16, b []byte) (pathRequest, error) {
 // fileRequest asks something of an open file.
 type fileRequest struct {
 	handle uint64
-	off    uint64 // read, write
-	count  uint32 // read: bytes
+	off    uint64 // read, write, punch
+	count  uint32 // read, punch: bytes
 }
 
 func (r fileRequest) encode() []byte {
@@ -131,13 +131,26 @@ func (r fileRequest) encode() []byte {
 	return e.Buf
 }
 
-// decodeFile reads a fileRequest. Its count is within its bound.
-func decodeFile(b []byte) (fileRequest, error) {
+// decodeFile reads a fileRequest. Its count is within the bound of reads.
+func decodeFile(b []byte) (fileRequest, error) { return decodeUpTo(b, blocktree.FSTransferBytesMax) }
+
+// decodePunch reads the fileRequest of a hole: its count carries nothing, and has a bound of its own.
+func decodePunch(b []byte) (fileRequest, error) { return decodeUpTo(b, blocktree.FSPunchBytesMax) }
+
+// decodeOfHandle reads the request of a code that is about an open file.
+func decodeOfHandle(code uint16, b []byte) (fileRequest, error) {
+	if code == codePunch {
+		return decodePunch(b)
+	}
+	return decodeFile(b)
+}
+
+func decodeUpTo(b []byte, max uint32) (fileRequest, error) {
 	d := wire.NewDecoder(b)
 	d.Format(formatFile)
 	r := fileRequest{handle: d.U64(), off: d.U64(), count: d.U32()}
-	if r.count > blocktree.FSTransferBytesMax {
-		d.Fail(blocktree.E("decode", blocktree.TooLarge, errors.New("a read of more than a request carries")))
+	if r.count > max {
+		d.Fail(blocktree.E("decode", blocktree.TooLarge, errors.New("more bytes than one request is about")))
 	}
 	if err := d.Finish(); err != nil {
 		return fileRequest{}, &blocktree.Error{Op: "fs request", Err: err}

@@ -118,7 +118,7 @@ func FuzzRequests(f *testing.F) {
 	short := i
 	short.Length = 77
 	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagPlain}
-	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i),
+	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i),
 		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep})} {
 		f.Add(b)
 	}
@@ -137,6 +137,8 @@ func FuzzRequests(f *testing.F) {
 		same("rename", err, func() []byte { return encodeRename(&move) })
 		file, err := decodeFile(b)
 		same("file", err, file.encode)
+		hole, err := decodePunch(b)
+		same("hole", err, hole.encode)
 		info, err := decodeInfo(b)
 		same("info", err, func() []byte { return encodeInfo(&info) })
 		handle, info, err := decodeOpened(b)
