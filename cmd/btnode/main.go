@@ -25,6 +25,7 @@ Files are offered as block devices by btnbd.`,
   btnode file create /vm/disk1 --size 10GiB --config client.yaml
   btnode grant /vm/disk1 --to /host7 --rights read,write,lease --config client.yaml
   btnode put disk.img /vm/disk2 --config client.yaml
+  btnode mount /docs /mnt/docs --config client.yaml
   btnode rekey /vm/disk1 --reader-key reader.key --wait --config client.yaml
   btnode status --config client.yaml
   btnode locate /vm/disk1 --config client.yaml
@@ -33,6 +34,6 @@ Files are offered as block devices by btnbd.`,
   btnode domain init --dir /media/offline/domain --passphrase
   btnode store check /var/lib/blocktree/store`)
 	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newReader(), newRekey(), newLs(), newCat(), newGet(),
-		newPut(), newMv(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
+		newPut(), newMv(), newMount(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
 	return root
 }
