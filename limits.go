@@ -232,6 +232,19 @@ const (
 	FSIdleAnonymousMax = time.Minute
 	FSReadIdleMax      = 10 * time.Second
 
+	// MountRequestsMax bounds what a mount asks at a time: what a service takes of one connection about paths (FSPathRequestsPerConnectionMax); and as many reads, of
+	// MountReadBytesMax each, are half of what it takes of bytes. MountOpenFilesMax bounds the files and directories that are open in a mount: as many as a service takes of one connection, but
+	// for those that are being opened anew.
+	MountRequestsMax  = FSPathRequestsPerConnectionMax
+	MountReadBytesMax = 128 << 10
+	MountOpenFilesMax = FSOpenFilesPerConnectionMax - MountRequestsMax
+
+	// MountWaitMax is how long a mount waits for a service before a program gets EIO: the failover of a service and of the cluster's leader take seconds each.
+	// MountCacheFor is how long the kernel believes what it was told of a name or of attributes, but for who opens a file. MountStopEvery lies between two tries to unmount.
+	MountWaitMax   = 30 * time.Second
+	MountCacheFor  = time.Second
+	MountStopEvery = 500 * time.Millisecond
+
 	// AnonymousConnectionsMax of RuntimeConnectionsMax may be those of anonymous callers, AnonymousConnectionsPerNetworkMax of them of one
 	// address (of one /64 with IPv6): nobody in particular can have many keys, but not many addresses. AnonymousLanesMax bounds their lanes.
 	AnonymousConnectionsMax           = 64

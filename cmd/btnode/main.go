@@ -28,6 +28,7 @@ The exit code is 0 when all was done, 1 when it failed, or some of several thing
   btnode grant /vm/disk1 --to /host7 --rights read,write,lease --config client.yaml
   btnode put disk.img /vm/disk2 --config client.yaml
   btnode cp -r '/docs/*' /archive --config client.yaml
+  btnode mount /docs /mnt/docs --config client.yaml
   btnode rekey /vm/disk1 --reader-key reader.key --wait --config client.yaml
   btnode status --config client.yaml
   btnode locate /vm/disk1 --config client.yaml
@@ -36,6 +37,6 @@ The exit code is 0 when all was done, 1 when it failed, or some of several thing
   btnode domain init --dir /media/offline/domain --passphrase
   btnode store check /var/lib/blocktree/store`)
 	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newReader(), newRekey(), newLs(), newStat(), newDu(), newCat(), newGet(),
-		newPut(), newCp(), newMv(), newRm(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
+		newPut(), newCp(), newMv(), newRm(), newMount(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
 	return root
 }

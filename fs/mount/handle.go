@@ -1,0 +1,124 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// errOther is in the error of a path that means another file now.
+var errOther = errors.New("the name means another file now")
+
+// handle is an open file. When its actor at the service is gone, it is opened anew.
+type handle struct {
+	node *node
+	mu   sync.Mutex
+	file fs.File // never nil
+}
+
+var (
+	_ gofs.FileReader   = (*handle)(nil)
+	_ gofs.FileReleaser = (*handle)(nil)
+)
+
+// open opens the file of a node at the service.
+func (n *node) open(ctx context.Context) (*handle, syscall.Errno) {
+	if !n.tree.enter() {
+		return nil, syscall.ENFILE
+	}
+	var f fs.File
+	err := n.tree.ask(ctx, func(ctx context.Context) (err error) {
+		f, err = n.openOnce(ctx)
+		return err
+	})
+	if err != nil {
+		n.tree.leave()
+		return nil, openErrno(err)
+	}
+	return &handle{node: n, file: f}, 0
+}
+
+// openOnce opens what has the node's name, if that is the node's file.
+func (n *node) openOnce(ctx context.Context) (fs.File, error) {
+	f, err := n.tree.source.Open(ctx, n.path(), fs.OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if f.Info().ID != n.id {
+		_ = f.Close() // nothing was read
+		return nil, errOther
+	}
+	return f, nil
+}
+
+func openErrno(err error) syscall.Errno {
+	if errors.Is(err, errOther) {
+		return syscall.ESTALE
+	}
+	return errno(err)
+}
+
+// current is the file at the service.
+func (h *handle) current() fs.File {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.file
+}
+
+// renew opens the file anew, unless somebody did since it was failed.
+func (h *handle) renew(ctx context.Context, failed fs.File) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.file != failed {
+		return nil
+	}
+	f, err := h.node.openOnce(ctx)
+	if err != nil {
+		return err
+	}
+	h.file = f
+	_ = failed.Close() // it was only read from, and is gone most likely
+	return nil
+}
+
+// Read implements gofs.FileReader.
+func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	n, first := 0, true
+	err := h.node.tree.ask(ctx, func(ctx context.Context) (err error) {
+		f := h.current()
+		n, err = f.ReadAt(ctx, dest, uint64(off))
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case blocktree.KindOf(err) == blocktree.OutOfRange:
+			n = 0 // behind the end nothing is read
+			return nil
+		case !passing(err) || blocktree.KindOf(err) == blocktree.Unavailable && first:
+			first = false // a service that is there and cannot do it just now keeps its file
+			return err
+		}
+		if err := h.renew(ctx, f); err != nil {
+			return err
+		}
+		return err // once more, of the new one
+	})
+	if err != nil {
+		return nil, openErrno(err)
+	}
+	return fuse.ReadResultData(dest[:n]), 0
+}
+
+// Release implements gofs.FileReleaser.
+func (h *handle) Release(context.Context) syscall.Errno {
+	_ = h.current().Close() // it was only read from
+	h.node.tree.leave()
+	return 0
+}

@@ -1,0 +1,92 @@
+package mount
+
+import (
+	"context"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree/fs"
+)
+
+// listing is an open directory: a page of it, and where it goes on. go-fuse asks one thing of it at a time.
+type listing struct {
+	node  *node
+	page  []fs.Entry // not given yet
+	after string     // the last name of the page
+	end   bool       // there is nothing behind the page
+	given uint64     // entries so far: the place in the directory
+	last  fs.Entry   // given last
+}
+
+var (
+	_ gofs.FileReaddirenter = (*listing)(nil)
+	_ gofs.FileLookuper     = (*listing)(nil)
+	_ gofs.FileSeekdirer    = (*listing)(nil)
+	_ gofs.FileReleasedirer = (*listing)(nil)
+	_ gofs.FileFsyncdirer   = (*listing)(nil)
+)
+
+// next returns the next entry; ok is false at the end.
+func (l *listing) next(ctx context.Context) (e fs.Entry, ok bool, err error) {
+	for len(l.page) == 0 {
+		if l.end {
+			return fs.Entry{}, false, nil
+		}
+		more := false
+		err := l.node.tree.ask(ctx, func(ctx context.Context) (err error) {
+			l.page, more, err = l.node.tree.source.ReadDirAfter(ctx, l.node.path(), l.after, 0)
+			return err
+		})
+		if err != nil {
+			l.page = nil
+			return fs.Entry{}, false, err
+		}
+		if l.end = !more; len(l.page) > 0 {
+			l.after = l.page[len(l.page)-1].Name
+		}
+	}
+	e, l.page = l.page[0], l.page[1:]
+	l.given++
+	l.last = e
+	return e, true, nil
+}
+
+// Readdirent implements gofs.FileReaddirenter.
+func (l *listing) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
+	e, ok, err := l.next(ctx)
+	if err != nil || !ok {
+		return nil, errno(err)
+	}
+	ino, ok := number(e.Info.ID)
+	if !ok {
+		return nil, syscall.EOVERFLOW
+	}
+	return &fuse.DirEntry{Name: e.Name, Ino: ino, Mode: kindBits(&e.Info), Off: l.given}, 0
+}
+
+// Lookup implements gofs.FileLookuper by what the listing says.
+func (l *listing) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	if name != l.last.Name {
+		return l.node.Lookup(ctx, name, out) // the kernel reads what it was given once more
+	}
+	return l.node.child(ctx, &l.last.Info, out)
+}
+
+// Seekdir implements gofs.FileSeekdirer: a place is found by counting from the beginning.
+func (l *listing) Seekdir(ctx context.Context, off uint64) syscall.Errno {
+	*l = listing{node: l.node}
+	for l.given < off {
+		if _, ok, err := l.next(ctx); err != nil || !ok {
+			return errno(err)
+		}
+	}
+	return 0
+}
+
+// Fsyncdir implements gofs.FileFsyncdirer: nothing is written.
+func (l *listing) Fsyncdir(context.Context, uint32) syscall.Errno { return 0 }
+
+// Releasedir implements gofs.FileReleasedirer.
+func (l *listing) Releasedir(context.Context, uint32) { l.node.tree.leave() }

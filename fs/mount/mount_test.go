@@ -1,0 +1,287 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// grow makes a tree of nodes that no kernel asks.
+func grow(c *fake) *node {
+	n := &node{tree: newTree(c, testRoot), id: blocktree.FileID{Generation: 1, Inode: 2}}
+	gofs.NewNodeFS(n, &gofs.Options{})
+	return n
+}
+
+// lookup adds what the kernel would.
+func lookup(t *testing.T, dir *node, name string) *node {
+	t.Helper()
+	var out fuse.EntryOut
+	i, e := dir.Lookup(t.Context(), name, &out)
+	if e != 0 {
+		t.Fatalf("lookup of %s: %v", name, e)
+	}
+	dir.AddChild(name, i, true)
+	return i.Operations().(*node)
+}
+
+func TestErrnos(t *testing.T) {
+	table := errnos()
+	for k := range blocktree.Kinds() {
+		kind := blocktree.Kind(k)
+		e, ok := table[kind]
+		if !ok || e == 0 {
+			t.Errorf("%v has no errno", kind)
+		}
+		if e == syscall.ENOENT && kind != blocktree.NotFound {
+			t.Errorf("%v is no such file", kind)
+		}
+		if got := errno(fmt.Errorf("around: %w", blocktree.E("x", kind, nil))); got != e {
+			t.Errorf("%v inside an error is %v, not %v", kind, got, e)
+		}
+		if passing(blocktree.E("x", kind, nil)) && e != syscall.EIO {
+			t.Errorf("%v is asked again, and then %v", kind, e)
+		}
+	}
+	if errno(nil) != 0 || errno(errors.New("plain")) != syscall.EIO || passing(nil) {
+		t.Error("nil and errors of others")
+	}
+}
+
+func TestNoServiceIsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nobody, err := fs.Dial(fs.ClientConfig{Root: testKey.Principal(), Transport: "tcp", Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nobody.Close()
+		n := grow(newFake())
+		n.tree.source = nobody
+		began := time.Now()
+		if _, e := n.Lookup(t.Context(), "a", &fuse.EntryOut{}); e != syscall.EIO {
+			t.Errorf("without a service a name is %v", e)
+		}
+		if took := time.Since(began); took != blocktree.MountWaitMax {
+			t.Errorf("that took %v", took)
+		}
+	})
+}
+
+func TestInodeNumbers(t *testing.T) {
+	seen := map[uint64]blocktree.FileID{}
+	for _, g := range []blocktree.Generation{0, 1, 2, 1<<generationBits - 1} {
+		for _, i := range []blocktree.Inode{0, 1, 2, 1<<inodeBits - 1} {
+			id := blocktree.FileID{Generation: g, Inode: i}
+			ino, ok := number(id)
+			if !ok {
+				if g != 0 || i != 0 {
+					t.Errorf("%v has no number", id)
+				}
+				continue
+			}
+			if other, ok := seen[ino]; ok || ino == 0 || ino >= 1<<63 {
+				t.Errorf("%v and %v are both %d", id, other, ino)
+			}
+			seen[ino] = id
+		}
+	}
+	for _, id := range []blocktree.FileID{{Generation: 1 << generationBits, Inode: 1}, {Generation: 1, Inode: 1 << inodeBits}} {
+		if ino, ok := number(id); ok {
+			t.Errorf("%v is %d", id, ino)
+		}
+	}
+	c := newFake()
+	c.put("far", 1<<inodeBits, "x")
+	if _, e := grow(c).Lookup(t.Context(), "far", &fuse.EntryOut{}); e != syscall.EOVERFLOW {
+		t.Errorf("an identity that does not fit: %v", e)
+	}
+}
+
+func TestAnotherFile(t *testing.T) {
+	c := newFake()
+	c.put("a", 10, "first")
+	a := lookup(t, grow(c), "a")
+	c.put("a", 11, "second")
+	if _, _, e := a.Open(t.Context(), syscall.O_RDONLY); e != syscall.ESTALE {
+		t.Errorf("open: %v", e)
+	}
+	if e := a.Getattr(t.Context(), nil, &fuse.AttrOut{}); e != syscall.ESTALE {
+		t.Errorf("getattr: %v", e)
+	}
+	if e := a.Access(t.Context(), 4); e != syscall.ESTALE {
+		t.Errorf("access: %v", e)
+	}
+	if c.opens != c.closed || len(a.tree.open) != 0 {
+		t.Errorf("%d opened, %d closed, %d places taken", c.opens, c.closed, len(a.tree.open))
+	}
+}
+
+// readAll reads what an open file has, at most 100 bytes.
+func readAll(t *testing.T, h gofs.FileHandle, off int64) (string, syscall.Errno) {
+	r, e := h.(gofs.FileReader).Read(t.Context(), make([]byte, 100), off)
+	if e != 0 {
+		return "", e
+	}
+	b, _ := r.Bytes(nil) // it is in memory
+	return string(b), 0
+}
+
+func TestReadOutlivesService(t *testing.T) {
+	for _, kind := range []blocktree.Kind{blocktree.Unavailable, blocktree.Undeliverable, blocktree.Closed, blocktree.Timeout} {
+		t.Run(kind.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newFake()
+				c.put("a", 10, "content")
+				a := lookup(t, grow(c), "a")
+				h, _, e := a.Open(t.Context(), syscall.O_RDONLY)
+				if e != 0 {
+					t.Fatal(e)
+				}
+				c.fail(blocktree.E("fake", kind, nil))
+				go func() {
+					time.Sleep(blocktree.MountWaitMax / 2)
+					c.fail(nil)
+				}()
+				if got, e := readAll(t, h, 3); got != "tent" || e != 0 {
+					t.Errorf("read %q, %v", got, e)
+				}
+				if got, e := readAll(t, h, 50); got != "" || e != 0 {
+					t.Errorf("behind the end: %q, %v", got, e)
+				}
+				h.(gofs.FileReleaser).Release(t.Context())
+				if c.opens != 2 || c.closed != 2 {
+					t.Errorf("%d opened, %d closed", c.opens, c.closed)
+				}
+			})
+		})
+	}
+}
+
+func TestReadGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		c.put("a", 10, "content")
+		a := lookup(t, grow(c), "a")
+		h, _, _ := a.Open(t.Context(), syscall.O_RDONLY)
+		c.fail(blocktree.E("fake", blocktree.Unavailable, nil))
+		began := time.Now()
+		if _, e := readAll(t, h, 0); e != syscall.EIO || time.Since(began) != blocktree.MountWaitMax {
+			t.Errorf("%v after %v", e, time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		go func() {
+			time.Sleep(time.Second)
+			cancel()
+		}()
+		began = time.Now()
+		if _, e := h.(gofs.FileReader).Read(ctx, make([]byte, 1), 0); e != syscall.EINTR || time.Since(began) != time.Second {
+			t.Errorf("an interrupted one: %v after %v", e, time.Since(began))
+		}
+		c.fail(nil)
+		c.put("a", 11, "another file")
+		if _, e := readAll(t, h, 0); e != syscall.ESTALE {
+			t.Errorf("another file has the name when it is opened anew: %v", e)
+		}
+		c.fail(blocktree.E("fake", blocktree.Lost, nil))
+		began = time.Now()
+		if _, e := readAll(t, &handle{node: a, file: &opened{fake: c}}, 0); e != syscall.EIO || time.Since(began) != 0 {
+			t.Errorf("what does not pass: %v after %v", e, time.Since(began))
+		}
+	})
+}
+
+func TestListing(t *testing.T) {
+	c := newFake()
+	var want []string
+	for i := range 10 {
+		want = append(want, "f"+strconv.Itoa(i))
+		c.put(want[i], blocktree.Inode(10+i), "x")
+	}
+	n := grow(c)
+	d, _, _ := n.OpendirHandle(t.Context(), 0)
+	l := d.(*listing)
+	for from := len(want); from >= 0; from-- {
+		if e := l.Seekdir(t.Context(), uint64(from)); e != 0 {
+			t.Fatal(e)
+		}
+		var got []string
+		for {
+			e, errno := l.Readdirent(t.Context())
+			if errno != 0 {
+				t.Fatal(errno)
+			}
+			if e == nil {
+				break
+			}
+			got = append(got, e.Name)
+			if e.Off != uint64(from+len(got)) {
+				t.Errorf("%s is at %d", e.Name, e.Off)
+			}
+			if i, errno := l.Lookup(t.Context(), e.Name, &fuse.EntryOut{}); errno != 0 || i.StableAttr().Ino != e.Ino {
+				t.Errorf("%s is %v, %v, and %d in the listing", e.Name, i, errno, e.Ino)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want[from:]) {
+			t.Errorf("from %d: %v", from, got)
+		}
+	}
+}
+
+func TestBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		c.put("a", 10, "content")
+		n := grow(c)
+		a := lookup(t, n, "a")
+		var open []gofs.FileHandle
+		for range blocktree.MountOpenFilesMax {
+			h, _, e := a.Open(t.Context(), syscall.O_RDONLY)
+			if e != 0 {
+				t.Fatal(e)
+			}
+			open = append(open, h)
+		}
+		if _, _, e := a.Open(t.Context(), syscall.O_RDONLY); e != syscall.ENFILE {
+			t.Errorf("one more file: %v", e)
+		}
+		if _, _, e := n.OpendirHandle(t.Context(), 0); e != syscall.ENFILE {
+			t.Errorf("one more directory: %v", e)
+		}
+		for _, h := range open {
+			h.(gofs.FileReleaser).Release(t.Context())
+		}
+		if d, _, e := n.OpendirHandle(t.Context(), 0); e != 0 {
+			t.Errorf("after all were closed: %v", e)
+		} else {
+			d.(gofs.FileReleasedirer).Releasedir(t.Context(), 0)
+		}
+		if len(n.tree.open) != 0 || c.opens != c.closed {
+			t.Errorf("%d places taken, %d opened, %d closed", len(n.tree.open), c.opens, c.closed)
+		}
+
+		asked, most := make(chan struct{}), 0
+		c.during = func() { <-asked }
+		for range 3 * blocktree.MountRequestsMax {
+			go a.Getattr(t.Context(), nil, &fuse.AttrOut{})
+		}
+		synctest.Wait()
+		most = len(n.tree.requests)
+		close(asked)
+		synctest.Wait()
+		if most != blocktree.MountRequestsMax || len(n.tree.requests) != 0 {
+			t.Errorf("%d requests at a time, %d left", most, len(n.tree.requests))
+		}
+	})
+}

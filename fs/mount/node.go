@@ -1,0 +1,196 @@
+package mount
+
+import (
+	"context"
+	"strings"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// Bits of an inode number that are the inode's, and those above that are the generation's. Numbers stay below 2^63, from where go-fuse takes its own.
+const (
+	inodeBits      = 40
+	generationBits = 23
+)
+
+// number is the inode number of a file; ok is false where it has none of its own.
+func number(id blocktree.FileID) (ino uint64, ok bool) {
+	g, i := uint64(id.Generation), uint64(id.Inode)
+	if g>>generationBits != 0 || i>>inodeBits != 0 || g == 0 && i == 0 {
+		return 0, false
+	}
+	return g<<inodeBits | i, true
+}
+
+// node is a file or directory that the kernel knows of.
+type node struct {
+	gofs.Inode
+	tree *tree
+	id   blocktree.FileID
+}
+
+var (
+	_ gofs.NodeLookuper       = (*node)(nil)
+	_ gofs.NodeGetattrer      = (*node)(nil)
+	_ gofs.NodeAccesser       = (*node)(nil)
+	_ gofs.NodeOpener         = (*node)(nil)
+	_ gofs.NodeOpendirHandler = (*node)(nil)
+	_ gofs.NodeFsyncer        = (*node)(nil)
+	_ gofs.NodeSetattrer      = (*node)(nil)
+)
+
+// path is the newest name that the node was found by.
+func (n *node) path() blocktree.Path {
+	p := n.tree.root
+	if below := n.Path(n.Root()); below != "" {
+		for _, name := range strings.Split(below, "/") {
+			p = p.Join(name)
+		}
+	}
+	return p
+}
+
+// stat asks what a path names.
+func (t *tree) stat(ctx context.Context, path blocktree.Path) (info fs.Info, err error) {
+	err = t.ask(ctx, func(ctx context.Context) (err error) {
+		info, err = t.source.Stat(ctx, path)
+		return err
+	})
+	return info, err
+}
+
+// same compares a node with what its name means now.
+func (n *node) same(info *fs.Info) syscall.Errno {
+	if info.ID != n.id {
+		return syscall.ESTALE
+	}
+	return 0
+}
+
+// fill writes the attributes of a file or directory.
+func (t *tree) fill(info *fs.Info, out *fuse.Attr) syscall.Errno {
+	ino, ok := number(info.ID)
+	if !ok {
+		return syscall.EOVERFLOW
+	}
+	out.Ino, out.Mode, out.Nlink = ino, kindBits(info)|info.Mode&0o777, 1
+	out.Size, out.Uid, out.Gid = info.Length, t.uid, t.gid
+	seconds, nanoseconds := stamp(info.Modified)
+	out.Atime, out.Mtime, out.Ctime = seconds, seconds, seconds
+	out.Atimensec, out.Mtimensec, out.Ctimensec = nanoseconds, nanoseconds, nanoseconds
+	return 0
+}
+
+func kindBits(info *fs.Info) uint32 {
+	if info.Dir {
+		return syscall.S_IFDIR
+	}
+	return syscall.S_IFREG
+}
+
+// stamp cuts nanoseconds since 1970; what was before is 1970.
+func stamp(t int64) (seconds uint64, nanoseconds uint32) {
+	t = max(t, 0)
+	return uint64(t / 1e9), uint32(t % 1e9)
+}
+
+// child makes the node of an entry, or finds the one that is there.
+func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	if e := n.tree.fill(info, &out.Attr); e != 0 {
+		return nil, e
+	}
+	return n.NewInode(ctx, &node{tree: n.tree, id: info.ID}, gofs.StableAttr{Mode: kindBits(info), Ino: out.Attr.Ino}), 0
+}
+
+// Lookup implements gofs.NodeLookuper.
+func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	if err := blocktree.CheckName(name); err != nil {
+		if blocktree.KindOf(err) == blocktree.TooLarge {
+			return nil, syscall.ENAMETOOLONG
+		}
+		return nil, syscall.ENOENT // nothing can have it
+	}
+	path := n.path().Join(name)
+	if _, err := blocktree.ParsePath(string(path), blocktree.Principal{}); err != nil {
+		return nil, syscall.ENAMETOOLONG // its names are good
+	}
+	info, err := n.tree.stat(ctx, path)
+	if err != nil {
+		return nil, errno(err)
+	}
+	return n.child(ctx, &info, out)
+}
+
+// Getattr implements gofs.NodeGetattrer.
+func (n *node) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	info, err := n.tree.stat(ctx, n.path())
+	if err != nil {
+		return errno(err)
+	}
+	if e := n.same(&info); e != 0 {
+		return e
+	}
+	return n.tree.fill(&info, &out.Attr)
+}
+
+// Access implements gofs.NodeAccesser: whoever may be told of it may try, and is judged then.
+func (n *node) Access(ctx context.Context, mask uint32) syscall.Errno {
+	const write, execute = 2, 1
+	if mask&write != 0 {
+		return syscall.EROFS
+	}
+	info, err := n.tree.stat(ctx, n.path())
+	if err != nil {
+		return errno(err)
+	}
+	if mask&execute != 0 && !info.Dir && info.Mode&0o111 == 0 {
+		return syscall.EACCES
+	}
+	return n.same(&info)
+}
+
+// Setattr implements gofs.NodeSetattrer: nothing is changed.
+func (n *node) Setattr(context.Context, gofs.FileHandle, *fuse.SetAttrIn, *fuse.AttrOut) syscall.Errno {
+	return syscall.EROFS
+}
+
+// Fsync implements gofs.NodeFsyncer: nothing is written.
+func (n *node) Fsync(context.Context, gofs.FileHandle, uint32) syscall.Errno { return 0 }
+
+// Open implements gofs.NodeOpener.
+func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	if flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0 {
+		return nil, 0, syscall.EROFS
+	}
+	h, e := n.open(ctx)
+	if e != 0 {
+		return nil, 0, e
+	}
+	_ = n.NotifyContent(-1, 0) // attributes only; a kernel that has none says so
+	return h, 0, 0
+}
+
+// OpendirHandle implements gofs.NodeOpendirHandler.
+func (n *node) OpendirHandle(context.Context, uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	if !n.tree.enter() {
+		return nil, 0, syscall.ENFILE
+	}
+	return &listing{node: n}, 0, 0
+}
+
+// enter takes a place for an open file or directory.
+func (t *tree) enter() bool {
+	select {
+	case t.open <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t *tree) leave() { <-t.open }
