@@ -19,9 +19,10 @@ const (
 // Codes of ways through firewalls (0034).
 const (
 	codeUplink     uint16 = 40 // header: 1, this connection is my cluster's uplink, or 0, it is no more; nothing
-	codeUplinkHeld uint16 = 41 // nothing, from a sibling; header: one byte, whether the answering member holds the uplink
+	codeUplinkHeld uint16 = 41 // nothing, or a challenge, from a sibling; header: one byte, whether the answering member holds the uplink; body: nothing, or the word of the runtime above (0049)
 	codeWay        uint16 = 42 // header: a wayHeader; body: a bttp.Ask. Nothing, once the target has agreed
 	codeHere       uint16 = 46 // one-way, header: a here, from a sibling
+	codeUplinkWord uint16 = 47 // header: a challenge, on a connection that is a cluster's line; an uplinkWord (0049)
 )
 
 // codeRoute asks where something is (0032): a query of package route; an answer of it, in the body. Anybody may ask, within bounds: the answerer judges.

@@ -473,7 +473,9 @@ func (s *Service) serve(req *bttp.Request) {
 	case codeUplink:
 		s.serveUplink(req)
 	case codeUplinkHeld:
-		s.uplinks.answerHeld(req)
+		s.serveUplinkHeld(req)
+	case codeUplinkWord:
+		s.serveUplinkWord(req)
 	case codeWay:
 		s.answerWay(req)
 	case codeHere:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -55,6 +56,10 @@ type uplinks struct {
 	up   atomic.Pointer[bttp.Conn] // nil: this is not the one
 	line atomic.Pointer[bttp.Conn] // along which asks go up and come down: up, where this member has dialled that; never one that was asked for
 
+	opens  func(word []byte, holder blocktree.Principal, challenge []byte) (cred.Identity, error) // reads a word of a runtime above (0049)
+	claims map[blocktree.NodeID]*uplinkClaim                                                      // of siblings that have said that they have the uplink; of the one goroutine that looks
+	words  atomic.Int64                                                                           // that siblings wait for
+
 	mu    sync.Mutex
 	below map[blocktree.Scope][]*bttp.Conn // by the child's directory
 	count int
@@ -72,7 +77,7 @@ func (u *uplinks) run(ctx context.Context) {
 		if len(parents) == 0 {
 			continue
 		}
-		holder, rank := u.holder(ctx)
+		holder, _, rank := u.holder(ctx)
 		if holder != 0 {
 			alone = time.Time{}
 			continue
@@ -127,34 +132,51 @@ func sleepFor(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// holder asks all siblings at once. It returns the lowest that holds an uplink, 0 if none does, and how many come before this one.
-func (u *uplinks) holder(ctx context.Context) (holder blocktree.NodeID, rank int) {
+// holder asks all siblings at once. It returns the lowest that is believed to hold an uplink and the lowest that has proven it, 0 if none does, and how many come before this one.
+func (u *uplinks) holder(ctx context.Context) (holder, sure blocktree.NodeID, rank int) {
 	ctx, cancel := context.WithTimeout(ctx, uplinkLook)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for _, s := range u.siblings() {
+	siblings := u.siblings()
+	maps.DeleteFunc(u.claims, func(n blocktree.NodeID, _ *uplinkClaim) bool {
+		return !slices.ContainsFunc(siblings, func(x sibling) bool { return x.node == n })
+	})
+	least := func(a, b blocktree.NodeID) blocktree.NodeID {
+		if a == 0 {
+			return b
+		}
+		return min(a, b)
+	}
+	for _, s := range siblings {
 		if s.node < u.self {
 			rank++
 		}
 		if s.conn == nil {
 			continue
 		}
+		mu.Lock()
+		challenge := u.newChallenge(s.node)
+		mu.Unlock()
 		wg.Go(func() {
-			r, err := s.conn.CallWait(ctx, codeUplinkHeld, nil)
+			r, err := s.conn.CallWait(ctx, codeUplinkHeld, challenge)
 			if err != nil {
 				return
 			}
 			defer r.Release()
 			mu.Lock()
 			defer mu.Unlock()
-			if len(r.Header) == 1 && r.Header[0] == 1 && (holder == 0 || s.node < holder) {
-				holder = s.node
+			has, proven := u.believes(s, challenge, r.Header, r.Body)
+			if has {
+				holder = least(holder, s.node)
+			}
+			if proven {
+				sure = least(sure, s.node)
 			}
 		})
 	}
 	wg.Wait()
-	return holder, rank
+	return holder, sure, rank
 }
 
 // connect makes the standing connection to a parent, by any way, and the line beside it.
@@ -237,7 +259,7 @@ func (u *uplinks) hold(ctx context.Context, up, line *bttp.Conn) {
 			_ = line.Send(codeUplink, []byte{0})
 			return
 		}
-		if other, _ := u.holder(ctx); other != 0 && other < u.self {
+		if _, other, _ := u.holder(ctx); other != 0 && other < u.self { // to a mere claim nothing is left
 			u.logger.Info("the uplink is left to a sibling", "store", other.String())
 			_ = line.Send(codeUplink, []byte{0})
 			return
@@ -291,15 +313,6 @@ func (u *uplinks) parentOf(peer cred.Identity) (blocktree.Runtime, bool) {
 		return blocktree.Runtime{}, false
 	}
 	return all[i], true
-}
-
-// answerHeld tells a sibling whether this member holds the uplink.
-func (u *uplinks) answerHeld(req *bttp.Request) {
-	held := byte(0)
-	if u.up.Load() != nil {
-		held = 1
-	}
-	req.Reply([]byte{held})
 }
 
 // take keeps a connection as the uplink of the cluster of its peer's directory. Kinds: Permission, Busy.
@@ -428,7 +441,10 @@ func (s *Service) Children() []blocktree.Scope { return s.uplinks.children() }
 func (s *Service) newUplinks() *uplinks {
 	nobody := func() []blocktree.Runtime { return nil }
 	u := &uplinks{self: s.cfg.Node, directory: s.cfg.Directory, siblings: s.siblings, parents: s.cfg.Parents, admit: s.cfg.AdmitChild, logger: s.cfg.Logger,
-		below: map[blocktree.Scope][]*bttp.Conn{}}
+		below: map[blocktree.Scope][]*bttp.Conn{}, claims: map[blocktree.NodeID]*uplinkClaim{}}
+	u.opens = func(word []byte, holder blocktree.Principal, challenge []byte) (cred.Identity, error) {
+		return openUplinkWord(word, s.cfg.Root, s.cfg.Directory, holder, challenge, s.cfg.Clock.Now())
+	}
 	if u.parents == nil {
 		u.parents = nobody
 	}
@@ -443,6 +459,14 @@ func (s *Service) followTree(u *uplinks) {
 		u.admit = s.admitChild
 	}
 	u.above = s.routes.above
+	opens := u.opens
+	u.opens = func(word []byte, holder blocktree.Principal, challenge []byte) (cred.Identity, error) {
+		id, err := opens(word, holder, challenge)
+		if err == nil {
+			err = s.refuses(id)
+		}
+		return id, err
+	}
 	listed := u.parents
 	u.parents = func() []blocktree.Runtime {
 		if s.isChild() {

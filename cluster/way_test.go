@@ -32,6 +32,8 @@ type wayBed struct {
 	above   []*wayMember // whom members that are made from now on may ask for ways to their parents
 	client  *peers
 	told    told
+	liar    string                  // short path of a member that has no parent; "": nobody lies
+	lies    func(req *bttp.Request) // answers in its place whether it has the uplink
 }
 
 // wayMember is one of them.
@@ -110,7 +112,11 @@ func (b *wayBed) cluster(dir string, n int, parents ...*wayMember) (all []*wayMe
 func (m *wayMember) start() {
 	dir := m.runtime.Path.Parent()
 	s := &Service{serving: incarnations{blocktree.Incarnation{1}, blocktree.Incarnation{1}}}
-	s.cfg = ServiceConfig{Node: m.runtime.Node, Directory: dir, Logger: m.config.Log, Clock: wayClock{}, Parents: func() []blocktree.Runtime { return m.parents }}
+	s.cfg = ServiceConfig{Node: m.runtime.Node, Directory: dir, Logger: m.config.Log, Clock: wayClock{}, Key: m.config.Key, Root: m.config.Root}
+	s.cfg.Parents = func() []blocktree.Runtime { return m.parents }
+	if m.liar() {
+		s.cfg.Parents = nil
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	e, err := bttp.Listen(m.b.t.Context(), m.config)
 	if err != nil {
@@ -127,7 +133,13 @@ func (m *wayMember) start() {
 		case codeUplink:
 			s.serveUplink(req)
 		case codeUplinkHeld:
-			s.uplinks.answerHeld(req)
+			if m.liar() {
+				m.b.lies(req)
+			} else {
+				s.serveUplinkHeld(req)
+			}
+		case codeUplinkWord:
+			s.serveUplinkWord(req)
 		case codeWay:
 			m.asked.Add(1)
 			s.answerWay(req)
@@ -152,6 +164,8 @@ func (m *wayMember) start() {
 	s.wg.Go(func() { s.uplinks.run(s.ctx) })
 	m.service = s
 }
+
+func (m *wayMember) liar() bool { return m.runtime.Path.Short() == m.b.liar }
 
 func (m *wayMember) stop() {
 	if s := m.service; s != nil {
