@@ -255,14 +255,13 @@ func (s *Store) roll() {
 	}
 	s.voids = nil
 	s.pins.setActive(s.active.number)
-	signal(s.compactWake) // it looks again for each segment that is filled, not only now and then
 	s.queue.items = append(s.queue.items, item{seg: s.active, buf: h.encode(s.id), voids: h.voids})
 	s.active.end = h.bytes()
 	if len(s.prepared) < dataReserveSegments {
 		s.wantCheckpoint() // the reserve is being used, and tombstones keep no segment alive once one is durable
 	}
 	signal(s.prepareWake)
-	signal(s.compactWake)
+	signal(s.compactWake) // it looks again for each segment that is filled, not only now and then
 }
 
 // patchSynced completes a record's header with what is known durable when it is written.

@@ -370,9 +370,6 @@ func (s *Store) awaitCompactor(group *queue) {
 		return // a sync takes no room
 	}
 	wait := groupWait(group.bytes, time.Since(group.calls[0].at))
-	if s.opts.groupWait != 0 {
-		wait = s.opts.groupWait
-	}
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	if !s.overfull || wait <= 0 {

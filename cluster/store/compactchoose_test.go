@@ -251,25 +251,33 @@ func TestSpacePercent(t *testing.T) {
 		waits   bool
 		pauses  bool
 	}{{0, true, false}, {150, false, true}} {
-		opts := byHandOptions
-		opts.SpacePercent = x.percent
-		s, _ := openTest(t, vfs.NewCrash(), opts)
-		waitPrepared(t, s)
-		s.compactor.mu.Lock() // it does not look
-		u := usage{live: 100 << 20, bytes: 140 << 20, victim: 1, share: 50, begin: beginPercent(100<<20, s.opts, true)}
-		s.compactor.judge(u, true)
-		s.logMu.Lock()
-		if s.overfull != x.waits {
-			t.Errorf("at 140 %% of %d: writers wait %v", x.percent, s.overfull)
-		}
-		s.logMu.Unlock()
-		if s.busy(); s.compactor.pause(u, time.Millisecond) != 0 {
-			t.Error("it pauses though nobody appends")
-		}
-		appendWait(t, s, Record{Kind: KindControl, Blob: make([]byte, 1)})
-		if pause := s.compactor.pause(u, time.Millisecond); (pause > 0) != x.pauses {
-			t.Errorf("at 140 %% of %d: it pauses %v", x.percent, pause)
-		}
-		s.compactor.mu.Unlock()
+		synctest.Test(t, func(t *testing.T) {
+			opts := byHandOptions
+			opts.SpacePercent = x.percent
+			s, _ := openTest(t, vfs.NewCrash(), opts)
+			holdCompactor(t, s)
+			u := usage{live: 100 << 20, bytes: 140 << 20, victim: 1, share: 50, begin: beginPercent(100<<20, s.opts, true)}
+			s.compactor.judge(u, true)
+			if s.busy(); s.compactor.pause(u, time.Millisecond) != 0 {
+				t.Error("it pauses though nobody appends")
+			}
+			began := time.Now()
+			appendWait(t, s, Record{Kind: KindControl, Blob: make([]byte, 1)})
+			if waited := time.Since(began); waited != 0 != x.waits {
+				t.Errorf("at 140 %% of %d: writers wait %v", x.percent, waited)
+			}
+			if pause := s.compactor.pause(u, time.Millisecond); (pause > 0) != x.pauses {
+				t.Errorf("at 140 %% of %d: it pauses %v", x.percent, pause)
+			}
+		})
 	}
+}
+
+// holdCompactor waits, within a bubble, until the compactor has looked and has said what it found, and lets it look no more until the test is over.
+func holdCompactor(t *testing.T, s *Store) {
+	t.Helper()
+	waitPrepared(t, s)
+	synctest.Wait()
+	s.compactor.mu.Lock()
+	t.Cleanup(s.compactor.mu.Unlock)
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"blocktree"
@@ -201,16 +202,17 @@ func TestGroupsWaitBounded(t *testing.T) {
 			t.Errorf("a group of %d bytes that was appended %v ago waits %v, want %v", x.bytes, x.age, got, x.want)
 		}
 	}
-	s, _ := openTest(t, vfs.NewCrash(), byHandOptions)
-	s.compactor.mu.Lock() // it does not look
-	defer s.compactor.mu.Unlock()
-	s.setOverfull(true, false)
-	began := time.Now()
-	s.awaitCompactor(&queue{bytes: 16 << 20, items: make([]item, 1), calls: []call{{at: began.Add(-2 * overfullWaitMax)}}})
-	s.awaitCompactor(&queue{items: make([]item, 1), calls: []call{{at: began}}})
-	if time.Since(began) < overfullWait {
-		t.Error("the compactor is not waited for")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := openTest(t, vfs.NewCrash(), byHandOptions)
+		holdCompactor(t, s)
+		s.setOverfull(true, false)
+		began := time.Now()
+		s.awaitCompactor(&queue{bytes: 16 << 20, items: make([]item, 1), calls: []call{{at: began.Add(-2 * overfullWaitMax)}}})
+		s.awaitCompactor(&queue{items: make([]item, 1), calls: []call{{at: began}}})
+		if waited := time.Since(began); waited != overfullWait {
+			t.Errorf("the compactor is waited for for %v", waited)
+		}
+	})
 }
 
 // TestUsageIsSeldom: all segments are looked at, which holds up appends, for each victim and now and then, not for each step.
@@ -310,41 +312,46 @@ func TestUnfinishedCopyGoes(t *testing.T) {
 // TestCheckpointPassesWaitingGroup: a checkpoint frees what the compactor emptied, so the group that it waits for does not wait
 // for the compactor.
 func TestCheckpointPassesWaitingGroup(t *testing.T) {
-	s, _ := openTest(t, vfs.NewCrash(), Options{SegmentBytes: 16 << 20, compactNever: true, groupWait: time.Hour})
-	waitPrepared(t, s)
-	s.compactor.mu.Lock() // it does not look
-	defer s.compactor.mu.Unlock()
-	s.setOverfull(true, false)
-	group := make([]Record, 8)
-	for i := range group {
-		group[i] = Record{Kind: KindControl, Blob: make([]byte, ControlBytesMax)}
-	}
-	done := make(chan error, 1)
-	if _, err := s.Append(group, func(err error) { done <- err }); err != nil {
-		t.Fatal(err)
-	}
-	checkpointNow(t, s) // else for an hour
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := openTest(t, vfs.NewCrash(), Options{SegmentBytes: 16 << 20, compactNever: true})
+		holdCompactor(t, s)
+		s.setOverfull(true, false)
+		group := make([]Record, 8)
+		for i := range group {
+			group[i] = Record{Kind: KindControl, Blob: make([]byte, ControlBytesMax)}
+		}
+		began := time.Now()
+		done := make(chan error, 1)
+		if _, err := s.Append(group, func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if len(done) > 0 {
+			t.Error("the group does not wait")
+		}
+		checkpointNow(t, s) // else for two seconds
+		if err := <-done; err != nil || time.Since(began) > 0 {
+			t.Errorf("%v; it waited %v", err, time.Since(began))
+		}
+	})
 }
 
 // TestOnRoom: whoever waits because the store is making room is told when it is not any more, once.
 func TestOnRoom(t *testing.T) {
-	told := 0
-	opts := byHandOptions
-	opts.OnRoom = func() { told++ }
-	s, _ := openTest(t, vfs.NewCrash(), opts)
-	waitPrepared(t, s)
-	s.compactor.mu.Lock() // it does not look
-	defer s.compactor.mu.Unlock()
-	for _, x := range []struct{ overfull, short, making bool }{{true, false, false}, {true, true, true}, {false, true, false}, {false, false, false}} {
-		s.setOverfull(x.overfull, x.short)
-		if s.MakingRoom() != x.making {
-			t.Errorf("%+v: making room %v", x, s.MakingRoom())
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		opts := byHandOptions
+		opts.OnRoom = func() { told++ }
+		s, _ := openTest(t, vfs.NewCrash(), opts)
+		holdCompactor(t, s)
+		for _, x := range []struct{ overfull, short, making bool }{{true, false, false}, {true, true, true}, {false, true, false}, {false, false, false}} {
+			s.setOverfull(x.overfull, x.short)
+			if s.MakingRoom() != x.making {
+				t.Errorf("%+v: making room %v", x, s.MakingRoom())
+			}
 		}
-	}
-	if told != 1 {
-		t.Errorf("told %d times", told)
-	}
+		if told != 1 {
+			t.Errorf("told %d times", told)
+		}
+	})
 }

@@ -228,10 +228,9 @@ type Options struct {
 	// OnRoom is called, as OnDamage is, when MakingRoom has become false.
 	OnRoom func()
 
-	mutant       mutant        // tests only: which duty to forget
-	compactEager bool          // tests only: compact whatever can be
-	compactNever bool          // tests only: they take the compactor's turns themselves
-	groupWait    time.Duration // tests only, if not 0: how long a group waits for the compactor
+	mutant       mutant // tests only: which duty to forget
+	compactEager bool   // tests only: compact whatever can be
+	compactNever bool   // tests only: they take the compactor's turns themselves
 }
 
 // mutant names a duty that a test makes the store forget, to prove that the tests notice.

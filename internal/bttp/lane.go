@@ -308,18 +308,20 @@ func (l *lane) stage() error {
 func (l *lane) stageSplice(s *splice) error {
 	b := &l.out
 	for b.piece < len(s.body) {
+		p := s.body[b.piece][b.offset:]
+		if len(p) == 0 { // behind the last byte, too: once that is written the peer may answer
+			b.piece, b.offset = b.piece+1, 0
+			continue
+		}
 		room := stageBytesMax - l.carrier.staged()
 		if room <= 0 {
 			return nil
 		}
-		p := s.body[b.piece][b.offset:]
 		p = p[:min(len(p), room)]
 		if err := l.carrier.stage(p); err != nil {
 			return err
 		}
-		if b.offset += len(p); b.offset == len(s.body[b.piece]) {
-			b.piece, b.offset = b.piece+1, 0
-		}
+		b.offset += len(p)
 	}
 	b.next, b.piece = b.next+1, 0
 	l.conn.calls.markSent(s.request)

@@ -84,6 +84,13 @@ func TestWritesAreShort(t *testing.T) {
 		t.Error("a write is longer than a segment")
 	}
 	l, conn, raw, peer := sealedLane(t)
+	idle := func() { // nobody writes
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for l.writing {
+			l.space.Wait()
+		}
+	}
 	copied := func(n int) *message {
 		m := oneWay(n, 3, nil)
 		m.mustCopy = true
@@ -101,6 +108,7 @@ func TestWritesAreShort(t *testing.T) {
 		{"one long that is copied", []*message{copied(1 << 20)}},
 		{"short and long", []*message{oneWay(10, 1, nil), oneWay(200000, 2, nil), copied(100000), oneWay(20, 1, nil), oneWay(300000, 2, nil)}},
 	} {
+		idle() // else it takes a part of what is queued next
 		l.conn.endpoint.cork.push()
 		total := 0
 		for _, m := range c.send {
@@ -135,11 +143,7 @@ func TestWritesAreShort(t *testing.T) {
 			}
 		}
 	}
-	l.mu.Lock()
-	for l.writing {
-		l.space.Wait()
-	}
-	l.mu.Unlock()
+	idle()
 	if kept := cap(raw.out) + cap(raw.sending); kept > 3*stageBytesMax {
 		t.Errorf("the connection keeps %d bytes for writing", kept)
 	}
@@ -164,5 +168,30 @@ func TestStagedSeals(t *testing.T) {
 	defer b.release()
 	if !bytes.Equal(b.data[:len(want)], want) {
 		t.Fatal("other bytes came")
+	}
+}
+
+// TestEmptyPiecesAreSent: with the last byte of a body all of it is sent, whatever empty pieces follow, as the peer may answer from then on: an answer to a
+// call whose body is not sent ends the connection.
+func TestEmptyPiecesAreSent(t *testing.T) {
+	for _, empty := range [][][]byte{{}, {nil}, {{}, nil, {}}} {
+		c := newFakeCarrier()
+		l := newLane(newConn(&Endpoint{}, connID{}, cred.Identity{}, blocktree.Principal{}, 1), 0, c)
+		answered := false
+		id, _, err := l.conn.calls.add(false, func(Reply, error) { answered = true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := append([][]byte{nil, make([]byte, stageBytesMax-fixedBytes)}, empty...)
+		l.out.add(&message{frame: frame{kind: frameRequest, id: id, bodyBytes: byteCount(body)}, body: body}, stageBytesMax, fixedBytes)
+		if err := l.stage(); err != nil {
+			t.Fatal(err)
+		}
+		if c.staged() != stageBytesMax || !l.out.empty() {
+			t.Errorf("%d empty pieces: %d bytes are staged, all of them %v", len(empty), c.staged(), l.out.empty())
+		}
+		if err := l.conn.calls.answer(id, Reply{}, nil); err != nil || !answered {
+			t.Errorf("%d empty pieces: %v", len(empty), err)
+		}
 	}
 }
