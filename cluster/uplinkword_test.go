@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -134,6 +135,102 @@ func TestWordOfALine(t *testing.T) {
 		if word, kind := asks("/lab/n9", m, codeUplinkHeld); kind != blocktree.Other || len(word) == 0 {
 			t.Errorf("a sibling: %d bytes, %v", len(word), kind)
 		}
+	})
+}
+
+// stays wants one member to have the uplink, and no other, for a while.
+func (b *wayBed) stays(all []*wayMember, name string, during time.Duration) {
+	b.t.Helper()
+	for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if h := uplinkHolders(all); !slices.Equal(h, []string{name}) {
+			b.t.Fatalf("%v have the uplink", h)
+		}
+	}
+}
+
+// secondHolds is a cluster of three whose second member has the uplink, while the first is away.
+func secondHolds(t *testing.T) (b *wayBed, child []*wayMember) {
+	b = newWayBed(t)
+	root := b.cluster("/", 1)
+	child = b.cluster("/lab", 3, root...)
+	b.await("the uplink of n1", 20*time.Second, func() bool { return slices.Equal(uplinkHolders(child), []string{"n1"}) })
+	child[0].stop()
+	b.await("the uplink of n2", 20*time.Second, func() bool { return slices.Equal(uplinkHolders(child), []string{"n2"}) })
+	return b, child
+}
+
+// TestUplinkOfASlowWord: who holds the uplink loses it to nobody because the runtime above took long for a word or two.
+func TestUplinkOfASlowWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, child := secondHolds(t)
+		b.slow.Store(int64(uplinkLook + uplinkLook/5))
+		child[0].start()
+		b.stays(child, "n2", uplinkDoubted/2+uplinkLook)
+		b.slow.Store(0)
+		b.stays(child, "n2", 30*time.Second)
+	})
+}
+
+// TestWordsAreShared: a member that has words asked for without end keeps no other from one, and the uplink stays where it is.
+func TestWordsAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, child := secondHolds(t)
+		b.slow.Store(int64(uplinkLook / 2))
+		c, _ := b.config("/lab/n9", blocktree.ServiceSector)
+		e, err := bttp.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := e.Dial(t.Context(), child[1].runtime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		t.Cleanup(func() {
+			_ = e.Close()
+			all.Wait()
+		})
+		for range 2 * uplinkWordsMax {
+			all.Go(func() {
+				for {
+					r, err := conn.CallWait(t.Context(), codeUplinkHeld, make([]byte, challengeBytes))
+					r.Release()
+					if err != nil {
+						return
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
+			})
+		}
+		child[0].start()
+		b.stays(child, "n2", 3*uplinkDoubted)
+	})
+}
+
+// TestUplinkBesideOldParents: below runtimes that give no word, as those of the version before, a cluster of this version has as many uplinks as they take of it, and is never without; and one again once they do.
+func TestUplinkBesideOldParents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newWayBed(t)
+		b.old.Store(true)
+		root := b.cluster("/", 1)
+		child := b.cluster("/lab", blocktree.DownlinksPerDirectoryMax+1, root...)
+		b.await("an uplink", 20*time.Second, func() bool { return len(uplinkHolders(child)) > 0 })
+		most := 0
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			n := len(uplinkHolders(child))
+			most = max(most, n)
+			if n == 0 || n > blocktree.DownlinksPerDirectoryMax {
+				t.Fatalf("%d have it", n)
+			}
+		}
+		if most != blocktree.DownlinksPerDirectoryMax {
+			t.Errorf("%d have had it", most) // docs/design/0049 says so
+		}
+		b.old.Store(false)
+		b.await("one uplink", 30*time.Second, func() bool { return len(uplinkHolders(child)) == 1 })
+		time.Sleep(30 * time.Second) // who was refused looks again
+		b.stays(child, uplinkHolders(child)[0], 30*time.Second)
 	})
 }
 
