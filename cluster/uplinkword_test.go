@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -171,39 +170,46 @@ func TestUplinkOfASlowWord(t *testing.T) {
 	})
 }
 
-// TestWordsAreShared: a member that has words asked for without end keeps no other from one, and the uplink stays where it is.
+// TestWordsAreShared: a member that has as many words asked for as a holder has at a time keeps no other from one.
 func TestWordsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, child := secondHolds(t)
 		b.slow.Store(int64(uplinkLook / 2))
-		c, _ := b.config("/lab/n9", blocktree.ServiceSector)
-		e, err := bttp.New(c)
-		if err != nil {
-			t.Fatal(err)
+		dials := func(short string) *bttp.Conn {
+			c, _ := b.config(short, blocktree.ServiceSector)
+			e, err := bttp.New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = e.Close() })
+			conn, err := e.Dial(t.Context(), child[1].runtime)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn
 		}
-		conn, err := e.Dial(t.Context(), child[1].runtime)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all sync.WaitGroup
-		t.Cleanup(func() {
-			_ = e.Close()
-			all.Wait()
-		})
+		greedy, honest := dials("/lab/n8"), dials("/lab/n9")
+		var words atomic.Int64
 		for range 2 * uplinkWordsMax {
-			all.Go(func() {
-				for {
-					r, err := conn.CallWait(t.Context(), codeUplinkHeld, make([]byte, challengeBytes))
-					r.Release()
-					if err != nil {
-						return
-					}
-					time.Sleep(50 * time.Millisecond)
+			err := greedy.Call(codeUplinkHeld, make([]byte, challengeBytes), nil, func(r bttp.Reply, err error) {
+				if err == nil && len(r.Body) > 0 {
+					words.Add(1)
 				}
+				r.Release()
 			})
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-		child[0].start()
-		b.stays(child, "n2", 3*uplinkDoubted)
+		time.Sleep(uplinkLook / 10) // they are there
+		r, err := honest.CallWait(t.Context(), codeUplinkHeld, make([]byte, challengeBytes))
+		defer r.Release()
+		if err != nil || len(r.Body) == 0 {
+			t.Errorf("another has no word: %v", err)
+		}
+		if n := words.Load(); n == 0 || n > uplinkWordsEach {
+			t.Errorf("%d words for one sibling", n)
+		}
 	})
 }
 
