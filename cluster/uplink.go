@@ -58,11 +58,12 @@ type uplinks struct {
 
 	opens  func(word []byte, holder blocktree.Principal, challenge []byte) (cred.Identity, error) // reads a word of a runtime above (0049)
 	claims map[blocktree.NodeID]*uplinkClaim                                                      // of siblings that have said that they have the uplink; of the one goroutine that looks
-	words  atomic.Int64                                                                           // that siblings wait for
 
-	mu    sync.Mutex
-	below map[blocktree.Scope][]*bttp.Conn // by the child's directory
-	count int
+	mu       sync.Mutex
+	below    map[blocktree.Scope][]*bttp.Conn // by the child's directory
+	count    int
+	words    map[blocktree.Principal]int // that siblings wait for, by sibling
+	wordsAll int
 
 	watched bttp.Keeper // with each connection that take has kept: that its end is watched
 }
@@ -441,7 +442,7 @@ func (s *Service) Children() []blocktree.Scope { return s.uplinks.children() }
 func (s *Service) newUplinks() *uplinks {
 	nobody := func() []blocktree.Runtime { return nil }
 	u := &uplinks{self: s.cfg.Node, directory: s.cfg.Directory, siblings: s.siblings, parents: s.cfg.Parents, admit: s.cfg.AdmitChild, logger: s.cfg.Logger,
-		below: map[blocktree.Scope][]*bttp.Conn{}, claims: map[blocktree.NodeID]*uplinkClaim{}}
+		below: map[blocktree.Scope][]*bttp.Conn{}, claims: map[blocktree.NodeID]*uplinkClaim{}, words: map[blocktree.Principal]int{}}
 	u.opens = func(word []byte, holder blocktree.Principal, challenge []byte) (cred.Identity, error) {
 		return openUplinkWord(word, s.cfg.Root, s.cfg.Directory, holder, challenge, s.cfg.Clock.Now())
 	}

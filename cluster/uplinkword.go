@@ -21,8 +21,12 @@ const (
 	// uplinkProven is how long a member is believed that it has the uplink once it has proven it, uplinkDoubted how long without, in all, until it does: more than the looks that an honest one may need for it.
 	uplinkProven  = 10 * time.Second
 	uplinkDoubted = 5 * time.Second
-	// uplinkWordsMax bounds the words that a holder has asked for at a time: as many as siblings look in one second.
-	uplinkWordsMax = 64
+	// uplinkWordWait is how long a holder waits for its word: less than the sibling waits that asks, who else hears nothing at all, takes that for a no, and the uplink away at once.
+	uplinkWordWait = uplinkLook * 3 / 4
+	// uplinkWordsMax bounds the words that a holder has asked for at a time: as many as siblings look in one second. uplinkWordsEach bounds those for one sibling: of two looks, so that one that asks
+	// without end keeps the others from none.
+	uplinkWordsMax  = 64
+	uplinkWordsEach = 2
 	// challengeBytes are so many that none is drawn twice.
 	challengeBytes = 16
 	// formatUplinkWord is the version byte of a word, uplinkWordContext begins what is signed.
@@ -128,14 +132,14 @@ func (s *Service) serveUplinkHeld(req *bttp.Request) {
 		return
 	}
 	challenge := slices.Clone(req.Header)
-	if u.words.Add(1) > uplinkWordsMax {
-		u.words.Add(-1)
+	asks := req.Conn.Peer().Principal
+	if !u.wordBegins(asks) {
 		req.Reply([]byte{1})
 		return
 	}
 	s.requests.Go(func() {
-		defer u.words.Add(-1)
-		ctx, cancel := context.WithTimeout(s.ctx, uplinkLook)
+		defer u.wordEnds(asks)
+		ctx, cancel := context.WithTimeout(s.ctx, uplinkWordWait)
 		defer cancel()
 		r, err := line.CallWait(ctx, codeUplinkWord, challenge)
 		defer r.Release()
@@ -145,6 +149,27 @@ func (s *Service) serveUplinkHeld(req *bttp.Request) {
 		}
 		req.Reply([]byte{1}, slices.Clone(r.Body))
 	})
+}
+
+// wordBegins counts a word that a sibling has asked for, until wordEnds; false where there are enough.
+func (u *uplinks) wordBegins(sibling blocktree.Principal) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.wordsAll >= uplinkWordsMax || u.words[sibling] >= uplinkWordsEach {
+		return false
+	}
+	u.wordsAll++
+	u.words[sibling]++
+	return true
+}
+
+func (u *uplinks) wordEnds(sibling blocktree.Principal) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.wordsAll--
+	if u.words[sibling]--; u.words[sibling] == 0 {
+		delete(u.words, sibling)
+	}
 }
 
 // uplinkClaim is what a sibling has said of having the uplink.

@@ -137,6 +137,109 @@ func TestWordOfALine(t *testing.T) {
 	})
 }
 
+// stays wants one member to have the uplink, and no other, for a while.
+func (b *wayBed) stays(all []*wayMember, name string, during time.Duration) {
+	b.t.Helper()
+	for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if h := uplinkHolders(all); !slices.Equal(h, []string{name}) {
+			b.t.Fatalf("%v have the uplink", h)
+		}
+	}
+}
+
+// secondHolds is a cluster of three whose second member has the uplink, while the first is away.
+func secondHolds(t *testing.T) (b *wayBed, child []*wayMember) {
+	b = newWayBed(t)
+	root := b.cluster("/", 1)
+	child = b.cluster("/lab", 3, root...)
+	b.await("the uplink of n1", 20*time.Second, func() bool { return slices.Equal(uplinkHolders(child), []string{"n1"}) })
+	child[0].stop()
+	b.await("the uplink of n2", 20*time.Second, func() bool { return slices.Equal(uplinkHolders(child), []string{"n2"}) })
+	return b, child
+}
+
+// TestUplinkOfASlowWord: who holds the uplink loses it to nobody because the runtime above took long for a word or two.
+func TestUplinkOfASlowWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, child := secondHolds(t)
+		b.slow.Store(int64(uplinkLook + uplinkLook/5))
+		child[0].start()
+		b.stays(child, "n2", uplinkDoubted/2+uplinkLook)
+		b.slow.Store(0)
+		b.stays(child, "n2", 30*time.Second)
+	})
+}
+
+// TestWordsAreShared: a member that has as many words asked for as a holder has at a time keeps no other from one.
+func TestWordsAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, child := secondHolds(t)
+		b.slow.Store(int64(uplinkLook / 2))
+		dials := func(short string) *bttp.Conn {
+			c, _ := b.config(short, blocktree.ServiceSector)
+			e, err := bttp.New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = e.Close() })
+			conn, err := e.Dial(t.Context(), child[1].runtime)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn
+		}
+		greedy, honest := dials("/lab/n8"), dials("/lab/n9")
+		var words atomic.Int64
+		for range 2 * uplinkWordsMax {
+			err := greedy.Call(codeUplinkHeld, make([]byte, challengeBytes), nil, func(r bttp.Reply, err error) {
+				if err == nil && len(r.Body) > 0 {
+					words.Add(1)
+				}
+				r.Release()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(uplinkLook / 10) // they are there
+		r, err := honest.CallWait(t.Context(), codeUplinkHeld, make([]byte, challengeBytes))
+		defer r.Release()
+		if err != nil || len(r.Body) == 0 {
+			t.Errorf("another has no word: %v", err)
+		}
+		if n := words.Load(); n == 0 || n > uplinkWordsEach {
+			t.Errorf("%d words for one sibling", n)
+		}
+	})
+}
+
+// TestUplinkBesideOldParents: below runtimes that give no word, as those of the version before, a cluster of this version has as many uplinks as they take of it, and is never without; and one again once they do.
+func TestUplinkBesideOldParents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newWayBed(t)
+		b.old.Store(true)
+		root := b.cluster("/", 1)
+		child := b.cluster("/lab", blocktree.DownlinksPerDirectoryMax+1, root...)
+		b.await("an uplink", 20*time.Second, func() bool { return len(uplinkHolders(child)) > 0 })
+		most := 0
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			n := len(uplinkHolders(child))
+			most = max(most, n)
+			if n == 0 || n > blocktree.DownlinksPerDirectoryMax {
+				t.Fatalf("%d have it", n)
+			}
+		}
+		if most != blocktree.DownlinksPerDirectoryMax {
+			t.Errorf("%d have had it", most) // docs/design/0049 says so
+		}
+		b.old.Store(false)
+		b.await("one uplink", 30*time.Second, func() bool { return len(uplinkHolders(child)) == 1 })
+		time.Sleep(30 * time.Second) // who was refused looks again
+		b.stays(child, uplinkHolders(child)[0], 30*time.Second)
+	})
+}
+
 func FuzzUplinkWord(f *testing.F) {
 	f.Add((&uplinkWord{challenge: [challengeBytes]byte{1}, holder: blocktree.Principal{2}, chain: []byte{3}, signature: make([]byte, 64)}).encode())
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -34,6 +34,8 @@ type wayBed struct {
 	told    told
 	liar    string                  // short path of a member that has no parent; "": nobody lies
 	lies    func(req *bttp.Request) // answers in its place whether it has the uplink
+	slow    atomic.Int64            // how long a runtime above takes for its word
+	old     atomic.Bool             // runtimes above are of the version before, and give none
 }
 
 // wayMember is one of them.
@@ -139,7 +141,15 @@ func (m *wayMember) start() {
 				s.serveUplinkHeld(req)
 			}
 		case codeUplinkWord:
-			s.serveUplinkWord(req)
+			switch slow := time.Duration(m.b.slow.Load()); {
+			case m.b.old.Load():
+				req.Fail(blocktree.E("cluster", blocktree.Unsupported, nil))
+			case slow > 0:
+				time.AfterFunc(slow, func() { s.serveUplinkWord(req); req.Release() })
+				return
+			default:
+				s.serveUplinkWord(req)
+			}
 		case codeWay:
 			m.asked.Add(1)
 			s.answerWay(req)

@@ -49,6 +49,7 @@ type fakeNode struct {
 	mem    *memfile.File
 	loss   atomic.Uint64
 	held   bool
+	zeros  bool // it writes them as any data
 	hook   func(context.Context, memfile.Call) error
 }
 
@@ -239,6 +240,8 @@ type fakeFile struct {
 }
 
 func (f *fakeFile) LossNumber(context.Context) (uint64, error) { return f.n.loss.Load(), nil }
+
+func (f *fakeFile) WritesZeros() bool { return f.n.zeros }
 
 func (f *fakeFile) Close() error {
 	f.once.Do(func() {

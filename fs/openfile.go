@@ -124,7 +124,7 @@ func (a *openFile) do(m *message) ([]byte, error) {
 		case codeWrite:
 			return nil, view{a.file, &a.info}.write(ctx, m.data, m.off)
 		case codePunch:
-			return nil, view{a.file, &a.info}.punch(ctx, m.off, uint64(m.count))
+			return nil, a.punch(ctx, m.off, uint64(m.count))
 		}
 		err := a.file.Flush(ctx)
 		if err != nil {

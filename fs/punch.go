@@ -30,3 +30,31 @@ func (v view) punch(ctx context.Context, off, n uint64) error {
 	}
 	return v.write(ctx, make([]byte, end-last), last)
 }
+
+// punchStepBytes is how much of a hole whose zeros are written as any data is made between two looks at whether the caller still may: as much as one write carries.
+const punchStepBytes = blocktree.FSTransferBytesMax
+
+// punch makes a hole. One that is written as any data takes as long as that many writes, and is judged as they are: who loses the right in the middle writes no more.
+func (a *openFile) punch(ctx context.Context, off, n uint64) error {
+	v := view{a.file, &a.info}
+	if z, ok := a.file.(blocktree.ZeroWriter); !ok || !z.WritesZeros() {
+		return v.punch(ctx, off, n)
+	}
+	sector := uint64(a.file.Info().SectorBytes)
+	for {
+		part := min(n, punchStepBytes-off%sector) // to the end of a sector, so that none is written twice
+		if err := v.punch(ctx, off, part); err != nil {
+			return err
+		}
+		if n -= part; n == 0 || off+part >= v.size() {
+			return nil
+		}
+		off += part
+		if err := a.judge(ctx); err != nil {
+			return err
+		}
+		if off > v.size() { // it was made smaller meanwhile
+			return nil
+		}
+	}
+}

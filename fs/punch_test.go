@@ -117,3 +117,47 @@ func TestPunchIsAWrite(t *testing.T) {
 		wantKind(t, "revoked", err, blocktree.Permission)
 	})
 }
+
+// Where zeros are written as any data a hole takes long: who loses the right in the middle of it writes no more, as with any write; and whoever keeps it gets all of the hole, wherever it begins.
+func TestPunchIsJudgedInTheMiddle(t *testing.T) {
+	const size, off = 4 * blocktree.FSTransferBytesMax, 100
+	for _, revoked := range []bool{false, true} {
+		in(t, func(t *testing.T, c *fake, s *Service, o *owner, path blocktree.Path) {
+			zeroed := uint64(0)
+			c.set(path, func(n *fakeNode) {
+				n.zeros, n.inode.SizeBytes = true, size
+				n.mem = memfile.New(memfile.Options{Info: blocktree.FileInfo{ID: n.inode.ID, Path: path, SizeBytes: size, SectorBytes: 512}, Hook: func(_ context.Context, call memfile.Call) error {
+					if call.Op == memfile.Zero {
+						if zeroed += call.Count * 512; revoked {
+							c.revoke(path, o.caller(), true)
+						}
+					}
+					return nil
+				}})
+			})
+			f := open(t, s, o, path, flagWrite)
+			for at := uint64(0); at < size; at += blocktree.FSTransferBytesMax {
+				_, err := f.ask(message{code: codeWrite, off: at, data: bytes.Repeat([]byte{1}, blocktree.FSTransferBytesMax)})
+				wantKind(t, "before", err, blocktree.Other)
+			}
+			_, err := f.ask(message{code: codePunch, off: off, count: size})
+			if revoked {
+				wantKind(t, "revoked in the middle", err, blocktree.Permission)
+				if zeroed > blocktree.FSTransferBytesMax {
+					t.Errorf("%d bytes were zeroed by who may not", zeroed)
+				}
+				return
+			}
+			wantKind(t, "a long hole", err, blocktree.Other)
+			got, err := f.ask(message{code: codeRead, count: blocktree.FSTransferBytesMax})
+			if want := append(bytes.Repeat([]byte{1}, off), make([]byte, blocktree.FSTransferBytesMax-off)...); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("the beginning is another, %v", err)
+			}
+			for at := uint64(blocktree.FSTransferBytesMax); at < size; at += blocktree.FSTransferBytesMax {
+				if got, err = f.ask(message{code: codeRead, off: at, count: blocktree.FSTransferBytesMax}); err != nil || !bytes.Equal(got, make([]byte, len(got))) {
+					t.Errorf("at %d it is not zeros, %v", at, err)
+				}
+			}
+		})
+	}
+}

@@ -1,9 +1,10 @@
 package files
 
 import (
-	"io/fs"
+	iofs "io/fs"
 
 	"blocktree"
+	"blocktree/fs"
 	"blocktree/internal/cli"
 )
 
@@ -13,19 +14,19 @@ type failure struct{ error }
 // Unwrap returns the error that has kind and hint.
 func (f failure) Unwrap() error { return f.error }
 
-// Is reports whether target is the error of io/fs that the kind stands for.
+// Is reports whether target is the error of io/fs that the kind stands for. That no service was found says nothing of the path: who makes what is not there must not take it for that.
 func (f failure) Is(target error) bool {
 	switch blocktree.KindOf(f.error) {
 	case blocktree.NotFound:
-		return target == fs.ErrNotExist
+		return target == iofs.ErrNotExist && !fs.NoService(f.error)
 	case blocktree.Exists:
-		return target == fs.ErrExist
+		return target == iofs.ErrExist
 	case blocktree.Permission, blocktree.Unauthenticated, blocktree.ReadOnly:
-		return target == fs.ErrPermission
+		return target == iofs.ErrPermission
 	case blocktree.Closed, blocktree.Undeliverable:
-		return target == fs.ErrClosed
+		return target == iofs.ErrClosed
 	case blocktree.Invalid, blocktree.OutOfRange:
-		return target == fs.ErrInvalid
+		return target == iofs.ErrInvalid
 	}
 	return false
 }
@@ -35,7 +36,7 @@ func failed(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &fs.PathError{Op: op, Path: name, Err: failure{cli.WithHint(err, cli.Hint(err))}} // what comes from a service has a kind and no hint
+	return &iofs.PathError{Op: op, Path: name, Err: failure{cli.WithHint(err, cli.Hint(err))}} // what comes from a service has a kind and no hint
 }
 
 // refused is the error of a call that makes no sense.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	iofs "io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -13,6 +14,9 @@ import (
 	"testing/fstest"
 
 	"blocktree"
+	"blocktree/crypto/cred"
+	"blocktree/fs"
+	"blocktree/internal/bttp"
 )
 
 // twin is a file, and what it should be.
@@ -308,4 +312,26 @@ func TestView(t *testing.T) {
 	}
 	_, err = v.Open("../f")
 	wantKind(t, "a name with dots", err, blocktree.Invalid, iofs.ErrInvalid)
+}
+
+// A3: where no service is found nobody is told that a file does not exist.
+func TestNoServiceIsNotAbsence(t *testing.T) {
+	key, err := cred.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := fs.Dial(fs.ClientConfig{Root: key.Principal(), Transport: bttp.TCP, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := New(client, key.Principal(), Options{})
+	defer tree.Close()
+	_, errOpen := tree.Open(t.Context(), "/f")
+	_, errStat := tree.Stat(t.Context(), "/f")
+	_, errMake := tree.OpenFile(t.Context(), "/f", os.O_CREATE|os.O_RDWR, 0o600)
+	for what, err := range map[string]error{"open": errOpen, "stat": errStat, "made": errMake, "removed": tree.Remove(t.Context(), "/f"), "directories": tree.MkdirAll(t.Context(), "/a/b", 0o755)} {
+		if !fs.NoService(err) || errors.Is(err, iofs.ErrNotExist) || blocktree.HintOf(err) == "" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }

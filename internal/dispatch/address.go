@@ -52,7 +52,7 @@ type Message struct {
 	Late func(*bttp.Conn, bttp.Reply)
 }
 
-// Answer is what the addressee said. It must be released.
+// Answer is what the addressee said. It must be released, once: the connection that it came by is kept until then.
 type Answer struct {
 	bttp.Reply
 	From blocktree.Path // the runtime that said it
@@ -61,7 +61,15 @@ type Answer struct {
 	link *link
 }
 
-// Actor is the addressee that the answer was about, at the runtime and by the connection that it came by: actors are their connection's, and end with it. The connection is kept for it until Release.
+// Release gives back the memory of the answer, and lets go of its connection. On the zero Answer it does nothing.
+func (a Answer) Release() {
+	a.Reply.Release()
+	if a.link != nil {
+		a.d.letGo(a.link)
+	}
+}
+
+// Actor is the addressee that the answer was about, at the runtime and by the connection that it came by: actors are their connection's, and end with it. The connection is kept for it until its Release. To be called before the answer is released.
 func (a Answer) Actor() *Actor {
 	a.d.mu.Lock()
 	defer a.d.mu.Unlock()

@@ -53,8 +53,8 @@ func (d *Dispatcher) Stats() Stats {
 	return Stats{d.stats.given.Load(), d.stats.elsewhere.Load(), d.stats.undelivered.Load(), len(d.links)}
 }
 
-// Dispatch sends a message and returns the answer, which must be released. It blocks until there is one or ctx ends: that is Canceled or Timeout, and what became of the message is not known. The error of the
-// addressee is returned as it is. Kinds beside those: Undeliverable, with an Undelivered; Invalid, an address without sense; TooLarge; Busy, more is in flight to the runtime than a connection takes; Closed.
+// Dispatch sends a message and returns the answer, which must be released. It blocks until there is one or ctx ends: that is Canceled or Timeout, and what became of the message is not known; or Undeliverable, where nobody had been found or connected to by then. The error of the
+// addressee is returned as it is. Kinds beside those: Undeliverable, with an Undelivered; Invalid, an address without sense; TooLarge; Busy, more is in flight to the runtime than a connection takes.
 func (d *Dispatcher) Dispatch(ctx context.Context, a Address, m Message) (Answer, error) {
 	if err := a.check(); err != nil {
 		return Answer{}, err
@@ -201,9 +201,14 @@ func (d *Dispatcher) toActor(ctx context.Context, a Address, m *Message) (Answer
 	return Answer{}, undelivered(a, a.Actor.Runtime(), u)
 }
 
-// give has a link that is held carry a message, and lets go of it. Undelivered with Why ActorGone is that the runtime says so, whoever it is for.
+// give has a link that is held carry a message, and lets go of it, but for an answer, which holds it until it is released. Undelivered with Why ActorGone is that the runtime says so, whoever it is for.
 func (d *Dispatcher) give(ctx context.Context, l *link, m *Message) (Answer, *Undelivered, error) {
-	defer d.letGo(l)
+	held := false
+	defer func() {
+		if !held {
+			d.letGo(l)
+		}
+	}()
 	w := bttp.Wait{Bulk: m.Bulk}
 	if late := m.Late; late != nil {
 		conn := l.conn
@@ -214,6 +219,7 @@ func (d *Dispatcher) give(ctx context.Context, l *link, m *Message) (Answer, *Un
 		d.stats.given.Add(1)
 	}
 	if err == nil {
+		held = true
 		return Answer{Reply: reply, From: l.conn.Peer().Path, d: d, link: l}, nil, nil
 	}
 	cause := l.conn.Err()

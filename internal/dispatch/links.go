@@ -24,6 +24,9 @@ func (d *Dispatcher) link(ctx context.Context, service string, r *blocktree.Runt
 	if l := d.remembered(service, r); l != nil {
 		return l, nil
 	}
+	if d.isClosed() {
+		return nil, blocktree.E("dispatch", blocktree.Closed, nil)
+	}
 	to := *r
 	to.Services = []string{service} // which it must prove, whatever else it has
 	conn, err := d.cfg.Connect(ctx, to)
@@ -31,6 +34,12 @@ func (d *Dispatcher) link(ctx context.Context, service string, r *blocktree.Runt
 		return nil, err
 	}
 	return d.keep(r.Principal, conn, conn.Asked())
+}
+
+func (d *Dispatcher) isClosed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed
 }
 
 // remembered returns the link to a runtime, held, if there is one and it proves what it should; nil if not. It does not allocate.
@@ -166,7 +175,7 @@ func (d *Dispatcher) letGo(l *link) {
 	d.reap(l)
 }
 
-// Close closes the connections that nobody else keeps, and waits. Messages on their way by these come back as undeliverable; later ones fail with Closed.
+// Close closes the connections that nobody else keeps, and waits. Messages on their way by these come back as undeliverable; so do later ones, of which the cause is Closed: nobody is connected to for them.
 func (d *Dispatcher) Close() error {
 	d.mu.Lock()
 	if d.closed {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -148,6 +149,63 @@ func TestRouteTakesNoMemory(t *testing.T) {
 			b.d.letGo(l)
 		}); n != 0 {
 			t.Errorf("%v allocations", n)
+		}
+	})
+}
+
+// D6: the connection of an answer is there until the answer is released: what it is about can be addressed, though there is no room for one more connection meanwhile.
+func TestAnswerKeepsItsConnection(t *testing.T) {
+	within(t, func(b *bed) {
+		for i := range blocktree.DispatchLinksMax - 1 {
+			if _, _, err := b.own(b.postman(fmt.Sprintf("p%d", i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p, more := b.postman("p"), b.postman("more")
+		b.routes.says(b.path(""), p)
+		conn, l, err := b.own(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.d.letGo(l)
+		answer, err := b.d.Dispatch(b.t.Context(), b.rootward(""), Message{Code: codeDo})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.own(more); blocktree.KindOf(err) != blocktree.Busy {
+			t.Errorf("one more: %v", err)
+		}
+		synctest.Wait()
+		actor := answer.Actor()
+		answer.Release()
+		b.want("the actor", Address{Kind: ToActor, Actor: actor}, p)
+		actor.Release()
+		_, l, err = b.own(more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-conn.Done()
+		b.d.letGo(l)
+	})
+}
+
+// D6: a dispatcher that is closed connects to nobody, and says so.
+func TestClosedConnectsToNobody(t *testing.T) {
+	within(t, func(b *bed) {
+		p := b.postman("p")
+		b.routes.says(b.path(""), p)
+		dials := 0
+		b.d.cfg.Connect = func(ctx context.Context, r blocktree.Runtime) (*bttp.Conn, error) {
+			dials++
+			return b.from.Dial(ctx, r)
+		}
+		if err := b.d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := b.send(b.rootward(""), codeDo)
+		wantWhy(t, "closed", err, NoAnswer, false)
+		if kind := blocktree.KindOf(undeliveredOf(err).Err); kind != blocktree.Closed || dials != 0 || p.done.Load() != 0 {
+			t.Errorf("%v, %d were dialled", kind, dials)
 		}
 	})
 }
