@@ -309,6 +309,45 @@ func TestShrinksBesideResealing(t *testing.T) {
 	})
 }
 
+// TestResealsWhatIsNotCut: while a file is re-sealed it is to be made smaller again and again, and nothing comes of it: what lies behind the end that was put is re-sealed, too, before the keys of before are dropped.
+func TestResealsWhatIsNotCut(t *testing.T) {
+	within(t, bttp.TCP, 8, func(b *bed) {
+		const sectors = 1024
+		b.fill(0, sectors, 1)
+		other := b.Client()
+		b.SetAll(b.ClientAddr(0), simnet.Link{Delay: 300 * time.Millisecond})
+		if _, err := b.admin(other).Rekey(b.T.Context(), b.Path("/vm/disk0")); err != nil {
+			b.T.Fatal(err)
+		}
+		for range 30 {
+			written := make(chan error, 1)
+			go func() { written <- b.file.WriteSectors(b.T.Context(), 1, numbered(1, 1)) }()
+			time.Sleep(time.Millisecond) // it is under way for longer than it is waited for
+			ctx, cancel := context.WithTimeout(b.T.Context(), 250*time.Millisecond)
+			if err := b.file.(blocktree.Shrinker).Shrink(ctx, 64*sectorBytes); blocktree.KindOf(err) != blocktree.Canceled {
+				b.T.Errorf("made smaller beside a write: %v", err)
+			}
+			cancel()
+			if err := <-written; err != nil {
+				b.T.Error(err)
+			}
+		}
+		for began := b.Elapsed(); ; time.Sleep(time.Second) {
+			if _, d := b.record(other, "/vm/disk0"); d.Older == 0 {
+				break
+			}
+			if b.Elapsed()-began > time.Minute {
+				b.T.Fatal("it is not re-sealed")
+			}
+		}
+		for first := blocktree.SectorIndex(0); first < sectors; first += 256 {
+			if got := b.generations(b.file, first, 256); got[2] != 256 {
+				b.T.Errorf("sectors from %d: %v", first, got)
+			}
+		}
+	})
+}
+
 // TestShrinkNobodyFollows: who has the file open and does not make it smaller is not waited for, and hears of nothing later.
 func TestShrinkNobodyFollows(t *testing.T) {
 	within(t, bttp.TCP, 1, func(b *bed) {
