@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"blocktree"
@@ -79,6 +80,9 @@ func (h *Handle) lookForShrink() {
 		log := h.client.cfg.Logger.With("path", h.path.Short(), "sizeBytes", bytes)
 		err := h.heardShrink(ctx, bytes)
 		if err == nil {
+			err = h.confirmShrink(ctx, bytes)
+		}
+		if err == nil {
 			log.Info("the file is made smaller, as it was asked for")
 			err = do(ctx, bytes)
 		}
@@ -99,6 +103,35 @@ func (h *Handle) heardShrink(ctx context.Context, bytes uint64) error {
 		err = r.Err("cluster.AskShrink")
 	}
 	return err
+}
+
+// confirmShrink asks every node, each for itself, whether the file is to have that size: what is cut is gone for good, and that must not hang on the word of one of them (docs/design/0029).
+func (h *Handle) confirmShrink(ctx context.Context, bytes uint64) error {
+	nodes := h.client.peers.nodes()
+	said, most := mostSay(nodes, func(node blocktree.NodeID) bool {
+		a, err := h.client.queryNode(ctx, node, meta.Query{Kind: meta.QueryShrink, File: h.inode.ID})
+		return err == nil && a.Inode != nil && a.Inode.SizeBytes == bytes && a.Lease != nil && a.Lease.Epoch == h.epoch
+	})
+	if !most {
+		return blocktree.E("shrink", blocktree.Unavailable, fmt.Errorf("%d of %d nodes say that it is asked for", said, len(nodes)))
+	}
+	return nil
+}
+
+// mostSay asks some nodes, all at a time, and returns how many say so, and whether they are more than half.
+func mostSay(nodes []blocktree.NodeID, say func(blocktree.NodeID) bool) (said int, most bool) {
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	for _, node := range nodes {
+		wg.Go(func() {
+			if say(node) {
+				n.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	said = int(n.Load())
+	return said, said > len(nodes)/2
 }
 
 // Shrink makes the file end at byte to, a whole number of sectors. Nothing may be read or written behind that from the call on, but what had begun must have ended. When it returns with settled, the handle goes by a
@@ -122,10 +155,20 @@ func (h *Handle) Shrink(ctx context.Context, to uint64) (settled bool, err error
 	return true, err
 }
 
+// ended is why the handle can do nothing any more; nil while it can.
+func (h *Handle) ended() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
+}
+
 // settle returns when the handle goes by a layout of this epoch that is newer than any which a Resize of this cut was asked by, so that no copy of it does anything later.
 func (x *cutting) settle(ctx context.Context) error {
 	h := x.h
 	for {
+		if err := h.ended(); err != nil {
+			return err // it goes by nothing newer any more
+		}
 		l, err := h.client.layout(ctx, &h.inode)
 		switch {
 		case err != nil && (ctx.Err() != nil || blocktree.KindOf(err) == blocktree.NotFound):

@@ -60,6 +60,10 @@ type shrinkAsker struct {
 
 // ask looks whether it is done, and else asks who holds the file. It returns false where nobody does.
 func (a *shrinkAsker) ask(ctx context.Context) (held bool, err error) {
+	layout, err := a.c.layout(ctx, a.inode) // before its size: what is asked by it is of that size
+	if err != nil {
+		return false, err
+	}
 	now, err := a.c.StatFile(ctx, a.inode.ID)
 	switch {
 	case err != nil:
@@ -80,13 +84,13 @@ func (a *shrinkAsker) ask(ctx context.Context) (held bool, err error) {
 	if l.Lease.Epoch != a.epoch {
 		a.epoch, a.since, a.heard = l.Lease.Epoch, time.Now(), false
 	}
-	r, err := a.c.propose(ctx, meta.AskShrink{File: a.inode.ID, Epoch: a.epoch, SizeBytes: a.to})
+	r, err := a.c.propose(ctx, meta.AskShrink{File: a.inode.ID, Epoch: a.epoch, SizeBytes: a.to, Seq: layout.Seq})
 	switch {
 	case err != nil:
 		return false, err
 	case r.Kind == blocktree.Exists:
 		a.heard = true
-	case r.Kind == blocktree.Fenced, r.Kind == blocktree.Invalid: // it has just got another holder, or its size: the next look tells
+	case r.Kind == blocktree.Fenced, r.Kind == blocktree.Invalid, r.Kind == blocktree.StaleView: // it has just got another holder, its size, or another view: the next look tells
 	default:
 		err = r.Err("cluster.AskShrink")
 	}

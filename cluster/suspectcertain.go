@@ -156,20 +156,27 @@ func (w *statusWalk) weigh(sum *suspectSum, nodes []blocktree.NodeID) {
 
 // askLayout asks one node for the layout of a file, as it is in the metadata group.
 func (c *Client) askLayout(ctx context.Context, node blocktree.NodeID, file blocktree.FileID) (*stripe.Layout, error) {
+	a, err := c.queryNode(ctx, node, meta.Query{Kind: meta.QueryLayout, File: file})
+	return a.Layout, err
+}
+
+// queryNode asks one node, once. A refusal is an error.
+func (c *Client) queryNode(ctx context.Context, node blocktree.NodeID, q meta.Query) (meta.Answer, error) {
 	conn := c.peers.conn(node)
 	if conn == nil {
-		return nil, blocktree.E("layout", blocktree.Unavailable, nil)
+		return meta.Answer{}, blocktree.E("query", blocktree.Unavailable, nil)
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	reply, err := conn.CallWait(ctx, codeQuery, nil, meta.EncodeQuery(nil, meta.Query{Kind: meta.QueryLayout, File: file, Caller: behind(ctx, nil)}))
+	q.Caller = behind(ctx, nil)
+	reply, err := conn.CallWait(ctx, codeQuery, nil, meta.EncodeQuery(nil, q))
 	if err != nil {
-		return nil, err
+		return meta.Answer{}, err
 	}
 	defer reply.Release()
 	a, err := meta.DecodeAnswer(append([]byte(nil), reply.Body...))
 	if err == nil {
 		err = a.Err("cluster")
 	}
-	return a.Layout, err
+	return a, err
 }

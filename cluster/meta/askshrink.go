@@ -6,13 +6,14 @@ import (
 )
 
 // AskShrink asks the holder of a file, under Epoch, to make it smaller (docs/design/0047); SizeBytes 0: no longer. It is noted on the lease, and goes with that, or with any Resize. With Session, the
-// holder's, it says that the holder works at what it was asked for. NotFound (no such file; of the holder's: nobody asks for that size), Invalid (no such size, or no smaller one), Unsupported (of integrity tree), Fenced (the lease is
-// not held so), Exists (the holder works at it already).
+// holder's, it says that the holder works at what it was asked for. Without, Seq is that of the layout which it was asked by: no copy of it does anything after a Resize, and the file has grown again, maybe to what it had. NotFound (no such file; of the holder's: nobody asks for that size), Invalid (no such size, or no smaller one), Unsupported (of integrity tree), Fenced (the lease is
+// not held so), StaleView (another Seq), Exists (the holder works at it already).
 type AskShrink struct {
 	File      blocktree.FileID
 	Epoch     blocktree.Epoch
 	SizeBytes uint64
 	Session   SessionID
+	Seq       blocktree.ViewID // of who asks
 }
 
 func (AskShrink) opcode() opcode { return opAskShrink }
@@ -22,10 +23,11 @@ func putAskShrink(e *wire.Encoder, o *AskShrink) {
 	e.U64(uint64(o.Epoch))
 	e.U64(o.SizeBytes)
 	e.Raw(o.Session[:])
+	e.U64(uint64(o.Seq))
 }
 
 func getAskShrink(d *wire.Decoder) AskShrink {
-	return AskShrink{File: d.File(), Epoch: blocktree.Epoch(d.U64()), SizeBytes: d.U64(), Session: get16(d)}
+	return AskShrink{File: d.File(), Epoch: blocktree.Epoch(d.U64()), SizeBytes: d.U64(), Session: get16(d), Seq: blocktree.ViewID(d.U64())}
 }
 
 // shrinkAsk is what is noted of an ask.
@@ -62,6 +64,8 @@ func (s *state) askShrink(o AskShrink) Result {
 		return Result{Lease: held}
 	case o.SizeBytes == 0 || o.SizeBytes%sector != 0 || o.SizeBytes/sector >= l.Size():
 		return refuse(blocktree.Invalid, "a size of %d bytes", o.SizeBytes).hinted("a multiple of the sector's %d bytes, not zero, and less than the %d that it has", sector, i.SizeBytes)
+	case o.Session == (SessionID{}) && o.Seq != l.Seq:
+		return refuse(blocktree.StaleView, "view %d, now %d", o.Seq, l.Seq)
 	case o.Session != (SessionID{}) && (asked == nil || asked.sizeBytes != o.SizeBytes):
 		return refuse(blocktree.NotFound, "nobody asks for %d bytes", o.SizeBytes)
 	case asked != nil && asked.sizeBytes == o.SizeBytes && asked.heard:

@@ -25,38 +25,49 @@ func TestAskShrink(t *testing.T) {
 			t.Errorf("%s: %+v, not %d", name, a, want)
 		}
 	}
-	ask, hear := AskShrink{File: f, Epoch: 1, SizeBytes: 8192}, AskShrink{f, 1, 8192, session(1)}
+	now := func(o AskShrink) AskShrink {
+		o.Seq = m.view().layout(f).Seq
+		return o
+	}
+	ask, hear := AskShrink{File: f, Epoch: 1, SizeBytes: 8192}, AskShrink{File: f, Epoch: 1, SizeBytes: 8192, Session: session(1)}
 	refused("nobody holds it", ask, blocktree.Fenced)
 	m.must(open(1))
 	m.must(open(2))
 	m.must(Acquire{session(1), f})
 	asked("nobody asks", 0)
 	refused("heard of nothing", hear, blocktree.NotFound)
-	for name, o := range map[string]AskShrink{"not smaller": {File: f, Epoch: 1, SizeBytes: 1 << 20}, "odd": {File: f, Epoch: 1, SizeBytes: 4097}, "zero": {f, 1, 0, session(1)}} {
+	for name, o := range map[string]AskShrink{"not smaller": {File: f, Epoch: 1, SizeBytes: 1 << 20}, "odd": {File: f, Epoch: 1, SizeBytes: 4097}, "zero": {File: f, Epoch: 1, Session: session(1)}} {
 		refused(name, o, blocktree.Invalid)
 	}
 	refused("another epoch", AskShrink{File: f, Epoch: 2, SizeBytes: 8192}, blocktree.Fenced)
 	refused("no file", AskShrink{File: fileID(9), Epoch: 1, SizeBytes: 8192}, blocktree.NotFound)
-	m.must(ask)
-	m.must(ask)
+	m.must(now(ask))
+	m.must(now(ask))
 	asked("asked", 8192)
-	refused("another session", AskShrink{f, 1, 8192, session(2)}, blocktree.Fenced)
-	refused("another size is heard", AskShrink{f, 1, 4096, session(1)}, blocktree.NotFound)
+	refused("another session", AskShrink{File: f, Epoch: 1, SizeBytes: 8192, Session: session(2)}, blocktree.Fenced)
+	refused("another size is heard", AskShrink{File: f, Epoch: 1, SizeBytes: 4096, Session: session(1)}, blocktree.NotFound)
 	m.must(hear)
-	refused("heard", ask, blocktree.Exists)
+	refused("heard", now(ask), blocktree.Exists)
 	refused("heard again", hear, blocktree.Exists)
-	m.must(AskShrink{File: f, Epoch: 1, SizeBytes: 4096})
+	m.must(now(AskShrink{File: f, Epoch: 1, SizeBytes: 4096}))
 	asked("asked for less", 4096)
 	m.must(AskShrink{File: f, Epoch: 1})
 	asked("taken back", 0)
 
-	m.must(ask)
+	m.must(now(ask))
 	m.must(Resize{File: f, Seq: m.view().layout(f).Seq, SizeBytes: 2 << 20})
 	asked("after another size", 0)
-	m.must(ask)
+
+	late := now(ask) // a copy of it comes when the file has been made smaller, as it asks, and larger again
+	for _, size := range []uint64{8192, 2 << 20} {
+		m.must(Resize{File: f, Seq: m.view().layout(f).Seq, SizeBytes: size, Session: session(1), Epoch: 1})
+	}
+	refused("late", late, blocktree.StaleView)
+	asked("late", 0)
+	m.must(now(ask))
 	m.must(Acquire{session(1), f})
 	asked("of another epoch", 0)
-	m.must(AskShrink{File: f, Epoch: 2, SizeBytes: 8192})
+	m.must(now(AskShrink{File: f, Epoch: 2, SizeBytes: 8192}))
 	m.must(Release{session(1), f, 2})
 	m.must(Acquire{session(2), f})
 	asked("of another lease", 0)

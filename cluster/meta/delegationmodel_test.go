@@ -341,7 +341,7 @@ func (w *treeWorld) finish() error {
 	if i, _ := w.parent.view().stat(path("/rack")); i != nil && i.Delegation != nil && i.Delegation.Founder == w.founder[1].host.Node {
 		f = w.founder[1]
 	}
-	for range 100 {
+	for n := 0; n < 100 && (f.step != 9 || w.mover.step != 8); n++ {
 		err := w.next(f, false)
 		if err == nil {
 			w.move(f)
@@ -364,7 +364,7 @@ func TestDelegationModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newTreeWorld(t, done)
 		defer w.close()
-		for range rapid.IntRange(40, 160).Draw(rt, "steps") {
+		for range rapid.IntRange(30, 120).Draw(rt, "steps") {
 			what := rapid.IntRange(0, 19).Draw(rt, "what")
 			f := w.founder[0]
 			if rapid.IntRange(0, 4).Draw(rt, "founder") == 0 {

@@ -33,7 +33,7 @@ With --shrink a file is made smaller, and what lies behind the new end is gone f
 the file system on it. A server that has the file open makes it smaller itself, within seconds, and its clients work on: behind the new end they can read and write
 nothing (EINVAL, ENOSPC). A kernel device of btnbd attach keeps its size, with I/O errors behind the end, and does not connect anew to a smaller file: detach it before. Where it is
 held by somebody who does not do that, as a filesystem service, or a server of a version before, the command says so after 15 seconds. If it is cut off, the file may
-have its old size, with zeros behind the new end; say it again. A file of integrity tree is made smaller by who reads it: while nobody else has it open: a record is made first which has the new end, and which takes a
+have its old size, with zeros behind the new end; say it again. A file of integrity tree is made smaller by who reads it, while nobody else has it open: a record is made first which has the new end, and which takes a
 reader key (--reader-key, or readerKey of the configuration).
 
 Bring all nodes, and the servers that have the file open, to a version that knows this command before it is used for the first time: nodes of a version

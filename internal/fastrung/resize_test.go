@@ -3,6 +3,7 @@ package fastrung
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"blocktree/crypto/keys"
 	"blocktree/internal/bttp"
 	"blocktree/internal/file"
+	"blocktree/internal/simnet"
 	"blocktree/internal/testenv"
 )
 
@@ -232,10 +234,10 @@ func TestShrinksLive(t *testing.T) {
 		stop := b.follow(b.file, func() {})
 		defer stop()
 		w := b.write(b.file, 8)
-		for round := range uint64(3) {
+		for round := range uint64(2) {
 			b.fill(small/sectorBytes, 64, 1+round)
 			node := (b.Leader(b.client) + 1) % 3
-			if round == 1 {
+			if round == 0 {
 				b.Off(b.NodeAddr(node))
 			}
 			if err := b.asked(other, small); err != nil {
@@ -257,7 +259,7 @@ func TestShrinksLive(t *testing.T) {
 			}
 			b.await("the holder to hear", heard, func() bool { return sizeOf(b.file) == large })
 			b.zeros(b.file, at, at+64)
-			if round == 1 {
+			if round == 0 {
 				b.On(b.NodeAddr(node))
 				b.Healthy(b.client)
 				b.Off(b.NodeAddr((node + 1) % 3)) // the one that was away has to have the zeros
@@ -268,6 +270,81 @@ func TestShrinksLive(t *testing.T) {
 		}
 		w.finishWell()
 		w.check(b.file, "made smaller")
+	})
+}
+
+// TestShrinksBesideResealing: over a slow line, so that much lies between the two halves of re-sealing a run, a file is made smaller, and grows: what was read before it was cut is not sealed anew behind the new end.
+func TestShrinksBesideResealing(t *testing.T) {
+	within(t, bttp.TCP, 8, func(b *bed) {
+		const at, sectors, run = 64, 4096, 512
+		for s := blocktree.SectorIndex(0); s < sectors; s += run {
+			b.fill(s, run, 1)
+		}
+		other := b.Client()
+		b.SetAll(b.ClientAddr(0), simnet.Link{Delay: 20 * time.Millisecond})
+		stop := b.follow(b.file, func() {})
+		defer stop()
+		if _, err := b.admin(other).Rekey(b.T.Context(), b.Path("/vm/disk0")); err != nil {
+			b.T.Fatal(err)
+		}
+		if err := b.asked(other, at*sectorBytes); err != nil {
+			b.T.Fatal(err)
+		}
+		if err := b.resize(other, sectors*sectorBytes, false); err != nil {
+			b.T.Fatal(err)
+		}
+		b.await("the holder to hear", heard, func() bool { return sizeOf(b.file) == sectors*sectorBytes })
+		got := make([]byte, run*sectorBytes)
+		for s := blocktree.SectorIndex(at); s+run <= sectors; s += run {
+			if err := b.file.ReadSectors(b.T.Context(), s, got); err != nil || slices.Max(got) != 0 {
+				b.T.Errorf("sectors from %d were cut and are not zeros: %v", s, err)
+			}
+		}
+		b.await("re-sealing", 20*time.Second, func() bool { _, d := b.record(other, "/vm/disk0"); return d.Older == 0 })
+		for s := range blocktree.SectorIndex(at) {
+			if k, err := read(b.T.Context(), b.T, b.file, s); k != 1 || err != nil {
+				b.T.Fatalf("sector %d is of write %d, %v", s, k, err)
+			}
+		}
+	})
+}
+
+// TestResealsWhatIsNotCut: while a file is re-sealed it is to be made smaller again and again, and nothing comes of it: what lies behind the end that was put is re-sealed, too, before the keys of before are dropped.
+func TestResealsWhatIsNotCut(t *testing.T) {
+	within(t, bttp.TCP, 8, func(b *bed) {
+		const sectors = 1024
+		b.fill(0, sectors, 1)
+		other := b.Client()
+		b.SetAll(b.ClientAddr(0), simnet.Link{Delay: 300 * time.Millisecond})
+		if _, err := b.admin(other).Rekey(b.T.Context(), b.Path("/vm/disk0")); err != nil {
+			b.T.Fatal(err)
+		}
+		for range 30 {
+			written := make(chan error, 1)
+			go func() { written <- b.file.WriteSectors(b.T.Context(), 1, numbered(1, 1)) }()
+			time.Sleep(time.Millisecond) // it is under way for longer than it is waited for
+			ctx, cancel := context.WithTimeout(b.T.Context(), 250*time.Millisecond)
+			if err := b.file.(blocktree.Shrinker).Shrink(ctx, 64*sectorBytes); blocktree.KindOf(err) != blocktree.Canceled {
+				b.T.Errorf("made smaller beside a write: %v", err)
+			}
+			cancel()
+			if err := <-written; err != nil {
+				b.T.Error(err)
+			}
+		}
+		for began := b.Elapsed(); ; time.Sleep(time.Second) {
+			if _, d := b.record(other, "/vm/disk0"); d.Older == 0 {
+				break
+			}
+			if b.Elapsed()-began > time.Minute {
+				b.T.Fatal("it is not re-sealed")
+			}
+		}
+		for first := blocktree.SectorIndex(0); first < sectors; first += 256 {
+			if got := b.generations(b.file, first, 256); got[2] != 256 {
+				b.T.Errorf("sectors from %d: %v", first, got)
+			}
+		}
 	})
 }
 
@@ -286,6 +363,60 @@ func TestShrinkNobodyFollows(t *testing.T) {
 		time.Sleep(heard)
 		if sizeOf(b.file) != 16<<20 {
 			b.T.Errorf("%d bytes", sizeOf(b.file))
+		}
+	})
+}
+
+// TestHolderIsCutOffShrinking: the holder writes its zeros, and is cut off before it is heard that the file is to have another size. It has the old one then; who asked makes it smaller, and what the old holder asked for comes
+// when that is so, and does nothing.
+func TestHolderIsCutOffShrinking(t *testing.T) {
+	const small, large, at = 4 << 20, 16 << 20, 4 << 20 / sectorBytes
+	within(t, bttp.TCP, 1, func(b *bed) {
+		b.fill(at-8, 72, 1)
+		other := b.Client()
+		reader := b.reader(other, "/vm/disk0")
+		stop := b.follow(b.file, func() { // its next word takes longer than to see what came of the one before
+			b.SetAll(b.ClientAddr(0), simnet.Link{Delay: 200 * time.Millisecond})
+		})
+		defer stop()
+		done := make(chan error, 1)
+		go func() { done <- b.asked(other, small) }()
+		b.await("zeros", 15*time.Second, func() bool {
+			k, err := read(b.T.Context(), b.T, reader, at)
+			return k == 0 && err == nil
+		})
+		b.Off(b.ClientAddr(0))
+		if i, err := other.Stat(b.T.Context(), b.Path("/vm/disk0")); err != nil || i.SizeBytes != large {
+			b.T.Fatalf("it is not between zeros and size, so this shows nothing: %+v, %v", i, err)
+		}
+		if err := <-done; err != nil {
+			b.T.Fatal(err)
+		}
+		f := b.open(other)
+		if sizeOf(f) != small {
+			b.T.Errorf("%d bytes", sizeOf(f))
+		}
+		if err := b.resize(other, large, false); err != nil {
+			b.T.Fatal(err)
+		}
+		b.await("the holder to hear", heard, func() bool { return sizeOf(f) == large })
+		if err := f.WriteSectors(b.T.Context(), at+1, numbered(at+1, 9)); err != nil {
+			b.T.Error(err)
+		}
+		b.On(b.ClientAddr(0))
+		time.Sleep(heard)
+		if err := b.file.WriteSectors(b.T.Context(), at+2, numbered(at+2, 3)); err == nil {
+			b.T.Error("the old holder writes")
+		}
+		b.zeros(f, at, at+1)
+		b.zeros(f, at+2, at+64)
+		for s, want := range map[blocktree.SectorIndex]uint64{at - 8: 1, at - 1: 1, at + 1: 9} {
+			if k, err := read(b.T.Context(), b.T, f, s); k != want || err != nil {
+				b.T.Errorf("sector %d is of write %d, not %d: %v", s, k, want, err)
+			}
+		}
+		if sizeOf(f) != large {
+			b.T.Errorf("%d bytes in the end", sizeOf(f))
 		}
 	})
 }

@@ -52,18 +52,25 @@ func (f *File) Info() blocktree.FileInfo {
 
 // SizeBytes implements blocktree.Sizer.
 func (f *File) SizeBytes() uint64 {
-	size := f.info.SizeBytes // where nobody could say that it changes
-	switch {
-	case f.handle != nil:
-		size = f.handle.SizeBytes()
-	case f.reader != nil:
-		size = f.reader.SizeBytes()
-	}
+	size := f.keptBytes()
 	if end := f.endsAt.Load(); end != 0 {
 		return min(size, end)
 	}
 	return size
 }
+
+// keptBytes is SizeBytes, but for what a file that is made smaller has behind its new end until that is done: it may not come to it.
+func (f *File) keptBytes() uint64 {
+	switch {
+	case f.handle != nil:
+		return f.handle.SizeBytes()
+	case f.reader != nil:
+		return f.reader.SizeBytes()
+	}
+	return f.info.SizeBytes // nobody could say that it changes
+}
+
+func (f *File) kept() uint64 { return f.keptBytes() / uint64(f.info.SectorBytes) }
 
 func (f *File) sectors() uint64 { return f.SizeBytes() / uint64(f.info.SectorBytes) }
 

@@ -33,19 +33,24 @@ func (s *span) overlaps(first blocktree.SectorIndex, count uint64) bool {
 // enter lets a write in, which must leave by the phase that is returned; or returns the span that it must wait for. What was stored before a turn began is seen
 // by all who enter and are not waited for by that turn.
 func (g *gate) enter(first blocktree.SectorIndex, count uint64) (phase uint32, wait *span) {
+	p := g.begin()
+	if s := g.span.Load(); s != nil && s.overlaps(first, count) {
+		g.leave(p)
+		return 0, s
+	}
+	g.total.Add(1)
+	return p, nil
+}
+
+// begin is enter of who has closed a span, and writes in it.
+func (g *gate) begin() (phase uint32) {
 	for {
 		p := g.phase.Load() & 1
 		g.in[p].Add(1)
-		if g.phase.Load()&1 != p { // it turned meanwhile, and may not have seen this one
-			g.in[p].Add(-1)
-			continue
+		if g.phase.Load()&1 == p {
+			return p
 		}
-		if s := g.span.Load(); s != nil && s.overlaps(first, count) {
-			g.in[p].Add(-1)
-			return 0, s
-		}
-		g.total.Add(1)
-		return p, nil
+		g.in[p].Add(-1) // it turned meanwhile, and may not have seen this one
 	}
 }
 

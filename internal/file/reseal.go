@@ -30,7 +30,7 @@ func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
 	if !f.handle.Settled(k.under) { // what it writes is not there yet to be found, and may come to be there later
 		return retryMin, nil
 	}
-	end := f.sectors()
+	end := f.kept()
 	if k.place >= end {
 		return k.finish(ctx)
 	}
@@ -45,8 +45,8 @@ func (k *keeper) reseal(ctx context.Context) (time.Duration, error) {
 		k.done += r.count * uint64(f.info.SectorBytes)
 		return nil
 	})
-	if blocktree.KindOf(err) == blocktree.OutOfRange && f.sectors() < end { // it has been made smaller meanwhile
-		return 0, nil
+	if blocktree.KindOf(err) == blocktree.OutOfRange && f.sectors() < end { // it is being made smaller: what comes of what lies behind its new end is not known yet
+		return retryMin, nil
 	}
 	if err != nil {
 		return 0, err
@@ -105,13 +105,28 @@ func (k *keeper) finish(ctx context.Context) (time.Duration, error) {
 	return retryMin, nil // the record that says so will be heard of
 }
 
+// keepOut keeps writes out of a run, for who writes there itself and leaves by the phase before it lets them in again: that is waited for as any write is, and finds the run in the file yet.
+func (f *File) keepOut(ctx context.Context, r run) (phase uint32, open func(), err error) {
+	if open, err = f.gate.close(ctx, r.first, r.count); err != nil {
+		return 0, nil, err
+	}
+	phase = f.gate.begin()
+	if err = f.checkRange("file.reseal", r.first, r.count); err != nil {
+		f.gate.leave(phase)
+		open()
+	}
+	return phase, open, err
+}
+
 // resealRun seals what of a run is of an older generation under the newest, and says how much data it had. Writes to it wait until that is over, so that none is undone.
 func (f *File) resealRun(ctx context.Context, r run) (bytes uint64, err error) {
-	open, err := f.gate.close(ctx, r.first, r.count)
+	phase, open, err := f.keepOut(ctx, r)
 	if err != nil {
 		return 0, err
 	}
 	defer open()
+	var writes []*cluster.Write
+	defer func() { f.leave(ctx, phase, writes) }()
 	if f.guard != nil {
 		return 0, f.resealGuarded(ctx, r)
 	}
@@ -122,7 +137,6 @@ func (f *File) resealRun(ctx context.Context, r run) (bytes uint64, err error) {
 	}
 	defer read.Release()
 	newest, size := f.keys.Load().generation, f.info.SectorBytes
-	var writes []*cluster.Write
 	for i := range pieces {
 		p := &pieces[i]
 		if !p.Data() {

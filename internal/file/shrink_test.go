@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,52 @@ func TestNothingBehindTheEnd(t *testing.T) {
 		if err := <-done; err != nil || !asked {
 			t.Errorf("%v, asked %v", err, asked)
 		}
+	})
+}
+
+// TestResealBesideShrink: who re-seals is waited for as any write is, and writes nothing behind the end that was put: what was cut would be found again when the file grows. Its work ends where the file does that the
+// members keep, as nothing may come of a smaller one, and the keys of before would be gone.
+func TestResealBesideShrink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := shrinking()
+		phase, open, err := f.keepOut(t.Context(), run{0, 8, 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var asked atomic.Bool
+		done := make(chan error, 1)
+		go func() {
+			done <- f.shrinkBy(t.Context(), 4<<12, func(context.Context, uint64) (bool, error) {
+				asked.Store(true)
+				if _, _, err := f.keepOut(t.Context(), run{0, 3, 2}); blocktree.KindOf(err) != blocktree.OutOfRange {
+					t.Errorf("it would re-seal behind the end: %v", err)
+				}
+				phase, open, err := f.keepOut(t.Context(), run{0, 3, 1})
+				if err != nil {
+					return true, err
+				}
+				f.gate.leave(phase)
+				open()
+				if f.sectors() != 4 || f.kept() != 10 {
+					t.Errorf("%d sectors, of which %d are to be re-sealed", f.sectors(), f.kept())
+				}
+				return true, nil
+			})
+		}()
+		time.Sleep(time.Minute)
+		if asked.Load() {
+			t.Error("it was cut beside who re-seals what is cut")
+		}
+		f.gate.leave(phase)
+		open()
+		if err := <-done; err != nil || !asked.Load() {
+			t.Error(err)
+		}
+		phase, err = f.gate.pass(t.Context(), 0, 10)
+		if err != nil { // nobody is kept out any more
+			t.Fatal(err)
+		}
+		f.gate.leave(phase)
 	})
 }
 
