@@ -193,8 +193,6 @@ func (d *door) begun(ctx context.Context, path blocktree.Path, bytes, whole int6
 		return false, err
 	case i.Dir:
 		return false, anotherFile("it is a directory")
-	case !i.Encrypted: // no put made it, and who did may wait for what is put there
-		return false, anotherFile("it is not encrypted")
 	case i.SizeBytes != uint64(whole), i.Length != i.SizeBytes && (pad || i.Length != uint64(bytes)):
 		return false, anotherFile(fmt.Sprintf("it has another size, %d of %s", i.Length, cli.FormatSize(i.SizeBytes)))
 	}
