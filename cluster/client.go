@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -428,7 +429,28 @@ func (c *Client) ListAfter(ctx context.Context, path blocktree.Path, after strin
 	if err != nil {
 		return nil, false, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
 	}
+	if err := checkListing(a.Entries, after, a.More); err != nil {
+		return nil, false, &blocktree.Error{Op: "cluster.List", Path: path.Short(), Err: err}
+	}
 	return a.Entries, a.More, c.complete(ctx, a.Entries)
+}
+
+// checkListing refuses an answer that a directory cannot give: whoever goes on after its last name would not come to an end, or out of the directory.
+func checkListing(entries []meta.DirEntry, after string, more bool) error {
+	if more && len(entries) == 0 {
+		return blocktree.E("listing", blocktree.Invalid, errors.New("the node's answer makes no sense: there is more after nothing"))
+	}
+	for i := range entries {
+		n := entries[i].Name
+		if err := blocktree.CheckName(n); err != nil {
+			return blocktree.E("listing", blocktree.Invalid, fmt.Errorf("the node's answer makes no sense: %w", err))
+		}
+		if n <= after {
+			return blocktree.E("listing", blocktree.Invalid, errors.New("the node's answer makes no sense: names out of order"))
+		}
+		after = n
+	}
+	return nil
 }
 
 // startWait is how long CreateFile waits for nodes of the cluster that have never started, and both it and MakeDir for a cluster that is not founded yet.

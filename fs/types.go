@@ -6,6 +6,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/meta"
 	"blocktree/crypto/cred"
+	"blocktree/crypto/seal"
 )
 
 // Rights are what a caller may do with a file or directory (docs/design/0024).
@@ -97,7 +98,7 @@ type Entry struct {
 func InfoOf(i *meta.Inode) Info {
 	info := Info{ID: i.ID, Dir: i.Kind == meta.KindDir, Mode: i.Mode, UID: i.UID, GID: i.GID, Created: i.Created, Modified: i.Modified}
 	if !info.Dir {
-		info.SizeBytes, info.Length, info.SectorBytes, info.Code, info.Encrypted = i.SizeBytes, i.Length(), int(i.SectorBytes), i.Code, i.Suite != 0
+		info.SizeBytes, info.Length, info.SectorBytes, info.Code, info.Encrypted = i.SizeBytes, i.Length(), int(i.SectorBytes), i.Code, i.Suite != 0 && seal.Suite(i.Suite) != seal.None
 	}
 	return info
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/seal"
 )
 
 func newRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
@@ -146,4 +148,13 @@ func FuzzRequests(f *testing.F) {
 		entries, more, err := decodeEntries(b)
 		same("entries", err, func() []byte { return encodeEntries(entries, more) })
 	})
+}
+
+// A file says that it is encrypted if it is: one that is not is read, and written by who says that it is meant so, by that.
+func TestInfoSaysEncrypted(t *testing.T) {
+	for suite, want := range map[seal.Suite]bool{seal.XAES256GCM: true, seal.None: false, 0: false} {
+		if i := InfoOf(&meta.Inode{Kind: meta.KindFile, Suite: uint8(suite)}); i.Encrypted != want {
+			t.Errorf("suite %d: encrypted %v", suite, i.Encrypted)
+		}
+	}
 }

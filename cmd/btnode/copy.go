@@ -188,7 +188,7 @@ func (d *door) fetch(ctx context.Context, path blocktree.Path, to *os.File, loca
 // resumed says how much was there already, with --verbose.
 func (d *door) resumed(path blocktree.Path, kept int64) {
 	if d.tell != nil {
-		fmt.Fprintf(d.tell, "btnode: %s: %s were there already\n", path.Short(), about(kept))
+		fmt.Fprintf(d.tell, "btnode: %s: %s were there already\n", cli.PrintableName(path.Short()), about(kept))
 	}
 }
 

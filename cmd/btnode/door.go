@@ -113,7 +113,7 @@ func (d *door) close() {
 // used says which case was used, with --verbose.
 func (d *door) used(path blocktree.Path, number int, how string) {
 	if d.tell != nil {
-		fmt.Fprintf(d.tell, "btnode: %s: case %d, %s\n", path.Short(), number, how)
+		fmt.Fprintf(d.tell, "btnode: %s: case %d, %s\n", cli.PrintableName(path.Short()), number, how)
 	}
 }
 

@@ -112,7 +112,7 @@ func printUsage(c *cobra.Command, lines []usage, asJSON bool) error {
 	}
 	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 	for _, u := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%d files\t%d directories\t%s\n", about(int64(u.Length)), about(int64(u.Size)), u.Files, u.Directories, u.Path)
+		fmt.Fprintf(t, "%s\t%s\t%d files\t%d directories\t%s\n", about(int64(u.Length)), about(int64(u.Size)), u.Files, u.Directories, cli.PrintableName(u.Path))
 	}
 	return t.Flush()
 }

@@ -185,10 +185,10 @@ func printLines(c *cobra.Command, lines []fileLine, asJSON, long bool) error {
 			fmt.Fprintf(t, "%s\t%d:%d\t", l.bits(), l.UID, l.GID)
 		}
 		if l.Kind == "directory" {
-			fmt.Fprintf(t, "%s/\n", l.Path)
+			fmt.Fprintf(t, "%s/\n", cli.PrintableName(l.Path))
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", l.Path, sizeText(l.Size, l.Length), l.Code)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", cli.PrintableName(l.Path), sizeText(l.Size, l.Length), l.Code)
 	}
 	return t.Flush()
 }
@@ -259,7 +259,7 @@ func printStat(c *cobra.Command, l fileLine, asJSON bool) error {
 		return cli.PrintJSON(c.OutOrStdout(), l)
 	}
 	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "path\t%s\nkind\t%s\nid\t%s\n", l.Path, l.Kind, l.ID)
+	fmt.Fprintf(t, "path\t%s\nkind\t%s\nid\t%s\n", cli.PrintableName(l.Path), l.Kind, l.ID)
 	if l.Kind == "file" {
 		fmt.Fprintf(t, "size\t%s (%d bytes)\nsector\t%s\ncode\t%s\nencrypted\t%v\ndurability\t%s\n", cli.FormatSize(l.Size), l.Size,
 			cli.FormatSize(uint64(l.SectorSize)), l.Code, l.Encrypted, l.Durability)

@@ -22,7 +22,7 @@ somebody has been granted rights on it beside. With credentials it is file ls: t
 needs no identity.
 
 PATH may be a pattern, quoted for the shell: * is any part of a name, ? one character, [a-c] one of a to c, [^a-c] another one, a backslash before one of them is that itself; none of them reaches over a slash, and * fits names that begin with a dot, too. A path
-that is there as it is written is meant as it is written. That nothing fits is an error.
+that is there as it is written is meant as it is written. That nothing fits is an error. What does not print in a name is shown as in \x1b; --json has names as they are.
 
 --json prints an array of what file stat prints of one, but for access records and roots; without credentials it has what a filesystem service says.`,
 		Example:               "  btnode ls / --config client.yaml\n  btnode ls '/docs/*.txt' -l --config client.yaml\n  btnode ls /pub --anonymous --config client.yaml",

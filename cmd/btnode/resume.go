@@ -106,33 +106,61 @@ func resumeOut(ctx context.Context, f fs.File, to *os.File, local string, p *pro
 	}
 }
 
-// resumeIn has an open file that an earlier put began have all bytes of from, which is called local. What is there stays, zeros are written over, anything else is another file. It returns how many bytes were there.
+// resumeIn has an open file that an earlier put began have all bytes of from, which is called local. What is there stays, zeros are written over, anything else is another file; and of that nothing is written over,
+// which is why all is compared before the first byte is written. It returns how many bytes were there.
 func resumeIn(ctx context.Context, to fs.File, from io.ReaderAt, local string, size int64, p *progress) (kept int64, err error) {
 	defer p.end()
-	buf := make([]byte, copyBytes)
-	for off := int64(0); off < size; {
-		n := int(min(size-off, copyBytes))
-		if got, err := from.ReadAt(buf[:n], off); got < n && errors.Is(err, io.EOF) {
-			return kept, changedMeanwhile(local, "shorter")
-		} else if got < n {
-			return kept, localError("read", local, err)
-		}
-		sum, there, err := sumOf(ctx, to, uint64(off), n)
-		if err != nil {
-			return kept, err
-		}
-		if there == n && sha256.Sum256(buf[:n]) == sum {
-			kept += int64(n)
-		} else if err := overZeros(ctx, to, buf[:n], uint64(off)); err != nil {
-			return kept, err
-		}
-		off += int64(n)
+	missing := size // where the first piece is that is not there
+	err = begunPieces(ctx, to, from, local, 0, size, func(piece []byte, off int64, there bool) error {
 		p.copied(off, size)
+		if there {
+			kept += int64(len(piece))
+		} else {
+			missing = min(missing, off)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
-	return kept, nil
+	return kept, begunPieces(ctx, to, from, local, missing, size, func(piece []byte, off int64, there bool) error {
+		p.copied(off, size)
+		if there {
+			return nil
+		}
+		return to.WriteAt(ctx, piece, uint64(off))
+	})
 }
 
-// overZeros writes a piece where there are zeros, or the same bytes.
+// begunPieces goes through the pieces of from, from off on, and says of each whether it is in an open file; where it is not, there is nothing but zeros, and what belongs there, or it fails.
+func begunPieces(ctx context.Context, to fs.File, from io.ReaderAt, local string, off, size int64, do func(piece []byte, off int64, there bool) error) error {
+	buf, zeros := make([]byte, copyBytes), make([]byte, copyBytes)
+	for off < size {
+		n := int(min(size-off, copyBytes))
+		if got, err := from.ReadAt(buf[:n], off); got < n && errors.Is(err, io.EOF) {
+			return changedMeanwhile(local, "shorter")
+		} else if got < n {
+			return localError("read", local, err)
+		}
+		sum, got, err := sumOf(ctx, to, uint64(off), n)
+		if err != nil {
+			return err
+		}
+		there := got == n && sha256.Sum256(buf[:n]) == sum
+		if !there && (got != n || sha256.Sum256(zeros[:n]) != sum) {
+			if err := overZeros(ctx, to, buf[:n], uint64(off)); err != nil {
+				return err
+			}
+		}
+		if err := do(buf[:n], off, there); err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
+// overZeros fails unless a piece may be written: where there are zeros, or the same bytes.
 func overZeros(ctx context.Context, to fs.File, piece []byte, off uint64) error {
 	was := make([]byte, len(piece))
 	n, err := to.ReadAt(ctx, was, off)
@@ -147,7 +175,7 @@ func overZeros(ctx context.Context, to fs.File, piece []byte, off uint64) error 
 			return anotherFile(fmt.Sprintf("it has other bytes from %d on", off+uint64(at)))
 		}
 	}
-	return to.WriteAt(ctx, piece, off)
+	return nil
 }
 
 // anotherFile is the error of what is there and was not begun by a put of the same.

@@ -83,6 +83,19 @@ func TestPutResumes(t *testing.T) {
 			t.Errorf("another in %s: %v", what, err)
 		}
 	}
+	// another version of a whole file, which has zeros where the source has none: nothing of it is written over before it is refused
+	for what, last := range map[string]int{"differs at its end": size - 1, "differs in its second piece": copyBytes + 5} {
+		to := &carried{memory: memory{bytes.Clone(text)}}
+		clear(to.bytes[:copyBytes])
+		to.bytes[last] ^= 255
+		if to.bytes[last] == 0 {
+			to.bytes[last] = text[last]/2 + 100
+		}
+		was := bytes.Clone(to.bytes)
+		if _, err := resumeIn(t.Context(), to, bytes.NewReader(text), "a", size, &progress{}); blocktree.KindOf(err) != blocktree.Exists || to.written != 0 || !bytes.Equal(to.bytes, was) {
+			t.Errorf("another version, which %s: %d bytes written, %v", what, to.written, err)
+		}
+	}
 	_, err := resumeIn(t.Context(), &carried{memory: memory{make([]byte, size)}}, bytes.NewReader(text[:size-1]), "a", size, &progress{})
 	if blocktree.KindOf(err) != blocktree.Invalid {
 		t.Errorf("a source that became shorter: %v", err)

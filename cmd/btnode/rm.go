@@ -18,7 +18,7 @@ func newRm() *cobra.Command {
 		Use:   "rm PATH... --config FILE [--recursive] [--force]",
 		Short: "Remove files and directories",
 		Long: `rm removes files that nobody has open for writing, and empty directories; with --recursive a directory and all that is in it, which it does not ask about. There is no way back. PATH may be a
-pattern, as for ls. It goes into directories alone, as they are listed, and never out of what was named. The root directory is not removed.
+pattern, as for ls. It goes into directories alone, as they are listed, and never out of what was named. A directory beneath that has a cluster of its own, or runtimes, is emptied as well, and stays. The root directory is not removed.
 
 What cannot be removed is told, one by one, and the rest is removed; the exit code is then 1. With --force what is not there, or a pattern that nothing fits, is no error.`,
 		Example: `  btnode rm /docs/letter --config client.yaml

@@ -52,6 +52,8 @@ type opened struct {
 	mu     sync.RWMutex // write locked while raw changes
 	raw    fs.File      // nil of a directory, and of what is closed
 	room   uint64       // how far the cluster lets it be written: the end that it was last told
+	asked  uint64       // the end that the cluster was last asked to give it, which it may have where nobody answered
+	sized  uint64       // likewise the size
 	stuck  error        // why it cannot be used any more
 	closed bool
 
@@ -234,13 +236,18 @@ func (f *File) Seek(off int64, whence int) (int64, error) {
 func (f *File) ReadFrom(r io.Reader) (done int64, err error) {
 	buf := make([]byte, pieceBytes)
 	for {
-		n, err := io.ReadFull(r, buf)
+		n, err := 0, error(nil)
+		for n < len(buf) && err == nil { // not io.ReadFull: its ErrUnexpectedEOF may be r's own, which says that bytes are missing
+			var m int
+			m, err = r.Read(buf[n:])
+			n += m
+		}
 		m, werr := f.Write(buf[:n])
 		done += int64(m)
 		switch {
 		case werr != nil:
 			return done, werr
-		case err == io.EOF || err == io.ErrUnexpectedEOF:
+		case err == io.EOF:
 			return done, nil
 		case err != nil:
 			return done, err

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/iotest"
 
 	"blocktree"
 	"blocktree/crypto/cred"
@@ -333,5 +334,98 @@ func TestNoServiceIsNotAbsence(t *testing.T) {
 		if !fs.NoService(err) || errors.Is(err, iofs.ErrNotExist) || blocktree.HintOf(err) == "" {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// A source that ends before its time is no end: what says that bytes are missing is told, and what came before is there.
+func TestReadFromTellsOfACutSource(t *testing.T) {
+	_, tree := newMemory(t)
+	f, err := tree.Create(t.Context(), "/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := io.MultiReader(strings.NewReader("half"), iotest.ErrReader(io.ErrUnexpectedEOF))
+	if n, err := io.Copy(f, cut); n != 4 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a source that was cut: %d, %v", n, err)
+	}
+	if n, err := io.Copy(f, strings.NewReader("whole")); n != 5 || err != nil {
+		t.Errorf("one that was not: %d, %v", n, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tree.ReadFile(t.Context(), "/f"); string(got) != "halfwhole" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A8: what somebody else adds while a file is opened anew to grow is not written over; who grows it is told Busy, and of nothing that they do after that comes anything.
+func TestGrowsOverNobody(t *testing.T) {
+	for _, when := range []string{"stat", "open", "open after what failed"} {
+		m, tree := newMemory(t)
+		ctx := t.Context()
+		if err := tree.WriteFile(ctx, "/f", []byte("first "), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := tree.OpenFile(ctx, "/f", os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var theirs []byte
+		m.fail = func(op string) error {
+			n := m.nodes[m.root.Join("f")]
+			if op == "resize" && theirs == nil && when == "open after what failed" {
+				return kind(blocktree.NoSpace)
+			}
+			if strings.HasPrefix(when, op) && theirs == nil && !n.held {
+				n.bytes = append(n.bytes[:n.info.Length:n.info.Length], make([]byte, 512)...)
+				copy(n.bytes[n.info.Length:], "theirs")
+				n.info.Length += 6
+				n.bytes = append(n.bytes, make([]byte, 511-(len(n.bytes)-1)%512)...)
+				n.info.SizeBytes = uint64(len(n.bytes))
+				theirs = bytes.Clone(n.bytes[:n.info.Length])
+			}
+			return nil
+		}
+		for range 3 {
+			_, err = f.Write([]byte("ours"))
+			wantKind(t, when+": written", err, blocktree.Busy, nil)
+		}
+		wantKind(t, when+": truncated", f.Truncate(0), blocktree.Busy, nil)
+		wantKind(t, when+": closed", f.Close(), blocktree.Busy, nil)
+		if got, err := tree.ReadFile(ctx, "/f"); !bytes.Equal(got, theirs) || err != nil || m.open != 0 {
+			t.Errorf("%s: %q, %v, %d open, want %q", when, got, err, m.open, theirs)
+		}
+	}
+}
+
+// What the cluster did though nobody answered is not taken for what somebody else did.
+func TestGrowsAfterNoAnswer(t *testing.T) {
+	m, tree := newMemory(t)
+	ctx := t.Context()
+	f, err := tree.Create(ctx, "/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte("dear")); err != nil {
+		t.Fatal(err)
+	}
+	m.fail = func(op string) error {
+		if op != "length" {
+			return nil
+		}
+		m.nodes[m.root.Join("f")].info.Length = 4
+		return kind(blocktree.Unavailable)
+	}
+	wantKind(t, "an end that nobody answers for", f.Sync(), blocktree.Unavailable, nil)
+	m.fail = nil
+	if _, err := f.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := tree.Stat(ctx, "/f"); err != nil || info.Size() != 4+1<<20 {
+		t.Errorf("%v, %v", info, err)
 	}
 }

@@ -37,6 +37,7 @@ func (o *opened) open(ctx context.Context) error {
 	}
 	if o.info.ID == (blocktree.FileID{}) { // for the first time
 		o.end.Store(info.Length)
+		o.asked, o.sized = info.Length, info.Length
 	}
 	o.end.Store(min(o.end.Load(), info.Length)) // more only where making it longer failed
 	o.raw, o.info, o.room = raw, info, info.Length
@@ -82,15 +83,28 @@ func (o *opened) whole(bytes uint64) uint64 {
 // extend has the file be so many bytes, all of which may be written.
 func (f *File) extend(bytes uint64) error {
 	if bytes > f.info.SizeBytes {
-		if err := f.tree.door.Resize(f.ctx, f.path, bytes); err != nil {
+		if err := f.resize(bytes); err != nil {
 			return err
 		}
 		f.info.SizeBytes = bytes
 	}
-	return f.tree.door.SetLength(f.ctx, f.path, bytes)
+	return f.setLength(f.ctx, bytes)
 }
 
-// anew flushes and closes the file, does something to it by its name, and opens it again. Where it cannot be opened again it cannot be used any more.
+// setLength has the file end at a place.
+func (f *File) setLength(ctx context.Context, bytes uint64) error {
+	f.asked = bytes
+	return f.tree.door.SetLength(ctx, f.path, bytes)
+}
+
+// resize has the file be so many bytes; it is as long then where it was as long as it was large, or longer than it is large now.
+func (f *File) resize(bytes uint64) error {
+	f.sized = bytes
+	return f.tree.door.Resize(f.ctx, f.path, bytes)
+}
+
+// anew flushes and closes the file, does something to it by its name, and opens it again. Where it cannot be opened again, or somebody else has made it longer or shorter meanwhile, it cannot be used any more: what would be written
+// then was meant for the file as it was, and might be written over what they wrote.
 func (f *File) anew(change func() error) error {
 	if err := f.flush(f.ctx); err != nil {
 		return err
@@ -98,10 +112,16 @@ func (f *File) anew(change func() error) error {
 	err := f.raw.Close()
 	f.raw = nil
 	if err == nil {
-		if err = f.same(f.ctx); err == nil {
+		var info fs.Info
+		if info, err = f.same(f.ctx); err == nil {
+			if info.Length != f.room && info.Length != f.asked {
+				f.stuck = f.changed()
+				return f.stuck
+			}
 			err = change()
 		}
 	}
+	was := f.room
 	again, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), closeTimeout) // also where ctx ended meanwhile: what was written is there
 	defer cancel()
 	if e := f.open(again); e != nil {
@@ -109,17 +129,26 @@ func (f *File) anew(change func() error) error {
 		if err == nil {
 			err = e
 		}
+	} else if f.room != f.asked && (err == nil || f.room != was && f.room != f.sized) { // what failed may have been done, or begun
+		_ = f.raw.Close() // nothing was done with it
+		f.raw, f.stuck = nil, f.changed()
+		err = f.stuck
 	}
 	return err
 }
 
-// same fails unless the name is still that of the file.
-func (f *File) same(ctx context.Context) error {
+// changed is the error of a file that somebody else wrote while it was opened anew.
+func (f *File) changed() error {
+	return &blocktree.Error{Op: "files", Path: f.path.Short(), Kind: blocktree.Busy, Err: text("somebody else made it longer or shorter while it was opened anew"), Hint: "open it again, and see what is in it: one at a time writes a file"}
+}
+
+// same describes what has the name, and fails unless that is still the file.
+func (f *File) same(ctx context.Context) (fs.Info, error) {
 	info, err := f.tree.door.Stat(ctx, f.path)
 	if err == nil && info.ID != f.info.ID {
 		err = f.another()
 	}
-	return err
+	return info, err
 }
 
 // flush has what was written outlast the loss of power everywhere.
@@ -140,10 +169,10 @@ func (f *File) tell(ctx context.Context) error {
 	if end == f.room {
 		return nil
 	}
-	if err := f.same(ctx); err != nil {
+	if _, err := f.same(ctx); err != nil {
 		return err
 	}
-	err := f.tree.door.SetLength(ctx, f.path, end)
+	err := f.setLength(ctx, end)
 	if err == nil {
 		f.room = end
 	}
@@ -198,11 +227,11 @@ func (f *File) cut(n uint64) error {
 	}
 	return f.anew(func() error {
 		if to := f.whole(n); to < f.info.SizeBytes {
-			if err := f.tree.door.Resize(f.ctx, f.path, to); err != nil {
+			if err := f.resize(to); err != nil {
 				return err
 			}
 		}
-		return f.tree.door.SetLength(f.ctx, f.path, n)
+		return f.setLength(f.ctx, n)
 	})
 }
 

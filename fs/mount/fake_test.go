@@ -24,13 +24,14 @@ var (
 
 // fake is a Source in memory.
 type fake struct {
-	mu     sync.Mutex
-	files  map[blocktree.Path]*fakeFile
-	down   error // what everything fails with
-	pages  int   // entries in a page
-	opens  int
-	closed int
-	during func() // what happens in a Stat, without the lock
+	mu      sync.Mutex
+	files   map[blocktree.Path]*fakeFile
+	down    error // what everything fails with
+	pages   int   // entries in a page
+	opens   int
+	closed  int
+	during  func() // what happens in a Stat, without the lock
+	unheard bool   // what is open does not hear of another length
 }
 
 // fakeFile is a file or directory; its content is replaced, never changed.
@@ -137,6 +138,9 @@ func (f *opened) ReadAt(_ context.Context, p []byte, off uint64) (int, error) {
 		return 0, f.gone
 	}
 	data := f.fake.files[f.path].data
+	if f.fake.unheard {
+		data = data[:min(uint64(len(data)), f.info.Length)]
+	}
 	if off > uint64(len(data)) {
 		return 0, blocktree.E("fake", blocktree.OutOfRange, nil)
 	}

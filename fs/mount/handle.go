@@ -56,6 +56,7 @@ func (n *node) openOnce(ctx context.Context) (fs.File, error) {
 		_ = f.Close() // nothing was read
 		return nil, errOther
 	}
+	n.told.Store(f.Info().Length)
 	return f, nil
 }
 
@@ -89,12 +90,21 @@ func (h *handle) renew(ctx context.Context, failed fs.File) error {
 	return nil
 }
 
-// Read implements gofs.FileReader.
+// Read implements gofs.FileReader. What it returns is everybody's who reads the file, as the kernel keeps it, and what is short says where the file ends: so a handle that has not heard yet of a length that was told to the
+// kernel is opened anew, once.
 func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	n, first := 0, true
+	n, first, short := 0, true, true
 	err := h.node.tree.ask(ctx, func(ctx context.Context) (err error) {
 		f := h.current()
 		n, err = f.ReadAt(ctx, dest, uint64(off))
+		if end := errors.Is(err, io.EOF) || blocktree.KindOf(err) == blocktree.OutOfRange; end && short && uint64(off)+uint64(n) < h.node.told.Load() {
+			if err := h.renew(ctx, f); err != nil {
+				return err
+			}
+			short = false
+			f = h.current()
+			n, err = f.ReadAt(ctx, dest, uint64(off))
+		}
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil

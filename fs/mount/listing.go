@@ -3,10 +3,12 @@ package mount
 import (
 	"context"
 	"syscall"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"blocktree"
 	"blocktree/fs"
 )
 
@@ -18,6 +20,7 @@ type listing struct {
 	end   bool       // there is nothing behind the page
 	given uint64     // entries so far: the place in the directory
 	last  fs.Entry   // given last
+	asked time.Time  // when the page was asked for
 }
 
 var (
@@ -35,6 +38,7 @@ func (l *listing) next(ctx context.Context) (e fs.Entry, ok bool, err error) {
 			return fs.Entry{}, false, nil
 		}
 		more := false
+		l.asked = time.Now()
 		err := l.node.tree.ask(ctx, func(ctx context.Context) (err error) {
 			l.page, more, err = l.node.tree.source.ReadDirAfter(ctx, l.node.path(), l.after, 0)
 			return err
@@ -66,10 +70,10 @@ func (l *listing) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno
 	return &fuse.DirEntry{Name: e.Name, Ino: ino, Mode: kindBits(&e.Info), Off: l.given}, 0
 }
 
-// Lookup implements gofs.FileLookuper by what the listing says.
+// Lookup implements gofs.FileLookuper by what the listing says, while that is young enough: the kernel believes it for MountCacheFor from now on, and whoever lists may have paused.
 func (l *listing) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
-	if name != l.last.Name {
-		return l.node.Lookup(ctx, name, out) // the kernel reads what it was given once more
+	if name != l.last.Name || time.Since(l.asked) > blocktree.MountCacheFor {
+		return l.node.Lookup(ctx, name, out) // the kernel reads what it was given once more, or late
 	}
 	return l.node.child(ctx, &l.last.Info, out)
 }

@@ -202,6 +202,40 @@ func TestReadGivesUp(t *testing.T) {
 	})
 }
 
+// M3: who opened a file before it became longer does not have the kernel believe, for all, that it ends where it did; the service tells what is open of it only later.
+func TestLongerThanAHandleKnows(t *testing.T) {
+	c := newFake()
+	c.unheard = true
+	c.put("a", 10, "short")
+	a := lookup(t, grow(c), "a")
+	early, _, _ := a.Open(t.Context(), syscall.O_RDONLY)
+	if got, e := readAll(t, early, 0); got != "short" || e != 0 || c.opens != 1 {
+		t.Errorf("read %q, %v, opened %d times", got, e, c.opens)
+	}
+	c.put("a", 10, "longer than before")
+	late, _, _ := a.Open(t.Context(), syscall.O_RDONLY)
+	for what, off := range map[string]int64{"the beginning": 0, "the end of before": 5, "behind that": 7} {
+		if got, e := readAll(t, early, off); got != "longer than before"[off:] || e != 0 {
+			t.Errorf("%s is %q, %v", what, got, e)
+		}
+	}
+	if c.opens != 3 {
+		t.Errorf("opened %d times", c.opens)
+	}
+	c.put("a", 10, "x") // shorter: of that the kernel hears with the next open or attributes
+	if got, e := readAll(t, early, 0); got != "x" || e != 0 || c.opens != 4 {
+		t.Errorf("read %q, %v, opened %d times", got, e, c.opens)
+	}
+	if got, e := readAll(t, early, 0); got != "x" || e != 0 || c.opens != 4 {
+		t.Errorf("once more: %q, %v, opened %d times", got, e, c.opens)
+	}
+	early.(gofs.FileReleaser).Release(t.Context())
+	late.(gofs.FileReleaser).Release(t.Context())
+	if c.opens != c.closed {
+		t.Errorf("%d opened, %d closed", c.opens, c.closed)
+	}
+}
+
 func TestListing(t *testing.T) {
 	c := newFake()
 	var want []string
@@ -237,6 +271,37 @@ func TestListing(t *testing.T) {
 			t.Errorf("from %d: %v", from, got)
 		}
 	}
+}
+
+// M3: whoever lists a directory slowly is told what its files are then, not what they were when the page was asked for.
+func TestSlowListing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		for i, name := range []string{"a", "b", "c"} {
+			c.put(name, blocktree.Inode(10+i), "short")
+		}
+		d, _, _ := grow(c).OpendirHandle(t.Context(), 0)
+		l := d.(*listing)
+		defer l.Releasedir(t.Context(), 0)
+		next := func(name string, length uint64, errno syscall.Errno) {
+			t.Helper()
+			var out fuse.EntryOut
+			if e, err := l.Readdirent(t.Context()); err != 0 || e.Name != name {
+				t.Fatalf("%v, %v, not %s", e, err, name)
+			}
+			if _, err := l.Lookup(t.Context(), name, &out); err != errno || out.Attr.Size != length {
+				t.Errorf("%s is of %d bytes, %v, not %d", name, out.Attr.Size, err, length)
+			}
+		}
+		next("a", 5, 0)
+		c.put("b", 11, "longer than before")
+		c.mu.Lock()
+		delete(c.files, testRoot.Join("c"))
+		c.mu.Unlock()
+		time.Sleep(blocktree.MountCacheFor + time.Millisecond)
+		next("b", 18, 0)
+		next("c", 0, syscall.ENOENT)
+	})
 }
 
 func TestBounds(t *testing.T) {

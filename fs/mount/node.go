@@ -3,6 +3,7 @@ package mount
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -32,6 +33,7 @@ type node struct {
 	gofs.Inode
 	tree *tree
 	id   blocktree.FileID
+	told atomic.Uint64 // the length that was said last, which the kernel may go by
 }
 
 var (
@@ -104,7 +106,11 @@ func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*g
 	if e := n.tree.fill(info, &out.Attr); e != 0 {
 		return nil, e
 	}
-	return n.NewInode(ctx, &node{tree: n.tree, id: info.ID}, gofs.StableAttr{Mode: kindBits(info), Ino: out.Attr.Ino}), 0
+	i := n.NewInode(ctx, &node{tree: n.tree, id: info.ID}, gofs.StableAttr{Mode: kindBits(info), Ino: out.Attr.Ino})
+	if c, ok := i.Operations().(*node); ok { // it is the one that was there already, if one was
+		c.told.Store(info.Length)
+	}
+	return i, 0
 }
 
 // Lookup implements gofs.NodeLookuper.
@@ -135,6 +141,7 @@ func (n *node) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut
 	if e := n.same(&info); e != 0 {
 		return e
 	}
+	n.told.Store(info.Length)
 	return n.tree.fill(&info, &out.Attr)
 }
 

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,5 +143,29 @@ func TestMountsDirectoriesOnly(t *testing.T) {
 		if _, err := Dir(t.Context(), c, what.path, what.dir); blocktree.KindOf(err) != what.want {
 			t.Errorf("%s on %s: %v", what.path.Short(), what.dir, err)
 		}
+	}
+}
+
+// M3, with the kernel's pages: a program that has the file open since it was shorter reads it, and then one that opened it after.
+func TestMountedLonger(t *testing.T) {
+	c := newFake()
+	c.unheard = true
+	c.put("a", 10, "short")
+	_, dir := mounted(t, c)
+	early, err := os.Open(filepath.Join(dir, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
+	long := strings.Repeat("longer than before. ", 1000)
+	c.put("a", 10, long)
+	late, err := os.Open(filepath.Join(dir, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	_, _ = early.ReadAt(make([]byte, 100), 3) // what it reads is its own affair
+	if got, err := io.ReadAll(late); string(got) != long || err != nil {
+		t.Errorf("who opened it after it became longer reads %d bytes of %d, %v", len(got), len(long), err)
 	}
 }

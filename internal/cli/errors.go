@@ -3,6 +3,10 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"blocktree"
 )
@@ -73,10 +77,38 @@ func Hint(err error) string {
 	return outcomes()[blocktree.KindOf(err)].hint
 }
 
-// PrintError writes err as the two lines "name: error: …" and "name: hint: …". A failing writer is ignored: there is
+// PrintError writes err as the two lines "name: error: …" and "name: hint: …", as Printable has them. A failing writer is ignored: there is
 // nobody left to tell.
 func PrintError(w io.Writer, name string, err error) {
-	_, _ = fmt.Fprintf(w, "%s: error: %v\n%s: hint: %s\n", name, err, name, Hint(err))
+	_, _ = fmt.Fprintf(w, "%s: error: %s\n%s: hint: %s\n", name, Printable(err.Error()), name, Printable(Hint(err)))
+}
+
+// Printable returns text as a terminal may be shown it: what somebody else named a file moves no cursor, and says nothing in another's name. Characters that do not print are written as in Go, \x1b; lines and tabs stay
+// in what has them, which names of files are shown without.
+func Printable(text string) string { return escaped(text, "\n\t") }
+
+// PrintableName is Printable of a name or path, where a tab is no column.
+func PrintableName(name string) string { return escaped(name, "") }
+
+func escaped(text, keep string) string {
+	good := func(r rune) bool { return unicode.IsPrint(r) || strings.ContainsRune(keep, r) }
+	if utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !good(r) }) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		if r == utf8.RuneError && n == 1 {
+			fmt.Fprintf(&b, `\x%02x`, text[0])
+		} else if good(r) {
+			b.WriteRune(r)
+		} else {
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		text = text[n:]
+	}
+	return b.String()
 }
 
 // Invalid is a request that cannot succeed as typed: kind Invalid, exit code 2, with a hint that shows how it is typed.
