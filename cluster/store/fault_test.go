@@ -213,6 +213,11 @@ func TestNoSpaceEndsCheckpoint(t *testing.T) {
 	if _, err := appendSync(s, dataRecord(testFile, 1, 1, 512, version(2))); blocktree.KindOf(err) != blocktree.NoSpace {
 		t.Fatal(err)
 	}
+	s.logMu.Lock()
+	for s.noSpaceCount == 0 { // who appended is told before it is counted
+		s.syncedCond.Wait()
+	}
+	s.logMu.Unlock()
 	if err := early.Finish(); blocktree.KindOf(err) != blocktree.NoSpace {
 		t.Errorf("the early checkpoint: %v", err)
 	}
