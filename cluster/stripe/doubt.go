@@ -147,15 +147,13 @@ func (r *read) mustAgree(s *segment) bool {
 
 // agreed reports whether all that answered, or as many as are needed, have what a segment says.
 func (r *read) agreed(s *segment) bool {
-	with, heard := 0, 0
+	heard := 0
 	for i := range r.slots {
-		if a := r.slots[i].ans; a != nil {
+		if r.slots[i].ans != nil {
 			heard++
-			if has, _ := r.stands(a, s.first, s.version, s.kind); has {
-				with++
-			}
 		}
 	}
+	with := r.shown(s)
 	return with == heard || with >= r.needed()
 }
 
@@ -308,9 +306,27 @@ func (r *read) lacks(slot int, s *segment) bool {
 	})
 }
 
+// shown is how many members have what a segment says.
+func (r *read) shown(s *segment) (have int) {
+	for i := range r.slots {
+		if a := r.slots[i].ans; a != nil {
+			if has, _ := r.stands(a, s.first, s.version, s.kind); has {
+				have++
+			}
+		}
+	}
+	return have
+}
+
+// fewShow reports whether no more members have what a segment says than may lie, and the host does not know itself that it is settled.
+func (r *read) fewShow(s *segment) bool {
+	return r.shown(s) <= r.spare() && !r.host.settled(r.region, s.version) && r.c.mut != mutFewAccuse
+}
+
 // noteOthers names members whose answers do not go with what a read has found: that make data of its zeros or zeros of its data, or have not what they
 // acknowledged. That is a version which every member in sync has had durably since before it was asked, as it is of an epoch that was decided, or at or
-// below the watermark that went with the question.
+// below the watermark that went with the question. As few as may lie have nobody named for lacking it: with k = 1 one of them is read, and may show what was cut off
+// before the file grew again.
 func (r *read) noteOthers(segs []segment) {
 	for i := range r.slots {
 		a := r.slots[i].ans
@@ -326,7 +342,7 @@ func (r *read) noteOthers(segs []segment) {
 				continue
 			case a.contradicts(s.first, s.version, s.kind):
 				r.suspect(i, SuspectVersion, s.first, s.count)
-			case r.outvoted(s): // then it is more likely that who has it lies
+			case r.outvoted(s), r.fewShow(s): // then it is more likely, or as likely, that who has it lies
 				continue
 			case s.version.Epoch < r.layout.Epoch || !told.Less(s.version):
 				r.suspect(i, SuspectLost, s.first, s.count)

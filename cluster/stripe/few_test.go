@@ -162,3 +162,60 @@ func TestFewDeniedBesideARefusal(t *testing.T) {
 		}
 	}
 }
+
+// TestFewNameNobody: with k = 1 one member alone may show what was cut off before its file grew again, and who asks only one other hears from that that it has nothing there. Nobody is named for lacking
+// what no more members have than may lie. What more have is a write that the one without it has lost.
+func TestFewNameNobody(t *testing.T) {
+	for _, c := range []struct {
+		data, parity, have, answer int
+		named                      bool
+		mutant                     string
+	}{
+		{1, 2, 1, 2, false, ""}, {1, 2, 1, 3, false, ""}, {1, 2, 2, 3, true, ""}, {1, 1, 1, 2, true, ""}, {2, 1, 2, 3, true, ""}, {2, 4, 2, 5, false, ""}, {2, 4, 3, 5, true, ""},
+		{1, 2, 1, 2, true, "fewaccuse"},
+	} {
+		code := blocktree.Code{Data: c.data, Parity: c.parity}
+		l := testLayout(code)
+		for range 3 {
+			l = l.Acquire()
+		}
+		r := NewReader(ReaderConfig{Mutant: c.mutant}, 0)
+		for _, n := range l.Hosts[:c.answer] {
+			r.NodeUp(n, l.Incarnations[n])
+		}
+		old := blocktree.Version{Epoch: l.Epoch - 1, Sequence: 1}
+		r.Read(1, l, 0, 0, 1)
+		now, got, named := time.Duration(0), []Done(nil), []Suspect(nil)
+		for range 100 {
+			rd := r.Ready()
+			got, named = append(got, rd.Done...), append(named, rd.Suspects...)
+			for _, m := range slices.Clone(rd.Messages) {
+				at := slices.Index(l.Hosts, m.Node)
+				if at >= c.answer {
+					continue
+				}
+				a := *m
+				a.Answer = true
+				switch {
+				case at < c.have:
+					a.Extents = []Extent{{Count: 1, Version: old, Kind: Data}}
+					if m.Want != WantVersions {
+						a.Payload, a.Seals = make([]byte, code.ShardBytes(testSector)), make([]byte, SealBytes)
+					}
+				case m.Want != WantExact:
+					a.Extents = []Extent{{Count: 1}}
+				}
+				r.Step(&a)
+			}
+			now += 20 * time.Millisecond
+			r.Tick(now)
+		}
+		if len(got) != 1 || got[0].Err != blocktree.Other || got[0].Read.Pieces[0].Version != old {
+			t.Errorf("%+v: %+v", c, got)
+		}
+		lost := slices.ContainsFunc(named, func(s Suspect) bool { return s.Kind == SuspectLost && slices.Index(l.Hosts, s.Node) >= c.have })
+		if lost != c.named || !c.named && len(named) > 0 {
+			t.Errorf("%+v: %+v", c, named)
+		}
+	}
+}

@@ -97,6 +97,7 @@ const (
 	mutNewerExcuses
 	mutAwaitRefusal
 	mutFetchRefused
+	mutFewAccuse
 	mutantEnd
 )
 
@@ -190,6 +191,7 @@ var mutantNames = [mutantEnd]string{
 	mutNewerExcuses:     "newerexcuses: who has something newer in flight is not taken to deny what it has not (rule 6, 0029)",
 	mutAwaitRefusal:     "awaitrefusal: what few say is not weighed before those that refuse have answered (0029)",
 	mutFetchRefused:     "fetchrefused: shards of what few say are taken of who refused to say whether all hold it (rule 6, 0029)",
+	mutFewAccuse:        "fewaccuse: a member is named for lacking what no more have than may lie (0029)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -127,6 +127,7 @@ func liarKills() []kill {
 		{"trustfence", 14035, "I4 acknowledged is not voided"},
 		{"listany", 799, "I5 in sync has all"},
 		{"mindrefusals", 3580, "no convergence"},
+		{"fewaccuse", 5007944, "L2 the honest are not named"},
 	}
 }
 
