@@ -27,6 +27,36 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
+func TestRunsTakeNoMemory(t *testing.T) {
+	for _, suite := range []Suite{XAES256GCM, None} {
+		s, run, src := New(testKey, suite, testFile, 2), newTestRun(32, 4096), randomSector(32*4096)
+		if n := testing.AllocsPerRun(100, func() { s.SealRun(run, src, 4096, testIndex, testAt) }); n != 0 {
+			t.Errorf("%v: %v allocations per run", suite, n)
+		}
+	}
+}
+
+// BenchmarkSealRun is of a MiB, as one run and sector by sector.
+func BenchmarkSealRun(b *testing.B) {
+	const count, size = 256, 4096
+	s, run, src := New(testKey, XAES256GCM, testFile, 2), newTestRun(count, size), randomSector(count*size)
+	b.Run("run", func(b *testing.B) {
+		b.SetBytes(count * size)
+		for b.Loop() {
+			s.SealRun(run, src, size, testIndex, testAt)
+		}
+	})
+	b.Run("sectors", func(b *testing.B) {
+		var room [2][]byte
+		b.SetBytes(count * size)
+		for b.Loop() {
+			for i := range count {
+				s.SealParts(run.Parts(i, room[:0]), src[i*size:(i+1)*size], testIndex+blocktree.SectorIndex(i), testAt, run.Seal(i))
+			}
+		}
+	})
+}
+
 func BenchmarkSeal(b *testing.B) {
 	benchmarkSizes(b, func(b *testing.B, n int) {
 		s, sector, out, header := New(testKey, XAES256GCM, testFile, 2), randomSector(n), make([]byte, n), make([]byte, HeaderBytes)

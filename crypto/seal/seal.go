@@ -131,29 +131,33 @@ func (s *Sealer) SealParts(parts [][]byte, sector []byte, index blocktree.Sector
 	if n > blocktree.SectorBytesMax || len(header) != HeaderBytes {
 		invariant.Check(false, "seal %d bytes with a header of %d", n, len(header))
 	}
-	nonce, tag := HeaderNonce(header), HeaderTag(header)
 	if s.suite == None {
 		clear(header[nonceAt:])
-		leaf := Leaf(s.file, index, v, nonce, tag, sector)
+		leaf := Leaf(s.file, index, v, HeaderNonce(header), HeaderTag(header), sector)
 		copy(header, leaf[:])
 		scatter(parts, sector)
 		return
 	}
 	w := workspaces.Get().(*workspace)
 	defer workspaces.Put(w)
+	buf := w.room(n)
+	s.encrypt(w, buf, sector, index, v, header)
+	leaf := sha256.Sum256(buf[:leafPlaceBytes+n])
+	copy(header, leaf[:])
+	scatter(parts, buf[leafPlaceBytes:leafPlaceBytes+n])
+}
+
+// encrypt makes the input of a sector's leaf in buf, which has room for the tag behind it, and fills nonce and tag of the header.
+func (s *Sealer) encrypt(w *workspace, buf, sector []byte, index blocktree.SectorIndex, v blocktree.Version, header []byte) {
+	nonce, tag := HeaderNonce(header), HeaderTag(header)
 	session := s.take()
 	copy(w.nonce[:], session.prefix[:])
 	randomBytes(w.nonce[prefixBytes:])
 	s.putAdditional(w.additional[:], index, v)
-
-	buf := w.room(n)
 	session.aead.Seal(buf[:leafPlaceBytes], w.nonce[prefixBytes:], sector, w.additional[:])
 	copy(nonce, w.nonce[:])
-	copy(tag, buf[leafPlaceBytes+n:])
+	copy(tag, buf[leafPlaceBytes+len(sector):])
 	putPlace(buf, s.file, index, v, nonce, tag)
-	leaf := sha256.Sum256(buf[:leafPlaceBytes+n])
-	copy(header, leaf[:])
-	scatter(parts, buf[leafPlaceBytes:leafPlaceBytes+n])
 }
 
 // scatter cuts sealed into parts, the rest of which are zeros.

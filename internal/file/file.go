@@ -402,10 +402,7 @@ func (f *File) seal(r run, src []byte) (*cluster.Run, error) {
 	}
 	size := f.info.SectorBytes
 	out := f.handle.NewRun(r.region, r.first, uint32(r.count), v)
-	var room [blocktree.DataShardsMax][]byte
-	for i := range int(r.count) {
-		keys.newest.SealParts(out.Parts(i, room[:0]), src[i*size:(i+1)*size], r.first+blocktree.SectorIndex(i), v, out.Seal(i))
-	}
+	keys.newest.SealRun(out, src[:int(r.count)*size], size, r.first, v)
 	return out, nil
 }
 

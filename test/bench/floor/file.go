@@ -140,16 +140,21 @@ func (f *file) finish(r *request, err error) {
 	end(err)
 }
 
+// Parts is the place of a sealed sector in the data shards, for SealRun.
+func (r *request) Parts(i int, parts [][]byte) [][]byte {
+	for _, s := range r.shards[:dataShards] {
+		parts = append(parts, s[i*shardBytes:(i+1)*shardBytes])
+	}
+	return parts
+}
+
+// Seal is the place of a sector's header.
+func (r *request) Seal(i int) []byte { return r.seals[i*seal.HeaderBytes : (i+1)*seal.HeaderBytes] }
+
 // write seals, codes and sends; src is not used any more when it returns.
 func (f *file) write(r *request, src []byte) error {
 	v := blocktree.Version{Epoch: 1, Sequence: 1}
-	var room [dataShards][]byte
-	for i := range r.count {
-		for s := range room {
-			room[s] = r.shards[s][i*shardBytes : (i+1)*shardBytes]
-		}
-		f.seal.SealParts(room[:], src[i*sectorBytes:(i+1)*sectorBytes], r.first+blocktree.SectorIndex(i), v, r.seals[i*seal.HeaderBytes:(i+1)*seal.HeaderBytes])
-	}
+	f.seal.SealRun(r, src[:r.count*sectorBytes], sectorBytes, r.first, v)
 	if err := f.codec.Encode(r.shards[:]); err != nil {
 		return err
 	}

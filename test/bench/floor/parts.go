@@ -112,11 +112,11 @@ func allParts(ctx context.Context, dir string) ([]part, func(), error) {
 	}
 	v := blocktree.Version{Epoch: 1, Sequence: 1}
 	list := []part{
-		{"a sector's seal, leaf and place in shards", 1, 0, sectors(func(i int, room [][]byte) error {
-			sealer.SealParts(room, src[i*sectorBytes:(i+1)*sectorBytes], blocktree.SectorIndex(i), v, seals[i*seal.HeaderBytes:(i+1)*seal.HeaderBytes])
+		{"seals, leaves and places in shards", 1, 0, func() error {
+			sealer.SealRun(&request{shards: shards, seals: seals}, src, sectorBytes, 0, v)
 			return nil
-		})},
-		{"  of that SHA-256", 0, 0, sectors(func(i int, _ [][]byte) error { _ = sha256.Sum256(src[i*sectorBytes : (i+1)*sectorBytes]); return nil })},
+		}},
+		{"  leaves of that size, one by one", 0, 0, sectors(func(i int, _ [][]byte) error { _ = sha256.Sum256(src[i*sectorBytes : (i+1)*sectorBytes]); return nil })},
 		{"parity", 1, 0, func() error { return codec.Encode(shards[:]) }},
 		{"CRC of each sector of a shard", 3, 2, sectors(func(i int, room [][]byte) error {
 			_ = shardCRC(uint64(i), seals[i*seal.HeaderBytes:(i+1)*seal.HeaderBytes], room[0])
