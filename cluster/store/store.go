@@ -65,6 +65,7 @@ type Store struct {
 	overfull        bool       // the compactor cannot keep up: groups wait for it
 	compactSeen     uint64     // nextSequence when the compactor looked last
 	noSpaceCount    uint64
+	toldIndirect    bool // that the file system has no direct writes
 	logBytes        int64
 	stats           Stats
 	indexNumber     uint32

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"os"
+	"strconv"
 	"sync"
 
 	"blocktree"
@@ -20,6 +22,13 @@ const alpn = "floor/1"
 
 // recordAlign is where records begin.
 const recordAlign = 512
+
+// directBytesMin is how long the payload of a record is at least that is written past the page cache.
+var directBytesMin = func() int {
+	n, err := strconv.Atoi(os.Getenv("DIRECT"))
+	if err != nil { return 1<<30 }
+	return n
+}()
 
 // recordHeaderBytes is what a record's header takes in the log of cluster/store.
 const recordHeaderBytes = 160
@@ -141,10 +150,14 @@ func (n *node) receive() error {
 // takeWrite receives a write where it is written from, and makes its CRCs.
 func (n *node) takeWrite(h frameHeader) error {
 	payload := int(h.count) * shardBytes
-	bytes := (recordHeaderBytes + payload + int(h.count)*metaBytes + recordAlign - 1) &^ (recordAlign - 1)
+	align := recordAlign
+	if payload >= directBytesMin {
+		align = vfs.DirectBytes
+	}
+	bytes := (recordHeaderBytes + payload + int(h.count)*metaBytes + align - 1) &^ (align - 1)
 	r, _ := n.free.Get().(*record)
 	if r == nil || cap(r.buf) < bytes {
-		r = &record{buf: make([]byte, bytes)}
+		r = &record{buf: vfs.DirectMemory(bytes)}
 	}
 	r.header, r.buf = h, r.buf[:bytes]
 	body := r.buf[recordHeaderBytes:]
@@ -198,7 +211,7 @@ func (n *node) commit() error {
 				n.end += int64(len(group[to].buf))
 			}
 			if len(bufs) > 0 {
-				if _, err := n.log.WritevAt(bufs, begin); err != nil {
+				if err := n.write(bufs, begin); err != nil {
 					return err
 				}
 				n.keep(group[from:to], begin)
@@ -219,6 +232,20 @@ func (n *node) commit() error {
 			return err
 		}
 	}
+}
+
+// write writes a part of a group, past the page cache if all of it is long records.
+func (n *node) write(bufs [][]byte, at int64) error {
+	direct := at%vfs.DirectBytes == 0
+	for _, b := range bufs {
+		direct = direct && vfs.CanBeDirect(b)
+	}
+	if f, ok := n.log.(vfs.Direct); ok && direct {
+		_, err := f.WriteDirectAt(bufs, at)
+		return err
+	}
+	_, err := n.log.WritevAt(bufs, at)
+	return err
 }
 
 // keep notes where the sectors of records lie.
