@@ -60,7 +60,7 @@ func (s *Store) write(first *item, end int64) error {
 	if !first.direct || !can {
 		if rest := min(roundUpDirect(end), s.opts.SegmentBytes) - end; rest > 0 && first.seg.recycled {
 			// What is left of the last block is in the file, and not in memory where it was written past it: else the system would read it now.
-			s.iov = append(s.iov, zeroBlock[:rest])
+			s.iov = append(s.iov, s.zeroBlock[:rest])
 		}
 		_, err := first.seg.file.WritevAt(s.iov, at)
 		return err
@@ -69,8 +69,6 @@ func (s *Store) write(first *item, end int64) error {
 	s.noteDirect(direct, end-at)
 	return err
 }
-
-var zeroBlock [vfs.DirectBytes]byte
 
 // noteDirect counts what was written past the page cache, and says once that it could not be.
 func (s *Store) noteDirect(direct bool, bytes int64) {

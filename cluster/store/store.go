@@ -22,13 +22,14 @@ type Store struct {
 	lock   io.Closer
 	starts uint64
 
-	segs     *segments
-	pins     *pins
-	ix       *index
-	bufs     buffers
-	readBufs readBuffers
-	iov      [][]byte // the committer's
-	writing  *segment // the committer's: the last segment that it wrote to
+	segs      *segments
+	pins      *pins
+	ix        *index
+	bufs      buffers
+	readBufs  readBuffers
+	iov       [][]byte              // the committer's
+	zeroBlock [vfs.DirectBytes]byte // nobody writes to it
+	writing   *segment              // the committer's: the last segment that it wrote to
 
 	prepareMu sync.Mutex // held while segments are made
 

@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"path/filepath"
-	"os"
-	"strconv"
 	"sync"
 
 	"blocktree"
@@ -23,15 +21,8 @@ const alpn = "floor/1"
 // recordAlign is where records begin.
 const recordAlign = 512
 
-// directBytesMin is how long the payload of a record is at least that is written past the page cache.
-var directBytesMin = func() int {
-	n, err := strconv.Atoi(os.Getenv("DIRECT"))
-	if err != nil { return 1<<30 }
-	return n
-}()
-
 // recordHeaderBytes is what a record's header takes in the log of cluster/store.
-const recordHeaderBytes = 160
+const recordHeaderBytes = blocktree.RecordHeaderBytes
 
 // node is one of the three: a log, and in memory where each sector lies in it.
 type node struct {
@@ -151,7 +142,7 @@ func (n *node) receive() error {
 func (n *node) takeWrite(h frameHeader) error {
 	payload := int(h.count) * shardBytes
 	align := recordAlign
-	if payload >= directBytesMin {
+	if payload >= blocktree.DirectBytesMin {
 		align = vfs.DirectBytes
 	}
 	bytes := (recordHeaderBytes + payload + int(h.count)*metaBytes + align - 1) &^ (align - 1)
@@ -205,6 +196,9 @@ func (n *node) commit() error {
 			continue
 		}
 		for from := 0; from < len(group); {
+			if len(group[from].buf) >= blocktree.DirectBytesMin {
+				n.end = (n.end + vfs.DirectBytes - 1) &^ (vfs.DirectBytes - 1)
+			}
 			begin, to := n.end, from
 			for bufs = bufs[:0]; to < len(group) && n.end+int64(len(group[to].buf)) <= n.logBytes; to++ {
 				bufs = append(bufs, group[to].buf)
@@ -238,7 +232,7 @@ func (n *node) commit() error {
 func (n *node) write(bufs [][]byte, at int64) error {
 	direct := at%vfs.DirectBytes == 0
 	for _, b := range bufs {
-		direct = direct && vfs.CanBeDirect(b)
+		direct = direct && len(b) >= blocktree.DirectBytesMin && vfs.CanBeDirect(b)
 	}
 	if f, ok := n.log.(vfs.Direct); ok && direct {
 		_, err := f.WriteDirectAt(bufs, at)
