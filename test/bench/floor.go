@@ -14,7 +14,7 @@ import (
 // floorNamed is test/bench/floor: what a request costs that has nothing done to it but what cannot be left out.
 const floorNamed = "floor"
 
-// floorMiB is its size: what a node of it keeps and writes around in, in its page cache like that of the real ones.
+// floorMiB is its size: what a node of it keeps and writes around in, in its page cache like that of the real ones once it was read.
 const floorMiB = 128
 
 // floorDir is where its logs are.
