@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -143,7 +144,7 @@ func errorsOf(errs ...error) error {
 	return nil
 }
 
-// TestDirectOnDisk: the same on the file system that tests have, whatever it can.
+// TestDirectOnDisk: the same on the file system that tests have, whatever it can. Segments that are full have no second file open.
 func TestDirectOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := Create(vfs.Disk{}, dir, testID, directOptions); err != nil {
@@ -154,6 +155,21 @@ func TestDirectOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := directWorld(t, s)
+	open, twice := map[string]int{}, 0
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if name, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(name, dir+"/"+segmentPrefix) {
+			if open[name]++; open[name] > 1 {
+				twice++
+			}
+		}
+	}
+	if len(open) < 5 || twice > 1 {
+		t.Errorf("%d of %d segments are open twice, though one is written to", twice, len(open))
+	}
 	if err := errorsOf(checkVersions(s, want), s.Close(nil)); err != nil {
 		t.Error(err)
 	}

@@ -151,6 +151,9 @@ func (ss *segments) unpin(s *segment) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	s.keep = false
+	if f, can := s.file.(vfs.Direct); can {
+		f.EndDirect() // nothing is written to it any more
+	}
 	ss.closeIdle()
 }
 

@@ -71,6 +71,9 @@ func (f *crashFile) WriteDirectAt(bufs [][]byte, off int64) (bool, error) {
 	return !f.c.NoDirect, err
 }
 
+// EndDirect implements Direct: nothing is needed.
+func (f *crashFile) EndDirect() {}
+
 // write takes ownership of p. Where there is no room it writes what fits, as a disk does.
 func (f *crashFile) write(op string, p []byte, off int64) (n int, err error) {
 	err = f.do(op, func() error {

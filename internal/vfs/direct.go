@@ -20,6 +20,8 @@ type Direct interface {
 	// length and off must be multiples of DirectBytes, or it is Invalid and nothing is written. What is written is neither more durable nor
 	// less than what WritevAt writes, and is what reads find from then on.
 	WriteDirectAt(bufs [][]byte, off int64) (direct bool, err error)
+	// EndDirect gives back what direct writes need of the system. Later ones go through the cache.
+	EndDirect()
 }
 
 // CanBeDirect reports whether a piece of memory may be in a direct write.
@@ -119,6 +121,9 @@ func (f *diskFile) WriteDirectAt(bufs [][]byte, off int64) (direct bool, err err
 	}
 	return direct, nil
 }
+
+// EndDirect implements Direct.
+func (f *diskFile) EndDirect() { f.direct.close() }
 
 func writevTo(f *os.File, part [][]byte, off int64) error {
 	conn, err := f.SyscallConn()

@@ -57,7 +57,7 @@ func conformDirect(t *testing.T, fs FS, dir string) {
 func TestNoDirectWay(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
 	for what, harm := range map[string]func(f *diskFile){
-		"refused":        func(f *diskFile) { f.direct.close() },
+		"ended":          func(f *diskFile) { f.EndDirect() },
 		"without a name": func(*diskFile) { ok(t, Disk{}.Remove(name)) },
 		"another's name": func(*diskFile) {
 			ok(t, Disk{}.Rename(name, name+"2"))

@@ -254,6 +254,13 @@ func (f *faultFile) WriteDirectAt(bufs [][]byte, off int64) (bool, error) {
 	return false, err
 }
 
+// EndDirect implements Direct, if what is under it does.
+func (f *faultFile) EndDirect() {
+	if under, can := f.File.(Direct); can {
+		under.EndDirect()
+	}
+}
+
 func (f *faultFile) Datasync() error {
 	if err := f.f.simple(FaultSync, "Datasync", f.name); err != nil {
 		return err
