@@ -176,6 +176,13 @@ const (
 	SpacePercentMin     = 130
 	SpacePercentMax     = 300
 
+	// RecordHeaderBytes is what stands before the payload of a record in a store's segments. The body of a long message lies so far behind a multiple of 4096 in memory, so that its
+	// first payload can be written from there past the page cache (docs/design/0053).
+	RecordHeaderBytes = 160
+
+	// DirectBytesMin is the payload from which on a record is written so: below it what the padding takes, up to 7 KiB, is more than 3 %, and the gain is small.
+	DirectBytesMin = 256 << 10
+
 	// GroupCommitBytesMax bounds the records that wait for one fdatasync.
 	GroupCommitBytesMax = 32 << 20
 

@@ -17,12 +17,22 @@ type item struct {
 	offset  uint32
 	buf     []byte      // header, and behind the payload: metadata and padding
 	payload []byte      // the caller's
+	split   int         // of buf, so much is before the payload
+	direct  bool        // written past the page cache: see direct.go
 	at      place       // of a data record, to unpin it if it fails; else 0
 	record  bool        // not a segment header
 	voids   []sequences // of a segment header, to be named again if it is not written
 }
 
 func (it *item) bytes() int64 { return int64(len(it.buf) + len(it.payload)) }
+
+// startAt is where the item begins in a segment of which end bytes are taken.
+func (it *item) startAt(end int64) int64 {
+	if it.direct {
+		return roundUpDirect(end)
+	}
+	return end
+}
 
 // call is one Append: items up to end belong to it or to calls before.
 type call struct {
@@ -163,7 +173,10 @@ func (s *Store) encode(items []item, recs []Record) ([]item, error) {
 }
 
 func (s *Store) encodeOne(h *header, r *Record) item {
-	it := item{record: true, payload: r.Payload}
+	if s.isDirect(h, r) {
+		return s.encodeDirect(h, r)
+	}
+	it := item{record: true, payload: r.Payload, split: headerBytes}
 	if r.Kind == KindControl {
 		it.payload = r.Blob
 		h.bodyCRC = crcOf(r.Blob)
@@ -198,15 +211,16 @@ func (s *Store) rollsFor(items []item) int {
 	end := s.active.end
 	for i := range items {
 		n := items[i].bytes()
-		if end+n <= s.opts.SegmentBytes {
-			end += n
+		if start := items[i].startAt(end); start+n <= s.opts.SegmentBytes {
+			end = start + n
 			continue
 		}
 		rolls++
-		end = n + segmentHeaderRoom
+		end = segmentHeaderRoom
 		if rolls == 1 {
-			end = n + s.headerRoom()
+			end = s.headerRoom()
 		}
+		end = items[i].startAt(end) + n
 	}
 	return rolls
 }
@@ -218,10 +232,12 @@ func (s *Store) enqueue(recs []Record, items []item, done func(error)) []Ref {
 	for i := range items {
 		it := &items[i]
 		n := it.bytes()
-		if s.active.end+n > s.opts.SegmentBytes {
+		if it.startAt(s.active.end)+n > s.opts.SegmentBytes {
 			s.roll()
 		}
-		it.seg, it.offset = s.active, uint32(s.active.end)
+		start := it.startAt(s.active.end)
+		n += start - s.active.end // what is left free before it is taken, too
+		it.seg, it.offset = s.active, uint32(start)
 		s.active.end += n
 		placeHeader(it.buf, s.nextSequence, it.seg.number, it.offset)
 		s.nextSequence++
@@ -272,9 +288,10 @@ func patchSynced(b []byte, synced uint64) {
 
 // buffers keeps the buffers of headers and metadata for the next records: short ones, and those of long records.
 type buffers struct {
-	mu    sync.Mutex
-	short [][]byte
-	long  [][]byte
+	mu     sync.Mutex
+	short  [][]byte
+	long   [][]byte
+	direct [][]byte
 }
 
 // Short buffers have bufferBytesMin to bufferBytesMax, long ones longBufferBytes: what the longest record has beside its payload. Of these as many are kept as
@@ -314,6 +331,10 @@ func (b *buffers) put(items []item) {
 		items[i].buf = nil
 		switch n := cap(buf); {
 		case !items[i].record:
+		case items[i].direct:
+			if len(b.direct) < longBuffersMax {
+				b.direct = append(b.direct, buf)
+			}
 		case n >= bufferBytesMin && n <= bufferBytesMax && len(b.short) < buffersMax:
 			b.short = append(b.short, buf)
 		case n == longBufferBytes && len(b.long) < longBuffersMax:

@@ -222,24 +222,25 @@ func (s *Store) prepareLoop() {
 	}
 }
 
-// writeGroup writes items, one call per segment.
+// writeGroup writes items, one call for all that lie side by side and are written in the same way.
 func (s *Store) writeGroup(items []item) error {
 	for from := 0; from < len(items); {
-		seg := items[from].seg
+		first, end := &items[from], int64(items[from].offset)
 		s.iov = s.iov[:0]
 		to := from
-		for ; to < len(items) && items[to].seg == seg; to++ {
+		for ; to < len(items) && items[to].seg == first.seg && items[to].direct == first.direct && int64(items[to].offset) == end; to++ {
 			it := &items[to]
+			end += it.bytes()
 			if len(it.payload) == 0 {
 				s.iov = append(s.iov, it.buf)
 				continue
 			}
-			s.iov = append(s.iov, it.buf[:headerBytes], it.payload)
-			if len(it.buf) > headerBytes {
-				s.iov = append(s.iov, it.buf[headerBytes:])
+			s.iov = append(s.iov, it.buf[:it.split], it.payload)
+			if len(it.buf) > it.split {
+				s.iov = append(s.iov, it.buf[it.split:])
 			}
 		}
-		_, err := seg.file.WritevAt(s.iov, int64(items[from].offset))
+		err := s.write(first, end)
 		clear(s.iov)
 		if err != nil {
 			return err

@@ -8,7 +8,7 @@
 // Its ordering rules:
 //
 //  1. Append gives records their places and their order in the log, and returns.
-//  2. The committer writes all that waits, in that order, and syncs once.
+//  2. The committer writes all that waits, in that order, long records past the page cache, and syncs once.
 //  3. Only then are the callbacks called, in order. After an error of write or sync no callback ever gets nil again.
 //  4. The machine, having learned that a version is committed, calls Index; before that the record is pending and found
 //     only by its Ref, which the machine keeps.

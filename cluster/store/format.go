@@ -14,7 +14,7 @@ const (
 	format = 1
 
 	align       = 512 // records start at multiples of it
-	headerBytes = 160
+	headerBytes = blocktree.RecordHeaderBytes
 	metaBytes   = SealBytes + 4 // per sector, behind the payload
 
 	recordMagic  = 0x42547231 // "BTr1"

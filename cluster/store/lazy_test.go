@@ -267,3 +267,21 @@ func TestSyncDoesNotHurryAGroup(t *testing.T) {
 		t.Errorf("a group waited only %v", waited)
 	}
 }
+
+// TestCrashWithLazyRecords: the same with records that nobody waits for: a kill takes none that was said to be written, a loss of power
+// none that is before a sync.
+func TestCrashWithLazyRecords(t *testing.T) {
+	clones := 0
+	for seed := range uint64(4) {
+		w := newWorld(t, seed, forgetNothing)
+		w.lazy = true
+		w.run(3, 60)
+		if len(w.failures) > 0 {
+			t.Fatalf("seed %d: %s", seed, w.failures[0])
+		}
+		clones += w.clones
+	}
+	if clones < 100 {
+		t.Errorf("only %d crashes were tried", clones)
+	}
+}

@@ -72,7 +72,7 @@ func (s *Store) removeRetired() (removed bool) {
 // recycle makes segment n of a file that was kept, durable under its new name before anything is written to it: else a power
 // loss could bring it back as the dead segment that it was, to be removed.
 func (s *Store) recycle(old *segment, n uint32) (*segment, error) {
-	seg := &segment{number: n, name: segmentName(s.dir, n), bytes: s.opts.SegmentBytes, keep: true}
+	seg := &segment{number: n, name: segmentName(s.dir, n), bytes: s.opts.SegmentBytes, keep: true, recycled: true}
 	if err := s.fs.Rename(old.name, seg.name); err != nil {
 		return nil, errors.Join(err, s.fs.Remove(old.name)) // nobody else would
 	}

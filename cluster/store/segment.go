@@ -42,6 +42,8 @@ type segment struct {
 	end    int64 // where the next record goes; guarded by Store.logMu, final once the segment is not active
 	bytes  int64 // of the file; guarded by Store.logMu
 
+	recycled bool // made of the file of a dead one
+
 	file  vfs.File // nil while closed; guarded by segments.mu
 	users int      // readers within the file; guarded by segments.mu
 	keep  bool     // not to be closed: active or prepared; guarded by segments.mu
@@ -149,6 +151,9 @@ func (ss *segments) unpin(s *segment) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	s.keep = false
+	if f, can := s.file.(vfs.Direct); can {
+		f.EndDirect() // nothing is written to it any more
+	}
 	ss.closeIdle()
 }
 

@@ -22,13 +22,14 @@ type Store struct {
 	lock   io.Closer
 	starts uint64
 
-	segs     *segments
-	pins     *pins
-	ix       *index
-	bufs     buffers
-	readBufs readBuffers
-	iov      [][]byte // the committer's
-	writing  *segment // the committer's: the last segment that it wrote to
+	segs      *segments
+	pins      *pins
+	ix        *index
+	bufs      buffers
+	readBufs  readBuffers
+	iov       [][]byte              // the committer's
+	zeroBlock [vfs.DirectBytes]byte // nobody writes to it
+	writing   *segment              // the committer's: the last segment that it wrote to
 
 	prepareMu sync.Mutex // held while segments are made
 
@@ -65,6 +66,7 @@ type Store struct {
 	overfull        bool       // the compactor cannot keep up: groups wait for it
 	compactSeen     uint64     // nextSequence when the compactor looked last
 	noSpaceCount    uint64
+	toldIndirect    bool // that the file system has no direct writes
 	logBytes        int64
 	stats           Stats
 	indexNumber     uint32

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"time"
@@ -181,6 +182,7 @@ type Stats struct {
 	Records     uint64 // appended and durable
 	Bytes       uint64 // of those
 	Checkpoints uint64
+	DirectBytes uint64 // of Bytes, written past the page cache
 	Recycled    uint64 // segments made of the files of dead ones
 	CacheBytes  int64  // of index pages in memory
 	DirtyBytes  int64  // of these, changed since the last checkpoint
@@ -231,6 +233,7 @@ type Options struct {
 	mutant       mutant // tests only: which duty to forget
 	compactEager bool   // tests only: compact whatever can be
 	compactNever bool   // tests only: they take the compactor's turns themselves
+	directMin    int    // tests only: default blocktree.DirectBytesMin
 }
 
 // mutant names a duty that a test makes the store forget, to prove that the tests notice.
@@ -285,6 +288,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SpacePercent < blocktree.SpacePercentMin || o.SpacePercent > blocktree.SpacePercentMax {
 		return o, blocktree.E("store.Options", blocktree.Invalid, fmt.Errorf("segments that take %d %% of what is live", o.SpacePercent))
 	}
+	o.directMin = cmp.Or(o.directMin, blocktree.DirectBytesMin)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

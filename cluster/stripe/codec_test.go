@@ -142,6 +142,15 @@ func FuzzRestoreMember(f *testing.F) {
 	})
 }
 
+// TestPayloadIsFirst: the payload of a message's record is where its body begins, so that a store writes it from there (docs/design/0053).
+func TestPayloadIsFirst(t *testing.T) {
+	h, b := joined(&Message{Kind: KindPrepare, ID: 7, Record: &Record{Kind: RecordData, Count: 1, ShardBytes: 2048, Payload: make([]byte, 2048), Seals: make([]byte, SealBytes)}})
+	m, err := DecodeMessage(h, b)
+	if err != nil || &m.Record.Payload[0] != &b[0] {
+		t.Errorf("the payload begins elsewhere than the body: %v", err)
+	}
+}
+
 // TestEncodeAllocates: a message costs one piece of memory, and one for lists too long for a header; those that every read's answer has are not.
 func TestEncodeAllocates(t *testing.T) {
 	for name, m := range map[string]*Message{

@@ -76,6 +76,7 @@ func nodeTable() []metrics.Metric {
 		"bt_store_checkpoints_total", "Checkpoints that were written.",
 		"bt_store_compacted_bytes_total", "Bytes that compaction copied.",
 		"bt_store_compacted_segments_total", "Segments that compaction emptied.",
+		"bt_store_direct_bytes_total", "Bytes of long records that were written past the page cache.",
 		"bt_store_recycled_segments_total", "Segments that were made of the files of dead ones.",
 		"bt_store_damaged_sectors_total", "Damaged sectors that compaction met.",
 		"bt_store_no_space_total", "Groups of records that found no space on the disk.")
@@ -153,6 +154,7 @@ func tellStore(to *metrics.Sink, s *cluster.ServiceStats) {
 	to.Count("bt_store_checkpoints_total", x.Checkpoints)
 	to.Count("bt_store_compacted_bytes_total", x.CompactedBytes)
 	to.Count("bt_store_compacted_segments_total", x.CompactedSegments)
+	to.Count("bt_store_direct_bytes_total", x.DirectBytes)
 	to.Count("bt_store_recycled_segments_total", x.Recycled)
 	to.Count("bt_store_damaged_sectors_total", x.DamagedSectors)
 	to.Count("bt_store_no_space_total", x.NoSpace)

@@ -9,8 +9,21 @@ import (
 	"blocktree/internal/invariant"
 )
 
-// alignBytes is the alignment of every body of at least as many bytes, what O_DIRECT asks of memory.
-const alignBytes = 4096
+// alignBytes is the alignment of every body of at least as many bytes, what O_DIRECT asks of memory, and shiftBytes how far behind it a longer one begins: where
+// the payload of a record does that is written to a disk.
+const (
+	alignBytes      = 4096
+	shiftBytes      = blocktree.RecordHeaderBytes
+	shiftedBytesMin = 64 << 10
+)
+
+// shiftOf is where a body of n bytes begins behind a multiple of alignBytes.
+func shiftOf(n int) int {
+	if n < shiftedBytesMin {
+		return 0
+	}
+	return shiftBytes
+}
 
 // bufferClasses are the sizes of pooled buffers. A body lies at the front and its header behind it, so the large
 // classes have room for a header above the power of two.
@@ -46,16 +59,17 @@ func (p *bufferPools) get(n int) *buffer {
 	return b
 }
 
-// alignedBytes allocates n bytes at a multiple of alignBytes where n is at least that. The allocator does so by
-// itself for all our classes; where it does not, the slice is cut from a longer one.
+// alignedBytes allocates n bytes, which begin where shiftOf says, where n is at least alignBytes. The allocator aligns all our classes by
+// itself; where it does not, the slice is cut from a longer one.
 func alignedBytes(n int) []byte {
-	b := make([]byte, n)
+	shift := shiftOf(n)
+	b := make([]byte, n+shift)
 	if n < alignBytes || uintptr(unsafe.Pointer(&b[0]))%alignBytes == 0 {
-		return b
+		return b[shift:]
 	}
-	b = make([]byte, n+alignBytes)
-	skip := alignBytes - int(uintptr(unsafe.Pointer(&b[0]))%alignBytes)
-	return b[skip : skip+n : skip+n]
+	b = make([]byte, n+shift+alignBytes)
+	shift += alignBytes - int(uintptr(unsafe.Pointer(&b[0]))%alignBytes)
+	return b[shift : shift+n : shift+n]
 }
 
 // use identifies this ownership of the buffer, for releaseUse; 0 for the nil buffer.

@@ -180,7 +180,7 @@ func TestReaderCutsAnyPieces(t *testing.T) {
 				bytes.Count(reply.Header, []byte{0xaa}) != i*3 {
 				t.Fatalf("%s: frame %d came out changed", name, i)
 			}
-			if n >= alignBytes && uintptr(unsafe.Pointer(&reply.Body[0]))%alignBytes != 0 {
+			if n >= alignBytes && uintptr(unsafe.Pointer(&reply.Body[0]))%alignBytes != uintptr(shiftOf(n)) {
 				t.Fatalf("%s: frame %d is not aligned", name, i)
 			}
 			reply.Release()
@@ -218,10 +218,13 @@ func TestBuffersAreAlignedAndReleasedOnce(t *testing.T) {
 		if len(b.data) < n {
 			t.Fatalf("%d bytes for %d", len(b.data), n)
 		}
-		if n >= alignBytes && uintptr(unsafe.Pointer(&b.data[0]))%alignBytes != 0 {
+		if n >= alignBytes && uintptr(unsafe.Pointer(&b.data[0]))%alignBytes != uintptr(shiftOf(n)) {
 			t.Fatalf("%d bytes are not aligned", n)
 		}
 		b.release()
+	}
+	if shiftOf(32<<10) != 0 || shiftOf(64<<10) != blocktree.RecordHeaderBytes || shiftOf(blocktree.FrameBodyBytesMax) != blocktree.RecordHeaderBytes {
+		t.Error("a long body does not begin where a record's payload does")
 	}
 	if bufferClasses[len(bufferClasses)-1] < blocktree.FrameBodyBytesMax+blocktree.FrameHeaderBytesMax {
 		t.Fatal("the largest frame has no class")

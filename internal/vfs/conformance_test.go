@@ -27,7 +27,7 @@ func TestConformance(t *testing.T) {
 			name string
 			run  func(*testing.T, FS, string)
 		}{
-			{"files", conformFiles}, {"names", conformNames}, {"errors", conformErrors}, {"lock", conformLock}, {"vectors", conformVectors},
+			{"files", conformFiles}, {"names", conformNames}, {"errors", conformErrors}, {"lock", conformLock}, {"vectors", conformVectors}, {"direct", conformDirect},
 		} {
 			t.Run(impl.name+"/"+c.name, func(t *testing.T) {
 				fs, dir := impl.make(t)

@@ -20,11 +20,14 @@ type SyncPoint struct {
 }
 
 // Crash is a file system in memory that knows what was synced. Clone gives what a power loss now would leave. Make one
-// with NewCrash. OnSync may be set before first use.
+// with NewCrash. OnSync and NoDirect may be set before first use.
 type Crash struct {
 	// OnSync, if not nil, is called before and after every sync, in the goroutine that syncs and under no lock, so
 	// that it may Clone.
 	OnSync func(SyncPoint)
+
+	// NoDirect makes it one of the file systems without direct writes.
+	NoDirect bool
 
 	mu       sync.Mutex
 	dirs     map[string]*crashDir
@@ -109,7 +112,7 @@ func (c *Crash) Clone(seed uint64) *Crash {
 	defer c.mu.Unlock()
 	rng := rand.New(rand.NewPCG(seed, 0x626c6f636b))
 	out := NewCrash()
-	out.capacity = c.capacity
+	out.capacity, out.NoDirect = c.capacity, c.NoDirect
 	copies := map[*crashNode]*crashNode{}
 	for _, dirName := range sortedKeys(c.dirs) {
 		d := c.dirs[dirName]
@@ -145,7 +148,7 @@ func (c *Crash) Kill() *Crash {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := NewCrash()
-	out.capacity, out.used = c.capacity, c.used
+	out.capacity, out.used, out.NoDirect = c.capacity, c.used, c.NoDirect
 	copies := map[*crashNode]*crashNode{}
 	copyNames := func(names map[string]*crashNode) map[string]*crashNode {
 		m := make(map[string]*crashNode, len(names))

@@ -62,6 +62,18 @@ func (f *crashFile) WritevAt(bufs [][]byte, off int64) (int, error) {
 	return f.write("WritevAt", slices.Concat(bufs...), off)
 }
 
+// WriteDirectAt implements Direct. As on a disk it is a write like any other until something syncs it.
+func (f *crashFile) WriteDirectAt(bufs [][]byte, off int64) (bool, error) {
+	if err := checkDirect(f.name, bufs, off); err != nil {
+		return false, err
+	}
+	_, err := f.write("WriteDirectAt", slices.Concat(bufs...), off)
+	return !f.c.NoDirect, err
+}
+
+// EndDirect implements Direct: nothing is needed.
+func (f *crashFile) EndDirect() {}
+
 // write takes ownership of p. Where there is no room it writes what fits, as a disk does.
 func (f *crashFile) write(op string, p []byte, off int64) (n int, err error) {
 	err = f.do(op, func() error {

@@ -33,6 +33,7 @@ const (
 type diskFile struct {
 	f      *os.File
 	closed atomic.Bool
+	direct directWay
 }
 
 func openDisk(op, name string, flags int) (File, error) {
@@ -286,5 +287,6 @@ func (f *diskFile) Size() (int64, error) {
 
 func (f *diskFile) Close() error {
 	f.closed.Store(true)
+	f.direct.close()
 	return wrap("Close", f.f.Name(), f.f.Close())
 }

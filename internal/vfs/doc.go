@@ -9,7 +9,7 @@
 //
 //  1. Bytes written are durable once a Datasync or Sync that began after the write has returned nil.
 //  2. A name (after Create, Rename or Remove) is durable once a SyncDir of its directory that began later has returned nil.
-//  3. Until then each write may be kept, dropped or torn between sectors of 512 bytes, in any order; each change of a name
+//  3. Until then each write, also one past the cache (Direct), may be kept, dropped or torn between sectors of 512 bytes, in any order; each change of a name
 //     may be kept or dropped, but is whole.
 //  4. After a failed sync nothing is known of what it should have made durable, and trying again proves nothing.
 //

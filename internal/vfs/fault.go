@@ -13,7 +13,7 @@ import (
 // FaultOp names what a Fault may fail.
 type FaultOp uint8
 
-// The operations. Write stands for WriteAt and WritevAt, Sync for Datasync and Sync.
+// The operations. Write stands for WriteAt, WritevAt and WriteDirectAt, Sync for Datasync and Sync.
 const (
 	FaultRead FaultOp = iota + 1
 	FaultWrite
@@ -212,10 +212,14 @@ func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (f *faultFile) WritevAt(bufs [][]byte, off int64) (int, error) {
-	i := f.f.next(FaultWrite, f.name)
-	if i == nil {
-		return f.File.WritevAt(bufs, off)
+	if i := f.f.next(FaultWrite, f.name); i != nil {
+		return f.failWrite(i, bufs, off)
 	}
+	return f.File.WritevAt(bufs, off)
+}
+
+// failWrite does what a fault says instead of a write.
+func (f *faultFile) failWrite(i *Injection, bufs [][]byte, off int64) (int, error) {
 	var all []byte
 	for _, b := range bufs {
 		all = append(all, b...)
@@ -232,6 +236,29 @@ func (f *faultFile) WritevAt(bufs [][]byte, off int64) (int, error) {
 		return n, err
 	}
 	return 0, i.err("WriteAt", f.name)
+}
+
+// WriteDirectAt implements Direct, if what is under it does. What is to fail fails as any write does.
+func (f *faultFile) WriteDirectAt(bufs [][]byte, off int64) (bool, error) {
+	if err := checkDirect(f.name, bufs, off); err != nil {
+		return false, err
+	}
+	if i := f.f.next(FaultWrite, f.name); i != nil {
+		_, err := f.failWrite(i, bufs, off)
+		return true, err
+	}
+	if under, can := f.File.(Direct); can {
+		return under.WriteDirectAt(bufs, off)
+	}
+	_, err := f.File.WritevAt(bufs, off)
+	return false, err
+}
+
+// EndDirect implements Direct, if what is under it does.
+func (f *faultFile) EndDirect() {
+	if under, can := f.File.(Direct); can {
+		under.EndDirect()
+	}
 }
 
 func (f *faultFile) Datasync() error {

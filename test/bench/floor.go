@@ -17,7 +17,7 @@ const floorNamed = "floor"
 // floorWritten is the same that answers what is in its logs and syncs nothing: what a write of a file of durability flush costs at least.
 const floorWritten = "floor -written"
 
-// floorMiB is its size: what a node of it keeps and writes around in, in its page cache like that of the real ones.
+// floorMiB is its size: what a node of it keeps and writes around in, in its page cache like that of the real ones once it was read.
 const floorMiB = 128
 
 // floorDir is where its logs are.

@@ -4,7 +4,7 @@
 //	floor -dir DIR -socket PATH -mib 128
 //
 // A write: 1. NBD in. 2. Each sector sealed, with its leaf. 3. Coded 2+1. 4. A frame to each of three processes, TLS over TCP. 5. Each of them makes a CRC
-// per sector, appends to its log and syncs once for all that wait. 6. It answers 64 bytes, all of a group in one write. 7. NBD out. A read: frames to the two
+// per sector, appends to its log, past the page cache where records are long, and syncs once for all that wait. 6. It answers 64 bytes, all of a group in one write. 7. NBD out. A read: frames to the two
 // that have the data, one read of the log each (two of a part of a longer record), CRC, the shard back, the sector opened.
 //
 // With -written a node answers what is in its log, and syncs nothing: the floor of files of durability flush between two flushes.

@@ -22,7 +22,7 @@ const alpn = "floor/1"
 const recordAlign = 512
 
 // recordHeaderBytes is what a record's header takes in the log of cluster/store.
-const recordHeaderBytes = 160
+const recordHeaderBytes = blocktree.RecordHeaderBytes
 
 // node is one of the three: a log, and in memory where each sector lies in it.
 type node struct {
@@ -141,10 +141,14 @@ func (n *node) receive() error {
 // takeWrite receives a write where it is written from, and makes its CRCs.
 func (n *node) takeWrite(h frameHeader) error {
 	payload := int(h.count) * shardBytes
-	bytes := (recordHeaderBytes + payload + int(h.count)*metaBytes + recordAlign - 1) &^ (recordAlign - 1)
+	align := recordAlign
+	if payload >= blocktree.DirectBytesMin {
+		align = vfs.DirectBytes
+	}
+	bytes := (recordHeaderBytes + payload + int(h.count)*metaBytes + align - 1) &^ (align - 1)
 	r, _ := n.free.Get().(*record)
 	if r == nil || cap(r.buf) < bytes {
-		r = &record{buf: make([]byte, bytes)}
+		r = &record{buf: vfs.DirectMemory(bytes)}
 	}
 	r.header, r.buf = h, r.buf[:bytes]
 	body := r.buf[recordHeaderBytes:]
@@ -192,13 +196,16 @@ func (n *node) commit() error {
 			continue
 		}
 		for from := 0; from < len(group); {
+			if len(group[from].buf) >= blocktree.DirectBytesMin {
+				n.end = (n.end + vfs.DirectBytes - 1) &^ (vfs.DirectBytes - 1)
+			}
 			begin, to := n.end, from
 			for bufs = bufs[:0]; to < len(group) && n.end+int64(len(group[to].buf)) <= n.logBytes; to++ {
 				bufs = append(bufs, group[to].buf)
 				n.end += int64(len(group[to].buf))
 			}
 			if len(bufs) > 0 {
-				if _, err := n.log.WritevAt(bufs, begin); err != nil {
+				if err := n.write(bufs, begin); err != nil {
 					return err
 				}
 				n.keep(group[from:to], begin)
@@ -219,6 +226,20 @@ func (n *node) commit() error {
 			return err
 		}
 	}
+}
+
+// write writes a part of a group, past the page cache if all of it is long records.
+func (n *node) write(bufs [][]byte, at int64) error {
+	direct := at%vfs.DirectBytes == 0
+	for _, b := range bufs {
+		direct = direct && len(b) >= blocktree.DirectBytesMin && vfs.CanBeDirect(b)
+	}
+	if f, ok := n.log.(vfs.Direct); ok && direct {
+		_, err := f.WriteDirectAt(bufs, at)
+		return err
+	}
+	_, err := n.log.WritevAt(bufs, at)
+	return err
 }
 
 // keep notes where the sectors of records lie.
