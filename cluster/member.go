@@ -48,7 +48,7 @@ type member struct {
 	met        atomic.Pointer[scrubber]                        // told of damage, once there is one
 	mark       atomic.Pointer[tailMark]                        // once the node's start is recorded
 	endpoint   atomic.Pointer[bttp.Endpoint]                   // that answers go out by, once there is one
-	clients    atomic.Bool                                     // a client was served since servedClients was asked last
+	clients    atomic.Uint64                                   // how often a client was served since servedClients was asked last
 	sent       sentCounts
 
 	fatal  chan error
@@ -190,7 +190,7 @@ func (m *member) step(req *bttp.Request, msg *stripe.Message) {
 		return
 	}
 	if msg.Kind == stripe.KindPrepare || msg.Kind == stripe.KindRead && !msg.Watermark.IsZero() {
-		m.clients.Store(true)
+		m.clients.Add(1)
 	}
 	m.lastID++
 	m.requests[m.lastID] = asked{req, msg.ID}
@@ -262,8 +262,8 @@ func (m *member) damaged(d store.Damage) {
 	}
 }
 
-// servedClients reports whether anything was written or read since it was asked last; what scrubs ask for does not count.
-func (m *member) servedClients() bool { return m.clients.Swap(false) }
+// servedClients is how many requests wrote or read something since it was asked last; what scrubs ask for does not count.
+func (m *member) servedClients() uint64 { return m.clients.Swap(0) }
 
 // unwait steps what waited, as far as the disk has caught up; mu is held.
 func (m *member) unwait() (fx effects) {
