@@ -165,7 +165,7 @@ func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
 		req.Release()
 		return
 	}
-	if msg.Record != nil && (len(m.backlog) > 0 || m.crowded(msg, time.Now())) {
+	if msg.Record != nil && (len(m.backlog) > 0 || m.crowded(msg, time.Time{})) {
 		m.wait(req, msg)
 		m.mu.Unlock()
 		return
@@ -215,10 +215,10 @@ func (m *member) wait(req *bttp.Request, msg *stripe.Message) {
 	req.Release()
 }
 
-// crowded reports whether a request with a record that came at since should wait: the disk is behind, or it is data and the store
+// crowded reports whether a request with a record that has waited since then (zero: it has just come) should wait: the disk is behind, or it is data and the store
 // is making room; mu is held.
 func (m *member) crowded(msg *stripe.Message, since time.Time) bool {
-	return m.queuedBytes > queuedBytesMax || msg.Record != nil && msg.Record.Kind == stripe.RecordData && time.Since(since) < roomWaitMax && m.makingRoom()
+	return m.queuedBytes > queuedBytesMax || msg.Record != nil && msg.Record.Kind == stripe.RecordData && m.makingRoom() && (since.IsZero() || time.Since(since) < roomWaitMax)
 }
 
 // watchBacklog goes on with what has waited for room long enough, until nothing waits.
