@@ -48,7 +48,7 @@ type member struct {
 	met        atomic.Pointer[scrubber]                        // told of damage, once there is one
 	mark       atomic.Pointer[tailMark]                        // once the node's start is recorded
 	endpoint   atomic.Pointer[bttp.Endpoint]                   // that answers go out by, once there is one
-	clients    atomic.Bool                                     // a client was served since servedClients was asked last
+	clients    atomic.Uint64                                   // how often a client was served since servedClients was asked last
 	sent       sentCounts
 
 	fatal  chan error
@@ -165,7 +165,7 @@ func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
 		req.Release()
 		return
 	}
-	if msg.Record != nil && (len(m.backlog) > 0 || m.crowded(msg, time.Now())) {
+	if msg.Record != nil && (len(m.backlog) > 0 || m.crowded(msg, time.Time{})) {
 		m.wait(req, msg)
 		m.mu.Unlock()
 		return
@@ -190,7 +190,7 @@ func (m *member) step(req *bttp.Request, msg *stripe.Message) {
 		return
 	}
 	if msg.Kind == stripe.KindPrepare || msg.Kind == stripe.KindRead && !msg.Watermark.IsZero() {
-		m.clients.Store(true)
+		m.clients.Add(1)
 	}
 	m.lastID++
 	m.requests[m.lastID] = asked{req, msg.ID}
@@ -215,10 +215,10 @@ func (m *member) wait(req *bttp.Request, msg *stripe.Message) {
 	req.Release()
 }
 
-// crowded reports whether a request with a record that came at since should wait: the disk is behind, or it is data and the store
+// crowded reports whether a request with a record that has waited since then (zero: it has just come) should wait: the disk is behind, or it is data and the store
 // is making room; mu is held.
 func (m *member) crowded(msg *stripe.Message, since time.Time) bool {
-	return m.queuedBytes > queuedBytesMax || msg.Record != nil && msg.Record.Kind == stripe.RecordData && time.Since(since) < roomWaitMax && m.makingRoom()
+	return m.queuedBytes > queuedBytesMax || msg.Record != nil && msg.Record.Kind == stripe.RecordData && m.makingRoom() && (since.IsZero() || time.Since(since) < roomWaitMax)
 }
 
 // watchBacklog goes on with what has waited for room long enough, until nothing waits.
@@ -262,8 +262,8 @@ func (m *member) damaged(d store.Damage) {
 	}
 }
 
-// servedClients reports whether anything was written or read since it was asked last; what scrubs ask for does not count.
-func (m *member) servedClients() bool { return m.clients.Swap(false) }
+// servedClients is how many requests wrote or read something since it was asked last; what scrubs ask for does not count.
+func (m *member) servedClients() uint64 { return m.clients.Swap(0) }
 
 // unwait steps what waited, as far as the disk has caught up; mu is held.
 func (m *member) unwait() (fx effects) {

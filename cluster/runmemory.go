@@ -13,8 +13,13 @@ import (
 // collector's work beside it. It has as many users as there are who may yet read it: the machine, and each message of the run that was not answered, refused
 // or lost. Who forgets to say that it is done leaves the memory to the collector, which is no harm; that nobody says so too early is what runMemory is for.
 
-// pooledRunBytesMin is the shortest run whose memory goes around: of shorter ones the collector's share is less than the counting.
-const pooledRunBytesMin = 64 << 10
+// pooledRunBytesMin is the shortest long run, whose memory goes around: of shorter ones the collector's share is less than the counting. But for those of
+// shortRunBytesMin to shortRunBytes: that is one sector of 4 KiB with its parity, and it is most of what a server of small writes allocates (docs/design/0054-write-costs.md).
+const (
+	pooledRunBytesMin = 64 << 10
+	shortRunBytesMin  = 4 << 10
+	shortRunBytes     = 8 << 10
+)
 
 // runClassBytes is by how much the classes of memory differ, runBytesMax the longest run: RunBytesMax with two parity shards to each data shard, and the
 // seals and what the last shard of each sector has too much.
@@ -26,8 +31,8 @@ const (
 
 // runPool keeps memory of runs that have ended. The collector takes what is not asked for.
 type runPool struct {
-	classes [runClasses]sync.Pool
-	lent    atomic.Int64 // pieces that somebody uses, or has forgotten
+	classes [runClasses]sync.Pool // the first is of short ones
+	lent    atomic.Int64          // pieces that somebody uses, or has forgotten
 }
 
 // runBytes is the memory of one run.
@@ -38,13 +43,18 @@ type runBytes struct {
 
 // get returns memory of at least n bytes with anything in it, nil where n is none of the pool's.
 func (p *runPool) get(n int) *runBytes {
-	if n < pooledRunBytesMin || n > runBytesMax {
+	class, size := 0, shortRunBytes
+	switch {
+	case n >= shortRunBytesMin && n <= shortRunBytes:
+	case n >= pooledRunBytesMin && n <= runBytesMax:
+		class = (n + runClassBytes - 1) / runClassBytes
+		size = class * runClassBytes
+	default:
 		return nil
 	}
-	class := (n + runClassBytes - 1) / runClassBytes
 	b, _ := p.classes[class].Get().(*runBytes)
 	if b == nil {
-		b = &runBytes{make([]byte, class*runClassBytes), class}
+		b = &runBytes{make([]byte, size), class}
 	}
 	p.lent.Add(1)
 	return b

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,8 +23,11 @@ func newRunBed(t *testing.T, node bttp.HandlerFunc) *delayBed {
 }
 
 // filled makes a run of a mebibyte, all of one byte.
-func (b *delayBed) filled(fill byte) *stripe.Write {
-	w := b.handle.NewRun(0, 0, blocktree.RunSectorsMax, blocktree.Version{Epoch: 1, Sequence: 1}).write
+func (b *delayBed) filled(fill byte) *stripe.Write { return b.filledRun(fill, blocktree.RunSectorsMax) }
+
+// filledRun makes one of so many sectors.
+func (b *delayBed) filledRun(fill byte, sectors uint32) *stripe.Write {
+	w := b.handle.NewRun(0, 0, sectors, blocktree.Version{Epoch: 1, Sequence: 1}).write
 	for _, s := range append([][]byte{w.Seals}, w.Shards...) {
 		copy(s, bytes.Repeat([]byte{fill}, len(s)))
 	}
@@ -32,7 +36,10 @@ func (b *delayBed) filled(fill byte) *stripe.Write {
 
 // prepares is filled with what a machine would send of it to each member.
 func (b *delayBed) prepares(fill byte) (*stripe.Write, []*stripe.Message) {
-	w := b.filled(fill)
+	return b.preparesOf(b.filled(fill))
+}
+
+func (b *delayBed) preparesOf(w *stripe.Write) (*stripe.Write, []*stripe.Message) {
 	var out []*stripe.Message
 	for i, s := range w.Shards {
 		out = append(out, &stripe.Message{Kind: stripe.KindPrepare, Node: 1, ID: 1, Memory: w.Memory,
@@ -80,15 +87,20 @@ func TestRunMemory(t *testing.T) {
 	m.done()
 }
 
-// TestRunSizes: runs of every code find memory of their length, short ones and impossible ones none.
+// TestRunSizes: long runs of every code find memory of their length, and runs of one sector; those between and impossible ones none.
 func TestRunSizes(t *testing.T) {
 	var p runPool
+	for _, n := range []int{shortRunBytesMin, 2*2048 + 2048 + seal.HeaderBytes, shortRunBytes} {
+		if b := p.get(n); b == nil || len(b.bytes) != shortRunBytes {
+			t.Errorf("%d bytes: %v", n, b == nil)
+		}
+	}
 	for _, n := range []int{pooledRunBytesMin, pooledRunBytesMin + 1, 1591296, runBytesMax - 1, runBytesMax} {
 		if b := p.get(n); b == nil || len(b.bytes) < n || len(b.bytes) > n+runClassBytes {
 			t.Errorf("%d bytes: %v", n, b == nil)
 		}
 	}
-	for _, n := range []int{1, pooledRunBytesMin - 1, runBytesMax + 1} {
+	for _, n := range []int{1, shortRunBytesMin - 1, shortRunBytes + 1, pooledRunBytesMin - 1, runBytesMax + 1} {
 		if p.get(n) != nil {
 			t.Errorf("memory for %d bytes", n)
 		}
@@ -197,6 +209,53 @@ func TestRunMemoryComesBack(t *testing.T) {
 			}
 			b.awaitLent(0)
 		})
+	}
+}
+
+// TestShortRunMemory: the memory of a sector's run goes around, too, and what waits to be sent of it is what it was.
+func TestShortRunMemory(t *testing.T) {
+	const runs = 24
+	var wrong atomic.Int64
+	b := newRunBed(t, func(r *bttp.Request) {
+		if bytes.Count(r.Body, r.Body[:1]) != len(r.Body) || r.Body[0] == 0xee {
+			wrong.Add(1)
+		}
+		r.Reply(nil)
+		r.Release()
+	})
+	conn := b.dial()
+	for i := range runs {
+		w, messages := b.preparesOf(b.filledRun(byte(i+1), 1))
+		if w.Memory == nil || len(messages) != len(w.Shards) {
+			t.Fatalf("%d messages of a run of one sector, which is not pooled", len(messages))
+		}
+		for _, m := range messages {
+			b.handle.delay(conn, m)
+		}
+		releaseRun(w)
+		releaseRun(b.filledRun(0xee, 1)) // the next run: in memory of its own
+	}
+	b.awaitLent(0)
+	if n := wrong.Load(); n > 0 {
+		t.Errorf("%d messages with bytes of another run", n)
+	}
+}
+
+// BenchmarkRun makes runs of one sector, as a server of small writes does, with what is counted of their messages.
+func BenchmarkRun(b *testing.B) {
+	h := &Handle{client: &Client{}, code: blocktree.Code{Data: 2, Parity: 1}}
+	h.inode.SectorBytes = blocktree.SectorBytesDefault
+	b.ReportAllocs()
+	for b.Loop() {
+		w := h.NewRun(0, 0, 1, blocktree.Version{Epoch: 1, Sequence: 1}).write
+		messages := [3]stripe.Message{{Memory: w.Memory}, {Memory: w.Memory}, {Memory: w.Memory}}
+		for i := range messages {
+			useRun(&messages[i])
+			useRun(&messages[i])
+			doneWithRun(&messages[i])
+			doneWithRun(&messages[i])
+		}
+		releaseRun(w)
 	}
 }
 

@@ -53,6 +53,8 @@ type scrubber struct {
 	wake chan struct{}
 	// suspectsSaved is when who lies was written down last.
 	suspectsSaved time.Time
+	yield         scrubYield
+	paced         time.Time // when it paused last, or did not
 
 	mu      sync.Mutex
 	met     map[scrubMet]time.Time // zero: it waits; else when it was tried
@@ -86,7 +88,7 @@ func (s *scrubber) run(ctx context.Context) {
 		asked, ground := s.state.asked.active && ready, s.state.ground.active
 		due := s.rate > 0 && !s.state.leaving && time.Since(began) >= scrubFirst && (ground || time.Since(time.Unix(s.state.ground.began, 0)) >= scrubEvery)
 		if due && !ground {
-			s.state.ground = scrubWalk{active: true, began: time.Now().Unix()}
+			s.state.ground, s.yield.given = scrubWalk{active: true, began: time.Now().Unix()}, 0
 		}
 		s.mu.Unlock()
 		switch {
@@ -235,20 +237,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return false
 	case <-t.C:
 		return true
-	}
-}
-
-// pace waits after a step: in the background for the rate, always for clients that were served meanwhile.
-func (s *scrubber) pace(ctx context.Context, w *scrubWalk, bytes uint64, took time.Duration) {
-	var wait time.Duration
-	if w == &s.state.ground && s.rate > 0 {
-		wait = time.Duration(float64(bytes)/float64(s.rate)*float64(time.Second)) - took
-	}
-	if s.member.servedClients() {
-		wait = max(wait, min(took, scrubPause))
-	}
-	if wait > 0 {
-		pause(ctx, wait)
 	}
 }
 

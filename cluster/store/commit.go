@@ -13,7 +13,8 @@ import (
 func (s *Store) commitLoop() {
 	defer close(s.committed)
 	var group queue
-	noted := s.Synced() // up to where some header in the log says so, or nothing is there
+	var idle *time.Timer // nil before the first, which is made where it is needed
+	noted := s.Synced()  // up to where some header in the log says so, or nothing is there
 	for {
 		s.logMu.Lock()
 		s.takeGroup(&group)
@@ -32,7 +33,11 @@ func (s *Store) commitLoop() {
 			<-s.wake
 			continue
 		}
-		idle := time.NewTimer(s.opts.NoteAfter)
+		if idle == nil {
+			idle = time.NewTimer(s.opts.NoteAfter)
+		} else {
+			idle.Reset(s.opts.NoteAfter)
+		}
 		select {
 		case <-s.wake:
 		case <-idle.C:

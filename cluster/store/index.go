@@ -104,7 +104,7 @@ func (ix *index) evict(p *page) {
 // load returns a page, nil where the index has none. The page is good until mu is released.
 func (ix *index) load(key pageKey) (*page, error) {
 	if p := ix.cache[key]; p != nil {
-		if !p.dirty {
+		if !p.dirty && p != ix.clean.next {
 			ix.unlink(p)
 			ix.linkFront(p)
 		}
@@ -191,9 +191,15 @@ func (ix *index) set(key pageKey, n run) error {
 	if err != nil {
 		return ix.spare(key, err)
 	}
+	ix.lay(key, p, n)
+	return nil
+}
+
+// lay is set on the page that load gave, nil where it gave none.
+func (ix *index) lay(key pageKey, p *page, n run) {
 	if z, ok := ix.zeroAt(key); ok && older(n.version, n.at, z.version, z.at) {
 		ix.dead(n)
-		return nil
+		return
 	}
 	var before []run
 	if p != nil {
@@ -202,7 +208,6 @@ func (ix *index) set(key pageKey, n run) error {
 	from, to := touching(before, n)
 	ix.scratch = setRun(ix.scratch[:0], before[from:to], n, ix.dead)
 	ix.update(key, p, from, to, ix.scratch)
-	return nil
 }
 
 func (ix *index) zeroAt(key pageKey) (found zeroRange, ok bool) {
@@ -454,7 +459,8 @@ func (ix *index) indexData(file blocktree.FileID, x Extent) error {
 	return eachPage(x.First, uint64(x.Count), func(page uint64, from, to uint16) error {
 		key := pageKey{file, page}
 		base := x.Index + uint32(page*PageSectors-uint64(x.First)) // of sector 0 of the page; wraps, and back
-		if _, err := ix.load(key); err != nil {
+		p, err := ix.load(key)
+		if err != nil {
 			if err = ix.spare(key, err); err == nil {
 				ix.pins.stick(at, base+uint32(from), uint32(to-from))
 			}
@@ -475,8 +481,9 @@ func (ix *index) indexData(file blocktree.FileID, x Extent) error {
 			} else {
 				settled := ix.pins.settle(at, uint32(r.index), uint32(r.count), false)
 				invariant.Check(settled == uint32(r.count), "%d of %d sectors of record %v pending", settled, r.count, x.Ref)
-				if err := ix.set(key, r); err != nil {
-					return err
+				ix.lay(key, p, r)
+				if b < to {
+					p = ix.cache[key] // it may be another one by now
 				}
 			}
 			a = b

@@ -3,26 +3,18 @@ package main
 import (
 	"math"
 	"os"
-	"runtime"
 	"runtime/debug"
 
 	"blocktree"
 )
 
-// heapFloorBytes is how much garbage a server collects at least before it looks for what is still in use. Its own heap is a few MiB, without
-// a cache, so that it would do so up to forty times a second under load: an eighth of its time in 4 KiB writes.
-const heapFloorBytes = 16 << 20
+// heapFloorBytes is how much garbage a server collects at least before it looks for what is still in use (cli.HeapFloor). Its own heap is a few MiB, without a cache, so
+// that it would do so up to forty times a second under load: an eighth of its time in 4 KiB writes.
+const heapFloorBytes = 32 << 20
 
 // heapRoomBytes is what the heap may have beside the cache before garbage is collected as often as it takes: all requests in flight, as much
 // garbage again, and what connections and the runtime need.
 const heapRoomBytes = 2*blocktree.InFlightBytesMax + 128<<20
-
-// heapFloor makes the heap count heapFloorBytes more than it has until the returned function is called. Nobody touches
-// them, so they take no memory.
-func heapFloor() (release func()) {
-	ballast := make([]byte, heapFloorBytes)
-	return func() { runtime.KeepAlive(ballast) }
-}
 
 // heapCeiling keeps a server whose requests in flight were many and large from taking twice as much as they did at their most. It is no limit of what
 // may be in use, and gives way to GOMEMLIMIT. The returned function takes it away.

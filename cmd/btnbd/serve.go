@@ -217,7 +217,7 @@ func (s *server) close() {
 
 // run serves until ctx ends. It owns the listeners. ready is called once with the URI of each export.
 func (s *server) run(ctx context.Context, ready func(uris []string) error) (err error) {
-	defer heapFloor()()
+	defer cli.HeapFloor(heapFloorBytes)()
 	defer heapCeiling(s.cfg.CacheBytes())()
 	key, err := keys.LoadReaderKey(s.cfg.ReaderKey)
 	if err != nil {

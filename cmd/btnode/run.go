@@ -48,6 +48,10 @@ SIGHUP, or when they have changed, which is looked for every minute, it reads it
 	return c
 }
 
+// heapFloorBytes is how much garbage a node collects at least before it looks for what is still in use (cli.HeapFloor). Its own heap is some 15 MiB, index pages most of
+// them, whatever it keeps; so much more keeps a node with 1 GiB of data under the 150 MiB of memory that it may take (docs/BENCHMARKS.md).
+const heapFloorBytes = 32 << 20
+
 // runNode runs the node until the command's context ends or the node fails.
 func runNode(c *cobra.Command, cfg *config.Node) error {
 	log, err := cli.NewLogger(c.ErrOrStderr(), cfg.Log.Level)
@@ -57,6 +61,7 @@ func runNode(c *cobra.Command, cfg *config.Node) error {
 	var renewal atomic.Pointer[parts.Renewal]
 	defer cli.OnHangup(func() { renewal.Load().Look() })()
 	defer cli.Profile(log, "btnode")()
+	defer cli.HeapFloor(heapFloorBytes)()
 	ctx := c.Context()
 	var running atomic.Pointer[node.Node]
 	stop, err := parts.ServeMetrics(&cfg.Metrics, log, nodeMetrics(&running))
