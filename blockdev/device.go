@@ -65,7 +65,8 @@ type Device struct {
 	over       over
 	onClosed   func(error)
 	closeErr   func() error
-	stopShrink func()          // nil where nobody can ask
+	stopShrink func() // nil where nobody can ask
+	uncut      uncut
 	gone       context.Context // ends when the device is closed
 	end        context.CancelFunc
 

@@ -92,6 +92,61 @@ func TestShrunkIsForgotten(t *testing.T) {
 	}
 }
 
+// TestCachesAfterAFailedCut: after a cut that failed nothing is cached, until one succeeds that takes away as much as all that failed.
+func TestCachesAfterAFailedCut(t *testing.T) {
+	const small, large = 32 << 10, 64 << 10
+	s := &shrinker{File: memfile.New(sized(large, 4096))}
+	s.bytes.Store(large)
+	cache, err := NewCache(8 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cache.Close()
+	d, err := Open(s, Options{Cache: cache})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	caches := func() bool {
+		t.Helper()
+		got := make([]byte, 4096)
+		if err := d.ReadAt(t.Context(), got, 0); err != nil {
+			t.Fatal(err)
+		}
+		cache.entries.Wait()
+		return d.TryReadAt(got, 0)
+	}
+	cut := func(bytes uint64, fails error) {
+		t.Helper()
+		s.fails = fails
+		if err := s.ask(t.Context(), bytes); !errors.Is(err, fails) {
+			t.Fatal(err)
+		}
+	}
+	if !caches() {
+		t.Fatal("it is not cached, so this shows nothing")
+	}
+	failure := errors.New("no majority")
+	for _, x := range []struct {
+		bytes  uint64
+		fails  error
+		caches bool
+	}{
+		{small, failure, false},
+		{small + 8192, failure, false},
+		{small + 4096, nil, false}, // what the first would have cut below that may be zeros yet
+		{small, nil, true},
+		{small - 4096, failure, false},
+		{small - 4096, nil, true},
+		{4096, nil, true},
+	} {
+		cut(x.bytes, x.fails)
+		if caches() != x.caches {
+			t.Errorf("after a cut to %d, %v: cached is not %v", x.bytes, x.fails, x.caches)
+		}
+	}
+}
+
 // TestReadOnlyIsNotShrunk: who may not write does not make smaller.
 func TestReadOnlyIsNotShrunk(t *testing.T) {
 	s := &shrinker{File: memfile.New(sized(64<<10, 4096))}

@@ -217,6 +217,18 @@ func (c *conn) readPayload(p []byte) error {
 	}
 	defer c.readDeadline(time.Time{})
 	share := stallShare(len(p))
+	if n := len(p) - lowWaterTailBytes; n > 0 && c.lowWater(lowWaterBytes) {
+		c.readDeadline(time.Now().Add(c.s.stallTimeout))
+		n, err := io.ReadFull(c.br, p[:n])
+		c.lowWater(1)
+		if err != nil && (!errors.Is(err, os.ErrDeadlineExceeded) || c.isKicked()) {
+			return err
+		}
+		p = p[n:]
+		if err != nil { // what is there now was not looked at: who is slow is judged from here on, in one timeout less
+			share = len(p)/(stallsMax-1) + 1
+		}
+	}
 	for {
 		c.readDeadline(time.Now().Add(c.s.stallTimeout))
 		n, err := io.ReadFull(c.br, p)

@@ -109,7 +109,7 @@ func (c *conn) next() error {
 		return err
 	case errno != 0:
 		c.answer(r, errno, why)
-	case c.dev.Prompt(), r.command == cmdRead && c.dev.TryReadAt(r.data(), r.offset):
+	case c.dev.Prompt() && r.length <= inlineBytes, r.command == cmdRead && c.dev.TryReadAt(r.data(), r.offset):
 		c.answerInline(r)
 	case c.start(r):
 	default:
