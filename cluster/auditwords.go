@@ -95,6 +95,8 @@ func treeWords(op meta.Op) (what string, on any) {
 		return fmt.Sprintf("hand over %d entries to generation %d", o.Sum.Count, o.Generation), o.Dir.Short()
 	case meta.DropMoved:
 		return "drop what has moved", o.Dir.Short()
+	case meta.TakeBack:
+		return fmt.Sprintf("take back from generation %d", o.Generation), o.Dir.Short()
 	case meta.RemoveMoved:
 		return "remove", o.File
 	case meta.DropEntry:

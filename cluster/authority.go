@@ -20,7 +20,7 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 	switch o := op.(type) {
 	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.Rename, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
 		meta.PutGrant, meta.RemoveGrant, meta.SetAccess, meta.SetLength, meta.PutBelow, meta.RemoveBelow, meta.RemoveMoved, meta.DropEntry,
-		meta.Delegate, meta.HandOver, meta.HandOverSum, meta.DropMoved, meta.BeginMove, meta.DropCopy, meta.Stay, meta.RemoveLeft, meta.EndMove: // of sector hosts of directories below, whose records the state has
+		meta.Delegate, meta.HandOver, meta.HandOverSum, meta.DropMoved, meta.TakeBack, meta.BeginMove, meta.DropCopy, meta.Stay, meta.RemoveLeft, meta.EndMove: // of sector hosts of directories below, whose records the state has
 	case meta.AssignGeneration:
 		if !slices.Contains(from.Services, blocktree.ServiceSector) && from.UID != 0 {
 			return denied("only a sector host founds a cluster")

@@ -118,10 +118,15 @@ func (s *Service) record(ctx context.Context, at string) error {
 		return err
 	}
 	i := slices.IndexFunc(all, func(r blocktree.Runtime) bool { return r.Path == s.cfg.Path && r.Node == s.cfg.Node })
-	named := func(a string) bool { _, err := netip.ParseAddrPort(a); return err != nil }
-	if i < 0 || slices.Contains(all[i].Endpoints, at) || slices.ContainsFunc(all[i].Endpoints, named) {
-		return nil // others are told of it already, or by a server of names
+	if i < 0 || slices.ContainsFunc(all[i].Endpoints, named) {
+		return nil // others are told of it by a server of names
 	}
+	s.noteAbove(at) // first, as the record here follows the one above
+	if slices.Contains(all[i].Endpoints, at) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, hereTimeout)
+	defer cancel()
 	r := all[i]
 	if r.Endpoints = withSeen(r.Endpoints, s.given(), at); r.Endpoints == nil {
 		return nil // somebody has given it as many as there can be
@@ -134,6 +139,12 @@ func (s *Service) record(ctx context.Context, at string) error {
 		s.cfg.Logger.Info("this node has another address", "address", at)
 	}
 	return err
+}
+
+// named reports whether an address has a name, which somebody gave it.
+func named(address string) bool {
+	_, err := netip.ParseAddrPort(address)
+	return err != nil
 }
 
 // given are the addresses that this member was started with.

@@ -60,3 +60,22 @@ func FuzzDecodeHere(f *testing.F) {
 		}
 	})
 }
+
+// TestSeenAbove: what was seen stands behind what somebody has written above, of which nothing is lost, also where the member was started with other addresses than those.
+func TestSeenAbove(t *testing.T) {
+	list := strings.Fields
+	for _, x := range []struct{ record, given, want string }{
+		{"1.1.1.1:1", "1.1.1.1:1", "1.1.1.1:1 9.9.9.9:9"},
+		{"1.1.1.1:1 2.2.2.2:2", "1.1.1.1:1 2.2.2.2:2 3.3.3.3:3", "1.1.1.1:1 2.2.2.2:2 9.9.9.9:9"},
+		{"1.1.1.1:1 2.2.2.2:2 3.3.3.3:3 4.4.4.4:4", "1.1.1.1:1", "1.1.1.1:1 3.3.3.3:3 4.4.4.4:4 9.9.9.9:9"},
+		{"1.1.1.1:1 2.2.2.2:2 3.3.3.3:3 4.4.4.4:4", "1.1.1.1:1 2.2.2.2:2", "1.1.1.1:1 2.2.2.2:2 3.3.3.3:3 4.4.4.4:4 9.9.9.9:9"},
+		{"1.1.1.1:1", "", "1.1.1.1:1 9.9.9.9:9"},
+		{"1.1.1.1:1 9.9.9.9:9", "1.1.1.1:1", ""},
+		{"node.example:1", "node.example:1", ""},
+		{"1.1.1.1:1 node.example:1", "1.1.1.1:1", ""},
+	} {
+		if got := strings.Join(seenAbove(list(x.record), list(x.given), "9.9.9.9:9"), " "); got != x.want {
+			t.Errorf("%q, given %q: %q, want %q", x.record, x.given, got, x.want)
+		}
+	}
+}

@@ -86,18 +86,18 @@ func (u *parentLink) turn(sb *meta.Superblock) error {
 	}
 	ctx, cancel := context.WithTimeout(u.s.ctx, 2*askTimeout)
 	defer cancel()
-	if err := u.above(ctx, c); err != nil {
-		return err
-	}
 	d, records, err := c.Below(ctx, sb.Dir)
 	if err != nil {
 		return err
 	}
 	if disowned, ends := disowns(sb, d); ends {
-		return u.s.disowned(sb)
+		return u.s.disowned(sb, d)
 	} else if disowned {
 		return &blocktree.Error{Op: "cluster", Path: sb.Dir.Short(), Kind: blocktree.Invalid, Err: errors.New("the parent names another cluster for the directory than this one, which serves on"),
 			Hint: "a node of the directory above lies, or went back in time"}
+	}
+	if err := u.above(ctx, c); err != nil { // of which it is told as a sector host of the directory, which it may be no more
+		return err
 	}
 	switch sb.Taking {
 	case meta.TakingEntries:
@@ -118,10 +118,14 @@ func disowns(sb *meta.Superblock, d *meta.Delegation) (disowned, ends bool) {
 	return disowned, disowned && sb.Taking != meta.TakingNothing
 }
 
-// disowned ends a node whose cluster the parent does not know: its store was made anew after the cluster had been handed its directory.
-func (s *Service) disowned(sb *meta.Superblock) error {
+// disowned ends a node whose cluster the parent does not know: its store was made anew after the cluster had been handed its directory, or that was taken back.
+func (s *Service) disowned(sb *meta.Superblock, d *meta.Delegation) error {
 	err := &blocktree.Error{Op: "cluster", Path: sb.Dir.Short(), Kind: blocktree.Invalid, Err: errors.New("the directory was handed over to another cluster than this store's"),
 		Hint: "this store is not the one that founded the cluster: put that back, or give the node another one (btnode node replace)"}
+	if d == nil {
+		err.Err, err.Hint = errors.New("the directory was taken back from the cluster of this store, which is of no use any more"),
+			"move the store's directory away, and add the node with another store: btnode node add "+s.cfg.Path.Short()+" draws its id"
+	}
 	s.fail(err)
 	return err
 }
@@ -212,7 +216,7 @@ func (u *parentLink) handOver(c *Client, sb *meta.Superblock, try bool) error {
 	if err != nil {
 		return err
 	}
-	err = u.ask(c, meta.HandOverSum{Dir: sb.Dir, Generation: sb.Generation, Sum: sum, Try: try})
+	err = u.ask(c, meta.HandOverSum{Dir: sb.Dir, Generation: sb.Generation, Sum: sum, Try: try, Drops: !try})
 	if blocktree.KindOf(err) == blocktree.Corrupt {
 		u.s.cfg.Logger.Error("the entries that the cluster was given are not those of the directory above, which has them still", "directory", sb.Dir.Short(),
 			"by", u.conn.Peer().Path.Short(), "err", err, "hint", blocktree.HintOf(err))
@@ -280,16 +284,16 @@ func (u *parentLink) finish(c *Client, sb *meta.Superblock, d *meta.Delegation, 
 	if voters < min(membersWanted, len(sectorHosts(records))) && u.s.waited() < membersWait {
 		return nil
 	}
-	for {
+	for { // also where there is nothing: from the first on the directory is not taken back any more, and before it nobody answers
+		if err := u.ask(c, meta.DropMoved{Dir: sb.Dir, Generation: sb.Generation}); err != nil {
+			return err
+		}
 		a, err := u.entries(c, sb.Dir, "", 1)
 		if err != nil {
 			return err
 		}
 		if len(a.Taken) == 0 {
 			break
-		}
-		if err := u.ask(c, meta.DropMoved{Dir: sb.Dir, Generation: sb.Generation}); err != nil {
-			return err
 		}
 	}
 	if err := u.own(meta.EndTaking{Answer: true}); err != nil {

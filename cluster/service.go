@@ -41,8 +41,10 @@ type ServiceConfig struct {
 	Generation  blocktree.Generation      // of a cluster that is to be founded in a delegated directory; 0: it is the root cluster, or any that works by a list of members
 	Routes      *Routes                   // of the process, which find the cluster above; nil: the service has its own, and begins with Members
 	Hosts       func([]blocktree.Runtime) // is told of the cluster's sector hosts whenever their records change; nil: nobody wants to know
-	SpareAfter  time.Duration             // as in ClientConfig
-	ScrubRate   int64                     // bytes per second that a scrub in the background reads; 0: there is none
+	// NoteAbove has the record that the cluster above keeps of this node, which was started with the addresses given, name another one, too; it may fail, and is called again. nil: nobody keeps one.
+	NoteAbove  func(ctx context.Context, at string, given []string) error
+	SpareAfter time.Duration // as in ClientConfig
+	ScrubRate  int64         // bytes per second that a scrub in the background reads; 0: there is none
 	// SpacePercent is as in store.Options; 0 is the default.
 	SpacePercent int64
 	Others       bttp.Handler              // serves messages of codes from CodesOfOthers on; nil: nobody does
@@ -90,6 +92,7 @@ type Service struct {
 	looks      hintLooks
 	uplinks    *uplinks
 	noting     atomic.Bool // an address of this node
+	aboveNote  aboveNote
 	crossing   *crossing
 	routes     *Routes
 	answerer   *route.Answerer

@@ -62,6 +62,7 @@ type uplinks struct {
 	mu       sync.Mutex
 	below    map[blocktree.Scope][]*bttp.Conn // by the child's directory
 	count    int
+	doubt    lineDoubts
 	words    map[blocktree.Principal]int // that siblings wait for, by sibling
 	wordsAll int
 

@@ -113,6 +113,8 @@ func (s *Service) serveUplinkWord(req *bttp.Request) {
 	case req.OneWay: // nobody hears it
 	case !s.uplinks.has(req.Conn):
 		req.Fail(&blocktree.Error{Op: "uplink", Path: req.Conn.Peer().Path.Short(), Kind: blocktree.Permission, Err: errors.New("this connection is no cluster's line")})
+	case s.uplinks.doubt.doubted(req.Conn.Peer().Principal, s.cfg.Clock.Now()):
+		req.Fail(&blocktree.Error{Op: "uplink", Path: req.Conn.Peer().Path.Short(), Kind: blocktree.Unavailable, Err: errors.New("asks along this line got to nobody")})
 	default:
 		req.Reply(nil, s.word(req.Conn.Peer().Principal, req.Header).encode())
 	}

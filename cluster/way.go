@@ -137,11 +137,11 @@ func (c *crossing) serveWay(ctx context.Context, from *bttp.Conn, header, body [
 		return nil, errNoWay
 	}
 	last := error(errNoWay)
-	for _, l := range c.legs(p) {
+	for _, l := range c.lastDoubted(c.legs(p)) {
 		if l.conn == from {
 			continue
 		}
-		answer, err := c.pass(ctx, p, l)
+		answer, err := c.along(ctx, p, l)
 		if err == nil || ctx.Err() != nil {
 			return answer, err
 		}
@@ -240,6 +240,21 @@ func (c *crossing) legs(p *passed) (all []leg) {
 		all = append(all, up)
 	}
 	return all
+}
+
+// along is pass, for as long as the leg is worth.
+func (c *crossing) along(ctx context.Context, p *passed, l leg) ([]byte, error) {
+	gone := ctx
+	if c.doubts(l) {
+		short, cancel := context.WithTimeout(ctx, lineDoubtedWait)
+		defer cancel()
+		ctx = short
+	}
+	answer, err := c.pass(ctx, p, l)
+	if !errors.Is(gone.Err(), context.Canceled) { // this runtime stops
+		c.noteLine(p, l, err)
+	}
+	return answer, err
 }
 
 // pass gives an ask to the next runtime, and for a relay joins the two legs.

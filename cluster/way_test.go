@@ -50,7 +50,8 @@ type wayMember struct {
 	above    []blocktree.Runtime // whom it may ask for a way to these
 	asked    atomic.Int64        // asks that came
 	released chan struct{}
-	hold     atomic.Bool // calls of code 7 are not answered before released is closed
+	hold     atomic.Bool             // calls of code 7 are not answered before released is closed
+	drops    func(req *bttp.Request) // what it does with asks for others; nil: as it should
 }
 
 func newWayBed(t *testing.T) *wayBed {
@@ -152,6 +153,10 @@ func (m *wayMember) start() {
 			}
 		case codeWay:
 			m.asked.Add(1)
+			if ask, err := bttp.DecodeAsk(req.Body); err == nil && m.drops != nil && ask.Target != m.runtime.Principal {
+				m.drops(req)
+				break
+			}
 			s.answerWay(req)
 		case 7:
 			body := bytes.Clone(req.Body)

@@ -203,6 +203,8 @@ func (s *state) doDelegation(o Op) Result {
 		return s.handOverSum(o)
 	case DropMoved:
 		return s.dropMoved(o)
+	case TakeBack:
+		return s.takeBack(o)
 	case RemoveMoved:
 		return s.removeMoved(o)
 	case DropEntry:

@@ -141,6 +141,8 @@ func (s *state) putBelow(o PutBelow) Result {
 		return bad
 	case i.Kind != KindDir:
 		return refuse(blocktree.Invalid, "%s is not a directory", dir.Short())
+	case s.spent(r.Node):
+		return refuse(blocktree.Exists, "store %v was of a cluster whose directory was taken back", r.Node).hinted("draw another id: btnode node add without --store does")
 	case i.ID.Inode == RootInode:
 		own := s.runtimes()
 		if j := slices.IndexFunc(own, func(x blocktree.Runtime) bool { return x.Path == r.Path && x.Node != 0 && x.Node != r.Node }); j >= 0 {
@@ -319,6 +321,7 @@ func (s *state) dropMoved(o DropMoved) Result {
 	case i.Delegation == nil || i.Delegation.Generation != o.Generation || !i.Delegation.HandedOver:
 		return refuse(blocktree.Fenced, "%s was not handed over to generation %d", o.Dir.Short(), o.Generation)
 	}
+	s.del(kindWhole, inodeRest(i.ID.Inode))
 	s.dropBelow(i.ID.Inode, i.ID.Inode, o.Dir, DropEntriesMax)
 	s.tookAway(i)
 	return Result{Inode: i}
@@ -369,6 +372,7 @@ func (s *state) dropDir(f blocktree.FileID, p blocktree.Path) {
 	s.del(kindInode, inodeRest(f.Inode))
 	s.del(kindGranted, inodeRest(f.Inode))
 	s.del(kindParent, inodeRest(f.Inode))
+	s.del(kindWhole, inodeRest(f.Inode))
 	s.counts.inodes -= min(s.counts.inodes, 1)
 }
 
@@ -379,6 +383,8 @@ func (s *state) removeMoved(o RemoveMoved) Result {
 	}
 	if d := s.movedFrom(i); d == nil {
 		return refuse(blocktree.Invalid, "file %v has its entry in this cluster", o.File)
+	} else if !d.Delegation.HandedOver || s.whole(d.ID.Inode, d.Delegation.Generation) { // the entry is here, and may stay
+		return refuse(blocktree.Unavailable, "the directory of file %v is on its way to a cluster of its own", o.File).hinted("ask again in a moment, by its path")
 	}
 	if r := s.freeFile(i); r.Kind != blocktree.Other {
 		return r

@@ -287,7 +287,7 @@ func getOp(d *wire.Decoder, code opcode) Op {
 	case opDrainHost:
 		return DrainHost{Path: getPath(d), Node: blocktree.NodeID(d.U64()), Cancel: d.Bool()}
 	}
-	if code >= opPutBelow && code <= opHandOverSum {
+	if code >= opPutBelow && code <= opHandOverSum || code == opTakeBack {
 		return getDelegationOp(d, code)
 	}
 	if code >= opBeginMove && code <= opEndMove {

@@ -44,6 +44,10 @@ func putDelegationOp(e *wire.Encoder, o Op) {
 		putPath(e, o.Dir)
 		e.U64(uint64(o.Generation))
 		putEntriesSum(e, &o.Sum)
+		putHandOverFlags(e, &o)
+	case TakeBack:
+		putPath(e, o.Dir)
+		e.U64(uint64(o.Generation))
 		e.Bool(o.Try)
 	case Rename:
 		putRename(e, &o)
@@ -80,7 +84,11 @@ func getDelegationOp(d *wire.Decoder, code opcode) Op {
 	case opTakeEntries:
 		return TakeEntries{getPath(d), getTakens(d), getRuntimes(d)}
 	case opHandOverSum:
-		return HandOverSum{getPath(d), generation(), getEntriesSum(d), d.Bool()}
+		o := HandOverSum{Dir: getPath(d), Generation: generation(), Sum: getEntriesSum(d)}
+		getHandOverFlags(d, &o)
+		return o
+	case opTakeBack:
+		return TakeBack{getPath(d), generation(), d.Bool()}
 	}
 	return EndTaking{d.Bool()}
 }

@@ -55,13 +55,14 @@ func allOps() []Op {
 		SetLength{f, 1 << 40, 3},
 		PutBelow{host(3)}, RemoveBelow{path("/a/b")}, AssignGeneration{path("/a"), 3}, Delegate{path("/a"), 4, 5}, HandOver{path("/a"), 6}, DropMoved{path("/a"), 7},
 		RemoveMoved{f}, DropEntry{path("/a/b"), f}, FoundChild{Found{path("/d"), 3, founders(2), 0o755, -5}}, SetAbove{*someAbove()},
-		TakeEntries{path("/a"), someTaken(), founders(2)}, EndTaking{true}, HandOverSum{path("/a"), 6, EntriesSum{7, [32]byte{8}}, true},
+		TakeEntries{path("/a"), someTaken(), founders(2)}, EndTaking{true}, HandOverSum{path("/a"), 6, EntriesSum{7, [32]byte{8}}, true, false},
 		BeginMove{CreateTreeFile{CreateFile{path("/a/f"), true, []blocktree.NodeID{4, 5}, 1 << 40, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1,
 			[16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, 7 << 12}, fileID(5)},
 		DropCopy{f}, Depart{session(11), f, 12, fileID(6), 13}, Stay{f, fileID(7), 14},
 		Adopt{session(12), f, 15, fileID(9), path("/a/f"), 0o644, 2, 3, 4, 5, true, 6, someAllowed().Grants, someAllowed().Last}, RemoveLeft{f, fileID(8)}, EndMove{f},
 		Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}, {fileID(3), []byte("more")}}},
 		AskShrink{f, 10, 1 << 20, session(9), 7},
+		TakeBack{path("/a"), 6, true},
 	}
 }
 
@@ -157,7 +158,7 @@ func TestCommandsComeBack(t *testing.T) {
 	if len(ops) != int(opEnd)-1 {
 		t.Fatalf("%d ops of %d", len(ops), opEnd-1)
 	}
-	ops = append(ops, Remove{Path: path("/a"), File: f})
+	ops = append(ops, Remove{Path: path("/a"), File: f}, HandOverSum{path("/a"), 6, EntriesSum{7, [32]byte{8}}, false, true})
 	for i, o := range ops {
 		if i+1 < int(opEnd) && o.opcode() != opcode(i+1) {
 			t.Errorf("%T has code %d: codes are append-only", o, o.opcode())

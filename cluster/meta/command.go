@@ -77,6 +77,7 @@ const (
 	opEndMove
 	opRename
 	opAskShrink
+	opTakeBack
 
 	opEnd // keep last
 )

@@ -37,6 +37,8 @@ const (
 	// aboveBytesMax bounds what a child is told of what is above it, which is one command there.
 	aboveBytesMax  = blocktree.RaftCommandMax / 2
 	DropEntriesMax = 1024
+	// SpentMax bounds the stores of clusters whose directories were taken back: they are kept for ever, eight bytes each, and each taking back is said by user id 0.
+	SpentMax = 4096
 )
 
 // redirect is the refusal that carries a redirect.
@@ -188,6 +190,8 @@ func About(o Op) (blocktree.Path, blocktree.FileID) {
 	case HandOverSum:
 		return o.Dir, blocktree.FileID{}
 	case DropMoved:
+		return o.Dir, blocktree.FileID{}
+	case TakeBack:
 		return o.Dir, blocktree.FileID{}
 	case AssignGeneration:
 		return blocktree.RootPath(o.Dir.Root()), blocktree.FileID{}

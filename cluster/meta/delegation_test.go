@@ -113,7 +113,7 @@ func aboutPath(p blocktree.Path) []Op {
 	f := file("/x")
 	f.Path = p
 	return []Op{MakeDir{Path: p}, f, CreateFlushFile{f}, CreateTreeFile{CreateFile: f, TreeBytes: 1 << 20}, Remove{Path: p}, DropEntry{Path: p}, BeginMove{CreateTreeFile: CreateTreeFile{CreateFile: f}, From: blocktree.FileID{Generation: 9, Inode: 9}},
-		PutBelow{with(below(9), func(r *blocktree.Runtime) { r.Path = p.Join("n") })}, RemoveBelow{p.Join("n")}, Delegate{Dir: p}, HandOver{Dir: p}, HandOverSum{Dir: p}, DropMoved{Dir: p},
+		PutBelow{with(below(9), func(r *blocktree.Runtime) { r.Path = p.Join("n") })}, RemoveBelow{p.Join("n")}, Delegate{Dir: p}, HandOver{Dir: p}, HandOverSum{Dir: p}, DropMoved{Dir: p}, TakeBack{Dir: p},
 		Rename{From: p, To: path("/vm/other")}, Rename{From: p, To: p.Parent().Join("other")}}
 }
 

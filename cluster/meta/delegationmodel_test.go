@@ -14,11 +14,12 @@ type treeWorld struct {
 	t       *testing.T
 	parent  *machine
 	founder [2]*aFounder
+	gone    []*aFounder                 // whose directory was taken back from them; they go on all the same
 	there   map[string]blocktree.FileID // by path: what was made and not removed; of directories the zero FileID, as theirs change
 	numbers map[blocktree.NodeID]blocktree.Generation
 	last    blocktree.Generation // the greatest number that was given
-	kept    bool                 // handed over: a founder is wiped no more
 	mover   aMover
+	stores  int
 	done    map[string]int
 }
 
@@ -46,11 +47,8 @@ func newTreeWorld(t *testing.T, done map[string]int) *treeWorld {
 }
 
 func (w *treeWorld) close() {
-	w.parent.close()
-	for _, f := range w.founder {
-		if f.child != nil {
-			f.child.close()
-		}
+	for _, m := range w.clusters() {
+		m.close()
 	}
 }
 
@@ -73,7 +71,7 @@ func (w *treeWorld) next(f *aFounder, lies bool) error {
 	case 3:
 		r = w.take(f, lies)
 	case 4, 6:
-		o := HandOverSum{path(dir), gen, f.child.view().entriesSum(RootInode, path(dir)), f.step == 4}
+		o := HandOverSum{path(dir), gen, f.child.view().entriesSum(RootInode, path(dir)), f.step == 4, f.step == 6}
 		if r = w.parent.as(f.as(), 2, o); r.Kind == blocktree.Corrupt { // another node of the parent is asked
 			if !f.lied {
 				return fmt.Errorf("nobody has lied: %s", r.Text)
@@ -82,7 +80,6 @@ func (w *treeWorld) next(f *aFounder, lies bool) error {
 			w.done["told again"]++
 			return nil
 		}
-		w.kept = w.kept || r.Kind == 0 && !o.Try
 	case 5:
 		r = f.child.do(EndTaking{})
 	case 7:
@@ -168,7 +165,7 @@ func (w *treeWorld) take(f *aFounder, lies bool) Result {
 // wipe has a founder begin anew that has not handed over: as a store that finds its directory empty does.
 func (w *treeWorld) wipe(f *aFounder) {
 	i, r := w.parent.view().stat(path("/rack"))
-	if f.child == nil || r.Kind != 0 || i.Delegation.HandedOver || i.Delegation.Founder != f.host.Node {
+	if f.child == nil || r.Kind != 0 || i.Delegation == nil || i.Delegation.HandedOver || i.Delegation.Founder != f.host.Node {
 		return
 	}
 	w.done["wiped"]++
@@ -176,10 +173,46 @@ func (w *treeWorld) wipe(f *aFounder) {
 	f.child, f.step = nil, 2
 }
 
+// takeBack has the directory taken back from whoever has it, where that can be: both founders have stores with other ids from then on, and those of before go on.
+func (w *treeWorld) takeBack(as *Caller) error {
+	i, r := w.parent.view().stat(path("/rack"))
+	if r.Kind != 0 || i.Delegation == nil {
+		return nil
+	}
+	o := TakeBack{path("/rack"), i.Delegation.Generation, true}
+	possible := w.parent.as(w.founder[0].as(), 2, o)
+	o.Try = false
+	switch r = w.parent.as(as, 2, o); {
+	case !as.all() && r.Kind != blocktree.Permission:
+		return fmt.Errorf("taken back by a founder: %v", r.Kind)
+	case !as.all():
+		return nil
+	case r.Kind != possible.Kind:
+		return fmt.Errorf("taken back: %v, and before %v", r.Kind, possible.Kind)
+	case r.Kind != blocktree.Other:
+		w.done["not taken back"]++
+		return nil
+	}
+	w.done[fmt.Sprintf("taken back, handed over %v", i.Delegation.HandedOver)]++
+	for n, f := range w.founder {
+		w.stores++
+		next := &aFounder{host: with(f.host, func(r *blocktree.Runtime) { r.Node = blocktree.NodeID(1000 + w.stores) })}
+		if r := w.parent.do(PutBelow{f.host}); r.Kind != blocktree.Exists || r.Hint == "" {
+			return fmt.Errorf("a store is used again: %v", r.Kind)
+		}
+		w.parent.must(PutBelow{next.host})
+		if f.child != nil {
+			w.gone = append(w.gone, f)
+		}
+		w.founder[n] = next
+	}
+	return nil
+}
+
 // clusters are all that may answer.
 func (w *treeWorld) clusters() (all []*machine) {
 	all = []*machine{w.parent}
-	for _, f := range w.founder {
+	for _, f := range append(w.founder[:], w.gone...) {
 		if f.child != nil {
 			all = append(all, f.child)
 		}
@@ -226,7 +259,7 @@ func (w *treeWorld) change(short string, kind int) error {
 func (w *treeWorld) disturb(rt *rapid.T) {
 	f := rapid.SampledFrom(w.founder[:]).Draw(rt, "who")
 	gen := rapid.SampledFrom([]blocktree.Generation{1, 2, 3}).Draw(rt, "generation")
-	ops := []Op{DropMoved{path("/rack"), gen}, HandOver{path("/rack"), gen}, HandOverSum{path("/rack"), gen, EntriesSum{}, false}, Delegate{path("/rack"), gen, f.host.Node}, AssignGeneration{path("/rack"), f.host.Node},
+	ops := []Op{DropMoved{path("/rack"), gen}, HandOver{path("/rack"), gen}, HandOverSum{path("/rack"), gen, EntriesSum{}, false, false}, Delegate{path("/rack"), gen, f.host.Node}, AssignGeneration{path("/rack"), f.host.Node},
 		RemoveBelow{f.host.Path}}
 	at := rapid.IntRange(0, len(ops)).Draw(rt, "op")
 	switch o := Op(nil); {
@@ -370,6 +403,9 @@ func TestDelegationModel(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(rt, "founder") == 0 {
 				f = w.founder[1]
 			}
+			if len(w.gone) > 0 && rapid.IntRange(0, 4).Draw(rt, "gone") == 0 {
+				f = rapid.SampledFrom(w.gone).Draw(rt, "who is gone")
+			}
 			var err error
 			switch {
 			case what < 11:
@@ -381,8 +417,10 @@ func TestDelegationModel(t *testing.T) {
 			case what == 15:
 				f.step -= min(f.step, 1) // it did not hear the answer
 				f.step = max(f.step, w.least(f))
-			case what < 18:
+			case what == 16:
 				w.move(f)
+			case what == 17:
+				err = w.takeBack(rapid.SampledFrom([]*Caller{admin(), f.as()}).Draw(rt, "by"))
 			default:
 				w.disturb(rt)
 			}
@@ -397,7 +435,7 @@ func TestDelegationModel(t *testing.T) {
 			rt.Fatal(err)
 		}
 	})
-	for _, what := range []string{"step 8", "wiped", "told again", "migrated", "change 0 of 2", "removed a moved file"} { // none of which is rare
+	for _, what := range []string{"step 8", "wiped", "told again", "migrated", "change 0 of 2", "removed a moved file", "taken back, handed over true", "taken back, handed over false", "not taken back"} { // none of which is rare
 
 		if done[what] == 0 {
 			t.Errorf("no %s: %v", what, done)

@@ -10,12 +10,13 @@ import (
 )
 
 // HandOverSum is HandOver by a founder that says what it has: it is refused as Corrupt where that is not what is here, whoever has told the founder (docs/design/0043). With Try nothing is
-// changed. Fenced, Corrupt, as HandOver.
+// changed. Drops says that the founder's cluster has what moves dropped before it answers, also where that is nothing: until then the directory can be taken back. Fenced, Corrupt, as HandOver.
 type HandOverSum struct {
 	Dir        blocktree.Path
 	Generation blocktree.Generation
 	Sum        EntriesSum
 	Try        bool
+	Drops      bool
 }
 
 func (HandOverSum) opcode() opcode { return opHandOverSum }
@@ -102,6 +103,9 @@ func (s *state) handOverSum(o HandOverSum) Result {
 	}
 	if o.Try {
 		return Result{Inode: i}
+	}
+	if o.Drops {
+		s.set(kindWhole, inodeRest(i.ID.Inode), u64(uint64(o.Generation)))
 	}
 	return s.handOver(HandOver{o.Dir, o.Generation})
 }

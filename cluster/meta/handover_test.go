@@ -70,7 +70,7 @@ func TestHandOverSum(t *testing.T) {
 			want = blocktree.Corrupt
 		}
 		for _, try := range []bool{true, false} {
-			r := parent.as(first, 2, HandOverSum{path("/rack"), 2, sum, try})
+			r := parent.as(first, 2, HandOverSum{path("/rack"), 2, sum, try, false})
 			if r.Kind != want || lie.bad && r.Hint == "" {
 				t.Errorf("without %s, try %v: %v %q", name, try, r.Kind, r.Text)
 			}
@@ -83,12 +83,12 @@ func TestHandOverSum(t *testing.T) {
 			t.Errorf("without %s: dropped: %v", name, r.Kind)
 		}
 		if !lie.bad {
-			parent.mustAs(first, HandOverSum{path("/rack"), 2, EntriesSum{}, false}) // said again, when what was there has gone
+			parent.mustAs(first, HandOverSum{path("/rack"), 2, EntriesSum{}, false, false}) // said again, when what was there has gone
 			continue
 		}
 		if name == "a file" || name == "a directory" || name == "a file beneath" { // what is missing is added
 			takeAll(t, parent, child, path("/rack"), 1)
-			parent.mustAs(first, HandOverSum{path("/rack"), 2, child.view().entriesSum(RootInode, path("/rack")), false})
+			parent.mustAs(first, HandOverSum{path("/rack"), 2, child.view().entriesSum(RootInode, path("/rack")), false, false})
 		}
 	}
 }

@@ -65,7 +65,7 @@ func (s *state) judge(o Op) (Op, Result) {
 		if c.Anonymous() {
 			return o, refuse(blocktree.Permission, "an anonymous caller holds nothing").hinted("a session takes credentials of the domain")
 		}
-	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove, Rename:
+	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, TakeBack, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove, Rename:
 		return o, s.judgeDelegation(o)
 	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release: // see above
 	default: // the leader's own, and what nobody has thought of
@@ -152,6 +152,14 @@ func (s *state) judgeDelegation(o Op) Result {
 		return refuse(blocktree.Permission, "%s does not found the cluster of %s", c, o.Dir.Short()).hinted("its founder says that by itself")
 	case DropMoved:
 		return host(o.Dir)
+	case TakeBack:
+		switch {
+		case c.all():
+		case o.Try:
+			return host(o.Dir)
+		default:
+			return refuse(blocktree.Permission, "%s has not user id 0", c).hinted("directories are taken back by user id 0")
+		}
 	case RemoveMoved:
 		if i := s.inode(o.File); i != nil && !s.may(c, i, RightAdmin, s.now) {
 			if d := s.movedFrom(i); d == nil || !s.may(c, d, RightWrite, s.now) {

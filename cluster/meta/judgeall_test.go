@@ -20,7 +20,7 @@ func everyOp(c *Caller) []Op {
 		CreateTreeFile{CreateFile: file("/d/e/new"), TreeBytes: 1 << 20}, Anchor{Session: id, File: f, Epoch: 1},
 		ResizeTree{Resize{File: f, SizeBytes: 1 << 30}},
 		PutBelow{host(1)}, RemoveBelow{path("/d/e/n")}, AssignGeneration{path("/d"), 1}, Delegate{path("/d"), 2, 1}, HandOver{path("/d"), 2}, DropMoved{path("/d"), 2}, RemoveMoved{f},
-		DropEntry{path("/d/e/f"), f}, FoundChild{Found{Dir: path("/d"), Generation: 2}}, SetAbove{}, TakeEntries{Dir: path("/d")}, EndTaking{}, HandOverSum{Dir: path("/d"), Generation: 2},
+		DropEntry{path("/d/e/f"), f}, FoundChild{Found{Dir: path("/d"), Generation: 2}}, SetAbove{}, TakeEntries{Dir: path("/d")}, EndTaking{}, HandOverSum{Dir: path("/d"), Generation: 2}, TakeBack{Dir: path("/d"), Generation: 2},
 		BeginMove{CreateTreeFile{CreateFile: file("/d/e/f")}, f}, DropCopy{f}, Depart{Session: id, File: f, Epoch: 1}, Stay{File: f}, Adopt{Session: id, File: f, Path: path("/d/e/f")},
 		RemoveLeft{File: f}, EndMove{f},
 		Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f},
@@ -45,7 +45,7 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opLeaveViews: takersAffair, opDrainHost: byRights, opCreateFlushFile: byRights, opStartVolatile: takersAffair, opResize: byRights, opPutGrant: byRights, opRemoveGrant: byRights,
 		opRevokePrincipal: byRights, opSetAccess: byRights, opNoteAccess: byRights, opSetLength: byRights, opResizeTree: byRights, opCreateTreeFile: byRights, opAnchor: byRights,
 		opPutBelow: byRights, opRemoveBelow: byRights, opAssignGeneration: byRights, opDelegate: nobodys, opHandOver: nobodys, opDropMoved: nobodys, opRemoveMoved: byRights, opDropEntry: byRights,
-		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opHandOverSum: nobodys,
+		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opHandOverSum: nobodys, opTakeBack: byRights,
 		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights, opRename: byRights,
 		opAskShrink: byRights}
 	m := granted(t, 0o700, 0o600)

@@ -49,9 +49,11 @@ const (
 	kindAbove      = 'A' // Above: what a child knows of its parents
 	kindBelow      = 'B' // path → Runtime: records of runtimes in directories that have, or are to get, clusters of their own
 	kindFounder    = 'F' // dir 0 node8 → generation8; the root cluster's
+	kindWhole      = 'H' // inode8 of a directory → generation8: handed over to that, and nothing dropped yet
 	kindGeneration = 'G' // generation8 → generationOf; nothing → the next generation8; the root cluster's
 	kindLeft       = 'L' // inode8 → left: a file that is moved to a child
 	kindMove       = 'M' // inode8 of a copy → Move
+	kindSpent      = 'N' // node8 → nothing: a store of a cluster whose directory was taken back
 	kindShrink     = 'S' // inode8 → shrinkAsk: a smaller size that somebody asks the holder for
 )
 

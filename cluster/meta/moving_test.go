@@ -163,7 +163,7 @@ func TestTakingStandsStill(t *testing.T) {
 			t.Errorf("%T in a child that is taking over: %v, %q", o, r.Kind, r.Hint)
 		}
 	}
-	parent.mustAs(hostCaller(below(1)), HandOverSum{path("/rack"), 2, child.view().entriesSum(RootInode, path("/rack")), false})
+	parent.mustAs(hostCaller(below(1)), HandOverSum{path("/rack"), 2, child.view().entriesSum(RootInode, path("/rack")), false, true})
 	child.must(EndTaking{})
 	child.must(EndTaking{Answer: true})
 	for _, o := range ofDir {

@@ -18,10 +18,10 @@ import (
 )
 
 func newDir() *cobra.Command {
-	group := cli.NewGroup("dir", "Move a directory's old files to its own cluster",
+	group := cli.NewGroup("dir", "Move a directory's old files to its own cluster, or take it back",
 		`dir is about directories that have a cluster of their own: those with sector hosts among the process records in them (btnode node add). What was made in such a directory before
-stays with the cluster above, until it is moved.`)
-	group.AddCommand(newDirMigrate())
+stays with the cluster above, until it is moved. A cluster that never came to be has its directory taken back.`)
+	group.AddCommand(newDirMigrate(), newDirTakeBack())
 	return group
 }
 

@@ -142,6 +142,22 @@ func (n *Node) tell(ctx context.Context, was, now []string) error {
 	return err
 }
 
+// noteAbove has the node's record in the cluster above name an address at which a sibling sees it (docs/design/0056).
+func (n *Node) noteAbove(ctx context.Context, at string, given []string) error {
+	c := n.given
+	c.Credentials = n.credentials()
+	client, err := c.dialSeeds(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	noted, err := client.NoteAbove(ctx, c.Path, given, at)
+	if noted {
+		c.Logger.Info("the record above has the node's new address", "address", at)
+	}
+	return err
+}
+
 // moved is what a record has from now on that begins with the addresses of before, or with those of now; of any other it says no. What stands behind them the node was seen at (docs/design/0043), and stays there.
 func moved(has, was, now []string) (endpoints []string, ok bool) {
 	named := func(a string) bool { _, err := netip.ParseAddrPort(a); return err != nil } // which somebody gave it

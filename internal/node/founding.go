@@ -54,7 +54,7 @@ func (c *Config) findCluster(ctx context.Context) error {
 		}
 		if time.Since(told) >= foundToldEvery {
 			told = time.Now()
-			c.Logger.Info("waiting for the cluster of the directory", "directory", c.Directory.Short(), "why", why)
+			c.Logger.Info("waiting for the cluster of the directory", "directory", c.Directory.Short(), "why", why, "hint", blocktree.HintOf(why))
 		}
 		select {
 		case <-ctx.Done():
@@ -137,12 +137,17 @@ func (c *Config) joinBelow(ctx context.Context, client *cluster.Client, d *meta.
 	unavailable := func(what string) error {
 		return &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Unavailable, Err: errors.New(what), Hint: "start the other nodes of the directory"}
 	}
+	back := client.MayTakeBack(ctx, c.Directory, d.Generation) == nil
 	if len(others) == 0 {
-		return k, c.wiped()
+		return k, c.wipedAlone(back)
 	}
 	asked := *c
 	asked.Members = append(others, c.self())
 	hosts, voter := asked.ask(ctx)
+	if len(hosts) == 0 && back {
+		return k, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Unavailable, Err: fmt.Errorf("no other node of the cluster answers, which store %v founded", d.Founder),
+			Hint: "start the other nodes of the directory; if that store is lost, the directory above has every name still: btnode dir take-back " + c.Directory.Short()}
+	}
 	if len(hosts) == 0 {
 		return k, unavailable("no other node of the cluster answers")
 	}
@@ -161,6 +166,16 @@ func (c *Config) joinBelow(ctx context.Context, client *cluster.Client, d *meta.
 		return k, err
 	}
 	return clusterOf{c.Directory, d.Generation, false, hosts}, nil
+}
+
+// wipedAlone is wiped where no other node has a record in the directory, so that nobody else has what the store had, unless the cluster above has it still.
+func (c *Config) wipedAlone(back bool) error {
+	err := &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Kind: blocktree.Invalid, Err: fmt.Errorf("store %v was all of the cluster of %s, and this directory is empty", c.StoreID, c.Directory.Short()),
+		Hint: "put the store's directory back: nobody else has what is in " + c.Directory.Short()}
+	if back {
+		err.Hint = "put the store's directory back or, if it is lost, say btnode dir take-back " + c.Directory.Short() + ": the directory above has every name still"
+	}
+	return err
 }
 
 // wiped refuses a store that is gone though the cluster counts on it.

@@ -147,7 +147,8 @@ func (c Config) open(ctx context.Context) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{given: given, config: c.service(joins), fatal: make(chan error, 1), done: make(chan struct{}), advertised: make(chan struct{})}
+	n := &Node{given: given, fatal: make(chan error, 1), done: make(chan struct{}), advertised: make(chan struct{})}
+	n.config = n.of(&c, joins)
 	if err := n.open(ctx); err != nil {
 		return nil, &blocktree.Error{Op: "node.Open", Path: c.Path.Short(), Err: err}
 	}
@@ -174,6 +175,15 @@ func (c *Config) service(joins bool) cluster.ServiceConfig {
 		sc.Hosts = c.noteHosts
 	}
 	c.door.serves(&sc)
+	return sc
+}
+
+// of is the configuration of the node's service by c, with what the node does for it.
+func (n *Node) of(c *Config, joins bool) cluster.ServiceConfig {
+	sc := c.service(joins)
+	if c.known != nil {
+		sc.NoteAbove = n.noteAbove
+	}
 	return sc
 }
 
@@ -274,7 +284,7 @@ func (n *Node) other(ctx context.Context, why error) error {
 	if !joins || c.StoreID == n.config.Node {
 		return why
 	}
-	n.config = c.service(joins)
+	n.config = n.of(&c, joins)
 	return nil
 }
 

@@ -1,0 +1,142 @@
+package fastrung
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/internal/bttp"
+	"blocktree/internal/testenv"
+)
+
+// again adds the nodes of a directory that was taken back, with other stores.
+func again(b *testenv.Simulated, c *cluster.Client, child *testenv.Simulated) {
+	b.T.Helper()
+	for i := range child.Members {
+		if err := c.AddNode(b.T.Context(), child.Members[i]); blocktree.KindOf(err) != blocktree.Exists || blocktree.HintOf(err) == "" {
+			b.T.Errorf("a store of before: %v", err)
+		}
+		child.Members[i].Node = cluster.NewStore()
+	}
+	addAll(b, c, child)
+}
+
+// hints starts a node that cannot start, and returns what it says is to be done.
+func hints(child *testenv.Simulated, i int) string {
+	child.T.Helper()
+	ctx, cancel := context.WithTimeout(child.T.Context(), 15*time.Second)
+	defer cancel()
+	err := child.TryStartWithin(ctx, i)
+	if err == nil {
+		child.T.Fatal("it starts")
+	}
+	return blocktree.HintOf(err)
+}
+
+// TestTakenBack: Y1. A founder is lost after it has handed over, before others have joined: all nodes say what to type, and that gets every name back at once, and after that a cluster. Its old store, should it turn up, answers for nothing.
+func TestTakenBack(t *testing.T) {
+	withNodes(t, bttp.TCP, 3, 1, func(*testenv.Simulated) {}, func(b *bed) {
+		for _, short := range []string{"/rack1/old", "/rack1/sub/older"} {
+			b.Create(b.client, short, 1<<20, childCode)
+		}
+		child := b.Below("/rack1", 2)
+		addAll(b.Simulated, b.client, child)
+		child.Start(0)
+		time.Sleep(10 * time.Second) // it has them all, and waits for the other one
+		child.Stop(0)
+		lost := child.Keep(0)
+		child.Wipe(0)
+		for i := range 2 {
+			if hint := hints(child, i); !strings.Contains(hint, "btnode dir take-back /rack1") {
+				t.Errorf("node %d: %q", i, hint)
+			}
+		}
+		hosts, err := b.client.TakeBack(b.T.Context(), b.Path("/rack1"))
+		if err != nil || len(hosts) != 2 {
+			t.Fatal(hosts, err)
+		}
+		if _, err := b.client.TakeBack(b.T.Context(), b.Path("/rack1")); blocktree.KindOf(err) != blocktree.Invalid || blocktree.HintOf(err) == "" {
+			t.Errorf("once more: %v", err)
+		}
+		entries, err := b.client.List(b.T.Context(), b.Path("/rack1"))
+		if err != nil || len(entries) != 2 {
+			t.Fatal(entries, err)
+		}
+		fresh := child.Keep(0)
+		child.Put(0, lost)
+		child.Start(0)
+		select {
+		case err := <-child.Fatal(0):
+			if blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(blocktree.HintOf(err), "btnode node add /rack1/") {
+				t.Errorf("the old store: %v, %q", err, blocktree.HintOf(err))
+			}
+		case <-time.After(time.Minute):
+			t.Error("the old store goes on")
+		}
+		child.Stop(0)
+		child.Put(0, fresh)
+		again(b.Simulated, b.client, child)
+		child.StartAll()
+		for short, want := range map[string][]string{"/rack1": {"old", "sub"}, "/rack1/sub": {"older"}} {
+			if got := answers(b.Simulated, b.client, short); !slices.Equal(got, want) {
+				t.Errorf("%s has %v", short, got)
+			}
+		}
+		if _, err := b.client.TakeBack(b.T.Context(), b.Path("/rack1")); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+			t.Errorf("from a cluster that answers: %v", err)
+		}
+	})
+}
+
+// TestWipedFounders: Y1. Whenever the founder of an empty or a full directory is wiped, it gets through, or what it says that is to be done gets it through.
+func TestWipedFounders(t *testing.T) {
+	said := map[string]int{}
+	for i := 1; i <= 4; i++ {
+		full, after := i%2 == 0, time.Duration(i)*600*time.Millisecond
+		withNodes(t, bttp.TCP, 3, uint64(after), func(*testenv.Simulated) {}, func(b *bed) {
+			var want []string
+			if full {
+				b.Create(b.client, "/rack1/old", 1<<20, childCode)
+				want = []string{"old"}
+			} else if err := b.client.MakeDir(b.T.Context(), b.Path("/rack1"), 0o755, false); err != nil {
+				t.Fatal(err)
+			}
+			child := b.Below("/rack1", 1)
+			addAll(b.Simulated, b.client, child)
+			child.Start(0)
+			time.Sleep(after)
+			child.Stop(0)
+			lost := child.Keep(0)
+			child.Wipe(0)
+			err := child.TryStart(0)
+			switch hint := blocktree.HintOf(err); {
+			case err == nil:
+				said["nothing"]++
+			case blocktree.KindOf(err) == blocktree.Invalid && strings.Contains(hint, "btnode dir take-back /rack1"):
+				said["take it back"]++
+				if _, err := b.client.TakeBack(b.T.Context(), b.Path("/rack1")); err != nil {
+					t.Fatal(err)
+				}
+				again(b.Simulated, b.client, child)
+				child.Start(0)
+			case blocktree.KindOf(err) == blocktree.Invalid && strings.HasPrefix(hint, "put the store's directory back: nobody else"):
+				said["put it back"]++
+				child.Put(0, lost)
+				child.Start(0)
+			default:
+				t.Fatalf("after %v: %v, %q", after, err, hint)
+			}
+			if got := answers(b.Simulated, b.client, "/rack1"); !slices.Equal(got, want) {
+				t.Errorf("wiped after %v: %v, want %v", after, got, want)
+			}
+		})
+	}
+	if said["nothing"] == 0 || said["take it back"] == 0 || said["put it back"] == 0 {
+		t.Errorf("%v", said)
+	}
+	t.Log(said)
+}
