@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/internal/dispatch"
 )
 
@@ -23,12 +24,21 @@ func service(dir blocktree.Scope) dispatch.Address {
 
 // Nearest returns the directory of the services that are asked about what is in a directory, and who they are. Kinds: NotFound, and those of route.Finder.
 func (c *Client) Nearest(ctx context.Context, dir blocktree.Scope) (blocktree.Scope, []blocktree.Runtime, error) {
-	f, err := c.dispatcher.Find(ctx, service(dir))
+	runtimes, _, err := c.Explain(ctx, dir)
 	if err != nil {
-		return "", nil, undelivered(dir, err)
+		return "", nil, err
 	}
-	return f.Runtimes[0].Path.Parent(), f.Runtimes, nil
+	return runtimes[0].Path.Parent(), runtimes, nil
 }
+
+// Explain is Nearest, and says how it came to the answer, a line for people each; with an error, too.
+func (c *Client) Explain(ctx context.Context, dir blocktree.Scope) ([]blocktree.Runtime, []string, error) {
+	f, err := c.dispatcher.Find(ctx, service(dir))
+	return f.Runtimes, f.Steps, undelivered(dir, err)
+}
+
+// Routes are how services are found; nil where the client knows nothing but those that are named.
+func (c *Client) Routes() *cluster.Routes { return c.cfg.Routes }
 
 // dispatch has a request about what is in a directory done by a service that is closest to it, and where that does not reach the cluster that is meant (Unsupported: a service speaks to clusters below its own), by the next ones rootward.
 // The answer must be released.
