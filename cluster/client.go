@@ -346,7 +346,7 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 		select {
 		case <-ctx.Done():
 			return nil, &blocktree.Error{Op: "cluster: no node answers", Kind: blocktree.Unavailable, Err: last,
-				Hint: "are the nodes of the cluster running, and do they form a majority? see btnode status"}
+				Hint: hintNobodyAnswers}
 		case <-c.ctx.Done():
 			return nil, blocktree.E("cluster", blocktree.Closed, nil)
 		case <-time.After(pause):
@@ -452,6 +452,9 @@ func checkListing(entries []meta.DirEntry, after string, more bool) error {
 	}
 	return nil
 }
+
+// hintNobodyAnswers is what there is to do where no node of a cluster answers.
+const hintNobodyAnswers = "are the nodes of the cluster running, and do they form a majority? see btnode status; those that cannot be dialled from here, behind a firewall or NAT, are reached only through runtimes above them, as domain.seeds, domain.dns or cluster.parents name them"
 
 // startWait is how long CreateFile waits for nodes of the cluster that have never started, and both it and MakeDir for a cluster that is not founded yet.
 const startWait = 10 * time.Second

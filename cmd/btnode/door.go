@@ -34,6 +34,14 @@ type door struct {
 	roots     file.Roots      // of files of integrity tree; nil: nothing is kept
 	root      tree.Root       // that the file must have, or have had
 	warn      io.Writer
+	took      taken // by the last opening
+}
+
+// taken is by which case something was opened.
+type taken struct {
+	number int // 0: by none
+	how    string
+	key    error // why the reader key did not open it; nil where it did, or there is none
 }
 
 // doorFlags are the flags of the commands that go through a door.
@@ -112,6 +120,7 @@ func (d *door) close() {
 
 // used says which case was used, with --verbose.
 func (d *door) used(path blocktree.Path, number int, how string) {
+	d.took.number, d.took.how = number, how
 	if d.tell != nil {
 		fmt.Fprintf(d.tell, "btnode: %s: case %d, %s\n", cli.PrintableName(path.Short()), number, how)
 	}
@@ -143,13 +152,14 @@ func (d *door) file(ctx context.Context, path blocktree.Path, o fs.OpenOptions) 
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
 	var err error
+	d.took = taken{}
 	if d.reader != nil {
 		var f fs.File
 		if f, err = fs.OpenLocal(ctx, d.cluster, path, fs.Local{Reader: d.reader, Roots: d.roots, Root: d.root, Believe: d.believe}, o); err == nil {
 			d.used(path, 2, "opened here with the reader key")
 			return f, nil
 		}
-		if blocktree.KindOf(err) != blocktree.Permission {
+		if d.took.key = err; blocktree.KindOf(err) != blocktree.Permission {
 			return nil, err
 		}
 	}
