@@ -1,7 +1,8 @@
-package node_test
+package fastrung
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"blocktree"
 	"blocktree/fs"
@@ -9,9 +10,13 @@ import (
 
 // TestRemoveFile: who made a file removes it, and no other that has its name by now, with a reader key and by a service, as far as the rights go (A2 of 0057).
 func TestRemoveFile(t *testing.T) {
-	d := withDoor(t)
-	ctx := patience(t)
-	admin, alice, bob := d.Client(), d.Door("alice", 1001, 1001), d.Door("bob", 1002, 1002)
+	synctest.Test(t, removesFiles)
+}
+
+func removesFiles(t *testing.T) {
+	d, ctx := newFoundWorld(t, "root"), t.Context()
+	one := blocktree.Code{Data: 1}
+	admin, alice, bob := d.Client(), d.Finder(nil, "alice", 1001, 1001), d.Finder(nil, "bob", 1002, 1002)
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -29,7 +34,7 @@ func TestRemoveFile(t *testing.T) {
 	_, err := admin.SetOwner(ctx, d.Path("/alice"), &uid, &uid)
 	must(err)
 	path := d.Path("/alice/f")
-	mine, err := alice.Make(ctx, path, fs.CreateOptions{SizeBytes: 1 << 20})
+	mine, err := alice.Make(ctx, path, fs.CreateOptions{SizeBytes: 1 << 20, Code: one})
 	must(err)
 	inode, err := admin.Stat(ctx, path)
 	must(err)
@@ -38,7 +43,7 @@ func TestRemoveFile(t *testing.T) {
 	}
 	want("by a stranger", bob.RemoveFile(ctx, path, mine), blocktree.Permission)
 	must(alice.Remove(ctx, path))
-	theirs, err := alice.Make(ctx, path, fs.CreateOptions{SizeBytes: 1 << 20})
+	theirs, err := alice.Make(ctx, path, fs.CreateOptions{SizeBytes: 1 << 20, Code: one})
 	must(err)
 	for name, c := range map[string]fs.Remover{"by a service": alice, "with a key": admin} {
 		want(name, c.RemoveFile(ctx, path, mine), blocktree.NotFound)
@@ -50,7 +55,7 @@ func TestRemoveFile(t *testing.T) {
 	must(alice.RemoveFile(ctx, path, theirs))
 	_, err = admin.Stat(ctx, path)
 	want("removed", err, blocktree.NotFound)
-	theirs, err = alice.Make(ctx, path, fs.CreateOptions{SizeBytes: 1 << 20})
+	theirs, err = alice.Make(ctx, path, fs.CreateOptions{SizeBytes: 1 << 20, Code: one})
 	must(err)
 	must(admin.RemoveFile(ctx, path, theirs))
 }
