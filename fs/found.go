@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -55,7 +56,7 @@ func undelivered(dir blocktree.Scope, err error) error {
 	}
 	switch u.Why {
 	case dispatch.NoService, dispatch.NoRoute:
-		return &blocktree.Error{Op: "find a filesystem service", Path: dir.Short(), Kind: blocktree.KindOf(u.Err), Err: errors.Join(errNoService, err),
+		return &blocktree.Error{Op: "find a filesystem service", Path: dir.Short(), Kind: blocktree.KindOf(u.Err), Err: fmt.Errorf("%w: %w", errNoService, err),
 			Hint: "a node is one by filesystem: in its configuration and by its process record (btnode node add --filesystem), or is named in cluster.members with services: [filesystem]; a reader key in the config (readerKey) does without"}
 	case dispatch.NoAnswer:
 		return &blocktree.Error{Op: "fs: no filesystem service answers", Kind: blocktree.KindOf(u.Err), Err: err}
