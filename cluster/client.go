@@ -346,7 +346,7 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 		select {
 		case <-ctx.Done():
 			return nil, &blocktree.Error{Op: "cluster: no node answers", Kind: blocktree.Unavailable, Err: last,
-				Hint: "are the nodes of the cluster running, and do they form a majority? see btnode status"}
+				Hint: hintNobodyAnswers}
 		case <-c.ctx.Done():
 			return nil, blocktree.E("cluster", blocktree.Closed, nil)
 		case <-time.After(pause):
@@ -453,6 +453,9 @@ func checkListing(entries []meta.DirEntry, after string, more bool) error {
 	return nil
 }
 
+// hintNobodyAnswers is what there is to do where no node of a cluster answers.
+const hintNobodyAnswers = "are the nodes of the cluster running, and do they form a majority? see btnode status; those that cannot be dialled from here, behind a firewall or NAT, are reached only through runtimes above them, as domain.seeds, domain.dns or cluster.parents name them"
+
 // startWait is how long CreateFile waits for nodes of the cluster that have never started, and both it and MakeDir for a cluster that is not founded yet.
 const startWait = 10 * time.Second
 
@@ -481,6 +484,9 @@ func (c *Client) createFile(ctx context.Context, path blocktree.Path, op meta.Op
 	if err == nil {
 		err = r.Err("cluster.CreateFile")
 	}
+	if err == nil && r.Inode == nil {
+		err = blocktree.E("cluster.CreateFile", blocktree.Corrupt, errors.New("the cluster's answer makes no sense"))
+	}
 	if err != nil {
 		return nil, &blocktree.Error{Op: "create", Path: path.Short(), Err: err}
 	}
@@ -502,6 +508,26 @@ func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
 		err = c.removeMoved(ctx, path, r.Redirect.File)
 	case gone != nil:
 		return gone
+	case err == nil:
+		err = r.Err("cluster.Remove")
+	}
+	if err != nil {
+		return &blocktree.Error{Op: "remove", Path: path.Short(), Err: err}
+	}
+	return nil
+}
+
+// RemoveFile removes the file or empty directory that was at a path, and no other that is there by now: NotFound. Kinds beside that as Remove.
+func (c *Client) RemoveFile(ctx context.Context, path blocktree.Path, f blocktree.FileID) error {
+	if f == (blocktree.FileID{}) { // which the command would take for any
+		return &blocktree.Error{Op: "remove", Path: path.Short(), Kind: blocktree.Invalid, Err: errors.New("no file is named")}
+	}
+	r, err := c.propose(ctx, meta.Remove{Path: path, File: f})
+	switch {
+	case err == nil && r.Redirect != nil && r.Redirect.File == f:
+		err = c.removeMoved(ctx, path, f)
+	case err == nil && r.Redirect != nil && r.Redirect.File != (blocktree.FileID{}):
+		err = blocktree.E("cluster.Remove", blocktree.NotFound, errors.New("another file has the name"))
 	case err == nil:
 		err = r.Err("cluster.Remove")
 	}

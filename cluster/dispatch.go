@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -23,15 +24,6 @@ func Dispatcher(endpoint *bttp.Endpoint, routes *Routes, named blocktree.Resolve
 		connect = routes.Ways(endpoint)
 	}
 	return dispatch.New(dispatch.Config{Routes: s, Connect: connect})
-}
-
-// Dispatch sends a message by the endpoint that questions are asked by, in its identity's name. It fails with Unavailable where there is none yet.
-func (r *Routes) Dispatch(ctx context.Context, a dispatch.Address, m dispatch.Message) (dispatch.Answer, error) {
-	by := r.by()
-	if by == nil {
-		return dispatch.Answer{}, &blocktree.Error{Op: "dispatch", Kind: blocktree.Unavailable, Err: errors.New("the runtime is starting"), Hint: "try again when it has started"}
-	}
-	return by.dispatcher.Dispatch(ctx, a, m)
 }
 
 // services are dispatch.Routes by the finder and the cache of a process.
@@ -64,25 +56,26 @@ func (s *services) Known(a dispatch.Address) (dispatch.Found, bool) {
 }
 
 // Find implements dispatch.Routes: those who are found by asking, else those who are named.
-func (s *services) Find(ctx context.Context, a dispatch.Address) (dispatch.Found, error) {
-	err := error(blocktree.E("find", blocktree.NotFound, errors.New("the configuration says nowhere to begin")))
+func (s *services) Find(ctx context.Context, a dispatch.Address) (found dispatch.Found, err error) {
+	err = blocktree.E("find", blocktree.NotFound, errors.New("the configuration says nowhere to begin"))
 	if s.routes != nil {
-		var runtimes []blocktree.Runtime
-		if runtimes, err = s.seek(ctx, a); err == nil {
-			return dispatch.Found{Runtimes: runtimes, Asked: true}, nil
+		if found, err = s.seek(ctx, a); err == nil {
+			return found, nil
 		}
 	}
 	if s.named == nil {
-		return dispatch.Found{}, err
+		return found, err
 	}
 	resolve := s.named.Closest
 	if a.Kind == dispatch.InScope {
 		resolve = s.named.InScope
 	}
-	if named, errNamed := resolve(ctx, a.Scope, a.Service); errNamed == nil && len(named) > 0 {
-		return dispatch.Found{Runtimes: named}, nil
+	named, errNamed := resolve(ctx, a.Scope, a.Service)
+	if errNamed != nil || len(named) == 0 {
+		return found, err
 	}
-	return dispatch.Found{}, err
+	found.Steps = append(found.Steps, fmt.Sprintf("nobody is found: the configuration names %d runtimes in %s", len(named), named[0].Path.Parent().Short()))
+	return dispatch.Found{Runtimes: named, Steps: found.Steps}, nil
 }
 
 // Failed implements dispatch.Routes.
@@ -93,21 +86,29 @@ func (s *services) Failed(a dispatch.Address) {
 }
 
 // seek asks. Rootward, where the nodes of a cluster on the way do not admit or believe this runtime, as they do nobody in particular, or are not believed, those above it are asked for: a service there reaches down.
-func (s *services) seek(ctx context.Context, a dispatch.Address) ([]blocktree.Runtime, error) {
+func (s *services) seek(ctx context.Context, a dispatch.Address) (found dispatch.Found, err error) {
 	at := s.beyond(a)
+	if at != a.Scope {
+		found.Steps = append(found.Steps, fmt.Sprintf("a cluster below %s did not tell lately: those from there on rootward are asked for", at.Short()))
+	}
 	for range blocktree.PathDepthMax + 1 {
 		f, err := s.routes.finder.Explain(ctx, kindOf(a), at, a.Service)
+		for _, x := range f.Steps {
+			found.Steps = append(found.Steps, x.String())
+		}
 		if err == nil {
-			return f.Runtimes, nil
+			found.Runtimes, found.Asked = f.Runtimes, true
+			return found, nil
 		}
 		above, ok := s.overWall(f.Steps, at)
 		if a.Kind != dispatch.Rootward || !ok || ctx.Err() != nil {
-			return nil, err
+			return found, err
 		}
 		at = above
 		s.setBeyond(a.Scope, at)
+		found.Steps = append(found.Steps, fmt.Sprintf("a cluster below %s does not tell: those from there on rootward are asked for", at.Short()))
 	}
-	return nil, blocktree.E("find", blocktree.Unavailable, nil) // no path is so long
+	return found, blocktree.E("find", blocktree.Unavailable, nil) // no path is so long
 }
 
 // overWall is the scope above the deepest cluster of some steps that did not tell.

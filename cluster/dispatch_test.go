@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,11 +93,49 @@ func TestNamedServices(t *testing.T) {
 	}
 }
 
-// TestDispatchOfAStartingRuntime: who has no endpoint yet is told so.
-func TestDispatchOfAStartingRuntime(t *testing.T) {
+// TestFoundSteps: A1 of 0057. What is found says how: by asking, from memory, from above a cluster that does not tell, or by what is named; an error says what was tried.
+func TestFoundSteps(t *testing.T) {
 	s, r := newServices(t)
-	_, err := s.routes.Dispatch(t.Context(), dispatch.Address{Kind: dispatch.InScope, Scope: r.Path.Parent(), Service: blocktree.ServiceFilesystem}, dispatch.Message{})
-	if blocktree.KindOf(err) != blocktree.Unavailable || blocktree.HintOf(err) == "" {
-		t.Error(err)
+	top := r.Path.Parent()
+	deep := top.Join("a").Join("b")
+	a := dispatch.Address{Kind: dispatch.Rootward, Scope: deep, Service: blocktree.ServiceFilesystem}
+	says := func(what string, f dispatch.Found, texts ...string) {
+		t.Helper()
+		if len(f.Steps) != len(texts) {
+			t.Errorf("%s: %q", what, f.Steps)
+			return
+		}
+		for i, text := range texts {
+			if !strings.Contains(f.Steps[i], text) {
+				t.Errorf("%s: %q, want %q", what, f.Steps[i], text)
+			}
+		}
 	}
+	f, err := s.Find(t.Context(), a)
+	if err == nil || len(f.Runtimes) > 0 {
+		t.Fatalf("found nowhere: %+v", f)
+	}
+	says("nothing is known", f, "no seeds of the root directory")
+	table, err := route.NewTable([]blocktree.Runtime{r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.named = table
+	f, err = s.Find(t.Context(), a)
+	if err != nil || f.Asked {
+		t.Fatal(err)
+	}
+	says("it is named", f, "no seeds", "the configuration names 1 runtimes in /")
+	if err := s.routes.cache.Learn(route.Closest, top, blocktree.ServiceFilesystem, true, top, []blocktree.Runtime{r}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = s.Find(t.Context(), a); err != nil || !f.Asked {
+		t.Fatal(err)
+	}
+	says("it is known", f, "cached: 1 runtimes in /")
+	s.setBeyond(deep, top)
+	if f, err = s.Find(t.Context(), a); err != nil || len(f.Runtimes) != 1 {
+		t.Fatal(err)
+	}
+	says("beyond who does not tell", f, "did not tell lately", "cached: 1 runtimes in /")
 }

@@ -12,7 +12,6 @@ import (
 	"blocktree"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
-	"blocktree/internal/dispatch"
 	"blocktree/route"
 )
 
@@ -52,8 +51,6 @@ type routeAsker struct {
 	answerer *route.Answerer           // the runtime's own; nil: it answers nobody
 	believe  func(cred.Identity) error // refuses who is revoked
 	ways     *ways
-
-	dispatcher *dispatch.Dispatcher
 }
 
 // RouteStats counts what was looked for and what is remembered.
@@ -83,25 +80,16 @@ func (r *Routes) Close() error { return r.finder.Close() }
 // join has questions asked by an endpoint from now on, until leave.
 func (r *Routes) join(a *routeAsker) {
 	a.ways = &ways{parents: r.above, own: a.endpoint.DialBriefly, ask: askBy(a.endpoint), hard: map[blocktree.Principal]bool{}}
-	a.dispatcher = Dispatcher(a.endpoint, r, nil)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.askers = append(r.askers, a)
 }
 
-// leave ends what join began, and the connections that only messages have. Questions that are on their way end with the endpoint.
+// leave ends what join began. Questions that are on their way end with the endpoint.
 func (r *Routes) leave(endpoint *bttp.Endpoint) {
 	r.mu.Lock()
-	i := slices.IndexFunc(r.askers, func(a *routeAsker) bool { return a.endpoint == endpoint })
-	var a *routeAsker
-	if i >= 0 {
-		a = r.askers[i]
-		r.askers = slices.Delete(r.askers, i, i+1)
-	}
-	r.mu.Unlock()
-	if a != nil {
-		_ = a.dispatcher.Close() // it cannot fail
-	}
+	defer r.mu.Unlock()
+	r.askers = slices.DeleteFunc(r.askers, func(a *routeAsker) bool { return a.endpoint == endpoint })
 }
 
 // Join has questions asked by an endpoint that is no client's and no service's: that of a caller without credentials. Leave ends it, before the endpoint is closed.

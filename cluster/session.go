@@ -281,7 +281,7 @@ func (c *Client) theSession(ctx context.Context) (*session, error) {
 		return nil, blocktree.E("cluster", blocktree.Closed, nil)
 	case <-ctx.Done():
 		return nil, &blocktree.Error{Op: "cluster: open session", Kind: blocktree.Unavailable, Err: ctx.Err(),
-			Hint: "are the nodes of the cluster running, and do they form a majority? see btnode status"}
+			Hint: hintNobodyAnswers}
 	}
 }
 

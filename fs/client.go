@@ -118,12 +118,22 @@ func (c *Client) ReadDir(ctx context.Context, path blocktree.Path) (all []Entry,
 // Create makes a file of zeros, which is the caller's. Kinds: Exists, NotFound (its directory), Permission, Invalid, NoSpace, Unavailable (then it may be
 // there all the same).
 func (c *Client) Create(ctx context.Context, path blocktree.Path, o CreateOptions) error {
+	_, err := c.Make(ctx, path, o)
+	return err
+}
+
+// Make is Create, and returns which file it made, for who may have to remove it again; zero where the service, of a version before, does not say.
+func (c *Client) Make(ctx context.Context, path blocktree.Path, o CreateOptions) (blocktree.FileID, error) {
 	r := &pathRequest{path: path, sizeBytes: o.SizeBytes, sectorBytes: uint32(o.SectorBytes), code: o.Code, mode: o.Mode}
 	if o.Plain {
 		r.flags = flagPlain
 	}
-	_, err := c.askOnce(ctx, codeCreate, r)
-	return failed("create", path, err)
+	b, err := c.askOnce(ctx, codeCreate, r)
+	if err != nil {
+		return blocktree.FileID{}, failed("create", path, err)
+	}
+	made, err := decodeMade(b)
+	return made, failed("create", path, err)
 }
 
 // Mkdir makes a directory, which is the caller's. Kinds as Create.
@@ -135,6 +145,12 @@ func (c *Client) Mkdir(ctx context.Context, path blocktree.Path, mode uint32) er
 // Remove removes a file that nobody writes, or an empty directory. Kinds: NotFound, Busy, Permission, Unavailable.
 func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
 	_, err := c.askOnce(ctx, codeRemove, &pathRequest{path: path})
+	return failed("remove", path, err)
+}
+
+// RemoveFile is Remove of the file that was at a path, and of no other that is there by now: NotFound. Kinds beside those of Remove: Unsupported (a service of a version before, which does nothing then), Invalid (no file).
+func (c *Client) RemoveFile(ctx context.Context, path blocktree.Path, id blocktree.FileID) error {
+	_, err := c.request(ctx, path.Parent(), codeRemoveFile, encodeRemove(&pathRequest{path: path, file: id}))
 	return failed("remove", path, err)
 }
 

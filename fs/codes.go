@@ -11,7 +11,7 @@ const (
 	codeWrite  = cluster.CodesOfOthers + 4  // header: a fileRequest, and the bytes; nothing
 	codeFlush  = cluster.CodesOfOthers + 5  // header: a fileRequest; nothing
 	codeClose  = cluster.CodesOfOthers + 6  // header: a fileRequest; nothing
-	codeCreate = cluster.CodesOfOthers + 7  // a pathRequest; nothing
+	codeCreate = cluster.CodesOfOthers + 7  // a pathRequest; a made file, of a version before nothing
 	codeMkdir  = cluster.CodesOfOthers + 8  // a pathRequest; nothing
 	codeRemove = cluster.CodesOfOthers + 9  // a pathRequest; nothing
 	codeResize = cluster.CodesOfOthers + 10 // a pathRequest; nothing
@@ -19,6 +19,8 @@ const (
 	codeRename = cluster.CodesOfOthers + 12 // a renameRequest; nothing
 	codeSum    = cluster.CodesOfOthers + 13 // header: a fileRequest; the SHA-256 of those bytes, and their number
 	codePunch  = cluster.CodesOfOthers + 14 // header: a fileRequest; nothing
+	// codeRemoveFile is codeRemove of a file that is named. A service of a version before refuses it (Unsupported), where it would pass over a field.
+	codeRemoveFile = cluster.CodesOfOthers + 15 // a removeRequest; nothing
 )
 
 // forAnybody reports whether an anonymous caller may ask: to look, to list, and to read, or to compare.
@@ -40,4 +42,4 @@ func ofHandle(code uint16) bool {
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codePunch }
+func known(code uint16) bool { return code >= codeStat && code <= codeRemoveFile }

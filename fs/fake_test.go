@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -164,9 +165,15 @@ func (c *fake) List(_ context.Context, _ cred.Identity, path blocktree.Path, aft
 // made are changes that were asked for: the fake only says who asked.
 var errChanged = errors.New("done in the name of ")
 
-func (c *fake) Create(_ context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error {
-	return c.change("create", caller, path)
+func (c *fake) Create(_ context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (blocktree.FileID, error) {
+	if o.SizeBytes == fakeMakes {
+		return blocktree.FileID{Generation: 1, Inode: fakeMakes}, nil
+	}
+	return blocktree.FileID{}, c.change("create", caller, path)
 }
+
+// fakeMakes is the size of a file that the fake makes, and its inode.
+const fakeMakes = 1024
 
 func (c *fake) MakeDir(_ context.Context, caller cred.Identity, path blocktree.Path, _ uint32) error {
 	return c.change("mkdir", caller, path)
@@ -174,6 +181,10 @@ func (c *fake) MakeDir(_ context.Context, caller cred.Identity, path blocktree.P
 
 func (c *fake) Remove(_ context.Context, caller cred.Identity, path blocktree.Path) error {
 	return c.change("remove", caller, path)
+}
+
+func (c *fake) RemoveFile(_ context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID) error {
+	return c.change(fmt.Sprintf("remove %d of", id.Inode), caller, path)
 }
 
 func (c *fake) Rename(_ context.Context, caller cred.Identity, from, to blocktree.Path, keep bool) error {

@@ -3,8 +3,10 @@ package fs
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/internal/dispatch"
 )
 
@@ -23,12 +25,21 @@ func service(dir blocktree.Scope) dispatch.Address {
 
 // Nearest returns the directory of the services that are asked about what is in a directory, and who they are. Kinds: NotFound, and those of route.Finder.
 func (c *Client) Nearest(ctx context.Context, dir blocktree.Scope) (blocktree.Scope, []blocktree.Runtime, error) {
-	f, err := c.dispatcher.Find(ctx, service(dir))
+	runtimes, _, err := c.Explain(ctx, dir)
 	if err != nil {
-		return "", nil, undelivered(dir, err)
+		return "", nil, err
 	}
-	return f.Runtimes[0].Path.Parent(), f.Runtimes, nil
+	return runtimes[0].Path.Parent(), runtimes, nil
 }
+
+// Explain is Nearest, and says how it came to the answer, a line for people each; with an error, too.
+func (c *Client) Explain(ctx context.Context, dir blocktree.Scope) ([]blocktree.Runtime, []string, error) {
+	f, err := c.dispatcher.Find(ctx, service(dir))
+	return f.Runtimes, f.Steps, undelivered(dir, err)
+}
+
+// Routes are how services are found; nil where the client knows nothing but those that are named.
+func (c *Client) Routes() *cluster.Routes { return c.cfg.Routes }
 
 // dispatch has a request about what is in a directory done by a service that is closest to it, and where that does not reach the cluster that is meant (Unsupported: a service speaks to clusters below its own), by the next ones rootward.
 // The answer must be released.
@@ -45,7 +56,7 @@ func undelivered(dir blocktree.Scope, err error) error {
 	}
 	switch u.Why {
 	case dispatch.NoService, dispatch.NoRoute:
-		return &blocktree.Error{Op: "find a filesystem service", Path: dir.Short(), Kind: blocktree.KindOf(u.Err), Err: errors.Join(errNoService, err),
+		return &blocktree.Error{Op: "find a filesystem service", Path: dir.Short(), Kind: blocktree.KindOf(u.Err), Err: fmt.Errorf("%w: %w", errNoService, err),
 			Hint: "a node is one by filesystem: in its configuration and by its process record (btnode node add --filesystem), or is named in cluster.members with services: [filesystem]; a reader key in the config (readerKey) does without"}
 	case dispatch.NoAnswer:
 		return &blocktree.Error{Op: "fs: no filesystem service answers", Kind: blocktree.KindOf(u.Err), Err: err}

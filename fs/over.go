@@ -75,14 +75,14 @@ func (c *over) List(ctx context.Context, caller cred.Identity, path blocktree.Pa
 }
 
 // Create implements Cluster.
-func (c *over) Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error {
+func (c *over) Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (blocktree.FileID, error) {
 	readers := []keys.PublicKey{c.Reader.Public()}
 	for _, r := range c.Readers {
 		if r != c.Reader.Public() {
 			readers = append(readers, r)
 		}
 	}
-	return file.Create(cluster.OnBehalf(ctx, caller), c.Client, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain,
+	return file.Make(cluster.OnBehalf(ctx, caller), c.Client, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain,
 		Readers: readers, Pins: c.pins.opening()})
 }
 
@@ -94,6 +94,11 @@ func (c *over) MakeDir(ctx context.Context, caller cred.Identity, path blocktree
 // Remove implements Cluster.
 func (c *over) Remove(ctx context.Context, caller cred.Identity, path blocktree.Path) error {
 	return c.Client.Remove(cluster.OnBehalf(ctx, caller), path)
+}
+
+// RemoveFile implements Cluster.
+func (c *over) RemoveFile(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID) error {
+	return c.Client.RemoveFile(cluster.OnBehalf(ctx, caller), path, id)
 }
 
 // Rename implements Cluster.

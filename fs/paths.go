@@ -61,7 +61,7 @@ func nameOf(code uint16) string {
 	if !known(code) {
 		return fmt.Sprintf("code %d", code)
 	}
-	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch"}[code-codeStat]
+	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch", "remove"}[code-codeStat]
 }
 
 // doPath does what is asked of a path, in the caller's name.
@@ -79,12 +79,15 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 	case codeOpen:
 		return s.openFile(ctx, o, r)
 	case codeCreate:
-		return nil, s.cluster.Create(ctx, o.caller(), r.path, CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code,
+		made, err := s.cluster.Create(ctx, o.caller(), r.path, CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code,
 			Mode: r.mode, Plain: r.flags&flagPlain != 0})
+		return encodeMade(made), err
 	case codeMkdir:
 		return nil, s.cluster.MakeDir(ctx, o.caller(), r.path, r.mode)
 	case codeRemove:
 		return nil, s.cluster.Remove(ctx, o.caller(), r.path)
+	case codeRemoveFile:
+		return nil, s.cluster.RemoveFile(ctx, o.caller(), r.path, r.file)
 	case codeRename:
 		return nil, s.cluster.Rename(ctx, o.caller(), r.path, r.to, r.flags&flagKeep != 0)
 	case codeResize:

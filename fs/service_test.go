@@ -169,6 +169,7 @@ func TestPaths(t *testing.T) {
 		"create":         ann.Create(t.Context(), testRoot.Join("x"), CreateOptions{SizeBytes: 512}),
 		"mkdir":          ann.Mkdir(t.Context(), testRoot.Join("x"), 0o755),
 		"remove":         ann.Remove(t.Context(), testRoot.Join("x")),
+		"remove a file":  ann.RemoveFile(t.Context(), testRoot.Join("x"), blocktree.FileID{Inode: 7}),
 		"rename":         ann.Rename(t.Context(), testRoot.Join("x"), testRoot.Join("y"), true),
 		"remove nothing": ann.Remove(t.Context(), testRoot.Join("y")),
 	} {

@@ -50,10 +50,12 @@ type Cluster interface {
 	RightsNumber() uint64
 	// List returns at most limit entries of a directory after a name, and whether there are more.
 	List(ctx context.Context, caller cred.Identity, path blocktree.Path, after string, limit int) ([]meta.DirEntry, bool, error)
-	// Create, MakeDir, Remove, Rename, Resize and SetLength change something in the caller's name.
-	Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) error
+	// Create, MakeDir, Remove, Rename, Resize and SetLength change something in the caller's name. Create says which file it made.
+	Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (blocktree.FileID, error)
 	MakeDir(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) error
 	Remove(ctx context.Context, caller cred.Identity, path blocktree.Path) error
+	// RemoveFile is Remove of the file that was at the path, and of no other: NotFound.
+	RemoveFile(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID) error
 	// Rename has what is at from be at to, in the place of what is there, which with keep stays: Exists.
 	Rename(ctx context.Context, caller cred.Identity, from, to blocktree.Path, keep bool) error
 	Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error

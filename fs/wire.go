@@ -16,6 +16,8 @@ const (
 	formatList   = 1
 	formatOpened = 1
 	formatRename = 1
+	formatRemove = 1
+	formatMade   = 1
 )
 
 // Flags of a pathRequest.
@@ -37,7 +39,8 @@ type pathRequest struct {
 	sizeBytes   uint64 // create, resize
 	sectorBytes uint32 // create
 	code        blocktree.Code
-	to          blocktree.Path // rename, which has a request of its own
+	to          blocktree.Path   // rename, which has a request of its own
+	file        blocktree.FileID // remove of a file that is named, likewise
 }
 
 func (r *pathRequest) encode() []byte {
@@ -107,10 +110,58 @@ func decodeRename(b []byte) (pathRequest, error) {
 	return r, nil
 }
 
+// encodeRemove writes the request to remove a file that is named.
+func encodeRemove(r *pathRequest) []byte {
+	var e wire.Encoder
+	e.U8(formatRemove)
+	e.String(string(r.path))
+	e.File(r.file)
+	return e.Buf
+}
+
+// decodeRemove reads what encodeRemove wrote. Its path is absolute and clean, and it names a file.
+func decodeRemove(b []byte) (pathRequest, error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatRemove)
+	r := pathRequest{path: blocktree.Path(d.String(blocktree.PathBytesMax)), file: d.File()}
+	if err := d.Finish(); err != nil {
+		return pathRequest{}, &blocktree.Error{Op: "fs request", Err: err}
+	}
+	if r.file == (blocktree.FileID{}) {
+		return pathRequest{}, &blocktree.Error{Op: "fs request", Kind: blocktree.Invalid, Err: errors.New("no file is named")}
+	}
+	if clean, err := blocktree.ParsePath(string(r.path), blocktree.Principal{}); err != nil || clean != r.path {
+		return pathRequest{}, &blocktree.Error{Op: "fs request", Kind: blocktree.Invalid, Err: errors.New("a path that is not clean")}
+	}
+	return r, nil
+}
+
+// encodeMade writes which file was made.
+func encodeMade(id blocktree.FileID) []byte {
+	var e wire.Encoder
+	e.U8(formatMade)
+	e.File(id)
+	return e.Buf
+}
+
+// decodeMade reads what encodeMade wrote; nothing, as a service of a version before answers, is no file.
+func decodeMade(b []byte) (id blocktree.FileID, err error) {
+	if len(b) == 0 {
+		return id, nil
+	}
+	d := wire.NewDecoder(b)
+	d.Format(formatMade)
+	id = d.File()
+	return id, d.Finish()
+}
+
 // decodeAbout reads the request of a code that is about paths.
 func decodeAbout(code uint16, b []byte) (pathRequest, error) {
-	if code == codeRename {
+	switch code {
+	case codeRename:
 		return decodeRename(b)
+	case codeRemoveFile:
+		return decodeRemove(b)
 	}
 	return decodePath(b)
 }

@@ -34,6 +34,16 @@ func TestRequestsOutlast(t *testing.T) {
 			t.Errorf("%d, %+v, %v", h, got, err)
 		}
 	}
+	x := pathRequest{path: testRoot.Join("a"), file: blocktree.FileID{Generation: 2, Inode: 1 << 40}}
+	if got, err := decodeAbout(codeRemoveFile, encodeRemove(&x)); err != nil || got != x {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := decodeMade(encodeMade(x.file)); err != nil || got != x.file {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := decodeMade(nil); err != nil || got != (blocktree.FileID{}) {
+		t.Errorf("what a version before answers: %+v, %v", got, err)
+	}
 	m := pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep}
 	if got, err := decodeRename(encodeRename(&m)); err != nil || got != m {
 		t.Errorf("%+v, %v", got, err)
@@ -69,6 +79,11 @@ func TestRequestsRefused(t *testing.T) {
 		"to a long path": {path: path, to: testRoot + blocktree.Path(strings.Repeat("/abcdefgh", blocktree.PathBytesMax/9+1))}} {
 		if _, err := decodeRename(encodeRename(&r)); err == nil {
 			t.Errorf("a rename %s was taken", name)
+		}
+	}
+	for name, r := range map[string]pathRequest{"of nothing": {path: path}, "from nowhere": {file: blocktree.FileID{Inode: 1}}, "not clean": {path: path + "/", file: blocktree.FileID{Inode: 1}}} {
+		if _, err := decodeRemove(encodeRemove(&r)); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("a removal %s: %v", name, err)
 		}
 	}
 	if _, err := decodeFile(fileRequest{count: blocktree.FSTransferBytesMax + 1}.encode()); blocktree.KindOf(err) != blocktree.TooLarge {
@@ -121,7 +136,8 @@ func FuzzRequests(f *testing.F) {
 	short.Length = 77
 	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagPlain}
 	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i),
-		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep})} {
+		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep}),
+		encodeRemove(&pathRequest{path: testRoot.Join("a"), file: i.ID}), encodeMade(i.ID)} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -137,6 +153,11 @@ func FuzzRequests(f *testing.F) {
 		same("path", err, path.encode)
 		move, err := decodeRename(b)
 		same("rename", err, func() []byte { return encodeRename(&move) })
+		removal, err := decodeRemove(b)
+		same("removal", err, func() []byte { return encodeRemove(&removal) })
+		if made, err := decodeMade(b); len(b) > 0 {
+			same("made", err, func() []byte { return encodeMade(made) })
+		}
 		file, err := decodeFile(b)
 		same("file", err, file.encode)
 		hole, err := decodePunch(b)

@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"blocktree"
@@ -54,7 +55,7 @@ func (s Step) String() string {
 		return fmt.Sprintf("the own cluster is that of %s", s.Directory.Short())
 	case StepSeeds:
 		if s.Err != nil {
-			return fmt.Sprintf("no seeds of the root directory: %v", s.Err)
+			return fmt.Sprintf("no seeds of the root directory: %s", strings.ReplaceAll(s.Err.Error(), "\n", "; "))
 		}
 		return fmt.Sprintf("%d seeds of the root directory", s.Runtimes)
 	case StepFound:
@@ -66,5 +67,5 @@ func (s Step) String() string {
 	case StepForgotten:
 		return fmt.Sprintf("nobody of %s answered as it should: forgotten", s.Directory.Short())
 	}
-	return asked + fmt.Sprintf("%s: %v", s.What, s.Err) + ms
+	return asked + strings.ReplaceAll(fmt.Sprintf("%s: %v", s.What, s.Err), "\n", "; ") + ms // several errors are a line each
 }

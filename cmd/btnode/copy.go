@@ -232,10 +232,10 @@ func newPut() *cobra.Command {
 		Use:   "put FILE PATH --config FILE [--code K+M] [--pad] [--resume] [--integrity WHICH] [--state DIR] [-v]",
 		Short: "Copy a local file to a new file",
 		Long: `put makes a file at PATH, which must not be there yet, and copies FILE into it; when it ends without an error all of it would survive the loss
-of power everywhere. When it fails it removes what it made, or says that this may still be there. A FILE that somebody writes to meanwhile, or puts another one in place of, is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
+of power everywhere. When it fails it removes what it made, and nothing else that may have the name by then, or says that this may still be there. A FILE that somebody writes to meanwhile, or puts another one in place of, is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
 filesystem service. Directories above it are made as needed.
 
-With --resume a put that fails leaves what it made, and the next one with --resume goes on: what is there is compared with FILE by its SHA-256, what is zeros still is written, and anything else is another file, or another version of it, which is refused. So what ends
+With --resume a put that fails leaves what it made, and the next one with --resume goes on: what is there is compared with FILE by its SHA-256, what is zeros still is written, and anything else is another file, or another version of it, which is refused; as is a file of another user, or of another size, integrity, durability or code than this put would give it. So what ends
 without an error is FILE, byte for byte.
 
 With --integrity tree the file is one that notices nodes that all go back in time; it takes a reader key, and --state DIR keeps its root, so that cat and get with the same DIR know it.
@@ -280,24 +280,26 @@ func (d *door) put(ctx context.Context, local, name string, create *config.Creat
 	sector := int64(create.Sector())
 	whole := max(sector, (info.Size()+sector-1)/sector*sector)
 	create.Size = cli.Size(whole)
-	if create.Code.Data == 0 {
+	asked := create.Code.Code
+	if asked.Data == 0 {
 		_ = create.Code.Set(defaultCode(len(d.cfg.Cluster.Members))) // constants
 	}
 	if err := create.Validate(len(d.cfg.Cluster.Members)); err != nil {
 		return err
 	}
+	var made blocktree.FileID
 	begun := false
 	if resume {
-		if begun, err = d.begun(ctx, path, info.Size(), whole, pad); err != nil {
+		if begun, made, err = d.begun(ctx, path, info.Size(), create, asked, pad); err != nil {
 			return err
 		}
 	}
 	if !begun {
-		if err := d.create(ctx, path, create); err != nil {
-			return unsure(err)
+		if made, err = d.create(ctx, path, create); err != nil {
+			return d.made(ctx, path, made, err)
 		}
 	}
-	err = d.fill(ctx, path, f, local, info.Size(), begun, p)
+	err = d.fill(ctx, path, made, f, local, info.Size(), begun, p)
 	if err == nil {
 		err = unchanged(f, info, local)
 	}
@@ -310,12 +312,7 @@ func (d *door) put(ctx context.Context, local, name string, create *config.Creat
 	case resume:
 		return cli.WithHint(err, "what was copied is there: say it again, with --resume")
 	}
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), fileTimeout)
-	defer cancel()
-	if e := d.undo(undo, path); e != nil {
-		return cli.WithHint(fmt.Errorf("%w (%s was begun and could not be removed: %w)", err, path.Short(), e), "remove it: btnode file rm")
-	}
-	return err
+	return fs.Undone(ctx, d, path, made, err)
 }
 
 // unsure adds to the error of a creation that it may have been done all the same, where nobody knows.
@@ -327,27 +324,9 @@ func unsure(err error) error {
 	return err
 }
 
-// undo removes what was begun. Where the connection broke, its lease goes a moment later.
-func (d *door) undo(ctx context.Context, path blocktree.Path) error {
-	for {
-		err := d.remove(ctx, path)
-		if blocktree.KindOf(err) != blocktree.Busy {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(undoPause):
-		}
-	}
-}
-
-// undoPause lies between two tries to remove what somebody seems to have open.
-const undoPause = 200 * time.Millisecond
-
 // fill writes the bytes of from, which is called local, into a file that is new, or begun; what is behind them are zeros already.
-func (d *door) fill(ctx context.Context, path blocktree.Path, from *os.File, local string, bytes int64, begun bool, p *progress) error {
-	to, err := d.file(ctx, path, fs.OpenOptions{Write: true})
+func (d *door) fill(ctx context.Context, path blocktree.Path, made blocktree.FileID, from *os.File, local string, bytes int64, begun bool, p *progress) error {
+	to, err := d.fillable(ctx, path, made)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -166,22 +165,18 @@ func (w *copier) copyFile(from, to blocktree.Path, info *fs.Info) error {
 	if err := w.fit(to, &create, was.Code); err != nil {
 		return err
 	}
-	if err := w.create(w.ctx, to, &create); err != nil {
-		return unsure(err)
+	made, err := w.create(w.ctx, to, &create)
+	if err != nil {
+		return w.made(w.ctx, to, made, err)
 	}
-	if err = w.fillFrom(source, to, &was); err == nil && was.Length != was.SizeBytes {
+	if err = w.fillFrom(source, to, made, &was); err == nil && was.Length != was.SizeBytes {
 		err = w.setLength(w.ctx, to, was.Length)
 	}
 	if err == nil && info.Mode != 0o600 { // which is what new files have
 		err = w.mode(to, info.Mode)
 	}
 	if err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), fileTimeout)
-		defer cancel()
-		if e := w.undo(undo, to); e != nil {
-			return cli.WithHint(fmt.Errorf("%w (%s was begun and could not be removed: %w)", err, to.Short(), e), "remove it: btnode rm")
-		}
-		return err
+		return fs.Undone(w.ctx, w.door, to, made, err)
 	}
 	w.done.Files++
 	w.done.Bytes += was.Length
@@ -214,8 +209,8 @@ func (w *copier) mode(path blocktree.Path, mode uint32) error {
 }
 
 // fillFrom copies the bytes of a file into one that is new, and flushes them.
-func (w *copier) fillFrom(source fs.File, path blocktree.Path, info *fs.Info) error {
-	to, err := w.file(w.ctx, path, fs.OpenOptions{Write: true})
+func (w *copier) fillFrom(source fs.File, path blocktree.Path, made blocktree.FileID, info *fs.Info) error {
+	to, err := w.fillable(w.ctx, path, made)
 	if err != nil {
 		return err
 	}

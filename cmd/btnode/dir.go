@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,11 +19,23 @@ import (
 )
 
 func newDir() *cobra.Command {
-	group := cli.NewGroup("dir", "Move a directory's old files to its own cluster, or take it back",
+	group := cli.NewGroup("dir", "Directories that have a cluster of their own",
 		`dir is about directories that have a cluster of their own: those with sector hosts among the process records in them (btnode node add). What was made in such a directory before
 stays with the cluster above, until it is moved. A cluster that never came to be has its directory taken back.`)
-	group.AddCommand(newDirMigrate(), newDirTakeBack())
+	group.AddCommand(newDirCreate(), newDirMigrate(), newDirTakeBack())
 	return group
+}
+
+// newDirCreate is mkdir, told as the first step of what the group is about.
+func newDirCreate() *cobra.Command {
+	c := newMkdir()
+	c.Use = "create" + strings.TrimPrefix(c.Use, "mkdir")
+	c.Short = "Make a directory that is to have a cluster of its own"
+	c.Long = `create makes a directory, as btnode mkdir does, which is the first of three steps to a cluster of its own. The second is btnode node add PATH/NODE for each of its nodes: a process record that says who it is, where,
+and that it keeps sectors. The third is btnode run there: the first node founds the cluster and takes over what is in the directory, the others join by themselves. A directory that was made otherwise will do as well.`
+	c.Example = `  btnode dir create /rack1 --config client.yaml
+  btnode node add /rack1/node-a --credentials node-a.cred --endpoint 192.0.2.7:7001 --config client.yaml`
+	return c
 }
 
 func newDirMigrate() *cobra.Command {

@@ -34,6 +34,14 @@ type door struct {
 	roots     file.Roots      // of files of integrity tree; nil: nothing is kept
 	root      tree.Root       // that the file must have, or have had
 	warn      io.Writer
+	took      taken // by the last opening
+}
+
+// taken is by which case something was opened.
+type taken struct {
+	number int // 0: by none
+	how    string
+	key    error // why the reader key did not open it; nil where it did, or there is none
 }
 
 // doorFlags are the flags of the commands that go through a door.
@@ -112,6 +120,7 @@ func (d *door) close() {
 
 // used says which case was used, with --verbose.
 func (d *door) used(path blocktree.Path, number int, how string) {
+	d.took.number, d.took.how = number, how
 	if d.tell != nil {
 		fmt.Fprintf(d.tell, "btnode: %s: case %d, %s\n", cli.PrintableName(path.Short()), number, how)
 	}
@@ -143,13 +152,14 @@ func (d *door) file(ctx context.Context, path blocktree.Path, o fs.OpenOptions) 
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
 	var err error
+	d.took = taken{}
 	if d.reader != nil {
 		var f fs.File
 		if f, err = fs.OpenLocal(ctx, d.cluster, path, fs.Local{Reader: d.reader, Roots: d.roots, Root: d.root, Believe: d.believe}, o); err == nil {
 			d.used(path, 2, "opened here with the reader key")
 			return f, nil
 		}
-		if blocktree.KindOf(err) != blocktree.Permission {
+		if d.took.key = err; blocktree.KindOf(err) != blocktree.Permission {
 			return nil, err
 		}
 	}
@@ -196,28 +206,24 @@ func (f *doorFlags) addRoot(c *cobra.Command) {
 	c.Flags().StringVar(&f.root, "root", "", "root that a file of integrity tree must have, or have had, as btnode file stat prints it; for a file that is opened here")
 }
 
-// create makes a file.
-func (d *door) create(ctx context.Context, path blocktree.Path, create *config.Create) error {
+// create makes a file, and says which it is; zero where the service, of a version before, does not. Of an error the file that is returned is there.
+func (d *door) create(ctx context.Context, path blocktree.Path, create *config.Create) (made blocktree.FileID, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
 	if d.reader != nil {
 		readers, err := parts.Readers(&d.cfg.Base, d.reader)
 		if err != nil {
-			return err
+			return made, err
 		}
-		if err := parts.CreateFile(ctx, d.cluster, path, create, readers, nil); err != nil || !create.Tree() || d.roots == nil {
-			return err
+		if made, err = parts.CreateFile(ctx, d.cluster, path, create, readers, nil); err != nil || !create.Tree() || d.roots == nil {
+			return made, err
 		}
-		inode, err := d.cluster.Stat(ctx, path)
-		if err != nil {
-			return err
-		}
-		return d.roots.Save(path, file.Seen{File: inode.ID}) // in the place of what another file had here
+		return made, d.roots.Save(path, file.Seen{File: made}) // in the place of what another file had here
 	}
 	if create.Tree() {
-		return cli.Invalid("name a reader key (readerKey) in the configuration", "a filesystem service makes no files of integrity tree")
+		return made, cli.Invalid("name a reader key (readerKey) in the configuration", "a filesystem service makes no files of integrity tree")
 	}
-	return d.service.Create(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code})
+	return d.service.Make(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code})
 }
 
 // setLength gives a file that was made just now its length.
@@ -230,10 +236,28 @@ func (d *door) setLength(ctx context.Context, path blocktree.Path, bytes uint64)
 	return d.service.SetLength(ctx, path, bytes)
 }
 
-// remove removes a file that was made just now.
-func (d *door) remove(ctx context.Context, path blocktree.Path) error {
+// RemoveFile implements fs.Remover, for what was made just now.
+func (d *door) RemoveFile(ctx context.Context, path blocktree.Path, id blocktree.FileID) error {
 	if d.reader != nil {
-		return d.cluster.Remove(ctx, path)
+		return d.cluster.RemoveFile(ctx, path, id)
 	}
-	return d.service.Remove(ctx, path)
+	return d.service.RemoveFile(ctx, path, id)
+}
+
+// made is the error of a creation: what is there all the same is removed.
+func (d *door) made(ctx context.Context, path blocktree.Path, id blocktree.FileID, err error) error {
+	if err != nil && id != (blocktree.FileID{}) {
+		return fs.Undone(ctx, d, path, id, err)
+	}
+	return unsure(err)
+}
+
+// fillable opens the file that was made, or begun, at a path, to write it. Another one that has the name by now is not touched.
+func (d *door) fillable(ctx context.Context, path blocktree.Path, id blocktree.FileID) (fs.File, error) {
+	f, err := d.file(ctx, path, fs.OpenOptions{Write: true})
+	if err == nil && id != (blocktree.FileID{}) && f.Info().ID != id {
+		_ = f.Close() // nothing was done with it
+		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.NotFound, Err: errors.New("another file has the name by now"), Hint: "somebody else uses that name: name another one"}
+	}
+	return f, err
 }

@@ -130,7 +130,7 @@ func createFile(c *cobra.Command, file, name string, create *config.Create, more
 				return err
 			}
 		}
-		if err := parts.CreateFile(ctx, client, path, create, readers, nil); err != nil {
+		if _, err := parts.CreateFile(ctx, client, path, create, readers, nil); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s, code %s\n", path.Short(), create.Size.String(), create.Code.String())

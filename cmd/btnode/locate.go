@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"blocktree"
-	"blocktree/cluster"
 	"blocktree/cluster/meta"
 	"blocktree/fs"
 	"blocktree/internal/cli"
@@ -25,9 +23,12 @@ type located struct {
 	Cluster string       `json:"cluster"` // the directory whose cluster keeps the entry
 	Kind    string       `json:"kind"`    // file or directory
 	ID      string       `json:"id"`
-	Home    string       `json:"home"`           // the directory whose cluster keeps the sectors, or the inode
-	Case    string       `json:"case,omitempty"` // of a file: which of the four applies, and why
-	Service []string     `json:"service"`        // cases 3 and 4: how the filesystem service was found, in order
+	Home    string       `json:"home,omitempty"`   // the directory whose cluster keeps the sectors, or the inode; nobody in particular is not told
+	Service []string     `json:"service"`          // how the filesystem service was found that a message about the path would be sent to, in order
+	Asked   []string     `json:"asked"`            // who has it: one of these is asked
+	Case    string       `json:"case,omitempty"`   // which of the four applies to cat, or ls, and why
+	Not     []string     `json:"not"`              // those that do not, and why
+	Device  string       `json:"device,omitempty"` // of a file: which applies to btnbd, and why
 	Nodes   []locateNode `json:"nodes"`
 }
 
@@ -41,7 +42,7 @@ func newLocate() *cobra.Command {
 	var flags doorFlags
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "locate PATH --config FILE [--json]",
+		Use:   "locate PATH --config FILE [--anonymous] [--json]",
 		Short: "Explain where a file is, and how it is reached",
 		Long: `locate finds the cluster that keeps PATH as every command does, and says how: who was asked about what, which redirect that led to, for how long the answer holds, and what the cache of the process
 says when it is asked again. A path is in the cluster of the nearest directory above it that has sector hosts; what is asked first is the nearest cluster that is known, the
@@ -50,15 +51,19 @@ one of cluster.members or else of the root directory, by domain.seeds or domain.
 The home of a file is the cluster that keeps its sectors: that of its path, but for files that are older than a directory's own cluster. Then come its nodes, and by which way each
 was reached: direct, dialled back, punched or relayed (btnode status explains them), or not at all.
 
-Of a file locate says which of four cases applies, and why: (1) this runtime keeps sectors of the file's cluster itself; (2) it has a reader key that opens the file, and asks the nodes; (3) it has none, and a
-filesystem service opens the file for its credentials; (4) it is nobody in particular, and a filesystem service opens what everybody may read. For that the file is opened once, for reading. In the cases 3 and 4
-it is the service that is closest to the file, rootward: locate says how it was found, and which it is.`,
+Then locate says which of four cases applies, and why the others do not: (1) this runtime keeps sectors of the file's cluster itself; (2) it has a reader key that opens the file, and asks the nodes; (3) it has none, and a
+filesystem service opens the file for its credentials; (4) it is nobody in particular (--anonymous), and a filesystem service opens what everybody may read. For that a file is opened once, for reading. In the cases 3 and 4
+a message goes to the service that is closest to the path, rootward: locate asks by the same call as cat and ls, and says how the service was found, and which runtimes have it. Names are told by the nodes themselves to whoever has credentials, so ls takes no key.
+
+What holds for btnbd is said beside it: a device is sealed and opened by its server alone, under a lease, so it goes by case 1 or 2, and by no service.`,
 		Example: `  btnode locate /lab/vm/disk0 --config client.yaml
-  btnode locate /lab/vm/disk0 --config client.yaml --json | jq -r .home`,
+  btnode locate /lab/vm/disk0 --config client.yaml --json | jq -r .home
+  btnode locate /pub/a --anonymous --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH"),
 	}
 	addConfig(c, &flags.config, "configuration of any node or client of the domain")
+	c.Flags().BoolVar(&flags.anonymous, "anonymous", false, "ask as nobody in particular, without credentials")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
@@ -85,26 +90,21 @@ it is the service that is closest to the file, rootward: locate says how it was 
 
 // locate asks, and goes on as far as it can; what was found until an error comes with it.
 func locate(ctx context.Context, d *door, path blocktree.Path) (*located, error) {
-	l := &located{Path: path.Short(), Steps: []string{}, Again: []string{}, Service: []string{}, Nodes: []locateNode{}}
+	l := &located{Path: path.Short(), Steps: []string{}, Again: []string{}, Service: []string{}, Asked: []string{}, Not: []string{}, Nodes: []locateNode{}}
 	dir := path.Parent()
 	if path == blocktree.RootPath(path.Root()) {
 		dir = path
 	}
-	finder := d.cluster.Routes().Finder()
-	found, err := finder.Explain(ctx, route.Closest, dir, blocktree.ServiceSector)
-	for _, s := range found.Steps {
-		l.Steps = append(l.Steps, s.String())
-	}
-	if err != nil {
+	if err := l.find(ctx, d, dir); err != nil && !d.anonymous { // who need not be told: a service may be
 		return l, err
 	}
-	l.Cluster = found.In.Short()
-	again, err := finder.Explain(ctx, route.Closest, dir, blocktree.ServiceSector)
-	for _, s := range again.Steps {
-		l.Again = append(l.Again, s.String())
-	}
-	if err != nil {
-		return l, err
+	if d.anonymous {
+		info, err := d.info(ctx, path)
+		if err != nil {
+			return l, err
+		}
+		l.ID, l.Kind = info.ID.String(), kindName(info.Dir)
+		return l, l.cases(ctx, d, path, info, nil)
 	}
 	inode, err := d.cluster.Stat(ctx, path)
 	if err != nil {
@@ -114,10 +114,9 @@ func locate(ctx context.Context, d *door, path blocktree.Path) (*located, error)
 	if err != nil {
 		return l, err
 	}
-	l.ID, l.Home, l.Kind = inode.ID.String(), home.Scope().Short(), "directory"
-	if inode.Kind == meta.KindFile {
-		l.Kind = "file"
-		l.caseOf(ctx, d, path, home)
+	l.ID, l.Home, l.Kind = inode.ID.String(), home.Scope().Short(), kindName(inode.Kind == meta.KindDir)
+	if err := l.cases(ctx, d, path, fs.InfoOf(inode), home); err != nil {
+		return l, err
 	}
 	for _, r := range home.Reached(ctx) {
 		n := locateNode{Path: r.Path.Short(), Way: string(r.Way)}
@@ -129,36 +128,30 @@ func locate(ctx context.Context, d *door, path blocktree.Path) (*located, error)
 	return l, nil
 }
 
-// caseOf opens a file as cat would, and says by which case and why, and how the service was found that this takes.
-func (l *located) caseOf(ctx context.Context, d *door, path blocktree.Path, home *cluster.Client) {
-	id := d.cluster.Identity()
-	if dir, ok := route.SpeaksFor(id); ok && dir == home.Scope() {
-		l.Case = "1: this runtime is a sector host of the file's cluster itself"
-		return
+func kindName(dir bool) string {
+	if dir {
+		return "directory"
 	}
-	var how bytes.Buffer
-	tell := d.tell
-	d.tell = &how
-	found, errFound := d.cluster.Routes().Finder().Explain(ctx, route.Closest, path.Parent(), blocktree.ServiceFilesystem) // before it is in the cache
-	f, err := d.file(ctx, path, fs.OpenOptions{})
-	d.tell = tell
-	if err != nil {
-		l.Case = fmt.Sprintf("none: %v", err)
-	} else {
-		_ = f.Close() // nothing was written
-		_, text, _ := strings.Cut(strings.TrimSpace(how.String()), ": case ")
-		number, why, _ := strings.Cut(text, ", ")
-		l.Case = number + ": " + why
+	return "file"
+}
+
+// find asks for the cluster of a directory, twice: the second time it is known.
+func (l *located) find(ctx context.Context, d *door, dir blocktree.Scope) error {
+	routes := d.service.Routes()
+	if routes == nil {
+		return cli.Invalid("give cluster.members, domain.seeds or domain.dns", "the configuration says nowhere to begin")
 	}
-	if err == nil && fs.ServiceOf(f) == "" {
-		return
+	for _, steps := range []*[]string{&l.Steps, &l.Again} {
+		found, err := routes.Finder().Explain(ctx, route.Closest, dir, blocktree.ServiceSector)
+		for _, s := range found.Steps {
+			*steps = append(*steps, s.String())
+		}
+		if err != nil {
+			return err
+		}
+		l.Cluster = found.In.Short()
 	}
-	for _, s := range found.Steps {
-		l.Service = append(l.Service, s.String())
-	}
-	if errFound != nil {
-		l.Service = append(l.Service, "none was found: those that cluster.members names are used, if it names any")
-	}
+	return nil
 }
 
 func (l *located) print(c *cobra.Command) {
@@ -176,12 +169,25 @@ func (l *located) print(c *cobra.Command) {
 	if l.ID == "" {
 		return
 	}
-	say("%s %s, kept by the cluster of %s", l.Kind, l.ID, l.Home)
+	if l.Home == "" {
+		say("%s %s", l.Kind, l.ID)
+	} else {
+		say("%s %s, kept by the cluster of %s", l.Kind, l.ID, l.Home)
+	}
 	for _, s := range l.Service {
 		say("filesystem service: %s", s)
 	}
+	if len(l.Asked) > 0 {
+		say("filesystem service: one of %s is asked", strings.Join(l.Asked, ", "))
+	}
 	if l.Case != "" {
 		say("case %s", l.Case)
+	}
+	for _, s := range l.Not {
+		say("not case %s", s)
+	}
+	if l.Device != "" {
+		say("as a block device: %s", l.Device)
 	}
 	for _, n := range l.Nodes {
 		switch {

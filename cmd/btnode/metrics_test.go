@@ -103,7 +103,7 @@ func load(t *testing.T, cfg *config.Client) {
 		t.Fatal(err)
 	}
 	create := &config.Create{Size: 16 << 20, Code: code(t, "1+0"), Encryption: "none"}
-	if err := parts.CreateFile(t.Context(), client, path, create, nil, nil); err != nil {
+	if _, err := parts.CreateFile(t.Context(), client, path, create, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	f, err := file.Open(t.Context(), client, path, file.OpenOptions{Plain: true, OpenOptions: cluster.OpenOptions{}})

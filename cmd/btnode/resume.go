@@ -13,8 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
 	"blocktree/fs"
 	"blocktree/internal/cli"
+	"blocktree/internal/config"
 )
 
 // How a transfer that was cut goes on: what is there is compared, piece by piece, and only what is missing is carried. Nothing is noted down meanwhile, so nothing can be believed of another version.
@@ -183,18 +186,66 @@ func anotherFile(why string) error {
 	return &blocktree.Error{Op: "resume", Kind: blocktree.Exists, Err: errors.New(why), Hint: "it is another file, or another version: remove it (btnode rm), or name another path"}
 }
 
-// begun reports whether there is a file already that may be what an earlier put of so many bytes, in so many of whole sectors, began.
-func (d *door) begun(ctx context.Context, path blocktree.Path, bytes, whole int64, pad bool) (bool, error) {
-	i, err := d.info(ctx, path)
+// begun reports whether there is a file already that may be what an earlier put of so many bytes, to be made so, began, and which. code is the one that was asked for, zero if none was.
+func (d *door) begun(ctx context.Context, path blocktree.Path, bytes int64, as *config.Create, code blocktree.Code, pad bool) (bool, blocktree.FileID, error) {
+	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+	defer cancel()
+	inode, err := d.cluster.Stat(ctx, path)
 	switch {
 	case blocktree.KindOf(err) == blocktree.NotFound:
-		return false, nil
+		return false, blocktree.FileID{}, nil
 	case err != nil:
-		return false, err
-	case i.Dir:
-		return false, anotherFile("it is a directory")
-	case i.SizeBytes != uint64(whole), i.Length != i.SizeBytes && (pad || i.Length != uint64(bytes)):
-		return false, anotherFile(fmt.Sprintf("it has another size, %d of %s", i.Length, cli.FormatSize(i.SizeBytes)))
+		return false, blocktree.FileID{}, err
 	}
-	return true, nil
+	b := begun{inode: inode, user: d.cluster.Identity().UID}
+	if err = b.own(bytes, as, code, pad); err != nil {
+		return false, blocktree.FileID{}, err
+	}
+	durability, err := d.cluster.Durability(ctx, inode)
+	if err != nil {
+		return false, blocktree.FileID{}, err
+	}
+	return true, inode.ID, b.durable(durability.Durability, as)
+}
+
+// begun is a file that is there, and the user id of who would go on with it.
+type begun struct {
+	inode *meta.Inode
+	user  uint32
+}
+
+// own fails unless a put of so many bytes by the user, to be made so, can have begun the file: what another made, or made otherwise, is not gone on with, whatever is in it.
+func (b begun) own(bytes int64, as *config.Create, code blocktree.Code, pad bool) error {
+	if b.inode.Kind != meta.KindFile {
+		return anotherFile("it is a directory")
+	}
+	integrity := meta.IntegritySector
+	if as.Tree() {
+		integrity = meta.IntegrityTree
+	}
+	switch i := fs.InfoOf(b.inode); {
+	case i.SizeBytes != uint64(as.Size), i.Length != i.SizeBytes && (pad || i.Length != uint64(bytes)):
+		return anotherFile(fmt.Sprintf("it has another size, %d of %s", i.Length, cli.FormatSize(i.SizeBytes)))
+	case i.UID != b.user:
+		return anotherFile(fmt.Sprintf("it is of user id %d, and what is put here would be of %d", i.UID, b.user))
+	case b.inode.Integrity != integrity:
+		return anotherFile(fmt.Sprintf("it has integrity %s, not %s", b.inode.Integrity, integrity))
+	case i.SectorBytes != as.Sector():
+		return anotherFile(fmt.Sprintf("it has sectors of %d bytes, not of %d", i.SectorBytes, as.Sector()))
+	case code.Data != 0 && i.Code != code:
+		return anotherFile(fmt.Sprintf("it has code %s, not %s", i.Code, code))
+	}
+	return nil
+}
+
+// durable fails unless the file is of the durability that it was to be made with.
+func (b begun) durable(is stripe.Durability, as *config.Create) error {
+	want := stripe.DurabilityAck
+	if as.Flushes() {
+		want = stripe.DurabilityFlush
+	}
+	if is != want {
+		return anotherFile(fmt.Sprintf("it has durability %s, not %s", is, want))
+	}
+	return nil
 }

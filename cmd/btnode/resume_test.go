@@ -11,7 +11,11 @@ import (
 	"testing"
 
 	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
+	"blocktree/crypto/seal"
 	"blocktree/fs"
+	"blocktree/internal/config"
 )
 
 // carried counts the bytes that are carried.
@@ -172,5 +176,39 @@ func TestPartialIsOurs(t *testing.T) {
 	make("dir", func(p string) error { return os.Mkdir(p, 0o700) })
 	if got, _ := os.ReadFile(other); !strings.HasPrefix(string(got), "secret") {
 		t.Error("it was written to")
+	}
+}
+
+// A4 of 0057: put --resume goes on with what a put of the same user, made so, can have begun, and with nothing else.
+func TestResumeOwn(t *testing.T) {
+	as := &config.Create{Size: 8192, SectorSize: 4096}
+	made := meta.Inode{Kind: meta.KindFile, UID: 7, SizeBytes: 8192, SectorBytes: 4096, Code: blocktree.Code{Data: 2, Parity: 1}, Suite: uint8(seal.XAES256GCM)}
+	for name, c := range map[string]struct {
+		change func(*meta.Inode)
+		code   blocktree.Code
+		says   string
+	}{
+		"its own":           {func(*meta.Inode) {}, blocktree.Code{}, ""},
+		"with its code":     {func(*meta.Inode) {}, blocktree.Code{Data: 2, Parity: 1}, ""},
+		"finished":          {func(i *meta.Inode) { i.HasLength, i.LengthBytes = true, 5000 }, blocktree.Code{}, ""},
+		"another length":    {func(i *meta.Inode) { i.HasLength, i.LengthBytes = true, 5001 }, blocktree.Code{}, "size"},
+		"another size":      {func(i *meta.Inode) { i.SizeBytes = 4096 }, blocktree.Code{}, "size"},
+		"another's":         {func(i *meta.Inode) { i.UID = 8 }, blocktree.Code{}, "user id 8"},
+		"another integrity": {func(i *meta.Inode) { i.Integrity = meta.IntegrityTree }, blocktree.Code{}, "integrity tree, not sector"},
+		"other sectors":     {func(i *meta.Inode) { i.SectorBytes = 512 }, blocktree.Code{}, "sectors of 512"},
+		"another code":      {func(*meta.Inode) {}, blocktree.Code{Data: 1, Parity: 1}, "code 2+1, not 1+1"},
+		"a directory":       {func(i *meta.Inode) { i.Kind = meta.KindDir }, blocktree.Code{}, "directory"},
+	} {
+		i := made
+		c.change(&i)
+		err := begun{&i, 7}.own(5000, as, c.code, false)
+		if (err == nil) != (c.says == "") || err != nil && (blocktree.KindOf(err) != blocktree.Exists || !strings.Contains(err.Error(), c.says) || blocktree.HintOf(err) == "") {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
+		}
+	}
+	for _, d := range []stripe.Durability{stripe.DurabilityAck, stripe.DurabilityFlush} {
+		if err := (begun{}).durable(d, as); (err == nil) != (d == stripe.DurabilityAck) {
+			t.Errorf("durability %s: %v", d, err)
+		}
 	}
 }

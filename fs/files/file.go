@@ -311,9 +311,10 @@ func (t *Tree) OpenFile(ctx context.Context, name string, flags int, mode iofs.F
 	case !write && flags&(os.O_TRUNC|os.O_APPEND) != 0:
 		return nil, refused("open", name, blocktree.Invalid, "what is open to read is not changed", "open it with os.O_RDWR")
 	}
-	made := false
+	var made *blocktree.FileID
+	must := flags&os.O_EXCL != 0
 	if flags&os.O_CREATE != 0 {
-		if made, err = t.make(ctx, path, uint32(mode), flags&os.O_EXCL != 0); err != nil {
+		if made, err = t.make(ctx, path, uint32(mode), must); err != nil {
 			return nil, failed("open", name, err)
 		}
 	}
@@ -322,7 +323,12 @@ func (t *Tree) OpenFile(ctx context.Context, name string, flags int, mode iofs.F
 	if err := o.first(ctx); err != nil {
 		return nil, failed("open", name, err)
 	}
-	if write && flags&os.O_TRUNC != 0 && !made {
+	fresh := made != nil && (*made == o.info.ID || *made == blocktree.FileID{}) // else another file has the name by now
+	if made != nil && !fresh && must {
+		_ = f.Close() // nothing was done with it
+		return nil, failed("open", name, o.another())
+	}
+	if write && flags&os.O_TRUNC != 0 && !fresh {
 		if err := f.Truncate(0); err != nil {
 			_ = f.Close() // the first error is the one to tell
 			return nil, err
@@ -331,24 +337,24 @@ func (t *Tree) OpenFile(ctx context.Context, name string, flags int, mode iofs.F
 	return f, nil
 }
 
-// make makes an empty file, unless it is there and need not be new.
-func (t *Tree) make(ctx context.Context, path blocktree.Path, mode uint32, must bool) (made bool, err error) {
+// make makes an empty file, unless it is there and need not be new: nil. It says which file it made; zero, where the service does not.
+func (t *Tree) make(ctx context.Context, path blocktree.Path, mode uint32, must bool) (*blocktree.FileID, error) {
 	if !must {
 		if _, err := t.door.Stat(ctx, path); blocktree.KindOf(err) != blocktree.NotFound {
-			return false, err
+			return nil, err
 		}
 	}
-	err = t.door.Create(ctx, path, fs.CreateOptions{SizeBytes: uint64(t.o.SectorBytes), SectorBytes: t.o.SectorBytes, Code: t.o.Code, Mode: mode})
+	made, err := t.door.Make(ctx, path, fs.CreateOptions{SizeBytes: uint64(t.o.SectorBytes), SectorBytes: t.o.SectorBytes, Code: t.o.Code, Mode: mode})
 	if blocktree.KindOf(err) == blocktree.Exists && !must {
-		return false, nil // somebody made it just now
+		return nil, nil // somebody made it just now
+	}
+	if err == nil {
+		err = t.door.SetLength(ctx, path, 0)
+	} else if made == (blocktree.FileID{}) {
+		return nil, err
 	}
 	if err != nil {
-		return false, err
+		return nil, fs.Undone(ctx, t.door, path, made, err)
 	}
-	if err = t.door.SetLength(ctx, path, 0); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		_ = t.door.Remove(undo, path) // the first error is the one to tell
-	}
-	return err == nil, err
+	return &made, nil
 }

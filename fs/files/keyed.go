@@ -43,9 +43,9 @@ func (d *keyed) ReadDirAfter(ctx context.Context, path blocktree.Path, after str
 	return entries, more, nil
 }
 
-// Create implements Door.
-func (d *keyed) Create(ctx context.Context, path blocktree.Path, o fs.CreateOptions) error {
-	return file.Create(ctx, d.cluster, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: d.readers})
+// Make implements Door.
+func (d *keyed) Make(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (blocktree.FileID, error) {
+	return file.Make(ctx, d.cluster, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: d.readers})
 }
 
 // Mkdir implements Door.
@@ -56,6 +56,11 @@ func (d *keyed) Mkdir(ctx context.Context, path blocktree.Path, mode uint32) err
 // Remove implements Door.
 func (d *keyed) Remove(ctx context.Context, path blocktree.Path) error {
 	return d.cluster.Remove(ctx, path)
+}
+
+// RemoveFile implements Door.
+func (d *keyed) RemoveFile(ctx context.Context, path blocktree.Path, id blocktree.FileID) error {
+	return d.cluster.RemoveFile(ctx, path, id)
 }
 
 // Rename implements Door.

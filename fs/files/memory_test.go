@@ -28,6 +28,7 @@ type memory struct {
 	opens   int
 	fail    func(op string) error // before anything is done
 	entries int                   // of one answer
+	old     bool                  // it is of a version before: it says of no file which it made
 }
 
 type node struct {
@@ -95,27 +96,31 @@ func (m *memory) ReadDirAfter(ctx context.Context, path blocktree.Path, after st
 	return all, more, nil
 }
 
-func (m *memory) add(ctx context.Context, op string, path blocktree.Path, info fs.Info) error {
+func (m *memory) add(ctx context.Context, op string, path blocktree.Path, info fs.Info) (blocktree.FileID, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, err := m.at(ctx, op, path); blocktree.KindOf(err) != blocktree.NotFound {
 		if err == nil {
 			err = kind(blocktree.Exists)
 		}
-		return err
+		return blocktree.FileID{}, err
 	}
 	m.last++
 	info.ID = blocktree.FileID{Generation: 1, Inode: blocktree.Inode(m.last)}
 	m.nodes[path] = &node{info: info, bytes: make([]byte, info.SizeBytes)}
-	return nil
+	if m.old {
+		return blocktree.FileID{}, nil
+	}
+	return info.ID, nil
 }
 
-func (m *memory) Create(ctx context.Context, path blocktree.Path, o fs.CreateOptions) error {
+func (m *memory) Make(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (blocktree.FileID, error) {
 	return m.add(ctx, "create", path, fs.Info{Mode: o.Mode, SizeBytes: o.SizeBytes, Length: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code})
 }
 
 func (m *memory) Mkdir(ctx context.Context, path blocktree.Path, mode uint32) error {
-	return m.add(ctx, "mkdir", path, fs.Info{Mode: mode, Dir: true})
+	_, err := m.add(ctx, "mkdir", path, fs.Info{Mode: mode, Dir: true})
+	return err
 }
 
 func (m *memory) Remove(ctx context.Context, path blocktree.Path) error {
@@ -129,6 +134,19 @@ func (m *memory) Remove(ctx context.Context, path blocktree.Path) error {
 		delete(m.nodes, path)
 	}
 	return err
+}
+
+func (m *memory) RemoveFile(ctx context.Context, path blocktree.Path, id blocktree.FileID) error {
+	if m.old {
+		return kind(blocktree.Unsupported)
+	}
+	m.mu.Lock()
+	n := m.nodes[path]
+	m.mu.Unlock()
+	if n == nil || n.info.ID != id {
+		return kind(blocktree.NotFound)
+	}
+	return m.Remove(ctx, path)
 }
 
 func (m *memory) Rename(ctx context.Context, from, to blocktree.Path, _ bool) error {

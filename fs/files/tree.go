@@ -14,9 +14,10 @@ import (
 type Door interface {
 	Stat(ctx context.Context, path blocktree.Path) (fs.Info, error)
 	ReadDirAfter(ctx context.Context, path blocktree.Path, after string, limit int) (entries []fs.Entry, more bool, err error)
-	Create(ctx context.Context, path blocktree.Path, o fs.CreateOptions) error
+	Make(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (blocktree.FileID, error)
 	Mkdir(ctx context.Context, path blocktree.Path, mode uint32) error
 	Remove(ctx context.Context, path blocktree.Path) error
+	RemoveFile(ctx context.Context, path blocktree.Path, id blocktree.FileID) error
 	Rename(ctx context.Context, from, to blocktree.Path, keep bool) error
 	Resize(ctx context.Context, path blocktree.Path, bytes uint64) error
 	SetLength(ctx context.Context, path blocktree.Path, bytes uint64) error

@@ -215,7 +215,7 @@ func (n *NBD) validate() error {
 	}
 	switch {
 	case n.ReaderKey == "":
-		return missing("readerKey", "it names the file of the secret key that opens encrypted files")
+		return missing("readerKey", "it names the file of the secret key that opens encrypted files: a device is sealed by its server alone, and no filesystem service opens it instead (btnode locate PATH says which case applies)")
 	case len(n.Exports) == 0 && n.OnDemand.Below == "" || len(n.Exports) > exportsMax:
 		return cli.Invalid("list the files to serve, each with its path; or give them on demand, with an onDemand: section",
 			"exports: %d of them, 1 to %d are possible", len(n.Exports), exportsMax)

@@ -102,13 +102,14 @@ func (a *Actor) Release() {
 type Found struct {
 	Runtimes []blocktree.Runtime // at least one; not to be changed
 	Asked    bool                // others said so, who may be asked again; else a configuration did
+	Steps    []string            // how Find came to that, or to an error, in order, a line for people each
 }
 
 // Routes say who has a service. There are two: those of package cluster, and tests'.
 type Routes interface {
 	// Known is Find from memory: false where others must be asked, or nobody is known. It does not block or allocate.
 	Known(a Address) (Found, bool)
-	// Find returns who has the service; it may ask. Kinds: NotFound where it is known that nobody has it, else any.
+	// Find returns who has the service; it may ask. Kinds: NotFound where it is known that nobody has it, else any; Steps come with an error, too.
 	Find(ctx context.Context, a Address) (Found, error)
 	// Failed says that nobody was reached where Find, or Known, said: they ask again.
 	Failed(a Address)

@@ -78,7 +78,7 @@ func (d *Dispatcher) Dispatch(ctx context.Context, a Address, m Message) (Answer
 	return answer, err
 }
 
-// Find returns who has the service of an address, of those who can be meant, all in one directory. Kinds as of Dispatch.
+// Find returns who has the service of an address, of those who can be meant, and how that was found: whom Dispatch sends to. Kinds as of Dispatch; Steps come with an error, too.
 func (d *Dispatcher) Find(ctx context.Context, a Address) (Found, error) {
 	if err := a.check(); err != nil || a.Kind == ToActor {
 		return Found{}, errors.Join(err, blocktree.E("dispatch", blocktree.Invalid, errors.New("an actor is not looked for")))
@@ -93,7 +93,7 @@ func (d *Dispatcher) Find(ctx context.Context, a Address) (Found, error) {
 	} else if err == nil {
 		err = blocktree.E("find", blocktree.NotFound, errors.New("those who are named are elsewhere"))
 	}
-	return Found{}, undelivered(a, "", &Undelivered{Why: why, Err: err})
+	return Found{Steps: f.Steps}, undelivered(a, "", &Undelivered{Why: why, Err: err})
 }
 
 // toService sends to one of those who have the service. Where nobody can be connected to they are looked for once more. in is the directory of who was found.

@@ -75,21 +75,26 @@ func (o CreateOptions) Validate() error {
 	return nil
 }
 
-// Create makes a file and returns when the cluster has it. The key of an encrypted one is wrapped to its readers and to the nearest directory above that has a
-// key. Kinds: Invalid, Exists, NotFound (parent), Unavailable, and those of an access record of a directory that is not right.
+// Create is Make for who need not know which file it made.
 func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o CreateOptions) error {
+	_, err := Make(ctx, c, path, o)
+	return err
+}
+
+// Make makes a file, and returns which it is when the cluster has it. The key of an encrypted one is wrapped to its readers and to the nearest directory above that has a
+// key. Kinds: Invalid, Exists, NotFound (parent), Unavailable, and those of an access record of a directory that is not right. Of an error of its Pins the file is there, and is returned.
+func Make(ctx context.Context, c *cluster.Client, path blocktree.Path, o CreateOptions) (made blocktree.FileID, err error) {
 	var above keys.PublicKey
 	if !o.Plain {
-		var err error
 		if above, err = newKey(ctx, c, path.Parent(), o.Pins); err != nil {
-			return err
+			return made, err
 		}
 		if !above.IsZero() && !slices.Contains(o.Readers, above) {
 			o.Readers = append(slices.Clone(o.Readers), above)
 		}
 	}
 	if err := o.Validate(); err != nil {
-		return err
+		return made, err
 	}
 	o = o.withDefaults()
 	op := meta.CreateFile{Path: path, Parents: true, SizeBytes: o.SizeBytes, SectorBytes: uint32(o.SectorBytes), Code: o.Code,
@@ -97,32 +102,30 @@ func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o Creat
 	var access *keys.Access
 	if !o.Plain {
 		op.Suite = uint8(seal.XAES256GCM)
-		var err error
 		if access, _, err = keys.Create(op.Suite, o.Readers); err != nil {
-			return err
+			return made, err
 		}
 		access.Inherit(above)
 		signRecord(ctx, c, access, path)
 		op.KeyID, op.Access = access.KeyID, access.Append(nil)
 	}
-	if err := create(ctx, c, op, &o); err != nil {
-		return err
+	inode, err := create(ctx, c, op, &o)
+	if err != nil {
+		return made, err
 	}
 	if access != nil && o.Pins != nil {
-		return o.Pins.SetPin(path, access.Pin()) // also where another file was pinned: this one is known to be new
+		err = o.Pins.SetPin(path, access.Pin()) // also where another file was pinned: this one is known to be new
 	}
-	return nil
+	return inode.ID, err
 }
 
 // create has the cluster make the file.
-func create(ctx context.Context, c *cluster.Client, op meta.CreateFile, o *CreateOptions) (err error) {
+func create(ctx context.Context, c *cluster.Client, op meta.CreateFile, o *CreateOptions) (*meta.Inode, error) {
 	if o.Tree {
 		shape := tree.NewShape(o.SizeBytes / uint64(o.SectorBytes))
-		_, err = c.CreateTreeFile(ctx, op, o.Durability, shape.Bytes())
-	} else {
-		_, err = c.CreateFile(ctx, op, o.Durability)
+		return c.CreateTreeFile(ctx, op, o.Durability, shape.Bytes())
 	}
-	return err
+	return c.CreateFile(ctx, op, o.Durability)
 }
 
 // OpenOptions say how to open a file.

@@ -95,8 +95,8 @@ func fileKind(err error) blocktree.Kind {
 }
 
 // CreateFile makes a file as create says, wrapped to readers, and to those of the nearest directory above that has a key. It fails with Invalid, Exists,
-// Unavailable and the kinds of file.Create; nothing is made then. Pins may be nil.
-func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path, create *config.Create, readers []keys.PublicKey, pins file.Pins) error {
+// Unavailable and the kinds of file.Make; nothing is made then, but what is returned. Pins may be nil.
+func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path, create *config.Create, readers []keys.PublicKey, pins file.Pins) (blocktree.FileID, error) {
 	if !create.Encrypted() {
 		readers = nil
 	}
@@ -104,7 +104,7 @@ func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path
 	if create.Flushes() {
 		durability = stripe.DurabilityFlush
 	}
-	return file.Create(ctx, client, path, file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
+	return file.Make(ctx, client, path, file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
 		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: durability, Pins: pins, Tree: create.Tree()})
 }
 
@@ -126,7 +126,7 @@ func OpenExport(ctx context.Context, client *cluster.Client, c *config.NBD, e *c
 			if rerr != nil {
 				return nil, rerr
 			}
-			err = CreateFile(ctx, client, path, e.Create, readers, o.Pins)
+			_, err = CreateFile(ctx, client, path, e.Create, readers, o.Pins)
 			if blocktree.KindOf(err) == blocktree.Exists {
 				err = nil // somebody else was faster
 			}
