@@ -10,7 +10,7 @@ import (
 
 // heapFloorBytes is how much garbage a server collects at least before it looks for what is still in use (cli.HeapFloor). Its own heap is a few MiB, without a cache, so
 // that it would do so up to forty times a second under load: an eighth of its time in 4 KiB writes.
-const heapFloorBytes = 32 << 20
+const heapFloorBytes = 16 << 20
 
 // heapRoomBytes is what the heap may have beside the cache before garbage is collected as often as it takes: all requests in flight, as much
 // garbage again, and what connections and the runtime need.

@@ -50,7 +50,7 @@ SIGHUP, or when they have changed, which is looked for every minute, it reads it
 
 // heapFloorBytes is how much garbage a node collects at least before it looks for what is still in use (cli.HeapFloor). Its own heap is some 15 MiB, index pages most of
 // them, whatever it keeps; so much more keeps a node with 1 GiB of data under the 150 MiB of memory that it may take (docs/BENCHMARKS.md).
-const heapFloorBytes = 32 << 20
+const heapFloorBytes = 24 << 20
 
 // runNode runs the node until the command's context ends or the node fails.
 func runNode(c *cobra.Command, cfg *config.Node) error {
