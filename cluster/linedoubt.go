@@ -121,8 +121,8 @@ func (c *crossing) lastDoubted(all []leg) []leg {
 	return all
 }
 
-// noteLine counts what came of an ask that was passed along a leg, if that is a line, and its target one of those whom the cluster above knows, as far as it knows any. A relay whose legs came about got there; that somebody says so of anything else does not
-// count for it.
+// noteLine counts what came of an ask that was passed along a leg, if that is a line, and its target one of those whom the cluster above knows, as far as it knows any. That a relay is agreed to counts as getting there, a dial-back that may never come does
+// not.
 func (c *crossing) noteLine(p *passed, l leg, err error) {
 	if !l.down || l.lateral || err == nil && p.ask.Mode != bttp.AskRelay {
 		return
