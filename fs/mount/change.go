@@ -23,6 +23,11 @@ var (
 	_ gofs.NodeRenamer   = (*node)(nil)
 	_ gofs.NodeLinker    = (*node)(nil)
 	_ gofs.NodeSymlinker = (*node)(nil)
+
+	_ gofs.NodeGetxattrer    = (*node)(nil)
+	_ gofs.NodeListxattrer   = (*node)(nil)
+	_ gofs.NodeSetxattrer    = (*node)(nil)
+	_ gofs.NodeRemovexattrer = (*node)(nil)
 )
 
 // toChange is the path of a name that is to be changed.
@@ -344,3 +349,19 @@ func (n *node) setTimes(ctx context.Context, in *fuse.SetAttrIn) syscall.Errno {
 	}
 	return errno(err)
 }
+
+// Getxattr implements gofs.NodeGetxattrer: there are none, and the kernel, which asks before each write, is told not to ask again.
+func (n *node) Getxattr(context.Context, string, []byte) (uint32, syscall.Errno) {
+	return 0, syscall.ENOSYS
+}
+
+// Listxattr implements gofs.NodeListxattrer likewise.
+func (n *node) Listxattr(context.Context, []byte) (uint32, syscall.Errno) { return 0, syscall.ENOSYS }
+
+// Setxattr implements gofs.NodeSetxattrer.
+func (n *node) Setxattr(context.Context, string, []byte, uint32) syscall.Errno {
+	return syscall.EOPNOTSUPP
+}
+
+// Removexattr implements gofs.NodeRemovexattrer.
+func (n *node) Removexattr(context.Context, string) syscall.Errno { return syscall.EOPNOTSUPP }

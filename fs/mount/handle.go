@@ -131,8 +131,10 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 		}
 		return err // once more, of the new one
 	})
-	if err != nil {
-		return nil, openErrno(err)
+	if e := openErrno(err); e == syscall.ENOENT { // it was open: it was removed since, or replaced
+		return nil, syscall.ESTALE
+	} else if e != 0 {
+		return nil, e
 	}
 	return fuse.ReadResultData(dest[:n]), 0
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -96,6 +97,26 @@ func TestMountedWrites(t *testing.T) {
 			t.Errorf("the service has %q", got)
 		}
 	})
+}
+
+// W8: what is not there says so.
+func TestMountedWithout(t *testing.T) {
+	c := newFake()
+	_, dir := mountedAs(t, c, Options{})
+	a := filepath.Join(dir, "a")
+	if err := os.WriteFile(a, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for what, do := range map[string]func() error{
+		"setxattr":  func() error { return unix.Setxattr(a, "user.a", []byte("b"), 0) },
+		"getxattr":  func() error { _, err := unix.Getxattr(a, "user.a", nil); return err },
+		"listxattr": func() error { _, err := unix.Listxattr(a, nil); return err },
+		"times":     func() error { return os.Chtimes(a, time.Unix(1, 0), time.Unix(2, 0)) },
+	} {
+		if err := do(); !errors.Is(err, syscall.EOPNOTSUPP) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 // What is said of a file while programs have it open.

@@ -159,6 +159,9 @@ func (w *writer) reopen(ctx context.Context) error {
 	}
 	w.file, w.room, w.size = f, f.Info().Length, f.Info().SizeBytes
 	w.asked, w.sized = w.room, w.room
+	if w.grows && w.end.Swap(w.room) != w.room { // others at that service wrote it, too
+		w.stalePages()
+	}
 	return nil
 }
 
