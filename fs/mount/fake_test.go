@@ -31,6 +31,7 @@ type fake struct {
 	opens   int
 	closed  int
 	during  func() // what happens in a Stat, without the lock
+	late    func() // what happens before a Stat is answered, once
 	unheard bool   // what is open does not hear of another length
 	grows   bool   // open files have Truncate and Append, and grow
 	full    uint64 // bytes that a file may have; 0: any number
@@ -92,7 +93,14 @@ func (c *fake) Stat(_ context.Context, path blocktree.Path) (fs.Info, error) {
 	if err != nil {
 		return fs.Info{}, err
 	}
-	return f.info, nil
+	info := f.info
+	if late := c.late; late != nil {
+		c.late = nil
+		c.mu.Unlock()
+		late()
+		c.mu.Lock()
+	}
+	return info, nil
 }
 
 func (c *fake) ReadDirAfter(_ context.Context, path blocktree.Path, after string, _ int) (page []fs.Entry, more bool, err error) {

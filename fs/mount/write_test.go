@@ -210,6 +210,10 @@ func TestWriterFindsAnother(t *testing.T) {
 		dir := grow(c)
 		for name, change := range map[string]func(){
 			"another": func() { c.put("a", 77, "another file") },
+			"longer": func() {
+				_ = c.Resize(t.Context(), testRoot.Join("a"), 1<<20)
+				_ = c.SetLength(t.Context(), testRoot.Join("a"), 9)
+			},
 			"removed": func() { _ = c.Remove(t.Context(), testRoot.Join("a")) },
 		} {
 			c.mu.Lock()
@@ -219,7 +223,10 @@ func TestWriterFindsAnother(t *testing.T) {
 			writes(t, h, "mine", 0, 0)
 			_ = h.sync(t.Context())
 			c.kill(false)
-			change()
+			if change(); name == "longer" && c.grows { // others may write it at that service
+				h.Release(t.Context())
+				continue
+			}
 			was := c.content("a")
 			writes(t, h, "x", 0, syscall.ESTALE)
 			h.Release(t.Context())
@@ -270,35 +277,38 @@ func TestStatWhileWritten(t *testing.T) {
 		if _, e := dir.Lookup(t.Context(), "a", &entry); e != 0 || entry.Size != 5 {
 			t.Errorf("looked up it has %d bytes, %v", entry.Size, e)
 		}
-		closing := make(chan struct{})
-		c.during = func() {
-			c.during = nil
-			h.Release(t.Context())
-			close(closing)
-		}
-		if e := a.Getattr(t.Context(), nil, &out); e != 0 || out.Size != 5 || out.Mode&0o777 != 0o444 {
+		writes(t, h, "longer", 0, 0)
+		c.late = func() { h.Release(t.Context()) } // what the service has said is of before
+		if e := a.Getattr(t.Context(), nil, &out); e != 0 || out.Size != 6 || out.Mode&0o777 != 0o444 {
 			t.Errorf("%d bytes, mode %o, %v", out.Size, out.Mode, e)
 		}
-		<-closing
 	})
 }
 
-// W5: what was behind an end that somebody else set is not shown when the file grows.
+// W5: what was behind an end that somebody else set is not shown when the file grows, nor when it was made shorter first.
 func TestGrowsByZeros(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newFake()
-		c.put("a", 10, "0123456789 of a former life")
-		f := c.files[testRoot.Join("a")]
-		f.info.Length, f.info.SizeBytes = 10, 4096
-		a := lookup(t, grow(c), "a")
-		h := openRW(t, a, 0)
-		writes(t, h, "end", 30, 0)
-		if got, _ := readAll(t, h, 0); got != "0123456789"+strings.Repeat("\x00", 20)+"end" {
-			t.Errorf("it reads %q", got)
-		}
-		h.Release(t.Context())
-		if got := c.content("a"); got != "0123456789"+strings.Repeat("\x00", 20)+"end" {
-			t.Errorf("the service has %.60q", got)
+		for _, keep := range []int{10, 5} {
+			c := newFake()
+			c.put("a", 10, "0123456789 of a former life, which was longer than anything here")
+			f := c.files[testRoot.Join("a")]
+			f.info.Length, f.info.SizeBytes = 10, 4096
+			a := lookup(t, grow(c), "a")
+			h := openRW(t, a, 0)
+			var in fuse.SetAttrIn
+			in.Valid, in.Size = fuse.FATTR_SIZE, uint64(keep)
+			if e := a.Setattr(t.Context(), h, &in, &fuse.AttrOut{}); e != 0 {
+				t.Error(e)
+			}
+			writes(t, h, "end", 30, 0)
+			want := "0123456789"[:keep] + strings.Repeat("\x00", 30-keep) + "end"
+			if got, _ := readAll(t, h, 0); got != want {
+				t.Errorf("it reads %q", got)
+			}
+			h.Release(t.Context())
+			if got := c.content("a"); got != want {
+				t.Errorf("the service has %.60q", got)
+			}
 		}
 	})
 }
