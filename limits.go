@@ -244,7 +244,10 @@ const (
 	// for those that are being opened anew.
 	MountRequestsMax  = FSPathRequestsPerConnectionMax
 	MountReadBytesMax = 128 << 10
-	MountOpenFilesMax = FSOpenFilesPerConnectionMax - MountRequestsMax
+	// MountWriteBytesMax is what the kernel writes at a time, as it reads; more than that no byte that is written is held. MountGrowBytesMax bounds the zeros that a mount which was killed may leave behind what was written.
+	MountWriteBytesMax = MountReadBytesMax
+	MountGrowBytesMax  = 64 << 20
+	MountOpenFilesMax  = FSOpenFilesPerConnectionMax - MountRequestsMax
 
 	// MountWaitMax is how long a mount waits for a service before a program gets EIO: the failover of a service and of the cluster's leader take seconds each.
 	// MountCacheFor is how long the kernel believes what it was told of a name or of attributes, but for who opens a file. MountStopEvery lies between two tries to unmount.

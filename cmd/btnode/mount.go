@@ -10,33 +10,46 @@ import (
 	"github.com/spf13/cobra"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/cmd/internal/parts"
+	"blocktree/fs"
 	"blocktree/fs/mount"
 	"blocktree/internal/cli"
+	"blocktree/internal/config"
 )
 
 func newMount() *cobra.Command {
 	var flags doorFlags
+	var readOnly bool
+	var create config.Create
 	c := &cobra.Command{
-		Use:   "mount PATH DIR --config FILE [--anonymous]",
-		Short: "Show a directory as a file system, to read",
-		Long: `mount shows the directory PATH, and all beneath it, at the local directory DIR, until it is stopped. It is read-only, and for the user who mounts it alone, to whom everything in it is shown as belonging.
-It prints a line that begins with "ready" when programs can use it.
+		Use:   "mount PATH DIR --config FILE [--read-only] [--anonymous] [--code K+M]",
+		Short: "Show a directory as a file system",
+		Long: `mount shows the directory PATH, and all beneath it, at the local directory DIR, until it is stopped. Programs read and write it, with --read-only or --anonymous only read. It is for the user who mounts it alone, to whom
+everything in it is shown as belonging. It prints a line that begins with "ready" when programs can use it.
 
-What is read comes by a filesystem service, which judges and decrypts, also where the configuration has a reader key. Who opens a file reads what was flushed before; names and attributes may be a second old. A write does not
-change a file's time: compare contents, not times (rsync -c). While no service is reached, reads wait, for 30 seconds, and then fail with an I/O error.
+What is read and written comes by a filesystem service, which judges, decrypts and encrypts, also where the configuration has a reader key. Who opens a file reads what was flushed before; names and attributes may be a second old.
+Programs of one mount see at once what others of it write; elsewhere it is seen when it was flushed.
 
-SIGINT or SIGTERM unmounts it, as soon as nobody uses it: a shell in it, or an open file, keeps it. A second one kills the process; nothing is lost by that, but programs get errors until fusermount -u DIR
-takes away what is left. fusermount -u DIR also stops a mount that is well. It needs /dev/fuse, and fusermount where it is not root's.
+Each write goes to the service before it is answered. fsync, and close, return when what was written would survive the loss of power everywhere, or fail. Where the service dies with writes that were answered and not flushed, the programs that
+have the file open for writing get I/O errors from then on, until they open it again; other files go on, after a pause. While no service is reached, programs wait, for 30 seconds, and then get an I/O error. A file that somebody else has open for
+writing is busy. A write that fails is told to who wrote, and once more at fsync or close.
 
-There are no symbolic links and extended attributes, locks hold among programs of one mount, and df shows zeros.`,
+SIGINT or SIGTERM unmounts it, as soon as nobody uses it: a shell in it, or an open file, keeps it. The command ends when all is flushed, and fails if a file could not be. A second signal kills the process: what was fsynced or closed is there,
+programs get errors until fusermount -u DIR takes away what is left. fusermount -u DIR also stops a mount that is well. It needs /dev/fuse, and fusermount where it is not root's.
+
+New files are encrypted. There are no links, symbolic or hard, no special files and set-id bits (EPERM), no extended attributes; a file has the owner that mounts, others cannot be given (EPERM); its time of access is that of its last write,
+which programs cannot set (EOPNOTSUPP). A file that is removed, or replaced, while it is open cannot be used any more (ESTALE). Locks hold among programs of one mount, and df shows zeros. A file that is not encrypted is only read.`,
 		Example: `  btnode mount /docs /mnt/docs --config client.yaml
+  btnode mount /docs /mnt/docs --read-only --config client.yaml
   btnode mount /pub /mnt/pub --anonymous --config client.yaml`,
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH", "DIR"),
 	}
 	addConfig(c, &flags.config, "configuration of any node or client of the cluster")
-	c.Flags().BoolVar(&flags.anonymous, "anonymous", false, "ask as nobody in particular, without credentials")
+	c.Flags().BoolVar(&flags.anonymous, "anonymous", false, "ask as nobody in particular, without credentials; only to read")
+	c.Flags().BoolVar(&readOnly, "read-only", false, "change nothing: every change fails")
+	addCode(c, &create.Code, "")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
 			path, err := d.cfg.Resolve(args[0])
@@ -47,41 +60,73 @@ There are no symbolic links and extended attributes, locks hold among programs o
 			if err != nil {
 				return localError("mount", args[1], err)
 			}
-			return d.mount(c, path, dir)
+			return d.mount(c, path, dir, &create, readOnly || d.anonymous)
 		})
 	}
 	return c
 }
 
+// mountSource is what a mount asks: services, and the cluster itself for what services do not do.
+type mountSource struct {
+	*fs.Client
+	cluster *cluster.Client
+}
+
+// SetMode implements mount.Moder.
+func (s mountSource) SetMode(ctx context.Context, path blocktree.Path, mode uint32) error {
+	_, err := s.cluster.SetMode(ctx, path, mode)
+	return err
+}
+
 // mount shows a directory until the command is stopped, or somebody takes it away.
-func (d *door) mount(c *cobra.Command, path blocktree.Path, dir string) error {
-	m, err := mount.Dir(c.Context(), d.service, path, dir)
-	if err != nil {
+func (d *door) mount(c *cobra.Command, path blocktree.Path, dir string, create *config.Create, readOnly bool) error {
+	create.Size = cli.Size(create.Sector())
+	if create.Code.Data == 0 {
+		_ = create.Code.Set(defaultCode(len(d.cfg.Cluster.Members))) // constants
+	}
+	if err := create.Validate(len(d.cfg.Cluster.Members)); err != nil {
 		return err
 	}
 	log := parts.QuietLogger(c.ErrOrStderr(), &d.cfg.Base)
+	source := mount.Source(d.service)
+	if d.cluster != nil {
+		source = mountSource{d.service, d.cluster}
+	}
+	m, err := mount.Dir(c.Context(), source, path, dir, mount.Options{ReadOnly: readOnly, Code: create.Code.Code, SectorBytes: create.Sector(), Logger: log})
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(c.OutOrStdout(), "ready %s on %s\n", path.Short(), dir)
 	cli.NotifyReady(log)
 	select {
 	case <-m.Ended():
-		return nil
+		return unsaved(m, dir)
 	case <-c.Context().Done():
 	}
 	cli.NotifyStopping(log)
 	for told := false; ; told = true {
 		err := m.Unmount()
 		if err == nil {
-			return nil
+			return unsaved(m, dir)
 		}
 		if !told {
 			fmt.Fprintf(c.ErrOrStderr(), "btnode: warning: %v; it ends when nobody uses %s any more, or with another signal, after which fusermount -u takes away what is left\n", busyOf(err), dir)
 		}
 		select {
 		case <-m.Ended():
-			return nil
+			return unsaved(m, dir)
 		case <-time.After(blocktree.MountStopEvery):
 		}
 	}
+}
+
+// unsaved is the error of a mount that has ended, and could not flush all that was written.
+func unsaved(m *mount.Mount, dir string) error {
+	err := m.Unsaved()
+	if err == nil {
+		return nil
+	}
+	return &blocktree.Error{Op: "mount", Path: dir, Err: fmt.Errorf("a file that was written could not be flushed: %w", err), Hint: "what was fsynced or closed without an error is there; write the rest again"}
 }
 
 // busyOf is the innermost error of one that says where it happened.

@@ -1,11 +1,14 @@
-// Package mount shows a directory of the namespace as a file system of Linux, read-only, over FUSE. docs/design/0051-mount.md has the decisions and the numbered invariants.
+// Package mount shows a directory of the namespace as a file system of Linux, over FUSE. docs/design/0051-mount.md and 0060-mount-writes.md have the decisions and the numbered invariants.
 //
 // The way of a read. 1. The kernel has no page and asks. 2. The request takes one of a bounded number of places. 3. The filesystem service is asked, again if it is not
 // reached, by the same handle or by one that was opened anew for the same file. 4. The bytes, or an errno, go to the kernel.
 //
-// What it refuses to be: it keeps nothing that is durable, caches no content (the kernel does), has no rules about who may do what, and changes nothing.
+// The way of a write. 1. The kernel has a page, or a part of one, and asks. 2. The writer of the file, which all its handles share, has the service write it. 3. When that answered, the program is told. 4. fsync and close flush, and tell the service where the file ends; only then do they succeed.
 //
-// Concurrency. Each request is a goroutine of go-fuse. Of an open file only its handle at the service is shared, under a lock that is not held while anything but an open is asked.
+// What it refuses to be: it keeps nothing that is durable, caches no content (the kernel does), has no rules about who may do what, and writes nothing a second time that may have been lost: that is an error.
+//
+// Concurrency. Each request is a goroutine of go-fuse. Of a file that is read only its handle at the service is shared, under a lock that is not held while anything but an open is asked. Of one that is written its writer is: requests use it at the same time, and whoever makes it longer or
+// shorter, opens it anew or closes it, has it alone. tree.writersMu is taken last.
 //
 // Imported by cmd/btnode.
 package mount

@@ -31,7 +31,15 @@ type fake struct {
 	opens   int
 	closed  int
 	during  func() // what happens in a Stat, without the lock
+	late    func() // what happens before a Stat is answered, once
 	unheard bool   // what is open does not hear of another length
+	grows   bool   // open files have Truncate and Append, and grow
+	full    uint64 // bytes that a file may have; 0: any number
+	stuck   error  // what flushes fail with
+	asks    int    // of changes of names and lengths
+	vague   error  // the answer to the next change, which is done
+	leases  map[blocktree.FileID]*opened
+	made    blocktree.Inode
 }
 
 // fakeFile is a file or directory; its content is replaced, never changed.
@@ -41,7 +49,7 @@ type fakeFile struct {
 }
 
 func newFake() *fake {
-	c := &fake{files: map[blocktree.Path]*fakeFile{}, pages: 3}
+	c := &fake{leases: map[blocktree.FileID]*opened{}, files: map[blocktree.Path]*fakeFile{}, pages: 3}
 	c.files[testRoot] = &fakeFile{info: fs.Info{ID: blocktree.FileID{Generation: 1, Inode: 2}, Dir: true, Mode: 0o755}}
 	return c
 }
@@ -50,7 +58,7 @@ func newFake() *fake {
 func (c *fake) put(name string, inode blocktree.Inode, data string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.files[testRoot+blocktree.Path("/"+name)] = &fakeFile{data: []byte(data), info: fs.Info{ID: blocktree.FileID{Generation: 1, Inode: inode}, Mode: 0o644, Length: uint64(len(data)), SizeBytes: 1 << 20}}
+	c.files[testRoot+blocktree.Path("/"+name)] = &fakeFile{data: []byte(data), info: fs.Info{ID: blocktree.FileID{Generation: 1, Inode: inode}, Mode: 0o644, Length: uint64(len(data)), SizeBytes: 1 << 20, SectorBytes: 4096}}
 }
 
 func (c *fake) mkdir(name string, inode blocktree.Inode) {
@@ -85,7 +93,14 @@ func (c *fake) Stat(_ context.Context, path blocktree.Path) (fs.Info, error) {
 	if err != nil {
 		return fs.Info{}, err
 	}
-	return f.info, nil
+	info := f.info
+	if late := c.late; late != nil {
+		c.late = nil
+		c.mu.Unlock()
+		late()
+		c.mu.Lock()
+	}
+	return info, nil
 }
 
 func (c *fake) ReadDirAfter(_ context.Context, path blocktree.Path, after string, _ int) (page []fs.Entry, more bool, err error) {
@@ -106,24 +121,40 @@ func (c *fake) ReadDirAfter(_ context.Context, path blocktree.Path, after string
 	return page, more, nil
 }
 
-func (c *fake) Open(_ context.Context, path blocktree.Path, _ fs.OpenOptions) (fs.File, error) {
+func (c *fake) Open(_ context.Context, path blocktree.Path, o fs.OpenOptions) (fs.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f, err := c.find(path)
 	if err != nil {
 		return nil, err
 	}
+	if !o.Write {
+		c.opens++
+		return &opened{fake: c, path: path, info: f.info}, nil
+	}
+	if c.leases[f.info.ID] != nil {
+		return nil, blocktree.E("fake", blocktree.Busy, nil)
+	}
 	c.opens++
-	return &opened{fake: c, path: path, info: f.info}, nil
+	w := &opened{fake: c, path: path, info: f.info, file: f, written: append([]byte(nil), f.data...)}
+	c.leases[f.info.ID] = w
+	if c.grows {
+		w.written = w.written[:min(uint64(len(w.written)), f.info.Length)]
+		return &growing{w}, nil
+	}
+	return w, nil
 }
 
 // opened is an actor, until its service is gone.
 type opened struct {
 	fs.File
-	fake *fake
-	path blocktree.Path
-	info fs.Info
-	gone error // with the fake's lock
+	fake    *fake
+	path    blocktree.Path
+	info    fs.Info
+	gone    error     // with the fake's lock
+	file    *fakeFile // of a writer
+	written []byte    // likewise: what is flushed, and what is not
+	closed  bool
 }
 
 func (f *opened) Info() fs.Info { return f.info }
@@ -131,14 +162,15 @@ func (f *opened) Info() fs.Info { return f.info }
 func (f *opened) ReadAt(_ context.Context, p []byte, off uint64) (int, error) {
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()
-	if f.gone == nil {
-		f.gone = f.fake.down
+	if err := f.down(); err != nil {
+		return 0, err
 	}
-	if f.gone != nil {
-		return 0, f.gone
+	data := f.written
+	if f.file == nil {
+		x := f.fake.files[f.path]
+		data = x.data[:min(uint64(len(x.data)), x.info.Length)]
 	}
-	data := f.fake.files[f.path].data
-	if f.fake.unheard {
+	if f.fake.unheard || f.file != nil && !f.fake.grows {
 		data = data[:min(uint64(len(data)), f.info.Length)]
 	}
 	if off > uint64(len(data)) {
@@ -150,9 +182,272 @@ func (f *opened) ReadAt(_ context.Context, p []byte, off uint64) (int, error) {
 	return len(p), nil
 }
 
+// down is why the actor does not answer.
+func (f *opened) down() error {
+	if f.gone == nil {
+		f.gone = f.fake.down
+	}
+	if f.closed {
+		return blocktree.E("fake", blocktree.Undeliverable, nil)
+	}
+	return f.gone
+}
+
+func (f *opened) WriteAt(_ context.Context, p []byte, off uint64) error {
+	f.fake.mu.Lock()
+	defer f.fake.mu.Unlock()
+	if err := f.down(); err != nil {
+		return err
+	}
+	end := off + uint64(len(p))
+	if !f.fake.grows && end > f.info.Length {
+		return blocktree.E("fake", blocktree.OutOfRange, nil)
+	}
+	if f.fake.full > 0 && end > f.fake.full {
+		return blocktree.E("fake", blocktree.NoSpace, nil)
+	}
+	f.reach(end)
+	copy(f.written[off:], p)
+	return nil
+}
+
+// reach adds zeros.
+func (f *opened) reach(end uint64) {
+	if n := uint64(len(f.written)); n < end {
+		f.written = append(f.written, make([]byte, end-n)...)
+	}
+}
+
+func (f *opened) Punch(_ context.Context, off, n uint64) error {
+	f.fake.mu.Lock()
+	defer f.fake.mu.Unlock()
+	if err := f.down(); err != nil {
+		return err
+	}
+	for i := off; i < min(off+n, uint64(len(f.written))); i++ {
+		f.written[i] = 0
+	}
+	return nil
+}
+
+func (f *opened) Flush(context.Context) error {
+	f.fake.mu.Lock()
+	defer f.fake.mu.Unlock()
+	if err := f.down(); err != nil {
+		return err
+	}
+	if f.fake.stuck != nil {
+		return f.fake.stuck
+	}
+	f.keep()
+	return nil
+}
+
+// keep makes what was written what everybody reads.
+func (f *opened) keep() {
+	f.file.data = append([]byte(nil), f.written...)
+	if f.fake.grows {
+		f.file.info.Length = uint64(len(f.written))
+		f.file.info.SizeBytes = max(f.file.info.SizeBytes, f.file.info.Length)
+	}
+}
+
 func (f *opened) Close() error {
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()
-	f.fake.closed++
+	if !f.closed {
+		f.fake.closed++
+	}
+	f.closed = true
+	if f.file != nil && f.gone == nil && f.fake.leases[f.info.ID] == f {
+		delete(f.fake.leases, f.info.ID)
+	}
 	return nil
+}
+
+// growing is a file of a service that can do more.
+type growing struct{ *opened }
+
+func (f *growing) Truncate(_ context.Context, bytes uint64) error {
+	f.fake.mu.Lock()
+	defer f.fake.mu.Unlock()
+	if err := f.down(); err != nil {
+		return err
+	}
+	f.reach(bytes)
+	f.written = f.written[:bytes]
+	f.keep()
+	return nil
+}
+
+func (f *growing) Append(ctx context.Context, p []byte) (uint64, error) {
+	f.fake.mu.Lock()
+	at := uint64(len(f.written))
+	f.fake.mu.Unlock()
+	return at, f.WriteAt(ctx, p, at)
+}
+
+// kill has what is open gone, and what was not flushed with it; leases stay, if they are to.
+func (c *fake) kill(leases bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, w := range c.leases {
+		w.gone = blocktree.E("fake", blocktree.Undeliverable, nil)
+		if !leases {
+			delete(c.leases, id)
+		}
+	}
+}
+
+// change begins a change; the error is its answer, which may come though it is done.
+func (c *fake) change(do func() error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asks++
+	if c.down != nil {
+		return c.down
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	err := c.vague
+	c.vague = nil
+	return err
+}
+
+func (c *fake) Create(_ context.Context, path blocktree.Path, o fs.CreateOptions) error {
+	return c.change(func() error {
+		return c.add(path, fs.Info{Mode: o.Mode, SizeBytes: o.SizeBytes, Length: o.SizeBytes, SectorBytes: o.SectorBytes, Encrypted: true})
+	})
+}
+
+func (c *fake) Mkdir(_ context.Context, path blocktree.Path, mode uint32) error {
+	return c.change(func() error { return c.add(path, fs.Info{Mode: mode, Dir: true}) })
+}
+
+func (c *fake) add(path blocktree.Path, info fs.Info) error {
+	if _, err := c.find(path.Parent()); err != nil {
+		return err
+	}
+	if _, ok := c.files[path]; ok {
+		return blocktree.E("fake", blocktree.Exists, nil)
+	}
+	c.made++
+	info.ID = blocktree.FileID{Generation: 1, Inode: 1000 + c.made}
+	c.files[path] = &fakeFile{info: info, data: make([]byte, info.Length)}
+	return nil
+}
+
+// free refuses what is held, or not empty.
+func (c *fake) free(path blocktree.Path) error {
+	f, err := c.find(path)
+	if err != nil {
+		return err
+	}
+	busy := c.leases[f.info.ID] != nil
+	for p := range c.files {
+		busy = busy || f.info.Dir && strings.HasPrefix(string(p), string(path)+"/")
+	}
+	if busy {
+		return blocktree.E("fake", blocktree.Busy, nil)
+	}
+	return nil
+}
+
+func (c *fake) Remove(_ context.Context, path blocktree.Path) error {
+	return c.change(func() error {
+		err := c.free(path)
+		if err == nil {
+			delete(c.files, path)
+		}
+		return err
+	})
+}
+
+func (c *fake) Rename(_ context.Context, from, to blocktree.Path, keep bool) error {
+	return c.change(func() error {
+		f, err := c.find(from)
+		if err != nil {
+			return err
+		}
+		if _, there := c.files[to]; there {
+			if keep {
+				return blocktree.E("fake", blocktree.Exists, nil)
+			}
+			if err := c.free(to); err != nil {
+				return err
+			}
+		}
+		delete(c.files, from)
+		c.files[to] = f
+		for p, x := range c.files {
+			if below, ok := strings.CutPrefix(string(p), string(from)+"/"); ok {
+				delete(c.files, p)
+				c.files[to.Join(below)] = x
+			}
+		}
+		return nil
+	})
+}
+
+func (c *fake) Resize(_ context.Context, path blocktree.Path, bytes uint64) error {
+	return c.change(func() error {
+		f, err := c.find(path)
+		switch {
+		case err != nil:
+			return err
+		case c.full > 0 && bytes > c.full:
+			return blocktree.E("fake", blocktree.NoSpace, nil)
+		}
+		if f.info.Length == f.info.SizeBytes || f.info.Length > bytes {
+			f.info.Length = bytes
+		}
+		f.info.SizeBytes = bytes
+		f.fit()
+		return nil
+	})
+}
+
+// fit has the content reach over the whole size: what is behind the length stays.
+func (f *fakeFile) fit() {
+	if n := uint64(len(f.data)); n < f.info.SizeBytes {
+		f.data = append(f.data[:n:n], make([]byte, f.info.SizeBytes-n)...)
+	}
+	f.data = f.data[:f.info.SizeBytes]
+}
+
+func (c *fake) SetLength(_ context.Context, path blocktree.Path, bytes uint64) error {
+	return c.change(func() error {
+		f, err := c.find(path)
+		if err != nil {
+			return err
+		}
+		if bytes > f.info.SizeBytes {
+			return blocktree.E("fake", blocktree.Invalid, nil)
+		}
+		f.info.Length = bytes
+		f.fit()
+		return nil
+	})
+}
+
+func (c *fake) SetMode(_ context.Context, path blocktree.Path, mode uint32) error {
+	return c.change(func() error {
+		f, err := c.find(path)
+		if err == nil {
+			f.info.Mode = mode
+		}
+		return err
+	})
+}
+
+// content is what is flushed, up to the length that everybody is told.
+func (c *fake) content(name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, err := c.find(testRoot + blocktree.Path("/"+name))
+	if err != nil {
+		return "absent"
+	}
+	return string(f.data[:min(uint64(len(f.data)), f.info.Length)])
 }

@@ -17,7 +17,7 @@ import (
 // errOther is in the error of a path that means another file now.
 var errOther = errors.New("the name means another file now")
 
-// handle is an open file. When its actor at the service is gone, it is opened anew.
+// handle is a file that is open to read. When its actor at the service is gone, it is opened anew.
 type handle struct {
 	node *node
 	mu   sync.Mutex
@@ -36,7 +36,7 @@ func (n *node) open(ctx context.Context) (*handle, syscall.Errno) {
 	}
 	var f fs.File
 	err := n.tree.ask(ctx, func(ctx context.Context) (err error) {
-		f, err = n.openOnce(ctx)
+		f, err = n.openOnce(ctx, fs.OpenOptions{})
 		return err
 	})
 	if err != nil {
@@ -47,8 +47,8 @@ func (n *node) open(ctx context.Context) (*handle, syscall.Errno) {
 }
 
 // openOnce opens what has the node's name, if that is the node's file.
-func (n *node) openOnce(ctx context.Context) (fs.File, error) {
-	f, err := n.tree.source.Open(ctx, n.path(), fs.OpenOptions{})
+func (n *node) openOnce(ctx context.Context, o fs.OpenOptions) (fs.File, error) {
+	f, err := n.tree.source.Open(ctx, n.path(), o)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,9 @@ func (n *node) openOnce(ctx context.Context) (fs.File, error) {
 		_ = f.Close() // nothing was read
 		return nil, errOther
 	}
-	n.told.Store(f.Info().Length)
+	if !o.Write {
+		n.told.Store(f.Info().Length)
+	}
 	return f, nil
 }
 
@@ -81,7 +83,7 @@ func (h *handle) renew(ctx context.Context, failed fs.File) error {
 	if h.file != failed {
 		return nil
 	}
-	f, err := h.node.openOnce(ctx)
+	f, err := h.node.openOnce(ctx, fs.OpenOptions{})
 	if err != nil {
 		return err
 	}
@@ -92,7 +94,16 @@ func (h *handle) renew(ctx context.Context, failed fs.File) error {
 
 // Read implements gofs.FileReader. What it returns is everybody's who reads the file, as the kernel keeps it, and what is short says where the file ends: so a handle that has not heard yet of a length that was told to the
 // kernel is opened anew, once.
+//
+// What is being written in this mount is read by its writer.
 func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	if w := h.node.tree.writer(h.node.id); w != nil && w.isOpen() {
+		if n, err := w.read(ctx, dest, uint64(off)); err == nil {
+			return fuse.ReadResultData(dest[:n]), 0
+		} else if w.dead() == nil && w.isOpen() {
+			return nil, openErrno(err)
+		}
+	}
 	n, first, short := 0, true, true
 	err := h.node.tree.ask(ctx, func(ctx context.Context) (err error) {
 		f := h.current()
@@ -120,8 +131,10 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 		}
 		return err // once more, of the new one
 	})
-	if err != nil {
-		return nil, openErrno(err)
+	if e := openErrno(err); e == syscall.ENOENT { // it was open: it was removed since, or replaced
+		return nil, syscall.ESTALE
+	} else if e != 0 {
+		return nil, e
 	}
 	return fuse.ReadResultData(dest[:n]), 0
 }

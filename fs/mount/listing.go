@@ -75,6 +75,9 @@ func (l *listing) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	if name != l.last.Name || time.Since(l.asked) > blocktree.MountCacheFor {
 		return l.node.Lookup(ctx, name, out) // the kernel reads what it was given once more, or late
 	}
+	if c := l.node.named(name); c != nil && c.changed.Load() >= l.asked.UnixNano() {
+		return l.node.Lookup(ctx, name, out) // it was written since
+	}
 	return l.node.child(ctx, &l.last.Info, out)
 }
 

@@ -3,7 +3,10 @@ package mount
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -18,6 +21,32 @@ type Source interface {
 	Stat(ctx context.Context, path blocktree.Path) (fs.Info, error)
 	ReadDirAfter(ctx context.Context, path blocktree.Path, after string, limit int) ([]fs.Entry, bool, error)
 	Open(ctx context.Context, path blocktree.Path, o fs.OpenOptions) (fs.File, error)
+	Create(ctx context.Context, path blocktree.Path, o fs.CreateOptions) error
+	Mkdir(ctx context.Context, path blocktree.Path, mode uint32) error
+	Remove(ctx context.Context, path blocktree.Path) error
+	Rename(ctx context.Context, from, to blocktree.Path, keep bool) error
+	Resize(ctx context.Context, path blocktree.Path, bytes uint64) error
+	SetLength(ctx context.Context, path blocktree.Path, bytes uint64) error
+}
+
+// What a Source may be able to do besides.
+type (
+	// Moder changes the nine mode bits.
+	Moder interface {
+		SetMode(ctx context.Context, path blocktree.Path, mode uint32) error
+	}
+	// Timer changes the time of the last write, in nanoseconds since 1970.
+	Timer interface {
+		SetTimes(ctx context.Context, path blocktree.Path, modified int64) error
+	}
+)
+
+// Options say how a directory is mounted. Zero fields take the defaults.
+type Options struct {
+	ReadOnly    bool
+	Code        blocktree.Code // of new files; the service's default
+	SectorBytes int            // of new files; blocktree.SectorBytesDefault
+	Logger      *slog.Logger   // says what could not be told to any program; nil: none
 }
 
 // Mount is a directory that is shown by the kernel.
@@ -33,12 +62,24 @@ type tree struct {
 	source   Source
 	root     blocktree.Path
 	uid, gid uint32
+	o        Options
 	requests chan struct{} // a place for each
 	open     chan struct{} // likewise
+
+	writersMu sync.Mutex
+	writers   map[blocktree.FileID]*writer
+	notices   sync.WaitGroup        // to the kernel
+	unsaved   atomic.Pointer[error] // of the last file that was closed and could not be flushed
 }
 
-func newTree(source Source, root blocktree.Path) *tree {
-	return &tree{source: source, root: root, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+func newTree(source Source, root blocktree.Path, o Options) *tree {
+	if o.SectorBytes == 0 {
+		o.SectorBytes = blocktree.SectorBytesDefault
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 		requests: make(chan struct{}, blocktree.MountRequestsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax)}
 }
 
@@ -48,9 +89,9 @@ const (
 	pauseMax = time.Second
 )
 
-// ask asks something that only looks, again while it may help, for MountWaitMax or until ctx ends.
+// ask asks something, again while it may help, for MountWaitMax. No signal to the program interrupts it: what changes something may have been done, and of what looks at a file few programs expect EINTR (those of Go get signals all the time).
 func (t *tree) ask(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, blocktree.MountWaitMax)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), blocktree.MountWaitMax)
 	defer cancel()
 	select {
 	case t.requests <- struct{}{}:
@@ -74,17 +115,22 @@ func (t *tree) ask(ctx context.Context, do func(context.Context) error) error {
 	}
 }
 
-// gaveUp is the error of a request that ended without an answer: its program was interrupted, or it took too long.
-func gaveUp(ctx context.Context) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return blocktree.E("mount", blocktree.Timeout, ctx.Err())
-	}
-	return blocktree.E("mount", blocktree.Canceled, ctx.Err())
+// change is ask for what changes something. unsure says that an earlier try may have been done.
+func (t *tree) change(ctx context.Context, do func(ctx context.Context, unsure bool) error) error {
+	unsure := false
+	return t.ask(ctx, func(ctx context.Context) error {
+		err := do(ctx, unsure)
+		unsure = unsure || passing(err) && !fs.NoService(err)
+		return err
+	})
 }
 
+// gaveUp is the error of a request that took too long.
+func gaveUp(ctx context.Context) error { return blocktree.E("mount", blocktree.Timeout, ctx.Err()) }
+
 // Dir mounts the directory at root on the local directory dir. It blocks until the kernel answers. Kinds: those of Source; Invalid where root is no directory; IO where the system does not mount.
-func Dir(ctx context.Context, source Source, root blocktree.Path, dir string) (*Mount, error) {
-	t := newTree(source, root)
+func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o Options) (*Mount, error) {
+	t := newTree(source, root, o)
 	info, err := source.Stat(ctx, root)
 	if err != nil {
 		return nil, err
@@ -101,23 +147,37 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string) (*
 			Hint: "make an empty directory first; if a mount of before was killed there: fusermount -u " + dir}
 	}
 	cache := blocktree.MountCacheFor
+	var options []string
+	if o.ReadOnly {
+		options = []string{"ro"}
+	}
 	server, err := gofs.Mount(dir, &node{tree: t, id: info.ID}, &gofs.Options{
 		EntryTimeout: &cache, AttrTimeout: &cache, NullPermissions: true, RootStableAttr: &gofs.StableAttr{Ino: ino},
-		MountOptions: fuse.MountOptions{Name: "blocktree", FsName: root.Short(), Options: []string{"ro"}, DirectMount: true,
-			MaxWrite: blocktree.MountReadBytesMax, MaxBackground: blocktree.MountRequestsMax}})
+		MountOptions: fuse.MountOptions{Name: "blocktree", FsName: root.Short(), Options: options, DirectMount: true,
+			MaxWrite: blocktree.MountWriteBytesMax, MaxBackground: blocktree.MountRequestsMax}})
 	if err != nil {
 		return nil, &blocktree.Error{Op: "mount", Path: dir, Kind: blocktree.IO, Err: err, Hint: "/dev/fuse is needed, and fusermount (package fuse3) for who is not root"}
 	}
 	m := &Mount{tree: t, server: server, dir: dir, ended: make(chan struct{})}
 	go func() { // ends with the mount, which Unmount or anybody else ends
 		server.Wait()
+		t.closeAll()
+		t.notices.Wait()
 		close(m.ended)
 	}()
 	return m, nil
 }
 
-// Ended is closed when the mount is gone, whoever took it away.
+// Ended is closed when the mount is gone, whoever took it away, and what was written is flushed.
 func (m *Mount) Ended() <-chan struct{} { return m.ended }
+
+// Unsaved is the last error of a file that could not be flushed when no program was there any more to be told. Nil: there was none.
+func (m *Mount) Unsaved() error {
+	if err := m.tree.unsaved.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // Unmount takes the mount away if nobody uses it, and waits until it is gone. Kind: Busy, which is why the system does not do it but for rare cases; fusermount says no more than that it failed.
 func (m *Mount) Unmount() error {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -34,6 +35,9 @@ type node struct {
 	tree *tree
 	id   blocktree.FileID
 	told atomic.Uint64 // the length that was said last, which the kernel may go by
+	// changed is when its file was last given back by its writer, in nanoseconds since 1970: what was asked for before that may be of before.
+	changed atomic.Int64
+	at      atomic.Pointer[blocktree.Path] // while it is made, and in no directory yet
 }
 
 var (
@@ -48,6 +52,9 @@ var (
 
 // path is the newest name that the node was found by.
 func (n *node) path() blocktree.Path {
+	if at := n.at.Load(); at != nil {
+		return *at
+	}
 	p := n.tree.root
 	if below := n.Path(n.Root()); below != "" {
 		for _, name := range strings.Split(below, "/") {
@@ -101,8 +108,41 @@ func stamp(t int64) (seconds uint64, nanoseconds uint32) {
 	return uint64(t / 1e9), uint32(t % 1e9)
 }
 
+// looksMax bounds how often attributes are asked for again because the file was closed meanwhile.
+const looksMax = 4
+
+// look asks for the attributes of what a path names; of is the node that it had, nil for none. What was asked for before the writer of the file closed it is asked for again.
+func (t *tree) look(ctx context.Context, path blocktree.Path, of func() *node) (info fs.Info, err error) {
+	for range looksMax {
+		began := time.Now().UnixNano()
+		if info, err = t.stat(ctx, path); err != nil {
+			return info, err
+		}
+		if n := of(); n == nil || n.id != info.ID || t.writer(info.ID) != nil || n.changed.Load() < began {
+			break
+		}
+	}
+	return info, nil
+}
+
+// written has attributes say what the programs of this mount have made of a file that they write.
+func (t *tree) written(info *fs.Info) {
+	w := t.writer(info.ID)
+	if w == nil || !w.isOpen() {
+		return
+	}
+	info.Length = w.end.Load()
+	if at := w.wrote.Load(); at != 0 {
+		info.Modified = at
+	}
+	if mode := w.mode.Load(); mode != nil {
+		info.Mode = *mode
+	}
+}
+
 // child makes the node of an entry, or finds the one that is there.
 func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	n.tree.written(info)
 	if e := n.tree.fill(info, &out.Attr); e != 0 {
 		return nil, e
 	}
@@ -113,19 +153,37 @@ func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*g
 	return i, 0
 }
 
-// Lookup implements gofs.NodeLookuper.
-func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+// below is the path of a name in the directory; absent is the errno where nothing can have that name.
+func (n *node) below(name string, absent syscall.Errno) (blocktree.Path, syscall.Errno) {
 	if err := blocktree.CheckName(name); err != nil {
 		if blocktree.KindOf(err) == blocktree.TooLarge {
-			return nil, syscall.ENAMETOOLONG
+			return "", syscall.ENAMETOOLONG
 		}
-		return nil, syscall.ENOENT // nothing can have it
+		return "", absent
 	}
 	path := n.path().Join(name)
 	if _, err := blocktree.ParsePath(string(path), blocktree.Principal{}); err != nil {
-		return nil, syscall.ENAMETOOLONG // its names are good
+		return "", syscall.ENAMETOOLONG // its names are good
 	}
-	info, err := n.tree.stat(ctx, path)
+	return path, 0
+}
+
+// named is the node that a name has now, nil if the kernel knows of none.
+func (n *node) named(name string) *node {
+	if i := n.GetChild(name); i != nil {
+		c, _ := i.Operations().(*node)
+		return c
+	}
+	return nil
+}
+
+// Lookup implements gofs.NodeLookuper.
+func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	path, e := n.below(name, syscall.ENOENT)
+	if e != 0 {
+		return nil, e
+	}
+	info, err := n.tree.look(ctx, path, func() *node { return n.named(name) })
 	if err != nil {
 		return nil, errno(err)
 	}
@@ -134,13 +192,14 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 
 // Getattr implements gofs.NodeGetattrer.
 func (n *node) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	info, err := n.tree.stat(ctx, n.path())
+	info, err := n.tree.look(ctx, n.path(), func() *node { return n })
 	if err != nil {
 		return errno(err)
 	}
 	if e := n.same(&info); e != 0 {
 		return e
 	}
+	n.tree.written(&info)
 	n.told.Store(info.Length)
 	return n.tree.fill(&info, &out.Attr)
 }
@@ -148,31 +207,35 @@ func (n *node) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut
 // Access implements gofs.NodeAccesser: whoever may be told of it may try, and is judged then.
 func (n *node) Access(ctx context.Context, mask uint32) syscall.Errno {
 	const write, execute = 2, 1
-	if mask&write != 0 {
+	if mask&write != 0 && n.tree.o.ReadOnly {
 		return syscall.EROFS
 	}
 	info, err := n.tree.stat(ctx, n.path())
 	if err != nil {
 		return errno(err)
 	}
-	if mask&execute != 0 && !info.Dir && info.Mode&0o111 == 0 {
+	n.tree.written(&info)
+	if mask&execute != 0 && !info.Dir && info.Mode&0o111 == 0 || mask&write != 0 && info.Mode&0o222 == 0 {
 		return syscall.EACCES
 	}
 	return n.same(&info)
 }
 
-// Setattr implements gofs.NodeSetattrer: nothing is changed.
-func (n *node) Setattr(context.Context, gofs.FileHandle, *fuse.SetAttrIn, *fuse.AttrOut) syscall.Errno {
-	return syscall.EROFS
+// Fsync implements gofs.NodeFsyncer, of what is open to read, and of directories: what was made and moved is durable when it was answered.
+func (n *node) Fsync(ctx context.Context, f gofs.FileHandle, _ uint32) syscall.Errno {
+	if h, ok := f.(*writing); ok {
+		return h.sync(ctx)
+	}
+	return 0
 }
-
-// Fsync implements gofs.NodeFsyncer: nothing is written.
-func (n *node) Fsync(context.Context, gofs.FileHandle, uint32) syscall.Errno { return 0 }
 
 // Open implements gofs.NodeOpener.
 func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
-	if flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0 {
-		return nil, 0, syscall.EROFS
+	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		return n.openToWrite(ctx, flags)
+	}
+	if flags&syscall.O_TRUNC != 0 {
+		return nil, 0, syscall.EROFS // which is done by nobody
 	}
 	h, e := n.open(ctx)
 	if e != 0 {

@@ -14,8 +14,13 @@ import (
 	"blocktree"
 )
 
-// mounted mounts a fake.
+// mounted mounts a fake, to read.
 func mounted(t *testing.T, c *fake) (*Mount, string) {
+	t.Helper()
+	return mountedAs(t, c, Options{ReadOnly: true})
+}
+
+func mountedAs(t *testing.T, c *fake, o Options) (*Mount, string) {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("needs /dev/fuse")
@@ -24,7 +29,7 @@ func mounted(t *testing.T, c *fake) (*Mount, string) {
 		t.Skip("needs root")
 	}
 	dir := t.TempDir()
-	m, err := Dir(t.Context(), c, testRoot, dir)
+	m, err := Dir(t.Context(), c, testRoot, dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +145,7 @@ func TestMountsDirectoriesOnly(t *testing.T) {
 		dir  string
 		want blocktree.Kind
 	}{{testRoot.Join("a"), dir, blocktree.Invalid}, {testRoot.Join("b"), dir, blocktree.NotFound}, {testRoot, filepath.Join(dir, "absent"), blocktree.Invalid}} {
-		if _, err := Dir(t.Context(), c, what.path, what.dir); blocktree.KindOf(err) != what.want {
+		if _, err := Dir(t.Context(), c, what.path, what.dir, Options{}); blocktree.KindOf(err) != what.want {
 			t.Errorf("%s on %s: %v", what.path.Short(), what.dir, err)
 		}
 	}

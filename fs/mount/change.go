@@ -1,0 +1,367 @@
+package mount
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// What changes names and attributes.
+
+var (
+	_ gofs.NodeCreater   = (*node)(nil)
+	_ gofs.NodeMkdirer   = (*node)(nil)
+	_ gofs.NodeMknoder   = (*node)(nil)
+	_ gofs.NodeUnlinker  = (*node)(nil)
+	_ gofs.NodeRmdirer   = (*node)(nil)
+	_ gofs.NodeRenamer   = (*node)(nil)
+	_ gofs.NodeLinker    = (*node)(nil)
+	_ gofs.NodeSymlinker = (*node)(nil)
+
+	_ gofs.NodeGetxattrer    = (*node)(nil)
+	_ gofs.NodeListxattrer   = (*node)(nil)
+	_ gofs.NodeSetxattrer    = (*node)(nil)
+	_ gofs.NodeRemovexattrer = (*node)(nil)
+)
+
+// toChange is the path of a name that is to be changed.
+func (n *node) toChange(name string) (blocktree.Path, syscall.Errno) {
+	if n.tree.o.ReadOnly {
+		return "", syscall.EROFS
+	}
+	return n.below(name, syscall.EINVAL)
+}
+
+// specialBits are those of a mode that are not kept: set-user-id, set-group-id, sticky.
+const specialBits = 0o7000
+
+// ownerBits let the owner read and write.
+const ownerBits = 0o600
+
+// Create implements gofs.NodeCreater.
+func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*gofs.Inode, gofs.FileHandle, uint32, syscall.Errno) {
+	path, e := n.toChange(name)
+	if e != 0 {
+		return nil, nil, 0, e
+	}
+	made, e := n.make(ctx, path, mode, flags)
+	if e != 0 {
+		return nil, nil, 0, e
+	}
+	i, e := n.Lookup(ctx, name, out)
+	if e != 0 {
+		return nil, nil, 0, e
+	}
+	c := i.Operations().(*node)
+	c.at.Store(&path)
+	defer c.at.Store(nil)
+	if flags&syscall.O_ACCMODE == syscall.O_RDONLY {
+		h, e := c.open(ctx)
+		if e != 0 {
+			return nil, nil, 0, e
+		}
+		return i, h, 0, 0
+	}
+	h, e := c.createWriting(ctx, flags, mode, made)
+	if e != 0 {
+		return nil, nil, 0, e
+	}
+	out.Size = h.writer.end.Load()
+	if m := h.writer.mode.Load(); m != nil {
+		out.Mode = kindBits(&fs.Info{}) | *m
+	}
+	c.told.Store(out.Size)
+	return i, h, 0, 0
+}
+
+// createWriting opens what was made, or was there.
+func (n *node) createWriting(ctx context.Context, flags, mode uint32, made bool) (*writing, syscall.Errno) {
+	h, e := n.writing(ctx, flags, made)
+	if e != 0 {
+		return nil, e
+	}
+	if wanted := mode & 0o777; made && wanted&ownerBits != ownerBits {
+		h.writer.mode.Store(&wanted)
+	}
+	if !made && flags&syscall.O_TRUNC != 0 {
+		if err := h.writer.truncate(ctx, 0); err != nil {
+			h.Release(ctx)
+			return nil, openErrno(err)
+		}
+	}
+	return h, 0
+}
+
+// make makes an empty file, unless it is there and need not be new.
+func (n *node) make(ctx context.Context, path blocktree.Path, mode, flags uint32) (made bool, e syscall.Errno) {
+	if mode&specialBits != 0 {
+		return false, syscall.EPERM
+	}
+	o := fs.CreateOptions{SizeBytes: uint64(n.tree.o.SectorBytes), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits}
+	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
+		err := n.tree.source.Create(ctx, path, o)
+		if unsure && flags&(syscall.O_EXCL|syscall.O_TRUNC) != syscall.O_TRUNC { // it may be half made
+			err = mayBeOurs(err)
+		}
+		return err
+	})
+	if blocktree.KindOf(err) == blocktree.Exists && flags&syscall.O_EXCL == 0 {
+		return false, 0
+	}
+	if err == nil {
+		err = n.tree.change(ctx, func(ctx context.Context, _ bool) error { return n.tree.source.SetLength(ctx, path, 0) })
+	}
+	return err == nil, errno(err)
+}
+
+// mayBeOurs is the error of something that is there, after it may have been made by who asks.
+func mayBeOurs(err error) error {
+	if err != nil && blocktree.KindOf(err) == blocktree.Exists {
+		return blocktree.E("mount", blocktree.IO, err)
+	}
+	return err
+}
+
+// Mkdir implements gofs.NodeMkdirer.
+func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	path, e := n.toChange(name)
+	if e != 0 {
+		return nil, e
+	}
+	if mode&specialBits != 0 {
+		return nil, syscall.EPERM
+	}
+	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
+		err := n.tree.source.Mkdir(ctx, path, mode&0o777)
+		if unsure {
+			err = mayBeOurs(err)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, errno(err)
+	}
+	return n.Lookup(ctx, name, out)
+}
+
+// Mknod implements gofs.NodeMknoder, for files alone.
+func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	path, e := n.toChange(name)
+	if e != 0 {
+		return nil, e
+	}
+	if kind := mode & syscall.S_IFMT; kind != syscall.S_IFREG && kind != 0 || mode&ownerBits != ownerBits {
+		return nil, syscall.EPERM
+	}
+	if _, e := n.make(ctx, path, mode&^syscall.S_IFMT, syscall.O_EXCL); e != 0 {
+		return nil, e
+	}
+	return n.Lookup(ctx, name, out)
+}
+
+// Link implements gofs.NodeLinker: a file has one name (docs/design/0050).
+func (n *node) Link(_ context.Context, _ gofs.InodeEmbedder, name string, _ *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	if _, e := n.toChange(name); e != 0 {
+		return nil, e
+	}
+	return nil, syscall.EPERM
+}
+
+// Symlink implements gofs.NodeSymlinker: there are none.
+func (n *node) Symlink(_ context.Context, _, name string, _ *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	if _, e := n.toChange(name); e != 0 {
+		return nil, e
+	}
+	return nil, syscall.EPERM
+}
+
+// Unlink implements gofs.NodeUnlinker.
+func (n *node) Unlink(ctx context.Context, name string) syscall.Errno { return n.remove(ctx, name) }
+
+// Rmdir implements gofs.NodeRmdirer.
+func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno { return n.remove(ctx, name) }
+
+func (n *node) remove(ctx context.Context, name string) syscall.Errno {
+	path, e := n.toChange(name)
+	if e != 0 {
+		return e
+	}
+	if c := n.named(name); c != nil {
+		n.tree.park(ctx, c.id)
+	}
+	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
+		err := n.tree.source.Remove(ctx, path)
+		if unsure && blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) {
+			return nil // as it was to be
+		}
+		return err
+	})
+	return n.tree.full(ctx, path, err)
+}
+
+// full tells a directory that is not empty from what is busy.
+func (t *tree) full(ctx context.Context, path blocktree.Path, err error) syscall.Errno {
+	if blocktree.KindOf(err) == blocktree.Busy {
+		if page, _, e := t.source.ReadDirAfter(ctx, path, "", 1); e == nil && len(page) > 0 {
+			return syscall.ENOTEMPTY
+		}
+	}
+	return errno(err)
+}
+
+// renameNoReplace is the flag of renameat2 that is known here.
+const renameNoReplace = 1
+
+// Rename implements gofs.NodeRenamer.
+func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+	to, ok := parent.(*node)
+	if !ok || flags&^renameNoReplace != 0 {
+		return syscall.EINVAL
+	}
+	from, e := n.toChange(name)
+	if e != 0 {
+		return e
+	}
+	path, e := to.toChange(newName)
+	if e != 0 {
+		return e
+	}
+	moved, over := n.named(name), to.named(newName)
+	if over != nil && over != moved && flags&renameNoReplace == 0 {
+		n.tree.park(ctx, over.id)
+	}
+	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
+		err := n.tree.source.Rename(ctx, from, path, flags&renameNoReplace != 0)
+		if k := blocktree.KindOf(err); err != nil && unsure && moved != nil && (k == blocktree.NotFound && !fs.NoService(err) || k == blocktree.Exists) {
+			if info, e := n.tree.source.Stat(ctx, path); e == nil && info.ID == moved.id {
+				return nil // it was done before
+			}
+		}
+		return err
+	})
+	return n.tree.full(ctx, path, err)
+}
+
+// Setattr implements gofs.NodeSetattrer.
+func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	if n.tree.o.ReadOnly {
+		return syscall.EROFS
+	}
+	if e := n.owner(in); e != 0 {
+		return e
+	}
+	if mode, ok := in.GetMode(); ok {
+		if e := n.setMode(ctx, mode); e != 0 {
+			return e
+		}
+	}
+	if size, ok := in.GetSize(); ok {
+		if e := n.truncate(ctx, f, size); e != 0 {
+			return e
+		}
+	}
+	if e := n.setTimes(ctx, in); e != 0 {
+		return e
+	}
+	return n.Getattr(ctx, f, out)
+}
+
+// owner refuses every owner and group but those that are shown.
+func (n *node) owner(in *fuse.SetAttrIn) syscall.Errno {
+	uid, u := in.GetUID()
+	gid, g := in.GetGID()
+	if u && uid != n.tree.uid || g && gid != n.tree.gid {
+		return syscall.EPERM
+	}
+	return 0
+}
+
+// setMode changes the mode. What takes the owner's right to read or write from a file that is being written here is done when it is not any more.
+func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
+	m, ok := n.tree.source.(Moder)
+	if !ok {
+		return syscall.EOPNOTSUPP
+	}
+	if mode&specialBits != 0 {
+		return syscall.EPERM
+	}
+	mode &= 0o777
+	if w := n.tree.writer(n.id); w != nil && w.isOpen() {
+		if mode&ownerBits != ownerBits {
+			w.mode.Store(&mode)
+			return 0
+		}
+		w.mode.Store(nil)
+	}
+	return errno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
+}
+
+// truncate gives the file another length.
+func (n *node) truncate(ctx context.Context, f gofs.FileHandle, length uint64) syscall.Errno {
+	if h, ok := f.(*writing); ok {
+		if err := h.writer.truncate(ctx, length); err != nil {
+			return openErrno(err)
+		}
+		n.told.Store(length)
+		return 0
+	}
+	w, err := n.acquire(ctx, false)
+	if err != nil {
+		return openErrno(err)
+	}
+	err = w.truncate(ctx, length)
+	if e := w.release(ctx); err == nil {
+		err = e
+	}
+	if err == nil {
+		n.told.Store(length)
+	}
+	return openErrno(err)
+}
+
+// setTimes changes the time of the last write. There is no time of access: one that is set with it is passed over.
+func (n *node) setTimes(ctx context.Context, in *fuse.SetAttrIn) syscall.Errno {
+	at, ok := in.GetMTime()
+	if _, access := in.GetATime(); !ok && !access || !ok && in.Valid&fuse.FATTR_SIZE != 0 {
+		return 0
+	} else if !ok {
+		return syscall.EOPNOTSUPP
+	}
+	if in.Valid&fuse.FATTR_SIZE != 0 && in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+		return 0 // it is the time of what was just done
+	}
+	t, ok := n.tree.source.(Timer)
+	if !ok {
+		return syscall.EOPNOTSUPP
+	}
+	if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+		at = time.Now()
+	}
+	err := n.tree.change(ctx, func(ctx context.Context, _ bool) error { return t.SetTimes(ctx, n.path(), at.UnixNano()) })
+	if w := n.tree.writer(n.id); err == nil && w != nil {
+		w.wrote.Store(at.UnixNano())
+	}
+	return errno(err)
+}
+
+// Getxattr implements gofs.NodeGetxattrer: there are none, and the kernel, which asks before each write, is told not to ask again.
+func (n *node) Getxattr(context.Context, string, []byte) (uint32, syscall.Errno) {
+	return 0, syscall.ENOSYS
+}
+
+// Listxattr implements gofs.NodeListxattrer likewise.
+func (n *node) Listxattr(context.Context, []byte) (uint32, syscall.Errno) { return 0, syscall.ENOSYS }
+
+// Setxattr implements gofs.NodeSetxattrer.
+func (n *node) Setxattr(context.Context, string, []byte, uint32) syscall.Errno {
+	return syscall.EOPNOTSUPP
+}
+
+// Removexattr implements gofs.NodeRemovexattrer.
+func (n *node) Removexattr(context.Context, string) syscall.Errno { return syscall.EOPNOTSUPP }

@@ -1,0 +1,449 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// writer is a file that is open for writing, once for all handles of the mount. What is said of locks: mu is held by whoever uses file, and write locked by whoever changes it.
+type writer struct {
+	tree  *tree
+	id    blocktree.FileID
+	uses  int // by handles and others; with tree.writersMu
+	mode  atomic.Pointer[uint32]
+	open  atomic.Bool   // it was opened, and not given back since
+	wrote atomic.Int64  // when it was written last, in nanoseconds since 1970; 0: not yet
+	end   atomic.Uint64 // where it ends, for the programs of this mount
+
+	acked, flushed atomic.Uint64 // writes that were answered, and how many of these were flushed
+	failures       atomic.Uint64 // writes that failed
+	lastFailure    atomic.Pointer[error]
+	why            atomic.Pointer[error] // it is not used any more; set with mu
+
+	mu     sync.RWMutex
+	node   *node // whose name it is opened by
+	opened bool
+	file   fs.File // nil while it is to be opened anew
+	grows  bool    // what is written behind its end makes it longer
+	room   uint64  // the length that the service has been told
+	asked  uint64  // likewise, where the answer is missing
+	sized  uint64  // likewise, by giving it a size
+	size   uint64  // in bytes, as the cluster has it
+	zeros  bool    // all between its end and its size is known to be
+	lost   bool    // what a try to open it anew found missing, once
+}
+
+var (
+	// errLost is what every handle of before fails with once writes were lost.
+	errLost = &blocktree.Error{Op: "mount", Kind: blocktree.IO, Err: errors.New("writes that were answered and not flushed may be lost")}
+	// errAgain has something tried again.
+	errAgain = &blocktree.Error{Op: "mount", Kind: blocktree.Unavailable, Err: errors.New("the file was opened anew")}
+)
+
+// writer returns the writer of a file, nil if none of the mount writes it.
+func (t *tree) writer(id blocktree.FileID) *writer {
+	t.writersMu.Lock()
+	defer t.writersMu.Unlock()
+	return t.writers[id]
+}
+
+// acquire has the file of a node open for writing, until as many releases. fresh says that it was made just now, empty.
+func (n *node) acquire(ctx context.Context, fresh bool) (*writer, error) {
+	t := n.tree
+	t.writersMu.Lock()
+	w := t.writers[n.id]
+	if w == nil || w.dead() != nil {
+		w = &writer{tree: t, id: n.id, node: n}
+		t.writers[n.id] = w
+	}
+	w.uses++
+	t.writersMu.Unlock()
+	err := t.change(ctx, func(ctx context.Context, _ bool) error { return w.first(ctx, n, fresh) })
+	if err != nil {
+		_ = w.release(ctx) // it was not opened
+		return nil, err
+	}
+	return w, nil
+}
+
+// dead is why it is not used any more; nil: it is.
+func (w *writer) dead() error {
+	if why := w.why.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// first opens it, unless it is open.
+func (w *writer) first(ctx context.Context, n *node, fresh bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead() != nil || w.opened {
+		return w.dead()
+	}
+	w.acked.Store(0)
+	w.flushed.Store(0)
+	w.node = n
+	f, err := n.openOnce(ctx, fs.OpenOptions{Write: true})
+	if err != nil {
+		return err
+	}
+	info := f.Info()
+	w.opened, w.file, w.room, w.asked, w.size = true, f, info.Length, info.Length, info.SizeBytes
+	w.sized = w.room
+	w.zeros = fresh || info.Length == info.SizeBytes
+	_, w.grows = f.(truncater)
+	w.end.Store(info.Length)
+	w.open.Store(true)
+	return nil
+}
+
+// unflushed reports whether writes were answered that are not flushed.
+func (w *writer) unflushed() bool { return w.acked.Load() != w.flushed.Load() }
+
+// die ends its use. Who calls it has the lock.
+func (w *writer) die(why error) error {
+	if w.dead() == nil {
+		w.why.Store(&why)
+		if w.file != nil {
+			_ = w.file.Close() // it promises nothing
+			w.file = nil
+		}
+		w.node.changed.Store(time.Now().UnixNano())
+	}
+	return w.dead()
+}
+
+// renew opens it anew, unless somebody did since it was failed. After writes that were not flushed it is not used any more.
+func (w *writer) renew(ctx context.Context, failed fs.File) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead() != nil || w.file != failed {
+		return w.dead()
+	}
+	if w.unflushed() {
+		return w.die(errLost)
+	}
+	if failed != nil {
+		_ = failed.Close() // nothing that was answered is missing
+		w.file = nil
+	}
+	return w.reopen(ctx)
+}
+
+// reopen opens it by its name, of before or of by now. Who calls it has the lock.
+func (w *writer) reopen(ctx context.Context) error {
+	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true})
+	switch missing := errors.Is(err, errOther) || blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); {
+	case missing && !w.lost:
+		w.lost = true // it is being renamed, most likely
+		return errAgain
+	case missing:
+		return w.die(errOther)
+	case blocktree.KindOf(err) == blocktree.Busy: // the lease of a service that died, until that runs out
+		return blocktree.E("mount", blocktree.Unavailable, err)
+	case err != nil:
+		return err
+	}
+	w.lost = false
+	if info := f.Info(); !w.expects(info.Length) && !w.grows {
+		_ = f.Close() // nothing was done with it
+		return w.die(errOther)
+	}
+	w.file, w.room, w.size = f, f.Info().Length, f.Info().SizeBytes
+	w.asked, w.sized = w.room, w.room
+	if w.grows && w.end.Swap(w.room) != w.room { // others at that service wrote it, too
+		w.stalePages()
+	}
+	return nil
+}
+
+// expects reports whether the file may be so long if nobody else has changed it.
+func (w *writer) expects(length uint64) bool {
+	return length == w.room || length == w.asked || length == w.sized
+}
+
+// ready returns the file, with room up to need, and mu held to use it.
+func (w *writer) ready(ctx context.Context, need uint64) (fs.File, error) {
+	for {
+		w.mu.RLock()
+		switch {
+		case w.dead() != nil:
+			defer w.mu.RUnlock()
+			return nil, w.dead()
+		case w.file != nil && (w.grows || need <= w.room && (w.zeros || need <= w.end.Load())):
+			return w.file, nil
+		}
+		file := w.file
+		w.mu.RUnlock()
+		var err error
+		if file == nil {
+			err = w.renew(ctx, nil)
+		} else {
+			err = w.grow(ctx, need)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// do has something done with the file, again while that may help; need is how far it must reach.
+func (w *writer) do(ctx context.Context, need uint64, op func(ctx context.Context, f fs.File) error) error {
+	tries := 0
+	return w.tree.change(ctx, func(ctx context.Context, _ bool) error {
+		f, err := w.ready(ctx, need)
+		if err != nil {
+			return err
+		}
+		err = op(ctx, f)
+		w.mu.RUnlock()
+		again := false
+		switch blocktree.KindOf(err) {
+		case blocktree.Undeliverable, blocktree.Closed, blocktree.Fenced, blocktree.Lost: // it is gone
+			again = err != nil
+		case blocktree.OutOfRange:
+			return w.cannotGrow(err)
+		default: // a service that is there and cannot do it just now keeps its file, and what was not flushed
+			again = passing(err) && tries > 0 && !w.unflushed()
+			tries++
+		}
+		if again {
+			if e := w.renew(ctx, f); e != nil {
+				return e
+			}
+			return errAgain
+		}
+		return err
+	})
+}
+
+// cannotGrow has what was behind the end tried again, after the service was found to be of a version before.
+func (w *writer) cannotGrow(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.grows {
+		return err
+	}
+	w.grows = false
+	return errAgain
+}
+
+// write writes all of p.
+func (w *writer) write(ctx context.Context, p []byte, off uint64) error {
+	if off > blocktree.FileBytesMax || uint64(len(p)) > blocktree.FileBytesMax-off {
+		return blocktree.E("mount", blocktree.TooLarge, nil)
+	}
+	need := off + uint64(len(p))
+	err := w.do(ctx, need, func(ctx context.Context, f fs.File) error {
+		err := f.WriteAt(ctx, p, off)
+		if err == nil {
+			w.written(need)
+		}
+		return err
+	})
+	return w.failedWrite(err)
+}
+
+// written counts a write that was answered. Who calls it has the lock.
+func (w *writer) written(end uint64) {
+	w.acked.Add(1)
+	w.wrote.Store(time.Now().UnixNano())
+	for was := w.end.Load(); was < end && !w.end.CompareAndSwap(was, end); {
+		was = w.end.Load()
+	}
+}
+
+// failedWrite keeps the error of a write for fsync and close.
+func (w *writer) failedWrite(err error) error {
+	if err != nil {
+		w.mu.Lock()
+		w.zeros = false // a part of it may be there, behind the end
+		w.mu.Unlock()
+		w.lastFailure.Store(&err)
+		w.failures.Add(1)
+	}
+	return err
+}
+
+// read reads as ReadAt of a file does, up to its end here.
+func (w *writer) read(ctx context.Context, p []byte, off uint64) (n int, err error) {
+	err = w.do(ctx, 0, func(ctx context.Context, f fs.File) (err error) {
+		part := p
+		if !w.grows {
+			end := w.end.Load()
+			if off >= end {
+				return nil
+			}
+			part = p[:min(uint64(len(p)), end-off)]
+		}
+		n, err = f.ReadAt(ctx, part, off)
+		if errors.Is(err, io.EOF) || w.grows && blocktree.KindOf(err) == blocktree.OutOfRange {
+			return nil
+		}
+		return err
+	})
+	return n, err
+}
+
+// sync returns when all that was written is flushed, and the service knows where the file ends.
+func (w *writer) sync(ctx context.Context) error {
+	if err := w.flush(ctx); err != nil {
+		return err
+	}
+	return w.tree.change(ctx, func(ctx context.Context, _ bool) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.tell(ctx)
+	})
+}
+
+// flush has what was written outlast the loss of power everywhere. After an error it is not used any more, unless nothing was written.
+func (w *writer) flush(ctx context.Context) error {
+	err := w.do(ctx, 0, func(ctx context.Context, f fs.File) error { return w.flushOnce(ctx, f) })
+	if err == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead() == nil && w.unflushed() {
+		return w.die(errLost)
+	}
+	return err
+}
+
+// flushOnce flushes an open file, if there is anything to flush. Who calls it has the lock.
+func (w *writer) flushOnce(ctx context.Context, f fs.File) error {
+	at := w.acked.Load()
+	if at == w.flushed.Load() {
+		return nil
+	}
+	if err := f.Flush(ctx); err != nil {
+		return err
+	}
+	for was := w.flushed.Load(); was < at && !w.flushed.CompareAndSwap(was, at); {
+		was = w.flushed.Load()
+	}
+	return nil
+}
+
+// release gives one use back. The last one flushes the file, and closes it.
+func (w *writer) release(ctx context.Context) (err error) {
+	if w.leave() {
+		err = w.close(context.WithoutCancel(ctx))
+	}
+	w.tree.writersMu.Lock()
+	defer w.tree.writersMu.Unlock()
+	if w.uses == 0 && w.tree.writers[w.id] == w {
+		delete(w.tree.writers, w.id)
+	}
+	return err
+}
+
+// leave counts, and reports whether nobody uses it any more.
+func (w *writer) leave() bool {
+	w.tree.writersMu.Lock()
+	defer w.tree.writersMu.Unlock()
+	w.uses--
+	return w.uses == 0
+}
+
+// close closes it unless somebody has come to use it.
+func (w *writer) close(ctx context.Context) error {
+	err := w.settle(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tree.writersMu.Lock()
+	used := w.uses > 0
+	w.tree.writersMu.Unlock()
+	if used || w.dead() != nil || !w.opened {
+		return err
+	}
+	if w.unflushed() || w.end.Load() != w.room && !w.grows {
+		return w.die(errors.Join(errLost, err)) // settle failed
+	}
+	w.opened = false
+	w.open.Store(false)
+	if w.file != nil {
+		if e := w.file.Close(); e != nil && !passing(e) && err == nil {
+			err = e
+		}
+		w.file = nil
+	}
+	w.node.changed.Store(time.Now().UnixNano())
+	if e := w.giveMode(ctx); err == nil {
+		err = e
+	}
+	return err
+}
+
+// settle is sync, of a file that may be parked, not opened or gone.
+func (w *writer) settle(ctx context.Context) error {
+	w.mu.RLock()
+	idle := !w.opened || w.dead() != nil || !w.unflushed() && (w.grows || w.end.Load() == w.room)
+	w.mu.RUnlock()
+	if idle {
+		return nil
+	}
+	return w.sync(ctx)
+}
+
+// giveMode gives the file the mode that it was to have when nobody writes it any more.
+func (w *writer) giveMode(ctx context.Context) error {
+	mode := w.mode.Swap(nil)
+	m, ok := w.tree.source.(Moder)
+	if mode == nil || !ok {
+		return nil
+	}
+	return m.SetMode(ctx, w.node.path(), *mode)
+}
+
+// park flushes the file of an identity, if it is open for writing, and closes it at the service, until it is used again: it is about to lose its name.
+func (t *tree) park(ctx context.Context, id blocktree.FileID) {
+	w := t.writer(id)
+	if w == nil {
+		return
+	}
+	if w.settle(ctx) != nil {
+		return // it is not lost, or told at its handles
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.file != nil && !w.unflushed() {
+		_ = w.file.Close() // all is flushed
+		w.file = nil
+	}
+}
+
+// closeAll closes what the kernel has not let go of, after the mount is gone.
+func (t *tree) closeAll() {
+	for {
+		var w *writer
+		t.writersMu.Lock()
+		for _, w = range t.writers {
+			w.uses = 1
+			break
+		}
+		t.writersMu.Unlock()
+		if w == nil {
+			return
+		}
+		t.untold(w, w.release(context.Background()))
+	}
+}
+
+// untold keeps the error of a file that no program can be told about any more.
+func (t *tree) untold(w *writer, err error) {
+	if err == nil {
+		return
+	}
+	t.unsaved.Store(&err)
+	t.o.Logger.Error("a file that was written could not be flushed", "file", w.id.String(), "error", err)
+}

@@ -1,0 +1,210 @@
+package mount
+
+import (
+	"context"
+	"sync/atomic"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// appender is what an open file may be able to do (docs/design/0050).
+type appender interface {
+	Append(ctx context.Context, p []byte) (uint64, error)
+}
+
+// writing is a handle of a file that is open for writing, by the writer that all of these share.
+type writing struct {
+	node   *node
+	writer *writer
+	append bool
+	told   atomic.Uint64 // failed writes of the writer that were told here
+}
+
+var (
+	_ gofs.FileReader    = (*writing)(nil)
+	_ gofs.FileWriter    = (*writing)(nil)
+	_ gofs.FileFlusher   = (*writing)(nil)
+	_ gofs.FileReleaser  = (*writing)(nil)
+	_ gofs.FileAllocater = (*writing)(nil)
+)
+
+// openToWrite opens the file of a node for writing.
+func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	if n.tree.o.ReadOnly {
+		return nil, 0, syscall.EROFS
+	}
+	known := n.told.Load()
+	h, e := n.writing(ctx, flags, false)
+	if e != 0 {
+		return nil, 0, e
+	}
+	if end := h.writer.end.Load(); h.append && end != known { // the kernel would write where it was told that the end is
+		n.told.Store(end)
+		h.Release(ctx)
+		return nil, 0, syscall.ESTALE
+	}
+	_ = n.NotifyContent(-1, 0) // attributes only; a kernel that has none says so
+	return h, 0, 0
+}
+
+// writing makes a handle to write.
+func (n *node) writing(ctx context.Context, flags uint32, fresh bool) (*writing, syscall.Errno) {
+	if !n.tree.enter() {
+		return nil, syscall.ENFILE
+	}
+	w, err := n.acquire(ctx, fresh)
+	if err != nil {
+		n.tree.leave()
+		return nil, openErrno(err)
+	}
+	h := &writing{node: n, writer: w, append: flags&syscall.O_APPEND != 0}
+	h.told.Store(w.failures.Load())
+	return h, 0
+}
+
+// isOpen reports whether it was opened, and not given back since.
+func (w *writer) isOpen() bool { return w.open.Load() && w.dead() == nil }
+
+// Read implements gofs.FileReader.
+func (h *writing) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	n, err := h.writer.read(ctx, dest, uint64(off))
+	if err != nil {
+		return nil, openErrno(err)
+	}
+	return fuse.ReadResultData(dest[:n]), 0
+}
+
+// Write implements gofs.FileWriter.
+func (h *writing) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	err := error(nil)
+	if h.append {
+		err = h.writer.add(ctx, data, uint64(off))
+	} else {
+		err = h.writer.write(ctx, data, uint64(off))
+	}
+	if err != nil {
+		return 0, openErrno(err)
+	}
+	h.node.raise(h.writer.end.Load())
+	return uint32(len(data)), 0
+}
+
+// raise counts a length that the kernel knows of.
+func (n *node) raise(length uint64) {
+	for was := n.told.Load(); was < length && !n.told.CompareAndSwap(was, length); {
+		was = n.told.Load()
+	}
+}
+
+// add writes all of p at the end, where the kernel has it, too.
+func (w *writer) add(ctx context.Context, p []byte, off uint64) error {
+	if off != w.end.Load() {
+		return w.failedWrite(errOther) // somebody made it longer or shorter: never over what is there
+	}
+	asked := false
+	err := w.do(ctx, off+uint64(len(p)), func(ctx context.Context, f fs.File) error {
+		a, ok := f.(appender)
+		if !ok || !w.grows {
+			err := f.WriteAt(ctx, p, off)
+			if err == nil {
+				w.written(off + uint64(len(p)))
+			}
+			return err
+		}
+		if asked {
+			return blocktree.E("mount", blocktree.IO, nil) // it may be there already
+		}
+		at, err := a.Append(ctx, p)
+		asked = err != nil && blocktree.KindOf(err) != blocktree.Undeliverable && blocktree.KindOf(err) != blocktree.Unsupported
+		if err != nil {
+			return err
+		}
+		w.written(at + uint64(len(p)))
+		if at != off { // somebody else wrote at this service: what the kernel keeps is not what is there
+			w.stalePages()
+		}
+		return nil
+	})
+	return w.failedWrite(err)
+}
+
+// stalePages has the kernel read the file anew. Not while it waits for an answer about its pages.
+func (w *writer) stalePages() {
+	w.tree.notices.Go(func() { _ = w.node.NotifyContent(0, 0) }) // a kernel that has none says so
+}
+
+// sync is fsync, and what close does.
+func (h *writing) sync(ctx context.Context) syscall.Errno {
+	if err := h.writer.dead(); err != nil {
+		return openErrno(err)
+	}
+	if err := h.writer.sync(ctx); err != nil {
+		return openErrno(err)
+	}
+	if failures := h.writer.failures.Load(); h.told.Swap(failures) != failures {
+		return openErrno(*h.writer.lastFailure.Load())
+	}
+	return 0
+}
+
+// Flush implements gofs.FileFlusher: a program closes the file.
+func (h *writing) Flush(ctx context.Context) syscall.Errno { return h.sync(ctx) }
+
+// Release implements gofs.FileReleaser.
+func (h *writing) Release(ctx context.Context) syscall.Errno {
+	h.node.tree.untold(h.writer, h.writer.release(ctx))
+	h.node.tree.leave()
+	return 0
+}
+
+// Modes of fallocate.
+const (
+	allocateKeepSize = 1
+	allocatePunch    = 2
+)
+
+// Allocate implements gofs.FileAllocater: making the file longer, and holes. No room is set aside.
+func (h *writing) Allocate(ctx context.Context, off, bytes uint64, mode uint32) syscall.Errno {
+	switch mode {
+	case 0:
+		if off > blocktree.FileBytesMax || bytes > blocktree.FileBytesMax-off {
+			return syscall.EFBIG
+		}
+		if off+bytes <= h.writer.end.Load() {
+			return 0
+		}
+		err := h.writer.truncate(ctx, off+bytes)
+		if err == nil {
+			h.node.raise(off + bytes)
+		}
+		return openErrno(err)
+	case allocateKeepSize | allocatePunch:
+		return openErrno(h.writer.punch(ctx, off, bytes))
+	}
+	return syscall.EOPNOTSUPP
+}
+
+// punch makes a part of the file zeros.
+func (w *writer) punch(ctx context.Context, off, bytes uint64) error {
+	err := w.do(ctx, 0, func(ctx context.Context, f fs.File) error {
+		p, ok := f.(fs.Puncher)
+		if !ok {
+			return blocktree.E("mount", blocktree.Unsupported, nil)
+		}
+		end := w.end.Load()
+		if off >= end {
+			return nil
+		}
+		err := p.Punch(ctx, off, min(bytes, end-off))
+		if err == nil {
+			w.written(0)
+		}
+		return err
+	})
+	return err
+}
