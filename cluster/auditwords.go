@@ -30,6 +30,8 @@ func opWords(op meta.Op) (what string, on any) {
 		return "set access record", o.File
 	case meta.SetLength:
 		return "set the length", o.File
+	case meta.SetEnd:
+		return "set the end", o.File
 	case meta.NoteAccess:
 		return "tell of the access record", o.File
 	case meta.RevokePrincipal:

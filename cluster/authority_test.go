@@ -81,6 +81,7 @@ func TestPermit(t *testing.T) {
 	check("shrinking", meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}, holder)
 	check("shrinking of a tree file", meta.ResizeTree{Resize: meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}}, holder)
 	check("having heard of a smaller size", meta.AskShrink{File: file, Epoch: 1, SizeBytes: 4096, Session: session}, holder)
+	check("an end", meta.SetEnd{File: file, Session: session, Epoch: 1, Bytes: 1}, holder)
 	check("open", meta.OpenSession{Session: meta.NewSessionID(), Principal: other.Principal, Path: other.Path}, other)
 	check("open at another's path", meta.OpenSession{Principal: other.Principal, Path: host.Path})
 	check("renew", meta.RenewSession{Session: session}, holder)

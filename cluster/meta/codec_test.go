@@ -62,6 +62,7 @@ func allOps() []Op {
 		Adopt{session(12), f, 15, fileID(9), path("/a/f"), 0o644, 2, 3, 4, 5, true, 6, someAllowed().Grants, someAllowed().Last}, RemoveLeft{f, fileID(8)}, EndMove{f},
 		Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}, {fileID(3), []byte("more")}}},
 		AskShrink{f, 10, 1 << 20, session(9), 7},
+		SetEnd{f, session(9), 10, 1 << 40, 7, 8},
 	}
 }
 

@@ -77,6 +77,7 @@ const (
 	opEndMove
 	opRename
 	opAskShrink
+	opSetEnd
 
 	opEnd // keep last
 )
