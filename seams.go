@@ -61,7 +61,9 @@ type Ender interface {
 }
 
 // Hearer is an optional ability of a File that is a Sizer: to ask for the size at once, for who knows that it has become larger.
-type Hearer interface{ Hear(ctx context.Context) error }
+type Hearer interface {
+	Hear(ctx context.Context) error
+}
 
 // ZeroWriter is an optional ability of a File: to say whether its ZeroSectors writes zeros as any data, at the same cost and into as much room, so that trimming is not worth
 // asking for. It does not block.

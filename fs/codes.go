@@ -19,6 +19,12 @@ const (
 	codeRename = cluster.CodesOfOthers + 12 // a renameRequest; nothing
 	codeSum    = cluster.CodesOfOthers + 13 // header: a fileRequest; the SHA-256 of those bytes, and their number
 	codePunch  = cluster.CodesOfOthers + 14 // header: a fileRequest; nothing
+	// What is done to the end of a file (docs/design/0059).
+	codeCut      = cluster.CodesOfOthers + 15 // header: a fileRequest, whose off is where the file is to end; nothing
+	codeAllocate = cluster.CodesOfOthers + 16 // header: a fileRequest, whose off is where the file is to end at least; nothing
+	codeAppend   = cluster.CodesOfOthers + 17 // header: a fileRequest, and the bytes; where they begin
+	codeFileStat = cluster.CodesOfOthers + 18 // header: a fileRequest; an Info
+	codeTruncate = cluster.CodesOfOthers + 19 // a pathRequest, whose size is where the file is to end; nothing
 )
 
 // forAnybody reports whether an anonymous caller may ask: to look, to list, and to read, or to compare.
@@ -33,11 +39,11 @@ func forAnybody(code uint16) bool {
 // ofHandle reports whether the message is for an open file.
 func ofHandle(code uint16) bool {
 	switch code {
-	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose:
+	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat:
 		return true
 	}
 	return false
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codePunch }
+func known(code uint16) bool { return code >= codeStat && code <= codeTruncate }

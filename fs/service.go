@@ -26,12 +26,13 @@ type Config struct {
 
 // Service is the filesystem service of a runtime: a bttp.Handler of the codes from cluster.CodesOfOthers on.
 type Service struct {
-	cfg     Config
-	cluster Cluster
-	writers writers
-	files   atomic.Int64 // that are open
-	bytes   atomic.Int64 // that reads and writes in flight hold
-	guests  atomic.Int64 // the same, of anonymous callers
+	cfg      Config
+	cluster  Cluster
+	sharing  sharing
+	closings atomic.Uint64 // of bodies
+	files    atomic.Int64  // that are open
+	bytes    atomic.Int64  // that reads and writes in flight hold
+	guests   atomic.Int64  // the same, of anonymous callers
 
 	paths      chan struct{} // a token per request about a path
 	guestPaths chan struct{} // and one of these for each of an anonymous caller
@@ -57,7 +58,7 @@ const (
 func New(c Config) *Service {
 	s := &Service{cfg: c, cluster: c.Cluster, paths: make(chan struct{}, blocktree.FSPathRequestsMax),
 		guestPaths: make(chan struct{}, blocktree.FSPathRequestsAnonymousMax)}
-	s.writers.files = map[blocktree.FileID]struct{}{}
+	s.sharing.files = map[blocktree.FileID]*shared{}
 	if s.cfg.Clock == nil {
 		s.cfg.Clock = ownClock{time.Now()}
 	}

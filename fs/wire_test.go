@@ -120,7 +120,7 @@ func FuzzRequests(f *testing.F) {
 	short := i
 	short.Length = 77
 	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagPlain}
-	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i),
+	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i), encodeOffset(1 << 40),
 		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep})} {
 		f.Add(b)
 	}
@@ -145,6 +145,8 @@ func FuzzRequests(f *testing.F) {
 		same("info", err, func() []byte { return encodeInfo(&info) })
 		handle, info, err := decodeOpened(b)
 		same("opened", err, func() []byte { return encodeOpened(handle, &info) })
+		off, err := decodeOffset(b)
+		same("offset", err, func() []byte { return encodeOffset(off) })
 		entries, more, err := decodeEntries(b)
 		same("entries", err, func() []byte { return encodeEntries(entries, more) })
 	})

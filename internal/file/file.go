@@ -28,7 +28,7 @@ type File struct {
 	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
-	guard         *guard         // of a file of integrity tree
+	guard         *guard // of a file of integrity tree
 	ending        ending
 	started       sync.WaitGroup // reads and writes that were started, and writes that nobody waits for any more, and have not ended
 }
