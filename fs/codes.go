@@ -24,6 +24,7 @@ const (
 	codeAllocate = cluster.CodesOfOthers + 16 // header: a fileRequest, whose off is where the file is to end at least; nothing
 	codeAppend   = cluster.CodesOfOthers + 17 // header: a fileRequest, and the bytes; where they begin
 	codeFileStat = cluster.CodesOfOthers + 18 // header: a fileRequest; an Info
+	codeLock     = cluster.CodesOfOthers + 20 // header: a lockRequest; nothing, or a Lock
 	codeTruncate = cluster.CodesOfOthers + 19 // a pathRequest, whose size is where the file is to end; nothing
 )
 
@@ -39,11 +40,11 @@ func forAnybody(code uint16) bool {
 // ofHandle reports whether the message is for an open file.
 func ofHandle(code uint16) bool {
 	switch code {
-	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat:
+	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat, codeLock:
 		return true
 	}
 	return false
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeTruncate }
+func known(code uint16) bool { return code >= codeStat && code <= codeLock }

@@ -34,6 +34,7 @@ type openFile struct {
 	judged   time.Time      // when the cluster was last asked about the caller
 	number   uint64         // the rights number that it was asked under, or an older one
 	doubt    bool           // it was asked since, and did not answer
+	locked   bool           // it has, or had, locks
 	used     time.Time      // when something was last asked of it
 	lastRead time.Time
 }
@@ -75,6 +76,7 @@ func (a *openFile) run() {
 		a.used = time.Now()
 		if m.code == codeClose {
 			a.cancel()
+			a.shared.locks.drop(a, why)
 			err := a.release()
 			a.box.close(why)
 			m.done(nil, err)
@@ -86,9 +88,12 @@ func (a *openFile) run() {
 			err = gone.err
 			a.cancel()
 		}
-		m.done(bytes, err)
+		if err != errLater {
+			m.done(bytes, err)
+		}
 	}
 	a.box.close(why)
+	a.shared.locks.drop(a, why)
 	_ = a.release() // there is nobody to tell; a lease that is not given back ends with the session
 }
 
@@ -119,6 +124,8 @@ func (a *openFile) do(m *message) ([]byte, error) {
 		return bytes, nil
 	case codeFileStat:
 		return a.stat(), nil
+	case codeLock:
+		return a.lock(m)
 	}
 	if !a.write {
 		return nil, blocktree.E("fs", blocktree.ReadOnly, errors.New("the file is open for reading"))
@@ -262,9 +269,10 @@ func (a *openFile) openSectors(ctx context.Context) error {
 // rest is how long nothing has to be done unless something is asked.
 func (a *openFile) rest() time.Duration {
 	until := a.used.Add(a.service.idle(a.owner))
-	if a.write {
+	if a.write || a.locked {
 		until = earlier(until, a.judged.Add(blocktree.FSJudgeEvery))
-	} else if a.file != nil {
+	}
+	if a.file != nil {
 		until = earlier(until, a.lastRead.Add(blocktree.FSReadIdleMax))
 	}
 	return max(0, time.Until(until))
@@ -283,11 +291,11 @@ func (a *openFile) tend() error {
 	if now.Sub(a.used) >= a.service.idle(a.owner) {
 		return undeliverable("the file was closed: nothing was asked of it for " + a.service.idle(a.owner).String())
 	}
-	if !a.write {
-		if a.file != nil && now.Sub(a.lastRead) >= blocktree.FSReadIdleMax {
-			_ = a.file.Close() // it was only read from
-			a.file = nil
-		}
+	if a.file != nil && now.Sub(a.lastRead) >= blocktree.FSReadIdleMax {
+		_ = a.file.Close() // it was only read from
+		a.file = nil
+	}
+	if !a.write && !a.locked || now.Sub(a.judged) < blocktree.FSJudgeEvery {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, blocktree.FSJudgeEvery)

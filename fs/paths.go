@@ -61,7 +61,7 @@ func nameOf(code uint16) string {
 	if !known(code) {
 		return fmt.Sprintf("code %d", code)
 	}
-	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch", "truncate", "allocate", "append", "stat", "truncate"}[code-codeStat]
+	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch", "truncate", "allocate", "append", "stat", "truncate", "lock"}[code-codeStat]
 }
 
 // doPath does what is asked of a path, in the caller's name.

@@ -189,7 +189,13 @@ func busy(why string) error { return blocktree.E("fs", blocktree.Unavailable, er
 
 // serveFile puts a message into the mailbox of an open file.
 func (s *Service) serveFile(o *owner, req *bttp.Request) {
-	r, err := decodeOfHandle(req.Code, req.Header)
+	r, lock, err := fileRequest{}, lockRequest{}, error(nil)
+	if req.Code == codeLock {
+		lock, err = decodeLockRequest(req.Header)
+		r.handle = lock.handle
+	} else {
+		r, err = decodeOfHandle(req.Code, req.Header)
+	}
 	if err != nil {
 		req.Fail(err)
 		req.Release()
@@ -201,7 +207,7 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 		req.Release()
 		return
 	}
-	m := &message{code: req.Code, off: r.off, data: req.Body, count: int(r.count)}
+	m := &message{code: req.Code, off: r.off, data: req.Body, count: int(r.count), lock: lock}
 	held := int64(len(req.Body))
 	if req.Code == codeRead || req.Code == codeSum {
 		held += int64(m.count)

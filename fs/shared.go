@@ -19,8 +19,9 @@ type shared struct {
 	id    blocktree.FileID
 	users int // of the table
 	// body is what the file's writers write; nil while there are none.
-	body atomic.Pointer[body]
-	news atomic.Uint64 // moves when there come to be writers, or none: what was heard of the file before is old
+	body  atomic.Pointer[body]
+	locks locks
+	news  atomic.Uint64 // moves when there come to be writers, or none: what was heard of the file before is old
 
 	opening chan struct{} // holds a token while somebody opens or closes the body
 	writers int           // whose turn it is at opening looks at it

@@ -120,7 +120,7 @@ func FuzzRequests(f *testing.F) {
 	short := i
 	short.Length = 77
 	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagPlain}
-	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i), encodeOffset(1 << 40),
+	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i), encodeOffset(1 << 40), lockRequest{handle: 1, op: lockTest, exclusive: true, owner: 2, off: 3, bytes: 4, id: 5}.encode(), encodeLock(&Lock{true, 1, 2, true, 3}),
 		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep})} {
 		f.Add(b)
 	}
@@ -145,6 +145,10 @@ func FuzzRequests(f *testing.F) {
 		same("info", err, func() []byte { return encodeInfo(&info) })
 		handle, info, err := decodeOpened(b)
 		same("opened", err, func() []byte { return encodeOpened(handle, &info) })
+		lock, err := decodeLockRequest(b)
+		same("lock request", err, lock.encode)
+		held, err := decodeLock(b)
+		same("lock", err, func() []byte { return encodeLock(&held) })
 		off, err := decodeOffset(b)
 		same("offset", err, func() []byte { return encodeOffset(off) })
 		entries, more, err := decodeEntries(b)
