@@ -194,6 +194,17 @@ const (
 	// many before the service gives up; elsewhere 1 TiB takes 16,384 requests.
 	FSPunchBytesMax = 64 << 20
 
+	// FSGrowBytesMin and FSGrowBytesMax are how much larger a file is made at least and at most that is written at its end: each time is a command, and room costs nothing until it is written; more than a region at a
+	// time saves nothing. FSGrowTreeBytesMax is that of a file of integrity tree, whose zeros are written as any data when what was room before a crash comes to be seen.
+	FSGrowBytesMin     = 64 << 10
+	FSGrowBytesMax     = 1 << 30
+	FSGrowTreeBytesMax = 16 << 20
+
+	// FSLocksPerFileMax bounds the ranges that are locked of one file, which each lock looks at; FSLockWaitsPerFileMax who waits for one. FSLockWaitMax is how long a service waits before the client is to ask again: no longer than a client that is gone is of interest.
+	FSLocksPerFileMax     = 4096
+	FSLockWaitsPerFileMax = 256
+	FSLockWaitMax         = 10 * time.Second
+
 	// FSTransferBytesMax is the most bytes of one read or write of the filesystem service. FSInFlightBytesMax bounds what such requests hold at a time,
 	// FSAnonymousBytesMax what those of anonymous callers have of it: eight of the longest. Of one connection so much that all that a principal may have
 	// leave half to others, who takes no answers too; of one anonymous connection a quarter of what these have.

@@ -50,6 +50,21 @@ type Shrinker interface {
 	Shrink(ctx context.Context, bytes uint64) error
 }
 
+// Ender is an optional ability of a File that is open for writing: to move the byte at which reading it as bytes ends, and the size to have room for that (docs/design/0059). All are durable when they return.
+type Ender interface {
+	// Grow makes the file at least so large, rounded up to sectors, and returns when it goes by that. What is new reads as zeros. Kinds: TooLarge, Unavailable, Fenced, ReadOnly.
+	Grow(ctx context.Context, bytes uint64) error
+	// SetEnd moves the end, which is said to be at byte was, within the size, and returns where it is: also with StaleView, which says that it was elsewhere, and is there still. After Unavailable nobody knows. The next call settles that first.
+	SetEnd(ctx context.Context, was, bytes uint64) (now uint64, err error)
+	// End asks where the end is, and whether it was ever moved: else it is the size, whatever that is.
+	End(ctx context.Context) (bytes uint64, own bool, err error)
+}
+
+// Hearer is an optional ability of a File that is a Sizer: to ask for the size at once, for who knows that it has become larger.
+type Hearer interface {
+	Hear(ctx context.Context) error
+}
+
 // ZeroWriter is an optional ability of a File: to say whether its ZeroSectors writes zeros as any data, at the same cost and into as much room, so that trimming is not worth
 // asking for. It does not block.
 type ZeroWriter interface{ WritesZeros() bool }

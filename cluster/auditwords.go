@@ -81,6 +81,8 @@ func opWords(op meta.Op) (what string, on any) {
 // treeWords is opWords of what has to do with delegated directories, and of what came after.
 func treeWords(op meta.Op) (what string, on any) {
 	switch o := op.(type) {
+	case meta.SetEnd:
+		return "set the end", o.File
 	case meta.PutBelow:
 		return "add node " + o.Runtime.Node.String(), o.Runtime.Path.Short()
 	case meta.RemoveBelow:

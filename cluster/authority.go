@@ -62,6 +62,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		if o.Session != (meta.SessionID{}) {
 			return s.permitSession(ctx, from, o.Session)
 		}
+	case meta.SetEnd:
+		return s.permitSession(ctx, from, o.Session)
 	case meta.ResizeTree:
 		return s.permit(ctx, from, o.Resize)
 	case meta.RevokePrincipal:

@@ -73,14 +73,14 @@ func TestPermit(t *testing.T) {
 	check("end of a claim", meta.EndClaim{File: file, Session: session, Grant: true})
 	check("found", meta.Found{}, host)
 	check("process record", meta.PutRuntime{}, host)
-	check("removal of a record", meta.RemoveRuntime{}, host)
+	check("its removal", meta.RemoveRuntime{}, host)
 	check("own start", meta.StartNode{Node: 1}, host)
 	check("another's leave", meta.LeaveViews{StartNode: meta.StartNode{Node: 2}}) // and as little its start
 	check("leave", meta.LeaveViews{StartNode: meta.StartNode{Node: 1}}, host)
-	check("growth", meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20}, host, holder, other)
-	check("shrinking", meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}, holder)
-	check("shrinking of a tree file", meta.ResizeTree{Resize: meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}}, holder)
-	check("having heard of a smaller size", meta.AskShrink{File: file, Epoch: 1, SizeBytes: 4096, Session: session}, holder)
+	smaller := meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}
+	for _, op := range []meta.Op{smaller, meta.ResizeTree{Resize: smaller}, meta.AskShrink{File: file, Epoch: 1, SizeBytes: 4096, Session: session}, meta.SetEnd{File: file, Session: session, Epoch: 1, Bytes: 1}} {
+		check("what a holder says of its file", op, holder)
+	}
 	check("open", meta.OpenSession{Session: meta.NewSessionID(), Principal: other.Principal, Path: other.Path}, other)
 	check("open at another's path", meta.OpenSession{Principal: other.Principal, Path: host.Path})
 	check("renew", meta.RenewSession{Session: session}, holder)
@@ -88,19 +88,19 @@ func TestPermit(t *testing.T) {
 	check("acquire", meta.Acquire{Session: session, File: file}, holder)
 	check("claim", meta.ClaimLease{Session: session, File: file, Epoch: 1}, holder)
 	check("close", meta.CloseSession{Session: session}, holder)
-	check("view of a file that nobody holds", change)
+	check("view of nobody's file", change)
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
 	check("what was heard", meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, holder)
 	check("an anchor", meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, holder)
 	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
 	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
-		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}} {
+		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}, meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20}} {
 		check("what is judged where it is applied", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})
 	check("a drain, which everybody may ask for", meta.DrainHost{}, host, holder, other)
-	check("own start with a volatile incarnation", meta.StartVolatile{StartNode: meta.StartNode{Node: 1}}, host)
+	check("start with a volatile incarnation", meta.StartVolatile{StartNode: meta.StartNode{Node: 1}}, host)
 	check("another's", meta.StartVolatile{StartNode: meta.StartNode{Node: 2}})
 	do(meta.PutRuntime{Runtime: blocktree.Runtime{Path: other.Path, Principal: other.Principal, Node: 7, Services: []string{blocktree.ServiceSector}}})
 	check("start of a store that the roster does not have yet", meta.StartNode{Node: 7}, other)

@@ -196,9 +196,9 @@ func TestCutConnectionsLeaveNothing(t *testing.T) {
 			t.Fatalf("%d goroutines, %d before; %d descriptors, %d before", g, goroutines, d, descriptors)
 		}
 	}
-	b.service.writers.mu.Lock()
-	defer b.service.writers.mu.Unlock()
-	if n := len(b.service.writers.files); n != 0 {
+	b.service.sharing.mu.Lock()
+	defer b.service.sharing.mu.Unlock()
+	if n := len(b.service.sharing.files); n != 0 {
 		t.Errorf("%d files are still open for writing", n)
 	}
 }

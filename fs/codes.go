@@ -21,6 +21,13 @@ const (
 	codePunch  = cluster.CodesOfOthers + 14 // header: a fileRequest; nothing
 	// codeRemoveFile is codeRemove of a file that is named. A service of a version before refuses it (Unsupported), where it would pass over a field.
 	codeRemoveFile = cluster.CodesOfOthers + 15 // a removeRequest; nothing
+	// What is done to the end of a file (docs/design/0059).
+	codeCut      = cluster.CodesOfOthers + 16 // header: a fileRequest, whose off is where the file is to end; nothing
+	codeAllocate = cluster.CodesOfOthers + 17 // header: a fileRequest, whose off is where the file is to end at least; nothing
+	codeAppend   = cluster.CodesOfOthers + 18 // header: a fileRequest, and the bytes; where they begin
+	codeFileStat = cluster.CodesOfOthers + 19 // header: a fileRequest; an Info
+	codeTruncate = cluster.CodesOfOthers + 20 // a pathRequest, whose size is where the file is to end; nothing
+	codeLock     = cluster.CodesOfOthers + 21 // header: a lockRequest; nothing, or a Lock
 )
 
 // forAnybody reports whether an anonymous caller may ask: to look, to list, and to read, or to compare.
@@ -35,11 +42,11 @@ func forAnybody(code uint16) bool {
 // ofHandle reports whether the message is for an open file.
 func ofHandle(code uint16) bool {
 	switch code {
-	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose:
+	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat, codeLock:
 		return true
 	}
 	return false
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeRemoveFile }
+func known(code uint16) bool { return code >= codeStat && code <= codeLock }

@@ -6,10 +6,10 @@
 // was judged too long ago, does it, judges what moved meanwhile, and answers.
 //
 // Concurrency. Each open file is one goroutine, owned by the connection that opened it. On the way of a read nothing is shared between open files but
-// counters. Every goroutine belongs to the Service, whose Close waits for it, or to a Client.
+// counters, and between handles of one file what those have in common (docs/design/0059). Every goroutine belongs to the Service, whose Close waits for it, or to a Client.
 //
 // What it refuses to be: it has no rules about who may do what (cluster/meta has), caches no content, and keeps no bytes that were not written
-// to the cluster. Two handles of one file do not know each other.
+// to the cluster.
 //
 // Imported by internal/node and the commands.
 package fs

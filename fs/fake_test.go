@@ -50,7 +50,9 @@ type fakeNode struct {
 	mem    *memfile.File
 	loss   atomic.Uint64
 	held   bool
-	zeros  bool // it writes them as any data
+	zeros  bool                          // it writes them as any data
+	ends   bool                          // its end moves
+	ending func(was, bytes uint64) error // what comes of moving it, nil: it is moved
 	hook   func(context.Context, memfile.Call) error
 }
 
@@ -238,7 +240,11 @@ func (c *fake) Open(_ context.Context, _ cred.Identity, path blocktree.Path, o O
 		n.held = true
 	}
 	c.opened.Add(1)
-	return &fakeFile{File: n.mem, c: c, n: n, write: o.Write}, nil
+	f := &fakeFile{File: n.mem, c: c, n: n, write: o.Write}
+	if n.ends {
+		return &endingFile{f}, nil
+	}
+	return f, nil
 }
 
 // fakeFile is one opening of a file in memory.
@@ -317,4 +323,71 @@ func wantKind(t *testing.T, what string, err error, want blocktree.Kind) {
 	if blocktree.KindOf(err) != want || err == nil && want != blocktree.Other {
 		t.Errorf("%s: %v, want kind %v", what, err, want)
 	}
+}
+
+// localOver is a file that is opened here.
+func localOver(t *testing.T, f blocktree.File, info Info) *local {
+	t.Helper()
+	l, err := newLocal(t.Context(), f, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// endingFile is one whose end moves. Its size is that of the inode, and grows up to that of the memory.
+type endingFile struct{ *fakeFile }
+
+func (f *endingFile) SizeBytes() uint64 {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return f.n.inode.SizeBytes
+}
+
+func (f *endingFile) Hear(context.Context) error { return nil }
+
+func (f *endingFile) Grow(_ context.Context, bytes uint64) error {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	bytes = (bytes + 511) / 512 * 512
+	if bytes > f.n.mem.Info().SizeBytes {
+		return blocktree.E("fake", blocktree.NoSpace, nil)
+	}
+	f.n.inode.SizeBytes = max(f.n.inode.SizeBytes, bytes)
+	return nil
+}
+
+func (f *endingFile) SetEnd(_ context.Context, was, bytes uint64) (uint64, error) {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	i := &f.n.inode
+	if f.n.ending != nil {
+		if err := f.n.ending(was, bytes); err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case bytes > i.SizeBytes:
+		return 0, blocktree.E("fake", blocktree.Invalid, nil)
+	case i.Length() != was:
+		return i.Length(), blocktree.E("fake", blocktree.StaleView, nil)
+	}
+	i.HasLength, i.LengthBytes = true, bytes
+	return bytes, nil
+}
+
+func (f *endingFile) End(context.Context) (uint64, bool, error) {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return f.n.inode.Length(), f.n.inode.HasLength, nil
+}
+
+// moving adds a file whose end moves: at first it is empty, of one sector, and has room for testSectors.
+func (c *fake) moving(name string, callers ...cred.Identity) blocktree.Path {
+	path := c.file(name, Read|Write|Lease, callers...)
+	c.set(path, func(n *fakeNode) {
+		n.ends = true
+		n.inode.SizeBytes, n.inode.HasLength = 512, true
+	})
+	return path
 }

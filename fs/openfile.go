@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"blocktree"
@@ -24,13 +23,18 @@ type openFile struct {
 	ctx    context.Context // ends when the owner has, or the service stops
 	cancel context.CancelFunc
 
-	file     blocktree.File // nil while a file that is open to read is not read
+	shared   *shared        // with the other handles of the file
+	body     *body          // of a file that is open for writing
+	news     uint64         // what shared.news was when the cluster was last asked
+	closings uint64         // what Service.closings was when it was first asked
+	file     blocktree.File // of one that is open to read; nil while it is not read
 	loss     uint64         // its loss number when its sectors were first opened
 	known    bool           // whether that was asked for
-	stuck    error          // the first flush that failed, or Lost
+	stuck    error          // Lost
 	judged   time.Time      // when the cluster was last asked about the caller
 	number   uint64         // the rights number that it was asked under, or an older one
 	doubt    bool           // it was asked since, and did not answer
+	locked   bool           // it has, or had, locks
 	used     time.Time      // when something was last asked of it
 	lastRead time.Time
 }
@@ -50,6 +54,7 @@ func (a *openFile) want() Rights {
 func (a *openFile) run() {
 	defer a.service.files.Add(-1)
 	defer a.owner.forget(a)
+	defer a.service.sharing.leave(a.shared)
 	why := undeliverable("the file was closed")
 	timer := time.NewTimer(a.rest())
 	defer timer.Stop()
@@ -71,6 +76,7 @@ func (a *openFile) run() {
 		a.used = time.Now()
 		if m.code == codeClose {
 			a.cancel()
+			a.shared.locks.drop(a, why)
 			err := a.release()
 			a.box.close(why)
 			m.done(nil, err)
@@ -82,9 +88,12 @@ func (a *openFile) run() {
 			err = gone.err
 			a.cancel()
 		}
-		m.done(bytes, err)
+		if err != errLater {
+			m.done(bytes, err)
+		}
 	}
 	a.box.close(why)
+	a.shared.locks.drop(a, why)
 	_ = a.release() // there is nobody to tell; a lease that is not given back ends with the session
 }
 
@@ -113,32 +122,55 @@ func (a *openFile) do(m *message) ([]byte, error) {
 			return encodeSum(bytes), nil
 		}
 		return bytes, nil
-	case codeWrite, codePunch, codeFlush:
-		if !a.write {
-			return nil, blocktree.E("fs", blocktree.ReadOnly, errors.New("the file is open for reading"))
-		}
-		if a.stuck != nil {
-			return nil, a.stuck
-		}
+	case codeFileStat:
+		return a.stat(), nil
+	case codeLock:
+		return a.lock(m)
+	}
+	if !a.write {
+		return nil, blocktree.E("fs", blocktree.ReadOnly, errors.New("the file is open for reading"))
+	}
+	return a.change(ctx, m)
+}
+
+// change does what a message asks to have done to the file, in a turn of its own.
+func (a *openFile) change(ctx context.Context, m *message) (reply []byte, err error) {
+	b := a.body
+	err = b.do(ctx, func() error {
 		switch m.code {
 		case codeWrite:
-			return nil, view{a.file, &a.info}.write(ctx, m.data, m.off)
+			return b.write(ctx, m.data, m.off)
 		case codePunch:
-			return nil, a.punch(ctx, m.off, uint64(m.count))
+			return a.punch(ctx, m.off, uint64(m.count))
+		case codeFlush:
+			return b.flush(ctx)
+		case codeCut:
+			return b.truncate(ctx, m.off)
+		case codeAllocate:
+			return b.lengthen(ctx, m.off)
+		case codeAppend:
+			off, err := b.add(ctx, m.data)
+			reply = encodeOffset(off)
+			return err
 		}
-		err := a.file.Flush(ctx)
-		if err != nil {
-			a.stuck = err
-		}
-		return nil, err
+		return blocktree.E("fs", blocktree.Unsupported, nil)
+	})
+	return reply, err
+}
+
+// stat describes the file as it is known here.
+func (a *openFile) stat() []byte {
+	info := a.info
+	if b := a.shared.body.Load(); b != nil {
+		b.describe(&info)
 	}
-	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
+	return encodeInfo(&info)
 }
 
 // judge asks the cluster about the caller unless it said yes lately, and nobody's right has gone since. A no is a refusal.
 func (a *openFile) judge(ctx context.Context) error {
-	number, now := a.service.cluster.RightsNumber(), time.Now() // before it is asked
-	if number == a.number && !a.doubt && now.Sub(a.judged) < blocktree.FSJudgeEvery {
+	number, news, now := a.service.cluster.RightsNumber(), a.shared.news.Load(), time.Now() // before it is asked
+	if number == a.number && news == a.news && !a.doubt && now.Sub(a.judged) < blocktree.FSJudgeEvery {
 		return nil
 	}
 	found, err := a.service.lookFile(ctx, a.caller(), a.info.ID, a.path, a.want()) // wherever it is: names change
@@ -155,18 +187,32 @@ func (a *openFile) judge(ctx context.Context) error {
 	}
 	seen := InfoOf(found.Inode)
 	a.info.SizeBytes, a.info.Length = seen.SizeBytes, seen.Length
-	a.number, a.judged, a.doubt = number, now, false
+	a.number, a.news, a.judged, a.doubt = number, news, now, false
+	if a.body != nil {
+		a.body.learn(&seen)
+	}
 	return nil
 }
 
 // read fills a buffer that whoever gets it owns.
 func (a *openFile) read(ctx context.Context, m *message) ([]byte, error) {
+	bytes := make([]byte, m.count)
+	if a.write {
+		n, err := a.body.read(ctx, bytes, m.off)
+		if err == io.EOF {
+			err = nil // the length says it
+		}
+		return bytes[:n], err
+	}
 	if err := a.openSectors(ctx); err != nil {
 		return nil, err
 	}
 	a.lastRead = time.Now()
-	bytes := make([]byte, m.count)
-	n, err := view{a.file, &a.info}.read(ctx, bytes, m.off)
+	v, err := a.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n, err := v.read(ctx, bytes, m.off)
 	if err == io.EOF {
 		err = nil // the length says it
 	}
@@ -176,9 +222,23 @@ func (a *openFile) read(ctx context.Context, m *message) ([]byte, error) {
 	return bytes[:n], err
 }
 
+// view is a file that is open to read up to its end: that which its writers at this service know, if there are some.
+func (a *openFile) view(ctx context.Context) (view, error) {
+	b := a.shared.body.Load()
+	if b == nil || b.ender == nil {
+		return view{a.file, &a.info}, nil
+	}
+	v := viewTo(a.file, b.end())
+	h, hears := a.file.(blocktree.Hearer)
+	if s, ok := a.file.(blocktree.Sizer); ok && hears && s.SizeBytes() < v.info.Length { // it was made larger just now
+		return v, h.Hear(ctx)
+	}
+	return v, nil
+}
+
 // openSectors opens the sectors of a file that is open to read, unless they are.
 func (a *openFile) openSectors(ctx context.Context) error {
-	if a.stuck != nil && blocktree.KindOf(a.stuck) == blocktree.Lost {
+	if a.stuck != nil {
 		return a.stuck
 	}
 	if a.file != nil {
@@ -209,9 +269,10 @@ func (a *openFile) openSectors(ctx context.Context) error {
 // rest is how long nothing has to be done unless something is asked.
 func (a *openFile) rest() time.Duration {
 	until := a.used.Add(a.service.idle(a.owner))
-	if a.write {
+	if a.write || a.locked {
 		until = earlier(until, a.judged.Add(blocktree.FSJudgeEvery))
-	} else if a.file != nil {
+	}
+	if a.file != nil {
 		until = earlier(until, a.lastRead.Add(blocktree.FSReadIdleMax))
 	}
 	return max(0, time.Until(until))
@@ -230,11 +291,11 @@ func (a *openFile) tend() error {
 	if now.Sub(a.used) >= a.service.idle(a.owner) {
 		return undeliverable("the file was closed: nothing was asked of it for " + a.service.idle(a.owner).String())
 	}
-	if !a.write {
-		if a.file != nil && now.Sub(a.lastRead) >= blocktree.FSReadIdleMax {
-			_ = a.file.Close() // it was only read from
-			a.file = nil
-		}
+	if a.file != nil && now.Sub(a.lastRead) >= blocktree.FSReadIdleMax {
+		_ = a.file.Close() // it was only read from
+		a.file = nil
+	}
+	if !a.write && !a.locked || now.Sub(a.judged) < blocktree.FSJudgeEvery {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, blocktree.FSJudgeEvery)
@@ -255,31 +316,8 @@ func (a *openFile) release() (err error) {
 		err = a.file.Close()
 		a.file = nil
 	}
-	if a.write {
-		a.service.writers.leave(a.info.ID)
+	if a.body != nil {
+		err = a.service.done(a.shared, a.body)
 	}
 	return err
-}
-
-// writers are the files that are open for writing through the service. It is asked when files are opened and closed only.
-type writers struct {
-	mu    sync.Mutex
-	files map[blocktree.FileID]struct{}
-}
-
-// enter fails with Busy if somebody writes the file already.
-func (w *writers) enter(id blocktree.FileID) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, ok := w.files[id]; ok {
-		return &blocktree.Error{Op: "fs", Kind: blocktree.Busy, Err: errors.New("somebody has the file open for writing"), Hint: "one at a time writes a file; wait until it is closed"}
-	}
-	w.files[id] = struct{}{}
-	return nil
-}
-
-func (w *writers) leave(id blocktree.FileID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.files, id)
 }

@@ -167,8 +167,9 @@ func TestOwnerEnds(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		_, err := s.openFile(t.Context(), ownerFor(s, somebody("ann")), &pathRequest{path: path, flags: flagWrite})
-		wantKind(t, "a second writer", err, blocktree.Busy)
+		another := newTestService(t, c, nil)
+		_, err := another.openFile(t.Context(), ownerFor(another, somebody("ann")), &pathRequest{path: path, flags: flagWrite})
+		wantKind(t, "a writer at another service", err, blocktree.Busy)
 		o.end()
 		wg.Wait()
 		synctest.Wait()

@@ -11,7 +11,7 @@ import (
 // openFile opens a file for the owner, and answers with its handle. The actor has everything that was taken for it from the moment it runs.
 func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
 	a := &openFile{service: s, owner: o, path: r.path, write: r.flags&flagWrite != 0, box: newMailbox()}
-	a.number, a.judged = s.cluster.RightsNumber(), time.Now() // before it is asked
+	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now() // before it is asked
 	found, err := s.look(ctx, o.caller(), r.path, a.want())
 	if err != nil {
 		return nil, err
@@ -20,41 +20,46 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 		return nil, &blocktree.Error{Op: "open", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is a directory"), Hint: "a directory is listed"}
 	}
 	if a.write && !a.info.Encrypted && r.flags&flagPlain == 0 {
-		return nil, &blocktree.Error{Op: "open", Path: r.path.Short(), Kind: blocktree.Permission, Err: errors.New("the file is not encrypted"),
-			Hint: "say that it is meant to be plain"}
+		return nil, notEncrypted("open", r.path)
 	}
 	if s.files.Add(1) > blocktree.FSOpenFilesMax {
 		s.files.Add(-1)
 		return nil, busy("too many open files")
 	}
-	info := a.info // which is the actor's from then on
-	if err := s.take(ctx, a); err != nil {
+	info, err := s.take(ctx, a)
+	if err != nil {
 		s.files.Add(-1)
 		return nil, err
 	}
 	return encodeOpened(a.handle, &info), nil
 }
 
-// take opens the sectors that are to be written and starts the actor. On an error it gives back what it took.
-func (s *Service) take(ctx context.Context, a *openFile) (err error) {
+// take opens the sectors that are to be written and starts the actor, whose file is that of info. On an error it gives back what it took.
+func (s *Service) take(ctx context.Context, a *openFile) (info Info, err error) {
+	a.shared = s.sharing.enter(a.info.ID)
+	a.news, a.doubt = a.shared.news.Load(), s.closings.Load() != a.closings
 	if a.write {
-		if err := s.writers.enter(a.info.ID); err != nil {
-			return err
+		a.body, err = a.shared.write(ctx, func(ctx context.Context) (*body, error) { return s.openBody(ctx, a.caller(), a.path, &a.info) })
+		if err != nil {
+			s.sharing.leave(a.shared)
+			return info, err
 		}
-		if a.file, err = s.open(ctx, a.caller(), a.path, a.info.ID, OpenOptions{Write: true, Plain: !a.info.Encrypted}); err != nil {
-			s.writers.leave(a.info.ID)
-			return err
-		}
+		a.news = a.shared.news.Load()
 	}
 	a.ctx, a.cancel = context.WithCancel(s.ctx)
 	a.used = time.Now()
+	info = a.info // which is the actor's from then on
+	if b := a.shared.body.Load(); b != nil {
+		b.describe(&info)
+	}
 	if err = a.owner.add(a); err == nil {
 		if err = s.task(a.run); err == nil {
-			return nil
+			return info, nil
 		}
 		a.owner.forget(a)
 	}
 	a.cancel()
 	_ = a.release() // the first error is the one to tell
-	return err
+	s.sharing.leave(a.shared)
+	return info, err
 }

@@ -61,7 +61,7 @@ func nameOf(code uint16) string {
 	if !known(code) {
 		return fmt.Sprintf("code %d", code)
 	}
-	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch", "remove"}[code-codeStat]
+	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch", "remove", "truncate", "allocate", "append", "stat", "truncate", "lock"}[code-codeStat]
 }
 
 // doPath does what is asked of a path, in the caller's name.
@@ -73,6 +73,7 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 			return nil, err
 		}
 		info := InfoOf(found.Inode)
+		s.sharing.seen(&info)
 		return encodeInfo(&info), nil
 	case codeList:
 		return s.list(ctx, o.caller(), r)
@@ -96,7 +97,9 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 		}
 		return nil, s.cluster.Resize(ctx, o.caller(), r.path, r.sizeBytes)
 	case codeLength:
-		return nil, s.cluster.SetLength(ctx, o.caller(), r.path, r.sizeBytes)
+		return nil, s.setLength(ctx, o.caller(), r)
+	case codeTruncate:
+		return nil, s.truncate(ctx, o, r)
 	}
 	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
 }
@@ -164,6 +167,7 @@ func (s *Service) list(ctx context.Context, caller cred.Identity, r *pathRequest
 	entries := make([]Entry, 0, len(lines))
 	for i := range lines {
 		entries = append(entries, Entry{Name: lines[i].Name, Info: InfoOf(&lines[i].Inode)})
+		s.sharing.seen(&entries[i].Info)
 	}
 	return encodeEntries(entries, more), nil
 }

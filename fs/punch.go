@@ -36,11 +36,11 @@ const punchStepBytes = blocktree.FSTransferBytesMax
 
 // punch makes a hole. One that is written as any data takes as long as that many writes, and is judged as they are: who loses the right in the middle writes no more.
 func (a *openFile) punch(ctx context.Context, off, n uint64) error {
-	v := view{a.file, &a.info}
-	if z, ok := a.file.(blocktree.ZeroWriter); !ok || !z.WritesZeros() {
+	v := a.body.view()
+	if z, ok := v.file.(blocktree.ZeroWriter); !ok || !z.WritesZeros() {
 		return v.punch(ctx, off, n)
 	}
-	sector := uint64(a.file.Info().SectorBytes)
+	sector := uint64(v.file.Info().SectorBytes)
 	for {
 		part := min(n, punchStepBytes-off%sector) // to the end of a sector, so that none is written twice
 		if err := v.punch(ctx, off, part); err != nil {

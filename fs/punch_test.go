@@ -58,7 +58,7 @@ func TestPunchFiles(t *testing.T) {
 	far, err := ann.Open(t.Context(), path, OpenOptions{Write: true})
 	b.must(err)
 	mem := memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: size, SectorBytes: 512}})
-	for name, f := range map[string]File{"remote": far, "local": newLocal(mem, Info{})} {
+	for name, f := range map[string]File{"remote": far, "local": localOver(t, mem, Info{})} {
 		marks := []uint64{0, 99, 100, blocktree.FSPunchBytesMax + 99, blocktree.FSPunchBytesMax + 100, 2*blocktree.FSPunchBytesMax + 100, size - 1}
 		for _, n := range []uint64{2*blocktree.FSPunchBytesMax + 1, size, ^uint64(0)} {
 			for _, off := range marks {

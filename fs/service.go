@@ -26,12 +26,13 @@ type Config struct {
 
 // Service is the filesystem service of a runtime: a bttp.Handler of the codes from cluster.CodesOfOthers on.
 type Service struct {
-	cfg     Config
-	cluster Cluster
-	writers writers
-	files   atomic.Int64 // that are open
-	bytes   atomic.Int64 // that reads and writes in flight hold
-	guests  atomic.Int64 // the same, of anonymous callers
+	cfg      Config
+	cluster  Cluster
+	sharing  sharing
+	closings atomic.Uint64 // of bodies
+	files    atomic.Int64  // that are open
+	bytes    atomic.Int64  // that reads and writes in flight hold
+	guests   atomic.Int64  // the same, of anonymous callers
 
 	paths      chan struct{} // a token per request about a path
 	guestPaths chan struct{} // and one of these for each of an anonymous caller
@@ -57,7 +58,7 @@ const (
 func New(c Config) *Service {
 	s := &Service{cfg: c, cluster: c.Cluster, paths: make(chan struct{}, blocktree.FSPathRequestsMax),
 		guestPaths: make(chan struct{}, blocktree.FSPathRequestsAnonymousMax)}
-	s.writers.files = map[blocktree.FileID]struct{}{}
+	s.sharing.files = map[blocktree.FileID]*shared{}
 	if s.cfg.Clock == nil {
 		s.cfg.Clock = ownClock{time.Now()}
 	}
@@ -188,7 +189,13 @@ func busy(why string) error { return blocktree.E("fs", blocktree.Unavailable, er
 
 // serveFile puts a message into the mailbox of an open file.
 func (s *Service) serveFile(o *owner, req *bttp.Request) {
-	r, err := decodeOfHandle(req.Code, req.Header)
+	r, lock, err := fileRequest{}, lockRequest{}, error(nil)
+	if req.Code == codeLock {
+		lock, err = decodeLockRequest(req.Header)
+		r.handle = lock.handle
+	} else {
+		r, err = decodeOfHandle(req.Code, req.Header)
+	}
 	if err != nil {
 		req.Fail(err)
 		req.Release()
@@ -200,7 +207,7 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 		req.Release()
 		return
 	}
-	m := &message{code: req.Code, off: r.off, data: req.Body, count: int(r.count)}
+	m := &message{code: req.Code, off: r.off, data: req.Body, count: int(r.count), lock: lock}
 	held := int64(len(req.Body))
 	if req.Code == codeRead || req.Code == codeSum {
 		held += int64(m.count)

@@ -17,7 +17,7 @@ func TestSums(t *testing.T) {
 	b.must(err)
 	text := bytes.Repeat([]byte("dear"), testSectors*128)
 	b.must(far.WriteAt(t.Context(), text, 0))
-	for name, f := range map[string]File{"remote": far, "local": newLocal(b.fake.nodes[path].mem, far.Info())} {
+	for name, f := range map[string]File{"remote": far, "local": localOver(t, b.fake.nodes[path].mem, far.Info())} {
 		for _, x := range []struct{ off, n, want int }{{0, 512, 512}, {3, 10_001, 10_001}, {len(text) - 5, 100, 5}, {len(text), 100, 0}} {
 			sum, n, err := f.(Summer).SumAt(t.Context(), uint64(x.off), x.n)
 			if err != nil || n != x.want || sum != sha256.Sum256(text[x.off:x.off+x.want]) {

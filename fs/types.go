@@ -113,6 +113,29 @@ type Puncher interface {
 	Punch(ctx context.Context, off, n uint64) error
 }
 
+// Truncater is an optional ability of a File, that of one whose end moves.
+type Truncater interface {
+	// Truncate has the file end after so many bytes. What was behind is gone, what is new are zeros. It is durable, and so is what was written before, when it returns. Kinds: ReadOnly, NoSpace, TooLarge, Unavailable (then it may have happened), Unsupported (a service of a version before).
+	Truncate(ctx context.Context, bytes uint64) error
+}
+
+// Allocater is an optional ability of a File, that of one whose end moves.
+type Allocater interface {
+	// Allocate has the file end behind off+n at least, of zeros where it ended before. No room on disks is set aside for that. Kinds: as Truncate.
+	Allocate(ctx context.Context, off, n uint64) error
+}
+
+// Appender is an optional ability of a File, that of one whose end moves.
+type Appender interface {
+	// Append writes all of p, at most FSTransferBytesMax, at the end of the file, wherever others who write it by this service have that by then, and returns where that was. Kinds: those of WriteAt; Unavailable, Undeliverable: then it may have happened.
+	Append(ctx context.Context, p []byte) (off uint64, err error)
+}
+
+// Stater is an optional ability of a File: to be described as it is now, also where it has another name, or none.
+type Stater interface {
+	Stat(ctx context.Context) (Info, error)
+}
+
 // File is an open file as bytes. Its end is its length. A position past the end is OutOfRange; a read that begins at or before the end is cut there, and returns fewer bytes
 // with io.EOF. All methods may be called by many goroutines at once, and keep no slice they were given. Kinds are those of blocktree.File, Permission
 // once the right is gone, Undeliverable once the file was closed by the service.
@@ -121,7 +144,8 @@ type File interface {
 	Info() Info
 	// ReadAt fills p from byte off on.
 	ReadAt(ctx context.Context, p []byte, off uint64) (int, error)
-	// WriteAt writes all of p at byte off, inside the file. After an error each sector is the old one or the new one.
+	// WriteAt writes all of p at byte off. After an error each sector is the old one or the new one. What ends behind the end of the file makes a Truncater longer, with zeros in between, which others hear of at the next Flush; else, and of a service of
+	// a version before, it is OutOfRange.
 	WriteAt(ctx context.Context, p []byte, off uint64) error
 	// Flush returns when every write that was answered before would survive the loss of power everywhere. Its first error stays.
 	Flush(ctx context.Context) error

@@ -137,7 +137,8 @@ func FuzzRequests(f *testing.F) {
 	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagPlain}
 	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i),
 		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep}),
-		encodeRemove(&pathRequest{path: testRoot.Join("a"), file: i.ID}), encodeMade(i.ID)} {
+		encodeRemove(&pathRequest{path: testRoot.Join("a"), file: i.ID}), encodeMade(i.ID), encodeOffset(1 << 40),
+		lockRequest{handle: 1, op: lockTest, exclusive: true, owner: 2, off: 3, bytes: 4, id: 5}.encode(), encodeLock(&Lock{true, 1, 2, true, 3})} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -166,6 +167,12 @@ func FuzzRequests(f *testing.F) {
 		same("info", err, func() []byte { return encodeInfo(&info) })
 		handle, info, err := decodeOpened(b)
 		same("opened", err, func() []byte { return encodeOpened(handle, &info) })
+		lock, err := decodeLockRequest(b)
+		same("lock request", err, lock.encode)
+		held, err := decodeLock(b)
+		same("lock", err, func() []byte { return encodeLock(&held) })
+		off, err := decodeOffset(b)
+		same("offset", err, func() []byte { return encodeOffset(off) })
 		entries, more, err := decodeEntries(b)
 		same("entries", err, func() []byte { return encodeEntries(entries, more) })
 	})

@@ -219,6 +219,8 @@ func (s *state) doDelegation(o Op) Result {
 		return s.endTaking(o)
 	case AskShrink:
 		return s.askShrink(o)
+	case SetEnd:
+		return s.setEnd(o)
 	case Rename:
 		return s.rename(o)
 	}

@@ -113,6 +113,8 @@ func putOp(e *wire.Encoder, o Op) {
 		putResize(e, &o)
 	case AskShrink:
 		putAskShrink(e, &o)
+	case SetEnd:
+		putSetEnd(e, &o)
 	case CreateTreeFile, Anchor, ResizeTree:
 		putTreeOp(e, o)
 	case PutGrant:
@@ -324,6 +326,8 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return getRename(d)
 	case opAskShrink:
 		return getAskShrink(d)
+	case opSetEnd:
+		return getSetEnd(d)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}

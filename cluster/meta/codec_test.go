@@ -63,6 +63,7 @@ func allOps() []Op {
 		Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}, {fileID(3), []byte("more")}}},
 		AskShrink{f, 10, 1 << 20, session(9), 7},
 		TakeBack{path("/a"), 6, true},
+		SetEnd{f, session(9), 10, 1 << 40, 7, 8},
 	}
 }
 

@@ -78,6 +78,7 @@ const (
 	opRename
 	opAskShrink
 	opTakeBack
+	opSetEnd
 
 	opEnd // keep last
 )

@@ -226,6 +226,8 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 		return o.File, true
 	case SetLength:
 		return o.File, true
+	case SetEnd:
+		return o.File, true
 	case Acquire:
 		return o.File, true
 	case Release:

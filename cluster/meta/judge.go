@@ -40,7 +40,7 @@ func (s *state) judge(o Op) (Op, Result) {
 		return o, s.judgeFile(o.File, RightAdmin)
 	case SetAccess:
 		return o, s.judgeFile(o.File, RightAdmin)
-	case Resize, ResizeTree, SetLength, AskShrink:
+	case Resize, ResizeTree, SetLength, SetEnd, AskShrink:
 		f, _ := fileOf(o)
 		return o, s.judgeFile(f, RightWrite)
 	case Acquire:

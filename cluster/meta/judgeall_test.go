@@ -25,6 +25,7 @@ func everyOp(c *Caller) []Op {
 		RemoveLeft{File: f}, EndMove{f},
 		Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f},
 		AskShrink{File: f, Epoch: 1, SizeBytes: 4096},
+		SetEnd{File: f, Session: id, Epoch: 1, Bytes: 1},
 	}
 }
 
@@ -47,7 +48,7 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opPutBelow: byRights, opRemoveBelow: byRights, opAssignGeneration: byRights, opDelegate: nobodys, opHandOver: nobodys, opDropMoved: nobodys, opRemoveMoved: byRights, opDropEntry: byRights,
 		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opHandOverSum: nobodys, opTakeBack: byRights,
 		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights, opRename: byRights,
-		opAskShrink: byRights}
+		opAskShrink: byRights, opSetEnd: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}

@@ -39,15 +39,16 @@ var _ interface {
 
 // opened is what all Files of one opening share.
 type opened struct {
-	tree  *Tree
-	path  blocktree.Path
-	name  string // as it was given
-	info  fs.Info
-	read  bool
-	write bool
-	add   bool          // every Write goes to the end
-	end   atomic.Uint64 // where a file that is open for writing ends
-	dirty atomic.Bool   // something was written since it was last flushed
+	tree   *Tree
+	path   blocktree.Path
+	name   string // as it was given
+	info   fs.Info
+	read   bool
+	write  bool
+	add    bool          // every Write goes to the end
+	end    atomic.Uint64 // where a file that is open for writing ends
+	dirty  atomic.Bool   // something was written since it was last flushed
+	moving atomic.Int32  // whether the end moves while it is open
 
 	mu     sync.RWMutex // write locked while raw changes
 	raw    fs.File      // nil of a directory, and of what is closed
@@ -125,6 +126,15 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	whole := p
 	if f.write {
 		end := f.end.Load()
+		if uint64(off)+uint64(len(p)) > end { // others may have made it longer
+			m, err := f.mover()
+			if err != nil {
+				return 0, failed("read", f.name, err)
+			}
+			if m != nil {
+				end = 1 << 63
+			}
+		}
 		if uint64(off) >= end {
 			return 0, io.EOF
 		}
@@ -164,9 +174,17 @@ func (f *File) writeAt(p []byte, off int64) (int, error) {
 			f.mu.RUnlock()
 			return 0, err
 		}
-		if end <= f.room {
+		m, err := mover(nil), error(nil)
+		if end > f.room {
+			m, err = f.mover()
+		}
+		if end <= f.room || m != nil {
 			defer f.mu.RUnlock()
 			break
+		}
+		if err != nil {
+			f.mu.RUnlock()
+			return 0, failed("write", f.name, err)
 		}
 		f.mu.RUnlock()
 		if err := f.grow(end); err != nil {
@@ -177,9 +195,7 @@ func (f *File) writeAt(p []byte, off int64) (int, error) {
 	if err := f.raw.WriteAt(f.ctx, p, uint64(off)); err != nil {
 		return 0, failed("write", f.name, err)
 	}
-	for was := f.end.Load(); was < end && !f.end.CompareAndSwap(was, end); {
-		was = f.end.Load()
-	}
+	f.reaches(end)
 	return len(p), nil
 }
 
@@ -200,6 +216,9 @@ func (f *File) Write(p []byte) (int, error) {
 	f.posMu.Lock()
 	defer f.posMu.Unlock()
 	if f.add {
+		if n, done, err := f.writeEnd(p); done {
+			return n, err
+		}
 		f.pos = f.end.Load()
 	}
 	n, err := f.writeAt(p, int64(f.pos))
@@ -221,7 +240,11 @@ func (f *File) Seek(off int64, whence int) (int64, error) {
 	case io.SeekCurrent:
 		off += int64(f.pos)
 	case io.SeekEnd:
-		off += int64(f.size())
+		end, err := f.length(f.ctx)
+		if err != nil {
+			return 0, failed("seek", f.name, err)
+		}
+		off += int64(end)
 	default:
 		return 0, refused("seek", f.name, blocktree.Invalid, "no such whence", "io.SeekStart, io.SeekCurrent or io.SeekEnd")
 	}

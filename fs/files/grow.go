@@ -59,7 +59,7 @@ func (f *File) grow(end uint64) error {
 	return f.roomFor(end)
 }
 
-// roomFor makes the file larger, by more than is wanted where that can be had.
+// roomFor makes the file larger, by more than is wanted where that can be had. Only of a service of a version before: else writing does that.
 func (f *File) roomFor(end uint64) error {
 	if end > 1<<62 {
 		return blocktree.E("files", blocktree.TooLarge, text("no file is so large"))
@@ -166,7 +166,7 @@ func (f *File) flush(ctx context.Context) error {
 // tell has others know where the file ends.
 func (f *File) tell(ctx context.Context) error {
 	end := f.end.Load()
-	if end == f.room {
+	if end == f.room || f.moving.Load() == moves { // whoever flushes it tells
 		return nil
 	}
 	if _, err := f.same(ctx); err != nil {
@@ -204,8 +204,11 @@ func (f *File) Truncate(bytes int64) error {
 		return refused("truncate", f.name, blocktree.Invalid, "fewer than no bytes", "a length is 0 or more")
 	}
 	n := uint64(bytes)
-	var err error
+	m, err := f.mover()
 	switch {
+	case err != nil:
+	case m != nil:
+		err = m.Truncate(f.ctx, n)
 	case n < f.end.Load():
 		err = f.cut(n)
 	case n > f.room:

@@ -28,7 +28,8 @@ type File struct {
 	durability    stripe.Durability
 	regionSectors uint64
 	runSectors    uint64
-	guard         *guard         // of a file of integrity tree
+	guard         *guard // of a file of integrity tree
+	ending        ending
 	started       sync.WaitGroup // reads and writes that were started, and writes that nobody waits for any more, and have not ended
 }
 
@@ -41,6 +42,8 @@ var (
 	_ blocktree.Extenter     = (*File)(nil)
 	_ blocktree.Sizer        = (*File)(nil)
 	_ blocktree.Shrinker     = (*File)(nil)
+	_ blocktree.Ender        = (*File)(nil)
+	_ blocktree.Hearer       = (*File)(nil)
 )
 
 // Info describes the file as it is now.

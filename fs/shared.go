@@ -1,0 +1,146 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blocktree"
+	"blocktree/crypto/cred"
+)
+
+// tellTimeout bounds how long the last writer of a file waits, when it closes, until the cluster knows where the file ends.
+const tellTimeout = 5 * time.Second
+
+// shared is what the handles of one file have in common (docs/design/0059): it is there as long as one of them is.
+type shared struct {
+	id    blocktree.FileID
+	users int // of the table
+	// body is what the file's writers write; nil while there are none.
+	body  atomic.Pointer[body]
+	locks locks
+	news  atomic.Uint64 // moves when there come to be writers, or none: what was heard of the file before is old
+
+	opening chan struct{} // holds a token while somebody opens or closes the body
+	writers int           // whose turn it is at opening looks at it
+}
+
+// sharing are the files that are open at the service. It is asked when files are opened and closed, and about paths.
+type sharing struct {
+	mu    sync.Mutex
+	files map[blocktree.FileID]*shared
+}
+
+// enter returns what the handles of a file share, for one more of them.
+func (t *sharing) enter(id blocktree.FileID) *shared {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x := t.files[id]
+	if x == nil {
+		x = &shared{id: id, opening: make(chan struct{}, 1)}
+		t.files[id] = x
+	}
+	x.users++
+	return x
+}
+
+// leave is for one less.
+func (t *sharing) leave(x *shared) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if x.users--; x.users == 0 {
+		delete(t.files, x.id)
+	}
+}
+
+// written returns what is written of a file, nil where nobody here has it open for writing.
+func (t *sharing) written(id blocktree.FileID) *body {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if x := t.files[id]; x != nil {
+		return x.body.Load()
+	}
+	return nil
+}
+
+// seen has a description say what the writers of this service know better than the cluster.
+func (t *sharing) seen(info *Info) {
+	if info.Dir {
+		return
+	}
+	if b := t.written(info.ID); b != nil {
+		b.describe(info)
+	}
+}
+
+// describe has a description say where the file ends.
+func (b *body) describe(info *Info) {
+	if b.ender == nil {
+		return
+	}
+	info.SizeBytes = max(info.SizeBytes, b.size())
+	info.Length = min(b.end(), info.SizeBytes)
+}
+
+// write returns the body, opened if it is not, for one more writer.
+func (x *shared) write(ctx context.Context, open func(context.Context) (*body, error)) (*body, error) {
+	select {
+	case x.opening <- struct{}{}:
+		defer func() { <-x.opening }()
+	case <-ctx.Done():
+		return nil, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+	}
+	b := x.body.Load()
+	if b != nil && b.over.Load() { // those who have it are told why; its lease is wanted
+		_ = b.close(ctx, errAnew) // what it says they have been told, or will be
+		x.body.Store(nil)
+		b = nil
+	}
+	if b == nil {
+		var err error
+		if b, err = open(ctx); err != nil {
+			return nil, err
+		}
+		x.body.Store(b)
+		x.news.Add(1)
+		x.writers = 0
+	}
+	x.writers++
+	return b, nil
+}
+
+var errAnew = &blocktree.Error{Op: "fs", Kind: blocktree.Closed, Err: errors.New("it failed, and was opened anew by somebody else"), Hint: "open it again"}
+
+// done is for one writer less. The last one closes the body: the cluster knows then where the file ends, and others may write it.
+func (s *Service) done(x *shared, b *body) (err error) {
+	x.opening <- struct{}{} // whoever has it is bounded by its context
+	defer func() { <-x.opening }()
+	if x.body.Load() != b { // it was opened anew
+		return nil
+	}
+	if x.writers--; x.writers > 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
+	defer cancel()
+	err = b.close(ctx, errAnew)
+	x.body.Store(nil)
+	x.news.Add(1)
+	s.closings.Add(1)
+	return err
+}
+
+// openBody opens a file to write it, for somebody who may.
+func (s *Service) openBody(ctx context.Context, caller cred.Identity, path blocktree.Path, info *Info) (*body, error) {
+	f, err := s.open(ctx, caller, path, info.ID, OpenOptions{Write: true, Plain: !info.Encrypted})
+	if err != nil {
+		return nil, err
+	}
+	b, err := newBody(ctx, f, info)
+	if err != nil {
+		_ = f.Close() // nothing was done with it
+	}
+	return b, err
+}
