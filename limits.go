@@ -203,6 +203,16 @@ const (
 	FSOpenFilesAnonymousMax     = 4
 	FSMailboxMax                = 64
 
+	// SymlinksMax bounds the symbolic links that are followed on the way to one path, as in Linux: more are a loop. LinkBytesMax bounds a link's target, which is a path.
+	SymlinksMax  = 40
+	LinkBytesMax = PathBytesMax
+
+	// XattrsMax, XattrNameBytesMax and XattrsBytesMax bound the extended attributes of one file: those of names, with the prefix, are Linux's; all of a file, names and values together, are
+	// as long as what Linux lists at once, and go by one command when they are carried over.
+	XattrsMax         = 128
+	XattrNameBytesMax = 255
+	XattrsBytesMax    = 64 << 10
+
 	// FSPinsMax bounds the access records that a filesystem service remembers, some 200 bytes each; who opens as many other files has one forgotten, and seen for the first time when it
 	// is opened next.
 	FSPinsMax = 65536

@@ -19,7 +19,19 @@ const (
 	codeRename = cluster.CodesOfOthers + 12 // a renameRequest; nothing
 	codeSum    = cluster.CodesOfOthers + 13 // header: a fileRequest; the SHA-256 of those bytes, and their number
 	codePunch  = cluster.CodesOfOthers + 14 // header: a fileRequest; nothing
+
+	codeSetTimes    = cluster.CodesOfOthers + 15 // an attrRequest; nothing
+	codeStatFS      = cluster.CodesOfOthers + 16 // an attrRequest; a Space
+	codeSymlink     = cluster.CodesOfOthers + 17 // an attrRequest; nothing
+	codeReadLink    = cluster.CodesOfOthers + 18 // an attrRequest; the target
+	codeGetXattr    = cluster.CodesOfOthers + 19 // an attrRequest; the value
+	codeSetXattr    = cluster.CodesOfOthers + 20 // an attrRequest; nothing
+	codeListXattr   = cluster.CodesOfOthers + 21 // an attrRequest; names
+	codeRemoveXattr = cluster.CodesOfOthers + 22 // an attrRequest; nothing
 )
+
+// ofAttribute reports whether the request of a code is an attrRequest.
+func ofAttribute(code uint16) bool { return code >= codeSetTimes && code <= codeRemoveXattr }
 
 // forAnybody reports whether an anonymous caller may ask: to look, to list, and to read, or to compare.
 func forAnybody(code uint16) bool {

@@ -38,10 +38,13 @@ func (s *state) setLength(o SetLength) Result {
 	return Result{Inode: i}
 }
 
-// Length is where reading the file as bytes ends.
+// Length is where reading the file as bytes ends; of a symbolic link the length of its target.
 func (i *Inode) Length() uint64 {
-	if i.HasLength {
+	switch {
+	case i.HasLength:
 		return i.LengthBytes
+	case i.Kind == KindLink:
+		return uint64(len(i.Target))
 	}
 	return i.SizeBytes
 }
