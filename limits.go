@@ -213,6 +213,10 @@ const (
 	XattrNameBytesMax = 255
 	XattrsBytesMax    = 64 << 10
 
+	// TouchEvery is how often at most the cluster is told that an open file was written to, by a command; TouchDeviceEvery the same of a block device, of which nobody asks that each second, and of which one client may have thousands.
+	TouchEvery       = time.Second
+	TouchDeviceEvery = 30 * time.Second
+
 	// FSPinsMax bounds the access records that a filesystem service remembers, some 200 bytes each; who opens as many other files has one forgotten, and seen for the first time when it
 	// is opened next.
 	FSPinsMax = 65536

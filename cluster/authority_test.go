@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -91,11 +92,11 @@ func TestPermit(t *testing.T) {
 	check("view of a file that nobody holds", change)
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
-	check("what was heard", meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, holder)
-	check("an anchor", meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, holder)
-	check("release", meta.Release{Session: session, File: file, Epoch: epoch}, holder)
-	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
-		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}} {
+	release := meta.Release{Session: session, File: file, Epoch: epoch}
+	for _, op := range []meta.Op{meta.NoteAccess{Session: session, File: file}, meta.Anchor{Session: session, File: file}, release, meta.ReleaseAt{Release: release}, meta.Touch{Session: session, File: file}} {
+		check(fmt.Sprintf("%T", op), op, holder)
+	}
+	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{}, meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}, meta.SetTimes{}, meta.Symlink{}, meta.SetXattr{}, meta.PutXattrs{}} {
 		check("what is judged where it is applied", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})

@@ -60,18 +60,3 @@ func (c *Client) SetTimes(ctx context.Context, path blocktree.Path, modified int
 	_, err := c.attrOnce(ctx, codeSetTimes, &attrRequest{path: path, time: modified})
 	return failed("set the time of", path, err)
 }
-
-// Space is how much there is to store in, as files of code 2+1 take it.
-type Space struct {
-	TotalBytes, FreeBytes uint64
-}
-
-// StatFS says how much room the cluster of what is at a path has. Kinds: NotFound, Permission, Unavailable, Unsupported (a service of a version before).
-func (c *Client) StatFS(ctx context.Context, path blocktree.Path) (Space, error) {
-	b, err := c.attr(ctx, codeStatFS, &attrRequest{path: path})
-	if err != nil {
-		return Space{}, failed("look for space at", path, err)
-	}
-	s, err := decodeSpace(b)
-	return s, failed("look for space at", path, err)
-}

@@ -21,22 +21,21 @@ const (
 	codePunch  = cluster.CodesOfOthers + 14 // header: a fileRequest; nothing
 
 	codeSetTimes    = cluster.CodesOfOthers + 15 // an attrRequest; nothing
-	codeStatFS      = cluster.CodesOfOthers + 16 // an attrRequest; a Space
-	codeSymlink     = cluster.CodesOfOthers + 17 // an attrRequest; nothing
-	codeReadLink    = cluster.CodesOfOthers + 18 // an attrRequest; the target
-	codeGetXattr    = cluster.CodesOfOthers + 19 // an attrRequest; the value
-	codeSetXattr    = cluster.CodesOfOthers + 20 // an attrRequest; nothing
-	codeListXattr   = cluster.CodesOfOthers + 21 // an attrRequest; names
-	codeRemoveXattr = cluster.CodesOfOthers + 22 // an attrRequest; nothing
+	codeSymlink     = cluster.CodesOfOthers + 16 // an attrRequest; nothing
+	codeReadLink    = cluster.CodesOfOthers + 17 // an attrRequest; the target
+	codeGetXattr    = cluster.CodesOfOthers + 18 // an attrRequest; the value
+	codeSetXattr    = cluster.CodesOfOthers + 19 // an attrRequest; nothing
+	codeListXattr   = cluster.CodesOfOthers + 20 // an attrRequest; names
+	codeRemoveXattr = cluster.CodesOfOthers + 21 // an attrRequest; nothing
 )
 
 // ofAttribute reports whether the request of a code is an attrRequest.
 func ofAttribute(code uint16) bool { return code >= codeSetTimes && code <= codeRemoveXattr }
 
-// forAnybody reports whether an anonymous caller may ask: to look, to list, and to read, or to compare.
+// forAnybody reports whether an anonymous caller may ask: to look, to list, and to read, or to compare; links and attributes, too.
 func forAnybody(code uint16) bool {
 	switch code {
-	case codeStat, codeList, codeOpen, codeRead, codeSum, codeClose:
+	case codeStat, codeList, codeOpen, codeRead, codeSum, codeClose, codeReadLink, codeGetXattr, codeListXattr:
 		return true
 	}
 	return false
@@ -52,4 +51,6 @@ func ofHandle(code uint16) bool {
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codePunch }
+func known(code uint16) bool {
+	return code >= codeStat && code <= codeRemoveXattr
+}

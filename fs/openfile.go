@@ -264,7 +264,7 @@ func (a *openFile) release() (err error) {
 // writers are the files that are open for writing through the service. It is asked when files are opened and closed only.
 type writers struct {
 	mu    sync.Mutex
-	files map[blocktree.FileID]struct{}
+	files map[blocktree.FileID]blocktree.File // nil while it is opened
 }
 
 // enter fails with Busy if somebody writes the file already.
@@ -274,8 +274,24 @@ func (w *writers) enter(id blocktree.FileID) error {
 	if _, ok := w.files[id]; ok {
 		return &blocktree.Error{Op: "fs", Kind: blocktree.Busy, Err: errors.New("somebody has the file open for writing"), Hint: "one at a time writes a file; wait until it is closed"}
 	}
-	w.files[id] = struct{}{}
+	w.files[id] = nil
 	return nil
+}
+
+// opened says which file somebody that has entered writes through.
+func (w *writers) opened(id blocktree.FileID, f blocktree.File) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.files[id] = f
+}
+
+// forget has no time noted of what was written to a file until now: somebody says what time it is of.
+func (w *writers) forget(id blocktree.FileID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f, ok := w.files[id].(blocktree.WriteForgetter); ok {
+		f.ForgetWrites()
+	}
 }
 
 func (w *writers) leave(id blocktree.FileID) {

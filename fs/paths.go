@@ -61,7 +61,7 @@ func nameOf(code uint16) string {
 	if !known(code) {
 		return fmt.Sprintf("code %d", code)
 	}
-	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch"}[code-codeStat]
+	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch", "set times", "symlink", "read link", "get attribute", "set attribute", "list attributes", "remove attribute"}[code-codeStat]
 }
 
 // doPath does what is asked of a path, in the caller's name.
@@ -95,7 +95,7 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 	case codeLength:
 		return nil, s.cluster.SetLength(ctx, o.caller(), r.path, r.sizeBytes)
 	}
-	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
+	return s.doAttribute(ctx, o, code, &r.attr)
 }
 
 // look asks what a path names, and refuses a caller without the rights that are wanted. Whether it may be told at all the cluster says.

@@ -57,7 +57,7 @@ const (
 func New(c Config) *Service {
 	s := &Service{cfg: c, cluster: c.Cluster, paths: make(chan struct{}, blocktree.FSPathRequestsMax),
 		guestPaths: make(chan struct{}, blocktree.FSPathRequestsAnonymousMax)}
-	s.writers.files = map[blocktree.FileID]struct{}{}
+	s.writers.files = map[blocktree.FileID]blocktree.File{}
 	if s.cfg.Clock == nil {
 		s.cfg.Clock = ownClock{time.Now()}
 	}

@@ -58,6 +58,13 @@ type Cluster interface {
 	Rename(ctx context.Context, caller cred.Identity, from, to blocktree.Path, keep bool) error
 	Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
 	SetLength(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
+	// SetTimes, Symlink and SetXattr change something in the caller's name, too. Modified may be TimeNow.
+	SetTimes(ctx context.Context, caller cred.Identity, path blocktree.Path, modified int64) error
+	Symlink(ctx context.Context, caller cred.Identity, path blocktree.Path, target string) error
+	SetXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string, value []byte, how SetHow) error
+	RemoveXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) error
+	// Xattrs returns the extended attributes of what a path names, ascending, or the one of a name: NotFound.
+	Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) ([]meta.Xattr, error)
 	// Open opens a file with the service's own key. For writing it takes the lease; kinds are those of internal/file. What is read and written
 	// through the file is not judged.
 	Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error)
@@ -99,6 +106,9 @@ type Entry struct {
 // InfoOf describes an inode.
 func InfoOf(i *meta.Inode) Info {
 	info := Info{ID: i.ID, Dir: i.Kind == meta.KindDir, Link: i.Kind == meta.KindLink, Mode: i.Mode, UID: i.UID, GID: i.GID, Created: i.Created, Modified: i.Modified, Changed: i.ChangedAt(), Length: i.Length()}
+	if info.Link {
+		info.Mode = 0o777 // who may read it its directory says
+	}
 	if i.Kind == meta.KindFile {
 		info.SizeBytes, info.SectorBytes, info.Code, info.Encrypted = i.SizeBytes, int(i.SectorBytes), i.Code, i.Suite != 0 && seal.Suite(i.Suite) != seal.None
 	}

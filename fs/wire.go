@@ -39,6 +39,7 @@ type pathRequest struct {
 	sectorBytes uint32 // create
 	code        blocktree.Code
 	to          blocktree.Path // rename, which has a request of its own
+	attr        attrRequest    // of codes about attributes, likewise
 }
 
 func (r *pathRequest) encode() []byte {
@@ -110,8 +111,12 @@ func decodeRename(b []byte) (pathRequest, error) {
 
 // decodeAbout reads the request of a code that is about paths.
 func decodeAbout(code uint16, b []byte) (pathRequest, error) {
-	if code == codeRename {
+	switch {
+	case code == codeRename:
 		return decodeRename(b)
+	case ofAttribute(code):
+		a, err := decodeAttr(b)
+		return pathRequest{path: a.path, attr: a}, err
 	}
 	return decodePath(b)
 }

@@ -11,7 +11,6 @@ import (
 // Formats of what is about attributes, each the version byte of what it names.
 const (
 	formatAttr   = 1
-	formatSpace  = 1
 	formatTarget = 1
 	formatXattr  = 1
 	formatXattrs = 1
@@ -66,24 +65,6 @@ func (c *Client) attr(ctx context.Context, code uint16, r *attrRequest) (b []byt
 // attrOnce asks for a change, once, as askOnce does.
 func (c *Client) attrOnce(ctx context.Context, code uint16, r *attrRequest) ([]byte, error) {
 	return c.request(ctx, r.path.Parent(), code, r.encode())
-}
-
-func encodeSpace(s Space) []byte {
-	var e wire.Encoder
-	e.U8(formatSpace)
-	e.U64(s.TotalBytes)
-	e.U64(s.FreeBytes)
-	return e.Buf
-}
-
-func decodeSpace(b []byte) (Space, error) {
-	d := wire.NewDecoder(b)
-	d.Format(formatSpace)
-	s := Space{d.U64(), d.U64()}
-	if d.Err() == nil && s.FreeBytes > s.TotalBytes {
-		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("more space than there is")))
-	}
-	return s, d.Finish()
 }
 
 func encodeTarget(target string) []byte {

@@ -23,21 +23,17 @@ func TestAttrRequestsOutlast(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 	}
-	if s, err := decodeSpace(encodeSpace(Space{9, 8})); err != nil || s != (Space{9, 8}) {
-		t.Errorf("%+v, %v", s, err)
-	}
 	if v, err := decodeXattr(encodeXattr(nil)); err != nil || v == nil || len(v) != 0 {
 		t.Errorf("an empty value: %v, %v", v, err)
 	}
 	if got, err := decodeXattrNames(encodeXattrNames([]string{"user.a", "user.b"})); err != nil || !slices.Equal(got, []string{"user.a", "user.b"}) {
 		t.Errorf("%v, %v", got, err)
 	}
-	_, space := decodeSpace(encodeSpace(Space{8, 9}))
 	_, target := decodeTarget(encodeTarget(""))
 	_, long := decodeTarget(encodeTarget(strings.Repeat("t", blocktree.LinkBytesMax+1)))
 	_, order := decodeXattrNames(encodeXattrNames([]string{"user.b", "user.a"}))
 	_, twice := decodeXattrNames(encodeXattrNames([]string{"user.a", "user.a"}))
-	for what, err := range map[string]error{"more space than there is": space, "a link to nothing": target, "a long link": long, "names out of order": order, "a name twice": twice} {
+	for what, err := range map[string]error{"a link to nothing": target, "a long link": long, "names out of order": order, "a name twice": twice} {
 		if err == nil {
 			t.Errorf("%s was taken", what)
 		}
@@ -68,7 +64,7 @@ func FuzzAttributes(f *testing.F) {
 	r := attrRequest{path: testRoot.Join("a"), name: "user.x", value: "v", how: SetCreate, time: 7}
 	i := testInfo()
 	i.Changed = 9
-	for _, b := range [][]byte{r.encode(), encodeSpace(Space{9, 8}), encodeTarget("../x"), encodeXattr([]byte("v")), encodeXattrNames([]string{"user.a", "user.b"}), encodeInfo(&i), encodeInfo(&Info{Link: true, Length: 3})} {
+	for _, b := range [][]byte{r.encode(), encodeTarget("../x"), encodeXattr([]byte("v")), encodeXattrNames([]string{"user.a", "user.b"}), encodeInfo(&i), encodeInfo(&Info{Link: true, Length: 3})} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -82,8 +78,6 @@ func FuzzAttributes(f *testing.F) {
 		}
 		r, err := decodeAttr(b)
 		same("request", err, r.encode)
-		space, err := decodeSpace(b)
-		same("space", err, func() []byte { return encodeSpace(space) })
 		target, err := decodeTarget(b)
 		same("target", err, func() []byte { return encodeTarget(target) })
 		value, err := decodeXattr(b)

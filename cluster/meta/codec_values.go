@@ -86,7 +86,7 @@ func putInode(e *wire.Encoder, i *Inode) {
 	if i.Delegation != nil {
 		kind |= delegatedFlag
 	}
-	e.U8(kind | accessFlags(i) | lengthFlags(i) | timesFlags(i))
+	e.U8(kind | accessFlags(i) | lengthFlags(i) | timesFlags(i) | xattrFlags(i))
 	e.U32(i.Mode)
 	e.U32(i.UID)
 	e.U32(i.GID)
@@ -94,6 +94,9 @@ func putInode(e *wire.Encoder, i *Inode) {
 	e.U64(uint64(i.Modified))
 	if i.Changed != 0 {
 		e.U64(uint64(i.Changed))
+	}
+	if len(i.Xattrs) > 0 {
+		putXattrs(e, i.Xattrs)
 	}
 	if accessFlags(i) != 0 {
 		putFollowing(e, i)
@@ -125,13 +128,16 @@ func getInode(d *wire.Decoder) *Inode {
 	i := &Inode{ID: d.File(), Kind: InodeKind(d.U8()), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
 		Created: int64(d.U64()), Modified: int64(d.U64())}
 	following, length, away := i.Kind&accessFlag != 0, i.Kind&lengthFlag != 0, i.Kind&delegatedFlag != 0
-	times := i.Kind&timesFlag != 0
-	kind := i.Kind &^ (accessFlag | lengthFlag | delegatedFlag | timesFlag)
+	times, xattrs := i.Kind&timesFlag != 0, i.Kind&xattrFlag != 0
+	kind := i.Kind &^ (accessFlag | lengthFlag | delegatedFlag | timesFlag | xattrFlag)
 	if i.Kind = kind; kind == kindCheckedFile {
 		i.Kind = KindFile
 	}
 	if times {
 		getChanged(d, i)
+	}
+	if xattrs {
+		i.Xattrs = getXattrs(d)
 	}
 	if following {
 		getFollowing(d, i)

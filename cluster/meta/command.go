@@ -77,6 +77,12 @@ const (
 	opEndMove
 	opRename
 	opAskShrink
+	opTouch
+	opReleaseAt
+	opSetTimes
+	opSymlink
+	opSetXattr
+	opPutXattrs
 
 	opEnd // keep last
 )

@@ -52,6 +52,7 @@ const (
 	kindGeneration = 'G' // generation8 → generationOf; nothing → the next generation8; the root cluster's
 	kindLeft       = 'L' // inode8 → left: a file that is moved to a child
 	kindMove       = 'M' // inode8 of a copy → Move
+	kindXattr      = 'X' // inode8 name → value: an extended attribute
 	kindShrink     = 'S' // inode8 → shrinkAsk: a smaller size that somebody asks the holder for
 )
 

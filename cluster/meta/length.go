@@ -34,6 +34,7 @@ func (s *state) setLength(o SetLength) Result {
 		return refuse(blocktree.Invalid, "a length of %d bytes", o.Bytes).hinted("a file has one, of at most its size: make that larger first")
 	}
 	i.HasLength, i.LengthBytes, i.Modified = true, o.Bytes, o.Time
+	s.noteChange(i)
 	s.setInode(i)
 	return Result{Inode: i}
 }

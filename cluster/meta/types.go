@@ -119,6 +119,8 @@ type Inode struct {
 	Companion    blocktree.Inode // of a companion: the file that it is of
 	AnchorNumber uint64          // 0: there is none
 	Anchor       []byte          // opaque here
+	// Xattrs are set on what is on its way to a child alone: they are kept beside the inode.
+	Xattrs []Xattr
 	// Delegation is set on a directory whose entries another cluster keeps.
 	Delegation *Delegation
 }

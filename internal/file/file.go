@@ -41,6 +41,8 @@ var (
 	_ blocktree.Extenter     = (*File)(nil)
 	_ blocktree.Sizer        = (*File)(nil)
 	_ blocktree.Shrinker     = (*File)(nil)
+
+	_ blocktree.WriteForgetter = (*File)(nil)
 )
 
 // Info describes the file as it is now.
@@ -348,6 +350,7 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	}
 	var writes []*cluster.Write
 	defer func() { f.leave(ctx, phase, writes) }()
+	f.handle.Wrote()
 	if f.guard != nil {
 		writes, err = f.writeGuarded(ctx, first, count, src)
 		return f.fail(op, err)
@@ -427,6 +430,7 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 	if err := f.keys.Load().refused; err != nil {
 		return f.fail(op, err)
 	}
+	f.handle.Wrote()
 	if f.guard != nil {
 		writes, err = f.zeroGuarded(ctx, first, count)
 		return f.fail(op, err)
@@ -470,10 +474,20 @@ func (f *File) Flush(ctx context.Context) error {
 		return nil
 	}
 	err := f.handle.Flush(ctx)
+	if err == nil {
+		f.handle.NoteWrites()
+	}
 	if err == nil && f.guard != nil {
 		f.guard.flushed()
 	}
 	return f.fail("file.Flush", err)
+}
+
+// ForgetWrites implements blocktree.WriteForgetter.
+func (f *File) ForgetWrites() {
+	if f.handle != nil {
+		f.handle.ForgetWrites()
+	}
 }
 
 // Close implements blocktree.File.
