@@ -221,6 +221,20 @@ const (
 	FSOpenFilesAnonymousMax     = 4
 	FSMailboxMax                = 64
 
+	// SymlinksMax bounds the symbolic links that are followed on the way to one path, as in Linux: more are a loop. LinkBytesMax bounds a link's target, which is a path.
+	SymlinksMax  = 40
+	LinkBytesMax = PathBytesMax
+
+	// XattrsMax, XattrNameBytesMax and XattrsBytesMax bound the extended attributes of one file: those of names, with the prefix, are Linux's; all of a file, names and values together, are
+	// as long as what Linux lists at once, and go by one command when they are carried over.
+	XattrsMax         = 128
+	XattrNameBytesMax = 255
+	XattrsBytesMax    = 64 << 10
+
+	// TouchEvery is how often at most the cluster is told that an open file was written to, by a command; TouchDeviceEvery the same of a block device, of which nobody asks that each second, and of which one client may have thousands.
+	TouchEvery       = time.Second
+	TouchDeviceEvery = 30 * time.Second
+
 	// FSPinsMax bounds the access records that a filesystem service remembers, some 200 bytes each; who opens as many other files has one forgotten, and seen for the first time when it
 	// is opened next.
 	FSPinsMax = 65536

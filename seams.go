@@ -42,6 +42,9 @@ type File interface {
 // heard. It does not block. What a larger size adds reads as zeros.
 type Sizer interface{ SizeBytes() uint64 }
 
+// WriteForgetter is an optional ability of a File: to leave the time of the file alone that somebody sets, as far as it was written to before (docs/design/0058).
+type WriteForgetter interface{ ForgetWrites() }
+
 // Shrinker is an optional ability of a File: to be made smaller while it is open, as somebody else asks for (docs/design/0047). FollowShrink has do called, once at a time, with the size in
 // bytes that is asked for, again while it fails and is still asked for, until stop, which ends a call and waits for it. do comes to Shrink: from then on the file ends there for whoever asks it; what lies behind is zeros, should
 // it grow again. After an error it has the size of before, and maybe zeros behind the one asked for; where it is closed before the outcome is known, it ends there as long as it is open. FollowShrink returns nil where it is not possible.

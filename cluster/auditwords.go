@@ -134,6 +134,18 @@ func moveWords(op meta.Op) (what string, on any) {
 		return "remove what was left", o.File
 	case meta.EndMove:
 		return "end the move of", o.File
+	case meta.Touch:
+		return "say when it wrote", o.File
+	case meta.ReleaseAt:
+		return "release", o.File
+	case meta.SetTimes:
+		return "set the time of", o.File
+	case meta.Symlink:
+		return "make symbolic link", o.Path.Short()
+	case meta.SetXattr:
+		return "set an attribute", o.File
+	case meta.PutXattrs:
+		return "carry attributes over", o.File
 	}
 	return fmt.Sprintf("%T", op), ""
 }
@@ -186,6 +198,8 @@ func queryWords(q *meta.Query) (what string, on any) {
 		return "list nodes", ""
 	case meta.QueryRevoked:
 		return "list revocations", ""
+	case meta.QueryXattrs:
+		return "read attributes", on
 	case meta.QueryMoves:
 		return "list moves", ""
 	case meta.QueryChildren:

@@ -20,7 +20,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 	switch o := op.(type) {
 	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.Rename, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
 		meta.PutGrant, meta.RemoveGrant, meta.SetAccess, meta.SetLength, meta.PutBelow, meta.RemoveBelow, meta.RemoveMoved, meta.DropEntry,
-		meta.Delegate, meta.HandOver, meta.HandOverSum, meta.DropMoved, meta.TakeBack, meta.BeginMove, meta.DropCopy, meta.Stay, meta.RemoveLeft, meta.EndMove: // of sector hosts of directories below, whose records the state has
+		meta.Delegate, meta.HandOver, meta.HandOverSum, meta.DropMoved, meta.TakeBack, meta.BeginMove, meta.DropCopy, meta.Stay, meta.RemoveLeft, meta.EndMove,
+		meta.SetTimes, meta.Symlink, meta.SetXattr, meta.PutXattrs: // of sector hosts of directories below, whose records the state has
 	case meta.AssignGeneration:
 		if !slices.Contains(from.Services, blocktree.ServiceSector) && from.UID != 0 {
 			return denied("only a sector host founds a cluster")
@@ -46,14 +47,6 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 			return &blocktree.Error{Op: "cluster", Kind: blocktree.Permission, Err: errors.New("a session is opened in one's own name"),
 				Hint: "the path in the config must be that of the runtime's credentials"}
 		}
-	case meta.RenewSession:
-		return s.permitSession(ctx, from, o.Session)
-	case meta.CloseSession:
-		return s.permitSession(ctx, from, o.Session)
-	case meta.Acquire:
-		return s.permitSession(ctx, from, o.Session)
-	case meta.ClaimLease:
-		return s.permitSession(ctx, from, o.Session)
 	case meta.Resize:
 		if o.Session != (meta.SessionID{}) || o.Epoch != 0 {
 			return s.permitSession(ctx, from, o.Session)
@@ -68,22 +61,44 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		return s.permit(ctx, from, o.Resize)
 	case meta.RevokePrincipal:
 		return s.permitRevoke(from, o)
-	case meta.NoteAccess:
-		return s.permitSession(ctx, from, o.Session)
-	case meta.Anchor:
-		return s.permitSession(ctx, from, o.Session)
-	case meta.Release:
-		return s.permitSession(ctx, from, o.Session)
-	case meta.Depart:
-		return s.permitSession(ctx, from, o.Session)
-	case meta.Adopt:
-		return s.permitSession(ctx, from, o.Session)
 	case meta.ChangeView:
 		return s.permitChange(ctx, from, o.Change.File)
 	default:
+		if id, ok := sessionOf(op); ok {
+			return s.permitSession(ctx, from, id)
+		}
 		return denied(fmt.Sprintf("nobody may ask for a %T", op))
 	}
 	return nil
+}
+
+// sessionOf is the session in whose name alone an operation is asked for.
+func sessionOf(op meta.Op) (id meta.SessionID, ok bool) {
+	switch o := op.(type) {
+	case meta.RenewSession:
+		return o.Session, true
+	case meta.CloseSession:
+		return o.Session, true
+	case meta.Acquire:
+		return o.Session, true
+	case meta.ClaimLease:
+		return o.Session, true
+	case meta.NoteAccess:
+		return o.Session, true
+	case meta.Anchor:
+		return o.Session, true
+	case meta.Release:
+		return o.Session, true
+	case meta.ReleaseAt:
+		return o.Session, true
+	case meta.Touch:
+		return o.Session, true
+	case meta.Depart:
+		return o.Session, true
+	case meta.Adopt:
+		return o.Session, true
+	}
+	return id, false
 }
 
 func denied(why string) error {

@@ -46,6 +46,7 @@ type Handle struct {
 	size       size
 	follow     follow
 	shrinks    shrinks
+	touch      touch
 
 	mu       sync.Mutex
 	clock    roughClock
@@ -252,6 +253,7 @@ func (h *Handle) tick() {
 			}
 			report := h.meter.measure(now, h)
 			h.leave()
+			h.tend()
 			if report != nil {
 				h.client.peers.broadcast(codeCopyUp, report)
 			}

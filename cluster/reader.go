@@ -59,7 +59,7 @@ type leaselessRead struct {
 // OpenReader makes a Reader of a file, which inode and path describe. It asks nobody.
 func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, error) {
 	if inode.Kind != meta.KindFile {
-		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
+		return nil, notAFile(path, inode)
 	}
 	if c.tree != nil {
 		c = c.tree.home(inode.ID.Generation, c)

@@ -40,6 +40,7 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 		if err != nil {
 			return nil, err
 		}
+		h.setTouch(o.TouchEvery)
 		if err = h.recovered(ctx); err == nil {
 			return h, nil
 		}
@@ -53,7 +54,7 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 // open is Open that does not wait until the machine has taken over.
 func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inode, o OpenOptions) (h *Handle, err error) {
 	if inode.Kind != meta.KindFile {
-		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is a directory"}
+		return nil, notAFile(path, inode)
 	}
 	s, err := c.theSession(ctx)
 	if err != nil {
@@ -248,8 +249,12 @@ func (c *Client) release(ctx context.Context, h *Handle) error {
 	if s == nil {
 		return nil
 	}
-	command := meta.Command{ID: meta.NewCommandID(), Op: meta.Release{Session: s.id, File: h.inode.ID, Epoch: h.epoch}}
+	command := meta.Command{ID: meta.NewCommandID(), Op: h.ending(s.id)}
 	r, err := c.proposeCommand(ctx, command)
+	if isOlder(err) {
+		command = meta.Command{ID: meta.NewCommandID(), Op: h.ending(s.id)}
+		r, err = c.proposeCommand(ctx, command)
+	}
 	if err != nil {
 		c.settle(h.inode.ID, command)
 		return err

@@ -16,6 +16,8 @@ type OpenOptions struct {
 	// TakeOver takes the file from its holder by force, which takes a lease term (docs/design/0010). Only from the one that holds it
 	// now: if by then it is somebody else's, Open fails with Busy.
 	TakeOver bool
+	// TouchEvery is how long lies at least between two notes of when the file was written to; 0: TouchDeviceEvery, less: none is made, and writes leave the file's time alone.
+	TouchEvery time.Duration
 }
 
 // claimer takes a file from the session that it met first.

@@ -28,12 +28,23 @@ const (
 	codeFileStat = cluster.CodesOfOthers + 19 // header: a fileRequest; an Info
 	codeTruncate = cluster.CodesOfOthers + 20 // a pathRequest, whose size is where the file is to end; nothing
 	codeLock     = cluster.CodesOfOthers + 21 // header: a lockRequest; nothing, or a Lock
+
+	codeSetTimes    = cluster.CodesOfOthers + 22 // an attrRequest; nothing
+	codeSymlink     = cluster.CodesOfOthers + 23 // an attrRequest; nothing
+	codeReadLink    = cluster.CodesOfOthers + 24 // an attrRequest; the target
+	codeGetXattr    = cluster.CodesOfOthers + 25 // an attrRequest; the value
+	codeSetXattr    = cluster.CodesOfOthers + 26 // an attrRequest; nothing
+	codeListXattr   = cluster.CodesOfOthers + 27 // an attrRequest; names
+	codeRemoveXattr = cluster.CodesOfOthers + 28 // an attrRequest; nothing
 )
 
-// forAnybody reports whether an anonymous caller may ask: to look, to list, and to read, or to compare.
+// ofAttribute reports whether the request of a code is an attrRequest.
+func ofAttribute(code uint16) bool { return code >= codeSetTimes && code <= codeRemoveXattr }
+
+// forAnybody reports whether an anonymous caller may ask: to look, to list, and to read, or to compare; links and attributes, too.
 func forAnybody(code uint16) bool {
 	switch code {
-	case codeStat, codeList, codeOpen, codeRead, codeSum, codeClose:
+	case codeStat, codeList, codeOpen, codeRead, codeSum, codeClose, codeReadLink, codeGetXattr, codeListXattr:
 		return true
 	}
 	return false
@@ -49,4 +60,4 @@ func ofHandle(code uint16) bool {
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeLock }
+func known(code uint16) bool { return code >= codeStat && code <= codeRemoveXattr }

@@ -1,7 +1,7 @@
 // Package fs is the filesystem service: files by path, as bytes, for callers who may use a file but have no key that opens it (cases 3 and 4 of
 // DESIGN section 8), and its client. docs/design/0030-filesystem-service.md has the decisions and the numbered invariants.
 //
-// The way of a request. 1. Whoever is nobody in particular is refused all but six codes, and counted. 2. What is asked of a path is judged by the
+// The way of a request. 1. Whoever is nobody in particular is refused all but a few codes, and counted. 2. What is asked of a path is judged by the
 // cluster for the caller of the connection, then done. 3. What is asked of a handle is put into the mailbox of its actor, which judges again what
 // was judged too long ago, does it, judges what moved meanwhile, and answers.
 //

@@ -391,3 +391,52 @@ func (c *fake) moving(name string, callers ...cred.Identity) blocktree.Path {
 	})
 	return path
 }
+
+func (c *fake) SetTimes(_ context.Context, caller cred.Identity, path blocktree.Path, modified int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.nodes[path]; n != nil {
+		n.inode.Modified = modified
+		return nil
+	}
+	return c.change("times", caller, path)
+}
+
+func (c *fake) Symlink(_ context.Context, caller cred.Identity, path blocktree.Path, target string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.nodes[path] != nil {
+		return c.change("symlink", caller, path)
+	}
+	c.lastID++
+	c.nodes[path] = &fakeNode{rights: map[blocktree.Principal]Rights{caller.Principal: Read}, inode: meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: blocktree.Inode(c.lastID)}, Kind: meta.KindLink, Mode: 0o700, Target: target}}
+	return nil
+}
+
+func (c *fake) SetXattr(_ context.Context, caller cred.Identity, path blocktree.Path, name string, value []byte, how SetHow) error {
+	if how == SetCreate {
+		return c.change("attribute "+name, caller, path)
+	}
+	c.set(path, func(n *fakeNode) { n.inode.Xattrs = append(n.inode.Xattrs, meta.Xattr{Name: name, Value: value}) })
+	return nil
+}
+
+func (c *fake) RemoveXattr(_ context.Context, caller cred.Identity, path blocktree.Path, name string) error {
+	return c.change("removal of "+name, caller, path)
+}
+
+func (c *fake) Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) ([]meta.Xattr, error) {
+	found, err := c.Look(ctx, caller, path)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range found.Inode.Xattrs {
+		if x.Name == name {
+			return []meta.Xattr{x}, nil
+		}
+	}
+	if name != "" {
+		return nil, blocktree.E("fake", blocktree.NotFound, nil)
+	}
+	return found.Inode.Xattrs, nil
+}

@@ -60,7 +60,7 @@ func OpenLocal(ctx context.Context, c *cluster.Client, path blocktree.Path, l Lo
 		return nil, err
 	}
 	f, err := file.Open(ctx, c, path, file.OpenOptions{ReadOnly: !o.Write, Reader: l.Reader, Plain: o.Plain || !o.Write, Roots: l.Roots, Root: l.Root, NoTree: believe && l.Believe == nil,
-		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
+		OpenOptions: cluster.OpenOptions{Wait: leaseWait, TouchEvery: blocktree.TouchEvery}})
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,9 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	if a.info = InfoOf(found.Inode); a.info.Dir {
 		return nil, &blocktree.Error{Op: "open", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is a directory"), Hint: "a directory is listed"}
 	}
+	if a.info.Link {
+		return nil, &blocktree.Error{Op: "open", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is a symbolic link"), Hint: "open what it names"}
+	}
 	if a.write && !a.info.Encrypted && r.flags&flagPlain == 0 {
 		return nil, notEncrypted("open", r.path)
 	}

@@ -118,8 +118,33 @@ func (c *over) SetLength(ctx context.Context, caller cred.Identity, path blocktr
 	return c.Client.SetLength(cluster.OnBehalf(ctx, caller), path, bytes)
 }
 
+// SetTimes implements Cluster.
+func (c *over) SetTimes(ctx context.Context, caller cred.Identity, path blocktree.Path, modified int64) error {
+	return c.Client.SetTimes(cluster.OnBehalf(ctx, caller), path, modified == TimeNow, modified)
+}
+
+// Symlink implements Cluster.
+func (c *over) Symlink(ctx context.Context, caller cred.Identity, path blocktree.Path, target string) error {
+	return c.Client.Symlink(cluster.OnBehalf(ctx, caller), path, target)
+}
+
+// SetXattr implements Cluster.
+func (c *over) SetXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string, value []byte, how SetHow) error {
+	return c.Client.SetXattr(cluster.OnBehalf(ctx, caller), path, name, value, [...]meta.XattrHow{SetAny: meta.XattrSet, SetCreate: meta.XattrCreate, SetReplace: meta.XattrReplace}[how])
+}
+
+// RemoveXattr implements Cluster.
+func (c *over) RemoveXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) error {
+	return c.Client.SetXattr(cluster.OnBehalf(ctx, caller), path, name, nil, meta.XattrRemove)
+}
+
+// Xattrs implements Cluster.
+func (c *over) Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) ([]meta.Xattr, error) {
+	return c.Client.Xattrs(cluster.OnBehalf(ctx, caller), path, name)
+}
+
 // Open implements Cluster.
 func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
 	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, Roots: c.Roots, NoTree: c.Roots == nil, Pins: c.pins.opening(), Logger: c.Logger, File: o.File,
-		OpenOptions: cluster.OpenOptions{Wait: leaseWait}})
+		OpenOptions: cluster.OpenOptions{Wait: leaseWait, TouchEvery: blocktree.TouchEvery}})
 }

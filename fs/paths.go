@@ -61,7 +61,11 @@ func nameOf(code uint16) string {
 	if !known(code) {
 		return fmt.Sprintf("code %d", code)
 	}
-	return [...]string{"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch", "remove", "truncate", "allocate", "append", "stat", "truncate", "lock"}[code-codeStat]
+	return [...]string{
+		"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch",
+		"remove", "truncate", "allocate", "append", "stat", "truncate", "lock",
+		"set times", "symlink", "read link", "get attribute", "set attribute", "list attributes", "remove attribute",
+	}[code-codeStat]
 }
 
 // doPath does what is asked of a path, in the caller's name.
@@ -101,7 +105,7 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 	case codeTruncate:
 		return nil, s.truncate(ctx, o, r)
 	}
-	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
+	return s.doAttribute(ctx, o, code, &r.attr)
 }
 
 // look asks what a path names, and refuses a caller without the rights that are wanted. Whether it may be told at all the cluster says.

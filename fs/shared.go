@@ -65,6 +65,15 @@ func (t *sharing) written(id blocktree.FileID) *body {
 	return nil
 }
 
+// forget has no time noted of what was written to a file until now: somebody says what time it is of.
+func (t *sharing) forget(id blocktree.FileID) {
+	if b := t.written(id); b != nil {
+		if f, ok := b.file.(blocktree.WriteForgetter); ok {
+			f.ForgetWrites()
+		}
+	}
+}
+
 // seen has a description say what the writers of this service know better than the cluster.
 func (t *sharing) seen(info *Info) {
 	if info.Dir {

@@ -60,6 +60,13 @@ type Cluster interface {
 	Rename(ctx context.Context, caller cred.Identity, from, to blocktree.Path, keep bool) error
 	Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
 	SetLength(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
+	// SetTimes, Symlink and SetXattr change something in the caller's name, too. Modified may be TimeNow.
+	SetTimes(ctx context.Context, caller cred.Identity, path blocktree.Path, modified int64) error
+	Symlink(ctx context.Context, caller cred.Identity, path blocktree.Path, target string) error
+	SetXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string, value []byte, how SetHow) error
+	RemoveXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) error
+	// Xattrs returns the extended attributes of what a path names, ascending, or the one of a name: NotFound.
+	Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) ([]meta.Xattr, error)
 	// Open opens a file with the service's own key. For writing it takes the lease; kinds are those of internal/file. What is read and written
 	// through the file is not judged.
 	Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error)
@@ -75,16 +82,18 @@ type OpenOptions struct {
 	File blocktree.FileID
 }
 
-// Info describes a file or directory. Times are nanoseconds since 1970.
+// Info describes a file, directory or symbolic link. Times are nanoseconds since 1970.
 type Info struct {
 	ID                blocktree.FileID
 	Dir               bool
+	Link              bool   // a symbolic link
 	Mode              uint32 // permission bits
 	UID, GID          uint32
 	Created, Modified int64
+	Changed           int64  // when anything of it last changed; Modified where that is not known
+	Length            uint64 // of a file where reading and writing it as bytes ends: SizeBytes, unless it was given another length; of a symbolic link that of its target
 	// Of files only.
 	SizeBytes   uint64
-	Length      uint64 // where reading and writing it as bytes ends: SizeBytes, unless it was given another length
 	SectorBytes int
 	Code        blocktree.Code
 	Encrypted   bool
@@ -98,11 +107,25 @@ type Entry struct {
 
 // InfoOf describes an inode.
 func InfoOf(i *meta.Inode) Info {
-	info := Info{ID: i.ID, Dir: i.Kind == meta.KindDir, Mode: i.Mode, UID: i.UID, GID: i.GID, Created: i.Created, Modified: i.Modified}
-	if !info.Dir {
-		info.SizeBytes, info.Length, info.SectorBytes, info.Code, info.Encrypted = i.SizeBytes, i.Length(), int(i.SectorBytes), i.Code, i.Suite != 0 && seal.Suite(i.Suite) != seal.None
+	info := Info{ID: i.ID, Dir: i.Kind == meta.KindDir, Link: i.Kind == meta.KindLink, Mode: i.Mode, UID: i.UID, GID: i.GID, Created: i.Created, Modified: i.Modified, Changed: i.ChangedAt(), Length: i.Length()}
+	if info.Link {
+		info.Mode = 0o777 // who may read it its directory says
+	}
+	if i.Kind == meta.KindFile {
+		info.SizeBytes, info.SectorBytes, info.Code, info.Encrypted = i.SizeBytes, int(i.SectorBytes), i.Code, i.Suite != 0 && seal.Suite(i.Suite) != seal.None
 	}
 	return info
+}
+
+// Kind says what it describes.
+func (i *Info) Kind() Kind {
+	switch {
+	case i.Dir:
+		return KindDir
+	case i.Link:
+		return KindLink
+	}
+	return KindFile
 }
 
 // Puncher is an optional ability of a File.

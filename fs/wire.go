@@ -13,6 +13,7 @@ const (
 	formatFile   = 1
 	formatInfo   = 1
 	formatLength = 2 // of an Info with another length than its size; versions before refuse it
+	formatTimes  = 3 // of one with a time of change of its own, or of a symbolic link, likewise
 	formatList   = 1
 	formatOpened = 1
 	formatRename = 1
@@ -41,6 +42,7 @@ type pathRequest struct {
 	code        blocktree.Code
 	to          blocktree.Path   // rename, which has a request of its own
 	file        blocktree.FileID // remove of a file that is named, likewise
+	attr        attrRequest      // of codes about attributes, likewise
 }
 
 func (r *pathRequest) encode() []byte {
@@ -157,11 +159,14 @@ func decodeMade(b []byte) (id blocktree.FileID, err error) {
 
 // decodeAbout reads the request of a code that is about paths.
 func decodeAbout(code uint16, b []byte) (pathRequest, error) {
-	switch code {
-	case codeRename:
+	switch {
+	case code == codeRename:
 		return decodeRename(b)
-	case codeRemoveFile:
+	case code == codeRemoveFile:
 		return decodeRemove(b)
+	case ofAttribute(code):
+		a, err := decodeAttr(b)
+		return pathRequest{path: a.path, attr: a}, err
 	}
 	return decodePath(b)
 }
@@ -218,12 +223,31 @@ func getCode(d *wire.Decoder) blocktree.Code {
 	return blocktree.Code{Data: int(d.U8()), Parity: int(d.U8())}
 }
 
+// What an Info of formatTimes has beside the rest.
+const (
+	infoLength = 1 << iota
+	infoChanged
+	infoLink
+
+	infoAll = 1<<iota - 1
+)
+
 func putInfo(e *wire.Encoder, i *Info) {
-	if i.Length == i.SizeBytes {
-		e.U8(formatInfo)
-	} else {
+	mask := infoMask(i)
+	switch {
+	case mask&^infoLength != 0:
+		e.U8(formatTimes)
+		e.U8(mask)
+	case mask != 0:
 		e.U8(formatLength)
+	default:
+		e.U8(formatInfo)
+	}
+	if mask&infoLength != 0 {
 		e.U64(i.Length)
+	}
+	if mask&infoChanged != 0 {
+		e.U64(uint64(i.Changed))
 	}
 	e.File(i.ID)
 	e.Bool(i.Dir)
@@ -232,7 +256,7 @@ func putInfo(e *wire.Encoder, i *Info) {
 	e.U32(i.GID)
 	e.U64(uint64(i.Created))
 	e.U64(uint64(i.Modified))
-	if i.Dir {
+	if i.Dir || i.Link {
 		return
 	}
 	e.U64(i.SizeBytes)
@@ -241,33 +265,81 @@ func putInfo(e *wire.Encoder, i *Info) {
 	e.Bool(i.Encrypted)
 }
 
+// infoMask says what of an Info is not what it would be by the rest.
+func infoMask(i *Info) (mask uint8) {
+	if i.Length != i.SizeBytes {
+		mask |= infoLength
+	}
+	if i.Changed != i.Modified {
+		mask |= infoChanged
+	}
+	if i.Link {
+		mask |= infoLink
+	}
+	return mask
+}
+
 func getInfo(d *wire.Decoder) Info {
-	format, length := d.U8(), uint64(0)
-	switch {
+	mask := getInfoFormat(d)
+	var i Info
+	if mask&infoLength != 0 {
+		i.Length = d.U64()
+	}
+	if mask&infoChanged != 0 {
+		i.Changed = int64(d.U64())
+	}
+	i.ID, i.Dir, i.Link, i.Mode, i.UID, i.GID, i.Created, i.Modified = d.File(), d.Bool(), mask&infoLink != 0, d.U32(), d.U32(), d.U32(), int64(d.U64()), int64(d.U64())
+	if mask&infoChanged == 0 {
+		i.Changed = i.Modified
+	}
+	if !i.Dir && !i.Link {
+		i.SizeBytes, i.SectorBytes, i.Code, i.Encrypted = d.U64(), int(d.U32()), getCode(d), d.Bool()
+		if mask&infoLength == 0 {
+			i.Length = i.SizeBytes
+		}
+	}
+	if d.Err() == nil {
+		checkInfo(d, &i, mask)
+	}
+	return i
+}
+
+// getInfoFormat reads the format of an Info, and which of its fields follow.
+func getInfoFormat(d *wire.Decoder) (mask uint8) {
+	switch format := d.U8(); {
+	case format == formatTimes:
+		if mask = d.U8(); mask&^infoAll != 0 {
+			d.Fail(blocktree.E("decode", blocktree.NewerFormat, errors.New("a description of a newer version")))
+		}
+		if mask&^infoLength == 0 && d.Err() == nil {
+			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a description that is another format's")))
+		}
 	case format == formatLength:
-		length = d.U64()
-	case format > formatLength:
+		mask = infoLength
+	case format > formatTimes:
 		d.Fail(blocktree.E("decode", blocktree.NewerFormat, errors.New("a description of a newer version")))
 	case format != formatInfo && d.Err() == nil:
 		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("not a description")))
 	}
-	i := Info{ID: d.File(), Dir: d.Bool(), Mode: d.U32(), UID: d.U32(), GID: d.U32(), Created: int64(d.U64()), Modified: int64(d.U64())}
-	if i.Dir {
-		if format != formatInfo && d.Err() == nil {
-			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a directory with a length")))
-		}
-		return i
+	return mask
+}
+
+// checkInfo refuses what nothing is like.
+func checkInfo(d *wire.Decoder, i *Info, mask uint8) {
+	end := i.SizeBytes
+	if i.Link {
+		end = blocktree.LinkBytesMax + 1
 	}
-	i.SizeBytes, i.SectorBytes, i.Code, i.Encrypted = d.U64(), int(d.U32()), getCode(d), d.Bool()
-	if i.SizeBytes > blocktree.FileBytesMax || i.SectorBytes > blocktree.SectorBytesMax {
+	switch {
+	case i.SizeBytes > blocktree.FileBytesMax || i.SectorBytes > blocktree.SectorBytesMax:
 		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("impossible sizes")))
+	case i.Dir && i.Link:
+		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a directory that is a symbolic link")))
+	case mask&infoLength != 0 && i.Length >= end || i.Link && i.Length == 0:
+		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("an impossible length")))
+	case mask&infoChanged != 0 && i.Changed == i.Modified:
+		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a time that says nothing")))
 	}
-	if i.Length = i.SizeBytes; format == formatLength {
-		if i.Length = length; length >= i.SizeBytes && d.Err() == nil {
-			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("an impossible length")))
-		}
-	}
-	return i
 }
 
 func encodeInfo(i *Info) []byte {

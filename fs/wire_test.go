@@ -14,7 +14,7 @@ import (
 func newRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
 func testInfo() Info {
-	return Info{ID: blocktree.FileID{Generation: 3, Inode: 9}, Mode: 0o640, UID: 1, GID: 2, Created: -5, Modified: 7, SizeBytes: 1 << 30, Length: 1 << 30, SectorBytes: 4096,
+	return Info{ID: blocktree.FileID{Generation: 3, Inode: 9}, Mode: 0o640, UID: 1, GID: 2, Created: -5, Modified: 7, Changed: 7, SizeBytes: 1 << 30, Length: 1 << 30, SectorBytes: 4096,
 		Code: blocktree.Code{Data: 2, Parity: 1}, Encrypted: true}
 }
 
@@ -89,14 +89,14 @@ func TestRequestsRefused(t *testing.T) {
 	if _, err := decodeFile(fileRequest{count: blocktree.FSTransferBytesMax + 1}.encode()); blocktree.KindOf(err) != blocktree.TooLarge {
 		t.Errorf("a long read: %v", err)
 	}
-	for _, b := range [][]byte{{3}, {2}, {0}, {}} {
+	for _, b := range [][]byte{{4}, {3}, {2}, {0}, {}} {
 		_, err := decodePath(b)
 		_, errFile := decodeFile(b)
 		_, errInfo := decodeInfo(b)
 		_, _, errOpened := decodeOpened(b)
 		_, _, errList := decodeEntries(b)
 		for _, err := range []error{err, errFile, errInfo, errOpened, errList} {
-			newer := len(b) == 1 && (b[0] == 3 || b[0] == 2 && err != errInfo) // an info has a second format
+			newer := len(b) == 1 && (b[0] == 4 || b[0] >= 2 && err != errInfo) // an info has three formats
 			if newer && blocktree.KindOf(err) != blocktree.NewerFormat || err == nil {
 				t.Errorf("format %v: %v", b, err)
 			}

@@ -79,6 +79,8 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 		if !s.may(q.Caller, i, RightList, q.Time) {
 			return s.denied(q.Caller, i, RightList, q.Time)
 		}
+	case QueryXattrs:
+		return s.judgeXattrs(q, a)
 	case QueryAbove:
 		return s.judgeHost(q, q.Path)
 	case QueryKnown: // it names grants
@@ -103,6 +105,21 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 		if r, ok := s.believed(q.Caller.Path, q.Caller.Chain...); !ok {
 			return r
 		}
+	}
+	return Result{}
+}
+
+// judgeXattrs judges whether extended attributes may be told, and that there is none of a name.
+func (s *state) judgeXattrs(q *Query, a *Answer) Result {
+	i := a.Inode
+	if a.Inode = nil; i == nil {
+		if q.Path != "" {
+			return s.judgeNotFound(q, a)
+		}
+		return Result{}
+	}
+	if want := rightsXattr(i); !s.may(q.Caller, i, want, q.Time) {
+		return s.denied(q.Caller, i, want, q.Time)
 	}
 	return Result{}
 }

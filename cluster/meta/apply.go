@@ -57,12 +57,17 @@ func (s *state) command(c Command) Result {
 	if c.Caller != nil {
 		s.noteParents()
 	}
+	times := s.counts.times
+	s.counts.times = times || c.Op.opcode() >= opTouch
 	op, r := s.judge(c.Op)
 	if r.Kind == blocktree.Other {
 		r = s.standsStill(op)
 	}
 	if r.Kind == blocktree.Other {
 		r = s.do(op)
+	}
+	if r.Kind != blocktree.Other {
+		s.counts.times = times
 	}
 	if remembered && r.Redirect == nil && (r.Kind == blocktree.Other || remembersRefusal(c.Op)) {
 		s.remember(c.ID, r)
@@ -101,7 +106,7 @@ func remembersRefusal(o Op) bool {
 // session has ended would bring it back without the note of its claims, and the next renewal confirm leases that are others' by then.
 func remembers(o Op) bool {
 	switch o.(type) {
-	case RenewSession, ExpireSession, ClaimLease, EndClaim:
+	case RenewSession, ExpireSession, ClaimLease, EndClaim, Touch:
 		return false
 	}
 	return true

@@ -183,6 +183,7 @@ func (s *state) makeDir(o MakeDir) Result {
 	if full, ok := s.room(len(at.missing), 0); !ok {
 		return full
 	}
+	s.noteEntry(at.dir)
 	return Result{Inode: s.makeDirs(at.dir, at.missing, o.Mode, o.UID, o.GID, o.Time)}
 }
 
@@ -204,6 +205,7 @@ func (s *state) createFile(o CreateFile, durability stripe.Durability) Result {
 		return full
 	}
 	s.counts.access += uint64(len(o.Access))
+	s.noteEntry(at.dir)
 	dir, n := at.dir, len(at.missing)-1
 	if n > 0 {
 		dirMode := o.Mode | o.Mode&0o444>>2 // who may read may search
@@ -314,6 +316,7 @@ func (s *state) remove(o Remove) Result {
 		return r
 	}
 	at, _ := s.walk(o.Path)
+	s.noteEntry(at.parent)
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
 	s.forget(i)
 	return Result{Inode: i}
@@ -339,6 +342,9 @@ func (s *state) checkEmpty(p blocktree.Path, i *Inode) Result {
 
 // freeFile gives back what a file that nobody holds has beside its inode.
 func (s *state) freeFile(i *Inode) Result {
+	if i.Kind != KindFile {
+		return Result{}
+	}
 	l := s.lease(i.ID)
 	if l == nil {
 		l = s.lease(i.companion())
@@ -357,8 +363,9 @@ func (s *state) forget(i *Inode) {
 	s.del(kindInode, inodeRest(i.ID.Inode))
 	s.del(kindGranted, inodeRest(i.ID.Inode))
 	s.del(kindParent, inodeRest(i.ID.Inode))
+	s.dropXattrs(i.ID.Inode)
 	s.counts.inodes -= min(s.counts.inodes, 1)
-	s.counts.access -= min(s.counts.access, uint64(len(i.Access)))
+	s.counts.access -= min(s.counts.access, uint64(len(i.Access)+len(i.Target)))
 }
 
 func (s *state) setAttr(o SetAttr) Result {
@@ -369,7 +376,7 @@ func (s *state) setAttr(o SetAttr) Result {
 	case i.Integrity == IntegrityCompanion:
 		return refuseCompanion()
 	case o.Mask&AttrAccess != 0 && i.Kind != KindFile:
-		return refuse(blocktree.Invalid, "a directory has no access record")
+		return refuse(blocktree.Invalid, "it has no access record: it is no file")
 	case o.Mask&AttrAccess != 0 && keys.NumberOf(i.Access) > 0:
 		return refuse(blocktree.Invalid, "an access record that is numbered is replaced by the next number")
 	case len(o.Access) > AccessBytesMax:
@@ -394,6 +401,7 @@ func (s *state) setAttr(o SetAttr) Result {
 	if o.Mask&AttrAccess != 0 {
 		i.Suite, i.KeyID, i.Access = o.Suite, o.KeyID, o.Access
 	}
+	s.noteChange(i)
 	s.setInode(i)
 	s.changedAttr(i, o)
 	return Result{Inode: i}

@@ -84,6 +84,10 @@ func (s *state) setGranted(i *Inode, a *grantsNote, what string, subject Subject
 		a.last.By = s.caller.Path
 	}
 	store(s, kindGranted, inodeRest(i.ID.Inode), a, putGranted)
+	if s.notesChanges() {
+		s.noteChange(i)
+		s.setInode(i)
+	}
 	s.changes.Rights = true
 }
 

@@ -349,6 +349,10 @@ func (s *state) dropBelow(delegated, dir blocktree.Inode, p blocktree.Path, budg
 		}
 		s.del(kindEntry, entryRest(dir, x.name))
 		switch {
+		case x.kind == KindLink:
+			if i := s.inode(x.file); i != nil {
+				s.forget(i)
+			}
 		case x.kind == KindDir:
 			s.dropDir(x.file, p.Join(x.name))
 		case x.file.Generation == s.superblock().Generation:
@@ -373,6 +377,7 @@ func (s *state) dropDir(f blocktree.FileID, p blocktree.Path) {
 	s.del(kindGranted, inodeRest(f.Inode))
 	s.del(kindParent, inodeRest(f.Inode))
 	s.del(kindWhole, inodeRest(f.Inode))
+	s.dropXattrs(f.Inode)
 	s.counts.inodes -= min(s.counts.inodes, 1)
 }
 
@@ -416,6 +421,7 @@ func (s *state) dropEntry(o DropEntry) Result {
 			return r
 		}
 	}
+	s.noteEntry(at.parent)
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
 	return Result{}
 }

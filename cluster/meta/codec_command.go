@@ -300,6 +300,9 @@ func getOp(d *wire.Decoder, code opcode) Op {
 
 // getHolderOp reads the ops of sessions, leases and views.
 func getHolderOp(d *wire.Decoder, code opcode) Op {
+	if code >= opTouch && code <= opPutXattrs {
+		return getAttrOp(d, code)
+	}
 	switch code {
 	case opOpenSession:
 		o := OpenSession{Session: get16(d)}

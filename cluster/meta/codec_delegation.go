@@ -101,7 +101,8 @@ const (
 	answerHome
 	answerMoves
 	answerChildren
-	answerParts = answerRedirect | answerAbove | answerTaken | answerHome | answerMoves | answerChildren
+	answerXattrs
+	answerParts = answerRedirect | answerAbove | answerTaken | answerHome | answerMoves | answerChildren | answerXattrs
 )
 
 func putAnswerTree(e *wire.Encoder, a *Answer) {
@@ -110,7 +111,7 @@ func putAnswerTree(e *wire.Encoder, a *Answer) {
 		there bool
 		part  uint8
 	}{{a.Redirect != nil, answerRedirect}, {a.Above != nil, answerAbove}, {len(a.Taken) > 0, answerTaken}, {a.Home != "", answerHome}, {len(a.Moves) > 0, answerMoves},
-		{len(a.Children) > 0, answerChildren}} {
+		{len(a.Children) > 0, answerChildren}, {len(a.Xattrs) > 0, answerXattrs}} {
 		if x.there {
 			parts |= x.part
 		}
@@ -133,6 +134,9 @@ func putAnswerTree(e *wire.Encoder, a *Answer) {
 	}
 	if len(a.Children) > 0 {
 		putPaths(e, a.Children)
+	}
+	if len(a.Xattrs) > 0 {
+		putXattrs(e, a.Xattrs)
 	}
 }
 
@@ -162,6 +166,9 @@ func getAnswerTree(d *wire.Decoder, a *Answer) {
 	}
 	if parts&answerChildren != 0 {
 		a.Children = getPaths(d)
+	}
+	if parts&answerXattrs != 0 {
+		a.Xattrs = getXattrs(d)
 	}
 }
 

@@ -30,6 +30,8 @@ func putMoveOp(e *wire.Encoder, o Op) {
 		e.File(o.To)
 	case EndMove:
 		e.File(o.File)
+	default:
+		putAttrOp(e, o)
 	}
 }
 

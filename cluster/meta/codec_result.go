@@ -147,7 +147,7 @@ func DecodeQuery(b []byte) (Query, error) {
 // EncodeAnswer appends the encoding of a to dst.
 func EncodeAnswer(dst []byte, a Answer) []byte {
 	e := wire.Encoder{Buf: dst}
-	if a.Redirect != nil || a.Above != nil || len(a.Taken) > 0 || a.Home != "" || len(a.Moves)+len(a.Children) > 0 { // as below
+	if a.Redirect != nil || a.Above != nil || len(a.Taken) > 0 || a.Home != "" || len(a.Moves)+len(a.Children)+len(a.Xattrs) > 0 { // as below
 		e.U8(formatTreeAnswer)
 		putAnswerTree(&e, &a)
 	} else if a.Allowed == nil {

@@ -64,8 +64,12 @@ func allOps() []Op {
 		AskShrink{f, 10, 1 << 20, session(9), 7},
 		TakeBack{path("/a"), 6, true},
 		SetEnd{f, session(9), 10, 1 << 40, 7, 8},
+		Touch{session(9), f, 10, -11}, ReleaseAt{Release{session(9), f, 10}, -11}, SetTimes{f, true, -12}, Symlink{path("/a/l"), "../f", 1, 2, 3}, SetXattr{f, "user.x", []byte("v"), XattrReplace},
+		PutXattrs{f, someXattrs()},
 	}
 }
+
+func someXattrs() []Xattr { return []Xattr{{"user.a", []byte("v")}, {"user.b", nil}} }
 
 func someAbove() *Above {
 	return &Above{Number: 1, Generation: 2, Parent: path("/a"), Runtimes: founders(2), Levels: []Level{{Mode: 0o755, UID: 3, GID: 4},
@@ -74,7 +78,8 @@ func someAbove() *Above {
 
 func someTaken() []TakenEntry {
 	return []TakenEntry{{Name: "d", Inode: Inode{ID: fileID(3), Kind: KindDir, Mode: 0o700, Access: []byte("keys"), Delegation: &Delegation{5, 6, true}},
-		Grants: []Grant{{Subject{Path: path("/a")}, RightList, 6}}, Last: RightsChange{path("/by"), 7, "x", Subject{}}}, {Name: "f", Inode: Inode{ID: fileID(4), Kind: KindFile}}}
+		Grants: []Grant{{Subject{Path: path("/a")}, RightList, 6}}, Last: RightsChange{path("/by"), 7, "x", Subject{}}}, {Name: "e", Inode: Inode{ID: fileID(5), Kind: KindDir, Changed: -3, Xattrs: someXattrs()}},
+		{Name: "g", Inode: Inode{ID: fileID(6), Kind: KindLink, Changed: 4, Target: "e"}}, {Name: "f", Inode: Inode{ID: fileID(4), Kind: KindFile}}}
 }
 
 func someRedirect() *Redirect {
@@ -159,7 +164,7 @@ func TestCommandsComeBack(t *testing.T) {
 	if len(ops) != int(opEnd)-1 {
 		t.Fatalf("%d ops of %d", len(ops), opEnd-1)
 	}
-	ops = append(ops, Remove{Path: path("/a"), File: f}, HandOverSum{path("/a"), 6, EntriesSum{7, [32]byte{8}}, false, true})
+	ops = append(ops, Remove{Path: path("/a"), File: f}, HandOverSum{path("/a"), 6, EntriesSum{7, [32]byte{8}}, false, true}, PutXattrs{File: f})
 	for i, o := range ops {
 		if i+1 < int(opEnd) && o.opcode() != opcode(i+1) {
 			t.Errorf("%T has code %d: codes are append-only", o, o.opcode())
@@ -204,7 +209,7 @@ func TestValuesComeBack(t *testing.T) {
 	}
 	a := someAnswer()
 	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Allowed: someAllowed()},
-		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
+		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Xattrs: someXattrs()}, {Taken: someTaken(), More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -324,6 +329,7 @@ func FuzzDecodeAnswer(f *testing.F) {
 	f.Add(EncodeAnswer(nil, someAnswer()))
 	f.Add(EncodeAnswer(nil, Answer{Inode: someAnswer().Inode, Allowed: someAllowed()}))
 	f.Add(EncodeAnswer(nil, Answer{Kind: blocktree.Elsewhere, Redirect: someRedirect()}))
+	f.Add(EncodeAnswer(nil, Answer{Xattrs: someXattrs()}))
 	f.Add(EncodeAnswer(nil, Answer{Moves: someMoves(), Children: []blocktree.Path{path("/a"), path("/b/c")}}))
 	f.Add(EncodeAnswer(nil, Answer{Above: someAbove(), Taken: someTaken(), Home: path("/a"), Runtimes: founders(1)}))
 	fuzz(f, DecodeAnswer, func(a Answer) []byte { return EncodeAnswer(nil, a) })

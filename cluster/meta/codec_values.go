@@ -86,17 +86,26 @@ func putInode(e *wire.Encoder, i *Inode) {
 	if i.Delegation != nil {
 		kind |= delegatedFlag
 	}
-	e.U8(kind | accessFlags(i) | lengthFlags(i))
+	e.U8(kind | accessFlags(i) | lengthFlags(i) | timesFlags(i) | xattrFlags(i))
 	e.U32(i.Mode)
 	e.U32(i.UID)
 	e.U32(i.GID)
 	e.U64(uint64(i.Created))
 	e.U64(uint64(i.Modified))
+	if i.Changed != 0 {
+		e.U64(uint64(i.Changed))
+	}
+	if len(i.Xattrs) > 0 {
+		putXattrs(e, i.Xattrs)
+	}
 	if accessFlags(i) != 0 {
 		putFollowing(e, i)
 	}
 	if i.Delegation != nil {
 		putDelegation(e, i.Delegation)
+	}
+	if i.Kind == KindLink {
+		e.String(i.Target)
 	}
 	if i.Kind != KindFile {
 		return
@@ -119,9 +128,16 @@ func getInode(d *wire.Decoder) *Inode {
 	i := &Inode{ID: d.File(), Kind: InodeKind(d.U8()), Mode: d.U32(), UID: d.U32(), GID: d.U32(),
 		Created: int64(d.U64()), Modified: int64(d.U64())}
 	following, length, away := i.Kind&accessFlag != 0, i.Kind&lengthFlag != 0, i.Kind&delegatedFlag != 0
-	kind := i.Kind &^ (accessFlag | lengthFlag | delegatedFlag)
+	times, xattrs := i.Kind&timesFlag != 0, i.Kind&xattrFlag != 0
+	kind := i.Kind &^ (accessFlag | lengthFlag | delegatedFlag | timesFlag | xattrFlag)
 	if i.Kind = kind; kind == kindCheckedFile {
 		i.Kind = KindFile
+	}
+	if times {
+		getChanged(d, i)
+	}
+	if xattrs {
+		i.Xattrs = getXattrs(d)
 	}
 	if following {
 		getFollowing(d, i)
@@ -133,6 +149,8 @@ func getInode(d *wire.Decoder) *Inode {
 	}
 	switch kind {
 	case KindDir:
+	case KindLink:
+		getTarget(d, i)
 	case KindFile, kindCheckedFile:
 		i.SizeBytes = d.U64()
 		i.SectorBytes = d.U32()
@@ -144,7 +162,7 @@ func getInode(d *wire.Decoder) *Inode {
 			getIntegrity(d, i)
 		}
 	default:
-		bad(d, "neither file nor directory")
+		bad(d, "neither file, directory nor symbolic link")
 	}
 	if length {
 		getLength(d, i)

@@ -79,6 +79,12 @@ const (
 	opAskShrink
 	opTakeBack
 	opSetEnd
+	opTouch
+	opReleaseAt
+	opSetTimes
+	opSymlink
+	opSetXattr
+	opPutXattrs
 
 	opEnd // keep last
 )

@@ -175,6 +175,8 @@ func About(o Op) (blocktree.Path, blocktree.FileID) {
 		return o.Path, blocktree.FileID{}
 	case Rename:
 		return o.From, blocktree.FileID{}
+	case Symlink:
+		return o.Path, blocktree.FileID{}
 	case DropEntry:
 		return o.Path, blocktree.FileID{}
 	case BeginMove:
@@ -254,6 +256,16 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 		return o.File, true
 	case EndMove:
 		return o.File, true
+	case Touch:
+		return o.File, true
+	case ReleaseAt:
+		return o.File, true
+	case SetTimes:
+		return o.File, true
+	case SetXattr:
+		return o.File, true
+	case PutXattrs:
+		return o.File, true
 	}
 	return blocktree.FileID{}, false
 }
@@ -314,7 +326,7 @@ func (s *state) queryElsewhere(q *Query) Result {
 	switch q.Kind {
 	case QueryStatID, QueryLayout, QueryLease, QueryShrink:
 		return s.fileElsewhere(q.File)
-	case QueryAllowed:
+	case QueryAllowed, QueryXattrs:
 		if q.Path == "" {
 			return s.fileElsewhere(q.File)
 		}

@@ -51,9 +51,10 @@ func (s *state) sumBelow(h io.Writer, count *uint64, dir blocktree.Inode, p bloc
 	type named struct {
 		name string
 		id   blocktree.FileID
+		kind InodeKind
 	}
 	n := uint64(0)
-	var dirs []named
+	var dirs []named // and symbolic links: what moves with the directory
 	s.scan(kindEntry, inodeRest(dir), nil, func(rest, v []byte) bool {
 		x, err := decodeEntryValue(v)
 		s.check(err)
@@ -64,8 +65,8 @@ func (s *state) sumBelow(h io.Writer, count *uint64, dir blocktree.Inode, p bloc
 		var e wire.Encoder
 		e.String(string(rest))
 		e.U8(uint8(x.kind))
-		if x.kind == KindDir {
-			dirs = append(dirs, named{string(rest), x.file})
+		if x.kind != KindFile {
+			dirs = append(dirs, named{string(rest), x.file, x.kind})
 		} else {
 			e.File(x.file)
 		}
@@ -75,13 +76,13 @@ func (s *state) sumBelow(h io.Writer, count *uint64, dir blocktree.Inode, p bloc
 	*count += n
 	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, n))
 	for _, x := range dirs {
-		t, records := s.taken(TakenEntry{Name: x.name, Inode: Inode{ID: x.id, Kind: KindDir}}, p)
+		t, records := s.taken(TakenEntry{Name: x.name, Inode: Inode{ID: x.id, Kind: x.kind}}, p)
 		t.Inode.ID = blocktree.FileID{}
 		var e wire.Encoder
 		putTaken(&e, &t)
 		putRuntimes(&e, records)
 		_, _ = h.Write(e.Buf)
-		if t.Inode.Delegation == nil {
+		if x.kind == KindDir && t.Inode.Delegation == nil {
 			s.sumBelow(h, count, x.id.Inode, p.Join(x.name))
 		}
 	}

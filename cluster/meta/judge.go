@@ -34,12 +34,9 @@ func (s *state) judge(o Op) (Op, Result) {
 		return o, s.judgeRemove(o)
 	case SetAttr:
 		return o, s.judgeAttr(o)
-	case PutGrant:
-		return o, s.judgeFile(o.File, RightAdmin)
-	case RemoveGrant:
-		return o, s.judgeFile(o.File, RightAdmin)
-	case SetAccess:
-		return o, s.judgeFile(o.File, RightAdmin)
+	case PutGrant, RemoveGrant, SetAccess:
+		f, _ := fileOf(o)
+		return o, s.judgeFile(f, RightAdmin)
 	case Resize, ResizeTree, SetLength, SetEnd, AskShrink:
 		f, _ := fileOf(o)
 		return o, s.judgeFile(f, RightWrite)
@@ -53,6 +50,13 @@ func (s *state) judge(o Op) (Op, Result) {
 		return o, s.judgeHolder(o.File)
 	case ChangeView:
 		return o, s.judgeHolder(o.Change.File)
+	case Touch:
+		return o, s.judgeHolder(o.File)
+	case Symlink:
+		o.UID, o.GID = c.owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, linkMode)
+	case SetTimes, SetXattr, PutXattrs:
+		return o, s.judgeAttributes(o)
 	case ReplaceHost, RetireHost, DrainHost:
 		if !c.all() {
 			return o, refuse(blocktree.Permission, "%s has not user id 0", c).hinted("nodes are replaced, drained and removed by user id 0")
@@ -67,7 +71,7 @@ func (s *state) judge(o Op) (Op, Result) {
 		}
 	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, TakeBack, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove, Rename:
 		return o, s.judgeDelegation(o)
-	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release: // see above
+	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release, ReleaseAt: // see above
 	default: // the leader's own, and what nobody has thought of
 		return o, refuse(blocktree.Permission, "%s may not ask for a %T", c, o).hinted("the cluster does that by itself")
 	}

@@ -26,6 +26,8 @@ func everyOp(c *Caller) []Op {
 		Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f},
 		AskShrink{File: f, Epoch: 1, SizeBytes: 4096},
 		SetEnd{File: f, Session: id, Epoch: 1, Bytes: 1},
+		Touch{Session: id, File: f, Epoch: 1, Time: 1}, ReleaseAt{Release{Session: id, File: f, Epoch: 1}, 1}, SetTimes{File: f, Modified: 1}, Symlink{Path: path("/d/e/new"), Target: "f"},
+		SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f},
 	}
 }
 
@@ -48,7 +50,8 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opPutBelow: byRights, opRemoveBelow: byRights, opAssignGeneration: byRights, opDelegate: nobodys, opHandOver: nobodys, opDropMoved: nobodys, opRemoveMoved: byRights, opDropEntry: byRights,
 		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opHandOverSum: nobodys, opTakeBack: byRights,
 		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights, opRename: byRights,
-		opAskShrink: byRights, opSetEnd: byRights}
+		opAskShrink: byRights, opSetEnd: byRights,
+		opTouch: byRights, opReleaseAt: takersAffair, opSetTimes: byRights, opSymlink: byRights, opSetXattr: byRights, opPutXattrs: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}
@@ -111,7 +114,7 @@ type unjudged struct{ Op }
 func TestEveryQueryIsJudged(t *testing.T) {
 	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true, QueryChildren: true} // whoever has credentials
 	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true, QueryMoves: true, QueryKnown: true}                                                                           // sector hosts of the directory
-	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true}
+	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true, QueryXattrs: true}
 	m := granted(t, 0o700, 0o600)
 	m.must(revoke(40, 10, 100))
 	revoked := somebody(0, 0)

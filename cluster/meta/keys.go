@@ -54,6 +54,7 @@ const (
 	kindLeft       = 'L' // inode8 → left: a file that is moved to a child
 	kindMove       = 'M' // inode8 of a copy → Move
 	kindSpent      = 'N' // node8 → nothing: a store of a cluster whose directory was taken back
+	kindXattr      = 'X' // inode8 name → value: an extended attribute
 	kindShrink     = 'S' // inode8 → shrinkAsk: a smaller size that somebody asks the holder for
 )
 

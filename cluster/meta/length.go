@@ -34,14 +34,18 @@ func (s *state) setLength(o SetLength) Result {
 		return refuse(blocktree.Invalid, "a length of %d bytes", o.Bytes).hinted("a file has one, of at most its size: make that larger first")
 	}
 	i.HasLength, i.LengthBytes, i.Modified = true, o.Bytes, o.Time
+	s.noteChange(i)
 	s.setInode(i)
 	return Result{Inode: i}
 }
 
-// Length is where reading the file as bytes ends.
+// Length is where reading the file as bytes ends; of a symbolic link the length of its target.
 func (i *Inode) Length() uint64 {
-	if i.HasLength {
+	switch {
+	case i.HasLength:
 		return i.LengthBytes
+	case i.Kind == KindLink:
+		return uint64(len(i.Target))
 	}
 	return i.SizeBytes
 }

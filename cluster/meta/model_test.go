@@ -29,6 +29,8 @@ type modelInode struct {
 	dir    bool
 	mode   uint32
 	layout *stripe.Layout
+	target string            // of a symbolic link
+	xattrs map[string]string // extended attributes
 }
 
 func newModel(hosts int) *model {
@@ -216,6 +218,13 @@ func (m *model) applyHolder(o Op) blocktree.Kind {
 		return m.claim(o)
 	case EndClaim:
 		return m.endClaim(o)
+	case Symlink:
+		if k := m.make(o.Path.Short(), false, false, linkMode, 0, nil); k != 0 {
+			return k
+		}
+		m.inodes[o.Path.Short()].target = o.Target
+	case SetXattr:
+		return m.setXattr(o)
 	case ChangeView:
 		i := m.byID(o.Change.File)
 		if i == nil || i.layout == nil {
@@ -327,6 +336,15 @@ func (m *model) compare(s *state) error {
 		if r.Kind != 0 || got.ID != want.id || got.Mode != want.mode || (got.Kind == KindDir) != want.dir {
 			return fmt.Errorf("%s: %+v %v, want %+v", p, got, r, want)
 		}
+		if xs := s.xattrs(got.ID.Inode); got.Target != want.target || len(xs) != len(want.xattrs) {
+			return fmt.Errorf("%s: target %q, attributes %v, want %+v", p, got.Target, xs, want)
+		} else {
+			for _, x := range xs {
+				if want.xattrs[x.Name] != string(x.Value) {
+					return fmt.Errorf("%s: %s is %q, want %q", p, x.Name, x.Value, want.xattrs[x.Name])
+				}
+			}
+		}
 		if want.layout == nil {
 			continue
 		}
@@ -341,6 +359,9 @@ func (m *model) compare(s *state) error {
 		if lease := s.lease(got.ID); (lease != nil) != ok || ok && (lease.Session != held.Session || lease.Epoch != held.Epoch) {
 			return fmt.Errorf("%s: lease %+v, want %+v", p, lease, held)
 		}
+	}
+	if bytes := m.extraBytes(); s.counts.access != bytes {
+		return fmt.Errorf("%d bytes of targets and attributes are counted, want %d", s.counts.access, bytes)
 	}
 	if int(s.counts.sessions) != len(m.sessions) {
 		return fmt.Errorf("%d sessions, want %d", s.counts.sessions, len(m.sessions))
@@ -386,7 +407,7 @@ func drawOp(t *rapid.T, m *model) Op {
 	s := session(rapid.IntRange(1, 3).Draw(t, "session"))
 	n := node(rapid.IntRange(1, 3).Draw(t, "node"))
 	e := m.leases[f].Epoch
-	switch rapid.IntRange(0, 16).Draw(t, "op") {
+	switch rapid.IntRange(0, 19).Draw(t, "op") {
 	case 0:
 		return MakeDir{Path: p(), Parents: rapid.Bool().Draw(t, "parents"), Mode: 0o700}
 	case 1, 2:
@@ -397,6 +418,10 @@ func drawOp(t *rapid.T, m *model) Op {
 		return Remove{Path: p()}
 	case 15, 16:
 		return drawRename(t, m, p(), p())
+	case 17:
+		return Symlink{Path: p(), Target: "../a"}
+	case 18, 19:
+		return SetXattr{f, "user." + rapid.SampledFrom([]string{"x", "y"}).Draw(t, "attribute"), []byte("v"), XattrHow(rapid.IntRange(0, 3).Draw(t, "how"))}
 	case 4:
 		return SetAttr{File: f, Mask: AttrMode, Mode: uint32(rapid.IntRange(0, 0o777).Draw(t, "mode"))}
 	case 5:

@@ -95,7 +95,7 @@ func (s *state) doMove(o Op) Result {
 	case EndMove:
 		return s.endMove(o)
 	}
-	return refuse(blocktree.Unsupported, "unknown command")
+	return s.doAttr(o)
 }
 
 // judgeMove judges what has to do with moves: owner and grants are carried over, which is user id 0's to do.
@@ -179,7 +179,7 @@ func (s *state) standsStill(o Op) Result {
 	switch o.(type) {
 	case Acquire, ClaimLease:
 		holds = true
-	case SetAttr, PutGrant, RemoveGrant, SetAccess, Resize, ResizeTree, SetLength, SetEnd, RemoveMoved:
+	case SetAttr, PutGrant, RemoveGrant, SetAccess, Resize, ResizeTree, SetLength, SetEnd, RemoveMoved, SetTimes, SetXattr:
 	default:
 		return Result{}
 	}
@@ -341,6 +341,7 @@ func (s *state) adopt(o Adopt) Result {
 		return refuse(blocktree.Invalid, "mode %#o, length %d", o.Mode, o.LengthBytes)
 	}
 	i.Mode, i.UID, i.GID, i.Created, i.Modified, i.HasLength, i.LengthBytes = o.Mode, o.UID, o.GID, o.Created, o.Modified, o.HasLength, o.LengthBytes
+	s.noteChange(i)
 	s.setInode(i)
 	if len(o.Grants) > 0 || o.Last.By != "" {
 		store(s, kindGranted, inodeRest(i.ID.Inode), &grantsNote{o.Grants, o.Last}, putGranted)

@@ -137,7 +137,8 @@ func TestLeft(t *testing.T) {
 		parent.mustAs(admin(), Depart{session(1), f, epoch, to, copyEpoch})
 	}
 	refused := []Op{Acquire{session(2), f}, ClaimLease{session(2), f, epoch}, SetAttr{File: f, Mask: AttrMode}, PutGrant{f, grantTo(somebody(10, 10), RightRead)}, RemoveGrant{f, Subject{Path: rootDir}},
-		SetAccess{f, record(1)}, Resize{File: f, SizeBytes: 1 << 31, Seq: 1}, SetLength{File: f, Bytes: 5}, RemoveMoved{f}}
+		SetAccess{f, record(1)}, Resize{File: f, SizeBytes: 1 << 31, Seq: 1}, SetLength{File: f, Bytes: 5}, RemoveMoved{f},
+		SetTimes{File: f, Modified: 1}, SetXattr{File: f, Name: "user.x"}}
 	before := parent.view().inode(f)
 	for _, o := range refused {
 		for _, c := range []*Caller{nil, admin()} {
@@ -168,7 +169,7 @@ func TestCopyIsNobodys(t *testing.T) {
 	child.mustAs(stranger, OpenSession{Session: session(9), Principal: stranger.Principal, Path: stranger.Path})
 	inodes := child.view().counts.inodes
 	to, copyEpoch, _ := begun(parent, child, session(1))
-	for _, o := range []Op{Acquire{session(9), to}, SetAttr{File: to, Mask: AttrMode}, PutGrant{to, grantTo(stranger, RightRead)}, Resize{File: to, SizeBytes: 1 << 31, Seq: 1}, SetLength{File: to, Bytes: 5}} {
+	for _, o := range []Op{Acquire{session(9), to}, SetAttr{File: to, Mask: AttrMode}, PutGrant{to, grantTo(stranger, RightRead)}, Resize{File: to, SizeBytes: 1 << 31, Seq: 1}, SetLength{File: to, Bytes: 5}, SetTimes{File: to, Modified: 1}, SetXattr{File: to, Name: "user.x"}} {
 		if r := child.as(stranger, 2, o); r.Kind != blocktree.Busy || r.Hint == "" {
 			t.Errorf("%T of a copy: %v", o, r.Err("op"))
 		}

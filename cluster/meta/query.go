@@ -29,6 +29,7 @@ const (
 	QueryChildren                        // Path: a directory, beneath which there are directories with clusters of their own
 	QueryKnown                           //
 	QueryShrink                          // File
+	QueryXattrs                          // Path, or File where there is none; After: the name of one, else all
 
 	queryEnd // keep last
 )
@@ -68,6 +69,7 @@ type Answer struct {
 	Taken    []TakenEntry     // Take, ascending by Name, with More, and with Runtimes that are records below
 	Home     blocktree.Path   // Generation: the directory of its cluster
 	Moves    []Move           // Moves, in the order in which they were begun
+	Xattrs   []Xattr          // Xattrs, ascending by Name
 	Children []blocktree.Path // Children, in the order of their records; at most ChildrenMax, and More
 }
 

@@ -93,7 +93,7 @@ func (s *state) setRecord(o SetAccess) Result {
 		return refuse(blocktree.NotFound, "no inode %v", o.File)
 	case len(o.Access) > AccessBytesMax:
 		return refuse(blocktree.TooLarge, "access record of %d bytes", len(o.Access))
-	case n == 0 || i.Kind == KindFile && len(i.Access) == 0:
+	case n == 0 || i.Kind == KindLink || i.Kind == KindFile && len(i.Access) == 0:
 		return refuse(blocktree.Invalid, "not an access record with a number, of something that has keys")
 	case n != keys.NumberOf(i.Access)+1:
 		return refuse(blocktree.StaleView, "access record %d, now %d", n, keys.NumberOf(i.Access))
@@ -107,6 +107,7 @@ func (s *state) setRecord(o SetAccess) Result {
 	s.counts.access -= min(s.counts.access, uint64(len(i.Access)))
 	s.counts.access += uint64(len(o.Access))
 	i.Access = o.Access
+	s.noteChange(i)
 	s.setInode(i)
 	return Result{Inode: i}
 }

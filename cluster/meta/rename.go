@@ -86,11 +86,19 @@ func (s *state) rename(o Rename) Result {
 	}
 	s.del(kindEntry, entryRest(m.from.parent, o.From.Base()))
 	s.setEntry(m.dir, o.To.Base(), m.from.found)
+	s.noteEntry(m.from.parent)
+	if m.dir != m.from.parent {
+		s.noteEntry(m.dir)
+	}
 	s.renameMoves(o.From, o.To)
 	for k, i := range m.records {
 		s.counts.access -= min(s.counts.access, uint64(len(i.Access)))
 		s.counts.access += uint64(len(o.Records[k].Access))
 		i.Access = o.Records[k].Access
+		s.setInode(i)
+	}
+	if i := s.inode(o.File); i != nil && s.notesChanges() {
+		s.noteChange(i)
 		s.setInode(i)
 	}
 	if m.dir != m.from.parent && s.caller != nil { // other grants hold; of what the cluster does by itself nobody is judged, as with modes

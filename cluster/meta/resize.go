@@ -82,6 +82,7 @@ func (s *state) resized(o Resize, i *Inode, l *stripe.Layout) Result {
 	}
 	i.SizeBytes, i.Modified = o.SizeBytes, o.Time
 	i.LengthBytes = min(i.LengthBytes, i.SizeBytes)
+	s.noteChange(i)
 	s.setInode(i)
 	s.del(kindShrink, inodeRest(i.ID.Inode))
 	return Result{Inode: i, Layout: next}

@@ -41,6 +41,7 @@ type counters struct {
 	access    uint64 // bytes of access records
 	rights    uint64 // changes that can take a right away
 	parents   bool   // there is a parent index
+	times     bool   // changes of inodes are noted: a command was proposed that versions before do not know, so none of them is a member
 	moves     uint32 // moves and files that are left; where there are any the version before refuses the state, as it would let everybody hold those
 }
 
@@ -60,6 +61,9 @@ func openState(r pebble.Reader, w *pebble.Batch, space byte) *state {
 		if d.Len() > 0 {
 			s.counts.moves = d.U32()
 		}
+		if d.Len() > 0 {
+			s.counts.times = d.Bool()
+		}
 		s.check(d.Finish())
 	}
 	return s
@@ -75,12 +79,16 @@ func (s *state) saveCounters() {
 	e.U32(s.counts.runtimes)
 	e.U64(s.counts.inodes)
 	e.U64(s.counts.access)
-	if s.counts.parents || s.counts.moves > 0 { // else the version before reads it
+	more := s.counts.moves > 0 || s.counts.times
+	if s.counts.parents || more { // else the version before reads it
 		e.U64(s.counts.rights)
 		e.Bool(s.counts.parents)
 	}
-	if s.counts.moves > 0 {
+	if more {
 		e.U32(s.counts.moves)
+	}
+	if s.counts.times {
+		e.Bool(true)
 	}
 	s.set(kindCounters, nil, e.Buf)
 }
@@ -322,8 +330,8 @@ func decodeEntryValue(b []byte) (entry, error) {
 	if e.kind == KindDir|delegatedFlag {
 		e.kind, e.away = KindDir, true
 	}
-	if e.kind != KindDir && e.kind != KindFile {
-		bad(d, "neither file nor directory")
+	if e.kind != KindDir && e.kind != KindFile && e.kind != KindLink {
+		bad(d, "neither file, directory nor symbolic link")
 	}
 	return e, d.Finish()
 }

@@ -168,7 +168,7 @@ func (s *state) takeEntries(o TakeEntries) Result {
 	}
 	bytes := 0
 	for i := range o.Entries {
-		bytes += len(o.Entries[i].Inode.Access)
+		bytes += len(o.Entries[i].Inode.Access) + len(o.Entries[i].Inode.Target) + xattrBytes(o.Entries[i].Inode.Xattrs)
 	}
 	if full, ok := s.room(len(o.Entries), bytes); !ok {
 		return full
@@ -186,16 +186,18 @@ func (s *state) takeEntry(dir blocktree.Inode, x *TakenEntry) {
 	if _, there := s.entry(dir, x.Name); there {
 		return
 	}
-	if x.Inode.Kind != KindDir {
+	if x.Inode.Kind == KindFile {
 		s.setEntry(dir, x.Name, entry{file: x.Inode.ID, kind: x.Inode.Kind})
 		return
 	}
 	from := &x.Inode
-	i := s.newInode(KindDir, from.Mode, from.UID, from.GID, from.Created)
-	i.Modified, i.Access, i.Heard, i.Delegation = from.Modified, from.Access, from.Heard, from.Delegation
-	s.counts.access += uint64(len(i.Access))
+	s.counts.times = s.counts.times || from.Kind == KindLink || from.Changed != 0 || len(from.Xattrs) > 0 // versions before know none of that
+	i := s.newInode(from.Kind, from.Mode, from.UID, from.GID, from.Created)
+	i.Modified, i.Changed, i.Access, i.Heard, i.Delegation, i.Target = from.Modified, from.Changed, from.Access, from.Heard, from.Delegation, from.Target
+	s.counts.access += uint64(len(i.Access) + len(i.Target))
 	s.setInode(i)
-	s.setEntry(dir, x.Name, entry{i.ID, KindDir, i.Delegation != nil})
+	s.putXattrs(i.ID.Inode, from.Xattrs)
+	s.setEntry(dir, x.Name, entry{i.ID, i.Kind, i.Delegation != nil})
 	if len(x.Grants) > 0 || x.Last.By != "" {
 		store(s, kindGranted, inodeRest(i.ID.Inode), &grantsNote{x.Grants, x.Last}, putGranted)
 	}
@@ -302,7 +304,7 @@ func (s *state) take(q *Query) (xs []TakenEntry, below []blocktree.Runtime, more
 	})
 	for _, x := range found {
 		var records []blocktree.Runtime
-		if x.Inode.Kind == KindDir {
+		if x.Inode.Kind != KindFile {
 			x, records = s.taken(x, q.Path)
 		}
 		var e wire.Encoder
@@ -326,5 +328,6 @@ func (s *state) taken(x TakenEntry, p blocktree.Path) (TakenEntry, []blocktree.R
 	if a := s.granted(i.ID.Inode); a != nil {
 		x.Grants, x.Last = a.grants, a.last
 	}
+	x.Inode.Xattrs = s.xattrs(i.ID.Inode)
 	return x, s.below(p.Join(x.Name))
 }

@@ -88,9 +88,11 @@ type InodeKind uint8
 const (
 	KindDir InodeKind = iota + 1
 	KindFile
+	_ // kindCheckedFile, where an inode is encoded
+	KindLink
 )
 
-// Inode describes a directory or a file. Times are nanoseconds since 1970, given by whoever proposed the change.
+// Inode describes a directory, a file or a symbolic link. Times are nanoseconds since 1970, given by whoever proposed the change.
 type Inode struct {
 	ID       blocktree.FileID
 	Kind     InodeKind
@@ -98,6 +100,9 @@ type Inode struct {
 	UID, GID uint32
 	Created  int64
 	Modified int64
+	Changed  int64 // when anything of it last changed; 0: nobody has noted it, see ChangedAt
+	// Symbolic links only.
+	Target string
 	// Files only.
 	SizeBytes   uint64
 	HasLength   bool
@@ -114,6 +119,8 @@ type Inode struct {
 	Companion    blocktree.Inode // of a companion: the file that it is of
 	AnchorNumber uint64          // 0: there is none
 	Anchor       []byte          // opaque here
+	// Xattrs are set on what is on its way to a child alone: they are kept beside the inode.
+	Xattrs []Xattr
 	// Delegation is set on a directory whose entries another cluster keeps.
 	Delegation *Delegation
 }

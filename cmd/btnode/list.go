@@ -21,7 +21,7 @@ import (
 // fileLine is a file or directory as --json prints it.
 type fileLine struct {
 	Path       string      `json:"path"`
-	Kind       string      `json:"kind"` // file or directory
+	Kind       string      `json:"kind"` // file, directory or link
 	ID         string      `json:"id"`
 	Size       uint64      `json:"size,omitempty"`
 	Length     uint64      `json:"length"` // bytes that cat and get read; size unless the file was given another
@@ -35,6 +35,8 @@ type fileLine struct {
 	Key        *accessLine `json:"access,omitempty"`     // the access record of what has a key; stat only
 	Created    string      `json:"created"`
 	Modified   string      `json:"modified"`
+	Changed    string      `json:"changed"`          // when anything of it last changed
+	Target     string      `json:"target,omitempty"` // of a symbolic link; of ls --anonymous not
 	// Who may what: permission bits in octal, owner and group, and what the configuration's runtime may itself.
 	Mode   string      `json:"mode"`
 	UID    uint32      `json:"uid"`
@@ -67,8 +69,11 @@ func (l *fileLine) bits() string {
 	var mode uint32
 	_, _ = fmt.Sscanf(l.Mode, "%o", &mode) // line wrote it
 	s := []byte("-rwxrwxrwx")
-	if l.Kind == "directory" {
+	switch l.Kind {
+	case "directory":
 		s[0] = 'd'
+	case "link":
+		s[0] = 'l'
 	}
 	for i := range 9 {
 		if mode>>(8-i)&1 == 0 {
@@ -93,11 +98,14 @@ func (l *fileLine) durable(ctx context.Context, client *cluster.Client, i *meta.
 
 // line describes an inode.
 func line(path string, i *meta.Inode) fileLine {
-	l := fileLine{Path: path, Kind: "directory", ID: i.ID.String(), Created: stamp(i.Created), Modified: stamp(i.Modified),
+	l := fileLine{Path: path, Kind: "directory", ID: i.ID.String(), Created: stamp(i.Created), Modified: stamp(i.Modified), Changed: stamp(i.ChangedAt()),
 		Mode: fmt.Sprintf("%04o", i.Mode), UID: i.UID, GID: i.GID}
 	if i.Kind == meta.KindFile {
 		l.Kind, l.Size, l.SectorSize, l.Code, l.Encrypted = "file", i.SizeBytes, i.SectorBytes, i.Code.String(), seal.Suite(i.Suite) != seal.None
 		l.Integrity, l.Length = i.Integrity.String(), i.Length()
+	}
+	if i.Kind == meta.KindLink {
+		l.Kind, l.Mode, l.Length, l.Target = "link", "0777", i.Length(), i.Target
 	}
 	return l
 }
@@ -188,6 +196,14 @@ func printLines(c *cobra.Command, lines []fileLine, asJSON, long bool) error {
 			fmt.Fprintf(t, "%s/\n", cli.PrintableName(l.Path))
 			continue
 		}
+		if l.Kind == "link" {
+			fmt.Fprintf(t, "%s@", cli.PrintableName(l.Path))
+			if l.Target != "" {
+				fmt.Fprintf(t, " -> %s", cli.PrintableName(l.Target))
+			}
+			fmt.Fprintln(t)
+			continue
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", cli.PrintableName(l.Path), sizeText(l.Size, l.Length), l.Code)
 	}
 	return t.Flush()
@@ -273,8 +289,11 @@ func printStat(c *cobra.Command, l fileLine, asJSON bool) error {
 			fmt.Fprintf(t, "integrity\t%s\nroot\t%s\n", l.Integrity, l.Root)
 		}
 	}
+	if l.Kind == "link" && l.Target != "" {
+		fmt.Fprintf(t, "target\t%s\n", cli.PrintableName(l.Target))
+	}
 	l.Key.print(t)
-	fmt.Fprintf(t, "created\t%s\nmodified\t%s\nmode\t%s\nowner\t%d:%d\nrights\t%s\n", l.Created, l.Modified, l.Mode, l.UID, l.GID, l.Rights)
+	fmt.Fprintf(t, "created\t%s\nmodified\t%s\nchanged\t%s\nmode\t%s\nowner\t%d:%d\nrights\t%s\n", l.Created, l.Modified, l.Changed, l.Mode, l.UID, l.GID, l.Rights)
 	for _, g := range l.Grants {
 		until := ""
 		if g.Until != "" {

@@ -123,7 +123,11 @@ func (l *lister) line(path blocktree.Path, info *fs.Info) error {
 
 // lineOf describes what a listing says.
 func lineOf(path blocktree.Path, i *fs.Info) fileLine {
-	l := fileLine{Path: path.Short(), Kind: "directory", ID: i.ID.String(), Created: stamp(i.Created), Modified: stamp(i.Modified), Mode: fmt.Sprintf("%04o", i.Mode), UID: i.UID, GID: i.GID}
+	l := fileLine{Path: path.Short(), Kind: "directory", ID: i.ID.String(), Created: stamp(i.Created), Modified: stamp(i.Modified), Changed: stamp(i.Changed), Mode: fmt.Sprintf("%04o", i.Mode), UID: i.UID, GID: i.GID}
+	if i.Link {
+		l.Kind, l.Length = "link", i.Length
+		return l
+	}
 	if !i.Dir {
 		l.Kind, l.Size, l.Length, l.SectorSize, l.Code, l.Encrypted = "file", i.SizeBytes, i.Length, uint32(i.SectorBytes), i.Code.String(), i.Encrypted
 	}

@@ -37,6 +37,6 @@ The exit code is 0 when all was done, 1 when it failed, or some of several thing
   btnode domain init --dir /media/offline/domain --passphrase
   btnode store check /var/lib/blocktree/store`)
 	root.AddCommand(newRun(), newPlayground(), newFile(), newMkdir(), newChmod(), newChown(), newGrant(), newRevoke(), newReader(), newRekey(), newLs(), newStat(), newDu(), newCat(), newGet(),
-		newPut(), newCp(), newMv(), newRm(), newMount(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
+		newPut(), newCp(), newMv(), newRm(), newLn(), newReadlink(), newMount(), newStatus(), newLocate(), newScrub(), newNode(), newDir(), newStore(), newDomain(), newCredential())
 	return root
 }

@@ -28,5 +28,8 @@ func (i fileInfo) Mode() iofs.FileMode {
 	if i.info.Dir {
 		mode |= iofs.ModeDir
 	}
+	if i.info.Link {
+		mode |= iofs.ModeSymlink
+	}
 	return mode
 }

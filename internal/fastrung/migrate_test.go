@@ -179,8 +179,8 @@ var errEnded = errors.New("ended")
 
 // TestMigrateEndsAtEachStep: wherever a run is cut off, the path leads to all that was acknowledged, and who writes to it is acknowledged or refused; the next run moves the file, and leaves nothing.
 func TestMigrateEndsAtEachStep(t *testing.T) {
-	steps := []string{"begin", "open copy", "stay", "open old", "copy", "halfway", "flush", "fold", "verify", "depart", "adopt", "remove", "end"}
-	refused := []string{"adopt", "remove", "end"} // for writing, until the next run
+	steps := []string{"begin", "open copy", "stay", "open old", "copy", "halfway", "flush", "fold", "verify", "depart", "attributes", "adopt", "remove", "end"}
+	refused := []string{"attributes", "adopt", "remove", "end"} // for writing, until the next run
 	make := map[string]file.CreateOptions{}
 	name := func(step string) string { return strings.ReplaceAll(step, " ", "-") + "/f" } // each in a directory of its own
 	for i, s := range steps {
@@ -248,7 +248,8 @@ func TestMigrate(t *testing.T) {
 		path := b.Path("/rack1/sector")
 		uid, gid := uint32(7), uint32(70)
 		friend := meta.Subject{Path: b.Path("/friend")}
-		for _, err := range []error{second(b.client.SetOwner(ctx, path, &uid, &gid)), second(b.client.Grant(ctx, path, meta.Grant{Subject: friend, Rights: meta.RightRead})), b.client.SetLength(ctx, path, 12345)} {
+		for _, err := range []error{second(b.client.SetOwner(ctx, path, &uid, &gid)), second(b.client.Grant(ctx, path, meta.Grant{Subject: friend, Rights: meta.RightRead})), b.client.SetLength(ctx, path, 12345),
+			b.client.SetXattr(ctx, path, "user.x", []byte("v"), meta.XattrSet), b.client.SetTimes(ctx, b.Path("/rack1/plain"), false, 5)} {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -280,6 +281,12 @@ func TestMigrate(t *testing.T) {
 			}
 			if name == "sector" && (len(access.Grants) != 1 || access.Grants[0].Subject != friend) {
 				t.Errorf("grants %+v", access.Grants)
+			}
+			if xs, err := b.client.Xattrs(ctx, b.Path(o.short), ""); err != nil || (len(xs) == 1) != (name == "sector") || len(xs) == 1 && (xs[0].Name != "user.x" || string(xs[0].Value) != "v") {
+				t.Errorf("%s: attributes %v, %v", name, xs, err)
+			}
+			if name == "plain" && is.Modified != 5 {
+				t.Errorf("it is of %d", is.Modified)
 			}
 			if name == "plain" {
 				continue

@@ -34,16 +34,17 @@ type File struct {
 }
 
 var (
-	_ blocktree.File         = (*File)(nil)
-	_ blocktree.ReadStarter  = (*File)(nil)
-	_ blocktree.WriteStarter = (*File)(nil)
-	_ blocktree.Batcher      = (*File)(nil)
-	_ blocktree.LossNumberer = (*File)(nil)
-	_ blocktree.Extenter     = (*File)(nil)
-	_ blocktree.Sizer        = (*File)(nil)
-	_ blocktree.Shrinker     = (*File)(nil)
-	_ blocktree.Ender        = (*File)(nil)
-	_ blocktree.Hearer       = (*File)(nil)
+	_ blocktree.File           = (*File)(nil)
+	_ blocktree.ReadStarter    = (*File)(nil)
+	_ blocktree.WriteStarter   = (*File)(nil)
+	_ blocktree.Batcher        = (*File)(nil)
+	_ blocktree.LossNumberer   = (*File)(nil)
+	_ blocktree.Extenter       = (*File)(nil)
+	_ blocktree.Sizer          = (*File)(nil)
+	_ blocktree.Shrinker       = (*File)(nil)
+	_ blocktree.Ender          = (*File)(nil)
+	_ blocktree.Hearer         = (*File)(nil)
+	_ blocktree.WriteForgetter = (*File)(nil)
 )
 
 // Info describes the file as it is now.
@@ -351,6 +352,7 @@ func (f *File) WriteSectors(ctx context.Context, first blocktree.SectorIndex, sr
 	}
 	var writes []*cluster.Write
 	defer func() { f.leave(ctx, phase, writes) }()
+	f.handle.Wrote()
 	if f.guard != nil {
 		writes, err = f.writeGuarded(ctx, first, count, src)
 		return f.fail(op, err)
@@ -427,6 +429,7 @@ func (f *File) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, cou
 	if err := f.keys.Load().refused; err != nil {
 		return f.fail(op, err)
 	}
+	f.handle.Wrote()
 	if f.guard != nil {
 		writes, err = f.zeroGuarded(ctx, first, count)
 		return f.fail(op, err)
@@ -470,10 +473,20 @@ func (f *File) Flush(ctx context.Context) error {
 		return nil
 	}
 	err := f.handle.Flush(ctx)
+	if err == nil {
+		f.handle.NoteWrites()
+	}
 	if err == nil && f.guard != nil {
 		f.guard.flushed()
 	}
 	return f.fail("file.Flush", err)
+}
+
+// ForgetWrites implements blocktree.WriteForgetter.
+func (f *File) ForgetWrites() {
+	if f.handle != nil {
+		f.handle.ForgetWrites()
+	}
 }
 
 // Close implements blocktree.File.

@@ -206,7 +206,7 @@ func (m *Mover) stat(ctx context.Context, f blocktree.FileID) (*meta.Inode, erro
 
 // options say how both files are opened.
 func (m *Mover) options(i *meta.Inode, wait time.Duration) OpenOptions {
-	return OpenOptions{Reader: m.Reader, Plain: seal.Suite(i.Suite) == seal.None, Pins: m.Pins, Logger: m.Client.Logger(), OpenOptions: cluster.OpenOptions{Wait: wait}}
+	return OpenOptions{Reader: m.Reader, Plain: seal.Suite(i.Suite) == seal.None, Pins: m.Pins, Logger: m.Client.Logger(), OpenOptions: cluster.OpenOptions{Wait: wait, TouchEvery: -1}}
 }
 
 // try is Move of a file as it is described. The order is that of docs/design/0041.
@@ -417,6 +417,11 @@ func (m *Mover) settle(ctx context.Context, path blocktree.Path, from *meta.Inod
 			ctx, cancel := m.bound(ctx)
 			defer cancel()
 			return src.handle.Depart(ctx, dst.handle)
+		}},
+		{"attributes", func() error {
+			ctx, cancel := m.bound(ctx)
+			defer cancel()
+			return src.handle.CarryXattrs(ctx, dst.handle)
 		}},
 	}
 	for _, s := range steps {

@@ -51,6 +51,7 @@ func (f *File) StartWrite(first blocktree.SectorIndex, src []byte, done func(err
 	}
 	floors := f.floorsOf(what, out)
 	f.started.Add(1)
+	f.handle.Wrote()
 	f.handle.StartWrite(out, func(err error) {
 		defer f.started.Done()
 		defer f.gate.leave(phase)

@@ -123,7 +123,7 @@ func keyFor(a *keys.Access, known []*keys.ReaderKey) *keys.ReaderKey {
 // ring unwraps the keys of the file.
 func (u *unlocker) ring(ctx context.Context, inode *meta.Inode) (*ring, error) {
 	if inode.Kind != meta.KindFile {
-		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Invalid, Err: errors.New("it is a directory")}
+		return nil, &blocktree.Error{Op: "open", Kind: blocktree.Invalid, Err: errors.New("it is no file")}
 	}
 	suite, err := seal.SuiteOf(inode.Suite)
 	if err != nil {
