@@ -92,13 +92,11 @@ func TestPermit(t *testing.T) {
 	check("view of nobody's file", change)
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
-	release := meta.Release{Session: session, File: file, Epoch: epoch}
-	for _, op := range []meta.Op{meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, release, meta.ReleaseAt{Release: release}, meta.Touch{Session: session, File: file}} {
+	for _, op := range []meta.Op{meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, meta.Release{Session: session, File: file, Epoch: epoch}, meta.ReleaseAt{Release: meta.Release{Session: session, File: file, Epoch: epoch}}, meta.Touch{Session: session, File: file}} {
 		check(fmt.Sprintf("%T", op), op, holder)
 	}
 	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
-		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}, meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20},
-		meta.SetTimes{}, meta.Symlink{}, meta.SetXattr{}, meta.PutXattrs{}} {
+		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}, meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20}, meta.SetTimes{}, meta.Symlink{}, meta.SetXattr{}, meta.PutXattrs{}} {
 		check("what is judged where it is applied", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})

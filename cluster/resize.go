@@ -48,7 +48,11 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOption
 		return 0, 0, &blocktree.Error{Op: "resize", Path: path.Short(), Err: err}
 	}
 	if inode.Kind != meta.KindFile {
-		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New("it is no file"), Hint: "files have sizes; btnode file ls shows which there are"})
+		what := "it is a directory"
+		if inode.Kind == meta.KindLink {
+			what = "it is a symbolic link"
+		}
+		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New(what), Hint: "files have sizes; btnode file ls shows which there are"})
 	}
 	shrink := func() error { return c.shrink(ctx, path, inode, is) }
 	if o.Live {
