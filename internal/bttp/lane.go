@@ -2,7 +2,6 @@ package bttp
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -337,8 +336,6 @@ func (l *lane) writeLoop() {
 	for {
 		select {
 		case <-l.wake:
-			// The scheduler runs who was woken last first. Others that are ready have a message each, as the readers of many devices do: they go first.
-			runtime.Gosched()
 			l.write(false)
 		case <-l.gone:
 			return
