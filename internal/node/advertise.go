@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc32"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -55,7 +56,8 @@ func decodeAdvertised(b []byte) ([]string, error) {
 	return endpoints, nil
 }
 
-// addresses are those at which the configuration has the node found: of its own line among the members, else the one that it listens at.
+// addresses are those at which the configuration has the node found: of its own line among the members, else the one that it listens at. None are known where that is every
+// address of its machine: a record that said so would have whoever reads it dial himself.
 func (c *Config) addresses() []string {
 	if c.known == nil {
 		for _, m := range c.Members {
@@ -64,6 +66,10 @@ func (c *Config) addresses() []string {
 			}
 		}
 	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if at, parsed := netip.ParseAddr(host); err != nil || host == "" || parsed == nil && at.Unmap().IsUnspecified() {
+		return nil
+	}
 	return []string{c.Listen}
 }
 
@@ -71,6 +77,9 @@ func (c *Config) addresses() []string {
 func (n *Node) advertise() {
 	c, name := &n.given, n.given.StoreDir+"/"+advertisedFile
 	now := c.addresses()
+	if len(now) == 0 { // the record stays, and its siblings say where it is seen
+		return
+	}
 	b, err := vfs.ReadSmall(c.FS, name, advertisedBytesMax)
 	var was []string
 	if err == nil {

@@ -52,3 +52,13 @@ func TestMoved(t *testing.T) {
 		}
 	}
 }
+
+// TestAddresses: where a node listens everywhere, nothing is said of where it is found.
+func TestAddresses(t *testing.T) {
+	for listen, want := range map[string]int{"10.0.0.1:7001": 1, "host.example:7001": 1, "[2001:db8::1]:7001": 1, "0.0.0.0:7001": 0, "[::]:7001": 0, ":7001": 0, "[::ffff:0.0.0.0]:7001": 0} {
+		c := Config{Listen: listen, known: &clusterOf{}}
+		if got := c.addresses(); len(got) != want {
+			t.Errorf("%s: %q", listen, got)
+		}
+	}
+}
