@@ -51,17 +51,22 @@ func newUnderTLS(nc net.Conn, stall time.Duration, harmful func() bool) *underTL
 	return u
 }
 
-// hold says whether what is written from now on is held.
-func (u *underTLS) hold(holding bool) {
-	u.mu.Lock()
+// hold has what is written from now on held. It reports false, and nothing has changed, where somebody is writing: the reader a key update, for which it may
+// wait for the client.
+func (u *underTLS) hold() bool {
+	if !u.mu.TryLock() {
+		return false
+	}
 	defer u.mu.Unlock()
-	u.holding = holding
+	u.holding = true
+	return true
 }
 
-// tryHeld writes what the socket takes at once of what is held, and reports whether that was all.
+// tryHeld writes what the socket takes at once of what is held since hold, and reports whether that was all. Nothing more is held after that.
 func (u *underTLS) tryHeld() (done bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.holding = false
 	if err := u.raw.Write(u.step); err != nil {
 		return false, err
 	}
@@ -129,13 +134,17 @@ func (u *underTLS) Write(b []byte) (done int, err error) {
 		u.held = append(u.held, b...)
 		return len(b), nil
 	}
-	if u.patient && !u.batch {
-		u.share = 1
-		if err := u.renew(); err != nil {
-			return 0, err
-		}
+	if !u.patient || u.batch {
+		return u.writeAll(b)
 	}
-	return u.writeAll(b)
+	u.share = 1
+	if err := u.renew(); err != nil {
+		return 0, err
+	}
+	if done, err = u.writeAll(b); err == nil {
+		err = u.Conn.SetWriteDeadline(time.Time{}) // or who tries next, whenever that is, would find it past
+	}
+	return done, err
 }
 
 // writeAll is Write without holding anything. u.mu is held.
@@ -166,10 +175,10 @@ func (w *recordWriter) try(slices [][]byte) (sealed, done bool, err error) {
 	if w.under.raw == nil || total(slices) > tlsTryBytesMax {
 		return false, false, nil
 	}
-	w.under.hold(true)
-	err = w.seal(slices)
-	w.under.hold(false)
-	if err != nil {
+	if !w.under.hold() {
+		return false, false, nil
+	}
+	if err := w.seal(slices); err != nil {
 		return true, false, err
 	}
 	done, err = w.under.tryHeld()

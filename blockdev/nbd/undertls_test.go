@@ -8,23 +8,106 @@ import (
 	"time"
 )
 
-// TestHeldUnderTLS: what a client does not take at once is kept, in order, before all that comes later, whoever writes it.
-func TestHeldUnderTLS(t *testing.T) {
+// socketPair are two ends of a TCP connection.
+func socketPair(t *testing.T) (ours, theirs net.Conn) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	theirs, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
+	if theirs, err = net.Dial("tcp", l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	defer theirs.Close()
-	ours, err := l.Accept()
-	if err != nil {
+	t.Cleanup(func() { theirs.Close() })
+	if ours, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	defer ours.Close()
+	t.Cleanup(func() { ours.Close() })
+	return ours, theirs
+}
+
+// deadlined knows the deadline of writes to a socket.
+type deadlined struct {
+	*net.TCPConn
+	deadline time.Time
+}
+
+func (d *deadlined) SetWriteDeadline(t time.Time) error {
+	d.deadline = t
+	return d.TCPConn.SetWriteDeadline(t)
+}
+
+// TestNoDeadlineAfterAKeyUpdate: the deadline of a key update, which the reader writes, is none of what is written long after it.
+func TestNoDeadlineAfterAKeyUpdate(t *testing.T) {
+	ours, _ := socketPair(t)
+	d := &deadlined{TCPConn: ours.(*net.TCPConn)}
+	u := newUnderTLS(d, time.Minute, func() bool { return false })
+	u.patience(true)
+	if _, err := u.Write([]byte("a key update")); err != nil {
+		t.Fatal(err)
+	}
+	if !d.deadline.IsZero() { // a minute later
+		if err := d.TCPConn.SetWriteDeadline(past()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.hold()
+	if _, err := u.Write([]byte("a reply")); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := u.tryHeld(); !done || err != nil {
+		t.Errorf("done: %v, %v", done, err)
+	}
+}
+
+// TestTryBesideAKeyUpdate: who must not wait does not wait for the reader, which writes a key update to a client that takes nothing.
+func TestTryBesideAKeyUpdate(t *testing.T) {
+	a := newAuthority(t)
+	b := newBed(t, setup{tls: a.load(CertificatesNone)})
+	c := b.secureDial(a.config()).attach2("")
+	c.inSync()
+	conn := b.onlyConn()
+	until(t, "nobody writes", func() bool {
+		conn.out.mu.Lock()
+		defer conn.out.mu.Unlock()
+		return !conn.out.writing
+	})
+	w := conn.out.w.tls
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.under.Write(make([]byte, 30*mib)) // more than both ends of a socket hold
+	}()
+	until(t, "it writes", func() bool {
+		if !w.under.mu.TryLock() {
+			return true
+		}
+		w.under.mu.Unlock()
+		return false
+	})
+	tried := make(chan struct{})
+	go func() {
+		defer close(tried)
+		if sealed, _, err := w.try([][]byte{[]byte("abc")}); sealed || err != nil {
+			t.Errorf("sealed: %v, %v", sealed, err)
+		}
+	}()
+	until(t, "it was tried", func() bool {
+		select {
+		case <-tried:
+			return true
+		default:
+			return false
+		}
+	})
+	conn.nc.Close()
+	<-ended
+}
+
+// TestHeldUnderTLS: what a client does not take at once is kept, in order, before all that comes later, whoever writes it.
+func TestHeldUnderTLS(t *testing.T) {
+	ours, theirs := socketPair(t)
 	u := newUnderTLS(ours, time.Minute, func() bool { return false })
 	u.patience(true)
 	var want []byte
@@ -35,10 +118,9 @@ func TestHeldUnderTLS(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
-	u.hold(true)
+	u.hold()
 	write([]byte("first "))
 	write(bytes.Repeat([]byte("much more than a socket takes "), 1<<20)) // 30 MiB, more than both ends of a socket hold
-	u.hold(false)
 	if done, err := u.tryHeld(); done || err != nil {
 		t.Fatalf("done: %v, %v", done, err)
 	}
