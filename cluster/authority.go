@@ -20,8 +20,10 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 	switch o := op.(type) {
 	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.Rename, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
 		meta.PutGrant, meta.RemoveGrant, meta.SetAccess, meta.SetLength, meta.PutBelow, meta.RemoveBelow, meta.RemoveMoved, meta.DropEntry,
-		meta.Delegate, meta.HandOver, meta.HandOverSum, meta.DropMoved, meta.TakeBack, meta.BeginMove, meta.DropCopy, meta.Stay, meta.RemoveLeft, meta.EndMove,
+		meta.HandOver, meta.HandOverSum, meta.DropMoved, meta.TakeBack, meta.BeginMove, meta.DropCopy, meta.Stay, meta.RemoveLeft, meta.EndMove,
 		meta.SetTimes, meta.Symlink, meta.SetXattr, meta.PutXattrs: // of sector hosts of directories below, whose records the state has
+	case meta.Delegate:
+		return s.permitDelegate(from, o)
 	case meta.AssignGeneration:
 		if !slices.Contains(from.Services, blocktree.ServiceSector) && from.UID != 0 {
 			return denied("only a sector host founds a cluster")
@@ -99,6 +101,20 @@ func sessionOf(op meta.Op) (id meta.SessionID, ok bool) {
 		return o.Session, true
 	}
 	return id, false
+}
+
+// permitDelegate refuses that a directory gets a cluster while another one takes over what is in a directory beneath: the names that it has not taken yet would be nobody's.
+func (s *Service) permitDelegate(from cred.Identity, o meta.Delegate) error {
+	_, is, err := s.group.IsChild(blocktree.Runtime{Path: from.Path, Principal: from.Principal})
+	if err != nil || !is || from.Path.Parent() != o.Dir { // who may not is refused where it is judged, and told of nothing beneath
+		return err
+	}
+	at, err := s.group.OnTheWay(o.Dir)
+	if err == nil && at != "" {
+		err = &blocktree.Error{Op: "cluster", Path: o.Dir.Short(), Kind: blocktree.Busy, Err: fmt.Errorf("the cluster of %s, beneath, is being founded", at.Short()),
+			Hint: fmt.Sprintf("start the nodes in %s, and this one when they answer; if they never will say btnode dir take-back %s", at.Short(), at.Short())}
+	}
+	return err
 }
 
 func denied(why string) error {

@@ -136,3 +136,42 @@ func TestPermitRevoke(t *testing.T) {
 		}
 	}
 }
+
+// TestPermitDelegate: a directory gets no cluster while that of one beneath is being founded, whose names would be nobody's else: they do not go with what is above them.
+func TestPermitDelegate(t *testing.T) {
+	root := blocktree.RootPath(blocktree.PrincipalOf([]byte("root")))
+	runtime := func(name string, dir blocktree.Path, n blocktree.NodeID) blocktree.Runtime {
+		return blocktree.Runtime{Path: dir.Join(name), Principal: blocktree.PrincipalOf([]byte(name)), Node: n, Endpoints: []string{"10.0.0.1:1"}, Services: []string{blocktree.ServiceSector}}
+	}
+	rack := root.Join("rack")
+	sub := rack.Join("sub")
+	first, above, beneath := runtime("first", root, 1), runtime("above", rack, 2), runtime("beneath", sub, 3)
+	group, err := meta.Open(t.Context(), meta.Config{Dir: t.TempDir(), Node: 1, Founders: []blocktree.Runtime{first}, Send: func(blocktree.NodeID, []byte) {}, Clock: stoppedClock{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Close()
+	do := proposer(t, group)
+	do(meta.Found{Dir: root, Generation: 1, Runtimes: []blocktree.Runtime{first}})
+	do(meta.MakeDir{Path: sub, Parents: true, Mode: 0o755})
+	do(meta.PutBelow{Runtime: above})
+	do(meta.PutBelow{Runtime: beneath})
+	s := &Service{group: group, roster: newRoster([]blocktree.Runtime{first})}
+	from := cred.Identity{Principal: above.Principal, Path: above.Path, Services: above.Services}
+	outer := meta.Delegate{Dir: rack, Generation: do(meta.AssignGeneration{Dir: rack, Founder: above.Node}).Generation, Founder: above.Node}
+	inner := meta.Delegate{Dir: sub, Generation: do(meta.AssignGeneration{Dir: sub, Founder: beneath.Node}).Generation, Founder: beneath.Node}
+	if err := s.permit(t.Context(), from, outer); err != nil {
+		t.Error(err)
+	}
+	do(inner)
+	if err := s.permit(t.Context(), from, outer); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+		t.Errorf("while the one beneath is founded: %v", err)
+	}
+	if err := s.permit(t.Context(), from, inner); err != nil { // said again
+		t.Error(err)
+	}
+	do(meta.TakeBack{Dir: sub, Generation: inner.Generation})
+	if err := s.permit(t.Context(), from, outer); err != nil {
+		t.Errorf("taken back: %v", err)
+	}
+}

@@ -121,10 +121,10 @@ func (c *crossing) lastDoubted(all []leg) []leg {
 	return all
 }
 
-// noteLine counts what came of an ask that was passed along a leg, if that is a line, and its target one of those whom the cluster above knows, as far as it knows any. That a relay is agreed to counts as getting there, a dial-back that may never come does
-// not.
+// noteLine counts what was answered to an ask for a relay that was passed along a leg, if that is a line, and its target one of those whom the cluster above knows, as far as it knows any. That a relay is agreed to counts as getting there. Of a
+// dial-back or a hole nothing counts: one may never come about, and who asks behind a firewall of its own is refused both by every node, again and again (wayask.go); nor does what this runtime or the asker is at fault for itself.
 func (c *crossing) noteLine(p *passed, l leg, err error) {
-	if !l.down || l.lateral || err == nil && p.ask.Mode != bttp.AskRelay {
+	if !l.down || l.lateral || p.ask.Mode != bttp.AskRelay {
 		return
 	}
 	target := cred.Identity{Path: p.ask.Path, Principal: p.ask.Target, Services: []string{blocktree.ServiceSector}}

@@ -62,6 +62,20 @@ func TestDeadBehindALine(t *testing.T) {
 	})
 }
 
+// TestRelayedBehindALine: Y3. A client behind a firewall of its own, which has relays and asks for dial-backs to it in vain for as long as it has them, costs whoever has the line nothing.
+func TestRelayedBehindALine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newWayBed(t)
+		root := b.cluster("/", 3)
+		child := b.cluster("/lab", 3, root...)
+		b.net.Wall(addrs(child)...)
+		b.await("an uplink", 20*time.Second, func() bool { return slices.Equal(uplinkHolders(child), []string{"n1"}) })
+		b.net.Wall(b.dials("/client", child, root[2]))
+		b.awaitWays(child, 20*time.Second, bttp.Relayed, bttp.Relayed, bttp.Relayed)
+		b.stays(child, "n1", 5*time.Minute)
+	})
+}
+
 // TestLineDoubts: Y3. For how many targets, for how long, and of how many members.
 func TestLineDoubts(t *testing.T) {
 	var d lineDoubts

@@ -124,7 +124,7 @@ func (s *Service) disowned(sb *meta.Superblock, d *meta.Delegation) error {
 		Hint: "this store is not the one that founded the cluster: put that back, or give the node another one (btnode node replace)"}
 	if d == nil {
 		err.Err, err.Hint = errors.New("the directory was taken back from the cluster of this store, which is of no use any more"),
-			"move the store's directory away, and add the node with another store: btnode node add "+s.cfg.Path.Short()+" draws its id"
+			"if the directory above has what was in it (btnode ls "+sb.Dir.Short()+"), move the store's directory away, and add the node with another store: btnode node add "+s.cfg.Path.Short()+" draws its id; else one node above lies: keep the store, and start the node again"
 	}
 	s.fail(err)
 	return err

@@ -244,17 +244,12 @@ func (c *crossing) legs(p *passed) (all []leg) {
 
 // along is pass, for as long as the leg is worth.
 func (c *crossing) along(ctx context.Context, p *passed, l leg) ([]byte, error) {
-	gone := ctx
 	if c.doubts(l) {
 		short, cancel := context.WithTimeout(ctx, lineDoubtedWait)
 		defer cancel()
 		ctx = short
 	}
-	answer, err := c.pass(ctx, p, l)
-	if !errors.Is(gone.Err(), context.Canceled) { // this runtime stops
-		c.noteLine(p, l, err)
-	}
-	return answer, err
+	return c.pass(ctx, p, l)
 }
 
 // pass gives an ask to the next runtime, and for a relay joins the two legs.
@@ -275,6 +270,9 @@ func (c *crossing) pass(ctx context.Context, p *passed, l leg) (answer []byte, e
 		h.mirror = c.mirror()
 	}
 	r, err := l.conn.CallWait(ctx, codeWay, h.encode(), p.body)
+	if !errors.Is(ctx.Err(), context.Canceled) { // else this runtime stops
+		c.noteLine(p, l, err)
+	}
 	answer = bytes.Clone(r.Header[:min(len(r.Header), mirrorBytesMax)])
 	r.Release()
 	if err == nil && legs != nil {

@@ -5,6 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
 
 	"blocktree"
 
@@ -12,8 +16,9 @@ import (
 )
 
 const (
-	optStartTLS    = uint32(5)
-	errTypeTLSReqd = uint32(1<<31 | 5)
+	optStartTLS       = uint32(5)
+	errTypeTLSReqd    = uint32(1<<31 | 5)
+	tlsRecordBytesMax = 16 << 10 // of plain text
 )
 
 // errInjected ends a connection on which somebody spoke behind STARTTLS in the clear.
@@ -58,7 +63,7 @@ func (n *negotiation) startTLS(data []byte) error {
 
 // handshake makes the connection a TLS one. The deadline of the negotiation holds for it.
 func (c *conn) handshake() error {
-	under := newUnderTLS(c.nc, c.s.stallTimeout, c.harmful)
+	under := &underTLS{Conn: c.nc, stall: c.s.stallTimeout, harmful: c.harmful}
 	t := tls.Server(under, c.tls.current.Load())
 	if err := t.Handshake(); err != nil {
 		if k := c.s.handshakesFailed.Add(1); k&(k-1) == 0 { // the first, then ever more rarely: anybody can cause them
@@ -89,6 +94,118 @@ func (c *conn) endTLS() {
 		c.secured.under.patience(false)
 		_ = c.secured.conn.CloseWrite() // it may be gone; it has a deadline of its own
 	}
+}
+
+// underTLS is the socket beneath a TLS connection. A TLS connection is of no use after a write that timed out, so who is slow
+// is judged here: a write goes on after a timeout, unless the client took less than its share (stallShare) while others wait for
+// memory. Reads may time out and go on.
+type underTLS struct {
+	net.Conn
+	stall   time.Duration
+	harmful func() bool
+
+	mu      sync.Mutex // held during a write: a key update is written by the reader
+	patient bool       // transmission has begun: there is no other deadline
+	batch   bool       // begin was called: the deadline is set
+	share   int
+	wrote   int // since the deadline was set
+}
+
+// patience says whether the deadlines of writes are those of this type, or the caller's.
+func (u *underTLS) patience(patient bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.patient = patient
+}
+
+// begin is called before a batch of bytes is written, end after it.
+func (u *underTLS) begin(bytes int) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.batch, u.share = true, stallShare(bytes)
+	return u.renew()
+}
+
+func (u *underTLS) end() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.batch = false
+	return u.Conn.SetWriteDeadline(time.Time{})
+}
+
+// renew sets the next deadline. u.mu is held.
+func (u *underTLS) renew() error {
+	u.wrote = 0
+	return u.Conn.SetWriteDeadline(time.Now().Add(u.stall))
+}
+
+// Write writes all of b, or fails for good.
+func (u *underTLS) Write(b []byte) (done int, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.patient && !u.batch {
+		u.share = 1
+		if err := u.renew(); err != nil {
+			return 0, err
+		}
+	}
+	for {
+		n, err := u.Conn.Write(b[done:])
+		done += n
+		u.wrote += n
+		if err == nil || !u.patient || !errors.Is(err, os.ErrDeadlineExceeded) || u.wrote < u.share && u.harmful() {
+			return done, err
+		}
+		if err := u.renew(); err != nil {
+			return done, err
+		}
+	}
+}
+
+// recordWriter puts what is small together, because every write to a TLS connection is a record and a system call. It belongs to the
+// outbox's writer.
+type recordWriter struct {
+	*secured
+	record []byte // has room for one
+}
+
+// write writes the slices, one after the other.
+func (w *recordWriter) write(slices [][]byte) error {
+	total := 0
+	for _, b := range slices {
+		total += len(b)
+	}
+	if err := w.under.begin(total); err != nil {
+		return err
+	}
+	w.record = w.record[:0]
+	for _, b := range slices {
+		if len(w.record)+len(b) > tlsRecordBytesMax {
+			if err := w.flush(); err != nil {
+				return err
+			}
+		}
+		if len(b) > tlsRecordBytesMax {
+			if _, err := w.conn.Write(b); err != nil {
+				return err
+			}
+			continue
+		}
+		w.record = append(w.record, b...)
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return w.under.end()
+}
+
+func (w *recordWriter) flush() error {
+	if len(w.record) == 0 {
+		return nil
+	}
+	_, err := w.conn.Write(w.record)
+	w.record = w.record[:0]
+	return err
 }
 
 // describe says how a connection is secured, for people.

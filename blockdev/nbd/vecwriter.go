@@ -48,7 +48,7 @@ func (w *vecWriter) init(nc net.Conn) {
 	w.step = w.writeSome
 }
 
-// secure makes it write to TLS from now on.
+// secure makes it write to TLS from now on, which waits, always.
 func (w *vecWriter) secure(s *secured) {
 	w.raw, w.tls = nil, &recordWriter{secured: s, record: make([]byte, 0, tlsRecordBytesMax)}
 }
@@ -75,13 +75,6 @@ func (w *vecWriter) add(b []byte) {
 
 // try writes what the socket takes at once and reports whether that was everything.
 func (w *vecWriter) try() (done bool, err error) {
-	if w.tls != nil && len(w.left) > 0 {
-		sealed, done, err := w.tls.try(w.left)
-		if sealed {
-			err = w.drop(err)
-		}
-		return done, err
-	}
 	if w.raw == nil || len(w.left) == 0 {
 		return len(w.left) == 0, nil
 	}

@@ -99,3 +99,26 @@ func (s *state) takeBack(o TakeBack) Result {
 	s.changes.Rights = true
 	return Result{Inode: i}
 }
+
+// OnTheWay is a directory below dir that has, or is to have, a cluster of its own which takes its entries from here and may not have them all: "" if there is none. Who hands dir over meanwhile loses them, as they do not go with it. Closed, IO.
+func (g *Group) OnTheWay(dir blocktree.Path) (at blocktree.Path, err error) {
+	err = g.view("meta.OnTheWay", func(s *state) error {
+		at = s.onTheWay(dir)
+		return nil
+	})
+	return at, err
+}
+
+func (s *state) onTheWay(dir blocktree.Path) blocktree.Path {
+	for _, r := range s.allBelow() { // whoever has a cluster has a record
+		at := r.Path.Parent()
+		if at == dir || !at.Within(dir) {
+			continue
+		}
+		i, bad := s.stat(at)
+		if bad.Kind == blocktree.Other && i.Delegation != nil && (!i.Delegation.HandedOver || s.whole(i.ID.Inode, i.Delegation.Generation)) {
+			return at
+		}
+	}
+	return ""
+}

@@ -71,7 +71,7 @@ func TestTakenBack(t *testing.T) {
 		child.Start(0)
 		select {
 		case err := <-child.Fatal(0):
-			if blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(blocktree.HintOf(err), "btnode node add /rack1/") {
+			if blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(blocktree.HintOf(err), "btnode node add /rack1/") || !strings.Contains(blocktree.HintOf(err), "btnode ls /rack1") {
 				t.Errorf("the old store: %v, %q", err, blocktree.HintOf(err))
 			}
 		case <-time.After(time.Minute):
