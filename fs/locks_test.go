@@ -149,7 +149,7 @@ func TestLocksOfAConnection(t *testing.T) {
 	last := &files[2]
 	wantKind(t, "one more", lock(last, mine, 1<<20), blocktree.NoSpace)
 	wantKind(t, "another's", lock(last, others, 1<<20), 0)
-	wantKind(t, "a wait more", last.lock(heldLock{from: 1 << 20, to: 1<<20 + 1, exclusive: true, owner: lockOwner{conn: conn, handle: mine}, by: mine}, 0, true, nil), blocktree.NoSpace)
+	wantKind(t, "a wait more", last.lock(heldLock{from: 1 << 20, to: 1<<20 + 1, exclusive: true, owner: lockOwner{conn: conn, handle: mine}, by: mine}, 0, true, func([]byte, error) {}), blocktree.NoSpace)
 	files[0].drop(mine, nil)
 	wantKind(t, "after some were given back", lock(last, mine, 1<<20), 0)
 	files[1].drop(mine, nil)
