@@ -201,9 +201,11 @@ const (
 	FSGrowTreeBytesMax = 16 << 20
 
 	// FSLocksPerFileMax bounds the ranges that are locked of one file, which each lock looks at; FSLockWaitsPerFileMax who waits for one. FSLockWaitMax is how long a service waits before the client is to ask again: no longer than a client that is gone is of interest.
-	FSLocksPerFileMax     = 4096
-	FSLockWaitsPerFileMax = 256
-	FSLockWaitMax         = 10 * time.Second
+	// FSLocksPerConnectionMax bounds both of one connection, of all its files: 64 bytes each, and a request that waits; who may read many files could have the service hold gigabytes else.
+	FSLocksPerFileMax       = 4096
+	FSLockWaitsPerFileMax   = 256
+	FSLocksPerConnectionMax = 2 * FSLocksPerFileMax
+	FSLockWaitMax           = 10 * time.Second
 
 	// FSTransferBytesMax is the most bytes of one read or write of the filesystem service. FSInFlightBytesMax bounds what such requests hold at a time,
 	// FSAnonymousBytesMax what those of anonymous callers have of it: eight of the longest. Of one connection so much that all that a principal may have

@@ -43,7 +43,10 @@ type File interface {
 type Sizer interface{ SizeBytes() uint64 }
 
 // WriteForgetter is an optional ability of a File: to leave the time of the file alone that somebody sets, as far as it was written to before (docs/design/0058).
-type WriteForgetter interface{ ForgetWrites() }
+type WriteForgetter interface {
+	// ForgetWrites has none of these writes noted after it returned: a note that is on its way is waited for (Unavailable, where ctx ends before). again takes it back, for who could not set the time.
+	ForgetWrites(ctx context.Context) (again func(), err error)
+}
 
 // Shrinker is an optional ability of a File: to be made smaller while it is open, as somebody else asks for (docs/design/0047). FollowShrink has do called, once at a time, with the size in
 // bytes that is asked for, again while it fails and is still asked for, until stop, which ends a call and waits for it. do comes to Shrink: from then on the file ends there for whoever asks it; what lies behind is zeros, should

@@ -29,8 +29,22 @@ func (h *Handle) Wrote() {
 	}
 }
 
-// ForgetWrites has no note made of the writes until now: somebody has said another time.
-func (h *Handle) ForgetWrites() { h.touch.at.Store(0) }
+// forgetPause lies between two looks whether a note has ended.
+const forgetPause = 5 * time.Millisecond
+
+// ForgetWrites has no note made of the writes until now, for somebody who says another time: one that is on its way would come after that, and is waited for. What it returns takes it back. Unavailable: ctx has ended before.
+func (h *Handle) ForgetWrites(ctx context.Context) (again func(), err error) {
+	for !h.touch.busy.CompareAndSwap(false, true) {
+		select {
+		case <-ctx.Done():
+			return nil, blocktree.E("cluster", blocktree.Unavailable, ctx.Err())
+		case <-time.After(forgetPause):
+		}
+	}
+	at := h.touch.at.Swap(0)
+	h.touch.busy.Store(false)
+	return func() { h.touch.at.CompareAndSwap(0, at) }, nil
+}
 
 // NoteWrites begins to note the last write, if none was noted for as long as lies between two. It does not wait for that.
 func (h *Handle) NoteWrites() { h.noteWrites(h.touch.noted.Load()) }

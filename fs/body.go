@@ -230,14 +230,22 @@ func (b *body) setEnd(ctx context.Context, end uint64) error {
 	return nil
 }
 
-// flush has what was written outlast everything, and then the cluster know where it ends. A failure stays: nobody can tell whose writes are lost.
+// untold reports whether the cluster does not know yet where the file ends.
+func (b *body) untold() bool {
+	return b.ender != nil && !b.follows.Load() && b.ends.Load() != b.told
+}
+
+// flush has what was written outlast everything, and then the cluster know where it ends. A failure stays: nobody can tell whose writes are lost. That whoever asked waits no more is none: the file was not told of any, and the next flush
+// is of all that was written.
 func (b *body) flush(ctx context.Context) error {
 	if err := b.file.Flush(ctx); err != nil {
-		b.stuck = err
-		b.over.Store(true)
+		if ctx.Err() == nil {
+			b.stuck = err
+			b.over.Store(true)
+		}
 		return err
 	}
-	if b.ender == nil || b.follows.Load() || b.ends.Load() == b.told {
+	if !b.untold() {
 		return nil
 	}
 	return b.setEnd(ctx, b.ends.Load())
@@ -293,6 +301,27 @@ func (b *body) lengthen(ctx context.Context, to uint64) error {
 	return b.flush(ctx)
 }
 
+// timed has somebody say which time the file is of: what was written until then is noted before that, as where it ends is, or not at all.
+func (b *body) timed(ctx context.Context, say func() error) error {
+	if b.untold() {
+		if err := b.flush(ctx); err != nil {
+			return err
+		}
+	}
+	f, ok := b.file.(blocktree.WriteForgetter)
+	if !ok {
+		return say()
+	}
+	again, err := f.ForgetWrites(ctx)
+	if err != nil {
+		return err
+	}
+	if err = say(); err != nil {
+		again()
+	}
+	return err
+}
+
 // add writes p at the end, and returns where that was.
 func (b *body) add(ctx context.Context, p []byte) (off uint64, err error) {
 	off = b.end()
@@ -303,7 +332,7 @@ func (b *body) add(ctx context.Context, p []byte) (off uint64, err error) {
 func (b *body) close(ctx context.Context, why error) (err error) {
 	b.turn <- struct{}{} // whoever has the turn ends with its own context
 	defer b.leave()
-	if b.stuck == nil && b.ender != nil && !b.follows.Load() && b.ends.Load() != b.told && !b.over.Load() {
+	if b.stuck == nil && b.untold() && !b.over.Load() {
 		err = b.flush(ctx)
 	}
 	if b.stuck == nil {

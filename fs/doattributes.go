@@ -5,20 +5,28 @@ import (
 	"errors"
 
 	"blocktree"
+	"blocktree/crypto/cred"
 )
+
+// setTimes sets when something was last modified: what was written through this service until then does not say another time later.
+func (s *Service) setTimes(ctx context.Context, caller cred.Identity, r *attrRequest) error {
+	found, err := s.look(ctx, caller, r.path, 0)
+	if err != nil {
+		return err
+	}
+	say := func() error { return s.cluster.SetTimes(ctx, caller, r.path, r.time) }
+	b := s.sharing.written(found.Inode.ID)
+	if b == nil || !found.Rights.Has(Admin) && (r.time != TimeNow || !found.Rights.Has(Write)) { // then the cluster refuses it, and what was written is noted
+		return say()
+	}
+	return b.do(ctx, func() error { return b.timed(ctx, say) })
+}
 
 // doAttribute does what is asked of the attributes of what a path names, in the caller's name.
 func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *attrRequest) ([]byte, error) {
 	switch code {
 	case codeSetTimes:
-		found, err := s.look(ctx, o.caller(), r.path, 0)
-		if err != nil {
-			return nil, err
-		}
-		if found.Rights&(Write|Admin) != 0 { // else it comes to nothing
-			s.sharing.forget(found.Inode.ID)
-		}
-		return nil, s.cluster.SetTimes(ctx, o.caller(), r.path, r.time)
+		return nil, s.setTimes(ctx, o.caller(), r)
 	case codeSymlink:
 		if len(r.value) > blocktree.LinkBytesMax {
 			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.TooLarge, Err: errors.New("the target is longer than a path")}

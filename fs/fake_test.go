@@ -54,6 +54,7 @@ type fakeNode struct {
 	ends   bool                          // its end moves
 	ending func(was, bytes uint64) error // what comes of moving it, nil: it is moved
 	hook   func(context.Context, memfile.Call) error
+	forgot int // how often its writes were forgotten, less how often that was taken back
 }
 
 func newFake() *fake { return &fake{nodes: map[blocktree.Path]*fakeNode{}} }
@@ -260,6 +261,16 @@ func (f *fakeFile) LossNumber(context.Context) (uint64, error) { return f.n.loss
 
 func (f *fakeFile) WritesZeros() bool { return f.n.zeros }
 
+func (f *fakeFile) ForgetWrites(context.Context) (again func(), err error) {
+	forgets := func(n int) {
+		f.c.mu.Lock()
+		defer f.c.mu.Unlock()
+		f.n.forgot += n
+	}
+	forgets(1)
+	return func() { forgets(-1) }, nil
+}
+
 func (f *fakeFile) Close() error {
 	f.once.Do(func() {
 		f.c.opened.Add(-1)
@@ -395,7 +406,7 @@ func (c *fake) moving(name string, callers ...cred.Identity) blocktree.Path {
 func (c *fake) SetTimes(_ context.Context, caller cred.Identity, path blocktree.Path, modified int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n := c.nodes[path]; n != nil {
+	if n := c.nodes[path]; n != nil && (n.rights[caller.Principal].Has(Admin) || modified == TimeNow) {
 		n.inode.Modified = modified
 		return nil
 	}

@@ -24,6 +24,9 @@ type lockOwner struct {
 	handle *openFile // nil where there is a number
 }
 
+// counts notes how many more ranges and waits the connection has.
+func (o lockOwner) counts(n int) { o.conn.locks.Add(int64(n)) }
+
 // heldLock is a range that an owner has as one kind; what it has does not overlap.
 type heldLock struct {
 	from, to  uint64
@@ -54,6 +57,9 @@ func (x *locks) against(want *heldLock) *heldLock {
 
 // cut takes a range from what an owner has.
 func (x *locks) cut(o lockOwner, from, to uint64) {
+	if !slices.ContainsFunc(x.held, func(h heldLock) bool { return h.owner == o && h.touches(from, to) }) {
+		return
+	}
 	var left []heldLock
 	for _, h := range x.held {
 		if h.owner != o || !h.touches(from, to) {
@@ -72,8 +78,15 @@ func (x *locks) cut(o lockOwner, from, to uint64) {
 	x.held = left
 }
 
+// full reports whether a lock more, which may split one of its owner's, or a wait, is too many: on the file, or of the connection.
+func (x *locks) full(o lockOwner) bool {
+	return len(x.held)+2 > blocktree.FSLocksPerFileMax || o.conn.locks.Load()+2 > blocktree.FSLocksPerConnectionMax
+}
+
 // put gives an owner a lock in place of what it has there, and makes one of what lies side by side.
 func (x *locks) put(l heldLock) {
+	before := len(x.held)
+	defer func() { l.owner.counts(len(x.held) - before) }()
 	x.cut(l.owner, l.from, l.to)
 	x.held = slices.DeleteFunc(x.held, func(h heldLock) bool {
 		if h.owner != l.owner || h.by != l.by || h.exclusive != l.exclusive || h.to != l.from && h.from != l.to {
@@ -90,8 +103,8 @@ func (x *locks) lock(want heldLock, id uint64, wait bool, done func([]byte, erro
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.against(&want) == nil {
-		if len(x.held)+2 > blocktree.FSLocksPerFileMax { // it may split one of its owner's
-			return &blocktree.Error{Op: "lock", Kind: blocktree.NoSpace, Err: errors.New("too many locks on this file"), Hint: "unlock some"}
+		if x.full(want.owner) {
+			return tooMany("lock")
 		}
 		x.put(want)
 		x.grant() // it may be less than its owner had
@@ -102,13 +115,20 @@ func (x *locks) lock(want heldLock, id uint64, wait bool, done func([]byte, erro
 		return &blocktree.Error{Op: "lock", Kind: blocktree.Busy, Err: errors.New("somebody else has it locked"), Hint: "wait for it, or try again"}
 	case len(x.waits) >= blocktree.FSLockWaitsPerFileMax:
 		return busy("too many wait for locks on this file")
+	case x.full(want.owner):
+		return tooMany("lock")
 	}
 	w := &lockWait{want: want, id: id, done: done}
 	w.timer = time.AfterFunc(blocktree.FSLockWaitMax, func() {
 		x.end(func(other *lockWait) bool { return other == w }, busy("somebody else has it locked"))
 	})
 	x.waits = append(x.waits, w)
+	want.owner.counts(1)
 	return errLater
+}
+
+func tooMany(op string) error {
+	return &blocktree.Error{Op: op, Kind: blocktree.NoSpace, Err: errors.New("too many locks on this file, or of this connection"), Hint: "unlock some, whole ranges first"}
 }
 
 // errLater says that a message is answered by somebody else, later.
@@ -117,7 +137,8 @@ var errLater = errors.New("later")
 // grant gives those who wait what nobody is in the way of any more, in the order in which they came.
 func (x *locks) grant() {
 	x.waits = slices.DeleteFunc(x.waits, func(w *lockWait) bool {
-		if len(x.held)+2 > blocktree.FSLocksPerFileMax || x.against(&w.want) != nil {
+		if w.want.owner.counts(-1); x.full(w.want.owner) || x.against(&w.want) != nil {
+			w.want.owner.counts(1)
 			return false
 		}
 		w.timer.Stop()
@@ -132,10 +153,11 @@ func (x *locks) unlock(o lockOwner, from, to uint64) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	was := x.held
-	if x.cut(o, from, to); len(x.held) > max(len(was), blocktree.FSLocksPerFileMax) {
+	if x.cut(o, from, to); len(x.held) > len(was) && (len(x.held) > blocktree.FSLocksPerFileMax || o.conn.locks.Load() >= blocktree.FSLocksPerConnectionMax) {
 		x.held = was
-		return &blocktree.Error{Op: "unlock", Kind: blocktree.NoSpace, Err: errors.New("too many locks on this file"), Hint: "unlock the whole range"}
+		return tooMany("unlock")
 	}
+	o.counts(len(x.held) - len(was))
 	x.grant()
 	return nil
 }
@@ -149,6 +171,7 @@ func (x *locks) end(which func(*lockWait) bool, why error) {
 			return false
 		}
 		w.timer.Stop()
+		w.want.owner.counts(-1)
 		w.done(nil, why)
 		return true
 	})
@@ -159,7 +182,13 @@ func (x *locks) drop(by *openFile, why error) {
 	x.end(func(w *lockWait) bool { return w.want.by == by }, why)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.held = slices.DeleteFunc(x.held, func(h heldLock) bool { return h.by == by })
+	x.held = slices.DeleteFunc(x.held, func(h heldLock) bool {
+		if h.by != by {
+			return false
+		}
+		h.owner.counts(-1)
+		return true
+	})
 	x.grant()
 }
 

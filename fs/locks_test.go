@@ -16,11 +16,12 @@ func TestLocksAgainstBytes(t *testing.T) {
 		r := newRandom(seed)
 		var x locks
 		var model [owners][size]int // 1 shared, 2 exclusive
-		by := new(openFile)
+		conn := new(owner)
+		by := &openFile{owner: conn}
 		for step := range 500 {
 			who, from := r.IntN(owners), r.IntN(size)
 			to, kind := from+1+r.IntN(size-from), r.IntN(3)
-			o := lockOwner{number: uint64(who + 1)}
+			o := lockOwner{conn: conn, number: uint64(who + 1)}
 			free := true
 			for b := from; b < to; b++ {
 				for other := range owners {
@@ -55,13 +56,13 @@ func TestLocksAgainstBytes(t *testing.T) {
 					}
 				}
 			}
-			if got != model || len(x.held) > owners*size/2 {
-				t.Fatalf("seed %d step %d: %d ranges, or other bytes", seed, step, len(x.held))
+			if got != model || len(x.held) > owners*size/2 || len(x.held) != int(conn.locks.Load()) {
+				t.Fatalf("seed %d step %d: %d ranges, %d counted, or other bytes", seed, step, len(x.held), conn.locks.Load())
 			}
 		}
 		x.drop(by, nil)
-		if len(x.held) != 0 {
-			t.Errorf("%d ranges are left", len(x.held))
+		if len(x.held) != 0 || conn.locks.Load() != 0 {
+			t.Errorf("%d ranges are left, %d counted", len(x.held), conn.locks.Load())
 		}
 	}
 }
@@ -122,7 +123,39 @@ func TestLocksEndWithTheirHandle(t *testing.T) {
 			if n := len(second.shared.locks.held) + len(second.shared.locks.waits); n != 0 {
 				t.Errorf("%s: %d locks and waits are left", name, n)
 			}
+			if n := o.locks.Load() + first.owner.locks.Load(); n != 0 {
+				t.Errorf("%s: %d locks and waits are counted", name, n)
+			}
 		})
+	}
+}
+
+// TestLocksOfAConnection: what a connection has locked is bounded over all its files, and does not bound others; what it gives back counts no more.
+func TestLocksOfAConnection(t *testing.T) {
+	conn, other := new(owner), new(owner)
+	mine, others := &openFile{owner: conn}, &openFile{owner: other}
+	lock := func(x *locks, by *openFile, at uint64) error {
+		return x.lock(heldLock{from: at, to: at + 1, owner: lockOwner{conn: by.owner, handle: by}, by: by}, 0, false, nil)
+	}
+	files, taken := make([]locks, 3), 0
+	for n := range files {
+		for at := uint64(0); taken < blocktree.FSLocksPerConnectionMax && lock(&files[n], mine, 2*at) == nil; at++ {
+			taken++
+		}
+	}
+	if taken < blocktree.FSLocksPerConnectionMax-2 || taken > blocktree.FSLocksPerConnectionMax {
+		t.Fatalf("%d locks", taken)
+	}
+	last := &files[2]
+	wantKind(t, "one more", lock(last, mine, 1<<20), blocktree.NoSpace)
+	wantKind(t, "another's", lock(last, others, 1<<20), 0)
+	wantKind(t, "a wait more", last.lock(heldLock{from: 1 << 20, to: 1<<20 + 1, exclusive: true, owner: lockOwner{conn: conn, handle: mine}, by: mine}, 0, true, func([]byte, error) {}), blocktree.NoSpace)
+	files[0].drop(mine, nil)
+	wantKind(t, "after some were given back", lock(last, mine, 1<<20), 0)
+	files[1].drop(mine, nil)
+	last.drop(mine, nil)
+	if n := conn.locks.Load(); n != 0 || other.locks.Load() != 1 {
+		t.Errorf("%d are counted, and %d of the other", n, other.locks.Load())
 	}
 }
 

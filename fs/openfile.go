@@ -137,6 +137,9 @@ func (a *openFile) do(m *message) ([]byte, error) {
 func (a *openFile) change(ctx context.Context, m *message) (reply []byte, err error) {
 	b := a.body
 	err = b.do(ctx, func() error {
+		if err := a.judge(ctx); err != nil { // the turn may have been long in coming
+			return err
+		}
 		switch m.code {
 		case codeWrite:
 			return b.write(ctx, m.data, m.off)
@@ -161,7 +164,7 @@ func (a *openFile) change(ctx context.Context, m *message) (reply []byte, err er
 // stat describes the file as it is known here.
 func (a *openFile) stat() []byte {
 	info := a.info
-	if b := a.shared.body.Load(); b != nil {
+	if b := a.shared.writing(); b != nil {
 		b.describe(&info)
 	}
 	return encodeInfo(&info)
@@ -224,7 +227,7 @@ func (a *openFile) read(ctx context.Context, m *message) ([]byte, error) {
 
 // view is a file that is open to read up to its end: that which its writers at this service know, if there are some.
 func (a *openFile) view(ctx context.Context) (view, error) {
-	b := a.shared.body.Load()
+	b := a.shared.writing()
 	if b == nil || b.ender == nil {
 		return view{a.file, &a.info}, nil
 	}

@@ -52,7 +52,7 @@ func (s *Service) take(ctx context.Context, a *openFile) (info Info, err error) 
 	a.ctx, a.cancel = context.WithCancel(s.ctx)
 	a.used = time.Now()
 	info = a.info // which is the actor's from then on
-	if b := a.shared.body.Load(); b != nil {
+	if b := a.shared.writing(); b != nil {
 		b.describe(&info)
 	}
 	if err = a.owner.add(a); err == nil {

@@ -21,6 +21,7 @@ type owner struct {
 	filesMax  int
 	bytesMax  int64
 	bytes     atomic.Int64  // that reads and writes in flight hold
+	locks     atomic.Int64  // ranges that it has locked, and waits for others
 	paths     chan struct{} // a token per request about a path
 	rate      bucket        // of an anonymous caller
 

@@ -96,10 +96,7 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 	case codeRename:
 		return nil, s.cluster.Rename(ctx, o.caller(), r.path, r.to, r.flags&flagKeep != 0)
 	case codeResize:
-		if _, err := s.look(ctx, o.caller(), r.path, Write); err != nil {
-			return nil, err
-		}
-		return nil, s.cluster.Resize(ctx, o.caller(), r.path, r.sizeBytes)
+		return nil, s.resize(ctx, o.caller(), r)
 	case codeLength:
 		return nil, s.setLength(ctx, o.caller(), r)
 	case codeTruncate:

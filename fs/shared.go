@@ -55,23 +55,22 @@ func (t *sharing) leave(x *shared) {
 	}
 }
 
-// written returns what is written of a file, nil where nobody here has it open for writing.
-func (t *sharing) written(id blocktree.FileID) *body {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if x := t.files[id]; x != nil {
-		return x.body.Load()
+// writing is the body, nil while there is none, and where it can do nothing any more: the cluster knows better then than who has it open still.
+func (x *shared) writing() *body {
+	if b := x.body.Load(); b != nil && !b.over.Load() {
+		return b
 	}
 	return nil
 }
 
-// forget has no time noted of what was written to a file until now: somebody says what time it is of.
-func (t *sharing) forget(id blocktree.FileID) {
-	if b := t.written(id); b != nil {
-		if f, ok := b.file.(blocktree.WriteForgetter); ok {
-			f.ForgetWrites()
-		}
+// written returns what is written of a file, nil where nobody here writes it.
+func (t *sharing) written(id blocktree.FileID) *body {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if x := t.files[id]; x != nil {
+		return x.writing()
 	}
+	return nil
 }
 
 // seen has a description say what the writers of this service know better than the cluster.
@@ -93,18 +92,29 @@ func (b *body) describe(info *Info) {
 	info.Length = min(b.end(), info.SizeBytes)
 }
 
-// write returns the body, opened if it is not, for one more writer.
-func (x *shared) write(ctx context.Context, open func(context.Context) (*body, error)) (*body, error) {
+// enter has nobody else open or close the body until leave.
+func (x *shared) enter(ctx context.Context) error {
 	select {
 	case x.opening <- struct{}{}:
-		defer func() { <-x.opening }()
+		return nil
 	case <-ctx.Done():
-		return nil, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+		return blocktree.E("fs", blocktree.Unavailable, ctx.Err())
 	}
+}
+
+func (x *shared) leave() { <-x.opening }
+
+// write returns the body, opened if it is not, for one more writer.
+func (x *shared) write(ctx context.Context, open func(context.Context) (*body, error)) (*body, error) {
+	if err := x.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer x.leave()
 	b := x.body.Load()
 	if b != nil && b.over.Load() { // those who have it are told why; its lease is wanted
 		_ = b.close(ctx, errAnew) // what it says they have been told, or will be
 		x.body.Store(nil)
+		x.news.Add(1)
 		b = nil
 	}
 	if b == nil {
@@ -125,7 +135,7 @@ var errAnew = &blocktree.Error{Op: "fs", Kind: blocktree.Closed, Err: errors.New
 // done is for one writer less. The last one closes the body: the cluster knows then where the file ends, and others may write it.
 func (s *Service) done(x *shared, b *body) (err error) {
 	x.opening <- struct{}{} // whoever has it is bounded by its context
-	defer func() { <-x.opening }()
+	defer x.leave()
 	if x.body.Load() != b { // it was opened anew
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"blocktree"
 	"blocktree/crypto/cred"
@@ -13,7 +14,9 @@ import (
 
 // truncate has the file at a path end at a byte, as who has it open for writing does, or else under a lease for as long as that takes.
 func (s *Service) truncate(ctx context.Context, o *owner, r *pathRequest) error {
-	found, err := s.look(ctx, o.caller(), r.path, Write|Lease)
+	const want = Write | Lease
+	asked := s.asks()
+	found, err := s.look(ctx, o.caller(), r.path, want)
 	if err != nil {
 		return err
 	}
@@ -21,6 +24,8 @@ func (s *Service) truncate(ctx context.Context, o *owner, r *pathRequest) error 
 	switch {
 	case info.Dir:
 		return &blocktree.Error{Op: "truncate", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is a directory"), Hint: "files have ends"}
+	case info.Link:
+		return &blocktree.Error{Op: "truncate", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is a symbolic link"), Hint: "truncate what it names"}
 	case !info.Encrypted && r.flags&flagPlain == 0: // as to open it to write
 		return notEncrypted("truncate", r.path)
 	}
@@ -30,10 +35,33 @@ func (s *Service) truncate(ctx context.Context, o *owner, r *pathRequest) error 
 	if err != nil {
 		return err
 	}
-	err = b.do(ctx, func() error { return b.truncate(ctx, r.sizeBytes) })
+	err = b.do(ctx, func() error {
+		if err := s.still(ctx, asked, o.caller(), r.path, info.ID, want); err != nil {
+			return err
+		}
+		return b.truncate(ctx, r.sizeBytes)
+	})
 	if e := s.done(x, b); err == nil {
 		err = e
 	}
+	return err
+}
+
+// asking is when the cluster was asked about a caller.
+type asking struct {
+	number uint64 // the rights number that it was asked under, or an older one
+	at     time.Time
+}
+
+// asks notes that the cluster is asked now.
+func (s *Service) asks() asking { return asking{s.cluster.RightsNumber(), time.Now()} }
+
+// still asks again whether a caller may do something to a file, where it was asked too long ago, or somebody's right has gone since: a turn may be long in coming.
+func (s *Service) still(ctx context.Context, asked asking, caller cred.Identity, path blocktree.Path, id blocktree.FileID, want Rights) error {
+	if s.cluster.RightsNumber() == asked.number && time.Since(asked.at) < blocktree.FSJudgeEvery {
+		return nil
+	}
+	_, err := s.lookFile(ctx, caller, id, path, want)
 	return err
 }
 
@@ -42,8 +70,30 @@ func notEncrypted(op string, path blocktree.Path) error {
 	return &blocktree.Error{Op: op, Path: path.Short(), Kind: blocktree.Permission, Err: errors.New("the file is not encrypted"), Hint: "say that it is meant to be plain"}
 }
 
+// resize gives the file at a path another size. To be made smaller it must not be open for writing, here as elsewhere: the lease that takes is this service's already, and would be taken from those who write.
+func (s *Service) resize(ctx context.Context, caller cred.Identity, r *pathRequest) error {
+	found, err := s.look(ctx, caller, r.path, Write)
+	if err != nil {
+		return err
+	}
+	if r.sizeBytes >= found.Inode.SizeBytes {
+		return s.cluster.Resize(ctx, caller, r.path, r.sizeBytes)
+	}
+	x := s.sharing.enter(found.Inode.ID)
+	defer s.sharing.leave(x)
+	if err := x.enter(ctx); err != nil { // nobody opens it meanwhile
+		return err
+	}
+	defer x.leave()
+	if x.writing() != nil {
+		return &blocktree.Error{Op: "resize", Path: r.path.Short(), Kind: blocktree.Busy, Err: errors.New("somebody has it open for writing"), Hint: "to be made smaller it must be closed first; truncating moves its end, and gives the room back, while it is open"}
+	}
+	return s.cluster.Resize(ctx, caller, r.path, r.sizeBytes)
+}
+
 // setLength gives the file at a path a length; those who have it open for writing go by it at once.
 func (s *Service) setLength(ctx context.Context, caller cred.Identity, r *pathRequest) error {
+	asked := s.asks()
 	found, err := s.look(ctx, caller, r.path, Write)
 	if err != nil {
 		return err
@@ -53,8 +103,14 @@ func (s *Service) setLength(ctx context.Context, caller cred.Identity, r *pathRe
 		return s.cluster.SetLength(ctx, caller, r.path, r.sizeBytes)
 	}
 	return b.do(ctx, func() error {
+		if err := s.still(ctx, asked, caller, r.path, found.Inode.ID, Write); err != nil {
+			return err
+		}
 		if r.sizeBytes > b.size() {
 			return &blocktree.Error{Op: "set the length", Kind: blocktree.Invalid, Err: errors.New("longer than the file is large"), Hint: "make it larger first"}
+		}
+		if err := b.flush(ctx); err != nil { // nobody hears of an end before what is before it is durable
+			return err
 		}
 		b.zeros = max(b.zeros, r.sizeBytes)
 		return b.setEnd(ctx, r.sizeBytes)

@@ -104,6 +104,9 @@ func TestSetTimes(t *testing.T) {
 			t.Errorf("after %+v: %v, want %v", x.op, got, x.then)
 		}
 	}
+	if r := m.as(writer, 110, SetAttr{File: f, Mask: AttrModified, Modified: 7}); r.Kind != blocktree.Permission { // by no other command either
+		t.Errorf("who may write says any time: %v, %v", r.Kind, m.times("/d/e/f"))
+	}
 }
 
 // TestChangesAreNoted: from the first command on that versions before do not know, and that is done, every change of an inode, its grants or its name is noted, and what is made in a directory, or taken out of it, modifies that; before it nothing is, so that members of
@@ -139,6 +142,7 @@ func TestChangesAreNoted(t *testing.T) {
 		{RemoveGrant{f, Subject{Principal: somebody(10, 10).Principal}}, "/d/e/f", false},
 		{SetXattr{File: f, Name: "user.x"}, "/d/e/f", false},
 		{SetLength{File: f, Bytes: 5, Time: 10}, "/d/e/f", false},
+		{SetLength{File: f, Bytes: 5, Time: 1 << 60}, "/d/e/f", true}, // none is of the future
 		{MakeDir{Path: path("/d/e/g"), Mode: 0o755}, "/d/e", true},
 		{with(file("/d/e/h"), func(o *CreateFile) { o.Time = 3 }), "/d/e", true},
 		{Symlink{Path: path("/d/e/l"), Target: "f"}, "/d/e", true},

@@ -137,10 +137,10 @@ func (s *state) elsewhere(o Op) Result {
 	return Result{}
 }
 
-// moving refuses what is to be done with a directory, known by its id, that is on its way to a child: what the child has taken already nobody would take again. It has another id there, by which it is refused until the child has been told that
+// moving refuses what is to be done with a directory or symbolic link, known by its id, that is on its way to a child: what the child has taken already nobody would take again. It has another id there, by which it is refused until the child has been told that
 // what it has is what there is.
 func (s *state) moving(f blocktree.FileID) (r Result) {
-	if i := s.inode(f); i == nil || i.Kind != KindDir {
+	if i := s.inode(f); i == nil || i.Kind == KindFile {
 		return r
 	}
 	if sb := s.superblock(); sb != nil && sb.Taking != TakingNothing {

@@ -221,6 +221,9 @@ func (s *state) judgeAttr(o SetAttr) Result {
 	if o.Mask&AttrModified != 0 {
 		want |= RightWrite
 	}
+	if o.Mask&AttrModified != 0 && s.notesChanges() { // as SetTimes; members of a version before do not want that
+		want |= RightAdmin
+	}
 	switch {
 	case o.Mask == 0: // whose answer would be for everybody
 		return refuse(blocktree.Invalid, "nothing is set").hinted("say what is to be set")

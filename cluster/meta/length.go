@@ -33,7 +33,7 @@ func (s *state) setLength(o SetLength) Result {
 	case i.Kind != KindFile || o.Bytes > i.SizeBytes:
 		return refuse(blocktree.Invalid, "a length of %d bytes", o.Bytes).hinted("a file has one, of at most its size: make that larger first")
 	}
-	i.HasLength, i.LengthBytes, i.Modified = true, o.Bytes, o.Time
+	i.HasLength, i.LengthBytes, i.Modified = true, o.Bytes, s.said(o.Time)
 	s.noteChange(i)
 	s.setInode(i)
 	return Result{Inode: i}

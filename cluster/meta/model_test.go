@@ -22,6 +22,8 @@ type model struct {
 	claims   map[blocktree.FileID]SessionID // of leases that are held
 	starts   map[blocktree.NodeID]NodeStart
 	done     map[CommandID]blocktree.FileID
+	now      int64 // of the command; 0: it has no time
+	times    bool  // changes are noted
 }
 
 type modelInode struct {
@@ -31,6 +33,10 @@ type modelInode struct {
 	layout *stripe.Layout
 	target string            // of a symbolic link
 	xattrs map[string]string // extended attributes
+
+	own               bool   // it has a length of its own
+	length            uint64 // which is this
+	modified, changed int64
 }
 
 func newModel(hosts int) *model {
@@ -53,13 +59,12 @@ func parentOf(p string) string {
 
 // make adds an inode and the directories above it; it returns the kind of the refusal.
 func (m *model) make(p string, dir, parents bool, mode, dirMode uint32, l *stripe.Layout) blocktree.Kind {
-	for up := parentOf(p); ; up = parentOf(up) {
-		if i := m.inodes[up]; i != nil {
-			if !i.dir {
-				return blocktree.Invalid
-			}
-			break
-		}
+	above := parentOf(p)
+	for m.inodes[above] == nil {
+		above = parentOf(above)
+	}
+	if !m.inodes[above].dir {
+		return blocktree.Invalid
 	}
 	if i := m.inodes[p]; i != nil {
 		if dir && parents && i.dir {
@@ -74,6 +79,7 @@ func (m *model) make(p string, dir, parents bool, mode, dirMode uint32, l *strip
 	if len(missing) > 0 && !parents {
 		return blocktree.NotFound
 	}
+	m.noteEntry(above)
 	slices.Reverse(missing)
 	for _, up := range missing {
 		m.inodes[up] = &modelInode{id: blocktree.FileID{Generation: 1, Inode: m.next}, dir: true, mode: dirMode}
@@ -115,6 +121,7 @@ func (m *model) remove(p string) blocktree.Kind {
 		return blocktree.Busy
 	}
 	delete(m.inodes, p)
+	m.noteEntry(parentOf(p))
 	return 0
 }
 
@@ -134,6 +141,16 @@ func (m *model) closeSession(s SessionID) {
 
 // apply does what the state machine should do.
 func (m *model) apply(o Op) blocktree.Kind {
+	was := m.times
+	m.times = was || o.opcode() >= opTouch
+	k := m.applyOp(o)
+	if k != 0 {
+		m.times = was
+	}
+	return k
+}
+
+func (m *model) applyOp(o Op) blocktree.Kind {
 	switch o := o.(type) {
 	case MakeDir:
 		return m.make(o.Path.Short(), true, o.Parents, o.Mode, o.Mode, nil)
@@ -155,6 +172,7 @@ func (m *model) apply(o Op) blocktree.Kind {
 			return blocktree.NotFound
 		}
 		i.mode = o.Mode
+		m.noteChange(i)
 	case StartNode:
 		if m.starts[o.Node].Counter != o.ExpectCounter {
 			return blocktree.StaleMember
@@ -225,6 +243,8 @@ func (m *model) applyHolder(o Op) blocktree.Kind {
 		m.inodes[o.Path.Short()].target = o.Target
 	case SetXattr:
 		return m.setXattr(o)
+	case SetLength, SetEnd, Touch, ReleaseAt, SetTimes:
+		return m.applyTimes(o)
 	case ChangeView:
 		i := m.byID(o.Change.File)
 		if i == nil || i.layout == nil {
@@ -256,6 +276,9 @@ func (m *model) resize(o Resize) blocktree.Kind {
 		return blocktree.KindOf(err)
 	}
 	i.layout = next
+	i.length = min(i.length, o.SizeBytes)
+	i.modified = m.said(o.Time)
+	m.noteChange(i)
 	return 0
 }
 
@@ -336,6 +359,9 @@ func (m *model) compare(s *state) error {
 		if r.Kind != 0 || got.ID != want.id || got.Mode != want.mode || (got.Kind == KindDir) != want.dir {
 			return fmt.Errorf("%s: %+v %v, want %+v", p, got, r, want)
 		}
+		if got.Modified != want.modified || got.Changed != want.changed || got.HasLength != want.own || got.LengthBytes != want.length {
+			return fmt.Errorf("%s: %+v, want %+v", p, got, want)
+		}
 		if xs := s.xattrs(got.ID.Inode); got.Target != want.target || len(xs) != len(want.xattrs) {
 			return fmt.Errorf("%s: target %q, attributes %v, want %+v", p, got.Target, xs, want)
 		} else {
@@ -407,7 +433,7 @@ func drawOp(t *rapid.T, m *model) Op {
 	s := session(rapid.IntRange(1, 3).Draw(t, "session"))
 	n := node(rapid.IntRange(1, 3).Draw(t, "node"))
 	e := m.leases[f].Epoch
-	switch rapid.IntRange(0, 19).Draw(t, "op") {
+	switch which := rapid.IntRange(0, 24).Draw(t, "op"); which {
 	case 0:
 		return MakeDir{Path: p(), Parents: rapid.Bool().Draw(t, "parents"), Mode: 0o700}
 	case 1, 2:
@@ -422,6 +448,8 @@ func drawOp(t *rapid.T, m *model) Op {
 		return Symlink{Path: p(), Target: "../a"}
 	case 18, 19:
 		return SetXattr{f, "user." + rapid.SampledFrom([]string{"x", "y"}).Draw(t, "attribute"), []byte("v"), XattrHow(rapid.IntRange(0, 3).Draw(t, "how"))}
+	case 20, 21, 22, 23, 24:
+		return drawTimes(t, m, f, which)
 	case 4:
 		return SetAttr{File: f, Mask: AttrMode, Mode: uint32(rapid.IntRange(0, 0o777).Draw(t, "mode"))}
 	case 5:
@@ -439,7 +467,7 @@ func drawOp(t *rapid.T, m *model) Op {
 	case 11:
 		return ClaimLease{s, f, e}
 	case 14:
-		o := Resize{File: f, SizeBytes: 4096 << rapid.IntRange(0, 20).Draw(t, "size"), Session: s, Epoch: e}
+		o := Resize{File: f, SizeBytes: 4096 << rapid.IntRange(0, 20).Draw(t, "size"), Session: s, Epoch: e, Time: drawTime(t)}
 		if i := m.byID(f); i != nil && i.layout != nil {
 			o.Seq = i.layout.Seq - blocktree.ViewID(rapid.IntRange(0, 3).Draw(t, "stale")/3)
 		}
@@ -463,7 +491,7 @@ func TestModel(t *testing.T) {
 		m, s := newModel(3), founded(t, 3)
 		defer s.close()
 		var last Command
-		for range rapid.IntRange(20, 60).Draw(rt, "commands") {
+		for step := range rapid.IntRange(20, 60).Draw(rt, "commands") {
 			if last.Op != nil && rapid.IntRange(0, 9).Draw(rt, "again") == 0 {
 				before := s.hash()
 				s.command(last)
@@ -473,6 +501,10 @@ func TestModel(t *testing.T) {
 				continue
 			}
 			c := Command{ID: NewCommandID(), Op: drawOp(rt, m)}
+			if m.now = 0; isTimed(c.Op) {
+				m.now = 10 * int64(step+1)
+				c.Caller, c.Time = somebody(0, 0), m.now
+			}
 			want, got := m.apply(c.Op), s.command(c)
 			if got.Kind != want {
 				rt.Fatalf("%T %+v: got %v, want %v", c.Op, c.Op, got.Err("apply"), want)

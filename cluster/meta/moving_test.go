@@ -12,11 +12,12 @@ import (
 // admin has user id 0.
 func admin() *Caller { return somebody(0, 0) }
 
-// TestMovingStandsStill: what is said of a directory by its id, while its entry is on its way to a child, is refused and not done where nobody looks any more; of a file it is done.
+// TestMovingStandsStill: what is said of a directory or symbolic link by its id, while its entry is on its way to a child, is refused and not done where nobody looks any more; of a file it is done.
 func TestMovingStandsStill(t *testing.T) {
 	parent := racked(t)
 	stranger := somebody(10, 10)
 	parent.must(PutGrant{fileID(2), grantTo(stranger, RightWrite)})
+	link := parent.must(Symlink{Path: path("/rack/sub/l"), Target: "g"}).Inode.ID
 	first := hostCaller(below(1))
 	parent.mustAs(first, AssignGeneration{path("/rack"), below(1).Node})
 	ofDir := []Op{
@@ -24,6 +25,8 @@ func TestMovingStandsStill(t *testing.T) {
 		PutGrant{fileID(2), grantTo(somebody(11, 11), RightRead)},
 		RemoveGrant{fileID(2), grantTo(stranger, 0).Subject},
 		SetAccess{fileID(2), record(1)},
+		SetTimes{File: fileID(2), Modified: 7}, SetXattr{File: fileID(2), Name: "user.x"},
+		SetTimes{File: link, Modified: 7}, SetAttr{File: link, Mask: AttrOwner, UID: 7}, PutGrant{link, grantTo(stranger, RightRead)}, // the child would have another link, and no sum would do
 	}
 	parent.mustAs(first, Delegate{path("/rack"), 2, below(1).Node})
 	child := childOf(t, parent)
@@ -34,6 +37,10 @@ func TestMovingStandsStill(t *testing.T) {
 				t.Errorf("%T of a directory that moves: %v, %q", o, r.Kind, r.Hint)
 			}
 		}
+	}
+	taken, _ := child.view().follow(child.view().superblock(), path("/rack/sub/l"))
+	if r := child.as(admin(), 2, SetTimes{File: taken.found.file, Modified: 7}); taken.found.kind != KindLink || r.Kind != blocktree.Unavailable {
+		t.Errorf("of a link, where it is taken over: %v", r.Kind)
 	}
 	parent.must(SetAttr{File: fileID(1), Mask: AttrMode, Mode: 0o750}) // that is the parent's for good
 	parent.must(SetAttr{File: fileID(4), Mask: AttrMode, Mode: 0o600})

@@ -62,6 +62,9 @@ func (m *model) rename(from, to string, f, over blocktree.FileID) blocktree.Kind
 	for p, x := range moved {
 		m.inodes[p] = x
 	}
+	m.noteEntry(parentOf(from))
+	m.noteEntry(parentOf(to))
+	m.noteChange(i)
 	return 0
 }
 

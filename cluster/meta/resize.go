@@ -80,7 +80,7 @@ func (s *state) resized(o Resize, i *Inode, l *stripe.Layout) Result {
 	if r, ok := s.putChanged(l, next); !ok {
 		return r
 	}
-	i.SizeBytes, i.Modified = o.SizeBytes, o.Time
+	i.SizeBytes, i.Modified = o.SizeBytes, s.said(o.Time)
 	i.LengthBytes = min(i.LengthBytes, i.SizeBytes)
 	s.noteChange(i)
 	s.setInode(i)

@@ -46,5 +46,5 @@ func (s *state) setEnd(o SetEnd) Result {
 		r.Inode = i
 		return r
 	}
-	return s.setLength(SetLength{File: o.File, Bytes: o.Bytes, Time: o.Time})
+	return s.setLength(SetLength{File: o.File, Bytes: o.Bytes, Time: s.notLater(o.Time)})
 }

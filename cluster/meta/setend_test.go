@@ -24,9 +24,13 @@ func TestSetEnd(t *testing.T) {
 			t.Errorf("%s: it ends at %d, not %d", name, now, before)
 		}
 	}
-	m.mustAs(owner, end(size, size)) // the one that it has becomes its own
-	if i := m.view().inode(f); !i.HasLength || i.Length() != size || i.Modified != 9 {
-		t.Errorf("%+v", i)
+	for now, modified := range map[int64]int64{5: 5, 20: 9} { // of the future is no file, whatever its holder's clock says
+		if r := m.as(owner, now, end(size, size)); r.Kind != blocktree.Other { // the one that it has becomes its own
+			t.Fatal(r.Err("set the end"))
+		}
+		if i := m.view().inode(f); !i.HasLength || i.Length() != size || i.Modified != modified {
+			t.Errorf("at %d: %+v", now, i)
+		}
 	}
 	m.mustAs(owner, end(size, 100))
 	refused("late", end(size, 200), blocktree.StaleView)

@@ -65,11 +65,25 @@ func (s *state) touch(o Touch) Result {
 
 // written notes when a file was written to.
 func (s *state) written(i *Inode, at int64) {
-	if i.Modified = at; s.now != 0 {
-		i.Modified = min(at, s.now)
-	}
+	i.Modified = s.notLater(at)
 	s.noteChange(i)
 	s.setInode(i)
+}
+
+// notLater is a time that somebody says, or that of the command where it would be later.
+func (s *state) notLater(at int64) int64 {
+	if s.now == 0 {
+		return at
+	}
+	return min(at, s.now)
+}
+
+// said is notLater where changes are noted: members of a version before take any.
+func (s *state) said(at int64) int64 {
+	if !s.notesChanges() {
+		return at
+	}
+	return s.notLater(at)
 }
 
 func (s *state) releaseAt(o ReleaseAt) Result {

@@ -88,6 +88,7 @@ func timesThatAreSaid(t *testing.T, owner, other *fs.Client, p blocktree.Path) {
 	if a, err := owner.Attributes(ctx, p); err != nil || a.Modified != 77 {
 		t.Errorf("%s: its time is %d, not what its owner said: %v", p.Short(), a.Modified, err)
 	}
+	timesBesideNotes(t, owner, p)
 	if err := other.SetTimes(ctx, p, fs.TimeNow); blocktree.KindOf(err) != blocktree.Permission {
 		t.Errorf("a stranger sets a time: %v", err)
 	}
@@ -96,6 +97,40 @@ func timesThatAreSaid(t *testing.T, owner, other *fs.Client, p blocktree.Path) {
 	if a, err := owner.Attributes(ctx, p); err != nil || a.Modified < before || a.Modified > time.Now().UnixNano() {
 		t.Errorf("now: %v, %v", time.Unix(0, a.Modified), err)
 	}
+}
+
+// timesBesideNotes: nor does what was written before say another time after, while its note is on its way, or where it made the file longer.
+func timesBesideNotes(t *testing.T, owner *fs.Client, p blocktree.Path) {
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(what string, want int64) {
+		t.Helper()
+		if a, err := owner.Attributes(ctx, p); err != nil || a.Modified != want {
+			t.Errorf("%s, %s: its time is %d, not the %d that its owner said: %v", p.Short(), what, a.Modified, want, err)
+		}
+	}
+	f, err := owner.Open(ctx, p, fs.OpenOptions{Write: true})
+	must(err)
+	for n := range int64(5) {
+		time.Sleep(2 * blocktree.TouchEvery)
+		must(f.WriteAt(ctx, []byte("a copy"), 0))
+		must(f.Flush(ctx)) // which begins a note
+		must(owner.SetTimes(ctx, p, 80+n))
+		time.Sleep(blocktree.TouchEvery)
+		is("flushed before", 80+n)
+	}
+	info, err := f.(fs.Stater).Stat(ctx)
+	must(err)
+	must(f.WriteAt(ctx, []byte("a longer copy"), info.Length))
+	must(owner.SetTimes(ctx, p, 90))
+	must(f.Close())
+	is("written at its end before", 90)
+	must(owner.Truncate(ctx, p, info.Length)) // as it was
 }
 
 // deviceTimes: a block device's file is of when it was written to, at the latest once it is let go of.

@@ -112,3 +112,33 @@ func (m *endFile) byOthers() {
 	}
 	m.must(device.Close())
 }
+
+// TestResizeBesideWriters: who makes a file smaller by its path, by the service that others write it by, is told Busy, and takes nothing from them.
+func TestResizeBesideWriters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFoundWorld(t, "root")
+		ctx, alice := t.Context(), uint32(1000)
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		dir := w.Path("/home")
+		must(w.Client().MakeDir(ctx, dir, 0o755, false))
+		_, err := w.Client().SetOwner(ctx, dir, &alice, &alice)
+		must(err)
+		owner, p := w.Finder(nil, "alice", alice, alice), dir.Join("f")
+		must(owner.Create(ctx, p, fs.CreateOptions{SizeBytes: 1 << 20, Code: blocktree.Code{Data: 1}, Mode: 0o640}))
+		f, err := owner.Open(ctx, p, fs.OpenOptions{Write: true})
+		must(err)
+		must(f.WriteAt(ctx, []byte("one"), 8192))
+		if err := owner.Resize(ctx, p, 4096); blocktree.KindOf(err) != blocktree.Busy {
+			t.Errorf("made smaller: %v", err)
+		}
+		must(f.WriteAt(ctx, []byte("two"), 8192))
+		must(f.Flush(ctx))
+		must(f.Close())
+		must(owner.Resize(ctx, p, 4096))
+	})
+}

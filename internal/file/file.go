@@ -483,10 +483,12 @@ func (f *File) Flush(ctx context.Context) error {
 }
 
 // ForgetWrites implements blocktree.WriteForgetter.
-func (f *File) ForgetWrites() {
-	if f.handle != nil {
-		f.handle.ForgetWrites()
+func (f *File) ForgetWrites(ctx context.Context) (again func(), err error) {
+	if f.handle == nil {
+		return func() {}, nil
 	}
+	again, err = f.handle.ForgetWrites(ctx)
+	return again, f.fail("file.ForgetWrites", err)
 }
 
 // Close implements blocktree.File.
