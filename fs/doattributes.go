@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"blocktree"
 	"blocktree/crypto/cred"
@@ -29,7 +30,7 @@ func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *att
 		return nil, s.setTimes(ctx, o.caller(), r)
 	case codeSymlink:
 		if len(r.value) > blocktree.LinkBytesMax {
-			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.TooLarge, Err: errors.New("the target is longer than a path")}
+			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.TooLarge, Err: errors.New("the target is longer than a path"), Hint: fmt.Sprintf("at most %d bytes", blocktree.LinkBytesMax)}
 		}
 		return nil, s.cluster.Symlink(ctx, o.caller(), r.path, r.value)
 	case codeReadLink:
@@ -38,7 +39,7 @@ func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *att
 			return nil, err
 		}
 		if found.Inode.Target == "" {
-			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is no symbolic link")}
+			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is no symbolic link"), Hint: "only those say another name"}
 		}
 		return encodeTarget(found.Inode.Target), nil
 	case codeGetXattr:

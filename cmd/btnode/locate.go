@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"blocktree"
-	"blocktree/cluster/meta"
 	"blocktree/fs"
 	"blocktree/internal/cli"
 	"blocktree/route"
@@ -21,7 +20,7 @@ type located struct {
 	Steps   []string     `json:"steps"`   // how the cluster of the directory was found, in order
 	Again   []string     `json:"again"`   // the same question once more
 	Cluster string       `json:"cluster"` // the directory whose cluster keeps the entry
-	Kind    string       `json:"kind"`    // file or directory
+	Kind    string       `json:"kind"`    // file, directory or link
 	ID      string       `json:"id"`
 	Home    string       `json:"home,omitempty"`   // the directory whose cluster keeps the sectors, or the inode; nobody in particular is not told
 	Service []string     `json:"service"`          // how the filesystem service was found that a message about the path would be sent to, in order
@@ -103,7 +102,7 @@ func locate(ctx context.Context, d *door, path blocktree.Path) (*located, error)
 		if err != nil {
 			return l, err
 		}
-		l.ID, l.Kind = info.ID.String(), kindName(info.Dir)
+		l.ID, l.Kind = info.ID.String(), kindName(info.Kind())
 		return l, l.cases(ctx, d, path, info, nil)
 	}
 	inode, err := d.cluster.Stat(ctx, path)
@@ -114,8 +113,9 @@ func locate(ctx context.Context, d *door, path blocktree.Path) (*located, error)
 	if err != nil {
 		return l, err
 	}
-	l.ID, l.Home, l.Kind = inode.ID.String(), home.Scope().Short(), kindName(inode.Kind == meta.KindDir)
-	if err := l.cases(ctx, d, path, fs.InfoOf(inode), home); err != nil {
+	info := fs.InfoOf(inode)
+	l.ID, l.Home, l.Kind = inode.ID.String(), home.Scope().Short(), kindName(info.Kind())
+	if err := l.cases(ctx, d, path, info, home); err != nil {
 		return l, err
 	}
 	for _, r := range home.Reached(ctx) {
@@ -128,9 +128,12 @@ func locate(ctx context.Context, d *door, path blocktree.Path) (*located, error)
 	return l, nil
 }
 
-func kindName(dir bool) string {
-	if dir {
+func kindName(k fs.Kind) string {
+	switch k {
+	case fs.KindDir:
 		return "directory"
+	case fs.KindLink:
+		return "link"
 	}
 	return "file"
 }

@@ -53,7 +53,7 @@ func (l *located) cases(ctx context.Context, d *door, path blocktree.Path, info 
 		const lease = meta.RightWrite | meta.RightLease
 		s.mayWrite = allowed.Rights&lease == lease
 	}
-	if !info.Dir {
+	if info.Kind() == fs.KindFile {
 		s.open(ctx, d, path)
 	}
 	s.say(l)
@@ -72,19 +72,11 @@ func (s *standing) open(ctx context.Context, d *door, path blocktree.Path) {
 
 // say says which case applies, and why the others do not, of files and of devices.
 func (s *standing) say(l *located) {
+	if s.info.Kind() != fs.KindFile {
+		l.Case = s.named()
+		return
+	}
 	switch {
-	case s.info.Dir && s.runtime == "":
-		l.Case = "4: names and what everybody may list are told by a filesystem service"
-		if s.noService != nil {
-			l.Case = fmt.Sprintf("none: %v", s.noService)
-		}
-		return
-	case s.info.Dir && s.host:
-		l.Case = "1: this runtime is a sector host of the cluster, which tells names"
-		return
-	case s.info.Dir:
-		l.Case = "2: names are told by the nodes themselves, which takes no reader key"
-		return
 	case s.host && s.err != nil:
 		l.Case = fmt.Sprintf("1: this runtime is a sector host of the file's cluster itself, but cannot read what is in it: %v", s.err)
 	case s.host:
@@ -96,6 +88,19 @@ func (s *standing) say(l *located) {
 	}
 	l.Not = s.others()
 	l.Device = s.device()
+}
+
+// named says which case applies to what has no content: names, and what symbolic links say.
+func (s *standing) named() string {
+	switch {
+	case s.runtime == "" && s.noService != nil:
+		return fmt.Sprintf("none: %v", s.noService)
+	case s.runtime == "":
+		return "4: names and what everybody may list are told by a filesystem service"
+	case s.host:
+		return "1: this runtime is a sector host of the cluster, which tells names"
+	}
+	return "2: names are told by the nodes themselves, which takes no reader key"
 }
 
 // others are the cases that do not apply to a file, and why.

@@ -14,7 +14,7 @@ import (
 func TestWhichCase(t *testing.T) {
 	root := blocktree.RootPath(blocktree.PrincipalOf([]byte("root")))
 	me, home := root.Join("me"), root.Join("lab")
-	secret, plain, dir := fs.Info{Encrypted: true}, fs.Info{}, fs.Info{Dir: true}
+	secret, plain, dir, link := fs.Info{Encrypted: true}, fs.Info{}, fs.Info{Dir: true}, fs.Info{Link: true}
 	no := errors.New("the key is not wrapped")
 	for name, c := range map[string]struct {
 		s      standing
@@ -37,6 +37,9 @@ func TestWhichCase(t *testing.T) {
 		"a node's":                   {standing{runtime: me, home: home, host: true, info: dir}, "1: ", "", ""},
 		"to nobody":                  {standing{info: dir}, "4: names", "", ""},
 		"without a service":          {standing{info: dir, noService: no}, "none: ", "", ""},
+		"a symbolic link":            {standing{runtime: me, home: home, info: link, noKey: true}, "2: names", "", ""},
+		"a node's link":              {standing{runtime: me, home: home, host: true, info: link, noKey: true}, "1: ", "", ""},
+		"a link to nobody":           {standing{info: link}, "4: names", "", ""},
 	} {
 		var l located
 		c.s.say(&l)

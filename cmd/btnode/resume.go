@@ -216,14 +216,15 @@ type begun struct {
 
 // own fails unless a put of so many bytes by the user, to be made so, can have begun the file: what another made, or made otherwise, is not gone on with, whatever is in it.
 func (b begun) own(bytes int64, as *config.Create, code blocktree.Code, pad bool) error {
-	if b.inode.Kind != meta.KindFile {
-		return anotherFile("it is a directory")
+	i := fs.InfoOf(b.inode)
+	if i.Kind() != fs.KindFile {
+		return anotherFile("it is a " + kindName(i.Kind()))
 	}
 	integrity := meta.IntegritySector
 	if as.Tree() {
 		integrity = meta.IntegrityTree
 	}
-	switch i := fs.InfoOf(b.inode); {
+	switch {
 	case i.SizeBytes != uint64(as.Size), i.Length != i.SizeBytes && (pad || i.Length != uint64(bytes)):
 		return anotherFile(fmt.Sprintf("it has another size, %d of %s", i.Length, cli.FormatSize(i.SizeBytes)))
 	case i.UID != b.user:

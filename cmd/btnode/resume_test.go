@@ -198,6 +198,7 @@ func TestResumeOwn(t *testing.T) {
 		"other sectors":     {func(i *meta.Inode) { i.SectorBytes = 512 }, blocktree.Code{}, "sectors of 512"},
 		"another code":      {func(*meta.Inode) {}, blocktree.Code{Data: 1, Parity: 1}, "code 2+1, not 1+1"},
 		"a directory":       {func(i *meta.Inode) { i.Kind = meta.KindDir }, blocktree.Code{}, "directory"},
+		"a symbolic link":   {func(i *meta.Inode) { i.Kind, i.Target = meta.KindLink, "x" }, blocktree.Code{}, "link"},
 	} {
 		i := made
 		c.change(&i)

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"syscall"
 	"time"
 
@@ -63,6 +64,12 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	defer c.at.Store(nil)
 	if flags&syscall.O_ACCMODE == syscall.O_RDONLY {
 		h, e := c.open(ctx)
+		if _, ok := n.tree.source.(Moder); e == 0 && made && ok && mode&ownerBits != ownerBits { // it was made with those
+			if e = c.setMode(ctx, mode); e != 0 {
+				h.Release(ctx)
+			}
+			out.Mode = kindBits(&fs.Info{}) | mode&0o777
+		}
 		if e != 0 {
 			return nil, nil, 0, e
 		}
@@ -192,17 +199,36 @@ func (n *node) remove(ctx context.Context, name string) syscall.Errno {
 	if e != 0 {
 		return e
 	}
-	if c := n.named(name); c != nil {
+	c := n.named(name)
+	if c != nil {
 		n.tree.park(ctx, c.id)
 	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
-		err := n.tree.source.Remove(ctx, path)
+		err := n.tree.removeOnce(ctx, path, c)
 		if unsure && blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) {
 			return nil // as it was to be
 		}
 		return err
 	})
 	return n.tree.full(ctx, path, err)
+}
+
+// removeOnce removes what has a name, or what the kernel means by it, if that is known and the service takes its identity: whatever else has the name by then stays. errOther says that something has, and the kernel looks again.
+func (t *tree) removeOnce(ctx context.Context, path blocktree.Path, c *node) error {
+	r, ok := t.source.(fs.Remover)
+	if !ok || c == nil {
+		return t.source.Remove(ctx, path)
+	}
+	err := r.RemoveFile(ctx, path, c.id)
+	switch {
+	case blocktree.KindOf(err) == blocktree.Unsupported: // a service of a version before
+		return t.source.Remove(ctx, path)
+	case blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err):
+		if info, e := t.source.Stat(ctx, path); e == nil && info.ID != c.id {
+			return errors.Join(errOther, err)
+		}
+	}
+	return err
 }
 
 // full tells a directory that is not empty from what is busy.
@@ -212,7 +238,7 @@ func (t *tree) full(ctx context.Context, path blocktree.Path, err error) syscall
 			return syscall.ENOTEMPTY
 		}
 	}
-	return errno(err)
+	return openErrno(err)
 }
 
 // renameNoReplace is the flag of renameat2 that is known here.
@@ -237,8 +263,14 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 		n.tree.park(ctx, over.id)
 	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
+		unsure = unsure && moved != nil
+		if unsure { // what has the old name by then is somebody else's
+			if info, err := n.tree.source.Stat(ctx, path); err == nil && info.ID == moved.id || passing(err) {
+				return err
+			}
+		}
 		err := n.tree.source.Rename(ctx, from, path, flags&renameNoReplace != 0)
-		if k := blocktree.KindOf(err); err != nil && unsure && moved != nil && (k == blocktree.NotFound && !fs.NoService(err) || k == blocktree.Exists) {
+		if k := blocktree.KindOf(err); err != nil && unsure && (k == blocktree.NotFound && !fs.NoService(err) || k == blocktree.Exists) {
 			if info, e := n.tree.source.Stat(ctx, path); e == nil && info.ID == moved.id {
 				return nil // it was done before
 			}
@@ -282,7 +314,7 @@ func (n *node) owner(in *fuse.SetAttrIn) syscall.Errno {
 	return 0
 }
 
-// setMode changes the mode. What takes the owner's right to read or write from a file that is being written here is done when it is not any more.
+// setMode changes the mode. What takes the owner's right to read or write from a file that is being written here is done when it is not any more; the rest is done at once, so that who must not read it any more does not, and who may not say so is told.
 func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	m, ok := n.tree.source.(Moder)
 	if !ok {
@@ -292,14 +324,23 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 		return syscall.EPERM
 	}
 	mode &= 0o777
+	give := func(mode uint32) syscall.Errno {
+		return errno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
+	}
 	if w := n.tree.writer(n.id); w != nil && w.isOpen() {
-		if mode&ownerBits != ownerBits {
-			w.mode.Store(&mode)
+		if mode&ownerBits == ownerBits {
+			w.mode.Store(nil)
+			return give(mode)
+		}
+		if e := give(mode | ownerBits); e != 0 {
+			return e
+		}
+		w.mode.Store(&mode)
+		if w.isOpen() || w.mode.Swap(nil) == nil { // else it was closed before it knew
 			return 0
 		}
-		w.mode.Store(nil)
 	}
-	return errno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
+	return give(mode)
 }
 
 // truncate gives the file another length.

@@ -38,6 +38,8 @@ type fake struct {
 	stuck   error  // what flushes fail with
 	asks    int    // of changes of names and lengths
 	vague   error  // the answer to the next change, which is done
+	between func() // what happens after that, with the lock
+	cut     bool   // the connection breaks before the next append is answered, and the service closes the file
 	leases  map[blocktree.FileID]*opened
 	made    blocktree.Inode
 }
@@ -284,7 +286,53 @@ func (f *growing) Append(ctx context.Context, p []byte) (uint64, error) {
 	f.fake.mu.Lock()
 	at := uint64(len(f.written))
 	f.fake.mu.Unlock()
-	return at, f.WriteAt(ctx, p, at)
+	if err := f.WriteAt(ctx, p, at); err != nil || !f.fake.cut {
+		return at, err
+	}
+	f.fake.cut = false
+	if err := f.Flush(ctx); err != nil {
+		return at, err
+	}
+	f.fake.kill(false)
+	return 0, blocktree.E("fake", blocktree.Undeliverable, nil)
+}
+
+func (f *growing) Allocate(_ context.Context, off, n uint64) error {
+	f.fake.mu.Lock()
+	defer f.fake.mu.Unlock()
+	if err := f.down(); err != nil {
+		return err
+	}
+	f.reach(off + n)
+	f.keep()
+	return nil
+}
+
+func (f *growing) Punch(ctx context.Context, off, n uint64) error {
+	f.fake.mu.Lock()
+	behind := off > uint64(len(f.written))
+	f.fake.mu.Unlock()
+	if behind {
+		return blocktree.E("fake", blocktree.OutOfRange, nil)
+	}
+	return f.opened.Punch(ctx, off, n)
+}
+
+func (f *growing) Stat(context.Context) (fs.Info, error) {
+	f.fake.mu.Lock()
+	defer f.fake.mu.Unlock()
+	info := f.file.info
+	info.Length = uint64(len(f.written))
+	return info, f.down()
+}
+
+// beside has somebody else, by the same service, write what one of this mount has open for writing: all of its content is another.
+func (c *fake) beside(name, content string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.leases[c.files[testRoot+blocktree.Path("/"+name)].info.ID]
+	w.written = []byte(content)
+	w.keep()
 }
 
 // kill has what is open gone, and what was not flushed with it; leases stay, if they are to.
@@ -311,7 +359,9 @@ func (c *fake) change(do func() error) error {
 		return err
 	}
 	err := c.vague
-	c.vague = nil
+	if c.vague = nil; err != nil && c.between != nil {
+		c.between()
+	}
 	return err
 }
 
@@ -357,6 +407,23 @@ func (c *fake) free(path blocktree.Path) error {
 func (c *fake) Remove(_ context.Context, path blocktree.Path) error {
 	return c.change(func() error {
 		err := c.free(path)
+		if err == nil {
+			delete(c.files, path)
+		}
+		return err
+	})
+}
+
+// RemoveFile implements fs.Remover.
+func (c *fake) RemoveFile(_ context.Context, path blocktree.Path, id blocktree.FileID) error {
+	return c.change(func() error {
+		f, err := c.find(path)
+		if err == nil && f.info.ID != id {
+			err = blocktree.E("fake", blocktree.NotFound, nil)
+		}
+		if err == nil {
+			err = c.free(path)
+		}
 		if err == nil {
 			delete(c.files, path)
 		}

@@ -156,7 +156,7 @@ func (w *writer) truncate(ctx context.Context, length uint64) error {
 		}
 		err := t.Truncate(ctx, length)
 		if err == nil {
-			w.end.Store(length)
+			w.ends(length)
 			done = true
 		}
 		return err
@@ -178,6 +178,30 @@ func (w *writer) truncate(ctx context.Context, length uint64) error {
 		w.wrote.Store(time.Now().UnixNano())
 	}
 	return err
+}
+
+// lengthen has the file end at a place at least. Where others may write it, too, the service says where it ends, so that nobody's bytes are cut.
+func (w *writer) lengthen(ctx context.Context, length uint64) error {
+	done := false
+	err := w.do(ctx, 0, func(ctx context.Context, f fs.File) error {
+		a, ok := f.(fs.Allocater)
+		if !w.grows || !ok {
+			return nil
+		}
+		err := a.Allocate(ctx, 0, length)
+		if err == nil {
+			w.reaches(length)
+			done = true
+		}
+		return err
+	})
+	if blocktree.KindOf(err) == blocktree.Unsupported && errors.Is(w.cannotGrow(err), errAgain) {
+		err = nil
+	}
+	if err != nil || done || length <= w.end.Load() {
+		return err
+	}
+	return w.truncate(ctx, length)
 }
 
 // cut makes the file shorter: the sectors behind are given back, and the rest of the last one is cleared.

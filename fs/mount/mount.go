@@ -151,7 +151,7 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 	if o.ReadOnly {
 		options = []string{"ro"}
 	}
-	server, err := gofs.Mount(dir, &node{tree: t, id: info.ID}, &gofs.Options{
+	server, err := serve(dir, &node{tree: t, id: info.ID}, &gofs.Options{
 		EntryTimeout: &cache, AttrTimeout: &cache, NullPermissions: true, RootStableAttr: &gofs.StableAttr{Ino: ino},
 		MountOptions: fuse.MountOptions{Name: "blocktree", FsName: root.Short(), Options: options, DirectMount: true,
 			MaxWrite: blocktree.MountWriteBytesMax, MaxBackground: blocktree.MountRequestsMax}})
@@ -166,6 +166,16 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 		close(m.ended)
 	}()
 	return m, nil
+}
+
+// serve is gofs.Mount, of what knows pages.
+func serve(dir string, root *node, o *gofs.Options) (*fuse.Server, error) {
+	server, err := fuse.NewServer(paged{gofs.NewNodeFS(root, o)}, dir, &o.MountOptions)
+	if err != nil {
+		return nil, err
+	}
+	go server.Serve() // ends with the mount
+	return server, server.WaitMount()
 }
 
 // Ended is closed when the mount is gone, whoever took it away, and what was written is flushed.

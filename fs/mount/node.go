@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -187,6 +188,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if err != nil {
 		return nil, errno(err)
 	}
+	n.tree.hear(ctx, info.ID)
 	return n.child(ctx, &info, out)
 }
 
@@ -199,6 +201,7 @@ func (n *node) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut
 	if e := n.same(&info); e != 0 {
 		return e
 	}
+	n.tree.hear(ctx, n.id)
 	n.tree.written(&info)
 	n.told.Store(info.Length)
 	return n.tree.fill(&info, &out.Attr)
@@ -221,12 +224,23 @@ func (n *node) Access(ctx context.Context, mask uint32) syscall.Errno {
 	return n.same(&info)
 }
 
-// Fsync implements gofs.NodeFsyncer, of what is open to read, and of directories: what was made and moved is durable when it was answered.
+// Fsync implements gofs.NodeFsyncer. What is open to read has all flushed that programs of this mount wrote to the file; of directories, what was made and moved is durable when it was answered.
 func (n *node) Fsync(ctx context.Context, f gofs.FileHandle, _ uint32) syscall.Errno {
 	if h, ok := f.(*writing); ok {
 		return h.sync(ctx)
 	}
-	return 0
+	w := n.tree.writer(n.id)
+	if w == nil {
+		return 0
+	}
+	err := w.dead()
+	if err == nil {
+		err = w.settle(ctx)
+	}
+	if errors.Is(err, errNotOpen) { // it was closed just now, and so flushed
+		return 0
+	}
+	return openErrno(err)
 }
 
 // Open implements gofs.NodeOpener.

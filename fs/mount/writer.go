@@ -27,6 +27,9 @@ type writer struct {
 	lastFailure    atomic.Pointer[error]
 	why            atomic.Pointer[error] // it is not used any more; set with mu
 
+	endMu sync.Mutex
+	cuts  uint64 // how often end was set by a truncation; with endMu
+
 	mu     sync.RWMutex
 	node   *node // whose name it is opened by
 	opened bool
@@ -43,6 +46,8 @@ type writer struct {
 var (
 	// errLost is what every handle of before fails with once writes were lost.
 	errLost = &blocktree.Error{Op: "mount", Kind: blocktree.IO, Err: errors.New("writes that were answered and not flushed may be lost")}
+	// errNotOpen is for who comes when the last one that used it has closed it.
+	errNotOpen = &blocktree.Error{Op: "mount", Kind: blocktree.IO, Err: errors.New("the file is not being written any more")}
 	// errAgain has something tried again.
 	errAgain = &blocktree.Error{Op: "mount", Kind: blocktree.Unavailable, Err: errors.New("the file was opened anew")}
 )
@@ -128,6 +133,9 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 	if w.dead() != nil || w.file != failed {
 		return w.dead()
 	}
+	if !w.opened {
+		return errNotOpen
+	}
 	if w.unflushed() {
 		return w.die(errLost)
 	}
@@ -178,6 +186,9 @@ func (w *writer) ready(ctx context.Context, need uint64) (fs.File, error) {
 		case w.dead() != nil:
 			defer w.mu.RUnlock()
 			return nil, w.dead()
+		case !w.opened:
+			defer w.mu.RUnlock()
+			return nil, errNotOpen
 		case w.file != nil && (w.grows || need <= w.room && (w.zeros || need <= w.end.Load())):
 			return w.file, nil
 		}
@@ -256,8 +267,51 @@ func (w *writer) write(ctx context.Context, p []byte, off uint64) error {
 func (w *writer) written(end uint64) {
 	w.acked.Add(1)
 	w.wrote.Store(time.Now().UnixNano())
+	w.reaches(end)
+}
+
+// reaches notes that the file ends there at least.
+func (w *writer) reaches(end uint64) {
 	for was := w.end.Load(); was < end && !w.end.CompareAndSwap(was, end); {
 		was = w.end.Load()
+	}
+}
+
+// hear notes where the service says that the file ends: others may have made it longer by the same service.
+func (w *writer) hear(ctx context.Context) {
+	_ = w.do(ctx, 0, func(ctx context.Context, f fs.File) error { // it is told to who uses it
+		s, ok := f.(fs.Stater)
+		if !ok || !w.grows {
+			return nil
+		}
+		w.endMu.Lock()
+		cuts := w.cuts
+		w.endMu.Unlock()
+		info, err := s.Stat(ctx)
+		w.endMu.Lock()
+		defer w.endMu.Unlock()
+		if err == nil && cuts == w.cuts { // else that may be of before it was cut here
+			w.reaches(info.Length)
+		}
+		if blocktree.KindOf(err) == blocktree.Unsupported { // a service of a version before
+			return nil
+		}
+		return err
+	})
+}
+
+// ends notes that the file was made to end there.
+func (w *writer) ends(end uint64) {
+	w.endMu.Lock()
+	defer w.endMu.Unlock()
+	w.end.Store(end)
+	w.cuts++
+}
+
+// hear has the writer of a file, if it has one here, hear where it ends.
+func (t *tree) hear(ctx context.Context, id blocktree.FileID) {
+	if w := t.writer(id); w != nil && w.isOpen() {
+		w.hear(ctx)
 	}
 }
 

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"syscall"
 
@@ -43,6 +44,9 @@ func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, 
 	if e != 0 {
 		return nil, 0, e
 	}
+	if h.append {
+		h.writer.hear(ctx)
+	}
 	if end := h.writer.end.Load(); h.append && end != known { // the kernel would write where it was told that the end is
 		n.told.Store(end)
 		h.Release(ctx)
@@ -82,7 +86,7 @@ func (h *writing) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRe
 // Write implements gofs.FileWriter.
 func (h *writing) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	err := error(nil)
-	if h.append {
+	if h.append && !ofPages(ctx) {
 		err = h.writer.add(ctx, data, uint64(off))
 	} else {
 		err = h.writer.write(ctx, data, uint64(off))
@@ -106,7 +110,7 @@ func (w *writer) add(ctx context.Context, p []byte, off uint64) error {
 	if off != w.end.Load() {
 		return w.failedWrite(errOther) // somebody made it longer or shorter: never over what is there
 	}
-	asked := false
+	asked, gone := false, false
 	err := w.do(ctx, off+uint64(len(p)), func(ctx context.Context, f fs.File) error {
 		a, ok := f.(appender)
 		if !ok || !w.grows {
@@ -116,11 +120,13 @@ func (w *writer) add(ctx context.Context, p []byte, off uint64) error {
 			}
 			return err
 		}
-		if asked {
-			return blocktree.E("mount", blocktree.IO, nil) // it may be there already
+		if asked || gone && w.end.Load() != off {
+			return blocktree.E("mount", blocktree.IO, errors.New("it may be there already"))
 		}
 		at, err := a.Append(ctx, p)
-		asked = err != nil && blocktree.KindOf(err) != blocktree.Undeliverable && blocktree.KindOf(err) != blocktree.Unsupported
+		k := blocktree.KindOf(err)
+		gone = gone || k == blocktree.Undeliverable // it was done before that, or not: the end says it
+		asked = err != nil && k != blocktree.Undeliverable && k != blocktree.Unsupported
 		if err != nil {
 			return err
 		}
@@ -175,10 +181,7 @@ func (h *writing) Allocate(ctx context.Context, off, bytes uint64, mode uint32) 
 		if off > blocktree.FileBytesMax || bytes > blocktree.FileBytesMax-off {
 			return syscall.EFBIG
 		}
-		if off+bytes <= h.writer.end.Load() {
-			return 0
-		}
-		err := h.writer.truncate(ctx, off+bytes)
+		err := h.writer.lengthen(ctx, off+bytes)
 		if err == nil {
 			h.node.raise(off + bytes)
 		}
@@ -196,11 +199,17 @@ func (w *writer) punch(ctx context.Context, off, bytes uint64) error {
 		if !ok {
 			return blocktree.E("mount", blocktree.Unsupported, nil)
 		}
-		end := w.end.Load()
-		if off >= end {
+		n := bytes
+		if end := w.end.Load(); !w.grows {
+			if off >= end {
+				return nil
+			}
+			n = min(n, end-off)
+		}
+		err := p.Punch(ctx, off, n)
+		if w.grows && blocktree.KindOf(err) == blocktree.OutOfRange { // it begins behind the end
 			return nil
 		}
-		err := p.Punch(ctx, off, min(bytes, end-off))
 		if err == nil {
 			w.written(0)
 		}
