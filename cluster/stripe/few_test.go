@@ -172,6 +172,7 @@ func TestFewNameNobody(t *testing.T) {
 		mutant                     string
 	}{
 		{1, 2, 1, 2, false, ""}, {1, 2, 1, 3, false, ""}, {1, 2, 2, 3, true, ""}, {1, 1, 1, 2, true, ""}, {2, 1, 2, 3, true, ""}, {2, 4, 2, 5, false, ""}, {2, 4, 3, 5, true, ""},
+		{1, 3, 1, 3, false, ""}, {1, 3, 2, 3, true, ""}, {2, 3, 2, 3, false, ""}, {2, 2, 2, 3, true, ""},
 		{1, 2, 1, 2, true, "fewaccuse"},
 	} {
 		code := blocktree.Code{Data: c.data, Parity: c.parity}

@@ -9,15 +9,15 @@ import (
 	"blocktree/internal/invariant"
 )
 
-// alignBytes is the alignment of every body of at least as many bytes, what O_DIRECT asks of memory, and shiftBytes how far behind it a longer one begins: where
-// the payload of a record does that is written to a disk.
+// alignBytes is the alignment of every body of at least as many bytes, what O_DIRECT asks of memory, and shiftBytes how far behind it the body of a longer message begins: where
+// the payload of a record does that is written to a disk. A message of shiftedBytesMin, its header included, is of a class that does.
 const (
 	alignBytes      = 4096
 	shiftBytes      = blocktree.RecordHeaderBytes
-	shiftedBytesMin = 64 << 10
+	shiftedBytesMin = 32<<10 + 1
 )
 
-// shiftOf is where a body of n bytes begins behind a multiple of alignBytes.
+// shiftOf is where the body of a message of n bytes begins behind a multiple of alignBytes.
 func shiftOf(n int) int {
 	if n < shiftedBytesMin {
 		return 0

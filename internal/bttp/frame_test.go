@@ -161,7 +161,7 @@ func testReader(from io.Reader) *reader {
 // TestReaderCutsAnyPieces gives the same frames in pieces of all sorts.
 func TestReaderCutsAnyPieces(t *testing.T) {
 	var stream []byte
-	sizes := []int{0, 1, 100, 4095, 4096, 17000, readBufferBytes + 3, blocktree.FrameBodyBytesMax, 5}
+	sizes := []int{0, 1, 100, 4095, 4096, 17000, readBufferBytes + 3, blocktree.FrameBodyBytesMax, 5, 32 << 10, 40000, 64<<10 - 1, 64 << 10, 256 << 10}
 	for i, n := range sizes {
 		stream = frame{kind: frameRequest, code: uint16(i), id: uint64(i + 1), headerBytes: i * 3, bodyBytes: n}.append(stream)
 		stream = append(stream, bytes.Repeat([]byte{0xaa}, i*3)...)
@@ -180,7 +180,7 @@ func TestReaderCutsAnyPieces(t *testing.T) {
 				bytes.Count(reply.Header, []byte{0xaa}) != i*3 {
 				t.Fatalf("%s: frame %d came out changed", name, i)
 			}
-			if n >= alignBytes && uintptr(unsafe.Pointer(&reply.Body[0]))%alignBytes != uintptr(shiftOf(n)) {
+			if n >= alignBytes && uintptr(unsafe.Pointer(&reply.Body[0]))%alignBytes != uintptr(shiftOf(n+i*3)) {
 				t.Fatalf("%s: frame %d is not aligned", name, i)
 			}
 			reply.Release()

@@ -14,7 +14,7 @@ import (
 type Reply struct {
 	Code   uint16 // of the request
 	Header []byte
-	Body   []byte // begins at a multiple of 4096 when it has at least as many bytes, blocktree.RecordHeaderBytes behind one when it has 64 KiB
+	Body   []byte // begins at a multiple of 4096 when it has at least as many bytes, blocktree.RecordHeaderBytes behind one when it has more than 32 KiB with its header
 	buf    *buffer
 	use    uint64
 }
@@ -56,7 +56,7 @@ type Request struct {
 	Code   uint16 // of the message
 	OneWay bool   // no answer is wanted; one that is given is dropped
 	Header []byte
-	Body   []byte // begins at a multiple of 4096 when it has at least as many bytes, blocktree.RecordHeaderBytes behind one when it has 64 KiB
+	Body   []byte // begins at a multiple of 4096 when it has at least as many bytes, blocktree.RecordHeaderBytes behind one when it has more than 32 KiB with its header
 
 	lane     *lane
 	id       uint64

@@ -36,7 +36,7 @@ func TestHeapFloor(t *testing.T) {
 	const child = "HEAP_FLOOR_CHILD"
 	if os.Getenv(child) == "" {
 		c := exec.Command(os.Args[0], "-test.run=^TestHeapFloor$", "-test.count=1")
-		c.Env = append(os.Environ(), child+"=1")
+		c.Env = append(os.Environ(), child+"=1", "GOMEMLIMIT=off")
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
@@ -55,5 +55,31 @@ func TestHeapFloor(t *testing.T) {
 	}
 	if after := heapGoal(); after > before+floor/2 {
 		t.Errorf("after its end the collector works at %d MiB, before at %d", after>>20, before>>20)
+	}
+}
+
+// TestHeapFloorUnderALimit: the floor takes nothing of the memory that somebody has allowed.
+func TestHeapFloorUnderALimit(t *testing.T) {
+	const child, limit, used, floor = "HEAP_FLOOR_LIMIT_CHILD", 128 << 20, 64 << 20, 64 << 20
+	if os.Getenv(child) == "" {
+		c := exec.Command(os.Args[0], "-test.run=^TestHeapFloorUnderALimit$", "-test.count=1")
+		c.Env = append(os.Environ(), child+"=1", "GOMEMLIMIT="+strconv.Itoa(limit))
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	inUse := make([]byte, used)
+	defer runtime.KeepAlive(inUse)
+	room := func() int { // for garbage
+		goal := heapGoal()
+		s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		metrics.Read(s)
+		return int(goal) - int(s[0].Value.Uint64())
+	}
+	without := room()
+	defer HeapFloor(floor)()
+	if with := room(); with < without*3/4 {
+		t.Errorf("of %d MiB that are allowed %d are in use, and %d may become garbage with the floor, %d without", limit>>20, used>>20, with>>20, without>>20)
 	}
 }

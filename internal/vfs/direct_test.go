@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"bytes"
+	"os"
 	"path"
 	"path/filepath"
 	"syscall"
@@ -64,6 +65,12 @@ func TestNoDirectWay(t *testing.T) {
 			ok(t, must[File](t)(Disk{}.Create(name)).Close())
 		},
 		"refused by then": func(f *diskFile) { f.direct.file, f.direct.refused = nil, true },
+		// The kernel says EINVAL to whoever writes what is no number there, as a disk does that has larger blocks.
+		"refused when it is written": func(f *diskFile) {
+			d, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY, 0)
+			ok(t, err)
+			f.direct.file = d
+		},
 	} {
 		f := must[File](t)(Disk{}.Create(name)).(*diskFile)
 		harm(f)
