@@ -3,7 +3,6 @@ package mount
 import (
 	"context"
 	"syscall"
-	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -15,19 +14,13 @@ import (
 // What changes names and attributes.
 
 var (
-	_ gofs.NodeCreater   = (*node)(nil)
-	_ gofs.NodeMkdirer   = (*node)(nil)
-	_ gofs.NodeMknoder   = (*node)(nil)
-	_ gofs.NodeUnlinker  = (*node)(nil)
-	_ gofs.NodeRmdirer   = (*node)(nil)
-	_ gofs.NodeRenamer   = (*node)(nil)
-	_ gofs.NodeLinker    = (*node)(nil)
-	_ gofs.NodeSymlinker = (*node)(nil)
-
-	_ gofs.NodeGetxattrer    = (*node)(nil)
-	_ gofs.NodeListxattrer   = (*node)(nil)
-	_ gofs.NodeSetxattrer    = (*node)(nil)
-	_ gofs.NodeRemovexattrer = (*node)(nil)
+	_ gofs.NodeCreater  = (*node)(nil)
+	_ gofs.NodeMkdirer  = (*node)(nil)
+	_ gofs.NodeMknoder  = (*node)(nil)
+	_ gofs.NodeUnlinker = (*node)(nil)
+	_ gofs.NodeRmdirer  = (*node)(nil)
+	_ gofs.NodeRenamer  = (*node)(nil)
+	_ gofs.NodeLinker   = (*node)(nil)
 )
 
 // toChange is the path of a name that is to be changed.
@@ -167,14 +160,6 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 
 // Link implements gofs.NodeLinker: a file has one name (docs/design/0050).
 func (n *node) Link(_ context.Context, _ gofs.InodeEmbedder, name string, _ *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
-	if _, e := n.toChange(name); e != 0 {
-		return nil, e
-	}
-	return nil, syscall.EPERM
-}
-
-// Symlink implements gofs.NodeSymlinker: there are none.
-func (n *node) Symlink(_ context.Context, _, name string, _ *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	if _, e := n.toChange(name); e != 0 {
 		return nil, e
 	}
@@ -324,44 +309,3 @@ func (n *node) truncate(ctx context.Context, f gofs.FileHandle, length uint64) s
 	}
 	return openErrno(err)
 }
-
-// setTimes changes the time of the last write. There is no time of access: one that is set with it is passed over.
-func (n *node) setTimes(ctx context.Context, in *fuse.SetAttrIn) syscall.Errno {
-	at, ok := in.GetMTime()
-	if _, access := in.GetATime(); !ok && !access || !ok && in.Valid&fuse.FATTR_SIZE != 0 {
-		return 0
-	} else if !ok {
-		return syscall.EOPNOTSUPP
-	}
-	if in.Valid&fuse.FATTR_SIZE != 0 && in.Valid&fuse.FATTR_MTIME_NOW != 0 {
-		return 0 // it is the time of what was just done
-	}
-	t, ok := n.tree.source.(Timer)
-	if !ok {
-		return syscall.EOPNOTSUPP
-	}
-	if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
-		at = time.Now()
-	}
-	err := n.tree.change(ctx, func(ctx context.Context, _ bool) error { return t.SetTimes(ctx, n.path(), at.UnixNano()) })
-	if w := n.tree.writer(n.id); err == nil && w != nil {
-		w.wrote.Store(at.UnixNano())
-	}
-	return errno(err)
-}
-
-// Getxattr implements gofs.NodeGetxattrer: there are none, and the kernel, which asks before each write, is told not to ask again.
-func (n *node) Getxattr(context.Context, string, []byte) (uint32, syscall.Errno) {
-	return 0, syscall.ENOSYS
-}
-
-// Listxattr implements gofs.NodeListxattrer likewise.
-func (n *node) Listxattr(context.Context, []byte) (uint32, syscall.Errno) { return 0, syscall.ENOSYS }
-
-// Setxattr implements gofs.NodeSetxattrer.
-func (n *node) Setxattr(context.Context, string, []byte, uint32) syscall.Errno {
-	return syscall.EOPNOTSUPP
-}
-
-// Removexattr implements gofs.NodeRemovexattrer.
-func (n *node) Removexattr(context.Context, string) syscall.Errno { return syscall.EOPNOTSUPP }

@@ -40,6 +40,8 @@ type fake struct {
 	vague   error  // the answer to the next change, which is done
 	leases  map[blocktree.FileID]*opened
 	made    blocktree.Inode
+	now     int64  // the time that a flush notes, unless 0
+	closing func() // what happens in a Close, without the lock
 }
 
 // fakeFile is a file or directory; its content is replaced, never changed.
@@ -250,9 +252,15 @@ func (f *opened) keep() {
 		f.file.info.Length = uint64(len(f.written))
 		f.file.info.SizeBytes = max(f.file.info.SizeBytes, f.file.info.Length)
 	}
+	if f.fake.now != 0 {
+		f.file.info.Modified = f.fake.now
+	}
 }
 
 func (f *opened) Close() error {
+	if f.fake.closing != nil {
+		f.fake.closing()
+	}
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()
 	if !f.closed {

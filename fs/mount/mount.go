@@ -35,11 +35,30 @@ type (
 	Moder interface {
 		SetMode(ctx context.Context, path blocktree.Path, mode uint32) error
 	}
-	// Timer changes the time of the last write, in nanoseconds since 1970.
+	// Timer changes the time of the last write, in nanoseconds since 1970; fs.TimeNow is that of the change.
 	Timer interface {
 		SetTimes(ctx context.Context, path blocktree.Path, modified int64) error
 	}
+	// Linker makes symbolic links, and reads them.
+	Linker interface {
+		Symlink(ctx context.Context, path blocktree.Path, target string) error
+		ReadLink(ctx context.Context, path blocktree.Path) (string, error)
+	}
+	// Xattrer has extended attributes, whose names begin with "user.".
+	Xattrer interface {
+		GetXattr(ctx context.Context, path blocktree.Path, name string) ([]byte, error)
+		SetXattr(ctx context.Context, path blocktree.Path, name string, value []byte, how fs.SetHow) error
+		ListXattr(ctx context.Context, path blocktree.Path) ([]string, error)
+		RemoveXattr(ctx context.Context, path blocktree.Path, name string) error
+	}
 )
+
+var _ interface {
+	Source
+	Timer
+	Linker
+	Xattrer
+} = (*fs.Client)(nil)
 
 // Options say how a directory is mounted. Zero fields take the defaults.
 type Options struct {
