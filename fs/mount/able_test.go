@@ -13,6 +13,7 @@ import (
 type able struct {
 	*fake
 	xattrs map[blocktree.FileID]map[string]string
+	client int
 	looks  int // how often links and attributes were asked for
 }
 

@@ -42,6 +42,8 @@ type fake struct {
 	made    blocktree.Inode
 	now     int64  // the time that a flush notes, unless 0
 	closing func() // what happens in a Close, without the lock
+	locked  map[blocktree.FileID][]fakeLock
+	freed   chan struct{} // closed when a lock was given back
 }
 
 // fakeFile is a file or directory; its content is replaced, never changed.
@@ -51,7 +53,7 @@ type fakeFile struct {
 }
 
 func newFake() *fake {
-	c := &fake{leases: map[blocktree.FileID]*opened{}, files: map[blocktree.Path]*fakeFile{}, pages: 3}
+	c := &fake{locked: map[blocktree.FileID][]fakeLock{}, freed: make(chan struct{}), leases: map[blocktree.FileID]*opened{}, files: map[blocktree.Path]*fakeFile{}, pages: 3}
 	c.files[testRoot] = &fakeFile{info: fs.Info{ID: blocktree.FileID{Generation: 1, Inode: 2}, Dir: true, Mode: 0o755}}
 	return c
 }
@@ -267,6 +269,7 @@ func (f *opened) Close() error {
 		f.fake.closed++
 	}
 	f.closed = true
+	f.fake.unlock(f)
 	if f.file != nil && f.gone == nil && f.fake.leases[f.info.ID] == f {
 		delete(f.fake.leases, f.info.ID)
 	}
@@ -301,6 +304,7 @@ func (c *fake) kill(leases bool) {
 	defer c.mu.Unlock()
 	for id, w := range c.leases {
 		w.gone = blocktree.E("fake", blocktree.Undeliverable, nil)
+		c.unlock(w)
 		if !leases {
 			delete(c.leases, id)
 		}

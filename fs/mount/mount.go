@@ -85,8 +85,12 @@ type tree struct {
 	requests chan struct{} // a place for each
 	open     chan struct{} // likewise
 
+	lockWaits chan struct{} // likewise
+
 	writersMu sync.Mutex
 	writers   map[blocktree.FileID]*writer
+	locks     lockTable
+	closings  sync.Map              // whose close a Flush is: a uint64, by the channel that it has
 	notices   sync.WaitGroup        // to the kernel
 	unsaved   atomic.Pointer[error] // of the last file that was closed and could not be flushed
 }
@@ -99,7 +103,7 @@ func newTree(source Source, root blocktree.Path, o Options) *tree {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
-		requests: make(chan struct{}, blocktree.MountRequestsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax)}
+		requests: make(chan struct{}, blocktree.MountRequestsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax), lockWaits: make(chan struct{}, blocktree.MountLockWaitsMax)}
 }
 
 // pauses between two tries.
@@ -170,10 +174,9 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 	if o.ReadOnly {
 		options = []string{"ro"}
 	}
-	server, err := gofs.Mount(dir, &node{tree: t, id: info.ID}, &gofs.Options{
-		EntryTimeout: &cache, AttrTimeout: &cache, NullPermissions: true, RootStableAttr: &gofs.StableAttr{Ino: ino},
-		MountOptions: fuse.MountOptions{Name: "blocktree", FsName: root.Short(), Options: options, DirectMount: true,
-			MaxWrite: blocktree.MountWriteBytesMax, MaxBackground: blocktree.MountRequestsMax}})
+	raw := gofs.NewNodeFS(&node{tree: t, id: info.ID}, &gofs.Options{EntryTimeout: &cache, AttrTimeout: &cache, NullPermissions: true, RootStableAttr: &gofs.StableAttr{Ino: ino}})
+	server, err := serve(closings{raw, t}, dir, &fuse.MountOptions{Name: "blocktree", FsName: root.Short(), Options: options, DirectMount: true, EnableLocks: true,
+		MaxWrite: blocktree.MountWriteBytesMax, MaxBackground: blocktree.MountRequestsMax})
 	if err != nil {
 		return nil, &blocktree.Error{Op: "mount", Path: dir, Kind: blocktree.IO, Err: err, Hint: "/dev/fuse is needed, and fusermount (package fuse3) for who is not root"}
 	}
@@ -185,6 +188,16 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 		close(m.ended)
 	}()
 	return m, nil
+}
+
+// serve mounts, and answers the kernel from then on.
+func serve(raw fuse.RawFileSystem, dir string, o *fuse.MountOptions) (*fuse.Server, error) {
+	server, err := fuse.NewServer(raw, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	go server.Serve() // ends with the mount
+	return server, server.WaitMount()
 }
 
 // Ended is closed when the mount is gone, whoever took it away, and what was written is flushed.
