@@ -44,6 +44,7 @@ type fake struct {
 	closing func() // what happens in a Close, without the lock
 	locked  map[blocktree.FileID][]fakeLock
 	freed   chan struct{} // closed when a lock was given back
+	log     []string      // what was asked for
 }
 
 // fakeFile is a file or directory; its content is replaced, never changed.
@@ -93,6 +94,7 @@ func (c *fake) Stat(_ context.Context, path blocktree.Path) (fs.Info, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.log = append(c.log, "stat")
 	f, err := c.find(path)
 	if err != nil {
 		return fs.Info{}, err
@@ -128,6 +130,7 @@ func (c *fake) ReadDirAfter(_ context.Context, path blocktree.Path, after string
 func (c *fake) Open(_ context.Context, path blocktree.Path, o fs.OpenOptions) (fs.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.log = append(c.log, "open")
 	f, err := c.find(path)
 	if err != nil {
 		return nil, err
@@ -203,6 +206,7 @@ func (f *opened) WriteAt(_ context.Context, p []byte, off uint64) error {
 	if err := f.down(); err != nil {
 		return err
 	}
+	f.fake.log = append(f.fake.log, "write")
 	end := off + uint64(len(p))
 	if !f.fake.grows && end > f.info.Length {
 		return blocktree.E("fake", blocktree.OutOfRange, nil)
@@ -240,6 +244,7 @@ func (f *opened) Flush(context.Context) error {
 	if err := f.down(); err != nil {
 		return err
 	}
+	f.fake.log = append(f.fake.log, "flush")
 	if f.fake.stuck != nil {
 		return f.fake.stuck
 	}
@@ -265,6 +270,7 @@ func (f *opened) Close() error {
 	}
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()
+	f.fake.log = append(f.fake.log, "close")
 	if !f.closed {
 		f.fake.closed++
 	}
@@ -329,6 +335,7 @@ func (c *fake) change(do func() error) error {
 
 func (c *fake) Create(_ context.Context, path blocktree.Path, o fs.CreateOptions) error {
 	return c.change(func() error {
+		c.log = append(c.log, "create")
 		return c.add(path, fs.Info{Mode: o.Mode, SizeBytes: o.SizeBytes, Length: o.SizeBytes, SectorBytes: o.SectorBytes, Encrypted: true})
 	})
 }
@@ -430,6 +437,7 @@ func (f *fakeFile) fit() {
 
 func (c *fake) SetLength(_ context.Context, path blocktree.Path, bytes uint64) error {
 	return c.change(func() error {
+		c.log = append(c.log, "length")
 		f, err := c.find(path)
 		if err != nil {
 			return err

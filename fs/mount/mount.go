@@ -39,6 +39,10 @@ type (
 	Timer interface {
 		SetTimes(ctx context.Context, path blocktree.Path, modified int64) error
 	}
+	// Maker is Create that says which file it made; zero: it does not know.
+	Maker interface {
+		Make(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (blocktree.FileID, error)
+	}
 	// Linker makes symbolic links, and reads them.
 	Linker interface {
 		Symlink(ctx context.Context, path blocktree.Path, target string) error
@@ -55,6 +59,7 @@ type (
 
 var _ interface {
 	Source
+	Maker
 	Timer
 	Linker
 	Xattrer
