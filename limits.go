@@ -275,6 +275,8 @@ const (
 	MountWriteBytesMax = MountReadBytesMax
 	MountGrowBytesMax  = 64 << 20
 	MountOpenFilesMax  = FSOpenFilesPerConnectionMax - MountRequestsMax
+	// MountLockWaitsMax bounds the programs that wait for locks: each keeps a goroutine, and a request at the service, which bounds them for each file.
+	MountLockWaitsMax = 1024
 
 	// MountWaitMax is how long a mount waits for a service before a program gets EIO: the failover of a service and of the cluster's leader take seconds each.
 	// MountCacheFor is how long the kernel believes what it was told of a name or of attributes, but for who opens a file. MountStopEvery lies between two tries to unmount.

@@ -38,8 +38,11 @@ another service, or a block device, has open for writing is busy; who writes it 
 SIGINT or SIGTERM unmounts it, as soon as nobody uses it: a shell in it, or an open file, keeps it. The command ends when all is flushed, and fails if a file could not be. A second signal kills the process: what was fsynced or closed is there,
 programs get errors until fusermount -u DIR takes away what is left. fusermount -u DIR also stops a mount that is well. It needs /dev/fuse, and fusermount where it is not root's.
 
-New files are encrypted. There are no links, symbolic or hard, no special files and set-id bits (EPERM), no extended attributes; a file has the owner that mounts, others cannot be given (EPERM); its time of access is that of its last write,
-which programs cannot set (EOPNOTSUPP). A file that is removed, or replaced, while it is open cannot be used any more (ESTALE). Locks hold among programs of one mount, and df shows zeros. A file that is not encrypted is only read.`,
+Symbolic links are followed by this machine: a target that begins with / is one of its own. Programs set the time of the last write, which is also shown as that of the last access, and extended attributes whose names begin with user.
+
+Locks, of fcntl and flock, hold among all who have the file open by the same service; they are lost with it, and then who had one gets I/O errors until it is given back. An exclusive one of flock has the file open for writing.
+
+New files are encrypted. There are no hard links, special files and set-id bits (EPERM), and no other extended attributes (EOPNOTSUPP); a file has the owner that mounts, others cannot be given (EPERM). A file that is removed, or replaced, while it is open cannot be used any more (ESTALE). df shows zeros. A file that is not encrypted is only read.`,
 		Example: `  btnode mount /docs /mnt/docs --config client.yaml
   btnode mount /docs /mnt/docs --read-only --config client.yaml
   btnode mount /pub /mnt/pub --anonymous --config client.yaml`,

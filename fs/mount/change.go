@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"syscall"
-	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -16,19 +15,13 @@ import (
 // What changes names and attributes.
 
 var (
-	_ gofs.NodeCreater   = (*node)(nil)
-	_ gofs.NodeMkdirer   = (*node)(nil)
-	_ gofs.NodeMknoder   = (*node)(nil)
-	_ gofs.NodeUnlinker  = (*node)(nil)
-	_ gofs.NodeRmdirer   = (*node)(nil)
-	_ gofs.NodeRenamer   = (*node)(nil)
-	_ gofs.NodeLinker    = (*node)(nil)
-	_ gofs.NodeSymlinker = (*node)(nil)
-
-	_ gofs.NodeGetxattrer    = (*node)(nil)
-	_ gofs.NodeListxattrer   = (*node)(nil)
-	_ gofs.NodeSetxattrer    = (*node)(nil)
-	_ gofs.NodeRemovexattrer = (*node)(nil)
+	_ gofs.NodeCreater  = (*node)(nil)
+	_ gofs.NodeMkdirer  = (*node)(nil)
+	_ gofs.NodeMknoder  = (*node)(nil)
+	_ gofs.NodeUnlinker = (*node)(nil)
+	_ gofs.NodeRmdirer  = (*node)(nil)
+	_ gofs.NodeRenamer  = (*node)(nil)
+	_ gofs.NodeLinker   = (*node)(nil)
 )
 
 // toChange is the path of a name that is to be changed.
@@ -51,11 +44,16 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	made, e := n.make(ctx, path, mode, flags)
+	id, made, e := n.make(ctx, path, mode, flags)
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	i, e := n.Lookup(ctx, name, out)
+	var i *gofs.Inode
+	if id == (blocktree.FileID{}) {
+		i, e = n.Lookup(ctx, name, out)
+	} else { // what there is to say of it, the open does
+		i, e = n.child(ctx, &fs.Info{ID: id}, out)
+	}
 	if e != 0 {
 		return nil, nil, 0, e
 	}
@@ -73,18 +71,24 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		if e != 0 {
 			return nil, nil, 0, e
 		}
-		return i, h, 0, 0
+		return i, h, 0, c.describe(h.current(), out)
 	}
 	h, e := c.createWriting(ctx, flags, mode, made)
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	out.Size = h.writer.end.Load()
-	if m := h.writer.mode.Load(); m != nil {
-		out.Mode = kindBits(&fs.Info{}) | *m
+	return i, h, 0, c.describe(h.writer.lockable(), out)
+}
+
+// describe says of a file that was opened just now what its open said, and what was done since.
+func (n *node) describe(f fs.File, out *fuse.EntryOut) syscall.Errno {
+	if f == nil { // it is gone already, which is told when it is used
+		return 0
 	}
-	c.told.Store(out.Size)
-	return i, h, 0, 0
+	info := f.Info()
+	n.tree.written(&info)
+	n.told.Store(info.Length)
+	return n.tree.fill(&info, &out.Attr)
 }
 
 // createWriting opens what was made, or was there.
@@ -106,25 +110,35 @@ func (n *node) createWriting(ctx context.Context, flags, mode uint32, made bool)
 }
 
 // make makes an empty file, unless it is there and need not be new.
-func (n *node) make(ctx context.Context, path blocktree.Path, mode, flags uint32) (made bool, e syscall.Errno) {
+func (n *node) make(ctx context.Context, path blocktree.Path, mode, flags uint32) (id blocktree.FileID, made bool, e syscall.Errno) {
 	if mode&specialBits != 0 {
-		return false, syscall.EPERM
+		return id, false, syscall.EPERM
 	}
 	o := fs.CreateOptions{SizeBytes: uint64(n.tree.o.SectorBytes), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
-		err := n.tree.source.Create(ctx, path, o)
+		err := n.tree.create(ctx, path, o, &id)
 		if unsure && flags&(syscall.O_EXCL|syscall.O_TRUNC) != syscall.O_TRUNC { // it may be half made
 			err = mayBeOurs(err)
 		}
 		return err
 	})
 	if blocktree.KindOf(err) == blocktree.Exists && flags&syscall.O_EXCL == 0 {
-		return false, 0
+		return blocktree.FileID{}, false, 0
 	}
 	if err == nil {
 		err = n.tree.change(ctx, func(ctx context.Context, _ bool) error { return n.tree.source.SetLength(ctx, path, 0) })
 	}
-	return err == nil, errno(err)
+	return id, err == nil, errno(err)
+}
+
+// create has a file made, and keeps which one, if that is said.
+func (t *tree) create(ctx context.Context, path blocktree.Path, o fs.CreateOptions, id *blocktree.FileID) (err error) {
+	m, ok := t.source.(Maker)
+	if !ok {
+		return t.source.Create(ctx, path, o)
+	}
+	*id, err = m.Make(ctx, path, o)
+	return err
 }
 
 // mayBeOurs is the error of something that is there, after it may have been made by who asks.
@@ -166,7 +180,7 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 	if kind := mode & syscall.S_IFMT; kind != syscall.S_IFREG && kind != 0 || mode&ownerBits != ownerBits {
 		return nil, syscall.EPERM
 	}
-	if _, e := n.make(ctx, path, mode&^syscall.S_IFMT, syscall.O_EXCL); e != 0 {
+	if _, _, e := n.make(ctx, path, mode&^syscall.S_IFMT, syscall.O_EXCL); e != 0 {
 		return nil, e
 	}
 	return n.Lookup(ctx, name, out)
@@ -174,14 +188,6 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 
 // Link implements gofs.NodeLinker: a file has one name (docs/design/0050).
 func (n *node) Link(_ context.Context, _ gofs.InodeEmbedder, name string, _ *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
-	if _, e := n.toChange(name); e != 0 {
-		return nil, e
-	}
-	return nil, syscall.EPERM
-}
-
-// Symlink implements gofs.NodeSymlinker: there are none.
-func (n *node) Symlink(_ context.Context, _, name string, _ *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	if _, e := n.toChange(name); e != 0 {
 		return nil, e
 	}
@@ -365,44 +371,3 @@ func (n *node) truncate(ctx context.Context, f gofs.FileHandle, length uint64) s
 	}
 	return openErrno(err)
 }
-
-// setTimes changes the time of the last write. There is no time of access: one that is set with it is passed over.
-func (n *node) setTimes(ctx context.Context, in *fuse.SetAttrIn) syscall.Errno {
-	at, ok := in.GetMTime()
-	if _, access := in.GetATime(); !ok && !access || !ok && in.Valid&fuse.FATTR_SIZE != 0 {
-		return 0
-	} else if !ok {
-		return syscall.EOPNOTSUPP
-	}
-	if in.Valid&fuse.FATTR_SIZE != 0 && in.Valid&fuse.FATTR_MTIME_NOW != 0 {
-		return 0 // it is the time of what was just done
-	}
-	t, ok := n.tree.source.(Timer)
-	if !ok {
-		return syscall.EOPNOTSUPP
-	}
-	if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
-		at = time.Now()
-	}
-	err := n.tree.change(ctx, func(ctx context.Context, _ bool) error { return t.SetTimes(ctx, n.path(), at.UnixNano()) })
-	if w := n.tree.writer(n.id); err == nil && w != nil {
-		w.wrote.Store(at.UnixNano())
-	}
-	return errno(err)
-}
-
-// Getxattr implements gofs.NodeGetxattrer: there are none, and the kernel, which asks before each write, is told not to ask again.
-func (n *node) Getxattr(context.Context, string, []byte) (uint32, syscall.Errno) {
-	return 0, syscall.ENOSYS
-}
-
-// Listxattr implements gofs.NodeListxattrer likewise.
-func (n *node) Listxattr(context.Context, []byte) (uint32, syscall.Errno) { return 0, syscall.ENOSYS }
-
-// Setxattr implements gofs.NodeSetxattrer.
-func (n *node) Setxattr(context.Context, string, []byte, uint32) syscall.Errno {
-	return syscall.EOPNOTSUPP
-}
-
-// Removexattr implements gofs.NodeRemovexattrer.
-func (n *node) Removexattr(context.Context, string) syscall.Errno { return syscall.EOPNOTSUPP }

@@ -42,6 +42,11 @@ type fake struct {
 	cut     bool   // the connection breaks before the next append is answered, and the service closes the file
 	leases  map[blocktree.FileID]*opened
 	made    blocktree.Inode
+	now     int64  // the time that a flush notes, unless 0
+	closing func() // what happens in a Close, without the lock
+	locked  map[blocktree.FileID][]fakeLock
+	freed   chan struct{} // closed when a lock was given back
+	log     []string      // what was asked for
 }
 
 // fakeFile is a file or directory; its content is replaced, never changed.
@@ -51,7 +56,7 @@ type fakeFile struct {
 }
 
 func newFake() *fake {
-	c := &fake{leases: map[blocktree.FileID]*opened{}, files: map[blocktree.Path]*fakeFile{}, pages: 3}
+	c := &fake{locked: map[blocktree.FileID][]fakeLock{}, freed: make(chan struct{}), leases: map[blocktree.FileID]*opened{}, files: map[blocktree.Path]*fakeFile{}, pages: 3}
 	c.files[testRoot] = &fakeFile{info: fs.Info{ID: blocktree.FileID{Generation: 1, Inode: 2}, Dir: true, Mode: 0o755}}
 	return c
 }
@@ -91,6 +96,7 @@ func (c *fake) Stat(_ context.Context, path blocktree.Path) (fs.Info, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.log = append(c.log, "stat")
 	f, err := c.find(path)
 	if err != nil {
 		return fs.Info{}, err
@@ -126,6 +132,7 @@ func (c *fake) ReadDirAfter(_ context.Context, path blocktree.Path, after string
 func (c *fake) Open(_ context.Context, path blocktree.Path, o fs.OpenOptions) (fs.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.log = append(c.log, "open")
 	f, err := c.find(path)
 	if err != nil {
 		return nil, err
@@ -201,6 +208,7 @@ func (f *opened) WriteAt(_ context.Context, p []byte, off uint64) error {
 	if err := f.down(); err != nil {
 		return err
 	}
+	f.fake.log = append(f.fake.log, "write")
 	end := off + uint64(len(p))
 	if !f.fake.grows && end > f.info.Length {
 		return blocktree.E("fake", blocktree.OutOfRange, nil)
@@ -238,6 +246,7 @@ func (f *opened) Flush(context.Context) error {
 	if err := f.down(); err != nil {
 		return err
 	}
+	f.fake.log = append(f.fake.log, "flush")
 	if f.fake.stuck != nil {
 		return f.fake.stuck
 	}
@@ -252,15 +261,23 @@ func (f *opened) keep() {
 		f.file.info.Length = uint64(len(f.written))
 		f.file.info.SizeBytes = max(f.file.info.SizeBytes, f.file.info.Length)
 	}
+	if f.fake.now != 0 {
+		f.file.info.Modified = f.fake.now
+	}
 }
 
 func (f *opened) Close() error {
+	if f.fake.closing != nil {
+		f.fake.closing()
+	}
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()
+	f.fake.log = append(f.fake.log, "close")
 	if !f.closed {
 		f.fake.closed++
 	}
 	f.closed = true
+	f.fake.unlock(f)
 	if f.file != nil && f.gone == nil && f.fake.leases[f.info.ID] == f {
 		delete(f.fake.leases, f.info.ID)
 	}
@@ -341,6 +358,7 @@ func (c *fake) kill(leases bool) {
 	defer c.mu.Unlock()
 	for id, w := range c.leases {
 		w.gone = blocktree.E("fake", blocktree.Undeliverable, nil)
+		c.unlock(w)
 		if !leases {
 			delete(c.leases, id)
 		}
@@ -367,6 +385,7 @@ func (c *fake) change(do func() error) error {
 
 func (c *fake) Create(_ context.Context, path blocktree.Path, o fs.CreateOptions) error {
 	return c.change(func() error {
+		c.log = append(c.log, "create")
 		return c.add(path, fs.Info{Mode: o.Mode, SizeBytes: o.SizeBytes, Length: o.SizeBytes, SectorBytes: o.SectorBytes, Encrypted: true})
 	})
 }
@@ -485,6 +504,7 @@ func (f *fakeFile) fit() {
 
 func (c *fake) SetLength(_ context.Context, path blocktree.Path, bytes uint64) error {
 	return c.change(func() error {
+		c.log = append(c.log, "length")
 		f, err := c.find(path)
 		if err != nil {
 			return err

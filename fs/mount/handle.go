@@ -22,11 +22,15 @@ type handle struct {
 	node *node
 	mu   sync.Mutex
 	file fs.File // never nil
+
+	locker *writer // that takes its exclusive locks; nil: none yet
+	flock  owned
 }
 
 var (
 	_ gofs.FileReader   = (*handle)(nil)
 	_ gofs.FileReleaser = (*handle)(nil)
+	_ gofs.FileFlusher  = (*handle)(nil)
 )
 
 // open opens the file of a node at the service.
@@ -83,6 +87,9 @@ func (h *handle) renew(ctx context.Context, failed fs.File) error {
 	if h.file != failed {
 		return nil
 	}
+	if h.node.tree.locks.has(h.node.id, h) {
+		return errLocks
+	}
 	f, err := h.node.openOnce(ctx, fs.OpenOptions{})
 	if err != nil {
 		return err
@@ -108,7 +115,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 	err := h.node.tree.ask(ctx, func(ctx context.Context) (err error) {
 		f := h.current()
 		n, err = f.ReadAt(ctx, dest, uint64(off))
-		if end := errors.Is(err, io.EOF) || blocktree.KindOf(err) == blocktree.OutOfRange; end && short && uint64(off)+uint64(n) < h.node.told.Load() {
+		if end := errors.Is(err, io.EOF) || blocktree.KindOf(err) == blocktree.OutOfRange; end && short && uint64(off)+uint64(n) < h.node.told.Load() && !h.node.tree.locks.has(h.node.id, h) {
 			if err := h.renew(ctx, f); err != nil {
 				return err
 			}
@@ -139,9 +146,23 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 	return fuse.ReadResultData(dest[:n]), 0
 }
 
+// lockable implements carrier.
+func (h *handle) lockable() fs.File { return h.current() }
+
+// Flush implements gofs.FileFlusher: a program closes the file.
+func (h *handle) Flush(ctx context.Context) syscall.Errno {
+	h.node.closedBy(ctx)
+	return 0
+}
+
 // Release implements gofs.FileReleaser.
-func (h *handle) Release(context.Context) syscall.Errno {
+func (h *handle) Release(ctx context.Context) syscall.Errno {
+	h.node.released(ctx, &h.flock)
+	if h.locker != nil {
+		h.node.tree.untold(h.locker, h.locker.release(ctx))
+	}
 	_ = h.current().Close() // it was only read from
+	h.node.tree.locks.drop(h.node.id, h)
 	h.node.tree.leave()
 	return 0
 }

@@ -35,11 +35,35 @@ type (
 	Moder interface {
 		SetMode(ctx context.Context, path blocktree.Path, mode uint32) error
 	}
-	// Timer changes the time of the last write, in nanoseconds since 1970.
+	// Timer changes the time of the last write, in nanoseconds since 1970; fs.TimeNow is that of the change.
 	Timer interface {
 		SetTimes(ctx context.Context, path blocktree.Path, modified int64) error
 	}
+	// Maker is Create that says which file it made; zero: it does not know.
+	Maker interface {
+		Make(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (blocktree.FileID, error)
+	}
+	// Linker makes symbolic links, and reads them.
+	Linker interface {
+		Symlink(ctx context.Context, path blocktree.Path, target string) error
+		ReadLink(ctx context.Context, path blocktree.Path) (string, error)
+	}
+	// Xattrer has extended attributes, whose names begin with "user.".
+	Xattrer interface {
+		GetXattr(ctx context.Context, path blocktree.Path, name string) ([]byte, error)
+		SetXattr(ctx context.Context, path blocktree.Path, name string, value []byte, how fs.SetHow) error
+		ListXattr(ctx context.Context, path blocktree.Path) ([]string, error)
+		RemoveXattr(ctx context.Context, path blocktree.Path, name string) error
+	}
 )
+
+var _ interface {
+	Source
+	Maker
+	Timer
+	Linker
+	Xattrer
+} = (*fs.Client)(nil)
 
 // Options say how a directory is mounted. Zero fields take the defaults.
 type Options struct {
@@ -66,8 +90,12 @@ type tree struct {
 	requests chan struct{} // a place for each
 	open     chan struct{} // likewise
 
+	lockWaits chan struct{} // likewise
+
 	writersMu sync.Mutex
 	writers   map[blocktree.FileID]*writer
+	locks     lockTable
+	closings  sync.Map              // whose close a Flush is: a uint64, by the channel that it has
 	notices   sync.WaitGroup        // to the kernel
 	unsaved   atomic.Pointer[error] // of the last file that was closed and could not be flushed
 }
@@ -80,7 +108,7 @@ func newTree(source Source, root blocktree.Path, o Options) *tree {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
-		requests: make(chan struct{}, blocktree.MountRequestsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax)}
+		requests: make(chan struct{}, blocktree.MountRequestsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax), lockWaits: make(chan struct{}, blocktree.MountLockWaitsMax)}
 }
 
 // pauses between two tries.
@@ -151,10 +179,9 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 	if o.ReadOnly {
 		options = []string{"ro"}
 	}
-	server, err := serve(dir, &node{tree: t, id: info.ID}, &gofs.Options{
-		EntryTimeout: &cache, AttrTimeout: &cache, NullPermissions: true, RootStableAttr: &gofs.StableAttr{Ino: ino},
-		MountOptions: fuse.MountOptions{Name: "blocktree", FsName: root.Short(), Options: options, DirectMount: true,
-			MaxWrite: blocktree.MountWriteBytesMax, MaxBackground: blocktree.MountRequestsMax}})
+	raw := gofs.NewNodeFS(&node{tree: t, id: info.ID}, &gofs.Options{EntryTimeout: &cache, AttrTimeout: &cache, NullPermissions: true, RootStableAttr: &gofs.StableAttr{Ino: ino}})
+	server, err := serve(closings{paged{raw}, t}, dir, &fuse.MountOptions{Name: "blocktree", FsName: root.Short(), Options: options, DirectMount: true, EnableLocks: true,
+		MaxWrite: blocktree.MountWriteBytesMax, MaxBackground: blocktree.MountRequestsMax})
 	if err != nil {
 		return nil, &blocktree.Error{Op: "mount", Path: dir, Kind: blocktree.IO, Err: err, Hint: "/dev/fuse is needed, and fusermount (package fuse3) for who is not root"}
 	}
@@ -168,9 +195,9 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 	return m, nil
 }
 
-// serve is gofs.Mount, of what knows pages.
-func serve(dir string, root *node, o *gofs.Options) (*fuse.Server, error) {
-	server, err := fuse.NewServer(paged{gofs.NewNodeFS(root, o)}, dir, &o.MountOptions)
+// serve mounts, and answers the kernel from then on.
+func serve(raw fuse.RawFileSystem, dir string, o *fuse.MountOptions) (*fuse.Server, error) {
+	server, err := fuse.NewServer(raw, dir, o)
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ type node struct {
 	// changed is when its file was last given back by its writer, in nanoseconds since 1970: what was asked for before that may be of before.
 	changed atomic.Int64
 	at      atomic.Pointer[blocktree.Path] // while it is made, and in no directory yet
+	target  atomic.Pointer[string]         // of a symbolic link, once it was asked for
 }
 
 var (
@@ -90,15 +91,23 @@ func (t *tree) fill(info *fs.Info, out *fuse.Attr) syscall.Errno {
 	}
 	out.Ino, out.Mode, out.Nlink = ino, kindBits(info)|info.Mode&0o777, 1
 	out.Size, out.Uid, out.Gid = info.Length, t.uid, t.gid
+	out.Blocks = fs.AttributesOf(info).AllocatedBytes / 512
 	seconds, nanoseconds := stamp(info.Modified)
-	out.Atime, out.Mtime, out.Ctime = seconds, seconds, seconds
-	out.Atimensec, out.Mtimensec, out.Ctimensec = nanoseconds, nanoseconds, nanoseconds
+	out.Atime, out.Mtime, out.Atimensec, out.Mtimensec = seconds, seconds, nanoseconds, nanoseconds
+	changed := info.Changed
+	if changed == 0 {
+		changed = info.Modified
+	}
+	out.Ctime, out.Ctimensec = stamp(changed)
 	return 0
 }
 
 func kindBits(info *fs.Info) uint32 {
-	if info.Dir {
+	switch {
+	case info.Dir:
 		return syscall.S_IFDIR
+	case info.Link:
+		return syscall.S_IFLNK
 	}
 	return syscall.S_IFREG
 }
@@ -134,7 +143,7 @@ func (t *tree) written(info *fs.Info) {
 	}
 	info.Length = w.end.Load()
 	if at := w.wrote.Load(); at != 0 {
-		info.Modified = at
+		info.Modified, info.Changed = at, max(at, info.Changed)
 	}
 	if mode := w.mode.Load(); mode != nil {
 		info.Mode = *mode

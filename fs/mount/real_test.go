@@ -20,7 +20,7 @@ func mounted(t *testing.T, c *fake) (*Mount, string) {
 	return mountedAs(t, c, Options{ReadOnly: true})
 }
 
-func mountedAs(t *testing.T, c *fake, o Options) (*Mount, string) {
+func mountedAs(t *testing.T, c Source, o Options) (*Mount, string) {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("needs /dev/fuse")

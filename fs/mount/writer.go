@@ -139,6 +139,9 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 	if w.unflushed() {
 		return w.die(errLost)
 	}
+	if w.tree.locks.has(w.id, w) {
+		return errLocks
+	}
 	if failed != nil {
 		_ = failed.Close() // nothing that was answered is missing
 		w.file = nil
@@ -395,10 +398,20 @@ func (w *writer) release(ctx context.Context) (err error) {
 	}
 	w.tree.writersMu.Lock()
 	defer w.tree.writersMu.Unlock()
-	if w.uses == 0 && w.tree.writers[w.id] == w {
-		delete(w.tree.writers, w.id)
+	if w.uses == 0 {
+		w.tree.locks.drop(w.id, w)
+		if w.tree.writers[w.id] == w {
+			delete(w.tree.writers, w.id)
+		}
 	}
 	return err
+}
+
+// lockable implements carrier.
+func (w *writer) lockable() fs.File {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.file
 }
 
 // leave counts, and reports whether nobody uses it any more.

@@ -23,6 +23,7 @@ type writing struct {
 	node   *node
 	writer *writer
 	append bool
+	flock  owned
 	told   atomic.Uint64 // failed writes of the writer that were told here
 }
 
@@ -159,10 +160,15 @@ func (h *writing) sync(ctx context.Context) syscall.Errno {
 }
 
 // Flush implements gofs.FileFlusher: a program closes the file.
-func (h *writing) Flush(ctx context.Context) syscall.Errno { return h.sync(ctx) }
+func (h *writing) Flush(ctx context.Context) syscall.Errno {
+	e := h.sync(ctx)
+	h.node.closedBy(ctx) // after it was flushed
+	return e
+}
 
 // Release implements gofs.FileReleaser.
 func (h *writing) Release(ctx context.Context) syscall.Errno {
+	h.node.released(ctx, &h.flock)
 	h.node.tree.untold(h.writer, h.writer.release(ctx))
 	h.node.tree.leave()
 	return 0

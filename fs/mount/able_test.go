@@ -1,0 +1,128 @@
+package mount
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// able is a fake that can do what services of now can.
+type able struct {
+	*fake
+	xattrs map[blocktree.FileID]map[string]string
+	client int
+	looks  int // how often links and attributes were asked for
+}
+
+func newAble() *able {
+	a := &able{fake: newFake(), xattrs: map[blocktree.FileID]map[string]string{}}
+	a.grows = true
+	return a
+}
+
+// fakeNow is what the fake's clock says.
+const fakeNow = 1_700_000_000_000_000_001
+
+func (a *able) SetTimes(_ context.Context, path blocktree.Path, modified int64) error {
+	return a.change(func() error {
+		f, err := a.find(path)
+		if err != nil {
+			return err
+		}
+		if f.info.Modified = modified; modified == fs.TimeNow {
+			f.info.Modified = fakeNow
+		}
+		return nil
+	})
+}
+
+func (a *able) Symlink(_ context.Context, path blocktree.Path, target string) error {
+	return a.change(func() error {
+		err := a.add(path, fs.Info{Link: true, Mode: 0o777, Length: uint64(len(target))})
+		if err == nil {
+			a.files[path].data = []byte(target)
+		}
+		return err
+	})
+}
+
+// look is asked before anything is told.
+func (a *able) look(path blocktree.Path) (*fakeFile, error) {
+	a.looks++
+	return a.find(path)
+}
+
+func (a *able) ReadLink(_ context.Context, path blocktree.Path) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f, err := a.look(path)
+	if err != nil {
+		return "", err
+	}
+	if !f.info.Link {
+		return "", blocktree.E("fake", blocktree.Invalid, nil)
+	}
+	return string(f.data), nil
+}
+
+func (a *able) GetXattr(_ context.Context, path blocktree.Path, name string) ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f, err := a.look(path)
+	if err != nil {
+		return nil, err
+	}
+	v, ok := a.xattrs[f.info.ID][name]
+	if !ok {
+		return nil, blocktree.E("fake", blocktree.NotFound, nil)
+	}
+	return []byte(v), nil
+}
+
+func (a *able) ListXattr(_ context.Context, path blocktree.Path) ([]string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f, err := a.look(path)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(a.xattrs[f.info.ID])), nil
+}
+
+func (a *able) SetXattr(_ context.Context, path blocktree.Path, name string, value []byte, how fs.SetHow) error {
+	return a.change(func() error {
+		f, err := a.look(path)
+		if err != nil {
+			return err
+		}
+		all := a.xattrs[f.info.ID]
+		switch _, ok := all[name]; {
+		case ok && how == fs.SetCreate:
+			return blocktree.E("fake", blocktree.Exists, nil)
+		case !ok && how == fs.SetReplace:
+			return blocktree.E("fake", blocktree.NotFound, nil)
+		case all == nil:
+			all = map[string]string{}
+			a.xattrs[f.info.ID] = all
+		}
+		all[name] = string(value)
+		return nil
+	})
+}
+
+func (a *able) RemoveXattr(_ context.Context, path blocktree.Path, name string) error {
+	return a.change(func() error {
+		f, err := a.look(path)
+		if err != nil {
+			return err
+		}
+		if _, ok := a.xattrs[f.info.ID][name]; !ok {
+			return blocktree.E("fake", blocktree.NotFound, nil)
+		}
+		delete(a.xattrs[f.info.ID], name)
+		return nil
+	})
+}
