@@ -223,6 +223,13 @@ const (
 	FSOpenFilesAnonymousMax     = 4
 	FSMailboxMax                = 64
 
+	// FSWatchesMax bounds the watched directories of a filesystem service, of each of which the cluster is asked every FSJudgeEvery; of one connection, so that all that a principal may have leave half to others.
+	// FSWatchEventsMax is how many events wait for whoever watches one, a name each: beyond, it is told to look at all again. FSWatchWaitMax is how long a service waits for one before the client is to ask again.
+	FSWatchesMax              = 256
+	FSWatchesPerConnectionMax = FSWatchesMax / (2 * RuntimeConnectionsPerPrincipalMax)
+	FSWatchEventsMax          = 256
+	FSWatchWaitMax            = 10 * time.Second
+
 	// SymlinksMax bounds the symbolic links that are followed on the way to one path, as in Linux: more are a loop. LinkBytesMax bounds a link's target, which is a path.
 	SymlinksMax  = 40
 	LinkBytesMax = PathBytesMax

@@ -36,6 +36,9 @@ const (
 	codeSetXattr    = cluster.CodesOfOthers + 26 // an attrRequest; nothing
 	codeListXattr   = cluster.CodesOfOthers + 27 // an attrRequest; names
 	codeRemoveXattr = cluster.CodesOfOthers + 28 // an attrRequest; nothing
+
+	codeWatch   = cluster.CodesOfOthers + 29 // a pathRequest; a handle and an Info
+	codeWatched = cluster.CodesOfOthers + 30 // header: a fileRequest, whose off is the last event that was heard of; events, none if there were none for a while
 )
 
 // ofAttribute reports whether the request of a code is an attrRequest.
@@ -53,11 +56,11 @@ func forAnybody(code uint16) bool {
 // ofHandle reports whether the message is for an open file.
 func ofHandle(code uint16) bool {
 	switch code {
-	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat, codeLock:
+	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat, codeLock, codeWatched:
 		return true
 	}
 	return false
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeRemoveXattr }
+func known(code uint16) bool { return code >= codeStat && code <= codeWatched }

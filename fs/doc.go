@@ -5,7 +5,7 @@
 // cluster for the caller of the connection, then done. 3. What is asked of a handle is put into the mailbox of its actor, which judges again what
 // was judged too long ago, does it, judges what moved meanwhile, and answers.
 //
-// Concurrency. Each open file is one goroutine, owned by the connection that opened it. On the way of a read nothing is shared between open files but
+// Concurrency. Each open file, and each watched directory, is one goroutine, owned by the connection that opened it. On the way of a read nothing is shared between open files but
 // counters, and between handles of one file what those have in common (docs/design/0059). Every goroutine belongs to the Service, whose Close waits for it, or to a Client.
 //
 // What it refuses to be: it has no rules about who may do what (cluster/meta has), caches no content, and keeps no bytes that were not written

@@ -311,7 +311,7 @@ func open(t testing.TB, s *Service, o *owner, path blocktree.Path, flags uint8) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o.find(handle)
+	return o.find(handle).open
 }
 
 // ask sends a message and waits for what comes of it.

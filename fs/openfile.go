@@ -12,16 +12,14 @@ import (
 
 // openFile is the actor of an open file: run is its goroutine, the only one that looks at what is not said to be others'.
 type openFile struct {
+	actor   // others'
 	service *Service
 	owner   *owner
 	path    blocktree.Path
 	info    Info
 	write   bool
-	handle  uint64 // others', set once
-	box     mailbox
 
-	ctx    context.Context // ends when the owner has, or the service stops
-	cancel context.CancelFunc
+	ctx context.Context // ends when the owner has, or the service stops
 
 	shared   *shared        // with the other handles of the file
 	body     *body          // of a file that is open for writing
@@ -53,7 +51,7 @@ func (a *openFile) want() Rights {
 // run serves until the file is closed, the right is gone, nobody has asked for anything for too long, or the owner has ended.
 func (a *openFile) run() {
 	defer a.service.files.Add(-1)
-	defer a.owner.forget(a)
+	defer a.owner.forget(&a.actor)
 	defer a.service.sharing.leave(a.shared)
 	why := undeliverable("the file was closed")
 	timer := time.NewTimer(a.rest())
@@ -158,6 +156,9 @@ func (a *openFile) change(ctx context.Context, m *message) (reply []byte, err er
 		}
 		return blocktree.E("fs", blocktree.Unsupported, nil)
 	})
+	if err == nil && (m.code == codeFlush || m.code == codeCut || m.code == codeAllocate) { // others see it from now on
+		a.service.watches.tell(a.path, EventChanged)
+	}
 	return reply, err
 }
 
@@ -321,6 +322,7 @@ func (a *openFile) release() (err error) {
 	}
 	if a.body != nil {
 		err = a.service.done(a.shared, a.body)
+		a.service.watches.tell(a.path, EventChanged) // the cluster knows its end now
 	}
 	return err
 }

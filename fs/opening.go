@@ -10,7 +10,8 @@ import (
 
 // openFile opens a file for the owner, and answers with its handle. The actor has everything that was taken for it from the moment it runs.
 func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
-	a := &openFile{service: s, owner: o, path: r.path, write: r.flags&flagWrite != 0, box: newMailbox()}
+	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: r.flags&flagWrite != 0}
+	a.open = a
 	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now() // before it is asked
 	found, err := s.look(ctx, o.caller(), r.path, a.want())
 	if err != nil {
@@ -55,11 +56,11 @@ func (s *Service) take(ctx context.Context, a *openFile) (info Info, err error) 
 	if b := a.shared.writing(); b != nil {
 		b.describe(&info)
 	}
-	if err = a.owner.add(a); err == nil {
+	if err = a.owner.add(&a.actor); err == nil {
 		if err = s.task(a.run); err == nil {
 			return info, nil
 		}
-		a.owner.forget(a)
+		a.owner.forget(&a.actor)
 	}
 	a.cancel()
 	_ = a.release() // the first error is the one to tell

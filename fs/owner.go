@@ -12,7 +12,7 @@ import (
 // chunkFiles is how many places of an owner's table are made at a time.
 const chunkFiles = 64
 
-// owner has the open files of one connection. A file is found by its handle without a lock; places are taken and given back under one.
+// owner has the open files and watches of one connection. Each is found by its handle without a lock; places are taken and given back under one.
 type owner struct {
 	service   *Service
 	caller    func() cred.Identity // as it has proven to be by now: credentials are renewed
@@ -23,9 +23,10 @@ type owner struct {
 	bytes     atomic.Int64  // that reads and writes in flight hold
 	locks     atomic.Int64  // ranges that it has locked, and waits for others
 	paths     chan struct{} // a token per request about a path
+	watches   chan struct{} // and one for each watch
 	rate      bucket        // of an anonymous caller
 
-	chunks [blocktree.FSOpenFilesPerConnectionMax / chunkFiles]atomic.Pointer[[chunkFiles]atomic.Pointer[openFile]]
+	chunks [blocktree.FSOpenFilesPerConnectionMax / chunkFiles]atomic.Pointer[[chunkFiles]atomic.Pointer[actor]]
 
 	mu    sync.Mutex
 	ended bool
@@ -47,11 +48,12 @@ func newOwner(s *Service, caller func() cred.Identity, address string) *owner {
 		o.filesMax, paths = blocktree.FSOpenFilesAnonymousMax, blocktree.FSPathRequestsAnonymousConnectionMax
 	}
 	o.paths = make(chan struct{}, paths)
+	o.watches = make(chan struct{}, blocktree.FSWatchesPerConnectionMax)
 	return o
 }
 
-// find returns the open file of a handle, nil if there is none.
-func (o *owner) find(handle uint64) *openFile {
+// find returns what a handle names, nil if there is nothing.
+func (o *owner) find(handle uint64) *actor {
 	place := handle & (1<<placeBits - 1)
 	if place >= uint64(len(o.chunks)*chunkFiles) {
 		return nil
@@ -60,14 +62,14 @@ func (o *owner) find(handle uint64) *openFile {
 	if chunk == nil {
 		return nil
 	}
-	if f := chunk[place%chunkFiles].Load(); f != nil && f.handle == handle {
-		return f
+	if a := chunk[place%chunkFiles].Load(); a != nil && a.handle == handle {
+		return a
 	}
 	return nil
 }
 
-// add gives an open file a handle. It fails with Closed when the owner has ended, TooLarge when it has too many.
-func (o *owner) add(f *openFile) error {
+// add gives an actor a handle. It fails with Closed when the owner has ended, TooLarge when it has too many.
+func (o *owner) add(a *actor) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ended {
@@ -86,32 +88,32 @@ func (o *owner) add(f *openFile) error {
 	}
 	chunk := o.chunks[place/chunkFiles].Load()
 	if chunk == nil {
-		chunk = new([chunkFiles]atomic.Pointer[openFile])
+		chunk = new([chunkFiles]atomic.Pointer[actor])
 		o.chunks[place/chunkFiles].Store(chunk)
 	}
 	o.uses++
-	f.handle = o.uses<<placeBits | uint64(place)
-	chunk[place%chunkFiles].Store(f)
+	a.handle = o.uses<<placeBits | uint64(place)
+	chunk[place%chunkFiles].Store(a)
 	return nil
 }
 
-// forget takes the handle of an open file back.
-func (o *owner) forget(f *openFile) {
+// forget takes the handle of an actor back.
+func (o *owner) forget(a *actor) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	place := uint16(f.handle & (1<<placeBits - 1))
+	place := uint16(a.handle & (1<<placeBits - 1))
 	o.chunks[place/chunkFiles].Load()[place%chunkFiles].Store(nil)
 	o.free = append(o.free, place)
 }
 
-// end closes all files, without waiting. No more are added.
+// end closes all that is open, without waiting. No more are added.
 func (o *owner) end() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.ended = true
 	for i := range o.made {
-		if f := o.chunks[i/chunkFiles].Load()[i%chunkFiles].Load(); f != nil {
-			f.cancel()
+		if a := o.chunks[i/chunkFiles].Load()[i%chunkFiles].Load(); a != nil {
+			a.cancel()
 		}
 	}
 }

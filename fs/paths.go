@@ -65,12 +65,23 @@ func nameOf(code uint16) string {
 		"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch",
 		"remove", "truncate", "allocate", "append", "stat", "truncate", "lock",
 		"set times", "symlink", "read link", "get attribute", "set attribute", "list attributes", "remove attribute",
+		"watch", "watch",
 	}[code-codeStat]
 }
 
-// doPath does what is asked of a path, in the caller's name.
+// doPath does what is asked of a path, in the caller's name, and tells who watches.
 func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequest) ([]byte, error) {
+	reply, err := s.doAsked(ctx, o, code, r)
+	if err == nil {
+		s.watches.told(code, r)
+	}
+	return reply, err
+}
+
+func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathRequest) ([]byte, error) {
 	switch code {
+	case codeWatch:
+		return s.openWatch(ctx, o, r)
 	case codeStat:
 		found, err := s.look(ctx, o.caller(), r.path, 0)
 		if err != nil {

@@ -29,6 +29,7 @@ type Service struct {
 	cfg      Config
 	cluster  Cluster
 	sharing  sharing
+	watches  watches
 	closings atomic.Uint64 // of bodies
 	files    atomic.Int64  // that are open
 	bytes    atomic.Int64  // that reads and writes in flight hold
@@ -59,6 +60,7 @@ func New(c Config) *Service {
 	s := &Service{cfg: c, cluster: c.Cluster, paths: make(chan struct{}, blocktree.FSPathRequestsMax),
 		guestPaths: make(chan struct{}, blocktree.FSPathRequestsAnonymousMax)}
 	s.sharing.files = map[blocktree.FileID]*shared{}
+	s.watches.all = map[*watch]struct{}{}
 	if s.cfg.Clock == nil {
 		s.cfg.Clock = ownClock{time.Now()}
 	}
@@ -187,7 +189,7 @@ func (s *Service) gate(o *owner) error {
 // busy is the answer over a bound: nothing was done, and trying later may help.
 func busy(why string) error { return blocktree.E("fs", blocktree.Unavailable, errors.New(why)) }
 
-// serveFile puts a message into the mailbox of an open file.
+// serveFile puts a message into the mailbox of an open file, or of a watch.
 func (s *Service) serveFile(o *owner, req *bttp.Request) {
 	r, lock, err := fileRequest{}, lockRequest{}, error(nil)
 	if req.Code == codeLock {
@@ -202,6 +204,11 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 		return
 	}
 	f := o.find(r.handle)
+	if f != nil && req.Code != codeClose && (f.open == nil) != (req.Code == codeWatched) {
+		req.Fail(blocktree.E("fs", blocktree.Invalid, errors.New("the handle is that of something else")))
+		req.Release()
+		return
+	}
 	if f == nil {
 		req.Fail(undeliverable("no such open file on this connection"))
 		req.Release()

@@ -138,7 +138,8 @@ func FuzzRequests(f *testing.F) {
 	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i),
 		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep}),
 		encodeRemove(&pathRequest{path: testRoot.Join("a"), file: i.ID}), encodeMade(i.ID), encodeOffset(1 << 40),
-		lockRequest{handle: 1, op: lockTest, exclusive: true, owner: 2, off: 3, bytes: 4, id: 5}.encode(), encodeLock(&Lock{true, 1, 2, true, 3})} {
+		lockRequest{handle: 1, op: lockTest, exclusive: true, owner: 2, off: 3, bytes: 4, id: 5}.encode(), encodeLock(&Lock{true, 1, 2, true, 3}),
+		encodeEvents(9, []Event{{"a", EventMade, false}, {"b", EventChanged, false}}), encodeEvents(1, []Event{{Overflow: true}}), encodeEvents(0, nil)} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -173,6 +174,8 @@ func FuzzRequests(f *testing.F) {
 		same("lock", err, func() []byte { return encodeLock(&held) })
 		off, err := decodeOffset(b)
 		same("offset", err, func() []byte { return encodeOffset(off) })
+		last, events, err := decodeEvents(b)
+		same("events", err, func() []byte { return encodeEvents(last, events) })
 		entries, more, err := decodeEntries(b)
 		same("entries", err, func() []byte { return encodeEntries(entries, more) })
 	})
