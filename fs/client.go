@@ -190,6 +190,9 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (
 	if o.Plain {
 		r.flags |= flagPlain
 	}
+	if o.Anew && o.Write {
+		r.flags |= flagAnew
+	}
 	late := func(conn *bttp.Conn, reply bttp.Reply) { // nobody waits for it any more
 		if handle, _, err := decodeOpened(reply.Body); err == nil {
 			_ = conn.Send(codeClose, fileRequest{handle: handle}.encode()) // else it ends with the connection
@@ -198,6 +201,10 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (
 	var f *remote
 	err := retry(ctx, func() error {
 		answer, err := c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeOpen, Body: r.encode(), Late: late})
+		if blocktree.KindOf(err) == blocktree.NewerFormat && r.flags&flagAnew != 0 { // a service of a version before, where a writer is alone anyway
+			r.flags &^= flagAnew
+			answer, err = c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeOpen, Body: r.encode(), Late: late})
+		}
 		if err != nil {
 			return err
 		}

@@ -21,19 +21,20 @@ type openFile struct {
 
 	ctx context.Context // ends when the owner has, or the service stops
 
-	shared   *shared        // with the other handles of the file
-	body     *body          // of a file that is open for writing
-	news     uint64         // what shared.news was when the cluster was last asked
-	closings uint64         // what Service.closings was when it was first asked
-	file     blocktree.File // of one that is open to read; nil while it is not read
-	loss     uint64         // its loss number when its sectors were first opened
-	known    bool           // whether that was asked for
-	stuck    error          // Lost
-	judged   time.Time      // when the cluster was last asked about the caller
-	number   uint64         // the rights number that it was asked under, or an older one
-	doubt    bool           // it was asked since, and did not answer
-	locked   bool           // it has, or had, locks
-	used     time.Time      // when something was last asked of it
+	shared   *shared             // with the other handles of the file
+	body     *body               // of a file that is open for writing
+	writer   blocktree.Principal // who counts as its writer
+	news     uint64              // what shared.news was when the cluster was last asked
+	closings uint64              // what Service.closings was when it was first asked
+	file     blocktree.File      // of one that is open to read; nil while it is not read
+	loss     uint64              // its loss number when its sectors were first opened
+	known    bool                // whether that was asked for
+	stuck    error               // Lost
+	judged   time.Time           // when the cluster was last asked about the caller
+	number   uint64              // the rights number that it was asked under, or an older one
+	doubt    bool                // it was asked since, and did not answer
+	locked   bool                // it has, or had, locks
+	used     time.Time           // when something was last asked of it
 	lastRead time.Time
 }
 
@@ -321,7 +322,7 @@ func (a *openFile) release() (err error) {
 		a.file = nil
 	}
 	if a.body != nil {
-		err = a.service.done(a.shared, a.body)
+		err = a.service.done(a.shared, a.body, a.writer)
 		a.service.watches.tell(a.path, EventChanged) // the cluster knows its end now
 	}
 	return err

@@ -30,7 +30,7 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 		s.files.Add(-1)
 		return nil, busy("too many open files")
 	}
-	info, err := s.take(ctx, a)
+	info, err := s.take(ctx, a, r.flags&flagAnew != 0)
 	if err != nil {
 		s.files.Add(-1)
 		return nil, err
@@ -39,11 +39,12 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 }
 
 // take opens the sectors that are to be written and starts the actor, whose file is that of info. On an error it gives back what it took.
-func (s *Service) take(ctx context.Context, a *openFile) (info Info, err error) {
+func (s *Service) take(ctx context.Context, a *openFile, anew bool) (info Info, err error) {
 	a.shared = s.sharing.enter(a.info.ID)
 	a.news, a.doubt = a.shared.news.Load(), s.closings.Load() != a.closings
 	if a.write {
-		a.body, err = a.shared.write(ctx, func(ctx context.Context) (*body, error) { return s.openBody(ctx, a.caller(), a.path, &a.info) })
+		a.writer = a.caller().Principal
+		a.body, err = a.shared.write(ctx, a.writer, anew, func(ctx context.Context) (*body, error) { return s.openBody(ctx, a.caller(), a.path, &a.info) })
 		if err != nil {
 			s.sharing.leave(a.shared)
 			return info, err

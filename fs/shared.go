@@ -24,7 +24,9 @@ type shared struct {
 	news  atomic.Uint64 // moves when there come to be writers, or none: what was heard of the file before is old
 
 	opening chan struct{} // holds a token while somebody opens or closes the body
-	writers int           // whose turn it is at opening looks at it
+	// Whose turn it is at opening looks at these.
+	writers int
+	of      map[blocktree.Principal]int // how many of the writers are whose
 }
 
 // sharing are the files that are open at the service. It is asked when files are opened and closed, and about paths.
@@ -104,8 +106,8 @@ func (x *shared) enter(ctx context.Context) error {
 
 func (x *shared) leave() { <-x.opening }
 
-// write returns the body, opened if it is not, for one more writer.
-func (x *shared) write(ctx context.Context, open func(context.Context) (*body, error)) (*body, error) {
+// write returns the body, opened if it is not, for one more writer of a principal, who is Busy if he must not have it open already.
+func (x *shared) write(ctx context.Context, by blocktree.Principal, anew bool, open func(context.Context) (*body, error)) (*body, error) {
 	if err := x.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -124,20 +126,30 @@ func (x *shared) write(ctx context.Context, open func(context.Context) (*body, e
 		}
 		x.body.Store(b)
 		x.news.Add(1)
-		x.writers = 0
+		x.writers, x.of = 0, map[blocktree.Principal]int{}
+	}
+	if anew && x.of[by] > 0 {
+		return nil, errStillOpen
 	}
 	x.writers++
+	x.of[by]++
 	return b, nil
 }
 
 var errAnew = &blocktree.Error{Op: "fs", Kind: blocktree.Closed, Err: errors.New("it failed, and was opened anew by somebody else"), Hint: "open it again"}
 
+// errStillOpen is for who has it open by a connection that broke, and of which the service has not heard the end.
+var errStillOpen = &blocktree.Error{Op: "fs", Kind: blocktree.Busy, Err: errors.New("it is open for writing by another connection of the same principal"), Hint: "that ends within seconds if it broke"}
+
 // done is for one writer less. The last one closes the body: the cluster knows then where the file ends, and others may write it.
-func (s *Service) done(x *shared, b *body) (err error) {
+func (s *Service) done(x *shared, b *body, by blocktree.Principal) (err error) {
 	x.opening <- struct{}{} // whoever has it is bounded by its context
 	defer x.leave()
 	if x.body.Load() != b { // it was opened anew
 		return nil
+	}
+	if x.of[by]--; x.of[by] <= 0 {
+		delete(x.of, by)
 	}
 	if x.writers--; x.writers > 0 {
 		return nil

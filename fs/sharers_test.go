@@ -228,3 +228,24 @@ func TestResizeBesideWriters(t *testing.T) {
 		wantKind(t, "smaller, of nobody's", resize(512), blocktree.Exists)
 	})
 }
+
+// TestOpenedAnew: who may have the file open for writing by a connection that broke has it anew only when that handle is gone: a write on its way to it would be done after newer ones. Others are in nobody's way.
+func TestOpenedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s, path, ann, bob := sharers(t)
+		anew := func() error {
+			_, err := s.openFile(t.Context(), ownerFor(s, somebody("ann")), &pathRequest{path: path, flags: flagWrite | flagAnew})
+			return err
+		}
+		err := anew()
+		if wantKind(t, "beside her own", err, blocktree.Busy); blocktree.HintOf(err) == "" {
+			t.Error("it has no hint")
+		}
+		ann.owner.end()
+		synctest.Wait()
+		wantKind(t, "beside somebody else's", anew(), blocktree.Other)
+		wantKind(t, "beside the new one", anew(), blocktree.Busy)
+		_, err = bob.ask(message{code: codeWrite, data: []byte("x")})
+		wantKind(t, "the other one's write", err, blocktree.Other)
+	})
+}

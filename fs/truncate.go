@@ -31,7 +31,8 @@ func (s *Service) truncate(ctx context.Context, o *owner, r *pathRequest) error 
 	}
 	x := s.sharing.enter(info.ID)
 	defer s.sharing.leave(x)
-	b, err := x.write(ctx, func(ctx context.Context) (*body, error) { return s.openBody(ctx, o.caller(), r.path, &info) })
+	by := o.caller().Principal
+	b, err := x.write(ctx, by, false, func(ctx context.Context) (*body, error) { return s.openBody(ctx, o.caller(), r.path, &info) })
 	if err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func (s *Service) truncate(ctx context.Context, o *owner, r *pathRequest) error 
 		}
 		return b.truncate(ctx, r.sizeBytes)
 	})
-	if e := s.done(x, b); err == nil {
+	if e := s.done(x, b, by); err == nil {
 		err = e
 	}
 	return err

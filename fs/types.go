@@ -78,6 +78,9 @@ type OpenOptions struct {
 	// Plain says that a file which is to be written is known not to be encrypted; one that is read says so itself. Without it such a file is
 	// refused: whoever could change what the cluster says of a file could otherwise have secrets written in the clear.
 	Plain bool
+	// Anew says that the caller may have had the file open for writing by a connection that broke: it is Busy while the service has such a handle of the same principal, as a write that is still on its way
+	// there would be done after newer ones.
+	Anew bool
 	// File, unless zero, is the file that was at the path, and is meant, also where it has another name by now. Of a Cluster alone: a client says paths.
 	File blocktree.FileID
 }

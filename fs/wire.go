@@ -26,6 +26,7 @@ const (
 	flagWrite = 1 << iota // open: to read and write
 	flagPlain             // create: not encrypted; open to write: known not to be
 	flagKeep              // rename: what has the name already stays
+	flagAnew              // open to write: nobody of the caller's principal may have it so
 
 	flagsAll = 1<<iota - 1
 )

@@ -41,6 +41,7 @@ type fake struct {
 	between func() // what happens after that, with the lock
 	cut     bool   // the connection breaks before the next append is answered, and the service closes the file
 	leases  map[blocktree.FileID]*opened
+	anew    []bool // of each file that was opened for writing
 	made    blocktree.Inode
 	now     int64  // the time that a flush notes, unless 0
 	closing func() // what happens in a Close, without the lock
@@ -144,6 +145,7 @@ func (c *fake) Open(_ context.Context, path blocktree.Path, o fs.OpenOptions) (f
 	if c.leases[f.info.ID] != nil {
 		return nil, blocktree.E("fake", blocktree.Busy, nil)
 	}
+	c.anew = append(c.anew, o.Anew)
 	c.opens++
 	w := &opened{fake: c, path: path, info: f.info, file: f, written: append([]byte(nil), f.data...)}
 	c.leases[f.info.ID] = w

@@ -98,6 +98,7 @@ type tree struct {
 	closings  sync.Map              // whose close a Flush is: a uint64, by the channel that it has
 	notices   sync.WaitGroup        // to the kernel
 	unsaved   atomic.Pointer[error] // of the last file that was closed and could not be flushed
+	broken    atomic.Bool           // a writer lost its file: a write may be on its way yet
 }
 
 func newTree(source Source, root blocktree.Path, o Options) *tree {

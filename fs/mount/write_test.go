@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -189,6 +190,9 @@ func TestWriteOutlivesService(t *testing.T) {
 		}
 		if e := h.sync(t.Context()); e != 0 || c.content("a") != "after that" {
 			t.Errorf("%v, %q", e, c.content("a"))
+		}
+		if c.anew[0] || !slices.Contains(c.anew[len(c.anew)-1:], true) { // what is on its way to the old one must not come after
+			t.Errorf("opened anew: %v", c.anew)
 		}
 		c.fail(blocktree.E("fake", blocktree.Unavailable, nil))
 		writes(t, h, "for nobody", 0, syscall.EIO)

@@ -96,7 +96,7 @@ func (w *writer) first(ctx context.Context, n *node, fresh bool) error {
 	w.acked.Store(0)
 	w.flushed.Store(0)
 	w.node = n
-	f, err := n.openOnce(ctx, fs.OpenOptions{Write: true})
+	f, err := n.openOnce(ctx, fs.OpenOptions{Write: true, Anew: n.tree.broken.Load()})
 	if err != nil {
 		return err
 	}
@@ -136,6 +136,7 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 	if !w.opened {
 		return errNotOpen
 	}
+	w.tree.broken.Store(true)
 	if w.unflushed() {
 		return w.die(errLost)
 	}
@@ -151,7 +152,7 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 
 // reopen opens it by its name, of before or of by now. Who calls it has the lock.
 func (w *writer) reopen(ctx context.Context) error {
-	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true})
+	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Anew: true})
 	switch missing := errors.Is(err, errOther) || blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); {
 	case missing && !w.lost:
 		w.lost = true // it is being renamed, most likely
