@@ -21,10 +21,7 @@ func (a *able) Open(ctx context.Context, path blocktree.Path, o fs.OpenOptions) 
 	f, err := a.fake.Open(ctx, path, o)
 	switch f := f.(type) {
 	case *growing:
-		return &struct {
-			*growing
-			lockers
-		}{f, lockers{f.opened, a.client}}, err
+		return &growingLocked{f, lockers{f.opened, a.client}}, err
 	case *opened:
 		return &struct {
 			*opened
@@ -33,6 +30,14 @@ func (a *able) Open(ctx context.Context, path blocktree.Path, o fs.OpenOptions) 
 	}
 	return f, err
 }
+
+// growingLocked is one whose end moves, and that can be locked.
+type growingLocked struct {
+	*growing
+	lockers
+}
+
+func (f *growingLocked) Stat(ctx context.Context) (fs.Info, error) { return f.growing.Stat(ctx) }
 
 // lockers has the locks of an open file of a client.
 type lockers struct {

@@ -257,7 +257,11 @@ func (w *writer) learnEnd(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), blocktree.MountCacheFor)
 	defer cancel()
-	if info, err := st.Stat(ctx); err == nil { // else what is done with the file next finds out
+	before := w.end.Load()
+	info, err := st.Stat(ctx)
+	w.endMu.Lock()
+	defer w.endMu.Unlock()
+	if err == nil && w.end.Load() == before { // else it was written here meanwhile, or what is done with the file next finds out
 		w.end.Store(info.Length)
 	}
 }
