@@ -85,7 +85,7 @@ func TestWatch(t *testing.T) {
 			t.Fatalf("%+v, want %+v", h, want)
 		}
 		path := c.file("dir/f", Read|Write|Lease, o.caller())
-		c.file("g", Read|Write|Lease, o.caller())
+		c.file("g", Read|Write|Lease|Admin, o.caller())
 		s.change(t, o, codeLength, &pathRequest{path: path, sizeBytes: 100})
 		f := open(t, s, o, path, flagWrite)
 		if _, err := f.ask(message{code: codeFlush}); err != nil {
