@@ -234,14 +234,13 @@ func TestMountedLocks(t *testing.T) {
 	a := newAble()
 	_, here := mountedAs(t, a, Options{})
 	_, there := mountedAs(t, &able{fake: a.fake, xattrs: a.xattrs, client: 1}, Options{})
-	if err := os.WriteFile(filepath.Join(here, "a"), []byte("content"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	a.put("a", 90, "content") // not by a mount, which closes it at the service some time after the program has
 	open := func(dir string, flags int) *os.File {
 		f, err := os.OpenFile(filepath.Join(dir, "a"), flags, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = f.Close() }) // before the mounts end: else they would wait for it
 		return f
 	}
 	lock := func(f *os.File, kind int16, wait bool) error {
