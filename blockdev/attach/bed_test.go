@@ -53,7 +53,13 @@ func newBed(t *testing.T, change func(*Options)) *bed {
 func (b *bed) start() (tookOver bool, err error) {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(b.t.Context())
-	b.stop, b.ended = cancel, make(chan error, 1)
+	synctest.Wait() // what the keeper of before has hung up on has been noticed
+	b.s.change(func() { b.s.left = false })
+	b.stop = func() {
+		b.s.change(func() { b.s.left = true })
+		cancel()
+	}
+	b.ended = make(chan error, 1)
 	ready := make(chan bool, 1)
 	o := b.o
 	o.Ready = func(_ string, took bool) { ready <- took }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,6 +31,7 @@ type server struct {
 	dials, gos  int
 	infos       int
 	problem     error
+	left        bool // the keeper was told to end: it may hang up anywhere
 }
 
 func newServer() *server {
@@ -101,6 +103,11 @@ func (s *server) serve(c net.Conn) error {
 			return fmt.Errorf("magic %q", head[:8])
 		}
 		if _, err := io.ReadFull(c, data); err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.left || errors.Is(err, io.ErrClosedPipe) { // which it is when this server was stopped
+				return nil
+			}
 			return fmt.Errorf("half an option: %w", err)
 		}
 		switch option {
