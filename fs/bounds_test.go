@@ -118,6 +118,20 @@ func TestOnePrincipalLeavesHalf(t *testing.T) {
 	}
 }
 
+// A request about a path has its place no more when it is answered: a client that has as many on their way as it may sends the next one then.
+func TestAnsweredHasNoPlace(t *testing.T) {
+	b := newBed(t, nil)
+	ann, who := b.dial("ann")
+	b.fake.file("f", Read, who)
+	for range 500 {
+		_, err := ann.Stat(t.Context(), testRoot.Join("f"))
+		b.must(err)
+		if n := len(b.service.paths); n != 0 {
+			t.Fatalf("%d requests have a place", n)
+		}
+	}
+}
+
 // What names no open file, or is no read, costs anonymous callers nothing of what they may read.
 func TestNothingReadCostsNothing(t *testing.T) {
 	b := newBed(t, nil)

@@ -39,10 +39,10 @@ func (s *Service) servePath(o *owner, code uint16, r pathRequest, req *bttp.Requ
 		return busy("too many requests at a time")
 	}
 	err := s.task(func() {
-		defer leave(tokens...)
 		ctx, cancel := context.WithTimeout(s.ctx, pathTimeout)
 		defer cancel()
 		reply, err := s.doPath(ctx, o, code, &r)
+		leave(tokens...) // before the answer, upon which a client that has as many requests as it may sends the next one
 		if err == nil {
 			req.Reply(nil, reply)
 			return
