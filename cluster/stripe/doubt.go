@@ -203,7 +203,7 @@ func (r *read) turned(s *segment) bool {
 		}
 		a := r.slots[x.slot].ans
 		if a == nil {
-			return true
+			return r.c.mut != mutFetchRefused
 		}
 		has, _ := r.stands(a, s.first, s.version, s.kind)
 		return !has
