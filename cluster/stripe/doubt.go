@@ -184,11 +184,30 @@ func (r *read) few(s *segment) (open bool) {
 	short := committed+flying < r.layout.Code.Data
 	hopeless := short && denied >= r.needed() // nobody need be asked for shards of it
 	s.unsure = r.second && denied > 0 && (flying > 0 || hopeless)
+	s.claimed = denied > 0 && flying == 0
 	open = !r.second || flying > 0 && denied == 0 && (r.mayHear() || r.blind)
 	// Who refuses may have it in flight, and be who gives the shards that are missing.
 	open = open || flying == 0 && short && !hopeless && r.mayHear() && r.c.mut != mutFetchRefused
 	r.weighs = r.weighs || open
 	return open
+}
+
+// turned reports whether a member has given a shard of what is claimed that had not said that it has it: it came there after that, so it may be in flight yet, and others may never get it.
+func (r *read) turned(s *segment) bool {
+	return s.claimed && r.c.mut != mutTakeTurned && slices.ContainsFunc(r.exact, func(x *exactRead) bool {
+		if x.ans == nil || x.version != s.version {
+			return false
+		}
+		if _, _, ok := r.slice(x.ans, s, true); !ok {
+			return false
+		}
+		a := r.slots[x.slot].ans
+		if a == nil {
+			return r.c.mut != mutFetchRefused
+		}
+		has, _ := r.stands(a, s.first, s.version, s.kind)
+		return !has
+	})
 }
 
 // says reports whether an answer says that a version of a sector is committed.

@@ -17,6 +17,8 @@ type segment struct {
 	contested bool
 	// unsure: some say that it is committed, no more than may lie, others that it is in flight, and others that they do not have it.
 	unsure bool
+	// claimed: some say that it is committed, no more than may lie, and all others that have said anything of it deny it.
+	claimed bool
 }
 
 // evaluate decides what each sector's version is and gathers its shards; it asks more members where that needs more.
@@ -50,7 +52,7 @@ func (r *read) evaluate() {
 	}
 	doubted := false
 	for i := range segs {
-		if !alike && (segs[i].unsure || r.mustAgree(&segs[i]) && !r.agreed(&segs[i])) {
+		if !alike && (segs[i].unsure || r.turned(&segs[i]) || r.mustAgree(&segs[i]) && !r.agreed(&segs[i])) {
 			r.doubtIt(&segs[i])
 			doubted = true
 		}
@@ -233,7 +235,7 @@ func (r *read) decideSegment(s *segment, at []int) (open bool) {
 			take = all
 		}
 		if take {
-			s.version, s.kind, s.contested, s.unsure = x.Version, x.Kind, false, false
+			s.version, s.kind, s.contested, s.unsure, s.claimed = x.Version, x.Kind, false, false, false
 			break
 		}
 	}

@@ -220,3 +220,64 @@ func TestFewNameNobody(t *testing.T) {
 		}
 	}
 }
+
+// TestFewTakenOfWhoHadItNot: one member says that a version is committed, the others have not got it when they are asked, and one of these has it in flight by the time the read fetches it. The read asks
+// again before it goes by that, as whoever still has not got it may never: until the write is complete, or undone.
+func TestFewTakenOfWhoHadItNot(t *testing.T) {
+	for mutant, believed := range map[string]bool{"": false, "taketurned": true} {
+		code := blocktree.Code{Data: 1, Parity: 2}
+		l := testLayout(code).Acquire()
+		r := NewReader(ReaderConfig{Mutant: mutant}, 0)
+		for _, n := range l.Hosts {
+			r.NodeUp(n, l.Incarnations[n])
+		}
+		has := func(seq blocktree.Sequence, pending bool) Extent {
+			return Extent{Count: 1, Version: blocktree.Version{Epoch: l.Epoch, Sequence: seq}, Kind: Data, Pending: pending}
+		}
+		members := l.View(0).Members
+		said := map[blocktree.NodeID][]Extent{members[0].Node: {{Count: 1}}, members[1].Node: {has(1, false)}, members[2].Node: {{Count: 1}}}
+		asked := 0
+		r.Read(1, l, 0, 0, 1)
+		now, got := time.Duration(0), []Done(nil)
+		rounds := func(n int) {
+			for range n {
+				rd := r.Ready()
+				got = append(got, rd.Done...)
+				for _, m := range slices.Clone(rd.Messages) {
+					a := *m
+					a.Answer = true
+					if m.Want == WantExact { // it has come there meanwhile
+						said[members[0].Node] = []Extent{{Count: 1}, has(1, true)}
+					}
+					a.Extents = said[m.Node]
+					if x := a.Extents[len(a.Extents)-1]; m.Want == WantExact {
+						asked++
+						if a.Extents = nil; x.Version == m.Version {
+							a.Extents = []Extent{x}
+						}
+					}
+					if m.Want != WantVersions && len(a.Extents) > 0 && a.Extents[0].Kind == Data {
+						a.Payload, a.Seals = make([]byte, code.ShardBytes(testSector)), make([]byte, SealBytes)
+					}
+					r.Step(&a)
+				}
+				now += 20 * time.Millisecond
+				r.Tick(now)
+			}
+		}
+		rounds(20)
+		if (len(got) > 0) != believed || asked == 0 {
+			t.Fatalf("%q: %+v, asked %d times", mutant, got, asked)
+		}
+		if believed {
+			continue
+		}
+		for n := range said { // the write was completed, and another
+			said[n] = []Extent{has(2, false)}
+		}
+		rounds(20)
+		if len(got) != 1 || got[0].Err != blocktree.Other || got[0].Read.Pieces[0].Version != has(2, false).Version {
+			t.Errorf("%+v", got)
+		}
+	}
+}

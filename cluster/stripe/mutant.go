@@ -98,6 +98,7 @@ const (
 	mutAwaitRefusal
 	mutFetchRefused
 	mutFewAccuse
+	mutTakeTurned
 	mutantEnd
 )
 
@@ -192,6 +193,7 @@ var mutantNames = [mutantEnd]string{
 	mutAwaitRefusal:     "awaitrefusal: what few say is not weighed before those that refuse have answered (0029)",
 	mutFetchRefused:     "fetchrefused: shards of what few say are taken of who refused to say whether all hold it (rule 6, 0029)",
 	mutFewAccuse:        "fewaccuse: a member is named for lacking what no more have than may lie (0029)",
+	mutTakeTurned:       "taketurned: shards of what few say are taken of who had not said that it has it (rule 6, 0029)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -214,6 +214,7 @@ func (c *client) drainHolder() {
 		for _, m := range r.Messages {
 			c.asksFence(m)
 			c.remember(m)
+			c.noteAbort(m)
 			c.notReleased(m)
 			c.w.toNode(c, m)
 		}

@@ -113,7 +113,7 @@ func (w *World) doomByLiar(c *client, x *write) {
 			return
 		}
 	}
-	if denied && !x.doomed {
+	if x.dropped = x.dropped && !denied; denied && !x.doomed {
 		x.doomed = true
 		w.liars.undone[x.value] = true
 	}
@@ -137,14 +137,38 @@ func (w *World) doomedZeros(file int, s blocktree.SectorIndex) bool {
 
 // abort is void for a write that failed for want of space.
 func (w *World) abort(x *write) {
-	if w.liarRefused(x) {
-		x.doomed, x.over, w.liars.undone[x.value] = true, w.clock, true
-		if x.seen {
-			w.undo(x)
-			return
-		}
+	if w.doomRefused(x); x.doomed && x.seen {
+		w.undo(x)
+		return
 	}
 	w.void(x, aborted)
+}
+
+// doomRefused notes that a write counts for nothing any more, as it fails for want of space and a liar may be who refused it.
+func (w *World) doomRefused(x *write) {
+	if w.liarRefused(x) {
+		x.doomed, x.over, w.liars.undone[x.value] = true, w.clock, true
+	}
+}
+
+// noteAbort notes a write that a holder has all members drop. Should it lose its epoch now the caller never hears of that, and no take-over finds anything of the write, or one
+// keeps it, which some still have.
+func (c *client) noteAbort(m *stripe.Message) {
+	if m.Kind != stripe.KindAbort || !m.Last || len(c.w.liars.nodes) == 0 {
+		return
+	}
+	if x := c.w.byVer[versionKey{c.file, m.Region, m.Version}]; x.state == open && !x.doomed {
+		c.w.doomRefused(x)
+		x.dropped = x.doomed
+	}
+}
+
+// keepDropped is for a write that all members were to drop, and that is acknowledged: who had refused it left first, and those that stay were sent it again. It counts as any.
+func (w *World) keepDropped(x *write) {
+	if x.dropped {
+		x.doomed, x.dropped = false, false
+		delete(w.liars.undone, x.value)
+	}
 }
 
 // liarRefused reports whether a liar has a place in the region of a write: it told a reader that it holds what it had refused for want of space.

@@ -128,6 +128,7 @@ func liarKills() []kill {
 		{"listany", 799, "I5 in sync has all"},
 		{"mindrefusals", 3580, "no convergence"},
 		{"fewaccuse", 5007944, "L2 the honest are not named"},
+		{"taketurned", 6003879, "I4 acknowledged is not voided"},
 	}
 }
 

@@ -22,7 +22,8 @@ type write struct {
 	seen    bool // a read has returned it
 	seenAt  int64
 	known   map[int]int64 // when each honest node in sync first committed it, as far as it did
-	doomed  bool          // a take-over that a liar was heard in does not keep it
+	doomed  bool          // a take-over that a liar was heard in does not keep it, or it was refused for want of space, as far as is known by a liar
+	dropped bool          // only the latter, and its caller has not heard of that
 	torn    bool          // a take-over kept it at some honest members, and others do not hold it, by a liar
 	revived bool          // k liars, who kept it though it is void, had it copied to an honest member
 	over    int64         // when it was decided void
@@ -332,6 +333,7 @@ func (c *client) failed(o *op, err blocktree.Kind) {
 
 // acknowledge is the moment in which a write becomes a promise.
 func (w *World) acknowledge(c *client, x *write) {
+	w.keepDropped(x)
 	w.checkAcknowledged(c, x)
 	w.resizes.checkEnd(x)
 	if x.state != lost && x.state != undone {
