@@ -39,11 +39,11 @@ func (c *tlsCarrier) Read(p []byte) (int, error) {
 	return c.tls.Read(p)
 }
 
-func (c *tlsCarrier) inputReady() bool           { return c.raw.recordReady() }
-func (c *tlsCarrier) onWait(f func())            { c.raw.waits = f }
-func (c *tlsCarrier) tryFlush() (bool, error)    { return c.raw.tryFlush() }
-func (c *tlsCarrier) flush() error               { return c.raw.flush() }
-func (c *tlsCarrier) staged() int                { return c.raw.staged() }
+func (c *tlsCarrier) inputReady() bool        { return c.raw.recordReady() }
+func (c *tlsCarrier) onWait(f func())         { c.raw.waits = f }
+func (c *tlsCarrier) tryFlush() (bool, error) { return c.raw.tryFlush() }
+func (c *tlsCarrier) flush() error            { return c.raw.flush() }
+func (c *tlsCarrier) staged() int             { return c.raw.staged() }
 
 func (c *tlsCarrier) stage(p []byte) error {
 	if c.records != nil {

@@ -25,7 +25,7 @@ const (
 	typeHandshake   = 22
 	typeApplication = 23
 
-	recordBytesMax    = 1 << 14             // of content
+	recordBytesMax    = 1 << 14              // of content
 	sealedBytesMax    = recordBytesMax + 256 // of a record behind its header
 	keyUpdateBytes    = 5
 	typeKeyUpdate     = 24

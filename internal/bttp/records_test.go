@@ -184,13 +184,13 @@ func (r *records) taken() (out [][]byte) {
 // TestRecordsAreAuthentic: nothing is read of a record that is another than what was sealed, or comes at another place, and nothing after it.
 func TestRecordsAreAuthentic(t *testing.T) {
 	for name, spoil := range map[string]func(r [][]byte) [][]byte{
-		"nothing":        func(r [][]byte) [][]byte { return r },
-		"a bit":          func(r [][]byte) [][]byte { r[1][100] ^= 1; return r },
-		"the tag":        func(r [][]byte) [][]byte { r[1][len(r[1])-1] ^= 1; return r },
-		"the version":    func(r [][]byte) [][]byte { r[1][2] = 1; return r },
-		"the type":       func(r [][]byte) [][]byte { r[1][0] = typeHandshake; return r },
-		"one is left":    func(r [][]byte) [][]byte { return slices.Delete(r, 1, 2) },
-		"one comes twice": func(r [][]byte) [][]byte { return slices.Insert(r, 1, bytes.Clone(r[0])) },
+		"nothing":          func(r [][]byte) [][]byte { return r },
+		"a bit":            func(r [][]byte) [][]byte { r[1][100] ^= 1; return r },
+		"the tag":          func(r [][]byte) [][]byte { r[1][len(r[1])-1] ^= 1; return r },
+		"the version":      func(r [][]byte) [][]byte { r[1][2] = 1; return r },
+		"the type":         func(r [][]byte) [][]byte { r[1][0] = typeHandshake; return r },
+		"one is left":      func(r [][]byte) [][]byte { return slices.Delete(r, 1, 2) },
+		"one comes twice":  func(r [][]byte) [][]byte { return slices.Insert(r, 1, bytes.Clone(r[0])) },
 		"they are swapped": func(r [][]byte) [][]byte { r[1], r[2] = r[2], r[1]; return r },
 		"it is cut": func(r [][]byte) [][]byte {
 			r[1] = r[1][:len(r[1])-1]
