@@ -63,7 +63,7 @@ func (d *deriver) key(p prefix) (kx [32]byte) {
 }
 
 // aead returns AES-256-GCM under the key of a prefix; its nonce is the second half of the XAES nonce.
-func (d *deriver) aead(p prefix) cipher.AEAD {
+func (d *deriver) aead(p prefix) gcm.AEAD {
 	kx := d.key(p)
 	aead, err := gcm.New(kx[:])
 	if err != nil {

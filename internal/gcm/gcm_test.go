@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -99,6 +100,40 @@ func TestGCM(t *testing.T) {
 	}
 }
 
+// TestOpenParts: a message that lies in parts is opened like one that does not, wherever they are cut, in memory of its own or the parts', and of another nothing is left.
+func TestOpenParts(t *testing.T) {
+	random := source(3)
+	key, nonce, additional := random(32), random(NonceBytes), random(46)
+	ours, err := New(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 1, 16, 100, 512, 4096, 4097} {
+		plain := random(n)
+		all := ours.Seal(nil, nonce, plain, additional)
+		sealed, tag := all[:n:n], all[n:]
+		for _, part := range []int{1, 16, 171, 256, 2048, 2050, 5000} {
+			for _, a := range []AEAD{ours, narrow{reference(t, key)}} {
+				for _, inPlace := range []bool{false, true} {
+					from, dst := bytes.Clone(sealed), bytes.Repeat([]byte{0xee}, n)
+					if inPlace {
+						dst = from
+					}
+					parts := slices.Collect(slices.Chunk(from, part))
+					if !a.OpenParts(dst, nonce, parts, tag, additional) || !bytes.Equal(dst, plain) {
+						t.Fatalf("%T, %d bytes in parts of %d, in place %v: other bytes", a, n, part, inPlace)
+					}
+					bad := bytes.Clone(tag)
+					bad[3] ^= 4
+					if a.OpenParts(dst, nonce, slices.Collect(slices.Chunk(bytes.Clone(sealed), part)), bad, additional) || !bytes.Equal(dst, make([]byte, n)) {
+						t.Fatalf("%T, %d bytes in parts of %d: another tag is accepted, or bytes are left", a, n, part)
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestVectors are test cases 4 and 16 of the specification of GCM by McGrew and Viega.
 func TestVectors(t *testing.T) {
 	unhex := func(s string) []byte {
@@ -142,9 +177,13 @@ func TestRefuses(t *testing.T) {
 	}
 	room := make([]byte, 100)
 	for name, f := range map[string]func(){
-		"nonce":           func() { a.Seal(nil, make([]byte, NonceBytes+1), nil, nil) },
-		"nonce to open":   func() { _, _ = a.Open(nil, make([]byte, NonceBytes-1), room, nil) },
-		"overlap":         func() { a.Seal(room[1:1], make([]byte, NonceBytes), room[:50], nil) },
+		"nonce":         func() { a.Seal(nil, make([]byte, NonceBytes+1), nil, nil) },
+		"nonce to open": func() { _, _ = a.Open(nil, make([]byte, NonceBytes-1), room, nil) },
+		"overlap":       func() { a.Seal(room[1:1], make([]byte, NonceBytes), room[:50], nil) },
+		"parts":         func() { a.OpenParts(room[:10], make([]byte, NonceBytes), [][]byte{room[20:29]}, room[:TagBytes], nil) },
+		"tag": func() {
+			a.OpenParts(room[:10], make([]byte, NonceBytes), [][]byte{room[20:30]}, room[:TagBytes-1], nil)
+		},
 		"overlap to open": func() { _, _ = a.Open(room[:0], make([]byte, NonceBytes), room[1:80], nil) },
 	} {
 		func() {

@@ -169,6 +169,45 @@ func (a *wide) Open(dst, nonce, sealed, additional []byte) ([]byte, error) {
 	return out, nil
 }
 
+func (a *wide) OpenParts(dst, nonce []byte, parts [][]byte, tag, additional []byte) bool {
+	check(nonce, dst)
+	if len(tag) != TagBytes {
+		panic("gcm: a tag of another length")
+	}
+	m := a.begin(nonce, additional)
+	if apart(dst, parts) {
+		rest := dst
+		for _, p := range parts {
+			m.crypt(rest, p, opening)
+			m.count(len(p) / blockBytes)
+			rest = rest[len(p):]
+		}
+	} else {
+		b := join(dst, parts)
+		m.crypt(dst, *b, opening)
+		joined.Put(b)
+	}
+	sum := m.end(len(additional), len(dst))
+	if subtle.ConstantTimeCompare(sum[:], tag) != 1 {
+		clear(dst)
+		return false
+	}
+	return true
+}
+
+// apart reports whether parts can be opened as they lie: they fill dst, none of them is of its memory, and all but the last one are whole blocks.
+func apart(dst []byte, parts [][]byte) bool {
+	total, whole := 0, true
+	for _, p := range parts {
+		if !whole || overlap(dst, p) {
+			return false
+		}
+		total += len(p)
+		whole = len(p)%blockBytes == 0
+	}
+	return total == len(dst)
+}
+
 // message is one on its way through a cipher.
 type message struct {
 	schedule            *schedule
@@ -223,11 +262,16 @@ func check(nonce, message []byte) {
 
 // checkOverlap refuses memory that is neither the same nor another.
 func checkOverlap(dst, src []byte) {
-	if len(dst) == 0 || &dst[0] == &src[0] {
-		return
-	}
-	d, s := uintptr(unsafe.Pointer(&dst[0])), uintptr(unsafe.Pointer(&src[0]))
-	if d < s+uintptr(len(src)) && s < d+uintptr(len(dst)) {
+	if overlap(dst, src) && &dst[0] != &src[0] {
 		panic("gcm: memory that overlaps")
 	}
+}
+
+// overlap reports whether two pieces have memory in common.
+func overlap(a, b []byte) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
+	x, y := uintptr(unsafe.Pointer(&a[0])), uintptr(unsafe.Pointer(&b[0]))
+	return x < y+uintptr(len(b)) && y < x+uintptr(len(a))
 }
