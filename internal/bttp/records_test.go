@@ -152,6 +152,26 @@ func TestKeyUpdates(t *testing.T) {
 	}
 }
 
+// TestKeyUpdateIsAnswered: who is asked for new keys says so under the old ones, and goes on with the next.
+func TestKeyUpdateIsAnswered(t *testing.T) {
+	from, to, wire := betweenRecords(t)
+	from.seal(typeHandshake, []byte{typeKeyUpdate, 0, 0, 1, 1})
+	if err := from.out.update(); err != nil {
+		t.Fatal(err)
+	}
+	from.stage([]byte("there"))
+	wire.Write(bytes.Join(from.taken(), nil))
+	b := make([]byte, 100)
+	if n, err := to.read(b); err != nil || string(b[:n]) != "there" {
+		t.Fatalf("%q, %v", b[:n], err)
+	}
+	to.stage([]byte("back"))
+	from.raw.Conn = readConn{Reader: bytes.NewReader(bytes.Join(to.taken(), nil))}
+	if n, err := from.read(b); err != nil || string(b[:n]) != "back" {
+		t.Fatalf("%q, %v", b[:n], err)
+	}
+}
+
 // betweenRecords returns two ends of ours in memory, and what one has sealed is handed to the other by whoever tests.
 func betweenRecords(t *testing.T) (from, to *records, wire *bytes.Buffer) {
 	t.Helper()
@@ -170,7 +190,7 @@ type readConn struct {
 
 func (c readConn) Read(p []byte) (int, error) { return c.Reader.Read(p) }
 
-// take returns the records that were sealed.
+// taken returns the records that were sealed since it was called before.
 func (r *records) taken() (out [][]byte) {
 	b := r.raw.out
 	r.raw.out = nil
