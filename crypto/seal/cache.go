@@ -1,8 +1,9 @@
 package seal
 
 import (
-	"crypto/cipher"
 	"sync"
+
+	"blocktree/internal/gcm"
 )
 
 // openedPrefixesMax bounds the derived keys a Sealer keeps for reading. A prefix is one start of a holder or 2^28 sectors,
@@ -19,12 +20,12 @@ type aeadCache struct {
 
 type cacheEntry struct {
 	prefix       prefix
-	aead         cipher.AEAD
+	aead         gcm.AEAD
 	newer, older *cacheEntry
 }
 
 // get returns the AEAD of p, making it where it is not cached. Two callers may make the same one at once.
-func (c *aeadCache) get(p prefix, make func(prefix) cipher.AEAD) cipher.AEAD {
+func (c *aeadCache) get(p prefix, make func(prefix) gcm.AEAD) gcm.AEAD {
 	c.mu.Lock()
 	if e := c.entries[p]; e != nil {
 		c.use(e)
@@ -38,7 +39,7 @@ func (c *aeadCache) get(p prefix, make func(prefix) cipher.AEAD) cipher.AEAD {
 }
 
 // put caches the AEAD of p as the newest and drops the oldest when there are too many.
-func (c *aeadCache) put(p prefix, aead cipher.AEAD) {
+func (c *aeadCache) put(p prefix, aead gcm.AEAD) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.entries[p] != nil {

@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"crypto/cipher"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
@@ -9,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"blocktree"
+	"blocktree/internal/gcm"
 	"blocktree/internal/invariant"
 )
 
@@ -41,7 +41,7 @@ type Sealer struct {
 // session is one nonce prefix and the AEAD derived from it.
 type session struct {
 	prefix prefix
-	aead   cipher.AEAD
+	aead   gcm.AEAD
 	count  atomic.Uint64 // sectors sealed under it, refused ones included
 }
 
@@ -54,6 +54,7 @@ type workspace struct {
 	place      [leafPlaceBytes]byte
 	sum        [sha256.Size]byte
 	hash       hash.Hash
+	parts      [][]byte
 }
 
 var workspaces = sync.Pool{New: func() any { return &workspace{hash: sha256.New()} }}
@@ -217,19 +218,29 @@ func (s *Sealer) OpenParts(dst []byte, parts [][]byte, index blocktree.SectorInd
 	}
 	w := workspaces.Get().(*workspace)
 	defer workspaces.Put(w)
-	buf := w.room(n)[leafPlaceBytes:]
-	if !gather(buf[:n], parts) {
+	sealed, ok := cut(w.parts[:0], parts, n)
+	w.parts = sealed
+	defer clear(sealed)
+	if !ok {
 		return blocktree.E(op, blocktree.Invalid, errLength)
 	}
 	copy(w.nonce[:], HeaderNonce(header))
 	s.putAdditional(w.additional[:], index, v)
 	aead := s.aeadOf(prefix(w.nonce[:prefixBytes]))
-	copy(buf[n:], HeaderTag(header))
-	if _, err := aead.Open(dst[:0], w.nonce[prefixBytes:], buf, w.additional[:]); err != nil {
-		clear(dst)
+	if !aead.OpenParts(dst, w.nonce[prefixBytes:], sealed, HeaderTag(header), w.additional[:]) {
 		return blocktree.E(op, blocktree.Corrupt, errTag)
 	}
 	return nil
+}
+
+// cut appends the first n bytes of parts to out. It reports false where there are less.
+func cut(out, parts [][]byte, n int) ([][]byte, bool) {
+	for _, p := range parts {
+		p = p[:min(len(p), n)]
+		n -= len(p)
+		out = append(out, p)
+	}
+	return out, n == 0
 }
 
 // openNone checks a sector that is already where it belongs.
@@ -246,7 +257,7 @@ func (s *Sealer) openNone(sector []byte, index blocktree.SectorIndex, v blocktre
 	return err
 }
 
-func (s *Sealer) aeadOf(p prefix) cipher.AEAD {
+func (s *Sealer) aeadOf(p prefix) gcm.AEAD {
 	if c := s.current.Load(); c.prefix == p {
 		return c.aead
 	}

@@ -3,6 +3,8 @@ package seal
 import (
 	"crypto/aes"
 	"crypto/cipher"
+
+	"blocktree/internal/gcm"
 )
 
 // Sizes in bytes of the parts of an XAES-256-GCM nonce: the half that derives a key, and the half for AES-GCM.
@@ -61,15 +63,11 @@ func (d *deriver) key(p prefix) (kx [32]byte) {
 }
 
 // aead returns AES-256-GCM under the key of a prefix; its nonce is the second half of the XAES nonce.
-func (d *deriver) aead(p prefix) cipher.AEAD {
+func (d *deriver) aead(p prefix) gcm.AEAD {
 	kx := d.key(p)
-	block, err := aes.NewCipher(kx[:])
+	aead, err := gcm.New(kx[:])
 	if err != nil {
 		panic(err) // as in newDeriver
 	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		panic(err) // only for block sizes that AES does not have
-	}
-	return gcm
+	return aead
 }

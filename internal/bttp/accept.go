@@ -137,16 +137,13 @@ func (e *Endpoint) serveTCP(conn net.Conn, way Way) {
 	stop := context.AfterFunc(e.ctx, func() { _ = conn.Close() })
 	defer stop()
 	_ = conn.SetDeadline(time.Now().Add(blocktree.HandshakeTimeout))
-	raw := newRawConn(conn, e.config.stall)
-	secure := tls.Server(raw, e.serverTLS)
-	err := secure.HandshakeContext(e.ctx)
+	c, state, err := newRawConn(conn, e.config.stall).handshake(e.ctx, e.serverTLS, true)
 	if err != nil {
 		_ = conn.Close()
 		e.sayRefused("handshake refused", TCP, conn.RemoteAddr().String(), "", err)
 		return
 	}
-	c := newTLSCarrier(raw, secure)
-	e.serveHello(c, e.newReader(c), accepted{secure.ConnectionState(), TCP, conn.RemoteAddr().String(), way, e.asksOnly})
+	e.serveHello(c, e.newReader(c), accepted{state, TCP, conn.RemoteAddr().String(), way, e.asksOnly})
 }
 
 // acceptQUIC accepts until the listener closes; with asksOnly nothing but carriers of this runtime's own asks.

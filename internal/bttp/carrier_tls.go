@@ -3,6 +3,7 @@ package bttp
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"sync"
 	"syscall"
@@ -18,8 +19,9 @@ const (
 
 // tlsCarrier is a lane on a TCP connection of its own.
 type tlsCarrier struct {
-	raw *rawConn
-	tls *tls.Conn
+	raw     *rawConn
+	tls     *tls.Conn
+	records *records // seals and opens in place of tls; nil where tls does
 }
 
 // newTLSCarrier takes a connection after its handshake over raw.
@@ -30,14 +32,24 @@ func newTLSCarrier(raw *rawConn, conn *tls.Conn) *tlsCarrier {
 	return &tlsCarrier{raw: raw, tls: conn}
 }
 
-func (c *tlsCarrier) Read(p []byte) (int, error) { return c.tls.Read(p) }
-func (c *tlsCarrier) inputReady() bool           { return c.raw.recordReady() }
-func (c *tlsCarrier) onWait(f func())            { c.raw.waits = f }
-func (c *tlsCarrier) tryFlush() (bool, error)    { return c.raw.tryFlush() }
-func (c *tlsCarrier) flush() error               { return c.raw.flush() }
-func (c *tlsCarrier) staged() int                { return c.raw.staged() }
+func (c *tlsCarrier) Read(p []byte) (int, error) {
+	if c.records != nil {
+		return c.records.read(p)
+	}
+	return c.tls.Read(p)
+}
+
+func (c *tlsCarrier) inputReady() bool        { return c.raw.recordReady() }
+func (c *tlsCarrier) onWait(f func())         { c.raw.waits = f }
+func (c *tlsCarrier) tryFlush() (bool, error) { return c.raw.tryFlush() }
+func (c *tlsCarrier) flush() error            { return c.raw.flush() }
+func (c *tlsCarrier) staged() int             { return c.raw.staged() }
 
 func (c *tlsCarrier) stage(p []byte) error {
+	if c.records != nil {
+		c.records.stage(p)
+		return nil
+	}
 	_, err := c.tls.Write(p)
 	return err
 }
@@ -60,9 +72,9 @@ type rawConn struct {
 	record     int    // bytes of the current record still to be handed out
 	waits      func() // called before the kernel is asked for more; nil for nobody
 
-	hold    sync.Mutex // TLS itself may write from the reading side (a key update)
+	hold    sync.Mutex // the reading side may write, too (a key update)
 	holding bool
-	out     []byte // held by Write
+	out     []byte // held by Write, or sealed by records
 
 	sending []byte // owned by the writer: taken from out, sent up to sent
 	sent    int
@@ -93,6 +105,20 @@ func (c *rawConn) Read(p []byte) (int, error) {
 	if c.record == 0 {
 		need = recordHeaderBytes
 	}
+	if err := c.fill(need); err != nil {
+		return 0, err
+	}
+	if c.record == 0 {
+		c.record = c.recordBytes()
+	}
+	n := copy(p, c.in[c.first:c.first+min(c.record, c.end-c.first)])
+	c.first += n
+	c.record -= n
+	return n, nil
+}
+
+// fill reads until need bytes, a record at most, are there.
+func (c *rawConn) fill(need int) error {
 	for c.end-c.first < need {
 		if c.first > 0 && len(c.in)-c.end < rawBufferBytes/2 {
 			c.end = copy(c.in, c.in[c.first:c.end])
@@ -107,16 +133,27 @@ func (c *rawConn) Read(p []byte) (int, error) {
 		n, err := c.Conn.Read(c.in[c.end:])
 		c.end += n
 		if n == 0 && err != nil {
-			return 0, err
+			return err
 		}
 	}
-	if c.record == 0 {
-		c.record = c.recordBytes()
+	return nil
+}
+
+// nextRecord returns the next record, header and all, as it came. It is good, and may be written to, until the next call. Nothing of it was handed to Read.
+func (c *rawConn) nextRecord() ([]byte, error) {
+	if err := c.fill(recordHeaderBytes); err != nil {
+		return nil, err
 	}
-	n := copy(p, c.in[c.first:c.first+min(c.record, c.end-c.first)])
+	n := c.recordBytes()
+	if n > recordHeaderBytes+sealedBytesMax {
+		return nil, fmt.Errorf("tls: a record of %d bytes", n)
+	}
+	if err := c.fill(n); err != nil {
+		return nil, err
+	}
+	record := c.in[c.first : c.first+n : c.first+n]
 	c.first += n
-	c.record -= n
-	return n, nil
+	return record, nil
 }
 
 // recordBytes is the length of the record whose header starts the input.

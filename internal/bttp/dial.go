@@ -305,13 +305,12 @@ func (e *Endpoint) openTCP(addr string, config *tls.Config) opener {
 		if err != nil {
 			return nil, tls.ConnectionState{}, "", blocktree.E("dial tcp", blocktree.Unavailable, err)
 		}
-		raw := newRawConn(conn, e.config.stall)
-		secure := tls.Client(raw, config)
-		if err := secure.HandshakeContext(ctx); err != nil {
+		c, state, err := newRawConn(conn, e.config.stall).handshake(ctx, config, false)
+		if err != nil {
 			_ = conn.Close()
 			return nil, tls.ConnectionState{}, "", lostError("", err)
 		}
-		return newTLSCarrier(raw, secure), secure.ConnectionState(), conn.RemoteAddr().String(), nil
+		return c, state, conn.RemoteAddr().String(), nil
 	}}
 }
 

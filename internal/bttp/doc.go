@@ -7,7 +7,8 @@
 // frames, the choices and what they measured.
 //
 // How a connection begins.
-//  1. TLS proves one Ed25519 key to each side; the dialer refuses any but the one it expects.
+//  1. TLS proves one Ed25519 key to each side; the dialer refuses any but the one it expects. On TCP the records after that
+//     handshake are sealed and opened here, not by crypto/tls, with the same bytes on the wire (docs/design/0064-ciphers.md).
 //  2. The first frame of a lane, in both directions, is a hello; that of lane 0 carries the credential chain.
 //  3. Each side verifies the other's chain from the domain's root principal and for the key that TLS proved; the
 //     dialer checks path and services, the listener asks Config.Admit.

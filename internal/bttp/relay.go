@@ -107,13 +107,12 @@ func (c *Conn) openVia(target blocktree.Principal, config *tls.Config) opener {
 
 // secured proves identities to, and seals bytes for, who is at the other end of what the peer of c passes on.
 func (c *Conn) secured(ctx context.Context, s *relayed, config *tls.Config) (carrier, tls.ConnectionState, string, error) {
-	raw := newRawConn(s, c.endpoint.config.stall)
-	secure := tls.Client(raw, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	secure, state, err := newRawConn(s, c.endpoint.config.stall).handshake(ctx, config, false)
+	if err != nil {
 		_ = s.Close()
 		return nil, tls.ConnectionState{}, "", lostError("", err)
 	}
-	return newTLSCarrier(raw, secure), secure.ConnectionState(), c.remote, nil
+	return secure, state, c.remote, nil
 }
 
 // openRelay opens one more carrier to the peer of c and has the peer pass it on to target. c was dialed. A QUIC connection has one window for all of

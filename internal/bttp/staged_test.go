@@ -43,18 +43,7 @@ func (c *notedConn) noted() []int {
 // sealedLane makes a lane over TLS in memory, and its other end.
 func sealedLane(t *testing.T) (*lane, *notedConn, *rawConn, *tls.Conn) {
 	t.Helper()
-	key, err := cred.GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	serve, err := cred.NewTLSConfig(cred.TLSOptions{Key: key, ALPN: []string{"test"}, Server: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	call, err := cred.NewTLSConfig(cred.TLSOptions{Key: key, Expect: key.Principal(), ALPN: []string{"test"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	serve, call := tlsPair(t)
 	near, far := net.Pipe()
 	t.Cleanup(func() { _ = far.Close() })
 	peer := tls.Server(far, serve)
@@ -62,14 +51,14 @@ func sealedLane(t *testing.T) (*lane, *notedConn, *rawConn, *tls.Conn) {
 	go func() { shaken <- peer.HandshakeContext(t.Context()) }()
 	conn := &notedConn{Conn: near}
 	raw := newRawConn(conn, time.Minute)
-	secure := tls.Client(raw, call)
-	if err := secure.HandshakeContext(t.Context()); err != nil {
+	secure, _, err := raw.handshake(t.Context(), call, false)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := <-shaken; err != nil {
 		t.Fatal(err)
 	}
-	l := newLane(newConn(&Endpoint{}, connID{}, cred.Identity{}, blocktree.Principal{}, 1), 0, newTLSCarrier(raw, secure))
+	l := newLane(newConn(&Endpoint{}, connID{}, cred.Identity{}, blocktree.Principal{}, 1), 0, secure)
 	var done sync.WaitGroup
 	done.Go(l.writeLoop)
 	t.Cleanup(func() { l.kill(); done.Wait() })

@@ -100,7 +100,8 @@ func (b *bench) floorRun(ctx context.Context, round readings, ours *server, of f
 func (b *bench) floorTable(p *strings.Builder) {
 	fmt.Fprintf(p, "\n## Floor\n\nA program that does of a request only what cannot be left out (test/bench/floor, docs/design/0036-floor.md): NBD, sealing with leaves, coding 2+1, TLS over TCP to\n"+
 		"three processes, CRC, a log with one fdatasync for all that wait, answers; without views, versions, leases, an index, or connections that may end. Both over %d MiB, one after the other.\n"+
-		"With two cores no rate is above 2 s / (CPU of a request). A mark above the floor's rate cannot be met on this machine by anything made of these parts.\n\n"+
+		"With two cores no rate is above 2 s / (CPU of a request). A mark above the floor's rate cannot be met on this machine by anything made of these parts.\n"+
+		"Blocktree's records of TLS are its own since docs/design/0064-ciphers.md, the floor's are those of crypto/tls.\n\n"+
 		floorHead, floorMiB)
 	_, kitRead := b.at(nbdkit, randRead1)
 	_, kitWrite := b.at(nbdkit, randWrite1)
