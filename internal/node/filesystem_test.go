@@ -143,8 +143,7 @@ func TestDoorServesTrees(t *testing.T) {
 		t.Error("other bytes")
 	}
 	must(door.Resize(ctx, path, 2<<20))
-	mine := file.KeepRoots(vfs.Disk{}, t.TempDir())
-	warned := 0
+	mine, warned := file.KeepRoots(vfs.Disk{}, t.TempDir()), 0
 	believe := func(blocktree.Path) { warned++ }
 	for _, o := range []fs.OpenOptions{{}, {Write: true}} {
 		if _, err := fs.OpenLocal(ctx, blocks, path, fs.Local{Reader: d.Reader}, o); blocktree.KindOf(err) != blocktree.Unsupported || blocktree.HintOf(err) == "" {

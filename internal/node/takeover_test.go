@@ -58,8 +58,7 @@ func TestTakenOverByForce(t *testing.T) {
 	})
 	begun := time.Now()
 	second, err := force(ctx, d, other)
-	took := time.Since(begun)
-	old := believes(f) // the first question after the other has the file
+	took, old := time.Since(begun), believes(f) // the first question after the other has the file
 	if err != nil {
 		t.Fatal(err)
 	}
