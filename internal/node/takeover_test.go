@@ -82,7 +82,7 @@ func TestTakenOverByForce(t *testing.T) {
 	close(stop)
 	watch.Wait()
 	v.finish(t, false)
-	if doubted > 0 {
+	if doubted > 0 && took < 2*blocktree.LeaseTerm { // a machine so busy that a take-over takes longer renews late, too
 		t.Errorf("the lease of the other file was doubted %d times", doubted)
 	}
 	if err := f.Close(); blocktree.KindOf(err) != blocktree.Fenced {
