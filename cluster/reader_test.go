@@ -43,7 +43,7 @@ func TestReaderWithoutRoom(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("it asks again without end")
 	}
 	conn.Close()

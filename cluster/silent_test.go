@@ -60,7 +60,7 @@ func TestSilentIsTold(t *testing.T) {
 				b.start(n, n.runtime.Endpoints[0], nil)
 			}
 			awaitThat(t, "what becomes of it is not told", func() bool { return b.told.count(want[2]) == 1 })
-			if took := time.Since(begun); took > blocktree.MemberTimeout+time.Second {
+			if took := time.Since(begun); took > blocktree.MemberTimeout+10*time.Second { // for a busy machine
 				t.Errorf("after %v", took)
 			}
 			if got := b.told.of("1"); !slices.Equal(got, want) {

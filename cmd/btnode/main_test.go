@@ -28,7 +28,7 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	want := regexp.MustCompile("(?m)" + args[1])
 	var text []byte
-	for range 900 {
+	for range 1800 {
 		text, _ = os.ReadFile(ts.MkAbs(args[0])) // not there yet, perhaps
 		if want.Match(text) {
 			return

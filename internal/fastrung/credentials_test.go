@@ -4,11 +4,14 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/internal/file"
+	"blocktree/internal/node"
+	"blocktree/internal/testenv"
 )
 
 // connections counts those that a client has had to the nodes.
@@ -151,4 +154,26 @@ func (b *bed) tryOpen(c *cluster.Client, wait time.Duration) (blocktree.File, er
 	ctx, cancel := context.WithTimeout(b.T.Context(), wait+5*time.Second)
 	defer cancel()
 	return file.Open(ctx, c, b.Path("/vm/disk0"), file.OpenOptions{Reader: b.Reader, OpenOptions: cluster.OpenOptions{Wait: wait}})
+}
+
+// TestDoorIsRenewed: a filesystem service goes by its node's new credentials, too, and outlives those that it began with.
+func TestDoorIsRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := testenv.NewSimulated(t, 1, 1)
+		d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
+		end := time.Now().Add(time.Minute)
+		d.RenewAll(end)
+		d.StartAll()
+		admin := d.Finder(nil, "first", 0, 0)
+		stat := func() error {
+			_, err := admin.Stat(t.Context(), blocktree.RootPath(d.Root))
+			return err
+		}
+		d.Await("a cluster that is founded", func() bool { return stat() == nil })
+		d.RenewAll(time.Now().Add(time.Hour))
+		time.Sleep(time.Until(end) + time.Second)
+		if err := stat(); err != nil {
+			t.Errorf("after the first credentials have ended: %v", err)
+		}
+	})
 }

@@ -30,6 +30,7 @@ func (r *batched) End(err error) {
 
 // TestBatches: what was corked goes out with the Uncork, by real lanes, and whoever asks for the end of a batch hears of it.
 func TestBatches(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
 	c := d.Client()

@@ -118,6 +118,7 @@ func try(ctx context.Context, t *testing.T, d *testenv.Domain, door, admin *fs.C
 
 // TestDoorCases runs principals, operations and the two cases of the filesystem service against a live cluster.
 func TestDoorCases(t *testing.T) {
+	t.Parallel()
 	d := withDoor(t)
 	doorWorld(t, d)
 	admin := d.Door("second-admin", 0, 0)
@@ -152,6 +153,7 @@ func TestDoorCases(t *testing.T) {
 
 // Whoever's right goes is refused at once, with what it has open, and its lease is for others to take.
 func TestRevokedAtTheDoor(t *testing.T) {
+	t.Parallel()
 	d := withDoor(t)
 	doorWorld(t, d)
 	ctx := patience(t)

@@ -3,7 +3,6 @@ package node_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -13,9 +12,10 @@ import (
 // TestDrain drains a running node of four, with a file that is held and written and with some that nobody holds: no
 // file misses a member at any time, and in the end the node is removed without force while it runs.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 4)
 	d.StartAll()
-	ctx := within(t, 3*time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	code := blocktree.Code{Data: 2, Parity: 1}
 	fiveFiles(ctx, t, d, c, code)

@@ -52,13 +52,14 @@ func wantMap(ctx context.Context, t *testing.T, what string, f blocktree.File, w
 // TestExtents: a fresh terabyte is one hole, at the cost of a question to each region; what was written is none, what was zeroed is
 // one again; under a lease and without, with a node away, and after all were restarted.
 func TestExtents(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
 	c := d.Client()
 	const tebibyte, region = 1 << 28, 1 << 18 // in sectors
 	d.Create(c, "/vm/disk0", 1<<40, blocktree.Code{Data: 2, Parity: 1})
 	f := d.Open(c, "/vm/disk0")
-	ctx := within(t, 3*time.Minute)
+	ctx := patience(t)
 	start := time.Now()
 	if got, calls := mapOf(ctx, t, f); len(got) != 1 || got[0] != -tebibyte || calls > 128 {
 		t.Fatalf("%v in %d calls", got, calls)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -116,8 +115,9 @@ func healthy(ctx context.Context, d *testenv.Domain, c *cluster.Client) {
 // TestKilledDuringWrites kills a node's process in mid-write: the writes go on. Started again it is copied up, and can stand
 // in for another.
 func TestKilledDuringWrites(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
-	ctx := within(t, 2*time.Minute)
+	ctx := patience(t)
 	d.Start(0)
 	d.Start(1)
 	p := d.StartProcess(2)
@@ -145,8 +145,9 @@ func TestKilledDuringWrites(t *testing.T) {
 // TestAllRestartedUnderOpenFile kills every node at once in mid-write and starts them again: the file goes on, or says that
 // it does not; what was acknowledged is there.
 func TestAllRestartedUnderOpenFile(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
-	ctx := within(t, 2*time.Minute)
+	ctx := patience(t)
 	var processes []*testenv.Process
 	for i := range 3 {
 		processes = append(processes, d.StartProcess(i))
@@ -187,9 +188,10 @@ func TestAllRestartedUnderOpenFile(t *testing.T) {
 // TestOneWriter opens a file twice for writing: the second gets Busy, and the lease once the first has closed. Readers need
 // no lease, see what is written, and disturb nobody.
 func TestOneWriter(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	c, other := d.Client(), d.Client()
 	d.Create(c, "/vm/disk0", 16<<20, blocktree.Code{Data: 2, Parity: 1})
 	f := d.Open(c, "/vm/disk0")
@@ -244,9 +246,10 @@ func TestOneWriter(t *testing.T) {
 // TestDamagedShard changes bytes of a sector's shard on one node's disk: readers with and without a lease get the sector,
 // and a holder has the shard made anew.
 func TestDamagedShard(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	d.Create(c, "/vm/disk0", 16<<20, blocktree.Code{Data: 1, Parity: 2}) // each node has the whole sealed sector
 	f := d.Open(c, "/vm/disk0")

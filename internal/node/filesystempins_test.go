@@ -16,6 +16,7 @@ import (
 
 // TestDoorRemembersRecords: the service goes by no access record that makes somebody else the owner of a file that it has opened, as btnbd does not; what was removed and made anew it opens.
 func TestDoorRemembersRecords(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 1)
 	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
 	d.StartAll()
@@ -54,6 +55,7 @@ func TestDoorRemembersRecords(t *testing.T) {
 
 // TestDoorResizesByRecords: making a file of integrity tree smaller opens it and makes a record of it, under the key that its access record has: that is no other than the one that the service goes by, as for any opening.
 func TestDoorResizesByRecords(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 1)
 	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
 	d.StartAll()

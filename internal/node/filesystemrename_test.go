@@ -14,6 +14,7 @@ import (
 
 // TestDoorRenames: a filesystem service renames in its caller's name, judged by the caller's rights, and signs the records that the caller could sign; what has the file open through another service goes on.
 func TestDoorRenames(t *testing.T) {
+	t.Parallel()
 	d := withDoor(t)
 	ctx := patience(t)
 	must := func(err error) {

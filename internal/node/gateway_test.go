@@ -3,7 +3,6 @@ package node_test
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -32,9 +31,10 @@ func gatewayOf(d *testenv.Domain, c *cluster.Client, i int) int {
 
 // TestOneNodeReachable has clients that reach a single node of three: they make a file, hold it and read it, and every member is in sync.
 func TestOneNodeReachable(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
-	ctx := within(t, 2*time.Minute)
+	ctx := patience(t)
 	c, other := d.ClientWithout(1, 2), d.ClientWithout(0, 2)
 	d.Create(c, "/vm/disk0", 16<<20, blocktree.Code{Data: 2, Parity: 1})
 	f := d.Open(c, "/vm/disk0")
@@ -66,8 +66,9 @@ func TestOneNodeReachable(t *testing.T) {
 // TestGatewayKilled kills the node through which a holder reaches a third one, in mid-write: the writes go on with the other two. Started again
 // it is copied up, and then the member behind the gateway carries the file with one of them.
 func TestGatewayKilled(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
-	ctx := within(t, 3*time.Minute)
+	ctx := patience(t)
 	processes := []*testenv.Process{d.StartProcess(0), d.StartProcess(1), d.StartProcess(2)}
 	c := d.ClientWithout(2)
 	d.Create(c, "/vm/disk0", 16<<20, blocktree.Code{Data: 2, Parity: 1})

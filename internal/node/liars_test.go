@@ -31,7 +31,7 @@ func newLiarBed(t *testing.T, code blocktree.Code, plain bool) *liarBed {
 		d.Liars[i] = &testenv.Liar{}
 	}
 	d.StartAll()
-	b := &liarBed{Domain: d, t: t, ctx: within(t, 4*time.Minute), want: pattern(2, liarBytes)}
+	b := &liarBed{Domain: d, t: t, ctx: patience(t), want: pattern(2, liarBytes)}
 	c := d.Client()
 	if plain {
 		if err := file.Create(b.ctx, c, d.Path("/vm/disk0"), file.CreateOptions{SizeBytes: 2 * liarBytes, Code: code, Plain: true}); err != nil {
@@ -82,8 +82,10 @@ func (b *liarBed) read(f blocktree.File, want []byte) {
 // TestLiars: whatever one node answers, in whichever place it is, a holder and a reader without a lease read what was written; zeros are zeros. A client
 // that met a lie has told the nodes of it.
 func TestLiars(t *testing.T) {
+	t.Parallel()
 	for _, code := range []blocktree.Code{{Data: 2, Parity: 1}, {Data: 1, Parity: 2}} {
 		t.Run(code.String(), func(t *testing.T) {
+			t.Parallel()
 			b := newLiarBed(t, code, false)
 			for i := range code.Shards() {
 				for _, lie := range testenv.Lies() {
@@ -99,6 +101,7 @@ func TestLiars(t *testing.T) {
 
 // TestLiarsOfPlainFiles: where there is no key, one node that lies cannot make up what two others do not have.
 func TestLiarsOfPlainFiles(t *testing.T) {
+	t.Parallel()
 	b := newLiarBed(t, blocktree.Code{Data: 2, Parity: 1}, true)
 	for i := range 3 {
 		for _, lie := range testenv.Lies() {
@@ -112,18 +115,16 @@ func (b *liarBed) lieTo(name string, liar int, lie string, readOnly, plain bool)
 	c := b.Client()
 	f := b.open(c, readOnly, plain)
 	b.Liars[liar].Set(lie, "")
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
-	defer cancel()
 	got, zeros := make([]byte, liarBytes), make([]byte, 8*sectorBytes)
 	for i := range zeros {
 		zeros[i] = 7
 	}
 	for at := 0; at < liarBytes; at += liarBytes / 4 {
-		if err := f.ReadSectors(ctx, blocktree.SectorIndex(at/sectorBytes), got[at:at+liarBytes/4]); err != nil {
+		if err := f.ReadSectors(b.ctx, blocktree.SectorIndex(at/sectorBytes), got[at:at+liarBytes/4]); err != nil {
 			b.t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := f.ReadSectors(ctx, liarBytes/sectorBytes, zeros); err != nil {
+	if err := f.ReadSectors(b.ctx, liarBytes/sectorBytes, zeros); err != nil {
 		b.t.Errorf("%s: zeros: %v", name, err)
 	}
 	if !bytes.Equal(got, b.want) || !bytes.Equal(zeros, make([]byte, len(zeros))) {
@@ -162,6 +163,7 @@ func (b *liarBed) named() {
 // TestLiarIsNamed: a scrub names who gave wrong answers, with certainty as all others have seen it, and nobody else; nothing wrong spreads, and the name
 // outlives the nodes.
 func TestLiarIsNamed(t *testing.T) {
+	t.Parallel()
 	b := newLiarBed(t, blocktree.Code{Data: 2, Parity: 1}, false)
 	c := b.Client()
 	for _, x := range []struct{ lie, kind string }{
@@ -195,6 +197,7 @@ func TestLiarIsNamed(t *testing.T) {
 
 // TestLiarProcess is the same with a liar in a process of its own, that lies to whoever asks: clients read what was written, and both others say so.
 func TestLiarProcess(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	var liar *testenv.Liar
 	for i := range 3 {
@@ -202,7 +205,7 @@ func TestLiarProcess(t *testing.T) {
 			liar = p.Liar()
 		}
 	}
-	b := &liarBed{Domain: d, t: t, ctx: within(t, 2*time.Minute), want: pattern(2, liarBytes)}
+	b := &liarBed{Domain: d, t: t, ctx: patience(t), want: pattern(2, liarBytes)}
 	c := d.Client()
 	d.Create(c, "/vm/disk0", liarBytes, blocktree.Code{Data: 2, Parity: 1})
 	f := b.open(c, false, false)
@@ -241,8 +244,10 @@ func (b *liarBed) certain(c *cluster.Client, node int, kind string) bool {
 
 // TestLiarBesideARekey: a reader that was opened before a rekey learns of it though one node lies, whatever that says and whichever it is, and names none that does not.
 func TestLiarBesideARekey(t *testing.T) {
+	t.Parallel()
 	for _, code := range []blocktree.Code{{Data: 2, Parity: 1}, {Data: 1, Parity: 2}} {
 		t.Run(code.String(), func(t *testing.T) {
+			t.Parallel()
 			b := newLiarBed(t, code, false)
 			c := b.Client()
 			var readers []blocktree.File

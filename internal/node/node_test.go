@@ -2,10 +2,8 @@ package node_test
 
 import (
 	"bytes"
-	"context"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -21,21 +19,16 @@ func pattern(seed uint64, n int) []byte {
 	return b
 }
 
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // TestWholeLine writes through the whole line, stops a node, goes on, starts it again and reads everything back through
 // a new holder after every node was restarted.
 func TestWholeLine(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
 	c := d.Client()
 	d.Create(c, "/vm/disk0", 64<<20, blocktree.Code{Data: 2, Parity: 1})
 	f := d.Open(c, "/vm/disk0")
-	ctx := within(t, 2*time.Minute)
+	ctx := patience(t)
 	check := func(what string, first blocktree.SectorIndex, want []byte) {
 		t.Helper()
 		got := make([]byte, len(want))

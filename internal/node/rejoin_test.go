@@ -20,13 +20,14 @@ const settled = 300 * time.Millisecond
 // TestRejoin stops a node of three, changes a little of much, and starts it: it is in sync by itself, having got only what
 // changed; a second time, with nothing changed, nothing.
 func TestRejoin(t *testing.T) {
+	t.Parallel()
 	const stored, changed, shards = 64 << 20, 1 << 20, 2
 	d := testenv.New(t, 3)
 	d.StartAll()
 	c := d.Client()
 	d.Create(c, "/vm/disk0", stored, blocktree.Code{Data: shards, Parity: 1})
 	f := d.Open(c, "/vm/disk0")
-	ctx := within(t, 2*time.Minute)
+	ctx := patience(t)
 	for at := 0; at < stored; at += 4 << 20 {
 		if err := f.WriteSectors(ctx, blocktree.SectorIndex(at/sectorBytes), pattern(uint64(at), 4<<20)); err != nil {
 			t.Fatal(err)
@@ -86,18 +87,20 @@ func TestRejoin(t *testing.T) {
 // TestRejoinWithoutSegment takes a segment's file away while a node is stopped, or cuts it short: what the node's index still names
 // must be copied, though its versions are the newest.
 func TestRejoinWithoutSegment(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(file string) error{
 		"removed": os.Remove,
 		"cut":     func(file string) error { return os.Truncate(file, 1<<20) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			const stored = 16 << 20
 			d := testenv.New(t, 3)
 			d.StartAll()
 			c := d.Client()
 			d.Create(c, "/vm/disk0", stored, blocktree.Code{Data: 2, Parity: 1})
 			f := d.Open(c, "/vm/disk0")
-			ctx := within(t, 2*time.Minute)
+			ctx := patience(t)
 			want := pattern(1, stored)
 			for at := 0; at < stored; at += 4 << 20 {
 				if err := f.WriteSectors(ctx, blocktree.SectorIndex(at/sectorBytes), want[at:at+4<<20]); err != nil {

@@ -11,12 +11,13 @@ import (
 // TestReopenedBySameClient: the same client opens a file twice. The second take-over does not wait for the first lease, and
 // the first handle's lease goes on being renewed: what it has cached counts as fresh for ever.
 func TestReopenedBySameClient(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
 	c := d.Client()
 	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 2, Parity: 1})
 	one := d.Open(c, "/vm/disk0")
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	two := d.Open(c, "/vm/disk0")
 	if err := two.WriteSectors(ctx, 0, pattern(1, 4096)); err != nil {
 		t.Fatal(err)

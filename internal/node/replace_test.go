@@ -21,9 +21,10 @@ import (
 // TestReplaceWiped wipes a node's disk while a file is being written, replaces the node and starts it: it gets a new store, is copied
 // up, becomes a voter, and stands in for another. It keeps its store over a restart; the old store is not welcome any more.
 func TestReplaceWiped(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
-	ctx := within(t, 3*time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	d.Create(c, "/vm/disk0", 16<<20, blocktree.Code{Data: 2, Parity: 1})
 	f := d.Open(c, "/vm/disk0")
@@ -111,7 +112,7 @@ func unwelcome(t *testing.T, d *testenv.Domain, yesterday string) {
 	if err := d.TryStart(2); err == nil { // it opens, and is refused by the others
 		select {
 		case err = <-d.Fatal(2):
-		case <-within(t, time.Minute).Done():
+		case <-patience(t).Done():
 			t.Fatal("the old store goes on")
 		}
 		if blocktree.HintOf(err) == "" {
@@ -122,9 +123,10 @@ func unwelcome(t *testing.T, d *testenv.Domain, yesterday string) {
 
 // TestAssignedIsOfOnePlace: the directory of another node, or of another configured store, is refused.
 func TestAssignedIsOfOnePlace(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	healthy(ctx, d, c)
 	d.Stop(2)
@@ -160,9 +162,10 @@ func TestAssignedIsOfOnePlace(t *testing.T) {
 // TestOldCopyOfReplacedIsRefused puts a copy of a store back that was replaced since, from before its last start: it has forgotten what
 // it voted for, and may not take part in the group at all.
 func TestOldCopyOfReplacedIsRefused(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	healthy(ctx, d, c)
 	d.Stop(2)
@@ -192,9 +195,10 @@ func TestOldCopyOfReplacedIsRefused(t *testing.T) {
 
 // TestRemovedAndWiped starts a node that was removed on an empty directory: it is told so, and makes no store of an id that has voted.
 func TestRemovedAndWiped(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 4)
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	healthy(ctx, d, c)
 	d.Stop(3)
@@ -214,9 +218,10 @@ func TestRemovedAndWiped(t *testing.T) {
 
 // TestReplaceOneOfTwo replaces a node that runs, of a cluster of two: its vote is needed to leave the group, so it stays until it has.
 func TestReplaceOneOfTwo(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 2)
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 1, Parity: 1})
 	f := d.Open(c, "/vm/disk0")
@@ -271,7 +276,7 @@ func TestReplaceOneOfTwo(t *testing.T) {
 func wipedAndReplaced(t *testing.T) (*testenv.Domain, *cluster.Client, context.Context, cluster.Replaced) {
 	d := testenv.New(t, 3)
 	d.StartAll()
-	ctx := within(t, 2*time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	healthy(ctx, d, c)
 	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 2, Parity: 1})
@@ -294,8 +299,12 @@ func wipedAndReplaced(t *testing.T) (*testenv.Domain, *cluster.Client, context.C
 // TestReplacedBesideNobody: a node that was replaced starts on its empty directory while nobody answers, as one does that is to found a cluster.
 // What it makes then is never used, and no hindrance to the store that it gets when it hears of it, at another start or while it runs.
 func TestReplacedBesideNobody(t *testing.T) {
+	t.Parallel()
 	for name, restarts := range map[string]bool{"and starts again": true, "and runs on": false} {
-		t.Run(name, func(t *testing.T) { replacedBesideNobody(t, restarts) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			replacedBesideNobody(t, restarts)
+		})
 	}
 }
 
@@ -323,6 +332,7 @@ func replacedBesideNobody(t *testing.T, restarts bool) {
 // TestReplacedNeverComesBack: a node that has been told that it is replaced has given its store up for good. Cut off before it wrote down which it
 // is now, it waits for whoever can say so: made anew, the old store could vote twice.
 func TestReplacedNeverComesBack(t *testing.T) {
+	t.Parallel()
 	d, c, ctx, one := wipedAndReplaced(t)
 	d.Start(2)
 	d.Stop(2)
@@ -370,10 +380,11 @@ func TestReplacedNeverComesBack(t *testing.T) {
 
 // TestReplacedHearsLate: nobody answers a node that was replaced when it asks which store it has, and the others do when it opens the one that it had.
 func TestReplacedHearsLate(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.Transport = bttp.TCP
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	healthy(ctx, d, c)
 	d.Create(c, "/vm/disk0", 8<<20, blocktree.Code{Data: 2, Parity: 1})

@@ -136,9 +136,10 @@ func writeCase(ctx context.Context, d *testenv.Domain, c *cluster.Client, path b
 // TestClusterCases runs principals and operations of cases 1 and 2 against a live cluster whose nodes have not user id 0. Every caller has a key for every file, so that nothing
 // but rights decides.
 func TestClusterCases(t *testing.T) {
+	t.Parallel()
 	d := testenv.NewOf(t, 3, testenv.User{UID: 900, GID: 900})
 	d.StartAll()
-	ctx := within(t, 3*time.Minute)
+	ctx := patience(t)
 	admin := d.Client()
 	casesWorld(ctx, t, d, admin)
 	grant := func(on string, g meta.Grant) {
@@ -256,9 +257,10 @@ func (s *stranger) send(m stripe.Message) blocktree.Kind {
 // TestOldThingsDoNotHelp: once a right is revoked, no node gives or takes a sector for it, on the connection that was there before nor on a new one, under the lease and in the session that were there
 // before; the session's renewals confirm the lease no more, and the lease ends.
 func TestOldThingsDoNotHelp(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 1)
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	admin := d.Client()
 	d.Create(admin, "/f", 1<<20, blocktree.Code{Data: 1})
 	inode, err := admin.Stat(ctx, d.Path("/f"))
@@ -321,6 +323,7 @@ func TestOldThingsDoNotHelp(t *testing.T) {
 
 // TestKeyOfAHostElsewhere: the key of a sector host with credentials for another path speaks for nobody, user id 0 least of all.
 func TestKeyOfAHostElsewhere(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
 	d.Await("a cluster that is founded and whole", d.AllStarted)
@@ -328,9 +331,7 @@ func TestKeyOfAHostElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	ctx = cluster.OnBehalf(ctx, d.Client().Identity())
+	ctx := cluster.OnBehalf(patience(t), d.Client().Identity())
 	if err := c.MakeDir(ctx, d.Path("/stolen"), 0o755, false); err == nil || !strings.Contains(err.Error(), "the key is that of the sector host") {
 		t.Errorf("it spoke for user id 0: %v", err)
 	}
@@ -342,9 +343,10 @@ func TestKeyOfAHostElsewhere(t *testing.T) {
 // TestRightsOnATreeFile: on nodes without user id 0, and for callers without, a grant on a tree file is one on its companion, on the data path too: who may read reads, who may hold
 // writes and has the tree anchored, and whoever has no right any more, or never had one, does neither.
 func TestRightsOnATreeFile(t *testing.T) {
+	t.Parallel()
 	d := testenv.NewOf(t, 3, testenv.User{UID: 900, GID: 900})
 	d.StartAll()
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	admin, path := d.Client(), d.Path("/vault")
 	if err := file.Create(ctx, admin, path, file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{d.Reader.Public()}, Tree: true}); err != nil {
 		t.Fatal(err)

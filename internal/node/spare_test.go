@@ -13,10 +13,11 @@ import (
 // TestSpare stops a node of four for longer than the grace, with a file that is held and with one that nobody holds: both are on
 // three nodes again, and the node can be removed.
 func TestSpare(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 4)
 	d.SpareAfter = 2 * time.Second
 	d.StartAll()
-	ctx := within(t, 3*time.Minute)
+	ctx := patience(t)
 	c := d.Client()
 	code := blocktree.Code{Data: 2, Parity: 1}
 	fiveFiles(ctx, t, d, c, code)

@@ -12,6 +12,7 @@ import (
 // TestStartedWriteKeepsNothing: what was given to StartWrite may be overwritten as soon as that has returned, as the next request overwrites it in the buffer
 // of an NBD connection, though nothing was sent yet. Whatever the code, each sector keeps what it was given.
 func TestStartedWriteKeepsNothing(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
 	c := d.Client()

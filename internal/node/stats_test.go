@@ -11,6 +11,7 @@ import (
 
 // TestStats: a node may be asked for its numbers at any time, while it starts, works and stops; once it has stopped it has none.
 func TestStats(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 1)
 	d.StartAll()
 	n := d.Node(0)
@@ -33,7 +34,7 @@ func TestStats(t *testing.T) {
 	c := d.Client()
 	d.Create(c, "/f", 1<<20, blocktree.Code{Data: 1})
 	f := d.Open(c, "/f")
-	ctx := within(t, time.Minute)
+	ctx := patience(t)
 	if err := f.WriteSectors(ctx, 3, make([]byte, 5*4096)); err != nil {
 		t.Fatal(err)
 	}

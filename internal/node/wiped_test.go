@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"blocktree"
 	"blocktree/internal/testenv"
@@ -23,6 +22,7 @@ func startMark(t *testing.T, dir string) []byte {
 // TestWipedNodeIsRefused starts a node under its old store id on an emptied directory, and on the directory of an earlier
 // day: neither may take part in the group again.
 func TestWipedNodeIsRefused(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
 	c := d.Client()
@@ -60,15 +60,13 @@ func TestWipedNodeIsRefused(t *testing.T) {
 		}
 	}
 	d.Start(2) // with its own directory it is welcome
-	d.Await("the node serves again", func() bool {
-		s, err := c.Status(within(t, 10*time.Second))
-		return err == nil && s.Health == "ok"
-	})
+	healthy(patience(t), d, c)
 }
 
 // TestStaleMetadataIsRefused puts metadata back that is older than the sectors beside it, while the node that could say so is
 // away: the node's own sectors say it.
 func TestStaleMetadataIsRefused(t *testing.T) {
+	t.Parallel()
 	d := testenv.New(t, 3)
 	d.StartAll()
 	c := d.Client()

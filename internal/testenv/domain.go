@@ -185,11 +185,11 @@ func (d *Domain) identityOf(path blocktree.Path, u User, services ...string) (cr
 	return key, d.issue(d.RootIssuer(), key, path, u, time.Now().Add(24*time.Hour), services...)
 }
 
-// freeAddress finds a loopback port that is free for TCP and UDP now, below those that the system gives to sockets that do not ask for one: a node
-// that is stopped and started again would find its own taken.
+// freeAddress finds a port of an address of the loopback network, of which there are 16 million, so that nobody else takes either while the node is stopped. The port
+// is below those that the system gives to sockets that do not ask for one: one that listens everywhere has it at this address, too.
 func (d *Domain) freeAddress() string {
 	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		address := fmt.Sprintf("127.%d.%d.%d:%d", rand.IntN(256), rand.IntN(256), 2+rand.IntN(253), 12000+rand.IntN(20000))
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			continue
@@ -399,7 +399,7 @@ func (d *Domain) Path(short string) blocktree.Path {
 // Create makes an encrypted file.
 func (d *Domain) Create(c *cluster.Client, short string, sizeBytes uint64, code blocktree.Code) {
 	d.T.Helper()
-	ctx, cancel := context.WithTimeout(d.T.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(d.T.Context(), d.patience())
 	defer cancel()
 	d.must(file.Create(ctx, c, d.Path(short), file.CreateOptions{SizeBytes: sizeBytes, Code: code,
 		Readers: []keys.PublicKey{d.Reader.Public()}}))
@@ -408,20 +408,28 @@ func (d *Domain) Create(c *cluster.Client, short string, sizeBytes uint64, code 
 // Open opens a file for writing.
 func (d *Domain) Open(c *cluster.Client, short string) blocktree.File {
 	d.T.Helper()
-	ctx, cancel := context.WithTimeout(d.T.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(d.T.Context(), d.patience())
 	defer cancel()
 	f, err := file.Open(ctx, c, d.Path(short), file.OpenOptions{Reader: d.Reader, OpenOptions: cluster.OpenOptions{Wait: 15 * time.Second}})
 	d.must(err)
 	return f
 }
 
-// Await waits until ok holds, at most as long as the test's patience for a cluster: 60 s.
+// patience is how long what a cluster does may take: a minute, and where time is real three, as the machine may have much else to do.
+func (d *Domain) patience() time.Duration {
+	if d.sim != nil {
+		return time.Minute
+	}
+	return 3 * time.Minute
+}
+
+// Await waits until ok holds, at most as long as the test's patience for a cluster: a minute, three where time is real.
 func (d *Domain) Await(what string, ok func() bool) {
 	d.T.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(d.patience())
 	for !ok() {
 		if time.Now().After(deadline) {
-			d.T.Fatalf("%s did not happen within a minute", what)
+			d.T.Fatalf("%s did not happen within %v", what, d.patience())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
