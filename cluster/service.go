@@ -489,6 +489,8 @@ func (s *Service) serve(req *bttp.Request) {
 		s.serveScrub(req)
 	case codeSuspects:
 		s.serveSuspects(req)
+	case codeSpace:
+		s.serveSpace(req)
 	case codeKnown:
 		s.serveKnown(req)
 		return

@@ -38,6 +38,7 @@ const (
 	codeRemoveXattr = cluster.CodesOfOthers + 28 // an attrRequest; nothing
 
 	codeWatch   = cluster.CodesOfOthers + 29 // a pathRequest; a handle and an Info
+	codeSpace   = cluster.CodesOfOthers + 48 // a pathRequest, whose code is that of files; a Space
 	codeWatched = cluster.CodesOfOthers + 30 // header: a fileRequest, whose off is the last event that was heard of; events, none if there were none for a while
 )
 
@@ -63,4 +64,4 @@ func ofHandle(code uint16) bool {
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeWatched }
+func known(code uint16) bool { return code >= codeStat && code <= codeWatched || code == codeSpace }

@@ -61,6 +61,9 @@ func nameOf(code uint16) string {
 	if !known(code) {
 		return fmt.Sprintf("code %d", code)
 	}
+	if code == codeSpace {
+		return "space"
+	}
 	return [...]string{
 		"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch",
 		"remove", "truncate", "allocate", "append", "stat", "truncate", "lock",
@@ -92,6 +95,12 @@ func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathReq
 		return encodeInfo(&info), nil
 	case codeList:
 		return s.list(ctx, o.caller(), r)
+	case codeSpace:
+		if _, err := s.look(ctx, o.caller(), r.path, 0); err != nil {
+			return nil, err
+		}
+		x, err := s.cluster.Space(ctx, o.caller(), r.path, r.code)
+		return x.encode(), err
 	case codeOpen:
 		return s.openFile(ctx, o, r)
 	case codeCreate:

@@ -104,9 +104,9 @@ func clusterAt(ctx context.Context, cfg *config.Client, client *cluster.Client, 
 
 func printStatus(w io.Writer, s *cluster.Status) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "health\t%s\n\nNODE\tSTATE\tWAY\n", s.Health)
+	fmt.Fprintf(t, "health\t%s\n\nNODE\tSTATE\tWAY\tFREE\n", s.Health)
 	for _, n := range s.Nodes {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", n.Path, n.State, way(&n))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", n.Path, n.State, way(&n), free(&n))
 	}
 	if len(s.Files) > 0 {
 		fmt.Fprint(t, "\nFILE\tSIZE\tCODE\tIN SYNC\tTOLERATES\tDURABILITY\n")
@@ -157,6 +157,14 @@ func way(n *cluster.NodeStatus) string {
 		return string(n.Way)
 	}
 	return fmt.Sprintf("%s via %s", n.Way, n.Via)
+}
+
+// free says how much room a node has; nothing of one that did not tell.
+func free(n *cluster.NodeStatus) string {
+	if n.Space == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s", about(int64(n.Space.FreeBytes)), about(int64(n.Space.SizeBytes)))
 }
 
 // resealLeft says how far a file is re-sealed.

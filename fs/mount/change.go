@@ -331,7 +331,7 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	}
 	mode &= 0o777
 	give := func(mode uint32) syscall.Errno {
-		return errno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
+		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
 	}
 	if w := n.tree.writer(n.id); w != nil && w.isOpen() {
 		if mode&ownerBits == ownerBits {

@@ -115,7 +115,7 @@ func TestMountedTimes(t *testing.T) {
 	if err := unix.Stat(name, &st); err != nil || st.Blocks != 2*4096/512 {
 		t.Errorf("%d blocks, %v", st.Blocks, err)
 	}
-	var space unix.Statfs_t
+	var space unix.Statfs_t // a source that does not say
 	if err := unix.Statfs(dir, &space); err != nil || space.Namelen != 255 || space.Blocks != 0 || space.Bsize != 4096 {
 		t.Errorf("%+v, %v", space, err)
 	}
