@@ -131,7 +131,7 @@ func roomFor(code blocktree.Code, nodes int, told map[blocktree.NodeID]Space) Sp
 	}
 	spread := func(bytes uint64) uint64 {
 		sum := float64(bytes) * float64(nodes) * float64(code.Data) / float64(max(code.Shards(), 1))
-		return uint64(min(sum, math.MaxInt64/2))
+		return uint64(min(sum, 1<<62))
 	}
 	least = Space{spread(least.FreeBytes), spread(least.SizeBytes)}
 	if nodes < code.Shards() {

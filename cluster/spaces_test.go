@@ -28,7 +28,7 @@ func TestRoomFor(t *testing.T) {
 		{blocktree.Code{Data: 2, Parity: 1}, 3, told(300), Space{600, 2000}}, // the others are away, or of versions before
 		{blocktree.Code{Data: 1}, 1, told(7), Space{7, 1000}},
 		{blocktree.Code{Data: 4, Parity: 2}, 3, told(900, 300, 600), Space{0, 2000}}, // no such file can be made
-		{blocktree.Code{Data: 16, Parity: 4}, 1000, map[blocktree.NodeID]Space{1: {math.MaxInt64, math.MaxInt64}}, Space{math.MaxInt64 / 2, math.MaxInt64 / 2}},
+		{blocktree.Code{Data: 16, Parity: 4}, 1000, map[blocktree.NodeID]Space{1: {math.MaxInt64, math.MaxInt64}}, Space{1 << 62, 1 << 62}},
 	} {
 		if got := roomFor(x.code, x.nodes, x.told); got != x.want {
 			t.Errorf("%v at %d nodes, %v: %+v, not %+v", x.code, x.nodes, x.told, got, x.want)

@@ -103,7 +103,7 @@ const opens = `
 alice open f r
 alice open f w,creat 0644; alice stat f
 alice open f rw,creat,excl 0640; alice stat f; alice open f rw,creat,excl 0640
-alice open f w,creat 0; alice stat f; alice open f r
+alice open f w,creat 0; alice stat f; bob open f r
 alice open f r,creat 0644; alice stat f
 alice open f rw,creat 0444; alice stat f; alice open f w
 alice open f r,creat 0; alice stat f
@@ -147,12 +147,12 @@ const unlinks = `
 alice create f 0644; alice unlink f; alice stat f
 alice unlink f
 alice mkdir d 0755; alice unlink d
-alice create f 0644; bob unlink f; alice stat f
+alice create f 0644; bob unlink f; root stat f
 alice mkdir d 0755; alice create d/f 0666; bob unlink d/f
-alice mkdir d 0777; alice create d/f 0; bob unlink d/f; alice stat d/f
+alice mkdir d 0777; alice create d/f 0; bob unlink d/f; root stat d/f
 alice create f 0; alice unlink f
 alice create f 0644; alice symlink f s; alice unlink s; alice stat f; alice lstat s
-alice symlink nowhere s; bob unlink s; alice lstat s
+alice symlink nowhere s; bob unlink s; root lstat s
 alice create f 0644; alice unlink f/g
 alice mkdir d 0555; alice create d/f 0644
 alice mkdir d 0755; alice create d/f 0644; alice chmod d 0555; alice unlink d/f
@@ -189,7 +189,7 @@ alice create a 0644; alice symlink a s; alice rename s t; alice readlink t; alic
 alice create a 0644; alice symlink b s; alice rename a s; alice lstat s
 alice mkdir d 0755; alice symlink d s; alice create a 0644; alice rename a s/b; alice stat d/b
 alice create a 0444; alice create b 0; alice rename a b; alice stat b
-root create a 0600; root write a text; alice rename a b; root read b
+root create ofroot 0600; root write ofroot text; alice rename ofroot b; root read b
 alice mkdir d 0755; root mkdir d/e 0755; alice rename d/e d/f
 alice mkdir d 0755; alice mkdir d/e 0; alice rename d/e f
 `
@@ -230,7 +230,7 @@ alice create f 0644; alice chmod f 0; alice stat f; alice open f r; alice chmod 
 alice create f 0644; alice chmod f 0777; alice stat f
 alice create f 0666; bob chmod f 0600; alice stat f
 alice mkdir d 0777; bob chmod d 0700; alice chmod d 0700; alice stat d
-alice create f 0644; root chmod f 0600; alice stat f
+alice create f 0644; root chmod f 0600; root stat f; bob open f r
 root create f 0644; alice chmod f 0600
 alice chmod f 0644
 alice create f 0644; alice chmod f/g 0644
@@ -269,7 +269,7 @@ alice mkdir d 0755; alice truncate d 0
 alice create f 0644; alice truncate f/g 0
 alice create f 0644; alice truncate f -1
 alice create f 0644; bob truncate f 0
-alice create f 0666; bob truncate f 10; alice stat f
+alice create f 0666; bob truncate f 10; bob stat f; root stat f
 alice create f 0444; alice truncate f 0
 alice create f 0644; alice write f text; alice ftruncate f r 0
 alice create f 0644; alice write f text; alice ftruncate f w 1; alice stat f
@@ -293,7 +293,7 @@ alice create f 0666; bob utimens f now now
 alice create f 0666; bob utimens f 100 200
 alice create f 0666; bob utimens f omit now
 alice create f 0444; alice utimens f now now; alice utimens f 1 1; alice time f
-alice create f 0644; root utimens f 100 200; alice time f
+alice create f 0644; root utimens f 100 200; root time f; bob time f
 alice mkdir d 0755; alice utimens d 100 200; alice time d
 alice symlink nowhere s; alice utimens s 100 200 link; alice time s
 alice symlink nowhere s; alice utimens s 100 200

@@ -82,7 +82,7 @@ func (t *table) run(c testcase) {
 		if want == got {
 			continue
 		}
-		why := decided(s, want, got)
+		why := decided(c.name, s, want, got)
 		if why == "" {
 			t.fail(c, strings.Join(c.statements[:i+1], "; "), want, got)
 			return

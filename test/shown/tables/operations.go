@@ -63,8 +63,8 @@ func operations() map[string]operation {
 // nameOperations are those that change names and attributes.
 func nameOperations() map[string]operation {
 	return map[string]operation{
-		"mkdir": {2, func(a args) string { return answer(unix.Mkdir(a.path(0), a.mode(1))) }},
-		"rmdir": {1, func(a args) string { return answer(unix.Rmdir(a.path(0))) }},
+		"mkdir":  {2, func(a args) string { return answer(unix.Mkdir(a.path(0), a.mode(1))) }},
+		"rmdir":  {1, func(a args) string { return answer(unix.Rmdir(a.path(0))) }},
 		"unlink": {1, func(a args) string { return answer(unix.Unlink(a.path(0))) }},
 		"rename": {2, func(a args) string { return answer(unix.Rename(a.path(0), a.path(1))) }},
 		"noreplace": {2, func(a args) string {
@@ -73,7 +73,7 @@ func nameOperations() map[string]operation {
 		"exchange": {2, func(a args) string {
 			return answer(unix.Renameat2(unix.AT_FDCWD, a.path(0), unix.AT_FDCWD, a.path(1), unix.RENAME_EXCHANGE))
 		}},
-		"link": {2, func(a args) string { return answer(unix.Link(a.path(0), a.path(1))) }},
+		"link":    {2, func(a args) string { return answer(unix.Link(a.path(0), a.path(1))) }},
 		"symlink": {2, func(a args) string { return answer(unix.Symlink(a.words[0], a.path(1))) }},
 		"readlink": {1, func(a args) string {
 			b := make([]byte, 8192)
@@ -83,15 +83,19 @@ func nameOperations() map[string]operation {
 			}
 			return fmt.Sprintf("OK %d %.40s", n, b[:n])
 		}},
-		"chmod": {2, func(a args) string { return answer(unix.Chmod(a.path(0), a.mode(1))) }},
-		"chown": {3, func(a args) string { return answer(unix.Chown(a.path(0), int(a.number(1)), int(a.number(2)))) }},
-		"lchown": {3, func(a args) string { return answer(unix.Lchown(a.path(0), int(a.number(1)), int(a.number(2)))) }},
+		"chmod":   {2, func(a args) string { return answer(unix.Chmod(a.path(0), a.mode(1))) }},
+		"chown":   {3, func(a args) string { return answer(unix.Chown(a.path(0), int(a.number(1)), int(a.number(2)))) }},
+		"lchown":  {3, func(a args) string { return answer(unix.Lchown(a.path(0), int(a.number(1)), int(a.number(2)))) }},
 		"utimens": {3, utimens},
-		"mkfifo": {2, func(a args) string { return answer(unix.Mknod(a.path(0), unix.S_IFIFO|a.mode(1), 0)) }},
-		"mkchar": {2, func(a args) string { return answer(unix.Mknod(a.path(0), unix.S_IFCHR|a.mode(1), int(unix.Mkdev(1, 3)))) }},
-		"mkblock": {2, func(a args) string { return answer(unix.Mknod(a.path(0), unix.S_IFBLK|a.mode(1), int(unix.Mkdev(7, 0)))) }},
+		"mkfifo":  {2, func(a args) string { return answer(unix.Mknod(a.path(0), unix.S_IFIFO|a.mode(1), 0)) }},
+		"mkchar": {2, func(a args) string {
+			return answer(unix.Mknod(a.path(0), unix.S_IFCHR|a.mode(1), int(unix.Mkdev(1, 3))))
+		}},
+		"mkblock": {2, func(a args) string {
+			return answer(unix.Mknod(a.path(0), unix.S_IFBLK|a.mode(1), int(unix.Mkdev(7, 0))))
+		}},
 		"mksocket": {2, func(a args) string { return answer(unix.Mknod(a.path(0), unix.S_IFSOCK|a.mode(1), 0)) }},
-		"mkreg": {2, func(a args) string { return answer(unix.Mknod(a.path(0), unix.S_IFREG|a.mode(1), 0)) }},
+		"mkreg":    {2, func(a args) string { return answer(unix.Mknod(a.path(0), unix.S_IFREG|a.mode(1), 0)) }},
 		"setxattr": {3, func(a args) string { return answer(unix.Setxattr(a.path(0), a.words[1], []byte(a.words[2]), 0)) }},
 		"getxattr": {2, func(a args) string {
 			b := make([]byte, 8192)
@@ -147,7 +151,7 @@ func fileOperations() map[string]operation {
 				return err
 			})
 		}},
-		"read": {1, read},
+		"read":     {1, read},
 		"truncate": {2, func(a args) string { return answer(unix.Truncate(a.path(0), a.number(1))) }},
 		"ftruncate": {3, func(a args) string {
 			return open(a.path(0), flagsOf(a.words[1]), 0, func(fd int) error { return unix.Ftruncate(fd, a.number(2)) })
@@ -164,7 +168,7 @@ func fileOperations() map[string]operation {
 			}
 			return answer(unix.Access(a.path(0), mode))
 		}},
-		"stat": {1, func(a args) string { var st unix.Stat_t; return told(&st, unix.Stat(a.path(0), &st)) }},
+		"stat":  {1, func(a args) string { var st unix.Stat_t; return told(&st, unix.Stat(a.path(0), &st)) }},
 		"lstat": {1, func(a args) string { var st unix.Stat_t; return told(&st, unix.Lstat(a.path(0), &st)) }},
 		"time": {1, func(a args) string {
 			var st unix.Stat_t
