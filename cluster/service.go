@@ -485,12 +485,10 @@ func (s *Service) serve(req *bttp.Request) {
 		s.serveHere(req)
 	case codeYield:
 		s.yield(req)
-	case codeScrub:
-		s.serveScrub(req)
+	case codeScrub, codeSpace:
+		s.serveState(req)
 	case codeSuspects:
 		s.serveSuspects(req)
-	case codeSpace:
-		s.serveSpace(req)
 	case codeKnown:
 		s.serveKnown(req)
 		return

@@ -18,26 +18,35 @@ const spaceFormat = 1
 
 // Space is how many bytes there is room for.
 type Space struct {
-	FreeBytes uint64 `json:"freeBytes"` // that data may still take
-	SizeBytes uint64 `json:"sizeBytes"` // those, and what is taken already, by whomever
+	FreeBytes  uint64 `json:"freeBytes"`  // that data may still take
+	TotalBytes uint64 `json:"totalBytes"` // those, and what is taken already, by whomever
 }
 
 func (x Space) encode() []byte {
 	var e wire.Encoder
 	e.U8(spaceFormat)
 	e.U64(x.FreeBytes)
-	e.U64(x.SizeBytes)
+	e.U64(x.TotalBytes)
 	return e.Buf
 }
 
 func decodeSpace(b []byte) (x Space, err error) {
 	d := wire.NewDecoder(b)
 	d.Format(spaceFormat)
-	x.FreeBytes, x.SizeBytes = d.U64(), d.U64()
-	if d.Err() == nil && (x.FreeBytes > x.SizeBytes || x.SizeBytes > math.MaxInt64) {
+	x.FreeBytes, x.TotalBytes = d.U64(), d.U64()
+	if d.Err() == nil && (x.FreeBytes > x.TotalBytes || x.TotalBytes > math.MaxInt64) {
 		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("more is free than there is")))
 	}
 	return x, d.Finish()
+}
+
+// serveState answers how the node is.
+func (s *Service) serveState(req *bttp.Request) {
+	if req.Code == codeSpace {
+		s.serveSpace(req)
+		return
+	}
+	s.serveScrub(req)
 }
 
 // serveSpace answers whoever is in the domain with the room on the disk of the node's store.
@@ -127,13 +136,13 @@ func (c *Client) askSpaces(ctx context.Context, nodes []blocktree.NodeID, before
 func roomFor(code blocktree.Code, nodes int, told map[blocktree.NodeID]Space) Space {
 	least := Space{math.MaxInt64, math.MaxInt64}
 	for _, x := range told {
-		least.FreeBytes, least.SizeBytes = min(least.FreeBytes, x.FreeBytes), min(least.SizeBytes, x.SizeBytes)
+		least.FreeBytes, least.TotalBytes = min(least.FreeBytes, x.FreeBytes), min(least.TotalBytes, x.TotalBytes)
 	}
 	spread := func(bytes uint64) uint64 {
 		sum := float64(bytes) * float64(nodes) * float64(code.Data) / float64(max(code.Shards(), 1))
 		return uint64(min(sum, 1<<62))
 	}
-	least = Space{spread(least.FreeBytes), spread(least.SizeBytes)}
+	least = Space{spread(least.FreeBytes), spread(least.TotalBytes)}
 	if nodes < code.Shards() {
 		least.FreeBytes = 0
 	}

@@ -42,7 +42,7 @@ func FuzzSpace(f *testing.F) {
 	f.Add(Space{3, 2}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x, err := decodeSpace(b)
-		if err == nil && (!bytes.Equal(x.encode(), b) || x.FreeBytes > x.SizeBytes || x.SizeBytes > math.MaxInt64) {
+		if err == nil && (!bytes.Equal(x.encode(), b) || x.FreeBytes > x.TotalBytes || x.TotalBytes > math.MaxInt64) {
 			t.Errorf("%x is taken for %+v", b, x)
 		}
 	})

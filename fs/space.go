@@ -13,23 +13,23 @@ const formatSpace = 1
 
 // Space is how many bytes there is room for.
 type Space struct {
-	FreeBytes uint64 // that could still be written
-	SizeBytes uint64 // those, and what is taken already, by whomever
+	FreeBytes  uint64 // that could still be written
+	TotalBytes uint64 // those, and what is taken already, by whomever
 }
 
 func (x Space) encode() []byte {
 	var e wire.Encoder
 	e.U8(formatSpace)
 	e.U64(x.FreeBytes)
-	e.U64(x.SizeBytes)
+	e.U64(x.TotalBytes)
 	return e.Buf
 }
 
 func decodeSpace(b []byte) (x Space, err error) {
 	d := wire.NewDecoder(b)
 	d.Format(formatSpace)
-	x.FreeBytes, x.SizeBytes = d.U64(), d.U64()
-	if d.Err() == nil && (x.FreeBytes > x.SizeBytes || x.SizeBytes > math.MaxInt64) {
+	x.FreeBytes, x.TotalBytes = d.U64(), d.U64()
+	if d.Err() == nil && (x.FreeBytes > x.TotalBytes || x.TotalBytes > math.MaxInt64) {
 		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("more is free than there is")))
 	}
 	return x, d.Finish()

@@ -86,7 +86,7 @@ func FuzzAttributes(f *testing.F) {
 		same("names", err, func() []byte { return encodeXattrNames(names) })
 		space, err := decodeSpace(b)
 		same("space", err, space.encode)
-		if err == nil && space.FreeBytes > space.SizeBytes {
+		if err == nil && space.FreeBytes > space.TotalBytes {
 			t.Errorf("%+v is possible", space)
 		}
 		info, err := decodeInfo(b)

@@ -358,7 +358,7 @@ func TestParentsOfOldStores(t *testing.T) {
 	}
 }
 
-// TestMakersHearOfNothing: who may make what is not there is told that it is not, as making it would tell; of what is there he is told nothing.
+// TestMakersHearOfNothing (P3 of 0068): who may make what is not there is told that it is not, as making it would tell; of what is there he is told nothing.
 func TestMakersHearOfNothing(t *testing.T) {
 	m := granted(t, 0o733, 0o600)
 	for short, want := range map[string]blocktree.Kind{"/d/e/no": blocktree.NotFound, "/d/e/f": blocktree.Permission} {

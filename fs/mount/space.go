@@ -31,7 +31,7 @@ func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 		x, err = s.Space(ctx, dir, n.tree.o.Code)
 		return err
 	}); err == nil {
-		out.Blocks, out.Bfree = x.SizeBytes/sector, x.FreeBytes/sector
+		out.Blocks, out.Bfree = x.TotalBytes/sector, x.FreeBytes/sector
 		out.Bavail = out.Bfree
 	}
 	return 0

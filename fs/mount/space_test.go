@@ -20,7 +20,7 @@ type spacious struct {
 
 func (s *spacious) Space(_ context.Context, dir blocktree.Path, code blocktree.Code) (fs.Space, error) {
 	s.dirs = append(s.dirs, dir)
-	return fs.Space{FreeBytes: uint64(code.Data) << 30, SizeBytes: 5 << 30}, s.tells
+	return fs.Space{FreeBytes: uint64(code.Data) << 30, TotalBytes: 5 << 30}, s.tells
 }
 
 // TestMountedSpace: programs are told of the room that there is for files of the mount's code, in the directory that something is in.

@@ -64,7 +64,7 @@ func TestTimes(t *testing.T) {
 	})
 }
 
-// P3 of 0068: of a time only the owner says another than now; who may not write, not even that.
+// P4 of 0068: of a time only the owner says another than now; who may not write, not even that.
 func TestOwnerAlone(t *testing.T) {
 	c := newAble()
 	c.put("a", 3, "text")

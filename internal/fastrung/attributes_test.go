@@ -83,10 +83,10 @@ func roomIsTold(t *testing.T, w *foundWorld, owner *fs.Client, dir blocktree.Pat
 		want = 2 * bytes
 	}
 	x, err := owner.Space(t.Context(), dir, blocktree.Code{Data: 1})
-	if err != nil || x.SizeBytes != want || x.FreeBytes >= want || x.FreeBytes < want-1<<30 {
+	if err != nil || x.TotalBytes != want || x.FreeBytes >= want || x.FreeBytes < want-1<<30 {
 		t.Errorf("%s: %+v, %v", dir, x, err)
 	}
-	if s, err := w.Client().Status(t.Context()); err != nil || len(s.Nodes) != 1 || s.Nodes[0].Space == nil || s.Nodes[0].Space.SizeBytes != bytes {
+	if s, err := w.Client().Status(t.Context()); err != nil || len(s.Nodes) != 1 || s.Nodes[0].Space == nil || s.Nodes[0].Space.TotalBytes != bytes {
 		t.Errorf("status: %+v, %v", s, err)
 	}
 	if x, err = owner.Space(t.Context(), dir, blocktree.Code{Data: 16, Parity: 4}); err != nil || x.FreeBytes != 0 {
