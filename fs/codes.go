@@ -38,9 +38,11 @@ const (
 	codeRemoveXattr = cluster.CodesOfOthers + 28 // an attrRequest; nothing
 
 	codeWatch   = cluster.CodesOfOthers + 29 // a pathRequest; a handle and an Info
-	codeSpace   = cluster.CodesOfOthers + 48 // a pathRequest, whose code is that of files; a Space
 	codeWatched = cluster.CodesOfOthers + 30 // header: a fileRequest, whose off is the last event that was heard of; events, none if there were none for a while
 )
+
+// codeSpace asks what room there is: a pathRequest, whose code is that of files; a Space.
+const codeSpace = cluster.CodesOfOthers + 48
 
 // ofAttribute reports whether the request of a code is an attrRequest.
 func ofAttribute(code uint16) bool { return code >= codeSetTimes && code <= codeRemoveXattr }
@@ -64,4 +66,4 @@ func ofHandle(code uint16) bool {
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeWatched || code == codeSpace }
+func known(code uint16) bool { return code >= codeStat && code <= codeWatched }

@@ -58,11 +58,11 @@ func (s *Service) servePath(o *owner, code uint16, r pathRequest, req *bttp.Requ
 
 // nameOf is a code in words.
 func nameOf(code uint16) string {
-	if !known(code) {
-		return fmt.Sprintf("code %d", code)
-	}
 	if code == codeSpace {
 		return "space"
+	}
+	if !known(code) {
+		return fmt.Sprintf("code %d", code)
 	}
 	return [...]string{
 		"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch",

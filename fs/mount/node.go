@@ -141,7 +141,7 @@ func (t *tree) written(info *fs.Info) {
 	if w == nil {
 		return
 	}
-	if mode := w.mode.Load(); mode != nil { // also while it is closed, until the service knows
+	if mode := w.mode.Load(); mode != nil {
 		info.Mode = *mode
 	}
 	if !w.isOpen() {
