@@ -267,6 +267,9 @@ const (
 	// FSJudgeEvery is how long what the cluster said of a caller's rights on an open file is believed.
 	FSJudgeEvery = 2 * time.Second
 
+	// SpaceBelievedFor is how long nodes are not asked again how much room they have: for df, not for writes, which find out.
+	SpaceBelievedFor = 5 * time.Second
+
 	// FSIdleMax and FSIdleAnonymousMax are how long nothing need be asked of an open file: a backstop, as files end with their owners.
 	// FSReadIdleMax is how long the sectors of one that is not read any more stay open: a read that comes later asks for them again.
 	FSIdleMax          = 24 * time.Hour

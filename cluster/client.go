@@ -62,6 +62,7 @@ type Client struct {
 	closed   bool
 	readers  map[*Reader]struct{}
 	suspects *suspects
+	spaces   *spaces
 
 	strangers chan struct{} // the nodes may be others than those that are known
 
@@ -174,6 +175,7 @@ func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
 	if c.cfg.SpareAfter == 0 {
 		c.cfg.SpareAfter = blocktree.SpareAfter
 	}
+	c.spaces = newSpaces()
 	c.suspects = newSuspects(cfg.Logger, func(n blocktree.NodeID) string { return string(p.runtime(n).Path.Short()) })
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c

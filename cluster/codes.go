@@ -13,6 +13,7 @@ const (
 	codeCopyUp   uint16 = 9  // one-way, header: a copyUp, from the file's holder
 	codeCopyUps  uint16 = 10 // nothing; the copyUps that the node was told of lately
 	codeSuspects uint16 = 12 // one-way: hints from a client; nothing: what the node knows of members that lie
+	codeSpace    uint16 = 16 // nothing; the Space of the disk of the node's store
 	codeReach    uint16 = 11 // a node's id: do you have a connection of your own to it? Nothing, or Unavailable
 )
 

@@ -485,8 +485,8 @@ func (s *Service) serve(req *bttp.Request) {
 		s.serveHere(req)
 	case codeYield:
 		s.yield(req)
-	case codeScrub:
-		s.serveScrub(req)
+	case codeScrub, codeSpace:
+		s.serveState(req)
 	case codeSuspects:
 		s.serveSuspects(req)
 	case codeKnown:

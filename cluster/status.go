@@ -53,6 +53,7 @@ type NodeStatus struct {
 	Way    bttp.Way       `json:"way,omitempty"`   // how the connection to it came about; of a node that is up
 	Via    blocktree.Path `json:"via,omitempty"`   // the node that passes on what is said to it, as it cannot be reached directly
 	Scrub  *ScrubReport   `json:"scrub,omitempty"` // of a node that is up
+	Space  *Space         `json:"space,omitempty"` // on the disk of its store; of a node that is up, and knows
 	Drain  *DrainStatus   `json:"drain,omitempty"` // of a node that is to lose its places
 	// Credentials are those that the node has shown; of a node that is up.
 	Credentials *CredentialsStatus `json:"credentials,omitempty"`

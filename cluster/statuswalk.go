@@ -79,6 +79,12 @@ func (w *statusWalk) nodes(s *Status) (live int) {
 			}
 		})
 		wg.Go(func() {
+			if x, err := c.askSpace(w.ctx, n); err == nil {
+				w.heard()
+				node.Space = &x
+			}
+		})
+		wg.Go(func() {
 			if own, told, err := c.askSuspects(w.ctx, n); err == nil {
 				w.heard()
 				sum.add(n, own, told)

@@ -41,6 +41,9 @@ const (
 	codeWatched = cluster.CodesOfOthers + 30 // header: a fileRequest, whose off is the last event that was heard of; events, none if there were none for a while
 )
 
+// codeSpace asks what room there is: a pathRequest, whose code is that of files; a Space.
+const codeSpace = cluster.CodesOfOthers + 48
+
 // ofAttribute reports whether the request of a code is an attrRequest.
 func ofAttribute(code uint16) bool { return code >= codeSetTimes && code <= codeRemoveXattr }
 

@@ -113,6 +113,10 @@ func (c *fake) revoke(path blocktree.Path, caller cred.Identity, loud bool) {
 	}
 }
 
+func (c *fake) Space(context.Context, cred.Identity, blocktree.Path, blocktree.Code) (Space, error) {
+	return Space{}, blocktree.E("fake", blocktree.Unsupported, nil)
+}
+
 func (c *fake) Look(_ context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
 	c.looks.Add(1)
 	c.mu.Lock()

@@ -143,6 +143,19 @@ func (c *over) Xattrs(ctx context.Context, caller cred.Identity, path blocktree.
 	return c.Client.Xattrs(cluster.OnBehalf(ctx, caller), path, name)
 }
 
+// Space implements Cluster.
+func (c *over) Space(ctx context.Context, caller cred.Identity, dir blocktree.Path, code blocktree.Code) (Space, error) {
+	if code == (blocktree.Code{}) {
+		code = file.CodeDefault
+	}
+	of, err := c.Client.ClusterOf(cluster.OnBehalf(ctx, caller), dir)
+	if err != nil {
+		return Space{}, err
+	}
+	x, err := of.Space(ctx, code)
+	return Space(x), err
+}
+
 // Open implements Cluster.
 func (c *over) Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
 	return file.Open(cluster.OnBehalf(ctx, caller), c.Client, path, file.OpenOptions{ReadOnly: !o.Write, Reader: c.Reader, Plain: o.Plain, Roots: c.Roots, NoTree: c.Roots == nil, Pins: c.pins.opening(), Logger: c.Logger, File: o.File,

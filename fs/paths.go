@@ -58,6 +58,9 @@ func (s *Service) servePath(o *owner, code uint16, r pathRequest, req *bttp.Requ
 
 // nameOf is a code in words.
 func nameOf(code uint16) string {
+	if code == codeSpace {
+		return "space"
+	}
 	if !known(code) {
 		return fmt.Sprintf("code %d", code)
 	}
@@ -92,6 +95,12 @@ func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathReq
 		return encodeInfo(&info), nil
 	case codeList:
 		return s.list(ctx, o.caller(), r)
+	case codeSpace:
+		if _, err := s.look(ctx, o.caller(), r.path, 0); err != nil {
+			return nil, err
+		}
+		x, err := s.cluster.Space(ctx, o.caller(), r.path, r.code)
+		return x.encode(), err
 	case codeOpen:
 		return s.openFile(ctx, o, r)
 	case codeCreate:

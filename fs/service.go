@@ -166,7 +166,7 @@ func (s *Service) admit(req *bttp.Request) error {
 	switch {
 	case req.Conn.Peer().Anonymous() && !(s.cfg.Anonymous && forAnybody(req.Code)):
 		return denied()
-	case !known(req.Code):
+	case !known(req.Code) && req.Code != codeSpace:
 		return blocktree.E("fs", blocktree.Unsupported, nil)
 	case req.OneWay && req.Code != codeClose: // nothing bounds how many of them come
 		return blocktree.E("fs", blocktree.Invalid, errors.New("a request that wants no answer"))

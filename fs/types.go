@@ -67,6 +67,8 @@ type Cluster interface {
 	RemoveXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) error
 	// Xattrs returns the extended attributes of what a path names, ascending, or the one of a name: NotFound.
 	Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) ([]meta.Xattr, error)
+	// Space is how much room there is for files of a code, zero for the default, in what keeps the entries of a directory.
+	Space(ctx context.Context, caller cred.Identity, dir blocktree.Path, code blocktree.Code) (Space, error)
 	// Open opens a file with the service's own key. For writing it takes the lease; kinds are those of internal/file. What is read and written
 	// through the file is not judged.
 	Open(ctx context.Context, caller cred.Identity, path blocktree.Path, o OpenOptions) (blocktree.File, error)

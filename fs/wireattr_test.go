@@ -64,7 +64,7 @@ func FuzzAttributes(f *testing.F) {
 	r := attrRequest{path: testRoot.Join("a"), name: "user.x", value: "v", how: SetCreate, time: 7}
 	i := testInfo()
 	i.Changed = 9
-	for _, b := range [][]byte{r.encode(), encodeTarget("../x"), encodeXattr([]byte("v")), encodeXattrNames([]string{"user.a", "user.b"}), encodeInfo(&i), encodeInfo(&Info{Link: true, Length: 3})} {
+	for _, b := range [][]byte{r.encode(), encodeTarget("../x"), encodeXattr([]byte("v")), encodeXattrNames([]string{"user.a", "user.b"}), encodeInfo(&i), encodeInfo(&Info{Link: true, Length: 3}), Space{3, 4}.encode(), Space{4, 3}.encode()} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -84,6 +84,11 @@ func FuzzAttributes(f *testing.F) {
 		same("value", err, func() []byte { return encodeXattr(value) })
 		names, err := decodeXattrNames(b)
 		same("names", err, func() []byte { return encodeXattrNames(names) })
+		space, err := decodeSpace(b)
+		same("space", err, space.encode)
+		if err == nil && space.FreeBytes > space.TotalBytes {
+			t.Errorf("%+v is possible", space)
+		}
 		info, err := decodeInfo(b)
 		same("info", err, func() []byte { return encodeInfo(&info) })
 	})

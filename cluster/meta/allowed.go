@@ -148,11 +148,14 @@ func (s *state) judgeInode(q *Query, i *Inode) Result {
 	return Result{}
 }
 
-// judgeNotFound judges whether it may be told that there is nothing at a path.
+// judgeNotFound judges whether it may be told that there is nothing at a path. Who may make it finds out anyway.
 func (s *state) judgeNotFound(q *Query, a *Answer) Result {
 	at, r := s.walk(q.Path)
 	if r.Kind != blocktree.Other {
 		return Result{} // outside the cluster, or no path
+	}
+	if d := s.inode(at.found.file); d != nil && d.Kind == KindDir && s.may(q.Caller, d, RightWrite, q.Time) {
+		return Result{}
 	}
 	return s.judgeMissing(q.Caller, at, q.Time)
 }

@@ -358,6 +358,17 @@ func TestParentsOfOldStores(t *testing.T) {
 	}
 }
 
+// TestMakersHearOfNothing (P3 of 0068): who may make what is not there is told that it is not, as making it would tell; of what is there he is told nothing.
+func TestMakersHearOfNothing(t *testing.T) {
+	m := granted(t, 0o733, 0o600)
+	for short, want := range map[string]blocktree.Kind{"/d/e/no": blocktree.NotFound, "/d/e/f": blocktree.Permission} {
+		q := Query{Kind: QueryAllowed, Path: path(short), Caller: somebody(10, 10), Time: 1}
+		if a := m.view().judged(q); a.Kind != want {
+			t.Errorf("%s: %v", short, a.Err("query"))
+		}
+	}
+}
+
 // TestAnswersAreJudged: what a query tells to whom.
 func TestAnswersAreJudged(t *testing.T) {
 	m := granted(t, 0o750, 0o640)

@@ -299,13 +299,12 @@ func (d *door) put(ctx context.Context, local, name string, create *config.Creat
 			return d.made(ctx, path, made, err)
 		}
 	}
-	err = d.fill(ctx, path, made, f, local, info.Size(), begun, p)
-	if err == nil {
-		err = unchanged(f, info, local)
-	}
-	if err == nil && whole != info.Size() && !pad {
-		err = d.setLength(ctx, path, uint64(info.Size()))
-	}
+	err = d.fill(ctx, path, made, f, local, info.Size(), begun, p, func(to fs.File) error {
+		if err := unchanged(f, info, local); err != nil || whole == info.Size() || pad {
+			return err
+		}
+		return d.endAt(ctx, to, path, uint64(info.Size()))
+	})
 	switch {
 	case err == nil:
 		return nil
@@ -324,8 +323,8 @@ func unsure(err error) error {
 	return err
 }
 
-// fill writes the bytes of from, which is called local, into a file that is new, or begun; what is behind them are zeros already.
-func (d *door) fill(ctx context.Context, path blocktree.Path, made blocktree.FileID, from *os.File, local string, bytes int64, begun bool, p *progress) error {
+// fill writes the bytes of from, which is called local, into a file that is new, or begun; what is behind them are zeros already. When they are flushed the open file is given to last.
+func (d *door) fill(ctx context.Context, path blocktree.Path, made blocktree.FileID, from *os.File, local string, bytes int64, begun bool, p *progress, last func(fs.File) error) error {
 	to, err := d.fillable(ctx, path, made)
 	if err != nil {
 		return err
@@ -340,6 +339,9 @@ func (d *door) fill(ctx context.Context, path blocktree.Path, made blocktree.Fil
 	}
 	if err == nil {
 		err = to.Flush(ctx)
+	}
+	if err == nil {
+		err = last(to)
 	}
 	if e := to.Close(); err == nil {
 		err = e

@@ -169,10 +169,7 @@ func (w *copier) copyFile(from, to blocktree.Path, info *fs.Info) error {
 	if err != nil {
 		return w.made(w.ctx, to, made, err)
 	}
-	if err = w.fillFrom(source, to, made, &was); err == nil && was.Length != was.SizeBytes {
-		err = w.setLength(w.ctx, to, was.Length)
-	}
-	if err == nil && info.Mode != 0o600 { // which is what new files have
+	if err = w.fillFrom(source, to, made, &was); err == nil && info.Mode != 0o600 { // which is what new files have
 		err = w.mode(to, info.Mode)
 	}
 	if err != nil {
@@ -208,7 +205,7 @@ func (w *copier) mode(path blocktree.Path, mode uint32) error {
 	return err
 }
 
-// fillFrom copies the bytes of a file into one that is new, and flushes them.
+// fillFrom copies the bytes of a file into one that is new, has it end where that does, and flushes it.
 func (w *copier) fillFrom(source fs.File, path blocktree.Path, made blocktree.FileID, info *fs.Info) error {
 	to, err := w.fillable(w.ctx, path, made)
 	if err != nil {
@@ -218,6 +215,9 @@ func (w *copier) fillFrom(source fs.File, path blocktree.Path, made blocktree.Fi
 	w.done.Written += written
 	if err == nil {
 		err = to.Flush(w.ctx)
+	}
+	if err == nil && info.Length != info.SizeBytes {
+		err = w.endAt(w.ctx, to, path, info.Length)
 	}
 	if e := to.Close(); err == nil {
 		err = e

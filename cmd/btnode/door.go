@@ -226,14 +226,18 @@ func (d *door) create(ctx context.Context, path blocktree.Path, create *config.C
 	return d.service.Make(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code})
 }
 
-// setLength gives a file that was made just now its length.
-func (d *door) setLength(ctx context.Context, path blocktree.Path, bytes uint64) error {
+// endAt has an open file, which was made just now at a path, end after so many bytes: it, and no other that has the name by now.
+func (d *door) endAt(ctx context.Context, f fs.File, path blocktree.Path, bytes uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
-	if d.reader != nil {
-		return d.cluster.SetLength(ctx, path, bytes)
+	var err error = blocktree.E("truncate", blocktree.Unsupported, nil)
+	if t, ok := f.(fs.Truncater); ok {
+		err = t.Truncate(ctx, bytes)
 	}
-	return d.service.SetLength(ctx, path, bytes)
+	if blocktree.KindOf(err) == blocktree.Unsupported && d.reader == nil { // a service of a version before has the name alone
+		return d.service.SetLength(ctx, path, bytes)
+	}
+	return err
 }
 
 // RemoveFile implements fs.Remover, for what was made just now.

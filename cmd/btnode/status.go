@@ -33,7 +33,7 @@ the loss of so many more nodes before its sectors can no longer be read or writt
 a file are copied up, status says how much is still to be looked at, at most, how fast shards are copied and, from how fast the
 looking goes, how long it will take; likewise of nodes that are being drained. A node that this command cannot reach by itself, but
 another node can, is up "via" that one. WAY says how a connection came about: direct; dialled back, where the node is behind a firewall and dialled this
-command when others asked it to; punched, where both opened their firewalls for each other; relayed, where others pass the bytes on. It says whose credentials end soon: when less than a tenth of their time is left, and less than a week.
+command when others asked it to; punched, where both opened their firewalls for each other; relayed, where others pass the bytes on. FREE is what data may still take on the disk of the node's store, of how much. It says whose credentials end soon: when less than a tenth of their time is left, and less than a week.
 
 Of a node that gave wrong answers it says what it did, how often, since when, and who says so: other nodes, which have seen it themselves, and
 clients, whose word alone proves nothing. "certain" means that more of the nodes that keep a file, as
@@ -104,9 +104,9 @@ func clusterAt(ctx context.Context, cfg *config.Client, client *cluster.Client, 
 
 func printStatus(w io.Writer, s *cluster.Status) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "health\t%s\n\nNODE\tSTATE\tWAY\n", s.Health)
+	fmt.Fprintf(t, "health\t%s\n\nNODE\tSTATE\tWAY\tFREE\n", s.Health)
 	for _, n := range s.Nodes {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", n.Path, n.State, way(&n))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", n.Path, n.State, way(&n), free(&n))
 	}
 	if len(s.Files) > 0 {
 		fmt.Fprint(t, "\nFILE\tSIZE\tCODE\tIN SYNC\tTOLERATES\tDURABILITY\n")
@@ -157,6 +157,14 @@ func way(n *cluster.NodeStatus) string {
 		return string(n.Way)
 	}
 	return fmt.Sprintf("%s via %s", n.Way, n.Via)
+}
+
+// free says how much room a node has; nothing of one that did not tell.
+func free(n *cluster.NodeStatus) string {
+	if n.Space == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s", about(int64(n.Space.FreeBytes)), about(int64(n.Space.TotalBytes)))
 }
 
 // resealLeft says how far a file is re-sealed.

@@ -341,26 +341,47 @@ func (t *Tree) OpenFile(ctx context.Context, name string, flags int, mode iofs.F
 			return nil, failed("open", name, err)
 		}
 	}
-	o := &opened{tree: t, path: path, name: name, read: flags&access != os.O_WRONLY, write: write, add: flags&os.O_APPEND != 0}
-	f := &File{o, ctx}
-	if err := o.first(ctx); err != nil {
-		return nil, failed("open", name, err)
-	}
-	fresh := made != nil && (*made == o.info.ID || *made == blocktree.FileID{}) // else another file has the name by now
-	if made != nil && !fresh && must {
-		_ = f.Close() // nothing was done with it
-		return nil, failed("open", name, o.another())
-	}
-	if write && flags&os.O_TRUNC != 0 && !fresh {
-		if err := f.Truncate(0); err != nil {
-			_ = f.Close() // the first error is the one to tell
+	f := &File{&opened{tree: t, path: path, name: name, read: flags&access != os.O_WRONLY, write: write, add: flags&os.O_APPEND != 0}, ctx}
+	if made != nil && !write { // who only reads does not move its end
+		w := &File{&opened{tree: t, path: path, name: name, write: true}, ctx}
+		if err := w.start(made, must, false); err != nil {
 			return nil, err
 		}
+		if err := w.Close(); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.start(made, must, flags&os.O_TRUNC != 0); err != nil {
+		return nil, err
 	}
 	return f, nil
 }
 
-// make makes an empty file, unless it is there and need not be new: nil. It says which file it made; zero, where the service does not.
+// start opens the file for the first time, and empties it where that is wanted, or where it is the one that was made just now: that has a sector, as no size is zero. What has the name of that by now, and is another one, is not
+// touched; must says that it is not opened either. With an error nothing is open.
+func (f *File) start(made *blocktree.FileID, must, empty bool) error {
+	if err := f.first(f.ctx); err != nil {
+		return failed("open", f.name, err)
+	}
+	fresh := made != nil && (*made == f.info.ID || *made == blocktree.FileID{}) // else another file has the name by now
+	if made != nil && !fresh && must {
+		_ = f.Close() // nothing was done with it
+		return failed("open", f.name, f.another())
+	}
+	if !f.write || !fresh && !empty {
+		return nil
+	}
+	err := f.Truncate(0)
+	if err != nil {
+		_ = f.Close() // the first error is the one to tell
+		if fresh {
+			err = failed("open", f.name, fs.Undone(f.ctx, f.tree.door, f.path, *made, err))
+		}
+	}
+	return err
+}
+
+// make makes a file of one sector, unless it is there and need not be new: nil. It says which file it made; zero, where the service does not.
 func (t *Tree) make(ctx context.Context, path blocktree.Path, mode uint32, must bool) (*blocktree.FileID, error) {
 	if !must {
 		if _, err := t.door.Stat(ctx, path); blocktree.KindOf(err) != blocktree.NotFound {
@@ -371,13 +392,8 @@ func (t *Tree) make(ctx context.Context, path blocktree.Path, mode uint32, must 
 	if blocktree.KindOf(err) == blocktree.Exists && !must {
 		return nil, nil // somebody made it just now
 	}
-	if err == nil {
-		err = t.door.SetLength(ctx, path, 0)
-	} else if made == (blocktree.FileID{}) {
-		return nil, err
+	if err != nil && made != (blocktree.FileID{}) {
+		err = fs.Undone(ctx, t.door, path, made, err)
 	}
-	if err != nil {
-		return nil, fs.Undone(ctx, t.door, path, made, err)
-	}
-	return &made, nil
+	return &made, err
 }

@@ -95,3 +95,37 @@ func TestFillsWhatItMade(t *testing.T) {
 		_ = f.Close() // it is in memory
 	}
 }
+
+// A2 of 0057: a new file, and no other that has its name by then, is made to end where it begins.
+func TestShortensWhatItMade(t *testing.T) {
+	for _, flags := range []int{os.O_RDWR, os.O_RDONLY} {
+		for _, swapped := range []bool{false, true} {
+			m, tree := newMemory(t)
+			path, made := m.root.Join("f"), false
+			m.fail = func(op string) error {
+				if made && swapped && m.nodes[path].info.ID.Inode == 1 {
+					m.mu.Unlock()
+					m.another(path)
+					m.mu.Lock()
+				}
+				made = made || op == "create"
+				return nil
+			}
+			f, err := tree.OpenFile(t.Context(), "/f", flags|os.O_CREATE, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := int64(0)
+			if swapped {
+				want = 6
+			}
+			if info, err := f.Stat(); err != nil || info.Size() != want || m.nodes[path].info.Length != uint64(want) {
+				t.Errorf("flags %d, swapped %t: %d bytes long, %v", flags, swapped, m.nodes[path].info.Length, err)
+			}
+			_ = f.Close() // it is in memory
+			if m.open != 0 {
+				t.Errorf("%d are open", m.open)
+			}
+		}
+	}
+}

@@ -240,15 +240,22 @@ func TestModeWhileWritten(t *testing.T) {
 		}
 		mode("a", 0o600)
 		c.fail(blocktree.E("fake", blocktree.Permission, nil))
-		if e := a.Setattr(t.Context(), nil, &in, &out); e != syscall.EACCES {
+		if e := a.Setattr(t.Context(), nil, &in, &out); e != syscall.EPERM {
 			t.Errorf("chmod by who may not: %v", e)
 		}
 		c.fail(nil)
+		c.closing = func() {
+			if e := a.Getattr(t.Context(), nil, &out); e != 0 || out.Mode&0o777 != 0o400 {
+				t.Errorf("while it is closed: %v, mode %o", e, out.Mode)
+			}
+		}
 		h.Release(t.Context())
+		c.closing = nil
 		mode("a", 0o400)
-		i, r, _, e := dir.Create(t.Context(), "b", syscall.O_RDONLY, 0o400, &fuse.EntryOut{})
-		if e != 0 || i == nil {
-			t.Fatal(e)
+		var entry fuse.EntryOut
+		i, r, _, e := dir.Create(t.Context(), "b", syscall.O_RDONLY, 0o400, &entry)
+		if e != 0 || i == nil || entry.Mode&0o777 != 0o400 {
+			t.Fatal(e, entry.Mode)
 		}
 		mode("b", 0o400)
 		r.(gofs.FileReleaser).Release(t.Context())

@@ -66,12 +66,14 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 			if e = c.setMode(ctx, mode); e != 0 {
 				h.Release(ctx)
 			}
-			out.Mode = kindBits(&fs.Info{}) | mode&0o777
 		}
 		if e != 0 {
 			return nil, nil, 0, e
 		}
-		return i, h, 0, c.describe(h.current(), out)
+		if e = c.describe(h.current(), out); made { // of before the mode was set
+			out.Mode = kindBits(&fs.Info{}) | mode&0o777
+		}
+		return i, h, 0, e
 	}
 	h, e := c.createWriting(ctx, flags, mode, made)
 	if e != 0 {
@@ -331,7 +333,7 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	}
 	mode &= 0o777
 	give := func(mode uint32) syscall.Errno {
-		return errno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
+		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
 	}
 	if w := n.tree.writer(n.id); w != nil && w.isOpen() {
 		if mode&ownerBits == ownerBits {

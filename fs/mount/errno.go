@@ -34,6 +34,14 @@ func errno(err error) syscall.Errno {
 	return syscall.EIO
 }
 
+// ownerErrno translates an error of what only the owner may do: EPERM, not EACCES, for who is none.
+func ownerErrno(err error) syscall.Errno {
+	if e := errno(err); e != syscall.EACCES {
+		return e
+	}
+	return syscall.EPERM
+}
+
 // passing reports whether an error may be gone when the same is asked again, of whoever is there then.
 func passing(err error) bool {
 	if err == nil {

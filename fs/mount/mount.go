@@ -48,6 +48,10 @@ type (
 		Symlink(ctx context.Context, path blocktree.Path, target string) error
 		ReadLink(ctx context.Context, path blocktree.Path) (string, error)
 	}
+	// Spacer says how much room there is for files of a code in the cluster of a directory.
+	Spacer interface {
+		Space(ctx context.Context, dir blocktree.Path, code blocktree.Code) (fs.Space, error)
+	}
 	// Xattrer has extended attributes, whose names begin with "user.".
 	Xattrer interface {
 		GetXattr(ctx context.Context, path blocktree.Path, name string) ([]byte, error)
@@ -63,6 +67,7 @@ var _ interface {
 	Timer
 	Linker
 	Xattrer
+	Spacer
 } = (*fs.Client)(nil)
 
 // Options say how a directory is mounted. Zero fields take the defaults.

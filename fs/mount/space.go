@@ -8,13 +8,31 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"blocktree"
+	"blocktree/fs"
 )
 
 var _ gofs.NodeStatfser = (*node)(nil)
 
-// Statfs implements gofs.NodeStatfser. How much room there is no service says (docs/design/0058): zeros, which df leaves out.
-func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
-	out.Bsize, out.Frsize = uint32(n.tree.o.SectorBytes), uint32(n.tree.o.SectorBytes)
+// Statfs implements gofs.NodeStatfser, by what the service says of the cluster of the directory, or of that of the directory that a file is in. Where it does not say there are zeros, which df leaves out: it is no reason to fail.
+func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
+	sector := uint64(n.tree.o.SectorBytes)
+	out.Bsize, out.Frsize = uint32(sector), uint32(sector)
 	out.NameLen = blocktree.NameBytesMax
+	s, ok := n.tree.source.(Spacer)
+	if !ok {
+		return 0
+	}
+	dir := n.path()
+	if !n.IsDir() && dir != n.tree.root {
+		dir = dir.Parent()
+	}
+	var x fs.Space
+	if err := n.tree.ask(ctx, func(ctx context.Context) (err error) {
+		x, err = s.Space(ctx, dir, n.tree.o.Code)
+		return err
+	}); err == nil {
+		out.Blocks, out.Bfree = x.TotalBytes/sector, x.FreeBytes/sector
+		out.Bavail = out.Bfree
+	}
 	return 0
 }

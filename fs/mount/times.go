@@ -50,6 +50,9 @@ func (n *node) setTimes(ctx context.Context, in *fuse.SetAttrIn) syscall.Errno {
 	if err == nil && w != nil {
 		w.wrote.Store(0) // the service says it, until something is written
 	}
+	if !now {
+		return ownerErrno(err)
+	}
 	return errno(err)
 }
 

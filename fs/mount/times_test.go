@@ -12,6 +12,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"blocktree"
 	"blocktree/fs"
 )
 
@@ -61,6 +62,19 @@ func TestTimes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// P4 of 0068: of a time only the owner says another than now; who may not write, not even that.
+func TestOwnerAlone(t *testing.T) {
+	c := newAble()
+	c.put("a", 3, "text")
+	a := lookup(t, grow(c), "a")
+	c.fail(blocktree.E("fake", blocktree.Permission, nil))
+	for valid, want := range map[uint32]syscall.Errno{0: syscall.EPERM, fuse.FATTR_MTIME_NOW: syscall.EACCES} {
+		if e := setTime(t, a, time.Unix(1000, 0), valid); e != want {
+			t.Errorf("with %x: %v", valid, e)
+		}
+	}
 }
 
 // W10, also where the file is being closed meanwhile, with which the service tells when it was written.
@@ -115,7 +129,7 @@ func TestMountedTimes(t *testing.T) {
 	if err := unix.Stat(name, &st); err != nil || st.Blocks != 2*4096/512 {
 		t.Errorf("%d blocks, %v", st.Blocks, err)
 	}
-	var space unix.Statfs_t
+	var space unix.Statfs_t // a source that does not say
 	if err := unix.Statfs(dir, &space); err != nil || space.Namelen != 255 || space.Blocks != 0 || space.Bsize != 4096 {
 		t.Errorf("%+v, %v", space, err)
 	}

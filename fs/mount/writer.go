@@ -449,6 +449,7 @@ func (w *writer) close(ctx context.Context) error {
 	if e := w.giveMode(ctx); err == nil {
 		err = e
 	}
+	w.node.changed.Store(time.Now().UnixNano()) // once more: who asked meanwhile heard of the mode of before
 	return err
 }
 
@@ -465,11 +466,12 @@ func (w *writer) settle(ctx context.Context) error {
 
 // giveMode gives the file the mode that it was to have when nobody writes it any more.
 func (w *writer) giveMode(ctx context.Context) error {
-	mode := w.mode.Swap(nil)
+	mode := w.mode.Load()
 	m, ok := w.tree.source.(Moder)
 	if mode == nil || !ok {
 		return nil
 	}
+	defer w.mode.CompareAndSwap(mode, nil) // whoever looks meanwhile is told of it
 	return m.SetMode(ctx, w.node.path(), *mode)
 }
 

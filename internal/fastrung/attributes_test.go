@@ -11,6 +11,7 @@ import (
 	"blocktree/blockdev"
 	"blocktree/fs"
 	"blocktree/internal/file"
+	"blocktree/internal/vfs"
 )
 
 // TestAttributes: by way of real services, of this cluster and of one below, a file's times follow its writes, a second at most after a flush and at once with its close; who sets them has them; and links and attributes are there for who may see them, wherever they are kept.
@@ -66,9 +67,31 @@ func TestAttributes(t *testing.T) {
 			between("a close, changed", stat().Changed, closing, time.Now())
 			timesThatAreSaid(t, owner, other, p)
 			linksAndAttributes(t, w, owner, other, w.Path(dir))
+			roomIsTold(t, w, owner, w.Path(dir))
 		}
 		deviceTimes(t, w)
 	})
+}
+
+// roomIsTold: of the cluster that keeps what is in a directory, for files of a code, by which service ever.
+func roomIsTold(t *testing.T, w *foundWorld, owner *fs.Client, dir blocktree.Path) {
+	const bytes = 1 << 40 // of the root's disk; that of the child has twice as many
+	w.Disk(0).(*vfs.Crash).SetCapacity(bytes)
+	w.child.Disk(0).(*vfs.Crash).SetCapacity(2 * bytes)
+	want := uint64(bytes)
+	if dir.Within(w.Path("/rack1")) {
+		want = 2 * bytes
+	}
+	x, err := owner.Space(t.Context(), dir, blocktree.Code{Data: 1})
+	if err != nil || x.TotalBytes != want || x.FreeBytes >= want || x.FreeBytes < want-1<<30 {
+		t.Errorf("%s: %+v, %v", dir, x, err)
+	}
+	if s, err := w.Client().Status(t.Context()); err != nil || len(s.Nodes) != 1 || s.Nodes[0].Space == nil || s.Nodes[0].Space.TotalBytes != bytes {
+		t.Errorf("status: %+v, %v", s, err)
+	}
+	if x, err = owner.Space(t.Context(), dir, blocktree.Code{Data: 16, Parity: 4}); err != nil || x.FreeBytes != 0 {
+		t.Errorf("%s: of a code that takes more nodes: %+v, %v", dir, x, err)
+	}
 }
 
 // timesThatAreSaid: what the owner says is gone by, also after what it wrote before; a stranger says nothing.

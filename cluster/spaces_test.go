@@ -1,0 +1,49 @@
+package cluster
+
+import (
+	"bytes"
+	"math"
+	"testing"
+
+	"blocktree"
+)
+
+// TestRoomFor: what a cluster has room for goes by the node that has least, and by how much of what is written each gets.
+func TestRoomFor(t *testing.T) {
+	told := func(free ...uint64) map[blocktree.NodeID]Space {
+		all := map[blocktree.NodeID]Space{}
+		for i, x := range free {
+			all[blocktree.NodeID(i+1)] = Space{x, 1000}
+		}
+		return all
+	}
+	for _, x := range []struct {
+		code  blocktree.Code
+		nodes int
+		told  map[blocktree.NodeID]Space
+		want  Space
+	}{
+		{blocktree.Code{Data: 2, Parity: 1}, 3, told(900, 300, 600), Space{600, 2000}},
+		{blocktree.Code{Data: 2, Parity: 1}, 6, told(900, 300, 600, 600, 600, 600), Space{1200, 4000}},
+		{blocktree.Code{Data: 2, Parity: 1}, 3, told(300), Space{600, 2000}}, // the others are away, or of versions before
+		{blocktree.Code{Data: 1}, 1, told(7), Space{7, 1000}},
+		{blocktree.Code{Data: 4, Parity: 2}, 3, told(900, 300, 600), Space{0, 2000}}, // no such file can be made
+		{blocktree.Code{Data: 16, Parity: 4}, 1000, map[blocktree.NodeID]Space{1: {math.MaxInt64, math.MaxInt64}}, Space{1 << 62, 1 << 62}},
+	} {
+		if got := roomFor(x.code, x.nodes, x.told); got != x.want {
+			t.Errorf("%v at %d nodes, %v: %+v, not %+v", x.code, x.nodes, x.told, got, x.want)
+		}
+	}
+}
+
+// FuzzSpace: no bytes make the decoder panic, and what it takes has one encoding, and is possible.
+func FuzzSpace(f *testing.F) {
+	f.Add(Space{1, 2}.encode())
+	f.Add(Space{3, 2}.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x, err := decodeSpace(b)
+		if err == nil && (!bytes.Equal(x.encode(), b) || x.FreeBytes > x.TotalBytes || x.TotalBytes > math.MaxInt64) {
+			t.Errorf("%x is taken for %+v", b, x)
+		}
+	})
+}
