@@ -328,19 +328,43 @@ func (b *body) add(ctx context.Context, p []byte) (off uint64, err error) {
 	return off, b.write(ctx, p, off)
 }
 
+// failed is why the file can do nothing any more.
+func (b *body) failed(ctx context.Context) error {
+	err := b.enter(ctx)
+	if err == nil {
+		b.leave()
+		if b.over.Load() {
+			err = errAnew
+		}
+	}
+	return err
+}
+
 // close lets go of the file, after it was flushed if the cluster does not know yet where it ends. Nobody uses it from then on.
 func (b *body) close(ctx context.Context, why error) (err error) {
 	b.turn <- struct{}{} // whoever has the turn ends with its own context
 	defer b.leave()
-	if b.stuck == nil && b.untold() && !b.over.Load() {
-		err = b.flush(ctx)
-	}
+	tell := b.stuck == nil && b.untold() && !b.over.Load()
 	if b.stuck == nil {
 		b.stuck = why
 	}
 	b.over.Store(true)
+	if f, ok := b.file.(blocktree.EndCloser); ok && tell {
+		return f.CloseEnd(ctx, b.told, b.ends.Load())
+	}
+	if tell {
+		err = b.tell(ctx)
+	}
 	if e := b.file.Close(); err == nil {
 		err = e
 	}
 	return err
+}
+
+// tell has all that was written be durable, and then the cluster know where the file ends.
+func (b *body) tell(ctx context.Context) error {
+	if err := b.file.Flush(ctx); err != nil {
+		return err
+	}
+	return b.setEnd(ctx, b.ends.Load())
 }

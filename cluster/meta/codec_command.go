@@ -115,6 +115,10 @@ func putOp(e *wire.Encoder, o Op) {
 		putAskShrink(e, &o)
 	case SetEnd:
 		putSetEnd(e, &o)
+	case CreateHeld:
+		putCreateHeld(e, &o)
+	case ReleaseEnd:
+		putReleaseEnd(e, &o)
 	case CreateTreeFile, Anchor, ResizeTree:
 		putTreeOp(e, o)
 	case PutGrant:
@@ -331,6 +335,10 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return getAskShrink(d)
 	case opSetEnd:
 		return getSetEnd(d)
+	case opCreateHeld:
+		return getCreateHeld(d)
+	case opReleaseEnd:
+		return getReleaseEnd(d)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}

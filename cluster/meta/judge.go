@@ -27,6 +27,9 @@ func (s *state) judge(o Op) (Op, Result) {
 	case CreateFlushFile:
 		o.UID, o.GID = c.owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
+	case CreateHeld:
+		o.UID, o.GID = c.owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
 	case CreateTreeFile:
 		o.UID, o.GID = c.owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
@@ -37,7 +40,7 @@ func (s *state) judge(o Op) (Op, Result) {
 	case PutGrant, RemoveGrant, SetAccess:
 		f, _ := fileOf(o)
 		return o, s.judgeFile(f, RightAdmin)
-	case Resize, ResizeTree, SetLength, SetEnd, AskShrink:
+	case Resize, ResizeTree, SetLength, SetEnd, ReleaseEnd, AskShrink:
 		f, _ := fileOf(o)
 		return o, s.judgeFile(f, RightWrite)
 	case Acquire:

@@ -138,15 +138,18 @@ func (t *tree) look(ctx context.Context, path blocktree.Path, of func() *node) (
 // written has attributes say what the programs of this mount have made of a file that they write.
 func (t *tree) written(info *fs.Info) {
 	w := t.writer(info.ID)
-	if w == nil || !w.isOpen() {
+	if w == nil {
+		return
+	}
+	if mode := w.mode.Load(); mode != nil {
+		info.Mode = *mode
+	}
+	if !w.isOpen() {
 		return
 	}
 	info.Length = w.end.Load()
 	if at := w.wrote.Load(); at != 0 {
 		info.Modified, info.Changed = at, max(at, info.Changed)
-	}
-	if mode := w.mode.Load(); mode != nil {
-		info.Mode = *mode
 	}
 }
 
