@@ -328,16 +328,17 @@ func (b *body) add(ctx context.Context, p []byte) (off uint64, err error) {
 	return off, b.write(ctx, p, off)
 }
 
-// failed is why the file can do nothing any more.
-func (b *body) failed(ctx context.Context) error {
-	err := b.enter(ctx)
-	if err == nil {
-		b.leave()
+// settle has all that was written be durable, unless close does that.
+func (b *body) settle(ctx context.Context) error {
+	return b.do(ctx, func() error {
 		if b.over.Load() {
-			err = errAnew
+			return errAnew
 		}
-	}
-	return err
+		if _, ok := b.file.(blocktree.EndCloser); ok && b.untold() {
+			return nil
+		}
+		return b.file.Flush(ctx)
+	})
 }
 
 // close lets go of the file, after it was flushed if the cluster does not know yet where it ends. Nobody uses it from then on.

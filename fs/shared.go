@@ -167,7 +167,7 @@ func (s *Service) done(x *shared, b *body, by blocktree.Principal, flushed bool)
 		return err
 	}
 	if flushed {
-		err = b.failed(ctx)
+		err = b.settle(ctx)
 	}
 	if e := b.close(ctx, errAnew); err == nil {
 		err = e
