@@ -16,8 +16,6 @@ func opWords(op meta.Op) (what string, on any) {
 		return "make file", o.Path.Short()
 	case meta.CreateFlushFile:
 		return "make file", o.Path.Short()
-	case meta.CreateHeld:
-		return "make file", o.Path.Short()
 	case meta.CreateTreeFile:
 		return "make file", o.Path.Short()
 	case meta.Remove:
@@ -83,6 +81,8 @@ func opWords(op meta.Op) (what string, on any) {
 // treeWords is opWords of what has to do with delegated directories, and of what came after.
 func treeWords(op meta.Op) (what string, on any) {
 	switch o := op.(type) {
+	case meta.CreateHeld:
+		return "make file", o.Path.Short()
 	case meta.SetEnd:
 		return "set the end", o.File
 	case meta.PutBelow:

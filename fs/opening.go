@@ -41,7 +41,7 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 // take opens the sectors that are to be written and starts the actor, whose file is that of info. On an error it gives back what it took.
 func (s *Service) take(ctx context.Context, a *openFile, anew bool) (info Info, err error) {
 	a.shared = s.sharing.enter(a.info.ID)
-	a.news, a.doubt = a.shared.news.Load(), s.closings.Load() != a.closings
+	a.news, a.doubt = a.shared.news.Load(), a.made == nil && s.closings.Load() != a.closings
 	if a.write {
 		a.writer = a.caller().Principal
 		a.body, err = a.shared.write(ctx, a.writer, anew, func(ctx context.Context) (*body, error) {

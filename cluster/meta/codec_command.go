@@ -115,10 +115,6 @@ func putOp(e *wire.Encoder, o Op) {
 		putAskShrink(e, &o)
 	case SetEnd:
 		putSetEnd(e, &o)
-	case CreateHeld:
-		putCreateHeld(e, &o)
-	case ReleaseEnd:
-		putReleaseEnd(e, &o)
 	case CreateTreeFile, Anchor, ResizeTree:
 		putTreeOp(e, o)
 	case PutGrant:
@@ -149,6 +145,10 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		e.Raw(o.Session[:])
 		e.Raw(o.Principal[:])
 		putPath(e, o.Path)
+	case CreateHeld:
+		putCreateHeld(e, &o)
+	case ReleaseEnd:
+		putReleaseEnd(e, &o)
 	case RenewSession:
 		e.Raw(o.Session[:])
 	case CloseSession:
