@@ -66,6 +66,12 @@ type Ender interface {
 	End(ctx context.Context) (bytes uint64, own bool, err error)
 }
 
+// EndCloser is an optional ability of an Ender: to close it and move the end by one step (docs/design/0067).
+type EndCloser interface {
+	// CloseEnd is Flush, SetEnd and Close. Others see the end move only when all before it is durable. After an error they may see it where it was. Nobody uses the file from then on, whatever is returned. Kinds: those of Flush and SetEnd.
+	CloseEnd(ctx context.Context, was, bytes uint64) error
+}
+
 // Hearer is an optional ability of a File that is a Sizer: to ask for the size at once, for who knows that it has become larger.
 type Hearer interface {
 	Hear(ctx context.Context) error

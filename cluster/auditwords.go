@@ -81,6 +81,8 @@ func opWords(op meta.Op) (what string, on any) {
 // treeWords is opWords of what has to do with delegated directories, and of what came after.
 func treeWords(op meta.Op) (what string, on any) {
 	switch o := op.(type) {
+	case meta.CreateHeld:
+		return "make file", o.Path.Short()
 	case meta.SetEnd:
 		return "set the end", o.File
 	case meta.PutBelow:
@@ -138,6 +140,8 @@ func moveWords(op meta.Op) (what string, on any) {
 		return "say when it wrote", o.File
 	case meta.ReleaseAt:
 		return "release", o.File
+	case meta.ReleaseEnd:
+		return "set the end, and release", o.File
 	case meta.SetTimes:
 		return "set the time of", o.File
 	case meta.Symlink:
@@ -198,6 +202,8 @@ func queryWords(q *meta.Query) (what string, on any) {
 		return "list nodes", ""
 	case meta.QueryRevoked:
 		return "list revocations", ""
+	case meta.QueryUnkeyed:
+		return "look for a key", on
 	case meta.QueryXattrs:
 		return "read attributes", on
 	case meta.QueryMoves:

@@ -93,6 +93,10 @@ func sessionOf(op meta.Op) (id meta.SessionID, ok bool) {
 		return o.Session, true
 	case meta.ReleaseAt:
 		return o.Session, true
+	case meta.ReleaseEnd:
+		return o.Session, true
+	case meta.CreateHeld: // else as any file
+		return o.Session, true
 	case meta.Touch:
 		return o.Session, true
 	case meta.Depart:

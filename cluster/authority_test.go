@@ -92,7 +92,7 @@ func TestPermit(t *testing.T) {
 	check("view of nobody's file", change)
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
-	for _, op := range []meta.Op{meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, meta.Release{Session: session, File: file, Epoch: epoch}, meta.ReleaseAt{Release: meta.Release{Session: session, File: file, Epoch: epoch}}, meta.Touch{Session: session, File: file}} {
+	for _, op := range []meta.Op{meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, meta.Release{Session: session, File: file, Epoch: epoch}, meta.ReleaseAt{Release: meta.Release{Session: session, File: file, Epoch: epoch}}, meta.ReleaseEnd{Release: meta.Release{Session: session, File: file, Epoch: epoch}}, meta.Touch{Session: session, File: file}} {
 		check(fmt.Sprintf("%T", op), op, holder)
 	}
 	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},

@@ -66,9 +66,10 @@ type Handle struct {
 	suspects []stripe.Suspect // to be told once mu is unlocked
 }
 
-// newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
+// newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds, first that it was made for this
+// handle, so that there is nothing to take over. From here on the
 // machine finds out what was written, and decides.
-func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.Layout, until time.Duration) (*Handle, error) {
+func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.Layout, until time.Duration, first bool) (*Handle, error) {
 	codec, err := erasure.New(inode.Code)
 	if err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 		progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
-	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay, LookEvery: lookEvery,
+	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, First: first, JoinDelay: joinDelay, LookEvery: lookEvery,
 		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes), wrong: h.noteSuspect}}, now)
 	h.holder.Renewed(until)
 	h.noteLease(until)
@@ -530,13 +531,24 @@ func (h *Handle) recovered(ctx context.Context) error {
 // would have to decide about all of it. What has not ended by then fails with Closed, and its outcome is unknown. If the file was lost before,
 // it says so (Fenced, Lost), also to one that had nothing to write.
 func (h *Handle) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	err := h.finish(ctx)
+	cancel()
+	ctx, cancel = context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	if e := h.client.release(ctx, h); err == nil {
+		err = e
+	}
+	return err
+}
+
+// finish waits for what is in flight, and ends the handle.
+func (h *Handle) finish(ctx context.Context) error {
 	h.mu.Lock()
 	recovered, err := h.holder.Recovered(), h.err
 	h.mu.Unlock()
 	if err == nil && recovered { // else nothing was written
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		err = h.Flush(ctx)
-		cancel()
 		h.enter() // the members would keep the last writes as pending, until somebody takes the file over
 		h.holder.TellWatermarks()
 		h.leave()
@@ -545,11 +557,6 @@ func (h *Handle) Close() error {
 	h.end(blocktree.E("cluster", blocktree.Closed, nil))
 	h.cancel()
 	h.wg.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
-	defer cancel()
-	if e := h.client.release(ctx, h); err == nil {
-		err = e
-	}
 	return err
 }
 

@@ -75,7 +75,7 @@ func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 		}
 		switch {
 		case r.Kind == blocktree.Other:
-			return c.take(s, path, inode, r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin)
+			return c.take(s, path, inode, r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin, false)
 		case r.Kind != blocktree.Busy || time.Now().After(deadline):
 			return nil, c.busy(path, r)
 		}
@@ -139,8 +139,8 @@ func isRefusal(err error) bool {
 func (c *Client) settle(file blocktree.FileID, command meta.Command) {
 	c.inTurn(file, func() {
 		r, err := c.proposeCommand(c.ctx, command)
-		if o, ok := command.Op.(meta.Acquire); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
-			_, _ = c.propose(c.ctx, meta.Release{Session: o.Session, File: file, Epoch: r.Lease.Epoch}) // it ends with the client only
+		if s, ok := takesLease(command.Op); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
+			_, _ = c.propose(c.ctx, meta.Release{Session: s, File: r.Lease.File, Epoch: r.Lease.Epoch}) // it ends with the client only
 		}
 	})
 }
@@ -170,14 +170,14 @@ func (c *Client) inTurn(file blocktree.FileID, do func()) {
 
 // take makes the handle of a lease that was granted. It is believed no longer than until, a term from when it was asked for: it may be
 // claimed since, and the session's newest renewal be later than that.
-func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta.Result, until time.Duration) (*Handle, error) {
+func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta.Result, until time.Duration, first bool) (*Handle, error) {
 	if !fits(r.Layout, inode) {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Corrupt, Hint: "the cluster's answer makes no sense"}
 	}
 	c.mu.Lock()
 	until = min(until, s.until)
 	c.mu.Unlock()
-	h, err := newHandle(c, path, *inode, r.Layout, until)
+	h, err := newHandle(c, path, *inode, r.Layout, until, first)
 	if err != nil {
 		return nil, err
 	}
@@ -238,14 +238,19 @@ func (c *Client) yield(ctx context.Context, file blocktree.FileID, holder blockt
 	return false
 }
 
+// unlist returns the session that the handle's lease hangs on, which does not list it any more; nil if there is none.
+func (c *Client) unlist(h *Handle) *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session != nil {
+		delete(c.session.handles, h)
+	}
+	return c.session
+}
+
 // release gives a handle's lease back.
 func (c *Client) release(ctx context.Context, h *Handle) error {
-	c.mu.Lock()
-	s := c.session
-	if s != nil {
-		delete(s.handles, h)
-	}
-	c.mu.Unlock()
+	s := c.unlist(h)
 	if s == nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 type Ending struct {
 	handle  *Handle
 	bytes   uint64
+	wrote   int64 // when the file was last written, as far as that was not noted; 0: it was
 	command meta.Command
 }
 
@@ -21,8 +23,9 @@ func (h *Handle) NewEnding(ctx context.Context, was, bytes uint64) (*Ending, err
 	if err != nil {
 		return nil, err
 	}
-	return &Ending{h, bytes, meta.Command{ID: meta.NewCommandID(),
-		Op: meta.SetEnd{File: h.inode.ID, Session: s.id, Epoch: h.epoch, Was: was, Bytes: bytes, Time: h.client.cfg.Clock.Now().UnixNano()}}}, nil
+	wrote := h.touch.at.Load()
+	return &Ending{h, bytes, wrote, meta.Command{ID: meta.NewCommandID(),
+		Op: meta.SetEnd{File: h.inode.ID, Session: s.id, Epoch: h.epoch, Was: was, Bytes: bytes, Time: cmp.Or(wrote, h.client.cfg.Clock.Now().UnixNano())}}}, nil
 }
 
 // Ask blocks until it is known what came of it, or ctx ends (Unavailable): then it must be asked again before any other. It returns where the file ends now, also with StaleView: it was not where it was said to be. Other kinds: Fenced, NotFound,
@@ -34,6 +37,8 @@ func (e *Ending) Ask(ctx context.Context) (now uint64, err error) {
 		return 0, err
 	case err != nil:
 		return 0, &blocktree.Error{Op: "set the end", Kind: blocktree.Unavailable, Err: err}
+	case r.Kind == blocktree.Other:
+		e.handle.notedWith(e.wrote)
 	case r.Kind == blocktree.StaleView && r.Inode != nil:
 		if now = r.Inode.Length(); now == e.bytes { // it may have been done so long ago that the group has forgotten the command
 			return now, nil

@@ -17,6 +17,7 @@ type touch struct {
 	noted atomic.Int64 // when a note was begun last, likewise
 	busy  atomic.Bool  // one is on its way
 	off   atomic.Bool  // the cluster does not know of it
+	due   atomic.Bool  // the file was flushed
 }
 
 // Wrote has the time of the file's last write noted, at the end of the handle at the latest.
@@ -46,8 +47,15 @@ func (h *Handle) ForgetWrites(ctx context.Context) (again func(), err error) {
 	return func() { h.touch.at.CompareAndSwap(0, at) }, nil
 }
 
-// NoteWrites begins to note the last write, if none was noted for as long as lies between two. It does not wait for that.
-func (h *Handle) NoteWrites() { h.noteWrites(h.touch.noted.Load()) }
+// NoteWrites has the last write noted at the next tick, if none was noted for as long as lies between two, nor is by then: the end of a file that moves says it, too. It does not wait for that.
+func (h *Handle) NoteWrites() { h.touch.due.Store(true) }
+
+// notedWith notes that the write of a time was said by another command.
+func (h *Handle) notedWith(at int64) {
+	if at != 0 && h.touch.at.CompareAndSwap(at, 0) {
+		h.touch.noted.Store(int64(h.client.cfg.Clock.Boot()))
+	}
+}
 
 // noteWrites begins to note the last write if enough time has passed since another time, on Clock.Boot.
 func (h *Handle) noteWrites(since int64) {
@@ -107,9 +115,14 @@ func (h *Handle) ending(s meta.SessionID) meta.Op {
 	return o
 }
 
-// tend begins a note that is due though nobody flushes.
+// tend begins a note that is due, also though nobody flushes.
 func (h *Handle) tend() {
-	if h.touch.at.Load() != 0 {
+	flushed := h.touch.due.Swap(false)
+	switch {
+	case h.touch.at.Load() == 0:
+	case flushed:
+		h.noteWrites(h.touch.noted.Load())
+	default:
 		h.noteWrites(max(h.touch.since.Load(), h.touch.noted.Load()))
 	}
 }

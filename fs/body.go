@@ -328,19 +328,44 @@ func (b *body) add(ctx context.Context, p []byte) (off uint64, err error) {
 	return off, b.write(ctx, p, off)
 }
 
+// settle has all that was written be durable, unless close does that.
+func (b *body) settle(ctx context.Context) error {
+	return b.do(ctx, func() error {
+		if b.over.Load() {
+			return errAnew
+		}
+		if _, ok := b.file.(blocktree.EndCloser); ok && b.untold() {
+			return nil
+		}
+		return b.file.Flush(ctx)
+	})
+}
+
 // close lets go of the file, after it was flushed if the cluster does not know yet where it ends. Nobody uses it from then on.
 func (b *body) close(ctx context.Context, why error) (err error) {
 	b.turn <- struct{}{} // whoever has the turn ends with its own context
 	defer b.leave()
-	if b.stuck == nil && b.untold() && !b.over.Load() {
-		err = b.flush(ctx)
-	}
+	tell := b.stuck == nil && b.untold() && !b.over.Load()
 	if b.stuck == nil {
 		b.stuck = why
 	}
 	b.over.Store(true)
+	if f, ok := b.file.(blocktree.EndCloser); ok && tell {
+		return f.CloseEnd(ctx, b.told, b.ends.Load())
+	}
+	if tell {
+		err = b.tell(ctx)
+	}
 	if e := b.file.Close(); err == nil {
 		err = e
 	}
 	return err
+}
+
+// tell has all that was written be durable, and then the cluster know where the file ends.
+func (b *body) tell(ctx context.Context) error {
+	if err := b.file.Flush(ctx); err != nil {
+		return err
+	}
+	return b.setEnd(ctx, b.ends.Load())
 }

@@ -193,17 +193,12 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (
 	if o.Anew && o.Write {
 		r.flags |= flagAnew
 	}
-	late := func(conn *bttp.Conn, reply bttp.Reply) { // nobody waits for it any more
-		if handle, _, err := decodeOpened(reply.Body); err == nil {
-			_ = conn.Send(codeClose, fileRequest{handle: handle}.encode()) // else it ends with the connection
-		}
-	}
 	var f *remote
 	err := retry(ctx, func() error {
-		answer, err := c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeOpen, Body: r.encode(), Late: late})
+		answer, err := c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeOpen, Body: r.encode(), Late: closeLate})
 		if blocktree.KindOf(err) == blocktree.NewerFormat && r.flags&flagAnew != 0 { // a service of a version before, where a writer is alone anyway
 			r.flags &^= flagAnew
-			answer, err = c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeOpen, Body: r.encode(), Late: late})
+			answer, err = c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeOpen, Body: r.encode(), Late: closeLate})
 		}
 		if err != nil {
 			return err

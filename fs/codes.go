@@ -39,6 +39,9 @@ const (
 
 	codeWatch   = cluster.CodesOfOthers + 29 // a pathRequest; a handle and an Info
 	codeWatched = cluster.CodesOfOthers + 30 // header: a fileRequest, whose off is the last event that was heard of; events, none if there were none for a while
+
+	codeMakeOpen = cluster.CodesOfOthers + 31 // a pathRequest, as that of codeCreate; a handle and an Info (docs/design/0067)
+	codeFinish   = cluster.CodesOfOthers + 32 // header: a fileRequest; nothing
 )
 
 // codeSpace asks what room there is: a pathRequest, whose code is that of files; a Space.
@@ -59,11 +62,11 @@ func forAnybody(code uint16) bool {
 // ofHandle reports whether the message is for an open file.
 func ofHandle(code uint16) bool {
 	switch code {
-	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat, codeLock, codeWatched:
+	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat, codeLock, codeWatched, codeFinish:
 		return true
 	}
 	return false
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeWatched }
+func known(code uint16) bool { return code >= codeStat && code <= codeFinish }

@@ -22,6 +22,7 @@ type openFile struct {
 	ctx context.Context // ends when the owner has, or the service stops
 
 	shared   *shared             // with the other handles of the file
+	made     blocktree.File      // that was made just now, and is nobody's yet
 	body     *body               // of a file that is open for writing
 	writer   blocktree.Principal // who counts as its writer
 	news     uint64              // what shared.news was when the cluster was last asked
@@ -73,15 +74,21 @@ func (a *openFile) run() {
 			continue
 		}
 		a.used = time.Now()
-		if m.code == codeClose {
+		bytes, err := []byte(nil), error(nil)
+		if m.code == codeFinish {
+			err = a.mayFinish()
+		}
+		if m.code == codeClose || m.code == codeFinish && err == nil {
 			a.cancel()
 			a.shared.locks.drop(a, why)
-			err := a.release()
+			err := a.release(m.code == codeFinish)
 			a.box.close(why)
 			m.done(nil, err)
 			return
 		}
-		bytes, err := a.do(m)
+		if m.code != codeFinish {
+			bytes, err = a.do(m)
+		}
 		if gone := (*refusal)(nil); errors.As(err, &gone) {
 			why = undeliverable("the file was closed: " + gone.err.Error())
 			err = gone.err
@@ -93,7 +100,7 @@ func (a *openFile) run() {
 	}
 	a.box.close(why)
 	a.shared.locks.drop(a, why)
-	_ = a.release() // there is nobody to tell; a lease that is not given back ends with the session
+	_ = a.release(false) // there is nobody to tell; a lease that is not given back ends with the session
 }
 
 // refusal is an error after which the file is not open any more: the cluster has said no.
@@ -315,14 +322,24 @@ func (a *openFile) tend() error {
 	return nil
 }
 
-// release closes the sectors, and lets others write.
-func (a *openFile) release() (err error) {
+// mayFinish reports why a file is not to be flushed and closed: as it would be by a flush.
+func (a *openFile) mayFinish() error {
+	ctx, cancel := context.WithTimeout(a.ctx, fileTimeout)
+	defer cancel()
+	if err := a.judge(ctx); err != nil || a.write {
+		return err
+	}
+	return blocktree.E("fs", blocktree.ReadOnly, errors.New("the file is open for reading"))
+}
+
+// release closes the sectors, and lets others write. With flushed all that was written is durable when it returns nil, also where others have the file open yet.
+func (a *openFile) release(flushed bool) (err error) {
 	if a.file != nil {
 		err = a.file.Close()
 		a.file = nil
 	}
 	if a.body != nil {
-		err = a.service.done(a.shared, a.body, a.writer)
+		err = a.service.done(a.shared, a.body, a.writer, flushed)
 		a.service.watches.tell(a.path, EventChanged) // the cluster knows its end now
 	}
 	return err

@@ -41,10 +41,20 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 // take opens the sectors that are to be written and starts the actor, whose file is that of info. On an error it gives back what it took.
 func (s *Service) take(ctx context.Context, a *openFile, anew bool) (info Info, err error) {
 	a.shared = s.sharing.enter(a.info.ID)
-	a.news, a.doubt = a.shared.news.Load(), s.closings.Load() != a.closings
+	a.news, a.doubt = a.shared.news.Load(), a.made == nil && s.closings.Load() != a.closings
 	if a.write {
 		a.writer = a.caller().Principal
-		a.body, err = a.shared.write(ctx, a.writer, anew, func(ctx context.Context) (*body, error) { return s.openBody(ctx, a.caller(), a.path, &a.info) })
+		a.body, err = a.shared.write(ctx, a.writer, anew, func(ctx context.Context) (*body, error) {
+			if f := a.made; f != nil {
+				a.made = nil
+				return newMade(f), nil
+			}
+			return s.openBody(ctx, a.caller(), a.path, &a.info)
+		})
+		if a.made != nil { // somebody has opened it since, and taken its lease over for all who write it here
+			_ = a.made.Close() // nothing was written
+			a.made = nil
+		}
 		if err != nil {
 			s.sharing.leave(a.shared)
 			return info, err
@@ -64,7 +74,7 @@ func (s *Service) take(ctx context.Context, a *openFile, anew bool) (info Info, 
 		a.owner.forget(&a.actor)
 	}
 	a.cancel()
-	_ = a.release() // the first error is the one to tell
+	_ = a.release(false) // the first error is the one to tell
 	s.sharing.leave(a.shared)
 	return info, err
 }

@@ -76,14 +76,7 @@ func (c *over) List(ctx context.Context, caller cred.Identity, path blocktree.Pa
 
 // Create implements Cluster.
 func (c *over) Create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (blocktree.FileID, error) {
-	readers := []keys.PublicKey{c.Reader.Public()}
-	for _, r := range c.Readers {
-		if r != c.Reader.Public() {
-			readers = append(readers, r)
-		}
-	}
-	return file.Make(cluster.OnBehalf(ctx, caller), c.Client, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain,
-		Readers: readers, Pins: c.pins.opening()})
+	return file.Make(cluster.OnBehalf(ctx, caller), c.Client, path, c.making(o))
 }
 
 // MakeDir implements Cluster.

@@ -68,7 +68,7 @@ func nameOf(code uint16) string {
 		"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch",
 		"remove", "truncate", "allocate", "append", "stat", "truncate", "lock",
 		"set times", "symlink", "read link", "get attribute", "set attribute", "list attributes", "remove attribute",
-		"watch", "watch",
+		"watch", "watch", "create", "close",
 	}[code-codeStat]
 }
 
@@ -107,6 +107,8 @@ func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathReq
 		made, err := s.cluster.Create(ctx, o.caller(), r.path, CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code,
 			Mode: r.mode, Plain: r.flags&flagPlain != 0})
 		return encodeMade(made), err
+	case codeMakeOpen:
+		return s.makeFile(ctx, o, r)
 	case codeMkdir:
 		return nil, s.cluster.MakeDir(ctx, o.caller(), r.path, r.mode)
 	case codeRemove:

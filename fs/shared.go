@@ -141,22 +141,37 @@ var errAnew = &blocktree.Error{Op: "fs", Kind: blocktree.Closed, Err: errors.New
 // errStillOpen is for who has it open by a connection that broke, and of which the service has not heard the end.
 var errStillOpen = &blocktree.Error{Op: "fs", Kind: blocktree.Busy, Err: errors.New("it is open for writing by another connection of the same principal"), Hint: "that ends within seconds if it broke"}
 
-// done is for one writer less. The last one closes the body: the cluster knows then where the file ends, and others may write it.
-func (s *Service) done(x *shared, b *body, by blocktree.Principal) (err error) {
+// done is for one writer less. The last one closes the body: the cluster knows then where the file ends, and others may write it. With flushed all that was written is durable then, or an error says that it may not be.
+func (s *Service) done(x *shared, b *body, by blocktree.Principal, flushed bool) (err error) {
+	wait := tellTimeout
+	if flushed {
+		wait = fileTimeout
+	}
 	x.opening <- struct{}{} // whoever has it is bounded by its context
 	defer x.leave()
 	if x.body.Load() != b { // it was opened anew
-		return nil
+		if flushed {
+			err = errAnew
+		}
+		return err
 	}
 	if x.of[by]--; x.of[by] <= 0 {
 		delete(x.of, by)
 	}
-	if x.writers--; x.writers > 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	err = b.close(ctx, errAnew)
+	if x.writers--; x.writers > 0 {
+		if flushed {
+			err = b.do(ctx, func() error { return b.flush(ctx) })
+		}
+		return err
+	}
+	if flushed {
+		err = b.settle(ctx)
+	}
+	if e := b.close(ctx, errAnew); err == nil {
+		err = e
+	}
 	x.body.Store(nil)
 	x.news.Add(1)
 	s.closings.Add(1)

@@ -42,7 +42,7 @@ func (s *Service) truncate(ctx context.Context, o *owner, r *pathRequest) error 
 		}
 		return b.truncate(ctx, r.sizeBytes)
 	})
-	if e := s.done(x, b, by); err == nil {
+	if e := s.done(x, b, by, false); err == nil {
 		err = e
 	}
 	return err

@@ -226,6 +226,10 @@ func (s *state) doDelegation(o Op) Result {
 		return s.askShrink(o)
 	case SetEnd:
 		return s.setEnd(o)
+	case CreateHeld:
+		return s.createHeld(o)
+	case ReleaseEnd:
+		return s.releaseEnd(o)
 	case Rename:
 		return s.rename(o)
 	}

@@ -47,7 +47,7 @@ func (m *model) extraBytes() (n uint64) {
 // isTimed reports whether an op is asked for by somebody, at a time: user id 0, who may. The others are the cluster's own.
 func isTimed(o Op) bool {
 	switch o.(type) {
-	case SetLength, SetEnd, Touch, ReleaseAt, SetTimes, MakeDir, CreateFile, Remove, SetXattr, Symlink, Resize:
+	case SetLength, SetEnd, Touch, ReleaseAt, ReleaseEnd, SetTimes, MakeDir, CreateFile, CreateHeld, Remove, SetXattr, Symlink, Resize:
 		return true
 	}
 	return false
@@ -109,6 +109,12 @@ func (m *model) applyTimes(o Op) blocktree.Kind {
 		m.wrote(i, m.said(o.Time))
 	case SetEnd:
 		return m.setEnd(o, i)
+	case ReleaseEnd:
+		k := m.setEnd(SetEnd{f, o.Session, o.Epoch, o.Was, o.Bytes, o.Time}, i)
+		if k == 0 {
+			m.drop(f)
+		}
+		return k
 	case Touch:
 		switch {
 		case !file:
@@ -132,6 +138,23 @@ func (m *model) applyTimes(o Op) blocktree.Kind {
 			at = m.now
 		}
 		m.wrote(i, at)
+	}
+	return 0
+}
+
+// makeHeld makes a file of a length, which a session that is there holds.
+func (m *model) makeHeld(o CreateHeld) blocktree.Kind {
+	if o.Bytes > o.SizeBytes {
+		return blocktree.Invalid
+	}
+	if k := m.applyOp(o.CreateFile); k != 0 {
+		return k
+	}
+	i := m.inodes[o.Path.Short()]
+	i.own, i.length = true, o.Bytes
+	if _, ok := m.sessions[o.Session]; ok {
+		i.layout = i.layout.Acquire()
+		m.leases[i.id] = Lease{File: i.id, Session: o.Session, Epoch: i.layout.Epoch}
 	}
 	return 0
 }
@@ -183,7 +206,9 @@ func drawTimes(t *rapid.T, m *model, f blocktree.FileID, which int) Op {
 		was = bytes
 	}
 	switch which {
-	case 20, 21:
+	case 20:
+		return ReleaseEnd{Release{l.Session, f, l.Epoch}, was, bytes, drawTime(t)}
+	case 21:
 		return SetEnd{f, l.Session, l.Epoch, was, bytes, drawTime(t)}
 	case 22:
 		return Touch{l.Session, f, l.Epoch, drawTime(t)}

@@ -145,6 +145,10 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		e.Raw(o.Session[:])
 		e.Raw(o.Principal[:])
 		putPath(e, o.Path)
+	case CreateHeld:
+		putCreateHeld(e, &o)
+	case ReleaseEnd:
+		putReleaseEnd(e, &o)
 	case RenewSession:
 		e.Raw(o.Session[:])
 	case CloseSession:
@@ -331,6 +335,10 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return getAskShrink(d)
 	case opSetEnd:
 		return getSetEnd(d)
+	case opCreateHeld:
+		return getCreateHeld(d)
+	case opReleaseEnd:
+		return getReleaseEnd(d)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}

@@ -66,6 +66,8 @@ func allOps() []Op {
 		SetEnd{f, session(9), 10, 1 << 40, 7, 8},
 		Touch{session(9), f, 10, -11}, ReleaseAt{Release{session(9), f, 10}, -11}, SetTimes{f, true, -12}, Symlink{path("/a/l"), "../f", 1, 2, 3}, SetXattr{f, "user.x", []byte("v"), XattrReplace},
 		PutXattrs{f, someXattrs()},
+		CreateHeld{CreateFile{path("/a/f"), false, nil, 1 << 16, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1, [16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, session(9), 7},
+		ReleaseEnd{Release{session(9), f, 10}, 1 << 40, 7, -11},
 	}
 }
 

@@ -85,6 +85,8 @@ const (
 	opSymlink
 	opSetXattr
 	opPutXattrs
+	opCreateHeld
+	opReleaseEnd
 
 	opEnd // keep last
 )

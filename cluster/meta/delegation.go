@@ -167,6 +167,8 @@ func About(o Op) (blocktree.Path, blocktree.FileID) {
 		return o.Path, blocktree.FileID{}
 	case CreateFile:
 		return o.Path, blocktree.FileID{}
+	case CreateHeld:
+		return o.Path, blocktree.FileID{}
 	case CreateFlushFile:
 		return o.Path, blocktree.FileID{}
 	case CreateTreeFile:
@@ -229,6 +231,8 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 	case SetLength:
 		return o.File, true
 	case SetEnd:
+		return o.File, true
+	case ReleaseEnd:
 		return o.File, true
 	case Acquire:
 		return o.File, true

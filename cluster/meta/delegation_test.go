@@ -112,7 +112,7 @@ func where(k blocktree.Kind, r *Redirect) string {
 func aboutPath(p blocktree.Path) []Op {
 	f := file("/x")
 	f.Path = p
-	return []Op{MakeDir{Path: p}, f, CreateFlushFile{f}, CreateTreeFile{CreateFile: f, TreeBytes: 1 << 20}, Remove{Path: p}, Symlink{Path: p, Target: "x"}, DropEntry{Path: p}, BeginMove{CreateTreeFile: CreateTreeFile{CreateFile: f}, From: blocktree.FileID{Generation: 9, Inode: 9}},
+	return []Op{MakeDir{Path: p}, f, CreateFlushFile{f}, CreateTreeFile{CreateFile: f, TreeBytes: 1 << 20}, CreateHeld{CreateFile: f}, Remove{Path: p}, Symlink{Path: p, Target: "x"}, DropEntry{Path: p}, BeginMove{CreateTreeFile: CreateTreeFile{CreateFile: f}, From: blocktree.FileID{Generation: 9, Inode: 9}},
 		PutBelow{with(below(9), func(r *blocktree.Runtime) { r.Path = p.Join("n") })}, RemoveBelow{p.Join("n")}, Delegate{Dir: p}, HandOver{Dir: p}, HandOverSum{Dir: p}, DropMoved{Dir: p}, TakeBack{Dir: p},
 		Rename{From: p, To: path("/vm/other")}, Rename{From: p, To: p.Parent().Join("other")}}
 }
@@ -127,7 +127,7 @@ func aboutFile(f blocktree.FileID) []Op {
 	return []Op{SetAttr{File: f}, Acquire{File: f}, Release{File: f}, cv, ClaimLease{File: f}, EndClaim{File: f}, Resize{File: f}, PutGrant{f, Grant{Subject{Path: rootDir}, RightRead, 0}},
 		RemoveGrant{f, Subject{Path: rootDir}}, SetAccess{File: f}, NoteAccess{File: f}, Anchor{File: f}, RemoveMoved{f}, ResizeTree{Resize{File: f}}, SetLength{File: f},
 		DropCopy{f}, Depart{File: f}, Stay{File: f}, Adopt{File: f}, RemoveLeft{File: f}, EndMove{f}, AskShrink{File: f}, SetEnd{File: f},
-		Touch{File: f}, ReleaseAt{Release{File: f}, 1}, SetTimes{File: f}, SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f}}
+		Touch{File: f}, ReleaseAt{Release{File: f}, 1}, SetTimes{File: f}, SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f}, ReleaseEnd{Release{File: f}, 0, 1, 1}}
 }
 
 // ofTheCluster are about no path and no file, wherever they are asked; AssignGeneration is the root cluster's.
@@ -184,7 +184,7 @@ func TestEveryOpIsRedirected(t *testing.T) {
 // TestEveryQueryIsRedirected: as for ops, whoever asks.
 func TestEveryQueryIsRedirected(t *testing.T) {
 	parent, child := family(t)
-	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAllowed: true, QueryBelow: true, QueryAbove: true, QueryXattrs: true}
+	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAllowed: true, QueryBelow: true, QueryAbove: true, QueryXattrs: true, QueryUnkeyed: true}
 	byFile := map[QueryKind]bool{QueryStatID: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true, QueryXattrs: true}
 	here := map[QueryKind]bool{QueryRuntimes: true, QueryStatus: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryTake: true, QueryGeneration: true, QueryMoves: true, QueryChildren: true, QueryKnown: true}
 	ask := func(m *machine, q Query, want string) {

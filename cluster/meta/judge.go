@@ -27,6 +27,9 @@ func (s *state) judge(o Op) (Op, Result) {
 	case CreateFlushFile:
 		o.UID, o.GID = c.owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
+	case CreateHeld:
+		o.UID, o.GID = c.owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
 	case CreateTreeFile:
 		o.UID, o.GID = c.owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
@@ -37,21 +40,14 @@ func (s *state) judge(o Op) (Op, Result) {
 	case PutGrant, RemoveGrant, SetAccess:
 		f, _ := fileOf(o)
 		return o, s.judgeFile(f, RightAdmin)
-	case Resize, ResizeTree, SetLength, SetEnd, AskShrink:
+	case Resize, ResizeTree, SetLength, SetEnd, ReleaseEnd, AskShrink:
 		f, _ := fileOf(o)
 		return o, s.judgeFile(f, RightWrite)
-	case Acquire:
-		return o, s.judgeHolder(o.File)
-	case ClaimLease:
-		return o, s.judgeHolder(o.File)
-	case NoteAccess:
-		return o, s.judgeHolder(o.File)
-	case Anchor:
-		return o, s.judgeHolder(o.File)
+	case Acquire, ClaimLease, NoteAccess, Anchor, Touch:
+		f, _ := fileOf(o)
+		return o, s.judgeHolder(f)
 	case ChangeView:
 		return o, s.judgeHolder(o.Change.File)
-	case Touch:
-		return o, s.judgeHolder(o.File)
 	case Symlink:
 		o.UID, o.GID = c.owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, linkMode)

@@ -28,6 +28,7 @@ func everyOp(c *Caller) []Op {
 		SetEnd{File: f, Session: id, Epoch: 1, Bytes: 1},
 		Touch{Session: id, File: f, Epoch: 1, Time: 1}, ReleaseAt{Release{Session: id, File: f, Epoch: 1}, 1}, SetTimes{File: f, Modified: 1}, Symlink{Path: path("/d/e/new"), Target: "f"},
 		SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f},
+		CreateHeld{CreateFile: file("/d/e/new"), Session: id}, ReleaseEnd{Release{Session: id, File: f, Epoch: 1}, 0, 1, 1},
 	}
 }
 
@@ -51,7 +52,7 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opHandOverSum: nobodys, opTakeBack: byRights,
 		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights, opRename: byRights,
 		opAskShrink: byRights, opSetEnd: byRights,
-		opTouch: byRights, opReleaseAt: takersAffair, opSetTimes: byRights, opSymlink: byRights, opSetXattr: byRights, opPutXattrs: byRights}
+		opTouch: byRights, opReleaseAt: takersAffair, opSetTimes: byRights, opSymlink: byRights, opSetXattr: byRights, opPutXattrs: byRights, opCreateHeld: byRights, opReleaseEnd: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}
@@ -112,8 +113,8 @@ type unjudged struct{ Op }
 
 // TestEveryQueryIsJudged: of each query there is a verdict; a stranger learns nothing of a closed file, an anonymous or a revoked caller nothing at all.
 func TestEveryQueryIsJudged(t *testing.T) {
-	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true, QueryChildren: true} // whoever has credentials
-	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true, QueryMoves: true, QueryKnown: true}                                                                           // sector hosts of the directory
+	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true, QueryChildren: true, QueryUnkeyed: true} // whoever has credentials
+	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true, QueryMoves: true, QueryKnown: true}                                                                                               // sector hosts of the directory
 	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true, QueryXattrs: true}
 	m := granted(t, 0o700, 0o600)
 	m.must(revoke(40, 10, 100))

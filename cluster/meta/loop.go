@@ -164,14 +164,20 @@ func (g *Group) resolve(id CommandID, o outcome) {
 	delete(g.proposals, id)
 }
 
-// handleReady does what Raft asks for, in the order that makes it safe: store, send, apply, answer.
+// handleReady does what Raft asks for, in the order that makes it safe: store, send, apply, answer. A leader's entries go to the others while it stores them itself: that it has them counts once it has (Advance).
 func (g *Group) handleReady(rd raft.Ready) error {
+	led, term := g.leading, g.leadTerm
 	lost := g.noteLeader()
 	g.refuseChanges(rd.Entries)
+	early, late := []*pb.Message(nil), rd.Messages
+	if led && g.leading && g.leadTerm == term { // whose term and vote are stored
+		early, late = appends(rd.Messages)
+	}
+	g.send(early)
 	if err := g.persist(rd); err != nil {
 		return err
 	}
-	g.send(rd.Messages)
+	g.send(late)
 	if err := g.applyEntries(rd.CommittedEntries); err != nil {
 		return err
 	}
@@ -245,6 +251,18 @@ func (g *Group) persist(rd raft.Ready) error {
 		return g.afterInstall()
 	}
 	return nil
+}
+
+// appends returns those messages that carry entries, or where they are committed, and the others.
+func appends(messages []*pb.Message) (entries, others []*pb.Message) {
+	for _, m := range messages {
+		if m.GetType() == pb.MsgApp {
+			entries = append(entries, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	return entries, others
 }
 
 // send hands messages to the network; a snapshot goes in chunks.

@@ -154,6 +154,8 @@ func (m *model) applyOp(o Op) blocktree.Kind {
 	switch o := o.(type) {
 	case MakeDir:
 		return m.make(o.Path.Short(), true, o.Parents, o.Mode, o.Mode, nil)
+	case CreateHeld:
+		return m.makeHeld(o)
 	case CreateFile:
 		l := &stripe.Layout{Code: o.Code, Hosts: []blocktree.NodeID{1, 2, 3}, Seq: 1, BaseID: 1, SectorBytes: 4096,
 			Sectors: o.SizeBytes / 4096, RegionSectors: blocktree.RegionBytes / 4096,
@@ -243,7 +245,7 @@ func (m *model) applyHolder(o Op) blocktree.Kind {
 		m.inodes[o.Path.Short()].target = o.Target
 	case SetXattr:
 		return m.setXattr(o)
-	case SetLength, SetEnd, Touch, ReleaseAt, SetTimes:
+	case SetLength, SetEnd, Touch, ReleaseAt, ReleaseEnd, SetTimes:
 		return m.applyTimes(o)
 	case ChangeView:
 		i := m.byID(o.Change.File)
@@ -439,6 +441,9 @@ func drawOp(t *rapid.T, m *model) Op {
 	case 1, 2:
 		c := coded("", 2, 1)
 		c.Path, c.Parents = p(), rapid.Bool().Draw(t, "parents")
+		if rapid.Bool().Draw(t, "held") {
+			return CreateHeld{CreateFile: c, Session: s, Bytes: rapid.SampledFrom([]uint64{0, 7, c.SizeBytes, c.SizeBytes + 1}).Draw(t, "bytes")}
+		}
 		return c
 	case 3:
 		return Remove{Path: p()}

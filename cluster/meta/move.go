@@ -179,7 +179,7 @@ func (s *state) standsStill(o Op) Result {
 	switch o.(type) {
 	case Acquire, ClaimLease:
 		holds = true
-	case SetAttr, PutGrant, RemoveGrant, SetAccess, Resize, ResizeTree, SetLength, SetEnd, RemoveMoved, SetTimes, SetXattr:
+	case SetAttr, PutGrant, RemoveGrant, SetAccess, Resize, ResizeTree, SetLength, SetEnd, ReleaseEnd, RemoveMoved, SetTimes, SetXattr:
 	default:
 		return Result{}
 	}

@@ -30,6 +30,7 @@ const (
 	QueryKnown                           //
 	QueryShrink                          // File
 	QueryXattrs                          // Path, or File where there is none; After: the name of one, else all
+	QueryUnkeyed                         // Path: where to look for the access record of the nearest directory at or above that has one, for who makes something there
 
 	queryEnd // keep last
 )
@@ -67,7 +68,7 @@ type Answer struct {
 	Redirect *Redirect
 	Above    *Above           // Above; Known: what this cluster has been told itself
 	Taken    []TakenEntry     // Take, ascending by Name, with More, and with Runtimes that are records below
-	Home     blocktree.Path   // Generation: the directory of its cluster
+	Home     blocktree.Path   // Generation: the directory of its cluster; Unkeyed: where to look, empty: nowhere
 	Moves    []Move           // Moves, in the order in which they were begun
 	Xattrs   []Xattr          // Xattrs, ascending by Name
 	Children []blocktree.Path // Children, in the order of their records; at most ChildrenMax, and More

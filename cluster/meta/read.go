@@ -111,6 +111,8 @@ func (s *state) answerDelegation(q *Query, a *Answer) (r Result) {
 		a.Children, a.More = s.children(q.Path)
 	case QueryKnown:
 		a.Above, r = s.known()
+	case QueryUnkeyed:
+		a.Home, r = s.unkeyed(q)
 	case QueryXattrs:
 		a.Inode, a.Xattrs, r = s.xattrsOf(q)
 	case QueryTake:

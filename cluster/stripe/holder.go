@@ -98,6 +98,10 @@ func NewHolder(cfg HolderConfig, now time.Duration) *Holder {
 	for _, n := range cfg.Layout.Hosts {
 		h.peer(n)
 	}
+	if cfg.First && h.epoch == firstEpoch && h.layout.bornUnder(0, h.epoch) { // members go by that, too
+		h.phase = running
+		return h
+	}
 	for _, p := range h.order {
 		if p.toFence = h.active[p.node]; p.toFence {
 			h.sendFence(p, 0)

@@ -16,7 +16,9 @@ type Codec interface {
 // HolderConfig makes a Holder.
 type HolderConfig struct {
 	Layout *Layout // as Raft returned it, with the holder's own epoch in it
-	Codec  Codec   // for copy-up and for mending damaged shards; nil: neither happens
+	// First says that nobody had the file before: it was made for this holder. Under the first epoch there is nothing to take over then, nor to ask for; under another it says nothing.
+	First bool
+	Codec Codec // for copy-up and for mending damaged shards; nil: neither happens
 	// DigestSectors is how many sectors a copy-up compares by one digest; 0: as many as one list can tell of.
 	DigestSectors uint64
 	// MemberTimeout is how long a member may leave a message unanswered (0: blocktree.MemberTimeout), JoinDelay how

@@ -13,10 +13,13 @@ import (
 // Size is how many sectors the file has.
 func (l *Layout) Size() uint64 { return l.Sectors - l.Beyond }
 
-// bornUnder reports whether region r came to be under epoch e, so that there is nothing of an earlier one in it.
+// bornUnder reports whether region r came to be under epoch e, so that there is nothing of an earlier one in it: all have under the first (docs/design/0067).
 func (l *Layout) bornUnder(r blocktree.RegionIndex, e blocktree.Epoch) bool {
-	return l.Born != 0 && r >= l.Born && l.Epoch == e
+	return l.Epoch == e && (l.Born != 0 && r >= l.Born || e == firstEpoch && l.LossEpoch != e)
 }
+
+// firstEpoch is that of the first who holds a file.
+const firstEpoch blocktree.Epoch = 1
 
 // Resize returns the layout of the file with another size. The sectors that it loses must be zeros, and nobody but who says so may write to
 // them. Regions that are new have places at hosts, those that may have any, ascending; current is the incarnation that Raft knows of a node now, zero if it has

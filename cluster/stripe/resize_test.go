@@ -54,8 +54,12 @@ func TestGrowthInLayout(t *testing.T) {
 	if more.Born != 5 {
 		t.Errorf("a second growth under one epoch forgets the first: %d", more.Born)
 	}
-	if next := more.Acquire(); next.Born != 0 || next.bornUnder(9, next.Epoch) || !more.bornUnder(9, 1) || more.bornUnder(4, 1) || more.bornUnder(9, 2) {
-		t.Error("regions are born under one epoch only")
+	if next := more.Acquire(); next.Born != 0 || next.bornUnder(9, next.Epoch) || !more.bornUnder(9, 1) || !more.bornUnder(4, 1) || more.bornUnder(9, 2) {
+		t.Error("regions are born under one epoch only, all that there are under the first")
+	}
+	later := more.clone()
+	if later.Epoch = 2; !later.bornUnder(9, 2) || later.bornUnder(4, 2) || later.bornUnder(9, 1) {
+		t.Error("under a later one those that came to be under it")
 	}
 	if same := mustResize(t, l, 40, 1, 2, 3, 4); same.Born != 0 || same.Regions() != 5 {
 		t.Errorf("no region is new: %+v", same)

@@ -173,6 +173,7 @@ type testOp struct {
 type world struct {
 	r       *rand.Rand
 	mutant  string
+	first   bool // the holder of the first epoch knows that it is
 	now     time.Duration
 	truth   *Layout
 	past    []*Layout // all that Raft ever said
@@ -219,7 +220,7 @@ type metaEnv struct {
 
 func newWorld(code blocktree.Code, seed uint64, mutant string) *world {
 	w := &world{
-		r: rand.New(rand.NewPCG(seed, 3)), mutant: mutant, truth: testLayout(code), codec: testCodec{code},
+		r: rand.New(rand.NewPCG(seed, 3)), mutant: mutant, first: seed%2 == 0, truth: testLayout(code), codec: testCodec{code},
 		ops: map[uint64]*testOp{}, floor: map[blocktree.SectorIndex]blocktree.Version{},
 		issued: map[blocktree.SectorIndex][]blocktree.Version{}, zeros: map[string]bool{}, fails: map[blocktree.Kind]int{},
 	}
@@ -264,7 +265,7 @@ func (w *world) acquire() {
 	w.change(w.truth.Acquire())
 	w.hid++
 	w.old = w.h
-	w.h = NewHolder(HolderConfig{Layout: w.truth, Codec: w.codec, Mutant: w.mutant, DigestSectors: 2, MemberTimeout: time.Second, JoinDelay: 200 * time.Millisecond, StallTimeout: 10 * time.Second}, w.now)
+	w.h = NewHolder(HolderConfig{Layout: w.truth, First: w.first, Codec: w.codec, Mutant: w.mutant, DigestSectors: 2, MemberTimeout: time.Second, JoinDelay: 200 * time.Millisecond, StallTimeout: 10 * time.Second}, w.now)
 	for _, n := range w.nodes {
 		if n.up {
 			w.with(w.hid, func(h *Holder) { h.NodeUp(n.id, incarnation(n.id, n.inc)) })

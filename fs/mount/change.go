@@ -44,6 +44,12 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if e != 0 {
 		return nil, nil, 0, e
 	}
+	if i, h, e := n.makeOpen(ctx, path, mode, flags, out); e != errElse {
+		if e != 0 {
+			return nil, nil, 0, e
+		}
+		return i, h, 0, 0
+	}
 	id, made, e := n.make(ctx, path, mode, flags)
 	if e != 0 {
 		return nil, nil, 0, e
@@ -95,7 +101,7 @@ func (n *node) describe(f fs.File, out *fuse.EntryOut) syscall.Errno {
 
 // createWriting opens what was made, or was there.
 func (n *node) createWriting(ctx context.Context, flags, mode uint32, made bool) (*writing, syscall.Errno) {
-	h, e := n.writing(ctx, flags, made)
+	h, e := n.writing(ctx, flags, made, nil)
 	if e != 0 {
 		return nil, e
 	}
@@ -335,7 +341,8 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	give := func(mode uint32) syscall.Errno {
 		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
 	}
-	if w := n.tree.writer(n.id); w != nil && w.isOpen() {
+	w := n.tree.writer(n.id)
+	if w != nil && w.isOpen() {
 		if mode&ownerBits == ownerBits {
 			w.mode.Store(nil)
 			return give(mode)
@@ -347,6 +354,8 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 		if w.isOpen() || w.mode.Swap(nil) == nil { // else it was closed before it knew
 			return 0
 		}
+	} else if w != nil {
+		w.mode.Store(nil) // it was closed, and is given this one
 	}
 	return give(mode)
 }
@@ -360,7 +369,7 @@ func (n *node) truncate(ctx context.Context, f gofs.FileHandle, length uint64) s
 		n.told.Store(length)
 		return 0
 	}
-	w, err := n.acquire(ctx, false)
+	w, err := n.acquire(ctx, false, nil)
 	if err != nil {
 		return openErrno(err)
 	}

@@ -316,6 +316,23 @@ func (f *growing) Append(ctx context.Context, p []byte) (uint64, error) {
 	return 0, blocktree.E("fake", blocktree.Undeliverable, nil)
 }
 
+// Finish is Flush and Close.
+func (f *growing) Finish(context.Context) error {
+	f.fake.mu.Lock()
+	defer f.fake.mu.Unlock()
+	if err := f.down(); err != nil {
+		return err
+	}
+	f.fake.log = append(f.fake.log, "finish")
+	if f.fake.stuck == nil {
+		f.keep()
+		delete(f.fake.leases, f.info.ID)
+	}
+	f.fake.closed++
+	f.closed = true
+	return f.fake.stuck
+}
+
 func (f *growing) Allocate(_ context.Context, off, n uint64) error {
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()

@@ -113,7 +113,7 @@ func (h *handle) toLock(ctx context.Context) (*writer, error) {
 	if h.locker != nil {
 		return h.locker, nil
 	}
-	w, err := h.node.acquire(ctx, false)
+	w, err := h.node.acquire(ctx, false, nil)
 	if k := blocktree.KindOf(err); err != nil && (k == blocktree.Permission || k == blocktree.Unauthenticated) {
 		err = blocktree.E("lock", blocktree.ReadOnly, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
+
 	"blocktree"
 	"blocktree/fs"
 )
@@ -24,26 +26,106 @@ func (a *able) Make(ctx context.Context, path blocktree.Path, o fs.CreateOptions
 	return a.files[path].info.ID, nil
 }
 
+// MakeOpen makes an empty file, and opens it.
+func (a *able) MakeOpen(_ context.Context, path blocktree.Path, o fs.CreateOptions) (f fs.File, err error) {
+	err = a.change(func() error {
+		a.log = append(a.log, "make")
+		if err := a.add(path, fs.Info{Mode: o.Mode, SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Encrypted: true}); err != nil {
+			return err
+		}
+		x := a.files[path]
+		w := &opened{fake: a.fake, path: path, info: x.info, file: x}
+		a.leases[x.info.ID] = w
+		f = &growing{w}
+		return nil
+	})
+	return f, err
+}
+
+// closer is the context of a request of a process of its own, or of this one.
+func closer(mine bool) *fuse.Context {
+	c := &fuse.Context{Cancel: make(chan struct{})}
+	if c.Pid = uint32(os.Getpid()); !mine {
+		c.Pid = uint32(os.Getppid())
+	}
+	return c
+}
+
 // W13: what a small file costs in requests.
 func TestSmallFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAble()
 		_, h := create(t, grow(a), "a", syscall.O_WRONLY, 0o644)
+		h.by = os.Getpid()
 		writes(t, h, strings.Repeat("x", 1024), 0, 0)
-		if e := h.Flush(t.Context()); e != 0 {
+		if e := h.Flush(closer(true)); e != 0 {
 			t.Error(e)
 		}
 		h.Release(t.Context())
-		if want := []string{"create", "length", "open", "write", "flush", "close"}; !slices.Equal(a.log, want) {
+		if want := []string{"make", "write", "finish"}; !slices.Equal(a.log, want) {
 			t.Errorf("it took %v, not %v", a.log, want)
+		}
+		if f := a.files[testRoot.Join("a")]; len(f.data) != 1024 || len(a.leases) != 0 {
+			t.Errorf("%d bytes, %d leases", len(f.data), len(a.leases))
 		}
 		a.log = nil
 		_, h = create(t, grow(a), "b", syscall.O_WRONLY, 0o644)
-		_ = h.Flush(t.Context())
+		h.by = os.Getpid()
+		_ = h.Flush(closer(true))
 		h.Release(t.Context())
-		if want := []string{"create", "length", "open", "close"}; !slices.Equal(a.log, want) {
+		if want := []string{"make", "close"}; !slices.Equal(a.log, want) {
 			t.Errorf("an empty one took %v, not %v", a.log, want)
 		}
+	})
+}
+
+// W14: a close that was not the last one takes nothing: what has the file open yet goes on, of one process (a copy of the descriptor) or of another.
+func TestCloseThatIsNotTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		n, h := create(t, grow(a), "a", syscall.O_RDWR, 0o400)
+		h.by = os.Getpid()
+		for i, mine := range []bool{false, true, true} {
+			writes(t, h, "x", int64(i), 0)
+			if e := h.Flush(closer(mine)); e != 0 {
+				t.Error(i, e)
+			}
+		}
+		if e := h.Flush(closer(true)); e != 0 { // nothing more was written
+			t.Error(e)
+		}
+		if f := a.files[testRoot.Join("a")]; string(f.data) != "xxx" || f.info.Mode != 0o600 {
+			t.Errorf("%q, mode %o", f.data, f.info.Mode)
+		}
+		if r, e := h.Read(t.Context(), make([]byte, 9), 0); e != 0 || r.Size() != 3 {
+			t.Error(r, e)
+		}
+		h.Release(t.Context())
+		if want := []string{"make", "write", "flush", "write", "finish", "open", "write", "flush", "close"}; !slices.Equal(a.log, want) {
+			t.Errorf("it took %v, not %v", a.log, want)
+		}
+		if n.tree.broken.Load() {
+			t.Error("it counts as a failure of the service")
+		}
+	})
+}
+
+// W1: what a close could not flush is told by it, and by whoever has the file open yet.
+func TestCloseThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		_, h := create(t, grow(a), "a", syscall.O_RDWR, 0o600)
+		h.by = os.Getpid()
+		writes(t, h, "x", 0, 0)
+		a.stuck = blocktree.E("fake", blocktree.Fenced, nil)
+		if e := h.Flush(closer(true)); e != syscall.EIO {
+			t.Error(e)
+		}
+		writes(t, h, "y", 1, syscall.EIO)
+		if e := h.Flush(closer(true)); e != syscall.EIO {
+			t.Error(e)
+		}
+		h.Release(t.Context())
 	})
 }
 
@@ -74,7 +156,7 @@ func TestMountedSmallFile(t *testing.T) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	got := slices.DeleteFunc(slices.Clone(a.log), func(what string) bool { return what == "stat" })
-	if want := []string{"create", "length", "open", "write", "flush", "close"}; !slices.Equal(got, want) {
+	if want := []string{"make", "write", "finish"}; !slices.Equal(got, want) {
 		t.Errorf("it took %v, not %v and looks", a.log, want)
 	}
 }

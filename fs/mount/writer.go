@@ -41,6 +41,8 @@ type writer struct {
 	size   uint64  // in bytes, as the cluster has it
 	zeros  bool    // all between its end and its size is known to be
 	lost   bool    // what a try to open it anew found missing, once
+	parked bool    // it was flushed and closed at a close that seemed to be the last: it is not open at the service until it is used again
+	shared bool    // that was not the last
 }
 
 var (
@@ -59,8 +61,8 @@ func (t *tree) writer(id blocktree.FileID) *writer {
 	return t.writers[id]
 }
 
-// acquire has the file of a node open for writing, until as many releases. fresh says that it was made just now, empty.
-func (n *node) acquire(ctx context.Context, fresh bool) (*writer, error) {
+// acquire has the file of a node open for writing, until as many releases. fresh says that it was made just now, empty; file is what was opened already, nil: nothing.
+func (n *node) acquire(ctx context.Context, fresh bool, file fs.File) (*writer, error) {
 	t := n.tree
 	t.writersMu.Lock()
 	w := t.writers[n.id]
@@ -70,7 +72,7 @@ func (n *node) acquire(ctx context.Context, fresh bool) (*writer, error) {
 	}
 	w.uses++
 	t.writersMu.Unlock()
-	err := t.change(ctx, func(ctx context.Context, _ bool) error { return w.first(ctx, n, fresh) })
+	err := t.change(ctx, func(ctx context.Context, _ bool) error { return w.first(ctx, n, fresh, file) })
 	if err != nil {
 		_ = w.release(ctx) // it was not opened
 		return nil, err
@@ -86,19 +88,25 @@ func (w *writer) dead() error {
 	return nil
 }
 
-// first opens it, unless it is open.
-func (w *writer) first(ctx context.Context, n *node, fresh bool) error {
+// first opens it, unless it is open, or was opened for it.
+func (w *writer) first(ctx context.Context, n *node, fresh bool, f fs.File) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dead() != nil || w.opened {
+		if f != nil {
+			_ = f.Close() // nothing was written by it
+		}
 		return w.dead()
 	}
 	w.acked.Store(0)
 	w.flushed.Store(0)
 	w.node = n
-	f, err := n.openOnce(ctx, fs.OpenOptions{Write: true, Anew: n.tree.broken.Load()})
-	if err != nil {
-		return err
+	w.parked, w.shared = false, false
+	if f == nil {
+		var err error
+		if f, err = n.openOnce(ctx, fs.OpenOptions{Write: true, Anew: n.tree.broken.Load()}); err != nil {
+			return err
+		}
 	}
 	info := f.Info()
 	w.opened, w.file, w.room, w.asked, w.size = true, f, info.Length, info.Length, info.SizeBytes
@@ -136,7 +144,9 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 	if !w.opened {
 		return errNotOpen
 	}
-	w.tree.broken.Store(true)
+	if !w.parked {
+		w.tree.broken.Store(true)
+	}
 	if w.unflushed() {
 		return w.die(errLost)
 	}
@@ -152,7 +162,7 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 
 // reopen opens it by its name, of before or of by now. Who calls it has the lock.
 func (w *writer) reopen(ctx context.Context) error {
-	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Anew: true})
+	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Anew: !w.parked || w.tree.broken.Load()})
 	switch missing := errors.Is(err, errOther) || blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); {
 	case missing && !w.lost:
 		w.lost = true // it is being renamed, most likely
@@ -171,6 +181,10 @@ func (w *writer) reopen(ctx context.Context) error {
 	}
 	w.file, w.room, w.size = f, f.Info().Length, f.Info().SizeBytes
 	w.asked, w.sized = w.room, w.room
+	if w.parked {
+		w.parked = false
+		w.open.Store(true)
+	}
 	if w.grows && w.end.Swap(w.room) != w.room { // others at that service wrote it, too
 		w.stalePages()
 	}
@@ -353,6 +367,12 @@ func (w *writer) read(ctx context.Context, p []byte, off uint64) (n int, err err
 
 // sync returns when all that was written is flushed, and the service knows where the file ends.
 func (w *writer) sync(ctx context.Context) error {
+	w.mu.RLock()
+	idle := w.parked && !w.unflushed() && w.dead() == nil
+	w.mu.RUnlock()
+	if idle { // it is flushed, and closed
+		return nil
+	}
 	if err := w.flush(ctx); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ type writing struct {
 	writer *writer
 	append bool
 	flock  owned
+	by     int           // the process that opened it; 0: not known
 	told   atomic.Uint64 // failed writes of the writer that were told here
 }
 
@@ -41,7 +42,7 @@ func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, 
 		return nil, 0, syscall.EROFS
 	}
 	known := n.told.Load()
-	h, e := n.writing(ctx, flags, false)
+	h, e := n.writing(ctx, flags, false, nil)
 	if e != 0 {
 		return nil, 0, e
 	}
@@ -57,17 +58,17 @@ func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, 
 	return h, 0, 0
 }
 
-// writing makes a handle to write.
-func (n *node) writing(ctx context.Context, flags uint32, fresh bool) (*writing, syscall.Errno) {
+// writing makes a handle to write; file is what was opened for it already, nil: nothing.
+func (n *node) writing(ctx context.Context, flags uint32, fresh bool, file fs.File) (*writing, syscall.Errno) {
 	if !n.tree.enter() {
 		return nil, syscall.ENFILE
 	}
-	w, err := n.acquire(ctx, fresh)
+	w, err := n.acquire(ctx, fresh, file)
 	if err != nil {
 		n.tree.leave()
 		return nil, openErrno(err)
 	}
-	h := &writing{node: n, writer: w, append: flags&syscall.O_APPEND != 0}
+	h := &writing{node: n, writer: w, append: flags&syscall.O_APPEND != 0, by: processOf(ctx)}
 	h.told.Store(w.failures.Load())
 	return h, 0
 }
@@ -150,7 +151,12 @@ func (h *writing) sync(ctx context.Context) syscall.Errno {
 	if err := h.writer.dead(); err != nil {
 		return openErrno(err)
 	}
-	if err := h.writer.sync(ctx); err != nil {
+	return h.synced(h.writer.sync(ctx))
+}
+
+// synced is what a program is told of all that was written until now.
+func (h *writing) synced(err error) syscall.Errno {
+	if err != nil {
 		return openErrno(err)
 	}
 	if failures := h.writer.failures.Load(); h.told.Swap(failures) != failures {
@@ -161,7 +167,13 @@ func (h *writing) sync(ctx context.Context) syscall.Errno {
 
 // Flush implements gofs.FileFlusher: a program closes the file.
 func (h *writing) Flush(ctx context.Context) syscall.Errno {
-	e := h.sync(ctx)
+	done, err := h.writer.finish(ctx, h)
+	var e syscall.Errno
+	if done {
+		e = h.synced(err)
+	} else {
+		e = h.sync(ctx)
+	}
 	h.node.closedBy(ctx) // after it was flushed
 	return e
 }

@@ -43,6 +43,7 @@ var (
 	_ blocktree.Sizer          = (*File)(nil)
 	_ blocktree.Shrinker       = (*File)(nil)
 	_ blocktree.Ender          = (*File)(nil)
+	_ blocktree.EndCloser      = (*File)(nil)
 	_ blocktree.Hearer         = (*File)(nil)
 	_ blocktree.WriteForgetter = (*File)(nil)
 )

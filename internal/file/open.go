@@ -84,39 +84,55 @@ func Create(ctx context.Context, c *cluster.Client, path blocktree.Path, o Creat
 // Make makes a file, and returns which it is when the cluster has it. The key of an encrypted one is wrapped to its readers and to the nearest directory above that has a
 // key. Kinds: Invalid, Exists, NotFound (parent), Unavailable, and those of an access record of a directory that is not right. Of an error of its Pins the file is there, and is returned.
 func Make(ctx context.Context, c *cluster.Client, path blocktree.Path, o CreateOptions) (made blocktree.FileID, err error) {
+	n, err := newMaking(ctx, c, path, o)
+	if err != nil {
+		return made, err
+	}
+	inode, err := create(ctx, c, n.op, &n.o)
+	if err != nil {
+		return made, err
+	}
+	if n.access != nil && o.Pins != nil {
+		err = o.Pins.SetPin(path, n.access.Pin()) // also where another file was pinned: this one is known to be new
+	}
+	return inode.ID, err
+}
+
+// making is what a file is made of.
+type making struct {
+	o      CreateOptions
+	op     meta.CreateFile
+	access *keys.Access // nil of one that is not encrypted
+	key    keys.FileKey
+}
+
+// newMaking draws the key of a new file, and wraps it.
+func newMaking(ctx context.Context, c *cluster.Client, path blocktree.Path, o CreateOptions) (n making, err error) {
 	var above keys.PublicKey
 	if !o.Plain {
 		if above, err = newKey(ctx, c, path.Parent(), o.Pins); err != nil {
-			return made, err
+			return n, err
 		}
 		if !above.IsZero() && !slices.Contains(o.Readers, above) {
 			o.Readers = append(slices.Clone(o.Readers), above)
 		}
 	}
 	if err := o.Validate(); err != nil {
-		return made, err
+		return n, err
 	}
-	o = o.withDefaults()
-	op := meta.CreateFile{Path: path, Parents: true, SizeBytes: o.SizeBytes, SectorBytes: uint32(o.SectorBytes), Code: o.Code,
-		Mode: o.Mode, Suite: uint8(seal.None), Time: time.Now().UnixNano()}
-	var access *keys.Access
+	n.o = o.withDefaults()
+	n.op = meta.CreateFile{Path: path, Parents: true, SizeBytes: n.o.SizeBytes, SectorBytes: uint32(n.o.SectorBytes), Code: n.o.Code,
+		Mode: n.o.Mode, Suite: uint8(seal.None), Time: time.Now().UnixNano()}
 	if !o.Plain {
-		op.Suite = uint8(seal.XAES256GCM)
-		if access, _, err = keys.Create(op.Suite, o.Readers); err != nil {
-			return made, err
+		n.op.Suite = uint8(seal.XAES256GCM)
+		if n.access, n.key, err = keys.Create(n.op.Suite, n.o.Readers); err != nil {
+			return n, err
 		}
-		access.Inherit(above)
-		signRecord(ctx, c, access, path)
-		op.KeyID, op.Access = access.KeyID, access.Append(nil)
+		n.access.Inherit(above)
+		signRecord(ctx, c, n.access, path)
+		n.op.KeyID, n.op.Access = n.access.KeyID, n.access.Append(nil)
 	}
-	inode, err := create(ctx, c, op, &o)
-	if err != nil {
-		return made, err
-	}
-	if access != nil && o.Pins != nil {
-		err = o.Pins.SetPin(path, access.Pin()) // also where another file was pinned: this one is known to be new
-	}
-	return inode.ID, err
+	return n, nil
 }
 
 // create has the cluster make the file.

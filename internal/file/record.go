@@ -129,6 +129,11 @@ func above(ctx context.Context, c *cluster.Client, path blocktree.Path, pins Pin
 // directoryKey is the public key of the nearest directory, at path or above, that has one; the zero key if none has. hidden, unless empty, is a directory nearer than that one which this client may not look
 // at: if it has a key, that is the one.
 func directoryKey(ctx context.Context, c *cluster.Client, path blocktree.Path, pins Pins) (p keys.PublicKey, hidden blocktree.Path, err error) {
+	if at, err := c.Unkeyed(ctx, path); err == nil && at == "" { // else it is looked for from there on, or from here
+		return p, "", nil
+	} else if err == nil {
+		path = at
+	}
 	err = above(ctx, c, path, pins, func(at blocktree.Path, a *keys.Access) (bool, error) {
 		if a == nil {
 			if hidden == "" {

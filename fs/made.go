@@ -1,0 +1,180 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+	"blocktree/crypto/keys"
+	"blocktree/internal/bttp"
+	"blocktree/internal/dispatch"
+	"blocktree/internal/file"
+)
+
+// A file that is made, written and closed, in few requests and commands (docs/design/0067).
+
+// holder is an optional ability of a Cluster.
+type holder interface {
+	// CreateHeld is Create of an empty file, and Open of it for writing. The file is nil where it was made and is to be opened. Unsupported: nothing was done, it is to be made, and opened, one after the other.
+	CreateHeld(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (blocktree.File, *meta.Inode, error)
+}
+
+var _ holder = (*over)(nil)
+
+// CreateHeld implements holder.
+func (c *over) CreateHeld(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (blocktree.File, *meta.Inode, error) {
+	ctx = cluster.OnBehalf(ctx, caller)
+	f, inode, err := file.MakeHeld(ctx, c.Client, path, c.making(o), 0, file.OpenOptions{Reader: c.Reader, Plain: o.Plain, Pins: c.pins.opening(), Logger: c.Logger,
+		OpenOptions: cluster.OpenOptions{TouchEvery: blocktree.TouchEvery}})
+	if f == nil {
+		return nil, inode, err
+	}
+	return f, inode, err
+}
+
+// making is what a new file is made of.
+func (c *over) making(o CreateOptions) file.CreateOptions {
+	readers := []keys.PublicKey{c.Reader.Public()}
+	for _, r := range c.Readers {
+		if r != c.Reader.Public() {
+			readers = append(readers, r)
+		}
+	}
+	return file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: readers, Pins: c.pins.opening()}
+}
+
+// makeFile makes an empty file and opens it for writing for the owner, and answers with its handle. What was made and cannot be opened is removed.
+func (s *Service) makeFile(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
+	options := CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code, Mode: r.mode, Plain: r.flags&flagPlain != 0}
+	if s.files.Load() >= blocktree.FSOpenFilesMax {
+		return nil, busy("too many open files")
+	}
+	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: true}
+	a.open = a
+	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now() // before it is asked
+	made, f, err := s.create(ctx, o.caller(), r.path, options, a)
+	if err == nil && f == nil {
+		return s.openMade(ctx, o, r, made)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.files.Add(1) > blocktree.FSOpenFilesMax {
+		s.files.Add(-1)
+		_ = f.Close() // nothing was written
+		return nil, s.undone(ctx, o.caller(), r.path, made, busy("too many open files"))
+	}
+	a.made = f
+	info, err := s.take(ctx, a, false)
+	if err != nil {
+		s.files.Add(-1)
+		return nil, s.undone(ctx, o.caller(), r.path, made, err)
+	}
+	return encodeOpened(a.handle, &info), nil
+}
+
+// create makes a file, and opens it, if that is done at once: then a has its description.
+func (s *Service) create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions, a *openFile) (made blocktree.FileID, f blocktree.File, err error) {
+	if h, ok := s.cluster.(holder); ok {
+		var inode *meta.Inode
+		if f, inode, err = h.CreateHeld(ctx, caller, path, o); blocktree.KindOf(err) != blocktree.Unsupported || err == nil {
+			if inode == nil {
+				return made, nil, err
+			}
+			a.info = InfoOf(inode)
+			return inode.ID, f, err
+		}
+	}
+	made, err = s.cluster.Create(ctx, caller, path, o)
+	if err == nil {
+		if err = s.cluster.SetLength(ctx, caller, path, 0); err != nil {
+			err = s.undone(ctx, caller, path, made, err)
+		}
+	}
+	return made, nil, err
+}
+
+// openMade opens what was made just now.
+func (s *Service) openMade(ctx context.Context, o *owner, r *pathRequest, made blocktree.FileID) ([]byte, error) {
+	reply, err := s.openFile(ctx, o, &pathRequest{path: r.path, flags: flagWrite | r.flags&flagPlain})
+	if err != nil {
+		err = s.undone(ctx, o.caller(), r.path, made, err)
+	}
+	return reply, err
+}
+
+// undone removes what was made and is of no use, and returns why.
+func (s *Service) undone(ctx context.Context, caller cred.Identity, path blocktree.Path, made blocktree.FileID, why error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoneTimeout)
+	defer cancel()
+	_ = s.cluster.RemoveFile(ctx, caller, path, made) // an empty file stays else
+	return why
+}
+
+// undoneTimeout bounds how long the removal of what could not be opened may take.
+const undoneTimeout = 5 * time.Second
+
+// newMade makes the body of a file that was made empty, and opened, at once.
+func newMade(f blocktree.File) *body {
+	b := &body{file: f, turn: make(chan struct{}, 1)}
+	b.ender, _ = f.(blocktree.Ender)
+	return b // it ends at byte 0, which the cluster knows, and all behind that is zeros
+}
+
+// Finisher is an optional ability of a File.
+type Finisher interface {
+	// Finish is Flush and Close by one request. After Unsupported (a service of a version before) the file is open yet; after another error it may be, and nobody knows what was flushed: that is lost unless another Flush or Finish says otherwise.
+	Finish(ctx context.Context) error
+}
+
+// MakeOpener is an optional ability of who opens files.
+type MakeOpener interface {
+	// MakeOpen is Create of an empty file, of an optional size to have room for what will be written, and Open of it for writing, by one request. It is asked once: after Unavailable the file may be there all the same. Kinds: those of Create and Open; Unsupported (a service of a version before), and nothing was done.
+	MakeOpen(ctx context.Context, path blocktree.Path, o CreateOptions) (File, error)
+}
+
+var (
+	_ Finisher   = (*remote)(nil)
+	_ MakeOpener = (*Client)(nil)
+)
+
+// Finish implements Finisher.
+func (f *remote) Finish(ctx context.Context) error {
+	err := f.once(ctx, dispatch.Message{Code: codeFinish, Header: fileRequest{handle: f.handle}.encode()}, nil)
+	if err == nil {
+		f.actor.Release()
+	}
+	return failed("close", f.path, err)
+}
+
+// MakeOpen implements MakeOpener.
+func (c *Client) MakeOpen(ctx context.Context, path blocktree.Path, o CreateOptions) (File, error) {
+	r := &pathRequest{path: path, sizeBytes: o.SizeBytes, sectorBytes: uint32(o.SectorBytes), code: o.Code, mode: o.Mode}
+	if o.Plain {
+		r.flags = flagPlain
+	}
+	answer, err := c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeMakeOpen, Body: r.encode(), Late: closeLate})
+	if err != nil {
+		return nil, failed("create", path, err)
+	}
+	defer answer.Release()
+	handle, info, err := decodeOpened(answer.Body)
+	if err == nil && (info.Dir || info.Link || info.ID == (blocktree.FileID{})) {
+		err = blocktree.E("fs", blocktree.Invalid, errors.New("the service's answer makes no sense"))
+	}
+	if err != nil {
+		return nil, failed("create", path, err)
+	}
+	return &remote{client: c, actor: answer.Actor(), path: path, handle: handle, info: info}, nil
+}
+
+// closeLate closes what was opened for somebody who waits for it no more.
+func closeLate(conn *bttp.Conn, reply bttp.Reply) {
+	if handle, _, err := decodeOpened(reply.Body); err == nil {
+		_ = conn.Send(codeClose, fileRequest{handle: handle}.encode()) // else it ends with the connection
+	}
+}

@@ -1,0 +1,91 @@
+package fastrung
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// TestSmallFilesCost: H5 of 0067. A file that is made, written and closed costs two commands, and one that is flushed before three, of whatever length up to the room that it is made with, and is there for others when it is closed.
+func TestSmallFilesCost(t *testing.T) {
+	const files = 20
+	synctest.Test(t, func(t *testing.T) {
+		w := newFoundWorld(t, "root")
+		ctx, alice := t.Context(), uint32(1000)
+		admin, c := w.Client(), w.Finder(nil, "alice", alice, alice)
+		dir := w.Path("/home")
+		if err := admin.MakeDir(ctx, dir, 0o755, false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := admin.SetOwner(ctx, dir, &alice, &alice); err != nil {
+			t.Fatal(err)
+		}
+		applied := func() uint64 {
+			x, _ := w.Node(0).Stats()
+			return x.Meta.Applied
+		}
+		content := func(i int) []byte { return bytes.Repeat([]byte{byte(i + 1)}, i*3000) }
+		write := func(i int, flushed bool) {
+			f, err := c.MakeOpen(ctx, dir.Join(fmt.Sprint(i)), fs.CreateOptions{SizeBytes: 64 << 10, Code: blocktree.Code{Data: 1}, Mode: 0o600})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b := content(i); len(b) > 0 {
+				if err := f.WriteAt(ctx, b, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if flushed {
+				if err := f.Flush(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.Close(); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err := f.(fs.Finisher).Finish(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(0, false) // the service opens its session
+		time.Sleep(time.Second)
+		for least, flushed := range map[uint64]bool{2: false, 3: true} {
+			begun, before := time.Now(), applied()
+			for i := 1; i <= files/2; i++ {
+				write(i+files/2*int(least-2), flushed)
+			}
+			if n := applied() - before; n < least*files/2 || n >= (least+1)*files/2 {
+				t.Errorf("%d commands for %d files, flushed before they are closed: %v, in %v", n, files/2, flushed, time.Since(begun))
+			}
+		}
+		haveContents(t, w.Finder(nil, "alice", alice, alice), dir, files+1, content)
+		again, err := c.Open(ctx, dir.Join("3"), fs.OpenOptions{Write: true}) // its lease is free
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = again.Close() // nothing was written
+	})
+}
+
+// haveContents compares what another client reads.
+func haveContents(t *testing.T, c *fs.Client, dir blocktree.Path, files int, content func(int) []byte) {
+	t.Helper()
+	for i := range files {
+		f, err := c.Open(t.Context(), dir.Join(fmt.Sprint(i)), fs.OpenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := content(i)
+		got := make([]byte, len(want)+1)
+		if n, _ := f.ReadAt(t.Context(), got, 0); !bytes.Equal(got[:n], want) || f.Info().Length != uint64(len(want)) {
+			t.Errorf("file %d has %d bytes, its length is %d", i, n, f.Info().Length)
+		}
+		_ = f.Close() // it was only read from
+	}
+}
