@@ -17,6 +17,12 @@ import (
 // tickInterval is how often a handle's machine is told the time when nothing else happens.
 const tickInterval = 25 * time.Millisecond
 
+// A machine that has been idle for restAfter ticks is told the time every restInterval, until it is not idle any more: it has nothing that would be late by that.
+const (
+	restAfter    = int(time.Second / tickInterval)
+	restInterval = goneTicks * tickInterval
+)
+
 // lookEvery is how long what is late, or to be tried again, may wait for a look at it.
 const lookEvery = time.Millisecond
 
@@ -64,6 +70,8 @@ type Handle struct {
 	checking bool                           // checkRights asks, or has just asked
 	mended   mended
 	suspects []stripe.Suspect // to be told once mu is unlocked
+	resting  bool             // it is told the time every restInterval only
+	stir     chan struct{}    // ends that
 }
 
 // newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds. From here on the
@@ -75,7 +83,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 	}
 	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, loss: layout.Loss, lazy: layout.Durability == stripe.DurabilityFlush,
 		codec: codec, code: inode.Code, ops: map[uint64]*operation{}, delayed: map[blocktree.NodeID][]delayed{}, clock: roughClock{clock: c.cfg.Clock},
-		progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
+		stir: make(chan struct{}, 1), progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, JoinDelay: joinDelay, LookEvery: lookEvery,
@@ -132,6 +140,10 @@ func (h *Handle) leave() {
 		h.client.sizeChanged(h.path, old, now)
 	}
 	rd := h.holder.Ready()
+	if h.resting && !h.holder.Idle() {
+		h.resting = false
+		signal(h.stir)
+	}
 	suspects := append(h.suspects, rd.Suspects...)
 	h.suspects = nil
 	messages := h.toSend(rd.Messages)
@@ -233,13 +245,17 @@ func (h *Handle) start(o *operation, start func(op uint64)) bool {
 func (h *Handle) tick() {
 	t := time.NewTicker(tickInterval)
 	defer t.Stop()
+	idle, resting := 0, false // idle: ticks that found the machine so, in a row
 	for i := 0; ; i++ {
 		select {
 		case <-h.ctx.Done():
 			return
+		case <-h.stir:
+			idle, resting = 0, false
+			t.Reset(tickInterval)
 		case <-t.C:
 			var gone []blocktree.NodeID
-			if i%goneTicks == 0 { // not under mu: watchers are told of nodes under the peers' lock
+			if i%goneTicks == 0 || resting { // not under mu: watchers are told of nodes under the peers' lock
 				gone = h.client.peers.silentFor(h.client.cfg.SpareAfter)
 			}
 			h.mu.Lock()
@@ -252,7 +268,19 @@ func (h *Handle) tick() {
 				h.progress.look(now, h.holder.Stats(), h.holder.Layout())
 			}
 			report := h.meter.measure(now, h)
+			if idle++; !h.holder.Idle() {
+				idle = 0
+			}
+			rests := idle > restAfter
+			h.resting = rests
 			h.leave()
+			switch {
+			case rests && !resting:
+				t.Reset(restInterval)
+			case resting && !rests:
+				t.Reset(tickInterval)
+			}
+			resting = rests
 			h.tend()
 			if report != nil {
 				h.client.peers.broadcast(codeCopyUp, report)

@@ -413,7 +413,7 @@ func (w *world) append(done *sync.WaitGroup) {
 	}
 	put := w.m.s.Append
 	if lazy {
-		put = w.m.s.AppendLazy
+		put = byTurns(w.m.s, uint64(at))
 	}
 	refs, err := put(recs, tell)
 	if err != nil {

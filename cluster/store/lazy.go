@@ -7,15 +7,64 @@ import (
 	"blocktree"
 )
 
-// What need not be durable yet (docs/design/0014). The committer writes a group that consists of such records only and leaves the sync to
+// What need not be durable yet (docs/design/0014). Whoever writes a group that consists of such records only leaves the sync to
 // the next one that asks for it. All that was said of the log stays true: records lie in it in the order of their appending, so a sync
 // makes them durable together with those after them, and headers name as synced what was synced. What is put off is no more than a group, as the
 // next start has to name what of it is torn.
 
 // AppendLazy is Append of records that need not be durable yet: written is called, once, when they are in the log file, where a restart
-// after a kill of the process finds them. They are durable when anything that was appended later, or a Sync that was asked for later, is.
+// after a kill of the process finds them. They are written by the next WriteLazy, which the caller owes, if nothing that is appended or synced
+// beside them has them written before. They are durable when anything that was appended later, or a Sync that was asked for later, is.
 func (s *Store) AppendLazy(recs []Record, written func(error)) ([]Ref, error) {
 	return s.append(recs, written, true)
+}
+
+const (
+	// lazyBytesMax is the most that WriteLazy writes by itself at a time: so much is in the page cache in less time than it takes to wake another
+	// goroutine and have it run.
+	lazyBytesMax = 256 << 10
+	// lazyRounds is how often it does, where others queue meanwhile, before the committer goes on.
+	lazyRounds = 4
+)
+
+// WriteLazy has written what AppendLazy has queued: in the caller's goroutine, where it is short, nobody waits for more than that, and nobody writes already; else
+// by the committer, or whoever writes. It makes the calls back, with no lock of the store held, and waits for no sync and no compactor.
+func (s *Store) WriteLazy() {
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	for round := 0; len(s.queue.calls) > 0 && !s.writer; round++ { // who writes looks for more
+		if round == lazyRounds || !s.isBrief() {
+			signal(s.wake)
+			return
+		}
+		s.beginGroup()
+		s.logMu.Unlock()
+		s.commit(&s.group)
+		s.logMu.Lock()
+		s.endGroup()
+	}
+	if !s.writer && len(s.unsynced) > 0 && !s.watching && s.opts.NoteAfter > 0 {
+		signal(s.wake) // it is the committer who sees that the log is idle
+	}
+}
+
+// isBrief reports whether what waits is for WriteLazy; logMu is held, and nobody is the writer.
+func (s *Store) isBrief() bool {
+	q := &s.queue
+	switch {
+	case s.closing || s.overfull || s.fatal != nil:
+		return false
+	case q.bytes > lazyBytesMax || s.unsyncedBytes+q.bytes > blocktree.GroupCommitBytesMax: // then it is synced, too
+		return false
+	case !q.isLazy():
+		return false
+	}
+	for i := range q.items {
+		if it := &q.items[i]; it.direct || !it.record {
+			return false // past the page cache, or into a new file
+		}
+	}
+	return true
 }
 
 // Sync has all that was appended before made durable; done is called once, by another goroutine. Closed, and the error that was fatal, as
@@ -64,7 +113,7 @@ func (q *queue) tellWritten() {
 	}
 }
 
-// putOff keeps note of the segments that a group was written to and that are to be synced; only the committer does.
+// putOff keeps note of the segments that a group was written to and that are to be synced; only the writer does.
 func (s *Store) putOff(group *queue) {
 	s.unsyncedBytes += group.bytes
 	for i := range group.items {
