@@ -22,6 +22,7 @@ func (s *Store) commitLoop() {
 			<-s.wake
 			continue
 		}
+		s.wanted = false
 		if len(s.queue.calls) > 0 {
 			s.beginGroup()
 			s.logMu.Unlock()
@@ -61,7 +62,6 @@ func (s *Store) endGroup() {
 	s.writer = false
 	s.groups++
 	if s.wanted {
-		s.wanted = false
 		signal(s.wake)
 	}
 }
@@ -173,6 +173,10 @@ func (s *Store) commit(group *queue) {
 	if err == nil && slices.ContainsFunc(group.calls, func(c call) bool { return c.lazy }) {
 		s.opts.OnGroup(group.tellWritten)
 	}
+	if err == nil && !lazy && group.isSync() && s.unsyncedBytes+group.bytes <= blocktree.GroupCommitBytesMax {
+		s.commitAside(group)
+		return
+	}
 	switch {
 	case lazy:
 		s.putOff(group)
@@ -189,19 +193,10 @@ func (s *Store) commit(group *queue) {
 		s.latch(err)
 		err = s.fatal
 	} else {
-		if len(group.items) > 0 { // else what was void since the last record is not named so in any header yet
-			s.written = group.calls[len(group.calls)-1].sequence
-		}
+		s.noteWritten(group)
 		if !lazy {
 			s.noteSynced()
 		}
-		for i := range group.items {
-			if group.items[i].record {
-				s.stats.Records++
-			}
-		}
-		s.stats.Bytes += uint64(group.bytes)
-		s.stats.VolatileBytes = s.unsyncedBytes
 	}
 	s.syncedCond.Broadcast()
 	s.logMu.Unlock()
@@ -230,6 +225,20 @@ func (s *Store) failed() error {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	return s.fatal
+}
+
+// noteWritten notes that a group is in its files; logMu is held.
+func (s *Store) noteWritten(group *queue) {
+	if len(group.items) > 0 { // else what was void since the last record is not named so in any header yet
+		s.written = group.calls[len(group.calls)-1].sequence
+	}
+	for i := range group.items {
+		if group.items[i].record {
+			s.stats.Records++
+		}
+	}
+	s.stats.Bytes += uint64(group.bytes)
+	s.stats.VolatileBytes = s.unsyncedBytes
 }
 
 // noteSynced notes that all that was written is synced; logMu is held.

@@ -63,11 +63,13 @@ type Store struct {
 	lazyTo          uint64     // sequence of the newest record that nobody waits for
 	written         uint64     // sequence of the newest record that is in its file
 	writer          bool       // somebody is the writer: the committer, or a caller of WriteLazy
-	wanted          bool       // the committer found that it was somebody else: who is wakes it
+	wanted          bool       // the committer found that it was somebody else: who is wakes it, and nobody is it before
 	watching        bool       // the committer looks soon whether the log is idle
 	groups          uint64     // that were written, or failed
 	unsynced        []*segment // written to by groups that nobody waits for; the writer's own
 	unsyncedBytes   int64      // of those groups; the writer's own
+	aside           int        // so many of unsynced, the first, are being synced beside who writes; the writer's own
+	asideBytes      int64      // and so many of unsyncedBytes; the writer's own
 	overfull        bool       // the compactor cannot keep up: groups wait for it
 	compactSeen     uint64     // nextSequence when the compactor looked last
 	noSpaceCount    uint64
