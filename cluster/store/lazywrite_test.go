@@ -184,3 +184,23 @@ func TestWrittenIsReached(t *testing.T) {
 		}
 	}
 }
+
+// TestQueuedBesideAWriter: whoever writes looks for what was queued beside it, whose owner went away.
+func TestQueuedBesideAWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s, _ := lazyStore(t, Options{SegmentBytes: 1 << 20})
+		defer s.Close(nil)
+		synctest.Wait() // the committer sleeps
+		told := 0
+		add := func(n uint64, written func(error)) {
+			if _, err := s.AppendLazy([]Record{dataRecord(testFile, blocktree.SectorIndex(n), 1, 512, version(n))}, written); err != nil {
+				t.Error(err)
+			}
+			s.WriteLazy()
+		}
+		add(1, func(error) { add(2, func(error) { told++ }) }) // called back by the writer
+		if told != 1 {
+			t.Errorf("told %d times", told)
+		}
+	})
+}
