@@ -23,9 +23,6 @@ const lookEvery = time.Millisecond
 // joinDelay is how long a node that was out must be reachable before it is copied up.
 const joinDelay = 500 * time.Millisecond
 
-// goneTicks is how many ticks lie between two looks for nodes that are away for good.
-const goneTicks = 10
-
 // Handle is a file held for writing: it drives a stripe.Holder against the members. All methods may be called by many
 // goroutines at once.
 type Handle struct {
@@ -64,6 +61,8 @@ type Handle struct {
 	checking bool                           // checkRights asks, or has just asked
 	mended   mended
 	suspects []stripe.Suspect // to be told once mu is unlocked
+	resting  bool             // it is told the time every restInterval only
+	stir     chan struct{}    // ends that
 }
 
 // newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds, first that it was made for this
@@ -76,7 +75,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 	}
 	h := &Handle{client: c, inode: inode, path: path, epoch: layout.Epoch, loss: layout.Loss, lazy: layout.Durability == stripe.DurabilityFlush,
 		codec: codec, code: inode.Code, ops: map[uint64]*operation{}, delayed: map[blocktree.NodeID][]delayed{}, clock: roughClock{clock: c.cfg.Clock},
-		progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
+		stir: make(chan struct{}, 1), progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, First: first, JoinDelay: joinDelay, LookEvery: lookEvery,
@@ -133,6 +132,10 @@ func (h *Handle) leave() {
 		h.client.sizeChanged(h.path, old, now)
 	}
 	rd := h.holder.Ready()
+	if h.resting && !h.holder.Idle() {
+		h.resting = false
+		signal(h.stir)
+	}
 	suspects := append(h.suspects, rd.Suspects...)
 	h.suspects = nil
 	messages := h.toSend(rd.Messages)
@@ -228,38 +231,6 @@ func (h *Handle) start(o *operation, start func(op uint64)) bool {
 	start(h.lastOp)
 	h.leave()
 	return true
-}
-
-// tick tells the machine the time, also when nothing else happens.
-func (h *Handle) tick() {
-	t := time.NewTicker(tickInterval)
-	defer t.Stop()
-	for i := 0; ; i++ {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-t.C:
-			var gone []blocktree.NodeID
-			if i%goneTicks == 0 { // not under mu: watchers are told of nodes under the peers' lock
-				gone = h.client.peers.silentFor(h.client.cfg.SpareAfter)
-			}
-			h.mu.Lock()
-			for _, n := range gone {
-				h.holder.NodeGone(n)
-			}
-			now := h.clock.read()
-			if !h.over {
-				h.holder.Tick(now)
-				h.progress.look(now, h.holder.Stats(), h.holder.Layout())
-			}
-			report := h.meter.measure(now, h)
-			h.leave()
-			h.tend()
-			if report != nil {
-				h.client.peers.broadcast(codeCopyUp, report)
-			}
-		}
-	}
 }
 
 // nodeUp, nodeSilent and nodeDown implement watcher.

@@ -36,7 +36,8 @@ const (
 //
 // Order, under mu: 1. the machine takes a message. 2. What it wants recorded is appended, and located at once. 3. What it
 // decided is indexed. 4. Reads look up the index. After mu: 5. reads run. 6. Answers are sent; each depends on durable
-// records only, as the machine holds back the others until durable was told.
+// records only, as the machine holds back the others until durable was told. 7. What need not be durable to be answered is written, by who
+// asked for it, once for all that came together (docs/design/0065-short-ways.md).
 type member struct {
 	node   blocktree.NodeID
 	group  *meta.Group // set before anything is served
@@ -78,7 +79,9 @@ type member struct {
 	closed       bool
 	failed       bool // the log or the index is not what the machine thinks: nothing is taken, told or kept any more
 
-	together bool // the committer's own: it calls back for a group
+	unwritten atomic.Bool // somebody is about to have written what was appended lazily
+
+	together bool // the store's writer's own: it calls back for a group
 	news     news // likewise: what it has said so far
 }
 
@@ -105,11 +108,13 @@ type answer struct {
 type effects struct {
 	answers []answer
 	reads   []readTask
+	lazy    bool // records were appended lazily, and are to be written
 }
 
 func (fx *effects) add(more effects) {
 	fx.answers = append(fx.answers, more.answers...)
 	fx.reads = append(fx.reads, more.reads...)
+	fx.lazy = fx.lazy || more.lazy
 }
 
 // openMember opens or makes the store in dir and replays it; spacePercent is as in store.Options. It does not serve before start.
@@ -288,6 +293,7 @@ func (m *member) turn() (fx effects) {
 				m.breakDown(err)
 				break
 			}
+			fx.lazy = fx.lazy || lazy
 		}
 		if rd.SyncTo > m.syncTo && m.lazyTo > m.syncTo {
 			if err := m.sync(); err != nil {
@@ -431,6 +437,9 @@ func (m *member) run(fx effects) {
 	}
 	for _, a := range fx.answers {
 		m.answer(a.to, a.msg, nil)
+	}
+	if fx.lazy {
+		m.writeLazy()
 	}
 }
 

@@ -21,7 +21,7 @@ func (n *news) add(more news) {
 	}
 }
 
-// told returns the callback of a call that brings n. It runs in the committer, without mu. Space that runs out only now is as bad as a broken disk: what the machine
+// told returns the callback of a call that brings n. It runs in the store's writer, without mu. Space that runs out only now is as bad as a broken disk: what the machine
 // believes to be in the log is not.
 func (m *member) told(n news) func(error) {
 	return func(err error) {

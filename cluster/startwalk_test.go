@@ -187,6 +187,7 @@ func (w *startWalk) serve(s *Service) {
 		}); err != nil {
 			w.t.Fatal(err)
 		}
+		s.member.store.WriteLazy()
 		synctest.Wait()
 		w.answered++
 	}

@@ -116,10 +116,12 @@ func (s *Store) append(recs []Record, done func(error), lazy bool) ([]Ref, error
 		}
 	}
 	refs := s.enqueue(recs, items, done)
-	if lazy {
-		c := &s.queue.calls[len(s.queue.calls)-1]
-		c.lazy, s.lazyTo = true, c.sequence
+	if !lazy {
+		signal(s.wake)
+		return refs, nil
 	}
+	c := &s.queue.calls[len(s.queue.calls)-1]
+	c.lazy, s.lazyTo = true, c.sequence
 	return refs, nil
 }
 
@@ -225,7 +227,7 @@ func (s *Store) rollsFor(items []item) int {
 	return rolls
 }
 
-// enqueue gives items their places and hands them to the committer; logMu is held.
+// enqueue gives items their places and leaves them to who writes next; logMu is held.
 func (s *Store) enqueue(recs []Record, items []item, done func(error)) []Ref {
 	refs := make([]Ref, len(recs))
 	var bytes int64
@@ -257,7 +259,6 @@ func (s *Store) enqueue(recs []Record, items []item, done func(error)) []Ref {
 	if s.logBytes >= s.opts.CheckpointBytes {
 		s.wantCheckpoint()
 	}
-	signal(s.wake)
 	return refs
 }
 

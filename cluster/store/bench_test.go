@@ -210,7 +210,7 @@ func BenchmarkAppendLazy(b *testing.B) {
 							return
 						}
 						rec := []Record{dataRecord(testFile, blocktree.SectorIndex(n*7919%262144), 1, 2048, version(uint64(n)))}
-						refs, err := s.AppendLazy(rec, callback)
+						refs, err := byCaller(s)(rec, callback)
 						if err == nil {
 							err = <-done
 						}

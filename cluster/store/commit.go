@@ -12,40 +12,96 @@ import (
 // commitLoop is the committer: it ends when the store is closing and nothing waits.
 func (s *Store) commitLoop() {
 	defer close(s.committed)
-	var group queue
-	var idle *time.Timer // nil before the first, which is made where it is needed
-	noted := s.Synced()  // up to where some header in the log says so, or nothing is there
+	idle := idleWatch{noted: s.Synced()}
 	for {
 		s.logMu.Lock()
-		s.takeGroup(&group)
-		closing := s.closing
-		s.logMu.Unlock()
-		if len(group.calls) > 0 {
-			s.awaitCompactor(&group)
-			s.commit(&group)
-			continue
-		}
-		if closing {
-			s.syncLog()
-			return
-		}
-		if s.opts.NoteAfter == 0 || s.Synced() == noted && len(s.unsynced) == 0 {
+		s.watching = false
+		if s.writer {
+			s.wanted = true
+			s.logMu.Unlock()
 			<-s.wake
 			continue
 		}
-		if idle == nil {
-			idle = time.NewTimer(s.opts.NoteAfter)
-		} else {
-			idle.Reset(s.opts.NoteAfter)
+		s.wanted = false
+		if len(s.queue.calls) > 0 {
+			s.beginGroup()
+			s.logMu.Unlock()
+			s.awaitCompactor(&s.group)
+			s.commit(&s.group)
+			s.logMu.Lock()
+			s.endGroup()
+			s.logMu.Unlock()
+			continue
 		}
-		select {
-		case <-s.wake:
-		case <-idle.C:
-			s.syncLog() // first: a note says nothing of what is synced together with it
-			noted = s.note()
+		if s.closing {
+			s.logMu.Unlock()
+			s.syncLog() // nothing is written any more: nobody else becomes the writer
+			return
 		}
-		idle.Stop()
+		s.watching = s.opts.NoteAfter > 0 && (s.synced != idle.noted || len(s.unsynced) > 0)
+		watching, groups := s.watching, s.groups
+		s.logMu.Unlock()
+		switch {
+		case !watching:
+			<-s.wake
+		case !idle.await(s):
+		default:
+			idle.look(s, groups)
+		}
 	}
+}
+
+// beginGroup makes the caller the writer, of what waits; logMu is held, nobody is the writer, and something may wait.
+func (s *Store) beginGroup() {
+	s.writer = true
+	s.takeGroup(&s.group)
+}
+
+// endGroup is the writer's last word; logMu is held. What was queued meanwhile is its to look for: whoever queues beside a writer goes away.
+func (s *Store) endGroup() {
+	s.writer = false
+	s.groups++
+	if s.wanted {
+		signal(s.wake)
+	}
+}
+
+// idleWatch is how the committer finds that the log is idle: what was put off is synced then, and what is synced noted.
+type idleWatch struct {
+	timer *time.Timer // nil before it is needed
+	noted uint64      // up to where some header in the log says that it is synced, or nothing is there
+}
+
+// await waits for NoteAfter, and reports whether nothing has woken the committer before.
+func (w *idleWatch) await(s *Store) bool {
+	if w.timer == nil {
+		w.timer = time.NewTimer(s.opts.NoteAfter)
+	} else {
+		w.timer.Reset(s.opts.NoteAfter)
+	}
+	defer w.timer.Stop()
+	select {
+	case <-s.wake:
+		return false
+	case <-w.timer.C:
+		return true
+	}
+}
+
+// look syncs and notes, unless something was written or queued since there were so many groups.
+func (w *idleWatch) look(s *Store, groups uint64) {
+	s.logMu.Lock()
+	if s.writer || s.groups != groups || len(s.queue.calls) > 0 {
+		s.logMu.Unlock()
+		return
+	}
+	s.beginGroup()
+	s.logMu.Unlock()
+	s.syncLog() // first: a note says nothing of what is synced together with it
+	w.noted = s.note()
+	s.logMu.Lock()
+	s.endGroup()
+	s.logMu.Unlock()
 }
 
 // note puts a record into the log whose header says that all before it is synced, as the first record of the next group would:
@@ -117,6 +173,10 @@ func (s *Store) commit(group *queue) {
 	if err == nil && slices.ContainsFunc(group.calls, func(c call) bool { return c.lazy }) {
 		s.opts.OnGroup(group.tellWritten)
 	}
+	if err == nil && !lazy && group.isSync() && s.unsyncedBytes+group.bytes <= blocktree.GroupCommitBytesMax {
+		s.commitAside(group)
+		return
+	}
 	switch {
 	case lazy:
 		s.putOff(group)
@@ -133,19 +193,10 @@ func (s *Store) commit(group *queue) {
 		s.latch(err)
 		err = s.fatal
 	} else {
-		if len(group.items) > 0 { // else what was void since the last record is not named so in any header yet
-			s.written = group.calls[len(group.calls)-1].sequence
-		}
+		s.noteWritten(group)
 		if !lazy {
 			s.noteSynced()
 		}
-		for i := range group.items {
-			if group.items[i].record {
-				s.stats.Records++
-			}
-		}
-		s.stats.Bytes += uint64(group.bytes)
-		s.stats.VolatileBytes = s.unsyncedBytes
 	}
 	s.syncedCond.Broadcast()
 	s.logMu.Unlock()
@@ -174,6 +225,20 @@ func (s *Store) failed() error {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	return s.fatal
+}
+
+// noteWritten notes that a group is in its files; logMu is held.
+func (s *Store) noteWritten(group *queue) {
+	if len(group.items) > 0 { // else what was void since the last record is not named so in any header yet
+		s.written = group.calls[len(group.calls)-1].sequence
+	}
+	for i := range group.items {
+		if group.items[i].record {
+			s.stats.Records++
+		}
+	}
+	s.stats.Bytes += uint64(group.bytes)
+	s.stats.VolatileBytes = s.unsyncedBytes
 }
 
 // noteSynced notes that all that was written is synced; logMu is held.

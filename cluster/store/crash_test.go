@@ -413,7 +413,7 @@ func (w *world) append(done *sync.WaitGroup) {
 	}
 	put := w.m.s.Append
 	if lazy {
-		put = w.m.s.AppendLazy
+		put = byTurns(w.m.s, uint64(at))
 	}
 	refs, err := put(recs, tell)
 	if err != nil {
@@ -434,6 +434,12 @@ func (w *world) ackUpTo(at int) {
 
 // settle waits for what was appended, all of it durable.
 func (w *world) settle(done *sync.WaitGroup) {
+	w.sync(done)
+	done.Wait()
+}
+
+// sync has what was appended made durable, where something is not by itself; it does not wait.
+func (w *world) sync(done *sync.WaitGroup) {
 	if w.lazy {
 		w.mu.Lock()
 		at := len(w.history) - 1
@@ -452,7 +458,6 @@ func (w *world) settle(done *sync.WaitGroup) {
 			w.t.Fatal(err)
 		}
 	}
-	done.Wait()
 }
 
 // pump applies what is acknowledged.
@@ -513,6 +518,8 @@ func (w *world) run(rounds, operations int) {
 				w.pump()
 			case 4:
 				w.checkpoint()
+			case 5, 6:
+				w.sync(&done) // what comes next is written beside it
 			}
 		}
 		w.settle(&done)

@@ -8,7 +8,8 @@
 // Its ordering rules:
 //
 //  1. Append gives records their places and their order in the log, and returns.
-//  2. The committer writes all that waits, in that order, long records past the page cache, and syncs once.
+//  2. The committer writes all that waits, in that order, long records past the page cache, and syncs once. What need not be synced its owner
+//     may write himself (WriteLazy); there is one writer at a time.
 //  3. Only then are the callbacks called, in order. After an error of write or sync no callback ever gets nil again.
 //  4. The machine, having learned that a version is committed, calls Index; before that the record is pending and found
 //     only by its Ref, which the machine keeps.
@@ -19,7 +20,7 @@
 //
 // Concurrency: every method may be called from any goroutine. Append, Index, Drop, DropRange and BeginCheckpoint of one
 // machine belong under that machine's own lock, else a checkpoint may cut between a record and its effect. Callbacks
-// run in the committer's goroutine with no lock of the store held; they must not block for long, and must neither Close nor finish a checkpoint.
+// run in the committer's goroutine, or within WriteLazy, with no lock of the store held; they must not block for long, and must neither Close nor finish a checkpoint.
 //
 // Segments of which little is live are compacted by a goroutine of the store's own (docs/design/0007-compaction.md). What it
 // copies keeps file, sector, version, seal and checksum; only Refs change, of indexed sectors only. It needs the owner's checkpoints.

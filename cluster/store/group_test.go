@@ -24,7 +24,7 @@ func TestCallsBackOfAGroup(t *testing.T) {
 		_, s, _ := lazyStore(t, options)
 		put := s.Append
 		if lazy {
-			put = s.AppendLazy
+			put = byCommitter(s)
 		}
 		add := func(i uint64) {
 			if _, err := put([]Record{dataRecord(testFile, blocktree.SectorIndex(i), 1, 512, version(i))}, func(err error) {

@@ -25,6 +25,32 @@ func await(t *testing.T, what string, c <-chan error) {
 	}
 }
 
+// byCommitter is AppendLazy of which the committer writes what was appended, as it does beside what is to be durable.
+func byCommitter(s *Store) func([]Record, func(error)) ([]Ref, error) {
+	return func(recs []Record, written func(error)) ([]Ref, error) {
+		refs, err := s.AppendLazy(recs, written)
+		signal(s.wake)
+		return refs, err
+	}
+}
+
+// byCaller is AppendLazy of which the caller does.
+func byCaller(s *Store) func([]Record, func(error)) ([]Ref, error) {
+	return func(recs []Record, written func(error)) ([]Ref, error) {
+		refs, err := s.AppendLazy(recs, written)
+		s.WriteLazy()
+		return refs, err
+	}
+}
+
+// byTurns is the one and the other.
+func byTurns(s *Store, n uint64) func([]Record, func(error)) ([]Ref, error) {
+	if n%2 == 0 {
+		return byCommitter(s)
+	}
+	return byCaller(s)
+}
+
 // lazyStore is a store on a crash disk, and a function that appends a sector's record that nobody waits for.
 func lazyStore(t *testing.T, options Options) (*vfs.Crash, *Store, func() (Ref, chan error)) {
 	disk := vfs.NewCrash()
@@ -39,7 +65,7 @@ func lazyStore(t *testing.T, options Options) (*vfs.Crash, *Store, func() (Ref, 
 	return disk, s, func() (Ref, chan error) {
 		n++
 		written := make(chan error, 1)
-		refs, err := s.AppendLazy([]Record{dataRecord(testFile, blocktree.SectorIndex(n), 1, 512, version(n))}, func(err error) { written <- err })
+		refs, err := byTurns(s, n)([]Record{dataRecord(testFile, blocktree.SectorIndex(n), 1, 512, version(n))}, func(err error) { written <- err })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +236,7 @@ func TestLazyTailIsBounded(t *testing.T) {
 	for n := range uint64(blocktree.GroupCommitBytesMax/(shards*bytes)) + 8 {
 		written := make(chan error, 1)
 		r := dataRecord(testFile, blocktree.SectorIndex(n*shards), shards, bytes, version(n+1))
-		if _, err := s.AppendLazy([]Record{r}, func(err error) { written <- err }); err != nil {
+		if _, err := byTurns(s, n)([]Record{r}, func(err error) { written <- err }); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "lazy record", written)
@@ -235,7 +261,7 @@ func TestNothingIsWrittenAfterFailure(t *testing.T) {
 	s, _ = openTest(t, disk, smallOptions)
 	armed.Store(true)
 	told := make(chan error, 1)
-	if _, err := s.AppendLazy([]Record{dataRecord(testFile, 1, 1, 512, version(1))}, func(err error) { told <- err }); err != nil {
+	if _, err := byCaller(s)([]Record{dataRecord(testFile, 1, 1, 512, version(1))}, func(err error) { told <- err }); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-told; blocktree.KindOf(err) != blocktree.IO || armed.Load() {

@@ -28,7 +28,7 @@ func testWrittenIsThere(t *testing.T) {
 	}
 	const records = 40
 	for i := range records {
-		if _, err := s.AppendLazy([]Record{control(i)}, func(err error) {
+		if _, err := byTurns(s, uint64(i/5))([]Record{control(i)}, func(err error) {
 			if told++; err != nil || reached == 0 {
 				t.Errorf("record %d: %v, reached %d", i, err, reached)
 			}
@@ -89,7 +89,7 @@ func TestWrittenUntold(t *testing.T) {
 	if err := wait(s.Append); err != nil || calls != 0 {
 		t.Errorf("a durable record: %v, told %d times", err, calls)
 	}
-	if err := wait(s.AppendLazy); !errors.Is(err, bad) || calls != 1 {
+	if err := wait(byCaller(s)); !errors.Is(err, bad) || calls != 1 {
 		t.Errorf("a lazy record: %v, told %d times", err, calls)
 	}
 	if err := wait(s.Append); !errors.Is(err, bad) {

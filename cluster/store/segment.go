@@ -111,6 +111,13 @@ func (ss *segments) closeIdle() {
 	}
 }
 
+// hold keeps a segment's open file until release.
+func (ss *segments) hold(s *segment) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	s.users++
+}
+
 func (ss *segments) release(s *segment) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

@@ -27,9 +27,10 @@ type Store struct {
 	ix        *index
 	bufs      buffers
 	readBufs  readBuffers
-	iov       [][]byte              // the committer's
+	iov       [][]byte              // the writer's
 	zeroBlock [vfs.DirectBytes]byte // nobody writes to it
-	writing   *segment              // the committer's: the last segment that it wrote to
+	writing   *segment              // the writer's: the last segment that was written to
+	group     queue                 // the writer's: what it writes
 
 	prepareMu sync.Mutex // held while segments are made
 
@@ -61,8 +62,14 @@ type Store struct {
 	short           bool       // there was no space for a segment
 	lazyTo          uint64     // sequence of the newest record that nobody waits for
 	written         uint64     // sequence of the newest record that is in its file
-	unsynced        []*segment // written to by groups that nobody waits for; the committer's own
-	unsyncedBytes   int64      // of those groups; the committer's own
+	writer          bool       // somebody is the writer: the committer, or a caller of WriteLazy
+	wanted          bool       // the committer found that it was somebody else: who is wakes it, and nobody is it before
+	watching        bool       // the committer looks soon whether the log is idle
+	groups          uint64     // that were written, or failed
+	unsynced        []*segment // written to by groups that nobody waits for; the writer's own
+	unsyncedBytes   int64      // of those groups; the writer's own
+	aside           int        // so many of unsynced, the first, are being synced beside who writes; the writer's own
+	asideBytes      int64      // and so many of unsyncedBytes; the writer's own
 	overfull        bool       // the compactor cannot keep up: groups wait for it
 	compactSeen     uint64     // nextSequence when the compactor looked last
 	noSpaceCount    uint64

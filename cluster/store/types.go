@@ -220,11 +220,11 @@ type Options struct {
 	OnDamage func(Damage)
 
 	// OnWritten is called before AppendLazy calls back, with a sequence that none of the records is above that were written by then. An
-	// error is fatal, as a write's. It is called by the committer, with no lock held. Default: nobody is told.
+	// error is fatal, as a write's. It is called by the committer, or within WriteLazy, with no lock held. Default: nobody is told.
 	OnWritten func(sequence uint64) error
 
 	// OnGroup is given the calls back of Appends that ended together, and makes them: it may do once, before and after, what each would cost. It
-	// is called by the committer, with no lock held. Default: they are just made.
+	// is called as OnWritten is. Default: they are just made.
 	OnGroup func(tell func())
 
 	// OnRoom is called, as OnDamage is, when MakingRoom has become false.

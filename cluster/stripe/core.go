@@ -196,6 +196,7 @@ func (c *core) tick(now time.Duration) bool {
 		return false
 	}
 	c.lookAt = c.now + c.lookEvery
+	c.stats.Looks++
 	return true
 }
 

@@ -127,6 +127,7 @@ type HolderStats struct {
 	Syncs, AutoSyncs                  uint64 // members asked to sync; of these, without a FLUSH that waited
 	Parked                            uint64 // writes that waited for room
 	Resent                            uint64
+	Looks                             uint64 // at what is late, or is to be tried again
 	GivenUp                           uint64 // questions for zeros that nobody waited for any more
 	PrepareRecordsSent                uint64
 }

@@ -345,7 +345,7 @@ func (c *Conn) fail(err error) {
 
 // run is the connection's own goroutine: heartbeats until the end, then the end.
 func (c *Conn) run() {
-	ticker := time.NewTicker(blocktree.HeartbeatInterval)
+	ticker := time.NewTimer(c.endpoint.untilBeat())
 	defer ticker.Stop()
 	silent := make([]int, len(c.lanes))
 	reads := make([]uint64, len(c.lanes))
@@ -355,6 +355,7 @@ func (c *Conn) run() {
 			c.finish()
 			return
 		case <-ticker.C:
+			ticker.Reset(c.endpoint.untilBeat())
 		}
 		if !c.peer.Anonymous() && c.endpoint.now().After(c.now.Load().NotAfter) {
 			c.fail(&blocktree.Error{Op: "bttp", Runtime: string(c.peer.Path), Kind: blocktree.Unauthenticated,

@@ -541,7 +541,7 @@ func TestStallIsNotForgotten(t *testing.T) {
 				t.Fatal(err)
 			}
 			reply.Release()
-			time.Sleep(blocktree.HeartbeatInterval + sc.stall) // a heartbeat, which the lane's goroutine writes, and more
+			time.Sleep(blocktree.HeartbeatInterval + sc.stall) // a heartbeat, and more
 		}
 	})
 }

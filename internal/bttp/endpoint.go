@@ -69,6 +69,7 @@ type Endpoint struct {
 	own       atomic.Pointer[credentials] // set under mu
 	pools     bufferPools
 	cork      cork
+	begun     time.Time // its heartbeats are a whole number of intervals after that
 	refusals  refusedLines
 
 	ctx       context.Context // ends with Close
@@ -129,7 +130,7 @@ func New(c Config) (*Endpoint, error) {
 		return nil, blocktree.E(op, blocktree.Invalid, errors.New("no root principal"))
 	}
 	e := &Endpoint{config: c, admission: make(chan struct{}, handshakesMax), conns: map[*Conn]struct{}{},
-		accepted: map[connID]*Conn{}, relayPairs: map[relayPair]int{}, principals: map[blocktree.Principal]int{},
+		begun: time.Now(), accepted: map[connID]*Conn{}, relayPairs: map[relayPair]int{}, principals: map[blocktree.Principal]int{},
 		strangers: map[netip.Prefix]int{}, anonymous: map[netip.Prefix]int{}, dialed: map[blocktree.Principal]*dialing{},
 		meetings: map[askToken]meeting{}, probes: map[nonce]chan netip.AddrPort{}, legs: map[blocktree.Principal]*askerLegs{}, legPace: newPace(blocktree.LegRelayBytesPerSecond)}
 	e.own.Store(new(credentials))
@@ -222,6 +223,11 @@ func (e *Endpoint) now() time.Time {
 		return e.config.Clock.Now()
 	}
 	return time.Now()
+}
+
+// untilBeat is how long it is until the next heartbeat, which is that of all connections: a process that does nothing else wakes once for all of them.
+func (e *Endpoint) untilBeat() time.Duration {
+	return blocktree.HeartbeatInterval - time.Since(e.begun)%blocktree.HeartbeatInterval
 }
 
 // Close ends all connections and listeners and waits for every goroutine of the endpoint. Calls in flight fail with

@@ -192,12 +192,12 @@ func (b *batch) add(m *message, size, own int) {
 	b.splices = append(b.splices, s)
 }
 
-// ping queues a heartbeat unless something is on its way anyway. It leaves the writing to the lane's goroutine, so
-// that it never waits.
+// ping writes a heartbeat unless something is on its way anyway. As any sender it does not wait: what the carrier does not take at once is left to the
+// lane's goroutine.
 func (l *lane) ping() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.dead || l.writing {
+		l.mu.Unlock()
 		return
 	}
 	if l.waiting == 0 { // else somebody corks for very long, and this ends it
@@ -206,7 +206,8 @@ func (l *lane) ping() {
 		l.copied += fixedBytes
 	}
 	l.writing = true
-	l.wake <- struct{}{} // has room: only the owner of writing sends
+	l.mu.Unlock()
+	l.write(true)
 }
 
 // writeQueued writes what waits, if nobody does.
