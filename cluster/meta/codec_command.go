@@ -115,6 +115,8 @@ func putOp(e *wire.Encoder, o Op) {
 		putAskShrink(e, &o)
 	case SetEnd:
 		putSetEnd(e, &o)
+	case Unlink, RenameOver, Forget:
+		putNamelessOp(e, o)
 	case CreateTreeFile, Anchor, ResizeTree:
 		putTreeOp(e, o)
 	case PutGrant:
@@ -331,6 +333,8 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return getAskShrink(d)
 	case opSetEnd:
 		return getSetEnd(d)
+	case opUnlink, opRenameOver, opForget:
+		return getNamelessOp(d, code)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}

@@ -66,6 +66,7 @@ func allOps() []Op {
 		SetEnd{f, session(9), 10, 1 << 40, 7, 8},
 		Touch{session(9), f, 10, -11}, ReleaseAt{Release{session(9), f, 10}, -11}, SetTimes{f, true, -12}, Symlink{path("/a/l"), "../f", 1, 2, 3}, SetXattr{f, "user.x", []byte("v"), XattrReplace},
 		PutXattrs{f, someXattrs()},
+		Unlink{path("/a/f"), f, session(9)}, RenameOver{Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}}}, session(9)}, Forget{session(9), f},
 	}
 }
 

@@ -85,6 +85,9 @@ const (
 	opSymlink
 	opSetXattr
 	opPutXattrs
+	opUnlink
+	opRenameOver
+	opForget
 
 	opEnd // keep last
 )

@@ -175,6 +175,10 @@ func About(o Op) (blocktree.Path, blocktree.FileID) {
 		return o.Path, blocktree.FileID{}
 	case Rename:
 		return o.From, blocktree.FileID{}
+	case RenameOver:
+		return o.From, blocktree.FileID{}
+	case Unlink:
+		return o.Path, blocktree.FileID{}
 	case Symlink:
 		return o.Path, blocktree.FileID{}
 	case DropEntry:
@@ -229,6 +233,8 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 	case SetLength:
 		return o.File, true
 	case SetEnd:
+		return o.File, true
+	case Forget:
 		return o.File, true
 	case Acquire:
 		return o.File, true

@@ -32,6 +32,10 @@ func (s *state) judge(o Op) (Op, Result) {
 		return o, s.judgeNew(o.Path, o.Mode)
 	case Remove:
 		return o, s.judgeRemove(o)
+	case Unlink:
+		return o, s.judgeRemove(Remove{Path: o.Path, File: o.File})
+	case RenameOver:
+		return o, s.judgeRename(o.Rename)
 	case SetAttr:
 		return o, s.judgeAttr(o)
 	case PutGrant, RemoveGrant, SetAccess:
@@ -71,7 +75,7 @@ func (s *state) judge(o Op) (Op, Result) {
 		}
 	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, TakeBack, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove, Rename:
 		return o, s.judgeDelegation(o)
-	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release, ReleaseAt: // see above
+	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release, ReleaseAt, Forget: // see above
 	default: // the leader's own, and what nobody has thought of
 		return o, refuse(blocktree.Permission, "%s may not ask for a %T", c, o).hinted("the cluster does that by itself")
 	}
