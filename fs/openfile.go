@@ -158,9 +158,16 @@ func (a *openFile) change(ctx context.Context, m *message) (reply []byte, err er
 		return blocktree.E("fs", blocktree.Unsupported, nil)
 	})
 	if err == nil && (m.code == codeFlush || m.code == codeCut || m.code == codeAllocate) { // others see it from now on
-		a.service.watches.tell(a.path, EventChanged)
+		a.changed()
 	}
 	return reply, err
+}
+
+// changed tells who watches, unless the file has lost its name, which may be another's.
+func (a *openFile) changed() {
+	if !a.shared.nameless.Load() {
+		a.service.watches.tell(a.path, EventChanged)
+	}
 }
 
 // stat describes the file as it is known here.
@@ -323,7 +330,7 @@ func (a *openFile) release() (err error) {
 	}
 	if a.body != nil {
 		err = a.service.done(a.shared, a.body, a.writer)
-		a.service.watches.tell(a.path, EventChanged) // the cluster knows its end now
+		a.changed() // the cluster knows its end now
 	}
 	return err
 }

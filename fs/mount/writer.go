@@ -467,7 +467,7 @@ func (w *writer) settle(ctx context.Context) error {
 func (w *writer) giveMode(ctx context.Context) error {
 	mode := w.mode.Swap(nil)
 	m, ok := w.tree.source.(Moder)
-	if mode == nil || !ok {
+	if mode == nil || !ok || w.node.nameless.Load() {
 		return nil
 	}
 	return m.SetMode(ctx, w.node.path(), *mode)
