@@ -42,7 +42,7 @@ Symbolic links are followed by this machine: a target that begins with / is one 
 
 Locks, of fcntl and flock, hold among all who have the file open by the same service; they are lost with it, and then who had one gets I/O errors until it is given back. An exclusive one of flock has the file open for writing.
 
-New files are encrypted. There are no hard links, special files and set-id bits (EPERM), and no other extended attributes (EOPNOTSUPP); a file has the owner that mounts, others cannot be given (EPERM). A file that is removed, or replaced, while it is open cannot be used any more (ESTALE). df shows zeros. A file that is not encrypted is only read.`,
+New files are encrypted. There are no hard links, special files and set-id bits (EPERM), and no other extended attributes (EOPNOTSUPP); a file has the owner that mounts, others cannot be given (EPERM). A file that is removed, or replaced, while programs have it open goes on for them, and its room is free when the last of them closes it; of one that was open to read by another service, or when the service by which it is open is gone, they are told ESTALE. One that is written by another service, or is a block device, is not removed (EBUSY). df shows zeros. A file that is not encrypted is only read.`,
 		Example: `  btnode mount /docs /mnt/docs --config client.yaml
   btnode mount /docs /mnt/docs --read-only --config client.yaml
   btnode mount /pub /mnt/pub --anonymous --config client.yaml`,
