@@ -29,9 +29,12 @@ func (t *openFiles) drop(f *remote) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	id := f.info.ID
-	if t.files[id] = slices.DeleteFunc(t.files[id], func(x *remote) bool { return x == f }); len(t.files[id]) == 0 {
+	left := slices.DeleteFunc(t.files[id], func(x *remote) bool { return x == f })
+	if len(left) == 0 { // also of what was never added: a watch
 		delete(t.files, id)
+		return
 	}
+	t.files[id] = left
 }
 
 // one is the newest opening of a file, nil where there is none.

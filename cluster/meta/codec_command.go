@@ -115,8 +115,6 @@ func putOp(e *wire.Encoder, o Op) {
 		putAskShrink(e, &o)
 	case SetEnd:
 		putSetEnd(e, &o)
-	case Unlink, RenameOver, Forget:
-		putNamelessOp(e, o)
 	case CreateTreeFile, Anchor, ResizeTree:
 		putTreeOp(e, o)
 	case PutGrant:
@@ -180,6 +178,8 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		putNodes(e, c.Nodes)
 		e.U32(uint32(c.Region))
 		e.Raw(c.Incarnation[:])
+	case Unlink, RenameOver, Forget:
+		putNamelessOp(e, o)
 	default:
 		putDelegationOp(e, o)
 	}

@@ -33,14 +33,14 @@ func TestUnlinked(t *testing.T) {
 		w.StartAll()
 		w.admin, w.owner = w.Client(), w.Finder(nil, "alice", 1000, 1000)
 		alice := uint32(1000)
-		w.must(w.admin.MakeDir(t.Context(), w.Path("/home"), 0o755, false))
-		_, err := w.admin.SetOwner(t.Context(), w.Path("/home"), &alice, &alice)
+		w.must(w.admin.MakeDir(t.Context(), w.Path("/files"), 0o755, false))
+		_, err := w.admin.SetOwner(t.Context(), w.Path("/files"), &alice, &alice)
 		w.must(err)
 		w.lastHandle("removed", func(p blocktree.Path) { w.must(w.owner.Remove(t.Context(), p)) })
 		w.lastHandle("replaced", func(p blocktree.Path) {
 			other := w.open(w.owner, "other")
 			w.must(other.Close())
-			w.must(w.owner.Rename(t.Context(), w.Path("/home/other"), p, false))
+			w.must(w.owner.Rename(t.Context(), w.Path("/files/other"), p, false))
 		})
 		w.device()
 		w.clientGone()
@@ -59,7 +59,7 @@ func (w *unlinkWorld) must(err error) {
 // open makes a file, and opens it for writing, with its name in it.
 func (w *unlinkWorld) open(c *fs.Client, name string) fs.File {
 	w.T.Helper()
-	p := w.Path("/home/" + name)
+	p := w.Path("/files/" + name)
 	w.must(c.Create(w.T.Context(), p, fs.CreateOptions{SizeBytes: 1 << 20, Code: blocktree.Code{Data: 1, Parity: 1}, Mode: 0o640}))
 	f, err := c.Open(w.T.Context(), p, fs.OpenOptions{Write: true})
 	w.must(err)
@@ -79,7 +79,7 @@ func (w *unlinkWorld) has(f fs.File, want string) {
 // nameless demands that nothing has a name, and that its file is there.
 func (w *unlinkWorld) nameless(name string, f fs.File) {
 	w.T.Helper()
-	if _, err := w.owner.Stat(w.T.Context(), w.Path("/home/"+name)); blocktree.KindOf(err) != blocktree.NotFound {
+	if _, err := w.owner.Stat(w.T.Context(), w.Path("/files/"+name)); blocktree.KindOf(err) != blocktree.NotFound {
 		w.T.Errorf("%s: its name: %v", name, err)
 	}
 	if _, err := w.admin.StatFile(w.T.Context(), f.Info().ID); err != nil {
@@ -97,7 +97,7 @@ func (w *unlinkWorld) freed(name string, f fs.File) {
 }
 
 func (w *unlinkWorld) lastHandle(name string, take func(blocktree.Path)) {
-	ctx, p := w.T.Context(), w.Path("/home/"+name)
+	ctx, p := w.T.Context(), w.Path("/files/"+name)
 	f := w.open(w.owner, name)
 	w.must(f.Flush(ctx))
 	r, err := w.owner.Open(ctx, p, fs.OpenOptions{})
@@ -138,8 +138,8 @@ func (w *unlinkWorld) lastHandle(name string, take func(blocktree.Path)) {
 // device: what is held by another session than the service's is Busy.
 func (w *unlinkWorld) device() {
 	w.must(w.open(w.owner, "device").Close())
-	disk := w.Open(w.admin, "/home/device")
-	err := w.owner.Remove(w.T.Context(), w.Path("/home/device"))
+	disk := w.Open(w.admin, "/files/device")
+	err := w.owner.Remove(w.T.Context(), w.Path("/files/device"))
 	if blocktree.KindOf(err) != blocktree.Busy || !strings.Contains(err.Error(), "in use by") {
 		w.T.Errorf("a block device was removed: %v", err)
 	}
@@ -150,7 +150,7 @@ func (w *unlinkWorld) device() {
 func (w *unlinkWorld) clientGone() {
 	c := w.Finder(nil, "alice", 1000, 1000)
 	f := w.open(c, "client")
-	w.must(c.Remove(w.T.Context(), w.Path("/home/client")))
+	w.must(c.Remove(w.T.Context(), w.Path("/files/client")))
 	w.nameless("client", f)
 	w.must(c.Close())
 	w.freed("client", f)
@@ -160,7 +160,7 @@ func (w *unlinkWorld) clientGone() {
 func (w *unlinkWorld) serviceGone() {
 	f, kept := w.open(w.owner, "service"), w.open(w.owner, "kept")
 	w.must(kept.Flush(w.T.Context()))
-	w.must(w.owner.Remove(w.T.Context(), w.Path("/home/service")))
+	w.must(w.owner.Remove(w.T.Context(), w.Path("/files/service")))
 	w.nameless("service", f)
 	at := slices.IndexFunc(w.Members, func(r blocktree.Runtime) bool { return r.Path == fs.ServiceOf(f) })
 	w.Kill(at)
@@ -174,7 +174,7 @@ func (w *unlinkWorld) serviceGone() {
 // allGone: all nodes lose their power at once.
 func (w *unlinkWorld) allGone() {
 	f := w.open(w.owner, "all")
-	w.must(w.owner.Remove(w.T.Context(), w.Path("/home/all")))
+	w.must(w.owner.Remove(w.T.Context(), w.Path("/files/all")))
 	w.nameless("all", f)
 	w.PowerLoss(7, 0, 1, 2)
 	for i := range 3 {
@@ -191,9 +191,34 @@ func (w *unlinkWorld) kept() {
 	var f fs.File
 	w.Await("a service to answer", func() (ok bool) {
 		var err error
-		f, err = w.owner.Open(w.T.Context(), w.Path("/home/kept"), fs.OpenOptions{})
+		f, err = w.owner.Open(w.T.Context(), w.Path("/files/kept"), fs.OpenOptions{})
 		return err == nil
 	})
 	w.has(f, "kept")
 	w.must(f.Close())
+}
+
+// TestUnlinkedBeneath: a service of a directory above has the cluster beneath keep what it has open there; of a file that another cluster keeps than that which has its entry nothing is kept, and who writes it is in the way, as before.
+func TestUnlinkedBeneath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFoundWorld(t, "root")
+		w := &unlinkWorld{Simulated: d.Simulated, admin: d.Client(), owner: d.Finder(nil, "alice", 1000, 1000)}
+		ctx, alice := t.Context(), uint32(1000)
+		_, err := w.admin.SetOwner(ctx, w.Path("/rack1"), &alice, &alice)
+		w.must(err)
+		for name, want := range map[string]blocktree.Kind{"/rack1/f": blocktree.Other, "/rack1/old": blocktree.Busy} {
+			f, err := w.owner.Open(ctx, w.Path(name), fs.OpenOptions{Write: true})
+			w.must(err)
+			if err = w.owner.Remove(ctx, w.Path(name)); blocktree.KindOf(err) != want {
+				t.Errorf("%s: %v", name, err)
+			}
+			w.must(f.WriteAt(ctx, []byte(name), 0))
+			w.must(f.Flush(ctx))
+			w.has(f, name)
+			w.must(f.Close())
+			if want == blocktree.Other {
+				w.freed(name, f)
+			}
+		}
+	})
 }
