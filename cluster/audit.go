@@ -166,6 +166,8 @@ func (a *audit) told(who asker, onBehalf bool, op meta.Op, r *meta.Result) {
 	switch o := op.(type) {
 	case meta.PutGrant, meta.RemoveGrant, meta.RevokePrincipal, meta.SetAccess:
 		a.changed(who, what, on)
+	case meta.RenameOver:
+		a.told(who, onBehalf, o.Rename, r)
 	case meta.Rename:
 		if o.From.Parent() != o.To.Parent() || len(o.Records) > 0 {
 			a.changed(who, what, on)

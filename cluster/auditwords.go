@@ -113,6 +113,12 @@ func treeWords(op meta.Op) (what string, on any) {
 		return "take entries over", o.Dir.Short()
 	case meta.EndTaking:
 		return "answer for the directory", ""
+	case meta.RenameOver:
+		return treeWords(o.Rename)
+	case meta.Unlink:
+		return "remove", o.Path.Short()
+	case meta.Forget:
+		return "free", o.File
 	case meta.Rename:
 		return "rename to " + o.To.Short(), o.From.Short()
 	}

@@ -103,6 +103,12 @@ func sessionOf(op meta.Op) (id meta.SessionID, ok bool) {
 		return o.Session, true
 	case meta.Adopt:
 		return o.Session, true
+	case meta.Unlink:
+		return o.Session, true
+	case meta.RenameOver:
+		return o.Session, true
+	case meta.Forget:
+		return o.Session, true
 	}
 	return id, false
 }

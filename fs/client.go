@@ -36,6 +36,7 @@ type Client struct {
 	endpoint *bttp.Endpoint
 
 	dispatcher *dispatch.Dispatcher
+	open       openFiles
 }
 
 const (
@@ -142,7 +143,7 @@ func (c *Client) Mkdir(ctx context.Context, path blocktree.Path, mode uint32) er
 	return failed("mkdir", path, err)
 }
 
-// Remove removes a file that nobody writes, or an empty directory. Kinds: NotFound, Busy, Permission, Unavailable.
+// Remove removes a file or an empty directory. Who has the file open at the same service goes on with it, and its room is free when the last of them has closed it; who has it open elsewhere to read gets NotFound. Kinds: NotFound, Busy (not empty; written by another service, or a block device), Permission, Unavailable.
 func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
 	_, err := c.askOnce(ctx, codeRemove, &pathRequest{path: path})
 	return failed("remove", path, err)
@@ -150,11 +151,11 @@ func (c *Client) Remove(ctx context.Context, path blocktree.Path) error {
 
 // RemoveFile is Remove of the file that was at a path, and of no other that is there by now: NotFound. Kinds beside those of Remove: Unsupported (a service of a version before, which does nothing then), Invalid (no file).
 func (c *Client) RemoveFile(ctx context.Context, path blocktree.Path, id blocktree.FileID) error {
-	_, err := c.request(ctx, path.Parent(), codeRemoveFile, encodeRemove(&pathRequest{path: path, file: id}))
+	_, err := c.requestOf(ctx, id, path.Parent(), codeRemoveFile, encodeRemove(&pathRequest{path: path, file: id}))
 	return failed("remove", path, err)
 }
 
-// Rename has the file or directory at from be at to, in the place of what is there: a file in that of a file which nobody writes, a directory in that of an empty one. With keep nothing is replaced: Exists. What is open stays open.
+// Rename has the file or directory at from be at to, in the place of what is there: a file in that of a file, which goes as by Remove, a directory in that of an empty one. With keep nothing is replaced: Exists. What is open stays open.
 // Kinds: NotFound, Exists, Busy, Permission, Invalid (a directory into itself, a file over a directory or the other way round), CrossDevice (another cluster keeps a part of it), TooLarge, Unavailable (then it may have happened),
 // Unsupported (a service of a version before).
 func (c *Client) Rename(ctx context.Context, from, to blocktree.Path, keep bool) error {
@@ -213,6 +214,7 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (
 	if err != nil {
 		return nil, failed("open", path, err)
 	}
+	c.open.add(f)
 	return f, nil
 }
 

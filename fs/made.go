@@ -56,6 +56,9 @@ func (s *Service) makeFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: true}
 	a.open = a
 	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now() // before it is asked
+	name, done := s.sharing.name(r.path)
+	defer done()
+	taken, _ := s.sharing.takings(name)
 	made, f, err := s.create(ctx, o.caller(), r.path, options, a)
 	if err == nil && f == nil {
 		return s.openMade(ctx, o, r, made)
@@ -68,8 +71,15 @@ func (s *Service) makeFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 		_ = f.Close() // nothing was written
 		return nil, s.undone(ctx, o.caller(), r.path, made, busy("too many open files"))
 	}
-	a.made = f
-	info, err := s.take(ctx, a, false)
+	a.shared = s.sharing.enter(a.info.ID)
+	var info Info
+	if err = s.stays(ctx, a, name, taken); err != nil {
+		s.sharing.leave(a.shared)
+		_ = f.Close() // nothing was written
+	} else {
+		a.made = f
+		info, err = s.take(ctx, a, false)
+	}
 	if err != nil {
 		s.files.Add(-1)
 		return nil, s.undone(ctx, o.caller(), r.path, made, err)
@@ -127,7 +137,7 @@ func newMade(f blocktree.File) *body {
 
 // Finisher is an optional ability of a File.
 type Finisher interface {
-	// Finish is Flush and Close by one request. After Unsupported (a service of a version before) the file is open yet; after another error it may be, and nobody knows what was flushed: that is lost unless another Flush or Finish says otherwise.
+	// Finish is Flush and Close by one request. After Unsupported (a service of a version before, or a file without a name) the file is open yet; after another error it may be, and nobody knows what was flushed: that is lost unless another Flush or Finish says otherwise.
 	Finish(ctx context.Context) error
 }
 
@@ -146,6 +156,7 @@ var (
 func (f *remote) Finish(ctx context.Context) error {
 	err := f.once(ctx, dispatch.Message{Code: codeFinish, Header: fileRequest{handle: f.handle}.encode()}, nil)
 	if err == nil {
+		f.client.open.drop(f)
 		f.actor.Release()
 	}
 	return failed("close", f.path, err)
@@ -169,7 +180,9 @@ func (c *Client) MakeOpen(ctx context.Context, path blocktree.Path, o CreateOpti
 	if err != nil {
 		return nil, failed("create", path, err)
 	}
-	return &remote{client: c, actor: answer.Actor(), path: path, handle: handle, info: info}, nil
+	f := &remote{client: c, actor: answer.Actor(), path: path, handle: handle, info: info}
+	c.open.add(f)
+	return f, nil
 }
 
 // closeLate closes what was opened for somebody who waits for it no more.

@@ -165,9 +165,16 @@ func (a *openFile) change(ctx context.Context, m *message) (reply []byte, err er
 		return blocktree.E("fs", blocktree.Unsupported, nil)
 	})
 	if err == nil && (m.code == codeFlush || m.code == codeCut || m.code == codeAllocate) { // others see it from now on
-		a.service.watches.tell(a.path, EventChanged)
+		a.changed()
 	}
 	return reply, err
+}
+
+// changed tells who watches, unless the file has lost its name, which may be another's.
+func (a *openFile) changed() {
+	if !a.shared.nameless.Load() {
+		a.service.watches.tell(a.path, EventChanged)
+	}
 }
 
 // stat describes the file as it is known here.
@@ -326,6 +333,9 @@ func (a *openFile) tend() error {
 func (a *openFile) mayFinish() error {
 	ctx, cancel := context.WithTimeout(a.ctx, fileTimeout)
 	defer cancel()
+	if a.shared.nameless.Load() { // a copy of the descriptor could not open it anew
+		return blocktree.E("fs", blocktree.Unsupported, errors.New("the file has no name any more: it is flushed, and closed"))
+	}
 	if err := a.judge(ctx); err != nil || a.write {
 		return err
 	}
@@ -340,7 +350,7 @@ func (a *openFile) release(flushed bool) (err error) {
 	}
 	if a.body != nil {
 		err = a.service.done(a.shared, a.body, a.writer, flushed)
-		a.service.watches.tell(a.path, EventChanged) // the cluster knows its end now
+		a.changed() // the cluster knows its end now
 	}
 	return err
 }

@@ -13,6 +13,9 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: r.flags&flagWrite != 0}
 	a.open = a
 	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now() // before it is asked
+	name, done := s.sharing.name(r.path)
+	defer done()
+	taken, _ := s.sharing.takings(name)
 	found, err := s.look(ctx, o.caller(), r.path, a.want())
 	if err != nil {
 		return nil, err
@@ -30,6 +33,12 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 		s.files.Add(-1)
 		return nil, busy("too many open files")
 	}
+	a.shared = s.sharing.enter(a.info.ID)
+	if err := s.stays(ctx, a, name, taken); err != nil {
+		s.sharing.leave(a.shared)
+		s.files.Add(-1)
+		return nil, err
+	}
 	info, err := s.take(ctx, a, r.flags&flagAnew != 0)
 	if err != nil {
 		s.files.Add(-1)
@@ -38,9 +47,8 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	return encodeOpened(a.handle, &info), nil
 }
 
-// take opens the sectors that are to be written and starts the actor, whose file is that of info. On an error it gives back what it took.
+// take opens the sectors that are to be written and starts the actor, whose file is that of info and was entered. On an error it gives back what it took, and leaves.
 func (s *Service) take(ctx context.Context, a *openFile, anew bool) (info Info, err error) {
-	a.shared = s.sharing.enter(a.info.ID)
 	a.news, a.doubt = a.shared.news.Load(), a.made == nil && s.closings.Load() != a.closings
 	if a.write {
 		a.writer = a.caller().Principal

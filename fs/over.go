@@ -99,6 +99,21 @@ func (c *over) Rename(ctx context.Context, caller cred.Identity, from, to blockt
 	return file.Rename(cluster.OnBehalf(ctx, caller), c.Client, from, to, file.RenameOptions{Keep: keep, Reader: c.Reader, Roots: c.Roots, Pins: c.pins.opening()})
 }
 
+// Unlink implements unlinker.
+func (c *over) Unlink(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID) (forget func(), err error) {
+	kept, err := c.Client.Unlink(cluster.OnBehalf(ctx, caller), path, id)
+	if kept != nil {
+		forget = kept.Forget
+	}
+	return forget, err
+}
+
+// RenameOver implements unlinker.
+func (c *over) RenameOver(ctx context.Context, caller cred.Identity, from, to blocktree.Path, id blocktree.FileID) (forget func(), err error) {
+	err = file.Rename(cluster.OnBehalf(ctx, caller), c.Client, from, to, file.RenameOptions{Reader: c.Reader, Roots: c.Roots, Pins: c.pins.opening(), Open: id, Kept: func(k *cluster.Kept) { forget = k.Forget }})
+	return forget, err
+}
+
 // Resize implements Cluster.
 func (c *over) Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error {
 	_, _, err := file.Resize(cluster.OnBehalf(ctx, caller), c.Client, path, cluster.ResizeOptions{Shrink: true, Bytes: func(uint64) (uint64, error) { return bytes, nil }},

@@ -112,11 +112,11 @@ func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathReq
 	case codeMkdir:
 		return nil, s.cluster.MakeDir(ctx, o.caller(), r.path, r.mode)
 	case codeRemove:
-		return nil, s.cluster.Remove(ctx, o.caller(), r.path)
+		return nil, s.remove(ctx, o.caller(), r.path)
 	case codeRemoveFile:
-		return nil, s.cluster.RemoveFile(ctx, o.caller(), r.path, r.file)
+		return nil, s.removeFile(ctx, o.caller(), r.path, r.file)
 	case codeRename:
-		return nil, s.cluster.Rename(ctx, o.caller(), r.path, r.to, r.flags&flagKeep != 0)
+		return nil, s.rename(ctx, o.caller(), r.path, r.to, r.flags&flagKeep != 0)
 	case codeResize:
 		return nil, s.resize(ctx, o.caller(), r)
 	case codeLength:

@@ -125,5 +125,6 @@ func (f *remote) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	defer f.actor.Release()
+	f.client.open.drop(f)
 	return failed("close", f.path, f.again(ctx, dispatch.Message{Code: codeClose, Header: fileRequest{handle: f.handle}.encode()}, nil))
 }

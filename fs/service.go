@@ -59,7 +59,7 @@ const (
 func New(c Config) *Service {
 	s := &Service{cfg: c, cluster: c.Cluster, paths: make(chan struct{}, blocktree.FSPathRequestsMax),
 		guestPaths: make(chan struct{}, blocktree.FSPathRequestsAnonymousMax)}
-	s.sharing.files = map[blocktree.FileID]*shared{}
+	s.sharing.files, s.sharing.names = map[blocktree.FileID]*shared{}, map[blocktree.Path]*named{}
 	s.watches.all = map[*watch]struct{}{}
 	if s.cfg.Clock == nil {
 		s.cfg.Clock = ownClock{time.Now()}

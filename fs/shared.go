@@ -23,6 +23,9 @@ type shared struct {
 	locks locks
 	news  atomic.Uint64 // moves when there come to be writers, or none: what was heard of the file before is old
 
+	nameless atomic.Bool // it was removed, and is kept for those who have it open
+	forgets  []func()    // of the table: what is to be done when nobody has it open any more
+
 	opening chan struct{} // holds a token while somebody opens or closes the body
 	// Whose turn it is at opening looks at these.
 	writers int
@@ -33,6 +36,7 @@ type shared struct {
 type sharing struct {
 	mu    sync.Mutex
 	files map[blocktree.FileID]*shared
+	names map[blocktree.Path]*named
 }
 
 // enter returns what the handles of a file share, for one more of them.
@@ -48,12 +52,17 @@ func (t *sharing) enter(id blocktree.FileID) *shared {
 	return x
 }
 
-// leave is for one less.
+// leave is for one less. What is kept without a name is forgotten with the last.
 func (t *sharing) leave(x *shared) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	var forgets []func()
 	if x.users--; x.users == 0 {
 		delete(t.files, x.id)
+		forgets = x.forgets
+	}
+	t.mu.Unlock()
+	for _, forget := range forgets {
+		forget()
 	}
 }
 

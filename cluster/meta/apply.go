@@ -95,7 +95,7 @@ func (s *state) withoutRecord(r Result) Result {
 // remembersRefusal says which ops must not be done by a copy that comes after a refusal was believed.
 func remembersRefusal(o Op) bool {
 	switch o.(type) {
-	case Remove, Rename:
+	case Remove, Rename, Unlink, RenameOver:
 		return true
 	}
 	return false
@@ -106,7 +106,7 @@ func remembersRefusal(o Op) bool {
 // session has ended would bring it back without the note of its claims, and the next renewal confirm leases that are others' by then.
 func remembers(o Op) bool {
 	switch o.(type) {
-	case RenewSession, ExpireSession, ClaimLease, EndClaim, Touch:
+	case RenewSession, ExpireSession, ClaimLease, EndClaim, Touch, Forget:
 		return false
 	}
 	return true
@@ -232,6 +232,8 @@ func (s *state) doDelegation(o Op) Result {
 		return s.releaseEnd(o)
 	case Rename:
 		return s.rename(o)
+	case Unlink, RenameOver, Forget:
+		return s.doNameless(o)
 	}
 	return s.doMove(o)
 }

@@ -204,6 +204,7 @@ func (s *state) closeSession(id SessionID) {
 			s.dropLease(l)
 		}
 	}
+	s.dropKept(id)
 	s.del(kindSession, id[:])
 	s.del(kindRenewed, id[:])
 	s.del(kindClaimed, id[:])
@@ -244,6 +245,9 @@ func (s *state) acquire(o Acquire) Result {
 	l := s.layout(o.File)
 	if l == nil {
 		return refuse(blocktree.NotFound, "no file %v", o.File)
+	}
+	if r := s.notFor(o.Session, o.File); r.Kind != blocktree.Other {
+		return r
 	}
 	held := s.lease(o.File)
 	switch {

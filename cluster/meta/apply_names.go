@@ -350,12 +350,17 @@ func (s *state) freeFile(i *Inode) Result {
 		l = s.lease(i.companion())
 	}
 	if l != nil {
-		return Result{Kind: blocktree.Busy, Text: "in use by " + l.Holder.Short(), Lease: l,
-			Hint: "stop its user, or wait until the lease of a dead one has run out"}
+		return inUse(l)
 	}
 	s.dropFile(i.ID)
 	s.dropCompanion(i)
 	return Result{}
+}
+
+// inUse refuses what a lease is in the way of.
+func inUse(l *Lease) Result {
+	return Result{Kind: blocktree.Busy, Text: "in use by " + l.Holder.Short(), Lease: l,
+		Hint: "stop its user, or wait until the lease of a dead one has run out"}
 }
 
 // forget forgets an inode whose entry is gone.

@@ -35,7 +35,7 @@ func (m *model) setXattr(o SetXattr) blocktree.Kind {
 
 // extraBytes are those of all targets and attributes.
 func (m *model) extraBytes() (n uint64) {
-	for _, i := range m.inodes {
+	for i := range m.all() {
 		n += uint64(len(i.target))
 		for name, value := range i.xattrs {
 			n += uint64(len(name) + len(value))
@@ -47,7 +47,7 @@ func (m *model) extraBytes() (n uint64) {
 // isTimed reports whether an op is asked for by somebody, at a time: user id 0, who may. The others are the cluster's own.
 func isTimed(o Op) bool {
 	switch o.(type) {
-	case SetLength, SetEnd, Touch, ReleaseAt, ReleaseEnd, SetTimes, MakeDir, CreateFile, CreateHeld, Remove, SetXattr, Symlink, Resize:
+	case SetLength, SetEnd, Touch, ReleaseAt, ReleaseEnd, SetTimes, MakeDir, CreateFile, CreateHeld, Remove, Unlink, SetXattr, Symlink, Resize:
 		return true
 	}
 	return false

@@ -383,7 +383,7 @@ func (s *state) dropDir(f blocktree.FileID, p blocktree.Path) {
 
 func (s *state) removeMoved(o RemoveMoved) Result {
 	i := s.inode(o.File)
-	if i == nil || i.Kind != KindFile {
+	if _, kept := s.keeper(o.File); i == nil || i.Kind != KindFile || kept {
 		return refuse(blocktree.NotFound, "no file %v", o.File)
 	}
 	if d := s.movedFrom(i); d == nil {

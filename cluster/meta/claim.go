@@ -58,6 +58,9 @@ func (s *state) claimLease(o ClaimLease) Result {
 	if r, ok := s.believed(x.Path, x.Principal); !ok {
 		return r
 	}
+	if k, ok := s.keeper(o.File); ok && k != o.Session {
+		return refuse(blocktree.NotFound, "file %v was removed", o.File)
+	}
 	held := s.lease(o.File)
 	var c *claim
 	if held != nil {

@@ -182,6 +182,8 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		putNodes(e, c.Nodes)
 		e.U32(uint32(c.Region))
 		e.Raw(c.Incarnation[:])
+	case Unlink, RenameOver, Forget:
+		putNamelessOp(e, o)
 	default:
 		putDelegationOp(e, o)
 	}
@@ -339,6 +341,8 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return getCreateHeld(d)
 	case opReleaseEnd:
 		return getReleaseEnd(d)
+	case opUnlink, opRenameOver, opForget:
+		return getNamelessOp(d, code)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),
 			Kind: stripe.ChangeKind(d.U8()), Nodes: getNodes(d), Region: blocktree.RegionIndex(d.U32()), Incarnation: get16(d)}}

@@ -68,6 +68,7 @@ func allOps() []Op {
 		PutXattrs{f, someXattrs()},
 		CreateHeld{CreateFile{path("/a/f"), false, nil, 1 << 16, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1, [16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, session(9), 7},
 		ReleaseEnd{Release{session(9), f, 10}, 1 << 40, 7, -11},
+		Unlink{path("/a/f"), f, session(9)}, RenameOver{Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}}}, session(9)}, Forget{session(9), f},
 	}
 }
 

@@ -87,6 +87,9 @@ const (
 	opPutXattrs
 	opCreateHeld
 	opReleaseEnd
+	opUnlink
+	opRenameOver
+	opForget
 
 	opEnd // keep last
 )

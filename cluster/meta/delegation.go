@@ -177,6 +177,10 @@ func About(o Op) (blocktree.Path, blocktree.FileID) {
 		return o.Path, blocktree.FileID{}
 	case Rename:
 		return o.From, blocktree.FileID{}
+	case RenameOver:
+		return o.From, blocktree.FileID{}
+	case Unlink:
+		return o.Path, blocktree.FileID{}
 	case Symlink:
 		return o.Path, blocktree.FileID{}
 	case DropEntry:
@@ -233,6 +237,8 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 	case SetEnd:
 		return o.File, true
 	case ReleaseEnd:
+		return o.File, true
+	case Forget:
 		return o.File, true
 	case Acquire:
 		return o.File, true

@@ -114,7 +114,7 @@ func aboutPath(p blocktree.Path) []Op {
 	f.Path = p
 	return []Op{MakeDir{Path: p}, f, CreateFlushFile{f}, CreateTreeFile{CreateFile: f, TreeBytes: 1 << 20}, CreateHeld{CreateFile: f}, Remove{Path: p}, Symlink{Path: p, Target: "x"}, DropEntry{Path: p}, BeginMove{CreateTreeFile: CreateTreeFile{CreateFile: f}, From: blocktree.FileID{Generation: 9, Inode: 9}},
 		PutBelow{with(below(9), func(r *blocktree.Runtime) { r.Path = p.Join("n") })}, RemoveBelow{p.Join("n")}, Delegate{Dir: p}, HandOver{Dir: p}, HandOverSum{Dir: p}, DropMoved{Dir: p}, TakeBack{Dir: p},
-		Rename{From: p, To: path("/vm/other")}, Rename{From: p, To: p.Parent().Join("other")}}
+		Rename{From: p, To: path("/vm/other")}, Rename{From: p, To: p.Parent().Join("other")}, RenameOver{Rename: Rename{From: p, To: p.Parent().Join("other")}}, Unlink{Path: p, File: fileID(77)}}
 }
 
 func aboutHost(p blocktree.Path) []Op {
@@ -127,7 +127,7 @@ func aboutFile(f blocktree.FileID) []Op {
 	return []Op{SetAttr{File: f}, Acquire{File: f}, Release{File: f}, cv, ClaimLease{File: f}, EndClaim{File: f}, Resize{File: f}, PutGrant{f, Grant{Subject{Path: rootDir}, RightRead, 0}},
 		RemoveGrant{f, Subject{Path: rootDir}}, SetAccess{File: f}, NoteAccess{File: f}, Anchor{File: f}, RemoveMoved{f}, ResizeTree{Resize{File: f}}, SetLength{File: f},
 		DropCopy{f}, Depart{File: f}, Stay{File: f}, Adopt{File: f}, RemoveLeft{File: f}, EndMove{f}, AskShrink{File: f}, SetEnd{File: f},
-		Touch{File: f}, ReleaseAt{Release{File: f}, 1}, SetTimes{File: f}, SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f}, ReleaseEnd{Release{File: f}, 0, 1, 1}}
+		Touch{File: f}, ReleaseAt{Release{File: f}, 1}, SetTimes{File: f}, SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f}, ReleaseEnd{Release{File: f}, 0, 1, 1}, Forget{File: f}}
 }
 
 // ofTheCluster are about no path and no file, wherever they are asked; AssignGeneration is the root cluster's.

@@ -65,9 +65,9 @@ func (s *state) judge(o Op) (Op, Result) {
 		if c.Anonymous() {
 			return o, refuse(blocktree.Permission, "an anonymous caller holds nothing").hinted("a session takes credentials of the domain")
 		}
-	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, TakeBack, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove, Rename:
+	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, TakeBack, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove, Rename, Unlink, RenameOver:
 		return o, s.judgeDelegation(o)
-	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release, ReleaseAt: // see above
+	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release, ReleaseAt, Forget: // see above
 	default: // the leader's own, and what nobody has thought of
 		return o, refuse(blocktree.Permission, "%s may not ask for a %T", c, o).hinted("the cluster does that by itself")
 	}
@@ -172,6 +172,10 @@ func (s *state) judgeDelegation(o Op) Result {
 		return s.judgeMove()
 	case Rename:
 		return s.judgeRename(o)
+	case RenameOver:
+		return s.judgeRename(o.Rename)
+	case Unlink:
+		return s.judgeRemove(Remove{Path: o.Path, File: o.File})
 	default: // the child's own
 		if !s.isHost(c) {
 			return refuse(blocktree.Permission, "%s is no sector host of the cluster", c).hinted("the cluster does that by itself")

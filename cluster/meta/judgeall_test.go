@@ -23,7 +23,7 @@ func everyOp(c *Caller) []Op {
 		DropEntry{path("/d/e/f"), f}, FoundChild{Found{Dir: path("/d"), Generation: 2}}, SetAbove{}, TakeEntries{Dir: path("/d")}, EndTaking{}, HandOverSum{Dir: path("/d"), Generation: 2}, TakeBack{Dir: path("/d"), Generation: 2},
 		BeginMove{CreateTreeFile{CreateFile: file("/d/e/f")}, f}, DropCopy{f}, Depart{Session: id, File: f, Epoch: 1}, Stay{File: f}, Adopt{Session: id, File: f, Path: path("/d/e/f")},
 		RemoveLeft{File: f}, EndMove{f},
-		Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f},
+		Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f}, Unlink{path("/d/e/f"), f, id}, RenameOver{Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f}, id}, Forget{id, f},
 		AskShrink{File: f, Epoch: 1, SizeBytes: 4096},
 		SetEnd{File: f, Session: id, Epoch: 1, Bytes: 1},
 		Touch{Session: id, File: f, Epoch: 1, Time: 1}, ReleaseAt{Release{Session: id, File: f, Epoch: 1}, 1}, SetTimes{File: f, Modified: 1}, Symlink{Path: path("/d/e/new"), Target: "f"},
@@ -52,7 +52,8 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opHandOverSum: nobodys, opTakeBack: byRights,
 		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights, opRename: byRights,
 		opAskShrink: byRights, opSetEnd: byRights,
-		opTouch: byRights, opReleaseAt: takersAffair, opSetTimes: byRights, opSymlink: byRights, opSetXattr: byRights, opPutXattrs: byRights, opCreateHeld: byRights, opReleaseEnd: byRights}
+		opTouch: byRights, opReleaseAt: takersAffair, opSetTimes: byRights, opSymlink: byRights, opSetXattr: byRights, opPutXattrs: byRights, opCreateHeld: byRights, opReleaseEnd: byRights,
+		opUnlink: byRights, opRenameOver: byRights, opForget: takersAffair}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}

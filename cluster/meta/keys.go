@@ -55,6 +55,8 @@ const (
 	kindMove       = 'M' // inode8 of a copy → Move
 	kindSpent      = 'N' // node8 → nothing: a store of a cluster whose directory was taken back
 	kindXattr      = 'X' // inode8 name → value: an extended attribute
+	kindNameless   = 'U' // inode8 of a file that has no entry → session16: which keeps it
+	kindKept       = 'K' // session16 inode8 → nothing: files without names that a session keeps
 	kindShrink     = 'S' // inode8 → shrinkAsk: a smaller size that somebody asks the holder for
 )
 

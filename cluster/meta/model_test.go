@@ -24,6 +24,9 @@ type model struct {
 	done     map[CommandID]blocktree.FileID
 	now      int64 // of the command; 0: it has no time
 	times    bool  // changes are noted
+
+	nameless map[blocktree.FileID]*modelInode // files that were removed, and are kept
+	keepers  map[blocktree.FileID]SessionID   // by these
 }
 
 type modelInode struct {
@@ -43,7 +46,7 @@ func newModel(hosts int) *model {
 	m := &model{inodes: map[string]*modelInode{"/": {id: fileID(0), dir: true, mode: 0o755}}, next: RootInode + 1,
 		sessions: map[SessionID]uint64{}, leases: map[blocktree.FileID]Lease{}, claims: map[blocktree.FileID]SessionID{},
 		starts: map[blocktree.NodeID]NodeStart{},
-		done:   map[CommandID]blocktree.FileID{}}
+		done:   map[CommandID]blocktree.FileID{}, nameless: map[blocktree.FileID]*modelInode{}, keepers: map[blocktree.FileID]SessionID{}}
 	for i := 1; i <= hosts; i++ {
 		m.starts[node(i)] = NodeStart{node(i), incarnation(i), 1}
 	}
@@ -99,7 +102,7 @@ func (m *model) byID(f blocktree.FileID) *modelInode {
 			return i
 		}
 	}
-	return nil
+	return m.nameless[f]
 }
 
 func (m *model) remove(p string) blocktree.Kind {
@@ -137,6 +140,11 @@ func (m *model) closeSession(s SessionID) {
 			m.drop(f)
 		}
 	}
+	for f, keeper := range m.keepers {
+		if keeper == s {
+			m.forgets(f)
+		}
+	}
 }
 
 // apply does what the state machine should do.
@@ -167,7 +175,13 @@ func (m *model) applyOp(o Op) blocktree.Kind {
 	case Remove:
 		return m.remove(o.Path.Short())
 	case Rename:
-		return m.rename(o.From.Short(), o.To.Short(), o.File, o.Over)
+		return m.rename(o, SessionID{})
+	case RenameOver:
+		return m.rename(o.Rename, o.Session)
+	case Unlink:
+		return m.unlink(o)
+	case Forget:
+		return m.forget(o)
 	case SetAttr:
 		i := m.byID(o.File)
 		if i == nil {
@@ -180,7 +194,7 @@ func (m *model) applyOp(o Op) blocktree.Kind {
 			return blocktree.StaleMember
 		}
 		m.starts[o.Node] = NodeStart{o.Node, o.Incarnation, o.StartCounter}
-		for _, i := range m.inodes {
+		for i := range m.all() {
 			if l := i.layout; l != nil && l.Incarnations[o.Node] != o.Incarnation && !l.Marked[o.Node] {
 				i.layout = l.Mark(o.Node)
 			}
@@ -218,7 +232,7 @@ func (m *model) applyHolder(o Op) blocktree.Kind {
 	case Acquire:
 		i := m.byID(o.File)
 		l, held := m.leases[o.File]
-		if _, ok := m.sessions[o.Session]; !ok || i == nil || i.layout == nil {
+		if _, ok := m.sessions[o.Session]; !ok || i == nil || i.layout == nil || m.notFor(o.Session, o.File) {
 			return blocktree.NotFound
 		}
 		if held && l.Session != o.Session {
@@ -285,7 +299,7 @@ func (m *model) resize(o Resize) blocktree.Kind {
 }
 
 func (m *model) claim(o ClaimLease) blocktree.Kind {
-	if _, ok := m.sessions[o.Session]; !ok {
+	if _, ok := m.sessions[o.Session]; !ok || m.notFor(o.Session, o.File) {
 		return blocktree.NotFound
 	}
 	l, held := m.leases[o.File]
@@ -348,9 +362,12 @@ func (m *model) compareClaims(s *state, id SessionID) error {
 func (m *model) compare(s *state) error {
 	if n := 0; true {
 		s.scan(kindInode, nil, nil, func(_, _ []byte) bool { n++; return true })
-		if n != len(m.inodes) {
-			return fmt.Errorf("%d inodes, want %d", n, len(m.inodes))
+		if want := len(m.inodes) + len(m.nameless); n != want {
+			return fmt.Errorf("%d inodes, want %d", n, want)
 		}
+	}
+	if err := m.compareNameless(s); err != nil {
+		return err
 	}
 	for p, want := range m.inodes {
 		full := rootDir
@@ -373,19 +390,8 @@ func (m *model) compare(s *state) error {
 				}
 			}
 		}
-		if want.layout == nil {
-			continue
-		}
-		l := s.layout(got.ID)
-		if got.SizeBytes != want.layout.Size()*4096 {
-			return fmt.Errorf("%s: %d bytes, and %d sectors", p, got.SizeBytes, want.layout.Size())
-		}
-		if a, b := encodedLayout(l), encodedLayout(want.layout); a != b {
-			return fmt.Errorf("%s: layout %+v, want %+v", p, l, want.layout)
-		}
-		held, ok := m.leases[got.ID]
-		if lease := s.lease(got.ID); (lease != nil) != ok || ok && (lease.Session != held.Session || lease.Epoch != held.Epoch) {
-			return fmt.Errorf("%s: lease %+v, want %+v", p, lease, held)
+		if err := m.compareFile(s, got, want); err != nil {
+			return fmt.Errorf("%s: %w", p, err)
 		}
 	}
 	if bytes := m.extraBytes(); s.counts.access != bytes {
@@ -412,6 +418,25 @@ func (m *model) compare(s *state) error {
 	return s.err
 }
 
+// compareFile returns the first difference in a file's layout and lease.
+func (m *model) compareFile(s *state, got *Inode, want *modelInode) error {
+	if want.layout == nil {
+		return nil
+	}
+	l := s.layout(got.ID)
+	if got.SizeBytes != want.layout.Size()*4096 {
+		return fmt.Errorf("%d bytes, and %d sectors", got.SizeBytes, want.layout.Size())
+	}
+	if a, b := encodedLayout(l), encodedLayout(want.layout); a != b {
+		return fmt.Errorf("layout %+v, want %+v", l, want.layout)
+	}
+	held, ok := m.leases[got.ID]
+	if lease := s.lease(got.ID); (lease != nil) != ok || ok && (lease.Session != held.Session || lease.Epoch != held.Epoch) {
+		return fmt.Errorf("lease %+v, want %+v", lease, held)
+	}
+	return nil
+}
+
 func encodedLayout(l *stripe.Layout) string {
 	r := Result{Layout: l}
 	return string(EncodeResult(nil, r))
@@ -431,11 +456,12 @@ func drawOp(t *rapid.T, m *model) Op {
 	for _, q := range slices.Sorted(maps.Keys(m.inodes)) {
 		ids = append(ids, m.inodes[q].id)
 	}
+	ids = append(ids, m.namelessIDs()...)
 	f := rapid.SampledFrom(ids).Draw(t, "file")
 	s := session(rapid.IntRange(1, 3).Draw(t, "session"))
 	n := node(rapid.IntRange(1, 3).Draw(t, "node"))
 	e := m.leases[f].Epoch
-	switch which := rapid.IntRange(0, 24).Draw(t, "op"); which {
+	switch which := rapid.IntRange(0, 29).Draw(t, "op"); which {
 	case 0:
 		return MakeDir{Path: p(), Parents: rapid.Bool().Draw(t, "parents"), Mode: 0o700}
 	case 1, 2:
@@ -448,7 +474,9 @@ func drawOp(t *rapid.T, m *model) Op {
 	case 3:
 		return Remove{Path: p()}
 	case 15, 16:
-		return drawRename(t, m, p(), p())
+		return drawRename(t, m, p(), p(), s)
+	case 25, 26, 27, 28, 29:
+		return drawNameless(t, m, s, f, which)
 	case 17:
 		return Symlink{Path: p(), Target: "../a"}
 	case 18, 19:

@@ -289,7 +289,7 @@ func (s *state) dropMove(m *Move) Result {
 
 func (s *state) depart(o Depart) Result {
 	i := s.inode(o.File)
-	if i == nil || i.Kind != KindFile || i.Integrity == IntegrityCompanion {
+	if _, kept := s.keeper(o.File); i == nil || i.Kind != KindFile || i.Integrity == IntegrityCompanion || kept {
 		return refuse(blocktree.NotFound, "no file %v", o.File)
 	}
 	held := s.lease(o.File)

@@ -72,10 +72,14 @@ type renaming struct {
 	inode    *Inode          // what is moved
 	over     *Inode          // what is replaced; nil: nothing
 	records  []*Inode        // that are to have another record
+	keeper   SessionID       // that keeps what is replaced; zero: nobody does
 }
 
-func (s *state) rename(o Rename) Result {
-	m := renaming{Rename: o}
+func (s *state) rename(o Rename) Result { return s.renameOver(o, SessionID{}) }
+
+// renameOver is rename with what is replaced kept for a session, unless that is zero.
+func (s *state) renameOver(o Rename, keeper SessionID) Result {
+	m := renaming{Rename: o, keeper: keeper}
 	if r := s.findRenamed(&m); r.Kind != blocktree.Other || o.From == o.To {
 		return r
 	}
@@ -277,6 +281,13 @@ func (s *state) checkRecords(m *renaming) Result {
 func (s *state) freeReplaced(m *renaming) Result {
 	if m.over == nil {
 		return Result{}
+	}
+	if m.over.Kind == KindFile && m.keeper != (SessionID{}) {
+		r := s.keepable(m.over, m.keeper)
+		if r.Kind == blocktree.Other {
+			s.keepNameless(m.over, m.keeper)
+		}
+		return r
 	}
 	if m.over.Kind == KindFile {
 		if r := s.freeFile(m.over); r.Kind != blocktree.Other {

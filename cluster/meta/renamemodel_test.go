@@ -22,7 +22,8 @@ func (m *model) lookup(p string) (*modelInode, blocktree.Kind) {
 	}
 }
 
-func (m *model) rename(from, to string, f, over blocktree.FileID) blocktree.Kind {
+func (m *model) rename(o Rename, keeper SessionID) blocktree.Kind {
+	from, to, f, over := o.From.Short(), o.To.Short(), o.File, o.Over
 	i, k := m.lookup(from)
 	switch {
 	case k != 0:
@@ -47,6 +48,10 @@ func (m *model) rename(from, to string, f, over blocktree.FileID) blocktree.Kind
 		return blocktree.StaleView
 	case i.dir != there.dir:
 		return blocktree.Invalid
+	case keeper != SessionID{} && there.layout != nil:
+		if k := m.keep(to, keeper); k != 0 {
+			return k
+		}
 	default:
 		if k := m.remove(to); k != 0 {
 			return k
@@ -69,7 +74,7 @@ func (m *model) rename(from, to string, f, over blocktree.FileID) blocktree.Kind
 }
 
 // drawRename draws one that most often says what is there.
-func drawRename(t *rapid.T, m *model, from, to blocktree.Path) Op {
+func drawRename(t *rapid.T, m *model, from, to blocktree.Path, keeper SessionID) Op {
 	o := Rename{From: from, To: to}
 	if i := m.inodes[from.Short()]; i != nil {
 		o.File = i.id
@@ -84,6 +89,9 @@ func drawRename(t *rapid.T, m *model, from, to blocktree.Path) Op {
 		o.Over = fileID(rapid.IntRange(-1, 9).Draw(t, "over"))
 	case 2:
 		o.Over = blocktree.FileID{}
+	}
+	if rapid.Bool().Draw(t, "keeps") {
+		return RenameOver{o, keeper}
 	}
 	return o
 }

@@ -42,6 +42,7 @@ type counters struct {
 	rights    uint64 // changes that can take a right away
 	parents   bool   // there is a parent index
 	times     bool   // changes of inodes are noted: a command was proposed that versions before do not know, so none of them is a member
+	nameless  uint32 // files that are kept without a name; where there are any the version before refuses the state, as it would keep them for ever
 	moves     uint32 // moves and files that are left; where there are any the version before refuses the state, as it would let everybody hold those
 }
 
@@ -63,6 +64,9 @@ func openState(r pebble.Reader, w *pebble.Batch, space byte) *state {
 		}
 		if d.Len() > 0 {
 			s.counts.times = d.Bool()
+		}
+		if d.Len() > 0 {
+			s.counts.nameless = d.U32()
 		}
 		s.check(d.Finish())
 	}
@@ -89,6 +93,9 @@ func (s *state) saveCounters() {
 	}
 	if s.counts.times {
 		e.Bool(true)
+	}
+	if s.counts.nameless > 0 { // then times are noted
+		e.U32(s.counts.nameless)
 	}
 	s.set(kindCounters, nil, e.Buf)
 }

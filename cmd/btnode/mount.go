@@ -42,7 +42,7 @@ Symbolic links are followed by this machine: a target that begins with / is one 
 
 Locks, of fcntl and flock, hold among all who have the file open by the same service; they are lost with it, and then who had one gets I/O errors until it is given back. An exclusive one of flock has the file open for writing.
 
-New files are encrypted. There are no hard links, special files and set-id bits (EPERM), and no other extended attributes (EOPNOTSUPP); a file has the owner that mounts, others cannot be given (EPERM). A file that is removed, or replaced, while it is open cannot be used any more (ESTALE). A file that is not encrypted is only read.
+New files are encrypted. There are no hard links, special files and set-id bits (EPERM), and no other extended attributes (EOPNOTSUPP); a file has the owner that mounts, others cannot be given (EPERM). A file that is removed, or replaced, while programs have it open goes on for them, and its room is free when the last of them closes it; of one that was open to read by another service, or when the service by which it is open is gone, they are told ESTALE. One that is written by another service, or is a block device, is not removed (EBUSY). A file that is not encrypted is only read.
 
 Who may do what the service judges, by the credentials: r and w of a mode, and grants. To use a file takes no right on the directories above it; to write it, also to read it; and what is another's is moved or renamed by its owner alone (EACCES). access(2) says yes where any class of the mode does. A name has no newline,
 and two names are not exchanged (EINVAL); there are no files without a name (EOPNOTSUPP).

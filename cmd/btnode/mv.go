@@ -18,7 +18,7 @@ func newMv() *cobra.Command {
 		Use:   "mv FROM TO --config FILE [--replace] [--state DIR] [-v]",
 		Short: "Give a file or directory another name",
 		Long: `mv gives the file or directory at FROM the name TO, at once: whoever looks finds it by one of the two names, and by no other. Where TO is a directory it gets into that. Nothing that is there
-is replaced unless --replace says so: then a file replaces a file that nobody has open for writing, which is gone for good, and a directory an empty directory.
+is replaced unless --replace says so: then a file replaces a file, which is gone for good, as by rm, and a directory an empty directory.
 
 It takes the right write on both directories, and to get something into another directory also admin on it. Whoever has it open goes on. Mode, owner and readers stay, but for those who read it as
 readers of the directory above: these are then the readers of the directory that it gets into, which takes a reader key (readerKey in the configuration, or that of a filesystem service). An encrypted file's access record says its

@@ -17,8 +17,10 @@ func newRm() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rm PATH... --config FILE [--recursive] [--force]",
 		Short: "Remove files and directories",
-		Long: `rm removes files that nobody has open for writing, and empty directories; with --recursive a directory and all that is in it, which it does not ask about. There is no way back. PATH may be a
+		Long: `rm removes files and empty directories; with --recursive a directory and all that is in it, which it does not ask about. There is no way back. PATH may be a
 pattern, as for ls. It goes into directories alone, as they are listed, and never out of what was named. A directory beneath that has a cluster of its own, or runtimes, is emptied as well, and stays. The root directory is not removed.
+
+A file that programs have open by the filesystem service that removes it goes on for them, and its space is given back when the last of them has closed it. One that is written by another service, with a key, or as a block device, is busy, and stays: the error says who uses it.
 
 What cannot be removed is told, one by one, and the rest is removed; the exit code is then 1. With --force what is not there, or a pattern that nothing fits, is no error.`,
 		Example: `  btnode rm /docs/letter --config client.yaml

@@ -214,17 +214,32 @@ func (n *node) remove(ctx context.Context, name string) syscall.Errno {
 		return e
 	}
 	c := n.named(name)
-	if c != nil {
-		n.tree.park(ctx, c.id)
-	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
-		err := n.tree.removeOnce(ctx, path, c)
+		err := n.tree.parked(ctx, c, func() error { return n.tree.removeOnce(ctx, path, c) })
 		if unsure && blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) {
 			return nil // as it was to be
 		}
 		return err
 	})
+	c.lost(err)
 	return n.tree.full(ctx, path, err)
+}
+
+// lost notes that the node has no name any more, unless that failed. Nil is nothing.
+func (n *node) lost(err error) {
+	if n != nil && err == nil {
+		n.nameless.Store(true)
+	}
+}
+
+// parked takes the name from what a node is, if one is known. Where a service does not do that to what is open for writing, one of a version before, or another than that by which it is open, it is closed first.
+func (t *tree) parked(ctx context.Context, n *node, take func() error) error {
+	err := take()
+	if blocktree.KindOf(err) != blocktree.Busy || n == nil || t.writer(n.id) == nil {
+		return err
+	}
+	t.park(ctx, n.id)
+	return take()
 }
 
 // removeOnce removes what has a name, or what the kernel means by it, if that is known and the service takes its identity: whatever else has the name by then stays. errOther says that something has, and the kernel looks again.
@@ -273,8 +288,8 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 		return e
 	}
 	moved, over := n.named(name), to.named(newName)
-	if over != nil && over != moved && flags&renameNoReplace == 0 {
-		n.tree.park(ctx, over.id)
+	if over == moved || flags&renameNoReplace != 0 {
+		over = nil
 	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		unsure = unsure && moved != nil
@@ -283,7 +298,7 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 				return err
 			}
 		}
-		err := n.tree.source.Rename(ctx, from, path, flags&renameNoReplace != 0)
+		err := n.tree.parked(ctx, over, func() error { return n.tree.renameOnce(ctx, from, path, over, flags&renameNoReplace != 0) })
 		if k := blocktree.KindOf(err); err != nil && unsure && (k == blocktree.NotFound && !fs.NoService(err) || k == blocktree.Exists) {
 			if info, e := n.tree.source.Stat(ctx, path); e == nil && info.ID == moved.id {
 				return nil // it was done before
@@ -291,7 +306,21 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 		}
 		return err
 	})
+	over.lost(err)
 	return n.tree.full(ctx, path, err)
+}
+
+// renamer is a Source that has a file renamed in the place of one that it may have open.
+type renamer interface {
+	RenameOver(ctx context.Context, from, to blocktree.Path, over blocktree.FileID) error
+}
+
+// renameOnce has what is at from be at to, in the place of a node, if one is known.
+func (t *tree) renameOnce(ctx context.Context, from, to blocktree.Path, over *node, keep bool) error {
+	if r, ok := t.source.(renamer); ok && over != nil {
+		return r.RenameOver(ctx, from, to, over.id)
+	}
+	return t.source.Rename(ctx, from, to, keep)
 }
 
 // Setattr implements gofs.NodeSetattrer.
@@ -338,6 +367,9 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 		return syscall.EPERM
 	}
 	mode &= 0o777
+	if n.nameless.Load() {
+		return n.setModeNameless(mode)
+	}
 	give := func(mode uint32) syscall.Errno {
 		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
 	}

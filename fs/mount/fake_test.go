@@ -34,6 +34,7 @@ type fake struct {
 	late    func() // what happens before a Stat is answered, once
 	unheard bool   // what is open does not hear of another length
 	grows   bool   // open files have Truncate and Append, and grow
+	keeps   bool   // files that are open are removed, and kept
 	full    uint64 // bytes that a file may have; 0: any number
 	stuck   error  // what flushes fail with
 	asks    int    // of changes of names and lengths
@@ -140,7 +141,11 @@ func (c *fake) Open(_ context.Context, path blocktree.Path, o fs.OpenOptions) (f
 	}
 	if !o.Write {
 		c.opens++
-		return &opened{fake: c, path: path, info: f.info}, nil
+		r := &opened{fake: c, path: path, info: f.info, kept: f}
+		if c.keeps {
+			return &reading{r}, nil
+		}
+		return r, nil
 	}
 	if c.leases[f.info.ID] != nil {
 		return nil, blocktree.E("fake", blocktree.Busy, nil)
@@ -164,6 +169,7 @@ type opened struct {
 	info    fs.Info
 	gone    error     // with the fake's lock
 	file    *fakeFile // of a writer
+	kept    *fakeFile // of a reader: what it opened, which may have no name any more
 	written []byte    // likewise: what is flushed, and what is not
 	closed  bool
 }
@@ -179,6 +185,9 @@ func (f *opened) ReadAt(_ context.Context, p []byte, off uint64) (int, error) {
 	data := f.written
 	if f.file == nil {
 		x := f.fake.files[f.path]
+		if f.fake.keeps {
+			x = f.kept
+		}
 		data = x.data[:min(uint64(len(x.data)), x.info.Length)]
 	}
 	if f.fake.unheard || f.file != nil && !f.fake.grows {
@@ -362,6 +371,15 @@ func (f *growing) Stat(context.Context) (fs.Info, error) {
 	return info, f.down()
 }
 
+// reading is a file, open to read, of a service that keeps what is removed.
+type reading struct{ *opened }
+
+func (f *reading) Stat(context.Context) (fs.Info, error) {
+	f.fake.mu.Lock()
+	defer f.fake.mu.Unlock()
+	return f.kept.info, f.down()
+}
+
 // beside has somebody else, by the same service, write what one of this mount has open for writing: all of its content is another.
 func (c *fake) beside(name, content string) {
 	c.mu.Lock()
@@ -432,7 +450,7 @@ func (c *fake) free(path blocktree.Path) error {
 	if err != nil {
 		return err
 	}
-	busy := c.leases[f.info.ID] != nil
+	busy := c.leases[f.info.ID] != nil && !c.keeps
 	for p := range c.files {
 		busy = busy || f.info.Dir && strings.HasPrefix(string(p), string(path)+"/")
 	}

@@ -84,7 +84,7 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 		}
 		err := f.Finish(ctx)
 		switch {
-		case blocktree.KindOf(err) == blocktree.Unsupported: // a service of a version before
+		case blocktree.KindOf(err) == blocktree.Unsupported: // a service of a version before, or the file has no name
 			return nil
 		case passing(err) && blocktree.KindOf(err) != blocktree.Undeliverable && ctx.Err() == nil: // it is there, and did nothing
 			return err

@@ -40,6 +40,8 @@ type node struct {
 	changed atomic.Int64
 	at      atomic.Pointer[blocktree.Path] // while it is made, and in no directory yet
 	target  atomic.Pointer[string]         // of a symbolic link, once it was asked for
+
+	nameless atomic.Bool // it was removed here, or replaced
 }
 
 var (
@@ -205,8 +207,14 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 }
 
 // Getattr implements gofs.NodeGetattrer.
-func (n *node) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+func (n *node) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	if n.nameless.Load() {
+		return n.describeOpen(ctx, f, out)
+	}
 	info, err := n.tree.look(ctx, n.path(), func() *node { return n })
+	if missing := blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); f != nil && (missing || err == nil && info.ID != n.id) { // somebody else has taken its name
+		return n.describeOpen(ctx, f, out)
+	}
 	if err != nil {
 		return errno(err)
 	}

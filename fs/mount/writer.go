@@ -488,7 +488,7 @@ func (w *writer) settle(ctx context.Context) error {
 func (w *writer) giveMode(ctx context.Context) error {
 	mode := w.mode.Load()
 	m, ok := w.tree.source.(Moder)
-	if mode == nil || !ok {
+	if mode == nil || !ok || w.node.nameless.Load() {
 		return nil
 	}
 	defer w.mode.CompareAndSwap(mode, nil) // whoever looks meanwhile is told of it

@@ -17,6 +17,9 @@ type RenameOptions struct {
 	Reader *keys.ReaderKey // opens what is to be wrapped to the key of another directory; nil: nothing
 	Pins   Pins            // nil: none
 	Roots  Roots           // nil: none
+	// Open, unless zero, is a file that is open by the session of the client: if it is what is replaced the session keeps it (docs/design/0066), and Kept is told.
+	Open blocktree.FileID
+	Kept func(*cluster.Kept)
 }
 
 // Rename gives the file or directory at from the name to (docs/design/0044), in the place of what has it: a file in that of a file that nobody holds, a directory in that of an empty one. It happens at once, or not at all. The
@@ -83,7 +86,17 @@ func (m *mover) rename(ctx context.Context) error {
 		}
 	}
 	op.Records = m.records
-	return m.client.Rename(ctx, op)
+	if op.Over == (blocktree.FileID{}) || op.Over != m.Open {
+		return m.client.Rename(ctx, op)
+	}
+	kept, err := m.client.RenameOver(ctx, op)
+	if kept != nil {
+		m.Kept(kept)
+	}
+	if blocktree.KindOf(err) == blocktree.Unsupported { // a cluster of a version before
+		return m.client.Rename(ctx, op)
+	}
+	return err
 }
 
 // collect makes the records of what is at from, and beneath. outside says that no directory between that and what is moved has a key.

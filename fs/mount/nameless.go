@@ -1,0 +1,65 @@
+package mount
+
+import (
+	"context"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// A file that was removed, or replaced, while programs have it open: the service keeps it for them (docs/design/0066), and it is found by what they have open alone.
+
+// describeOpen writes the attributes of a file that has no name any more, by one that is open. Without one it is gone.
+func (n *node) describeOpen(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	var info fs.Info
+	stat := func(ctx context.Context, f fs.File) (err error) {
+		s, ok := f.(fs.Stater)
+		if !ok { // a service of a version before
+			return errOther
+		}
+		info, err = s.Stat(ctx)
+		return err
+	}
+	var err error
+	h, reads := f.(*handle)
+	switch w := n.tree.writer(n.id); {
+	case w != nil && w.isOpen():
+		err = w.do(ctx, 0, stat)
+	case reads:
+		err = n.tree.ask(ctx, func(ctx context.Context) error {
+			err := stat(ctx, h.current())
+			if blocktree.KindOf(err) == blocktree.Undeliverable { // it is gone with its service
+				return errOther
+			}
+			return err
+		})
+	default:
+		return syscall.ESTALE
+	}
+	if err != nil && blocktree.KindOf(err) == blocktree.NotFound {
+		return syscall.ESTALE
+	}
+	if err != nil {
+		return openErrno(err)
+	}
+	n.tree.hear(ctx, n.id)
+	n.tree.written(&info)
+	n.told.Store(info.Length)
+	e := n.tree.fill(&info, &out.Attr)
+	out.Attr.Nlink = 0
+	return e
+}
+
+// setModeNameless is setMode of such a file: nobody but who has it open sees its mode.
+func (n *node) setModeNameless(mode uint32) syscall.Errno {
+	w := n.tree.writer(n.id)
+	if w == nil || !w.isOpen() {
+		return syscall.ESTALE
+	}
+	w.mode.Store(&mode)
+	return 0
+}

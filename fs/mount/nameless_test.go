@@ -1,0 +1,161 @@
+package mount
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// keeping runs a test with a service that keeps what is removed for those who have it open.
+func keeping(t *testing.T, test func(t *testing.T, c *fake, dir *node)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		c.grows, c.keeps = true, true
+		test(t, c, grow(c))
+	})
+}
+
+// TestNameless: U7 of 0066. What is removed, or replaced, is described by what has it open, without links; what is set of it reaches nobody else; and another file of its name is another.
+func TestNameless(t *testing.T) {
+	for name, take := range map[string]func(dir *node) syscall.Errno{
+		"removed": func(dir *node) syscall.Errno { return dir.Unlink(t.Context(), "a") },
+		"replaced": func(dir *node) syscall.Errno {
+			_, h := create(t, dir, "b", syscall.O_RDWR, 0o644)
+			writes(t, h, "another", 0, 0)
+			h.Release(t.Context())
+			return dir.Rename(t.Context(), "b", dir, "a", 0)
+		},
+	} {
+		keeping(t, func(t *testing.T, c *fake, dir *node) {
+			a, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
+			writes(t, h, "before", 0, 0)
+			if e := h.sync(t.Context()); e != 0 {
+				t.Fatal(e)
+			}
+			r, _, e := a.Open(t.Context(), syscall.O_RDONLY)
+			if e != 0 {
+				t.Fatal(e)
+			}
+			if e := take(dir); e != 0 {
+				t.Fatalf("%s: %v", name, e)
+			}
+			left := c.content("a")
+			writes(t, h, "after", 6, 0)
+			for what, f := range map[string]gofs.FileHandle{"written": h, "read": r} {
+				var out fuse.AttrOut
+				if e := a.Getattr(t.Context(), f, &out); e != 0 || out.Nlink != 0 || out.Size != 11 {
+					t.Errorf("%s, by what is %s: %v, %d links, %d bytes", name, what, e, out.Nlink, out.Size)
+				}
+			}
+			var in fuse.SetAttrIn
+			var out fuse.AttrOut
+			in.Valid, in.Mode, in.Size = fuse.FATTR_MODE|fuse.FATTR_SIZE, 0o400, 8
+			if e := a.Setattr(t.Context(), h, &in, &out); e != 0 || out.Mode&0o777 != 0o400 || out.Size != 8 {
+				t.Errorf("%s: it is cut: %v, mode %o, %d bytes", name, e, out.Mode, out.Size)
+			}
+			if got, e := readAll(t, h, 0); e != 0 || got != "beforeaf" {
+				t.Errorf("%s: %q, %v", name, got, e)
+			}
+			if _, _, e := a.Open(t.Context(), syscall.O_RDONLY); e != syscall.ESTALE {
+				t.Errorf("%s: opened again: %v", name, e)
+			}
+			if e := h.Flush(t.Context()); e != 0 {
+				t.Errorf("%s: close: %v", name, e)
+			}
+			h.Release(t.Context())
+			p := make([]byte, 20)
+			res, e := r.(gofs.FileReader).Read(t.Context(), p, 0)
+			if e != 0 {
+				t.Fatalf("%s: read by who only reads: %v", name, e)
+			}
+			if got, _ := res.Bytes(p); string(got) != "beforeaf" {
+				t.Errorf("%s: read by who only reads: %q", name, got)
+			}
+			r.(gofs.FileReleaser).Release(t.Context())
+			if got := c.content("a"); got != left || c.opens != c.closed || len(c.leases) != 0 {
+				t.Errorf("%s: the name has %q, not %q; %d opened, %d closed", name, got, left, c.opens, c.closed)
+			}
+		})
+	}
+}
+
+// TestNamelessLoss: W1 of 0060, of what has no name: when its service is gone it is not found again, and nothing is passed over.
+func TestNamelessLoss(t *testing.T) {
+	keeping(t, func(t *testing.T, c *fake, dir *node) {
+		a, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
+		writes(t, h, "before", 0, 0)
+		if e := dir.Unlink(t.Context(), "a"); e != 0 {
+			t.Fatal(e)
+		}
+		c.put("a", 900, "another's")
+		c.kill(false)
+		writes(t, h, "after", 0, syscall.EIO)
+		var out fuse.AttrOut
+		if e := a.Getattr(t.Context(), h, &out); e == 0 {
+			t.Error("it is described")
+		}
+		if e := h.sync(t.Context()); e != syscall.EIO {
+			t.Errorf("fsync: %v", e)
+		}
+		h.Release(t.Context())
+		if got := c.content("a"); got != "another's" {
+			t.Errorf("another's file has %q", got)
+		}
+	})
+}
+
+// TestMountedUnlink: U7 of 0066, by the kernel.
+func TestMountedUnlink(t *testing.T) {
+	c := newFake()
+	c.grows, c.keeps = true, true
+	_, dir := mountedAs(t, c, Options{})
+	name := filepath.Join(dir, "a")
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("here is "); err != nil {
+		t.Fatal(err)
+	}
+	r, err := os.Open(name) // as the shell does for a here-document
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the name: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("listed %v, %v", entries, err)
+	}
+	if _, err := f.WriteString("a document"); err != nil {
+		t.Error(err)
+	}
+	for what, f := range map[string]*os.File{"written": f, "read": r} {
+		if st, err := f.Stat(); err != nil || st.Sys().(*syscall.Stat_t).Nlink != 0 || st.Size() != 18 {
+			t.Errorf("what is %s: %+v, %v", what, st, err)
+		}
+	}
+	if got, err := io.ReadAll(r); err != nil || string(got) != "here is a document" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := os.WriteFile(name, []byte("another"), 0o600); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(f.Truncate(4), f.Chmod(0o400), f.Sync(), f.Close(), r.Close()); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(name); err != nil || string(got) != "another" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
