@@ -225,15 +225,15 @@ func (n *node) remove(ctx context.Context, name string) syscall.Errno {
 	return n.tree.full(ctx, path, err)
 }
 
-// lost notes that the node has no name any more, unless that failed. Nil is nothing.
-func (n *node) lost(err error) {
-	if n != nil && err == nil {
-		n.nameless.Store(true)
-	}
-}
-
-// parked takes the name from what a node is, if one is known. Where a service does not do that to what is open for writing, one of a version before, or another than that by which it is open, it is closed first.
+// parked takes the name from what a node is, if one is known. What was finished at a close, and a program has open yet, is opened first, as it is kept for who has it open alone. Where a service does not take the name of what is open for writing, one of a version before, or another than that by which it is open, it is closed first.
 func (t *tree) parked(ctx context.Context, n *node, take func() error) error {
+	if n != nil {
+		if w := t.writer(n.id); w != nil {
+			w.leaving.Add(1) // it is not finished from here on
+			defer w.leaving.Add(-1)
+			w.wake(ctx)
+		}
+	}
 	err := take()
 	if blocktree.KindOf(err) != blocktree.Busy || n == nil || t.writer(n.id) == nil {
 		return err
@@ -367,7 +367,7 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 		return syscall.EPERM
 	}
 	mode &= 0o777
-	if n.nameless.Load() {
+	if n.isNameless() {
 		return n.setModeNameless(mode)
 	}
 	give := func(mode uint32) syscall.Errno {

@@ -52,7 +52,7 @@ func (n *node) open(ctx context.Context) (*handle, syscall.Errno) {
 
 // openOnce opens what has the node's name, if that is the node's file.
 func (n *node) openOnce(ctx context.Context, o fs.OpenOptions) (fs.File, error) {
-	if n.nameless.Load() { // nobody finds it any more
+	if n.isNameless() { // nobody finds it any more
 		return nil, errOther
 	}
 	f, err := n.tree.source.Open(ctx, n.path(), o)
@@ -118,7 +118,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 	err := h.node.tree.ask(ctx, func(ctx context.Context) (err error) {
 		f := h.current()
 		n, err = f.ReadAt(ctx, dest, uint64(off))
-		if end := errors.Is(err, io.EOF) || blocktree.KindOf(err) == blocktree.OutOfRange; end && short && uint64(off)+uint64(n) < h.node.told.Load() && !h.node.nameless.Load() && !h.node.tree.locks.has(h.node.id, h) {
+		if end := errors.Is(err, io.EOF) || blocktree.KindOf(err) == blocktree.OutOfRange; end && short && uint64(off)+uint64(n) < h.node.told.Load() && !h.node.isNameless() && !h.node.tree.locks.has(h.node.id, h) {
 			if err := h.renew(ctx, f); err != nil {
 				return err
 			}

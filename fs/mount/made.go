@@ -82,6 +82,9 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 		if done = false; !ok || !alone || w.shared || !w.opened || w.dead() != nil || !w.grows || !w.unflushed() || w.tree.locks.has(w.id, w) {
 			return nil
 		}
+		if w.leaving.Load() > 0 { // who has it open is to be found so
+			return nil
+		}
 		err := f.Finish(ctx)
 		switch {
 		case blocktree.KindOf(err) == blocktree.Unsupported: // a service of a version before, or the file has no name
@@ -104,6 +107,30 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 		return true, w.die(errors.Join(errLost, err))
 	}
 	return done, err
+}
+
+// wake opens it again at the service, if it was finished and somebody uses it yet. Where that fails who uses it next is told.
+func (w *writer) wake(ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tree.writersMu.Lock()
+	used := w.uses > 0
+	w.tree.writersMu.Unlock()
+	if used && w.opened && w.dead() == nil {
+		_ = w.unpark(ctx) // see above
+	}
+}
+
+// unpark opens it again at the service, if it was finished. Who calls it has the lock.
+func (w *writer) unpark(ctx context.Context) error {
+	if !w.parked {
+		return nil
+	}
+	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Anew: w.tree.broken.Load()})
+	if err == nil {
+		w.reopened(f)
+	}
+	return err
 }
 
 // processOf is the process on whose behalf the kernel asks; 0: not known.

@@ -104,6 +104,8 @@ type tree struct {
 	notices   sync.WaitGroup        // to the kernel
 	unsaved   atomic.Pointer[error] // of the last file that was closed and could not be flushed
 	broken    atomic.Bool           // a writer lost its file: a write may be on its way yet
+	takings   atomic.Uint64         // names that were taken from nodes
+	nameless  sync.Map              // files that were removed here, or replaced, until the kernel forgets them: FileID → which taking it was, a uint64
 }
 
 func newTree(source Source, root blocktree.Path, o Options) *tree {

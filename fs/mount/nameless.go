@@ -13,6 +13,29 @@ import (
 
 // A file that was removed, or replaced, while programs have it open: the service keeps it for them (docs/design/0066), and it is found by what they have open alone.
 
+// isNameless reports whether the node's name was taken here. By its identity: what NewInode makes for a lookup need not be the node that the kernel has.
+func (n *node) isNameless() bool {
+	_, nameless := n.tree.nameless.Load(n.id)
+	return nameless
+}
+
+// lost notes that the node has no name any more, unless that failed. Nil is nothing.
+func (n *node) lost(err error) {
+	if n != nil && err == nil {
+		n.tree.nameless.Store(n.id, n.tree.takings.Add(1))
+	}
+}
+
+// found is for who finds a file by a name, and had so many takings behind him when he began to look: what one of these replaced was another file, as this one had another name by then.
+func (t *tree) found(id blocktree.FileID, takings uint64) {
+	if taking, ok := t.nameless.Load(id); ok && taking.(uint64) <= takings {
+		t.nameless.CompareAndDelete(id, taking)
+	}
+}
+
+// OnForget implements gofs.NodeOnForgetter: nobody has it open any more.
+func (n *node) OnForget() { n.tree.nameless.Delete(n.id) }
+
 // describeOpen writes the attributes of a file that has no name any more, by one that is open. Without one it is gone.
 func (n *node) describeOpen(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	var info fs.Info

@@ -1,16 +1,20 @@
 package mount
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
 )
 
 // keeping runs a test with a service that keeps what is removed for those who have it open.
@@ -157,5 +161,47 @@ func TestMountedUnlink(t *testing.T) {
 	}
 	if got, err := os.ReadFile(name); err != nil || string(got) != "another" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// overtaken is a fake where somebody else gives another name to what is about to be replaced, and makes another file by its name.
+type overtaken struct {
+	*fake
+	once sync.Once
+}
+
+func (c *overtaken) Rename(ctx context.Context, from, to blocktree.Path, keep bool) (err error) {
+	c.once.Do(func() {
+		err = c.fake.Rename(ctx, to, testRoot.Join("c"), false)
+		c.put(to.Base(), 902, "another's")
+	})
+	if err != nil {
+		return err
+	}
+	return c.fake.Rename(ctx, from, to, keep)
+}
+
+// TestReplacedByAnotherName: what the kernel took to be replaced had another name by then, by somebody else's doing: it is found by that.
+func TestReplacedByAnotherName(t *testing.T) {
+	c := &overtaken{fake: newFake()}
+	c.grows, c.keeps = true, true
+	c.put("a", 900, "new")
+	c.put("b", 901, "old")
+	_, dir := mountedAs(t, c, Options{})
+	name := func(n string) string { return filepath.Join(dir, n) }
+	f, err := os.Open(name("b")) // so that the kernel knows it on
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(name("a"), name("b")); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[string]string{"b": "new", "c": "old"} {
+		if got, err := os.ReadFile(name(n)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", n, got, err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
 	}
 }

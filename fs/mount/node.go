@@ -40,8 +40,6 @@ type node struct {
 	changed atomic.Int64
 	at      atomic.Pointer[blocktree.Path] // while it is made, and in no directory yet
 	target  atomic.Pointer[string]         // of a symbolic link, once it was asked for
-
-	nameless atomic.Bool // it was removed here, or replaced
 }
 
 var (
@@ -52,6 +50,7 @@ var (
 	_ gofs.NodeOpendirHandler = (*node)(nil)
 	_ gofs.NodeFsyncer        = (*node)(nil)
 	_ gofs.NodeSetattrer      = (*node)(nil)
+	_ gofs.NodeOnForgetter    = (*node)(nil)
 )
 
 // path is the newest name that the node was found by.
@@ -198,17 +197,19 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if e != 0 {
 		return nil, e
 	}
+	takings := n.tree.takings.Load()
 	info, err := n.tree.look(ctx, path, func() *node { return n.named(name) })
 	if err != nil {
 		return nil, errno(err)
 	}
 	n.tree.hear(ctx, info.ID)
+	n.tree.found(info.ID, takings)
 	return n.child(ctx, &info, out)
 }
 
 // Getattr implements gofs.NodeGetattrer.
 func (n *node) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	if n.nameless.Load() {
+	if n.isNameless() {
 		return n.describeOpen(ctx, f, out)
 	}
 	info, err := n.tree.look(ctx, n.path(), func() *node { return n })

@@ -160,3 +160,116 @@ func TestMountedSmallFile(t *testing.T) {
 		t.Errorf("it took %v, not %v and looks", a.log, want)
 	}
 }
+
+// finished is a file that was closed for good, as it seemed, and of which a program has a copy of the descriptor.
+func finished(t *testing.T, dir *node, content string) (*node, *writing) {
+	t.Helper()
+	n, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
+	h.by = os.Getpid()
+	writes(t, h, content, 0, 0)
+	if e := h.Flush(closer(true)); e != 0 {
+		t.Fatal(e)
+	}
+	if h.writer.isOpen() {
+		t.Fatal("it is open")
+	}
+	return n, h
+}
+
+// W14: what was closed, and is removed or replaced by this mount, is kept for who has a copy of the descriptor, and costs no more where nobody has.
+func TestFinishedAndRemoved(t *testing.T) {
+	for name, take := range map[string]func(dir *node) syscall.Errno{
+		"removed": func(dir *node) syscall.Errno { return dir.Unlink(t.Context(), "a") },
+		"replaced": func(dir *node) syscall.Errno {
+			_, h := create(t, dir, "b", syscall.O_RDWR, 0o644)
+			h.Release(t.Context())
+			return dir.Rename(t.Context(), "b", dir, "a", 0)
+		},
+	} {
+		for _, copied := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAble()
+				a.keeps = true
+				dir := grow(a)
+				n, h := finished(t, dir, "before")
+				if !copied {
+					h.Release(t.Context())
+				}
+				a.log = nil
+				if e := take(dir); e != 0 {
+					t.Fatalf("%s: %v", name, e)
+				}
+				if opened := slices.Contains(a.log, "open"); opened != copied {
+					t.Errorf("%s, a copy is there %v: it took %v", name, copied, a.log)
+				}
+				if !copied {
+					return
+				}
+				writes(t, h, " and after", 6, 0)
+				if got, e := readAll(t, h, 0); e != 0 || got != "before and after" {
+					t.Errorf("%s: %q, %v", name, got, e)
+				}
+				var out fuse.AttrOut
+				if e := n.Getattr(t.Context(), h, &out); e != 0 || out.Nlink != 0 {
+					t.Errorf("%s: %v, %d links", name, e, out.Nlink)
+				}
+				if e := h.Flush(closer(true)); e != 0 {
+					t.Errorf("%s: close: %v", name, e)
+				}
+				h.Release(t.Context())
+				if a.opens > a.closed || len(a.leases) != 0 {
+					t.Errorf("%s: %d opened, %d closed, %d leases", name, a.opens, a.closed, len(a.leases))
+				}
+			})
+		}
+	}
+}
+
+// W14: a close while the name is being taken is no finish: nobody would find the file again.
+func TestNotFinishedWhileItLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		a.keeps = true
+		dir := grow(a)
+		n, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
+		h.by = os.Getpid()
+		writes(t, h, "before", 0, 0)
+		err := n.tree.parked(t.Context(), n, func() error {
+			if e := h.Flush(closer(true)); e != 0 {
+				t.Error(e)
+			}
+			return a.RemoveFile(t.Context(), testRoot.Join("a"), n.id)
+		})
+		if n.lost(err); err != nil {
+			t.Fatal(err)
+		}
+		writes(t, h, "after", 0, 0)
+		h.Release(t.Context())
+	})
+}
+
+// W14: who opens a file that was finished and is used yet is told what is in the way then, not at his first write.
+func TestFinishedIsOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		n, h := finished(t, grow(a), "before")
+		other, err := a.Open(t.Context(), testRoot.Join("a"), fs.OpenOptions{Write: true}) // another mount's
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, e := n.Open(t.Context(), syscall.O_WRONLY); e != syscall.EBUSY {
+			t.Errorf("it is opened beside another: %v", e)
+		}
+		_ = other.Close() // nothing was written
+		again := openRW(t, n, 0)
+		if !again.writer.isOpen() || again.writer != h.writer {
+			t.Error("it is not open, or twice")
+		}
+		again.Release(t.Context())
+		writes(t, h, "x", 0, 0)
+		h.Release(t.Context())
+		if got := a.content("a"); got != "xefore" || len(a.leases) != 0 {
+			t.Errorf("%q, %d leases", got, len(a.leases))
+		}
+	})
+}

@@ -26,6 +26,7 @@ type writer struct {
 	failures       atomic.Uint64 // writes that failed
 	lastFailure    atomic.Pointer[error]
 	why            atomic.Pointer[error] // it is not used any more; set with mu
+	leaving        atomic.Int32          // requests that take the file's name
 
 	endMu sync.Mutex
 	cuts  uint64 // how often end was set by a truncation; with endMu
@@ -96,7 +97,10 @@ func (w *writer) first(ctx context.Context, n *node, fresh bool, f fs.File) erro
 		if f != nil {
 			_ = f.Close() // nothing was written by it
 		}
-		return w.dead()
+		if why := w.dead(); why != nil {
+			return why
+		}
+		return w.unpark(ctx) // who opens it is told if he may not
 	}
 	w.acked.Store(0)
 	w.flushed.Store(0)
@@ -174,11 +178,17 @@ func (w *writer) reopen(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	w.lost = false
 	if info := f.Info(); !w.expects(info.Length) && !w.grows {
 		_ = f.Close() // nothing was done with it
 		return w.die(errOther)
 	}
+	w.reopened(f)
+	return nil
+}
+
+// reopened goes by what was opened anew. Who calls it has the lock.
+func (w *writer) reopened(f fs.File) {
+	w.lost = false
 	w.file, w.room, w.size = f, f.Info().Length, f.Info().SizeBytes
 	w.asked, w.sized = w.room, w.room
 	if w.parked {
@@ -188,7 +198,6 @@ func (w *writer) reopen(ctx context.Context) error {
 	if w.grows && w.end.Swap(w.room) != w.room { // others at that service wrote it, too
 		w.stalePages()
 	}
-	return nil
 }
 
 // expects reports whether the file may be so long if nobody else has changed it.
@@ -488,7 +497,7 @@ func (w *writer) settle(ctx context.Context) error {
 func (w *writer) giveMode(ctx context.Context) error {
 	mode := w.mode.Load()
 	m, ok := w.tree.source.(Moder)
-	if mode == nil || !ok || w.node.nameless.Load() {
+	if mode == nil || !ok || w.node.isNameless() {
 		return nil
 	}
 	defer w.mode.CompareAndSwap(mode, nil) // whoever looks meanwhile is told of it
