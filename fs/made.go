@@ -64,6 +64,9 @@ func (s *Service) makeFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 		return s.openMade(ctx, o, r, made)
 	}
 	if err != nil {
+		if made != (blocktree.FileID{}) {
+			err = s.undone(ctx, o.caller(), r.path, made, err)
+		}
 		return nil, err
 	}
 	if s.files.Add(1) > blocktree.FSOpenFilesMax {
@@ -87,23 +90,22 @@ func (s *Service) makeFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	return encodeOpened(a.handle, &info), nil
 }
 
-// create makes a file, and opens it, if that is done at once: then a has its description.
+// create makes a file, and opens it, if that is done at once: then a has its description. With an error made is what is of no use, if there is something.
 func (s *Service) create(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions, a *openFile) (made blocktree.FileID, f blocktree.File, err error) {
 	if h, ok := s.cluster.(holder); ok {
 		var inode *meta.Inode
-		if f, inode, err = h.CreateHeld(ctx, caller, path, o); blocktree.KindOf(err) != blocktree.Unsupported || err == nil {
-			if inode == nil {
-				return made, nil, err
-			}
+		f, inode, err = h.CreateHeld(ctx, caller, path, o)
+		switch {
+		case inode != nil:
 			a.info = InfoOf(inode)
 			return inode.ID, f, err
+		case err == nil || blocktree.KindOf(err) != blocktree.Unsupported:
+			return made, nil, err
 		}
 	}
 	made, err = s.cluster.Create(ctx, caller, path, o)
 	if err == nil {
-		if err = s.cluster.SetLength(ctx, caller, path, 0); err != nil {
-			err = s.undone(ctx, caller, path, made, err)
-		}
+		err = s.cluster.SetLength(ctx, caller, path, 0)
 	}
 	return made, nil, err
 }

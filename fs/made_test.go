@@ -15,6 +15,7 @@ type heldFake struct {
 	*fake
 	between func(path blocktree.Path) // what happens when it is made, before the service knows
 	unheld  bool                      // it makes files, and gives no lease
+	spoils  error                     // what comes of opening them
 	removed []blocktree.FileID
 }
 
@@ -24,6 +25,9 @@ func (c *heldFake) CreateHeld(ctx context.Context, caller cred.Identity, path bl
 	found, err := c.Look(ctx, caller, path)
 	if err != nil || c.unheld {
 		return nil, found.Inode, err
+	}
+	if c.spoils != nil {
+		return nil, found.Inode, c.spoils
 	}
 	f, err := c.Open(ctx, caller, path, OpenOptions{Write: true})
 	if c.between != nil {
@@ -147,6 +151,14 @@ func TestMadeInVain(t *testing.T) {
 		wantKind(t, "too many open files", err, blocktree.TooLarge)
 		if len(c.removed) != 1 || c.nodes[testRoot.Join("f")].held || s.OpenFiles() != 0 {
 			t.Errorf("%d removed, %d open", len(c.removed), s.OpenFiles())
+		}
+		for _, kind := range []blocktree.Kind{blocktree.IO, blocktree.Unsupported} {
+			c.spoils = blocktree.E("fake", kind, nil) // as when its pin cannot be stored
+			_, err = s.doPath(t.Context(), ownerFor(s, somebody("ann")), codeMakeOpen, &pathRequest{path: testRoot.Join("g"), sizeBytes: 4096})
+			wantKind(t, "a failed open", err, kind)
+			if id := c.nodes[testRoot.Join("g")].inode.ID; c.removed[len(c.removed)-1] != id || s.OpenFiles() != 0 {
+				t.Errorf("%v are removed, not %v", c.removed, id)
+			}
 		}
 	})
 }

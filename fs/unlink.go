@@ -95,11 +95,14 @@ func (t *sharing) keep(x *shared, forget func(), err error) {
 	if err == nil {
 		x.nameless.Store(true)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(x.forgets) > 0 && blocktree.KindOf(err) == blocktree.NotFound { // an earlier try, which nobody answered for, was done
+		x.nameless.Store(true)
+	}
 	if forget == nil {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	x.forgets = append(x.forgets, forget)
 }
 

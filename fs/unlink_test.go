@@ -128,7 +128,12 @@ func TestUnlinkWithoutAnswer(t *testing.T) {
 		path := c.moving("f", ann)
 		w := open(t, s, ownerFor(s, ann), path, flagWrite)
 		c.vague = blocktree.E("fake", blocktree.Unavailable, nil)
-		wantKind(t, "remove", s.remove(t.Context(), ann, path), blocktree.Unavailable)
+		id := c.idOf(path)
+		wantKind(t, "remove", s.removeFile(t.Context(), ann, path, id), blocktree.Unavailable)
+		wantKind(t, "remove again", s.removeFile(t.Context(), ann, path, id), blocktree.NotFound)
+		if !w.shared.nameless.Load() {
+			t.Error("it is taken to have its name")
+		}
 		_, err := w.ask(message{code: codeAppend, data: []byte("written")})
 		wantKind(t, "append", err, blocktree.Other)
 		w.owner.end()
@@ -177,5 +182,34 @@ func TestOpenBesideUnlink(t *testing.T) {
 			}
 			_ = s.Close()
 		}
+	})
+}
+
+// TestFinishOfNameless: who finishes what has no name any more is refused, as a copy of his descriptor would not find it again; it is flushed, and goes on.
+func TestFinishOfNameless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKeeping(t)
+		ann := somebody("ann")
+		path := c.moving("f", ann)
+		w := open(t, s, ownerFor(s, ann), path, flagWrite)
+		wantKind(t, "remove", s.remove(t.Context(), ann, path), blocktree.Other)
+		for _, m := range []struct {
+			message
+			want blocktree.Kind
+		}{{message{code: codeAppend, data: []byte("written")}, blocktree.Other}, {message{code: codeFinish}, blocktree.Unsupported}, {message{code: codeFlush}, blocktree.Other}, {message{code: codeAppend, data: []byte(" on")}, blocktree.Other}} {
+			_, err := w.ask(m.message)
+			wantKind(t, nameOf(m.code), err, m.want)
+		}
+		got, err := w.ask(message{code: codeRead, count: 20})
+		if err != nil || string(got) != "written on" || len(c.forgot) != 0 {
+			t.Errorf("%q, %v, forgotten are %v", got, err, c.forgot)
+		}
+		_, err = w.ask(message{code: codeClose})
+		wantKind(t, "close", err, blocktree.Other)
+		synctest.Wait()
+		if len(c.forgot) != 1 {
+			t.Errorf("forgotten are %v", c.forgot)
+		}
+		_ = s.Close()
 	})
 }
