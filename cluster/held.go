@@ -9,11 +9,16 @@ import (
 )
 
 // CreateHeld is CreateFile of a file of a length in bytes, and Open of it, by one command (docs/design/0067). The handle is nil where the file was made and is to be opened: its lease was not given. Kinds beside those of CreateFile: Unsupported, and nothing was done: who
-// asks makes the file, and opens it, one after the other (a cluster of a version before; another one than was thought, or one that has just begun).
+// asks makes the file, and opens it, one after the other (a cluster of a version before; another one than was thought, or one that has just begun; a session that has ended).
 func (c *Client) CreateHeld(ctx context.Context, file meta.CreateFile, durability stripe.Durability, bytes uint64, o OpenOptions) (*meta.Inode, *Handle, error) {
 	at := c
 	if c.tree != nil {
 		at = c.start(file.Path, false, blocktree.FileID{})
+		if at != c.tree.first {
+			if err := c.tree.stays(ctx, at.cfg.Scope); err != nil {
+				return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Err: err}
+			}
+		}
 		c.tree.enter(at)
 		defer c.tree.leave(at)
 	}
@@ -25,7 +30,10 @@ func (c *Client) CreateHeld(ctx context.Context, file meta.CreateFile, durabilit
 	sent := c.cfg.Clock.Boot()
 	r, err := at.proposeHere(ctx, command)
 	switch {
-	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable):
+	case err == nil && r.Kind == blocktree.Fenced: // it has ended without a word
+		at.loseSession(s, r.Err("session"))
+		fallthrough
+	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy):
 		return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Kind: blocktree.Unsupported, Err: err}
 	case err != nil && !isRefusal(err):
 		at.settle(blocktree.FileID{}, command)

@@ -133,7 +133,7 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// settle finds out in the background what came of a command about a file's lease, and gives back what was acquired. It ends
+// settle finds out in the background what came of a command about a file's lease, and gives back what was acquired, or was to be given back. It ends
 // with the client, whose session takes all leases along. Commands of one file are settled one after the other: a later
 // Acquire has a later epoch, which the release of an earlier one leaves alone. No more wait than opens were in flight at once.
 func (c *Client) settle(file blocktree.FileID, command meta.Command) {
@@ -141,6 +141,9 @@ func (c *Client) settle(file blocktree.FileID, command meta.Command) {
 		r, err := c.proposeCommand(c.ctx, command)
 		if s, ok := takesLease(command.Op); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
 			_, _ = c.propose(c.ctx, meta.Release{Session: s, File: r.Lease.File, Epoch: r.Lease.Epoch}) // it ends with the client only
+		}
+		if o, ok := command.Op.(meta.ReleaseEnd); ok && c.ctx.Err() == nil && (err != nil || r.Kind != blocktree.Other) { // the end did not move, and the lease did not go
+			_, _ = c.propose(c.ctx, o.Release) // likewise
 		}
 	})
 }

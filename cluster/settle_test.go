@@ -40,6 +40,10 @@ func (c *silentCluster) serve(r *bttp.Request) {
 			c.epoch++
 			c.held = true
 			result.Lease = &meta.Lease{File: o.File, Epoch: c.epoch, Session: o.Session}
+		case meta.ReleaseEnd:
+			result.Kind = blocktree.StaleView
+		case meta.CreateHeld:
+			result.Kind = blocktree.Fenced
 		case meta.Release:
 			if result.Kind = blocktree.Fenced; o.Epoch == c.epoch {
 				result.Kind, c.held = blocktree.Other, false
@@ -56,11 +60,7 @@ func (c *silentCluster) serve(r *bttp.Request) {
 // TestSettlesEveryAcquire: of two opens of one file that do not learn what came of them, neither leaves the file held.
 func TestSettlesEveryAcquire(t *testing.T) {
 	cluster := &silentCluster{t: t, done: map[meta.CommandID]meta.Result{}}
-	b := newDelayBed(t, cluster.serve)
-	q := &peer{}
-	q.conn.Store(b.dial())
-	c := newClient(ClientConfig{Logger: slog.New(slog.DiscardHandler)}, nil, &peers{all: map[blocktree.NodeID]*peer{1: q}})
-	defer func() { c.cancel(); c.wg.Wait() }()
+	c := cluster.client(t)
 	file, s := blocktree.FileID{Generation: 1, Inode: 9}, &session{id: meta.NewSessionID()}
 	until := func(what string, ok func() bool) {
 		t.Helper()
@@ -98,4 +98,46 @@ func TestSettlesEveryAcquire(t *testing.T) {
 	cluster.speaks = true
 	cluster.mu.Unlock()
 	until("the file stays held", func() bool { return !cluster.held })
+}
+
+// TestSettlesAnEnd: of a close that did not learn what came of it, and moved no end, the lease goes all the same.
+func TestSettlesAnEnd(t *testing.T) {
+	cluster := &silentCluster{t: t, done: map[meta.CommandID]meta.Result{}, speaks: true, held: true, epoch: 1}
+	c := cluster.client(t)
+	file := blocktree.FileID{Generation: 1, Inode: 9}
+	c.settle(file, meta.Command{ID: meta.NewCommandID(), Op: meta.ReleaseEnd{Release: meta.Release{Session: meta.NewSessionID(), File: file, Epoch: 1}, Was: 1, Bytes: 2}})
+	c.mu.Lock()
+	settled := c.settling[file]
+	c.mu.Unlock()
+	if settled != nil { // else it is already
+		<-settled
+	}
+	cluster.mu.Lock()
+	defer cluster.mu.Unlock()
+	if cluster.held || cluster.applied != 2 {
+		t.Errorf("held %v after %d commands", cluster.held, cluster.applied)
+	}
+}
+
+// TestMadeUnderNoSession: a file is not made under a session that has ended without a word: nobody uses that any more.
+func TestMadeUnderNoSession(t *testing.T) {
+	cluster := &silentCluster{t: t, done: map[meta.CommandID]meta.Result{}, speaks: true}
+	c := cluster.client(t)
+	s := &session{id: meta.NewSessionID(), opened: make(chan struct{}), until: time.Hour}
+	close(s.opened)
+	c.session = s
+	inode, h, err := c.CreateHeld(t.Context(), meta.CreateFile{Path: blocktree.RootPath(blocktree.Principal{1}).Join("f")}, 0, 0, OpenOptions{})
+	if blocktree.KindOf(err) != blocktree.Unsupported || inode != nil || h != nil || c.session != nil {
+		t.Errorf("%v, %v, %v, the session %v", inode, h, err, c.session)
+	}
+}
+
+// client is one that has a connection to the cluster.
+func (c *silentCluster) client(t *testing.T) *Client {
+	b := newDelayBed(t, c.serve)
+	q := &peer{}
+	q.conn.Store(b.dial())
+	x := newClient(ClientConfig{Logger: slog.New(slog.DiscardHandler), Clock: stoppedClock{}}, nil, &peers{all: map[blocktree.NodeID]*peer{1: q}})
+	t.Cleanup(func() { x.cancel(); x.wg.Wait() })
+	return x
 }

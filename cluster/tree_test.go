@@ -7,6 +7,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/route"
 )
@@ -135,5 +136,19 @@ func TestHomesOfLiars(t *testing.T) {
 	tr.isHome(file(5), liar) // nobody has been heard of it yet
 	if c := follow(to("/late", 5)); tr.home(5, nil) != c {
 		t.Error("what the cluster above says does not count")
+	}
+}
+
+// TestMadeForOthersElsewhere: nobody asks the cluster of a directory that his own is not above to make something on behalf of another: who may is told of that.
+func TestMadeForOthersElsewhere(t *testing.T) {
+	root := blocktree.PrincipalOf([]byte("root"))
+	dir := blocktree.RootPath(root)
+	tr := lostTree(t, root, dir.Join("a"))
+	tr.byDir[dir] = tr.first.beside(dir, nil)
+	ctx, cancel := context.WithCancel(OnBehalf(t.Context(), cred.Identity{Principal: root, Path: dir.Join("somebody")}))
+	cancel() // it is not to come to a question
+	_, _, err := tr.first.CreateHeld(ctx, meta.CreateFile{Path: dir.Join("f")}, 0, 0, OpenOptions{})
+	if blocktree.KindOf(err) != blocktree.Unsupported || blocktree.HintOf(err) == "" {
+		t.Errorf("%v, %q", err, blocktree.HintOf(err))
 	}
 }

@@ -147,15 +147,19 @@ func (m *model) makeHeld(o CreateHeld) blocktree.Kind {
 	if o.Bytes > o.SizeBytes {
 		return blocktree.Invalid
 	}
+	if _, ok := m.sessions[o.Session]; !ok {
+		if _, k := m.lookup(o.Path.Short()); k == blocktree.Invalid { // no path comes before all
+			return k
+		}
+		return blocktree.Fenced
+	}
 	if k := m.applyOp(o.CreateFile); k != 0 {
 		return k
 	}
 	i := m.inodes[o.Path.Short()]
 	i.own, i.length = true, o.Bytes
-	if _, ok := m.sessions[o.Session]; ok {
-		i.layout = i.layout.Acquire()
-		m.leases[i.id] = Lease{File: i.id, Session: o.Session, Epoch: i.layout.Epoch}
-	}
+	i.layout = i.layout.Acquire()
+	m.leases[i.id] = Lease{File: i.id, Session: o.Session, Epoch: i.layout.Epoch}
 	return 0
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // CreateHeld is CreateFile of a file of a length that Session holds from the first (docs/design/0067), under its first epoch: nobody has written to it under another. The file is made all the same, and nobody's, for who may not hold it, and
-// where the session is gone, holds too many or was renewed since (AcquireStaleAfter): then there is no lease in the result. Refusals are those of CreateFile, and Invalid (longer than its size).
+// where the session holds too many: then there is no lease in the result. No copy of it makes a file when its client is gone, or asks for it no more. Refusals are those of CreateFile, Invalid (longer than its size), Fenced (there is no such session) and Busy (the session was renewed since: AcquireStaleAfter).
 type CreateHeld struct {
 	CreateFile
 	Durability stripe.Durability
@@ -56,14 +56,20 @@ func (s *state) createHeld(o CreateHeld) Result {
 	if o.Bytes > o.SizeBytes {
 		return refuse(blocktree.Invalid, "a length of %d bytes", o.Bytes).hinted("a file has one, of at most its size")
 	}
+	x := s.session(o.Session)
+	switch {
+	case x == nil:
+		return refuse(blocktree.Fenced, "the session is closed or expired")
+	case s.id.drawn()+uint64(AcquireStaleAfter) < s.renewed(o.Session):
+		return refuse(blocktree.Busy, "asked for too long ago").hinted("ask again")
+	}
 	r := s.createFile(o.CreateFile, o.Durability)
 	if r.Kind != blocktree.Other {
 		return r
 	}
 	r.Inode.HasLength, r.Inode.LengthBytes = true, o.Bytes
 	s.setInode(r.Inode)
-	x := s.session(o.Session)
-	if x == nil || x.Leases >= LeasesPerSessionMax || s.id.drawn()+uint64(AcquireStaleAfter) < s.renewed(o.Session) || !s.may(s.caller, r.Inode, RightsHold, s.now) {
+	if x.Leases >= LeasesPerSessionMax || !s.may(s.caller, r.Inode, RightsHold, s.now) {
 		return r
 	}
 	if _, ok := s.believed(x.Path, x.Principal); !ok {

@@ -7,7 +7,7 @@ import (
 	"blocktree/cluster/stripe"
 )
 
-// TestCreateHeld: H1 of 0067. Who makes a file holds it from the first, under the first epoch, if it may and its session can; else the file is made, and nobody's.
+// TestCreateHeld: H1 of 0067. Who makes a file holds it from the first, under the first epoch, if it may and its session can; else the file is made, and nobody's. A copy that comes when the session is gone, or long after, makes none.
 func TestCreateHeld(t *testing.T) {
 	m := granted(t, 0o755, 0o600)
 	owner, stranger := somebody(7, 70), somebody(10, 10)
@@ -29,10 +29,8 @@ func TestCreateHeld(t *testing.T) {
 	if x := m.view().session(session(7)); x.Leases != 1 || m.view().lease(first.Inode.ID) == nil {
 		t.Errorf("%d leases", x.Leases)
 	}
-	for name, o := range map[string]CreateHeld{"no session": held("/d/e/a", 0o600, session(9)), "no right": held("/d/e/b", 0o400, session(7))} {
-		if r := m.as(owner, 4, o); r.Kind != blocktree.Other || r.Lease != nil || r.Inode == nil || m.view().lease(r.Inode.ID) != nil {
-			t.Errorf("%s: %+v", name, r)
-		}
+	if r := m.as(owner, 4, held("/d/e/b", 0o400, session(7))); r.Kind != blocktree.Other || r.Lease != nil || r.Inode == nil || m.view().lease(r.Inode.ID) != nil {
+		t.Errorf("no right: %+v", r)
 	}
 	if x := m.view().session(session(7)); x.Leases != 1 {
 		t.Errorf("%d leases are counted", x.Leases)
@@ -44,8 +42,16 @@ func TestCreateHeld(t *testing.T) {
 	}
 	late := NewCommandID()
 	copy(late[:], make([]byte, 8)) // drawn long before the session was opened
-	if r := m.command(Command{ID: late, Op: held("/d/e/late", 0o600, session(7)), Caller: owner, Time: 6}); r.Kind != blocktree.Other || r.Lease != nil {
+	if r := m.command(Command{ID: late, Op: held("/d/e/late", 0o600, session(7)), Caller: owner, Time: 6}); r.Kind != blocktree.Busy {
 		t.Errorf("a late copy: %+v", r)
+	}
+	gone := NewCommandID()
+	m.mustAs(owner, CloseSession{session(7)})
+	if r := m.command(Command{ID: gone, Op: held("/d/e/late", 0o600, session(7)), Caller: owner, Time: 7}); r.Kind != blocktree.Fenced {
+		t.Errorf("a copy that comes after its session: %+v", r)
+	}
+	if _, r := m.view().stat(path("/d/e/late")); r.Kind != blocktree.NotFound {
+		t.Errorf("a file was made: %v", r.Kind)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 // NamelessMax bounds the files that are kept without a name: each takes what a file takes, and the end of the session that keeps them frees all of its own at once.
 const NamelessMax = LeasesPerSessionMax
 
-// Unlink takes the name from a file that somebody has open, and keeps the file for Session until Forget, or the session's end (docs/design/0066). Done so already is a success. A refusal is remembered as that of Remove. NotFound (Path is not File), Fenced (there is no such session), Busy (another session holds it;
+// Unlink takes the name from a file that somebody has open, and keeps the file for Session until Forget, or the session's end (docs/design/0066). A refusal is remembered as that of Remove. NotFound (Path is not File, or not any more), Fenced (there is no such session), Busy (another session holds it;
 // it is on its way to another cluster; NamelessMax), Invalid (it is no file).
 type Unlink struct {
 	Path    blocktree.Path
@@ -100,9 +100,6 @@ func (s *state) notFor(id SessionID, f blocktree.FileID) Result {
 }
 
 func (s *state) unlink(o Unlink) Result {
-	if k, ok := s.keeper(o.File); ok && k == o.Session { // a retry that is not remembered any more
-		return Result{Inode: s.inode(o.File)}
-	}
 	i, r := s.stat(o.Path)
 	switch {
 	case r.Kind != blocktree.Other:

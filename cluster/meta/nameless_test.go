@@ -75,6 +75,7 @@ func TestUnlink(t *testing.T) {
 	if newer == f || m.command(done).Kind != 0 || m.view().inode(newer) == nil {
 		t.Error("a late copy took another file's name")
 	}
+	refused("by who still takes the name for its", m.as(owner, 5, Unlink{p, f, session(7)}), blocktree.NotFound)
 	m.forget() // what was remembered of commands
 	m.command(done)
 	if r := m.as(owner, 5, Remove{Path: p, File: f}); r.Kind != blocktree.NotFound || m.view().inode(newer) == nil {

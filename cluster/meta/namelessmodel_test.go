@@ -61,9 +61,6 @@ func (m *model) keep(p string, s SessionID) blocktree.Kind {
 }
 
 func (m *model) unlink(o Unlink) blocktree.Kind {
-	if keeper, ok := m.keepers[o.File]; ok && keeper == o.Session {
-		return 0
-	}
 	i, k := m.lookup(o.Path.Short())
 	switch {
 	case k != 0:
