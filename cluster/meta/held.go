@@ -56,6 +56,9 @@ func (s *state) createHeld(o CreateHeld) Result {
 	if o.Bytes > o.SizeBytes {
 		return refuse(blocktree.Invalid, "a length of %d bytes", o.Bytes).hinted("a file has one, of at most its size")
 	}
+	if _, r := s.walk(o.Path); r.Kind != blocktree.Other { // first of all, who has the path
+		return r
+	}
 	x := s.session(o.Session)
 	switch {
 	case x == nil:
