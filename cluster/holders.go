@@ -153,13 +153,13 @@ func (s *Service) admit(req *bttp.Request) {
 	}
 	from := req.Conn.Peer().Principal
 	if _, node := s.roster.node(from); node {
-		s.member.serve(req, msg)
+		s.member.serve(req, msg, true)
 		return
 	}
 	v := s.holders.judgeOther(from, msg)
 	allowed, refusal := s.allow(req.Conn, msg, false)
 	if allowed && v != unknown || refusal != nil {
-		s.settleVerdict(req, msg, v, refusal)
+		s.settleVerdict(req, msg, v, refusal, true)
 		return
 	}
 	if s.syncs.Add(1) > syncsMax || req.OneWay {
@@ -182,12 +182,12 @@ func (s *Service) admit(req *bttp.Request) {
 			v = denial // an epoch that nobody was given
 		}
 		_, refusal := s.allow(req.Conn, msg, true)
-		s.settleVerdict(req, msg, v, refusal)
+		s.settleVerdict(req, msg, v, refusal, false)
 	})
 }
 
 // settleVerdict ends what was judged. A refusal for want of a right comes first: who has none learns nothing else.
-func (s *Service) settleVerdict(req *bttp.Request, msg *stripe.Message, v verdict, refusal error) {
+func (s *Service) settleVerdict(req *bttp.Request, msg *stripe.Message, v verdict, refusal error, inServe bool) {
 	if refusal != nil {
 		if blocktree.KindOf(refusal) == blocktree.Permission {
 			what := "write sectors"
@@ -202,7 +202,7 @@ func (s *Service) settleVerdict(req *bttp.Request, msg *stripe.Message, v verdic
 	}
 	switch v {
 	case admitted:
-		s.member.serve(req, msg)
+		s.member.serve(req, msg, inServe)
 		return
 	case outdated:
 		header, body := stripe.EncodeMessage(&stripe.Message{Kind: msg.Kind, Answer: true, ID: msg.ID, Node: s.cfg.Node, File: msg.File,

@@ -10,23 +10,6 @@ func (m *member) reached(sequence uint64) error {
 	return nil
 }
 
-// writeLazy has written what was appended lazily: now, or once for all that came with the same read. It is called without mu.
-func (m *member) writeLazy() {
-	if m.unwritten.Swap(true) {
-		return
-	}
-	if e := m.endpoint.Load(); e != nil && e.AfterBatch(m.writeNow) {
-		return
-	}
-	m.writeNow()
-}
-
-// writeNow ends what writeLazy has begun. What is appended from here on is the next one's.
-func (m *member) writeNow() {
-	m.unwritten.Store(false)
-	m.store.WriteLazy()
-}
-
 // sync has everything made durable that was appended; mu is held.
 func (m *member) sync() error {
 	upTo := m.handed

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"blocktree/cluster/stripe"
+	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
 )
 
@@ -101,4 +102,25 @@ func testMemberMixes(t *testing.T) {
 	if left != 0 || !pendingOn(t, b.disk.Clone(1), b.layout) {
 		t.Errorf("what was put off is not durable, or the member does not know: %d", left)
 	}
+}
+
+// TestWrittenBesideALongBatch: what need not be durable is written though another connection's batch takes long, as one that reads from a slow disk may.
+func TestWrittenBesideALongBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemberBed(t)
+		b.layout.Durability = stripe.DurabilityFlush
+		b.takeOver()
+		synctest.Wait()
+		e := new(bttp.Endpoint)
+		b.member.endpoint.Store(e)
+		e.Cork()
+		b.step(&stripe.Message{Kind: stripe.KindPrepare, Record: b.record(1, 7, 1, false)})
+		synctest.Wait()
+		b.member.mu.Lock()
+		if b.member.appends != 0 {
+			t.Error("a record is not written before somebody else's batch is over")
+		}
+		b.member.mu.Unlock()
+		e.Uncork()
+	})
 }

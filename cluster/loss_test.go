@@ -34,7 +34,7 @@ func newLossBed(t *testing.T) *lossBed {
 			if err != nil {
 				t.Error(err)
 			}
-			b.member.serve(r, msg)
+			b.member.serve(r, msg, true)
 			return
 		case codeQuery:
 			b.mu.Lock()

@@ -79,8 +79,6 @@ type member struct {
 	closed       bool
 	failed       bool // the log or the index is not what the machine thinks: nothing is taken, told or kept any more
 
-	unwritten atomic.Bool // somebody is about to have written what was appended lazily
-
 	together bool // the store's writer's own: it calls back for a group
 	news     news // likewise: what it has said so far
 }
@@ -161,8 +159,8 @@ func (r *replayer) Record(rec store.Replayed) error {
 }
 
 // serve takes a request that was admitted, and its message, which aliases it. It blocks only for as long as another turn
-// of the machine.
-func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
+// of the machine, and for what WriteLazy does. inServe says that the caller is the request's Serve.
+func (m *member) serve(req *bttp.Request, msg *stripe.Message, inServe bool) {
 	m.mu.Lock()
 	if m.closed || m.failed || !m.serving {
 		m.mu.Unlock()
@@ -178,6 +176,9 @@ func (m *member) serve(req *bttp.Request, msg *stripe.Message) {
 	m.step(req, msg)
 	fx := m.turn()
 	m.mu.Unlock()
+	if fx.lazy && inServe && req.AfterBatch(m.store.WriteLazy) { // not when another's batch is over: that may take long
+		fx.lazy = false
+	}
 	m.run(fx)
 }
 
@@ -439,7 +440,7 @@ func (m *member) run(fx effects) {
 		m.answer(a.to, a.msg, nil)
 	}
 	if fx.lazy {
-		m.writeLazy()
+		m.store.WriteLazy()
 	}
 }
 

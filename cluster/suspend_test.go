@@ -21,7 +21,7 @@ func TestReadAfterSuspend(t *testing.T) {
 			r.Release() // Raft has nothing to say
 			return
 		}
-		m.member.serve(r, msg)
+		m.member.serve(r, msg, true)
 	})
 	clock := &suspendedClock{started: time.Now()}
 	c := d.handle.client

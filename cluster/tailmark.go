@@ -84,7 +84,7 @@ func findTail(boot vfs.Boot, name string, now tail, found store.Recovery) bool {
 	return false
 }
 
-// tailMark is the mark of a node that runs. The store's committer advances it.
+// tailMark is the mark of a node that runs. The store's writer advances it.
 type tailMark struct {
 	file   *vfs.BootFile // nil: there is no mark
 	now    tail

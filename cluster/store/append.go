@@ -44,7 +44,7 @@ type call struct {
 	lazy     bool // its records need not be durable yet: done is called once they are written
 }
 
-// queue is what waits for the committer.
+// queue is what waits to be written.
 type queue struct {
 	items []item
 	calls []call

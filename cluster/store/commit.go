@@ -34,8 +34,9 @@ func (s *Store) commitLoop() {
 			continue
 		}
 		if s.closing {
+			s.writer = true // for good: nothing is written any more
 			s.logMu.Unlock()
-			s.syncLog() // nothing is written any more: nobody else becomes the writer
+			s.syncLog()
 			return
 		}
 		s.watching = s.opts.NoteAfter > 0 && (s.synced != idle.noted || len(s.unsynced) > 0)
@@ -352,7 +353,7 @@ func (s *Store) datasync(seg *segment) error {
 }
 
 // noSpace fails group and all that is queued behind it, whose sequences are void from now on, and makes sure that what
-// was written of it is never replayed. It runs in the committer, so nothing is written meanwhile. A checkpoint that was begun
+// was written of it is never replayed. The writer runs it, so nothing is written meanwhile. A checkpoint that was begun
 // before the last call was told may describe records that never were: it waits until settled goes on, and then fails.
 func (s *Store) noSpace(group *queue, cause error) {
 	s.logMu.Lock()

@@ -23,17 +23,21 @@ const (
 	// lazyBytesMax is the most that WriteLazy writes by itself at a time: so much is in the page cache in less time than it takes to wake another
 	// goroutine and have it run.
 	lazyBytesMax = 256 << 10
-	// lazyRounds is how often it does, where others queue meanwhile, before the committer goes on.
+	// lazyRounds is how often it does, where others queue meanwhile, before the committer goes on. That does not while it syncs aside: then there is no bound but
+	// the end of the sync.
 	lazyRounds = 4
 )
 
 // WriteLazy has written what AppendLazy has queued: in the caller's goroutine, where it is short, nobody waits for more than that, and nobody writes already; else
 // by the committer, or whoever writes. It makes the calls back, with no lock of the store held, and waits for no sync and no compactor.
-func (s *Store) WriteLazy() {
+func (s *Store) WriteLazy() { s.writeLazy(false) }
+
+// writeLazy is WriteLazy, also by the committer.
+func (s *Store) writeLazy(committer bool) {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	for round := 0; len(s.queue.calls) > 0 && !s.writer && !s.wanted; round++ { // who writes looks for more
-		if round == lazyRounds || !s.isBrief() {
+		if round >= lazyRounds && (committer || !s.syncing) || !s.isBrief() {
 			signal(s.wake)
 			return
 		}
@@ -132,29 +136,28 @@ func (s *Store) syncAside() error {
 	s.aside, s.asideBytes = len(segs), s.unsyncedBytes
 	s.logMu.Lock()
 	upTo := s.written
+	s.syncing = true
 	s.endGroup()
 	s.logMu.Unlock()
+	s.writeLazy(true) // what was queued beside the group, whose owners went away
 	var err error
 	for i := 0; i < len(segs) && err == nil && s.opts.mutant != forgetDatasync && s.opts.mutant != forgetPutOff; i++ {
 		err = s.datasync(segs[i])
 	}
 	s.logMu.Lock()
+	if err != nil {
+		s.latch(err) // at once: who writes may tell others that all is well, or hang
+	}
 	for s.writer {
 		s.wanted = true
 		s.logMu.Unlock()
 		<-s.wake
 		s.logMu.Lock()
 	}
-	s.writer, s.wanted = true, false
-	if err == nil {
-		err = s.fatal
-	}
-	if err == nil {
+	s.writer, s.wanted, s.syncing = true, false, false
+	if err = s.fatal; err == nil {
 		s.synced = max(s.synced, upTo) // voids since are above it
 		s.settled = max(s.settled, s.synced)
-	} else {
-		s.latch(err)
-		err = s.fatal
 	}
 	s.dropAside(segs)
 	s.stats.VolatileBytes = s.unsyncedBytes

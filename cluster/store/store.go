@@ -65,6 +65,7 @@ type Store struct {
 	writer          bool       // somebody is the writer: the committer, or a caller of WriteLazy
 	wanted          bool       // the committer found that it was somebody else: who is wakes it, and nobody is it before
 	watching        bool       // the committer looks soon whether the log is idle
+	syncing         bool       // the committer syncs beside who writes
 	groups          uint64     // that were written, or failed
 	unsynced        []*segment // written to by groups that nobody waits for; the writer's own
 	unsyncedBytes   int64      // of those groups; the writer's own

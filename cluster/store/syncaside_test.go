@@ -12,6 +12,7 @@ import (
 type asideBed struct {
 	t      *testing.T
 	crash  *vfs.Crash
+	bad    *vfs.Fault // what it does to a sync comes after the test has let that go
 	disk   *vfs.Fault
 	s      *Store
 	n      uint64 // records appended
@@ -22,7 +23,8 @@ var asideOptions = Options{SegmentBytes: 1 << 20}
 
 func newAsideBed(t *testing.T) *asideBed {
 	b := &asideBed{t: t, crash: vfs.NewCrash()}
-	b.disk = vfs.NewFault(b.crash)
+	b.bad = vfs.NewFault(b.crash)
+	b.disk = vfs.NewFault(b.bad)
 	if err := Create(b.disk, testDir, testID, asideOptions); err != nil {
 		t.Fatal(err)
 	}
@@ -116,5 +118,102 @@ func TestDurableBesideASync(t *testing.T) {
 		if end(); *told != 1 || durable != 1 || b.s.Synced() != b.synced+2 {
 			t.Errorf("told %d and %d times, synced %d more of 2", *told, durable, b.s.Synced()-b.synced)
 		}
+	})
+}
+
+// TestQueuedBesideASync: what was queued while a sync's group was written and told of, by who found a writer and went away, is written before the disk syncs.
+func TestQueuedBesideASync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAsideBed(t)
+		written := 0
+		add := func(f func(error)) {
+			if _, err := b.s.AppendLazy(b.record(), f); err != nil {
+				t.Error(err)
+			}
+		}
+		add(func(error) {
+			add(func(error) { written++ })
+			b.s.WriteLazy()
+		})
+		told, end := b.sync()
+		if written != 1 || *told != 0 {
+			t.Errorf("a record that nobody waits for is told of %d times, the sync %d times, while the disk syncs", written, *told)
+		}
+		if end(); *told != 1 || b.s.Synced() != b.synced+1 {
+			t.Errorf("told %d times, synced %d more: one was there", *told, b.s.Synced()-b.synced)
+		}
+	})
+}
+
+// TestManyRoundsBesideASync: while the committer syncs whoever writes goes on for as long as others queue, as nobody else would.
+func TestManyRoundsBesideASync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAsideBed(t)
+		b.lazy()
+		told, end := b.sync()
+		written := 0
+		var add func(error)
+		add = func(error) {
+			if written++; written > 3*lazyRounds {
+				return
+			}
+			if _, err := b.s.AppendLazy(b.record(), add); err != nil {
+				t.Error(err)
+			}
+			b.s.WriteLazy()
+		}
+		add(nil)
+		if written != 3*lazyRounds+1 || *told != 0 {
+			t.Errorf("%d of %d are written while the disk syncs", written-1, 3*lazyRounds)
+		}
+		end()
+	})
+}
+
+// TestFailedSyncIsKnownAtOnce: an error of a sync is the store's end also while somebody else writes, who may hang.
+func TestFailedSyncIsKnownAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAsideBed(t)
+		b.lazy()
+		told, end := b.sync()
+		b.bad.Inject(vfs.Injection{Op: vfs.FaultSync, Name: segmentPrefix})
+		hang := make(chan struct{})
+		if _, err := b.s.AppendLazy(b.record(), func(error) { <-hang }); err != nil {
+			t.Fatal(err)
+		}
+		go b.s.WriteLazy()
+		synctest.Wait()
+		end()
+		select {
+		case <-b.s.Fatal():
+		default:
+			t.Error("nobody is told that the disk failed")
+		}
+		if _, err := b.s.AppendLazy(b.record(), func(error) {}); blocktree.KindOf(err) != blocktree.IO {
+			t.Errorf("then a record is taken: %v", err)
+		}
+		close(hang)
+		if synctest.Wait(); *told != 1 || b.s.Synced() != b.synced {
+			t.Errorf("the sync is told of %d times, and %d records are synced", *told, b.s.Synced()-b.synced)
+		}
+	})
+}
+
+// TestWriterWhileItCloses: the last sync is the writer's as any other, whoever calls WriteLazy still.
+func TestWriterWhileItCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAsideBed(t)
+		b.lazy()
+		stall := make(chan struct{})
+		b.disk.Inject(vfs.Injection{Op: vfs.FaultSync, Name: segmentPrefix, Stall: stall})
+		go b.s.Close(nil)
+		synctest.Wait()
+		b.s.WriteLazy()
+		b.s.logMu.Lock()
+		if !b.s.writer {
+			t.Error("nobody is the writer while what was put off is synced")
+		}
+		b.s.logMu.Unlock()
+		close(stall)
 	})
 }

@@ -129,6 +129,39 @@ func (c *oneRead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// TestAfterOwnBatch: what is to be done after a request's batch is done by its reader when that is over, also while somebody else's lasts; a request that came
+// alone has none.
+func TestAfterOwnBatch(t *testing.T) {
+	for _, frames := range []int{1, 3} {
+		c := &oneRead{fakeCarrier: newFakeCarrier()}
+		for range frames {
+			c.input = frame{kind: frameOneWay, code: 1}.append(c.input)
+		}
+		e := &Endpoint{}
+		e.Cork() // another's, for long
+		served, called, alone := 0, 0, 0
+		over := make(chan struct{})
+		e.SetHandler(HandlerFunc(func(r *Request) {
+			r.Release()
+			if !r.AfterBatch(func() { called++ }) {
+				alone++
+			}
+			if served++; served == frames {
+				close(over)
+			}
+		}))
+		l := newLane(newConn(e, connID{}, cred.Identity{}, blocktree.Principal{}, 1), 0, c)
+		ended := make(chan struct{})
+		go func() { l.readLoop(e.newReader(c)); close(ended) }()
+		<-over
+		c.close()
+		<-ended
+		if called != served-alone || (called == 0) != (frames == 1) { // a slow reader makes two batches of one
+			t.Errorf("%d frames: %d came alone, called %d times", frames, alone, called)
+		}
+	}
+}
+
 // TestWaitingForSpaceLiftsTheCork: a peer that asks for much and takes no answer must not keep the endpoint corked while its reader waits for him,
 // which would delay every message to every peer until a heartbeat, and what is to be done after a batch even longer.
 func TestWaitingForSpaceLiftsTheCork(t *testing.T) {

@@ -51,6 +51,9 @@ type lane struct {
 
 	reads atomic.Uint64 // counts successful reads, for the heartbeat
 	busy  atomic.Bool   // the reader works on what it read
+
+	corked bool     // the reader's own: it has corked the endpoint
+	after  []func() // likewise: are called when that is over
 }
 
 // batch is a run of encoded frames; long bodies are not in buf but spliced in at their place.

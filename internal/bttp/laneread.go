@@ -126,12 +126,12 @@ func (r *reader) buffered() int { return r.end - r.first }
 // readLoop is the lane's reader goroutine: it reads frames and handles them in place until the connection ends. While
 // it works on what came in one read, the endpoint is corked, so that what it causes goes out in one write per lane.
 func (l *lane) readLoop(r *reader) {
-	corked := false
 	var since time.Time
 	uncork := func() {
-		if corked {
-			corked = false
+		if l.corked {
+			l.corked = false
 			l.conn.endpoint.cork.pull()
+			l.callAfter()
 		}
 	}
 	idle := func() {
@@ -158,21 +158,30 @@ func (l *lane) readLoop(r *reader) {
 			l.conn.fail(lostError(string(l.conn.peer.Path), err))
 			return
 		}
-		if !corked && (r.buffered() > 0 || l.carrier.inputReady()) {
-			corked, since = true, time.Now()
+		if !l.corked && (r.buffered() > 0 || l.carrier.inputReady()) {
+			l.corked, since = true, time.Now()
 			l.conn.endpoint.cork.push()
 		}
 		if err := l.handle(f, b); err != nil {
 			l.conn.fail(lostError(string(l.conn.peer.Path), err))
 			return
 		}
-		if corked && time.Since(since) > uncorkAfter {
+		if l.corked && time.Since(since) > uncorkAfter {
 			uncork()
 		}
 		if !l.awaitSpace(uncork) {
 			return
 		}
 	}
+}
+
+// callAfter calls what waits for the end of the batch.
+func (l *lane) callAfter() {
+	for i, f := range l.after {
+		l.after[i] = nil
+		f()
+	}
+	l.after = l.after[:0]
 }
 
 // handle takes one frame and its buffer. An error ends the connection.

@@ -72,6 +72,16 @@ func (r *Request) Release() {
 	r.Header, r.Body = nil, nil
 }
 
+// AfterBatch has f called once when all that came with the same read has been served, and what that caused is sent. It is for Serve, before that
+// returns: f runs in the same goroutine, and until it returns, no other message of the lane is read. It reports false, and does nothing, where the request came alone.
+func (r *Request) AfterBatch(f func()) bool {
+	if r.lane == nil || !r.lane.corked {
+		return false
+	}
+	r.lane.after = append(r.lane.after, f)
+	return true
+}
+
 // Reply answers with a header and a body, both of which are sent or copied when it returns, or a body of more than
 // 8 KiB is: such a body must stay unchanged for good, or until the release of ReplyThen. It does not block and may be
 // called from any goroutine. An answer to a peer that is gone is dropped.
