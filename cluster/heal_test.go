@@ -24,7 +24,8 @@ func TestStuck(t *testing.T) {
 		all, two, alone bool // whether it is stuck while so many serve
 	}{
 		{"nothing happened", func() { l.Epoch = 0 }, false, false, false},
-		{"taken over, but not heard of that", func() { l.Epoch = 1 }, true, true, false},
+		{"made, and nobody had it before", func() { l.Epoch = 1 }, false, false, false},
+		{"taken over, but not heard of that", func() { l.Epoch, b.epoch = 2, 2 }, true, true, false},
 		{"fenced", func() { b.step(&stripe.Message{Kind: stripe.KindFence}) }, true, true, false},
 		{"repaired", func() { b.step(&stripe.Message{Kind: stripe.KindRepair, Last: true}) }, false, false, false},
 		{"written", func() {

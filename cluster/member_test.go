@@ -36,10 +36,11 @@ type memberBed struct {
 	member *member
 	layout *stripe.Layout
 	sent   uint64
+	epoch  blocktree.Epoch // that of what is sent
 }
 
 func newMemberBed(t *testing.T) *memberBed {
-	b := &memberBed{t: t, disk: vfs.NewCrash()}
+	b := &memberBed{t: t, disk: vfs.NewCrash(), epoch: 1}
 	b.layout = &stripe.Layout{File: memberFile, Code: blocktree.Code{Data: 1}, SectorBytes: 4096, RegionSectors: 1 << 18, Sectors: 1 << 18,
 		Hosts: []blocktree.NodeID{memberNode}, Epoch: 1, Seq: 1, Incarnations: map[blocktree.NodeID]blocktree.Incarnation{memberNode: memberInc}}
 	b.open(b.layout)
@@ -68,7 +69,7 @@ func (b *memberBed) restart(layouts ...*stripe.Layout) {
 func (b *memberBed) step(m *stripe.Message) {
 	b.t.Helper()
 	b.sent++
-	m.ID, m.File, m.Epoch, m.Incarnation, m.View, m.Seq = b.sent, memberFile, 1, memberInc, 0, 1
+	m.ID, m.File, m.Epoch, m.Incarnation, m.View, m.Seq = b.sent, memberFile, b.epoch, memberInc, 0, 1
 	b.member.mu.Lock()
 	b.member.machine.Step(m)
 	fx := b.member.turn()
@@ -84,7 +85,7 @@ func (b *memberBed) takeOver() {
 
 func (b *memberBed) record(sequence uint64, first blocktree.SectorIndex, count uint32, installed bool) *stripe.Record {
 	return &stripe.Record{Kind: stripe.RecordData, File: memberFile, First: first, Count: count, Installed: installed,
-		Version:    blocktree.Version{Epoch: 1, Sequence: blocktree.Sequence(sequence)},
+		Version:    blocktree.Version{Epoch: b.epoch, Sequence: blocktree.Sequence(sequence)},
 		ShardBytes: 4096, Payload: bytes.Repeat([]byte{byte(sequence)}, int(count)*4096),
 		Seals: bytes.Repeat([]byte{byte(sequence)}, int(count)*stripe.SealBytes)}
 }

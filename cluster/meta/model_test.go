@@ -442,6 +442,15 @@ func encodedLayout(l *stripe.Layout) string {
 	return string(EncodeResult(nil, r))
 }
 
+func drawCreate(t *rapid.T, p blocktree.Path, s SessionID) Op {
+	c := coded("", 2, 1)
+	c.Path, c.Parents = p, rapid.Bool().Draw(t, "parents")
+	if rapid.Bool().Draw(t, "held") {
+		return CreateHeld{CreateFile: c, Session: s, Bytes: rapid.SampledFrom([]uint64{0, 7, c.SizeBytes, c.SizeBytes + 1}).Draw(t, "bytes")}
+	}
+	return c
+}
+
 // drawOp draws an op on few names, so that they meet.
 func drawOp(t *rapid.T, m *model) Op {
 	p := func() blocktree.Path {
@@ -465,12 +474,7 @@ func drawOp(t *rapid.T, m *model) Op {
 	case 0:
 		return MakeDir{Path: p(), Parents: rapid.Bool().Draw(t, "parents"), Mode: 0o700}
 	case 1, 2:
-		c := coded("", 2, 1)
-		c.Path, c.Parents = p(), rapid.Bool().Draw(t, "parents")
-		if rapid.Bool().Draw(t, "held") {
-			return CreateHeld{CreateFile: c, Session: s, Bytes: rapid.SampledFrom([]uint64{0, 7, c.SizeBytes, c.SizeBytes + 1}).Draw(t, "bytes")}
-		}
-		return c
+		return drawCreate(t, p(), s)
 	case 3:
 		return Remove{Path: p()}
 	case 15, 16:

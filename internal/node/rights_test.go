@@ -287,6 +287,7 @@ func TestOldThingsDoNotHelp(t *testing.T) {
 		return stripe.Message{Kind: kind, ID: 1, Node: 1, File: inode.ID, Epoch: l.Epoch, View: l.View(0).ID, Seq: l.Seq, Incarnation: l.Incarnations[1], Count: 1}
 	}
 	kinds := []stripe.MessageKind{stripe.KindRead, stripe.KindLearn, stripe.KindFence, stripe.KindAbort, stripe.KindSync, stripe.KindDigest, stripe.KindList}
+	d.Await("the node hears of the lease", func() bool { return old.send(message(stripe.KindRead)) != blocktree.Unavailable })
 	for _, kind := range kinds {
 		if got := old.send(message(kind)); got == blocktree.Permission || got == blocktree.Unavailable {
 			t.Errorf("kind %d with the right: %v", kind, got)
