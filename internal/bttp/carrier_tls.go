@@ -3,7 +3,9 @@ package bttp
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -15,13 +17,18 @@ const (
 	rawBufferBytes = 128 << 10
 	// recordHeaderBytes is the length of a TLS record's header, whose last two bytes are the length of the rest.
 	recordHeaderBytes = 5
+	// heldBytesMax is far more than is staged between two flushes.
+	heldBytesMax = 8 * stageBytesMax
 )
+
+// errHeld: a peer that asks crypto/tls for new keys again and again, where nothing is flushed, has it write answers without end.
+var errHeld = errors.New("tls: too much is held")
 
 // tlsCarrier is a lane on a TCP connection of its own.
 type tlsCarrier struct {
 	raw     *rawConn
-	tls     *tls.Conn
-	records *records // seals and opens in place of tls; nil where tls does
+	tls     *tls.Conn // nil where records seals and opens in its place
+	records *records
 }
 
 // newTLSCarrier takes a connection after its handshake over raw.
@@ -47,8 +54,7 @@ func (c *tlsCarrier) staged() int             { return c.raw.staged() }
 
 func (c *tlsCarrier) stage(p []byte) error {
 	if c.records != nil {
-		c.records.stage(p)
-		return nil
+		return c.records.stage(p)
 	}
 	_, err := c.tls.Write(p)
 	return err
@@ -142,18 +148,26 @@ func (c *rawConn) fill(need int) error {
 // nextRecord returns the next record, header and all, as it came. It is good, and may be written to, until the next call. Nothing of it was handed to Read.
 func (c *rawConn) nextRecord() ([]byte, error) {
 	if err := c.fill(recordHeaderBytes); err != nil {
-		return nil, err
+		return nil, c.cutError(err)
 	}
 	n := c.recordBytes()
 	if n > recordHeaderBytes+sealedBytesMax {
 		return nil, fmt.Errorf("tls: a record of %d bytes", n)
 	}
 	if err := c.fill(n); err != nil {
-		return nil, err
+		return nil, c.cutError(err)
 	}
 	record := c.in[c.first : c.first+n : c.first+n]
 	c.first += n
 	return record, nil
+}
+
+// cutError tells an end within a record from one between two.
+func (c *rawConn) cutError(err error) error {
+	if err == io.EOF && c.end > c.first {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // recordBytes is the length of the record whose header starts the input.
@@ -173,6 +187,9 @@ func (c *rawConn) Write(p []byte) (int, error) {
 	defer c.hold.Unlock()
 	if !c.holding {
 		return c.Conn.Write(p)
+	}
+	if len(c.out) > heldBytesMax {
+		return 0, errHeld
 	}
 	c.out = append(c.out, p...)
 	return len(p), nil

@@ -31,6 +31,7 @@ const (
 	typeKeyUpdate     = 24
 	alertCloseNotify  = 0
 	uselessRecordsMax = 16 // in a row: as many as crypto/tls takes
+	recordsPerKeyMax  = 1 << 24
 )
 
 // records seals and opens the records of a TLS 1.3 connection after its handshake, in place of crypto/tls and with the same bytes on the wire (docs/design/0064-ciphers.md): what is sealed is copied
@@ -41,6 +42,7 @@ type records struct {
 	rest    []byte // of the last record, in raw.in: what read has not taken
 	useless int    // records in a row that brought nothing
 	err     error  // why nothing is read any more
+	renewed bool   // nothing was sealed since the peer asked for new keys and had them; guarded by rawConn.hold
 }
 
 // traffic is one direction.
@@ -81,6 +83,7 @@ func (c *rawConn) handshake(ctx context.Context, config *tls.Config, server bool
 	var s secrets
 	config = config.Clone()
 	config.KeyLogWriter = &s
+	config.SessionTicketsDisabled = true // a ticket would be the first record under the keys that records begin with
 	shake := tls.Client
 	if server {
 		shake = tls.Server
@@ -89,12 +92,17 @@ func (c *rawConn) handshake(ctx context.Context, config *tls.Config, server bool
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return nil, tls.ConnectionState{}, err
 	}
-	carrier, state := newTLSCarrier(c, secure), secure.ConnectionState()
+	state := secure.ConnectionState()
 	in, out := s.server, s.client
 	if server {
 		in, out = out, in
 	}
-	carrier.records = newRecords(c, state.CipherSuite, in, out)
+	r := newRecords(c, state.CipherSuite, in, out)
+	if r != nil {
+		secure = nil // its memory goes, and its copies of the secrets, which a key update would leave behind
+	}
+	carrier := newTLSCarrier(c, secure)
+	carrier.records = r
 	return carrier, state, nil
 }
 
@@ -158,7 +166,7 @@ func (t *traffic) expand(secret []byte, label string, n int) ([]byte, error) {
 	return hkdf.Expand(t.hash, secret, string(info), n)
 }
 
-// nonce is that of the next record, good until the next call: RFC 8446, 5.3. A number is never used twice: at a million records a second the last one is half a million years off.
+// nonce is that of the next record, good until the next call: RFC 8446, 5.3. A number is never used twice: the key is another long before they end (recordsPerKeyMax).
 func (t *traffic) nonce() []byte {
 	t.scratch = t.iv
 	at := t.scratch[len(t.scratch)-8:]
@@ -249,6 +257,15 @@ func (r *records) updateKeys(message []byte) error {
 	}
 	r.raw.hold.Lock()
 	defer r.raw.hold.Unlock()
+	if r.renewed { // one answer does (RFC 8446, 4.6.3); more would be held for as long as we have nothing to say
+		return nil
+	}
+	r.renewed = true
+	return r.renew()
+}
+
+// renew goes on under new keys, and says so under the old ones. hold is locked.
+func (r *records) renew() error {
 	r.seal(typeHandshake, []byte{typeKeyUpdate, 0, 0, 1, 0})
 	return r.out.update()
 }
@@ -264,15 +281,22 @@ func alertError(message []byte) error {
 	return &net.OpError{Op: "remote error", Err: tls.AlertError(message[1])} // as crypto/tls has it
 }
 
-// stage seals p into what the next flush sends.
-func (r *records) stage(p []byte) {
+// stage seals p into what the next flush sends. No key is for more records than RFC 8446, 5.5, allows AES-GCM.
+func (r *records) stage(p []byte) error {
 	r.raw.hold.Lock()
 	defer r.raw.hold.Unlock()
 	for len(p) > 0 {
+		if r.out.sequence >= recordsPerKeyMax {
+			if err := r.renew(); err != nil {
+				return err
+			}
+		}
 		n := min(len(p), recordBytesMax)
 		r.seal(typeApplication, p[:n])
+		r.renewed = false
 		p = p[n:]
 	}
+	return nil
 }
 
 // seal appends a record to what is held. hold is locked.

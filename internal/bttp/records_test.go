@@ -159,16 +159,154 @@ func TestKeyUpdateIsAnswered(t *testing.T) {
 	if err := from.out.update(); err != nil {
 		t.Fatal(err)
 	}
-	from.stage([]byte("there"))
+	if err := from.stage([]byte("there")); err != nil {
+		t.Fatal(err)
+	}
 	wire.Write(bytes.Join(from.taken(), nil))
 	b := make([]byte, 100)
 	if n, err := to.read(b); err != nil || string(b[:n]) != "there" {
 		t.Fatalf("%q, %v", b[:n], err)
 	}
-	to.stage([]byte("back"))
+	if err := to.stage([]byte("back")); err != nil {
+		t.Fatal(err)
+	}
 	from.raw.Conn = readConn{Reader: bytes.NewReader(bytes.Join(to.taken(), nil))}
 	if n, err := from.read(b); err != nil || string(b[:n]) != "back" {
 		t.Fatalf("%q, %v", b[:n], err)
+	}
+}
+
+// TestManyKeyUpdates: who has nothing to say answers them once, and holds no more, however many come. When he has, he is understood, and answers again.
+func TestManyKeyUpdates(t *testing.T) {
+	from, to, wire := betweenRecords(t)
+	for range 2 {
+		for range 1000 {
+			from.seal(typeHandshake, []byte{typeKeyUpdate, 0, 0, 1, 1})
+			if err := from.out.update(); err != nil {
+				t.Fatal(err)
+			}
+			if err := from.stage([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wire.Write(bytes.Join(from.taken(), nil))
+		if _, err := io.ReadFull(readConn{Reader: readerFunc(to.read)}, make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if err := to.stage([]byte("back")); err != nil {
+			t.Fatal(err)
+		}
+		back := to.taken()
+		if len(back) != 2 {
+			t.Errorf("%d records are held, want an answer and what is said", len(back))
+		}
+		from.raw.Conn = readConn{Reader: bytes.NewReader(bytes.Join(back, nil))}
+		b := make([]byte, 100)
+		if n, err := from.read(b); err != nil || string(b[:n]) != "back" {
+			t.Fatalf("%q, %v", b[:n], err)
+		}
+	}
+}
+
+// TestHeldIsBounded: nor does crypto/tls have answers held without end.
+func TestHeldIsBounded(t *testing.T) {
+	raw := newTLSCarrier(newRawConn(nil, time.Minute), nil).raw
+	answer := make([]byte, 27)
+	for n := range heldBytesMax {
+		if _, err := raw.Write(answer); err != nil {
+			if n*len(answer) < heldBytesMax || raw.staged() > heldBytesMax+len(answer) {
+				t.Errorf("%d bytes are held: %v", raw.staged(), err)
+			}
+			return
+		}
+	}
+	t.Errorf("%d bytes are held", raw.staged())
+}
+
+// TestKeysAreRenewed: a key is for recordsPerKeyMax records, and crypto/tls follows.
+func TestKeysAreRenewed(t *testing.T) {
+	from, to, wire := betweenRecords(t)
+	for range 2 {
+		from.out.sequence, to.in.sequence = recordsPerKeyMax-2, recordsPerKeyMax-2
+		if err := from.stage(testBytes(4 * recordBytesMax)); err != nil {
+			t.Fatal(err)
+		}
+		if n := from.out.sequence; n != 2 {
+			t.Errorf("the next record is number %d of its key, want 2", n)
+		}
+		wire.Write(bytes.Join(from.taken(), nil))
+		got := make([]byte, 4*recordBytesMax)
+		if _, err := io.ReadFull(readConn{Reader: readerFunc(to.read)}, got); err != nil || !bytes.Equal(got, testBytes(len(got))) {
+			t.Fatalf("other bytes are read: %v", err)
+		}
+	}
+	c, peer := besideTLS(t, false)
+	c.raw.hold.Lock()
+	err := c.records.renew()
+	c.raw.hold.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.stage([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	flushed := make(chan error, 1)
+	go func() { flushed <- c.flush() }()
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(peer, b); err != nil || string(b) != "hello" {
+		t.Fatalf("%q, %v", b, err)
+	}
+	if err := <-flushed; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNoTickets: no record precedes ours under their keys, whatever the configuration says of tickets, and whatever the client would like.
+func TestNoTickets(t *testing.T) {
+	serve, call := tlsPair(t)
+	serve.SessionTicketsDisabled, call.SessionTicketsDisabled = false, false
+	call.ClientSessionCache, call.ServerName = tls.NewLRUClientSessionCache(1), "same"
+	near, far := net.Pipe()
+	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+	read := make(chan error, 1)
+	go func() {
+		_, err := io.ReadFull(tls.Client(far, call), make([]byte, 5))
+		read <- err
+		_ = far.Close()
+	}()
+	c, _, err := newRawConn(near, time.Minute).handshake(t.Context(), serve, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.stage([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, near) }() // an alert, where it fails
+	flushErr := c.flush()
+	if err := <-read; err != nil || flushErr != nil {
+		t.Errorf("crypto/tls reads %v; %v", err, flushErr)
+	}
+}
+
+// TestCutRecords: an end within a record is another than one between two.
+func TestCutRecords(t *testing.T) {
+	from, _, _ := betweenRecords(t)
+	if err := from.stage([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	record := from.taken()[0]
+	for n := range record {
+		_, to, wire := betweenRecords(t)
+		wire.Write(record[:n])
+		want := io.ErrUnexpectedEOF
+		if n == 0 {
+			want = io.EOF
+		}
+		for range 2 {
+			if _, err := to.read(make([]byte, 100)); err != want {
+				t.Errorf("after %d bytes of a record: %v, want %v", n, err, want)
+			}
+		}
 	}
 }
 
@@ -221,7 +359,9 @@ func TestRecordsAreAuthentic(t *testing.T) {
 		for _, room := range []int{1000, 1 << 16} {
 			from, to, wire := betweenRecords(t)
 			for i := range 3 {
-				from.stage(bytes.Repeat([]byte{byte(i + 1)}, 2000))
+				if err := from.stage(bytes.Repeat([]byte{byte(i + 1)}, 2000)); err != nil {
+					t.Fatal(err)
+				}
 			}
 			for _, r := range spoil(from.taken()) {
 				wire.Write(r)
@@ -328,7 +468,9 @@ func TestRecordsTakeNoMemory(t *testing.T) {
 	p, b := testBytes(3*recordBytesMax), make([]byte, 1<<20)
 	if n := testing.AllocsPerRun(10, func() {
 		from.raw.out = from.raw.out[:0]
-		from.stage(p)
+		if err := from.stage(p); err != nil {
+			t.Fatal(err)
+		}
 		wire.rest = from.raw.out
 		for got := 0; got < len(p); {
 			n, err := to.read(b)

@@ -27,6 +27,9 @@ type AEAD interface {
 // New returns AES-GCM under a key of 16 or 32 bytes, which is not kept. Seal and Open do what cipher.AEAD says: dst and src may be the same memory or none of the same; Open writes
 // zeros where what it was given is not authentic. It fails for other lengths of the key.
 func New(key []byte) (AEAD, error) {
+	if len(key) != 16 && len(key) != 32 {
+		return nil, aes.KeySizeError(len(key))
+	}
 	if a := newWide(key); a != nil {
 		return a, nil
 	}

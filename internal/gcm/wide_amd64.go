@@ -19,8 +19,8 @@ const (
 	// wideBlocks is how many blocks crypt takes at a time.
 	wideBlocks = 16
 	roundsMax  = 14
-	// bytesMax is the longest message: the counter has 32 bits, and two of its values are not for the message. 4 GiB less a few bytes is far more than anybody has.
-	bytesMax = 1<<32 - 3*blockBytes
+	// bytesMax is the longest message: far more than anybody has, and far less than the 2^32-2 blocks after which the counter would come round.
+	bytesMax = 1<<32 - 1
 )
 
 // What crypt does.
@@ -56,8 +56,9 @@ func substitute(word uint32) uint32
 // wide is AES-GCM with sixteen blocks at a time.
 type wide struct{ schedule }
 
+// newWide takes a key of 16 or 32 bytes. It returns nil where the processor has not what it needs.
 func newWide(key []byte) AEAD {
-	if !hasWide || len(key) != 16 && len(key) != 32 {
+	if !hasWide {
 		return nil
 	}
 	a := new(wide)
