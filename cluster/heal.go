@@ -17,7 +17,7 @@ import (
 const healInterval = 2 * time.Second
 
 // healJoinDelay is joinDelay for a file that nobody holds: no write waits for who joins it. Of a node that fails it doubles, as ever.
-const healJoinDelay = 2 * tickInterval
+const healJoinDelay = 4 * tickInterval
 
 // healPatience is how long a file may make no progress before another one gets its turn.
 const healPatience = 30 * time.Second
