@@ -41,13 +41,13 @@ func (b *healBed) each(after blocktree.FileID, f func(wound) bool) {
 
 // start begins what there is room for, and checks the bounds.
 func (b *healBed) start() {
+	share := uint64(1)
 	for w, ok := b.next(); ok; w, ok = b.next() {
+		if b.busy { // what began before goes on
+			share = healYieldShare
+		}
 		b.now = append(b.now, w)
 		b.begun[w.file]++
-	}
-	share := uint64(1)
-	if b.busy {
-		share = healYieldShare
 	}
 	small, large, bytes, seen := 0, 0, uint64(0), map[blocktree.FileID]bool{}
 	for _, w := range b.now {

@@ -48,7 +48,12 @@ func TestManyFilesComeBack(t *testing.T) {
 		}
 		before, begun := applied(), time.Now()
 		d.On(d.NodeAddr(away))
-		time.Sleep(4 * time.Second) // the copying has begun
+		for hurt(d.Status(c)) == files-untouched && time.Since(begun) < time.Minute {
+			time.Sleep(time.Second / 20)
+		}
+		if left := hurt(d.Status(c)); left < reopened {
+			t.Errorf("only %d files are left to be opened while they are copied up", left)
+		}
 		for i := range reopened {
 			opened := time.Now()
 			if write(files-1-i, 3); time.Since(opened) > leaseTerm/2 {
@@ -84,6 +89,16 @@ func TestManyFilesComeBack(t *testing.T) {
 			_ = f.Close() // nothing was written
 		}
 	})
+}
+
+// hurt counts the files that have members which are not in sync.
+func hurt(s *cluster.Status) (n int) {
+	for _, f := range s.Files {
+		if f.InSync < 3 {
+			n++
+		}
+	}
+	return n
 }
 
 const (
