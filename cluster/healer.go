@@ -14,9 +14,9 @@ const (
 	healSmallBytes = 4 << 20
 	// healBytesMax bounds the small files that are healed at a time by their length: that is as much as the copy-up of one large file has in flight.
 	healBytesMax = 8 << 20
-	// healBusy is from how many requests of clients per second on a node makes way for them: it heals a healYieldShare of both.
+	// healBusy is from how many requests of clients per second on a node makes way for them: it heals a healYieldShare of both, one file at a time.
 	healBusy       = 200
-	healYieldShare = 4
+	healYieldShare = healFilesMax
 	// healListMax bounds what a look at the layouts notes of files that are to be healed; the next begins after those.
 	healListMax = 1024
 )

@@ -22,15 +22,7 @@ func TestManyFilesComeBack(t *testing.T) {
 		d.StartAll()
 		c := d.Client()
 		path := func(i int) string { return fmt.Sprintf("/small/%d", i) }
-		write := func(i int, write uint64) {
-			f := d.Open(c, path(i))
-			if err := f.WriteSectors(t.Context(), 0, numbered(0, write)); err != nil {
-				t.Fatal(err)
-			}
-			if err := f.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
+		write := func(i int, write uint64) { writeOnce(d, c, path(i), write) }
 		for i := range files {
 			d.Create(c, path(i), 16<<10, blocktree.Code{Data: 2, Parity: 1})
 			write(i, 1)
@@ -89,6 +81,18 @@ func TestManyFilesComeBack(t *testing.T) {
 			_ = f.Close() // nothing was written
 		}
 	})
+}
+
+// writeOnce opens a file, writes its first sector and closes it.
+func writeOnce(d *testenv.Simulated, c *cluster.Client, path string, write uint64) {
+	d.T.Helper()
+	f := d.Open(c, path)
+	if err := f.WriteSectors(d.T.Context(), 0, numbered(0, write)); err != nil {
+		d.T.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		d.T.Fatal(err)
+	}
 }
 
 // hurt counts the files that have members which are not in sync.
