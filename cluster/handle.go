@@ -65,10 +65,11 @@ type Handle struct {
 	stir     chan struct{}    // ends that
 }
 
-// newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds, first that it was made for this
+// newHandle takes over a file under the lease that gave the layout its epoch; until is how long that holds, delay how long a node that was out must be
+// reachable before it is copied up, first that it was made for this
 // handle, so that there is nothing to take over. From here on the
 // machine finds out what was written, and decides.
-func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.Layout, until time.Duration, first bool) (*Handle, error) {
+func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.Layout, until, delay time.Duration, first bool) (*Handle, error) {
 	codec, err := erasure.New(inode.Code)
 	if err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 		stir: make(chan struct{}, 1), progress: progress{log: c.cfg.Logger.With("file", path.Short())}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	now := h.clock.read()
-	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, First: first, JoinDelay: joinDelay, LookEvery: lookEvery,
+	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, First: first, JoinDelay: delay, LookEvery: lookEvery,
 		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes), wrong: h.noteSuspect}}, now)
 	h.holder.Renewed(until)
 	h.noteLease(until)

@@ -16,47 +16,98 @@ import (
 // healInterval is how often the leader looks for files that lost members and that nobody holds.
 const healInterval = 2 * time.Second
 
+// healJoinDelay is joinDelay for a file that nobody holds: no write waits for who joins it. Of a node that fails it doubles, as ever.
+const healJoinDelay = 4 * tickInterval
+
 // healPatience is how long a file may make no progress before another one gets its turn.
 const healPatience = 30 * time.Second
 
 // heal settles what a holder left behind and copies up what is out of sync in files without a holder: the leader takes the
 // lease as any holder would, which decides what was in flight and brings the members back, and lets go. A client that wants
-// the file asks it to yield. What a holder left behind where the leader has no place is settled by a node that has.
+// the file asks it to yield. What a holder left behind where the leader has no place is settled by a node that has. Small files are healed several
+// at a time (healer).
 func (s *Service) heal() {
-	for {
+	h := newHealer()
+	ticker := time.NewTicker(healInterval)
+	defer ticker.Stop()
+	for last := s.cfg.Clock.Boot(); ; {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-time.After(healInterval):
+		case <-ticker.C:
+			if draining, err := s.group.Draining(); err == nil {
+				s.client.setDraining(draining)
+			}
+			now := s.cfg.Clock.Boot()
+			h.noteLoad(s.member.servedClients(&h.served), now-last)
+			last = now
+			h.look(s.eachWound)
+		case w := <-h.ended:
+			h.end(w)
+			if h.cutOff() {
+				h.look(s.eachWound)
+			}
 		}
-		leader, ok := s.group.Leader()
-		if !ok {
-			continue
-		}
-		if draining, err := s.group.Draining(); err == nil {
-			s.client.setDraining(draining)
-		}
-		for _, f := range s.wounded(leader) {
-			s.healFile(f)
+		for w, ok := h.next(); ok; w, ok = h.next() {
+			if !s.isWounded(w.file) {
+				h.end(w)
+				continue
+			}
+			s.wg.Go(func() {
+				s.healFile(w.file)
+				h.ended <- w
+			})
 		}
 	}
 }
 
-// wounded returns the files that nobody holds and that a holder could make whole, or readable. One that is lossy has members that are marked, and
-// is neither before somebody takes what is left of it.
-func (s *Service) wounded(leader blocktree.NodeID) []blocktree.FileID {
-	var files []blocktree.FileID
-	gone, draining := s.peers.silentFor(s.client.cfg.SpareAfter), s.client.knownDraining()
+// outlook is what it depends on beside a file's layout whether it is to be healed by this node.
+type outlook struct {
+	leader         blocktree.NodeID
+	gone, draining []blocktree.NodeID
+}
+
+// lookOut returns it, and whether a leader is known: else nothing can be healed.
+func (s *Service) lookOut() (o outlook, ok bool) {
+	o.leader, ok = s.group.Leader()
+	o.gone, o.draining = s.peers.silentFor(s.client.cfg.SpareAfter), s.client.knownDraining()
+	return o, ok
+}
+
+// eachWound gives f the files after one (zero: all) that nobody holds and that a holder could make whole, or readable, ascending by inode, until f
+// returns false.
+func (s *Service) eachWound(after blocktree.FileID, f func(wound) bool) {
+	o, ok := s.lookOut()
+	if !ok {
+		return
+	}
 	_ = s.group.EachLayout(func(l *stripe.Layout) bool {
-		if leader == s.cfg.Node && (s.curable(l) || len(gone) > 0 && s.spareWanted(l, gone) || s.moveWanted(l, draining)) || s.stuck(l) && (leader == s.cfg.Node || s.speaksFor(l, leader)) {
-			files = append(files, l.File)
+		if l.File.Inode > after.Inode && s.wounded(l, &o) && !s.isHeld(l.File) && !f(wound{l.File, l.Sectors * uint64(l.SectorBytes)}) {
+			return false
 		}
 		return s.ctx.Err() == nil
 	})
-	return slices.DeleteFunc(files, func(f blocktree.FileID) bool {
-		lease, err := s.group.Lease(f)
-		return err == nil && lease != nil && lease.Session != (meta.SessionID{})
-	})
+}
+
+// isWounded reports whether eachWound would give a file now.
+func (s *Service) isWounded(f blocktree.FileID) bool {
+	o, ok := s.lookOut()
+	l, err := s.group.Layout(f)
+	return ok && err == nil && l != nil && s.wounded(l, &o) && !s.isHeld(f)
+}
+
+// wounded reports whether a holder could make a file whole, or readable, and it is on this node to be that. One that is lossy has members that are
+// marked, and is neither before somebody takes what is left of it.
+func (s *Service) wounded(l *stripe.Layout, o *outlook) bool {
+	leads := o.leader == s.cfg.Node
+	return leads && (s.curable(l) || len(o.gone) > 0 && s.spareWanted(l, o.gone) || s.moveWanted(l, o.draining)) ||
+		s.stuck(l) && (leads || s.speaksFor(l, o.leader))
+}
+
+// isHeld reports whether somebody has the lease of a file.
+func (s *Service) isHeld(f blocktree.FileID) bool {
+	lease, err := s.group.Lease(f)
+	return err == nil && lease != nil && lease.Session != (meta.SessionID{})
 }
 
 // curable reports whether some member that is not in sync serves now, and no member in sync is away or marked without
@@ -185,7 +236,7 @@ func (s *Service) healFile(f blocktree.FileID) {
 		return
 	}
 	path := s.cfg.Directory.Join("file " + f.String())
-	h, err := s.client.open(ctx, path, inode, OpenOptions{})
+	h, err := s.client.open(ctx, path, inode, OpenOptions{joinDelay: healJoinDelay})
 	if err != nil {
 		return // somebody has it after all: then it is theirs to heal
 	}
@@ -201,7 +252,7 @@ func (s *Service) healFile(f blocktree.FileID) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(tickInterval):
 		}
 	}
 	if err := h.Close(); err != nil && ctx.Err() == nil {

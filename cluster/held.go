@@ -53,7 +53,7 @@ func (c *Client) CreateHeld(ctx context.Context, file meta.CreateFile, durabilit
 	if r.Lease == nil || r.Lease.Session != s.id || r.Layout == nil || r.Layout.Epoch != r.Lease.Epoch { // or somebody has taken it over since: the answer may be that of a later try
 		return r.Inode, nil, nil
 	}
-	h, err := at.take(s, file.Path, r.Inode, r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin, true)
+	h, err := at.take(s, file.Path, r.Inode, r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin, joinDelay, true)
 	if err == nil {
 		h.setTouch(o.TouchEvery)
 	}

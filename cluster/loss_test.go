@@ -64,7 +64,7 @@ func (b *lossBed) say(l *stripe.Layout) {
 // any more; that the node has another volatile incarnation, and not another disk, is what it noticed.
 func TestLossEndsTheHandle(t *testing.T) {
 	b := newLossBed(t)
-	h, err := newHandle(b.client, "/f", b.inode, b.layout, b.client.cfg.Clock.Boot()+time.Hour, false)
+	h, err := newHandle(b.client, "/f", b.inode, b.layout, b.client.cfg.Clock.Boot()+time.Hour, joinDelay, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestLossEndsTheHandle(t *testing.T) {
 // TestHandleSyncsWhenClosed: what a handle wrote is durable when it lets go of the file, and its members know that nothing is open.
 func TestHandleSyncsWhenClosed(t *testing.T) {
 	b := newLossBed(t)
-	h, err := newHandle(b.client, "/f", b.inode, b.layout, b.client.cfg.Clock.Boot()+time.Hour, false)
+	h, err := newHandle(b.client, "/f", b.inode, b.layout, b.client.cfg.Clock.Boot()+time.Hour, joinDelay, false)
 	if err != nil {
 		t.Fatal(err)
 	}

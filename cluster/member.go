@@ -49,7 +49,7 @@ type member struct {
 	met        atomic.Pointer[scrubber]                        // told of damage, once there is one
 	mark       atomic.Pointer[tailMark]                        // once the node's start is recorded
 	endpoint   atomic.Pointer[bttp.Endpoint]                   // that answers go out by, once there is one
-	clients    atomic.Uint64                                   // how often a client was served since servedClients was asked last
+	clients    atomic.Uint64                                   // how often a client was served
 	sent       sentCounts
 
 	fatal  chan error
@@ -268,8 +268,12 @@ func (m *member) damaged(d store.Damage) {
 	}
 }
 
-// servedClients is how many requests wrote or read something since it was asked last; what scrubs ask for does not count.
-func (m *member) servedClients() uint64 { return m.clients.Swap(0) }
+// servedClients is how many requests wrote or read something since last, which it moves on; what scrubs ask for does not count.
+func (m *member) servedClients(last *uint64) uint64 {
+	was := *last
+	*last = m.clients.Load()
+	return *last - was
+}
 
 // unwait steps what waited, as far as the disk has caught up; mu is held.
 func (m *member) unwait() (fx effects) {

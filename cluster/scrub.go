@@ -55,6 +55,7 @@ type scrubber struct {
 	suspectsSaved time.Time
 	yield         scrubYield
 	paced         time.Time // when it paused last, or did not
+	served        uint64    // clients by then
 
 	mu      sync.Mutex
 	met     map[scrubMet]time.Time // zero: it waits; else when it was tried

@@ -33,7 +33,7 @@ func (y *scrubYield) wait(turn, took time.Duration, served uint64, within time.D
 
 // pace waits after a step: in the background for the rate, always for clients that were served meanwhile.
 func (s *scrubber) pace(ctx context.Context, w *scrubWalk, bytes uint64, took time.Duration) {
-	served, now := s.member.servedClients(), time.Now()
+	served, now := s.member.servedClients(&s.served), time.Now()
 	within := now.Sub(s.paced)
 	s.paced = now
 	var wait time.Duration

@@ -75,7 +75,7 @@ func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 		}
 		switch {
 		case r.Kind == blocktree.Other:
-			return c.take(s, path, inode, r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin, false)
+			return c.take(s, path, inode, r, sent+blocktree.LeaseTerm-blocktree.LeaseMargin, cmp.Or(o.joinDelay, joinDelay), false)
 		case r.Kind != blocktree.Busy || time.Now().After(deadline):
 			return nil, c.busy(path, r)
 		}
@@ -173,14 +173,14 @@ func (c *Client) inTurn(file blocktree.FileID, do func()) {
 
 // take makes the handle of a lease that was granted. It is believed no longer than until, a term from when it was asked for: it may be
 // claimed since, and the session's newest renewal be later than that.
-func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta.Result, until time.Duration, first bool) (*Handle, error) {
+func (c *Client) take(s *session, path blocktree.Path, inode *meta.Inode, r meta.Result, until, delay time.Duration, first bool) (*Handle, error) {
 	if !fits(r.Layout, inode) {
 		return nil, &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Corrupt, Hint: "the cluster's answer makes no sense"}
 	}
 	c.mu.Lock()
 	until = min(until, s.until)
 	c.mu.Unlock()
-	h, err := newHandle(c, path, *inode, r.Layout, until, first)
+	h, err := newHandle(c, path, *inode, r.Layout, until, delay, first)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ type OpenOptions struct {
 	TakeOver bool
 	// TouchEvery is how long lies at least between two notes of when the file was written to; 0: TouchDeviceEvery, less: none is made, and writes leave the file's time alone.
 	TouchEvery time.Duration
+	joinDelay  time.Duration // 0: joinDelay
 }
 
 // claimer takes a file from the session that it met first.

@@ -1,0 +1,145 @@
+package cluster
+
+import (
+	"time"
+
+	"blocktree"
+)
+
+// How many files are healed at a time (docs/design/0069-many-small-files.md).
+const (
+	// healFilesMax bounds the small files that are healed at a time: each waits for commands and syncs most of the time, and those of all go together.
+	healFilesMax = 16
+	// healSmallBytes is how long a small file may be. Larger ones are healed one at a time, beside small ones: neither waits for the other.
+	healSmallBytes = 4 << 20
+	// healBytesMax bounds the small files that are healed at a time by their length: that is as much as the copy-up of one large file has in flight.
+	healBytesMax = 8 << 20
+	// healBusy is from how many requests of clients per second on a node makes way for them: it heals a healYieldShare of both, one file at a time.
+	healBusy       = 200
+	healYieldShare = healFilesMax
+	// healListMax bounds what a look at the layouts notes of files that are to be healed; the next begins after those.
+	healListMax = 1024
+)
+
+// wound is a file that is to be healed; bytes is its length, whatever of that was written.
+type wound struct {
+	file  blocktree.FileID
+	bytes uint64
+}
+
+// healer decides which files a node heals at a time. It is Service.heal's own.
+type healer struct {
+	lanes   [2]healLane // of small files, and of large ones
+	running map[blocktree.FileID]bool
+	ended   chan wound // has room for all that are healed
+	served  uint64     // clients by the last noteLoad
+	busy    bool
+}
+
+// healLane has files that are healed beside one another.
+type healLane struct {
+	filesMax int
+	todo     []wound
+	looks    bool             // the look that is under way fills todo
+	after    blocktree.FileID // where the next look begins
+	cut      bool             // the last one found more than todo has room for
+	files    int              // that are healed now
+	bytes    uint64           // likewise
+}
+
+func newHealer() *healer {
+	h := &healer{lanes: [2]healLane{{filesMax: healFilesMax}, {filesMax: 1}}, running: map[blocktree.FileID]bool{}}
+	h.ended = make(chan wound, healFilesMax+1)
+	return h
+}
+
+func (h *healer) laneOf(w wound) *healLane {
+	if w.bytes <= healSmallBytes {
+		return &h.lanes[0]
+	}
+	return &h.lanes[1]
+}
+
+// noteLoad notes that so many requests of clients were served within a time.
+func (h *healer) noteLoad(served uint64, within time.Duration) {
+	h.busy = within > 0 && float64(served)/within.Seconds() >= healBusy
+}
+
+// look fills the lanes that have nothing left to begin with. each gives a function the files after one, ascending by inode, until that returns false.
+func (h *healer) look(each func(after blocktree.FileID, f func(wound) bool)) {
+	var from blocktree.FileID
+	looking := 0
+	for i := range h.lanes {
+		l := &h.lanes[i]
+		if l.looks = len(l.todo) == 0; !l.looks {
+			continue
+		}
+		if looking++; looking == 1 || l.after.Inode < from.Inode {
+			from = l.after
+		}
+		l.cut = false
+	}
+	if looking == 0 {
+		return
+	}
+	each(from, func(w wound) bool {
+		l := h.laneOf(w)
+		switch {
+		case !l.looks || l.cut || w.file.Inode <= l.after.Inode || h.running[w.file]:
+		case len(l.todo) < healListMax:
+			l.todo = append(l.todo, w)
+		default:
+			l.cut = true
+			looking--
+		}
+		return looking > 0
+	})
+	for i := range h.lanes {
+		if l := &h.lanes[i]; l.looks {
+			if l.after = (blocktree.FileID{}); l.cut {
+				l.after = l.todo[len(l.todo)-1].file
+			}
+		}
+	}
+}
+
+// cutOff reports whether a lane has nothing left to begin with, and the last look saw more for it: then the next need not wait.
+func (h *healer) cutOff() bool {
+	for i := range h.lanes {
+		if l := &h.lanes[i]; l.cut && len(l.todo) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// next takes the next file that there is room for; end must follow. Files of a lane begin in their order: none is passed over for its length.
+func (h *healer) next() (w wound, ok bool) {
+	share := 1
+	if h.busy {
+		share = healYieldShare
+	}
+	for i := range h.lanes {
+		l := &h.lanes[i]
+		if len(l.todo) == 0 {
+			continue
+		}
+		w = l.todo[0]
+		if l.files > 0 && (l.files >= l.filesMax/share || l.bytes+w.bytes > healBytesMax/uint64(share)) {
+			continue
+		}
+		l.todo = l.todo[1:]
+		l.files++
+		l.bytes += w.bytes
+		h.running[w.file] = true
+		return w, true
+	}
+	return wound{}, false
+}
+
+func (h *healer) end(w wound) {
+	l := h.laneOf(w)
+	l.files--
+	l.bytes -= w.bytes
+	delete(h.running, w.file)
+}
