@@ -106,6 +106,24 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 	return done, err
 }
 
+// unpark has what finish closed be open at the service again, if anybody has it open here.
+func (t *tree) unpark(ctx context.Context, id blocktree.FileID) {
+	w := t.use(id)
+	if w == nil {
+		return
+	}
+	w.mu.RLock()
+	parked := w.parked && w.opened
+	w.mu.RUnlock()
+	t.writersMu.Lock()
+	last := w.uses == 1 // this one
+	t.writersMu.Unlock()
+	if parked && !last {
+		_ = w.renew(ctx, nil) // whoever uses it is told
+	}
+	t.untold(w, w.release(ctx))
+}
+
 // processOf is the process on whose behalf the kernel asks; 0: not known.
 func processOf(ctx context.Context) int {
 	c, ok := ctx.(*fuse.Context)
