@@ -184,6 +184,26 @@ func TestGoesOnAfterAClose(t *testing.T) {
 	}
 }
 
+// What was removed before its last close gets no mode, and that is no failure of the mount.
+func TestModeOfWhatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		n, h := create(t, grow(a), "a", syscall.O_RDWR, 0o400)
+		h.by = os.Getpid()
+		writes(t, h, "x", 0, 0)
+		if e := h.Flush(closer(true)); e != 0 {
+			t.Error(e)
+		}
+		if err := a.Remove(t.Context(), testRoot.Join("a")); err != nil { // by somebody else
+			t.Error(err)
+		}
+		h.Release(t.Context())
+		if err := n.tree.unsaved.Load(); err != nil {
+			t.Error(*err)
+		}
+	})
+}
+
 // W1: what a close could not flush is told by it, and by whoever has the file open yet.
 func TestCloseThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
