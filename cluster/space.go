@@ -101,8 +101,12 @@ func (c *Client) Space(ctx context.Context, code blocktree.Code) (Space, error) 
 	}
 	nodes := c.peers.nodes()
 	if now := c.cfg.Clock.Now(); x.at.IsZero() || now.Sub(x.at) >= blocktree.SpaceBelievedFor || now.Before(x.at) {
-		x.told = c.askSpaces(ctx, nodes, x.told)
-		x.at = now
+		x.told = askSpaces(nodes, x.told, func(n blocktree.NodeID) (Space, error) { return c.askSpace(ctx, n) })
+		x.at = c.cfg.Clock.Now() // one that does not answer holds up who asks no more often
+	}
+	if ctx.Err() != nil { // not all were asked
+		x.at = time.Time{}
+		return Space{}, blocktree.E("space", blocktree.Unavailable, ctx.Err())
 	}
 	if len(x.told) == 0 {
 		x.at = time.Time{}
@@ -112,16 +116,18 @@ func (c *Client) Space(ctx context.Context, code blocktree.Code) (Space, error) 
 }
 
 // askSpaces asks nodes, and returns what they told, now or before.
-func (c *Client) askSpaces(ctx context.Context, nodes []blocktree.NodeID, before map[blocktree.NodeID]Space) map[blocktree.NodeID]Space {
+func askSpaces(nodes []blocktree.NodeID, before map[blocktree.NodeID]Space, ask func(blocktree.NodeID) (Space, error)) map[blocktree.NodeID]Space {
 	told := map[blocktree.NodeID]Space{}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, n := range nodes {
+	for _, n := range nodes { // before the first is asked, whose answer goes there, too
 		if was, ok := before[n]; ok {
 			told[n] = was
 		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, n := range nodes {
 		wg.Go(func() {
-			if now, err := c.askSpace(ctx, n); err == nil {
+			if now, err := ask(n); err == nil {
 				mu.Lock()
 				defer mu.Unlock()
 				told[n] = now

@@ -36,6 +36,32 @@ func TestRoomFor(t *testing.T) {
 	}
 }
 
+// TestSpacesAreAsked: who answers counts by what he says now, who does not by what he said before, and who is no node any more not at all; answers that come while others are asked yet disturb nothing.
+func TestSpacesAreAsked(t *testing.T) {
+	const all = 100
+	before, now := Space{1, 9}, Space{2, 9}
+	told := map[blocktree.NodeID]Space{}
+	var nodes []blocktree.NodeID
+	for n := blocktree.NodeID(1); n <= all; n++ {
+		nodes, told[n] = append(nodes, n), before
+	}
+	told[all+1] = before
+	told = askSpaces(nodes, told, func(n blocktree.NodeID) (Space, error) {
+		if n%2 == 0 {
+			return Space{}, blocktree.E("test", blocktree.Unavailable, nil)
+		}
+		return now, nil
+	})
+	if len(told) != all {
+		t.Errorf("%d are told of", len(told))
+	}
+	for n, x := range told {
+		if want := map[bool]Space{true: before, false: now}[n%2 == 0]; x != want {
+			t.Errorf("node %d: %+v", n, x)
+		}
+	}
+}
+
 // FuzzSpace: no bytes make the decoder panic, and what it takes has one encoding, and is possible.
 func FuzzSpace(f *testing.F) {
 	f.Add(Space{1, 2}.encode())

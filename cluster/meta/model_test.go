@@ -451,6 +451,15 @@ func drawCreate(t *rapid.T, p blocktree.Path, s SessionID) Op {
 	return c
 }
 
+// drawFile draws a file, or none.
+func drawFile(t *rapid.T, m *model) blocktree.FileID {
+	ids := []blocktree.FileID{fileID(0)}
+	for _, q := range slices.Sorted(maps.Keys(m.inodes)) {
+		ids = append(ids, m.inodes[q].id)
+	}
+	return rapid.SampledFrom(append(ids, m.namelessIDs()...)).Draw(t, "file")
+}
+
 // drawOp draws an op on few names, so that they meet.
 func drawOp(t *rapid.T, m *model) Op {
 	p := func() blocktree.Path {
@@ -461,12 +470,7 @@ func drawOp(t *rapid.T, m *model) Op {
 		}
 		return path(s)
 	}
-	ids := []blocktree.FileID{fileID(0)}
-	for _, q := range slices.Sorted(maps.Keys(m.inodes)) {
-		ids = append(ids, m.inodes[q].id)
-	}
-	ids = append(ids, m.namelessIDs()...)
-	f := rapid.SampledFrom(ids).Draw(t, "file")
+	f := drawFile(t, m)
 	s := session(rapid.IntRange(1, 3).Draw(t, "session"))
 	n := node(rapid.IntRange(1, 3).Draw(t, "node"))
 	e := m.leases[f].Epoch

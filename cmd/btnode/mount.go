@@ -38,16 +38,17 @@ another service, or a block device, has open for writing is busy; who writes it 
 SIGINT or SIGTERM unmounts it, as soon as nobody uses it: a shell in it, or an open file, keeps it. The command ends when all is flushed, and fails if a file could not be. A second signal kills the process: what was fsynced or closed is there,
 programs get errors until fusermount -u DIR takes away what is left. fusermount -u DIR also stops a mount that is well. It needs /dev/fuse, and fusermount where it is not root's.
 
-Symbolic links are followed by this machine: a target that begins with / is one of its own. Programs set the time of the last write, which is also shown as that of the last access, and extended attributes whose names begin with user.
+Symbolic links are followed by this machine: a target that begins with / is one of its own. Programs set the time of the last write, which is also shown as that of the last access, and extended attributes whose names begin with user. No time of access is set by itself (EOPNOTSUPP), and none before 1970 (EINVAL); whoever may write
+sets the time of the last write to now, also without that of access.
 
 Locks, of fcntl and flock, hold among all who have the file open by the same service; they are lost with it, and then who had one gets I/O errors until it is given back. An exclusive one of flock has the file open for writing.
 
-New files are encrypted. There are no hard links, special files and set-id bits (EPERM), and no other extended attributes (EOPNOTSUPP); a file has the owner that mounts, others cannot be given (EPERM). A file that is removed, or replaced, while programs have it open goes on for them, and its room is free when the last of them closes it; of one that was open to read by another service, or when the service by which it is open is gone, they are told ESTALE. One that is written by another service, or is a block device, is not removed (EBUSY). A file that is not encrypted is only read.
+New files are encrypted. There are no hard links, pipes, sockets and devices, no set-id and sticky bits (EPERM), and no other extended attributes (EOPNOTSUPP); a file has the owner that mounts, others cannot be given (EPERM); mknod makes no file that its owner could not write (EPERM). A file that is removed, or replaced, while programs have it open goes on for them, and its room is free when the last of them closes it; of one that was open to read by another service, or when the service by which it is open is gone, they are told ESTALE. One that is written by another service, or is a block device, is not removed (EBUSY). A file that is not encrypted is only read.
 
 Who may do what the service judges, by the credentials: r and w of a mode, and grants. To use a file takes no right on the directories above it; to write it, also to read it; and what is another's is moved or renamed by its owner alone (EACCES). access(2) says yes where any class of the mode does. A name has no newline,
 and two names are not exchanged (EINVAL); there are no files without a name (EOPNOTSUPP).
 
-df shows, by what the nodes tell of their disks, about how much more could be written with the code of the mount. Nothing of that is set aside.`,
+df shows, by what the nodes tell of their disks, about how much more could be written with the code of the mount. Nothing of that is set aside, and one node whose disk is full, or that says so, makes it nothing. Who mounts with --anonymous is not told, nor by services and nodes of versions before: then df leaves the mount out.`,
 		Example: `  btnode mount /docs /mnt/docs --config client.yaml
   btnode mount /docs /mnt/docs --read-only --config client.yaml
   btnode mount /pub /mnt/pub --anonymous --config client.yaml`,

@@ -123,8 +123,9 @@ func (n *node) make(ctx context.Context, path blocktree.Path, mode, flags uint32
 		return id, false, syscall.EPERM
 	}
 	o := fs.CreateOptions{SizeBytes: uint64(n.tree.o.SectorBytes), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits}
+	empty := false
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
-		err := n.tree.create(ctx, path, o, &id)
+		err := n.tree.create(ctx, path, o, &id, &empty)
 		if unsure && flags&(syscall.O_EXCL|syscall.O_TRUNC) != syscall.O_TRUNC { // it may be half made
 			err = mayBeOurs(err)
 		}
@@ -133,14 +134,25 @@ func (n *node) make(ctx context.Context, path blocktree.Path, mode, flags uint32
 	if blocktree.KindOf(err) == blocktree.Exists && flags&syscall.O_EXCL == 0 {
 		return blocktree.FileID{}, false, 0
 	}
-	if err == nil {
+	if err == nil && !empty {
 		err = n.tree.change(ctx, func(ctx context.Context, _ bool) error { return n.tree.source.SetLength(ctx, path, 0) })
 	}
 	return id, err == nil, errno(err)
 }
 
-// create has a file made, and keeps which one, if that is said.
-func (t *tree) create(ctx context.Context, path blocktree.Path, o fs.CreateOptions, id *blocktree.FileID) (err error) {
+// create has a file made, and keeps which one, if that is said. empty says that it ends at byte 0: by what made it, as another may have its name by now. Else, at a service of a version before, it is as long as it is large.
+func (t *tree) create(ctx context.Context, path blocktree.Path, o fs.CreateOptions, id *blocktree.FileID, empty *bool) (err error) {
+	if m, ok := t.source.(fs.MakeOpener); ok {
+		f, err := m.MakeOpen(ctx, path, o)
+		if err == nil {
+			*id, *empty = f.Info().ID, true
+			_ = f.Close() // nothing was written
+			return nil
+		}
+		if blocktree.KindOf(err) != blocktree.Unsupported {
+			return err
+		}
+	}
 	m, ok := t.source.(Maker)
 	if !ok {
 		return t.source.Create(ctx, path, o)
@@ -374,7 +386,7 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
 	}
 	w := n.tree.writer(n.id)
-	if w != nil && w.isOpen() {
+	if w != nil && w.settled() { // also of what a close that was not the last one has closed at the service: it is opened by its name again
 		if mode&ownerBits == ownerBits {
 			w.mode.Store(nil)
 			return give(mode)
@@ -383,7 +395,7 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 			return e
 		}
 		w.mode.Store(&mode)
-		if w.isOpen() || w.mode.Swap(nil) == nil { // else it was closed before it knew
+		if w.settled() || w.mode.Swap(nil) == nil { // else it was closed before it knew
 			return 0
 		}
 	} else if w != nil {

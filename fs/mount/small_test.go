@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"blocktree"
@@ -106,6 +107,99 @@ func TestCloseThatIsNotTheLast(t *testing.T) {
 		}
 		if n.tree.broken.Load() {
 			t.Error("it counts as a failure of the service")
+		}
+	})
+}
+
+// P5 of 0068: also what is made to be read only, or by mknod, is empty by what made it, and not by its name, which may be another's by then.
+func TestMakesByHandle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		dir := grow(a)
+		var out fuse.EntryOut
+		_, r, _, e := dir.Create(t.Context(), "a", syscall.O_RDONLY, 0o400, &out)
+		if e != 0 {
+			t.Fatal(e)
+		}
+		r.(gofs.FileReleaser).Release(t.Context())
+		if _, e := dir.Mknod(t.Context(), "b", syscall.S_IFREG|0o644, 0, &out); e != 0 {
+			t.Error(e)
+		}
+		for name, mode := range map[string]uint32{"a": 0o400, "b": 0o644} {
+			if f := a.files[testRoot.Join(name)]; f.info.Length != 0 || f.info.Mode != mode {
+				t.Errorf("%s: %+v", name, f.info)
+			}
+		}
+		if slices.Contains(a.log, "length") || len(a.leases) != 0 {
+			t.Errorf("%v, %d leases", a.log, len(a.leases))
+		}
+	})
+}
+
+// W14 beside U7 of 0066, and 0060, item 10: what has a file open after a close that was not the last one goes on when it is removed, and when its owner may not write it any more.
+func TestGoesOnAfterAClose(t *testing.T) {
+	for what, test := range map[string]func(t *testing.T, a *able, dir, n *node) (mode uint32){
+		"removed": func(t *testing.T, _ *able, dir, _ *node) uint32 {
+			if e := dir.Unlink(t.Context(), "a"); e != 0 {
+				t.Error(e)
+			}
+			return 0
+		},
+		"only to be read": func(t *testing.T, a *able, _, n *node) uint32 {
+			var in fuse.SetAttrIn
+			var out fuse.AttrOut
+			in.Valid, in.Mode = fuse.FATTR_MODE, 0o440
+			if e := n.Setattr(t.Context(), nil, &in, &out); e != 0 || out.Mode&0o777 != 0o440 {
+				t.Errorf("%v, mode %o", e, out.Mode)
+			}
+			if f := a.files[testRoot.Join("a")]; f.info.Mode != 0o640 {
+				t.Errorf("the service has mode %o", f.info.Mode)
+			}
+			return 0o440
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a := newAble()
+			a.keeps = true
+			dir := grow(a)
+			n, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
+			h.by = os.Getpid()
+			writes(t, h, "x", 0, 0)
+			if e := h.Flush(closer(true)); e != 0 || len(a.leases) != 0 {
+				t.Error(what, e, len(a.leases))
+			}
+			mode := test(t, a, dir, n)
+			writes(t, h, "y", 1, 0)
+			if got, e := readAll(t, h, 0); e != 0 || got != "xy" {
+				t.Errorf("%s: %q, %v", what, got, e)
+			}
+			if e := h.Flush(closer(true)); e != 0 {
+				t.Error(what, e)
+			}
+			h.Release(t.Context())
+			if f := a.files[testRoot.Join("a")]; len(a.leases) != 0 || (f != nil) != (mode != 0) || f != nil && f.info.Mode != mode {
+				t.Errorf("%s: %+v, %d leases", what, f, len(a.leases))
+			}
+		})
+	}
+}
+
+// What was removed before its last close gets no mode, and that is no failure of the mount.
+func TestModeOfWhatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		n, h := create(t, grow(a), "a", syscall.O_RDWR, 0o400)
+		h.by = os.Getpid()
+		writes(t, h, "x", 0, 0)
+		if e := h.Flush(closer(true)); e != 0 {
+			t.Error(e)
+		}
+		if err := a.Remove(t.Context(), testRoot.Join("a")); err != nil { // by somebody else
+			t.Error(err)
+		}
+		h.Release(t.Context())
+		if err := n.tree.unsaved.Load(); err != nil {
+			t.Error(*err)
 		}
 	})
 }

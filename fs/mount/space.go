@@ -22,11 +22,8 @@ func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 	if !ok {
 		return 0
 	}
-	dir := n.path()
-	if !n.IsDir() && dir != n.tree.root {
-		dir = dir.Parent()
-	}
 	var x fs.Space
+	dir := n.spaceOf()
 	if err := n.tree.ask(ctx, func(ctx context.Context) (err error) {
 		x, err = s.Space(ctx, dir, n.tree.o.Code)
 		return err
@@ -35,4 +32,22 @@ func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 		out.Bavail = out.Bfree
 	}
 	return 0
+}
+
+// spaceOf is the directory whose cluster keeps a file, or what is in a directory; of what has no name any more, and no path, the mounted one.
+func (n *node) spaceOf() blocktree.Path {
+	at := n.EmbeddedInode()
+	if !at.IsRoot() {
+		_, parent := at.Parent()
+		if parent == nil || n.isNameless() {
+			return n.tree.root
+		}
+		if !at.IsDir() {
+			at = parent
+		}
+	}
+	if d, ok := at.Operations().(*node); ok {
+		return d.path()
+	}
+	return n.tree.root
 }

@@ -501,7 +501,11 @@ func (w *writer) giveMode(ctx context.Context) error {
 		return nil
 	}
 	defer w.mode.CompareAndSwap(mode, nil) // whoever looks meanwhile is told of it
-	return m.SetMode(ctx, w.node.path(), *mode)
+	err := m.SetMode(ctx, w.node.path(), *mode)
+	if blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) { // it was removed: nobody sees its mode
+		return nil
+	}
+	return err
 }
 
 // park flushes the file of an identity, if it is open for writing, and closes it at the service, until it is used again: it is about to lose its name.

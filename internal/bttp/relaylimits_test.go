@@ -40,7 +40,7 @@ func TestRelayOfSlowReaders(t *testing.T) {
 		defer close(goOn)
 		for range 20 {
 			for name, c := range map[string]*Conn{"gateway to member": b.standing.Load(), "asker to gateway": b.near} {
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), laneStallTimeout*3/4) // whoever takes nothing is gone after that, and holds up nobody any more
 				r, err := c.CallWait(ctx, 1, nil)
 				cancel()
 				r.Release()
@@ -90,7 +90,7 @@ func TestRelayAsFirstStream(t *testing.T) {
 		t.Helper()
 		select {
 		case <-c.conn.Context().Done():
-		case <-time.After(30 * time.Second):
+		case <-time.After(blocktree.IdleTimeout * 2 / 3): // it would end by itself then
 			t.Errorf("%s: the QUIC connection is kept, and nobody counts it", what)
 		}
 		_ = c.conn.CloseWithError(0, "")

@@ -138,7 +138,8 @@ alice mkdir d 0755; alice open d rw,tmp 0644
 alice create f 0644; alice access f r; alice access f rw; alice access f x
 alice create f 0644; bob access f r; bob access f w
 alice create f 0600; bob access f r; bob access f f
-alice create f 0444; alice access f w; root access f w
+alice create f 0444; alice access f w
+root create f 0444; root access f w
 alice mkdir d 0755; alice access d rwx; bob access d w
 alice access f f
 `

@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +24,7 @@ func main() {
 		os.Exit(2)
 	}
 	unix.Umask(0)
-	t := table{local: &tree{}, mount: &tree{}, verbose: *verbose, met: map[string]int{}}
+	t := table{local: &tree{}, mount: &tree{}, verbose: *verbose, met: map[deviation]int{}}
 	for i, name := range names {
 		u := newUser(ids[i])
 		t.local.add(name, *local, u)
@@ -56,7 +57,7 @@ type testcase struct {
 type table struct {
 	local, mount *tree
 	verbose      bool
-	met          map[string]int // deviations that are decided, by why
+	met          map[deviation]int // those that are decided
 	cases        int
 	statements   int
 	cut          int // cases that were not compared to their end
@@ -82,12 +83,12 @@ func (t *table) run(c testcase) {
 		if want == got {
 			continue
 		}
-		why := decided(c.name, s, want, got)
-		if why == "" {
+		d, ok := decided(c.name, s, want, got)
+		if !ok {
 			t.fail(c, strings.Join(c.statements[:i+1], "; "), want, got)
 			return
 		}
-		if t.met[why]++; i < len(c.statements)-1 {
+		if t.met[d]++; i < len(c.statements)-1 {
 			t.cut++
 		}
 		return
@@ -102,18 +103,17 @@ func (t *table) fail(c testcase, what, want, got string) {
 // report says what was met. Where all was done, each deviation that is decided must have been.
 func (t *table) report(all bool) {
 	fmt.Printf("%d cases, %d statements; %d cases end at a deviation that is decided, %d at another one\n", t.cases, t.statements, t.cut, t.bad)
-	var whys []string
-	for why := range t.met {
-		whys = append(whys, why)
+	whys := map[string]int{}
+	for d, n := range t.met {
+		whys[d.why] += n
 	}
-	slices.Sort(whys)
-	for _, why := range whys {
-		fmt.Printf("%5d  %s\n", t.met[why], why)
+	for _, why := range slices.Sorted(maps.Keys(whys)) {
+		fmt.Printf("%5d  %s\n", whys[why], why)
 	}
 	for _, d := range deviations() {
-		if all && t.met[d.why] == 0 {
+		if all && t.met[d] == 0 {
 			t.bad++
-			fmt.Printf("NOT MET: %s\n", d.why)
+			fmt.Printf("NOT MET: %s, %s, not %s: %s\n", d.statement, d.mount, d.local, d.why)
 		}
 	}
 }
