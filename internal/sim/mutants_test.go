@@ -150,7 +150,7 @@ func worldsOf(mutant string) worlds {
 			return strings.HasPrefix(m, mutant+":") && strings.HasSuffix(m, note)
 		})
 	}
-	return worlds{flush: of("(0014)"), liars: of("0029)")}
+	return worlds{flush: of("(0014)") || of("(0014, 0029)"), liars: of("0029)")}
 }
 
 // every lists all mutants, of the machines and of the world, that worlds kill.
