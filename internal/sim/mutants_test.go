@@ -84,6 +84,8 @@ func kills() []kill {
 		{"cut-open", 205, "Z2 what is cut is zeros"},
 		{"cut-unfenced", 1646, "Z2 what is cut is zeros"},
 		{"born-kept", 139, "rule 5 no reads while recovering"},
+		{"firstlater", 31, "I5 in sync has all"},
+		{"firstlate", 91, "I4 void is not acknowledged"},
 	}
 }
 
@@ -129,6 +131,7 @@ func liarKills() []kill {
 		{"mindrefusals", 3580, "no convergence"},
 		{"fewaccuse", 5007944, "L2 the honest are not named"},
 		{"taketurned", 6003879, "I4 acknowledged is not voided"},
+		{"toldonce", 7004643, "no convergence"},
 	}
 }
 

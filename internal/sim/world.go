@@ -135,7 +135,7 @@ func newWorld(o Options) *World {
 	if o.Seed%10 == 0 { // by the seed itself: the other worlds are what they were
 		w.prof.lookEvery = 2 * time.Millisecond
 	}
-	w.makers = o.Seed%12 >= 6 // half of the worlds of each shape
+	w.makers = o.Seed%48 >= 24 // half of the worlds of each shape
 	w.chooseMembers()
 	if o.Flush {
 		w.chooseFlush()
