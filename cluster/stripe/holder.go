@@ -98,7 +98,7 @@ func NewHolder(cfg HolderConfig, now time.Duration) *Holder {
 	for _, n := range cfg.Layout.Hosts {
 		h.peer(n)
 	}
-	if cfg.First && h.epoch == firstEpoch && h.layout.bornUnder(0, h.epoch) { // members go by that, too
+	if first := h.epoch == firstEpoch && h.layout.bornUnder(0, h.epoch); cfg.First && (first || h.mut == mutFirstLater) { // members go by that, too
 		h.phase = running
 		return h
 	}
@@ -219,9 +219,7 @@ func (h *Holder) NodeUp(node blocktree.NodeID, inc blocktree.Incarnation) {
 	h.considerRemoval() // of another, which waited for it
 	if h.active[node] { // it may have missed the last watermarks
 		for _, r := range h.byIndex {
-			if r.commitDue = r.commitDue || r.mark > 0; r.commitDue {
-				h.markDirty(r)
-			}
+			r.tellAgain()
 		}
 	}
 	for _, r := range slices.Clone(h.reads) {
@@ -464,7 +462,9 @@ func (h *Holder) adopt(l *Layout) {
 	}
 	for _, r := range h.byIndex {
 		if v := l.View(r.index); v.ID != r.view.ID {
-			r.setView(v)
+			if r.setView(v); h.mut != mutToldOnce {
+				r.tellAgain() // who knew of this view first has refused what it was told under the one before
+			}
 		}
 	}
 	for _, p := range h.order {

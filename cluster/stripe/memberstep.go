@@ -102,7 +102,7 @@ func (m *Member) admit(f *memberFile, msg *Message) blocktree.Kind {
 	if msg.Answer || msg.Kind == 0 || msg.Kind >= kindEnd {
 		return blocktree.Invalid
 	}
-	if msg.Epoch < l.Epoch && m.mut != mutNoFence && !loose {
+	if msg.Epoch < l.Epoch && m.mut != mutNoFence && !loose && (m.mut != mutFirstLate || msg.Epoch != firstEpoch) {
 		return blocktree.Fenced
 	}
 	if inc := m.incOf(f); m.mut != mutNoIncarnation && (msg.Incarnation != inc || l.Incarnations[m.node] != inc || l.Marked[m.node]) {
@@ -211,7 +211,10 @@ func checkRecord(l *Layout, rec *Record) blocktree.Kind {
 }
 
 // usable reports whether region i may be written under epoch: the node was fenced and repaired in it, or copied up, or the region is no older.
-func (f *memberFile) usable(i blocktree.RegionIndex, r *memberRegion, epoch blocktree.Epoch) bool {
+func (m *Member) usable(f *memberFile, i blocktree.RegionIndex, r *memberRegion, epoch blocktree.Epoch) bool {
+	if m.mut == mutFirstLater || m.mut == mutFirstLate && epoch == firstEpoch {
+		return true
+	}
 	return f.fenced == epoch && !f.recovering || r.resetEpoch == epoch || f.layout.bornUnder(i, epoch)
 }
 
@@ -222,7 +225,7 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 	r := f.region(msg.Region)
 	a := m.reply(msg, blocktree.Other)
 	a.Version = rec.Version
-	if !f.usable(msg.Region, r, msg.Epoch) && m.mut != mutNoFence && m.mut != mutNoCatchUp && m.mut != mutNoRepairWait {
+	if !m.usable(f, msg.Region, r, msg.Epoch) && m.mut != mutNoFence && m.mut != mutNoCatchUp && m.mut != mutNoRepairWait {
 		a.Err = blocktree.Recovering
 		m.next.Answers = append(m.next.Answers, a)
 		return
@@ -269,7 +272,7 @@ func (m *Member) prepare(f *memberFile, msg *Message) {
 // moveWatermark commits what is at or below msg.Watermark; the record of it rides with the next sync.
 func (m *Member) moveWatermark(f *memberFile, msg *Message) uint64 {
 	r := f.region(msg.Region)
-	if !r.watermark.Less(msg.Watermark) || !f.usable(msg.Region, r, msg.Epoch) && m.mut != mutNoRepairWait || msg.Watermark.Epoch > msg.Epoch {
+	if !r.watermark.Less(msg.Watermark) || !m.usable(f, msg.Region, r, msg.Epoch) && m.mut != mutNoRepairWait || msg.Watermark.Epoch > msg.Epoch {
 		return 0
 	}
 	return m.hand(f, m.controlRecord(f, &control{kind: ctlWatermark, region: msg.Region, version: msg.Watermark}))
@@ -279,7 +282,7 @@ func (m *Member) moveWatermark(f *memberFile, msg *Message) uint64 {
 func (m *Member) abort(f *memberFile, msg *Message) {
 	r := f.region(msg.Region)
 	a := m.reply(msg, blocktree.Other)
-	if !f.usable(msg.Region, r, msg.Epoch) {
+	if !m.usable(f, msg.Region, r, msg.Epoch) {
 		a.Err = blocktree.Recovering
 		m.next.Answers = append(m.next.Answers, a)
 		return
@@ -359,7 +362,7 @@ func (m *Member) ownRepairs(f *memberFile, all []Repair) []Repair {
 // read hands a task to the driver. The answer must not leave before the promise it relies on is durable.
 func (m *Member) read(f *memberFile, msg *Message) {
 	r := f.regions[msg.Region]
-	born := f.layout.bornUnder(msg.Region, msg.Epoch)
+	born := f.layout.bornUnder(msg.Region, msg.Epoch) || m.mut == mutFirstLater
 	if !born && (f.recovering && (r == nil || r.resetEpoch < f.fenced) || m.undecided(f, r)) {
 		m.answer(f, msg, blocktree.Recovering)
 		return
@@ -447,7 +450,7 @@ func (m *Member) install(f *memberFile, msg *Message) {
 	r := f.region(msg.Region)
 	a := m.reply(msg, blocktree.Other)
 	a.Version = msg.Record.Version
-	if !f.usable(msg.Region, r, msg.Epoch) {
+	if !m.usable(f, msg.Region, r, msg.Epoch) {
 		a.Err = blocktree.Recovering
 		m.next.Answers = append(m.next.Answers, a)
 		return

@@ -99,6 +99,9 @@ const (
 	mutFetchRefused
 	mutFewAccuse
 	mutTakeTurned
+	mutToldOnce
+	mutFirstLater
+	mutFirstLate
 	mutantEnd
 )
 
@@ -194,6 +197,9 @@ var mutantNames = [mutantEnd]string{
 	mutFetchRefused:     "fetchrefused: shards of what few say are taken of who refused to say whether all hold it (rule 6, 0029)",
 	mutFewAccuse:        "fewaccuse: a member is named for lacking what no more have than may lie (0029)",
 	mutTakeTurned:       "taketurned: shards of what few say are taken of who had not said that it has it (rule 6, 0029)",
+	mutToldOnce:         "toldonce: a watermark that a view change overtakes is not told again (0014, 0029)",
+	mutFirstLater:       "firstlater: who was told that it is the first to hold a file asks no member under any epoch, and members take that (0067)",
+	mutFirstLate:        "firstlate: a member takes what is written under the first epoch though it was fenced under another (0067)",
 	mutZeroPending:      "zeropending: a member calls zeros what a write in flight may have changed (rule 6, 0018)",
 }
 

@@ -367,8 +367,8 @@ func TestMutantsDie(t *testing.T) {
 		"trustfence":    "nobody lies here; TestFenceIsWellTold shows it, and the simulator",
 		"mindrefusals":  "as fetchfew", "denyone": "as fetchfew", "listany": "as fetchfew", "believecommitted": "as fetchfew",
 		"newerexcuses": "as fetchfew; TestNewerInFlightIsNoExcuse shows it", "awaitrefusal": "as askagain", "fewaccuse": "as fetchfew; TestFewNameNobody shows it, and the simulator", "taketurned": "as fetchfew; TestFewTakenOfWhoHadItNot shows it, and the simulator", "fetchrefused": "as fetchfew; TestFewDeniedBesideARefusal shows it", "askagain": "no member fails for long here; TestReadAsksWhoHasNotFailed shows it", "decideunsure": "no store replaces another here; TestTakeOverOfALaterView shows it, and the simulator",
-		"writebehind":  "no file is made smaller here; TestNoWriteBehindTheEnd shows it, and the simulator",
-		"noleasecheck": "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
+		"writebehind": "no file is made smaller here; TestNoWriteBehindTheEnd shows it, and the simulator",
+		"toldonce":    "nobody lies here; TestWatermarkIsToldAgain shows it, and the simulator", "noleasecheck": "members refuse an older epoch and quorums intersect; the check guards the cache above. TestLease shows it",
 	}
 	for _, line := range Mutants() {
 		name, _, _ := strings.Cut(line, ":")

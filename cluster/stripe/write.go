@@ -544,7 +544,6 @@ func (h *Holder) tickWrites() {
 		}
 		r.isDirty = false
 		if r.mark > r.toldMark || r.commitDue {
-			r.toldMark, r.commitDue = r.mark, false
 			r.sendCommit()
 		}
 	}
@@ -559,14 +558,21 @@ func (h *Holder) TellWatermarks() {
 	}
 	for _, r := range h.dirty {
 		if r.mark > r.toldMark || r.commitDue {
-			r.toldMark, r.commitDue = r.mark, false
 			r.sendCommit()
 		}
 	}
 }
 
+// tellAgain has the members told the watermark once more, if there is one: a Commit is not answered, so whoever has not got it, or refused it, is told by another.
+func (r *hregion) tellAgain() {
+	if r.commitDue = r.commitDue || r.mark > 0; r.commitDue {
+		r.h.markDirty(r)
+	}
+}
+
 func (r *hregion) sendCommit() {
 	h := r.h
+	r.toldMark, r.commitDue = r.mark, false
 	for i, p := range r.members {
 		if r.all&^r.unready>>i&1 == 0 || !p.up {
 			continue

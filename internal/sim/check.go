@@ -213,13 +213,14 @@ func (w *World) checkMayRead(n *node, file int, q *stripe.Message) {
 	if n.liar != nil {
 		return
 	}
-	if w.resizes.bornUnder(file, q.Region, q.Epoch) {
+	l := w.meta.files[file].layout
+	if w.resizes.bornUnder(file, q.Region, q.Epoch) || q.Epoch == 1 && s.fenced <= 1 && l.LossEpoch != 1 {
 		return // there is nothing older
 	}
 	if !w.prof.lateReads && s.repaired < s.fenced && s.reset[q.Region] < s.fenced {
 		w.fail("rule 5 no reads while recovering", "node %d answers under epoch %d: fenced under %d, repaired under %d", n.idx, q.Epoch, s.fenced, s.repaired)
 	}
-	if at := w.meta.files[file].layout.LossEpoch; !w.prof.lateReads && q.Epoch >= at && s.repaired < at && s.reset[q.Region] < at {
+	if at := l.LossEpoch; !w.prof.lateReads && q.Epoch >= at && s.repaired < at && s.reset[q.Region] < at {
 		w.fail("no reads before a loss is decided", "node %d answers under epoch %d: repaired under %d, lost under %d", n.idx, q.Epoch, s.repaired, at)
 	}
 }

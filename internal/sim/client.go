@@ -448,11 +448,14 @@ func (c *client) begin(l *stripe.Layout, asked time.Duration) {
 	c.epoch, c.marks, c.fences = l.Epoch, map[blocktree.RegionIndex]blocktree.Sequence{}, map[int]*fenced{}
 	c.hear(l)
 	c.h = stripe.NewHolder(stripe.HolderConfig{
-		Layout: l, Codec: c.codec(l.Code), MemberTimeout: memberTimeout * time.Millisecond,
+		Layout: l, First: c.w.makers, Codec: c.codec(l.Code), MemberTimeout: memberTimeout * time.Millisecond,
 		DigestSectors: c.w.prof.digestSectors, JoinDelay: joinDelay * time.Millisecond, StallTimeout: stallTimeout * time.Millisecond,
 		FlushAfter: time.Duration(c.w.prof.flushAfter) * time.Millisecond, FlushBytes: c.w.prof.flushBytes,
 		LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant,
 	}, c.boot())
+	if c.h.Recovered() {
+		c.w.count.First++
+	}
 	c.drainGen = c.w.drains.gen
 	c.h.Draining(c.w.drains.nodes)
 	c.renewed(asked)

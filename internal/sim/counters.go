@@ -26,6 +26,7 @@ type Counters struct {
 	ReadRestarts, Hedges        uint64
 
 	TakeOvers          uint64 // leases that were taken from an owner that had not released them
+	First, FirstWrites uint64 // holders that knew that a file was made for them, and asked no member (0067); what was acknowledged under such an epoch
 	Recoveries         uint64 // take-overs that came to a decision
 	PendingFound       uint64 // answers to a fence that listed something in flight
 	RepairsWithWinners uint64

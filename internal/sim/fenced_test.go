@@ -87,6 +87,7 @@ func TestWorldsThatWereBad(t *testing.T) {
 		{worlds{liars: true}, 3201228},              // what had overwritten a torn sector was undone
 		{worlds{liars: true}, 6003879},              // in flight at a member that had denied it, and read of one liar's word
 		{worlds{liars: true}, 6002278},              // dropped for a liar's refusal, after it was read, and nobody was told
+		{worlds{flush: true, liars: true}, 7004643}, // a watermark that a view change overtook, and was not told again
 	} {
 		o := optionsOf(t, x.seed, x.of, "")
 		if r := Run(o); r.Failure != "" {

@@ -346,6 +346,9 @@ func (w *World) acknowledge(c *client, x *write) {
 	}
 	w.mendTorn(x)
 	w.count.Acknowledged++
+	if w.makers && x.version.Epoch == 1 {
+		w.count.FirstWrites++
+	}
 }
 
 // recordRead checks what a read returned and puts it into the histories.
