@@ -224,3 +224,13 @@ func drawTimes(t *rapid.T, m *model, f blocktree.FileID, which int) Op {
 	}
 	return SetTimes{File: f, Now: rapid.Bool().Draw(t, "now"), Modified: drawTime(t)}
 }
+
+// drawCreate draws the making of a file, held or not.
+func drawCreate(t *rapid.T, p blocktree.Path, s SessionID) Op {
+	c := coded("", 2, 1)
+	c.Path, c.Parents = p, rapid.Bool().Draw(t, "parents")
+	if rapid.Bool().Draw(t, "held") {
+		return CreateHeld{CreateFile: c, Session: s, Bytes: rapid.SampledFrom([]uint64{0, 7, c.SizeBytes, c.SizeBytes + 1}).Draw(t, "bytes")}
+	}
+	return c
+}

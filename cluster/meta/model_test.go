@@ -442,15 +442,6 @@ func encodedLayout(l *stripe.Layout) string {
 	return string(EncodeResult(nil, r))
 }
 
-func drawCreate(t *rapid.T, p blocktree.Path, s SessionID) Op {
-	c := coded("", 2, 1)
-	c.Path, c.Parents = p, rapid.Bool().Draw(t, "parents")
-	if rapid.Bool().Draw(t, "held") {
-		return CreateHeld{CreateFile: c, Session: s, Bytes: rapid.SampledFrom([]uint64{0, 7, c.SizeBytes, c.SizeBytes + 1}).Draw(t, "bytes")}
-	}
-	return c
-}
-
 // drawFile draws a file, or none.
 func drawFile(t *rapid.T, m *model) blocktree.FileID {
 	ids := []blocktree.FileID{fileID(0)}
