@@ -25,6 +25,7 @@ func kills() []kill {
 		{"nofence", 3, "I1 acknowledged is durable"},
 		{"nocatchup", 5723, "not linearizable"},
 		{"noreset", 3227, "void version read"},
+		{"taketurned", 85164, "I4 acknowledged is not voided"},
 		{"noviewcheck", 1351, "not linearizable"},
 		{"noviewack", 1, "I6 view known before acknowledged"},
 		{"readprepared", 4, "I4 acknowledged is not voided"},
@@ -145,12 +146,6 @@ func scripted() map[string]string {
 		"mendvolatile": "TestMendIsStable", "believeclaim": "TestLiarMutants", "askagain": "TestReadAsksWhoHasNotFailed", "awaitrefusal": "TestFewBesideARefusal", "fetchrefused": "TestFewDeniedBesideARefusal", "newerexcuses": "TestNewerInFlightIsNoExcuse", "decideunsure": "TestTakeOverOfALaterView"}
 }
 
-// toFind are mutants whose seeds, of one world in thousands, were lost when a watermark came to be told again (0001, decision 19), and have not been found
-// anew (FIND=name). The list is to become empty.
-func toFind() []string {
-	return []string{"taketurned"}
-}
-
 // worldsOf are the worlds in which a mutant is met: with files of durability flush (0014), or with liars (0029).
 func worldsOf(mutant string) worlds {
 	of := func(note string) bool {
@@ -194,12 +189,6 @@ func TestMutantsDie(t *testing.T) {
 		})
 	}
 	for _, m := range every() {
-		if slices.Contains(toFind(), m) {
-			if have[m] {
-				t.Errorf("mutant %s has a seed, and is said to have none", m)
-			}
-			continue
-		}
 		if !have[m] {
 			t.Errorf("no seed kills mutant %s: FIND=%s go test ./internal/sim -run FindKills -v", m, m)
 		}
