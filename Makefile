@@ -57,8 +57,7 @@ race-short:
 		grep -qx 'needs gcc' internal/lint/skips.txt; \
 		echo "skipped: go test -race needs gcc"; \
 	else \
-		echo "$(GO) test -race -short $(RACE_PACKAGES)"; \
-		$(GO) test -race -short -vet=off -shuffle=on -timeout 15m $(RACE_PACKAGES); \
+		GO=$(GO) test/race-short $(RACE_PACKAGES); \
 	fi
 
 sim: ## the seeded simulator; SEEDS=200000 for a sweep, SEED=42 for one
