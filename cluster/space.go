@@ -22,7 +22,8 @@ type Space struct {
 	TotalBytes uint64 `json:"totalBytes"` // those, and what is taken already, by whomever
 }
 
-func (x Space) encode() []byte {
+// Encode is a space on the wire, as a node tells its own, and a filesystem service that of a cluster.
+func (x Space) Encode() []byte {
 	var e wire.Encoder
 	e.U8(spaceFormat)
 	e.U64(x.FreeBytes)
@@ -30,7 +31,8 @@ func (x Space) encode() []byte {
 	return e.Buf
 }
 
-func decodeSpace(b []byte) (x Space, err error) {
+// DecodeSpace is the reverse of Encode; Invalid for what makes no sense.
+func DecodeSpace(b []byte) (x Space, err error) {
 	d := wire.NewDecoder(b)
 	d.Format(spaceFormat)
 	x.FreeBytes, x.TotalBytes = d.U64(), d.U64()
@@ -57,7 +59,7 @@ func (s *Service) serveSpace(req *bttp.Request) {
 	case size == math.MaxInt64 || free < 0 || size <= 0:
 		req.Fail(blocktree.E("space", blocktree.Unsupported, errors.New("the file system does not say")))
 	default: // a file system may count them apart
-		req.Reply(nil, Space{uint64(min(free, size)), uint64(size)}.encode())
+		req.Reply(nil, Space{uint64(min(free, size)), uint64(size)}.Encode())
 	}
 }
 
@@ -74,7 +76,7 @@ func (c *Client) askSpace(ctx context.Context, node blocktree.NodeID) (Space, er
 		return Space{}, err
 	}
 	defer reply.Release()
-	return decodeSpace(reply.Body)
+	return DecodeSpace(reply.Body)
 }
 
 // spaces are what nodes have told of their room.

@@ -64,11 +64,11 @@ func TestSpacesAreAsked(t *testing.T) {
 
 // FuzzSpace: no bytes make the decoder panic, and what it takes has one encoding, and is possible.
 func FuzzSpace(f *testing.F) {
-	f.Add(Space{1, 2}.encode())
-	f.Add(Space{3, 2}.encode())
+	f.Add(Space{1, 2}.Encode())
+	f.Add(Space{3, 2}.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		x, err := decodeSpace(b)
-		if err == nil && (!bytes.Equal(x.encode(), b) || x.FreeBytes > x.TotalBytes || x.TotalBytes > math.MaxInt64) {
+		x, err := DecodeSpace(b)
+		if err == nil && (!bytes.Equal(x.Encode(), b) || x.FreeBytes > x.TotalBytes || x.TotalBytes > math.MaxInt64) {
 			t.Errorf("%x is taken for %+v", b, x)
 		}
 	})

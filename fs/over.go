@@ -160,8 +160,7 @@ func (c *over) Space(ctx context.Context, caller cred.Identity, dir blocktree.Pa
 	if err != nil {
 		return Space{}, err
 	}
-	x, err := of.Space(ctx, code)
-	return Space(x), err
+	return of.Space(ctx, code)
 }
 
 // Open implements Cluster.

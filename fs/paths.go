@@ -100,7 +100,7 @@ func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathReq
 			return nil, err
 		}
 		x, err := s.cluster.Space(ctx, o.caller(), r.path, r.code)
-		return x.encode(), err
+		return x.Encode(), err
 	case codeOpen:
 		return s.openFile(ctx, o, r)
 	case codeCreate:

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"blocktree"
+	"blocktree/cluster"
 )
 
 // TestAttrRequestsOutlast: what is asked about attributes, and answered, comes back; what nobody may ask is refused.
@@ -64,7 +65,7 @@ func FuzzAttributes(f *testing.F) {
 	r := attrRequest{path: testRoot.Join("a"), name: "user.x", value: "v", how: SetCreate, time: 7}
 	i := testInfo()
 	i.Changed = 9
-	for _, b := range [][]byte{r.encode(), encodeTarget("../x"), encodeXattr([]byte("v")), encodeXattrNames([]string{"user.a", "user.b"}), encodeInfo(&i), encodeInfo(&Info{Link: true, Length: 3}), Space{3, 4}.encode(), Space{4, 3}.encode()} {
+	for _, b := range [][]byte{r.encode(), encodeTarget("../x"), encodeXattr([]byte("v")), encodeXattrNames([]string{"user.a", "user.b"}), encodeInfo(&i), encodeInfo(&Info{Link: true, Length: 3}), Space{FreeBytes: 3, TotalBytes: 4}.Encode(), Space{FreeBytes: 4, TotalBytes: 3}.Encode()} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -84,8 +85,8 @@ func FuzzAttributes(f *testing.F) {
 		same("value", err, func() []byte { return encodeXattr(value) })
 		names, err := decodeXattrNames(b)
 		same("names", err, func() []byte { return encodeXattrNames(names) })
-		space, err := decodeSpace(b)
-		same("space", err, space.encode)
+		space, err := cluster.DecodeSpace(b)
+		same("space", err, space.Encode)
 		if err == nil && space.FreeBytes > space.TotalBytes {
 			t.Errorf("%+v is possible", space)
 		}
