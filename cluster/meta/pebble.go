@@ -15,7 +15,7 @@ import (
 
 // Pebble's sizes: a node with 1 GiB of sectors has to fit 150 MiB of resident memory in all.
 const (
-	blockCacheBytes = 8 << 20
+	blockCacheBytes = 16 << 20 // of which Pebble takes off two memtables
 	memTableBytes   = 4 << 20
 	tablesOpenMax   = 256
 )
