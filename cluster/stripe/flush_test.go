@@ -334,8 +334,8 @@ func TestJoinerSyncsWhatWasFlushed(t *testing.T) {
 	}
 }
 
-// TestMemberOfFlush: a PREPARE is answered once its record is written, a SYNC once all is durable; and in a file of durability ack
-// nothing is different.
+// TestMemberOfFlush: a PREPARE is answered once its record is written, a SYNC once all is durable; in a file of durability ack a PREPARE waits for that, too. A
+// watermark waits in neither.
 func TestMemberOfFlush(t *testing.T) {
 	for _, flush := range []bool{true, false} {
 		l := flushLayout(blocktree.Code{Data: 1})
@@ -385,6 +385,10 @@ func TestMemberOfFlush(t *testing.T) {
 		m.Durable(records)
 		if n := answers(); n != 2-map[bool]int{true: 1}[flush] {
 			t.Fatalf("flush %v: %d answers once all is durable", flush, n)
+		}
+		m.Step(&Message{Kind: KindCommit, ID: records + 1, Node: 1, File: l.File, Epoch: l.Epoch, View: l.View(0).ID, Incarnation: l.Incarnations[1], Watermark: rec.Version})
+		if r := m.Ready(); len(r.Records) != 1 || r.SyncTo > records {
+			t.Errorf("flush %v: of a watermark %d records, and record %d of %d wanted durable", flush, len(r.Records), r.SyncTo, records+1)
 		}
 	}
 }

@@ -272,15 +272,21 @@ func (m *Member) releaseWritten() {
 	}
 }
 
-// lazy reports whether a record may wait for a sync that something else asks for: it promises nothing that has to be durable.
+// lazy reports whether a record may wait for a sync that something else asks for: it promises nothing that has to be durable. A watermark that is lost with the memory of a node leaves as pending what every member in sync has durably, and a take-over decides for that.
 func (m *Member) lazy(f *memberFile, rec *Record) bool {
-	if !f.isFlush() {
-		return false
+	kind := controlKind(0)
+	if rec.Kind == RecordControl && len(rec.Control) > 1 {
+		kind = controlKind(rec.Control[1])
 	}
-	if rec.Kind != RecordControl {
+	switch {
+	case kind == ctlWatermark:
+		return true
+	case !f.isFlush():
+		return false
+	case rec.Kind != RecordControl:
 		return !rec.Installed
 	}
-	return len(rec.Control) > 1 && (controlKind(rec.Control[1]) == ctlWatermark || controlKind(rec.Control[1]) == ctlWhole)
+	return kind == ctlWhole
 }
 
 // hand gives a record out to be appended and folds it into the state. It returns the record's number.
