@@ -138,8 +138,8 @@ func (c *Client) changeRights(ctx context.Context, what string, path blocktree.P
 const (
 	// appliedWait is how long a node is asked whether it has applied something: one that is up has in milliseconds.
 	appliedWait = 2 * time.Second
-	// appliedPause lies between two such questions.
-	appliedPause = 20 * time.Millisecond
+	// appliedPauseMin and appliedPauseMax lie between two such questions: who follows applies what the leader has within a message.
+	appliedPauseMin, appliedPauseMax = time.Millisecond, 20 * time.Millisecond
 	// leaderless is how long after it was cut off a node may still believe that it hears of a leader.
 	leaderless = 3 * blocktree.RaftElectionTicks * blocktree.RaftTick
 )
@@ -155,13 +155,15 @@ func (c *Client) awaitApplied(ctx context.Context, index uint64) Applied {
 	for i, n := range nodes {
 		go func() {
 			defer func() { ended <- struct{}{} }()
-			for !done[i] {
+			for pause := appliedPauseMin; ; pause = min(2*pause, appliedPauseMax) {
 				conn := c.peers.conn(n)
-				done[i] = conn != nil && hasApplied(ctx, conn, n, index)
+				if done[i] = conn != nil && hasApplied(ctx, conn, n, index); done[i] {
+					return
+				}
 				select {
 				case <-ctx.Done():
 					return
-				case <-time.After(appliedPause):
+				case <-time.After(pause):
 				}
 			}
 		}()
