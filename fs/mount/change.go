@@ -353,7 +353,7 @@ func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrI
 			return e
 		}
 	}
-	if e := n.setTimes(ctx, in); e != 0 {
+	if e := n.setTimes(ctx, f, in); e != 0 {
 		return e
 	}
 	return n.Getattr(ctx, f, out)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -60,10 +61,41 @@ func (n *node) makeOpen(ctx context.Context, path blocktree.Path, mode, flags ui
 		_ = f.Close() // likewise
 		return nil, nil, e
 	}
+	h.fresh = true
 	if wanted := mode & 0o777; wanted&ownerBits != ownerBits {
 		h.writer.mode.Store(&wanted)
 	}
 	return i, h, c.describe(f, out)
+}
+
+// finishEarly is finish at the first fsync of a new file, by a process that wrote no more to the one before after that (docs/design/0072): the close has nothing left to do. done is false where it did nothing.
+func (h *writing) finishEarly(ctx context.Context) (done bool, err error) {
+	at := h.writer.acked.Load()
+	if !h.fresh || at == 0 || !h.first.CompareAndSwap(0, at) || !h.node.tree.endsBySync(h.by) {
+		return false, nil
+	}
+	return h.writer.finish(ctx, h)
+}
+
+// syncEnds remembers of some processes whether their last new file was written no more after its first fsync: their numbers, each in its place.
+type syncEnds [64]atomic.Int64
+
+func (t *tree) syncEnd(process int) *atomic.Int64 {
+	return &t.syncEnds[uint(process)%uint(len(t.syncEnds))]
+}
+
+// endsBySync guesses whether a process is done with a new file that it flushes.
+func (t *tree) endsBySync(process int) bool {
+	return process != 0 && t.syncEnd(process).Load() == int64(process)
+}
+
+// endedBySync notes whether one was.
+func (t *tree) endedBySync(process int, ended bool) {
+	if ended {
+		t.syncEnd(process).Store(int64(process))
+	} else {
+		t.syncEnd(process).CompareAndSwap(int64(process), 0)
+	}
 }
 
 // finish flushes the file and closes it at the service, at once, if h is the only handle, wrote something, and is closed by the process that opened it: most likely for good. done is false where it did nothing: the file is to be flushed. Where it was not the last close (of a descriptor that

@@ -103,6 +103,7 @@ type tree struct {
 	closings  sync.Map              // whose close a Flush is: a uint64, by the channel that it has
 	notices   sync.WaitGroup        // to the kernel
 	unsaved   atomic.Pointer[error] // of the last file that was closed and could not be flushed
+	syncEnds  syncEnds              // guesses of what will be closed
 	broken    atomic.Bool           // a writer lost its file: a write may be on its way yet
 	takings   atomic.Uint64         // names that were taken from nodes
 	nameless  sync.Map              // files that were removed here, or replaced, until the kernel forgets them: FileID → which taking it was, a uint64

@@ -80,6 +80,58 @@ func TestSmallFile(t *testing.T) {
 	})
 }
 
+// N2 of 0072: a new file whose process wrote no more to the one before after its first fsync is finished by that, and closed by nothing; who goes on is taken at his word the next time.
+func TestFsyncThatIsTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		dir := grow(a)
+		made := 0
+		one := func(more bool, sync func(*writing) syscall.Errno, want ...string) {
+			t.Helper()
+			name, content := string(rune('a'+made)), "x"
+			made++
+			a.log = nil
+			_, h := create(t, dir, name, syscall.O_WRONLY, 0o644)
+			h.by = os.Getpid()
+			writes(t, h, "x", 0, 0)
+			if e := sync(h); e != 0 {
+				t.Error(e)
+			}
+			if got := a.content(name); got != content {
+				t.Errorf("it is %q when it was flushed", got)
+			}
+			if more {
+				writes(t, h, "y", 1, 0)
+				content = "xy"
+			}
+			if e := h.Flush(closer(true)); e != 0 {
+				t.Error(e)
+			}
+			h.Release(t.Context())
+			if got := a.content(name); got != content || len(a.leases) != 0 {
+				t.Errorf("%q at the end, %d leases", got, len(a.leases))
+			}
+			if !slices.Equal(a.log, want) {
+				t.Errorf("file %s took %v, not %v", name, a.log, want)
+			}
+		}
+		fsync := func(h *writing) syscall.Errno { return h.node.Fsync(closer(true), h, 0) }
+		one(false, fsync, "make", "write", "flush", "close")
+		one(false, fsync, "make", "write", "finish")
+		one(false, fsync, "make", "write", "finish")
+		one(false, func(h *writing) syscall.Errno { return h.node.Fsync(closer(false), h, 0) }, "make", "write", "flush", "close") // by another process than the one that opened it
+		one(true, fsync, "make", "write", "finish", "open", "write", "flush", "close")
+		one(true, fsync, "make", "write", "flush", "write", "finish")
+		one(false, fsync, "make", "write", "flush", "close")
+		one(false, fsync, "make", "write", "finish")
+		one(false, func(h *writing) syscall.Errno { // a time that is set has flushed what was written before, too
+			in := fuse.SetAttrIn{}
+			in.Valid, in.Mtime = fuse.FATTR_MTIME, 1000
+			return h.node.Setattr(closer(true), h, &in, &fuse.AttrOut{})
+		}, "make", "write", "finish", "stat")
+	})
+}
+
 // W14: a close that was not the last one takes nothing: what has the file open yet goes on, of one process (a copy of the descriptor) or of another.
 func TestCloseThatIsNotTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

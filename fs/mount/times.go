@@ -5,6 +5,7 @@ import (
 	"math"
 	"syscall"
 
+	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"blocktree"
@@ -15,7 +16,7 @@ import (
 const secondsMax = math.MaxInt64 / 1_000_000_000
 
 // setTimes changes the time of the last write. There is no time of access: one that is set with it is passed over.
-func (n *node) setTimes(ctx context.Context, in *fuse.SetAttrIn) syscall.Errno {
+func (n *node) setTimes(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrIn) syscall.Errno {
 	at, ok := in.GetMTime()
 	if _, access := in.GetATime(); !ok && !access || !ok && in.Valid&fuse.FATTR_SIZE != 0 {
 		return 0
@@ -37,10 +38,15 @@ func (n *node) setTimes(ctx context.Context, in *fuse.SetAttrIn) syscall.Errno {
 		}
 		modified = at.UnixNano()
 	}
+	if h, ok := f.(*writing); ok { // what was written before is told before
+		if _, err := h.finishEarly(ctx); err != nil {
+			return openErrno(err)
+		}
+	}
 	w := n.tree.use(n.id) // so it is not closed meanwhile, which would tell the time of the last write
 	if w != nil {
 		defer func() { n.tree.untold(w, w.release(ctx)) }()
-		if w.settled() { // what was written before is told before
+		if w.settled() { // likewise, unless that has done it
 			if err := w.sync(ctx); err != nil {
 				return openErrno(err)
 			}

@@ -25,6 +25,8 @@ type writing struct {
 	append bool
 	flock  owned
 	by     int           // the process that opened it; 0: not known
+	fresh  bool          // the file was made by its open
+	first  atomic.Uint64 // how many writes had been answered when the file, a fresh one, was first to be flushed; 0: not yet
 	told   atomic.Uint64 // failed writes of the writer that were told here
 }
 
@@ -154,6 +156,14 @@ func (h *writing) sync(ctx context.Context) syscall.Errno {
 	return h.synced(h.writer.sync(ctx))
 }
 
+// fsync is sync, of what may well not be written again.
+func (h *writing) fsync(ctx context.Context) syscall.Errno {
+	if done, err := h.finishEarly(ctx); done {
+		return h.synced(err)
+	}
+	return h.sync(ctx)
+}
+
 // synced is what a program is told of all that was written until now.
 func (h *writing) synced(err error) syscall.Errno {
 	if err != nil {
@@ -167,6 +177,9 @@ func (h *writing) synced(err error) syscall.Errno {
 
 // Flush implements gofs.FileFlusher: a program closes the file.
 func (h *writing) Flush(ctx context.Context) syscall.Errno {
+	if first := h.first.Load(); first != 0 {
+		h.node.tree.endedBySync(h.by, h.writer.acked.Load() == first)
+	}
 	done, err := h.writer.finish(ctx, h)
 	var e syscall.Errno
 	if done {
