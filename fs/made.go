@@ -44,7 +44,7 @@ func (c *over) making(o CreateOptions) file.CreateOptions {
 			readers = append(readers, r)
 		}
 	}
-	return file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: readers, Pins: c.pins.opening()}
+	return file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: readers, Pins: c.pins.opening(), Keyless: &c.keyless}
 }
 
 // makeFile makes an empty file and opens it for writing for the owner, and answers with its handle. What was made and cannot be opened is removed.

@@ -29,7 +29,8 @@ type Backing struct {
 // over is a Cluster over a client of one.
 type over struct {
 	Backing
-	pins pins
+	pins    pins
+	keyless file.Keyless
 }
 
 // Over makes a Cluster of a client. What it has seen of access records it remembers as long as it is used.

@@ -54,3 +54,43 @@ func TestNearerKeyUnseen(t *testing.T) {
 		}
 	})
 }
+
+// N3 of 0072: a directory that had no key is taken to have none while a file is made in it, but the file is wrapped to the one that it has by then, and there is one file.
+func TestKeylessNoMore(t *testing.T) {
+	within(t, bttp.TCP, 17, func(b *bed) {
+		ctx := b.T.Context()
+		must := func(err error) {
+			b.T.Helper()
+			if err != nil {
+				b.T.Fatal(err)
+			}
+		}
+		admin, reader, own := b.admin(b.client), keys.NewReaderKey(), keys.NewReaderKey()
+		dir, name := b.Path("/team"), b.Path("/team/mine")
+		o := file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{own.Public()}, Keyless: new(file.Keyless)}
+		create := func() *meta.Inode {
+			b.T.Helper()
+			f, inode, err := file.MakeHeld(ctx, b.client, name, o, 0, file.OpenOptions{Reader: own})
+			must(err)
+			must(f.WriteSectors(ctx, 0, make([]byte, blocktree.SectorBytesDefault)))
+			must(f.Close())
+			return inode
+		}
+		must(b.client.MakeDir(ctx, dir, 0o755, false))
+		begun := create().ID
+		must(b.client.Remove(ctx, name))
+		if next := create().ID; next.Inode != begun.Inode+1 {
+			b.T.Errorf("%v was made after %v: not at once", next, begun)
+		}
+		must(b.client.Remove(ctx, name))
+		must(b.client.Remove(ctx, dir))
+		must(admin.MakeDir(ctx, dir, 0o755, false, keys.X25519, []keys.PublicKey{reader.Public()}))
+		made := create()
+		if now, err := b.client.Stat(ctx, name); err != nil || now.ID != made.ID || made.ID.Inode != begun.Inode+4 { // the directory, and one that went
+			b.T.Errorf("%v was made after %v, and %v is there: %v", made.ID, begun, now, err)
+		}
+		f, err := file.Open(ctx, b.client, name, file.OpenOptions{ReadOnly: true, Reader: reader})
+		must(err)
+		must(f.Close())
+	})
+}

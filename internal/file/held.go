@@ -2,6 +2,8 @@ package file
 
 import (
 	"context"
+	"hash/crc32"
+	"sync/atomic"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -15,10 +17,55 @@ func MakeHeld(ctx context.Context, c *cluster.Client, path blocktree.Path, o Cre
 	if o.Tree {
 		return nil, nil, blocktree.E("file.MakeHeld", blocktree.Unsupported, nil)
 	}
+	if !o.Plain && o.Keyless.has(path.Parent()) {
+		return makeGuessed(ctx, c, path, o, bytes, open)
+	}
 	n, err := newMaking(ctx, c, path, o)
 	if err != nil {
 		return nil, nil, err
 	}
+	return n.held(ctx, c, path, bytes, open)
+}
+
+// makeGuessed is MakeHeld of what most likely has no directory above that has a key (docs/design/0072): that is found out while the cluster makes it. Where it has, what was made goes, before anybody is told of it, and is made anew.
+func makeGuessed(ctx context.Context, c *cluster.Client, path blocktree.Path, o CreateOptions, bytes uint64, open OpenOptions) (f *File, inode *meta.Inode, err error) {
+	n, err := wrapped(ctx, c, path, o, keys.PublicKey{})
+	if err != nil {
+		return nil, nil, err
+	}
+	type found struct {
+		key keys.PublicKey
+		err error
+	}
+	answer := make(chan found, 1)
+	go func() { // ends with ctx, which whoever asks waits for
+		key, err := newKey(ctx, c, path.Parent(), o.Pins)
+		answer <- found{key, err}
+	}()
+	f, inode, err = n.held(ctx, c, path, bytes, open)
+	k := <-answer
+	if k.err == nil && k.key.IsZero() {
+		return f, inode, err
+	}
+	o.Keyless.note(path.Parent(), false)
+	if inode == nil { // nothing was made, or nobody knows
+		return nil, nil, err
+	}
+	if f != nil {
+		_ = f.Close() // nothing was written
+	}
+	if err := c.RemoveFile(ctx, path, inode.ID); err != nil {
+		return nil, inode, err
+	}
+	if k.err != nil {
+		return nil, nil, k.err
+	}
+	return MakeHeld(ctx, c, path, o, bytes, open)
+}
+
+// held has the cluster make the file, and opens it.
+func (n *making) held(ctx context.Context, c *cluster.Client, path blocktree.Path, bytes uint64, open OpenOptions) (f *File, inode *meta.Inode, err error) {
+	o := &n.o
 	inode, h, err := c.CreateHeld(ctx, n.op, n.o.Durability, bytes, open.OpenOptions)
 	if inode == nil {
 		return nil, nil, err
@@ -57,6 +104,35 @@ func MakeHeld(ctx context.Context, c *cluster.Client, path blocktree.Path, o Cre
 		return nil, inode, err
 	}
 	return f, inode, nil
+}
+
+// Keyless remembers directories of which, and above which, none had a key when a file was made there last. Its zero value remembers none; it is bounded, and may forget. Any number of callers may use it at once.
+type Keyless struct {
+	dirs [64]atomic.Pointer[blocktree.Path]
+}
+
+func (k *Keyless) place(dir blocktree.Path) *atomic.Pointer[blocktree.Path] {
+	return &k.dirs[crc32.ChecksumIEEE([]byte(dir))%uint32(len(k.dirs))]
+}
+
+// has reports whether none had; nil remembers nothing.
+func (k *Keyless) has(dir blocktree.Path) bool {
+	if k == nil {
+		return false
+	}
+	p := k.place(dir).Load()
+	return p != nil && *p == dir
+}
+
+// note remembers what was found of a directory.
+func (k *Keyless) note(dir blocktree.Path, none bool) {
+	switch {
+	case k == nil:
+	case none:
+		k.place(dir).Store(&dir)
+	case k.has(dir):
+		k.place(dir).Store(nil)
+	}
 }
 
 // CloseEnd implements blocktree.EndCloser.

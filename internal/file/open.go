@@ -27,6 +27,8 @@ type CreateOptions struct {
 	Readers []keys.PublicKey
 	Pins    Pins   // what was seen of access records before; nil: nothing
 	Mode    uint32 // 0o600
+	// Keyless is what was found of directories before, so that MakeHeld need not wait for that to be found again; nil: nothing.
+	Keyless *Keyless
 	// Durability is that of an acknowledged write: durable at every member in sync, or from the next Flush on.
 	Durability stripe.Durability // ack
 	// Tree has the file be one of integrity tree: members that all go back in time together are noticed (docs/design/0028).
@@ -113,9 +115,15 @@ func newMaking(ctx context.Context, c *cluster.Client, path blocktree.Path, o Cr
 		if above, err = newKey(ctx, c, path.Parent(), o.Pins); err != nil {
 			return n, err
 		}
-		if !above.IsZero() && !slices.Contains(o.Readers, above) {
-			o.Readers = append(slices.Clone(o.Readers), above)
-		}
+		o.Keyless.note(path.Parent(), above.IsZero())
+	}
+	return wrapped(ctx, c, path, o, above)
+}
+
+// wrapped is newMaking of what has the key above as that of the nearest directory; zero: none has one.
+func wrapped(ctx context.Context, c *cluster.Client, path blocktree.Path, o CreateOptions, above keys.PublicKey) (n making, err error) {
+	if !above.IsZero() && !slices.Contains(o.Readers, above) {
+		o.Readers = append(slices.Clone(o.Readers), above)
 	}
 	if err := o.Validate(); err != nil {
 		return n, err
