@@ -27,6 +27,7 @@ type state struct {
 	now     int64     // when, as it says; 0 in one of the version before
 	evicted []Lease   // whose holders lost the right to them, since noteClaim looked
 	counts  counters
+	super   *Superblock // as it was read; nil: not yet
 	changes Changes
 	buf     []byte
 }
@@ -175,7 +176,19 @@ func store[T any](s *state, kind byte, rest []byte, v *T, encode func(*wire.Enco
 	s.set(kind, rest, e.Buf)
 }
 
+// superblock returns a copy of what this cluster is; nil before it is founded. It is read once for each state, as every command asks for it many times.
 func (s *state) superblock() *Superblock {
+	if s.super == nil {
+		s.super = s.readSuperblock()
+	}
+	if s.super == nil {
+		return nil
+	}
+	sb := *s.super
+	return &sb
+}
+
+func (s *state) readSuperblock() *Superblock {
 	return value(s, kindSuper, nil, func(d *wire.Decoder) *Superblock {
 		sb := &Superblock{Generation: blocktree.Generation(d.U64()), Dir: getPath(d), Created: int64(d.U64())}
 		if d.Len() > 0 {
@@ -189,6 +202,7 @@ func (s *state) superblock() *Superblock {
 
 // setSuperblock stores the superblock. That of a child is refused by versions before, which know no parent.
 func (s *state) setSuperblock(sb *Superblock) {
+	s.super = nil
 	store(s, kindSuper, nil, sb, func(e *wire.Encoder, v *Superblock) {
 		e.U64(uint64(v.Generation))
 		putPath(e, v.Dir)
