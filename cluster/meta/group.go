@@ -87,8 +87,9 @@ type hooks struct {
 	truncateEntries uint64
 	keepEntries     uint64
 	applyBytes      int
-	forgetLogSync   bool // mutant: the log is not synced
-	forgetVoteSync  bool // mutant: term and vote are not synced
+	committed       func() // before each write of the store
+	forgetLogSync   bool   // mutant: the log is not synced
+	forgetVoteSync  bool   // mutant: term and vote are not synced
 }
 
 // Log bounds: a log longer than truncateEntries or truncateBytes is cut to its last keepEntries; a follower that lacks
@@ -121,6 +122,7 @@ type Group struct {
 	lead      blocktree.NodeID
 	leadTerm  uint64
 	applied   uint64
+	hard      []byte // the hard state that is written with what is applied next; nil: none
 	tick      uint64
 	proposals map[CommandID][]*proposal
 	changing  []CommandID // changes of members that were proposed since the last Ready

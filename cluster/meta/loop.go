@@ -224,10 +224,13 @@ func (g *Group) refuseChanges(entries []*pb.Entry) {
 	g.changing = nil
 }
 
-// persist makes a snapshot, the log and the hard state durable.
+// persist makes a snapshot, the log and the hard state durable. Of a hard state that says no more than what is committed nothing has to be: it is written with what is applied, which is never ahead of it in the store.
 func (g *Group) persist(rd raft.Ready) error {
 	snapshot := !raft.IsEmptySnap(rd.Snapshot)
-	if !snapshot && len(rd.Entries) == 0 && raft.IsEmptyHardState(rd.HardState) {
+	if !snapshot && len(rd.Entries) == 0 && !rd.MustSync {
+		if !raft.IsEmptyHardState(rd.HardState) {
+			g.hard = encodeHard(rd.HardState)
+		}
 		return nil
 	}
 	b := g.db.NewBatch()
@@ -239,6 +242,7 @@ func (g *Group) persist(rd raft.Ready) error {
 	g.store.append(b, rd.Entries)
 	if !raft.IsEmptyHardState(rd.HardState) {
 		put(b, []byte{keyHard}, encodeHard(rd.HardState))
+		g.hard = nil
 	}
 	sync := rd.MustSync || snapshot
 	if forget := &g.cfg.hooks; len(rd.Entries) > 0 && forget.forgetLogSync || len(rd.Entries) == 0 && forget.forgetVoteSync {
@@ -328,6 +332,10 @@ func (g *Group) applyBatch(entries []*pb.Entry) (n int, err error) {
 	g.store.applied.index, g.store.applied.term = last.GetIndex(), last.GetTerm()
 	s.saveCounters()
 	put(b, []byte{keyApplied}, encodeApplied(&g.store.applied))
+	if g.hard != nil {
+		put(b, []byte{keyHard}, g.hard)
+		g.hard = nil
+	}
 	if err := g.commit(b, false); err != nil {
 		return n, err
 	}

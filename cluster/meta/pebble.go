@@ -81,6 +81,9 @@ func (g *Group) commit(b *pebble.Batch, sync bool) error {
 	if err := g.fail.get(); err != nil {
 		return err
 	}
+	if g.cfg.hooks.committed != nil {
+		g.cfg.hooks.committed()
+	}
 	opts := pebble.NoSync
 	if sync {
 		opts = pebble.Sync
