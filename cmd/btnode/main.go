@@ -9,7 +9,7 @@ import (
 )
 
 func main() {
-	cli.CalmMonitor("run")
+	cli.CalmMonitor("run", "mount")
 	os.Exit(cli.Run(newRoot(), os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -73,6 +73,22 @@ func TestSmallFilesCost(t *testing.T) {
 	})
 }
 
+// TestModeIsSoon: who changes a mode waits for the nodes, by the world's own time, and for nothing else.
+func TestModeIsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFoundWorld(t, "root")
+		admin, dir := w.Client(), w.Path("/home")
+		if err := admin.MakeDir(t.Context(), dir, 0o755, false); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		a, err := admin.SetMode(t.Context(), dir, 0o700)
+		if took := time.Since(begun); err != nil || len(a.Missing) > 0 || took >= 20*time.Millisecond {
+			t.Errorf("%v, not in force at %v, in %v", err, a.Missing, took)
+		}
+	})
+}
+
 // haveContents compares what another client reads.
 func haveContents(t *testing.T, c *fs.Client, dir blocktree.Path, files int, content func(int) []byte) {
 	t.Helper()
