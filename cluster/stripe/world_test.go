@@ -194,6 +194,7 @@ type world struct {
 	drop    float64
 	errs    []string
 	acked   int
+	wrote   []blocktree.Epoch // of what was acknowledged
 	readsOK int
 	fails   map[blocktree.Kind]int
 	quiet   bool
@@ -261,6 +262,7 @@ func (w *world) acquire() {
 	if w.now < w.leaseTo {
 		return
 	}
+	w.checkWritten()
 	maps.DeleteFunc(w.ops, func(_ uint64, op *testOp) bool { return !op.reader && op.holder < w.hid }) // that holder is gone
 	w.change(w.truth.Acquire())
 	w.hid++
@@ -272,6 +274,15 @@ func (w *world) acquire() {
 		}
 	}
 	w.runHolder()
+}
+
+// checkWritten demands that a holder that has taken over knows of what was acknowledged before (R1 of 0075).
+func (w *world) checkWritten() {
+	for _, e := range w.wrote {
+		if w.h.Recovered() && e < w.h.epoch && w.h.Written() < e {
+			w.bad("under epoch %d a write was acknowledged, under %d it is not known", e, w.h.epoch)
+		}
+	}
 }
 
 func (w *world) nodeUp(n *testNode) {
@@ -356,6 +367,7 @@ func (w *world) done(d Done) {
 	}
 	if !op.read {
 		w.acked++
+		w.wrote = append(w.wrote, op.v.Epoch)
 		w.raise(op.first, op.count, op.v)
 		return
 	}
