@@ -154,8 +154,13 @@ func (h *Holder) writtenBefore() (newest blocktree.Epoch) {
 	return newest
 }
 
-// Written is the newest epoch before this holder's under which the file may have been written: under those between the two nothing was acknowledged. Zero: under none. It is known once the holder has recovered.
-func (h *Holder) Written() blocktree.Epoch { return h.written }
+// Written is the newest epoch before this holder's under which the file may have been written: under those between the two nothing was acknowledged. Zero: under none. Before the members have told, it is the one before the holder's.
+func (h *Holder) Written() blocktree.Epoch {
+	if h.phase == fencing {
+		return h.epoch - 1
+	}
+	return h.written
+}
 
 // repairCall owns the repair of one peer; its slot is the chunk.
 type repairCall struct{ h *Holder }

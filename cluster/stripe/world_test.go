@@ -276,15 +276,6 @@ func (w *world) acquire() {
 	w.runHolder()
 }
 
-// checkWritten demands that a holder that has taken over knows of what was acknowledged before (R1 of 0075).
-func (w *world) checkWritten() {
-	for _, e := range w.wrote {
-		if w.h.Recovered() && e < w.h.epoch && w.h.Written() < e {
-			w.bad("under epoch %d a write was acknowledged, under %d it is not known", e, w.h.epoch)
-		}
-	}
-}
-
 func (w *world) nodeUp(n *testNode) {
 	w.each(func(h *Holder) { h.NodeUp(n.id, incarnation(n.id, n.inc)) })
 	w.rd.NodeUp(n.id, incarnation(n.id, n.inc))

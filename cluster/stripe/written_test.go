@@ -53,3 +53,12 @@ func TestWrittenBefore(t *testing.T) {
 		}
 	}
 }
+
+// checkWritten demands that a holder that has taken over knows of what was acknowledged before (R1 of 0075).
+func (w *world) checkWritten() {
+	for _, e := range w.wrote {
+		if w.h.Recovered() && e < w.h.epoch && w.h.Written() < e {
+			w.bad("under epoch %d a write was acknowledged, under %d it is not known", e, w.h.epoch)
+		}
+	}
+}

@@ -387,14 +387,6 @@ func (f *growing) Stat(context.Context) (fs.Info, error) {
 	return info, f.down()
 }
 
-// telling is one whose writer is alone, and told under which epoch.
-type telling struct {
-	*growing
-	held, written blocktree.Epoch
-}
-
-func (f *telling) Epochs() (held, written blocktree.Epoch) { return f.held, f.written }
-
 // reading is a file, open to read, of a service that keeps what is removed.
 type reading struct{ *opened }
 

@@ -227,125 +227,170 @@ func TestKeptAgainstBytes(t *testing.T) {
 	})
 }
 
+// keptWorld is a file of a mount, beside an array of bytes.
+type keptWorld struct {
+	t    *testing.T
+	c    *fake
+	rng  *rand.Rand
+	name string
+	path blocktree.Path
+	node *node
+	h    *writing
+
+	model, flushed []byte
+	dirty          bool
+	seed           uint64
+	step           int
+	what           string
+}
+
 func keptAgainstBytes(t *testing.T, c *fake, seed uint64) {
-	rng := rand.New(rand.NewPCG(seed, 75))
-	name := fmt.Sprintf("f%d", seed)
-	path := testRoot.Join(name)
-	a, h := create(t, grow(c), name, syscall.O_RDWR, 0o644)
-	var model, flushed []byte
-	dirty, lost, what := false, false, ""
-	for step := range 150 {
-		bad := func(format string, args ...any) {
-			t.Helper()
-			t.Fatalf("seed %d step %d: after %s: %s", seed, step, what, fmt.Sprintf(format, args...))
-		}
+	w := &keptWorld{t: t, c: c, seed: seed, rng: rand.New(rand.NewPCG(seed, 75)), name: fmt.Sprintf("f%d", seed)}
+	w.path = testRoot.Join(w.name)
+	w.node, w.h = create(t, grow(c), w.name, syscall.O_RDWR, 0o644)
+	for w.step = range 150 {
 		c.mu.Lock()
-		c.holds = rng.IntN(2) == 0
+		c.holds = w.rng.IntN(2) == 0
 		c.mu.Unlock()
-		switch k := rng.IntN(16); {
-		case k < 6:
-			p := bytes.Repeat([]byte{byte(1 + rng.IntN(255))}, 1+rng.IntN(9000))
-			off := rng.IntN(20000)
-			what = fmt.Sprintf("a write of %d at %d", len(p), off)
-			writes(t, h, string(p), int64(off), 0)
-			model = reach(model, off+len(p))
-			copy(model[off:], p)
-			dirty = true
-		case k < 8:
-			n := rng.IntN(25000)
-			what = fmt.Sprintf("a cut at %d", n)
-			var in fuse.SetAttrIn
-			in.Valid, in.Size = fuse.FATTR_SIZE, uint64(n)
-			if e := a.Setattr(t.Context(), h, &in, &fuse.AttrOut{}); e != 0 {
-				bad("%v", e)
-			}
-			model = reach(model, n)[:n]
-			flushed, dirty = bytes.Clone(model), false
-		case k == 8:
-			off, n := rng.IntN(20000), rng.IntN(9000)
-			what = fmt.Sprintf("a hole of %d at %d", n, off)
-			if e := h.Allocate(t.Context(), uint64(off), uint64(n), allocatePunch|allocateKeepSize); e != 0 {
-				bad("%v", e)
-			}
-			if off <= len(model) {
-				clear(model[off:min(len(model), off+n)])
-				dirty = true
-			}
-		case k == 9:
-			what = "fsync"
-			if e := h.sync(t.Context()); e != 0 {
-				bad("%v", e)
-			}
-			flushed, dirty = bytes.Clone(model), false
-		case k == 10:
-			what = "an append"
-			h.append = true
-			writes(t, h, "appended", int64(len(model)), 0)
-			h.append = false
-			model, dirty = append(model, "appended"...), true
-		case k == 11:
-			what = "a close"
-			h.Release(t.Context())
-			h = openRW(t, a, 0)
-			flushed, dirty = bytes.Clone(model), false
-		default:
-			what = "a failover"
-			c.kill(false)
-			for range rng.IntN(3) { // what others have open, and do not write
-				f, _ := c.Open(t.Context(), path, fs.OpenOptions{Write: true})
-				_ = f.Close()
-			}
-			if rng.IntN(8) > 0 {
-				break
-			}
-			what = "a failover with another writer"
-			f, _ := c.Open(t.Context(), path, fs.OpenOptions{Write: true})
-			if err := f.WriteAt(t.Context(), []byte("theirs"), uint64(rng.IntN(20000))); err != nil {
-				bad("%v", err)
-			}
-			_ = f.Flush(t.Context())
-			_ = f.Close()
-			theirs := c.content(name)
-			if rng.IntN(2) == 0 {
-				f, _ := c.Open(t.Context(), path, fs.OpenOptions{Write: true})
-				_ = f.Close()
-			}
-			if lost = dirty; lost {
-				for range 2 {
-					if e := h.sync(t.Context()); e != syscall.EIO {
-						bad("fsync: %v", e)
-					}
-				}
-				writes(t, h, "x", 0, syscall.EIO)
-				h.Release(t.Context())
-				h = openRW(t, a, 0)
-			}
-			if got := c.content(name); got != theirs {
-				bad("their bytes are written over")
-			}
-			model, dirty = []byte(theirs), false
-			flushed = bytes.Clone(model)
-			if e := h.sync(t.Context()); e != 0 {
-				bad("fsync of the next one: %v", e)
-			}
-		}
-		r, e := h.Read(t.Context(), make([]byte, 60000), 0)
-		if e != 0 {
-			bad("read: %v", e)
-		}
-		if got, _ := r.Bytes(nil); !bytes.Equal(got, model) {
-			bad("%d bytes are read that are not the %d", len(got), len(model))
-		}
-		if !dirty && c.content(name) != string(flushed) {
-			bad("the service has other bytes")
-		}
-		var out fuse.AttrOut
-		if e := a.Getattr(t.Context(), h, &out); e != 0 || out.Size != uint64(len(model)) {
-			bad("%d bytes, %v, not %d", out.Size, e, len(model))
-		}
+		w.does()
+		w.check()
 	}
-	h.Release(t.Context())
-	if n := a.tree.kept.Load(); n != 0 {
+	w.h.Release(t.Context())
+	if n := w.node.tree.kept.Load(); n != 0 {
 		t.Fatalf("seed %d: %d bytes are kept of nothing", seed, n)
 	}
 }
+
+func (w *keptWorld) bad(format string, args ...any) {
+	w.t.Helper()
+	w.t.Fatalf("seed %d step %d: after %s: %s", w.seed, w.step, w.what, fmt.Sprintf(format, args...))
+}
+
+// durable is what all is after an fsync, a cut or a close.
+func (w *keptWorld) durable() { w.flushed, w.dirty = bytes.Clone(w.model), false }
+
+func (w *keptWorld) does() {
+	t, rng := w.t, w.rng
+	switch k := rng.IntN(16); {
+	case k < 6:
+		p := bytes.Repeat([]byte{byte(1 + rng.IntN(255))}, 1+rng.IntN(9000))
+		off := rng.IntN(20000)
+		w.what = fmt.Sprintf("a write of %d at %d", len(p), off)
+		writes(t, w.h, string(p), int64(off), 0)
+		w.model = reach(w.model, off+len(p))
+		copy(w.model[off:], p)
+		w.dirty = true
+	case k < 8:
+		n := rng.IntN(25000)
+		w.what = fmt.Sprintf("a cut at %d", n)
+		var in fuse.SetAttrIn
+		in.Valid, in.Size = fuse.FATTR_SIZE, uint64(n)
+		if e := w.node.Setattr(t.Context(), w.h, &in, &fuse.AttrOut{}); e != 0 {
+			w.bad("%v", e)
+		}
+		w.model = reach(w.model, n)[:n]
+		w.durable()
+	case k == 8:
+		off, n := rng.IntN(20000), rng.IntN(9000)
+		w.what = fmt.Sprintf("a hole of %d at %d", n, off)
+		if e := w.h.Allocate(t.Context(), uint64(off), uint64(n), allocatePunch|allocateKeepSize); e != 0 {
+			w.bad("%v", e)
+		}
+		if off <= len(w.model) {
+			clear(w.model[off:min(len(w.model), off+n)])
+			w.dirty = true
+		}
+	case k == 9:
+		w.what = "fsync"
+		if e := w.h.sync(t.Context()); e != 0 {
+			w.bad("%v", e)
+		}
+		w.durable()
+	case k == 10:
+		w.what = "an append"
+		w.h.append = true
+		writes(t, w.h, "appended", int64(len(w.model)), 0)
+		w.h.append = false
+		w.model, w.dirty = append(w.model, "appended"...), true
+	case k == 11:
+		w.what = "a close"
+		w.h.Release(t.Context())
+		w.h = openRW(t, w.node, 0)
+		w.durable()
+	default:
+		w.failover()
+	}
+}
+
+// other has the file open by another service, after the one of before has died.
+func (w *keptWorld) other(write bool) {
+	f, err := w.c.Open(w.t.Context(), w.path, fs.OpenOptions{Write: true})
+	if err == nil && write {
+		err = f.WriteAt(w.t.Context(), []byte("theirs"), uint64(w.rng.IntN(20000)))
+		_ = f.Flush(w.t.Context())
+	}
+	if err != nil {
+		w.bad("another one: %v", err)
+	}
+	_ = f.Close()
+}
+
+func (w *keptWorld) failover() {
+	w.what = "a failover"
+	w.c.kill(false)
+	for range w.rng.IntN(3) {
+		w.other(false)
+	}
+	if w.rng.IntN(8) > 0 {
+		return
+	}
+	w.what = "a failover with another writer"
+	w.other(true)
+	theirs := w.c.content(w.name)
+	for range w.rng.IntN(2) {
+		w.other(false)
+	}
+	if w.dirty {
+		for range 2 {
+			if e := w.h.sync(w.t.Context()); e != syscall.EIO {
+				w.bad("fsync: %v", e)
+			}
+		}
+		writes(w.t, w.h, "x", 0, syscall.EIO)
+		w.h.Release(w.t.Context())
+		w.h = openRW(w.t, w.node, 0)
+	}
+	if got := w.c.content(w.name); got != theirs {
+		w.bad("their bytes are written over")
+	}
+	w.model = []byte(theirs)
+	w.durable()
+	if e := w.h.sync(w.t.Context()); e != 0 {
+		w.bad("fsync of the next one: %v", e)
+	}
+}
+
+func (w *keptWorld) check() {
+	r, e := w.h.Read(w.t.Context(), make([]byte, 60000), 0)
+	if e != 0 {
+		w.bad("read: %v", e)
+	}
+	if got, _ := r.Bytes(nil); !bytes.Equal(got, w.model) {
+		w.bad("%d bytes are read that are not the %d", len(got), len(w.model))
+	}
+	if !w.dirty && w.c.content(w.name) != string(w.flushed) {
+		w.bad("the service has other bytes")
+	}
+	var out fuse.AttrOut
+	if e := w.node.Getattr(w.t.Context(), w.h, &out); e != 0 || out.Size != uint64(len(w.model)) {
+		w.bad("%d bytes, %v, not %d", out.Size, e, len(w.model))
+	}
+}
+
+// telling is one whose writer is alone, and told under which epoch.
+type telling struct {
+	*growing
+	held, written blocktree.Epoch
+}
+
+func (f *telling) Epochs() (held, written blocktree.Epoch) { return f.held, f.written }
