@@ -285,6 +285,11 @@ const (
 	MountWriteBytesMax = MountReadBytesMax
 	MountGrowBytesMax  = 64 << 20
 	MountOpenFilesMax  = FSOpenFilesPerConnectionMax - MountRequestsMax
+	// MountUnflushedBytesMax bounds what a mount keeps of what was written and is not flushed, to write it again if its service is lost, MountUnflushedFileBytesMax that of one file: beyond, the file with most of it is flushed. It is little beside what a machine that mounts has, and much beside what
+	// a flush costs. MountUnflushedWriteBytes is what each write counts beside its bytes.
+	MountUnflushedBytesMax     = 64 << 20
+	MountUnflushedFileBytesMax = 16 << 20
+	MountUnflushedWriteBytes   = 64
 	// MountLockWaitsMax bounds the programs that wait for locks: each keeps a goroutine, and a request at the service, which bounds them for each file.
 	MountLockWaitsMax = 1024
 

@@ -72,6 +72,11 @@ type EndCloser interface {
 	CloseEnd(ctx context.Context, was, bytes uint64) error
 }
 
+// Epocher is an optional ability of a File that is open for writing: to say under which epoch it is held, and the newest one before that under which it may have been written: under those between nobody has changed a byte of it. Zero where nothing is known. It does not block.
+type Epocher interface {
+	Epochs() (held, written Epoch)
+}
+
 // Hearer is an optional ability of a File that is a Sizer: to ask for the size at once, for who knows that it has become larger.
 type Hearer interface {
 	Hear(ctx context.Context) error

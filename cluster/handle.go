@@ -93,6 +93,13 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 // Epoch is the epoch under which the handle writes.
 func (h *Handle) Epoch() blocktree.Epoch { return h.epoch }
 
+// Written is the newest epoch before the handle's under which the file may have been written, as the members told at the take-over; zero: none. Under those between nothing was acknowledged.
+func (h *Handle) Written() blocktree.Epoch {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.holder.Written()
+}
+
 // Inode describes the file as it was when the handle was made.
 func (h *Handle) Inode() meta.Inode { return h.inode }
 

@@ -19,6 +19,8 @@ type body struct {
 	follows atomic.Bool   // instead, at its size
 	over    atomic.Bool   // it can do nothing any more: who opens the file next gets it anew
 
+	next atomic.Pointer[body] // what all who write it go on with; nil: this one
+
 	// Whose turn it is looks at these.
 	told  uint64 // where the cluster says that it ends
 	zeros uint64 // from here to the size there are zeros

@@ -194,20 +194,26 @@ func (c *Client) Open(ctx context.Context, path blocktree.Path, o OpenOptions) (
 	if o.Anew && o.Write {
 		r.flags |= flagAnew
 	}
+	if o.Tell && o.Write {
+		r.flags |= flagTell
+	}
 	var f *remote
 	err := retry(ctx, func() error {
 		answer, err := c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeOpen, Body: r.encode(), Late: closeLate})
-		if blocktree.KindOf(err) == blocktree.NewerFormat && r.flags&flagAnew != 0 { // a service of a version before, where a writer is alone anyway
-			r.flags &^= flagAnew
+		for _, flag := range []uint8{flagTell, flagAnew} { // a service of a version before: tells nothing; where a writer is alone anyway
+			if blocktree.KindOf(err) != blocktree.NewerFormat || r.flags&flag == 0 {
+				continue
+			}
+			r.flags &^= flag
 			answer, err = c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeOpen, Body: r.encode(), Late: closeLate})
 		}
 		if err != nil {
 			return err
 		}
 		defer answer.Release()
-		handle, info, err := decodeOpened(answer.Body)
+		handle, info, under, err := decodeUnder(answer.Body)
 		if err == nil {
-			f = &remote{client: c, actor: answer.Actor(), path: path, handle: handle, info: info}
+			f = &remote{client: c, actor: answer.Actor(), path: path, handle: handle, info: info, under: under}
 		}
 		return err
 	})

@@ -54,7 +54,10 @@ type fakeNode struct {
 	ends   bool                          // its end moves
 	ending func(was, bytes uint64) error // what comes of moving it, nil: it is moved
 	hook   func(context.Context, memfile.Call) error
-	forgot int // how often its writes were forgotten, less how often that was taken back
+	epochs bool // it is held under epochs, by one session, which has it anew under the next
+	epoch  blocktree.Epoch
+	wrote  blocktree.Epoch // under which it was written last
+	forgot int             // how often its writes were forgotten, less how often that was taken back
 }
 
 func newFake() *fake { return &fake{nodes: map[blocktree.Path]*fakeNode{}} }
@@ -239,13 +242,17 @@ func (c *fake) Open(_ context.Context, _ cred.Identity, path blocktree.Path, o O
 		return nil, blocktree.E("fake", blocktree.NotFound, nil)
 	}
 	if o.Write {
-		if n.held {
+		if n.held && !n.epochs {
 			return nil, blocktree.E("fake", blocktree.Busy, nil)
 		}
 		n.held = true
 	}
 	c.opened.Add(1)
 	f := &fakeFile{File: n.mem, c: c, n: n, write: o.Write}
+	if n.epochs && o.Write {
+		n.epoch++
+		return &heldFile{&endingFile{f}, n.epoch, n.wrote}, nil
+	}
 	if n.ends {
 		return &endingFile{f}, nil
 	}

@@ -53,7 +53,7 @@ func (s *Service) makeFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	if s.files.Load() >= blocktree.FSOpenFilesMax {
 		return nil, busy("too many open files")
 	}
-	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: true}
+	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: true, tell: r.flags&flagTell != 0}
 	a.open = a
 	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now() // before it is asked
 	name, done := s.sharing.name(r.path)
@@ -87,7 +87,7 @@ func (s *Service) makeFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 		s.files.Add(-1)
 		return nil, s.undone(ctx, o.caller(), r.path, made, err)
 	}
-	return encodeOpened(a.handle, &info), nil
+	return encodeUnder(a.handle, &info, a.under), nil
 }
 
 // create makes a file, and opens it, if that is done at once: then a has its description. With an error made is what is of no use, if there is something.
@@ -112,7 +112,7 @@ func (s *Service) create(ctx context.Context, caller cred.Identity, path blocktr
 
 // openMade opens what was made just now.
 func (s *Service) openMade(ctx context.Context, o *owner, r *pathRequest, made blocktree.FileID) ([]byte, error) {
-	reply, err := s.openFile(ctx, o, &pathRequest{path: r.path, flags: flagWrite | r.flags&flagPlain})
+	reply, err := s.openFile(ctx, o, &pathRequest{path: r.path, flags: flagWrite | r.flags&(flagPlain|flagTell)})
 	if err != nil {
 		err = s.undone(ctx, o.caller(), r.path, made, err)
 	}
@@ -170,19 +170,26 @@ func (c *Client) MakeOpen(ctx context.Context, path blocktree.Path, o CreateOpti
 	if o.Plain {
 		r.flags = flagPlain
 	}
+	if o.Tell {
+		r.flags |= flagTell
+	}
 	answer, err := c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeMakeOpen, Body: r.encode(), Late: closeLate})
+	if blocktree.KindOf(err) == blocktree.NewerFormat && o.Tell { // a service of a version before, which has done nothing
+		r.flags &^= flagTell
+		answer, err = c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeMakeOpen, Body: r.encode(), Late: closeLate})
+	}
 	if err != nil {
 		return nil, failed("create", path, err)
 	}
 	defer answer.Release()
-	handle, info, err := decodeOpened(answer.Body)
+	handle, info, under, err := decodeUnder(answer.Body)
 	if err == nil && (info.Dir || info.Link || info.ID == (blocktree.FileID{})) {
 		err = blocktree.E("fs", blocktree.Invalid, errors.New("the service's answer makes no sense"))
 	}
 	if err != nil {
 		return nil, failed("create", path, err)
 	}
-	f := &remote{client: c, actor: answer.Actor(), path: path, handle: handle, info: info}
+	f := &remote{client: c, actor: answer.Actor(), path: path, handle: handle, info: info, under: under}
 	c.open.add(f)
 	return f, nil
 }

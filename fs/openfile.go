@@ -25,6 +25,8 @@ type openFile struct {
 	made     blocktree.File      // that was made just now, and is nobody's yet
 	body     *body               // of a file that is open for writing
 	writer   blocktree.Principal // who counts as its writer
+	tell     bool                // it is to be told under which epoch it writes
+	under    epochs              // which was told
 	news     uint64              // what shared.news was when the cluster was last asked
 	closings uint64              // what Service.closings was when it was first asked
 	file     blocktree.File      // of one that is open to read; nil while it is not read
@@ -141,6 +143,15 @@ func (a *openFile) do(m *message) ([]byte, error) {
 
 // change does what a message asks to have done to the file, in a turn of its own.
 func (a *openFile) change(ctx context.Context, m *message) (reply []byte, err error) {
+	for {
+		if reply, err = a.changeOnce(ctx, m); !errors.Is(err, errSucceeded) {
+			return reply, err
+		}
+		a.body = a.body.newest()
+	}
+}
+
+func (a *openFile) changeOnce(ctx context.Context, m *message) (reply []byte, err error) {
 	b := a.body
 	err = b.do(ctx, func() error {
 		if err := a.judge(ctx); err != nil { // the turn may have been long in coming
@@ -218,6 +229,10 @@ func (a *openFile) read(ctx context.Context, m *message) ([]byte, error) {
 	bytes := make([]byte, m.count)
 	if a.write {
 		n, err := a.body.read(ctx, bytes, m.off)
+		for err != nil && err != io.EOF && a.body.succeeded(ctx) {
+			a.body = a.body.newest()
+			n, err = a.body.read(ctx, bytes, m.off)
+		}
 		if err == io.EOF {
 			err = nil // the length says it
 		}

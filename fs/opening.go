@@ -10,7 +10,7 @@ import (
 
 // openFile opens a file for the owner, and answers with its handle. The actor has everything that was taken for it from the moment it runs.
 func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
-	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: r.flags&flagWrite != 0}
+	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: r.flags&flagWrite != 0, tell: r.flags&flagTell != 0}
 	a.open = a
 	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now() // before it is asked
 	name, done := s.sharing.name(r.path)
@@ -44,7 +44,7 @@ func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byt
 		s.files.Add(-1)
 		return nil, err
 	}
-	return encodeOpened(a.handle, &info), nil
+	return encodeUnder(a.handle, &info, a.under), nil
 }
 
 // take opens the sectors that are to be written and starts the actor, whose file is that of info and was entered. On an error it gives back what it took, and leaves.
@@ -52,7 +52,7 @@ func (s *Service) take(ctx context.Context, a *openFile, anew bool) (info Info, 
 	a.news, a.doubt = a.shared.news.Load(), a.made == nil && s.closings.Load() != a.closings
 	if a.write {
 		a.writer = a.caller().Principal
-		a.body, err = a.shared.write(ctx, a.writer, anew, func(ctx context.Context) (*body, error) {
+		a.body, err = a.shared.write(ctx, a.writer, anew, a.alone, func(ctx context.Context) (*body, error) {
 			if f := a.made; f != nil {
 				a.made = nil
 				return newMade(f), nil

@@ -18,6 +18,7 @@ type remote struct {
 	path   blocktree.Path
 	handle uint64
 	info   Info
+	under  epochs // as was told
 }
 
 var (

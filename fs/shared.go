@@ -29,6 +29,7 @@ type shared struct {
 	opening chan struct{} // holds a token while somebody opens or closes the body
 	// Whose turn it is at opening looks at these.
 	writers int
+	told    bool                        // under which epoch the only one writes: who comes beside it takes the file on to the next (docs/design/0075)
 	of      map[blocktree.Principal]int // how many of the writers are whose
 }
 
@@ -115,8 +116,8 @@ func (x *shared) enter(ctx context.Context) error {
 
 func (x *shared) leave() { <-x.opening }
 
-// write returns the body, opened if it is not, for one more writer of a principal, who is Busy if he must not have it open already.
-func (x *shared) write(ctx context.Context, by blocktree.Principal, anew bool, open func(context.Context) (*body, error)) (*body, error) {
+// write returns the body, opened if it is not, for one more writer of a principal, who is Busy if he must not have it open already. tell has the writer be told under which epoch it writes, and that nobody else does, if so.
+func (x *shared) write(ctx context.Context, by blocktree.Principal, anew bool, tell func(*body) bool, open func(context.Context) (*body, error)) (*body, error) {
 	if err := x.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -128,17 +129,24 @@ func (x *shared) write(ctx context.Context, by blocktree.Principal, anew bool, o
 		x.news.Add(1)
 		b = nil
 	}
-	if b == nil {
-		var err error
+	var err error
+	switch {
+	case b == nil:
 		if b, err = open(ctx); err != nil {
 			return nil, err
 		}
 		x.body.Store(b)
 		x.news.Add(1)
-		x.writers, x.of = 0, map[blocktree.Principal]int{}
-	}
-	if anew && x.of[by] > 0 {
+		x.writers, x.of, x.told = 0, map[blocktree.Principal]int{}, tell != nil && tell(b)
+	case anew && x.of[by] > 0:
 		return nil, errStillOpen
+	case x.told:
+		if b, err = b.succeed(ctx, open); err != nil {
+			return nil, err
+		}
+		x.body.Store(b)
+		x.news.Add(1)
+		x.told = false
 	}
 	x.writers++
 	x.of[by]++
@@ -158,6 +166,7 @@ func (s *Service) done(x *shared, b *body, by blocktree.Principal, flushed bool)
 	}
 	x.opening <- struct{}{} // whoever has it is bounded by its context
 	defer x.leave()
+	b = b.newest()
 	if x.body.Load() != b { // it was opened anew
 		if flushed {
 			err = errAnew

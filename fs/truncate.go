@@ -32,7 +32,7 @@ func (s *Service) truncate(ctx context.Context, o *owner, r *pathRequest) error 
 	x := s.sharing.enter(info.ID)
 	defer s.sharing.leave(x)
 	by := o.caller().Principal
-	b, err := x.write(ctx, by, false, func(ctx context.Context) (*body, error) { return s.openBody(ctx, o.caller(), r.path, &info) })
+	b, err := x.write(ctx, by, false, nil, func(ctx context.Context) (*body, error) { return s.openBody(ctx, o.caller(), r.path, &info) })
 	if err != nil {
 		return err
 	}

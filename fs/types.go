@@ -37,6 +37,7 @@ type CreateOptions struct {
 	Code        blocktree.Code
 	Mode        uint32 // permission bits; 0o600
 	Plain       bool   // not encrypted
+	Tell        bool   // MakeOpen: as OpenOptions.Tell
 }
 
 // Cluster is what the service asks of the cluster whose files it serves. All is judged there, for the caller, who may be anonymous; a refusal has kind
@@ -83,6 +84,8 @@ type OpenOptions struct {
 	// Anew says that the caller may have had the file open for writing by a connection that broke: it is Busy while the service has such a handle of the same principal, as a write that is still on its way
 	// there would be done after newer ones.
 	Anew bool
+	// Tell, of a file that is opened to write, has its Epochs told (Epocher). Of a client alone.
+	Tell bool
 	// File, unless zero, is the file that was at the path, and is meant, also where it has another name by now. Of a Cluster alone: a client says paths.
 	File blocktree.FileID
 }

@@ -16,6 +16,7 @@ const (
 	formatTimes  = 3 // of one with a time of change of its own, or of a symbolic link, likewise
 	formatList   = 1
 	formatOpened = 1
+	formatUnder  = 2 // of what was opened with flagTell, if it says under which epoch
 	formatRename = 1
 	formatRemove = 1
 	formatMade   = 1
@@ -27,6 +28,7 @@ const (
 	flagPlain             // create: not encrypted; open to write: known not to be
 	flagKeep              // rename: what has the name already stays
 	flagAnew              // open to write: nobody of the caller's principal may have it so
+	flagTell              // open to write, make: the answer says under which epoch, if nobody else writes it
 
 	flagsAll = 1<<iota - 1
 )
@@ -364,11 +366,43 @@ func encodeOpened(handle uint64, i *Info) []byte {
 }
 
 func decodeOpened(b []byte) (handle uint64, i Info, err error) {
+	handle, i, _, err = decodeUnder(b)
+	return handle, i, err
+}
+
+// encodeUnder is encodeOpened of what is written under epochs that are told.
+func encodeUnder(handle uint64, i *Info, u epochs) []byte {
+	if u.held == 0 {
+		return encodeOpened(handle, i)
+	}
+	var e wire.Encoder
+	e.U8(formatUnder)
+	e.U64(handle)
+	e.U64(uint64(u.held))
+	e.U64(uint64(u.written))
+	putInfo(&e, i)
+	return e.Buf
+}
+
+// decodeUnder reads what encodeOpened or encodeUnder wrote.
+func decodeUnder(b []byte) (handle uint64, i Info, u epochs, err error) {
 	d := wire.NewDecoder(b)
-	d.Format(formatOpened)
+	format := d.U8()
+	switch {
+	case format > formatUnder:
+		d.Fail(blocktree.E("decode", blocktree.NewerFormat, errors.New("what was opened, of a newer version")))
+	case format == 0 && d.Err() == nil:
+		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("not what was opened")))
+	}
 	handle = d.U64()
+	if format == formatUnder {
+		u = epochs{blocktree.Epoch(d.U64()), blocktree.Epoch(d.U64())}
+		if d.Err() == nil && u.written >= u.held {
+			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("epochs out of order")))
+		}
+	}
 	i = getInfo(d)
-	return handle, i, d.Finish()
+	return handle, i, u, d.Finish()
 }
 
 // encodeEntries writes as many entries as fit a message's body, at least one, and whether there are more.

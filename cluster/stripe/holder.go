@@ -28,6 +28,7 @@ type Holder struct {
 	digestSectors uint64
 	layout        *Layout
 	epoch         blocktree.Epoch
+	written       blocktree.Epoch           // see Written
 	active        map[blocktree.NodeID]bool // in sync or joining somewhere
 	phase         phase
 	fenced        bool           // it is over; why says what for

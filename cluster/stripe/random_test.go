@@ -273,6 +273,7 @@ func (w *world) run(steps int) (err []string) {
 		w.writeAt(w.hid, w.h, r, first, 1)
 	}
 	w.heal()
+	w.checkWritten()
 	w.same()
 	return w.errs
 }

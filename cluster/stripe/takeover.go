@@ -116,6 +116,7 @@ func (h *Holder) toldRegions() (regions []blocktree.RegionIndex) {
 
 // decide says what becomes of everything in flight (rule 5, decision 4).
 func (h *Holder) decide() {
+	h.written = h.writtenBefore()
 	regions := h.toldRegions()
 	chunk, entries := []Repair(nil), 0
 	for _, i := range regions {
@@ -133,6 +134,32 @@ func (h *Holder) decide() {
 		reg.commitDue = true
 	}
 	h.repairs = append(h.repairs, chunk)
+}
+
+// writtenBefore is the newest epoch of which a fenced member tells a version. What was acknowledged under it is held by all of them. A watermark of sequence 0, which ends what an earlier take-over decided, tells of no version of its own epoch, and hides those of the ones before.
+func (h *Holder) writtenBefore() (newest blocktree.Epoch) {
+	for _, p := range h.order {
+		for i := range p.states {
+			s := &p.states[i]
+			e := s.Watermark.Epoch
+			if s.Watermark.Sequence == 0 && e > 0 {
+				e--
+			}
+			newest = max(newest, e)
+			for j := range s.Pending {
+				newest = max(newest, s.Pending[j].Version.Epoch)
+			}
+		}
+	}
+	return newest
+}
+
+// Written is the newest epoch before this holder's under which the file may have been written: under those between the two nothing was acknowledged. Zero: under none. Before the members have told, it is the one before the holder's.
+func (h *Holder) Written() blocktree.Epoch {
+	if h.phase == fencing {
+		return h.epoch - 1
+	}
+	return h.written
 }
 
 // repairCall owns the repair of one peer; its slot is the chunk.

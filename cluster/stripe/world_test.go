@@ -194,6 +194,7 @@ type world struct {
 	drop    float64
 	errs    []string
 	acked   int
+	wrote   []blocktree.Epoch // of what was acknowledged
 	readsOK int
 	fails   map[blocktree.Kind]int
 	quiet   bool
@@ -261,6 +262,7 @@ func (w *world) acquire() {
 	if w.now < w.leaseTo {
 		return
 	}
+	w.checkWritten()
 	maps.DeleteFunc(w.ops, func(_ uint64, op *testOp) bool { return !op.reader && op.holder < w.hid }) // that holder is gone
 	w.change(w.truth.Acquire())
 	w.hid++
@@ -356,6 +358,7 @@ func (w *world) done(d Done) {
 	}
 	if !op.read {
 		w.acked++
+		w.wrote = append(w.wrote, op.v.Epoch)
 		w.raise(op.first, op.count, op.v)
 		return
 	}

@@ -34,6 +34,9 @@ type fake struct {
 	late    func() // what happens before a Stat is answered, once
 	unheard bool   // what is open does not hear of another length
 	grows   bool   // open files have Truncate and Append, and grow
+	epochs  bool   // who writes a file alone is told under which epoch
+	holds   bool   // what was written stays when the service is gone, but for where the file ends
+	shared  bool   // others write what is opened, too
 	keeps   bool   // files that are open are removed, and kept
 	full    uint64 // bytes that a file may have; 0: any number
 	stuck   error  // what flushes fail with
@@ -55,6 +58,8 @@ type fake struct {
 type fakeFile struct {
 	info fs.Info
 	data []byte
+
+	epoch, wrote blocktree.Epoch // under which it was held last, and written
 }
 
 func newFake() *fake {
@@ -154,6 +159,13 @@ func (c *fake) Open(_ context.Context, path blocktree.Path, o fs.OpenOptions) (f
 	c.opens++
 	w := &opened{fake: c, path: path, info: f.info, file: f, written: append([]byte(nil), f.data...)}
 	c.leases[f.info.ID] = w
+	written := f.wrote
+	f.epoch++
+	w.epoch = f.epoch
+	if c.epochs && o.Tell && c.grows && !c.shared {
+		w.written = w.written[:min(uint64(len(w.written)), f.info.Length)]
+		return &telling{&growing{w}, w.epoch, written}, nil
+	}
 	if c.grows {
 		w.written = w.written[:min(uint64(len(w.written)), f.info.Length)]
 		return &growing{w}, nil
@@ -171,6 +183,7 @@ type opened struct {
 	file    *fakeFile // of a writer
 	kept    *fakeFile // of a reader: what it opened, which may have no name any more
 	written []byte    // likewise: what is flushed, and what is not
+	epoch   blocktree.Epoch
 	closed  bool
 }
 
@@ -227,6 +240,7 @@ func (f *opened) WriteAt(_ context.Context, p []byte, off uint64) error {
 	if f.fake.full > 0 && end > f.fake.full {
 		return blocktree.E("fake", blocktree.NoSpace, nil)
 	}
+	f.file.wrote = f.epoch
 	f.reach(end)
 	copy(f.written[off:], p)
 	return nil
@@ -245,6 +259,7 @@ func (f *opened) Punch(_ context.Context, off, n uint64) error {
 	if err := f.down(); err != nil {
 		return err
 	}
+	f.file.wrote = f.epoch
 	for i := off; i < min(off+n, uint64(len(f.written))); i++ {
 		f.written[i] = 0
 	}
@@ -304,6 +319,7 @@ func (f *growing) Truncate(_ context.Context, bytes uint64) error {
 	if err := f.down(); err != nil {
 		return err
 	}
+	f.file.wrote = f.epoch
 	f.reach(bytes)
 	f.written = f.written[:bytes]
 	f.keep()
@@ -395,6 +411,11 @@ func (c *fake) kill(leases bool) {
 	defer c.mu.Unlock()
 	for id, w := range c.leases {
 		w.gone = blocktree.E("fake", blocktree.Undeliverable, nil)
+		if c.holds {
+			data := append([]byte(nil), w.file.data...)
+			copy(data, w.written)
+			w.file.data = data
+		}
 		c.unlock(w)
 		if !leases {
 			delete(c.leases, id)

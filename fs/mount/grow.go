@@ -3,6 +3,7 @@ package mount
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"blocktree"
@@ -71,7 +72,7 @@ func (w *writer) clear(ctx context.Context, from, to uint64) error {
 		from += n
 	}
 	if err == nil {
-		w.acked.Add(1)
+		w.notKept()
 	}
 	return err
 }
@@ -149,13 +150,17 @@ func (w *writer) truncate(ctx context.Context, length uint64) error {
 		return blocktree.E("mount", blocktree.TooLarge, nil)
 	}
 	done := false
+	defer w.kept.begin(span{0, math.MaxUint64})()
 	err := w.do(ctx, 0, func(ctx context.Context, f fs.File) error {
 		t, ok := f.(truncater)
 		if !w.grows || !ok {
 			return nil
 		}
+		at := w.acked.Load()
+		w.kept.cut(length)
 		err := t.Truncate(ctx, length)
 		if err == nil {
+			w.durable(at) // what was written before is durable, and what was behind is gone
 			w.ends(length)
 			done = true
 		}
@@ -220,7 +225,7 @@ func (w *writer) cut(ctx context.Context, length uint64) error {
 		if err := w.file.WriteAt(ctx, make([]byte, rest-length), length); err != nil {
 			return w.goneWhile(ctx, err)
 		}
-		w.acked.Add(1)
+		w.notKept()
 	}
 	zeros := w.zeros || w.room >= whole
 	err := w.anew(ctx, length)

@@ -32,7 +32,7 @@ func (n *node) makeOpen(ctx context.Context, path blocktree.Path, mode, flags ui
 		return nil, nil, errElse
 	}
 	var f fs.File
-	o := fs.CreateOptions{SizeBytes: max(madeBytes, uint64(n.tree.o.SectorBytes)), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits}
+	o := fs.CreateOptions{SizeBytes: max(madeBytes, uint64(n.tree.o.SectorBytes)), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits, Tell: true}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) (err error) {
 		f, err = m.MakeOpen(ctx, path, o)
 		if unsure && flags&(syscall.O_EXCL|syscall.O_TRUNC) != syscall.O_TRUNC {
@@ -121,13 +121,15 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 		switch {
 		case blocktree.KindOf(err) == blocktree.Unsupported: // a service of a version before, or the file has no name
 			return nil
+		case err != nil && w.keepsAll() && gone(err): // what was not flushed is written again
+			return nil
 		case passing(err) && blocktree.KindOf(err) != blocktree.Undeliverable && ctx.Err() == nil: // it is there, and did nothing
 			return err
 		}
 		if done = true; err != nil {
 			return w.die(errors.Join(errLost, err))
 		}
-		w.flushed.Store(w.acked.Load())
+		w.durable(w.acked.Load())
 		w.file, w.parked, w.shared = nil, true, true
 		w.open.Store(false)
 		w.node.changed.Store(time.Now().UnixNano())
@@ -158,7 +160,7 @@ func (w *writer) unpark(ctx context.Context) error {
 	if !w.parked {
 		return nil
 	}
-	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Anew: w.tree.broken.Load()})
+	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Tell: true, Anew: w.tree.broken.Load()})
 	if err == nil {
 		w.reopened(f)
 	}

@@ -99,6 +99,8 @@ type tree struct {
 
 	writersMu sync.Mutex
 	writers   map[blocktree.FileID]*writer
+	kept      atomic.Int64 // bytes of writes that are kept until they are flushed
+	spare     sync.Pool    // *[blocktree.MountWriteBytesMax]byte, for these
 	locks     lockTable
 	closings  sync.Map              // whose close a Flush is: a uint64, by the channel that it has
 	notices   sync.WaitGroup        // to the kernel

@@ -37,7 +37,12 @@ func (a *able) MakeOpen(_ context.Context, path blocktree.Path, o fs.CreateOptio
 		x := a.files[path]
 		w := &opened{fake: a.fake, path: path, info: x.info, file: x}
 		a.leases[x.info.ID] = w
+		x.epoch++
+		w.epoch = x.epoch
 		f = &growing{w}
+		if a.epochs && o.Tell {
+			f = &telling{&growing{w}, w.epoch, 0}
+		}
 		return nil
 	})
 	return f, err

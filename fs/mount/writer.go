@@ -23,6 +23,7 @@ type writer struct {
 	end   atomic.Uint64 // where it ends, for the programs of this mount
 
 	acked, flushed atomic.Uint64 // writes that were answered, and how many of these were flushed
+	kept           kept          // those that were not
 	failures       atomic.Uint64 // writes that failed
 	lastFailure    atomic.Pointer[error]
 	why            atomic.Pointer[error] // it is not used any more; set with mu
@@ -34,16 +35,17 @@ type writer struct {
 	mu     sync.RWMutex
 	node   *node // whose name it is opened by
 	opened bool
-	file   fs.File // nil while it is to be opened anew
-	grows  bool    // what is written behind its end makes it longer
-	room   uint64  // the length that the service has been told
-	asked  uint64  // likewise, where the answer is missing
-	sized  uint64  // likewise, by giving it a size
-	size   uint64  // in bytes, as the cluster has it
-	zeros  bool    // all between its end and its size is known to be
-	lost   bool    // what a try to open it anew found missing, once
-	parked bool    // it was flushed and closed at a close that seemed to be the last: it is not open at the service until it is used again
-	shared bool    // that was not the last
+	file   fs.File         // nil while it is to be opened anew
+	epoch  blocktree.Epoch // under which nobody else writes it; 0: not known
+	grows  bool            // what is written behind its end makes it longer
+	room   uint64          // the length that the service has been told
+	asked  uint64          // likewise, where the answer is missing
+	sized  uint64          // likewise, by giving it a size
+	size   uint64          // in bytes, as the cluster has it
+	zeros  bool            // all between its end and its size is known to be
+	lost   bool            // what a try to open it anew found missing, once
+	parked bool            // it was flushed and closed at a close that seemed to be the last: it is not open at the service until it is used again
+	shared bool            // that was not the last
 }
 
 var (
@@ -104,11 +106,12 @@ func (w *writer) first(ctx context.Context, n *node, fresh bool, f fs.File) erro
 	}
 	w.acked.Store(0)
 	w.flushed.Store(0)
+	w.forget()
 	w.node = n
 	w.parked, w.shared = false, false
 	if f == nil {
 		var err error
-		if f, err = n.openOnce(ctx, fs.OpenOptions{Write: true, Anew: n.tree.broken.Load()}); err != nil {
+		if f, err = n.openOnce(ctx, fs.OpenOptions{Write: true, Tell: true, Anew: n.tree.broken.Load()}); err != nil {
 			return err
 		}
 	}
@@ -118,6 +121,7 @@ func (w *writer) first(ctx context.Context, n *node, fresh bool, f fs.File) erro
 	w.zeros = fresh || info.Length == info.SizeBytes
 	_, w.grows = f.(truncater)
 	w.end.Store(info.Length)
+	w.opensUnder(f)
 	w.open.Store(true)
 	return nil
 }
@@ -129,6 +133,7 @@ func (w *writer) unflushed() bool { return w.acked.Load() != w.flushed.Load() }
 func (w *writer) die(why error) error {
 	if w.dead() == nil {
 		w.why.Store(&why)
+		w.forget()
 		if w.file != nil {
 			_ = w.file.Close() // it promises nothing
 			w.file = nil
@@ -138,7 +143,7 @@ func (w *writer) die(why error) error {
 	return w.dead()
 }
 
-// renew opens it anew, unless somebody did since it was failed. After writes that were not flushed it is not used any more.
+// renew opens it anew, unless somebody did since it was failed. Writes that were not flushed are written again, where that can be; else it is not used any more.
 func (w *writer) renew(ctx context.Context, failed fs.File) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -151,14 +156,14 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 	if !w.parked {
 		w.tree.broken.Store(true)
 	}
-	if w.unflushed() {
+	if w.unflushed() && !w.keepsAll() {
 		return w.die(errLost)
 	}
 	if w.tree.locks.has(w.id, w) {
 		return errLocks
 	}
 	if failed != nil {
-		_ = failed.Close() // nothing that was answered is missing
+		_ = failed.Close() // nothing that was answered is missing, or it is kept
 		w.file = nil
 	}
 	return w.reopen(ctx)
@@ -166,11 +171,13 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 
 // reopen opens it by its name, of before or of by now. Who calls it has the lock.
 func (w *writer) reopen(ctx context.Context) error {
-	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Anew: !w.parked || w.tree.broken.Load()})
+	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Tell: true, Anew: !w.parked || w.tree.broken.Load()})
 	switch missing := errors.Is(err, errOther) || blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); {
 	case missing && !w.lost:
 		w.lost = true // it is being renamed, most likely
 		return errAgain
+	case missing && w.unflushed():
+		return w.die(errLost)
 	case missing:
 		return w.die(errOther)
 	case blocktree.KindOf(err) == blocktree.Busy: // the lease of a service that died, until that runs out
@@ -182,8 +189,12 @@ func (w *writer) reopen(ctx context.Context) error {
 		_ = f.Close() // nothing was done with it
 		return w.die(errOther)
 	}
+	if w.unflushed() && !w.mayWriteAgain(f) {
+		_ = f.Close() // likewise
+		return w.die(errLost)
+	}
 	w.reopened(f)
-	return nil
+	return w.writeAgain(ctx)
 }
 
 // reopened goes by what was opened anew. Who calls it has the lock.
@@ -191,11 +202,12 @@ func (w *writer) reopened(f fs.File) {
 	w.lost = false
 	w.file, w.room, w.size = f, f.Info().Length, f.Info().SizeBytes
 	w.asked, w.sized = w.room, w.room
+	w.opensUnder(f)
 	if w.parked {
 		w.parked = false
 		w.open.Store(true)
 	}
-	if w.grows && w.end.Swap(w.room) != w.room { // others at that service wrote it, too
+	if end := w.kept.reaches(w.room); w.grows && w.end.Swap(end) != end { // others at that service wrote it, too
 		w.stalePages()
 	}
 }
@@ -245,8 +257,11 @@ func (w *writer) do(ctx context.Context, need uint64, op func(ctx context.Contex
 		w.mu.RUnlock()
 		again := false
 		switch blocktree.KindOf(err) {
-		case blocktree.Undeliverable, blocktree.Closed, blocktree.Fenced, blocktree.Lost: // it is gone
+		case blocktree.Undeliverable, blocktree.Closed, blocktree.Fenced: // it is gone
 			again = err != nil
+		case blocktree.Lost: // and what it was may be, too
+			w.kept.give()
+			again = true
 		case blocktree.OutOfRange:
 			return w.cannotGrow(err)
 		default: // a service that is there and cannot do it just now keeps its file, and what was not flushed
@@ -280,21 +295,25 @@ func (w *writer) write(ctx context.Context, p []byte, off uint64) error {
 		return blocktree.E("mount", blocktree.TooLarge, nil)
 	}
 	need := off + uint64(len(p))
+	defer w.kept.begin(span{off, need})()
 	err := w.do(ctx, need, func(ctx context.Context, f fs.File) error {
 		err := f.WriteAt(ctx, p, off)
 		if err == nil {
-			w.written(need)
+			w.written(off, p)
 		}
 		return err
 	})
+	if err == nil {
+		w.tree.bound(ctx, w)
+	}
 	return w.failedWrite(err)
 }
 
 // written counts a write that was answered. Who calls it has the lock.
-func (w *writer) written(end uint64) {
-	w.acked.Add(1)
+func (w *writer) written(off uint64, p []byte) {
+	w.keep(span{off, off + uint64(len(p))}, p)
 	w.wrote.Store(time.Now().UnixNano())
-	w.reaches(end)
+	w.reaches(off + uint64(len(p)))
 }
 
 // reaches notes that the file ends there at least.
@@ -333,6 +352,9 @@ func (w *writer) ends(end uint64) {
 	defer w.endMu.Unlock()
 	w.end.Store(end)
 	w.cuts++
+	w.kept.mu.Lock()
+	w.kept.floor = end
+	w.kept.mu.Unlock()
 }
 
 // hear has the writer of a file, if it has one here, hear where it ends.
@@ -408,6 +430,9 @@ func (w *writer) flush(ctx context.Context) error {
 
 // flushOnce flushes an open file, if there is anything to flush. Who calls it has the lock.
 func (w *writer) flushOnce(ctx context.Context, f fs.File) error {
+	w.endMu.Lock()
+	end, cuts := w.end.Load(), w.cuts
+	w.endMu.Unlock()
 	at := w.acked.Load()
 	if at == w.flushed.Load() {
 		return nil
@@ -415,9 +440,8 @@ func (w *writer) flushOnce(ctx context.Context, f fs.File) error {
 	if err := f.Flush(ctx); err != nil {
 		return err
 	}
-	for was := w.flushed.Load(); was < at && !w.flushed.CompareAndSwap(was, at); {
-		was = w.flushed.Load()
-	}
+	w.durable(at)
+	w.endsAt(end, cuts)
 	return nil
 }
 

@@ -3,8 +3,10 @@ package mount
 import (
 	"context"
 	"errors"
+	"math"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -115,12 +117,13 @@ func (w *writer) add(ctx context.Context, p []byte, off uint64) error {
 		return w.failedWrite(errOther) // somebody made it longer or shorter: never over what is there
 	}
 	asked, gone := false, false
+	defer w.kept.begin(span{off, off + uint64(len(p))})()
 	err := w.do(ctx, off+uint64(len(p)), func(ctx context.Context, f fs.File) error {
 		a, ok := f.(appender)
 		if !ok || !w.grows {
 			err := f.WriteAt(ctx, p, off)
 			if err == nil {
-				w.written(off + uint64(len(p)))
+				w.written(off, p)
 			}
 			return err
 		}
@@ -134,12 +137,15 @@ func (w *writer) add(ctx context.Context, p []byte, off uint64) error {
 		if err != nil {
 			return err
 		}
-		w.written(at + uint64(len(p)))
+		w.written(at, p)
 		if at != off { // somebody else wrote at this service: what the kernel keeps is not what is there
 			w.stalePages()
 		}
 		return nil
 	})
+	if err == nil {
+		w.tree.bound(ctx, w)
+	}
 	return w.failedWrite(err)
 }
 
@@ -225,6 +231,8 @@ func (h *writing) Allocate(ctx context.Context, off, bytes uint64, mode uint32) 
 
 // punch makes a part of the file zeros.
 func (w *writer) punch(ctx context.Context, off, bytes uint64) error {
+	hole := span{off, off + min(bytes, math.MaxUint64-off)}
+	defer w.kept.begin(hole)()
 	err := w.do(ctx, 0, func(ctx context.Context, f fs.File) error {
 		p, ok := f.(fs.Puncher)
 		if !ok {
@@ -242,7 +250,8 @@ func (w *writer) punch(ctx context.Context, off, bytes uint64) error {
 			return nil
 		}
 		if err == nil {
-			w.written(0)
+			w.keep(hole, nil)
+			w.wrote.Store(time.Now().UnixNano())
 		}
 		return err
 	})

@@ -45,6 +45,7 @@ var (
 	_ blocktree.Ender          = (*File)(nil)
 	_ blocktree.EndCloser      = (*File)(nil)
 	_ blocktree.Hearer         = (*File)(nil)
+	_ blocktree.Epocher        = (*File)(nil)
 	_ blocktree.WriteForgetter = (*File)(nil)
 )
 
@@ -100,6 +101,18 @@ func (f *File) Lease() (blocktree.Epoch, bool) {
 		return 0, false
 	}
 	return f.handle.Lease()
+}
+
+// Epochs implements blocktree.Epocher. What is cut of a file of integrity tree is no write, so of such a file only the epoch before is known.
+func (f *File) Epochs() (held, written blocktree.Epoch) {
+	if f.handle == nil {
+		return 0, 0
+	}
+	held, written = f.handle.Epoch(), f.handle.Written()
+	if f.guard != nil {
+		written = held - 1
+	}
+	return held, written
 }
 
 // LossNumber implements blocktree.LossNumberer.

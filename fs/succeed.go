@@ -1,0 +1,77 @@
+package fs
+
+import (
+	"context"
+	"errors"
+
+	"blocktree"
+)
+
+// Whoever keeps what it writes until that is flushed writes it again where a service may have lost it, if nobody else has written since (docs/design/0075). It goes by epochs: it is told that of its own if it is the only one who writes the file, and who comes beside it takes the file on to the next.
+
+// epochs are under which the holder of a file writes it, and the newest one before under which it may have been written. Zero: not told.
+type epochs struct{ held, written blocktree.Epoch }
+
+// Epocher is an optional ability of a File that was opened with OpenOptions.Tell.
+type Epocher interface {
+	// Epochs returns the epoch under which this File alone writes the file, until somebody else comes to write it, which is under a later one; and the newest epoch before it under which the file may have been written. Zero: somebody else writes it, too, or nobody knows (a service of a version before, a file of integrity tree).
+	Epochs() (held, written blocktree.Epoch)
+}
+
+var (
+	_ Epocher           = (*remote)(nil)
+	_ blocktree.Epocher = Epocher(nil)
+)
+
+// Epochs implements Epocher.
+func (f *remote) Epochs() (held, written blocktree.Epoch) { return f.under.held, f.under.written }
+
+// alone has an actor tell under which epoch it is the only one that writes the file, and reports whether it does.
+func (a *openFile) alone(b *body) bool {
+	e, ok := b.file.(blocktree.Epocher)
+	if !ok || !a.tell || b.ender == nil || b.dear() {
+		return false
+	}
+	a.under.held, a.under.written = e.Epochs()
+	return a.under.held != 0
+}
+
+// errSucceeded is for who has waited for the turn of a body meanwhile.
+var errSucceeded = &blocktree.Error{Op: "fs", Kind: blocktree.Unavailable, Err: errors.New("somebody else came to write the file"), Hint: "ask again"}
+
+// succeed has the file written under another epoch from now on, after all that was written is flushed, and returns what all who write it go on with.
+func (b *body) succeed(ctx context.Context, open func(context.Context) (*body, error)) (*body, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer b.leave()
+	if err := b.flush(ctx); err != nil {
+		return nil, b.noted(err)
+	}
+	next, err := open(ctx) // by the same session, which so has the file all the time
+	if err != nil {
+		return nil, err
+	}
+	b.stuck = errSucceeded
+	b.next.Store(next)
+	_ = b.file.Close() // all is flushed, and its lease is the other's
+	return next, nil
+}
+
+// succeeded reports whether there is a newer one, once nobody is about to make one. What had failed may do there.
+func (b *body) succeeded(ctx context.Context) bool {
+	select {
+	case b.turn <- struct{}{}:
+		b.leave()
+	case <-ctx.Done():
+	}
+	return b.next.Load() != nil
+}
+
+// newest is what who writes the file goes on with.
+func (b *body) newest() *body {
+	for next := b.next.Load(); next != nil; next = b.next.Load() {
+		b = next
+	}
+	return b
+}
