@@ -38,10 +38,11 @@ func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *att
 		if err != nil {
 			return nil, err
 		}
-		if found.Inode.Target == "" {
-			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is no symbolic link"), Hint: "only those say another name"}
+		target, err := targetOf(found.Inode, r.path)
+		if err != nil {
+			return nil, err
 		}
-		return encodeTarget(found.Inode.Target), nil
+		return encodeTarget(target), nil
 	case codeGetXattr:
 		if r.name == "" {
 			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("no attribute is named")}

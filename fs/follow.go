@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
 )
 
 // Symbolic links are followed by who asks, not by a service: docs/design/0076.
@@ -92,6 +94,23 @@ func Follow(ctx context.Context, t Linked, path blocktree.Path, last bool) (bloc
 		return "", &blocktree.Error{Op: "follow", Path: path.Short(), Err: err}
 	}
 	return to, nil
+}
+
+// TargetOf returns what a symbolic link says, as a cluster's metadata have it. Kinds: those of its Stat, Invalid (it is none).
+func TargetOf(ctx context.Context, c *cluster.Client, path blocktree.Path) (string, error) {
+	inode, err := c.Stat(ctx, path)
+	if err != nil {
+		return "", err
+	}
+	return targetOf(inode, path)
+}
+
+// targetOf is what an inode says, if it is that of a symbolic link.
+func targetOf(inode *meta.Inode, path blocktree.Path) (string, error) {
+	if inode.Kind != meta.KindLink {
+		return "", &blocktree.Error{Op: "read the link", Path: path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is no symbolic link"), Hint: "btnode stat says what it is"}
+	}
+	return inode.Target, nil
 }
 
 // namesOf are the names of a path below the root directory.

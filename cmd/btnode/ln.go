@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"blocktree"
-	"blocktree/cluster/meta"
+	"blocktree/fs"
 	"blocktree/internal/cli"
 )
 
@@ -78,12 +78,5 @@ func (d *door) target(ctx context.Context, path blocktree.Path) (string, error) 
 	if d.anonymous {
 		return d.service.ReadLink(ctx, path)
 	}
-	i, err := d.cluster.Stat(ctx, path)
-	if err != nil {
-		return "", err
-	}
-	if i.Kind != meta.KindLink {
-		return "", &blocktree.Error{Op: "readlink", Path: path.Short(), Kind: blocktree.Invalid, Hint: "it is no symbolic link; btnode stat says what it is"}
-	}
-	return i.Target, nil
+	return fs.TargetOf(ctx, d.cluster, path)
 }
