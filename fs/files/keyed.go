@@ -81,7 +81,7 @@ func (d *keyed) SetLength(ctx context.Context, path blocktree.Path, bytes uint64
 
 // SetTimes implements Door.
 func (d *keyed) SetTimes(ctx context.Context, path blocktree.Path, modified int64) error {
-	return d.cluster.SetTimes(ctx, path, modified == fs.TimeNow, modified)
+	return d.cluster.SetTimes(ctx, path, blocktree.FileID{}, modified == fs.TimeNow, modified)
 }
 
 // Symlink implements Door.
