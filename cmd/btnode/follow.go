@@ -7,6 +7,7 @@ import (
 
 	"blocktree"
 	"blocktree/fs"
+	"blocktree/internal/cli"
 )
 
 // Symbolic links are followed by the commands that read, as by their namesakes on a local disk (docs/design/0076).
@@ -57,6 +58,9 @@ func (d *door) source(ctx context.Context, path blocktree.Path) (f fs.File, err 
 		f, err = d.file(ctx, path, fs.OpenOptions{})
 		return err
 	})
+	if blocktree.KindOf(err) == blocktree.Invalid { // a service's word has no hint
+		err = cli.WithHint(err, "name a file; btnode stat says what is there, ls lists a directory, and cp --recursive copies one")
+	}
 	return f, err
 }
 

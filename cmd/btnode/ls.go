@@ -17,7 +17,7 @@ func newLs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ls PATH... --config FILE [--long] [--dereference] [--json] [--anonymous]",
 		Short: "List a directory",
-		Long: `ls prints one line per file or directory directly in PATH, in the order of their names; where a pattern names a file, that is a line of its own. --long begins it with mode, owner and group; a plus says that
+		Long: `ls prints one line per file or directory directly in PATH, in the order of their names; a file is a line of its own. --long begins it with mode, owner and group; a plus says that
 somebody has been granted rights on it beside. With credentials it is file ls: the cluster's metadata answers those who may list PATH. With --anonymous a filesystem service does, what everybody may list; the configuration then
 needs no identity.
 
@@ -77,7 +77,7 @@ func (l *lister) word(word string) error {
 	return l.every(l.ctx, []string{word}, true, func(path blocktree.Path) error { return l.one(path, true) })
 }
 
-// one lists a directory, or describes a file where that may be meant, and a symbolic link that is not followed.
+// one lists a directory, or describes a file, for which it looks first where a pattern may have named it, and a symbolic link that is not followed.
 func (l *lister) one(path blocktree.Path, mayBeFile bool) error {
 	if mayBeFile {
 		at, info, err := l.found(l.ctx, path, l.follow)
@@ -94,7 +94,7 @@ func (l *lister) one(path blocktree.Path, mayBeFile bool) error {
 		return l.each(l.ctx, at, func(e fs.Entry) error { return l.entry(at.Join(e.Name), &e.Info) })
 	})
 	if blocktree.KindOf(err) == blocktree.Invalid {
-		if at, info, e := l.found(l.ctx, path, false); e == nil && info.Link && !l.follow {
+		if at, info, e := l.found(l.ctx, path, l.follow); e == nil && !info.Dir {
 			return l.line(path, at, &info)
 		}
 	}
