@@ -8,16 +8,28 @@ import (
 	"blocktree/cluster/meta"
 )
 
-// SetTimes sets when what a path names was last modified; with now to the time at which it is done. Kinds: NotFound, Permission, Unavailable.
-func (c *Client) SetTimes(ctx context.Context, path blocktree.Path, now bool, modified int64) error {
+// named is the file that is meant: the one that is said, whatever name it has or had, or else what a path names.
+func (c *Client) named(ctx context.Context, path blocktree.Path, file blocktree.FileID) (blocktree.FileID, error) {
+	if file != (blocktree.FileID{}) {
+		return file, nil
+	}
 	inode, err := c.Stat(ctx, path)
+	if err != nil {
+		return file, err
+	}
+	return inode.ID, nil
+}
+
+// SetTimes sets when a file, or if that is zero what a path names, was last modified; with now to the time at which it is done. Kinds: NotFound, Permission, Unavailable.
+func (c *Client) SetTimes(ctx context.Context, path blocktree.Path, file blocktree.FileID, now bool, modified int64) error {
+	id, err := c.named(ctx, path, file)
 	if err != nil {
 		return err
 	}
 	if now {
 		modified = c.cfg.Clock.Now().UnixNano()
 	}
-	_, err = c.change(ctx, "set the time", path, meta.SetTimes{File: inode.ID, Now: now, Modified: modified})
+	_, err = c.change(ctx, "set the time", path, meta.SetTimes{File: id, Now: now, Modified: modified})
 	return err
 }
 
@@ -30,22 +42,26 @@ func (c *Client) Symlink(ctx context.Context, path blocktree.Path, target string
 	return nil
 }
 
-// Xattrs returns the extended attributes of what a path names, or the one of a name. Kinds: NotFound, Permission, Unavailable.
-func (c *Client) Xattrs(ctx context.Context, path blocktree.Path, name string) ([]meta.Xattr, error) {
-	a, err := c.query(ctx, meta.Query{Kind: meta.QueryXattrs, Path: path, After: name})
+// Xattrs returns the extended attributes of a file, or if that is zero of what a path names, or the one of a name. Kinds: NotFound, Permission, Unavailable.
+func (c *Client) Xattrs(ctx context.Context, path blocktree.Path, file blocktree.FileID, name string) ([]meta.Xattr, error) {
+	q := meta.Query{Kind: meta.QueryXattrs, File: file, After: name}
+	if file == (blocktree.FileID{}) {
+		q.Path = path
+	}
+	a, err := c.query(ctx, q)
 	if err != nil {
 		return nil, &blocktree.Error{Op: "cluster.Xattrs", Path: path.Short(), Err: err}
 	}
 	return a.Xattrs, nil
 }
 
-// SetXattr sets or removes an extended attribute. Kinds: those of meta.SetXattr, Permission, Unavailable.
-func (c *Client) SetXattr(ctx context.Context, path blocktree.Path, name string, value []byte, how meta.XattrHow) error {
-	inode, err := c.Stat(ctx, path)
+// SetXattr sets or removes an extended attribute of a file, or if that is zero of what a path names. Kinds: those of meta.SetXattr, Permission, Unavailable.
+func (c *Client) SetXattr(ctx context.Context, path blocktree.Path, file blocktree.FileID, name string, value []byte, how meta.XattrHow) error {
+	id, err := c.named(ctx, path, file)
 	if err != nil {
 		return err
 	}
-	_, err = c.change(ctx, "set an attribute", path, meta.SetXattr{File: inode.ID, Name: name, Value: value, How: how})
+	_, err = c.change(ctx, "set an attribute", path, meta.SetXattr{File: id, Name: name, Value: value, How: how})
 	return err
 }
 

@@ -57,6 +57,30 @@ const TimeNow int64 = math.MinInt64
 // SetTimes sets when something was last modified, as its owner says, or TimeNow, which who may write may say, too. Writes that were made through this service and are not noted yet are not noted
 // later. Kinds: NotFound, Permission, Unavailable, Unsupported (a service of a version before).
 func (c *Client) SetTimes(ctx context.Context, path blocktree.Path, modified int64) error {
-	_, err := c.attrOnce(ctx, codeSetTimes, &attrRequest{path: path, time: modified})
-	return failed("set the time of", path, err)
+	return ofFile{c, path, blocktree.FileID{}}.SetTimes(ctx, modified)
+}
+
+// OfFile is what can be set and asked of one file or directory, whatever its name is by now, or if it has none any more as it was removed while it was open. Kinds are those of the methods of Client with these names; NotFound: it is gone; NewerFormat: a service of a version before, which did nothing.
+type OfFile interface {
+	SetTimes(ctx context.Context, modified int64) error
+	GetXattr(ctx context.Context, name string) ([]byte, error)
+	SetXattr(ctx context.Context, name string, value []byte, how SetHow) error
+	ListXattr(ctx context.Context) ([]string, error)
+	RemoveXattr(ctx context.Context, name string) error
+}
+
+// OfFile returns that of a file that is, or was, at a path; it asks nobody.
+func (c *Client) OfFile(path blocktree.Path, id blocktree.FileID) OfFile { return ofFile{c, path, id} }
+
+// ofFile implements OfFile; with a zero id it is about what has the path.
+type ofFile struct {
+	c    *Client
+	path blocktree.Path
+	id   blocktree.FileID
+}
+
+// SetTimes implements OfFile.
+func (f ofFile) SetTimes(ctx context.Context, modified int64) error {
+	_, err := f.c.attrOnce(ctx, codeSetTimes, &attrRequest{path: f.path, file: f.id, time: modified})
+	return failed("set the time of", f.path, err)
 }

@@ -11,16 +11,25 @@ import (
 
 // setTimes sets when something was last modified: what was written through this service until then does not say another time later.
 func (s *Service) setTimes(ctx context.Context, caller cred.Identity, r *attrRequest) error {
-	found, err := s.look(ctx, caller, r.path, 0)
+	found, err := s.meant(ctx, caller, r)
 	if err != nil {
 		return err
 	}
-	say := func() error { return s.cluster.SetTimes(ctx, caller, r.path, r.time) }
+	defer s.sharing.heard(found.Inode.ID)
+	say := func() error { return s.cluster.SetTimes(ctx, caller, r.path, r.file, r.time) }
 	b := s.sharing.written(found.Inode.ID)
 	if b == nil || !found.Rights.Has(Admin) && (r.time != TimeNow || !found.Rights.Has(Write)) { // then the cluster refuses it, and what was written is noted
 		return say()
 	}
 	return b.do(ctx, func() error { return b.timed(ctx, say) })
+}
+
+// meant is the file that a request says, whatever its name is by now, or else what has the path.
+func (s *Service) meant(ctx context.Context, caller cred.Identity, r *attrRequest) (Found, error) {
+	if r.file != (blocktree.FileID{}) {
+		return s.lookFile(ctx, caller, r.file, r.path, 0)
+	}
+	return s.look(ctx, caller, r.path, 0)
 }
 
 // doAttribute does what is asked of the attributes of what a path names, in the caller's name.
@@ -38,15 +47,16 @@ func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *att
 		if err != nil {
 			return nil, err
 		}
-		if found.Inode.Target == "" {
-			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it is no symbolic link"), Hint: "only those say another name"}
+		target, err := targetOf(found.Inode, r.path)
+		if err != nil {
+			return nil, err
 		}
-		return encodeTarget(found.Inode.Target), nil
+		return encodeTarget(target), nil
 	case codeGetXattr:
 		if r.name == "" {
 			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Invalid, Err: errors.New("no attribute is named")}
 		}
-		xs, err := s.cluster.Xattrs(ctx, o.caller(), r.path, r.name)
+		xs, err := s.cluster.Xattrs(ctx, o.caller(), r.path, r.file, r.name)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +65,7 @@ func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *att
 		}
 		return encodeXattr(xs[0].Value), nil
 	case codeListXattr:
-		xs, err := s.cluster.Xattrs(ctx, o.caller(), r.path, "")
+		xs, err := s.cluster.Xattrs(ctx, o.caller(), r.path, r.file, "")
 		if err != nil {
 			return nil, err
 		}
@@ -65,9 +75,9 @@ func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *att
 		}
 		return encodeXattrNames(names), nil
 	case codeSetXattr:
-		return nil, s.cluster.SetXattr(ctx, o.caller(), r.path, r.name, []byte(r.value), r.how)
+		return nil, s.cluster.SetXattr(ctx, o.caller(), r.path, r.file, r.name, []byte(r.value), r.how)
 	case codeRemoveXattr:
-		return nil, s.cluster.RemoveXattr(ctx, o.caller(), r.path, r.name)
+		return nil, s.cluster.RemoveXattr(ctx, o.caller(), r.path, r.file, r.name)
 	}
 	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
 }

@@ -414,7 +414,7 @@ func (c *fake) moving(name string, callers ...cred.Identity) blocktree.Path {
 	return path
 }
 
-func (c *fake) SetTimes(_ context.Context, caller cred.Identity, path blocktree.Path, modified int64) error {
+func (c *fake) SetTimes(_ context.Context, caller cred.Identity, path blocktree.Path, _ blocktree.FileID, modified int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := c.nodes[path]; n != nil && (n.rights[caller.Principal].Has(Admin) || modified == TimeNow) {
@@ -435,7 +435,7 @@ func (c *fake) Symlink(_ context.Context, caller cred.Identity, path blocktree.P
 	return nil
 }
 
-func (c *fake) SetXattr(_ context.Context, caller cred.Identity, path blocktree.Path, name string, value []byte, how SetHow) error {
+func (c *fake) SetXattr(_ context.Context, caller cred.Identity, path blocktree.Path, _ blocktree.FileID, name string, value []byte, how SetHow) error {
 	if how == SetCreate {
 		return c.change("attribute "+name, caller, path)
 	}
@@ -443,11 +443,11 @@ func (c *fake) SetXattr(_ context.Context, caller cred.Identity, path blocktree.
 	return nil
 }
 
-func (c *fake) RemoveXattr(_ context.Context, caller cred.Identity, path blocktree.Path, name string) error {
+func (c *fake) RemoveXattr(_ context.Context, caller cred.Identity, path blocktree.Path, _ blocktree.FileID, name string) error {
 	return c.change("removal of "+name, caller, path)
 }
 
-func (c *fake) Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) ([]meta.Xattr, error) {
+func (c *fake) Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, _ blocktree.FileID, name string) ([]meta.Xattr, error) {
 	found, err := c.Look(ctx, caller, path)
 	if err != nil {
 		return nil, err

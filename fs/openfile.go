@@ -216,7 +216,7 @@ func (a *openFile) judge(ctx context.Context) error {
 		return &refusal{hide(a.caller(), &blocktree.Error{Op: "fs", Path: a.path.Short(), Kind: blocktree.NotFound, Err: errors.New("the file was removed")})}
 	}
 	seen := InfoOf(found.Inode)
-	a.info.SizeBytes, a.info.Length = seen.SizeBytes, seen.Length
+	a.info.SizeBytes, a.info.Length, a.info.Modified, a.info.Changed = seen.SizeBytes, seen.Length, seen.Modified, seen.Changed
 	a.number, a.news, a.judged, a.doubt = number, news, now, false
 	if a.body != nil {
 		a.body.learn(&seen)

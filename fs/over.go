@@ -128,8 +128,8 @@ func (c *over) SetLength(ctx context.Context, caller cred.Identity, path blocktr
 }
 
 // SetTimes implements Cluster.
-func (c *over) SetTimes(ctx context.Context, caller cred.Identity, path blocktree.Path, modified int64) error {
-	return c.Client.SetTimes(cluster.OnBehalf(ctx, caller), path, modified == TimeNow, modified)
+func (c *over) SetTimes(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, modified int64) error {
+	return c.Client.SetTimes(cluster.OnBehalf(ctx, caller), path, id, modified == TimeNow, modified)
 }
 
 // Symlink implements Cluster.
@@ -138,18 +138,18 @@ func (c *over) Symlink(ctx context.Context, caller cred.Identity, path blocktree
 }
 
 // SetXattr implements Cluster.
-func (c *over) SetXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string, value []byte, how SetHow) error {
-	return c.Client.SetXattr(cluster.OnBehalf(ctx, caller), path, name, value, [...]meta.XattrHow{SetAny: meta.XattrSet, SetCreate: meta.XattrCreate, SetReplace: meta.XattrReplace}[how])
+func (c *over) SetXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, name string, value []byte, how SetHow) error {
+	return c.Client.SetXattr(cluster.OnBehalf(ctx, caller), path, id, name, value, [...]meta.XattrHow{SetAny: meta.XattrSet, SetCreate: meta.XattrCreate, SetReplace: meta.XattrReplace}[how])
 }
 
 // RemoveXattr implements Cluster.
-func (c *over) RemoveXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) error {
-	return c.Client.SetXattr(cluster.OnBehalf(ctx, caller), path, name, nil, meta.XattrRemove)
+func (c *over) RemoveXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, name string) error {
+	return c.Client.SetXattr(cluster.OnBehalf(ctx, caller), path, id, name, nil, meta.XattrRemove)
 }
 
 // Xattrs implements Cluster.
-func (c *over) Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) ([]meta.Xattr, error) {
-	return c.Client.Xattrs(cluster.OnBehalf(ctx, caller), path, name)
+func (c *over) Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, name string) ([]meta.Xattr, error) {
+	return c.Client.Xattrs(cluster.OnBehalf(ctx, caller), path, id, name)
 }
 
 // Space implements Cluster.

@@ -21,7 +21,7 @@ type shared struct {
 	// body is what the file's writers write; nil while there are none.
 	body  atomic.Pointer[body]
 	locks locks
-	news  atomic.Uint64 // moves when there come to be writers, or none: what was heard of the file before is old
+	news  atomic.Uint64 // moves when there come to be writers, or none, and when a time is set here: what was heard of the file before is old
 
 	nameless atomic.Bool // it was removed, and is kept for those who have it open
 	forgets  []func()    // of the table: what is to be done when nobody has it open any more
@@ -83,6 +83,15 @@ func (t *sharing) written(id blocktree.FileID) *body {
 		return x.writing()
 	}
 	return nil
+}
+
+// heard has who has a file open ask the cluster what it is like now.
+func (t *sharing) heard(id blocktree.FileID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if x := t.files[id]; x != nil {
+		x.news.Add(1)
+	}
 }
 
 // seen has a description say what the writers of this service know better than the cluster.

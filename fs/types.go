@@ -61,13 +61,13 @@ type Cluster interface {
 	Rename(ctx context.Context, caller cred.Identity, from, to blocktree.Path, keep bool) error
 	Resize(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
 	SetLength(ctx context.Context, caller cred.Identity, path blocktree.Path, bytes uint64) error
-	// SetTimes, Symlink and SetXattr change something in the caller's name, too. Modified may be TimeNow.
-	SetTimes(ctx context.Context, caller cred.Identity, path blocktree.Path, modified int64) error
+	// SetTimes, Symlink and SetXattr change something in the caller's name, too. Modified may be TimeNow. An id that is not zero is the file that is meant, whatever the path names.
+	SetTimes(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, modified int64) error
 	Symlink(ctx context.Context, caller cred.Identity, path blocktree.Path, target string) error
-	SetXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string, value []byte, how SetHow) error
-	RemoveXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) error
-	// Xattrs returns the extended attributes of what a path names, ascending, or the one of a name: NotFound.
-	Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, name string) ([]meta.Xattr, error)
+	SetXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, name string, value []byte, how SetHow) error
+	RemoveXattr(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, name string) error
+	// Xattrs returns the extended attributes of what a path or an id names, ascending, or the one of a name: NotFound.
+	Xattrs(ctx context.Context, caller cred.Identity, path blocktree.Path, id blocktree.FileID, name string) ([]meta.Xattr, error)
 	// Space is how much room there is for files of a code, zero for the default, in what keeps the entries of a directory.
 	Space(ctx context.Context, caller cred.Identity, dir blocktree.Path, code blocktree.Code) (Space, error)
 	// Open opens a file with the service's own key. For writing it takes the lease; kinds are those of internal/file. What is read and written

@@ -11,6 +11,7 @@ import (
 // Formats of what is about attributes, each the version byte of what it names.
 const (
 	formatAttr   = 1
+	formatOfFile = 2 // of an attrRequest that says which file is meant: it ends with that
 	formatTarget = 1
 	formatXattr  = 1
 	formatXattrs = 1
@@ -23,24 +24,44 @@ type attrRequest struct {
 	value string // of an extended attribute; the target of a symbolic link
 	how   SetHow
 	time  int64 // set times: nanoseconds since 1970, or TimeNow
+	// file is what is meant, whatever the path names; zero: what that names.
+	file blocktree.FileID
 }
 
 func (r *attrRequest) encode() []byte {
 	var e wire.Encoder
-	e.U8(formatAttr)
+	ofFile := r.file != (blocktree.FileID{})
+	if ofFile {
+		e.U8(formatOfFile)
+	} else {
+		e.U8(formatAttr)
+	}
 	e.String(string(r.path))
 	e.String(r.name)
 	e.Bytes([]byte(r.value))
 	e.U8(uint8(r.how))
 	e.U64(uint64(r.time))
+	if ofFile {
+		e.File(r.file)
+	}
 	return e.Buf
 }
 
 // decodeAttr reads an attrRequest. Its path is absolute and clean.
 func decodeAttr(b []byte) (attrRequest, error) {
 	d := wire.NewDecoder(b)
-	d.Format(formatAttr)
+	ofFile := len(b) > 0 && b[0] == formatOfFile
+	if ofFile {
+		d.Format(formatOfFile)
+	} else {
+		d.Format(formatAttr)
+	}
 	r := attrRequest{path: blocktree.Path(d.String(blocktree.PathBytesMax)), name: d.String(blocktree.XattrNameBytesMax), value: string(d.Bytes(blocktree.XattrsBytesMax)), how: SetHow(d.U8()), time: int64(d.U64())}
+	if ofFile {
+		if r.file = d.File(); d.Err() == nil && r.file == (blocktree.FileID{}) {
+			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("no file")))
+		}
+	}
 	if r.how >= setEnd {
 		d.Fail(blocktree.E("decode", blocktree.NewerFormat, errors.New("a way to set that this software does not know")))
 	}
@@ -56,7 +77,7 @@ func decodeAttr(b []byte) (attrRequest, error) {
 // attr asks something about an attribute that changes nothing, again while the answer is Unavailable.
 func (c *Client) attr(ctx context.Context, code uint16, r *attrRequest) (b []byte, err error) {
 	err = retry(ctx, func() error {
-		b, err = c.request(ctx, r.path.Parent(), code, r.encode())
+		b, err = c.attrOnce(ctx, code, r)
 		return err
 	})
 	return b, err
@@ -64,6 +85,9 @@ func (c *Client) attr(ctx context.Context, code uint16, r *attrRequest) (b []byt
 
 // attrOnce asks for a change, once, as askOnce does.
 func (c *Client) attrOnce(ctx context.Context, code uint16, r *attrRequest) ([]byte, error) {
+	if r.file != (blocktree.FileID{}) {
+		return c.requestOf(ctx, r.file, r.path.Parent(), code, r.encode())
+	}
 	return c.request(ctx, r.path.Parent(), code, r.encode())
 }
 

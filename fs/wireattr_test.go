@@ -13,7 +13,7 @@ import (
 // TestAttrRequestsOutlast: what is asked about attributes, and answered, comes back; what nobody may ask is refused.
 func TestAttrRequestsOutlast(t *testing.T) {
 	path := testRoot.Join("a")
-	for _, r := range []attrRequest{{path: path}, {path: path, name: "user.x", value: "v\x00w", how: SetReplace}, {path: path, value: strings.Repeat("t", blocktree.LinkBytesMax), time: TimeNow}, {path: path, time: -1}} {
+	for _, r := range []attrRequest{{path: path}, {path: path, name: "user.x", value: "v\x00w", how: SetReplace}, {path: path, value: strings.Repeat("t", blocktree.LinkBytesMax), time: TimeNow}, {path: path, time: -1}, {path: path, name: "user.x", file: blocktree.FileID{Generation: 3, Inode: 9}}} {
 		if got, err := decodeAttr(r.encode()); err != nil || got != r {
 			t.Errorf("%+v became %+v, %v", r, got, err)
 		}

@@ -26,7 +26,7 @@ func newCat() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cat PATH... --config FILE [--anonymous] [--state DIR] [--root ROOT] [-v]",
 		Short: "Print files",
-		Long: `cat prints whole files to standard output, one after the other; PATH may be a pattern, as for ls. A configuration with a reader key that opens it (readerKey) opens it here; else a filesystem service
+		Long: `cat prints whole files to standard output, one after the other; PATH may be a pattern, as for ls, and symbolic links are followed. A configuration with a reader key that opens it (readerKey) opens it here; else a filesystem service
 decrypts it, for those who may read it; with --anonymous for everybody, where the file and all directories above it let others read. What somebody has
 open and written, but not flushed, may be missing.
 
@@ -51,7 +51,7 @@ not asked for a file of which DIR has a root.`,
 
 // read writes a file to w, which is called local.
 func (d *door) read(ctx context.Context, path blocktree.Path, w io.Writer, local string, p *progress) error {
-	f, err := d.file(ctx, path, fs.OpenOptions{})
+	f, err := d.source(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func newGet() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "get PATH FILE --config FILE [--resume] [--anonymous] [--state DIR] [--root ROOT] [-v]",
 		Short: "Copy a file to a local file",
-		Long: `get copies the file at PATH to FILE, which must not be there yet; it has its name once all of it is on the disk, and belongs to its user alone. Which way is taken is as
+		Long: `get copies the file at PATH to FILE, which must not be there yet; it has its name once all of it is on the disk, and belongs to its user alone. Symbolic links are followed. Which way is taken is as
 for cat. Where PATH is a pattern, as for ls, FILE is a directory, and each file that fits gets there under its own name.
 
 With --resume what a get that was cut has copied stays, in a file .FILE.partial beside FILE, and the next one with --resume goes on: each piece that is there already is compared with the file by its SHA-256, which a service
@@ -173,7 +173,7 @@ func (d *door) fetch(ctx context.Context, path blocktree.Path, to *os.File, loca
 	if !resume {
 		return d.read(ctx, path, to, local, p)
 	}
-	f, err := d.file(ctx, path, fs.OpenOptions{})
+	f, err := d.source(ctx, path)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 type copied struct {
 	Files       uint64 `json:"files"`
 	Directories uint64 `json:"directories"`
+	Links       uint64 `json:"links"`   // symbolic ones
 	Bytes       uint64 `json:"bytes"`   // of the files
 	Written     uint64 `json:"written"` // of them: the rest are zeros, which are left out
 }
@@ -30,13 +31,13 @@ func newCp() *cobra.Command {
 		Use:   "cp FROM... TO --config FILE [--recursive] [--code K+M] [--json] [--state DIR] [-v]",
 		Short: "Copy files within the domain",
 		Long: `cp copies files to new ones, within a cluster or to another: TO, or where that is a directory into it. With --recursive it copies directories with all that is in them. FROM may be a pattern, as for ls. Nothing that is there is
-replaced. A copy is a new file of whoever makes it, with a key and an access record of its own, read by the readers of the configuration and of the directory that it gets into; it is encrypted, and has the length and the permission bits of what it
+replaced. Symbolic links are followed; with --recursive they are copied as links, to what they said, and only those on the way to FROM are followed. A copy is a new file of whoever makes it, with a key and an access record of its own, read by the readers of the configuration and of the directory that it gets into; it is encrypted, and has the length and the permission bits of what it
 was copied from, its code and size of sectors unless --code says so, or the cluster of TO has too few nodes. Grants are not copied, and the copy is of durability ack and integrity sector.
 
 Sectors of zeros are not written: what was a hole is one. The bytes go by way of this process, as for cat and put. What somebody has open and written, but not flushed, may be missing, and what is written
 meanwhile may be in the copy or not. A copy that fails is removed, or cp says that it may be there; of several the others are made, and the exit code is 1.
 
---json prints an object with files, directories, bytes and written.`,
+--json prints an object with files, directories, links, bytes and written.`,
 		Example:               "  btnode cp /docs/letter /docs/letter.old --config client.yaml\n  btnode cp -r /docs '/lab/*.txt' /archive --config client.yaml",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Some("FROM", "TO"),
@@ -78,10 +79,18 @@ func (w *copier) all(from []string, to string) error {
 	if err != nil {
 		return err
 	}
-	info, err := w.info(w.ctx, target)
+	at, info, err := w.found(w.ctx, target, true)
 	into := err == nil && info.Dir
 	if err != nil && blocktree.KindOf(err) != blocktree.NotFound {
 		return err
+	}
+	switch {
+	case into:
+		target = at
+	case at != target: // the last name is not followed to write there
+		if target, err = fs.Follow(w.ctx, linked{w.door}, target, false); err != nil {
+			return err
+		}
 	}
 	if !into {
 		if err := w.oneOnly(from, target); err != nil {
@@ -93,11 +102,11 @@ func (w *copier) all(from []string, to string) error {
 		if into {
 			at = target.Join(path.Base())
 		}
-		info, err := w.info(w.ctx, path)
+		from, info, err := w.found(w.ctx, path, !w.recursive)
 		if err != nil {
 			return err
 		}
-		return w.copy(path, at, &info)
+		return w.copy(from, at, &info)
 	})
 	if err == nil {
 		err = someFailed(w.failures)
@@ -123,7 +132,10 @@ func (w *copier) oneOnly(from []string, target blocktree.Path) error {
 
 // copy copies what is at a path. What failed beneath a directory is told.
 func (w *copier) copy(from, to blocktree.Path, info *fs.Info) error {
-	if !info.Dir {
+	switch {
+	case info.Link:
+		return w.copyLink(from, to)
+	case !info.Dir:
 		return w.copyFile(from, to, info)
 	}
 	if !w.recursive {
@@ -151,6 +163,21 @@ func (w *copier) mkdir(path blocktree.Path, mode uint32) error {
 	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
 	defer cancel()
 	return w.cluster.MakeDir(ctx, path, mode, false)
+}
+
+// copyLink makes a symbolic link that says what another one does.
+func (w *copier) copyLink(from, to blocktree.Path) error {
+	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
+	defer cancel()
+	target, err := w.target(ctx, from)
+	if err != nil {
+		return err
+	}
+	if err := w.cluster.Symlink(ctx, to, target); err != nil {
+		return unsure(err)
+	}
+	w.done.Links++
+	return nil
 }
 
 // copyFile copies one file.

@@ -13,16 +13,16 @@ import (
 
 func newLs() *cobra.Command {
 	flags := doorFlags{namesOnly: true}
-	var asJSON, long bool
+	var asJSON, long, dereference bool
 	c := &cobra.Command{
-		Use:   "ls PATH... --config FILE [--long] [--json] [--anonymous]",
+		Use:   "ls PATH... --config FILE [--long] [--dereference] [--json] [--anonymous]",
 		Short: "List a directory",
-		Long: `ls prints one line per file or directory directly in PATH, in the order of their names; where a pattern names a file, that is a line of its own. --long begins it with mode, owner and group; a plus says that
+		Long: `ls prints one line per file or directory directly in PATH, in the order of their names; a file is a line of its own. --long begins it with mode, owner and group; a plus says that
 somebody has been granted rights on it beside. With credentials it is file ls: the cluster's metadata answers those who may list PATH. With --anonymous a filesystem service does, what everybody may list; the configuration then
 needs no identity.
 
 PATH may be a pattern, quoted for the shell: * is any part of a name, ? one character, [a-c] one of a to c, [^a-c] another one, a backslash before one of them is that itself; none of them reaches over a slash, and * fits names that begin with a dot, too. A path
-that is there as it is written is meant as it is written. That nothing fits is an error. What does not print in a name is shown as in \x1b; --json has names as they are.
+that is there as it is written is meant as it is written. That nothing fits is an error, and patterns do not look behind symbolic links. Those on the way to PATH are followed; one at its end, or in the directory, is a line of its own, with --dereference that of what it leads to, if it leads anywhere. What does not print in a name is shown as in \x1b; --json has names as they are.
 
 --json prints an array of what file stat prints of one, but for access records and roots; without credentials it has what a filesystem service says.`,
 		Example:               "  btnode ls / --config client.yaml\n  btnode ls '/docs/*.txt' -l --config client.yaml\n  btnode ls /pub --anonymous --config client.yaml",
@@ -32,9 +32,10 @@ that is there as it is written is meant as it is written. That nothing fits is a
 	flags.add(c, true)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().BoolVarP(&long, "long", "l", false, "print mode, owner and group, too")
+	addDereference(c, &dereference)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			l := &lister{door: d, ctx: ctx, more: asJSON || long, layout: asJSON, lines: []fileLine{}}
+			l := &lister{door: d, ctx: ctx, follow: dereference, more: asJSON || long, layout: asJSON, lines: []fileLine{}}
 			var err error
 			if len(args) == 1 {
 				err = l.word(args[0])
@@ -57,6 +58,7 @@ that is there as it is written is meant as it is written. That nothing fits is a
 type lister struct {
 	*door
 	ctx    context.Context
+	follow bool // symbolic links, to what they lead to
 	more   bool // mode, owner and grants, which takes a question for each
 	layout bool // how durable it is, likewise
 	lines  []fileLine
@@ -75,30 +77,58 @@ func (l *lister) word(word string) error {
 	return l.every(l.ctx, []string{word}, true, func(path blocktree.Path) error { return l.one(path, true) })
 }
 
-// one lists a directory, or describes a file where that may be meant.
+// one lists a directory, or describes a file, for which it looks first where a pattern may have named it, and a symbolic link that is not followed.
 func (l *lister) one(path blocktree.Path, mayBeFile bool) error {
 	if mayBeFile {
-		info, err := l.info(l.ctx, path)
+		at, info, err := l.found(l.ctx, path, l.follow)
 		if err != nil {
 			return err
 		}
 		if !info.Dir {
-			return l.line(path, &info)
+			return l.line(path, at, &info)
 		}
 	}
-	if err := l.each(l.ctx, path, func(e fs.Entry) error { return l.line(path.Join(e.Name), &e.Info) }); err != nil {
+	var in blocktree.Path
+	err := l.behind(l.ctx, path, l.follow, func(at blocktree.Path) error {
+		in = at
+		return l.each(l.ctx, at, func(e fs.Entry) error { return l.entry(at.Join(e.Name), &e.Info) })
+	})
+	if blocktree.KindOf(err) == blocktree.Invalid {
+		if at, info, e := l.found(l.ctx, path, l.follow); e == nil && !info.Dir {
+			return l.line(path, at, &info)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if l.anonymous && l.tell != nil {
-		in, _, _ := l.service.Nearest(l.ctx, path) // as it was found just now
-		l.usedService(path, "of "+in.Short())
+		of, _, _ := l.service.Nearest(l.ctx, in) // as it was found just now
+		l.usedService(path, "of "+of.Short())
 	}
 	return nil
 }
 
-// line adds what is at a path; nothing if it was removed meanwhile.
-func (l *lister) line(path blocktree.Path, info *fs.Info) error {
-	out := lineOf(path, info)
+// entry adds what is in a directory.
+func (l *lister) entry(path blocktree.Path, info *fs.Info) error {
+	if info.Link && l.follow {
+		at, behind, err := l.found(l.ctx, path, true)
+		switch blocktree.KindOf(err) {
+		case blocktree.NotFound, blocktree.Invalid, blocktree.TooLarge, blocktree.Permission: // it leads nowhere
+		default:
+			return err
+		case blocktree.Other:
+			if err != nil {
+				return err
+			}
+			return l.line(path, at, &behind)
+		}
+	}
+	return l.line(path, path, info)
+}
+
+// line adds what has a name, and is at a path; nothing if it was removed meanwhile.
+func (l *lister) line(name, path blocktree.Path, info *fs.Info) error {
+	out := lineOf(name, info)
 	if l.more && !l.anonymous {
 		ctx, cancel := context.WithTimeout(l.ctx, fileTimeout)
 		defer cancel()
@@ -109,7 +139,7 @@ func (l *lister) line(path blocktree.Path, info *fs.Info) error {
 		if err != nil {
 			return err
 		}
-		out = line(path.Short(), inode)
+		out = line(name.Short(), inode)
 		out.access(a)
 		if l.layout {
 			if err := out.durable(ctx, l.cluster, inode); err != nil {
@@ -136,12 +166,12 @@ func lineOf(path blocktree.Path, i *fs.Info) fileLine {
 
 func newStat() *cobra.Command {
 	flags := doorFlags{namesOnly: true}
-	var asJSON bool
+	var asJSON, dereference bool
 	c := &cobra.Command{
-		Use:   "stat PATH... --config FILE [--json] [--anonymous]",
+		Use:   "stat PATH... --config FILE [--dereference] [--json] [--anonymous]",
 		Short: "Describe files and directories",
 		Long: `stat is file stat for one PATH or several, which may be patterns, as for ls: what the cluster's metadata says of each, its owner, mode, grants and key, and what the runtime of the configuration may with it. With
---anonymous it is what a filesystem service says to nobody in particular.
+--anonymous it is what a filesystem service says to nobody in particular. A symbolic link is described itself, with --dereference what it leads to; those on the way to PATH are followed.
 
 --json prints an array, of the objects that file stat --json prints.`,
 		Example:               "  btnode stat /docs/letter --config client.yaml\n  btnode stat '/vm/*' --json --config client.yaml",
@@ -150,11 +180,12 @@ func newStat() *cobra.Command {
 	}
 	flags.add(c, true)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	addDereference(c, &dereference)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
 			lines := []fileLine{}
 			err := d.every(ctx, args, true, func(path blocktree.Path) error {
-				l, err := d.describe(ctx, path)
+				l, err := d.describe(ctx, path, dereference)
 				if err == nil {
 					lines = append(lines, l)
 				}
@@ -172,15 +203,23 @@ func newStat() *cobra.Command {
 	return c
 }
 
-// describe is what stat says of a path.
-func (d *door) describe(ctx context.Context, path blocktree.Path) (l fileLine, err error) {
+// describe is what stat says of a path, or of what is behind a symbolic link there.
+func (d *door) describe(ctx context.Context, path blocktree.Path, last bool) (l fileLine, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
-	if d.anonymous {
-		info, err := d.service.Stat(ctx, path)
-		return lineOf(path, &info), err
-	}
-	return describePath(ctx, d.cluster, path)
+	err = d.behind(ctx, path, last, func(at blocktree.Path) (err error) {
+		if d.anonymous {
+			info, e := d.service.Stat(ctx, at)
+			l, err = lineOf(at, &info), e
+		} else {
+			l, err = describePath(ctx, d.cluster, at)
+		}
+		if err == nil && last && l.Kind == "link" {
+			err = fs.ErrLink("stat", at)
+		}
+		return err
+	})
+	return l, err
 }
 
 func printStats(c *cobra.Command, lines []fileLine, asJSON bool) error {

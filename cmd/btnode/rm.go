@@ -39,7 +39,7 @@ What cannot be removed is told, one by one, and the rest is removed; the exit co
 				}
 				r := remover{d, ctx, 0}
 				if !recursive {
-					return r.remove(path)
+					return d.notEmpty(ctx, path, r.remove(path))
 				}
 				info, err := d.info(ctx, path)
 				if err != nil {
@@ -50,6 +50,17 @@ What cannot be removed is told, one by one, and the rest is removed; the exit co
 		})
 	}
 	return c
+}
+
+// notEmpty adds to the error of a removal what to do about a directory that is not empty, which is no other process's doing.
+func (d *door) notEmpty(ctx context.Context, path blocktree.Path, err error) error {
+	if blocktree.KindOf(err) != blocktree.Busy {
+		return err
+	}
+	if info, e := d.info(ctx, path); e == nil && info.Dir {
+		return cli.WithHint(err, "look with btnode ls; --recursive removes what is in it, too")
+	}
+	return err
 }
 
 // removals is what removes by path; the door's is the cluster's, by these credentials.

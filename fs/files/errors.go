@@ -31,10 +31,10 @@ func (f failure) Is(target error) bool {
 	return false
 }
 
-// failed gives an error the name it is about; nil stays nil.
+// failed gives an error the name it is about; nil stays nil, and what has that name already stays as it is.
 func failed(op, name string, err error) error {
-	if err == nil {
-		return nil
+	if pe, ok := err.(*iofs.PathError); err == nil || ok && pe.Path == name {
+		return err
 	}
 	return &iofs.PathError{Op: op, Path: name, Err: failure{cli.WithHint(err, cli.Hint(err))}} // what comes from a service has a kind and no hint
 }

@@ -42,6 +42,7 @@ type opened struct {
 	tree   *Tree
 	path   blocktree.Path
 	name   string // as it was given
+	base   string // the last name of that
 	info   fs.Info
 	read   bool
 	write  bool
@@ -78,7 +79,7 @@ func (f *File) Stat() (iofs.FileInfo, error) {
 	}
 	info := f.info
 	info.Length = f.size()
-	return fileInfo{nameOf(f.path), info}, nil
+	return fileInfo{f.base, info}, nil
 }
 
 // size is where the file ends, as far as is known.
@@ -334,27 +335,37 @@ func (t *Tree) OpenFile(ctx context.Context, name string, flags int, mode iofs.F
 	case !write && flags&(os.O_TRUNC|os.O_APPEND) != 0:
 		return nil, refused("open", name, blocktree.Invalid, "what is open to read is not changed", "open it with os.O_RDWR")
 	}
-	var made *blocktree.FileID
-	must := flags&os.O_EXCL != 0
-	if flags&os.O_CREATE != 0 {
-		if made, err = t.make(ctx, path, uint32(mode), must); err != nil {
-			return nil, failed("open", name, err)
-		}
-	}
-	f := &File{&opened{tree: t, path: path, name: name, read: flags&access != os.O_WRONLY, write: write, add: flags&os.O_APPEND != 0}, ctx}
-	if made != nil && !write { // who only reads does not move its end
-		w := &File{&opened{tree: t, path: path, name: name, write: true}, ctx}
-		if err := w.start(made, must, false); err != nil {
-			return nil, err
-		}
-		if err := w.Close(); err != nil {
-			return nil, err
-		}
-	}
-	if err := f.start(made, must, flags&os.O_TRUNC != 0); err != nil {
+	var f *File
+	given, must := path, flags&os.O_EXCL != 0
+	err = t.at(ctx, "open", name, path, !must || flags&os.O_CREATE == 0, func(path blocktree.Path) (err error) {
+		f = &File{&opened{tree: t, path: path, name: name, base: nameOf(given), read: flags&access != os.O_WRONLY, write: write, add: flags&os.O_APPEND != 0}, ctx}
+		return f.begin(flags, uint32(mode))
+	})
+	if err != nil {
 		return nil, err
 	}
 	return f, nil
+}
+
+// begin makes the file where that is wanted, and opens it.
+func (f *File) begin(flags int, mode uint32) (err error) {
+	var made *blocktree.FileID
+	must := flags&os.O_EXCL != 0
+	if flags&os.O_CREATE != 0 {
+		if made, err = f.tree.make(f.ctx, f.path, mode, must); err != nil {
+			return err
+		}
+	}
+	if made != nil && !f.write { // who only reads does not move its end
+		w := &File{&opened{tree: f.tree, path: f.path, name: f.name, write: true}, f.ctx}
+		if err := w.start(made, must, false); err != nil {
+			return err
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+	}
+	return f.start(made, must, flags&os.O_TRUNC != 0)
 }
 
 // start opens the file for the first time, and empties it where that is wanted, or where it is the one that was made just now: that has a sector, as no size is zero. What has the name of that by now, and is another one, is not
@@ -384,7 +395,7 @@ func (f *File) start(made *blocktree.FileID, must, empty bool) error {
 // make makes a file of one sector, unless it is there and need not be new: nil. It says which file it made; zero, where the service does not.
 func (t *Tree) make(ctx context.Context, path blocktree.Path, mode uint32, must bool) (*blocktree.FileID, error) {
 	if !must {
-		if _, err := t.door.Stat(ctx, path); blocktree.KindOf(err) != blocktree.NotFound {
+		if _, err := t.noLink(ctx, path); blocktree.KindOf(err) != blocktree.NotFound {
 			return nil, err
 		}
 	}

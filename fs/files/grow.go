@@ -15,7 +15,7 @@ const growBytesMin = 64 << 10
 // first opens the file, or directory, for the first time. What is only read is looked at before: a service logs that it refused to open a directory as a file.
 func (o *opened) first(ctx context.Context) error {
 	if !o.write {
-		info, err := o.tree.door.Stat(ctx, o.path)
+		info, err := o.tree.noLink(ctx, o.path)
 		if err != nil || info.Dir {
 			o.info = info
 			return err

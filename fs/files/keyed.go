@@ -79,6 +79,21 @@ func (d *keyed) SetLength(ctx context.Context, path blocktree.Path, bytes uint64
 	return d.cluster.SetLength(ctx, path, bytes)
 }
 
+// SetTimes implements Door.
+func (d *keyed) SetTimes(ctx context.Context, path blocktree.Path, modified int64) error {
+	return d.cluster.SetTimes(ctx, path, blocktree.FileID{}, modified == fs.TimeNow, modified)
+}
+
+// Symlink implements Door.
+func (d *keyed) Symlink(ctx context.Context, path blocktree.Path, target string) error {
+	return d.cluster.Symlink(ctx, path, target)
+}
+
+// ReadLink implements Door.
+func (d *keyed) ReadLink(ctx context.Context, path blocktree.Path) (string, error) {
+	return fs.TargetOf(ctx, d.cluster, path)
+}
+
 // Open implements Door.
 func (d *keyed) Open(ctx context.Context, path blocktree.Path, o fs.OpenOptions) (fs.File, error) {
 	f, err := fs.OpenLocal(ctx, d.cluster, path, fs.Local{Reader: d.reader}, o)

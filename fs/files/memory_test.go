@@ -35,6 +35,7 @@ type node struct {
 	info  fs.Info
 	bytes []byte // of its size
 	held  bool
+	to    string // of a symbolic link
 }
 
 func newMemory(t testing.TB) (*memory, *Tree) {
@@ -61,11 +62,47 @@ func (m *memory) at(ctx context.Context, op string, path blocktree.Path) (*node,
 			return nil, err
 		}
 	}
+	for p := path; p != m.root; p = p.Parent() {
+		if above := m.nodes[p.Parent()]; above != nil && !above.info.Dir {
+			return nil, kind(blocktree.Invalid) // who follows no links says so
+		}
+	}
 	n := m.nodes[path]
 	if n == nil {
 		return nil, kind(blocktree.NotFound)
 	}
 	return n, nil
+}
+
+func (m *memory) Symlink(ctx context.Context, path blocktree.Path, target string) error {
+	_, err := m.add(ctx, "symlink", path, fs.Info{Link: true, Mode: 0o777, Length: uint64(len(target))})
+	if err == nil {
+		m.nodes[path].to = target
+	}
+	return err
+}
+
+func (m *memory) ReadLink(ctx context.Context, path blocktree.Path) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.at(ctx, "readlink", path)
+	if err != nil {
+		return "", err
+	}
+	if !n.info.Link {
+		return "", kind(blocktree.Invalid)
+	}
+	return n.to, nil
+}
+
+func (m *memory) SetTimes(ctx context.Context, path blocktree.Path, modified int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.at(ctx, "times", path)
+	if err == nil {
+		n.info.Modified = modified
+	}
+	return err
 }
 
 func (m *memory) Stat(ctx context.Context, path blocktree.Path) (fs.Info, error) {
@@ -81,7 +118,11 @@ func (m *memory) Stat(ctx context.Context, path blocktree.Path) (fs.Info, error)
 func (m *memory) ReadDirAfter(ctx context.Context, path blocktree.Path, after string, _ int) (all []fs.Entry, more bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, err := m.at(ctx, "list", path); err != nil {
+	n, err := m.at(ctx, "list", path)
+	if err == nil && !n.info.Dir {
+		err = kind(blocktree.Invalid)
+	}
+	if err != nil {
 		return nil, false, err
 	}
 	for p, n := range m.nodes {
@@ -154,6 +195,11 @@ func (m *memory) Rename(ctx context.Context, from, to blocktree.Path, _ bool) er
 	defer m.mu.Unlock()
 	n, err := m.at(ctx, "rename", from)
 	if err == nil {
+		if _, e := m.at(ctx, "rename", to); blocktree.KindOf(e) != blocktree.NotFound {
+			err = e
+		}
+	}
+	if err == nil {
 		delete(m.nodes, from)
 		m.nodes[to] = n
 	}
@@ -202,7 +248,7 @@ func (m *memory) Open(ctx context.Context, path blocktree.Path, o fs.OpenOptions
 	switch {
 	case err != nil:
 		return nil, err
-	case n.info.Dir:
+	case n.info.Dir || n.info.Link:
 		return nil, kind(blocktree.Invalid)
 	case o.Write && n.held:
 		return nil, kind(blocktree.Busy)

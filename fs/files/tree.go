@@ -5,6 +5,7 @@ import (
 	iofs "io/fs"
 	"iter"
 	"os"
+	"time"
 
 	"blocktree"
 	"blocktree/fs"
@@ -21,6 +22,9 @@ type Door interface {
 	Rename(ctx context.Context, from, to blocktree.Path, keep bool) error
 	Resize(ctx context.Context, path blocktree.Path, bytes uint64) error
 	SetLength(ctx context.Context, path blocktree.Path, bytes uint64) error
+	SetTimes(ctx context.Context, path blocktree.Path, modified int64) error
+	Symlink(ctx context.Context, path blocktree.Path, target string) error
+	ReadLink(ctx context.Context, path blocktree.Path) (string, error)
 	Open(ctx context.Context, path blocktree.Path, o fs.OpenOptions) (fs.File, error)
 	Close() error
 }
@@ -33,7 +37,7 @@ type Options struct {
 	SectorBytes int            // of new files; blocktree.SectorBytesDefault
 }
 
-// Tree is the files of a domain. Names are paths, as commands take them: "/docs/letter", or with the root principal in front.
+// Tree is the files of a domain. Names are paths, as commands take them: "/docs/letter", or with the root principal in front. Symbolic links on the way are followed, as on a local disk; more than blocktree.SymlinksMax of them are syscall.ELOOP.
 type Tree struct {
 	door Door
 	root blocktree.Principal
@@ -60,7 +64,7 @@ func (t *Tree) path(op, name string) (blocktree.Path, error) {
 	return path, failed(op, name, err)
 }
 
-// Open opens a file to read, or a directory to list. Kinds: NotFound, Permission, Unavailable.
+// Open opens a file to read, or a directory to list, where a symbolic link leads. Kinds: NotFound, Permission, Unavailable.
 func (t *Tree) Open(ctx context.Context, name string) (*File, error) {
 	return t.OpenFile(ctx, name, os.O_RDONLY, 0)
 }
@@ -79,7 +83,7 @@ func (t *Tree) Mkdir(ctx context.Context, name string, mode iofs.FileMode) error
 	if mode&^iofs.ModePerm != 0 {
 		return refused("mkdir", name, blocktree.Invalid, "a mode with more than permission bits", "nine bits, for owner, group and others")
 	}
-	return failed("mkdir", name, t.door.Mkdir(ctx, path, uint32(mode)))
+	return t.at(ctx, "mkdir", name, path, false, func(path blocktree.Path) error { return t.door.Mkdir(ctx, path, uint32(mode)) })
 }
 
 // MkdirAll makes a directory and those above it, as far as they are not there.
@@ -91,34 +95,36 @@ func (t *Tree) MkdirAll(ctx context.Context, name string, mode iofs.FileMode) er
 	if path == blocktree.RootPath(path.Root()) {
 		return nil
 	}
-	info, err := t.door.Stat(ctx, path)
-	switch {
-	case err == nil && !info.Dir:
-		return refused("mkdir", name, blocktree.Exists, "it is a file", "name another directory")
-	case err == nil:
-		return nil
-	case blocktree.KindOf(err) != blocktree.NotFound:
-		return failed("mkdir", name, err)
+	there := func() error {
+		info, err := t.Stat(ctx, name)
+		if err == nil && !info.IsDir() {
+			return refused("mkdir", name, blocktree.Exists, "it is a file", "name another directory")
+		}
+		return err
+	}
+	if err := there(); blocktree.KindOf(err) != blocktree.NotFound || fs.NoService(err) {
+		return err
 	}
 	if err := t.MkdirAll(ctx, string(path.Parent()), mode); err != nil {
 		return err
 	}
-	if err := t.Mkdir(ctx, name, mode); blocktree.KindOf(err) != blocktree.Exists { // somebody else did
-		return err
+	err = t.Mkdir(ctx, name, mode)
+	if blocktree.KindOf(err) == blocktree.Exists && there() == nil { // somebody else did
+		return nil
 	}
-	return nil
+	return err
 }
 
-// Remove removes a file that nobody writes, or an empty directory. Kinds: NotFound, Busy, Permission, Unavailable.
+// Remove removes a file that nobody writes, an empty directory, or a symbolic link. Kinds: NotFound, Busy, Permission, Unavailable.
 func (t *Tree) Remove(ctx context.Context, name string) error {
 	path, err := t.path("remove", name)
 	if err != nil {
 		return err
 	}
-	return failed("remove", name, t.door.Remove(ctx, path))
+	return t.at(ctx, "remove", name, path, false, func(path blocktree.Path) error { return t.door.Remove(ctx, path) })
 }
 
-// Rename has what is at from be at to, in the place of what is there, as os.Rename does. Kinds: NotFound, Busy, Permission, CrossDevice (copy it), TooLarge, Unavailable (then it may have happened).
+// Rename has what is at from be at to, in the place of what is there, as os.Rename does; a symbolic link itself. Kinds: NotFound, Busy, Permission, CrossDevice (copy it), TooLarge, Unavailable (then it may have happened).
 func (t *Tree) Rename(ctx context.Context, from, to string) error {
 	a, err := t.path("rename", from)
 	if err != nil {
@@ -128,20 +134,29 @@ func (t *Tree) Rename(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	return failed("rename", from, t.door.Rename(ctx, a, b, false))
+	return t.at(ctx, "rename", from, a, false, func(a blocktree.Path) error {
+		return fs.Through(ctx, t.door, b, false, func(b blocktree.Path) error { return t.door.Rename(ctx, a, b, false) })
+	})
 }
 
-// Stat describes a file or directory. Kinds: NotFound, Permission, Unavailable.
+// Stat describes a file or directory, where a symbolic link leads. Kinds: NotFound, Permission, Unavailable.
 func (t *Tree) Stat(ctx context.Context, name string) (iofs.FileInfo, error) {
-	path, err := t.path("stat", name)
+	return t.describe(ctx, name, true)
+}
+
+// SetModified sets when a file or directory was last modified: any time, which takes its owner, or with the zero time now, by the cluster's clock, which takes the right to write. Kinds: NotFound, Permission, Unavailable, Unsupported (a service of a version before).
+func (t *Tree) SetModified(ctx context.Context, name string, at time.Time) error {
+	path, err := t.path("chtimes", name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	info, err := t.door.Stat(ctx, path)
-	if err != nil {
-		return nil, failed("stat", name, err)
+	modified := fs.TimeNow
+	if !at.IsZero() {
+		if modified = at.UnixNano(); modified < 0 || !time.Unix(0, modified).Equal(at) {
+			return refused("chtimes", name, blocktree.Invalid, "a time that is not kept", "from 1970 to 2262")
+		}
 	}
-	return fileInfo{nameOf(path), info}, nil
+	return t.stated(ctx, "chtimes", name, path, func(path blocktree.Path, _ *fs.Info) error { return t.door.SetTimes(ctx, path, modified) })
 }
 
 // ReadDir returns all entries of a directory, in the order of their names.
@@ -161,8 +176,12 @@ func (t *Tree) Entries(ctx context.Context, name string) iter.Seq2[iofs.DirEntry
 		path, err := t.path("readdir", name)
 		for after, more := "", true; more && err == nil; {
 			var entries []fs.Entry
-			if entries, more, err = t.door.ReadDirAfter(ctx, path, after, 0); err != nil {
-				err = failed("readdir", name, err)
+			err = t.at(ctx, "readdir", name, path, after == "", func(at blocktree.Path) (err error) {
+				path = at
+				entries, more, err = t.door.ReadDirAfter(ctx, at, after, 0)
+				return err
+			})
+			if err != nil {
 				break
 			}
 			for _, e := range entries {
@@ -185,8 +204,12 @@ func (t *Tree) ReadFile(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	f := &File{&opened{tree: t, path: path, name: name, read: true}, ctx}
-	if err := f.open(ctx); err != nil {
-		return nil, failed("open", name, err)
+	err = t.at(ctx, "open", name, path, true, func(path blocktree.Path) error {
+		f.path = path
+		return f.open(ctx)
+	})
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close() // it was only read from
 	return f.readAll()

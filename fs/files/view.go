@@ -8,7 +8,7 @@ import (
 	"blocktree"
 )
 
-// FS is a directory of a Tree, and all beneath, as io/fs knows it: to read. What it asks for ends with the context that it was made with.
+// FS is a directory of a Tree, and all beneath, as io/fs knows it: to read. Symbolic links are followed, out of the directory too, as by os.DirFS. What it asks for ends with the context that it was made with.
 type FS struct {
 	tree *Tree
 	dir  blocktree.Path
@@ -20,6 +20,7 @@ var _ interface {
 	iofs.ReadFileFS
 	iofs.StatFS
 	iofs.SubFS
+	iofs.ReadLinkFS
 } = (*FS)(nil)
 
 // FS returns a view of a directory, which is not looked at. It fails with Invalid if the name is none.
@@ -79,12 +80,27 @@ func (f viewed) Stat() (iofs.FileInfo, error) {
 }
 
 // Stat implements io/fs.StatFS.
-func (v *FS) Stat(name string) (iofs.FileInfo, error) {
+func (v *FS) Stat(name string) (iofs.FileInfo, error) { return v.describe(name, true) }
+
+// Lstat implements io/fs.ReadLinkFS.
+func (v *FS) Lstat(name string) (iofs.FileInfo, error) { return v.describe(name, false) }
+
+// ReadLink implements io/fs.ReadLinkFS.
+func (v *FS) ReadLink(name string) (string, error) {
+	full, err := v.full("readlink", name)
+	if err != nil {
+		return "", err
+	}
+	target, err := v.tree.ReadLink(v.ctx, full)
+	return target, named(name, err)
+}
+
+func (v *FS) describe(name string, last bool) (iofs.FileInfo, error) {
 	full, err := v.full("stat", name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := v.tree.Stat(v.ctx, full)
+	info, err := v.tree.describe(v.ctx, full, last)
 	if err != nil {
 		return nil, named(name, err)
 	}

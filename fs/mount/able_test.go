@@ -126,3 +126,69 @@ func (a *able) RemoveXattr(_ context.Context, path blocktree.Path, name string) 
 		return nil
 	})
 }
+
+// identified is an able that knows files by their identity, too, those that it keeps as well.
+type identified struct{ *able }
+
+func (a identified) OfFile(path blocktree.Path, id blocktree.FileID) fs.OfFile {
+	return identity{a.able, path, id}
+}
+
+// identity implements fs.OfFile.
+type identity struct {
+	*able
+	path blocktree.Path
+	id   blocktree.FileID
+}
+
+// by does something by a path at which the file is for as long as that takes.
+func (f identity) by(do func(path blocktree.Path) error) error {
+	f.mu.Lock()
+	path := f.able.path(f.id)
+	if w := f.leases[f.id]; path == "" && w != nil {
+		path = testRoot.Join("kept")
+		f.files[path] = w.file
+		defer func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			delete(f.files, path)
+		}()
+	}
+	f.mu.Unlock()
+	if path == "" {
+		return blocktree.E("fake", blocktree.NotFound, nil)
+	}
+	return do(path)
+}
+
+// path is where a file is, with the lock; nowhere: empty.
+func (a *able) path(id blocktree.FileID) blocktree.Path {
+	for p, f := range a.files {
+		if f.info.ID == id {
+			return p
+		}
+	}
+	return ""
+}
+
+func (f identity) SetTimes(ctx context.Context, modified int64) error {
+	return f.by(func(p blocktree.Path) error { return f.able.SetTimes(ctx, p, modified) })
+}
+
+func (f identity) GetXattr(ctx context.Context, name string) (v []byte, err error) {
+	err = f.by(func(p blocktree.Path) (err error) { v, err = f.able.GetXattr(ctx, p, name); return err })
+	return v, err
+}
+
+func (f identity) ListXattr(ctx context.Context) (names []string, err error) {
+	err = f.by(func(p blocktree.Path) (err error) { names, err = f.able.ListXattr(ctx, p); return err })
+	return names, err
+}
+
+func (f identity) SetXattr(ctx context.Context, name string, value []byte, how fs.SetHow) error {
+	return f.by(func(p blocktree.Path) error { return f.able.SetXattr(ctx, p, name, value, how) })
+}
+
+func (f identity) RemoveXattr(ctx context.Context, name string) error {
+	return f.by(func(p blocktree.Path) error { return f.able.RemoveXattr(ctx, p, name) })
+}

@@ -59,6 +59,10 @@ type (
 		ListXattr(ctx context.Context, path blocktree.Path) ([]string, error)
 		RemoveXattr(ctx context.Context, path blocktree.Path, name string) error
 	}
+	// Identifier sets and tells times and attributes of a file by its identity, which is what Timer and Xattrer do by a path.
+	Identifier interface {
+		OfFile(path blocktree.Path, id blocktree.FileID) fs.OfFile
+	}
 )
 
 var _ interface {
@@ -68,6 +72,7 @@ var _ interface {
 	Linker
 	Xattrer
 	Spacer
+	Identifier
 } = (*fs.Client)(nil)
 
 // Options say how a directory is mounted. Zero fields take the defaults.

@@ -236,6 +236,44 @@ func TestLongerThanAHandleKnows(t *testing.T) {
 	}
 }
 
+// TestFoundAgain: what the kernel is told of a file that it knows, by another look at its name, or by a listing, is known to what is open of it, though go-fuse makes a node for each look.
+func TestFoundAgain(t *testing.T) {
+	for what, look := range map[string]func(dir *node) syscall.Errno{
+		"a look": func(dir *node) syscall.Errno {
+			_, e := dir.Lookup(t.Context(), "a", &fuse.EntryOut{})
+			return e
+		},
+		"a listing": func(dir *node) syscall.Errno {
+			h, _, e := dir.OpendirHandle(t.Context(), 0)
+			if e != 0 {
+				return e
+			}
+			l := h.(*listing)
+			defer l.Releasedir(t.Context(), 0)
+			if _, e := l.Readdirent(t.Context()); e != 0 {
+				return e
+			}
+			_, e = l.Lookup(t.Context(), "a", &fuse.EntryOut{})
+			return e
+		},
+	} {
+		c := newFake()
+		c.unheard = true
+		c.put("a", 10, "short")
+		dir := grow(c)
+		a := lookup(t, dir, "a")
+		early, _, _ := a.Open(t.Context(), syscall.O_RDONLY)
+		c.put("a", 10, "longer than before")
+		if e := look(dir); e != 0 {
+			t.Errorf("%s: %v", what, e)
+		}
+		if got, e := readAll(t, early, 0); got != "longer than before" || e != 0 {
+			t.Errorf("after %s the file is %q, %v", what, got, e)
+		}
+		early.(gofs.FileReleaser).Release(t.Context())
+	}
+}
+
 func TestListing(t *testing.T) {
 	c := newFake()
 	var want []string

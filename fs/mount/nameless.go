@@ -77,6 +77,23 @@ func (n *node) describeOpen(ctx context.Context, f gofs.FileHandle, out *fuse.At
 	return e
 }
 
+// byFile does something to the node's file, whatever its name is by now; by its path where the service, one of a version before, knows no other way.
+func (n *node) byFile(do func(fs.OfFile) error, byPath func() error) error {
+	x, ok := n.tree.source.(Identifier)
+	if !ok {
+		return byPath()
+	}
+	path := n.tree.root // which says what to ask, where there is no name
+	if !n.isNameless() {
+		path = n.path()
+	}
+	err := do(x.OfFile(path, n.id))
+	if blocktree.KindOf(err) == blocktree.NewerFormat {
+		return byPath()
+	}
+	return err
+}
+
 // setModeNameless is setMode of such a file: nobody but who has it open sees its mode.
 func (n *node) setModeNameless(mode uint32) syscall.Errno {
 	w := n.tree.writer(n.id)

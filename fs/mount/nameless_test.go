@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -203,5 +204,54 @@ func TestReplacedByAnotherName(t *testing.T) {
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSetByIdentity: U8 of 0066. Times and attributes that are set of what is open reach it, when it was removed and when somebody else has given its name to another file, and no other.
+func TestSetByIdentity(t *testing.T) {
+	for name, take := range map[string]func(c *able, dir *node){
+		"removed here": func(c *able, dir *node) {
+			if e := dir.Unlink(t.Context(), "a"); e != 0 {
+				t.Error(e)
+			}
+			c.put("a", 900, "another's")
+		},
+		"renamed and replaced elsewhere": func(c *able, dir *node) {
+			if err := c.fake.Rename(t.Context(), testRoot.Join("a"), testRoot.Join("b"), false); err != nil {
+				t.Error(err)
+			}
+			c.put("a", 900, "another's")
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newAble()
+			c.keeps = true
+			dir := grow(identified{c})
+			a, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
+			id := a.id
+			take(c, dir)
+			file, other := c.leases[id].file, c.files[testRoot.Join("a")]
+			was := other.info.Modified
+			if e := setTime(t, a, time.Unix(1000, 0), 0); e != 0 && e != syscall.ESTALE { // which is fstat's, of a name that is another's
+				t.Errorf("%s: its time: %v", name, e)
+			}
+			if file.info.Modified != 1000e9 || other.info.Modified != was {
+				t.Errorf("%s: the file is of %d, the other of %d", name, file.info.Modified, other.info.Modified)
+			}
+			if e := a.Setxattr(t.Context(), "user.a", []byte("its own"), 0); e != 0 {
+				t.Errorf("%s: an attribute: %v", name, e)
+			}
+			buf := make([]byte, 20)
+			if n, e := a.Getxattr(t.Context(), "user.a", buf); e != 0 || string(buf[:n]) != "its own" || len(c.xattrs[other.info.ID]) != 0 {
+				t.Errorf("%s: %q, %v, the other has %v", name, buf[:n], e, c.xattrs[other.info.ID])
+			}
+			if n, e := a.Listxattr(t.Context(), buf); e != 0 || string(buf[:n]) != "user.a\x00" {
+				t.Errorf("%s: %q, %v", name, buf[:n], e)
+			}
+			if e := a.Removexattr(t.Context(), "user.a"); e != 0 || len(c.xattrs[id]) != 0 {
+				t.Errorf("%s: removed: %v, %v", name, e, c.xattrs[id])
+			}
+			h.Release(t.Context())
+		})
 	}
 }

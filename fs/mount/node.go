@@ -154,17 +154,24 @@ func (t *tree) written(info *fs.Info) {
 	}
 }
 
-// child makes the node of an entry, or finds the one that is there.
+// child makes a node of an entry. Where the kernel has one of that file already go-fuse goes on with that, and drops this one: what it knew is said to the other by heard.
 func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	n.tree.written(info)
 	if e := n.tree.fill(info, &out.Attr); e != 0 {
 		return nil, e
 	}
 	i := n.NewInode(ctx, &node{tree: n.tree, id: info.ID}, gofs.StableAttr{Mode: kindBits(info), Ino: out.Attr.Ino})
-	if c, ok := i.Operations().(*node); ok { // it is the one that was there already, if one was
+	if c, ok := i.Operations().(*node); ok {
 		c.told.Store(info.Length)
 	}
 	return i, 0
+}
+
+// heard notes at the node that a name has, if it is that of the file, what the kernel is told of that.
+func (n *node) heard(name string, info *fs.Info) {
+	if c := n.named(name); c != nil && c.id == info.ID {
+		c.told.Store(info.Length)
+	}
 }
 
 // below is the path of a name in the directory; absent is the errno where nothing can have that name.
@@ -204,7 +211,11 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	}
 	n.tree.hear(ctx, info.ID)
 	n.tree.found(info.ID, takings)
-	return n.child(ctx, &info, out)
+	i, e := n.child(ctx, &info, out)
+	if e == 0 {
+		n.heard(name, &info)
+	}
+	return i, e
 }
 
 // Getattr implements gofs.NodeGetattrer.

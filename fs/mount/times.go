@@ -52,7 +52,9 @@ func (n *node) setTimes(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttr
 			}
 		}
 	}
-	err := n.tree.change(ctx, func(ctx context.Context, _ bool) error { return t.SetTimes(ctx, n.path(), modified) })
+	err := n.tree.change(ctx, func(ctx context.Context, _ bool) error {
+		return n.byFile(func(f fs.OfFile) error { return f.SetTimes(ctx, modified) }, func() error { return t.SetTimes(ctx, n.path(), modified) })
+	})
 	if err == nil && w != nil {
 		w.wrote.Store(0) // the service says it, until something is written
 	}

@@ -46,9 +46,14 @@ func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, 
 		return 0, syscall.EOPNOTSUPP
 	}
 	var value []byte
-	err := n.tree.ask(ctx, func(ctx context.Context) (err error) {
-		value, err = x.GetXattr(ctx, n.path(), name)
-		return err
+	err := n.tree.ask(ctx, func(ctx context.Context) error {
+		return n.byFile(func(f fs.OfFile) (err error) {
+			value, err = f.GetXattr(ctx, name)
+			return err
+		}, func() (err error) {
+			value, err = x.GetXattr(ctx, n.path(), name)
+			return err
+		})
 	})
 	if err != nil {
 		return 0, n.noXattr(ctx, err)
@@ -63,9 +68,14 @@ func (n *node) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errn
 		return 0, syscall.ENOSYS
 	}
 	var names []string
-	err := n.tree.ask(ctx, func(ctx context.Context) (err error) {
-		names, err = x.ListXattr(ctx, n.path())
-		return err
+	err := n.tree.ask(ctx, func(ctx context.Context) error {
+		return n.byFile(func(f fs.OfFile) (err error) {
+			names, err = f.ListXattr(ctx)
+			return err
+		}, func() (err error) {
+			names, err = x.ListXattr(ctx, n.path())
+			return err
+		})
 	})
 	if err != nil {
 		return 0, errno(err)
@@ -89,6 +99,9 @@ func into(dest, value []byte) (uint32, syscall.Errno) {
 func (n *node) noXattr(ctx context.Context, err error) syscall.Errno {
 	if blocktree.KindOf(err) != blocktree.NotFound || fs.NoService(err) {
 		return errno(err)
+	}
+	if n.isNameless() {
+		return syscall.ENODATA
 	}
 	info, err := n.tree.stat(ctx, n.path())
 	if err != nil {
@@ -123,7 +136,7 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 		return syscall.EINVAL
 	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
-		err := x.SetXattr(ctx, n.path(), name, value, how)
+		err := n.byFile(func(f fs.OfFile) error { return f.SetXattr(ctx, name, value, how) }, func() error { return x.SetXattr(ctx, n.path(), name, value, how) })
 		if unsure {
 			err = mayBeOurs(err)
 		}
@@ -145,7 +158,7 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 		return syscall.EOPNOTSUPP
 	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
-		err := x.RemoveXattr(ctx, n.path(), name)
+		err := n.byFile(func(f fs.OfFile) error { return f.RemoveXattr(ctx, name) }, func() error { return x.RemoveXattr(ctx, n.path(), name) })
 		if unsure && blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) {
 			return nil // as it was to be
 		}

@@ -249,7 +249,7 @@ func TestMigrate(t *testing.T) {
 		uid, gid := uint32(7), uint32(70)
 		friend := meta.Subject{Path: b.Path("/friend")}
 		for _, err := range []error{second(b.client.SetOwner(ctx, path, &uid, &gid)), second(b.client.Grant(ctx, path, meta.Grant{Subject: friend, Rights: meta.RightRead})), b.client.SetLength(ctx, path, 12345),
-			b.client.SetXattr(ctx, path, "user.x", []byte("v"), meta.XattrSet), b.client.SetTimes(ctx, b.Path("/rack1/plain"), false, 5)} {
+			b.client.SetXattr(ctx, path, blocktree.FileID{}, "user.x", []byte("v"), meta.XattrSet), b.client.SetTimes(ctx, b.Path("/rack1/plain"), blocktree.FileID{}, false, 5)} {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -282,7 +282,7 @@ func TestMigrate(t *testing.T) {
 			if name == "sector" && (len(access.Grants) != 1 || access.Grants[0].Subject != friend) {
 				t.Errorf("grants %+v", access.Grants)
 			}
-			if xs, err := b.client.Xattrs(ctx, b.Path(o.short), ""); err != nil || (len(xs) == 1) != (name == "sector") || len(xs) == 1 && (xs[0].Name != "user.x" || string(xs[0].Value) != "v") {
+			if xs, err := b.client.Xattrs(ctx, b.Path(o.short), blocktree.FileID{}, ""); err != nil || (len(xs) == 1) != (name == "sector") || len(xs) == 1 && (xs[0].Name != "user.x" || string(xs[0].Value) != "v") {
 				t.Errorf("%s: attributes %v, %v", name, xs, err)
 			}
 			if name == "plain" && is.Modified != 5 {

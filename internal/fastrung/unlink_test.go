@@ -111,6 +111,7 @@ func (w *unlinkWorld) lastHandle(name string, take func(blocktree.Path)) {
 		newer := w.open(w.owner, name)
 		w.must(newer.Close())
 	}
+	w.byIdentity(p, f)
 	w.must(f.WriteAt(ctx, []byte("written after"), 2<<20)) // it grows
 	w.must(f.Flush(ctx))
 	w.has(f, name)
@@ -133,6 +134,35 @@ func (w *unlinkWorld) lastHandle(name string, take func(blocktree.Path)) {
 	}
 	w.has(now, map[string]string{"removed": name, "replaced": "other"}[name])
 	w.must(now.Close())
+}
+
+// byIdentity: U8 of 0066. What is set of a file by its identity reaches it, and not what has its name.
+func (w *unlinkWorld) byIdentity(p blocktree.Path, f fs.File) {
+	w.T.Helper()
+	ctx, of := w.T.Context(), w.owner.OfFile(p, f.Info().ID)
+	other, err := w.owner.Stat(ctx, p)
+	w.must(err)
+	w.must(of.SetTimes(ctx, 77))
+	w.must(of.SetXattr(ctx, "user.a", []byte("x"), fs.SetCreate))
+	if i, err := f.(fs.Stater).Stat(ctx); err != nil || i.Modified != 77 {
+		w.T.Errorf("%s: its time is %d: %v", p.Short(), i.Modified, err)
+	}
+	if v, err := of.GetXattr(ctx, "user.a"); err != nil || string(v) != "x" {
+		w.T.Errorf("%s: %q, %v", p.Short(), v, err)
+	}
+	if names, err := w.owner.ListXattr(ctx, p); err != nil || len(names) != 0 {
+		w.T.Errorf("%s: the other file has %q: %v", p.Short(), names, err)
+	}
+	if now, err := w.owner.Stat(ctx, p); err != nil || now.Modified != other.Modified {
+		w.T.Errorf("%s: the other file is of %d, not %d: %v", p.Short(), now.Modified, other.Modified, err)
+	}
+	stranger := w.Finder(nil, "mallory", 1001, 1001).OfFile(p, f.Info().ID)
+	for what, err := range map[string]error{"time": stranger.SetTimes(ctx, 5), "attribute": stranger.RemoveXattr(ctx, "user.a")} {
+		if blocktree.KindOf(err) != blocktree.Permission {
+			w.T.Errorf("%s: a stranger sets its %s: %v", p.Short(), what, err)
+		}
+	}
+	w.must(of.RemoveXattr(ctx, "user.a"))
 }
 
 // device: what is held by another session than the service's is Busy.
