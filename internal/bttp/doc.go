@@ -18,8 +18,8 @@
 //  1. Who sends encodes the frame into its lane's queue. Bodies of up to 8 KiB are copied; longer ones are sealed from
 //     where they lie.
 //  2. Who finds the lane idle, and nothing else in flight, writes at once, without ever waiting for the network. With
-//     other calls in flight the lane's own goroutine writes, all that is queued by then in writes of 48 KiB; it also goes
-//     on where a caller would wait.
+//     other calls in flight the lane's own goroutine writes, all that is queued by then in writes of one TCP segment; it also goes
+//     on where a caller would wait, or has written much. Who answers writes more before that.
 //  3. One goroutine per lane reads. It calls the handler, or the done of a call, in place; the frames that came with
 //     one read are handled before what they caused is written, together.
 //  4. A body arrives in pooled memory of its own, aligned for the disk, and belongs to whoever it was given to.

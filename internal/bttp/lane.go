@@ -14,13 +14,16 @@ const (
 	laneStallTimeout = 10 * time.Second
 	// copyBytesMax is the longest body that is copied into the queue; longer ones are sealed from where they lie.
 	copyBytesMax = CopiedBytesMax
-	// stageBytesMax is how much is sealed before it is written: one system call carries that, and what TLS adds. It is three full records, so that
-	// the kernel makes one segment of it, which has at most 64 KiB: a write that needs two costs a sixth more for each byte, and one of
+	// stageBytesMax is how much is sealed before it is written: one system call carries that, and what TLS adds. It is four records, so that
+	// the kernel makes one segment of it, which has at most 65,464 bytes over loopback: a write that needs two costs a sixth more for each byte, and one of
 	// 256 KiB no less than that (docs/design/0045-bulk-again.md).
-	stageBytesMax = 48 << 10
+	stageBytesMax = 4 * recordBytes
 	// inlineRounds is how many writes a caller that found the lane idle does, of its own messages and what others
 	// queued meanwhile, before the lane's own goroutine takes over.
 	inlineRounds = 4
+	// answerRounds is the same of who answers: a long answer is sealed and written where it was read, whose cache has it, and nobody is woken for it.
+	// Who asks is not: the rest of what it has to say is for others.
+	answerRounds = 12
 	// corkFramesMax and corkBytesMax end a cork: so much is worth a write of its own.
 	corkFramesMax = 64
 	corkBytesMax  = 128 << 10
@@ -169,8 +172,10 @@ func (l *lane) send(m *message, bounded bool) error {
 	switch {
 	case write && m.more:
 		l.wake <- struct{}{}
+	case write && m.answers():
+		l.write(answerRounds)
 	case write:
-		l.write(true)
+		l.write(inlineRounds)
 	}
 	return nil
 }
@@ -210,7 +215,7 @@ func (l *lane) ping() {
 	}
 	l.writing = true
 	l.mu.Unlock()
-	l.write(true)
+	l.write(inlineRounds)
 }
 
 // writeQueued writes what waits, if nobody does.
@@ -222,18 +227,18 @@ func (l *lane) writeQueued() {
 	}
 	l.mu.Unlock()
 	if write {
-		l.write(true)
+		l.write(inlineRounds)
 	}
 }
 
 // write sends what is queued until nothing is. The caller owns l.writing and has lost it afterwards: given back, or
-// handed to the lane's goroutine where inline is set and writing would block or takes long.
-func (l *lane) write(inline bool) {
+// handed to the lane's goroutine where writing would block or takes more than so many writes. That goroutine itself has no such bound, 0.
+func (l *lane) write(rounds int) {
 	for round := 0; ; round++ {
 		if l.out.empty() && l.carrier.staged() == 0 && !l.nextBatch() {
 			return
 		}
-		if inline && round == inlineRounds {
+		if rounds > 0 && round == rounds {
 			l.wake <- struct{}{}
 			return
 		}
@@ -241,7 +246,7 @@ func (l *lane) write(inline bool) {
 		sent := true
 		switch {
 		case err != nil:
-		case inline:
+		case rounds > 0:
 			sent, err = l.carrier.tryFlush()
 		default:
 			err = l.carrier.flush()
@@ -340,7 +345,7 @@ func (l *lane) writeLoop() {
 	for {
 		select {
 		case <-l.wake:
-			l.write(false)
+			l.write(0)
 		case <-l.gone:
 			return
 		}

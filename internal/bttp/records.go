@@ -26,6 +26,7 @@ const (
 	typeApplication = 23
 
 	recordBytesMax    = 1 << 14              // of content
+	recordBytes       = 16320                // of content of a long record of ours: four make one segment (stageBytesMax), and so many bytes are whole lines of a cache
 	sealedBytesMax    = recordBytesMax + 256 // of a record behind its header
 	keyUpdateBytes    = 5
 	typeKeyUpdate     = 24
@@ -291,7 +292,7 @@ func (r *records) stage(p []byte) error {
 				return err
 			}
 		}
-		n := min(len(p), recordBytesMax)
+		n := min(len(p), recordBytes)
 		r.seal(typeApplication, p[:n])
 		r.renewed = false
 		p = p[n:]

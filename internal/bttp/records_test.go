@@ -228,14 +228,14 @@ func TestKeysAreRenewed(t *testing.T) {
 	from, to, wire := betweenRecords(t)
 	for range 2 {
 		from.out.sequence, to.in.sequence = recordsPerKeyMax-2, recordsPerKeyMax-2
-		if err := from.stage(testBytes(4 * recordBytesMax)); err != nil {
+		if err := from.stage(testBytes(4 * recordBytes)); err != nil {
 			t.Fatal(err)
 		}
 		if n := from.out.sequence; n != 2 {
 			t.Errorf("the next record is number %d of its key, want 2", n)
 		}
 		wire.Write(bytes.Join(from.taken(), nil))
-		got := make([]byte, 4*recordBytesMax)
+		got := make([]byte, 4*recordBytes)
 		if _, err := io.ReadFull(readConn{Reader: readerFunc(to.read)}, got); err != nil || !bytes.Equal(got, testBytes(len(got))) {
 			t.Fatalf("other bytes are read: %v", err)
 		}

@@ -13,9 +13,11 @@ import (
 	"blocktree/crypto/cred"
 )
 
-// recordOverheadMax is what TLS adds at most to what is staged for one write: 22 bytes for each record, of which the first ones of a connection
-// are short.
-const recordOverheadMax = 1 << 10
+// recordOverheadMax is what TLS adds at most to what is staged for one write, that of what the last call of stage took: 22 bytes for each record. What it added before is counted as staged.
+const recordOverheadMax = 4 * 22
+
+// segmentBytesMax is what a TCP segment over loopback has room for: 64 KiB less the headers of IPv6 and of TCP with its timestamps.
+const segmentBytesMax = 64<<10 - 40 - 20 - 12
 
 // notedConn notes the lengths of writes.
 type notedConn struct {
@@ -69,7 +71,7 @@ func sealedLane(t *testing.T) (*lane, *notedConn, *rawConn, *tls.Conn) {
 // TestWritesAreShort: of whatever is queued, one write carries stageBytesMax and not more, and not one of them is short of it but the last; all of it is
 // written with nothing following, and the memory that the connection keeps for it is that of two writes.
 func TestWritesAreShort(t *testing.T) {
-	if stageBytesMax+recordOverheadMax > 64<<10 {
+	if stageBytesMax+recordOverheadMax > segmentBytesMax {
 		t.Error("a write is longer than a segment")
 	}
 	l, conn, raw, peer := sealedLane(t)
@@ -135,6 +137,28 @@ func TestWritesAreShort(t *testing.T) {
 	idle()
 	if kept := cap(raw.out) + cap(raw.sending); kept > 3*stageBytesMax {
 		t.Errorf("the connection keeps %d bytes for writing", kept)
+	}
+}
+
+// TestLongAnswersAreWrittenByWhoAnswers: one of half a mebibyte, and its seals, wakes nobody as long as the socket takes it; one that asks is left to the lane's goroutine after some writes.
+func TestLongAnswersAreWrittenByWhoAnswers(t *testing.T) {
+	for _, c := range []struct {
+		kind   frameType
+		inline bool
+	}{{frameReply, true}, {frameRequest, false}, {frameOneWay, false}} {
+		carrier := newFakeCarrier()
+		l := newLane(newConn(&Endpoint{}, connID{}, cred.Identity{}, blocktree.Principal{}, 1), 0, carrier)
+		body := make([]byte, blocktree.FrameBodyBytesMax/2)
+		m := &message{frame: frame{kind: c.kind, bodyBytes: len(body)}, body: [][]byte{body}}
+		if err := l.send(m, false); err != nil {
+			t.Fatal(err)
+		}
+		if woken := len(l.wake) > 0; woken == c.inline {
+			t.Errorf("type %d: the lane's goroutine is woken: %v", c.kind, woken)
+		}
+		if done := l.out.empty() && carrier.staged() == 0; done != c.inline {
+			t.Errorf("type %d: all of it is written: %v", c.kind, done)
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ type schedule struct {
 	keys   [roundsMax + 1][blockBytes]byte
 	rounds uint64 // 10 or 14
 	powers [2*wideBlocks - 1][blockBytes]byte
+	sums   [2*wideBlocks - 1][blockBytes]byte // of the halves of the powers, in the lower half
 }
 
 // crypt takes n bytes, at least 1, from src to dst, the first of them under the counter block at counter, and into the hash, zeros behind its end up to a whole block.
@@ -67,15 +68,20 @@ func newWide(key []byte) AEAD {
 	encryptBlock(&a.schedule, &h, &h)
 	power := timesX(h)
 	a.powers[wideBlocks-1] = power
+	a.sum(wideBlocks - 1)
 	for i := wideBlocks - 2; i >= 0; i-- {
 		slices.Reverse(power[:]) // as a block of a message has it
 		var next [blockBytes]byte
 		crypt(&a.schedule, &next, &next, nil, &power[0], blockBytes, hashing)
 		power = next
 		a.powers[i] = power
+		a.sum(i)
 	}
 	return a
 }
+
+// sum adds up the halves of a power.
+func (s *schedule) sum(i int) { subtle.XORBytes(s.sums[i][:8], s.powers[i][:8], s.powers[i][8:]) }
 
 // expand makes the round keys (FIPS 197, 5.2). Words are little-endian, so that what the standard rotates to the left goes to the right.
 func (s *schedule) expand(key []byte) {

@@ -5,7 +5,13 @@
 // The counter, the last word of a block, is big-endian.
 DATA flipCounter<>+0x00(SB)/8, $0x0706050403020100
 DATA flipCounter<>+0x08(SB)/8, $0x0c0d0e0f0b0a0908
-GLOBL flipCounter<>(SB), RODATA|NOPTR, $16
+DATA flipCounter<>+0x10(SB)/8, $0x0706050403020100
+DATA flipCounter<>+0x18(SB)/8, $0x0c0d0e0f0b0a0908
+DATA flipCounter<>+0x20(SB)/8, $0x0706050403020100
+DATA flipCounter<>+0x28(SB)/8, $0x0c0d0e0f0b0a0908
+DATA flipCounter<>+0x30(SB)/8, $0x0706050403020100
+DATA flipCounter<>+0x38(SB)/8, $0x0c0d0e0f0b0a0908
+GLOBL flipCounter<>(SB), RODATA|NOPTR, $64
 
 // All bytes of a block in reverse order.
 DATA reverse<>+0x00(SB)/8, $0x08090a0b0c0d0e0f
@@ -26,7 +32,13 @@ GLOBL first<>(SB), RODATA|NOPTR, $64
 // Four blocks on.
 DATA four<>+0x00(SB)/8, $0
 DATA four<>+0x08(SB)/8, $0x0000000400000000
-GLOBL four<>(SB), RODATA|NOPTR, $16
+DATA four<>+0x10(SB)/8, $0
+DATA four<>+0x18(SB)/8, $0x0000000400000000
+DATA four<>+0x20(SB)/8, $0
+DATA four<>+0x28(SB)/8, $0x0000000400000000
+DATA four<>+0x30(SB)/8, $0
+DATA four<>+0x38(SB)/8, $0x0000000400000000
+GLOBL four<>(SB), RODATA|NOPTR, $64
 
 // x^63 + x^62 + x^57: the upper half of what the polynomial x^128 + x^127 + x^126 + x^121 + 1 has between its ends.
 DATA poly<>+0x00(SB)/8, $0xc200000000000000
@@ -39,35 +51,32 @@ GLOBL poly<>(SB), RODATA|NOPTR, $16
 #define POWERS 248
 #define POWERSEND (POWERS+256)
 
+// SUMS is where, beside a power, the sum of its halves is.
+#define SUMS 496
+
 #define ROUND(KEY) \
 	VAESENC KEY, Z20, Z20 \
 	VAESENC KEY, Z21, Z21 \
 	VAESENC KEY, Z22, Z22 \
 	VAESENC KEY, Z23, Z23
 
-// STREAM makes 256 bytes of key stream in Z20 to Z23, and counts.
-#define STREAM(LAST) \
-	VPSHUFB Z17, Z15, Z20 \
-	VPADDD  Z16, Z15, Z15 \
-	VPSHUFB Z17, Z15, Z21 \
-	VPADDD  Z16, Z15, Z15 \
-	VPSHUFB Z17, Z15, Z22 \
-	VPADDD  Z16, Z15, Z15 \
-	VPSHUFB Z17, Z15, Z23 \
-	VPADDD  Z16, Z15, Z15 \
+// COUNT makes the counters of sixteen blocks in Z20 to Z23, under the first key, and counts.
+#define COUNT \
+	VPSHUFB flipCounter<>(SB), Z15, Z20 \
+	VPADDD  four<>(SB), Z15, Z15 \
+	VPSHUFB flipCounter<>(SB), Z15, Z21 \
+	VPADDD  four<>(SB), Z15, Z15 \
+	VPSHUFB flipCounter<>(SB), Z15, Z22 \
+	VPADDD  four<>(SB), Z15, Z15 \
+	VPSHUFB flipCounter<>(SB), Z15, Z23 \
+	VPADDD  four<>(SB), Z15, Z15 \
 	VPXORQ  Z0, Z20, Z20 \
 	VPXORQ  Z0, Z21, Z21 \
 	VPXORQ  Z0, Z22, Z22 \
-	VPXORQ  Z0, Z23, Z23 \
-	ROUND(Z1) \
-	ROUND(Z2) \
-	ROUND(Z3) \
-	ROUND(Z4) \
-	ROUND(Z5) \
-	ROUND(Z6) \
-	ROUND(Z7) \
-	ROUND(Z8) \
-	ROUND(Z9) \
+	VPXORQ  Z0, Z23, Z23
+
+// LASTROUNDS are those from the tenth on.
+#define LASTROUNDS(LAST) \
 	CMPQ    R8, $10 \
 	JEQ     LAST \
 	ROUND(Z10) \
@@ -80,50 +89,108 @@ LAST: \
 	VAESENCLAST Z14, Z22, Z22 \
 	VAESENCLAST Z14, Z23, Z23
 
-// MULTIPLY adds DATA times the powers at AT to the product: low in Z28, high in Z29, what lies between in Z30.
-#define MULTIPLY(DATA, AT) \
-	VPCLMULQDQ $0x00, AT(R10), DATA, Z20 \
-	VPCLMULQDQ $0x11, AT(R10), DATA, Z21 \
-	VPCLMULQDQ $0x01, AT(R10), DATA, Z22 \
-	VPCLMULQDQ $0x10, AT(R10), DATA, Z23 \
-	VPXORQ     Z20, Z28, Z28 \
-	VPXORQ     Z21, Z29, Z29 \
-	VPTERNLOGQ $0x96, Z22, Z23, Z30
+// STREAM makes 256 bytes of key stream in Z20 to Z23, and counts.
+#define STREAM(LAST) \
+	COUNT \
+	ROUND(Z1) \
+	ROUND(Z2) \
+	ROUND(Z3) \
+	ROUND(Z4) \
+	ROUND(Z5) \
+	ROUND(Z6) \
+	ROUND(Z7) \
+	ROUND(Z8) \
+	ROUND(Z9) \
+	LASTROUNDS(LAST)
 
-// HASH takes the sixteen blocks in Z24 to Z27, as a message has them, into the hash in X19. R10 is where the first one's power is, X31 has poly. It spoils Z20 to Z30.
-#define HASH \
-	VPSHUFB    Z18, Z24, Z24 \
-	VPSHUFB    Z18, Z25, Z25 \
-	VPSHUFB    Z18, Z26, Z26 \
-	VPSHUFB    Z18, Z27, Z27 \
-	VPXORQ     Z19, Z24, Z24 \
-	VPCLMULQDQ $0x00, 64(R10), Z25, Z28 \
-	VPCLMULQDQ $0x11, 64(R10), Z25, Z29 \
-	VPCLMULQDQ $0x01, 64(R10), Z25, Z30 \
-	VPCLMULQDQ $0x10, 64(R10), Z25, Z23 \
-	VPXORQ     Z23, Z30, Z30 \
-	MULTIPLY(Z26, 128) \
-	MULTIPLY(Z27, 192) \
-	MULTIPLY(Z24, 0) \
-	VPSLLDQ    $8, Z30, Z20 \
-	VPSRLDQ    $8, Z30, Z21 \
-	VPXORQ     Z20, Z28, Z28 \
-	VPXORQ     Z21, Z29, Z29 \
-	VEXTRACTI64X4 $1, Z28, Y20 \
-	VEXTRACTI64X4 $1, Z29, Y21 \
-	VPXORQ     Y20, Y28, Y28 \
-	VPXORQ     Y21, Y29, Y29 \
-	VEXTRACTI32X4 $1, Y28, X20 \
-	VEXTRACTI32X4 $1, Y29, X21 \
-	VPXORQ     X20, X28, X28 \
-	VPXORQ     X21, X29, X29 \
-	VPCLMULQDQ $0x00, X31, X28, X20 \
+// PRODUCT is three of the four products of the halves of DATA and of the powers at AT: low in LOW, high in HIGH, which may be DATA, and in SUM that of the sums of the halves, which
+// is the sum of all four (Karatsuba and Ofman 1962).
+#define PRODUCT(DATA, AT, LOW, HIGH, SUM) \
+	VPSHUFD    $0x4e, DATA, SUM \
+	VPXORQ     DATA, SUM, SUM \
+	VPCLMULQDQ $0x00, AT(R10), DATA, LOW \
+	VPCLMULQDQ $0x11, AT(R10), DATA, HIGH \
+	VPCLMULQDQ $0x00, (AT+SUMS)(R10), SUM, SUM
+
+// HASH1 to HASH9 take the sixteen blocks in Z24 to Z27, as a message has them, into the hash in X19. R10 is where the first one's power is, X31 has poly. They spoil Z16, Z17 and Z24
+// to Z30. In parts, so that a stream is made between them: each waits for the one before, and a processor does not look far enough ahead.
+#define HASH1 \
+	VPSHUFB Z18, Z24, Z24 \
+	VPSHUFB Z18, Z25, Z25 \
+	VPSHUFB Z18, Z26, Z26 \
+	VPSHUFB Z18, Z27, Z27 \
+	VPXORQ  Z19, Z24, Z24
+
+#define HASH2 \
+	PRODUCT(Z25, 64, Z28, Z29, Z30)
+
+#define HASH3 \
+	PRODUCT(Z26, 128, Z16, Z17, Z25) \
+	VPXORQ Z16, Z28, Z28 \
+	VPXORQ Z17, Z29, Z29
+
+#define HASH4 \
+	PRODUCT(Z27, 192, Z16, Z17, Z26) \
+	VPTERNLOGQ $0x96, Z25, Z26, Z30
+
+#define HASH5 \
+	PRODUCT(Z24, 0, Z25, Z26, Z27) \
+	VPTERNLOGQ $0x96, Z16, Z25, Z28 \
+	VPTERNLOGQ $0x96, Z17, Z26, Z29 \
+	VPXORQ     Z27, Z30, Z30
+
+#define HASH6 \
+	VPTERNLOGQ $0x96, Z28, Z29, Z30 \
+	VPSLLDQ    $8, Z30, Z16 \
+	VPSRLDQ    $8, Z30, Z17 \
+	VPXORQ     Z16, Z28, Z28 \
+	VPXORQ     Z17, Z29, Z29
+
+#define HASH7 \
+	VEXTRACTI64X4 $1, Z28, Y16 \
+	VEXTRACTI64X4 $1, Z29, Y17 \
+	VPXORQ        Y16, Y28, Y28 \
+	VPXORQ        Y17, Y29, Y29 \
+	VEXTRACTI32X4 $1, Y28, X16 \
+	VEXTRACTI32X4 $1, Y29, X17 \
+	VPXORQ        X16, X28, X28 \
+	VPXORQ        X17, X29, X29
+
+#define HASH8 \
+	VPCLMULQDQ $0x00, X31, X28, X16 \
 	VPSHUFD    $0x4e, X28, X28 \
-	VPXORQ     X20, X28, X28 \
-	VPCLMULQDQ $0x00, X31, X28, X20 \
+	VPXORQ     X16, X28, X28
+
+#define HASH9 \
+	VPCLMULQDQ $0x00, X31, X28, X16 \
 	VPSHUFD    $0x4e, X28, X28 \
-	VPTERNLOGQ $0x96, X20, X28, X29 \
+	VPTERNLOGQ $0x96, X16, X28, X29 \
 	VMOVDQA64  X29, X19
+
+#define HASH HASH1; HASH2; HASH3; HASH4; HASH5; HASH6; HASH7; HASH8; HASH9
+
+// BOTH makes key stream and takes what is in Z24 to Z27 into the hash.
+#define BOTH(LAST) \
+	COUNT \
+	HASH1 \
+	ROUND(Z1) \
+	HASH2 \
+	ROUND(Z2) \
+	HASH3 \
+	ROUND(Z3) \
+	HASH4 \
+	ROUND(Z4) \
+	HASH5 \
+	ROUND(Z5) \
+	HASH6 \
+	ROUND(Z6) \
+	HASH7 \
+	ROUND(Z7) \
+	HASH8 \
+	ROUND(Z8) \
+	HASH9 \
+	ROUND(Z9) \
+	LASTROUNDS(LAST)
 
 // func crypt(s *schedule, counter, hash *[16]byte, dst, src *byte, n, what int)
 TEXT ·crypt(SB), NOSPLIT, $0-56
@@ -138,9 +205,10 @@ TEXT ·crypt(SB), NOSPLIT, $0-56
 	LEAQ POWERS(AX), R10
 
 	VBROADCASTI32X4 reverse<>(SB), Z18
+	VMOVDQU64       poly<>(SB), X31
 	VMOVDQU64       (CX), X19
 	CMPQ            R9, $2
-	JEQ             next
+	JEQ             hashing
 
 	VBROADCASTI32X4 0(AX), Z0
 	VBROADCASTI32X4 16(AX), Z1
@@ -162,26 +230,39 @@ TEXT ·crypt(SB), NOSPLIT, $0-56
 	VBROADCASTI32X4 224(AX), Z14
 
 keysDone:
-	VBROADCASTI32X4 flipCounter<>(SB), Z17
-	VBROADCASTI32X4 four<>(SB), Z16
 	VBROADCASTI32X4 (BX), Z15
-	VPSHUFB         Z17, Z15, Z15
+	VPSHUFB         flipCounter<>(SB), Z15, Z15
 	VPADDD          first<>(SB), Z15, Z15
+
+	// What was sealed, or is to be opened, waits in Z24 to Z27, and is hashed while the next stream is made.
+	CMPQ DX, $256
+	JB   short
+	STREAM(firstLast)
+	JMP  apply
 
 next:
 	CMPQ DX, $256
-	JB   tail
-	CMPQ R9, $2
-	JEQ  load
-	STREAM(lastRound)
+	JB   last
+	BOTH(nextLast)
 
-load:
+apply:
+	CMPQ      R9, $1
+	JEQ       open
+	VPXORQ    0(SI), Z20, Z24
+	VPXORQ    64(SI), Z21, Z25
+	VPXORQ    128(SI), Z22, Z26
+	VPXORQ    192(SI), Z23, Z27
+	VMOVDQU64 Z24, 0(DI)
+	VMOVDQU64 Z25, 64(DI)
+	VMOVDQU64 Z26, 128(DI)
+	VMOVDQU64 Z27, 192(DI)
+	JMP       applied
+
+open:
 	VMOVDQU64 0(SI), Z24
 	VMOVDQU64 64(SI), Z25
 	VMOVDQU64 128(SI), Z26
 	VMOVDQU64 192(SI), Z27
-	CMPQ      R9, $1
-	JA        hash
 	VPXORQ    Z24, Z20, Z20
 	VPXORQ    Z25, Z21, Z21
 	VPXORQ    Z26, Z22, Z22
@@ -190,24 +271,39 @@ load:
 	VMOVDQU64 Z21, 64(DI)
 	VMOVDQU64 Z22, 128(DI)
 	VMOVDQU64 Z23, 192(DI)
-	JEQ       hash // flags of CMPQ: nothing between sets any
-	VMOVDQA64 Z20, Z24
-	VMOVDQA64 Z21, Z25
-	VMOVDQA64 Z22, Z26
-	VMOVDQA64 Z23, Z27
 
-hash:
-	VMOVDQU64 poly<>(SB), X31
-	HASH
+applied:
 	ADDQ $256, SI
 	ADDQ $256, DI
 	SUBQ $256, DX
 	JMP  next
 
-tail:
+last:
+	TESTQ DX, DX
+	JZ    hashLast
+	BOTH(lastLast)
+	JMP   tail
+
+hashing:
+	CMPQ      DX, $256
+	JB        short
+	VMOVDQU64 0(SI), Z24
+	VMOVDQU64 64(SI), Z25
+	VMOVDQU64 128(SI), Z26
+	VMOVDQU64 192(SI), Z27
+	HASH
+	ADDQ      $256, SI
+	SUBQ      $256, DX
+	JMP       hashing
+
+short:
 	TESTQ DX, DX
 	JZ    done
+	CMPQ  R9, $2
+	JEQ   tail
+	STREAM(shortLast)
 
+tail:
 	// The first block's power is the one of as many blocks as there are.
 	LEAQ 15(DX), R11
 	SHRQ $4, R11
@@ -233,17 +329,12 @@ tail:
 	BZHIQ    DX, R12, R11
 	KMOVQ    R11, K4
 
-	CMPQ R9, $2
-	JEQ  loadTail
-	STREAM(lastTailRound)
-
-loadTail:
 	VMOVDQU8.Z 0(SI), K1, Z24
 	VMOVDQU8.Z 64(SI), K2, Z25
 	VMOVDQU8.Z 128(SI), K3, Z26
 	VMOVDQU8.Z 192(SI), K4, Z27
 	CMPQ       R9, $1
-	JA         hashTail
+	JA         hashLast
 	VPXORQ     Z24, Z20, Z20
 	VPXORQ     Z25, Z21, Z21
 	VPXORQ     Z26, Z22, Z22
@@ -252,14 +343,13 @@ loadTail:
 	VMOVDQU8   Z21, K2, 64(DI)
 	VMOVDQU8   Z22, K3, 128(DI)
 	VMOVDQU8   Z23, K4, 192(DI)
-	JEQ        hashTail
+	JEQ        hashLast // flags of CMPQ: nothing between sets any
 	VMOVDQU8.Z Z20, K1, Z24
 	VMOVDQU8.Z Z21, K2, Z25
 	VMOVDQU8.Z Z22, K3, Z26
 	VMOVDQU8.Z Z23, K4, Z27
 
-hashTail:
-	VMOVDQU64 poly<>(SB), X31
+hashLast:
 	HASH
 
 done:
