@@ -95,7 +95,7 @@ func TestAdjacentWritesAreGathered(t *testing.T) {
 	}
 	fua := w(4, 4)
 	fua.flags = 1
-	unaligned := w(4, 4)
+	unaligned := w(8, 4)
 	unaligned.length -= 96
 	for _, x := range []struct {
 		name   string
@@ -112,7 +112,7 @@ func TestAdjacentWritesAreGathered(t *testing.T) {
 		{"the same", []question{w(0, 4), w(0, 4)}, 0, [][2]uint64{{0, 1}, {0, 1}}},
 		{"a read between", []question{w(0, 4), {rule: &rules[0], offset: 4 * kib, length: 4 * kib}, w(4, 4)}, 0, [][2]uint64{{0, 1}, {1, 1}}},
 		{"FUA", []question{w(0, 4), fua}, 0, [][2]uint64{{0, 1}}},
-		{"an unaligned one", []question{w(0, 4), unaligned}, 0, [][2]uint64{{0, 1}}},
+		{"an unaligned one", []question{w(0, 4), w(4, 4), unaligned}, 0, [][2]uint64{{0, 2}}},
 		{"past the end", []question{w(56, 4), w(60, 4), w(64, 4), w(0, 4)}, 0, [][2]uint64{{14, 2}, {0, 1}}},
 		{"without its last byte", []question{w(0, 4), w(4, 4), w(8, 4)}, 1, [][2]uint64{{0, 2}}},
 		{"without its payload", []question{w(0, 4), w(4, 4)}, 4 * kib, [][2]uint64{{0, 1}}},
