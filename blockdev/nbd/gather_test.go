@@ -3,6 +3,7 @@ package nbd
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -45,14 +46,9 @@ func (f *noting) StartWrite(first blocktree.SectorIndex, src []byte, done func(e
 		<-wait
 	}
 	if done != nil {
-		done(cmp.Or(f.fail, atOnce{f.File}.writeNow(first, src)))
+		done(cmp.Or(f.fail, f.WriteSectors(context.Background(), first, src)))
 	}
 	return true
-}
-
-func (f atOnce) writeNow(first blocktree.SectorIndex, src []byte) (err error) {
-	f.StartWrite(first, src, func(e error) { err = e })
-	return err
 }
 
 func (f *noting) noted() [][2]uint64 {
