@@ -86,6 +86,9 @@ func (s *startedRead) End(err error) {
 	r.End(err)
 }
 
+// StartedBytesMax is how long a write may be that is made of several, to be started by StartWrite: as long as the file takes one.
+const StartedBytesMax = 16 << 10
+
 // StartWrite is WriteAt, without FUA, for a caller that goes on at once: p is not used any more when it returns true, and r hears of
 // the end. Where r gives the write up, it goes on all the same. It returns false, and does nothing, for a write that needs a
 // goroutine that waits. As with reads, Close does not wait for r to hear: its flush covers the write, or the file ends it.

@@ -31,6 +31,7 @@ type model struct {
 	frozen  chan struct{} // not nil: a device of which a connection is dead takes no size before it is closed, as since 6.9
 	broken  int           // so many changes without sockets fail
 	old     bool          // a kernel that keeps no backend
+	ioctl   bool          // the old interface: nothing is reconnected, told or kept
 	stays   bool          // a device that is disconnected stays, as long as somebody has it open
 }
 
@@ -284,7 +285,7 @@ func (m *model) Dead(ctx context.Context) (<-chan int, error) {
 	return c, nil
 }
 
-func (m *model) Reconnects() bool { return true }
+func (m *model) Reconnects() bool { return !m.ioctl }
 
 func (m *model) Device(index int) (Device, error) {
 	m.mu.Lock()
@@ -294,10 +295,11 @@ func (m *model) Device(index int) (Device, error) {
 		return Device{Index: index}, nil
 	}
 	backend := d.c.Backend
-	if m.old {
+	forgets := m.old || m.ioctl
+	if forgets {
 		backend = ""
 	}
-	return Device{Index: index, Attached: true, Backend: backend, Forgets: m.old, SizeBytes: d.c.SizeBytes, BlockBytes: d.c.BlockBytes,
+	return Device{Index: index, Attached: true, Backend: backend, Forgets: forgets, SizeBytes: d.c.SizeBytes, BlockBytes: d.c.BlockBytes,
 		Flags: d.c.Flags & (FlagReadOnly | FlagFlush | FlagFUA | FlagTrim), Queues: 1}, nil
 }
 

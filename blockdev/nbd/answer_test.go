@@ -90,9 +90,12 @@ func (c *client) exchange(kind, flags uint16, offset, length uint64, payload []b
 // answer takes the reply to the one request that is open.
 func (c *client) answer(handle uint64, kind, flags uint16, offset, length uint64) (a answer) {
 	c.t.Helper()
-	if c.style == compact {
+	if c.style == compact || c.simpleIsNext() {
 		a.errno, a.handle = c.reply()
-		if a.errno == 0 && kind == cmdRead {
+		switch {
+		case c.style == structured && (a.errno != 0 || kind == cmdRead || kind == cmdBlockStatus):
+			c.t.Fatalf("a simple reply, error %d, to command %d", a.errno, kind)
+		case a.errno == 0 && kind == cmdRead:
 			a.data = c.take(int(length))
 		}
 	} else {
@@ -110,7 +113,23 @@ func (c *client) answer(handle uint64, kind, flags uint16, offset, length uint64
 	if a.handle != handle {
 		c.t.Fatalf("handle %x", a.handle)
 	}
+	if carries := kind == cmdRead || kind == cmdBlockStatus; c.style == structured && a.errno == 0 && !carries && len(a.chunks) > 0 {
+		c.t.Fatalf("a chunk that says nothing, to command %d", kind)
+	}
 	return a
+}
+
+// simpleIsNext reports whether a simple reply comes next, which may be between chunks only where replies are structured, not where headers are extended.
+func (c *client) simpleIsNext() bool {
+	c.t.Helper()
+	if c.style != structured {
+		return false
+	}
+	magic, err := c.br.Peek(4)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return binary.BigEndian.Uint32(magic) == 0x67446698
 }
 
 // chunk takes one chunk, the reply to a request at offset.

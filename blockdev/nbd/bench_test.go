@@ -77,7 +77,7 @@ func fillDevice(b testing.TB, bed *bed) {
 
 // bareReply has the length of a reply without data.
 func bareReply(s style) []byte {
-	if s == compact {
+	if s != extended {
 		return make([]byte, simpleReplyBytes)
 	}
 	return make([]byte, s.chunkBytes())

@@ -14,8 +14,8 @@
 //  2. Lengths are checked. Only then memory is taken from the budget shared by all connections, and the payload is
 //     read into it. What is refused has its payload drained; only WRITE has one.
 //  3. What can be answered without waiting (a cached READ, or everything on a prompt device) is answered by the reader
-//     itself. A short READ or WRITE is started where the device can, and answered where its end becomes known. Everything
-//     else gets a goroutine. So replies go out in the order in which they become ready.
+//     itself. A short READ or WRITE is started where the device can, and answered where its end becomes known; WRITEs that
+//     came together and adjoin are started as one. Everything else gets a goroutine. So replies go out in the order in which they become ready.
 //  4. The reply enters the outbox. Whoever finds the outbox idle writes all that is ready, up to 64 replies in one
 //     writev, header and data together; the reader does so before it would wait, and never waits for the client itself.
 //  5. Once its reply is written, or the connection is lost, the request gives back its slot and memory.

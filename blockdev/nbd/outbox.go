@@ -72,6 +72,24 @@ func (o *outbox) begin() {
 	o.mu.Unlock()
 }
 
+// tryBegin takes a slot if there is one. Only the reader calls it.
+func (o *outbox) tryBegin() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.open >= blocktree.NBDRequestsPerConnectionMax {
+		return false
+	}
+	o.open++
+	return true
+}
+
+// unbegin gives back n slots that tryBegin took, of requests that will be received again. The reader has another one.
+func (o *outbox) unbegin(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open -= n
+}
+
 // put makes a reply ready. It reports whether enough is ready to be written at once.
 func (o *outbox) put(r *request) (enough bool) {
 	o.mu.Lock()

@@ -32,7 +32,7 @@ const (
 func (r *request) data() []byte { return r.buf.B[r.c.agreed.style.room():] }
 
 // finish builds the reply: a READ that succeeded sends its buffer, with headers in it, and BLOCK_STATUS what run has put there; everything
-// else sends a header and gives its memory back now. why says what an errno other than zero means.
+// else sends a header and gives its memory back now. Between chunks a success without data is a simple reply. why says what an errno other than zero means.
 func (r *request) finish(errno uint32, why error) {
 	s := r.c.agreed.style
 	r.outcome = outcomeOf(errno)
@@ -47,7 +47,7 @@ func (r *request) finish(errno uint32, why error) {
 		r.sayData()
 	case errno == 0 && r.command == cmdBlockStatus:
 		r.say(r.buf.B)
-	case s == compact:
+	case s == compact || s == structured && r.command != cmdRead: // shorter, and a client has it with one read instead of two
 		r.release()
 		putSimpleReply(r.head[:], errno, r.handle)
 		r.say(r.head[:simpleReplyBytes])

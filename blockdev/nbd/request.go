@@ -30,6 +30,7 @@ type request struct {
 	began   time.Duration    // when it came, since the server began
 	outcome Outcome          // what is counted of it
 	links   startedLinks     // likewise
+	behind  *request         // the next of a run of WRITEs that are started as one (gather.go)
 	serving func()           // serve, made once: a goroutine that runs it costs no closure
 
 	slices     [partsMax][]byte // the reply: in head, or in buf
@@ -81,13 +82,7 @@ func (c *conn) next() error {
 	c.br.Discard(size) // cannot fail: they were peeked
 	c.cork(h.payload)
 	c.out.begin()
-	r, _ := c.s.requests.Get().(*request)
-	if r == nil {
-		r = new(request)
-		r.serving = r.serve
-	}
-	r.c, r.command, r.flags, r.handle, r.offset, r.length, r.payload = c, h.kind, h.flags, h.handle, h.offset, h.length, h.payload
-	r.began = c.came
+	r := c.request(h)
 	if c.choosesContext(r) {
 		if err := c.receiveContext(r); err != nil {
 			c.abandon(r)
@@ -117,6 +112,18 @@ func (c *conn) next() error {
 		go r.serving()
 	}
 	return nil
+}
+
+// request makes one of its header. It has a slot.
+func (c *conn) request(h command) *request {
+	r, _ := c.s.requests.Get().(*request)
+	if r == nil {
+		r = new(request)
+		r.serving = r.serve
+	}
+	r.c, r.command, r.flags, r.handle, r.offset, r.length, r.payload = c, h.kind, h.flags, h.handle, h.offset, h.length, h.payload
+	r.began = c.came
+	return r
 }
 
 // receive takes the memory of a request and reads its payload.
@@ -152,8 +159,14 @@ func (c *conn) writeInPlace(r *request) bool {
 	case c.dev.Prompt():
 		r.end(c.dev.WriteAt(c.s.hard, payload, r.offset, fua))
 		c.replied(r)
-	case fua || !c.startWrite(r, payload):
+	case fua:
 		return false
+	default:
+		if run := c.gather(r); run > 0 {
+			n = run
+		} else if !c.startWrite(r, payload) {
+			return false
+		}
 	}
 	c.br.Discard(n)
 	return true

@@ -125,8 +125,13 @@ func (r *request) End(err error) {
 	c := r.c
 	defer c.workers.Done()
 	c.started.remove(r)
-	r.end(err)
-	c.out.put(r)
+	for q := r; q != nil; {
+		behind := q.behind // once its reply is ready, it may be gone
+		q.behind = nil
+		q.end(err)
+		c.out.put(q)
+		q = behind
+	}
 	c.out.flushSoon()
 }
 
@@ -147,9 +152,14 @@ func (s *started) giveUp() {
 	s.mu.Unlock()
 	for _, r := range open {
 		c := r.c
-		r.finish(nbdEIO, errGivenUp)
-		r.outcome = OutcomeGone
-		c.out.put(r)
+		for q := r; q != nil; {
+			behind := q.behind
+			q.behind = nil
+			q.finish(nbdEIO, errGivenUp)
+			q.outcome = OutcomeGone
+			c.out.put(q)
+			q = behind
+		}
 		c.out.flushSoon()
 		c.workers.Done()
 	}

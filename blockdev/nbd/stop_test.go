@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"blocktree"
@@ -120,12 +121,23 @@ func (brokenListener) Accept() (net.Conn, error) { return nil, blocktree.E("test
 func (brokenListener) Close() error              { return nil }
 func (brokenListener) Addr() net.Addr            { return &net.UnixAddr{Name: "broken", Net: "unix"} }
 
+// countWritten counts the sectors that are written.
+func countWritten(sectors *atomic.Uint64) func(context.Context, memfile.Call) error {
+	return func(_ context.Context, c memfile.Call) error {
+		if c.Op == memfile.Write {
+			sectors.Add(c.Count)
+		}
+		return nil
+	}
+}
+
 // TestStopUnderLoad stops the server while clients of unix and TCP have many writes under way: each is answered without an error, or not
 // answered. An error of any kind would be an I/O error of the kernel's, whose file system loses what it wrote then.
 func TestStopUnderLoad(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			b := newBed(t, setup{})
+			var sectors atomic.Uint64 // written: several writes may be one of the file
+			b := newBed(t, setup{file: memfile.Options{Hook: countWritten(&sectors)}})
 			listen := "unix:" + filepath.Join(t.TempDir(), "s")
 			if network == "tcp" {
 				listen = "tcp:127.0.0.1:0"
@@ -180,8 +192,8 @@ func TestStopUnderLoad(t *testing.T) {
 			if err := <-closed; err != nil {
 				t.Error(err)
 			}
-			if n := <-sent; answered > n || answered != uint64(b.file.Calls(memfile.Write)) {
-				t.Errorf("%d answers to %d writes, of which %d were done", answered, n, b.file.Calls(memfile.Write))
+			if n, done := <-sent, sectors.Load()/2; answered > n || answered != done {
+				t.Errorf("%d answers to %d writes, of which %d were done", answered, n, done)
 			}
 			if err := <-served; err != nil {
 				t.Error(err)

@@ -132,16 +132,22 @@ func (a *attachFlags) target(c *cobra.Command, path string) (attach.Target, erro
 		Hint: "the kernel needs the plain socket: give the server a listener plain+unix:PATH, or plain+tcp: on the loopback, beside the others"}
 }
 
-// chooseKernel prefers netlink.
+// chooseKernel chooses the interface of this machine's kernel.
 func chooseKernel(old bool, log *slog.Logger) (attach.Kernel, error) {
+	return preferNetlink(old, attach.NewNetlink, "/sys/block/nbd0", log)
+}
+
+// preferNetlink takes the old interface where it is asked for, or where there is no other: the kernel does not know netlink for NBD, and yet has the
+// device of that directory. Any other failure of netlink stays one: a device that cannot be reconnected is nothing to get by accident.
+func preferNetlink(old bool, netlink func() (*attach.Netlink, error), device string, log *slog.Logger) (attach.Kernel, error) {
 	if old {
 		return &attach.Ioctl{Dev: "/dev"}, nil
 	}
-	kernel, err := attach.NewNetlink()
+	kernel, err := netlink()
 	if err == nil {
 		return kernel, nil
 	}
-	if _, statErr := os.Stat("/sys/block/nbd0"); blocktree.KindOf(err) == blocktree.NotFound && statErr == nil {
+	if _, statErr := os.Stat(device); blocktree.KindOf(err) == blocktree.NotFound && statErr == nil {
 		log.Warn("this kernel has only the old interface: the device ends with its connection, and cannot be reconnected")
 		return &attach.Ioctl{Dev: "/dev"}, nil
 	}
