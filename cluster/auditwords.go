@@ -58,6 +58,8 @@ func opWords(op meta.Op) (what string, on any) {
 		return fmt.Sprintf("resize to %d bytes", o.SizeBytes), o.File
 	case meta.AskShrink:
 		return fmt.Sprintf("ask its holder to resize to %d bytes", o.SizeBytes), o.File
+	case meta.AskShrinkTree:
+		return opWords(o.AskShrink)
 	case meta.ResizeTree:
 		return opWords(o.Resize)
 	case meta.Acquire:

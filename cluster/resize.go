@@ -29,7 +29,7 @@ type ResizeOptions struct {
 	// Live has a holder that has the file open asked to make it smaller itself (docs/design/0047), which it does while it is used, instead of Busy.
 	Live bool
 	// ShrinkTree makes a file of integrity tree smaller: it has the lease, makes the record that there are no floors from a byte on, and calls cut with what it has the lease
-	// through, which does the rest. nil: Unsupported.
+	// through, which does the rest. nil: Unsupported, unless somebody has it open who does it, with Live.
 	ShrinkTree func(ctx context.Context, to uint64, cut func(context.Context, *Handle) error) error
 }
 
@@ -55,11 +55,11 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOption
 		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New(what), Hint: "files have sizes; btnode file ls shows which there are"})
 	}
 	shrink := func() error { return c.shrink(ctx, path, inode, is) }
-	if o.Live {
-		shrink = func() error { return c.shrinkLive(ctx, path, inode, is) }
-	}
 	if inode.Integrity != meta.IntegritySector {
 		shrink = func() error { return c.shrinkTree(ctx, inode, is, o.ShrinkTree) }
+	}
+	if itself := shrink; o.Live {
+		shrink = func() error { return c.shrinkLive(ctx, inode, is, itself) }
 	}
 	was = inode.SizeBytes
 	if is, err = o.Bytes(was); err != nil {

@@ -76,4 +76,15 @@ func TestAskShrink(t *testing.T) {
 	tree := m.must(treeFile()).Inode.ID
 	m.must(Acquire{session(1), tree})
 	refused("of integrity tree", AskShrink{File: tree, Epoch: 1, SizeBytes: 4096}, blocktree.Unsupported)
+	for name, o := range map[string]AskShrinkTree{"its pages": {AskShrink{File: m.view().inode(tree).companion(), SizeBytes: 4096}}, "no tree": {AskShrink{File: f, Epoch: 1, SizeBytes: 4096}}} {
+		if r := m.do(o); r.Kind != blocktree.Unsupported {
+			t.Errorf("%s: %v %q", name, r.Kind, r.Text)
+		}
+	}
+	f = tree
+	m.must(AskShrinkTree{now(AskShrink{File: f, Epoch: 1, SizeBytes: 4096})})
+	asked("of integrity tree", 4096)
+	m.must(AskShrinkTree{AskShrink{File: f, Epoch: 1, SizeBytes: 4096, Session: session(1)}})
+	m.must(ResizeTree{Resize{File: f, Seq: m.view().layout(f).Seq, SizeBytes: 4096, Session: session(1), Epoch: 1}})
+	asked("after another size, of integrity tree", 0)
 }
