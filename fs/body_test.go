@@ -61,7 +61,7 @@ func endAgainstBytes(t *testing.T, c *fake, path blocktree.Path, seed uint64) {
 		off, n = min(off, most-n), min(n, most)
 		p := bytes.Repeat([]byte{byte(step) | 1}, n)
 		var err error
-		switch op := r.IntN(12); {
+		switch op := r.IntN(13); {
 		case op < 3:
 			to(off + n)
 			copy(model[off:], p)
@@ -91,6 +91,22 @@ func endAgainstBytes(t *testing.T, c *fake, path blocktree.Path, seed uint64) {
 			told = len(model)
 			err = b.close(t.Context(), errClosed)
 			b = c.body(t, path)
+		case op == 12: // somebody asks that it be smaller, and it is, or it comes to nothing but zeros
+			found, _ := c.Look(t.Context(), somebody("ann"), path)
+			size := int(found.Inode.SizeBytes)
+			if size == 512 {
+				continue
+			}
+			to := 512 + r.IntN(size/512-1)*512
+			uncut, shrink := r.IntN(3) == 0, func(context.Context, uint64) error { return nil }
+			c.set(path, func(n *fakeNode) { n.uncut, shrink = uncut, n.shrink })
+			if e := shrink(t.Context(), uint64(to)); (e != nil) != uncut {
+				t.Fatalf("seed %d step %d: made smaller: %v", seed, step, e)
+			}
+			clear(model[min(to, len(model)):])
+			if !uncut {
+				model, told = model[:min(to, len(model))], min(to, told)
+			}
 		case op == 11: // its service is killed
 			_ = b.file.Close()
 			model = model[:told]

@@ -84,6 +84,15 @@ func (t *sharing) written(id blocktree.FileID) *body {
 	return nil
 }
 
+// heard is a number that moves when what was heard of the file before is old.
+func (x *shared) heard() uint64 {
+	n := x.news.Load()
+	if b := x.body.Load(); b != nil {
+		n += b.cuts.Load() << 32
+	}
+	return n
+}
+
 // seen has a description say what the writers of this service know better than the cluster.
 func (t *sharing) seen(info *Info) {
 	if info.Dir {

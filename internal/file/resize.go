@@ -26,8 +26,8 @@ func shrinkTree(ctx context.Context, c *cluster.Client, path blocktree.Path, to 
 	o.ReadOnly, o.OpenOptions = false, cluster.OpenOptions{Wait: shrinkWait}
 	opened, err := Open(ctx, c, path, o)
 	if err != nil {
-		if blocktree.KindOf(err) == blocktree.Busy {
-			err = &blocktree.Error{Kind: blocktree.Busy, Err: err, Hint: "to be made smaller it must not be open for writing by somebody who cannot do that meanwhile: stop the server, or close the file, first"}
+		if inode, e := c.Stat(ctx, path); e == nil {
+			err = c.NotToShrink(ctx, inode.ID, err)
 		}
 		return err
 	}
