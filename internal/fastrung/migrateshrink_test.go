@@ -2,6 +2,7 @@ package fastrung
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 // TestMigrateBesideAShrink: a file is to be made smaller while it is moved, at each step of that (K12 of 0074): it is, in the old place or the new one, or it is refused plainly; the move is done all the same, and nothing is left of it. One that is being made smaller is held, and stays.
 func TestMigrateBesideAShrink(t *testing.T) {
 	steps := []string{"open copy", "copy", "verify", "attributes", "end"}
-	kinds := map[string]file.CreateOptions{"held/f": {}}
+	kinds := map[string]file.CreateOptions{"held/f": {}, "broken/f": {}}
 	for i, s := range steps {
 		kinds[dashed(s)+"/f"] = file.CreateOptions{Tree: i%2 == 1}
 	}
@@ -63,9 +64,22 @@ func TestMigrateBesideAShrink(t *testing.T) {
 			}
 		}
 
+		broken := olds["broken/f"]
+		m := newMoving(b, b.Client())
+		m.Step = func(what string) error { return map[bool]error{true: errEnded}[what == "attributes"] }
+		if err := m.run(b, "/rack1/broken"); !errors.Is(err, errEnded) {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := ask(broken); blocktree.KindOf(err) != blocktree.Busy || !strings.Contains(blocktree.HintOf(err), "migrate") || time.Since(began) > 4*leaseTerm {
+			t.Errorf("a move was broken off: %v (%s) after %v", err, blocktree.HintOf(err), time.Since(began))
+		}
+		broken.check(b.Simulated, b.client)
+
 		o := olds["held/f"]
 		f := opened(b.Simulated, b.client, o.short)
-		s, m := f.(blocktree.Shrinker), newMoving(b, b.Client())
+		s := f.(blocktree.Shrinker)
+		m = newMoving(b, b.Client())
 		stop := s.FollowShrink(func(ctx context.Context, bytes uint64) error {
 			if err := m.run(b, "/rack1/held"); err != nil || len(m.left) != 1 {
 				t.Errorf("moved while it is made smaller: %v, %v", err, m.moved)
