@@ -21,88 +21,88 @@ func TestMigrateBesideAShrink(t *testing.T) {
 		kinds[dashed(s)+"/f"] = file.CreateOptions{Tree: i%2 == 1}
 	}
 	withOld(t, kinds, func(b *bed, child *testenv.Simulated, olds map[string]*old) {
-		const small = oldBytes / 2
-		ctx := b.T.Context()
 		asker := b.Client()
 		ask := func(o *old) error {
-			_, _, err := file.Resize(ctx, asker, b.Path(o.short), cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return small, nil }, Shrink: true, Live: true}, file.OpenOptions{Reader: b.Reader})
+			_, _, err := file.Resize(b.T.Context(), asker, b.Path(o.short), cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return smallBytes, nil }, Shrink: true, Live: true}, file.OpenOptions{Reader: b.Reader})
 			return err
 		}
 		for _, step := range steps {
-			o := olds[dashed(step)+"/f"]
-			m, asked := newMoving(b, b.Client()), chan error(nil)
-			m.Step = func(what string) error {
-				if what == step && asked == nil {
-					asked = b.goes(func() error { return ask(o) })
-					time.Sleep(5 * time.Second) // it takes as long as to hear of that
-				}
-				return nil
-			}
-			if err := m.run(b, "/rack1/"+dashed(step)); err != nil || len(m.moved) != 1 {
-				t.Fatalf("%s: %v, moved %v, left %v", step, err, m.moved, m.left)
-			}
-			if err := <-asked; err != nil {
-				t.Errorf("%s: made smaller: %v (%s)", step, err, blocktree.HintOf(err))
-			}
-			for s := range o.wrote {
-				if s >= small/sectorBytes {
-					delete(o.wrote, s)
-				}
-			}
-			f := opened(b.Simulated, b.client, o.short)
-			if info := f.Info(); info.SizeBytes != small || info.ID.Generation == 1 {
-				t.Errorf("%s: %d bytes, of generation %d", step, info.SizeBytes, info.ID.Generation)
-			}
-			for _, s := range []blocktree.SectorIndex{0, 1, 300, 301} {
-				if k, err := read(ctx, b.T, f, s); k != o.wrote[s] || err != nil {
-					t.Errorf("%s: sector %d holds %d, %v", step, s, k, err)
-				}
-			}
-			closed(b.Simulated, f)
-			if moves, err := m.Unfinished(ctx, b.Path("/rack1")); err != nil || len(moves) > 0 {
-				t.Errorf("%s: left: %+v, %v", step, moves, err)
-			}
+			b.asksWhileMoved(step, olds[dashed(step)+"/f"], ask)
 		}
-
-		broken := olds["broken/f"]
-		m := newMoving(b, b.Client())
-		m.Step = func(what string) error { return map[bool]error{true: errEnded}[what == "attributes"] }
-		if err := m.run(b, "/rack1/broken"); !errors.Is(err, errEnded) {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		if err := ask(broken); blocktree.KindOf(err) != blocktree.Busy || !strings.Contains(blocktree.HintOf(err), "migrate") || time.Since(began) > 4*leaseTerm {
-			t.Errorf("a move was broken off: %v (%s) after %v", err, blocktree.HintOf(err), time.Since(began))
-		}
-		broken.check(b.Simulated, b.client)
-
-		o := olds["held/f"]
-		f := opened(b.Simulated, b.client, o.short)
-		s := f.(blocktree.Shrinker)
-		m = newMoving(b, b.Client())
-		stop := s.FollowShrink(func(ctx context.Context, bytes uint64) error {
-			if err := m.run(b, "/rack1/held"); err != nil || len(m.left) != 1 {
-				t.Errorf("moved while it is made smaller: %v, %v", err, m.moved)
-			}
-			return s.Shrink(ctx, bytes)
-		})
-		if err := ask(o); err != nil {
-			t.Error(err)
-		}
-		stop()
-		closed(b.Simulated, f)
-		if err := m.run(b, "/rack1/held"); err != nil || len(m.moved) != 1 {
-			t.Errorf("%v, moved %v", err, m.moved)
-		}
+		b.asksAfterMoved(olds["broken/f"], ask)
+		b.movesWhileAsked(olds["held/f"], ask)
 	})
+}
+
+// smallBytes is the smaller size.
+const smallBytes = oldBytes / 2
+
+// asksWhileMoved asks at one step of a move.
+func (b *bed) asksWhileMoved(step string, o *old, ask func(*old) error) {
+	ctx, asked := b.T.Context(), chan error(nil)
+	m := newMoving(b, b.Client())
+	m.Step = func(what string) error {
+		if what == step && asked == nil {
+			asked = make(chan error, 1)
+			go func() { asked <- ask(o) }()
+			time.Sleep(5 * time.Second) // it takes as long as to hear of that
+		}
+		return nil
+	}
+	if err := m.run(b, "/rack1/"+dashed(step)); err != nil || len(m.moved) != 1 {
+		b.T.Fatalf("%s: %v, moved %v, left %v", step, err, m.moved, m.left)
+	}
+	if err := <-asked; err != nil {
+		b.T.Errorf("%s: made smaller: %v (%s)", step, err, blocktree.HintOf(err))
+	}
+	f := opened(b.Simulated, b.client, o.short)
+	if info := f.Info(); info.SizeBytes != smallBytes || info.ID.Generation == 1 {
+		b.T.Errorf("%s: %d bytes, of generation %d", step, info.SizeBytes, info.ID.Generation)
+	}
+	for _, s := range []blocktree.SectorIndex{0, 1, 300, 301} {
+		if k, err := read(ctx, b.T, f, s); k != o.wrote[s] || err != nil {
+			b.T.Errorf("%s: sector %d holds %d, %v", step, s, k, err)
+		}
+	}
+	closed(b.Simulated, f)
+	if moves, err := m.Unfinished(ctx, b.Path("/rack1")); err != nil || len(moves) > 0 {
+		b.T.Errorf("%s: left: %+v, %v", step, moves, err)
+	}
+}
+
+// asksAfterMoved asks when a move was broken off.
+func (b *bed) asksAfterMoved(o *old, ask func(*old) error) {
+	m := newMoving(b, b.Client())
+	m.Step = func(what string) error { return map[bool]error{true: errEnded}[what == "attributes"] }
+	if err := m.run(b, "/rack1/broken"); !errors.Is(err, errEnded) {
+		b.T.Fatal(err)
+	}
+	began := time.Now()
+	if err := ask(o); blocktree.KindOf(err) != blocktree.Busy || !strings.Contains(blocktree.HintOf(err), "migrate") || time.Since(began) > 4*leaseTerm {
+		b.T.Errorf("a move was broken off: %v (%s) after %v", err, blocktree.HintOf(err), time.Since(began))
+	}
+	o.check(b.Simulated, b.client)
+}
+
+// movesWhileAsked moves a file while its holder makes it smaller.
+func (b *bed) movesWhileAsked(o *old, ask func(*old) error) {
+	f := opened(b.Simulated, b.client, o.short)
+	s, m := f.(blocktree.Shrinker), newMoving(b, b.Client())
+	stop := s.FollowShrink(func(ctx context.Context, bytes uint64) error {
+		if err := m.run(b, "/rack1/held"); err != nil || len(m.left) != 1 {
+			b.T.Errorf("moved while it is made smaller: %v, %v", err, m.moved)
+		}
+		return s.Shrink(ctx, bytes)
+	})
+	if err := ask(o); err != nil {
+		b.T.Error(err)
+	}
+	stop()
+	closed(b.Simulated, f)
+	if err := m.run(b, "/rack1/held"); err != nil || len(m.moved) != 1 {
+		b.T.Errorf("%v, moved %v", err, m.moved)
+	}
 }
 
 // dashed is the name of a directory for a step.
 func dashed(step string) string { return strings.ReplaceAll(step, " ", "-") }
-
-// goes does something beside, and says what came of it.
-func (b *bed) goes(do func() error) chan error {
-	done := make(chan error, 1)
-	go func() { done <- do() }()
-	return done
-}
