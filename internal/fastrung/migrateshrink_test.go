@@ -40,8 +40,11 @@ const smallBytes = oldBytes / 2
 // asksWhileMoved asks at one step of a move.
 func (b *bed) asksWhileMoved(step string, o *old, ask func(*old) error) {
 	ctx, asked := b.T.Context(), chan error(nil)
-	m := newMoving(b, b.Client())
+	m, begun := newMoving(b, b.Client()), 0
 	m.Step = func(what string) error {
+		if what == "begin" {
+			begun++
+		}
 		if what == step && asked == nil {
 			asked = make(chan error, 1)
 			go func() { asked <- ask(o) }()
@@ -51,6 +54,9 @@ func (b *bed) asksWhileMoved(step string, o *old, ask func(*old) error) {
 	}
 	if err := m.run(b, "/rack1/"+dashed(step)); err != nil || len(m.moved) != 1 {
 		b.T.Fatalf("%s: %v, moved %v, left %v", step, err, m.moved, m.left)
+	}
+	if copies := step == "copy" || step == "verify"; copies && begun != 2 { // it does not have to end first
+		b.T.Errorf("%s: begun %d times", step, begun)
 	}
 	if err := <-asked; err != nil {
 		b.T.Errorf("%s: made smaller: %v (%s)", step, err, blocktree.HintOf(err))
