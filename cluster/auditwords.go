@@ -81,6 +81,8 @@ func opWords(op meta.Op) (what string, on any) {
 // treeWords is opWords of what has to do with delegated directories, and of what came after.
 func treeWords(op meta.Op) (what string, on any) {
 	switch o := op.(type) {
+	case meta.AskShrinkTree:
+		return opWords(o.AskShrink)
 	case meta.CreateHeld:
 		return "make file", o.Path.Short()
 	case meta.SetEnd:

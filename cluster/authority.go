@@ -57,6 +57,8 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		if o.Session != (meta.SessionID{}) {
 			return s.permitSession(ctx, from, o.Session)
 		}
+	case meta.AskShrinkTree:
+		return s.permit(ctx, from, o.AskShrink)
 	case meta.SetEnd:
 		return s.permitSession(ctx, from, o.Session)
 	case meta.ResizeTree:

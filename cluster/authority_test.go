@@ -79,7 +79,7 @@ func TestPermit(t *testing.T) {
 	check("another's leave", meta.LeaveViews{StartNode: meta.StartNode{Node: 2}}) // and as little its start
 	check("leave", meta.LeaveViews{StartNode: meta.StartNode{Node: 1}}, host)
 	smaller := meta.Resize{File: file, Seq: 1, SizeBytes: 4096, Session: session, Epoch: 1}
-	for _, op := range []meta.Op{smaller, meta.ResizeTree{Resize: smaller}, meta.AskShrink{File: file, Epoch: 1, SizeBytes: 4096, Session: session}, meta.SetEnd{File: file, Session: session, Epoch: 1, Bytes: 1}} {
+	for _, op := range []meta.Op{smaller, meta.ResizeTree{Resize: smaller}, meta.AskShrink{File: file, Epoch: 1, SizeBytes: 4096, Session: session}, meta.AskShrinkTree{AskShrink: meta.AskShrink{File: file, Epoch: 1, SizeBytes: 4096, Session: session}}, meta.SetEnd{File: file, Session: session, Epoch: 1, Bytes: 1}} {
 		check("what a holder says of its file", op, holder)
 	}
 	check("open", meta.OpenSession{Session: meta.NewSessionID(), Principal: other.Principal, Path: other.Path}, other)
@@ -96,7 +96,7 @@ func TestPermit(t *testing.T) {
 		check(fmt.Sprintf("%T", op), op, holder)
 	}
 	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
-		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}, meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20}, meta.SetTimes{}, meta.Symlink{}, meta.SetXattr{}, meta.PutXattrs{}} {
+		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}, meta.AskShrinkTree{}, meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20}, meta.SetTimes{}, meta.Symlink{}, meta.SetXattr{}, meta.PutXattrs{}} {
 		check("what is judged where it is applied", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})

@@ -16,6 +16,8 @@ const (
 	shrinkWait = 2 * time.Second
 	// cutsMax is how many regions are made zeros at a time.
 	cutsMax = 64
+	// resizeTriesMax is how often a path is followed that leads to another file each time.
+	resizeTriesMax = 3
 	// resizePause lies between two tries where the layout changes all the time.
 	resizePause = 20 * time.Millisecond
 )
@@ -29,7 +31,7 @@ type ResizeOptions struct {
 	// Live has a holder that has the file open asked to make it smaller itself (docs/design/0047), which it does while it is used, instead of Busy.
 	Live bool
 	// ShrinkTree makes a file of integrity tree smaller: it has the lease, makes the record that there are no floors from a byte on, and calls cut with what it has the lease
-	// through, which does the rest. nil: Unsupported.
+	// through, which does the rest. nil: Unsupported, unless somebody has it open who does it, with Live.
 	ShrinkTree func(ctx context.Context, to uint64, cut func(context.Context, *Handle) error) error
 }
 
@@ -37,10 +39,22 @@ type ResizeOptions struct {
 // seconds; what is new reads as zeros. To be made smaller its lease is taken, without force; who has it is asked, with Live. The same size is no error. Kinds: NotFound,
 // Invalid (a directory, no such size, or a smaller one that is not allowed), Busy (somebody has it, or changes its size), TooLarge, Unavailable.
 func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOptions) (was, is uint64, err error) {
-	inode, err := c.Stat(ctx, path)
-	if err != nil {
-		return 0, 0, err
+	for try := 1; ; try++ {
+		inode, err := c.Stat(ctx, path)
+		if err != nil {
+			return 0, 0, err
+		}
+		was, is, err := c.resize(ctx, path, inode, o)
+		if blocktree.KindOf(err) == blocktree.NotFound && try < resizeTriesMax {
+			if now, e := c.Stat(ctx, path); e == nil && now.ID != inode.ID {
+				continue // it has moved to the directory's own cluster, or was made anew
+			}
+		}
+		return was, is, err
 	}
+}
+
+func (c *Client) resize(ctx context.Context, path blocktree.Path, inode *meta.Inode, o ResizeOptions) (was, is uint64, err error) {
 	if c, err = c.HomeOf(ctx, inode.ID); err != nil {
 		return 0, 0, err
 	}
@@ -55,11 +69,11 @@ func (c *Client) Resize(ctx context.Context, path blocktree.Path, o ResizeOption
 		return fail(&blocktree.Error{Kind: blocktree.Invalid, Err: errors.New(what), Hint: "files have sizes; btnode file ls shows which there are"})
 	}
 	shrink := func() error { return c.shrink(ctx, path, inode, is) }
-	if o.Live {
-		shrink = func() error { return c.shrinkLive(ctx, path, inode, is) }
-	}
 	if inode.Integrity != meta.IntegritySector {
 		shrink = func() error { return c.shrinkTree(ctx, inode, is, o.ShrinkTree) }
+	}
+	if itself := shrink; o.Live {
+		shrink = func() error { return c.shrinkLive(ctx, inode, is, itself) }
 	}
 	was = inode.SizeBytes
 	if is, err = o.Bytes(was); err != nil {
@@ -136,10 +150,7 @@ func (c *Client) proposeSize(ctx context.Context, inode *meta.Inode, size meta.R
 func (c *Client) shrink(ctx context.Context, path blocktree.Path, inode *meta.Inode, to uint64) error {
 	h, err := c.Open(ctx, path, inode, OpenOptions{Wait: shrinkWait})
 	if err != nil {
-		if blocktree.KindOf(err) == blocktree.Busy {
-			err = &blocktree.Error{Kind: blocktree.Busy, Err: err, Hint: "to be made smaller it must not be open for writing by somebody who cannot do that meanwhile: stop the server, or close the file, first"}
-		}
-		return err
+		return c.NotToShrink(ctx, inode.ID, err)
 	}
 	defer func() {
 		if e := h.Close(); e != nil && err == nil {
@@ -147,6 +158,17 @@ func (c *Client) shrink(ctx context.Context, path blocktree.Path, inode *meta.In
 		}
 	}()
 	return h.shrink(ctx, inode.SizeBytes, to)
+}
+
+// NotToShrink is err of who would have opened a file to make it smaller. Where it is Busy because somebody has it, the hint says what to do.
+func (c *Client) NotToShrink(ctx context.Context, f blocktree.FileID, err error) error {
+	if blocktree.KindOf(err) != blocktree.Busy {
+		return err
+	}
+	if l, e := c.Holder(ctx, f); e == nil && l == nil { // it is for something else
+		return err
+	}
+	return &blocktree.Error{Kind: blocktree.Busy, Err: err, Hint: "who has it open is asked to make it smaller by btnode file resize --shrink; where that says the same it cannot: stop the server, or close the file, first"}
 }
 
 // shrinkTree is shrink by who makes records of the file's tree.

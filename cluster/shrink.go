@@ -98,7 +98,7 @@ func (h *Handle) heardShrink(ctx context.Context, bytes uint64) error {
 	if err != nil {
 		return err
 	}
-	r, err := h.client.propose(ctx, meta.AskShrink{File: h.inode.ID, Epoch: h.epoch, SizeBytes: bytes, Session: s.id})
+	r, err := h.client.propose(ctx, askShrink(&h.inode, meta.AskShrink{File: h.inode.ID, Epoch: h.epoch, SizeBytes: bytes, Session: s.id}))
 	if err == nil && r.Kind != blocktree.Exists { // it was heard before, and did not succeed
 		err = r.Err("cluster.AskShrink")
 	}

@@ -15,17 +15,19 @@ const (
 	shrinkHeard = 15 * time.Second
 	// shrinkLook lies between two looks at what has become of it.
 	shrinkLook = 500 * time.Millisecond
+	// shrinkRefusedMax is how often one after the other it may be Busy though nobody has the lease: who had it may have given it back in between.
+	shrinkRefusedMax = 3
 	// takeBackWait bounds taking an ask back.
 	takeBackWait = 3 * time.Second
 )
 
-// shrinkLive is shrink that asks who has the file, as long as somebody has.
-func (c *Client) shrinkLive(ctx context.Context, path blocktree.Path, inode *meta.Inode, to uint64) error {
+// shrinkLive is itself, which takes the lease, for who asks whoever has the file, as long as somebody has.
+func (c *Client) shrinkLive(ctx context.Context, inode *meta.Inode, to uint64, itself func() error) error {
 	a := shrinkAsker{c: c, inode: inode, to: to}
 	defer a.takeBack()
-	for {
-		err := c.shrink(ctx, path, inode, to)
-		if blocktree.KindOf(err) != blocktree.Busy {
+	for refused := 0; ; {
+		err := itself()
+		if k := blocktree.KindOf(err); k != blocktree.Busy && (k != blocktree.Unsupported || inode.Integrity == meta.IntegritySector) {
 			return err
 		}
 		for done := false; !done; {
@@ -33,7 +35,11 @@ func (c *Client) shrinkLive(ctx context.Context, path blocktree.Path, inode *met
 			if e != nil || a.done {
 				return e
 			}
-			done = !held
+			if done = !held; held {
+				refused = 0
+			} else if refused++; refused == shrinkRefusedMax || blocktree.KindOf(err) == blocktree.Unsupported {
+				return err // it is not for want of a lease
+			}
 			if held && !a.heard && time.Since(a.since) >= shrinkHeard {
 				return err
 			}
@@ -84,7 +90,7 @@ func (a *shrinkAsker) ask(ctx context.Context) (held bool, err error) {
 	if l.Lease.Epoch != a.epoch {
 		a.epoch, a.since, a.heard = l.Lease.Epoch, time.Now(), false
 	}
-	r, err := a.c.propose(ctx, meta.AskShrink{File: a.inode.ID, Epoch: a.epoch, SizeBytes: a.to, Seq: layout.Seq})
+	r, err := a.c.propose(ctx, askShrink(a.inode, meta.AskShrink{File: a.inode.ID, Epoch: a.epoch, SizeBytes: a.to, Seq: layout.Seq}))
 	switch {
 	case err != nil:
 		return false, err
@@ -97,6 +103,14 @@ func (a *shrinkAsker) ask(ctx context.Context) (held bool, err error) {
 	return true, err
 }
 
+// askShrink is the command that asks it of a file's holder.
+func askShrink(of *meta.Inode, o meta.AskShrink) meta.Op {
+	if of.Integrity == meta.IntegritySector {
+		return o
+	}
+	return meta.AskShrinkTree{AskShrink: o}
+}
+
 // takeBack has nobody do later what is not waited for any more.
 func (a *shrinkAsker) takeBack() {
 	if a.done || a.epoch == 0 {
@@ -104,5 +118,5 @@ func (a *shrinkAsker) takeBack() {
 	}
 	ctx, cancel := context.WithTimeout(a.c.ctx, takeBackWait)
 	defer cancel()
-	_, _ = a.c.propose(ctx, meta.AskShrink{File: a.inode.ID, Epoch: a.epoch}) // where it fails the holder does what it was asked for
+	_, _ = a.c.propose(ctx, askShrink(a.inode, meta.AskShrink{File: a.inode.ID, Epoch: a.epoch})) // where it fails the holder does what it was asked for
 }

@@ -18,6 +18,9 @@ type body struct {
 	ends    atomic.Uint64 // where it ends
 	follows atomic.Bool   // instead, at its size
 	over    atomic.Bool   // it can do nothing any more: who opens the file next gets it anew
+	cuts    atomic.Uint64 // how often it was made smaller: what was heard of its size before is old
+
+	stopShrink func() // nil where it is not made smaller
 
 	next atomic.Pointer[body] // what all who write it go on with; nil: this one
 
@@ -25,6 +28,7 @@ type body struct {
 	told  uint64 // where the cluster says that it ends
 	zeros uint64 // from here to the size there are zeros
 	stuck error  // the first flush that failed, or that it was closed
+	guess bool   // told may be another
 }
 
 // newBody makes the body of a file that was opened for writing, and that ends where info says if it cannot be moved.
@@ -44,6 +48,7 @@ func newBody(ctx context.Context, f blocktree.File, info *Info) (*body, error) {
 	b.ends.Store(end)
 	b.follows.Store(!own)
 	b.told, b.zeros = end, max(end, b.size())
+	b.followShrink()
 	return b, nil
 }
 
@@ -226,7 +231,7 @@ func (b *body) setEnd(ctx context.Context, end uint64) error {
 	if err != nil {
 		return err
 	}
-	b.told = now
+	b.told, b.guess = now, false
 	b.ends.Store(end)
 	b.follows.Store(false)
 	return nil
@@ -345,6 +350,9 @@ func (b *body) settle(ctx context.Context) error {
 
 // close lets go of the file, after it was flushed if the cluster does not know yet where it ends. Nobody uses it from then on.
 func (b *body) close(ctx context.Context, why error) (err error) {
+	if b.stopShrink != nil {
+		b.stopShrink()
+	}
 	b.turn <- struct{}{} // whoever has the turn ends with its own context
 	defer b.leave()
 	tell := b.stuck == nil && b.untold() && !b.over.Load()
@@ -352,7 +360,7 @@ func (b *body) close(ctx context.Context, why error) (err error) {
 		b.stuck = why
 	}
 	b.over.Store(true)
-	if f, ok := b.file.(blocktree.EndCloser); ok && tell {
+	if f, ok := b.file.(blocktree.EndCloser); ok && tell && !b.guess {
 		return f.CloseEnd(ctx, b.told, b.ends.Load())
 	}
 	if tell {

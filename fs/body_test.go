@@ -61,7 +61,7 @@ func endAgainstBytes(t *testing.T, c *fake, path blocktree.Path, seed uint64) {
 		off, n = min(off, most-n), min(n, most)
 		p := bytes.Repeat([]byte{byte(step) | 1}, n)
 		var err error
-		switch op := r.IntN(12); {
+		switch op := r.IntN(13); {
 		case op < 3:
 			to(off + n)
 			copy(model[off:], p)
@@ -91,6 +91,8 @@ func endAgainstBytes(t *testing.T, c *fake, path blocktree.Path, seed uint64) {
 			told = len(model)
 			err = b.close(t.Context(), errClosed)
 			b = c.body(t, path)
+		case op == 12: // somebody asks that it be smaller, and it is, or it comes to nothing but zeros
+			model, told = asksSmaller(t, c, path, r.IntN(blocktree.FSGrowBytesMax), r.IntN(3) == 0, model, told)
 		case op == 11: // its service is killed
 			_ = b.file.Close()
 			model = model[:told]
@@ -102,17 +104,33 @@ func endAgainstBytes(t *testing.T, c *fake, path blocktree.Path, seed uint64) {
 		got := make([]byte, most+1)
 		m, err := b.read(t.Context(), got, 0)
 		if err != io.EOF || !bytes.Equal(got[:m], model) {
-			at := 0
-			for at < min(m, len(model)) && got[at] == model[at] {
-				at++
-			}
-			t.Fatalf("seed %d step %d: %d bytes of %d, other ones from %d on, %v", seed, step, m, len(model), at, err)
+			t.Fatalf("seed %d step %d: %d bytes of %d, or other ones, %v", seed, step, m, len(model), err)
 		}
 		found, _ := c.Look(t.Context(), somebody("ann"), path)
 		if len := found.Inode.Length(); int(len) != told || len > found.Inode.SizeBytes {
 			t.Fatalf("seed %d step %d: others see %d bytes, want %d", seed, step, len, told)
 		}
 	}
+}
+
+// asksSmaller asks for some smaller size of a file that is written, which may come to nothing but zeros behind it, and returns what the file is then, and where others see it end.
+func asksSmaller(t *testing.T, c *fake, path blocktree.Path, some int, uncut bool, model []byte, told int) ([]byte, int) {
+	t.Helper()
+	var shrink func(context.Context, uint64) error
+	size := 0
+	c.set(path, func(n *fakeNode) { n.uncut, shrink, size = uncut, n.shrink, int(n.inode.SizeBytes) })
+	if size == 512 {
+		return model, told
+	}
+	to := 512 + some%(size/512-1)*512
+	if err := shrink(t.Context(), uint64(to)); (err != nil) != uncut {
+		t.Fatalf("made smaller: %v", err)
+	}
+	clear(model[min(to, len(model)):])
+	if !uncut {
+		model, told = model[:min(to, len(model))], min(to, told)
+	}
+	return model, told
 }
 
 // TestCutInTheMiddle: E2 of 0059. Whatever a cut ends at, the file is the old one or the new one, and what was cut is never seen again.

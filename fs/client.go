@@ -167,11 +167,11 @@ func (c *Client) Rename(ctx context.Context, from, to blocktree.Path, keep bool)
 	return failed("rename", from, err)
 }
 
-// Resize gives a file another size, a whole number of its sectors. What is new reads as zeros; to be made smaller it must be nobody's. Kinds: NotFound,
+// Resize gives a file another size, a whole number of its sectors. What is new reads as zeros; to be made smaller it must be written by nobody, or by this service. Kinds: NotFound,
 // Busy, Permission, Invalid, TooLarge, Unavailable.
 func (c *Client) Resize(ctx context.Context, path blocktree.Path, bytes uint64) error {
 	_, err := c.askOnce(ctx, codeResize, &pathRequest{path: path, sizeBytes: bytes})
-	return failed("resize", path, err)
+	return cutFailed("resize", path, err)
 }
 
 // SetLength gives a file a length in bytes, at most its size: where reading and writing it ends. Nothing behind it is cleared. Who has it open learns of it within FSJudgeEvery. Kinds: NotFound, Permission,
@@ -230,6 +230,14 @@ func failed(op string, path blocktree.Path, err error) error {
 		return nil
 	}
 	return &blocktree.Error{Op: op, Path: path.Short(), Err: err}
+}
+
+// cutFailed is failed of what takes the lease of a file, unless the service has it: hints do not come over the network.
+func cutFailed(op string, path blocktree.Path, err error) error {
+	if blocktree.KindOf(err) == blocktree.Busy && blocktree.HintOf(err) == "" {
+		err = &blocktree.Error{Err: err, Hint: "somebody else has it open for writing, by another service or as a block device, and has to close it first; btnode file resize --shrink asks who has it to make it smaller"}
+	}
+	return failed(op, path, err)
 }
 
 // retry does something again, after a pause, while it is Unavailable.

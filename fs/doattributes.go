@@ -15,7 +15,7 @@ func (s *Service) setTimes(ctx context.Context, caller cred.Identity, r *attrReq
 	if err != nil {
 		return err
 	}
-	defer s.sharing.heard(found.Inode.ID)
+	defer s.sharing.askAnew(found.Inode.ID)
 	say := func() error { return s.cluster.SetTimes(ctx, caller, r.path, r.file, r.time) }
 	b := s.sharing.written(found.Inode.ID)
 	if b == nil || !found.Rights.Has(Admin) && (r.time != TimeNow || !found.Rights.Has(Write)) { // then the cluster refuses it, and what was written is noted

@@ -50,9 +50,11 @@ type fakeNode struct {
 	mem    *memfile.File
 	loss   atomic.Uint64
 	held   bool
-	zeros  bool                          // it writes them as any data
-	ends   bool                          // its end moves
-	ending func(was, bytes uint64) error // what comes of moving it, nil: it is moved
+	zeros  bool                                          // it writes them as any data
+	ends   bool                                          // its end moves
+	ending func(was, bytes uint64) error                 // what comes of moving it, nil: it is moved
+	shrink func(ctx context.Context, bytes uint64) error // who follows
+	uncut  bool                                          // no file gets smaller
 	hook   func(context.Context, memfile.Call) error
 	epochs bool // it is held under epochs, by one session, which has it anew under the next
 	epoch  blocktree.Epoch
@@ -396,6 +398,34 @@ func (f *endingFile) SetEnd(_ context.Context, was, bytes uint64) (uint64, error
 	}
 	i.HasLength, i.LengthBytes = true, bytes
 	return bytes, nil
+}
+
+// FollowShrink notes who follows.
+func (f *endingFile) FollowShrink(do func(ctx context.Context, bytes uint64) error) (stop func()) {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	f.n.shrink = do
+	return func() {
+		f.c.mu.Lock()
+		defer f.c.mu.Unlock()
+		f.n.shrink = nil
+	}
+}
+
+// Shrink makes what is cut zeros, and fails then if the node says so.
+func (f *endingFile) Shrink(ctx context.Context, bytes uint64) error {
+	size := f.SizeBytes()
+	if err := f.ZeroSectors(ctx, blocktree.SectorIndex(bytes/512), (size-bytes)/512); err != nil {
+		return err
+	}
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	if f.n.uncut {
+		return blocktree.E("fake", blocktree.Unavailable, nil)
+	}
+	i := &f.n.inode
+	i.SizeBytes, i.LengthBytes = bytes, min(i.LengthBytes, bytes)
+	return nil
 }
 
 func (f *endingFile) End(context.Context) (uint64, bool, error) {

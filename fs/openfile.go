@@ -27,7 +27,7 @@ type openFile struct {
 	writer   blocktree.Principal // who counts as its writer
 	tell     bool                // it is to be told under which epoch it writes
 	under    epochs              // which was told
-	news     uint64              // what shared.news was when the cluster was last asked
+	news     uint64              // what shared.heard was when the cluster was last asked
 	closings uint64              // what Service.closings was when it was first asked
 	file     blocktree.File      // of one that is open to read; nil while it is not read
 	loss     uint64              // its loss number when its sectors were first opened
@@ -199,7 +199,7 @@ func (a *openFile) stat() []byte {
 
 // judge asks the cluster about the caller unless it said yes lately, and nobody's right has gone since. A no is a refusal.
 func (a *openFile) judge(ctx context.Context) error {
-	number, news, now := a.service.cluster.RightsNumber(), a.shared.news.Load(), time.Now() // before it is asked
+	number, news, now := a.service.cluster.RightsNumber(), a.shared.heard(), time.Now() // before it is asked
 	if number == a.number && news == a.news && !a.doubt && now.Sub(a.judged) < blocktree.FSJudgeEvery {
 		return nil
 	}

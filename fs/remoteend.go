@@ -83,5 +83,5 @@ func (c *Client) TruncatePlain(ctx context.Context, path blocktree.Path, bytes u
 
 func (c *Client) truncate(ctx context.Context, path blocktree.Path, bytes uint64, flags uint8) error {
 	_, err := c.askOnce(ctx, codeTruncate, &pathRequest{path: path, sizeBytes: bytes, flags: flags})
-	return failed("truncate", path, err)
+	return cutFailed("truncate", path, err)
 }

@@ -85,13 +85,22 @@ func (t *sharing) written(id blocktree.FileID) *body {
 	return nil
 }
 
-// heard has who has a file open ask the cluster what it is like now.
-func (t *sharing) heard(id blocktree.FileID) {
+// askAnew has who has a file open ask the cluster what it is like now.
+func (t *sharing) askAnew(id blocktree.FileID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if x := t.files[id]; x != nil {
 		x.news.Add(1)
 	}
+}
+
+// heard is a number that moves when what was heard of the file before is old.
+func (x *shared) heard() uint64 {
+	n := x.news.Load()
+	if b := x.body.Load(); b != nil {
+		n += b.cuts.Load() << 32
+	}
+	return n
 }
 
 // seen has a description say what the writers of this service know better than the cluster.

@@ -207,7 +207,7 @@ func TestTimesThatAreRefused(t *testing.T) {
 	})
 }
 
-// TestResizeBesideWriters: a file that is written by this service is not made smaller under its writers, whose lease is the service's; it is made larger, and smaller when they have closed it.
+// TestResizeBesideWriters: a file that is written by this service is made smaller through what its writers have, whose lease is the service's, by who might take that; where that cannot be it is Busy, until they have closed it. It is made larger by the cluster.
 func TestResizeBesideWriters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s, path, ann, bob := sharers(t)
@@ -216,11 +216,15 @@ func TestResizeBesideWriters(t *testing.T) {
 			_, err := s.doPath(t.Context(), bob.owner, codeResize, &pathRequest{path: path, sizeBytes: bytes})
 			return err
 		}
-		err := resize(512)
-		if wantKind(t, "smaller", err, blocktree.Busy); blocktree.HintOf(err) == "" {
-			t.Error("it has no hint")
+		wantKind(t, "of no such size", resize(513), blocktree.Exists) // which the cluster says
+		wantKind(t, "smaller", resize(512), blocktree.Other)
+		if b := s.sharing.written(ann.info.ID); b.size() != 512 || b.end() > 512 {
+			t.Errorf("%d bytes, which end at %d", b.size(), b.end())
 		}
-		wantKind(t, "larger", resize(4*512), blocktree.Exists) // which the cluster says
+		wantKind(t, "larger", resize(4*512), blocktree.Exists)
+		c.set(path, func(n *fakeNode) { n.inode.SizeBytes, n.rights[bob.owner.caller().Principal] = 2*512, Read|Write })
+		wantKind(t, "smaller, by who may not hold it", resize(512), blocktree.Permission)
+		c.set(path, func(n *fakeNode) { n.rights[bob.owner.caller().Principal] = Read | Write | Lease })
 		for _, a := range []*openFile{ann, bob} {
 			_, err := a.ask(message{code: codeClose})
 			wantKind(t, "a close", err, blocktree.Other)

@@ -71,7 +71,7 @@ func notEncrypted(op string, path blocktree.Path) error {
 	return &blocktree.Error{Op: op, Path: path.Short(), Kind: blocktree.Permission, Err: errors.New("the file is not encrypted"), Hint: "say that it is meant to be plain"}
 }
 
-// resize gives the file at a path another size. To be made smaller it must not be open for writing, here as elsewhere: the lease that takes is this service's already, and would be taken from those who write.
+// resize gives the file at a path another size. It is made smaller through what those have who write it here; by a lease of its own where nobody does, which would be taken from them.
 func (s *Service) resize(ctx context.Context, caller cred.Identity, r *pathRequest) error {
 	found, err := s.look(ctx, caller, r.path, Write)
 	if err != nil {
@@ -86,8 +86,8 @@ func (s *Service) resize(ctx context.Context, caller cred.Identity, r *pathReque
 		return err
 	}
 	defer x.leave()
-	if x.writing() != nil {
-		return &blocktree.Error{Op: "resize", Path: r.path.Short(), Kind: blocktree.Busy, Err: errors.New("somebody has it open for writing"), Hint: "to be made smaller it must be closed first; truncating moves its end, and gives the room back, while it is open"}
+	if done, err := s.shrinkWritten(ctx, caller, x, r); done {
+		return err
 	}
 	return s.cluster.Resize(ctx, caller, r.path, r.sizeBytes)
 }

@@ -223,7 +223,9 @@ func (s *state) doDelegation(o Op) Result {
 	case EndTaking:
 		return s.endTaking(o)
 	case AskShrink:
-		return s.askShrink(o)
+		return s.askShrink(o, IntegritySector)
+	case AskShrinkTree:
+		return s.askShrink(o.AskShrink, IntegrityTree)
 	case SetEnd:
 		return s.setEnd(o)
 	case CreateHeld:

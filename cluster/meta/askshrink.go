@@ -6,7 +6,7 @@ import (
 )
 
 // AskShrink asks the holder of a file, under Epoch, to make it smaller (docs/design/0047); SizeBytes 0: no longer. It is noted on the lease, and goes with that, or with any Resize. With Session, the
-// holder's, it says that the holder works at what it was asked for. Without, Seq is that of the layout which it was asked by: no copy of it does anything after a Resize, and the file has grown again, maybe to what it had. NotFound (no such file; of the holder's: nobody asks for that size), Invalid (no such size, or no smaller one), Unsupported (of integrity tree), Fenced (the lease is
+// holder's, it says that the holder works at what it was asked for. Without, Seq is that of the layout which it was asked by: no copy of it does anything after a Resize, and the file has grown again, maybe to what it had. NotFound (no such file; of the holder's: nobody asks for that size), Invalid (no such size, or no smaller one), Unsupported (of integrity tree: see AskShrinkTree), Fenced (the lease is
 // not held so), StaleView (another Seq), Exists (the holder works at it already).
 type AskShrink struct {
 	File      blocktree.FileID
@@ -16,7 +16,11 @@ type AskShrink struct {
 	Seq       blocktree.ViewID // of who asks
 }
 
-func (AskShrink) opcode() opcode { return opAskShrink }
+// AskShrinkTree is AskShrink of a file of integrity tree (docs/design/0074). Unsupported: it is no such file, or the pages of one.
+type AskShrinkTree struct{ AskShrink }
+
+func (AskShrink) opcode() opcode     { return opAskShrink }
+func (AskShrinkTree) opcode() opcode { return opAskShrinkTree }
 
 func putAskShrink(e *wire.Encoder, o *AskShrink) {
 	e.File(o.File)
@@ -45,7 +49,8 @@ func getShrinkAsk(d *wire.Decoder) *shrinkAsk {
 	return &shrinkAsk{sizeBytes: d.U64(), heard: d.Bool()}
 }
 
-func (s *state) askShrink(o AskShrink) Result {
+// askShrink notes what is asked of the holder of a file of an integrity.
+func (s *state) askShrink(o AskShrink, of Integrity) Result {
 	i, l, held := s.inode(o.File), s.layout(o.File), s.lease(o.File)
 	if i == nil || l == nil {
 		return refuse(blocktree.NotFound, "no file %v", o.File)
@@ -53,8 +58,10 @@ func (s *state) askShrink(o AskShrink) Result {
 	key, sector := inodeRest(o.File.Inode), uint64(l.SectorBytes)
 	asked := value(s, kindShrink, key, getShrinkAsk)
 	switch {
-	case i.Integrity != IntegritySector:
+	case i.Integrity != of && of == IntegritySector:
 		return refuse(blocktree.Unsupported, "it is a file of integrity tree, or the pages of one").hinted("it is made smaller by who reads it, while nobody else has it open")
+	case i.Integrity != of:
+		return refuse(blocktree.Unsupported, "it is no file of integrity tree")
 	case held == nil || held.Epoch != o.Epoch || o.Session != (SessionID{}) && o.Session != held.Session:
 		r := refuse(blocktree.Fenced, "the lease is not held under epoch %d", o.Epoch)
 		r.Lease = held

@@ -71,9 +71,32 @@ func TestAskShrink(t *testing.T) {
 	m.must(Release{session(1), f, 2})
 	m.must(Acquire{session(2), f})
 	asked("of another lease", 0)
+}
 
+// TestAskShrinkTree: of a file of integrity tree it is asked by a code of its own, and not of its pages.
+func TestAskShrinkTree(t *testing.T) {
+	m := founded(t, 3)
+	plain := m.must(with(coded("/w", 2, 1), func(o *CreateFile) { o.SizeBytes = 1 << 20 })).Inode.ID
+	m.must(open(1))
 	m.must(MakeDir{Path: path("/vm")})
-	tree := m.must(treeFile()).Inode.ID
-	m.must(Acquire{session(1), tree})
-	refused("of integrity tree", AskShrink{File: tree, Epoch: 1, SizeBytes: 4096}, blocktree.Unsupported)
+	f := m.must(treeFile()).Inode.ID
+	m.must(Acquire{session(1), plain})
+	m.must(Acquire{session(1), f})
+	ask := AskShrink{File: f, Epoch: 1, SizeBytes: 4096, Seq: m.view().layout(f).Seq}
+	for name, o := range map[string]Op{"by the other code": ask, "its pages": AskShrinkTree{AskShrink{File: m.view().inode(f).companion(), SizeBytes: 4096}}, "no tree": AskShrinkTree{AskShrink{File: plain, Epoch: 1, SizeBytes: 4096}}} {
+		if r := m.do(o); r.Kind != blocktree.Unsupported {
+			t.Errorf("%s: %v %q", name, r.Kind, r.Text)
+		}
+	}
+	asked := func(name string, want uint64) {
+		t.Helper()
+		if a := m.view().answer(Query{Kind: QueryShrink, File: f}); (want == 0) != (a.Kind == blocktree.NotFound) || want > 0 && a.Inode.SizeBytes != want {
+			t.Errorf("%s: %+v, not %d", name, a, want)
+		}
+	}
+	m.must(AskShrinkTree{ask})
+	asked("asked", 4096)
+	m.must(AskShrinkTree{AskShrink{File: f, Epoch: 1, SizeBytes: 4096, Session: session(1)}})
+	m.must(ResizeTree{Resize{File: f, Seq: m.view().layout(f).Seq, SizeBytes: 4096, Session: session(1), Epoch: 1}})
+	asked("after another size", 0)
 }

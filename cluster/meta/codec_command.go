@@ -115,7 +115,7 @@ func putOp(e *wire.Encoder, o Op) {
 		putAskShrink(e, &o)
 	case SetEnd:
 		putSetEnd(e, &o)
-	case CreateTreeFile, Anchor, ResizeTree:
+	case CreateTreeFile, Anchor, ResizeTree, AskShrinkTree:
 		putTreeOp(e, o)
 	case PutGrant:
 		putGrantOp(e, &o)
@@ -335,6 +335,8 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return getRename(d)
 	case opAskShrink:
 		return getAskShrink(d)
+	case opAskShrinkTree:
+		return AskShrinkTree{getAskShrink(d)}
 	case opSetEnd:
 		return getSetEnd(d)
 	case opCreateHeld:

@@ -90,6 +90,7 @@ const (
 	opUnlink
 	opRenameOver
 	opForget
+	opAskShrinkTree
 
 	opEnd // keep last
 )

@@ -232,6 +232,8 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 		return o.File, true
 	case AskShrink:
 		return o.File, true
+	case AskShrinkTree:
+		return o.File, true
 	case SetLength:
 		return o.File, true
 	case SetEnd:

@@ -58,6 +58,8 @@ func putTreeOp(e *wire.Encoder, op Op) {
 		putAnchor(e, &o)
 	case ResizeTree:
 		putResize(e, &o.Resize)
+	case AskShrinkTree:
+		putAskShrink(e, &o.AskShrink)
 	}
 }
 

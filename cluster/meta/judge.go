@@ -40,7 +40,7 @@ func (s *state) judge(o Op) (Op, Result) {
 	case PutGrant, RemoveGrant, SetAccess:
 		f, _ := fileOf(o)
 		return o, s.judgeFile(f, RightAdmin)
-	case Resize, ResizeTree, SetLength, SetEnd, ReleaseEnd, AskShrink:
+	case Resize, ResizeTree, SetLength, SetEnd, ReleaseEnd, AskShrink, AskShrinkTree:
 		f, _ := fileOf(o)
 		return o, s.judgeFile(f, RightWrite)
 	case Acquire, ClaimLease, NoteAccess, Anchor, Touch:

@@ -24,7 +24,7 @@ func everyOp(c *Caller) []Op {
 		BeginMove{CreateTreeFile{CreateFile: file("/d/e/f")}, f}, DropCopy{f}, Depart{Session: id, File: f, Epoch: 1}, Stay{File: f}, Adopt{Session: id, File: f, Path: path("/d/e/f")},
 		RemoveLeft{File: f}, EndMove{f},
 		Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f}, Unlink{path("/d/e/f"), f, id}, RenameOver{Rename{From: path("/d/e/f"), To: path("/d/e/new"), File: f}, id}, Forget{id, f},
-		AskShrink{File: f, Epoch: 1, SizeBytes: 4096},
+		AskShrink{File: f, Epoch: 1, SizeBytes: 4096}, AskShrinkTree{AskShrink{File: f, Epoch: 1, SizeBytes: 4096}},
 		SetEnd{File: f, Session: id, Epoch: 1, Bytes: 1},
 		Touch{Session: id, File: f, Epoch: 1, Time: 1}, ReleaseAt{Release{Session: id, File: f, Epoch: 1}, 1}, SetTimes{File: f, Modified: 1}, Symlink{Path: path("/d/e/new"), Target: "f"},
 		SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f},
@@ -51,7 +51,7 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opPutBelow: byRights, opRemoveBelow: byRights, opAssignGeneration: byRights, opDelegate: nobodys, opHandOver: nobodys, opDropMoved: nobodys, opRemoveMoved: byRights, opDropEntry: byRights,
 		opFoundChild: takersAffair, opSetAbove: nobodys, opTakeEntries: nobodys, opEndTaking: nobodys, opHandOverSum: nobodys, opTakeBack: byRights,
 		opBeginMove: byRights, opDropCopy: byRights, opDepart: byRights, opStay: byRights, opAdopt: byRights, opRemoveLeft: byRights, opEndMove: byRights, opRename: byRights,
-		opAskShrink: byRights, opSetEnd: byRights,
+		opAskShrink: byRights, opAskShrinkTree: byRights, opSetEnd: byRights,
 		opTouch: byRights, opReleaseAt: takersAffair, opSetTimes: byRights, opSymlink: byRights, opSetXattr: byRights, opPutXattrs: byRights, opCreateHeld: byRights, opReleaseEnd: byRights,
 		opUnlink: byRights, opRenameOver: byRights, opForget: takersAffair}
 	m := granted(t, 0o700, 0o600)

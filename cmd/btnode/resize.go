@@ -32,8 +32,9 @@ tools, such as resize2fs.
 With --shrink a file is made smaller, and what lies behind the new end is gone for good: should the file grow again, there are zeros. First shrink
 the file system on it. A server that has the file open makes it smaller itself, within seconds, and its clients work on: behind the new end they can read and write
 nothing (EINVAL, ENOSPC). A kernel device of btnbd attach keeps its size, with I/O errors behind the end, and does not connect anew to a smaller file: detach it before. Where it is
-held by somebody who does not do that, as a filesystem service, or a server of a version before, the command says so after 15 seconds. If it is cut off, the file may
-have its old size, with zeros behind the new end; say it again. A file of integrity tree is made smaller by who reads it, while nobody else has it open: a record is made first which has the new end, and which takes a
+held by somebody who does not do that, as a server of a version before, the command says so after 15 seconds. A filesystem service does it, and whoever writes behind the
+new end by that makes the file larger again. A file that is being moved by btnode dir migrate is made smaller first, and moved then. If it is cut off, the file may
+have its old size, with zeros behind the new end; say it again. A file of integrity tree that nobody has open is made smaller by who reads it: a record is made first which has the new end, and which takes a
 reader key (--reader-key, or readerKey of the configuration).
 
 Bring all nodes, and the servers that have the file open, to a version that knows this command before it is used for the first time: nodes of a version

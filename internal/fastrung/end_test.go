@@ -3,11 +3,13 @@ package fastrung
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 
 	"blocktree"
 	"blocktree/blockdev"
+	"blocktree/cluster"
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/keys"
 	"blocktree/fs"
@@ -113,7 +115,7 @@ func (m *endFile) byOthers() {
 	m.must(device.Close())
 }
 
-// TestResizeBesideWriters: who makes a file smaller by its path, by the service that others write it by, is told Busy, and takes nothing from them.
+// TestResizeBesideWriters: who makes a file smaller by its path, by the service that others write it by, takes nothing from them: they have it smaller, and go on, behind its end too, which makes it larger again.
 func TestResizeBesideWriters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFoundWorld(t, "root")
@@ -133,12 +135,82 @@ func TestResizeBesideWriters(t *testing.T) {
 		f, err := owner.Open(ctx, p, fs.OpenOptions{Write: true})
 		must(err)
 		must(f.WriteAt(ctx, []byte("one"), 8192))
-		if err := owner.Resize(ctx, p, 4096); blocktree.KindOf(err) != blocktree.Busy {
-			t.Errorf("made smaller: %v", err)
+		if err := owner.Resize(ctx, p, 4097); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("odd: %v", err)
 		}
-		must(f.WriteAt(ctx, []byte("two"), 8192))
+		must(owner.Resize(ctx, p, 4096))
+		if info, err := owner.Stat(ctx, p); err != nil || info.SizeBytes != 4096 || info.Length != 4096 {
+			t.Errorf("%+v, %v", info, err)
+		}
+		got := make([]byte, 8195)
+		if n, err := f.ReadAt(ctx, got, 0); n != 4096 || err != io.EOF {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		must(f.WriteAt(ctx, []byte("two"), 8193))
 		must(f.Flush(ctx))
+		if n, err := f.ReadAt(ctx, got, 8190); n != 6 || err != io.EOF || string(got[:n]) != "\x00\x00\x00two" {
+			t.Errorf("%q, %v", got[:n], err)
+		}
 		must(f.Close())
 		must(owner.Resize(ctx, p, 4096))
+	})
+}
+
+// TestShrinksAtAService: a file that is written through a filesystem service is made smaller by who asks for that as of a device's (K11 of 0074): its writers and readers there have it so at once, and go on. By another way it is Busy, and says what to do.
+func TestShrinksAtAService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFoundWorld(t, "root")
+		ctx := t.Context()
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		alice, p := w.Finder(nil, "alice", 1000, 1000), w.Path("/f")
+		f, err := alice.Open(ctx, p, fs.OpenOptions{Write: true})
+		must(err)
+		seen, err := alice.Open(ctx, p, fs.OpenOptions{})
+		must(err)
+		must(f.WriteAt(ctx, bytes.Repeat([]byte{7}, 1<<20), 0))
+		resize := func(bytes uint64, live bool) error {
+			_, _, err := file.Resize(ctx, w.Client(), p, cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return bytes, nil }, Shrink: true, Live: live}, file.OpenOptions{Reader: w.Reader})
+			return err
+		}
+		if err := resize(8192, false); blocktree.KindOf(err) != blocktree.Busy || !strings.Contains(blocktree.HintOf(err), "--shrink") {
+			t.Errorf("who does not ask: %v", err)
+		}
+		must(resize(8192, true))
+		got := make([]byte, 1<<20)
+		for _, x := range []fs.File{f, seen} {
+			if n, err := x.ReadAt(ctx, got, 4096); n != 4096 || err != io.EOF {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+			if info, err := x.(fs.Stater).Stat(ctx); err != nil || info.SizeBytes != 8192 || info.Length != 8192 {
+				t.Errorf("%+v, %v", info, err)
+			}
+		}
+		must(f.WriteAt(ctx, []byte("on"), 8190))
+		must(resize(1<<20, false))
+		must(f.WriteAt(ctx, []byte("behind"), 20_000))
+		must(f.Flush(ctx))
+		if n, err := seen.ReadAt(ctx, got, 8190); n != 20_006-8190 || err != io.EOF || string(got[:2]) != "on" || string(got[n-6:n]) != "behind" || bytes.Contains(got[:n], []byte{7}) {
+			t.Errorf("%d bytes, %v: %q", n, err, got[:2])
+		}
+		must(f.Close())
+		if info, err := alice.Stat(ctx, p); err != nil || info.Length != 20_006 {
+			t.Errorf("%+v, %v", info, err)
+		}
+
+		raw, err := file.Open(ctx, w.Client(), p, file.OpenOptions{Reader: w.Reader}) // by another, as a device
+		must(err)
+		if err := alice.Resize(ctx, p, 4096); blocktree.KindOf(err) != blocktree.Busy || !strings.Contains(blocktree.HintOf(err), "--shrink") {
+			t.Errorf("made smaller beside a device: %v", err)
+		}
+		if err := alice.Truncate(ctx, p, 100); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+			t.Errorf("truncated beside a device: %v", err)
+		}
+		must(raw.Close())
+		must(alice.Truncate(ctx, p, 100))
 	})
 }

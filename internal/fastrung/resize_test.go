@@ -202,8 +202,23 @@ func TestShrinksForGood(t *testing.T) {
 
 // asked shrinks the file as whoever else may ask while it is open, and returns once that is so.
 func (b *bed) asked(c *cluster.Client, bytes uint64) error {
-	_, _, err := c.Resize(b.T.Context(), b.Path("/vm/disk0"), cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return bytes, nil }, Shrink: true, Live: true})
+	_, _, err := file.Resize(b.T.Context(), c, b.Path("/vm/disk0"), cluster.ResizeOptions{Bytes: func(uint64) (uint64, error) { return bytes, nil }, Shrink: true, Live: true}, file.OpenOptions{Reader: b.Reader})
 	return err
+}
+
+// ofTree has the file be one of integrity tree.
+func (b *bed) ofTree() {
+	b.T.Helper()
+	if err := b.file.Close(); err != nil {
+		b.T.Fatal(err)
+	}
+	if err := b.client.Remove(b.T.Context(), b.Path("/vm/disk0")); err != nil {
+		b.T.Fatal(err)
+	}
+	if err := file.Create(b.T.Context(), b.client, b.Path("/vm/disk0"), file.CreateOptions{SizeBytes: 16 << 20, Code: blocktree.Code{Data: 2, Parity: 1}, Readers: []keys.PublicKey{b.Reader.Public()}, Tree: true}); err != nil {
+		b.T.Fatal(err)
+	}
+	b.file = b.open(b.client)
 }
 
 // follow has a file made smaller when somebody asks for that, as a device of it does.
@@ -370,55 +385,61 @@ func TestShrinkNobodyFollows(t *testing.T) {
 // TestHolderIsCutOffShrinking: the holder writes its zeros, and is cut off before it is heard that the file is to have another size. It has the old one then; who asked makes it smaller, and what the old holder asked for comes
 // when that is so, and does nothing.
 func TestHolderIsCutOffShrinking(t *testing.T) {
-	const small, large, at = 4 << 20, 16 << 20, 4 << 20 / sectorBytes
+	within(t, bttp.TCP, 1, func(b *bed) { b.cutOffShrinking() })
 	within(t, bttp.TCP, 1, func(b *bed) {
-		b.fill(at-8, 72, 1)
-		other := b.Client()
-		reader := b.reader(other, "/vm/disk0")
-		stop := b.follow(b.file, func() { // its next word takes longer than to see what came of the one before
-			b.SetAll(b.ClientAddr(0), simnet.Link{Delay: 200 * time.Millisecond})
-		})
-		defer stop()
-		done := make(chan error, 1)
-		go func() { done <- b.asked(other, small) }()
-		b.await("zeros", 15*time.Second, func() bool {
-			k, err := read(b.T.Context(), b.T, reader, at)
-			return k == 0 && err == nil
-		})
-		b.Off(b.ClientAddr(0))
-		if i, err := other.Stat(b.T.Context(), b.Path("/vm/disk0")); err != nil || i.SizeBytes != large {
-			b.T.Fatalf("it is not between zeros and size, so this shows nothing: %+v, %v", i, err)
-		}
-		if err := <-done; err != nil {
-			b.T.Fatal(err)
-		}
-		f := b.open(other)
-		if sizeOf(f) != small {
-			b.T.Errorf("%d bytes", sizeOf(f))
-		}
-		if err := b.resize(other, large, false); err != nil {
-			b.T.Fatal(err)
-		}
-		b.await("the holder to hear", heard, func() bool { return sizeOf(f) == large })
-		if err := f.WriteSectors(b.T.Context(), at+1, numbered(at+1, 9)); err != nil {
-			b.T.Error(err)
-		}
-		b.On(b.ClientAddr(0))
-		time.Sleep(heard)
-		if err := b.file.WriteSectors(b.T.Context(), at+2, numbered(at+2, 3)); err == nil {
-			b.T.Error("the old holder writes")
-		}
-		b.zeros(f, at, at+1)
-		b.zeros(f, at+2, at+64)
-		for s, want := range map[blocktree.SectorIndex]uint64{at - 8: 1, at - 1: 1, at + 1: 9} {
-			if k, err := read(b.T.Context(), b.T, f, s); k != want || err != nil {
-				b.T.Errorf("sector %d is of write %d, not %d: %v", s, k, want, err)
-			}
-		}
-		if sizeOf(f) != large {
-			b.T.Errorf("%d bytes in the end", sizeOf(f))
-		}
+		b.ofTree()
+		b.cutOffShrinking()
 	})
+}
+
+func (b *bed) cutOffShrinking() {
+	const small, large, at = 4 << 20, 16 << 20, 4 << 20 / sectorBytes
+	b.fill(at-8, 72, 1)
+	other := b.Client()
+	reader := b.reader(other, "/vm/disk0")
+	stop := b.follow(b.file, func() { // its next word takes longer than to see what came of the one before
+		b.SetAll(b.ClientAddr(0), simnet.Link{Delay: 200 * time.Millisecond})
+	})
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- b.asked(other, small) }()
+	b.await("zeros", 15*time.Second, func() bool {
+		k, err := read(b.T.Context(), b.T, reader, at)
+		return k == 0 && err == nil
+	})
+	b.Off(b.ClientAddr(0))
+	if i, err := other.Stat(b.T.Context(), b.Path("/vm/disk0")); err != nil || i.SizeBytes != large {
+		b.T.Fatalf("it is not between zeros and size, so this shows nothing: %+v, %v", i, err)
+	}
+	if err := <-done; err != nil {
+		b.T.Fatal(err)
+	}
+	f := b.open(other)
+	if sizeOf(f) != small {
+		b.T.Errorf("%d bytes", sizeOf(f))
+	}
+	if err := b.resize(other, large, false); err != nil {
+		b.T.Fatal(err)
+	}
+	b.await("the holder to hear", heard, func() bool { return sizeOf(f) == large })
+	if err := f.WriteSectors(b.T.Context(), at+1, numbered(at+1, 9)); err != nil {
+		b.T.Error(err)
+	}
+	b.On(b.ClientAddr(0))
+	time.Sleep(heard)
+	if err := b.file.WriteSectors(b.T.Context(), at+2, numbered(at+2, 3)); err == nil {
+		b.T.Error("the old holder writes")
+	}
+	b.zeros(f, at, at+1)
+	b.zeros(f, at+2, at+64)
+	for s, want := range map[blocktree.SectorIndex]uint64{at - 8: 1, at - 1: 1, at + 1: 9} {
+		if k, err := read(b.T.Context(), b.T, f, s); k != want || err != nil {
+			b.T.Errorf("sector %d is of write %d, not %d: %v", s, k, want, err)
+		}
+	}
+	if sizeOf(f) != large {
+		b.T.Errorf("%d bytes in the end", sizeOf(f))
+	}
 }
 
 // TestHolderDiesShrinking: the holder is gone in the middle. Who asked makes the file smaller by itself, once nobody has it.

@@ -40,6 +40,13 @@ func Floor(ctx context.Context, f blocktree.File, at blocktree.SectorIndex) (tre
 	return floors[0], nil
 }
 
+// ReadAgain reads a sector once more, which a read that was judged by a floor has found below it.
+func ReadAgain(ctx context.Context, f blocktree.File, at blocktree.SectorIndex, floor tree.Floor) error {
+	x := f.(*File)
+	_, err := x.readAgain(ctx, run{blocktree.RegionIndex(uint64(at) / x.regionSectors), at, 1}, []tree.Floor{floor}, make([]byte, x.info.SectorBytes))
+	return err
+}
+
 // Raise has f believe that a sector has a floor.
 func Raise(f blocktree.File, at blocktree.SectorIndex, floor tree.Floor) {
 	f.(*File).guard.note(at, []tree.Floor{floor})

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"blocktree"
@@ -63,8 +64,9 @@ type guard struct {
 	random [16]byte // of the line that this opening makes
 	began  bool     // a record of it is anchored; under fold
 
-	fold       turn      // one fold at a time
-	unsettled  *proposal // under fold: the outcome is not known
+	fold       turn          // one fold at a time
+	cutTo      atomic.Uint64 // set under fold: how many sectors a record has at most while the file is made smaller, or may yet be; else 0
+	unsettled  *proposal     // under fold: the outcome is not known
 	saving     sync.Mutex
 	saved      *seenAtPath // under saving
 	refreshing turn

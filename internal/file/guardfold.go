@@ -94,6 +94,11 @@ func (g *guard) foldOnce(ctx context.Context, timeout time.Duration) error {
 		return err
 	}
 	defer g.fold.give()
+	return g.foldHeld(ctx)
+}
+
+// foldHeld is foldOnce of who has the turn.
+func (g *guard) foldHeld(ctx context.Context) error {
 	if err := g.of.keys.Load().refused; err != nil {
 		return err // a record of ours would be under a key of before
 	}
@@ -166,7 +171,14 @@ func (g *guard) prepare(ctx context.Context) (*proposal, error) {
 		return nil, err
 	}
 	was := g.state()
-	next, err := g.foldPages(ctx, was, max(g.of.sectors(), was.tree.Shape.Sectors()))
+	sectors := g.of.kept()
+	if was.record != nil { // the file may be larger than this holder has heard
+		sectors = max(sectors, was.tree.Shape.Sectors())
+	}
+	if cut := g.cutTo.Load(); cut != 0 { // behind that nothing has a floor, and the file may be no larger by now
+		sectors = cut
+	}
+	next, err := g.foldPages(ctx, was, sectors)
 	if err != nil {
 		return nil, err
 	}
@@ -183,11 +195,12 @@ func (g *guard) propose(ctx context.Context, was, next *anchored) (*proposal, er
 	return &proposal{anchoring, next}, err
 }
 
-// foldPages writes the pages of a state that follows was, of a file that has so many sectors, no fewer than was has.
+// foldPages writes the pages of a state that follows was, of a file that has so many sectors, no fewer than the record of was has.
 func (g *guard) foldPages(ctx context.Context, was *anchored, sectors uint64) (*anchored, error) {
 	shape := was.tree.Shape.Resized(sectors)
 	if was.record == nil {
-		shape = tree.NewShape(sectors)
+		first := tree.NewShape(max(g.of.kept(), sectors)) // whatever becomes of a cut, there is room for that
+		shape = first.Resized(sectors)
 		was = &anchored{tree: tree.Tree{File: g.file, Shape: &shape}}
 	}
 	if err := g.roomFor(ctx, shape.Bytes()/tree.PageBytes); err != nil {

@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"blocktree"
 	"blocktree/cluster"
@@ -142,21 +143,34 @@ func (f *File) readJudged(ctx context.Context, r run, read *cluster.Read, dst []
 	return f.readAgain(ctx, r, floors, dst)
 }
 
-// readAgain is the second read of readJudged, of what was below floors.
+// readAgain is the second read of readJudged, of what was below floors. Where those are others by then, as the file was made smaller beside it, and maybe larger again, it is read against them.
 func (f *File) readAgain(ctx context.Context, r run, floors []tree.Floor, dst []byte) (what found, err error) {
-	if f.handle == nil {
-		newer, err := f.guard.refresh(ctx)
-		if err == nil && newer {
-			floors, err = f.guard.floors(ctx, r.first, r.count)
+	for try := 0; ; try++ {
+		if f.handle == nil {
+			newer, err := f.guard.refresh(ctx)
+			if err == nil && newer {
+				floors, err = f.guard.floors(ctx, r.first, r.count)
+			}
+			if err != nil {
+				return what, f.guard.told(err)
+			}
 		}
+		if what, err = f.readFound(ctx, r, f.ask(r), dst); err != nil {
+			return what, err
+		}
+		below := judge(what, floors)
+		if below == nil {
+			return what, nil
+		}
+		now, err := f.guard.floors(ctx, r.first, r.count)
 		if err != nil {
 			return what, f.guard.told(err)
 		}
+		if slices.Equal(now, floors) || try == readAgainMax {
+			return what, f.guard.told(below)
+		}
+		floors = now
 	}
-	if what, err = f.readFound(ctx, r, f.ask(r), dst); err != nil {
-		return what, err
-	}
-	return what, f.guard.told(judge(what, floors))
 }
 
 // told has a rollback logged.

@@ -63,6 +63,9 @@ const (
 // errChanged is why a copy is begun anew.
 var errChanged = &blocktree.Error{Op: "move", Kind: blocktree.Busy, Err: errors.New("the file was resized, or got another key, while it was copied"), Hint: "migrate again"}
 
+// errAsked is why a copy is given up: whoever asks is to have the old file, to make it smaller.
+var errAsked = &blocktree.Error{Op: "move", Kind: blocktree.Busy, Err: errors.New("somebody asked that the file be made smaller while it was copied"), Hint: "migrate again"}
+
 func (m *Mover) step(what string) error {
 	if m.Step == nil {
 		return nil
@@ -188,7 +191,10 @@ func (m *Mover) Move(ctx context.Context, path blocktree.Path, from *meta.Inode)
 		if from, err = m.stat(ctx, from.ID); err != nil {
 			break
 		}
-		if moved, err = m.try(ctx, path, from); !errors.Is(err, errChanged) {
+		moved, err = m.try(ctx, path, from)
+		if errors.Is(err, errAsked) {
+			m.otherSize(ctx, from)
+		} else if !errors.Is(err, errChanged) {
 			break
 		}
 	}
@@ -196,6 +202,20 @@ func (m *Mover) Move(ctx context.Context, path blocktree.Path, from *meta.Inode)
 		err = &blocktree.Error{Op: "move", Path: path.Short(), Err: err}
 	}
 	return moved, err
+}
+
+// otherSize returns when a file that was given up has another size, or whoever asked for that has had time enough.
+func (m *Mover) otherSize(ctx context.Context, from *meta.Inode) {
+	for begun := time.Now(); time.Since(begun) < leftPatience; {
+		if now, err := m.stat(ctx, from.ID); err != nil || now.SizeBytes != from.SizeBytes {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(leftPause):
+		}
+	}
 }
 
 func (m *Mover) stat(ctx context.Context, f blocktree.FileID) (*meta.Inode, error) {
@@ -241,7 +261,10 @@ func (m *Mover) try(ctx context.Context, path blocktree.Path, from *meta.Inode) 
 	closeOld := sync.OnceValue(src.Close)
 	defer func() { err = either(err, closeOld()) }()
 	moved = Moved{Path: path, From: from.ID, To: to.ID, Moving: Moving{SizeBytes: from.SizeBytes, Begun: time.Now()}}
-	if err = m.settle(ctx, path, from, src, dst, &moved); err != nil {
+	if err = m.copy(ctx, path, from, src, dst, &moved); err != nil {
+		return moved, err
+	}
+	if err = m.settle(ctx, path, from, src, dst); err != nil {
 		return moved, err
 	}
 	if err = either(closeOld(), closeCopy()); err != nil {
@@ -391,39 +414,13 @@ func (m *Mover) open(ctx context.Context, path blocktree.Path, i *meta.Inode, st
 	return f.(*File), nil
 }
 
-// settle copies, compares, and has the copy adopted.
-func (m *Mover) settle(ctx context.Context, path blocktree.Path, from *meta.Inode, src, dst *File, moved *Moved) error {
-	if _, _, err := m.unchanged(ctx, from.ID, dst); err != nil {
-		return err
-	}
-	steps := []struct {
-		what string
-		do   func() error
-	}{
-		{"copy", func() error { return m.pass(ctx, path, src, dst, &moved.Moving, fill) }},
-		{"flush", func() error { return dst.Flush(ctx) }},
-		{"fold", func() error {
-			if dst.guard == nil {
-				return nil
-			}
-			defer func() { moved.Root = dst.guard.state().root() }()
-			return dst.guard.foldOnce(ctx, foldTimeout)
-		}},
-		{"verify", func() error {
-			moved.Verifying = true
-			return m.pass(ctx, path, src, dst, &moved.Moving, compare)
-		}},
-		{"depart", func() error {
-			ctx, cancel := m.bound(ctx)
-			defer cancel()
-			return src.handle.Depart(ctx, dst.handle)
-		}},
-		{"attributes", func() error {
-			ctx, cancel := m.bound(ctx)
-			defer cancel()
-			return src.handle.CarryXattrs(ctx, dst.handle)
-		}},
-	}
+// moveStep is a step of a move, which has a name for tests.
+type moveStep struct {
+	what string
+	do   func() error
+}
+
+func (m *Mover) steps(steps ...moveStep) error {
 	for _, s := range steps {
 		err := m.step(s.what)
 		if err == nil {
@@ -433,7 +430,60 @@ func (m *Mover) settle(ctx context.Context, path blocktree.Path, from *meta.Inod
 			return err
 		}
 	}
-	err := m.adopt(ctx, path, from.ID, dst)
+	return nil
+}
+
+// copy copies, and compares. It is given up when somebody asks that the old file be made smaller (docs/design/0074).
+func (m *Mover) copy(ctx context.Context, path blocktree.Path, from *meta.Inode, src, dst *File, moved *Moved) error {
+	if _, _, err := m.unchanged(ctx, from.ID, dst); err != nil {
+		return err
+	}
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	stop := src.FollowShrink(func(context.Context, uint64) error {
+		giveUp(errAsked)
+		return errAsked
+	})
+	err := m.steps(
+		moveStep{"copy", func() error { return m.pass(ctx, path, src, dst, &moved.Moving, fill) }},
+		moveStep{"flush", func() error { return dst.Flush(ctx) }},
+		moveStep{"fold", func() error {
+			if dst.guard == nil {
+				return nil
+			}
+			defer func() { moved.Root = dst.guard.state().root() }()
+			return dst.guard.foldOnce(ctx, foldTimeout)
+		}},
+		moveStep{"verify", func() error {
+			moved.Verifying = true
+			return m.pass(ctx, path, src, dst, &moved.Moving, compare)
+		}},
+	)
+	stop() // what is asked for from now on is asked for too late
+	if errors.Is(context.Cause(ctx), errAsked) {
+		return errAsked
+	}
+	return err
+}
+
+// settle leaves the old file, and has the copy adopted.
+func (m *Mover) settle(ctx context.Context, path blocktree.Path, from *meta.Inode, src, dst *File) error {
+	err := m.steps(
+		moveStep{"depart", func() error {
+			ctx, cancel := m.bound(ctx)
+			defer cancel()
+			return src.handle.Depart(ctx, dst.handle)
+		}},
+		moveStep{"attributes", func() error {
+			ctx, cancel := m.bound(ctx)
+			defer cancel()
+			return src.handle.CarryXattrs(ctx, dst.handle)
+		}},
+	)
+	if err != nil {
+		return err
+	}
+	err = m.adopt(ctx, path, from.ID, dst)
 	switch blocktree.KindOf(err) {
 	case blocktree.NotFound, blocktree.Fenced, blocktree.Invalid, blocktree.Permission, blocktree.Busy:
 		if err != nil { // it was not adopted, and will not be

@@ -26,8 +26,8 @@ func shrinkTree(ctx context.Context, c *cluster.Client, path blocktree.Path, to 
 	o.ReadOnly, o.OpenOptions = false, cluster.OpenOptions{Wait: shrinkWait}
 	opened, err := Open(ctx, c, path, o)
 	if err != nil {
-		if blocktree.KindOf(err) == blocktree.Busy {
-			err = &blocktree.Error{Kind: blocktree.Busy, Err: err, Hint: "to be made smaller such a file must not be open for writing: stop the server that has it first"}
+		if inode, e := c.Stat(ctx, path); e == nil {
+			err = c.NotToShrink(ctx, inode.ID, err)
 		}
 		return err
 	}
@@ -46,15 +46,18 @@ func shrinkTree(ctx context.Context, c *cluster.Client, path blocktree.Path, to 
 	return cut(ctx, f.handle)
 }
 
-// endAt has a record anchored by which no sector from a place on has a floor. Nothing may be written meanwhile.
+// endAt has a record anchored by which no sector from a place on has a floor, and no later one has more sectors, until cutTo is put back. Nothing may be written behind that meanwhile, and what was has ended.
 func (g *guard) endAt(ctx context.Context, sectors uint64) error {
-	if err := g.foldOnce(ctx, foldTimeout); err != nil { // what there is
-		return err
-	}
+	ctx, cancel := context.WithTimeout(ctx, foldTimeout)
+	defer cancel()
 	if err := g.fold.take(ctx); err != nil {
 		return err
 	}
 	defer g.fold.give()
+	if err := g.foldHeld(ctx); err != nil { // what there is, behind the end too: from then on no floor comes from there
+		return err
+	}
+	g.cutTo.Store(sectors)
 	was := g.state()
 	if was.record == nil || was.tree.Shape.Sectors() <= sectors {
 		return nil

@@ -7,21 +7,41 @@ import (
 	"blocktree"
 )
 
-// FollowShrink implements blocktree.Shrinker. A file of integrity tree is made smaller while nobody else has it open (docs/design/0028).
+// FollowShrink implements blocktree.Shrinker.
 func (f *File) FollowShrink(do func(ctx context.Context, bytes uint64) error) (stop func()) {
-	if f.handle == nil || f.guard != nil {
+	if f.handle == nil {
 		return nil
 	}
 	return f.handle.FollowShrink(do)
 }
 
-// Shrink implements blocktree.Shrinker. Order: 1. the file ends at the new end for whoever asks; 2. all writes that had begun have ended; 3. zeros, flush and size, in the coordinator; 4. the size is that of a layout which
-// nothing that was asked for can change any more. One at a time.
+// Shrink implements blocktree.Shrinker. Order: 1. the file ends at the new end for whoever asks; 2. all writes that had begun have ended; 3. of integrity tree, a record by which nothing behind has a floor; 4. zeros, flush
+// and size, in the coordinator; 5. the size is that of a layout which nothing that was asked for can change any more. One at a time.
 func (f *File) Shrink(ctx context.Context, bytes uint64) error {
-	if f.handle == nil || f.guard != nil {
-		return f.fail(shrinkOp, blocktree.E("", blocktree.Unsupported, errors.New("it is open for reading only, or of integrity tree")))
+	if f.handle == nil {
+		return f.fail(shrinkOp, blocktree.E("", blocktree.Unsupported, errors.New("it is open for reading only")))
 	}
-	return f.fail(shrinkOp, f.shrinkBy(ctx, bytes, f.handle.Shrink))
+	by := f.handle.Shrink
+	if f.guard != nil {
+		by = f.guard.shrink
+	}
+	return f.fail(shrinkOp, f.shrinkBy(ctx, bytes, by))
+}
+
+// shrink does 3 to 5 of Shrink. Until the outcome is known no record has more sectors than the smaller size, which the file may have by then.
+func (g *guard) shrink(ctx context.Context, bytes uint64) (settled bool, err error) {
+	defer func() {
+		if settled {
+			g.cutTo.Store(0)
+		}
+	}()
+	if err := g.endAt(ctx, bytes/uint64(g.of.info.SectorBytes)); err != nil {
+		return true, err
+	}
+	if err := g.step("cut"); err != nil {
+		return true, err
+	}
+	return g.handle.Shrink(ctx, bytes)
 }
 
 const shrinkOp = "file.Shrink"

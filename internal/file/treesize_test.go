@@ -86,7 +86,7 @@ func TestTreeShrinks(t *testing.T) {
 			want[4095] = 9
 			b.write(f, 4095, 9)
 			if err := b.resize(b.Client(), treeSize/4); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
-				b.T.Errorf("held: %v", err)
+				b.T.Errorf("held by somebody who does not follow: %v", err)
 			}
 			b.must(f.Close())
 			early := b.roots.clone()
@@ -162,24 +162,25 @@ func TestSizeOfNobodysRecord(t *testing.T) {
 
 // TestEndsInAResize ends whoever makes a file smaller at each step of the record, and a holder at each step of the first record of a larger one: it is opened by who comes next, of either size, and resized again.
 func TestEndsInAResize(t *testing.T) {
-	for _, larger := range []bool{false, true} {
+	for _, how := range []string{"larger", "smaller", "live"} {
 		for at := range steps {
-			if !larger && at == 0 { // nothing was written
+			if how != "larger" && at == 0 { // nothing was written
 				continue
 			}
-			t.Run(fmt.Sprintf("%v/%s%d", larger, steps[at], at), func(t *testing.T) {
-				within(t, stripe.DurabilityFlush, func(b *bed) { b.endResizeAt(at, larger) })
+			t.Run(fmt.Sprintf("%s/%s%d", how, steps[at], at), func(t *testing.T) {
+				within(t, stripe.DurabilityFlush, func(b *bed) { b.endResizeAt(at, how) })
 			})
 		}
 	}
 }
 
-func (b *bed) endResizeAt(at int, larger bool) {
+func (b *bed) endResizeAt(at int, how string) {
 	want := map[blocktree.SectorIndex]uint64{}
 	e := &ending{b: b, at: at, ended: make(chan struct{})}
 	f := b.open(func(o *file.OpenOptions) { o.SetStep(e.step) })
 	b.spread(f, want, 1)
-	if larger {
+	switch how {
+	case "larger":
 		b.must(b.resize(b.Client(), largeSize))
 		b.grown(f, largeSize)
 		want[1<<20*mib-1] = 8
@@ -191,7 +192,14 @@ func (b *bed) endResizeAt(at int, larger bool) {
 		if err := file.Fold(b.T.Context(), f); !errors.Is(err, errEnded) {
 			b.T.Fatal(err)
 		}
-	} else {
+	case "live":
+		b.must(f.Close())
+		f = b.open(func(o *file.OpenOptions) { o.SetStep(e.step) }) // whose first record has the end of the line before as well
+		e.armed, e.met = true, 1
+		if err := f.(blocktree.Shrinker).Shrink(b.T.Context(), 200*sectorBytes); !errors.Is(err, errEnded) {
+			b.T.Fatal(err)
+		}
+	default:
 		b.must(f.Close())
 		e.armed, e.met = true, 1
 		if err := b.resize(b.client, 200*sectorBytes, func(o *file.OpenOptions) { o.Roots = b.roots; o.SetStep(e.step) }); !errors.Is(err, errEnded) {
