@@ -41,9 +41,10 @@ func (s *Service) heal() {
 			now := s.cfg.Clock.Boot()
 			h.noteLoad(s.member.servedClients(&h.served), now-last)
 			last = now
-			h.look(s.eachWound)
+			s.look(h, now)
 		case w := <-h.ended:
 			h.end(w)
+			s.noticed.add(w.file) // it may not be whole yet
 			if h.cutOff() {
 				h.look(s.eachWound)
 			}
@@ -61,16 +62,33 @@ func (s *Service) heal() {
 	}
 }
 
+// look looks for files to be healed: at all of them where that is due, else at those of which something has changed.
+func (s *Service) look(h *healer, now time.Duration) {
+	o, _ := s.lookOut()
+	files, all := s.noticed.take()
+	if !all && h.pauses(now, &o) {
+		h.look(s.eachNoticed(files))
+		return
+	}
+	h.look(s.eachWound)
+	h.looked(s.cfg.Clock.Boot(), now, o)
+}
+
 // outlook is what it depends on beside a file's layout whether it is to be healed by this node.
 type outlook struct {
-	leader         blocktree.NodeID
-	gone, draining []blocktree.NodeID
+	leader                  blocktree.NodeID
+	gone, draining, serving []blocktree.NodeID
+}
+
+func (o *outlook) equal(b *outlook) bool {
+	return o.leader == b.leader && slices.Equal(o.gone, b.gone) && slices.Equal(o.draining, b.draining) && slices.Equal(o.serving, b.serving)
 }
 
 // lookOut returns it, and whether a leader is known: else nothing can be healed.
 func (s *Service) lookOut() (o outlook, ok bool) {
 	o.leader, ok = s.group.Leader()
 	o.gone, o.draining = s.peers.silentFor(s.client.cfg.SpareAfter), s.client.knownDraining()
+	o.serving = slices.DeleteFunc(s.peers.nodes(), func(n blocktree.NodeID) bool { return !s.peers.isServing(n) })
 	return o, ok
 }
 
@@ -81,12 +99,36 @@ func (s *Service) eachWound(after blocktree.FileID, f func(wound) bool) {
 	if !ok {
 		return
 	}
-	_ = s.group.EachLayout(func(l *stripe.Layout) bool {
-		if l.File.Inode > after.Inode && s.wounded(l, &o) && !s.isHeld(l.File) && !f(wound{l.File, l.Sectors * uint64(l.SectorBytes)}) {
-			return false
-		}
-		return s.ctx.Err() == nil
+	_ = s.group.EachLayout(after.Inode, func(l *stripe.Layout) bool {
+		return s.tellWound(l, &o, f) && s.ctx.Err() == nil
 	})
+}
+
+// tellWound gives f a file if it is to be healed now; false if f says no.
+func (s *Service) tellWound(l *stripe.Layout, o *outlook, f func(wound) bool) bool {
+	return !s.wounded(l, o) || s.isHeld(l.File) || f(wound{l.File, l.Sectors * uint64(l.SectorBytes)})
+}
+
+// eachNoticed is eachWound for some files, ascending by inode.
+func (s *Service) eachNoticed(files []blocktree.FileID) func(blocktree.FileID, func(wound) bool) {
+	return func(after blocktree.FileID, f func(wound) bool) {
+		o, ok := s.lookOut()
+		for _, file := range files {
+			if !ok || s.ctx.Err() != nil {
+				return
+			}
+			if file.Inode <= after.Inode {
+				continue
+			}
+			l, err := s.group.Layout(file)
+			if err == nil && l != nil && !s.tellWound(l, &o, func(w wound) bool {
+				s.noticed.add(file) // there may be no room for it now
+				return f(w)
+			}) {
+				return
+			}
+		}
+	}
 }
 
 // isWounded reports whether eachWound would give a file now.

@@ -1,9 +1,14 @@
 package cluster
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"blocktree"
+	"blocktree/cluster/meta"
 )
 
 // How many files are healed at a time (docs/design/0069-many-small-files.md).
@@ -17,6 +22,10 @@ const (
 	// healBusy is from how many requests of clients per second on a node makes way for them: it heals a healYieldShare of both, one file at a time.
 	healBusy       = 200
 	healYieldShare = healFilesMax
+	// healLookShare bounds the share of a processor that looks at all layouts take: of a million files one takes a second or two. Between those the files are
+	// looked at of which something has changed, of which healNoticedMax are noted.
+	healLookShare  = 20
+	healNoticedMax = 1 << 14
 	// healListMax bounds what a look at the layouts notes of files that are to be healed; the next begins after those.
 	healListMax = 1024
 )
@@ -34,6 +43,9 @@ type healer struct {
 	ended   chan wound // has room for all that are healed
 	served  uint64     // clients by the last noteLoad
 	busy    bool
+	sawAll  time.Duration // when the last look at all files ended
+	took    time.Duration // and how long it took
+	saw     outlook       // and what it went by
 }
 
 // healLane has files that are healed beside one another.
@@ -51,6 +63,70 @@ func newHealer() *healer {
 	h := &healer{lanes: [2]healLane{{filesMax: healFilesMax}, {filesMax: 1}}, running: map[blocktree.FileID]bool{}}
 	h.ended = make(chan wound, healFilesMax+1)
 	return h
+}
+
+// looked notes a look at all files, which began at a time.
+func (h *healer) looked(now, began time.Duration, o outlook) {
+	h.sawAll, h.took, h.saw = now, now-began, o
+}
+
+// pauses reports whether the next look at all files is not due yet: nothing has changed that concerns them all, no lane was cut, and the last one was so long that
+// the next has to wait.
+func (h *healer) pauses(now time.Duration, o *outlook) bool {
+	for i := range h.lanes {
+		if h.lanes[i].cut {
+			return false
+		}
+	}
+	return h.saw.equal(o) && now-h.sawAll < healLookShare*h.took
+}
+
+// noticed is files of which something has changed that a look for those to be healed goes by.
+type noticed struct {
+	mu    sync.Mutex
+	files map[blocktree.FileID]bool
+	all   bool // more than are noted
+}
+
+// applied is part of meta.Config.OnApply.
+func (n *noticed) applied(c meta.Changes) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.all = n.all || c.Reset
+	for _, l := range c.Layouts {
+		n.addLocked(l.File)
+	}
+	for i := range c.Leases {
+		if c.Leases[i].Session == (meta.SessionID{}) {
+			n.addLocked(c.Leases[i].File)
+		}
+	}
+}
+
+func (n *noticed) add(f blocktree.FileID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.addLocked(f)
+}
+
+func (n *noticed) addLocked(f blocktree.FileID) {
+	if len(n.files) >= healNoticedMax {
+		n.all = true
+		return
+	}
+	if n.files == nil {
+		n.files = map[blocktree.FileID]bool{}
+	}
+	n.files[f] = true
+}
+
+// take returns the files noted since the last time, ascending by inode, and whether there were more: then all are to be looked at.
+func (n *noticed) take() (files []blocktree.FileID, all bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	files, all = slices.SortedFunc(maps.Keys(n.files), func(a, b blocktree.FileID) int { return cmp.Compare(a.Inode, b.Inode) }), n.all
+	n.files, n.all = nil, false
+	return files, all
 }
 
 func (h *healer) laneOf(w wound) *healLane {

@@ -2,10 +2,13 @@ package cluster
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
 )
 
 // healBed has files that are to be healed, and a healer that heals them in steps.
@@ -143,5 +146,60 @@ func TestHealsAll(t *testing.T) {
 	b.start()
 	if last := b.now[len(b.now)-1]; b.begun[last.file] != 2 {
 		t.Errorf("of %d files that are not whole none has a second turn", len(b.hurt))
+	}
+}
+
+// TestLooksAtWhatChanged: of many files all are looked at for a small share of the time only, but at once where something changes that concerns all; those between
+// are the files of which something was heard.
+func TestLooksAtWhatChanged(t *testing.T) {
+	h := newHealer()
+	o := outlook{leader: 1, serving: []blocktree.NodeID{1, 2, 3}}
+	if h.pauses(time.Hour, &o) {
+		t.Error("the first look waits")
+	}
+	h.looked(time.Hour+time.Second, time.Hour, o) // it took a second
+	for _, x := range []struct {
+		after  time.Duration
+		o      outlook
+		pauses bool
+	}{
+		{2 * time.Second, o, true},
+		{healLookShare * time.Second, o, false},
+		{2 * time.Second, outlook{leader: 2, serving: o.serving}, false},
+		{2 * time.Second, outlook{leader: 1, serving: []blocktree.NodeID{1, 2}}, false},
+		{2 * time.Second, outlook{leader: 1, serving: o.serving, gone: []blocktree.NodeID{3}}, false},
+		{2 * time.Second, outlook{leader: 1, serving: o.serving, draining: []blocktree.NodeID{3}}, false},
+	} {
+		if got := h.pauses(time.Hour+time.Second+x.after, &x.o); got != x.pauses {
+			t.Errorf("%v after, with %+v: pauses %v", x.after, x.o, got)
+		}
+	}
+	h.lanes[0].cut = true
+	if h.pauses(time.Hour+2*time.Second, &o) {
+		t.Error("it waits though there was more than it had room for")
+	}
+}
+
+// TestNoticed: what is noted is what changed, once, in order; too much of it is all.
+func TestNoticed(t *testing.T) {
+	file := func(i int) blocktree.FileID { return blocktree.FileID{Generation: 1, Inode: blocktree.Inode(i)} }
+	var n noticed
+	n.applied(meta.Changes{Layouts: []*stripe.Layout{{File: file(7)}, {File: file(3)}}, Removed: []blocktree.FileID{file(9)},
+		Leases: []meta.Lease{{File: file(5)}, {File: file(6), Session: meta.SessionID{1}}, {File: file(3)}}})
+	if got, all := n.take(); all || !slices.Equal(got, []blocktree.FileID{file(3), file(5), file(7)}) {
+		t.Errorf("noted %v, %v", got, all)
+	}
+	if got, all := n.take(); all || len(got) > 0 {
+		t.Errorf("noted %v, %v again", got, all)
+	}
+	for i := range healNoticedMax + 1 {
+		n.add(file(i))
+	}
+	if got, all := n.take(); !all || len(got) != healNoticedMax {
+		t.Errorf("of too many %d are noted, all %v", len(got), all)
+	}
+	n.applied(meta.Changes{Reset: true})
+	if _, all := n.take(); !all {
+		t.Error("after a snapshot some are passed over")
 	}
 }

@@ -17,7 +17,8 @@ func pendingOn(t *testing.T, disk *vfs.Crash, l *stripe.Layout) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.start(incarnations{memberInc, memberInc}, []*stripe.Layout{l})
+	m.start(incarnations{memberInc, memberInc}, nil)
+	m.learn([]*stripe.Layout{l}, nil)
 	defer m.close()
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -67,30 +68,59 @@ func (l *learner) run(ctx context.Context, m *member, group *meta.Group) {
 		l.reset = false
 		l.mu.Unlock()
 		if reset { // files that went while the node was away are in no list
-			known := m.files()
-			all, err := allLayouts(group)
+			anew, gone, err := m.compare(group)
 			if err != nil {
 				return // the group has stopped, and says why
 			}
-			layouts, removed = append(layouts, all...), append(removed, missing(known, all)...)
+			layouts, removed = append(layouts, anew...), append(removed, gone...)
 		}
 		m.learn(layouts, removed)
 	}
 }
 
-// allLayouts returns every file's layout as it is applied now.
-func allLayouts(group *meta.Group) (all []*stripe.Layout, err error) {
-	err = group.EachLayout(func(l *stripe.Layout) bool { all = append(all, l); return true })
-	return all, err
+// compare returns the layouts, as they are applied now, of those files whose layouts the member has in memory, and the files that it knows and that are
+// not there any more.
+func (m *member) compare(group *meta.Group) (anew []*stripe.Layout, gone []blocktree.FileID, err error) {
+	known := m.files()
+	if gone, err = missing(known, group.EachFile); err != nil {
+		return nil, nil, err
+	}
+	for _, f := range known {
+		m.mu.Lock()
+		kept := m.machine.Layout(f) != nil
+		m.mu.Unlock()
+		if !kept {
+			continue
+		}
+		switch l, err := group.Layout(f); blocktree.KindOf(err) {
+		case blocktree.NotFound: // it is gone, or goes
+		case blocktree.Other:
+			anew = append(anew, l)
+		default:
+			return nil, nil, err
+		}
+	}
+	return anew, gone, nil
 }
 
-// missing returns the files that have no layout.
-func missing(files []blocktree.FileID, layouts []*stripe.Layout) []blocktree.FileID {
-	there := make(map[blocktree.FileID]bool, len(layouts))
-	for _, l := range layouts {
-		there[l.File] = true
-	}
-	return slices.DeleteFunc(files, func(f blocktree.FileID) bool { return there[f] })
+// missing returns those of some files that there are not: each tells the ones there are, ascending by inode.
+func missing(files []blocktree.FileID, each func(func(blocktree.FileID) bool) error) (gone []blocktree.FileID, err error) {
+	slices.SortFunc(files, func(a, b blocktree.FileID) int {
+		return cmp.Or(cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.Generation, b.Generation))
+	})
+	at := 0
+	err = each(func(f blocktree.FileID) bool {
+		for ; at < len(files) && files[at].Inode < f.Inode; at++ {
+			gone = append(gone, files[at])
+		}
+		for ; at < len(files) && files[at].Inode == f.Inode; at++ {
+			if files[at] != f {
+				gone = append(gone, files[at])
+			}
+		}
+		return at < len(files)
+	})
+	return append(gone, files[at:]...), err
 }
 
 // files lists the files that the machine knows.
@@ -100,18 +130,19 @@ func (m *member) files() []blocktree.FileID {
 	return m.machine.Files()
 }
 
-// start makes the member serve under its incarnations; layouts are those of every file there is, from Raft's state after
-// everything that the machine may have learnt from it before a restart. What is not among them was removed.
-func (m *member) start(i incarnations, layouts []*stripe.Layout) {
+// start makes the member serve under its incarnations. removed are the files that it knows and that Raft's state has no more, after everything that
+// the machine may have learnt from it before a restart.
+func (m *member) start(i incarnations, removed []blocktree.FileID) {
 	m.mu.Lock()
 	m.machine.Serve(i.disk)
 	m.machine.ServeVolatile(i.volatile)
 	m.mu.Unlock()
-	m.learn(layouts, missing(m.files(), layouts))
+	m.learn(nil, removed)
 	m.mu.Lock()
 	m.serving = true
 	m.mu.Unlock()
 	m.wg.Go(m.checkpoints)
+	m.wg.Go(m.loads)
 	m.wg.Go(m.catchUps)
 }
 
@@ -119,7 +150,7 @@ func (m *member) start(i incarnations, layouts []*stripe.Layout) {
 func (m *member) learn(layouts []*stripe.Layout, removed []blocktree.FileID) {
 	m.mu.Lock()
 	for _, l := range layouts {
-		m.learnOne(l)
+		m.machine.Learn(l)
 	}
 	for _, f := range removed {
 		m.forget(f)
@@ -129,28 +160,78 @@ func (m *member) learn(layouts []*stripe.Layout, removed []blocktree.FileID) {
 	m.run(fx)
 }
 
-// learnOne passes one layout on; mu is held.
-func (m *member) learnOne(l *stripe.Layout) {
-	if old := m.layouts[l.File]; old == nil || old.Seq <= l.Seq {
-		m.layouts[l.File] = l
-	}
-	m.machine.Learn(l)
-}
-
 // fileSectorsMax is more than any file has.
 const fileSectorsMax = 1 << 48
 
 // forget drops a removed file; mu is held. Its index is dropped here, since the machine does not know how long the file
 // was if it has not learnt of it since the start.
 func (m *member) forget(f blocktree.FileID) {
-	delete(m.layouts, f)
+	if _, read := m.reading[f]; read {
+		m.reading[f] = true
+	}
 	m.machine.Forget(f)
 	if err := m.store.DropRange(f, 0, fileSectorsMax); err != nil {
 		m.logger.Error("a removed file's sectors are not forgotten", "file", f.String(), "err", err)
 	}
 }
 
-// catchUps brings the node's Raft state up to now whenever the machine asks for it, for all files that it asked for at once.
+// loads tells the machine of the layouts that it asks for, as they are applied here. It never waits for other nodes: whoever has to goes on in catchUps.
+func (m *member) loads() {
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.loadWake:
+		}
+		m.mu.Lock()
+		files := m.loading
+		m.loading = nil
+		m.mu.Unlock()
+		for _, f := range files {
+			m.load(f)
+		}
+	}
+}
+
+// load tells the machine of a layout as it is applied here, and leaves to catchUps a file of which messages go by something newer.
+func (m *member) load(f blocktree.FileID) {
+	l, err := m.applied(f)
+	m.mu.Lock()
+	gone := m.wasRead(f)
+	if m.closed {
+		m.mu.Unlock()
+		return
+	}
+	if err == nil && !gone {
+		m.machine.Learn(l)
+	}
+	if m.machine.Waits(f) {
+		m.catching = append(m.catching, f)
+		signal(m.catchWake)
+	} else {
+		m.machine.CaughtUp(f)
+	}
+	fx := m.turn()
+	m.mu.Unlock()
+	m.run(fx)
+}
+
+// applied returns a file's layout as it is applied here; wasRead must follow.
+func (m *member) applied(f blocktree.FileID) (*stripe.Layout, error) {
+	m.mu.Lock()
+	m.reading[f] = false
+	m.mu.Unlock()
+	return m.group.Layout(f)
+}
+
+// wasRead ends applied, and reports whether the file was forgotten meanwhile: then what was read must not bring it back. mu is held.
+func (m *member) wasRead(f blocktree.FileID) (gone bool) {
+	gone = m.reading[f]
+	delete(m.reading, f)
+	return gone
+}
+
+// catchUps brings the node's Raft state up to now for the files whose messages go by something newer, for all of them that there are at once.
 func (m *member) catchUps() {
 	for {
 		select {
@@ -179,17 +260,18 @@ func (m *member) catchUps() {
 func (m *member) catchUp(f blocktree.FileID, err error) {
 	var l *stripe.Layout
 	if err == nil {
-		l, err = m.group.Layout(f)
+		l, err = m.applied(f)
 	}
 	m.mu.Lock()
+	gone := m.wasRead(f)
 	if m.closed {
 		m.mu.Unlock()
 		return
 	}
 	switch {
-	case err == nil:
-		m.learnOne(l)
-	case blocktree.KindOf(err) == blocktree.NotFound && m.layouts[f] == nil: // else it came, or goes, by learn
+	case err == nil && !gone:
+		m.machine.Learn(l)
+	case blocktree.KindOf(err) == blocktree.NotFound && m.machine.Layout(f) == nil: // else it came, or goes, by learn
 		m.forget(f)
 	}
 	m.machine.CaughtUp(f)

@@ -20,6 +20,9 @@ import (
 const (
 	// storeCacheBytes bounds the index pages that a node keeps in memory beside those not yet written.
 	storeCacheBytes = 16 << 20
+	// memberLayoutBytes bounds the layouts that a node keeps in memory, of the files that were used last: some twenty thousand. Those of others
+	// are read from the applied state when somebody asks of them (docs/design/0073).
+	memberLayoutBytes = 16 << 20
 	// noteAfter is how long a node's log is idle before the last writes are told from a torn tail: a sync a second at most.
 	noteAfter = time.Second
 	// queuedBytesMax is how much may wait for the disk before requests with records wait instead of being stepped: half
@@ -70,8 +73,10 @@ type member struct {
 	watching     bool // watchBacklog runs
 	requests     map[uint64]asked
 	lastID       uint64
-	layouts      map[blocktree.FileID]*stripe.Layout // as the machine learnt them
-	catching     []blocktree.FileID                  // files for catchUps
+	reading      map[blocktree.FileID]bool // files whose layouts are being read, and whether they were forgotten since that began
+	loading      []blocktree.FileID        // files for loads
+	loadWake     chan struct{}
+	catching     []blocktree.FileID // files for catchUps
 	catchWake    chan struct{}
 	counts       MemberCounts
 	records      []store.Record // append's own memory, from one call to the next, as refs
@@ -117,9 +122,8 @@ func (fx *effects) add(more effects) {
 
 // openMember opens or makes the store in dir and replays it; spacePercent is as in store.Options. It does not serve before start.
 func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logger, spacePercent int64) (*member, error) {
-	m := &member{node: node, logger: logger, requests: map[uint64]asked{},
-		layouts: map[blocktree.FileID]*stripe.Layout{},
-		fatal:   make(chan error, 1), catchWake: make(chan struct{}, 1)}
+	m := &member{node: node, logger: logger, requests: map[uint64]asked{}, reading: map[blocktree.FileID]bool{},
+		fatal: make(chan error, 1), loadWake: make(chan struct{}, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged, OnWritten: m.reached,
 		OnGroup: m.tellGroup, SpacePercent: spacePercent}
@@ -132,6 +136,7 @@ func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logge
 	if err != nil {
 		return nil, err
 	}
+	m.machine.KeepLayouts(memberLayoutBytes)
 	m.store, m.makingRoom = s, s.MakingRoom
 	return m, nil
 }
@@ -187,7 +192,7 @@ func (m *member) serve(req *bttp.Request, msg *stripe.Message, inServe bool) {
 func (m *member) step(req *bttp.Request, msg *stripe.Message) {
 	m.counts.request(msg)
 	if msg.Kind == stripe.KindCommit || req.OneWay {
-		if msg.Kind == stripe.KindCommit && m.layouts[msg.File] != nil { // of an unknown file nothing can be committed
+		if msg.Kind == stripe.KindCommit && m.machine.Knows(msg.File) { // of an unknown file nothing can be committed
 			msg.Record, msg.ID = nil, 0 // the sender's id may be another request's here
 			m.machine.Step(msg)
 		}
@@ -317,8 +322,8 @@ func (m *member) turn() (fx effects) {
 			fx.answers = append(fx.answers, answer{m.take(a.ID), a})
 		}
 		if len(rd.CatchUp) > 0 {
-			m.catching = append(m.catching, rd.CatchUp...)
-			signal(m.catchWake)
+			m.loading = append(m.loading, rd.CatchUp...)
+			signal(m.loadWake)
 		}
 		if len(rd.Records)+len(rd.Resets)+len(rd.Commits)+len(rd.Drops)+len(rd.Reads)+len(rd.Answers)+len(rd.CatchUp) == 0 {
 			return fx

@@ -55,7 +55,16 @@ func (b *memberBed) open(layouts ...*stripe.Layout) {
 		b.t.Fatal(err)
 	}
 	b.member = m
-	m.start(incarnations{memberInc, memberInc}, layouts)
+	var there []blocktree.FileID
+	for _, l := range layouts {
+		there = append(there, l.File)
+	}
+	gone, err := missing(m.files(), eachOf(there...))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	m.start(incarnations{memberInc, memberInc}, gone)
+	m.learn(layouts, nil)
 }
 
 func (b *memberBed) restart(layouts ...*stripe.Layout) {
@@ -289,7 +298,7 @@ func TestMemberCommitIsNobodysRequest(t *testing.T) {
 		b.member.step(&bttp.Request{OneWay: true}, commit)
 		fx := b.member.turn()
 		for range 2 {
-			b.member.catching = nil // Raft has nothing newer
+			b.member.loading = nil // Raft has nothing newer
 			b.member.machine.CaughtUp(memberFile)
 			fx.add(b.member.turn())
 		}
@@ -307,10 +316,31 @@ func TestMemberCommitIsNobodysRequest(t *testing.T) {
 	delete(b.member.requests, id)
 }
 
+// eachOf tells files as the group does.
+func eachOf(files ...blocktree.FileID) func(func(blocktree.FileID) bool) error {
+	return func(f func(blocktree.FileID) bool) error {
+		for _, x := range files {
+			if !f(x) {
+				break
+			}
+		}
+		return nil
+	}
+}
+
 func TestMissing(t *testing.T) {
-	other := blocktree.FileID{Generation: 1, Inode: 4}
-	if got := missing([]blocktree.FileID{memberFile, other}, []*stripe.Layout{{File: memberFile}}); !slices.Equal(got, []blocktree.FileID{other}) {
-		t.Errorf("got %v", got)
+	file := func(generation, inode int) blocktree.FileID {
+		return blocktree.FileID{Generation: blocktree.Generation(generation), Inode: blocktree.Inode(inode)}
+	}
+	known := []blocktree.FileID{file(1, 2), file(1, 3), file(1, 5), file(1, 9), file(2, 3), file(2, 4)}
+	for want, there := range map[string][]blocktree.FileID{
+		"[1.2 2.3 2.4 1.9]":         {file(1, 3), file(1, 4), file(1, 5), file(1, 7)},
+		"[1.3 2.3 2.4 1.5]":         {file(1, 1), file(1, 2), file(1, 9), file(1, 10)},
+		"[1.2 1.3 2.3 2.4 1.5 1.9]": nil,
+	} {
+		if got, err := missing(slices.Clone(known), eachOf(there...)); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("of %v, where there are %v, %v are missing (%v), not %s", known, there, got, err, want)
+		}
 	}
 }
 
@@ -373,5 +403,25 @@ func TestDamageOutlivesAStartThatFails(t *testing.T) {
 		if err := m.close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestRemovedWhileRead: a file that is forgotten while its layout is being read does not come back.
+func TestRemovedWhileRead(t *testing.T) {
+	b := newMemberBed(t)
+	m := b.member
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, removed := range []bool{false, true} {
+		m.reading[memberFile] = false
+		if removed {
+			m.forget(memberFile)
+		}
+		if gone := m.wasRead(memberFile); gone != removed {
+			t.Errorf("removed %v: gone %v", removed, gone)
+		}
+	}
+	if m.forget(memberFile); len(m.reading) > 0 {
+		t.Error("what nobody reads is noted")
 	}
 }

@@ -92,7 +92,7 @@ func (r *readTask) list(m *member) {
 // digest makes the digests of the blocks from First on.
 func (r *readTask) digest(m *member) {
 	q := r.Request
-	l := m.layouts[q.File]
+	l := m.machine.Layout(q.File)
 	if l == nil {
 		r.err = blocktree.E("cluster: digest", blocktree.NotFound, nil)
 		return

@@ -106,6 +106,7 @@ func (s *Service) applied(c meta.Changes) {
 	s.holders.applied(c)
 	s.passes.applied(c)
 	s.learner.applied(c)
+	s.noticed.applied(c)
 	if len(c.Revoked) > 0 { // before anybody is answered
 		s.revoke(c.Revoked)
 	}

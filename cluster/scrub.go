@@ -65,6 +65,9 @@ type scrubber struct {
 	saved   time.Time
 	done    uint64 // sectors of files that the walk that was asked for has passed, of so many
 	of      uint64
+
+	counted   time.Time // when those were counted last
+	countTook time.Duration
 }
 
 func newScrubber(s *Service) *scrubber {
@@ -94,6 +97,7 @@ func (s *scrubber) run(ctx context.Context) {
 		s.mu.Unlock()
 		switch {
 		case asked:
+			s.count()
 			s.step(ctx, &s.state.asked)
 		case due:
 			s.step(ctx, &s.state.ground)
@@ -153,29 +157,55 @@ func (s *scrubber) step(ctx context.Context, w *scrubWalk) {
 // next returns the layout of the file that the walk goes on with, nil after the last.
 func (s *scrubber) next(w *scrubWalk) *stripe.Layout {
 	var next *stripe.Layout
-	var done, of uint64
-	_ = s.group.EachLayout(func(l *stripe.Layout) bool {
-		if !slices.Contains(l.Hosts, s.node) || !w.covers(l.File) {
-			return true
-		}
-		of += l.Sectors
-		switch after := compareFiles(l.File, w.file); {
-		case after < 0 || after == 0 && uint64(w.sector) >= l.Sectors:
-			done += l.Sectors
-		case next == nil || compareFiles(l.File, next.File) < 0:
+	_ = s.group.EachLayout(max(w.file.Inode, 1)-1, func(l *stripe.Layout) bool {
+		if s.walks(w, l) && !w.passed(l) {
 			next = l
 		}
-		return true
+		return next == nil
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if next != nil && next.File != w.file {
 		w.file, w.sector = next.File, 0
 	}
-	if w == &s.state.asked {
-		s.done, s.of = done+uint64(w.sector), of
-	}
 	return next
+}
+
+// walks reports whether a walk goes over a file.
+func (s *scrubber) walks(w *scrubWalk, l *stripe.Layout) bool {
+	return slices.Contains(l.Hosts, s.node) && w.covers(l.File)
+}
+
+// passed reports whether the walk has left a file behind it.
+func (w *scrubWalk) passed(l *stripe.Layout) bool {
+	after := compareFiles(l.File, w.file)
+	return after < 0 || after == 0 && uint64(w.sector) >= l.Sectors
+}
+
+// count counts anew how much of all files the walk that was asked for has passed, where that is due: it looks at all of them.
+func (s *scrubber) count() {
+	w, began := &s.state.asked, time.Now()
+	s.mu.Lock()
+	due := began.Sub(s.counted) >= healLookShare*s.countTook
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	var done, of uint64
+	_ = s.group.EachLayout(0, func(l *stripe.Layout) bool {
+		if s.walks(w, l) {
+			of += l.Sectors
+			if w.passed(l) {
+				done += l.Sectors
+			}
+		}
+		return true
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done, s.of = done+uint64(w.sector), of
+	s.counted = time.Now()
+	s.countTook = s.counted.Sub(began)
 }
 
 // windows checks the shards of sectors from first to end of one region.

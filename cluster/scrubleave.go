@@ -47,7 +47,7 @@ func (s *scrubber) mayGo(ctx context.Context, w *scrubWalk) bool {
 // Raft decides who may (startAnew), but does not know who serves.
 func (s *scrubber) enoughStay() bool {
 	enough := true
-	err := s.group.EachLayout(func(l *stripe.Layout) bool {
+	err := s.group.EachLayout(0, func(l *stripe.Layout) bool {
 		enough = l.CanSpare(s.node, s.peers.isHeard)
 		return enough
 	})
@@ -77,7 +77,7 @@ func (s *scrubber) settle() {
 // wholeAgain reports whether the node is in sync wherever it is a member.
 func (s *scrubber) wholeAgain() bool {
 	whole := true
-	err := s.group.EachLayout(func(l *stripe.Layout) bool {
+	err := s.group.EachLayout(0, func(l *stripe.Layout) bool {
 		for r := range l.Regions() {
 			v := l.View(r)
 			if i, ok := v.Shard(s.node); ok && (v.Members[i].State != stripe.InSync || l.Marked[s.node]) {

@@ -98,7 +98,7 @@ func (s *scrubber) begin(r scrubRequest) error {
 		return nil
 	}
 	*w = scrubWalk{id: r.id, active: true, began: time.Now().Unix(), files: r.files}
-	s.done, s.of = 0, 0
+	s.done, s.of, s.counted = 0, 0, time.Time{}
 	signal(s.wake)
 	return nil
 }

@@ -83,6 +83,7 @@ type Service struct {
 	syncs    atomic.Int64   // messages that wait in admit
 	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
+	noticed  noticed      // of the healer
 	mark     startMark    // as it was found
 	volatile volatileMark // as it was found, if something vouches for it; join's from then on
 	// remembered is what the mark beside the metadata said when it was found.
@@ -279,7 +280,7 @@ func (s *Service) run() {
 		}
 		return
 	}
-	layouts, err := s.knownLayouts()
+	removed, err := s.removedMeanwhile()
 	if err != nil {
 		if s.ctx.Err() == nil {
 			s.fail(err)
@@ -290,7 +291,7 @@ func (s *Service) run() {
 		s.fail(err)
 		return
 	}
-	s.member.start(serving, layouts)
+	s.member.start(serving, removed)
 	s.mu.Lock()
 	s.serving = serving
 	s.mu.Unlock()
@@ -303,16 +304,16 @@ func (s *Service) run() {
 	s.learner.run(s.ctx, s.member, s.group)
 }
 
-// knownLayouts returns every file's layout, once the group's state here is at least what it was before the restart: what is
-// not among them was removed, and the member forgets it.
-func (s *Service) knownLayouts() ([]*stripe.Layout, error) {
+// removedMeanwhile returns the files that the member knows and that are not there any more, once the group's state here is at least what it was
+// before the restart.
+func (s *Service) removedMeanwhile() ([]blocktree.FileID, error) {
 	for {
 		ctx, cancel := context.WithTimeout(s.ctx, askTimeout)
 		err := s.group.Sync(ctx)
 		cancel()
 		switch {
 		case err == nil:
-			return allLayouts(s.group)
+			return missing(s.member.files(), s.group.EachFile)
 		case s.ctx.Err() != nil || blocktree.KindOf(err) != blocktree.Timeout && blocktree.KindOf(err) != blocktree.Unavailable:
 			return nil, err
 		}

@@ -386,10 +386,15 @@ func (g *Group) Leader() (blocktree.NodeID, bool) {
 // Status returns what this member knows of the group. It does not block. The slice is shared.
 func (g *Group) Status() Status { return *g.status.Load() }
 
-// EachLayout calls f with every file's layout as applied at the time of the call, ascending by inode, until f returns
-// false.
-func (g *Group) EachLayout(f func(*stripe.Layout) bool) error {
-	return g.view("meta.EachLayout", func(s *state) error { return s.eachLayout(f) })
+// EachLayout calls f with the layout of every file whose inode is greater than after, as applied at the time of the call, ascending
+// by inode, until f returns false. Of a million files that takes seconds of a processor.
+func (g *Group) EachLayout(after blocktree.Inode, f func(*stripe.Layout) bool) error {
+	return g.view("meta.EachLayout", func(s *state) error { return s.eachLayout(after, f) })
+}
+
+// EachFile calls f with the identity of every file that has a layout, as EachLayout does, but decodes none of them.
+func (g *Group) EachFile(f func(blocktree.FileID) bool) error {
+	return g.view("meta.EachFile", func(s *state) error { return s.eachFile(f) })
 }
 
 // stopped is the error of calls that the end of the loop cut short.

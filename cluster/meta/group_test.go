@@ -217,7 +217,7 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 		t.Fatalf("%d snapshots were installed", reset)
 	}
 	n := 0
-	if err := g.EachLayout(func(*stripe.Layout) bool { n++; return true }); err != nil || n != 106 {
+	if err := g.EachLayout(0, func(*stripe.Layout) bool { n++; return true }); err != nil || n != 106 {
 		t.Fatal(n, err)
 	}
 	// It goes on from there, also after a restart.

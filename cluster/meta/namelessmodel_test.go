@@ -100,7 +100,7 @@ func (m *model) compareNameless(s *state) error {
 		return fmt.Errorf("%d files are noted to have no name, %d to be kept, %d are counted, want %d", noted, kept, s.counts.nameless, n)
 	}
 	layouts := 0
-	if err := s.eachLayout(func(*stripe.Layout) bool { layouts++; return true }); err != nil {
+	if err := s.eachLayout(0, func(*stripe.Layout) bool { layouts++; return true }); err != nil {
 		return err
 	}
 	files := 0

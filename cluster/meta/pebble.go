@@ -13,11 +13,14 @@ import (
 	"go.etcd.io/raft/v3"
 )
 
-// Pebble's sizes: a node with 1 GiB of sectors has to fit 150 MiB of resident memory in all.
+// Pebble's sizes: a node with 1 GiB of sectors has to fit 150 MiB of resident memory in all. Memtables, of which there are up to three with the one that
+// is kept to be used again, count as part of the cache: what is left for blocks of tables is cachedBlocksBytes.
 const (
-	blockCacheBytes = 16 << 20 // of which Pebble takes off two memtables
-	memTableBytes   = 4 << 20
-	tablesOpenMax   = 256
+	cachedBlocksBytes = 12 << 20
+	memTableBytes     = 4 << 20
+	memTables         = 3
+	blockCacheBytes   = cachedBlocksBytes + memTables*memTableBytes
+	tablesOpenMax     = 256
 )
 
 // openPebble opens or creates the store of a Group.

@@ -238,9 +238,9 @@ func (s *state) setLayout(l *stripe.Layout) {
 	s.changes.Layouts = append(s.changes.Layouts, l)
 }
 
-// eachLayout calls f with every layout until it returns false.
-func (s *state) eachLayout(f func(*stripe.Layout) bool) error {
-	s.scan(kindLayout, nil, nil, func(_, v []byte) bool {
+// eachLayout calls f with every layout of an inode greater than after until it returns false.
+func (s *state) eachLayout(after blocktree.Inode, f func(*stripe.Layout) bool) error {
+	s.scan(kindLayout, nil, inodeRest(after), func(_, v []byte) bool {
 		d := wire.NewDecoder(v)
 		d.Format(formatValue)
 		l := getLayout(d)
@@ -249,6 +249,21 @@ func (s *state) eachLayout(f func(*stripe.Layout) bool) error {
 			return false
 		}
 		return f(l)
+	})
+	return s.err
+}
+
+// eachFile calls f with every file that has a layout until it returns false.
+func (s *state) eachFile(f func(blocktree.FileID) bool) error {
+	s.scan(kindLayout, nil, nil, func(_, v []byte) bool {
+		d := wire.NewDecoder(v)
+		d.Format(formatValue)
+		file := d.File() // a layout begins with it
+		if err := d.Err(); err != nil {
+			s.check(blocktree.E("meta: read", blocktree.Corrupt, err))
+			return false
+		}
+		return f(file)
 	})
 	return s.err
 }

@@ -60,7 +60,7 @@ func TestAbortsAreBounded(t *testing.T) {
 	if err := abort(first+InFlightMax, first+9); err != blocktree.Other {
 		t.Errorf("after the watermark passed some, it is answered %v", err)
 	}
-	if k := len(n.m.files[l.File].regions[0].aborted); k > InFlightMax {
+	if k := len(n.m.find(l.File).regions[0].aborted); k > InFlightMax {
 		t.Errorf("%d are kept", k)
 	}
 }

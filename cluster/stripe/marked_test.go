@@ -226,7 +226,7 @@ func TestUncheckedFields(t *testing.T) {
 		}
 		n.drain()
 		n.sync(len(n.log))
-		if k := len(n.m.files[l.File].regions[0].pending); k > InFlightMax {
+		if k := len(n.m.find(l.File).regions[0].pending); k > InFlightMax {
 			t.Errorf("%d pending records are kept; a take-over's lists have room for %d", k, InFlightMax)
 		}
 	})

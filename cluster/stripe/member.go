@@ -16,6 +16,8 @@ type Member struct {
 	mut  mutant
 
 	files   map[blocktree.FileID]*memberFile
+	packed  map[blocktree.FileID]string // what a checkpoint has of files that were not used for long (memberkeep.go); none is in files
+	kept    keptLayouts
 	handed  uint64 // records handed out (also those still in next.Records)
 	written uint64 // of those, how many a restart after a kill finds: they are in the log file
 	durable uint64 // and how many are known to be durable
@@ -44,7 +46,8 @@ type waitingAnswer struct {
 // memberFile is what a node knows of one file.
 type memberFile struct {
 	id     blocktree.FileID
-	layout *Layout // newest learnt from Raft; nil before the first
+	layout *Layout // newest learnt from Raft; nil before the first, and where it was not kept
+	kept   keptPlace
 
 	// Promises, all of them in the log.
 	epoch      blocktree.Epoch  // newest layout that anything was answered under
@@ -74,7 +77,7 @@ type parkedMessage struct {
 
 // NewMember makes the machine of a node that has promised nothing yet.
 func NewMember(node blocktree.NodeID, inc blocktree.Incarnation) *Member {
-	return &Member{node: node, inc: inc, vol: inc, files: map[blocktree.FileID]*memberFile{}}
+	return &Member{node: node, inc: inc, vol: inc, files: map[blocktree.FileID]*memberFile{}, packed: map[blocktree.FileID]string{}}
 }
 
 // incOf is the incarnation that the views of a file expect.
@@ -107,9 +110,12 @@ func (m *Member) Learn(l *Layout) {
 	if f.layout != nil && l.Seq < f.layout.Seq {
 		return
 	}
+	m.kept.leave(f) // its layout may be longer now
 	f.layout = l
 	clear(f.views)
+	m.use(f)
 	m.unpark(f, false)
+	m.trim()
 }
 
 // CaughtUp tells that a catch-up that Ready asked for is over, whether or not Learn was called meanwhile.
@@ -117,15 +123,17 @@ func (m *Member) CaughtUp(file blocktree.FileID) {
 	if f := m.files[file]; f != nil {
 		f.catching = false
 		m.unpark(f, true)
+		m.trim()
 	}
 }
 
 // Forget drops a file that Raft says is removed. It is called again after a restart for files that Raft does not know.
 func (m *Member) Forget(file blocktree.FileID) {
-	f := m.files[file]
+	f := m.find(file)
 	if f == nil {
 		return
 	}
+	m.kept.leave(f)
 	for _, r := range sortedRegions(f.regions) {
 		run := RegionRun{File: file, Region: r}
 		if f.layout != nil && r < f.layout.Regions() {
@@ -175,8 +183,11 @@ func (m *Member) Located(refs []Ref, noSpace []int) {
 		m.unstore(m.last.held[i], m.last.Records[i])
 	}
 	for _, h := range m.last.held {
-		if h != nil && h.late && !h.Void && m.files[h.File] != nil {
-			m.files[h.File].region(h.Region).raise(h.Version)
+		if h == nil || !h.late || h.Void {
+			continue
+		}
+		if f := m.find(h.File); f != nil {
+			f.region(h.Region).raise(h.Version)
 		}
 	}
 	clear(m.last.held)
@@ -186,7 +197,7 @@ func (m *Member) Located(refs []Ref, noSpace []int) {
 // unstore takes back a data record that found no space.
 func (m *Member) unstore(h *Held, rec *Record) {
 	invariant.Check(h != nil, "a control record of file %v was not stored", rec.File)
-	f := m.files[h.File]
+	f := m.find(h.File)
 	if f == nil {
 		return
 	}
@@ -360,7 +371,7 @@ func (m *Member) reply(msg *Message, err blocktree.Kind) *Message {
 }
 
 func (m *Member) file(id blocktree.FileID) *memberFile {
-	f := m.files[id]
+	f := m.find(id)
 	if f == nil {
 		f = &memberFile{id: id}
 		m.files[id] = f
@@ -418,5 +429,7 @@ func (m *Member) unpark(f *memberFile, caughtUp bool) {
 	}
 	if f.layout == nil && f.seq == 0 && len(f.regions)+len(f.parked) == 0 {
 		delete(m.files, f.id) // nobody knows it
+		return
 	}
+	m.use(f)
 }

@@ -67,6 +67,8 @@ type MemberReady struct {
 	Answers []*Message
 	// SyncTo is how many of the records handed out so far, these included, something waits for to be durable; 0 where nothing does. A
 	// driver may put off the sync of the others: they are of files of durability flush, and are waited for to be written at most.
-	SyncTo  uint64
-	CatchUp []blocktree.FileID // bring the own Raft log up to date (ReadIndex), Learn what it has, then call CaughtUp
+	SyncTo uint64
+	// CatchUp are files of which messages wait: Learn what the own Raft state has; unless they wait no more (Waits), bring its log up to date
+	// (ReadIndex) and Learn what it has then; then call CaughtUp.
+	CatchUp []blocktree.FileID
 }

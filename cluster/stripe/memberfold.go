@@ -316,42 +316,19 @@ func sortedRegions(rs map[blocktree.RegionIndex]*memberRegion) []blocktree.Regio
 }
 
 func (m *Member) sortedFiles() []blocktree.FileID {
-	return slices.SortedFunc(maps.Keys(m.files), func(a, b blocktree.FileID) int {
+	all := make([]blocktree.FileID, 0, len(m.files)+len(m.packed))
+	all = slices.AppendSeq(slices.AppendSeq(all, maps.Keys(m.files)), maps.Keys(m.packed))
+	slices.SortFunc(all, func(a, b blocktree.FileID) int {
 		if c := cmp.Compare(a.Generation, b.Generation); c != 0 {
 			return c
 		}
 		return cmp.Compare(a.Inode, b.Inode)
 	})
+	return all
 }
 
 // snapshotFormat is the version of Snapshot's encoding.
 const snapshotFormat = 2
-
-// Snapshot encodes the promises and what is pending, for the store's checkpoint. Every record that was handed out must
-// be located; the checkpoint must not be used before those are durable.
-func (m *Member) Snapshot() []byte {
-	var e wire.Encoder
-	e.U8(snapshotFormat)
-	files := slices.DeleteFunc(m.sortedFiles(), func(id blocktree.FileID) bool {
-		f := m.files[id]
-		return f.epoch == 0 && f.seq == 0 && len(f.regions) == 0
-	})
-	e.U32(uint32(len(files)))
-	for _, id := range files {
-		f := m.files[id]
-		e.File(id)
-		e.U64(uint64(f.epoch))
-		e.U64(uint64(f.seq))
-		e.U64(uint64(f.fenced))
-		e.Bool(f.recovering)
-		regions := slices.DeleteFunc(sortedRegions(f.regions), func(i blocktree.RegionIndex) bool { return f.regions[i].isEmpty() })
-		e.U32(uint32(len(regions)))
-		for _, i := range regions {
-			encodeRegion(&e, i, f.regions[i])
-		}
-	}
-	return e.Buf
-}
 
 func encodeRegion(e *wire.Encoder, i blocktree.RegionIndex, r *memberRegion) {
 	e.U32(uint32(i))
@@ -382,28 +359,6 @@ func encodeRegion(e *wire.Encoder, i blocktree.RegionIndex, r *memberRegion) {
 
 // heldBytes is the encoded length of a Held.
 const heldBytes = 16 + 8 + 4 + 1 + 1 + 4 + 16 + 16
-
-// RestoreMember makes the machine of a node from its checkpoint; the records after it are then given to Apply.
-func RestoreMember(node blocktree.NodeID, inc blocktree.Incarnation, snapshot []byte) (*Member, error) {
-	m := NewMember(node, inc)
-	d := wire.NewDecoder(snapshot)
-	d.Format(snapshotFormat)
-	for n := d.Count(d.Len()); n > 0 && d.Err() == nil; n-- {
-		f := m.file(d.File())
-		f.epoch = blocktree.Epoch(d.U64())
-		f.seq = blocktree.ViewID(d.U64())
-		f.fenced = blocktree.Epoch(d.U64())
-		f.recovering = d.Bool()
-		for k := d.Count(blocktree.RegionsMax); k > 0 && d.Err() == nil; k-- {
-			i := blocktree.RegionIndex(d.U32())
-			*f.region(i) = decodeRegion(d, f.id, i)
-		}
-	}
-	if err := d.Finish(); err != nil {
-		return nil, err
-	}
-	return m, nil
-}
 
 func decodeRegion(d *wire.Decoder, file blocktree.FileID, i blocktree.RegionIndex) memberRegion {
 	r := memberRegion{watermark: d.Version(), resetEpoch: blocktree.Epoch(d.U64()), resetSeq: blocktree.ViewID(d.U64())}

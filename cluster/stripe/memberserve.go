@@ -26,6 +26,9 @@ func (m *Member) Unsettled(l *Layout) (recovering, pending bool) {
 	if !slices.Contains(l.Hosts, m.node) {
 		return false, false
 	}
+	if packed, ok := m.packed[l.File]; ok {
+		f = unpacked(packed)
+	}
 	if f == nil {
 		f = &memberFile{}
 	}

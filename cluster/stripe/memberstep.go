@@ -33,6 +33,7 @@ func (m *Member) Step(msg *Message) {
 	if f == nil {
 		f = m.file(msg.File)
 	}
+	m.use(f)
 	if m.ahead(f, msg) {
 		m.park(f, msg, 0)
 		return

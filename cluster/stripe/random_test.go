@@ -201,7 +201,7 @@ func (w *world) heal() {
 func dump(m *Member) string {
 	var b bytes.Buffer
 	for _, id := range m.sortedFiles() {
-		f := m.files[id]
+		f := m.find(id)
 		fmt.Fprintf(&b, "epoch %d seq %d fenced %d recovering %v", f.epoch, f.seq, f.fenced, f.recovering)
 		for _, i := range sortedRegions(f.regions) {
 			r := f.regions[i]

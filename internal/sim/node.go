@@ -86,6 +86,9 @@ func (n *node) start() {
 	}
 	n.m.ServeVolatile(n.vol)
 	n.m.SetMutant(n.w.opt.Mutant)
+	if n.w.opt.Forgetful {
+		n.m.KeepLayouts(1)
+	}
 	for i := c.pos; i < len(d.log); i++ {
 		if d.log[i].lost || n.w.mutant("control-forgotten") && d.log[i].rec.Kind == stripe.RecordControl {
 			continue
@@ -441,6 +444,15 @@ func (n *node) applySome() {
 // catchUp asks the leader how far the log is and waits to have applied that; out of reach, it fails after a while.
 func (n *node) catchUp(f blocktree.FileID) {
 	w, gen := n.w, n.gen
+	if n.m.Layout(f) == nil {
+		if l := w.meta.known(w.meta.fileOf(f), n.applied); l != nil {
+			n.m.Learn(l)
+		}
+		if !n.m.Waits(f) {
+			n.m.CaughtUp(f)
+			return
+		}
+	}
 	w.after(w.delay(), func() {
 		if n.gen != gen {
 			return

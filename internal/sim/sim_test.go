@@ -25,11 +25,12 @@ func fromEnv(t testing.TB, name string, def uint64) uint64 {
 }
 
 // worlds says of which sweep a world is.
-type worlds struct{ flush, liars bool }
+type worlds struct{ flush, liars, forgetful bool }
 
 // test is the name of the sweep's test.
 func (of worlds) test() string {
-	return map[worlds]string{{}: "TestSweep", {flush: true}: "TestFlushSweep", {liars: true}: "TestLiarSweep", {true, true}: "TestLiarFlushSweep"}[of]
+	return map[worlds]string{{}: "TestSweep", {flush: true}: "TestFlushSweep", {liars: true}: "TestLiarSweep", {flush: true, liars: true}: "TestLiarFlushSweep",
+		{forgetful: true}: "TestForgetfulSweep"}[of]
 }
 
 // counters are the tags of what a sweep must have counted.
@@ -59,19 +60,19 @@ func optionsOf(t testing.TB, seed uint64, of worlds, mutant string) Options {
 	if c >= n {
 		t.Fatalf("CFG=%d: there are %d configs", c, n)
 	}
-	return Options{Config: int(c), Seed: seed, Flush: of.flush, Liars: of.liars, Mutant: mutant}
+	return Options{Config: int(c), Seed: seed, Flush: of.flush, Liars: of.liars, Forgetful: of.forgetful, Mutant: mutant}
 }
 
 // reproduce is the command that shows one world again.
 func reproduce(t testing.TB, o Options) string {
 	s := fmt.Sprintf("SEED=%d", o.Seed)
-	if o.Config != optionsOf(t, o.Seed, worlds{o.Flush, o.Liars}, "").Config {
+	if o.Config != optionsOf(t, o.Seed, worlds{o.Flush, o.Liars, o.Forgetful}, "").Config {
 		s += fmt.Sprintf(" CFG=%d", o.Config)
 	}
 	if o.Mutant != "" {
 		s += " MUTANT=" + o.Mutant
 	}
-	return s + " go test ./internal/sim -run " + worlds{o.Flush, o.Liars}.test() + " -v"
+	return s + " go test ./internal/sim -run " + worlds{o.Flush, o.Liars, o.Forgetful}.test() + " -v"
 }
 
 // sweep lives the worlds of seeds first … first+n-1 on all cores. each is called for one world at a time and stops
@@ -124,6 +125,9 @@ func TestLiarSweep(t *testing.T) { sweepAll(t, worlds{liars: true}) }
 // TestLiarFlushSweep is that with files of durability flush.
 func TestLiarFlushSweep(t *testing.T) { sweepAll(t, worlds{flush: true, liars: true}) }
 
+// TestForgetfulSweep is that of worlds in which members keep no layout longer than they need it (docs/design/0073).
+func TestForgetfulSweep(t *testing.T) { sweepAll(t, worlds{forgetful: true}) }
+
 func sweepAll(t *testing.T, of worlds) {
 	mutant := os.Getenv("MUTANT")
 	if seed := fromEnv(t, "SEED", 0); seed != 0 {
@@ -134,7 +138,11 @@ func sweepAll(t *testing.T, of worlds) {
 		}
 		return
 	}
-	n := fromEnv(t, "SEEDS", sweepDefault)
+	worldsDefault := uint64(sweepDefault)
+	if of.forgetful {
+		worldsDefault = sweepDefault / 8
+	}
+	n := fromEnv(t, "SEEDS", worldsDefault)
 	var c Counters
 	var steps, bad uint64
 	start := time.Now()
@@ -164,7 +172,7 @@ func sweepAll(t *testing.T, of worlds) {
 func TestSameSeedSameTrace(t *testing.T) {
 	seen := map[uint64]bool{}
 	for seed := uint64(1); seed <= 60; seed++ {
-		o := optionsOf(t, seed, worlds{seed%3 == 0, seed%4 == 0}, "")
+		o := optionsOf(t, seed, worlds{seed%3 == 0, seed%4 == 0, seed%5 == 0}, "")
 		a, b := Run(o), Run(o)
 		if a != b {
 			t.Fatalf("seed %d: %d steps, hash %016x, %q, then %d steps, hash %016x, %q", seed, a.Steps, a.Hash, a.Failure, b.Steps, b.Hash, b.Failure)

@@ -41,6 +41,8 @@ type Options struct {
 	Liars  bool      // members that do not keep their promises, in shapes that bear any
 	Mutant string    // a rule to drop, "" for the protocol as it is
 	Trace  io.Writer // nil: no trace
+	// Forgetful members keep no layout in memory longer than they need it.
+	Forgetful bool
 }
 
 // Result is what became of a world.

@@ -20,14 +20,14 @@ import (
 )
 
 const (
-	usage  = "crowd: error: usage: crowd make CONFIG DIR COUNT, list CONFIG DIR, or one CONFIG DIR TIMES\ncrowd: hint: see doc.go"
+	usage  = "crowd: error: usage: crowd make CONFIG DIR COUNT [FIRST], list CONFIG DIR, or one CONFIG DIR TIMES\ncrowd: hint: see doc.go"
 	makers = blocktree.FSPathRequestsPerConnectionMax // files that are being made at one time
 	tenths = 10
 )
 
 func main() {
 	args := os.Args[1:]
-	if len(args) < 3 || len(args) != 4 && args[0] != "list" {
+	if len(args) < 3 || len(args) > 5 || len(args) == 3 && args[0] != "list" || len(args) == 5 && args[0] != "make" {
 		fmt.Fprintln(os.Stderr, usage)
 		os.Exit(2)
 	}
@@ -41,11 +41,17 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	count := 0
-	if len(args) == 4 {
+	count, first := 0, 0
+	if len(args) > 3 {
 		var err error
 		if count, err = strconv.Atoi(args[3]); err != nil || count < tenths {
 			return fmt.Errorf("%q is no number of %d or more", args[3], tenths)
+		}
+	}
+	if len(args) > 4 {
+		var err error
+		if first, err = strconv.Atoi(args[4]); err != nil || first < 0 {
+			return fmt.Errorf("%q is no number of the first file", args[4])
 		}
 	}
 	cfg, err := config.LoadClient(config.Source{File: args[1]})
@@ -69,7 +75,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "make":
-		return fill(ctx, service, dir, count)
+		return fill(ctx, service, dir, first, count)
 	case "list":
 		return list(ctx, service, dir)
 	case "one":
@@ -82,8 +88,8 @@ func options() fs.CreateOptions {
 	return fs.CreateOptions{SizeBytes: 4096, SectorBytes: 4096, Code: blocktree.Code{Data: 2, Parity: 1}, Mode: 0o644}
 }
 
-// fill makes the files. Their names ascend, as those of a program that counts do.
-func fill(ctx context.Context, c *fs.Client, dir blocktree.Path, count int) error {
+// fill makes count files, the first of which is numbered so. Their names ascend, as those of a program that counts do.
+func fill(ctx context.Context, c *fs.Client, dir blocktree.Path, first, count int) error {
 	var next, made atomic.Int64
 	var g sync.WaitGroup
 	var once sync.Once
@@ -99,7 +105,7 @@ func fill(ctx context.Context, c *fs.Client, dir blocktree.Path, count int) erro
 				if i >= int64(count) {
 					return
 				}
-				if err := c.Create(ctx, dir.Join(fmt.Sprintf("f%08d", i)), options()); err != nil {
+				if err := c.Create(ctx, dir.Join(fmt.Sprintf("f%08d", int64(first)+i)), options()); err != nil {
 					once.Do(func() { failed = err; stop() })
 					return
 				}
