@@ -221,6 +221,15 @@ func (b *body) clear(ctx context.Context, from, to uint64) error {
 	return viewTo(b.file, math.MaxUint64).punch(ctx, from, to-from)
 }
 
+// clearNext is for a cut at the end: it makes what is next behind that zeros, as far as it is not known to be. A service that is gone may have written there for somebody who keeps that, and sees by this that it was cut off (docs/design/0075).
+func (b *body) clearNext(ctx context.Context, end uint64) error {
+	if b.dear() {
+		return nil
+	}
+	sector := uint64(b.file.Info().SectorBytes)
+	return b.clear(ctx, end, (end/sector+1)*sector)
+}
+
 // setEnd has the cluster, and everybody here, know that the file ends there.
 func (b *body) setEnd(ctx context.Context, end uint64) error {
 	now, err := b.ender.SetEnd(ctx, b.told, end)
@@ -264,6 +273,11 @@ func (b *body) truncate(ctx context.Context, to uint64) error {
 		return blocktree.E("truncate", blocktree.Unsupported, errors.New("the end of this file is not moved"))
 	}
 	was := b.end()
+	if to == was {
+		if err := b.clearNext(ctx, to); err != nil {
+			return err
+		}
+	}
 	if to >= was {
 		return b.lengthen(ctx, to)
 	}
@@ -278,8 +292,10 @@ func (b *body) truncate(ctx context.Context, to uint64) error {
 		was = min(was, (to+sector-1)/sector*sector) // the rest when it is to be seen
 	}
 	if err := b.clear(ctx, to, was); err != nil {
-		_ = b.noted(err) // it is shorter; what is behind is cleared before it is seen
-		return nil
+		if _ = b.noted(err); b.over.Load() { // whoever keeps what it wrote before sees nothing of this cut: it is done once more
+			return err
+		}
+		return nil // it is shorter; what is behind is cleared before it is seen
 	}
 	if was >= b.zeros {
 		b.zeros = to

@@ -179,6 +179,27 @@ func TestCutInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestCutThatLostItsLease: R4 of 0075. A cut of which nothing was written, as somebody else has the file by then, is not done: whoever keeps what it wrote could not see it.
+func TestCutThatLostItsLease(t *testing.T) {
+	c := newFake()
+	path := c.moving("f", somebody("ann"))
+	b := c.body(t, path)
+	if _, err := b.add(t.Context(), make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	c.set(path, func(n *fakeNode) {
+		n.hook = func(_ context.Context, call memfile.Call) error {
+			if call.Op == memfile.Flush {
+				return nil
+			}
+			return blocktree.E("fake", blocktree.Fenced, nil)
+		}
+	})
+	err := b.do(t.Context(), func() error { return b.truncate(t.Context(), 10) })
+	wantKind(t, "the cut", err, blocktree.Fenced)
+	_ = b.file.Close()
+}
+
 // TestLengthOfItsOwn: a file that ends at its size has an end of its own before it is made larger, so that nobody ever sees it longer than it was written.
 func TestLengthOfItsOwn(t *testing.T) {
 	c := newFake()

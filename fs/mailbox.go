@@ -13,6 +13,7 @@ type message struct {
 	off   uint64
 	count int    // read, punch: bytes
 	data  []byte // write
+	again bool   // write, punch: only as long as nobody else has come to write the file
 	lock  lockRequest
 	// done is called once with what was read, or with why not. It must not block. It owns bytes.
 	done func(bytes []byte, err error)

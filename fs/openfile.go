@@ -27,6 +27,7 @@ type openFile struct {
 	writer   blocktree.Principal // who counts as its writer
 	tell     bool                // it is to be told under which epoch it writes
 	under    epochs              // which was told
+	beside   bool                // somebody else came to write it since
 	news     uint64              // what shared.heard was when the cluster was last asked
 	closings uint64              // what Service.closings was when it was first asked
 	file     blocktree.File      // of one that is open to read; nil while it is not read
@@ -144,12 +145,18 @@ func (a *openFile) do(m *message) ([]byte, error) {
 // change does what a message asks to have done to the file, in a turn of its own.
 func (a *openFile) change(ctx context.Context, m *message) (reply []byte, err error) {
 	for {
+		if m.again && (a.under.held == 0 || a.beside) {
+			return nil, errBeside
+		}
 		if reply, err = a.changeOnce(ctx, m); !errors.Is(err, errSucceeded) {
 			return reply, err
 		}
-		a.body = a.body.newest()
+		a.follow()
 	}
 }
+
+// follow goes on with what all write after somebody else came to write the file.
+func (a *openFile) follow() { a.body, a.beside = a.body.newest(), true }
 
 func (a *openFile) changeOnce(ctx context.Context, m *message) (reply []byte, err error) {
 	b := a.body
@@ -230,7 +237,7 @@ func (a *openFile) read(ctx context.Context, m *message) ([]byte, error) {
 	if a.write {
 		n, err := a.body.read(ctx, bytes, m.off)
 		for err != nil && err != io.EOF && a.body.succeeded(ctx) {
-			a.body = a.body.newest()
+			a.follow()
 			n, err = a.body.read(ctx, bytes, m.off)
 		}
 		if err == io.EOF {

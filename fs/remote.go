@@ -64,9 +64,18 @@ func (f *remote) readPart(ctx context.Context, p []byte, off uint64) (n int, err
 
 // WriteAt implements File.
 func (f *remote) WriteAt(ctx context.Context, p []byte, off uint64) error {
+	return f.write(ctx, p, off, false)
+}
+
+// WriteAgain implements Againer.
+func (f *remote) WriteAgain(ctx context.Context, p []byte, off uint64) error {
+	return f.write(ctx, p, off, true)
+}
+
+func (f *remote) write(ctx context.Context, p []byte, off uint64, again bool) error {
 	for {
 		part := p[:min(len(p), blocktree.FSTransferBytesMax)]
-		header := fileRequest{handle: f.handle, off: off}.encode()
+		header := fileRequest{handle: f.handle, off: off, again: again}.encode()
 		err := f.again(ctx, dispatch.Message{Code: codeWrite, Header: header, Body: part}, nil) // the same bytes in the same place
 		if err != nil {
 			return failed("write", f.path, err)
@@ -80,10 +89,19 @@ func (f *remote) WriteAt(ctx context.Context, p []byte, off uint64) error {
 
 // Punch implements Puncher.
 func (f *remote) Punch(ctx context.Context, off, n uint64) error {
+	return f.punch(ctx, off, n, false)
+}
+
+// PunchAgain implements Againer.
+func (f *remote) PunchAgain(ctx context.Context, off, n uint64) error {
+	return f.punch(ctx, off, n, true)
+}
+
+func (f *remote) punch(ctx context.Context, off, n uint64, again bool) error {
 	n = min(n, blocktree.FileBytesMax) // no file reaches further
 	for first := off; ; {
 		part := min(n, blocktree.FSPunchBytesMax)
-		header := fileRequest{handle: f.handle, off: off, count: uint32(part)}.encode()
+		header := fileRequest{handle: f.handle, off: off, count: uint32(part), again: again}.encode()
 		err := f.again(ctx, dispatch.Message{Code: codePunch, Header: header}, nil) // zeros once more in the same place
 		if off != first && blocktree.KindOf(err) == blocktree.OutOfRange {          // the parts before have reached the end
 			return nil

@@ -214,7 +214,7 @@ func (s *Service) serveFile(o *owner, req *bttp.Request) {
 		req.Release()
 		return
 	}
-	m := &message{code: req.Code, off: r.off, data: req.Body, count: int(r.count), lock: lock}
+	m := &message{code: req.Code, off: r.off, data: req.Body, count: int(r.count), again: r.again, lock: lock}
 	held := int64(len(req.Body))
 	if req.Code == codeRead || req.Code == codeSum {
 		held += int64(m.count)

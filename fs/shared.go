@@ -159,16 +159,25 @@ func (x *shared) write(ctx context.Context, by blocktree.Principal, anew bool, t
 	case anew && x.of[by] > 0:
 		return nil, errStillOpen
 	case x.told:
-		if b, err = b.succeed(ctx, open); err != nil {
+		if b, err = x.goOn(ctx, b, open); err != nil {
 			return nil, err
 		}
-		x.body.Store(b)
-		x.news.Add(1)
-		x.told = false
 	}
 	x.writers++
 	x.of[by]++
 	return b, nil
+}
+
+// goOn has all who write the file go on with it under another epoch, of which nobody is told.
+func (x *shared) goOn(ctx context.Context, b *body, open func(context.Context) (*body, error)) (*body, error) {
+	next, err := b.succeed(ctx, open)
+	if err != nil {
+		return nil, err
+	}
+	x.body.Store(next)
+	x.news.Add(1)
+	x.told = false
+	return next, nil
 }
 
 var errAnew = &blocktree.Error{Op: "fs", Kind: blocktree.Closed, Err: errors.New("it failed, and was opened anew by somebody else"), Hint: "open it again"}

@@ -33,8 +33,8 @@ func (b *body) shrink(ctx context.Context, s blocktree.Shrinker, bytes uint64) e
 	return err
 }
 
-// shrinkWritten makes a file smaller that is written here, to a size that it can have: through what its writers have, so that they go on.
-func (s *Service) shrinkWritten(ctx context.Context, caller cred.Identity, x *shared, r *pathRequest) (done bool, err error) {
+// shrinkWritten makes a file smaller that is written here, to a size that it can have: through what its writers have, so that they go on. Whoever was told that nobody else writes it does not write again what is cut (docs/design/0075).
+func (s *Service) shrinkWritten(ctx context.Context, caller cred.Identity, x *shared, r *pathRequest, info *Info) (done bool, err error) {
 	b := x.writing()
 	if b == nil || r.sizeBytes == 0 || r.sizeBytes%uint64(b.file.Info().SectorBytes) != 0 {
 		return false, nil
@@ -42,6 +42,14 @@ func (s *Service) shrinkWritten(ctx context.Context, caller cred.Identity, x *sh
 	f, ok := b.file.(blocktree.Shrinker)
 	if !ok {
 		return true, &blocktree.Error{Op: "resize", Path: r.path.Short(), Kind: blocktree.Busy, Err: errors.New("somebody has it open for writing"), Hint: "to be made smaller it must be closed first; truncating moves its end, and gives the room back, while it is open"}
+	}
+	if x.told {
+		if b, err = x.goOn(ctx, b, func(ctx context.Context) (*body, error) { return s.openBody(ctx, caller, r.path, info) }); err != nil {
+			return true, err
+		}
+		if f, ok = b.file.(blocktree.Shrinker); !ok {
+			return true, blocktree.E("resize", blocktree.Unsupported, nil)
+		}
 	}
 	return true, b.do(ctx, func() error {
 		if _, err := s.lookFile(ctx, caller, x.id, r.path, Write|Lease); err != nil { // as for the lease that it takes elsewhere

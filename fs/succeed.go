@@ -18,7 +18,14 @@ type Epocher interface {
 	Epochs() (held, written blocktree.Epoch)
 }
 
+// Againer is an optional ability of an Epocher: to write once more what was written before. Nobody else can get in between: Fenced, and nothing is done, once somebody else has come to write the file since it was opened, or where no epoch was told.
+type Againer interface {
+	WriteAgain(ctx context.Context, p []byte, off uint64) error
+	PunchAgain(ctx context.Context, off, n uint64) error
+}
+
 var (
+	_ Againer           = (*remote)(nil)
 	_ Epocher           = (*remote)(nil)
 	_ blocktree.Epocher = Epocher(nil)
 )
@@ -35,6 +42,9 @@ func (a *openFile) alone(b *body) bool {
 	a.under.held, a.under.written = e.Epochs()
 	return a.under.held != 0
 }
+
+// errBeside is for who would write again what somebody else may have written over.
+var errBeside = &blocktree.Error{Op: "fs", Kind: blocktree.Fenced, Err: errors.New("somebody else came to write the file"), Hint: "open it again"}
 
 // errSucceeded is for who has waited for the turn of a body meanwhile.
 var errSucceeded = &blocktree.Error{Op: "fs", Kind: blocktree.Unavailable, Err: errors.New("somebody else came to write the file"), Hint: "ask again"}

@@ -41,6 +41,20 @@ func (f *heldFile) WriteSectors(ctx context.Context, first blocktree.SectorIndex
 	return f.endingFile.WriteSectors(ctx, first, src)
 }
 
+func (f *heldFile) ZeroSectors(ctx context.Context, first blocktree.SectorIndex, count uint64) error {
+	if err := f.fenced(nil, true); err != nil {
+		return err
+	}
+	return f.endingFile.ZeroSectors(ctx, first, count)
+}
+
+func (f *heldFile) Shrink(ctx context.Context, bytes uint64) error {
+	if err := f.fenced(nil, true); err != nil {
+		return err
+	}
+	return f.endingFile.Shrink(ctx, bytes)
+}
+
 func (f *heldFile) Flush(ctx context.Context) error {
 	return f.fenced(f.endingFile.Flush(ctx), false)
 }
@@ -158,4 +172,71 @@ func TestClosesWhileAnotherComes(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestWritesAgainAlone: R4 of 0075. What was written before is written again only as long as nobody else has come, whether or not whoever writes has used the file since.
+func TestWritesAgainAlone(t *testing.T) {
+	for _, uses := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newFake()
+			path := c.moving("f", somebody("ann"), somebody("bob"))
+			c.set(path, func(n *fakeNode) { n.epochs = true })
+			s := newTestService(t, c, nil)
+			does := func(what string, a *openFile, m message, want blocktree.Kind) string {
+				t.Helper()
+				b, err := a.ask(m)
+				wantKind(t, what, err, want)
+				return string(b)
+			}
+			ann, _ := under(t, s, ownerFor(s, somebody("ann")), path, flagTell)
+			does("ann writes again", ann, message{code: codeWrite, data: []byte("ann"), again: true}, blocktree.Other)
+			does("and a hole", ann, message{code: codePunch, off: 1, count: 1, again: true}, blocktree.Other)
+			bob, _ := under(t, s, ownerFor(s, somebody("bob")), path, flagTell)
+			does("bob writes", bob, message{code: codeWrite, data: []byte("bob's")}, blocktree.Other)
+			if uses {
+				does("ann adds", ann, message{code: codeAppend, data: []byte(", more")}, blocktree.Other)
+			}
+			does("ann writes again beside bob", ann, message{code: codeWrite, data: []byte("ann"), again: true}, blocktree.Fenced)
+			does("and a hole", ann, message{code: codePunch, count: 3, again: true}, blocktree.Fenced)
+			does("bob, who was told nothing, writes again", bob, message{code: codeWrite, data: []byte("x"), again: true}, blocktree.Fenced)
+			if got := does("bob reads", bob, message{code: codeRead, count: 5}, blocktree.Other); got != "bob's" {
+				t.Errorf("they have %q", got)
+			}
+			does("ann writes", ann, message{code: codeWrite, data: []byte("B")}, blocktree.Other)
+		})
+	}
+}
+
+// TestCutLeavesATrace: R4 of 0075. Who cuts a file where it ends for everybody cuts off what a service that is gone had written behind that; and so does who makes it smaller: both are known to whoever keeps what it wrote.
+func TestCutLeavesATrace(t *testing.T) {
+	for name, cut := range map[string]func(*Service, *owner, blocktree.Path) error{
+		"truncated where it ends": func(s *Service, o *owner, path blocktree.Path) error {
+			return s.truncate(context.Background(), o, &pathRequest{path: path, sizeBytes: 512})
+		},
+		"made smaller": func(s *Service, o *owner, path blocktree.Path) error {
+			return s.resize(context.Background(), o.caller(), &pathRequest{path: path, sizeBytes: 512})
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newFake()
+			path := c.moving("f", somebody("ann"), somebody("bob"))
+			c.set(path, func(n *fakeNode) {
+				n.epochs, n.inode.SizeBytes, n.inode.LengthBytes = true, 2048, 512
+			})
+			s := newTestService(t, c, nil)
+			ann, _ := under(t, s, ownerFor(s, somebody("ann")), path, flagTell)
+			if name != "made smaller" {
+				_, err := ann.ask(message{code: codeClose})
+				wantKind(t, "ann closes", err, blocktree.Other)
+			}
+			if err := cut(s, ownerFor(s, somebody("bob")), path); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			c.set(path, func(n *fakeNode) {
+				if n.wrote != 2 {
+					t.Errorf("%s: it was written under %d", name, n.wrote)
+				}
+			})
+		})
+	}
 }

@@ -11,6 +11,7 @@ import (
 const (
 	formatPath   = 1
 	formatFile   = 1
+	formatAgain  = 2 // of one of a write, or of a hole, that is done only as long as nobody else has come to write the file
 	formatInfo   = 1
 	formatLength = 2 // of an Info with another length than its size; versions before refuse it
 	formatTimes  = 3 // of one with a time of change of its own, or of a symbolic link, likewise
@@ -179,11 +180,16 @@ type fileRequest struct {
 	handle uint64
 	off    uint64 // read, write, punch
 	count  uint32 // read, punch: bytes
+	again  bool   // write, punch: it was written before, and is again if nobody else has come to write the file since that was opened
 }
 
 func (r fileRequest) encode() []byte {
 	var e wire.Encoder
-	e.U8(formatFile)
+	if r.again {
+		e.U8(formatAgain)
+	} else {
+		e.U8(formatFile)
+	}
 	e.U64(r.handle)
 	e.U64(r.off)
 	e.U32(r.count)
@@ -198,16 +204,26 @@ func decodePunch(b []byte) (fileRequest, error) { return decodeUpTo(b, blocktree
 
 // decodeOfHandle reads the request of a code that is about an open file.
 func decodeOfHandle(code uint16, b []byte) (fileRequest, error) {
+	decode := decodeFile
 	if code == codePunch {
-		return decodePunch(b)
+		decode = decodePunch
 	}
-	return decodeFile(b)
+	r, err := decode(b)
+	if err == nil && r.again && code != codePunch && code != codeWrite {
+		return fileRequest{}, &blocktree.Error{Op: "fs request", Err: blocktree.E("decode", blocktree.Invalid, errors.New("it is not done again"))}
+	}
+	return r, err
 }
 
 func decodeUpTo(b []byte, max uint32) (fileRequest, error) {
 	d := wire.NewDecoder(b)
-	d.Format(formatFile)
-	r := fileRequest{handle: d.U64(), off: d.U64(), count: d.U32()}
+	again := len(b) > 0 && b[0] == formatAgain
+	if again {
+		d.Format(formatAgain)
+	} else {
+		d.Format(formatFile)
+	}
+	r := fileRequest{handle: d.U64(), off: d.U64(), count: d.U32(), again: again}
 	if r.count > max {
 		d.Fail(blocktree.E("decode", blocktree.TooLarge, errors.New("more bytes than one request is about")))
 	}

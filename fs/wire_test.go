@@ -23,9 +23,17 @@ func TestRequestsOutlast(t *testing.T) {
 	if got, err := decodePath(p.encode()); err != nil || got != p {
 		t.Errorf("%+v, %v", got, err)
 	}
-	f := fileRequest{handle: 1 << 60, off: 3, count: blocktree.FSTransferBytesMax}
-	if got, err := decodeFile(f.encode()); err != nil || got != f {
-		t.Errorf("%+v, %v", got, err)
+	for _, again := range []bool{false, true} {
+		f := fileRequest{handle: 1 << 60, off: 3, count: blocktree.FSTransferBytesMax, again: again}
+		if got, err := decodeFile(f.encode()); err != nil || got != f {
+			t.Errorf("%+v, %v", got, err)
+		}
+		for _, code := range []uint16{codeRead, codeWrite, codePunch, codeCut, codeClose} {
+			_, err := decodeOfHandle(code, f.encode())
+			if writes := code == codeWrite || code == codePunch; (err == nil) != (writes || !again) {
+				t.Errorf("code %d, again %v: %v", code, again, err)
+			}
+		}
 	}
 	i := testInfo()
 	for _, length := range []uint64{i.SizeBytes, i.SizeBytes - 1, 0} {
@@ -101,7 +109,7 @@ func TestRequestsRefused(t *testing.T) {
 		_, _, errOpened := decodeOpened(b)
 		_, _, errList := decodeEntries(b)
 		for _, err := range []error{err, errFile, errInfo, errOpened, errList} {
-			newer := len(b) == 1 && (b[0] == 4 || b[0] == 3 && err != errInfo || b[0] == 2 && err != errInfo && err != errOpened) // an info has three formats, what was opened two
+			newer := len(b) == 1 && (b[0] == 4 || b[0] == 3 && err != errInfo || b[0] == 2 && err != errInfo && err != errOpened && err != errFile) // an info has three formats, what was opened and what is about an open file two
 			if newer && blocktree.KindOf(err) != blocktree.NewerFormat || err == nil {
 				t.Errorf("format %v: %v", b, err)
 			}
@@ -140,7 +148,7 @@ func FuzzRequests(f *testing.F) {
 	short := i
 	short.Length = 77
 	p := pathRequest{path: testRoot.Join("a"), after: "b", limit: 7, flags: flagPlain}
-	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i),
+	for _, b := range [][]byte{p.encode(), fileRequest{handle: 1, off: 2, count: 3}.encode(), fileRequest{handle: 1, count: blocktree.FSPunchBytesMax}.encode(), fileRequest{handle: 1, again: true}.encode(), encodeInfo(&i), encodeInfo(&short), encodeOpened(7, &i), encodeUnder(7, &i, epochs{9, 7}),
 		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep}),
 		encodeRemove(&pathRequest{path: testRoot.Join("a"), file: i.ID}), encodeMade(i.ID), encodeOffset(1 << 40),
 		lockRequest{handle: 1, op: lockTest, exclusive: true, owner: 2, off: 3, bytes: 4, id: 5}.encode(), encodeLock(&Lock{true, 1, 2, true, 3}),
@@ -171,8 +179,8 @@ func FuzzRequests(f *testing.F) {
 		same("hole", err, hole.encode)
 		info, err := decodeInfo(b)
 		same("info", err, func() []byte { return encodeInfo(&info) })
-		handle, info, err := decodeOpened(b)
-		same("opened", err, func() []byte { return encodeOpened(handle, &info) })
+		handle, info, u, err := decodeUnder(b)
+		same("opened", err, func() []byte { return encodeUnder(handle, &info, u) })
 		lock, err := decodeLockRequest(b)
 		same("lock request", err, lock.encode)
 		held, err := decodeLock(b)

@@ -8,7 +8,7 @@
 // What it refuses to be: it keeps nothing that is durable, caches no content (the kernel does), has no rules about who may do what, and writes nothing a second time where somebody else may have written since (docs/design/0075): that is an error.
 //
 // Concurrency. Each request is a goroutine of go-fuse. Of a file that is read only its handle at the service is shared, under a lock that is not held while anything but an open is asked. Of one that is written its writer is: requests use it at the same time, and whoever makes it longer or
-// shorter, opens it anew or closes it, has it alone. tree.writersMu is taken last.
+// shorter, opens it anew or closes it, has it alone. tree.writersMu is taken last, but for kept.mu.
 //
 // Imported by cmd/btnode.
 package mount

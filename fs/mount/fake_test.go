@@ -30,20 +30,21 @@ type fake struct {
 	pages   int   // entries in a page
 	opens   int
 	closed  int
-	during  func() // what happens in a Stat, without the lock
-	late    func() // what happens before a Stat is answered, once
-	unheard bool   // what is open does not hear of another length
-	grows   bool   // open files have Truncate and Append, and grow
-	epochs  bool   // who writes a file alone is told under which epoch
-	holds   bool   // what was written stays when the service is gone, but for where the file ends
-	shared  bool   // others write what is opened, too
-	keeps   bool   // files that are open are removed, and kept
-	full    uint64 // bytes that a file may have; 0: any number
-	stuck   error  // what flushes fail with
-	asks    int    // of changes of names and lengths
-	vague   error  // the answer to the next change, which is done
-	between func() // what happens after that, with the lock
-	cut     bool   // the connection breaks before the next append is answered, and the service closes the file
+	during  func()        // what happens in a Stat, without the lock
+	late    func()        // what happens before a Stat is answered, once
+	unheard bool          // what is open does not hear of another length
+	grows   bool          // open files have Truncate and Append, and grow
+	epochs  bool          // who writes a file alone is told under which epoch
+	holds   bool          // what was written stays when the service is gone, but for where the file ends
+	shared  bool          // others write what is opened, too
+	keeps   bool          // files that are open are removed, and kept
+	comes   func(*opened) // what happens before something is written again, with the lock
+	full    uint64        // bytes that a file may have; 0: any number
+	stuck   error         // what flushes fail with
+	asks    int           // of changes of names and lengths
+	vague   error         // the answer to the next change, which is done
+	between func()        // what happens after that, with the lock
+	cut     bool          // the connection breaks before the next append is answered, and the service closes the file
 	leases  map[blocktree.FileID]*opened
 	anew    []bool // of each file that was opened for writing
 	made    blocktree.Inode
@@ -184,6 +185,7 @@ type opened struct {
 	kept    *fakeFile // of a reader: what it opened, which may have no name any more
 	written []byte    // likewise: what is flushed, and what is not
 	epoch   blocktree.Epoch
+	beside  bool // somebody else came to write it
 	closed  bool
 }
 
@@ -241,6 +243,9 @@ func (f *opened) WriteAt(_ context.Context, p []byte, off uint64) error {
 		return blocktree.E("fake", blocktree.NoSpace, nil)
 	}
 	f.file.wrote = f.epoch
+	if f.fake.grows {
+		f.file.info.SizeBytes = max(f.file.info.SizeBytes, (end+4095)/4096*4096)
+	}
 	f.reach(end)
 	copy(f.written[off:], p)
 	return nil

@@ -189,9 +189,13 @@ func (w *writer) mayWriteAgain(f fs.File) bool {
 		return false
 	}
 	held, written := e.Epochs()
+	info := f.Info()
+	if w.kept.reaches(0) > info.SizeBytes { // it was made smaller since: to be written it had been made so large
+		return false
+	}
 	w.kept.mu.Lock()
 	defer w.kept.mu.Unlock()
-	return held != 0 && written <= w.epoch && f.Info().Length >= w.kept.floor
+	return held != 0 && written <= w.epoch && info.Length >= w.kept.floor
 }
 
 // writeAgain writes what is kept. Who calls it has the lock.
@@ -199,8 +203,15 @@ func (w *writer) writeAgain(ctx context.Context) error {
 	w.kept.mu.Lock()
 	all := w.kept.writes
 	w.kept.mu.Unlock()
+	if len(all) == 0 {
+		return nil
+	}
+	f, ok := w.file.(fs.Againer)
+	if !ok { // it told under which epoch
+		return w.die(errLost)
+	}
 	for i := range all {
-		err := all[i].write(ctx, w.file)
+		err := all[i].write(ctx, f)
 		switch {
 		case err == nil:
 		case gone(err) && blocktree.KindOf(err) != blocktree.Lost || passing(err): // it is opened once more, and all is written once more
@@ -214,19 +225,15 @@ func (w *writer) writeAgain(ctx context.Context) error {
 	return nil
 }
 
-// write writes it to a file.
-func (x *keptWrite) write(ctx context.Context, f fs.File) error {
+// write writes it to a file, if nobody else has come to write that.
+func (x *keptWrite) write(ctx context.Context, f fs.Againer) error {
 	if x.from == x.to {
 		return nil
 	}
 	if x.data != nil {
-		return f.WriteAt(ctx, x.data, x.from)
+		return f.WriteAgain(ctx, x.data, x.from)
 	}
-	p, ok := f.(fs.Puncher)
-	if !ok {
-		return blocktree.E("mount", blocktree.Unsupported, nil)
-	}
-	err := p.Punch(ctx, x.from, x.to-x.from)
+	err := f.PunchAgain(ctx, x.from, x.to-x.from)
 	if blocktree.KindOf(err) == blocktree.OutOfRange { // it begins behind the end
 		return nil
 	}

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -127,6 +128,74 @@ func TestWritesNothingAgain(t *testing.T) {
 	})
 }
 
+// R4 of 0075: who comes to write the file by the service that it is being written again by has it to himself: nothing is written over what he has written and flushed.
+func TestSomebodyComesWhileItIsWrittenAgain(t *testing.T) {
+	told(t, func(t *testing.T, c *fake) {
+		for at := range 3 {
+			c.put("a", 70+blocktree.Inode(at), "")
+			h := openRW(t, lookup(t, grow(c), "a"), 0)
+			for range 2 {
+				writes(t, h, "mine", 0, 0)
+			}
+			c.kill(false)
+			n := 0
+			c.comes = func(f *opened) {
+				if n++; n == at+1 {
+					f.beside, f.written = true, []byte("theirs")
+					f.file.epoch++
+					f.file.wrote = f.file.epoch
+					f.keep()
+				}
+			}
+			want := syscall.EIO
+			if at == 2 {
+				want = 0 // nobody came before it was done
+			}
+			if e := h.sync(t.Context()); e != want {
+				t.Errorf("fsync: %v, not %v", e, want)
+			}
+			c.comes = nil
+			if got := c.content("a"); want != 0 && got != "theirs" || want == 0 && got != "mine" {
+				t.Errorf("it is %q by now", got)
+			}
+			h.Release(t.Context())
+		}
+	})
+}
+
+// R4 of 0075: what reaches behind where somebody made the file smaller is not written again.
+func TestMadeSmallerMeanwhile(t *testing.T) {
+	told(t, func(t *testing.T, c *fake) {
+		_, h := create(t, grow(c), "a", syscall.O_RDWR, 0o644)
+		writes(t, h, "mine", 8190, 0)
+		c.kill(false)
+		if err := c.Resize(t.Context(), testRoot.Join("a"), 8192); err != nil {
+			t.Fatal(err)
+		}
+		if e := h.sync(t.Context()); e != syscall.EIO || c.content("a") != "" {
+			t.Errorf("fsync: %v, it has %d bytes", e, len(c.content("a")))
+		}
+		h.Release(t.Context())
+	})
+}
+
+// 0075, 5: who closes a file of which the service says that acknowledged data may be lost is told.
+func TestLostAtTheClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		a.epochs = true
+		_, h := create(t, grow(a), "a", syscall.O_WRONLY, 0o644)
+		h.by = os.Getpid()
+		writes(t, h, "small", 0, 0)
+		a.stuck = blocktree.E("fake", blocktree.Lost, nil)
+		a.closing = func() { a.stuck = nil }
+		if e := h.Flush(closer(true)); e != syscall.EIO {
+			t.Errorf("close: %v", e)
+		}
+		h.Release(t.Context())
+	})
+}
+
 // R5 of 0075: what comes of a file that is made, written at once and closed when the service goes before its close is answered.
 func TestFinishedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -170,6 +239,18 @@ func TestKeptIsBounded(t *testing.T) {
 		}
 		if n := h.writer.kept.size(); n > blocktree.MountUnflushedFileBytesMax {
 			t.Errorf("%d bytes of one file are kept", n)
+		}
+		_ = h.sync(t.Context())
+		for j := range int64(blocktree.MountUnflushedFileBytesMax/blocktree.MountWriteBytesMax - 1) {
+			writes(t, h, p, j%8*blocktree.MountWriteBytesMax, 0)
+		}
+		for range blocktree.MountWriteBytesMax/blocktree.MountUnflushedWriteBytes + 1 { // who goes on with holes alone
+			if e := h.Allocate(t.Context(), 0, 1, allocatePunch|allocateKeepSize); e != 0 {
+				t.Fatal(e)
+			}
+		}
+		if n := h.writer.kept.size(); n > blocktree.MountUnflushedFileBytesMax {
+			t.Errorf("%d bytes of one file's holes are kept", n)
 		}
 		small := all[0]
 		if e := small.sync(t.Context()); e != 0 {
@@ -394,3 +475,30 @@ type telling struct {
 }
 
 func (f *telling) Epochs() (held, written blocktree.Epoch) { return f.held, f.written }
+
+// alone fails once somebody else has come to write the file, which may happen now.
+func (f *telling) alone() error {
+	f.fake.mu.Lock()
+	defer f.fake.mu.Unlock()
+	if f.fake.comes != nil {
+		f.fake.comes(f.opened)
+	}
+	if f.beside {
+		return blocktree.E("fake", blocktree.Fenced, nil)
+	}
+	return nil
+}
+
+func (f *telling) WriteAgain(ctx context.Context, p []byte, off uint64) error {
+	if err := f.alone(); err != nil {
+		return err
+	}
+	return f.WriteAt(ctx, p, off)
+}
+
+func (f *telling) PunchAgain(ctx context.Context, off, n uint64) error {
+	if err := f.alone(); err != nil {
+		return err
+	}
+	return f.Punch(ctx, off, n)
+}

@@ -121,7 +121,7 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 		switch {
 		case blocktree.KindOf(err) == blocktree.Unsupported: // a service of a version before, or the file has no name
 			return nil
-		case err != nil && w.keepsAll() && gone(err): // what was not flushed is written again
+		case gone(err) && blocktree.KindOf(err) != blocktree.Lost && w.keepsAll(): // what was not flushed is written again
 			return nil
 		case passing(err) && blocktree.KindOf(err) != blocktree.Undeliverable && ctx.Err() == nil: // it is there, and did nothing
 			return err

@@ -255,5 +255,8 @@ func (w *writer) punch(ctx context.Context, off, bytes uint64) error {
 		}
 		return err
 	})
+	if err == nil {
+		w.tree.bound(ctx, w)
+	}
 	return err
 }
