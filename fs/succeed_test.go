@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"testing/synctest"
@@ -239,4 +240,33 @@ func TestCutLeavesATrace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWritesAgainFromAfar: a client writes again what it wrote before, in as many requests as it takes, until somebody else comes.
+func TestWritesAgainFromAfar(t *testing.T) {
+	b := newBed(t, nil)
+	ann, she := b.dial("ann")
+	bob, he := b.dial("bob")
+	path := b.fake.moving("f", she, he)
+	b.fake.set(path, func(n *fakeNode) { n.epochs = true })
+	f, err := ann.Open(t.Context(), path, OpenOptions{Write: true, Tell: true})
+	b.must(err)
+	if held, written := f.(Epocher).Epochs(); held != 1 || written != 0 {
+		t.Errorf("it is held under %d, written under %d", held, written)
+	}
+	again, p := f.(Againer), bytes.Repeat([]byte{1}, 2000)
+	b.must(again.WriteAgain(t.Context(), p, 3))
+	b.must(again.PunchAgain(t.Context(), 10, 5))
+	clear(p[7:12])
+	got := make([]byte, 2003)
+	if _, err := f.ReadAt(t.Context(), got, 0); err != nil || !bytes.Equal(got[3:], p) {
+		t.Errorf("other bytes are read, %v", err)
+	}
+	g, err := bob.Open(t.Context(), path, OpenOptions{Write: true})
+	b.must(err)
+	wantKind(t, "beside somebody else", again.WriteAgain(t.Context(), p, 0), blocktree.Fenced)
+	wantKind(t, "a hole beside somebody else", again.PunchAgain(t.Context(), 0, 9), blocktree.Fenced)
+	b.must(f.WriteAt(t.Context(), p[:1], 0))
+	b.must(f.Close())
+	b.must(g.Close())
 }

@@ -185,7 +185,6 @@ type opened struct {
 	kept    *fakeFile // of a reader: what it opened, which may have no name any more
 	written []byte    // likewise: what is flushed, and what is not
 	epoch   blocktree.Epoch
-	beside  bool // somebody else came to write it
 	closed  bool
 }
 
@@ -243,16 +242,14 @@ func (f *opened) WriteAt(_ context.Context, p []byte, off uint64) error {
 		return blocktree.E("fake", blocktree.NoSpace, nil)
 	}
 	f.file.wrote = f.epoch
-	if f.fake.grows {
-		f.file.info.SizeBytes = max(f.file.info.SizeBytes, (end+4095)/4096*4096)
-	}
 	f.reach(end)
 	copy(f.written[off:], p)
 	return nil
 }
 
-// reach adds zeros.
+// reach adds zeros, and has the file be so large.
 func (f *opened) reach(end uint64) {
+	f.file.info.SizeBytes = max(f.file.info.SizeBytes, end)
 	if n := uint64(len(f.written)); n < end {
 		f.written = append(f.written, make([]byte, end-n)...)
 	}
@@ -290,7 +287,6 @@ func (f *opened) keep() {
 	f.file.data = append([]byte(nil), f.written...)
 	if f.fake.grows {
 		f.file.info.Length = uint64(len(f.written))
-		f.file.info.SizeBytes = max(f.file.info.SizeBytes, f.file.info.Length)
 	}
 	if f.fake.now != 0 {
 		f.file.info.Modified = f.fake.now

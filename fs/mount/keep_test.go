@@ -141,10 +141,12 @@ func TestSomebodyComesWhileItIsWrittenAgain(t *testing.T) {
 			n := 0
 			c.comes = func(f *opened) {
 				if n++; n == at+1 {
-					f.beside, f.written = true, []byte("theirs")
+					f.written = []byte("theirs")
+					f.keep()
 					f.file.epoch++
 					f.file.wrote = f.file.epoch
-					f.keep()
+					f.gone = blocktree.E("fake", blocktree.Fenced, nil) // to what is written again
+					delete(c.leases, f.info.ID)
 				}
 			}
 			want := syscall.EIO
@@ -476,29 +478,21 @@ type telling struct {
 
 func (f *telling) Epochs() (held, written blocktree.Epoch) { return f.held, f.written }
 
-// alone fails once somebody else has come to write the file, which may happen now.
-func (f *telling) alone() error {
+// comes is when somebody else may come to write the file.
+func (f *telling) comes() {
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()
 	if f.fake.comes != nil {
 		f.fake.comes(f.opened)
 	}
-	if f.beside {
-		return blocktree.E("fake", blocktree.Fenced, nil)
-	}
-	return nil
 }
 
 func (f *telling) WriteAgain(ctx context.Context, p []byte, off uint64) error {
-	if err := f.alone(); err != nil {
-		return err
-	}
+	f.comes()
 	return f.WriteAt(ctx, p, off)
 }
 
 func (f *telling) PunchAgain(ctx context.Context, off, n uint64) error {
-	if err := f.alone(); err != nil {
-		return err
-	}
+	f.comes()
 	return f.Punch(ctx, off, n)
 }
