@@ -41,6 +41,13 @@ func (f *heldFile) WriteSectors(ctx context.Context, first blocktree.SectorIndex
 	return f.endingFile.WriteSectors(ctx, first, src)
 }
 
+func (f *heldFile) Shrink(ctx context.Context, bytes uint64) error {
+	if err := f.fenced(nil, true); err != nil {
+		return err
+	}
+	return f.endingFile.Shrink(ctx, bytes)
+}
+
 func (f *heldFile) Flush(ctx context.Context) error {
 	return f.fenced(f.endingFile.Flush(ctx), false)
 }

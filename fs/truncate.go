@@ -86,7 +86,8 @@ func (s *Service) resize(ctx context.Context, caller cred.Identity, r *pathReque
 		return err
 	}
 	defer x.leave()
-	if done, err := s.shrinkWritten(ctx, caller, x, r); done {
+	info := InfoOf(found.Inode)
+	if done, err := s.shrinkWritten(ctx, caller, x, r, &info); done {
 		return err
 	}
 	return s.cluster.Resize(ctx, caller, r.path, r.sizeBytes)
