@@ -54,7 +54,7 @@ type healLane struct {
 	todo     []wound
 	looks    bool             // the look that is under way fills todo
 	after    blocktree.FileID // where the next look begins
-	cut      bool             // the last one found more than todo has room for
+	cut      bool             // the last one found more than todo has room for, or passed it over
 	files    int              // that are healed now
 	bytes    uint64           // likewise
 }
@@ -65,20 +65,21 @@ func newHealer() *healer {
 	return h
 }
 
-// looked notes a look at all files, which began at a time.
+// looked notes a look at all files, which began at a time. A lane that had something left looks once it has not, where something has changed that concerns all.
 func (h *healer) looked(now, began time.Duration, o outlook) {
+	if !h.saw.equal(&o) {
+		for i := range h.lanes {
+			l := &h.lanes[i]
+			l.cut = l.cut || !l.looks
+		}
+	}
 	h.sawAll, h.took, h.saw = now, now-began, o
 }
 
-// pauses reports whether the next look at all files is not due yet: nothing has changed that concerns them all, no lane was cut, and the last one was so long that
+// pauses reports whether the next look at all files is not due yet: nothing has changed that concerns them all, no lane has to look that was cut, and the last one was so long that
 // the next has to wait.
 func (h *healer) pauses(now time.Duration, o *outlook) bool {
-	for i := range h.lanes {
-		if h.lanes[i].cut {
-			return false
-		}
-	}
-	return h.saw.equal(o) && now-h.sawAll < healLookShare*h.took
+	return !h.cutOff() && h.saw.equal(o) && now-h.sawAll < healLookShare*h.took
 }
 
 // noticed is files of which something has changed that a look for those to be healed goes by.

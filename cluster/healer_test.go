@@ -157,6 +157,7 @@ func TestLooksAtWhatChanged(t *testing.T) {
 	if h.pauses(time.Hour, &o) {
 		t.Error("the first look waits")
 	}
+	h.lanes[0].looks, h.lanes[1].looks = true, true
 	h.looked(time.Hour+time.Second, time.Hour, o) // it took a second
 	for _, x := range []struct {
 		after  time.Duration
@@ -177,6 +178,17 @@ func TestLooksAtWhatChanged(t *testing.T) {
 	h.lanes[0].cut = true
 	if h.pauses(time.Hour+2*time.Second, &o) {
 		t.Error("it waits though there was more than it had room for")
+	}
+	h.lanes[0].todo = []wound{{file: blocktree.FileID{Inode: 1}}}
+	if !h.pauses(time.Hour+2*time.Second, &o) {
+		t.Error("it looks at all files again and again though it has some left")
+	}
+	h.lanes[0].cut, h.lanes[0].looks = false, false
+	o.leader = 2
+	h.looked(time.Hour+3*time.Second, time.Hour+2*time.Second, o) // the first lane looks at none
+	h.lanes[0].todo = nil
+	if h.pauses(time.Hour+4*time.Second, &o) {
+		t.Error("what has something left when something changes waits when it has not")
 	}
 }
 

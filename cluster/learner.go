@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -68,13 +69,35 @@ func (l *learner) run(ctx context.Context, m *member, group *meta.Group) {
 		l.reset = false
 		l.mu.Unlock()
 		if reset { // files that went while the node was away are in no list
-			anew, gone, err := m.compare(group)
-			if err != nil {
+			var anew []*stripe.Layout
+			var gone []blocktree.FileID
+			if whileCrowded(ctx, func() (err error) {
+				anew, gone, err = m.compare(group)
+				return err
+			}) != nil {
 				return // the group has stopped, and says why
 			}
 			layouts, removed = append(layouts, anew...), append(removed, gone...)
 		}
 		m.learn(layouts, removed)
+	}
+}
+
+// crowdedPause lies between two tries to read the group's state.
+const crowdedPause = 100 * time.Millisecond
+
+// whileCrowded reads the group's state, again as long as too many others do, as where its disk is full.
+func whileCrowded(ctx context.Context, read func() error) error {
+	for {
+		err := read()
+		if blocktree.KindOf(err) != blocktree.Unavailable {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(crowdedPause):
+		}
 	}
 }
 
@@ -166,8 +189,9 @@ const fileSectorsMax = 1 << 48
 // forget drops a removed file; mu is held. Its index is dropped here, since the machine does not know how long the file
 // was if it has not learnt of it since the start.
 func (m *member) forget(f blocktree.FileID) {
-	if _, read := m.reading[f]; read {
-		m.reading[f] = true
+	if r, read := m.reading[f]; read {
+		r.forgotten = true
+		m.reading[f] = r
 	}
 	m.machine.Forget(f)
 	if err := m.store.DropRange(f, 0, fileSectorsMax); err != nil {
@@ -219,16 +243,33 @@ func (m *member) load(f blocktree.FileID) {
 // applied returns a file's layout as it is applied here; wasRead must follow.
 func (m *member) applied(f blocktree.FileID) (*stripe.Layout, error) {
 	m.mu.Lock()
-	m.reading[f] = false
+	m.reads(f)
 	m.mu.Unlock()
 	return m.group.Layout(f)
 }
 
-// wasRead ends applied, and reports whether the file was forgotten meanwhile: then what was read must not bring it back. mu is held.
+// layoutReads are reads of a file's layout that are under way: of loads and of catchUps there may be one each.
+type layoutReads struct {
+	count     int
+	forgotten bool // the file, since the first of them began
+}
+
+// reads notes that a file's layout is being read. mu is held.
+func (m *member) reads(f blocktree.FileID) {
+	r := m.reading[f]
+	r.count++
+	m.reading[f] = r
+}
+
+// wasRead ends reads, and reports whether the file was forgotten meanwhile: then what was read must not bring it back. mu is held.
 func (m *member) wasRead(f blocktree.FileID) (gone bool) {
-	gone = m.reading[f]
-	delete(m.reading, f)
-	return gone
+	r := m.reading[f]
+	if r.count--; r.count == 0 {
+		delete(m.reading, f)
+	} else {
+		m.reading[f] = r
+	}
+	return r.forgotten
 }
 
 // catchUps brings the node's Raft state up to now for the files whose messages go by something newer, for all of them that there are at once.
@@ -259,11 +300,12 @@ func (m *member) catchUps() {
 // came of Sync.
 func (m *member) catchUp(f blocktree.FileID, err error) {
 	var l *stripe.Layout
-	if err == nil {
+	read := err == nil
+	if read {
 		l, err = m.applied(f)
 	}
 	m.mu.Lock()
-	gone := m.wasRead(f)
+	gone := read && m.wasRead(f)
 	if m.closed {
 		m.mu.Unlock()
 		return

@@ -73,8 +73,8 @@ type member struct {
 	watching     bool // watchBacklog runs
 	requests     map[uint64]asked
 	lastID       uint64
-	reading      map[blocktree.FileID]bool // files whose layouts are being read, and whether they were forgotten since that began
-	loading      []blocktree.FileID        // files for loads
+	reading      map[blocktree.FileID]layoutReads
+	loading      []blocktree.FileID // files for loads
 	loadWake     chan struct{}
 	catching     []blocktree.FileID // files for catchUps
 	catchWake    chan struct{}
@@ -122,7 +122,7 @@ func (fx *effects) add(more effects) {
 
 // openMember opens or makes the store in dir and replays it; spacePercent is as in store.Options. It does not serve before start.
 func openMember(fs vfs.FS, dir string, node blocktree.NodeID, logger *slog.Logger, spacePercent int64) (*member, error) {
-	m := &member{node: node, logger: logger, requests: map[uint64]asked{}, reading: map[blocktree.FileID]bool{},
+	m := &member{node: node, logger: logger, requests: map[uint64]asked{}, reading: map[blocktree.FileID]layoutReads{},
 		fatal: make(chan error, 1), loadWake: make(chan struct{}, 1), catchWake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	options := store.Options{Logger: logger, CacheBytes: storeCacheBytes, NoteAfter: noteAfter, OnRoom: m.roomMade, OnDamage: m.damaged, OnWritten: m.reached,

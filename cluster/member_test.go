@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -413,15 +414,43 @@ func TestRemovedWhileRead(t *testing.T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, removed := range []bool{false, true} {
-		m.reading[memberFile] = false
+		m.reads(memberFile)
 		if removed {
 			m.forget(memberFile)
+			m.reads(memberFile) // another one, which began after it: who asks of a file that is forgotten has it read again
 		}
 		if gone := m.wasRead(memberFile); gone != removed {
 			t.Errorf("removed %v: gone %v", removed, gone)
 		}
 	}
+	m.wasRead(memberFile)
 	if m.forget(memberFile); len(m.reading) > 0 {
 		t.Error("what nobody reads is noted")
 	}
+}
+
+// TestReadsAgainWhileCrowded: who has to read the group's state to go on does not give up where too many others read.
+func TestReadsAgainWhileCrowded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, want := range []blocktree.Kind{blocktree.Other, blocktree.Closed} {
+			tries := 0
+			err := whileCrowded(t.Context(), func() error {
+				if tries++; tries < 3 {
+					return blocktree.E("read", blocktree.Unavailable, nil)
+				}
+				if want == blocktree.Other {
+					return nil
+				}
+				return blocktree.E("read", want, nil)
+			})
+			if tries != 3 || blocktree.KindOf(err) != want || (err == nil) != (want == blocktree.Other) {
+				t.Errorf("%v after %d tries", err, tries)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := whileCrowded(ctx, func() error { return blocktree.E("read", blocktree.Unavailable, nil) }); err == nil {
+			t.Error("nothing was read")
+		}
+	})
 }

@@ -146,6 +146,9 @@ func (h *Handle) Shrink(ctx context.Context, to uint64) (settled bool, err error
 	}
 	x := cutting{h: h, was: was, to: to}
 	err = x.cut(ctx)
+	if x.asked == 0 { // for no other size
+		return true, err
+	}
 	if e := x.settle(ctx); e != nil {
 		return false, e
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"sync"
 	"sync/atomic"
 
 	"blocktree"
@@ -20,7 +21,10 @@ type body struct {
 	over    atomic.Bool   // it can do nothing any more: who opens the file next gets it anew
 	cuts    atomic.Uint64 // how often it was made smaller: what was heard of its size before is old
 
-	stopShrink func() // nil where it is not made smaller
+	stopShrink func()          // nil where it is not made smaller
+	lasts      context.Context // until stopShrink: of what makes it smaller for who waits no more
+	shrinks    sync.WaitGroup
+	beside     atomic.Pointer[func(context.Context) error] // what is done before somebody else has it made smaller; nil: nothing
 
 	next atomic.Pointer[body] // what all who write it go on with; nil: this one
 
@@ -371,6 +375,7 @@ func (b *body) close(ctx context.Context, why error) (err error) {
 	}
 	b.turn <- struct{}{} // whoever has the turn ends with its own context
 	defer b.leave()
+	b.shrinks.Wait() // who has left the turn
 	tell := b.stuck == nil && b.untold() && !b.over.Load()
 	if b.stuck == nil {
 		b.stuck = why

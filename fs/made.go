@@ -134,6 +134,7 @@ const undoneTimeout = 5 * time.Second
 func newMade(f blocktree.File) *body {
 	b := &body{file: f, turn: make(chan struct{}, 1)}
 	b.ender, _ = f.(blocktree.Ender)
+	b.followShrink()
 	return b // it ends at byte 0, which the cluster knows, and all behind that is zeros
 }
 

@@ -159,7 +159,7 @@ func (x *shared) write(ctx context.Context, by blocktree.Principal, anew bool, t
 	case anew && x.of[by] > 0:
 		return nil, errStillOpen
 	case x.told:
-		if b, err = x.goOn(ctx, b, open); err != nil {
+		if b, err = x.succeed(ctx, b, open); err != nil {
 			return nil, err
 		}
 	}
@@ -168,8 +168,8 @@ func (x *shared) write(ctx context.Context, by blocktree.Principal, anew bool, t
 	return b, nil
 }
 
-// goOn has all who write the file go on with it under another epoch, of which nobody is told.
-func (x *shared) goOn(ctx context.Context, b *body, open func(context.Context) (*body, error)) (*body, error) {
+// succeed has the file written under the next epoch, so that nobody who was told of this one takes what is done from now on for its own. Who calls it has entered.
+func (x *shared) succeed(ctx context.Context, b *body, open func(context.Context) (*body, error)) (*body, error) {
 	next, err := b.succeed(ctx, open)
 	if err != nil {
 		return nil, err
@@ -178,6 +178,20 @@ func (x *shared) goOn(ctx context.Context, b *body, open func(context.Context) (
 	x.news.Add(1)
 	x.told = false
 	return next, nil
+}
+
+// notAlone is succeed, if somebody was told, for who changes the file and does not come to write it.
+func (x *shared) notAlone(ctx context.Context, open func(context.Context) (*body, error)) error {
+	if err := x.enter(ctx); err != nil {
+		return err
+	}
+	defer x.leave()
+	b := x.writing()
+	if b == nil || !x.told {
+		return nil
+	}
+	_, err := x.succeed(ctx, b, open)
+	return err
 }
 
 var errAnew = &blocktree.Error{Op: "fs", Kind: blocktree.Closed, Err: errors.New("it failed, and was opened anew by somebody else"), Hint: "open it again"}
@@ -225,7 +239,11 @@ func (s *Service) done(x *shared, b *body, by blocktree.Principal, flushed bool)
 
 // openBody opens a file to write it, for somebody who may.
 func (s *Service) openBody(ctx context.Context, caller cred.Identity, path blocktree.Path, info *Info) (*body, error) {
-	f, err := s.open(ctx, caller, path, info.ID, OpenOptions{Write: true, Plain: !info.Encrypted})
+	return s.openBodyBy(ctx, caller, path, info, OpenOptions{Write: true, Plain: !info.Encrypted})
+}
+
+func (s *Service) openBodyBy(ctx context.Context, caller cred.Identity, path blocktree.Path, info *Info, o OpenOptions) (*body, error) {
+	f, err := s.open(ctx, caller, path, info.ID, o)
 	if err != nil {
 		return nil, err
 	}

@@ -39,8 +39,19 @@ func (a *openFile) alone(b *body) bool {
 	if !ok || !a.tell || b.ender == nil || b.dear() {
 		return false
 	}
-	a.under.held, a.under.written = e.Epochs()
-	return a.under.held != 0
+	if a.under.held, a.under.written = e.Epochs(); a.under.held == 0 {
+		return false
+	}
+	s, x, path, info := a.service, a.shared, a.path, a.info
+	beside := func(ctx context.Context) error { // who writes the file does, under whatever name
+		ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+		defer cancel()
+		return x.notAlone(ctx, func(ctx context.Context) (*body, error) {
+			return s.openBodyBy(ctx, a.caller(), path, &info, OpenOptions{Write: true, Plain: !info.Encrypted, File: info.ID})
+		})
+	}
+	b.beside.Store(&beside)
+	return true
 }
 
 // errBeside is for who would write again what somebody else may have written over.

@@ -168,8 +168,11 @@ func TestShrinksAtAService(t *testing.T) {
 			}
 		}
 		alice, p := w.Finder(nil, "alice", 1000, 1000), w.Path("/f")
-		f, err := alice.Open(ctx, p, fs.OpenOptions{Write: true})
+		f, err := alice.Open(ctx, p, fs.OpenOptions{Write: true, Tell: true})
 		must(err)
+		if held, _ := f.(fs.Epocher).Epochs(); held == 0 { // else nothing is different for who writes it alone
+			t.Error("it is not told that it is alone")
+		}
 		seen, err := alice.Open(ctx, p, fs.OpenOptions{})
 		must(err)
 		must(f.WriteAt(ctx, bytes.Repeat([]byte{7}, 1<<20), 0))

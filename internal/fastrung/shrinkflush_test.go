@@ -1,10 +1,12 @@
 package fastrung
 
 import (
+	"context"
 	"testing"
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/internal/bttp"
 )
 
 // TestShrinksLiveFlush: a file of durability flush is made smaller while it is open, and then all nodes lose their power. What was acknowledged before the cut is there,
@@ -43,5 +45,26 @@ func TestShrinksLiveFlush(t *testing.T) {
 		sized(large, false)
 		b.await("the holder to hear", heard, func() bool { return sizeOf(b.lazy) == large })
 		b.zeros(b.lazy, at, at+16)
+	})
+}
+
+// TestShrinkGivenUp: of a file that was to be made smaller nothing is different, but for zeros maybe, when that is given up before the cluster was asked for another size.
+func TestShrinkGivenUp(t *testing.T) {
+	within(t, bttp.TCP, 1, func(b *bed) {
+		ctx, cancel := context.WithCancel(b.T.Context())
+		cancel()
+		s := b.file.(blocktree.Shrinker)
+		if err := s.Shrink(ctx, 64*sectorBytes); err == nil {
+			b.T.Error("it was made smaller for nobody")
+		}
+		if err := b.file.WriteSectors(b.T.Context(), 100, numbered(100, 1)); err != nil {
+			b.T.Errorf("behind what was to be the end: %v", err)
+		}
+		if k, err := read(b.T.Context(), b.T, b.file, 100); k != 1 || err != nil {
+			b.T.Errorf("it holds %d, %v", k, err)
+		}
+		if err := s.Shrink(b.T.Context(), 64*sectorBytes); err != nil || sizeOf(b.file) != 64*sectorBytes {
+			b.T.Errorf("once more: %v, %d bytes", err, sizeOf(b.file))
+		}
 	})
 }
