@@ -82,8 +82,8 @@ type mountSource struct {
 }
 
 // SetMode implements mount.Moder.
-func (s mountSource) SetMode(ctx context.Context, path blocktree.Path, mode uint32) error {
-	_, err := s.cluster.SetMode(ctx, path, mode)
+func (s mountSource) SetMode(ctx context.Context, path blocktree.Path, id blocktree.FileID, mode uint32) error {
+	_, err := s.cluster.SetModeOf(ctx, path, id, mode)
 	return err
 }
 
