@@ -281,7 +281,7 @@ const (
 	// for those that are being opened anew.
 	MountRequestsMax  = FSPathRequestsPerConnectionMax
 	MountReadBytesMax = 128 << 10
-	// MountWriteBytesMax is what the kernel writes at a time, as it reads; more than that no byte that is written is held. MountGrowBytesMax bounds the zeros that a mount which was killed may leave behind what was written.
+	// MountWriteBytesMax is what the kernel writes at a time, as it reads. MountGrowBytesMax bounds the zeros that a mount which was killed may leave behind what was written.
 	MountWriteBytesMax = MountReadBytesMax
 	MountGrowBytesMax  = 64 << 20
 	MountOpenFilesMax  = FSOpenFilesPerConnectionMax - MountRequestsMax

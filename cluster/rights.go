@@ -80,6 +80,15 @@ func (c *Client) SetMode(ctx context.Context, path blocktree.Path, mode uint32) 
 	})
 }
 
+// SetModeOf is SetMode of the file or directory that is or was at path, whatever its name is by now.
+func (c *Client) SetModeOf(ctx context.Context, path blocktree.Path, file blocktree.FileID, mode uint32) (Applied, error) {
+	inode, err := c.StatID(ctx, file)
+	if err != nil {
+		return Applied{}, err
+	}
+	return c.changeRightsOf(ctx, "chmod", path, inode, meta.SetAttr{File: inode.ID, Mask: meta.AttrMode, Mode: mode})
+}
+
 // SetOwner gives it another owner and group; nil: the one that it has. As SetMode.
 func (c *Client) SetOwner(ctx context.Context, path blocktree.Path, uid, gid *uint32) (Applied, error) {
 	return c.changeRights(ctx, "chown", path, func(i *meta.Inode) meta.Op {
@@ -121,7 +130,11 @@ func (c *Client) changeRights(ctx context.Context, what string, path blocktree.P
 	if err != nil {
 		return Applied{}, err
 	}
-	r, err := c.change(ctx, what, path, op(inode))
+	return c.changeRightsOf(ctx, what, path, inode, op(inode))
+}
+
+func (c *Client) changeRightsOf(ctx context.Context, what string, path blocktree.Path, inode *meta.Inode, op meta.Op) (Applied, error) {
+	r, err := c.change(ctx, what, path, op)
 	if err == nil {
 		c, err = c.HomeOf(ctx, inode.ID)
 	}

@@ -103,6 +103,9 @@ func (w *copier) all(from []string, to string) error {
 			at = target.Join(path.Base())
 		}
 		from, info, err := w.found(w.ctx, path, !w.recursive)
+		if err == nil {
+			err = w.led(path, from)
+		}
 		if err != nil {
 			return err
 		}

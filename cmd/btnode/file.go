@@ -71,7 +71,7 @@ what was answered before that, whoever has the file open is told by errors.
 
 With integrity tree whoever opens the file notices if all nodes together answer with what is older than it has seen, and refuses: "rollback
 detected". A server keeps the newest root that it saw; btnode file stat prints it, for others to demand. It costs speed, how much is not shown yet;
-such a file is encrypted, is made smaller only with a reader key, and zeros and TRIM take as much room as any data. What was flushed is covered some seconds later.`,
+such a file is encrypted, is made smaller only with a reader key while nobody has it open, and zeros and TRIM take as much room as any data. What was flushed is covered some seconds later.`,
 		Example: `  btnode file create /vm/disk1 --size 10GiB --config client.yaml
   btnode file create /vm/disk2 --size 500M --code 1+2 --sector-size 512 --config client.yaml
   btnode file create /vm/scratch --size 10GiB --durability flush --config client.yaml

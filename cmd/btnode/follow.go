@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -54,14 +55,28 @@ func (d *door) noLink(ctx context.Context, path blocktree.Path) (fs.Info, error)
 
 // source opens a file to read, behind symbolic links.
 func (d *door) source(ctx context.Context, path blocktree.Path) (f fs.File, err error) {
-	err = d.behind(ctx, path, true, func(path blocktree.Path) (err error) {
-		f, err = d.file(ctx, path, fs.OpenOptions{})
+	err = d.behind(ctx, path, true, func(at blocktree.Path) (err error) {
+		if err = d.led(path, at); err == nil {
+			f, err = d.file(ctx, at, fs.OpenOptions{})
+		}
 		return err
 	})
 	if blocktree.KindOf(err) == blocktree.Invalid { // a service's word has no hint
 		err = cli.WithHint(err, "name a file; btnode stat says what is there, ls lists a directory, and cp --recursive copies one")
 	}
 	return f, err
+}
+
+// led refuses to read what symbolic links lead to from a path of which a root is kept: there was a file of integrity tree, and who says that a link is there now, as all nodes together can, would have another file taken for it.
+func (d *door) led(path, to blocktree.Path) error {
+	if d.roots == nil || to == path {
+		return nil
+	}
+	seen, err := d.roots.Load(path)
+	if err != nil || seen == nil {
+		return err
+	}
+	return &blocktree.Error{Op: "open", Path: path.Short(), Kind: blocktree.Permission, Err: fmt.Errorf("a root of it is kept, and symbolic links lead to %s now", to.Short()), Hint: "if that file is meant, name it; if it was done on purpose, " + d.roots.Forgotten(path)}
 }
 
 // addDereference adds the flag of commands that describe symbolic links themselves unless they are told not to.

@@ -105,13 +105,21 @@ func (g *globber) onward(at blocktree.Path, dir bool, rest []string) error {
 	return g.match(at, rest)
 }
 
+// written is a door in which patterns are looked for: what is there as it is written may be behind symbolic links.
+type written struct{ *door }
+
+func (d written) info(ctx context.Context, path blocktree.Path) (info fs.Info, err error) {
+	_, info, err = d.found(ctx, path, false)
+	return info, err
+}
+
 // named returns the paths that a word of the command line names.
 func (d *door) named(ctx context.Context, word string) ([]blocktree.Path, error) {
 	literal, err := d.cfg.Resolve(word)
 	if err != nil {
 		return nil, err
 	}
-	return glob(ctx, d, word, literal)
+	return glob(ctx, written{d}, word, literal)
 }
 
 // every does something to each path that some words name. Of several each failure is told, and the rest is done; then it fails, too. missing says whether what is not there is an error.

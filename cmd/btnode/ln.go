@@ -20,7 +20,7 @@ func newLn() *cobra.Command {
 		Long: `ln makes a symbolic link at PATH: a name that says TARGET, a path from the root directory of the domain or from the link's own directory on, whether there is anything or not. It takes the right write on the directory.
 Whoever may list that may read the link, with readlink; the nodes of the cluster can, too, as they can names.
 
-Nodes, block devices and filesystem services follow none. cat, get, cp, ls and stat do, as the user who asks, up to 40 on one way: those on the way to what they are asked for, and cat, get and cp one at its end, too. rm and mv follow none, and mean the link itself.
+Nodes, block devices and filesystem services follow none. cat, get, cp, ls and stat do, as the user who asks, up to 40 on one way: those on the way to what they are asked for, as does readlink, and cat, get and cp one at its end, too. rm and mv follow none, and mean the link itself.
 A target in another domain leads nowhere. There are no hard links: a file has one name.`,
 		Example:               "  btnode ln -s letter-2.txt /docs/letter --config client.yaml",
 		DisableFlagsInUseLine: true,

@@ -93,7 +93,8 @@ func (l *lister) one(path blocktree.Path, mayBeFile bool) error {
 		in = at
 		return l.each(l.ctx, at, func(e fs.Entry) error { return l.entry(at.Join(e.Name), &e.Info) })
 	})
-	if blocktree.KindOf(err) == blocktree.Invalid {
+	switch blocktree.KindOf(err) {
+	case blocktree.Invalid, blocktree.Permission: // which is what nobody in particular is told of a file
 		if at, info, e := l.found(l.ctx, path, l.follow); e == nil && !info.Dir {
 			return l.line(path, at, &info)
 		}

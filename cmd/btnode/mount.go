@@ -32,7 +32,7 @@ What is read and written comes by a filesystem service, which judges, decrypts a
 Programs of one mount see at once what others of it write; elsewhere it is seen when it was flushed.
 
 Each write goes to the service before it is answered. fsync, and close, return when what was written would survive the loss of power everywhere, or fail; sync without a file is not passed on by the kernel, and does nothing. Where the service dies, programs
-go on after a pause: what was answered and not flushed is written again by the next one. If somebody else may have written the file in between, or the mount is not the only one that writes it, those that have it open for writing get I/O errors from then on, until they open it again. While no service is reached, programs wait, for 30 seconds, and then get an I/O error. A file that
+go on after a pause: what was answered and not flushed is written again by the next one. If somebody else may have written the file in between, or the mount is not the only one that writes it, or it is of integrity tree, those that have it open for writing get I/O errors from then on, until they open it again. While no service is reached, programs wait, for 30 seconds, and then get an I/O error. A file that
 another service, or a block device, has open for writing is busy; who writes it by the same service writes it, too. A write that fails is told to who wrote, and once more at fsync or close.
 
 SIGINT or SIGTERM unmounts it, as soon as nobody uses it: a shell in it, or an open file, keeps it. The command ends when all is flushed, and fails if a file could not be. A second signal kills the process: what was fsynced or closed is there,
@@ -82,8 +82,8 @@ type mountSource struct {
 }
 
 // SetMode implements mount.Moder.
-func (s mountSource) SetMode(ctx context.Context, path blocktree.Path, mode uint32) error {
-	_, err := s.cluster.SetMode(ctx, path, mode)
+func (s mountSource) SetMode(ctx context.Context, path blocktree.Path, id blocktree.FileID, mode uint32) error {
+	_, err := s.cluster.SetModeOf(ctx, path, id, mode)
 	return err
 }
 

@@ -144,7 +144,7 @@ func (t *Tree) Stat(ctx context.Context, name string) (iofs.FileInfo, error) {
 	return t.describe(ctx, name, true)
 }
 
-// SetModified sets when a file or directory was last modified: any time, which takes its owner, or with the zero time now, by the cluster's clock, which takes the right to write. Kinds: NotFound, Permission, Unavailable, Unsupported (a service of a version before).
+// SetModified sets when a file or directory was last modified: any time, which takes its owner, or with the zero time now, by the cluster's clock, which takes the right to write. With a reader key a File of it that was written and is not closed yet may say another time later. Kinds: NotFound, Permission, Unavailable, Unsupported (a service of a version before).
 func (t *Tree) SetModified(ctx context.Context, name string, at time.Time) error {
 	path, err := t.path("chtimes", name)
 	if err != nil {

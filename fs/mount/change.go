@@ -95,7 +95,7 @@ func (n *node) describe(f fs.File, out *fuse.EntryOut) syscall.Errno {
 	}
 	info := f.Info()
 	n.tree.written(&info)
-	n.told.Store(info.Length)
+	n.told().Store(info.Length)
 	return n.tree.fill(&info, &out.Attr)
 }
 
@@ -383,7 +383,7 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 		return n.setModeNameless(mode)
 	}
 	give := func(mode uint32) syscall.Errno {
-		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), mode) }))
+		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), n.id, mode) }))
 	}
 	w := n.tree.writer(n.id)
 	if w != nil && w.settled() { // also of what a close that was not the last one has closed at the service: it is opened by its name again
@@ -410,7 +410,7 @@ func (n *node) truncate(ctx context.Context, f gofs.FileHandle, length uint64) s
 		if err := h.writer.truncate(ctx, length); err != nil {
 			return openErrno(err)
 		}
-		n.told.Store(length)
+		n.told().Store(length)
 		return 0
 	}
 	w, err := n.acquire(ctx, false, nil)
@@ -422,7 +422,7 @@ func (n *node) truncate(ctx context.Context, f gofs.FileHandle, length uint64) s
 		err = e
 	}
 	if err == nil {
-		n.told.Store(length)
+		n.told().Store(length)
 	}
 	return openErrno(err)
 }

@@ -577,13 +577,15 @@ func (c *fake) SetLength(_ context.Context, path blocktree.Path, bytes uint64) e
 	})
 }
 
-func (c *fake) SetMode(_ context.Context, path blocktree.Path, mode uint32) error {
+func (c *fake) SetMode(_ context.Context, _ blocktree.Path, id blocktree.FileID, mode uint32) error {
 	return c.change(func() error {
-		f, err := c.find(path)
-		if err == nil {
-			f.info.Mode = mode
+		for _, f := range c.files {
+			if f.info.ID == id {
+				f.info.Mode = mode
+				return nil
+			}
 		}
-		return err
+		return blocktree.E("fake", blocktree.NotFound, nil)
 	})
 }
 

@@ -64,7 +64,7 @@ func (n *node) openOnce(ctx context.Context, o fs.OpenOptions) (fs.File, error) 
 		return nil, errOther
 	}
 	if !o.Write {
-		n.told.Store(f.Info().Length)
+		n.told().Store(f.Info().Length)
 	}
 	return f, nil
 }
@@ -118,7 +118,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 	err := h.node.tree.ask(ctx, func(ctx context.Context) (err error) {
 		f := h.current()
 		n, err = f.ReadAt(ctx, dest, uint64(off))
-		if end := errors.Is(err, io.EOF) || blocktree.KindOf(err) == blocktree.OutOfRange; end && short && uint64(off)+uint64(n) < h.node.told.Load() && !h.node.isNameless() && !h.node.tree.locks.has(h.node.id, h) {
+		if end := errors.Is(err, io.EOF) || blocktree.KindOf(err) == blocktree.OutOfRange; end && short && uint64(off)+uint64(n) < h.node.told().Load() && !h.node.isNameless() && !h.node.tree.locks.has(h.node.id, h) {
 			if err := h.renew(ctx, f); err != nil {
 				return err
 			}

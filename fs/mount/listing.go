@@ -78,11 +78,7 @@ func (l *listing) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	if c := l.node.named(name); c != nil && c.changed.Load() >= l.asked.UnixNano() {
 		return l.node.Lookup(ctx, name, out) // it was written since
 	}
-	i, e := l.node.child(ctx, &l.last.Info, out)
-	if e == 0 {
-		l.node.heard(name, &l.last.Info)
-	}
-	return i, e
+	return l.node.child(ctx, &l.last.Info, out)
 }
 
 // Seekdir implements gofs.FileSeekdirer: a place is found by counting from the beginning.

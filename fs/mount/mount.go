@@ -31,9 +31,9 @@ type Source interface {
 
 // What a Source may be able to do besides.
 type (
-	// Moder changes the nine mode bits.
+	// Moder changes the nine mode bits of a file or directory that is or was at a path, whatever its name is by now.
 	Moder interface {
-		SetMode(ctx context.Context, path blocktree.Path, mode uint32) error
+		SetMode(ctx context.Context, path blocktree.Path, id blocktree.FileID, mode uint32) error
 	}
 	// Timer changes the time of the last write, in nanoseconds since 1970; fs.TimeNow is that of the change.
 	Timer interface {
@@ -114,6 +114,7 @@ type tree struct {
 	broken    atomic.Bool           // a writer lost its file: a write may be on its way yet
 	takings   atomic.Uint64         // names that were taken from nodes
 	nameless  sync.Map              // files that were removed here, or replaced, until the kernel forgets them: FileID → which taking it was, a uint64
+	told      sync.Map              // the length that the kernel was told of each file that it knows: FileID → *atomic.Uint64
 }
 
 func newTree(source Source, root blocktree.Path, o Options) *tree {

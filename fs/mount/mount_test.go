@@ -236,7 +236,7 @@ func TestLongerThanAHandleKnows(t *testing.T) {
 	}
 }
 
-// TestFoundAgain: what the kernel is told of a file that it knows, by another look at its name, or by a listing, is known to what is open of it, though go-fuse makes a node for each look.
+// TestFoundAgain: what the kernel is told of a file that it knows, by another look at it, by whatever name, or by a listing, is known to what is open of it, though go-fuse makes a node for each look.
 func TestFoundAgain(t *testing.T) {
 	for what, look := range map[string]func(dir *node) syscall.Errno{
 		"a look": func(dir *node) syscall.Errno {
@@ -256,9 +256,17 @@ func TestFoundAgain(t *testing.T) {
 			_, e = l.Lookup(t.Context(), "a", &fuse.EntryOut{})
 			return e
 		},
+		"a look at another name that it has": func(dir *node) syscall.Errno {
+			if err := dir.tree.source.Rename(t.Context(), testRoot.Join("a"), testRoot.Join("b"), false); err != nil {
+				t.Error(err)
+			}
+			_, e := dir.Lookup(t.Context(), "b", &fuse.EntryOut{})
+			dir.AddChild("b", dir.GetChild("a"), true) // go-fuse does so with the node that the kernel has
+			return e
+		},
 	} {
 		c := newFake()
-		c.unheard = true
+		c.unheard, c.keeps = true, true
 		c.put("a", 10, "short")
 		dir := grow(c)
 		a := lookup(t, dir, "a")

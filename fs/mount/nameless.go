@@ -34,7 +34,10 @@ func (t *tree) found(id blocktree.FileID, takings uint64) {
 }
 
 // OnForget implements gofs.NodeOnForgetter: nobody has it open any more.
-func (n *node) OnForget() { n.tree.nameless.Delete(n.id) }
+func (n *node) OnForget() {
+	n.tree.nameless.Delete(n.id)
+	n.tree.told.Delete(n.id)
+}
 
 // describeOpen writes the attributes of a file that has no name any more, by one that is open. Without one it is gone.
 func (n *node) describeOpen(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -71,7 +74,7 @@ func (n *node) describeOpen(ctx context.Context, f gofs.FileHandle, out *fuse.At
 	}
 	n.tree.hear(ctx, n.id)
 	n.tree.written(&info)
-	n.told.Store(info.Length)
+	n.told().Store(info.Length)
 	e := n.tree.fill(&info, &out.Attr)
 	out.Attr.Nlink = 0
 	return e

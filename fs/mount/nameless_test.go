@@ -251,7 +251,25 @@ func TestSetByIdentity(t *testing.T) {
 			if e := a.Removexattr(t.Context(), "user.a"); e != 0 || len(c.xattrs[id]) != 0 {
 				t.Errorf("%s: removed: %v, %v", name, e, c.xattrs[id])
 			}
-			h.Release(t.Context())
+			modeByIdentity(t, name, a, h, file, other)
 		})
+	}
+}
+
+// modeByIdentity sets modes of what is open: one that is given at once, and one that is given when it is closed.
+func modeByIdentity(t *testing.T, name string, a *node, h *writing, file, other *fakeFile) {
+	t.Helper()
+	was, nameless := other.info.Mode, a.isNameless()
+	for _, mode := range []uint32{0o640, 0o440} {
+		in := &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{Valid: fuse.FATTR_MODE, Mode: mode}}
+		if e := a.Setattr(t.Context(), h, in, &fuse.AttrOut{}); e != 0 {
+			t.Errorf("%s: mode %o: %v", name, mode, e)
+		}
+		if mode == 0o440 {
+			h.Release(t.Context())
+		}
+		if other.info.Mode != was || !nameless && file.info.Mode != mode { // of what has no name nobody sees the mode
+			t.Errorf("%s: mode %o: the file has %o, the other %o", name, mode, file.info.Mode, other.info.Mode)
+		}
 	}
 }

@@ -35,7 +35,6 @@ type node struct {
 	gofs.Inode
 	tree *tree
 	id   blocktree.FileID
-	told atomic.Uint64 // the length that was said last, which the kernel may go by
 	// changed is when its file was last given back by its writer, in nanoseconds since 1970: what was asked for before that may be of before.
 	changed atomic.Int64
 	at      atomic.Pointer[blocktree.Path] // while it is made, and in no directory yet
@@ -154,24 +153,26 @@ func (t *tree) written(info *fs.Info) {
 	}
 }
 
-// child makes a node of an entry. Where the kernel has one of that file already go-fuse goes on with that, and drops this one: what it knew is said to the other by heard.
+// told is the length of the node's file that was said last, which the kernel may go by. It is the tree's: where the kernel has a node of a file go-fuse drops those that are made of other looks at it, by whatever name.
+func (n *node) told() *atomic.Uint64 {
+	at, ok := n.tree.told.Load(n.id)
+	if !ok {
+		at, _ = n.tree.told.LoadOrStore(n.id, new(atomic.Uint64))
+	}
+	return at.(*atomic.Uint64)
+}
+
+// child makes a node of an entry. Where the kernel has one of that file already go-fuse goes on with that, and drops this one.
 func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	n.tree.written(info)
 	if e := n.tree.fill(info, &out.Attr); e != 0 {
 		return nil, e
 	}
-	i := n.NewInode(ctx, &node{tree: n.tree, id: info.ID}, gofs.StableAttr{Mode: kindBits(info), Ino: out.Attr.Ino})
-	if c, ok := i.Operations().(*node); ok {
-		c.told.Store(info.Length)
+	c := &node{tree: n.tree, id: info.ID}
+	if !info.Dir && !info.Link {
+		c.told().Store(info.Length)
 	}
-	return i, 0
-}
-
-// heard notes at the node that a name has, if it is that of the file, what the kernel is told of that.
-func (n *node) heard(name string, info *fs.Info) {
-	if c := n.named(name); c != nil && c.id == info.ID {
-		c.told.Store(info.Length)
-	}
+	return n.NewInode(ctx, c, gofs.StableAttr{Mode: kindBits(info), Ino: out.Attr.Ino}), 0
 }
 
 // below is the path of a name in the directory; absent is the errno where nothing can have that name.
@@ -211,11 +212,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	}
 	n.tree.hear(ctx, info.ID)
 	n.tree.found(info.ID, takings)
-	i, e := n.child(ctx, &info, out)
-	if e == 0 {
-		n.heard(name, &info)
-	}
-	return i, e
+	return n.child(ctx, &info, out)
 }
 
 // Getattr implements gofs.NodeGetattrer.
@@ -235,7 +232,9 @@ func (n *node) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut
 	}
 	n.tree.hear(ctx, n.id)
 	n.tree.written(&info)
-	n.told.Store(info.Length)
+	if !info.Dir && !info.Link {
+		n.told().Store(info.Length)
+	}
 	return n.tree.fill(&info, &out.Attr)
 }
 

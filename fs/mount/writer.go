@@ -525,7 +525,7 @@ func (w *writer) giveMode(ctx context.Context) error {
 		return nil
 	}
 	defer w.mode.CompareAndSwap(mode, nil) // whoever looks meanwhile is told of it
-	err := m.SetMode(ctx, w.node.path(), *mode)
+	err := m.SetMode(ctx, w.node.path(), w.node.id, *mode)
 	if blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) { // it was removed: nobody sees its mode
 		return nil
 	}

@@ -45,7 +45,7 @@ func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, 
 	if n.tree.o.ReadOnly {
 		return nil, 0, syscall.EROFS
 	}
-	known := n.told.Load()
+	known := n.told().Load()
 	h, e := n.writing(ctx, flags, false, nil)
 	if e != 0 {
 		return nil, 0, e
@@ -54,7 +54,7 @@ func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, 
 		h.writer.hear(ctx)
 	}
 	if end := h.writer.end.Load(); h.append && end != known { // the kernel would write where it was told that the end is
-		n.told.Store(end)
+		n.told().Store(end)
 		h.Release(ctx)
 		return nil, 0, syscall.ESTALE
 	}
@@ -106,8 +106,9 @@ func (h *writing) Write(ctx context.Context, data []byte, off int64) (uint32, sy
 
 // raise counts a length that the kernel knows of.
 func (n *node) raise(length uint64) {
-	for was := n.told.Load(); was < length && !n.told.CompareAndSwap(was, length); {
-		was = n.told.Load()
+	told := n.told()
+	for was := told.Load(); was < length && !told.CompareAndSwap(was, length); {
+		was = told.Load()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"blocktree"
 	"blocktree/fs"
+	"blocktree/internal/file"
 )
 
 // TestSmallFilesCost: H5 of 0067. A file that is made, written and closed costs two commands, and one that is flushed before three, of whatever length up to the room that it is made with, and is there for others when it is closed.
@@ -85,6 +86,36 @@ func TestModeIsSoon(t *testing.T) {
 		a, err := admin.SetMode(t.Context(), dir, 0o700)
 		if took := time.Since(begun); err != nil || len(a.Missing) > 0 || took >= 20*time.Millisecond {
 			t.Errorf("%v, not in force at %v, in %v", err, a.Missing, took)
+		}
+	})
+}
+
+// TestModeByIdentity: U8 of 0066. A mode that is set of a file by its identity reaches it under its new name, and not what has the one of before.
+func TestModeByIdentity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFoundWorld(t, "root")
+		ctx, admin, p, moved := t.Context(), w.Client(), w.Path("/a"), w.Path("/b")
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(admin.MakeDir(ctx, p, 0o700, false))
+		i, err := admin.Stat(ctx, p)
+		must(err)
+		must(file.Rename(ctx, admin, p, moved, file.RenameOptions{}))
+		must(admin.MakeDir(ctx, p, 0o700, false))
+		_, err = admin.SetModeOf(ctx, p, i.ID, 0o755)
+		must(err)
+		for p, want := range map[blocktree.Path]uint32{p: 0o700, moved: 0o755} {
+			if i, err := admin.Stat(ctx, p); err != nil || i.Mode != want {
+				t.Errorf("%s has mode %o, %v", p.Short(), i.Mode, err)
+			}
+		}
+		must(admin.Remove(ctx, moved))
+		if _, err := admin.SetModeOf(ctx, p, i.ID, 0o777); blocktree.KindOf(err) != blocktree.NotFound {
+			t.Errorf("the mode of what is gone: %v", err)
 		}
 	})
 }
