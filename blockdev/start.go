@@ -86,8 +86,16 @@ func (s *startedRead) End(err error) {
 	r.End(err)
 }
 
-// StartedBytesMax is how long a write may be that is made of several, to be started by StartWrite: as long as the file takes one.
-const StartedBytesMax = 16 << 10
+// startedBytesMax is the longest write that a file starts.
+const startedBytesMax = 16 << 10
+
+// StartedBytesMax is how long a write may be that is made of several, to be started by StartWrite; 0 where the file starts none.
+func (d *Device) StartedBytesMax() int {
+	if d.writes == nil {
+		return 0
+	}
+	return int(min(startedBytesMax, startSectorsMax*d.sector))
+}
 
 // StartWrite is WriteAt, without FUA, for a caller that goes on at once: p is not used any more when it returns true, and r hears of
 // the end. Where r gives the write up, it goes on all the same. It returns false, and does nothing, for a write that needs a

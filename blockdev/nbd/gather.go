@@ -1,15 +1,13 @@
 package nbd
 
-import "blocktree/blockdev"
-
 // gather starts r, a WRITE whose payload is what the reader's buffer begins with, together with those behind it that are there in full, each where the
 // one before ends: one write of the device, with one answer for all of them, costs little more than each of them would. None waits for what
 // is not there yet (docs/design/0023). It returns how many bytes of the buffer that took; 0: nothing happened.
 func (c *conn) gather(r *request) int {
 	bytes, data, last := int(r.length), int(r.length), r
-	n := 0
+	n, most := 0, c.dev.StartedBytesMax()
 	for {
-		h, size, ok := c.following(last, bytes, blockdev.StartedBytesMax-data)
+		h, size, ok := c.following(last, bytes, most-data)
 		if !ok || !c.out.tryBegin() {
 			break
 		}

@@ -5,8 +5,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"net"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +25,7 @@ type noting struct {
 
 	mu     sync.Mutex
 	starts [][2]uint64 // first sector, count
+	sector int         // its bytes; 0: the default
 	fail   error
 	alone  bool          // runs are not started
 	enter  chan struct{} // not nil: the first StartWrite waits for it
@@ -34,7 +39,7 @@ func (f *noting) StartWrite(first blocktree.SectorIndex, src []byte, done func(e
 		return false
 	}
 	f.mu.Lock()
-	f.starts = append(f.starts, [2]uint64{uint64(first), uint64(len(src) / blocktree.SectorBytesDefault)})
+	f.starts = append(f.starts, [2]uint64{uint64(first), uint64(len(src) / f.Info().SectorBytes)})
 	wait := f.enter
 	f.enter = nil
 	if f.hold {
@@ -60,7 +65,7 @@ func (f *noting) noted() [][2]uint64 {
 // said has a server hear a whole session in one piece, and returns what it answers, what its file was asked to start, and what is on it.
 func (f *noting) said(t *testing.T, script []byte) (answers, image []byte) {
 	t.Helper()
-	f.File = memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 64 << 10}})
+	f.File = memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 64 << 10, SectorBytes: f.sector}})
 	s := &stage{t: t, memory: blockdev.NewMemory(stageMemory)}
 	var err error
 	if s.dev, err = blockdev.Open(f, blockdev.Options{Memory: s.memory}); err != nil {
@@ -211,6 +216,27 @@ func TestGatheredInVain(t *testing.T) {
 	}
 }
 
+// TestGatheredOfSmallSectors: a run has no more sectors than a device starts at a time. Else it would be gathered in vain, again for each of its writes.
+func TestGatheredOfSmallSectors(t *testing.T) {
+	say, options := sessionOf(compact)
+	const writes = 12
+	for i := range uint64(writes) {
+		say = append(say, question{rule: &rules[1], offset: i << 10, length: 1 << 10, handle: i}.wire(compact)...)
+	}
+	f := &noting{sector: 512}
+	said, _ := f.said(t, say)
+	c := greetedBy(t, bytes.NewReader(said), compact)
+	for _, id := range options {
+		c.replies(id)
+	}
+	for i := range uint64(writes) {
+		c.wantReply(i, 0)
+	}
+	if got, want := f.noted(), [][2]uint64{{0, 8}, {8, 8}, {16, 8}}; !slices.Equal(got, want) {
+		t.Errorf("started were %v, want %v", got, want)
+	}
+}
+
 // heldRun is a connection with one write by itself and a run of three, all held by the file.
 func heldRun(t *testing.T) (*bed, *noting, *client) {
 	f := &noting{enter: make(chan struct{}), hold: true}
@@ -265,4 +291,124 @@ func TestGatheredIsGivenUp(t *testing.T) {
 	until(t, "nothing is open", func() bool { _, open := conn.out.look(); return open == 0 })
 	c.nc.Close()
 	f.endAll()
+}
+
+// TestGatheredSameBytes: bursts of adjacent writes, some of them with FUA, some not whole sectors, some with a gap before, cut into pieces anywhere, over several connections of every style:
+// each is answered once, and what is read afterwards is what was written.
+func TestGatheredSameBytes(t *testing.T) {
+	const clients, area = 3, 128 << 10
+	var turn atomic.Uint32
+	hook := func(context.Context, memfile.Call) error {
+		if turn.Add(1)%3 == 0 {
+			runtime.Gosched()
+		}
+		return nil
+	}
+	b := newBed(t, setup{file: memfile.Options{Hook: hook}, cacheBytes: 1 << 20, memory: 256 << 10})
+	var wg sync.WaitGroup
+	var writes atomic.Int64
+	for i := range clients {
+		c := b.attachAs(styles[i])
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 71))
+			base, model, next := uint64(i*area), make([]byte, area), uint64(0)
+			for range 60 {
+				at := uint64(r.IntN(area/4096)) * 4096
+				var burst []byte
+				open := make(map[uint64]flight)
+				for range 1 + r.IntN(20) {
+					f := flight{command: cmdWrite, off: int(at), length: 4096 * (1 + r.IntN(3))}
+					switch r.IntN(12) {
+					case 0:
+						f.flags = cmdFlagFUA
+					case 1:
+						f.length -= 1 + r.IntN(4095)
+					case 2:
+						f.off += 4096
+					}
+					if f.off+f.length > area {
+						break
+					}
+					at = uint64(f.off + f.length)
+					part := model[f.off : f.off+f.length]
+					value := r.Uint32()
+					for k := range part {
+						part[k] = byte(value + uint32(k)/7)
+					}
+					next++
+					open[next] = f
+					burst = append(burst, c.request(cmdWrite, f.flags, next, base+uint64(f.off), uint64(f.length), part)...)
+				}
+				writes.Add(int64(len(open)))
+				cut := r.IntN(len(burst) + 1)
+				c.send(burst[:cut])
+				c.send(burst[cut:])
+				p := &pipeliner{client: c, base: base, model: model, flying: open}
+				for len(open) > 0 {
+					if err := p.land(); err != nil {
+						t.Errorf("connection %d: %v", i, err)
+						return
+					}
+				}
+			}
+			if a := c.exchange(cmdRead, 0, base, area, nil); a.errno != 0 || !bytes.Equal(a.data, model) {
+				t.Errorf("connection %d: other bytes than the model's, error %d", i, a.errno)
+			}
+		})
+	}
+	wg.Wait()
+	if n := b.file.Calls(memfile.Write); n >= writes.Load() {
+		t.Errorf("%d writes were %d of the file: none were gathered", writes.Load(), n)
+	}
+}
+
+// TestRunGivenUpWhileItStarts cuts a connection off just as it starts a run: its writes are answered to nobody, once, and their slots and memory come back.
+func TestRunGivenUpWhileItStarts(t *testing.T) {
+	memory := blockdev.NewMemory(1 << 20)
+	dev, err := blockdev.Open(memfile.New(memfile.Options{Info: blocktree.FileInfo{SizeBytes: 1 << 20}, Starts: true}), blockdev.Options{Memory: memory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	s := NewServer(Config{Exports: new(blockdev.Exports), Memory: memory})
+	payload := make([]byte, 4096)
+	said := bytes.Clone(payload)
+	for i := range uint64(3) {
+		said = append(append(said, header(cmdWrite, 0, i, (i+1)<<12, 4096)...), payload...)
+	}
+	for range 500 {
+		ours, theirs := net.Pipe()
+		c := newConn(s, ours)
+		c.dev = dev
+		c.br.Reset(bytes.NewReader(said))
+		if _, err := c.br.Peek(len(said)); err != nil {
+			t.Fatal(err)
+		}
+		c.out.begin()
+		r := c.request(command{kind: cmdWrite, length: 4096, payload: 4096})
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			theirs.Close()
+			c.cut()
+		}()
+		if !c.writeInPlace(r) {
+			r.finish(nbdEIO, errGivenUp)
+			c.out.put(r)
+		}
+		<-gone
+		c.out.drain()
+		c.workers.Wait()
+		counts, open := c.out.look()
+		answered := uint64(0)
+		for _, n := range counts.Requests[CommandWrite] {
+			answered += n
+		}
+		if left := c.br.Buffered(); open != 0 || answered != 4 && answered != 1 || answered == 4 && left > 0 {
+			t.Fatalf("%d are open, %d were answered, and %d bytes are left", open, answered, left)
+		}
+	}
+	if free := memory.FreeBytes(); free != 1<<20 {
+		t.Errorf("%d bytes are missing", 1<<20-free)
+	}
 }

@@ -14,7 +14,7 @@ type style uint8
 
 const (
 	compact    style = iota // simple replies
-	structured              // requests as before, replies in chunks
+	structured              // requests as before, replies in chunks but for successes without data
 	extended                // 64-bit lengths both ways, replies in chunks
 )
 
