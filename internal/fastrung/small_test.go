@@ -9,7 +9,6 @@ import (
 
 	"blocktree"
 	"blocktree/fs"
-	"blocktree/internal/simnet"
 )
 
 // TestSmallFilesCost: H5 of 0067, and D4 of 0078. A file that is made, written and closed costs two commands, and one that is flushed before three, of whatever length up to the room that it is made with, and is there for others when it is closed.
@@ -73,38 +72,6 @@ func TestSmallFilesCost(t *testing.T) {
 		_ = again.Close() // nothing was written
 		roundsOfReading(t, c, dir.Join("3"), content(3))
 	})
-}
-
-// roundsOfReading counts, by the world's own time, in which only messages take any, how often somebody waits for an answer.
-func roundsOfReading(t *testing.T, c *fs.Client, path blocktree.Path, want []byte) {
-	t.Helper()
-	ctx := t.Context()
-	costs := func(what string, rounds int, do func() error) {
-		t.Helper()
-		begun := time.Now()
-		if err := do(); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(begun); took > time.Duration(rounds)*2*simnet.DelayDefault {
-			t.Errorf("%s takes %v, more than %d rounds", what, took, rounds)
-		}
-	}
-	var f fs.File
-	got := make([]byte, len(want))
-	read := func() error {
-		_, err := f.ReadAt(ctx, got, 0)
-		if !bytes.Equal(got, want) {
-			t.Error("other bytes are read")
-		}
-		return err
-	}
-	costs("an open: the request, and a question", 2, func() (err error) { f, err = c.Open(ctx, path, fs.OpenOptions{}); return err })
-	costs("the first read: the request, what it is and its layout, the sectors", 3, read)
-	costs("the next read: the request, its layout beside the sectors", 2, read)
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	costs("a rename: the request, both names, the command", 3, func() error { return c.Rename(ctx, path, path.Parent().Join("renamed"), false) })
 }
 
 // TestModeIsSoon: who changes a mode waits for the nodes, by the world's own time, and for nothing else.
