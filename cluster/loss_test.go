@@ -18,6 +18,9 @@ type lossBed struct {
 	inode  meta.Inode
 	mu     sync.Mutex
 	says   *stripe.Layout
+	asked  int         // for layouts
+	reads  int         // of sectors
+	hold   chan func() // what answers a question, if not nil
 }
 
 func newLossBed(t *testing.T) *lossBed {
@@ -34,12 +37,27 @@ func newLossBed(t *testing.T) *lossBed {
 			if err != nil {
 				t.Error(err)
 			}
+			if msg.Kind == stripe.KindRead {
+				b.mu.Lock()
+				b.reads++
+				b.mu.Unlock()
+			}
 			b.member.serve(r, msg, true)
 			return
 		case codeQuery:
 			b.mu.Lock()
-			r.Reply(nil, meta.EncodeAnswer(nil, meta.Answer{Layout: b.says}))
-			b.mu.Unlock()
+			defer b.mu.Unlock()
+			b.asked++
+			answer := func() {
+				r.Reply(nil, meta.EncodeAnswer(nil, meta.Answer{Layout: b.says}))
+				r.Release()
+			}
+			if b.hold != nil {
+				b.hold <- answer
+				return
+			}
+			answer()
+			return
 		}
 		r.Release()
 	})

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,9 +18,10 @@ import (
 // Reader reads a file without a lease, beside whoever holds it: it drives a stripe.Reader against the members. It changes
 // nothing anywhere. All methods may be called by many goroutines at once.
 //
-// Order of a read. 1. It is asked for. 2. The file's layout is asked for, for all reads that wait by then. 3. The machine
-// reads under that layout, unless writes were lost since the reader was opened. 4. If the file changed hands or its views meanwhile, it goes on
-// with 2.
+// Order of a read. 1. It is asked for. 2. The file's layout is asked for, for all reads that wait by then; beside that the machine
+// reads under the layout that was heard last, if there is one. 3. If the layout is that one, what was read so is what is told; else the machine
+// reads under the new one. Nothing is told if writes were lost since the reader was opened. 4. If the file changed hands or its views meanwhile, it goes on
+// with 2. So a layout is the newest at some time after the read was asked for, and all that was read was asked of the members after that, too (docs/design/0078).
 type Reader struct {
 	client *Client
 	inode  meta.Inode
@@ -38,6 +40,8 @@ type Reader struct {
 	lastOp   uint64
 	reads    map[uint64]*leaselessRead
 	waiting  []*leaselessRead // for a layout that is asked for after them
+	last     *stripe.Layout   // that the cluster gave; nil: none yet
+	request  *request         // within which that was asked for, if it was by itself
 	retry    []*leaselessRead // wait from the next tick on
 	opening  opening
 	checking bool // refused asks
@@ -54,6 +58,11 @@ type leaselessRead struct {
 	all    bool // every shard that there is
 	care   stripe.Care
 	since  time.Duration
+	under  *stripe.Layout     // that the machine reads under, or did; nil: none yet
+	sure   bool               // that was the newest after the read was asked for
+	found  *stripe.ReadResult // what is told if it was; nil: nothing yet
+
+	request *request // nil: unknown
 }
 
 // OpenReader makes a Reader of a file, which inode and path describe. It asks nobody.
@@ -84,6 +93,11 @@ func (c *Client) OpenReader(path blocktree.Path, inode *meta.Inode) (*Reader, er
 // NotFound once the file is removed, with Lost once acknowledged writes may be gone that it might have read before.
 func (r *Reader) Read(region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
 	return r.ask(&leaselessRead{region: region, first: first, count: count})
+}
+
+// ReadIn is Read for the request that ctx is of: where the file was opened for that, the layout was asked for after it, and is not asked for again.
+func (r *Reader) ReadIn(ctx context.Context, region blocktree.RegionIndex, first blocktree.SectorIndex, count uint32) *Read {
+	return r.ask(&leaselessRead{region: region, first: first, count: count, request: requestOf(ctx)})
 }
 
 // ReadCareful is Handle.ReadCareful without a lease: what is wrong it tells the nodes of, which repair it.
@@ -126,6 +140,19 @@ func (r *Reader) GiveUp(q *Read) {
 }
 
 func (r *Reader) ask(x *leaselessRead) *Read {
+	out := r.enlist(x)
+	if !x.zeros && !x.all {
+		r.drive(func() {
+			if r.reads[x.id] == x && x.under == nil && r.last != nil {
+				r.begin(x, r.last, x.sure)
+			}
+		})
+	}
+	return out
+}
+
+// enlist has a read wait for a layout that is asked for from now on.
+func (r *Reader) enlist(x *leaselessRead) *Read {
 	x.ended = make(chan struct{})
 	out := &Read{&x.operation, r.codec, int(r.inode.SectorBytes)}
 	r.mu.Lock()
@@ -141,8 +168,10 @@ func (r *Reader) ask(x *leaselessRead) *Read {
 	r.lastOp++
 	x.id, x.since = r.lastOp, r.clock.now()
 	r.reads[x.id] = x
-	r.waiting = append(r.waiting, x)
-	signal(r.wake)
+	if x.sure = x.request != nil && x.request == r.request; !x.sure {
+		r.waiting = append(r.waiting, x)
+		signal(r.wake)
+	}
 	return out
 }
 
@@ -260,8 +289,53 @@ func (r *Reader) turn(input func()) []*stripe.Message {
 	return append([]*stripe.Message(nil), rd.Messages...)
 }
 
-// done ends a read, or keeps it for another try: under a newer layout, or when the new holder has decided.
+// begin has the machine read under a layout, of which sure says that it was the newest after the read was asked for. mu is held, here and below.
+func (r *Reader) begin(x *leaselessRead, l *stripe.Layout, sure bool) {
+	if x.under != nil { // the machine may be at it yet: what it finds under the layout of before is nobody's
+		delete(r.reads, x.id)
+		r.lastOp++
+		x.id = r.lastOp
+		r.reads[x.id] = x
+	}
+	x.under, x.sure, x.found = l, sure, nil
+	switch {
+	case x.zeros:
+		r.machine.Zeros(x.id, l, x.region, x.first, x.count)
+	case x.all:
+		r.machine.ReadAll(x.id, l, x.region, x.first, x.count, x.care)
+	default:
+		r.machine.Read(x.id, l, x.region, x.first, x.count)
+	}
+}
+
+// given is for a layout that was asked for after the read was.
+func (r *Reader) given(x *leaselessRead, l *stripe.Layout) {
+	switch {
+	case x.under == nil || !reflect.DeepEqual(x.under, l):
+		r.begin(x, l, true)
+	case x.found != nil:
+		delete(r.reads, x.id)
+		x.end(x.found, blocktree.Other)
+	default:
+		x.sure = true
+	}
+}
+
+// done is what the machine says of a read. Under a layout that nobody has said to be the newest yet nothing is told.
 func (r *Reader) done(x *leaselessRead, d stripe.Done) {
+	switch {
+	case x.sure:
+		x.under, x.sure = nil, false
+		r.over(x, d)
+	case d.Err == blocktree.Other:
+		x.found = d.Read
+	default:
+		x.under = nil
+	}
+}
+
+// over ends a read, or keeps it for another try: under a newer layout, or when the new holder has decided.
+func (r *Reader) over(x *leaselessRead, d stripe.Done) {
 	switch d.Err {
 	case blocktree.StaleView, blocktree.Recovering, blocktree.NotFound, blocktree.Unavailable:
 		if r.clock.now()-x.since < blocktree.WriteStallTimeout {
@@ -369,6 +443,9 @@ func (r *Reader) layouts() {
 			if err == nil {
 				verdict = r.opening.judge(layout)
 			}
+			if err == nil && verdict == blocktree.Other {
+				r.last, r.request = layout, nil
+			}
 			for _, x := range reads {
 				switch kind := blocktree.KindOf(err); {
 				case r.reads[x.id] == nil: // given up meanwhile
@@ -376,13 +453,9 @@ func (r *Reader) layouts() {
 					delete(r.reads, x.id)
 					x.end(nil, blocktree.Lost)
 				case verdict == blocktree.StaleView:
-					r.done(x, stripe.Done{Op: x.id, Err: verdict})
-				case err == nil && x.zeros:
-					r.machine.Zeros(x.id, layout, x.region, x.first, x.count)
-				case err == nil && x.all:
-					r.machine.ReadAll(x.id, layout, x.region, x.first, x.count, x.care)
+					r.over(x, stripe.Done{Op: x.id, Err: verdict})
 				case err == nil:
-					r.machine.Read(x.id, layout, x.region, x.first, x.count)
+					r.given(x, layout)
 				case kind == blocktree.NotFound: // the file is removed
 					delete(r.reads, x.id)
 					x.end(nil, kind)
@@ -390,7 +463,7 @@ func (r *Reader) layouts() {
 					delete(r.reads, x.id)
 					x.fail(err)
 				default:
-					r.done(x, stripe.Done{Op: x.id, Err: blocktree.Unavailable})
+					r.over(x, stripe.Done{Op: x.id, Err: blocktree.Unavailable})
 				}
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/cluster"
 	"blocktree/crypto/cred"
 )
 
@@ -245,6 +246,7 @@ func (a *openFile) read(ctx context.Context, m *message) ([]byte, error) {
 		}
 		return bytes[:n], err
 	}
+	ctx = cluster.Within(ctx)
 	if err := a.openSectors(ctx); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"blocktree/internal/file"
 )
 
-// TestSmallFilesCost: H5 of 0067. A file that is made, written and closed costs two commands, and one that is flushed before three, of whatever length up to the room that it is made with, and is there for others when it is closed.
+// TestSmallFilesCost: H5 of 0067, and D4 of 0078. A file that is made, written and closed costs two commands, and one that is flushed before three, of whatever length up to the room that it is made with, and is there for others when it is closed.
 func TestSmallFilesCost(t *testing.T) {
 	const files = 20
 	synctest.Test(t, func(t *testing.T) {
@@ -71,6 +71,7 @@ func TestSmallFilesCost(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = again.Close() // nothing was written
+		roundsOfReading(t, c, dir.Join("3"), content(3))
 	})
 }
 

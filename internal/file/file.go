@@ -195,7 +195,7 @@ func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst
 	}
 	var reads []asked
 	err = f.cut(first, count, f.runSectors, func(r run) error {
-		reads = append(reads, asked{r, f.ask(r)})
+		reads = append(reads, asked{r, f.ask(ctx, r)})
 		return nil
 	})
 	for _, a := range reads {
@@ -209,9 +209,9 @@ func (f *File) ReadSectors(ctx context.Context, first blocktree.SectorIndex, dst
 }
 
 // ask asks for a run.
-func (f *File) ask(r run) *cluster.Read {
+func (f *File) ask(ctx context.Context, r run) *cluster.Read {
 	if f.handle == nil {
-		return f.reader.Read(r.region, r.first, uint32(r.count))
+		return f.reader.ReadIn(ctx, r.region, r.first, uint32(r.count))
 	}
 	return f.handle.Read(r.region, r.first, uint32(r.count))
 }

@@ -155,7 +155,7 @@ func (f *File) readAgain(ctx context.Context, r run, floors []tree.Floor, dst []
 				return what, f.guard.told(err)
 			}
 		}
-		if what, err = f.readFound(ctx, r, f.ask(r), dst); err != nil {
+		if what, err = f.readFound(ctx, r, f.ask(ctx, r), dst); err != nil {
 			return what, err
 		}
 		below := judge(what, floors)

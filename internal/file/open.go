@@ -173,19 +173,24 @@ type OpenOptions struct {
 	// Pins, which must be FilePins, have of the file. NotFound where nothing is known of it.
 	File blocktree.FileID
 
-	before blocktree.Path // where File was, if it is elsewhere now
+	before blocktree.Path     // where File was, if it is elsewhere now
+	layout *cluster.LayoutAsk // of File, while the rest is found; nil: it is asked for when it is opened
 
 	adopt bool                    // of a rekey: go by a record of a key before, and make one of the newest
 	step  func(what string) error // of tests: asked before each step of a fold, which an error ends
 }
 
 // Open opens the file at path. For writing it takes the file's lease, as o.OpenOptions says, and returns when what was in
-// flight under the last holder is decided; for reading it takes none and returns at once. Kinds: NotFound, Busy, Permission (no key, or an access record that is older
+// flight under the last holder is decided; for reading it takes none and returns at once; what is read of it by the request for which it was opened (cluster.Within) needs no further question to the cluster. Kinds: NotFound, Busy, Permission (no key, or an access record that is older
 // than one that was seen), Unauthenticated (one that nobody has signed who may), Unavailable, Invalid.
 func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOptions) (blocktree.File, error) {
 	want := meta.RightsHold
 	if o.ReadOnly {
 		want = meta.RightRead
+	}
+	if o.ReadOnly && o.File != (blocktree.FileID{}) {
+		o.layout = c.AskLayout(ctx, o.File)
+		defer o.layout.Drop()
 	}
 	inode, now, err := find(ctx, c, path, want, &o)
 	if err != nil {
@@ -292,11 +297,7 @@ func newFile(inode *meta.Inode, path blocktree.Path, r *ring, readOnly bool) *Fi
 func (f *File) attach(ctx context.Context, c *cluster.Client, inode *meta.Inode, o *OpenOptions) (err error) {
 	path := f.info.Path
 	if o.ReadOnly {
-		var d cluster.FileDurability
-		if d, err = c.Durability(ctx, inode); err == nil {
-			f.durability = d.Durability
-			f.reader, err = c.OpenReader(path, inode)
-		}
+		f.reader, f.durability, err = c.OpenReaderUnder(ctx, path, inode, o.layout)
 	} else if f.handle, err = c.Open(ctx, path, inode, o.OpenOptions); err == nil {
 		f.regionSectors, f.durability = f.handle.RegionSectors(), f.handle.Durability()
 		if f.unlocker == nil { // a companion goes by the keys of its file

@@ -67,12 +67,19 @@ type seenAtPath struct {
 }
 
 func (m *mover) rename(ctx context.Context) error {
+	there, missing := (*meta.Inode)(nil), error(nil)
+	asked := make(chan struct{})
+	go func() { // beside the other question
+		defer close(asked)
+		there, missing = m.client.Stat(ctx, m.to)
+	}()
 	inode, err := m.client.Stat(ctx, m.from)
+	<-asked
 	if err != nil {
 		return err
 	}
 	op := meta.Rename{From: m.from, To: m.to, File: inode.ID}
-	switch there, err := m.client.Stat(ctx, m.to); {
+	switch err := missing; {
 	case err == nil && m.Keep:
 		return &blocktree.Error{Path: m.to.Short(), Kind: blocktree.Exists, Hint: "name something that is not there yet"}
 	case err == nil:

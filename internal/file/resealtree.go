@@ -11,7 +11,7 @@ import (
 func (f *File) resealGuarded(ctx context.Context, r run) error {
 	size := uint64(f.info.SectorBytes)
 	plain := make([]byte, r.count*size)
-	what, err := f.readJudged(ctx, r, f.ask(r), plain)
+	what, err := f.readJudged(ctx, r, f.ask(ctx, r), plain)
 	if err != nil {
 		return err
 	}
