@@ -49,22 +49,7 @@ func TestFiles(t *testing.T) {
 		}
 		for tell, told := range map[Tell][]string{TellNone: nil, TellHurt: hurt, TellAll: all} {
 			for _, limit := range []int{0, 1, 7} {
-				got, names, pages := Files{Drains: []DrainSum{{Node: drained.Node}}}, []string(nil), 0
-				for more := true; more; pages++ {
-					a := s.judged(Query{Kind: QueryFiles, Path: path("/d"), After: got.After, Limit: limit, Serving: serving, Tell: tell})
-					if a.Kind != 0 || a.More && a.Files.After <= got.After {
-						t.Fatalf("%s: after %s: %+v", name, got.After, a)
-					}
-					more, got.After = a.More, a.Files.After
-					got.Whole, got.Degraded, got.Unavailable = got.Whole+a.Files.Whole, got.Degraded+a.Files.Degraded, got.Unavailable+a.Files.Unavailable
-					got.Drains[0].Places += a.Files.Drains[0].Places
-					got.Drains[0].Bytes += a.Files.Drains[0].Bytes
-					for i, e := range a.Entries {
-						if names = append(names, e.Name); e.Inode.Kind == KindFile && a.Files.Layouts[i].File != e.Inode.ID {
-							t.Errorf("%s: %s with the layout of %v", name, e.Name, a.Files.Layouts[i].File)
-						}
-					}
-				}
+				got, names, pages := askFiles(t, s, Query{Kind: QueryFiles, Path: path("/d"), Limit: limit, Serving: serving, Tell: tell}, drained.Node)
 				if !slices.Equal(names, append(slices.Clone(told), "g-sub")) || limit > 0 && pages < len(told)/limit {
 					t.Errorf("%s, told %d in pages of %d: %v", name, tell, limit, names)
 				}
@@ -81,4 +66,26 @@ func TestFiles(t *testing.T) {
 			}
 		}
 	}
+}
+
+// askFiles asks for one page after the other, and returns what they count, the names that they tell, and how many they were.
+func askFiles(t *testing.T, s *state, q Query, drained blocktree.NodeID) (got Files, names []string, pages int) {
+	t.Helper()
+	got.Drains = []DrainSum{{Node: drained}}
+	for more := true; more; pages++ {
+		a := s.judged(q)
+		if a.Kind != 0 || a.More && a.Files.After <= q.After {
+			t.Fatalf("after %s: %+v", q.After, a)
+		}
+		more, q.After = a.More, a.Files.After
+		got.Whole, got.Degraded, got.Unavailable = got.Whole+a.Files.Whole, got.Degraded+a.Files.Degraded, got.Unavailable+a.Files.Unavailable
+		got.Drains[0].Places += a.Files.Drains[0].Places
+		got.Drains[0].Bytes += a.Files.Drains[0].Bytes
+		for i, e := range a.Entries {
+			if names = append(names, e.Name); e.Inode.Kind == KindFile && a.Files.Layouts[i].File != e.Inode.ID {
+				t.Errorf("%s with the layout of %v", e.Name, a.Files.Layouts[i].File)
+			}
+		}
+	}
+	return got, names, pages
 }

@@ -43,8 +43,7 @@ Of a file of durability flush it says how often writes that were answered and no
 and whether they may have been just now, and nobody has opened the file since ("lossy"). Of a file with a new key it says how much of what was sealed before
 is still to be sealed anew, as whoever has it open, or had, said last; btnode file stat says it of one that nobody has opened since.
 
-Of more than 10,000 files it lists no more of those that are whole, and of more than as many that are not no more of those; it says how many there are ("unlisted"
-with --json), and nothing else of them. If it could not find out how the files are it says that ("filesUnknown").
+Of more than 10,000 files it lists no more of those that are whole, and of more than as many that are not no more of those; it says how many there are ("unlisted" with --json), and nothing else of them. If it could not find out how the files are it says that ("filesUnknown").
 
 It is the cluster of the configuration, or with DIRECTORY the one that keeps what is in that. Files that were made in a directory before it got a cluster of its own are in no status.
 
