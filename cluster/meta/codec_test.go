@@ -61,7 +61,7 @@ func allOps() []Op {
 		DropCopy{f}, Depart{session(11), f, 12, fileID(6), 13}, Stay{f, fileID(7), 14},
 		Adopt{session(12), f, 15, fileID(9), path("/a/f"), 0o644, 2, 3, 4, 5, true, 6, someAllowed().Grants, someAllowed().Last}, RemoveLeft{f, fileID(8)}, EndMove{f},
 		Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}, {fileID(3), []byte("more")}}},
-		AskShrink{f, 10, 1 << 20, session(9), 7}, AskShrinkTree{AskShrink{f, 10, 1 << 20, session(9), 7}},
+		AskShrink{f, 10, 1 << 20, session(9), 7},
 		TakeBack{path("/a"), 6, true},
 		SetEnd{f, session(9), 10, 1 << 40, 7, 8},
 		Touch{session(9), f, 10, -11}, ReleaseAt{Release{session(9), f, 10}, -11}, SetTimes{f, true, -12}, Symlink{path("/a/l"), "../f", 1, 2, 3}, SetXattr{f, "user.x", []byte("v"), XattrReplace},
@@ -69,6 +69,7 @@ func allOps() []Op {
 		CreateHeld{CreateFile{path("/a/f"), false, nil, 1 << 16, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1, [16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, session(9), 7},
 		ReleaseEnd{Release{session(9), f, 10}, 1 << 40, 7, -11},
 		Unlink{path("/a/f"), f, session(9)}, RenameOver{Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}}}, session(9)}, Forget{session(9), f},
+		AskShrinkTree{AskShrink{f, 10, 1 << 20, session(9), 7}},
 	}
 }
 
