@@ -200,7 +200,7 @@ func queryWords(q *meta.Query) (what string, on any) {
 		return "stat", on
 	case meta.QueryStat, meta.QueryStatID, meta.QueryShrink:
 		return "stat", on
-	case meta.QueryList:
+	case meta.QueryList, meta.QueryFiles:
 		return "list", on
 	case meta.QueryLayout:
 		return "layout", on

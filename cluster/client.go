@@ -395,7 +395,7 @@ func checkInode(i *meta.Inode) error {
 	}
 	if i == nil || i.Code.Validate() != nil || i.SectorBytes < blocktree.SectorBytesMin || i.SectorBytes > blocktree.SectorBytesMax ||
 		i.SectorBytes&(i.SectorBytes-1) != 0 || i.SizeBytes == 0 || i.SizeBytes%uint64(i.SectorBytes) != 0 || i.SizeBytes > blocktree.FileBytesMax {
-		return blocktree.E("inode", blocktree.Corrupt, errors.New("the cluster's answer makes no sense"))
+		return blocktree.E("inode", blocktree.Corrupt, errNoSense)
 	}
 	return nil
 }

@@ -119,28 +119,13 @@ func (c *Client) drains(ctx context.Context) (drains, error) {
 	return d, err
 }
 
-// add counts the places of a file; up is how far its copy-up is, nil if nobody says.
-func (d drains) add(l *stripe.Layout, up *CopyUpStatus) {
-	if len(d) == 0 {
-		return
-	}
-	has := map[*drainSum]bool{}
-	for r := range l.Regions() {
-		_, sectors := l.Run(r)
-		v := l.View(r)
-		if x := d[v.Heir]; x != nil { // it is not to have the place any more, and cannot be removed before it has given that up
-			x.Places++
+// addRates adds how fast the places of a file move, as its copy-up says; nil if nobody does.
+func (d drains) addRates(l *stripe.Layout, up *CopyUpStatus) {
+	for n, x := range d {
+		if up == nil {
+			return
 		}
-		for _, m := range v.Members {
-			if x := d[m.Node]; x != nil {
-				has[x] = true
-				x.Places++
-				x.LeftBytes += sectors * uint64(l.Code.ShardBytes(int(l.SectorBytes)))
-			}
-		}
-	}
-	for x := range has {
-		if up != nil {
+		if l.HasPlace(n) {
 			x.BytesPerSecond += up.BytesPerSecond
 			x.looked += up.LeftBytes / max(up.SecondsLeft, 1)
 		}

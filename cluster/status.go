@@ -26,9 +26,21 @@ const (
 type Status struct {
 	Health Health       `json:"health"`
 	Nodes  []NodeStatus `json:"nodes"`
-	Files  []FileStatus `json:"files"`
+	// Files are those of the cluster, all of them up to statusFilesMax; of more, those that are not whole, up to as many again. Unlisted counts the others, nil if
+	// there are none. FilesUnknown says that nobody could say how the files are: then there are none here.
+	Files        []FileStatus   `json:"files"`
+	Unlisted     *UnlistedFiles `json:"unlisted,omitempty"`
+	FilesUnknown bool           `json:"filesUnknown,omitempty"`
 	// Credentials are those of who asks; nil if they have ended.
 	Credentials *CredentialsStatus `json:"credentials,omitempty"`
+}
+
+// UnlistedFiles is how many files there are beside those that a status lists. It does not know whether they are re-sealed.
+type UnlistedFiles struct {
+	Whole       uint64 `json:"whole"`
+	Degraded    uint64 `json:"degraded"`    // can be read and written
+	Unavailable uint64 `json:"unavailable"` // cannot be written, or not read
+	Directories uint64 `json:"directories"` // whose files who asks may not list: of them nothing is known
 }
 
 // CredentialsStatus is until when somebody's credentials are valid.
@@ -112,6 +124,10 @@ const statusSilence = statusWait + askTimeout
 // statusAsksMax bounds how many questions of one Status wait for their answers at the same time.
 const statusAsksMax = 16
 
+// statusFilesMax bounds how many files one Status lists for being there, and how many more for not being whole, but for what is asked for at the same time: who has
+// more looks at numbers.
+const statusFilesMax = 10000
+
 // Status asks the cluster how it is. It does not fail when no majority answers: that is a status too. It blocks until everything is known,
 // or nobody has answered for statusSilence.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
@@ -122,6 +138,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	silence := time.AfterFunc(statusSilence, cancel)
 	defer silence.Stop()
 	w := &statusWalk{c: c, ctx: ask, heard: func() { silence.Reset(statusSilence) }}
+	w.ask = w.query
 	a, err := w.query(meta.Query{Kind: meta.QueryStatus})
 	if err == nil && a.Status != nil && a.Status.Leader != 0 { // who the nodes are by now; without a majority, by the configuration
 		before := c.peers.nodes()
@@ -140,7 +157,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	}
 	spare := live - (len(s.Nodes)/2 + 1)
 	if spare < 0 || err != nil {
-		s.Health = HealthUnavailable
+		s.Health, s.FilesUnknown = HealthUnavailable, true
 		return s, nil
 	}
 	if live < len(s.Nodes) {
@@ -150,7 +167,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 		if ctx.Err() != nil || blocktree.KindOf(err) != blocktree.Unavailable {
 			return nil, err
 		}
-		s.Health = HealthUnavailable // the majority went away on the way
+		s.Health, s.FilesUnknown = HealthUnavailable, true // the majority went away on the way
 	}
 	return s, nil
 }

@@ -2,6 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 	"sync"
 
 	"blocktree"
@@ -13,8 +16,11 @@ import (
 type statusWalk struct {
 	c     *Client
 	ctx   context.Context
-	heard func() // somebody has answered
+	ask   func(meta.Query) (meta.Answer, error) // query, but for tests
+	heard func()                                // somebody has answered
 }
+
+var errNoSense = errors.New("the cluster's answer makes no sense")
 
 // query is Client.query, of this cluster alone.
 func (w *statusWalk) query(q meta.Query) (meta.Answer, error) {
@@ -26,24 +32,6 @@ func (w *statusWalk) query(q meta.Query) (meta.Answer, error) {
 		w.heard()
 	}
 	return a, err
-}
-
-// list returns the entries of a directory, none of one that another cluster keeps.
-func (w *statusWalk) list(dir blocktree.Path) (all []meta.DirEntry, err error) {
-	for after := ""; ; {
-		a, err := w.query(meta.Query{Kind: meta.QueryList, Path: dir, After: after})
-		if a.Redirect != nil {
-			return nil, nil
-		}
-		n := len(a.Entries)
-		if err != nil || n == 0 {
-			return all, err
-		}
-		if all = append(all, a.Entries...); !a.More || a.Entries[n-1].Name <= after {
-			return all, nil
-		}
-		after = a.Entries[n-1].Name
-	}
 }
 
 // nodes adds every node to a status, in ascending order, and returns how many serve.
@@ -94,34 +82,31 @@ func (w *statusWalk) nodes(s *Status) (live int) {
 	return live
 }
 
-// files adds every file of the cluster to a status, in the order of the directories, and what the nodes that drain have of them. With an
+// files adds the files of the cluster to a status, in the order of the directories, and what the nodes that drain have of all. With an
 // error there is nothing of either.
 func (w *statusWalk) files(s *Status, spare int) error {
 	ups := make(chan map[blocktree.FileID]copyUp, 1)
 	go func() { ups <- w.c.copyUps(w.ctx) }() // it is waited for below
 	d, err := w.c.drains(w.ctx)
-	var found []statusFile
+	t := &fileTally{whole: statusFilesMax, hurt: statusFilesMax, drains: d}
 	if err == nil {
 		w.heard()
-		found, err = w.walk(nil, w.c.cfg.Scope)
-	}
-	if err == nil {
-		err = w.layouts(found)
+		err = w.walk(t, w.c.cfg.Scope)
 	}
 	copyUps := <-ups
 	if err != nil {
 		return err
 	}
-	for i := range found {
-		if x := &found[i]; x.layout != nil { // else it was removed meanwhile
-			var up *CopyUpStatus
-			if u, ok := copyUps[x.inode.ID]; ok {
-				up = u.status(&x.inode)
-			}
-			s.add(w.c.fileStatus(x.path, &x.inode, x.layout, spare), &x.inode, up)
-			d.add(x.layout, up)
+	for i := range t.found {
+		x := &t.found[i]
+		var up *CopyUpStatus
+		if u, ok := copyUps[x.inode.ID]; ok {
+			up = u.status(&x.inode)
 		}
+		s.add(w.c.fileStatus(x.path, &x.inode, x.layout, spare), &x.inode, up)
+		d.addRates(x.layout, up)
 	}
+	s.addUnlisted(t.unlisted)
 	d.report(s)
 	return nil
 }
@@ -133,64 +118,146 @@ type statusFile struct {
 	layout *stripe.Layout
 }
 
-// walk appends every file below dir.
-func (w *statusWalk) walk(found []statusFile, dir blocktree.Path) ([]statusFile, error) {
-	entries, err := w.list(dir)
-	if blocktree.KindOf(err) == blocktree.Permission {
-		return found, nil // who may not see a directory is told of the others
-	}
-	if err != nil {
-		return nil, err
-	}
-	w.heard()
-	for _, e := range entries {
-		path := dir.Join(e.Name)
-		if e.Inode.Kind == meta.KindFile && e.Inode.SectorBytes == 0 {
-			continue // another cluster keeps it
-		}
-		if e.Inode.Kind != meta.KindDir {
-			found = append(found, statusFile{path: path, inode: e.Inode})
-		} else if found, err = w.walk(found, path); err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
+// fileTally is what a walk over the directories has found.
+type fileTally struct {
+	mu          sync.Mutex
+	whole, hurt int // how many more of these are listed
+	found       []statusFile
+	unlisted    UnlistedFiles
+	drains      drains
+	dirs        []blocktree.Path // that are not walked yet
+	walked      int              // that are being walked
+	err         error            // the first
 }
 
-// layouts asks for the layout of each file, and returns the first error.
-func (w *statusWalk) layouts(files []statusFile) (first error) {
+// walk counts every file below dir, and lists what there is room for in the order of the directories.
+func (w *statusWalk) walk(t *fileTally, dir blocktree.Path) error {
+	t.dirs = append(t.dirs, dir)
+	next := sync.NewCond(&t.mu)
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	failed := func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return first != nil
-	}
-	tokens := make(chan struct{}, statusAsksMax)
-	for i := range files {
-		if tokens <- struct{}{}; failed() {
-			break
-		}
+	for range statusAsksMax {
 		wg.Go(func() {
-			defer func() { <-tokens }()
-			layout, err := w.c.layout(w.ctx, &files[i].inode)
-			if kind := blocktree.KindOf(err); kind == blocktree.NotFound || kind == blocktree.Permission {
-				return // removed meanwhile
-			}
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				if first == nil {
-					first = err
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			for {
+				for t.err == nil && len(t.dirs) == 0 && t.walked > 0 {
+					next.Wait()
 				}
-				return
+				n := len(t.dirs)
+				if t.err != nil || n == 0 {
+					next.Broadcast()
+					return
+				}
+				dir := t.dirs[n-1]
+				t.dirs = t.dirs[:n-1]
+				t.walked++
+				t.mu.Unlock()
+				err := w.walkDir(t, dir)
+				t.mu.Lock()
+				t.walked--
+				if t.err == nil {
+					t.err = err
+				}
+				next.Broadcast()
 			}
-			w.heard()
-			files[i].layout = layout
 		})
 	}
 	wg.Wait()
-	return first
+	slices.SortFunc(t.found, func(a, b statusFile) int {
+		return slices.Compare(strings.Split(string(a.path), "/"), strings.Split(string(b.path), "/"))
+	})
+	return t.err
+}
+
+// walkDir counts the files of one directory, and notes the directories in it.
+func (w *statusWalk) walkDir(t *fileTally, dir blocktree.Path) error {
+	for after := ""; ; {
+		t.mu.Lock()
+		q := meta.Query{Kind: meta.QueryFiles, Path: dir, After: after, Tell: meta.TellNone}
+		if t.whole > 0 {
+			q.Tell = meta.TellAll
+		} else if t.hurt > 0 {
+			q.Tell = meta.TellHurt
+		}
+		t.mu.Unlock()
+		q.Serving = w.serving()
+		a, err := w.ask(q)
+		kind := blocktree.KindOf(err)
+		switch {
+		case a.Redirect != nil || kind == blocktree.NotFound && dir != w.c.cfg.Scope:
+			return nil // another cluster keeps it, or it was removed meanwhile
+		case kind == blocktree.Permission: // who may not see a directory is told of the others
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.unlisted.Directories++
+			return nil
+		case err != nil:
+			return err
+		case a.Files == nil || a.More && a.Files.After <= after:
+			return blocktree.E("status", blocktree.Corrupt, errNoSense)
+		}
+		if err := t.add(dir, &a); err != nil || !a.More {
+			return err
+		}
+		after = a.Files.After
+	}
+}
+
+// serving are the nodes that can be reached now.
+func (w *statusWalk) serving() (nodes []blocktree.NodeID) {
+	for _, n := range w.c.peers.nodes() {
+		if w.c.peers.isServing(n) {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// add counts a page of a directory.
+func (t *fileTally) add(dir blocktree.Path, a *meta.Answer) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	layouts := a.Files.Layouts
+	for i := range a.Entries {
+		e := &a.Entries[i]
+		if e.Inode.Kind == meta.KindDir {
+			t.dirs = append(t.dirs, dir.Join(e.Name))
+			continue
+		}
+		if len(layouts) == 0 || !fits(layouts[0], &e.Inode) {
+			return blocktree.E("status", blocktree.Corrupt, errNoSense)
+		}
+		t.found = append(t.found, statusFile{dir.Join(e.Name), e.Inode, layouts[0]})
+		layouts = layouts[1:]
+		if t.whole > 0 {
+			t.whole--
+		} else {
+			t.hurt--
+		}
+	}
+	t.unlisted.Whole += a.Files.Whole
+	t.unlisted.Degraded += a.Files.Degraded
+	t.unlisted.Unavailable += a.Files.Unavailable
+	for _, x := range a.Files.Drains {
+		if d := t.drains[x.Node]; d != nil {
+			d.Places += int(x.Places)
+			d.LeftBytes += x.Bytes
+		}
+	}
+	return nil
+}
+
+// addUnlisted adds files that are counted only.
+func (s *Status) addUnlisted(u UnlistedFiles) {
+	switch {
+	case u.Unavailable > 0:
+		s.Health = HealthUnavailable
+	case u.Degraded > 0 && s.Health == HealthOK:
+		s.Health = HealthDegraded
+	}
+	if u != (UnlistedFiles{}) {
+		s.Unlisted = &u
+	}
 }
 
 // add adds a file, and what it means for the cluster's health.

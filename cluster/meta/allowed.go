@@ -71,7 +71,7 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 			return s.denied(q.Caller, i, want, q.Time)
 		}
 		return s.judgeInode(q, i)
-	case QueryList:
+	case QueryList, QueryFiles:
 		i, r := s.statInto(q.Path)
 		if r.Kind != blocktree.Other {
 			return s.judgeNotFound(q, a)

@@ -87,19 +87,20 @@ func (s *state) startAs(o StartNode, leaves bool, volatile blocktree.Incarnation
 		r.Start = old
 		return r
 	}
-	files := s.hosted(o.Node)
 	generation := s.superblock().Generation
-	for _, i := range files {
-		f := blocktree.FileID{Generation: generation, Inode: i}
-		if l := s.layout(f); leaves && l != nil && !l.CanSpare(o.Node, nil) {
-			return refuse(blocktree.Unavailable, "too few other members of file %v are in sync", f)
+	if leaves {
+		for _, i := range s.hosted(o.Node) {
+			f := blocktree.FileID{Generation: generation, Inode: i}
+			if l := s.layout(f); l != nil && !l.CanSpare(o.Node, nil) {
+				return refuse(blocktree.Unavailable, "too few other members of file %v are in sync", f)
+			}
 		}
 	}
 	v := &NodeStart{Node: o.Node, Incarnation: o.Incarnation, Counter: o.StartCounter}
 	store(s, kindStart, u64(uint64(o.Node)), v, putStart)
 	s.setVolatile(o.Node, o.Incarnation, volatile)
 	s.changes.Starts = append(s.changes.Starts, *v)
-	for _, i := range files {
+	for _, i := range s.toMark(o.Node) {
 		l := s.layout(blocktree.FileID{Generation: generation, Inode: i})
 		if l == nil {
 			continue

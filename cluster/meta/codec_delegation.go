@@ -102,7 +102,7 @@ const (
 	answerMoves
 	answerChildren
 	answerXattrs
-	answerParts = answerRedirect | answerAbove | answerTaken | answerHome | answerMoves | answerChildren | answerXattrs
+	answerFiles
 )
 
 func putAnswerTree(e *wire.Encoder, a *Answer) {
@@ -111,7 +111,7 @@ func putAnswerTree(e *wire.Encoder, a *Answer) {
 		there bool
 		part  uint8
 	}{{a.Redirect != nil, answerRedirect}, {a.Above != nil, answerAbove}, {len(a.Taken) > 0, answerTaken}, {a.Home != "", answerHome}, {len(a.Moves) > 0, answerMoves},
-		{len(a.Children) > 0, answerChildren}, {len(a.Xattrs) > 0, answerXattrs}} {
+		{len(a.Children) > 0, answerChildren}, {len(a.Xattrs) > 0, answerXattrs}, {a.Files != nil, answerFiles}} {
 		if x.there {
 			parts |= x.part
 		}
@@ -138,12 +138,15 @@ func putAnswerTree(e *wire.Encoder, a *Answer) {
 	if len(a.Xattrs) > 0 {
 		putXattrs(e, a.Xattrs)
 	}
+	if a.Files != nil {
+		putFiles(e, a.Files)
+	}
 }
 
 func getAnswerTree(d *wire.Decoder, a *Answer) {
 	parts := d.U8()
-	if d.Err() == nil && (parts == 0 || parts&^answerParts != 0) {
-		bad(d, "parts of an answer that are not known")
+	if d.Err() == nil && parts == 0 {
+		bad(d, "an answer of no parts")
 	}
 	if parts&answerRedirect != 0 {
 		a.Redirect = getRedirect(d)
@@ -169,6 +172,9 @@ func getAnswerTree(d *wire.Decoder, a *Answer) {
 	}
 	if parts&answerXattrs != 0 {
 		a.Xattrs = getXattrs(d)
+	}
+	if parts&answerFiles != 0 {
+		a.Files = getFiles(d)
 	}
 }
 

@@ -116,6 +116,10 @@ func EncodeQuery(dst []byte, q Query) []byte {
 	} else {
 		e.U32(uint32(min(max(q.Limit, 0), blocktree.ListEntriesMax)))
 	}
+	if q.Kind == QueryFiles {
+		putNodes(&e, q.Serving)
+		e.U8(uint8(q.Tell))
+	}
 	return e.Buf
 }
 
@@ -138,6 +142,11 @@ func DecodeQuery(b []byte) (Query, error) {
 		}
 		q.Want, q.Limit = Rights(q.Limit), 0
 	}
+	if q.Kind == QueryFiles {
+		if q.Serving, q.Tell = getNodes(d), Tell(d.U8()); q.Tell >= tellEnd {
+			bad(d, "tells what nobody knows")
+		}
+	}
 	if q.Kind == 0 || q.Kind >= queryEnd {
 		bad(d, "unknown query")
 	}
@@ -147,7 +156,7 @@ func DecodeQuery(b []byte) (Query, error) {
 // EncodeAnswer appends the encoding of a to dst.
 func EncodeAnswer(dst []byte, a Answer) []byte {
 	e := wire.Encoder{Buf: dst}
-	if a.Redirect != nil || a.Above != nil || len(a.Taken) > 0 || a.Home != "" || len(a.Moves)+len(a.Children)+len(a.Xattrs) > 0 { // as below
+	if a.Redirect != nil || a.Above != nil || len(a.Taken) > 0 || a.Home != "" || len(a.Moves)+len(a.Children)+len(a.Xattrs) > 0 || a.Files != nil { // as below
 		e.U8(formatTreeAnswer)
 		putAnswerTree(&e, &a)
 	} else if a.Allowed == nil {

@@ -61,7 +61,7 @@ func allOps() []Op {
 		DropCopy{f}, Depart{session(11), f, 12, fileID(6), 13}, Stay{f, fileID(7), 14},
 		Adopt{session(12), f, 15, fileID(9), path("/a/f"), 0o644, 2, 3, 4, 5, true, 6, someAllowed().Grants, someAllowed().Last}, RemoveLeft{f, fileID(8)}, EndMove{f},
 		Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}, {fileID(3), []byte("more")}}},
-		AskShrink{f, 10, 1 << 20, session(9), 7}, AskShrinkTree{AskShrink{f, 10, 1 << 20, session(9), 7}},
+		AskShrink{f, 10, 1 << 20, session(9), 7},
 		TakeBack{path("/a"), 6, true},
 		SetEnd{f, session(9), 10, 1 << 40, 7, 8},
 		Touch{session(9), f, 10, -11}, ReleaseAt{Release{session(9), f, 10}, -11}, SetTimes{f, true, -12}, Symlink{path("/a/l"), "../f", 1, 2, 3}, SetXattr{f, "user.x", []byte("v"), XattrReplace},
@@ -69,6 +69,7 @@ func allOps() []Op {
 		CreateHeld{CreateFile{path("/a/f"), false, nil, 1 << 16, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1, [16]byte{9}, []byte("keys"), 6}, stripe.DurabilityFlush, session(9), 7},
 		ReleaseEnd{Release{session(9), f, 10}, 1 << 40, 7, -11},
 		Unlink{path("/a/f"), f, session(9)}, RenameOver{Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}}}, session(9)}, Forget{session(9), f},
+		AskShrinkTree{AskShrink{f, 10, 1 << 20, session(9), 7}},
 	}
 }
 
@@ -143,6 +144,10 @@ func someAnswer() Answer {
 		Status: &Status{1, 2, 3, 4, 5, []MemberStatus{{1, true, false, 2}, {3, false, true, 4}}}}
 }
 
+func someFiles() *Files {
+	return &Files{After: "x", Layouts: []*stripe.Layout{someResult().Layout}, Whole: 1, Degraded: 2, Unavailable: 3, Drains: []DrainSum{{4, 5, 6}}}
+}
+
 func someMessages() []*pb.Message {
 	kind, entry := pb.MsgApp, pb.EntryNormal
 	snap := pb.MsgSnap
@@ -212,7 +217,7 @@ func TestValuesComeBack(t *testing.T) {
 	}
 	a := someAnswer()
 	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Allowed: someAllowed()},
-		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Xattrs: someXattrs()}, {Taken: someTaken(), More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
+		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Xattrs: someXattrs()}, {Files: someFiles(), More: true}, {Taken: someTaken(), More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -222,7 +227,10 @@ func TestValuesComeBack(t *testing.T) {
 		if k == QueryAllowed {
 			q.Limit, q.Want = 0, RightsHold
 		}
-		if got, err := DecodeQuery(EncodeQuery(nil, q)); err != nil || got != q {
+		if k == QueryFiles {
+			q.Serving, q.Tell = []blocktree.NodeID{3, 4}, TellHurt
+		}
+		if got, err := DecodeQuery(EncodeQuery(nil, q)); err != nil || !reflect.DeepEqual(got, q) {
 			t.Errorf("%+v, %v", got, err)
 		}
 		q.Caller, q.Time = someCaller(), 6
@@ -324,6 +332,7 @@ func FuzzDecodeResult(f *testing.F) {
 
 func FuzzDecodeQuery(f *testing.F) {
 	f.Add(EncodeQuery(nil, Query{Kind: QueryList, Path: path("/a"), After: "x", Limit: 3}))
+	f.Add(EncodeQuery(nil, Query{Kind: QueryFiles, Path: path("/a"), After: "x", Serving: []blocktree.NodeID{1}, Tell: TellAll}))
 	f.Add(EncodeQuery(nil, Query{Kind: QueryAllowed, Path: path("/a"), Caller: someCaller(), Time: 3}))
 	fuzz(f, DecodeQuery, func(q Query) []byte { return EncodeQuery(nil, q) })
 }
@@ -333,6 +342,7 @@ func FuzzDecodeAnswer(f *testing.F) {
 	f.Add(EncodeAnswer(nil, Answer{Inode: someAnswer().Inode, Allowed: someAllowed()}))
 	f.Add(EncodeAnswer(nil, Answer{Kind: blocktree.Elsewhere, Redirect: someRedirect()}))
 	f.Add(EncodeAnswer(nil, Answer{Xattrs: someXattrs()}))
+	f.Add(EncodeAnswer(nil, Answer{Files: someFiles()}))
 	f.Add(EncodeAnswer(nil, Answer{Moves: someMoves(), Children: []blocktree.Path{path("/a"), path("/b/c")}}))
 	f.Add(EncodeAnswer(nil, Answer{Above: someAbove(), Taken: someTaken(), Home: path("/a"), Runtimes: founders(1)}))
 	fuzz(f, DecodeAnswer, func(a Answer) []byte { return EncodeAnswer(nil, a) })

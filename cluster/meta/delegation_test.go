@@ -184,7 +184,7 @@ func TestEveryOpIsRedirected(t *testing.T) {
 // TestEveryQueryIsRedirected: as for ops, whoever asks.
 func TestEveryQueryIsRedirected(t *testing.T) {
 	parent, child := family(t)
-	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAllowed: true, QueryBelow: true, QueryAbove: true, QueryXattrs: true, QueryUnkeyed: true}
+	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryFiles: true, QueryAllowed: true, QueryBelow: true, QueryAbove: true, QueryXattrs: true, QueryUnkeyed: true}
 	byFile := map[QueryKind]bool{QueryStatID: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true, QueryXattrs: true}
 	here := map[QueryKind]bool{QueryRuntimes: true, QueryStatus: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryTake: true, QueryGeneration: true, QueryMoves: true, QueryChildren: true, QueryKnown: true}
 	ask := func(m *machine, q Query, want string) {
@@ -202,11 +202,11 @@ func TestEveryQueryIsRedirected(t *testing.T) {
 			t.Errorf("of query %d it is not said where it is answered", kind)
 		}
 		if byPath[kind] {
-			inside := map[bool]string{true: "down", false: "here"}[kind == QueryList]
+			inside := map[bool]string{true: "down", false: "here"}[kind == QueryList || kind == QueryFiles]
 			ask(parent, Query{Kind: kind, Path: path("/rack/sub")}, "down")
 			ask(parent, Query{Kind: kind, Path: path("/rack")}, inside)
 			ask(parent, Query{Kind: kind, Path: path("/vm")}, "here")
-			ask(child, Query{Kind: kind, Path: path("/rack")}, map[bool]string{true: "here", false: "up"}[kind == QueryList])
+			ask(child, Query{Kind: kind, Path: path("/rack")}, map[bool]string{true: "here", false: "up"}[kind == QueryList || kind == QueryFiles])
 			ask(child, Query{Kind: kind, Path: path("/rack/sub")}, "here")
 			ask(child, Query{Kind: kind, Path: path("/vm/h")}, "up")
 		}

@@ -31,6 +31,7 @@ const (
 	QueryShrink                          // File
 	QueryXattrs                          // Path, or File where there is none; After: the name of one, else all
 	QueryUnkeyed                         // Path: where to look for the access record of the nearest directory at or above that has one, for who makes something there
+	QueryFiles                           // Path, After, Limit, Serving, Tell: how the files of a directory are
 
 	queryEnd // keep last
 )
@@ -40,9 +41,12 @@ type Query struct {
 	Kind  QueryKind
 	Path  blocktree.Path
 	File  blocktree.FileID
-	After string // List: entries after this name
-	Limit int    // List: at most this many, and at most ListEntriesMax; 0 means that
-	Want  Rights // Allowed: refused to who lacks one of these
+	After string // List, Files: entries after this name
+	Limit int    // List, Files: at most this many, and at most ListEntriesMax; 0 means that
+	// Serving are the nodes that count as reachable, and Tell says which files are told (Files).
+	Serving []blocktree.NodeID
+	Tell    Tell
+	Want    Rights // Allowed: refused to who lacks one of these
 	// Caller asks it, at Time, as in Command; nil: whoever may know everything.
 	Caller *Caller
 	Time   int64
@@ -55,7 +59,7 @@ type Answer struct {
 	Hint     string
 	Inode    *Inode              // Stat, StatID; Shrink: as it is asked to be
 	Entries  []DirEntry          // List, ascending by Name
-	More     bool                // List: there are entries after the last
+	More     bool                // List: there are entries after the last; Files: after Files.After
 	Layout   *stripe.Layout      // Layout
 	Lease    *Lease              // Lease, Shrink
 	Runtimes []blocktree.Runtime // Runtimes, ascending by Path
@@ -71,6 +75,7 @@ type Answer struct {
 	Home     blocktree.Path   // Generation: the directory of its cluster; Unkeyed: where to look, empty: nowhere
 	Moves    []Move           // Moves, in the order in which they were begun
 	Xattrs   []Xattr          // Xattrs, ascending by Name
+	Files    *Files           // Files; Entries are those that are told, ascending by Name
 	Children []blocktree.Path // Children, in the order of their records; at most ChildrenMax, and More
 }
 

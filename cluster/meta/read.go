@@ -115,6 +115,8 @@ func (s *state) answerDelegation(q *Query, a *Answer) (r Result) {
 		a.Home, r = s.unkeyed(q)
 	case QueryXattrs:
 		a.Inode, a.Xattrs, r = s.xattrsOf(q)
+	case QueryFiles:
+		a.Entries, a.More, a.Files, r = s.files(q)
 	case QueryTake:
 		a.Taken, a.Runtimes, a.More, r = s.take(q)
 	default:

@@ -108,7 +108,7 @@ func drainStands(s *cluster.Status, path blocktree.Path) (d *cluster.DrainStatus
 		d = s.Nodes[i].Drain
 	}
 	switch {
-	case d == nil && s.Health == cluster.HealthUnavailable && len(s.Files) == 0:
+	case d == nil && s.FilesUnknown:
 		return nil, "waiting for a majority of the nodes: nothing moves until there is one", nil
 	case d == nil:
 		return nil, "", &blocktree.Error{Op: "drain", Path: path.Short(), Kind: blocktree.Canceled,
@@ -122,7 +122,11 @@ func drainStands(s *cluster.Status, path blocktree.Path) (d *cluster.DrainStatus
 			stuck = append(stuck, f.Path)
 		}
 	}
-	if n := len(stuck); n > 0 {
+	n := len(stuck)
+	if s.Unlisted != nil {
+		n += int(s.Unlisted.Unavailable)
+	}
+	if len(stuck) > 0 {
 		waits = stuck[0]
 		if n > 1 {
 			waits += fmt.Sprintf(" and %s", counted(uint64(n-1), "other file"))

@@ -38,7 +38,7 @@ func TestDrainStands(t *testing.T) {
 			Files: []cluster.FileStatus{file("/a", 3), file("/b", 1)}}, 3, []string{"/b: unavailable", "cannot move"}, false},
 		{"two files are unavailable", cluster.Status{Health: cluster.HealthUnavailable, Nodes: node(&cluster.DrainStatus{Places: 3}),
 			Files: []cluster.FileStatus{file("/a", 0), file("/b", 1), file("/c", 2)}}, 3, []string{"/a and 1 other file: unavailable"}, false},
-		{"no majority", cluster.Status{Health: cluster.HealthUnavailable, Nodes: node(nil)}, -1, []string{"a majority of the nodes"}, false},
+		{"no majority", cluster.Status{Health: cluster.HealthUnavailable, FilesUnknown: true, Nodes: node(nil)}, -1, []string{"a majority of the nodes"}, false},
 		{"ended", cluster.Status{Health: cluster.HealthOK, Nodes: node(nil)}, -1, nil, true},
 		{"ended beside a file that is unavailable", cluster.Status{Health: cluster.HealthUnavailable, Nodes: node(nil),
 			Files: []cluster.FileStatus{file("/a", 1)}}, -1, nil, true},

@@ -18,7 +18,7 @@ import (
 	"blocktree/internal/config"
 )
 
-// statusTimeout bounds how long the nodes are asked: long enough for an election to end.
+// statusTimeout bounds how long the cluster is looked for: long enough for an election to end. How long it is asked then is Status's, as that may be much.
 const statusTimeout = 10 * time.Second
 
 func newStatus() *cobra.Command {
@@ -42,6 +42,8 @@ the metadata of the cluster say, have seen it there than can lie of it.
 Of a file of durability flush it says how often writes that were answered and not flushed may have been lost ("lossNumber" with --json),
 and whether they may have been just now, and nobody has opened the file since ("lossy"). Of a file with a new key it says how much of what was sealed before
 is still to be sealed anew, as whoever has it open, or had, said last; btnode file stat says it of one that nobody has opened since.
+
+Of more than 10,000 files it lists no more of those that are whole, and of more than as many that are not no more of those; it says how many there are ("unlisted" with --json), and nothing else of them. If it could not find out how the files are it says that ("filesUnknown").
 
 It is the cluster of the configuration, or with DIRECTORY the one that keeps what is in that. Files that were made in a directory before it got a cluster of its own are in no status.
 
@@ -77,7 +79,7 @@ It exits with 0 whenever it could find out, whatever it found: scripts read heal
 		if err != nil {
 			return err
 		}
-		status, err := of.Status(ctx)
+		status, err := of.Status(c.Context())
 		if err != nil {
 			return err
 		}
@@ -117,6 +119,12 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if s.FilesUnknown {
+		fmt.Fprint(w, "\nhow the files are is not known: no majority of the nodes says it\n")
+	}
+	if s.Unlisted != nil {
+		fmt.Fprintf(w, "\n%s\n", unlisted(s.Unlisted))
+	}
 	for _, n := range s.Nodes {
 		for _, x := range n.Suspects {
 			fmt.Fprintf(w, "\n%s\n", suspected(n.Path, &x))
@@ -149,6 +157,15 @@ func printStatus(w io.Writer, s *cluster.Status) error {
 		}
 	}
 	return nil
+}
+
+// unlisted says of how many files no more is said.
+func unlisted(u *cluster.UnlistedFiles) string {
+	text := fmt.Sprintf("not listed: %s that are whole, %d degraded, %d unavailable", counted(u.Whole, "file"), u.Degraded, u.Unavailable)
+	if u.Directories > 0 {
+		text += fmt.Sprintf("; directories that may not be listed, of whose files nothing is known: %d", u.Directories)
+	}
+	return text
 }
 
 // way says how a node is reached; nothing of one that is not.
