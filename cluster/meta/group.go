@@ -114,6 +114,7 @@ type Group struct {
 	done   chan struct{} // the loop has ended
 	once   sync.Once
 	gate   gate // readers of db; Close waits for them
+	cache  *cache
 
 	// Below: the loop's alone.
 	store     *logStore
@@ -122,6 +123,7 @@ type Group struct {
 	lead      blocktree.NodeID
 	leadTerm  uint64
 	applied   uint64
+	ids       *doneIDs
 	hard      []byte // the hard state that is written with what is applied next; nil: none
 	tick      uint64
 	proposals map[CommandID][]*proposal
@@ -202,7 +204,7 @@ func (g *Group) open() error {
 	g.db = db
 	g.store, err = openLogStore(db, &g.cfg)
 	if err == nil {
-		err = g.reloadSessions()
+		err = g.reload()
 	}
 	if err == nil {
 		g.applied = g.store.applied.index
@@ -247,6 +249,7 @@ func (g *Group) Close() error {
 			<-g.done
 		}
 		g.gate.shut()
+		g.cache.shut()
 		if g.fail.get() == nil {
 			err = g.closeStore() // after a failed write Pebble must not be touched again, and readers may stand still in it
 		}

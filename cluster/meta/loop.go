@@ -68,6 +68,9 @@ func (g *Group) onTick() {
 	g.rn.Tick()
 	g.retryReads()
 	g.retrySnapshots()
+	if g.tick%cacheIdleTicks == 0 {
+		g.cache.tick()
+	}
 	if g.leading && g.tick%2 == 0 {
 		g.expireSilent()
 		g.endClaims()
@@ -235,6 +238,7 @@ func (g *Group) persist(rd raft.Ready) error {
 	}
 	b := g.db.NewBatch()
 	if snapshot {
+		g.cache.begin()
 		if err := g.installSnapshot(b, rd.Snapshot); err != nil {
 			return err
 		}
@@ -302,7 +306,8 @@ func (g *Group) applyEntries(entries []*pb.Entry) error {
 // applyBatch applies the first of entries in one batch, tells OnApply, and answers who waits. It returns how many it applied.
 func (g *Group) applyBatch(entries []*pb.Entry) (n int, err error) {
 	b := g.db.NewIndexedBatch()
-	s := openState(b, b, g.store.applied.space)
+	s := g.cache.apply(b)
+	s.ids = g.ids
 	type done struct {
 		id     CommandID
 		result Result
@@ -336,9 +341,11 @@ func (g *Group) applyBatch(entries []*pb.Entry) (n int, err error) {
 		put(b, []byte{keyHard}, g.hard)
 		g.hard = nil
 	}
+	g.cache.begin()
 	if err := g.commit(b, false); err != nil {
 		return n, err
 	}
+	g.cache.publish(last.GetIndex(), s)
 	s.changes.Index = last.GetIndex()
 	if g.cfg.OnApply != nil && !s.changes.Empty() {
 		g.cfg.OnApply(s.changes)

@@ -15,18 +15,13 @@ func (g *Group) view(op string, f func(*state) error) error {
 	if err := g.gate.enter(); err != nil {
 		return blocktree.E(op, blocktree.KindOf(err), err)
 	}
-	snap := g.db.NewSnapshot()
-	defer func() {
-		go func() { // which the gate bounds and waits for
-			defer g.gate.leave()
-			closeSnapshot(snap)
-		}()
-	}()
-	s, err := stateAt(snap)
-	if err == nil {
-		err = f(s)
+	defer g.gate.leave()
+	s, done, err := g.cache.view()
+	if err != nil {
+		return blocktree.E(op, blocktree.KindOf(err), err)
 	}
-	if err == nil {
+	defer done()
+	if err = f(s); err == nil {
 		err = s.err
 	}
 	if err != nil {

@@ -40,17 +40,27 @@ func (g *Group) noteSession(s *state, data []byte, r *Result) {
 	}
 }
 
-// reloadSessions notes every stored session as renewed now.
-func (g *Group) reloadSessions() error {
-	clear(g.sessions)
+// reload begins anew with the state that the store has.
+func (g *Group) reload() error {
 	s, err := stateAt(g.db)
 	if err != nil {
 		return err
 	}
+	if g.ids = readDoneIDs(s); g.cache == nil {
+		g.cache = newCache(g.db, &g.gate, s)
+	} else {
+		g.cache.reset(s)
+	}
+	g.reloadSessions(s)
+	return s.err
+}
+
+// reloadSessions notes every stored session as renewed now.
+func (g *Group) reloadSessions(s *state) {
+	clear(g.sessions)
 	now := g.cfg.Clock.Boot()
 	g.reloadClaims(s, now)
 	s.eachSession(func(x *Session) { g.sessions[x.ID] = &sessionClock{renewals: x.Renewals, at: now} })
-	return s.err
 }
 
 // restartTerms gives every session and every claimed lease a full term, on becoming leader: what another leader answered is unknown.

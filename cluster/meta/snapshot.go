@@ -232,7 +232,7 @@ func (g *Group) installSnapshot(b *pebble.Batch, s *pb.Snapshot) error {
 func (g *Group) afterInstall() error {
 	g.receiving = nil
 	g.applied = g.store.applied.index
-	if err := g.reloadSessions(); err != nil {
+	if err := g.reload(); err != nil {
 		return err
 	}
 	g.log.Info("installed a snapshot of the metadata", "node", g.cfg.Node.String(), "index", g.applied)

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -30,6 +31,12 @@ type state struct {
 	super   *Superblock // as it was read; nil: not yet
 	changes Changes
 	buf     []byte
+
+	cache      *cache                 // nil: everything is read from r
+	at         uint64                 // the log index of the state that is read, or that is changed
+	dirty      map[string]cachedValue // what is set and deleted in w, of the kinds that the cache keeps
+	dirtyKinds map[byte]bool          // kinds that the cache keeps as a whole, of which something is in w
+	ids        *doneIDs               // of the commands that are remembered; nil: not known
 }
 
 // counters are numbers that many commands need.
@@ -113,20 +120,91 @@ func (s *state) key(kind byte, rest []byte) []byte {
 	return s.buf
 }
 
-// get returns a copy of a value, or false if there is none or a read failed.
+// get returns a value, which is not to be written to, or false if there is none or a read failed.
 func (s *state) get(kind byte, rest []byte) ([]byte, bool) {
-	v, ok, err := get(s.r, s.key(kind, rest))
+	key := s.key(kind, rest)
+	cached := s.cache != nil && inCache(kind)
+	if cached {
+		if v, ok := s.dirty[string(key)]; ok {
+			return v.value, v.there
+		}
+		if v, known := s.cache.get(key, s.at); known {
+			return v.value, v.there
+		}
+	}
+	v, ok, err := get(s.r, key)
 	s.check(err)
+	if cached && err == nil {
+		s.cache.fill(key, v, ok, s.at)
+	}
 	return v, ok
 }
 
-func (s *state) set(kind byte, rest, value []byte) { s.check(s.w.Set(s.key(kind, rest), value, nil)) }
+func (s *state) set(kind byte, rest, value []byte) {
+	key := s.key(kind, rest)
+	s.check(s.w.Set(key, value, nil))
+	s.wrote(kind, key, cachedValue{value: value, there: true})
+}
 
-func (s *state) del(kind byte, rest []byte) { s.check(s.w.Delete(s.key(kind, rest), nil)) }
+func (s *state) del(kind byte, rest []byte) {
+	key := s.key(kind, rest)
+	s.check(s.w.Delete(key, nil))
+	s.wrote(kind, key, cachedValue{})
+}
+
+// wrote notes what w has of a key.
+func (s *state) wrote(kind byte, key []byte, v cachedValue) {
+	switch {
+	case s.cache == nil:
+	case inCache(kind):
+		v.value = bytes.Clone(v.value)
+		s.dirty[string(key)] = v
+	case inTable(kind):
+		s.dirtyKinds[kind] = true
+	}
+}
+
+// table returns all of a kind from memory; nil where it is read from r.
+func (s *state) table(kind byte) *table {
+	if s.cache == nil || !inTable(kind) || s.dirtyKinds[kind] {
+		return nil
+	}
+	t := s.cache.table(kind, s.at)
+	if t == nil {
+		size := 0
+		t = &table{}
+		ok := s.iterate(kind, nil, nil, func(rest, value []byte) bool {
+			t.pairs = append(t.pairs, pair{bytes.Clone(rest), bytes.Clone(value)})
+			size += len(rest) + len(value) + cacheEntryBytes
+			t.large = size > cacheTableBytes
+			return !t.large
+		})
+		if !ok {
+			return nil
+		}
+		if t.large {
+			t.pairs = nil
+		}
+		s.cache.fillTable(kind, t, s.at)
+	}
+	if t.large {
+		return nil
+	}
+	return t
+}
 
 // scan calls f with what follows the prefix in each key that has it and is greater than prefix‖from, ascending, until f
 // returns false. The slices are valid during the call. f must not write to the range.
 func (s *state) scan(kind byte, prefix, from []byte, f func(rest, value []byte) bool) {
+	if t := s.table(kind); t != nil {
+		t.scan(prefix, from, f)
+		return
+	}
+	s.iterate(kind, prefix, from, f)
+}
+
+// iterate is scan in the store. It returns whether nothing went wrong.
+func (s *state) iterate(kind byte, prefix, from []byte, f func(rest, value []byte) bool) bool {
 	lower := append(append([]byte{s.space, kind}, prefix...), from...)
 	if len(from) > 0 {
 		lower = append(lower, 0)
@@ -135,21 +213,18 @@ func (s *state) scan(kind byte, prefix, from []byte, f func(rest, value []byte) 
 	it, err := s.r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		s.check(blocktree.E("meta: read", blocktree.IO, err))
-		return
+		return false
 	}
 	for ok := it.First(); ok; ok = it.Next() {
-		v, err := it.ValueAndErr()
-		if err != nil {
-			s.check(blocktree.E("meta: read", blocktree.IO, err))
-			break
-		}
-		if !f(it.Key()[2+len(prefix):], v) {
+		v, broken := it.ValueAndErr()
+		if err = broken; err != nil || !f(it.Key()[2+len(prefix):], v) {
 			break
 		}
 	}
-	if err := it.Close(); err != nil {
+	if err = errors.Join(err, it.Close()); err != nil {
 		s.check(blocktree.E("meta: read", blocktree.IO, err))
 	}
+	return err == nil
 }
 
 // value reads and decodes one value; nil if there is none.
@@ -381,6 +456,9 @@ type doneRecord struct {
 }
 
 func (s *state) done(id CommandID) (*doneRecord, bool) {
+	if s.ids != nil && !s.ids.has(id) {
+		return nil, false
+	}
 	b, ok := s.get(kindDone, id[:])
 	if !ok {
 		return nil, false
@@ -414,14 +492,29 @@ func (s *state) remember(id CommandID, r Result) {
 	s.set(kindDone, id[:], EncodeResult(e.Buf, v.result))
 	s.set(kindDoneSeq, u64(v.sequence), id[:])
 	s.counts.nextDone++
-	if v.sequence < DedupMax {
-		return
+	if s.ids != nil {
+		s.ids.add(v.sequence, id)
 	}
-	old := u64(v.sequence - DedupMax)
-	if b, ok := s.get(kindDoneSeq, old); ok {
-		s.del(kindDone, b)
-		s.del(kindDoneSeq, old)
+	if v.sequence >= DedupMax {
+		s.forgetDone(v.sequence - DedupMax)
 	}
+}
+
+// forgetDone forgets the command that was remembered under a sequence number.
+func (s *state) forgetDone(sequence uint64) {
+	id, known := CommandID{}, false
+	if s.ids != nil {
+		id, known = s.ids.drop(sequence)
+	}
+	if !known {
+		b, ok := s.get(kindDoneSeq, u64(sequence))
+		if !ok {
+			return
+		}
+		copy(id[:], b)
+	}
+	s.del(kindDone, id[:])
+	s.del(kindDoneSeq, u64(sequence))
 }
 
 // inodeOf reads the number at the end of an index key.
