@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 var discard = slog.New(slog.DiscardHandler)
@@ -21,6 +22,11 @@ type machine struct {
 	index uint64
 	last  Changes // of the last command
 	once  sync.Once
+
+	cache *cache // nil: none
+	amid  func() // called while the store changes, before and after, where there is a cache; may be nil
+	gate  gate
+	ids   *doneIDs
 }
 
 func newMachine(t testing.TB) *machine {
@@ -40,27 +46,67 @@ func newMachine(t testing.TB) *machine {
 
 func (m *machine) close() {
 	m.once.Do(func() {
+		if m.cache != nil {
+			m.cache.shut()
+		}
+		m.gate.close()
 		if err := m.db.Close(); err != nil {
 			m.t.Error(err)
 		}
 	})
 }
 
+// cached has m go by a cache from now on.
+func (m *machine) cached() *machine {
+	m.t.Helper()
+	s, err := stateAt(m.db)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.ids, m.cache = readDoneIDs(s), newCache(m.db, &m.gate, s)
+	return m
+}
+
+// changing is the state that b is to change.
+func (m *machine) changing(b *pebble.Batch) *state {
+	if m.cache == nil {
+		return openState(b, b, spaceA)
+	}
+	s := m.cache.apply(b)
+	s.ids = m.ids
+	return s
+}
+
 // raw applies an encoded command.
 func (m *machine) raw(index uint64, data []byte) Result {
 	m.t.Helper()
 	b := m.db.NewIndexedBatch()
-	s := openState(b, b, spaceA)
+	s := m.changing(b)
 	_, r := s.apply(index, data)
 	s.saveCounters()
 	if s.err != nil {
 		m.t.Fatal(s.err)
 	}
+	if m.cache != nil {
+		put(b, []byte{keyApplied}, encodeApplied(&appliedState{node: 1, space: spaceA, index: index, conf: &pb.ConfState{}}))
+		m.cache.begin()
+		m.inAmid()
+	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		m.t.Fatal(err)
 	}
+	if m.cache != nil {
+		m.inAmid()
+		m.cache.publish(index, s)
+	}
 	m.last = s.changes
 	return r
+}
+
+func (m *machine) inAmid() {
+	if m.amid != nil {
+		m.amid()
+	}
 }
 
 func (m *machine) command(c Command) Result {
@@ -105,6 +151,30 @@ func (m *machine) must(o Op) Result {
 
 // view returns the state to read.
 func (m *machine) view() *state { return openState(m.db, nil, spaceA) }
+
+// ask answers a query as a group does.
+func (m *machine) ask(q Query) Answer {
+	m.t.Helper()
+	if m.cache == nil {
+		snap := m.db.NewSnapshot()
+		defer closeSnapshot(snap)
+		s, err := stateAt(snap)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		return s.judged(q)
+	}
+	s, done, err := m.cache.view()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer done()
+	a := s.judged(q)
+	if s.err != nil {
+		m.t.Fatal(s.err)
+	}
+	return a
+}
 
 func (m *machine) hash() [32]byte { return m.view().hash() }
 
