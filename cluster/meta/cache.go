@@ -52,6 +52,15 @@ type cachedValue struct {
 	since uint64
 }
 
+// memory is what a state has beside its store.
+type memory struct {
+	cache      *cache                 // nil: everything is read from the store
+	at         uint64                 // the log index of the state that is read, or that is changed
+	dirty      map[string]cachedValue // what is set and deleted in the batch, of the kinds that the cache keeps
+	dirtyKinds map[byte]bool          // kinds that the cache keeps as a whole, of which something is in the batch
+	ids        *doneIDs               // of the commands that are remembered; nil: not known
+}
+
 // sharedSnapshot is a snapshot of the store, and the state that readers of it begin with.
 type sharedSnapshot struct {
 	snap  *pebble.Snapshot
@@ -112,8 +121,8 @@ func (c *cache) next(index uint64) *sharedSnapshot {
 func (c *cache) apply(b *pebble.Batch) *state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &state{r: b, w: b, space: c.space, counts: c.counts, super: c.super, cache: c, at: c.index,
-		dirty: map[string]cachedValue{}, dirtyKinds: map[byte]bool{}}
+	return &state{r: b, w: b, space: c.space, counts: c.counts, super: c.super,
+		memory: memory{cache: c, at: c.index, dirty: map[string]cachedValue{}, dirtyKinds: map[byte]bool{}}}
 }
 
 // view returns the newest state to read, and what is to be called when it is read. It fails as the gate does.
@@ -136,7 +145,7 @@ func (c *cache) view() (s *state, done func(), err error) {
 	}
 	defer c.mu.Unlock()
 	if c.current == nil {
-		x.first = state{r: x.snap, space: c.space, applied: c.index, counts: c.counts, super: c.super, cache: c, at: c.index}
+		x.first = state{r: x.snap, space: c.space, applied: c.index, counts: c.counts, super: c.super, memory: memory{cache: c, at: c.index}}
 		x.users, c.current = 1, x
 		return c.use(x)
 	}
@@ -246,14 +255,13 @@ func (c *cache) tick() {
 	c.age()
 }
 
-// inCache reports whether values of a kind are kept: not those that are read once, or with all of their kind only.
+// inCache reports whether values of a kind are kept: not those that are read once, by their index only, or with all of their kind.
 func inCache(kind byte) bool {
 	switch kind {
-	case kindSuper, kindEntry, kindLease, kindInode, kindHeld, kindClaimed, kindStart, kindVolatile, kindClaim, kindGranted, kindParent, kindCaller, kindRenewed,
-		kindDraining, kindSession, kindLayout, kindAbove, kindWhole, kindGeneration, kindLeft, kindMove, kindSpent, kindNameless, kindShrink:
-		return true
+	case kindCounters, kindDone, kindDoneSeq, kindHosted, kindOwned, kindKept, kindXattr, kindFounder:
+		return false
 	}
-	return false
+	return !inTable(kind)
 }
 
 // inTable reports whether a kind is kept as a whole: of those there are few, they change seldom, and they are read for each command.

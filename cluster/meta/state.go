@@ -19,7 +19,8 @@ type state struct {
 	r     pebble.Reader
 	w     *pebble.Batch // nil: read-only
 	space byte
-	err   error
+	memory
+	err error
 
 	applied uint64 // the log index that this is the state after; 0 where something is being applied
 
@@ -31,12 +32,6 @@ type state struct {
 	super   *Superblock // as it was read; nil: not yet
 	changes Changes
 	buf     []byte
-
-	cache      *cache                 // nil: everything is read from r
-	at         uint64                 // the log index of the state that is read, or that is changed
-	dirty      map[string]cachedValue // what is set and deleted in w, of the kinds that the cache keeps
-	dirtyKinds map[byte]bool          // kinds that the cache keeps as a whole, of which something is in w
-	ids        *doneIDs               // of the commands that are remembered; nil: not known
 }
 
 // counters are numbers that many commands need.
