@@ -47,7 +47,7 @@ func (n *node) makeOpen(ctx context.Context, path blocktree.Path, mode, flags ui
 	default:
 		return nil, nil, errno(err)
 	}
-	info := f.Info()
+	info := n.tree.infoOf(f)
 	i, e := n.child(ctx, &info, out)
 	if e != 0 {
 		_ = f.Close() // nothing was written
@@ -62,6 +62,7 @@ func (n *node) makeOpen(ctx context.Context, path blocktree.Path, mode, flags ui
 		return nil, nil, e
 	}
 	h.fresh = true
+	h.writer.wasMade(&making{c, path, o})
 	if wanted := mode & 0o777; wanted&ownerBits != ownerBits {
 		h.writer.mode.Store(&wanted)
 	}
@@ -130,6 +131,7 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 			return w.die(errors.Join(errLost, err))
 		}
 		w.durable(w.acked.Load())
+		w.named()
 		w.file, w.parked, w.shared = nil, true, true
 		w.open.Store(false)
 		w.node.changed.Store(time.Now().UnixNano())

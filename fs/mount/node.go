@@ -69,10 +69,16 @@ func (n *node) path() blocktree.Path {
 // stat asks what a path names.
 func (t *tree) stat(ctx context.Context, path blocktree.Path) (info fs.Info, err error) {
 	err = t.ask(ctx, func(ctx context.Context) (err error) {
-		info, err = t.source.Stat(ctx, path)
+		info, err = t.statOnce(ctx, path)
 		return err
 	})
 	return info, err
+}
+
+// statOnce asks once.
+func (t *tree) statOnce(ctx context.Context, path blocktree.Path) (fs.Info, error) {
+	info, err := t.source.Stat(ctx, path)
+	return t.seen(info), err
 }
 
 // same compares a node with what its name means now.
@@ -205,6 +211,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if e != 0 {
 		return nil, e
 	}
+	n.tree.nameAt(ctx, path)
 	takings := n.tree.takings.Load()
 	info, err := n.tree.look(ctx, path, func() *node { return n.named(name) })
 	if err != nil {
@@ -219,6 +226,9 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 func (n *node) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	if n.isNameless() {
 		return n.describeOpen(ctx, f, out)
+	}
+	if n.describeUnnamed(ctx, f, out) {
+		return 0
 	}
 	info, err := n.tree.look(ctx, n.path(), func() *node { return n })
 	if missing := blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); f != nil && (missing || err == nil && info.ID != n.id) { // somebody else has taken its name
@@ -244,6 +254,7 @@ func (n *node) Access(ctx context.Context, mask uint32) syscall.Errno {
 	if mask&write != 0 && n.tree.o.ReadOnly {
 		return syscall.EROFS
 	}
+	n.tree.nameFile(ctx, n.id)
 	info, err := n.tree.look(ctx, n.path(), func() *node { return n })
 	if err != nil {
 		return errno(err)
