@@ -48,6 +48,8 @@ type fake struct {
 	anew    []bool // of each file that was opened for writing
 	made    blocktree.Inode
 	now     int64  // the time that a flush notes, unless 0
+	hides   bool   // what is made has no name until it is flushed or closed, and is gone with its service before that
+	refuses error  // what a name comes to
 	closing func() // what happens in a Close, without the lock
 	locked  map[blocktree.FileID][]fakeLock
 	freed   chan struct{} // closed when a lock was given back
@@ -188,6 +190,7 @@ func (c *fake) kill(leases bool) {
 	defer c.mu.Unlock()
 	for id, w := range c.leases {
 		w.gone = blocktree.E("fake", blocktree.Undeliverable, nil)
+		w.hidden = false // and never will have a name
 		if c.holds {
 			data := append([]byte(nil), w.file.data...)
 			copy(data, w.written)
