@@ -142,27 +142,17 @@ func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	default:
 		return nil, w.die(errors.Join(errLost, err))
 	}
-	if w.unflushed() && !w.tellsAlone(f) || !w.tree.identities.swap(w.id, f.Info().ID) {
+	if !w.tree.identities.swap(w.id, f.Info().ID) {
 		_ = f.Close() // nothing was written
 		return nil, w.die(errLost)
 	}
 	return f, nil
 }
 
-// tellsAlone reports whether what is kept can be written again to a file that was made just now: only nobody but who made it can have written it. Who calls it has the lock.
-func (w *writer) tellsAlone(f fs.File) bool {
-	e, ok := f.(fs.Epocher)
-	if !ok || !w.keepsAll() {
-		return false
-	}
-	held, _ := e.Epochs()
-	return held != 0
-}
-
 // loses notes that a file which has no name yet will have none. Who calls it has the lock.
 func (w *writer) loses(why error) {
 	if m := w.made.Load(); m != nil {
 		w.named()
-		w.tree.o.Logger.Error("a file that was made is lost: it could not be given its name", "path", m.path.Short(), "error", why)
+		w.tree.o.Logger.Error("a file that was made is lost: it was not flushed, and may have no name", "path", m.path.Short(), "error", why)
 	}
 }
