@@ -48,6 +48,7 @@ type fake struct {
 	anew    []bool // of each file that was opened for writing
 	made    blocktree.Inode
 	now     int64  // the time that a flush notes, unless 0
+	apart   bool   // it does not write and finish at once
 	hides   bool   // what is made has no name until it is flushed or closed, and is gone with its service before that
 	refuses error  // what a name comes to
 	closing func() // what happens in a Close, without the lock

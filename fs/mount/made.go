@@ -118,7 +118,7 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 		if w.leaving.Load() > 0 { // who has it open is to be found so
 			return nil
 		}
-		err := f.Finish(ctx)
+		err := w.finishOnce(ctx, f)
 		switch {
 		case blocktree.KindOf(err) == blocktree.Unsupported: // a service of a version before, or the file has no name
 			return nil
@@ -128,8 +128,9 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 			return err
 		}
 		if done = true; err != nil {
-			return w.die(errors.Join(errLost, err))
+			return w.die(w.lossOf(err))
 		}
+		w.sent()
 		w.durable(w.acked.Load())
 		w.named()
 		w.file, w.parked, w.shared = nil, true, true

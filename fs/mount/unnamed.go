@@ -32,6 +32,9 @@ func (n *node) describeUnnamed(ctx context.Context, f gofs.FileHandle, out *fuse
 	if w == nil || !w.isUnnamed() {
 		return false
 	}
+	if e, ok := n.describeHeld(w, out); ok && e == 0 {
+		return true
+	}
 	if w.isOpen() && n.describeOpen(ctx, f, out) == 0 {
 		out.Nlink = 1
 		return true

@@ -25,6 +25,8 @@ type writer struct {
 	acked, flushed atomic.Uint64          // writes that were answered, and how many of these were flushed
 	made           atomic.Pointer[making] // how, until it is known to have its name at the cluster; nil: it is
 	kept           kept                   // those that were not
+	held           atomic.Uint64          // bytes from the first on that are kept and were not sent
+	hurry          *time.Timer            // sends them; with mu
 	failures       atomic.Uint64          // writes that failed
 	lastFailure    atomic.Pointer[error]
 	why            atomic.Pointer[error] // it is not used any more; set with mu
@@ -238,15 +240,18 @@ func (w *writer) ready(ctx context.Context, need uint64) (fs.File, error) {
 		case !w.opened:
 			defer w.mu.RUnlock()
 			return nil, errNotOpen
-		case w.file != nil && (w.grows || need <= w.room && (w.zeros || need <= w.end.Load())):
+		case w.file != nil && w.held.Load() == 0 && (w.grows || need <= w.room && (w.zeros || need <= w.end.Load())):
 			return w.file, nil
 		}
 		file := w.file
 		w.mu.RUnlock()
 		var err error
-		if file == nil {
+		switch {
+		case file == nil:
 			err = w.renew(ctx, nil)
-		} else {
+		case w.held.Load() > 0:
+			err = w.sendOnce(ctx)
+		default:
 			err = w.grow(ctx, need)
 		}
 		if err != nil {
