@@ -226,7 +226,7 @@ func TestNothingIsHeld(t *testing.T) {
 			return openRW(t, lookup(t, dir, "a"), 0)
 		},
 		"written by others, too": func(a *able, dir *node) *writing {
-			a.epochs = false
+			a.shared = true
 			_, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
 			return h
 		},

@@ -31,6 +31,11 @@ func (a *able) Make(ctx context.Context, path blocktree.Path, o fs.CreateOptions
 func (a *able) MakeOpen(_ context.Context, path blocktree.Path, o fs.CreateOptions) (f fs.File, err error) {
 	err = a.change(func() error {
 		a.log = append(a.log, "make")
+		if a.makes != nil {
+			if err := a.makes(); err != nil {
+				return err
+			}
+		}
 		if err := a.add(path, fs.Info{Mode: o.Mode, SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Encrypted: true}); err != nil {
 			return err
 		}
@@ -45,6 +50,9 @@ func (a *able) MakeOpen(_ context.Context, path blocktree.Path, o fs.CreateOptio
 		f = &growing{w}
 		if a.epochs && o.Tell {
 			f = &telling{&growing{w}, w.epoch, 0}
+			if a.shared {
+				f = &telling{&growing{w}, 0, 0}
+			}
 		}
 		return nil
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"blocktree"
+	"blocktree/fs"
 )
 
 // newUnnamed is a service that keeps the names of new files to itself, and a directory of it.
@@ -237,15 +238,28 @@ func TestNotMadeAnew(t *testing.T) {
 		want    syscall.Errno
 		content string
 	}{
-		"nobody":                          {func(*able) {}, true, 0, "mine"},
-		"nothing was written":             {func(*able) {}, false, 0, ""},
-		"somebody made it":                {func(a *able) { a.put("d/a", 80, "theirs") }, true, syscall.EIO, "theirs"},
-		"somebody made it, empty":         {func(a *able) { a.put("d/a", 80, "theirs") }, false, syscall.EIO, "theirs"},
-		"the directory is gone":           {func(a *able) { _ = a.Remove(t.Context(), testRoot.Join("d")) }, true, syscall.EIO, "absent"},
-		"it is not kept":                  {func(a *able) { a.epochs = false }, true, syscall.EIO, ""},
-		"it is not kept, but was empty":   {func(a *able) { a.epochs = false }, false, 0, ""},
-		"it was named by whom it was at":  {func(a *able) { a.late() }, true, 0, "mine"},
-		"as much, and somebody wrote it":  {func(a *able) { a.late(); a.files[testRoot.Join("d").Join("a")].wrote = 9 }, true, syscall.EIO, ""},
+		"nobody":                                        {func(*able) {}, true, 0, "mine"},
+		"nothing was written":                           {func(*able) {}, false, 0, ""},
+		"somebody made it":                              {func(a *able) { a.put("d/a", 80, "theirs") }, true, syscall.EIO, "theirs"},
+		"somebody made it, empty":                       {func(a *able) { a.put("d/a", 80, "theirs") }, false, syscall.EIO, "theirs"},
+		"the directory is gone":                         {func(a *able) { _ = a.Remove(t.Context(), testRoot.Join("d")) }, true, syscall.EIO, "absent"},
+		"it is not kept":                                {func(a *able) { a.epochs = false }, true, syscall.EIO, ""},
+		"it is not kept, but was empty":                 {func(a *able) { a.epochs = false }, false, 0, ""},
+		"it was named by whom it was at":                {func(a *able) { a.late() }, true, 0, "mine"},
+		"as much, and somebody wrote it":                {func(a *able) { a.late(); a.files[testRoot.Join("d").Join("a")].wrote = 9 }, true, syscall.EIO, ""},
+		"it is named in the moment in which it is made": {func(a *able) { late := a.late; a.makes = func() error { late(); return nil } }, true, 0, "mine"},
+		"another is made in that moment": {func(a *able) {
+			a.makes = func() error { a.makes = nil; return a.add(testRoot.Join("d").Join("a"), fs.Info{}) }
+		}, true, syscall.EIO, ""},
+		"who died keeps the directory for a while": {func(a *able) {
+			n := 0
+			a.makes = func() error {
+				if n++; n < 4 {
+					return blocktree.E("fake", blocktree.Busy, nil)
+				}
+				return nil
+			}
+		}, true, 0, "mine"},
 		"its name is refused":             {func(a *able) { a.refuses = blocktree.E("fake", blocktree.Permission, nil) }, true, syscall.EIO, "absent"},
 		"its name is refused, when empty": {func(a *able) { a.refuses = blocktree.E("fake", blocktree.Permission, nil) }, false, syscall.EIO, "absent"},
 	} {
