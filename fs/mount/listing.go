@@ -37,8 +37,8 @@ func (l *listing) next(ctx context.Context) (e fs.Entry, ok bool, err error) {
 		if l.end {
 			return fs.Entry{}, false, nil
 		}
-		more := false
 		l.node.tree.nameIn(ctx, l.node.path())
+		more := false
 		l.asked = time.Now()
 		err := l.node.tree.ask(ctx, func(ctx context.Context) (err error) {
 			l.page, more, err = l.node.tree.source.ReadDirAfter(ctx, l.node.path(), l.after, 0)

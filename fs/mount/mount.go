@@ -102,21 +102,22 @@ type tree struct {
 
 	lockWaits chan struct{} // likewise
 
-	writersMu  sync.Mutex
-	writers    map[blocktree.FileID]*writer
-	kept       atomic.Int64 // bytes of writes that are kept until they are flushed
-	spare      sync.Pool    // *[blocktree.MountWriteBytesMax]byte, for these
-	locks      lockTable
-	closings   sync.Map              // whose close a Flush is: a uint64, by the channel that it has
-	notices    sync.WaitGroup        // to the kernel
-	unsaved    atomic.Pointer[error] // of the last file that was closed and could not be flushed
-	syncEnds   syncEnds              // guesses of what will be closed
-	broken     atomic.Bool           // a writer lost its file: a write may be on its way yet
-	takings    atomic.Uint64         // names that were taken from nodes
-	nameless   sync.Map              // files that were removed here, or replaced, until the kernel forgets them: FileID → which taking it was, a uint64
 	unnamed    unnamed
 	identities identities
-	told       sync.Map // the length that the kernel was told of each file that it knows: FileID → *atomic.Uint64
+
+	writersMu sync.Mutex
+	writers   map[blocktree.FileID]*writer
+	kept      atomic.Int64 // bytes of writes that are kept until they are flushed
+	spare     sync.Pool    // *[blocktree.MountWriteBytesMax]byte, for these
+	locks     lockTable
+	closings  sync.Map              // whose close a Flush is: a uint64, by the channel that it has
+	notices   sync.WaitGroup        // to the kernel
+	unsaved   atomic.Pointer[error] // of the last file that was closed and could not be flushed
+	syncEnds  syncEnds              // guesses of what will be closed
+	broken    atomic.Bool           // a writer lost its file: a write may be on its way yet
+	takings   atomic.Uint64         // names that were taken from nodes
+	nameless  sync.Map              // files that were removed here, or replaced, until the kernel forgets them: FileID → which taking it was, a uint64
+	told      sync.Map              // the length that the kernel was told of each file that it knows: FileID → *atomic.Uint64
 }
 
 func newTree(source Source, root blocktree.Path, o Options) *tree {

@@ -129,6 +129,7 @@ const looksMax = 4
 
 // look asks for the attributes of what a path names; of is the node that it had, nil for none. What was asked for before the writer of the file closed it is asked for again.
 func (t *tree) look(ctx context.Context, path blocktree.Path, of func() *node) (info fs.Info, err error) {
+	t.nameAt(ctx, path)
 	for range looksMax {
 		began := time.Now().UnixNano()
 		if info, err = t.stat(ctx, path); err != nil {
@@ -211,7 +212,6 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if e != 0 {
 		return nil, e
 	}
-	n.tree.nameAt(ctx, path)
 	takings := n.tree.takings.Load()
 	info, err := n.tree.look(ctx, path, func() *node { return n.named(name) })
 	if err != nil {
@@ -254,7 +254,6 @@ func (n *node) Access(ctx context.Context, mask uint32) syscall.Errno {
 	if mask&write != 0 && n.tree.o.ReadOnly {
 		return syscall.EROFS
 	}
-	n.tree.nameFile(ctx, n.id)
 	info, err := n.tree.look(ctx, n.path(), func() *node { return n })
 	if err != nil {
 		return errno(err)
