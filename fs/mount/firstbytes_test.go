@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -43,15 +44,21 @@ func (c *fake) took() string {
 	return strings.ReplaceAll(s, "write and finish, write, finish", "write and finish")
 }
 
-// B4 of 0080: what is held is read, described and cut as if it had been sent, and goes before all else that is asked of the open file.
-func TestFirstBytes(t *testing.T) {
-	const content = "held, and more"
-	for what, x := range map[string]struct {
-		do   func(t *testing.T, n *node, h *writing) (want string)
-		took string
-	}{
+// heldContent is what is held, of two writes.
+const heldContent = "held, and more"
+
+// firstUse is something done with a file of which something is held: what its content is then, and what that and its close took.
+type firstUse struct {
+	do   func(t *testing.T, n *node, h *writing) (want string)
+	took string
+}
+
+// firstReads are those that follow what is held, or look at it.
+func firstReads() map[string]firstUse {
+	const content = heldContent
+	return map[string]firstUse{
 		"close":           {func(*testing.T, *node, *writing) string { return content }, "write and finish"},
-		"fsync and close": {func(_ *testing.T, _ *node, h *writing) string { _ = h.sync(t.Context()); return content }, "write, flush, close"},
+		"fsync and close": {func(t *testing.T, _ *node, h *writing) string { _ = h.sync(t.Context()); return content }, "write, flush, close"},
 		"read": {func(t *testing.T, _ *node, h *writing) string {
 			if got, e := readAll(t, h, 0); e != 0 || got != content {
 				t.Errorf("it reads %q, %v", got, e)
@@ -78,6 +85,13 @@ func TestFirstBytes(t *testing.T) {
 			writes(t, h, "!", int64(len(content)), 0)
 			return content + "!"
 		}, "write, write, finish"},
+	}
+}
+
+// firstChanges are those that do not.
+func firstChanges() map[string]firstUse {
+	const content = heldContent
+	return map[string]firstUse{
 		"a cut": {func(t *testing.T, n *node, h *writing) string {
 			if e := n.truncate(t.Context(), h, 4); e != 0 {
 				t.Error(e)
@@ -116,12 +130,20 @@ func TestFirstBytes(t *testing.T) {
 			synctest.Wait()
 			return content
 		}, "write, finish"},
-		"a failover": {func(_ *testing.T, n *node, _ *writing) string { n.tree.source.(identified).kill(false); return content }, "write and finish, close, open, open, make, write, write, flush, close"},
-		"an older service": {func(_ *testing.T, n *node, _ *writing) string {
+		"a failover": {func(t *testing.T, n *node, _ *writing) string { n.tree.source.(identified).kill(false); return content }, "write and finish, close, open, open, make, write, write, flush, close"},
+		"an older service": {func(t *testing.T, n *node, _ *writing) string {
 			n.tree.source.(identified).apart = true
 			return content
 		}, "not at once, write, finish"},
-	} {
+	}
+}
+
+// B4 of 0080: what is held is read, described and cut as if it had been sent, and goes before all else that is asked of the open file.
+func TestFirstBytes(t *testing.T) {
+	const content = heldContent
+	uses := firstReads()
+	maps.Copy(uses, firstChanges())
+	for what, x := range uses {
 		synctest.Test(t, func(t *testing.T) {
 			a, dir := newUnnamed()
 			n, h := create(t, dir, "a", syscall.O_RDWR, 0o644)

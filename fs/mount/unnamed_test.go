@@ -3,6 +3,7 @@ package mount
 import (
 	"bytes"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,63 +26,69 @@ func newUnnamed() (*able, *node) {
 	return a, grow(identified{a})
 }
 
-// B1 of 0080: whatever is asked for of a new file by its name or identity, or that of a directory above, another service would know it.
-func TestNamedBeforeItIsAskedFor(t *testing.T) {
-	for what, ask := range map[string]func(t *testing.T, a *able, dir, n *node) syscall.Errno{
-		"look": func(_ *testing.T, _ *able, dir, _ *node) syscall.Errno {
+// asksOfAttributes ask for what a new file is like.
+func asksOfAttributes() map[string]func(t *testing.T, a *able, dir, n *node) syscall.Errno {
+	return map[string]func(t *testing.T, a *able, dir, n *node) syscall.Errno{
+		"look": func(t *testing.T, _ *able, dir, _ *node) syscall.Errno {
 			_, e := dir.Lookup(t.Context(), "a", &fuse.EntryOut{})
 			return e
 		},
-		"access": func(_ *testing.T, _ *able, _, n *node) syscall.Errno { return n.Access(t.Context(), 4) },
-		"mode": func(_ *testing.T, _ *able, _, n *node) syscall.Errno {
+		"access": func(t *testing.T, _ *able, _, n *node) syscall.Errno { return n.Access(t.Context(), 4) },
+		"mode": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
 			return n.Setattr(t.Context(), nil, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{Valid: fuse.FATTR_MODE, Mode: 0o640}}, &fuse.AttrOut{})
 		},
 		"time": func(t *testing.T, _ *able, _, n *node) syscall.Errno { return setTime(t, n, time.Unix(1000, 0), 0) },
-		"set attribute": func(_ *testing.T, _ *able, _, n *node) syscall.Errno {
+		"set attribute": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
 			return n.Setxattr(t.Context(), "user.a", nil, 0)
 		},
-		"list attributes": func(_ *testing.T, _ *able, _, n *node) syscall.Errno {
+		"list attributes": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
 			_, e := n.Listxattr(t.Context(), nil)
 			return e
 		},
-		"get attribute": func(_ *testing.T, _ *able, _, n *node) syscall.Errno {
+		"get attribute": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
 			if _, e := n.Getxattr(t.Context(), "user.a", nil); e != syscall.ENODATA {
 				return syscall.EIO
 			}
 			return 0
 		},
-		"remove attribute": func(_ *testing.T, _ *able, _, n *node) syscall.Errno {
+		"remove attribute": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
 			if e := n.Removexattr(t.Context(), "user.a"); e != syscall.ENODATA {
 				return syscall.EIO
 			}
 			return 0
 		},
-		"open": func(_ *testing.T, _ *able, _, n *node) syscall.Errno {
+	}
+}
+
+// asksOfNames ask for it, or for what it is in, by names.
+func asksOfNames() map[string]func(t *testing.T, a *able, dir, n *node) syscall.Errno {
+	return map[string]func(t *testing.T, a *able, dir, n *node) syscall.Errno{
+		"open": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
 			h, _, e := n.Open(t.Context(), syscall.O_RDONLY)
 			if e == 0 {
 				h.(*handle).Release(t.Context())
 			}
 			return e
 		},
-		"list": func(_ *testing.T, _ *able, dir, _ *node) syscall.Errno {
+		"list": func(t *testing.T, _ *able, dir, _ *node) syscall.Errno {
 			l := listing{node: dir}
 			if e, ok, err := l.next(t.Context()); err != nil || !ok || e.Name != "a" {
 				return syscall.EIO
 			}
 			return 0
 		},
-		"remove": func(_ *testing.T, _ *able, dir, _ *node) syscall.Errno { return dir.Unlink(t.Context(), "a") },
-		"rename": func(_ *testing.T, _ *able, dir, _ *node) syscall.Errno {
+		"remove": func(t *testing.T, _ *able, dir, _ *node) syscall.Errno { return dir.Unlink(t.Context(), "a") },
+		"rename": func(t *testing.T, _ *able, dir, _ *node) syscall.Errno {
 			return dir.Rename(t.Context(), "a", dir, "b", 0)
 		},
-		"replace": func(_ *testing.T, a *able, dir, _ *node) syscall.Errno {
+		"replace": func(t *testing.T, a *able, dir, _ *node) syscall.Errno {
 			a.put("d/b", 80, "other")
 			if e := dir.Rename(t.Context(), "b", dir, "a", renameNoReplace); e != syscall.EEXIST {
 				return syscall.EIO
 			}
 			return dir.Rename(t.Context(), "b", dir, "a", 0)
 		},
-		"rename the directory": func(_ *testing.T, a *able, _, n *node) syscall.Errno {
+		"rename the directory": func(t *testing.T, a *able, _, n *node) syscall.Errno {
 			if e := n.Root().Operations().(*node).Rename(t.Context(), "d", n.Root().Operations(), "e", 0); e != 0 {
 				return e
 			}
@@ -90,13 +97,20 @@ func TestNamedBeforeItIsAskedFor(t *testing.T) {
 			}
 			return 0
 		},
-		"remove the directory": func(_ *testing.T, _ *able, _, n *node) syscall.Errno {
+		"remove the directory": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
 			if e := n.Root().Operations().(*node).Rmdir(t.Context(), "d"); e != syscall.ENOTEMPTY {
 				return syscall.EIO
 			}
 			return 0
 		},
-	} {
+	}
+}
+
+// B1 of 0080: whatever is asked for of a new file by its name or identity, or that of a directory above, another service would know it.
+func TestNamedBeforeItIsAskedFor(t *testing.T) {
+	asks := asksOfAttributes()
+	maps.Copy(asks, asksOfNames())
+	for what, ask := range asks {
 		synctest.Test(t, func(t *testing.T) {
 			a, root := newUnnamed()
 			a.mkdir("d", 3)
@@ -230,14 +244,17 @@ func TestIdentitiesAreSwapped(t *testing.T) {
 	}
 }
 
-// B2, where it cannot be: the loss is told at each use, and at the close, and in the log once; nothing is done to what is there.
-func TestNotMadeAnew(t *testing.T) {
-	for what, x := range map[string]struct {
-		between func(a *able)
-		write   bool
-		want    syscall.Errno
-		content string
-	}{
+// between is what happens between the end of a new file's service and its next use, of a file to which something was written or nothing, and what comes of it.
+type between struct {
+	between func(a *able)
+	write   bool
+	want    syscall.Errno
+	content string
+}
+
+// allBetween are such.
+func allBetween(t *testing.T) map[string]between {
+	return map[string]between{
 		"nobody":                                        {func(*able) {}, true, 0, "mine"},
 		"nothing was written":                           {func(*able) {}, false, 0, ""},
 		"somebody made it":                              {func(a *able) { a.put("d/a", 80, "theirs") }, true, syscall.EIO, "theirs"},
@@ -262,7 +279,12 @@ func TestNotMadeAnew(t *testing.T) {
 		}, true, 0, "mine"},
 		"its name is refused":             {func(a *able) { a.refuses = blocktree.E("fake", blocktree.Permission, nil) }, true, syscall.EIO, "absent"},
 		"its name is refused, when empty": {func(a *able) { a.refuses = blocktree.E("fake", blocktree.Permission, nil) }, false, syscall.EIO, "absent"},
-	} {
+	}
+}
+
+// B2, where it cannot be: the loss is told at each use, and at the close, and in the log once; nothing is done to what is there.
+func TestNotMadeAnew(t *testing.T) {
+	for what, x := range allBetween(t) {
 		synctest.Test(t, func(t *testing.T) {
 			a, root := newUnnamed()
 			log := &bytes.Buffer{}
