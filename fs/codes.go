@@ -42,6 +42,8 @@ const (
 
 	codeMakeOpen = cluster.CodesOfOthers + 31 // a pathRequest, as that of codeCreate; a handle and an Info (docs/design/0067)
 	codeFinish   = cluster.CodesOfOthers + 32 // header: a fileRequest; nothing
+
+	codeWriteFinish = cluster.CodesOfOthers + 33 // header: a fileRequest, and the bytes; nothing (docs/design/0080)
 )
 
 // codeSpace asks what room there is: a pathRequest, whose code is that of files; a Space.
@@ -62,11 +64,11 @@ func forAnybody(code uint16) bool {
 // ofHandle reports whether the message is for an open file.
 func ofHandle(code uint16) bool {
 	switch code {
-	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat, codeLock, codeWatched, codeFinish:
+	case codeRead, codeSum, codeWrite, codePunch, codeFlush, codeClose, codeCut, codeAllocate, codeAppend, codeFileStat, codeLock, codeWatched, codeFinish, codeWriteFinish:
 		return true
 	}
 	return false
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeFinish }
+func known(code uint16) bool { return code >= codeStat && code <= codeWriteFinish }

@@ -79,8 +79,11 @@ func (a *openFile) run() {
 		}
 		a.used = time.Now()
 		bytes, err := []byte(nil), error(nil)
-		if m.code == codeFinish {
+		switch m.code {
+		case codeFinish:
 			err = a.mayFinish()
+		case codeWriteFinish:
+			err = a.writeFirst(m)
 		}
 		if m.code == codeClose || m.code == codeFinish && err == nil {
 			a.cancel()
@@ -90,7 +93,7 @@ func (a *openFile) run() {
 			m.done(nil, err)
 			return
 		}
-		if m.code != codeFinish {
+		if m.code != codeFinish && m.code != codeWriteFinish {
 			bytes, err = a.do(m)
 		}
 		if gone := (*refusal)(nil); errors.As(err, &gone) {

@@ -68,7 +68,7 @@ func nameOf(code uint16) string {
 		"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch",
 		"remove", "truncate", "allocate", "append", "stat", "truncate", "lock",
 		"set times", "symlink", "read link", "get attribute", "set attribute", "list attributes", "remove attribute",
-		"watch", "watch", "create", "close",
+		"watch", "watch", "create", "close", "close",
 	}[code-codeStat]
 }
 

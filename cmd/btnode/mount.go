@@ -31,7 +31,7 @@ everything in it is shown as belonging. It prints a line that begins with "ready
 What is read and written comes by a filesystem service, which judges, decrypts and encrypts, also where the configuration has a reader key. Who opens a file reads what was flushed before; names and attributes may be a second old.
 Programs of one mount see at once what others of it write; elsewhere it is seen when it was flushed.
 
-Each write goes to the service before it is answered. fsync, and close, return when what was written would survive the loss of power everywhere, or fail; sync without a file is not passed on by the kernel, and does nothing. Where the service dies, programs
+Each write goes to the service before it is answered, but for the first 64 KiB of a new file, which go when it is flushed or closed, or something else is asked of it, and within 100 ms; that they could not be written (ENOSPC) is told then, for good. fsync, and close, return when what was written would survive the loss of power everywhere, or fail; sync without a file is not passed on by the kernel, and does nothing. Where the service dies, programs
 go on after a pause: what was answered and not flushed is written again by the next one. If somebody else may have written the file in between, or the mount is not the only one that writes it, or it is of integrity tree, those that have it open for writing get I/O errors from then on, until they open it again. While no service is reached, programs wait, for 30 seconds, and then get an I/O error. A file that
 another service, or a block device, has open for writing is busy; who writes it by the same service writes it, too. A write that fails is told to who wrote, and once more at fsync or close.
 

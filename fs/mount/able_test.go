@@ -19,7 +19,7 @@ type able struct {
 
 func newAble() *able {
 	a := &able{fake: newFake(), xattrs: map[blocktree.FileID]map[string]string{}}
-	a.grows = true
+	a.grows, a.hides = true, true
 	return a
 }
 

@@ -93,7 +93,7 @@ func (n *node) describe(f fs.File, out *fuse.EntryOut) syscall.Errno {
 	if f == nil { // it is gone already, which is told when it is used
 		return 0
 	}
-	info := f.Info()
+	info := n.tree.infoOf(f)
 	n.tree.written(&info)
 	n.told().Store(info.Length)
 	return n.tree.fill(&info, &out.Attr)
@@ -145,9 +145,8 @@ func (t *tree) create(ctx context.Context, path blocktree.Path, o fs.CreateOptio
 	if m, ok := t.source.(fs.MakeOpener); ok {
 		f, err := m.MakeOpen(ctx, path, o)
 		if err == nil {
-			*id, *empty = f.Info().ID, true
-			_ = f.Close() // nothing was written
-			return nil
+			*id, *empty = t.infoOf(f).ID, true
+			return f.Close() // by which it has its name
 		}
 		if blocktree.KindOf(err) != blocktree.Unsupported {
 			return err
@@ -157,7 +156,8 @@ func (t *tree) create(ctx context.Context, path blocktree.Path, o fs.CreateOptio
 	if !ok {
 		return t.source.Create(ctx, path, o)
 	}
-	*id, err = m.Make(ctx, path, o)
+	made, err := m.Make(ctx, path, o)
+	*id = t.identities.here(made)
 	return err
 }
 
@@ -226,6 +226,7 @@ func (n *node) remove(ctx context.Context, name string) syscall.Errno {
 		return e
 	}
 	c := n.named(name)
+	n.tree.nameBelow(ctx, path)
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := n.tree.parked(ctx, c, func() error { return n.tree.removeOnce(ctx, path, c) })
 		if unsure && blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) {
@@ -260,12 +261,12 @@ func (t *tree) removeOnce(ctx context.Context, path blocktree.Path, c *node) err
 	if !ok || c == nil {
 		return t.source.Remove(ctx, path)
 	}
-	err := r.RemoveFile(ctx, path, c.id)
+	err := r.RemoveFile(ctx, path, t.identities.there(c.id))
 	switch {
 	case blocktree.KindOf(err) == blocktree.Unsupported: // a service of a version before
 		return t.source.Remove(ctx, path)
 	case blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err):
-		if info, e := t.source.Stat(ctx, path); e == nil && info.ID != c.id {
+		if info, e := t.statOnce(ctx, path); e == nil && info.ID != c.id {
 			return errors.Join(errOther, err)
 		}
 	}
@@ -303,16 +304,18 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 	if over == moved || flags&renameNoReplace != 0 {
 		over = nil
 	}
+	n.tree.nameBelow(ctx, from)
+	n.tree.nameBelow(ctx, path)
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		unsure = unsure && moved != nil
 		if unsure { // what has the old name by then is somebody else's
-			if info, err := n.tree.source.Stat(ctx, path); err == nil && info.ID == moved.id || passing(err) {
+			if info, err := n.tree.statOnce(ctx, path); err == nil && info.ID == moved.id || passing(err) {
 				return err
 			}
 		}
 		err := n.tree.parked(ctx, over, func() error { return n.tree.renameOnce(ctx, from, path, over, flags&renameNoReplace != 0) })
 		if k := blocktree.KindOf(err); err != nil && unsure && (k == blocktree.NotFound && !fs.NoService(err) || k == blocktree.Exists) {
-			if info, e := n.tree.source.Stat(ctx, path); e == nil && info.ID == moved.id {
+			if info, e := n.tree.statOnce(ctx, path); e == nil && info.ID == moved.id {
 				return nil // it was done before
 			}
 		}
@@ -330,7 +333,7 @@ type renamer interface {
 // renameOnce has what is at from be at to, in the place of a node, if one is known.
 func (t *tree) renameOnce(ctx context.Context, from, to blocktree.Path, over *node, keep bool) error {
 	if r, ok := t.source.(renamer); ok && over != nil {
-		return r.RenameOver(ctx, from, to, over.id)
+		return r.RenameOver(ctx, from, to, t.identities.there(over.id))
 	}
 	return t.source.Rename(ctx, from, to, keep)
 }
@@ -382,8 +385,11 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	if n.isNameless() {
 		return n.setModeNameless(mode)
 	}
+	n.tree.nameFile(ctx, n.id)
 	give := func(mode uint32) syscall.Errno {
-		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error { return m.SetMode(ctx, n.path(), n.id, mode) }))
+		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error {
+			return m.SetMode(ctx, n.path(), n.tree.identities.there(n.id), mode)
+		}))
 	}
 	w := n.tree.writer(n.id)
 	if w != nil && w.settled() { // also of what a close that was not the last one has closed at the service: it is opened by its name again

@@ -47,8 +47,12 @@ type fake struct {
 	leases  map[blocktree.FileID]*opened
 	anew    []bool // of each file that was opened for writing
 	made    blocktree.Inode
-	now     int64  // the time that a flush notes, unless 0
-	closing func() // what happens in a Close, without the lock
+	now     int64        // the time that a flush notes, unless 0
+	apart   bool         // it does not write and finish at once
+	hides   bool         // what is made has no name until it is flushed or closed, and is gone with its service before that
+	refuses error        // what a name comes to
+	makes   func() error // what happens before a file is made and opened, with the lock, and why it is not
+	closing func()       // what happens in a Close, without the lock
 	locked  map[blocktree.FileID][]fakeLock
 	freed   chan struct{} // closed when a lock was given back
 	log     []string      // what was asked for
@@ -188,6 +192,7 @@ func (c *fake) kill(leases bool) {
 	defer c.mu.Unlock()
 	for id, w := range c.leases {
 		w.gone = blocktree.E("fake", blocktree.Undeliverable, nil)
+		w.hidden = false // and never will have a name
 		if c.holds {
 			data := append([]byte(nil), w.file.data...)
 			copy(data, w.written)

@@ -20,6 +20,7 @@ type opened struct {
 	written []byte    // likewise: what is flushed, and what is not
 	epoch   blocktree.Epoch
 	closed  bool
+	hidden  bool // it has no name yet
 }
 
 func (f *opened) Info() fs.Info { return f.info }
@@ -112,7 +113,26 @@ func (f *opened) Flush(context.Context) error {
 	if f.fake.stuck != nil {
 		return f.fake.stuck
 	}
+	if err := f.name(); err != nil {
+		return err
+	}
 	f.keep()
+	return nil
+}
+
+// name gives it its name, if it has none yet.
+func (f *opened) name() error {
+	if !f.hidden {
+		return nil
+	}
+	if f.fake.refuses != nil {
+		return f.fake.refuses
+	}
+	if _, ok := f.fake.files[f.path]; ok {
+		return blocktree.E("fake", blocktree.Exists, nil)
+	}
+	f.hidden = false
+	f.fake.files[f.path] = f.file
 	return nil
 }
 
@@ -139,6 +159,11 @@ func (f *opened) Close() error {
 	}
 	f.closed = true
 	f.fake.unlock(f)
+	if f.gone == nil {
+		if err := f.name(); err != nil {
+			return err
+		}
+	}
 	if f.file != nil && f.gone == nil && f.fake.leases[f.info.ID] == f {
 		delete(f.fake.leases, f.info.ID)
 	}
@@ -152,6 +177,9 @@ func (f *growing) Truncate(_ context.Context, bytes uint64) error {
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()
 	if err := f.down(); err != nil {
+		return err
+	}
+	if err := f.name(); err != nil {
 		return err
 	}
 	f.file.wrote = f.epoch
@@ -184,6 +212,9 @@ func (f *growing) Finish(context.Context) error {
 		return err
 	}
 	f.fake.log = append(f.fake.log, "finish")
+	if err := f.name(); err != nil {
+		return err
+	}
 	if f.fake.stuck == nil {
 		f.keep()
 		delete(f.fake.leases, f.info.ID)
@@ -197,6 +228,9 @@ func (f *growing) Allocate(_ context.Context, off, n uint64) error {
 	f.fake.mu.Lock()
 	defer f.fake.mu.Unlock()
 	if err := f.down(); err != nil {
+		return err
+	}
+	if err := f.name(); err != nil {
 		return err
 	}
 	f.reach(off + n)

@@ -117,7 +117,7 @@ func (w *writer) give(ctx context.Context, length, size uint64) error {
 
 // same describes what has the name, which must be the file as it was left.
 func (w *writer) same(ctx context.Context) (fs.Info, error) {
-	info, err := w.tree.source.Stat(ctx, w.node.path())
+	info, err := w.tree.statOnce(ctx, w.node.path())
 	switch {
 	case err != nil && (blocktree.KindOf(err) != blocktree.NotFound || fs.NoService(err)):
 		return info, err
@@ -162,6 +162,7 @@ func (w *writer) truncate(ctx context.Context, length uint64) error {
 		if err == nil {
 			w.durable(at) // what was written before is durable, and what was behind is gone
 			w.ends(length)
+			w.named()
 			done = true
 		}
 		return err
@@ -196,6 +197,7 @@ func (w *writer) lengthen(ctx context.Context, length uint64) error {
 		err := a.Allocate(ctx, 0, length)
 		if err == nil {
 			w.reaches(length)
+			w.named()
 			done = true
 		}
 		return err

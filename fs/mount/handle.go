@@ -38,6 +38,7 @@ func (n *node) open(ctx context.Context) (*handle, syscall.Errno) {
 	if !n.tree.enter() {
 		return nil, syscall.ENFILE
 	}
+	n.tree.nameFile(ctx, n.id)
 	var f fs.File
 	err := n.tree.ask(ctx, func(ctx context.Context) (err error) {
 		f, err = n.openOnce(ctx, fs.OpenOptions{})
@@ -59,7 +60,7 @@ func (n *node) openOnce(ctx context.Context, o fs.OpenOptions) (fs.File, error) 
 	if err != nil {
 		return nil, err
 	}
-	if f.Info().ID != n.id {
+	if n.tree.infoOf(f).ID != n.id {
 		_ = f.Close() // nothing was read
 		return nil, errOther
 	}

@@ -145,6 +145,7 @@ func (w *writer) durable(number uint64) {
 
 // forget lets go of all.
 func (w *writer) forget() {
+	w.sent()
 	w.letGo(^uint64(0))
 	w.kept.mu.Lock()
 	defer w.kept.mu.Unlock()
@@ -210,6 +211,11 @@ func (w *writer) writeAgain(ctx context.Context) error {
 	if !ok { // it told under which epoch
 		return w.die(errLost)
 	}
+	defer func() {
+		if w.file != nil {
+			w.sent()
+		}
+	}()
 	for i := range all {
 		err := all[i].write(ctx, f)
 		switch {

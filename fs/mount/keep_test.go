@@ -317,6 +317,7 @@ type keptWorld struct {
 	rng  *rand.Rand
 	name string
 	path blocktree.Path
+	dir  *node
 	node *node
 	h    *writing
 
@@ -330,7 +331,12 @@ type keptWorld struct {
 func keptAgainstBytes(t *testing.T, c *fake, seed uint64) {
 	w := &keptWorld{t: t, c: c, seed: seed, rng: rand.New(rand.NewPCG(seed, 75)), name: fmt.Sprintf("f%d", seed)}
 	w.path = testRoot.Join(w.name)
-	w.node, w.h = create(t, grow(c), w.name, syscall.O_RDWR, 0o644)
+	w.dir = grow(c)
+	if seed%2 == 1 { // also a file whose name its service keeps to itself
+		w.dir = grow(&able{fake: c})
+		c.hides = true
+	}
+	w.node, w.h = create(t, w.dir, w.name, syscall.O_RDWR, 0o644)
 	for w.step = range 150 {
 		c.mu.Lock()
 		c.holds = w.rng.IntN(2) == 0
@@ -407,6 +413,13 @@ func (w *keptWorld) does() {
 
 // other has the file open by another service, after the one of before has died.
 func (w *keptWorld) other(write bool) {
+	switch absent := w.c.content(w.name) == "absent"; {
+	case absent && write:
+		w.c.put(w.name, blocktree.Inode(5000+w.step), "theirs")
+		return
+	case absent:
+		return
+	}
 	f, err := w.c.Open(w.t.Context(), w.path, fs.OpenOptions{Write: true})
 	if err == nil && write {
 		err = f.WriteAt(w.t.Context(), []byte("theirs"), uint64(w.rng.IntN(20000)))
@@ -428,12 +441,14 @@ func (w *keptWorld) failover() {
 		return
 	}
 	w.what = "a failover with another writer"
+	unnamed := w.c.content(w.name) == "absent"
 	w.other(true)
 	theirs := w.c.content(w.name)
+	lost := w.dirty || unnamed
 	for range w.rng.IntN(2) {
 		w.other(false)
 	}
-	if w.dirty {
+	if lost {
 		for range 2 {
 			if e := w.h.sync(w.t.Context()); e != syscall.EIO {
 				w.bad("fsync: %v", e)
@@ -441,6 +456,9 @@ func (w *keptWorld) failover() {
 		}
 		writes(w.t, w.h, "x", 0, syscall.EIO)
 		w.h.Release(w.t.Context())
+		if unnamed {
+			w.node = lookup(w.t, w.dir, w.name)
+		}
 		w.h = openRW(w.t, w.node, 0)
 	}
 	if got := w.c.content(w.name); got != theirs {
@@ -461,7 +479,7 @@ func (w *keptWorld) check() {
 	if got, _ := r.Bytes(nil); !bytes.Equal(got, w.model) {
 		w.bad("%d bytes are read that are not the %d", len(got), len(w.model))
 	}
-	if !w.dirty && w.c.content(w.name) != string(w.flushed) {
+	if !w.dirty && !w.h.writer.isUnnamed() && w.c.content(w.name) != string(w.flushed) {
 		w.bad("the service has other bytes")
 	}
 	var out fuse.AttrOut

@@ -37,6 +37,7 @@ func (l *listing) next(ctx context.Context) (e fs.Entry, ok bool, err error) {
 		if l.end {
 			return fs.Entry{}, false, nil
 		}
+		l.node.tree.nameIn(ctx, l.node.path())
 		more := false
 		l.asked = time.Now()
 		err := l.node.tree.ask(ctx, func(ctx context.Context) (err error) {
@@ -46,6 +47,9 @@ func (l *listing) next(ctx context.Context) (e fs.Entry, ok bool, err error) {
 		if err != nil {
 			l.page = nil
 			return fs.Entry{}, false, err
+		}
+		for i := range l.page {
+			l.page[i].Info = l.node.tree.seen(l.page[i].Info)
 		}
 		if l.end = !more; len(l.page) > 0 {
 			l.after = l.page[len(l.page)-1].Name

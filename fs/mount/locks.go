@@ -93,7 +93,7 @@ func flocked(f gofs.FileHandle) *owned {
 func (n *node) carrier(ctx context.Context, f gofs.FileHandle, exclusive bool) (carrier, error) {
 	switch h := f.(type) {
 	case *writing:
-		return h.writer, nil
+		return h.writer, h.writer.send(ctx)
 	case *handle:
 		if !exclusive {
 			return h, nil

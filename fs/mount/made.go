@@ -47,7 +47,7 @@ func (n *node) makeOpen(ctx context.Context, path blocktree.Path, mode, flags ui
 	default:
 		return nil, nil, errno(err)
 	}
-	info := f.Info()
+	info := n.tree.infoOf(f)
 	i, e := n.child(ctx, &info, out)
 	if e != 0 {
 		_ = f.Close() // nothing was written
@@ -62,6 +62,7 @@ func (n *node) makeOpen(ctx context.Context, path blocktree.Path, mode, flags ui
 		return nil, nil, e
 	}
 	h.fresh = true
+	h.writer.wasMade(&making{c, path, o})
 	if wanted := mode & 0o777; wanted&ownerBits != ownerBits {
 		h.writer.mode.Store(&wanted)
 	}
@@ -117,7 +118,7 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 		if w.leaving.Load() > 0 { // who has it open is to be found so
 			return nil
 		}
-		err := f.Finish(ctx)
+		err := w.finishOnce(ctx, f)
 		switch {
 		case blocktree.KindOf(err) == blocktree.Unsupported: // a service of a version before, or the file has no name
 			return nil
@@ -127,9 +128,11 @@ func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) 
 			return err
 		}
 		if done = true; err != nil {
-			return w.die(errors.Join(errLost, err))
+			return w.die(w.lossOf(err))
 		}
+		w.sent()
 		w.durable(w.acked.Load())
+		w.named()
 		w.file, w.parked, w.shared = nil, true, true
 		w.open.Store(false)
 		w.node.changed.Store(time.Now().UnixNano())

@@ -102,6 +102,9 @@ type tree struct {
 
 	lockWaits chan struct{} // likewise
 
+	unnamed    unnamed
+	identities identities
+
 	writersMu sync.Mutex
 	writers   map[blocktree.FileID]*writer
 	kept      atomic.Int64 // bytes of writes that are kept until they are flushed

@@ -48,6 +48,7 @@ func (n *node) describeOpen(ctx context.Context, f gofs.FileHandle, out *fuse.At
 			return errOther
 		}
 		info, err = s.Stat(ctx)
+		info = n.tree.seen(info)
 		return err
 	}
 	var err error
@@ -90,7 +91,7 @@ func (n *node) byFile(do func(fs.OfFile) error, byPath func() error) error {
 	if !n.isNameless() {
 		path = n.path()
 	}
-	err := do(x.OfFile(path, n.id))
+	err := do(x.OfFile(path, n.tree.identities.there(n.id)))
 	if blocktree.KindOf(err) == blocktree.NewerFormat {
 		return byPath()
 	}

@@ -228,6 +228,9 @@ func TestSetByIdentity(t *testing.T) {
 			c.keeps = true
 			dir := grow(identified{c})
 			a, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
+			if e := h.sync(t.Context()); e != 0 { // others see it
+				t.Fatal(e)
+			}
 			id := a.id
 			take(c, dir)
 			file, other := c.leases[id].file, c.files[testRoot.Join("a")]

@@ -69,10 +69,16 @@ func (n *node) path() blocktree.Path {
 // stat asks what a path names.
 func (t *tree) stat(ctx context.Context, path blocktree.Path) (info fs.Info, err error) {
 	err = t.ask(ctx, func(ctx context.Context) (err error) {
-		info, err = t.source.Stat(ctx, path)
+		info, err = t.statOnce(ctx, path)
 		return err
 	})
 	return info, err
+}
+
+// statOnce asks once.
+func (t *tree) statOnce(ctx context.Context, path blocktree.Path) (fs.Info, error) {
+	info, err := t.source.Stat(ctx, path)
+	return t.seen(info), err
 }
 
 // same compares a node with what its name means now.
@@ -123,6 +129,7 @@ const looksMax = 4
 
 // look asks for the attributes of what a path names; of is the node that it had, nil for none. What was asked for before the writer of the file closed it is asked for again.
 func (t *tree) look(ctx context.Context, path blocktree.Path, of func() *node) (info fs.Info, err error) {
+	t.nameAt(ctx, path)
 	for range looksMax {
 		began := time.Now().UnixNano()
 		if info, err = t.stat(ctx, path); err != nil {
@@ -219,6 +226,9 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 func (n *node) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	if n.isNameless() {
 		return n.describeOpen(ctx, f, out)
+	}
+	if n.describeUnnamed(ctx, f, out) {
+		return 0
 	}
 	info, err := n.tree.look(ctx, n.path(), func() *node { return n })
 	if missing := blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); f != nil && (missing || err == nil && info.ID != n.id) { // somebody else has taken its name

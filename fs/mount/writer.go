@@ -22,9 +22,12 @@ type writer struct {
 	wrote atomic.Int64  // when it was written last, in nanoseconds since 1970; 0: not yet
 	end   atomic.Uint64 // where it ends, for the programs of this mount
 
-	acked, flushed atomic.Uint64 // writes that were answered, and how many of these were flushed
-	kept           kept          // those that were not
-	failures       atomic.Uint64 // writes that failed
+	acked, flushed atomic.Uint64          // writes that were answered, and how many of these were flushed
+	made           atomic.Pointer[making] // how, until it is known to have its name at the cluster; nil: it is
+	kept           kept                   // those that were not
+	held           atomic.Uint64          // bytes from the first on that are kept and were not sent
+	hurry          *time.Timer            // sends them; with mu
+	failures       atomic.Uint64          // writes that failed
 	lastFailure    atomic.Pointer[error]
 	why            atomic.Pointer[error] // it is not used any more; set with mu
 	leaving        atomic.Int32          // requests that take the file's name
@@ -133,6 +136,7 @@ func (w *writer) unflushed() bool { return w.acked.Load() != w.flushed.Load() }
 func (w *writer) die(why error) error {
 	if w.dead() == nil {
 		w.why.Store(&why)
+		w.loses(why)
 		w.forget()
 		if w.file != nil {
 			_ = w.file.Close() // it promises nothing
@@ -172,11 +176,18 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 // reopen opens it by its name, of before or of by now. Who calls it has the lock.
 func (w *writer) reopen(ctx context.Context) error {
 	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Tell: true, Anew: !w.parked || w.tree.broken.Load()})
+	made := w.made.Load()
 	switch missing := errors.Is(err, errOther) || blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); {
 	case missing && !w.lost:
 		w.lost = true // it is being renamed, most likely
 		return errAgain
-	case missing && w.unflushed():
+	case missing && made != nil && !errors.Is(err, errOther):
+		if f, err = w.remake(ctx, made); err != nil {
+			return err
+		}
+		w.reopened(f)
+		return w.writeAgain(ctx)
+	case missing && (w.unflushed() || made != nil):
 		return w.die(errLost)
 	case missing:
 		return w.die(errOther)
@@ -185,6 +196,7 @@ func (w *writer) reopen(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	w.named()
 	if info := f.Info(); !w.expects(info.Length) && !w.grows {
 		_ = f.Close() // nothing was done with it
 		return w.die(errOther)
@@ -228,15 +240,18 @@ func (w *writer) ready(ctx context.Context, need uint64) (fs.File, error) {
 		case !w.opened:
 			defer w.mu.RUnlock()
 			return nil, errNotOpen
-		case w.file != nil && (w.grows || need <= w.room && (w.zeros || need <= w.end.Load())):
+		case w.file != nil && w.held.Load() == 0 && (w.grows || need <= w.room && (w.zeros || need <= w.end.Load())):
 			return w.file, nil
 		}
 		file := w.file
 		w.mu.RUnlock()
 		var err error
-		if file == nil {
+		switch {
+		case file == nil:
 			err = w.renew(ctx, nil)
-		} else {
+		case w.held.Load() > 0:
+			err = w.sendOnce(ctx)
+		default:
 			err = w.grow(ctx, need)
 		}
 		if err != nil {
@@ -422,7 +437,10 @@ func (w *writer) flush(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.dead() == nil && w.unflushed() {
+	switch {
+	case w.dead() == nil && w.opened && w.isUnnamed():
+		return w.die(errors.Join(errLost, err))
+	case w.dead() == nil && w.unflushed():
 		return w.die(errLost)
 	}
 	return err
@@ -434,12 +452,13 @@ func (w *writer) flushOnce(ctx context.Context, f fs.File) error {
 	end, cuts := w.end.Load(), w.cuts
 	w.endMu.Unlock()
 	at := w.acked.Load()
-	if at == w.flushed.Load() {
+	if at == w.flushed.Load() && !w.isUnnamed() {
 		return nil
 	}
 	if err := f.Flush(ctx); err != nil {
 		return err
 	}
+	w.named()
 	w.durable(at)
 	w.endsAt(end, cuts)
 	return nil
@@ -487,7 +506,7 @@ func (w *writer) close(ctx context.Context) error {
 	if used || w.dead() != nil || !w.opened {
 		return err
 	}
-	if w.unflushed() || w.end.Load() != w.room && !w.grows {
+	if w.unflushed() || w.isUnnamed() || w.end.Load() != w.room && !w.grows {
 		return w.die(errors.Join(errLost, err)) // settle failed
 	}
 	w.opened = false
@@ -509,7 +528,7 @@ func (w *writer) close(ctx context.Context) error {
 // settle is sync, of a file that may be parked, not opened or gone.
 func (w *writer) settle(ctx context.Context) error {
 	w.mu.RLock()
-	idle := !w.opened || w.dead() != nil || !w.unflushed() && (w.grows || w.end.Load() == w.room)
+	idle := !w.opened || w.dead() != nil || !w.unflushed() && !w.isUnnamed() && (w.grows || w.end.Load() == w.room)
 	w.mu.RUnlock()
 	if idle {
 		return nil
@@ -525,7 +544,7 @@ func (w *writer) giveMode(ctx context.Context) error {
 		return nil
 	}
 	defer w.mode.CompareAndSwap(mode, nil) // whoever looks meanwhile is told of it
-	err := m.SetMode(ctx, w.node.path(), w.node.id, *mode)
+	err := m.SetMode(ctx, w.node.path(), w.tree.identities.there(w.id), *mode)
 	if blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) { // it was removed: nobody sees its mode
 		return nil
 	}

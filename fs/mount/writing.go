@@ -91,10 +91,13 @@ func (h *writing) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRe
 
 // Write implements gofs.FileWriter.
 func (h *writing) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
-	err := error(nil)
-	if h.append && !ofPages(ctx) {
+	err, pages := error(nil), ofPages(ctx)
+	switch {
+	case h.append && !pages:
 		err = h.writer.add(ctx, data, uint64(off))
-	} else {
+	case !pages && h.writer.hold(data, uint64(off)):
+		h.node.tree.bound(ctx, h.writer)
+	default:
 		err = h.writer.write(ctx, data, uint64(off))
 	}
 	if err != nil {
