@@ -2,7 +2,11 @@ package meta
 
 import (
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"blocktree"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -40,4 +44,48 @@ func TestPebbleOpensAfterAnyCrash(t *testing.T) {
 		t.Fatalf("only %d crashes", clones)
 	}
 	t.Logf("%d crashes", clones)
+}
+
+// A new log has its blocks, so that a sync of a command makes no metadata of the file durable; and what a kill leaves of it opens.
+func TestNewLogsAreWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "meta")
+	cfg := Config{Dir: dir, FS: vfs.Default, Node: 1, Founders: founders(1), Send: func(blocktree.NodeID, []byte) {}, Clock: &fakeClock{}, Logger: discard}
+	g, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const dirs = 3
+	for i, op := range []Op{Found{Dir: rootDir, Generation: 1, Runtimes: founders(1)}, MakeDir{Path: path("/a")}, MakeDir{Path: path("/b")}, MakeDir{Path: path("/c")}} {
+		if r, err := g.Propose(t.Context(), Command{ID: NewCommandID(), Op: op}); err != nil || r.Kind != blocktree.Other {
+			t.Fatal(i, r, err)
+		}
+	}
+	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(logs) == 0 {
+		t.Fatal(logs, err)
+	}
+	for _, name := range logs {
+		if info, err := os.Stat(name); err != nil || info.Size() != logZeroBytes {
+			t.Errorf("%s is of another length: %v, %v", name, info.Size(), err)
+		}
+	}
+	cfg.Dir = filepath.Join(t.TempDir(), "meta")
+	if err := os.CopyFS(cfg.Dir, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if g, err = Open(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if names, _, err := g.List(rootDir, "", 0); err != nil || len(names) != dirs {
+		t.Errorf("%d names: %v", len(names), err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

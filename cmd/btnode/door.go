@@ -35,7 +35,7 @@ type door struct {
 	root      tree.Root       // that the file must have, or have had
 	warn      io.Writer
 	failed    func(error) // tells of one failure of several
-	took      taken // by the last opening
+	took      taken       // by the last opening
 }
 
 // taken is by which case something was opened.

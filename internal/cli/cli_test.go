@@ -171,7 +171,9 @@ func TestRun(t *testing.T) {
 
 // An error of who asked for JSON is one line of it, whatever was wrong; the exit code is that of the words.
 func TestErrorsAsJSON(t *testing.T) {
-	busy := func(*cobra.Command, []string) error { return WithHint(blocktree.E("x", blocktree.Busy, nil), `stop "it"`) }
+	busy := func(*cobra.Command, []string) error {
+		return WithHint(blocktree.E("x", blocktree.Busy, nil), `stop "it"`)
+	}
 	for _, tc := range []struct {
 		args, want string
 		code       int
