@@ -2,6 +2,7 @@ package store
 
 import (
 	"sync"
+	"syscall"
 	"testing"
 
 	"blocktree"
@@ -93,5 +94,29 @@ func TestZerosAhead(t *testing.T) {
 	}
 	if err := s.Close(nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A disk that fails the write of zeros has failed; one that has no space for them has space for the records that are allocated.
+func TestZerosFail(t *testing.T) {
+	for _, x := range []struct {
+		err  error
+		want blocktree.Kind
+	}{{nil, blocktree.IO}, {syscall.ENOSPC, blocktree.Other}} {
+		fs := vfs.NewFault(vfs.NewCrash())
+		s, _ := openTest(t, fs, smallOptions)
+		waitPrepared(t, s)
+		fs.Inject(vfs.Injection{Op: vfs.FaultWrite, Name: segmentPrefix, Skip: 1, Err: x.err}) // behind the record
+		for i := range uint64(3) {
+			if _, err := appendSync(s, dataRecord(testFile, blocktree.SectorIndex(i), 1, 512, version(1))); blocktree.KindOf(err) != x.want {
+				t.Errorf("%v: record %d: %v", x.err, i, err)
+			}
+		}
+		if fs.Injected() != 1 {
+			t.Errorf("%v: %d faults", x.err, fs.Injected())
+		}
+		if err := s.Close([]byte("blob")); (err == nil) != (x.want == blocktree.Other) {
+			t.Errorf("%v: closed: %v", x.err, err)
+		}
 	}
 }
