@@ -26,7 +26,7 @@ const (
 
 // openPebble opens or creates the store of a Group.
 func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
-	fs := vfs.FS(logsWritten{FS: cfg.FS, bytes: logZeroBytes})
+	fs := vfs.FS(logsAhead{FS: cfg.FS})
 	if cfg.room != nil {
 		fs = roomFS{fs, cfg.room}
 	}
