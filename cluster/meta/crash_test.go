@@ -201,9 +201,9 @@ func replayed(t *testing.T, fs vfs.FS, id blocktree.NodeID) (sum [32]byte, err e
 }
 
 // At every sync point of a workload the power fails, for one member or for all: nothing that was acknowledged is lost, and
-// the state is the replay of the log.
+// the state is the replay of the log. Logs have zeros ahead, as on disks.
 func TestCrashAtEverySync(t *testing.T) {
-	points := crashRun(t, 1, hooks{}, 14)
+	points := crashRunOn(t, 1, hooks{}, 14, func(fs vfs.FS) vfs.FS { return logsAhead{FS: fs, memory: true} })
 	if len(points) < 50 {
 		t.Fatalf("only %d syncs", len(points))
 	}

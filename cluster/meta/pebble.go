@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3"
 )
 
@@ -25,7 +26,7 @@ const (
 
 // openPebble opens or creates the store of a Group.
 func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
-	fs := cfg.FS
+	fs := vfs.FS(logsAhead{FS: cfg.FS})
 	if cfg.room != nil {
 		fs = roomFS{fs, cfg.room}
 	}

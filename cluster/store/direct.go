@@ -62,8 +62,10 @@ func (s *Store) write(first *item, end int64) error {
 			// What is left of the last block is in the file, and not in memory where it was written past it: else the system would read it now.
 			s.iov = append(s.iov, s.zeroBlock[:rest])
 		}
-		_, err := first.seg.file.WritevAt(s.iov, at)
-		return err
+		if _, err := first.seg.file.WritevAt(s.iov, at); err != nil {
+			return err
+		}
+		return s.zeroAhead(first.seg, at, end)
 	}
 	direct, err := file.WriteDirectAt(s.iov, at)
 	s.noteDirect(direct, end-at)

@@ -119,6 +119,7 @@ func Open(fs vfs.FS, dir string, id blocktree.NodeID, opts Options, r Replayer) 
 		fs: fs, dir: dir, opts: opts, log: opts.Logger, lock: lock, pins: newPins(), segs: newSegments(fs),
 		wake: make(chan struct{}, 1), prepareWake: make(chan struct{}, 1), stop: make(chan struct{}), committed: make(chan struct{}),
 		preparerDone: make(chan struct{}), compactWake: make(chan struct{}, 1), fatalCh: make(chan error, 1), wantCh: make(chan struct{}, 1),
+		zeros: make([]byte, zeroPieceBytes),
 	}
 	s.syncedCond = sync.NewCond(&s.logMu)
 	s.ix = newIndex(identity{}, s.pins, opts.CacheBytes)

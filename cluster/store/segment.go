@@ -42,7 +42,8 @@ type segment struct {
 	end    int64 // where the next record goes; guarded by Store.logMu, final once the segment is not active
 	bytes  int64 // of the file; guarded by Store.logMu
 
-	recycled bool // made of the file of a dead one
+	recycled bool  // made of the file of a dead one
+	zeroed   int64 // all before it has been written to once, or never will be ahead; the writer's
 
 	file  vfs.File // nil while closed; guarded by segments.mu
 	users int      // readers within the file; guarded by segments.mu

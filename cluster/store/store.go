@@ -29,6 +29,7 @@ type Store struct {
 	readBufs  readBuffers
 	iov       [][]byte              // the writer's
 	zeroBlock [vfs.DirectBytes]byte // nobody writes to it
+	zeros     []byte                // nobody writes to it
 	writing   *segment              // the writer's: the last segment that was written to
 	group     queue                 // the writer's: what it writes
 

@@ -335,7 +335,7 @@ func TestJoinerSyncsWhatWasFlushed(t *testing.T) {
 }
 
 // TestMemberOfFlush: a PREPARE is answered once its record is written, a SYNC once all is durable; in a file of durability ack a PREPARE waits for that, too. A
-// watermark waits in neither.
+// watermark waits in neither, nor does the note that the node was in sync, with the first message after that.
 func TestMemberOfFlush(t *testing.T) {
 	for _, flush := range []bool{true, false} {
 		l := flushLayout(blocktree.Code{Data: 1})
@@ -389,6 +389,12 @@ func TestMemberOfFlush(t *testing.T) {
 		m.Step(&Message{Kind: KindCommit, ID: records + 1, Node: 1, File: l.File, Epoch: l.Epoch, View: l.View(0).ID, Incarnation: l.Incarnations[1], Watermark: rec.Version})
 		if r := m.Ready(); len(r.Records) != 1 || r.SyncTo > records {
 			t.Errorf("flush %v: of a watermark %d records, and record %d of %d wanted durable", flush, len(r.Records), r.SyncTo, records+1)
+		}
+		m.Located([]Ref{{1}}, nil)
+		records++
+		m.Step(&Message{Kind: KindRead, ID: records + 1, Node: 1, File: l.File, Epoch: l.Epoch, View: l.View(0).ID, Incarnation: l.Incarnations[1], Count: 1, Want: WantShards})
+		if r := m.Ready(); len(r.Records) != 1 || len(r.Reads) != 1 || r.SyncTo > records {
+			t.Errorf("flush %v: of a read %d records, %d reads, and record %d of %d wanted durable", flush, len(r.Records), len(r.Reads), r.SyncTo, records+1)
 		}
 	}
 }

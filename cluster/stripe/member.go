@@ -284,20 +284,19 @@ func (m *Member) releaseWritten() {
 }
 
 // lazy reports whether a record may wait for a sync that something else asks for: it promises nothing that has to be durable. A watermark that is lost with the memory of a node leaves as pending what every member in sync has durably, and a take-over decides for that.
+// A note that the node was in sync, lost so, costs a copy-up that could have been shorter.
 func (m *Member) lazy(f *memberFile, rec *Record) bool {
 	kind := controlKind(0)
 	if rec.Kind == RecordControl && len(rec.Control) > 1 {
 		kind = controlKind(rec.Control[1])
 	}
 	switch {
-	case kind == ctlWatermark:
+	case kind == ctlWatermark || kind == ctlWhole:
 		return true
 	case !f.isFlush():
 		return false
-	case rec.Kind != RecordControl:
-		return !rec.Installed
 	}
-	return kind == ctlWhole
+	return rec.Kind != RecordControl && !rec.Installed
 }
 
 // hand gives a record out to be appended and folds it into the state. It returns the record's number.

@@ -34,7 +34,8 @@ type door struct {
 	roots     file.Roots      // of files of integrity tree; nil: nothing is kept
 	root      tree.Root       // that the file must have, or have had
 	warn      io.Writer
-	took      taken // by the last opening
+	failed    func(error) // tells of one failure of several
+	took      taken       // by the last opening
 }
 
 // taken is by which case something was opened.
@@ -75,7 +76,7 @@ func (f *doorFlags) with(c *cobra.Command, do func(ctx context.Context, d *door)
 	if err != nil {
 		return err
 	}
-	d := &door{cfg: cfg, anonymous: f.anonymous, namesOnly: f.namesOnly, warn: c.ErrOrStderr()}
+	d := &door{cfg: cfg, anonymous: f.anonymous, namesOnly: f.namesOnly, warn: c.ErrOrStderr(), failed: func(err error) { cli.Complain(c, err) }}
 	if d.root, err = tree.ParseRoot(cmp.Or(f.root, "none")); err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func (d *door) every(ctx context.Context, words []string, missing bool, do func(
 func (d *door) complain(err error) {
 	var told *several
 	if !errors.As(err, &told) {
-		cli.PrintError(d.warn, "btnode", err)
+		d.failed(err)
 	}
 }
 

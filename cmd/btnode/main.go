@@ -21,7 +21,9 @@ cluster's metadata. The other commands work with files by path, through the node
 
 Files are offered as block devices by btnbd.
 
-The exit code is 0 when all was done, 1 when it failed, or some of several things did, 2 when it cannot succeed as typed.`,
+The exit code is 0 when all was done, 1 when it failed, or some of several things did, 2 when it cannot succeed as typed.
+An error goes to the standard error: two lines for people, or with --json one line of JSON, {"error": {"kind": "not found", "message": …, "hint": …}}, of
+which scripts may match the kind.`,
 		`  btnode playground --dir /tmp/play --nodes 3 --code 2+1
   btnode run --config /etc/blocktree/btnode.yaml
   btnode file create /vm/disk1 --size 10GiB --config client.yaml

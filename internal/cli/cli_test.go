@@ -169,6 +169,40 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// An error of who asked for JSON is one line of it, whatever was wrong; the exit code is that of the words.
+func TestErrorsAsJSON(t *testing.T) {
+	busy := func(*cobra.Command, []string) error {
+		return WithHint(blocktree.E("x", blocktree.Busy, nil), `stop "it"`)
+	}
+	for _, tc := range []struct {
+		args, want string
+		code       int
+	}{
+		{"file make a --json", `{"error":{"kind":"busy","message":"x: busy","hint":"stop \"it\""}}`, 1},
+		{"file make a --json=false", "prog: error: x: busy", 1},
+		{"file make a", "prog: error: x: busy", 1},
+		{"file make a --frob --json", `{"error":{"kind":"invalid","message":"invalid: unknown flag: --frob","hint":"see ` + "`prog file make --help`" + `"}}`, 2},
+		{"file make --json", `{"error":{"kind":"invalid","message":"invalid: NAME is missing","hint":"usage: prog file make NAME [flags]"}}`, 2},
+		{"file make a -- --json", "prog: error: ", 2},
+		{"file mak --json", "prog: error: ", 2},
+	} {
+		root := program(busy)
+		c, _, err := root.Find([]string{"file", "make"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Flags().Bool("json", false, "")
+		var out, errs bytes.Buffer
+		code := RunContext(context.Background(), root, strings.Fields(tc.args), &out, &errs)
+		if code != tc.code || !strings.HasPrefix(errs.String(), tc.want) || out.Len() > 0 {
+			t.Errorf("%q: exit %d, %q, stdout %q; want %d, %q", tc.args, code, errs.String(), out.String(), tc.code, tc.want)
+		}
+		if tc.want[0] == '{' && errs.String() != tc.want+"\n" {
+			t.Errorf("%q: %q is not one line", tc.args, errs.String())
+		}
+	}
+}
+
 func TestStopIsNotAFailure(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
@@ -81,6 +82,18 @@ func Hint(err error) string {
 // nobody left to tell.
 func PrintError(w io.Writer, name string, err error) {
 	_, _ = fmt.Fprintf(w, "%s: error: %s\n%s: hint: %s\n", name, Printable(err.Error()), name, Printable(Hint(err)))
+}
+
+// printJSONError writes err as one line, {"error": {"kind": …, "message": …, "hint": …}}: the words of PrintError, and the kind, which a script may match as the words never.
+func printJSONError(w io.Writer, err error) {
+	type told struct {
+		Kind    string `json:"kind"` // as blocktree.Kind prints
+		Message string `json:"message"`
+		Hint    string `json:"hint"`
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(map[string]told{"error": {blocktree.KindOf(err).String(), err.Error(), Hint(err)}})
 }
 
 // Printable returns text as a terminal may be shown it: what somebody else named a file moves no cursor, and says nothing in another's name. Characters that do not print are written as in Go, \x1b; lines and tabs stay

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -32,7 +33,7 @@ func RunContext(ctx context.Context, root *cobra.Command, args []string, stdout,
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
 	}
@@ -40,8 +41,23 @@ func RunContext(ctx context.Context, root *cobra.Command, args []string, stdout,
 		return ExitOK // stopped as asked
 	}
 	err = asUsage(root, err)
-	PrintError(stderr, root.Name(), err)
+	complain(c, args, err)
 	return ExitCode(err)
+}
+
+// Complain tells of err on the standard error of c, as PrintError does, or as JSON where that is what c was asked for. A command that goes on after a failure uses it; Run does for the error that a command returns.
+func Complain(c *cobra.Command, err error) { complain(c, nil, err) }
+
+// complain is Complain. args are those of the command line, of which --json counts also where the flags were not understood as far as that.
+func complain(c *cobra.Command, args []string, err error) {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	if f := c.Flags().Lookup("json"); f != nil && (f.Value.String() == "true" || !f.Changed && slices.Contains(args, "--json")) {
+		printJSONError(c.ErrOrStderr(), err)
+		return
+	}
+	PrintError(c.ErrOrStderr(), c.Root().Name(), err)
 }
 
 // asUsage makes cobra's own complaints, all of them about how the command was typed, usage errors with a hint.

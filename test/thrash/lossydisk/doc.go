@@ -1,4 +1,4 @@
-// Command lossydisk mounts a directory as a disk that can lose what was not synced: lossydisk DIR MOUNTPOINT.
+// Command lossydisk mounts a directory as a disk that can lose what was not synced: lossydisk [-keep] DIR MOUNTPOINT.
 //
 // It is a file system in user space (FUSE) that passes everything through to DIR/data and remembers how to take back what a
 // loss of power may take back:
@@ -13,7 +13,12 @@
 //
 //	cut SEED    the power fails: from now on every operation is EIO; what was not synced is lost or kept by the seed
 //	failsync    the next fsync fails with EIO
-//	slow MS     every fsync takes so many milliseconds longer
+//	slow MS     every fsync takes so many milliseconds longer, or a part of one
+//	flushes     how many fsyncs there were, those of a drive that had nothing to write, and how many microseconds the others took together
+//	end         as the end of the input
+//
+// With -keep it is a drive to measure with (test/shown/7-04-files-speed): nothing is remembered that could be lost, so that a write costs no more than a
+// write; reads and writes go on during an fsync; and there is one fsync at a time, which takes its time only if something was written since the last one began, as the flush of a drive with a cache does.
 //
 // At the end of its input it unmounts and ends. "ready" is its first line. What it refuses to be: a disk for data; and strict
 // about what processes that live see, which is always the newest.

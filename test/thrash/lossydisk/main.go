@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,21 +18,25 @@ import (
 const maxWrite = 1 << 20
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: lossydisk DIR MOUNTPOINT")
+	keep := flag.Bool("keep", false, "remember nothing, and lose nothing: a drive to measure with")
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: lossydisk [-keep] DIR MOUNTPOINT") }
+	flag.Parse()
+	if flag.NArg() != 2 {
+		flag.Usage()
 		os.Exit(2)
 	}
-	if err := serve(os.Args[1], os.Args[2]); err != nil {
+	if err := serve(flag.Arg(0), flag.Arg(1), *keep); err != nil {
 		fmt.Fprintln(os.Stderr, "lossydisk: error:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(dir, mountpoint string) error {
+func serve(dir, mountpoint string, keep bool) error {
 	d, err := newDisk(filepath.Join(dir, "data"), filepath.Join(dir, "removed"))
 	if err != nil {
 		return err
 	}
+	d.keeps = keep
 	root, err := d.newRoot()
 	if err != nil {
 		return err
@@ -49,7 +55,7 @@ func serve(dir, mountpoint string) error {
 	}()
 	fmt.Println("ready")
 	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
+	for lines.Scan() && lines.Text() != "end" {
 		if answer, err := d.command(lines.Text()); err != nil {
 			fmt.Println("error", err)
 		} else {
@@ -67,12 +73,16 @@ func serve(dir, mountpoint string) error {
 // command does what one line says.
 func (d *disk) command(line string) (answer string, err error) {
 	var seed uint64
-	var ms int
+	var ms float64
 	switch {
+	case line == "flushes":
+		return fmt.Sprintf("%d %d %d", d.flushes.Load(), d.idle.Load(), d.flushing.Load()/int64(time.Microsecond)), nil
+	case d.keeps && scan(line, "cut %d", &seed):
+		return "", errors.New("nothing is remembered that could be lost")
 	case line == "failsync":
 		d.failSync.Store(true)
-	case scan(line, "slow %d", &ms):
-		d.slow.Store(int64(ms) * int64(time.Millisecond))
+	case scan(line, "slow %g", &ms):
+		d.slow.Store(int64(ms * float64(time.Millisecond)))
 	case scan(line, "cut %d", &seed):
 		return d.cut(seed)
 	default:

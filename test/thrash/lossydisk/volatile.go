@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -28,6 +30,13 @@ type disk struct {
 
 	failSync atomic.Bool
 	slow     atomic.Int64 // nanoseconds
+
+	keeps    bool         // nothing is remembered: a drive to measure with
+	drive    sync.Mutex   // held by its fsync
+	unsynced atomic.Bool  // something was written since the last fsync began
+	flushes  atomic.Int64 // fsyncs of files
+	idle     atomic.Int64 // of those, with nothing to write
+	flushing atomic.Int64 // nanoseconds of the others
 
 	op   sync.RWMutex
 	dead bool // no power: everything is EIO
@@ -251,7 +260,36 @@ func (d *disk) change(c change, old string, apply func() error) error {
 	}
 	c.at = time.Now()
 	d.names = append(d.names, c)
+	if d.keeps {
+		d.commit(len(d.names))
+	}
 	return nil
+}
+
+// flush is an fsync of a drive that keeps what was written.
+func (d *disk) flush() {
+	d.drive.Lock()
+	defer d.drive.Unlock()
+	d.flushes.Add(1)
+	if !d.unsynced.Swap(false) {
+		d.idle.Add(1)
+		return
+	}
+	began := time.Now()
+	d.pause()
+	d.flushing.Add(int64(time.Since(began)))
+}
+
+// pause takes as long as an fsync is to take longer. The runtime's timers may be late by a millisecond, the kernel's are not.
+func (d *disk) pause() {
+	var now unix.Timespec
+	slow := d.slow.Load()
+	if slow == 0 || unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
+		return
+	}
+	until := unix.NsecToTimespec(now.Nano() + slow)
+	for unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &until, nil) == unix.EINTR {
+	}
 }
 
 // commit makes the first n changes safe. d.mu is held.

@@ -188,3 +188,31 @@ func TestFailedSync(t *testing.T) {
 		t.Fatalf("%x… is there", got[:8])
 	}
 }
+
+// A drive to measure with counts each fsync, takes its time for those that have something to write, and remembers nothing.
+func TestDriveThatKeeps(t *testing.T) {
+	b := newBed(t)
+	b.d.keeps = true
+	if _, err := b.d.command("slow 0.5"); err != nil || b.d.slow.Load() != 500_000 {
+		t.Fatalf("%d ns, %v", b.d.slow.Load(), err)
+	}
+	h := b.create("a")
+	b.sync(h)
+	for range 3 {
+		b.write(h, 0, 1, blockBytes)
+		b.sync(h)
+		b.sync(h)
+	}
+	if got := []int64{b.d.flushes.Load(), b.d.idle.Load()}; got[0] != 7 || got[1] != 4 {
+		t.Errorf("%d fsyncs, %d with nothing to write", got[0], got[1])
+	}
+	if ns := b.d.flushing.Load(); ns < 3*500_000 {
+		t.Errorf("three took %d ns", ns)
+	}
+	if h.file.dirty || len(b.d.names) > 0 {
+		t.Error("it remembers what could be lost")
+	}
+	if answer, err := b.d.command("cut 1"); err == nil {
+		t.Errorf("it lost something: %s", answer)
+	}
+}
