@@ -111,7 +111,7 @@ func anyIncarnation(r *rand.Rand) blocktree.Incarnation {
 func TestToMarkAnyLayout(t *testing.T) {
 	m := founded(t, 8)
 	changed, left := 0, 0
-	for seed := range uint64(150) {
+	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		inc := incarnation(1 + r.IntN(2))
 		o := StartNode{Node: node(1 + r.IntN(8)), Incarnation: inc, StartCounter: 9, ExpectCounter: 1}
