@@ -2,6 +2,7 @@ package meta
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -63,6 +64,73 @@ func TestFiles(t *testing.T) {
 				if got.Whole != left.Whole || got.Degraded != left.Degraded || got.Unavailable != left.Unavailable || got.Drains[0] != left.Drains[0] {
 					t.Errorf("%s, told %d: %+v, want %+v", name, tell, got, left)
 				}
+			}
+		}
+	}
+}
+
+// TestFilesMeanwhile: a file that is there all the time is told, or counted, once, whatever is made, removed and given another name between the pages.
+func TestFilesMeanwhile(t *testing.T) {
+	m := founded(t, 3)
+	serving := []blocktree.NodeID{node(1), node(2), node(3)}
+	m.must(MakeDir{Path: path("/d"), Mode: 0o755})
+	var stay []string
+	for i := range 40 {
+		name := fmt.Sprintf("s%02d", i*2)
+		m.must(coded("/d/"+name, 2, 1))
+		stay = append(stay, name)
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	passing := map[string]bool{}
+	change := func() {
+		name := fmt.Sprintf("s%02d", 1+2*r.IntN(40))
+		switch {
+		case !passing[name]:
+			m.must(coded("/d/"+name, 2, 1))
+		case r.IntN(2) == 0:
+			m.must(Remove{Path: path("/d/" + name)})
+		default:
+			i, _ := m.view().stat(path("/d/" + name))
+			to := fmt.Sprintf("t%d", i.ID.Inode)
+			m.must(Rename{From: path("/d/" + name), To: path("/d/" + to), File: i.ID})
+			m.must(Remove{Path: path("/d/" + to)})
+		}
+		passing[name] = !passing[name]
+	}
+	for round := range 30 {
+		q := Query{Kind: QueryFiles, Path: path("/d"), Limit: 1 + r.IntN(9), Serving: serving, Tell: TellAll}
+		told := map[string]int{}
+		for more := true; more; {
+			q.Tell = TellAll
+			if round%3 == 1 && r.IntN(2) == 0 { // as who has enough of them
+				q.Tell = TellNone
+			}
+			now := m.view()
+			a := now.judged(q)
+			if a.Kind != 0 || a.More && a.Files.After <= q.After || len(a.Files.Layouts) != len(a.Entries) {
+				t.Fatalf("after %s: %+v", q.After, a)
+			}
+			for _, e := range a.Entries {
+				told[e.Name]++
+			}
+			if q.Tell == TellNone {
+				in, _, _ := now.list(q.Path, q.After, 0)
+				in = slices.DeleteFunc(in, func(e DirEntry) bool { return e.Name > a.Files.After })
+				if a.Files.Whole != uint64(len(in)) {
+					t.Fatalf("round %d: from %s to %s there are %d files, not %d", round, q.After, a.Files.After, len(in), a.Files.Whole)
+				}
+				for _, e := range in {
+					told[e.Name]++
+				}
+			}
+			more, q.After = a.More, a.Files.After
+			for range r.IntN(4) {
+				change()
+			}
+		}
+		for _, name := range stay {
+			if told[name] != 1 {
+				t.Fatalf("round %d: %s is told %d times", round, name, told[name])
 			}
 		}
 	}

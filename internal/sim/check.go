@@ -308,6 +308,9 @@ func (w *World) checkHistories() {
 		}
 	}
 	w.checkZeros()
+	if w.stale != "" {
+		w.fail("rule 6 newest layout", "%s", w.stale)
+	}
 }
 
 // porcupineEach is how many worlds there are to one whose histories porcupine checks too: it takes as long as the rest

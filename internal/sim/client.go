@@ -46,6 +46,9 @@ type client struct {
 	fences   map[int]*fenced                              // by node: what was taken as its answer to the fence of this epoch, in worlds with liars
 	heard    []uint64                                     // by file: the loss number that it has been told of
 	given    map[*stripe.Write]bool                       // back by the holder
+	layouts  []heardLayouts                               // by file: of a reader, in worlds with early reads
+	left     []uint64                                     // operations of the machine whose outcome is nobody's
+	requests uint64                                       // that a reader has opened a file for
 }
 
 // link is the connection between a client and a node.
@@ -72,6 +75,10 @@ type op struct {
 	tries   int
 	layout  *stripe.Layout           // leaseless reads: what it goes by
 	heard   uint32                   // and the nodes that have answered under it
+	newest  blocktree.ViewID         // of the file's layout when it was called for
+	request uint64                   // early reads: what it is part of; 0: nothing else
+	sure    bool                     // early reads: what it goes by was the newest after it was called for
+	found   *stripe.Done             // early reads: what is told if it was
 	then    func(*stripe.ReadResult) // finale
 	before  []*write                 // flush: what it waits for
 	era     uint64                   // loss number under which it began
@@ -98,6 +105,7 @@ func (c *client) start() {
 		c.heard[f] = c.w.meta.files[f].layout.Loss
 	}
 	if c.reader {
+		c.layouts = make([]heardLayouts, len(c.w.meta.files))
 		c.r = stripe.NewReader(stripe.ReaderConfig{MemberTimeout: memberTimeout * time.Millisecond, StallTimeout: readStall * time.Millisecond,
 			LookEvery: c.w.prof.lookEvery, Mutant: c.w.opt.Mutant}, c.boot())
 	}

@@ -22,6 +22,9 @@ type Counters struct {
 	Confirms                    uint64 // reads under a lease that was not known to run any more, confirmed by Raft
 	Witnessed                   uint64 // confirmed by the members in place of Raft
 	ReadsRetried, ReadsGivenUp  uint64
+	EarlyReads                  uint64 // leaseless reads that began under the layout that was heard last (0078)
+	EarlyFound, EarlyAnew       uint64 // that ended before the answer that this was the newest; that began anew, as it was not
+	WithinReads                 uint64 // that needed no question but that of their request
 	SecondRounds                uint64 // reads that asked every member for versions
 	ReadRestarts, Hedges        uint64
 

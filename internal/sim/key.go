@@ -97,7 +97,7 @@ func (c *client) useKey(o *op, res *stripe.ReadResult) (opened *stripe.ReadResul
 func (c *client) readAll(o *op, k *careful) {
 	o.careful = k
 	if c.reader {
-		o.tries = 0
+		o.tries, o.layout = 0, nil
 		c.tryRead(o)
 		return
 	}

@@ -50,9 +50,13 @@ func (c *client) work() {
 	w := c.w
 	switch {
 	case c.reader:
-		if len(c.ops) == 0 {
+		if len(c.ops) < w.early.window() {
 			c.file = w.rnd.IntN(len(w.meta.files))
-			c.readLeaseless(w.maybeZeros(c.randomRun(true)), nil)
+			if o := w.maybeZeros(c.randomRun(true)); c.mayOpenAnew(o) {
+				c.openAnew(o)
+			} else {
+				c.readLeaseless(o, nil)
+			}
 		}
 	case c.h == nil:
 		if !c.acquiring {
@@ -104,7 +108,7 @@ func (c *client) randomRun(read bool) *op {
 
 func (c *client) begun(o *op) *op {
 	c.n++
-	o.id, o.call, o.era = c.n, c.w.tick(), c.heard[o.file]
+	o.id, o.call, o.era, o.newest = c.n, c.w.tick(), c.heard[o.file], c.w.meta.files[o.file].layout.Seq
 	c.ops = append(c.ops, o)
 	return o
 }
@@ -193,11 +197,15 @@ func (c *client) readHolder(o *op, then func(*stripe.ReadResult)) {
 	})
 }
 
-// readLeaseless asks Raft for the layout first: the read was called for before that.
+// readLeaseless asks Raft for the layout: the read was called for before that.
 func (c *client) readLeaseless(o *op, then func(*stripe.ReadResult)) {
 	c.begun(o)
 	o.then = then
-	c.tryRead(o)
+	if c.w.early.on {
+		c.readEarly(o)
+	} else {
+		c.tryRead(o)
+	}
 }
 
 func (c *client) tryRead(o *op) {
@@ -207,35 +215,50 @@ func (c *client) tryRead(o *op) {
 	}
 	o.tries++
 	if o.tries > 5 && o.then == nil {
+		c.leave(o)
 		c.remove(o)
 		w.count.ReadsGivenUp++
 		return
 	}
+	if w.early.on {
+		c.await(o)
+		return
+	}
 	file := o.file
 	c.ask(func() (func(), bool) {
-		l := w.meta.files[file].layout
-		if w.mutant("layout-cached") && !w.quiet {
-			l = w.meta.known(file, max(len(w.meta.files), w.mostBehind()))
-		}
+		l := w.newestFor(file)
 		return func() {
 			if l != nil && slices.Contains(c.ops, o) && !c.lossHeard(o, l) {
-				if w.tracing() {
-					w.trace("c%d op %d reads %d+%d by %s", c.idx, o.id, o.first, o.count, describeLayout(l))
-				}
-				o.layout, o.heard = l, 0
-				c.input(func() {
-					switch {
-					case o.zeros:
-						c.r.Zeros(o.id, l, o.region, o.first, o.count)
-					case o.careful != nil:
-						c.r.ReadAll(o.id, l, o.region, o.first, o.count, o.careful.care)
-					default:
-						c.r.Read(o.id, l, o.region, o.first, o.count)
-					}
-				})
+				c.readUnder(o, l)
 			}
 		}, true
 	}, func() { c.tryRead(o) })
+}
+
+// readUnder has the machine read under a layout.
+func (c *client) readUnder(o *op, l *stripe.Layout) {
+	if c.w.tracing() {
+		c.w.trace("c%d op %d reads %d+%d by %s", c.idx, o.id, o.first, o.count, describeLayout(l))
+	}
+	o.layout, o.heard = l, 0
+	c.input(func() {
+		switch {
+		case o.zeros:
+			c.r.Zeros(o.id, l, o.region, o.first, o.count)
+		case o.careful != nil:
+			c.r.ReadAll(o.id, l, o.region, o.first, o.count, o.careful.care)
+		default:
+			c.r.Read(o.id, l, o.region, o.first, o.count)
+		}
+	})
+}
+
+// newestFor is what Raft answers a leaseless reader that asks for the layout of a file.
+func (w *World) newestFor(file int) *stripe.Layout {
+	if w.mutant("layout-cached") && !w.quiet {
+		return w.meta.known(file, max(len(w.meta.files), w.mostBehind()))
+	}
+	return w.meta.files[file].layout
 }
 
 // mostBehind is how much of Raft's log the node has applied that has applied the least.
@@ -259,7 +282,7 @@ func (c *client) remove(o *op) {
 func (c *client) finish(d stripe.Done) {
 	w := c.w
 	i := slices.IndexFunc(c.ops, func(o *op) bool { return o.id == d.Op })
-	if slices.Contains(c.mends, d.Op) {
+	if slices.Contains(c.mends, d.Op) || slices.Contains(c.left, d.Op) {
 		return
 	}
 	if i < 0 {
@@ -270,12 +293,15 @@ func (c *client) finish(d stripe.Done) {
 	if w.tracing() {
 		w.trace("c%d op %d done: %v %s", c.idx, o.id, d.Err, describeResult(d.Read))
 	}
+	if c.early(o, d) {
+		return
+	}
 	if o.careful != nil && o.careful.partial && d.Err == blocktree.Corrupt {
 		d.Err = blocktree.Unavailable
 	}
 	if c.reader && (d.Err == blocktree.StaleView || d.Err == blocktree.Recovering || d.Err == blocktree.Unavailable || d.Err == blocktree.Timeout || d.Err == blocktree.StaleMember) {
 		w.count.ReadsRetried++
-		o.careful = nil
+		o.careful, o.layout = nil, nil
 		c.later(w.upTo(15), func() { c.tryRead(o) })
 		return
 	}
@@ -380,6 +406,7 @@ func (w *World) recordRead(c *client, o *op, res *stripe.ReadResult) {
 	}
 	if c.reader {
 		w.checkQuorum(c, o)
+		w.checkNewest(c, o)
 		w.count.LeaselessReads++
 	} else {
 		w.checkLease(c, o)

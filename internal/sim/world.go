@@ -60,8 +60,9 @@ type World struct {
 	prof profile
 	rnd  *rand.Rand
 	// luck is for what was added to worlds later, so that a seed's world is otherwise what it was before.
-	luck *rand.Rand
-	asks zeroAsks
+	luck  *rand.Rand
+	asks  zeroAsks
+	early earlyReads
 
 	now   int64 // virtual milliseconds
 	clock int64 // ticks at every call and return of a history
@@ -88,6 +89,7 @@ type World struct {
 	quiet   bool // the finale: no faults, no new work
 	over    bool
 	failure string
+	stale   string // the first leaseless read that went by a layout of before it was called for
 	count   Counters
 }
 
@@ -128,7 +130,7 @@ func Run(o Options) (res Result) {
 
 func newWorld(o Options) *World {
 	w := &World{
-		opt: o, cfg: Configs()[o.Config], rnd: rand.New(rand.NewPCG(o.Seed, 0x5ec7)), luck: rand.New(rand.NewPCG(o.Seed, 0x5ba7e)), asks: newZeroAsks(o.Seed),
+		opt: o, cfg: Configs()[o.Config], rnd: rand.New(rand.NewPCG(o.Seed, 0x5ec7)), luck: rand.New(rand.NewPCG(o.Seed, 0x5ba7e)), asks: newZeroAsks(o.Seed), early: newEarlyReads(o.Seed),
 		hash:  14695981039346656037,
 		byVer: map[versionKey]*write{}, damaged: map[sectorKey]bool{},
 	}

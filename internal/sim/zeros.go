@@ -67,6 +67,7 @@ func (w *World) recordZeros(c *client, o *op, res *stripe.ReadResult) {
 	}
 	if c.reader {
 		w.checkQuorum(c, o)
+		w.checkNewest(c, o)
 	} else {
 		w.checkLease(c, o)
 	}
