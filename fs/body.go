@@ -32,7 +32,10 @@ type body struct {
 	told  uint64 // where the cluster says that it ends
 	zeros uint64 // from here to the size there are zeros
 	stuck error  // the first flush that failed, or that it was closed
+	lost  error  // why it will never have a name: the close fails, too
 	guess bool   // told may be another
+
+	given atomic.Pointer[given] // nil: the file has its name. In a turn it does not change
 }
 
 // newBody makes the body of a file that was opened for writing, and that ends where info says if it cannot be moved.
@@ -197,6 +200,11 @@ func (b *body) room(ctx context.Context, end uint64, more bool) error {
 	if end <= size {
 		return nil
 	}
+	if b.given.Load() != nil { // it gets its name first
+		if err := b.flush(ctx); err != nil {
+			return err
+		}
+	}
 	if want := min(size+b.step(size), blocktree.FileBytesMax); more && want > end && b.ender.Grow(ctx, want) == nil {
 		return nil
 	}
@@ -259,11 +267,19 @@ func (b *body) untold() bool {
 // is of all that was written.
 func (b *body) flush(ctx context.Context) error {
 	if err := b.file.Flush(ctx); err != nil {
-		if ctx.Err() == nil {
+		g := b.given.Load()
+		switch {
+		case ctx.Err() != nil:
+		case g != nil:
+			b.refuse(g, err)
+		default:
 			b.stuck = err
 			b.over.Store(true)
 		}
 		return err
+	}
+	if g := b.given.Load(); g != nil {
+		return b.named(ctx, g)
 	}
 	if !b.untold() {
 		return nil
@@ -330,7 +346,7 @@ func (b *body) lengthen(ctx context.Context, to uint64) error {
 
 // timed has somebody say which time the file is of: what was written until then is noted before that, as where it ends is, or not at all.
 func (b *body) timed(ctx context.Context, say func() error) error {
-	if b.untold() {
+	if b.untold() || b.given.Load() != nil {
 		if err := b.flush(ctx); err != nil {
 			return err
 		}
@@ -361,7 +377,7 @@ func (b *body) settle(ctx context.Context) error {
 		if b.over.Load() {
 			return errAnew
 		}
-		if _, ok := b.file.(blocktree.EndCloser); ok && b.untold() {
+		if _, ok := b.file.(blocktree.EndCloser); ok && b.untold() || b.given.Load() != nil {
 			return nil
 		}
 		return b.file.Flush(ctx)
@@ -376,11 +392,15 @@ func (b *body) close(ctx context.Context, why error) (err error) {
 	b.turn <- struct{}{} // whoever has the turn ends with its own context
 	defer b.leave()
 	b.shrinks.Wait() // who has left the turn
-	tell := b.stuck == nil && b.untold() && !b.over.Load()
+	g := b.given.Load()
+	tell := b.stuck == nil && (b.untold() || g != nil) && !b.over.Load()
 	if b.stuck == nil {
 		b.stuck = why
 	}
 	b.over.Store(true)
+	if g != nil {
+		return b.closeGiven(ctx, g, tell)
+	}
 	if f, ok := b.file.(blocktree.EndCloser); ok && tell && !b.guess {
 		return f.CloseEnd(ctx, b.told, b.ends.Load())
 	}
@@ -389,6 +409,9 @@ func (b *body) close(ctx context.Context, why error) (err error) {
 	}
 	if e := b.file.Close(); err == nil {
 		err = e
+	}
+	if b.lost != nil {
+		err = b.lost
 	}
 	return err
 }
