@@ -32,10 +32,10 @@ type body struct {
 	told  uint64 // where the cluster says that it ends
 	zeros uint64 // from here to the size there are zeros
 	stuck error  // the first flush that failed, or that it was closed
-	lost  error  // why it will never have a name: the close fails, too
 	guess bool   // told may be another
 
-	given atomic.Pointer[given] // nil: the file has its name. In a turn it does not change
+	given atomic.Pointer[given] // that it was without a name; whose turn it is sets it to nil once the file has one
+	lost  atomic.Pointer[error] // why it will never have one: everything fails, the close, too
 }
 
 // newBody makes the body of a file that was opened for writing, and that ends where info says if it cannot be moved.
@@ -98,11 +98,14 @@ func (b *body) enter(ctx context.Context) error {
 	case <-ctx.Done():
 		return blocktree.E("fs", blocktree.Unavailable, ctx.Err())
 	}
-	if b.stuck != nil {
-		b.leave()
-		return b.stuck
+	err := b.stuck
+	if lost := b.lost.Load(); lost != nil {
+		err = *lost
 	}
-	return nil
+	if err != nil {
+		b.leave()
+	}
+	return err
 }
 
 func (b *body) leave() { <-b.turn }
@@ -200,10 +203,8 @@ func (b *body) room(ctx context.Context, end uint64, more bool) error {
 	if end <= size {
 		return nil
 	}
-	if b.given.Load() != nil { // it gets its name first
-		if err := b.flush(ctx); err != nil {
-			return err
-		}
+	if err := b.name(ctx); err != nil {
+		return err
 	}
 	if want := min(size+b.step(size), blocktree.FileBytesMax); more && want > end && b.ender.Grow(ctx, want) == nil {
 		return nil
@@ -267,19 +268,15 @@ func (b *body) untold() bool {
 // is of all that was written.
 func (b *body) flush(ctx context.Context) error {
 	if err := b.file.Flush(ctx); err != nil {
-		g := b.given.Load()
-		switch {
-		case ctx.Err() != nil:
-		case g != nil:
-			b.refuse(g, err)
-		default:
+		if ctx.Err() == nil {
 			b.stuck = err
 			b.over.Store(true)
+			b.unname(err)
 		}
 		return err
 	}
-	if g := b.given.Load(); g != nil {
-		return b.named(ctx, g)
+	if err := b.nameWith(ctx, b.ends.Load()); err != nil {
+		return err
 	}
 	if !b.untold() {
 		return nil
@@ -392,15 +389,16 @@ func (b *body) close(ctx context.Context, why error) (err error) {
 	b.turn <- struct{}{} // whoever has the turn ends with its own context
 	defer b.leave()
 	b.shrinks.Wait() // who has left the turn
-	g := b.given.Load()
-	tell := b.stuck == nil && (b.untold() || g != nil) && !b.over.Load()
+	whole := b.stuck == nil && !b.over.Load()
 	if b.stuck == nil {
 		b.stuck = why
 	}
 	b.over.Store(true)
-	if g != nil {
-		return b.closeGiven(ctx, g, tell)
+	given := b.given.Load() != nil
+	if done, err := b.closeGiven(ctx, whole); done {
+		return err
 	}
+	tell := whole && (b.untold() || given)
 	if f, ok := b.file.(blocktree.EndCloser); ok && tell && !b.guess {
 		return f.CloseEnd(ctx, b.told, b.ends.Load())
 	}
@@ -409,9 +407,6 @@ func (b *body) close(ctx context.Context, why error) (err error) {
 	}
 	if e := b.file.Close(); err == nil {
 		err = e
-	}
-	if b.lost != nil {
-		err = b.lost
 	}
 	return err
 }

@@ -17,11 +17,14 @@ type given struct {
 	file  unnamed
 	body  *body // set before it is in the table
 
+	turn    chan struct{} // holds a token while somebody asks for the name
+	durable uint64        // whose turn it is looks at this: where the file ends, of what is durable, by the name that was asked for last
+
 	// The table's lock is of these.
 	listed bool
 	end    givenEnd
 	doubt  bool      // an earlier try to name it may have been done
-	at     time.Time // when it was given
+	at     time.Time // when it was given, or tried to be named
 	trying bool      // somebody names it as it is time
 }
 
@@ -35,15 +38,56 @@ const (
 	givenUnknown                 // nobody knows, and it is not asked for any more
 )
 
-// settle has the file named with where it ends, after what was written. It returns nil, too, where it turns out that it never will be: whoever has it open is told.
+// enter waits for the turn, and returns what became of its name by then.
+func (g *given) enter(ctx context.Context) (givenEnd, error) {
+	select {
+	case g.turn <- struct{}{}:
+	case <-ctx.Done():
+		return givenYet, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+	}
+	g.table.mu.Lock()
+	defer g.table.mu.Unlock()
+	return g.end, nil
+}
+
+func (g *given) leave() { <-g.turn }
+
+// settle has the file named with where it ends, of what is known to be durable: it waits for no sectors. It returns nil, too, where it turns out that it never will be: whoever has it open is told.
 func (g *given) settle(ctx context.Context) error {
-	err := g.body.name(ctx)
+	end, err := g.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer g.leave()
+	if end != givenYet || g.ask(ctx) == nil {
+		return nil
+	}
+	return g.unnamed()
+}
+
+// ask asks for the name, in a turn.
+func (g *given) ask(ctx context.Context) error {
+	err := g.file.Name(ctx, g.durable)
+	switch {
+	case err == nil:
+		g.became(givenNamed, nil)
+	case passes(ctx, err):
+		g.doubts()
+	default:
+		g.body.spoil(err)
+		g.became(givenRefused, err)
+	}
+	return err
+}
+
+// unnamed is an error while nothing is known of its name.
+func (g *given) unnamed() error {
 	g.table.mu.Lock()
 	defer g.table.mu.Unlock()
 	if g.end != givenYet {
 		return nil
 	}
-	return err
+	return &blocktree.Error{Op: "fs", Path: g.path.Short(), Kind: blocktree.Unavailable, Err: errors.New("it is not known whether the file has its name yet")}
 }
 
 // became notes what came of its name. why is the error, if there is one.
@@ -54,31 +98,28 @@ func (g *given) became(end givenEnd, why error) {
 	if g.end != givenYet {
 		return
 	}
-	if end == givenRefused && g.doubt {
-		switch blocktree.KindOf(why) {
-		case blocktree.Exists, blocktree.NotFound, blocktree.Fenced, blocktree.Permission: // to the same question
-		default:
+	wrong := false // the directory is not what was thought
+	switch blocktree.KindOf(why) {
+	case blocktree.Exists, blocktree.NotFound, blocktree.Fenced:
+		wrong = end == givenRefused
+	default:
+		if end == givenRefused && g.doubt {
 			end = givenUnknown
 		}
 	}
-	g.end = end
-	if g.listed {
-		delete(t.byID, g.id)
-		if t.given[g.path] == g {
-			delete(t.given, g.path)
-		}
-	}
-	switch end {
-	case givenRefused:
-		t.remove(g.dir, g.path.Base())
-		if k := blocktree.KindOf(why); k == blocktree.Exists || k == blocktree.NotFound || k == blocktree.Fenced {
-			g.dir.leaving = true // it is not what was thought
-		}
-	case givenUnknown:
+	if wrong || end == givenUnknown {
 		g.dir.leaving = true
 	}
+	if g.end = end; !g.listed {
+		return
+	}
+	delete(t.byID, g.id)
+	if t.given[g.path] == g {
+		delete(t.given, g.path)
+	}
 	t.counted()
-	if end == givenRefused && g.listed {
+	if end == givenRefused {
+		t.remove(g.dir, g.path.Base())
 		t.service.watches.tell(g.path, EventGone)
 	}
 }
@@ -121,7 +162,7 @@ func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, option
 		return nil, true, err
 	}
 	var g *given
-	defer func() { c.release(func() { t.gave(g, err) }) }()
+	defer func() { c.release(func() { t.gave(g) }) }()
 	if !t.free(c, d, r.path.Base()) {
 		return nil, false, nil
 	}
@@ -129,10 +170,19 @@ func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, option
 	if e != nil { // nothing was done
 		return nil, false, nil
 	}
-	g = &given{table: t, dir: d, path: r.path, id: inode.ID, file: f, at: time.Now()}
-	a.info, a.made, a.given = InfoOf(inode), f, g
-	reply, err = s.takeGiven(ctx, a)
-	return reply, true, err
+	x := &given{table: t, dir: d, path: r.path, id: inode.ID, file: f, turn: make(chan struct{}, 1), at: time.Now()}
+	a.info, a.made, a.given = InfoOf(inode), f, x
+	if reply, err = s.takeGiven(ctx, a); err != nil {
+		return nil, true, err
+	}
+	if !d.Keeps() { // by the time of the answer: somebody else may have made it meanwhile
+		t.unsure(r.path)
+		a.body.forgo()
+		a.cancel()
+		return nil, false, nil
+	}
+	g = x
+	return reply, true, nil
 }
 
 // takeGiven opens what is to be given away. With an error nothing of it is there.
@@ -159,9 +209,9 @@ func (t *kept) free(c *claims, d *keptHere, name string) bool {
 	return !there && !d.leaving && len(c.of) == 1 && c.of[0].dir == d && d.Keeps()
 }
 
-// gave notes a file that was given away, or nil, or one that was not; with mu.
-func (t *kept) gave(g *given, err error) {
-	if g == nil || err != nil {
+// gave notes a file that was given away, nil: none; with mu.
+func (t *kept) gave(g *given) {
+	if g == nil {
 		return
 	}
 	switch g.end {
@@ -175,56 +225,89 @@ func (t *kept) gave(g *given, err error) {
 	t.add(g.dir, g.path.Base())
 }
 
-// name has the file have its name.
+// name has the file have its name, with what is known to be durable of it.
 func (b *body) name(ctx context.Context) error {
-	if b.given.Load() == nil {
+	g := b.given.Load()
+	if g == nil {
 		return nil
 	}
-	return b.do(ctx, func() error { return b.nameInTurn(ctx) })
-}
-
-// nameInTurn is name for who has the turn.
-func (b *body) nameInTurn(ctx context.Context) error {
-	if b.given.Load() == nil {
-		return nil
-	}
-	return b.flush(ctx)
-}
-
-// named gives the body's file its name, with where it ends; what was written is durable. In a turn.
-func (b *body) named(ctx context.Context, g *given) error {
-	end := b.ends.Load()
-	err := g.file.Name(ctx, end)
-	switch {
-	case err == nil:
-		b.given.Store(nil)
-		b.told, b.guess = end, false
-		g.became(givenNamed, nil)
-	case passes(ctx, err):
-		g.doubts()
-	default:
-		b.refuse(g, err)
+	err := g.settle(ctx)
+	if lost := b.lost.Load(); lost != nil {
+		return *lost
 	}
 	return err
 }
 
-// refuse has every handle fail from now on, the close too, as there is nothing that others could ever see.
-func (b *body) refuse(g *given, why error) {
-	b.stuck, b.lost = why, why
-	b.over.Store(true)
-	b.given.Store(nil)
-	g.became(givenRefused, why)
-}
-
-// closeGiven closes a file that has no name yet: with that, if all is well. In a turn that nobody gets any more.
-func (b *body) closeGiven(ctx context.Context, g *given, tell bool) error {
-	b.given.Store(nil)
-	if !tell {
-		err := b.file.Close()
-		g.became(givenRefused, errDropped)
+// nameWith has the file have its name, and end there, if it has none. All before is durable. In a turn.
+func (b *body) nameWith(ctx context.Context, end uint64) error {
+	g := b.given.Load()
+	if g == nil {
+		return nil
+	}
+	was, err := g.enter(ctx)
+	if err != nil {
 		return err
 	}
-	err := g.file.CloseName(ctx, b.ends.Load())
+	defer g.leave()
+	if was == givenYet {
+		g.durable = end
+		if err := g.ask(ctx); err != nil {
+			return err
+		}
+	}
+	b.hasName(g)
+	return nil
+}
+
+// hasName goes on as with any file. In a turn of both.
+func (b *body) hasName(g *given) {
+	b.given.Store(nil)
+	b.told, b.guess = g.durable, false
+}
+
+// spoil has every handle of a file that has no name fail from now on, the close, too: there is nothing that others could ever see.
+func (b *body) spoil(why error) {
+	if b.given.Load() != nil && b.lost.CompareAndSwap(nil, &why) {
+		b.over.Store(true)
+	}
+}
+
+// unname has a file that could not be flushed never have its name, if it has none yet. In a turn.
+func (b *body) unname(why error) {
+	g := b.given.Load()
+	if g == nil {
+		return
+	}
+	end, _ := g.enter(context.Background()) // whoever has it is bounded by its own
+	defer g.leave()
+	if end == givenYet {
+		b.spoil(why)
+		g.became(givenRefused, errDropped)
+	}
+}
+
+// closeGiven closes a file that has no name: with that, if all is well. It reports false of any other, and did nothing. In a turn that nobody gets any more.
+func (b *body) closeGiven(ctx context.Context, whole bool) (done bool, err error) {
+	g := b.given.Load()
+	if g == nil {
+		return false, nil
+	}
+	end, _ := g.enter(context.Background()) // whoever has it is bounded by its own
+	defer g.leave()
+	if end == givenNamed {
+		b.hasName(g)
+		return false, nil
+	}
+	b.given.Store(nil)
+	if lost := b.lost.Load(); lost != nil || !whole || end != givenYet {
+		err = b.file.Close()
+		g.became(givenRefused, errDropped)
+		if lost != nil {
+			err = *lost
+		}
+		return true, err
+	}
+	err = g.file.CloseName(ctx, b.ends.Load())
 	switch {
 	case err == nil:
 		g.became(givenNamed, nil)
@@ -233,7 +316,7 @@ func (b *body) closeGiven(ctx context.Context, g *given, tell bool) error {
 	default:
 		g.became(givenRefused, err)
 	}
-	return err
+	return true, err
 }
 
 // unsure has a directory left in which something may be of which nobody knows.

@@ -41,7 +41,7 @@ type unnamed interface {
 	blocktree.File
 	// Name gives it its name, and has it end there; what lies before must be durable. After Unavailable nobody knows: it is asked again.
 	Name(ctx context.Context, end uint64) error
-	// CloseName is Flush, Name and Close. Nobody uses the file from then on, whatever is returned.
+	// CloseName is Flush, Name and Close: without the first there is nothing of it. Nobody uses the file from then on, whatever is returned.
 	CloseName(ctx context.Context, end uint64) error
 }
 

@@ -180,8 +180,21 @@ func (t *kept) beneath(dir blocktree.Path, deep bool) (all []*given) {
 
 // settle has files named, unless it turns out that they are not to be. An error says that of one nobody knows.
 func (t *kept) settle(ctx context.Context, all []*given) (err error) {
+	if len(all) == 1 {
+		return all[0].settle(ctx)
+	}
+	errs := make(chan error, len(all))
+	slots := make(chan struct{}, blocktree.FSKeptWorksMax)
 	for _, g := range all {
-		if e := g.settle(ctx); err == nil {
+		slots <- struct{}{}
+		go func() { // it ends with ctx, and is waited for
+			err := g.settle(ctx)
+			<-slots
+			errs <- err
+		}()
+	}
+	for range all {
+		if e := <-errs; err == nil {
 			err = e
 		}
 	}
@@ -195,7 +208,7 @@ func (t *kept) settled(ctx context.Context, code uint16, r *pathRequest) error {
 	}
 	all := t.named(r.path)
 	switch code {
-	case codeList, codeWatch:
+	case codeList, codeWatch, codeSetTimes: // what is made in it later moves its time
 		all = append(all, t.beneath(r.path, false)...)
 	}
 	if r.attr.file != (blocktree.FileID{}) {

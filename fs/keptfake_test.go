@@ -297,7 +297,10 @@ func (f *spare) CloseEnd(ctx context.Context, was, bytes uint64) error {
 	f.at.mu.Lock()
 	f.at.commands++
 	f.at.mu.Unlock()
-	_, err := f.SetEnd(ctx, was, bytes)
+	err := f.Flush(ctx)
+	if err == nil {
+		_, err = f.SetEnd(ctx, was, bytes)
+	}
 	_ = f.Close() // likewise
 	return err
 }
@@ -320,6 +323,23 @@ func (c *keptFake) length(path blocktree.Path) int {
 		return int(n.inode.Length())
 	}
 	return -1
+}
+
+// seen is where what a path names ends for who asks the service, -1 where there is nothing.
+func seen(t testing.TB, s *Service, o *owner, path blocktree.Path) int {
+	t.Helper()
+	b, err := s.doPath(t.Context(), o, codeStat, &pathRequest{path: path})
+	if blocktree.KindOf(err) == blocktree.NotFound {
+		return -1
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := decodeInfo(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(info.Length)
 }
 
 // asked is how many commands and questions there were since it was asked last.

@@ -163,7 +163,7 @@ func (a *openFile) follow() { a.body, a.beside = a.body.newest(), true }
 func (a *openFile) changeOnce(ctx context.Context, m *message) (reply []byte, err error) {
 	b := a.body
 	err = b.do(ctx, func() error {
-		if err := a.judgeInTurn(ctx); err != nil { // the turn may have been long in coming
+		if err := a.judge(ctx); err != nil { // the turn may have been long in coming
 			return err
 		}
 		switch m.code {
@@ -207,20 +207,13 @@ func (a *openFile) stat() []byte {
 }
 
 // judge asks the cluster about the caller unless it said yes lately, and nobody's right has gone since. A no is a refusal. What has no name yet gets it first: the cluster does not know it.
-func (a *openFile) judge(ctx context.Context) error { return a.judgeAfter(ctx, (*body).name) }
-
-// judgeInTurn is judge for who has the turn of the body.
-func (a *openFile) judgeInTurn(ctx context.Context) error {
-	return a.judgeAfter(ctx, (*body).nameInTurn)
-}
-
-func (a *openFile) judgeAfter(ctx context.Context, name func(*body, context.Context) error) error {
+func (a *openFile) judge(ctx context.Context) error {
 	number, news, now := a.service.cluster.RightsNumber(), a.shared.heard(), time.Now() // before it is asked
 	if number == a.number && news == a.news && !a.doubt && now.Sub(a.judged) < blocktree.FSJudgeEvery {
 		return nil
 	}
 	if a.body != nil {
-		if err := name(a.body, ctx); err != nil {
+		if err := a.body.name(ctx); err != nil {
 			return err
 		}
 	}

@@ -50,7 +50,7 @@ func (a *openFile) punch(ctx context.Context, off, n uint64) error {
 			return nil
 		}
 		off += part
-		if err := a.judgeInTurn(ctx); err != nil {
+		if err := a.judge(ctx); err != nil {
 			return err
 		}
 		if off > v.size() { // it was made smaller meanwhile
