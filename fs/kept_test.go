@@ -104,8 +104,8 @@ func TestKeptSettles(t *testing.T) {
 				t.Errorf("%s of %s: it ends at %d, and here at %d", nameOf(r.code), r.path.Short(), c.length(r.at), seen(t, s, o, r.at))
 			}
 			synctest.Wait()
-			if n := len(s.kept.given); n != 0 || c.spares != 0 {
-				t.Errorf("%s of %s: %d have no name yet", nameOf(r.code), r.path.Short(), n)
+			if k := c.keeping(s); k.given != 0 || k.spares != 0 {
+				t.Errorf("%s of %s: %+v", nameOf(r.code), r.path.Short(), k)
 			}
 			_, err = a.ask(message{code: codeWrite, data: []byte("!"), off: 5})
 			wantKind(t, "a write after that", err, blocktree.Other)
@@ -178,8 +178,8 @@ func TestKeptInTime(t *testing.T) {
 			wantKind(t, "a close", err, blocktree.Other)
 		}
 		synctest.Wait()
-		if len(c.left) > 0 || c.dirsKept[dir] == nil {
-			t.Errorf("%v are left", c.left)
+		if !c.keeps(dir) {
+			t.Error("it is left")
 		}
 		_, _ = a.ask(message{code: codeClose})
 		c.ended(t, s)
@@ -222,7 +222,7 @@ func TestKeptWanted(t *testing.T) {
 			}
 			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: dir}), blocktree.Other)
 			synctest.Wait()
-			if kept := c.dirsKept[dir] != nil; kept != (after > 0) {
+			if kept := c.keeps(dir); kept != (after > 0) {
 				t.Errorf("after %v it is kept: %v", after, kept)
 			}
 		}
@@ -238,7 +238,7 @@ func TestKeptRefused(t *testing.T) {
 				c, s := newKept(t)
 				o := ownerFor(s, somebody("ann"))
 				_, path, a := keptDirOf(t, s, o)
-				c.naming = func(*spare) error { return blocktree.E("fake", kind, nil) }
+				c.names(false, func(*spare) error { return blocktree.E("fake", kind, nil) })
 				switch by {
 				case codeStat:
 					wantKind(t, "a stat", does(t, s, o, codeStat, pathRequest{path: path}), blocktree.NotFound)
@@ -249,7 +249,7 @@ func TestKeptRefused(t *testing.T) {
 					wantKind(t, nameOf(by), err, kind)
 				}
 				synctest.Wait()
-				c.naming = nil
+				c.names(false, nil)
 				if by != codeFinish && by != codeClose {
 					for _, m := range []message{{code: codeWrite, data: []byte("!")}, {code: codeFlush}, {code: codeClose}} {
 						_, err := a.ask(m)
@@ -276,7 +276,7 @@ func TestKeptUnknown(t *testing.T) {
 				c, s := newKept(t)
 				o := ownerFor(s, somebody("ann"))
 				dir, path, a := keptDirOf(t, s, o)
-				c.late, c.naming = late, func(*spare) error { return blocktree.E("fake", blocktree.Unavailable, nil) }
+				c.names(late, func(*spare) error { return blocktree.E("fake", blocktree.Unavailable, nil) })
 				switch by {
 				case codeStat:
 					wantKind(t, "a stat", does(t, s, o, codeStat, pathRequest{path: path}), blocktree.Unavailable)
@@ -287,9 +287,7 @@ func TestKeptUnknown(t *testing.T) {
 					wantKind(t, nameOf(by), err, blocktree.Unavailable)
 				}
 				synctest.Wait()
-				c.mu.Lock()
-				c.naming = nil
-				c.mu.Unlock()
+				c.names(false, nil)
 				if by != codeFinish {
 					_, err := a.ask(message{code: codeFlush})
 					wantKind(t, "a flush after that", err, blocktree.Other)
@@ -301,7 +299,7 @@ func TestKeptUnknown(t *testing.T) {
 				}
 				time.Sleep(2 * blocktree.FSKeptSweepEvery)
 				synctest.Wait()
-				if c.dirsKept[dir] != nil {
+				if c.keeps(dir) {
 					t.Error("the directory is kept yet")
 				}
 				c.ended(t, s)
@@ -358,8 +356,9 @@ func TestKeptEnds(t *testing.T) {
 			full := ownerFor(s, somebody("ann"))
 			full.filesMax = 0
 			wantKind(t, "too many", does(t, s, full, codeMakeOpen, pathRequest{path: dir.Join("none")}), blocktree.TooLarge)
-			if n := len(s.kept.given); n != 1 || c.spares != 1 {
-				t.Errorf("%d are given away, %d spares", n, c.spares)
+			synctest.Wait()
+			if k := c.keeping(s); k.given != 1 || k.spares != 1 {
+				t.Errorf("%+v", k)
 			}
 			if service {
 				_ = s.Close()
@@ -370,7 +369,7 @@ func TestKeptEnds(t *testing.T) {
 			if c.length(path) != 5 || c.length(dir.Join("none")) >= 0 || c.spares != 0 || c.opened.Load() != 0 {
 				t.Errorf("%d and %d bytes, %d spares", c.length(path), c.length(dir.Join("none")), c.spares)
 			}
-			if service && len(c.dirsKept) > 0 {
+			if service && c.keeps(dir) {
 				t.Error("the directory is kept yet")
 			}
 			c.same(t, s)
@@ -439,7 +438,7 @@ func TestKeptNot(t *testing.T) {
 			c.asked()
 			wantKind(t, "a stat", does(t, s, o, codeStat, pathRequest{path: path}), blocktree.NotFound)
 			a := makes(t, s, o, path)
-			if c.length(path) != 0 || c.spares != 0 {
+			if c.length(path) != 0 || c.keeping(s).spares != 0 {
 				t.Errorf("%s: it ends at %d", name, c.length(path))
 			}
 			_, err := a.ask(message{code: codeClose})
@@ -467,8 +466,8 @@ func TestKeptBounds(t *testing.T) {
 		for i := range blocktree.FSKeptDirsMax + 10 {
 			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below(fmt.Sprint(i))}), blocktree.Other)
 		}
-		if n := len(s.kept.dirs); n != blocktree.FSKeptDirsMax || len(c.dirsKept) != n {
-			t.Errorf("%d are kept, %d by the cluster", n, len(c.dirsKept))
+		if k := c.keeping(s); k != (keeping{dirs: blocktree.FSKeptDirsMax, theirs: blocktree.FSKeptDirsMax}) {
+			t.Errorf("%+v", k)
 		}
 		c.ended(t, s)
 		dir, _, _ := keptDirOf(t, s, o)
@@ -478,14 +477,14 @@ func TestKeptBounds(t *testing.T) {
 		}
 		s.kept.mu.Unlock()
 		wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below("x")}), blocktree.Other)
-		if len(s.kept.dirs) != 1 {
-			t.Error("one more is kept")
+		if k := c.keeping(s); k.dirs != 1 {
+			t.Errorf("%+v", k)
 		}
 		makes(t, s, o, dir.Join("last"))
 		time.Sleep(2 * blocktree.FSKeptSweepEvery)
 		synctest.Wait()
-		if len(s.kept.dirs) != 0 || s.kept.names != 0 {
-			t.Errorf("%d names are kept", s.kept.names)
+		if k := c.keeping(s); k.dirs != 0 || k.names != 0 {
+			t.Errorf("%+v", k)
 		}
 		for i := range blocktree.FSKeptDirsMax + 10 {
 			s.kept.mu.Lock()

@@ -38,6 +38,13 @@ func newKept(t testing.TB) (*keptFake, *Service) {
 	return c, newTestService(t, c.fake, func(o *Config) { o.Cluster = c })
 }
 
+// names says what comes of a name.
+func (c *keptFake) names(late bool, naming func(*spare) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.late, c.naming = late, naming
+}
+
 // fakeDir is a directory that is kept.
 type fakeDir struct {
 	c      *keptFake
@@ -135,14 +142,12 @@ func (c *keptFake) MakeDir(ctx context.Context, caller cred.Identity, path block
 }
 
 func (c *keptFake) CreateHeld(ctx context.Context, caller cred.Identity, path blocktree.Path, _ CreateOptions) (blocktree.File, *meta.Inode, error) {
-	if _, err := c.Create(ctx, caller, path, CreateOptions{}); err != nil {
+	id, err := c.Create(ctx, caller, path, CreateOptions{})
+	if err != nil {
 		return nil, nil, err
 	}
-	f, err := c.Open(ctx, caller, path, OpenOptions{Write: true})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	inode := c.nodes[path].inode
-	return f, &inode, err
+	f, err := c.Open(ctx, caller, path, OpenOptions{Write: true, File: id})
+	return f, &meta.Inode{ID: id, Kind: meta.KindFile, Mode: 0o700, SizeBytes: 4096, SectorBytes: 512, HasLength: true, Suite: 1}, err
 }
 
 func (c *keptFake) Create(ctx context.Context, caller cred.Identity, path blocktree.Path, _ CreateOptions) (blocktree.FileID, error) {
@@ -323,6 +328,24 @@ func (c *keptFake) length(path blocktree.Path) int {
 		return int(n.inode.Length())
 	}
 	return -1
+}
+
+// keeping is how many directories, files without names and names the service keeps, directories the cluster has kept for it, and spares there are.
+type keeping struct{ dirs, given, names, theirs, spares int }
+
+func (c *keptFake) keeping(s *Service) keeping {
+	s.kept.mu.Lock()
+	defer s.kept.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return keeping{len(s.kept.dirs), len(s.kept.given), s.kept.names, len(c.dirsKept), c.spares}
+}
+
+// keeps reports whether the cluster has a directory kept.
+func (c *keptFake) keeps(dir blocktree.Path) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dirsKept[dir] != nil
 }
 
 // seen is where what a path names ends for who asks the service, -1 where there is nothing.
