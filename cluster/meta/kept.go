@@ -62,7 +62,7 @@ func getFileIDs(d *wire.Decoder, most int) (files []blocktree.FileID) {
 
 // asksAsKeeper is the session that a command says to come from, which its node has made sure of; zero: none. Who names a file tells its session beside.
 func asksAsKeeper(c *Command) SessionID {
-	if o, ok := c.Op.(NameFile); ok && c.Keeper == (SessionID{}) {
+	if o, ok := c.Op.(NameFile); ok {
 		return o.Session
 	}
 	return c.Keeper

@@ -3,6 +3,7 @@ package meta
 import (
 	"fmt"
 	"slices"
+	"testing"
 
 	"blocktree"
 	"blocktree/cluster/stripe"
@@ -196,4 +197,53 @@ func drawKept(t *rapid.T, m *model, p blocktree.Path, s SessionID) Op {
 		o.Dir = fileID(rapid.IntRange(0, 9).Draw(t, "directory"))
 	}
 	return o
+}
+
+// TestKeptModel: G2 of 0079. Commands of several sessions about few names, of which some are in directories that are kept: what is guarded, wanted and named is what the model says.
+func TestKeptModel(t *testing.T) {
+	begin := func(m *model, s *machine) {
+		for n := 1; n <= 3; n++ {
+			o := OpenSession{Session: session(n), Principal: rootID, Path: path("/client")}
+			m.apply(o)
+			s.must(o)
+		}
+	}
+	checkModel(t, begin, func(t *rapid.T, m *model) Op {
+		p := func() blocktree.Path { // mostly in a directory that is kept
+			at := rootDir
+			if dirs := m.keptPaths(); len(dirs) > 0 && rapid.IntRange(0, 3).Draw(t, "in one that is kept") > 0 {
+				at = path(rapid.SampledFrom(dirs).Draw(t, "dir"))
+			}
+			return at.Join(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name"))
+		}
+		s := session(rapid.IntRange(1, 3).Draw(t, "session"))
+		switch rapid.IntRange(0, 12).Draw(t, "which") {
+		case 0:
+			return MakeDir{Path: p(), Mode: 0o700}
+		case 1:
+			return drawCreate(t, p(), s)
+		case 2:
+			return Remove{Path: p()}
+		case 3, 4:
+			return drawRename(t, m, p(), p(), s)
+		case 5:
+			return drawNameless(t, m, s, blocktree.FileID{}, 27)
+		case 6:
+			return Symlink{Path: p(), Target: "../a"}
+		case 7:
+			return drawOp(t, m)
+		}
+		return drawKept(t, m, p(), s)
+	})
+}
+
+// keptPaths are the paths of the directories that are kept, in order.
+func (m *model) keptPaths() (paths []string) {
+	for p, i := range m.inodes {
+		if _, ok := m.kept[i.id]; ok {
+			paths = append(paths, p)
+		}
+	}
+	slices.Sort(paths)
+	return paths
 }

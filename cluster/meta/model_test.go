@@ -535,12 +535,16 @@ func drawOp(t *rapid.T, m *model) Op {
 }
 
 // Random commands against the model; sometimes one is repeated under its id, which must change nothing.
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { checkModel(t, func(*model, *machine) {}, drawOp) }
+
+// checkModel compares a state with the model, after each of the commands that are drawn.
+func checkModel(t *testing.T, begin func(*model, *machine), draw func(*rapid.T, *model) Op) {
 	done, runs := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		runs++
 		m, s := newModel(3), founded(t, 3)
 		defer s.close()
+		begin(m, s)
 		var last Command
 		for step := range rapid.IntRange(20, 60).Draw(rt, "commands") {
 			if last.Op != nil && rapid.IntRange(0, 9).Draw(rt, "again") == 0 {
@@ -551,7 +555,7 @@ func TestModel(t *testing.T) {
 				}
 				continue
 			}
-			c := Command{ID: NewCommandID(), Op: drawOp(rt, m)}
+			c := Command{ID: NewCommandID(), Op: draw(rt, m)}
 			if rapid.Bool().Draw(rt, "as a keeper") {
 				c.Keeper = session(rapid.IntRange(1, 3).Draw(rt, "keeper"))
 			}
