@@ -27,6 +27,14 @@ func (s *state) judge(o Op) (Op, Result) {
 	case CreateFlushFile:
 		o.UID, o.GID = c.owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
+	case MakeDirKept:
+		o.UID, o.GID = c.owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
+	case NameFile:
+		o.UID, o.GID = c.owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
+	case MakeSpares:
+		return o, s.judgeSpares()
 	case CreateHeld:
 		o.UID, o.GID = c.owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
@@ -67,7 +75,7 @@ func (s *state) judge(o Op) (Op, Result) {
 		}
 	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, TakeBack, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove, Rename, Unlink, RenameOver:
 		return o, s.judgeDelegation(o)
-	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release, ReleaseAt, Forget: // see above
+	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release, ReleaseAt, Forget, Leave: // see above
 	default: // the leader's own, and what nobody has thought of
 		return o, refuse(blocktree.Permission, "%s may not ask for a %T", c, o).hinted("the cluster does that by itself")
 	}
