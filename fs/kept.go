@@ -77,7 +77,7 @@ func (f overUnnamed) CloseName(ctx context.Context, end uint64) error {
 
 // MakeDirKept implements keeper.
 func (c *over) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (keptDir, error) {
-	_, k, err := c.Client.MakeDirKept(cluster.OnBehalf(ctx, caller), meta.MakeDir{Path: path, Mode: mode})
+	_, k, err := c.Client.MakeDirKept(cluster.OnBehalf(ctx, caller), meta.MakeDir{Path: path, Mode: mode, Time: time.Now().UnixNano()})
 	if k == nil {
 		return nil, err
 	}

@@ -308,6 +308,29 @@ func TestKeptUnknown(t *testing.T) {
 	}
 }
 
+// TestKeptFinishFlushes: H4 of 0067, where a file got its name by somebody else's question, with the end that it has: what was written over since is flushed.
+func TestKeptFinishFlushes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKept(t)
+		o := ownerFor(s, somebody("ann"))
+		_, path, a := keptDirOf(t, s, o)
+		c.names(false, func(*spare) error { return blocktree.E("fake", blocktree.Unavailable, nil) })
+		_, err := a.ask(message{code: codeFlush})
+		wantKind(t, "a flush", err, blocktree.Unavailable)
+		c.names(false, nil)
+		wantKind(t, "a stat", does(t, s, o, codeStat, pathRequest{path: path}), blocktree.Other)
+		_, err = a.ask(message{code: codeWrite, data: []byte("HELLO")})
+		wantKind(t, "a write", err, blocktree.Other)
+		flushes := 0
+		c.flushHook(path, func(context.Context) error { flushes++; return nil })
+		_, err = a.ask(message{code: codeFinish})
+		wantKind(t, "its end", err, blocktree.Other)
+		if flushes == 0 || c.length(path) != 5 {
+			t.Errorf("%d flushes, it ends at %d", flushes, c.length(path))
+		}
+	})
+}
+
 // TestKeptFlushFails: a file that cannot be flushed has no name with an end for bytes that are not there, and its close says so.
 func TestKeptFlushFails(t *testing.T) {
 	for _, by := range []uint16{codeFlush, codeFinish, codeClose, codeStat, 0} {
@@ -425,6 +448,7 @@ func TestKeptRights(t *testing.T) {
 func TestKeptNot(t *testing.T) {
 	for name, change := range map[string]func(*keptFake){
 		"no spare": func(c *keptFake) { c.unable = blocktree.Unsupported },
+		"lapses":   func(c *keptFake) { c.lapses = true },
 		"lapsed":   func(c *keptFake) { c.dirsKept[below("d")].lost = true },
 		"replaced": func(c *keptFake) { c.nodes[below("d")].inode.ID.Inode += 1000 },
 	} {
@@ -438,6 +462,7 @@ func TestKeptNot(t *testing.T) {
 			c.asked()
 			wantKind(t, "a stat", does(t, s, o, codeStat, pathRequest{path: path}), blocktree.NotFound)
 			a := makes(t, s, o, path)
+			synctest.Wait()
 			if c.length(path) != 0 || c.keeping(s).spares != 0 {
 				t.Errorf("%s: it ends at %d", name, c.length(path))
 			}

@@ -27,6 +27,7 @@ type keptFake struct {
 	late     bool
 	unable   blocktree.Kind // what comes of MakeUnnamed
 	older    bool           // it is of a version before
+	lapses   bool           // the session is not certain any more when a spare was taken
 	dirsKept map[blocktree.Path]*fakeDir
 	spares   int
 	left     []blocktree.Path
@@ -254,6 +255,7 @@ func (d *fakeDir) MakeUnnamed(_ context.Context, caller cred.Identity, path bloc
 	n.held = true
 	c.spares++
 	c.opened.Add(1)
+	d.lost = d.lost || c.lapses
 	inode := n.inode
 	return &spare{endingFile: &endingFile{&fakeFile{File: n.mem, c: c.fake, n: n, write: true}}, at: c, dir: d, path: path}, &inode, nil
 }
