@@ -27,6 +27,20 @@ func BehalfUID(ctx context.Context) (uint32, bool) {
 	return caller.UID, true
 }
 
+// Owns is who owns what the client makes under ctx, where nobody else is said: whom that is on behalf of, or the client's runtime.
+func (c *Client) Owns(ctx context.Context) (uid, gid uint32) {
+	caller := behind(ctx, nil)
+	if caller == nil {
+		_, chain, _ := c.Credentials()
+		if len(chain) == 0 {
+			return 0, 0
+		}
+		leaf := chain[len(chain)-1]
+		caller = &meta.Caller{Principal: c.cfg.Key.Principal(), Path: c.cfg.Path, UID: leaf.UID, GID: leaf.GID, Groups: leaf.Groups}
+	}
+	return caller.Owns(0, 0)
+}
+
 // behind is the caller that was said, or the one that ctx is on behalf of; nil for who asks for itself.
 func behind(ctx context.Context, said *meta.Caller) *meta.Caller {
 	if caller, ok := ctx.Value(behalfKey{}).(*meta.Caller); ok && said == nil {

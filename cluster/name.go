@@ -35,6 +35,9 @@ func (h *Handle) CloseName(ctx context.Context, k *KeptDir, file meta.CreateFile
 	n := &h.naming
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.session == nil {
+		return nil, blocktree.E("cluster.CloseName", blocktree.Invalid, nil)
+	}
 	if !n.finished {
 		n.finished = true
 		if err := h.finish(ctx); err != nil {
@@ -77,8 +80,10 @@ func (h *Handle) name(ctx context.Context, o meta.NameFile) (*meta.Inode, error)
 		return nil, blocktree.E(op, blocktree.Invalid, nil)
 	}
 	if n.pending != nil {
-		if _, err := h.askName(ctx, *n.pending); n.pending != nil {
-			return nil, err
+		was, _ := n.pending.Op.(meta.NameFile) // it is
+		i, err := h.askName(ctx, *n.pending)
+		if n.pending != nil || err == nil && was.Path == o.Path && was.End == o.End && was.Release == o.Release {
+			return i, err
 		}
 	}
 	c.mu.Lock()
@@ -123,12 +128,27 @@ func (h *Handle) askName(ctx context.Context, command meta.Command) (*meta.Inode
 	return r.Inode, nil
 }
 
+// Unnamed reports whether the handle is of a spare that has no name yet, as far as is known.
+func (h *Handle) Unnamed() bool { return h.naming.unnamed.Load() }
+
 // own is ctx, but on nobody's behalf while the file has no name: it is the client's own then.
 func (h *Handle) own(ctx context.Context) context.Context {
 	if h.naming.unnamed.Load() {
 		return context.WithValue(ctx, behalfKey{}, (*meta.Caller)(nil))
 	}
 	return ctx
+}
+
+// givesUp ends the use of a spare, unless it has a name, and reports whether it did.
+func (h *Handle) givesUp() bool {
+	n := &h.naming
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.session == nil || !n.unnamed.Load() && n.pending == nil {
+		return false
+	}
+	h.client.dropSpare(h)
+	return true
 }
 
 // dropSpare ends the use of a spare: it goes, if it has no name, and else its lease. It does not wait for that.

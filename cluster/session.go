@@ -262,8 +262,7 @@ func (c *Client) unlist(h *Handle) *session {
 
 // release gives a handle's lease back.
 func (c *Client) release(ctx context.Context, h *Handle) error {
-	if h.naming.session != nil && (h.naming.unnamed.Load() || h.naming.pending != nil) {
-		c.dropSpare(h)
+	if h.givesUp() {
 		return nil
 	}
 	s := c.unlist(h)

@@ -19,27 +19,27 @@ func (s *state) judge(o Op) (Op, Result) {
 	}
 	switch o := o.(type) {
 	case MakeDir:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case CreateFile:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case CreateFlushFile:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case MakeDirKept:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case NameFile:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case MakeSpares:
 		return o, s.judgeSpares()
 	case CreateHeld:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case CreateTreeFile:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case Remove:
 		return o, s.judgeRemove(o)
@@ -57,7 +57,7 @@ func (s *state) judge(o Op) (Op, Result) {
 	case ChangeView:
 		return o, s.judgeHolder(o.Change.File)
 	case Symlink:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, linkMode)
 	case SetTimes, SetXattr, PutXattrs:
 		return o, s.judgeAttributes(o)
@@ -82,8 +82,8 @@ func (s *state) judge(o Op) (Op, Result) {
 	return o, Result{}
 }
 
-// owns is who owns what c makes: who it says, if it has user id 0; else itself, with one of its groups.
-func (c *Caller) owns(uid, gid uint32) (uint32, uint32) {
+// Owns is who owns what c makes: who it says, if it has user id 0; else itself, with one of its groups.
+func (c *Caller) Owns(uid, gid uint32) (uint32, uint32) {
 	switch {
 	case c.all():
 		return uid, gid

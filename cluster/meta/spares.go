@@ -132,7 +132,7 @@ func (s *state) makeSpares(o MakeSpares) Result {
 	}
 	var uid, gid uint32
 	if s.caller != nil {
-		uid, gid = s.caller.owns(0, 0)
+		uid, gid = s.caller.Owns(0, 0)
 	}
 	var first Result
 	for range o.N {

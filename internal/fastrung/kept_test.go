@@ -1,178 +1,257 @@
 package fastrung
 
 import (
-	"bytes"
+	"context"
 	"fmt"
-	"maps"
-	"sync"
+	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"blocktree"
-	"blocktree/fs"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/keys"
 	"blocktree/internal/bttp"
-	"blocktree/internal/node"
-	"blocktree/internal/simnet"
-	"blocktree/internal/testenv"
-	"blocktree/route"
+	"blocktree/internal/file"
 )
 
-// newKeptWorld is three nodes, each a filesystem service, and a directory of alice's.
-func newKeptWorld(t *testing.T) *unlinkWorld {
-	w := &unlinkWorld{Simulated: testenv.NewSimulated(t, 3, 1)}
-	w.Transport, w.Filesystems = bttp.TCP, map[int]*node.Filesystem{}
-	for i := range 3 {
-		w.Filesystems[i] = &node.Filesystem{Reader: w.Reader}
-	}
-	w.StartAll()
-	w.admin = w.Client()
-	alice := uint32(1000)
-	w.must(w.admin.MakeDir(t.Context(), w.Path("/files"), 0o755, false))
-	_, err := w.admin.SetOwner(t.Context(), w.Path("/files"), &alice, &alice)
-	w.must(err)
-	return w
+// keptBed is a bed with a second client, both of user id 0, and what files are made with.
+type keptBed struct {
+	*bed
+	other *cluster.Client
+	own   *keys.ReaderKey
+	o     file.CreateOptions
 }
 
-// at is a client of one service alone.
-func (w *unlinkWorld) at(i int) *fs.Client {
-	w.T.Helper()
-	r := w.Members[i]
-	r.Services = []string{blocktree.ServiceFilesystem}
-	table, err := route.NewTable([]blocktree.Runtime{r})
-	w.must(err)
-	return w.Finder(table, "alice", 1000, 1000)
-}
-
-// small are the options of a small file.
-var small = fs.CreateOptions{SizeBytes: 64 << 10, Code: blocktree.Code{Data: 1, Parity: 1}, Mode: 0o600}
-
-// made makes a file, writes it, and closes it.
-func made(t *testing.T, c *fs.Client, path blocktree.Path, content []byte) error {
-	f, err := c.MakeOpen(t.Context(), path, small)
-	if err != nil {
-		return err
-	}
-	if err = f.WriteAt(t.Context(), content, 0); err == nil {
-		err = f.(fs.Finisher).Finish(t.Context())
-	}
-	if err != nil {
-		_ = f.Close() // the first error is the one to tell
-	}
-	return err
-}
-
-// TestKeptRounds: G6 of 0079. In a directory that was made just now a look for what is not there, and to make it, ask nobody but the service.
-func TestKeptRounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newKeptWorld(t)
-		c, dir := w.at(0), w.Path("/files/d")
-		w.must(c.Mkdir(t.Context(), dir, 0o755))
-		w.must(made(t, c, dir.Join("first"), []byte("x"))) // what may be done is asked, and there are no spares yet
-		time.Sleep(50 * time.Millisecond)
-		begun := time.Now()
-		_, err := c.Stat(t.Context(), dir.Join("f"))
-		if took := time.Since(begun); blocktree.KindOf(err) != blocktree.NotFound || took > 2*simnet.DelayDefault {
-			t.Errorf("a look: %v, in %v", err, took)
-		}
-		begun = time.Now()
-		f, err := c.MakeOpen(t.Context(), dir.Join("f"), small)
-		took := time.Since(begun)
-		w.must(err)
-		if took > 2*simnet.DelayDefault {
-			t.Errorf("to make it takes %v", took)
-		}
-		w.must(f.WriteAt(t.Context(), []byte("hello"), 0))
-		w.must(f.(fs.Finisher).Finish(t.Context()))
-		w.has(mustOpen(t, w.at(1), dir.Join("f")), "hello")
+func withinKept(t *testing.T, seed uint64, test func(b *keptBed)) {
+	within(t, bttp.TCP, seed, func(b *bed) {
+		own := keys.NewReaderKey()
+		o := file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{own.Public()}, Keyless: new(file.Keyless)}
+		test(&keptBed{b, b.Client(), own, o})
 	})
 }
 
-func mustOpen(t *testing.T, c *fs.Client, path blocktree.Path) fs.File {
-	t.Helper()
-	f, err := c.Open(t.Context(), path, fs.OpenOptions{})
+func (b *keptBed) must(err error) {
+	b.T.Helper()
 	if err != nil {
-		t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.Close() })
+}
+
+// keep makes a directory whose names the first client keeps.
+func (b *keptBed) keep(dir blocktree.Path) *cluster.KeptDir {
+	b.T.Helper()
+	_, k, err := b.client.MakeDirKept(b.T.Context(), meta.MakeDir{Path: dir, Mode: 0o755})
+	b.must(err)
+	if k == nil || !k.Kept() {
+		b.T.Fatalf("%s is not kept", dir.Short())
+	}
+	return k
+}
+
+// unnamed makes a file without a name, and writes a sector of it.
+func (b *keptBed) unnamed(k *cluster.KeptDir, name blocktree.Path) *file.File {
+	b.T.Helper()
+	f, i, err := file.MakeUnnamed(b.T.Context(), b.client, k, name, b.o, file.OpenOptions{Reader: b.own})
+	b.must(err)
+	if i.ID != f.Info().ID || i.Length() != 0 || !f.Unnamed() {
+		b.T.Fatalf("%+v, without a name %v", i, f.Unnamed())
+	}
+	b.must(f.WriteSectors(b.T.Context(), 0, numbered(0, 7)))
+	b.must(f.Flush(b.T.Context()))
 	return f
 }
 
-// TestKeptByTwo: G1, G3 and G4 of 0079. Of two who make the same names in the same directories, by two services of which one dies, one gets each, and what was closed without an error is there.
-func TestKeptByTwo(t *testing.T) {
-	const dirs, files = 6, 8
-	synctest.Test(t, func(t *testing.T) {
-		w := newKeptWorld(t)
-		path := func(d, f int) blocktree.Path { return w.Path(fmt.Sprintf("/files/d%d/f%d", d, f)) }
-		content := func(who int, p blocktree.Path) []byte { return bytes.Repeat([]byte{byte('a' + who)}, 100+len(p)) }
-		type result struct {
-			won map[blocktree.Path]bool
-			err error // other than Exists
+// has reads a file as somebody else.
+func (b *keptBed) has(name blocktree.Path, reader *keys.ReaderKey, id blocktree.FileID, end uint64) {
+	b.T.Helper()
+	i, err := b.other.Stat(b.T.Context(), name)
+	b.must(err)
+	if i.ID != id || i.Length() != end || i.Mode != 0o600 {
+		b.T.Errorf("%s is %+v, want %v that ends at %d", name.Short(), i, id, end)
+	}
+	f, err := file.Open(b.T.Context(), b.other, name, file.OpenOptions{ReadOnly: true, Reader: reader})
+	b.must(err)
+	defer func() { _ = f.Close() }() // nothing was done with it
+	if n, err := read(b.T.Context(), b.T, f, 0); err != nil || n != 7 {
+		b.T.Errorf("%s has write %d: %v", name.Short(), n, err)
+	}
+}
+
+// nothing wants that a name is not there.
+func (b *keptBed) nothing(name blocktree.Path) {
+	b.T.Helper()
+	if i, err := b.other.Stat(b.T.Context(), name); blocktree.KindOf(err) != blocktree.NotFound {
+		b.T.Errorf("%s is %+v, %v", name.Short(), i, err)
+	}
+}
+
+// TestNamedAtTheFlush: G4 of 0079. A file has no name for others before it is named; then it is there, with its end and all that was written, and goes on as any file; one that is closed without a name is nowhere. A file costs a command.
+func TestNamedAtTheFlush(t *testing.T) {
+	withinKept(t, 31, func(b *keptBed) {
+		ctx, dir := b.T.Context(), b.Path("/k")
+		k := b.keep(dir)
+		f := b.unnamed(k, dir.Join("a"))
+		b.nothing(dir.Join("a"))
+		b.must(f.Name(ctx, 5))
+		b.has(dir.Join("a"), b.own, f.Info().ID, 5)
+		b.must(f.Name(ctx, 9))
+		if now, err := f.SetEnd(ctx, 9, 11); err != nil || now != 11 {
+			b.T.Errorf("the end moves to %d: %v", now, err)
 		}
-		results := [2]result{}
-		var wg sync.WaitGroup
-		for who := range results {
-			c := w.at(who)
-			won := map[blocktree.Path]bool{}
-			wg.Go(func() {
-				for d := range dirs {
-					if who == 0 && d == dirs/2 {
-						f, err := c.MakeOpen(t.Context(), path(d-1, files), small) // which has no name when it dies
-						if err == nil {
-							err = f.WriteAt(t.Context(), []byte("lost"), 0)
-						}
-						if err != nil {
-							t.Error(err)
-						}
-						w.Kill(0)
-						break
-					}
-					if err := c.Mkdir(t.Context(), path(d, 0).Parent(), 0o755); err != nil && blocktree.KindOf(err) != blocktree.Exists {
-						results[who].err = err
-						break
-					}
-					for f := range files {
-						p := path(d, (f+who*files/2)%files) // each begins elsewhere
-						err := made(t, c, p, content(who, p))
-						for blocktree.KindOf(err) == blocktree.Unavailable || blocktree.KindOf(err) == blocktree.Busy { // the other one has died
-							time.Sleep(100 * time.Millisecond)
-							err = made(t, c, p, content(who, p))
-						}
-						switch {
-						case err == nil:
-							won[p] = true
-						case blocktree.KindOf(err) != blocktree.Exists:
-							results[who].err = err
-						}
-					}
+		b.must(f.CloseEnd(ctx, 11, 12))
+		b.has(dir.Join("a"), b.own, f.Info().ID, 12)
+		again, err := file.Open(ctx, b.other, dir.Join("a"), file.OpenOptions{Reader: b.own}) // its lease is free
+		b.must(err)
+		b.must(again.Close())
+		before, begun := b.applied(), time.Now()
+		const files = 40
+		for i := range files {
+			f := b.unnamed(k, dir.Join(fmt.Sprint(i)))
+			b.must(f.CloseName(ctx, 4096))
+		}
+		if n := b.applied() - before; n > files+files/4 {
+			b.T.Errorf("%d commands for %d files in %v", n, files, time.Since(begun))
+		}
+		last, err := b.client.Stat(ctx, dir.Join("0"))
+		b.must(err)
+		b.has(dir.Join("0"), b.own, last.ID, 4096)
+		gone := b.unnamed(k, dir.Join("gone"))
+		b.must(gone.Close())
+		b.nothing(dir.Join("gone"))
+		b.await("it is gone", 5*time.Second, func() bool {
+			_, err := b.client.StatFile(ctx, gone.Info().ID)
+			return blocktree.KindOf(err) == blocktree.NotFound
+		})
+	})
+}
+
+// applied is how many commands a node has applied.
+func (b *keptBed) applied() uint64 {
+	x, _ := b.Node(0).Stats()
+	return x.Meta.Applied
+}
+
+// TestOthersWait: G2 and G3 of 0079. Who would change a directory that is kept waits; its keeper hears of it, and goes on himself; when he has left it, or has died, the other gets through. One whose context ends before is told that, with a hint.
+func TestOthersWait(t *testing.T) {
+	withinKept(t, 32, func(b *keptBed) {
+		ctx, dir := b.T.Context(), b.Path("/k")
+		k := b.keep(dir)
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		if err := b.other.MakeDir(short, dir.Join("d"), 0o755, false); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+			b.T.Errorf("in a directory that is kept: %v", err)
+		}
+		cancel()
+		select {
+		case <-k.Wanted(): // at the next renewal, if no command was answered since
+		case <-time.After(2 * leaseRenewal):
+			b.T.Error("the keeper is not told that it is wanted")
+		}
+		own := k.Own(ctx)
+		b.must(b.client.MakeDir(own, dir.Join("mine"), 0o755, false))
+		f := b.unnamed(k, dir.Join("f"))
+		b.must(f.CloseName(ctx, 4096))
+		b.must(b.client.RemoveFile(own, dir.Join("f"), f.Info().ID))
+		made := make(chan error, 1)
+		go func() { made <- b.other.MakeDir(ctx, dir.Join("d"), 0o755, false) }()
+		time.Sleep(time.Second)
+		select {
+		case err := <-made:
+			b.T.Errorf("made where another keeps the names: %v", err)
+		default:
+		}
+		k.Leave()
+		b.must(<-made)
+		if k.Kept() {
+			b.T.Error("it is kept yet")
+		}
+		k = b.keep(b.Path("/dead"))
+		b.must(b.file.Close())
+		b.Off(b.ClientAddr(0))
+		begun := time.Now()
+		b.must(b.other.MakeDir(ctx, b.Path("/dead/d"), 0o755, false))
+		b.between("the names of a keeper that died", time.Since(begun), leaseTerm/2, 2*leaseTerm)
+		if k.Kept() {
+			b.T.Error("a keeper that is cut off takes names for its own")
+		}
+		b.On(b.ClientAddr(0))
+		b.await("the keeper hears of it", 2*leaseTerm, func() bool {
+			select {
+			case <-k.Wanted():
+				return true
+			default:
+				return false
+			}
+		})
+	})
+}
+
+// TestOneMakesIt: G1 of 0079. Of two who make one name exclusively, one by a file that has no name yet, one has it, whenever the directory is left, and the other is told so.
+func TestOneMakesIt(t *testing.T) {
+	withinKept(t, 33, func(b *keptBed) {
+		ctx, r := b.T.Context(), rand.New(rand.NewPCG(33, 79))
+		wins := map[bool]int{}
+		for i := range 30 {
+			dir := b.Path(fmt.Sprintf("/k%d", i))
+			name, k := dir.Join("f"), b.keep(dir)
+			f := b.unnamed(k, name)
+			pause := func() { time.Sleep(time.Duration(r.IntN(40)) * time.Millisecond) }
+			type outcome struct {
+				id  blocktree.FileID
+				err error
+			}
+			theirs, ours := make(chan outcome, 1), make(chan outcome, 1)
+			wait := []time.Duration{time.Duration(r.IntN(40)) * time.Millisecond, time.Duration(r.IntN(40)) * time.Millisecond}
+			go func() {
+				time.Sleep(wait[0])
+				g, i, err := file.MakeHeld(ctx, b.other, name, b.o, 0, file.OpenOptions{Reader: b.own})
+				if err != nil {
+					theirs <- outcome{err: err}
+					return
 				}
-				results[who].won = won
-			})
-		}
-		wg.Wait()
-		if results[0].err != nil || results[1].err != nil {
-			t.Errorf("%v, and %v", results[0].err, results[1].err)
-		}
-		for p := range results[0].won {
-			if results[1].won[p] {
-				t.Errorf("both have made %s", p.Short())
+				theirs <- outcome{i.ID, g.Close()}
+			}()
+			go func() {
+				time.Sleep(wait[1])
+				ours <- outcome{f.Info().ID, f.CloseName(ctx, 4096)}
+			}()
+			pause()
+			k.Leave()
+			a, c := <-ours, <-theirs
+			there, err := b.client.Stat(ctx, name)
+			b.must(err)
+			won := a.err == nil
+			if wins[won]++; won == (c.err == nil) || won && there.ID != a.id || !won && (there.ID != c.id || blocktree.KindOf(a.err) != blocktree.Exists) || won && blocktree.KindOf(c.err) != blocktree.Exists {
+				b.T.Fatalf("%d: %v, and %v; %v is there", i, a, c, there.ID)
 			}
 		}
-		if n := len(results[0].won) + len(results[1].won); n != dirs*files {
-			t.Errorf("%d and %d of %d names were made", len(results[0].won), len(results[1].won), dirs*files)
+		if wins[true] == 0 || wins[false] == 0 {
+			b.T.Errorf("won and lost: %v: they never met", wins)
 		}
-		c := w.at(2)
-		for who := range results {
-			for p := range maps.Keys(results[who].won) {
-				f, want := mustOpen(t, c, p), content(who, p)
-				got := make([]byte, len(want)+1)
-				if n, _ := f.ReadAt(t.Context(), got, 0); !bytes.Equal(got[:n], want) {
-					t.Errorf("%s, made by %d, has %d bytes, the first %q", p.Short(), who, n, got[:1])
-				}
+	})
+}
+
+// TestNamedUnderTheNewKey: H7 of 0067 and N3 of 0072 hold for files that get their names later: they are wrapped to the key that the directory has by then.
+func TestNamedUnderTheNewKey(t *testing.T) {
+	withinKept(t, 34, func(b *keptBed) {
+		ctx, admin, reader := b.T.Context(), b.admin(b.client), keys.NewReaderKey()
+		b.must(admin.MakeDir(ctx, b.Path("/team"), 0o755, false, keys.X25519, []keys.PublicKey{reader.Public(), b.Reader.Public()}))
+		dir := b.Path("/team/k")
+		k := b.keep(dir)
+		before := b.unnamed(k, dir.Join("before"))
+		b.must(before.Name(ctx, 4096))
+		open, closed := b.unnamed(k, dir.Join("open")), b.unnamed(k, dir.Join("closed"))
+		_, err := admin.Rekey(ctx, b.Path("/team"), reader.Public())
+		b.must(err)
+		b.must(open.Name(ctx, 4096))
+		b.must(closed.CloseName(ctx, 4096))
+		for _, f := range []*file.File{open, closed} {
+			b.has(f.Info().Path, b.Reader, f.Info().ID, 4096)
+			if _, err := file.Open(ctx, b.other, f.Info().Path, file.OpenOptions{ReadOnly: true, Reader: reader}); blocktree.KindOf(err) != blocktree.Permission {
+				b.T.Errorf("%s is read by who was a reader before: %v", f.Info().Path.Short(), err)
 			}
 		}
-		if i, err := c.Stat(t.Context(), path(dirs/2-1, files)); err == nil && i.Length != 0 && i.Length != 4 {
-			t.Errorf("what was not closed has %d bytes", i.Length)
-		}
+		b.must(open.Close())
+		b.must(before.Close())
 	})
 }
