@@ -264,6 +264,18 @@ const (
 	// FSAnonymousBytesPerSecond bounds what all anonymous callers read, so that the rest of a node's line and processors is for others.
 	FSAnonymousBytesPerSecond = 32 << 20
 
+	// FSKeptDirsMax and FSKeptNamesMax bound the directories whose names a filesystem service keeps (docs/design/0079), and the names of all: some 100 bytes each. FSKeptCallersMax is of how many connections it remembers what they may do in one of them: more ask again.
+	// FSKeptWorksMax bounds what it names and leaves at a time by itself, a command each.
+	FSKeptDirsMax    = 1024
+	FSKeptNamesMax   = 65536
+	FSKeptCallersMax = 64
+	FSKeptWorksMax   = 16
+	// FSUnnamedMax is how long a file may be without a name that others see: what a program makes, writes and closes takes less. FSKeptIdleMax is how long a directory is kept in which nothing is made, so that nobody waits for it, and FSKeptAgainAfter how long one is not that others wanted. FSKeptSweepEvery is how often it is looked for what is due.
+	FSUnnamedMax     = 100 * time.Millisecond
+	FSKeptIdleMax    = 500 * time.Millisecond
+	FSKeptAgainAfter = 10 * time.Second
+	FSKeptSweepEvery = 20 * time.Millisecond
+
 	// FSJudgeEvery is how long what the cluster said of a caller's rights on an open file is believed.
 	FSJudgeEvery = 2 * time.Second
 

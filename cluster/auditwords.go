@@ -83,6 +83,14 @@ func treeWords(op meta.Op) (what string, on any) {
 	switch o := op.(type) {
 	case meta.AskShrinkTree:
 		return opWords(o.AskShrink)
+	case meta.MakeDirKept:
+		return "make directory", o.Path.Short()
+	case meta.NameFile:
+		return "name file " + o.File.String(), o.Path.Short()
+	case meta.MakeSpares:
+		return fmt.Sprintf("make %d spares", o.N), ""
+	case meta.Leave:
+		return fmt.Sprintf("leave %d directories and %d spares", len(o.Dirs), len(o.Spares)), ""
 	case meta.CreateHeld:
 		return "make file", o.Path.Short()
 	case meta.SetEnd:

@@ -105,6 +105,14 @@ func sessionOf(op meta.Op) (id meta.SessionID, ok bool) {
 		return o.Session, true
 	case meta.Adopt:
 		return o.Session, true
+	case meta.MakeDirKept: // else as any directory
+		return o.Session, true
+	case meta.Leave:
+		return o.Session, true
+	case meta.MakeSpares:
+		return o.Session, true
+	case meta.NameFile: // else as any file
+		return o.Session, true
 	case meta.Unlink:
 		return o.Session, true
 	case meta.RenameOver:

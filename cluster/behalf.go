@@ -27,6 +27,20 @@ func BehalfUID(ctx context.Context) (uint32, bool) {
 	return caller.UID, true
 }
 
+// Owns is who owns what the client makes under ctx, where nobody else is said: whom that is on behalf of, or the client's runtime.
+func (c *Client) Owns(ctx context.Context) (uid, gid uint32) {
+	caller := behind(ctx, nil)
+	if caller == nil {
+		_, chain, _ := c.Credentials()
+		if len(chain) == 0 {
+			return 0, 0
+		}
+		leaf := chain[len(chain)-1]
+		caller = &meta.Caller{Principal: c.cfg.Key.Principal(), Path: c.cfg.Path, UID: leaf.UID, GID: leaf.GID, Groups: leaf.Groups}
+	}
+	return caller.Owns(0, 0)
+}
+
 // behind is the caller that was said, or the one that ctx is on behalf of; nil for who asks for itself.
 func behind(ctx context.Context, said *meta.Caller) *meta.Caller {
 	if caller, ok := ctx.Value(behalfKey{}).(*meta.Caller); ok && said == nil {
@@ -58,7 +72,7 @@ func speaksFromAbove(from cred.Identity, directory blocktree.Scope) bool {
 // other way.
 func speaksOf(op meta.Op) bool {
 	switch op.(type) {
-	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.CreateHeld, meta.Remove, meta.RemoveMoved, meta.DropEntry, meta.Rename, meta.Resize, meta.ResizeTree, meta.SetLength,
+	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.CreateHeld, meta.MakeDirKept, meta.NameFile, meta.Remove, meta.RemoveMoved, meta.DropEntry, meta.Rename, meta.Resize, meta.ResizeTree, meta.SetLength,
 		meta.Acquire, meta.NoteAccess, meta.SetTimes, meta.Symlink, meta.SetXattr, meta.Unlink, meta.RenameOver:
 		return true
 	}

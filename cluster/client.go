@@ -57,6 +57,7 @@ type Client struct {
 	mu       sync.Mutex
 	lead     int // index into peers.nodes of who answered last
 	session  *session
+	leaves   map[meta.SessionID]*leaving
 	settling map[blocktree.FileID]chan struct{} // files of which a command's outcome is being found out; closed when it is
 	draining []blocktree.NodeID                 // as far as is known, ascending
 	closed   bool
@@ -197,6 +198,9 @@ func (c *Client) Close() error {
 		id = s.id
 	}
 	c.session, c.closed = nil, true
+	if s != nil {
+		s.endKept()
+	}
 	c.mu.Unlock()
 	if s != nil {
 		ctx, cancel := context.WithTimeout(c.ctx, 2*time.Second)
@@ -229,14 +233,19 @@ func (c *Client) propose(ctx context.Context, op meta.Op) (meta.Result, error) {
 
 // proposeCommand is propose of a command that may have been proposed before. Redirects are followed, but for those to a file.
 func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (r meta.Result, err error) {
+	return c.proposeLast(ctx, &command)
+}
+
+// proposeLast is proposeCommand that leaves the command as it was asked for last.
+func (c *Client) proposeLast(ctx context.Context, command *meta.Command) (r meta.Result, err error) {
 	p, f := meta.About(command.Op)
 	if c.tree == nil || p == "" && f == (blocktree.FileID{}) {
-		return c.proposeHere(ctx, command)
+		return c.proposeLastHere(ctx, command)
 	}
 	at := c.start(p, false, f)
 	at, err = c.tree.follow(ctx, at, func(at *Client) (*meta.Redirect, error) {
 		var err error
-		r, err = at.proposeHere(ctx, command)
+		r, err = at.proposeLastHere(ctx, command)
 		return r.Redirect, err
 	})
 	if err == nil && r.Kind == blocktree.Other && r.Inode != nil {
@@ -255,16 +264,41 @@ func (c *Client) start(p blocktree.Path, inside bool, f blocktree.FileID) *Clien
 
 // proposeHere is proposeCommand to this cluster alone.
 func (c *Client) proposeHere(ctx context.Context, command meta.Command) (meta.Result, error) {
+	return c.proposeLastHere(ctx, &command)
+}
+
+// proposeLastHere is proposeLast to this cluster alone. Where somebody else keeps the names of a directory that would change (docs/design/0079) it waits until he has left it, or ctx ends: then that is the result. One whose refusal is remembered is asked for as another command then, so that no copy of it is done when that was
+// told; any other as the same, so that it is done once.
+func (c *Client) proposeLastHere(ctx context.Context, command *meta.Command) (meta.Result, error) {
 	command.Caller = behind(ctx, command.Caller)
-	request, err := meta.EncodeCommand(nil, command)
-	if err != nil {
-		return meta.Result{}, err
+	if command.Keeper == (meta.SessionID{}) {
+		command.Keeper = c.keeperIn(ctx)
 	}
-	reply, err := c.ask(ctx, c.code(codePropose, codeProposeFor, command.Caller), request)
-	if err != nil {
-		return meta.Result{}, err
+	for pause := keptPauseMin; ; pause = min(2*pause, keptPauseMax) {
+		request, err := meta.EncodeCommand(nil, *command)
+		if err != nil {
+			return meta.Result{}, err
+		}
+		reply, err := c.ask(ctx, c.code(codePropose, codeProposeFor, command.Caller), request)
+		if err != nil {
+			return meta.Result{}, err
+		}
+		r, err := meta.DecodeResult(reply)
+		c.noteWanted(r.Wanted)
+		if err != nil || r.Kind != blocktree.Busy || !r.Kept {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return r, nil
+		case <-c.ctx.Done():
+			return r, nil
+		case <-time.After(pause):
+		}
+		if meta.RemembersRefusal(command.Op) {
+			command.ID = meta.NewCommandID()
+		}
 	}
-	return meta.DecodeResult(reply)
 }
 
 // query asks the cluster, or the one that it redirects to; the answer is linearizable (but for QueryStatus). A refusal is an error.

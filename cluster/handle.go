@@ -44,6 +44,7 @@ type Handle struct {
 	follow     follow
 	shrinks    shrinks
 	touch      touch
+	naming     naming
 
 	mu       sync.Mutex
 	clock    roughClock

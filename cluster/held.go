@@ -26,14 +26,14 @@ func (c *Client) CreateHeld(ctx context.Context, file meta.CreateFile, durabilit
 	if err != nil {
 		return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Err: err}
 	}
-	command := meta.Command{ID: meta.NewCommandID(), Op: meta.CreateHeld{CreateFile: file, Durability: durability, Session: s.id, Bytes: bytes}, Caller: behind(ctx, nil)}
+	command := meta.Command{ID: meta.NewCommandID(), Op: meta.CreateHeld{CreateFile: file, Durability: durability, Session: s.id, Bytes: bytes}, Caller: behind(ctx, nil), Keeper: at.keeperIn(ctx)}
 	sent := c.cfg.Clock.Boot()
 	r, err := at.proposeHere(ctx, command)
 	switch {
 	case err == nil && r.Kind == blocktree.Fenced: // it has ended without a word
 		at.loseSession(s, r.Err("session"))
 		fallthrough
-	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy):
+	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy && !r.Kept):
 		return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Kind: blocktree.Unsupported, Err: err}
 	case err != nil && !isRefusal(err):
 		at.settle(blocktree.FileID{}, command)

@@ -565,6 +565,9 @@ func (s *Service) answerPropose(ctx context.Context, from speaker, forwarded boo
 	_, fromNode := s.roster.node(from.Principal)
 	if forwarded = forwarded && fromNode && !from.speaks; !forwarded {
 		err := s.permit(ctx, from.Identity, command.Op)
+		if err == nil && command.Keeper != (meta.SessionID{}) {
+			err = s.permitSession(ctx, from.Identity, command.Keeper)
+		}
 		if err == nil && from.speaks {
 			err = s.refusesFor(from.Identity, command.Caller, command.Op)
 		}

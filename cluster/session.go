@@ -18,6 +18,9 @@ type session struct {
 	err     error                // why it could not be opened
 	handles map[*Handle]struct{} // under Client.mu
 	until   time.Duration        // under Client.mu: the leases hold until then, margin taken off
+
+	kept  map[blocktree.FileID]*KeptDir // directories whose names it keeps; under Client.mu, as are pools
+	pools map[spareShape]*sparePool
 }
 
 // acquireInterval is how often a busy file is asked for again.
@@ -142,6 +145,12 @@ func (c *Client) settle(file blocktree.FileID, command meta.Command) {
 		if s, ok := takesLease(command.Op); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
 			_, _ = c.propose(c.ctx, meta.Release{Session: s, File: r.Lease.File, Epoch: r.Lease.Epoch}) // it ends with the client only
 		}
+		if o, ok := command.Op.(meta.MakeDirKept); ok && err == nil && r.Kept && r.Inode != nil { // nobody was told of it
+			c.leave(o.Session, []blocktree.FileID{r.Inode.ID}, nil)
+		}
+		if o, ok := command.Op.(meta.MakeSpares); ok && err == nil {
+			c.leave(o.Session, nil, idsOf(sparesOf(&r, int(o.N))))
+		}
 		if o, ok := command.Op.(meta.ReleaseEnd); ok && c.ctx.Err() == nil && (err != nil || r.Kind != blocktree.Other) { // the end did not move, and the lease did not go
 			_, _ = c.propose(c.ctx, o.Release) // likewise
 		}
@@ -253,6 +262,9 @@ func (c *Client) unlist(h *Handle) *session {
 
 // release gives a handle's lease back.
 func (c *Client) release(ctx context.Context, h *Handle) error {
+	if h.givesUp() {
+		return nil
+	}
 	s := c.unlist(h)
 	if s == nil {
 		return nil
@@ -343,6 +355,7 @@ func (c *Client) loseSession(s *session, err error) {
 	if c.session == s {
 		c.session = nil
 	}
+	s.endKept()
 	first := s.until == 0
 	handles := make([]*Handle, 0, len(s.handles))
 	for h := range s.handles {

@@ -50,6 +50,7 @@ func (e *Ending) Ask(ctx context.Context) (now uint64, err error) {
 
 // Grow makes the file at least so large, a whole number of sectors, and returns when the handle goes by that. Kinds: TooLarge, Unavailable, Fenced, NotFound.
 func (h *Handle) Grow(ctx context.Context, to uint64) error {
+	ctx = h.own(ctx)
 	for h.SizeBytes() < to {
 		if err := h.ended(); err != nil {
 			return err

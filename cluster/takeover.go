@@ -122,6 +122,9 @@ func (c *Client) renewed(s *session, r *meta.Result, until time.Duration) {
 	c.mu.Lock()
 	first := s.until == 0
 	s.until = until
+	if r.Claimed {
+		s.confirm(firm)
+	}
 	handles := make([]*Handle, 0, len(s.handles))
 	for h := range s.handles {
 		handles = append(handles, h)

@@ -33,6 +33,9 @@ type body struct {
 	zeros uint64 // from here to the size there are zeros
 	stuck error  // the first flush that failed, or that it was closed
 	guess bool   // told may be another
+
+	given atomic.Pointer[given] // that it was without a name; whose turn it is sets it to nil once the file has one
+	lost  atomic.Pointer[error] // why it will never have one: everything fails, the close, too
 }
 
 // newBody makes the body of a file that was opened for writing, and that ends where info says if it cannot be moved.
@@ -95,11 +98,14 @@ func (b *body) enter(ctx context.Context) error {
 	case <-ctx.Done():
 		return blocktree.E("fs", blocktree.Unavailable, ctx.Err())
 	}
-	if b.stuck != nil {
-		b.leave()
-		return b.stuck
+	err := b.stuck
+	if lost := b.lost.Load(); lost != nil {
+		err = *lost
 	}
-	return nil
+	if err != nil {
+		b.leave()
+	}
+	return err
 }
 
 func (b *body) leave() { <-b.turn }
@@ -197,6 +203,9 @@ func (b *body) room(ctx context.Context, end uint64, more bool) error {
 	if end <= size {
 		return nil
 	}
+	if err := b.name(ctx); err != nil {
+		return err
+	}
 	if want := min(size+b.step(size), blocktree.FileBytesMax); more && want > end && b.ender.Grow(ctx, want) == nil {
 		return nil
 	}
@@ -262,7 +271,11 @@ func (b *body) flush(ctx context.Context) error {
 		if ctx.Err() == nil {
 			b.stuck = err
 			b.over.Store(true)
+			b.unname(err)
 		}
+		return err
+	}
+	if err := b.nameWith(ctx, b.ends.Load()); err != nil {
 		return err
 	}
 	if !b.untold() {
@@ -330,7 +343,7 @@ func (b *body) lengthen(ctx context.Context, to uint64) error {
 
 // timed has somebody say which time the file is of: what was written until then is noted before that, as where it ends is, or not at all.
 func (b *body) timed(ctx context.Context, say func() error) error {
-	if b.untold() {
+	if b.untold() || b.given.Load() != nil {
 		if err := b.flush(ctx); err != nil {
 			return err
 		}
@@ -361,7 +374,7 @@ func (b *body) settle(ctx context.Context) error {
 		if b.over.Load() {
 			return errAnew
 		}
-		if _, ok := b.file.(blocktree.EndCloser); ok && b.untold() {
+		if _, ok := b.file.(blocktree.EndCloser); ok && b.untold() || b.given.Load() != nil {
 			return nil
 		}
 		return b.file.Flush(ctx)
@@ -376,11 +389,16 @@ func (b *body) close(ctx context.Context, why error) (err error) {
 	b.turn <- struct{}{} // whoever has the turn ends with its own context
 	defer b.leave()
 	b.shrinks.Wait() // who has left the turn
-	tell := b.stuck == nil && b.untold() && !b.over.Load()
+	whole := b.stuck == nil && !b.over.Load()
 	if b.stuck == nil {
 		b.stuck = why
 	}
 	b.over.Store(true)
+	given := b.given.Load() != nil
+	if done, err := b.closeGiven(ctx, whole); done {
+		return err
+	}
+	tell := whole && (b.untold() || given)
 	if f, ok := b.file.(blocktree.EndCloser); ok && tell && !b.guess {
 		return f.CloseEnd(ctx, b.told, b.ends.Load())
 	}

@@ -32,16 +32,19 @@ func (s *Service) meant(ctx context.Context, caller cred.Identity, r *attrReques
 	return s.look(ctx, caller, r.path, 0)
 }
 
+// symlink makes a symbolic link.
+func (s *Service) symlink(ctx context.Context, caller cred.Identity, r *attrRequest) error {
+	if len(r.value) > blocktree.LinkBytesMax {
+		return &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.TooLarge, Err: errors.New("the target is longer than a path"), Hint: fmt.Sprintf("at most %d bytes", blocktree.LinkBytesMax)}
+	}
+	return s.cluster.Symlink(ctx, caller, r.path, r.value)
+}
+
 // doAttribute does what is asked of the attributes of what a path names, in the caller's name.
 func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *attrRequest) ([]byte, error) {
 	switch code {
 	case codeSetTimes:
 		return nil, s.setTimes(ctx, o.caller(), r)
-	case codeSymlink:
-		if len(r.value) > blocktree.LinkBytesMax {
-			return nil, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.TooLarge, Err: errors.New("the target is longer than a path"), Hint: fmt.Sprintf("at most %d bytes", blocktree.LinkBytesMax)}
-		}
-		return nil, s.cluster.Symlink(ctx, o.caller(), r.path, r.value)
 	case codeReadLink:
 		found, err := s.look(ctx, o.caller(), r.path, 0)
 		if err != nil {

@@ -47,15 +47,33 @@ func (c *over) making(o CreateOptions) file.CreateOptions {
 	return file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: readers, Pins: c.pins.opening(), Keyless: &c.keyless}
 }
 
-// makeFile makes an empty file and opens it for writing for the owner, and answers with its handle. What was made and cannot be opened is removed.
-func (s *Service) makeFile(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
+// makeOpen makes an empty file and opens it for writing for the owner, and answers with its handle.
+func (s *Service) makeOpen(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
 	options := CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code, Mode: r.mode, Plain: r.flags&flagPlain != 0}
 	if s.files.Load() >= blocktree.FSOpenFilesMax {
 		return nil, busy("too many open files")
 	}
-	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: true, tell: r.flags&flagTell != 0}
+	reply, done, err := s.makeKept(ctx, o, r, options)
+	if !done {
+		err = s.kept.change(ctx, "", r.path, func(ctx context.Context) (err error) {
+			reply, err = s.makeFile(ctx, o, r, options)
+			return err
+		})
+	}
+	return reply, err
+}
+
+// newOpening is what opens a file for the owner. The cluster is asked after it was made.
+func newOpening(s *Service, o *owner, r *pathRequest, write bool) *openFile {
+	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: write, tell: r.flags&flagTell != 0}
 	a.open = a
-	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now() // before it is asked
+	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now()
+	return a
+}
+
+// makeFile has the cluster make the file. What was made and cannot be opened is removed.
+func (s *Service) makeFile(ctx context.Context, o *owner, r *pathRequest, options CreateOptions) ([]byte, error) {
+	a := newOpening(s, o, r, true)
 	name, done := s.sharing.name(r.path)
 	defer done()
 	taken, _ := s.sharing.takings(name)
@@ -123,16 +141,22 @@ func (s *Service) openMade(ctx context.Context, o *owner, r *pathRequest, made b
 func (s *Service) undone(ctx context.Context, caller cred.Identity, path blocktree.Path, made blocktree.FileID, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoneTimeout)
 	defer cancel()
-	_ = s.cluster.RemoveFile(ctx, caller, path, made) // an empty file stays else
+	if s.cluster.RemoveFile(ctx, caller, path, made) != nil { // an empty file stays
+		s.kept.unsure(path)
+	}
 	return why
 }
 
 // undoneTimeout bounds how long the removal of what could not be opened may take.
 const undoneTimeout = 5 * time.Second
 
-// newMade makes the body of a file that was made empty, and opened, at once.
-func newMade(f blocktree.File) *body {
+// newMade makes the body of a file that was made empty, and opened, at once; g is not nil if it was without a name.
+func newMade(f blocktree.File, g *given) *body {
 	b := &body{file: f, turn: make(chan struct{}, 1)}
+	if g != nil {
+		g.body = b
+		b.given.Store(g)
+	}
 	b.ender, _ = f.(blocktree.Ender)
 	b.followShrink()
 	return b // it ends at byte 0, which the cluster knows, and all behind that is zeros

@@ -172,7 +172,7 @@ func TestCloseThatTellsTheEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := newMade(&closing{f.(*endingFile), fails})
+		b := newMade(&closing{f.(*endingFile), fails}, nil)
 		if err := b.do(t.Context(), func() error { return b.write(t.Context(), []byte("12345"), 0) }); err != nil {
 			t.Fatal(err)
 		}

@@ -24,6 +24,7 @@ type openFile struct {
 
 	shared   *shared             // with the other handles of the file
 	made     blocktree.File      // that was made just now, and is nobody's yet
+	given    *given              // nil: it had its name when it was opened
 	body     *body               // of a file that is open for writing
 	writer   blocktree.Principal // who counts as its writer
 	tell     bool                // it is to be told under which epoch it writes
@@ -208,11 +209,16 @@ func (a *openFile) stat() []byte {
 	return encodeInfo(&info)
 }
 
-// judge asks the cluster about the caller unless it said yes lately, and nobody's right has gone since. A no is a refusal.
+// judge asks the cluster about the caller unless it said yes lately, and nobody's right has gone since. A no is a refusal. What has no name yet gets it first: the cluster does not know it.
 func (a *openFile) judge(ctx context.Context) error {
 	number, news, now := a.service.cluster.RightsNumber(), a.shared.heard(), time.Now() // before it is asked
 	if number == a.number && news == a.news && !a.doubt && now.Sub(a.judged) < blocktree.FSJudgeEvery {
 		return nil
+	}
+	if a.body != nil {
+		if err := a.body.name(ctx); err != nil {
+			return err
+		}
 	}
 	found, err := a.service.lookFile(ctx, a.caller(), a.info.ID, a.path, a.want()) // wherever it is: names change
 	switch blocktree.KindOf(err) {

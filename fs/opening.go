@@ -10,9 +10,7 @@ import (
 
 // openFile opens a file for the owner, and answers with its handle. The actor has everything that was taken for it from the moment it runs.
 func (s *Service) openFile(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
-	a := &openFile{actor: actor{box: newMailbox()}, service: s, owner: o, path: r.path, write: r.flags&flagWrite != 0, tell: r.flags&flagTell != 0}
-	a.open = a
-	a.number, a.closings, a.judged = s.cluster.RightsNumber(), s.closings.Load(), time.Now() // before it is asked
+	a := newOpening(s, o, r, r.flags&flagWrite != 0)
 	name, done := s.sharing.name(r.path)
 	defer done()
 	taken, _ := s.sharing.takings(name)
@@ -55,7 +53,7 @@ func (s *Service) take(ctx context.Context, a *openFile, anew bool) (info Info, 
 		a.body, err = a.shared.write(ctx, a.writer, anew, a.alone, func(ctx context.Context) (*body, error) {
 			if f := a.made; f != nil {
 				a.made = nil
-				return newMade(f), nil
+				return newMade(f, a.given), nil
 			}
 			return s.openBody(ctx, a.caller(), a.path, &a.info)
 		})
@@ -82,6 +80,9 @@ func (s *Service) take(ctx context.Context, a *openFile, anew bool) (info Info, 
 		a.owner.forget(&a.actor)
 	}
 	a.cancel()
+	if a.given != nil {
+		a.body.forgo()
+	}
 	_ = a.release(false) // the first error is the one to tell
 	s.sharing.leave(a.shared)
 	return info, err

@@ -82,17 +82,17 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 }
 
 func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathRequest) ([]byte, error) {
+	if changes(code) {
+		return s.doChange(ctx, o, code, r)
+	}
+	if err := s.kept.settled(ctx, code, r); err != nil {
+		return nil, err
+	}
 	switch code {
 	case codeWatch:
 		return s.openWatch(ctx, o, r)
 	case codeStat:
-		found, err := s.look(ctx, o.caller(), r.path, 0)
-		if err != nil {
-			return nil, err
-		}
-		info := InfoOf(found.Inode)
-		s.sharing.seen(&info)
-		return encodeInfo(&info), nil
+		return s.stat(ctx, o, r.path)
 	case codeList:
 		return s.list(ctx, o.caller(), r)
 	case codeSpace:
@@ -103,20 +103,6 @@ func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathReq
 		return x.Encode(), err
 	case codeOpen:
 		return s.openFile(ctx, o, r)
-	case codeCreate:
-		made, err := s.cluster.Create(ctx, o.caller(), r.path, CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code,
-			Mode: r.mode, Plain: r.flags&flagPlain != 0})
-		return encodeMade(made), err
-	case codeMakeOpen:
-		return s.makeFile(ctx, o, r)
-	case codeMkdir:
-		return nil, s.cluster.MakeDir(ctx, o.caller(), r.path, r.mode)
-	case codeRemove:
-		return nil, s.remove(ctx, o.caller(), r.path)
-	case codeRemoveFile:
-		return nil, s.removeFile(ctx, o.caller(), r.path, r.file)
-	case codeRename:
-		return nil, s.rename(ctx, o.caller(), r.path, r.to, r.flags&flagKeep != 0)
 	case codeResize:
 		return nil, s.resize(ctx, o.caller(), r)
 	case codeLength:
@@ -125,6 +111,58 @@ func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathReq
 		return nil, s.truncate(ctx, o, r)
 	}
 	return s.doAttribute(ctx, o, code, &r.attr)
+}
+
+// changes reports whether a request of a code adds a name, or takes it from what has it.
+func changes(code uint16) bool {
+	switch code {
+	case codeCreate, codeMakeOpen, codeMkdir, codeSymlink, codeRemove, codeRemoveFile, codeRename:
+		return true
+	}
+	return false
+}
+
+// doChange is doAsked of such a request.
+func (s *Service) doChange(ctx context.Context, o *owner, code uint16, r *pathRequest) (reply []byte, err error) {
+	caller := o.caller()
+	switch code {
+	case codeMakeOpen:
+		return s.makeOpen(ctx, o, r)
+	case codeMkdir:
+		return nil, s.makeDir(ctx, o, r)
+	case codeRemove:
+		err = s.kept.change(ctx, r.path, "", func(ctx context.Context) error { return s.remove(ctx, caller, r.path) })
+	case codeRemoveFile:
+		err = s.kept.change(ctx, r.path, "", func(ctx context.Context) error { return s.removeFile(ctx, caller, r.path, r.file) })
+	case codeRename:
+		err = s.kept.change(ctx, r.path, r.to, func(ctx context.Context) error { return s.rename(ctx, caller, r.path, r.to, r.flags&flagKeep != 0) })
+	case codeSymlink:
+		err = s.kept.change(ctx, "", r.path, func(ctx context.Context) error { return s.symlink(ctx, caller, &r.attr) })
+	case codeCreate:
+		err = s.kept.change(ctx, "", r.path, func(ctx context.Context) error {
+			made, err := s.cluster.Create(ctx, caller, r.path, CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code,
+				Mode: r.mode, Plain: r.flags&flagPlain != 0})
+			reply = encodeMade(made)
+			return err
+		})
+	}
+	return reply, err
+}
+
+// stat describes what a path names.
+func (s *Service) stat(ctx context.Context, o *owner, path blocktree.Path) ([]byte, error) {
+	if s.kept.absent(ctx, o, path) {
+		return nil, nothing(path)
+	}
+	asked := s.asks()
+	found, err := s.look(ctx, o.caller(), path, 0)
+	if err != nil {
+		return nil, err
+	}
+	s.kept.heard(o, path, &found, asked)
+	info := InfoOf(found.Inode)
+	s.sharing.seen(&info)
+	return encodeInfo(&info), nil
 }
 
 // look asks what a path names, and refuses a caller without the rights that are wanted. Whether it may be told at all the cluster says.

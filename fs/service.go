@@ -30,6 +30,7 @@ type Service struct {
 	cluster  Cluster
 	sharing  sharing
 	watches  watches
+	kept     kept
 	closings atomic.Uint64 // of bodies
 	files    atomic.Int64  // that are open
 	bytes    atomic.Int64  // that reads and writes in flight hold
@@ -61,6 +62,7 @@ func New(c Config) *Service {
 		guestPaths: make(chan struct{}, blocktree.FSPathRequestsAnonymousMax)}
 	s.sharing.files, s.sharing.names = map[blocktree.FileID]*shared{}, map[blocktree.Path]*named{}
 	s.watches.all = map[*watch]struct{}{}
+	s.kept.init(s)
 	if s.cfg.Clock == nil {
 		s.cfg.Clock = ownClock{time.Now()}
 	}
@@ -91,6 +93,7 @@ func (s *Service) Close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.wg.Wait()
+	s.kept.close()
 	return nil
 }
 

@@ -24,7 +24,7 @@ func TestMadeIsMadeSmaller(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newMade(f)
+	b := newMade(f, nil)
 	err = b.do(t.Context(), func() error { return b.write(t.Context(), make([]byte, 2000), 0) })
 	wantKind(t, "a write", err, blocktree.Other)
 	shrink, _ := c.shrinker(path)

@@ -32,7 +32,7 @@ func (s *state) apply(index uint64, data []byte) (id CommandID, r Result) {
 // command answers a retry, or does the op and remembers it.
 func (s *state) command(c Command) Result {
 	remembered := remembers(c.Op)
-	s.id, s.caller, s.now = c.ID, c.Caller, c.Time
+	s.id, s.caller, s.now, s.keeperAsks = c.ID, c.Caller, c.Time, asksAsKeeper(&c)
 	if remembered {
 		if d, ok := s.done(c.ID); ok {
 			if c.Caller != nil {
@@ -48,6 +48,10 @@ func (s *state) command(c Command) Result {
 					i.Access = now.Access
 				}
 			}
+			if _, ok := c.Op.(MakeDirKept); ok && d.result.Inode != nil { // it may have left it since
+				_, d.result.Kept = s.keeps(d.result.Inode.ID.Inode)
+			}
+			d.result.Wanted = s.wantedOf(tellsWanted(&c))
 			return s.withoutRecord(d.result)
 		}
 	}
@@ -69,9 +73,10 @@ func (s *state) command(c Command) Result {
 	if r.Kind != blocktree.Other {
 		s.counts.times = times
 	}
-	if remembered && r.Redirect == nil && (r.Kind == blocktree.Other || remembersRefusal(c.Op)) {
+	if remembered && r.Redirect == nil && (r.Kind == blocktree.Other || RemembersRefusal(c.Op)) {
 		s.remember(c.ID, r)
 	}
+	r.Wanted = s.wantedOf(tellsWanted(&c))
 	return s.withoutRecord(r)
 }
 
@@ -92,8 +97,8 @@ func (s *state) withoutRecord(r Result) Result {
 	return r
 }
 
-// remembersRefusal says which ops must not be done by a copy that comes after a refusal was believed.
-func remembersRefusal(o Op) bool {
+// RemembersRefusal says which ops must not be done by a copy that comes after a refusal was believed.
+func RemembersRefusal(o Op) bool {
 	switch o.(type) {
 	case Remove, Rename, Unlink, RenameOver:
 		return true
@@ -106,7 +111,7 @@ func remembersRefusal(o Op) bool {
 // session has ended would bring it back without the note of its claims, and the next renewal confirm leases that are others' by then.
 func remembers(o Op) bool {
 	switch o.(type) {
-	case RenewSession, ExpireSession, ClaimLease, EndClaim, Touch, Forget:
+	case RenewSession, ExpireSession, ClaimLease, EndClaim, Touch, Forget, Leave:
 		return false
 	}
 	return true
@@ -234,7 +239,7 @@ func (s *state) doDelegation(o Op) Result {
 		return s.releaseEnd(o)
 	case Rename:
 		return s.rename(o)
-	case Unlink, RenameOver, Forget:
+	case Unlink, RenameOver, Forget, MakeDirKept, Leave, MakeSpares, NameFile:
 		return s.doNameless(o)
 	}
 	return s.doMove(o)

@@ -206,6 +206,7 @@ func (s *state) closeSession(id SessionID) {
 		}
 	}
 	s.dropKept(id)
+	s.dropKeeps(id)
 	s.del(kindSession, id[:])
 	s.del(kindRenewed, id[:])
 	s.del(kindClaimed, id[:])

@@ -183,6 +183,9 @@ func (s *state) makeDir(o MakeDir) Result {
 	if full, ok := s.room(len(at.missing), 0); !ok {
 		return full
 	}
+	if r := s.guard(at.dir); r.Kind != blocktree.Other {
+		return r
+	}
 	s.noteEntry(at.dir)
 	return Result{Inode: s.makeDirs(at.dir, at.missing, o.Mode, o.UID, o.GID, o.Time)}
 }
@@ -203,6 +206,9 @@ func (s *state) createFile(o CreateFile, durability stripe.Durability) Result {
 	}
 	if full, ok := s.room(len(at.missing), len(o.Access)); !ok {
 		return full
+	}
+	if r := s.guard(at.dir); r.Kind != blocktree.Other {
+		return r
 	}
 	s.counts.access += uint64(len(o.Access))
 	s.noteEntry(at.dir)
@@ -308,6 +314,10 @@ func (s *state) remove(o Remove) Result {
 	if i.ID.Inode == RootInode {
 		return refuse(blocktree.Invalid, "the cluster's own directory stays")
 	}
+	at, _ := s.walk(o.Path)
+	if r = s.guard(at.parent, i.ID.Inode); r.Kind != blocktree.Other {
+		return r
+	}
 	if i.Kind == KindDir {
 		if r = s.checkEmpty(o.Path, i); r.Kind != blocktree.Other {
 			return r
@@ -315,7 +325,6 @@ func (s *state) remove(o Remove) Result {
 	} else if r = s.freeFile(i); r.Kind != blocktree.Other {
 		return r
 	}
-	at, _ := s.walk(o.Path)
 	s.noteEntry(at.parent)
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
 	s.forget(i)
@@ -369,6 +378,7 @@ func (s *state) forget(i *Inode) {
 	s.del(kindGranted, inodeRest(i.ID.Inode))
 	s.del(kindParent, inodeRest(i.ID.Inode))
 	s.dropXattrs(i.ID.Inode)
+	s.unkeep(i.ID.Inode)
 	s.counts.inodes -= min(s.counts.inodes, 1)
 	s.counts.access -= min(s.counts.access, uint64(len(i.Access)+len(i.Target)))
 }

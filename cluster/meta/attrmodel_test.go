@@ -47,7 +47,7 @@ func (m *model) extraBytes() (n uint64) {
 // isTimed reports whether an op is asked for by somebody, at a time: user id 0, who may. The others are the cluster's own.
 func isTimed(o Op) bool {
 	switch o.(type) {
-	case SetLength, SetEnd, Touch, ReleaseAt, ReleaseEnd, SetTimes, MakeDir, CreateFile, CreateHeld, Remove, Unlink, SetXattr, Symlink, Resize:
+	case SetLength, SetEnd, Touch, ReleaseAt, ReleaseEnd, SetTimes, MakeDir, CreateFile, CreateHeld, Remove, Unlink, SetXattr, Symlink, Resize, MakeDirKept, NameFile, MakeSpares:
 		return true
 	}
 	return false

@@ -292,6 +292,9 @@ func (s *state) delegate(o Delegate) Result {
 			return refuse(blocktree.Invalid, "generation %d was not given to store %v for %s", o.Generation, o.Founder, o.Dir.Short())
 		}
 	}
+	if r = s.guardBelow(i.ID.Inode, at.parent); r.Kind != blocktree.Other {
+		return r
+	}
 	i.Delegation = &Delegation{Generation: o.Generation, Founder: o.Founder}
 	s.setInode(i)
 	at.found.away = true
@@ -377,6 +380,7 @@ func (s *state) dropDir(f blocktree.FileID, p blocktree.Path) {
 	s.del(kindGranted, inodeRest(f.Inode))
 	s.del(kindParent, inodeRest(f.Inode))
 	s.del(kindWhole, inodeRest(f.Inode))
+	s.unkeep(f.Inode)
 	s.dropXattrs(f.Inode)
 	s.counts.inodes -= min(s.counts.inodes, 1)
 }
@@ -414,6 +418,9 @@ func (s *state) movedFrom(i *Inode) *Inode {
 func (s *state) dropEntry(o DropEntry) Result {
 	at, r := s.oldEntry(o.Path, o.File)
 	if r.Kind != blocktree.Other {
+		return r
+	}
+	if r = s.guard(at.parent); r.Kind != blocktree.Other {
 		return r
 	}
 	if m := s.moveOf(o.File); m != nil && !m.Adopted {

@@ -15,10 +15,17 @@ func EncodeCommand(dst []byte, c Command) ([]byte, error) {
 		return nil, blocktree.E("encode command", blocktree.Invalid, nil)
 	}
 	e := wire.Encoder{Buf: dst}
-	if c.Caller == nil {
+	switch {
+	case c.Keeper != (SessionID{}):
+		e.U8(formatKeeperCommand)
+		e.Raw(c.ID[:])
+		e.Raw(c.Keeper[:])
+		putOpt(&e, c.Caller, putCaller)
+		e.U64(uint64(c.Time))
+	case c.Caller == nil:
 		e.U8(formatCommand)
 		e.Raw(c.ID[:])
-	} else {
+	default:
 		e.U8(formatCallerCommand)
 		e.Raw(c.ID[:])
 		putCaller(&e, c.Caller)
@@ -45,15 +52,23 @@ func DecodeCommand(b []byte) (Command, error) {
 
 // getCommandHead reads b up to the opcode. A command of format 1 has no caller.
 func getCommandHead(d *wire.Decoder, b []byte) Command {
-	with := len(b) > 0 && b[0] == formatCallerCommand
-	if with {
-		d.Format(formatCallerCommand)
-	} else {
-		d.Format(formatCommand)
+	format := uint8(formatCommand)
+	if len(b) > 0 && (b[0] == formatCallerCommand || b[0] == formatKeeperCommand) {
+		format = b[0]
 	}
+	d.Format(format)
 	c := Command{ID: get16(d)}
-	if with {
+	switch format {
+	case formatCallerCommand:
 		c.Caller, c.Time = getCaller(d), int64(d.U64())
+	case formatKeeperCommand:
+		if c.Keeper = get16(d); c.Keeper == (SessionID{}) {
+			bad(d, "a keeper that is none")
+		}
+		c.Caller, c.Time = getOpt(d, getCaller), int64(d.U64())
+		if c.Caller == nil && c.Time != 0 {
+			bad(d, "a time of nobody")
+		}
 	}
 	return c
 }
@@ -182,7 +197,7 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		putNodes(e, c.Nodes)
 		e.U32(uint32(c.Region))
 		e.Raw(c.Incarnation[:])
-	case Unlink, RenameOver, Forget:
+	case Unlink, RenameOver, Forget, MakeDirKept, Leave, MakeSpares, NameFile:
 		putNamelessOp(e, o)
 	default:
 		putDelegationOp(e, o)
@@ -343,7 +358,7 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return getCreateHeld(d)
 	case opReleaseEnd:
 		return getReleaseEnd(d)
-	case opUnlink, opRenameOver, opForget:
+	case opUnlink, opRenameOver, opForget, opMakeDirKept, opLeave, opMakeSpares, opNameFile:
 		return getNamelessOp(d, code)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),

@@ -7,12 +7,21 @@ import (
 	"blocktree/internal/wire"
 )
 
+// keptFlag is set in the duration of a result that says Kept. Who does not know that, and is refused for what somebody else keeps, reads a duration below zero, which is looked at with leases only.
+const keptFlag = 1 << 63
+
 // EncodeResult appends the encoding of r to dst.
 func EncodeResult(dst []byte, r Result) []byte {
 	e := wire.Encoder{Buf: dst}
-	if r.Redirect == nil && r.Generation == 0 {
+	switch {
+	case len(r.Wanted) > 0: // only who keeps directories is told, and so knows the format
+		e.U8(formatWantedResult)
+		putOpt(&e, r.Redirect, putRedirect)
+		e.U64(uint64(r.Generation))
+		putFileIDs(&e, r.Wanted)
+	case r.Redirect == nil && r.Generation == 0:
 		e.U8(formatResult)
-	} else {
+	default:
 		e.U8(formatTreeResult)
 		putOpt(&e, r.Redirect, putRedirect)
 		e.U64(uint64(r.Generation))
@@ -27,7 +36,11 @@ func EncodeResult(dst []byte, r Result) []byte {
 	putOpt(&e, r.Session, putSession)
 	putOpt(&e, r.Start, putStart)
 	putOpt(&e, r.Lease, putLease)
-	e.U64(uint64(r.HolderQuiet))
+	quiet := uint64(max(r.HolderQuiet, 0))
+	if r.Kept {
+		quiet |= keptFlag
+	}
+	e.U64(quiet)
 	putClaims(&e, r)
 	return e.Buf
 }
@@ -36,10 +49,16 @@ func EncodeResult(dst []byte, r Result) []byte {
 func DecodeResult(b []byte) (Result, error) {
 	d := wire.NewDecoder(b)
 	var r Result
-	if len(b) > 0 && b[0] == formatTreeResult {
-		d.Format(formatTreeResult)
+	switch {
+	case len(b) > 0 && (b[0] == formatTreeResult || b[0] == formatWantedResult):
+		d.Format(b[0])
 		r.Redirect, r.Generation = getOpt(d, getRedirect), blocktree.Generation(d.U64())
-	} else {
+		if b[0] == formatWantedResult {
+			if r.Wanted = getFileIDs(d, WantedMax); len(r.Wanted) == 0 {
+				bad(d, "nothing is wanted")
+			}
+		}
+	default:
 		d.Format(formatResult)
 	}
 	r.Kind, r.Text, r.Hint, r.Index, r.Leader = getKind(d), d.String(textBytesMax), d.String(textBytesMax), d.U64(), blocktree.NodeID(d.U64())
@@ -49,7 +68,8 @@ func DecodeResult(b []byte) (Result, error) {
 	r.Session = getOpt(d, getSession)
 	r.Start = getOpt(d, getStart)
 	r.Lease = getOpt(d, getLease)
-	r.HolderQuiet = time.Duration(d.U64())
+	quiet := d.U64()
+	r.HolderQuiet, r.Kept = time.Duration(quiet&^keptFlag), quiet&keptFlag != 0
 	getClaims(d, &r)
 	return r, d.Finish()
 }

@@ -70,6 +70,9 @@ func allOps() []Op {
 		ReleaseEnd{Release{session(9), f, 10}, 1 << 40, 7, -11},
 		Unlink{path("/a/f"), f, session(9)}, RenameOver{Rename{path("/a/f"), path("/b/g"), f, fileID(9), []NextRecord{{f, []byte("keys")}}}, session(9)}, Forget{session(9), f},
 		AskShrinkTree{AskShrink{f, 10, 1 << 20, session(9), 7}},
+		MakeDirKept{MakeDir{Path: path("/a/b"), Mode: 0o700, UID: 1, GID: 2, Time: -3}, session(9)}, Leave{session(9), []blocktree.FileID{f, fileID(2)}, []blocktree.FileID{fileID(3)}},
+		MakeSpares{session(9), 1 << 16, 4096, blocktree.Code{Data: 2, Parity: 1}, stripe.DurabilityFlush, 8, 7},
+		NameFile{session(9), f, 1, fileID(2), CreateFile{path("/a/f"), false, nil, 1 << 16, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1, [16]byte{9}, []byte("keys"), 6}, KeyFound{path("/a"), [32]byte{8}}, 1 << 40, true, -11},
 	}
 }
 
@@ -132,7 +135,7 @@ func claimResults() []Result {
 	free := Lease{File: fileID(1), Epoch: 1, Session: session(1)}
 	claimed := free
 	claimed.Claimant = path("/by")
-	return []Result{{Lease: &free}, {Lease: &claimed}, {Claimed: true}, {Lease: &free, Claimed: true, Firm: []FirmLease{{fileID(1), 1}}}}
+	return []Result{{Kind: blocktree.Busy, Kept: true}, {Wanted: []blocktree.FileID{fileID(1), fileID(2)}}, {Generation: 3, Kept: true, HolderQuiet: time.Second, Wanted: []blocktree.FileID{fileID(1)}}, {Lease: &free}, {Lease: &claimed}, {Claimed: true}, {Lease: &free, Claimed: true, Firm: []FirmLease{{fileID(1), 1}}}}
 }
 
 func someAnswer() Answer {
@@ -309,6 +312,8 @@ func FuzzDecodeCommand(f *testing.F) {
 		b, _ := EncodeCommand(nil, Command{ID: CommandID{1}, Op: o})
 		f.Add(b)
 		b, _ = EncodeCommand(nil, Command{ID: CommandID{1}, Op: o, Caller: someCaller(), Time: 2})
+		f.Add(b)
+		b, _ = EncodeCommand(nil, Command{ID: CommandID{1}, Op: o, Caller: someCaller(), Time: 2, Keeper: session(3)})
 		f.Add(b)
 	}
 	fuzz(f, DecodeCommand, func(c Command) []byte {

@@ -24,6 +24,9 @@ const (
 	formatCallerCommand = 2
 	formatCallerQuery   = 2
 	formatAccessAnswer  = 2
+	// A command of a session that keeps directories, and an answer that says which of them are wanted.
+	formatKeeperCommand = 3
+	formatWantedResult  = 3
 	// A result with a redirect or a generation, and an answer with something of delegated directories.
 	formatTreeResult = 2
 	formatTreeAnswer = 3

@@ -12,9 +12,11 @@ type Command struct {
 	// Caller asks for it, at Time, nanoseconds since 1970, by the clock of the node that it asked; nil: the cluster itself.
 	Caller *Caller
 	Time   int64
+	// Keeper is the session that it comes from, if that keeps directories which it may change (docs/design/0079); zero: none. The node that takes it makes sure that the session is whose says so.
+	Keeper SessionID
 }
 
-// Op is what a Command does. Each op says which kinds it refuses with; a refused command changes nothing.
+// Op is what a Command does. Each op says which kinds it refuses with; a refused command changes nothing, but for a note that a directory is wanted: whatever changes an entry is Busy where another session keeps the directory's names (Result.Kept).
 type Op interface{ opcode() opcode }
 
 // opcode is an op's wire code.
@@ -91,6 +93,10 @@ const (
 	opRenameOver
 	opForget
 	opAskShrinkTree
+	opMakeDirKept
+	opLeave
+	opMakeSpares
+	opNameFile
 
 	opEnd // keep last
 )

@@ -167,6 +167,10 @@ func About(o Op) (blocktree.Path, blocktree.FileID) {
 		return o.Path, blocktree.FileID{}
 	case CreateFile:
 		return o.Path, blocktree.FileID{}
+	case MakeDirKept:
+		return o.Path, blocktree.FileID{}
+	case NameFile:
+		return o.Path, blocktree.FileID{}
 	case CreateHeld:
 		return o.Path, blocktree.FileID{}
 	case CreateFlushFile:

@@ -112,7 +112,7 @@ func where(k blocktree.Kind, r *Redirect) string {
 func aboutPath(p blocktree.Path) []Op {
 	f := file("/x")
 	f.Path = p
-	return []Op{MakeDir{Path: p}, f, CreateFlushFile{f}, CreateTreeFile{CreateFile: f, TreeBytes: 1 << 20}, CreateHeld{CreateFile: f}, Remove{Path: p}, Symlink{Path: p, Target: "x"}, DropEntry{Path: p}, BeginMove{CreateTreeFile: CreateTreeFile{CreateFile: f}, From: blocktree.FileID{Generation: 9, Inode: 9}},
+	return []Op{MakeDir{Path: p}, f, CreateFlushFile{f}, CreateTreeFile{CreateFile: f, TreeBytes: 1 << 20}, CreateHeld{CreateFile: f}, MakeDirKept{MakeDir: MakeDir{Path: p}}, NameFile{CreateFile: f}, Remove{Path: p}, Symlink{Path: p, Target: "x"}, DropEntry{Path: p}, BeginMove{CreateTreeFile: CreateTreeFile{CreateFile: f}, From: blocktree.FileID{Generation: 9, Inode: 9}},
 		PutBelow{with(below(9), func(r *blocktree.Runtime) { r.Path = p.Join("n") })}, RemoveBelow{p.Join("n")}, Delegate{Dir: p}, HandOver{Dir: p}, HandOverSum{Dir: p}, DropMoved{Dir: p}, TakeBack{Dir: p},
 		Rename{From: p, To: path("/vm/other")}, Rename{From: p, To: p.Parent().Join("other")}, RenameOver{Rename: Rename{From: p, To: p.Parent().Join("other")}}, Unlink{Path: p, File: fileID(77)}}
 }
@@ -133,7 +133,7 @@ func aboutFile(f blocktree.FileID) []Op {
 // ofTheCluster are about no path and no file, wherever they are asked; AssignGeneration is the root cluster's.
 func ofTheCluster() []Op {
 	return []Op{Found{Dir: rootDir, Generation: 1}, StartNode{}, OpenSession{}, RenewSession{}, CloseSession{}, ExpireSession{}, LeaveViews{}, StartVolatile{}, RevokePrincipal{},
-		FoundChild{}, SetAbove{}, TakeEntries{}, EndTaking{}}
+		FoundChild{}, SetAbove{}, TakeEntries{}, EndTaking{}, Leave{}, MakeSpares{N: 1}}
 }
 
 // TestEveryOpIsRedirected: each op about something that another cluster keeps is redirected there, and changes nothing; each other is not.

@@ -19,19 +19,27 @@ func (s *state) judge(o Op) (Op, Result) {
 	}
 	switch o := o.(type) {
 	case MakeDir:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case CreateFile:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case CreateFlushFile:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
+	case MakeDirKept:
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
+	case NameFile:
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
+	case MakeSpares:
+		return o, s.judgeSpares()
 	case CreateHeld:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case CreateTreeFile:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
 	case Remove:
 		return o, s.judgeRemove(o)
@@ -49,7 +57,7 @@ func (s *state) judge(o Op) (Op, Result) {
 	case ChangeView:
 		return o, s.judgeHolder(o.Change.File)
 	case Symlink:
-		o.UID, o.GID = c.owns(o.UID, o.GID)
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, linkMode)
 	case SetTimes, SetXattr, PutXattrs:
 		return o, s.judgeAttributes(o)
@@ -67,15 +75,15 @@ func (s *state) judge(o Op) (Op, Result) {
 		}
 	case PutBelow, RemoveBelow, AssignGeneration, Delegate, HandOver, HandOverSum, DropMoved, TakeBack, RemoveMoved, DropEntry, SetAbove, TakeEntries, EndTaking, BeginMove, DropCopy, Depart, Stay, Adopt, RemoveLeft, EndMove, Rename, Unlink, RenameOver:
 		return o, s.judgeDelegation(o)
-	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release, ReleaseAt, Forget: // see above
+	case Found, FoundChild, PutRuntime, RemoveRuntime, StartNode, StartVolatile, LeaveViews, RenewSession, CloseSession, Release, ReleaseAt, Forget, Leave: // see above
 	default: // the leader's own, and what nobody has thought of
 		return o, refuse(blocktree.Permission, "%s may not ask for a %T", c, o).hinted("the cluster does that by itself")
 	}
 	return o, Result{}
 }
 
-// owns is who owns what c makes: who it says, if it has user id 0; else itself, with one of its groups.
-func (c *Caller) owns(uid, gid uint32) (uint32, uint32) {
+// Owns is who owns what c makes: who it says, if it has user id 0; else itself, with one of its groups.
+func (c *Caller) Owns(uid, gid uint32) (uint32, uint32) {
 	switch {
 	case c.all():
 		return uid, gid

@@ -57,6 +57,9 @@ const (
 	kindXattr      = 'X' // inode8 name → value: an extended attribute
 	kindNameless   = 'U' // inode8 of a file that has no entry → session16: which keeps it
 	kindKept       = 'K' // session16 inode8 → nothing: files without names that a session keeps
+	kindKeptDir    = 'D' // inode8 of a directory → session16: which keeps its names
+	kindKeeps      = 'E' // session16 inode8 → nothing: directories whose names a session keeps
+	kindWanted     = 'W' // session16 inode8 → nothing: those of them that somebody else wants
 	kindShrink     = 'S' // inode8 → shrinkAsk: a smaller size that somebody asks the holder for
 )
 

@@ -50,6 +50,9 @@ func (s *state) symlink(o Symlink) Result {
 	if full, ok := s.room(1, len(o.Target)); !ok {
 		return full
 	}
+	if r := s.guard(at.dir); r.Kind != blocktree.Other {
+		return r
+	}
 	s.counts.access += uint64(len(o.Target))
 	s.noteEntry(at.dir)
 	i := s.newInode(KindLink, linkMode, o.UID, o.GID, o.Time)

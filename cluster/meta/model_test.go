@@ -27,6 +27,10 @@ type model struct {
 
 	nameless map[blocktree.FileID]*modelInode // files that were removed, and are kept
 	keepers  map[blocktree.FileID]SessionID   // by these
+
+	kept   map[blocktree.FileID]SessionID // directories, by whose session
+	wanted map[blocktree.FileID]bool      // those of them that somebody else wants
+	asks   SessionID                      // whom the command comes from, as a keeper
 }
 
 type modelInode struct {
@@ -34,6 +38,7 @@ type modelInode struct {
 	dir    bool
 	mode   uint32
 	layout *stripe.Layout
+	spare  bool              // it never had a name
 	target string            // of a symbolic link
 	xattrs map[string]string // extended attributes
 
@@ -46,7 +51,8 @@ func newModel(hosts int) *model {
 	m := &model{inodes: map[string]*modelInode{"/": {id: fileID(0), dir: true, mode: 0o755}}, next: RootInode + 1,
 		sessions: map[SessionID]uint64{}, leases: map[blocktree.FileID]Lease{}, claims: map[blocktree.FileID]SessionID{},
 		starts: map[blocktree.NodeID]NodeStart{},
-		done:   map[CommandID]blocktree.FileID{}, nameless: map[blocktree.FileID]*modelInode{}, keepers: map[blocktree.FileID]SessionID{}}
+		done:   map[CommandID]blocktree.FileID{}, nameless: map[blocktree.FileID]*modelInode{}, keepers: map[blocktree.FileID]SessionID{},
+		kept: map[blocktree.FileID]SessionID{}, wanted: map[blocktree.FileID]bool{}}
 	for i := 1; i <= hosts; i++ {
 		m.starts[node(i)] = NodeStart{node(i), incarnation(i), 1}
 	}
@@ -82,6 +88,9 @@ func (m *model) make(p string, dir, parents bool, mode, dirMode uint32, l *strip
 	if len(missing) > 0 && !parents {
 		return blocktree.NotFound
 	}
+	if k := m.guard(above); k != 0 {
+		return k
+	}
 	m.noteEntry(above)
 	slices.Reverse(missing)
 	for _, up := range missing {
@@ -115,6 +124,9 @@ func (m *model) remove(p string) blocktree.Kind {
 		}
 		return blocktree.NotFound
 	}
+	if k := m.guard(parentOf(p), p); k != 0 {
+		return k
+	}
 	for q := range m.inodes {
 		if q != p && parentOf(q) == p {
 			return blocktree.Busy
@@ -124,6 +136,7 @@ func (m *model) remove(p string) blocktree.Kind {
 		return blocktree.Busy
 	}
 	delete(m.inodes, p)
+	m.unkeep(i.id)
 	m.noteEntry(parentOf(p))
 	return 0
 }
@@ -143,6 +156,11 @@ func (m *model) closeSession(s SessionID) {
 	for f, keeper := range m.keepers {
 		if keeper == s {
 			m.forgets(f)
+		}
+	}
+	for f, keeper := range m.kept {
+		if keeper == s {
+			m.unkeep(f)
 		}
 	}
 }
@@ -165,13 +183,7 @@ func (m *model) applyOp(o Op) blocktree.Kind {
 	case CreateHeld:
 		return m.makeHeld(o)
 	case CreateFile:
-		l := &stripe.Layout{Code: o.Code, Hosts: []blocktree.NodeID{1, 2, 3}, Seq: 1, BaseID: 1, SectorBytes: 4096,
-			Sectors: o.SizeBytes / 4096, RegionSectors: blocktree.RegionBytes / 4096,
-			Incarnations: map[blocktree.NodeID]blocktree.Incarnation{}}
-		for n, s := range m.starts {
-			l.Incarnations[n] = s.Incarnation
-		}
-		return m.make(o.Path.Short(), false, o.Parents, o.Mode, o.Mode|o.Mode&0o444>>2, l)
+		return m.make(o.Path.Short(), false, o.Parents, o.Mode, o.Mode|o.Mode&0o444>>2, m.layout(o.SizeBytes, o.Code))
 	case Remove:
 		return m.remove(o.Path.Short())
 	case Rename:
@@ -182,6 +194,8 @@ func (m *model) applyOp(o Op) blocktree.Kind {
 		return m.unlink(o)
 	case Forget:
 		return m.forget(o)
+	case MakeDirKept, Leave, MakeSpares, NameFile:
+		return m.applyKept(o)
 	case SetAttr:
 		i := m.byID(o.File)
 		if i == nil {
@@ -369,6 +383,9 @@ func (m *model) compare(s *state) error {
 	if err := m.compareNameless(s); err != nil {
 		return err
 	}
+	if err := m.compareKept(s); err != nil {
+		return err
+	}
 	for p, want := range m.inodes {
 		full := rootDir
 		if p != "/" {
@@ -465,13 +482,15 @@ func drawOp(t *rapid.T, m *model) Op {
 	s := session(rapid.IntRange(1, 3).Draw(t, "session"))
 	n := node(rapid.IntRange(1, 3).Draw(t, "node"))
 	e := m.leases[f].Epoch
-	switch which := rapid.IntRange(0, 29).Draw(t, "op"); which {
+	switch which := rapid.IntRange(0, 36).Draw(t, "op"); which {
 	case 0:
 		return MakeDir{Path: p(), Parents: rapid.Bool().Draw(t, "parents"), Mode: 0o700}
 	case 1, 2:
 		return drawCreate(t, p(), s)
 	case 3:
 		return Remove{Path: p()}
+	case 30, 31, 32, 33, 34, 35, 36:
+		return drawKept(t, m, p(), s)
 	case 15, 16:
 		return drawRename(t, m, p(), p(), s)
 	case 25, 26, 27, 28, 29:
@@ -516,12 +535,16 @@ func drawOp(t *rapid.T, m *model) Op {
 }
 
 // Random commands against the model; sometimes one is repeated under its id, which must change nothing.
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { checkModel(t, func(*model, *machine) {}, drawOp) }
+
+// checkModel compares a state with the model, after each of the commands that are drawn.
+func checkModel(t *testing.T, begin func(*model, *machine), draw func(*rapid.T, *model) Op) {
 	done, runs := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		runs++
 		m, s := newModel(3), founded(t, 3)
 		defer s.close()
+		begin(m, s)
 		var last Command
 		for step := range rapid.IntRange(20, 60).Draw(rt, "commands") {
 			if last.Op != nil && rapid.IntRange(0, 9).Draw(rt, "again") == 0 {
@@ -532,7 +555,11 @@ func TestModel(t *testing.T) {
 				}
 				continue
 			}
-			c := Command{ID: NewCommandID(), Op: drawOp(rt, m)}
+			c := Command{ID: NewCommandID(), Op: draw(rt, m)}
+			if rapid.Bool().Draw(rt, "as a keeper") {
+				c.Keeper = session(rapid.IntRange(1, 3).Draw(rt, "keeper"))
+			}
+			m.asks = c.Keeper
 			if m.now = 0; isTimed(c.Op) {
 				m.now = 10 * int64(step+1)
 				c.Caller, c.Time = somebody(0, 0), m.now

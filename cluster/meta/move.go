@@ -340,6 +340,9 @@ func (s *state) adopt(o Adopt) Result {
 	case o.Mode > modeMax || o.HasLength && o.LengthBytes > i.SizeBytes:
 		return refuse(blocktree.Invalid, "mode %#o, length %d", o.Mode, o.LengthBytes)
 	}
+	if r := s.guard(at.parent); r.Kind != blocktree.Other {
+		return r
+	}
 	i.Mode, i.UID, i.GID, i.Created, i.Modified, i.HasLength, i.LengthBytes = o.Mode, o.UID, o.GID, o.Created, o.Modified, o.HasLength, o.LengthBytes
 	s.noteChange(i)
 	s.setInode(i)

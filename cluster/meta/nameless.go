@@ -32,7 +32,7 @@ func (Unlink) opcode() opcode     { return opUnlink }
 func (RenameOver) opcode() opcode { return opRenameOver }
 func (Forget) opcode() opcode     { return opForget }
 
-// putNamelessOp writes the fields of an op about files without names.
+// putNamelessOp writes the fields of an op about files without names, or about directories that are kept.
 func putNamelessOp(e *wire.Encoder, o Op) {
 	switch o := o.(type) {
 	case Unlink:
@@ -45,6 +45,15 @@ func putNamelessOp(e *wire.Encoder, o Op) {
 	case Forget:
 		e.Raw(o.Session[:])
 		e.File(o.File)
+	case MakeDirKept:
+		putMakeDir(e, &o.MakeDir)
+		e.Raw(o.Session[:])
+	case Leave:
+		putLeave(e, &o)
+	case MakeSpares:
+		putMakeSpares(e, &o)
+	case NameFile:
+		putNameFile(e, &o)
 	}
 }
 
@@ -61,6 +70,15 @@ func getNamelessOp(d *wire.Decoder, code opcode) Op {
 		o := RenameOver{Session: get16(d)}
 		o.Rename = getRename(d)
 		return o
+	case opMakeDirKept:
+		o, _ := getOp(d, opMakeDir).(MakeDir) // it is
+		return MakeDirKept{o, get16(d)}
+	case opLeave:
+		return getLeave(d)
+	case opMakeSpares:
+		return getMakeSpares(d)
+	case opNameFile:
+		return getNameFile(d)
 	}
 	return Forget{get16(d), d.File()}
 }
@@ -74,6 +92,14 @@ func (s *state) doNameless(o Op) Result {
 		return s.renameOver(o.Rename, o.Session)
 	case Forget:
 		return s.forgetNameless(o)
+	case MakeDirKept:
+		return s.makeDirKept(o)
+	case Leave:
+		return s.leave(o)
+	case MakeSpares:
+		return s.makeSpares(o)
+	case NameFile:
+		return s.nameFile(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }
@@ -113,6 +139,9 @@ func (s *state) unlink(o Unlink) Result {
 		return r
 	}
 	at, _ := s.walk(o.Path)
+	if r = s.guard(at.parent); r.Kind != blocktree.Other {
+		return r
+	}
 	s.noteEntry(at.parent)
 	s.del(kindEntry, entryRest(at.parent, o.Path.Base()))
 	s.keepNameless(i, o.Session)

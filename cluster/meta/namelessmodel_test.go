@@ -52,6 +52,9 @@ func (m *model) keep(p string, s SessionID) blocktree.Kind {
 	if l, held := m.leases[i.id]; held && l.Session != s {
 		return blocktree.Busy
 	}
+	if k := m.guard(parentOf(p)); k != 0 {
+		return k
+	}
 	delete(m.claims, i.id)
 	delete(m.inodes, p)
 	m.nameless[i.id], m.keepers[i.id] = i, s

@@ -83,7 +83,7 @@ func (s *state) renameOver(o Rename, keeper SessionID) Result {
 	if r := s.findRenamed(&m); r.Kind != blocktree.Other || o.From == o.To {
 		return r
 	}
-	for _, check := range []func(*renaming) Result{s.checkPlaces, s.checkMoved, s.checkRecords, s.freeReplaced} { // the last one changes something
+	for _, check := range []func(*renaming) Result{s.checkPlaces, s.checkMoved, s.checkRecords, s.checkKept, s.freeReplaced} { // the last one changes something
 		if r := check(&m); r.Kind != blocktree.Other {
 			return r
 		}
@@ -275,6 +275,15 @@ func (s *state) checkRecords(m *renaming) Result {
 		return full
 	}
 	return Result{}
+}
+
+// checkKept refuses what changes a directory that another session keeps.
+func (s *state) checkKept(m *renaming) Result {
+	dirs := []blocktree.Inode{m.from.parent, m.dir, m.File.Inode}
+	if m.over != nil {
+		dirs = append(dirs, m.over.ID.Inode)
+	}
+	return s.guard(dirs...)
 }
 
 // freeReplaced gives back what is replaced, unless somebody holds it.

@@ -48,6 +48,14 @@ func (m *model) rename(o Rename, keeper SessionID) blocktree.Kind {
 		return blocktree.StaleView
 	case i.dir != there.dir:
 		return blocktree.Invalid
+	case there.dir && m.full(to):
+		return blocktree.Busy
+	}
+	if k := m.guard(parentOf(from), parentOf(to), from, to); k != 0 {
+		return k
+	}
+	switch {
+	case there == nil:
 	case keeper != SessionID{} && there.layout != nil:
 		if k := m.keep(to, keeper); k != 0 {
 			return k
@@ -71,6 +79,16 @@ func (m *model) rename(o Rename, keeper SessionID) blocktree.Kind {
 	m.noteEntry(parentOf(to))
 	m.noteChange(i)
 	return 0
+}
+
+// full reports whether something is in a directory.
+func (m *model) full(p string) bool {
+	for q := range m.inodes {
+		if q != p && parentOf(q) == p {
+			return true
+		}
+	}
+	return false
 }
 
 // drawRename draws one that most often says what is there.

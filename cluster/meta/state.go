@@ -24,14 +24,16 @@ type state struct {
 
 	applied uint64 // the log index that this is the state after; 0 where something is being applied
 
-	id      CommandID // of the command that is applied
-	caller  *Caller   // who asks for it, nil: the cluster itself
-	now     int64     // when, as it says; 0 in one of the version before
-	evicted []Lease   // whose holders lost the right to them, since noteClaim looked
-	counts  counters
-	super   *Superblock // as it was read; nil: not yet
-	changes Changes
-	buf     []byte
+	id     CommandID // of the command that is applied
+	caller *Caller   // who asks for it, nil: the cluster itself
+	now    int64     // when, as it says; 0 in one of the version before
+	// keeperAsks is the session that it says to come from: its own directories are open to it.
+	keeperAsks SessionID
+	evicted    []Lease // whose holders lost the right to them, since noteClaim looked
+	counts     counters
+	super      *Superblock // as it was read; nil: not yet
+	changes    Changes
+	buf        []byte
 }
 
 // counters are numbers that many commands need.
@@ -45,6 +47,8 @@ type counters struct {
 	rights    uint64 // changes that can take a right away
 	parents   bool   // there is a parent index
 	times     bool   // changes of inodes are noted: a command was proposed that versions before do not know, so none of them is a member
+	keptDirs  uint32 // directories whose names sessions keep, and, of these, wanted; where there are any the version before refuses the state, as it would let everybody change them
+	wanted    uint32
 	nameless  uint32 // files that are kept without a name; where there are any the version before refuses the state, as it would keep them for ever
 	moves     uint32 // moves and files that are left; where there are any the version before refuses the state, as it would let everybody hold those
 }
@@ -70,6 +74,9 @@ func openState(r pebble.Reader, w *pebble.Batch, space byte) *state {
 		}
 		if d.Len() > 0 {
 			s.counts.nameless = d.U32()
+		}
+		if d.Len() > 0 {
+			s.counts.keptDirs, s.counts.wanted = d.U32(), d.U32()
 		}
 		s.check(d.Finish())
 	}
@@ -97,8 +104,12 @@ func (s *state) saveCounters() {
 	if s.counts.times {
 		e.Bool(true)
 	}
-	if s.counts.nameless > 0 { // then times are noted
+	if s.counts.nameless > 0 || s.counts.keptDirs > 0 { // then times are noted
 		e.U32(s.counts.nameless)
+	}
+	if s.counts.keptDirs > 0 {
+		e.U32(s.counts.keptDirs)
+		e.U32(s.counts.wanted)
 	}
 	s.set(kindCounters, nil, e.Buf)
 }

@@ -201,7 +201,7 @@ func TestOps(t *testing.T) {
 		}
 		before := m.hash()
 		r := m.do(x.op)
-		if remembersRefusal(x.op) && x.kind != 0 {
+		if RemembersRefusal(x.op) && x.kind != 0 {
 			m.unremember()
 		}
 		if r.Kind != x.kind || !strings.Contains(r.Text+" "+r.Hint, x.word) {
@@ -232,7 +232,7 @@ func TestUnfounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	unknown[17] = byte(opEnd)
-	for _, data := range [][]byte{{formatCallerCommand + 1}, unknown} {
+	for _, data := range [][]byte{{formatKeeperCommand + 1}, unknown} {
 		s := m.view()
 		if _, r := s.apply(9, data); r.Kind != blocktree.NewerFormat || blocktree.KindOf(s.err) != blocktree.NewerFormat {
 			t.Errorf("a command of a newer version must stop this one: %v, %v", r.Kind, s.err)

@@ -83,6 +83,9 @@ func (s *state) takeBack(o TakeBack) Result {
 	case o.Try:
 		return Result{Inode: i}
 	}
+	if r = s.guard(at.parent); r.Kind != blocktree.Other {
+		return r
+	}
 	for n := range stores {
 		s.set(kindSpent, u64(uint64(n)), nil)
 	}

@@ -12,7 +12,7 @@ import (
 	"blocktree/internal/file"
 )
 
-// TestSmallFilesCost: H5 of 0067, and D4 of 0078. A file that is made, written and closed costs two commands, and one that is flushed before three, of whatever length up to the room that it is made with, and is there for others when it is closed.
+// TestSmallFilesCost: H5 of 0067, D4 of 0078, and G6 of 0079. A file that is made, written and closed costs two commands, and one that is flushed before three, of whatever length up to the room that it is made with, and is there for others when it is closed. In a directory that was made just now it is one.
 func TestSmallFilesCost(t *testing.T) {
 	const files = 20
 	synctest.Test(t, func(t *testing.T) {
@@ -31,8 +31,9 @@ func TestSmallFilesCost(t *testing.T) {
 			return x.Meta.Applied
 		}
 		content := func(i int) []byte { return bytes.Repeat([]byte{byte(i + 1)}, i*3000) }
+		in := dir
 		write := func(i int, flushed bool) {
-			f, err := c.MakeOpen(ctx, dir.Join(fmt.Sprint(i)), fs.CreateOptions{SizeBytes: 64 << 10, Code: blocktree.Code{Data: 1}, Mode: 0o600})
+			f, err := c.MakeOpen(ctx, in.Join(fmt.Sprint(i)), fs.CreateOptions{SizeBytes: 64 << 10, Code: blocktree.Code{Data: 1}, Mode: 0o600})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,6 +67,20 @@ func TestSmallFilesCost(t *testing.T) {
 			}
 		}
 		haveContents(t, w.Finder(nil, "alice", alice, alice), dir, files+1, content)
+		in = dir.Join("kept")
+		if err := c.Mkdir(ctx, in, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(0, false) // there are no spares yet
+		before := applied()
+		for i := 1; i <= files; i++ {
+			write(i, i%2 == 0)
+		}
+		// One that is flushed before it is closed gives its lease back then; and spares are made, and time passes.
+		if n := applied() - before; n < files*3/2 || n >= files*3/2+files/4 {
+			t.Errorf("%d commands for %d files in a directory of its own", n, files)
+		}
+		haveContents(t, w.Finder(nil, "alice", alice, alice), in, files+1, content)
 		again, err := c.Open(ctx, dir.Join("3"), fs.OpenOptions{Write: true}) // its lease is free
 		if err != nil {
 			t.Fatal(err)

@@ -32,6 +32,13 @@ func (f *File) Grow(ctx context.Context, bytes uint64) error {
 
 // SetEnd implements blocktree.Ender. What was asked for before, and not answered, is asked for first: it is done, or never will be, before anything else is.
 func (f *File) SetEnd(ctx context.Context, was, bytes uint64) (now uint64, err error) {
+	if f.unnamed != nil && f.Unnamed() {
+		return bytes, f.Name(ctx, bytes)
+	}
+	return f.setEnd(ctx, was, bytes)
+}
+
+func (f *File) setEnd(ctx context.Context, was, bytes uint64) (now uint64, err error) {
 	const op = "file.SetEnd"
 	if f.handle == nil {
 		return 0, f.fail(op, blocktree.E("", blocktree.ReadOnly, nil))
@@ -64,6 +71,9 @@ func (f *File) SetEnd(ctx context.Context, was, bytes uint64) (now uint64, err e
 func (f *File) End(ctx context.Context) (bytes uint64, own bool, err error) {
 	if f.handle == nil {
 		return 0, false, f.fail("file.End", blocktree.E("", blocktree.ReadOnly, nil))
+	}
+	if f.unnamed != nil && f.Unnamed() {
+		return 0, true, nil
 	}
 	bytes, own, err = f.handle.End(ctx)
 	return bytes, own, f.fail("file.End", err)

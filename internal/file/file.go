@@ -30,6 +30,7 @@ type File struct {
 	runSectors    uint64
 	guard         *guard // of a file of integrity tree
 	ending        ending
+	unnamed       *unnamed       // of a file of MakeUnnamed; else nil
 	started       sync.WaitGroup // reads and writes that were started, and writes that nobody waits for any more, and have not ended
 }
 

@@ -9,7 +9,6 @@ import (
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
 	"blocktree/crypto/keys"
-	"blocktree/crypto/seal"
 )
 
 // MakeHeld is Make of a file that ends at a byte, and Open of it for writing, by one command (docs/design/0067). The file is nil where it was made and is to be opened; the inode is it when it was made, also with an error. It is not one of integrity tree. Kinds beside those of Make: Unsupported, and nothing was done: make it, and open it.
@@ -65,7 +64,6 @@ func makeGuessed(ctx context.Context, c *cluster.Client, path blocktree.Path, o 
 
 // held has the cluster make the file, and opens it.
 func (n *making) held(ctx context.Context, c *cluster.Client, path blocktree.Path, bytes uint64, open OpenOptions) (f *File, inode *meta.Inode, err error) {
-	o := &n.o
 	inode, h, err := c.CreateHeld(ctx, n.op, n.o.Durability, bytes, open.OpenOptions)
 	if inode == nil {
 		return nil, nil, err
@@ -74,29 +72,16 @@ func (n *making) held(ctx context.Context, c *cluster.Client, path blocktree.Pat
 	if err != nil {
 		return nil, inode, err
 	}
-	if n.access != nil && o.Pins != nil { // also where another file was pinned: this one is known to be new
-		pins := o.Pins
-		if files, ok := pins.(FilePins); ok {
-			pins = files.Of(made)
+	if err := n.pin(made, path); err != nil {
+		if h != nil {
+			_ = h.Close() // nothing was written
 		}
-		if err := pins.SetPin(path, n.access.Pin()); err != nil {
-			if h != nil {
-				_ = h.Close() // nothing was written
-			}
-			return nil, inode, err
-		}
+		return nil, inode, err
 	}
 	if h == nil {
 		return nil, inode, nil
 	}
-	r := &ring{generation: 1}
-	if n.access != nil { // it was opened by who drew the key, and is held from the first: no other record can have come
-		r = newRing(n.access, keys.Ring{n.access.Generation: n.key}, seal.Suite(inode.Suite), made)
-	} else {
-		r.newest = seal.New([32]byte{}, seal.None, made, 1)
-		r.sealers = map[uint32]*seal.Sealer{1: r.newest}
-	}
-	f = newFile(inode, path, r, false)
+	f = newFile(inode, path, n.ring(made), false)
 	f.unlocker = &unlocker{client: c, path: path, reader: open.Reader, plain: open.Plain, pins: open.Pins, last: n.access}
 	f.handle, f.regionSectors, f.durability = h, h.RegionSectors(), h.Durability()
 	if err := f.keep(ctx, f.heard, open.Logger); err != nil {
@@ -109,6 +94,41 @@ func (n *making) held(ctx context.Context, c *cluster.Client, path blocktree.Pat
 // Keyless remembers directories of which, and above which, none had a key when a file was made there last. Its zero value remembers none; it is bounded, and may forget. Any number of callers may use it at once.
 type Keyless struct {
 	dirs [64]atomic.Pointer[blocktree.Path]
+	keys [64]atomic.Pointer[dirKey] // of MakeUnnamed
+}
+
+// dirKey is what was found of the key for a new file in a directory: the cluster compares it when it names the file.
+type dirKey struct {
+	dir   blocktree.Path
+	key   keys.PublicKey
+	found meta.KeyFound
+}
+
+// key is what was found of a directory last, nil where nothing is remembered.
+func (k *Keyless) key(dir blocktree.Path) *dirKey {
+	if k == nil {
+		return nil
+	}
+	if d := k.keyPlace(dir).Load(); d != nil && d.dir == dir {
+		return d
+	}
+	return nil
+}
+
+func (k *Keyless) keyPlace(dir blocktree.Path) *atomic.Pointer[dirKey] {
+	return &k.keys[crc32.ChecksumIEEE([]byte(dir))%uint32(len(k.keys))]
+}
+
+func (k *Keyless) noteKey(d *dirKey) {
+	if k != nil {
+		k.keyPlace(d.dir).Store(d)
+	}
+}
+
+func (k *Keyless) forgetKey(dir blocktree.Path) {
+	if k.key(dir) != nil {
+		k.keyPlace(dir).Store(nil)
+	}
 }
 
 func (k *Keyless) place(dir blocktree.Path) *atomic.Pointer[blocktree.Path] {
@@ -137,6 +157,13 @@ func (k *Keyless) note(dir blocktree.Path, none bool) {
 
 // CloseEnd implements blocktree.EndCloser.
 func (f *File) CloseEnd(ctx context.Context, was, bytes uint64) error {
+	if f.unnamed != nil && f.Unnamed() {
+		return f.CloseName(ctx, bytes)
+	}
+	return f.closeEnd(ctx, was, bytes)
+}
+
+func (f *File) closeEnd(ctx context.Context, was, bytes uint64) error {
 	const op = "file.CloseEnd"
 	f.ending.mu.Lock()
 	pending := f.ending.pending != nil
@@ -144,7 +171,7 @@ func (f *File) CloseEnd(ctx context.Context, was, bytes uint64) error {
 	if f.handle == nil || f.guard != nil || pending { // one step after the other
 		err := f.Flush(ctx)
 		if err == nil {
-			_, err = f.SetEnd(ctx, was, bytes)
+			_, err = f.setEnd(ctx, was, bytes)
 		}
 		if e := f.Close(); err == nil {
 			err = e

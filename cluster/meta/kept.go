@@ -1,0 +1,221 @@
+package meta
+
+import (
+	"blocktree"
+	"blocktree/internal/wire"
+)
+
+// Bounds of directories whose names sessions keep, each with its reason.
+const (
+	// KeptDirsPerSessionMax bounds those of one session: its end leaves all of them by one command.
+	KeptDirsPerSessionMax = 1024
+	// LeaveMax bounds what is left by one command.
+	LeaveMax = 1024
+	// WantedMax bounds the wanted directories that one answer tells of; those that are left make room for others.
+	WantedMax = 64
+)
+
+// MakeDirKept is MakeDir of one directory whose names Session keeps from the first (docs/design/0079): until it leaves it, or ends, no command of anybody else changes its entries. Where the session keeps too many, is gone, or was renewed long since the command was drawn, the directory is made, and not kept (Result.Kept). Refusals are those of MakeDir, and Invalid (Parents).
+type MakeDirKept struct {
+	MakeDir
+	Session SessionID
+}
+
+// Leave gives back the names of directories, and frees spares that have no name yet, of those that Session keeps; of others it does nothing. It is done again when it is asked again.
+type Leave struct {
+	Session SessionID
+	Dirs    []blocktree.FileID
+	Spares  []blocktree.FileID
+}
+
+func (MakeDirKept) opcode() opcode { return opMakeDirKept }
+func (Leave) opcode() opcode       { return opLeave }
+
+func putLeave(e *wire.Encoder, o *Leave) {
+	e.Raw(o.Session[:])
+	for _, files := range [][]blocktree.FileID{o.Dirs, o.Spares} {
+		putFileIDs(e, files)
+	}
+}
+
+func getLeave(d *wire.Decoder) Leave {
+	return Leave{Session: get16(d), Dirs: getFileIDs(d, LeaveMax), Spares: getFileIDs(d, LeaveMax)}
+}
+
+func putFileIDs(e *wire.Encoder, files []blocktree.FileID) {
+	e.U16(uint16(len(files)))
+	for _, f := range files {
+		e.File(f)
+	}
+}
+
+func getFileIDs(d *wire.Decoder, most int) (files []blocktree.FileID) {
+	n := int(d.U16())
+	if n > most {
+		bad(d, "too many files")
+	}
+	for ; n > 0 && d.Err() == nil; n-- {
+		files = append(files, d.File())
+	}
+	return files
+}
+
+// asksAsKeeper is the session that a command says to come from, which its node has made sure of; zero: none. Who names a file tells its session beside.
+func asksAsKeeper(c *Command) SessionID {
+	if o, ok := c.Op.(NameFile); ok {
+		return o.Session
+	}
+	return c.Keeper
+}
+
+// tellsWanted is the session that is told in the answer to a command which directories of its are wanted; zero: none.
+func tellsWanted(c *Command) SessionID {
+	switch o := c.Op.(type) {
+	case RenewSession:
+		return o.Session
+	case MakeDirKept:
+		return o.Session
+	case MakeSpares:
+		return o.Session
+	}
+	return asksAsKeeper(c)
+}
+
+// keeps is the session that keeps the names of a directory; false: none does.
+func (s *state) keeps(dir blocktree.Inode) (id SessionID, ok bool) {
+	if s.counts.keptDirs == 0 {
+		return id, false
+	}
+	b, ok := s.get(kindKeptDir, inodeRest(dir))
+	copy(id[:], b)
+	return id, ok
+}
+
+// guard refuses to change the entries of directories, or those directories themselves, of which another session keeps one than the one that asks, and notes that this is wanted. Each op asks before it changes anything.
+func (s *state) guard(dirs ...blocktree.Inode) Result {
+	if s.counts.keptDirs == 0 {
+		return Result{}
+	}
+	r := Result{}
+	for _, dir := range dirs {
+		id, ok := s.keeps(dir)
+		if !ok || id == s.keeperAsks {
+			continue
+		}
+		if _, noted := s.get(kindWanted, heldRest(id, dir)); !noted {
+			s.set(kindWanted, heldRest(id, dir), nil)
+			s.counts.wanted++
+		}
+		by := "another session"
+		if x := s.session(id); x != nil {
+			by = x.Path.Short()
+		}
+		r = refuse(blocktree.Busy, "the names in the directory are kept by %s", by).hinted("it gives them back within a second or two, or loses them when it has been silent for %v: ask again", blocktree.LeaseTerm)
+		r.Kept = true
+	}
+	return r
+}
+
+// guardBelow is guard of the directories others, and of all that are kept at or below dir.
+func (s *state) guardBelow(dir blocktree.Inode, others ...blocktree.Inode) Result {
+	if s.counts.keptDirs == 0 {
+		return Result{}
+	}
+	var kept []blocktree.Inode
+	s.scan(kindKeptDir, nil, nil, func(rest, _ []byte) bool {
+		kept = append(kept, inodeOf(rest))
+		return true
+	})
+	for _, n := range kept {
+		s.upward(n, func(up blocktree.Inode) bool {
+			if up == dir {
+				others = append(others, n)
+			}
+			return up != dir
+		})
+	}
+	return s.guard(others...)
+}
+
+// wantedOf are directories that a session keeps and others want.
+func (s *state) wantedOf(id SessionID) (dirs []blocktree.FileID) {
+	if s.counts.wanted == 0 || id == (SessionID{}) {
+		return nil
+	}
+	g := s.superblock().Generation
+	s.scan(kindWanted, id[:], nil, func(rest, _ []byte) bool {
+		dirs = append(dirs, blocktree.FileID{Generation: g, Inode: inodeOf(rest)})
+		return len(dirs) < WantedMax
+	})
+	return dirs
+}
+
+func (s *state) makeDirKept(o MakeDirKept) Result {
+	if o.Parents {
+		return refuse(blocktree.Invalid, "one directory is made and kept, not those above it")
+	}
+	r := s.makeDir(o.MakeDir)
+	x := s.session(o.Session)
+	if r.Kind != blocktree.Other || x == nil || s.id.drawn()+uint64(AcquireStaleAfter) < s.renewed(o.Session) {
+		return r
+	}
+	if _, ok := s.believed(x.Path, x.Principal); !ok {
+		return r
+	}
+	kept := 0
+	s.scan(kindKeeps, o.Session[:], nil, func(_, _ []byte) bool {
+		kept++
+		return kept < KeptDirsPerSessionMax
+	})
+	if kept >= KeptDirsPerSessionMax {
+		return r
+	}
+	dir := r.Inode.ID.Inode
+	s.set(kindKeptDir, inodeRest(dir), o.Session[:])
+	s.set(kindKeeps, heldRest(o.Session, dir), nil)
+	s.counts.keptDirs++
+	r.Kept = true
+	return r
+}
+
+func (s *state) leave(o Leave) Result {
+	for _, f := range o.Dirs {
+		if id, ok := s.keeps(f.Inode); ok && id == o.Session && f.Generation == s.superblock().Generation {
+			s.unkeep(f.Inode)
+		}
+	}
+	for _, f := range o.Spares {
+		s.dropSpare(f, o.Session)
+	}
+	return Result{}
+}
+
+// unkeep has nobody keep the names of a directory any more.
+func (s *state) unkeep(dir blocktree.Inode) {
+	id, ok := s.keeps(dir)
+	if !ok {
+		return
+	}
+	s.del(kindKeptDir, inodeRest(dir))
+	s.del(kindKeeps, heldRest(id, dir))
+	s.counts.keptDirs -= min(s.counts.keptDirs, 1)
+	if _, noted := s.get(kindWanted, heldRest(id, dir)); noted {
+		s.del(kindWanted, heldRest(id, dir))
+		s.counts.wanted -= min(s.counts.wanted, 1)
+	}
+}
+
+// dropKeeps leaves all directories that a session keeps, which ends.
+func (s *state) dropKeeps(id SessionID) {
+	if s.counts.keptDirs == 0 {
+		return
+	}
+	var dirs []blocktree.Inode
+	s.scan(kindKeeps, id[:], nil, func(rest, _ []byte) bool {
+		dirs = append(dirs, inodeOf(rest))
+		return true
+	})
+	for _, dir := range dirs {
+		s.unkeep(dir)
+	}
+}

@@ -1,0 +1,297 @@
+package meta
+
+import (
+	"crypto/sha256"
+
+	"blocktree"
+	"blocktree/cluster/stripe"
+	"blocktree/internal/wire"
+)
+
+// Bounds of spares, each with its reason.
+const (
+	// SparesPerSessionMax bounds the files without names of a session that makes spares: what a service has given away unnamed, and a few more.
+	SparesPerSessionMax = 512
+	// MakeSparesMax bounds the files of one command: each is as much work for every member as to make one.
+	MakeSparesMax = 32
+	// sparesMax leaves room among those without names for files that are removed while they are open.
+	sparesMax = NamelessMax / 2
+)
+
+// MakeSpares makes N files without names (docs/design/0066) that Session keeps, and holds under their first epoch, of length 0. Result.Inode, Layout and Lease are those of the first; the others have the numbers after it, and the like. Refusals are Invalid (the shape, N), Fenced (there is no such session), Busy (it was renewed since: AcquireStaleAfter; too many have no name), Unavailable (SparesPerSessionMax,
+// LeasesPerSessionMax, or as CreateFile), NoSpace, Permission (who is neither a sector host nor user id 0).
+type MakeSpares struct {
+	Session     SessionID
+	SizeBytes   uint64
+	SectorBytes uint32
+	Code        blocktree.Code
+	Durability  stripe.Durability
+	N           uint8
+	Time        int64
+}
+
+// KeyFound is what was found of the key that a new file is wrapped to: the nearest directory that has an access record, or may have one that is not told, as QueryUnkeyed says, and the SHA-256 of that record. All is zero where none has.
+type KeyFound struct {
+	At     blocktree.Path
+	Record [sha256.Size]byte // zero: it is not told, or another cluster keeps it
+}
+
+// NameFile gives a spare that Session keeps, and holds under Epoch, a name: as CreateFile does at its Path, but for size, hosts and Parents, and the right to hold it as of CreateHeld, without which it is refused. Its end moves to End, and with Release the lease goes. Asked again, of a file that has this name, it moves the end and releases. Refusals are Exists, NotFound (Path is not in the directory Dir any more), StaleView
+// (Key is not what counts for an encrypted file), Fenced (the session does not keep, or not hold, the file), Busy, NoSpace, Invalid, TooLarge, Permission.
+type NameFile struct {
+	Session SessionID
+	File    blocktree.FileID
+	Epoch   blocktree.Epoch
+	Dir     blocktree.FileID
+	CreateFile
+	Key     KeyFound
+	End     uint64
+	Release bool
+	Wrote   int64 // when it was last written
+}
+
+func (MakeSpares) opcode() opcode { return opMakeSpares }
+func (NameFile) opcode() opcode   { return opNameFile }
+
+func putMakeSpares(e *wire.Encoder, o *MakeSpares) {
+	e.Raw(o.Session[:])
+	e.U64(o.SizeBytes)
+	e.U32(o.SectorBytes)
+	putCode(e, o.Code)
+	e.U8(uint8(o.Durability))
+	e.U8(o.N)
+	e.U64(uint64(o.Time))
+}
+
+func getMakeSpares(d *wire.Decoder) MakeSpares {
+	o := MakeSpares{Session: get16(d), SizeBytes: d.U64(), SectorBytes: d.U32(), Code: getCode(d), Durability: stripe.Durability(d.U8()), N: d.U8(), Time: int64(d.U64())}
+	if o.Durability > stripe.DurabilityFlush || o.N == 0 || o.N > MakeSparesMax {
+		bad(d, "an unknown durability, no spares, or too many")
+	}
+	return o
+}
+
+func putNameFile(e *wire.Encoder, o *NameFile) {
+	e.Raw(o.Session[:])
+	e.File(o.File)
+	e.U64(uint64(o.Epoch))
+	e.File(o.Dir)
+	putCreateFile(e, &o.CreateFile)
+	putPath(e, o.Key.At)
+	e.Raw(o.Key.Record[:])
+	e.U64(o.End)
+	e.Bool(o.Release)
+	e.U64(uint64(o.Wrote))
+}
+
+func getNameFile(d *wire.Decoder) NameFile {
+	o := NameFile{Session: get16(d), File: d.File(), Epoch: blocktree.Epoch(d.U64()), Dir: d.File(), CreateFile: getCreateFile(d)}
+	o.Key.At = getPath(d)
+	copy(o.Key.Record[:], d.Raw(len(o.Key.Record)))
+	o.End, o.Release, o.Wrote = d.U64(), d.Bool(), int64(d.U64())
+	return o
+}
+
+// judgeSpares judges who may make spares: who speaks for others, as nobody's right to make anything anywhere is asked for.
+func (s *state) judgeSpares() Result {
+	if !s.caller.all() && !s.isHost(s.caller) {
+		return refuse(blocktree.Permission, "%s has not user id 0, and is no sector host", s.caller).hinted("files are made ahead by filesystem services")
+	}
+	return Result{}
+}
+
+func (s *state) makeSpares(o MakeSpares) Result {
+	x := s.session(o.Session)
+	switch {
+	case x == nil:
+		return refuse(blocktree.Fenced, "the session is closed or expired")
+	case s.id.drawn()+uint64(AcquireStaleAfter) < s.renewed(o.Session):
+		return refuse(blocktree.Busy, "asked for too long ago").hinted("ask again")
+	case s.counts.nameless+uint32(o.N) > sparesMax:
+		return refuse(blocktree.Busy, "%d files have no name", s.counts.nameless)
+	case x.Leases+uint32(o.N) > LeasesPerSessionMax:
+		return refuse(blocktree.Unavailable, "the session holds %d leases", x.Leases)
+	}
+	if r, ok := s.believed(x.Path, x.Principal); !ok {
+		return r
+	}
+	kept := 0
+	s.scan(kindKept, o.Session[:], nil, func(_, _ []byte) bool {
+		kept++
+		return kept < SparesPerSessionMax
+	})
+	if kept+int(o.N) > SparesPerSessionMax {
+		return refuse(blocktree.Unavailable, "the session keeps %d files without names", kept)
+	}
+	l, r := s.newLayout(CreateFile{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code}, o.Durability)
+	if r.Kind != blocktree.Other {
+		return r
+	}
+	if full, ok := s.room(int(o.N), 0); !ok {
+		return full
+	}
+	var uid, gid uint32
+	if s.caller != nil {
+		uid, gid = s.caller.Owns(0, 0)
+	}
+	var first Result
+	for range o.N {
+		i := s.newInode(KindFile, 0o600, uid, gid, o.Time)
+		i.SizeBytes, i.SectorBytes, i.Code, i.HasLength = o.SizeBytes, o.SectorBytes, o.Code, true
+		s.noteChange(i)
+		s.setInode(i)
+		own := *l
+		s.setFile(i.ID, &own)
+		held := s.grant(x, &own, s.id)
+		s.set(kindNameless, inodeRest(i.ID.Inode), o.Session[:])
+		s.set(kindKept, heldRest(o.Session, i.ID.Inode), nil)
+		s.counts.nameless++
+		if first.Inode == nil {
+			first = held
+			first.Inode = i
+		}
+	}
+	x.Leases += uint32(o.N)
+	s.setSession(x)
+	return first
+}
+
+// dropSpare frees a file that never had a name, and that no other session than the one that keeps it holds.
+func (s *state) dropSpare(f blocktree.FileID, id SessionID) {
+	i := s.inode(f)
+	k, ok := s.keeper(f)
+	if _, named := s.parent(f.Inode); i == nil || !ok || k != id || named || i.Integrity == IntegrityCompanion {
+		return
+	}
+	if l := s.lease(f); l != nil {
+		x := s.session(l.Session)
+		if x == nil || x.ID != id { // a host that heals it: it goes with the session
+			return
+		}
+		s.dropLease(l)
+		x.Leases--
+		s.setSession(x)
+	}
+	_ = s.freeFile(i) // nobody holds it
+	s.dropNameless(i, id)
+}
+
+func (s *state) nameFile(o NameFile) Result {
+	at, r := s.walk(o.Path)
+	i, x := s.inode(o.File), s.session(o.Session)
+	switch {
+	case r.Kind != blocktree.Other:
+		return r
+	case x == nil:
+		return refuse(blocktree.Fenced, "the session is closed or expired")
+	}
+	if r, ok := s.believed(x.Path, x.Principal); !ok {
+		return r
+	}
+	if len(at.missing) == 0 {
+		if i == nil || at.found.file != o.File {
+			return refuse(blocktree.Exists, "%s exists", o.Path.Short())
+		}
+		return s.nameAgain(o, i)
+	}
+	k, ok := s.keeper(o.File)
+	switch {
+	case len(at.missing) > 1 || o.Dir != at.found.file:
+		return refuse(blocktree.NotFound, "%s is not in that directory any more", o.Path.Short())
+	case i == nil || !ok || k != o.Session || i.Integrity == IntegrityCompanion || !s.heldBy(o.File, o.Session, o.Epoch):
+		return refuse(blocktree.Fenced, "the session does not hold file %v under epoch %d", o.File, o.Epoch)
+	}
+	if _, named := s.parent(o.File.Inode); named {
+		return refuse(blocktree.Invalid, "file %v had a name", o.File)
+	}
+	if r := s.checkNamed(&o, i); r.Kind != blocktree.Other {
+		return r
+	}
+	if r := s.guard(at.dir); r.Kind != blocktree.Other {
+		return r
+	}
+	was := *i
+	i.Mode, i.UID, i.GID = o.Mode, o.UID, o.GID
+	s.set(kindParent, inodeRest(i.ID.Inode), inodeRest(at.dir)) // by which it is judged
+	if !s.may(s.caller, i, RightsHold, s.now) {
+		r := s.denied(s.caller, i, RightsHold, s.now)
+		s.del(kindParent, inodeRest(i.ID.Inode))
+		*i = was
+		return r
+	}
+	s.counts.access += uint64(len(o.Access))
+	i.Suite, i.KeyID, i.Access, i.Created, i.Modified = o.Suite, o.KeyID, o.Access, o.CreateFile.Time, s.notLater(o.Wrote)
+	i.HasLength, i.LengthBytes = true, o.End
+	s.noteChange(i)
+	s.setInode(i)
+	s.noteEntry(at.dir)
+	s.setEntry(at.dir, at.missing[0], entry{file: i.ID, kind: KindFile})
+	s.del(kindNameless, inodeRest(i.ID.Inode))
+	s.del(kindKept, heldRest(o.Session, i.ID.Inode))
+	s.counts.nameless -= min(s.counts.nameless, 1)
+	return s.namedAs(o, i)
+}
+
+// checkNamed looks whether a spare may be what it is to be.
+func (s *state) checkNamed(o *NameFile, i *Inode) Result {
+	switch {
+	case o.SectorBytes != i.SectorBytes || o.Code != i.Code:
+		return refuse(blocktree.Invalid, "file %v is of another shape", o.File)
+	case o.End > i.SizeBytes:
+		return refuse(blocktree.Invalid, "an end at byte %d", o.End).hinted("a file ends at its size at most: make that larger first")
+	case len(o.Access) > AccessBytesMax:
+		return refuse(blocktree.TooLarge, "access record of %d bytes", len(o.Access))
+	}
+	if full, ok := s.room(0, len(o.Access)); !ok {
+		return full
+	}
+	if len(o.Access) == 0 {
+		return Result{}
+	}
+	key, r := s.keyFound(o.Path.Parent())
+	if r.Kind != blocktree.Other {
+		return r
+	}
+	if sb := s.superblock(); key.At != o.Key.At || key.At.Within(sb.Dir) && key.Record != o.Key.Record {
+		return refuse(blocktree.StaleView, "the key of the directory of %s is another by now", o.Path.Short())
+	}
+	return Result{}
+}
+
+// keyFound is what counts of the key for a new file in dir, as the caller may be told.
+func (s *state) keyFound(dir blocktree.Path) (key KeyFound, r Result) {
+	if key.At, r = s.unkeyed(&Query{Path: dir, Caller: s.caller, Time: s.now}); r.Kind != blocktree.Other || key.At == "" {
+		return key, r
+	}
+	if i, bad := s.stat(key.At); bad.Kind == blocktree.Other && len(i.Access) > 0 && s.rights(s.caller, i, s.now)&rightsRecord(i) != 0 {
+		key.Record = sha256.Sum256(i.Access)
+	}
+	return key, Result{}
+}
+
+// nameAgain is NameFile of what has the name already.
+func (s *state) nameAgain(o NameFile, i *Inode) Result {
+	switch held := s.heldBy(o.File, o.Session, o.Epoch); {
+	case !held && o.Release && i.Length() == o.End: // it is done
+		return Result{Inode: i}
+	case !held:
+		return refuse(blocktree.Fenced, "the lease is not held under epoch %d", o.Epoch)
+	case !s.may(s.caller, i, RightsHold, s.now):
+		return s.denied(s.caller, i, RightsHold, s.now)
+	case o.End > i.SizeBytes:
+		return refuse(blocktree.Invalid, "an end at byte %d", o.End).hinted("a file ends at its size at most: make that larger first")
+	}
+	i.HasLength, i.LengthBytes, i.Modified = true, o.End, s.notLater(o.Wrote)
+	s.noteChange(i)
+	s.setInode(i)
+	return s.namedAs(o, i)
+}
+
+// namedAs is the answer to a NameFile that is done, but for the lease.
+func (s *state) namedAs(o NameFile, i *Inode) Result {
+	if o.Release {
+		s.release(Release{Session: o.Session, File: o.File, Epoch: o.Epoch}) // it is held so
+		return Result{Inode: i}
+	}
+	return Result{Inode: i, Lease: s.lease(o.File)}
+}

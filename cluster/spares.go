@@ -1,0 +1,216 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
+)
+
+const (
+	// SpareIdle is how long spares are kept that nobody uses.
+	SpareIdle = 10 * time.Second
+	// sparesMin is how many are made first; as many more as are used up within sparesFast, up to meta.MakeSparesMax.
+	sparesMin  = 8
+	sparesFast = time.Second
+	// sparePoolsMax bounds the shapes of which there are spares at a time: a service makes files of one.
+	sparePoolsMax = 4
+	// sparesRefusedFor is how long none are asked for after a refusal.
+	sparesRefusedFor = time.Second
+)
+
+// spareShape is what the files of a pool have in common.
+type spareShape struct {
+	bytes      uint64
+	sector     uint32
+	code       blocktree.Code
+	durability stripe.Durability
+}
+
+// sparePool has files of one shape. All of it is under Client.mu.
+type sparePool struct {
+	free    []meta.Result // of a spare each: Inode, Layout and Lease
+	batch   int           // how many the last command made
+	made    time.Duration // when that was, on Clock.Boot; 0: never
+	used    time.Duration // when one was taken last
+	refused time.Duration // until when none are asked for
+	filling chan struct{} // closed when those that are being made are there, or will not be; nil: none are
+}
+
+// Spare returns a file without a name, of length 0, that the client's session keeps and holds (docs/design/0079): of the size, sectors and code of file, in the cluster of its Path, where nothing else of that counts. It comes from a pool, which is refilled in the background by one command for many, and grows with its use. The first one waits for a command; nothing is kept of what is not used for SpareIdle. Handle.Name
+// gives it a name; a Handle that is closed without one forgets the file. Kinds: Unsupported, and there is none to be had: who asks makes a file by CreateHeld (a cluster of a version before; who may not; too many). Unavailable, Closed.
+func (c *Client) Spare(ctx context.Context, file meta.CreateFile, d stripe.Durability, o OpenOptions) (*Handle, error) {
+	const op = "cluster.Spare"
+	at, leave, err := c, func() {}, error(nil)
+	if file.Path != "" {
+		if at, leave, err = c.enterAt(ctx, file.Path); err != nil {
+			return nil, blocktree.E(op, blocktree.Unsupported, err)
+		}
+	}
+	defer leave()
+	shape := spareShape{file.SizeBytes, file.SectorBytes, file.Code, d}
+	for {
+		s, err := at.theSession(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r, wait, err := at.takeSpare(s, shape)
+		switch {
+		case err != nil:
+			return nil, blocktree.E(op, blocktree.KindOf(err), err)
+		case wait != nil:
+			select {
+			case <-wait:
+			case <-ctx.Done():
+				return nil, blocktree.E(op, blocktree.Unavailable, ctx.Err())
+			case <-at.ctx.Done():
+				return nil, blocktree.E(op, blocktree.Closed, nil)
+			}
+			continue
+		}
+		h, err := at.take(s, file.Path, r.Inode, *r, at.term(s), joinDelay, true)
+		if err != nil {
+			at.leave(s.id, nil, []blocktree.FileID{r.Inode.ID})
+			return nil, err
+		}
+		h.naming.session = s
+		h.naming.unnamed.Store(true)
+		h.touch.off.Store(true) // when it was written is said with its name
+		h.setTouch(o.TouchEvery)
+		return h, nil
+	}
+}
+
+// term is until when the leases of a session hold.
+func (c *Client) term(s *session) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return s.until
+}
+
+// takeSpare takes a spare of a shape, or says what to wait for, and sees to it that there will be more. Unsupported: there is none to be had.
+func (c *Client) takeSpare(s *session, shape spareShape) (r *meta.Result, wait <-chan struct{}, err error) {
+	now := c.cfg.Clock.Boot()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.session != s {
+		return nil, nil, blocktree.E("", blocktree.Unsupported, nil)
+	}
+	p := s.pools[shape]
+	if p == nil {
+		if len(s.pools) >= sparePoolsMax {
+			return nil, nil, blocktree.E("", blocktree.Unsupported, nil)
+		}
+		p = &sparePool{batch: sparesMin, used: now}
+		if s.pools == nil {
+			s.pools = map[spareShape]*sparePool{}
+		}
+		s.pools[shape] = p
+		c.wg.Go(func() { c.tendSpares(s, shape, p) })
+	}
+	p.used = now
+	if n := len(p.free); n > 0 {
+		r, p.free = &p.free[n-1], p.free[:n-1]
+	}
+	if len(p.free) < p.batch/2 && p.filling == nil && now >= p.refused {
+		if p.made != 0 && now-p.made < sparesFast {
+			p.batch = min(2*p.batch, meta.MakeSparesMax)
+		}
+		p.filling = make(chan struct{})
+		n := p.batch
+		c.wg.Go(func() { c.fillSpares(s, shape, p, n) })
+	}
+	if r == nil && p.filling == nil {
+		return nil, nil, blocktree.E("", blocktree.Unsupported, nil)
+	}
+	if r == nil {
+		return nil, p.filling, nil
+	}
+	return r, nil, nil
+}
+
+// fillSpares has n spares made.
+func (c *Client) fillSpares(s *session, shape spareShape, p *sparePool, n int) {
+	command := meta.Command{ID: meta.NewCommandID(), Op: meta.MakeSpares{Session: s.id, SizeBytes: shape.bytes, SectorBytes: shape.sector, Code: shape.code, Durability: shape.durability,
+		N: uint8(n), Time: c.cfg.Clock.Now().UnixNano()}}
+	ctx, cancel := context.WithTimeout(c.ctx, blocktree.LeaseTerm)
+	r, err := c.proposeHere(ctx, command)
+	cancel()
+	if err != nil && !isRefusal(err) && !isOlder(err) {
+		c.settle(blocktree.FileID{}, command)
+	}
+	if err == nil && r.Kind == blocktree.Fenced {
+		c.loseSession(s, r.Err("session"))
+	}
+	if err == nil {
+		err = r.Err("spares")
+	}
+	made := sparesOf(&r, n)
+	now := c.cfg.Clock.Boot()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil || made == nil {
+		p.refused = now + sparesRefusedFor
+	} else if c.session == s {
+		p.free, p.made = append(p.free, made...), now
+	}
+	close(p.filling)
+	p.filling = nil
+}
+
+// sparesOf are the results of each of n spares, of which r tells the first; nil if that makes no sense.
+func sparesOf(r *meta.Result, n int) (made []meta.Result) {
+	if r.Kind != blocktree.Other || r.Inode == nil || r.Lease == nil || !fits(r.Layout, r.Inode) || r.Layout.Epoch != r.Lease.Epoch {
+		return nil
+	}
+	for k := range blocktree.Inode(n) {
+		i, l, lease := *r.Inode, *r.Layout, *r.Lease
+		i.ID.Inode += k
+		l.File, lease.File = i.ID, i.ID
+		made = append(made, meta.Result{Inode: &i, Layout: &l, Lease: &lease})
+	}
+	return made
+}
+
+// tendSpares forgets what is not used any more.
+func (c *Client) tendSpares(s *session, shape spareShape, p *sparePool) {
+	for left := SpareIdle; ; {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(left):
+		}
+		c.mu.Lock()
+		left = p.used + SpareIdle - c.cfg.Clock.Boot()
+		if c.session == s && (left > 0 || p.filling != nil) {
+			c.mu.Unlock()
+			left = max(left, sparesFast)
+			continue
+		}
+		delete(s.pools, shape)
+		spares := idsOf(p.free)
+		p.free = nil
+		c.mu.Unlock()
+		c.leave(s.id, nil, spares)
+		return
+	}
+}
+
+func idsOf(spares []meta.Result) (ids []blocktree.FileID) {
+	for i := range spares {
+		ids = append(ids, spares[i].Inode.ID)
+	}
+	return ids
+}
+
+// confirm forgets the spares of a session whose leases a renewal has not confirmed; Client.mu is held.
+func (s *session) confirm(firm map[meta.FirmLease]bool) {
+	for _, p := range s.pools {
+		p.free = slices.DeleteFunc(p.free, func(r meta.Result) bool {
+			return !firm[meta.FirmLease{File: r.Inode.ID, Epoch: r.Lease.Epoch}]
+		})
+	}
+}

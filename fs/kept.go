@@ -1,0 +1,298 @@
+package fs
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+	"blocktree/internal/file"
+)
+
+// Directories whose names the service keeps: docs/design/0079-kept-directories.md.
+
+// keeper is an optional ability of a Cluster.
+type keeper interface {
+	// MakeDirKept is MakeDir of a directory whose names are kept by the service from the first; nil: it was made, and is not kept. Unsupported: nothing was done.
+	MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (keptDir, error)
+}
+
+// keptDir is a directory whose entries nobody changes but by this service, until Leave.
+type keptDir interface {
+	ID() blocktree.FileID
+	// Keeps reports whether that is certain now. It does not block.
+	Keeps() bool
+	// MakeUnnamed opens an empty file for writing, of which the cluster hears by its Name. With an error nothing was done.
+	MakeUnnamed(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (unnamed, *meta.Inode, error)
+	// Own is for what changes an entry: nobody else may.
+	Own(ctx context.Context) context.Context
+	// Wanted is closed when somebody else has asked for a change, or the directory is not kept any more.
+	Wanted() <-chan struct{}
+	// Leave lets others change its entries. It does not wait for that.
+	Leave()
+}
+
+// unnamed is a file that the cluster does not know by a name, until Name or CloseName. A Close before leaves nothing of it.
+type unnamed interface {
+	blocktree.File
+	// Name gives it its name, and has it end there; what lies before must be durable. After Unavailable nobody knows: it is asked again.
+	Name(ctx context.Context, end uint64) error
+	// CloseName is Flush, Name and Close: without the first there is nothing of it. Nobody uses the file from then on, whatever is returned.
+	CloseName(ctx context.Context, end uint64) error
+}
+
+var _ keeper = (*over)(nil)
+
+// overKept is a keptDir of a client.
+type overKept struct {
+	*cluster.KeptDir
+	over *over
+}
+
+// ID implements keptDir.
+func (k overKept) ID() blocktree.FileID { return k.Dir() }
+
+// Keeps implements keptDir.
+func (k overKept) Keeps() bool { return k.Kept() }
+
+// overUnnamed is an unnamed of a client, which is named for who made it.
+type overUnnamed struct {
+	*file.File
+	caller cred.Identity
+}
+
+// Name implements unnamed.
+func (f overUnnamed) Name(ctx context.Context, end uint64) error {
+	return f.File.Name(cluster.OnBehalf(ctx, f.caller), end)
+}
+
+// CloseName implements unnamed.
+func (f overUnnamed) CloseName(ctx context.Context, end uint64) error {
+	return f.File.CloseName(cluster.OnBehalf(ctx, f.caller), end)
+}
+
+// MakeDirKept implements keeper.
+func (c *over) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (keptDir, error) {
+	_, k, err := c.Client.MakeDirKept(cluster.OnBehalf(ctx, caller), meta.MakeDir{Path: path, Mode: mode, Time: time.Now().UnixNano()})
+	if k == nil {
+		return nil, err
+	}
+	return overKept{k, c}, err
+}
+
+// MakeUnnamed implements keptDir.
+func (k overKept) MakeUnnamed(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (unnamed, *meta.Inode, error) {
+	c := k.over
+	f, inode, err := file.MakeUnnamed(cluster.OnBehalf(ctx, caller), c.Client, k.KeptDir, path, c.making(o), file.OpenOptions{Reader: c.Reader, Plain: o.Plain, Pins: c.pins.opening(), Logger: c.Logger,
+		OpenOptions: cluster.OpenOptions{TouchEvery: blocktree.TouchEvery}})
+	if err != nil {
+		return nil, nil, err
+	}
+	return overUnnamed{f, caller}, inode, nil
+}
+
+// kept are the kept directories of a service, and the files that it gave away in them under names that the cluster does not know yet.
+type kept struct {
+	service *Service
+	active  atomic.Int64  // how many directories and files there are: where there are none, nothing is looked at
+	works   chan struct{} // a token for each that names or leaves something by itself
+
+	mu       sync.Mutex
+	dirs     map[blocktree.Path]*keptHere
+	given    map[blocktree.Path]*given
+	byID     map[blocktree.FileID]*given
+	names    int                          // of all directories
+	coveted  map[blocktree.Path]time.Time // directories that others wanted, and when
+	sweeping bool
+}
+
+// keptHere is a directory that the service keeps; kept.mu is of what it has.
+type keptHere struct {
+	keptDir
+	path     blocktree.Path
+	names    map[string]struct{}      // that there are, also of files that were given away
+	busy     map[string]chan struct{} // that somebody is changing: closed when he has
+	callers  map[*owner]allowance
+	used     time.Time // when something was made in it last
+	leaving  bool      // nothing is given away in it any more
+	draining bool      // somebody has what was given away named, and leaves it
+}
+
+// allowance is what the cluster said that a caller may do in a directory.
+type allowance struct {
+	asked  asking
+	rights Rights
+}
+
+func (t *kept) init(s *Service) {
+	t.service, t.works = s, make(chan struct{}, blocktree.FSKeptWorksMax)
+	t.dirs, t.given, t.byID, t.coveted = map[blocktree.Path]*keptHere{}, map[blocktree.Path]*given{}, map[blocktree.FileID]*given{}, map[blocktree.Path]time.Time{}
+}
+
+// idle reports whether nothing is kept.
+func (t *kept) idle() bool { return t.active.Load() == 0 }
+
+// counted is called with mu when there are more, or less, and has what is due be looked for.
+func (t *kept) counted() {
+	n := len(t.dirs) + len(t.given)
+	t.active.Store(int64(n))
+	if n > 0 && !t.sweeping {
+		t.sweeping = t.service.task(t.sweep) == nil
+	}
+}
+
+// takesMore reports whether a directory that is made is to be kept.
+func (t *kept) takesMore(path blocktree.Path) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at, ok := t.coveted[path]; ok && time.Since(at) < blocktree.FSKeptAgainAfter {
+		return false
+	}
+	return len(t.dirs) < blocktree.FSKeptDirsMax && t.names < blocktree.FSKeptNamesMax
+}
+
+// keep keeps a directory that was made just now, and is empty.
+func (t *kept) keep(path blocktree.Path, d keptDir) {
+	t.mu.Lock()
+	old := t.dirs[path] // which has another path by now
+	if old != nil {
+		t.dropLocked(old)
+	}
+	t.dirs[path] = &keptHere{keptDir: d, path: path, names: map[string]struct{}{}, busy: map[string]chan struct{}{}, callers: map[*owner]allowance{}, used: time.Now()}
+	t.counted()
+	t.mu.Unlock()
+	if old != nil {
+		old.Leave()
+	}
+}
+
+// at is the directory of that path, if it is kept, and is not being left; with mu.
+func (t *kept) at(path blocktree.Path) *keptHere {
+	if d := t.dirs[path]; d != nil && !d.leaving && d.Keeps() {
+		return d
+	}
+	return nil
+}
+
+// add notes a name; with mu. Of a directory with one too many none is noted any more.
+func (t *kept) add(d *keptHere, name string) {
+	d.used = time.Now()
+	if _, ok := d.names[name]; ok || t.dirs[d.path] != d {
+		return
+	}
+	d.names[name] = struct{}{}
+	if t.names++; t.names > blocktree.FSKeptNamesMax {
+		d.leaving = true
+	}
+}
+
+// remove is the reverse; with mu.
+func (t *kept) remove(d *keptHere, name string) {
+	if _, ok := d.names[name]; ok && t.dirs[d.path] == d {
+		delete(d.names, name)
+		t.names--
+	}
+}
+
+// dropLocked forgets a directory, and reports whether it was there.
+func (t *kept) dropLocked(d *keptHere) bool {
+	if t.dirs[d.path] != d {
+		return false
+	}
+	d.leaving = true
+	delete(t.dirs, d.path)
+	t.names -= len(d.names)
+	t.counted()
+	return true
+}
+
+// drop forgets a directory, and lets others change it.
+func (t *kept) drop(d *keptHere) {
+	t.mu.Lock()
+	was := t.dropLocked(d)
+	t.mu.Unlock()
+	if was {
+		d.Leave()
+	}
+}
+
+// close leaves all. Nobody uses the table from then on.
+func (t *kept) close() {
+	t.mu.Lock()
+	var all []*keptHere
+	for _, d := range t.dirs {
+		all = append(all, d)
+	}
+	t.mu.Unlock()
+	for _, d := range all {
+		t.drop(d)
+	}
+}
+
+// heard notes what the cluster said of what a path names to a caller, if that is a kept directory. Another one of that path is none.
+func (t *kept) heard(o *owner, path blocktree.Path, found *Found, asked asking) {
+	if t.idle() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := t.at(path)
+	switch {
+	case d == nil:
+	case d.ID() != found.Inode.ID:
+		d.leaving = true
+	default:
+		if len(d.callers) >= blocktree.FSKeptCallersMax {
+			clear(d.callers)
+		}
+		d.callers[o] = allowance{asked, found.Rights}
+	}
+}
+
+// may reports whether the cluster has said lately that a caller may do something in a directory, and asks if not. Where it reports false it is to be asked for what the caller wants.
+func (t *kept) may(ctx context.Context, o *owner, d *keptHere, want Rights) bool {
+	fresh := func() (ok, may bool) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		a, ok := d.callers[o]
+		ok = ok && a.asked.number == t.service.cluster.RightsNumber() && time.Since(a.asked.at) < blocktree.FSJudgeEvery
+		return ok, ok && !d.leaving && a.rights.Has(want)
+	}
+	ok, may := fresh()
+	if ok {
+		return may
+	}
+	asked := t.service.asks()
+	found, err := t.service.cluster.Look(ctx, o.caller(), d.path)
+	if err != nil {
+		return false
+	}
+	t.heard(o, d.path, &found, asked)
+	_, may = fresh()
+	return may
+}
+
+// absent reports whether there is certainly nothing at a path, and the caller may know.
+func (t *kept) absent(ctx context.Context, o *owner, path blocktree.Path) bool {
+	if t.idle() || o.anonymous {
+		return false
+	}
+	look := func() *keptHere {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		d := t.at(path.Parent())
+		if d == nil || d.path == path || d.busy[path.Base()] != nil {
+			return nil
+		}
+		if _, ok := d.names[path.Base()]; ok {
+			return nil
+		}
+		return d
+	}
+	d := look()
+	return d != nil && t.may(ctx, o, d, List) && look() == d
+}

@@ -1,0 +1,268 @@
+package fs
+
+import (
+	"context"
+	"errors"
+
+	"blocktree"
+)
+
+// How requests get along with what is kept, and was given away.
+
+// claims are names of kept directories that nobody else changes until they are given back. A nil claims is of none.
+type claims struct {
+	table *kept
+	of    []claim
+	busy  chan struct{}
+}
+
+type claim struct {
+	dir  *keptHere
+	path blocktree.Path
+}
+
+// claim claims what of some paths is a name of a kept directory, all at once. It waits for who has.
+func (t *kept) claim(ctx context.Context, paths ...blocktree.Path) (*claims, error) {
+	for {
+		c, wait := t.claimNow(paths)
+		if wait == nil {
+			return c, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+		}
+	}
+}
+
+func (t *kept) claimNow(paths []blocktree.Path) (c *claims, wait <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c = &claims{table: t, busy: make(chan struct{})}
+	for _, path := range paths {
+		d := t.dirs[path.Parent()] // also one that is being left: it is kept yet
+		if d == nil || path == d.path {
+			continue
+		}
+		if wait := d.busy[path.Base()]; wait != nil {
+			return nil, wait
+		}
+		c.of = append(c.of, claim{d, path})
+	}
+	for _, x := range c.of {
+		x.dir.busy[x.path.Base()] = c.busy
+	}
+	return c, nil
+}
+
+// release gives them back, after what came of it was noted.
+func (c *claims) release(note func()) {
+	c.table.mu.Lock()
+	if note != nil {
+		note()
+	}
+	for _, x := range c.of {
+		if x.dir.busy[x.path.Base()] == c.busy {
+			delete(x.dir.busy, x.path.Base())
+		}
+	}
+	c.table.mu.Unlock()
+	close(c.busy)
+}
+
+// note notes what came of a change that takes one name, and adds another; with the lock of the table.
+func (c *claims) note(takes, adds blocktree.Path, err error) {
+	for _, x := range c.of {
+		name := x.path.Base()
+		_, there := x.dir.names[name]
+		switch {
+		case err == nil && x.path == adds:
+			c.table.add(x.dir, name)
+		case err == nil && x.path == takes:
+			c.table.remove(x.dir, name)
+		case err != nil && !refuses(err, there):
+			x.dir.leaving = true // nobody knows what is there
+		}
+	}
+}
+
+// refuses reports whether an error of a change of a name says that nothing was done, and nothing else than is known of whether it is there.
+func refuses(err error, there bool) bool {
+	switch blocktree.KindOf(err) {
+	case blocktree.Permission, blocktree.Unauthenticated, blocktree.Invalid, blocktree.TooLarge, blocktree.NoSpace, blocktree.Busy, blocktree.Unsupported, blocktree.Elsewhere:
+		return true
+	case blocktree.Exists:
+		return there
+	case blocktree.NotFound:
+		return !there
+	}
+	return false
+}
+
+// change does something that takes the name from what is at one path, and adds another, "" for none, after all that it is about has its name: and what is beneath, as that may be another path then.
+func (t *kept) change(ctx context.Context, takes, adds blocktree.Path, do func(context.Context) error) (err error) {
+	if t.idle() {
+		return do(ctx)
+	}
+	var own *keptHere
+	paths := []blocktree.Path{adds}
+	if takes != "" {
+		paths = []blocktree.Path{takes}
+		if adds != "" && adds != takes {
+			paths = append(paths, adds)
+		}
+		for _, path := range paths { // before anything is claimed: who has claimed something waits for nobody who has
+			d, err := t.drain(ctx, path)
+			if err != nil {
+				return err
+			}
+			if d != nil {
+				own = d
+			}
+		}
+		defer func() { // what was made in it meanwhile
+			for _, path := range paths {
+				_, _ = t.drain(ctx, path) // that is left is left later
+			}
+		}()
+	}
+	c, err := t.claim(ctx, paths...)
+	if err != nil {
+		return err
+	}
+	defer func() { c.release(func() { c.note(takes, adds, err) }) }()
+	for _, path := range paths {
+		if err := t.settle(ctx, t.named(path)); err != nil {
+			return err
+		}
+	}
+	if len(c.of) > 0 {
+		own = c.of[0].dir
+	}
+	if own != nil {
+		ctx = own.Own(ctx)
+	}
+	return do(ctx)
+}
+
+// named are the files that were given away under a path.
+func (t *kept) named(path blocktree.Path) []*given {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if g := t.given[path]; g != nil {
+		return []*given{g}
+	}
+	return nil
+}
+
+// identified are the files that were given away of an identity.
+func (t *kept) identified(id blocktree.FileID) []*given {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if g := t.byID[id]; g != nil {
+		return []*given{g}
+	}
+	return nil
+}
+
+// beneath are the files that were given away in a directory, or with deep in those beneath, too.
+func (t *kept) beneath(dir blocktree.Path, deep bool) (all []*given) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for path, g := range t.given {
+		if path.Parent() == dir || deep && path.Within(dir) {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// settle has files named, unless it turns out that they are not to be. An error says that of one nobody knows.
+func (t *kept) settle(ctx context.Context, all []*given) (err error) {
+	if len(all) == 1 {
+		return all[0].settle(ctx)
+	}
+	errs := make(chan error, len(all))
+	slots := make(chan struct{}, blocktree.FSKeptWorksMax)
+	for _, g := range all {
+		slots <- struct{}{}
+		go func() { // it ends with ctx, and is waited for
+			err := g.settle(ctx)
+			<-slots
+			errs <- err
+		}()
+	}
+	for range all {
+		if e := <-errs; err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// settled has named what a request is about that changes no name.
+func (t *kept) settled(ctx context.Context, code uint16, r *pathRequest) error {
+	if t.idle() {
+		return nil
+	}
+	all := t.named(r.path)
+	switch code {
+	case codeList, codeWatch, codeSetTimes: // what is made in it later moves its time
+		all = append(all, t.beneath(r.path, false)...)
+	}
+	if r.attr.file != (blocktree.FileID{}) {
+		all = append(all, t.identified(r.attr.file)...)
+	}
+	return t.settle(ctx, all)
+}
+
+// drain has all named that was given away at a path, or beneath, and leaves the kept directories there. It returns that of the path.
+func (t *kept) drain(ctx context.Context, path blocktree.Path) (at *keptHere, err error) {
+	if t.idle() {
+		return nil, nil
+	}
+	var dirs []*keptHere
+	t.mu.Lock()
+	for p, d := range t.dirs {
+		if p.Within(path) {
+			dirs = append(dirs, d)
+		}
+	}
+	at = t.dirs[path]
+	t.mu.Unlock()
+	if err = t.leave(ctx, dirs); err == nil {
+		err = t.settle(ctx, t.beneath(path, true))
+	}
+	return at, err
+}
+
+// leave has all named that was given away in some directories, and leaves them, also where that is not known to have been done: names are asked for all the same.
+func (t *kept) leave(ctx context.Context, dirs []*keptHere) (err error) {
+	var waits []chan struct{}
+	t.mu.Lock()
+	for _, d := range dirs {
+		d.leaving, d.draining = true, true
+		for _, busy := range d.busy {
+			waits = append(waits, busy)
+		}
+	}
+	t.mu.Unlock()
+	for _, wait := range waits { // somebody may be about to give something away
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			err = blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+		}
+	}
+	for _, d := range dirs {
+		if e := t.settle(ctx, t.beneath(d.path, false)); err == nil {
+			err = e
+		}
+		t.drop(d)
+	}
+	return err
+}
+
+// errDropped is for a file that is nobody's as it could not be given away.
+var errDropped = blocktree.E("fs", blocktree.Closed, errors.New("it was not given away"))

@@ -1,0 +1,178 @@
+package fastrung
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"blocktree"
+	"blocktree/fs"
+	"blocktree/internal/bttp"
+	"blocktree/internal/node"
+	"blocktree/internal/simnet"
+	"blocktree/internal/testenv"
+	"blocktree/route"
+)
+
+// newKeptWorld is three nodes, each a filesystem service, and a directory of alice's.
+func newKeptWorld(t *testing.T) *unlinkWorld {
+	w := &unlinkWorld{Simulated: testenv.NewSimulated(t, 3, 1)}
+	w.Transport, w.Filesystems = bttp.TCP, map[int]*node.Filesystem{}
+	for i := range 3 {
+		w.Filesystems[i] = &node.Filesystem{Reader: w.Reader}
+	}
+	w.StartAll()
+	w.admin = w.Client()
+	alice := uint32(1000)
+	w.must(w.admin.MakeDir(t.Context(), w.Path("/files"), 0o755, false))
+	_, err := w.admin.SetOwner(t.Context(), w.Path("/files"), &alice, &alice)
+	w.must(err)
+	return w
+}
+
+// at is a client of one service alone.
+func (w *unlinkWorld) at(i int) *fs.Client {
+	w.T.Helper()
+	r := w.Members[i]
+	r.Services = []string{blocktree.ServiceFilesystem}
+	table, err := route.NewTable([]blocktree.Runtime{r})
+	w.must(err)
+	return w.Finder(table, "alice", 1000, 1000)
+}
+
+// small are the options of a small file.
+var small = fs.CreateOptions{SizeBytes: 64 << 10, Code: blocktree.Code{Data: 1, Parity: 1}, Mode: 0o600}
+
+// made makes a file, writes it, and closes it.
+func made(t *testing.T, c *fs.Client, path blocktree.Path, content []byte) error {
+	f, err := c.MakeOpen(t.Context(), path, small)
+	if err != nil {
+		return err
+	}
+	if err = f.WriteAt(t.Context(), content, 0); err == nil {
+		err = f.(fs.Finisher).Finish(t.Context())
+	}
+	if err != nil {
+		_ = f.Close() // the first error is the one to tell
+	}
+	return err
+}
+
+// TestKeptRounds: G6 of 0079. In a directory that was made just now a look for what is not there, and to make it, ask nobody but the service.
+func TestKeptRounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newKeptWorld(t)
+		c, dir := w.at(0), w.Path("/files/d")
+		w.must(c.Mkdir(t.Context(), dir, 0o755))
+		w.must(made(t, c, dir.Join("first"), []byte("x"))) // what may be done is asked, and there are no spares yet
+		time.Sleep(50 * time.Millisecond)
+		begun := time.Now()
+		_, err := c.Stat(t.Context(), dir.Join("f"))
+		if took := time.Since(begun); blocktree.KindOf(err) != blocktree.NotFound || took > 2*simnet.DelayDefault {
+			t.Errorf("a look: %v, in %v", err, took)
+		}
+		begun = time.Now()
+		f, err := c.MakeOpen(t.Context(), dir.Join("f"), small)
+		took := time.Since(begun)
+		w.must(err)
+		if took > 2*simnet.DelayDefault {
+			t.Errorf("to make it takes %v", took)
+		}
+		w.must(f.WriteAt(t.Context(), []byte("hello"), 0))
+		w.must(f.(fs.Finisher).Finish(t.Context()))
+		w.has(mustOpen(t, w.at(1), dir.Join("f")), "hello")
+	})
+}
+
+func mustOpen(t *testing.T, c *fs.Client, path blocktree.Path) fs.File {
+	t.Helper()
+	f, err := c.Open(t.Context(), path, fs.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// TestKeptByTwo: G1, G3 and G4 of 0079. Of two who make the same names in the same directories, by two services of which one dies, one gets each, and what was closed without an error is there.
+func TestKeptByTwo(t *testing.T) {
+	const dirs, files = 6, 8
+	synctest.Test(t, func(t *testing.T) {
+		w := newKeptWorld(t)
+		path := func(d, f int) blocktree.Path { return w.Path(fmt.Sprintf("/files/d%d/f%d", d, f)) }
+		content := func(who int, p blocktree.Path) []byte { return bytes.Repeat([]byte{byte('a' + who)}, 100+len(p)) }
+		type result struct {
+			won map[blocktree.Path]bool
+			err error // other than Exists
+		}
+		results := [2]result{}
+		var wg sync.WaitGroup
+		for who := range results {
+			c := w.at(who)
+			won := map[blocktree.Path]bool{}
+			wg.Go(func() {
+				for d := range dirs {
+					if who == 0 && d == dirs/2 {
+						f, err := c.MakeOpen(t.Context(), path(d-1, files), small) // which has no name when it dies
+						if err == nil {
+							err = f.WriteAt(t.Context(), []byte("lost"), 0)
+						}
+						if err != nil {
+							t.Error(err)
+						}
+						w.Kill(0)
+						break
+					}
+					if err := c.Mkdir(t.Context(), path(d, 0).Parent(), 0o755); err != nil && blocktree.KindOf(err) != blocktree.Exists {
+						results[who].err = err
+						break
+					}
+					for f := range files {
+						p := path(d, (f+who*files/2)%files) // each begins elsewhere
+						err := made(t, c, p, content(who, p))
+						for blocktree.KindOf(err) == blocktree.Unavailable || blocktree.KindOf(err) == blocktree.Busy { // the other one has died
+							time.Sleep(100 * time.Millisecond)
+							err = made(t, c, p, content(who, p))
+						}
+						switch {
+						case err == nil:
+							won[p] = true
+						case blocktree.KindOf(err) != blocktree.Exists:
+							results[who].err = err
+						}
+					}
+				}
+				results[who].won = won
+			})
+		}
+		wg.Wait()
+		if results[0].err != nil || results[1].err != nil {
+			t.Errorf("%v, and %v", results[0].err, results[1].err)
+		}
+		for p := range results[0].won {
+			if results[1].won[p] {
+				t.Errorf("both have made %s", p.Short())
+			}
+		}
+		if n := len(results[0].won) + len(results[1].won); n != dirs*files {
+			t.Errorf("%d and %d of %d names were made", len(results[0].won), len(results[1].won), dirs*files)
+		}
+		c := w.at(2)
+		for who := range results {
+			for p := range maps.Keys(results[who].won) {
+				f, want := mustOpen(t, c, p), content(who, p)
+				got := make([]byte, len(want)+1)
+				if n, _ := f.ReadAt(t.Context(), got, 0); !bytes.Equal(got[:n], want) {
+					t.Errorf("%s, made by %d, has %d bytes, the first %q", p.Short(), who, n, got[:1])
+				}
+			}
+		}
+		if i, err := c.Stat(t.Context(), path(dirs/2-1, files)); err == nil && i.Length != 0 && i.Length != 4 {
+			t.Errorf("what was not closed has %d bytes", i.Length)
+		}
+	})
+}
