@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -114,7 +115,10 @@ type tree struct {
 	broken    atomic.Bool           // a writer lost its file: a write may be on its way yet
 	takings   atomic.Uint64         // names that were taken from nodes
 	nameless  sync.Map              // files that were removed here, or replaced, until the kernel forgets them: FileID → which taking it was, a uint64
-	told      sync.Map              // the length that the kernel was told of each file that it knows: FileID → *atomic.Uint64
+	questions atomic.Uint64         // counts when something was asked, and opened (question, belief)
+
+	beliefsMu sync.Mutex
+	beliefs   map[blocktree.FileID]weak.Pointer[belief] // of the files that the kernel knows
 }
 
 func newTree(source Source, root blocktree.Path, o Options) *tree {
@@ -124,7 +128,7 @@ func newTree(source Source, root blocktree.Path, o Options) *tree {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, beliefs: map[blocktree.FileID]weak.Pointer[belief]{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 		requests: make(chan struct{}, blocktree.MountRequestsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax), lockWaits: make(chan struct{}, blocktree.MountLockWaitsMax)}
 }
 

@@ -28,6 +28,7 @@ type writing struct {
 	flock  owned
 	by     int           // the process that opened it; 0: not known
 	fresh  bool          // the file was made by its open
+	holds  bool          // no open goes by what the kernel was told until it is released
 	first  atomic.Uint64 // how many writes had been answered when the file, a fresh one, was first to be flushed; 0: not yet
 	told   atomic.Uint64 // failed writes of the writer that were told here
 }
@@ -58,7 +59,7 @@ func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, 
 		h.Release(ctx)
 		return nil, 0, syscall.ESTALE
 	}
-	_ = n.NotifyContent(-1, 0) // attributes only; a kernel that has none says so
+	n.forgets()
 	return h, 0, 0
 }
 
@@ -202,6 +203,12 @@ func (h *writing) Flush(ctx context.Context) syscall.Errno {
 func (h *writing) Release(ctx context.Context) syscall.Errno {
 	h.node.released(ctx, &h.flock)
 	h.node.tree.untold(h.writer, h.writer.release(ctx))
+	if h.node.tree.writer(h.node.id) == nil {
+		h.node.forgets() // or what was told while it was written has the next open do it
+	}
+	if h.holds {
+		h.node.belief.release()
+	}
 	h.node.tree.leave()
 	return 0
 }
