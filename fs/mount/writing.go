@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -83,15 +84,30 @@ func (w *writer) isOpen() bool { return w.open.Load() && w.dead() == nil }
 
 // Read implements gofs.FileReader.
 func (h *writing) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	n, err := h.writer.read(ctx, dest, uint64(off))
+	n, err := h.writer.read(ofBytes(ctx, len(dest)), dest, uint64(off))
 	if err != nil {
 		return nil, openErrno(err)
 	}
 	return fuse.ReadResultData(dest[:n]), 0
 }
 
-// Write implements gofs.FileWriter.
-func (h *writing) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+// Write implements gofs.FileWriter. The kernel writes as much at a time as it reads: what is long is written in parts. Programs are told how many bytes were written before one failed; of pages it is all or nothing.
+func (h *writing) Write(ctx context.Context, data []byte, off int64) (done uint32, e syscall.Errno) {
+	if len(data) <= blocktree.MountWriteBytesMax {
+		return h.writePart(ctx, data, off)
+	}
+	for part := range slices.Chunk(data, blocktree.MountWriteBytesMax) {
+		n, e := h.writePart(ctx, part, off+int64(done))
+		if done += n; e != 0 && done > 0 && !ofPages(ctx) {
+			return done, 0
+		} else if e != 0 {
+			return 0, e
+		}
+	}
+	return done, 0
+}
+
+func (h *writing) writePart(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	err := error(nil)
 	if h.append && !ofPages(ctx) {
 		err = h.writer.add(ctx, data, uint64(off))
