@@ -239,7 +239,7 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 		bytes = blocktree.MountReadBytesMax
 	}
 	server, err := serve(closings{paged{raw}, t}, dir, &fuse.MountOptions{Name: "blocktree", FsName: root.Short(), Options: options, DirectMount: true, EnableLocks: true,
-		MaxWrite: bytes, MaxBackground: blocktree.MountRequestsMax})
+		MaxWrite: bytes, MaxBackground: blocktree.MountRequestsMax, DisableSplice: true}) // what is read comes from no file
 	if err != nil {
 		return nil, &blocktree.Error{Op: "mount", Path: dir, Kind: blocktree.IO, Err: err, Hint: "/dev/fuse is needed, and fusermount (package fuse3) for who is not root"}
 	}
