@@ -293,7 +293,12 @@ const (
 	// for those that are being opened anew.
 	MountRequestsMax  = FSPathRequestsPerConnectionMax
 	MountReadBytesMax = 128 << 10
-	// MountWriteBytesMax is what the kernel writes at a time, as it reads. MountGrowBytesMax bounds the zeros that a mount which was killed may leave behind what was written.
+	// MountLongReadBytesMax is what the kernel reads at a time, but by nobody's credentials; MountLongReadsMax at a time are longer than MountReadBytesMax, so that with the others they are less than all that a service takes of one connection. MountReadAheadBytes is how much root has it
+	// read ahead unless it is said: what costs is each request, and as much is read around a missing page of a mapped file (docs/design/0082).
+	MountLongReadBytesMax = FSTransferBytesMax
+	MountLongReadsMax     = 2
+	MountReadAheadBytes   = 512 << 10
+	// MountWriteBytesMax is what is written at a time, as it was read before there were long reads. MountGrowBytesMax bounds the zeros that a mount which was killed may leave behind what was written.
 	MountWriteBytesMax = MountReadBytesMax
 	MountGrowBytesMax  = 64 << 20
 	MountOpenFilesMax  = FSOpenFilesPerConnectionMax - MountRequestsMax

@@ -22,13 +22,15 @@ func newMount() *cobra.Command {
 	var flags doorFlags
 	var readOnly bool
 	var create config.Create
+	ahead := cli.Size(blocktree.MountReadAheadBytes)
 	c := &cobra.Command{
-		Use:   "mount PATH DIR --config FILE [--read-only] [--anonymous] [--code K+M]",
+		Use:   "mount PATH DIR --config FILE [--read-only] [--anonymous] [--code K+M] [--read-ahead SIZE]",
 		Short: "Show a directory as a file system",
 		Long: `mount shows the directory PATH, and all beneath it, at the local directory DIR, until it is stopped. Programs read and write it, with --read-only or --anonymous only read. It is for the user who mounts it alone, to whom
 everything in it is shown as belonging. It prints a line that begins with "ready" when programs can use it.
 
 What is read and written comes by a filesystem service, which judges, decrypts and encrypts, also where the configuration has a reader key. Who opens a file reads what was flushed before; names and attributes may be a second old.
+Where root mounts, the kernel is told to read 512KiB ahead of a program that reads a file from one end to the other, or what --read-ahead says; anybody else's reads 128KiB ahead. More is faster to read so, and slower for programs that map large files and read here and there.
 Programs of one mount see at once what others of it write; elsewhere it is seen when it was flushed.
 
 Each write goes to the service before it is answered, but for the first 64 KiB of a new file, which go when it is flushed or closed, or something else is asked of it, and within 100 ms; that they could not be written (ENOSPC) is told then, for good. fsync, and close, return when what was written would survive the loss of power everywhere, or fail; sync without a file is not passed on by the kernel, and does nothing. Where the service dies, programs
@@ -59,6 +61,7 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 	c.Flags().BoolVar(&flags.anonymous, "anonymous", false, "ask as nobody in particular, without credentials; only to read")
 	c.Flags().BoolVar(&readOnly, "read-only", false, "change nothing: every change fails")
 	addCode(c, &create.Code, "")
+	c.Flags().Var(&ahead, "read-ahead", "how much the kernel reads ahead of a program that reads a file from one end to the other, if root mounts; at most 1MiB, 0 leaves it as it is")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
 			path, err := d.cfg.Resolve(args[0])
@@ -69,7 +72,16 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 			if err != nil {
 				return localError("mount", args[1], err)
 			}
-			return d.mount(c, path, dir, &create, readOnly || d.anonymous)
+			if ahead > blocktree.MountLongReadBytesMax {
+				return &blocktree.Error{Op: "mount", Kind: blocktree.Invalid, Err: fmt.Errorf("%s is more than is read ahead", ahead.String()), Hint: "use --read-ahead " + cli.FormatSize(blocktree.MountLongReadBytesMax) + " or less"}
+			}
+			o := mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: int(ahead)}
+			if f := c.Flags().Lookup("read-ahead"); ahead == 0 {
+				o.ReadAhead = -1
+			} else if !f.Changed {
+				o.ReadAhead = 0
+			}
+			return d.mount(c, path, dir, &create, o)
 		})
 	}
 	return c
@@ -88,7 +100,7 @@ func (s mountSource) SetMode(ctx context.Context, path blocktree.Path, id blockt
 }
 
 // mount shows a directory until the command is stopped, or somebody takes it away.
-func (d *door) mount(c *cobra.Command, path blocktree.Path, dir string, create *config.Create, readOnly bool) error {
+func (d *door) mount(c *cobra.Command, path blocktree.Path, dir string, create *config.Create, o mount.Options) error {
 	create.Size = cli.Size(create.Sector())
 	if create.Code.Data == 0 {
 		_ = create.Code.Set(defaultCode(len(d.cfg.Cluster.Members))) // constants
@@ -101,7 +113,8 @@ func (d *door) mount(c *cobra.Command, path blocktree.Path, dir string, create *
 	if d.cluster != nil {
 		source = mountSource{d.service, d.cluster}
 	}
-	m, err := mount.Dir(c.Context(), source, path, dir, mount.Options{ReadOnly: readOnly, Code: create.Code.Code, SectorBytes: create.Sector(), Logger: log})
+	o.Code, o.SectorBytes, o.Logger = create.Code.Code, create.Sector(), log
+	m, err := mount.Dir(c.Context(), source, path, dir, o)
 	if err != nil {
 		return err
 	}

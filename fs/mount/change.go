@@ -40,6 +40,15 @@ const ownerBits = 0o600
 
 // Create implements gofs.NodeCreater.
 func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*gofs.Inode, gofs.FileHandle, uint32, syscall.Errno) {
+	i, h, f, e := n.create(ctx, name, flags, mode, out)
+	if e == 0 {
+		w, _ := h.(*writing)
+		unordered(i, &out.Attr, w)
+	}
+	return i, h, f, e
+}
+
+func (n *node) create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*gofs.Inode, gofs.FileHandle, uint32, syscall.Errno) {
 	path, e := n.toChange(name)
 	if e != 0 {
 		return nil, nil, 0, e
@@ -203,7 +212,11 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 	if _, _, e := n.make(ctx, path, mode&^syscall.S_IFMT, syscall.O_EXCL); e != 0 {
 		return nil, e
 	}
-	return n.Lookup(ctx, name, out)
+	i, e := n.Lookup(ctx, name, out)
+	if e == 0 {
+		unordered(i, &out.Attr, nil)
+	}
+	return i, e
 }
 
 // Link implements gofs.NodeLinker: a file has one name (docs/design/0050).
@@ -359,7 +372,11 @@ func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrI
 	if e := n.setTimes(ctx, f, in); e != 0 {
 		return e
 	}
-	return n.Getattr(ctx, f, out)
+	e := n.Getattr(ctx, f, out)
+	if e == 0 {
+		unordered(n.EmbeddedInode(), &out.Attr, nil)
+	}
+	return e
 }
 
 // owner refuses every owner and group but those that are shown.

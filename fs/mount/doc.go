@@ -10,5 +10,7 @@
 // Concurrency. Each request is a goroutine of go-fuse. Of a file that is read only its handle at the service is shared, under a lock that is not held while anything but an open is asked. Of one that is written its writer is: requests use it at the same time, and whoever makes it longer or
 // shorter, opens it anew or closes it, has it alone. tree.writersMu is taken last, but for kept.mu.
 //
+// What the kernel may believe of a file is kept (docs/design/0082): an open that says the same has it forget nothing.
+//
 // Imported by cmd/btnode.
 package mount

@@ -109,14 +109,14 @@ func (h *handle) renew(ctx context.Context, failed fs.File) error {
 // What is being written in this mount is read by its writer.
 func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	if w := h.node.tree.writer(h.node.id); w != nil && w.isOpen() {
-		if n, err := w.read(ctx, dest, uint64(off)); err == nil {
+		if n, err := w.read(ofBytes(ctx, len(dest)), dest, uint64(off)); err == nil {
 			return fuse.ReadResultData(dest[:n]), 0
 		} else if w.dead() == nil && w.isOpen() {
 			return nil, openErrno(err)
 		}
 	}
 	n, first, short := 0, true, true
-	err := h.node.tree.ask(ctx, func(ctx context.Context) (err error) {
+	err := h.node.tree.ask(ofBytes(ctx, len(dest)), func(ctx context.Context) (err error) {
 		f := h.current()
 		n, err = f.ReadAt(ctx, dest, uint64(off))
 		if end := errors.Is(err, io.EOF) || blocktree.KindOf(err) == blocktree.OutOfRange; end && short && uint64(off)+uint64(n) < h.node.told().Load() && !h.node.isNameless() && !h.node.tree.locks.has(h.node.id, h) {

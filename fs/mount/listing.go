@@ -21,6 +21,7 @@ type listing struct {
 	given uint64     // entries so far: the place in the directory
 	last  fs.Entry   // given last
 	asked time.Time  // when the page was asked for
+	began question   // likewise
 }
 
 var (
@@ -39,7 +40,8 @@ func (l *listing) next(ctx context.Context) (e fs.Entry, ok bool, err error) {
 		}
 		l.node.tree.nameIn(ctx, l.node.path())
 		more := false
-		l.asked = time.Now()
+		l.asked, l.began = time.Now(), question{tree: l.node.tree}
+		l.began.begin()
 		err := l.node.tree.ask(ctx, func(ctx context.Context) (err error) {
 			l.page, more, err = l.node.tree.source.ReadDirAfter(ctx, l.node.path(), l.after, 0)
 			return err
@@ -82,7 +84,13 @@ func (l *listing) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	if c := l.node.named(name); c != nil && c.changed.Load() >= l.asked.UnixNano() {
 		return l.node.Lookup(ctx, name, out) // it was written since
 	}
-	return l.node.child(ctx, &l.last.Info, out)
+	i, e := l.node.child(ctx, &l.last.Info, out)
+	asked := l.began
+	defer asked.end()
+	if e == 0 && !asked.of(i, out) {
+		return l.node.Lookup(ctx, name, out) // likewise
+	}
+	return i, e
 }
 
 // Seekdir implements gofs.FileSeekdirer: a place is found by counting from the beginning.

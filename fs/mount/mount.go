@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -80,6 +81,8 @@ type Options struct {
 	ReadOnly    bool
 	Code        blocktree.Code // of new files; the service's default
 	SectorBytes int            // of new files; blocktree.SectorBytesDefault
+	Anonymous   bool           // the source asks without credentials, of which services take less
+	ReadAhead   int            // how many bytes the kernel is to read ahead, where the system lets us say that; negative: as it would, and for who is anonymous; blocktree.MountReadAheadBytes
 	Logger      *slog.Logger   // says what could not be told to any program; nil: none
 }
 
@@ -98,6 +101,7 @@ type tree struct {
 	uid, gid uint32
 	o        Options
 	requests chan struct{} // a place for each
+	long     chan struct{} // likewise, for long reads beside that
 	open     chan struct{} // likewise
 
 	lockWaits chan struct{} // likewise
@@ -117,18 +121,24 @@ type tree struct {
 	broken    atomic.Bool           // a writer lost its file: a write may be on its way yet
 	takings   atomic.Uint64         // names that were taken from nodes
 	nameless  sync.Map              // files that were removed here, or replaced, until the kernel forgets them: FileID → which taking it was, a uint64
-	told      sync.Map              // the length that the kernel was told of each file that it knows: FileID → *atomic.Uint64
+	questions atomic.Uint64         // counts when something was asked, and opened (question, belief)
+
+	beliefsMu sync.Mutex
+	beliefs   map[blocktree.FileID]weak.Pointer[belief] // of the files that the kernel knows
 }
 
 func newTree(source Source, root blocktree.Path, o Options) *tree {
+	if o.ReadAhead == 0 && !o.Anonymous { // of short reads more at a time are no faster
+		o.ReadAhead = blocktree.MountReadAheadBytes
+	}
 	if o.SectorBytes == 0 {
 		o.SectorBytes = blocktree.SectorBytesDefault
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
-		requests: make(chan struct{}, blocktree.MountRequestsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax), lockWaits: make(chan struct{}, blocktree.MountLockWaitsMax)}
+	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, beliefs: map[blocktree.FileID]weak.Pointer[belief]{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+		requests: make(chan struct{}, blocktree.MountRequestsMax), long: make(chan struct{}, blocktree.MountLongReadsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax), lockWaits: make(chan struct{}, blocktree.MountLockWaitsMax)}
 }
 
 // pauses between two tries.
@@ -141,9 +151,13 @@ const (
 func (t *tree) ask(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), blocktree.MountWaitMax)
 	defer cancel()
-	select {
-	case t.requests <- struct{}{}:
-	case <-ctx.Done():
+	if isLong(ctx) {
+		if !take(ctx, t.long) {
+			return gaveUp(ctx)
+		}
+		defer func() { <-t.long }()
+	}
+	if !take(ctx, t.requests) {
 		return gaveUp(ctx)
 	}
 	defer func() { <-t.requests }()
@@ -161,6 +175,29 @@ func (t *tree) ask(ctx context.Context, do func(context.Context) error) error {
 			return gaveUp(ctx)
 		}
 	}
+}
+
+// take takes one of a number of places. It is false where there was none until ctx ended.
+func take(ctx context.Context, places chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// longKey is in the context of a long read.
+type longKey struct{}
+
+func isLong(ctx context.Context) bool { return ctx.Value(longKey{}) != nil }
+
+// ofBytes is the context of a read of so many bytes.
+func ofBytes(ctx context.Context, bytes int) context.Context {
+	if bytes <= blocktree.MountReadBytesMax {
+		return ctx
+	}
+	return context.WithValue(ctx, longKey{}, true)
 }
 
 // change is ask for what changes something. unsure says that an earlier try may have been done.
@@ -200,10 +237,19 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 		options = []string{"ro"}
 	}
 	raw := gofs.NewNodeFS(&node{tree: t, id: info.ID}, &gofs.Options{EntryTimeout: &cache, AttrTimeout: &cache, NullPermissions: true, RootStableAttr: &gofs.StableAttr{Ino: ino}})
+	bytes := blocktree.MountLongReadBytesMax
+	if o.Anonymous {
+		bytes = blocktree.MountReadBytesMax
+	}
 	server, err := serve(closings{paged{raw}, t}, dir, &fuse.MountOptions{Name: "blocktree", FsName: root.Short(), Options: options, DirectMount: true, EnableLocks: true,
-		MaxWrite: blocktree.MountWriteBytesMax, MaxBackground: blocktree.MountRequestsMax})
+		MaxWrite: bytes, MaxBackground: blocktree.MountRequestsMax, DisableSplice: true}) // what is read comes from no file
 	if err != nil {
 		return nil, &blocktree.Error{Op: "mount", Path: dir, Kind: blocktree.IO, Err: err, Hint: "/dev/fuse is needed, and fusermount (package fuse3) for who is not root"}
+	}
+	if t.o.ReadAhead > 0 {
+		if err := readAhead(dir, t.o.ReadAhead); err != nil && !errors.Is(err, os.ErrPermission) {
+			t.o.Logger.Warn("the kernel could not be told how much to read ahead", "error", err)
+		}
 	}
 	m := &Mount{tree: t, server: server, dir: dir, ended: make(chan struct{})}
 	go func() { // ends with the mount, which Unmount or anybody else ends

@@ -36,7 +36,6 @@ func (t *tree) found(id blocktree.FileID, takings uint64) {
 // OnForget implements gofs.NodeOnForgetter: nobody has it open any more.
 func (n *node) OnForget() {
 	n.tree.nameless.Delete(n.id)
-	n.tree.told.Delete(n.id)
 }
 
 // describeOpen writes the attributes of a file that has no name any more, by one that is open. Without one it is gone.

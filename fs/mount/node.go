@@ -37,6 +37,7 @@ type node struct {
 	id   blocktree.FileID
 	// changed is when its file was last given back by its writer, in nanoseconds since 1970: what was asked for before that may be of before.
 	changed atomic.Int64
+	belief  *belief                        // nil of what is no file
 	at      atomic.Pointer[blocktree.Path] // while it is made, and in no directory yet
 	target  atomic.Pointer[string]         // of a symbolic link, once it was asked for
 }
@@ -160,14 +161,8 @@ func (t *tree) written(info *fs.Info) {
 	}
 }
 
-// told is the length of the node's file that was said last, which the kernel may go by. It is the tree's: where the kernel has a node of a file go-fuse drops those that are made of other looks at it, by whatever name.
-func (n *node) told() *atomic.Uint64 {
-	at, ok := n.tree.told.Load(n.id)
-	if !ok {
-		at, _ = n.tree.told.LoadOrStore(n.id, new(atomic.Uint64))
-	}
-	return at.(*atomic.Uint64)
-}
+// told is the length of the node's file that was said last, which the kernel may go by.
+func (n *node) told() *atomic.Uint64 { return &n.belief.length }
 
 // child makes a node of an entry. Where the kernel has one of that file already go-fuse goes on with that, and drops this one.
 func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
@@ -177,6 +172,7 @@ func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*g
 	}
 	c := &node{tree: n.tree, id: info.ID}
 	if !info.Dir && !info.Link {
+		c.belief = n.tree.beliefOf(info.ID)
 		c.told().Store(info.Length)
 	}
 	return n.NewInode(ctx, c, gofs.StableAttr{Mode: kindBits(info), Ino: out.Attr.Ino}), 0
@@ -212,18 +208,37 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if e != 0 {
 		return nil, e
 	}
-	takings := n.tree.takings.Load()
-	info, err := n.tree.look(ctx, path, func() *node { return n.named(name) })
-	if err != nil {
-		return nil, errno(err)
+	asked := question{tree: n.tree}
+	defer asked.end()
+	for {
+		asked.begin()
+		takings := n.tree.takings.Load()
+		info, err := n.tree.look(ctx, path, func() *node { return n.named(name) })
+		if err != nil {
+			return nil, errno(err)
+		}
+		n.tree.hear(ctx, info.ID)
+		n.tree.found(info.ID, takings)
+		if i, e := n.child(ctx, &info, out); e != 0 || asked.of(i, out) {
+			return i, e
+		}
 	}
-	n.tree.hear(ctx, info.ID)
-	n.tree.found(info.ID, takings)
-	return n.child(ctx, &info, out)
 }
 
 // Getattr implements gofs.NodeGetattrer.
 func (n *node) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	asked := question{tree: n.tree}
+	defer asked.end()
+	for {
+		asked.begin()
+		if e := n.attributes(ctx, f, out); e != 0 || n.belief == nil || asked.tell(n.belief, &out.Attr) {
+			return e
+		}
+	}
+}
+
+// attributes asks for the attributes of the node, of which f may be a handle.
+func (n *node) attributes(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	if n.isNameless() {
 		return n.describeOpen(ctx, f, out)
 	}
@@ -242,7 +257,7 @@ func (n *node) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut
 	}
 	n.tree.hear(ctx, n.id)
 	n.tree.written(&info)
-	if !info.Dir && !info.Link {
+	if n.belief != nil {
 		n.told().Store(info.Length)
 	}
 	return n.tree.fill(&info, &out.Attr)
@@ -292,12 +307,27 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	if flags&syscall.O_TRUNC != 0 {
 		return nil, 0, syscall.EROFS // which is done by nobody
 	}
+	began := time.Now().UnixNano()
 	h, e := n.open(ctx)
 	if e != 0 {
 		return nil, 0, e
 	}
-	_ = n.NotifyContent(-1, 0) // attributes only; a kernel that has none says so
+	if !n.goesBy(h.current(), began) {
+		n.forgets()
+	}
 	return h, 0, 0
+}
+
+// goesBy reports whether all that the kernel may believe of the node's file is what its open has said, which began then, in nanoseconds since 1970.
+func (n *node) goesBy(f fs.File, began int64) bool {
+	info := f.Info()
+	var attr fuse.Attr
+	return n.tree.fill(&info, &attr) == 0 && n.tree.writer(n.id) == nil && n.changed.Load() < began && n.belief.goBy(n.tree, &attr)
+}
+
+// forgets has the kernel forget the attributes of the node's file.
+func (n *node) forgets() {
+	n.belief.forget(func() syscall.Errno { return n.NotifyContent(-1, 0) }) // attributes only
 }
 
 // OpendirHandle implements gofs.NodeOpendirHandler.

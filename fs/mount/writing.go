@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ type writing struct {
 	flock  owned
 	by     int           // the process that opened it; 0: not known
 	fresh  bool          // the file was made by its open
+	holds  bool          // no open goes by what the kernel was told until it is released
 	first  atomic.Uint64 // how many writes had been answered when the file, a fresh one, was first to be flushed; 0: not yet
 	told   atomic.Uint64 // failed writes of the writer that were told here
 }
@@ -58,7 +60,7 @@ func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, 
 		h.Release(ctx)
 		return nil, 0, syscall.ESTALE
 	}
-	_ = n.NotifyContent(-1, 0) // attributes only; a kernel that has none says so
+	n.forgets()
 	return h, 0, 0
 }
 
@@ -82,15 +84,30 @@ func (w *writer) isOpen() bool { return w.open.Load() && w.dead() == nil }
 
 // Read implements gofs.FileReader.
 func (h *writing) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	n, err := h.writer.read(ctx, dest, uint64(off))
+	n, err := h.writer.read(ofBytes(ctx, len(dest)), dest, uint64(off))
 	if err != nil {
 		return nil, openErrno(err)
 	}
 	return fuse.ReadResultData(dest[:n]), 0
 }
 
-// Write implements gofs.FileWriter.
-func (h *writing) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+// Write implements gofs.FileWriter. The kernel writes as much at a time as it reads: what is long is written in parts. Programs are told how many bytes were written before one failed; of pages it is all or nothing.
+func (h *writing) Write(ctx context.Context, data []byte, off int64) (done uint32, e syscall.Errno) {
+	if len(data) <= blocktree.MountWriteBytesMax {
+		return h.writePart(ctx, data, off)
+	}
+	for part := range slices.Chunk(data, blocktree.MountWriteBytesMax) {
+		n, e := h.writePart(ctx, part, off+int64(done))
+		if done += n; e != 0 && done > 0 && !ofPages(ctx) {
+			return done, 0
+		} else if e != 0 {
+			return 0, e
+		}
+	}
+	return done, 0
+}
+
+func (h *writing) writePart(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	err, pages := error(nil), ofPages(ctx)
 	switch {
 	case h.append && !pages:
@@ -205,6 +222,12 @@ func (h *writing) Flush(ctx context.Context) syscall.Errno {
 func (h *writing) Release(ctx context.Context) syscall.Errno {
 	h.node.released(ctx, &h.flock)
 	h.node.tree.untold(h.writer, h.writer.release(ctx))
+	if h.node.tree.writer(h.node.id) == nil {
+		h.node.forgets() // or what was told while it was written has the next open do it
+	}
+	if h.holds {
+		h.node.belief.release()
+	}
 	h.node.tree.leave()
 	return 0
 }

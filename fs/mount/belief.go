@@ -1,0 +1,145 @@
+package mount
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"weak"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
+)
+
+// belief is what the kernel was told of a file: all that it may believe (docs/design/0082). There is one of each file, as long as any node of it is there.
+type belief struct {
+	length atomic.Uint64 // that was said last
+
+	mu      sync.Mutex
+	known   bool      // something was told since the kernel forgot
+	attr    fuse.Attr // the first of that
+	several bool      // there was other than that
+	opened  uint64    // when an open last went by attr, by tree.questions; 0: none since the kernel forgot
+	held    int       // how many have no open go by attr
+	until   time.Time // likewise all, before this
+}
+
+// beliefOf is that of a file. It is not the node's: where the kernel has a node of the file go-fuse drops those that are made of other looks at it, by whatever name.
+func (t *tree) beliefOf(id blocktree.FileID) *belief {
+	t.beliefsMu.Lock()
+	defer t.beliefsMu.Unlock()
+	if s := t.beliefs[id].Value(); s != nil {
+		return s
+	}
+	s := new(belief)
+	t.beliefs[id] = weak.Make(s)
+	runtime.AddCleanup(s, t.forgotten, id)
+	return s
+}
+
+// forgotten is for a file of which there is no node any more.
+func (t *tree) forgotten(id blocktree.FileID) {
+	t.beliefsMu.Lock()
+	defer t.beliefsMu.Unlock()
+	if t.beliefs[id].Value() == nil {
+		delete(t.beliefs, id)
+	}
+}
+
+// question is a question about a file whose answer the kernel is told.
+type question struct {
+	tree  *tree
+	began uint64
+	holds *belief
+}
+
+// begin is to be said before anything is asked.
+func (x *question) begin() { x.began = x.tree.questions.Add(1) }
+
+// tell notes what the kernel is told next. It is false where that was asked before a file was opened that the kernel goes by other attributes of: it is to be asked anew.
+func (x *question) tell(s *belief, attr *fuse.Attr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x.began < s.opened && *attr != s.attr {
+		if x.holds == nil {
+			x.holds = s
+			s.held++
+		}
+		return false
+	}
+	s.note(attr)
+	return true
+}
+
+// of is tell, of what a name was found to have.
+func (x *question) of(i *gofs.Inode, out *fuse.EntryOut) bool {
+	c := i.Operations().(*node)
+	return c.belief == nil || x.tell(c.belief, &out.Attr)
+}
+
+// end is to be said when it was told, or not.
+func (x *question) end() {
+	if x.holds != nil {
+		x.holds.release()
+	}
+}
+
+// note adds to what was told; mu is held.
+func (s *belief) note(attr *fuse.Attr) {
+	switch {
+	case !s.known:
+		s.known, s.attr = true, *attr
+	case s.attr != *attr:
+		s.several = true
+	}
+}
+
+// unordered notes what the kernel is told of a node by an answer that it takes whatever it heard since it asked, as are those to what makes and changes something. h is a handle that it gives to who asked, and gets back after that; nil: there is none.
+func unordered(i *gofs.Inode, attr *fuse.Attr, h *writing) {
+	s := i.Operations().(*node).belief
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.note(attr)
+	if h != nil {
+		s.held++
+		h.holds = true
+		return
+	}
+	s.until = time.Now().Add(2 * blocktree.MountCacheFor)
+}
+
+// goBy reports whether the kernel may go by what it was told, as that is what an open has said. What others are told from then on was asked after it, or is the same.
+func (s *belief) goBy(t *tree, attr *fuse.Attr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held > 0 || s.several || s.known && s.attr != *attr || time.Now().Before(s.until) {
+		return false
+	}
+	s.known, s.attr, s.opened = true, *attr, t.questions.Add(1)
+	return true
+}
+
+// forget has the kernel forget the attributes, by notify. It takes nothing then that it asked for before.
+func (s *belief) forget(notify func() syscall.Errno) {
+	s.mu.Lock()
+	s.known, s.several, s.opened = false, false, 0
+	s.held++ // it has not forgotten yet
+	s.mu.Unlock()
+	e := notify()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held--
+	s.several = s.several || e != 0 // a kernel that cannot may have anything
+}
+
+func (s *belief) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held--
+}

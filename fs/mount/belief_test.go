@@ -1,0 +1,313 @@
+package mount
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
+)
+
+// forgetter is a kernel that counts how often it was to forget.
+type forgetter struct {
+	gofs.ServerCallbacks
+	n      int
+	status fuse.Status
+	during func()
+}
+
+func (k *forgetter) InodeNotify(uint64, int64, int64) fuse.Status {
+	k.n++
+	if k.during != nil {
+		k.during()
+	}
+	return k.status
+}
+
+// growKernel is grow with such a kernel.
+func growKernel(c Source) (*node, *forgetter) {
+	n, k := &node{tree: newTree(c, testRoot, Options{}), id: blocktree.FileID{Generation: 1, Inode: 2}}, &forgetter{}
+	gofs.NewNodeFS(n, &gofs.Options{ServerCallbacks: k})
+	return n, k
+}
+
+// opensToRead opens a node, and says how often the kernel was to forget.
+func opensToRead(t *testing.T, n *node, k *forgetter) int {
+	t.Helper()
+	was := k.n
+	h, _, e := n.Open(t.Context(), syscall.O_RDONLY)
+	if e != 0 {
+		t.Fatal(e)
+	}
+	h.(gofs.FileReleaser).Release(t.Context())
+	return k.n - was
+}
+
+// sizeOf is what the kernel is told now.
+func sizeOf(t *testing.T, n *node) uint64 {
+	t.Helper()
+	var out fuse.AttrOut
+	if e := n.Getattr(t.Context(), nil, &out); e != 0 {
+		t.Fatal(e)
+	}
+	return out.Size
+}
+
+// L1: an open has the kernel forget unless it believes the same, and nothing else was told since it last forgot.
+func TestOpenForgets(t *testing.T) {
+	c := newFake()
+	c.put("a", 10, "first")
+	dir, k := growKernel(c)
+	a := lookup(t, dir, "a")
+	wants := func(what string, want int) {
+		t.Helper()
+		if n := opensToRead(t, a, k); n != want {
+			t.Errorf("%s: %d times", what, n)
+		}
+	}
+	wants("the same", 0)
+	c.put("a", 10, "longer")
+	wants("longer", 1)
+	wants("nothing told since", 0)
+	sizeOf(t, a)
+	wants("told", 0)
+	c.put("a", 10, "other than that")
+	sizeOf(t, a) // which may come late, and be what is believed
+	c.put("a", 10, "longer")
+	wants("two were told", 1)
+	sizeOf(t, a)
+	c.files[testRoot.Join("a")].info.Mode = 0o600
+	wants("another mode", 1)
+	sizeOf(t, a)
+	k.status = fuse.ENOSYS
+	c.put("a", 10, "x")
+	wants("a kernel that cannot", 1)
+	wants("a kernel that could not", 1)
+}
+
+// L2: what was asked before a file was opened that the kernel goes by other attributes of is asked anew, whoever asks.
+func TestAskedBeforeAnOpen(t *testing.T) {
+	for what, ask := range map[string]func(t *testing.T, dir, a *node) uint64{
+		"attributes": func(t *testing.T, _, a *node) uint64 { return sizeOf(t, a) },
+		"name": func(t *testing.T, dir, _ *node) uint64 {
+			var out fuse.EntryOut
+			if _, e := dir.Lookup(t.Context(), "a", &out); e != 0 {
+				t.Fatal(e)
+			}
+			return out.Size
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := newFake()
+			c.put("a", 10, "1")
+			dir, k := growKernel(c)
+			a := lookup(t, dir, "a")
+			times := 0
+			change := func() { // after it was looked at, and before that is told
+				times++
+				c.put("a", 10, strings.Repeat("x", 2+times))
+				if n := opensToRead(t, a, k); n != times-1 {
+					t.Errorf("open %d: %d times", times, n)
+				}
+			}
+			c.put("a", 10, "22")
+			opensToRead(t, a, k) // it believes nothing now
+			c.late = func() {
+				change()
+				c.late = change // and once more, where no open goes by what was told
+			}
+			if size := ask(t, dir, a); size != 3 || times != 2 {
+				t.Errorf("%d is told after %d opens", size, times)
+			}
+			if n := opensToRead(t, a, k); n > 1 {
+				t.Errorf("%d times", n)
+			}
+			if a.belief.held != 0 {
+				t.Errorf("%d hold it", a.belief.held)
+			}
+		})
+	}
+}
+
+// L2, of what a listing says.
+func TestListedBeforeAnOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		c.put("a", 10, "1")
+		dir, k := growKernel(c)
+		a := lookup(t, dir, "a")
+		c.put("a", 10, "22")
+		opensToRead(t, a, k)
+		h, _, _ := dir.OpendirHandle(t.Context(), 0)
+		l := h.(*listing)
+		defer l.Releasedir(t.Context(), 0)
+		if _, e := l.Readdirent(t.Context()); e != 0 {
+			t.Fatal(e)
+		}
+		time.Sleep(blocktree.MountCacheFor / 2)
+		c.put("a", 10, "333")
+		if n := opensToRead(t, a, k); n != 0 {
+			t.Errorf("%d times", n)
+		}
+		var out fuse.EntryOut
+		if _, e := l.Lookup(t.Context(), "a", &out); e != 0 || out.Size != 3 {
+			t.Errorf("%d, %v", out.Size, e)
+		}
+	})
+}
+
+// L3: while the kernel forgets no open goes by what it believes.
+func TestOpenWhileItForgets(t *testing.T) {
+	c := newFake()
+	c.put("a", 10, "1")
+	dir, k := growKernel(c)
+	a := lookup(t, dir, "a")
+	c.put("a", 10, "22")
+	k.during = func() {
+		k.during = nil
+		if n := opensToRead(t, a, k); n != 1 {
+			t.Errorf("%d times", n)
+		}
+	}
+	opensToRead(t, a, k)
+	if n := opensToRead(t, a, k); n != 0 {
+		t.Errorf("%d times after it", n)
+	}
+}
+
+// L4: while a file is written here, and after its attributes were set, an open has the kernel forget; after the last who wrote it has closed it nothing is believed.
+func TestOpenOfWhatChangesHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAble()
+		dir, k := growKernel(a)
+		n, h := create(t, dir, "a", syscall.O_RDWR, 0o600)
+		time.Sleep(3 * blocktree.MountCacheFor)
+		if times := opensToRead(t, n, k); times != 1 {
+			t.Errorf("while it is written: %d times", times)
+		}
+		sizeOf(t, n)
+		writes(t, h, "x", 0, 0)
+		if e := h.Flush(t.Context()); e != 0 {
+			t.Error(e)
+		}
+		h.Release(t.Context())
+		time.Sleep(1)
+		sizeOf(t, n)
+		if times := opensToRead(t, n, k); times != 0 {
+			t.Errorf("after it was written: %d times", times)
+		}
+		h = openRW(t, n, 0)
+		sizeOf(t, n)
+		if times := opensToRead(t, n, k); times != 1 {
+			t.Errorf("while it is open to write: %d times", times)
+		}
+		h.Release(t.Context())
+		sizeOf(t, n)
+		if times := opensToRead(t, n, k); times != 1 {
+			t.Errorf("at the moment when it was closed: %d times", times)
+		}
+		in := fuse.SetAttrIn{}
+		in.Valid, in.Mode = fuse.FATTR_MODE, 0o600
+		if e := n.Setattr(t.Context(), nil, &in, &fuse.AttrOut{}); e != 0 {
+			t.Fatal(e)
+		}
+		if times := opensToRead(t, n, k); times != 1 {
+			t.Errorf("after its mode was set: %d times", times)
+		}
+		time.Sleep(2*blocktree.MountCacheFor + 1)
+		if times := opensToRead(t, n, k); times != 0 {
+			t.Errorf("long after: %d times", times)
+		}
+	})
+}
+
+// L5: what is kept of a file is one thing as long as a node of it is there, and goes with the last.
+func TestBeliefsAreForgotten(t *testing.T) {
+	tree := newTree(newFake(), testRoot, Options{})
+	id := blocktree.FileID{Generation: 1, Inode: 10}
+	s := tree.beliefOf(id)
+	runtime.GC()
+	if tree.beliefOf(id) != s {
+		t.Error("another one")
+	}
+	s = nil
+	left := func() int {
+		tree.beliefsMu.Lock()
+		defer tree.beliefsMu.Unlock()
+		return len(tree.beliefs)
+	}
+	for left() > 0 { // cleanups run some time after
+		runtime.GC()
+		runtime.Gosched()
+	}
+}
+
+// L1 to L4 with the kernel: in one mount a file is written, in another it is opened, and looked at by others all the time. Who opens it sees what was closed before.
+func TestMountedBelief(t *testing.T) {
+	c := newAble()
+	_, dir := mountedAs(t, c, Options{})
+	_, other := mountedAs(t, c, Options{ReadOnly: true})
+	write, read := filepath.Join(dir, "a"), filepath.Join(other, "a")
+	if err := os.WriteFile(write, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = os.Stat(read)
+					_, _ = os.ReadDir(other)
+				}
+			}
+		})
+	}
+	for i := 1; i <= 30; i++ {
+		if err := os.WriteFile(write, []byte(strings.Repeat("x", i)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			f, err := os.Open(read)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st, err := f.Stat(); err != nil || st.Size() != int64(i) {
+				t.Errorf("%d bytes were closed before it was opened, %d are told, %v", i, st.Size(), err)
+			}
+			_ = f.Close()
+		}
+	}
+	close(stop)
+	wg.Wait()
+
+	for i := range 3 {
+		name := fmt.Sprintf("quiet%d", i)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.mu.Lock()
+		c.log = nil
+		c.mu.Unlock()
+		reads(t, filepath.Join(other, name), "x") // which looks at it after it was opened
+		c.mu.Lock()
+		if got := slices.DeleteFunc(c.log, func(s string) bool { return s == "close" }); !slices.Equal(got, []string{"stat", "open"}) && i > 0 {
+			t.Errorf("it took %v", got)
+		}
+		c.mu.Unlock()
+	}
+}
