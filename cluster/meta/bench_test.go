@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -97,6 +98,24 @@ func benchCommands(b *testing.B, kept bool) {
 		}
 		b.ReportMetric(float64(processorTime(b)-begun)/float64(b.N), "cpu-ns/query")
 	})
+}
+
+// BenchmarkManyFiles makes files in one directory, and says how much of tables is written anew for each, and what they take.
+func BenchmarkManyFiles(b *testing.B) {
+	m := founded(b, 3).cached()
+	begun := processorTime(b)
+	for i := range b.N {
+		c := file(fmt.Sprintf("/f%08d", i))
+		c.Access = make([]byte, 400)
+		binary.BigEndian.PutUint64(c.Access, uint64(i))
+		m.must(c)
+	}
+	b.ReportMetric(float64(processorTime(b)-begun)/float64(b.N), "cpu-ns/file")
+	var merged uint64
+	for _, l := range m.db.Metrics().Levels {
+		merged += l.TableBytesCompacted
+	}
+	b.ReportMetric(float64(merged)/float64(b.N), "merged-bytes/file")
 }
 
 // processorTime is what this process has had of the processors: of a machine that others use the time says nothing.

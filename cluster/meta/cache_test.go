@@ -143,7 +143,7 @@ func TestCachedAsStored(t *testing.T) {
 		for i := 1; i <= 3; i++ {
 			both(StartNode{Node: node(i), Incarnation: incarnation(i), StartCounter: 1}, 0)
 		}
-		for step := range rapid.IntRange(10, 30).Draw(rt, "commands") {
+		for step := range rapid.IntRange(5, 20).Draw(rt, "commands") {
 			o := drawOp(rt, m)
 			if rapid.IntRange(0, 4).Draw(rt, "rarely") == 0 {
 				o = drawRare(rt)

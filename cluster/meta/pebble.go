@@ -24,6 +24,13 @@ const (
 	tablesOpenMax     = 256
 )
 
+// When tables are merged (docs/design/0081). A memory table is half a MiB to one and a half as a table, and has keys of every kind, so that what it is merged into is nearly all of
+// the level below: that level is kept small, and several are merged at a time.
+const (
+	baseLevelBytes    = 8 << 20
+	mergedLevelsTwice = 8 // twice the levels of new tables that are merged together: so Pebble counts
+)
+
 // openPebble opens or creates the store of a Group.
 func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 	fs := vfs.FS(logsAhead{FS: cfg.FS})
@@ -37,6 +44,7 @@ func openPebble(cfg *Config, fail *failure) (*pebble.DB, error) {
 	opts := &pebble.Options{
 		FS: markersLast{fs}, Cache: cache, MemTableSize: memTableBytes, MemTableStopWritesThreshold: 2,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }, MaxOpenFiles: tablesOpenMax,
+		L0CompactionThreshold: mergedLevelsTwice, LBaseMaxBytes: baseLevelBytes,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, fail}, DisableTableStats: true,
 		EventListener: &pebble.EventListener{BackgroundError: func(err error) {
 			if !errors.Is(err, pebble.ErrCancelledCompaction) {
