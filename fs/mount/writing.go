@@ -108,11 +108,11 @@ func (h *writing) Write(ctx context.Context, data []byte, off int64) (done uint3
 }
 
 func (h *writing) writePart(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
-	err, pages := error(nil), ofPages(ctx)
+	err := error(nil)
 	switch {
-	case h.append && !pages:
+	case h.append && !ofPages(ctx):
 		err = h.writer.add(ctx, data, uint64(off))
-	case !pages && h.writer.hold(data, uint64(off)):
+	case !ofPages(ctx) && h.writer.hold(data, uint64(off)):
 		h.node.tree.bound(ctx, h.writer)
 	default:
 		err = h.writer.write(ctx, data, uint64(off))
