@@ -67,6 +67,58 @@ func TestReaderReadsBeside(t *testing.T) {
 	}
 }
 
+// TestReaderAskedMeanwhile: an answer tells nothing of a read that was asked for when its question was under way, however long that has been done: the next one does.
+func TestReaderAskedMeanwhile(t *testing.T) {
+	b := newLossBed(t)
+	r, err := b.client.OpenReader("/f", &b.inode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Read(0, 0, 1).Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hold := make(chan func(), 1)
+	b.mu.Lock()
+	b.hold = hold
+	b.mu.Unlock()
+	first := r.Read(0, 0, 1)
+	answer := <-hold
+	second := r.Read(0, 0, 1) // which its question is not for
+	awaitThat(t, "both wait for the layout", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, q := range []*Read{first, second} {
+			if x := r.reads[q.op.id]; x == nil || x.found == nil {
+				return false
+			}
+		}
+		return true
+	})
+	answer()
+	if _, err := first.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case answer = <-hold:
+	case <-second.op.ended:
+		t.Fatal("it is told by the answer to a question of before it was asked for")
+	}
+	next := *b.layout
+	next.LossEpoch = 7
+	_, before := b.counts()
+	b.mu.Lock()
+	b.hold, b.says = nil, &next
+	b.mu.Unlock()
+	answer()
+	if _, err := second.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, n := b.counts(); n != before+1 {
+		t.Errorf("the members were asked %d times more: it is not read anew under the layout of now", n-before)
+	}
+}
+
 // TestReaderOfALostFile: what was read beside is not told where the cluster says that writes were lost.
 func TestReaderOfALostFile(t *testing.T) {
 	b := newLossBed(t)
