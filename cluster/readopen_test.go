@@ -99,11 +99,10 @@ func TestReaderAskedMeanwhile(t *testing.T) {
 	if _, err := first.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	answer = <-hold
 	select {
+	case answer = <-hold:
 	case <-second.op.ended:
-		t.Error("it is told by the answer to a question of before it was asked for")
-	default:
+		t.Fatal("it is told by the answer to a question of before it was asked for")
 	}
 	next := *b.layout
 	next.LossEpoch = 7

@@ -320,7 +320,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 
 // goesBy reports whether all that the kernel may believe of the node's file is what its open has said, which began then, in nanoseconds since 1970.
 func (n *node) goesBy(f fs.File, began int64) bool {
-	info := f.Info()
+	info := n.tree.infoOf(f)
 	var attr fuse.Attr
 	return n.tree.fill(&info, &attr) == 0 && n.tree.writer(n.id) == nil && n.changed.Load() < began && n.belief.goBy(n.tree, &attr)
 }
