@@ -13,7 +13,7 @@ import (
 func withSession(t *testing.T) (*silentCluster, *Client, *session) {
 	cluster := &silentCluster{t: t, done: map[meta.CommandID]meta.Result{}, speaks: true, answers: map[string]meta.Result{}}
 	c := cluster.client(t)
-	s := &session{id: meta.NewSessionID(), opened: make(chan struct{}), until: time.Hour, handles: map[*Handle]struct{}{}}
+	s := &session{id: meta.NewSessionID(), opened: make(chan struct{}), until: 1000 * time.Hour, handles: map[*Handle]struct{}{}}
 	close(s.opened)
 	c.session = s
 	return cluster, c, s
@@ -113,7 +113,7 @@ func TestKeptEndsWithItsSession(t *testing.T) {
 	if b.Kept() {
 		t.Error("the term has run out")
 	}
-	s.until = time.Hour
+	s.until = 1000 * time.Hour
 	c.loseSession(s, blocktree.E("test", blocktree.NotFound, nil))
 	if !told(b) || b.Kept() {
 		t.Error("the session is gone")

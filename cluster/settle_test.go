@@ -37,7 +37,7 @@ func (c *silentCluster) serve(r *bttp.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.older {
-		r.Fail(blocktree.E("decode command", blocktree.Unsupported, nil))
+		r.Fail(blocktree.E("decode command", blocktree.NewerFormat, nil)) // as a node does that does not know it
 		return
 	}
 	result, known := c.done[command.ID]
