@@ -2,6 +2,7 @@ package meta
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"testing"
 
 	"blocktree"
@@ -122,17 +123,25 @@ func TestKeptDirItself(t *testing.T) {
 	m.mustAs(root, Remove{Path: path("/g/k")})
 }
 
-// TestNotKept: a directory is made, and not kept, by a copy that comes late, under a session that is gone, or that keeps too many; who asks again when he has left it is told so.
+// TestNotKept: a directory is made, and not kept, under a session that keeps too many, and not made by a copy that comes late, or under a session that is gone; who asks again when he has left it is told so.
 func TestNotKept(t *testing.T) {
 	m, owner, k := keeping(t)
 	late := NewCommandID()
 	copy(late[:], make([]byte, 8))
-	if r := m.command(Command{ID: late, Op: MakeDirKept{MakeDir{Path: path("/d/late")}, session(7)}, Caller: owner, Time: 2}); r.Kind != blocktree.Other || r.Kept {
+	if r := m.command(Command{ID: late, Op: MakeDirKept{MakeDir{Path: path("/d/late")}, session(7)}, Caller: owner, Time: 2}); r.Kind != blocktree.Busy || r.Kept {
 		t.Errorf("a late copy: %+v", r)
 	}
-	if r := m.mustAs(owner, MakeDirKept{MakeDir{Path: path("/d/gone")}, session(9)}); r.Kept {
-		t.Error("under no session")
+	if r := m.as(owner, 2, MakeDirKept{MakeDir{Path: path("/d/gone")}, session(9)}); r.Kind != blocktree.Fenced {
+		t.Errorf("under no session: %v", r.Kind)
 	}
+	for n := 0; n < KeptDirsPerSessionMax-1; n++ {
+		m.mustAs(owner, MakeDirKept{MakeDir{Path: path(fmt.Sprintf("/d/many%d", n)), Mode: 0o700}, session(7)})
+	}
+	if r := m.mustAs(owner, MakeDirKept{MakeDir{Path: path("/d/toomany"), Mode: 0o700}, session(7)}); r.Kept || m.view().counts.keptDirs != KeptDirsPerSessionMax {
+		t.Errorf("too many: %+v", r)
+	}
+	m.must(CloseSession{session(7)})
+	m, owner, k = keeping(t)
 	if r := m.as(owner, 2, MakeDirKept{MakeDir{Path: path("/d/p/q"), Parents: true}, session(7)}); r.Kind != blocktree.Invalid {
 		t.Errorf("with those above: %v", r.Kind)
 	}
@@ -196,6 +205,11 @@ func TestNameFile(t *testing.T) {
 	if r := m.as(somebody(10, 10), 7, name(0, "/d/k/a")); r.Kind != blocktree.Permission {
 		t.Errorf("by who may not write there: %v", r.Kind)
 	}
+	late := NewCommandID()
+	copy(late[:], make([]byte, 8))
+	if r := m.command(Command{ID: late, Op: name(0, "/d/k/a"), Caller: owner, Time: 7}); r.Kind != blocktree.Busy || r.Kept {
+		t.Errorf("a late copy: %v", r.Err("name"))
+	}
 	i := m.mustAs(owner, name(0, "/d/k/a")).Inode
 	if l := m.view().lease(id(0)); i.UID != 7 || i.Mode != 0o640 || i.Length() != 100 || i.Created != 5 || l == nil || l.Session != session(8) {
 		t.Errorf("%+v, held by %+v", i, l)
@@ -206,13 +220,7 @@ func TestNameFile(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
-	m.mustAs(service, SetAccess{fileID(1), record(1)})
-	key := KeyFound{path("/d"), sha256.Sum256(m.view().inode(fileID(1)).Access)}
-	wrapped := with(name(1, "/d/k/b"), func(o *NameFile) { o.Access, o.Key = []byte("keys"), key })
-	if r := m.as(service, 8, with(wrapped, func(o *NameFile) { o.Key.Record[0]++ })); r.Kind != blocktree.StaleView {
-		t.Errorf("under another record: %v", r.Kind)
-	}
-	m.mustAs(service, wrapped)
+	m.mustAs(service, name(1, "/d/k/b"))
 	m.mustAs(service, Leave{Session: session(8), Spares: []blocktree.FileID{id(0), id(1), id(2)}})
 	if m.removed(id(0)) || m.removed(id(1)) || !m.removed(id(2)) || m.removed(id(3)) {
 		t.Error("the wrong ones are gone")
@@ -243,4 +251,23 @@ func TestDelegateKept(t *testing.T) {
 	}
 	m.mustAs(root, MakeDirKept{MakeDir{Path: path("/kept"), Mode: 0o755}, session(7)})
 	m.mustAs(root, CloseSession{session(7)})
+}
+
+// TestNameUnderTheKey: a file that is encrypted gets its name only where it is wrapped to what counts by then, by the record that is there.
+func TestNameUnderTheKey(t *testing.T) {
+	m, _, k := keeping(t)
+	service := somebody(0, 0)
+	i := m.mustAs(service, spares(8, 1)).Inode
+	m.mustAs(somebody(7, 70), Leave{Session: session(7), Dirs: []blocktree.FileID{k.ID}})
+	m.mustAs(service, SetAccess{fileID(1), record(1)})
+	wrapped := NameFile{Session: session(8), File: i.ID, Epoch: 1, Dir: k.ID, CreateFile: with(coded("/d/k/b", 2, 1), func(o *CreateFile) { o.Mode, o.Access = 0o600, []byte("keys") })}
+	for what, key := range map[string]KeyFound{"none": {}, "that of another": {At: path("/d/k")}, "another record": {path("/d"), [sha256.Size]byte{1}}} {
+		if r := m.as(service, 8, with(wrapped, func(o *NameFile) { o.Key = key })); r.Kind != blocktree.StaleView {
+			t.Errorf("%s: %v", what, r.Kind)
+		}
+	}
+	wrapped.Key = KeyFound{path("/d"), sha256.Sum256(m.view().inode(fileID(1)).Access)}
+	if i := m.mustAs(service, wrapped).Inode; string(m.view().inode(i.ID).Access) != "keys" || m.view().counts.nameless != 0 {
+		t.Errorf("%+v", i)
+	}
 }
