@@ -11,6 +11,7 @@ import (
 
 	"blocktree"
 	"blocktree/blockdev/memfile"
+	"blocktree/cluster/meta"
 )
 
 // keptDirOf makes a directory that is kept, and a file of 5 bytes in it that has no name yet.
@@ -449,7 +450,10 @@ func TestKeptNot(t *testing.T) {
 	for name, change := range map[string]func(*keptFake){
 		"no spare": func(c *keptFake) { c.unable = blocktree.Unsupported },
 		"lapses":   func(c *keptFake) { c.lapses = true },
-		"lapsed":   func(c *keptFake) { c.dirsKept[below("d")].lost = true },
+		"lapsed": func(c *keptFake) {
+			c.dirsKept[below("d")].lost = true
+			c.nodes[below("d/theirs")] = c.new(below("d/theirs"), meta.KindFile, somebody("ann"))
+		},
 		"replaced": func(c *keptFake) { c.nodes[below("d")].inode.ID.Inode += 1000 },
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -458,8 +462,15 @@ func TestKeptNot(t *testing.T) {
 			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below("d")}), blocktree.Other)
 			c.mu.Lock()
 			change(c)
+			theirs := c.nodes[below("d/theirs")] != nil
+			c.naming = func(f *spare) error {
+				t.Errorf("%s: %s is named", name, f.path.Short())
+				return nil
+			}
 			c.mu.Unlock()
-			c.asked()
+			if there := seen(t, s, o, below("d/theirs")) >= 0; there != theirs {
+				t.Errorf("%s: what somebody else made is there: %v", name, there)
+			}
 			wantKind(t, "a stat", does(t, s, o, codeStat, pathRequest{path: path}), blocktree.NotFound)
 			a := makes(t, s, o, path)
 			synctest.Wait()
@@ -468,7 +479,10 @@ func TestKeptNot(t *testing.T) {
 			}
 			_, err := a.ask(message{code: codeClose})
 			wantKind(t, "its close", err, blocktree.Other)
-			c.same(t, s)
+			synctest.Wait()
+			if name != "lapsed" {
+				c.same(t, s)
+			}
 			c.ended(t, s)
 		})
 	}
@@ -521,6 +535,49 @@ func TestKeptBounds(t *testing.T) {
 			t.Errorf("%d wanted ones are remembered", n)
 		}
 	})
+}
+
+// TestKeptOnTheWay: G1 and G2. Who makes a name waits for who is changing it, and goes by what came of that; where nobody knows that, he asks the cluster.
+func TestKeptOnTheWay(t *testing.T) {
+	f, g := below("d/f"), below("d/g")
+	for _, r := range []struct {
+		pathRequest
+		code  uint16
+		vague bool
+		then  blocktree.Kind // to make f after that
+	}{
+		{pathRequest{path: f}, codeCreate, false, blocktree.Exists}, {pathRequest{path: f}, codeSymlink, false, blocktree.Exists}, {pathRequest{path: f}, codeMkdir, false, blocktree.Exists},
+		{pathRequest{path: g, to: f}, codeRename, false, blocktree.Exists}, {pathRequest{path: f}, codeCreate, true, blocktree.Exists},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := newKept(t)
+			o := ownerFor(s, somebody("ann"))
+			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below("d")}), blocktree.Other)
+			wantKind(t, "another", does(t, s, o, codeCreate, pathRequest{path: g}), blocktree.Other)
+			c.mu.Lock()
+			c.gate = make(chan struct{})
+			if r.vague {
+				c.vague = blocktree.E("fake", blocktree.Unavailable, nil)
+			}
+			c.mu.Unlock()
+			first, second := make(chan error, 1), make(chan error, 1)
+			go func() { first <- does(t, s, o, r.code, r.pathRequest) }()
+			synctest.Wait()
+			go func() { second <- does(t, s, o, codeMakeOpen, pathRequest{path: f}) }()
+			synctest.Wait()
+			if len(second) > 0 {
+				t.Fatalf("%s is on its way, and it is made: %v", nameOf(r.code), <-second)
+			}
+			close(c.gate)
+			if err := <-first; (err != nil) != r.vague {
+				t.Errorf("%s: %v", nameOf(r.code), err)
+			}
+			wantKind(t, "make beside "+nameOf(r.code), <-second, r.then)
+			if c.keeping(s).spares != 0 {
+				t.Error("a spare is left")
+			}
+		})
+	}
 }
 
 // TestKeptRaces: G1 and G2. Whatever is asked for at the same time, of the same names, one of those who make a name gets it, and what is remembered is what there is.

@@ -15,7 +15,6 @@ import (
 	"blocktree/internal/node"
 	"blocktree/internal/simnet"
 	"blocktree/internal/testenv"
-	"blocktree/route"
 )
 
 // newKeptWorld is three nodes, each a filesystem service, and a directory of alice's.
@@ -26,6 +25,7 @@ func newKeptWorld(t *testing.T) *unlinkWorld {
 		w.Filesystems[i] = &node.Filesystem{Reader: w.Reader}
 	}
 	w.StartAll()
+	w.Await("all to be up", w.AllStarted) // else there are no spares for a while
 	w.admin = w.Client()
 	alice := uint32(1000)
 	w.must(w.admin.MakeDir(t.Context(), w.Path("/files"), 0o755, false))
@@ -34,18 +34,8 @@ func newKeptWorld(t *testing.T) *unlinkWorld {
 	return w
 }
 
-// at is a client of one service alone.
-func (w *unlinkWorld) at(i int) *fs.Client {
-	w.T.Helper()
-	r := w.Members[i]
-	r.Services = []string{blocktree.ServiceFilesystem}
-	table, err := route.NewTable([]blocktree.Runtime{r})
-	w.must(err)
-	return w.Finder(table, "alice", 1000, 1000)
-}
-
 // small are the options of a small file.
-var small = fs.CreateOptions{SizeBytes: 64 << 10, Code: blocktree.Code{Data: 1, Parity: 1}, Mode: 0o600}
+var small = fs.CreateOptions{SizeBytes: 64 << 10, Code: blocktree.Code{Data: 1, Parity: 2}, Mode: 0o600}
 
 // made makes a file, writes it, and closes it.
 func made(t *testing.T, c *fs.Client, path blocktree.Path, content []byte) error {
@@ -66,7 +56,7 @@ func made(t *testing.T, c *fs.Client, path blocktree.Path, content []byte) error
 func TestKeptRounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newKeptWorld(t)
-		c, dir := w.at(0), w.Path("/files/d")
+		c, dir := w.DoorAt(0, "alice", 1000, 1000), w.Path("/files/d")
 		w.must(c.Mkdir(t.Context(), dir, 0o755))
 		w.must(made(t, c, dir.Join("first"), []byte("x"))) // what may be done is asked, and there are no spares yet
 		time.Sleep(50 * time.Millisecond)
@@ -84,7 +74,7 @@ func TestKeptRounds(t *testing.T) {
 		}
 		w.must(f.WriteAt(t.Context(), []byte("hello"), 0))
 		w.must(f.(fs.Finisher).Finish(t.Context()))
-		w.has(mustOpen(t, w.at(1), dir.Join("f")), "hello")
+		w.has(mustOpen(t, w.DoorAt(1, "alice", 1000, 1000), dir.Join("f")), "hello")
 	})
 }
 
@@ -112,7 +102,7 @@ func TestKeptByTwo(t *testing.T) {
 		results := [2]result{}
 		var wg sync.WaitGroup
 		for who := range results {
-			c := w.at(who)
+			c := w.DoorAt(who, "alice", 1000, 1000)
 			won := map[blocktree.Path]bool{}
 			wg.Go(func() {
 				for d := range dirs {
@@ -161,13 +151,14 @@ func TestKeptByTwo(t *testing.T) {
 		if n := len(results[0].won) + len(results[1].won); n != dirs*files {
 			t.Errorf("%d and %d of %d names were made", len(results[0].won), len(results[1].won), dirs*files)
 		}
-		c := w.at(2)
+		c := w.DoorAt(2, "alice", 1000, 1000)
 		for who := range results {
 			for p := range maps.Keys(results[who].won) {
 				f, want := mustOpen(t, c, p), content(who, p)
 				got := make([]byte, len(want)+1)
-				if n, _ := f.ReadAt(t.Context(), got, 0); !bytes.Equal(got[:n], want) {
-					t.Errorf("%s, made by %d, has %d bytes, the first %q", p.Short(), who, n, got[:1])
+				n, err := f.ReadAt(t.Context(), got, 0)
+				if !bytes.Equal(got[:n], want) {
+					t.Errorf("%s, made by %d, has %d bytes, its length is %d: %v", p.Short(), who, n, f.Info().Length, err)
 				}
 			}
 		}
