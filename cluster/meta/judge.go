@@ -27,14 +27,8 @@ func (s *state) judge(o Op) (Op, Result) {
 	case CreateFlushFile:
 		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)
-	case MakeDirKept:
-		o.UID, o.GID = c.Owns(o.UID, o.GID)
-		return o, s.judgeNew(o.Path, o.Mode)
-	case NameFile:
-		o.UID, o.GID = c.Owns(o.UID, o.GID)
-		return o, s.judgeNew(o.Path, o.Mode)
-	case MakeSpares:
-		return o, s.judgeSpares()
+	case MakeDirKept, NameFile, MakeSpares:
+		return s.judgeKept(o)
 	case CreateHeld:
 		o.UID, o.GID = c.Owns(o.UID, o.GID)
 		return o, s.judgeNew(o.Path, o.Mode)

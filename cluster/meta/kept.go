@@ -70,6 +70,9 @@ func asksAsKeeper(c *Command) SessionID {
 
 // tellsWanted is the session that is told in the answer to a command which directories of its are wanted; zero: none.
 func tellsWanted(c *Command) SessionID {
+	if c.Keeper != (SessionID{}) {
+		return c.Keeper
+	}
 	switch o := c.Op.(type) {
 	case RenewSession:
 		return o.Session

@@ -92,12 +92,21 @@ func getNameFile(d *wire.Decoder) NameFile {
 	return o
 }
 
-// judgeSpares judges who may make spares: who speaks for others, as nobody's right to make anything anywhere is asked for.
-func (s *state) judgeSpares() Result {
-	if !s.caller.all() && !s.isHost(s.caller) {
-		return refuse(blocktree.Permission, "%s has not user id 0, and is no sector host", s.caller).hinted("files are made ahead by filesystem services")
+// judgeKept is judge of what makes something in a directory that is kept, or to be put there. Spares makes who speaks for others, as nobody's right to make anything anywhere is asked for.
+func (s *state) judgeKept(o Op) (Op, Result) {
+	c := s.caller
+	switch o := o.(type) {
+	case MakeDirKept:
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
+	case NameFile:
+		o.UID, o.GID = c.Owns(o.UID, o.GID)
+		return o, s.judgeNew(o.Path, o.Mode)
 	}
-	return Result{}
+	if !c.all() && !s.isHost(c) {
+		return o, refuse(blocktree.Permission, "%s has not user id 0, and is no sector host", c).hinted("files are made ahead by filesystem services")
+	}
+	return o, Result{}
 }
 
 func (s *state) makeSpares(o MakeSpares) Result {

@@ -157,7 +157,7 @@ func TestOthersWait(t *testing.T) {
 		time.Sleep(time.Second)
 		select {
 		case err := <-made:
-			b.T.Errorf("made where another keeps the names: %v", err)
+			b.T.Fatalf("made where another keeps the names: %v", err)
 		default:
 		}
 		k.Leave()
@@ -236,6 +236,13 @@ func TestNamedUnderTheNewKey(t *testing.T) {
 	withinKept(t, 34, func(b *keptBed) {
 		ctx, admin, reader := b.T.Context(), b.admin(b.client), keys.NewReaderKey()
 		b.must(admin.MakeDir(ctx, b.Path("/team"), 0o755, false, keys.X25519, []keys.PublicKey{reader.Public(), b.Reader.Public()}))
+		record := func(path blocktree.Path) *keys.Access {
+			i, err := b.client.Stat(ctx, path)
+			b.must(err)
+			a, err := keys.DecodeAccess(i.Access)
+			b.must(err)
+			return a
+		}
 		dir := b.Path("/team/k")
 		k := b.keep(dir)
 		before := b.unnamed(k, dir.Join("before"))
@@ -247,6 +254,9 @@ func TestNamedUnderTheNewKey(t *testing.T) {
 		b.must(closed.CloseName(ctx, 4096))
 		for _, f := range []*file.File{open, closed} {
 			b.has(f.Info().Path, b.Reader, f.Info().ID, 4096)
+			if a := record(f.Info().Path); !a.WrappedTo(record(b.Path("/team")).Directory) || a.Number != 1 || a.Path != f.Info().Path {
+				b.T.Errorf("%s is not wrapped to the key that the directory has", f.Info().Path.Short())
+			}
 			if _, err := file.Open(ctx, b.other, f.Info().Path, file.OpenOptions{ReadOnly: true, Reader: reader}); blocktree.KindOf(err) != blocktree.Permission {
 				b.T.Errorf("%s is read by who was a reader before: %v", f.Info().Path.Short(), err)
 			}

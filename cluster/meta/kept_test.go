@@ -1,0 +1,246 @@
+package meta
+
+import (
+	"crypto/sha256"
+	"testing"
+
+	"blocktree"
+)
+
+// keeping is a founded cluster in which session 7, of user 7, keeps /d/k, and session 8 is another's.
+func keeping(t *testing.T) (m *machine, owner *Caller, k *Inode) {
+	m, owner = granted(t, 0o777, 0o600), somebody(7, 70)
+	for n, c := range map[int]*Caller{7: owner, 8: somebody(0, 0)} {
+		m.mustAs(c, OpenSession{Session: session(n), Principal: c.Principal, Path: c.Path})
+	}
+	r := m.mustAs(owner, MakeDirKept{MakeDir{Path: path("/d/k"), Mode: 0o777}, session(7)})
+	if !r.Kept || r.Inode.UID != 7 {
+		t.Fatalf("%+v", r)
+	}
+	return m, owner, r.Inode
+}
+
+// TestEveryOpIsGuarded: G2 of 0079. Of each op it is said here whether it changes entries; those that do are refused where another session keeps the directory, and told to be, and change nothing else; its keeper is let through, and told that it is wanted.
+func TestEveryOpIsGuarded(t *testing.T) {
+	inside, f := path("/d/k/x"), fileAt(t)
+	guarded := map[opcode]func(m *machine) Op{
+		opMakeDir:         func(*machine) Op { return MakeDir{Path: inside} },
+		opMakeDirKept:     func(*machine) Op { return MakeDirKept{MakeDir{Path: inside}, session(8)} },
+		opCreateFile:      func(*machine) Op { return file("/d/k/x") },
+		opCreateFlushFile: func(*machine) Op { return CreateFlushFile{file("/d/k/x")} },
+		opCreateTreeFile:  func(*machine) Op { return CreateTreeFile{CreateFile: file("/d/k/x"), TreeBytes: 1 << 20} },
+		opCreateHeld:      func(*machine) Op { return CreateHeld{CreateFile: file("/d/k/x"), Session: session(8)} },
+		opSymlink:         func(*machine) Op { return Symlink{Path: inside, Target: "y"} },
+		opRemove:          func(*machine) Op { return Remove{Path: path("/d/k/f")} },
+		opUnlink:          func(m *machine) Op { return Unlink{path("/d/k/f"), f(m, "/d/k/f"), session(8)} },
+		opRename:          func(m *machine) Op { return Rename{From: path("/d/e/f"), To: inside, File: f(m, "/d/e/f")} },
+		opRenameOver: func(m *machine) Op {
+			return RenameOver{Rename{From: path("/d/e/f"), To: path("/d/k/f"), File: f(m, "/d/e/f"), Over: f(m, "/d/k/f")}, session(8)}
+		},
+		opNameFile: func(m *machine) Op {
+			i := m.mustAs(somebody(0, 0), spares(8, 1)).Inode
+			return NameFile{Session: session(8), File: i.ID, Epoch: 1, Dir: f(m, "/d/k"), CreateFile: with(coded("/d/k/x", 2, 1), func(o *CreateFile) { o.Mode = 0o600 })}
+		},
+		// What has to do with clusters below: TestDelegateKept, and what another cluster keeps.
+		opDelegate: nil, opTakeBack: nil, opAdopt: nil, opDropEntry: nil,
+	}
+	changesNone := map[opcode]bool{opDropMoved: true, opTakeEntries: true} // of a directory in which nobody keeps anything
+	for _, o := range everyOp(somebody(7, 70)) {
+		if _, ok := guarded[o.opcode()]; !ok && opChangesEntries(o) && !changesNone[o.opcode()] {
+			t.Errorf("%T changes entries, and is not here", o)
+		}
+	}
+	for code, op := range guarded {
+		if op == nil {
+			continue
+		}
+		m, owner, k := keeping(t)
+		m.command(Command{ID: NewCommandID(), Op: coded("/d/k/f", 2, 1), Caller: owner, Time: 2, Keeper: session(7)})
+		o, n := op(m), m.view().counts
+		if r := m.as(somebody(0, 0), 3, o); r.Kind != blocktree.Busy || !r.Kept || r.Hint == "" || len(r.Wanted) != 0 {
+			t.Errorf("%T (%d): %v, kept %v, wanted %v", o, code, r.Err("op"), r.Kept, r.Wanted)
+			continue
+		}
+		if now := m.view().counts; now.wanted != 1 || now.inodes != n.inodes || now.nameless != n.nameless {
+			t.Errorf("%T: %+v, before %+v", o, now, n)
+		}
+		if r := m.mustAs(owner, RenewSession{session(7)}); len(r.Wanted) != 1 || r.Wanted[0] != k.ID {
+			t.Errorf("%T: the keeper is told of %v", o, r.Wanted)
+		}
+		if r := m.command(Command{ID: NewCommandID(), Op: op(m), Caller: somebody(0, 0), Time: 4, Keeper: session(7)}); code != opNameFile && (r.Kind != blocktree.Other || len(r.Wanted) != 1) {
+			t.Errorf("%T by the keeper: %v, wanted %v", o, r.Err("op"), r.Wanted)
+		}
+		m.mustAs(owner, Leave{Session: session(7), Dirs: []blocktree.FileID{k.ID}})
+		if _, ok := m.view().keeps(k.ID.Inode); ok || m.view().counts.wanted != 0 {
+			t.Errorf("%T: left, and %+v", o, m.view().counts)
+		}
+	}
+}
+
+// fileAt finds what a path names.
+func fileAt(t *testing.T) func(*machine, string) blocktree.FileID {
+	return func(m *machine, p string) blocktree.FileID {
+		t.Helper()
+		i, r := m.view().stat(path(p))
+		if r.Kind != blocktree.Other {
+			t.Fatal(r.Err(p))
+		}
+		return i.ID
+	}
+}
+
+// opChangesEntries says of each op whether it makes, removes or replaces an entry.
+func opChangesEntries(o Op) bool {
+	switch o.(type) {
+	case MakeDir, MakeDirKept, CreateFile, CreateFlushFile, CreateTreeFile, CreateHeld, Symlink, Remove, Unlink, Rename, RenameOver, NameFile, Delegate, TakeBack, Adopt, DropEntry, DropMoved, TakeEntries:
+		return true
+	}
+	return false
+}
+
+func spares(s, n int) MakeSpares {
+	return MakeSpares{Session: session(s), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 2, Parity: 1}, N: uint8(n)}
+}
+
+// TestKeptDirItself: the directory itself is not removed, replaced, renamed or delegated, nor one above it delegated (TestDelegateKept); one above may be renamed, and all else may be changed.
+func TestKeptDirItself(t *testing.T) {
+	m, owner, k := keeping(t)
+	root := somebody(0, 0)
+	for name, o := range map[string]Op{"removed": Remove{Path: path("/d/k")}, "renamed": Rename{From: path("/d/k"), To: path("/d/other"), File: k.ID},
+		"replaced": Rename{From: path("/d/e"), To: path("/d/k"), File: fileID(2), Over: k.ID}} {
+		if r := m.as(root, 3, o); r.Kind != blocktree.Busy || !r.Kept {
+			t.Errorf("%s: %v", name, r.Err("op"))
+		}
+	}
+	m.mustAs(root, Rename{From: path("/d"), To: path("/g"), File: fileID(1)})
+	m.mustAs(root, SetAttr{File: k.ID, Mask: AttrMode, Mode: 0o700})
+	m.mustAs(root, PutGrant{k.ID, grantTo(somebody(10, 10), RightRead)})
+	m.mustAs(owner, CloseSession{session(7)})
+	if now := m.view().counts; now.keptDirs != 0 || now.wanted != 0 {
+		t.Errorf("its session has ended: %+v", now)
+	}
+	m.mustAs(root, Remove{Path: path("/g/k")})
+}
+
+// TestNotKept: a directory is made, and not kept, by a copy that comes late, under a session that is gone, or that keeps too many; who asks again when he has left it is told so.
+func TestNotKept(t *testing.T) {
+	m, owner, k := keeping(t)
+	late := NewCommandID()
+	copy(late[:], make([]byte, 8))
+	if r := m.command(Command{ID: late, Op: MakeDirKept{MakeDir{Path: path("/d/late")}, session(7)}, Caller: owner, Time: 2}); r.Kind != blocktree.Other || r.Kept {
+		t.Errorf("a late copy: %+v", r)
+	}
+	if r := m.mustAs(owner, MakeDirKept{MakeDir{Path: path("/d/gone")}, session(9)}); r.Kept {
+		t.Error("under no session")
+	}
+	if r := m.as(owner, 2, MakeDirKept{MakeDir{Path: path("/d/p/q"), Parents: true}, session(7)}); r.Kind != blocktree.Invalid {
+		t.Errorf("with those above: %v", r.Kind)
+	}
+	again := Command{ID: NewCommandID(), Op: MakeDirKept{MakeDir{Path: path("/d/again")}, session(7)}, Caller: owner, Time: 2}
+	r := m.command(again)
+	m.mustAs(owner, Leave{Session: session(8), Dirs: []blocktree.FileID{r.Inode.ID, k.ID}}) // not those of another
+	if n := m.view().counts.keptDirs; n != 2 || !m.command(again).Kept {
+		t.Errorf("%d are kept", n)
+	}
+	m.mustAs(owner, Leave{Session: session(7), Dirs: []blocktree.FileID{r.Inode.ID}})
+	if m.command(again).Kept {
+		t.Error("it was left")
+	}
+	if plain := len(m.counters()); m.must(CloseSession{session(7)}).Kind != 0 || len(m.counters()) >= plain {
+		t.Error("the counters are read by a version before, which would let everybody change what is kept")
+	}
+}
+
+// TestNameFile: G1, G4 and G5 of 0079. A spare gets its name by who may make it, in the directory that is meant, under the key that counts, and as its maker says; it is then a file as any, and nothing is left of one that got none.
+func TestNameFile(t *testing.T) {
+	m, owner, k := keeping(t)
+	service := somebody(0, 0)
+	if r := m.as(owner, 2, spares(7, 1)); r.Kind != blocktree.Permission {
+		t.Errorf("spares of anybody: %v", r.Kind)
+	}
+	first := m.mustAs(service, spares(8, 4))
+	if x := m.view().session(session(8)); first.Lease.Epoch != 1 || first.Layout.Epoch != 1 || x.Leases != 4 || m.view().counts.nameless != 4 {
+		t.Fatalf("%+v, %+v", first, x)
+	}
+	m.mustAs(owner, Leave{Session: session(7), Dirs: []blocktree.FileID{k.ID}})
+	id := func(n int) blocktree.FileID {
+		f := first.Inode.ID
+		f.Inode += blocktree.Inode(n)
+		return f
+	}
+	name := func(n int, p string) NameFile {
+		return NameFile{Session: session(8), File: id(n), Epoch: 1, Dir: k.ID, CreateFile: with(coded(p, 2, 1), func(o *CreateFile) { o.Mode, o.Time = 0o640, 5 }), End: 100, Wrote: 6}
+	}
+	for what, x := range map[string]struct {
+		by   *Caller
+		o    NameFile
+		want blocktree.Kind
+	}{
+		"another directory":  {owner, with(name(0, "/d/k/a"), func(o *NameFile) { o.Dir = fileID(2) }), blocktree.NotFound},
+		"none":               {owner, name(0, "/d/none/a"), blocktree.NotFound},
+		"another session":    {owner, with(name(0, "/d/k/a"), func(o *NameFile) { o.Session = session(7) }), blocktree.Fenced},
+		"no session":         {owner, with(name(0, "/d/k/a"), func(o *NameFile) { o.Session = session(9) }), blocktree.Fenced},
+		"another epoch":      {owner, with(name(0, "/d/k/a"), func(o *NameFile) { o.Epoch = 2 }), blocktree.Fenced},
+		"another shape":      {owner, with(name(0, "/d/k/a"), func(o *NameFile) { o.SectorBytes = 512 }), blocktree.Invalid},
+		"behind its size":    {owner, with(name(0, "/d/k/a"), func(o *NameFile) { o.End = 1<<20 + 1 }), blocktree.Invalid},
+		"what it may not do": {owner, with(name(0, "/d/k/a"), func(o *NameFile) { o.Mode = 0o400 }), blocktree.Permission},
+		"what is there":      {service, with(name(0, "/d/e/f"), func(o *NameFile) { o.Dir = fileID(2) }), blocktree.Exists},
+		"a key that was":     {service, with(name(0, "/d/k/a"), func(o *NameFile) { o.Access, o.Key.At = []byte("keys"), path("/d") }), blocktree.StaleView},
+	} {
+		before := m.hash()
+		if r := m.as(x.by, 7, x.o); r.Kind != x.want || m.hash() != before {
+			t.Errorf("%s: %v, want %v", what, r.Err("name"), x.want)
+		}
+	}
+	m.mustAs(service, SetAttr{File: k.ID, Mask: AttrMode, Mode: 0o700})
+	if r := m.as(somebody(10, 10), 7, name(0, "/d/k/a")); r.Kind != blocktree.Permission {
+		t.Errorf("by who may not write there: %v", r.Kind)
+	}
+	i := m.mustAs(owner, name(0, "/d/k/a")).Inode
+	if l := m.view().lease(id(0)); i.UID != 7 || i.Mode != 0o640 || i.Length() != 100 || i.Created != 5 || l == nil || l.Session != session(8) {
+		t.Errorf("%+v, held by %+v", i, l)
+	}
+	end := with(name(0, "/d/k/a"), func(o *NameFile) { o.End, o.Release = 200, true })
+	for range 2 { // the second finds it done
+		if i := m.mustAs(owner, end).Inode; i.Length() != 200 || m.view().lease(id(0)) != nil {
+			t.Errorf("%+v", i)
+		}
+	}
+	m.mustAs(service, SetAccess{fileID(1), record(1)})
+	key := KeyFound{path("/d"), sha256.Sum256(m.view().inode(fileID(1)).Access)}
+	wrapped := with(name(1, "/d/k/b"), func(o *NameFile) { o.Access, o.Key = []byte("keys"), key })
+	if r := m.as(service, 8, with(wrapped, func(o *NameFile) { o.Key.Record[0]++ })); r.Kind != blocktree.StaleView {
+		t.Errorf("under another record: %v", r.Kind)
+	}
+	m.mustAs(service, wrapped)
+	m.mustAs(service, Leave{Session: session(8), Spares: []blocktree.FileID{id(0), id(1), id(2)}})
+	if m.removed(id(0)) || m.removed(id(1)) || !m.removed(id(2)) || m.removed(id(3)) {
+		t.Error("the wrong ones are gone")
+	}
+	m.mustAs(service, CloseSession{session(8)})
+	if m.removed(id(1)) || !m.removed(id(3)) || m.view().counts.nameless != 0 {
+		t.Error("what has no name goes with its session, and nothing else")
+	}
+}
+
+// TestDelegateKept: a directory in which, or beneath which, somebody keeps the names of one does not get a cluster of its own before he has left it; and nobody keeps any where another cluster's entries are.
+func TestDelegateKept(t *testing.T) {
+	m := founded(t, 3)
+	root, first := somebody(0, 0), hostCaller(below(1))
+	m.mustAs(root, MakeDir{Path: path("/rack"), Mode: 0o755})
+	m.mustAs(root, OpenSession{Session: session(7), Principal: root.Principal, Path: root.Path})
+	k := m.mustAs(root, MakeDirKept{MakeDir{Path: path("/rack/k"), Mode: 0o755}, session(7)}).Inode
+	m.mustAs(root, PutBelow{below(1)})
+	g := m.mustAs(first, AssignGeneration{path("/rack"), below(1).Node}).Generation
+	o := Delegate{path("/rack"), g, below(1).Node}
+	if r := m.as(first, 2, o); r.Kind != blocktree.Busy || !r.Kept || m.view().counts.wanted != 1 {
+		t.Errorf("with a directory beneath that is kept: %v", r.Err("delegate"))
+	}
+	m.mustAs(root, Leave{Session: session(7), Dirs: []blocktree.FileID{k.ID}})
+	m.mustAs(first, o)
+	if r := m.as(root, 3, MakeDirKept{MakeDir{Path: path("/rack/l")}, session(7)}); r.Redirect == nil {
+		t.Errorf("beneath: %v", r.Err("mkdir"))
+	}
+	m.mustAs(root, MakeDirKept{MakeDir{Path: path("/kept"), Mode: 0o755}, session(7)})
+	m.mustAs(root, CloseSession{session(7)})
+}
