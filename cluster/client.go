@@ -359,10 +359,17 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 	var last error
 	for begun := time.Now(); ; {
 		nodes := c.peers.nodes()
+		asked, older := 0, 0
 		for range nodes {
-			reply, err := c.askNode(ctx, nodes, code, request)
+			reply, sent, err := c.askNode(ctx, nodes, code, request)
 			if err == nil {
 				return reply, nil
+			}
+			if sent {
+				asked++
+			}
+			if blocktree.KindOf(err) == blocktree.NewerFormat {
+				older++
 			}
 			if ctx.Err() == nil || last == nil {
 				last = err
@@ -374,6 +381,9 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 			c.mu.Lock()
 			c.lead++
 			c.mu.Unlock()
+		}
+		if older > 0 && older == asked { // all that were asked in this round are of a version before
+			return nil, last
 		}
 		if why := c.peers.denied(); why != nil && time.Since(begun) >= deniedPatience {
 			return nil, &blocktree.Error{Op: "cluster: no node takes this runtime", Kind: blocktree.Unavailable, Err: why,
@@ -391,23 +401,23 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 	}
 }
 
-// askNode tries the node that answered last.
-func (c *Client) askNode(ctx context.Context, nodes []blocktree.NodeID, code uint16, request []byte) ([]byte, error) {
+// askNode tries the node that answered last. It says whether that was asked.
+func (c *Client) askNode(ctx context.Context, nodes []blocktree.NodeID, code uint16, request []byte) (reply []byte, sent bool, err error) {
 	c.mu.Lock()
 	node := nodes[c.lead%len(nodes)]
 	c.mu.Unlock()
 	conn := c.peers.conn(node)
 	if conn == nil {
-		return nil, &blocktree.Error{Op: "cluster", Runtime: c.peers.runtime(node).Path.Short(), Kind: blocktree.Unavailable}
+		return nil, false, &blocktree.Error{Op: "cluster", Runtime: c.peers.runtime(node).Path.Short(), Kind: blocktree.Unavailable}
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	r, err := conn.CallWait(ctx, code, nil, request)
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	defer r.Release()
-	return append([]byte(nil), r.Body...), nil
+	return append([]byte(nil), r.Body...), true, nil
 }
 
 // Stat describes the file or directory at path. NotFound where there is none.

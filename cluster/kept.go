@@ -28,7 +28,7 @@ type KeptDir struct {
 // keeperKey finds in a context the directory whose keeper asks for something.
 type keeperKey struct{}
 
-// MakeDirKept makes one directory, as meta.MakeDir says, and has the client's session keep its names from the first. The KeptDir is nil where it was made and is not kept: too many are. Kinds beside those of MakeDir: Unsupported, and nothing was done: who asks makes it by MakeDir (a cluster of a version before; another one than was thought, or one that has just begun; Parents is set). Unavailable: it may have been made; then it is
+// MakeDirKept makes one directory, as meta.MakeDir says, and has the client's session keep its names from the first. The KeptDir is nil where it was made and is not kept: too many are. Kinds beside those of MakeDir: Unsupported, and nothing was done: who asks makes it by MakeDir (a cluster of a version before; another one than was thought, or one that has just begun; a session that has ended; Parents is set). Unavailable: it may have been made; then it is
 // found out in the background, and left.
 func (c *Client) MakeDirKept(ctx context.Context, o meta.MakeDir) (*meta.Inode, *KeptDir, error) {
 	const op = "mkdir"
@@ -50,7 +50,10 @@ func (c *Client) MakeDirKept(ctx context.Context, o meta.MakeDir) (*meta.Inode, 
 	command := meta.Command{ID: meta.NewCommandID(), Op: meta.MakeDirKept{MakeDir: o, Session: s.id}, Caller: behind(ctx, nil), Keeper: at.keeperIn(ctx)}
 	r, err := at.proposeHere(ctx, command)
 	switch {
-	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable):
+	case err == nil && r.Kind == blocktree.Fenced: // it has ended without a word
+		at.loseSession(s, r.Err("session"))
+		fallthrough
+	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy && !r.Kept):
 		return wrong(blocktree.E("", blocktree.Unsupported, err))
 	case err != nil && !isRefusal(err):
 		at.settle(blocktree.FileID{}, command)
@@ -69,7 +72,7 @@ func (c *Client) MakeDirKept(ctx context.Context, o meta.MakeDir) (*meta.Inode, 
 	if !r.Kept {
 		return r.Inode, nil, nil
 	}
-	return r.Inode, at.keep1(s, r.Inode.ID), nil
+	return r.Inode, at.noteKept(s, r.Inode.ID), nil
 }
 
 // enterAt is the client of the cluster that most likely keeps what is at a path, of which the caller is a user until leave.
@@ -87,8 +90,8 @@ func (c *Client) enterAt(ctx context.Context, path blocktree.Path) (at *Client, 
 	return at, func() { c.tree.leave(at) }, nil
 }
 
-// keep1 notes that a session keeps a directory.
-func (c *Client) keep1(s *session, dir blocktree.FileID) *KeptDir {
+// noteKept notes that a session keeps a directory.
+func (c *Client) noteKept(s *session, dir blocktree.FileID) *KeptDir {
 	k := &KeptDir{client: c, session: s, dir: dir, wanted: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -92,7 +93,11 @@ func (h *Handle) name(ctx context.Context, o meta.NameFile) (*meta.Inode, error)
 	if gone {
 		return nil, &blocktree.Error{Op: op, Path: o.Path.Short(), Kind: blocktree.Fenced, Hint: "this holder was silent for longer than its lease, and the file had no name yet: make it anew"}
 	}
-	i, err := h.askName(ctx, meta.Command{ID: meta.NewCommandID(), Op: o, Caller: behind(ctx, nil)})
+	var i *meta.Inode
+	err := errAskedLate
+	for err == errAskedLate && ctx.Err() == nil {
+		i, err = h.askName(ctx, meta.Command{ID: meta.NewCommandID(), Op: o, Caller: behind(ctx, nil)})
+	}
 	if err != nil {
 		return nil, &blocktree.Error{Op: op, Path: o.Path.Short(), Err: err}
 	}
@@ -109,6 +114,9 @@ func (h *Handle) askName(ctx context.Context, command meta.Command) (*meta.Inode
 		return nil, blocktree.E("name", blocktree.Unavailable, err)
 	}
 	n.pending = nil
+	if err == nil && r.Kind == blocktree.Busy && !r.Kept {
+		return nil, errAskedLate
+	}
 	if err == nil && r.Redirect != nil { // the directory is another cluster's by now
 		err = blocktree.E("name", blocktree.NotFound, nil)
 	}
@@ -130,6 +138,9 @@ func (h *Handle) askName(ctx context.Context, command meta.Command) (*meta.Inode
 
 // Unnamed reports whether the handle is of a spare that has no name yet, as far as is known.
 func (h *Handle) Unnamed() bool { return h.naming.unnamed.Load() }
+
+// errAskedLate says that a command waited so long that it is not done any more.
+var errAskedLate error = blocktree.E("name", blocktree.Busy, errors.New("it was asked for too long ago"))
 
 // own is ctx, but on nobody's behalf while the file has no name: it is the client's own then.
 func (h *Handle) own(ctx context.Context) context.Context {

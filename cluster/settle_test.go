@@ -22,6 +22,9 @@ type silentCluster struct {
 	epoch   blocktree.Epoch
 	held    bool
 	applied int
+	older   bool                   // it knows none of the commands
+	answers map[string]meta.Result // to what makes, or names, something
+	leaves  []meta.Leave
 }
 
 func (c *silentCluster) serve(r *bttp.Request) {
@@ -33,6 +36,10 @@ func (c *silentCluster) serve(r *bttp.Request) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.older {
+		r.Fail(blocktree.E("decode command", blocktree.NewerFormat, nil)) // as a node does that does not know it
+		return
+	}
 	result, known := c.done[command.ID]
 	if !known {
 		switch o := command.Op.(type) {
@@ -42,6 +49,12 @@ func (c *silentCluster) serve(r *bttp.Request) {
 			result.Lease = &meta.Lease{File: o.File, Epoch: c.epoch, Session: o.Session}
 		case meta.ReleaseEnd:
 			result.Kind = blocktree.StaleView
+		case meta.MakeDirKept:
+			result = c.answers["mkdir"]
+		case meta.NameFile:
+			result = c.answers["name"]
+		case meta.Leave:
+			c.leaves = append(c.leaves, o)
 		case meta.CreateHeld:
 			result.Kind = blocktree.Fenced
 		case meta.Release:

@@ -15,7 +15,7 @@ const (
 	WantedMax = 64
 )
 
-// MakeDirKept is MakeDir of one directory whose names Session keeps from the first (docs/design/0079): until it leaves it, or ends, no command of anybody else changes its entries. Where the session keeps too many, is gone, or was renewed long since the command was drawn, the directory is made, and not kept (Result.Kept). Refusals are those of MakeDir, and Invalid (Parents).
+// MakeDirKept is MakeDir of one directory whose names Session keeps from the first (docs/design/0079): until it leaves it, or ends, no command of anybody else changes its entries. Where the session keeps too many the directory is made, and not kept (Result.Kept). Refusals are those of MakeDir, Invalid (Parents), Fenced (there is no such session) and Busy (it was renewed since: AcquireStaleAfter), so that no late copy makes a directory that nobody asks for any more.
 type MakeDirKept struct {
 	MakeDir
 	Session SessionID
@@ -157,9 +157,15 @@ func (s *state) makeDirKept(o MakeDirKept) Result {
 	if o.Parents {
 		return refuse(blocktree.Invalid, "one directory is made and kept, not those above it")
 	}
-	r := s.makeDir(o.MakeDir)
+	if _, r := s.walk(o.Path); r.Kind != blocktree.Other { // first of all, who has the path
+		return r
+	}
 	x := s.session(o.Session)
-	if r.Kind != blocktree.Other || x == nil || s.id.drawn()+uint64(AcquireStaleAfter) < s.renewed(o.Session) {
+	if r := s.fresh(x); r.Kind != blocktree.Other {
+		return r
+	}
+	r := s.makeDir(o.MakeDir)
+	if r.Kind != blocktree.Other {
 		return r
 	}
 	if _, ok := s.believed(x.Path, x.Principal); !ok {
@@ -179,6 +185,17 @@ func (s *state) makeDirKept(o MakeDirKept) Result {
 	s.counts.keptDirs++
 	r.Kept = true
 	return r
+}
+
+// fresh refuses what is to make something for a session that is gone, or was renewed long since the command was drawn: nobody asks for it any more.
+func (s *state) fresh(x *Session) Result {
+	switch {
+	case x == nil:
+		return refuse(blocktree.Fenced, "the session is closed or expired")
+	case s.id.drawn()+uint64(AcquireStaleAfter) < s.renewed(x.ID):
+		return refuse(blocktree.Busy, "asked for too long ago").hinted("ask again")
+	}
+	return Result{}
 }
 
 func (s *state) leave(o Leave) Result {

@@ -2,6 +2,7 @@ package meta
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"testing"
 
 	"blocktree"
@@ -122,17 +123,25 @@ func TestKeptDirItself(t *testing.T) {
 	m.mustAs(root, Remove{Path: path("/g/k")})
 }
 
-// TestNotKept: a directory is made, and not kept, by a copy that comes late, under a session that is gone, or that keeps too many; who asks again when he has left it is told so.
+// TestNotKept: a directory is made, and not kept, under a session that keeps too many, and not made by a copy that comes late, or under a session that is gone; who asks again when he has left it is told so.
 func TestNotKept(t *testing.T) {
 	m, owner, k := keeping(t)
 	late := NewCommandID()
 	copy(late[:], make([]byte, 8))
-	if r := m.command(Command{ID: late, Op: MakeDirKept{MakeDir{Path: path("/d/late")}, session(7)}, Caller: owner, Time: 2}); r.Kind != blocktree.Other || r.Kept {
+	if r := m.command(Command{ID: late, Op: MakeDirKept{MakeDir{Path: path("/d/late")}, session(7)}, Caller: owner, Time: 2}); r.Kind != blocktree.Busy || r.Kept {
 		t.Errorf("a late copy: %+v", r)
 	}
-	if r := m.mustAs(owner, MakeDirKept{MakeDir{Path: path("/d/gone")}, session(9)}); r.Kept {
-		t.Error("under no session")
+	if r := m.as(owner, 2, MakeDirKept{MakeDir{Path: path("/d/gone")}, session(9)}); r.Kind != blocktree.Fenced {
+		t.Errorf("under no session: %v", r.Kind)
 	}
+	for n := 0; n < KeptDirsPerSessionMax-1; n++ {
+		m.mustAs(owner, MakeDirKept{MakeDir{Path: path(fmt.Sprintf("/d/many%d", n)), Mode: 0o700}, session(7)})
+	}
+	if r := m.mustAs(owner, MakeDirKept{MakeDir{Path: path("/d/toomany"), Mode: 0o700}, session(7)}); r.Kept || m.view().counts.keptDirs != KeptDirsPerSessionMax {
+		t.Errorf("too many: %+v", r)
+	}
+	m.must(CloseSession{session(7)})
+	m, owner, k = keeping(t)
 	if r := m.as(owner, 2, MakeDirKept{MakeDir{Path: path("/d/p/q"), Parents: true}, session(7)}); r.Kind != blocktree.Invalid {
 		t.Errorf("with those above: %v", r.Kind)
 	}
@@ -195,6 +204,11 @@ func TestNameFile(t *testing.T) {
 	m.mustAs(service, SetAttr{File: k.ID, Mask: AttrMode, Mode: 0o700})
 	if r := m.as(somebody(10, 10), 7, name(0, "/d/k/a")); r.Kind != blocktree.Permission {
 		t.Errorf("by who may not write there: %v", r.Kind)
+	}
+	late := NewCommandID()
+	copy(late[:], make([]byte, 8))
+	if r := m.command(Command{ID: late, Op: name(0, "/d/k/a"), Caller: owner, Time: 7}); r.Kind != blocktree.Busy || r.Kept {
+		t.Errorf("a late copy: %v", r.Err("name"))
 	}
 	i := m.mustAs(owner, name(0, "/d/k/a")).Inode
 	if l := m.view().lease(id(0)); i.UID != 7 || i.Mode != 0o640 || i.Length() != 100 || i.Created != 5 || l == nil || l.Session != session(8) {

@@ -35,12 +35,16 @@ func (m *model) unkeep(f blocktree.FileID) {
 func (m *model) applyKept(o Op) blocktree.Kind {
 	switch o := o.(type) {
 	case MakeDirKept:
+		if _, ok := m.sessions[o.Session]; !ok {
+			if _, k := m.lookup(o.Path.Short()); k == blocktree.Invalid { // no path comes before all
+				return k
+			}
+			return blocktree.Fenced
+		}
 		if k := m.make(o.Path.Short(), true, false, o.Mode, o.Mode, nil); k != 0 {
 			return k
 		}
-		if _, ok := m.sessions[o.Session]; ok {
-			m.kept[m.inodes[o.Path.Short()].id] = o.Session
-		}
+		m.kept[m.inodes[o.Path.Short()].id] = o.Session
 	case Leave:
 		for _, f := range o.Dirs {
 			if keeper, ok := m.kept[f]; ok && keeper == o.Session {

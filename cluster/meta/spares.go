@@ -37,7 +37,7 @@ type KeyFound struct {
 }
 
 // NameFile gives a spare that Session keeps, and holds under Epoch, a name: as CreateFile does at its Path, but for size, hosts and Parents, and the right to hold it as of CreateHeld, without which it is refused. Its end moves to End, and with Release the lease goes. Asked again, of a file that has this name, it moves the end and releases. Refusals are Exists, NotFound (Path is not in the directory Dir any more), StaleView
-// (Key is not what counts for an encrypted file), Fenced (the session does not keep, or not hold, the file), Busy, NoSpace, Invalid, TooLarge, Permission.
+// (Key is not what counts for an encrypted file), Fenced (the session does not keep, or not hold, the file), Busy (also where the session was renewed since: AcquireStaleAfter), NoSpace, Invalid, TooLarge, Permission.
 type NameFile struct {
 	Session SessionID
 	File    blocktree.FileID
@@ -111,11 +111,10 @@ func (s *state) judgeKept(o Op) (Op, Result) {
 
 func (s *state) makeSpares(o MakeSpares) Result {
 	x := s.session(o.Session)
+	if r := s.fresh(x); r.Kind != blocktree.Other {
+		return r
+	}
 	switch {
-	case x == nil:
-		return refuse(blocktree.Fenced, "the session is closed or expired")
-	case s.id.drawn()+uint64(AcquireStaleAfter) < s.renewed(o.Session):
-		return refuse(blocktree.Busy, "asked for too long ago").hinted("ask again")
 	case s.counts.nameless+uint32(o.N) > sparesMax:
 		return refuse(blocktree.Busy, "%d files have no name", s.counts.nameless)
 	case x.Leases+uint32(o.N) > LeasesPerSessionMax:
@@ -212,6 +211,9 @@ func (s *state) nameFile(o NameFile) Result {
 	}
 	if _, named := s.parent(o.File.Inode); named {
 		return refuse(blocktree.Invalid, "file %v had a name", o.File)
+	}
+	if r := s.fresh(x); r.Kind != blocktree.Other {
+		return r
 	}
 	if r := s.checkNamed(&o, i); r.Kind != blocktree.Other {
 		return r
