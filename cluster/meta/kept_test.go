@@ -220,13 +220,7 @@ func TestNameFile(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
-	m.mustAs(service, SetAccess{fileID(1), record(1)})
-	key := KeyFound{path("/d"), sha256.Sum256(m.view().inode(fileID(1)).Access)}
-	wrapped := with(name(1, "/d/k/b"), func(o *NameFile) { o.Access, o.Key = []byte("keys"), key })
-	if r := m.as(service, 8, with(wrapped, func(o *NameFile) { o.Key.Record[0]++ })); r.Kind != blocktree.StaleView {
-		t.Errorf("under another record: %v", r.Kind)
-	}
-	m.mustAs(service, wrapped)
+	m.mustAs(service, name(1, "/d/k/b"))
 	m.mustAs(service, Leave{Session: session(8), Spares: []blocktree.FileID{id(0), id(1), id(2)}})
 	if m.removed(id(0)) || m.removed(id(1)) || !m.removed(id(2)) || m.removed(id(3)) {
 		t.Error("the wrong ones are gone")
@@ -257,4 +251,23 @@ func TestDelegateKept(t *testing.T) {
 	}
 	m.mustAs(root, MakeDirKept{MakeDir{Path: path("/kept"), Mode: 0o755}, session(7)})
 	m.mustAs(root, CloseSession{session(7)})
+}
+
+// TestNameUnderTheKey: a file that is encrypted gets its name only where it is wrapped to what counts by then, by the record that is there.
+func TestNameUnderTheKey(t *testing.T) {
+	m, _, k := keeping(t)
+	service := somebody(0, 0)
+	i := m.mustAs(service, spares(8, 1)).Inode
+	m.mustAs(somebody(7, 70), Leave{Session: session(7), Dirs: []blocktree.FileID{k.ID}})
+	m.mustAs(service, SetAccess{fileID(1), record(1)})
+	wrapped := NameFile{Session: session(8), File: i.ID, Epoch: 1, Dir: k.ID, CreateFile: with(coded("/d/k/b", 2, 1), func(o *CreateFile) { o.Mode, o.Access = 0o600, []byte("keys") })}
+	for what, key := range map[string]KeyFound{"none": {}, "that of another": {At: path("/d/k")}, "another record": {path("/d"), [sha256.Size]byte{1}}} {
+		if r := m.as(service, 8, with(wrapped, func(o *NameFile) { o.Key = key })); r.Kind != blocktree.StaleView {
+			t.Errorf("%s: %v", what, r.Kind)
+		}
+	}
+	wrapped.Key = KeyFound{path("/d"), sha256.Sum256(m.view().inode(fileID(1)).Access)}
+	if i := m.mustAs(service, wrapped).Inode; string(m.view().inode(i.ID).Access) != "keys" || m.view().counts.nameless != 0 {
+		t.Errorf("%+v", i)
+	}
 }
