@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"blocktree"
 	"blocktree/blockdev/memfile"
+	"blocktree/cluster/meta"
 )
 
 // keptDirOf makes a directory that is kept, and a file of 5 bytes in it that has no name yet.
@@ -449,7 +449,10 @@ func TestKeptNot(t *testing.T) {
 	for name, change := range map[string]func(*keptFake){
 		"no spare": func(c *keptFake) { c.unable = blocktree.Unsupported },
 		"lapses":   func(c *keptFake) { c.lapses = true },
-		"lapsed":   func(c *keptFake) { c.dirsKept[below("d")].lost = true },
+		"lapsed": func(c *keptFake) {
+			c.dirsKept[below("d")].lost = true
+			c.nodes[below("d/theirs")] = c.new(below("d/theirs"), meta.KindFile, somebody("ann"))
+		},
 		"replaced": func(c *keptFake) { c.nodes[below("d")].inode.ID.Inode += 1000 },
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -458,8 +461,15 @@ func TestKeptNot(t *testing.T) {
 			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below("d")}), blocktree.Other)
 			c.mu.Lock()
 			change(c)
+			theirs := c.nodes[below("d/theirs")] != nil
+			c.naming = func(f *spare) error {
+				t.Errorf("%s: %s is named", name, f.path.Short())
+				return nil
+			}
 			c.mu.Unlock()
-			c.asked()
+			if there := seen(t, s, o, below("d/theirs")) >= 0; there != theirs {
+				t.Errorf("%s: what somebody else made is there: %v", name, there)
+			}
 			wantKind(t, "a stat", does(t, s, o, codeStat, pathRequest{path: path}), blocktree.NotFound)
 			a := makes(t, s, o, path)
 			synctest.Wait()
@@ -468,7 +478,10 @@ func TestKeptNot(t *testing.T) {
 			}
 			_, err := a.ask(message{code: codeClose})
 			wantKind(t, "its close", err, blocktree.Other)
-			c.same(t, s)
+			synctest.Wait()
+			if name != "lapsed" {
+				c.same(t, s)
+			}
 			c.ended(t, s)
 		})
 	}
@@ -519,66 +532,6 @@ func TestKeptBounds(t *testing.T) {
 		}
 		if n := len(s.kept.coveted); n != blocktree.FSKeptDirsMax || s.kept.coveted[below("0")] != (time.Time{}) {
 			t.Errorf("%d wanted ones are remembered", n)
-		}
-	})
-}
-
-// TestKeptRaces: G1 and G2. Whatever is asked for at the same time, of the same names, one of those who make a name gets it, and what is remembered is what there is.
-func TestKeptRaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, s := newKept(t)
-		dirs := []blocktree.Path{below("d"), below("d/sub"), below("e")}
-		first := ownerFor(s, somebody("ann"))
-		for _, d := range dirs {
-			wantKind(t, "mkdir", does(t, s, first, codeMkdir, pathRequest{path: d}), blocktree.Other)
-		}
-		var wg sync.WaitGroup
-		for w := range 8 {
-			wg.Go(func() {
-				o := ownerFor(s, somebody("ann"))
-				defer o.end()
-				for i := range 200 {
-					x := uint64(i)*2654435761 + uint64(w)*40503
-					path := dirs[x%3].Join(fmt.Sprint("n", x/3%4))
-					to := dirs[x/7%3].Join(fmt.Sprint("n", x/11%4))
-					switch x / 13 % 8 {
-					case 0, 1, 2:
-						b, err := s.doPath(t.Context(), o, codeMakeOpen, &pathRequest{path: path})
-						if err != nil {
-							continue
-						}
-						handle, _, err := decodeOpened(b)
-						if err != nil {
-							t.Error(err)
-							continue
-						}
-						a := o.find(handle).open
-						_, _ = a.ask(message{code: codeWrite, data: []byte("hello")})
-						if _, err := a.ask(message{code: []uint16{codeFinish, codeClose, codeFlush}[x%3]}); err != nil && blocktree.KindOf(err) != blocktree.Unsupported {
-							t.Errorf("%s: %v", path.Short(), err)
-						}
-					case 3:
-						_ = does(t, s, o, codeRemove, pathRequest{path: path})
-					case 4:
-						_ = does(t, s, o, codeRename, pathRequest{path: path, to: to})
-					case 5:
-						_ = does(t, s, o, codeSymlink, pathRequest{path: path, attr: attrRequest{value: "x"}})
-					case 6:
-						_ = does(t, s, o, codeStat, pathRequest{path: path})
-					case 7:
-						_ = does(t, s, o, codeList, pathRequest{path: dirs[x%3]})
-						time.Sleep(time.Duration(x%50) * time.Millisecond)
-					}
-				}
-			})
-		}
-		wg.Wait()
-		synctest.Wait()
-		c.same(t, s)
-		c.ended(t, s)
-		synctest.Wait()
-		if c.spares != 0 || c.opened.Load() != 0 {
-			t.Errorf("%d spares, %d open", c.spares, c.opened.Load())
 		}
 	})
 }

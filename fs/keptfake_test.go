@@ -30,6 +30,8 @@ type keptFake struct {
 	lapses   bool           // the session is not certain any more when a spare was taken
 	dirsKept map[blocktree.Path]*fakeDir
 	spares   int
+	gate     chan struct{} // a change of an entry is not done before that is closed; nil: at once
+	vague    error         // the answer to the next file or link that is made, which is
 	left     []blocktree.Path
 }
 
@@ -81,6 +83,11 @@ func (d *fakeDir) Leave() {
 
 // guard is asked, with the lock, by what changes an entry.
 func (c *keptFake) guard(ctx context.Context, paths ...blocktree.Path) error {
+	if gate := c.gate; gate != nil {
+		c.mu.Unlock()
+		<-gate
+		c.mu.Lock()
+	}
 	c.commands++
 	for _, path := range paths {
 		for _, d := range []*fakeDir{c.dirsKept[path.Parent()], c.dirsKept[path]} {
@@ -165,7 +172,9 @@ func (c *keptFake) Create(ctx context.Context, caller cred.Identity, path blockt
 	}
 	n := c.new(path, meta.KindFile, caller)
 	c.nodes[path] = n
-	return n.inode.ID, nil
+	err := c.vague
+	c.vague = nil
+	return n.inode.ID, err
 }
 
 func (c *keptFake) Symlink(ctx context.Context, caller cred.Identity, path blocktree.Path, target string) error {

@@ -32,29 +32,7 @@ func TestSmallFilesCost(t *testing.T) {
 		}
 		content := func(i int) []byte { return bytes.Repeat([]byte{byte(i + 1)}, i*3000) }
 		in := dir
-		write := func(i int, flushed bool) {
-			f, err := c.MakeOpen(ctx, in.Join(fmt.Sprint(i)), fs.CreateOptions{SizeBytes: 64 << 10, Code: blocktree.Code{Data: 1}, Mode: 0o600})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if b := content(i); len(b) > 0 {
-				if err := f.WriteAt(ctx, b, 0); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if flushed {
-				if err := f.Flush(ctx); err != nil {
-					t.Fatal(err)
-				}
-				if err := f.Close(); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if err := f.(fs.Finisher).Finish(ctx); err != nil {
-				t.Fatal(err)
-			}
-		}
+		write := func(i int, flushed bool) { writeSmall(t, c, in.Join(fmt.Sprint(i)), content(i), flushed) }
 		write(0, false) // the service opens its session
 		time.Sleep(time.Second)
 		for least, flushed := range map[uint64]bool{2: false, 3: true} {
@@ -88,6 +66,32 @@ func TestSmallFilesCost(t *testing.T) {
 		_ = again.Close() // nothing was written
 		roundsOfReading(t, c, dir.Join("3"), content(3))
 	})
+}
+
+// writeSmall makes a file, writes it, and finishes it, or flushes it first.
+func writeSmall(t *testing.T, c *fs.Client, path blocktree.Path, b []byte, flushed bool) {
+	t.Helper()
+	ctx := t.Context()
+	f, err := c.MakeOpen(ctx, path, fs.CreateOptions{SizeBytes: 64 << 10, Code: blocktree.Code{Data: 1}, Mode: 0o600})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > 0 {
+		if err := f.WriteAt(ctx, b, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if flushed {
+		if err := f.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		err = f.Close()
+	} else {
+		err = f.(fs.Finisher).Finish(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestModeIsSoon: who changes a mode waits for the nodes, by the world's own time, and for nothing else.

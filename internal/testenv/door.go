@@ -36,6 +36,26 @@ func (d *Domain) Door(name string, uid, gid uint32, groups ...uint32) *fs.Client
 	return client
 }
 
+// DoorAt connects a client of the filesystem service of one node alone, as Door does; in a simulated world it is a host of its own.
+func (d *Domain) DoorAt(i int, name string, uid, gid uint32) *fs.Client {
+	d.T.Helper()
+	d.clients++
+	at := cluster.ClientConfig{Clock: node.SystemClock{}}
+	if d.sim != nil {
+		d.sim.client(&at)
+	}
+	m := d.Members[i]
+	m.Services = []string{blocktree.ServiceFilesystem}
+	table, err := route.NewTable([]blocktree.Runtime{m})
+	d.must(err)
+	c := fs.ClientConfig{Root: d.Root, Transport: d.Transport, Network: at.Network, Clock: at.Clock, Resolver: table, Logger: d.Logger("door of " + name)}
+	c.Key, c.Credentials = d.User(name, uid, gid)
+	client, err := fs.Dial(c)
+	d.must(err)
+	d.T.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
 // Finder connects a client that asks for filesystem services, beginning at the domain's nodes, for a runtime of that name and user; "" is nobody in particular. named names more, where none is found; nil: nobody does. It is
 // closed when the test ends.
 func (d *Domain) Finder(named blocktree.Resolver, name string, uid, gid uint32) *fs.Client {
