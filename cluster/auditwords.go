@@ -201,7 +201,7 @@ func queryWords(q *meta.Query) (what string, on any) {
 		on = q.Path.Short()
 	}
 	switch q.Kind {
-	case meta.QueryAllowed:
+	case meta.QueryAllowed, meta.QueryToRead:
 		if q.Want != 0 {
 			return "open for " + q.Want.String(), on
 		}

@@ -359,7 +359,7 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 	var last error
 	for begun := time.Now(); ; {
 		nodes := c.peers.nodes()
-		asked, older := 0, 0
+		asked, older, unknown := 0, 0, 0
 		for range nodes {
 			reply, sent, err := c.askNode(ctx, nodes, code, request)
 			if err == nil {
@@ -377,6 +377,10 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 			switch blocktree.KindOf(err) {
 			case blocktree.Permission, blocktree.Unauthenticated, blocktree.TooLarge, blocktree.Unsupported:
 				return nil, err
+			case blocktree.Invalid: // one of a version before, which does not know what is asked
+				if unknown++; unknown == len(nodes) {
+					return nil, err
+				}
 			}
 			c.mu.Lock()
 			c.lead++

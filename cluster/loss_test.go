@@ -21,6 +21,7 @@ type lossBed struct {
 	asked  int         // for layouts
 	reads  int         // of sectors
 	hold   chan func() // what answers a question, if not nil
+	before bool        // it is of a version before
 }
 
 func newLossBed(t *testing.T) *lossBed {
@@ -48,8 +49,24 @@ func newLossBed(t *testing.T) *lossBed {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.asked++
+			a := meta.Answer{Layout: b.says}
+			switch q, err := meta.DecodeQuery(r.Body); {
+			case err != nil:
+				t.Error(err)
+			case q.Kind == meta.QueryToRead && b.before:
+				r.Fail(blocktree.E("decode", blocktree.Invalid, nil))
+				r.Release()
+				return
+			case q.Kind == meta.QueryToRead:
+				a.Inode, a.Allowed = &b.inode, &meta.Allowed{Rights: meta.RightRead}
+			case q.Kind == meta.QueryAllowed:
+				a = meta.Answer{Inode: &b.inode, Allowed: &meta.Allowed{Rights: meta.RightRead}}
+			}
 			answer := func() {
-				r.Reply(nil, meta.EncodeAnswer(nil, meta.Answer{Layout: b.says}))
+				if a.Layout != nil {
+					a.Layout = b.says
+				}
+				r.Reply(nil, meta.EncodeAnswer(nil, a))
 				r.Release()
 			}
 			if b.hold != nil {

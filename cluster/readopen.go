@@ -47,6 +47,33 @@ func (c *Client) AskLayout(ctx context.Context, f blocktree.FileID) *LayoutAsk {
 	return a
 }
 
+// StatToRead is StatFileFor of a file that is to be read, and asks for its layout, by one question where the cluster knows such a one. Drop of what it returns, nil after an error, has to follow.
+func (c *Client) StatToRead(ctx context.Context, f blocktree.FileID, want meta.Rights) (*meta.Inode, *LayoutAsk, error) {
+	a, err := c.query(ctx, meta.Query{Kind: meta.QueryToRead, File: f, Want: want})
+	switch k := blocktree.KindOf(err); {
+	case err == nil:
+		if err = checkAllowed(&a); err == nil {
+			return a.Inode, answeredLayout(a.Layout), nil
+		}
+	case k == blocktree.Invalid || k == blocktree.Unsupported: // of a version before
+		asked := c.AskLayout(ctx, f)
+		inode, err := c.StatFileFor(ctx, f, want)
+		if err != nil {
+			asked.Drop()
+			return nil, nil, err
+		}
+		return inode, asked, nil
+	}
+	return nil, nil, &blocktree.Error{Op: "cluster.StatToRead", Path: f.String(), Err: err}
+}
+
+// answeredLayout is a question that was answered.
+func answeredLayout(l *stripe.Layout) *LayoutAsk {
+	a := &LayoutAsk{cancel: func() {}, ended: make(chan struct{}), layout: l}
+	close(a.ended)
+	return a
+}
+
 // Drop ends the question, and waits until it has ended. Of nil it does nothing.
 func (a *LayoutAsk) Drop() {
 	if a != nil {

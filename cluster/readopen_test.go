@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
 )
 
@@ -142,7 +143,10 @@ func TestReaderOfALostFile(t *testing.T) {
 func TestReaderOpenedForARequest(t *testing.T) {
 	b := newLossBed(t)
 	ctx := Within(t.Context())
-	asked := b.client.AskLayout(ctx, b.inode.ID)
+	_, asked, err := b.client.StatToRead(ctx, b.inode.ID, meta.RightRead)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer asked.Drop()
 	r, durability, err := b.client.OpenReaderUnder(ctx, "/f", &b.inode, asked)
 	if err != nil {
@@ -165,5 +169,20 @@ func TestReaderOpenedForARequest(t *testing.T) {
 		if n, _ := b.counts(); n != x.want {
 			t.Errorf("%s: the cluster was asked %d times, not %d", x.what, n, x.want)
 		}
+	}
+}
+
+// TestStatToReadOfBefore: Q2 of 0082. A cluster of a version before is asked what the file is, and for its layout, each by itself.
+func TestStatToReadOfBefore(t *testing.T) {
+	b := newLossBed(t)
+	b.before = true
+	inode, asked, err := b.client.StatToRead(t.Context(), b.inode.ID, meta.RightRead)
+	if err != nil || inode.ID != b.inode.ID {
+		t.Fatalf("%+v, %v", inode, err)
+	}
+	defer asked.Drop()
+	l, err := asked.of(t.Context(), b.client, inode)
+	if n, _ := b.counts(); err != nil || l.Loss != b.layout.Loss || n != 3 {
+		t.Errorf("%+v by %d questions, %v", l, n, err)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"blocktree/internal/wire"
 )
 
-// Allowed is what an Answer to QueryAllowed says beside the inode: what the caller may do with it, and who has been granted what on it (to a
+// Allowed is what an Answer to QueryAllowed or QueryToRead says beside the inode: what the caller may do with it, and who has been granted what on it (to a
 // caller that has some right on it).
 type Allowed struct {
 	Rights Rights
@@ -57,7 +57,7 @@ func (s *state) judgeAnswer(q *Query, a *Answer) Result {
 			return s.judgeNotFound(q, a)
 		}
 		return s.judgeInode(q, a.Inode)
-	case QueryStatID, QueryAllowed, QueryLayout, QueryLease, QueryShrink:
+	case QueryStatID, QueryAllowed, QueryToRead, QueryLayout, QueryLease, QueryShrink:
 		if a.Inode == nil && q.Kind == QueryAllowed && q.Path != "" {
 			return s.judgeNotFound(q, a)
 		}
@@ -160,7 +160,7 @@ func (s *state) judgeNotFound(q *Query, a *Answer) Result {
 	return s.judgeMissing(q.Caller, at, q.Time)
 }
 
-// allowedOf answers QueryAllowed.
+// allowedOf answers QueryAllowed, and for QueryToRead.
 func (s *state) allowedOf(q Query) (*Inode, *Allowed, Result) {
 	i, r := s.inode(q.File), refuse(blocktree.NotFound, "no inode %v", q.File)
 	if q.Path != "" {

@@ -131,7 +131,7 @@ func EncodeQuery(dst []byte, q Query) []byte {
 	putPath(&e, q.Path)
 	e.File(q.File)
 	e.String(q.After)
-	if q.Kind == QueryAllowed {
+	if q.Kind == QueryAllowed || q.Kind == QueryToRead {
 		e.U32(uint32(q.Want))
 	} else {
 		e.U32(uint32(min(max(q.Limit, 0), blocktree.ListEntriesMax)))
@@ -156,7 +156,7 @@ func DecodeQuery(b []byte) (Query, error) {
 	}
 	q := Query{Kind: QueryKind(d.U8()), Path: getPath(d), File: d.File(), After: d.String(blocktree.NameBytesMax),
 		Limit: d.Count(blocktree.ListEntriesMax), Caller: c, Time: now}
-	if q.Kind == QueryAllowed {
+	if q.Kind == QueryAllowed || q.Kind == QueryToRead {
 		if q.Limit > int(rightsAll) {
 			bad(d, "unknown right")
 		}

@@ -219,7 +219,7 @@ func TestValuesComeBack(t *testing.T) {
 		}
 	}
 	a := someAnswer()
-	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Allowed: someAllowed()},
+	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Allowed: someAllowed()}, {Inode: a.Inode, Allowed: someAllowed(), Layout: a.Layout},
 		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Xattrs: someXattrs()}, {Files: someFiles(), More: true}, {Taken: someTaken(), More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
@@ -227,7 +227,7 @@ func TestValuesComeBack(t *testing.T) {
 	}
 	for k := QueryStat; k < queryEnd; k++ {
 		q := Query{Kind: k, Path: path("/a"), File: fileID(1), After: "x", Limit: 5}
-		if k == QueryAllowed {
+		if k == QueryAllowed || k == QueryToRead {
 			q.Limit, q.Want = 0, RightsHold
 		}
 		if k == QueryFiles {

@@ -340,7 +340,7 @@ func (s *state) rootOnly() Result {
 // queryElsewhere is elsewhere for queries.
 func (s *state) queryElsewhere(q *Query) Result {
 	switch q.Kind {
-	case QueryStatID, QueryLayout, QueryLease, QueryShrink:
+	case QueryStatID, QueryToRead, QueryLayout, QueryLease, QueryShrink:
 		return s.fileElsewhere(q.File)
 	case QueryAllowed, QueryXattrs:
 		if q.Path == "" {

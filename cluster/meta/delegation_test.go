@@ -185,7 +185,7 @@ func TestEveryOpIsRedirected(t *testing.T) {
 func TestEveryQueryIsRedirected(t *testing.T) {
 	parent, child := family(t)
 	byPath := map[QueryKind]bool{QueryStat: true, QueryList: true, QueryFiles: true, QueryAllowed: true, QueryBelow: true, QueryAbove: true, QueryXattrs: true, QueryUnkeyed: true}
-	byFile := map[QueryKind]bool{QueryStatID: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true, QueryXattrs: true}
+	byFile := map[QueryKind]bool{QueryStatID: true, QueryToRead: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true, QueryXattrs: true}
 	here := map[QueryKind]bool{QueryRuntimes: true, QueryStatus: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryTake: true, QueryGeneration: true, QueryMoves: true, QueryChildren: true, QueryKnown: true}
 	ask := func(m *machine, q Query, want string) {
 		t.Helper()

@@ -118,7 +118,7 @@ type unjudged struct{ Op }
 func TestEveryQueryIsJudged(t *testing.T) {
 	domains := map[QueryKind]bool{QueryRuntimes: true, QueryStarts: true, QueryDraining: true, QueryRevoked: true, QueryBelow: true, QueryGeneration: true, QueryChildren: true, QueryUnkeyed: true} // whoever has credentials
 	hosts := map[QueryKind]bool{QueryAbove: true, QueryTake: true, QueryMoves: true, QueryKnown: true}                                                                                               // sector hosts of the directory
-	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryFiles: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryShrink: true, QueryXattrs: true}
+	rights := map[QueryKind]bool{QueryStat: true, QueryStatID: true, QueryList: true, QueryFiles: true, QueryLayout: true, QueryLease: true, QueryAllowed: true, QueryToRead: true, QueryShrink: true, QueryXattrs: true}
 	m := granted(t, 0o700, 0o600)
 	m.must(revoke(40, 10, 100))
 	revoked := somebody(0, 0)

@@ -2,6 +2,7 @@ package meta
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -398,6 +399,9 @@ func TestAnswersAreJudged(t *testing.T) {
 		{"access by nothing", Query{Kind: QueryAllowed, Path: path("/d/e/f")}, stranger, blocktree.Permission},
 		{"access that is wanted", Query{Kind: QueryAllowed, Path: path("/d/e/f"), Want: RightRead}, reader, 0},
 		{"access that is not had", Query{Kind: QueryAllowed, Path: path("/d/e/f"), Want: RightsHold}, reader, blocktree.Permission},
+		{"to read, by a right on the file", Query{Kind: QueryToRead, File: fileID(3), Want: RightRead}, reader, 0},
+		{"to read, by nothing", Query{Kind: QueryToRead, File: fileID(3)}, stranger, blocktree.Permission},
+		{"to read, without that right", Query{Kind: QueryToRead, File: fileID(3), Want: RightRead}, somebody(8, 71), blocktree.Permission},
 		{"layout as a node", Query{Kind: QueryLayout, File: fileID(3)}, &Caller{Principal: host(1).Principal, Path: host(1).Path, UID: 12, GID: 12}, 0},
 		{"stat as a node", stat, &Caller{Principal: host(1).Principal, Path: host(1).Path, UID: 12, GID: 12}, blocktree.Permission},
 		{"records", Query{Kind: QueryRuntimes}, stranger, 0},
@@ -413,6 +417,12 @@ func TestAnswersAreJudged(t *testing.T) {
 		if a.Allowed == nil || a.Allowed.Rights != want || len(a.Allowed.Grants) != 2 || a.Inode == nil {
 			t.Errorf("%v: %+v", c, a.Allowed)
 		}
+	}
+	one := Query{Kind: QueryToRead, Path: path("/d/e"), File: fileID(3), Want: RightRead, Caller: reader, Time: 1} // whatever else it names
+	both := Query{Kind: QueryAllowed, File: fileID(3), Want: RightRead, Caller: reader, Time: 1}
+	a, allowed, layout := m.view().judged(one), m.view().judged(both), m.view().judged(Query{Kind: QueryLayout, File: fileID(3), Caller: reader, Time: 1})
+	if allowed.Layout = layout.Layout; a.Layout == nil || !reflect.DeepEqual(a, allowed) {
+		t.Errorf("to read: %+v, not %+v", a, allowed)
 	}
 	m.mustAs(root, SetAttr{File: fileID(3), Mask: AttrMode, Mode: 0o600})
 	stat.Caller, stat.Time = member, 1

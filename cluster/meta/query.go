@@ -32,6 +32,7 @@ const (
 	QueryXattrs                          // Path, or File where there is none; After: the name of one, else all
 	QueryUnkeyed                         // Path: where to look for the access record of the nearest directory at or above that has one, for who makes something there
 	QueryFiles                           // Path, After, Limit, Serving, Tell: how the files of a directory are
+	QueryToRead                          // File, for who is to read it: what Allowed says of it, and its layout
 
 	queryEnd // keep last
 )
@@ -46,7 +47,7 @@ type Query struct {
 	// Serving are the nodes that count as reachable, and Tell says which files are told (Files).
 	Serving []blocktree.NodeID
 	Tell    Tell
-	Want    Rights // Allowed: refused to who lacks one of these
+	Want    Rights // Allowed, ToRead: refused to who lacks one of these
 	// Caller asks it, at Time, as in Command; nil: whoever may know everything.
 	Caller *Caller
 	Time   int64
@@ -60,12 +61,12 @@ type Answer struct {
 	Inode    *Inode              // Stat, StatID; Shrink: as it is asked to be
 	Entries  []DirEntry          // List, ascending by Name
 	More     bool                // List: there are entries after the last; Files: after Files.After
-	Layout   *stripe.Layout      // Layout
+	Layout   *stripe.Layout      // Layout; ToRead, of a file
 	Lease    *Lease              // Lease, Shrink
 	Runtimes []blocktree.Runtime // Runtimes, ascending by Path
 	Status   *Status             // Status
 	Starts   []NodeStart         // Starts, ascending by Node
-	Allowed  *Allowed            // Allowed, with Inode
+	Allowed  *Allowed            // Allowed and ToRead, with Inode
 	Draining []blocktree.NodeID  // Draining: stores that are to lose their places, ascending
 	Revoked  []Revocation        // Revoked, ascending by Principal and Scope; at most RevokedPageMax, and More
 	// Redirect says, with kind Elsewhere and no other, who answers instead.

@@ -73,6 +73,11 @@ func (s *state) answer(q Query) Answer {
 		a.Draining = s.allDraining()
 	case QueryAllowed:
 		a.Inode, a.Allowed, r = s.allowedOf(q)
+	case QueryToRead:
+		q.Path = "" // it is about the file
+		if a.Inode, a.Allowed, r = s.allowedOf(q); a.Inode != nil {
+			a.Layout = s.layout(q.File)
+		}
 	case QueryRevoked:
 		a.Revoked, a.More, r = s.revokedAfter(q.After, q.Limit)
 	default:

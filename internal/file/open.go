@@ -174,7 +174,7 @@ type OpenOptions struct {
 	File blocktree.FileID
 
 	before blocktree.Path     // where File was, if it is elsewhere now
-	layout *cluster.LayoutAsk // of File, while the rest is found; nil: it is asked for when it is opened
+	layout *cluster.LayoutAsk // of File; nil: it is asked for when it is opened
 
 	adopt bool                    // of a rekey: go by a record of a key before, and make one of the newest
 	step  func(what string) error // of tests: asked before each step of a fold, which an error ends
@@ -188,11 +188,8 @@ func Open(ctx context.Context, c *cluster.Client, path blocktree.Path, o OpenOpt
 	if o.ReadOnly {
 		want = meta.RightRead
 	}
-	if o.ReadOnly && o.File != (blocktree.FileID{}) {
-		o.layout = c.AskLayout(ctx, o.File)
-		defer o.layout.Drop()
-	}
 	inode, now, err := find(ctx, c, path, want, &o)
+	defer o.layout.Drop()
 	if err != nil {
 		return nil, err
 	}
@@ -248,13 +245,22 @@ func openInode(ctx context.Context, c *cluster.Client, path blocktree.Path, inod
 	return f, nil
 }
 
+// statFile describes the file of an identity, with its layout where it is to be read.
+func statFile(ctx context.Context, c *cluster.Client, want meta.Rights, o *OpenOptions) (inode *meta.Inode, err error) {
+	if o.ReadOnly {
+		inode, o.layout, err = c.StatToRead(ctx, o.File, want)
+		return inode, err
+	}
+	return c.StatFileFor(ctx, o.File, want)
+}
+
 // find looks for the file that is meant. It returns where that is.
 func find(ctx context.Context, c *cluster.Client, path blocktree.Path, want meta.Rights, o *OpenOptions) (*meta.Inode, blocktree.Path, error) {
 	if o.File == (blocktree.FileID{}) {
 		inode, err := c.StatFor(ctx, path, want)
 		return inode, path, err
 	}
-	inode, err := c.StatFileFor(ctx, o.File, want)
+	inode, err := statFile(ctx, c, want, o)
 	if err != nil || keys.NumberOf(inode.Access) == 0 { // then it names no path
 		return inode, path, err
 	}
