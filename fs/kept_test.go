@@ -77,6 +77,7 @@ func TestKeptSettles(t *testing.T) {
 		{codeLength, pathRequest{path: path, sizeBytes: 5}, 0, path},
 		{codeResize, pathRequest{path: path, sizeBytes: 8192}, blocktree.Exists, path},
 		{codeSetTimes, pathRequest{path: path}, 0, path},
+		{codeSetTimes, pathRequest{path: dir}, 0, path},
 		{codeSetTimes, pathRequest{path: other, attr: attrRequest{file: blocktree.FileID{Generation: 1, Inode: 1 << 20}}}, blocktree.Exists, path},
 		{codeListXattr, pathRequest{path: path}, 0, path},
 		{codeSpace, pathRequest{path: path}, blocktree.Unsupported, path},
