@@ -359,7 +359,7 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 	var last error
 	for begun := time.Now(); ; {
 		nodes := c.peers.nodes()
-		asked, older, unknown := 0, 0, 0
+		asked, older := 0, 0
 		for range nodes {
 			reply, sent, err := c.askNode(ctx, nodes, code, request)
 			if err == nil {
@@ -368,19 +368,14 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 			if sent {
 				asked++
 			}
-			if blocktree.KindOf(err) == blocktree.NewerFormat {
-				older++
-			}
 			if ctx.Err() == nil || last == nil {
 				last = err
 			}
 			switch blocktree.KindOf(err) {
 			case blocktree.Permission, blocktree.Unauthenticated, blocktree.TooLarge, blocktree.Unsupported:
 				return nil, err
-			case blocktree.Invalid: // one of a version before, which does not know what is asked
-				if unknown++; unknown == len(nodes) {
-					return nil, err
-				}
+			case blocktree.NewerFormat, blocktree.Invalid: // one of a version before, which does not know the command, or the question
+				older++
 			}
 			c.mu.Lock()
 			c.lead++

@@ -172,17 +172,25 @@ func TestReaderOpenedForARequest(t *testing.T) {
 	}
 }
 
-// TestStatToReadOfBefore: Q2 of 0082. A cluster of a version before is asked what the file is, and for its layout, each by itself.
+// TestStatToReadOfBefore: Q2 of 0082. A cluster of a version before is asked what the file is, and for its layout, each by itself, also while one of its nodes is away.
 func TestStatToReadOfBefore(t *testing.T) {
 	b := newLossBed(t)
 	b.before = true
-	inode, asked, err := b.client.StatToRead(t.Context(), b.inode.ID, meta.RightRead)
-	if err != nil || inode.ID != b.inode.ID {
-		t.Fatalf("%+v, %v", inode, err)
-	}
-	defer asked.Drop()
-	l, err := asked.of(t.Context(), b.client, inode)
-	if n, _ := b.counts(); err != nil || l.Loss != b.layout.Loss || n != 3 {
-		t.Errorf("%+v by %d questions, %v", l, n, err)
+	for n := range 2 {
+		if n > 0 {
+			b.client.peers.all[memberNode+1] = new(peer)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		was, _ := b.counts()
+		inode, asked, err := b.client.StatToRead(ctx, b.inode.ID, meta.RightRead)
+		if err != nil || inode.ID != b.inode.ID {
+			t.Fatalf("%d away: %+v, %v", n, inode, err)
+		}
+		l, err := asked.of(ctx, b.client, inode)
+		asked.Drop()
+		if n, _ := b.counts(); err != nil || l.Loss != b.layout.Loss || n-was != 3 {
+			t.Errorf("%+v by %d questions, %v", l, n-was, err)
+		}
 	}
 }
