@@ -23,6 +23,7 @@ type belief struct {
 	attr    fuse.Attr // the first of that
 	several bool      // there was other than that
 	opened  uint64    // when an open last went by attr, by tree.questions; 0: none since the kernel forgot
+	news    uint64    // likewise, when the kernel was last to forget, or was told of a change made here
 	held    int       // how many have no open go by attr
 	until   time.Time // likewise all, before this
 }
@@ -80,6 +81,14 @@ func (x *question) of(i *gofs.Inode, out *fuse.EntryOut) bool {
 	return c.belief == nil || x.tell(c.belief, &out.Attr)
 }
 
+// isOld reports whether the kernel was to forget the attributes of a file, or was told of a change of them, since that was asked. Of what it asks for by itself it knows that; a page of a listing was asked for before it asks for the entries.
+func (x *question) isOld(id blocktree.FileID) bool {
+	s := x.tree.beliefOf(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return x.began < s.news
+}
+
 // end is to be said when it was told, or not.
 func (x *question) end() {
 	if x.holds != nil {
@@ -106,6 +115,7 @@ func unordered(i *gofs.Inode, attr *fuse.Attr, h *writing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.note(attr)
+	s.news = i.Operations().(*node).tree.questions.Add(1)
 	if h != nil {
 		s.held++
 		h.holds = true
@@ -125,10 +135,10 @@ func (s *belief) goBy(t *tree, attr *fuse.Attr) bool {
 	return true
 }
 
-// forget has the kernel forget the attributes, by notify. It takes nothing then that it asked for before.
-func (s *belief) forget(notify func() syscall.Errno) {
+// forget has the kernel forget the attributes, by notify. It takes nothing then that it asked for before; what was listed before that is not told (isOld).
+func (s *belief) forget(t *tree, notify func() syscall.Errno) {
 	s.mu.Lock()
-	s.known, s.several, s.opened = false, false, 0
+	s.known, s.several, s.opened, s.news = false, false, 0, t.questions.Add(1)
 	s.held++ // it has not forgotten yet
 	s.mu.Unlock()
 	e := notify()

@@ -167,6 +167,46 @@ func TestListedBeforeAnOpen(t *testing.T) {
 	})
 }
 
+// L2, of a page that was listed before an open that had the kernel forget, or before a change made here: the kernel asks for its entries after that, and would take them.
+func TestListedBeforeItForgot(t *testing.T) {
+	for what, change := range map[string]func(t *testing.T, c *able, n *node, k *forgetter){
+		"an open": func(t *testing.T, c *able, n *node, k *forgetter) {
+			c.put("a", 10, "333")
+			if n := opensToRead(t, n, k); n != 1 {
+				t.Errorf("%d times", n)
+			}
+		},
+		"a change": func(t *testing.T, c *able, n *node, _ *forgetter) {
+			c.put("a", 10, "333")
+			in := fuse.SetAttrIn{}
+			in.Valid, in.Mode = fuse.FATTR_MODE, 0o600
+			if e := n.Setattr(t.Context(), nil, &in, &fuse.AttrOut{}); e != 0 {
+				t.Fatal(e)
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newAble()
+				c.put("a", 10, "1")
+				dir, k := growKernel(c)
+				a := lookup(t, dir, "a")
+				h, _, _ := dir.OpendirHandle(t.Context(), 0)
+				l := h.(*listing)
+				defer l.Releasedir(t.Context(), 0)
+				if _, e := l.Readdirent(t.Context()); e != 0 {
+					t.Fatal(e)
+				}
+				change(t, c, a, k)
+				var out fuse.EntryOut
+				if _, e := l.Lookup(t.Context(), "a", &out); e != 0 || out.Size != 3 {
+					t.Errorf("%d bytes are told, %v", out.Size, e)
+				}
+			})
+		})
+	}
+}
+
 // L3: while the kernel forgets no open goes by what it believes.
 func TestOpenWhileItForgets(t *testing.T) {
 	c := newFake()

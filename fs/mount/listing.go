@@ -81,8 +81,8 @@ func (l *listing) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	if name != l.last.Name || time.Since(l.asked) > blocktree.MountCacheFor {
 		return l.node.Lookup(ctx, name, out) // the kernel reads what it was given once more, or late
 	}
-	if c := l.node.named(name); c != nil && c.changed.Load() >= l.asked.UnixNano() {
-		return l.node.Lookup(ctx, name, out) // it was written since
+	if c := l.node.named(name); c != nil && c.changed.Load() >= l.asked.UnixNano() || l.began.isOld(l.last.Info.ID) {
+		return l.node.Lookup(ctx, name, out) // it was written since, or may have been: an open had the kernel forget it
 	}
 	i, e := l.node.child(ctx, &l.last.Info, out)
 	asked := l.began

@@ -327,7 +327,7 @@ func (n *node) goesBy(f fs.File, began int64) bool {
 
 // forgets has the kernel forget the attributes of the node's file.
 func (n *node) forgets() {
-	n.belief.forget(func() syscall.Errno { return n.NotifyContent(-1, 0) }) // attributes only
+	n.belief.forget(n.tree, func() syscall.Errno { return n.NotifyContent(-1, 0) }) // attributes only
 }
 
 // OpendirHandle implements gofs.NodeOpendirHandler.
