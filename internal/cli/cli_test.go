@@ -182,6 +182,8 @@ func TestErrorsAsJSON(t *testing.T) {
 		{"file make a --json=false", "prog: error: x: busy", 1},
 		{"file make a", "prog: error: x: busy", 1},
 		{"file make a --frob --json", `{"error":{"kind":"invalid","message":"invalid: unknown flag: --frob","hint":"see ` + "`prog file make --help`" + `"}}`, 2},
+		{"file make a --frob --json=true", `{"error":{"kind":"invalid","message":"invalid: unknown flag: --frob","hint":"see ` + "`prog file make --help`" + `"}}`, 2},
+		{"file make a --frob --json=false", "prog: error: ", 2},
 		{"file make --json", `{"error":{"kind":"invalid","message":"invalid: NAME is missing","hint":"usage: prog file make NAME [flags]"}}`, 2},
 		{"file make a -- --json", "prog: error: ", 2},
 		{"file mak --json", "prog: error: ", 2},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -50,14 +51,26 @@ func Complain(c *cobra.Command, err error) { complain(c, nil, err) }
 
 // complain is Complain. args are those of the command line, of which --json counts also where the flags were not understood as far as that.
 func complain(c *cobra.Command, args []string, err error) {
-	if end := slices.Index(args, "--"); end >= 0 {
-		args = args[:end]
-	}
-	if f := c.Flags().Lookup("json"); f != nil && (f.Value.String() == "true" || !f.Changed && slices.Contains(args, "--json")) {
+	if f := c.Flags().Lookup("json"); f != nil && (f.Value.String() == "true" || !f.Changed && wantsJSON(args)) {
 		printJSONError(c.ErrOrStderr(), err)
 		return
 	}
 	PrintError(c.ErrOrStderr(), c.Root().Name(), err)
+}
+
+// wantsJSON looks for --json in arguments that were not understood.
+func wantsJSON(args []string) (wants bool) {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	for _, a := range args {
+		if a == "--json" {
+			wants = true
+		} else if value, ok := strings.CutPrefix(a, "--json="); ok {
+			wants, _ = strconv.ParseBool(value) // as pflag does
+		}
+	}
+	return wants
 }
 
 // asUsage makes cobra's own complaints, all of them about how the command was typed, usage errors with a hint.
