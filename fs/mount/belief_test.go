@@ -272,6 +272,73 @@ func TestOpenOfWhatChangesHere(t *testing.T) {
 	})
 }
 
+// L1 with the kernel, of all that another mount may change: who opens the file after that is told it, whoever looks meanwhile.
+func TestMountedChangedElsewhere(t *testing.T) {
+	c := newAble()
+	_, dir := mountedAs(t, c, Options{})
+	_, other := mountedAs(t, c, Options{ReadOnly: true})
+	name := "a"
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("twelve bytes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(stop)
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					entries, _ := os.ReadDir(other)
+					for _, e := range entries {
+						_, _ = os.Stat(filepath.Join(other, e.Name()))
+					}
+				}
+			}
+		})
+	}
+	told := func(what string, is func(os.FileInfo) bool) {
+		t.Helper()
+		for range 2 {
+			f, err := os.Open(filepath.Join(other, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st, err := f.Stat(); err != nil || !is(st) {
+				t.Errorf("%s: %v %d bytes of %v are told, %v", what, st.Mode(), st.Size(), st.ModTime(), err)
+			}
+			_ = f.Close()
+		}
+	}
+	for i := range 20 {
+		at := func() string { return filepath.Join(dir, name) }
+		mode, when, length := os.FileMode(0o600|i%2*0o44), time.Unix(int64(1e9+i), 5), int64(1+i%7)
+		if err := os.Chmod(at(), mode); err != nil {
+			t.Fatal(err)
+		}
+		told("its mode", func(st os.FileInfo) bool { return st.Mode() == mode })
+		if err := os.Truncate(at(), length); err != nil {
+			t.Fatal(err)
+		}
+		told("its length", func(st os.FileInfo) bool { return st.Size() == length && st.Mode() == mode })
+		if err := os.Chtimes(at(), time.Time{}, when); err != nil {
+			t.Fatal(err)
+		}
+		told("its time", func(st os.FileInfo) bool { return st.ModTime().Equal(when) && st.Size() == length })
+		renamed := fmt.Sprintf("b%d", i)
+		if err := os.Rename(at(), filepath.Join(dir, renamed)); err != nil {
+			t.Fatal(err)
+		}
+		name = renamed
+		told("all of it, by another name", func(st os.FileInfo) bool {
+			return st.ModTime().Equal(when) && st.Size() == length && st.Mode() == mode
+		})
+	}
+}
+
 // L5: what is kept of a file is one thing as long as a node of it is there, and goes with the last.
 func TestBeliefsAreForgotten(t *testing.T) {
 	tree := newTree(newFake(), testRoot, Options{})

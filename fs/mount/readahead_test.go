@@ -156,7 +156,7 @@ func TestMountedReadAhead(t *testing.T) {
 	}
 }
 
-// R4: only a mount of this kind is told.
+// R3: only a mount of this kind is told.
 func TestIsMount(t *testing.T) {
 	const mounts = `30 1 253:0 / / rw - ext4 /dev/root rw
 54 27 0:44 / /tmp/a\040b rw,nosuid shared:1 - fuse.blocktree /bench rw,user_id=0
