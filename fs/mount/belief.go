@@ -16,7 +16,7 @@ import (
 
 // belief is what the kernel was told of a file: all that it may believe (docs/design/0082). There is one of each file, as long as any node of it is there.
 type belief struct {
-	length atomic.Uint64 // that was said last
+	length atomic.Uint64 // that was told last, or that an open said
 
 	mu      sync.Mutex
 	known   bool      // something was told since the kernel forgot
@@ -98,6 +98,7 @@ func (x *question) end() {
 
 // note adds to what was told; mu is held.
 func (s *belief) note(attr *fuse.Attr) {
+	s.length.Store(attr.Size)
 	switch {
 	case !s.known:
 		s.known, s.attr = true, *attr

@@ -139,6 +139,5 @@ func (n *node) describeHeld(w *writer, out *fuse.AttrOut) (syscall.Errno, bool) 
 	}
 	info := n.tree.infoOf(f)
 	n.tree.written(&info)
-	n.told().Store(info.Length)
 	return n.tree.fill(&info, &out.Attr), true
 }

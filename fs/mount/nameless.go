@@ -74,7 +74,6 @@ func (n *node) describeOpen(ctx context.Context, f gofs.FileHandle, out *fuse.At
 	}
 	n.tree.hear(ctx, n.id)
 	n.tree.written(&info)
-	n.told().Store(info.Length)
 	e := n.tree.fill(&info, &out.Attr)
 	out.Attr.Nlink = 0
 	return e

@@ -173,7 +173,6 @@ func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*g
 	c := &node{tree: n.tree, id: info.ID}
 	if !info.Dir && !info.Link {
 		c.belief = n.tree.beliefOf(info.ID)
-		c.told().Store(info.Length)
 	}
 	return n.NewInode(ctx, c, gofs.StableAttr{Mode: kindBits(info), Ino: out.Attr.Ino}), 0
 }
@@ -257,9 +256,6 @@ func (n *node) attributes(ctx context.Context, f gofs.FileHandle, out *fuse.Attr
 	}
 	n.tree.hear(ctx, n.id)
 	n.tree.written(&info)
-	if n.belief != nil {
-		n.told().Store(info.Length)
-	}
 	return n.tree.fill(&info, &out.Attr)
 }
 
