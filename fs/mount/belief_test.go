@@ -341,6 +341,27 @@ func TestMountedChangedElsewhere(t *testing.T) {
 	}
 }
 
+// What was renamed elsewhere is looked for again, and not said to be nowhere: a look at its old name that is answered late leaves its node with that.
+func TestRenamedElsewhere(t *testing.T) {
+	c := newAble()
+	c.put("a", 10, "1")
+	n := lookup(t, grow(c), "a")
+	if err := c.Rename(t.Context(), testRoot.Join("a"), testRoot.Join("b"), false); err != nil {
+		t.Fatal(err)
+	}
+	for _, flags := range []uint32{syscall.O_RDONLY, syscall.O_RDWR} {
+		if _, _, e := n.Open(t.Context(), flags); e != syscall.ESTALE {
+			t.Errorf("open %o: %v", flags, e)
+		}
+	}
+	if e := n.Getattr(t.Context(), nil, &fuse.AttrOut{}); e != syscall.ESTALE {
+		t.Errorf("attributes: %v", e)
+	}
+	if e := n.Access(t.Context(), 4); e != syscall.ESTALE {
+		t.Errorf("access: %v", e)
+	}
+}
+
 // L5: what is kept of a file is one thing as long as a node of it is there, and goes with the last.
 func TestBeliefsAreForgotten(t *testing.T) {
 	tree := newTree(newFake(), testRoot, Options{})

@@ -82,6 +82,14 @@ func (t *tree) statOnce(ctx context.Context, path blocktree.Path) (fs.Info, erro
 	return t.seen(info), err
 }
 
+// lookAgain has the kernel look again for what is not there by the name that its node has here: a look at a name of before, which was answered late, may have given it that one.
+func lookAgain(e syscall.Errno) syscall.Errno {
+	if e == syscall.ENOENT {
+		return syscall.ESTALE
+	}
+	return e
+}
+
 // same compares a node with what its name means now.
 func (n *node) same(info *fs.Info) syscall.Errno {
 	if info.ID != n.id {
@@ -249,7 +257,7 @@ func (n *node) attributes(ctx context.Context, f gofs.FileHandle, out *fuse.Attr
 		return n.describeOpen(ctx, f, out)
 	}
 	if err != nil {
-		return errno(err)
+		return lookAgain(errno(err))
 	}
 	if e := n.same(&info); e != 0 {
 		return e
@@ -267,7 +275,7 @@ func (n *node) Access(ctx context.Context, mask uint32) syscall.Errno {
 	}
 	info, err := n.tree.look(ctx, n.path(), func() *node { return n })
 	if err != nil {
-		return errno(err)
+		return lookAgain(errno(err))
 	}
 	n.tree.written(&info)
 	if mask&execute != 0 && !info.Dir && info.Mode&0o111 == 0 || mask&write != 0 && info.Mode&0o222 == 0 {
@@ -298,7 +306,8 @@ func (n *node) Fsync(ctx context.Context, f gofs.FileHandle, _ uint32) syscall.E
 // Open implements gofs.NodeOpener.
 func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
 	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
-		return n.openToWrite(ctx, flags)
+		h, f, e := n.openToWrite(ctx, flags)
+		return h, f, lookAgain(e)
 	}
 	if flags&syscall.O_TRUNC != 0 {
 		return nil, 0, syscall.EROFS // which is done by nobody
@@ -306,7 +315,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	began := time.Now().UnixNano()
 	h, e := n.open(ctx)
 	if e != 0 {
-		return nil, 0, e
+		return nil, 0, lookAgain(e)
 	}
 	if !n.goesBy(h.current(), began) {
 		n.forgets()
