@@ -63,6 +63,10 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 	addCode(c, &create.Code, "")
 	c.Flags().Var(&ahead, "read-ahead", "how much the kernel reads ahead of a program that reads a file from one end to the other, if root mounts; at most 1MiB, 0 leaves it as it is")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		bytes, err := readAhead(ahead, c.Flags().Changed("read-ahead"))
+		if err != nil {
+			return err
+		}
 		return flags.with(c, func(ctx context.Context, d *door) error {
 			path, err := d.cfg.Resolve(args[0])
 			if err != nil {
@@ -72,19 +76,27 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 			if err != nil {
 				return localError("mount", args[1], err)
 			}
-			if ahead > blocktree.MountLongReadBytesMax {
-				return &blocktree.Error{Op: "mount", Kind: blocktree.Invalid, Err: fmt.Errorf("%s is more than is read ahead", ahead.String()), Hint: "use --read-ahead " + cli.FormatSize(blocktree.MountLongReadBytesMax) + " or less"}
-			}
-			o := mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: int(ahead)}
-			if f := c.Flags().Lookup("read-ahead"); ahead == 0 {
-				o.ReadAhead = -1
-			} else if !f.Changed {
-				o.ReadAhead = 0
-			}
+			o := mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: bytes}
 			return d.mount(c, path, dir, &create, o)
 		})
 	}
 	return c
+}
+
+// readAhead is what a mount is told of how much is read ahead. Less than a page the kernel takes for nothing, and 0 is to leave it as it is.
+func readAhead(ahead cli.Size, said bool) (int, error) {
+	const bytesMin = 4 << 10
+	switch {
+	case !said:
+		return 0, nil
+	case ahead == 0:
+		return -1, nil
+	case ahead > blocktree.MountLongReadBytesMax:
+		return 0, &blocktree.Error{Op: "mount", Kind: blocktree.Invalid, Err: fmt.Errorf("%s is more than is read ahead", ahead.String()), Hint: "use --read-ahead " + cli.FormatSize(blocktree.MountLongReadBytesMax) + " or less"}
+	case ahead < bytesMin:
+		return 0, &blocktree.Error{Op: "mount", Kind: blocktree.Invalid, Err: fmt.Errorf("%s is less than is read ahead", ahead.String()), Hint: "use --read-ahead " + cli.FormatSize(bytesMin) + " or more, or 0 to leave it as it is"}
+	}
+	return int(ahead), nil
 }
 
 // mountSource is what a mount asks: services, and the cluster itself for what services do not do.
