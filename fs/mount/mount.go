@@ -301,3 +301,29 @@ func (m *Mount) Unmount() error {
 	<-m.ended
 	return nil
 }
+
+// closeAll closes what the kernel has not let go of, after the mount is gone.
+func (t *tree) closeAll() {
+	for {
+		var w *writer
+		t.writersMu.Lock()
+		for _, w = range t.writers {
+			w.uses = 1
+			break
+		}
+		t.writersMu.Unlock()
+		if w == nil {
+			return
+		}
+		t.untold(w, w.release(context.Background()))
+	}
+}
+
+// untold keeps the error of a file that no program can be told about any more.
+func (t *tree) untold(w *writer, err error) {
+	if err == nil {
+		return
+	}
+	t.unsaved.Store(&err)
+	t.o.Logger.Error("a file that was written could not be flushed", "file", w.id.String(), "error", err)
+}
