@@ -3,6 +3,7 @@ package mount
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -68,6 +69,25 @@ func TestNamedAtOnce(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 		dir.tree.notices.Wait()
+	})
+}
+
+// B1: what is named as it is time takes some of the places alone, for as long as no service is there.
+func TestNamingLeavesPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, dir := newUnnamed()
+		for i := range blocktree.MountRequestsMax + 1 {
+			_, h := create(t, dir, strconv.Itoa(i), syscall.O_RDWR, 0o644)
+			defer h.Release(t.Context())
+		}
+		a.fail(blocktree.E("fake", blocktree.Undeliverable, nil))
+		for range 3 {
+			time.Sleep(blocktree.MountWaitMax / 3)
+			if n := len(dir.tree.requests); n == 0 || n > blocktree.MountNamingsMax {
+				t.Errorf("%d places are taken", n)
+			}
+		}
+		a.fail(nil)
 	})
 }
 

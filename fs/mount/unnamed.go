@@ -77,6 +77,8 @@ func (w *writer) nameIn(wait time.Duration) {
 // nameNow names it, as it is time. Where no service is there, or locks are lost with one, that is no reason to lose the file: it is tried again.
 func (w *writer) nameNow() {
 	defer w.tree.notices.Done()
+	w.tree.namings <- struct{}{} // whoever has it is bounded by MountWaitMax
+	defer func() { <-w.tree.namings }()
 	err := w.do(context.Background(), 0, w.flushOnce)
 	if blocktree.KindOf(err) != blocktree.Timeout && !errors.Is(err, errLocks) {
 		_ = w.flushFailed(err) // its handles are told
