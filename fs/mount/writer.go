@@ -441,9 +441,11 @@ func (w *writer) flushFailed(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.dead() == nil && w.opened && w.isUnnamed():
+	case w.dead() != nil: // all are told the same
+		return w.dead()
+	case w.opened && w.isUnnamed():
 		return w.die(errors.Join(errLost, err))
-	case w.dead() == nil && w.unflushed():
+	case w.unflushed():
 		return w.die(errLost)
 	}
 	return err
