@@ -64,12 +64,12 @@ func (w *writer) wasMade(m *making) {
 			u.all = map[*writer]*time.Timer{}
 		}
 		u.count.Add(1)
-		w.nameIn(blocktree.MountUnnamedFor)
+		w.nameLater(blocktree.MountUnnamedFor)
 	}
 }
 
-// nameIn has it named in a while; with unnamed.mu.
-func (w *writer) nameIn(wait time.Duration) {
+// nameLater has it named in a while; with unnamed.mu.
+func (w *writer) nameLater(wait time.Duration) {
 	w.tree.notices.Add(1)
 	w.tree.unnamed.all[w] = time.AfterFunc(wait, w.nameNow)
 }
@@ -80,7 +80,7 @@ func (w *writer) nameNow() {
 	w.tree.namings <- struct{}{} // whoever has it is bounded by MountWaitMax
 	defer func() { <-w.tree.namings }()
 	err := w.do(context.Background(), 0, w.flushOnce)
-	if blocktree.KindOf(err) != blocktree.Timeout && !errors.Is(err, errLocks) {
+	if w.dead() != nil || blocktree.KindOf(err) != blocktree.Timeout && !errors.Is(err, errLocks) {
 		_ = w.flushFailed(err) // its handles are told
 		return
 	}
@@ -88,7 +88,7 @@ func (w *writer) nameNow() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if _, ok := u.all[w]; ok {
-		w.nameIn(pauseMax)
+		w.nameLater(pauseMax)
 	}
 }
 
@@ -175,7 +175,7 @@ func (t *tree) nameFile(ctx context.Context, id blocktree.FileID) {
 	}
 }
 
-// remake makes the file anew, which its service has made, kept to itself, and not outlived. It is known here as before. Who calls it has the lock.
+// remake makes the file anew, which its service has made, kept to itself, and not outlived. MakeOpen is exclusive, so nothing that is there is taken for it. It is known here as before. Who calls it has the lock.
 func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	m, ok := w.tree.source.(fs.MakeOpener)
 	if !ok {
