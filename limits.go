@@ -307,9 +307,10 @@ const (
 	MountUnflushedBytesMax     = 64 << 20
 	MountUnflushedFileBytesMax = 16 << 20
 	MountUnflushedWriteBytes   = 64
-	// MountHeldBytesMax bounds what a mount holds of the first bytes of a file that it made, to send them with its finish: a small file (docs/design/0080). MountHeldFor is how long it holds them.
+	// MountHeldBytesMax bounds what a mount holds of the first bytes of a file that it made, to send them with its finish: a small file (docs/design/0080). After MountUnnamedFor it has them sent, and the file named, MountNamingsMax at a time, so that there are places for what programs ask where that hangs.
 	MountHeldBytesMax = 64 << 10
-	MountHeldFor      = 100 * time.Millisecond
+	MountUnnamedFor   = 50 * time.Millisecond
+	MountNamingsMax   = MountRequestsMax / 4
 	// MountLockWaitsMax bounds the programs that wait for locks: each keeps a goroutine, and a request at the service, which bounds them for each file.
 	MountLockWaitsMax = 1024
 

@@ -239,7 +239,7 @@ func (n *node) remove(ctx context.Context, name string) syscall.Errno {
 		return e
 	}
 	c := n.named(name)
-	n.tree.nameBelow(ctx, path)
+	_ = n.tree.nameBelow(ctx, path) // what could not be is not there, or goes with this
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := n.tree.parked(ctx, c, func() error { return n.tree.removeOnce(ctx, path, c) })
 		if unsure && blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) {
@@ -317,8 +317,10 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 	if over == moved || flags&renameNoReplace != 0 {
 		over = nil
 	}
-	n.tree.nameBelow(ctx, from)
-	n.tree.nameBelow(ctx, path)
+	if err := n.tree.nameBelow(ctx, from); err != nil { // what was written to it is not there: it is to replace nothing
+		return openErrno(err)
+	}
+	_ = n.tree.nameBelow(ctx, path) // what could not be is not there, or goes with this
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		unsure = unsure && moved != nil
 		if unsure { // what has the old name by then is somebody else's
@@ -402,7 +404,7 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	if n.isNameless() {
 		return n.setModeNameless(mode)
 	}
-	n.tree.nameFile(ctx, n.id)
+	n.toSet(ctx)
 	give := func(mode uint32) syscall.Errno {
 		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error {
 			return m.SetMode(ctx, n.path(), n.tree.identities.there(n.id), mode)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"syscall"
-	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -12,7 +11,7 @@ import (
 	"blocktree/fs"
 )
 
-// What is written first to a file that was made just now is held here, until something is asked of the open file, or for MountHeldFor: most often its finish, which carries it (docs/design/0080). All of it is kept meanwhile, as what was answered and is not flushed.
+// What is written first to a file that was made just now is held here, until something is asked of the open file, or the file is named: most often its finish, which carries it (docs/design/0080). All of it is kept meanwhile, as what was answered and is not flushed.
 
 // hold holds what is written, if it follows what is held already. False: it is to be sent.
 func (w *writer) hold(p []byte, off uint64) bool {
@@ -26,13 +25,6 @@ func (w *writer) hold(p []byte, off uint64) bool {
 	held := w.held.Load()
 	if !ok || !w.opened || w.dead() != nil || w.epoch == 0 || !w.isUnnamed() || off != held || off != w.end.Load() || held == 0 && w.acked.Load() != 0 {
 		return false
-	}
-	if held == 0 {
-		w.tree.notices.Add(1)
-		w.hurry = time.AfterFunc(blocktree.MountHeldFor, func() {
-			defer w.tree.notices.Done()
-			_ = w.send(context.Background()) // what is asked next sends it, and is told
-		})
 	}
 	w.written(off, p)
 	w.held.Store(end)
@@ -97,11 +89,7 @@ func (w *writer) heldBytes() []byte {
 }
 
 // sent notes that nothing is held any more. Who calls it has the lock.
-func (w *writer) sent() {
-	if w.held.Swap(0) > 0 && w.hurry.Stop() {
-		w.tree.notices.Done()
-	}
-}
+func (w *writer) sent() { w.held.Store(0) }
 
 // lossOf is why a file is of no use any more after an error: that of a write which was held is told as what it is. Who calls it has the lock.
 func (w *writer) lossOf(err error) error {

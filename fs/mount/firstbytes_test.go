@@ -125,11 +125,11 @@ func firstChanges() map[string]firstUse {
 			}
 			return content
 		}, "write, flush, stat, close"},
-		"100 ms": {func(*testing.T, *node, *writing) string {
-			time.Sleep(blocktree.MountHeldFor)
+		"a while": {func(*testing.T, *node, *writing) string {
+			time.Sleep(blocktree.MountUnnamedFor)
 			synctest.Wait()
 			return content
-		}, "write, finish"},
+		}, "write, flush, close"},
 		"a failover": {func(t *testing.T, n *node, _ *writing) string { n.tree.source.(identified).kill(false); return content }, "write and finish, close, open, open, make, write, write, flush, close"},
 		"an older service": {func(t *testing.T, n *node, _ *writing) string {
 			n.tree.source.(identified).apart = true
@@ -237,29 +237,29 @@ func TestFirstBytesThatFail(t *testing.T) {
 
 // B4: nothing is held of a file that is not new, nor new from here, nor where nothing would be kept of it.
 func TestNothingIsHeld(t *testing.T) {
-	for what, begin := range map[string]func(a *able, dir *node) *writing{
-		"flushed before": func(_ *able, dir *node) *writing {
+	for what, begin := range map[string]func(t *testing.T, a *able, dir *node) *writing{
+		"flushed before": func(t *testing.T, _ *able, dir *node) *writing {
 			_, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
 			_ = h.sync(t.Context())
 			return h
 		},
-		"found": func(a *able, dir *node) *writing {
+		"found": func(t *testing.T, a *able, dir *node) *writing {
 			a.put("a", 70, "")
 			return openRW(t, lookup(t, dir, "a"), 0)
 		},
-		"written by others, too": func(a *able, dir *node) *writing {
+		"written by others, too": func(t *testing.T, a *able, dir *node) *writing {
 			a.shared = true
 			_, h := create(t, dir, "a", syscall.O_RDWR, 0o644)
 			return h
 		},
-		"to append": func(a *able, dir *node) *writing {
+		"to append": func(t *testing.T, a *able, dir *node) *writing {
 			_, h := create(t, dir, "a", syscall.O_WRONLY|syscall.O_APPEND, 0o644)
 			return h
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, dir := newUnnamed()
-			h := begin(a, dir)
+			h := begin(t, a, dir)
 			writes(t, h, "content", 0, 0)
 			if took := a.log; !slices.Contains(took, "write") {
 				t.Errorf("%s: it took %v", what, took)

@@ -38,7 +38,7 @@ func (l *listing) next(ctx context.Context) (e fs.Entry, ok bool, err error) {
 		if l.end {
 			return fs.Entry{}, false, nil
 		}
-		l.node.tree.nameIn(ctx, l.node.path())
+		_ = l.node.tree.nameIn(ctx, l.node.path()) // its handles are told
 		more := false
 		l.asked, l.began = time.Now(), question{tree: l.node.tree}
 		l.began.begin()
@@ -104,8 +104,10 @@ func (l *listing) Seekdir(ctx context.Context, off uint64) syscall.Errno {
 	return 0
 }
 
-// Fsyncdir implements gofs.FileFsyncdirer: nothing is written.
-func (l *listing) Fsyncdir(context.Context, uint32) syscall.Errno { return 0 }
+// Fsyncdir implements gofs.FileFsyncdirer: what was made in the directory has its name for good. All else that was made, moved or removed there was durable when it was answered.
+func (l *listing) Fsyncdir(ctx context.Context, _ uint32) syscall.Errno {
+	return openErrno(l.node.tree.nameIn(ctx, l.node.path()))
+}
 
 // Releasedir implements gofs.FileReleasedirer.
 func (l *listing) Releasedir(context.Context, uint32) { l.node.tree.leave() }

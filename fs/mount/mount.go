@@ -105,6 +105,7 @@ type tree struct {
 	open     chan struct{} // likewise
 
 	lockWaits chan struct{} // likewise
+	namings   chan struct{} // likewise, for who names files as it is time
 
 	unnamed    unnamed
 	identities identities
@@ -138,7 +139,7 @@ func newTree(source Source, root blocktree.Path, o Options) *tree {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, beliefs: map[blocktree.FileID]weak.Pointer[belief]{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
-		requests: make(chan struct{}, blocktree.MountRequestsMax), long: make(chan struct{}, blocktree.MountLongReadsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax), lockWaits: make(chan struct{}, blocktree.MountLockWaitsMax)}
+		requests: make(chan struct{}, blocktree.MountRequestsMax), long: make(chan struct{}, blocktree.MountLongReadsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax), lockWaits: make(chan struct{}, blocktree.MountLockWaitsMax), namings: make(chan struct{}, blocktree.MountNamingsMax)}
 }
 
 // pauses between two tries.
@@ -300,4 +301,30 @@ func (m *Mount) Unmount() error {
 	}
 	<-m.ended
 	return nil
+}
+
+// closeAll closes what the kernel has not let go of, after the mount is gone.
+func (t *tree) closeAll() {
+	for {
+		var w *writer
+		t.writersMu.Lock()
+		for _, w = range t.writers {
+			w.uses = 1
+			break
+		}
+		t.writersMu.Unlock()
+		if w == nil {
+			return
+		}
+		t.untold(w, w.release(context.Background()))
+	}
+}
+
+// untold keeps the error of a file that no program can be told about any more.
+func (t *tree) untold(w *writer, err error) {
+	if err == nil {
+		return
+	}
+	t.unsaved.Store(&err)
+	t.o.Logger.Error("a file that was written could not be flushed", "file", t.identities.there(w.id).String(), "error", err)
 }

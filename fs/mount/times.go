@@ -43,6 +43,7 @@ func (n *node) setTimes(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttr
 			return openErrno(err)
 		}
 	}
+	n.toSet(ctx)
 	w := n.tree.use(n.id) // so it is not closed meanwhile, which would tell the time of the last write
 	if w != nil {
 		defer func() { n.tree.untold(w, w.release(ctx)) }()

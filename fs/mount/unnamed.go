@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -43,31 +44,55 @@ func (n *node) describeUnnamed(ctx context.Context, f gofs.FileHandle, out *fuse
 	return false
 }
 
-// unnamed are the writers of such files.
+// unnamed are the writers of such files, and of those that never had a name, until their last handle is closed.
 type unnamed struct {
 	count atomic.Int64
 	mu    sync.Mutex
-	all   map[*writer]struct{}
+	all   map[*writer]*time.Timer // that names it
 }
 
-// isUnnamed reports whether the file may have no name at the cluster yet.
+// isUnnamed reports whether the file may have no name at the cluster yet, or never had one.
 func (w *writer) isUnnamed() bool { return w.made.Load() != nil }
 
-// wasMade notes how the file was made, just now.
+// wasMade notes how the file was made, just now. It has its name MountUnnamedFor later, if nothing is asked of it before: so the service's own time for that, of which the mount is not told, does not come.
 func (w *writer) wasMade(m *making) {
 	u := &w.tree.unnamed
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if w.made.Swap(m) == nil {
 		if u.all == nil {
-			u.all = map[*writer]struct{}{}
+			u.all = map[*writer]*time.Timer{}
 		}
-		u.all[w] = struct{}{}
 		u.count.Add(1)
+		w.nameLater(blocktree.MountUnnamedFor)
 	}
 }
 
-// named notes that the file has its name at the cluster, or never will.
+// nameLater has it named in a while; with unnamed.mu.
+func (w *writer) nameLater(wait time.Duration) {
+	w.tree.notices.Add(1)
+	w.tree.unnamed.all[w] = time.AfterFunc(wait, w.nameNow)
+}
+
+// nameNow names it, as it is time. Where no service is there, or locks are lost with one, that is no reason to lose the file: it is tried again.
+func (w *writer) nameNow() {
+	defer w.tree.notices.Done()
+	w.tree.namings <- struct{}{} // whoever has it is bounded by MountWaitMax
+	defer func() { <-w.tree.namings }()
+	err := w.do(context.Background(), 0, w.flushOnce)
+	if w.dead() != nil || blocktree.KindOf(err) != blocktree.Timeout && !errors.Is(err, errLocks) {
+		_ = w.flushFailed(err) // its handles are told
+		return
+	}
+	u := &w.tree.unnamed
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, ok := u.all[w]; ok {
+		w.nameLater(pauseMax)
+	}
+}
+
+// named notes that the file has its name at the cluster, or nobody is there any more who is to be told that it never will.
 func (w *writer) named() {
 	if !w.isUnnamed() {
 		return
@@ -76,21 +101,35 @@ func (w *writer) named() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if w.made.Swap(nil) != nil {
+		if u.all[w].Stop() {
+			w.tree.notices.Done()
+		}
 		delete(u.all, w)
 		u.count.Add(-1)
 	}
 }
 
-// name has those files have their names at the cluster that were made at a path of which is says so, or are there now. Where that fails their handles are told.
-func (t *tree) name(ctx context.Context, is func(blocktree.Path) bool) {
+// name has those files have their names at the cluster that were made at a path of which is says so, or are there now, all at once. Where that fails their handles are told, and so is who asks, also where it failed before.
+func (t *tree) name(ctx context.Context, is func(blocktree.Path) bool) error {
 	if t.unnamed.count.Load() == 0 {
-		return
+		return nil
 	}
+	var all sync.WaitGroup
+	var failed atomic.Pointer[error]
 	for _, w := range t.unnamed.list() {
 		if m := w.made.Load(); m != nil && (is(m.path) || is(m.node.path())) {
-			_ = w.flush(ctx) // its handles are told
+			all.Go(func() {
+				if err := w.flush(ctx); err != nil && w.isUnnamed() {
+					failed.Store(&err)
+				}
+			})
 		}
 	}
+	all.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (u *unnamed) list() (all []*writer) {
@@ -104,17 +143,26 @@ func (u *unnamed) list() (all []*writer) {
 
 // nameAt is name of what is at a path.
 func (t *tree) nameAt(ctx context.Context, path blocktree.Path) {
-	t.name(ctx, func(p blocktree.Path) bool { return p == path })
+	_ = t.name(ctx, func(p blocktree.Path) bool { return p == path }) // its handles are told
 }
 
 // nameIn is name of what is in a directory.
-func (t *tree) nameIn(ctx context.Context, dir blocktree.Path) {
-	t.name(ctx, func(p blocktree.Path) bool { return p.Parent() == dir })
+func (t *tree) nameIn(ctx context.Context, dir blocktree.Path) error {
+	return t.name(ctx, func(p blocktree.Path) bool { return p.Parent() == dir })
 }
 
 // nameBelow is name of what is at a path, or below.
-func (t *tree) nameBelow(ctx context.Context, path blocktree.Path) {
-	t.name(ctx, func(p blocktree.Path) bool { return p == path || strings.HasPrefix(string(p), string(path)+"/") })
+func (t *tree) nameBelow(ctx context.Context, path blocktree.Path) error {
+	return t.name(ctx, func(p blocktree.Path) bool { return p == path || strings.HasPrefix(string(p), string(path)+"/") })
+}
+
+// toSet has all named that a change of the node's own attributes is to come after: what is named later is judged by the mode of its directory of then, and moves its time.
+func (n *node) toSet(ctx context.Context) {
+	if n.IsDir() {
+		_ = n.tree.nameBelow(ctx, n.path()) // its handles are told
+		return
+	}
+	n.tree.nameFile(ctx, n.id)
 }
 
 // nameFile is name of one file.
@@ -127,7 +175,7 @@ func (t *tree) nameFile(ctx context.Context, id blocktree.FileID) {
 	}
 }
 
-// remake makes the file anew, which its service has made, kept to itself, and not outlived. It is known here as before. Who calls it has the lock.
+// remake makes the file anew, which its service has made, kept to itself, and not outlived. MakeOpen is exclusive, so nothing that is there is taken for it. It is known here as before. Who calls it has the lock.
 func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	m, ok := w.tree.source.(fs.MakeOpener)
 	if !ok {
@@ -152,10 +200,9 @@ func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	return f, nil
 }
 
-// loses notes that a file which has no name yet will have none. Who calls it has the lock.
+// loses says that a file which has no name yet will have none. Until its last handle is closed it counts as unnamed, so that who is about to go on by its name, or to rely on that, is told. Who calls it has the lock.
 func (w *writer) loses(why error) {
 	if m := w.made.Load(); m != nil {
-		w.named()
 		w.tree.o.Logger.Error("a file that was made is lost: it was not flushed, and may have no name", "path", m.path.Short(), "error", why)
 	}
 }

@@ -35,7 +35,7 @@ func asksOfAttributes() map[string]func(t *testing.T, a *able, dir, n *node) sys
 		},
 		"access": func(t *testing.T, _ *able, _, n *node) syscall.Errno { return n.Access(t.Context(), 4) },
 		"mode": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
-			return n.Setattr(t.Context(), nil, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{Valid: fuse.FATTR_MODE, Mode: 0o640}}, &fuse.AttrOut{})
+			return setModeOf(t, n, 0o640)
 		},
 		"time": func(t *testing.T, _ *able, _, n *node) syscall.Errno { return setTime(t, n, time.Unix(1000, 0), 0) },
 		"set attribute": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
@@ -96,6 +96,11 @@ func asksOfNames() map[string]func(t *testing.T, a *able, dir, n *node) syscall.
 				return syscall.EIO
 			}
 			return 0
+		},
+		"mode of the directory": func(t *testing.T, _ *able, dir, _ *node) syscall.Errno { return setModeOf(t, dir, 0o500) },
+		"time of the directory": func(t *testing.T, _ *able, dir, _ *node) syscall.Errno { return setTime(t, dir, time.Unix(1000, 0), 0) },
+		"fsync of the directory": func(t *testing.T, _ *able, dir, _ *node) syscall.Errno {
+			return (&listing{node: dir}).Fsyncdir(t.Context(), 0)
 		},
 		"remove the directory": func(t *testing.T, _ *able, _, n *node) syscall.Errno {
 			if e := n.Root().Operations().(*node).Rmdir(t.Context(), "d"); e != syscall.ENOTEMPTY {
@@ -318,6 +323,7 @@ func TestNotMadeAnew(t *testing.T) {
 			if lines := strings.Count(log.String(), "d/a"); lines != 0 && x.want == 0 || lines != 1 && x.want != 0 && x.content != "" {
 				t.Errorf("%s: the log: %s", what, log)
 			}
+			n.tree.notices.Wait()
 			if n.tree.unnamed.count.Load() != 0 || n.tree.kept.Load() != 0 || len(n.tree.unnamed.all) != 0 {
 				t.Errorf("%s: %d have no name", what, n.tree.unnamed.count.Load())
 			}

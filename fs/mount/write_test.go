@@ -43,6 +43,7 @@ func create(t *testing.T, dir *node, name string, flags, mode uint32) (*node, *w
 		t.Fatalf("create %s: %v", name, e)
 	}
 	dir.AddChild(name, i, true)
+	t.Cleanup(dir.tree.notices.Wait) // for who names it as it is time
 	return i.Operations().(*node), h.(*writing)
 }
 

@@ -26,7 +26,6 @@ type writer struct {
 	made           atomic.Pointer[making] // how, until it is known to have its name at the cluster; nil: it is
 	kept           kept                   // those that were not
 	held           atomic.Uint64          // bytes from the first on that are kept and were not sent
-	hurry          *time.Timer            // sends them; with mu
 	failures       atomic.Uint64          // writes that failed
 	lastFailure    atomic.Pointer[error]
 	why            atomic.Pointer[error] // it is not used any more; set with mu
@@ -431,16 +430,22 @@ func (w *writer) sync(ctx context.Context) error {
 
 // flush has what was written outlast the loss of power everywhere. After an error it is not used any more, unless nothing was written.
 func (w *writer) flush(ctx context.Context) error {
-	err := w.do(ctx, 0, func(ctx context.Context, f fs.File) error { return w.flushOnce(ctx, f) })
+	return w.flushFailed(w.do(ctx, 0, w.flushOnce))
+}
+
+// flushFailed has a file that could not be flushed not be used any more, unless nothing was written.
+func (w *writer) flushFailed(err error) error {
 	if err == nil {
 		return nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.dead() == nil && w.opened && w.isUnnamed():
+	case w.dead() != nil: // all are told the same
+		return w.dead()
+	case w.opened && w.isUnnamed():
 		return w.die(errors.Join(errLost, err))
-	case w.dead() == nil && w.unflushed():
+	case w.unflushed():
 		return w.die(errLost)
 	}
 	return err
@@ -469,15 +474,24 @@ func (w *writer) release(ctx context.Context) (err error) {
 	if w.leave() {
 		err = w.close(context.WithoutCancel(ctx))
 	}
-	w.tree.writersMu.Lock()
-	defer w.tree.writersMu.Unlock()
-	if w.uses == 0 {
-		w.tree.locks.drop(w.id, w)
-		if w.tree.writers[w.id] == w {
-			delete(w.tree.writers, w.id)
-		}
+	if w.unused() {
+		w.named() // or nobody is there to be told
 	}
 	return err
+}
+
+// unused has it forgotten, and reports whether nobody uses it.
+func (w *writer) unused() bool {
+	w.tree.writersMu.Lock()
+	defer w.tree.writersMu.Unlock()
+	if w.uses > 0 {
+		return false
+	}
+	w.tree.locks.drop(w.id, w)
+	if w.tree.writers[w.id] == w {
+		delete(w.tree.writers, w.id)
+	}
+	return true
 }
 
 // lockable implements carrier.
@@ -566,30 +580,4 @@ func (t *tree) park(ctx context.Context, id blocktree.FileID) {
 		_ = w.file.Close() // all is flushed
 		w.file = nil
 	}
-}
-
-// closeAll closes what the kernel has not let go of, after the mount is gone.
-func (t *tree) closeAll() {
-	for {
-		var w *writer
-		t.writersMu.Lock()
-		for _, w = range t.writers {
-			w.uses = 1
-			break
-		}
-		t.writersMu.Unlock()
-		if w == nil {
-			return
-		}
-		t.untold(w, w.release(context.Background()))
-	}
-}
-
-// untold keeps the error of a file that no program can be told about any more.
-func (t *tree) untold(w *writer, err error) {
-	if err == nil {
-		return
-	}
-	t.unsaved.Store(&err)
-	t.o.Logger.Error("a file that was written could not be flushed", "file", w.id.String(), "error", err)
 }
