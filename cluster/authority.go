@@ -157,8 +157,23 @@ func (s *Service) permitStart(ctx context.Context, from cred.Identity, node bloc
 	return nil
 }
 
+// permitKeeper says whether from speaks for the session that a command says to come from. One that nobody knows keeps nothing, and is taken off: it could be anybody's by the time that the command is done.
+func (s *Service) permitKeeper(ctx context.Context, from cred.Identity, command *meta.Command) error {
+	known, err := s.isSession(ctx, from, command.Keeper)
+	if err == nil && !known {
+		command.Keeper = meta.SessionID{}
+	}
+	return err
+}
+
 // permitSession says whether a session is from's. Of one that nobody knows, the group itself says so.
 func (s *Service) permitSession(ctx context.Context, from cred.Identity, id meta.SessionID) error {
+	_, err := s.isSession(ctx, from, id)
+	return err
+}
+
+// isSession reports whether a session is known; kind Permission if it is another's.
+func (s *Service) isSession(ctx context.Context, from cred.Identity, id meta.SessionID) (known bool, err error) {
 	x, err := s.group.Session(id)
 	if blocktree.KindOf(err) == blocktree.NotFound { // it may be newer than what is applied here
 		if err = s.group.Sync(ctx); err == nil {
@@ -167,13 +182,13 @@ func (s *Service) permitSession(ctx context.Context, from cred.Identity, id meta
 	}
 	switch {
 	case blocktree.KindOf(err) == blocktree.NotFound:
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case x.Principal != from.Principal:
-		return denied("the session is another's")
+		return false, denied("the session is another's")
 	}
-	return nil
+	return true, nil
 }
 
 // permitChange says whether from holds the file whose view is to change.

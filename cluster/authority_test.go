@@ -89,6 +89,15 @@ func TestPermit(t *testing.T) {
 	check("acquire", meta.Acquire{Session: session, File: file}, holder)
 	check("claim", meta.ClaimLease{Session: session, File: file, Epoch: 1}, holder)
 	check("close", meta.CloseSession{Session: session}, holder)
+	for _, from := range []cred.Identity{host, holder, other} { // as a keeper speaks who has the session, whatever it asks for; one that nobody knows keeps nothing
+		for _, id := range []meta.SessionID{session, {9}} {
+			command := meta.Command{Op: meta.MakeDir{}, Keeper: id}
+			err := s.permitKeeper(t.Context(), from, &command)
+			if id == session && (err == nil) != (from.Principal == holder.Principal) || id != session && err != nil || (command.Keeper == meta.SessionID{}) != (id != session) {
+				t.Errorf("%s for session %v: %v, as %v", from.Path.Base(), id, err, command.Keeper)
+			}
+		}
+	}
 	check("view of nobody's file", change)
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
