@@ -11,7 +11,7 @@ import (
 	"blocktree/crypto/cred"
 )
 
-// permit says whether from may have the group do op: nil, or an error of kind Permission. It is asked by the first node
+// permit says whether from may have the group do op: nil, or an error of kind Permission, or Unsupported of what is to be done another way. It is asked by the first node
 // that a command reaches; a forwarded one was judged there. Sector hosts of the cluster speak for the cluster; everybody
 // else speaks for its own sessions, and for the files that those hold. Modes and grants are judged where the command is applied
 // (docs/design/0026), as they may change until then. An operation that is not named here is nobody's.
@@ -63,6 +63,11 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		return s.permitSession(ctx, from, o.Session)
 	case meta.ResizeTree:
 		return s.permit(ctx, from, o.Resize)
+	case meta.MakeDirKept: // else anybody kept everybody out of what he has made, and from renaming what is above, for as long as he liked
+		if !isNode && (from.UID != 0 || from.Anonymous()) {
+			return &blocktree.Error{Op: "cluster", Kind: blocktree.Unsupported, Err: errors.New("only filesystem services of user id 0, and sector hosts, keep the names of directories"), Hint: "make it as any directory"}
+		}
+		return s.permitSession(ctx, from, o.Session)
 	case meta.RevokePrincipal:
 		return s.permitRevoke(from, o)
 	case meta.ChangeView:
@@ -104,8 +109,6 @@ func sessionOf(op meta.Op) (id meta.SessionID, ok bool) {
 	case meta.Depart:
 		return o.Session, true
 	case meta.Adopt:
-		return o.Session, true
-	case meta.MakeDirKept: // else as any directory
 		return o.Session, true
 	case meta.Leave:
 		return o.Session, true

@@ -89,6 +89,12 @@ func TestPermit(t *testing.T) {
 	check("acquire", meta.Acquire{Session: session, File: file}, holder)
 	check("claim", meta.ClaimLease{Session: session, File: file, Epoch: 1}, holder)
 	check("close", meta.CloseSession{Session: session}, holder)
+	check("a directory that is kept", meta.MakeDirKept{Session: session}, holder)
+	nobody := holder
+	nobody.UID = 7
+	if err := s.permit(t.Context(), nobody, meta.MakeDirKept{Session: session}); blocktree.KindOf(err) != blocktree.Unsupported {
+		t.Errorf("a directory that is kept by any user: %v", err)
+	}
 	for _, from := range []cred.Identity{host, holder, other} { // as a keeper speaks who has the session, whatever it asks for; one that nobody knows keeps nothing
 		for _, id := range []meta.SessionID{session, {9}} {
 			command := meta.Command{Op: meta.MakeDir{}, Keeper: id}

@@ -237,7 +237,7 @@ func TestSparesGrowStale(t *testing.T) {
 	shape := spareShape{1 << 20, 4096, blocktree.Code{Data: 1}, 0}
 	id := func(n int) blocktree.FileID { return blocktree.FileID{Generation: 1, Inode: blocktree.Inode(n)} }
 	of := func(n int, asked time.Duration) spare {
-		return spare{meta.Result{Inode: &meta.Inode{ID: id(n)}}, asked}
+		return spare{meta.Result{Inode: &meta.Inode{ID: id(n)}, Lease: &meta.Lease{}}, asked}
 	}
 	now := c.cfg.Clock.Boot()
 	p := &sparePool{batch: sparesMin, refused: now + time.Hour, used: now, free: []spare{of(1, now-SpareAge), of(2, now)}}
@@ -250,7 +250,11 @@ func TestSparesGrowStale(t *testing.T) {
 	}
 	p.free = []spare{of(3, now), of(4, now)}
 	c.setDraining([]blocktree.NodeID{1})
-	if o := cluster.left(c); !slices.Equal(o.Spares, []blocktree.FileID{id(1), id(3), id(4)}) || len(p.free) != 0 {
+	p.free = []spare{of(5, now), of(6, now)}
+	c.mu.Lock()
+	c.confirm(s, map[meta.FirmLease]bool{{File: id(5)}: true}) // by a renewal of before the other was made
+	c.mu.Unlock()
+	if o := cluster.left(c); !slices.Equal(o.Spares, []blocktree.FileID{id(1), id(3), id(4), id(6)}) || len(p.free) != 1 {
 		t.Errorf("%v are given back, %d are kept", o.Spares, len(p.free))
 	}
 }

@@ -16,6 +16,7 @@ type naming struct {
 	session  *session   // that keeps it; nil: it is no spare
 	unnamed  atomic.Bool
 	finished bool          // all is flushed, and the machine has ended
+	dropped  bool          // its use has ended: what is to become of it is seen to
 	pending  *meta.Command // of which nobody knows what became
 	ending   *Ending       // of a file that was found to have its name, likewise
 	end      uint64        // where it ended when it got that
@@ -204,21 +205,24 @@ func (h *Handle) own(ctx context.Context) context.Context {
 	return ctx
 }
 
-// givesUp ends the use of a spare, unless it has a name, and reports whether it did.
+// givesUp ends the use of a spare, unless it has a name, and reports whether it has ended.
 func (h *Handle) givesUp() bool {
 	n := &h.naming
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.session == nil || !n.unnamed.Load() && n.pending == nil {
+	if n.session == nil || !n.dropped && !n.unnamed.Load() && n.pending == nil {
 		return false
 	}
-	h.client.dropSpare(h)
+	if !n.dropped {
+		h.client.dropSpare(h)
+	}
 	return true
 }
 
 // dropSpare ends the use of a spare: it goes, if it has no name, and else its lease. It does not wait for that.
 func (c *Client) dropSpare(h *Handle) {
 	n := &h.naming
+	n.dropped = true
 	c.unlist(h)
 	id := n.session.id
 	switch {

@@ -235,11 +235,17 @@ func idsOf(spares []meta.Result) (ids []blocktree.FileID) {
 	return ids
 }
 
-// confirm forgets the spares of a session whose leases a renewal has not confirmed; Client.mu is held.
-func (s *session) confirm(firm map[meta.FirmLease]bool) {
+// confirm gives back the spares of a session whose leases a renewal has not confirmed: that came before they were made, if not for worse. Client.mu is held.
+func (c *Client) confirm(s *session, firm map[meta.FirmLease]bool) {
+	var ids []blocktree.FileID
 	for _, p := range s.pools {
 		p.free = slices.DeleteFunc(p.free, func(r spare) bool {
-			return !firm[meta.FirmLease{File: r.Inode.ID, Epoch: r.Lease.Epoch}]
+			there := firm[meta.FirmLease{File: r.Inode.ID, Epoch: r.Lease.Epoch}]
+			if !there {
+				ids = append(ids, r.Inode.ID)
+			}
+			return !there
 		})
 	}
+	c.leaveLocked(s.id, nil, ids)
 }
