@@ -228,26 +228,7 @@ func TestNameFile(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
-	m.must(OpenSession{Session: session(6), Principal: owner.Principal, Path: owner.Path})
-	later := m.mustAs(owner, Acquire{session(6), id(0)}).Lease
-	m.mustAs(owner, SetEnd{File: id(0), Session: session(6), Epoch: later.Epoch, Was: 200, Bytes: 300})
-	for _, o := range []NameFile{end, with(end, func(o *NameFile) { o.Release = false })} { // asked again, by who has heard nothing
-		if i := m.mustAs(owner, o).Inode; i.Length() != 300 || m.view().lease(id(0)) == nil {
-			t.Errorf("what another wrote since: %+v", i)
-		}
-	}
-	m.mustAs(service, Rename{From: path("/d/k/a"), To: path("/d/k/z"), File: id(0)})
-	if r := m.as(owner, 7, end); r.Kind != blocktree.Fenced || r.Kept {
-		t.Errorf("what has another name since: %v, %v", r.Err("name"), r.Kept)
-	}
-	m.mustAs(owner, Release{session(6), id(0), later.Epoch})
-	m.mustAs(service, Unlink{path("/d/k/z"), id(0), session(8)})
-	for range 2 { // kept without a name, and gone
-		if r := m.as(owner, 7, end); r.Kind != blocktree.Fenced || r.Kept || m.view().counts.spares != 3 {
-			t.Errorf("what was removed since: %v, %v", r.Err("name"), r.Kept)
-		}
-		m.as(service, 7, Forget{session(8), id(0)})
-	}
+	namedAgain(t, m, owner, end)
 	m.mustAs(service, name(1, "/d/k/b"))
 	m.mustAs(service, Leave{Session: session(8), Spares: []blocktree.FileID{id(0), id(1), id(2)}})
 	if !m.removed(id(0)) || m.removed(id(1)) || !m.removed(id(2)) || m.removed(id(3)) {
@@ -256,6 +237,32 @@ func TestNameFile(t *testing.T) {
 	m.mustAs(service, CloseSession{session(8)})
 	if m.removed(id(1)) || !m.removed(id(3)) || m.view().counts.nameless != 0 {
 		t.Error("what has no name goes with its session, and nothing else")
+	}
+}
+
+// namedAgain asks again for the name of a file that is named, and was released, whatever became of it since: G4 of 0079.
+func namedAgain(t *testing.T, m *machine, owner *Caller, end NameFile) {
+	t.Helper()
+	f, service := end.File, somebody(0, 0)
+	m.must(OpenSession{Session: session(6), Principal: owner.Principal, Path: owner.Path})
+	later := m.mustAs(owner, Acquire{session(6), f}).Lease
+	m.mustAs(owner, SetEnd{File: f, Session: session(6), Epoch: later.Epoch, Was: 200, Bytes: 300})
+	for _, o := range []NameFile{end, with(end, func(o *NameFile) { o.Release = false })} { // asked again, by who has heard nothing
+		if i := m.mustAs(owner, o).Inode; i.Length() != 300 || m.view().lease(f) == nil {
+			t.Errorf("what another wrote since: %+v", i)
+		}
+	}
+	m.mustAs(service, Rename{From: path("/d/k/a"), To: path("/d/k/z"), File: f})
+	if r := m.as(owner, 7, end); r.Kind != blocktree.Fenced || r.Kept {
+		t.Errorf("what has another name since: %v, %v", r.Err("name"), r.Kept)
+	}
+	m.mustAs(owner, Release{session(6), f, later.Epoch})
+	m.mustAs(service, Unlink{path("/d/k/z"), f, session(8)})
+	for range 2 { // kept without a name, and gone
+		if r := m.as(owner, 7, end); r.Kind != blocktree.Fenced || r.Kept || m.view().counts.spares != 3 {
+			t.Errorf("what was removed since: %v, %v", r.Err("name"), r.Kept)
+		}
+		m.as(service, 7, Forget{session(8), f})
 	}
 }
 
