@@ -11,7 +11,7 @@ import (
 	"blocktree/crypto/cred"
 )
 
-// permit says whether from may have the group do op: nil, or an error of kind Permission. It is asked by the first node
+// permit says whether from may have the group do op: nil, or an error of kind Permission, or Unsupported of what is to be done another way. It is asked by the first node
 // that a command reaches; a forwarded one was judged there. Sector hosts of the cluster speak for the cluster; everybody
 // else speaks for its own sessions, and for the files that those hold. Modes and grants are judged where the command is applied
 // (docs/design/0026), as they may change until then. An operation that is not named here is nobody's.
@@ -63,6 +63,11 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 		return s.permitSession(ctx, from, o.Session)
 	case meta.ResizeTree:
 		return s.permit(ctx, from, o.Resize)
+	case meta.MakeDirKept: // else anybody kept everybody out of what he has made, and from renaming what is above, for as long as he liked
+		if !isNode && (from.UID != 0 || from.Anonymous()) {
+			return &blocktree.Error{Op: "cluster", Kind: blocktree.Unsupported, Err: errors.New("only filesystem services of user id 0, and sector hosts, keep the names of directories"), Hint: "make it as any directory"}
+		}
+		return s.permitSession(ctx, from, o.Session)
 	case meta.RevokePrincipal:
 		return s.permitRevoke(from, o)
 	case meta.ChangeView:
@@ -104,8 +109,6 @@ func sessionOf(op meta.Op) (id meta.SessionID, ok bool) {
 	case meta.Depart:
 		return o.Session, true
 	case meta.Adopt:
-		return o.Session, true
-	case meta.MakeDirKept: // else as any directory
 		return o.Session, true
 	case meta.Leave:
 		return o.Session, true
@@ -157,8 +160,23 @@ func (s *Service) permitStart(ctx context.Context, from cred.Identity, node bloc
 	return nil
 }
 
+// permitKeeper says whether from speaks for the session that a command says to come from. One that nobody knows keeps nothing, and is taken off: it could be anybody's by the time that the command is done.
+func (s *Service) permitKeeper(ctx context.Context, from cred.Identity, command *meta.Command) error {
+	known, err := s.isSession(ctx, from, command.Keeper)
+	if err == nil && !known {
+		command.Keeper = meta.SessionID{}
+	}
+	return err
+}
+
 // permitSession says whether a session is from's. Of one that nobody knows, the group itself says so.
 func (s *Service) permitSession(ctx context.Context, from cred.Identity, id meta.SessionID) error {
+	_, err := s.isSession(ctx, from, id)
+	return err
+}
+
+// isSession reports whether a session is known; kind Permission if it is another's.
+func (s *Service) isSession(ctx context.Context, from cred.Identity, id meta.SessionID) (known bool, err error) {
 	x, err := s.group.Session(id)
 	if blocktree.KindOf(err) == blocktree.NotFound { // it may be newer than what is applied here
 		if err = s.group.Sync(ctx); err == nil {
@@ -167,13 +185,13 @@ func (s *Service) permitSession(ctx context.Context, from cred.Identity, id meta
 	}
 	switch {
 	case blocktree.KindOf(err) == blocktree.NotFound:
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case x.Principal != from.Principal:
-		return denied("the session is another's")
+		return false, denied("the session is another's")
 	}
-	return nil
+	return true, nil
 }
 
 // permitChange says whether from holds the file whose view is to change.

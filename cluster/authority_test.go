@@ -35,6 +35,25 @@ func proposer(t *testing.T, group *meta.Group) func(meta.Op) meta.Result {
 	}
 }
 
+// permitsKeepers checks who keeps a directory, and who speaks as the keeper of one, where a session is holder's.
+func permitsKeepers(t *testing.T, s *Service, session meta.SessionID, holder cred.Identity, others ...cred.Identity) {
+	t.Helper()
+	nobody := holder
+	nobody.UID = 7
+	if err := s.permit(t.Context(), nobody, meta.MakeDirKept{Session: session}); blocktree.KindOf(err) != blocktree.Unsupported {
+		t.Errorf("a directory that is kept by any user: %v", err)
+	}
+	for _, from := range append(others, holder) { // as a keeper speaks who has the session, whatever it asks for; one that nobody knows keeps nothing
+		for _, id := range []meta.SessionID{session, {9}} {
+			command := meta.Command{Op: meta.MakeDir{}, Keeper: id}
+			err := s.permitKeeper(t.Context(), from, &command)
+			if id == session && (err == nil) != (from.Principal == holder.Principal) || id != session && err != nil || (command.Keeper == meta.SessionID{}) != (id != session) {
+				t.Errorf("%s for session %v: %v, as %v", from.Path.Base(), id, err, command.Keeper)
+			}
+		}
+	}
+}
+
 // TestPermit judges commands of a sector host, of the holder of a file, and of another runtime of the domain.
 func TestPermit(t *testing.T) {
 	root := blocktree.PrincipalOf([]byte("root"))
@@ -55,7 +74,6 @@ func TestPermit(t *testing.T) {
 	session := meta.NewSessionID()
 	do(meta.OpenSession{Session: session, Principal: holder.Principal, Path: holder.Path})
 	change := meta.ChangeView{Change: stripe.Change{File: file, Epoch: 1}}
-
 	s := &Service{group: group, roster: newRoster([]blocktree.Runtime{{Principal: host.Principal, Node: 1}})}
 	check := func(name string, op meta.Op, allowed ...cred.Identity) {
 		t.Helper()
@@ -89,10 +107,11 @@ func TestPermit(t *testing.T) {
 	check("acquire", meta.Acquire{Session: session, File: file}, holder)
 	check("claim", meta.ClaimLease{Session: session, File: file, Epoch: 1}, holder)
 	check("close", meta.CloseSession{Session: session}, holder)
+	permitsKeepers(t, s, session, holder, host, other)
 	check("view of nobody's file", change)
 	epoch := do(meta.Acquire{Session: session, File: file}).Lease.Epoch
 	check("view", change, holder)
-	for _, op := range []meta.Op{meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, meta.Release{Session: session, File: file, Epoch: epoch}, meta.ReleaseAt{Release: meta.Release{Session: session, File: file, Epoch: epoch}}, meta.ReleaseEnd{Release: meta.Release{Session: session, File: file, Epoch: epoch}}, meta.Touch{Session: session, File: file}} {
+	for _, op := range []meta.Op{meta.MakeDirKept{Session: session}, meta.NoteAccess{Session: session, File: file, Heard: meta.Heard{Epoch: epoch}}, meta.Anchor{Session: session, File: file, Epoch: epoch, Number: 1, Record: []byte("record")}, meta.Release{Session: session, File: file, Epoch: epoch}, meta.ReleaseAt{Release: meta.Release{Session: session, File: file, Epoch: epoch}}, meta.ReleaseEnd{Release: meta.Release{Session: session, File: file, Epoch: epoch}}, meta.Touch{Session: session, File: file}} {
 		check(fmt.Sprintf("%T", op), op, holder)
 	}
 	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},

@@ -58,8 +58,8 @@ type Client struct {
 	lead     int // index into peers.nodes of who answered last
 	session  *session
 	leaves   map[meta.SessionID]*leaving
-	settling map[blocktree.FileID]chan struct{} // files of which a command's outcome is being found out; closed when it is
-	draining []blocktree.NodeID                 // as far as is known, ascending
+	settling map[turn]chan struct{} // files of which a command's outcome is being found out; closed when it is
+	draining []blocktree.NodeID     // as far as is known, ascending
 	closed   bool
 	readers  map[*Reader]struct{}
 	suspects *suspects
@@ -172,7 +172,7 @@ func (c *Client) keep(hosts []blocktree.Runtime) {
 
 // newClient makes a client over an endpoint and the connections to the cluster's nodes.
 func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
-	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[blocktree.FileID]chan struct{}{}, strangers: make(chan struct{}, 1)}
+	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[turn]chan struct{}{}, strangers: make(chan struct{}, 1)}
 	if c.cfg.SpareAfter == 0 {
 		c.cfg.SpareAfter = blocktree.SpareAfter
 	}
@@ -233,19 +233,14 @@ func (c *Client) propose(ctx context.Context, op meta.Op) (meta.Result, error) {
 
 // proposeCommand is propose of a command that may have been proposed before. Redirects are followed, but for those to a file.
 func (c *Client) proposeCommand(ctx context.Context, command meta.Command) (r meta.Result, err error) {
-	return c.proposeLast(ctx, &command)
-}
-
-// proposeLast is proposeCommand that leaves the command as it was asked for last.
-func (c *Client) proposeLast(ctx context.Context, command *meta.Command) (r meta.Result, err error) {
 	p, f := meta.About(command.Op)
 	if c.tree == nil || p == "" && f == (blocktree.FileID{}) {
-		return c.proposeLastHere(ctx, command)
+		return c.proposeHere(ctx, command)
 	}
 	at := c.start(p, false, f)
 	at, err = c.tree.follow(ctx, at, func(at *Client) (*meta.Redirect, error) {
 		var err error
-		r, err = at.proposeLastHere(ctx, command)
+		r, err = at.proposeHere(ctx, command)
 		return r.Redirect, err
 	})
 	if err == nil && r.Kind == blocktree.Other && r.Inode != nil {
@@ -262,20 +257,14 @@ func (c *Client) start(p blocktree.Path, inside bool, f blocktree.FileID) *Clien
 	return c.tree.home(f.Generation, c)
 }
 
-// proposeHere is proposeCommand to this cluster alone.
+// proposeHere is proposeCommand to this cluster alone. Where somebody else keeps the names of a directory that would change (docs/design/0079) it is asked again, as the same command, until he has left it, or ctx ends: then nobody knows what becomes of it, as a copy of it may be done when he has left.
 func (c *Client) proposeHere(ctx context.Context, command meta.Command) (meta.Result, error) {
-	return c.proposeLastHere(ctx, &command)
-}
-
-// proposeLastHere is proposeLast to this cluster alone. Where somebody else keeps the names of a directory that would change (docs/design/0079) it waits until he has left it, or ctx ends: then that is the result. One whose refusal is remembered is asked for as another command then, so that no copy of it is done when that was
-// told; any other as the same, so that it is done once.
-func (c *Client) proposeLastHere(ctx context.Context, command *meta.Command) (meta.Result, error) {
 	command.Caller = behind(ctx, command.Caller)
 	if command.Keeper == (meta.SessionID{}) {
 		command.Keeper = c.keeperIn(ctx)
 	}
 	for pause := keptPauseMin; ; pause = min(2*pause, keptPauseMax) {
-		request, err := meta.EncodeCommand(nil, *command)
+		request, err := meta.EncodeCommand(nil, command)
 		if err != nil {
 			return meta.Result{}, err
 		}
@@ -288,15 +277,16 @@ func (c *Client) proposeLastHere(ctx context.Context, command *meta.Command) (me
 		if err != nil || r.Kind != blocktree.Busy || !r.Kept {
 			return r, err
 		}
+		kind := blocktree.Other
 		select {
 		case <-ctx.Done():
-			return r, nil
+			kind = blocktree.Unavailable
 		case <-c.ctx.Done():
-			return r, nil
+			kind = blocktree.Closed
 		case <-time.After(pause):
 		}
-		if meta.RemembersRefusal(command.Op) {
-			command.ID = meta.NewCommandID()
+		if kind != blocktree.Other {
+			return meta.Result{}, &blocktree.Error{Op: "cluster", Kind: kind, Err: errors.New(r.Text), Hint: r.Hint}
 		}
 	}
 }

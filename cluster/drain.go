@@ -60,6 +60,7 @@ func (c *Client) setDraining(nodes []blocktree.NodeID) {
 	if !news {
 		return
 	}
+	c.dropSpares()
 	for _, h := range c.handles() { // one that is made now asks for itself
 		h.followDraining()
 	}

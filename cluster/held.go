@@ -33,7 +33,7 @@ func (c *Client) CreateHeld(ctx context.Context, file meta.CreateFile, durabilit
 	case err == nil && r.Kind == blocktree.Fenced: // it has ended without a word
 		at.loseSession(s, r.Err("session"))
 		fallthrough
-	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy && !r.Kept):
+	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy):
 		return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Kind: blocktree.Unsupported, Err: err}
 	case err != nil && !isRefusal(err):
 		at.settle(blocktree.FileID{}, command)

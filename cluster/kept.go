@@ -10,7 +10,7 @@ import (
 
 const (
 	// keptPauseMin and keptPauseMax lie between two tries at what is refused because somebody else keeps the names of the directory.
-	keptPauseMin, keptPauseMax = 10 * time.Millisecond, 200 * time.Millisecond
+	keptPauseMin, keptPauseMax = 50 * time.Millisecond, 200 * time.Millisecond
 	// leavePauseMin and leavePauseMax lie between two tries to leave something that failed.
 	leavePauseMin, leavePauseMax = 100 * time.Millisecond, 10 * time.Second
 )
@@ -48,12 +48,14 @@ func (c *Client) MakeDirKept(ctx context.Context, o meta.MakeDir) (*meta.Inode, 
 		return wrong(err)
 	}
 	command := meta.Command{ID: meta.NewCommandID(), Op: meta.MakeDirKept{MakeDir: o, Session: s.id}, Caller: behind(ctx, nil), Keeper: at.keeperIn(ctx)}
+	at.makes(s, 1)
+	defer at.makes(s, -1)
 	r, err := at.proposeHere(ctx, command)
 	switch {
 	case err == nil && r.Kind == blocktree.Fenced: // it has ended without a word
 		at.loseSession(s, r.Err("session"))
 		fallthrough
-	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy && !r.Kept):
+	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy):
 		return wrong(blocktree.E("", blocktree.Unsupported, err))
 	case err != nil && !isRefusal(err):
 		at.settle(blocktree.FileID{}, command)
@@ -90,12 +92,22 @@ func (c *Client) enterAt(ctx context.Context, path blocktree.Path) (at *Client, 
 	return at, func() { c.tree.leave(at) }, nil
 }
 
+// makes counts the answers that are on their way and may say that a session keeps a directory.
+func (c *Client) makes(s *session, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.making += n; s.making == 0 {
+		s.gone = nil
+	}
+}
+
 // noteKept notes that a session keeps a directory.
 func (c *Client) noteKept(s *session, dir blocktree.FileID) *KeptDir {
 	k := &KeptDir{client: c, session: s, dir: dir, wanted: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session != s || c.closed {
+	if c.session != s || c.closed || s.gone[dir] {
+		k.left = true
 		k.tell()
 		return k
 	}
@@ -158,21 +170,32 @@ func (c *Client) keeperIn(ctx context.Context) meta.SessionID {
 	return meta.SessionID{}
 }
 
-// noteWanted tells the keepers of directories that others want them.
+// noteWanted tells the keepers of directories that others want them. One that nobody here knows of, as the answer to what made it never came, or is on its way, is left at once: nobody else would.
 func (c *Client) noteWanted(dirs []blocktree.FileID) {
 	if len(dirs) == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session == nil {
+	s := c.session
+	if s == nil {
 		return
 	}
+	var unknown []blocktree.FileID
 	for _, dir := range dirs {
-		if k := c.session.kept[dir]; k != nil {
+		if k := s.kept[dir]; k != nil {
 			k.tell()
+			continue
+		}
+		unknown = append(unknown, dir)
+		if s.making > 0 {
+			if s.gone == nil {
+				s.gone = map[blocktree.FileID]bool{}
+			}
+			s.gone[dir] = true
 		}
 	}
+	c.leaveLocked(s.id, unknown, nil)
 }
 
 // endKept tells that a session which has ended keeps nothing any more; Client.mu is held.
@@ -187,25 +210,39 @@ func (s *session) endKept() {
 }
 
 // leaving is what a session gives back, and was not yet.
-type leaving struct{ dirs, spares []blocktree.FileID }
+type leaving struct {
+	dirs, spares []blocktree.FileID
+	going        map[blocktree.FileID]bool // dirs, and those that are being asked for
+}
 
 // leave gives back directories, and spares that nobody uses. It does not block.
 func (c *Client) leave(id meta.SessionID, dirs, spares []blocktree.FileID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.session == nil || c.session.id != id { // all goes with the session
+	c.leaveLocked(id, dirs, spares)
+}
+
+// leaveLocked is leave; Client.mu is held.
+func (c *Client) leaveLocked(id meta.SessionID, dirs, spares []blocktree.FileID) {
+	if c.closed || c.session == nil || c.session.id != id || len(dirs)+len(spares) == 0 { // all goes with the session
 		return
 	}
 	q := c.leaves[id]
 	if q == nil {
-		q = new(leaving)
+		q = &leaving{going: map[blocktree.FileID]bool{}}
 		if c.leaves == nil {
 			c.leaves = map[meta.SessionID]*leaving{}
 		}
 		c.leaves[id] = q
 		c.wg.Go(func() { c.leaveAll(id, q) })
 	}
-	q.dirs, q.spares = append(q.dirs, dirs...), append(q.spares, spares...)
+	for _, dir := range dirs { // answers tell of one until it is left
+		if !q.going[dir] {
+			q.going[dir] = true
+			q.dirs = append(q.dirs, dir)
+		}
+	}
+	q.spares = append(q.spares, spares...)
 }
 
 // leaveAll asks for what is to be left until there is nothing more.
@@ -240,5 +277,10 @@ func (c *Client) leaveAll(id meta.SessionID, q *leaving) {
 			case <-time.After(pause):
 			}
 		}
+		c.mu.Lock()
+		for _, dir := range o.Dirs {
+			delete(q.going, dir)
+		}
+		c.mu.Unlock()
 	}
 }

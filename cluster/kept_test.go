@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -119,4 +120,141 @@ func TestKeptEndsWithItsSession(t *testing.T) {
 		t.Error("the session is gone")
 	}
 	b.Leave() // nothing is asked for
+}
+
+// TestGivesUpWhatIsKept: who gives up, as somebody else keeps the directory, has asked with one id all the time, and is told that nobody knows what becomes of it: a copy of it may be done when the directory is left.
+func TestGivesUpWhatIsKept(t *testing.T) {
+	cluster, c, s := withSession(t)
+	cluster.answers["mkdir"] = meta.Result{Kind: blocktree.Busy, Kept: true, Text: "kept", Hint: "ask again"}
+	cluster.answers["name"] = cluster.answers["mkdir"]
+	p := blocktree.RootPath(blocktree.Principal{1}).Join("d")
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	go func() { failed <- c.MakeDir(ctx, p, 0o755, false) }()
+	for n := 0; n < 3; time.Sleep(time.Millisecond) {
+		cluster.mu.Lock()
+		n = len(cluster.asked)
+		cluster.mu.Unlock()
+	}
+	cancel()
+	if err := <-failed; blocktree.KindOf(err) != blocktree.Unavailable || blocktree.HintOf(err) == "" {
+		t.Errorf("given up: %v", err)
+	}
+	if ids := cluster.asked; slices.ContainsFunc(ids, func(id meta.CommandID) bool { return id != ids[0] }) {
+		t.Errorf("asked as %v", ids)
+	}
+	h := spareOf(c, s)
+	if _, err := h.Name(ctx, &KeptDir{client: c, session: s}, meta.CreateFile{Path: p}, meta.KeyFound{}, 5); blocktree.KindOf(err) != blocktree.Unavailable || h.naming.pending == nil {
+		t.Errorf("a name: %v, pending %v", err, h.naming.pending)
+	}
+}
+
+// spareOf is a handle of a spare, as far as that is named.
+func spareOf(c *Client, s *session) *Handle {
+	h := &Handle{client: c, inode: meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: 9}, Kind: meta.KindFile}, epoch: 1}
+	h.naming.session = s
+	h.naming.unnamed.Store(true)
+	return h
+}
+
+// TestNamedThoughItWasNotHeard: a file of which nobody heard that it got its name has it: by the same command where that is remembered, and else by a refusal of a session that does not keep it as a spare any more. What it is to be beside is said of the file, not by a path at which it may be no more. One that is a spare yet has lost.
+func TestNamedThoughItWasNotHeard(t *testing.T) {
+	p := blocktree.RootPath(blocktree.Principal{1}).Join("d").Join("f")
+	for name, x := range map[string]struct {
+		answer meta.Result
+		over   bool // the session's term has run out
+		want   blocktree.Kind
+	}{
+		"remembered":            {answer: meta.Result{Inode: &meta.Inode{Kind: meta.KindFile}}},
+		"removed since":         {answer: meta.Result{Kind: blocktree.Fenced}},
+		"and made by another":   {answer: meta.Result{Kind: blocktree.Exists}},
+		"made by another":       {answer: meta.Result{Kind: blocktree.Exists, Kept: true}, want: blocktree.Exists},
+		"refused":               {answer: meta.Result{Kind: blocktree.NoSpace}, want: blocktree.NoSpace},
+		"a session that is not": {answer: meta.Result{Kind: blocktree.Fenced}, over: true, want: blocktree.Fenced},
+	} {
+		cluster, c, s := withSession(t)
+		h, k := spareOf(c, s), &KeptDir{client: c, session: s}
+		o := h.nameOp(k, meta.CreateFile{Path: p}, meta.KeyFound{}, 5, false)
+		h.naming.pending = &meta.Command{ID: meta.NewCommandID(), Op: o}
+		cluster.answers["name"] = x.answer
+		if x.over {
+			s.until = 0
+		}
+		_, err := h.Name(t.Context(), k, o.CreateFile, o.Key, 7)
+		if blocktree.KindOf(err) != x.want || h.Unnamed() != (err != nil) {
+			t.Errorf("%s: %v, without a name %v", name, err, h.Unnamed())
+		}
+		if err == nil && (len(cluster.ends) != 1 || cluster.ends[0].Was != 5 || cluster.ends[0].Bytes != 7) {
+			t.Errorf("%s: the end is moved by %+v", name, cluster.ends)
+		}
+	}
+}
+
+// TestLeavesWhatItDoesNotKnow: a directory that is wanted, and of which nobody here heard that it is kept, is left, once; an answer that comes later and says that it is kept is not believed.
+func TestLeavesWhatItDoesNotKnow(t *testing.T) {
+	cluster, c, s := withSession(t)
+	known, stray := blocktree.FileID{Generation: 1, Inode: 8}, blocktree.FileID{Generation: 1, Inode: 9}
+	k := c.noteKept(s, known)
+	c.makes(s, 1)
+	c.noteWanted([]blocktree.FileID{known, stray})
+	for range 100 {
+		c.noteWanted([]blocktree.FileID{stray})
+	}
+	late := c.noteKept(s, stray)
+	c.makes(s, -1)
+	if late.Kept() || !k.Kept() || !late.left {
+		t.Errorf("kept: %v, %v", late.Kept(), k.Kept())
+	}
+	if o := cluster.left(c); len(o.Dirs) == 0 || len(o.Dirs) > 3 || slices.Contains(o.Dirs, known) {
+		t.Errorf("%v are left", o.Dirs)
+	}
+	if s.gone != nil {
+		t.Errorf("%v is remembered", s.gone)
+	}
+}
+
+// TestSettlesBesideOthers: of directories of which nobody heard, one that cannot be settled yet keeps no other from being left.
+func TestSettlesBesideOthers(t *testing.T) {
+	cluster, c, s := withSession(t)
+	dir := blocktree.FileID{Generation: 1, Inode: 8}
+	stuck := make(chan struct{})
+	c.takeTurn(turn{command: meta.NewCommandID()}, func() { <-stuck })
+	defer close(stuck)
+	c.inTurn(dir, func() { <-stuck })
+	cluster.answers["mkdir"] = meta.Result{Kept: true, Inode: &meta.Inode{ID: dir, Kind: meta.KindDir}}
+	command := meta.Command{ID: meta.NewCommandID(), Op: meta.MakeDirKept{Session: s.id}}
+	c.settle(blocktree.FileID{}, command)
+	for n := 0; n == 0; time.Sleep(time.Millisecond) {
+		cluster.mu.Lock()
+		n = len(cluster.leaves)
+		cluster.mu.Unlock()
+	}
+}
+
+// TestSparesGrowStale: spares that nobody has taken for so long, and all that were made for other hosts, are given back, and none of them is taken.
+func TestSparesGrowStale(t *testing.T) {
+	cluster, c, s := withSession(t)
+	shape := spareShape{1 << 20, 4096, blocktree.Code{Data: 1}, 0}
+	id := func(n int) blocktree.FileID { return blocktree.FileID{Generation: 1, Inode: blocktree.Inode(n)} }
+	of := func(n int, asked time.Duration) spare {
+		return spare{meta.Result{Inode: &meta.Inode{ID: id(n)}, Lease: &meta.Lease{}}, asked}
+	}
+	now := c.cfg.Clock.Boot()
+	p := &sparePool{batch: sparesMin, refused: now + time.Hour, used: now, free: []spare{of(1, now-SpareAge), of(2, now)}}
+	s.pools = map[spareShape]*sparePool{shape: p}
+	if r, _, err := c.takeSpare(s, shape); err != nil || r.Inode.ID != id(2) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, _, err := c.takeSpare(s, shape); blocktree.KindOf(err) != blocktree.Unsupported {
+		t.Errorf("one that is too old: %v", err)
+	}
+	p.free = []spare{of(3, now), of(4, now)}
+	c.setDraining([]blocktree.NodeID{1})
+	p.free = []spare{of(5, now), of(6, now)}
+	c.mu.Lock()
+	c.confirm(s, map[meta.FirmLease]bool{{File: id(5)}: true}) // by a renewal of before the other was made
+	c.mu.Unlock()
+	if o := cluster.left(c); !slices.Equal(o.Spares, []blocktree.FileID{id(1), id(3), id(4), id(6)}) || len(p.free) != 1 {
+		t.Errorf("%v are given back, %d are kept", o.Spares, len(p.free))
+	}
 }

@@ -16,11 +16,14 @@ type naming struct {
 	session  *session   // that keeps it; nil: it is no spare
 	unnamed  atomic.Bool
 	finished bool          // all is flushed, and the machine has ended
+	dropped  bool          // its use has ended: what is to become of it is seen to
 	pending  *meta.Command // of which nobody knows what became
+	ending   *Ending       // of a file that was found to have its name, likewise
+	end      uint64        // where it ended when it got that
 }
 
-// Name gives a spare its name: file.Path, in the directory k, whose cluster it must be of, as file says otherwise, by whom ctx is on behalf of. The file ends at end then. It is durable, and others see it, when Name has returned. What was written must have been flushed before. Asked again, also with another end, of a file that has its name by the same path, it is done again.
-// Kinds: Exists, NotFound (k is not the directory of the path any more), StaleView (another key than key says is that of the directory: look for it anew), Permission, Fenced (the lease, or the session, is gone, and with it the file), NoSpace, Invalid, Busy (another session keeps the directory), Unavailable: then it may have been named; whatever is asked next of the handle finds that out first.
+// Name gives a spare its name: file.Path, in the directory k, whose cluster it must be of, as file says otherwise, by whom ctx is on behalf of. The file ends at end then. It is durable, and others see it, when Name has returned. What was written must have been flushed before. Asked again, also with another end, of a file that has its name, it moves the end.
+// Kinds: Exists, NotFound (k is not the directory of the path any more), StaleView (another key than key says is that of the directory: look for it anew), Permission, Fenced (the lease, or the session, is gone, and with it the file), NoSpace, Invalid, Unavailable (also where another session keeps the directory as long as that): then it may have been named; whatever is asked next of the handle finds that out first.
 func (h *Handle) Name(ctx context.Context, k *KeptDir, file meta.CreateFile, key meta.KeyFound, end uint64) (*meta.Inode, error) {
 	n := &h.naming
 	n.mu.Lock()
@@ -47,11 +50,8 @@ func (h *Handle) CloseName(ctx context.Context, k *KeptDir, file meta.CreateFile
 		}
 	}
 	i, err := h.name(ctx, h.nameOp(k, file, key, end, true))
-	switch blocktree.KindOf(err) {
-	case blocktree.StaleView, blocktree.NotFound:
-		if err != nil {
-			return nil, err
-		}
+	if kind := blocktree.KindOf(err); err != nil && h.Unnamed() && (kind == blocktree.StaleView || kind == blocktree.NotFound) {
+		return nil, err
 	}
 	if err != nil {
 		h.client.dropSpare(h)
@@ -83,9 +83,12 @@ func (h *Handle) name(ctx context.Context, o meta.NameFile) (*meta.Inode, error)
 	if n.pending != nil {
 		was, _ := n.pending.Op.(meta.NameFile) // it is
 		i, err := h.askName(ctx, *n.pending)
-		if n.pending != nil || err == nil && was.Path == o.Path && was.End == o.End && was.Release == o.Release {
+		if n.pending != nil || err == nil && (was.End == o.End && was.Release == o.Release || was.Release) {
 			return i, err
 		}
+	}
+	if !n.unnamed.Load() { // by what was not heard of: it may have another name since, or be another's to end
+		return h.endNamed(ctx, o)
 	}
 	c.mu.Lock()
 	gone := c.session != n.session
@@ -93,9 +96,8 @@ func (h *Handle) name(ctx context.Context, o meta.NameFile) (*meta.Inode, error)
 	if gone {
 		return nil, &blocktree.Error{Op: op, Path: o.Path.Short(), Kind: blocktree.Fenced, Hint: "this holder was silent for longer than its lease, and the file had no name yet: make it anew"}
 	}
-	var i *meta.Inode
-	err := errAskedLate
-	for err == errAskedLate && ctx.Err() == nil {
+	i, err := (*meta.Inode)(nil), errAskedLate
+	for err == errAskedLate {
 		i, err = h.askName(ctx, meta.Command{ID: meta.NewCommandID(), Op: o, Caller: behind(ctx, nil)})
 	}
 	if err != nil {
@@ -104,7 +106,44 @@ func (h *Handle) name(ctx context.Context, o meta.NameFile) (*meta.Inode, error)
 	return i, nil
 }
 
-// askName asks for a command that names the file. Where nobody knows what became of it it is pending.
+// endNamed has a file that has its name end where o says, and with Release gives its lease back. naming.mu is held.
+func (h *Handle) endNamed(ctx context.Context, o meta.NameFile) (*meta.Inode, error) {
+	n := &h.naming
+	for n.ending != nil || n.end != o.End {
+		if n.ending == nil {
+			e, err := h.NewEnding(ctx, n.end, o.End)
+			if err != nil {
+				return nil, err
+			}
+			n.ending = e
+		}
+		now, err := n.ending.Ask(ctx)
+		if err != nil && blocktree.KindOf(err) == blocktree.Unavailable {
+			return nil, err
+		}
+		n.ending = nil
+		if err != nil && (blocktree.KindOf(err) != blocktree.StaleView || now == n.end) {
+			return nil, err
+		}
+		n.end = now
+	}
+	if o.Release {
+		if err := h.client.releaseEnd(ctx, h, n.end, o.End); err != nil {
+			return nil, err
+		}
+	}
+	return h.namedAs(o), nil
+}
+
+// namedAs is the inode of a file that got its name by o, but for who owns it.
+func (h *Handle) namedAs(o meta.NameFile) *meta.Inode {
+	i := h.Inode()
+	i.Mode, i.Suite, i.KeyID, i.Access, i.Created, i.Modified = o.Mode, o.Suite, o.KeyID, o.Access, o.CreateFile.Time, o.Wrote
+	i.HasLength, i.LengthBytes = true, o.End
+	return &i
+}
+
+// askName asks for a command that names the file. Where nobody knows what became of it it is pending. One that was, and is refused though the session is there and keeps no such spare, was done, and its file was renamed or removed since.
 func (h *Handle) askName(ctx context.Context, command meta.Command) (*meta.Inode, error) {
 	n := &h.naming
 	o, _ := command.Op.(meta.NameFile) // it is
@@ -113,9 +152,16 @@ func (h *Handle) askName(ctx context.Context, command meta.Command) (*meta.Inode
 		n.pending = &command
 		return nil, blocktree.E("name", blocktree.Unavailable, err)
 	}
+	again := n.pending != nil
 	n.pending = nil
-	if err == nil && r.Kind == blocktree.Busy && !r.Kept {
+	if err == nil && r.Kind == blocktree.Busy {
 		return nil, errAskedLate
+	}
+	if again && err == nil && r.Redirect == nil && !r.Kept && h.keepsSession() {
+		switch r.Kind {
+		case blocktree.Exists, blocktree.NotFound, blocktree.Fenced:
+			r = meta.Result{Inode: h.namedAs(o)}
+		}
 	}
 	if err == nil && r.Redirect != nil { // the directory is another cluster's by now
 		err = blocktree.E("name", blocktree.NotFound, nil)
@@ -130,10 +176,19 @@ func (h *Handle) askName(ctx context.Context, command meta.Command) (*meta.Inode
 		return nil, err
 	}
 	n.unnamed.Store(false)
+	n.end = o.End
 	h.touch.off.Store(false)
 	h.notedWith(o.Wrote)
 	r.Inode.Access = o.Access
 	return r.Inode, nil
+}
+
+// keepsSession reports whether the session that keeps the file has certainly not ended.
+func (h *Handle) keepsSession() bool {
+	c := h.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session == h.naming.session && c.cfg.Clock.Boot() < h.naming.session.until
 }
 
 // Unnamed reports whether the handle is of a spare that has no name yet, as far as is known.
@@ -150,21 +205,24 @@ func (h *Handle) own(ctx context.Context) context.Context {
 	return ctx
 }
 
-// givesUp ends the use of a spare, unless it has a name, and reports whether it did.
+// givesUp ends the use of a spare, unless it has a name, and reports whether it has ended.
 func (h *Handle) givesUp() bool {
 	n := &h.naming
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.session == nil || !n.unnamed.Load() && n.pending == nil {
+	if n.session == nil || !n.dropped && !n.unnamed.Load() && n.pending == nil {
 		return false
 	}
-	h.client.dropSpare(h)
+	if !n.dropped {
+		h.client.dropSpare(h)
+	}
 	return true
 }
 
 // dropSpare ends the use of a spare: it goes, if it has no name, and else its lease. It does not wait for that.
 func (c *Client) dropSpare(h *Handle) {
 	n := &h.naming
+	n.dropped = true
 	c.unlist(h)
 	id := n.session.id
 	switch {

@@ -52,7 +52,11 @@ func (c *Client) followRecords() {
 func (c *Client) readRecords(ctx context.Context) error {
 	hosts, err := c.Hosts(ctx)
 	if err == nil && len(hosts) > 0 && c.keeps {
+		before := c.peers.nodes()
 		c.peers.adopt(hosts)
+		if !slices.Equal(before, c.peers.nodes()) {
+			c.dropSpares()
+		}
 	}
 	return err
 }

@@ -566,7 +566,7 @@ func (s *Service) answerPropose(ctx context.Context, from speaker, forwarded boo
 	if forwarded = forwarded && fromNode && !from.speaks; !forwarded {
 		err := s.permit(ctx, from.Identity, command.Op)
 		if err == nil && command.Keeper != (meta.SessionID{}) {
-			err = s.permitSession(ctx, from.Identity, command.Keeper)
+			err = s.permitKeeper(ctx, from.Identity, &command)
 		}
 		if err == nil && from.speaks {
 			err = s.refusesFor(from.Identity, command.Caller, command.Op)

@@ -19,8 +19,10 @@ type session struct {
 	handles map[*Handle]struct{} // under Client.mu
 	until   time.Duration        // under Client.mu: the leases hold until then, margin taken off
 
-	kept  map[blocktree.FileID]*KeptDir // directories whose names it keeps; under Client.mu, as are pools
-	pools map[spareShape]*sparePool
+	kept   map[blocktree.FileID]*KeptDir // directories whose names it keeps; under Client.mu, as are the others
+	making int                           // answers to MakeDirKept that are on their way
+	gone   map[blocktree.FileID]bool     // directories that were left while there were any, as nobody knew of them
+	pools  map[spareShape]*sparePool
 }
 
 // acquireInterval is how often a busy file is asked for again.
@@ -105,7 +107,7 @@ func (c *Client) open(ctx context.Context, path blocktree.Path, inode *meta.Inod
 // else the file would be busy for as long as the session lives.
 func (c *Client) acquire(ctx context.Context, s *session, file blocktree.FileID) (meta.Result, error) {
 	c.mu.Lock()
-	settled := c.settling[file]
+	settled := c.settling[turn{file: file}]
 	c.mu.Unlock()
 	if settled != nil { // the last of them ends when all before it have
 		select {
@@ -137,10 +139,14 @@ func isRefusal(err error) bool {
 }
 
 // settle finds out in the background what came of a command about a file's lease, and gives back what was acquired, or was to be given back. It ends
-// with the client, whose session takes all leases along. Commands of one file are settled one after the other: a later
+// with the client, whose session takes all leases along; but what would make something is refused long before (meta.AcquireStaleAfter). Commands of one file are settled one after the other: a later
 // Acquire has a later epoch, which the release of an earlier one leaves alone. No more wait than opens were in flight at once.
 func (c *Client) settle(file blocktree.FileID, command meta.Command) {
-	c.inTurn(file, func() {
+	t := turn{file: file}
+	if file == (blocktree.FileID{}) { // it waits for nobody, and nobody for it
+		t.command = command.ID
+	}
+	c.takeTurn(t, func() {
 		r, err := c.proposeCommand(c.ctx, command)
 		if s, ok := takesLease(command.Op); ok && err == nil && r.Kind == blocktree.Other && r.Lease != nil {
 			_, _ = c.propose(c.ctx, meta.Release{Session: s, File: r.Lease.File, Epoch: r.Lease.Epoch}) // it ends with the client only
@@ -158,22 +164,30 @@ func (c *Client) settle(file blocktree.FileID, command meta.Command) {
 }
 
 // inTurn has do run in the background, after what else is being settled of the file and before it is acquired again.
-func (c *Client) inTurn(file blocktree.FileID, do func()) {
+func (c *Client) inTurn(file blocktree.FileID, do func()) { c.takeTurn(turn{file: file}, do) }
+
+// turn is what is settled one after the other: what is about a file, or one command that is about none yet.
+type turn struct {
+	file    blocktree.FileID
+	command meta.CommandID
+}
+
+func (c *Client) takeTurn(t turn, do func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return
 	}
-	before, settled := c.settling[file], make(chan struct{})
-	c.settling[file] = settled
+	before, settled := c.settling[t], make(chan struct{})
+	c.settling[t] = settled
 	c.wg.Go(func() {
 		if before != nil {
 			<-before
 		}
 		do()
 		c.mu.Lock()
-		if c.settling[file] == settled {
-			delete(c.settling, file)
+		if c.settling[t] == settled {
+			delete(c.settling, t)
 		}
 		c.mu.Unlock()
 		close(settled)

@@ -25,6 +25,8 @@ type silentCluster struct {
 	older   bool                   // it knows none of the commands
 	answers map[string]meta.Result // to what makes, or names, something
 	leaves  []meta.Leave
+	ends    []meta.SetEnd
+	asked   []meta.CommandID // but what was done before
 }
 
 func (c *silentCluster) serve(r *bttp.Request) {
@@ -53,6 +55,12 @@ func (c *silentCluster) serve(r *bttp.Request) {
 			result = c.answers["mkdir"]
 		case meta.NameFile:
 			result = c.answers["name"]
+		case meta.SetEnd:
+			c.ends = append(c.ends, o)
+		case meta.MakeSpares:
+			result = c.answers["spares"]
+		case meta.MakeDir:
+			result = c.answers["mkdir"]
 		case meta.Leave:
 			c.leaves = append(c.leaves, o)
 		case meta.CreateHeld:
@@ -62,7 +70,10 @@ func (c *silentCluster) serve(r *bttp.Request) {
 				result.Kind, c.held = blocktree.Other, false
 			}
 		}
-		c.done[command.ID] = result
+		c.asked = append(c.asked, command.ID)
+		if !result.Kept || result.Kind != blocktree.Busy { // as the guard's, which is not remembered
+			c.done[command.ID] = result
+		}
 		c.applied++
 	}
 	if c.speaks {
@@ -120,7 +131,7 @@ func TestSettlesAnEnd(t *testing.T) {
 	file := blocktree.FileID{Generation: 1, Inode: 9}
 	c.settle(file, meta.Command{ID: meta.NewCommandID(), Op: meta.ReleaseEnd{Release: meta.Release{Session: meta.NewSessionID(), File: file, Epoch: 1}, Was: 1, Bytes: 2}})
 	c.mu.Lock()
-	settled := c.settling[file]
+	settled := c.settling[turn{file: file}]
 	c.mu.Unlock()
 	if settled != nil { // else it is already
 		<-settled

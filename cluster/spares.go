@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	// SpareIdle is how long spares are kept that nobody uses.
-	SpareIdle = 10 * time.Second
-	// sparesMin is how many are made first; as many more as are used up within sparesFast, up to meta.MakeSparesMax.
+	// SpareAge is how long a spare is kept that nobody has taken: it has its places at the hosts as they were, of their incarnations then.
+	SpareAge = 3 * time.Second
+	// sparesMin is how many are made first; as many more as are used up within sparesFast, up to sparesMost: with those that wait it leaves most of meta.SparesPerSessionMax to files that were given away.
 	sparesMin  = 8
+	sparesMost = 16
 	sparesFast = time.Second
 	// sparePoolsMax bounds the shapes of which there are spares at a time: a service makes files of one.
 	sparePoolsMax = 4
@@ -30,9 +31,15 @@ type spareShape struct {
 	durability stripe.Durability
 }
 
+// spare is a file that nobody has taken yet.
+type spare struct {
+	meta.Result               // Inode, Layout and Lease
+	asked       time.Duration // when it was asked for, on Clock.Boot
+}
+
 // sparePool has files of one shape. All of it is under Client.mu.
 type sparePool struct {
-	free    []meta.Result // of a spare each: Inode, Layout and Lease
+	free    []spare       // the oldest first
 	batch   int           // how many the last command made
 	made    time.Duration // when that was, on Clock.Boot; 0: never
 	used    time.Duration // when one was taken last
@@ -40,7 +47,7 @@ type sparePool struct {
 	filling chan struct{} // closed when those that are being made are there, or will not be; nil: none are
 }
 
-// Spare returns a file without a name, of length 0, that the client's session keeps and holds (docs/design/0079): of the size, sectors and code of file, in the cluster of its Path, where nothing else of that counts. It comes from a pool, which is refilled in the background by one command for many, and grows with its use. The first one waits for a command; nothing is kept of what is not used for SpareIdle. Handle.Name
+// Spare returns a file without a name, of length 0, that the client's session keeps and holds (docs/design/0079): of the size, sectors and code of file, in the cluster of its Path, where nothing else of that counts. It comes from a pool, which is refilled in the background by one command for many, and grows with its use. The first one waits for a command; nothing is kept of what is not used for SpareAge. Handle.Name
 // gives it a name; a Handle that is closed without one forgets the file. Kinds: Unsupported, and there is none to be had: who asks makes a file by CreateHeld (a cluster of a version before; who may not; too many). Unavailable, Closed.
 func (c *Client) Spare(ctx context.Context, file meta.CreateFile, d stripe.Durability, o OpenOptions) (*Handle, error) {
 	const op = "cluster.Spare"
@@ -112,12 +119,13 @@ func (c *Client) takeSpare(s *session, shape spareShape) (r *meta.Result, wait <
 		c.wg.Go(func() { c.tendSpares(s, shape, p) })
 	}
 	p.used = now
+	c.dropOld(s, p, now-SpareAge)
 	if n := len(p.free); n > 0 {
-		r, p.free = &p.free[n-1], p.free[:n-1]
+		r, p.free = &p.free[n-1].Result, p.free[:n-1]
 	}
 	if len(p.free) < p.batch/2 && p.filling == nil && now >= p.refused {
 		if p.made != 0 && now-p.made < sparesFast {
-			p.batch = min(2*p.batch, meta.MakeSparesMax)
+			p.batch = min(2*p.batch, sparesMost)
 		}
 		p.filling = make(chan struct{})
 		n := p.batch
@@ -136,6 +144,7 @@ func (c *Client) takeSpare(s *session, shape spareShape) (r *meta.Result, wait <
 func (c *Client) fillSpares(s *session, shape spareShape, p *sparePool, n int) {
 	command := meta.Command{ID: meta.NewCommandID(), Op: meta.MakeSpares{Session: s.id, SizeBytes: shape.bytes, SectorBytes: shape.sector, Code: shape.code, Durability: shape.durability,
 		N: uint8(n), Time: c.cfg.Clock.Now().UnixNano()}}
+	asked := c.cfg.Clock.Boot()
 	ctx, cancel := context.WithTimeout(c.ctx, blocktree.LeaseTerm)
 	r, err := c.proposeHere(ctx, command)
 	cancel()
@@ -155,7 +164,10 @@ func (c *Client) fillSpares(s *session, shape spareShape, p *sparePool, n int) {
 	if err != nil || made == nil {
 		p.refused = now + sparesRefusedFor
 	} else if c.session == s {
-		p.free, p.made = append(p.free, made...), now
+		for _, r := range made {
+			p.free = append(p.free, spare{r, asked})
+		}
+		p.made = now
 	}
 	close(p.filling)
 	p.filling = nil
@@ -177,25 +189,42 @@ func sparesOf(r *meta.Result, n int) (made []meta.Result) {
 
 // tendSpares forgets what is not used any more.
 func (c *Client) tendSpares(s *session, shape spareShape, p *sparePool) {
-	for left := SpareIdle; ; {
+	for {
 		select {
 		case <-c.ctx.Done():
 			return
-		case <-time.After(left):
+		case <-time.After(SpareAge / 3):
 		}
 		c.mu.Lock()
-		left = p.used + SpareIdle - c.cfg.Clock.Boot()
-		if c.session == s && (left > 0 || p.filling != nil) {
+		old := c.cfg.Clock.Boot() - SpareAge
+		unused := p.used <= old && p.filling == nil
+		if c.dropOld(s, p, old); c.session != s || unused && len(p.free) == 0 {
+			delete(s.pools, shape)
 			c.mu.Unlock()
-			left = max(left, sparesFast)
-			continue
+			return
 		}
-		delete(s.pools, shape)
-		spares := idsOf(p.free)
-		p.free = nil
 		c.mu.Unlock()
-		c.leave(s.id, nil, spares)
-		return
+	}
+}
+
+// dropOld gives back the spares of a pool that were asked for until then; Client.mu is held.
+func (c *Client) dropOld(s *session, p *sparePool, until time.Duration) {
+	var ids []blocktree.FileID
+	for len(p.free) > 0 && p.free[0].asked <= until {
+		ids = append(ids, p.free[0].Inode.ID)
+		p.free = p.free[1:]
+	}
+	c.leaveLocked(s.id, nil, ids)
+}
+
+// dropSpares gives back all spares, whose hosts are others than new ones would have.
+func (c *Client) dropSpares() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.session; s != nil {
+		for _, p := range s.pools {
+			c.dropOld(s, p, c.cfg.Clock.Boot())
+		}
 	}
 }
 
@@ -206,11 +235,17 @@ func idsOf(spares []meta.Result) (ids []blocktree.FileID) {
 	return ids
 }
 
-// confirm forgets the spares of a session whose leases a renewal has not confirmed; Client.mu is held.
-func (s *session) confirm(firm map[meta.FirmLease]bool) {
+// confirm gives back the spares of a session whose leases a renewal has not confirmed: that came before they were made, if not for worse. Client.mu is held.
+func (c *Client) confirm(s *session, firm map[meta.FirmLease]bool) {
+	var ids []blocktree.FileID
 	for _, p := range s.pools {
-		p.free = slices.DeleteFunc(p.free, func(r meta.Result) bool {
-			return !firm[meta.FirmLease{File: r.Inode.ID, Epoch: r.Lease.Epoch}]
+		p.free = slices.DeleteFunc(p.free, func(r spare) bool {
+			there := firm[meta.FirmLease{File: r.Inode.ID, Epoch: r.Lease.Epoch}]
+			if !there {
+				ids = append(ids, r.Inode.ID)
+			}
+			return !there
 		})
 	}
+	c.leaveLocked(s.id, nil, ids)
 }

@@ -123,7 +123,7 @@ func (c *Client) renewed(s *session, r *meta.Result, until time.Duration) {
 	first := s.until == 0
 	s.until = until
 	if r.Claimed {
-		s.confirm(firm)
+		c.confirm(s, firm)
 	}
 	handles := make([]*Handle, 0, len(s.handles))
 	for h := range s.handles {

@@ -58,7 +58,7 @@ func (c *Client) keepNameless(ctx context.Context, what string, path blocktree.P
 // keepOnce asks under one session. Of a command of which nobody knows what became it is found out in the background, before the file is forgotten.
 func (c *Client) keepOnce(ctx context.Context, k *Kept, op meta.Op) (*Kept, meta.Result, error) {
 	command := meta.Command{ID: meta.NewCommandID(), Op: op, Caller: behind(ctx, nil), Keeper: c.keeperIn(ctx)}
-	r, err := c.proposeLast(ctx, &command)
+	r, err := c.proposeCommand(ctx, command)
 	switch {
 	case isOlder(err):
 		return nil, r, blocktree.E("cluster", blocktree.Unsupported, err)

@@ -73,7 +73,7 @@ func (s *state) command(c Command) Result {
 	if r.Kind != blocktree.Other {
 		s.counts.times = times
 	}
-	if remembered && r.Redirect == nil && (r.Kind == blocktree.Other || RemembersRefusal(c.Op)) {
+	if remembered && r.Redirect == nil && (r.Kind == blocktree.Other || remembersRefusal(c.Op) && !r.Kept) {
 		s.remember(c.ID, r)
 	}
 	r.Wanted = s.wantedOf(tellsWanted(&c))
@@ -97,8 +97,8 @@ func (s *state) withoutRecord(r Result) Result {
 	return r
 }
 
-// RemembersRefusal says which ops must not be done by a copy that comes after a refusal was believed.
-func RemembersRefusal(o Op) bool {
+// remembersRefusal says which ops must not be done by a copy that comes after a refusal was believed. That of a directory which somebody else keeps is never remembered: who is told so asks again, as the same command, and where he gives up a copy may be done yet.
+func remembersRefusal(o Op) bool {
 	switch o.(type) {
 	case Remove, Rename, Unlink, RenameOver:
 		return true

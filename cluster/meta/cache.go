@@ -258,7 +258,7 @@ func (c *cache) tick() {
 // inCache reports whether values of a kind are kept: not those that are read once, by their index only, or with all of their kind.
 func inCache(kind byte) bool {
 	switch kind {
-	case kindCounters, kindDone, kindDoneSeq, kindHosted, kindOwned, kindKept, kindXattr, kindFounder:
+	case kindCounters, kindDone, kindDoneSeq, kindHosted, kindOwned, kindKept, kindKeeps, kindXattr, kindFounder:
 		return false
 	}
 	return !inTable(kind)

@@ -17,6 +17,9 @@ func EncodeCommand(dst []byte, c Command) ([]byte, error) {
 	e := wire.Encoder{Buf: dst}
 	switch {
 	case c.Keeper != (SessionID{}):
+		if c.Caller == nil && c.Time != 0 { // else no member could read the log
+			return nil, blocktree.E("encode command", blocktree.Invalid, nil)
+		}
 		e.U8(formatKeeperCommand)
 		e.Raw(c.ID[:])
 		e.Raw(c.Keeper[:])

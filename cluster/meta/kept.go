@@ -1,6 +1,8 @@
 package meta
 
 import (
+	"encoding/binary"
+
 	"blocktree"
 	"blocktree/internal/wire"
 )
@@ -11,7 +13,7 @@ const (
 	KeptDirsPerSessionMax = 1024
 	// LeaveMax bounds what is left by one command.
 	LeaveMax = 1024
-	// WantedMax bounds the wanted directories that one answer tells of; those that are left make room for others.
+	// WantedMax bounds the wanted directories that one answer tells of; which of more is drawn by the command.
 	WantedMax = 64
 )
 
@@ -140,16 +142,20 @@ func (s *state) guardBelow(dir blocktree.Inode, others ...blocktree.Inode) Resul
 	return s.guard(others...)
 }
 
-// wantedOf are directories that a session keeps and others want.
+// wantedOf are directories that a session keeps and others want. Of too many for one answer each answer tells others, so that none of them, which is not left, hides the rest.
 func (s *state) wantedOf(id SessionID) (dirs []blocktree.FileID) {
 	if s.counts.wanted == 0 || id == (SessionID{}) {
 		return nil
 	}
 	g := s.superblock().Generation
-	s.scan(kindWanted, id[:], nil, func(rest, _ []byte) bool {
+	s.scan(kindWanted, id[:], nil, func(rest, _ []byte) bool { // KeptDirsPerSessionMax bounds them
 		dirs = append(dirs, blocktree.FileID{Generation: g, Inode: inodeOf(rest)})
-		return len(dirs) < WantedMax
+		return true
 	})
+	if n := len(dirs); n > WantedMax {
+		first := int(binary.BigEndian.Uint32(s.id[12:]) % uint32(n)) // drawn by who asks
+		dirs = append(dirs[first:], dirs[:first]...)[:WantedMax]
+	}
 	return dirs
 }
 

@@ -2,6 +2,7 @@ package meta
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"testing"
 
@@ -103,17 +104,24 @@ func spares(s, n int) MakeSpares {
 	return MakeSpares{Session: session(s), SizeBytes: 1 << 20, SectorBytes: 4096, Code: blocktree.Code{Data: 2, Parity: 1}, N: uint8(n)}
 }
 
-// TestKeptDirItself: the directory itself is not removed, replaced, renamed or delegated, nor one above it delegated (TestDelegateKept); one above may be renamed, and all else may be changed.
+// TestKeptDirItself: the directory itself is not removed, replaced, renamed or delegated, nor one above it renamed, or delegated (TestDelegateKept), as its keeper answers by its path; all else may be changed.
 func TestKeptDirItself(t *testing.T) {
 	m, owner, k := keeping(t)
 	root := somebody(0, 0)
 	for name, o := range map[string]Op{"removed": Remove{Path: path("/d/k")}, "renamed": Rename{From: path("/d/k"), To: path("/d/other"), File: k.ID},
-		"replaced": Rename{From: path("/d/e"), To: path("/d/k"), File: fileID(2), Over: k.ID}} {
+		"renamed above": Rename{From: path("/d"), To: path("/g"), File: fileID(1)}, "replaced": Rename{From: path("/d/e"), To: path("/d/k"), File: fileID(2), Over: k.ID}} {
 		if r := m.as(root, 3, o); r.Kind != blocktree.Busy || !r.Kept {
 			t.Errorf("%s: %v", name, r.Err("op"))
 		}
 	}
-	m.mustAs(root, Rename{From: path("/d"), To: path("/g"), File: fileID(1)})
+	above := Rename{From: path("/d"), To: path("/g"), File: fileID(1)}
+	if r := m.command(Command{ID: NewCommandID(), Op: above, Caller: root, Time: 3, Keeper: session(8)}); r.Kind != blocktree.Busy || !r.Kept {
+		t.Errorf("renamed above by another's session: %v", r.Err("op"))
+	}
+	m.mustAs(root, with(above, func(o *Rename) { o.From, o.To, o.File = path("/d/e/f"), path("/d/e/g"), fileAt(t)(m, "/d/e/f") })) // beside it
+	if r := m.command(Command{ID: NewCommandID(), Op: above, Caller: root, Time: 3, Keeper: session(7)}); r.Kind != blocktree.Other {
+		t.Errorf("renamed above by its keeper: %v", r.Err("op"))
+	}
 	m.mustAs(root, SetAttr{File: k.ID, Mask: AttrMode, Mode: 0o700})
 	m.mustAs(root, PutGrant{k.ID, grantTo(somebody(10, 10), RightRead)})
 	m.mustAs(owner, CloseSession{session(7)})
@@ -197,8 +205,8 @@ func TestNameFile(t *testing.T) {
 		"a key that was":     {service, with(name(0, "/d/k/a"), func(o *NameFile) { o.Access, o.Key.At = []byte("keys"), path("/d") }), blocktree.StaleView},
 	} {
 		before := m.hash()
-		if r := m.as(x.by, 7, x.o); r.Kind != x.want || m.hash() != before {
-			t.Errorf("%s: %v, want %v", what, r.Err("name"), x.want)
+		if r := m.as(x.by, 7, x.o); r.Kind != x.want || m.hash() != before || r.Kept != (x.o.Session == session(8)) {
+			t.Errorf("%s: %v, want %v, a spare yet: %v", what, r.Err("name"), x.want, r.Kept)
 		}
 	}
 	m.mustAs(service, SetAttr{File: k.ID, Mask: AttrMode, Mode: 0o700})
@@ -220,14 +228,41 @@ func TestNameFile(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
+	namedAgain(t, m, owner, end)
 	m.mustAs(service, name(1, "/d/k/b"))
 	m.mustAs(service, Leave{Session: session(8), Spares: []blocktree.FileID{id(0), id(1), id(2)}})
-	if m.removed(id(0)) || m.removed(id(1)) || !m.removed(id(2)) || m.removed(id(3)) {
+	if !m.removed(id(0)) || m.removed(id(1)) || !m.removed(id(2)) || m.removed(id(3)) {
 		t.Error("the wrong ones are gone")
 	}
 	m.mustAs(service, CloseSession{session(8)})
 	if m.removed(id(1)) || !m.removed(id(3)) || m.view().counts.nameless != 0 {
 		t.Error("what has no name goes with its session, and nothing else")
+	}
+}
+
+// namedAgain asks again for the name of a file that is named, and was released, whatever became of it since: G4 of 0079.
+func namedAgain(t *testing.T, m *machine, owner *Caller, end NameFile) {
+	t.Helper()
+	f, service := end.File, somebody(0, 0)
+	m.must(OpenSession{Session: session(6), Principal: owner.Principal, Path: owner.Path})
+	later := m.mustAs(owner, Acquire{session(6), f}).Lease
+	m.mustAs(owner, SetEnd{File: f, Session: session(6), Epoch: later.Epoch, Was: 200, Bytes: 300})
+	for _, o := range []NameFile{end, with(end, func(o *NameFile) { o.Release = false })} { // asked again, by who has heard nothing
+		if i := m.mustAs(owner, o).Inode; i.Length() != 300 || m.view().lease(f) == nil {
+			t.Errorf("what another wrote since: %+v", i)
+		}
+	}
+	m.mustAs(service, Rename{From: path("/d/k/a"), To: path("/d/k/z"), File: f})
+	if r := m.as(owner, 7, end); r.Kind != blocktree.Fenced || r.Kept {
+		t.Errorf("what has another name since: %v, %v", r.Err("name"), r.Kept)
+	}
+	m.mustAs(owner, Release{session(6), f, later.Epoch})
+	m.mustAs(service, Unlink{path("/d/k/z"), f, session(8)})
+	for range 2 { // kept without a name, and gone
+		if r := m.as(owner, 7, end); r.Kind != blocktree.Fenced || r.Kept || m.view().counts.spares != 3 {
+			t.Errorf("what was removed since: %v, %v", r.Err("name"), r.Kept)
+		}
+		m.as(service, 7, Forget{session(8), f})
 	}
 }
 
@@ -269,5 +304,89 @@ func TestNameUnderTheKey(t *testing.T) {
 	wrapped.Key = KeyFound{path("/d"), sha256.Sum256(m.view().inode(fileID(1)).Access)}
 	if i := m.mustAs(service, wrapped).Inode; string(m.view().inode(i.ID).Access) != "keys" || m.view().counts.nameless != 0 {
 		t.Errorf("%+v", i)
+	}
+}
+
+// TestGuardsRefusalIsNotRemembered: who is refused as somebody else keeps the directory asks again as the same command, which is done once when he has left it, and takes no room of what others are to be told again.
+func TestGuardsRefusalIsNotRemembered(t *testing.T) {
+	for name, op := range map[string]func(m *machine) Op{
+		"remove": func(*machine) Op { return Remove{Path: path("/d/k/f")} },
+		"unlink": func(m *machine) Op { return Unlink{path("/d/k/f"), fileAt(t)(m, "/d/k/f"), session(8)} },
+		"rename": func(m *machine) Op {
+			return Rename{From: path("/d/k/f"), To: path("/d/f"), File: fileAt(t)(m, "/d/k/f")}
+		},
+		"rename over": func(m *machine) Op {
+			return RenameOver{Rename{From: path("/d/k/f"), To: path("/d/f"), File: fileAt(t)(m, "/d/k/f")}, session(8)}
+		},
+	} {
+		m, owner, k := keeping(t)
+		m.command(Command{ID: NewCommandID(), Op: coded("/d/k/f", 2, 1), Caller: owner, Time: 2, Keeper: session(7)})
+		c, n := Command{ID: NewCommandID(), Op: op(m), Caller: somebody(0, 0), Time: 3}, m.view().counts.nextDone
+		for range 3 {
+			if r := m.command(c); r.Kind != blocktree.Busy || !r.Kept || m.view().counts.nextDone != n {
+				t.Errorf("%s: %v, %d remembered", name, r.Err("op"), m.view().counts.nextDone-n)
+			}
+		}
+		m.mustAs(owner, Leave{Session: session(7), Dirs: []blocktree.FileID{k.ID}})
+		for range 2 {
+			if r := m.command(c); r.Kind != blocktree.Other {
+				t.Errorf("%s when it was left: %v", name, r.Err("op"))
+			}
+		}
+	}
+}
+
+// TestAllWantedAreTold: of more wanted directories than one answer tells, each is told of by some answer, also where none of them is left.
+func TestAllWantedAreTold(t *testing.T) {
+	m, owner, _ := keeping(t)
+	const dirs = 2*WantedMax + 3
+	for n := range dirs {
+		m.mustAs(owner, MakeDirKept{MakeDir{Path: path(fmt.Sprintf("/d/many%d", n)), Mode: 0o700}, session(7)})
+		m.as(somebody(0, 0), 3, MakeDir{Path: path(fmt.Sprintf("/d/many%d/x", n))})
+	}
+	told := map[blocktree.FileID]bool{}
+	for id := uint32(1); id <= dirs; id += WantedMax / 2 {
+		c := Command{ID: NewCommandID(), Op: RenewSession{session(7)}, Caller: owner, Time: 3}
+		binary.BigEndian.PutUint32(c.ID[12:], id)
+		r := m.command(c)
+		if len(r.Wanted) != WantedMax {
+			t.Errorf("%d are told", len(r.Wanted))
+		}
+		for _, f := range r.Wanted {
+			told[f] = true
+		}
+	}
+	if len(told) != dirs {
+		t.Errorf("%d of %d are told", len(told), dirs)
+	}
+}
+
+// TestSparesBound: a session keeps so many spares, and no more, whatever else it keeps without a name; and they take no room of that.
+func TestSparesBound(t *testing.T) {
+	m, _, _ := keeping(t)
+	service := somebody(0, 0)
+	for n := range 3 {
+		p := fmt.Sprintf("/d/removed%d", n)
+		m.mustAs(service, coded(p, 2, 1))
+		m.mustAs(service, Unlink{path(p), fileAt(t)(m, p), session(8)})
+	}
+	for range SparesPerSessionMax / MakeSparesMax {
+		m.mustAs(service, spares(8, MakeSparesMax))
+	}
+	if r := m.as(service, 2, spares(8, 1)); r.Kind != blocktree.Unavailable || m.view().counts.spares != SparesPerSessionMax || m.view().counts.nameless != SparesPerSessionMax+3 {
+		t.Errorf("one more: %v, %+v", r.Err("spares"), m.view().counts)
+	}
+	m.must(CloseSession{session(8)})
+	if n := m.view().counts; n.spares != 0 || n.nameless != 0 {
+		t.Errorf("its session has ended: %+v", n)
+	}
+}
+
+// TestKeeperWithoutACaller: what is encoded is decoded, or is refused before it is in the log.
+func TestKeeperWithoutACaller(t *testing.T) {
+	c := Command{ID: NewCommandID(), Op: MakeDir{Path: path("/d")}, Keeper: session(7), Time: 5}
+	if b, err := EncodeCommand(nil, c); blocktree.KindOf(err) != blocktree.Invalid {
+		_, err := DecodeCommand(b)
+		t.Errorf("a time of nobody is encoded, and then: %v", err)
 	}
 }

@@ -86,18 +86,16 @@ func (m *model) name(o NameFile) blocktree.Kind {
 	switch {
 	case k == blocktree.Invalid:
 		return k
+	case there != nil && there.id == o.File && !(session && m.holds(o.File, o.Session, o.Epoch)):
+		return 0
 	case !session:
 		return blocktree.Fenced
 	case there != nil && there.id != o.File:
 		return blocktree.Exists
 	case there == nil && (above == nil || above.id != o.Dir):
 		return blocktree.NotFound
-	case there != nil && !m.holds(o.File, o.Session, o.Epoch) && o.Release && there.length == o.End && there.own:
-		return 0
-	case !m.holds(o.File, o.Session, o.Epoch), there == nil && m.keepers[o.File] != o.Session:
+	case !m.holds(o.File, o.Session, o.Epoch), there == nil && (m.keepers[o.File] != o.Session || !i.spare):
 		return blocktree.Fenced
-	case there == nil && !i.spare:
-		return blocktree.Invalid
 	case o.End > i.layout.Size()*4096:
 		return blocktree.Invalid
 	}
@@ -141,6 +139,18 @@ func (m *model) compareKept(s *state) error {
 		if n != x.want || int(x.count) != x.want {
 			return fmt.Errorf("%c: %d noted, %d counted, want %d", x.kind, n, x.count, x.want)
 		}
+	}
+	spares := 0
+	for f, i := range m.nameless {
+		if i.spare {
+			spares++
+		}
+		if s.sparedBy(m.keepers[f], f) != i.spare {
+			return fmt.Errorf("%v is a spare: %v", f, !i.spare)
+		}
+	}
+	if int(s.counts.spares) != spares {
+		return fmt.Errorf("%d spares are counted, want %d", s.counts.spares, spares)
 	}
 	for f, keeper := range m.kept {
 		i := s.inode(f)

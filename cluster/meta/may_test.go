@@ -163,7 +163,7 @@ func TestJudged(t *testing.T) {
 		if r.Kind == blocktree.Permission && (r.Text == "" || r.Hint == "") {
 			t.Errorf("%s: %q, hint %q", x.name, r.Text, r.Hint)
 		}
-		if RemembersRefusal(o) && x.kind != 0 {
+		if remembersRefusal(o) && x.kind != 0 {
 			m.unremember()
 		}
 		if x.kind != 0 && m.hash() != before {

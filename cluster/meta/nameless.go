@@ -155,7 +155,7 @@ func (s *state) keepable(i *Inode, id SessionID) Result {
 		return refuse(blocktree.Fenced, "the session is closed or expired")
 	case s.move(i.ID) != nil || s.left(i.ID) != nil:
 		return refuse(blocktree.Busy, "file %v is on its way to its directory's cluster", i.ID).hinted("finish that first: btnode dir migrate")
-	case s.counts.nameless >= NamelessMax:
+	case s.counts.nameless-min(s.counts.nameless, s.counts.spares) >= NamelessMax:
 		return refuse(blocktree.Busy, "a cluster keeps at most %d removed files for those who have them open", NamelessMax)
 	}
 	for _, f := range []blocktree.FileID{i.ID, i.companion()} {
@@ -196,6 +196,9 @@ func (s *state) forgetNameless(o Forget) Result {
 
 // dropNameless forgets a file without a name, whose sectors were given back.
 func (s *state) dropNameless(i *Inode, id SessionID) {
+	if s.sparedBy(id, i.ID) {
+		s.counts.spares -= min(s.counts.spares, 1)
+	}
 	s.del(kindNameless, inodeRest(i.ID.Inode))
 	s.del(kindKept, heldRest(id, i.ID.Inode))
 	s.counts.nameless -= min(s.counts.nameless, 1)

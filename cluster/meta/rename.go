@@ -13,7 +13,7 @@ const RenameEntriesMax = 4096
 
 // Rename gives what From names the name To (docs/design/0044), in the place of what has it: a file in that of a file which nobody holds, a directory in that of an empty one. Done so already, or From being To, is a
 // success. A refusal is remembered as that of Remove. NotFound (From, or another file there than File; the directory of To), Exists (To, with Over zero), StaleView (To names another one than Over; or Records are not the next of what is
-// moved), Invalid (a directory into itself, a file over a directory or the other way round; the root directory), Busy (what is replaced is held, or not empty; runtimes have their paths beneath), CrossDevice (another cluster
+// moved), Invalid (a directory into itself, a file over a directory or the other way round; the root directory), Busy (what is replaced is held, or not empty; runtimes have their paths beneath; Result.Kept, also of a directory beneath), CrossDevice (another cluster
 // keeps a part of it), TooLarge (RenameEntriesMax, or paths beneath would be), NoSpace (AccessTotalBytesMax).
 type Rename struct {
 	From, To blocktree.Path
@@ -277,11 +277,14 @@ func (s *state) checkRecords(m *renaming) Result {
 	return Result{}
 }
 
-// checkKept refuses what changes a directory that another session keeps.
+// checkKept refuses what changes a directory that another session keeps, or the path of one: its keeper answers by that, and asks nobody.
 func (s *state) checkKept(m *renaming) Result {
-	dirs := []blocktree.Inode{m.from.parent, m.dir, m.File.Inode}
+	dirs := []blocktree.Inode{m.from.parent, m.dir}
 	if m.over != nil {
 		dirs = append(dirs, m.over.ID.Inode)
+	}
+	if m.inode.Kind == KindDir {
+		return s.guardBelow(m.File.Inode, dirs...)
 	}
 	return s.guard(dirs...)
 }

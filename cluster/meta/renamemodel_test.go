@@ -51,7 +51,13 @@ func (m *model) rename(o Rename, keeper SessionID) blocktree.Kind {
 	case there.dir && m.full(to):
 		return blocktree.Busy
 	}
-	if k := m.guard(parentOf(from), parentOf(to), from, to); k != 0 {
+	kept := []string{parentOf(from), parentOf(to), to}
+	for p := range m.inodes {
+		if strings.HasPrefix(p+"/", from+"/") {
+			kept = append(kept, p)
+		}
+	}
+	if k := m.guard(kept...); k != 0 {
 		return k
 	}
 	switch {

@@ -10,12 +10,12 @@ import (
 
 // Bounds of spares, each with its reason.
 const (
-	// SparesPerSessionMax bounds the files without names of a session that makes spares: what a service has given away unnamed, and a few more.
-	SparesPerSessionMax = 512
+	// SparesPerSessionMax bounds the spares of a session: what a service has given away unnamed, and a few more. They are leases of it, too, and its end frees all of them by one command.
+	SparesPerSessionMax = 64
 	// MakeSparesMax bounds the files of one command: each is as much work for every member as to make one.
 	MakeSparesMax = 32
-	// sparesMax leaves room among those without names for files that are removed while they are open.
-	sparesMax = NamelessMax / 2
+	// sparesMax bounds those of all sessions. They take no room of files that are removed while they are open (NamelessMax).
+	sparesMax = 2048
 )
 
 // MakeSpares makes N files without names (docs/design/0066) that Session keeps, and holds under their first epoch, of length 0. Result.Inode, Layout and Lease are those of the first; the others have the numbers after it, and the like. Refusals are Invalid (the shape, N), Fenced (there is no such session), Busy (it was renewed since: AcquireStaleAfter; too many have no name), Unavailable (SparesPerSessionMax,
@@ -36,7 +36,7 @@ type KeyFound struct {
 	Record [sha256.Size]byte // zero: it is not told, or another cluster keeps it
 }
 
-// NameFile gives a spare that Session keeps, and holds under Epoch, a name: as CreateFile does at its Path, but for size, hosts and Parents, and the right to hold it as of CreateHeld, without which it is refused. Its end moves to End, and with Release the lease goes. Asked again, of a file that has this name, it moves the end and releases. Refusals are Exists, NotFound (Path is not in the directory Dir any more), StaleView
+// NameFile gives a spare that Session keeps, and holds under Epoch, a name: as CreateFile does at its Path, but for size, hosts and Parents, and the right to hold it as of CreateHeld, without which it is refused. Its end moves to End, and with Release the lease goes. Asked again, of a file that has this name, it moves the end and releases, if the session holds it under Epoch; else it is done, and changes nothing. A refusal other than Busy says whether the session keeps the file as a spare yet (Result.Kept); if not, and the session is there, it has had its name. Refusals are Exists, NotFound (Path is not in the directory Dir any more), StaleView
 // (Key is not what counts for an encrypted file), Fenced (the session does not keep, or not hold, the file), Busy (also where the session was renewed since: AcquireStaleAfter), NoSpace, Invalid, TooLarge, Permission.
 type NameFile struct {
 	Session SessionID
@@ -115,8 +115,8 @@ func (s *state) makeSpares(o MakeSpares) Result {
 		return r
 	}
 	switch {
-	case s.counts.nameless+uint32(o.N) > sparesMax:
-		return refuse(blocktree.Busy, "%d files have no name", s.counts.nameless)
+	case s.counts.spares+uint32(o.N) > sparesMax:
+		return refuse(blocktree.Busy, "%d files have no name yet", s.counts.spares)
 	case x.Leases+uint32(o.N) > LeasesPerSessionMax:
 		return refuse(blocktree.Unavailable, "the session holds %d leases", x.Leases)
 	}
@@ -124,12 +124,14 @@ func (s *state) makeSpares(o MakeSpares) Result {
 		return r
 	}
 	kept := 0
-	s.scan(kindKept, o.Session[:], nil, func(_, _ []byte) bool {
-		kept++
+	s.scan(kindKept, o.Session[:], nil, func(_, v []byte) bool { // NamelessMax bounds what it keeps beside
+		if isSpare(v) {
+			kept++
+		}
 		return kept < SparesPerSessionMax
 	})
 	if kept+int(o.N) > SparesPerSessionMax {
-		return refuse(blocktree.Unavailable, "the session keeps %d files without names", kept)
+		return refuse(blocktree.Unavailable, "the session keeps %d spares", kept)
 	}
 	l, r := s.newLayout(CreateFile{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code}, o.Durability)
 	if r.Kind != blocktree.Other {
@@ -152,8 +154,9 @@ func (s *state) makeSpares(o MakeSpares) Result {
 		s.setFile(i.ID, &own)
 		held := s.grant(x, &own, s.id)
 		s.set(kindNameless, inodeRest(i.ID.Inode), o.Session[:])
-		s.set(kindKept, heldRest(o.Session, i.ID.Inode), nil)
+		s.set(kindKept, heldRest(o.Session, i.ID.Inode), spareNote)
 		s.counts.nameless++
+		s.counts.spares++
 		if first.Inode == nil {
 			first = held
 			first.Inode = i
@@ -164,11 +167,24 @@ func (s *state) makeSpares(o MakeSpares) Result {
 	return first
 }
 
+// spareNote is noted of a spare beside which session keeps it; of a file that had a name, nothing is.
+var spareNote = []byte{1}
+
+func isSpare(note []byte) bool { return len(note) > 0 }
+
+// sparedBy reports whether a session keeps a file that never had a name.
+func (s *state) sparedBy(id SessionID, f blocktree.FileID) bool {
+	if s.counts.spares == 0 || f.Generation != s.superblock().Generation {
+		return false
+	}
+	note, ok := s.get(kindKept, heldRest(id, f.Inode))
+	return ok && isSpare(note)
+}
+
 // dropSpare frees a file that never had a name, and that no other session than the one that keeps it holds.
 func (s *state) dropSpare(f blocktree.FileID, id SessionID) {
 	i := s.inode(f)
-	k, ok := s.keeper(f)
-	if _, named := s.parent(f.Inode); i == nil || !ok || k != id || named || i.Integrity == IntegrityCompanion {
+	if i == nil || !s.sparedBy(id, f) {
 		return
 	}
 	if l := s.lease(f); l != nil {
@@ -185,32 +201,34 @@ func (s *state) dropSpare(f blocktree.FileID, id SessionID) {
 }
 
 func (s *state) nameFile(o NameFile) Result {
+	r := s.nameSpare(o)
+	if r.Kind != blocktree.Other && r.Kind != blocktree.Busy && r.Redirect == nil {
+		r.Kept = s.sparedBy(o.Session, o.File)
+	}
+	return r
+}
+
+func (s *state) nameSpare(o NameFile) Result {
 	at, r := s.walk(o.Path)
 	i, x := s.inode(o.File), s.session(o.Session)
 	switch {
 	case r.Kind != blocktree.Other:
 		return r
+	case len(at.missing) == 0 && i != nil && at.found.file == o.File:
+		return s.nameAgain(o, i)
 	case x == nil:
 		return refuse(blocktree.Fenced, "the session is closed or expired")
 	}
 	if r, ok := s.believed(x.Path, x.Principal); !ok {
 		return r
 	}
-	if len(at.missing) == 0 {
-		if i == nil || at.found.file != o.File {
-			return refuse(blocktree.Exists, "%s exists", o.Path.Short())
-		}
-		return s.nameAgain(o, i)
-	}
-	k, ok := s.keeper(o.File)
 	switch {
+	case len(at.missing) == 0:
+		return refuse(blocktree.Exists, "%s exists", o.Path.Short())
 	case len(at.missing) > 1 || o.Dir != at.found.file:
 		return refuse(blocktree.NotFound, "%s is not in that directory any more", o.Path.Short())
-	case i == nil || !ok || k != o.Session || i.Integrity == IntegrityCompanion || !s.heldBy(o.File, o.Session, o.Epoch):
-		return refuse(blocktree.Fenced, "the session does not hold file %v under epoch %d", o.File, o.Epoch)
-	}
-	if _, named := s.parent(o.File.Inode); named {
-		return refuse(blocktree.Invalid, "file %v had a name", o.File)
+	case i == nil || !s.sparedBy(o.Session, o.File) || !s.heldBy(o.File, o.Session, o.Epoch):
+		return refuse(blocktree.Fenced, "the session does not hold file %v under epoch %d, without a name", o.File, o.Epoch)
 	}
 	if r := s.fresh(x); r.Kind != blocktree.Other {
 		return r
@@ -240,6 +258,7 @@ func (s *state) nameFile(o NameFile) Result {
 	s.del(kindNameless, inodeRest(i.ID.Inode))
 	s.del(kindKept, heldRest(o.Session, i.ID.Inode))
 	s.counts.nameless -= min(s.counts.nameless, 1)
+	s.counts.spares -= min(s.counts.spares, 1)
 	return s.namedAs(o, i)
 }
 
@@ -280,13 +299,14 @@ func (s *state) keyFound(dir blocktree.Path) (key KeyFound, r Result) {
 	return key, Result{}
 }
 
-// nameAgain is NameFile of what has the name already.
+// nameAgain is NameFile of what has the name already. Its end is moved under the lease only: who had it since may have moved it on.
 func (s *state) nameAgain(o NameFile, i *Inode) Result {
-	switch held := s.heldBy(o.File, o.Session, o.Epoch); {
-	case !held && o.Release && i.Length() == o.End: // it is done
+	if x := s.session(o.Session); x == nil || !s.heldBy(o.File, o.Session, o.Epoch) {
 		return Result{Inode: i}
-	case !held:
-		return refuse(blocktree.Fenced, "the lease is not held under epoch %d", o.Epoch)
+	} else if r, ok := s.believed(x.Path, x.Principal); !ok {
+		return r
+	}
+	switch {
 	case !s.may(s.caller, i, RightsHold, s.now):
 		return s.denied(s.caller, i, RightsHold, s.now)
 	case o.End > i.SizeBytes:

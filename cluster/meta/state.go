@@ -49,6 +49,7 @@ type counters struct {
 	times     bool   // changes of inodes are noted: a command was proposed that versions before do not know, so none of them is a member
 	keptDirs  uint32 // directories whose names sessions keep, and, of these, wanted; where there are any the version before refuses the state, as it would let everybody change them
 	wanted    uint32
+	spares    uint32 // of nameless, those that never had a name
 	nameless  uint32 // files that are kept without a name; where there are any the version before refuses the state, as it would keep them for ever
 	moves     uint32 // moves and files that are left; where there are any the version before refuses the state, as it would let everybody hold those
 }
@@ -76,7 +77,7 @@ func openState(r pebble.Reader, w *pebble.Batch, space byte) *state {
 			s.counts.nameless = d.U32()
 		}
 		if d.Len() > 0 {
-			s.counts.keptDirs, s.counts.wanted = d.U32(), d.U32()
+			s.counts.keptDirs, s.counts.wanted, s.counts.spares = d.U32(), d.U32(), d.U32()
 		}
 		s.check(d.Finish())
 	}
@@ -104,12 +105,14 @@ func (s *state) saveCounters() {
 	if s.counts.times {
 		e.Bool(true)
 	}
-	if s.counts.nameless > 0 || s.counts.keptDirs > 0 { // then times are noted
+	kept := s.counts.keptDirs > 0 || s.counts.spares > 0
+	if s.counts.nameless > 0 || kept { // then times are noted
 		e.U32(s.counts.nameless)
 	}
-	if s.counts.keptDirs > 0 {
+	if kept {
 		e.U32(s.counts.keptDirs)
 		e.U32(s.counts.wanted)
+		e.U32(s.counts.spares)
 	}
 	s.set(kindCounters, nil, e.Buf)
 }

@@ -201,7 +201,7 @@ func TestOps(t *testing.T) {
 		}
 		before := m.hash()
 		r := m.do(x.op)
-		if RemembersRefusal(x.op) && x.kind != 0 {
+		if remembersRefusal(x.op) && x.kind != 0 {
 			m.unremember()
 		}
 		if r.Kind != x.kind || !strings.Contains(r.Text+" "+r.Hint, x.word) {

@@ -259,7 +259,7 @@ type Result struct {
 	// Redirect says, with kind Elsewhere and no other, who answers instead.
 	Redirect   *Redirect
 	Generation blocktree.Generation // AssignGeneration
-	// Kept says, of MakeDirKept, that the session keeps the directory; with Busy, that another session keeps the names of one that the command would have changed, and was told that it is wanted: ask again in a moment.
+	// Kept says, of MakeDirKept, that the session keeps the directory; with Busy, that another session keeps the names of one that the command would have changed, and was told that it is wanted: ask again in a moment; with another refusal of NameFile, that the file is a spare of the session yet: nothing has named it.
 	Kept bool
 	// Wanted are directories that the session which asked keeps (Command.Keeper, RenewSession, and what says a session that keeps something), and others want; at most WantedMax.
 	Wanted []blocktree.FileID

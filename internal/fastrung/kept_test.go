@@ -132,13 +132,13 @@ func (b *keptBed) applied() uint64 {
 	return x.Meta.Applied
 }
 
-// TestOthersWait: G2 and G3 of 0079. Who would change a directory that is kept waits; its keeper hears of it, and goes on himself; when he has left it, or has died, the other gets through. One whose context ends before is told that, with a hint.
+// TestOthersWait: G2 and G3 of 0079. Who would change a directory that is kept waits; its keeper hears of it, and goes on himself; when he has left it, or has died, the other gets through. One whose context ends before is told that nobody knows what becomes of it, with a hint.
 func TestOthersWait(t *testing.T) {
 	withinKept(t, 32, func(b *keptBed) {
 		ctx, dir := b.T.Context(), b.Path("/k")
 		k := b.keep(dir)
 		short, cancel := context.WithTimeout(ctx, time.Second)
-		if err := b.other.MakeDir(short, dir.Join("d"), 0o755, false); blocktree.KindOf(err) != blocktree.Busy || blocktree.HintOf(err) == "" {
+		if err := b.other.MakeDir(short, dir.Join("d"), 0o755, false); blocktree.KindOf(err) != blocktree.Unavailable || blocktree.HintOf(err) == "" {
 			b.T.Errorf("in a directory that is kept: %v", err)
 		}
 		cancel()

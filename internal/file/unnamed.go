@@ -218,8 +218,8 @@ func (f *File) CloseName(ctx context.Context, end uint64) error {
 		_, err := f.handle.CloseName(ctx, u.k, u.n.op, u.found, end)
 		return err
 	})
-	if kind := blocktree.KindOf(err); err != nil && f.handle.Unnamed() && kind != blocktree.Unavailable {
-		_ = f.handle.Close() // the first error is the one to tell
+	if err != nil {
+		_ = f.handle.Close() // the first error is the one to tell; of what the cluster was asked and did not answer the handle sees to the rest
 	}
 	f.started.Wait()
 	if err == nil {
