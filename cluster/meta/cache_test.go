@@ -272,3 +272,34 @@ func TestDoneIDsAreThoseStored(t *testing.T) {
 		}
 	}
 }
+
+// G2 of a store that a version before the parent index made: what such a store does not keep of the counters is not kept in memory either.
+func TestCountedAsStored(t *testing.T) {
+	plain, kept := newMachine(t), newMachine(t)
+	found := Command{ID: NewCommandID(), Op: Found{Dir: rootDir, Generation: 1, Runtimes: founders(1)}}
+	for _, m := range []*machine{plain, kept} {
+		m.command(found)
+		b := m.db.NewIndexedBatch()
+		s := openState(b, b, spaceA)
+		s.counts.parents = false
+		s.saveCounters()
+		if err := b.Commit(pebble.NoSync); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept.cached()
+	for i, c := range []Command{
+		{Op: RevokePrincipal{Revocation{Principal: blocktree.Principal{1}, Scope: rootDir, Time: 1, Until: 9}}},
+		{Op: MakeDir{Path: path("/a")}},
+		{Op: MakeDir{Path: path("/b")}, Caller: &Caller{}},
+	} {
+		c.ID = NewCommandID()
+		a, b := plain.command(c), kept.command(c)
+		if !bytes.Equal(EncodeResult(nil, a), EncodeResult(nil, b)) || kept.hash() != plain.hash() {
+			t.Errorf("command %d: %v, and from the store %v: the states differ", i, b.Kind, a.Kind)
+		}
+		if n, was := kept.cache.counts, kept.view().counts; n != was {
+			t.Errorf("command %d: %+v is kept, the store has %+v", i, n, was)
+		}
+	}
+}
