@@ -303,3 +303,49 @@ func TestCountedAsStored(t *testing.T) {
 		}
 	}
 }
+
+// G1 of a member that is given one snapshot after the other, into the one and the other space in turn: of what it knew before nothing is told any more.
+func TestCachedAsInstalled(t *testing.T) {
+	w := newWorld(t)
+	w.hooks.truncateEntries, w.hooks.keepEntries = 10, 1
+	w.found(3)
+	away := node(int(w.leader())%3 + 1)
+	keys := map[string]bool{}
+	look := func() {
+		if err := w.sync(away).view("test", func(s *state) error {
+			keysOf(t, s.r, keys)
+			asStored(t, s, keys)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 4 {
+		look()
+		w.isolate(away, true)
+		for i := range 15 {
+			w.must(SetAttr{File: fileID(0), Mask: AttrMode, Mode: uint32(round<<4 | i)})
+			w.must(PutRuntime{blocktree.Runtime{Path: path("/n9"), Endpoints: []string{fmt.Sprint(round, i)}}})
+		}
+		w.must(MakeDir{Path: path(fmt.Sprintf("/d%d", round))})
+		if round > 0 {
+			w.must(Remove{Path: path(fmt.Sprintf("/d%d", round-1))})
+		}
+		w.isolate(away, false)
+		look()
+		if hash(t, w.group(away)) != hash(t, w.sync(w.leader())) {
+			t.Fatal("members differ")
+		}
+	}
+	installed := 0
+	w.mu.Lock()
+	for _, c := range w.members[away].changes {
+		if c.Reset {
+			installed++
+		}
+	}
+	w.mu.Unlock()
+	if installed < 3 {
+		t.Errorf("%d snapshots were installed", installed)
+	}
+}
