@@ -25,6 +25,9 @@ func (s *state) apply(index uint64, data []byte) (id CommandID, r Result) {
 		return c.ID, Result{Kind: blocktree.KindOf(err), Text: err.Error(), Index: index}
 	}
 	r = s.command(c)
+	if !s.counts.storesRights() { // else a member that was started since would count from 0, and one that was not go on
+		s.counts.rights = 0
+	}
 	r.Index = index
 	return c.ID, r
 }

@@ -272,3 +272,80 @@ func TestDoneIDsAreThoseStored(t *testing.T) {
 		}
 	}
 }
+
+// G2 of a store that a version before the parent index made: what such a store does not keep of the counters is not kept in memory either.
+func TestCountedAsStored(t *testing.T) {
+	plain, kept := newMachine(t), newMachine(t)
+	found := Command{ID: NewCommandID(), Op: Found{Dir: rootDir, Generation: 1, Runtimes: founders(1)}}
+	for _, m := range []*machine{plain, kept} {
+		m.command(found)
+		b := m.db.NewIndexedBatch()
+		s := openState(b, b, spaceA)
+		s.counts.parents = false
+		s.saveCounters()
+		if err := b.Commit(pebble.NoSync); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept.cached()
+	for i, c := range []Command{
+		{Op: RevokePrincipal{Revocation{Principal: blocktree.Principal{1}, Scope: rootDir, Time: 1, Until: 9}}},
+		{Op: MakeDir{Path: path("/a")}},
+		{Op: MakeDir{Path: path("/b")}, Caller: &Caller{}},
+	} {
+		c.ID = NewCommandID()
+		a, b := plain.command(c), kept.command(c)
+		if !bytes.Equal(EncodeResult(nil, a), EncodeResult(nil, b)) || kept.hash() != plain.hash() {
+			t.Errorf("command %d: %v, and from the store %v: the states differ", i, b.Kind, a.Kind)
+		}
+		if n, was := kept.cache.counts, kept.view().counts; n != was {
+			t.Errorf("command %d: %+v is kept, the store has %+v", i, n, was)
+		}
+	}
+}
+
+// G1 of a member that is given one snapshot after the other, into the one and the other space in turn: of what it knew before nothing is told any more.
+func TestCachedAsInstalled(t *testing.T) {
+	w := newWorld(t)
+	w.hooks.truncateEntries, w.hooks.keepEntries = 10, 1
+	w.found(3)
+	away := node(int(w.leader())%3 + 1)
+	keys := map[string]bool{}
+	look := func() {
+		if err := w.sync(away).view("test", func(s *state) error {
+			keysOf(t, s.r, keys)
+			asStored(t, s, keys)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 4 {
+		look()
+		w.isolate(away, true)
+		for i := range 15 {
+			w.must(SetAttr{File: fileID(0), Mask: AttrMode, Mode: uint32(round<<4 | i)})
+			w.must(PutRuntime{blocktree.Runtime{Path: path("/n9"), Endpoints: []string{fmt.Sprint(round, i)}}})
+		}
+		w.must(MakeDir{Path: path(fmt.Sprintf("/d%d", round))})
+		if round > 0 {
+			w.must(Remove{Path: path(fmt.Sprintf("/d%d", round-1))})
+		}
+		w.isolate(away, false)
+		look()
+		if hash(t, w.group(away)) != hash(t, w.sync(w.leader())) {
+			t.Fatal("members differ")
+		}
+	}
+	installed := 0
+	w.mu.Lock()
+	for _, c := range w.members[away].changes {
+		if c.Reset {
+			installed++
+		}
+	}
+	w.mu.Unlock()
+	if installed < 3 {
+		t.Errorf("%d snapshots were installed", installed)
+	}
+}

@@ -54,6 +54,9 @@ type counters struct {
 	moves     uint32 // moves and files that are left; where there are any the version before refuses the state, as it would let everybody hold those
 }
 
+// storesRights reports whether rights is stored: in a store made before there was a parent index it is not, until the first caller has one made.
+func (c *counters) storesRights() bool { return c.parents || c.moves > 0 || c.times }
+
 // openState reads the counters. w is the batch that r is, or nil.
 func openState(r pebble.Reader, w *pebble.Batch, space byte) *state {
 	s := &state{r: r, w: w, space: space}
@@ -95,7 +98,7 @@ func (s *state) saveCounters() {
 	e.U64(s.counts.inodes)
 	e.U64(s.counts.access)
 	more := s.counts.moves > 0 || s.counts.times
-	if s.counts.parents || more { // else the version before reads it
+	if s.counts.storesRights() { // else the version before reads it
 		e.U64(s.counts.rights)
 		e.Bool(s.counts.parents)
 	}

@@ -6,7 +6,7 @@ import "blocktree"
 // flushes the disk twice where the sync of a block that was written before flushes it once. So whoever writes little writes zeros ahead of it, and pays that once for all that follows there (docs/design/0084-one-flush.md).
 
 const (
-	// zeroAheadBytesMax is how far zeros are written ahead, at most: some hundreds of records of small files, and a few milliseconds of any disk. It is no more than what the segment has, and at least a piece.
+	// zeroAheadBytesMax is how far zeros are written ahead, at most: some hundreds of records of small files, and a few milliseconds of any disk. It is no more than what the segment has since the last long write, and at least a piece.
 	zeroAheadBytesMax = 1 << 20
 	zeroPieceBytes    = 64 << 10
 
@@ -14,21 +14,23 @@ const (
 	zeroAheadGroupMax = 128 << 10
 )
 
-// zeroAhead writes zeros behind what was written to a segment from at to end, where it was little and reached new blocks. Zeros are what is there already, and no record to whoever reads them. The writer calls it.
-func (s *Store) zeroAhead(seg *segment, at, end int64) error {
-	if seg.recycled || end <= seg.zeroed {
+// zeroAhead writes zeros behind what was written to a segment from first to end, where it was little and reached new blocks, and is the last of a group there: else they would be written over at once. Zeros are what is there already, and no record to whoever reads them.
+// Behind a long write they begin with few again: where long and short records take turns the next long one goes over them. The writer calls it.
+func (s *Store) zeroAhead(first *item, end int64, last bool) error {
+	seg := first.seg
+	if first.direct || end-int64(first.offset) > zeroAheadGroupMax {
+		seg.long = end
 		return nil
 	}
-	seg.zeroed = end
-	if end-at > zeroAheadGroupMax {
+	if !last || seg.recycled || end <= seg.zeroed {
 		return nil
 	}
-	to := min(roundUpDirect(end+min(max(end, zeroPieceBytes), zeroAheadBytesMax)), s.opts.SegmentBytes)
+	to := min(roundUpDirect(end+min(max(end-seg.long, zeroPieceBytes), zeroAheadBytesMax)), s.opts.SegmentBytes)
 	s.iov = s.iov[:0]
 	for n := to - end; n > 0; n -= int64(len(s.zeros)) {
 		s.iov = append(s.iov, s.zeros[:min(n, int64(len(s.zeros)))])
 	}
-	if len(s.iov) == 0 {
+	if len(s.iov) == 0 { // the segment is full
 		return nil
 	}
 	_, err := seg.file.WritevAt(s.iov, end)

@@ -97,6 +97,32 @@ func TestZerosAhead(t *testing.T) {
 	}
 }
 
+// Where small and long records take turns, few zeros are written that the next long record goes over: as many as there were small records before.
+func TestZerosAheadAmongLong(t *testing.T) {
+	fs := &blocksFS{FS: vfs.NewCrash()}
+	opts := smallOptions
+	opts.SegmentBytes = 4 << 20
+	s, _ := openTest(t, fs, opts)
+	waitPrepared(t, s)
+	fs.mu.Lock()
+	before := fs.bytes
+	fs.mu.Unlock()
+	was := int64(s.Stats().Bytes)
+	for i := range uint64(6) {
+		put(t, s, dataRecord(testFile, blocktree.SectorIndex(i), 1, 2048, version(1)))
+		put(t, s, dataRecord(testFile, blocktree.SectorIndex(1000*(i+1)), 256, 2048, version(1)))
+	}
+	fs.mu.Lock()
+	zeros := fs.bytes - before - (int64(s.Stats().Bytes) - was)
+	fs.mu.Unlock()
+	if written := int64(s.Stats().Bytes) - was; zeros <= 0 || zeros > written/4 {
+		t.Errorf("%d zeros ahead of %d", zeros, written)
+	}
+	if err := s.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A disk that fails the write of zeros has failed; one that has no space for them has space for the records that are allocated.
 func TestZerosFail(t *testing.T) {
 	for _, x := range []struct {

@@ -313,6 +313,9 @@ func (s *Store) writeGroup(items []item) error {
 		}
 		err := s.write(first, end)
 		clear(s.iov)
+		if err == nil {
+			err = s.zeroAhead(first, end, to == len(items) || items[to].seg != first.seg)
+		}
 		if err != nil {
 			return err
 		}

@@ -62,10 +62,8 @@ func (s *Store) write(first *item, end int64) error {
 			// What is left of the last block is in the file, and not in memory where it was written past it: else the system would read it now.
 			s.iov = append(s.iov, s.zeroBlock[:rest])
 		}
-		if _, err := first.seg.file.WritevAt(s.iov, at); err != nil {
-			return err
-		}
-		return s.zeroAhead(first.seg, at, end)
+		_, err := first.seg.file.WritevAt(s.iov, at)
+		return err
 	}
 	direct, err := file.WriteDirectAt(s.iov, at)
 	s.noteDirect(direct, end-at)

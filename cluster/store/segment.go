@@ -44,6 +44,7 @@ type segment struct {
 
 	recycled bool  // made of the file of a dead one
 	zeroed   int64 // all before it has been written to once, or never will be ahead; the writer's
+	long     int64 // where the last long write ended; the writer's
 
 	file  vfs.File // nil while closed; guarded by segments.mu
 	users int      // readers within the file; guarded by segments.mu
