@@ -79,16 +79,22 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 			if ahead > blocktree.MountLongReadBytesMax {
 				return &blocktree.Error{Op: "mount", Kind: blocktree.Invalid, Err: fmt.Errorf("%s is more than is read ahead", ahead.String()), Hint: "use --read-ahead " + cli.FormatSize(blocktree.MountLongReadBytesMax) + " or less"}
 			}
-			o := mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: int(ahead)}
-			if f := c.Flags().Lookup("read-ahead"); ahead == 0 {
-				o.ReadAhead = -1
-			} else if !f.Changed {
-				o.ReadAhead = 0
-			}
+			o := mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: readAhead(ahead, c.Flags().Changed("read-ahead"))}
 			return d.mount(c, path, dir, &create, o)
 		})
 	}
 	return c
+}
+
+// readAhead is that of mount.Options.
+func readAhead(ahead cli.Size, given bool) int {
+	switch {
+	case ahead == 0:
+		return -1
+	case !given:
+		return 0
+	}
+	return int(ahead)
 }
 
 // mountSource is what a mount asks: services, and the cluster itself for what services do not do.
