@@ -317,7 +317,7 @@ func (b *body) truncate(ctx context.Context, to uint64) error {
 	if was >= b.zeros {
 		b.zeros = to
 	}
-	return nil
+	return b.flush(ctx) // what was cleared says that somebody was here, to who writes again what he wrote before
 }
 
 // lengthen has the file end at byte to, or where it ends if that is further.

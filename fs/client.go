@@ -125,11 +125,12 @@ func (c *Client) Create(ctx context.Context, path blocktree.Path, o CreateOption
 
 // Make is Create, and returns which file it made, for who may have to remove it again; zero where the service, of a version before, does not say.
 func (c *Client) Make(ctx context.Context, path blocktree.Path, o CreateOptions) (blocktree.FileID, error) {
-	r := &pathRequest{path: path, sizeBytes: o.SizeBytes, sectorBytes: uint32(o.SectorBytes), code: o.Code, mode: o.Mode}
-	if o.Plain {
-		r.flags = flagPlain
-	}
-	b, err := c.askOnce(ctx, codeCreate, r)
+	r := requestToMake(path, o)
+	var b []byte
+	err := r.asKnown(func() (err error) {
+		b, err = c.askOnce(ctx, codeCreate, r)
+		return err
+	}, flagFlush)
 	if err != nil {
 		return blocktree.FileID{}, failed("create", path, err)
 	}

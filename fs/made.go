@@ -8,6 +8,7 @@ import (
 	"blocktree"
 	"blocktree/cluster"
 	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
 	"blocktree/crypto/keys"
 	"blocktree/internal/bttp"
@@ -44,12 +45,46 @@ func (c *over) making(o CreateOptions) file.CreateOptions {
 			readers = append(readers, r)
 		}
 	}
-	return file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: readers, Pins: c.pins.opening(), Keyless: &c.keyless}
+	return file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: readers, Durability: o.Durability, Pins: c.pins.opening(), Keyless: &c.keyless}
+}
+
+// requestToMake asks for a file.
+func requestToMake(path blocktree.Path, o CreateOptions) *pathRequest {
+	r := &pathRequest{path: path, sizeBytes: o.SizeBytes, sectorBytes: uint32(o.SectorBytes), code: o.Code, mode: o.Mode}
+	if o.Plain {
+		r.flags |= flagPlain
+	}
+	if o.Durability == stripe.DurabilityFlush {
+		r.flags |= flagFlush
+	}
+	return r
+}
+
+// asKnown asks, and again without each of some flags while a service of a version before, which has done nothing, does not know those.
+func (r *pathRequest) asKnown(ask func() error, flags ...uint8) error {
+	err := ask()
+	for _, flag := range flags {
+		if blocktree.KindOf(err) != blocktree.NewerFormat || r.flags&flag == 0 {
+			continue
+		}
+		r.flags &^= flag
+		err = ask()
+	}
+	return err
+}
+
+// makes is what requestToMake was given.
+func (r *pathRequest) makes() CreateOptions {
+	o := CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code, Mode: r.mode, Plain: r.flags&flagPlain != 0}
+	if r.flags&flagFlush != 0 {
+		o.Durability = stripe.DurabilityFlush
+	}
+	return o
 }
 
 // makeOpen makes an empty file and opens it for writing for the owner, and answers with its handle.
 func (s *Service) makeOpen(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
-	options := CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code, Mode: r.mode, Plain: r.flags&flagPlain != 0}
+	options := r.makes()
 	if s.files.Load() >= blocktree.FSOpenFilesMax {
 		return nil, busy("too many open files")
 	}
@@ -191,18 +226,15 @@ func (f *remote) Finish(ctx context.Context) error {
 
 // MakeOpen implements MakeOpener.
 func (c *Client) MakeOpen(ctx context.Context, path blocktree.Path, o CreateOptions) (File, error) {
-	r := &pathRequest{path: path, sizeBytes: o.SizeBytes, sectorBytes: uint32(o.SectorBytes), code: o.Code, mode: o.Mode}
-	if o.Plain {
-		r.flags = flagPlain
-	}
+	r := requestToMake(path, o)
 	if o.Tell {
 		r.flags |= flagTell
 	}
-	answer, err := c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeMakeOpen, Body: r.encode(), Late: closeLate})
-	if blocktree.KindOf(err) == blocktree.NewerFormat && o.Tell { // a service of a version before, which has done nothing
-		r.flags &^= flagTell
+	var answer dispatch.Answer
+	err := r.asKnown(func() (err error) {
 		answer, err = c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeMakeOpen, Body: r.encode(), Late: closeLate})
-	}
+		return err
+	}, flagFlush, flagTell)
 	if err != nil {
 		return nil, failed("create", path, err)
 	}

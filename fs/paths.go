@@ -140,8 +140,7 @@ func (s *Service) doChange(ctx context.Context, o *owner, code uint16, r *pathRe
 		err = s.kept.change(ctx, "", r.path, func(ctx context.Context) error { return s.symlink(ctx, caller, &r.attr) })
 	case codeCreate:
 		err = s.kept.change(ctx, "", r.path, func(ctx context.Context) error {
-			made, err := s.cluster.Create(ctx, caller, r.path, CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code,
-				Mode: r.mode, Plain: r.flags&flagPlain != 0})
+			made, err := s.cluster.Create(ctx, caller, r.path, r.makes())
 			reply = encodeMade(made)
 			return err
 		})

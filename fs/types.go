@@ -5,6 +5,7 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/meta"
+	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
 	"blocktree/crypto/seal"
 )
@@ -38,6 +39,8 @@ type CreateOptions struct {
 	Mode        uint32 // permission bits; 0o600
 	Plain       bool   // not encrypted
 	Tell        bool   // MakeOpen: as OpenOptions.Tell
+	// Durability is that of a write that was answered: ack, or from the next Flush on. A service of a version before makes all files of durability ack.
+	Durability stripe.Durability
 }
 
 // Cluster is what the service asks of the cluster whose files it serves. All is judged there, for the caller, who may be anonymous; a refusal has kind

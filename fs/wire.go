@@ -30,6 +30,7 @@ const (
 	flagKeep              // rename: what has the name already stays
 	flagAnew              // open to write: nobody of the caller's principal may have it so
 	flagTell              // open to write, make: the answer says under which epoch, if nobody else writes it
+	flagFlush             // create, make: of durability flush
 
 	flagsAll = 1<<iota - 1
 )

@@ -229,7 +229,7 @@ func newPut() *cobra.Command {
 	var create config.Create
 	var pad, resume bool
 	c := &cobra.Command{
-		Use:   "put FILE PATH --config FILE [--code K+M] [--pad] [--resume] [--integrity WHICH] [--state DIR] [-v]",
+		Use:   "put FILE PATH --config FILE [--code K+M] [--durability ack|flush] [--pad] [--resume] [--integrity WHICH] [--state DIR] [-v]",
 		Short: "Copy a local file to a new file",
 		Long: `put makes a file at PATH, which must not be there yet, and copies FILE into it; when it ends without an error all of it would survive the loss
 of power everywhere. When it fails it removes what it made, and nothing else that may have the name by then, or says that this may still be there. A FILE that somebody writes to meanwhile, or puts another one in place of, is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
@@ -240,6 +240,8 @@ without an error is FILE, byte for byte.
 
 With --integrity tree the file is one that notices nodes that all go back in time; it takes a reader key, and --state DIR keeps its root, so that cat and get with the same DIR know it.
 
+With --durability flush the nodes make durable what was written when it is flushed, not with each write, here and whenever the file is written later (btnode file create says what that means). A filesystem service of a version before makes it of durability ack.
+
 A file's size is a whole number of sectors of 4 KiB, its length is that of FILE: get gives the same bytes back. What is behind its length in the last sector are zeros, which devices
 read (btnbd). With --pad the file gets no length: it reads as its whole size. Nodes and filesystem services of versions before know no lengths: bring all to this version first, or say --pad.`,
 		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
@@ -248,6 +250,7 @@ read (btnbd). With --pad the file gets no length: it reads as its whole size. No
 	}
 	flags.add(c, false)
 	addCode(c, &create.Code, "")
+	addDurability(c, &create.Durability)
 	addIntegrity(c, &create.Integrity)
 	c.Flags().BoolVar(&pad, "pad", false, "give it no length: it reads as whole sectors, the last filled up with zeros")
 	c.Flags().BoolVar(&resume, "resume", false, "go on with a put that was cut, and leave what is copied if this one is")

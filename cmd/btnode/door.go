@@ -224,7 +224,7 @@ func (d *door) create(ctx context.Context, path blocktree.Path, create *config.C
 	if create.Tree() {
 		return made, cli.Invalid("name a reader key (readerKey) in the configuration", "a filesystem service makes no files of integrity tree")
 	}
-	return d.service.Make(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code})
+	return d.service.Make(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code, Durability: parts.Durability(create)})
 }
 
 // endAt has an open file, which was made just now at a path, end after so many bytes: it, and no other that has the name by now.

@@ -24,7 +24,7 @@ func newMount() *cobra.Command {
 	var create config.Create
 	ahead := cli.Size(blocktree.MountReadAheadBytes)
 	c := &cobra.Command{
-		Use:   "mount PATH DIR --config FILE [--read-only] [--anonymous] [--code K+M] [--read-ahead SIZE]",
+		Use:   "mount PATH DIR --config FILE [--read-only] [--anonymous] [--code K+M] [--durability ack|flush] [--read-ahead SIZE]",
 		Short: "Show a directory as a file system",
 		Long: `mount shows the directory PATH, and all beneath it, at the local directory DIR, until it is stopped. Programs read and write it, with --read-only or --anonymous only read. It is for the user who mounts it alone, to whom
 everything in it is shown as belonging. It prints a line that begins with "ready" when programs can use it.
@@ -36,6 +36,9 @@ Programs of one mount see at once what others of it write; elsewhere it is seen 
 Each write goes to the service before it is answered, but for the first 64 KiB of a new file, which go when it is flushed or closed, or something else is asked of it, and within 50 ms; that they could not be written (ENOSPC) is told then, for good, and the file is not renamed. A new file may have its name for good only then, too: what open with O_EXCL answered holds once fsync or close of the file, or fsync of its directory, has. fsync, and close, return when what was written would survive the loss of power everywhere, or fail; sync without a file is not passed on by the kernel, and does nothing. Where the service dies, programs
 go on after a pause: what was answered and not flushed is written again by the next one. If somebody else may have written the file in between, or the mount is not the only one that writes it, or it is of integrity tree, those that have it open for writing get I/O errors from then on, until they open it again. While no service is reached, programs wait, for 30 seconds, and then get an I/O error. A file that
 another service, or a block device, has open for writing is busy; who writes it by the same service writes it, too. A write that fails is told to who wrote, and once more at fsync or close.
+
+With --durability flush new files are made so that nodes make durable what was written at fsync and close, not with each write, which on disks that flush is faster for all but small files. When all nodes lose power at once, what was fsynced or closed is there; what was written after that is written again by the
+mount, as where a service dies, or who has the file open for writing gets I/O errors from then on, at fsync and close, too, until it is opened again. Such a file stays as it was made, whoever writes it; a filesystem service of a version before makes it of durability ack. A node that lost power copies what it has of such files anew from the others.
 
 SIGINT or SIGTERM unmounts it, as soon as nobody uses it: a shell in it, or an open file, keeps it. The command ends when all is flushed, and fails if a file could not be. A second signal kills the process: what was fsynced or closed is there,
 programs get errors until fusermount -u DIR takes away what is left. fusermount -u DIR also stops a mount that is well. It needs /dev/fuse, and fusermount where it is not root's.
@@ -61,6 +64,7 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 	c.Flags().BoolVar(&flags.anonymous, "anonymous", false, "ask as nobody in particular, without credentials; only to read")
 	c.Flags().BoolVar(&readOnly, "read-only", false, "change nothing: every change fails")
 	addCode(c, &create.Code, "")
+	addDurability(c, &create.Durability)
 	c.Flags().Var(&ahead, "read-ahead", "how much the kernel reads ahead of a program that reads a file from one end to the other, if root mounts; at most 1MiB, 0 leaves it as it is")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		bytes, err := readAhead(ahead, c.Flags().Changed("read-ahead"))
@@ -125,7 +129,7 @@ func (d *door) mount(c *cobra.Command, path blocktree.Path, dir string, create *
 	if d.cluster != nil {
 		source = mountSource{d.service, d.cluster}
 	}
-	o.Code, o.SectorBytes, o.Logger = create.Code.Code, create.Sector(), log
+	o.Code, o.SectorBytes, o.Durability, o.Logger = create.Code.Code, create.Sector(), parts.Durability(create), log
 	m, err := mount.Dir(c.Context(), source, path, dir, o)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/meta"
 	"blocktree/cluster/stripe"
+	"blocktree/cmd/internal/parts"
 	"blocktree/fs"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
@@ -241,11 +242,7 @@ func (b begun) own(bytes int64, as *config.Create, code blocktree.Code, pad bool
 
 // durable fails unless the file is of the durability that it was to be made with.
 func (b begun) durable(is stripe.Durability, as *config.Create) error {
-	want := stripe.DurabilityAck
-	if as.Flushes() {
-		want = stripe.DurabilityFlush
-	}
-	if is != want {
+	if want := parts.Durability(as); is != want {
 		return anotherFile(fmt.Sprintf("it has durability %s, not %s", is, want))
 	}
 	return nil

@@ -45,7 +45,7 @@ func (d *keyed) ReadDirAfter(ctx context.Context, path blocktree.Path, after str
 
 // Make implements Door.
 func (d *keyed) Make(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (blocktree.FileID, error) {
-	return file.Make(ctx, d.cluster, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: d.readers})
+	return file.Make(ctx, d.cluster, path, file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: d.readers, Durability: o.Durability})
 }
 
 // Mkdir implements Door.

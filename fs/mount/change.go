@@ -131,7 +131,7 @@ func (n *node) make(ctx context.Context, path blocktree.Path, mode, flags uint32
 	if mode&specialBits != 0 {
 		return id, false, syscall.EPERM
 	}
-	o := fs.CreateOptions{SizeBytes: uint64(n.tree.o.SectorBytes), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits}
+	o := fs.CreateOptions{SizeBytes: uint64(n.tree.o.SectorBytes), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits, Durability: n.tree.o.Durability}
 	empty := false
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := n.tree.create(ctx, path, o, &id, &empty)

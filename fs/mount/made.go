@@ -32,7 +32,7 @@ func (n *node) makeOpen(ctx context.Context, path blocktree.Path, mode, flags ui
 		return nil, nil, errElse
 	}
 	var f fs.File
-	o := fs.CreateOptions{SizeBytes: max(madeBytes, uint64(n.tree.o.SectorBytes)), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits, Tell: true}
+	o := fs.CreateOptions{SizeBytes: max(madeBytes, uint64(n.tree.o.SectorBytes)), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits, Durability: n.tree.o.Durability, Tell: true}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) (err error) {
 		f, err = m.MakeOpen(ctx, path, o)
 		if unsure && flags&(syscall.O_EXCL|syscall.O_TRUNC) != syscall.O_TRUNC {

@@ -14,6 +14,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"blocktree"
+	"blocktree/cluster/stripe"
 	"blocktree/fs"
 )
 
@@ -79,11 +80,12 @@ var _ interface {
 // Options say how a directory is mounted. Zero fields take the defaults.
 type Options struct {
 	ReadOnly    bool
-	Code        blocktree.Code // of new files; the service's default
-	SectorBytes int            // of new files; blocktree.SectorBytesDefault
-	Anonymous   bool           // the source asks without credentials, of which services take less
-	ReadAhead   int            // how many bytes the kernel is to read ahead, where the system lets us say that; negative: as it would, and for who is anonymous; blocktree.MountReadAheadBytes
-	Logger      *slog.Logger   // says what could not be told to any program; nil: none
+	Code        blocktree.Code    // of new files; the service's default
+	SectorBytes int               // of new files; blocktree.SectorBytesDefault
+	Durability  stripe.Durability // of new files
+	Anonymous   bool              // the source asks without credentials, of which services take less
+	ReadAhead   int               // how many bytes the kernel is to read ahead, where the system lets us say that; negative: as it would, and for who is anonymous; blocktree.MountReadAheadBytes
+	Logger      *slog.Logger      // says what could not be told to any program; nil: none
 }
 
 // Mount is a directory that is shown by the kernel.

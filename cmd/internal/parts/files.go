@@ -94,18 +94,22 @@ func fileKind(err error) blocktree.Kind {
 	return blocktree.IO
 }
 
+// Durability is that of a file which is made as create says.
+func Durability(create *config.Create) stripe.Durability {
+	if create.Flushes() {
+		return stripe.DurabilityFlush
+	}
+	return stripe.DurabilityAck
+}
+
 // CreateFile makes a file as create says, wrapped to readers, and to those of the nearest directory above that has a key. It fails with Invalid, Exists,
 // Unavailable and the kinds of file.Make; nothing is made then, but what is returned. Pins may be nil.
 func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path, create *config.Create, readers []keys.PublicKey, pins file.Pins) (blocktree.FileID, error) {
 	if !create.Encrypted() {
 		readers = nil
 	}
-	durability := stripe.DurabilityAck
-	if create.Flushes() {
-		durability = stripe.DurabilityFlush
-	}
 	return file.Make(ctx, client, path, file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
-		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: durability, Pins: pins, Tree: create.Tree()})
+		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: Durability(create), Pins: pins, Tree: create.Tree()})
 }
 
 // OpenExport opens the file of an export, making it first where it is absent and may be made. A file that
