@@ -347,6 +347,7 @@ func nothing(path blocktree.Path) error {
 // makeDir makes a directory, and keeps its names if the cluster lets it.
 func (s *Service) makeDir(ctx context.Context, o *owner, r *pathRequest) error {
 	k, keeps := s.cluster.(keeper)
+	keeps = keeps && !s.cfg.KeepNoNames
 	return s.kept.change(ctx, "", r.path, func(ctx context.Context) error {
 		if keeps && s.kept.takesMore(r.path) {
 			d, err := k.MakeDirKept(ctx, o.caller(), r.path, r.mode)

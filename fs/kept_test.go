@@ -486,15 +486,24 @@ func TestKeptNot(t *testing.T) {
 			c.ended(t, s)
 		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		c, s := newKept(t)
-		c.older = true
-		o := ownerFor(s, somebody("ann"))
-		wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below("d")}), blocktree.Other)
-		if c.asked(); c.length(below("d")) < 0 || !s.kept.idle() {
-			t.Error("a version before")
-		}
-	})
+	for _, older := range []bool{true, false} { // or it is said that none are to be kept
+		synctest.Test(t, func(t *testing.T) {
+			c, s := newKept(t)
+			if c.older = older; !older {
+				s = newTestService(t, c.fake, func(o *Config) { o.Cluster, o.KeepNoNames = c, true })
+			}
+			o := ownerFor(s, somebody("ann"))
+			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below("d")}), blocktree.Other)
+			if c.length(below("d")) < 0 || !s.kept.idle() || c.keeps(below("d")) {
+				t.Errorf("of a version before: %v; it is kept", older)
+			}
+			c.asked()
+			makes(t, s, o, below("d/f"))
+			if got := c.asked(); c.length(below("d/f")) != 0 || got != "1 commands, 0 questions" {
+				t.Errorf("of a version before: %v; a file is %s", older, got)
+			}
+		})
+	}
 }
 
 // TestKeptBounds: no more is remembered than that, and what is too much is done as before.
