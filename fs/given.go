@@ -98,12 +98,10 @@ func (g *given) became(end givenEnd, why error) {
 	if g.end != givenYet {
 		return
 	}
-	wrong := false // the directory is not what was thought
-	switch blocktree.KindOf(why) {
-	case blocktree.Exists, blocktree.NotFound, blocktree.Fenced:
-		wrong = end == givenRefused
-	default:
-		if end == givenRefused && g.doubt {
+	kind, wrong := blocktree.KindOf(why), false // the directory may not be what is thought
+	if end == givenRefused {
+		wrong = why != errDropped && (kind == blocktree.NotFound || !refuses(why, false))
+		if g.doubt && kind != blocktree.Exists && kind != blocktree.NotFound && kind != blocktree.Fenced {
 			end = givenUnknown
 		}
 	}
@@ -308,8 +306,9 @@ func (b *body) closeGiven(ctx context.Context, whole bool) (done bool, err error
 	}
 	b.given.Store(nil)
 	if lost := b.lost.Load(); lost != nil || !whole || end != givenYet {
-		err = b.file.Close()
+		_ = b.file.Close() // whatever comes of it
 		g.became(givenRefused, errDropped)
+		err = errNothing
 		if lost != nil {
 			err = *lost
 		}
@@ -344,6 +343,9 @@ func (b *body) forgo() {
 		b.stuck = errDropped
 	}
 }
+
+// errNothing is for who closes a file that failed before it had its name.
+var errNothing = blocktree.E("fs", blocktree.Closed, errors.New("the file failed before it had its name: there is nothing of it"))
 
 var errNoName = errors.New("there is nothing of that name")
 

@@ -188,6 +188,47 @@ func TestKeptFlushTold(t *testing.T) {
 	})
 }
 
+// TestKeptCloseTold: G4. The close of a file that failed before it had its name says that there is nothing of it.
+func TestKeptCloseTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKept(t)
+		_, path, a := keptDirOf(t, s, ownerFor(s, somebody("ann")))
+		c.mu.Lock()
+		a.body.file.(*spare).n.hook = func(_ context.Context, call memfile.Call) error {
+			if call.Op == memfile.Write {
+				return blocktree.E("fake", blocktree.Fenced, nil)
+			}
+			return nil
+		}
+		c.mu.Unlock()
+		_, err := a.ask(message{code: codeWrite, data: []byte("!")})
+		wantKind(t, "a write", err, blocktree.Fenced)
+		_, err = a.ask(message{code: codeClose})
+		wantKind(t, "its close", err, blocktree.Closed)
+		if n := c.length(path); n >= 0 || c.keeping(s).spares != 0 {
+			t.Errorf("it ends at %d", n)
+		}
+		c.same(t, s)
+	})
+}
+
+// TestKeptNamedWrong: G2. A file that got its name, and of which an error says otherwise than that it was refused, is there for who asks.
+func TestKeptNamedWrong(t *testing.T) {
+	for _, kind := range []blocktree.Kind{blocktree.Corrupt, blocktree.IO, blocktree.Lost} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := newKept(t)
+			o := ownerFor(s, somebody("ann"))
+			_, path, _ := keptDirOf(t, s, o)
+			c.names(true, func(*spare) error { return blocktree.E("fake", kind, nil) })
+			if n := seen(t, s, o, path); n < 0 {
+				t.Errorf("%v: it is there, and not seen", kind)
+			}
+			wantKind(t, "make it once more", does(t, s, o, codeMakeOpen, pathRequest{path: path}), blocktree.Exists)
+			c.same(t, s)
+		})
+	}
+}
+
 // TestKeptNoSpare: where there are no spares a directory is left at once: nobody is kept out of it for nothing.
 func TestKeptNoSpare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
