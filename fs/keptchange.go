@@ -96,10 +96,10 @@ func (c *claims) note(takes, adds blocktree.Path, err error) {
 	}
 }
 
-// refuses reports whether an error of a change of a name says that nothing was done, and nothing else than is known of whether it is there.
+// refuses reports whether an error of a change of a name says that nothing was done, and nothing else than is known of whether it is there. Busy does not: where others keep a directory it is asked for again until nobody waits any more, and the last try may yet be done.
 func refuses(err error, there bool) bool {
 	switch blocktree.KindOf(err) {
-	case blocktree.Permission, blocktree.Unauthenticated, blocktree.Invalid, blocktree.TooLarge, blocktree.NoSpace, blocktree.Busy, blocktree.Unsupported, blocktree.Elsewhere:
+	case blocktree.Permission, blocktree.Unauthenticated, blocktree.Invalid, blocktree.TooLarge, blocktree.NoSpace, blocktree.Unsupported, blocktree.Elsewhere:
 		return true
 	case blocktree.Exists:
 		return there
