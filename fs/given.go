@@ -358,7 +358,7 @@ func nothing(path blocktree.Path) error {
 func (s *Service) makeDir(ctx context.Context, o *owner, r *pathRequest) error {
 	k, keeps := s.cluster.(keeper)
 	keeps = keeps && !s.cfg.KeepNoNames
-	return s.kept.change(ctx, "", r.path, func(ctx context.Context) error {
+	return s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error {
 		var m *making
 		if keeps {
 			m = s.kept.begin(r.path)

@@ -110,7 +110,7 @@ func refuses(err error, there bool) bool {
 }
 
 // change does something that takes the name from what is at one path, and adds another, "" for none, after all that it is about has its name: and what is beneath, as that may be another path then.
-func (t *kept) change(ctx context.Context, takes, adds blocktree.Path, do func(context.Context) error) (err error) {
+func (t *kept) change(ctx context.Context, o *owner, takes, adds blocktree.Path, do func(context.Context) error) (err error) {
 	if t.idle() {
 		return do(ctx)
 	}
@@ -119,6 +119,9 @@ func (t *kept) change(ctx context.Context, takes, adds blocktree.Path, do func(c
 		paths = []blocktree.Path{takes}
 		if adds != "" && adds != takes {
 			paths = append(paths, adds)
+		}
+		if t.concerns(paths) && !t.mayTake(ctx, o, paths) { // the cluster says so, and nobody has to leave anything for that
+			return do(ctx)
 		}
 		defer func() { // what was made in it meanwhile
 			for _, path := range paths {
@@ -143,6 +146,29 @@ func (t *kept) change(ctx context.Context, takes, adds blocktree.Path, do func(c
 		ctx = own.Own(ctx)
 	}
 	return do(ctx)
+}
+
+// concerns reports whether anything is kept, or was given away, at one of some paths, or beneath.
+func (t *kept) concerns(paths []blocktree.Path) bool {
+	if t.keepsAny(paths) {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for p := range t.given {
+		if slices.ContainsFunc(paths, p.Within) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayTake reports whether somebody may change the entries of all directories that have some paths. Where it reports false, and he may all the same, he waits as anybody does.
+func (t *kept) mayTake(ctx context.Context, o *owner, paths []blocktree.Path) bool {
+	return !slices.ContainsFunc(paths, func(p blocktree.Path) bool {
+		found, err := t.service.cluster.Look(ctx, o.caller(), p.Parent())
+		return err != nil || !found.Rights.Has(Write)
+	})
 }
 
 // drained is claim, for what takes a name after drain of all, so that nothing that is kept is elsewhere when that is done. own is one of those that were left, nil: none was.

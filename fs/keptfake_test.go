@@ -40,6 +40,7 @@ type keptFake struct {
 func newKept(t testing.TB) (*keptFake, *Service) {
 	c := &keptFake{fake: newFake(), dirsKept: map[blocktree.Path]*fakeDir{}}
 	c.dir(testRoot, somebody("ann"), somebody("bob"))
+	c.nodes[testRoot].rights[somebody("ann").Principal] = List | Write
 	return c, newTestService(t, c.fake, func(o *Config) { o.Cluster = c })
 }
 

@@ -229,6 +229,26 @@ func TestKeptNamedWrong(t *testing.T) {
 	}
 }
 
+// TestKeptStranger: who may not rename or remove a directory, or what is in it, has nobody leave it.
+func TestKeptStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKept(t)
+		dir, path, a := keptDirOf(t, s, ownerFor(s, somebody("ann")))
+		for _, r := range []pathRequest{{path: dir, to: below("e")}, {path: path, to: below("e")}} {
+			for _, code := range []uint16{codeRename, codeRemove} {
+				if does(t, s, ownerFor(s, somebody("bob")), code, r) == nil {
+					t.Errorf("%s of %s is done", nameOf(code), r.path.Short())
+				}
+				if k := c.keeping(s); !c.keeps(dir) || k.dirs != 1 || k.given != 1 {
+					t.Errorf("%s of %s: %+v", nameOf(code), r.path.Short(), k)
+				}
+			}
+		}
+		_, err := a.ask(message{code: codeClose})
+		wantKind(t, "its close", err, blocktree.Other)
+	})
+}
+
 // TestKeptNoSpare: where there are no spares a directory is left at once: nobody is kept out of it for nothing.
 func TestKeptNoSpare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -55,7 +55,7 @@ func (s *Service) makeOpen(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	}
 	reply, done, err := s.makeKept(ctx, o, r, options)
 	if !done {
-		err = s.kept.change(ctx, "", r.path, func(ctx context.Context) (err error) {
+		err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) (err error) {
 			reply, err = s.makeFile(ctx, o, r, options)
 			return err
 		})
