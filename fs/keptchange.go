@@ -11,7 +11,7 @@ import (
 
 // How requests get along with what is kept, and was given away.
 
-// claims are names of kept directories that nobody else changes until they are given back. A nil claims is of none.
+// claims are names of kept directories that nobody else changes until they are given back.
 type claims struct {
 	table *kept
 	paths []blocktree.Path // also of directories that are not kept
