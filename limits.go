@@ -270,10 +270,9 @@ const (
 	FSKeptNamesMax   = 65536
 	FSKeptCallersMax = 64
 	FSKeptWorksMax   = 16
-	// FSUnnamedMax is how long a file may be without a name that others see: what a program makes, writes and closes takes less. FSKeptIdleMax is how long a directory is kept in which nothing is made, so that nobody waits for it, and FSKeptAgainAfter how long one is not that others wanted. FSKeptSweepEvery is how often it is looked for what is due.
-	FSUnnamedMax     = 100 * time.Millisecond
-	FSKeptIdleMax    = 500 * time.Millisecond
-	FSKeptAgainAfter = 10 * time.Second
+	// FSUnnamedMax is how long a file may be without a name that others see: what a program makes, writes and closes takes less. FSKeptIdleMax is how long a directory is kept in which nothing is made, so that nobody waits for it. FSKeptSweepEvery is how often it is looked for what is due.
+	FSUnnamedMax     = 200 * time.Millisecond
+	FSKeptIdleMax    = 200 * time.Millisecond
 	FSKeptSweepEvery = 20 * time.Millisecond
 
 	// FSJudgeEvery is how long what the cluster said of a caller's rights on an open file is believed.

@@ -98,18 +98,17 @@ func (g *given) became(end givenEnd, why error) {
 	if g.end != givenYet {
 		return
 	}
-	wrong := false // the directory is not what was thought
-	switch blocktree.KindOf(why) {
-	case blocktree.Exists, blocktree.NotFound, blocktree.Fenced:
-		wrong = end == givenRefused
-	default:
-		if end == givenRefused && g.doubt {
+	kind, wrong := blocktree.KindOf(why), false // the directory may not be what is thought
+	if end == givenRefused {
+		wrong = why != errDropped && (kind == blocktree.NotFound || !refuses(why, false))
+		if g.doubt && kind != blocktree.Exists && kind != blocktree.NotFound && kind != blocktree.Fenced {
 			end = givenUnknown
 		}
 	}
 	if wrong || end == givenUnknown {
 		g.dir.leaving = true
 	}
+	g.dir.again = time.Time{} // it may have been this that it waits for
 	if g.end = end; !g.listed {
 		return
 	}
@@ -157,17 +156,18 @@ func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, option
 	if !t.may(ctx, o, d, Write) {
 		return nil, false, nil
 	}
-	c, err := t.claim(ctx, r.path)
+	c, err := t.claim(ctx, false, r.path)
 	if err != nil {
 		return nil, true, err
 	}
 	var g *given
 	defer func() { c.release(func() { t.gave(g) }) }()
-	if !t.free(c, d, r.path.Base()) {
+	if !t.may(ctx, o, d, Write) || !t.free(c, d, r.path.Base()) { // it may have waited for long
 		return nil, false, nil
 	}
 	f, inode, e := d.MakeUnnamed(ctx, o.caller(), r.path, options)
-	if e != nil { // nothing was done
+	if e != nil { // nothing was done; where there are no spares nobody is to be kept waiting for nothing
+		t.unsure(r.path)
 		return nil, false, nil
 	}
 	x := &given{table: t, dir: d, path: r.path, id: inode.ID, file: f, turn: make(chan struct{}, 1), at: time.Now()}
@@ -249,11 +249,17 @@ func (b *body) nameWith(ctx context.Context, end uint64) error {
 		return err
 	}
 	defer g.leave()
-	if was == givenYet {
+	switch was {
+	case givenYet:
 		g.durable = end
 		if err := g.ask(ctx); err != nil {
 			return err
 		}
+	case givenRefused, givenUnknown: // while this was waited for, or flushed
+		if lost := b.lost.Load(); lost != nil {
+			return *lost
+		}
+		return errDropped
 	}
 	b.hasName(g)
 	return nil
@@ -300,8 +306,9 @@ func (b *body) closeGiven(ctx context.Context, whole bool) (done bool, err error
 	}
 	b.given.Store(nil)
 	if lost := b.lost.Load(); lost != nil || !whole || end != givenYet {
-		err = b.file.Close()
+		_ = b.file.Close() // whatever comes of it
 		g.became(givenRefused, errDropped)
+		err = errNothing
 		if lost != nil {
 			err = *lost
 		}
@@ -319,7 +326,7 @@ func (b *body) closeGiven(ctx context.Context, whole bool) (done bool, err error
 	return true, err
 }
 
-// unsure has a directory left in which something may be of which nobody knows.
+// unsure has a directory left of which it is of no use to keep it, as something may be in it of which nobody knows.
 func (t *kept) unsure(path blocktree.Path) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -337,6 +344,9 @@ func (b *body) forgo() {
 	}
 }
 
+// errNothing is for who closes a file that failed before it had its name.
+var errNothing = blocktree.E("fs", blocktree.Closed, errors.New("the file failed before it had its name: there is nothing of it"))
+
 var errNoName = errors.New("there is nothing of that name")
 
 // nothing is the answer to who may know it that there is nothing at a path.
@@ -347,12 +357,15 @@ func nothing(path blocktree.Path) error {
 // makeDir makes a directory, and keeps its names if the cluster lets it.
 func (s *Service) makeDir(ctx context.Context, o *owner, r *pathRequest) error {
 	k, keeps := s.cluster.(keeper)
-	return s.kept.change(ctx, "", r.path, func(ctx context.Context) error {
-		if keeps && s.kept.takesMore(r.path) {
+	keeps = keeps && !s.cfg.KeepNoNames
+	return s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error {
+		var m *making
+		if keeps {
+			m = s.kept.begin(r.path)
+		}
+		if m != nil {
 			d, err := k.MakeDirKept(ctx, o.caller(), r.path, r.mode)
-			if d != nil {
-				s.kept.keep(r.path, d)
-			}
+			s.kept.keep(m, d)
 			if blocktree.KindOf(err) != blocktree.Unsupported || err == nil {
 				return err
 			}

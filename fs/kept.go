@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,9 +106,21 @@ type kept struct {
 	dirs     map[blocktree.Path]*keptHere
 	given    map[blocktree.Path]*given
 	byID     map[blocktree.FileID]*given
-	names    int                          // of all directories
-	coveted  map[blocktree.Path]time.Time // directories that others wanted, and when
+	making   map[*making]struct{}
+	changes  map[*claims]struct{} // that go on
+	names    int                  // of all directories
 	sweeping bool
+}
+
+// making is a directory that is being made, to be kept. The session keeps it before its maker hears of that; the cluster lets in by then whoever has the keeper's word, of whichever directory.
+type making struct {
+	path blocktree.Path
+	met  bool // a change may have put something into it, or have moved it; of kept.mu, too
+}
+
+// meets notes a change that goes on at the same time.
+func (m *making) meets(c *claims) {
+	m.met = m.met || slices.ContainsFunc(c.paths, func(p blocktree.Path) bool { return p.Parent() == m.path || c.takes && m.path.Within(p) })
 }
 
 // keptHere is a directory that the service keeps; kept.mu is of what it has.
@@ -120,6 +133,8 @@ type keptHere struct {
 	used     time.Time // when something was made in it last
 	leaving  bool      // nothing is given away in it any more
 	draining bool      // somebody has what was given away named, and leaves it
+	since    time.Time // when that was tried first
+	again    time.Time // when it is tried next
 }
 
 // allowance is what the cluster said that a caller may do in a directory.
@@ -130,7 +145,8 @@ type allowance struct {
 
 func (t *kept) init(s *Service) {
 	t.service, t.works = s, make(chan struct{}, blocktree.FSKeptWorksMax)
-	t.dirs, t.given, t.byID, t.coveted = map[blocktree.Path]*keptHere{}, map[blocktree.Path]*given{}, map[blocktree.FileID]*given{}, map[blocktree.Path]time.Time{}
+	t.dirs, t.given, t.byID = map[blocktree.Path]*keptHere{}, map[blocktree.Path]*given{}, map[blocktree.FileID]*given{}
+	t.making, t.changes = map[*making]struct{}{}, map[*claims]struct{}{}
 }
 
 // idle reports whether nothing is kept.
@@ -145,19 +161,33 @@ func (t *kept) counted() {
 	}
 }
 
-// takesMore reports whether a directory that is made is to be kept.
-func (t *kept) takesMore(path blocktree.Path) bool {
+// begin notes that a directory is being made, nil: it is not to be kept, as there are too many.
+func (t *kept) begin(path blocktree.Path) *making {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if at, ok := t.coveted[path]; ok && time.Since(at) < blocktree.FSKeptAgainAfter {
-		return false
+	if len(t.dirs)+len(t.making) >= blocktree.FSKeptDirsMax || t.names >= blocktree.FSKeptNamesMax {
+		return nil
 	}
-	return len(t.dirs) < blocktree.FSKeptDirsMax && t.names < blocktree.FSKeptNamesMax
+	m := &making{path: path}
+	for c := range t.changes {
+		m.meets(c)
+	}
+	t.making[m] = struct{}{}
+	return m
 }
 
-// keep keeps a directory that was made just now, and is empty.
-func (t *kept) keep(path blocktree.Path, d keptDir) {
+// keep keeps a directory that was made just now, nil: none, if it is certainly empty, and where it was made.
+func (t *kept) keep(m *making, d keptDir) {
+	path := m.path
 	t.mu.Lock()
+	delete(t.making, m)
+	if d == nil || m.met {
+		t.mu.Unlock()
+		if d != nil {
+			d.Leave()
+		}
+		return
+	}
 	old := t.dirs[path] // which has another path by now
 	if old != nil {
 		t.dropLocked(old)

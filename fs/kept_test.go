@@ -167,6 +167,8 @@ func TestKeptInTime(t *testing.T) {
 		if n := c.length(path); n >= 0 {
 			t.Errorf("it is named already, with %d bytes", n)
 		}
+		_, err := makes(t, s, o, dir.Join("another")).ask(message{code: codeClose}) // else it is left
+		wantKind(t, "a close", err, blocktree.Other)
 		time.Sleep(2*blocktree.FSKeptSweepEvery + 1)
 		synctest.Wait()
 		if n := c.length(path); n != 0 { // nothing of it was flushed
@@ -191,7 +193,7 @@ func TestKeptInTime(t *testing.T) {
 	})
 }
 
-// TestKeptWanted: G3. Who wants a name of a kept directory gets it soon, after what was given away there, and it is not kept again for a while.
+// TestKeptWanted: G3. Who wants a name of a kept directory gets it soon, after what was given away there.
 func TestKeptWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newKept(t)
@@ -214,8 +216,7 @@ func TestKeptWanted(t *testing.T) {
 		if got := c.asked(); got != "1 commands, 0 questions" || c.spares != 0 {
 			t.Errorf("one made as any is %s", got)
 		}
-		for _, after := range []time.Duration{0, blocktree.FSKeptAgainAfter} {
-			time.Sleep(after)
+		for range 2 {
 			for _, p := range []blocktree.Path{path, dir.Join("theirs"), dir.Join("ours"), dir} {
 				if c.length(p) >= 0 {
 					wantKind(t, "remove", does(t, s, o, codeRemove, pathRequest{path: p}), blocktree.Other)
@@ -223,8 +224,8 @@ func TestKeptWanted(t *testing.T) {
 			}
 			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: dir}), blocktree.Other)
 			synctest.Wait()
-			if kept := c.keeps(dir); kept != (after > 0) {
-				t.Errorf("after %v it is kept: %v", after, kept)
+			if !c.keeps(dir) {
+				t.Error("one that is made anew is not kept")
 			}
 		}
 		c.ended(t, s)
@@ -430,7 +431,7 @@ func TestKeptRights(t *testing.T) {
 				t.Errorf("%s, not %s", got, want)
 			}
 		}
-		for range 5 { // for longer than FSJudgeEvery
+		for range 15 { // for longer than FSJudgeEvery
 			time.Sleep(blocktree.FSKeptIdleMax - 2*blocktree.FSKeptSweepEvery)
 			_, err := makes(t, s, ann, dir.Join(fmt.Sprint(time.Now().UnixNano()))).ask(message{code: codeClose})
 			wantKind(t, "a close", err, blocktree.Other)
@@ -486,15 +487,24 @@ func TestKeptNot(t *testing.T) {
 			c.ended(t, s)
 		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		c, s := newKept(t)
-		c.older = true
-		o := ownerFor(s, somebody("ann"))
-		wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below("d")}), blocktree.Other)
-		if c.asked(); c.length(below("d")) < 0 || !s.kept.idle() {
-			t.Error("a version before")
-		}
-	})
+	for _, older := range []bool{true, false} { // or it is said that none are to be kept
+		synctest.Test(t, func(t *testing.T) {
+			c, s := newKept(t)
+			if c.older = older; !older {
+				s = newTestService(t, c.fake, func(o *Config) { o.Cluster, o.KeepNoNames = c, true })
+			}
+			o := ownerFor(s, somebody("ann"))
+			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below("d")}), blocktree.Other)
+			if c.length(below("d")) < 0 || !s.kept.idle() || c.keeps(below("d")) {
+				t.Errorf("of a version before: %v; it is kept", older)
+			}
+			c.asked()
+			makes(t, s, o, below("d/f"))
+			if got := c.asked(); c.length(below("d/f")) != 0 || got != "1 commands, 0 questions" {
+				t.Errorf("of a version before: %v; a file is %s", older, got)
+			}
+		})
+	}
 }
 
 // TestKeptBounds: no more is remembered than that, and what is too much is done as before.
@@ -524,15 +534,6 @@ func TestKeptBounds(t *testing.T) {
 		synctest.Wait()
 		if k := c.keeping(s); k.dirs != 0 || k.names != 0 {
 			t.Errorf("%+v", k)
-		}
-		for i := range blocktree.FSKeptDirsMax + 10 {
-			s.kept.mu.Lock()
-			s.kept.covet(below(fmt.Sprint(i)), time.Now())
-			s.kept.mu.Unlock()
-			time.Sleep(1)
-		}
-		if n := len(s.kept.coveted); n != blocktree.FSKeptDirsMax || s.kept.coveted[below("0")] != (time.Time{}) {
-			t.Errorf("%d wanted ones are remembered", n)
 		}
 	})
 }

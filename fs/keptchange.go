@@ -3,15 +3,19 @@ package fs
 import (
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"blocktree"
 )
 
 // How requests get along with what is kept, and was given away.
 
-// claims are names of kept directories that nobody else changes until they are given back. A nil claims is of none.
+// claims are names of kept directories that nobody else changes until they are given back.
 type claims struct {
 	table *kept
+	paths []blocktree.Path // also of directories that are not kept
+	takes bool             // a name is taken, so that what is beneath may be elsewhere then
 	of    []claim
 	busy  chan struct{}
 }
@@ -22,9 +26,9 @@ type claim struct {
 }
 
 // claim claims what of some paths is a name of a kept directory, all at once. It waits for who has.
-func (t *kept) claim(ctx context.Context, paths ...blocktree.Path) (*claims, error) {
+func (t *kept) claim(ctx context.Context, takes bool, paths ...blocktree.Path) (*claims, error) {
 	for {
-		c, wait := t.claimNow(paths)
+		c, wait := t.claimNow(takes, paths)
 		if wait == nil {
 			return c, nil
 		}
@@ -36,10 +40,10 @@ func (t *kept) claim(ctx context.Context, paths ...blocktree.Path) (*claims, err
 	}
 }
 
-func (t *kept) claimNow(paths []blocktree.Path) (c *claims, wait <-chan struct{}) {
+func (t *kept) claimNow(takes bool, paths []blocktree.Path) (c *claims, wait <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c = &claims{table: t, busy: make(chan struct{})}
+	c = &claims{table: t, paths: paths, takes: takes, busy: make(chan struct{})}
 	for _, path := range paths {
 		d := t.dirs[path.Parent()] // also one that is being left: it is kept yet
 		if d == nil || path == d.path {
@@ -52,6 +56,10 @@ func (t *kept) claimNow(paths []blocktree.Path) (c *claims, wait <-chan struct{}
 	}
 	for _, x := range c.of {
 		x.dir.busy[x.path.Base()] = c.busy
+	}
+	t.changes[c] = struct{}{}
+	for m := range t.making {
+		m.meets(c)
 	}
 	return c, nil
 }
@@ -67,6 +75,7 @@ func (c *claims) release(note func()) {
 			delete(x.dir.busy, x.path.Base())
 		}
 	}
+	delete(c.table.changes, c)
 	c.table.mu.Unlock()
 	close(c.busy)
 }
@@ -87,10 +96,10 @@ func (c *claims) note(takes, adds blocktree.Path, err error) {
 	}
 }
 
-// refuses reports whether an error of a change of a name says that nothing was done, and nothing else than is known of whether it is there.
+// refuses reports whether an error of a change of a name says that nothing was done, and nothing else than is known of whether it is there. Busy does not: where others keep a directory it is asked for again until nobody waits any more, and the last try may yet be done.
 func refuses(err error, there bool) bool {
 	switch blocktree.KindOf(err) {
-	case blocktree.Permission, blocktree.Unauthenticated, blocktree.Invalid, blocktree.TooLarge, blocktree.NoSpace, blocktree.Busy, blocktree.Unsupported, blocktree.Elsewhere:
+	case blocktree.Permission, blocktree.Unauthenticated, blocktree.Invalid, blocktree.TooLarge, blocktree.NoSpace, blocktree.Unsupported, blocktree.Elsewhere:
 		return true
 	case blocktree.Exists:
 		return there
@@ -101,25 +110,18 @@ func refuses(err error, there bool) bool {
 }
 
 // change does something that takes the name from what is at one path, and adds another, "" for none, after all that it is about has its name: and what is beneath, as that may be another path then.
-func (t *kept) change(ctx context.Context, takes, adds blocktree.Path, do func(context.Context) error) (err error) {
+func (t *kept) change(ctx context.Context, o *owner, takes, adds blocktree.Path, do func(context.Context) error) (err error) {
 	if t.idle() {
 		return do(ctx)
 	}
-	var own *keptHere
 	paths := []blocktree.Path{adds}
 	if takes != "" {
 		paths = []blocktree.Path{takes}
 		if adds != "" && adds != takes {
 			paths = append(paths, adds)
 		}
-		for _, path := range paths { // before anything is claimed: who has claimed something waits for nobody who has
-			d, err := t.drain(ctx, path)
-			if err != nil {
-				return err
-			}
-			if d != nil {
-				own = d
-			}
+		if t.concerns(paths) && !t.mayTake(ctx, o, paths) { // the cluster says so, and nobody has to leave anything for that
+			return do(ctx)
 		}
 		defer func() { // what was made in it meanwhile
 			for _, path := range paths {
@@ -127,7 +129,7 @@ func (t *kept) change(ctx context.Context, takes, adds blocktree.Path, do func(c
 			}
 		}()
 	}
-	c, err := t.claim(ctx, paths...)
+	c, own, err := t.drained(ctx, takes != "", paths)
 	if err != nil {
 		return err
 	}
@@ -144,6 +146,63 @@ func (t *kept) change(ctx context.Context, takes, adds blocktree.Path, do func(c
 		ctx = own.Own(ctx)
 	}
 	return do(ctx)
+}
+
+// concerns reports whether anything is kept, or was given away, at one of some paths, or beneath.
+func (t *kept) concerns(paths []blocktree.Path) bool {
+	if t.keepsAny(paths) {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for p := range t.given {
+		if slices.ContainsFunc(paths, p.Within) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayTake reports whether somebody may change the entries of all directories that have some paths. Where it reports false, and he may all the same, he waits as anybody does.
+func (t *kept) mayTake(ctx context.Context, o *owner, paths []blocktree.Path) bool {
+	return !slices.ContainsFunc(paths, func(p blocktree.Path) bool {
+		found, err := t.service.cluster.Look(ctx, o.caller(), p.Parent())
+		return err != nil || !found.Rights.Has(Write)
+	})
+}
+
+// drained is claim, for what takes a name after drain of all, so that nothing that is kept is elsewhere when that is done. own is one of those that were left, nil: none was.
+func (t *kept) drained(ctx context.Context, takes bool, paths []blocktree.Path) (c *claims, own *keptHere, err error) {
+	for {
+		for _, path := range paths { // before anything is claimed: who has claimed something waits for nobody who has
+			d, err := (*keptHere)(nil), error(nil)
+			if takes {
+				d, err = t.drain(ctx, path)
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+			if d != nil {
+				own = d
+			}
+		}
+		if c, err = t.claim(ctx, takes, paths...); err != nil || !takes || !t.keepsAny(paths) {
+			return c, own, err
+		}
+		c.release(nil) // another was made while somebody else had the name
+	}
+}
+
+// keepsAny reports whether a directory is kept at, or beneath, one of some paths.
+func (t *kept) keepsAny(paths []blocktree.Path) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for p := range t.dirs {
+		if slices.ContainsFunc(paths, p.Within) {
+			return true
+		}
+	}
+	return false
 }
 
 // named are the files that were given away under a path.
@@ -217,7 +276,7 @@ func (t *kept) settled(ctx context.Context, code uint16, r *pathRequest) error {
 	return t.settle(ctx, all)
 }
 
-// drain has all named that was given away at a path, or beneath, and leaves the kept directories there. It returns that of the path.
+// drain has all named that was given away at a path, or beneath, and leaves the kept directories there. It returns that of the path, or another of them.
 func (t *kept) drain(ctx context.Context, path blocktree.Path) (at *keptHere, err error) {
 	if t.idle() {
 		return nil, nil
@@ -229,7 +288,9 @@ func (t *kept) drain(ctx context.Context, path blocktree.Path) (at *keptHere, er
 			dirs = append(dirs, d)
 		}
 	}
-	at = t.dirs[path]
+	if at = t.dirs[path]; at == nil && len(dirs) > 0 {
+		at = dirs[0]
+	}
 	t.mu.Unlock()
 	if err = t.leave(ctx, dirs); err == nil {
 		err = t.settle(ctx, t.beneath(path, true))
@@ -237,12 +298,15 @@ func (t *kept) drain(ctx context.Context, path blocktree.Path) (at *keptHere, er
 	return at, err
 }
 
-// leave has all named that was given away in some directories, and leaves them, also where that is not known to have been done: names are asked for all the same.
+// leave has all named that was given away in some directories, and leaves them. One with a file of which it is not known whether it has its name is left later (kept.sweep): whoever removed or renamed that would have its name come again.
 func (t *kept) leave(ctx context.Context, dirs []*keptHere) (err error) {
 	var waits []chan struct{}
 	t.mu.Lock()
 	for _, d := range dirs {
 		d.leaving, d.draining = true, true
+		if d.since.IsZero() {
+			d.since = time.Now()
+		}
 		for _, busy := range d.busy {
 			waits = append(waits, busy)
 		}
@@ -255,13 +319,29 @@ func (t *kept) leave(ctx context.Context, dirs []*keptHere) (err error) {
 			err = blocktree.E("fs", blocktree.Unavailable, ctx.Err())
 		}
 	}
+	waited := err == nil
 	for _, d := range dirs {
-		if e := t.settle(ctx, t.beneath(d.path, false)); err == nil {
+		e := err
+		if waited {
+			e = t.settle(ctx, t.beneath(d.path, false))
+		}
+		if e == nil || !d.Keeps() || waited && time.Since(d.since) >= fileTimeout {
+			t.drop(d)
+		} else {
+			t.stay(d)
+		}
+		if err == nil {
 			err = e
 		}
-		t.drop(d)
 	}
 	return err
+}
+
+// stay has a directory that could not be left be left later.
+func (t *kept) stay(d *keptHere) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d.draining, d.again = false, time.Now().Add(blocktree.FSUnnamedMax)
 }
 
 // errDropped is for a file that is nobody's as it could not be given away.

@@ -30,14 +30,17 @@ type keptFake struct {
 	lapses   bool           // the session is not certain any more when a spare was taken
 	dirsKept map[blocktree.Path]*fakeDir
 	spares   int
-	gate     chan struct{} // a change of an entry is not done before that is closed; nil: at once
-	vague    error         // the answer to the next file or link that is made, which is
+	gate     chan struct{}  // a change of an entry is not done before that is closed; nil: at once
+	after    chan struct{}  // a directory that is made, or a rename, is answered when that is closed; nil: at once
+	hangs    blocktree.Path // what is named in it gets no answer
+	vague    error          // the answer to the next file or link that is made, which is
 	left     []blocktree.Path
 }
 
 func newKept(t testing.TB) (*keptFake, *Service) {
 	c := &keptFake{fake: newFake(), dirsKept: map[blocktree.Path]*fakeDir{}}
 	c.dir(testRoot, somebody("ann"), somebody("bob"))
+	c.nodes[testRoot].rights[somebody("ann").Principal] = List | Write
 	return c, newTestService(t, c.fake, func(o *Config) { o.Cluster = c })
 }
 
@@ -112,6 +115,7 @@ func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path b
 	defer c.mu.Unlock()
 	d := &fakeDir{c: c, id: c.nodes[path].inode.ID, path: path, wanted: make(chan struct{})}
 	c.dirsKept[path] = d
+	c.answers()
 	return d, nil
 }
 
@@ -241,7 +245,17 @@ func (c *keptFake) Rename(ctx context.Context, _ cred.Identity, from, to blocktr
 			c.dirsKept[p] = d
 		}
 	}
+	c.answers()
 	return nil
+}
+
+// answers waits, with fake.mu, until what was done is to be answered.
+func (c *keptFake) answers() {
+	if after := c.after; after != nil {
+		c.mu.Unlock()
+		<-after
+		c.mu.Lock()
+	}
 }
 
 // spare is a file without a name.
@@ -269,9 +283,15 @@ func (d *fakeDir) MakeUnnamed(_ context.Context, caller cred.Identity, path bloc
 	return &spare{endingFile: &endingFile{&fakeFile{File: n.mem, c: c.fake, n: n, write: true}}, at: c, dir: d, path: path}, &inode, nil
 }
 
-func (f *spare) Name(_ context.Context, end uint64) error {
+func (f *spare) Name(ctx context.Context, end uint64) error {
 	f.at.mu.Lock()
 	defer f.at.mu.Unlock()
+	if f.path.Parent() == f.at.hangs {
+		f.at.mu.Unlock()
+		<-ctx.Done()
+		f.at.mu.Lock()
+		return blocktree.E("fake", blocktree.Unavailable, ctx.Err())
+	}
 	f.at.commands++
 	fails := func() error {
 		if f.at.naming == nil {

@@ -16,11 +16,11 @@ func TestKeptOnTheWay(t *testing.T) {
 	for _, r := range []struct {
 		pathRequest
 		code  uint16
-		vague bool
+		vague blocktree.Kind // what is done is answered so
 		then  blocktree.Kind // to make f after that
 	}{
-		{pathRequest{path: f}, codeCreate, false, blocktree.Exists}, {pathRequest{path: f}, codeSymlink, false, blocktree.Exists}, {pathRequest{path: f}, codeMkdir, false, blocktree.Exists},
-		{pathRequest{path: g, to: f}, codeRename, false, blocktree.Exists}, {pathRequest{path: f}, codeCreate, true, blocktree.Exists},
+		{pathRequest{path: f}, codeCreate, 0, blocktree.Exists}, {pathRequest{path: f}, codeSymlink, 0, blocktree.Exists}, {pathRequest{path: f}, codeMkdir, 0, blocktree.Exists},
+		{pathRequest{path: g, to: f}, codeRename, 0, blocktree.Exists}, {pathRequest{path: f}, codeCreate, blocktree.Unavailable, blocktree.Exists}, {pathRequest{path: f}, codeCreate, blocktree.Busy, blocktree.Exists},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, s := newKept(t)
@@ -29,8 +29,8 @@ func TestKeptOnTheWay(t *testing.T) {
 			wantKind(t, "another", does(t, s, o, codeCreate, pathRequest{path: g}), blocktree.Other)
 			c.mu.Lock()
 			c.gate = make(chan struct{})
-			if r.vague {
-				c.vague = blocktree.E("fake", blocktree.Unavailable, nil)
+			if r.vague != 0 {
+				c.vague = blocktree.E("fake", r.vague, nil)
 			}
 			c.mu.Unlock()
 			first, second := make(chan error, 1), make(chan error, 1)
@@ -42,7 +42,7 @@ func TestKeptOnTheWay(t *testing.T) {
 				t.Fatalf("%s is on its way, and it is made: %v", nameOf(r.code), <-second)
 			}
 			close(c.gate)
-			if err := <-first; (err != nil) != r.vague {
+			if err := <-first; (err != nil) != (r.vague != 0) {
 				t.Errorf("%s: %v", nameOf(r.code), err)
 			}
 			wantKind(t, "make beside "+nameOf(r.code), <-second, r.then)

@@ -26,41 +26,46 @@ func (t *kept) sweep() {
 // swept begins what is due, and reports whether there is anything left.
 func (t *kept) swept(now time.Time) bool {
 	t.mu.Lock()
-	var leaves []*keptHere
+	var left []*keptHere
 	var names []*given
-	for path, d := range t.dirs {
-		select {
-		case <-d.Wanted():
-			t.covet(path, now)
-			d.leaving = true
-		default:
-			d.leaving = d.leaving || now.Sub(d.used) >= blocktree.FSKeptIdleMax || !d.Keeps()
-		}
-		if d.leaving && !d.draining {
-			leaves = append(leaves, d)
-		}
-	}
+	holds := map[*keptHere]bool{}
 	for _, g := range t.given {
+		holds[g.dir] = true
 		if !g.trying && now.Sub(g.at) >= blocktree.FSUnnamedMax {
 			names = append(names, g)
 		}
 	}
-	t.sweeping = len(t.dirs)+len(t.given) > 0
-	more := t.sweeping
+	for _, d := range t.dirs {
+		select {
+		case <-d.Wanted():
+			d.leaving = true
+		default:
+			d.leaving = d.leaving || now.Sub(d.used) >= blocktree.FSKeptIdleMax || !d.Keeps()
+		}
+		switch {
+		case !d.leaving || d.draining || now.Before(d.again):
+		case holds[d] || len(d.busy) > 0: // one by one: what hangs keeps none of the others
+			d.draining = t.work(func(ctx context.Context) {
+				_ = t.leave(ctx, []*keptHere{d}) // whoever has a file open is told, and it is tried again
+			})
+		case t.dropLocked(d):
+			left = append(left, d)
+		}
+	}
 	for _, g := range names {
 		g.trying = t.work(func(ctx context.Context) {
-			_ = g.settle(ctx) // whoever has it open is told, and it is tried again
+			_ = g.settle(ctx) // likewise
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			g.trying, g.at = false, time.Now()
 		})
 	}
-	if len(leaves) > 0 && t.work(func(ctx context.Context) { _ = t.leave(ctx, leaves) }) { // likewise
-		for _, d := range leaves {
-			d.draining = true
-		}
-	}
+	t.sweeping = len(t.dirs)+len(t.given) > 0
+	more := t.sweeping
 	t.mu.Unlock()
+	for _, d := range left {
+		d.Leave()
+	}
 	return more
 }
 
@@ -71,7 +76,7 @@ func (t *kept) work(do func(context.Context)) bool {
 	}
 	err := t.service.task(func() {
 		defer leave(t.works)
-		ctx, cancel := context.WithTimeout(t.service.ctx, fileTimeout)
+		ctx, cancel := context.WithTimeout(t.service.ctx, tellTimeout) // what is not known then is asked again
 		defer cancel()
 		do(ctx)
 	})
@@ -79,18 +84,4 @@ func (t *kept) work(do func(context.Context)) bool {
 		leave(t.works)
 	}
 	return err == nil
-}
-
-// covet notes a directory that others want; with mu. Where there are many the oldest is forgotten.
-func (t *kept) covet(path blocktree.Path, now time.Time) {
-	if len(t.coveted) >= blocktree.FSKeptDirsMax {
-		oldest := path
-		for p, at := range t.coveted {
-			if oldest == path || at.Before(t.coveted[oldest]) {
-				oldest = p
-			}
-		}
-		delete(t.coveted, oldest)
-	}
-	t.coveted[path] = now
 }

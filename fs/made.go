@@ -90,7 +90,7 @@ func (s *Service) makeOpen(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	}
 	reply, done, err := s.makeKept(ctx, o, r, options)
 	if !done {
-		err = s.kept.change(ctx, "", r.path, func(ctx context.Context) (err error) {
+		err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) (err error) {
 			reply, err = s.makeFile(ctx, o, r, options)
 			return err
 		})
@@ -205,7 +205,7 @@ type Finisher interface {
 
 // MakeOpener is an optional ability of who opens files.
 type MakeOpener interface {
-	// MakeOpen is Create of an empty file, of an optional size to have room for what will be written, and Open of it for writing, by one request. It is asked once: after Unavailable the file may be there all the same. Kinds: those of Create and Open; Unsupported (a service of a version before), and nothing was done.
+	// MakeOpen is Create of an empty file, of an optional size to have room for what will be written, and Open of it for writing, by one request. It is asked once: after Unavailable the file may be there all the same. Until a Flush, Finish or Close of it has returned nil it may be gone with the service, its name, too, and somebody else may have made it by another one: then those say so (docs/design/0079). Kinds: those of Create and Open; Unsupported (a service of a version before), and nothing was done.
 	MakeOpen(ctx context.Context, path blocktree.Path, o CreateOptions) (File, error)
 }
 

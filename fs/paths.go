@@ -131,15 +131,15 @@ func (s *Service) doChange(ctx context.Context, o *owner, code uint16, r *pathRe
 	case codeMkdir:
 		return nil, s.makeDir(ctx, o, r)
 	case codeRemove:
-		err = s.kept.change(ctx, r.path, "", func(ctx context.Context) error { return s.remove(ctx, caller, r.path) })
+		err = s.kept.change(ctx, o, r.path, "", func(ctx context.Context) error { return s.remove(ctx, caller, r.path) })
 	case codeRemoveFile:
-		err = s.kept.change(ctx, r.path, "", func(ctx context.Context) error { return s.removeFile(ctx, caller, r.path, r.file) })
+		err = s.kept.change(ctx, o, r.path, "", func(ctx context.Context) error { return s.removeFile(ctx, caller, r.path, r.file) })
 	case codeRename:
-		err = s.kept.change(ctx, r.path, r.to, func(ctx context.Context) error { return s.rename(ctx, caller, r.path, r.to, r.flags&flagKeep != 0) })
+		err = s.kept.change(ctx, o, r.path, r.to, func(ctx context.Context) error { return s.rename(ctx, caller, r.path, r.to, r.flags&flagKeep != 0) })
 	case codeSymlink:
-		err = s.kept.change(ctx, "", r.path, func(ctx context.Context) error { return s.symlink(ctx, caller, &r.attr) })
+		err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error { return s.symlink(ctx, caller, &r.attr) })
 	case codeCreate:
-		err = s.kept.change(ctx, "", r.path, func(ctx context.Context) error {
+		err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error {
 			made, err := s.cluster.Create(ctx, caller, r.path, r.makes())
 			reply = encodeMade(made)
 			return err

@@ -20,6 +20,8 @@ type Config struct {
 	Anonymous bool // callers without credentials may stat, list and read what everybody may
 	Logger    *slog.Logger
 	Clock     blocktree.Clock // nil: the process's own
+	// KeepNoNames has every directory made, and every file in it, as before docs/design/0079: the cluster is asked to keep the names of none.
+	KeepNoNames bool
 
 	idle time.Duration // tests shorten FSIdleMax
 }

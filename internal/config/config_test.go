@@ -83,7 +83,7 @@ func TestFilesystem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Filesystem.ReaderKey != filepath.Join(filepath.Dir(file), "r.key") || !c.Filesystem.Anonymous {
+	if c.Filesystem.ReaderKey != filepath.Join(filepath.Dir(file), "r.key") || !c.Filesystem.Anonymous || !c.Filesystem.KeepsNames() {
 		t.Errorf("%+v", c.Filesystem)
 	}
 	if rs := c.Filesystems(); len(rs) != 1 || rs[0].Path.Short() != "/node2" || len(rs[0].Services) != 1 || rs[0].Services[0] != blocktree.ServiceFilesystem {
@@ -111,6 +111,7 @@ func TestFilesystem(t *testing.T) {
 	}
 	for _, x := range [][3]string{
 		{"readerKey: r.key, anonymous", "anonymous", "filesystem.readerKey is missing"},
+		{"readerKey: r.key, anonymous: true", "keepNames: true", "filesystem.readerKey is missing"},
 		{"readerKey: r.key", "readerkey: r.key", `unknown key "filesystem.readerkey"`},
 		{"\n      services: [filesystem]", "\n      services: [files]", `there is no service "files"`},
 	} {
@@ -118,6 +119,9 @@ func TestFilesystem(t *testing.T) {
 		if blocktree.KindOf(err) != blocktree.Invalid || !strings.Contains(err.Error(), x[2]) || blocktree.HintOf(err) == "" {
 			t.Errorf("%s: %v", x[1], err)
 		}
+	}
+	if c, err := LoadNode(Source{File: write(t, strings.Replace(text, "anonymous: true", "keepNames: false", 1))}); err != nil || c.Filesystem.KeepsNames() {
+		t.Errorf("keepNames: false is %+v, %v", c, err)
 	}
 	withKey := strings.Replace(example(t, "client.yaml"), "transport: auto", "transport: auto\nreaderKey: r.key", 1)
 	if c, err := LoadClient(Source{File: write(t, withKey)}); err != nil || filepath.Base(c.ReaderKey) != "r.key" || !filepath.IsAbs(c.ReaderKey) {

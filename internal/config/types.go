@@ -89,7 +89,11 @@ type Node struct {
 type Filesystem struct {
 	ReaderKey string `yaml:"readerKey,omitempty" mapstructure:"readerKey"` // file of the secret key that opens what is served
 	Anonymous bool   `yaml:"anonymous,omitempty" mapstructure:"anonymous"` // callers without credentials may read what everybody may
+	KeepNames *bool  `yaml:"keepNames,omitempty" mapstructure:"keepNames"` // nil: KeepsNames
 }
+
+// KeepsNames reports whether the service keeps the names of directories that it makes, so that small files there cost less; unless it is said otherwise it does.
+func (f *Filesystem) KeepsNames() bool { return f.KeepNames == nil || *f.KeepNames }
 
 // Scrub says how fast a node checks in the background what it keeps.
 type Scrub struct {

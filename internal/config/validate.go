@@ -179,6 +179,9 @@ func (n *Node) validate() error {
 	if n.Filesystem.Anonymous && n.Filesystem.ReaderKey == "" {
 		return missing("filesystem.readerKey", "it names the file of the secret key that opens what the filesystem service serves; without it there is none")
 	}
+	if n.Filesystem.KeepNames != nil && n.Filesystem.ReaderKey == "" {
+		return missing("filesystem.readerKey", "keepNames is for a filesystem service; without a key there is none")
+	}
 	me := n.RuntimePath()
 	if len(n.Cluster.Members) == 0 {
 		return n.validateBelow(me)

@@ -22,6 +22,8 @@ type Filesystem struct {
 	Reader    *keys.ReaderKey  // opens the files that it serves
 	Readers   []keys.PublicKey // new files are wrapped to these, too
 	Anonymous bool             // callers without credentials may read what everybody may
+	// KeepNoNames is as in fs.Config.
+	KeepNoNames bool
 }
 
 // door is the filesystem service of a node, and the client of the cluster that it works with.
@@ -54,7 +56,7 @@ func (c *Config) openDoor(ctx context.Context) (*door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.service = fs.New(fs.Config{Anonymous: c.Filesystem.Anonymous, Logger: c.Logger, Clock: c.Clock,
+	d.service = fs.New(fs.Config{Anonymous: c.Filesystem.Anonymous, KeepNoNames: c.Filesystem.KeepNoNames, Logger: c.Logger, Clock: c.Clock,
 		Cluster: fs.Over(fs.Backing{Client: d.client, Reader: c.Filesystem.Reader, Readers: c.Filesystem.Readers, Rights: d.rights,
 			Roots: file.KeepRoots(c.FS, filepath.Join(c.StoreDir, "roots")), Logger: c.Logger})})
 	return d, nil

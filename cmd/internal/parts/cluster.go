@@ -69,7 +69,7 @@ func filesystem(c *config.Node) (*node.Filesystem, error) {
 		return nil, err
 	}
 	readers, err := Readers(&c.Base, key)
-	return &node.Filesystem{Reader: key, Readers: readers, Anonymous: c.Filesystem.Anonymous}, err
+	return &node.Filesystem{Reader: key, Readers: readers, Anonymous: c.Filesystem.Anonymous, KeepNoNames: !c.Filesystem.KeepsNames()}, err
 }
 
 // probe refuses an address that somebody else listens on before a store is made for nothing. A store that is there
