@@ -1,6 +1,11 @@
 package cluster
 
-// What of a member's log need not be durable yet: writes to files of durability flush (docs/design/0014).
+import "time"
+
+// What of a member's log need not be durable yet: writes to files of durability flush (docs/design/0014), and notes that the node was in sync (0084).
+
+// syncSoonAfter is how long a note that the node was in sync waits for the sync of something else, before it has one of its own.
+const syncSoonAfter = 500 * time.Millisecond
 
 // reached is store.Options.OnWritten: the tail mark goes ahead of every answer for what is written only.
 func (m *member) reached(sequence uint64) error {
@@ -19,6 +24,24 @@ func (m *member) sync() error {
 		m.syncTo = upTo
 	}
 	return err
+}
+
+// syncSoon has everything made durable a while from now, unless something else has by then.
+func (m *member) syncSoon() {
+	select {
+	case <-m.ctx.Done():
+		return
+	case <-time.After(syncSoonAfter):
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.syncsSoon = false
+	if m.closed || m.failed || m.lazyTo <= m.syncTo {
+		return
+	}
+	if err := m.sync(); err != nil {
+		m.breakDown(err)
+	}
 }
 
 // tellStored tells the machine that the first upTo records are durable. When the store has answered every call, of the later ones none was

@@ -67,6 +67,7 @@ type member struct {
 	appends      int    // calls of store.Append and AppendLazy that have not been answered yet
 	lazyTo       uint64 // number of the newest record that was appended lazily and is not durable yet; 0: there is none
 	syncTo       uint64 // up to which record a sync is on its way, or done
+	syncsSoon    bool   // syncSoon runs
 	queuedBytes  int    // of the records of those
 	backlog      []waiting
 	backlogBytes int
@@ -310,6 +311,10 @@ func (m *member) turn() (fx effects) {
 				m.breakDown(err)
 				break
 			}
+		}
+		if rd.SoonTo > m.syncTo && !m.syncsSoon {
+			m.syncsSoon = true
+			m.wg.Go(m.syncSoon)
 		}
 		if err := m.index(&rd); err != nil {
 			m.breakDown(err)

@@ -395,6 +395,8 @@ func TestMemberOfFlush(t *testing.T) {
 		m.Step(&Message{Kind: KindRead, ID: records + 1, Node: 1, File: l.File, Epoch: l.Epoch, View: l.View(0).ID, Incarnation: l.Incarnations[1], Count: 1, Want: WantShards})
 		if r := m.Ready(); len(r.Records) != 1 || len(r.Reads) != 1 || r.SyncTo > records {
 			t.Errorf("flush %v: of a read %d records, %d reads, and record %d of %d wanted durable", flush, len(r.Records), len(r.Reads), r.SyncTo, records+1)
+		} else if r.SoonTo != records+1 {
+			t.Errorf("flush %v: the note is record %d, and %d wanted durable soon", flush, records+1, r.SoonTo)
 		}
 	}
 }

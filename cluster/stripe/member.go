@@ -23,6 +23,7 @@ type Member struct {
 	durable uint64 // and how many are known to be durable
 	// needDurable is how many have to be made durable without being asked: an answer, a read or a promise waits for that.
 	needDurable uint64
+	noted       uint64 // the newest note that the node was in sync: nothing waits for it
 
 	next, last memberOut // next is being filled, last was given out
 	waiting    []waitingAnswer
@@ -156,6 +157,9 @@ func (m *Member) Ready() MemberReady {
 	if m.needDurable > m.durable {
 		m.next.SyncTo = m.needDurable
 	}
+	if m.noted > m.durable {
+		m.next.SoonTo = m.noted
+	}
 	out := m.next
 	clear(m.last.Records) // what they held, shards among it, may go
 	clear(m.last.Answers)
@@ -284,7 +288,7 @@ func (m *Member) releaseWritten() {
 }
 
 // lazy reports whether a record may wait for a sync that something else asks for: it promises nothing that has to be durable. A watermark that is lost with the memory of a node leaves as pending what every member in sync has durably, and a take-over decides for that.
-// A note that the node was in sync, lost so, costs a copy-up that could have been shorter.
+// A note that the node was in sync, lost so, costs a copy-up that could have been shorter: noted has it made durable soon.
 func (m *Member) lazy(f *memberFile, rec *Record) bool {
 	kind := controlKind(0)
 	if rec.Kind == RecordControl && len(rec.Control) > 1 {

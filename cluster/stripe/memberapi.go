@@ -68,6 +68,8 @@ type MemberReady struct {
 	// SyncTo is how many of the records handed out so far, these included, something waits for to be durable; 0 where nothing does. A
 	// driver may put off the sync of the others: they are of files of durability flush, and are waited for to be written at most.
 	SyncTo uint64
+	// SoonTo is likewise how many should be durable before long, though nothing waits for that; 0: none.
+	SoonTo uint64
 	// CatchUp are files of which messages wait: Learn what the own Raft state has; unless they wait no more (Waits), bring its log up to date
 	// (ReadIndex) and Learn what it has then; then call CaughtUp.
 	CatchUp []blocktree.FileID

@@ -81,7 +81,7 @@ func (m *Member) noteWhole(f *memberFile, msg *Message) {
 	}
 	v := m.view(f, msg.Region)
 	if r := f.regions[msg.Region]; r != nil && r.whole != m.wholeAs(f, v.shard) && !r.newest.IsZero() && v.state == InSync {
-		m.hand(f, m.controlRecord(f, &control{kind: ctlWhole, region: msg.Region, incarnation: m.wholeAs(f, v.shard)}))
+		m.noted = m.hand(f, m.controlRecord(f, &control{kind: ctlWhole, region: msg.Region, incarnation: m.wholeAs(f, v.shard)}))
 	}
 }
 
