@@ -196,7 +196,11 @@ func EncodeAnswer(dst []byte, a Answer) []byte {
 	}
 	e.Bool(a.More)
 	putOpt(&e, a.Layout, putLayout)
-	putOpt(&e, a.Lease, putLease)
+	lease := a.Lease
+	if k := a.Kept; k != nil { // in its place, where those that are told do not look, if they are of a version before
+		lease = &Lease{File: k.Dir, Session: k.Session}
+	}
+	putOpt(&e, lease, putLease)
 	putRuntimes(&e, a.Runtimes)
 	putOpt(&e, a.Status, putStatus)
 	e.U16(uint16(len(a.Starts)))
@@ -245,7 +249,12 @@ func DecodeAnswer(b []byte) (Answer, error) {
 	}
 	a.More = d.Bool()
 	a.Layout = getOpt(d, getLayout)
-	a.Lease = getOpt(d, getLease)
+	if a.Lease = getOpt(d, getLease); a.Lease != nil && a.Lease.Epoch == 0 { // of no lease
+		if a.Kept = (&KeptBy{Dir: a.Lease.File, Session: a.Lease.Session}); a.Lease.Holder != "" {
+			bad(d, "a kept directory has no holder")
+		}
+		a.Lease = nil
+	}
 	a.Runtimes = getRuntimes(d)
 	a.Status = getOpt(d, getStatus)
 	starts := int(d.U16())
