@@ -58,8 +58,10 @@ type Client struct {
 	lead     int // index into peers.nodes of who answered last
 	session  *session
 	leaves   map[meta.SessionID]*leaving
-	settling map[turn]chan struct{} // files of which a command's outcome is being found out; closed when it is
-	draining []blocktree.NodeID     // as far as is known, ascending
+	wants    map[blocktree.FileID]*wanting // directories that others keep
+	wantFor  time.Duration                 // as the constant
+	settling map[turn]chan struct{}        // files of which a command's outcome is being found out; closed when it is
+	draining []blocktree.NodeID            // as far as is known, ascending
 	closed   bool
 	readers  map[*Reader]struct{}
 	suspects *suspects
@@ -172,7 +174,7 @@ func (c *Client) keep(hosts []blocktree.Runtime) {
 
 // newClient makes a client over an endpoint and the connections to the cluster's nodes.
 func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
-	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[turn]chan struct{}{}, strangers: make(chan struct{}, 1)}
+	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[turn]chan struct{}{}, wantFor: wantFor, strangers: make(chan struct{}, 1)}
 	if c.cfg.SpareAfter == 0 {
 		c.cfg.SpareAfter = blocktree.SpareAfter
 	}
@@ -326,9 +328,21 @@ func (c *Client) queryAt(ctx context.Context, q meta.Query) (a meta.Answer, at *
 	return a, at, err
 }
 
-// queryHere asks this cluster alone. A refusal is in the answer.
+// queryHere asks this cluster alone. A refusal is in the answer. Where that may lack a name, or say that there is none, which the client of another session has given away and not told, it is asked again when that has told all (docs/design/0086).
 func (c *Client) queryHere(ctx context.Context, q meta.Query) (meta.Answer, error) {
 	q.Caller = behind(ctx, q.Caller)
+	a, err := c.queryOnce(ctx, q)
+	if err != nil || a.Kept == nil || c.isSession(a.Kept.Session) { // who keeps it itself knows the names
+		return a, err
+	}
+	if err = c.want(ctx, a.Kept.Dir, q.Caller); err != nil {
+		return meta.Answer{}, err
+	}
+	return c.queryOnce(ctx, q)
+}
+
+// queryOnce asks this cluster alone, and takes its answer as it is.
+func (c *Client) queryOnce(ctx context.Context, q meta.Query) (meta.Answer, error) {
 	reply, err := c.ask(ctx, c.code(codeQuery, codeQueryFor, q.Caller), meta.EncodeQuery(nil, q))
 	if err != nil {
 		return meta.Answer{}, err
