@@ -90,8 +90,9 @@ func TestWantsForQueries(t *testing.T) {
 	c := &keptCluster{t: t, kept: &meta.KeptBy{Dir: dir, Session: meta.NewSessionID()}}
 	client := c.client(own)
 	client.wantFor = time.Hour
-	waiting := func(n int) {
-		for now := -1; now != n; time.Sleep(time.Millisecond) {
+	found, gone := make(chan error, looks), make(chan error, 1)
+	waiting := func(n int) { // or it is in vain
+		for now := -1; now != n && (n == 0 || len(gone)+len(found) == 0); time.Sleep(time.Millisecond) {
 			client.mu.Lock()
 			if now = 0; client.wants[dir] != nil {
 				now = client.wants[dir].waiters
@@ -100,7 +101,6 @@ func TestWantsForQueries(t *testing.T) {
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	found, gone := make(chan error), make(chan error, 1)
 	go func() { gone <- look(ctx, client) }()
 	waiting(1)
 	cancel()
