@@ -266,16 +266,7 @@ func (c *Client) proposeHere(ctx context.Context, command meta.Command) (meta.Re
 		command.Keeper = c.keeperIn(ctx)
 	}
 	for pause := keptPauseMin; ; pause = min(2*pause, keptPauseMax) {
-		request, err := meta.EncodeCommand(nil, command)
-		if err != nil {
-			return meta.Result{}, err
-		}
-		reply, err := c.ask(ctx, c.code(codePropose, codeProposeFor, command.Caller), request)
-		if err != nil {
-			return meta.Result{}, err
-		}
-		r, err := meta.DecodeResult(reply)
-		c.noteWanted(r.Wanted)
+		r, err := c.proposeOnce(ctx, command)
 		if err != nil || r.Kind != blocktree.Busy || !r.Kept {
 			return r, err
 		}
@@ -291,6 +282,21 @@ func (c *Client) proposeHere(ctx context.Context, command meta.Command) (meta.Re
 			return meta.Result{}, &blocktree.Error{Op: "cluster", Kind: kind, Err: errors.New(r.Text), Hint: r.Hint}
 		}
 	}
+}
+
+// proposeOnce asks this cluster alone, and takes its answer as it is.
+func (c *Client) proposeOnce(ctx context.Context, command meta.Command) (meta.Result, error) {
+	request, err := meta.EncodeCommand(nil, command)
+	if err != nil {
+		return meta.Result{}, err
+	}
+	reply, err := c.ask(ctx, c.code(codePropose, codeProposeFor, command.Caller), request)
+	if err != nil {
+		return meta.Result{}, err
+	}
+	r, err := meta.DecodeResult(reply)
+	c.noteWanted(r.Wanted)
+	return r, err
 }
 
 // query asks the cluster, or the one that it redirects to; the answer is linearizable (but for QueryStatus). A refusal is an error.
@@ -332,13 +338,10 @@ func (c *Client) queryAt(ctx context.Context, q meta.Query) (a meta.Answer, at *
 func (c *Client) queryHere(ctx context.Context, q meta.Query) (meta.Answer, error) {
 	q.Caller = behind(ctx, q.Caller)
 	a, err := c.queryOnce(ctx, q)
-	if err != nil || a.Kept == nil || c.isSession(a.Kept.Session) { // who keeps it itself knows the names
-		return a, err
+	if err == nil && c.othersKeep(a.Kept) {
+		return c.queryWhenLeft(ctx, q, a)
 	}
-	if err = c.want(ctx, a.Kept.Dir, q.Caller); err != nil {
-		return meta.Answer{}, err
-	}
-	return c.queryOnce(ctx, q)
+	return a, err
 }
 
 // queryOnce asks this cluster alone, and takes its answer as it is.

@@ -148,8 +148,8 @@ func someAnswer() Answer {
 		Status: &Status{1, 2, 3, 4, 5, []MemberStatus{{1, true, false, 2}, {3, false, true, 4}}}}
 }
 
-func keptAnswer() Answer {
-	return Answer{Kind: blocktree.NotFound, Text: "t", Kept: &KeptBy{fileID(1), session(2)}}
+func keptAnswer(wanted bool) Answer {
+	return Answer{Kind: blocktree.NotFound, Text: "t", Kept: &KeptBy{fileID(1), session(2), wanted}}
 }
 
 func someFiles() *Files {
@@ -225,7 +225,7 @@ func TestValuesComeBack(t *testing.T) {
 	}
 	a := someAnswer()
 	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Allowed: someAllowed()}, {Inode: a.Inode, Allowed: someAllowed(), Layout: a.Layout},
-		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Xattrs: someXattrs()}, {Files: someFiles(), More: true}, {Taken: someTaken(), More: true}, keptAnswer(), {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
+		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Xattrs: someXattrs()}, {Files: someFiles(), More: true}, {Taken: someTaken(), More: true}, keptAnswer(false), keptAnswer(true), {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -353,7 +353,8 @@ func FuzzDecodeAnswer(f *testing.F) {
 	f.Add(EncodeAnswer(nil, Answer{Kind: blocktree.Elsewhere, Redirect: someRedirect()}))
 	f.Add(EncodeAnswer(nil, Answer{Xattrs: someXattrs()}))
 	f.Add(EncodeAnswer(nil, Answer{Files: someFiles()}))
-	f.Add(EncodeAnswer(nil, keptAnswer()))
+	f.Add(EncodeAnswer(nil, keptAnswer(false)))
+	f.Add(EncodeAnswer(nil, keptAnswer(true)))
 	f.Add(EncodeAnswer(nil, Answer{Moves: someMoves(), Children: []blocktree.Path{path("/a"), path("/b/c")}}))
 	f.Add(EncodeAnswer(nil, Answer{Above: someAbove(), Taken: someTaken(), Home: path("/a"), Runtimes: founders(1)}))
 	fuzz(f, DecodeAnswer, func(a Answer) []byte { return EncodeAnswer(nil, a) })

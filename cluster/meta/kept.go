@@ -37,6 +37,7 @@ type Want struct{ Dir blocktree.FileID }
 type KeptBy struct {
 	Dir     blocktree.FileID
 	Session SessionID
+	Wanted  bool // somebody wants it, which its keeper is told with each answer
 }
 
 func (MakeDirKept) opcode() opcode { return opMakeDirKept }
@@ -168,7 +169,8 @@ func (s *state) keptFrom(q *Query, answered blocktree.Kind) *KeptBy {
 	if !ok || dir.Generation != s.superblock().Generation {
 		return nil
 	}
-	return &KeptBy{Dir: dir, Session: id}
+	_, wanted := s.get(kindWanted, heldRest(id, dir.Inode))
+	return &KeptBy{Dir: dir, Session: id, Wanted: wanted}
 }
 
 // guardBelow is guard of the directories others, and of all that are kept at or below dir.

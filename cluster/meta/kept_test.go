@@ -405,7 +405,7 @@ func TestKeptIsSaid(t *testing.T) {
 		}
 		return a.Kept
 	}
-	want, tells := KeptBy{k.ID, session(7)}, map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAllowed: true, QueryXattrs: true}
+	want, tells := KeptBy{k.ID, session(7), false}, map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAllowed: true, QueryXattrs: true}
 	for kind := QueryStat; kind < queryEnd; kind++ { // of each new one it is to be said whether it finds names
 		for _, p := range []string{"/d/k/x", "/d/k/x/y"} {
 			if got := said(root, kind, p, ""); (got != nil) != tells[kind] || got != nil && *got != want {
@@ -423,6 +423,10 @@ func TestKeptIsSaid(t *testing.T) {
 	}
 	if got := said(root, QueryXattrs, "/d/k", "user.x"); got != nil {
 		t.Errorf("an attribute that is not there: %+v", got)
+	}
+	m.as(root, 3, Want{k.ID})
+	if got := said(root, QueryStat, "/d/k/x", ""); got == nil || !got.Wanted {
+		t.Errorf("when somebody wants it: %+v", got)
 	}
 	m.mustAs(root, SetAttr{File: k.ID, Mask: AttrMode, Mode: 0o700})
 	if got := said(somebody(10, 10), QueryStat, "/d/k/x", ""); got != nil {

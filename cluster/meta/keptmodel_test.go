@@ -183,7 +183,7 @@ func (m *model) compareSaid(s *state) error {
 		said := func(kind QueryKind, p blocktree.Path, told bool) error {
 			want := (*KeptBy)(nil)
 			if keeper, ok := m.kept[i.id]; ok && told {
-				want = &KeptBy{i.id, keeper}
+				want = &KeptBy{i.id, keeper, m.wanted[i.id]}
 			}
 			a := s.answer(Query{Kind: kind, Path: p})
 			if got := a.Kept; (got == nil) != (want == nil) || got != nil && *got != *want {
