@@ -451,6 +451,12 @@ func TestWant(t *testing.T) {
 			t.Errorf("%s: %v, kept %v", what, r.Err("want"), r.Kept)
 		}
 	}
+	for mode, want := range map[uint32]blocktree.Kind{0o704: blocktree.Busy, 0o702: blocktree.Permission} { // as they are told
+		m.mustAs(owner, SetAttr{File: k.ID, Mask: AttrMode, Mode: mode})
+		if r := m.as(&Caller{}, 3, Want{k.ID}); r.Kind != want {
+			t.Errorf("somebody without credentials, mode %o: %v", mode, r.Err("want"))
+		}
+	}
 	c := Command{ID: NewCommandID(), Op: Want{k.ID}, Caller: somebody(0, 0), Time: 3}
 	n := m.view().counts.nextDone
 	for range 2 {
