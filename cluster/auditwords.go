@@ -91,6 +91,8 @@ func treeWords(op meta.Op) (what string, on any) {
 		return fmt.Sprintf("make %d spares", o.N), ""
 	case meta.Leave:
 		return fmt.Sprintf("leave %d directories and %d spares", len(o.Dirs), len(o.Spares)), ""
+	case meta.Want:
+		return "look for what is not named yet", o.Dir
 	case meta.CreateHeld:
 		return "make file", o.Path.Short()
 	case meta.SetEnd:

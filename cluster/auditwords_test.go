@@ -41,7 +41,7 @@ func TestEveryChangeOfRightsIsTold(t *testing.T) {
 	for _, op := range []meta.Op{meta.Rename{Records: []meta.NextRecord{{Access: []byte(secret)}}}, meta.Found{Dir: root}, meta.MakeDir{Path: root}, meta.CreateFile{Path: root}, meta.CreateFlushFile{CreateFile: meta.CreateFile{Path: root}}, meta.Remove{Path: root},
 		meta.PutRuntime{}, meta.RemoveRuntime{}, meta.StartNode{}, meta.StartVolatile{}, meta.LeaveViews{}, meta.OpenSession{}, meta.RenewSession{}, meta.CloseSession{},
 		meta.Acquire{}, meta.Release{}, meta.ClaimLease{}, meta.ChangeView{}, meta.ReplaceHost{}, meta.RetireHost{}, meta.DrainHost{}, meta.Resize{}, meta.ResizeTree{}, meta.AskShrink{}, meta.AskShrinkTree{}, meta.SetEnd{}, revoke,
-		meta.Touch{}, meta.ReleaseAt{}, meta.SetTimes{}, meta.Symlink{Path: root, Target: secret}, meta.SetXattr{Value: []byte(secret)}, meta.PutXattrs{}, meta.CreateHeld{}, meta.ReleaseEnd{}, meta.MakeDirKept{}, meta.Leave{}, meta.MakeSpares{}, meta.NameFile{CreateFile: meta.CreateFile{Access: []byte(secret)}},
+		meta.Touch{}, meta.ReleaseAt{}, meta.SetTimes{}, meta.Symlink{Path: root, Target: secret}, meta.SetXattr{Value: []byte(secret)}, meta.PutXattrs{}, meta.CreateHeld{}, meta.ReleaseEnd{}, meta.MakeDirKept{}, meta.Leave{}, meta.MakeSpares{}, meta.Want{}, meta.NameFile{CreateFile: meta.CreateFile{Access: []byte(secret)}},
 		meta.SetAccess{Access: []byte(secret)}, meta.NoteAccess{}, meta.SetAttr{Mask: meta.AttrAccess, Access: []byte(secret)}} {
 		for _, kind := range []blocktree.Kind{blocktree.Permission, blocktree.Unauthenticated} {
 			if line := told(op, kind); !strings.Contains(line, "refused") {

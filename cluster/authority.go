@@ -21,7 +21,7 @@ func (s *Service) permit(ctx context.Context, from cred.Identity, op meta.Op) er
 	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.Remove, meta.Rename, meta.SetAttr, meta.ReplaceHost, meta.RetireHost, meta.DrainHost,
 		meta.PutGrant, meta.RemoveGrant, meta.SetAccess, meta.SetLength, meta.PutBelow, meta.RemoveBelow, meta.RemoveMoved, meta.DropEntry,
 		meta.HandOver, meta.HandOverSum, meta.DropMoved, meta.TakeBack, meta.BeginMove, meta.DropCopy, meta.Stay, meta.RemoveLeft, meta.EndMove,
-		meta.SetTimes, meta.Symlink, meta.SetXattr, meta.PutXattrs: // of sector hosts of directories below, whose records the state has
+		meta.SetTimes, meta.Symlink, meta.SetXattr, meta.PutXattrs, meta.Want: // of sector hosts of directories below, whose records the state has
 	case meta.Delegate:
 		return s.permitDelegate(from, o)
 	case meta.AssignGeneration:

@@ -115,7 +115,7 @@ func TestPermit(t *testing.T) {
 		check(fmt.Sprintf("%T", op), op, holder)
 	}
 	for _, op := range []meta.Op{meta.MakeDir{}, meta.CreateFile{}, meta.CreateFlushFile{}, meta.CreateTreeFile{}, meta.Remove{}, meta.SetAttr{}, meta.ReplaceHost{}, meta.RetireHost{},
-		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}, meta.AskShrinkTree{}, meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20}, meta.SetTimes{}, meta.Symlink{}, meta.SetXattr{}, meta.PutXattrs{}} {
+		meta.PutGrant{}, meta.RemoveGrant{}, meta.SetAccess{}, meta.AskShrink{}, meta.AskShrinkTree{}, meta.Resize{File: file, Seq: 1, SizeBytes: 2 << 20}, meta.SetTimes{}, meta.Symlink{}, meta.SetXattr{}, meta.PutXattrs{}, meta.Want{}} {
 		check("what is judged where it is applied", op, host, holder, other)
 	}
 	check("what permit does not know", unnamed{})

@@ -73,7 +73,7 @@ func speaksFromAbove(from cred.Identity, directory blocktree.Scope) bool {
 func speaksOf(op meta.Op) bool {
 	switch op.(type) {
 	case meta.MakeDir, meta.CreateFile, meta.CreateFlushFile, meta.CreateTreeFile, meta.CreateHeld, meta.MakeDirKept, meta.NameFile, meta.Remove, meta.RemoveMoved, meta.DropEntry, meta.Rename, meta.Resize, meta.ResizeTree, meta.SetLength,
-		meta.Acquire, meta.NoteAccess, meta.SetTimes, meta.Symlink, meta.SetXattr, meta.Unlink, meta.RenameOver:
+		meta.Acquire, meta.NoteAccess, meta.SetTimes, meta.Symlink, meta.SetXattr, meta.Unlink, meta.RenameOver, meta.Want:
 		return true
 	}
 	return false

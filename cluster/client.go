@@ -58,8 +58,10 @@ type Client struct {
 	lead     int // index into peers.nodes of who answered last
 	session  *session
 	leaves   map[meta.SessionID]*leaving
-	settling map[turn]chan struct{} // files of which a command's outcome is being found out; closed when it is
-	draining []blocktree.NodeID     // as far as is known, ascending
+	wants    map[blocktree.FileID]*wanting // directories that others keep
+	wantFor  time.Duration                 // as the constant
+	settling map[turn]chan struct{}        // files of which a command's outcome is being found out; closed when it is
+	draining []blocktree.NodeID            // as far as is known, ascending
 	closed   bool
 	readers  map[*Reader]struct{}
 	suspects *suspects
@@ -172,7 +174,7 @@ func (c *Client) keep(hosts []blocktree.Runtime) {
 
 // newClient makes a client over an endpoint and the connections to the cluster's nodes.
 func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
-	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[turn]chan struct{}{}, strangers: make(chan struct{}, 1)}
+	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[turn]chan struct{}{}, wantFor: wantFor, strangers: make(chan struct{}, 1)}
 	if c.cfg.SpareAfter == 0 {
 		c.cfg.SpareAfter = blocktree.SpareAfter
 	}
@@ -264,16 +266,7 @@ func (c *Client) proposeHere(ctx context.Context, command meta.Command) (meta.Re
 		command.Keeper = c.keeperIn(ctx)
 	}
 	for pause := keptPauseMin; ; pause = min(2*pause, keptPauseMax) {
-		request, err := meta.EncodeCommand(nil, command)
-		if err != nil {
-			return meta.Result{}, err
-		}
-		reply, err := c.ask(ctx, c.code(codePropose, codeProposeFor, command.Caller), request)
-		if err != nil {
-			return meta.Result{}, err
-		}
-		r, err := meta.DecodeResult(reply)
-		c.noteWanted(r.Wanted)
+		r, err := c.proposeOnce(ctx, command)
 		if err != nil || r.Kind != blocktree.Busy || !r.Kept {
 			return r, err
 		}
@@ -289,6 +282,21 @@ func (c *Client) proposeHere(ctx context.Context, command meta.Command) (meta.Re
 			return meta.Result{}, &blocktree.Error{Op: "cluster", Kind: kind, Err: errors.New(r.Text), Hint: r.Hint}
 		}
 	}
+}
+
+// proposeOnce asks this cluster alone, and takes its answer as it is.
+func (c *Client) proposeOnce(ctx context.Context, command meta.Command) (meta.Result, error) {
+	request, err := meta.EncodeCommand(nil, command)
+	if err != nil {
+		return meta.Result{}, err
+	}
+	reply, err := c.ask(ctx, c.code(codePropose, codeProposeFor, command.Caller), request)
+	if err != nil {
+		return meta.Result{}, err
+	}
+	r, err := meta.DecodeResult(reply)
+	c.noteWanted(r.Wanted)
+	return r, err
 }
 
 // query asks the cluster, or the one that it redirects to; the answer is linearizable (but for QueryStatus). A refusal is an error.
@@ -326,9 +334,18 @@ func (c *Client) queryAt(ctx context.Context, q meta.Query) (a meta.Answer, at *
 	return a, at, err
 }
 
-// queryHere asks this cluster alone. A refusal is in the answer.
+// queryHere asks this cluster alone. A refusal is in the answer. Where that may lack a name, or say that there is none, which the client of another session has given away and not told, it is asked again when that has told all (docs/design/0086).
 func (c *Client) queryHere(ctx context.Context, q meta.Query) (meta.Answer, error) {
 	q.Caller = behind(ctx, q.Caller)
+	a, err := c.queryOnce(ctx, q)
+	if err == nil && c.othersKeep(a.Kept) {
+		return c.queryWhenLeft(ctx, q, a)
+	}
+	return a, err
+}
+
+// queryOnce asks this cluster alone, and takes its answer as it is.
+func (c *Client) queryOnce(ctx context.Context, q meta.Query) (meta.Answer, error) {
 	reply, err := c.ask(ctx, c.code(codeQuery, codeQueryFor, q.Caller), meta.EncodeQuery(nil, q))
 	if err != nil {
 		return meta.Answer{}, err

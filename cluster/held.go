@@ -11,43 +11,22 @@ import (
 // CreateHeld is CreateFile of a file of a length in bytes, and Open of it, by one command (docs/design/0067). The handle is nil where the file was made and is to be opened: its lease was not given. Kinds beside those of CreateFile: Unsupported, and nothing was done: who
 // asks makes the file, and opens it, one after the other (a cluster of a version before; another one than was thought, or one that has just begun; a session that has ended).
 func (c *Client) CreateHeld(ctx context.Context, file meta.CreateFile, durability stripe.Durability, bytes uint64, o OpenOptions) (*meta.Inode, *Handle, error) {
-	at := c
-	if c.tree != nil {
-		at = c.start(file.Path, false, blocktree.FileID{})
-		if at != c.tree.first {
-			if err := c.tree.stays(ctx, at.cfg.Scope); err != nil {
-				return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Err: err}
-			}
-		}
-		c.tree.enter(at)
-		defer c.tree.leave(at)
+	wrong := func(err error) (*meta.Inode, *Handle, error) {
+		return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Err: err}
 	}
+	at, leave, err := c.enterAt(ctx, file.Path)
+	if err != nil {
+		return wrong(err)
+	}
+	defer leave()
 	s, err := at.theSession(ctx)
 	if err != nil {
-		return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Err: err}
+		return wrong(err)
 	}
-	command := meta.Command{ID: meta.NewCommandID(), Op: meta.CreateHeld{CreateFile: file, Durability: durability, Session: s.id, Bytes: bytes}, Caller: behind(ctx, nil), Keeper: at.keeperIn(ctx)}
 	sent := c.cfg.Clock.Boot()
-	r, err := at.proposeHere(ctx, command)
-	switch {
-	case err == nil && r.Kind == blocktree.Fenced: // it has ended without a word
-		at.loseSession(s, r.Err("session"))
-		fallthrough
-	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy):
-		return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Kind: blocktree.Unsupported, Err: err}
-	case err != nil && !isRefusal(err):
-		at.settle(blocktree.FileID{}, command)
-	case err == nil:
-		err = r.Err("cluster.CreateHeld")
-	}
-	if err == nil && r.Inode == nil {
-		err = blocktree.E("cluster.CreateHeld", blocktree.Corrupt, nil)
-	}
+	r, err := at.makeUnder(ctx, s, meta.CreateHeld{CreateFile: file, Durability: durability, Session: s.id, Bytes: bytes})
 	if err != nil {
-		return nil, nil, &blocktree.Error{Op: "create", Path: file.Path.Short(), Err: err}
-	}
-	if c.tree != nil {
-		c.tree.isHome(r.Inode.ID, at)
+		return wrong(err)
 	}
 	r.Inode.Access = file.Access
 	if r.Lease == nil || r.Lease.Session != s.id || r.Layout == nil || r.Layout.Epoch != r.Lease.Epoch { // or somebody has taken it over since: the answer may be that of a later try

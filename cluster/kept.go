@@ -47,29 +47,11 @@ func (c *Client) MakeDirKept(ctx context.Context, o meta.MakeDir) (*meta.Inode, 
 	if err != nil {
 		return wrong(err)
 	}
-	command := meta.Command{ID: meta.NewCommandID(), Op: meta.MakeDirKept{MakeDir: o, Session: s.id}, Caller: behind(ctx, nil), Keeper: at.keeperIn(ctx)}
 	at.makes(s, 1)
 	defer at.makes(s, -1)
-	r, err := at.proposeHere(ctx, command)
-	switch {
-	case err == nil && r.Kind == blocktree.Fenced: // it has ended without a word
-		at.loseSession(s, r.Err("session"))
-		fallthrough
-	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy):
-		return wrong(blocktree.E("", blocktree.Unsupported, err))
-	case err != nil && !isRefusal(err):
-		at.settle(blocktree.FileID{}, command)
-	case err == nil:
-		err = r.Err("cluster.MakeDirKept")
-	}
-	if err == nil && r.Inode == nil {
-		err = blocktree.E("cluster.MakeDirKept", blocktree.Corrupt, errNoSense)
-	}
+	r, err := at.makeUnder(ctx, s, meta.MakeDirKept{MakeDir: o, Session: s.id})
 	if err != nil {
 		return wrong(err)
-	}
-	if c.tree != nil {
-		c.tree.isHome(r.Inode.ID, at)
 	}
 	if !r.Kept {
 		return r.Inode, nil, nil
@@ -90,6 +72,30 @@ func (c *Client) enterAt(ctx context.Context, path blocktree.Path) (at *Client, 
 	}
 	c.tree.enter(at)
 	return at, func() { c.tree.leave(at) }, nil
+}
+
+// makeUnder has this cluster make something under a session; its inode is in the result. Kinds beside those of the op: Unsupported, and nothing was done (a cluster of a version before; another one keeps it, or this one has just begun; the session has ended). Of what has no answer it is found out in the background what came of it.
+func (c *Client) makeUnder(ctx context.Context, s *session, op meta.Op) (meta.Result, error) {
+	command := meta.Command{ID: meta.NewCommandID(), Op: op, Caller: behind(ctx, nil), Keeper: c.keeperIn(ctx)}
+	r, err := c.proposeHere(ctx, command)
+	switch {
+	case err == nil && r.Kind == blocktree.Fenced: // it has ended without a word
+		c.loseSession(s, r.Err("session"))
+		fallthrough
+	case isOlder(err), err == nil && (r.Redirect != nil || r.Kind == blocktree.Unavailable || r.Kind == blocktree.Busy):
+		return r, blocktree.E("", blocktree.Unsupported, err)
+	case err != nil && !isRefusal(err):
+		c.settle(blocktree.FileID{}, command)
+	case err == nil:
+		err = r.Err("cluster")
+	}
+	if err == nil && r.Inode == nil {
+		err = blocktree.E("cluster", blocktree.Corrupt, errNoSense)
+	}
+	if err == nil && c.tree != nil {
+		c.tree.isHome(r.Inode.ID, c)
+	}
+	return r, err
 }
 
 // makes counts the answers that are on their way and may say that a session keeps a directory.

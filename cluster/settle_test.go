@@ -157,8 +157,11 @@ func TestMadeUnderNoSession(t *testing.T) {
 }
 
 // client is one that has a connection to the cluster.
-func (c *silentCluster) client(t *testing.T) *Client {
-	b := newDelayBed(t, c.serve)
+func (c *silentCluster) client(t *testing.T) *Client { return newSilentClient(t, c.serve) }
+
+// newSilentClient is a client of one node, which serves as it is told.
+func newSilentClient(t *testing.T, serve bttp.HandlerFunc) *Client {
+	b := newDelayBed(t, serve)
 	q := &peer{}
 	q.conn.Store(b.dial())
 	x := newClient(ClientConfig{Logger: slog.New(slog.DiscardHandler), Clock: stoppedClock{}}, nil, &peers{all: map[blocktree.NodeID]*peer{1: q}})

@@ -69,7 +69,7 @@ func TestLoadVolatile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.WriteAt([]byte{0xff}, 9); err != nil {
+	if _, err := f.WriteAt([]byte{want.encode()[9] ^ 0xff}, 9); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := loadVolatile(disk, "/s"); blocktree.KindOf(err) != blocktree.Corrupt {

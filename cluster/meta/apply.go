@@ -114,7 +114,7 @@ func remembersRefusal(o Op) bool {
 // session has ended would bring it back without the note of its claims, and the next renewal confirm leases that are others' by then.
 func remembers(o Op) bool {
 	switch o.(type) {
-	case RenewSession, ExpireSession, ClaimLease, EndClaim, Touch, Forget, Leave:
+	case RenewSession, ExpireSession, ClaimLease, EndClaim, Touch, Forget, Leave, Want:
 		return false
 	}
 	return true
@@ -242,7 +242,7 @@ func (s *state) doDelegation(o Op) Result {
 		return s.releaseEnd(o)
 	case Rename:
 		return s.rename(o)
-	case Unlink, RenameOver, Forget, MakeDirKept, Leave, MakeSpares, NameFile:
+	case Unlink, RenameOver, Forget, MakeDirKept, Leave, MakeSpares, NameFile, Want:
 		return s.doNameless(o)
 	}
 	return s.doMove(o)

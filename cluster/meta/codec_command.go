@@ -200,7 +200,7 @@ func putHolderOp(e *wire.Encoder, o Op) {
 		putNodes(e, c.Nodes)
 		e.U32(uint32(c.Region))
 		e.Raw(c.Incarnation[:])
-	case Unlink, RenameOver, Forget, MakeDirKept, Leave, MakeSpares, NameFile:
+	case Unlink, RenameOver, Forget, MakeDirKept, Leave, MakeSpares, NameFile, Want:
 		putNamelessOp(e, o)
 	default:
 		putDelegationOp(e, o)
@@ -361,7 +361,7 @@ func getHolderOp(d *wire.Decoder, code opcode) Op {
 		return getCreateHeld(d)
 	case opReleaseEnd:
 		return getReleaseEnd(d)
-	case opUnlink, opRenameOver, opForget, opMakeDirKept, opLeave, opMakeSpares, opNameFile:
+	case opUnlink, opRenameOver, opForget, opMakeDirKept, opLeave, opMakeSpares, opNameFile, opWant:
 		return getNamelessOp(d, code)
 	case opChangeView:
 		return ChangeView{Change: stripe.Change{File: d.File(), Epoch: blocktree.Epoch(d.U64()), Seq: blocktree.ViewID(d.U64()),

@@ -196,7 +196,11 @@ func EncodeAnswer(dst []byte, a Answer) []byte {
 	}
 	e.Bool(a.More)
 	putOpt(&e, a.Layout, putLayout)
-	putOpt(&e, a.Lease, putLease)
+	if a.Kept == nil {
+		putOpt(&e, a.Lease, putLease)
+	} else {
+		putOpt(&e, a.Kept, putKeptBy)
+	}
 	putRuntimes(&e, a.Runtimes)
 	putOpt(&e, a.Status, putStatus)
 	e.U16(uint16(len(a.Starts)))
@@ -217,6 +221,28 @@ func EncodeAnswer(dst []byte, a Answer) []byte {
 		putRevoked(&e, a.Revoked)
 	}
 	return e.Buf
+}
+
+// Epochs that no lease has: in the place of one an answer says under them that a directory is kept. Who is of a version before does not look there in answers to what he asks for then.
+const (
+	epochKept   blocktree.Epoch = 0
+	epochWanted blocktree.Epoch = 1<<64 - 1
+)
+
+func putKeptBy(e *wire.Encoder, k *KeptBy) {
+	l := Lease{File: k.Dir, Epoch: epochKept, Session: k.Session}
+	if k.Wanted {
+		l.Epoch = epochWanted
+	}
+	putLease(e, &l)
+}
+
+// keptBy reads what putKeptBy wrote.
+func keptBy(d *wire.Decoder, l *Lease) *KeptBy {
+	if l.Holder != "" {
+		bad(d, "a directory that is kept has a holder")
+	}
+	return &KeptBy{Dir: l.File, Session: l.Session, Wanted: l.Epoch == epochWanted}
 }
 
 // DecodeAnswer reads what EncodeAnswer wrote. Nothing of b is kept.
@@ -245,7 +271,9 @@ func DecodeAnswer(b []byte) (Answer, error) {
 	}
 	a.More = d.Bool()
 	a.Layout = getOpt(d, getLayout)
-	a.Lease = getOpt(d, getLease)
+	if a.Lease = getOpt(d, getLease); a.Lease != nil && (a.Lease.Epoch == epochKept || a.Lease.Epoch == epochWanted) {
+		a.Kept, a.Lease = keptBy(d, a.Lease), nil
+	}
 	a.Runtimes = getRuntimes(d)
 	a.Status = getOpt(d, getStatus)
 	starts := int(d.U16())

@@ -73,6 +73,7 @@ func allOps() []Op {
 		MakeDirKept{MakeDir{Path: path("/a/b"), Mode: 0o700, UID: 1, GID: 2, Time: -3}, session(9)}, Leave{session(9), []blocktree.FileID{f, fileID(2)}, []blocktree.FileID{fileID(3)}},
 		MakeSpares{session(9), 1 << 16, 4096, blocktree.Code{Data: 2, Parity: 1}, stripe.DurabilityFlush, 8, 7},
 		NameFile{session(9), f, 1, fileID(2), CreateFile{path("/a/f"), false, nil, 1 << 16, 4096, blocktree.Code{Data: 2, Parity: 1}, 0o644, 2, 3, 1, [16]byte{9}, []byte("keys"), 6}, KeyFound{path("/a"), [32]byte{8}}, 1 << 40, true, -11},
+		Want{f},
 	}
 }
 
@@ -145,6 +146,10 @@ func someAnswer() Answer {
 			{"d", Inode{ID: fileID(4), Kind: KindFile, Heard: Heard{1, 2, 3, 4, 5}}}}, More: true,
 		Layout: r.Layout, Lease: r.Lease, Runtimes: founders(2), Starts: []NodeStart{*r.Start},
 		Status: &Status{1, 2, 3, 4, 5, []MemberStatus{{1, true, false, 2}, {3, false, true, 4}}}}
+}
+
+func keptAnswer(wanted bool) Answer {
+	return Answer{Kind: blocktree.NotFound, Text: "t", Kept: &KeptBy{fileID(1), session(2), wanted}}
 }
 
 func someFiles() *Files {
@@ -220,7 +225,7 @@ func TestValuesComeBack(t *testing.T) {
 	}
 	a := someAnswer()
 	for _, a := range []Answer{a, {Draining: []blocktree.NodeID{3, 4}}, {Lease: a.Lease, Draining: []blocktree.NodeID{3}}, {Inode: a.Inode, Allowed: someAllowed()}, {Inode: a.Inode, Allowed: someAllowed(), Layout: a.Layout},
-		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Xattrs: someXattrs()}, {Files: someFiles(), More: true}, {Taken: someTaken(), More: true}, {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
+		{Revoked: []Revocation{{rootID, blocktree.RootPath(rootID), 1, 2}}, More: true}, {Xattrs: someXattrs()}, {Files: someFiles(), More: true}, {Taken: someTaken(), More: true}, keptAnswer(false), keptAnswer(true), {Draining: []blocktree.NodeID{3}, Revoked: []Revocation{{rootID, path("/a"), 1, 2}}}} {
 		if got, err := DecodeAnswer(EncodeAnswer(nil, a)); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -348,6 +353,8 @@ func FuzzDecodeAnswer(f *testing.F) {
 	f.Add(EncodeAnswer(nil, Answer{Kind: blocktree.Elsewhere, Redirect: someRedirect()}))
 	f.Add(EncodeAnswer(nil, Answer{Xattrs: someXattrs()}))
 	f.Add(EncodeAnswer(nil, Answer{Files: someFiles()}))
+	f.Add(EncodeAnswer(nil, keptAnswer(false)))
+	f.Add(EncodeAnswer(nil, keptAnswer(true)))
 	f.Add(EncodeAnswer(nil, Answer{Moves: someMoves(), Children: []blocktree.Path{path("/a"), path("/b/c")}}))
 	f.Add(EncodeAnswer(nil, Answer{Above: someAbove(), Taken: someTaken(), Home: path("/a"), Runtimes: founders(1)}))
 	fuzz(f, DecodeAnswer, func(a Answer) []byte { return EncodeAnswer(nil, a) })

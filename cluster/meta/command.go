@@ -97,6 +97,7 @@ const (
 	opLeave
 	opMakeSpares
 	opNameFile
+	opWant
 
 	opEnd // keep last
 )

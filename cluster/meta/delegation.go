@@ -282,6 +282,8 @@ func fileOf(o Op) (blocktree.FileID, bool) {
 		return o.File, true
 	case PutXattrs:
 		return o.File, true
+	case Want:
+		return o.Dir, true
 	}
 	return blocktree.FileID{}, false
 }

@@ -127,7 +127,7 @@ func aboutFile(f blocktree.FileID) []Op {
 	return []Op{SetAttr{File: f}, Acquire{File: f}, Release{File: f}, cv, ClaimLease{File: f}, EndClaim{File: f}, Resize{File: f}, PutGrant{f, Grant{Subject{Path: rootDir}, RightRead, 0}},
 		RemoveGrant{f, Subject{Path: rootDir}}, SetAccess{File: f}, NoteAccess{File: f}, Anchor{File: f}, RemoveMoved{f}, ResizeTree{Resize{File: f}}, SetLength{File: f},
 		DropCopy{f}, Depart{File: f}, Stay{File: f}, Adopt{File: f}, RemoveLeft{File: f}, EndMove{f}, AskShrink{File: f}, AskShrinkTree{AskShrink{File: f}}, SetEnd{File: f},
-		Touch{File: f}, ReleaseAt{Release{File: f}, 1}, SetTimes{File: f}, SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f}, ReleaseEnd{Release{File: f}, 0, 1, 1}, Forget{File: f}}
+		Touch{File: f}, ReleaseAt{Release{File: f}, 1}, SetTimes{File: f}, SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f}, ReleaseEnd{Release{File: f}, 0, 1, 1}, Forget{File: f}, Want{f}}
 }
 
 // ofTheCluster are about no path and no file, wherever they are asked; AssignGeneration is the root cluster's.

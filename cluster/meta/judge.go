@@ -48,6 +48,8 @@ func (s *state) judge(o Op) (Op, Result) {
 	case Acquire, ClaimLease, NoteAccess, Anchor, Touch:
 		f, _ := fileOf(o)
 		return o, s.judgeHolder(f)
+	case Want:
+		return o, s.judgeWant(o)
 	case ChangeView:
 		return o, s.judgeHolder(o.Change.File)
 	case Symlink:

@@ -28,7 +28,7 @@ func everyOp(c *Caller) []Op {
 		SetEnd{File: f, Session: id, Epoch: 1, Bytes: 1},
 		Touch{Session: id, File: f, Epoch: 1, Time: 1}, ReleaseAt{Release{Session: id, File: f, Epoch: 1}, 1}, SetTimes{File: f, Modified: 1}, Symlink{Path: path("/d/e/new"), Target: "f"},
 		SetXattr{File: f, Name: "user.x"}, PutXattrs{File: f},
-		MakeDirKept{MakeDir{Path: path("/d/e/new")}, id}, Leave{Session: id}, MakeSpares{Session: id, N: 1}, NameFile{Session: id, File: f, CreateFile: file("/d/e/new")},
+		MakeDirKept{MakeDir{Path: path("/d/e/new")}, id}, Leave{Session: id}, MakeSpares{Session: id, N: 1}, NameFile{Session: id, File: f, CreateFile: file("/d/e/new")}, Want{f},
 		CreateHeld{CreateFile: file("/d/e/new"), Session: id}, ReleaseEnd{Release{Session: id, File: f, Epoch: 1}, 0, 1, 1},
 	}
 }
@@ -55,7 +55,7 @@ func TestEveryOpIsJudged(t *testing.T) {
 		opAskShrink: byRights, opAskShrinkTree: byRights, opSetEnd: byRights,
 		opTouch: byRights, opReleaseAt: takersAffair, opSetTimes: byRights, opSymlink: byRights, opSetXattr: byRights, opPutXattrs: byRights, opCreateHeld: byRights, opReleaseEnd: byRights,
 		opUnlink: byRights, opRenameOver: byRights, opForget: takersAffair,
-		opMakeDirKept: byRights, opLeave: takersAffair, opMakeSpares: byRights, opNameFile: byRights}
+		opMakeDirKept: byRights, opLeave: takersAffair, opMakeSpares: byRights, opNameFile: byRights, opWant: byRights}
 	m := granted(t, 0o700, 0o600)
 	stranger, revoked := somebody(10, 10), somebody(0, 0)
 	revoked.Chain = []blocktree.Principal{someone(40), revoked.Principal}

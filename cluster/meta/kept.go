@@ -30,8 +30,19 @@ type Leave struct {
 	Spares  []blocktree.FileID
 }
 
+// Want notes that somebody wants a directory whose names another session keeps, as he was told that there is nothing of a name in it, or listed it (docs/design/0086): Busy, and Result.Kept, until it is left; then, and where nobody keeps it, it is done, and changes nothing. It is done again when it is asked again. Permission (who may neither list the directory nor write in it, and so is told neither).
+type Want struct{ Dir blocktree.FileID }
+
+// KeptBy is a directory whose names a session keeps: only its client knows all of them.
+type KeptBy struct {
+	Dir     blocktree.FileID
+	Session SessionID
+	Wanted  bool // somebody wants it, which its keeper is told with each answer
+}
+
 func (MakeDirKept) opcode() opcode { return opMakeDirKept }
 func (Leave) opcode() opcode       { return opLeave }
+func (Want) opcode() opcode        { return opWant }
 
 func putLeave(e *wire.Encoder, o *Leave) {
 	e.Raw(o.Session[:])
@@ -119,6 +130,47 @@ func (s *state) guard(dirs ...blocktree.Inode) Result {
 		r.Kept = true
 	}
 	return r
+}
+
+// want refuses for as long as another session keeps the directory. One that is not there is nobody's.
+func (s *state) want(o Want) Result {
+	if o.Dir.Generation != s.superblock().Generation {
+		return Result{}
+	}
+	return s.guard(o.Dir.Inode)
+}
+
+// judgeWant judges who wants a directory: whoever may be told what is in it, or that there is nothing of a name (judgeNotFound). Others learn from no answer that it is kept, and take it from nobody.
+func (s *state) judgeWant(o Want) Result {
+	i := s.inode(o.Dir)
+	if i == nil || s.may(s.caller, i, RightList, s.now) || s.may(s.caller, i, RightWrite, s.now) {
+		return Result{}
+	}
+	return s.denied(s.caller, i, RightList, s.now)
+}
+
+// keptFrom is the directory whose names a session keeps in which a query, that was answered with a kind, has found nothing of a name, or which it lists; nil: there is none. Queries that look for directories alone are not told: who keeps one makes directories in it by commands. Nor is Files: how files are is known of those that have names, and who asks does so of all directories.
+func (s *state) keptFrom(q *Query, answered blocktree.Kind) *KeptBy {
+	if s.counts.keptDirs == 0 {
+		return nil
+	}
+	switch q.Kind {
+	case QueryStat, QueryAllowed, QueryXattrs, QueryList:
+	default:
+		return nil
+	}
+	at, r := s.follow(s.superblock(), q.Path)
+	missing := answered == blocktree.NotFound && len(at.missing) > 0
+	if listed := answered == blocktree.Other && q.Kind == QueryList; r.Kind != blocktree.Other || !missing && !listed {
+		return nil
+	}
+	dir := at.found.file // the last that there is
+	id, ok := s.keeps(dir.Inode)
+	if !ok || dir.Generation != s.superblock().Generation {
+		return nil
+	}
+	_, wanted := s.get(kindWanted, heldRest(id, dir.Inode))
+	return &KeptBy{Dir: dir, Session: id, Wanted: wanted}
 }
 
 // guardBelow is guard of the directories others, and of all that are kept at or below dir.

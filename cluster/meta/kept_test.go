@@ -390,3 +390,89 @@ func TestKeeperWithoutACaller(t *testing.T) {
 		t.Errorf("a time of nobody is encoded, and then: %v", err)
 	}
 }
+
+// TestKeptIsSaid: who finds nothing of a name in a directory that another session keeps, or lists one, is told so by each query of which that is the answer; by no other, and of nothing else.
+func TestKeptIsSaid(t *testing.T) {
+	m, owner, k := keeping(t)
+	root := somebody(0, 0)
+	m.command(Command{ID: NewCommandID(), Op: coded("/d/k/f", 2, 1), Caller: owner, Time: 2, Keeper: session(7)})
+	said := func(c *Caller, kind QueryKind, p, after string) *KeptBy {
+		t.Helper()
+		a := m.view().judged(Query{Kind: kind, Path: path(p), After: after, Caller: c, Time: 3})
+		b := EncodeAnswer(nil, a)
+		if got, err := DecodeAnswer(b); err != nil || a.Kept != nil && (*got.Kept != *a.Kept || b[0] != formatAnswer) { // a version before reads it, and takes no notice
+			t.Errorf("query %d: %v, format %d", kind, err, b[0])
+		}
+		return a.Kept
+	}
+	want, tells := KeptBy{k.ID, session(7), false}, map[QueryKind]bool{QueryStat: true, QueryList: true, QueryAllowed: true, QueryXattrs: true}
+	for kind := QueryStat; kind < queryEnd; kind++ { // of each new one it is to be said whether it finds names
+		for _, p := range []string{"/d/k/x", "/d/k/x/y"} {
+			if got := said(root, kind, p, ""); (got != nil) != tells[kind] || got != nil && *got != want {
+				t.Errorf("query %d of %s: %+v", kind, p, got)
+			}
+		}
+		if got := said(root, kind, "/d/k", ""); (got != nil) != (kind == QueryList) || got != nil && *got != want {
+			t.Errorf("query %d of the directory: %+v", kind, got)
+		}
+		for _, p := range []string{"/d/x", "/d", "/d/k/f", "/d/k/f/g", "/d/e/f"} {
+			if got := said(root, kind, p, ""); got != nil {
+				t.Errorf("query %d of %s: %+v", kind, p, got)
+			}
+		}
+	}
+	if got := said(root, QueryXattrs, "/d/k", "user.x"); got != nil {
+		t.Errorf("an attribute that is not there: %+v", got)
+	}
+	m.as(root, 3, Want{k.ID})
+	if got := said(root, QueryStat, "/d/k/x", ""); got == nil || !got.Wanted {
+		t.Errorf("when somebody wants it: %+v", got)
+	}
+	m.mustAs(root, SetAttr{File: k.ID, Mask: AttrMode, Mode: 0o700})
+	if got := said(somebody(10, 10), QueryStat, "/d/k/x", ""); got != nil {
+		t.Errorf("to who is not told what is there: %+v", got)
+	}
+	m.mustAs(owner, Leave{Session: session(7), Dirs: []blocktree.FileID{k.ID}})
+	if got := said(root, QueryList, "/d/k", ""); got != nil {
+		t.Errorf("when it was left: %+v", got)
+	}
+}
+
+// TestWant: who may be told what is in a directory wants it from who keeps it, by one command that is asked for again until it is left; others take it from nobody.
+func TestWant(t *testing.T) {
+	m, owner, k := keeping(t)
+	for what, x := range map[string]struct {
+		mode uint32
+		want blocktree.Kind
+	}{"who may list it": {0o704, blocktree.Busy}, "who may write there": {0o702, blocktree.Busy}, "who may neither": {0o701, blocktree.Permission}} {
+		m.mustAs(owner, SetAttr{File: k.ID, Mask: AttrMode, Mode: x.mode})
+		before := m.view().counts.wanted
+		if r := m.as(somebody(10, 10), 3, Want{k.ID}); r.Kind != x.want || r.Kept != (x.want == blocktree.Busy) || x.want == blocktree.Permission && m.view().counts.wanted != before {
+			t.Errorf("%s: %v, kept %v", what, r.Err("want"), r.Kept)
+		}
+	}
+	for mode, want := range map[uint32]blocktree.Kind{0o704: blocktree.Busy, 0o702: blocktree.Permission} { // as they are told
+		m.mustAs(owner, SetAttr{File: k.ID, Mask: AttrMode, Mode: mode})
+		if r := m.as(&Caller{}, 3, Want{k.ID}); r.Kind != want {
+			t.Errorf("somebody without credentials, mode %o: %v", mode, r.Err("want"))
+		}
+	}
+	c := Command{ID: NewCommandID(), Op: Want{k.ID}, Caller: somebody(0, 0), Time: 3}
+	n := m.view().counts.nextDone
+	for range 2 {
+		if r := m.command(c); r.Kind != blocktree.Busy || !r.Kept || m.view().counts.wanted != 1 || m.view().counts.nextDone != n {
+			t.Errorf("%v, %+v", r.Err("want"), m.view().counts)
+		}
+	}
+	if r := m.command(Command{ID: NewCommandID(), Op: Want{k.ID}, Caller: owner, Time: 3, Keeper: session(7)}); r.Kind != blocktree.Other || len(r.Wanted) != 1 || r.Wanted[0] != k.ID {
+		t.Errorf("by its keeper: %v, wanted %v", r.Err("want"), r.Wanted)
+	}
+	m.mustAs(owner, Leave{Session: session(7), Dirs: []blocktree.FileID{k.ID}})
+	before := m.hash()
+	for range 2 {
+		if r := m.command(c); r.Kind != blocktree.Other || m.hash() != before {
+			t.Errorf("when it was left: %v", r.Err("want"))
+		}
+	}
+	m.mustAs(owner, Want{fileID(1 << 20)}) // what is not there is nobody's
+}

@@ -73,6 +73,11 @@ func (m *model) applyKept(o Op) blocktree.Kind {
 		}
 	case NameFile:
 		return m.name(o)
+	case Want:
+		if keeper, ok := m.kept[o.Dir]; ok && keeper != m.asks {
+			m.wanted[o.Dir] = true
+			return blocktree.Busy
+		}
 	}
 	return 0
 }
@@ -162,6 +167,46 @@ func (m *model) compareKept(s *state) error {
 			return fmt.Errorf("%v: wanted %v, told %v, want %v", f, noted, told, m.wanted[f])
 		}
 	}
+	return m.compareSaid(s)
+}
+
+// compareSaid: who finds nothing of a name in a directory that is kept, or lists one, is told so, and of no other.
+func (m *model) compareSaid(s *state) error {
+	for dir, i := range m.inodes {
+		at := path(dir)
+		if dir == "/" {
+			at = rootDir
+		}
+		if !i.dir {
+			continue
+		}
+		said := func(kind QueryKind, p blocktree.Path, told bool) error {
+			want := (*KeptBy)(nil)
+			if keeper, ok := m.kept[i.id]; ok && told {
+				want = &KeptBy{i.id, keeper, m.wanted[i.id]}
+			}
+			a := s.answer(Query{Kind: kind, Path: p})
+			if got := a.Kept; (got == nil) != (want == nil) || got != nil && *got != *want {
+				return fmt.Errorf("query %d of %s: kept %+v, want %+v", kind, p.Short(), got, want)
+			}
+			return nil
+		}
+		if err := said(QueryList, at, true); err != nil {
+			return err
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			p := at.Join(name)
+			for _, kind := range []QueryKind{QueryStat, QueryAllowed, QueryXattrs, QueryList} {
+				there := m.inodes[p.Short()] != nil
+				if there && kind == QueryList {
+					continue
+				}
+				if err := said(kind, p, !there); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	return nil
 }
 
@@ -177,7 +222,9 @@ func (m *model) keptDirs() (dirs []blocktree.FileID) {
 // drawKept draws an op about directories that are kept, and about spares.
 func drawKept(t *rapid.T, m *model, p blocktree.Path, s SessionID) Op {
 	spares := slices.DeleteFunc(m.namelessIDs(), func(f blocktree.FileID) bool { return !m.nameless[f].spare })
-	switch which := rapid.IntRange(0, 9).Draw(t, "kept"); {
+	switch which := rapid.IntRange(0, 10).Draw(t, "kept"); {
+	case which == 10:
+		return Want{rapid.SampledFrom(append(m.keptDirs(), fileID(0), fileID(1))).Draw(t, "wanted")}
 	case which < 3:
 		return MakeDirKept{MakeDir{Path: p, Mode: 0o700}, s}
 	case which == 3:

@@ -194,7 +194,7 @@ func (m *model) applyOp(o Op) blocktree.Kind {
 		return m.unlink(o)
 	case Forget:
 		return m.forget(o)
-	case MakeDirKept, Leave, MakeSpares, NameFile:
+	case MakeDirKept, Leave, MakeSpares, NameFile, Want:
 		return m.applyKept(o)
 	case SetAttr:
 		i := m.byID(o.File)

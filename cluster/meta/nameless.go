@@ -54,6 +54,8 @@ func putNamelessOp(e *wire.Encoder, o Op) {
 		putMakeSpares(e, &o)
 	case NameFile:
 		putNameFile(e, &o)
+	case Want:
+		e.File(o.Dir)
 	}
 }
 
@@ -79,6 +81,8 @@ func getNamelessOp(d *wire.Decoder, code opcode) Op {
 		return getMakeSpares(d)
 	case opNameFile:
 		return getNameFile(d)
+	case opWant:
+		return Want{d.File()}
 	}
 	return Forget{get16(d), d.File()}
 }
@@ -100,6 +104,8 @@ func (s *state) doNameless(o Op) Result {
 		return s.makeSpares(o)
 	case NameFile:
 		return s.nameFile(o)
+	case Want:
+		return s.want(o)
 	}
 	return refuse(blocktree.Unsupported, "unknown command")
 }

@@ -77,6 +77,7 @@ type Answer struct {
 	Moves    []Move           // Moves, in the order in which they were begun
 	Xattrs   []Xattr          // Xattrs, ascending by Name
 	Files    *Files           // Files; Entries are those that are told, ascending by Name
+	Kept     *KeptBy          // Stat, List, Allowed, Xattrs, by Path: the directory in which there is nothing of the name, or that is listed, where its names are kept
 	Children []blocktree.Path // Children, in the order of their records; at most ChildrenMax, and More
 }
 

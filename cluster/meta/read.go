@@ -84,6 +84,7 @@ func (s *state) answer(q Query) Answer {
 		r = s.answerDelegation(&q, &a)
 	}
 	a.refused(r)
+	a.Kept = s.keptFrom(&q, r.Kind)
 	return a
 }
 

@@ -169,6 +169,8 @@ func TestOthersWait(t *testing.T) {
 		b.must(b.file.Close())
 		b.Off(b.ClientAddr(0))
 		begun := time.Now()
+		b.nothing(b.Path("/dead/d"))
+		b.between("a look at what a keeper that died may have made", time.Since(begun), 2*time.Second, 2500*time.Millisecond)
 		b.must(b.other.MakeDir(ctx, b.Path("/dead/d"), 0o755, false))
 		b.between("the names of a keeper that died", time.Since(begun), leaseTerm/2, 2*leaseTerm)
 		if k.Kept() {

@@ -3,6 +3,8 @@ package fastrung
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -74,6 +76,49 @@ func TestKeptRounds(t *testing.T) {
 		w.must(f.WriteAt(t.Context(), []byte("hello"), 0))
 		w.must(f.(fs.Finisher).Finish(t.Context()))
 		w.has(mustOpen(t, w.DoorAt(1, "alice", 1000, 1000), dir.Join("f")), "hello")
+	})
+}
+
+// TestOthersSeeWhatIsOpen: what one service has made, and given no name yet, is found by who looks for it, lists its directory, or asks for its attributes, by another, which has the directory given back; then nobody waits any more.
+func TestOthersSeeWhatIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newKeptWorld(t)
+		c, other := w.DoorAt(0, "alice", 1000, 1000), w.DoorAt(1, "alice", 1000, 1000)
+		for what, look := range map[string]func(dir blocktree.Path) (bool, error){
+			"a look": func(dir blocktree.Path) (bool, error) {
+				_, err := other.Stat(t.Context(), dir.Join("f"))
+				return err == nil, err
+			},
+			"a listing": func(dir blocktree.Path) (bool, error) {
+				names, err := other.ReadDir(t.Context(), dir)
+				return slices.ContainsFunc(names, func(e fs.Entry) bool { return e.Name == "f" }), err
+			},
+			"its attributes": func(dir blocktree.Path) (bool, error) {
+				_, err := other.ListXattr(t.Context(), dir.Join("f"))
+				return err == nil, err
+			},
+			"by any client": func(dir blocktree.Path) (bool, error) {
+				_, _, err := w.admin.Allowed(t.Context(), dir.Join("f"))
+				return err == nil, err
+			},
+		} {
+			dir := w.Path("/files/" + strings.ReplaceAll(what, " ", "-"))
+			w.must(c.Mkdir(t.Context(), dir, 0o755))
+			w.must(made(t, c, dir.Join("first"), []byte("x"))) // what may be done is asked, and there are no spares yet
+			time.Sleep(50 * time.Millisecond)
+			f, err := c.MakeOpen(t.Context(), dir.Join("f"), small)
+			w.must(err)
+			begun := time.Now()
+			there, err := look(dir)
+			if took := time.Since(begun); !there || took > time.Second {
+				t.Errorf("%s at what was made and has no name: there %v, %v, in %v", what, there, err, took)
+			}
+			begun = time.Now()
+			if _, err := other.Stat(t.Context(), dir.Join("g")); blocktree.KindOf(err) != blocktree.NotFound || time.Since(begun) > 40*time.Millisecond { // less than the first pause
+				t.Errorf("%s, and a look at what is not there: %v, in %v", what, err, time.Since(begun))
+			}
+			w.must(f.Close())
+		}
 	})
 }
 
