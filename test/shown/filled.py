@@ -179,9 +179,9 @@ def together(a, b, count):
                     do(f"{top}/{name}", dirs, *args, f"{name}{lane}")
                     os._exit(0)
                 except SystemExit as e:
-                    print(e, file=sys.stderr)
+                    os.write(2, f"{e}\n".encode())
                 except BaseException as e:
-                    print(f"{name}: {do.__name__} at {top}: {type(e).__name__}: {e}", file=sys.stderr)
+                    os.write(2, f"{name}: {do.__name__} at {top}: {type(e).__name__}: {e}\n".encode())
                 os._exit(1)
             for end in (there.r, there.w, back.r, back.w):
                 os.close(end)
