@@ -82,15 +82,27 @@ def maker(top, dirs, out, back, seed):
     for d in dirs:
         os.mkdir(f"{top}/{d}")
         names = [f"{d}-{i}" for i in range(r.randrange(1, 5))]
+        if r.randrange(3) == 0:  # the other looks for one before it is there, and while it is made
+            out.tell([d, names[-1]])
         for n in names:
             make(f"{top}/{d}/{n}")
         out.tell([d, names])
         back.hear()
 
 
+def told(top, inp):
+    """What is told next; before that, what is looked for in vain."""
+    d, names = inp.hear()
+    while isinstance(names, str):
+        os.path.exists(f"{top}/{d}/{names}")
+        os.listdir(f"{top}/{d}")
+        d, names = inp.hear()
+    return d, names
+
+
 def opener(top, dirs, inp, back, _):
     for _ in dirs:
-        d, names = inp.hear()
+        d, names = told(top, inp)
         for n in reversed(names):  # the one that was closed last first
             is_whole(f"{top}/{d}/{n}", n, "opened by the other mount")
         back.tell(len(names))
@@ -98,7 +110,7 @@ def opener(top, dirs, inp, back, _):
 
 def lister(top, dirs, inp, back, _):
     for _ in dirs:
-        d, names = inp.hear()
+        d, names = told(top, inp)
         got = sorted((e.name, e.stat().st_size) for e in os.scandir(f"{top}/{d}"))
         want = sorted((n, len(content(n))) for n in names)
         if got != want:
