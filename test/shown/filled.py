@@ -1,11 +1,12 @@
 # filled.py - the programs of 7-09-filled: makes, unpacks and looks, by two mounts A and B of one directory. What it is told to demand it demands; the first thing that is not so ends it, with 1.
-#   filled.py together A B DIRS      what one closes the other finds, whole: DIRS directories, files opened, and 2/5 as many, listed; and of 2/5 as many names that both make exclusively at once each is one's
+#   filled.py together A B TAG DIRS  what one closes the other finds, whole: DIRS directories, files opened, and 2/5 as many, listed; and of 2/5 as many names that both make exclusively at once each is one's
 #   filled.py past A FILES COMMAND...  what one closes COMMAND PATH prints
-#   filled.py unpack DIR RECORD SEED FILES [fsync] mount PID | service PID | term PID | umount DIR
-#                                    unpacks a tree; RECORD says what was answered. mount, service: writes a line to the pipe $NOW at a moment by SEED, when PID is to be killed, and goes on until there is an error, or until half of FILES more are there. term, umount: right after the last close
-#   filled.py check DIR RECORD closed|fsynced   what RECORD says was answered is there, all that was closed or all that was fsynced; all else whole or not; nothing else. What was there once is there
+#   filled.py unpack DIR RECORD SEED FILES [fsync | dirs] mount PID | service PID | term PID | umount DIR
+#                                    unpacks a tree; RECORD says what was answered. mount, service: writes a line to the pipe $NOW at a moment by SEED, when PID is to be killed, and goes on until there is an error, or until half of FILES more are there. dirs: at the end an fsync of each directory. term, umount: right after the last close
+#   filled.py check DIR RECORD closed|fsynced   what RECORD says was answered is there: all that was closed, or all that was fsynced, or closed before a name was changed; of the rest each is there whole or not, and only of the newest not; nothing else. What was there once is there
 import ctypes, errno, json, os, random, signal, subprocess, sys, threading, time
 
+LATER = 32  # how many files are closed and not sent, at most (MountLaterMax)
 LANES = 16  # pairs of programs at once: who asks for what another mount has just made waits for its term
 
 
@@ -167,11 +168,10 @@ def second(top, dirs, inp, back, _):
         os.write(1, told[2].encode() + b" late"[:5 * (False in told[:2])] + b"\n")
 
 
-def together(a, b, count):
+def together(a, b, tag, count):
     count = int(count)
-    lanes = []
-    for name, one, at, other, by, n in (("open", maker, a, opener, b, count), ("list", maker, b, lister, a, count * 2 // 5), ("excl", first, a, second, b, count * 2 // 5)):
-        began, done = time.monotonic(), []
+    for what, one, at, other, by, n in (("open", maker, a, opener, b, count), ("list", maker, b, lister, a, count * 2 // 5), ("excl", first, a, second, b, count * 2 // 5)):
+        began, name = time.monotonic(), f"{tag}-{what}"
         os.mkdir(f"{at}/{name}")
         notes = os.pipe()
         children = []
@@ -206,9 +206,9 @@ def together(a, b, count):
                 print(f"{name}: a program ended with {[e for e in ended if e]}", file=sys.stderr)
             sys.exit(1)
         took = time.monotonic() - began
-        if name == "open":
+        if what == "open":
             print(f"{n} directories that A made: each file was there for B when A had closed it ({took:.0f} s)", flush=True)
-        elif name == "list":
+        elif what == "list":
             print(f"{n} directories that B made: A lists each file that B had closed ({took:.0f} s)", flush=True)
         else:
             if told.count("A") + told.count("B") != n:
@@ -231,10 +231,10 @@ def past(a, files, *command):
 
 
 def unpack(top, record, seed, files, *rest):
-    sync = rest[0] == "fsync"
+    sync, later = rest[0] == "fsync", rest[0] == "dirs"
     how, whom = rest[-2:]
     files, r = int(files), random.Random(seed)
-    state, dirs, trying, failed = {}, [], None, None
+    state, dirs, links, trying, failed = {}, [], [], None, None
     tag = os.path.basename(top)
     at, pause = r.randrange(4, files), r.random() * 0.03
     now, told = how in ("mount", "service") and open(os.environ["NOW"], "w"), threading.Event()
@@ -267,9 +267,22 @@ def unpack(top, record, seed, files, *rest):
             name = f"{dirs[-1]}/{tag}-{i}".lstrip("/")
             # Not exclusively where a service is killed: that is EIO where the answer is missing and the file is there (docs/design/0060, 7).
             make(f"{top}/{name}", os.O_TRUNC if how == "service" else os.O_EXCL, sync, lambda what: state.__setitem__(name, what))
+            if i % 16 == 15:
+                trying = f"{dirs[-1]}/link{i}".lstrip("/")
+                try:
+                    os.symlink("nowhere", f"{top}/{trying}")
+                except FileExistsError:  # as above
+                    if how != "service":
+                        raise
+                links.append(trying)
+                state.update([(n, "sent") for n, was in state.items() if was == "closed"])
             if now and i == at:
                 threading.Thread(target=tell).start()
             i += 1
+        for d in dirs if later else ():
+            fd = os.open(f"{top}/{d}", os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
     except OSError as e:
         failed = f"{type(e).__name__}: {e}"
     if how == "term":
@@ -279,7 +292,7 @@ def unpack(top, record, seed, files, *rest):
         if libc.umount2(whom.encode(), 0) != 0:
             subprocess.run(["fusermount", "-u", whom], check=True)
     with open(record, "w") as f:
-        json.dump({"dirs": dirs, "trying": trying, "state": state, "failed": failed, "there": []}, f)
+        json.dump({"dirs": dirs, "links": links, "trying": trying, "state": state, "failed": failed, "there": []}, f)
     if now and not told.is_set():
         sys.exit(f"it failed before anything was killed: {failed}")
     if (failed is None) != (how != "mount"):
@@ -298,15 +311,18 @@ def check(top, record, demanded):
         got += [f"{d}/{n}".lstrip("/") for n in names]
     if len(got) != len(set(got)):
         sys.exit(f"listed twice: {sorted(n for n in set(got) if got.count(n) > 1)}")
-    if missing := set(rec["dirs"]) - set(got) - {""}:
-        sys.exit(f"directories that were made are not listed: {sorted(missing)}")
-    if extra := set(got) - set(rec["dirs"]) - set(state) - {rec["trying"]}:
+    if missing := set(rec["dirs"] + rec["links"]) - set(got) - {""}:
+        sys.exit(f"directories or links that were made are not listed: {sorted(missing)}")
+    if extra := set(got) - set(rec["dirs"] + rec["links"]) - set(state) - {rec["trying"]}:
         sys.exit(f"there are files that were never made: {sorted(extra)}")
     lost = opened = 0
+    newest = list(state)[-LATER - 1:]
     for n, was in state.items():
         if n not in got:
-            if was == "fsynced" or was == demanded == "closed" or n in there:
-                sys.exit(f"{top}/{n}, {'which was there before' if n in there else was}, is not there")
+            if was in ("fsynced", "sent") or was == demanded == "closed" or n in there:
+                sys.exit(f"{top}/{n}, {'which was there before' if n in there else was + ' before a name was changed' if was == 'sent' else was}, is not there")
+            if n not in newest:
+                sys.exit(f"{top}/{n}, closed before {LATER} others, is not there")
             lost += was != "opened"
             continue
         data, want = read(f"{top}/{n}"), content(os.path.basename(n))
