@@ -236,7 +236,7 @@ def unpack(top, record, seed, files, *rest):
     files, r = int(files), random.Random(seed)
     state, dirs, links, trying, failed = {}, [], [], None, None
     tag = os.path.basename(top)
-    at, pause = r.randrange(4, files), r.random() * 0.03
+    at, pause, linking = r.randrange(4, files), r.random() * 0.03, r.random() < 0.5
     now, told = how in ("mount", "service") and open(os.environ["NOW"], "w"), threading.Event()
 
     def tell():
@@ -253,10 +253,11 @@ def unpack(top, record, seed, files, *rest):
         return i < end
 
     try:
-        i = 0
+        i = full = 0
         while more(i):
-            if i % 8 == 0:
-                trying = "" if i == 0 else (dirs[-1] + "/" if i % 24 else "") + f"d{i}"
+            if i == full:
+                full += r.choice((3, 8, 40))
+                trying = "" if i == 0 else (dirs[-1] + "/" if r.random() < 0.6 and len(dirs[-1]) < 30 else "") + f"d{i}"
                 trying = trying.lstrip("/")
                 try:
                     os.mkdir(f"{top}/{trying}")
@@ -267,7 +268,7 @@ def unpack(top, record, seed, files, *rest):
             name = f"{dirs[-1]}/{tag}-{i}".lstrip("/")
             # Not exclusively where a service is killed: that is EIO where the answer is missing and the file is there (docs/design/0060, 7).
             make(f"{top}/{name}", os.O_TRUNC if how == "service" else os.O_EXCL, sync, lambda what: state.__setitem__(name, what))
-            if i % 16 == 15:
+            if i % 16 == 15 and linking:
                 trying = f"{dirs[-1]}/link{i}".lstrip("/")
                 try:
                     os.symlink("nowhere", f"{top}/{trying}")
