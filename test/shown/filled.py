@@ -214,7 +214,7 @@ def together(a, b, tag, count):
             if told.count("A") + told.count("B") != n:
                 sys.exit(f"{told.count('A') + told.count('B')} of {n} were made")
             print(f"{n} names that both made at once: one has each, A {told.count('A')}, B {told.count('B')}; {told.count('late')} times the other was told only at fsync ({took:.0f} s)", flush=True)
-            if told.count("late") > n // 10:
+            if told.count("late") > n // 10 and tag != "paused":
                 sys.exit("an open that says what does not hold, that often")
 
 
