@@ -245,6 +245,13 @@ def unpack(top, record, seed, files, *rest):
         now.write("now\n")
         now.flush()
 
+    def made(do, path):
+        try:
+            do(path)
+        except OSError as e:  # what is exclusive is EIO where the answer was missing, as the service was killed, and it is there (docs/design/0060, 7)
+            if how != "service" or e.errno not in (errno.EIO, errno.EEXIST) or not os.path.lexists(path):
+                raise
+
     end = files
     def more(i):
         nonlocal end
@@ -259,22 +266,14 @@ def unpack(top, record, seed, files, *rest):
                 full += r.choice((3, 8, 40))
                 trying = "" if i == 0 else (dirs[-1] + "/" if r.random() < 0.6 and len(dirs[-1]) < 30 else "") + f"d{i}"
                 trying = trying.lstrip("/")
-                try:
-                    os.mkdir(f"{top}/{trying}")
-                except FileExistsError:  # as tar does: its answer may have been missing when the service was killed
-                    if how != "service":
-                        raise
+                made(os.mkdir, f"{top}/{trying}")
                 dirs.append(trying)
             name = f"{dirs[-1]}/{tag}-{i}".lstrip("/")
-            # Not exclusively where a service is killed: that is EIO where the answer is missing and the file is there (docs/design/0060, 7).
+            # Not exclusively where a service is killed: likewise.
             make(f"{top}/{name}", os.O_TRUNC if how == "service" else os.O_EXCL, sync, lambda what: state.__setitem__(name, what))
             if i % 16 == 15 and linking:
                 trying = f"{dirs[-1]}/link{i}".lstrip("/")
-                try:
-                    os.symlink("nowhere", f"{top}/{trying}")
-                except FileExistsError:  # as above
-                    if how != "service":
-                        raise
+                made(lambda path: os.symlink("nowhere", path), f"{top}/{trying}")
                 links.append(trying)
                 state.update([(n, "sent") for n, was in state.items() if was == "closed"])
             if now and i == at:
