@@ -125,6 +125,7 @@ func (c *Client) Create(ctx context.Context, path blocktree.Path, o CreateOption
 
 // Make is Create, and returns which file it made, for who may have to remove it again; zero where the service, of a version before, does not say.
 func (c *Client) Make(ctx context.Context, path blocktree.Path, o CreateOptions) (blocktree.FileID, error) {
+	o.Spare = blocktree.FileID{}
 	r := requestToMake(path, o)
 	var b []byte
 	err := r.asKnown(func() (err error) {

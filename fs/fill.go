@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"blocktree"
@@ -13,7 +14,7 @@ import (
 type Filling struct {
 	// Term is for how long, from before it was asked for, nobody else is let make a name in the directory, or told that there is none: zero, not at all, and not again.
 	Term time.Duration
-	// Spares are identities that this client may make files with, each once, in whatever directory of this service.
+	// Spares are identities that this client may make files with, each once, in whatever directory of this service, for FSFillSpareFor: what is made with one that the service does not have any more has another identity.
 	Spares []blocktree.FileID
 }
 
@@ -30,4 +31,35 @@ type Filler interface {
 	Fill(ctx context.Context, dir blocktree.Path, o CreateOptions, spares int) (Filling, error)
 	// MakeWhole makes a file exclusively, writes its content and closes it, by one request: when it returns without an error what was written is durable, and others see it. It is asked once: after Unavailable or Undeliverable it may be there, whole; then it has the identity Spare, if the directory was filled. The Filling is what goes on in its directory, and spares in the place of those that were used. Kinds: those of Create, of WriteAt and Flush; Unsupported (a service of a version before), and nothing was done.
 	MakeWhole(ctx context.Context, path blocktree.Path, o CreateOptions, w Whole) (Info, Filling, error)
+}
+
+var _ Filler = (*Client)(nil)
+
+// Fill implements Filler.
+func (c *Client) Fill(ctx context.Context, dir blocktree.Path, o CreateOptions, spares int) (Filling, error) {
+	o.Spare = blocktree.FileID{}
+	r := requestToMake(dir, o)
+	r.limit = uint32(max(0, min(spares, blocktree.FSFillSparesMax)))
+	b, err := c.request(ctx, dir, codeFill, r.encode())
+	if err != nil {
+		return Filling{}, failed("fill", dir, err)
+	}
+	f, err := decodeFilling(b)
+	return f, failed("fill", dir, err)
+}
+
+// MakeWhole implements Filler.
+func (c *Client) MakeWhole(ctx context.Context, path blocktree.Path, o CreateOptions, w Whole) (Info, Filling, error) {
+	o.Spare = w.Spare
+	r := requestToMake(path, o)
+	r.whole = &whole{w.Wrote, w.Content}
+	if len(w.Content) > blocktree.MountHeldBytesMax {
+		return Info{}, Filling{}, failed("create", path, blocktree.E("fs", blocktree.TooLarge, errors.New("more than one request makes")))
+	}
+	b, err := c.request(ctx, path.Parent(), codeMakeWhole, encodeWhole(r))
+	if err != nil {
+		return Info{}, Filling{}, failed("create", path, err)
+	}
+	info, f, err := decodeMadeWhole(b)
+	return info, f, failed("create", path, err)
 }

@@ -57,6 +57,9 @@ func requestToMake(path blocktree.Path, o CreateOptions) *pathRequest {
 	if o.Durability == stripe.DurabilityFlush {
 		r.flags |= flagFlush
 	}
+	if r.file = o.Spare; o.Spare != (blocktree.FileID{}) {
+		r.flags |= flagSpare
+	}
 	return r
 }
 
@@ -78,6 +81,9 @@ func (r *pathRequest) makes() CreateOptions {
 	o := CreateOptions{SizeBytes: r.sizeBytes, SectorBytes: int(r.sectorBytes), Code: r.code, Mode: r.mode, Plain: r.flags&flagPlain != 0}
 	if r.flags&flagFlush != 0 {
 		o.Durability = stripe.DurabilityFlush
+	}
+	if r.flags&flagSpare != 0 {
+		o.Spare = r.file
 	}
 	return o
 }
@@ -234,7 +240,7 @@ func (c *Client) MakeOpen(ctx context.Context, path blocktree.Path, o CreateOpti
 	err := r.asKnown(func() (err error) {
 		answer, err = c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeMakeOpen, Body: r.encode(), Late: closeLate})
 		return err
-	}, flagFlush, flagTell)
+	}, flagSpare, flagFlush, flagTell)
 	if err != nil {
 		return nil, failed("create", path, err)
 	}
