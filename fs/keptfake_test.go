@@ -37,6 +37,7 @@ type keptFake struct {
 	left     []blocktree.Path
 	atHand   int    // spares that can be taken at a time
 	room     uint64 // that it has
+	broken   error  // what comes of writes
 }
 
 func newKept(t testing.TB) (*keptFake, *Service) {
@@ -124,7 +125,7 @@ func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path b
 // new is a node of a path, whose rights are the caller's alone, and everybody's who may use its directory.
 func (c *keptFake) new(path blocktree.Path, kind meta.InodeKind, caller cred.Identity) *fakeNode {
 	c.lastID++
-	n := &fakeNode{ends: true, rights: map[blocktree.Principal]Rights{caller.Principal: Read | Write | List | Lease | Admin},
+	n := &fakeNode{ends: true, hook: c.breaks, rights: map[blocktree.Principal]Rights{caller.Principal: Read | Write | List | Lease | Admin},
 		inode: meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: blocktree.Inode(c.lastID)}, Kind: kind, Mode: 0o700}}
 	if kind == meta.KindFile {
 		n.inode.SizeBytes, n.inode.SectorBytes, n.inode.Code, n.inode.Suite, n.inode.HasLength = 4096, 512, blocktree.Code{Data: 2, Parity: 1}, 1, true
@@ -517,7 +518,7 @@ func (c *keptFake) same(t testing.TB, s *Service) {
 // ended waits until nothing is kept, and nothing of the table is left.
 func (c *keptFake) ended(t testing.TB, s *Service) {
 	t.Helper()
-	time.Sleep(blocktree.FSKeptIdleMax + 2*blocktree.FSKeptSweepEvery)
+	time.Sleep(max(blocktree.FSKeptIdleMax, blocktree.FSFillFor) + 2*blocktree.FSKeptSweepEvery)
 	synctest.Wait()
 	s.kept.mu.Lock()
 	defer s.kept.mu.Unlock()
