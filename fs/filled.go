@@ -291,6 +291,14 @@ func (t *kept) takeAside(o *owner, id blocktree.FileID) aside {
 	return a.aside
 }
 
+// spareOf takes the spare that a request names, to be left by who asks unless it was used; nil: it names none, or none of this owner.
+func (t *kept) spareOf(o *owner, r *pathRequest) aside {
+	if r.flags&flagSpare == 0 {
+		return nil
+	}
+	return t.takeAside(o, r.file)
+}
+
 // agedAsides takes what is set aside for too long; with mu.
 func (t *kept) agedAsides(now time.Time) (old []aside) {
 	for o, x := range t.asides {

@@ -383,12 +383,62 @@ func TestWholeByParts(t *testing.T) {
 	})
 }
 
-// breaks has writes fail.
+// breaks has writes wait, or fail.
 func (c *keptFake) breaks(_ context.Context, call memfile.Call) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if call.Op == memfile.Write {
-		return c.broken
+	if call.Op != memfile.Write {
+		return nil
 	}
-	return nil
+	c.mu.Lock()
+	stall, broken := c.stall, c.broken
+	c.mu.Unlock()
+	if stall != nil {
+		<-stall
+	}
+	return broken
+}
+
+// TestFillOnTheWay: H2. What the one who fills the directory has sent in his term, and is not done when that has run out, is waited for by others who ask for it, and before the directory is left; by nobody else.
+func TestFillOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKept(t)
+		o, dir, path := ownerFor(s, somebody("ann")), below("d"), below("d/f")
+		spare := filled(t, s, o, dir).Spares[0]
+		c.mu.Lock()
+		c.stall = make(chan struct{})
+		c.mu.Unlock()
+		sent := make(chan error, 1)
+		go func() {
+			_, _, err := wholes(t, s, o, path, spare, "hello")
+			sent <- err
+		}()
+		synctest.Wait()
+		type asked struct {
+			what string
+			err  error
+		}
+		answers := make(chan asked, 8)
+		ask := func(what string, code uint16, r pathRequest) {
+			go func() { answers <- asked{what, does(t, s, ownerFor(s, somebody("ann")), code, r)} }()
+		}
+		ask("a look", codeStat, pathRequest{path: path})
+		ask("a listing", codeList, pathRequest{path: dir})
+		ask("another maker", codeMakeWhole, pathRequest{path: path, sizeBytes: 4096, whole: &whole{}})
+		ask("", codeStat, pathRequest{path: below("d/g")})
+		close(c.dirsKept[dir].wanted)
+		time.Sleep(2 * blocktree.FSFillFor)
+		if a := <-answers; a.what != "" || blocktree.KindOf(a.err) != blocktree.NotFound || len(answers) > 0 || !c.keeps(dir) {
+			t.Errorf("%q is answered: %v, %d others, kept: %v", a.what, a.err, len(answers), c.keeps(dir))
+		}
+		close(c.stall)
+		wantKind(t, "what was on its way", <-sent, blocktree.Other)
+		for range 3 {
+			a := <-answers
+			wantKind(t, a.what, a.err, map[bool]blocktree.Kind{true: blocktree.Exists}[a.what == "another maker"])
+		}
+		if n := c.length(path); n != 5 {
+			t.Errorf("it ends at %d", n)
+		}
+		o.end()
+		c.ended(t, s)
+	})
 }

@@ -140,8 +140,8 @@ func passes(ctx context.Context, err error) bool {
 	return ctx.Err() != nil
 }
 
-// makeKept makes a file in a directory that is kept: nobody else is asked. done is false where it is to be made as any.
-func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, options CreateOptions) (reply []byte, done bool, err error) {
+// makeKept makes a file in a directory that is kept, of a spare, of any if that is nil or gone: nobody else is asked. done is false where it is to be made as any.
+func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, options CreateOptions, spare aside) (reply []byte, done bool, err error) {
 	t := &s.kept
 	if t.idle() || o.anonymous {
 		return nil, false, nil
@@ -164,12 +164,6 @@ func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, option
 	defer func() { c.release(func() { t.gave(g) }) }()
 	if !t.may(ctx, o, d, Write) || !t.free(c, d, o, r.path.Base()) { // it may have waited for long
 		return nil, false, nil
-	}
-	var spare aside
-	if r.flags&flagSpare != 0 {
-		if spare = t.takeAside(o, r.file); spare != nil {
-			defer spare.Leave() // unless it was used
-		}
 	}
 	f, inode, e := d.MakeUnnamed(ctx, o.caller(), r.path, options, spare)
 	if spare != nil && blocktree.KindOf(e) == blocktree.Unsupported {

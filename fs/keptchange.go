@@ -313,7 +313,9 @@ func (t *kept) leave(ctx context.Context, o *owner, dirs []*keptHere) (err error
 	err = waitUntil(ctx, until)
 	t.mu.Lock()
 	for _, d := range dirs {
-		d.term = time.Time{}
+		if err == nil {
+			d.term = time.Time{} // it has run out, or is given up
+		}
 		for _, busy := range d.busy {
 			waits = append(waits, busy)
 		}

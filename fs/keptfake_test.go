@@ -35,9 +35,10 @@ type keptFake struct {
 	hangs    blocktree.Path // what is named in it gets no answer
 	vague    error          // the answer to the next file or link that is made, which is
 	left     []blocktree.Path
-	atHand   int    // spares that can be taken at a time
-	room     uint64 // that it has
-	broken   error  // what comes of writes
+	atHand   int           // spares that can be taken at a time
+	room     uint64        // that it has
+	broken   error         // what comes of writes
+	stall    chan struct{} // writes wait until it is closed; nil: for nothing
 }
 
 func newKept(t testing.TB) (*keptFake, *Service) {

@@ -94,7 +94,11 @@ func (s *Service) makeOpen(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	if s.files.Load() >= blocktree.FSOpenFilesMax {
 		return nil, busy("too many open files")
 	}
-	reply, done, err := s.makeKept(ctx, o, r, options)
+	spare := s.kept.spareOf(o, r)
+	if spare != nil {
+		defer spare.Leave()
+	}
+	reply, done, err := s.makeKept(ctx, o, r, options, spare)
 	if !done {
 		err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) (err error) {
 			reply, err = s.makeFile(ctx, o, r, options)

@@ -52,11 +52,9 @@ func (t *kept) begins(o *owner, path blocktree.Path) (ends func()) {
 // makeWhole makes a file, writes and closes it. Where the cluster makes files ahead that is one command, after which all of it is there, or nothing; else one after the other, and what could not be finished is removed again.
 func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
 	defer s.kept.begins(o, r.path)()
-	options, spare := r.makes(), aside(nil)
-	if r.flags&flagSpare != 0 {
-		if spare = s.kept.takeAside(o, r.file); spare != nil {
-			defer spare.Leave()
-		}
+	options, spare := r.makes(), s.kept.spareOf(o, r)
+	if spare != nil {
+		defer spare.Leave()
 	}
 	info, err := s.wholeKept(ctx, o, r, options, spare)
 	if err == errNotWhole {
