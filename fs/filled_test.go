@@ -205,12 +205,20 @@ func TestFillMakes(t *testing.T) {
 func TestFillNot(t *testing.T) {
 	dir := below("d")
 	for name, may := range map[string]func(c *keptFake, s *Service, o *owner) (*owner, blocktree.Path){
-		"another":   func(_ *keptFake, s *Service, _ *owner) (*owner, blocktree.Path) { return ownerFor(s, somebody("ann")), dir },
+		"another": func(_ *keptFake, s *Service, _ *owner) (*owner, blocktree.Path) {
+			return ownerFor(s, somebody("ann")), dir
+		},
 		"elsewhere": func(_ *keptFake, _ *Service, o *owner) (*owner, blocktree.Path) { return o, below("e") },
 		"no spares": func(c *keptFake, _ *Service, o *owner) (*owner, blocktree.Path) { c.atHand = 0; return o, dir },
-		"no room":   func(c *keptFake, _ *Service, o *owner) (*owner, blocktree.Path) { c.room = blocktree.FSFillRoomBytes - 1; return o, dir },
-		"unknown":   func(c *keptFake, _ *Service, o *owner) (*owner, blocktree.Path) { c.room = 0; return o, dir },
-		"lost":      func(c *keptFake, _ *Service, o *owner) (*owner, blocktree.Path) { c.dirsKept[dir].lost = true; return o, dir },
+		"no room": func(c *keptFake, _ *Service, o *owner) (*owner, blocktree.Path) {
+			c.room = blocktree.FSFillRoomBytes - 1
+			return o, dir
+		},
+		"unknown": func(c *keptFake, _ *Service, o *owner) (*owner, blocktree.Path) { c.room = 0; return o, dir },
+		"lost": func(c *keptFake, _ *Service, o *owner) (*owner, blocktree.Path) {
+			c.dirsKept[dir].lost = true
+			return o, dir
+		},
 		"wanted": func(c *keptFake, _ *Service, o *owner) (*owner, blocktree.Path) {
 			close(c.dirsKept[dir].wanted)
 			return o, dir
@@ -219,7 +227,10 @@ func TestFillNot(t *testing.T) {
 			c.revoke(dir, o.caller(), true)
 			return o, dir
 		},
-		"not kept": func(c *keptFake, s *Service, o *owner) (*owner, blocktree.Path) { s.cfg.KeepNoNames = true; return o, below("g") },
+		"not kept": func(c *keptFake, s *Service, o *owner) (*owner, blocktree.Path) {
+			s.cfg.KeepNoNames = true
+			return o, below("g")
+		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, s := newKept(t)

@@ -3,6 +3,7 @@ package fs
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -78,6 +79,20 @@ func (m *fillModel) make(path blocktree.Path) (exists bool) {
 	return true
 }
 
+// looks for something that another one has closed.
+func (m *fillModel) looks(filler *fillModel, random *rand.Rand) {
+	filler.mu.Lock()
+	closed := slices.Clone(filler.closed)
+	filler.mu.Unlock()
+	if len(closed) == 0 {
+		return
+	}
+	p := closed[random.IntN(len(closed))]
+	if n := seen(m.t, m.s, m.o, p); n != len(p) {
+		m.t.Errorf("%s was closed, and ends at %d", p.Short(), n)
+	}
+}
+
 // TestFillRaces: H1 and H2 of 0086. Of all who make the same names each is made by one; what one who fills the directory has closed is found whole by whoever asks afterwards.
 func TestFillRaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -117,15 +132,7 @@ func TestFillRaces(t *testing.T) {
 							}
 						default:
 							time.Sleep(time.Duration(random.IntN(int(blocktree.FSFillFor))))
-							filler.mu.Lock()
-							closed := append([]blocktree.Path(nil), filler.closed...)
-							filler.mu.Unlock()
-							if len(closed) > 0 {
-								p := closed[random.IntN(len(closed))]
-								if n := seen(t, s, m.o, p); n != len(p) {
-									t.Errorf("%s was closed, and ends at %d", p.Short(), n)
-								}
-							}
+							m.looks(filler, random)
 						}
 					}
 				})
