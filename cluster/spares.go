@@ -80,12 +80,12 @@ func (c *Client) TakeSpares(ctx context.Context, file meta.CreateFile, d stripe.
 	for len(taken) < n {
 		s, err := at.theSession(ctx)
 		if err != nil {
-			return taken, first(taken, err)
+			return taken, unlessTaken(taken, err)
 		}
 		t, wait, err := at.takeSpare(s, shape)
 		switch {
 		case err != nil:
-			return taken, first(taken, blocktree.E(op, blocktree.KindOf(err), err))
+			return taken, unlessTaken(taken, blocktree.E(op, blocktree.KindOf(err), err))
 		case t != nil:
 			taken = append(taken, t)
 			continue
@@ -105,8 +105,8 @@ func (c *Client) TakeSpares(ctx context.Context, file meta.CreateFile, d stripe.
 	return taken, nil
 }
 
-// first is the error of who could take nothing.
-func first(taken []*TakenSpare, err error) error {
+// unlessTaken is the error of who could take nothing.
+func unlessTaken(taken []*TakenSpare, err error) error {
 	if len(taken) > 0 {
 		return nil
 	}

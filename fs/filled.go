@@ -201,7 +201,7 @@ func (s *Service) goesOn(ctx context.Context, o *owner, dir blocktree.Path) (f F
 		x.used, shape, missing = time.Now(), x.shape, x.want-len(x.spares)
 	}
 	t.mu.Unlock()
-	if d == nil || x == nil || !t.fills(o, d) || !s.roomy(ctx, o, d, shape.Code) {
+	if d == nil || x == nil || !t.fills(o, d) || !s.stillRoomy(o, d, shape.Code) {
 		return f
 	}
 	if f.Term = t.grant(o, d); f.Term > 0 {
@@ -212,19 +212,29 @@ func (s *Service) goesOn(ctx context.Context, o *owner, dir blocktree.Path) (f F
 
 // roomy reports whether a cluster has room enough left, so that what is made in one of its directories is not refused.
 func (s *Service) roomy(ctx context.Context, o *owner, d *keptHere, code blocktree.Code) bool {
-	t, now := &s.kept, time.Now()
-	t.mu.Lock()
-	roomy, known := d.roomy, !d.asked.IsZero() && now.Sub(d.asked) < blocktree.SpaceBelievedFor
-	t.mu.Unlock()
-	if known {
-		return roomy
-	}
-	x, err := s.cluster.Space(ctx, o.caller(), d.path, code)
-	roomy = err == nil && x.FreeBytes >= blocktree.FSFillRoomBytes
+	s.kept.mu.Lock()
+	roomy, known := d.roomy, time.Since(d.asked) < blocktree.SpaceBelievedFor
+	s.kept.mu.Unlock()
+	return known && roomy || !known && s.asksRoom(ctx, o, d, code)
+}
+
+// stillRoomy is roomy as it was known last: when that is old it is asked for anew, beside, as nodes may not answer.
+func (s *Service) stillRoomy(o *owner, d *keptHere, code blocktree.Code) bool {
+	t := &s.kept
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d.roomy, d.asked = roomy, now
-	return roomy
+	if time.Since(d.asked) >= blocktree.SpaceBelievedFor && !d.asking {
+		d.asking = t.work(func(ctx context.Context) { s.asksRoom(ctx, o, d, code) })
+	}
+	return d.roomy
+}
+
+func (s *Service) asksRoom(ctx context.Context, o *owner, d *keptHere, code blocktree.Code) bool {
+	x, err := s.cluster.Space(ctx, o.caller(), d.path, code)
+	s.kept.mu.Lock()
+	defer s.kept.mu.Unlock()
+	d.roomy, d.asked, d.asking = err == nil && x.FreeBytes >= blocktree.FSFillRoomBytes, time.Now(), false
+	return d.roomy
 }
 
 // setAside sets n spares aside for an owner, at most, and as many as there may be. It waits for the first, if it may.
@@ -237,7 +247,7 @@ func (t *kept) setAside(ctx context.Context, o *owner, d *keptHere, shape Create
 		t.counted()
 	}
 	if x.used = time.Now(); waits {
-		x.shape, x.want = shape, n
+		x.shape, x.want = shape, max(x.want, min(len(x.spares)+n, blocktree.FSFillSparesMax))
 	}
 	n = max(0, min(n, blocktree.FSFillSparesMax-len(x.spares), blocktree.FSFillSparesOfAllMax-t.aside))
 	t.aside += n

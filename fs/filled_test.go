@@ -252,6 +252,35 @@ func TestFillNot(t *testing.T) {
 	}
 }
 
+// TestFillRoom: what fills the cluster ends when there is little room left, soon after that is known.
+func TestFillRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKept(t)
+		o, dir := ownerFor(s, somebody("ann")), below("d")
+		filled(t, s, o, dir)
+		c.mu.Lock()
+		c.room = blocktree.FSFillRoomBytes - 1
+		c.mu.Unlock()
+		begun := time.Now()
+		for i := 0; ; i++ {
+			_, f, err := wholes(t, s, o, dir.Join(fmt.Sprint(i)), blocktree.FileID{}, "hello")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Term == 0 {
+				break
+			}
+			time.Sleep(blocktree.FSKeptIdleMax / 2)
+		}
+		if took := time.Since(begun); took < blocktree.SpaceBelievedFor || took > blocktree.SpaceBelievedFor+blocktree.FSKeptIdleMax {
+			t.Errorf("after %v", took)
+		}
+		if _, err := fills(t, s, o, dir, 1); blocktree.KindOf(err) != blocktree.Unsupported {
+			t.Errorf("it is filled: %v", err)
+		}
+	})
+}
+
 // TestFillLeaves: H1 and H5. A directory that another service wants, or that is idle, is left when the term has run out, with what was made until then; spares go with their owner, or when nothing came for so long.
 func TestFillLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -173,8 +173,9 @@ type keptHere struct {
 	granted *owner    // who may make names in it by himself
 	term    time.Time // until then
 	wholes  map[*wholeHere]struct{}
-	roomy   bool // there was room enough in its cluster
-	asked   time.Time
+	roomy   bool      // there was room enough in its cluster
+	asked   time.Time // when it said so
+	asking  bool      // it is asked anew
 }
 
 // allowance is what the cluster said that a caller may do in a directory.
