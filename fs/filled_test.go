@@ -482,3 +482,26 @@ func TestFillOnTheWay(t *testing.T) {
 		c.ended(t, s)
 	})
 }
+
+// TestFillOlder: H8. A service of a version before, which refuses a flag that it does not know, is asked without a spare, in a request that it reads.
+func TestFillOlder(t *testing.T) {
+	r := requestToMake(testRoot.Join("a"), CreateOptions{SizeBytes: 4096, Spare: blocktree.FileID{Generation: 1, Inode: 2}})
+	asked := 0
+	err := r.asKnown(func() error {
+		asked++
+		got, err := decodePath(r.encode())
+		if err != nil {
+			return err
+		}
+		if got.flags&flagSpare != 0 {
+			return blocktree.E("older", blocktree.NewerFormat, nil)
+		}
+		if got.makes().Spare != (blocktree.FileID{}) || got.sizeBytes != 4096 {
+			t.Errorf("asked for %+v", got)
+		}
+		return nil
+	}, flagSpare, flagFlush, flagTell)
+	if err != nil || asked != 2 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
