@@ -37,6 +37,7 @@ type Client struct {
 
 	dispatcher *dispatch.Dispatcher
 	open       openFiles
+	fillings   fillings
 }
 
 const (
@@ -73,6 +74,7 @@ func (c *Client) Close() error {
 		r.Leave(c.endpoint)
 		_ = r.Close() // it cannot fail
 	}
+	c.fillings.close()
 	_ = c.dispatcher.Close() // likewise
 	return c.endpoint.Close()
 }

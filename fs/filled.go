@@ -22,6 +22,7 @@ type asides struct {
 	spares map[blocktree.FileID]heldAside
 	shape  CreateOptions // that the owner asked for
 	want   int           // how many he is to have
+	taking int           // how many more are being taken for him
 	used   time.Time     // when he last filled, or made, anything
 }
 
@@ -114,7 +115,7 @@ func (t *kept) about(code uint16, r *pathRequest, do func(d *keptHere, name stri
 			do(d, p.Base())
 		}
 	}
-	if d := t.dirs[r.path]; d != nil && tellsOfAll(code) {
+	if d := t.dirs[r.path]; d != nil && (tellsOfAll(code) || code == codeSetXattr || code == codeRemoveXattr) {
 		do(d, "")
 	}
 }
@@ -150,7 +151,7 @@ func (s *Service) fill(ctx context.Context, o *owner, r *pathRequest) ([]byte, e
 		return nil, errNotFilled
 	}
 	spares := t.setAside(ctx, o, d, options, int(min(r.limit, blocktree.FSFillSparesMax)), true)
-	f := Filling{Term: t.grant(o, d), Spares: spares}
+	f := Filling{Dir: d.ID(), Term: t.grant(o, d), Spares: spares}
 	if f.Term == 0 || len(spares) == 0 && r.limit > 0 && !t.hasAside(o) {
 		for _, id := range spares {
 			if x := t.takeAside(o, id); x != nil {
@@ -178,15 +179,15 @@ func (t *kept) grant(o *owner, d *keptHere) time.Duration {
 		d.leaving = true
 	default:
 	}
-	if d.filler != o || d.leaving || t.dirs[d.path] != d {
+	now := time.Now()
+	if d.filler != o || d.leaving || t.stopping || t.dirs[d.path] != d || now.Sub(d.used) >= blocktree.FSKeptIdleMax { // only what is made is use
 		return 0
 	}
 	term := min(d.KeptFor(), blocktree.FSFillFor)
-	if term <= 0 {
+	if term < blocktree.FSFillForMin {
 		return 0
 	}
-	d.used = time.Now()
-	d.granted, d.term = o, later(d.term, d.used.Add(term))
+	d.granted, d.term = o, later(d.term, now.Add(term))
 	return term
 }
 
@@ -205,6 +206,7 @@ func (s *Service) goesOn(ctx context.Context, o *owner, dir blocktree.Path) (f F
 		return f
 	}
 	if f.Term = t.grant(o, d); f.Term > 0 {
+		f.Dir = d.ID()
 		f.Spares = t.setAside(ctx, o, d, shape, missing, false)
 	}
 	return f
@@ -249,8 +251,9 @@ func (t *kept) setAside(ctx context.Context, o *owner, d *keptHere, shape Create
 	if x.used = time.Now(); waits {
 		x.shape, x.want = shape, max(x.want, min(len(x.spares)+n, blocktree.FSFillSparesMax))
 	}
-	n = max(0, min(n, blocktree.FSFillSparesMax-len(x.spares), blocktree.FSFillSparesOfAllMax-t.aside))
+	n = max(0, min(n, blocktree.FSFillSparesMax-len(x.spares)-x.taking, blocktree.FSFillSparesOfAllMax-t.aside, blocktree.FSFillSparesOfAllMax/2-t.asideOf(o)))
 	t.aside += n
+	x.taking += n
 	t.mu.Unlock()
 	var taken []aside
 	if n > 0 {
@@ -258,6 +261,7 @@ func (t *kept) setAside(ctx context.Context, o *owner, d *keptHere, shape Create
 	}
 	t.mu.Lock()
 	t.aside -= n - len(taken)
+	x.taking -= n
 	there := t.asides[o] == x // he has not ended
 	for _, a := range taken {
 		if there {
@@ -273,6 +277,16 @@ func (t *kept) setAside(ctx context.Context, o *owner, d *keptHere, shape Create
 		a.Leave()
 	}
 	return ids
+}
+
+// asideOf is how many spares are set aside, or being taken, for the principal of an owner; with mu.
+func (t *kept) asideOf(o *owner) (n int) {
+	for other, x := range t.asides {
+		if other.caller().Principal == o.caller().Principal {
+			n += len(x.spares) + x.taking
+		}
+	}
+	return n
 }
 
 // hasAside reports whether spares are set aside for an owner.

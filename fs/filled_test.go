@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,7 +246,7 @@ func TestFillNot(t *testing.T) {
 			if n := c.keeping(s).spares; n != 0 {
 				t.Errorf("%s: %d spares", name, n)
 			}
-			if _, _, err := wholes(t, s, who, where.Join("f"), blocktree.FileID{Generation: 9, Inode: 9}, "hello"); (err != nil) != (name == "no right") {
+			if _, _, err := wholes(t, s, who, where.Join("f"), blocktree.FileID{Generation: 9, Inode: 9}, "hello"); (err != nil) != (name == "no right" || name == "not kept") {
 				t.Errorf("%s: a whole file: %v", name, err)
 			}
 		})
@@ -303,8 +304,8 @@ func TestFillLeaves(t *testing.T) {
 		if n := c.keeping(s).spares; n != 3 {
 			t.Errorf("%d spares", n)
 		}
-		i, _, err = wholes(t, s, o, dir.Join("g"), f.Spares[1], "hello") // by parts, as this cluster names nothing elsewhere
-		if err != nil || c.length(dir.Join("g")) != 5 || i.Length != 5 {
+		i, _, err = wholes(t, s, o, dir.Join("g"), f.Spares[1], "hello")
+		if err != nil || c.length(dir.Join("g")) != 5 || i.ID != f.Spares[1] {
 			t.Errorf("after it was left: %+v, %v", i, err)
 		}
 		time.Sleep(blocktree.FSFillSparesFor + 2*blocktree.FSKeptSweepEvery)
@@ -332,8 +333,11 @@ func TestFillBounds(t *testing.T) {
 		c, s := newKept(t)
 		c.atHand = 1000
 		var owners []*owner
-		for i, want := range []int{blocktree.FSFillSparesMax, blocktree.FSFillSparesOfAllMax - blocktree.FSFillSparesMax, 0} {
-			o, dir := ownerFor(s, somebody("ann")), below(fmt.Sprint("d", i))
+		for i, x := range []struct {
+			who  string
+			want int
+		}{{"ann", blocktree.FSFillSparesOfAllMax / 2}, {"ann", 0}, {"bob", blocktree.FSFillSparesOfAllMax / 2}, {"cyd", 0}} {
+			o, dir, want := ownerFor(s, somebody(x.who)), below(fmt.Sprint("d", i)), x.want
 			owners = append(owners, o)
 			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: dir}), blocktree.Other)
 			f, err := fills(t, s, o, dir, 1<<30)
@@ -371,8 +375,8 @@ func TestWholeFails(t *testing.T) {
 				o := ownerFor(s, somebody("ann"))
 				f := filled(t, s, o, dir)
 				want := kind
-				if kind == blocktree.Fenced {
-					want = blocktree.Unavailable // by another service
+				if kind == blocktree.Fenced { // by another session, or service; by the next spare it is found
+					want = map[bool]blocktree.Kind{false: blocktree.Unavailable}[late]
 				}
 				c.names(late, func(*spare) error { return blocktree.E("fake", kind, nil) })
 				_, _, err := wholes(t, s, o, path, f.Spares[0], "hello")
@@ -387,8 +391,10 @@ func TestWholeFails(t *testing.T) {
 				}
 				_, _, err = wholes(t, s, o, path, f.Spares[1], "hello")
 				wantKind(t, "by another identity", err, blocktree.Exists)
-				_, _, err = wholes(t, s, o, path, i.ID, "hello!")
-				wantKind(t, "of another end", err, blocktree.Exists)
+				again, _, err := wholes(t, s, o, path, i.ID, "hello!")
+				if err != nil || again.ID != i.ID || again.Length != 5 { // others may have made it longer, or shorter
+					t.Errorf("%v, late %v: what was done: %+v, %v", kind, late, again, err)
+				}
 				c.same(t, s)
 				o.end()
 				c.ended(t, s)
@@ -400,25 +406,109 @@ func TestWholeFails(t *testing.T) {
 	}
 }
 
-// TestWholeByParts: where nothing is made ahead a file is made, written and closed one after the other, and what cannot be written goes again.
-func TestWholeByParts(t *testing.T) {
+// TestWholeNot: where nothing is made ahead, or not so large, nothing is done, and it is said.
+func TestWholeNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newKept(t)
+		o, dir := ownerFor(s, somebody("ann")), below("d")
+		filled(t, s, o, dir)
+		_, _, err := wholes(t, s, o, dir.Join("f"), blocktree.FileID{}, strings.Repeat("x", 4097))
+		wantKind(t, "more than its size", err, blocktree.Unsupported)
 		c.older = true
-		o, dir, path := ownerFor(s, somebody("ann")), below("d"), below("d/f")
-		wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: dir}), blocktree.Other)
-		i, f, err := wholes(t, s, o, path, blocktree.FileID{Generation: 9, Inode: 9}, "hello")
-		if err != nil || i.Length != 5 || c.length(path) != 5 || f.Term != 0 {
-			t.Errorf("%+v, %+v, %v", i, f, err)
+		wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: below("e")}), blocktree.Other)
+		_, _, err = wholes(t, s, o, below("e/f"), blocktree.FileID{}, "hello")
+		wantKind(t, "an older cluster", err, blocktree.Unsupported)
+		if c.length(dir.Join("f")) != -1 || c.length(below("e/f")) != -1 {
+			t.Error("something was made")
 		}
-		_, _, err = wholes(t, s, o, path, blocktree.FileID{}, "hello")
-		wantKind(t, "again", err, blocktree.Exists)
 		c.broken = blocktree.E("fake", blocktree.NoSpace, nil)
 		_, _, err = wholes(t, s, o, dir.Join("g"), blocktree.FileID{}, "hello")
 		wantKind(t, "what cannot be written", err, blocktree.NoSpace)
-		synctest.Wait()
-		if c.length(dir.Join("g")) != -1 || s.OpenFiles() != 0 {
+		if c.length(dir.Join("g")) != -1 || c.opened.Load() != 0 {
 			t.Error("it is there")
+		}
+	})
+}
+
+// TestFillMeans: D4 of 0086. What was made in a directory is not put into another one that has its path by then.
+func TestFillMeans(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := newKept(t)
+			o, dir := ownerFor(s, somebody("ann")), below("d")
+			f := filled(t, s, o, dir)
+			if f.Dir != c.dirsKept[dir].id {
+				t.Errorf("it is filled as %v", f.Dir)
+			}
+			wantKind(t, "another place", does(t, s, o, codeRename, pathRequest{path: dir, to: below("e")}), blocktree.Other)
+			s.cfg.KeepNoNames = !kept
+			wantKind(t, "another directory", does(t, s, o, codeMkdir, pathRequest{path: dir}), blocktree.Other)
+			s.cfg.KeepNoNames = false
+			for _, code := range []uint16{codeMakeWhole, codeMakeOpen} {
+				r := pathRequest{path: dir.Join(nameOf(code)), sizeBytes: 4096, flags: flagSpare, file: f.Spares[0], dir: f.Dir, whole: &whole{}}
+				wantKind(t, fmt.Sprintf("%s, kept %v", nameOf(code), kept), does(t, s, o, code, r), blocktree.NotFound)
+			}
+		})
+	}
+}
+
+// TestFillStops: a service that stops gives no terms, and takes what was made in those that run.
+func TestFillStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKept(t)
+		o, dir := ownerFor(s, somebody("ann")), below("d")
+		f := filled(t, s, o, dir)
+		stopped := make(chan time.Time, 1)
+		begun := time.Now()
+		go func() {
+			_ = s.Close() // it cannot fail
+			stopped <- time.Now()
+		}()
+		time.Sleep(blocktree.FSFillFor / 2)
+		i, next, err := wholes(t, s, o, dir.Join("f"), f.Spares[0], "hello")
+		if err != nil || i.ID != f.Spares[0] || next.Term != 0 || !c.keeps(dir) {
+			t.Errorf("%+v, %+v, %v", i, next, err)
+		}
+		if at := <-stopped; at.Sub(begun) != blocktree.FSFillFor || c.keeps(dir) || c.keeping(s).spares != 0 {
+			t.Errorf("it stops after %v, and keeps %+v", at.Sub(begun), c.keeping(s))
+		}
+		_, _, err = wholes(t, s, o, dir.Join("g"), f.Spares[1], "hello")
+		wantKind(t, "after that", err, blocktree.Closed)
+	})
+}
+
+// TestWholeInDoubt: D6 of 0086. As long as it is not known what became of a file its name is nobody else's, and nobody takes it away.
+func TestWholeInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKept(t)
+		o, dir, path := ownerFor(s, somebody("ann")), below("d"), below("d/f")
+		f := filled(t, s, o, dir)
+		c.mu.Lock()
+		c.hangs = dir
+		c.mu.Unlock()
+		begun := time.Now()
+		for _, code := range []uint16{codeMakeWhole, codeRemove} {
+			ctx, cancel := context.WithTimeout(t.Context(), pathTimeout)
+			_, err := s.doPath(ctx, o, code, &pathRequest{path: path, sizeBytes: 4096, flags: flagSpare, file: f.Spares[0], whole: &whole{content: []byte("hello")}})
+			cancel()
+			wantKind(t, nameOf(code), err, blocktree.Unavailable)
+		}
+		if took := time.Since(begun); took != 2*pathTimeout {
+			t.Errorf("after %v", took)
+		}
+		if !c.keeps(dir) {
+			t.Error("it is left, and nobody knows what is in it")
+		}
+		c.mu.Lock()
+		c.hangs = ""
+		c.mu.Unlock()
+		i, _, err := wholes(t, s, o, path, f.Spares[0], "hello")
+		if took := time.Since(begun); err != nil || took != fileTimeout || c.length(path) != 5 || i.Length != 5 {
+			t.Errorf("once it is known: %+v, %v, after %v", i, err, took)
+		}
+		time.Sleep(fileTimeout)
+		if c.keeps(dir) || c.keeping(s).spares != 0 || c.opened.Load() != 0 || o.bytes.Load() != 0 {
+			t.Errorf("kept: %v, %d spares, %d open, %d bytes", c.keeps(dir), c.keeping(s).spares, c.opened.Load(), o.bytes.Load())
 		}
 	})
 }

@@ -156,6 +156,9 @@ func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, option
 	if !t.may(ctx, o, d, Write) {
 		return nil, false, nil
 	}
+	if err := r.meant(d.ID()); err != nil {
+		return nil, true, err
+	}
 	c, err := t.claim(ctx, false, r.path)
 	if err != nil {
 		return nil, true, err

@@ -141,6 +141,7 @@ type kept struct {
 	asides   map[*owner]*asides   // spares of those who fill directories
 	aside    int                  // how many there are, and are being taken
 	sweeping bool
+	stopping bool // nobody is let fill anything any more
 }
 
 // making is a directory that is being made, to be kept. The session keeps it before its maker hears of that; the cluster lets in by then whoever has the keeper's word, of whichever directory.
@@ -291,13 +292,24 @@ func (t *kept) drop(d *keptHere) {
 	}
 }
 
-// close leaves all, once nobody makes names in it by himself any more. Nobody uses the table from then on.
-func (t *kept) close() {
+// stop lets nobody fill a directory any more, and waits until nobody makes names in one by himself.
+func (t *kept) stop() {
 	var until time.Time
+	t.mu.Lock()
+	t.stopping = true
+	for _, d := range t.dirs {
+		until = later(until, d.yield(nil))
+	}
+	t.mu.Unlock()
+	_ = waitUntil(context.Background(), until) // it cannot fail
+}
+
+// close leaves all. Nobody uses the table from then on.
+func (t *kept) close() {
 	t.mu.Lock()
 	var all []*keptHere
 	for _, d := range t.dirs {
-		all, until = append(all, d), later(until, d.yield(nil))
+		all = append(all, d)
 	}
 	var owners []*owner
 	for o := range t.asides {
@@ -307,7 +319,6 @@ func (t *kept) close() {
 	for _, o := range owners {
 		t.forget(o)
 	}
-	_ = waitUntil(context.Background(), until) // it cannot fail
 	for _, d := range all {
 		t.drop(d)
 	}

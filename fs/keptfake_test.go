@@ -271,6 +271,18 @@ type spare struct {
 	named bool // with fake.mu
 }
 
+// NotKept implements namer.
+func (c *keptFake) NotKept(ctx context.Context, caller cred.Identity, dir blocktree.Path) (keptDir, error) {
+	if c.older {
+		return nil, blocktree.E("fake", blocktree.Unsupported, nil)
+	}
+	found, err := c.Look(ctx, caller, dir)
+	if err != nil {
+		return nil, err
+	}
+	return &fakeDir{c: c, id: found.Inode.ID, path: dir}, nil
+}
+
 // fakeAside is a spare that was taken.
 type fakeAside struct {
 	c    *keptFake

@@ -40,7 +40,7 @@ func (t *kept) swept(now time.Time) bool {
 		case <-d.Wanted():
 			d.leaving = true
 		default:
-			d.leaving = d.leaving || now.Sub(d.used) >= blocktree.FSKeptIdleMax || !d.Keeps()
+			d.leaving = d.leaving || now.Sub(d.used) >= blocktree.FSKeptIdleMax && !now.Before(d.term) || !d.Keeps()
 		}
 		switch {
 		case !d.leaving || d.draining || now.Before(d.again) || now.Before(d.term):

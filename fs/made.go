@@ -100,6 +100,9 @@ func (s *Service) makeOpen(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	}
 	reply, done, err := s.makeKept(ctx, o, r, options, spare)
 	if !done {
+		err = s.meansDir(ctx, o, r)
+	}
+	if !done && err == nil {
 		err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) (err error) {
 			reply, err = s.makeFile(ctx, o, r, options)
 			return err
@@ -239,6 +242,9 @@ func (c *Client) MakeOpen(ctx context.Context, path blocktree.Path, o CreateOpti
 	r := requestToMake(path, o)
 	if o.Tell {
 		r.flags |= flagTell
+	}
+	if r.flags&flagSpare != 0 {
+		r.dir = c.fillings.dir(path.Parent())
 	}
 	var answer dispatch.Answer
 	err := r.asKnown(func() (err error) {

@@ -49,28 +49,66 @@ func (t *kept) begins(o *owner, path blocktree.Path) (ends func()) {
 	}
 }
 
-// makeWhole makes a file, writes and closes it. Where the cluster makes files ahead that is one command, after which all of it is there, or nothing; else one after the other, and what could not be finished is removed again.
+// makeWhole makes a file, writes and closes it by one command, after which all of it is there, or nothing. It goes on when nobody waits for it any more, as long as it is not known what became of it: its name is nobody else's meanwhile.
 func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
-	defer s.kept.begins(o, r.path)()
+	type made struct {
+		info Info
+		err  error
+	}
+	done, held := make(chan made, 1), int64(len(r.whole.content))
+	if err := s.hold(o, held); err != nil {
+		return nil, err
+	}
+	ends := s.kept.begins(o, r.path)
+	err := s.task(func() {
+		defer s.letGo(o, held)
+		defer ends()
+		ctx, cancel := context.WithTimeout(s.ctx, fileTimeout)
+		defer cancel()
+		info, err := s.wholeOf(ctx, o, r)
+		done <- made{info, err}
+	})
+	if err != nil {
+		ends()
+		s.letGo(o, held)
+		return nil, err
+	}
+	select {
+	case m := <-done:
+		if m.err != nil {
+			return nil, m.err
+		}
+		f := s.goesOn(ctx, o, r.path.Parent())
+		return encodeMadeWhole(&m.info, &f), nil
+	case <-ctx.Done():
+		return nil, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+	}
+}
+
+// wholeOf makes a whole file of the spare that a request names, if it is the owner's and is there yet, or of another one.
+func (s *Service) wholeOf(ctx context.Context, o *owner, r *pathRequest) (info Info, err error) {
 	options, spare := r.makes(), s.kept.spareOf(o, r)
 	if spare != nil {
 		defer spare.Leave()
 	}
-	info, err := s.wholeKept(ctx, o, r, options, spare)
+	if uint64(len(r.whole.content)) > options.SizeBytes { // it would have to grow, for which it needs its name
+		return info, errNotWhole
+	}
+	info, err = s.wholeKept(ctx, o, r, options, spare)
 	if err == errNotWhole {
 		info, err = s.wholeNotKept(ctx, o, r, options, spare)
 	}
-	if err == errNotWhole {
-		info, err = s.wholeByParts(ctx, o, r)
+	if blocktree.KindOf(err) == blocktree.Fenced { // it is gone, with its session or its lease, and there is nothing of it
+		info, err = s.wholeNotKept(ctx, o, r, options, nil)
 	}
 	if blocktree.KindOf(err) == blocktree.Exists && r.flags&flagSpare != 0 {
 		info, err = s.madeBefore(ctx, o, r, err)
 	}
-	if err != nil {
-		return nil, err
+	switch blocktree.KindOf(err) {
+	case blocktree.Fenced, blocktree.Closed, blocktree.Lost: // another service has a session
+		err = &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Unavailable, Err: err}
 	}
-	f := s.goesOn(ctx, o, r.path.Parent())
-	return encodeMadeWhole(&info, &f), nil
+	return info, err
 }
 
 // errNotWhole says that nothing was done, and that it is to be done otherwise.
@@ -87,6 +125,9 @@ func (s *Service) wholeKept(ctx context.Context, o *owner, r *pathRequest, optio
 	t.mu.Unlock()
 	if d == nil || d.path == r.path || !t.may(ctx, o, d, Write) {
 		return info, errNotWhole
+	}
+	if err := r.meant(d.ID()); err != nil {
+		return info, err
 	}
 	c, err := t.claim(ctx, false, r.path)
 	if err != nil {
@@ -120,6 +161,9 @@ func (s *Service) wholeNotKept(ctx context.Context, o *owner, r *pathRequest, op
 			return errNotWhole
 		}
 		if err == nil {
+			err = r.meant(d.ID())
+		}
+		if err == nil {
 			info, err = s.wholeIn(ctx, o, d, r, options, spare)
 		}
 		return err
@@ -127,12 +171,29 @@ func (s *Service) wholeNotKept(ctx context.Context, o *owner, r *pathRequest, op
 	return info, err
 }
 
+// meant refuses a directory that is not the one that a request means.
+func (r *pathRequest) meant(dir blocktree.FileID) error {
+	if r.dir == (blocktree.FileID{}) || r.dir == dir {
+		return nil
+	}
+	return &blocktree.Error{Op: "fs", Path: r.path.Parent().Short(), Kind: blocktree.NotFound, Err: errors.New("another directory has its place")}
+}
+
+// meansDir is meant of a directory that is not kept.
+func (s *Service) meansDir(ctx context.Context, o *owner, r *pathRequest) error {
+	if r.dir == (blocktree.FileID{}) {
+		return nil
+	}
+	found, err := s.look(ctx, o.caller(), r.path.Parent(), 0)
+	if err != nil {
+		return err
+	}
+	return r.meant(found.Inode.ID)
+}
+
 // wholeIn makes a file of a spare, of any if that is nil or gone, writes it, and gives it its name, where it ends, and its lease back by one command.
 func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathRequest, options CreateOptions, spare aside) (Info, error) {
 	w := r.whole
-	if uint64(len(w.content)) > options.SizeBytes { // it grows when it has its name
-		return Info{}, errNotWhole
-	}
 	f, inode, err := d.MakeUnnamed(ctx, o.caller(), r.path, options, spare)
 	if spare != nil && blocktree.KindOf(err) == blocktree.Unsupported {
 		f, inode, err = d.MakeUnnamed(ctx, o.caller(), r.path, options, nil)
@@ -149,7 +210,7 @@ func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathReque
 		copy(sectors, w.content)
 		if err := f.WriteSectors(ctx, 0, sectors); err != nil {
 			_ = f.Close() // there is nothing of it
-			return Info{}, lostService(err)
+			return Info{}, err
 		}
 	}
 	wrote := w.wrote
@@ -160,7 +221,7 @@ func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathReque
 		x.WroteAt(wrote)
 	}
 	if err := f.CloseName(ctx, uint64(len(w.content))); err != nil {
-		return Info{}, lostService(err)
+		return Info{}, err
 	}
 	if x, ok := f.(interface{ Named() *meta.Inode }); ok { // as the cluster says
 		inode = x.Named()
@@ -170,62 +231,7 @@ func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathReque
 	return info, nil
 }
 
-// lostService has an error that says that this service has lost its session say that it may be asked for again: by then there is another, or another service.
-func lostService(err error) error {
-	switch blocktree.KindOf(err) {
-	case blocktree.Fenced, blocktree.Closed, blocktree.Lost:
-		return &blocktree.Error{Op: "fs", Kind: blocktree.Unavailable, Err: err}
-	}
-	return err
-}
-
-// wholeByParts makes a file as any, writes and closes it.
-func (s *Service) wholeByParts(ctx context.Context, o *owner, r *pathRequest) (info Info, err error) {
-	ask := *r
-	ask.flags &^= flagSpare | flagTell
-	reply, err := s.makeOpen(ctx, o, &ask)
-	if err != nil {
-		return info, err
-	}
-	handle, info, err := decodeOpened(reply)
-	if err != nil {
-		return info, err
-	}
-	a := o.find(handle)
-	if a == nil {
-		return info, blocktree.E("fs", blocktree.Unavailable, errors.New("the connection has ended"))
-	}
-	if len(r.whole.content) > 0 {
-		err = a.tell(ctx, &message{code: codeWrite, data: r.whole.content})
-	}
-	if err == nil && r.whole.wrote != 0 {
-		err = s.setTimes(ctx, o.caller(), &attrRequest{path: r.path, file: info.ID, time: r.whole.wrote})
-	}
-	if err == nil {
-		err = a.tell(ctx, &message{code: codeFinish})
-	}
-	if err != nil {
-		a.cancel()
-		return info, s.unmade(ctx, o, r.path, info.ID, err)
-	}
-	found, err := s.look(ctx, o.caller(), r.path, 0)
-	if err == nil && found.Inode.ID == info.ID {
-		return InfoOf(found.Inode), nil
-	}
-	info.Length = uint64(len(r.whole.content)) // it was there, and that is what counts
-	return info, nil
-}
-
-// unmade removes what was made and could not be written, and returns why.
-func (s *Service) unmade(ctx context.Context, o *owner, path blocktree.Path, made blocktree.FileID, why error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoneTimeout)
-	defer cancel()
-	caller := o.caller()
-	_ = s.kept.change(ctx, o, path, "", func(ctx context.Context) error { return s.removeFile(ctx, caller, path, made) }) // else an empty file stays
-	return why
-}
-
-// madeBefore is the file that an earlier try at the same has made, of which no answer came: it has the identity that it was to have, and ends where it was to end. Else it is refused as before.
+// madeBefore is the file that an earlier try at the same has made, of which no answer came: nothing else was ever asked with its identity. Else it is refused as before.
 func (s *Service) madeBefore(ctx context.Context, o *owner, r *pathRequest, why error) (Info, error) {
 	found, err := s.look(ctx, o.caller(), r.path, 0)
 	switch {
@@ -233,23 +239,8 @@ func (s *Service) madeBefore(ctx context.Context, o *owner, r *pathRequest, why 
 		return Info{}, why
 	case err != nil:
 		return Info{}, err
-	case found.Inode.ID != r.file || found.Inode.Length() != uint64(len(r.whole.content)):
+	case found.Inode.ID != r.file:
 		return Info{}, why
 	}
 	return InfoOf(found.Inode), nil
-}
-
-// tell has an open file do something, and waits for that.
-func (a *actor) tell(ctx context.Context, m *message) error {
-	done := make(chan error, 1)
-	m.done = func(_ []byte, err error) { done <- err }
-	if err := a.box.put(m); err != nil {
-		return err
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return blocktree.E("fs", blocktree.Unavailable, ctx.Err())
-	}
 }

@@ -31,7 +31,7 @@ const (
 	flagAnew              // open to write: nobody of the caller's principal may have it so
 	flagTell              // open to write, make: the answer says under which epoch, if nobody else writes it
 	flagFlush             // create, make: of durability flush
-	flagSpare             // make: the file that it is to be follows
+	flagSpare             // make: the file that it is to be follows, and the directory that is meant
 
 	flagsAll = 1<<iota - 1
 )
@@ -48,6 +48,7 @@ type pathRequest struct {
 	code        blocktree.Code
 	to          blocktree.Path   // rename, which has a request of its own
 	file        blocktree.FileID // remove of a file that is named, likewise; with flagSpare
+	dir         blocktree.FileID // with flagSpare: of which the file is to be; zero: whatever has the path
 	attr        attrRequest      // of codes about attributes, likewise
 	whole       *whole           // make whole, likewise
 }
@@ -65,6 +66,7 @@ func (r *pathRequest) encode() []byte {
 	putCode(&e, r.code)
 	if r.flags&flagSpare != 0 {
 		e.File(r.file)
+		e.File(r.dir)
 	}
 	return e.Buf
 }
@@ -88,6 +90,7 @@ func decodePath(b []byte) (pathRequest, error) {
 		if r.file = d.File(); r.file == (blocktree.FileID{}) {
 			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("no spare is named")))
 		}
+		r.dir = d.File()
 	}
 	if err := d.Finish(); err != nil {
 		return pathRequest{}, &blocktree.Error{Op: "fs request", Err: err}

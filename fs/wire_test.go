@@ -62,7 +62,7 @@ func TestRequestsOutlast(t *testing.T) {
 	if got, err := decodeRename(encodeRename(&m)); err != nil || got != m {
 		t.Errorf("%+v, %v", got, err)
 	}
-	spared := pathRequest{path: testRoot.Join("a"), flags: flagSpare | flagTell, file: blocktree.FileID{Generation: 2, Inode: 1 << 40}, sizeBytes: 4096}
+	spared := pathRequest{path: testRoot.Join("a"), flags: flagSpare | flagTell, file: blocktree.FileID{Generation: 2, Inode: 1 << 40}, dir: blocktree.FileID{Inode: 3}, sizeBytes: 4096}
 	if got, err := decodePath(spared.encode()); err != nil || got != spared {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -71,9 +71,9 @@ func TestRequestsOutlast(t *testing.T) {
 	if got, err := decodeAbout(codeMakeWhole, encodeWhole(&spared)); err != nil || got.path != spared.path || got.file != spared.file || got.whole.wrote != -7 || string(got.whole.content) != "hello" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	filling := Filling{Term: blocktree.FSFillFor, Spares: []blocktree.FileID{x.file, i.ID}}
+	filling := Filling{Dir: x.file, Term: blocktree.FSFillFor, Spares: []blocktree.FileID{x.file, i.ID}}
 	i.Length = 5
-	if got, f, err := decodeMadeWhole(encodeMadeWhole(&i, &filling)); err != nil || got != i || f.Term != filling.Term || !slices.Equal(f.Spares, filling.Spares) {
+	if got, f, err := decodeMadeWhole(encodeMadeWhole(&i, &filling)); err != nil || got != i || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
 		t.Errorf("%+v, %+v, %v", got, f, err)
 	}
 	for _, wrong := range []Info{{SizeBytes: 5, Length: 6}, {Dir: true, Length: 1}} {

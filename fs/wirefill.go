@@ -47,6 +47,7 @@ func decodeWhole(b []byte) (pathRequest, error) {
 
 func putFilling(e *wire.Encoder, f *Filling) {
 	e.U8(formatFilling)
+	e.File(f.Dir)
 	e.U64(uint64(f.Term))
 	e.U32(uint32(len(f.Spares)))
 	for _, id := range f.Spares {
@@ -56,6 +57,7 @@ func putFilling(e *wire.Encoder, f *Filling) {
 
 func getFilling(d *wire.Decoder) (f Filling) {
 	d.Format(formatFilling)
+	f.Dir = d.File()
 	term := d.U64()
 	if term > uint64(fillTermMax) {
 		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a term that is too long")))
