@@ -59,6 +59,22 @@ func (c *Client) MakeDirKept(ctx context.Context, o meta.MakeDir) (*meta.Inode, 
 	return r.Inode, at.noteKept(s, r.Inode.ID), nil
 }
 
+// NotKept is a directory that the client does not keep, for who gives a spare a name in it. path is of what is in it. Kinds: Unsupported, Unavailable.
+func (c *Client) NotKept(ctx context.Context, path blocktree.Path, dir blocktree.FileID) (*KeptDir, error) {
+	at, leave, err := c.enterAt(ctx, path)
+	if err != nil {
+		return nil, blocktree.E("cluster", blocktree.Unsupported, err)
+	}
+	defer leave()
+	s, err := at.theSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k := &KeptDir{client: at, session: s, dir: dir, wanted: make(chan struct{}), left: true}
+	k.tell() // nobody else has it yet
+	return k, nil
+}
+
 // enterAt is the client of the cluster that most likely keeps what is at a path, of which the caller is a user until leave.
 func (c *Client) enterAt(ctx context.Context, path blocktree.Path) (at *Client, leave func(), err error) {
 	if c.tree == nil {
@@ -147,11 +163,17 @@ func (k *KeptDir) Own(ctx context.Context) context.Context {
 func (k *KeptDir) Wanted() <-chan struct{} { return k.wanted }
 
 // Kept reports whether the names are the keeper's for certain at this moment: it was not left, and the session's term, margin taken off, has not run out. Only then what is remembered of the names is what the cluster has. It does not block.
-func (k *KeptDir) Kept() bool {
+func (k *KeptDir) Kept() bool { return k.KeptFor() > 0 }
+
+// KeptFor is for how long Kept will be true, unless it is left; zero: it is not.
+func (k *KeptDir) KeptFor() time.Duration {
 	c := k.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !k.left && c.session == k.session && !c.closed && c.cfg.Clock.Boot() < k.session.until
+	if k.left || c.session != k.session || c.closed {
+		return 0
+	}
+	return max(0, k.session.until-c.cfg.Clock.Boot())
 }
 
 // Leave gives the names back. It does not block: what is left at the same time is one command, which is asked for until it is done, or the session has ended, or the client is closed. Leaving twice does nothing.

@@ -235,6 +235,7 @@ func TestSettlesBesideOthers(t *testing.T) {
 func TestSparesGrowStale(t *testing.T) {
 	cluster, c, s := withSession(t)
 	shape := spareShape{1 << 20, 4096, blocktree.Code{Data: 1}, 0}
+	file := meta.CreateFile{SizeBytes: shape.bytes, SectorBytes: shape.sector, Code: shape.code}
 	id := func(n int) blocktree.FileID { return blocktree.FileID{Generation: 1, Inode: blocktree.Inode(n)} }
 	of := func(n int, asked time.Duration) spare {
 		return spare{meta.Result{Inode: &meta.Inode{ID: id(n)}, Lease: &meta.Lease{}}, asked}
@@ -242,19 +243,38 @@ func TestSparesGrowStale(t *testing.T) {
 	now := c.cfg.Clock.Boot()
 	p := &sparePool{batch: sparesMin, refused: now + time.Hour, used: now, free: []spare{of(1, now-SpareAge), of(2, now)}}
 	s.pools = map[spareShape]*sparePool{shape: p}
-	if r, _, err := c.takeSpare(s, shape); err != nil || r.Inode.ID != id(2) {
-		t.Errorf("%+v, %v", r, err)
+	first, _, err := c.takeSpare(s, shape)
+	if err != nil || first.ID() != id(2) {
+		t.Fatalf("%+v, %v", first, err)
 	}
 	if _, _, err := c.takeSpare(s, shape); blocktree.KindOf(err) != blocktree.Unsupported {
 		t.Errorf("one that is too old: %v", err)
 	}
+	p.free = []spare{of(7, now)}
+	taken, err := c.TakeSpares(t.Context(), file, 0, 9, false)
+	if err != nil || len(taken) != 1 || taken[0].ID() != id(7) {
+		t.Fatalf("%v are taken: %v", taken, err)
+	}
+	other := file
+	other.SectorBytes *= 2
+	if _, err := taken[0].Use(other, 0, OpenOptions{}); blocktree.KindOf(err) != blocktree.Unsupported {
+		t.Errorf("another shape: %v", err)
+	}
+	taken[0].Leave()
+	taken[0].Leave()
+	if _, err := taken[0].Use(file, 0, OpenOptions{}); blocktree.KindOf(err) != blocktree.Unsupported {
+		t.Errorf("one that was left: %v", err)
+	}
 	p.free = []spare{of(3, now), of(4, now)}
-	c.setDraining([]blocktree.NodeID{1})
+	c.setDraining([]blocktree.NodeID{1}) // also of what was taken
+	if _, err := first.Use(file, 0, OpenOptions{}); blocktree.KindOf(err) != blocktree.Unsupported || len(s.taken) > 0 {
+		t.Errorf("one with places at a host that is draining: %v, %d are taken", err, len(s.taken))
+	}
 	p.free = []spare{of(5, now), of(6, now)}
 	c.mu.Lock()
 	c.confirm(s, map[meta.FirmLease]bool{{File: id(5)}: true}) // by a renewal of before the other was made
 	c.mu.Unlock()
-	if o := cluster.left(c); !slices.Equal(o.Spares, []blocktree.FileID{id(1), id(3), id(4), id(6)}) || len(p.free) != 1 {
+	if o := cluster.left(c); !slices.Equal(o.Spares, []blocktree.FileID{id(1), id(7), id(3), id(4), id(2), id(6)}) || len(p.free) != 1 {
 		t.Errorf("%v are given back, %d are kept", o.Spares, len(p.free))
 	}
 }

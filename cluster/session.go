@@ -23,6 +23,7 @@ type session struct {
 	making int                           // answers to MakeDirKept that are on their way
 	gone   map[blocktree.FileID]bool     // directories that were left while there were any, as nobody knew of them
 	pools  map[spareShape]*sparePool
+	taken  map[*TakenSpare]struct{} // spares that have no use yet
 }
 
 // acquireInterval is how often a busy file is asked for again.

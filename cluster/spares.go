@@ -50,6 +50,24 @@ type sparePool struct {
 // Spare returns a file without a name, of length 0, that the client's session keeps and holds (docs/design/0079): of the size, sectors and code of file, in the cluster of its Path, where nothing else of that counts. It comes from a pool, which is refilled in the background by one command for many, and grows with its use. The first one waits for a command; nothing is kept of what is not used for SpareAge. Handle.Name
 // gives it a name; a Handle that is closed without one forgets the file. Kinds: Unsupported, and there is none to be had: who asks makes a file by CreateHeld (a cluster of a version before; who may not; too many). Unavailable, Closed.
 func (c *Client) Spare(ctx context.Context, file meta.CreateFile, d stripe.Durability, o OpenOptions) (*Handle, error) {
+	taken, err := c.TakeSpares(ctx, file, d, 1, true)
+	if err != nil {
+		return nil, err
+	}
+	return taken[0].Use(file, d, o)
+}
+
+// TakenSpare is a spare that was taken for somebody and has no use yet: the session of a client keeps and holds it until it is used, or left. Any number of callers may use it at once.
+type TakenSpare struct {
+	client  *Client
+	session *session
+	shape   spareShape
+	r       meta.Result
+	over    bool // it was used, or is gone; under Client.mu
+}
+
+// TakeSpares takes n spares at most, of those that are at hand, as Spare does. Where there is none it waits for the first, if it may. Who takes them uses, or leaves, each; those that the session does not keep any more, or that have places at hosts which are draining, are gone (Use). Kinds as of Spare.
+func (c *Client) TakeSpares(ctx context.Context, file meta.CreateFile, d stripe.Durability, n int, waits bool) (taken []*TakenSpare, err error) {
 	const op = "cluster.Spare"
 	at, leave, err := c, func() {}, error(nil)
 	if file.Path != "" {
@@ -59,36 +77,82 @@ func (c *Client) Spare(ctx context.Context, file meta.CreateFile, d stripe.Durab
 	}
 	defer leave()
 	shape := spareShape{file.SizeBytes, file.SectorBytes, file.Code, d}
-	for {
+	for len(taken) < n {
 		s, err := at.theSession(ctx)
 		if err != nil {
-			return nil, err
+			return taken, unlessTaken(taken, err)
 		}
-		r, wait, err := at.takeSpare(s, shape)
+		t, wait, err := at.takeSpare(s, shape)
 		switch {
 		case err != nil:
-			return nil, blocktree.E(op, blocktree.KindOf(err), err)
-		case wait != nil:
-			select {
-			case <-wait:
-			case <-ctx.Done():
-				return nil, blocktree.E(op, blocktree.Unavailable, ctx.Err())
-			case <-at.ctx.Done():
-				return nil, blocktree.E(op, blocktree.Closed, nil)
-			}
+			return taken, unlessTaken(taken, blocktree.E(op, blocktree.KindOf(err), err))
+		case t != nil:
+			taken = append(taken, t)
 			continue
+		case len(taken) > 0:
+			return taken, nil
+		case !waits:
+			return nil, blocktree.E(op, blocktree.Unsupported, nil)
 		}
-		h, err := at.take(s, file.Path, r.Inode, *r, at.term(s), joinDelay, true)
-		if err != nil {
-			at.leave(s.id, nil, []blocktree.FileID{r.Inode.ID})
-			return nil, err
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, blocktree.E(op, blocktree.Unavailable, ctx.Err())
+		case <-at.ctx.Done():
+			return nil, blocktree.E(op, blocktree.Closed, nil)
 		}
-		h.naming.session = s
-		h.naming.unnamed.Store(true)
-		h.touch.off.Store(true) // when it was written is said with its name
-		h.setTouch(o.TouchEvery)
-		return h, nil
 	}
+	return taken, nil
+}
+
+// unlessTaken is the error of who could take nothing.
+func unlessTaken(taken []*TakenSpare, err error) error {
+	if len(taken) > 0 {
+		return nil
+	}
+	return err
+}
+
+// ID is the identity of the file.
+func (t *TakenSpare) ID() blocktree.FileID { return t.r.Inode.ID }
+
+// Of reports whether it is of the cluster of a client.
+func (t *TakenSpare) Of(c *Client) bool { return t.client == c }
+
+// Use opens the file for who is to name it. Of file the size, sectors and code, and d, are to be those it was taken for, and its Path is to be in the same cluster. After an error who has it leaves it. Unsupported: it is of another shape, was used, or is gone.
+func (t *TakenSpare) Use(file meta.CreateFile, d stripe.Durability, o OpenOptions) (*Handle, error) {
+	c, s := t.client, t.session
+	if t.shape != (spareShape{file.SizeBytes, file.SectorBytes, file.Code, d}) || !t.end() {
+		return nil, blocktree.E("cluster.Spare", blocktree.Unsupported, nil)
+	}
+	h, err := c.take(s, file.Path, t.r.Inode, t.r, c.term(s), joinDelay, true)
+	if err != nil {
+		c.leave(s.id, nil, []blocktree.FileID{t.r.Inode.ID})
+		return nil, err
+	}
+	h.naming.session = s
+	h.naming.unnamed.Store(true)
+	h.touch.off.Store(true) // when it was written is said with its name
+	h.setTouch(o.TouchEvery)
+	return h, nil
+}
+
+// Leave gives it back, unless it was used or is gone. It does not wait for that.
+func (t *TakenSpare) Leave() {
+	if t.end() {
+		t.client.leave(t.session.id, nil, []blocktree.FileID{t.r.Inode.ID})
+	}
+}
+
+// end reports whether it was there yet, to who has it from then on.
+func (t *TakenSpare) end() bool {
+	c := t.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	there := !t.over && c.session == t.session && !c.closed
+	t.over = true
+	delete(t.session.taken, t)
+	return there
 }
 
 // term is until when the leases of a session hold.
@@ -99,7 +163,7 @@ func (c *Client) term(s *session) time.Duration {
 }
 
 // takeSpare takes a spare of a shape, or says what to wait for, and sees to it that there will be more. Unsupported: there is none to be had.
-func (c *Client) takeSpare(s *session, shape spareShape) (r *meta.Result, wait <-chan struct{}, err error) {
+func (c *Client) takeSpare(s *session, shape spareShape) (t *TakenSpare, wait <-chan struct{}, err error) {
 	now := c.cfg.Clock.Boot()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,7 +185,12 @@ func (c *Client) takeSpare(s *session, shape spareShape) (r *meta.Result, wait <
 	p.used = now
 	c.dropOld(s, p, now-SpareAge)
 	if n := len(p.free); n > 0 {
-		r, p.free = &p.free[n-1].Result, p.free[:n-1]
+		t = &TakenSpare{client: c, session: s, shape: shape, r: p.free[n-1].Result}
+		p.free = p.free[:n-1]
+		if s.taken == nil {
+			s.taken = map[*TakenSpare]struct{}{}
+		}
+		s.taken[t] = struct{}{}
 	}
 	if len(p.free) < p.batch/2 && p.filling == nil && now >= p.refused {
 		if p.made != 0 && now-p.made < sparesFast {
@@ -131,13 +200,13 @@ func (c *Client) takeSpare(s *session, shape spareShape) (r *meta.Result, wait <
 		n := p.batch
 		c.wg.Go(func() { c.fillSpares(s, shape, p, n) })
 	}
-	if r == nil && p.filling == nil {
+	if t == nil && p.filling == nil {
 		return nil, nil, blocktree.E("", blocktree.Unsupported, nil)
 	}
-	if r == nil {
+	if t == nil {
 		return nil, p.filling, nil
 	}
-	return r, nil, nil
+	return t, nil, nil
 }
 
 // fillSpares has n spares made.
@@ -217,7 +286,7 @@ func (c *Client) dropOld(s *session, p *sparePool, until time.Duration) {
 	c.leaveLocked(s.id, nil, ids)
 }
 
-// dropSpares gives back all spares, whose hosts are others than new ones would have.
+// dropSpares gives back all spares, whose hosts are others than new ones would have, also those that were taken and have no use yet.
 func (c *Client) dropSpares() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -225,7 +294,20 @@ func (c *Client) dropSpares() {
 		for _, p := range s.pools {
 			c.dropOld(s, p, c.cfg.Clock.Boot())
 		}
+		c.leaveLocked(s.id, nil, s.dropTaken(func(*TakenSpare) bool { return true }))
 	}
+}
+
+// dropTaken has some of the spares that were taken, and have no use yet, be gone, and returns them; Client.mu is held.
+func (s *session) dropTaken(drops func(*TakenSpare) bool) (ids []blocktree.FileID) {
+	for t := range s.taken {
+		if drops(t) {
+			t.over = true
+			delete(s.taken, t)
+			ids = append(ids, t.ID())
+		}
+	}
+	return ids
 }
 
 func idsOf(spares []meta.Result) (ids []blocktree.FileID) {
@@ -237,14 +319,15 @@ func idsOf(spares []meta.Result) (ids []blocktree.FileID) {
 
 // confirm gives back the spares of a session whose leases a renewal has not confirmed: that came before they were made, if not for worse. Client.mu is held.
 func (c *Client) confirm(s *session, firm map[meta.FirmLease]bool) {
-	var ids []blocktree.FileID
+	unfirm := func(r *meta.Result) bool { return !firm[meta.FirmLease{File: r.Inode.ID, Epoch: r.Lease.Epoch}] }
+	ids := s.dropTaken(func(t *TakenSpare) bool { return unfirm(&t.r) })
 	for _, p := range s.pools {
 		p.free = slices.DeleteFunc(p.free, func(r spare) bool {
-			there := firm[meta.FirmLease{File: r.Inode.ID, Epoch: r.Lease.Epoch}]
-			if !there {
+			gone := unfirm(&r.Result)
+			if gone {
 				ids = append(ids, r.Inode.ID)
 			}
-			return !there
+			return gone
 		})
 	}
 	c.leaveLocked(s.id, nil, ids)

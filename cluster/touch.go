@@ -30,6 +30,9 @@ func (h *Handle) Wrote() {
 	}
 }
 
+// WroteAt has the time of the file's last write be another one, in nanoseconds since 1970, if nothing is written from then on.
+func (h *Handle) WroteAt(at int64) { h.touch.at.Store(at) }
+
 // forgetPause lies between two looks whether a note has ended.
 const forgetPause = 5 * time.Millisecond
 

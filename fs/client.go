@@ -37,6 +37,7 @@ type Client struct {
 
 	dispatcher *dispatch.Dispatcher
 	open       openFiles
+	fillings   fillings
 }
 
 const (
@@ -73,6 +74,7 @@ func (c *Client) Close() error {
 		r.Leave(c.endpoint)
 		_ = r.Close() // it cannot fail
 	}
+	c.fillings.close()
 	_ = c.dispatcher.Close() // likewise
 	return c.endpoint.Close()
 }
@@ -125,6 +127,7 @@ func (c *Client) Create(ctx context.Context, path blocktree.Path, o CreateOption
 
 // Make is Create, and returns which file it made, for who may have to remove it again; zero where the service, of a version before, does not say.
 func (c *Client) Make(ctx context.Context, path blocktree.Path, o CreateOptions) (blocktree.FileID, error) {
+	o.Spare = blocktree.FileID{}
 	r := requestToMake(path, o)
 	var b []byte
 	err := r.asKnown(func() (err error) {

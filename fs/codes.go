@@ -44,6 +44,9 @@ const (
 	codeFinish   = cluster.CodesOfOthers + 32 // header: a fileRequest; nothing
 
 	codeWriteFinish = cluster.CodesOfOthers + 33 // header: a fileRequest, and the bytes; nothing (docs/design/0080)
+
+	codeFill      = cluster.CodesOfOthers + 34 // a pathRequest, as that of codeMakeOpen, of a directory, whose limit is how many spares at most; a Filling (docs/design/0086)
+	codeMakeWhole = cluster.CodesOfOthers + 35 // a request of encodeWhole; an Info and a Filling
 )
 
 // codeSpace asks what room there is: a pathRequest, whose code is that of files; a Space.
@@ -71,4 +74,4 @@ func ofHandle(code uint16) bool {
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeWriteFinish }
+func known(code uint16) bool { return code >= codeStat && code <= codeMakeWhole }

@@ -2,9 +2,11 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"blocktree"
+	"blocktree/internal/dispatch"
 )
 
 // Directories whose names a client makes by itself for a while: docs/design/0086-filled-directories.md.
@@ -13,7 +15,9 @@ import (
 type Filling struct {
 	// Term is for how long, from before it was asked for, nobody else is let make a name in the directory, or told that there is none: zero, not at all, and not again.
 	Term time.Duration
-	// Spares are identities that this client may make files with, each once, in whatever directory of this service.
+	// Dir is the directory that the term is of: another one at its path has none. Zero with no term.
+	Dir blocktree.FileID
+	// Spares are identities that this client may make files with, each once, in whatever directory of this service, for FSFillSpareFor: what is made with one that the service does not have any more has another identity.
 	Spares []blocktree.FileID
 }
 
@@ -26,8 +30,51 @@ type Whole struct {
 
 // Filler is an optional ability of who opens files.
 type Filler interface {
-	// Fill asks for the right to make names in a directory without asking, which this client has made, and for so many spares at most of the shape that o says. Kinds: Unsupported (it is not to be had, now or ever; a service of a version before), and those of Create.
+	// Fill asks for the right to make names in a directory without asking, which this client has made, and for so many spares at most of the shape that o says. What is asked about the directory while the term runs goes to the service that granted it. Kinds: Unsupported (it is not to be had, now or ever; a service of a version before), and those of Create.
 	Fill(ctx context.Context, dir blocktree.Path, o CreateOptions, spares int) (Filling, error)
-	// MakeWhole makes a file exclusively, writes its content and closes it, by one request: when it returns without an error what was written is durable, and others see it. It is asked once: after Unavailable or Undeliverable it may be there, whole; then it has the identity Spare, if the directory was filled. The Filling is what goes on in its directory, and spares in the place of those that were used. Kinds: those of Create, of WriteAt and Flush; Unsupported (a service of a version before), and nothing was done.
+	// MakeWhole makes a file exclusively, writes its content and closes it, by one request: when it returns without an error what was written is durable, and others see it. It is asked once: after Unavailable or Undeliverable it may be there, whole, also later. Who asks again says the same Spare, and no other request was asked with that: if it was done it is so answered; Exists is that somebody else has the name. The Info says its identity: another one where the Spare is not to be had, or no more. The Filling is what goes on in its directory, and spares in the place of those that were used. Kinds: those of Create, of WriteAt and Flush; NotFound also where another directory than the one that was filled has its path; Unsupported (a service of a version before; there are no spares; more than o.SizeBytes), and nothing was done.
 	MakeWhole(ctx context.Context, path blocktree.Path, o CreateOptions, w Whole) (Info, Filling, error)
+}
+
+var _ Filler = (*Client)(nil)
+
+// Fill implements Filler.
+func (c *Client) Fill(ctx context.Context, dir blocktree.Path, o CreateOptions, spares int) (Filling, error) {
+	o.Spare = blocktree.FileID{}
+	r := requestToMake(dir, o)
+	r.limit = uint32(max(0, min(spares, blocktree.FSFillSparesMax)))
+	asked := time.Now()
+	answer, err := c.dispatch(ctx, dir, dispatch.Message{Code: codeFill, Body: r.encode()})
+	if err != nil {
+		return Filling{}, failed("fill", dir, err)
+	}
+	defer answer.Release()
+	f, err := decodeFilling(answer.Body)
+	if err != nil {
+		return Filling{}, failed("fill", dir, err)
+	}
+	c.fillings.note(dir, &f, asked, &answer)
+	return f, nil
+}
+
+// MakeWhole implements Filler.
+func (c *Client) MakeWhole(ctx context.Context, path blocktree.Path, o CreateOptions, w Whole) (Info, Filling, error) {
+	o.Spare = w.Spare
+	r := requestToMake(path, o)
+	r.whole, r.dir = &whole{w.Wrote, w.Content}, c.fillings.dir(path.Parent())
+	if len(w.Content) > blocktree.MountHeldBytesMax {
+		return Info{}, Filling{}, failed("create", path, blocktree.E("fs", blocktree.TooLarge, errors.New("more than one request makes")))
+	}
+	asked := time.Now()
+	answer, err := c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeMakeWhole, Body: encodeWhole(r)})
+	if err != nil {
+		return Info{}, Filling{}, failed("create", path, err)
+	}
+	defer answer.Release()
+	info, f, err := decodeMadeWhole(answer.Body)
+	if err != nil {
+		return Info{}, Filling{}, failed("create", path, err)
+	}
+	c.fillings.note(path.Parent(), &f, asked, &answer)
+	return info, f, nil
 }

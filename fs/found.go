@@ -44,7 +44,11 @@ func (c *Client) Routes() *cluster.Routes { return c.cfg.Routes }
 // dispatch has a request about what is in a directory done by a service that is closest to it, and where that does not reach the cluster that is meant (Unsupported: a service speaks to clusters below its own), by the next ones rootward.
 // The answer must be released.
 func (c *Client) dispatch(ctx context.Context, dir blocktree.Scope, m dispatch.Message) (dispatch.Answer, error) {
-	answer, err := c.dispatcher.Dispatch(ctx, service(dir), m)
+	answer, done, err := c.toFilled(ctx, dir, m, m.Code == codeMakeWhole)
+	if done {
+		return answer, undelivered(dir, err)
+	}
+	answer, err = c.dispatcher.Dispatch(ctx, service(dir), m)
 	return answer, undelivered(dir, err)
 }
 

@@ -106,7 +106,7 @@ func (g *given) became(end givenEnd, why error) {
 		}
 	}
 	if wrong || end == givenUnknown {
-		g.dir.leaving = true
+		g.dir.doubtful()
 	}
 	g.dir.again = time.Time{} // it may have been this that it waits for
 	if g.end = end; !g.listed {
@@ -128,7 +128,7 @@ func (g *given) doubts() {
 	g.table.mu.Lock()
 	defer g.table.mu.Unlock()
 	g.doubt = true
-	g.dir.leaving = true
+	g.dir.doubtful()
 }
 
 // passes reports whether what an error says of a name may be otherwise when it is asked for again.
@@ -140,14 +140,14 @@ func passes(ctx context.Context, err error) bool {
 	return ctx.Err() != nil
 }
 
-// makeKept makes a file in a directory that is kept: nobody else is asked. done is false where it is to be made as any.
-func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, options CreateOptions) (reply []byte, done bool, err error) {
+// makeKept makes a file in a directory that is kept, of a spare, of any if that is nil or gone: nobody else is asked. done is false where it is to be made as any.
+func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, options CreateOptions, spare aside) (reply []byte, done bool, err error) {
 	t := &s.kept
 	if t.idle() || o.anonymous {
 		return nil, false, nil
 	}
 	t.mu.Lock()
-	d := t.at(r.path.Parent())
+	d := t.giving(o, r.path.Parent())
 	t.mu.Unlock()
 	if d == nil || d.path == r.path {
 		return nil, false, nil
@@ -156,16 +156,22 @@ func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, option
 	if !t.may(ctx, o, d, Write) {
 		return nil, false, nil
 	}
+	if err := r.meant(d.ID()); err != nil {
+		return nil, true, err
+	}
 	c, err := t.claim(ctx, false, r.path)
 	if err != nil {
 		return nil, true, err
 	}
 	var g *given
 	defer func() { c.release(func() { t.gave(g) }) }()
-	if !t.may(ctx, o, d, Write) || !t.free(c, d, r.path.Base()) { // it may have waited for long
+	if !t.may(ctx, o, d, Write) || !t.free(c, d, o, r.path.Base()) { // it may have waited for long
 		return nil, false, nil
 	}
-	f, inode, e := d.MakeUnnamed(ctx, o.caller(), r.path, options)
+	f, inode, e := d.MakeUnnamed(ctx, o.caller(), r.path, options, spare)
+	if spare != nil && blocktree.KindOf(e) == blocktree.Unsupported {
+		f, inode, e = d.MakeUnnamed(ctx, o.caller(), r.path, options, nil)
+	}
 	if e != nil { // nothing was done; where there are no spares nobody is to be kept waiting for nothing
 		t.unsure(r.path)
 		return nil, false, nil
@@ -201,12 +207,12 @@ func (s *Service) takeGiven(ctx context.Context, a *openFile) ([]byte, error) {
 	return encodeUnder(a.handle, &info, a.under), nil
 }
 
-// free reports whether a name that was claimed is not there, in a directory that is kept yet.
-func (t *kept) free(c *claims, d *keptHere, name string) bool {
+// free reports whether a name that was claimed for an owner is not there, in a directory that is kept yet.
+func (t *kept) free(c *claims, d *keptHere, o *owner, name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, there := d.names[name]
-	return !there && !d.leaving && len(c.of) == 1 && c.of[0].dir == d && d.Keeps()
+	return !there && len(c.of) == 1 && c.of[0].dir == d && d.gives(o)
 }
 
 // gave notes a file that was given away, nil: none; with mu.
@@ -331,7 +337,7 @@ func (t *kept) unsure(path blocktree.Path) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if d := t.dirs[path.Parent()]; d != nil {
-		d.leaving = true
+		d.doubtful()
 	}
 }
 
@@ -361,7 +367,7 @@ func (s *Service) makeDir(ctx context.Context, o *owner, r *pathRequest) error {
 	return s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error {
 		var m *making
 		if keeps {
-			m = s.kept.begin(r.path)
+			m = s.kept.begin(r.path, o)
 		}
 		if m != nil {
 			d, err := k.MakeDirKept(ctx, o.caller(), r.path, r.mode)

@@ -27,8 +27,12 @@ type keptDir interface {
 	ID() blocktree.FileID
 	// Keeps reports whether that is certain now. It does not block.
 	Keeps() bool
-	// MakeUnnamed opens an empty file for writing, of which the cluster hears by its Name. With an error nothing was done.
-	MakeUnnamed(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (unnamed, *meta.Inode, error)
+	// KeptFor is for how long that is so, unless it is left.
+	KeptFor() time.Duration
+	// MakeUnnamed opens an empty file for writing, of which the cluster hears by its Name: a spare of TakeSpares, nil: any. With an error nothing was done. Unsupported: there is none, or the spare cannot be it.
+	MakeUnnamed(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions, spare aside) (unnamed, *meta.Inode, error)
+	// TakeSpares takes spares for MakeUnnamed, n at most, of those that are at hand. Where there are none it waits for the first, if it may.
+	TakeSpares(ctx context.Context, o CreateOptions, n int, waits bool) ([]aside, error)
 	// Own is for what changes an entry: nobody else may.
 	Own(ctx context.Context) context.Context
 	// Wanted is closed when somebody else has asked for a change, or the directory is not kept any more.
@@ -52,6 +56,7 @@ var _ keeper = (*over)(nil)
 type overKept struct {
 	*cluster.KeptDir
 	over *over
+	path blocktree.Path // that it had first
 }
 
 // ID implements keptDir.
@@ -82,13 +87,37 @@ func (c *over) MakeDirKept(ctx context.Context, caller cred.Identity, path block
 	if k == nil {
 		return nil, err
 	}
-	return overKept{k, c}, err
+	return overKept{k, c, path}, err
+}
+
+// NotKept implements namer.
+func (c *over) NotKept(ctx context.Context, caller cred.Identity, dir blocktree.Path) (keptDir, error) {
+	found, err := c.Look(ctx, caller, dir)
+	if err != nil {
+		return nil, err
+	}
+	k, err := c.Client.NotKept(ctx, dir.Join("f"), found.Inode.ID)
+	if err != nil {
+		return nil, err
+	}
+	return overKept{k, c, dir}, nil
+}
+
+// TakeSpares implements keptDir.
+func (k overKept) TakeSpares(ctx context.Context, o CreateOptions, n int, waits bool) ([]aside, error) {
+	taken, err := file.TakeSpares(ctx, k.KeptDir, k.path, k.over.making(o), n, waits)
+	all := make([]aside, len(taken))
+	for i := range taken {
+		all[i] = taken[i]
+	}
+	return all, err
 }
 
 // MakeUnnamed implements keptDir.
-func (k overKept) MakeUnnamed(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (unnamed, *meta.Inode, error) {
-	c := k.over
-	f, inode, err := file.MakeUnnamed(cluster.OnBehalf(ctx, caller), c.Client, k.KeptDir, path, c.making(o), file.OpenOptions{Reader: c.Reader, Plain: o.Plain, Pins: c.pins.opening(), Logger: c.Logger,
+func (k overKept) MakeUnnamed(ctx context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions, spare aside) (unnamed, *meta.Inode, error) {
+	c, making := k.over, k.over.making(o)
+	making.Spare, _ = spare.(*cluster.TakenSpare)
+	f, inode, err := file.MakeUnnamed(cluster.OnBehalf(ctx, caller), c.Client, k.KeptDir, path, making, file.OpenOptions{Reader: c.Reader, Plain: o.Plain, Pins: c.pins.opening(), Logger: c.Logger,
 		OpenOptions: cluster.OpenOptions{TouchEvery: blocktree.TouchEvery}})
 	if err != nil {
 		return nil, nil, err
@@ -109,12 +138,16 @@ type kept struct {
 	making   map[*making]struct{}
 	changes  map[*claims]struct{} // that go on
 	names    int                  // of all directories
+	asides   map[*owner]*asides   // spares of those who fill directories
+	aside    int                  // how many there are, and are being taken
 	sweeping bool
+	stopping bool // nobody is let fill anything any more
 }
 
 // making is a directory that is being made, to be kept. The session keeps it before its maker hears of that; the cluster lets in by then whoever has the keeper's word, of whichever directory.
 type making struct {
 	path blocktree.Path
+	by   *owner
 	met  bool // a change may have put something into it, or have moved it; of kept.mu, too
 }
 
@@ -131,10 +164,19 @@ type keptHere struct {
 	busy     map[string]chan struct{} // that somebody is changing: closed when he has
 	callers  map[*owner]allowance
 	used     time.Time // when something was made in it last
-	leaving  bool      // nothing is given away in it any more
+	leaving  bool      // nothing is given away in it any more, but to who was granted that
+	unsure   bool      // not to him, either: something may be in it of which nobody knows
 	draining bool      // somebody has what was given away named, and leaves it
 	since    time.Time // when that was tried first
 	again    time.Time // when it is tried next
+
+	filler  *owner    // who made it, as long as nobody else has asked what is in it
+	granted *owner    // who may make names in it by himself
+	term    time.Time // until then
+	wholes  map[*wholeHere]struct{}
+	roomy   bool      // there was room enough in its cluster
+	asked   time.Time // when it said so
+	asking  bool      // it is asked anew
 }
 
 // allowance is what the cluster said that a caller may do in a directory.
@@ -146,7 +188,7 @@ type allowance struct {
 func (t *kept) init(s *Service) {
 	t.service, t.works = s, make(chan struct{}, blocktree.FSKeptWorksMax)
 	t.dirs, t.given, t.byID = map[blocktree.Path]*keptHere{}, map[blocktree.Path]*given{}, map[blocktree.FileID]*given{}
-	t.making, t.changes = map[*making]struct{}{}, map[*claims]struct{}{}
+	t.making, t.changes, t.asides = map[*making]struct{}{}, map[*claims]struct{}{}, map[*owner]*asides{}
 }
 
 // idle reports whether nothing is kept.
@@ -154,21 +196,21 @@ func (t *kept) idle() bool { return t.active.Load() == 0 }
 
 // counted is called with mu when there are more, or less, and has what is due be looked for.
 func (t *kept) counted() {
-	n := len(t.dirs) + len(t.given)
+	n := len(t.dirs) + len(t.given) + len(t.asides)
 	t.active.Store(int64(n))
 	if n > 0 && !t.sweeping {
 		t.sweeping = t.service.task(t.sweep) == nil
 	}
 }
 
-// begin notes that a directory is being made, nil: it is not to be kept, as there are too many.
-func (t *kept) begin(path blocktree.Path) *making {
+// begin notes that a directory is being made by somebody, nil: it is not to be kept, as there are too many.
+func (t *kept) begin(path blocktree.Path, o *owner) *making {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.dirs)+len(t.making) >= blocktree.FSKeptDirsMax || t.names >= blocktree.FSKeptNamesMax {
 		return nil
 	}
-	m := &making{path: path}
+	m := &making{path: path, by: o}
 	for c := range t.changes {
 		m.meets(c)
 	}
@@ -192,7 +234,7 @@ func (t *kept) keep(m *making, d keptDir) {
 	if old != nil {
 		t.dropLocked(old)
 	}
-	t.dirs[path] = &keptHere{keptDir: d, path: path, names: map[string]struct{}{}, busy: map[string]chan struct{}{}, callers: map[*owner]allowance{}, used: time.Now()}
+	t.dirs[path] = &keptHere{keptDir: d, path: path, names: map[string]struct{}{}, busy: map[string]chan struct{}{}, callers: map[*owner]allowance{}, used: time.Now(), filler: m.by, wholes: map[*wholeHere]struct{}{}}
 	t.counted()
 	t.mu.Unlock()
 	if old != nil {
@@ -250,6 +292,18 @@ func (t *kept) drop(d *keptHere) {
 	}
 }
 
+// stop lets nobody fill a directory any more, and waits until nobody makes names in one by himself.
+func (t *kept) stop() {
+	var until time.Time
+	t.mu.Lock()
+	t.stopping = true
+	for _, d := range t.dirs {
+		until = later(until, d.yield(nil))
+	}
+	t.mu.Unlock()
+	_ = waitUntil(context.Background(), until) // it cannot fail
+}
+
 // close leaves all. Nobody uses the table from then on.
 func (t *kept) close() {
 	t.mu.Lock()
@@ -257,7 +311,14 @@ func (t *kept) close() {
 	for _, d := range t.dirs {
 		all = append(all, d)
 	}
+	var owners []*owner
+	for o := range t.asides {
+		owners = append(owners, o)
+	}
 	t.mu.Unlock()
+	for _, o := range owners {
+		t.forget(o)
+	}
 	for _, d := range all {
 		t.drop(d)
 	}
@@ -270,11 +331,11 @@ func (t *kept) heard(o *owner, path blocktree.Path, found *Found, asked asking) 
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d := t.at(path)
+	d := t.giving(o, path)
 	switch {
 	case d == nil:
 	case d.ID() != found.Inode.ID:
-		d.leaving = true
+		d.doubtful()
 	default:
 		if len(d.callers) >= blocktree.FSKeptCallersMax {
 			clear(d.callers)
@@ -290,7 +351,7 @@ func (t *kept) may(ctx context.Context, o *owner, d *keptHere, want Rights) bool
 		defer t.mu.Unlock()
 		a, ok := d.callers[o]
 		ok = ok && a.asked.number == t.service.cluster.RightsNumber() && time.Since(a.asked.at) < blocktree.FSJudgeEvery
-		return ok, ok && !d.leaving && a.rights.Has(want)
+		return ok, ok && (!d.leaving || d.gives(o)) && a.rights.Has(want)
 	}
 	ok, may := fresh()
 	if ok {

@@ -91,7 +91,7 @@ func (c *claims) note(takes, adds blocktree.Path, err error) {
 		case err == nil && x.path == takes:
 			c.table.remove(x.dir, name)
 		case err != nil && !refuses(err, there):
-			x.dir.leaving = true // nobody knows what is there
+			x.dir.doubtful()
 		}
 	}
 }
@@ -125,11 +125,11 @@ func (t *kept) change(ctx context.Context, o *owner, takes, adds blocktree.Path,
 		}
 		defer func() { // what was made in it meanwhile
 			for _, path := range paths {
-				_, _ = t.drain(ctx, path) // that is left is left later
+				_, _ = t.drain(ctx, o, path) // that is left is left later
 			}
 		}()
 	}
-	c, own, err := t.drained(ctx, takes != "", paths)
+	c, own, err := t.drained(ctx, o, takes != "", paths)
 	if err != nil {
 		return err
 	}
@@ -172,12 +172,12 @@ func (t *kept) mayTake(ctx context.Context, o *owner, paths []blocktree.Path) bo
 }
 
 // drained is claim, for what takes a name after drain of all, so that nothing that is kept is elsewhere when that is done. own is one of those that were left, nil: none was.
-func (t *kept) drained(ctx context.Context, takes bool, paths []blocktree.Path) (c *claims, own *keptHere, err error) {
+func (t *kept) drained(ctx context.Context, o *owner, takes bool, paths []blocktree.Path) (c *claims, own *keptHere, err error) {
 	for {
 		for _, path := range paths { // before anything is claimed: who has claimed something waits for nobody who has
 			d, err := (*keptHere)(nil), error(nil)
 			if takes {
-				d, err = t.drain(ctx, path)
+				d, err = t.drain(ctx, o, path)
 			}
 			if err != nil {
 				return nil, nil, err
@@ -266,8 +266,7 @@ func (t *kept) settled(ctx context.Context, code uint16, r *pathRequest) error {
 		return nil
 	}
 	all := t.named(r.path)
-	switch code {
-	case codeList, codeWatch, codeSetTimes: // what is made in it later moves its time
+	if tellsOfAll(code) {
 		all = append(all, t.beneath(r.path, false)...)
 	}
 	if r.attr.file != (blocktree.FileID{}) {
@@ -276,8 +275,8 @@ func (t *kept) settled(ctx context.Context, code uint16, r *pathRequest) error {
 	return t.settle(ctx, all)
 }
 
-// drain has all named that was given away at a path, or beneath, and leaves the kept directories there. It returns that of the path, or another of them.
-func (t *kept) drain(ctx context.Context, path blocktree.Path) (at *keptHere, err error) {
+// drain has all named that was given away at a path, or beneath, and leaves the kept directories there, as an owner asks for. It returns that of the path, or another of them.
+func (t *kept) drain(ctx context.Context, o *owner, path blocktree.Path) (at *keptHere, err error) {
 	if t.idle() {
 		return nil, nil
 	}
@@ -292,23 +291,36 @@ func (t *kept) drain(ctx context.Context, path blocktree.Path) (at *keptHere, er
 		at = dirs[0]
 	}
 	t.mu.Unlock()
-	if err = t.leave(ctx, dirs); err == nil {
+	if err = t.leave(ctx, o, dirs); err == nil {
 		err = t.settle(ctx, t.beneath(path, true))
 	}
 	return at, err
 }
 
-// leave has all named that was given away in some directories, and leaves them. One with a file of which it is not known whether it has its name is left later (kept.sweep): whoever removed or renamed that would have its name come again.
-func (t *kept) leave(ctx context.Context, dirs []*keptHere) (err error) {
+// leave has all named that was given away in some directories, and leaves them, as an owner asks for, nil: another service, or time: after whoever else fills them has had his term. One with a file of which it is not known whether it has its name is left later (kept.sweep): whoever removed or renamed that would have its name come again.
+func (t *kept) leave(ctx context.Context, o *owner, dirs []*keptHere) (err error) {
 	var waits []chan struct{}
+	var until time.Time
 	t.mu.Lock()
 	for _, d := range dirs {
 		d.leaving, d.draining = true, true
 		if d.since.IsZero() {
 			d.since = time.Now()
 		}
+		until = later(until, d.yield(o))
+	}
+	t.mu.Unlock()
+	err = waitUntil(ctx, until)
+	t.mu.Lock()
+	for _, d := range dirs {
+		if err == nil {
+			d.term = time.Time{} // it has run out, or is given up
+		}
 		for _, busy := range d.busy {
 			waits = append(waits, busy)
+		}
+		for w := range d.wholes {
+			waits = append(waits, w.done)
 		}
 	}
 	t.mu.Unlock()

@@ -35,10 +35,14 @@ type keptFake struct {
 	hangs    blocktree.Path // what is named in it gets no answer
 	vague    error          // the answer to the next file or link that is made, which is
 	left     []blocktree.Path
+	atHand   int           // spares that can be taken at a time
+	room     uint64        // that it has
+	broken   error         // what comes of writes
+	stall    chan struct{} // writes wait until it is closed; nil: for nothing
 }
 
 func newKept(t testing.TB) (*keptFake, *Service) {
-	c := &keptFake{fake: newFake(), dirsKept: map[blocktree.Path]*fakeDir{}}
+	c := &keptFake{fake: newFake(), dirsKept: map[blocktree.Path]*fakeDir{}, atHand: 8, room: 1 << 40}
 	c.dir(testRoot, somebody("ann"), somebody("bob"))
 	c.nodes[testRoot].rights[somebody("ann").Principal] = List | Write
 	return c, newTestService(t, c.fake, func(o *Config) { o.Cluster = c })
@@ -122,7 +126,7 @@ func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path b
 // new is a node of a path, whose rights are the caller's alone, and everybody's who may use its directory.
 func (c *keptFake) new(path blocktree.Path, kind meta.InodeKind, caller cred.Identity) *fakeNode {
 	c.lastID++
-	n := &fakeNode{ends: true, rights: map[blocktree.Principal]Rights{caller.Principal: Read | Write | List | Lease | Admin},
+	n := &fakeNode{ends: true, hook: c.breaks, rights: map[blocktree.Principal]Rights{caller.Principal: Read | Write | List | Lease | Admin},
 		inode: meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: blocktree.Inode(c.lastID)}, Kind: kind, Mode: 0o700}}
 	if kind == meta.KindFile {
 		n.inode.SizeBytes, n.inode.SectorBytes, n.inode.Code, n.inode.Suite, n.inode.HasLength = 4096, 512, blocktree.Code{Data: 2, Parity: 1}, 1, true
@@ -267,7 +271,67 @@ type spare struct {
 	named bool // with fake.mu
 }
 
-func (d *fakeDir) MakeUnnamed(_ context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions) (unnamed, *meta.Inode, error) {
+// NotKept implements namer.
+func (c *keptFake) NotKept(ctx context.Context, caller cred.Identity, dir blocktree.Path) (keptDir, error) {
+	if c.older {
+		return nil, blocktree.E("fake", blocktree.Unsupported, nil)
+	}
+	found, err := c.Look(ctx, caller, dir)
+	if err != nil {
+		return nil, err
+	}
+	return &fakeDir{c: c, id: found.Inode.ID, path: dir}, nil
+}
+
+// fakeAside is a spare that was taken.
+type fakeAside struct {
+	c    *keptFake
+	n    *fakeNode
+	over bool // with fake.mu
+}
+
+func (a *fakeAside) ID() blocktree.FileID { return a.n.inode.ID }
+
+func (a *fakeAside) Leave() {
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	if !a.over {
+		a.over = true
+		a.c.spares--
+	}
+}
+
+func (d *fakeDir) TakeSpares(_ context.Context, _ CreateOptions, n int, _ bool) (all []aside, err error) {
+	c := d.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unable != blocktree.Other {
+		return nil, blocktree.E("fake", c.unable, nil)
+	}
+	for range min(n, c.atHand) {
+		c.spares++
+		all = append(all, &fakeAside{c: c, n: c.new(d.path.Join("spare"), meta.KindFile, cred.Identity{})})
+	}
+	return all, nil
+}
+
+func (d *fakeDir) KeptFor() time.Duration {
+	if !d.Keeps() {
+		return 0
+	}
+	return time.Hour
+}
+
+func (c *keptFake) Space(context.Context, cred.Identity, blocktree.Path, blocktree.Code) (Space, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.room == 0 {
+		return Space{}, blocktree.E("fake", blocktree.Unsupported, nil)
+	}
+	return Space{FreeBytes: c.room, TotalBytes: c.room}, nil
+}
+
+func (d *fakeDir) MakeUnnamed(_ context.Context, caller cred.Identity, path blocktree.Path, o CreateOptions, spared aside) (unnamed, *meta.Inode, error) {
 	c := d.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -275,6 +339,15 @@ func (d *fakeDir) MakeUnnamed(_ context.Context, caller cred.Identity, path bloc
 		return nil, nil, blocktree.E("fake", c.unable, nil)
 	}
 	n := c.new(path, meta.KindFile, caller)
+	if a, ok := spared.(*fakeAside); ok {
+		if a.over {
+			return nil, nil, blocktree.E("fake", blocktree.Unsupported, nil)
+		}
+		a.over = true
+		c.spares--
+		a.n.rights = n.rights
+		n = a.n
+	}
 	n.held = true
 	c.spares++
 	c.opened.Add(1)
@@ -458,7 +531,7 @@ func (c *keptFake) same(t testing.TB, s *Service) {
 // ended waits until nothing is kept, and nothing of the table is left.
 func (c *keptFake) ended(t testing.TB, s *Service) {
 	t.Helper()
-	time.Sleep(blocktree.FSKeptIdleMax + 2*blocktree.FSKeptSweepEvery)
+	time.Sleep(max(blocktree.FSKeptIdleMax, blocktree.FSFillFor) + 2*blocktree.FSKeptSweepEvery)
 	synctest.Wait()
 	s.kept.mu.Lock()
 	defer s.kept.mu.Unlock()

@@ -26,7 +26,7 @@ func (t *kept) sweep() {
 // swept begins what is due, and reports whether there is anything left.
 func (t *kept) swept(now time.Time) bool {
 	t.mu.Lock()
-	var left []*keptHere
+	left, old := []*keptHere(nil), t.agedAsides(now)
 	var names []*given
 	holds := map[*keptHere]bool{}
 	for _, g := range t.given {
@@ -40,13 +40,13 @@ func (t *kept) swept(now time.Time) bool {
 		case <-d.Wanted():
 			d.leaving = true
 		default:
-			d.leaving = d.leaving || now.Sub(d.used) >= blocktree.FSKeptIdleMax || !d.Keeps()
+			d.leaving = d.leaving || now.Sub(d.used) >= blocktree.FSKeptIdleMax && !now.Before(d.term) || !d.Keeps()
 		}
 		switch {
-		case !d.leaving || d.draining || now.Before(d.again):
-		case holds[d] || len(d.busy) > 0: // one by one: what hangs keeps none of the others
+		case !d.leaving || d.draining || now.Before(d.again) || now.Before(d.term):
+		case holds[d] || len(d.busy)+len(d.wholes) > 0: // one by one: what hangs keeps none of the others
 			d.draining = t.work(func(ctx context.Context) {
-				_ = t.leave(ctx, []*keptHere{d}) // whoever has a file open is told, and it is tried again
+				_ = t.leave(ctx, nil, []*keptHere{d}) // whoever has a file open is told, and it is tried again
 			})
 		case t.dropLocked(d):
 			left = append(left, d)
@@ -60,11 +60,15 @@ func (t *kept) swept(now time.Time) bool {
 			g.trying, g.at = false, time.Now()
 		})
 	}
-	t.sweeping = len(t.dirs)+len(t.given) > 0
+	t.counted()
+	t.sweeping = !t.idle()
 	more := t.sweeping
 	t.mu.Unlock()
 	for _, d := range left {
 		d.Leave()
+	}
+	for _, a := range old {
+		a.Leave()
 	}
 	return more
 }

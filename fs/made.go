@@ -57,6 +57,9 @@ func requestToMake(path blocktree.Path, o CreateOptions) *pathRequest {
 	if o.Durability == stripe.DurabilityFlush {
 		r.flags |= flagFlush
 	}
+	if r.file = o.Spare; o.Spare != (blocktree.FileID{}) {
+		r.flags |= flagSpare
+	}
 	return r
 }
 
@@ -79,6 +82,9 @@ func (r *pathRequest) makes() CreateOptions {
 	if r.flags&flagFlush != 0 {
 		o.Durability = stripe.DurabilityFlush
 	}
+	if r.flags&flagSpare != 0 {
+		o.Spare = r.file
+	}
 	return o
 }
 
@@ -88,8 +94,15 @@ func (s *Service) makeOpen(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	if s.files.Load() >= blocktree.FSOpenFilesMax {
 		return nil, busy("too many open files")
 	}
-	reply, done, err := s.makeKept(ctx, o, r, options)
+	spare := s.kept.spareOf(o, r)
+	if spare != nil {
+		defer spare.Leave()
+	}
+	reply, done, err := s.makeKept(ctx, o, r, options, spare)
 	if !done {
+		err = s.meansDir(ctx, o, r)
+	}
+	if !done && err == nil {
 		err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) (err error) {
 			reply, err = s.makeFile(ctx, o, r, options)
 			return err
@@ -230,11 +243,14 @@ func (c *Client) MakeOpen(ctx context.Context, path blocktree.Path, o CreateOpti
 	if o.Tell {
 		r.flags |= flagTell
 	}
+	if r.flags&flagSpare != 0 {
+		r.dir = c.fillings.dir(path.Parent())
+	}
 	var answer dispatch.Answer
 	err := r.asKnown(func() (err error) {
 		answer, err = c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeMakeOpen, Body: r.encode(), Late: closeLate})
 		return err
-	}, flagFlush, flagTell)
+	}, flagSpare, flagFlush, flagTell)
 	if err != nil {
 		return nil, failed("create", path, err)
 	}

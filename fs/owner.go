@@ -108,6 +108,7 @@ func (o *owner) forget(a *actor) {
 
 // end closes all that is open, without waiting. No more are added.
 func (o *owner) end() {
+	o.service.kept.forget(o)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.ended = true

@@ -68,7 +68,7 @@ func nameOf(code uint16) string {
 		"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch",
 		"remove", "truncate", "allocate", "append", "stat", "truncate", "lock",
 		"set times", "symlink", "read link", "get attribute", "set attribute", "list attributes", "remove attribute",
-		"watch", "watch", "create", "close", "close",
+		"watch", "watch", "create", "close", "close", "fill", "create",
 	}[code-codeStat]
 }
 
@@ -82,6 +82,12 @@ func (s *Service) doPath(ctx context.Context, o *owner, code uint16, r *pathRequ
 }
 
 func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathRequest) ([]byte, error) {
+	if code == codeFill {
+		return s.fill(ctx, o, r)
+	}
+	if err := s.kept.yields(ctx, o, code, r); err != nil {
+		return nil, err
+	}
 	if changes(code) {
 		return s.doChange(ctx, o, code, r)
 	}
@@ -116,7 +122,7 @@ func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathReq
 // changes reports whether a request of a code adds a name, or takes it from what has it.
 func changes(code uint16) bool {
 	switch code {
-	case codeCreate, codeMakeOpen, codeMkdir, codeSymlink, codeRemove, codeRemoveFile, codeRename:
+	case codeCreate, codeMakeOpen, codeMakeWhole, codeMkdir, codeSymlink, codeRemove, codeRemoveFile, codeRename:
 		return true
 	}
 	return false
@@ -128,6 +134,8 @@ func (s *Service) doChange(ctx context.Context, o *owner, code uint16, r *pathRe
 	switch code {
 	case codeMakeOpen:
 		return s.makeOpen(ctx, o, r)
+	case codeMakeWhole:
+		return s.makeWhole(ctx, o, r)
 	case codeMkdir:
 		return nil, s.makeDir(ctx, o, r)
 	case codeRemove:

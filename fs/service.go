@@ -88,8 +88,9 @@ func (s *Service) Admit(peer cred.Identity) error {
 // OpenFiles is how many files are open.
 func (s *Service) OpenFiles() int { return int(s.files.Load()) }
 
-// Close closes every open file, releases their leases, and waits. What is asked from then on fails with Closed.
+// Close closes every open file, releases their leases, and waits. What is asked from then on fails with Closed. Who fills directories is served until his terms have run out.
 func (s *Service) Close() error {
+	s.kept.stop()
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()

@@ -31,6 +31,7 @@ const (
 	flagAnew              // open to write: nobody of the caller's principal may have it so
 	flagTell              // open to write, make: the answer says under which epoch, if nobody else writes it
 	flagFlush             // create, make: of durability flush
+	flagSpare             // make: the file that it is to be follows, and the directory that is meant
 
 	flagsAll = 1<<iota - 1
 )
@@ -46,8 +47,10 @@ type pathRequest struct {
 	sectorBytes uint32 // create
 	code        blocktree.Code
 	to          blocktree.Path   // rename, which has a request of its own
-	file        blocktree.FileID // remove of a file that is named, likewise
+	file        blocktree.FileID // remove of a file that is named, likewise; with flagSpare
+	dir         blocktree.FileID // with flagSpare: of which the file is to be; zero: whatever has the path
 	attr        attrRequest      // of codes about attributes, likewise
+	whole       *whole           // make whole, likewise
 }
 
 func (r *pathRequest) encode() []byte {
@@ -61,6 +64,10 @@ func (r *pathRequest) encode() []byte {
 	e.U64(r.sizeBytes)
 	e.U32(r.sectorBytes)
 	putCode(&e, r.code)
+	if r.flags&flagSpare != 0 {
+		e.File(r.file)
+		e.File(r.dir)
+	}
 	return e.Buf
 }
 
@@ -78,6 +85,12 @@ func decodePath(b []byte) (pathRequest, error) {
 	}
 	if r.sectorBytes > blocktree.SectorBytesMax {
 		d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("a sector that is too large")))
+	}
+	if r.flags&flagSpare != 0 {
+		if r.file = d.File(); r.file == (blocktree.FileID{}) {
+			d.Fail(blocktree.E("decode", blocktree.Invalid, errors.New("no spare is named")))
+		}
+		r.dir = d.File()
 	}
 	if err := d.Finish(); err != nil {
 		return pathRequest{}, &blocktree.Error{Op: "fs request", Err: err}
@@ -169,6 +182,8 @@ func decodeAbout(code uint16, b []byte) (pathRequest, error) {
 		return decodeRename(b)
 	case code == codeRemoveFile:
 		return decodeRemove(b)
+	case code == codeMakeWhole:
+		return decodeWhole(b)
 	case ofAttribute(code):
 		a, err := decodeAttr(b)
 		return pathRequest{path: a.path, attr: a}, err

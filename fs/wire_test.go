@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +62,20 @@ func TestRequestsOutlast(t *testing.T) {
 	if got, err := decodeRename(encodeRename(&m)); err != nil || got != m {
 		t.Errorf("%+v, %v", got, err)
 	}
+	spared := pathRequest{path: testRoot.Join("a"), flags: flagSpare | flagTell, file: blocktree.FileID{Generation: 2, Inode: 1 << 40}, dir: blocktree.FileID{Inode: 3}, sizeBytes: 4096}
+	if got, err := decodePath(spared.encode()); err != nil || got != spared {
+		t.Errorf("%+v, %v", got, err)
+	}
+	content := []byte("hello")
+	spared.whole = &whole{-7, content}
+	if got, err := decodeAbout(codeMakeWhole, encodeWhole(&spared)); err != nil || got.path != spared.path || got.file != spared.file || got.whole.wrote != -7 || string(got.whole.content) != "hello" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	filling := Filling{Dir: x.file, Term: blocktree.FSFillFor, Spares: []blocktree.FileID{x.file, i.ID}}
+	i.Length = 5
+	if got, f, err := decodeMadeWhole(encodeMadeWhole(&i, &filling)); err != nil || got != i || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
+		t.Errorf("%+v, %+v, %v", got, f, err)
+	}
 	for _, wrong := range []Info{{SizeBytes: 5, Length: 6}, {Dir: true, Length: 1}} {
 		if got, err := decodeInfo(encodeInfo(&wrong)); err == nil {
 			t.Errorf("%+v was taken as %+v", wrong, got)
@@ -99,6 +114,20 @@ func TestRequestsRefused(t *testing.T) {
 			t.Errorf("a removal %s: %v", name, err)
 		}
 	}
+	for name, r := range map[string]pathRequest{"of too much": {path: path, whole: &whole{0, make([]byte, blocktree.MountHeldBytesMax+1)}}, "of no spare": {path: path, flags: flagSpare, whole: &whole{}}, "from nowhere": {whole: &whole{}},
+		"with a flag": {path: path, flags: 1 << 7, whole: &whole{}}} {
+		if _, err := decodeWhole(encodeWhole(&r)); err == nil {
+			t.Errorf("a whole file %s was taken", name)
+		}
+	}
+	for name, f := range map[string]Filling{"too long": {Term: fillTermMax + 1}, "too many": {Spares: slices.Repeat([]blocktree.FileID{{Inode: 1}}, blocktree.FSFillSparesMax+1)}, "none": {Spares: make([]blocktree.FileID, 1)}} {
+		if _, err := decodeFilling(encodeFilling(&f)); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if _, _, err := decodeMadeWhole(encodeMadeWhole(&Info{Dir: true}, &Filling{})); blocktree.KindOf(err) != blocktree.Invalid {
+		t.Errorf("a whole directory: %v", err)
+	}
 	if _, err := decodeFile(fileRequest{count: blocktree.FSTransferBytesMax + 1}.encode()); blocktree.KindOf(err) != blocktree.TooLarge {
 		t.Errorf("a long read: %v", err)
 	}
@@ -108,7 +137,10 @@ func TestRequestsRefused(t *testing.T) {
 		_, errInfo := decodeInfo(b)
 		_, _, errOpened := decodeOpened(b)
 		_, _, errList := decodeEntries(b)
-		for _, err := range []error{err, errFile, errInfo, errOpened, errList} {
+		_, errWhole := decodeWhole(b)
+		_, errFilling := decodeFilling(b)
+		_, _, errMade := decodeMadeWhole(b)
+		for _, err := range []error{err, errFile, errInfo, errOpened, errList, errWhole, errFilling, errMade} {
 			newer := len(b) == 1 && (b[0] == 4 || b[0] == 3 && err != errInfo || b[0] == 2 && err != errInfo && err != errOpened && err != errFile) // an info has three formats, what was opened and what is about an open file two
 			if newer && blocktree.KindOf(err) != blocktree.NewerFormat || err == nil {
 				t.Errorf("format %v: %v", b, err)
@@ -152,7 +184,8 @@ func FuzzRequests(f *testing.F) {
 		encodeEntries([]Entry{{"a", i}, {"b", Info{Dir: true}}}, true), encodeRename(&pathRequest{path: testRoot.Join("a"), to: testRoot.Join("b"), flags: flagKeep}),
 		encodeRemove(&pathRequest{path: testRoot.Join("a"), file: i.ID}), encodeMade(i.ID), encodeOffset(1 << 40),
 		lockRequest{handle: 1, op: lockTest, exclusive: true, owner: 2, off: 3, bytes: 4, id: 5}.encode(), encodeLock(&Lock{true, 1, 2, true, 3}),
-		encodeEvents(9, []Event{{"a", EventMade, false}, {"b", EventChanged, false}}), encodeEvents(1, []Event{{Overflow: true}}), encodeEvents(0, nil)} {
+		encodeEvents(9, []Event{{"a", EventMade, false}, {"b", EventChanged, false}}), encodeEvents(1, []Event{{Overflow: true}}), encodeEvents(0, nil),
+		encodeWhole(&pathRequest{path: testRoot.Join("a"), flags: flagSpare, file: i.ID, whole: &whole{5, []byte("hello")}}), encodeMadeWhole(&short, &Filling{Term: 1, Spares: []blocktree.FileID{i.ID}}), encodeFilling(&Filling{})} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -187,6 +220,12 @@ func FuzzRequests(f *testing.F) {
 		same("lock", err, func() []byte { return encodeLock(&held) })
 		off, err := decodeOffset(b)
 		same("offset", err, func() []byte { return encodeOffset(off) })
+		request, err := decodeWhole(b)
+		same("whole", err, func() []byte { return encodeWhole(&request) })
+		filling, err := decodeFilling(b)
+		same("filling", err, func() []byte { return encodeFilling(&filling) })
+		made, filling, err := decodeMadeWhole(b)
+		same("made whole", err, func() []byte { return encodeMadeWhole(&made, &filling) })
 		last, events, err := decodeEvents(b)
 		same("events", err, func() []byte { return encodeEvents(last, events) })
 		entries, more, err := decodeEntries(b)

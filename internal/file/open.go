@@ -33,6 +33,8 @@ type CreateOptions struct {
 	Durability stripe.Durability // ack
 	// Tree has the file be one of integrity tree: members that all go back in time together are noticed (docs/design/0028).
 	Tree bool
+	// Spare is the file that MakeUnnamed gives the name, of TakeSpares with the same shape; nil: any.
+	Spare *cluster.TakenSpare
 }
 
 // CodeDefault is the code of a file that does not say otherwise: three nodes, one of which may be lost.

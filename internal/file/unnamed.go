@@ -23,10 +23,11 @@ type unnamed struct {
 	found meta.KeyFound
 	open  OpenOptions
 	named bool
-	end   uint64 // where it ends, once it is named
+	end   uint64      // where it ends, once it is named
+	inode *meta.Inode // as it was named
 }
 
-// MakeUnnamed is MakeHeld of a file of length 0 in a directory that the client keeps (docs/design/0079), without a command or question in most cases: the file has no name at the cluster until Name or CloseName. The inode is as it will be by then. Key and access record are drawn for path, which is to be in k. Kinds: Unsupported, and nothing was done: MakeHeld makes it (no spare is to be had; a tree file; a mode by which its owner could not write it), and those of Make.
+// MakeUnnamed is MakeHeld of a file of length 0 in a directory that the client keeps (docs/design/0079), without a command or question in most cases: the file has no name at the cluster until Name or CloseName. The inode is as it will be by then. Key and access record are drawn for path, which is to be in k. Kinds: Unsupported, and nothing was done: MakeHeld makes it (no spare is to be had, or o.Spare cannot be it; a tree file; a mode by which its owner could not write it), and those of Make.
 // A File that is closed without a name leaves nothing.
 func MakeUnnamed(ctx context.Context, c *cluster.Client, k *cluster.KeptDir, path blocktree.Path, o CreateOptions, open OpenOptions) (*File, *meta.Inode, error) {
 	if o.Tree || o.withDefaults().Mode&0o600 != 0o600 {
@@ -41,7 +42,7 @@ func MakeUnnamed(ctx context.Context, c *cluster.Client, k *cluster.KeptDir, pat
 		return nil, nil, err
 	}
 	u.found = found
-	h, err := k.Client().Spare(ctx, u.n.op, u.n.o.Durability, open.OpenOptions)
+	h, err := u.spare(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -52,6 +53,33 @@ func MakeUnnamed(ctx context.Context, c *cluster.Client, k *cluster.KeptDir, pat
 	f.unlocker = &unlocker{client: c, path: path, reader: open.Reader, plain: open.Plain, pins: open.Pins, last: u.n.access}
 	f.handle, f.regionSectors, f.durability, f.unnamed = h, h.RegionSectors(), h.Durability(), u
 	return f, &inode, nil
+}
+
+// spare is the file that is to have the name.
+func (u *unnamed) spare(ctx context.Context) (*cluster.Handle, error) {
+	if s := u.n.o.Spare; s != nil {
+		if !s.Of(u.k.Client()) {
+			return nil, blocktree.E("file.MakeUnnamed", blocktree.Unsupported, nil)
+		}
+		return s.Use(u.n.op, u.n.o.Durability, u.open.OpenOptions)
+	}
+	return u.k.Client().Spare(ctx, u.n.op, u.n.o.Durability, u.open.OpenOptions)
+}
+
+// TakeSpares takes n files at most for MakeUnnamed (CreateOptions.Spare) with such options in a directory, at dir, as cluster.Client.TakeSpares says.
+func TakeSpares(ctx context.Context, k *cluster.KeptDir, dir blocktree.Path, o CreateOptions, n int, waits bool) ([]*cluster.TakenSpare, error) {
+	if err := o.Validate(); err != nil || o.Tree {
+		return nil, blocktree.E("file.TakeSpares", blocktree.Unsupported, err)
+	}
+	o = o.withDefaults()
+	return k.Client().TakeSpares(ctx, meta.CreateFile{Path: dir.Join("spare"), SizeBytes: o.SizeBytes, SectorBytes: uint32(o.SectorBytes), Code: o.Code}, o.Durability, n, waits)
+}
+
+// WroteAt has the file's last write be at another time, in nanoseconds since 1970, if nothing is written from then on: for who closes it.
+func (f *File) WroteAt(at int64) {
+	if f.handle != nil {
+		f.handle.WroteAt(at)
+	}
 }
 
 // ring has the sealer of a file that was just made.
@@ -94,6 +122,13 @@ func keyFound(ctx context.Context, c *cluster.Client, k *cluster.KeptDir, dir bl
 	}
 	p, err = newKey(ctx, c, dir, o.Pins)
 	return p, found, err
+}
+
+// Named describes a file as it was when CloseName named it.
+func (f *File) Named() *meta.Inode {
+	f.unnamed.mu.Lock()
+	defer f.unnamed.mu.Unlock()
+	return f.unnamed.inode
 }
 
 // Unnamed reports whether the file has no name yet, as far as is known.
@@ -215,7 +250,8 @@ func (f *File) CloseName(ctx context.Context, end uint64) error {
 		return f.closeEnd(ctx, u.end, end)
 	}
 	err := f.tryNames(ctx, func() error {
-		_, err := f.handle.CloseName(ctx, u.k, u.n.op, u.found, end)
+		i, err := f.handle.CloseName(ctx, u.k, u.n.op, u.found, end)
+		u.inode = i
 		return err
 	})
 	if err != nil {

@@ -1,0 +1,359 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"blocktree"
+)
+
+// The service's half of directories that a client fills: docs/design/0086-filled-directories.md.
+
+// aside is a spare that was set aside for somebody.
+type aside interface {
+	ID() blocktree.FileID
+	// Leave gives it back, unless it was used, or is gone. A second time does nothing.
+	Leave()
+}
+
+// asides are the spares of one owner; kept.mu is of them.
+type asides struct {
+	spares map[blocktree.FileID]heldAside
+	shape  CreateOptions // that the owner asked for
+	want   int           // how many he is to have
+	taking int           // how many more are being taken for him
+	used   time.Time     // when he last filled, or made, anything
+}
+
+type heldAside struct {
+	aside
+	at time.Time
+}
+
+// inTerm reports whether an owner may make names by himself yet; with mu.
+func (d *keptHere) inTerm(o *owner) bool { return d.granted == o && time.Now().Before(d.term) }
+
+// doubtful has the directory be left, as something may be in it of which nobody knows; with mu.
+func (d *keptHere) doubtful() { d.leaving, d.unsure = true, true }
+
+// yield takes the right to fill it, for good, from whoever has it but o, and returns until when he may make names by himself yet; with mu.
+func (d *keptHere) yield(o *owner) (until time.Time) {
+	if d.filler != o {
+		d.filler = nil
+	}
+	if d.granted != o {
+		until = d.term
+	}
+	return until
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// waitUntil waits for a time.
+func waitUntil(ctx context.Context, until time.Time) error {
+	wait := time.Until(until)
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+	}
+}
+
+// yields takes the right to fill from whoever fills a directory of which somebody else asks what is in it, or wants to change that, and waits until the term has run out, and what the other one sent until then was done.
+func (t *kept) yields(ctx context.Context, o *owner, code uint16, r *pathRequest) error {
+	if t.idle() {
+		return nil
+	}
+	var until time.Time
+	t.mu.Lock()
+	t.about(code, r, func(d *keptHere, _ string) { until = later(until, d.yield(o)) })
+	t.mu.Unlock()
+	if err := waitUntil(ctx, until); err != nil {
+		return err
+	}
+	for {
+		var wait <-chan struct{}
+		t.mu.Lock()
+		t.about(code, r, func(d *keptHere, name string) {
+			for w := range d.wholes {
+				if w.by != o && (name == "" || name == w.name) {
+					wait = w.done
+				}
+			}
+		})
+		t.mu.Unlock()
+		if wait == nil {
+			return nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+		}
+	}
+}
+
+// about is called with each kept directory of which a request asks about a name, or about all: ""; with mu.
+func (t *kept) about(code uint16, r *pathRequest, do func(d *keptHere, name string)) {
+	for _, p := range []blocktree.Path{r.path, r.to} {
+		if p == "" {
+			continue
+		}
+		if d := t.dirs[p.Parent()]; d != nil && d.path != p {
+			do(d, p.Base())
+		}
+	}
+	if d := t.dirs[r.path]; d != nil && (tellsOfAll(code) || code == codeSetXattr || code == codeRemoveXattr) {
+		do(d, "")
+	}
+}
+
+// tellsOfAll reports whether a request of a directory is about all that is in it.
+func tellsOfAll(code uint16) bool {
+	return code == codeList || code == codeWatch || code == codeSetTimes // what is made in it later moves its time
+}
+
+// giving is the directory of a path, if a file may be made in it for an owner without asking: what the one who fills it sends is done as long as his term runs; with mu.
+func (t *kept) giving(o *owner, path blocktree.Path) *keptHere {
+	if d := t.dirs[path]; d != nil && d.gives(o) {
+		return d
+	}
+	return nil
+}
+
+// gives reports whether files are given away in it to an owner; with mu.
+func (d *keptHere) gives(o *owner) bool {
+	return d.Keeps() && (!d.leaving || !d.unsure && d.inTerm(o))
+}
+
+// errNotFilled is the answer to who may not fill a directory.
+var errNotFilled = blocktree.E("fs", blocktree.Unsupported, errors.New("the names of the directory are not given away"))
+
+// fill lets an owner make names by himself in a directory that he has made, and sets spares aside for him.
+func (s *Service) fill(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
+	t, options := &s.kept, r.makes()
+	t.mu.Lock()
+	d := t.dirs[r.path]
+	t.mu.Unlock()
+	if d == nil || !t.fills(o, d) || !t.may(ctx, o, d, Write) || !s.roomy(ctx, o, d, options.Code) {
+		return nil, errNotFilled
+	}
+	spares := t.setAside(ctx, o, d, options, int(min(r.limit, blocktree.FSFillSparesMax)), true)
+	f := Filling{Dir: d.ID(), Term: t.grant(o, d), Spares: spares}
+	if f.Term == 0 || len(spares) == 0 && r.limit > 0 && !t.hasAside(o) {
+		for _, id := range spares {
+			if x := t.takeAside(o, id); x != nil {
+				x.Leave()
+			}
+		}
+		return nil, errNotFilled
+	}
+	return encodeFilling(&f), nil
+}
+
+// fills reports whether an owner may fill a directory.
+func (t *kept) fills(o *owner, d *keptHere) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return d.filler == o && d.gives(nil) && t.dirs[d.path] == d
+}
+
+// grant lets an owner make names in a directory for a term from now on, no longer than it is certainly kept. Zero: not any more.
+func (t *kept) grant(o *owner, d *keptHere) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-d.Wanted():
+		d.leaving = true
+	default:
+	}
+	now := time.Now()
+	if d.filler != o || d.leaving || t.stopping || t.dirs[d.path] != d || now.Sub(d.used) >= blocktree.FSKeptIdleMax { // only what is made is use
+		return 0
+	}
+	term := min(d.KeptFor(), blocktree.FSFillFor)
+	if term < blocktree.FSFillForMin {
+		return 0
+	}
+	d.granted, d.term = o, later(d.term, now.Add(term))
+	return term
+}
+
+// goesOn is what the one who has made a file in a directory is granted anew, and spares in the place of those that he used.
+func (s *Service) goesOn(ctx context.Context, o *owner, dir blocktree.Path) (f Filling) {
+	t := &s.kept
+	t.mu.Lock()
+	d, x := t.dirs[dir], t.asides[o]
+	var shape CreateOptions
+	missing := 0
+	if x != nil {
+		x.used, shape, missing = time.Now(), x.shape, x.want-len(x.spares)
+	}
+	t.mu.Unlock()
+	if d == nil || x == nil || !t.fills(o, d) || !s.stillRoomy(o, d, shape.Code) {
+		return f
+	}
+	if f.Term = t.grant(o, d); f.Term > 0 {
+		f.Dir = d.ID()
+		f.Spares = t.setAside(ctx, o, d, shape, missing, false)
+	}
+	return f
+}
+
+// roomy reports whether a cluster has room enough left, so that what is made in one of its directories is not refused.
+func (s *Service) roomy(ctx context.Context, o *owner, d *keptHere, code blocktree.Code) bool {
+	s.kept.mu.Lock()
+	roomy, known := d.roomy, time.Since(d.asked) < blocktree.SpaceBelievedFor
+	s.kept.mu.Unlock()
+	return known && roomy || !known && s.asksRoom(ctx, o, d, code)
+}
+
+// stillRoomy is roomy as it was known last: when that is old it is asked for anew, beside, as nodes may not answer.
+func (s *Service) stillRoomy(o *owner, d *keptHere, code blocktree.Code) bool {
+	t := &s.kept
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(d.asked) >= blocktree.SpaceBelievedFor && !d.asking {
+		d.asking = t.work(func(ctx context.Context) { s.asksRoom(ctx, o, d, code) })
+	}
+	return d.roomy
+}
+
+func (s *Service) asksRoom(ctx context.Context, o *owner, d *keptHere, code blocktree.Code) bool {
+	x, err := s.cluster.Space(ctx, o.caller(), d.path, code)
+	s.kept.mu.Lock()
+	defer s.kept.mu.Unlock()
+	d.roomy, d.asked, d.asking = err == nil && x.FreeBytes >= blocktree.FSFillRoomBytes, time.Now(), false
+	return d.roomy
+}
+
+// setAside sets n spares aside for an owner, at most, and as many as there may be. It waits for the first, if it may.
+func (t *kept) setAside(ctx context.Context, o *owner, d *keptHere, shape CreateOptions, n int, waits bool) (ids []blocktree.FileID) {
+	t.mu.Lock()
+	x := t.asides[o]
+	if x == nil {
+		x = &asides{spares: map[blocktree.FileID]heldAside{}}
+		t.asides[o] = x
+		t.counted()
+	}
+	if x.used = time.Now(); waits {
+		x.shape, x.want = shape, max(x.want, min(len(x.spares)+n, blocktree.FSFillSparesMax))
+	}
+	n = max(0, min(n, blocktree.FSFillSparesMax-len(x.spares)-x.taking, blocktree.FSFillSparesOfAllMax-t.aside, blocktree.FSFillSparesOfAllMax/2-t.asideOf(o)))
+	t.aside += n
+	x.taking += n
+	t.mu.Unlock()
+	var taken []aside
+	if n > 0 {
+		taken, _ = d.TakeSpares(ctx, shape, n, waits) // without any it is done as before
+	}
+	t.mu.Lock()
+	t.aside -= n - len(taken)
+	x.taking -= n
+	there := t.asides[o] == x // he has not ended
+	for _, a := range taken {
+		if there {
+			x.spares[a.ID()] = heldAside{a, time.Now()}
+			ids = append(ids, a.ID())
+		}
+	}
+	if !there {
+		t.aside -= len(taken)
+	}
+	t.mu.Unlock()
+	for _, a := range taken[len(ids):] {
+		a.Leave()
+	}
+	return ids
+}
+
+// asideOf is how many spares are set aside, or being taken, for the principal of an owner; with mu.
+func (t *kept) asideOf(o *owner) (n int) {
+	for other, x := range t.asides {
+		if other.caller().Principal == o.caller().Principal {
+			n += len(x.spares) + x.taking
+		}
+	}
+	return n
+}
+
+// hasAside reports whether spares are set aside for an owner.
+func (t *kept) hasAside(o *owner) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x := t.asides[o]
+	return x != nil && len(x.spares) > 0
+}
+
+// takeAside takes a spare that was set aside for an owner, and is his from then on; nil: there is no such one.
+func (t *kept) takeAside(o *owner, id blocktree.FileID) aside {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x := t.asides[o]
+	if x == nil {
+		return nil
+	}
+	x.used = time.Now()
+	a, ok := x.spares[id]
+	if !ok {
+		return nil
+	}
+	delete(x.spares, id)
+	t.aside--
+	return a.aside
+}
+
+// spareOf takes the spare that a request names, to be left by who asks unless it was used; nil: it names none, or none of this owner.
+func (t *kept) spareOf(o *owner, r *pathRequest) aside {
+	if r.flags&flagSpare == 0 {
+		return nil
+	}
+	return t.takeAside(o, r.file)
+}
+
+// agedAsides takes what is set aside for too long; with mu.
+func (t *kept) agedAsides(now time.Time) (old []aside) {
+	for o, x := range t.asides {
+		idle := now.Sub(x.used) >= blocktree.FSFillSparesFor
+		for id, a := range x.spares {
+			if idle || now.Sub(a.at) >= blocktree.FSFillSpareFor {
+				old = append(old, a.aside)
+				delete(x.spares, id)
+				t.aside--
+			}
+		}
+		if idle {
+			delete(t.asides, o)
+		}
+	}
+	return old
+}
+
+// forget gives back what is set aside for an owner who has ended. What he may have been granted runs out.
+func (t *kept) forget(o *owner) {
+	t.mu.Lock()
+	x := t.asides[o]
+	delete(t.asides, o)
+	if x != nil {
+		t.aside -= len(x.spares)
+	}
+	t.mu.Unlock()
+	if x == nil {
+		return
+	}
+	for _, a := range x.spares { // nobody else has them
+		a.Leave()
+	}
+}

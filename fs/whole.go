@@ -1,0 +1,246 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"blocktree"
+	"blocktree/cluster/meta"
+	"blocktree/crypto/cred"
+)
+
+// Files that are made, written and closed by one request: docs/design/0086-filled-directories.md.
+
+// whole is what a request to make a file carries beside that to make an empty one.
+type whole struct {
+	wrote   int64 // when it was written last; 0: now
+	content []byte
+}
+
+// namer is an optional ability of a keeper.
+type namer interface {
+	// NotKept is a directory that is not kept, for MakeUnnamed in it. Unsupported: that cannot be.
+	NotKept(ctx context.Context, caller cred.Identity, dir blocktree.Path) (keptDir, error)
+}
+
+// wholeHere is a file that somebody makes whole in a kept directory: others wait for it, who ask for it.
+type wholeHere struct {
+	by   *owner
+	name string
+	done chan struct{} // closed then
+}
+
+// begins notes that a file is being made whole; ends is called when it is.
+func (t *kept) begins(o *owner, path blocktree.Path) (ends func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := t.dirs[path.Parent()]
+	if d == nil || d.path == path {
+		return func() {}
+	}
+	w := &wholeHere{o, path.Base(), make(chan struct{})}
+	d.wholes[w] = struct{}{}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(d.wholes, w)
+		close(w.done)
+	}
+}
+
+// makeWhole makes a file, writes and closes it by one command, after which all of it is there, or nothing. It goes on when nobody waits for it any more, as long as it is not known what became of it: its name is nobody else's meanwhile.
+func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
+	type made struct {
+		info Info
+		err  error
+	}
+	done, held := make(chan made, 1), int64(len(r.whole.content))
+	if err := s.hold(o, held); err != nil {
+		return nil, err
+	}
+	ends := s.kept.begins(o, r.path)
+	err := s.task(func() {
+		defer s.letGo(o, held)
+		defer ends()
+		ctx, cancel := context.WithTimeout(s.ctx, fileTimeout)
+		defer cancel()
+		info, err := s.wholeOf(ctx, o, r)
+		done <- made{info, err}
+	})
+	if err != nil {
+		ends()
+		s.letGo(o, held)
+		return nil, err
+	}
+	select {
+	case m := <-done:
+		if m.err != nil {
+			return nil, m.err
+		}
+		f := s.goesOn(ctx, o, r.path.Parent())
+		return encodeMadeWhole(&m.info, &f), nil
+	case <-ctx.Done():
+		return nil, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+	}
+}
+
+// wholeOf makes a whole file of the spare that a request names, if it is the owner's and is there yet, or of another one.
+func (s *Service) wholeOf(ctx context.Context, o *owner, r *pathRequest) (info Info, err error) {
+	options, spare := r.makes(), s.kept.spareOf(o, r)
+	if spare != nil {
+		defer spare.Leave()
+	}
+	if uint64(len(r.whole.content)) > options.SizeBytes { // it would have to grow, for which it needs its name
+		return info, errNotWhole
+	}
+	info, err = s.wholeKept(ctx, o, r, options, spare)
+	if err == errNotWhole {
+		info, err = s.wholeNotKept(ctx, o, r, options, spare)
+	}
+	if blocktree.KindOf(err) == blocktree.Fenced { // it is gone, with its session or its lease, and there is nothing of it
+		info, err = s.wholeNotKept(ctx, o, r, options, nil)
+	}
+	if blocktree.KindOf(err) == blocktree.Exists && r.flags&flagSpare != 0 {
+		info, err = s.madeBefore(ctx, o, r, err)
+	}
+	switch blocktree.KindOf(err) {
+	case blocktree.Fenced, blocktree.Closed, blocktree.Lost: // another service has a session
+		err = &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Unavailable, Err: err}
+	}
+	return info, err
+}
+
+// errNotWhole says that nothing was done, and that it is to be done otherwise.
+var errNotWhole error = blocktree.E("fs", blocktree.Unsupported, errors.New("no file was made ahead for this"))
+
+// wholeKept makes a file in a kept directory: nobody is asked. It goes by what that says of the name as any who makes one.
+func (s *Service) wholeKept(ctx context.Context, o *owner, r *pathRequest, options CreateOptions, spare aside) (info Info, err error) {
+	t, name := &s.kept, r.path.Base()
+	if t.idle() || o.anonymous {
+		return info, errNotWhole
+	}
+	t.mu.Lock()
+	d := t.giving(o, r.path.Parent())
+	t.mu.Unlock()
+	if d == nil || d.path == r.path || !t.may(ctx, o, d, Write) {
+		return info, errNotWhole
+	}
+	if err := r.meant(d.ID()); err != nil {
+		return info, err
+	}
+	c, err := t.claim(ctx, false, r.path)
+	if err != nil {
+		return info, err
+	}
+	defer func() {
+		c.release(func() {
+			if err != errNotWhole {
+				c.note("", r.path, err)
+			}
+		})
+	}()
+	if !t.may(ctx, o, d, Write) || !t.free(c, d, o, name) { // it may have waited for long
+		return info, errNotWhole
+	}
+	if info, err = s.wholeIn(ctx, o, d, r, options, spare); err == errNotWhole { // there are no spares
+		t.unsure(r.path)
+	}
+	return info, err
+}
+
+// wholeNotKept makes a file in any directory, by the same command, which finds out that the name is free.
+func (s *Service) wholeNotKept(ctx context.Context, o *owner, r *pathRequest, options CreateOptions, spare aside) (info Info, err error) {
+	n, ok := s.cluster.(namer)
+	if !ok || s.cfg.KeepNoNames {
+		return info, errNotWhole
+	}
+	err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error {
+		d, err := n.NotKept(ctx, o.caller(), r.path.Parent())
+		if blocktree.KindOf(err) == blocktree.Unsupported {
+			return errNotWhole
+		}
+		if err == nil {
+			err = r.meant(d.ID())
+		}
+		if err == nil {
+			info, err = s.wholeIn(ctx, o, d, r, options, spare)
+		}
+		return err
+	})
+	return info, err
+}
+
+// meant refuses a directory that is not the one that a request means.
+func (r *pathRequest) meant(dir blocktree.FileID) error {
+	if r.dir == (blocktree.FileID{}) || r.dir == dir {
+		return nil
+	}
+	return &blocktree.Error{Op: "fs", Path: r.path.Parent().Short(), Kind: blocktree.NotFound, Err: errors.New("another directory has its place")}
+}
+
+// meansDir is meant of a directory that is not kept.
+func (s *Service) meansDir(ctx context.Context, o *owner, r *pathRequest) error {
+	if r.dir == (blocktree.FileID{}) {
+		return nil
+	}
+	found, err := s.look(ctx, o.caller(), r.path.Parent(), 0)
+	if err != nil {
+		return err
+	}
+	return r.meant(found.Inode.ID)
+}
+
+// wholeIn makes a file of a spare, of any if that is nil or gone, writes it, and gives it its name, where it ends, and its lease back by one command.
+func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathRequest, options CreateOptions, spare aside) (Info, error) {
+	w := r.whole
+	f, inode, err := d.MakeUnnamed(ctx, o.caller(), r.path, options, spare)
+	if spare != nil && blocktree.KindOf(err) == blocktree.Unsupported {
+		f, inode, err = d.MakeUnnamed(ctx, o.caller(), r.path, options, nil)
+	}
+	if blocktree.KindOf(err) == blocktree.Unsupported {
+		return Info{}, errNotWhole
+	}
+	if err != nil {
+		return Info{}, err
+	}
+	if n := uint64(len(w.content)); n > 0 {
+		sector := inode.SectorBytes
+		sectors := make([]byte, (n+uint64(sector)-1)/uint64(sector)*uint64(sector))
+		copy(sectors, w.content)
+		if err := f.WriteSectors(ctx, 0, sectors); err != nil {
+			_ = f.Close() // there is nothing of it
+			return Info{}, err
+		}
+	}
+	wrote := w.wrote
+	if wrote == 0 {
+		wrote = time.Now().UnixNano()
+	}
+	if x, ok := f.(interface{ WroteAt(int64) }); ok {
+		x.WroteAt(wrote)
+	}
+	if err := f.CloseName(ctx, uint64(len(w.content))); err != nil {
+		return Info{}, err
+	}
+	if x, ok := f.(interface{ Named() *meta.Inode }); ok { // as the cluster says
+		inode = x.Named()
+	}
+	info := InfoOf(inode)
+	info.Length = uint64(len(w.content))
+	return info, nil
+}
+
+// madeBefore is the file that an earlier try at the same has made, of which no answer came: nothing else was ever asked with its identity. Else it is refused as before.
+func (s *Service) madeBefore(ctx context.Context, o *owner, r *pathRequest, why error) (Info, error) {
+	found, err := s.look(ctx, o.caller(), r.path, 0)
+	switch {
+	case blocktree.KindOf(err) == blocktree.NotFound:
+		return Info{}, why
+	case err != nil:
+		return Info{}, err
+	case found.Inode.ID != r.file:
+		return Info{}, why
+	}
+	return InfoOf(found.Inode), nil
+}

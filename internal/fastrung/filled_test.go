@@ -1,0 +1,165 @@
+package fastrung
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"blocktree"
+	"blocktree/fs"
+	"blocktree/internal/simnet"
+	"blocktree/internal/vfs"
+)
+
+// newFilledWorld is newKeptWorld whose disks say what room there is.
+func newFilledWorld(t *testing.T) *unlinkWorld {
+	w := newKeptWorld(t)
+	for i := range 3 {
+		w.Disk(i).(*vfs.Crash).SetCapacity(1 << 40)
+	}
+	return w
+}
+
+// fill makes a directory and fills it. It returns the term and the spares, with those that there were.
+func (w *unlinkWorld) fill(t *testing.T, c *fs.Client, dir blocktree.Path, spares ...blocktree.FileID) (time.Duration, []blocktree.FileID) {
+	t.Helper()
+	w.must(c.Mkdir(t.Context(), dir, 0o755))
+	f, err := c.Fill(t.Context(), dir, small, blocktree.FSFillSparesMax)
+	w.must(err)
+	if spares = append(spares, f.Spares...); f.Term <= 0 || f.Term > blocktree.FSFillFor || len(spares) < 8 {
+		t.Fatalf("filled for %v, with %d spares", f.Term, len(spares))
+	}
+	return f.Term, spares
+}
+
+// TestFilled: H1, H2, H6 and H7 of 0086. In a directory that its maker fills a file is one request and one command, of the identity that was promised; nobody is told that it is not there, nor makes it, at whatever service, before it is, and nobody else uses its spares.
+func TestFilled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFilledWorld(t)
+		c, dir := w.DoorAt(0, "alice", 1000, 1000), w.Path("/files/d")
+		_, spares := w.fill(t, c, dir)
+		_, f, err := c.MakeWhole(t.Context(), dir.Join("first"), small, fs.Whole{Spare: spares[0], Content: []byte("x")})
+		w.must(err)
+		spares = append(spares[1:], f.Spares...)
+		const files = 40
+		x, _ := w.Node(0).Stats()
+		begun, before := time.Now(), x.Meta.Applied
+		for i := range files {
+			wrote := int64(i+1) * int64(time.Hour)
+			info, f, err := c.MakeWhole(t.Context(), dir.Join(fmt.Sprint(i)), small, fs.Whole{Spare: spares[0], Wrote: wrote, Content: bytes.Repeat([]byte{byte(i)}, i*1000)})
+			w.must(err)
+			if info.ID != spares[0] || info.Length != uint64(i*1000) || info.Modified != wrote {
+				t.Errorf("%d: %+v", i, info)
+			}
+			if is, err := w.admin.Stat(t.Context(), dir.Join(fmt.Sprint(i))); err != nil || fs.InfoOf(is) != info {
+				t.Errorf("%d: the cluster says %+v, not %+v: %v", i, is, info, err)
+			}
+			spares = append(spares[1:], f.Spares...)
+		}
+		x, _ = w.Node(0).Stats()
+		if n := x.Meta.Applied - before; n < files || n > files+files/4 { // and spares are made
+			t.Errorf("%d commands for %d files, in %v", n, files, time.Since(begun))
+		}
+		haveContents(t, w.DoorAt(1, "alice", 1000, 1000), dir, 2, func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, i*1000) })
+
+		w.othersWait(t, c, w.Path("/files/e"), spares)
+	})
+}
+
+// othersWait: for what the one who fills a directory has sent when others ask.
+func (w *unlinkWorld) othersWait(t *testing.T, c *fs.Client, dir blocktree.Path, spares []blocktree.FileID) {
+	asked := time.Now()
+	term, spares := w.fill(t, c, dir, spares...)
+	var wg sync.WaitGroup
+	for name, x := range map[string]struct {
+		by   int
+		kind blocktree.Kind
+		soon bool // once it is there, it is there
+	}{"a": {0, blocktree.Exists, false}, "b": {1, blocktree.Exists, true}, "own": {1, blocktree.Other, false}} {
+		other := w.DoorAt(x.by, "alice", 1000, 1000)
+		wg.Go(func() {
+			if err := made(t, other, dir.Join(name), []byte("other")); blocktree.KindOf(err) != x.kind || (err == nil) != (name == "own") {
+				t.Errorf("another makes %s: %v", name, err)
+			}
+			if took := time.Since(asked); !x.soon && took < term-20*simnet.DelayDefault {
+				t.Errorf("%s: nobody waited: %v", name, took)
+			}
+		})
+	}
+	other := w.DoorAt(0, "alice", 1000, 1000)
+	wg.Go(func() { w.has(mustOpen(t, other, dir.Join("a")), "whole") })
+	time.Sleep(term / 2)
+	for i, name := range []string{"a", "b"} {
+		info, _, err := c.MakeWhole(t.Context(), dir.Join(name), small, fs.Whole{Spare: spares[i], Content: []byte("whole")})
+		if err != nil || info.ID != spares[i] {
+			t.Errorf("%s: %+v, %v", name, info, err)
+		}
+	}
+	wg.Wait()
+	bob := w.DoorAt(0, "bob", 1001, 1001)
+	if _, _, err := bob.MakeWhole(t.Context(), dir.Join("bob"), small, fs.Whole{Spare: spares[2]}); blocktree.KindOf(err) != blocktree.Permission {
+		t.Errorf("who may not write: %v", err)
+	}
+	another := w.DoorAt(0, "alice", 1000, 1000)
+	if info, _, err := another.MakeWhole(t.Context(), dir.Join("c"), small, fs.Whole{Spare: spares[2], Content: []byte("c")}); err != nil || info.ID == spares[2] {
+		t.Errorf("with another's spare: %+v, %v", info, err)
+	}
+	if _, _, err := c.MakeWhole(t.Context(), dir.Join("own"), small, fs.Whole{Spare: spares[3], Content: []byte("late")}); blocktree.KindOf(err) != blocktree.Exists {
+		t.Errorf("after its term: %v", err)
+	}
+	w.has(mustOpen(t, w.DoorAt(2, "alice", 1000, 1000), dir.Join("b")), "whole")
+	w.has(mustOpen(t, w.DoorAt(2, "alice", 1000, 1000), dir.Join("own")), "other")
+}
+
+// TestFilledServiceDies: H2 and H4. The service dies while what was closed is sent to it: the next one is sent what was not answered, and each file is there once, whole, whatever became of it before.
+func TestFilledServiceDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFilledWorld(t)
+		c, dir := w.DoorAt(0, "alice", 1000, 1000), w.Path("/files/d")
+		_, spares := w.fill(t, c, dir)
+		const files = 8
+		whole := func(i int) fs.Whole {
+			return fs.Whole{Spare: spares[i], Content: bytes.Repeat([]byte{byte(i)}, 100*i)}
+		}
+		var wg sync.WaitGroup
+		var answered [files]bool
+		send := func(i int) {
+			_, _, err := c.MakeWhole(t.Context(), dir.Join(fmt.Sprint(i)), small, whole(i))
+			answered[i] = err == nil
+		}
+		send(0)
+		for i := 1; i < files-1; i++ { // these are on their way, each somewhere else
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * simnet.DelayDefault)
+				send(i)
+			})
+		}
+		time.Sleep(files * simnet.DelayDefault)
+		w.Kill(0)
+		send(files - 1)
+		wg.Wait()
+		next := w.DoorAt(1, "alice", 1000, 1000)
+		for i := range files {
+			if answered[i] {
+				continue
+			}
+			var err error
+			for range 100 {
+				if _, _, err = next.MakeWhole(t.Context(), dir.Join(fmt.Sprint(i)), small, whole(i)); err == nil || blocktree.KindOf(err) == blocktree.Exists {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if err != nil {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+		if !answered[0] || answered[files-1] {
+			t.Errorf("answered: %v", answered)
+		}
+		haveContents(t, w.DoorAt(2, "alice", 1000, 1000), dir, files, func(i int) []byte { return whole(i).Content })
+	})
+}
