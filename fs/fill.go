@@ -17,7 +17,7 @@ type Filling struct {
 	Term time.Duration
 	// Dir is the directory that the term is of: another one at its path has none. Zero with no term.
 	Dir blocktree.FileID
-	// Spares are identities that this client may make files with, each once, in whatever directory of this service, for FSFillSpareFor: what is made with one that the service does not have any more has another identity.
+	// Spares are identities that this client may make files with, each once, in whatever directory of this service.
 	Spares []blocktree.FileID
 }
 
@@ -32,7 +32,7 @@ type Whole struct {
 type Filler interface {
 	// Fill asks for the right to make names in a directory without asking, which this client has made, and for so many spares at most of the shape that o says. What is asked about the directory while the term runs goes to the service that granted it. Kinds: Unsupported (it is not to be had, now or ever; a service of a version before), and those of Create.
 	Fill(ctx context.Context, dir blocktree.Path, o CreateOptions, spares int) (Filling, error)
-	// MakeWhole makes a file exclusively, writes its content and closes it, by one request: when it returns without an error what was written is durable, and others see it. It is asked once: after Unavailable or Undeliverable it may be there, whole, also later. Who asks again says the same Spare, and no other request was asked with that: if it was done it is so answered; Exists is that somebody else has the name. The Info says its identity: another one where the Spare is not to be had, or no more. The Filling is what goes on in its directory, and spares in the place of those that were used. Kinds: those of Create, of WriteAt and Flush; NotFound also where another directory than the one that was filled has its path; Unsupported (a service of a version before; there are no spares; more than o.SizeBytes), and nothing was done.
+	// MakeWhole makes a file exclusively, writes its content and closes it, by one request: when it returns without an error what was written is durable, and others see it. It is asked once: after Unavailable or Undeliverable it may be there, whole, also later. Who asks again says the same Spare, and no other request was asked with that: if it was done it is so answered; Exists is that somebody else has the name. The Info says its identity: another one where the Spare is not to be had, or no more (FSFillSpareFor). The Filling is what goes on in its directory, and spares in the place of those that were used. Kinds: those of Create, of WriteAt and Flush; NotFound also where another directory than the one that was filled has its path; Unsupported (a service of a version before; there are no spares; more than o.SizeBytes), and nothing was done.
 	MakeWhole(ctx context.Context, path blocktree.Path, o CreateOptions, w Whole) (Info, Filling, error)
 }
 
