@@ -41,6 +41,8 @@ type CreateOptions struct {
 	Tell        bool   // MakeOpen: as OpenOptions.Tell
 	// Durability is that of a write that was answered: ack, or from the next Flush on. A service of a version before makes all files of durability ack.
 	Durability stripe.Durability
+	// Spare, of MakeOpen, is the identity of a Filling that the file is to have, if its directory is kept yet; else it has another one, as of a service of a version before.
+	Spare blocktree.FileID
 }
 
 // Cluster is what the service asks of the cluster whose files it serves. All is judged there, for the caller, who may be anonymous; a refusal has kind

@@ -85,6 +85,7 @@ type Options struct {
 	Durability  stripe.Durability // of new files
 	Anonymous   bool              // the source asks without credentials, of which services take less
 	ReadAhead   int               // how many bytes the kernel is to read ahead, where the system lets us say that; negative: as it would, and for who is anonymous; blocktree.MountReadAheadBytes
+	CloseWait   bool              // the close of each file returns when it is durable; else that of a new small one in a directory that the mount fills may before (docs/design/0086)
 	Logger      *slog.Logger      // says what could not be told to any program; nil: none
 }
 
@@ -108,6 +109,13 @@ type tree struct {
 
 	lockWaits chan struct{} // likewise
 	namings   chan struct{} // likewise, for who names files as it is time
+
+	fills   *fills
+	later   chan struct{}   // likewise, for files that are closed and not sent
+	sends   chan struct{}   // likewise, for those that are being sent
+	senders sync.WaitGroup  // of these
+	over    context.Context // when nothing is sent any more, as the mount has ended
+	giveUp  context.CancelFunc
 
 	unnamed    unnamed
 	identities identities
@@ -140,8 +148,11 @@ func newTree(source Source, root blocktree.Path, o Options) *tree {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, beliefs: map[blocktree.FileID]weak.Pointer[belief]{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+	t := &tree{source: source, later: make(chan struct{}, blocktree.MountLaterMax), sends: make(chan struct{}, blocktree.MountLaterSendsMax), root: root, o: o, writers: map[blocktree.FileID]*writer{}, beliefs: map[blocktree.FileID]weak.Pointer[belief]{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 		requests: make(chan struct{}, blocktree.MountRequestsMax), long: make(chan struct{}, blocktree.MountLongReadsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax), lockWaits: make(chan struct{}, blocktree.MountLockWaitsMax), namings: make(chan struct{}, blocktree.MountNamingsMax)}
+	t.fills = newFills(t)
+	t.over, t.giveUp = context.WithCancel(context.Background())
+	return t
 }
 
 // pauses between two tries.
@@ -257,8 +268,7 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 	m := &Mount{tree: t, server: server, dir: dir, ended: make(chan struct{})}
 	go func() { // ends with the mount, which Unmount or anybody else ends
 		server.Wait()
-		t.closeAll()
-		t.notices.Wait()
+		t.end()
 		close(m.ended)
 	}()
 	return m, nil
@@ -303,6 +313,17 @@ func (m *Mount) Unmount() error {
 	}
 	<-m.ended
 	return nil
+}
+
+// end does what is left to do after the mount is gone.
+func (t *tree) end() {
+	t.fills.end()
+	timer := time.AfterFunc(blocktree.MountWaitMax, t.giveUp)
+	t.senders.Wait()
+	timer.Stop()
+	t.giveUp()
+	t.closeAll()
+	t.notices.Wait()
 }
 
 // closeAll closes what the kernel has not let go of, after the mount is gone.
