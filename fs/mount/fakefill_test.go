@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"blocktree"
@@ -168,5 +169,6 @@ func mkdir(t *testing.T, dir *node, name string) *node {
 		t.Fatalf("mkdir %s: %v", name, e)
 	}
 	dir.AddChild(name, i, true)
+	i.AddChild("?", i.NewPersistentInode(t.Context(), &gofs.Inode{}, gofs.StableAttr{}), true) // the kernel knows it as long as it is there
 	return i.Operations().(*node)
 }
