@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"blocktree"
 	"blocktree/fs"
@@ -64,6 +65,15 @@ func newFills(t *tree) *fills {
 		x.filler, _ = t.source.(fs.Filler)
 	}
 	return x
+}
+
+// sinceBoot is the time since the machine was started, also while it was suspended: terms end then, too.
+func sinceBoot() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic("the system has no CLOCK_BOOTTIME: " + err.Error()) // Linux 2.6.39 and later do
+	}
+	return time.Duration(t.Nano())
 }
 
 // made notes that a directory was made here, and how it was described, which was asked for then.

@@ -230,6 +230,7 @@ func gaveUp(ctx context.Context) error { return blocktree.E("mount", blocktree.T
 // Dir mounts the directory at root on the local directory dir. It blocks until the kernel answers. Kinds: those of Source; Invalid where root is no directory; IO where the system does not mount.
 func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o Options) (*Mount, error) {
 	t := newTree(source, root, o)
+	t.fills.clock = sinceBoot
 	info, err := source.Stat(ctx, root)
 	if err != nil {
 		return nil, err
