@@ -86,17 +86,8 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 		if err != nil {
 			return err
 		}
-		return flags.with(c, func(ctx context.Context, d *door) error {
-			path, err := d.cfg.Resolve(args[0])
-			if err != nil {
-				return err
-			}
-			dir, err := filepath.Abs(args[1])
-			if err != nil {
-				return localError("mount", args[1], err)
-			}
-			o := mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: bytes, CloseWait: wait}
-			return d.mount(c, path, dir, &create, o)
+		return flags.with(c, func(_ context.Context, d *door) error {
+			return d.mountAt(c, args, &create, mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: bytes, CloseWait: wait})
 		})
 	}
 	return c
@@ -142,6 +133,19 @@ type mountSource struct {
 func (s mountSource) SetMode(ctx context.Context, path blocktree.Path, id blocktree.FileID, mode uint32) error {
 	_, err := s.cluster.SetModeOf(ctx, path, id, mode)
 	return err
+}
+
+// mountAt is mount of what the arguments of the command name.
+func (d *door) mountAt(c *cobra.Command, args []string, create *config.Create, o mount.Options) error {
+	path, err := d.cfg.Resolve(args[0])
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(args[1])
+	if err != nil {
+		return localError("mount", args[1], err)
+	}
+	return d.mount(c, path, dir, create, o)
 }
 
 // mount shows a directory until the command is stopped, or somebody takes it away.
