@@ -146,6 +146,9 @@ func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOp
 		}
 		x.data, x.info.Length = append([]byte(nil), w.Content...), n
 		info, got = x.info, c.grant(path.Parent(), 1)
+		if answer != nil && c.between != nil {
+			c.between()
+		}
 		return answer
 	})
 	return info, got, err

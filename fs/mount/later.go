@@ -85,10 +85,9 @@ func (t *tree) sendLater(w *writer) {
 	}
 	why := w.dead()
 	if err := w.release(context.Background()); why == nil {
-		t.untold(w, err)
-		return
+		why = err
 	}
-	if m != nil {
+	if why != nil && m != nil {
 		t.fills.loses(m.filled.id)
 	}
 	t.untold(w, why)

@@ -79,7 +79,7 @@ func (w *writer) unpend() {
 
 // makeNow makes a pending file, and opens it at its service. Who calls it has the lock.
 func (w *writer) makeNow(ctx context.Context) error {
-	if w.timed || w.closed.Load() { // with the time that was set
+	if w.timed || w.tried && !w.empty || w.closed.Load() { // with the time that was set, or as was asked for before
 		if err := w.makeWhole(ctx); err != nil || !w.parked {
 			return err
 		}
@@ -178,10 +178,10 @@ func (w *writer) isThere(ctx context.Context, m *making, bytes int, why error) e
 		return errAgain
 	case err != nil || info.ID != w.id:
 		return w.die(errors.Join(errLost, why))
-	case info.Length == uint64(bytes):
+	case info.Length == uint64(bytes) || !w.empty: // whoever wrote it since
 		return w.isWhole(m.options.Spare)
 	}
-	w.unpend() // it was made, and not written, or written by somebody else since: who opens it sees
+	w.unpend() // it was made, and not written: who opens it sees
 	return errAgain
 }
 

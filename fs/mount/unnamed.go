@@ -193,7 +193,9 @@ func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 		path = made.path
 	}
 	f, err := m.MakeOpen(ctx, path, made.options)
-	w.tried = w.tried || passing(err) && !fs.NoService(err)
+	if passing(err) && !fs.NoService(err) {
+		w.tried, w.empty = true, true
+	}
 	switch k := blocktree.KindOf(err); {
 	case err == nil:
 	case k == blocktree.Exists: // it is there by now, or another: who opens it sees

@@ -51,6 +51,7 @@ type writer struct {
 	zeros  bool            // all between its end and its size is known to be
 	lost   bool            // what a try to open it anew found missing, once
 	tried  bool            // a service was asked to make what is pending, and did not answer
+	empty  bool            // ... to make it without what is held
 	timed  bool            // the time of what is pending was set, and nothing was written since
 	parked bool            // it was flushed and closed at a close that seemed to be the last: it is not open at the service until it is used again
 	shared bool            // that was not the last
