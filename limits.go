@@ -318,7 +318,7 @@ const (
 	MountFilledIdle     = 2 * time.Second
 	MountFillMargin     = 100 * time.Millisecond
 	MountFillSparesMax  = 32
-	MountSpareFor       = 5 * time.Second
+	MountSpareFor       = 1500 * time.Millisecond
 	MountSparesIdle     = time.Second
 	MountFillWaitMax    = time.Second
 	MountLaterMax       = MountFillSparesMax * 3 / 4

@@ -13,6 +13,8 @@ import (
 type Filling struct {
 	// Term is for how long, from before it was asked for, nobody else is let make a name in the directory, or told that there is none: zero, not at all, and not again.
 	Term time.Duration
+	// Dir is the directory that the term is of: another one at its path has none. Zero with no term.
+	Dir blocktree.FileID
 	// Spares are identities that this client may make files with, each once, in whatever directory of this service.
 	Spares []blocktree.FileID
 }

@@ -277,6 +277,9 @@ func (n *node) remove(ctx context.Context, name string) syscall.Errno {
 	}
 	c := n.named(name)
 	n.tree.dropDir(c, path)
+	if err := n.tree.sendClosed(ctx); err != nil {
+		return openErrno(err)
+	}
 	if err := unsent(n.tree.nameBelow(ctx, path)); err != nil { // what else could not be is not there, or goes with this
 		return openErrno(err)
 	}
@@ -364,6 +367,9 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 	}
 	n.tree.dropDir(moved, from)
 	n.tree.dropDir(over, path)
+	if err := n.tree.sendClosed(ctx); err != nil {
+		return openErrno(err)
+	}
 	if err := n.tree.nameBelow(ctx, from); err != nil { // what was written to it is not there: it is to replace nothing
 		return openErrno(err)
 	}

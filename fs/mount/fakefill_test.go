@@ -75,7 +75,7 @@ func (c *filler) grant(dir blocktree.Path, spares int) (got fs.Filling) {
 		c.spares[id] = true
 		got.Spares = append(got.Spares, id)
 	}
-	got.Term = fillTerm
+	got.Term, got.Dir = fillTerm, c.files[dir].info.ID
 	return got
 }
 
@@ -159,6 +159,7 @@ func newFilled(t *testing.T) (*filler, *node) {
 	t.Helper()
 	c := newFiller()
 	root := grow(c)
+	root.tree.o.CloseLater = true
 	d := mkdir(t, root, "d")
 	c.took()
 	return c, d

@@ -61,7 +61,7 @@ type spare struct {
 func newFills(t *tree) *fills {
 	began := time.Now()
 	x := &fills{tree: t, clock: func() time.Duration { return time.Since(began) }, dirs: map[blocktree.FileID]*filled{}, lost: map[blocktree.FileID]bool{}}
-	if _, ok := t.source.(fs.MakeOpener); ok {
+	if _, ok := t.source.(fs.MakeOpener); ok && !t.o.Anonymous {
 		x.filler, _ = t.source.(fs.Filler)
 	}
 	return x
@@ -353,6 +353,24 @@ func (x *fills) fill(ctx context.Context, f *filled) {
 	if x.forget(f); f.until == 0 {
 		x.not = began + pauseMax
 	}
+	if passing(err) {
+		x.broke()
+	}
+}
+
+// broke ends all terms, and forgets all spares: who granted them may be gone; with mu.
+func (x *fills) broke() {
+	for _, f := range x.dirs {
+		f.until = min(f.until, x.clock())
+	}
+	x.spares = nil
+}
+
+// breaks is broke for who has no lock.
+func (x *fills) breaks() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.broke()
 }
 
 // hear notes what a service granted that was asked then; with mu.
@@ -363,9 +381,11 @@ func (x *fills) hear(f *filled, asked time.Duration, got fs.Filling) {
 	for _, id := range got.Spares[:min(len(got.Spares), max(0, blocktree.MountFillSparesMax-len(x.spares)))] {
 		x.spares = append(x.spares, spare{id, now})
 	}
-	if f.until = max(f.until, asked+got.Term); got.Term <= 0 {
+	if got.Term <= 0 || x.tree.identities.here(got.Dir) != f.id {
 		x.forget(f)
+		return
 	}
+	f.until = max(f.until, asked+got.Term)
 }
 
 // making is how a file is made.

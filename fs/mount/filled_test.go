@@ -57,7 +57,7 @@ func TestFilledCosts(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, d := newFilled(t)
-			d.tree.o.CloseWait = x.wait
+			d.tree.o.CloseLater = !x.wait
 			const n = 100
 			for i := range n {
 				_, h := makes(t, d, strconv.Itoa(i), "content")

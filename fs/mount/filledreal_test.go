@@ -46,7 +46,7 @@ func syncs(t *testing.T, dir string) {
 
 // B1, H2, H3 of 0086, by the kernel: what programs do to files that were made just now.
 func TestMountedFilled(t *testing.T) {
-	c, _, dir := mountedFiller(t, Options{})
+	c, _, dir := mountedFiller(t, Options{CloseLater: true})
 	at := func(name string) string { return filepath.Join(dir, name) }
 	write := func(name, content string) {
 		t.Helper()
@@ -105,7 +105,7 @@ func TestMountedFilled(t *testing.T) {
 
 // 0086, 5, by the kernel: cp -p, tar and others set the mode and time of what they write before they close it.
 func TestMountedFilledTimes(t *testing.T) {
-	c, _, dir := mountedFiller(t, Options{})
+	c, _, dir := mountedFiller(t, Options{CloseLater: true})
 	when := time.Unix(1_000_000, 5)
 	name := filepath.Join(dir, "a")
 	f, err := os.Create(name)
@@ -148,7 +148,7 @@ func TestMountedFilledTimes(t *testing.T) {
 
 // H2, H4 of 0086, by the kernel: many directories at once, each file looked at, read or renamed when it is closed, while services die.
 func TestMountedFilledAtOnce(t *testing.T) {
-	c, m, dir := mountedFiller(t, Options{})
+	c, m, dir := mountedFiller(t, Options{CloseLater: true})
 	var all sync.WaitGroup
 	for i := range 6 {
 		all.Go(func() {
@@ -232,7 +232,7 @@ func one(t *testing.T, rng *rand.Rand, d string, j int) {
 
 // 0086, 6, by the kernel: umount sends what is closed.
 func TestMountedFilledUnmount(t *testing.T) {
-	c, m, dir := mountedFiller(t, Options{})
+	c, m, dir := mountedFiller(t, Options{CloseLater: true})
 	for i := range 20 {
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("content"), 0o644); err != nil {
 			t.Error(err)

@@ -21,14 +21,14 @@ func unsent(err error) error {
 	return nil
 }
 
-// mayClose reports whether the close of a handle may return before the file is made: it is pending, the handle the only one, and there is time to send it before others may make the name. Where too many are on their way it waits.
+// mayClose reports whether the close of a handle may return before the file is made: it is pending, the handle the only one, and there is time to send it before others may make the name, and no other waits to be sent after an error. Where too many are on their way it waits.
 func (h *writing) mayClose(ctx context.Context) bool {
 	w, t := h.writer, h.node.tree
-	if t.o.CloseWait || !w.pending.Load() || w.dead() != nil || !w.alone() {
+	if !t.o.CloseLater || !w.pending.Load() || w.dead() != nil || !w.alone() {
 		return false
 	}
 	m := w.made.Load()
-	if m == nil || m.filled.left() < blocktree.MountFillMargin/2 {
+	if m == nil || m.filled.left() < blocktree.MountFillMargin || t.failing.Load() > 0 {
 		return false
 	}
 	if w.slot.Load() {
@@ -41,7 +41,7 @@ func (h *writing) mayClose(ctx context.Context) bool {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.pending.Load() || m.filled.left() < blocktree.MountFillMargin/2 || w.slot.Swap(true) { // while it waited
+	if !w.pending.Load() || m.filled.left() < blocktree.MountFillMargin || w.slot.Swap(true) { // while it waited
 		<-t.later
 	}
 	return w.pending.Load() && w.slot.Load()
@@ -73,9 +73,9 @@ func (t *tree) sendLater(w *writer) {
 		if !w.closed.Load() {
 			break
 		}
-		select {
-		case <-time.After(pause):
-		case <-t.over.Done():
+		t.failing.Add(1)
+		wait := t.paused(pause)
+		if t.failing.Add(-1); !wait {
 			w.mu.Lock()
 			if w.closed.Load() {
 				_ = w.die(errors.Join(errLost, err)) // see below
@@ -91,6 +91,21 @@ func (t *tree) sendLater(w *writer) {
 		t.fills.loses(m.filled.id)
 	}
 	t.untold(w, why)
+}
+
+// paused is false where the mount ended long ago.
+func (t *tree) paused(pause time.Duration) bool {
+	select {
+	case <-time.After(pause):
+		return true
+	case <-t.over.Done():
+		return false
+	}
+}
+
+// sendClosed has all sent that was closed until now: who changes a name, or has something be durable, goes on from there.
+func (t *tree) sendClosed(ctx context.Context) error {
+	return unsent(t.nameAll(ctx, func(w *writer, _ *making) bool { return w.closed.Load() || w.slot.Load() }))
 }
 
 // sendOnce tries to, in a place of its own, so that there are others for what programs ask.

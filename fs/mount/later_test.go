@@ -220,7 +220,7 @@ func TestPendingIdentities(t *testing.T) {
 func TestFilledIsDescribed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d := newFilled(t)
-		d.tree.o.CloseWait = true
+		d.tree.o.CloseLater = false
 		is := func(mode uint32, at time.Time, took string) {
 			t.Helper()
 			var out fuse.AttrOut

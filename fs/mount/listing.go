@@ -111,6 +111,9 @@ func (l *listing) Fsyncdir(ctx context.Context, _ uint32) syscall.Errno {
 	if err := l.node.tree.nameIn(ctx, l.node.path()); err != nil {
 		return openErrno(err)
 	}
+	if err := l.node.tree.sendClosed(ctx); err != nil {
+		return openErrno(err)
+	}
 	return l.node.tree.fills.tell(l.node.id)
 }
 

@@ -85,7 +85,7 @@ type Options struct {
 	Durability  stripe.Durability // of new files
 	Anonymous   bool              // the source asks without credentials, of which services take less
 	ReadAhead   int               // how many bytes the kernel is to read ahead, where the system lets us say that; negative: as it would, and for who is anonymous; blocktree.MountReadAheadBytes
-	CloseWait   bool              // the close of each file returns when it is durable; else that of a new small one in a directory that the mount fills may before (docs/design/0086)
+	CloseLater  bool              // the close of a new small file in a directory that the mount fills returns before it is sent; else that of each when it is durable (docs/design/0086)
 	Logger      *slog.Logger      // says what could not be told to any program; nil: none
 }
 
@@ -114,6 +114,7 @@ type tree struct {
 	later   chan struct{}   // likewise, for files that are closed and not sent
 	sends   chan struct{}   // likewise, for those that are being sent
 	senders sync.WaitGroup  // of these
+	failing atomic.Int32    // of these, how many wait after an error
 	over    context.Context // when nothing is sent any more, as the mount has ended
 	giveUp  context.CancelFunc
 

@@ -296,6 +296,9 @@ func (n *node) Access(ctx context.Context, mask uint32) syscall.Errno {
 
 // Fsync implements gofs.NodeFsyncer. What is open to read has all flushed that programs of this mount wrote to the file; of directories, what was made and moved is durable when it was answered.
 func (n *node) Fsync(ctx context.Context, f gofs.FileHandle, _ uint32) syscall.Errno {
+	if err := n.tree.sendClosed(ctx); err != nil {
+		return openErrno(err)
+	}
 	if h, ok := f.(*writing); ok {
 		return h.fsync(ctx)
 	}

@@ -122,17 +122,38 @@ func (w *writer) makeWhole(ctx context.Context) error {
 		return w.isWhole(info.ID)
 	}
 	switch k := blocktree.KindOf(err); {
-	case k == blocktree.Unsupported: // a service of a version before
-		return w.makeEmpty(ctx)
+	case k == blocktree.Unsupported: // a service of a version before, or there is no spare
+		return w.makeTimed(ctx)
 	case k == blocktree.Exists:
 		return w.isThere(ctx, m, len(whole.Content), err)
 	case passing(err):
 		w.tried = w.tried || !fs.NoService(err)
+		x.breaks()
 		return err
+	case k == blocktree.NoSpace && w.closed.Load() && w.isFull():
+		return w.die(lossAs(err))
 	case k == blocktree.Busy, w.closed.Load() && !forGood(err):
 		return blocktree.E("mount", blocktree.Unavailable, err)
 	}
 	return w.die(lossAs(err))
+}
+
+// isFull reports whether a closed file is refused for want of room, and was so MountWaitMax ago. Who calls it has the lock.
+func (w *writer) isFull() bool {
+	if w.full.IsZero() {
+		w.full = time.Now()
+	}
+	return time.Since(w.full) >= blocktree.MountWaitMax
+}
+
+// makeTimed is makeEmpty of what may have been given a time, which it has then, if that can be set. Who calls it has the lock.
+func (w *writer) makeTimed(ctx context.Context) error {
+	at, timed := w.wrote.Load(), w.timed
+	err := w.makeEmpty(ctx)
+	if t, ok := w.tree.source.(Timer); ok && timed && err == nil && w.flushOnce(ctx, w.file) == nil {
+		_ = w.node.byFile(func(f fs.OfFile) error { return f.SetTimes(ctx, at) }, func() error { return t.SetTimes(ctx, w.node.path(), at) }) // it is that of the write then
+	}
+	return err
 }
 
 // forGood reports whether an error will be the same whenever it is asked again, as far as anybody knows.

@@ -113,7 +113,7 @@ func TestPendingIsUsed(t *testing.T) {
 		for _, wait := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				c, d := newFilled(t)
-				d.tree.o.CloseWait = wait
+				d.tree.o.CloseLater = !wait
 				n, h := makes(t, d, "a", heldContent[:4])
 				writes(t, h, heldContent[4:], 4, 0)
 				if took := c.took(); took != "fill" {
@@ -195,7 +195,7 @@ func TestPendingEnds(t *testing.T) {
 				c, d := newFilled(t)
 				log := &bytes.Buffer{}
 				d.tree.o.Logger = slog.New(slog.NewTextHandler(log, nil))
-				d.tree.o.CloseWait = how != "later"
+				d.tree.o.CloseLater = how == "later"
 				_, h := makes(t, d, "a", "mine")
 				c.vague = nil
 				x.before(c)

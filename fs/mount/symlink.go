@@ -33,6 +33,9 @@ func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.Entry
 	if e := n.toMake(ctx, name, path); e != 0 {
 		return nil, e
 	}
+	if err := n.tree.sendClosed(ctx); err != nil {
+		return nil, openErrno(err)
+	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := l.Symlink(ctx, path, target)
 		if unsure {

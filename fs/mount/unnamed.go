@@ -118,13 +118,18 @@ func (w *writer) named() {
 
 // name has those files have their names at the cluster that were made at a path of which is says so, or are there now, all at once. Where that fails their handles are told, and so is who asks, also where it failed before.
 func (t *tree) name(ctx context.Context, is func(blocktree.Path) bool) error {
+	return t.nameAll(ctx, func(_ *writer, m *making) bool { return is(m.path) || is(m.node.path()) })
+}
+
+// nameAll is name of those files of which is says so.
+func (t *tree) nameAll(ctx context.Context, is func(*writer, *making) bool) error {
 	if t.unnamed.count.Load() == 0 {
 		return nil
 	}
 	var all sync.WaitGroup
 	var failed atomic.Pointer[error]
 	for _, w := range t.unnamed.list() {
-		if m := w.made.Load(); m != nil && (is(m.path) || is(m.node.path())) {
+		if m := w.made.Load(); m != nil && is(w, m) {
 			all.Go(func() {
 				if err := w.flush(ctx); err != nil && w.isUnnamed() && !failed.CompareAndSwap(nil, &err) && unsent(err) != nil {
 					failed.Store(&err)

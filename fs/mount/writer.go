@@ -52,6 +52,7 @@ type writer struct {
 	lost   bool            // what a try to open it anew found missing, once
 	tried  bool            // a service was asked to make what is pending, and did not answer
 	empty  bool            // ... to make it without what is held
+	full   time.Time       // since when what is closed is refused for want of room
 	timed  bool            // the time of what is pending was set, and nothing was written since
 	parked bool            // it was flushed and closed at a close that seemed to be the last: it is not open at the service until it is used again
 	shared bool            // that was not the last
@@ -174,6 +175,7 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 	}
 	if !w.parked && !w.pending.Load() {
 		w.tree.broken.Store(true)
+		w.tree.fills.breaks()
 	}
 	if w.unflushed() && !w.keepsAll() {
 		return w.die(errLost)
