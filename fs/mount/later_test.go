@@ -13,6 +13,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"blocktree"
+	"blocktree/fs"
 )
 
 // 0086, 6: the files that are closed and not sent are bounded, so are those that are being sent, and who closes one more waits; where no service answers for long it is told that it is not there, and all others are sent when one does.
@@ -94,7 +95,7 @@ func TestUnsentIsNotAbsent(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, d := newFilled(t)
 			n, h := makes(t, d, "a", "content")
-			stuck := blocktree.E("fake", blocktree.NoSpace, nil)
+			stuck := blocktree.E("fake", blocktree.Busy, nil)
 			for range 1000 {
 				c.wholes = append(c.wholes, stuck)
 			}
@@ -291,6 +292,8 @@ func TestFilledIsBounded(t *testing.T) {
 		x.named -= blocktree.MountFilledNamesMax - 1
 		x.mu.Unlock()
 		time.Sleep(3 * blocktree.MountFilledIdle)
+		x.mu.Lock()
+		defer x.mu.Unlock()
 		if len(x.dirs) != 0 || x.named != 0 || len(x.spares) != 0 || x.sweep != nil {
 			t.Errorf("%d directories are left, %d names, %d spares", len(x.dirs), x.named, len(x.spares))
 		}
@@ -313,4 +316,95 @@ func TestFilledNowhere(t *testing.T) {
 			t.Errorf("%d times", c.fills)
 		}
 	})
+}
+
+// D1 of 0086: a change of a name, and each fsync, has all sent that was closed before, in whatever directory.
+func TestChangesSendWhatIsClosed(t *testing.T) {
+	for what, change := range map[string]func(t *testing.T, root, e *node) syscall.Errno{
+		"rename": func(t *testing.T, _, e *node) syscall.Errno { return e.Rename(t.Context(), "old", e, "new", 0) },
+		"unlink": func(t *testing.T, _, e *node) syscall.Errno { return e.Unlink(t.Context(), "old") },
+		"symlink": func(t *testing.T, _, e *node) syscall.Errno {
+			_, errno := e.Symlink(t.Context(), "x", "l", &fuse.EntryOut{})
+			return errno
+		},
+		"fsync": func(t *testing.T, _, e *node) syscall.Errno {
+			h := openRW(t, e.named("old"), 0)
+			defer h.Release(t.Context())
+			return h.node.Fsync(t.Context(), h, 0)
+		},
+		"fsync of a directory": func(t *testing.T, root, _ *node) syscall.Errno {
+			return (&listing{node: root}).Fsyncdir(t.Context(), 0)
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, d := newFilled(t)
+			root := d.Root().Operations().(*node)
+			e := mkdir(t, root, "e")
+			_, h := makes(t, e, "old", "old")
+			closes(t, h, 0)
+			d.tree.senders.Wait()
+			_, h = makes(t, d, "a", "content")
+			c.wholes, c.not = []error{blocktree.E("fake", blocktree.Undeliverable, nil)}, true
+			closes(t, h, 0)
+			synctest.Wait()
+			if c.content("d/a") != "absent" {
+				t.Errorf("%s: it is there already", what)
+			}
+			if errno := change(t, root, e); errno != 0 || c.content("d/a") != "content" {
+				t.Errorf("%s: %v, it is %q", what, errno, c.content("d/a"))
+			}
+		})
+	}
+}
+
+// D1: while a file waits after an error the next close waits, too; what is refused for want of room for MountWaitMax is lost.
+func TestCloseAfterAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d := newFilled(t)
+		_, h := makes(t, d, "a", "content")
+		_, o := makes(t, d, "b", "other")
+		for range 1000 {
+			c.wholes = append(c.wholes, blocktree.E("fake", blocktree.NoSpace, nil))
+		}
+		closes(t, h, 0)
+		synctest.Wait()
+		closes(t, o, syscall.ENOSPC)
+		d.tree.senders.Wait()
+		if e := (&listing{node: d}).Fsyncdir(t.Context(), 0); e != syscall.EIO || d.tree.unsaved.Load() == nil {
+			t.Errorf("fsync of the directory: %v, at the end: %v", e, d.tree.unsaved.Load())
+		}
+	})
+}
+
+// D2 to D4 of 0086: a term ends with the connection that it came by, and is of the directory that the service says.
+func TestTermsEnd(t *testing.T) {
+	for what, ends := range map[string]func(t *testing.T, c *filler, root, d *node){
+		"the connection is gone": func(t *testing.T, c *filler, root, d *node) {
+			e := mkdir(t, root, "e")
+			_, h := makes(t, e, "a", "x")
+			c.wholes = []error{blocktree.E("fake", blocktree.Undeliverable, nil)}
+			closes(t, h, 0)
+			d.tree.senders.Wait()
+		},
+		"it is another's": func(_ *testing.T, c *filler, _, d *node) {
+			x := d.tree.fills
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			x.hear(x.dirs[d.id], x.clock(), fs.Filling{Term: fillTerm, Dir: blocktree.FileID{Generation: 1, Inode: 1}})
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, d := newFilled(t)
+			_, h := makes(t, d, "a", "x")
+			closes(t, h, 0)
+			d.tree.senders.Wait()
+			if !d.absent(t.Context(), "b") {
+				t.Errorf("%s: it has no term", what)
+			}
+			ends(t, c, d.Root().Operations().(*node), d)
+			if d.absent(t.Context(), "b") {
+				t.Errorf("%s: its term goes on", what)
+			}
+		})
+	}
 }
