@@ -18,13 +18,20 @@ import (
 	"blocktree/internal/config"
 )
 
+// What --close may say.
+const (
+	closeLater = "later"
+	closeWait  = "wait"
+)
+
 func newMount() *cobra.Command {
 	var flags doorFlags
 	var readOnly bool
 	var create config.Create
+	var closes string
 	ahead := cli.Size(blocktree.MountReadAheadBytes)
 	c := &cobra.Command{
-		Use:   "mount PATH DIR --config FILE [--read-only] [--anonymous] [--code K+M] [--durability ack|flush] [--read-ahead SIZE]",
+		Use:   "mount PATH DIR --config FILE [--read-only] [--anonymous] [--code K+M] [--durability ack|flush] [--close wait|later] [--read-ahead SIZE]",
 		Short: "Show a directory as a file system",
 		Long: `mount shows the directory PATH, and all beneath it, at the local directory DIR, until it is stopped. Programs read and write it, with --read-only or --anonymous only read. It is for the user who mounts it alone, to whom
 everything in it is shown as belonging. It prints a line that begins with "ready" when programs can use it.
@@ -33,9 +40,12 @@ What is read and written comes by a filesystem service, which judges, decrypts a
 Where root mounts, the kernel is told to read 512KiB ahead of a program that reads a file from one end to the other, or what --read-ahead says; anybody else's reads 128KiB ahead. More is faster to read so, and slower for programs that map large files and read here and there.
 Programs of one mount see at once what others of it write; elsewhere it is seen when it was flushed. So is a new file, or within a tenth of a second; that a program alone has made it (O_EXCL, as lock files are) holds for good once fsync or close of it returned without an error.
 
-Each write goes to the service before it is answered, but for the first 64 KiB of a new file, which go when it is flushed or closed, or something else is asked of it, and within 50 ms; that they could not be written (ENOSPC) is told then, for good, and the file is not renamed. A new file may have its name for good only then, too: what open with O_EXCL answered holds once fsync or close of the file, or fsync of its directory, has. fsync, and close, return when what was written would survive the loss of power everywhere, or fail; sync without a file is not passed on by the kernel, and does nothing. Where the service dies, programs
+Each write goes to the service before it is answered, but for the first 64 KiB of a new file, which go when it is flushed or closed, or something else is asked of it, and within 50 ms; that they could not be written (ENOSPC) is told then, for good, and the file is not renamed. A new file may have its name for good only then, too: what open with O_EXCL answered holds once fsync or close of the file, or fsync of its directory, has. fsync, and close, return when what was written would survive the loss of power everywhere, or fail, with --close later but for the close of some small new files; sync without a file is not passed on by the kernel, and does nothing. Where the service dies, programs
 go on after a pause: what was answered and not flushed is written again by the next one. If somebody else may have written the file in between, or the mount is not the only one that writes it, or it is of integrity tree, those that have it open for writing get I/O errors from then on, until they open it again. While no service is reached, programs wait, for 30 seconds, and then get an I/O error. A file that
 another service, or a block device, has open for writing is busy; who writes it by the same service writes it, too. A write that fails is told to who wrote, and once more at fsync or close.
+
+In a directory that a program of the mount has made, and of which nobody else has asked for anything since, the mount makes files of at most 64 KiB by itself, and sends each whole. With --close later their close returns before that, as on other file systems: everybody who asks for the file afterwards, by whatever service, finds all of it; but where the mount is killed, or its machine, in the moment that sending takes (milliseconds; while no service answers, until one does), the file is lost as a whole, and with it what was closed in the same moment.
+One that cannot be made any more (its directory is gone, or the rights are, or there is no room for 30 seconds) is said in the log, and by an error of the next fsync of its directory. fsync, of whatever file or directory, and a rename, symlink or unlink return when all that was closed before is durable. With --close wait, the default, each close does. When the mount is taken away the command ends when all is sent, or after 30 seconds, and fails if something could not be.
 
 With --durability flush new files are made so that nodes make durable what was written at fsync and close, not with each write, which on disks that flush is faster for all but small files. When all nodes lose power at once, what was fsynced or closed is there; what was written after that is written again by the
 mount, as where a service dies, or who has the file open for writing gets I/O errors from then on, at fsync and close, too, until it is opened again. Such a file stays as it was made, whoever writes it; a filesystem service of a version before makes it of durability ack. A node that lost power copies what it has of such files anew from the others.
@@ -65,26 +75,36 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 	c.Flags().BoolVar(&readOnly, "read-only", false, "change nothing: every change fails")
 	addCode(c, &create.Code, "")
 	addDurability(c, &create.Durability)
+	addClose(c, &closes)
 	c.Flags().Var(&ahead, "read-ahead", "how much the kernel reads ahead of a program that reads a file from one end to the other, if root mounts; at most 1MiB, 0 leaves it as it is")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		bytes, err := readAhead(ahead, c.Flags().Changed("read-ahead"))
 		if err != nil {
 			return err
 		}
-		return flags.with(c, func(ctx context.Context, d *door) error {
-			path, err := d.cfg.Resolve(args[0])
-			if err != nil {
-				return err
-			}
-			dir, err := filepath.Abs(args[1])
-			if err != nil {
-				return localError("mount", args[1], err)
-			}
-			o := mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: bytes}
-			return d.mount(c, path, dir, &create, o)
+		later, err := closesLater(closes)
+		if err != nil {
+			return err
+		}
+		return flags.with(c, func(_ context.Context, d *door) error {
+			return d.mountAt(c, args, &create, mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: bytes, CloseLater: later})
 		})
 	}
 	return c
+}
+
+// addClose adds --close.
+func addClose(c *cobra.Command, closes *string) {
+	c.Flags().StringVar(closes, "close", closeWait, "when the close of a small new file returns, in a directory that was made in the mount: wait, when it is durable; or later, before it is sent")
+	completeWords(c, "close", []string{closeWait, closeLater})
+}
+
+// closesLater is what a mount is told of that.
+func closesLater(closes string) (bool, error) {
+	if closes != closeLater && closes != closeWait {
+		return false, &blocktree.Error{Op: "mount", Kind: blocktree.Invalid, Err: fmt.Errorf("--close %q is not known", closes), Hint: "use --close " + closeWait + " or --close " + closeLater}
+	}
+	return closes == closeLater, nil
 }
 
 // readAhead is what a mount is told of how much is read ahead. Less than a page the kernel takes for nothing, and 0 is to leave it as it is.
@@ -113,6 +133,19 @@ type mountSource struct {
 func (s mountSource) SetMode(ctx context.Context, path blocktree.Path, id blocktree.FileID, mode uint32) error {
 	_, err := s.cluster.SetModeOf(ctx, path, id, mode)
 	return err
+}
+
+// mountAt is mount of what the arguments of the command name.
+func (d *door) mountAt(c *cobra.Command, args []string, create *config.Create, o mount.Options) error {
+	path, err := d.cfg.Resolve(args[0])
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(args[1])
+	if err != nil {
+		return localError("mount", args[1], err)
+	}
+	return d.mount(c, path, dir, create, o)
 }
 
 // mount shows a directory until the command is stopped, or somebody takes it away.

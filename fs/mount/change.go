@@ -24,12 +24,27 @@ var (
 	_ gofs.NodeLinker   = (*node)(nil)
 )
 
-// toChange is the path of a name that is to be changed.
-func (n *node) toChange(name string) (blocktree.Path, syscall.Errno) {
+// toName is the path of a name that is to be changed.
+func (n *node) toName(name string) (blocktree.Path, syscall.Errno) {
 	if n.tree.o.ReadOnly {
 		return "", syscall.EROFS
 	}
 	return n.below(name, syscall.EINVAL)
+}
+
+// toChange is toName of what is about to be asked for.
+func (n *node) toChange(name string) (blocktree.Path, syscall.Errno) {
+	path, e := n.toName(name)
+	if e == 0 {
+		n.claim(name)
+	}
+	return path, e
+}
+
+// toMake has a name claimed that a service is about to make, and what is pending there sent: else nobody but this mount would know that it is there.
+func (n *node) toMake(ctx context.Context, name string, path blocktree.Path) syscall.Errno {
+	n.claim(name)
+	return openErrno(n.tree.nameAt(ctx, path))
 }
 
 // specialBits are those of a mode that are not kept: set-user-id, set-group-id, sticky.
@@ -49,8 +64,17 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 }
 
 func (n *node) create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*gofs.Inode, gofs.FileHandle, uint32, syscall.Errno) {
-	path, e := n.toChange(name)
+	path, e := n.toName(name)
 	if e != 0 {
+		return nil, nil, 0, e
+	}
+	if i, h, e := n.makePending(ctx, name, path, mode, flags, out); e != errElse {
+		if e != 0 {
+			return nil, nil, 0, e
+		}
+		return i, h, 0, 0
+	}
+	if e := n.toMake(ctx, name, path); e != 0 {
 		return nil, nil, 0, e
 	}
 	if i, h, e := n.makeOpen(ctx, path, mode, flags, out); e != errElse {
@@ -180,30 +204,43 @@ func mayBeOurs(err error) error {
 
 // Mkdir implements gofs.NodeMkdirer.
 func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
-	path, e := n.toChange(name)
+	path, e := n.toName(name)
 	if e != 0 {
 		return nil, e
 	}
 	if mode&specialBits != 0 {
 		return nil, syscall.EPERM
 	}
+	if e := n.toMake(ctx, name, path); e != 0 {
+		return nil, e
+	}
+	certain := false
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := n.tree.source.Mkdir(ctx, path, mode&0o777)
 		if unsure {
 			err = mayBeOurs(err)
 		}
+		certain = !unsure
 		return err
 	})
-	if err != nil {
+	if n.doubt(err); err != nil {
 		return nil, errno(err)
 	}
-	return n.Lookup(ctx, name, out)
+	asked := n.tree.fills.clock()
+	i, e := n.Lookup(ctx, name, out)
+	if e == 0 && certain {
+		n.tree.fills.made(i.Operations().(*node).id, path, &out.Attr, asked)
+	}
+	return i, e
 }
 
 // Mknod implements gofs.NodeMknoder, for files alone.
 func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
-	path, e := n.toChange(name)
+	path, e := n.toName(name)
 	if e != 0 {
+		return nil, e
+	}
+	if e := n.toMake(ctx, name, path); e != 0 {
 		return nil, e
 	}
 	if kind := mode & syscall.S_IFMT; kind != syscall.S_IFREG && kind != 0 || mode&ownerBits != ownerBits {
@@ -239,14 +276,25 @@ func (n *node) remove(ctx context.Context, name string) syscall.Errno {
 		return e
 	}
 	c := n.named(name)
-	_ = n.tree.nameBelow(ctx, path) // what could not be is not there, or goes with this
+	n.tree.dropDir(c, path)
+	if err := n.tree.sendClosed(ctx); err != nil {
+		return openErrno(err)
+	}
+	if err := unsent(n.tree.nameBelow(ctx, path)); err != nil { // what else could not be is not there, or goes with this
+		return openErrno(err)
+	}
+	certain := false
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
+		certain = !unsure
 		err := n.tree.parked(ctx, c, func() error { return n.tree.removeOnce(ctx, path, c) })
 		if unsure && blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) {
 			return nil // as it was to be
 		}
 		return err
 	})
+	if n.doubt(err); err == nil && certain {
+		n.unclaim(name)
+	}
 	c.lost(err)
 	return n.tree.full(ctx, path, err)
 }
@@ -317,11 +365,20 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 	if over == moved || flags&renameNoReplace != 0 {
 		over = nil
 	}
+	n.tree.dropDir(moved, from)
+	n.tree.dropDir(over, path)
+	if err := n.tree.sendClosed(ctx); err != nil {
+		return openErrno(err)
+	}
 	if err := n.tree.nameBelow(ctx, from); err != nil { // what was written to it is not there: it is to replace nothing
 		return openErrno(err)
 	}
-	_ = n.tree.nameBelow(ctx, path) // what could not be is not there, or goes with this
+	if err := unsent(n.tree.nameBelow(ctx, path)); err != nil { // what else could not be is not there, or goes with this
+		return openErrno(err)
+	}
+	certain := false
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
+		certain = !unsure
 		unsure = unsure && moved != nil
 		if unsure { // what has the old name by then is somebody else's
 			if info, err := n.tree.statOnce(ctx, path); err == nil && info.ID == moved.id || passing(err) {
@@ -336,6 +393,10 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 		}
 		return err
 	})
+	n.doubt(err)
+	if to.doubt(err); err == nil && certain {
+		n.unclaim(name)
+	}
 	over.lost(err)
 	return n.tree.full(ctx, path, err)
 }
@@ -404,7 +465,14 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	if n.isNameless() {
 		return n.setModeNameless(mode)
 	}
-	n.toSet(ctx)
+	if n.setModePending(mode) {
+		return 0
+	}
+	if err := n.toSet(ctx); err != nil {
+		return openErrno(err)
+	}
+	n.changes(mode&0o300 == 0o300)
+	defer n.changes(true) // once more: who asked meanwhile heard of what was before
 	give := func(mode uint32) syscall.Errno {
 		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error {
 			return m.SetMode(ctx, n.path(), n.tree.identities.there(n.id), mode)

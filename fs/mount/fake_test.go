@@ -47,12 +47,13 @@ type fake struct {
 	leases  map[blocktree.FileID]*opened
 	anew    []bool // of each file that was opened for writing
 	made    blocktree.Inode
-	now     int64        // the time that a flush notes, unless 0
-	apart   bool         // it does not write and finish at once
-	hides   bool         // what is made has no name until it is flushed or closed, and is gone with its service before that
-	refuses error        // what a name comes to
-	makes   func() error // what happens before a file is made and opened, with the lock, and why it is not
-	closing func()       // what happens in a Close, without the lock
+	spare   blocktree.FileID // what the next that is made is
+	now     int64            // the time that a flush notes, unless 0
+	apart   bool             // it does not write and finish at once
+	hides   bool             // what is made has no name until it is flushed or closed, and is gone with its service before that
+	refuses error            // what a name comes to
+	makes   func() error     // what happens before a file is made and opened, with the lock, and why it is not
+	closing func()           // what happens in a Close, without the lock
 	locked  map[blocktree.FileID][]fakeLock
 	freed   chan struct{} // closed when a lock was given back
 	log     []string      // what was asked for
@@ -243,6 +244,9 @@ func (c *fake) add(path blocktree.Path, info fs.Info) error {
 	}
 	c.made++
 	info.ID = blocktree.FileID{Generation: 1, Inode: 1000 + c.made}
+	if c.spare != (blocktree.FileID{}) {
+		info.ID, c.spare = c.spare, blocktree.FileID{}
+	}
 	c.files[path] = &fakeFile{info: info, data: make([]byte, info.Length)}
 	return nil
 }

@@ -22,12 +22,13 @@ func (w *writer) hold(p []byte, off uint64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, ok := w.file.(fs.WriteFinisher)
-	held := w.held.Load()
-	if !ok || !w.opened || w.dead() != nil || w.epoch == 0 || !w.isUnnamed() || off != held || off != w.end.Load() || held == 0 && w.acked.Load() != 0 {
+	held, pending := w.held.Load(), w.pending.Load()
+	if !ok && !pending || w.tried && pending || !w.opened || w.dead() != nil || w.epoch == 0 || !w.isUnnamed() || off != held || off != w.end.Load() || held == 0 && w.acked.Load() != 0 {
 		return false
 	}
 	w.written(off, p)
 	w.held.Store(end)
+	w.timed = false
 	return true
 }
 

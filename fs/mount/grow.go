@@ -257,3 +257,33 @@ func (w *writer) goneWhile(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// hear notes where the service says that the file ends: others may have made it longer by the same service.
+func (w *writer) hear(ctx context.Context) {
+	_ = w.do(ctx, 0, func(ctx context.Context, f fs.File) error { // it is told to who uses it
+		s, ok := f.(fs.Stater)
+		if !ok || !w.grows {
+			return nil
+		}
+		w.endMu.Lock()
+		cuts := w.cuts
+		w.endMu.Unlock()
+		info, err := s.Stat(ctx)
+		w.endMu.Lock()
+		defer w.endMu.Unlock()
+		if err == nil && cuts == w.cuts { // else that may be of before it was cut here
+			w.reaches(info.Length)
+		}
+		if blocktree.KindOf(err) == blocktree.Unsupported { // a service of a version before
+			return nil
+		}
+		return err
+	})
+}
+
+// hear has the writer of a file, if it has one here, hear where it ends.
+func (t *tree) hear(ctx context.Context, id blocktree.FileID) {
+	if w := t.writer(id); w != nil && w.isOpen() {
+		w.hear(ctx)
+	}
+}

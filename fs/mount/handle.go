@@ -38,9 +38,13 @@ func (n *node) open(ctx context.Context) (*handle, syscall.Errno) {
 	if !n.tree.enter() {
 		return nil, syscall.ENFILE
 	}
-	n.tree.nameFile(ctx, n.id)
 	var f fs.File
-	err := n.tree.ask(ctx, func(ctx context.Context) (err error) {
+	err := n.tree.nameFile(ctx, n.id)
+	if err != nil {
+		n.tree.leave()
+		return nil, openErrno(err)
+	}
+	err = n.tree.ask(ctx, func(ctx context.Context) (err error) {
 		f, err = n.openOnce(ctx, fs.OpenOptions{})
 		return err
 	})

@@ -38,7 +38,9 @@ func (l *listing) next(ctx context.Context) (e fs.Entry, ok bool, err error) {
 		if l.end {
 			return fs.Entry{}, false, nil
 		}
-		_ = l.node.tree.nameIn(ctx, l.node.path()) // its handles are told
+		if err := unsent(l.node.tree.nameIn(ctx, l.node.path())); err != nil { // else its handles are told
+			return fs.Entry{}, false, err
+		}
 		more := false
 		l.asked, l.began = time.Now(), question{tree: l.node.tree}
 		l.began.begin()
@@ -106,7 +108,13 @@ func (l *listing) Seekdir(ctx context.Context, off uint64) syscall.Errno {
 
 // Fsyncdir implements gofs.FileFsyncdirer: what was made in the directory has its name for good. All else that was made, moved or removed there was durable when it was answered.
 func (l *listing) Fsyncdir(ctx context.Context, _ uint32) syscall.Errno {
-	return openErrno(l.node.tree.nameIn(ctx, l.node.path()))
+	if err := l.node.tree.nameIn(ctx, l.node.path()); err != nil {
+		return openErrno(err)
+	}
+	if err := l.node.tree.sendClosed(ctx); err != nil {
+		return openErrno(err)
+	}
+	return l.node.tree.fills.tell(l.node.id)
 }
 
 // Releasedir implements gofs.FileReleasedirer.

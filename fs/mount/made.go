@@ -32,7 +32,7 @@ func (n *node) makeOpen(ctx context.Context, path blocktree.Path, mode, flags ui
 		return nil, nil, errElse
 	}
 	var f fs.File
-	o := fs.CreateOptions{SizeBytes: max(madeBytes, uint64(n.tree.o.SectorBytes)), SectorBytes: n.tree.o.SectorBytes, Code: n.tree.o.Code, Mode: mode&0o777 | ownerBits, Durability: n.tree.o.Durability, Tell: true}
+	o := n.tree.making(mode)
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) (err error) {
 		f, err = m.MakeOpen(ctx, path, o)
 		if unsure && flags&(syscall.O_EXCL|syscall.O_TRUNC) != syscall.O_TRUNC {
@@ -62,7 +62,7 @@ func (n *node) makeOpen(ctx context.Context, path blocktree.Path, mode, flags ui
 		return nil, nil, e
 	}
 	h.fresh = true
-	h.writer.wasMade(&making{c, path, o})
+	h.writer.wasMade(&making{node: c, path: path, options: o})
 	if wanted := mode & 0o777; wanted&ownerBits != ownerBits {
 		h.writer.mode.Store(&wanted)
 	}
@@ -104,6 +104,9 @@ func (t *tree) endedBySync(process int, ended bool) {
 func (w *writer) finish(ctx context.Context, h *writing) (done bool, err error) {
 	if !w.unflushed() || h.by == 0 || h.by != processOf(ctx) {
 		return false, nil
+	}
+	if w.pending.Load() {
+		return w.finishWhole(ctx)
 	}
 	err = w.tree.change(ctx, func(ctx context.Context, _ bool) error {
 		w.mu.Lock()

@@ -85,6 +85,7 @@ type Options struct {
 	Durability  stripe.Durability // of new files
 	Anonymous   bool              // the source asks without credentials, of which services take less
 	ReadAhead   int               // how many bytes the kernel is to read ahead, where the system lets us say that; negative: as it would, and for who is anonymous; blocktree.MountReadAheadBytes
+	CloseLater  bool              // the close of a new small file in a directory that the mount fills returns before it is sent; else that of each when it is durable (docs/design/0086)
 	Logger      *slog.Logger      // says what could not be told to any program; nil: none
 }
 
@@ -108,6 +109,14 @@ type tree struct {
 
 	lockWaits chan struct{} // likewise
 	namings   chan struct{} // likewise, for who names files as it is time
+
+	fills   *fills
+	later   chan struct{}   // likewise, for files that are closed and not sent
+	sends   chan struct{}   // likewise, for those that are being sent
+	senders sync.WaitGroup  // of these
+	failing atomic.Int32    // of these, how many wait after an error
+	over    context.Context // when nothing is sent any more, as the mount has ended
+	giveUp  context.CancelFunc
 
 	unnamed    unnamed
 	identities identities
@@ -140,8 +149,11 @@ func newTree(source Source, root blocktree.Path, o Options) *tree {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &tree{source: source, root: root, o: o, writers: map[blocktree.FileID]*writer{}, beliefs: map[blocktree.FileID]weak.Pointer[belief]{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+	t := &tree{source: source, later: make(chan struct{}, blocktree.MountLaterMax), sends: make(chan struct{}, blocktree.MountLaterSendsMax), root: root, o: o, writers: map[blocktree.FileID]*writer{}, beliefs: map[blocktree.FileID]weak.Pointer[belief]{}, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 		requests: make(chan struct{}, blocktree.MountRequestsMax), long: make(chan struct{}, blocktree.MountLongReadsMax), open: make(chan struct{}, blocktree.MountOpenFilesMax), lockWaits: make(chan struct{}, blocktree.MountLockWaitsMax), namings: make(chan struct{}, blocktree.MountNamingsMax)}
+	t.fills = newFills(t)
+	t.over, t.giveUp = context.WithCancel(context.Background())
+	return t
 }
 
 // pauses between two tries.
@@ -219,6 +231,7 @@ func gaveUp(ctx context.Context) error { return blocktree.E("mount", blocktree.T
 // Dir mounts the directory at root on the local directory dir. It blocks until the kernel answers. Kinds: those of Source; Invalid where root is no directory; IO where the system does not mount.
 func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o Options) (*Mount, error) {
 	t := newTree(source, root, o)
+	t.fills.clock = sinceBoot
 	info, err := source.Stat(ctx, root)
 	if err != nil {
 		return nil, err
@@ -257,8 +270,7 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 	m := &Mount{tree: t, server: server, dir: dir, ended: make(chan struct{})}
 	go func() { // ends with the mount, which Unmount or anybody else ends
 		server.Wait()
-		t.closeAll()
-		t.notices.Wait()
+		t.end()
 		close(m.ended)
 	}()
 	return m, nil
@@ -303,6 +315,17 @@ func (m *Mount) Unmount() error {
 	}
 	<-m.ended
 	return nil
+}
+
+// end does what is left to do after the mount is gone.
+func (t *tree) end() {
+	t.fills.end()
+	timer := time.AfterFunc(blocktree.MountWaitMax, t.giveUp)
+	t.senders.Wait()
+	timer.Stop()
+	t.giveUp()
+	t.closeAll()
+	t.notices.Wait()
 }
 
 // closeAll closes what the kernel has not let go of, after the mount is gone.

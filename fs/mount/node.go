@@ -138,7 +138,9 @@ const looksMax = 4
 
 // look asks for the attributes of what a path names; of is the node that it had, nil for none. What was asked for before the writer of the file closed it is asked for again.
 func (t *tree) look(ctx context.Context, path blocktree.Path, of func() *node) (info fs.Info, err error) {
-	t.nameAt(ctx, path)
+	if err := t.nameAt(ctx, path); err != nil {
+		return info, err
+	}
 	for range looksMax {
 		began := time.Now().UnixNano()
 		if info, err = t.stat(ctx, path); err != nil {
@@ -215,6 +217,9 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if e != 0 {
 		return nil, e
 	}
+	if n.absent(ctx, name) {
+		return nil, syscall.ENOENT
+	}
 	asked := question{tree: n.tree}
 	defer asked.end()
 	for {
@@ -249,9 +254,10 @@ func (n *node) attributes(ctx context.Context, f gofs.FileHandle, out *fuse.Attr
 	if n.isNameless() {
 		return n.describeOpen(ctx, f, out)
 	}
-	if n.describeUnnamed(ctx, f, out) {
+	if n.describeUnnamed(ctx, f, out) || n.remembered(out) {
 		return 0
 	}
+	remember := n.remembers()
 	info, err := n.tree.look(ctx, n.path(), func() *node { return n })
 	if missing := blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); f != nil && (missing || err == nil && info.ID != n.id) { // somebody else has taken its name
 		return n.describeOpen(ctx, f, out)
@@ -264,7 +270,11 @@ func (n *node) attributes(ctx context.Context, f gofs.FileHandle, out *fuse.Attr
 	}
 	n.tree.hear(ctx, n.id)
 	n.tree.written(&info)
-	return n.tree.fill(&info, &out.Attr)
+	e := n.tree.fill(&info, &out.Attr)
+	if e == 0 {
+		remember(&out.Attr)
+	}
+	return e
 }
 
 // Access implements gofs.NodeAccesser: whoever may be told of it may try, and is judged then.
@@ -286,6 +296,9 @@ func (n *node) Access(ctx context.Context, mask uint32) syscall.Errno {
 
 // Fsync implements gofs.NodeFsyncer. What is open to read has all flushed that programs of this mount wrote to the file; of directories, what was made and moved is durable when it was answered.
 func (n *node) Fsync(ctx context.Context, f gofs.FileHandle, _ uint32) syscall.Errno {
+	if err := n.tree.sendClosed(ctx); err != nil {
+		return openErrno(err)
+	}
 	if h, ok := f.(*writing); ok {
 		return h.fsync(ctx)
 	}

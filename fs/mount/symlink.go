@@ -22,13 +22,19 @@ const targetBytesMax = 4095
 
 // Symlink implements gofs.NodeSymlinker. Where there are none it is EPERM, as symlink(2) says.
 func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
-	path, e := n.toChange(name)
+	path, e := n.toName(name)
 	if e != 0 {
 		return nil, e
 	}
 	l, ok := n.tree.source.(Linker)
 	if !ok {
 		return nil, syscall.EPERM
+	}
+	if e := n.toMake(ctx, name, path); e != 0 {
+		return nil, e
+	}
+	if err := n.tree.sendClosed(ctx); err != nil {
+		return nil, openErrno(err)
 	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := l.Symlink(ctx, path, target)
@@ -37,7 +43,7 @@ func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.Entry
 		}
 		return err
 	})
-	if err == nil {
+	if n.doubt(err); err == nil {
 		return n.Lookup(ctx, name, out)
 	}
 	switch blocktree.KindOf(err) {

@@ -38,12 +38,19 @@ func (n *node) setTimes(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttr
 		}
 		modified = at.UnixNano()
 	}
+	if n.setTimePending(modified) {
+		return 0
+	}
 	if h, ok := f.(*writing); ok { // what was written before is told before
 		if _, err := h.finishEarly(ctx); err != nil {
 			return openErrno(err)
 		}
 	}
-	n.toSet(ctx)
+	if err := n.toSet(ctx); err != nil {
+		return openErrno(err)
+	}
+	n.changes(true)
+	defer n.changes(true) // once more: who asked meanwhile heard of what was before
 	w := n.tree.use(n.id) // so it is not closed meanwhile, which would tell the time of the last write
 	if w != nil {
 		defer func() { n.tree.untold(w, w.release(ctx)) }()

@@ -22,6 +22,7 @@ type making struct {
 	node    *node
 	path    blocktree.Path
 	options fs.CreateOptions
+	filled  *filled // the directory in which the mount made it by itself; nil: a service did
 }
 
 // describeUnnamed writes the attributes of such a file, by what is open; false: it is to be looked at by its name.
@@ -32,6 +33,9 @@ func (n *node) describeUnnamed(ctx context.Context, f gofs.FileHandle, out *fuse
 	w := n.tree.writer(n.id)
 	if w == nil || !w.isUnnamed() {
 		return false
+	}
+	if n.describePending(out) {
+		return true
 	}
 	if e, ok := n.describeHeld(w, out); ok && e == 0 {
 		return true
@@ -79,6 +83,9 @@ func (w *writer) nameNow() {
 	defer w.tree.notices.Done()
 	w.tree.namings <- struct{}{} // whoever has it is bounded by MountWaitMax
 	defer func() { <-w.tree.namings }()
+	if w.closed.Load() { // who sends it does so until it is done
+		return
+	}
 	err := w.do(context.Background(), 0, w.flushOnce)
 	if w.dead() != nil || blocktree.KindOf(err) != blocktree.Timeout && !errors.Is(err, errLocks) {
 		_ = w.flushFailed(err) // its handles are told
@@ -111,15 +118,20 @@ func (w *writer) named() {
 
 // name has those files have their names at the cluster that were made at a path of which is says so, or are there now, all at once. Where that fails their handles are told, and so is who asks, also where it failed before.
 func (t *tree) name(ctx context.Context, is func(blocktree.Path) bool) error {
+	return t.nameAll(ctx, func(_ *writer, m *making) bool { return is(m.path) || is(m.node.path()) })
+}
+
+// nameAll is name of those files of which is says so.
+func (t *tree) nameAll(ctx context.Context, is func(*writer, *making) bool) error {
 	if t.unnamed.count.Load() == 0 {
 		return nil
 	}
 	var all sync.WaitGroup
 	var failed atomic.Pointer[error]
 	for _, w := range t.unnamed.list() {
-		if m := w.made.Load(); m != nil && (is(m.path) || is(m.node.path())) {
+		if m := w.made.Load(); m != nil && is(w, m) {
 			all.Go(func() {
-				if err := w.flush(ctx); err != nil && w.isUnnamed() {
+				if err := w.flush(ctx); err != nil && w.isUnnamed() && !failed.CompareAndSwap(nil, &err) && unsent(err) != nil {
 					failed.Store(&err)
 				}
 			})
@@ -141,9 +153,9 @@ func (u *unnamed) list() (all []*writer) {
 	return all
 }
 
-// nameAt is name of what is at a path.
-func (t *tree) nameAt(ctx context.Context, path blocktree.Path) {
-	_ = t.name(ctx, func(p blocktree.Path) bool { return p == path }) // its handles are told
+// nameAt is name of what is at a path; its handles are told where that fails, and who asks if there are none.
+func (t *tree) nameAt(ctx context.Context, path blocktree.Path) error {
+	return unsent(t.name(ctx, func(p blocktree.Path) bool { return p == path }))
 }
 
 // nameIn is name of what is in a directory.
@@ -157,22 +169,22 @@ func (t *tree) nameBelow(ctx context.Context, path blocktree.Path) error {
 }
 
 // toSet has all named that a change of the node's own attributes is to come after: what is named later is judged by the mode of its directory of then, and moves its time.
-func (n *node) toSet(ctx context.Context) {
+func (n *node) toSet(ctx context.Context) error {
 	if n.IsDir() {
-		_ = n.tree.nameBelow(ctx, n.path()) // its handles are told
-		return
+		return unsent(n.tree.nameBelow(ctx, n.path())) // else its handles are told
 	}
-	n.tree.nameFile(ctx, n.id)
+	return n.tree.nameFile(ctx, n.id)
 }
 
-// nameFile is name of one file.
-func (t *tree) nameFile(ctx context.Context, id blocktree.FileID) {
+// nameFile is name of one file; its handles are told where that fails, and who asks if there are none.
+func (t *tree) nameFile(ctx context.Context, id blocktree.FileID) error {
 	if t.unnamed.count.Load() == 0 {
-		return
+		return nil
 	}
 	if w := t.writer(id); w != nil && w.isUnnamed() {
-		_ = w.flush(ctx) // see name
+		return unsent(w.flush(ctx))
 	}
+	return nil
 }
 
 // remake makes the file anew, which its service has made, kept to itself, and not outlived. MakeOpen is exclusive, so nothing that is there is taken for it. It is known here as before. Who calls it has the lock.
@@ -181,15 +193,25 @@ func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	if !ok {
 		return nil, w.die(errLost)
 	}
-	f, err := m.MakeOpen(ctx, w.node.path(), made.options)
+	path, pending := w.node.path(), w.pending.Load()
+	if pending { // which is named before that changes
+		path = made.path
+	}
+	f, err := m.MakeOpen(ctx, path, made.options)
+	if passing(err) && !fs.NoService(err) {
+		w.tried, w.empty = true, true
+	}
 	switch k := blocktree.KindOf(err); {
 	case err == nil:
 	case k == blocktree.Exists: // it is there by now, or another: who opens it sees
+		w.unpend()
 		return nil, errAgain
 	case k == blocktree.Busy:
 		return nil, blocktree.E("mount", blocktree.Unavailable, err)
 	case passing(err):
 		return nil, err
+	case pending:
+		return nil, w.die(lossAs(err))
 	default:
 		return nil, w.die(errors.Join(errLost, err))
 	}

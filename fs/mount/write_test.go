@@ -44,6 +44,7 @@ func create(t *testing.T, dir *node, name string, flags, mode uint32) (*node, *w
 	}
 	dir.AddChild(name, i, true)
 	t.Cleanup(dir.tree.notices.Wait) // for who names it as it is time
+	t.Cleanup(dir.tree.senders.Wait)
 	return i.Operations().(*node), h.(*writing)
 }
 

@@ -30,6 +30,10 @@ type writer struct {
 	lastFailure    atomic.Pointer[error]
 	why            atomic.Pointer[error] // it is not used any more; set with mu
 	leaving        atomic.Int32          // requests that take the file's name
+	pending        atomic.Bool           // no service has heard of it; set with mu
+	closed         atomic.Bool           // it is pending, and nobody has it open; set with mu
+	slot           atomic.Bool           // its close returned, or may, before it is sent: it has a place among those
+	changed        atomic.Int64          // when the mode or time of what is pending was set, in nanoseconds since 1970
 
 	endMu sync.Mutex
 	cuts  uint64 // how often end was set by a truncation; with endMu
@@ -46,6 +50,10 @@ type writer struct {
 	size   uint64          // in bytes, as the cluster has it
 	zeros  bool            // all between its end and its size is known to be
 	lost   bool            // what a try to open it anew found missing, once
+	tried  bool            // a service was asked to make what is pending, and did not answer
+	empty  bool            // ... to make it without what is held
+	full   time.Time       // since when what is closed is refused for want of room
+	timed  bool            // the time of what is pending was set, and nothing was written since
 	parked bool            // it was flushed and closed at a close that seemed to be the last: it is not open at the service until it is used again
 	shared bool            // that was not the last
 }
@@ -97,12 +105,20 @@ func (w *writer) dead() error {
 func (w *writer) first(ctx context.Context, n *node, fresh bool, f fs.File) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.closed.Load() { // it is sent first
+		if err := w.makeWhole(ctx); err != nil {
+			return err
+		}
+	}
 	if w.dead() != nil || w.opened {
 		if f != nil {
 			_ = f.Close() // nothing was written by it
 		}
 		if why := w.dead(); why != nil {
 			return why
+		}
+		if w.parked {
+			w.node = n
 		}
 		return w.unpark(ctx) // who opens it is told if he may not
 	}
@@ -136,6 +152,7 @@ func (w *writer) die(why error) error {
 	if w.dead() == nil {
 		w.why.Store(&why)
 		w.loses(why)
+		w.unpend()
 		w.forget()
 		if w.file != nil {
 			_ = w.file.Close() // it promises nothing
@@ -156,8 +173,9 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 	if !w.opened {
 		return errNotOpen
 	}
-	if !w.parked {
+	if !w.parked && !w.pending.Load() {
 		w.tree.broken.Store(true)
+		w.tree.fills.breaks()
 	}
 	if w.unflushed() && !w.keepsAll() {
 		return w.die(errLost)
@@ -174,6 +192,9 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 
 // reopen opens it by its name, of before or of by now. Who calls it has the lock.
 func (w *writer) reopen(ctx context.Context) error {
+	if w.pending.Load() {
+		return w.makeNow(ctx)
+	}
 	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Tell: true, Anew: !w.parked || w.tree.broken.Load()})
 	made := w.made.Load()
 	switch missing := errors.Is(err, errOther) || blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err); {
@@ -337,29 +358,6 @@ func (w *writer) reaches(end uint64) {
 	}
 }
 
-// hear notes where the service says that the file ends: others may have made it longer by the same service.
-func (w *writer) hear(ctx context.Context) {
-	_ = w.do(ctx, 0, func(ctx context.Context, f fs.File) error { // it is told to who uses it
-		s, ok := f.(fs.Stater)
-		if !ok || !w.grows {
-			return nil
-		}
-		w.endMu.Lock()
-		cuts := w.cuts
-		w.endMu.Unlock()
-		info, err := s.Stat(ctx)
-		w.endMu.Lock()
-		defer w.endMu.Unlock()
-		if err == nil && cuts == w.cuts { // else that may be of before it was cut here
-			w.reaches(info.Length)
-		}
-		if blocktree.KindOf(err) == blocktree.Unsupported { // a service of a version before
-			return nil
-		}
-		return err
-	})
-}
-
 // ends notes that the file was made to end there.
 func (w *writer) ends(end uint64) {
 	w.endMu.Lock()
@@ -369,13 +367,6 @@ func (w *writer) ends(end uint64) {
 	w.kept.mu.Lock()
 	w.kept.floor = end
 	w.kept.mu.Unlock()
-}
-
-// hear has the writer of a file, if it has one here, hear where it ends.
-func (t *tree) hear(ctx context.Context, id blocktree.FileID) {
-	if w := t.writer(id); w != nil && w.isOpen() {
-		w.hear(ctx)
-	}
 }
 
 // failedWrite keeps the error of a write for fsync and close.
@@ -430,6 +421,11 @@ func (w *writer) sync(ctx context.Context) error {
 
 // flush has what was written outlast the loss of power everywhere. After an error it is not used any more, unless nothing was written.
 func (w *writer) flush(ctx context.Context) error {
+	if w.closed.Load() || w.slot.Load() {
+		if done, err := w.awaitSent(ctx); done {
+			return err
+		}
+	}
 	return w.flushFailed(w.do(ctx, 0, w.flushOnce))
 }
 
@@ -511,6 +507,9 @@ func (w *writer) leave() bool {
 
 // close closes it unless somebody has come to use it.
 func (w *writer) close(ctx context.Context) error {
+	if w.pending.Load() {
+		_ = w.tree.change(ctx, func(ctx context.Context, _ bool) error { return w.sendWhole(ctx) }) // else it is made as any, or not
+	}
 	err := w.settle(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -185,6 +185,12 @@ func (h *writing) sync(ctx context.Context) syscall.Errno {
 
 // fsync is sync, of what may well not be written again.
 func (h *writing) fsync(ctx context.Context) syscall.Errno {
+	if h.writer.pending.Load() {
+		h.first.CompareAndSwap(0, h.writer.acked.Load())
+		if done, err := h.writer.finishWhole(ctx); done {
+			return h.synced(err)
+		}
+	}
 	if done, err := h.finishEarly(ctx); done {
 		return h.synced(err)
 	}
@@ -207,9 +213,10 @@ func (h *writing) Flush(ctx context.Context) syscall.Errno {
 	if first := h.first.Load(); first != 0 {
 		h.node.tree.endedBySync(h.by, h.writer.acked.Load() == first)
 	}
-	done, err := h.writer.finish(ctx, h)
 	var e syscall.Errno
-	if done {
+	if h.mayClose(ctx) {
+		e = h.synced(nil)
+	} else if done, err := h.writer.finish(ctx, h); done {
 		e = h.synced(err)
 	} else {
 		e = h.sync(ctx)
@@ -221,9 +228,13 @@ func (h *writing) Flush(ctx context.Context) syscall.Errno {
 // Release implements gofs.FileReleaser.
 func (h *writing) Release(ctx context.Context) syscall.Errno {
 	h.node.released(ctx, &h.flock)
-	h.node.tree.untold(h.writer, h.writer.release(ctx))
-	if h.node.tree.writer(h.node.id) == nil {
-		h.node.forgets() // or what was told while it was written has the next open do it
+	if h.writer.slot.Swap(false) {
+		h.node.tree.closeLater(h.writer)
+	} else {
+		h.node.tree.untold(h.writer, h.writer.release(ctx))
+		if h.node.tree.writer(h.node.id) == nil {
+			h.node.forgets() // or what was told while it was written has the next open do it
+		}
 	}
 	if h.holds {
 		h.node.belief.release()

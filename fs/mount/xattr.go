@@ -45,7 +45,9 @@ func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, 
 	if x == nil {
 		return 0, syscall.EOPNOTSUPP
 	}
-	n.tree.nameFile(ctx, n.id)
+	if err := n.tree.nameFile(ctx, n.id); err != nil {
+		return 0, openErrno(err)
+	}
 	var value []byte
 	err := n.tree.ask(ctx, func(ctx context.Context) error {
 		return n.byFile(func(f fs.OfFile) (err error) {
@@ -68,7 +70,9 @@ func (n *node) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errn
 	if !ok {
 		return 0, syscall.ENOSYS
 	}
-	n.tree.nameFile(ctx, n.id)
+	if err := n.tree.nameFile(ctx, n.id); err != nil {
+		return 0, openErrno(err)
+	}
 	var names []string
 	err := n.tree.ask(ctx, func(ctx context.Context) error {
 		return n.byFile(func(f fs.OfFile) (err error) {
@@ -137,7 +141,9 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 	default:
 		return syscall.EINVAL
 	}
-	n.tree.nameFile(ctx, n.id)
+	if err := n.tree.nameFile(ctx, n.id); err != nil {
+		return openErrno(err)
+	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := n.byFile(func(f fs.OfFile) error { return f.SetXattr(ctx, name, value, how) }, func() error { return x.SetXattr(ctx, n.path(), name, value, how) })
 		if unsure {
@@ -160,7 +166,9 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 	if x == nil {
 		return syscall.EOPNOTSUPP
 	}
-	n.tree.nameFile(ctx, n.id)
+	if err := n.tree.nameFile(ctx, n.id); err != nil {
+		return openErrno(err)
+	}
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := n.byFile(func(f fs.OfFile) error { return f.RemoveXattr(ctx, name) }, func() error { return x.RemoveXattr(ctx, n.path(), name) })
 		if unsure && blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) {

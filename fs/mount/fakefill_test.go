@@ -1,0 +1,178 @@
+package mount
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// fillTerm is for how long a fake lets fill.
+const fillTerm = 250 * time.Millisecond
+
+// filler is an able that lets the mount fill the directories that it made there.
+type filler struct {
+	identified
+	filled map[blocktree.Path]bool // until its service dies, or somebody else asks for what is in it
+	spares map[blocktree.FileID]bool
+	told   blocktree.Inode
+	few    int     // how many spares there are; 0: as many as are asked for
+	wholes []error // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
+	not    bool    // nothing is, of that of which the answer is missing
+	whole  func()  // what happens before one, without the lock
+	older  bool    // the service is of a version before
+	fills  int
+}
+
+func newFiller() *filler {
+	a := newAble()
+	a.epochs, a.keeps = true, true
+	return &filler{identified: identified{a}, filled: map[blocktree.Path]bool{}, spares: map[blocktree.FileID]bool{}}
+}
+
+var _ fs.Filler = (*filler)(nil)
+
+func (c *filler) Mkdir(ctx context.Context, path blocktree.Path, mode uint32) error {
+	err := c.identified.Mkdir(ctx, path, mode)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.filled[path] = true
+	}
+	return err
+}
+
+// kill has the service die: the next knows of no spare, and lets fill nothing.
+func (c *filler) kill(leases bool) {
+	c.forgets()
+	c.identified.kill(leases)
+}
+
+// forgets has nobody fill anything any more, as another service is asked, or another client has asked.
+func (c *filler) forgets() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.filled)
+	clear(c.spares)
+}
+
+// grant is what goes on in a directory; with the lock.
+func (c *filler) grant(dir blocktree.Path, spares int) (got fs.Filling) {
+	if !c.filled[dir] {
+		return got
+	}
+	if c.few > 0 {
+		spares = min(spares, c.few-len(c.spares))
+	}
+	for range spares {
+		c.told++
+		id := blocktree.FileID{Generation: 1, Inode: 100_000 + c.told}
+		c.spares[id] = true
+		got.Spares = append(got.Spares, id)
+	}
+	got.Term, got.Dir = fillTerm, c.files[dir].info.ID
+	return got
+}
+
+// Fill implements fs.Filler.
+func (c *filler) Fill(_ context.Context, dir blocktree.Path, _ fs.CreateOptions, spares int) (got fs.Filling, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.log = append(c.log, "fill")
+	c.fills++
+	if c.down != nil {
+		return got, c.down
+	}
+	if got = c.grant(dir, spares); got.Term == 0 || c.older {
+		return got, blocktree.E("fake", blocktree.Unsupported, nil)
+	}
+	return got, nil
+}
+
+// use has the next file have an identity, if that is a spare; with the lock.
+func (c *filler) use(id blocktree.FileID) {
+	if c.spares[id] {
+		delete(c.spares, id)
+		c.spare = id
+	}
+}
+
+// MakeOpen takes a spare.
+func (c *filler) MakeOpen(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (fs.File, error) {
+	c.mu.Lock()
+	c.use(o.Spare)
+	c.mu.Unlock()
+	f, err := c.identified.MakeOpen(ctx, path, o)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spare = blocktree.FileID{}
+	return f, err
+}
+
+// MakeWhole implements fs.Filler.
+func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOptions, w fs.Whole) (info fs.Info, got fs.Filling, err error) {
+	if c.whole != nil {
+		c.whole()
+	}
+	err = c.change(func() error {
+		c.log = append(c.log, "whole")
+		if c.older {
+			return blocktree.E("fake", blocktree.Unsupported, nil)
+		}
+		var answer error
+		if len(c.wholes) > 0 {
+			if answer, c.wholes = c.wholes[0], c.wholes[1:]; answer != nil && (c.not || !passing(answer)) {
+				return answer
+			}
+		}
+		if c.full > 0 && uint64(len(w.Content)) > c.full {
+			return blocktree.E("fake", blocktree.NoSpace, nil)
+		}
+		c.use(w.Spare)
+		defer func() { c.spare = blocktree.FileID{} }()
+		n := uint64(len(w.Content))
+		if err := c.add(path, fs.Info{Mode: o.Mode, SizeBytes: max(n, o.SizeBytes), SectorBytes: o.SectorBytes, Encrypted: true, Modified: w.Wrote, Changed: time.Now().UnixNano()}); err != nil {
+			return err
+		}
+		x := c.files[path]
+		x.epoch++
+		if n > 0 {
+			x.wrote = x.epoch
+		}
+		x.data, x.info.Length = append([]byte(nil), w.Content...), n
+		info, got = x.info, c.grant(path.Parent(), 1)
+		if answer != nil && c.between != nil {
+			c.between()
+		}
+		return answer
+	})
+	return info, got, err
+}
+
+// newFilled is a service that lets fill, and a directory that was made in it.
+func newFilled(t *testing.T) (*filler, *node) {
+	t.Helper()
+	c := newFiller()
+	root := grow(c)
+	root.tree.o.CloseLater = true
+	d := mkdir(t, root, "d")
+	c.took()
+	return c, d
+}
+
+// mkdir makes a directory as the kernel does.
+func mkdir(t *testing.T, dir *node, name string) *node {
+	t.Helper()
+	i, e := dir.Mkdir(t.Context(), name, 0o755, &fuse.EntryOut{})
+	if e != 0 {
+		t.Fatalf("mkdir %s: %v", name, e)
+	}
+	dir.AddChild(name, i, true)
+	i.AddChild("?", i.NewPersistentInode(t.Context(), &gofs.Inode{}, gofs.StableAttr{}), true) // the kernel knows it as long as it is there
+	return i.Operations().(*node)
+}

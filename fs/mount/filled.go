@@ -1,0 +1,478 @@
+package mount
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"blocktree"
+	"blocktree/fs"
+)
+
+// Directories that this mount fills: it made them, and so knows which names are in them, for as long as a service says that nobody else makes any (docs/design/0086).
+
+// filled is such a directory. What it has is changed with fills.mu.
+type filled struct {
+	fills *fills
+	id    blocktree.FileID
+	path  blocktree.Path  // of which the mount hears if it changes: then it is not filled any more
+	busy  sync.RWMutex    // had by who makes a name here; to have it alone is to wait for these
+	names map[string]bool // that may be there: all others are not
+	until time.Duration   // the end of the term
+	asked time.Duration   // when a term was asked for last, or the directory was made
+	tried bool            // whether one was
+	wait  chan struct{}   // closed when it is answered; nil: none is asked for
+	gone  bool            // it is not filled any more
+
+	attr    fuse.Attr     // as it was described last
+	at      time.Duration // when that was asked for; negative: it is not known
+	changes uint64        // counts what changes that otherwise than by a name that is made
+	touched int64         // when a name was made here last, in nanoseconds since 1970
+}
+
+// fills are the directories that a mount fills, and the spares that it has for files in them.
+type fills struct {
+	tree   *tree
+	filler fs.Filler // nil: there is none
+	clock  func() time.Duration
+
+	mu     sync.Mutex
+	dirs   map[blocktree.FileID]*filled
+	named  int     // names of all
+	spares []spare // those that were told first come first
+	out    int     // spares of files that are not sent
+	heard  time.Duration
+	not    time.Duration // until then no directory is asked for that was not before, as one was refused
+	sweep  *time.Timer
+	lost   map[blocktree.FileID]bool // directories with a file that was closed and lost, which nobody was told; that of no identity stands for all
+}
+
+// spare is the identity of a file to be, and when it was told.
+type spare struct {
+	id blocktree.FileID
+	at time.Duration
+}
+
+func newFills(t *tree) *fills {
+	began := time.Now()
+	x := &fills{tree: t, clock: func() time.Duration { return time.Since(began) }, dirs: map[blocktree.FileID]*filled{}, lost: map[blocktree.FileID]bool{}}
+	if _, ok := t.source.(fs.MakeOpener); ok && !t.o.Anonymous {
+		x.filler, _ = t.source.(fs.Filler)
+	}
+	return x
+}
+
+// sinceBoot is the time since the machine was started, also while it was suspended: terms end then, too.
+func sinceBoot() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic("the system has no CLOCK_BOOTTIME: " + err.Error()) // Linux 2.6.39 and later do
+	}
+	return time.Duration(t.Nano())
+}
+
+// made notes that a directory was made here, and how it was described, which was asked for then.
+func (x *fills) made(id blocktree.FileID, path blocktree.Path, attr *fuse.Attr, asked time.Duration) {
+	if x.filler == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if f := x.dirs[id]; f != nil { // which of them it is nobody knows
+		x.forget(f)
+		return
+	}
+	if len(x.dirs) >= blocktree.MountFilledDirsMax {
+		return
+	}
+	x.dirs[id] = &filled{fills: x, id: id, path: path, names: map[string]bool{}, asked: x.clock(), attr: *attr, at: asked}
+	if x.sweep == nil {
+		x.sweep = time.AfterFunc(blocktree.MountFilledIdle, x.tidy)
+	}
+}
+
+// tidy forgets the directories that are not filled any more.
+func (x *fills) tidy() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now := x.clock()
+	for _, f := range x.dirs {
+		if now-max(f.until, f.asked) >= blocktree.MountFilledIdle {
+			x.forget(f)
+		}
+	}
+	if x.sweep = nil; len(x.dirs) > 0 {
+		x.sweep = time.AfterFunc(blocktree.MountFilledIdle, x.tidy)
+		return
+	}
+	x.spares = nil
+}
+
+// end stops what is done as time passes.
+func (x *fills) end() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, f := range x.dirs {
+		x.forget(f)
+	}
+	if x.sweep != nil {
+		x.sweep.Stop()
+	}
+}
+
+// forget ends the filling of a directory; with mu.
+func (x *fills) forget(f *filled) {
+	if f.gone {
+		return
+	}
+	f.gone = true
+	x.named -= len(f.names)
+	f.names = nil
+	delete(x.dirs, f.id)
+}
+
+// of is a directory, if it is filled.
+func (x *fills) of(id blocktree.FileID) *filled {
+	if x.filler == nil {
+		return nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.dirs[id]
+}
+
+// drop ends the filling of what is at a path, or below, and returns when nobody makes a name there.
+func (x *fills) drop(path blocktree.Path) {
+	if x.filler == nil {
+		return
+	}
+	var all []*filled
+	x.mu.Lock()
+	for _, f := range x.dirs {
+		if f.path == path || strings.HasPrefix(string(f.path), string(path)+"/") {
+			x.forget(f)
+			all = append(all, f)
+		}
+	}
+	x.mu.Unlock()
+	for _, f := range all {
+		f.busy.Lock() // until those who make something there have
+		f.busy.Unlock()
+	}
+}
+
+// dropDir is drop of what is at a path, unless it is known to be no directory.
+func (t *tree) dropDir(n *node, path blocktree.Path) {
+	if n == nil || n.IsDir() {
+		t.fills.drop(path)
+	}
+}
+
+// claim notes that a name of a directory may be there from now on, or be taken from it, as somebody is about to ask for that, and that the directory is another then. Who makes it in the mount is waited for.
+func (n *node) claim(name string) {
+	x := n.tree.fills
+	f := x.of(n.id)
+	if f == nil {
+		return
+	}
+	x.mu.Lock()
+	known := f.names[name]
+	f.note(name)
+	f.changed()
+	x.mu.Unlock()
+	if known {
+		f.busy.Lock()
+		f.busy.Unlock()
+	}
+}
+
+// note adds a name; with mu.
+func (f *filled) note(name string) {
+	if f.gone || f.names[name] {
+		return
+	}
+	if f.fills.named >= blocktree.MountFilledNamesMax {
+		f.fills.forget(f)
+		return
+	}
+	f.names[name] = true
+	f.fills.named++
+}
+
+// changed has it be described anew; with mu.
+func (f *filled) changed() {
+	f.at = -1
+	f.changes++
+}
+
+// unclaim notes that a name is not there, for certain.
+func (n *node) unclaim(name string) {
+	x := n.tree.fills
+	f := x.of(n.id)
+	if f == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if f.names[name] {
+		delete(f.names, name)
+		x.named--
+	}
+	f.changed()
+}
+
+// doubt ends the filling of a directory where it is not known what came of a change.
+func (n *node) doubt(err error) {
+	if f := n.tree.fills.of(n.id); f != nil && passing(err) {
+		n.tree.fills.drop(f.path)
+	}
+}
+
+// left is how much of the term is left.
+func (f *filled) left() time.Duration {
+	f.fills.mu.Lock()
+	defer f.fills.mu.Unlock()
+	if f.gone {
+		return 0
+	}
+	return f.until - f.fills.clock()
+}
+
+// absent reports whether a name is certainly not in a directory. Of one that was made just now the right to say so is asked for first, by the one question that a look costs.
+func (n *node) absent(ctx context.Context, name string) bool {
+	x := n.tree.fills
+	f := x.of(n.id)
+	if f == nil {
+		return false
+	}
+	x.mu.Lock()
+	first := !f.tried && !f.gone
+	x.mu.Unlock()
+	if first {
+		x.fill(ctx, f)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !f.gone && f.until > x.clock() && !f.names[name]
+}
+
+// take takes a spare for a name of a directory, which is made then; the directory's busy is had. False: it is made as any.
+func (x *fills) take(f *filled, name string) (id blocktree.FileID, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now := x.clock()
+	x.fresh(now)
+	if f.gone || f.until-now < blocktree.MountFillMargin || f.names[name] || len(x.spares) == 0 {
+		return id, false
+	}
+	if f.note(name); f.gone { // too many
+		return id, false
+	}
+	id = x.spares[0].id
+	x.spares = x.spares[1:]
+	x.out++
+	f.touched = time.Now().UnixNano()
+	return id, true
+}
+
+// given notes that a spare is not out any more.
+func (x *fills) given() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.out--
+}
+
+// fresh forgets the spares that the service may not know any more; with mu.
+func (x *fills) fresh(now time.Duration) {
+	if now-x.heard > blocktree.MountSparesIdle {
+		x.spares = nil
+	}
+	for len(x.spares) > 0 && now-x.spares[0].at > blocktree.MountSpareFor {
+		x.spares = x.spares[1:]
+	}
+}
+
+// wants is how many spares are missing; with mu.
+func (x *fills) wants() int {
+	return blocktree.MountFillSparesMax - x.out - len(x.spares)
+}
+
+// ready has a directory be filled, if it can be: where it must be the service is asked now, and where it should be beside.
+func (x *fills) ready(ctx context.Context, f *filled) {
+	x.mu.Lock()
+	now := x.clock()
+	x.fresh(now)
+	left, wants := f.until-now, x.wants()
+	must := left < blocktree.MountFillMargin || len(x.spares) == 0 && wants > 0
+	should := left < 2*blocktree.MountFillMargin || wants > blocktree.MountFillSparesMax/2
+	asking := f.wait != nil
+	x.mu.Unlock()
+	switch {
+	case must:
+		x.fill(ctx, f)
+	case should && !asking:
+		x.tree.notices.Go(func() { x.fill(context.Background(), f) })
+	}
+}
+
+// fill asks for a term, and for the spares that are missing, unless somebody does: then it waits for him.
+func (x *fills) fill(ctx context.Context, f *filled) {
+	x.mu.Lock()
+	began := x.clock()
+	wait, wants := f.wait, max(1, x.wants())
+	if wait != nil || f.gone || !f.tried && began < x.not {
+		x.mu.Unlock()
+		if wait != nil {
+			<-wait // MountFillWaitMax at most
+		}
+		return
+	}
+	f.wait, f.asked, f.tried = make(chan struct{}), began, true
+	x.mu.Unlock()
+	var got fs.Filling
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), blocktree.MountFillWaitMax)
+	defer cancel()
+	err := error(blocktree.E("mount", blocktree.Timeout, nil))
+	if take(ctx, x.tree.requests) {
+		got, err = x.filler.Fill(ctx, f.path, x.tree.making(0), wants)
+		<-x.tree.requests
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	close(f.wait)
+	f.wait = nil
+	if err == nil {
+		x.hear(f, began, got)
+		return
+	}
+	if x.forget(f); f.until == 0 {
+		x.not = began + pauseMax
+	}
+	if passing(err) {
+		x.broke()
+	}
+}
+
+// broke ends all terms, and forgets all spares: who granted them may be gone; with mu.
+func (x *fills) broke() {
+	for _, f := range x.dirs {
+		f.until = min(f.until, x.clock())
+	}
+	x.spares = nil
+}
+
+// breaks is broke for who has no lock.
+func (x *fills) breaks() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.broke()
+}
+
+// hear notes what a service granted that was asked then; with mu.
+func (x *fills) hear(f *filled, asked time.Duration, got fs.Filling) {
+	now := x.clock()
+	x.fresh(now)
+	x.heard = now
+	for _, id := range got.Spares[:min(len(got.Spares), max(0, blocktree.MountFillSparesMax-len(x.spares)))] {
+		x.spares = append(x.spares, spare{id, now})
+	}
+	if got.Term <= 0 || x.tree.identities.here(got.Dir) != f.id {
+		x.forget(f)
+		return
+	}
+	f.until = max(f.until, asked+got.Term)
+}
+
+// making is how a file is made.
+func (t *tree) making(mode uint32) fs.CreateOptions {
+	return fs.CreateOptions{SizeBytes: max(madeBytes, uint64(t.o.SectorBytes)), SectorBytes: t.o.SectorBytes, Code: t.o.Code, Mode: mode&0o777 | ownerBits, Durability: t.o.Durability, Tell: true}
+}
+
+// remembered describes a directory that the mount fills, if that is known; nobody is asked.
+func (n *node) remembered(out *fuse.AttrOut) bool {
+	x := n.tree.fills
+	f := x.of(n.id)
+	if f == nil {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now := x.clock()
+	old := now - f.at
+	if f.gone || f.at < 0 || f.until <= now || old >= blocktree.MountCacheFor {
+		return false
+	}
+	out.Attr = f.attr
+	if f.touched > 0 {
+		seconds, nanoseconds := stamp(f.touched)
+		if seconds > out.Mtime || seconds == out.Mtime && nanoseconds > out.Mtimensec {
+			out.Mtime, out.Mtimensec, out.Atime, out.Atimensec = seconds, nanoseconds, seconds, nanoseconds
+		}
+		if seconds > out.Ctime || seconds == out.Ctime && nanoseconds > out.Ctimensec {
+			out.Ctime, out.Ctimensec = seconds, nanoseconds
+		}
+	}
+	out.SetTimeout(blocktree.MountCacheFor - old)
+	return true
+}
+
+// remembers returns what notes how a directory is described, which is about to be asked for.
+func (n *node) remembers() func(attr *fuse.Attr) {
+	x := n.tree.fills
+	f := x.of(n.id)
+	if f == nil {
+		return func(*fuse.Attr) {}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	asked, changes := x.clock(), f.changes
+	return func(attr *fuse.Attr) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if f.changes == changes {
+			f.attr, f.at = *attr, asked
+		}
+	}
+}
+
+// changes notes that a directory is about to be given another mode, time or attribute; without the owner's right to make names there it is not filled any more.
+func (n *node) changes(mayMake bool) {
+	f := n.tree.fills.of(n.id)
+	if f == nil {
+		return
+	}
+	if !mayMake {
+		n.tree.fills.drop(f.path)
+		return
+	}
+	n.tree.fills.mu.Lock()
+	defer n.tree.fills.mu.Unlock()
+	f.changed()
+	f.touched = 0
+}
+
+// loses notes that a file of a directory is lost which was closed.
+func (x *fills) loses(dir blocktree.FileID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.lost) >= blocktree.MountFilledDirsMax {
+		dir = blocktree.FileID{}
+	}
+	x.lost[dir] = true
+}
+
+// tell is EIO once for a directory of which a file was lost that nobody was told about.
+func (x *fills) tell(dir blocktree.FileID) syscall.Errno {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.lost[dir] || x.lost[blocktree.FileID{}] {
+		delete(x.lost, dir) // what stands for all stays
+		return syscall.EIO
+	}
+	return 0
+}
