@@ -51,9 +51,8 @@ func TestMetricsOfANode(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := metricstest.Take(t, at)
-	for before.Sum(t, "bt_cluster_node_serving") != 1 { // its own client hears of it with its next greeting
+	for ; before.Sum(t, "bt_cluster_node_serving") != 1; before = metricstest.Take(t, at) { // its own client hears of it with its next greeting
 		time.Sleep(10 * time.Millisecond)
-		before = metricstest.Take(t, at)
 	}
 	load(t, cfg)
 	x := metricstest.Take(t, at)
