@@ -44,7 +44,7 @@ func (c *Client) queryWhenLeft(ctx context.Context, q meta.Query, a meta.Answer)
 		case <-time.After(pause):
 		}
 		if ctx.Err() != nil { // it may be there
-			return meta.Answer{}, &blocktree.Error{Op: "cluster: another session keeps the names in the directory", Kind: blocktree.Unavailable, Err: ctx.Err(), Hint: "ask again"}
+			return meta.Answer{}, &blocktree.Error{Op: "cluster", Kind: blocktree.Unavailable, Err: errKept("another session keeps the names in the directory"), Hint: "ask again"}
 		}
 		var err error
 		if a, err = c.queryOnce(ctx, q); err != nil {

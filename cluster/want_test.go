@@ -160,3 +160,34 @@ func sharesWant(t *testing.T, c *keptCluster, client *Client, look func(context.
 		t.Errorf("%d commands", n)
 	}
 }
+
+// TestGivesUpInAnotherCluster: who gives up while somebody keeps a directory in a cluster below leaves that one for others to ask, which need nobody else for it.
+func TestGivesUpInAnotherCluster(t *testing.T) {
+	root := blocktree.Principal{1}
+	tree := lostTree(t, root, blocktree.RootPath(root)) // nobody answers above
+	c := &keptCluster{t: t, kept: &meta.KeptBy{Dir: blocktree.FileID{Generation: 1, Inode: 8}, Session: meta.NewSessionID()}, silent: true}
+	below := c.client(meta.NewSessionID())
+	below.cfg.Scope, below.tree = blocktree.RootPath(root).Join("d"), tree
+	tree.byDir[below.cfg.Scope] = below
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	gone := make(chan error, 1)
+	f := below.cfg.Scope.Join("f")
+	go func() {
+		_, err := tree.first.Stat(ctx, f)
+		gone <- err
+	}()
+	for n := 0; n == 0 && len(gone) == 0; time.Sleep(time.Millisecond) {
+		_, n = c.asked()
+	}
+	cancel()
+	if err := <-gone; blocktree.KindOf(err) != blocktree.Unavailable || blocktree.HintOf(err) == "" {
+		t.Errorf("who gave up: %v", err)
+	}
+	if tree.nearest(f, false) != below {
+		t.Error("it is asked no more")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.speak()
+}
