@@ -20,6 +20,7 @@ type keptCluster struct {
 	silent  bool           // it answers to that later: speak
 	held    []*bttp.Request
 	queries int
+	hangs   time.Duration // how long the second query waits for its answer; the third finds that the directory was left
 	wants   map[meta.CommandID]bool
 }
 
@@ -41,6 +42,10 @@ func (c *keptCluster) serve(r *bttp.Request) {
 		a := meta.Answer{Kind: blocktree.NotFound, Kept: c.kept}
 		if c.kept == nil {
 			a = meta.Answer{Inode: &meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: 9}, Kind: meta.KindDir}}
+		}
+		if c.hangs > 0 && c.queries == 2 {
+			time.Sleep(c.hangs)
+			c.kept = nil
 		}
 		r.Reply(nil, meta.EncodeAnswer(nil, a))
 		return
@@ -105,6 +110,28 @@ func TestWantsForQueries(t *testing.T) {
 	c := &keptCluster{t: t, kept: &meta.KeptBy{Dir: dir, Session: meta.NewSessionID()}}
 	client := c.client(own)
 	sharesWant(t, c, client, look)
+}
+
+// TestWantsThoughTheClusterHangs: a cluster that does not answer for a while, as it has no leader, takes nothing of the time that a keeper has to give a directory back.
+func TestWantsThoughTheClusterHangs(t *testing.T) {
+	c := &keptCluster{t: t, kept: &meta.KeptBy{Dir: blocktree.FileID{Generation: 1, Inode: 8}, Session: meta.NewSessionID()}, hangs: 4 * keptPauseMin}
+	client := c.client(meta.NewSessionID())
+	client.wantFor = 2 * keptPauseMin
+	if _, err := client.Stat(t.Context(), blocktree.RootPath(blocktree.Principal{1}).Join("f")); err != nil {
+		t.Error(err)
+	}
+	deaf := &keptCluster{t: t, kept: &meta.KeptBy{Dir: blocktree.FileID{Generation: 1, Inode: 8}, Session: meta.NewSessionID()}, silent: true} // to commands
+	client = deaf.client(meta.NewSessionID())
+	client.wantFor = 2 * keptPauseMin
+	if _, err := client.Stat(t.Context(), blocktree.RootPath(blocktree.Principal{1}).Join("f")); blocktree.KindOf(err) != blocktree.NotFound {
+		t.Error(err)
+	}
+	if q, n := deaf.asked(); q != 2 || n != 1 {
+		t.Errorf("%d queries, %d commands that nobody answers", q, n)
+	}
+	deaf.mu.Lock()
+	defer deaf.mu.Unlock()
+	deaf.speak()
 }
 
 // sharesWant has many look for what is not there yet.
