@@ -279,7 +279,7 @@ func (c *Client) proposeHere(ctx context.Context, command meta.Command) (meta.Re
 		case <-time.After(pause):
 		}
 		if kind != blocktree.Other {
-			return meta.Result{}, &blocktree.Error{Op: "cluster", Kind: kind, Err: errors.New(r.Text), Hint: r.Hint}
+			return meta.Result{}, &blocktree.Error{Op: "cluster", Kind: kind, Err: errKept(r.Text), Hint: r.Hint}
 		}
 	}
 }

@@ -15,6 +15,12 @@ const (
 	leavePauseMin, leavePauseMax = 100 * time.Millisecond, 10 * time.Second
 )
 
+// errKept says why somebody has given up who waited for a directory that another session keeps. Its cluster has answered.
+type errKept string
+
+// Error implements error.
+func (e errKept) Error() string { return string(e) }
+
 // KeptDir is a directory whose names the session of a client keeps (docs/design/0079): no command of anybody else changes its entries until it is left, or the session ends. Any number of callers may use it at once.
 type KeptDir struct {
 	client  *Client

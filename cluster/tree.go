@@ -151,7 +151,7 @@ func (t *tree) follow(ctx context.Context, at *Client, ask func(*Client) (*meta.
 		t.enter(at)
 		r, err := ask(at)
 		t.leave(at)
-		if kind := blocktree.KindOf(err); at != t.first && (kind == blocktree.Unavailable || kind == blocktree.Closed) {
+		if at != t.first && nobodyAnswered(err) {
 			at.inTree.stale.Store(true)
 		}
 		if err != nil || r == nil || r.Dir == "" {
@@ -167,6 +167,12 @@ func (t *tree) follow(ctx context.Context, at *Client, ask func(*Client) (*meta.
 			return nil, err
 		}
 	}
+}
+
+// nobodyAnswered reports whether err says that no node of a cluster did.
+func nobodyAnswered(err error) bool {
+	kind, kept := blocktree.KindOf(err), errKept("")
+	return kind == blocktree.Closed || kind == blocktree.Unavailable && !errors.As(err, &kept)
 }
 
 // stays refuses to ask the cluster of a directory on behalf of somebody, unless it is one below and this runtime a filesystem service: its nodes take nobody else at their word.

@@ -8,7 +8,7 @@ import (
 	"blocktree/cluster/meta"
 )
 
-// wantFor bounds how long a query waits for a directory that another session keeps: one whose client is well gives it back within half a second.
+// wantFor bounds how long a query waits for a directory that another session keeps, while the cluster answers: one whose client is well gives it back within half a second. It bounds the command that asks for that, too.
 const wantFor = 2 * time.Second
 
 // wanting is a command that says of a directory that it is wanted, while it is asked for on behalf of all who wait for its answer.
@@ -29,22 +29,27 @@ func (c *Client) othersKeep(k *meta.KeptBy) bool {
 	return c.session == nil || c.session.id != k.Session
 }
 
-// queryWhenLeft asks a query again that was answered a, until nobody else keeps the directory in which that found nothing, or which it lists. After wantFor, and where the caller may not want it, the answer is what it is. Its keeper is told by one command, however many ask.
+// queryWhenLeft asks a query again that was answered a, until nobody else keeps the directory in which that found nothing, or which it lists. After wantFor, and where the caller may not want it, the answer is what it is. Its keeper is told by one command, however many ask. While the cluster does not answer its keeper cannot leave it, and time does not count.
 func (c *Client) queryWhenLeft(ctx context.Context, q meta.Query, a meta.Answer) (meta.Answer, error) {
-	limit, cancel := context.WithTimeout(ctx, c.wantFor)
-	defer cancel()
-	for pause := keptPauseMin; c.othersKeep(a.Kept) && limit.Err() == nil; pause = min(2*pause, keptPauseMax) {
+	left := c.wantFor
+	for pause := keptPauseMin; c.othersKeep(a.Kept) && left > 0; pause = min(2*pause, keptPauseMax) {
 		if !a.Kept.Wanted {
-			if err := c.want(limit, a.Kept.Dir, q.Caller); isRefusal(err) || isOlder(err) {
+			err := c.want(ctx, a.Kept.Dir, q.Caller)
+			if isRefusal(err) || isOlder(err) {
 				return a, nil
 			}
+			if err != nil { // where questions are answered, and commands are not, this ends
+				left -= c.wantFor / 2
+			}
 		}
+		wait := min(pause, left)
+		left -= wait
 		select {
-		case <-limit.Done():
-		case <-time.After(pause):
+		case <-ctx.Done():
+		case <-time.After(wait):
 		}
 		if ctx.Err() != nil { // it may be there
-			return meta.Answer{}, &blocktree.Error{Op: "cluster: another session keeps the names in the directory", Kind: blocktree.Unavailable, Err: ctx.Err(), Hint: "ask again"}
+			return meta.Answer{}, &blocktree.Error{Op: "cluster", Kind: blocktree.Unavailable, Err: errKept("another session keeps the names in the directory"), Hint: "ask again"}
 		}
 		var err error
 		if a, err = c.queryOnce(ctx, q); err != nil {

@@ -20,6 +20,7 @@ type keptCluster struct {
 	silent  bool           // it answers to that later: speak
 	held    []*bttp.Request
 	queries int
+	hangs   time.Duration // how long the second query waits for its answer; the third finds that the directory was left
 	wants   map[meta.CommandID]bool
 }
 
@@ -41,6 +42,10 @@ func (c *keptCluster) serve(r *bttp.Request) {
 		a := meta.Answer{Kind: blocktree.NotFound, Kept: c.kept}
 		if c.kept == nil {
 			a = meta.Answer{Inode: &meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: 9}, Kind: meta.KindDir}}
+		}
+		if c.hangs > 0 && c.queries == 2 {
+			time.Sleep(c.hangs)
+			c.kept = nil
 		}
 		r.Reply(nil, meta.EncodeAnswer(nil, a))
 		return
@@ -107,6 +112,28 @@ func TestWantsForQueries(t *testing.T) {
 	sharesWant(t, c, client, look)
 }
 
+// TestWantsThoughTheClusterHangs: a cluster that does not answer for a while, as it has no leader, takes nothing of the time that a keeper has to give a directory back.
+func TestWantsThoughTheClusterHangs(t *testing.T) {
+	c := &keptCluster{t: t, kept: &meta.KeptBy{Dir: blocktree.FileID{Generation: 1, Inode: 8}, Session: meta.NewSessionID()}, hangs: 4 * keptPauseMin}
+	client := c.client(meta.NewSessionID())
+	client.wantFor = 2 * keptPauseMin
+	if _, err := client.Stat(t.Context(), blocktree.RootPath(blocktree.Principal{1}).Join("f")); err != nil {
+		t.Error(err)
+	}
+	deaf := &keptCluster{t: t, kept: &meta.KeptBy{Dir: blocktree.FileID{Generation: 1, Inode: 8}, Session: meta.NewSessionID()}, silent: true} // to commands
+	client = deaf.client(meta.NewSessionID())
+	client.wantFor = 2 * keptPauseMin
+	if _, err := client.Stat(t.Context(), blocktree.RootPath(blocktree.Principal{1}).Join("f")); blocktree.KindOf(err) != blocktree.NotFound {
+		t.Error(err)
+	}
+	if q, n := deaf.asked(); q != 2 || n != 1 {
+		t.Errorf("%d queries, %d commands that nobody answers", q, n)
+	}
+	deaf.mu.Lock()
+	defer deaf.mu.Unlock()
+	deaf.speak()
+}
+
 // sharesWant has many look for what is not there yet.
 func sharesWant(t *testing.T, c *keptCluster, client *Client, look func(context.Context, *Client) error) {
 	const looks = 8
@@ -159,4 +186,35 @@ func sharesWant(t *testing.T, c *keptCluster, client *Client, look func(context.
 	if _, n := c.asked(); n > 2 { // one of them was given up
 		t.Errorf("%d commands", n)
 	}
+}
+
+// TestGivesUpInAnotherCluster: who gives up while somebody keeps a directory in a cluster below leaves that one for others to ask, which need nobody else for it.
+func TestGivesUpInAnotherCluster(t *testing.T) {
+	root := blocktree.Principal{1}
+	tree := lostTree(t, root, blocktree.RootPath(root)) // nobody answers above
+	c := &keptCluster{t: t, kept: &meta.KeptBy{Dir: blocktree.FileID{Generation: 1, Inode: 8}, Session: meta.NewSessionID()}, silent: true}
+	below := c.client(meta.NewSessionID())
+	below.cfg.Scope, below.tree = blocktree.RootPath(root).Join("d"), tree
+	tree.byDir[below.cfg.Scope] = below
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	gone := make(chan error, 1)
+	f := below.cfg.Scope.Join("f")
+	go func() {
+		_, err := tree.first.Stat(ctx, f)
+		gone <- err
+	}()
+	for n := 0; n == 0 && len(gone) == 0; time.Sleep(time.Millisecond) {
+		_, n = c.asked()
+	}
+	cancel()
+	if err := <-gone; blocktree.KindOf(err) != blocktree.Unavailable || blocktree.HintOf(err) == "" {
+		t.Errorf("who gave up: %v", err)
+	}
+	if tree.nearest(f, false) != below {
+		t.Error("it is asked no more")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.speak()
 }

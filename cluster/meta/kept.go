@@ -151,7 +151,8 @@ func (s *state) judgeWant(o Want) Result {
 
 // keptFrom is the directory whose names a session keeps in which a query, that was answered with a kind, has found nothing of a name, or which it lists; nil: there is none. Queries that look for directories alone are not told: who keeps one makes directories in it by commands. Nor is Files: how files are is known of those that have names, and who asks does so of all directories.
 func (s *state) keptFrom(q *Query, answered blocktree.Kind) *KeptBy {
-	if s.counts.keptDirs == 0 {
+	lists := answered == blocktree.Other && q.Kind == QueryList
+	if s.counts.keptDirs == 0 || !lists && answered != blocktree.NotFound { // what was found is looked for once
 		return nil
 	}
 	switch q.Kind {
@@ -160,8 +161,7 @@ func (s *state) keptFrom(q *Query, answered blocktree.Kind) *KeptBy {
 		return nil
 	}
 	at, r := s.follow(s.superblock(), q.Path)
-	missing := answered == blocktree.NotFound && len(at.missing) > 0
-	if listed := answered == blocktree.Other && q.Kind == QueryList; r.Kind != blocktree.Other || !missing && !listed {
+	if r.Kind != blocktree.Other || !lists && len(at.missing) == 0 {
 		return nil
 	}
 	dir := at.found.file // the last that there is
