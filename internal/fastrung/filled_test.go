@@ -100,8 +100,11 @@ func (w *unlinkWorld) othersWait(t *testing.T, c *fs.Client, dir blocktree.Path,
 	}
 	wg.Wait()
 	bob := w.DoorAt(0, "bob", 1001, 1001)
-	if _, _, err := bob.MakeWhole(t.Context(), dir.Join("bob"), small, fs.Whole{Spare: spares[2]}); blocktree.KindOf(err) != blocktree.Permission {
+	if _, _, err := bob.MakeWhole(t.Context(), dir.Join("bob"), small, fs.Whole{Spare: spares[2]}); blocktree.KindOf(err) != blocktree.Unsupported {
 		t.Errorf("who may not write: %v", err)
+	}
+	if err := made(t, bob, dir.Join("bob"), nil); blocktree.KindOf(err) != blocktree.Permission {
+		t.Errorf("as any: %v", err)
 	}
 	another := w.DoorAt(0, "alice", 1000, 1000)
 	if info, _, err := another.MakeWhole(t.Context(), dir.Join("c"), small, fs.Whole{Spare: spares[2], Content: []byte("c")}); err != nil || info.ID == spares[2] {
