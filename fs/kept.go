@@ -291,7 +291,7 @@ func (t *kept) drop(d *keptHere) {
 	}
 }
 
-// stop lets nobody fill a directory any more, and waits until nobody makes names in one by himself.
+// stop lets nobody fill a directory any more, and waits until nobody makes names in one by himself, and for what was sent until then: for that no longer than for a term.
 func (t *kept) stop() {
 	var until time.Time
 	t.mu.Lock()
@@ -301,6 +301,20 @@ func (t *kept) stop() {
 	}
 	t.mu.Unlock()
 	_ = waitUntil(context.Background(), until) // it cannot fail
+	var waits []<-chan struct{}
+	t.mu.Lock()
+	for w := range t.wholes {
+		waits = append(waits, w.done)
+	}
+	t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), blocktree.FSFillFor)
+	defer cancel()
+	for _, wait := range waits {
+		select {
+		case <-wait:
+		case <-ctx.Done(): // its name is in doubt
+		}
+	}
 }
 
 // close leaves all. Nobody uses the table from then on.

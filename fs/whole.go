@@ -60,6 +60,7 @@ func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]by
 		info Info
 		err  error
 	}
+	var m made
 	done, held := make(chan made, 1), int64(len(r.whole.content))
 	if err := s.hold(o, held); err != nil {
 		return nil, err
@@ -82,15 +83,19 @@ func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]by
 		return nil, err
 	}
 	select {
-	case m := <-done:
-		if m.err != nil {
-			return nil, m.err
-		}
-		f := s.goesOn(ctx, o, r.path.Parent())
-		return encodeMadeWhole(&m.info, &f), nil
+	case m = <-done:
 	case <-ctx.Done():
-		return nil, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+		select {
+		case m = <-done: // as the service stops
+		default:
+			return nil, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+		}
 	}
+	if m.err != nil {
+		return nil, m.err
+	}
+	f := s.goesOn(ctx, o, r.path.Parent())
+	return encodeMadeWhole(&m.info, &f), nil
 }
 
 // wholeOf makes a whole file of the spare that a request names, if it is the owner's and is there yet, or of another one.

@@ -175,3 +175,35 @@ func TestWholeOfStranger(t *testing.T) {
 		}
 	})
 }
+
+// TestWholeIsAwaited: D7 of 0086. A service that stops waits for what is being made whole, but not for what hangs.
+func TestWholeIsAwaited(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := newKept(t)
+			o, dir := ownerFor(s, somebody("ann")), below("d")
+			filled(t, s, o, dir)
+			stall, sent := make(chan struct{}), make(chan error, 1)
+			c.stalls(stall)
+			go func() {
+				_, _, err := wholes(t, s, o, dir.Join("f"), blocktree.FileID{}, "hello")
+				sent <- err
+			}()
+			synctest.Wait()
+			begun := time.Now()
+			go func() {
+				time.Sleep(map[bool]time.Duration{false: blocktree.FSFillFor * 3 / 2, true: 3 * blocktree.FSFillFor}[hangs])
+				close(stall)
+			}()
+			s.kept.stop()
+			if took := time.Since(begun); took != map[bool]time.Duration{false: blocktree.FSFillFor * 3 / 2, true: 2 * blocktree.FSFillFor}[hangs] {
+				t.Errorf("hangs %v: after %v", hangs, took)
+			}
+			synctest.Wait()
+			if done := len(sent) == 1; done == hangs {
+				t.Errorf("hangs %v: answered: %v", hangs, done)
+			}
+			wantKind(t, "whole", <-sent, blocktree.Other)
+		})
+	}
+}

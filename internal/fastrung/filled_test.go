@@ -166,3 +166,61 @@ func TestFilledServiceDies(t *testing.T) {
 		haveContents(t, w.DoorAt(2, "alice", 1000, 1000), dir, files, func(i int) []byte { return whole(i).Content })
 	})
 }
+
+// TestFilledSessionEnds: H1 and H2. The keeper is cut off from the cluster until its session has ended, while what was closed is sent to it, and another one makes the same names by another service: each is made by one, who knows it, and is whole.
+func TestFilledSessionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFilledWorld(t)
+		c, other, dir := w.DoorAt(0, "alice", 1000, 1000), w.DoorAt(1, "alice", 1000, 1000), w.Path("/files/d")
+		_, spares := w.fill(t, c, dir)
+		const files, step = 8, 4 * simnet.DelayDefault
+		content := func(who byte, i int) []byte { return bytes.Repeat([]byte{who, byte(i)}, 200*(i+1)) }
+		whole := func(by *fs.Client, i int, x fs.Whole) (won bool) {
+			for {
+				_, _, err := by.MakeWhole(t.Context(), dir.Join(fmt.Sprint(i)), small, x)
+				if err == nil || blocktree.KindOf(err) == blocktree.Exists {
+					return err == nil
+				}
+				if kind := blocktree.KindOf(err); kind != blocktree.Unavailable {
+					t.Errorf("%d: %v", i, err)
+					return false
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		var wg sync.WaitGroup
+		var won, lost [files]bool
+		for i := range files {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * step)
+				won[i] = whole(c, i, fs.Whole{Spare: spares[i], Content: content('c', i)})
+			})
+			wg.Go(func() {
+				time.Sleep(files * step)
+				lost[i] = whole(other, i, fs.Whole{Spare: blocktree.FileID{Generation: 9, Inode: blocktree.Inode(i + 1)}, Content: content('o', i)})
+			})
+		}
+		time.Sleep(files / 2 * step)
+		for _, i := range []int{1, 2} {
+			w.Net.Set(w.NodeAddr(0), w.NodeAddr(i), simnet.Link{Cut: true})
+			w.Net.Set(w.NodeAddr(i), w.NodeAddr(0), simnet.Link{Cut: true})
+		}
+		time.Sleep(2 * blocktree.LeaseTerm)
+		for _, i := range []int{1, 2} {
+			w.Net.Set(w.NodeAddr(0), w.NodeAddr(i), simnet.Link{})
+			w.Net.Set(w.NodeAddr(i), w.NodeAddr(0), simnet.Link{})
+		}
+		wg.Wait()
+		for i := range files {
+			if won[i] == lost[i] {
+				t.Errorf("%d: made by the one who fills it: %v, by another: %v", i, won[i], lost[i])
+			}
+		}
+		haveContents(t, w.DoorAt(2, "alice", 1000, 1000), dir, files, func(i int) []byte {
+			return content(map[bool]byte{true: 'c', false: 'o'}[won[i]], i)
+		})
+		if !won[0] || won[files-1] {
+			t.Errorf("made by the one who fills it: %v", won)
+		}
+	})
+}
