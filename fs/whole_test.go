@@ -207,3 +207,55 @@ func TestWholeIsAwaited(t *testing.T) {
 		})
 	}
 }
+
+// TestWholesBeforeLeft: H2. A directory that another service wants is not left before what its filler had pending, and sends after his term, some at a time; but it is left though he goes on.
+func TestWholesBeforeLeft(t *testing.T) {
+	for _, files := range []int{2, 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := newKept(t)
+			o, dir := ownerFor(s, somebody("ann")), below("d")
+			filled(t, s, o, dir)
+			write, done := make(chan struct{}), make(chan struct{})
+			c.stalls(write)
+			close(c.dirsKept[dir].wanted)
+			time.Sleep(blocktree.FSFillFor * 9 / 10)
+			var sends sync.WaitGroup
+			for at := range 2 { // a time
+				sends.Go(func() {
+					for i := 0; i < files && (files == 2 || c.keeps(dir)); i++ {
+						_, _, err := wholes(t, s, o, dir.Join(fmt.Sprint(at, "-", i)), blocktree.FileID{}, "hello")
+						wantKind(t, "whole", err, blocktree.Other)
+					}
+				})
+			}
+			go func() {
+				sends.Wait()
+				close(done)
+			}()
+			begun := time.Now()
+			var writes sync.WaitGroup
+			writes.Go(func() {
+				for {
+					time.Sleep(blocktree.FSFillFor / 5)
+					select {
+					case write <- struct{}{}:
+					case <-done:
+						return
+					}
+				}
+			})
+			for c.keeps(dir) && time.Since(begun) < time.Minute {
+				time.Sleep(time.Millisecond)
+			}
+			for at := range 2 {
+				if n := c.length(dir.Join(fmt.Sprint(at, "-", 1))); n != 5 {
+					t.Errorf("%d files: it is left, and the last one ends at %d", files, n)
+				}
+			}
+			if took := time.Since(begun); took > 2*blocktree.FSFillFor {
+				t.Errorf("%d files: it is left after %v", files, took)
+			}
+			writes.Wait()
+		})
+	}
+}
