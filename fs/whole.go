@@ -114,7 +114,7 @@ func (s *Service) wholeOf(ctx context.Context, o *owner, r *pathRequest) (info I
 	if blocktree.KindOf(err) == blocktree.Fenced { // it is gone, with its session or its lease, and there is nothing of it
 		info, err = s.wholeNotKept(ctx, o, r, options, nil)
 	}
-	if blocktree.KindOf(err) == blocktree.Exists && r.flags&flagSpare != 0 {
+	if blocktree.KindOf(err) == blocktree.Exists {
 		info, err = s.madeBefore(ctx, o, r, err)
 	}
 	switch blocktree.KindOf(err) {
@@ -177,7 +177,8 @@ func (s *Service) wholeNotKept(ctx context.Context, o *owner, r *pathRequest, op
 			return err
 		}
 		if !found.Rights.Has(Write) { // nobody writes bytes, and takes spares from others, for a name that is refused; where it is not he makes it as any
-			return errNotWhole
+			info, err = s.madeBefore(ctx, o, r, errNotWhole)
+			return err
 		}
 		d, err := n.NotKept(ctx, r.path.Parent(), found.Inode.ID)
 		if blocktree.KindOf(err) == blocktree.Unsupported {
@@ -256,6 +257,9 @@ func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathReque
 
 // madeBefore is the file that an earlier try at the same has made, of which no answer came: nothing else was ever asked with its identity. Else it is refused as before.
 func (s *Service) madeBefore(ctx context.Context, o *owner, r *pathRequest, why error) (Info, error) {
+	if r.flags&flagSpare == 0 {
+		return Info{}, why
+	}
 	found, err := s.look(ctx, o.caller(), r.path, 0)
 	switch kind := blocktree.KindOf(err); {
 	case err != nil && (kind == blocktree.NotFound || kind == blocktree.Permission): // what is his he may look at

@@ -161,7 +161,7 @@ func TestWholeByAnother(t *testing.T) {
 	})
 }
 
-// TestWholeOfStranger: who may not write in a directory has nothing made ahead for that.
+// TestWholeOfStranger: who may not write in a directory has nothing made ahead for that; what he made while he might is his.
 func TestWholeOfStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newKept(t)
@@ -173,6 +173,17 @@ func TestWholeOfStranger(t *testing.T) {
 		if c.length(dir.Join("f")) != -1 || c.opened.Load() != 0 {
 			t.Error("it was made")
 		}
+		asked := blocktree.FileID{Generation: 7, Inode: 7}
+		i, _, err := wholes(t, s, o, dir.Join("f"), asked, "hello")
+		wantKind(t, "by who may", err, blocktree.Other)
+		c.set(dir, func(n *fakeNode) { n.rights[somebody("ann").Principal] = List })
+		s.kept.drop(s.kept.dirs[dir])
+		again, _, err := wholes(t, s, o, dir.Join("f"), asked, "hello")
+		if err != nil || again.ID != i.ID {
+			t.Errorf("what was done while he might: %+v, %v", again, err)
+		}
+		_, _, err = wholes(t, s, o, dir.Join("g"), asked, "hello")
+		wantKind(t, "another", err, blocktree.Unsupported)
 	})
 }
 
