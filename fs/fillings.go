@@ -90,6 +90,14 @@ func (x *fillings) of(path blocktree.Path, spare bool) *dispatch.Actor {
 	return g.actor
 }
 
+// meant is the directory that is meant by what is made at a path.
+func (x *fillings) meant(path blocktree.Path, o CreateOptions) blocktree.FileID {
+	if o.Dir != (blocktree.FileID{}) {
+		return o.Dir
+	}
+	return x.dir(path.Parent())
+}
+
 // dir is the directory that was filled at a path last, zero: not known.
 func (x *fillings) dir(path blocktree.Path) (id blocktree.FileID) {
 	x.mu.Lock()

@@ -224,3 +224,29 @@ func TestFilledSessionEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestFilledMeans: D4. What is made says in which directory: none that has its path by then, though that is filled, too.
+func TestFilledMeans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFilledWorld(t)
+		c, dir, moved := w.DoorAt(0, "alice", 1000, 1000), w.Path("/files/d"), w.Path("/files/e")
+		_, spares := w.fill(t, c, dir)
+		old, err := w.admin.Stat(t.Context(), dir)
+		w.must(err)
+		w.must(c.Rename(t.Context(), dir, moved, false))
+		_, spares = w.fill(t, c, dir, spares...)
+		o := small
+		o.Dir, o.Spare = old.ID, spares[0]
+		if _, _, err := c.MakeWhole(t.Context(), dir.Join("f"), o, fs.Whole{Spare: spares[0]}); blocktree.KindOf(err) != blocktree.NotFound {
+			t.Errorf("whole: %v", err)
+		}
+		if _, err := c.MakeOpen(t.Context(), dir.Join("f"), o); blocktree.KindOf(err) != blocktree.NotFound {
+			t.Errorf("open: %v", err)
+		}
+		for i, path := range []blocktree.Path{moved.Join("f"), dir.Join("f")} {
+			_, _, err := c.MakeWhole(t.Context(), path, o, fs.Whole{Spare: spares[i+1], Content: []byte("hello")})
+			w.must(err)
+			o.Dir = blocktree.FileID{} // that which was filled last
+		}
+	})
+}
