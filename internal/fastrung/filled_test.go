@@ -173,7 +173,7 @@ func TestFilledSessionEnds(t *testing.T) {
 		w := newFilledWorld(t)
 		c, other, dir := w.DoorAt(0, "alice", 1000, 1000), w.DoorAt(1, "alice", 1000, 1000), w.Path("/files/d")
 		_, spares := w.fill(t, c, dir)
-		const files, step = 8, 4 * simnet.DelayDefault
+		const files, step = 8, 40 * simnet.DelayDefault
 		content := func(who byte, i int) []byte { return bytes.Repeat([]byte{who, byte(i)}, 200*(i+1)) }
 		whole := func(by *fs.Client, i int, x fs.Whole) (won bool) {
 			for {
