@@ -61,7 +61,7 @@ func (c *Client) Fill(ctx context.Context, dir blocktree.Path, o CreateOptions, 
 func (c *Client) MakeWhole(ctx context.Context, path blocktree.Path, o CreateOptions, w Whole) (Info, Filling, error) {
 	o.Spare = w.Spare
 	r := requestToMake(path, o)
-	r.whole, r.dir = &whole{w.Wrote, w.Content}, c.fillings.dir(path.Parent())
+	r.whole, r.dir = &whole{w.Wrote, w.Content}, c.fillings.meant(path, o)
 	if len(w.Content) > blocktree.MountHeldBytesMax {
 		return Info{}, Filling{}, failed("create", path, blocktree.E("fs", blocktree.TooLarge, errors.New("more than one request makes")))
 	}

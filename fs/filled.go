@@ -71,7 +71,8 @@ func waitUntil(ctx context.Context, until time.Time) error {
 	}
 }
 
-// yields takes the right to fill from whoever fills a directory of which somebody else asks what is in it, or wants to change that, and waits until the term has run out, and what the other one sent until then was done.
+// yields takes the right to fill from whoever fills a directory of which somebody else asks what is in it, or wants to change that, and waits until the term has run out, and what the other one sent until then was done: also what he had pending, and sends a little later, but not what he goes on to send.
+// A change of a name waits for what is being made whole of that name, in whatever directory, by whomever: that he asks again, maybe by another connection.
 func (t *kept) yields(ctx context.Context, o *owner, code uint16, r *pathRequest) error {
 	if t.idle() {
 		return nil
@@ -83,17 +84,8 @@ func (t *kept) yields(ctx context.Context, o *owner, code uint16, r *pathRequest
 	if err := waitUntil(ctx, until); err != nil {
 		return err
 	}
-	for {
-		var wait <-chan struct{}
-		t.mu.Lock()
-		t.about(code, r, func(d *keptHere, name string) {
-			for w := range d.wholes {
-				if w.by != o && (name == "" || name == w.name) {
-					wait = w.done
-				}
-			}
-		})
-		t.mu.Unlock()
+	for last := time.Now().Add(blocktree.FSFillFor); ; {
+		wait := t.onTheWay(o, code, r, last)
 		if wait == nil {
 			return nil
 		}
@@ -103,6 +95,28 @@ func (t *kept) yields(ctx context.Context, o *owner, code uint16, r *pathRequest
 			return blocktree.E("fs", blocktree.Unavailable, ctx.Err())
 		}
 	}
+}
+
+// onTheWay is a file that is being made whole, begun by then, for which an owner's request waits; nil: there is none.
+func (t *kept) onTheWay(o *owner, code uint16, r *pathRequest, last time.Time) (wait <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.about(code, r, func(d *keptHere, name string) {
+		for w := range d.wholes {
+			if w.by != o && (name == "" || name == w.path.Base()) && !w.begun.After(last) {
+				wait = w.done
+			}
+		}
+	})
+	if !changes(code) {
+		return wait
+	}
+	for w := range t.wholes {
+		if (w.path == r.path || w.path == r.to) && !w.begun.After(last) {
+			wait = w.done
+		}
+	}
+	return wait
 }
 
 // about is called with each kept directory of which a request asks about a name, or about all: ""; with mu.

@@ -50,16 +50,22 @@ func (x *fillings) note(path blocktree.Path, f *Filling, asked time.Time, answer
 	x.number.Store(int64(len(x.dirs)))
 }
 
-// prune forgets what is of no use any more, and all where there is too much; with mu.
+// prune forgets what is of no use any more, and what ended first where there is too much; with mu.
 func (x *fillings) prune(now time.Time) {
+	var first blocktree.Path
 	for path, g := range x.dirs {
 		if now.Sub(g.until) > blocktree.FSFillSpareFor {
 			g.release()
 		}
-		if now.Sub(g.until) > fillingFor || len(x.dirs) > blocktree.FSKeptDirsMax {
-			g.release()
+		if now.Sub(g.until) > fillingFor {
 			delete(x.dirs, path)
+		} else if first == "" || g.until.Before(x.dirs[first].until) {
+			first = path
 		}
+	}
+	if len(x.dirs) >= blocktree.FSKeptDirsMax {
+		x.dirs[first].release()
+		delete(x.dirs, first)
 	}
 }
 
@@ -82,6 +88,14 @@ func (x *fillings) of(path blocktree.Path, spare bool) *dispatch.Actor {
 		return nil
 	}
 	return g.actor
+}
+
+// meant is the directory that is meant by what is made at a path.
+func (x *fillings) meant(path blocktree.Path, o CreateOptions) blocktree.FileID {
+	if o.Dir != (blocktree.FileID{}) {
+		return o.Dir
+	}
+	return x.dir(path.Parent())
 }
 
 // dir is the directory that was filled at a path last, zero: not known.

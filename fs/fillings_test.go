@@ -72,3 +72,19 @@ func TestFillGoesTo(t *testing.T) {
 		}
 	})
 }
+
+// TestFillingsForgotten: of too many terms those that ended first are forgotten.
+func TestFillingsForgotten(t *testing.T) {
+	var x fillings
+	x.dirs = map[blocktree.Path]*granted{}
+	now, n := time.Now(), 2*blocktree.FSKeptDirsMax
+	for i := range n {
+		x.prune(now)
+		x.dirs[below(fmt.Sprint(i))] = &granted{dir: blocktree.FileID{Inode: blocktree.Inode(i + 1)}, until: now.Add(time.Duration(i))}
+	}
+	for i := range n {
+		if known := x.dir(below(fmt.Sprint(i))) != (blocktree.FileID{}); known != (i >= n/2) {
+			t.Errorf("%d of %d: known %v", i, n, known)
+		}
+	}
+}

@@ -91,12 +91,8 @@ func (c *over) MakeDirKept(ctx context.Context, caller cred.Identity, path block
 }
 
 // NotKept implements namer.
-func (c *over) NotKept(ctx context.Context, caller cred.Identity, dir blocktree.Path) (keptDir, error) {
-	found, err := c.Look(ctx, caller, dir)
-	if err != nil {
-		return nil, err
-	}
-	k, err := c.Client.NotKept(ctx, dir.Join("f"), found.Inode.ID)
+func (c *over) NotKept(ctx context.Context, dir blocktree.Path, id blocktree.FileID) (keptDir, error) {
+	k, err := c.Client.NotKept(ctx, dir.Join("f"), id)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +136,8 @@ type kept struct {
 	names    int                  // of all directories
 	asides   map[*owner]*asides   // spares of those who fill directories
 	aside    int                  // how many there are, and are being taken
+	wholes   map[*wholeHere]struct{}
+	others   map[otherSpare]time.Time // that files were made with, until then
 	sweeping bool
 	stopping bool // nobody is let fill anything any more
 }
@@ -189,6 +187,7 @@ func (t *kept) init(s *Service) {
 	t.service, t.works = s, make(chan struct{}, blocktree.FSKeptWorksMax)
 	t.dirs, t.given, t.byID = map[blocktree.Path]*keptHere{}, map[blocktree.Path]*given{}, map[blocktree.FileID]*given{}
 	t.making, t.changes, t.asides = map[*making]struct{}{}, map[*claims]struct{}{}, map[*owner]*asides{}
+	t.wholes, t.others = map[*wholeHere]struct{}{}, map[otherSpare]time.Time{}
 }
 
 // idle reports whether nothing is kept.
@@ -196,7 +195,7 @@ func (t *kept) idle() bool { return t.active.Load() == 0 }
 
 // counted is called with mu when there are more, or less, and has what is due be looked for.
 func (t *kept) counted() {
-	n := len(t.dirs) + len(t.given) + len(t.asides)
+	n := len(t.dirs) + len(t.given) + len(t.asides) + len(t.wholes)
 	t.active.Store(int64(n))
 	if n > 0 && !t.sweeping {
 		t.sweeping = t.service.task(t.sweep) == nil
@@ -292,7 +291,7 @@ func (t *kept) drop(d *keptHere) {
 	}
 }
 
-// stop lets nobody fill a directory any more, and waits until nobody makes names in one by himself.
+// stop lets nobody fill a directory any more, and waits until nobody makes names in one by himself, and for what was sent until then: for that no longer than for a term.
 func (t *kept) stop() {
 	var until time.Time
 	t.mu.Lock()
@@ -302,6 +301,20 @@ func (t *kept) stop() {
 	}
 	t.mu.Unlock()
 	_ = waitUntil(context.Background(), until) // it cannot fail
+	var waits []<-chan struct{}
+	t.mu.Lock()
+	for w := range t.wholes {
+		waits = append(waits, w.done)
+	}
+	t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), blocktree.FSFillFor)
+	defer cancel()
+	for _, wait := range waits {
+		select {
+		case <-wait:
+		case <-ctx.Done(): // its name is in doubt
+		}
+	}
 }
 
 // close leaves all. Nobody uses the table from then on.

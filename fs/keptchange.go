@@ -331,6 +331,9 @@ func (t *kept) leave(ctx context.Context, o *owner, dirs []*keptHere) (err error
 			err = blocktree.E("fs", blocktree.Unavailable, ctx.Err())
 		}
 	}
+	if err == nil {
+		err = t.sent(ctx, o, dirs)
+	}
 	waited := err == nil
 	for _, d := range dirs {
 		e := err
@@ -347,6 +350,30 @@ func (t *kept) leave(ctx context.Context, o *owner, dirs []*keptHere) (err error
 		}
 	}
 	return err
+}
+
+// sent waits for what others than an owner had pending in directories, and send after their terms, one after the other: not for what they go on to send.
+func (t *kept) sent(ctx context.Context, o *owner, dirs []*keptHere) error {
+	for last := time.Now().Add(blocktree.FSFillFor); ; {
+		var wait <-chan struct{}
+		t.mu.Lock()
+		for _, d := range dirs {
+			for w := range d.wholes {
+				if w.by != o && !w.begun.After(last) {
+					wait = w.done
+				}
+			}
+		}
+		t.mu.Unlock()
+		if wait == nil {
+			return nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+		}
+	}
 }
 
 // stay has a directory that could not be left be left later.

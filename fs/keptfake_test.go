@@ -272,15 +272,11 @@ type spare struct {
 }
 
 // NotKept implements namer.
-func (c *keptFake) NotKept(ctx context.Context, caller cred.Identity, dir blocktree.Path) (keptDir, error) {
+func (c *keptFake) NotKept(_ context.Context, dir blocktree.Path, id blocktree.FileID) (keptDir, error) {
 	if c.older {
 		return nil, blocktree.E("fake", blocktree.Unsupported, nil)
 	}
-	found, err := c.Look(ctx, caller, dir)
-	if err != nil {
-		return nil, err
-	}
-	return &fakeDir{c: c, id: found.Inode.ID, path: dir}, nil
+	return &fakeDir{c: c, id: id, path: dir}, nil
 }
 
 // fakeAside is a spare that was taken.

@@ -244,7 +244,7 @@ func (c *Client) MakeOpen(ctx context.Context, path blocktree.Path, o CreateOpti
 		r.flags |= flagTell
 	}
 	if r.flags&flagSpare != 0 {
-		r.dir = c.fillings.dir(path.Parent())
+		r.dir = c.fillings.meant(path, o)
 	}
 	var answer dispatch.Answer
 	err := r.asKnown(func() (err error) {

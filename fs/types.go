@@ -43,6 +43,8 @@ type CreateOptions struct {
 	Durability stripe.Durability
 	// Spare, of MakeOpen, is the identity of a Filling that the file is to have, if its directory is kept yet; else it has another one, as of a service of a version before.
 	Spare blocktree.FileID
+	// Dir, of MakeOpen with a Spare and of MakeWhole, is the directory that is meant, of a Filling: another one that has its path is NotFound. Zero: that which was filled at the path last, as long as the client remembers, or whatever has it.
+	Dir blocktree.FileID
 }
 
 // Cluster is what the service asks of the cluster whose files it serves. All is judged there, for the caller, who may be anonymous; a refusal has kind

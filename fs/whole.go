@@ -7,7 +7,6 @@ import (
 
 	"blocktree"
 	"blocktree/cluster/meta"
-	"blocktree/crypto/cred"
 )
 
 // Files that are made, written and closed by one request: docs/design/0086-filled-directories.md.
@@ -20,31 +19,37 @@ type whole struct {
 
 // namer is an optional ability of a keeper.
 type namer interface {
-	// NotKept is a directory that is not kept, for MakeUnnamed in it. Unsupported: that cannot be.
-	NotKept(ctx context.Context, caller cred.Identity, dir blocktree.Path) (keptDir, error)
+	// NotKept is a directory that is not kept, of a path and identity, for MakeUnnamed in it. Unsupported: that cannot be.
+	NotKept(ctx context.Context, dir blocktree.Path, id blocktree.FileID) (keptDir, error)
 }
 
-// wholeHere is a file that somebody makes whole in a kept directory: others wait for it, who ask for it.
+// wholeHere is a file that somebody makes whole: others wait for it, who ask for it in a kept directory, and all who change its name.
 type wholeHere struct {
-	by   *owner
-	name string
-	done chan struct{} // closed then
+	by    *owner
+	path  blocktree.Path
+	begun time.Time
+	done  chan struct{} // closed when it is known what became of it
 }
 
 // begins notes that a file is being made whole; ends is called when it is.
 func (t *kept) begins(o *owner, path blocktree.Path) (ends func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	w := &wholeHere{o, path, time.Now(), make(chan struct{})}
+	t.wholes[w] = struct{}{}
 	d := t.dirs[path.Parent()]
-	if d == nil || d.path == path {
-		return func() {}
+	if d != nil && d.path != path {
+		d.wholes[w] = struct{}{}
 	}
-	w := &wholeHere{o, path.Base(), make(chan struct{})}
-	d.wholes[w] = struct{}{}
+	t.counted()
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		delete(d.wholes, w)
+		delete(t.wholes, w)
+		if d != nil {
+			delete(d.wholes, w)
+		}
+		t.counted()
 		close(w.done)
 	}
 }
@@ -55,6 +60,7 @@ func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]by
 		info Info
 		err  error
 	}
+	var m made
 	done, held := make(chan made, 1), int64(len(r.whole.content))
 	if err := s.hold(o, held); err != nil {
 		return nil, err
@@ -66,6 +72,9 @@ func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]by
 		ctx, cancel := context.WithTimeout(s.ctx, fileTimeout)
 		defer cancel()
 		info, err := s.wholeOf(ctx, o, r)
+		if err == nil {
+			s.watches.tell(r.path, EventMade)
+		}
 		done <- made{info, err}
 	})
 	if err != nil {
@@ -74,15 +83,19 @@ func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]by
 		return nil, err
 	}
 	select {
-	case m := <-done:
-		if m.err != nil {
-			return nil, m.err
-		}
-		f := s.goesOn(ctx, o, r.path.Parent())
-		return encodeMadeWhole(&m.info, &f), nil
+	case m = <-done:
 	case <-ctx.Done():
-		return nil, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+		select {
+		case m = <-done: // as the service stops
+		default:
+			return nil, blocktree.E("fs", blocktree.Unavailable, ctx.Err())
+		}
 	}
+	if m.err != nil {
+		return nil, m.err
+	}
+	f := s.goesOn(ctx, o, r.path.Parent())
+	return encodeMadeWhole(&m.info, &f), nil
 }
 
 // wholeOf makes a whole file of the spare that a request names, if it is the owner's and is there yet, or of another one.
@@ -101,7 +114,7 @@ func (s *Service) wholeOf(ctx context.Context, o *owner, r *pathRequest) (info I
 	if blocktree.KindOf(err) == blocktree.Fenced { // it is gone, with its session or its lease, and there is nothing of it
 		info, err = s.wholeNotKept(ctx, o, r, options, nil)
 	}
-	if blocktree.KindOf(err) == blocktree.Exists && r.flags&flagSpare != 0 {
+	if blocktree.KindOf(err) == blocktree.Exists {
 		info, err = s.madeBefore(ctx, o, r, err)
 	}
 	switch blocktree.KindOf(err) {
@@ -156,12 +169,20 @@ func (s *Service) wholeNotKept(ctx context.Context, o *owner, r *pathRequest, op
 		return info, errNotWhole
 	}
 	err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error {
-		d, err := n.NotKept(ctx, o.caller(), r.path.Parent())
+		found, err := s.look(ctx, o.caller(), r.path.Parent(), 0)
+		if err == nil {
+			err = r.meant(found.Inode.ID)
+		}
+		if err != nil {
+			return err
+		}
+		if !found.Rights.Has(Write) { // nobody writes bytes, and takes spares from others, for a name that is refused; where it is not he makes it as any
+			info, err = s.madeBefore(ctx, o, r, errNotWhole)
+			return err
+		}
+		d, err := n.NotKept(ctx, r.path.Parent(), found.Inode.ID)
 		if blocktree.KindOf(err) == blocktree.Unsupported {
 			return errNotWhole
-		}
-		if err == nil {
-			err = r.meant(d.ID())
 		}
 		if err == nil {
 			info, err = s.wholeIn(ctx, o, d, r, options, spare)
@@ -204,6 +225,9 @@ func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathReque
 	if err != nil {
 		return Info{}, err
 	}
+	if r.flags&flagSpare != 0 && inode.ID != r.file {
+		s.kept.noteOther(otherSpare{o.caller().Principal, r.file, inode.ID})
+	}
 	if n := uint64(len(w.content)); n > 0 {
 		sector := inode.SectorBytes
 		sectors := make([]byte, (n+uint64(sector)-1)/uint64(sector)*uint64(sector))
@@ -233,14 +257,53 @@ func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathReque
 
 // madeBefore is the file that an earlier try at the same has made, of which no answer came: nothing else was ever asked with its identity. Else it is refused as before.
 func (s *Service) madeBefore(ctx context.Context, o *owner, r *pathRequest, why error) (Info, error) {
+	if r.flags&flagSpare == 0 {
+		return Info{}, why
+	}
 	found, err := s.look(ctx, o.caller(), r.path, 0)
-	switch {
-	case blocktree.KindOf(err) == blocktree.NotFound:
+	switch kind := blocktree.KindOf(err); {
+	case err != nil && (kind == blocktree.NotFound || kind == blocktree.Permission): // what is his he may look at
 		return Info{}, why
 	case err != nil:
 		return Info{}, err
-	case found.Inode.ID != r.file:
+	case found.Inode.ID != r.file && !s.kept.isOther(otherSpare{o.caller().Principal, r.file, found.Inode.ID}):
 		return Info{}, why
 	}
 	return InfoOf(found.Inode), nil
+}
+
+// otherSpare is what a service makes a file with for somebody who asks for another identity, which is not his, or not there any more: he knows of it by the answer only, and asks again without one as before.
+type otherSpare struct {
+	by          blocktree.Principal
+	asked, made blocktree.FileID
+}
+
+// othersFor is how long, and othersMax how many of these are remembered: who has no answer asks again as soon as there is a service.
+const (
+	othersFor = 2*fileTimeout + blocktree.MountWaitMax
+	othersMax = blocktree.FSKeptDirsMax
+)
+
+func (t *kept) noteOther(x otherSpare) {
+	now, first := time.Now(), x
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for old, until := range t.others {
+		switch {
+		case until.Before(now):
+			delete(t.others, old)
+		case first == x || until.Before(t.others[first]):
+			first = old
+		}
+	}
+	if len(t.others) >= othersMax {
+		delete(t.others, first)
+	}
+	t.others[x] = now.Add(othersFor)
+}
+
+func (t *kept) isOther(x otherSpare) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Now().Before(t.others[x])
 }

@@ -124,6 +124,9 @@ func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOp
 		if c.older {
 			return blocktree.E("fake", blocktree.Unsupported, nil)
 		}
+		if d := c.files[path.Parent()]; d != nil && o.Dir != d.info.ID {
+			return blocktree.E("fake", blocktree.NotFound, nil)
+		}
 		var answer error
 		if len(c.wholes) > 0 {
 			if answer, c.wholes = c.wholes[0], c.wholes[1:]; answer != nil && (c.not || !passing(answer)) {

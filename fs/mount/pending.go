@@ -42,7 +42,7 @@ func (n *node) makePending(ctx context.Context, name string, path blocktree.Path
 		return nil, nil, errElse
 	}
 	m := &making{path: path, options: t.making(mode), filled: f}
-	m.options.Spare = id
+	m.options.Spare, m.options.Dir = id, t.identities.there(n.id)
 	now := time.Now().UnixNano()
 	info := fs.Info{ID: t.identities.here(id), Mode: m.options.Mode, Created: now, Modified: now, Changed: now, SizeBytes: m.options.SizeBytes, SectorBytes: m.options.SectorBytes}
 	i, e := n.child(ctx, &info, out)

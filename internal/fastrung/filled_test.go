@@ -100,8 +100,11 @@ func (w *unlinkWorld) othersWait(t *testing.T, c *fs.Client, dir blocktree.Path,
 	}
 	wg.Wait()
 	bob := w.DoorAt(0, "bob", 1001, 1001)
-	if _, _, err := bob.MakeWhole(t.Context(), dir.Join("bob"), small, fs.Whole{Spare: spares[2]}); blocktree.KindOf(err) != blocktree.Permission {
+	if _, _, err := bob.MakeWhole(t.Context(), dir.Join("bob"), small, fs.Whole{Spare: spares[2]}); blocktree.KindOf(err) != blocktree.Unsupported {
 		t.Errorf("who may not write: %v", err)
+	}
+	if err := made(t, bob, dir.Join("bob"), nil); blocktree.KindOf(err) != blocktree.Permission {
+		t.Errorf("as any: %v", err)
 	}
 	another := w.DoorAt(0, "alice", 1000, 1000)
 	if info, _, err := another.MakeWhole(t.Context(), dir.Join("c"), small, fs.Whole{Spare: spares[2], Content: []byte("c")}); err != nil || info.ID == spares[2] {
@@ -161,5 +164,89 @@ func TestFilledServiceDies(t *testing.T) {
 			t.Errorf("answered: %v", answered)
 		}
 		haveContents(t, w.DoorAt(2, "alice", 1000, 1000), dir, files, func(i int) []byte { return whole(i).Content })
+	})
+}
+
+// TestFilledSessionEnds: H1 and H2. The keeper is cut off from the cluster until its session has ended, while what was closed is sent to it, and another one makes the same names by another service: each is made by one, who knows it, and is whole.
+func TestFilledSessionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFilledWorld(t)
+		c, other, dir := w.DoorAt(0, "alice", 1000, 1000), w.DoorAt(1, "alice", 1000, 1000), w.Path("/files/d")
+		_, spares := w.fill(t, c, dir)
+		const files, step = 8, 40 * simnet.DelayDefault
+		content := func(who byte, i int) []byte { return bytes.Repeat([]byte{who, byte(i)}, 200*(i+1)) }
+		whole := func(by *fs.Client, i int, x fs.Whole) (won bool) {
+			for {
+				_, _, err := by.MakeWhole(t.Context(), dir.Join(fmt.Sprint(i)), small, x)
+				if err == nil || blocktree.KindOf(err) == blocktree.Exists {
+					return err == nil
+				}
+				if kind := blocktree.KindOf(err); kind != blocktree.Unavailable {
+					t.Errorf("%d: %v", i, err)
+					return false
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		var wg sync.WaitGroup
+		var won, lost [files]bool
+		for i := range files {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * step)
+				won[i] = whole(c, i, fs.Whole{Spare: spares[i], Content: content('c', i)})
+			})
+			wg.Go(func() {
+				time.Sleep(files * step)
+				lost[i] = whole(other, i, fs.Whole{Spare: blocktree.FileID{Generation: 9, Inode: blocktree.Inode(i + 1)}, Content: content('o', i)})
+			})
+		}
+		time.Sleep(files / 2 * step)
+		for _, i := range []int{1, 2} {
+			w.Net.Set(w.NodeAddr(0), w.NodeAddr(i), simnet.Link{Cut: true})
+			w.Net.Set(w.NodeAddr(i), w.NodeAddr(0), simnet.Link{Cut: true})
+		}
+		time.Sleep(2 * blocktree.LeaseTerm)
+		for _, i := range []int{1, 2} {
+			w.Net.Set(w.NodeAddr(0), w.NodeAddr(i), simnet.Link{})
+			w.Net.Set(w.NodeAddr(i), w.NodeAddr(0), simnet.Link{})
+		}
+		wg.Wait()
+		for i := range files {
+			if won[i] == lost[i] {
+				t.Errorf("%d: made by the one who fills it: %v, by another: %v", i, won[i], lost[i])
+			}
+		}
+		haveContents(t, w.DoorAt(2, "alice", 1000, 1000), dir, files, func(i int) []byte {
+			return content(map[bool]byte{true: 'c', false: 'o'}[won[i]], i)
+		})
+		if !won[0] || won[files-1] {
+			t.Errorf("made by the one who fills it: %v", won)
+		}
+	})
+}
+
+// TestFilledMeans: D4. What is made says in which directory: none that has its path by then, though that is filled, too.
+func TestFilledMeans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFilledWorld(t)
+		c, dir, moved := w.DoorAt(0, "alice", 1000, 1000), w.Path("/files/d"), w.Path("/files/e")
+		_, spares := w.fill(t, c, dir)
+		old, err := w.admin.Stat(t.Context(), dir)
+		w.must(err)
+		w.must(c.Rename(t.Context(), dir, moved, false))
+		_, spares = w.fill(t, c, dir, spares...)
+		o := small
+		o.Dir, o.Spare = old.ID, spares[0]
+		if _, _, err := c.MakeWhole(t.Context(), dir.Join("f"), o, fs.Whole{Spare: spares[0]}); blocktree.KindOf(err) != blocktree.NotFound {
+			t.Errorf("whole: %v", err)
+		}
+		if _, err := c.MakeOpen(t.Context(), dir.Join("f"), o); blocktree.KindOf(err) != blocktree.NotFound {
+			t.Errorf("open: %v", err)
+		}
+		for i, path := range []blocktree.Path{moved.Join("f"), dir.Join("f")} {
+			_, _, err := c.MakeWhole(t.Context(), path, o, fs.Whole{Spare: spares[i+1], Content: []byte("hello")})
+			w.must(err)
+			o.Dir = blocktree.FileID{} // that which was filled last
+		}
 	})
 }
