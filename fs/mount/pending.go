@@ -79,7 +79,7 @@ func (w *writer) unpend() {
 
 // makeNow makes a pending file, and opens it at its service. Who calls it has the lock.
 func (w *writer) makeNow(ctx context.Context) error {
-	if w.timed || w.tried && !w.empty || w.closed.Load() { // with the time that was set, or as was asked for before
+	if w.timed || w.tried && !w.empty || w.closed.Load() || w.slot.Load() { // with the time that was set, as was asked for before, or as a whole
 		if err := w.makeWhole(ctx); err != nil || !w.parked {
 			return err
 		}
