@@ -414,6 +414,24 @@ func TestCloseOfWhatMayBeEmptyWaits(t *testing.T) {
 	})
 }
 
+// H2 of 0086: what is closed, and cannot be made whole just now, as there is no spare, is made whole when it can be, or, after a second, as any.
+func TestClosedWaitsForASpare(t *testing.T) {
+	for refusals, want := range map[int]string{3: "fill, whole, whole, whole, whole", 1000: "make, write, flush, close"} {
+		synctest.Test(t, func(t *testing.T) {
+			c, d := newFilled(t)
+			_, h := makes(t, d, "a", "content")
+			for range refusals {
+				c.wholes = append(c.wholes, blocktree.E("fake", blocktree.Unsupported, nil))
+			}
+			closes(t, h, 0)
+			d.tree.senders.Wait()
+			if took := c.took(); !strings.HasSuffix(took, want) || c.content("d/a") != "content" {
+				t.Errorf("%d refusals: it took %s, it is %q", refusals, took, c.content("d/a"))
+			}
+		})
+	}
+}
+
 // D2 to D4 of 0086: a term ends with the connection that it came by, and is of the directory that the service says.
 func TestTermsEnd(t *testing.T) {
 	for what, ends := range map[string]func(t *testing.T, c *filler, root, d *node){
