@@ -44,13 +44,13 @@ Each write goes to the service before it is answered, but for the first 64 KiB o
 go on after a pause: what was answered and not flushed is written again by the next one. If somebody else may have written the file in between, or the mount is not the only one that writes it, or it is of integrity tree, those that have it open for writing get I/O errors from then on, until they open it again. While no service is reached, programs wait, for 30 seconds, and then get an I/O error. A file that
 another service, or a block device, has open for writing is busy; who writes it by the same service writes it, too. A write that fails is told to who wrote, and once more at fsync or close.
 
-In a directory that a program of the mount has made, and of which nobody else has asked for anything since, the mount makes files of at most 64 KiB by itself, and sends each whole. With --close later their close returns before that, as on other file systems: everybody who asks for the file afterwards, by whatever service, finds all of it; but where the mount is killed, or its machine, in the moment that sending takes (milliseconds; while no service answers, until one does), the file is lost as a whole, and with it what was closed in the same moment.
+In a directory that a program of the mount has made, and of which nobody else has asked for anything since, the mount makes files of at most 64 KiB by itself, and sends each whole. With --close later their close returns before that, as on other file systems: everybody who asks for the file afterwards, by whatever service, finds all of it; but where the mount is killed, or its machine, in the moment that sending takes (milliseconds; while no service answers, until one does), the file is lost as a whole, and with it what was closed in the same moment. Where its service dies in that moment others find it when the next one has been sent it, some seconds later. What open with O_EXCL answered holds once fsync has, not close.
 One that cannot be made any more (its directory is gone, or the rights are, or there is no room for 30 seconds) is said in the log, and by an error of the next fsync of its directory. fsync, of whatever file or directory, and a rename, symlink or unlink return when all that was closed before is durable. With --close wait, the default, each close does. When the mount is taken away the command ends when all is sent, or after 30 seconds, and fails if something could not be.
 
 With --durability flush new files are made so that nodes make durable what was written at fsync and close, not with each write, which on disks that flush is faster for all but small files. When all nodes lose power at once, what was fsynced or closed is there; what was written after that is written again by the
 mount, as where a service dies, or who has the file open for writing gets I/O errors from then on, at fsync and close, too, until it is opened again. Such a file stays as it was made, whoever writes it; a filesystem service of a version before makes it of durability ack. A node that lost power copies what it has of such files anew from the others.
 
-SIGINT or SIGTERM unmounts it, as soon as nobody uses it: a shell in it, or an open file, keeps it. The command ends when all is flushed, and fails if a file could not be. A second signal kills the process: what was fsynced or closed is there,
+SIGINT or SIGTERM unmounts it, as soon as nobody uses it: a shell in it, or an open file, keeps it. The command ends when all is flushed, and fails if a file could not be. A second signal kills the process: what was fsynced, or (not with --close later) closed, is there,
 programs get errors until fusermount -u DIR takes away what is left. fusermount -u DIR also stops a mount that is well. It needs /dev/fuse, and fusermount where it is not root's.
 
 Symbolic links are followed by this machine: a target that begins with / is one of its own. Programs set the time of the last write, which is also shown as that of the last access, and extended attributes whose names begin with user. No time of access is set by itself (EOPNOTSUPP), and none before 1970 (EINVAL); whoever may write
@@ -197,7 +197,7 @@ func unsaved(m *mount.Mount, dir string) error {
 	if err == nil {
 		return nil
 	}
-	return &blocktree.Error{Op: "mount", Path: dir, Err: fmt.Errorf("a file that was written could not be flushed: %w", err), Hint: "what was fsynced or closed without an error is there; write the rest again"}
+	return &blocktree.Error{Op: "mount", Path: dir, Err: fmt.Errorf("a file that was written could not be flushed: %w", err), Hint: "what was fsynced, or (not with --close later) closed, without an error is there; write the rest again"}
 }
 
 // busyOf is the innermost error of one that says where it happened.

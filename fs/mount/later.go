@@ -41,7 +41,7 @@ func (h *writing) mayClose(ctx context.Context) bool {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.pending.Load() || m.filled.left() < blocktree.MountFillMargin || w.slot.Swap(true) { // while it waited
+	if !w.pending.Load() || w.empty || m.filled.left() < blocktree.MountFillMargin || w.slot.Swap(true) { // while it waited; what may have been made empty is not made whole any more
 		<-t.later
 	}
 	return w.pending.Load() && w.slot.Load()

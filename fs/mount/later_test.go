@@ -372,6 +372,66 @@ func TestCloseAfterAnError(t *testing.T) {
 	})
 }
 
+// H2 of 0086: what is named as it is time, when its close has returned and the kernel has not given the handle back yet, is made whole, as whoever kills the mount then is not to leave a part of it.
+func TestNamedBeforeItsRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d := newFilled(t)
+		_, h := makes(t, d, "a", "content")
+		if e := h.Flush(closer(true)); e != 0 {
+			t.Errorf("close: %v", e)
+		}
+		time.Sleep(blocktree.MountUnnamedFor)
+		synctest.Wait()
+		if took := c.took(); strings.Contains(took, "make") || !strings.Contains(took, "whole") {
+			t.Errorf("it took %s", took)
+		}
+		h.Release(t.Context())
+		d.tree.senders.Wait()
+		if got := c.content("d/a"); got != "content" {
+			t.Errorf("it is %q", got)
+		}
+		d.tree.notices.Wait()
+		if d.tree.fills.out != 0 || len(d.tree.later) != 0 || len(d.tree.writers) != 0 || len(c.leases) != 0 {
+			t.Errorf("%d spares, %d places, %d writers, %d leases", d.tree.fills.out, len(d.tree.later), len(d.tree.writers), len(c.leases))
+		}
+	})
+}
+
+// H2 of 0086: the close of what a service may have made empty, as its answer is missing, waits: it is not made whole any more.
+func TestCloseOfWhatMayBeEmptyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d := newFilled(t)
+		_, h := makes(t, d, "a", "content")
+		c.vague, c.hides = blocktree.E("fake", blocktree.Undeliverable, nil), false
+		if err := h.writer.renew(t.Context(), nil); !passing(err) {
+			t.Fatal(err)
+		}
+		c.kill(false)
+		if e := h.Flush(closer(true)); e != 0 || c.content("d/a") != "content" {
+			t.Errorf("closed: %v, it is %q", e, c.content("d/a"))
+		}
+		h.Release(t.Context())
+	})
+}
+
+// H2 of 0086: what is closed, and cannot be made whole just now, as there is no spare, is made whole when it can be, or, after a second, as any.
+func TestClosedWaitsForASpare(t *testing.T) {
+	for refusals, want := range map[int]string{3: "fill, whole, whole, whole, whole", 1000: "make, write, flush, close"} {
+		synctest.Test(t, func(t *testing.T) {
+			c, d := newFilled(t)
+			_, h := makes(t, d, "a", "content")
+			for range refusals {
+				c.wholes = append(c.wholes, blocktree.E("fake", blocktree.Unsupported, nil))
+			}
+			closes(t, h, 0)
+			d.tree.senders.Wait()
+			if took := c.took(); !strings.HasSuffix(took, want) || c.content("d/a") != "content" {
+				t.Errorf("%d refusals: it took %s, it is %q", refusals, took, c.content("d/a"))
+			}
+		})
+	}
+}
+
 // D2 to D4 of 0086: a term ends with the connection that it came by, and is of the directory that the service says.
 func TestTermsEnd(t *testing.T) {
 	for what, ends := range map[string]func(t *testing.T, c *filler, root, d *node){

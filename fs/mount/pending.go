@@ -19,6 +19,9 @@ import (
 // pendingEpoch is the epoch under which a spare is held: nobody has written before.
 const pendingEpoch = 1
 
+// wholeWaitMax is how long what is closed waits for a service that makes it whole.
+const wholeWaitMax = time.Second
+
 // makePending makes an empty file here, open for writing, in a directory that the mount fills. errElse: it is made as any.
 func (n *node) makePending(ctx context.Context, name string, path blocktree.Path, mode, flags uint32, out *fuse.EntryOut) (*gofs.Inode, *writing, syscall.Errno) {
 	t := n.tree
@@ -79,7 +82,7 @@ func (w *writer) unpend() {
 
 // makeNow makes a pending file, and opens it at its service. Who calls it has the lock.
 func (w *writer) makeNow(ctx context.Context) error {
-	if w.timed || w.tried && !w.empty || w.closed.Load() { // with the time that was set, or as was asked for before
+	if w.timed || w.tried && !w.empty || w.closed.Load() || w.slot.Load() { // with the time that was set, as was asked for before, or as a whole
 		if err := w.makeWhole(ctx); err != nil || !w.parked {
 			return err
 		}
@@ -146,8 +149,19 @@ func (w *writer) isFull() bool {
 	return time.Since(w.full) >= blocktree.MountWaitMax
 }
 
+// isDenied reports whether nobody makes it whole, nor did wholeWaitMax ago: where there was just no spare that passes. What is closed is made otherwise only then, as a mount that is killed in the middle of that leaves it empty. Who calls it has the lock.
+func (w *writer) isDenied() bool {
+	if w.denied.IsZero() {
+		w.denied = time.Now()
+	}
+	return time.Since(w.denied) >= wholeWaitMax
+}
+
 // makeTimed is makeEmpty of what may have been given a time, which it has then, if that can be set. Who calls it has the lock.
 func (w *writer) makeTimed(ctx context.Context) error {
+	if (w.closed.Load() || w.slot.Load()) && !w.empty && !w.isDenied() {
+		return blocktree.E("mount", blocktree.Unavailable, errors.New("no service makes it whole just now"))
+	}
 	at, timed := w.wrote.Load(), w.timed
 	err := w.makeEmpty(ctx)
 	if t, ok := w.tree.source.(Timer); ok && timed && err == nil && w.flushOnce(ctx, w.file) == nil {

@@ -53,6 +53,7 @@ type writer struct {
 	tried  bool            // a service was asked to make what is pending, and did not answer
 	empty  bool            // ... to make it without what is held
 	full   time.Time       // since when what is closed is refused for want of room
+	denied time.Time       // since when no service that was asked has made it whole
 	timed  bool            // the time of what is pending was set, and nothing was written since
 	parked bool            // it was flushed and closed at a close that seemed to be the last: it is not open at the service until it is used again
 	shared bool            // that was not the last
