@@ -136,7 +136,15 @@ func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOp
 		c.use(w.Spare)
 		defer func() { c.spare = blocktree.FileID{} }()
 		n := uint64(len(w.Content))
-		if err := c.add(path, fs.Info{Mode: o.Mode, SizeBytes: max(n, o.SizeBytes), SectorBytes: o.SectorBytes, Encrypted: true, Modified: w.Wrote, Changed: time.Now().UnixNano()}); err != nil {
+		if x := c.files[path]; x != nil && x.info.ID == w.Spare { // it takes it for an earlier try, of which the answer was lost
+			info = x.info
+			return nil
+		}
+		wrote := w.Wrote
+		if wrote == 0 {
+			wrote = time.Now().UnixNano()
+		}
+		if err := c.add(path, fs.Info{Mode: o.Mode, SizeBytes: max(n, o.SizeBytes), SectorBytes: o.SectorBytes, Encrypted: true, Modified: wrote, Changed: time.Now().UnixNano()}); err != nil {
 			return err
 		}
 		x := c.files[path]
