@@ -21,11 +21,12 @@ type filler struct {
 	filled map[blocktree.Path]bool // until its service dies, or somebody else asks for what is in it
 	spares map[blocktree.FileID]bool
 	told   blocktree.Inode
-	few    int     // how many spares there are; 0: as many as are asked for
-	wholes []error // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
-	not    bool    // nothing is, of that of which the answer is missing
-	whole  func()  // what happens before one, without the lock
-	older  bool    // the service is of a version before
+	few    int           // how many spares there are; 0: as many as are asked for
+	wholes []error       // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
+	not    bool          // nothing is, of that of which the answer is missing
+	whole  func()        // what happens before one, without the lock
+	older  bool          // the service is of a version before
+	far    time.Duration // how long the answer to Fill is on its way
 	fills  int
 }
 
@@ -81,6 +82,7 @@ func (c *filler) grant(dir blocktree.Path, spares int) (got fs.Filling) {
 
 // Fill implements fs.Filler.
 func (c *filler) Fill(_ context.Context, dir blocktree.Path, _ fs.CreateOptions, spares int) (got fs.Filling, err error) {
+	defer time.Sleep(c.far)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.log = append(c.log, "fill")

@@ -301,7 +301,7 @@ func TestPendingModeAndTime(t *testing.T) {
 		took string // of what is closed then
 	}{
 		"close":      {0o640, at, func(*testing.T, *filler, *node, *writing) {}, "whole"},
-		"fsync":      {0o640, at, func(t *testing.T, _ *filler, n *node, h *writing) { _ = n.Fsync(closer(true), h, 0) }, "whole"},
+		"fsync":      {0o640, at, func(t *testing.T, _ *filler, n *node, h *writing) { _ = n.Fsync(closer(true), h, 0) }, "whole, open, close"},
 		"a while":    {0o640, at, func(*testing.T, *filler, *node, *writing) { time.Sleep(blocktree.MountUnnamedFor); synctest.Wait() }, "whole, open, close"},
 		"read":       {0o640, at, func(t *testing.T, _ *filler, _ *node, h *writing) { _, _ = readAll(t, h, 0) }, "whole, open, close"},
 		"a failover": {0o640, at, func(_ *testing.T, c *filler, _ *node, _ *writing) { c.kill(false) }, "whole"},
