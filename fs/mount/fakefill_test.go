@@ -21,13 +21,16 @@ type filler struct {
 	filled map[blocktree.Path]bool // until its service dies, or somebody else asks for what is in it
 	spares map[blocktree.FileID]bool
 	told   blocktree.Inode
-	few    int           // how many spares there are; 0: as many as are asked for
-	wholes []error       // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
-	not    bool          // nothing is, of that of which the answer is missing
-	whole  func()        // what happens before one, without the lock
-	older  bool          // the service is of a version before
-	far    time.Duration // how long the answer to Fill is on its way
-	fills  int
+	few    int     // how many spares there are; 0: as many as are asked for
+	wholes []error // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
+	not    bool    // nothing is, of that of which the answer is missing
+	whole  func()  // what happens before one, without the lock
+	own    bool    // wholes are of those with a spare of this service: of others nobody can tell whose they are when it dies
+	// makesUnheard are the next with such a spare whose answers are lost, with the connection: whether the service has given the file its name.
+	makesUnheard []bool
+	older        bool          // the service is of a version before
+	far          time.Duration // how long the answer to Fill is on its way
+	fills        int
 }
 
 func newFiller() *filler {
@@ -107,13 +110,27 @@ func (c *filler) use(id blocktree.FileID) {
 // MakeOpen takes a spare.
 func (c *filler) MakeOpen(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (fs.File, error) {
 	c.mu.Lock()
+	own := c.spares[o.Spare]
 	c.use(o.Spare)
 	c.mu.Unlock()
 	f, err := c.identified.MakeOpen(ctx, path, o)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.spare = blocktree.FileID{}
-	return f, err
+	if err != nil || len(c.makesUnheard) == 0 || !own {
+		return f, err
+	}
+	named := c.makesUnheard[0]
+	c.makesUnheard = c.makesUnheard[1:]
+	for id, x := range c.leases {
+		if x.path == path && x.epoch == 1 && x.hidden {
+			if delete(c.leases, id); named {
+				x.hidden, c.files[path] = false, x.file
+			}
+			x.gone = blocktree.E("fake", blocktree.Undeliverable, nil)
+		}
+	}
+	return nil, blocktree.E("fake", blocktree.Undeliverable, nil)
 }
 
 // MakeWhole implements fs.Filler.
@@ -127,7 +144,7 @@ func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOp
 			return blocktree.E("fake", blocktree.Unsupported, nil)
 		}
 		var answer error
-		if len(c.wholes) > 0 {
+		if len(c.wholes) > 0 && (!c.own || c.spares[w.Spare]) {
 			if answer, c.wholes = c.wholes[0], c.wholes[1:]; answer != nil && (c.not || !passing(answer)) {
 				return answer
 			}
