@@ -239,7 +239,9 @@ func TestLostBetween(t *testing.T) {
 		if e := h.Flush(closer(true)); e != 0 {
 			t.Error(e)
 		}
+		c.mu.Lock()
 		c.makes = func() error { return blocktree.E("fake", blocktree.Permission, nil) }
+		c.mu.Unlock()
 		time.Sleep(blocktree.MountUnnamedFor)
 		synctest.Wait()
 		h.Release(t.Context())

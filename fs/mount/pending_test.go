@@ -258,6 +258,7 @@ func TestPendingMadeEmptyAndNotHeard(t *testing.T) {
 				c, d := newFilled(t)
 				d.tree.o.CloseLater = later
 				_, h := makes(t, d, "a", "mine")
+				c.mu.Lock()
 				c.vague = blocktree.E("fake", blocktree.Undeliverable, nil)
 				c.between = func() { // and the service has given it its name since
 					for _, f := range c.leases {
@@ -266,6 +267,7 @@ func TestPendingMadeEmptyAndNotHeard(t *testing.T) {
 					clear(c.leases)
 					c.between = nil
 				}
+				c.mu.Unlock()
 				time.Sleep(blocktree.MountUnnamedFor)
 				synctest.Wait()
 				if took := c.took(); took != "fill, make" || !h.writer.pending.Load() {

@@ -190,7 +190,7 @@ func (h *writing) fsync(ctx context.Context) syscall.Errno {
 		h.first.CompareAndSwap(0, h.writer.acked.Load())
 		if done, err := h.writer.finishWhole(ctx); done {
 			if err == nil && !h.node.tree.endsBySync(h.by) { // it goes on, as far as anybody knows: nobody else is to write it
-				h.writer.wake(ctx)
+				_ = h.node.tree.change(ctx, func(ctx context.Context, _ bool) error { h.writer.wake(ctx); return nil })
 			}
 			return h.synced(err)
 		}
