@@ -21,11 +21,12 @@ type filler struct {
 	filled map[blocktree.Path]bool // until its service dies, or somebody else asks for what is in it
 	spares map[blocktree.FileID]bool
 	told   blocktree.Inode
-	few    int     // how many spares there are; 0: as many as are asked for
-	wholes []error // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
-	not    bool    // nothing is, of that of which the answer is missing
-	whole  func()  // what happens before one, without the lock
-	own    bool    // wholes are of those with a spare of this service: of others nobody can tell whose they are when it dies
+	few    int           // how many spares there are; 0: as many as are asked for
+	wholes []error       // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
+	not    bool          // nothing is, of that of which the answer is missing
+	whole  func()        // what happens before one, without the lock
+	behind time.Duration // how much its clock is behind: what is written by it was not later
+	own    bool          // wholes are of those with a spare of this service: of others nobody can tell whose they are when it dies
 	// makesUnheard are the next with such a spare whose answers are lost, with the connection: whether the service has given the file its name.
 	makesUnheard []bool
 	older        bool          // the service is of a version before
@@ -159,7 +160,7 @@ func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOp
 			info = x.info
 			return nil
 		}
-		wrote := w.Wrote
+		wrote := min(w.Wrote, time.Now().Add(-c.behind).UnixNano())
 		if wrote == 0 {
 			wrote = time.Now().UnixNano()
 		}

@@ -281,13 +281,18 @@ func (n *node) setModePending(mode uint32) bool {
 	return mode&ownerBits == ownerBits && n.inMemory(func(_ *writer, m *making) { m.options.Mode = mode })
 }
 
-// setTimePending sets the time of the last write of a pending file, in nanoseconds since 1970, if that is not later than now, nor 0, which says in a request that there is none.
+// clockMayBeOff is how far the mount's clock may be ahead of the cluster's, which takes no later time for that of a write.
+const clockMayBeOff = time.Minute
+
+// setTimePending sets the time of the last write of a pending file, in nanoseconds since 1970, if that is earlier than now for the cluster, too, and not 0, which says in a request that there is none.
 func (n *node) setTimePending(modified int64) bool {
-	now := time.Now().UnixNano()
+	now := time.Now()
 	if modified == fs.TimeNow {
-		modified = now
+		modified = now.UnixNano()
+	} else if modified <= 0 || modified > now.Add(-clockMayBeOff).UnixNano() {
+		return false
 	}
-	return modified > 0 && modified <= now && n.inMemory(func(w *writer, _ *making) {
+	return n.inMemory(func(w *writer, _ *making) {
 		w.wrote.Store(modified)
 		w.timed = true
 	})

@@ -311,11 +311,15 @@ func TestPendingModeAndTime(t *testing.T) {
 			c.wholes = []error{blocktree.E("fake", blocktree.Undeliverable, nil)}
 		}, "whole, whole"},
 		"of 1970":           {0o640, time.Unix(0, 0), func(*testing.T, *filler, *node, *writing) {}, ""},
+		"a moment ago":      {0o640, time.Time{}, func(_ *testing.T, c *filler, _ *node, _ *writing) { c.behind = 30 * time.Second }, ""},
 		"not to be written": {0o444, at, func(*testing.T, *filler, *node, *writing) {}, ""},
 		"ahead of now":      {0o640, ahead, func(*testing.T, *filler, *node, *writing) {}, ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, d := newFilled(t)
+			if x.at.IsZero() {
+				x.at = time.Now().Add(-10 * time.Second)
+			}
 			n, h := makes(t, d, "a", "content")
 			if e := setModeOf(t, n, x.mode); e != 0 {
 				t.Errorf("%s: chmod: %v", what, e)
