@@ -323,7 +323,7 @@ const (
 	MountNamingsMax   = MountRequestsMax / 4
 	// MountFilledDirsMax and MountFilledNamesMax bound the directories that a mount fills, and the names that it remembers of all (docs/design/0086); what it has neither made a file in nor heard of for MountFilledIdle is forgotten. MountFillMargin is how much of its term has to be left when a name is made, so that the file is sent before the end.
 	// MountFillSparesMax is how many spares it has, in files that are not sent, too. Of a spare MountSpareFor is believed, and of all of them MountSparesIdle after the last answer: half of what a service does. MountFillWaitMax is how long is waited for a term: else the file is made as any.
-	// MountLaterMax bounds the files that are closed and not sent, so that there are spares for what is made meanwhile, MountLaterSendsMax those that are being sent: more are no faster, and there are places for what programs ask.
+	// MountLaterMax bounds the files that are closed and not sent, so that there are spares for what is made meanwhile of those that one principal gets (FSFillSparesOfAllMax / 2), MountLaterSendsMax those that are being sent: more are no faster, and there are places for what programs ask.
 	MountFilledDirsMax  = 1024
 	MountFilledNamesMax = 65_536
 	MountFilledIdle     = 2 * time.Second
@@ -332,7 +332,7 @@ const (
 	MountSpareFor       = 1500 * time.Millisecond
 	MountSparesIdle     = time.Second
 	MountFillWaitMax    = time.Second
-	MountLaterMax       = MountFillSparesMax * 3 / 4
+	MountLaterMax       = MountFillSparesMax / 2
 	MountLaterSendsMax  = 8
 	// MountLockWaitsMax bounds the programs that wait for locks: each keeps a goroutine, and a request at the service, which bounds them for each file.
 	MountLockWaitsMax = 1024

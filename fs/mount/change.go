@@ -74,6 +74,7 @@ func (n *node) create(ctx context.Context, name string, flags, mode uint32, out 
 		}
 		return i, h, 0, 0
 	}
+	defer n.alters()
 	if e := n.toMake(ctx, name, path); e != 0 {
 		return nil, nil, 0, e
 	}
@@ -211,6 +212,7 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 	if mode&specialBits != 0 {
 		return nil, syscall.EPERM
 	}
+	defer n.alters()
 	if e := n.toMake(ctx, name, path); e != 0 {
 		return nil, e
 	}
@@ -240,6 +242,7 @@ func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse
 	if e != 0 {
 		return nil, e
 	}
+	defer n.alters()
 	if e := n.toMake(ctx, name, path); e != 0 {
 		return nil, e
 	}
@@ -275,6 +278,7 @@ func (n *node) remove(ctx context.Context, name string) syscall.Errno {
 	if e != 0 {
 		return e
 	}
+	defer n.alters()
 	c := n.named(name)
 	n.tree.dropDir(c, path)
 	if err := n.tree.sendClosed(ctx); err != nil {
@@ -361,6 +365,8 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 	if e != 0 {
 		return e
 	}
+	defer n.alters()
+	defer to.alters()
 	moved, over := n.named(name), to.named(newName)
 	if over == moved || flags&renameNoReplace != 0 {
 		over = nil
@@ -468,10 +474,10 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	if n.setModePending(mode) {
 		return 0
 	}
+	n.changes(mode&0o300 == 0o300) // before what was made until then is sent
 	if err := n.toSet(ctx); err != nil {
 		return openErrno(err)
 	}
-	n.changes(mode&0o300 == 0o300)
 	defer n.changes(true) // once more: who asked meanwhile heard of what was before
 	give := func(mode uint32) syscall.Errno {
 		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error {

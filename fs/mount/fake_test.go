@@ -41,6 +41,7 @@ type fake struct {
 	full    uint64        // bytes that a file may have; 0: any number
 	stuck   error         // what flushes fail with
 	asks    int           // of changes of names and lengths
+	midst   func()        // called while something is changed
 	vague   error         // the answer to the next change, which is done
 	between func()        // what happens after that, with the lock
 	cut     bool          // the connection breaks before the next append is answered, and the service closes the file
@@ -211,6 +212,9 @@ func (c *fake) change(do func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asks++
+	if c.midst != nil {
+		c.midst()
+	}
 	if c.down != nil {
 		return c.down
 	}

@@ -21,12 +21,17 @@ type filler struct {
 	filled map[blocktree.Path]bool // until its service dies, or somebody else asks for what is in it
 	spares map[blocktree.FileID]bool
 	told   blocktree.Inode
-	few    int     // how many spares there are; 0: as many as are asked for
-	wholes []error // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
-	not    bool    // nothing is, of that of which the answer is missing
-	whole  func()  // what happens before one, without the lock
-	older  bool    // the service is of a version before
-	fills  int
+	few    int           // how many spares there are; 0: as many as are asked for
+	wholes []error       // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
+	not    bool          // nothing is, of that of which the answer is missing
+	whole  func()        // what happens before one, without the lock
+	behind time.Duration // how much its clock is behind: what is written by it was not later
+	own    bool          // wholes are of those with a spare of this service: of others nobody can tell whose they are when it dies
+	// makesUnheard are the next with such a spare whose answers are lost, with the connection: whether the service has given the file its name.
+	makesUnheard []bool
+	older        bool          // the service is of a version before
+	far          time.Duration // how long the answer to Fill is on its way
+	fills        int
 }
 
 func newFiller() *filler {
@@ -81,6 +86,7 @@ func (c *filler) grant(dir blocktree.Path, spares int) (got fs.Filling) {
 
 // Fill implements fs.Filler.
 func (c *filler) Fill(_ context.Context, dir blocktree.Path, _ fs.CreateOptions, spares int) (got fs.Filling, err error) {
+	defer time.Sleep(c.far)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.log = append(c.log, "fill")
@@ -105,13 +111,27 @@ func (c *filler) use(id blocktree.FileID) {
 // MakeOpen takes a spare.
 func (c *filler) MakeOpen(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (fs.File, error) {
 	c.mu.Lock()
+	own := c.spares[o.Spare]
 	c.use(o.Spare)
 	c.mu.Unlock()
 	f, err := c.identified.MakeOpen(ctx, path, o)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.spare = blocktree.FileID{}
-	return f, err
+	if err != nil || len(c.makesUnheard) == 0 || !own {
+		return f, err
+	}
+	named := c.makesUnheard[0]
+	c.makesUnheard = c.makesUnheard[1:]
+	for id, x := range c.leases {
+		if x.path == path && x.epoch == 1 && x.hidden {
+			if delete(c.leases, id); named {
+				x.hidden, c.files[path] = false, x.file
+			}
+			x.gone = blocktree.E("fake", blocktree.Undeliverable, nil)
+		}
+	}
+	return nil, blocktree.E("fake", blocktree.Undeliverable, nil)
 }
 
 // MakeWhole implements fs.Filler.
@@ -128,7 +148,7 @@ func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOp
 			return blocktree.E("fake", blocktree.NotFound, nil)
 		}
 		var answer error
-		if len(c.wholes) > 0 {
+		if len(c.wholes) > 0 && (!c.own || c.spares[w.Spare]) {
 			if answer, c.wholes = c.wholes[0], c.wholes[1:]; answer != nil && (c.not || !passing(answer)) {
 				return answer
 			}
@@ -139,7 +159,15 @@ func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOp
 		c.use(w.Spare)
 		defer func() { c.spare = blocktree.FileID{} }()
 		n := uint64(len(w.Content))
-		if err := c.add(path, fs.Info{Mode: o.Mode, SizeBytes: max(n, o.SizeBytes), SectorBytes: o.SectorBytes, Encrypted: true, Modified: w.Wrote, Changed: time.Now().UnixNano()}); err != nil {
+		if x := c.files[path]; x != nil && x.info.ID == w.Spare { // it takes it for an earlier try, of which the answer was lost
+			info = x.info
+			return nil
+		}
+		wrote := min(w.Wrote, time.Now().Add(-c.behind).UnixNano())
+		if wrote == 0 {
+			wrote = time.Now().UnixNano()
+		}
+		if err := c.add(path, fs.Info{Mode: o.Mode, SizeBytes: max(n, o.SizeBytes), SectorBytes: o.SectorBytes, Encrypted: true, Modified: wrote, Changed: time.Now().UnixNano()}); err != nil {
 			return err
 		}
 		x := c.files[path]

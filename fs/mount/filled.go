@@ -26,8 +26,10 @@ type filled struct {
 	until time.Duration   // the end of the term
 	asked time.Duration   // when a term was asked for last, or the directory was made
 	tried bool            // whether one was
-	wait  chan struct{}   // closed when it is answered; nil: none is asked for
-	gone  bool            // it is not filled any more
+	// useless counts terms, one after the other, of which too little was left when they were told.
+	useless int
+	wait    chan struct{} // closed when it is answered; nil: none is asked for
+	gone    bool          // it is not filled any more
 
 	attr    fuse.Attr     // as it was described last
 	at      time.Duration // when that was asked for; negative: it is not known
@@ -51,6 +53,9 @@ type fills struct {
 	sweep  *time.Timer
 	lost   map[blocktree.FileID]bool // directories with a file that was closed and lost, which nobody was told; that of no identity stands for all
 }
+
+// uselessMax is how many useless terms are asked for: each costs whoever makes a file a request.
+const uselessMax = 3
 
 // spare is the identity of a file to be, and when it was told.
 type spare struct {
@@ -210,6 +215,17 @@ func (f *filled) changed() {
 	f.changes++
 }
 
+// alters notes that a directory is about to be another than it was described, or was made so: once before, and once after, as who asked meanwhile heard of what was before.
+func (n *node) alters() {
+	f := n.tree.fills.of(n.id)
+	if f == nil {
+		return
+	}
+	n.tree.fills.mu.Lock()
+	defer n.tree.fills.mu.Unlock()
+	f.changed()
+}
+
 // unclaim notes that a name is not there, for certain.
 func (n *node) unclaim(name string) {
 	x := n.tree.fills
@@ -347,7 +363,12 @@ func (x *fills) fill(ctx context.Context, f *filled) {
 	close(f.wait)
 	f.wait = nil
 	if err == nil {
-		x.hear(f, began, got)
+		if x.hear(f, began, got); f.until-x.clock() >= blocktree.MountFillMargin {
+			f.useless = 0
+		} else if f.useless++; f.useless == uselessMax { // the service is too far away
+			x.forget(f)
+			x.not = x.clock() + pauseMax
+		}
 		return
 	}
 	if x.forget(f); f.until == 0 {
@@ -440,14 +461,14 @@ func (n *node) remembers() func(attr *fuse.Attr) {
 	}
 }
 
-// changes notes that a directory is about to be given another mode, time or attribute; without the owner's right to make names there it is not filled any more.
+// changes notes that a directory is about to be given another mode, or time; without the owner's right to make names there neither it nor what is beneath is filled any more.
 func (n *node) changes(mayMake bool) {
-	f := n.tree.fills.of(n.id)
-	if f == nil {
+	if !mayMake && n.IsDir() {
+		n.tree.fills.drop(n.path())
 		return
 	}
-	if !mayMake {
-		n.tree.fills.drop(f.path)
+	f := n.tree.fills.of(n.id)
+	if f == nil {
 		return
 	}
 	n.tree.fills.mu.Lock()

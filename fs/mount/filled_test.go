@@ -7,8 +7,11 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
 )
 
 // looks demands what a look at a name comes to.
@@ -59,6 +62,9 @@ func TestFilledCosts(t *testing.T) {
 			c, d := newFilled(t)
 			d.tree.o.CloseLater = !x.wait
 			const n = 100
+			if strings.HasPrefix(what, "fsync") { // its process is done with a file that it flushes
+				d.tree.endedBySync(os.Getpid(), true)
+			}
 			for i := range n {
 				_, h := makes(t, d, strconv.Itoa(i), "content")
 				x.one(t, h)
@@ -85,4 +91,167 @@ func TestFilledCosts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// 0072, 4: a new file that is fsynced stays open at its service, where nobody else may write it, unless its process is known to be done with it by then.
+func TestPendingIsKeptOpen(t *testing.T) {
+	for _, more := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c, d := newFilled(t)
+			d.tree.o.CloseLater = false
+			for i := range 4 {
+				n, h := makes(t, d, strconv.Itoa(i), "content")
+				if e := n.Fsync(closer(true), h, 0); e != 0 {
+					t.Error(e)
+				}
+				if open := len(c.leases) == 1; open != (more || i == 0) {
+					t.Errorf("more %v, file %d: open at its service: %v", more, i, open)
+				}
+				if more {
+					writes(t, h, "!", 7, 0)
+				}
+				closes(t, h, 0)
+				if len(c.leases) != 0 {
+					t.Errorf("more %v, file %d: it is open at its service when it is closed", more, i)
+				}
+			}
+		})
+	}
+}
+
+// Where no term is ever of use, as the service is too far away, none is asked for with each file.
+func TestUselessTerms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d := newFilled(t)
+		c.far = fillTerm - blocktree.MountFillMargin + 1
+		for i := range 20 {
+			_, h := create(t, d, strconv.Itoa(i), syscall.O_RDWR, 0o644)
+			closes(t, h, 0)
+		}
+		if c.fills != uselessMax || len(d.tree.fills.dirs) != 0 {
+			t.Errorf("%d were asked for", c.fills)
+		}
+	})
+}
+
+// A directory that is being changed is not described from memory as it was before, also to who asked meanwhile.
+func TestDescribedMeanwhile(t *testing.T) {
+	for what, change := range map[string]func(t *testing.T, d *node) syscall.Errno{
+		"mkdir": func(t *testing.T, d *node) syscall.Errno {
+			_, e := d.Mkdir(t.Context(), "b", 0o755, &fuse.EntryOut{})
+			return e
+		},
+		"mknod": func(t *testing.T, d *node) syscall.Errno {
+			_, e := d.Mknod(t.Context(), "b", syscall.S_IFREG|0o644, 0, &fuse.EntryOut{})
+			return e
+		},
+		"open": func(t *testing.T, d *node) syscall.Errno {
+			_, h, _, e := d.Create(t.Context(), "b", syscall.O_RDWR|syscall.O_SYNC, 0o644, &fuse.EntryOut{})
+			if e == 0 {
+				closes(t, h.(*writing), 0)
+			}
+			return e
+		},
+		"symlink": func(t *testing.T, d *node) syscall.Errno {
+			_, e := d.Symlink(t.Context(), "a", "b", &fuse.EntryOut{})
+			return e
+		},
+		"rename": func(t *testing.T, d *node) syscall.Errno {
+			root := parentOf(d)
+			return root.Rename(t.Context(), "a", d, "b", 0)
+		},
+		"unlink":    func(t *testing.T, d *node) syscall.Errno { return d.Unlink(t.Context(), "first") },
+		"attribute": func(t *testing.T, d *node) syscall.Errno { return d.Setxattr(t.Context(), "user.a", nil, 0) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, d := newFilled(t)
+			_, h := create(t, parentOf(d), "a", syscall.O_RDWR, 0o644)
+			closes(t, h, 0)
+			_, h = makes(t, d, "first", "") // it is filled
+			closes(t, h, 0)
+			d.tree.senders.Wait()
+			x := d.tree.fills
+			c.midst = func() { // somebody asks how it is
+				x.mu.Lock()
+				defer x.mu.Unlock()
+				if f := x.dirs[d.id]; f != nil {
+					f.at = x.clock()
+				}
+			}
+			if e := change(t, d); e != 0 {
+				t.Errorf("%s: %v", what, e)
+			}
+			if x.of(d.id) == nil {
+				t.Fatalf("%s: it is not filled any more", what)
+			}
+			if d.remembered(&fuse.AttrOut{}) {
+				t.Errorf("%s: it is described as it was before", what)
+			}
+		})
+	}
+}
+
+// H6 of 0086: without the right to make names in a directory nothing is made there by the mount itself: not while it is being taken, and also where it is taken above.
+func TestNotPendingBeneath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d := newFilled(t)
+		e := mkdir(t, d, "e")
+		n, h := makes(t, e, "a", "x")
+		if errno := setTime(t, n, time.Unix(1000, 0), 0); errno != 0 { // so it is sent whole
+			t.Error(errno)
+		}
+		asked := false
+		c.whole = func() {
+			if _, h := create(t, e, "b", syscall.O_RDWR, 0o644); h.writer.pending.Load() {
+				t.Error("it is pending, and the right is being taken")
+			} else {
+				t.Cleanup(func() { h.Release(t.Context()) })
+			}
+			asked, c.whole = true, nil
+		}
+		if errno := setModeOf(t, e, 0o500); errno != 0 || !asked {
+			t.Errorf("%v, %v", errno, asked)
+		}
+		closes(t, h, 0)
+		f := mkdir(t, d, "f")
+		_, h = makes(t, f, "a", "x")
+		closes(t, h, 0)
+		d.tree.senders.Wait()
+		d.tree.fills.mu.Lock()
+		d.tree.fills.forget(d.tree.fills.dirs[d.id]) // it is not filled itself
+		d.tree.fills.mu.Unlock()
+		if errno := setModeOf(t, d, 0o600); errno != 0 {
+			t.Error(errno)
+		}
+		_, h = create(t, f, "b", syscall.O_RDWR, 0o644)
+		if h.writer.pending.Load() {
+			t.Error("it is pending, and the right is taken above")
+		}
+		closes(t, h, 0)
+	})
+}
+
+// What was closed and is lost is told also where that is found before the kernel has let go of it.
+func TestLostBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d := newFilled(t)
+		_, h := makes(t, d, "a", "x")
+		if e := h.Flush(closer(true)); e != 0 {
+			t.Error(e)
+		}
+		c.mu.Lock()
+		c.makes = func() error { return blocktree.E("fake", blocktree.Permission, nil) }
+		c.mu.Unlock()
+		time.Sleep(blocktree.MountUnnamedFor)
+		synctest.Wait()
+		h.Release(t.Context())
+		if d.tree.unsaved.Load() == nil {
+			t.Error("it is not told at the end of the mount")
+		}
+		for _, told := range []bool{true, false} {
+			if e := (&listing{node: d}).Fsyncdir(t.Context(), 0); (e == syscall.EIO) != told {
+				t.Errorf("fsync of the directory: %v", e)
+			}
+		}
+	})
 }

@@ -13,6 +13,8 @@ import (
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"blocktree"
 )
 
 // filledFile is a file of the model.
@@ -45,7 +47,7 @@ func TestFilledAgainstModel(t *testing.T) {
 			w := &filledWorld{t: t, c: newFiller(), rng: rand.New(rand.NewPCG(seed, 86)), files: map[string]*filledFile{}, seed: seed}
 			root := grow(w.c)
 			root.tree.o.CloseLater = seed%4 != 3
-			w.c.holds = true
+			w.c.holds, w.c.own = true, true
 			for i := range w.dirs {
 				w.dirs[i] = mkdir(t, root, fmt.Sprintf("d%d", i))
 			}
@@ -124,10 +126,7 @@ func (w *filledWorld) does() {
 	case k == 14 && f != nil:
 		w.opens(key, f)
 	case k == 15:
-		w.what = "a failover"
-		if w.rng.IntN(4) == 0 {
-			w.c.kill(false)
-		}
+		w.fails()
 	case k == 16:
 		w.what = "somebody else's question"
 		if w.rng.IntN(4) == 0 {
@@ -161,6 +160,21 @@ func (w *filledWorld) does() {
 		w.make(key, dir, name)
 	case k < 23:
 		w.uses(key, f)
+	}
+}
+
+// fails has the service die, or the next answers be lost.
+func (w *filledWorld) fails() {
+	w.what = "a failover"
+	switch w.rng.IntN(8) {
+	case 0, 1:
+		w.c.kill(false)
+	case 2, 3:
+		w.what = "answers that are lost"
+		w.c.mu.Lock()
+		defer w.c.mu.Unlock()
+		w.c.makesUnheard = []bool{w.rng.IntN(2) == 0}
+		w.c.wholes, w.c.not = []error{blocktree.E("fake", blocktree.Undeliverable, nil)}, w.rng.IntN(2) == 0
 	}
 }
 

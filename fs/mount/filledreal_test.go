@@ -146,38 +146,49 @@ func TestMountedFilledTimes(t *testing.T) {
 	}
 }
 
-// H2, H4 of 0086, by the kernel: many directories at once, each file looked at, read or renamed when it is closed, while services die.
+// H2, H3, H4 of 0086, by the kernel: many directories at once, each file looked at, read or renamed when it is closed, while services die and answers are lost. What a close waits for is there when it returns.
 func TestMountedFilledAtOnce(t *testing.T) {
-	c, m, dir := mountedFiller(t, Options{CloseLater: true})
-	var all sync.WaitGroup
-	for i := range 6 {
-		all.Go(func() {
-			rng := rand.New(rand.NewPCG(uint64(i), 86))
-			d := filepath.Join(dir, fmt.Sprint(i))
-			if err := os.Mkdir(d, 0o755); err != nil {
-				t.Error(err)
-				return
+	for _, later := range []bool{false, true} {
+		t.Run(fmt.Sprintf("later=%v", later), func(t *testing.T) {
+			c, m, dir := mountedFiller(t, Options{CloseLater: later})
+			c.own = true
+			var all sync.WaitGroup
+			for i := range 6 {
+				all.Go(func() {
+					rng := rand.New(rand.NewPCG(uint64(i), 86))
+					d := filepath.Join(dir, fmt.Sprint(i))
+					if err := os.Mkdir(d, 0o755); err != nil {
+						t.Error(err)
+						return
+					}
+					for j := range 60 {
+						switch rng.IntN(40) {
+						case 0:
+							c.kill(false)
+						case 1, 2, 3, 4:
+							c.mu.Lock()
+							c.makesUnheard = []bool{rng.IntN(2) == 0}
+							c.wholes, c.not = []error{blocktree.E("fake", blocktree.Undeliverable, nil)}, rng.IntN(2) == 0
+							c.mu.Unlock()
+						}
+						one(t, c, rng, d, j, later)
+					}
+				})
 			}
-			for j := range 60 {
-				if rng.IntN(40) == 0 {
-					c.kill(false)
+			all.Wait()
+			for i := range 6 {
+				syncs(t, filepath.Join(dir, fmt.Sprint(i)))
+				for j := range 60 {
+					name := fmt.Sprintf("d/%d/%d", i, j)
+					if got := c.content(name); got != contentOf(j) {
+						t.Errorf("%s has %d bytes", name, len(got))
+					}
 				}
-				one(t, rng, d, j)
+			}
+			if err := m.Unsaved(); err != nil {
+				t.Error(err)
 			}
 		})
-	}
-	all.Wait()
-	for i := range 6 {
-		syncs(t, filepath.Join(dir, fmt.Sprint(i)))
-		for j := range 60 {
-			name := fmt.Sprintf("d/%d/%d", i, j)
-			if got := c.content(name); got != contentOf(j) {
-				t.Errorf("%s has %d bytes", name, len(got))
-			}
-		}
-	}
-	if err := m.Unsaved(); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -187,7 +198,7 @@ func contentOf(j int) string {
 }
 
 // one makes a file, and looks at it.
-func one(t *testing.T, rng *rand.Rand, d string, j int) {
+func one(t *testing.T, c *filler, rng *rand.Rand, d string, j int, later bool) {
 	name := filepath.Join(d, fmt.Sprint(j))
 	made := name
 	if j%4 == 0 {
@@ -207,8 +218,14 @@ func one(t *testing.T, rng *rand.Rand, d string, j int) {
 		}
 	}
 	was, _ := f.Stat()
+	if rng.IntN(8) == 0 { // until it is being named
+		time.Sleep(blocktree.MountUnnamedFor + time.Duration(rng.IntN(40))*time.Millisecond)
+	}
 	if err := f.Close(); err != nil {
 		t.Errorf("close: %v", err)
+	}
+	if at := "d/" + filepath.Base(d) + "/" + filepath.Base(made); !later && c.content(at) != contentOf(j) {
+		t.Errorf("closed, %s is %d bytes", at, len(c.content(at)))
 	}
 	if made != name {
 		if err := os.Rename(made, name); err != nil {

@@ -65,6 +65,7 @@ func (t *tree) closeLater(w *writer) {
 // sendLater sends a pending file that nobody has open any more, again until it is done, refused for good, or the mount has ended.
 func (t *tree) sendLater(w *writer) {
 	w.mu.Lock()
+	w.late.Store(true)
 	w.closed.Store(w.alone() && w.pending.Load())
 	m := w.made.Load()
 	w.mu.Unlock()

@@ -186,6 +186,31 @@ func TestForgottenWhilePending(t *testing.T) {
 	})
 }
 
+// H2 of 0086: so is one that was made empty, of which the answer was lost: it is opened where it was made.
+func TestForgottenWhenMadeEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d := newFilled(t)
+		_, h := makes(t, d, "a", "content")
+		c.mu.Lock()
+		c.own, c.makesUnheard = true, []bool{true}
+		c.mu.Unlock()
+		time.Sleep(blocktree.MountUnnamedFor)
+		synctest.Wait()
+		c.mu.Lock()
+		c.down = blocktree.E("fake", blocktree.Unavailable, nil)
+		c.mu.Unlock()
+		closes(t, h, 0)
+		synctest.Wait()
+		d.RmChild("a")
+		c.mu.Lock()
+		c.down = nil
+		c.mu.Unlock()
+		if d.tree.senders.Wait(); c.content("d/a") != "content" || len(d.tree.writers) != 0 || d.tree.unsaved.Load() != nil {
+			t.Errorf("it is %q", c.content("d/a"))
+		}
+	})
+}
+
 // H3 of 0086: a file that is made anew by another service, with another identity, keeps its number; files that are made then have their own.
 func TestPendingIdentities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -112,8 +112,11 @@ func (w *writer) sendWhole(ctx context.Context) error {
 	return w.makeWhole(ctx)
 }
 
-// makeWhole has a pending file made, written and closed by one request. It is opened anew by who uses it next. Who calls it has the lock.
+// makeWhole has a pending file made, written and closed by one request. It is opened anew by who uses it next. What may have been made empty is opened, and written: a service takes it for what was asked before. Who calls it has the lock.
 func (w *writer) makeWhole(ctx context.Context) error {
+	if w.empty {
+		return w.makeTimed(ctx)
+	}
 	m, x := w.made.Load(), w.tree.fills
 	whole := fs.Whole{Spare: m.options.Spare, Wrote: min(w.wrote.Load(), time.Now().UnixNano()), Content: w.heldBytes()}
 	asked := x.clock()
@@ -128,14 +131,17 @@ func (w *writer) makeWhole(ctx context.Context) error {
 	case k == blocktree.Unsupported: // a service of a version before, or there is no spare
 		return w.makeTimed(ctx)
 	case k == blocktree.Exists:
-		return w.isThere(ctx, m, len(whole.Content), err)
+		return w.isThere(ctx, m, err)
 	case passing(err):
 		w.tried = w.tried || !fs.NoService(err)
 		x.breaks()
 		return err
 	case k == blocktree.NoSpace && w.closed.Load() && w.isFull():
 		return w.die(lossAs(err))
-	case k == blocktree.Busy, w.closed.Load() && !forGood(err):
+	case k == blocktree.Busy:
+		return blocktree.E("mount", blocktree.Unavailable, err)
+	case w.closed.Load() && !forGood(err):
+		w.tried = true // nothing says that it was not done
 		return blocktree.E("mount", blocktree.Unavailable, err)
 	}
 	return w.die(lossAs(err))
@@ -204,7 +210,7 @@ func (w *writer) isWhole(id blocktree.FileID) error {
 }
 
 // isThere is for a pending file whose name is there: by this mount, whose earlier try was not answered, or by somebody else. Who calls it has the lock.
-func (w *writer) isThere(ctx context.Context, m *making, bytes int, why error) error {
+func (w *writer) isThere(ctx context.Context, m *making, why error) error {
 	info, err := w.tree.statOnce(ctx, m.path)
 	switch {
 	case passing(err):
@@ -213,11 +219,8 @@ func (w *writer) isThere(ctx context.Context, m *making, bytes int, why error) e
 		return errAgain
 	case err != nil || info.ID != w.id:
 		return w.die(errors.Join(errLost, why))
-	case info.Length == uint64(bytes) || !w.empty: // whoever wrote it since
-		return w.isWhole(m.options.Spare)
 	}
-	w.unpend() // it was made, and not written: who opens it sees
-	return errAgain
+	return w.isWhole(m.options.Spare) // whoever wrote it since
 }
 
 // finishWhole is finish of a pending file. done is false where that is to be flushed, and finished, as any.
@@ -292,13 +295,18 @@ func (n *node) setModePending(mode uint32) bool {
 	return mode&ownerBits == ownerBits && n.inMemory(func(_ *writer, m *making) { m.options.Mode = mode })
 }
 
-// setTimePending sets the time of the last write of a pending file, in nanoseconds since 1970, if that is not later than now.
+// clockMayBeOff is how far the mount's clock may be ahead of the cluster's, which takes no later time for that of a write.
+const clockMayBeOff = time.Minute
+
+// setTimePending sets the time of the last write of a pending file, in nanoseconds since 1970, if that is earlier than now for the cluster, too, and not 0, which says in a request that there is none.
 func (n *node) setTimePending(modified int64) bool {
-	now := time.Now().UnixNano()
+	now := time.Now()
 	if modified == fs.TimeNow {
-		modified = now
+		modified = now.UnixNano()
+	} else if modified <= 0 || modified > now.Add(-clockMayBeOff).UnixNano() {
+		return false
 	}
-	return modified <= now && n.inMemory(func(w *writer, _ *making) {
+	return n.inMemory(func(w *writer, _ *making) {
 		w.wrote.Store(modified)
 		w.timed = true
 	})

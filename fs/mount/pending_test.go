@@ -236,6 +236,63 @@ func TestPendingEnds(t *testing.T) {
 	}
 }
 
+// parentOf is the directory that a node is in.
+func parentOf(n *node) *node {
+	_, p := n.Parent()
+	return p.Operations().(*node)
+}
+
+// D6 of 0086: a file that may have been made empty, as the answer is missing, is opened and written by whatever comes next: what asked for it whole would be told that it is there.
+func TestPendingMadeEmptyAndNotHeard(t *testing.T) {
+	for what, ends := range map[string]func(c *filler, h *writing) syscall.Errno{
+		"close":            func(_ *filler, h *writing) syscall.Errno { return h.Flush(closer(true)) },
+		"close by another": func(_ *filler, h *writing) syscall.Errno { return h.Flush(closer(false)) },
+		"fsync":            func(_ *filler, h *writing) syscall.Errno { return h.node.Fsync(closer(true), h, 0) },
+		"fsync of the dir": func(_ *filler, h *writing) syscall.Errno {
+			return (&listing{node: parentOf(h.node)}).Fsyncdir(closer(true), 0)
+		},
+		"fsync, a failover": func(c *filler, h *writing) syscall.Errno { c.kill(false); return h.node.Fsync(closer(true), h, 0) },
+	} {
+		for _, later := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				c, d := newFilled(t)
+				d.tree.o.CloseLater = later
+				_, h := makes(t, d, "a", "mine")
+				c.mu.Lock()
+				c.vague = blocktree.E("fake", blocktree.Undeliverable, nil)
+				c.between = func() { // and the service has given it its name since
+					for _, f := range c.leases {
+						f.hidden, c.files[f.path] = false, f.file
+					}
+					clear(c.leases)
+					c.between = nil
+				}
+				c.mu.Unlock()
+				time.Sleep(blocktree.MountUnnamedFor)
+				synctest.Wait()
+				if took := c.took(); took != "fill, make" || !h.writer.pending.Load() {
+					t.Fatalf("%s: it took %s before", what, took)
+				}
+				if e := ends(c, h); e != 0 {
+					t.Errorf("%s, later %v: %v", what, later, e)
+				}
+				if got := c.content("d/a"); !later && got != "mine" {
+					t.Errorf("%s: it is %q", what, got)
+				}
+				closes(t, h, 0)
+				d.tree.senders.Wait()
+				if got := c.content("d/a"); got != "mine" {
+					t.Errorf("%s, later %v: closed, it is %q", what, later, got)
+				}
+				d.tree.notices.Wait()
+				if d.tree.fills.out != 0 || len(d.tree.writers) != 0 || len(c.leases) != 0 || d.tree.unnamed.count.Load() != 0 {
+					t.Errorf("%s, later %v: %d spares are out, %d writers, %d leases", what, later, d.tree.fills.out, len(d.tree.writers), len(c.leases))
+				}
+			})
+		}
+	}
+}
+
 // 0086, 5: the mode and the time of a pending file are set here, and go with it, whatever makes it; what cannot be is set as of any.
 func TestPendingModeAndTime(t *testing.T) {
 	at, ahead := time.Unix(1000, 5), time.Now().Add(1000*time.Hour)
@@ -246,18 +303,23 @@ func TestPendingModeAndTime(t *testing.T) {
 		took string // of what is closed then
 	}{
 		"close":      {0o640, at, func(*testing.T, *filler, *node, *writing) {}, "whole"},
-		"fsync":      {0o640, at, func(t *testing.T, _ *filler, n *node, h *writing) { _ = n.Fsync(closer(true), h, 0) }, "whole"},
+		"fsync":      {0o640, at, func(t *testing.T, _ *filler, n *node, h *writing) { _ = n.Fsync(closer(true), h, 0) }, "whole, open, close"},
 		"a while":    {0o640, at, func(*testing.T, *filler, *node, *writing) { time.Sleep(blocktree.MountUnnamedFor); synctest.Wait() }, "whole, open, close"},
 		"read":       {0o640, at, func(t *testing.T, _ *filler, _ *node, h *writing) { _, _ = readAll(t, h, 0) }, "whole, open, close"},
 		"a failover": {0o640, at, func(_ *testing.T, c *filler, _ *node, _ *writing) { c.kill(false) }, "whole"},
 		"its answer is lost": {0o640, at, func(_ *testing.T, c *filler, _ *node, _ *writing) {
 			c.wholes = []error{blocktree.E("fake", blocktree.Undeliverable, nil)}
 		}, "whole, whole"},
+		"of 1970":           {0o640, time.Unix(0, 0), func(*testing.T, *filler, *node, *writing) {}, ""},
+		"a moment ago":      {0o640, time.Time{}, func(_ *testing.T, c *filler, _ *node, _ *writing) { c.behind = 30 * time.Second }, ""},
 		"not to be written": {0o444, at, func(*testing.T, *filler, *node, *writing) {}, ""},
 		"ahead of now":      {0o640, ahead, func(*testing.T, *filler, *node, *writing) {}, ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, d := newFilled(t)
+			if x.at.IsZero() {
+				x.at = time.Now().Add(-10 * time.Second)
+			}
 			n, h := makes(t, d, "a", "content")
 			if e := setModeOf(t, n, x.mode); e != 0 {
 				t.Errorf("%s: chmod: %v", what, e)

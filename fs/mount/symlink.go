@@ -30,6 +30,7 @@ func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.Entry
 	if !ok {
 		return nil, syscall.EPERM
 	}
+	defer n.alters()
 	if e := n.toMake(ctx, name, path); e != 0 {
 		return nil, e
 	}

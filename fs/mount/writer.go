@@ -33,6 +33,7 @@ type writer struct {
 	pending        atomic.Bool           // no service has heard of it; set with mu
 	closed         atomic.Bool           // it is pending, and nobody has it open; set with mu
 	slot           atomic.Bool           // its close returned, or may, before it is sent: it has a place among those
+	late           atomic.Bool           // its last close returned before it was sent
 	changed        atomic.Int64          // when the mode or time of what is pending was set, in nanoseconds since 1970
 
 	endMu sync.Mutex
@@ -195,6 +196,9 @@ func (w *writer) renew(ctx context.Context, failed fs.File) error {
 func (w *writer) reopen(ctx context.Context) error {
 	if w.pending.Load() {
 		return w.makeNow(ctx)
+	}
+	if m := w.made.Load(); m != nil && w.late.Load() && w.node.Forgotten() { // by the kernel: it is named before that changes
+		w.node.at.Store(&m.path)
 	}
 	f, err := w.node.openOnce(ctx, fs.OpenOptions{Write: true, Tell: true, Anew: !w.parked || w.tree.broken.Load()})
 	made := w.made.Load()

@@ -30,6 +30,7 @@ type writing struct {
 	by     int           // the process that opened it; 0: not known
 	fresh  bool          // the file was made by its open
 	holds  bool          // no open goes by what the kernel was told until it is released
+	early  atomic.Bool   // its last close returned before the file was made
 	first  atomic.Uint64 // how many writes had been answered when the file, a fresh one, was first to be flushed; 0: not yet
 	told   atomic.Uint64 // failed writes of the writer that were told here
 }
@@ -188,6 +189,9 @@ func (h *writing) fsync(ctx context.Context) syscall.Errno {
 	if h.writer.pending.Load() {
 		h.first.CompareAndSwap(0, h.writer.acked.Load())
 		if done, err := h.writer.finishWhole(ctx); done {
+			if err == nil && !h.node.tree.endsBySync(h.by) { // it goes on, as far as anybody knows: nobody else is to write it
+				_ = h.node.tree.change(ctx, func(ctx context.Context, _ bool) error { h.writer.wake(ctx); return nil })
+			}
 			return h.synced(err)
 		}
 	}
@@ -214,7 +218,8 @@ func (h *writing) Flush(ctx context.Context) syscall.Errno {
 		h.node.tree.endedBySync(h.by, h.writer.acked.Load() == first)
 	}
 	var e syscall.Errno
-	if h.mayClose(ctx) {
+	early := h.mayClose(ctx)
+	if h.early.Store(early); early {
 		e = h.synced(nil)
 	} else if done, err := h.writer.finish(ctx, h); done {
 		e = h.synced(err)
@@ -231,7 +236,13 @@ func (h *writing) Release(ctx context.Context) syscall.Errno {
 	if h.writer.slot.Swap(false) {
 		h.node.tree.closeLater(h.writer)
 	} else {
-		h.node.tree.untold(h.writer, h.writer.release(ctx))
+		m, why := h.writer.made.Load(), h.writer.dead()
+		if err := h.writer.release(ctx); err != nil || !h.early.Load() {
+			why = err
+		}
+		if h.node.tree.untold(h.writer, why); why != nil && h.early.Load() && m != nil && m.filled != nil { // it was asked for by somebody between
+			h.node.tree.fills.loses(m.filled.id)
+		}
 		if h.node.tree.writer(h.node.id) == nil {
 			h.node.forgets() // or what was told while it was written has the next open do it
 		}

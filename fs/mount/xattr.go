@@ -144,6 +144,8 @@ func (n *node) Setxattr(ctx context.Context, name string, value []byte, flags ui
 	if err := n.tree.nameFile(ctx, n.id); err != nil {
 		return openErrno(err)
 	}
+	n.alters()
+	defer n.alters()
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := n.byFile(func(f fs.OfFile) error { return f.SetXattr(ctx, name, value, how) }, func() error { return x.SetXattr(ctx, n.path(), name, value, how) })
 		if unsure {
@@ -169,6 +171,8 @@ func (n *node) Removexattr(ctx context.Context, name string) syscall.Errno {
 	if err := n.tree.nameFile(ctx, n.id); err != nil {
 		return openErrno(err)
 	}
+	n.alters()
+	defer n.alters()
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
 		err := n.byFile(func(f fs.OfFile) error { return f.RemoveXattr(ctx, name) }, func() error { return x.RemoveXattr(ctx, n.path(), name) })
 		if unsure && blocktree.KindOf(err) == blocktree.NotFound && !fs.NoService(err) {
