@@ -240,7 +240,7 @@ func TestLostBetween(t *testing.T) {
 			t.Error(e)
 		}
 		c.mu.Lock()
-		c.makes = func() error { return blocktree.E("fake", blocktree.Permission, nil) }
+		c.wholes = []error{blocktree.E("fake", blocktree.Permission, nil)}
 		c.mu.Unlock()
 		time.Sleep(blocktree.MountUnnamedFor)
 		synctest.Wait()
