@@ -442,6 +442,18 @@ func (n *node) remembered(out *fuse.AttrOut) bool {
 	return true
 }
 
+// rememberedAt is remembered for who looks for the directory by its path: that is certain, too, while the term runs. A program that makes a directory which is there has the kernel look each time.
+func (n *node) rememberedAt(path blocktree.Path, out *fuse.EntryOut) bool {
+	f := n.tree.fills.of(n.id)
+	var attr fuse.AttrOut
+	if f == nil || f.path != path || !n.remembered(&attr) {
+		return false
+	}
+	out.Attr = attr.Attr
+	out.SetAttrTimeout(attr.Timeout())
+	return true
+}
+
 // remembers returns what notes how a directory is described, which is about to be asked for.
 func (n *node) remembers() func(attr *fuse.Attr) {
 	x := n.tree.fills

@@ -240,6 +240,12 @@ func TestFilledIsDescribed(t *testing.T) {
 			if e := d.Getattr(t.Context(), nil, &out); e != 0 || out.Mode != syscall.S_IFDIR|mode || out.Mtime != uint64(at.Unix()) || out.Timeout() > blocktree.MountCacheFor {
 				t.Errorf("%v, %+v", e, out.Attr)
 			}
+			var entry fuse.EntryOut
+			if took == "" { // by its name, too
+				if i, e := d.Root().Operations().(*node).Lookup(t.Context(), "d", &entry); e != 0 || i != d.EmbeddedInode() || entry.Attr != out.Attr || entry.AttrTimeout() > blocktree.MountCacheFor {
+					t.Errorf("%v, %+v", e, entry.Attr)
+				}
+			}
 			if got := c.took(); got != took {
 				t.Errorf("it took %q, not %q", got, took)
 			}

@@ -220,6 +220,9 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if n.absent(ctx, name) {
 		return nil, syscall.ENOENT
 	}
+	if c := n.named(name); c != nil && c.rememberedAt(path, out) {
+		return c.EmbeddedInode(), 0
+	}
 	asked := question{tree: n.tree}
 	defer asked.end()
 	for {
