@@ -326,12 +326,7 @@ func TestFlushHealer(t *testing.T) {
 		b.PowerLoss(seed, 0, 1, 2)
 		b.back()
 		b.Healthy(b.client)
-		reader, err := file.Open(b.T.Context(), b.client, b.Path("/vm/lazy"), file.OpenOptions{Reader: b.Reader, ReadOnly: true})
-		if err != nil {
-			b.T.Fatal(err)
-		}
-		defer reader.Close()
-		b.await("the cluster to take what is left", 30*time.Second, func() bool {
+		loss := func() cluster.FileDurability {
 			d, err := b.client.Stat(b.T.Context(), b.Path("/vm/lazy"))
 			if err != nil {
 				b.T.Fatal(err)
@@ -340,8 +335,15 @@ func TestFlushHealer(t *testing.T) {
 			if err != nil {
 				b.T.Fatal(err)
 			}
-			return l.LossNumber > 0 && !l.Lossy
-		})
+			return l
+		}
+		b.await("the loss to be noticed", 30*time.Second, func() bool { return loss().LossNumber > 0 }) // who opened it before is told of it
+		reader, err := file.Open(b.T.Context(), b.client, b.Path("/vm/lazy"), file.OpenOptions{Reader: b.Reader, ReadOnly: true})
+		if err != nil {
+			b.T.Fatal(err)
+		}
+		defer reader.Close()
+		b.await("the cluster to take what is left", 30*time.Second, func() bool { return !loss().Lossy })
 		b.check("by a reader", reader, true)
 	})
 }
