@@ -87,7 +87,7 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 			return err
 		}
 		return flags.with(c, func(_ context.Context, d *door) error {
-			return d.mountAt(c, args, &create, mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: bytes, CloseLater: later})
+			return d.mountAt(c, args, &create, mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: bytes, Fill: later, CloseLater: later})
 		})
 	}
 	return c

@@ -66,7 +66,7 @@ type spare struct {
 func newFills(t *tree) *fills {
 	began := time.Now()
 	x := &fills{tree: t, clock: func() time.Duration { return time.Since(began) }, dirs: map[blocktree.FileID]*filled{}, lost: map[blocktree.FileID]bool{}}
-	if _, ok := t.source.(fs.MakeOpener); ok && !t.o.Anonymous {
+	if _, ok := t.source.(fs.MakeOpener); ok && t.o.Fill && !t.o.Anonymous {
 		x.filler, _ = t.source.(fs.Filler)
 	}
 	return x

@@ -23,6 +23,7 @@ import (
 func mountedFiller(t *testing.T, o Options) (c *filler, m *Mount, dir string) {
 	t.Helper()
 	c = newFiller()
+	o.Fill = true
 	m, root := mountedAs(t, c, o)
 	dir = filepath.Join(root, "d")
 	if err := os.Mkdir(dir, 0o755); err != nil {

@@ -85,7 +85,8 @@ type Options struct {
 	Durability  stripe.Durability // of new files
 	Anonymous   bool              // the source asks without credentials, of which services take less
 	ReadAhead   int               // how many bytes the kernel is to read ahead, where the system lets us say that; negative: as it would, and for who is anonymous; blocktree.MountReadAheadBytes
-	CloseLater  bool              // the close of a new small file in a directory that the mount fills returns before it is sent; else that of each when it is durable (docs/design/0086)
+	Fill        bool              // the mount makes small files by itself in directories that it made (docs/design/0086)
+	CloseLater  bool              // with Fill, the close of a new small file in a directory that the mount fills returns before it is sent; else that of each when it is durable
 	Logger      *slog.Logger      // says what could not be told to any program; nil: none
 }
 

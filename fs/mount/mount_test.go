@@ -20,7 +20,7 @@ import (
 
 // grow makes a tree of nodes that no kernel asks.
 func grow(c Source) *node {
-	n := &node{tree: newTree(c, testRoot, Options{}), id: blocktree.FileID{Generation: 1, Inode: 2}}
+	n := &node{tree: newTree(c, testRoot, Options{Fill: true}), id: blocktree.FileID{Generation: 1, Inode: 2}}
 	gofs.NewNodeFS(n, &gofs.Options{})
 	return n
 }
