@@ -195,7 +195,9 @@ func TestMetricsOfAServer(t *testing.T) {
 	of := func(labels ...string) []string { return append(export[:4:4], labels...) }
 	c := dialExport(t, s.socket, "vm/disk0")
 	c.load()
-	x := s.await(t, "all members in sync", func(x *metricstest.Scrape) bool { return x.Sum(t, "bt_cluster_members_in_sync", export...) == 3 })
+	x := s.await(t, "all members in sync, and the last request, which is counted as open until its reply was written, is not any more", func(x *metricstest.Scrape) bool {
+		return x.Sum(t, "bt_cluster_members_in_sync", export...) == 3 && x.Sum(t, "bt_nbd_requests_in_flight", export...) == 0
+	})
 	x.Lint(t)
 	x.CheckDocument(t, metricsDocument, "Both programs", "btnbd")
 	x.Expect(t, afterLoad(export)...)
