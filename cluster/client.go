@@ -54,8 +54,9 @@ type Client struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
+	lead lead
+
 	mu       sync.Mutex
-	lead     int // index into peers.nodes of who answered last
 	session  *session
 	leaves   map[meta.SessionID]*leaving
 	wants    map[blocktree.FileID]*wanting // directories that others keep
@@ -366,9 +367,13 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 	var last error
 	for begun := time.Now(); ; {
 		nodes := c.peers.nodes()
-		asked, older := 0, 0
+		asked, older, before := 0, 0, error(nil)
 		for range nodes {
-			reply, sent, err := c.askNode(ctx, nodes, code, request)
+			if ctx.Err() != nil && last != nil { // the others would not be asked
+				break
+			}
+			node := c.lead.next(nodes)
+			reply, sent, err := c.askNode(ctx, node, code, request)
 			if err == nil {
 				return reply, nil
 			}
@@ -382,14 +387,12 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 			case blocktree.Permission, blocktree.Unauthenticated, blocktree.TooLarge, blocktree.Unsupported:
 				return nil, err
 			case blocktree.NewerFormat, blocktree.Invalid: // one of a version before, which does not know the command, or the question
-				older++
+				older, before = older+1, err
 			}
-			c.mu.Lock()
-			c.lead++
-			c.mu.Unlock()
+			c.lead.failed(nodes, node, sent && !errors.Is(ctx.Err(), context.Canceled))
 		}
 		if older > 0 && older == asked { // all that were asked in this round are of a version before
-			return nil, last
+			return nil, before
 		}
 		if why := c.peers.denied(); why != nil && time.Since(begun) >= deniedPatience {
 			return nil, &blocktree.Error{Op: "cluster: no node takes this runtime", Kind: blocktree.Unavailable, Err: why,
@@ -407,11 +410,8 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 	}
 }
 
-// askNode tries the node that answered last. It says whether that was asked.
-func (c *Client) askNode(ctx context.Context, nodes []blocktree.NodeID, code uint16, request []byte) (reply []byte, sent bool, err error) {
-	c.mu.Lock()
-	node := nodes[c.lead%len(nodes)]
-	c.mu.Unlock()
+// askNode tries one node. It says whether that was asked.
+func (c *Client) askNode(ctx context.Context, node blocktree.NodeID, code uint16, request []byte) (reply []byte, sent bool, err error) {
 	conn := c.peers.conn(node)
 	if conn == nil {
 		return nil, false, &blocktree.Error{Op: "cluster", Runtime: c.peers.runtime(node).Path.Short(), Kind: blocktree.Unavailable}
@@ -423,6 +423,7 @@ func (c *Client) askNode(ctx context.Context, nodes []blocktree.NodeID, code uin
 		return nil, true, err
 	}
 	defer r.Release()
+	c.lead.heard(r.Header, func(n blocktree.NodeID) bool { return c.peers.conn(n) != nil })
 	return append([]byte(nil), r.Body...), true, nil
 }
 

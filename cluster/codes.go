@@ -4,8 +4,8 @@ package cluster
 const (
 	codeStripe   uint16 = 1  // a stripe.Message to a member; its answer
 	codeRaft     uint16 = 2  // an envelope of cluster/meta, not answered; header: the sender's store
-	codePropose  uint16 = 3  // an encoded meta.Command; an encoded meta.Result
-	codeQuery    uint16 = 4  // an encoded meta.Query; an encoded meta.Answer
+	codePropose  uint16 = 3  // an encoded meta.Command; header: a leaderHeader, an encoded meta.Result
+	codeQuery    uint16 = 4  // an encoded meta.Query; header: a leaderHeader, an encoded meta.Answer
 	codeHello    uint16 = 5  // nothing; node id and incarnation
 	codeYield    uint16 = 6  // a file's identity: let go of the lease you hold for copying up
 	codeKnown    uint16 = 7  // the asker's store; the token of its newest start that the answering node knows

@@ -529,7 +529,7 @@ func (s *Service) answerMeta(req *bttp.Request, forwarded bool, body []byte) {
 		req.Fail(err)
 		return
 	}
-	req.Reply(nil, reply)
+	req.Reply(s.leaderHeader(), reply)
 }
 
 func (s *Service) answerQuery(ctx context.Context, from speaker, body []byte) ([]byte, error) {

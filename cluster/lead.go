@@ -1,0 +1,80 @@
+package cluster
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+	"time"
+
+	"blocktree"
+)
+
+// leaderShunFor is how long a node that did not answer is not asked because others say that it leads.
+const leaderShunFor = 10 * time.Second
+
+// lead is which node of a cluster is asked first: who leads, as the last answer said (docs/design/0087-fewer-messages.md), or who answered last.
+type lead struct {
+	mu      sync.Mutex
+	node    blocktree.NodeID               // zero: the first
+	shunned map[blocktree.NodeID]time.Time // until when
+}
+
+// next returns which of nodes is to be asked; they ascend, and there is one.
+func (l *lead) next(nodes []blocktree.NodeID) blocktree.NodeID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i, _ := slices.BinarySearch(nodes, l.node)
+	return nodes[i%len(nodes)]
+}
+
+// failed has the one after node be asked next, unless that is another already. shun says that node did not answer.
+func (l *lead) failed(nodes []blocktree.NodeID, node blocktree.NodeID, shun bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i, _ := slices.BinarySearch(nodes, l.node)
+	if i %= len(nodes); nodes[i] == node {
+		l.node = nodes[(i+1)%len(nodes)]
+	}
+	if !shun {
+		return
+	}
+	for n := range l.shunned {
+		if _, known := slices.BinarySearch(nodes, n); !known {
+			delete(l.shunned, n)
+		}
+	}
+	if l.shunned == nil {
+		l.shunned = map[blocktree.NodeID]time.Time{}
+	}
+	l.shunned[node] = time.Now().Add(leaderShunFor)
+}
+
+// heard heeds the header of an answer, if a request reaches the node that it names.
+func (l *lead) heard(header []byte, reaches func(blocktree.NodeID) bool) {
+	node, ok := leaderOf(header)
+	if !ok || !reaches(node) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until, ok := l.shunned[node]; !ok || time.Now().After(until) {
+		l.node = node
+	}
+}
+
+// leaderHeader is the header of an answer to a command or query: which node leads, if that is known. A version before looks at none.
+func (s *Service) leaderHeader() []byte {
+	node, ok := s.group.Leader()
+	if !ok {
+		return nil
+	}
+	return binary.BigEndian.AppendUint64(nil, uint64(node))
+}
+
+// leaderOf is what a leaderHeader says; false: nothing, or something that this version does not know.
+func leaderOf(header []byte) (blocktree.NodeID, bool) {
+	if len(header) != 8 {
+		return 0, false
+	}
+	return blocktree.NodeID(binary.BigEndian.Uint64(header)), true
+}
