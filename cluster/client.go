@@ -368,11 +368,12 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 	for begun := time.Now(); ; {
 		nodes := c.peers.nodes()
 		asked, older, before := 0, 0, error(nil)
-		for range nodes {
+		first := c.lead.first(nodes)
+		for i := range nodes {
 			if ctx.Err() != nil && last != nil { // the others would not be asked
 				break
 			}
-			node := c.lead.next(nodes)
+			node := nodes[(first+i)%len(nodes)]
 			reply, sent, err := c.askNode(ctx, node, code, request)
 			if err == nil {
 				return reply, nil

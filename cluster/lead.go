@@ -19,20 +19,23 @@ type lead struct {
 	shunned map[blocktree.NodeID]time.Time // until when
 }
 
-// next returns which of nodes is to be asked; they ascend, and there is one.
-func (l *lead) next(nodes []blocktree.NodeID) blocktree.NodeID {
+// first is the index of who of nodes, which ascend, is to be asked first.
+func (l *lead) first(nodes []blocktree.NodeID) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.index(nodes)
+}
+
+func (l *lead) index(nodes []blocktree.NodeID) int {
 	i, _ := slices.BinarySearch(nodes, l.node)
-	return nodes[i%len(nodes)]
+	return i % max(1, len(nodes))
 }
 
 // failed has the one after node be asked next, unless that is another already. shun says that node did not answer.
 func (l *lead) failed(nodes []blocktree.NodeID, node blocktree.NodeID, shun bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	i, _ := slices.BinarySearch(nodes, l.node)
-	if i %= len(nodes); nodes[i] == node {
+	if i := l.index(nodes); nodes[i] == node {
 		l.node = nodes[(i+1)%len(nodes)]
 	}
 	if !shun {

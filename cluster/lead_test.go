@@ -24,7 +24,7 @@ func TestLead(t *testing.T) {
 		}
 		asks := func(what string, want blocktree.NodeID) {
 			t.Helper()
-			if got := l.next(nodes); got != want {
+			if got := nodes[l.first(nodes)]; got != want {
 				t.Errorf("%s: %d is asked, want %d", what, got, want)
 			}
 		}
