@@ -134,6 +134,8 @@ type Group struct {
 	heard     map[blocktree.NodeID]uint64 // tick of the last message
 	sending   map[blocktree.NodeID]*snapshotSender
 	receiving *snapshotReceiver
+
+	acknowledged acknowledged
 }
 
 // Open opens or creates the member's store and starts it. It returns once the applied state can be read; a leader may

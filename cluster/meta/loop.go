@@ -283,8 +283,24 @@ func (g *Group) send(messages []*pb.Message) {
 		if blocktree.NodeID(m.GetFrom()) != g.cfg.Node { // another's ReadIndex that Raft passes on: it asks again itself
 			continue
 		}
+		if g.repeats(m) {
+			continue
+		}
 		g.cfg.Send(blocktree.NodeID(m.GetTo()), encodeEnvelope(&envelope{raft: m}))
 	}
+}
+
+// acknowledged is what a member has told a leader last that it has.
+type acknowledged struct{ to, term, index, tick uint64 }
+
+// repeats reports whether a message only acknowledges what this member has acknowledged within this tick: a leader tells by a message of its own what is committed, and has that answered, too. If the first was lost, the answer to the heartbeat of the next tick has it asked for again.
+func (g *Group) repeats(m *pb.Message) bool {
+	if m.GetType() != pb.MsgAppResp || m.GetReject() {
+		return false
+	}
+	was := g.acknowledged
+	g.acknowledged = acknowledged{m.GetTo(), m.GetTerm(), m.GetIndex(), g.tick}
+	return g.acknowledged == was
 }
 
 // applyBatchBytes ends a batch of applied entries. Raft bounds what it hands out by the length of the commands, but a short command
