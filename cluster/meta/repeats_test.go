@@ -1,6 +1,8 @@
 package meta
 
 import (
+	"io"
+	"log"
 	"testing"
 
 	"go.etcd.io/raft/v3"
@@ -58,7 +60,8 @@ func newAckBed(t *testing.T) *ackBed {
 		if err := s.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: &at, Term: &at, ConfState: &pb.ConfState{Voters: []uint64{1, 2}}}}); err != nil {
 			t.Fatal(err)
 		}
-		n, err := raft.NewRawNode(&raft.Config{ID: id, ElectionTick: 10, HeartbeatTick: 1, Storage: s, Applied: 1, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 8, CheckQuorum: true})
+		n, err := raft.NewRawNode(&raft.Config{ID: id, ElectionTick: 10, HeartbeatTick: 1, Storage: s, Applied: 1, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 8, CheckQuorum: true,
+			Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
 		if err != nil {
 			t.Fatal(err)
 		}
