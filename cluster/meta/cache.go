@@ -6,6 +6,8 @@ import (
 	"sort"
 	"sync"
 
+	"blocktree"
+
 	"github.com/cockroachdb/pebble/v2"
 )
 
@@ -28,6 +30,8 @@ const (
 type cache struct {
 	db   *pebble.DB
 	gate *gate
+
+	firsts map[keptKey]blocktree.Inode // of those who apply: nothing that the session keeps is below; see state.scanKept
 
 	mu       sync.Mutex
 	index    uint64 // of the state that it is of
@@ -52,6 +56,15 @@ type cachedValue struct {
 	since uint64
 }
 
+// keptKey is what a session keeps of one kind.
+type keptKey struct {
+	kind byte
+	id   SessionID
+}
+
+// cacheFirsts bounds of how many it is remembered where it begins.
+const cacheFirsts = 1024
+
 // memory is what a state has beside its store.
 type memory struct {
 	cache      *cache                 // nil: everything is read from the store
@@ -70,7 +83,7 @@ type sharedSnapshot struct {
 
 // newCache makes one of the state that a store has, which s reads.
 func newCache(db *pebble.DB, gate *gate, s *state) *cache {
-	c := &cache{db: db, gate: gate, tables: map[byte]*table{}}
+	c := &cache{db: db, gate: gate, tables: map[byte]*table{}, firsts: map[keptKey]blocktree.Inode{}}
 	c.reset(s)
 	return c
 }
@@ -106,6 +119,7 @@ func (c *cache) reset(s *state) {
 	c.space, c.counts, c.super = s.space, s.counts, nil
 	c.newer, c.older, c.bytes = map[string]cachedValue{}, nil, 0
 	clear(c.tables)
+	clear(c.firsts)
 	c.mu.Unlock()
 	c.release(old)
 }

@@ -230,7 +230,7 @@ func (s *state) makeDirKept(o MakeDirKept) Result {
 		return r
 	}
 	kept := 0
-	s.scan(kindKeeps, o.Session[:], nil, func(_, _ []byte) bool {
+	s.scanKept(kindKeeps, o.Session, func(_, _ []byte) bool {
 		kept++
 		return kept < KeptDirsPerSessionMax
 	})
@@ -239,7 +239,7 @@ func (s *state) makeDirKept(o MakeDirKept) Result {
 	}
 	dir := r.Inode.ID.Inode
 	s.set(kindKeptDir, inodeRest(dir), o.Session[:])
-	s.set(kindKeeps, heldRest(o.Session, dir), nil)
+	s.keep(kindKeeps, o.Session, dir, nil)
 	s.counts.keptDirs++
 	r.Kept = true
 	return r

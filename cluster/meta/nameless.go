@@ -182,7 +182,7 @@ func (s *state) keepNameless(i *Inode, id SessionID) {
 		}
 	}
 	s.set(kindNameless, inodeRest(i.ID.Inode), id[:])
-	s.set(kindKept, heldRest(id, i.ID.Inode), nil)
+	s.keep(kindKept, id, i.ID.Inode, nil)
 	s.counts.nameless++
 	s.noteChange(i)
 	s.setInode(i)

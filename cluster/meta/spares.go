@@ -124,7 +124,7 @@ func (s *state) makeSpares(o MakeSpares) Result {
 		return r
 	}
 	kept := 0
-	s.scan(kindKept, o.Session[:], nil, func(_, v []byte) bool { // NamelessMax bounds what it keeps beside
+	s.scanKept(kindKept, o.Session, func(_, v []byte) bool { // NamelessMax bounds what it keeps beside
 		if isSpare(v) {
 			kept++
 		}
@@ -154,7 +154,7 @@ func (s *state) makeSpares(o MakeSpares) Result {
 		s.setFile(i.ID, &own)
 		held := s.grant(x, &own, s.id)
 		s.set(kindNameless, inodeRest(i.ID.Inode), o.Session[:])
-		s.set(kindKept, heldRest(o.Session, i.ID.Inode), spareNote)
+		s.keep(kindKept, o.Session, i.ID.Inode, spareNote)
 		s.counts.nameless++
 		s.counts.spares++
 		if first.Inode == nil {

@@ -215,6 +215,40 @@ func (s *state) scan(kind byte, prefix, from []byte, f func(rest, value []byte) 
 	s.iterate(kind, prefix, from, f)
 }
 
+// scanKept is scan of what a session keeps of one kind, in memory of where the last one found the first. Most of that is gone soon, in the order in which it came, and until it is compacted what was deleted takes as long to pass over as what is there.
+func (s *state) scanKept(kind byte, id SessionID, f func(rest, value []byte) bool) {
+	if s.cache == nil {
+		s.scan(kind, id[:], nil, f)
+		return
+	}
+	first := blocktree.Inode(0)
+	var from []byte
+	if known := s.cache.firsts[keptKey{kind, id}]; known > 0 {
+		from = inodeRest(known - 1)
+	}
+	s.scan(kind, id[:], from, func(rest, value []byte) bool {
+		if first == 0 {
+			first = blocktree.Inode(binary.BigEndian.Uint64(rest))
+		}
+		return f(rest, value)
+	})
+	if len(s.cache.firsts) >= cacheFirsts {
+		clear(s.cache.firsts)
+	}
+	s.cache.firsts[keptKey{kind, id}] = first
+}
+
+// keep notes that a session keeps something, of which an inode is the number.
+func (s *state) keep(kind byte, id SessionID, i blocktree.Inode, note []byte) {
+	s.set(kind, heldRest(id, i), note)
+	if s.cache == nil {
+		return
+	}
+	if k := (keptKey{kind, id}); i < s.cache.firsts[k] {
+		s.cache.firsts[k] = i
+	}
+}
+
 // iterate is scan in the store. It returns whether nothing went wrong.
 func (s *state) iterate(kind byte, prefix, from []byte, f func(rest, value []byte) bool) bool {
 	lower := append(append([]byte{s.space, kind}, prefix...), from...)
