@@ -58,6 +58,9 @@ func (e *Endpoint) next(d *dialing, begin bool) string {
 
 // dial tries the addresses of an attempt one after the other: the next when the one before has failed, has taken addrHeadStart, or is told of. The first that is there is used. It ends, too, when the peer is reached and is not what r says, as whoever else waits for it may know better.
 func (e *Endpoint) dial(ctx context.Context, r blocktree.Runtime, d *dialing) (*Conn, error) {
+	if to := e.self(r); to != nil {
+		return e.dialSelf(ctx, to, r)
+	}
 	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
 	if err != nil {
 		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Err: err}
