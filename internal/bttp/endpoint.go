@@ -242,7 +242,7 @@ func (e *Endpoint) untilBeat() time.Duration {
 // Closed. It must not be called from Serve or done.
 func (e *Endpoint) Close() error {
 	if l := e.config.Loopback; l != nil {
-		l.listening.CompareAndSwap(e, nil)
+		l.leave(e)
 	}
 	e.mu.Lock()
 	e.closed = true
@@ -387,7 +387,7 @@ func (e *Endpoint) listen(ctx context.Context) error {
 		}
 	}
 	if e.config.Loopback != nil {
-		e.config.Loopback.listening.Store(e)
+		e.config.Loopback.listen(e)
 	}
 	return nil
 }

@@ -5,45 +5,80 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"sync/atomic"
+	"sync"
+	"syscall"
 
 	"blocktree"
 )
 
 // Loopback joins the endpoints of one runtime in one process: where one of them dials the runtime's own principal and path it reaches, in memory, the one that
-// listens; all else it dials, and all that others dial, goes over the network (docs/design/0087-fewer-messages.md). The zero Loopback is ready, and is not copied. Whoever
-// makes endpoints gives it to those of one runtime alone.
-type Loopback struct{ listening atomic.Pointer[Endpoint] }
-
-// self returns the endpoint that listens in this process as the runtime that this endpoint is too; nil where r is not that one, or none does.
-func (e *Endpoint) self(r blocktree.Runtime) *Endpoint {
-	if e.config.Loopback == nil {
-		return nil
-	}
-	to := e.config.Loopback.listening.Load()
-	if to == nil {
-		return nil
-	}
-	own, other := &e.own.Load().identity, &to.own.Load().identity
-	if own.Anonymous() || own.Principal != other.Principal || own.Path != other.Path || r.Principal != own.Principal {
-		return nil
-	}
-	return to
+// listens, and nobody where none does; all else it dials, and all that others dial, goes over the network (docs/design/0087-fewer-messages.md). The zero Loopback is
+// ready, and is not copied. Whoever makes endpoints gives it to those of one runtime alone.
+type Loopback struct {
+	mu        sync.Mutex
+	listening *Endpoint     // nil: none does
+	begins    chan struct{} // closed when one does; nil while nobody waits for it
 }
 
-// dialSelf makes a connection in memory. Who the two ends are is judged as by any hello; only that they have the key needs no proof.
-func (e *Endpoint) dialSelf(ctx context.Context, to *Endpoint, r blocktree.Runtime) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, blocktree.HandshakeTimeout)
-	defer cancel()
-	conn, err := e.dialWith(ctx, r, e.openMemory(to))
-	if err != nil {
-		kind := blocktree.KindOf(err)
-		if e.ctx.Err() != nil {
-			kind = blocktree.Closed
-		}
-		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: kind, Err: err}
+// listen says who listens from now on.
+func (l *Loopback) listen(e *Endpoint) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listening = e
+	if l.begins != nil {
+		close(l.begins)
+		l.begins = nil
 	}
-	return conn, nil
+}
+
+// leave says that e does not listen any more.
+func (l *Loopback) leave(e *Endpoint) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.listening == e {
+		l.listening = nil
+	}
+}
+
+// await returns who listens, or why nobody does when ctx ends.
+func (l *Loopback) await(ctx context.Context) (*Endpoint, error) {
+	for {
+		l.mu.Lock()
+		e := l.listening
+		if e == nil && l.begins == nil {
+			l.begins = make(chan struct{})
+		}
+		begins := l.begins
+		l.mu.Unlock()
+		if e != nil {
+			return e, nil
+		}
+		select {
+		case <-begins:
+		case <-ctx.Done():
+			return nil, blocktree.E("dial memory", blocktree.Unavailable, syscall.ECONNREFUSED)
+		}
+	}
+}
+
+// isSelf reports whether r is what this endpoint reaches by its loopback.
+func (e *Endpoint) isSelf(r blocktree.Runtime) bool {
+	own := &e.own.Load().identity
+	return e.config.Loopback != nil && !own.Anonymous() && r.Principal == own.Principal && (r.Path == "" || r.Path == own.Path)
+}
+
+// dialSelf makes a connection in memory. One that is about to listen is waited for as long as one whose host says that it does not. Who the two ends are is judged as by any
+// hello; only that they have the key needs no proof.
+func (e *Endpoint) dialSelf(ctx context.Context, r blocktree.Runtime) (*Conn, error) {
+	patience, cancel := context.WithTimeout(ctx, refusedPatience)
+	defer cancel()
+	to, err := e.config.Loopback.await(patience)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel = context.WithTimeout(ctx, blocktree.HandshakeTimeout)
+	defer cancel()
+	return e.dialWith(ctx, r, e.openMemory(to))
 }
 
 // openMemory opens lanes to an endpoint of this process.
