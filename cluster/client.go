@@ -25,6 +25,7 @@ type ClientConfig struct {
 	Credentials cred.Credentials
 	Transport   bttp.Transport
 	Network     bttp.Network       // nil: the machine's
+	Loopback    *bttp.Loopback     // of the runtime, where a service of it is in the same process; nil: it is reached over the network
 	Resolver    blocktree.Resolver // names the sector hosts of the cluster that is used; nil: Routes or Seeds lead there
 	Routes      *Routes            // of the process; nil: the client has its own
 	Seeds       route.Seeder       // of its own routes, sector hosts of the root directory; nil: they begin with the cluster that is used
@@ -85,7 +86,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 		}
 	}
 	endpoint, err := bttp.New(bttp.Config{Key: cfg.Key, Credentials: cfg.Credentials, Root: cfg.Root,
-		Transport: cfg.Transport, Network: cfg.Network, Log: cfg.Logger, Clock: cfg.Clock})
+		Transport: cfg.Transport, Network: cfg.Network, Loopback: cfg.Loopback, Log: cfg.Logger, Clock: cfg.Clock})
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,8 @@ type ServiceConfig struct {
 	AdmitChild func(cred.Identity) error
 	Logger     *slog.Logger
 	Clock      blocktree.Clock
+	// Loopback is the runtime's, by which its clients in the process reach the service in memory; nil: they do so over the network.
+	Loopback *bttp.Loopback
 	// Lie changes what the node answers about sectors, on the way out; nil in production. For tests of what a lying node can do.
 	Lie func(to blocktree.Path, answer *stripe.Message)
 }
@@ -136,7 +138,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.endpoint, err = bttp.Listen(ctx, bttp.Config{Key: s.cfg.Key, Credentials: s.cfg.Credentials, Root: s.cfg.Root, Relay: s.relayTo, Admit: s.cfg.Admit,
-		Addrs: []string{s.cfg.Listen}, Transport: s.cfg.Transport, Network: s.cfg.Network, Log: s.cfg.Logger, Clock: s.cfg.Clock})
+		Addrs: []string{s.cfg.Listen}, Transport: s.cfg.Transport, Network: s.cfg.Network, Loopback: s.cfg.Loopback, Log: s.cfg.Logger, Clock: s.cfg.Clock})
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package bttp
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -137,13 +136,13 @@ func (e *Endpoint) serveTCP(conn net.Conn, way Way) {
 	stop := context.AfterFunc(e.ctx, func() { _ = conn.Close() })
 	defer stop()
 	_ = conn.SetDeadline(time.Now().Add(blocktree.HandshakeTimeout))
-	c, state, err := newRawConn(conn, e.config.stall).handshake(e.ctx, e.serverTLS, true)
+	c, proven, err := newRawConn(conn, e.config.stall).handshake(e.ctx, e.serverTLS, true)
 	if err != nil {
 		_ = conn.Close()
 		e.sayRefused("handshake refused", TCP, conn.RemoteAddr().String(), "", err)
 		return
 	}
-	e.serveHello(c, e.newReader(c), accepted{state, TCP, conn.RemoteAddr().String(), way, e.asksOnly})
+	e.serveHello(c, e.newReader(c), accepted{proven, TCP, conn.RemoteAddr().String(), way, e.asksOnly})
 }
 
 // acceptQUIC accepts until the listener closes; with asksOnly nothing but carriers of this runtime's own asks.
@@ -206,14 +205,18 @@ func (e *Endpoint) serveQUIC(conn *quic.Conn, asksOnly bool) {
 
 // serveStream makes one stream a lane.
 func (e *Endpoint) serveStream(conn *quic.Conn, stream *quic.Stream, asksOnly bool) bool {
+	proven, err := cred.PeerPrincipal(conn.ConnectionState().TLS)
+	if err != nil {
+		return false
+	}
 	c := &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}
 	_ = c.setDeadline(time.Now().Add(blocktree.HandshakeTimeout))
-	return e.serveHello(c, e.newReader(c), accepted{conn.ConnectionState().TLS, QUIC, conn.RemoteAddr().String(), Direct, asksOnly})
+	return e.serveHello(c, e.newReader(c), accepted{proven, QUIC, conn.RemoteAddr().String(), Direct, asksOnly})
 }
 
 // accepted is what is known of a lane before its first frame.
 type accepted struct {
-	state     tls.ConnectionState
+	proven    blocktree.Principal // whose key it is
 	transport Transport
 	remote    string
 	way       Way
@@ -227,28 +230,21 @@ func (e *Endpoint) serveHello(c carrier, r *reader, a accepted) bool {
 	if err == nil {
 		return true
 	}
-	who := ""
-	if p, bad := cred.PeerPrincipal(a.state); bad == nil { // by its key; its credentials may be why
-		who = p.String()
-	}
-	e.sayRefused("connection refused", a.transport, a.remote, who, err)
+	e.sayRefused("connection refused", a.transport, a.remote, a.proven.String(), err) // by its key; its credentials may be why
 	refuse(c, err)
 	return false
 }
 
 // openAccepted is serveHello's way that can fail.
 func (e *Endpoint) openAccepted(c carrier, r *reader, a accepted) error {
-	proven, err := cred.PeerPrincipal(a.state)
-	if err != nil {
-		return err
-	}
+	proven := a.proven
 	first, err := r.peekFrame()
 	if err != nil {
 		return err
 	}
 	switch {
 	case first.kind == frameMeet && a.way == Direct:
-		return e.serveMeet(c, r, arrival{proven: proven, state: a.state, transport: a.transport}, a.remote)
+		return e.serveMeet(c, r, arrival{proven: proven, transport: a.transport}, a.remote)
 	case a.asksOnly && a.way == Direct:
 		return blocktree.E("hello", blocktree.Unauthenticated, errors.New("a runtime that serves nobody"))
 	case first.kind == frameRelay && a.way == Direct:

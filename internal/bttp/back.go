@@ -2,7 +2,6 @@ package bttp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -103,7 +102,7 @@ func (e *Endpoint) backAsked(ctx context.Context, cancel context.CancelCauseFunc
 		return nil, err
 	}
 	used := false
-	o := opener{transport: lane0.transport, way: way, asked: true, lanes: a.Lanes, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+	o := opener{transport: lane0.transport, way: way, asked: true, lanes: a.Lanes, open: func(ctx context.Context) (carrier, blocktree.Principal, string, error) {
 		x, err := lane0, error(nil)
 		if used {
 			x, err = next(ctx)
@@ -114,9 +113,9 @@ func (e *Endpoint) backAsked(ctx context.Context, cancel context.CancelCauseFunc
 			err = blocktree.E("meet", blocktree.Invalid, errors.New("carriers of two kinds, or more than a meet frame"))
 		}
 		if err != nil {
-			return nil, tls.ConnectionState{}, "", lostError("", err)
+			return nil, blocktree.Principal{}, "", lostError("", err)
 		}
-		return x.relayed.carrier, x.state, x.relayed.remote, nil
+		return x.relayed.carrier, x.proven, x.relayed.remote, nil
 	}}
 	conn, err := e.dialWith(ctx, r, o)
 	if err != nil && !used {
@@ -271,15 +270,15 @@ func (e *Endpoint) dialBack(ctx context.Context, a *Ask, asker cred.Identity, ho
 // openBackTo opens all carriers and serves what comes on them.
 func (e *Endpoint) openBackTo(ctx context.Context, a *Ask, o opener) error {
 	type opened struct {
-		s     *relayed
-		state tls.ConnectionState
+		s      *relayed
+		proven blocktree.Principal
 	}
 	var all []opened
 	for range a.Lanes {
-		c, state, remote, err := o.open(ctx)
+		c, proven, remote, err := o.open(ctx)
 		if err == nil {
 			s := &relayed{carrier: c, in: e.newReader(c), remote: remote}
-			all = append(all, opened{s, state})
+			all = append(all, opened{s, proven})
 			_ = c.setDeadline(time.Now().Add(blocktree.HandshakeTimeout))
 			err = s.offer(a.Token)
 		}
@@ -301,7 +300,7 @@ func (e *Endpoint) openBackTo(ctx context.Context, a *Ask, o opener) error {
 				_ = x.s.Close()
 				return
 			}
-			e.serveHello(x.s.carrier, x.s.in, accepted{x.state, o.transport, x.s.remote, way, false})
+			e.serveHello(x.s.carrier, x.s.in, accepted{x.proven, o.transport, x.s.remote, way, false})
 		}) {
 			_ = x.s.Close()
 		}

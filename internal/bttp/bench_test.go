@@ -3,7 +3,9 @@ package bttp
 import (
 	"fmt"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"blocktree"
 )
@@ -24,11 +26,32 @@ func BenchmarkCall(b *testing.B) {
 func benchmarkCall(b *testing.B, transport Transport, out, back, depth int) {
 	d := newDomain(b)
 	answer := make([]byte, back)
-	sc, cc := d.config("a"), d.config("b")
+	sc, cc := d.pair(transport)
 	sc.Handler = HandlerFunc(func(r *Request) { r.Release(); r.Reply(nil, answer) })
-	cc.Transport = transport
 	_, r := d.listen(sc)
 	benchmarkOn(b, d.dial(d.client(cc), r), out, back, depth)
+}
+
+// BenchmarkSelf is what a runtime's exchange with itself costs in memory, and what it costs by TCP.
+func BenchmarkSelf(b *testing.B) {
+	for _, x := range []struct{ out, back, depth int }{{1, 1, 1}, {4 << 10, 4 << 10, 1}, {4 << 10, 64, 32}, {512 << 10, 64, 8}} {
+		for _, transport := range []Transport{TCP, Memory} {
+			b.Run(fmt.Sprintf("%s/out=%d/back=%d/depth=%d", transport, x.out, x.back, x.depth), func(b *testing.B) {
+				begun := processorTime(b)
+				benchmarkCall(b, transport, x.out, x.back, x.depth)
+				b.ReportMetric(float64(processorTime(b)-begun)/float64(b.N), "cpu-ns/op")
+			})
+		}
+	}
+}
+
+// processorTime is what the process has used.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkRelay is BenchmarkCall through a gateway in the same process.

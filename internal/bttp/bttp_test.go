@@ -91,14 +91,30 @@ func carriers(t *testing.T, f func(t *testing.T, transport Transport)) {
 	}
 }
 
+// carriersAndMemory runs a test on these, and on a connection of a runtime with itself.
+func carriersAndMemory(t *testing.T, f func(t *testing.T, transport Transport)) {
+	carriers(t, f)
+	t.Run(string(Memory), func(t *testing.T) { f(t, Memory) })
+}
+
+// pair makes the configs of a listener and of who dials it by the transport.
+func (d *domain) pair(transport Transport) (listens, dials Config) {
+	if transport == Memory {
+		listens = d.config("a")
+		listens.Loopback = new(Loopback)
+		return listens, listens
+	}
+	listens, dials = d.config("a"), d.config("b")
+	dials.Transport = transport
+	return listens, dials
+}
+
 func TestEchoOfManySizes(t *testing.T) {
-	carriers(t, func(t *testing.T, transport Transport) {
+	carriersAndMemory(t, func(t *testing.T, transport Transport) {
 		d := newDomain(t)
-		sc := d.config("a")
+		sc, cc := d.pair(transport)
 		sc.Handler = echo
 		_, r := d.listen(sc)
-		cc := d.config("b")
-		cc.Transport = transport
 		conn := d.dial(d.client(cc), r)
 		if conn.Transport() != transport || conn.Peer().Path != r.Path {
 			t.Fatalf("transport %v, peer %v", conn.Transport(), conn.Peer().Path)

@@ -121,7 +121,7 @@ func (c *Conn) find(by *Keeper) (any, bool) {
 	return nil, false
 }
 
-// Transport returns the carrier in use, QUIC or TCP.
+// Transport returns the carrier in use, QUIC, TCP or Memory; where a gateway passes the bytes on, the one to that.
 func (c *Conn) Transport() Transport { return c.transport }
 
 // Way returns how the connection came about.

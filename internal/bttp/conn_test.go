@@ -28,7 +28,7 @@ func pattern(b []byte, seed uint64) []byte {
 
 // TestMixedTraffic has many callers in both directions, with answers given at once, later, or as failures.
 func TestMixedTraffic(t *testing.T) {
-	carriers(t, func(t *testing.T, transport Transport) {
+	carriersAndMemory(t, func(t *testing.T, transport Transport) {
 		for _, lanes := range []int{1, 3} {
 			t.Run(fmt.Sprint(lanes), func(t *testing.T) { mixedTraffic(t, transport, lanes) })
 		}
@@ -51,7 +51,7 @@ func mixedTraffic(t *testing.T, transport Transport, lanes int) {
 			r.Release()
 		}
 	})
-	sc, cc := d.config("a"), d.config("b")
+	sc, cc := d.pair(transport)
 	inbound := make(chan *Conn, 1)
 	sc.Handler = HandlerFunc(func(r *Request) {
 		select {
@@ -60,7 +60,7 @@ func mixedTraffic(t *testing.T, transport Transport, lanes int) {
 		}
 		handler(r)
 	})
-	cc.Handler, cc.Transport, cc.Lanes = handler, transport, lanes
+	cc.Handler, cc.Lanes = handler, lanes
 	_, r := d.listen(sc)
 	out := d.dial(d.client(cc), r)
 	first, err := out.CallWait(context.Background(), 1, nil)
@@ -148,18 +148,16 @@ func TestMessagesOverTheLimitAreRefusedHere(t *testing.T) {
 }
 
 func TestOneWay(t *testing.T) {
-	carriers(t, func(t *testing.T, transport Transport) {
+	carriersAndMemory(t, func(t *testing.T, transport Transport) {
 		d := newDomain(t)
 		got := make(chan string, 1)
-		sc := d.config("a")
+		sc, cc := d.pair(transport)
 		sc.Handler = HandlerFunc(func(r *Request) {
 			got <- fmt.Sprint(r.OneWay, r.Code, string(r.Header), string(r.Body[:4]), len(r.Body))
 			r.Release()
 			r.Reply(nil) // dropped
 		})
 		_, r := d.listen(sc)
-		cc := d.config("b")
-		cc.Transport = transport
 		conn := d.dial(d.client(cc), r)
 		body := bytes.Repeat([]byte("abcd"), 20000)
 		if err := conn.Send(9, []byte("head"), body); err != nil {
@@ -186,14 +184,12 @@ func TestNoHandlerYet(t *testing.T) {
 }
 
 func TestCallWaitEndsWithItsContext(t *testing.T) {
-	carriers(t, func(t *testing.T, transport Transport) {
+	carriersAndMemory(t, func(t *testing.T, transport Transport) {
 		d := newDomain(t)
 		held := make(chan *Request, 2)
-		sc := d.config("a")
+		sc, cc := d.pair(transport)
 		sc.Handler = HandlerFunc(func(r *Request) { held <- r })
 		_, r := d.listen(sc)
-		cc := d.config("b")
-		cc.Transport = transport
 		conn := d.dial(d.client(cc), r)
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { (<-held).Reply(nil, nil); held <- nil }() // only the second call's is answered in time
@@ -368,14 +364,12 @@ func TestQUICPeerFallsSilent(t *testing.T) {
 
 // TestSlowReader has a peer that takes nothing: calls fail once the lane's queue is full, whatever is asked for.
 func TestSlowReader(t *testing.T) {
-	carriers(t, func(t *testing.T, transport Transport) {
+	carriersAndMemory(t, func(t *testing.T, transport Transport) {
 		d := newDomain(t)
 		gate := make(chan struct{})
-		sc := d.config("a")
+		sc, cc := d.pair(transport)
 		sc.Handler = HandlerFunc(func(r *Request) { <-gate; echo(r) })
 		_, r := d.listen(sc)
-		cc := d.config("b")
-		cc.Transport = transport
 		conn := d.dial(d.client(cc), r)
 		body := [][]byte{make([]byte, copyBytesMax)}
 		results := make(chan error, blocktree.RequestsPerConnectionMax)

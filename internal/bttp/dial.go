@@ -286,7 +286,7 @@ func joinUnless(first, second error) error {
 	return errors.Join(first, second)
 }
 
-// opener opens one more lane's carrier; the first call makes the connection. transport names the carrier, via who passes its bytes
+// opener opens one more lane's carrier, and says whose key its peer has proven and where that is; the first call makes the connection. transport names the carrier, via who passes its bytes
 // on, if anybody. fresh is an opener of another connection to the same place; nil where each carrier is one.
 type opener struct {
 	transport Transport
@@ -294,32 +294,32 @@ type opener struct {
 	way       Way  // "" is Direct
 	asked     bool // the connection comes of an ask: nothing else can be opened beside it
 	lanes     int  // that it can have; 0: as the configuration says
-	open      func(ctx context.Context) (carrier, tls.ConnectionState, string, error)
+	open      func(ctx context.Context) (carrier, blocktree.Principal, string, error)
 	fresh     func() opener
 }
 
 // openTCP opens a TCP connection per lane.
 func (e *Endpoint) openTCP(addr string, config *tls.Config) opener {
-	return opener{transport: TCP, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+	return opener{transport: TCP, open: func(ctx context.Context) (carrier, blocktree.Principal, string, error) {
 		conn, err := e.config.Network.Dial(ctx, addr)
 		if err != nil {
-			return nil, tls.ConnectionState{}, "", blocktree.E("dial tcp", blocktree.Unavailable, err)
+			return nil, blocktree.Principal{}, "", blocktree.E("dial tcp", blocktree.Unavailable, err)
 		}
-		c, state, err := newRawConn(conn, e.config.stall).handshake(ctx, config, false)
+		c, proven, err := newRawConn(conn, e.config.stall).handshake(ctx, config, false)
 		if err != nil {
 			_ = conn.Close()
-			return nil, tls.ConnectionState{}, "", lostError("", err)
+			return nil, blocktree.Principal{}, "", lostError("", err)
 		}
-		return c, state, conn.RemoteAddr().String(), nil
+		return c, proven, conn.RemoteAddr().String(), nil
 	}}
 }
 
 // openQUIC opens a QUIC connection and then streams of it.
 func (e *Endpoint) openQUIC(addr string, config *tls.Config) opener {
 	var conn *quic.Conn
-	return opener{transport: QUIC, fresh: func() opener { return e.openQUIC(addr, config) }, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
-		fail := func(err error) (carrier, tls.ConnectionState, string, error) {
-			return nil, tls.ConnectionState{}, "", lostError("", err)
+	return opener{transport: QUIC, fresh: func() opener { return e.openQUIC(addr, config) }, open: func(ctx context.Context) (carrier, blocktree.Principal, string, error) {
+		fail := func(err error) (carrier, blocktree.Principal, string, error) {
+			return nil, blocktree.Principal{}, "", lostError("", err)
 		}
 		first := conn == nil
 		if first {
@@ -336,13 +336,17 @@ func (e *Endpoint) openQUIC(addr string, config *tls.Config) opener {
 			}
 		}
 		stream, err := conn.OpenStreamSync(ctx)
+		var proven blocktree.Principal
+		if err == nil {
+			proven, err = cred.PeerPrincipal(conn.ConnectionState().TLS)
+		}
 		if err != nil {
 			if first { // else its lanes have it
 				_ = conn.CloseWithError(0, "")
 			}
 			return fail(err)
 		}
-		return &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}, conn.ConnectionState().TLS, conn.RemoteAddr().String(), nil
+		return &quicCarrier{conn: conn, stream: stream, stall: e.config.stall}, proven, conn.RemoteAddr().String(), nil
 	}}
 }
 
@@ -392,15 +396,11 @@ func (e *Endpoint) dialTransport() (*quic.Transport, error) {
 func (e *Endpoint) dialWith(ctx context.Context, r blocktree.Runtime, o opener) (*Conn, error) {
 	own := e.own.Load()
 	h := hello{conn: newConnID(), lanes: cmp.Or(o.lanes, e.config.Lanes), chain: own.chain}
-	c, reader, answer, state, remote, err := e.openLane(ctx, o, &h)
+	c, reader, answer, proven, remote, err := e.openLane(ctx, o, &h)
 	if err != nil {
 		return nil, err
 	}
-	proven, err := cred.PeerPrincipal(state)
-	var peer cred.Identity
-	if err == nil {
-		peer, err = e.identify(answer.chain, proven)
-	}
+	peer, err := e.identify(answer.chain, proven)
 	if err == nil {
 		err = matches(peer, r)
 	}
@@ -420,9 +420,9 @@ func (e *Endpoint) dialWith(ctx context.Context, r blocktree.Runtime, o opener) 
 	}
 	for h.lane = 1; h.lane < h.lanes; h.lane++ {
 		h.chain = nil
-		c, reader, _, state, _, err := e.openLane(ctx, o, &h)
+		c, reader, _, again, _, err := e.openLane(ctx, o, &h)
 		if err == nil {
-			if again, _ := cred.PeerPrincipal(state); again != proven {
+			if again != proven {
 				err = blocktree.E("hello", blocktree.Unauthenticated, errors.New("another peer answers on a further lane"))
 			} else {
 				err = conn.addLane(h.lane, c, reader)
@@ -440,11 +440,11 @@ func (e *Endpoint) dialWith(ctx context.Context, r blocktree.Runtime, o opener) 
 }
 
 // openLane opens a carrier and exchanges hellos on it within the time of ctx.
-func (e *Endpoint) openLane(ctx context.Context, o opener, h *hello) (carrier, *reader, hello, tls.ConnectionState, string, error) {
-	fail := func(err error) (carrier, *reader, hello, tls.ConnectionState, string, error) {
-		return nil, nil, hello{}, tls.ConnectionState{}, "", err
+func (e *Endpoint) openLane(ctx context.Context, o opener, h *hello) (carrier, *reader, hello, blocktree.Principal, string, error) {
+	fail := func(err error) (carrier, *reader, hello, blocktree.Principal, string, error) {
+		return nil, nil, hello{}, blocktree.Principal{}, "", err
 	}
-	c, state, remote, err := o.open(ctx)
+	c, proven, remote, err := o.open(ctx)
 	if err != nil {
 		return fail(err)
 	}
@@ -465,5 +465,5 @@ func (e *Endpoint) openLane(ctx context.Context, o opener, h *hello) (carrier, *
 		c.close()
 		return fail(lostError("", err))
 	}
-	return c, r, answer, state, remote, nil
+	return c, r, answer, proven, remote, nil
 }

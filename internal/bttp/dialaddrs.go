@@ -58,6 +58,13 @@ func (e *Endpoint) next(d *dialing, begin bool) string {
 
 // dial tries the addresses of an attempt one after the other: the next when the one before has failed, has taken addrHeadStart, or is told of. The first that is there is used. It ends, too, when the peer is reached and is not what r says, as whoever else waits for it may know better.
 func (e *Endpoint) dial(ctx context.Context, r blocktree.Runtime, d *dialing) (*Conn, error) {
+	if e.isSelf(r) {
+		conn, err := e.dialSelf(ctx, r)
+		if err != nil {
+			return nil, e.dialError(r, blocktree.KindOf(err), err)
+		}
+		return conn, nil
+	}
 	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
 	if err != nil {
 		return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Err: err}
@@ -110,12 +117,17 @@ func (e *Endpoint) dial(ctx context.Context, r blocktree.Runtime, d *dialing) (*
 			errs = append(errs, a.err)
 			var not notAsSaid
 			if errors.As(a.err, &not) || ended == begun && (e.next(d, false) == "" || ctx.Err() != nil) {
-				if e.ctx.Err() != nil {
-					kind = blocktree.Closed
-				}
-				return nil, &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: kind, Err: errors.Join(errs...)}
+				return nil, e.dialError(r, kind, errors.Join(errs...))
 			}
 			next.Reset(0)
 		}
 	}
+}
+
+// dialError is why a runtime was not reached.
+func (e *Endpoint) dialError(r blocktree.Runtime, kind blocktree.Kind, err error) error {
+	if e.ctx.Err() != nil {
+		kind = blocktree.Closed
+	}
+	return &blocktree.Error{Op: "bttp.Dial", Runtime: string(r.Path), Kind: kind, Err: err}
 }

@@ -40,15 +40,12 @@ func (e *Endpoint) Discover(ctx context.Context, addr string) (cred.Identity, er
 
 // discover exchanges hellos by one carrier.
 func (e *Endpoint) discover(ctx context.Context, o opener) (id cred.Identity, err error) {
-	c, _, answer, state, _, err := e.openLane(ctx, o, &hello{conn: newConnID(), lanes: 1, chain: e.own.Load().chain})
+	c, _, answer, proven, _, err := e.openLane(ctx, o, &hello{conn: newConnID(), lanes: 1, chain: e.own.Load().chain})
 	if err != nil {
 		return id, err
 	}
 	defer c.close()
-	proven, err := cred.PeerPrincipal(state)
-	if err == nil {
-		id, err = e.identify(answer.chain, proven)
-	}
+	id, err = e.identify(answer.chain, proven)
 	if err == nil && id.Anonymous() {
 		err = blocktree.E("hello", blocktree.Unauthenticated, errors.New("it shows no credentials"))
 	}

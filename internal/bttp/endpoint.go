@@ -27,6 +27,8 @@ const (
 	Auto Transport = "auto" // TCP lanes where TCP reaches the peer, else QUIC
 	QUIC Transport = "quic"
 	TCP  Transport = "tcp"
+	// Memory is the carrier of a connection with oneself (Loopback), whatever the rule.
+	Memory Transport = "memory"
 )
 
 const (
@@ -56,6 +58,8 @@ type Config struct {
 	Log     *slog.Logger    // required
 	Clock   blocktree.Clock // for the validity of credentials; nil is the system's
 	Network Network         // where sockets come from; nil is Machine
+	// Loopback joins this endpoint with the others of its runtime in the process; nil: it reaches them over the network.
+	Loopback *Loopback
 
 	stall time.Duration // tests shorten laneStallTimeout
 }
@@ -174,9 +178,10 @@ func (e *Endpoint) Addrs() []string {
 
 // Stats counts what is open.
 type Stats struct {
-	QUIC, TCP int // connections by carrier, those that peers opened included
-	Relays    int // pairs of lanes that are passed on
-	Legs      int // those of them that an ask brought about
+	// Connections by carrier, those that peers opened included; one with an endpoint of this process counts at each of its ends.
+	QUIC, TCP, Memory int
+	Relays            int // pairs of lanes that are passed on
+	Legs              int // those of them that an ask brought about
 	// CredentialsEnd is when this runtime's credentials do, the zero time for an anonymous caller.
 	CredentialsEnd time.Time
 }
@@ -187,9 +192,12 @@ func (e *Endpoint) Stats() Stats {
 	defer e.mu.Unlock()
 	s := Stats{Relays: e.relays + e.legCount, Legs: e.legCount, CredentialsEnd: e.own.Load().identity.NotAfter}
 	for c := range e.conns {
-		if c.transport == QUIC {
+		switch c.transport {
+		case QUIC:
 			s.QUIC++
-		} else {
+		case Memory:
+			s.Memory++
+		default:
 			s.TCP++
 		}
 	}
@@ -233,6 +241,9 @@ func (e *Endpoint) untilBeat() time.Duration {
 // Close ends all connections and listeners and waits for every goroutine of the endpoint. Calls in flight fail with
 // Closed. It must not be called from Serve or done.
 func (e *Endpoint) Close() error {
+	if l := e.config.Loopback; l != nil {
+		l.leave(e)
+	}
 	e.mu.Lock()
 	e.closed = true
 	closers := e.closers
@@ -374,6 +385,9 @@ func (e *Endpoint) listen(ctx context.Context) error {
 		if err := e.listenOn(ctx, addr); err != nil {
 			return &blocktree.Error{Op: op, Path: addr, Err: err}
 		}
+	}
+	if e.config.Loopback != nil {
+		e.config.Loopback.listen(e)
 	}
 	return nil
 }

@@ -15,11 +15,10 @@ import (
 )
 
 func TestDialsOfOnePeerShareAConnection(t *testing.T) {
-	carriers(t, func(t *testing.T, transport Transport) {
+	carriersAndMemory(t, func(t *testing.T, transport Transport) {
 		d := newDomain(t)
-		e, r := d.listen(d.config("a"))
-		cc := d.config("b")
-		cc.Transport = transport
+		sc, cc := d.pair(transport)
+		e, r := d.listen(sc)
 		client := d.client(cc)
 		conns := make([]*Conn, 16)
 		var all sync.WaitGroup
@@ -243,14 +242,12 @@ func TestNetworkOf(t *testing.T) {
 }
 
 func TestCloseEndsEverything(t *testing.T) {
-	carriers(t, func(t *testing.T, transport Transport) {
+	carriersAndMemory(t, func(t *testing.T, transport Transport) {
 		d := newDomain(t)
-		sc := d.config("a")
+		sc, cc := d.pair(transport)
 		held := make(chan *Request, 1)
 		sc.Handler = HandlerFunc(func(r *Request) { held <- r })
 		e, r := d.listen(sc)
-		cc := d.config("b")
-		cc.Transport = transport
 		client := d.client(cc)
 		conn := d.dial(client, r)
 		failed := make(chan error, 1)

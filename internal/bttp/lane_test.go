@@ -326,10 +326,10 @@ func TestAnswersToCalls(t *testing.T) {
 // TestManyBytesBothWays: a peer that has many answers for us is read, however many bytes of our requests wait for it: each side would else wait for
 // the other.
 func TestManyBytesBothWays(t *testing.T) {
-	carriers(t, func(t *testing.T, transport Transport) {
+	carriersAndMemory(t, func(t *testing.T, transport Transport) {
 		d := newDomain(t)
-		sc, cc := d.config("a"), d.config("b")
-		sc.Handler, cc.Transport = echo, transport
+		sc, cc := d.pair(transport)
+		sc.Handler = echo
 		_, r := d.listen(sc)
 		conn := d.dial(d.client(cc), r)
 		const calls = 6 * blocktree.LaneQueueBytesMax >> 20

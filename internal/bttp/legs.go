@@ -275,10 +275,10 @@ func (e *Endpoint) relayAsked(ctx context.Context, _ context.CancelCauseFunc, a 
 // openLegs opens lanes by the legs of an ask, of which c is the first: TLS to the target within what is passed on.
 func (c *Conn) openLegs(a *Ask, config *tls.Config) opener {
 	return opener{transport: c.transport, via: c.peer.Path, way: Relayed, asked: true, lanes: a.Lanes,
-		open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+		open: func(ctx context.Context) (carrier, blocktree.Principal, string, error) {
 			s, err := c.openMeet(ctx, a.Token)
 			if err != nil {
-				return nil, tls.ConnectionState{}, "", err
+				return nil, blocktree.Principal{}, "", err
 			}
 			return c.secured(ctx, s, config)
 		}}

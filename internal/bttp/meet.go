@@ -1,7 +1,6 @@
 package bttp
 
 import (
-	"crypto/tls"
 	"errors"
 	"sync"
 
@@ -38,7 +37,6 @@ func decodeMeet(b []byte) (token askToken, err error) {
 type arrival struct {
 	relayed   *relayed
 	proven    blocktree.Principal
-	state     tls.ConnectionState
 	transport Transport
 }
 

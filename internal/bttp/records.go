@@ -16,6 +16,8 @@ import (
 	"net"
 	"slices"
 
+	"blocktree"
+	"blocktree/crypto/cred"
 	"blocktree/internal/gcm"
 )
 
@@ -79,8 +81,8 @@ func (s *secrets) Write(line []byte) (int, error) {
 	return len(line), err
 }
 
-// handshake makes a lane's carrier of a connection, as its server or its client. Where it fails nothing is closed.
-func (c *rawConn) handshake(ctx context.Context, config *tls.Config, server bool) (*tlsCarrier, tls.ConnectionState, error) {
+// handshake makes a lane's carrier of a connection, as its server or its client, and says whose key the peer has proven. Where it fails nothing is closed.
+func (c *rawConn) handshake(ctx context.Context, config *tls.Config, server bool) (*tlsCarrier, blocktree.Principal, error) {
 	var s secrets
 	config = config.Clone()
 	config.KeyLogWriter = &s
@@ -91,9 +93,13 @@ func (c *rawConn) handshake(ctx context.Context, config *tls.Config, server bool
 	}
 	secure := shake(c, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, tls.ConnectionState{}, err
+		return nil, blocktree.Principal{}, err
 	}
 	state := secure.ConnectionState()
+	proven, err := cred.PeerPrincipal(state)
+	if err != nil {
+		return nil, blocktree.Principal{}, err
+	}
 	in, out := s.server, s.client
 	if server {
 		in, out = out, in
@@ -104,7 +110,7 @@ func (c *rawConn) handshake(ctx context.Context, config *tls.Config, server bool
 	}
 	carrier := newTLSCarrier(c, secure)
 	carrier.records = r
-	return carrier, state, nil
+	return carrier, proven, nil
 }
 
 // newRecords takes a connection over from crypto/tls after its handshake, before anything else was read or written. It is nil where crypto/tls has to go on: for a cipher that is not AES-GCM.

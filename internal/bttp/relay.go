@@ -96,23 +96,23 @@ func (c *Conn) endWith(gateway *Conn) {
 
 // openVia opens lanes through the peer of c: TLS to the target within what the peer passes on.
 func (c *Conn) openVia(target blocktree.Principal, config *tls.Config) opener {
-	return opener{transport: c.transport, via: c.peer.Path, way: Relayed, open: func(ctx context.Context) (carrier, tls.ConnectionState, string, error) {
+	return opener{transport: c.transport, via: c.peer.Path, way: Relayed, open: func(ctx context.Context) (carrier, blocktree.Principal, string, error) {
 		s, err := c.openRelay(ctx, target)
 		if err != nil {
-			return nil, tls.ConnectionState{}, "", err
+			return nil, blocktree.Principal{}, "", err
 		}
 		return c.secured(ctx, s, config)
 	}}
 }
 
 // secured proves identities to, and seals bytes for, who is at the other end of what the peer of c passes on.
-func (c *Conn) secured(ctx context.Context, s *relayed, config *tls.Config) (carrier, tls.ConnectionState, string, error) {
-	secure, state, err := newRawConn(s, c.endpoint.config.stall).handshake(ctx, config, false)
+func (c *Conn) secured(ctx context.Context, s *relayed, config *tls.Config) (carrier, blocktree.Principal, string, error) {
+	secure, proven, err := newRawConn(s, c.endpoint.config.stall).handshake(ctx, config, false)
 	if err != nil {
 		_ = s.Close()
-		return nil, tls.ConnectionState{}, "", lostError("", err)
+		return nil, blocktree.Principal{}, "", lostError("", err)
 	}
-	return secure, state, c.remote, nil
+	return secure, proven, c.remote, nil
 }
 
 // openRelay opens one more carrier to the peer of c and has the peer pass it on to target. c was dialed. A QUIC connection has one window for all of
@@ -223,6 +223,9 @@ func (s *relayed) CloseWrite() error {
 	switch c := s.carrier.(type) {
 	case *quicCarrier:
 		return c.stream.Close()
+	case *memoryCarrier:
+		c.closeWrite()
+		return nil
 	case *tlsCarrier:
 		if w, ok := c.raw.Conn.(closeWriter); ok {
 			return w.CloseWrite()

@@ -136,7 +136,7 @@ func (e *Endpoint) openFar(owner *Conn, target blocktree.Principal) (net.Conn, *
 	ctx, cancel := context.WithTimeout(standing.ended, relayOpenTimeout)
 	defer cancel()
 	defer context.AfterFunc(owner.ended, cancel)()
-	if standing.transport == QUIC {
+	if standing.transport != TCP {
 		far, err := standing.openRelay(ctx, target)
 		if err != nil {
 			return nil, nil, err

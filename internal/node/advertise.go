@@ -196,6 +196,6 @@ func (c *Config) dialRecords(ctx context.Context) (*cluster.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cluster.Dial(ctx, cluster.ClientConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials, Transport: bttp.Transport(c.Transport), Network: c.Network, Resolver: table, Routes: c.routes,
+	return cluster.Dial(ctx, cluster.ClientConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials, Transport: bttp.Transport(c.Transport), Network: c.Network, Loopback: c.loopback, Resolver: table, Routes: c.routes,
 		Scope: c.Directory, Logger: c.Logger, Clock: c.Clock})
 }

@@ -239,7 +239,7 @@ func (c *Config) ask(ctx context.Context) (hosts []blocktree.Runtime, voter bool
 		return nil, false
 	}
 	client, err := cluster.Dial(ctx, cluster.ClientConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials,
-		Transport: bttp.Transport(c.Transport), Network: c.Network, Resolver: table, Routes: c.routes, Scope: c.Directory, Logger: c.Logger, Clock: c.Clock})
+		Transport: bttp.Transport(c.Transport), Network: c.Network, Loopback: c.loopback, Resolver: table, Routes: c.routes, Scope: c.Directory, Logger: c.Logger, Clock: c.Clock})
 	if err != nil {
 		return nil, false
 	}

@@ -52,7 +52,7 @@ func (c *Config) openDoor(ctx context.Context) (*door, error) {
 	}
 	d := &door{}
 	d.client, err = cluster.Dial(ctx, cluster.ClientConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials, Transport: bttp.Transport(c.Transport),
-		Network: c.Network, Resolver: table, Routes: c.routes, Scope: c.Directory, Logger: c.Logger, Clock: c.Clock, SpareAfter: c.SpareAfter, Speaks: true})
+		Network: c.Network, Loopback: c.loopback, Resolver: table, Routes: c.routes, Scope: c.Directory, Logger: c.Logger, Clock: c.Clock, SpareAfter: c.SpareAfter, Speaks: true})
 	if err != nil {
 		return nil, err
 	}

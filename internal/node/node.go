@@ -53,6 +53,7 @@ type Config struct {
 
 	door       *door                // of Filesystem
 	routes     *cluster.Routes      // of the process
+	loopback   *bttp.Loopback       // of the node: its clients reach its service in memory
 	generation blocktree.Generation // of the cluster that the node's store founds in a delegated directory
 	known      *clusterOf           // what is written down of that cluster; nil where Members were given
 }
@@ -94,6 +95,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		boot := vfs.MachineBoot()
 		c.Boot = &boot
 	}
+	c.loopback = new(bttp.Loopback)
 	n, err := c.openParts(ctx)
 	if err != nil {
 		if c.routes != nil {
@@ -168,6 +170,7 @@ func (c *Config) service(joins bool) cluster.ServiceConfig {
 		Listen: c.Listen, Transport: bttp.Transport(c.Transport), Network: c.Network, FS: c.FS, MetaFS: c.MetaFS, StoreDir: sectors, MetaDir: metadata,
 		Boot: *c.Boot, Node: c.StoreID, Directory: c.Directory, Members: c.Members, Records: c.Records, Logger: c.Logger,
 		Clock: c.Clock, ScrubRate: c.ScrubRate, SpacePercent: c.SpacePercent, Joins: joins, SpareAfter: c.SpareAfter, Lie: c.Lie, Generation: c.generation, Routes: c.routes}
+	sc.Loopback = c.loopback
 	if len(c.Parents) > 0 {
 		sc.Parents = func() []blocktree.Runtime { return c.Parents }
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"blocktree"
+	"blocktree/internal/node"
 	"blocktree/internal/testenv"
 )
 
@@ -55,4 +56,17 @@ func TestStats(t *testing.T) {
 	}
 	close(stop)
 	asking.Wait()
+}
+
+// TestNodeReachesItselfInMemory: the connections of a node with itself, of its member and of its filesystem service, take no carrier of the network.
+func TestNodeReachesItselfInMemory(t *testing.T) {
+	t.Parallel()
+	d := testenv.New(t, 1)
+	d.Filesystems = map[int]*node.Filesystem{0: {Reader: d.Reader}}
+	d.StartAll()
+	const own = 3 // both ends of the member's are its endpoint's, one of the service's
+	d.Await("its connections with itself, and no others", func() bool {
+		s, ok := d.Node(0).Stats()
+		return ok && s.Carried.Memory == own && s.Carried.TCP+s.Carried.QUIC == 0
+	})
 }

@@ -97,6 +97,7 @@ func Network(to *metrics.Sink, links []cluster.Link, carried bttp.Stats, routes 
 	}
 	to.Set(connections, float64(carried.QUIC), "quic")
 	to.Set(connections, float64(carried.TCP), "tcp")
+	to.Set(connections, float64(carried.Memory), "memory")
 	to.Set(relays, float64(carried.Relays))
 	to.Set(credentialsLeft, time.Until(carried.CredentialsEnd).Seconds())
 }
