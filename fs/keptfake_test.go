@@ -40,7 +40,8 @@ type keptFake struct {
 	broken   error         // what comes of writes
 	stall    chan struct{} // writes wait until it is closed; nil: for nothing
 	ticks    int64         // of the times that it gives
-	noted    func(n *fakeNode)
+	noted    func(n *fakeNode, entry bool)
+	lag      func() // how long a question is answered after it was judged, and a command done after it was asked, and answered after it was done; nil: at once
 }
 
 func newKept(t testing.TB) (*keptFake, *Service) {
@@ -98,6 +99,7 @@ func (c *keptFake) guard(ctx context.Context, paths ...blocktree.Path) error {
 		c.mu.Lock()
 	}
 	c.commands++
+	c.lags()
 	for _, path := range paths {
 		for _, d := range []*fakeDir{c.dirsKept[path.Parent()], c.dirsKept[path]} {
 			if d != nil && ctx.Value(ownKey{}) == nil {
@@ -134,16 +136,34 @@ func (c *keptFake) entered(path blocktree.Path) int64 {
 	at := c.ticks ^ 1
 	if n := c.nodes[path.Parent()]; n != nil && path != path.Parent() {
 		n.inode.Modified, n.inode.Changed = at, at
-		c.notes(n)
+		c.notes(n, true)
 	}
 	return at
 }
 
-// notes remembers what a node is like from now on; with fake.mu.
-func (c *keptFake) notes(n *fakeNode) {
+// notes remembers what a node is like from now on, as an entry of it, or something else, was changed; with fake.mu.
+func (c *keptFake) notes(n *fakeNode, entry bool) {
 	if c.noted != nil {
-		c.noted(n)
+		c.noted(n, entry)
 	}
+}
+
+// lags waits, with fake.mu.
+func (c *keptFake) lags() {
+	if c.lag != nil {
+		c.mu.Unlock()
+		c.lag()
+		c.mu.Lock()
+	}
+}
+
+func (c *keptFake) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
+	found, err := c.fake.Look(ctx, caller, path)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lags()
+	c.answers()
+	return found, err
 }
 
 // alter changes something of what an identity, or else a path, names.
@@ -151,12 +171,14 @@ func (c *keptFake) alter(path blocktree.Path, id blocktree.FileID, change func(i
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.commands++
+	c.lags()
+	defer c.lags()
 	for p, n := range c.nodes {
 		if n.inode.ID == id || id == (blocktree.FileID{}) && p == path {
 			c.ticks++
 			n.inode.Changed = c.ticks ^ 1
 			change(&n.inode, n.inode.Changed)
-			c.notes(n)
+			c.notes(n, false)
 			c.answers()
 			return nil
 		}
@@ -212,7 +234,8 @@ func (c *keptFake) MakeDir(ctx context.Context, caller cred.Identity, path block
 	}
 	c.nodes[path] = c.new(path, meta.KindDir, caller)
 	c.entered(path)
-	c.notes(c.nodes[path])
+	c.notes(c.nodes[path], true)
+	c.lags()
 	return nil
 }
 
@@ -276,6 +299,7 @@ func (c *keptFake) Remove(ctx context.Context, _ cred.Identity, path blocktree.P
 	}
 	delete(c.nodes, path)
 	c.entered(path)
+	c.answers()
 	return nil
 }
 
@@ -323,6 +347,7 @@ func (c *keptFake) Rename(ctx context.Context, _ cred.Identity, from, to blocktr
 
 // answers waits, with fake.mu, until what was done is to be answered.
 func (c *keptFake) answers() {
+	c.lags()
 	if after := c.after; after != nil {
 		c.mu.Unlock()
 		<-after
@@ -431,6 +456,7 @@ func (f *spare) Name(ctx context.Context, end uint64) error {
 		return blocktree.E("fake", blocktree.Unavailable, ctx.Err())
 	}
 	f.at.commands++
+	f.at.lags()
 	fails := func() error {
 		if f.at.naming == nil {
 			return nil
@@ -451,6 +477,7 @@ func (f *spare) Name(ctx context.Context, end uint64) error {
 		f.at.nodes[f.path] = f.n
 		f.namedAt = f.at.entered(f.path)
 		f.at.spares--
+		f.at.answers()
 	}
 	f.n.inode.LengthBytes = end
 	if f.at.late {
