@@ -17,9 +17,9 @@ type described struct {
 	unclear bool   // one of them may be done yet, nobody knows when
 }
 
-// describe notes what the cluster said; with mu. What it was asked for before a change that ended since, or goes on, may be of before that.
+// describe notes what the cluster said; with mu. What it was asked for before a change began, or ended, may be of before that.
 func (d *described) describe(found *Found, asked asking) {
-	if found.Inode == nil || d.unclear || d.moving > 0 || d.moved > asked.moved || asked.at.Before(d.said.at) {
+	if found.Inode == nil || d.moved > asked.moved || asked.at.Before(d.said.at) {
 		return
 	}
 	info := InfoOf(found.Inode)
@@ -72,7 +72,7 @@ func (t *kept) moves(dirs ...*keptHere) (ended func(at int64, err error)) {
 		now := t.moved.Add(1)
 		for _, d := range dirs {
 			d.moving--
-			alone := d.moving == 0 && d.moved == began // of two at a time nobody has said which was the last
+			alone := d.moved == began // of two at a time nobody has said which was the last
 			d.moved = now
 			if err != nil && !refuses(err, true) && !refuses(err, false) {
 				d.unclear = true

@@ -82,6 +82,10 @@ func TestDescribed(t *testing.T) {
 		{"a change of rights", func(w *world) { w.number.Add(1) }, [2]int{1, 0}},
 		{"a file", func(w *world) { finish(w, path) }, [2]int{0, 0}},
 		{"a file without a name", func(w *world) { makes(w.T, w.s, w.o, path) }, [2]int{0, 0}},
+		{"a whole file", func(w *world) {
+			_, _, err := wholes(w.T, w.s, w.o, path, blocktree.FileID{}, "x")
+			wantKind(w.T, "a whole file", err, blocktree.Other)
+		}, [2]int{0, 0}},
 		{"a file that others named", func(w *world) { makes(w.T, w.s, w.o, path); w.does(codeList, pathRequest{path: dir}) }, [2]int{0, 0}},
 		{"a removal", func(w *world) { finish(w, path); w.does(codeRemove, pathRequest{path: path}) }, [2]int{1, 0}},
 		{"a rename", func(w *world) { finish(w, path); w.does(codeRename, pathRequest{path: path, to: below("d/g")}) }, [2]int{1, 0}},
@@ -186,16 +190,70 @@ func TestDescribedMeanwhile(t *testing.T) {
 			}
 		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		c, s := newKept(t)
-		o := ownerFor(s, somebody("ann"))
-		goOn := c.slowly(t, s, o, codeMkdir, pathRequest{path: dir})
-		wantKind(t, "set times", does(t, s, o, codeSetTimes, pathRequest{path: dir, attr: attrRequest{time: 77}}), blocktree.Other)
-		wantKind(t, "mkdir", goOn(), blocktree.Other)
-		if n := c.asks(t, s, o, dir); n != 1 {
-			t.Errorf("its times were set while it was made: %d questions", n)
-		}
-	})
+}
+
+// TestDescribedLate: what was said, or done, before something else, and is heard of after it, is not told then.
+func TestDescribedLate(t *testing.T) {
+	dir, path, times := below("d"), below("d/f"), pathRequest{path: below("d"), attr: attrRequest{time: 77}}
+	for name, r := range map[string]struct {
+		do   func(t *testing.T, c *keptFake, s *Service, o *owner)
+		asks int
+	}{
+		"an older answer than another": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			c.number.Add(1)
+			goOn := c.holds(t, s, o, "look", codeStat, pathRequest{path: dir})
+			time.Sleep(time.Millisecond)
+			wantKind(t, "another service's", c.alter(dir, blocktree.FileID{}, func(*meta.Inode, int64) {}), blocktree.Other)
+			c.asks(t, s, o, dir)
+			wantKind(t, "a stat", goOn(), blocktree.Other)
+		}, 0},
+		"rights of which there is no description": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			a := makes(t, s, o, path)
+			wantKind(t, "another service's", c.alter(dir, blocktree.FileID{}, func(i *meta.Inode, _ int64) { i.Mode = 0o755 }), blocktree.Other)
+			c.number.Add(1)
+			goOn := c.holds(t, s, o, "look", codeStat, pathRequest{path: dir})
+			_, err := a.ask(message{code: codeFinish})
+			wantKind(t, "a close", err, blocktree.Other)
+			wantKind(t, "a stat", goOn(), blocktree.Other)
+		}, 1},
+		"times that are set while it is made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			goOn := c.slowly(t, s, o, codeMkdir, pathRequest{path: below("d/sub")})
+			wantKind(t, "set times", does(t, s, o, codeSetTimes, pathRequest{path: below("d/sub"), attr: attrRequest{time: 77}}), blocktree.Other)
+			wantKind(t, "mkdir", goOn(), blocktree.Other)
+			if n := c.asks(t, s, o, below("d/sub")); n != 1 {
+				t.Errorf("it was made: %d questions", n)
+			}
+		}, 1},
+		"times that are set when it was made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			sub := below("d/sub")
+			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
+			set := c.holds(t, s, o, "alter", codeSetTimes, pathRequest{path: sub, attr: attrRequest{time: 77}})
+			wantKind(t, "mkdir", made(), blocktree.Other)
+			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: sub})
+			wantKind(t, "set times", set(), blocktree.Other)
+			wantKind(t, "a stat", looked(), blocktree.Other)
+			if n := c.asks(t, s, o, sub); n != 1 {
+				t.Errorf("it was made: %d questions", n)
+			}
+		}, 1},
+		"times of what had its path": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			set := c.holds(t, s, o, "alter", codeSetTimes, times)
+			wantKind(t, "remove", does(t, s, o, codeRemove, pathRequest{path: dir}), blocktree.Other)
+			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: dir})
+			wantKind(t, "set times", set(), blocktree.Other)
+			wantKind(t, "mkdir", made(), blocktree.Other)
+		}, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := newKept(t)
+			o := ownerFor(s, somebody("ann"))
+			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: dir}), blocktree.Other)
+			r.do(t, c, s, o)
+			if n := c.asks(t, s, o, dir); n != r.asks {
+				t.Errorf("%s: %d questions", name, n)
+			}
+		})
+	}
 }
 
 // dirVersion is what a directory was like for a while.

@@ -41,7 +41,8 @@ type keptFake struct {
 	stall    chan struct{} // writes wait until it is closed; nil: for nothing
 	ticks    int64         // of the times that it gives
 	noted    func(n *fakeNode, entry bool)
-	lag      func() // how long a question is answered after it was judged, and a command done after it was asked, and answered after it was done; nil: at once
+	lag      func() // how long all that holds may hold takes; nil: no time
+	gates    map[string]chan struct{}
 }
 
 func newKept(t testing.TB) (*keptFake, *Service) {
@@ -99,7 +100,7 @@ func (c *keptFake) guard(ctx context.Context, paths ...blocktree.Path) error {
 		c.mu.Lock()
 	}
 	c.commands++
-	c.lags()
+	c.lags("do")
 	for _, path := range paths {
 		for _, d := range []*fakeDir{c.dirsKept[path.Parent()], c.dirsKept[path]} {
 			if d != nil && ctx.Value(ownKey{}) == nil {
@@ -149,11 +150,33 @@ func (c *keptFake) notes(n *fakeNode, entry bool) {
 }
 
 // lags waits, with fake.mu.
-func (c *keptFake) lags() {
-	if c.lag != nil {
-		c.mu.Unlock()
-		c.lag()
-		c.mu.Lock()
+func (c *keptFake) lags(when string) {
+	gate := c.gates[when]
+	delete(c.gates, when)
+	if c.lag == nil && gate == nil {
+		return
+	}
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	if gate != nil {
+		<-gate
+		return
+	}
+	c.lag()
+}
+
+// holds has a request wait at the cluster: after a question was judged ("look"), before a command is done ("do"), or attributes are changed ("alter"), or after that ("done"); until it is let go.
+func (c *keptFake) holds(t *testing.T, s *Service, o *owner, when string, code uint16, r pathRequest) (goOn func() error) {
+	t.Helper()
+	gate, done := make(chan struct{}), make(chan error, 1)
+	c.mu.Lock()
+	c.gates = map[string]chan struct{}{when: gate}
+	c.mu.Unlock()
+	go func() { done <- does(t, s, o, code, r) }()
+	synctest.Wait()
+	return func() error {
+		close(gate)
+		return <-done
 	}
 }
 
@@ -161,7 +184,7 @@ func (c *keptFake) Look(ctx context.Context, caller cred.Identity, path blocktre
 	found, err := c.fake.Look(ctx, caller, path)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lags()
+	c.lags("look")
 	c.answers()
 	return found, err
 }
@@ -171,8 +194,7 @@ func (c *keptFake) alter(path blocktree.Path, id blocktree.FileID, change func(i
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.commands++
-	c.lags()
-	defer c.lags()
+	c.lags("alter")
 	for p, n := range c.nodes {
 		if n.inode.ID == id || id == (blocktree.FileID{}) && p == path {
 			c.ticks++
@@ -235,7 +257,7 @@ func (c *keptFake) MakeDir(ctx context.Context, caller cred.Identity, path block
 	c.nodes[path] = c.new(path, meta.KindDir, caller)
 	c.entered(path)
 	c.notes(c.nodes[path], true)
-	c.lags()
+	c.lags("done")
 	return nil
 }
 
@@ -347,7 +369,7 @@ func (c *keptFake) Rename(ctx context.Context, _ cred.Identity, from, to blocktr
 
 // answers waits, with fake.mu, until what was done is to be answered.
 func (c *keptFake) answers() {
-	c.lags()
+	c.lags("done")
 	if after := c.after; after != nil {
 		c.mu.Unlock()
 		<-after
@@ -456,7 +478,7 @@ func (f *spare) Name(ctx context.Context, end uint64) error {
 		return blocktree.E("fake", blocktree.Unavailable, ctx.Err())
 	}
 	f.at.commands++
-	f.at.lags()
+	f.at.lags("do")
 	fails := func() error {
 		if f.at.naming == nil {
 			return nil
