@@ -139,7 +139,7 @@ func (h *Handle) endNamed(ctx context.Context, o meta.NameFile) (*meta.Inode, er
 func (h *Handle) namedAs(o meta.NameFile) *meta.Inode {
 	i := h.Inode()
 	i.Mode, i.Suite, i.KeyID, i.Access, i.Created, i.Modified = o.Mode, o.Suite, o.KeyID, o.Access, o.CreateFile.Time, o.Wrote
-	i.HasLength, i.LengthBytes = true, o.End
+	i.HasLength, i.LengthBytes, i.Changed = true, o.End, 0 // when, nobody has said
 	return &i
 }
 

@@ -44,7 +44,7 @@ func (s *Service) symlink(ctx context.Context, caller cred.Identity, r *attrRequ
 func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *attrRequest) ([]byte, error) {
 	switch code {
 	case codeSetTimes:
-		return nil, s.setTimes(ctx, o.caller(), r)
+		return nil, s.kept.alters(r, func() error { return s.setTimes(ctx, o.caller(), r) })
 	case codeReadLink:
 		found, err := s.look(ctx, o.caller(), r.path, 0)
 		if err != nil {
@@ -78,9 +78,11 @@ func (s *Service) doAttribute(ctx context.Context, o *owner, code uint16, r *att
 		}
 		return encodeXattrNames(names), nil
 	case codeSetXattr:
-		return nil, s.cluster.SetXattr(ctx, o.caller(), r.path, r.file, r.name, []byte(r.value), r.how)
+		return nil, s.kept.alters(r, func() error {
+			return s.cluster.SetXattr(ctx, o.caller(), r.path, r.file, r.name, []byte(r.value), r.how)
+		})
 	case codeRemoveXattr:
-		return nil, s.cluster.RemoveXattr(ctx, o.caller(), r.path, r.file, r.name)
+		return nil, s.kept.alters(r, func() error { return s.cluster.RemoveXattr(ctx, o.caller(), r.path, r.file, r.name) })
 	}
 	return nil, blocktree.E("fs", blocktree.Unsupported, nil)
 }

@@ -67,7 +67,9 @@ func (g *given) settle(ctx context.Context) error {
 
 // ask asks for the name, in a turn.
 func (g *given) ask(ctx context.Context) error {
+	ended := g.table.moves(g.dir)
 	err := g.file.Name(ctx, g.durable)
+	ended(g.file.NamedAt(), err)
 	switch {
 	case err == nil:
 		g.became(givenNamed, nil)
@@ -320,7 +322,9 @@ func (b *body) closeGiven(ctx context.Context, whole bool) (done bool, err error
 		}
 		return true, err
 	}
+	ended := g.table.moves(g.dir)
 	err = g.file.CloseName(ctx, b.ends.Load())
+	ended(g.file.NamedAt(), err)
 	switch {
 	case err == nil:
 		g.became(givenNamed, nil)
@@ -370,8 +374,8 @@ func (s *Service) makeDir(ctx context.Context, o *owner, r *pathRequest) error {
 			m = s.kept.begin(r.path, o)
 		}
 		if m != nil {
-			d, err := k.MakeDirKept(ctx, o.caller(), r.path, r.mode)
-			s.kept.keep(m, d)
+			d, made, err := k.MakeDirKept(ctx, o.caller(), r.path, r.mode)
+			s.kept.keep(m, d, &made)
 			if blocktree.KindOf(err) != blocktree.Unsupported || err == nil {
 				return err
 			}

@@ -18,8 +18,8 @@ import (
 
 // keeper is an optional ability of a Cluster.
 type keeper interface {
-	// MakeDirKept is MakeDir of a directory whose names are kept by the service from the first; nil: it was made, and is not kept. Unsupported: nothing was done.
-	MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (keptDir, error)
+	// MakeDirKept is MakeDir of a directory whose names are kept by the service from the first; nil: it was made, and is not kept. made is what was made, if that is kept, with rights that the caller has on it in any case. Unsupported: nothing was done.
+	MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (d keptDir, made Found, err error)
 }
 
 // keptDir is a directory whose entries nobody changes but by this service, until Leave.
@@ -48,6 +48,8 @@ type unnamed interface {
 	Name(ctx context.Context, end uint64) error
 	// CloseName is Flush, Name and Close: without the first there is nothing of it. Nobody uses the file from then on, whatever is returned.
 	CloseName(ctx context.Context, end uint64) error
+	// NamedAt is the time that its directory has by its name, as the first Name or CloseName that returned nil was answered; 0: nobody has said.
+	NamedAt() int64
 }
 
 var _ keeper = (*over)(nil)
@@ -82,12 +84,16 @@ func (f overUnnamed) CloseName(ctx context.Context, end uint64) error {
 }
 
 // MakeDirKept implements keeper.
-func (c *over) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (keptDir, error) {
-	_, k, err := c.Client.MakeDirKept(cluster.OnBehalf(ctx, caller), meta.MakeDir{Path: path, Mode: mode, Time: time.Now().UnixNano()})
+func (c *over) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (d keptDir, made Found, err error) {
+	i, k, err := c.Client.MakeDirKept(cluster.OnBehalf(ctx, caller), meta.MakeDir{Path: path, Mode: mode, Time: time.Now().UnixNano()})
 	if k == nil {
-		return nil, err
+		return nil, made, err
 	}
-	return overKept{k, c, path}, err
+	c.keyless.Made(path)
+	if made.Inode = i; caller.UID == i.UID && !caller.Anonymous() {
+		made.Rights = rightsOf(i.OwnerRights())
+	}
+	return overKept{k, c, path}, made, err
 }
 
 // NotKept implements namer.
@@ -136,6 +142,8 @@ type kept struct {
 	names    int                  // of all directories
 	asides   map[*owner]*asides   // spares of those who fill directories
 	aside    int                  // how many there are, and are being taken
+	altering int                  // changes of times and attributes that go on
+	moved    atomic.Uint64        // counts what may move the times of a directory, twice each: as it begins, and as it ends
 	wholes   map[*wholeHere]struct{}
 	others   map[otherSpare]time.Time // that files were made with, until then
 	sweeping bool
@@ -144,9 +152,11 @@ type kept struct {
 
 // making is a directory that is being made, to be kept. The session keeps it before its maker hears of that; the cluster lets in by then whoever has the keeper's word, of whichever directory.
 type making struct {
-	path blocktree.Path
-	by   *owner
-	met  bool // a change may have put something into it, or have moved it; of kept.mu, too
+	path    blocktree.Path
+	by      *owner
+	said    asking // when the cluster was asked for it
+	met     bool   // a change may have put something into it, or have moved it; of kept.mu, too
+	altered bool   // its times or attributes may have been changed; likewise
 }
 
 // meets notes a change that goes on at the same time.
@@ -175,6 +185,8 @@ type keptHere struct {
 	roomy   bool      // there was room enough in its cluster
 	asked   time.Time // when it said so
 	asking  bool      // it is asked anew
+
+	described
 }
 
 // allowance is what the cluster said that a caller may do in a directory.
@@ -209,7 +221,7 @@ func (t *kept) begin(path blocktree.Path, o *owner) *making {
 	if len(t.dirs)+len(t.making) >= blocktree.FSKeptDirsMax || t.names >= blocktree.FSKeptNamesMax {
 		return nil
 	}
-	m := &making{path: path, by: o}
+	m := &making{path: path, by: o, said: t.service.asks(), altered: t.altering > 0}
 	for c := range t.changes {
 		m.meets(c)
 	}
@@ -218,7 +230,7 @@ func (t *kept) begin(path blocktree.Path, o *owner) *making {
 }
 
 // keep keeps a directory that was made just now, nil: none, if it is certainly empty, and where it was made.
-func (t *kept) keep(m *making, d keptDir) {
+func (t *kept) keep(m *making, d keptDir, made *Found) {
 	path := m.path
 	t.mu.Lock()
 	delete(t.making, m)
@@ -233,7 +245,13 @@ func (t *kept) keep(m *making, d keptDir) {
 	if old != nil {
 		t.dropLocked(old)
 	}
-	t.dirs[path] = &keptHere{keptDir: d, path: path, names: map[string]struct{}{}, busy: map[string]chan struct{}{}, callers: map[*owner]allowance{}, used: time.Now(), filler: m.by, wholes: map[*wholeHere]struct{}{}}
+	x := &keptHere{keptDir: d, path: path, names: map[string]struct{}{}, busy: map[string]chan struct{}{}, callers: map[*owner]allowance{}, used: time.Now(), filler: m.by, wholes: map[*wholeHere]struct{}{}}
+	if t.dirs[path] = x; made.Rights != 0 {
+		x.callers[m.by] = allowance{m.said, made.Rights}
+	}
+	if !m.altered {
+		x.describe(made, m.said)
+	}
 	t.counted()
 	t.mu.Unlock()
 	if old != nil {
@@ -354,6 +372,7 @@ func (t *kept) heard(o *owner, path blocktree.Path, found *Found, asked asking) 
 			clear(d.callers)
 		}
 		d.callers[o] = allowance{asked, found.Rights}
+		d.describe(found, asked)
 	}
 }
 
@@ -363,7 +382,7 @@ func (t *kept) may(ctx context.Context, o *owner, d *keptHere, want Rights) bool
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		a, ok := d.callers[o]
-		ok = ok && a.asked.number == t.service.cluster.RightsNumber() && time.Since(a.asked.at) < blocktree.FSJudgeEvery
+		ok = ok && a.fresh(t.service.cluster.RightsNumber())
 		return ok, ok && (!d.leaving || d.gives(o)) && a.rights.Has(want)
 	}
 	ok, may := fresh()

@@ -64,6 +64,16 @@ func (t *kept) claimNow(takes bool, paths []blocktree.Path) (c *claims, wait <-c
 	return c, nil
 }
 
+// dirs are the kept directories that the names are in.
+func (c *claims) dirs() (dirs []*keptHere) {
+	for _, x := range c.of {
+		if !slices.Contains(dirs, x.dir) {
+			dirs = append(dirs, x.dir)
+		}
+	}
+	return dirs
+}
+
 // release gives them back, after what came of it was noted.
 func (c *claims) release(note func()) {
 	c.table.mu.Lock()
@@ -145,6 +155,8 @@ func (t *kept) change(ctx context.Context, o *owner, takes, adds blocktree.Path,
 	if own != nil {
 		ctx = own.Own(ctx)
 	}
+	ended := t.moves(c.dirs()...)
+	defer func() { ended(0, err) }()
 	return do(ctx)
 }
 

@@ -39,6 +39,10 @@ type keptFake struct {
 	room     uint64        // that it has
 	broken   error         // what comes of writes
 	stall    chan struct{} // writes wait until it is closed; nil: for nothing
+	ticks    int64         // of the times that it gives
+	noted    func(n *fakeNode, entry bool)
+	lag      func() // how long all that holds may hold takes; nil: no time
+	gates    map[string]chan struct{}
 }
 
 func newKept(t testing.TB) (*keptFake, *Service) {
@@ -96,6 +100,7 @@ func (c *keptFake) guard(ctx context.Context, paths ...blocktree.Path) error {
 		c.mu.Lock()
 	}
 	c.commands++
+	c.lags("do")
 	for _, path := range paths {
 		for _, d := range []*fakeDir{c.dirsKept[path.Parent()], c.dirsKept[path]} {
 			if d != nil && ctx.Value(ownKey{}) == nil {
@@ -108,19 +113,115 @@ func (c *keptFake) guard(ctx context.Context, paths ...blocktree.Path) error {
 	return nil
 }
 
-func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (keptDir, error) {
+func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (keptDir, Found, error) {
 	if c.older {
-		return nil, blocktree.E("fake", blocktree.Unsupported, nil)
+		return nil, Found{}, blocktree.E("fake", blocktree.Unsupported, nil)
 	}
 	if err := c.MakeDir(ctx, caller, path, mode); err != nil {
-		return nil, err
+		return nil, Found{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d := &fakeDir{c: c, id: c.nodes[path].inode.ID, path: path, wanted: make(chan struct{})}
+	n := c.nodes[path]
+	made := Found{&meta.Inode{}, n.rights[caller.Principal]}
+	*made.Inode = n.inode
+	d := &fakeDir{c: c, id: n.inode.ID, path: path, wanted: make(chan struct{})}
 	c.dirsKept[path] = d
 	c.answers()
-	return d, nil
+	return d, made, nil
+}
+
+// entered notes that an entry of a directory changes, and returns when, which is no other time, and may be before that of an earlier change; with fake.mu.
+func (c *keptFake) entered(path blocktree.Path) int64 {
+	c.ticks++
+	at := c.ticks ^ 1
+	if n := c.nodes[path.Parent()]; n != nil && path != path.Parent() {
+		n.inode.Modified, n.inode.Changed = at, at
+		c.notes(n, true)
+	}
+	return at
+}
+
+// notes remembers what a node is like from now on, as an entry of it, or something else, was changed; with fake.mu.
+func (c *keptFake) notes(n *fakeNode, entry bool) {
+	if c.noted != nil {
+		c.noted(n, entry)
+	}
+}
+
+// lags waits, with fake.mu.
+func (c *keptFake) lags(when string) {
+	gate := c.gates[when]
+	delete(c.gates, when)
+	if c.lag == nil && gate == nil {
+		return
+	}
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	if gate != nil {
+		<-gate
+		return
+	}
+	c.lag()
+}
+
+// holds has a request wait at the cluster: after a question was judged ("look"), before a command is done ("do"), or attributes are changed ("alter"), or after that ("done"); until it is let go.
+func (c *keptFake) holds(t *testing.T, s *Service, o *owner, when string, code uint16, r pathRequest) (goOn func() error) {
+	t.Helper()
+	gate, done := make(chan struct{}), make(chan error, 1)
+	c.mu.Lock()
+	c.gates = map[string]chan struct{}{when: gate}
+	c.mu.Unlock()
+	go func() { done <- does(t, s, o, code, r) }()
+	synctest.Wait()
+	return func() error {
+		close(gate)
+		return <-done
+	}
+}
+
+func (c *keptFake) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
+	found, err := c.fake.Look(ctx, caller, path)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lags("look")
+	c.answers()
+	return found, err
+}
+
+// alter changes something of what an identity, or else a path, names.
+func (c *keptFake) alter(path blocktree.Path, id blocktree.FileID, change func(i *meta.Inode, now int64)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.commands++
+	c.lags("alter")
+	for p, n := range c.nodes {
+		if n.inode.ID == id || id == (blocktree.FileID{}) && p == path {
+			c.ticks++
+			n.inode.Changed = c.ticks ^ 1
+			change(&n.inode, n.inode.Changed)
+			c.notes(n, false)
+			c.answers()
+			return nil
+		}
+	}
+	return blocktree.E("fake", blocktree.NotFound, nil)
+}
+
+func (c *keptFake) SetTimes(_ context.Context, _ cred.Identity, path blocktree.Path, id blocktree.FileID, modified int64) error {
+	return c.alter(path, id, func(i *meta.Inode, now int64) {
+		if i.Modified = modified; modified == TimeNow {
+			i.Modified = now
+		}
+	})
+}
+
+func (c *keptFake) SetXattr(_ context.Context, _ cred.Identity, path blocktree.Path, id blocktree.FileID, _ string, _ []byte, _ SetHow) error {
+	return c.alter(path, id, func(*meta.Inode, int64) {})
+}
+
+func (c *keptFake) RemoveXattr(_ context.Context, _ cred.Identity, path blocktree.Path, id blocktree.FileID, _ string) error {
+	return c.alter(path, id, func(*meta.Inode, int64) {})
 }
 
 // new is a node of a path, whose rights are the caller's alone, and everybody's who may use its directory.
@@ -154,6 +255,9 @@ func (c *keptFake) MakeDir(ctx context.Context, caller cred.Identity, path block
 		return blocktree.E("fake", blocktree.Exists, nil)
 	}
 	c.nodes[path] = c.new(path, meta.KindDir, caller)
+	c.entered(path)
+	c.notes(c.nodes[path], true)
+	c.lags("done")
 	return nil
 }
 
@@ -180,6 +284,7 @@ func (c *keptFake) Create(ctx context.Context, caller cred.Identity, path blockt
 	}
 	n := c.new(path, meta.KindFile, caller)
 	c.nodes[path] = n
+	c.entered(path)
 	err := c.vague
 	c.vague = nil
 	return n.inode.ID, err
@@ -192,7 +297,12 @@ func (c *keptFake) Symlink(ctx context.Context, caller cred.Identity, path block
 	if err != nil {
 		return err
 	}
-	return c.fake.Symlink(ctx, caller, path, target)
+	if err = c.fake.Symlink(ctx, caller, path, target); err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.entered(path)
+	}
+	return err
 }
 
 func (c *keptFake) Remove(ctx context.Context, _ cred.Identity, path blocktree.Path) error {
@@ -210,6 +320,8 @@ func (c *keptFake) Remove(ctx context.Context, _ cred.Identity, path blocktree.P
 		}
 	}
 	delete(c.nodes, path)
+	c.entered(path)
+	c.answers()
 	return nil
 }
 
@@ -249,12 +361,15 @@ func (c *keptFake) Rename(ctx context.Context, _ cred.Identity, from, to blocktr
 			c.dirsKept[p] = d
 		}
 	}
+	c.entered(from)
+	c.entered(to)
 	c.answers()
 	return nil
 }
 
 // answers waits, with fake.mu, until what was done is to be answered.
 func (c *keptFake) answers() {
+	c.lags("done")
 	if after := c.after; after != nil {
 		c.mu.Unlock()
 		<-after
@@ -265,10 +380,11 @@ func (c *keptFake) answers() {
 // spare is a file without a name.
 type spare struct {
 	*endingFile
-	at    *keptFake
-	dir   *fakeDir
-	path  blocktree.Path
-	named bool // with fake.mu
+	at      *keptFake
+	dir     *fakeDir
+	path    blocktree.Path
+	named   bool  // with fake.mu
+	namedAt int64 // when, likewise
 }
 
 // NotKept implements namer.
@@ -362,6 +478,7 @@ func (f *spare) Name(ctx context.Context, end uint64) error {
 		return blocktree.E("fake", blocktree.Unavailable, ctx.Err())
 	}
 	f.at.commands++
+	f.at.lags("do")
 	fails := func() error {
 		if f.at.naming == nil {
 			return nil
@@ -380,13 +497,22 @@ func (f *spare) Name(ctx context.Context, end uint64) error {
 	if !f.named {
 		f.named = true
 		f.at.nodes[f.path] = f.n
+		f.namedAt = f.at.entered(f.path)
 		f.at.spares--
+		f.at.answers()
 	}
 	f.n.inode.LengthBytes = end
 	if f.at.late {
 		return fails()
 	}
 	return nil
+}
+
+// NamedAt implements unnamed.
+func (f *spare) NamedAt() int64 {
+	f.at.mu.Lock()
+	defer f.at.mu.Unlock()
+	return f.namedAt
 }
 
 func (f *spare) CloseName(ctx context.Context, end uint64) error {

@@ -161,6 +161,9 @@ func (s *Service) stat(ctx context.Context, o *owner, path blocktree.Path) ([]by
 	if s.kept.absent(ctx, o, path) {
 		return nil, nothing(path)
 	}
+	if info := s.kept.describes(o, path); info != nil {
+		return encodeInfo(info), nil
+	}
 	asked := s.asks()
 	found, err := s.look(ctx, o.caller(), path, 0)
 	if err != nil {

@@ -51,11 +51,14 @@ func (s *Service) truncate(ctx context.Context, o *owner, r *pathRequest) error 
 // asking is when the cluster was asked about a caller.
 type asking struct {
 	number uint64 // the rights number that it was asked under, or an older one
+	moved  uint64 // kept.moved, likewise
 	at     time.Time
 }
 
 // asks notes that the cluster is asked now.
-func (s *Service) asks() asking { return asking{s.cluster.RightsNumber(), time.Now()} }
+func (s *Service) asks() asking {
+	return asking{s.cluster.RightsNumber(), s.kept.moved.Load(), time.Now()}
+}
 
 // still asks again whether a caller may do something to a file, where it was asked too long ago, or somebody's right has gone since: a turn may be long in coming.
 func (s *Service) still(ctx context.Context, asked asking, caller cred.Identity, path blocktree.Path, id blocktree.FileID, want Rights) error {

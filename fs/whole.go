@@ -244,7 +244,12 @@ func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathReque
 	if x, ok := f.(interface{ WroteAt(int64) }); ok {
 		x.WroteAt(wrote)
 	}
-	if err := f.CloseName(ctx, uint64(len(w.content))); err != nil {
+	ended := func(int64, error) {}
+	if here, ok := d.(*keptHere); ok { // else kept.change has noted it
+		ended = s.kept.moves(here)
+	}
+	err = f.CloseName(ctx, uint64(len(w.content)))
+	if ended(f.NamedAt(), err); err != nil {
 		return Info{}, err
 	}
 	if x, ok := f.(interface{ Named() *meta.Inode }); ok { // as the cluster says

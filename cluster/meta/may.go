@@ -84,6 +84,9 @@ func byMode(c *Caller, i *Inode) Rights {
 	return byBits(i, i.Mode)
 }
 
+// OwnerRights are those that who has the user id of i's owner has on it, whatever else he was granted.
+func (i *Inode) OwnerRights() Rights { return byMode(&Caller{UID: i.UID}, i) }
+
 func byBits(i *Inode, bits uint32) (r Rights) {
 	read, write := RightRead, RightWrite|RightLease
 	if i.Kind == KindDir {

@@ -125,6 +125,30 @@ func (k *Keyless) noteKey(d *dirKey) {
 	}
 }
 
+// noteKeys is noteKey of a directory and of those above it up to one, which have nothing nearer either.
+func (k *Keyless) noteKeys(d dirKey, top blocktree.Path) {
+	for k != nil {
+		of, up := d, d.dir.Parent()
+		k.noteKey(&of)
+		if d.dir == top || up == d.dir || !up.Within(top) {
+			return
+		}
+		d.dir = up
+	}
+}
+
+// Made notes that a directory was made just now, without a key of its own: what was found of the one that it is in counts for it. Who names a file in it finds out if that is so no more.
+func (k *Keyless) Made(dir blocktree.Path) {
+	d := k.key(dir.Parent())
+	if d == nil {
+		k.forgetKey(dir)
+		return
+	}
+	of := *d
+	of.dir = dir
+	k.noteKey(&of)
+}
+
 func (k *Keyless) forgetKey(dir blocktree.Path) {
 	if k.key(dir) != nil {
 		k.keyPlace(dir).Store(nil)

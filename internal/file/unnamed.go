@@ -25,6 +25,7 @@ type unnamed struct {
 	named bool
 	end   uint64      // where it ends, once it is named
 	inode *meta.Inode // as it was named
+	at    int64       // when that was, as the cluster said
 }
 
 // MakeUnnamed is MakeHeld of a file of length 0 in a directory that the client keeps (docs/design/0079), without a command or question in most cases: the file has no name at the cluster until Name or CloseName. The inode is as it will be by then. Key and access record are drawn for path, which is to be in k. Kinds: Unsupported, and nothing was done: MakeHeld makes it (no spare is to be had, or o.Spare cannot be it; a tree file; a mode by which its owner could not write it), and those of Make.
@@ -106,7 +107,7 @@ func keyFound(ctx context.Context, c *cluster.Client, k *cluster.KeptDir, dir bl
 		return p, found, err
 	}
 	if found.At == "" {
-		o.Keyless.noteKey(&dirKey{dir: dir})
+		o.Keyless.noteKeys(dirKey{dir: dir}, k.Client().Scope())
 		return p, found, nil
 	}
 	if inode, _, err := c.Allowed(ctx, found.At); err == nil && inode.Kind == meta.KindDir && len(inode.Access) > 0 {
@@ -116,7 +117,7 @@ func keyFound(ctx context.Context, c *cluster.Client, k *cluster.KeptDir, dir bl
 		}
 		p, found.Record = a.Directory, sha256.Sum256(inode.Access)
 		if found.At.Within(k.Client().Scope()) {
-			o.Keyless.noteKey(&dirKey{dir, p, found})
+			o.Keyless.noteKeys(dirKey{dir, p, found}, found.At)
 		}
 		return p, found, nil
 	}
@@ -129,6 +130,21 @@ func (f *File) Named() *meta.Inode {
 	f.unnamed.mu.Lock()
 	defer f.unnamed.mu.Unlock()
 	return f.unnamed.inode
+}
+
+// NamedAt is when the file was named, as the cluster answered to the first Name or CloseName that returned nil: its directory has that time, unless another change came after it. 0: nobody has said.
+func (f *File) NamedAt() int64 {
+	f.unnamed.mu.Lock()
+	defer f.unnamed.mu.Unlock()
+	return f.unnamed.at
+}
+
+// namedBy notes what the cluster answered; mu is held.
+func (u *unnamed) namedBy(i *meta.Inode, err error) error {
+	if u.inode = i; err == nil {
+		u.at = i.Changed
+	}
+	return err
 }
 
 // Unnamed reports whether the file has no name yet, as far as is known.
@@ -154,8 +170,7 @@ func (f *File) Name(ctx context.Context, end uint64) error {
 		return f.moveEnd(ctx, end)
 	}
 	err := f.tryNames(ctx, func() error {
-		_, err := f.handle.Name(ctx, u.k, u.n.op, u.found, end)
-		return err
+		return u.namedBy(f.handle.Name(ctx, u.k, u.n.op, u.found, end))
 	})
 	if err != nil {
 		return f.fail(op, err)
@@ -250,9 +265,7 @@ func (f *File) CloseName(ctx context.Context, end uint64) error {
 		return f.closeEnd(ctx, u.end, end)
 	}
 	err := f.tryNames(ctx, func() error {
-		i, err := f.handle.CloseName(ctx, u.k, u.n.op, u.found, end)
-		u.inode = i
-		return err
+		return u.namedBy(f.handle.CloseName(ctx, u.k, u.n.op, u.found, end))
 	})
 	if err != nil {
 		_ = f.handle.Close() // the first error is the one to tell; of what the cluster was asked and did not answer the handle sees to the rest
