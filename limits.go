@@ -422,6 +422,13 @@ const (
 	RouteAnonymousAllBurst     = 400
 	RouteQueriersMax           = 4096
 
+	// KeyPoolListsMax bounds the lists of readers for which a filesystem service has the key of the next file ready: the directories with keys of their own in which programs make files at the same time.
+	KeyPoolListsMax = 16
+
+	// IdleGoroutinesMax and IdleGoroutineFor bound what an owner of goroutines keeps for the next requests: with the stacks that those have, a few MiB, for once or twice that time.
+	IdleGoroutinesMax = 64
+	IdleGoroutineFor  = 5 * time.Second
+
 	// SeedsMax bounds the runtimes of the root directory that a configuration or DNS names, SeedAddressesMax the addresses of one name. SeedsTimeout is that of
 	// asking DNS; SeedsAgain how soon it is asked again when all that it named failed.
 	SeedsMax         = 32

@@ -16,6 +16,7 @@ import (
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
 	"blocktree/internal/vfs"
+	"blocktree/internal/workers"
 	"blocktree/route"
 )
 
@@ -82,8 +83,8 @@ type Service struct {
 	passes   passes
 	audit    audit
 	copyUps  copyUps
-	syncs    atomic.Int64   // messages that wait in admit
-	requests sync.WaitGroup // of metadata requests and of messages that wait; none is added once the endpoint is closed
+	syncs    atomic.Int64 // messages that wait in admit
+	requests workers.Pool // of metadata requests and of messages that wait; none is added once the endpoint is closed
 	learner  learner
 	noticed  noticed      // of the healer
 	mark     startMark    // as it was found

@@ -45,7 +45,7 @@ func (c *over) making(o CreateOptions) file.CreateOptions {
 			readers = append(readers, r)
 		}
 	}
-	return file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: readers, Durability: o.Durability, Pins: c.pins.opening(), Keyless: &c.keyless}
+	return file.CreateOptions{SizeBytes: o.SizeBytes, SectorBytes: o.SectorBytes, Code: o.Code, Mode: o.Mode, Plain: o.Plain, Readers: readers, Durability: o.Durability, Pins: c.pins.opening(), Keyless: &c.keyless, Keys: &c.keys}
 }
 
 // requestToMake asks for a file.

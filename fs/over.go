@@ -31,10 +31,14 @@ type over struct {
 	Backing
 	pins    pins
 	keyless file.Keyless
+	keys    file.KeyPool
 }
 
 // Over makes a Cluster of a client. What it has seen of access records it remembers as long as it is used.
 func Over(b Backing) Cluster { return &over{Backing: b} }
+
+// Close implements closer.
+func (c *over) Close() { c.keys.Close() }
 
 // Look implements Cluster.
 func (c *over) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {

@@ -12,6 +12,7 @@ import (
 	"blocktree/cluster"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
+	"blocktree/internal/workers"
 )
 
 // Config is what a service is made of.
@@ -49,7 +50,7 @@ type Service struct {
 	cancel context.CancelFunc
 	mu     sync.Mutex // of closed
 	closed bool
-	wg     sync.WaitGroup
+	tasks  workers.Pool
 }
 
 // How long the service works on what it was asked: fileTimeout is that of internal/file itself, and some; pathTimeout what a client waits for.
@@ -73,7 +74,7 @@ func New(c Config) *Service {
 		s.cfg.idle = blocktree.FSIdleMax
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.wg.Go(s.keepAudit)
+	s.tasks.Go(s.keepAudit)
 	return s
 }
 
@@ -95,10 +96,16 @@ func (s *Service) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.cancel()
-	s.wg.Wait()
+	s.tasks.Wait()
 	s.kept.close()
+	if c, ok := s.cluster.(closer); ok {
+		c.Close()
+	}
 	return nil
 }
+
+// closer is an optional ability of a Cluster that does something by itself: Close ends that, and waits. The Cluster may still be asked.
+type closer interface{ Close() }
 
 // task starts a goroutine of the service, unless that is closed.
 func (s *Service) task(f func()) error {
@@ -107,7 +114,7 @@ func (s *Service) task(f func()) error {
 	if s.closed {
 		return blocktree.E("fs", blocktree.Closed, errors.New("the service is stopping"))
 	}
-	s.wg.Go(f)
+	s.tasks.Go(f)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"blocktree"
@@ -25,8 +26,9 @@ type keptBed struct {
 
 func withinKept(t *testing.T, seed uint64, test func(b *keptBed)) {
 	within(t, bttp.TCP, seed, func(b *bed) {
-		own := keys.NewReaderKey()
-		o := file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{own.Public()}, Keyless: new(file.Keyless)}
+		own, ready := keys.NewReaderKey(), new(file.KeyPool)
+		defer ready.Close()
+		o := file.CreateOptions{SizeBytes: 1 << 20, Readers: []keys.PublicKey{own.Public()}, Keyless: new(file.Keyless), Keys: ready}
 		test(&keptBed{b, b.Client(), own, o})
 	})
 }
@@ -265,5 +267,40 @@ func TestNamedUnderTheNewKey(t *testing.T) {
 		}
 		b.must(open.Close())
 		b.must(before.Close())
+	})
+}
+
+// TestKeyOfAFileThatFailed: J5 of 0087. What was drawn for a file that failed, at whichever step, no other file gets.
+func TestKeyOfAFileThatFailed(t *testing.T) {
+	withinKept(t, 67, func(b *keptBed) {
+		ctx, dir := b.T.Context(), b.Path("/k")
+		k := b.keep(dir)
+		spare, err := file.TakeSpares(ctx, k, dir, b.o, 1, true)
+		b.must(err)
+		seen := map[keys.KeyID]bool{}
+		names := func(name string, spare *cluster.TakenSpare) error {
+			synctest.Wait() // a key is ready
+			o := b.o
+			o.Spare = spare
+			f, inode, err := file.MakeUnnamed(ctx, b.client, k, dir.Join(name), o, file.OpenOptions{Reader: b.own})
+			if err != nil {
+				return err
+			}
+			if seen[inode.KeyID] || inode.KeyID == (keys.KeyID{}) {
+				b.T.Errorf("the key %v of %s is that of another file, or none", inode.KeyID, name)
+			}
+			seen[inode.KeyID] = true
+			return f.CloseName(ctx, 0)
+		}
+		b.must(names("a", spare[0]))
+		for range 2 {
+			if err := names("b", spare[0]); err == nil {
+				b.T.Error("a spare is used again")
+			}
+			if err := names("a", nil); blocktree.KindOf(err) != blocktree.Exists {
+				b.T.Errorf("a name is given again: %v", err)
+			}
+		}
+		b.must(names("b", nil))
 	})
 }

@@ -29,6 +29,8 @@ type CreateOptions struct {
 	Mode    uint32 // 0o600
 	// Keyless is what was found of directories before, so that MakeHeld need not wait for that to be found again; nil: nothing.
 	Keyless *Keyless
+	// Keys has the keys of new files ready, so that who makes one need not wait until it is drawn and wrapped; nil: it is drawn then.
+	Keys *KeyPool
 	// Durability is that of an acknowledged write: durable at every member in sync, or from the next Flush on.
 	Durability stripe.Durability // ack
 	// Tree has the file be one of integrity tree: members that all go back in time together are noticed (docs/design/0028).
@@ -135,7 +137,7 @@ func wrapped(ctx context.Context, c *cluster.Client, path blocktree.Path, o Crea
 		Mode: n.o.Mode, Suite: uint8(seal.None), Time: time.Now().UnixNano()}
 	if !o.Plain {
 		n.op.Suite = uint8(seal.XAES256GCM)
-		if n.access, n.key, err = keys.Create(n.op.Suite, n.o.Readers); err != nil {
+		if n.access, n.key, err = o.Keys.create(n.op.Suite, n.o.Readers); err != nil {
 			return n, err
 		}
 		n.access.Inherit(above)

@@ -12,7 +12,7 @@ import (
 func layers() map[string]int {
 	return map[string]int{
 		".":                  0,
-		"internal/invariant": 1, "internal/cli": 1, "internal/latency": 1, "internal/socket": 1, "internal/wire": 1, "internal/sha256x16": 1, "internal/gcm": 1, // wire: docs/design/0004-sealing.md says why not 2
+		"internal/invariant": 1, "internal/cli": 1, "internal/latency": 1, "internal/socket": 1, "internal/wire": 1, "internal/sha256x16": 1, "internal/gcm": 1, "internal/workers": 1, // wire: docs/design/0004-sealing.md says why not 2
 		"internal/vfs": 2, "internal/erasure": 2, "internal/config": 2,
 		"crypto": 2, "crypto/seal": 2, "crypto/cred": 2, "crypto/keys": 2, "crypto/tree": 2,
 		"internal/bttp": 3, "cluster/stripe": 3, "cluster/store": 3,
