@@ -53,8 +53,8 @@ func (c *Client) MakeDirKept(ctx context.Context, o meta.MakeDir) (*meta.Inode, 
 	if err != nil {
 		return wrong(err)
 	}
-	at.makes(s, 1)
-	defer at.makes(s, -1)
+	turn := at.makes(s)
+	defer at.made(s)
 	r, err := at.makeUnder(ctx, s, meta.MakeDirKept{MakeDir: o, Session: s.id})
 	if err != nil {
 		return wrong(err)
@@ -62,7 +62,7 @@ func (c *Client) MakeDirKept(ctx context.Context, o meta.MakeDir) (*meta.Inode, 
 	if !r.Kept {
 		return r.Inode, nil, nil
 	}
-	return r.Inode, at.noteKept(s, r.Inode.ID), nil
+	return r.Inode, at.noteKept(s, turn, r.Inode.ID), nil
 }
 
 // NotKept is a directory that the client does not keep, for who gives a spare a name in it. path is of what is in it. Kinds: Unsupported, Unavailable.
@@ -120,23 +120,34 @@ func (c *Client) makeUnder(ctx context.Context, s *session, op meta.Op) (meta.Re
 	return r, err
 }
 
-// makes counts the answers that are on their way and may say that a session keeps a directory.
-func (c *Client) makes(s *session, n int) {
+// makes counts an answer that is on its way until made, and may say that a session keeps a directory. It returns which it is.
+func (c *Client) makes(s *session) (turn uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.making += n; s.making == 0 {
+	s.making++
+	s.turn++
+	return s.turn
+}
+
+func (c *Client) made(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.making--; s.making == 0 {
 		s.gone = nil
 	}
 }
 
-// noteKept notes that a session keeps a directory.
-func (c *Client) noteKept(s *session, dir blocktree.FileID) *KeptDir {
+// noteKept notes that a session keeps a directory, as an answer says; turn is which.
+func (c *Client) noteKept(s *session, turn uint64, dir blocktree.FileID) *KeptDir {
 	k := &KeptDir{client: c, session: s, dir: dir, wanted: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session != s || c.closed || s.gone[dir] {
+	if c.session != s || c.closed || s.gone[dir] || turn <= s.doubted {
 		k.left = true
 		k.tell()
+		if !s.gone[dir] {
+			c.leaveLocked(s.id, []blocktree.FileID{dir}, nil) // it was not, perhaps
+		}
 		return k
 	}
 	if s.kept == nil {
@@ -144,6 +155,20 @@ func (c *Client) noteKept(s *session, dir blocktree.FileID) *KeptDir {
 	}
 	s.kept[dir] = k
 	return k
+}
+
+// forgo notes that a directory was left of which nobody knew, as an answer that is on its way may say that it is kept. Where there are too many, none of those answers is believed. Client.mu is held.
+func (s *session) forgo(dir blocktree.FileID) {
+	switch {
+	case s.making == 0:
+	case len(s.gone) >= meta.KeptDirsPerSessionMax:
+		s.doubted, s.gone = s.turn, nil
+	case s.gone == nil:
+		s.gone = map[blocktree.FileID]bool{}
+		fallthrough
+	default:
+		s.gone[dir] = true
+	}
 }
 
 // tell closes Wanted; Client.mu is held.
@@ -222,12 +247,7 @@ func (c *Client) noteWanted(dirs []blocktree.FileID) {
 			continue
 		}
 		unknown = append(unknown, dir)
-		if s.making > 0 {
-			if s.gone == nil {
-				s.gone = map[blocktree.FileID]bool{}
-			}
-			s.gone[dir] = true
-		}
+		s.forgo(dir)
 	}
 	c.leaveLocked(s.id, unknown, nil)
 }

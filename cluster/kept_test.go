@@ -100,7 +100,7 @@ func TestKeptEndsWithItsSession(t *testing.T) {
 			return false
 		}
 	}
-	a, b := c.noteKept(s, blocktree.FileID{Inode: 8}), c.noteKept(s, blocktree.FileID{Inode: 9})
+	a, b := c.noteKept(s, 1, blocktree.FileID{Inode: 8}), c.noteKept(s, 1, blocktree.FileID{Inode: 9})
 	if !a.Kept() || told(a) {
 		t.Error("it is not kept")
 	}
@@ -194,14 +194,13 @@ func TestNamedThoughItWasNotHeard(t *testing.T) {
 func TestLeavesWhatItDoesNotKnow(t *testing.T) {
 	cluster, c, s := withSession(t)
 	known, stray := blocktree.FileID{Generation: 1, Inode: 8}, blocktree.FileID{Generation: 1, Inode: 9}
-	k := c.noteKept(s, known)
-	c.makes(s, 1)
+	k := c.noteKept(s, c.makes(s), known)
 	c.noteWanted([]blocktree.FileID{known, stray})
 	for range 100 {
 		c.noteWanted([]blocktree.FileID{stray})
 	}
-	late := c.noteKept(s, stray)
-	c.makes(s, -1)
+	late := c.noteKept(s, s.turn, stray)
+	c.made(s)
 	if late.Kept() || !k.Kept() || !late.left {
 		t.Errorf("kept: %v, %v", late.Kept(), k.Kept())
 	}
@@ -210,6 +209,33 @@ func TestLeavesWhatItDoesNotKnow(t *testing.T) {
 	}
 	if s.gone != nil {
 		t.Errorf("%v is remembered", s.gone)
+	}
+}
+
+// TestWhatIsGoneIsBounded: while directories are made without a pause those that were left unknown are remembered up to a bound; beyond it no answer of before that is believed, and what it says is kept is left.
+func TestWhatIsGoneIsBounded(t *testing.T) {
+	cluster, c, s := withSession(t)
+	id := func(n int) blocktree.FileID { return blocktree.FileID{Generation: 1, Inode: blocktree.Inode(n)} }
+	slow := c.makes(s)
+	for n := range 3*meta.KeptDirsPerSessionMax + 2 {
+		turn := c.makes(s)
+		c.noteWanted([]blocktree.FileID{id(9 + n)})
+		if k := c.noteKept(s, turn, id(9+n)); !k.left {
+			t.Fatalf("%d: it is believed", n)
+		}
+		c.made(s)
+		if len(s.gone) > meta.KeptDirsPerSessionMax {
+			t.Fatalf("%d are remembered", len(s.gone))
+		}
+	}
+	if k := c.noteKept(s, c.makes(s), id(8)); !k.Kept() {
+		t.Error("one that was asked for later is not kept")
+	}
+	if k := c.noteKept(s, slow, id(7)); k.Kept() || !k.left {
+		t.Error("one that may be gone is kept")
+	}
+	if o := cluster.left(c); !slices.Contains(o.Dirs, id(7)) || slices.Contains(o.Dirs, id(8)) {
+		t.Errorf("%d are left, not those", len(o.Dirs))
 	}
 }
 

@@ -21,9 +21,12 @@ type session struct {
 
 	kept   map[blocktree.FileID]*KeptDir // directories whose names it keeps; under Client.mu, as are the others
 	making int                           // answers to MakeDirKept that are on their way
-	gone   map[blocktree.FileID]bool     // directories that were left while there were any, as nobody knew of them
-	pools  map[spareShape]*sparePool
-	taken  map[*TakenSpare]struct{} // spares that have no use yet
+	turn   uint64                        // of the last of those
+	gone   map[blocktree.FileID]bool     // directories that were left while there were any, as nobody knew of them; meta.KeptDirsPerSessionMax at most
+	// doubted is the last of the answers that are not believed, as too many were gone to remember which.
+	doubted uint64
+	pools   map[spareShape]*sparePool
+	taken   map[*TakenSpare]struct{} // spares that have no use yet
 }
 
 // acquireInterval is how often a busy file is asked for again.

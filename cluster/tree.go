@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -149,9 +150,10 @@ func (t *tree) follow(ctx context.Context, at *Client, ask func(*Client) (*meta.
 	}
 	for hop := 0; ; hop++ {
 		t.enter(at)
+		began := time.Now()
 		r, err := ask(at)
 		t.leave(at)
-		if at != t.first && nobodyAnswered(err) {
+		if at != t.first && nobodyAnswered(ctx, err, time.Since(began)) {
 			at.inTree.stale.Store(true)
 		}
 		if err != nil || r == nil || r.Dir == "" {
@@ -169,10 +171,10 @@ func (t *tree) follow(ctx context.Context, at *Client, ask func(*Client) (*meta.
 	}
 }
 
-// nobodyAnswered reports whether err says that no node of a cluster did.
-func nobodyAnswered(err error) bool {
+// nobodyAnswered reports whether err, of what was asked under ctx for so long, says that no node of a cluster did. Where whoever asked did not wait for as long as a node takes that is well it says nothing of those who were asked.
+func nobodyAnswered(ctx context.Context, err error, asked time.Duration) bool {
 	kind, kept := blocktree.KindOf(err), errKept("")
-	return kind == blocktree.Closed || kind == blocktree.Unavailable && !errors.As(err, &kept)
+	return kind == blocktree.Closed || kind == blocktree.Unavailable && !errors.As(err, &kept) && (ctx.Err() == nil || asked >= blocktree.DeadAfter)
 }
 
 // stays refuses to ask the cluster of a directory on behalf of somebody, unless it is one below and this runtime a filesystem service: its nodes take nobody else at their word.

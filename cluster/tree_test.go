@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -150,5 +151,44 @@ func TestMadeForOthersElsewhere(t *testing.T) {
 	_, _, err := tr.first.CreateHeld(ctx, meta.CreateFile{Path: dir.Join("f")}, 0, 0, OpenOptions{})
 	if blocktree.KindOf(err) != blocktree.Unsupported || blocktree.HintOf(err) == "" {
 		t.Errorf("%v, %q", err, blocktree.HintOf(err))
+	}
+}
+
+// TestGivingUpIsNoSilence: a cluster below is asked on after somebody gave up waiting for it, by canceling or by a deadline of less than a node may take; what no node answers for longer, or says by itself, has others be asked who they are.
+func TestGivingUpIsNoSilence(t *testing.T) {
+	root := blocktree.PrincipalOf([]byte("root"))
+	dir := blocktree.RootPath(root)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	hasty, end := context.WithTimeout(t.Context(), time.Millisecond)
+	defer end()
+	for name, x := range map[string]struct {
+		ctx    context.Context
+		silent bool
+	}{
+		"canceled": {canceled, false},
+		"hasty":    {hasty, false},
+		"patient":  {t.Context(), true},
+	} {
+		tr := lostTree(t, root, dir)
+		below := tr.first.beside(dir.Join("d"), nil)
+		tr.byDir[below.cfg.Scope] = below
+		f := below.cfg.Scope.Join("f")
+		ask := func(c *Client) (*meta.Redirect, error) {
+			if x.silent {
+				return nil, blocktree.E("", blocktree.Unavailable, nil)
+			}
+			_, err := c.queryHere(x.ctx, meta.Query{Kind: meta.QueryStat, Path: f})
+			return nil, err
+		}
+		if _, err := tr.follow(x.ctx, below, ask); blocktree.KindOf(err) != blocktree.Unavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+		if silent := tr.nearest(f, false) != below; silent != x.silent {
+			t.Errorf("%s: silent %v", name, silent)
+		}
+	}
+	if lost := blocktree.E("", blocktree.Unavailable, nil); !nobodyAnswered(canceled, lost, blocktree.DeadAfter) || nobodyAnswered(canceled, lost, blocktree.DeadAfter-1) {
+		t.Error("it does not count for how long was waited")
 	}
 }

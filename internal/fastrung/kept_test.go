@@ -128,6 +128,40 @@ func TestNamedAtTheFlush(t *testing.T) {
 	})
 }
 
+// fullPins remember nothing.
+type fullPins struct{ asked int }
+
+func (p *fullPins) Pin(blocktree.Path) (keys.Pin, bool, error) { return keys.Pin{}, false, nil }
+func (p *fullPins) Where(blocktree.Path) string                { return "nowhere" }
+func (p *fullPins) SetPin(blocktree.Path, keys.Pin) error {
+	p.asked++
+	return blocktree.E("pin", blocktree.NoSpace, nil)
+}
+
+// TestNamedThoughItIsNotPinned: a file that has its name at the cluster is named, whatever becomes of the pin of its record: that is tried again when it is named again.
+func TestNamedThoughItIsNotPinned(t *testing.T) {
+	withinKept(t, 35, func(b *keptBed) {
+		ctx, dir, pins := b.T.Context(), b.Path("/k"), &fullPins{}
+		k := b.keep(dir)
+		b.o.Pins = pins
+		f := b.unnamed(k, dir.Join("closed"))
+		b.must(f.CloseName(ctx, 5))
+		b.has(dir.Join("closed"), b.own, f.Info().ID, 5)
+		if i := f.Named(); i == nil || i.ID != f.Info().ID {
+			b.T.Errorf("it is named as %+v", i)
+		}
+		f = b.unnamed(k, dir.Join("open"))
+		asked := pins.asked
+		b.must(f.Name(ctx, 5))
+		b.must(f.Name(ctx, 6))
+		b.must(f.CloseName(ctx, 7))
+		b.has(dir.Join("open"), b.own, f.Info().ID, 7)
+		if pins.asked -= asked; pins.asked != 3 {
+			b.T.Errorf("a pin is tried %d times", pins.asked)
+		}
+	})
+}
+
 // applied is how many commands a node has applied.
 func (b *keptBed) applied() uint64 {
 	x, _ := b.Node(0).Stats()

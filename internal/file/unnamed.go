@@ -23,6 +23,7 @@ type unnamed struct {
 	found meta.KeyFound
 	open  OpenOptions
 	named bool
+	known bool        // its record is pinned
 	end   uint64      // where it ends, once it is named
 	inode *meta.Inode // as it was named
 	at    int64       // when that was, as the cluster said
@@ -157,7 +158,7 @@ func (f *File) Unnamed() bool {
 	return !f.unnamed.named
 }
 
-// Name gives a file of MakeUnnamed its name, on behalf of whom ctx says, and has it end at a byte; what was written must have been flushed (Flush). Then it is a file as any other. Asked again it is done, with the end moved. Kinds: Exists, Permission, NotFound (the directory is gone, or has another path), Fenced (the lease or the session is gone), NoSpace, Unavailable: then it may have been named; asked again, it is found out.
+// Name gives a file of MakeUnnamed its name, on behalf of whom ctx says, and has it end at a byte; what was written must have been flushed (Flush). Then it is a file as any other. Asked again it is done, with the end moved. That a pin of its record could not be kept is in the log, and no error: the file is there. Kinds: Exists, Permission, NotFound (the directory is gone, or has another path), Fenced (the lease or the session is gone), NoSpace, Unavailable: then it may have been named; asked again, it is found out.
 func (f *File) Name(ctx context.Context, end uint64) error {
 	const op = "file.Name"
 	u := f.unnamed
@@ -167,6 +168,7 @@ func (f *File) Name(ctx context.Context, end uint64) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.named {
+		u.pin(&f.info)
 		return f.moveEnd(ctx, end)
 	}
 	err := f.tryNames(ctx, func() error {
@@ -176,10 +178,8 @@ func (f *File) Name(ctx context.Context, end uint64) error {
 		return f.fail(op, err)
 	}
 	u.named, u.end = true, end
-	if err := f.keep(ctx, f.heard, u.open.Logger); err != nil {
-		return f.fail(op, err)
-	}
-	return f.fail(op, u.pin(f.info.ID))
+	u.pin(&f.info)
+	return f.fail(op, f.keep(ctx, f.heard, u.open.Logger))
 }
 
 // moveEnd is Name of a file that has one; unnamed.mu is held.
@@ -237,8 +237,16 @@ func (f *File) wrapAnew(ctx context.Context) error {
 	return nil
 }
 
-// pin remembers the record of a file that was named.
-func (u *unnamed) pin(made blocktree.FileID) error { return u.n.pin(made, u.n.op.Path) }
+// pin remembers the record of a file that was named; mu is held. Who named it is not told where that fails: nothing of the file is missing, and who was told otherwise would make it anew, or say that it is not there. What names it again tries this again.
+func (u *unnamed) pin(of *blocktree.FileInfo) {
+	if u.known {
+		return
+	}
+	err := u.n.pin(of.ID, u.n.op.Path)
+	if u.known = err == nil; !u.known && u.open.Logger != nil {
+		u.open.Logger.Error("the access record of a new file could not be pinned", "file", of.Path.Short(), "err", err)
+	}
+}
 
 // pin remembers the record of a file that was just made: also where another file was pinned, as this one is known to be new.
 func (n *making) pin(made blocktree.FileID, path blocktree.Path) error {
@@ -262,6 +270,7 @@ func (f *File) CloseName(ctx context.Context, end uint64) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.named {
+		u.pin(&f.info)
 		return f.closeEnd(ctx, u.end, end)
 	}
 	err := f.tryNames(ctx, func() error {
@@ -273,7 +282,7 @@ func (f *File) CloseName(ctx context.Context, end uint64) error {
 	f.started.Wait()
 	if err == nil {
 		u.named, u.end = true, end
-		err = u.pin(f.info.ID)
+		u.pin(&f.info)
 	}
 	return f.fail(op, err)
 }
