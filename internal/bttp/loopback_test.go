@@ -69,6 +69,10 @@ func TestOnlyOneselfIsMemory(t *testing.T) {
 	if got := dialed(cc, other); got != TCP {
 		t.Error("another runtime is dialled by", got)
 	}
+	other.Path = ""
+	if got := dialed(cc, other); got != TCP {
+		t.Error("another runtime, wherever it is, is dialled by", got)
+	}
 	keyOnly := cc
 	keyOnly.Credentials = nil
 	if err := d.dialErr(d.client(keyOnly), r); blocktree.KindOf(err) != blocktree.Unauthenticated {
@@ -183,51 +187,40 @@ func TestSelfIsAwaited(t *testing.T) {
 	}
 }
 
-// TestSelfCallsItself has a handler call its own runtime, by the connection that it is called by and by one of its own, while every queue and pipe on the way is full.
+// TestSelfCallsItself has a handler call its own runtime, by the connection that it is called by and by one of its own, and answer in place, while every queue and pipe on the
+// way is full: it goes on, as between two processes.
 func TestSelfCallsItself(t *testing.T) {
 	d := newDomain(t)
-	big := pattern(make([]byte, 512<<10), 1)
-	var back *Conn // the listener's own connection to itself
-	e, client, conn := d.itself(HandlerFunc(func(r *Request) {
-		switch r.Code {
-		case 0: // calls back by the lane that it came by, and by another connection, and answers when both are answered
-			var both sync.WaitGroup
-			both.Add(2)
-			done := func(reply Reply, err error) {
-				if err != nil || !bytes.Equal(reply.Body, big) {
-					t.Errorf("a call from within a handler: %v, %d bytes", err, len(reply.Body))
-				}
-				reply.Release()
-				both.Done()
-			}
-			for _, c := range []*Conn{r.Conn, back} {
-				if err := c.Call(1, nil, [][]byte{big}, done); err != nil {
-					t.Error(err)
-					both.Done()
-				}
-			}
-			go func() { both.Wait(); echo(r) }()
-		default:
-			echo(r)
-		}
-	}))
-	client.SetHandler(echo)
-	id := e.Identity()
-	back = d.dial(e, blocktree.Runtime{Path: id.Path, Principal: id.Principal, Endpoints: e.Addrs()})
 	const calls = 24 // 12 MiB each way in each of three directions, where 255 KiB have room
-	answers := make(chan error, calls)
-	for range calls {
-		if err := conn.Call(0, nil, [][]byte{big}, func(r Reply, err error) {
+	big := pattern(make([]byte, 512<<10), 1)
+	answers := make(chan error, 3*calls)
+	call := func(c *Conn, code uint16) {
+		err := c.Call(code, nil, [][]byte{big}, func(r Reply, err error) {
 			if err == nil && !bytes.Equal(r.Body, big) {
 				err = errors.New("another body")
 			}
 			r.Release()
 			answers <- err
-		}); err != nil {
-			t.Fatal(err)
+		})
+		if err != nil {
+			answers <- err
 		}
 	}
+	var back *Conn // the listener's own connection to itself
+	e, client, conn := d.itself(HandlerFunc(func(r *Request) {
+		if r.Code == 0 {
+			call(r.Conn, 1)
+			call(back, 1)
+		}
+		echo(r)
+	}))
+	client.SetHandler(echo)
+	id := e.Identity()
+	back = d.dial(e, blocktree.Runtime{Path: id.Path, Principal: id.Principal, Endpoints: e.Addrs()})
 	for range calls {
+		call(conn, 0)
+	}
+	for range 3 * calls {
 		if err := <-answers; err != nil {
 			t.Fatal(err)
 		}
@@ -428,6 +421,29 @@ func TestMemoryCarrier(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestMemoryCloseWrite: of a carrier that is passed on each direction ends by itself.
+func TestMemoryCloseWrite(t *testing.T) {
+	near, far := newMemoryCarriers(time.Hour)
+	passed := &relayed{carrier: near, in: testReader(near)}
+	if _, err := passed.Write([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	if err := passed.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(far); err != nil || string(got) != "last" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_ = far.stage([]byte("words"))
+	if err := far.flush(); err != nil {
+		t.Error(err)
+	}
+	far.close()
+	if got, err := io.ReadAll(passed); err != nil || string(got) != "words" {
+		t.Errorf("%q, %v", got, err)
+	}
 }
 
 // TestMemoryCarrierEnds unblocks whoever waits at either end of a pipe.
