@@ -187,6 +187,28 @@ func TestSelfIsAwaited(t *testing.T) {
 	}
 }
 
+// TestLoopbackAwait: who waits gets who listens when that begins, or the end of its patience.
+func TestLoopbackAwait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Loopback
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun, e := time.Now(), &Endpoint{}
+		time.AfterFunc(time.Second/4, func() { l.listen(e) })
+		if got, err := l.await(ctx); got != e || err != nil || time.Since(begun) != time.Second/4 {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		l.leave(&Endpoint{}) // one of before
+		if got, _ := l.await(ctx); got != e {
+			t.Error("nobody listens")
+		}
+		l.leave(e)
+		if got, err := l.await(ctx); got != nil || blocktree.KindOf(err) != blocktree.Unavailable || time.Since(begun) != time.Second {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+	})
+}
+
 // TestSelfCallsItself has a handler call its own runtime, by the connection that it is called by and by one of its own, and answer in place, while every queue and pipe on the
 // way is full: it goes on, as between two processes.
 func TestSelfCallsItself(t *testing.T) {
@@ -221,6 +243,49 @@ func TestSelfCallsItself(t *testing.T) {
 		call(conn, 0)
 	}
 	for range 3 * calls {
+		if err := <-answers; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSelfAnswersBothWays has both ends of a lane answer in place, each much more than has room, while neither reads.
+func TestSelfAnswersBothWays(t *testing.T) {
+	d := newDomain(t)
+	big := pattern(make([]byte, 1<<20), 2)
+	far := make(chan *Conn, 1)
+	var both sync.WaitGroup
+	both.Add(2)
+	handler := HandlerFunc(func(r *Request) {
+		if r.Code == 0 {
+			far <- r.Conn
+			echo(r)
+			return
+		}
+		both.Done()
+		both.Wait()
+		r.ReplyThen(r.Release, nil, big)
+	})
+	_, client, conn := d.itself(handler)
+	client.SetHandler(handler)
+	reply, err := conn.CallWait(t.Context(), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply.Release()
+	answers := make(chan error, 2)
+	for _, c := range []*Conn{conn, <-far} {
+		if err := c.CallBulk(1, nil, nil, func(r Reply, err error) {
+			if err == nil && !bytes.Equal(r.Body, big) {
+				err = errors.New("another body")
+			}
+			r.Release()
+			answers <- err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
 		if err := <-answers; err != nil {
 			t.Fatal(err)
 		}
@@ -349,6 +414,7 @@ func TestRelayByOneself(t *testing.T) {
 func TestMemoryCarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := newMemoryCarriers(time.Minute)
+		begun := time.Now()
 		piece, total := pattern(make([]byte, stageBytesMax), 5), 0
 		put := func() bool {
 			t.Helper()
@@ -370,10 +436,12 @@ func TestMemoryCarrier(t *testing.T) {
 				t.Fatal("it takes more than it has room for")
 			}
 		}
+		if time.Since(begun) != 0 {
+			t.Error("a try waits")
+		}
 		if total != memoryBytesMax+len(piece) || !far.inputReady() {
 			t.Errorf("%d bytes were taken", total)
 		}
-		begun := time.Now()
 		if err := near.flush(); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begun) != time.Minute {
 			t.Errorf("where nobody reads, after %v: %v", time.Since(begun), err)
 		}
