@@ -1,6 +1,6 @@
 // Package bttp carries messages between runtimes: requests with answers and one-way messages, in both directions, on
 // either of two carriers with the same frames and the same identities: TLS 1.3 over TCP, a connection per lane, and
-// QUIC, a stream per lane.
+// QUIC, a stream per lane. What a runtime says to itself within a process takes neither (Loopback): it goes through memory, on the same lanes.
 //
 // An Endpoint is a runtime's place in the network; Dial gives its one Conn to a peer. A connection has a lane for
 // short messages and lanes for bulk; the answer goes by the lane of its request. docs/design/0002-transport.md has the

@@ -64,7 +64,7 @@ func (l *Loopback) await(ctx context.Context) (*Endpoint, error) {
 // isSelf reports whether r is what this endpoint reaches by its loopback.
 func (e *Endpoint) isSelf(r blocktree.Runtime) bool {
 	own := &e.own.Load().identity
-	return e.config.Loopback != nil && !own.Anonymous() && r.Principal == own.Principal && (r.Path == "" || r.Path == own.Path)
+	return e.config.Loopback != nil && r.Principal == own.Principal && (r.Path == "" || r.Path == own.Path)
 }
 
 // dialSelf makes a connection in memory. One that is about to listen is waited for as long as one whose host says that it does not. Who the two ends are is judged as by any

@@ -58,16 +58,20 @@ func TestOnlyOneselfIsMemory(t *testing.T) {
 	}
 	stranger := d.config("b")
 	stranger.Loopback = cc.Loopback
-	if got := dialed(stranger, r); got != TCP {
+	if got := dialed(stranger, r); got == Memory {
 		t.Error("another runtime that has got the loopback dials by", got)
 	}
 	elsewhere := cc
 	elsewhere.Credentials = d.issue(&elsewhere, blocktree.RootPath(d.root).Join("c"), time.Now().Add(time.Hour), blocktree.ServiceSector)
-	if got := dialed(elsewhere, r); got != TCP {
+	if got := dialed(elsewhere, r); got == Memory {
 		t.Error("the same key at another path dials by", got)
 	}
-	if got := dialed(cc, other); got != TCP {
+	if got := dialed(cc, other); got == Memory {
 		t.Error("another runtime is dialled by", got)
+	}
+	other.Path = ""
+	if got := dialed(cc, other); got == Memory {
+		t.Error("another runtime, wherever it is, is dialled by", got)
 	}
 	keyOnly := cc
 	keyOnly.Credentials = nil
@@ -183,41 +187,95 @@ func TestSelfIsAwaited(t *testing.T) {
 	}
 }
 
-// TestSelfCallsItself has a handler call its own runtime, by the connection that it is called by and by one of its own, while every queue and pipe on the way is full.
+// TestLoopbackAwait: who waits gets who listens when that begins, or the end of its patience.
+func TestLoopbackAwait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Loopback
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun, e := time.Now(), &Endpoint{}
+		time.AfterFunc(time.Second/4, func() { l.listen(e) })
+		if got, err := l.await(ctx); got != e || err != nil || time.Since(begun) != time.Second/4 {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		l.leave(&Endpoint{}) // one of before
+		if got, _ := l.await(ctx); got != e {
+			t.Error("nobody listens")
+		}
+		l.leave(e)
+		if got, err := l.await(ctx); got != nil || blocktree.KindOf(err) != blocktree.Unavailable || time.Since(begun) != time.Second {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+	})
+}
+
+// TestSelfCallsItself has a handler call its own runtime, by the connection that it is called by and by one of its own, and answer in place, while every queue and pipe on the
+// way is full: it goes on, as between two processes.
 func TestSelfCallsItself(t *testing.T) {
 	d := newDomain(t)
+	const calls = 24 // 12 MiB each way in each of three directions, where 255 KiB have room
 	big := pattern(make([]byte, 512<<10), 1)
+	answers := make(chan error, 3*calls)
+	call := func(c *Conn, code uint16) {
+		err := c.Call(code, nil, [][]byte{big}, func(r Reply, err error) {
+			if err == nil && !bytes.Equal(r.Body, big) {
+				err = errors.New("another body")
+			}
+			r.Release()
+			answers <- err
+		})
+		if err != nil {
+			answers <- err
+		}
+	}
 	var back *Conn // the listener's own connection to itself
 	e, client, conn := d.itself(HandlerFunc(func(r *Request) {
-		switch r.Code {
-		case 0: // calls back by the lane that it came by, and by another connection, and answers when both are answered
-			var both sync.WaitGroup
-			both.Add(2)
-			done := func(reply Reply, err error) {
-				if err != nil || !bytes.Equal(reply.Body, big) {
-					t.Errorf("a call from within a handler: %v, %d bytes", err, len(reply.Body))
-				}
-				reply.Release()
-				both.Done()
-			}
-			for _, c := range []*Conn{r.Conn, back} {
-				if err := c.Call(1, nil, [][]byte{big}, done); err != nil {
-					t.Error(err)
-					both.Done()
-				}
-			}
-			go func() { both.Wait(); echo(r) }()
-		default:
-			echo(r)
+		if r.Code == 0 {
+			call(r.Conn, 1)
+			call(back, 1)
 		}
+		echo(r)
 	}))
 	client.SetHandler(echo)
 	id := e.Identity()
 	back = d.dial(e, blocktree.Runtime{Path: id.Path, Principal: id.Principal, Endpoints: e.Addrs()})
-	const calls = 24 // 12 MiB each way in each of three directions, where 255 KiB have room
-	answers := make(chan error, calls)
 	for range calls {
-		if err := conn.Call(0, nil, [][]byte{big}, func(r Reply, err error) {
+		call(conn, 0)
+	}
+	for range 3 * calls {
+		if err := <-answers; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSelfAnswersBothWays has both ends of a lane answer in place, each much more than has room, while neither reads.
+func TestSelfAnswersBothWays(t *testing.T) {
+	d := newDomain(t)
+	big := pattern(make([]byte, 1<<20), 2)
+	far := make(chan *Conn, 1)
+	var both sync.WaitGroup
+	both.Add(2)
+	handler := HandlerFunc(func(r *Request) {
+		if r.Code == 0 {
+			far <- r.Conn
+			echo(r)
+			return
+		}
+		both.Done()
+		both.Wait()
+		r.ReplyThen(r.Release, nil, big)
+	})
+	_, client, conn := d.itself(handler)
+	client.SetHandler(handler)
+	reply, err := conn.CallWait(t.Context(), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply.Release()
+	answers := make(chan error, 2)
+	for _, c := range []*Conn{conn, <-far} {
+		if err := c.CallBulk(1, nil, nil, func(r Reply, err error) {
 			if err == nil && !bytes.Equal(r.Body, big) {
 				err = errors.New("another body")
 			}
@@ -227,7 +285,7 @@ func TestSelfCallsItself(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range calls {
+	for range 2 {
 		if err := <-answers; err != nil {
 			t.Fatal(err)
 		}
@@ -356,6 +414,7 @@ func TestRelayByOneself(t *testing.T) {
 func TestMemoryCarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := newMemoryCarriers(time.Minute)
+		begun := time.Now()
 		piece, total := pattern(make([]byte, stageBytesMax), 5), 0
 		put := func() bool {
 			t.Helper()
@@ -377,10 +436,12 @@ func TestMemoryCarrier(t *testing.T) {
 				t.Fatal("it takes more than it has room for")
 			}
 		}
+		if time.Since(begun) != 0 {
+			t.Error("a try waits")
+		}
 		if total != memoryBytesMax+len(piece) || !far.inputReady() {
 			t.Errorf("%d bytes were taken", total)
 		}
-		begun := time.Now()
 		if err := near.flush(); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begun) != time.Minute {
 			t.Errorf("where nobody reads, after %v: %v", time.Since(begun), err)
 		}
@@ -396,6 +457,14 @@ func TestMemoryCarrier(t *testing.T) {
 				t.Fatalf("at %d another piece came", at)
 			}
 		}
+	})
+}
+
+// TestMemoryCarrierCloses is its end: a reader that waits is woken by the first byte, the last ones arrive, and nothing is sent any more.
+func TestMemoryCarrierCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := newMemoryCarriers(time.Minute)
+		piece, got := make([]byte, 2), make([]byte, 16)
 		ends := make(chan error, 1)
 		go func() { _, err := far.Read(got); ends <- err }()
 		synctest.Wait()
@@ -428,6 +497,29 @@ func TestMemoryCarrier(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestMemoryCloseWrite: of a carrier that is passed on each direction ends by itself.
+func TestMemoryCloseWrite(t *testing.T) {
+	near, far := newMemoryCarriers(time.Hour)
+	passed := &relayed{carrier: near, in: testReader(near)}
+	if _, err := passed.Write([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	if err := passed.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(far); err != nil || string(got) != "last" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_ = far.stage([]byte("words"))
+	if err := far.flush(); err != nil {
+		t.Error(err)
+	}
+	far.close()
+	if got, err := io.ReadAll(passed); err != nil || string(got) != "words" {
+		t.Errorf("%q, %v", got, err)
+	}
 }
 
 // TestMemoryCarrierEnds unblocks whoever waits at either end of a pipe.
