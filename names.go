@@ -39,19 +39,21 @@ func (p Principal) String() string {
 
 // ParsePrincipal reads what String prints.
 func ParsePrincipal(s string) (Principal, error) {
-	bad := &Error{Op: "parse principal", Kind: Invalid, Err: fmt.Errorf("%q is not the id of a principal", s)}
+	bad := func() (Principal, error) {
+		return Principal{}, &Error{Op: "parse principal", Kind: Invalid, Err: fmt.Errorf("%q is not the id of a principal", s)}
+	}
 	if len(s) != 53 || s[0] != principalEd25519 {
-		return Principal{}, bad
+		return bad()
 	}
 	sum, err := principalText.DecodeString(s[1:])
 	if err != nil || len(sum) != sha256.Size {
-		return Principal{}, bad
+		return bad()
 	}
 	var p Principal
 	p[0] = s[0]
 	copy(p[1:], sum)
 	if p.String() != s { // trailing bits of the last character
-		return Principal{}, bad
+		return bad()
 	}
 	return p, nil
 }

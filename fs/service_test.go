@@ -526,3 +526,22 @@ func TestRenameWhileOpen(t *testing.T) {
 		}
 	})
 }
+
+// endingCluster counts how often it is ended.
+type endingCluster struct {
+	*fake
+	ended int
+}
+
+func (c *endingCluster) Close() { c.ended++ }
+
+func TestCloseEndsTheCluster(t *testing.T) {
+	c := &endingCluster{fake: newFake()}
+	s := newTestService(t, c.fake, func(o *Config) { o.Cluster = c })
+	if c.ended != 0 {
+		t.Error("the cluster is ended before the service is")
+	}
+	if err := s.Close(); err != nil || c.ended != 1 {
+		t.Errorf("the cluster was ended %d times (%v), want once", c.ended, err)
+	}
+}

@@ -14,8 +14,8 @@
 //
 // What it refuses to be: it knows nothing of nodes, views or leases (cluster does), nor of bytes that are not whole sectors
 // (blockdev does). All methods may be called by many goroutines at once; it starts none but to look further into a read that was
-// started and did not open, to wait for writes that nobody waits for any more, one for each encrypted file that is held, which follows its record and re-seals, and one that folds
-// for each tree file that is held, which Close ends.
+// started and did not open, to wait for writes that nobody waits for any more, one for each encrypted file that is held, which follows its record and re-seals, one that folds
+// for each tree file that is held, which Close ends, and one that draws the next file's key, which KeyPool.Close waits for.
 //
 // Imported by blockdev's users and the commands.
 package file

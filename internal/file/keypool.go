@@ -95,7 +95,7 @@ func (p *KeyPool) ahead(n *nextKey) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		n.drawing = false
-		if err == nil && !p.closed { // else who asks is told
+		if err == nil { // else who asks is told
 			n.access, n.key = a, key
 		}
 	})
