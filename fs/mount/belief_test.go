@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -206,6 +207,96 @@ func TestListedBeforeItForgot(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// L6: after an open had the kernel forget it is to go by no answer, until it has certainly taken one that it asked for after that.
+func TestTakenForCertain(t *testing.T) {
+	c := newFake()
+	c.put("a", 10, "1")
+	dir, k := growKernel(c)
+	a := lookup(t, dir, "a")
+	by := func(thread uint32) context.Context {
+		return fuse.NewContext(t.Context(), &fuse.Caller{Pid: thread})
+	}
+	opens := func(thread uint32) {
+		t.Helper()
+		h, _, e := a.Open(by(thread), syscall.O_RDONLY)
+		if e != 0 {
+			t.Fatal(e)
+		}
+		h.(gofs.FileReleaser).Release(t.Context())
+	}
+	looks := map[string]func(thread uint32) time.Duration{
+		"attributes": func(thread uint32) time.Duration {
+			var out fuse.AttrOut
+			if e := a.Getattr(by(thread), nil, &out); e != 0 {
+				t.Fatal(e)
+			}
+			return out.Timeout()
+		},
+		"name": func(thread uint32) time.Duration {
+			var out fuse.EntryOut
+			if _, e := dir.Lookup(by(thread), "a", &out); e != 0 {
+				t.Fatal(e)
+			}
+			return out.AttrTimeout()
+		},
+		"listing": func(thread uint32) time.Duration {
+			h, _, _ := dir.OpendirHandle(by(thread), 0)
+			l := h.(*listing)
+			defer l.Releasedir(by(thread), 0)
+			if _, e := l.Readdirent(by(9)); e != 0 {
+				t.Fatal(e)
+			}
+			var out fuse.EntryOut
+			if _, e := l.Lookup(by(thread), "a", &out); e != 0 {
+				t.Fatal(e)
+			}
+			return out.AttrTimeout()
+		},
+	}
+	const good = blocktree.MountCacheFor
+	opens(1)
+	if d := looks["attributes"](1); d != good { // it had the kernel forget nothing
+		t.Errorf("good for %v", d)
+	}
+	for what, look := range looks {
+		wants := func(thread uint32, want ...time.Duration) {
+			t.Helper()
+			for i, d := range want {
+				if got := look(thread); got != d {
+					t.Errorf("%s: answer %d to thread %d is good for %v", what, i+1, thread, got)
+				}
+			}
+		}
+		for _, longer := range []string{"333", "4444"} {
+			c.put("a", 10, longer)
+			opens(1)
+		}
+		wants(2, 0, 0) // the first may have been asked for before
+		opens(1)       // has it forget nothing
+		wants(3, 0, 0)
+		wants(2, good)
+		wants(4, good)
+		c.put("a", 10, "55555")
+		opens(1)
+		wants(1, 0, good) // it asked for both after its open
+		wants(2, good)
+		c.put("a", 10, "666666")
+		k.during = func() { // one that asked before it forgot
+			k.during = nil
+			look(2)
+			look(2)
+		}
+		opens(1)
+		wants(2, 0, 0, good)
+		c.put("a", 10, "7777777")
+		opens(1)
+		for thread := range uint32(tornTellsMax) {
+			wants(100+thread, 0)
+		}
+		wants(1, good)
 	}
 }
 

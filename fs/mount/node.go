@@ -180,6 +180,7 @@ func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*g
 	if e := n.tree.fill(info, &out.Attr); e != 0 {
 		return nil, e
 	}
+	out.SetAttrTimeout(blocktree.MountCacheFor)
 	c := &node{tree: n.tree, id: info.ID}
 	if !info.Dir && !info.Link {
 		c.belief = n.tree.beliefOf(info.ID)
@@ -223,7 +224,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if c := n.named(name); c != nil && c.rememberedAt(path, out) {
 		return c.EmbeddedInode(), 0
 	}
-	asked := question{tree: n.tree}
+	asked := n.tree.asks(ctx)
 	defer asked.end()
 	for {
 		asked.begin()
@@ -242,13 +243,18 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 
 // Getattr implements gofs.NodeGetattrer.
 func (n *node) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	asked := question{tree: n.tree}
+	asked := n.tree.asks(ctx)
 	defer asked.end()
 	for {
 		asked.begin()
-		if e := n.attributes(ctx, f, out); e != 0 || n.belief == nil || asked.tell(n.belief, &out.Attr) {
-			return e
+		e := n.attributes(ctx, f, out)
+		if e == 0 && n.belief != nil && !asked.tell(n.belief, &out.Attr) {
+			continue
 		}
+		if out.Timeout() == 0 { // else it is from memory
+			out.SetTimeout(asked.lasts)
+		}
+		return e
 	}
 }
 
@@ -334,7 +340,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 		return nil, 0, lookAgain(e)
 	}
 	if !n.goesBy(h.current(), began) {
-		n.forgets()
+		n.forgets(true, threadOf(ctx))
 	}
 	return h, 0, 0
 }
@@ -346,9 +352,9 @@ func (n *node) goesBy(f fs.File, began int64) bool {
 	return n.tree.fill(&info, &attr) == 0 && n.tree.writer(n.id) == nil && n.changed.Load() < began && n.belief.goBy(n.tree, &attr)
 }
 
-// forgets has the kernel forget the attributes of the node's file.
-func (n *node) forgets() {
-	n.belief.forget(n.tree, func() syscall.Errno { return n.NotifyContent(-1, 0) }) // attributes only
+// forgets has the kernel forget the attributes of the node's file; opens and thread as for belief.forget.
+func (n *node) forgets(opens bool, thread uint32) {
+	n.belief.forget(n.tree, opens, thread, func() syscall.Errno { return n.NotifyContent(-1, 0) }) // attributes only
 }
 
 // OpendirHandle implements gofs.NodeOpendirHandler.
