@@ -210,55 +210,69 @@ func TestListedBeforeItForgot(t *testing.T) {
 	}
 }
 
+// ofThread is the context of a request of a thread.
+func ofThread(t *testing.T, thread uint32) context.Context {
+	return fuse.NewContext(t.Context(), &fuse.Caller{Pid: thread})
+}
+
+// goodFor is for how long an answer about a file named a is good that a thread is given, by what it may ask.
+func goodFor(t *testing.T, dir, a *node) map[string]func(thread uint32) time.Duration {
+	must := func(e syscall.Errno) {
+		t.Helper()
+		if e != 0 {
+			t.Fatal(e)
+		}
+	}
+	return map[string]func(thread uint32) time.Duration{
+		"attributes": func(thread uint32) time.Duration {
+			var out fuse.AttrOut
+			must(a.Getattr(ofThread(t, thread), nil, &out))
+			return out.Timeout()
+		},
+		"name": func(thread uint32) time.Duration {
+			var out fuse.EntryOut
+			_, e := dir.Lookup(ofThread(t, thread), "a", &out)
+			must(e)
+			return out.AttrTimeout()
+		},
+		"listing": func(thread uint32) time.Duration {
+			h, _, e := dir.OpendirHandle(t.Context(), 0)
+			must(e)
+			l := h.(*listing)
+			defer l.Releasedir(t.Context(), 0)
+			_, e = l.Readdirent(ofThread(t, 9))
+			must(e)
+			var out fuse.EntryOut
+			_, e = l.Lookup(ofThread(t, thread), "a", &out)
+			must(e)
+			return out.AttrTimeout()
+		},
+	}
+}
+
 // L6: after an open had the kernel forget it is to go by no answer, until it has certainly taken one that it asked for after that.
 func TestTakenForCertain(t *testing.T) {
+	const good = blocktree.MountCacheFor
 	c := newFake()
 	c.put("a", 10, "1")
 	dir, k := growKernel(c)
 	a := lookup(t, dir, "a")
-	by := func(thread uint32) context.Context {
-		return fuse.NewContext(t.Context(), &fuse.Caller{Pid: thread})
-	}
-	opens := func(thread uint32) {
+	looks := goodFor(t, dir, a)
+	length := 1
+	opens := func(change bool) { // by thread 1
 		t.Helper()
-		h, _, e := a.Open(by(thread), syscall.O_RDONLY)
+		if change {
+			length++
+			c.put("a", 10, strings.Repeat("x", length))
+		}
+		h, _, e := a.Open(ofThread(t, 1), syscall.O_RDONLY)
 		if e != 0 {
 			t.Fatal(e)
 		}
 		h.(gofs.FileReleaser).Release(t.Context())
 	}
-	looks := map[string]func(thread uint32) time.Duration{
-		"attributes": func(thread uint32) time.Duration {
-			var out fuse.AttrOut
-			if e := a.Getattr(by(thread), nil, &out); e != 0 {
-				t.Fatal(e)
-			}
-			return out.Timeout()
-		},
-		"name": func(thread uint32) time.Duration {
-			var out fuse.EntryOut
-			if _, e := dir.Lookup(by(thread), "a", &out); e != 0 {
-				t.Fatal(e)
-			}
-			return out.AttrTimeout()
-		},
-		"listing": func(thread uint32) time.Duration {
-			h, _, _ := dir.OpendirHandle(by(thread), 0)
-			l := h.(*listing)
-			defer l.Releasedir(by(thread), 0)
-			if _, e := l.Readdirent(by(9)); e != 0 {
-				t.Fatal(e)
-			}
-			var out fuse.EntryOut
-			if _, e := l.Lookup(by(thread), "a", &out); e != 0 {
-				t.Fatal(e)
-			}
-			return out.AttrTimeout()
-		},
-	}
-	const good = blocktree.MountCacheFor
-	opens(1)
-	if d := looks["attributes"](1); d != good { // it had the kernel forget nothing
+	opens(false) // it has the kernel forget nothing
+	if d := looks["attributes"](1); d != good {
 		t.Errorf("good for %v", d)
 	}
 	for what, look := range looks {
@@ -270,29 +284,24 @@ func TestTakenForCertain(t *testing.T) {
 				}
 			}
 		}
-		for _, longer := range []string{"333", "4444"} {
-			c.put("a", 10, longer)
-			opens(1)
-		}
+		opens(true)
+		opens(true)
 		wants(2, 0, 0) // the first may have been asked for before
-		opens(1)       // has it forget nothing
+		opens(false)
 		wants(3, 0, 0)
 		wants(2, good)
 		wants(4, good)
-		c.put("a", 10, "55555")
-		opens(1)
+		opens(true)
 		wants(1, 0, good) // it asked for both after its open
 		wants(2, good)
-		c.put("a", 10, "666666")
 		k.during = func() { // one that asked before it forgot
 			k.during = nil
 			look(2)
 			look(2)
 		}
-		opens(1)
+		opens(true)
 		wants(2, 0, 0, good)
-		c.put("a", 10, "7777777")
-		opens(1)
+		opens(true)
 		for thread := range uint32(tornTellsMax) {
 			wants(100+thread, 0)
 		}
