@@ -175,6 +175,13 @@ func (s *belief) goBy(t *tree, attr *fuse.Attr) bool {
 	return true
 }
 
+// is reports whether all that the kernel was told since it forgot, and something, is what an open has said.
+func (s *belief) is(attr *fuse.Attr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held == 0 && s.known && !s.several && s.attr == *attr
+}
+
 // forget has the kernel forget the attributes, by notify. It takes nothing then that it asked for before; what was listed before that is not told (isOld). opens says that it is for an open, whose thread has its answer next.
 func (s *belief) forget(t *tree, opens bool, thread uint32, notify func() syscall.Errno) {
 	s.mu.Lock()

@@ -309,6 +309,24 @@ func TestTakenForCertain(t *testing.T) {
 	}
 }
 
+// L6, of what is opened to write: what the kernel has, and is to forget, is what the open says, unless another client has changed the file.
+func TestTakenForCertainByWriters(t *testing.T) {
+	a := newAble()
+	a.put("a", 10, "1")
+	dir, _ := growKernel(a)
+	n := lookup(t, dir, "a")
+	look := goodFor(t, dir, n)["attributes"]
+	openRW(t, n, 0).Release(t.Context())
+	if d := look(1); d != blocktree.MountCacheFor {
+		t.Errorf("what is the same is good for %v", d)
+	}
+	a.put("a", 10, "22")
+	openRW(t, n, 0).Release(t.Context())
+	if d := look(1); d != 0 {
+		t.Errorf("what is another is good for %v", d)
+	}
+}
+
 // L3: while the kernel forgets no open goes by what it believes.
 func TestOpenWhileItForgets(t *testing.T) {
 	c := newFake()

@@ -61,7 +61,13 @@ func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, 
 		h.Release(ctx)
 		return nil, 0, syscall.ESTALE
 	}
-	n.forgets(true, threadOf(ctx))
+	var attr fuse.Attr
+	if f := h.writer.lockable(); f != nil {
+		info := n.tree.infoOf(f)
+		n.tree.written(&info)
+		n.tree.fill(&info, &attr)
+	}
+	n.forgets(!n.belief.is(&attr), threadOf(ctx))
 	return h, 0, 0
 }
 
