@@ -28,7 +28,7 @@ type belief struct {
 	held    int       // how many have no open go by attr
 	until   time.Time // likewise all, before this
 
-	torn  bool           // an open had the kernel forget, and it may not have taken an answer since
+	torn  bool           // the kernel was to forget what an open did not say, and may not have taken an answer since
 	heard map[uint32]int // while torn: how many answers each thread has had since the kernel forgot
 	tells int            // likewise, all of them
 }
@@ -175,25 +175,18 @@ func (s *belief) goBy(t *tree, attr *fuse.Attr) bool {
 	return true
 }
 
-// is reports whether all that the kernel was told since it forgot, and something, is what an open has said.
-func (s *belief) is(attr *fuse.Attr) bool {
+// forget has the kernel forget the attributes, by notify. It takes nothing then that it asked for before; what was listed before that is not told (isOld). opened is what an open has said for which it forgets, and whose thread has its answer next; nil: it is for none.
+func (s *belief) forget(t *tree, opened *fuse.Attr, thread uint32, notify func() syscall.Errno) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.held == 0 && s.known && !s.several && s.attr == *attr
-}
-
-// forget has the kernel forget the attributes, by notify. It takes nothing then that it asked for before; what was listed before that is not told (isOld). opens says that it is for an open, whose thread has its answer next.
-func (s *belief) forget(t *tree, opens bool, thread uint32, notify func() syscall.Errno) {
-	s.mu.Lock()
+	s.torn = s.torn || opened != nil && (s.several || s.known && s.attr != *opened)
 	s.known, s.several, s.opened, s.news = false, false, 0, t.questions.Add(1)
 	s.held++ // it has not forgotten yet
-	s.torn = s.torn || opens
 	s.heard, s.tells = map[uint32]int{}, 0
 	s.mu.Unlock()
 	e := notify()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if clear(s.heard); opens && s.torn { // what was told meanwhile was asked for before
+	if clear(s.heard); opened != nil && s.torn { // what was told meanwhile was asked for before
 		s.heard[thread] = 1
 	}
 	s.tells = 0

@@ -339,22 +339,27 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	if e != 0 {
 		return nil, 0, lookAgain(e)
 	}
-	if !n.goesBy(h.current(), began) {
-		n.forgets(true, threadOf(ctx))
+	if attr := n.said(h.current()); !n.goesBy(&attr, began) {
+		n.forgets(&attr, threadOf(ctx))
 	}
 	return h, 0, 0
 }
 
-// goesBy reports whether all that the kernel may believe of the node's file is what its open has said, which began then, in nanoseconds since 1970.
-func (n *node) goesBy(f fs.File, began int64) bool {
+// said is what the open of a file has said of it; nothing where it cannot be told.
+func (n *node) said(f fs.File) (attr fuse.Attr) {
 	info := n.tree.infoOf(f)
-	var attr fuse.Attr
-	return n.tree.fill(&info, &attr) == 0 && n.tree.writer(n.id) == nil && n.changed.Load() < began && n.belief.goBy(n.tree, &attr)
+	n.tree.fill(&info, &attr)
+	return attr
 }
 
-// forgets has the kernel forget the attributes of the node's file; opens and thread as for belief.forget.
-func (n *node) forgets(opens bool, thread uint32) {
-	n.belief.forget(n.tree, opens, thread, func() syscall.Errno { return n.NotifyContent(-1, 0) }) // attributes only
+// goesBy reports whether all that the kernel may believe of the node's file is what its open has said, which began then, in nanoseconds since 1970.
+func (n *node) goesBy(said *fuse.Attr, began int64) bool {
+	return said.Ino != 0 && n.tree.writer(n.id) == nil && n.changed.Load() < began && n.belief.goBy(n.tree, said)
+}
+
+// forgets has the kernel forget the attributes of the node's file; opened and thread as for belief.forget.
+func (n *node) forgets(opened *fuse.Attr, thread uint32) {
+	n.belief.forget(n.tree, opened, thread, func() syscall.Errno { return n.NotifyContent(-1, 0) }) // attributes only
 }
 
 // OpendirHandle implements gofs.NodeOpendirHandler.
