@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"context"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,14 @@ type belief struct {
 	news    uint64    // likewise, when the kernel was last to forget, or was told of a change made here
 	held    int       // how many have no open go by attr
 	until   time.Time // likewise all, before this
+
+	torn  bool           // the kernel was to forget what an open did not say, and may not have taken an answer since
+	heard map[uint32]int // while torn: how many answers each thread has had since the kernel forgot
+	tells int            // likewise, all of them
 }
+
+// tornTellsMax is how many answers the kernel is given after an open had it forget, at the most, before one of them has been taken for certain: one that it has not taken has a thread which still waits.
+const tornTellsMax = 64
 
 // beliefOf is that of a file. It is not the node's: where the kernel has a node of the file go-fuse drops those that are made of other looks at it, by whatever name.
 func (t *tree) beliefOf(id blocktree.FileID) *belief {
@@ -52,9 +60,24 @@ func (t *tree) forgotten(id blocktree.FileID) {
 
 // question is a question about a file whose answer the kernel is told.
 type question struct {
-	tree  *tree
-	began uint64
-	holds *belief
+	tree   *tree
+	thread uint32 // that asks
+	began  uint64
+	holds  *belief
+	lasts  time.Duration // for how long the kernel may go by what it is told
+}
+
+// asks is a question of whom ctx is of.
+func (t *tree) asks(ctx context.Context) question {
+	return question{tree: t, thread: threadOf(ctx), lasts: blocktree.MountCacheFor}
+}
+
+// threadOf is the thread that waits for an answer of the mount; those that the mount does not see are taken for one, 0.
+func threadOf(ctx context.Context) uint32 {
+	if c, ok := fuse.FromContext(ctx); ok {
+		return c.Pid
+	}
+	return 0
 }
 
 // begin is to be said before anything is asked.
@@ -72,13 +95,29 @@ func (x *question) tell(s *belief, attr *fuse.Attr) bool {
 		return false
 	}
 	s.note(attr)
+	x.lasts = s.lasts(x.thread)
 	return true
+}
+
+// lasts is for how long the kernel may go by what a thread is told now; mu is held. While it takes an answer, which marks what it has as good and only then has the new length, others may see the length of before it forgot
+// (docs/design/0082, 8). So after an open had it forget it goes by nothing, until it has taken one: whoever was told something since has asked for what he is told next after it forgot, and has taken that when he asks once more.
+func (s *belief) lasts(thread uint32) time.Duration {
+	if s.torn && s.heard[thread] < 2 && s.tells < tornTellsMax {
+		s.heard[thread]++
+		s.tells++
+		return 0
+	}
+	s.torn, s.heard = false, nil
+	return blocktree.MountCacheFor
 }
 
 // of is tell, of what a name was found to have.
 func (x *question) of(i *gofs.Inode, out *fuse.EntryOut) bool {
-	c := i.Operations().(*node)
-	return c.belief == nil || x.tell(c.belief, &out.Attr)
+	if c := i.Operations().(*node); c.belief != nil && !x.tell(c.belief, &out.Attr) {
+		return false
+	}
+	out.SetAttrTimeout(x.lasts)
+	return true
 }
 
 // isOld reports whether the kernel was to forget the attributes of a file, or was told of a change of them, since that was asked. Of what it asks for by itself it knows that; a page of a listing was asked for before it asks for the entries.
@@ -136,15 +175,21 @@ func (s *belief) goBy(t *tree, attr *fuse.Attr) bool {
 	return true
 }
 
-// forget has the kernel forget the attributes, by notify. It takes nothing then that it asked for before; what was listed before that is not told (isOld).
-func (s *belief) forget(t *tree, notify func() syscall.Errno) {
+// forget has the kernel forget the attributes, by notify. It takes nothing then that it asked for before; what was listed before that is not told (isOld). opened is what an open has said for which it forgets, and whose thread has its answer next; nil: it is for none.
+func (s *belief) forget(t *tree, opened *fuse.Attr, thread uint32, notify func() syscall.Errno) {
 	s.mu.Lock()
+	s.torn = s.torn || opened != nil && (s.several || s.known && s.attr != *opened)
 	s.known, s.several, s.opened, s.news = false, false, 0, t.questions.Add(1)
 	s.held++ // it has not forgotten yet
+	s.heard, s.tells = map[uint32]int{}, 0
 	s.mu.Unlock()
 	e := notify()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if clear(s.heard); opened != nil && s.torn { // what was told meanwhile was asked for before
+		s.heard[thread] = 1
+	}
+	s.tells = 0
 	s.held--
 	s.several = s.several || e != 0 // a kernel that cannot may have anything
 }

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -206,6 +207,123 @@ func TestListedBeforeItForgot(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// ofThread is the context of a request of a thread.
+func ofThread(t *testing.T, thread uint32) context.Context {
+	return fuse.NewContext(t.Context(), &fuse.Caller{Pid: thread})
+}
+
+// goodFor is for how long an answer about a file named a is good that a thread is given, by what it may ask.
+func goodFor(t *testing.T, dir, a *node) map[string]func(thread uint32) time.Duration {
+	must := func(e syscall.Errno) {
+		t.Helper()
+		if e != 0 {
+			t.Fatal(e)
+		}
+	}
+	return map[string]func(thread uint32) time.Duration{
+		"attributes": func(thread uint32) time.Duration {
+			var out fuse.AttrOut
+			must(a.Getattr(ofThread(t, thread), nil, &out))
+			return out.Timeout()
+		},
+		"name": func(thread uint32) time.Duration {
+			var out fuse.EntryOut
+			_, e := dir.Lookup(ofThread(t, thread), "a", &out)
+			must(e)
+			return out.AttrTimeout()
+		},
+		"listing": func(thread uint32) time.Duration {
+			h, _, e := dir.OpendirHandle(t.Context(), 0)
+			must(e)
+			l := h.(*listing)
+			defer l.Releasedir(t.Context(), 0)
+			_, e = l.Readdirent(ofThread(t, 9))
+			must(e)
+			var out fuse.EntryOut
+			_, e = l.Lookup(ofThread(t, thread), "a", &out)
+			must(e)
+			return out.AttrTimeout()
+		},
+	}
+}
+
+// L6: after an open had the kernel forget it is to go by no answer, until it has certainly taken one that it asked for after that.
+func TestTakenForCertain(t *testing.T) {
+	const good = blocktree.MountCacheFor
+	c := newFake()
+	c.put("a", 10, "1")
+	dir, k := growKernel(c)
+	a := lookup(t, dir, "a")
+	looks := goodFor(t, dir, a)
+	length := 1
+	opens := func(change bool) { // by thread 1
+		t.Helper()
+		if change {
+			length++
+			c.put("a", 10, strings.Repeat("x", length))
+		}
+		h, _, e := a.Open(ofThread(t, 1), syscall.O_RDONLY)
+		if e != 0 {
+			t.Fatal(e)
+		}
+		h.(gofs.FileReleaser).Release(t.Context())
+	}
+	opens(false) // it has the kernel forget nothing
+	if d := looks["attributes"](1); d != good {
+		t.Errorf("good for %v", d)
+	}
+	for what, look := range looks {
+		wants := func(thread uint32, want ...time.Duration) {
+			t.Helper()
+			for i, d := range want {
+				if got := look(thread); got != d {
+					t.Errorf("%s: answer %d to thread %d is good for %v", what, i+1, thread, got)
+				}
+			}
+		}
+		opens(true)
+		opens(true)
+		wants(2, 0, 0) // the first may have been asked for before
+		opens(false)
+		wants(3, 0, 0)
+		wants(2, good)
+		wants(4, good)
+		opens(true)
+		wants(1, 0, good) // it asked for both after its open
+		wants(2, good)
+		k.during = func() { // one that asked before it forgot
+			k.during = nil
+			look(2)
+			look(2)
+		}
+		opens(true)
+		wants(2, 0, 0, good)
+		opens(true)
+		for thread := range uint32(tornTellsMax) {
+			wants(100+thread, 0)
+		}
+		wants(1, good)
+	}
+}
+
+// L6, of what is opened to write: what the kernel has, and is to forget, is what the open says, unless another client has changed the file.
+func TestTakenForCertainByWriters(t *testing.T) {
+	a := newAble()
+	a.put("a", 10, "1")
+	dir, _ := growKernel(a)
+	n := lookup(t, dir, "a")
+	look := goodFor(t, dir, n)["attributes"]
+	openRW(t, n, 0).Release(t.Context())
+	if d := look(1); d != blocktree.MountCacheFor {
+		t.Errorf("what is the same is good for %v", d)
+	}
+	a.put("a", 10, "22")
+	openRW(t, n, 0).Release(t.Context())
+	if d := look(1); d != 0 {
+		t.Errorf("what is another is good for %v", d)
 	}
 }
 

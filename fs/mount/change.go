@@ -444,6 +444,7 @@ func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrI
 	e := n.Getattr(ctx, f, out)
 	if e == 0 {
 		unordered(n.EmbeddedInode(), &out.Attr, nil)
+		out.SetTimeout(0) // which the kernel does not go by, whatever it heard meanwhile
 	}
 	return e
 }

@@ -42,7 +42,7 @@ func (l *listing) next(ctx context.Context) (e fs.Entry, ok bool, err error) {
 			return fs.Entry{}, false, err
 		}
 		more := false
-		l.asked, l.began = time.Now(), question{tree: l.node.tree}
+		l.asked, l.began = time.Now(), l.node.tree.asks(ctx)
 		l.began.begin()
 		err := l.node.tree.ask(ctx, func(ctx context.Context) (err error) {
 			l.page, more, err = l.node.tree.source.ReadDirAfter(ctx, l.node.path(), l.after, 0)
@@ -88,6 +88,7 @@ func (l *listing) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	}
 	i, e := l.node.child(ctx, &l.last.Info, out)
 	asked := l.began
+	asked.thread = threadOf(ctx) // which may be another than had the page asked for
 	defer asked.end()
 	if e == 0 && !asked.of(i, out) {
 		return l.node.Lookup(ctx, name, out) // likewise

@@ -253,7 +253,7 @@ func Dir(ctx context.Context, source Source, root blocktree.Path, dir string, o 
 	if o.ReadOnly {
 		options = []string{"ro"}
 	}
-	raw := gofs.NewNodeFS(&node{tree: t, id: info.ID}, &gofs.Options{EntryTimeout: &cache, AttrTimeout: &cache, NullPermissions: true, RootStableAttr: &gofs.StableAttr{Ino: ino}})
+	raw := gofs.NewNodeFS(&node{tree: t, id: info.ID}, &gofs.Options{EntryTimeout: &cache, NullPermissions: true, RootStableAttr: &gofs.StableAttr{Ino: ino}})
 	bytes := blocktree.MountLongReadBytesMax
 	if o.Anonymous {
 		bytes = blocktree.MountReadBytesMax

@@ -180,6 +180,7 @@ func (n *node) child(ctx context.Context, info *fs.Info, out *fuse.EntryOut) (*g
 	if e := n.tree.fill(info, &out.Attr); e != 0 {
 		return nil, e
 	}
+	out.SetAttrTimeout(blocktree.MountCacheFor)
 	c := &node{tree: n.tree, id: info.ID}
 	if !info.Dir && !info.Link {
 		c.belief = n.tree.beliefOf(info.ID)
@@ -223,7 +224,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if c := n.named(name); c != nil && c.rememberedAt(path, out) {
 		return c.EmbeddedInode(), 0
 	}
-	asked := question{tree: n.tree}
+	asked := n.tree.asks(ctx)
 	defer asked.end()
 	for {
 		asked.begin()
@@ -242,13 +243,18 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 
 // Getattr implements gofs.NodeGetattrer.
 func (n *node) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	asked := question{tree: n.tree}
+	asked := n.tree.asks(ctx)
 	defer asked.end()
 	for {
 		asked.begin()
-		if e := n.attributes(ctx, f, out); e != 0 || n.belief == nil || asked.tell(n.belief, &out.Attr) {
-			return e
+		e := n.attributes(ctx, f, out)
+		if e == 0 && n.belief != nil && !asked.tell(n.belief, &out.Attr) {
+			continue
 		}
+		if out.Timeout() == 0 { // else it is from memory
+			out.SetTimeout(asked.lasts)
+		}
+		return e
 	}
 }
 
@@ -333,22 +339,27 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	if e != 0 {
 		return nil, 0, lookAgain(e)
 	}
-	if !n.goesBy(h.current(), began) {
-		n.forgets()
+	if attr := n.said(h.current()); !n.goesBy(&attr, began) {
+		n.forgets(&attr, threadOf(ctx))
 	}
 	return h, 0, 0
 }
 
-// goesBy reports whether all that the kernel may believe of the node's file is what its open has said, which began then, in nanoseconds since 1970.
-func (n *node) goesBy(f fs.File, began int64) bool {
+// said is what the open of a file has said of it; nothing where it cannot be told.
+func (n *node) said(f fs.File) (attr fuse.Attr) {
 	info := n.tree.infoOf(f)
-	var attr fuse.Attr
-	return n.tree.fill(&info, &attr) == 0 && n.tree.writer(n.id) == nil && n.changed.Load() < began && n.belief.goBy(n.tree, &attr)
+	n.tree.fill(&info, &attr)
+	return attr
 }
 
-// forgets has the kernel forget the attributes of the node's file.
-func (n *node) forgets() {
-	n.belief.forget(n.tree, func() syscall.Errno { return n.NotifyContent(-1, 0) }) // attributes only
+// goesBy reports whether all that the kernel may believe of the node's file is what its open has said, which began then, in nanoseconds since 1970.
+func (n *node) goesBy(said *fuse.Attr, began int64) bool {
+	return said.Ino != 0 && n.tree.writer(n.id) == nil && n.changed.Load() < began && n.belief.goBy(n.tree, said)
+}
+
+// forgets has the kernel forget the attributes of the node's file; opened and thread as for belief.forget.
+func (n *node) forgets(opened *fuse.Attr, thread uint32) {
+	n.belief.forget(n.tree, opened, thread, func() syscall.Errno { return n.NotifyContent(-1, 0) }) // attributes only
 }
 
 // OpendirHandle implements gofs.NodeOpendirHandler.

@@ -61,7 +61,13 @@ func (n *node) openToWrite(ctx context.Context, flags uint32) (gofs.FileHandle, 
 		h.Release(ctx)
 		return nil, 0, syscall.ESTALE
 	}
-	n.forgets()
+	var attr fuse.Attr
+	if f := h.writer.lockable(); f != nil {
+		info := n.tree.infoOf(f)
+		n.tree.written(&info)
+		n.tree.fill(&info, &attr)
+	}
+	n.forgets(&attr, threadOf(ctx))
 	return h, 0, 0
 }
 
@@ -244,7 +250,7 @@ func (h *writing) Release(ctx context.Context) syscall.Errno {
 			h.node.tree.fills.loses(m.filled.id)
 		}
 		if h.node.tree.writer(h.node.id) == nil {
-			h.node.forgets() // or what was told while it was written has the next open do it
+			h.node.forgets(nil, 0) // or what was told while it was written has the next open do it
 		}
 	}
 	if h.holds {
