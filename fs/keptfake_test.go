@@ -113,15 +113,15 @@ func (c *keptFake) guard(ctx context.Context, paths ...blocktree.Path) error {
 	return nil
 }
 
-func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (keptDir, Found, error) {
+func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, _ uint32) (keptDir, Found, error) {
 	if c.older {
 		return nil, Found{}, blocktree.E("fake", blocktree.Unsupported, nil)
 	}
-	if err := c.MakeDir(ctx, caller, path, mode); err != nil {
-		return nil, Found{}, err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.makeDir(ctx, caller, path); err != nil {
+		return nil, Found{}, err
+	}
 	n := c.nodes[path]
 	made := Found{&meta.Inode{}, n.rights[caller.Principal]}
 	*made.Inode = n.inode
@@ -155,6 +155,10 @@ func (c *keptFake) new(path blocktree.Path, kind meta.InodeKind, caller cred.Ide
 func (c *keptFake) MakeDir(ctx context.Context, caller cred.Identity, path blocktree.Path, _ uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.makeDir(ctx, caller, path)
+}
+
+func (c *keptFake) makeDir(ctx context.Context, caller cred.Identity, path blocktree.Path) error {
 	if err := c.guard(ctx, path); err != nil {
 		return err
 	}
@@ -164,7 +168,6 @@ func (c *keptFake) MakeDir(ctx context.Context, caller cred.Identity, path block
 	c.nodes[path] = c.new(path, meta.KindDir, caller)
 	c.entered(path)
 	c.notes(c.nodes[path], true)
-	c.lags("done")
 	return nil
 }
 
