@@ -229,8 +229,10 @@ func TestDescribedLate(t *testing.T) {
 		}, 1},
 		"times that are set while it is made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
 			goOn := c.slowly(t, s, o, codeMkdir, pathRequest{path: below("d/sub")})
+			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: below("d/sub")})
 			wantKind(t, "set times", does(t, s, o, codeSetTimes, pathRequest{path: below("d/sub"), attr: attrRequest{time: 77}}), blocktree.Other)
 			wantKind(t, "mkdir", goOn(), blocktree.Other)
+			wantKind(t, "a stat", looked(), blocktree.Other)
 			if n := c.asks(t, s, o, below("d/sub")); n != 1 {
 				t.Errorf("it was made: %d questions", n)
 			}
