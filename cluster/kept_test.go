@@ -180,7 +180,11 @@ func TestNamedThoughItWasNotHeard(t *testing.T) {
 		if x.over {
 			s.until = 0
 		}
-		_, err := h.Name(t.Context(), k, o.CreateFile, o.Key, 7)
+		h.inode.Changed = 77 // when it was made as a spare
+		i, err := h.Name(t.Context(), k, o.CreateFile, o.Key, 7)
+		if i != nil && i.Changed != 0 {
+			t.Errorf("%s: it says that it was named at %d", name, i.Changed)
+		}
 		if blocktree.KindOf(err) != x.want || h.Unnamed() != (err != nil) {
 			t.Errorf("%s: %v, without a name %v", name, err, h.Unnamed())
 		}

@@ -54,67 +54,89 @@ func (a *allowance) fresh(number uint64) bool {
 	return a.asked.number == number && time.Since(a.asked.at) < blocktree.FSJudgeEvery
 }
 
-// moves notes that something is about to be asked for that may move the times of directories. ended is called once, before the answer: at is the time that they have by it, 0: nobody has said.
-func (t *kept) moves(dirs ...*keptHere) (ended func(at int64, err error)) {
-	if len(dirs) == 0 {
-		return func(int64, error) {}
+// move is something that goes on and may move the times of kept directories; kept.mu is of it.
+type move struct {
+	began uint64 // kept.moved then
+	dirs  []*keptHere
+}
+
+// add notes that it may be about a directory, too.
+func (m *move) add(d *keptHere) {
+	m.dirs = append(m.dirs, d)
+	d.moving++
+	d.moved = max(d.moved, m.began)
+}
+
+// end notes what came of it, before that is answered: at is the time that the directories have by it, 0: nobody has said.
+func (m *move) end(t *kept, at int64, err error) {
+	now := t.moved.Add(1)
+	for _, d := range m.dirs {
+		d.moving--
+		alone := d.moved == m.began // of two at a time nobody has said which was the last
+		d.moved = now
+		if err != nil && !refuses(err, true) && !refuses(err, false) {
+			d.unclear = true
+		}
+		if d.info == nil || err != nil || at == 0 || !alone {
+			d.info = nil
+			continue
+		}
+		info := *d.info
+		info.Modified, info.Changed = at, at
+		d.info = &info
 	}
+}
+
+// moves notes that something is about to be asked for that may move the times of directories. ended is called once, with what move.end wants.
+func (t *kept) moves(dirs ...*keptHere) (ended func(at int64, err error)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	began := t.moved.Add(1)
+	m := &move{began: t.moved.Add(1)}
 	for _, d := range dirs {
-		d.moving++
-		d.moved = began
+		m.add(d)
 	}
 	return func(at int64, err error) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		now := t.moved.Add(1)
-		for _, d := range dirs {
-			d.moving--
-			alone := d.moved == began // of two at a time nobody has said which was the last
-			d.moved = now
-			if err != nil && !refuses(err, true) && !refuses(err, false) {
-				d.unclear = true
-			}
-			if d.info == nil || err != nil || at == 0 || !alone {
-				d.info = nil
-				continue
-			}
-			info := *d.info
-			info.Modified, info.Changed = at, at
-			d.info = &info
-		}
+		m.end(t, at, err)
 	}
 }
 
 // alters does something to the times, or the attributes, of what a path or an identity names, which may be a kept directory, or one that is being made.
 func (t *kept) alters(r *attrRequest, do func() error) (err error) {
 	t.mu.Lock()
-	t.altering++
-	for m := range t.making {
-		m.altered = true
+	m := &move{began: t.moved.Add(1)}
+	t.altering[m] = r
+	for _, d := range t.dirs {
+		m.altersToo(r, d)
 	}
 	t.mu.Unlock()
-	ended := t.moves(t.altered(r)...)
 	defer func() {
-		ended(0, err)
-		t.moves(t.altered(r)...)(0, err) // what is kept since then, too
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.altering--
+		delete(t.altering, m)
+		for x := range t.making { // which nobody knows yet
+			x.altered = true
+		}
+		m.end(t, 0, err)
 	}()
 	return do()
 }
 
-// altered are the kept directories that a request about attributes may be about.
-func (t *kept) altered(r *attrRequest) (dirs []*keptHere) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for path, d := range t.dirs {
-		if path == r.path || d.ID() == r.file {
-			dirs = append(dirs, d)
-		}
+// altersToo is add of a directory that a request about attributes may be about.
+func (m *move) altersToo(r *attrRequest, d *keptHere) {
+	if d.path == r.path || d.ID() == r.file {
+		m.add(d)
 	}
-	return dirs
+}
+
+// describeMade is describe of a directory that was made just now. What was asked for until now may be of before a change that was made meanwhile.
+func (t *kept) describeMade(d *keptHere, m *making, made *Found) {
+	if !m.altered {
+		d.describe(made, m.said)
+	}
+	for x, r := range t.altering {
+		x.altersToo(r, d)
+	}
+	d.moved = t.moved.Add(1)
 }

@@ -138,12 +138,12 @@ type kept struct {
 	given    map[blocktree.Path]*given
 	byID     map[blocktree.FileID]*given
 	making   map[*making]struct{}
-	changes  map[*claims]struct{} // that go on
-	names    int                  // of all directories
-	asides   map[*owner]*asides   // spares of those who fill directories
-	aside    int                  // how many there are, and are being taken
-	altering int                  // changes of times and attributes that go on
-	moved    atomic.Uint64        // counts what may move the times of a directory, twice each: as it begins, and as it ends
+	changes  map[*claims]struct{}   // that go on
+	names    int                    // of all directories
+	asides   map[*owner]*asides     // spares of those who fill directories
+	aside    int                    // how many there are, and are being taken
+	altering map[*move]*attrRequest // that go on
+	moved    atomic.Uint64          // counts what may move the times of a directory, twice each: as it begins, and as it ends
 	wholes   map[*wholeHere]struct{}
 	others   map[otherSpare]time.Time // that files were made with, until then
 	sweeping bool
@@ -156,7 +156,7 @@ type making struct {
 	by      *owner
 	said    asking // when the cluster was asked for it
 	met     bool   // a change may have put something into it, or have moved it; of kept.mu, too
-	altered bool   // its times or attributes may have been changed; likewise
+	altered bool   // times or attributes were changed, which may have been its own; likewise
 }
 
 // meets notes a change that goes on at the same time.
@@ -199,7 +199,7 @@ func (t *kept) init(s *Service) {
 	t.service, t.works = s, make(chan struct{}, blocktree.FSKeptWorksMax)
 	t.dirs, t.given, t.byID = map[blocktree.Path]*keptHere{}, map[blocktree.Path]*given{}, map[blocktree.FileID]*given{}
 	t.making, t.changes, t.asides = map[*making]struct{}{}, map[*claims]struct{}{}, map[*owner]*asides{}
-	t.wholes, t.others = map[*wholeHere]struct{}{}, map[otherSpare]time.Time{}
+	t.wholes, t.others, t.altering = map[*wholeHere]struct{}{}, map[otherSpare]time.Time{}, map[*move]*attrRequest{}
 }
 
 // idle reports whether nothing is kept.
@@ -221,7 +221,7 @@ func (t *kept) begin(path blocktree.Path, o *owner) *making {
 	if len(t.dirs)+len(t.making) >= blocktree.FSKeptDirsMax || t.names >= blocktree.FSKeptNamesMax {
 		return nil
 	}
-	m := &making{path: path, by: o, said: t.service.asks(), altered: t.altering > 0}
+	m := &making{path: path, by: o, said: t.service.asks()}
 	for c := range t.changes {
 		m.meets(c)
 	}
@@ -249,9 +249,7 @@ func (t *kept) keep(m *making, d keptDir, made *Found) {
 	if t.dirs[path] = x; made.Rights != 0 {
 		x.callers[m.by] = allowance{m.said, made.Rights}
 	}
-	if !m.altered {
-		x.describe(made, m.said)
-	}
+	t.describeMade(x, m, made)
 	t.counted()
 	t.mu.Unlock()
 	if old != nil {

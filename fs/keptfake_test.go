@@ -113,15 +113,15 @@ func (c *keptFake) guard(ctx context.Context, paths ...blocktree.Path) error {
 	return nil
 }
 
-func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, mode uint32) (keptDir, Found, error) {
+func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, _ uint32) (keptDir, Found, error) {
 	if c.older {
 		return nil, Found{}, blocktree.E("fake", blocktree.Unsupported, nil)
 	}
-	if err := c.MakeDir(ctx, caller, path, mode); err != nil {
-		return nil, Found{}, err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.makeDir(ctx, caller, path); err != nil {
+		return nil, Found{}, err
+	}
 	n := c.nodes[path]
 	made := Found{&meta.Inode{}, n.rights[caller.Principal]}
 	*made.Inode = n.inode
@@ -129,99 +129,6 @@ func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path b
 	c.dirsKept[path] = d
 	c.answers()
 	return d, made, nil
-}
-
-// entered notes that an entry of a directory changes, and returns when, which is no other time, and may be before that of an earlier change; with fake.mu.
-func (c *keptFake) entered(path blocktree.Path) int64 {
-	c.ticks++
-	at := c.ticks ^ 1
-	if n := c.nodes[path.Parent()]; n != nil && path != path.Parent() {
-		n.inode.Modified, n.inode.Changed = at, at
-		c.notes(n, true)
-	}
-	return at
-}
-
-// notes remembers what a node is like from now on, as an entry of it, or something else, was changed; with fake.mu.
-func (c *keptFake) notes(n *fakeNode, entry bool) {
-	if c.noted != nil {
-		c.noted(n, entry)
-	}
-}
-
-// lags waits, with fake.mu.
-func (c *keptFake) lags(when string) {
-	gate := c.gates[when]
-	delete(c.gates, when)
-	if c.lag == nil && gate == nil {
-		return
-	}
-	c.mu.Unlock()
-	defer c.mu.Lock()
-	if gate != nil {
-		<-gate
-		return
-	}
-	c.lag()
-}
-
-// holds has a request wait at the cluster: after a question was judged ("look"), before a command is done ("do"), or attributes are changed ("alter"), or after that ("done"); until it is let go.
-func (c *keptFake) holds(t *testing.T, s *Service, o *owner, when string, code uint16, r pathRequest) (goOn func() error) {
-	t.Helper()
-	gate, done := make(chan struct{}), make(chan error, 1)
-	c.mu.Lock()
-	c.gates = map[string]chan struct{}{when: gate}
-	c.mu.Unlock()
-	go func() { done <- does(t, s, o, code, r) }()
-	synctest.Wait()
-	return func() error {
-		close(gate)
-		return <-done
-	}
-}
-
-func (c *keptFake) Look(ctx context.Context, caller cred.Identity, path blocktree.Path) (Found, error) {
-	found, err := c.fake.Look(ctx, caller, path)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lags("look")
-	c.answers()
-	return found, err
-}
-
-// alter changes something of what an identity, or else a path, names.
-func (c *keptFake) alter(path blocktree.Path, id blocktree.FileID, change func(i *meta.Inode, now int64)) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.commands++
-	c.lags("alter")
-	for p, n := range c.nodes {
-		if n.inode.ID == id || id == (blocktree.FileID{}) && p == path {
-			c.ticks++
-			n.inode.Changed = c.ticks ^ 1
-			change(&n.inode, n.inode.Changed)
-			c.notes(n, false)
-			c.answers()
-			return nil
-		}
-	}
-	return blocktree.E("fake", blocktree.NotFound, nil)
-}
-
-func (c *keptFake) SetTimes(_ context.Context, _ cred.Identity, path blocktree.Path, id blocktree.FileID, modified int64) error {
-	return c.alter(path, id, func(i *meta.Inode, now int64) {
-		if i.Modified = modified; modified == TimeNow {
-			i.Modified = now
-		}
-	})
-}
-
-func (c *keptFake) SetXattr(_ context.Context, _ cred.Identity, path blocktree.Path, id blocktree.FileID, _ string, _ []byte, _ SetHow) error {
-	return c.alter(path, id, func(*meta.Inode, int64) {})
-}
-
-func (c *keptFake) RemoveXattr(_ context.Context, _ cred.Identity, path blocktree.Path, id blocktree.FileID, _ string) error {
-	return c.alter(path, id, func(*meta.Inode, int64) {})
 }
 
 // new is a node of a path, whose rights are the caller's alone, and everybody's who may use its directory.
@@ -248,6 +155,10 @@ func (c *keptFake) new(path blocktree.Path, kind meta.InodeKind, caller cred.Ide
 func (c *keptFake) MakeDir(ctx context.Context, caller cred.Identity, path blocktree.Path, _ uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.makeDir(ctx, caller, path)
+}
+
+func (c *keptFake) makeDir(ctx context.Context, caller cred.Identity, path blocktree.Path) error {
 	if err := c.guard(ctx, path); err != nil {
 		return err
 	}
@@ -257,7 +168,6 @@ func (c *keptFake) MakeDir(ctx context.Context, caller cred.Identity, path block
 	c.nodes[path] = c.new(path, meta.KindDir, caller)
 	c.entered(path)
 	c.notes(c.nodes[path], true)
-	c.lags("done")
 	return nil
 }
 

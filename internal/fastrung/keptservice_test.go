@@ -79,6 +79,62 @@ func TestKeptRounds(t *testing.T) {
 	})
 }
 
+// TestKeptIsDescribed: J3 of 0087. In a directory that was made just now, in one where files were made before, a look at it before each file, and to make that, ask nobody but the service, also for the first; and what it says is what the cluster says.
+func TestKeptIsDescribed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newKeptWorld(t)
+		c, dir := w.DoorAt(0, "alice", 1000, 1000), w.Path("/files/d")
+		w.must(c.Mkdir(t.Context(), w.Path("/files/before"), 0o755))
+		w.must(made(t, c, w.Path("/files/before/first"), []byte("x"))) // there are no spares yet
+		time.Sleep(50 * time.Millisecond)
+		w.must(c.Mkdir(t.Context(), dir, 0o755))
+		look := func(what string, asks bool) {
+			t.Helper()
+			begun := time.Now()
+			said, err := c.Stat(t.Context(), dir)
+			took := time.Since(begun)
+			w.must(err)
+			inode, err := w.admin.Stat(t.Context(), dir)
+			w.must(err)
+			if is := fs.InfoOf(inode); said != is || took > 2*simnet.DelayDefault != asks {
+				t.Errorf("%s: a look says %+v, in %v; it is %+v", what, said, took, is)
+			}
+		}
+		for i := range 10 {
+			path := dir.Join(fmt.Sprint(i))
+			look(path.Short(), false)
+			begun := time.Now()
+			f, err := c.MakeOpen(t.Context(), path, small)
+			if took := time.Since(begun); took > 2*simnet.DelayDefault {
+				t.Errorf("to make %s takes %v", path.Short(), took)
+			}
+			w.must(err)
+			look(path.Short()+", which has no name", false)
+			w.must(f.WriteAt(t.Context(), []byte("hello"), 0))
+			if i%2 == 0 {
+				w.must(f.Flush(t.Context()))
+			}
+			w.must(f.(fs.Finisher).Finish(t.Context()))
+		}
+		look("all are named", false)
+		for what, do := range map[string]func() error{
+			"a removal":   func() error { return c.Remove(t.Context(), dir.Join("0")) },
+			"a rename":    func() error { return c.Rename(t.Context(), dir.Join("1"), w.Path("/files/1"), false) },
+			"a directory": func() error { return c.Mkdir(t.Context(), dir.Join("sub"), 0o755) },
+			"a link":      func() error { return c.Symlink(t.Context(), dir.Join("link"), "x") },
+			"a time":      func() error { return c.SetTimes(t.Context(), dir, 77) },
+			"now":         func() error { return c.SetTimes(t.Context(), dir, fs.TimeNow) },
+			"a mode":      func() error { _, err := w.admin.SetMode(t.Context(), dir, 0o700); return err },
+		} {
+			w.must(do())
+			look(what, true)
+			look("after "+what, false)
+			w.must(made(t, c, dir.Join("after "+what), []byte("x")))
+			look("a file after "+what, false)
+		}
+	})
+}
+
 // TestOthersSeeWhatIsOpen: what one service has made, and given no name yet, is found by who looks for it, lists its directory, or asks for its attributes, by another, which has the directory given back; then nobody waits any more.
 func TestOthersSeeWhatIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
