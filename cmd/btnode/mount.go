@@ -38,7 +38,7 @@ everything in it is shown as belonging. It prints a line that begins with "ready
 
 What is read and written comes by a filesystem service, which judges, decrypts and encrypts, also where the configuration has a reader key. Who opens a file reads what was flushed before; names and attributes may be a second old.
 Where root mounts, the kernel is told to read 512KiB ahead of a program that reads a file from one end to the other, or what --read-ahead says; anybody else's reads 128KiB ahead. More is faster to read so, and slower for programs that map large files and read here and there.
-Programs of one mount see at once what others of it write; elsewhere it is seen when it was flushed. So is a new file, or within a tenth of a second; that a program alone has made it (O_EXCL, as lock files are) holds for good once fsync or close of it returned without an error.
+Programs of one mount see at once what others of it write; elsewhere it is seen when it was flushed. So is a new file, or within a tenth of a second (where the mount makes it by itself, see below, who looks for it, or lists its directory, waits for up to a quarter of one); that a program alone has made it (O_EXCL, as lock files are) holds for good once fsync or close of it returned without an error.
 
 Each write goes to the service before it is answered, but for the first 64 KiB of a new file, which go when it is flushed or closed, or something else is asked of it, and within 50 ms; that they could not be written (ENOSPC) is told then, for good, and the file is not renamed. A new file may have its name for good only then, too: what open with O_EXCL answered holds once fsync or close of the file, or fsync of its directory, has. fsync, and close, return when what was written would survive the loss of power everywhere, or fail, with --close later but for the close of some small new files; sync without a file is not passed on by the kernel, and does nothing. Where the service dies, programs
 go on after a pause: what was answered and not flushed is written again by the next one. If somebody else may have written the file in between, or the mount is not the only one that writes it, or it is of integrity tree, those that have it open for writing get I/O errors from then on, until they open it again. While no service is reached, programs wait, for 30 seconds, and then get an I/O error. A file that
@@ -87,7 +87,7 @@ df shows, by what the nodes tell of their disks, about how much more could be wr
 			return err
 		}
 		return flags.with(c, func(_ context.Context, d *door) error {
-			return d.mountAt(c, args, &create, mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: bytes, Fill: later, CloseLater: later})
+			return d.mountAt(c, args, &create, mount.Options{ReadOnly: readOnly || d.anonymous, Anonymous: d.anonymous, ReadAhead: bytes, Fill: true, CloseLater: later})
 		})
 	}
 	return c
