@@ -176,7 +176,7 @@ func (c *Client) keep(hosts []blocktree.Runtime) {
 
 // newClient makes a client over an endpoint and the connections to the cluster's nodes.
 func newClient(cfg ClientConfig, endpoint *bttp.Endpoint, p *peers) *Client {
-	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[turn]chan struct{}{}, wantFor: wantFor, strangers: make(chan struct{}, 1)}
+	c := &Client{cfg: cfg, endpoint: endpoint, peers: p, settling: map[turn]chan struct{}{}, lead: lead{patience: leaderPatience}, wantFor: wantFor, strangers: make(chan struct{}, 1)}
 	if c.cfg.SpareAfter == 0 {
 		c.cfg.SpareAfter = blocktree.SpareAfter
 	}
@@ -375,6 +375,7 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 				break
 			}
 			node := nodes[(first+i)%len(nodes)]
+			began := time.Now()
 			reply, sent, err := c.askNode(ctx, node, code, request)
 			if err == nil {
 				return reply, nil
@@ -391,7 +392,7 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 			case blocktree.NewerFormat, blocktree.Invalid: // one of a version before, which does not know the command, or the question
 				older, before = older+1, err
 			}
-			c.lead.failed(nodes, node, sent && !errors.Is(ctx.Err(), context.Canceled))
+			c.lead.failed(nodes, node, sent && time.Since(began) >= c.lead.patience)
 		}
 		if older > 0 && older == asked { // all that were asked in this round are of a version before
 			return nil, before

@@ -9,11 +9,17 @@ import (
 	"blocktree"
 )
 
-// leaderShunFor is how long a node that did not answer is not asked because others say that it leads.
-const leaderShunFor = 10 * time.Second
+const (
+	// leaderShunFor is how long a node that did not answer is not asked because others say that it leads.
+	leaderShunFor = 10 * time.Second
+	// leaderPatience is how long one says nothing that did not answer: what it refuses, as it has no leader yet, is an answer.
+	leaderPatience = time.Second
+)
 
 // lead is which node of a cluster is asked first: who leads, as the last answer said (docs/design/0087-fewer-messages.md), or who answered last.
 type lead struct {
+	patience time.Duration // leaderPatience
+
 	mu      sync.Mutex
 	node    blocktree.NodeID               // zero: the first
 	shunned map[blocktree.NodeID]time.Time // until when

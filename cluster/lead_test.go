@@ -60,12 +60,24 @@ func TestLead(t *testing.T) {
 	})
 }
 
+// TestRefusesForNow: a node that refuses at once is not taken for one that does not answer: asked again because the next says that it leads, it is.
+func TestRefusesForNow(t *testing.T) {
+	b := newLeadBed(t)
+	b.leader.Store(2)
+	b.ask(t, "nothing is known", 1, 0, 0)
+	b.refuses[2].Store(true)
+	b.ask(t, "it has no leader", 0, 1, 1)
+	b.refuses[2].Store(false)
+	b.ask(t, "it has one", 0, 1, 0)
+}
+
 // leadBed is a client of three nodes that answer, and say who leads.
 type leadBed struct {
-	client *Client
-	leader atomic.Uint64 // as all say
-	asked  [4]atomic.Int64
-	mute   [4]atomic.Bool
+	client  *Client
+	leader  atomic.Uint64 // as all say
+	asked   [4]atomic.Int64
+	mute    [4]atomic.Bool
+	refuses [4]atomic.Bool
 }
 
 func newLeadBed(t *testing.T) *leadBed {
@@ -75,7 +87,9 @@ func newLeadBed(t *testing.T) *leadBed {
 		bed := newDelayBed(t, func(r *bttp.Request) {
 			defer r.Release()
 			b.asked[n].Add(1)
-			if !b.mute[n].Load() {
+			if b.refuses[n].Load() {
+				r.Fail(blocktree.E("a test", blocktree.Unavailable, nil))
+			} else if !b.mute[n].Load() {
 				r.Reply(binary.BigEndian.AppendUint64(nil, b.leader.Load()), meta.EncodeAnswer(nil, meta.Answer{Inode: &meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: 9}, Kind: meta.KindDir}}))
 			}
 		})
@@ -126,6 +140,7 @@ func TestAsksWhoLeads(t *testing.T) {
 func TestLiesAboutWhoLeads(t *testing.T) {
 	b := newLeadBed(t)
 	b.leader.Store(2)
+	b.client.lead.patience = 10 * time.Millisecond
 	b.mute[2].Store(true)
 	b.ask(t, "nothing is known", 1, 0, 0)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
