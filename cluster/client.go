@@ -371,7 +371,8 @@ func (c *Client) ask(ctx context.Context, code uint16, request []byte) ([]byte, 
 		asked, older, before := 0, 0, error(nil)
 		first := c.lead.first(nodes)
 		for i := range nodes {
-			if ctx.Err() != nil && last != nil { // the others would not be asked
+			if ctx.Err() != nil && last != nil { // the others would not be asked, and what version they are of nobody knows
+				older = 0
 				break
 			}
 			node := nodes[(first+i)%len(nodes)]

@@ -77,7 +77,8 @@ type leadBed struct {
 	leader  atomic.Uint64 // as all say
 	asked   [4]atomic.Int64
 	mute    [4]atomic.Bool
-	refuses [4]atomic.Bool
+	refuses [4]atomic.Bool // for now
+	before  [4]atomic.Bool // of a version before
 }
 
 func newLeadBed(t *testing.T) *leadBed {
@@ -89,6 +90,8 @@ func newLeadBed(t *testing.T) *leadBed {
 			b.asked[n].Add(1)
 			if b.refuses[n].Load() {
 				r.Fail(blocktree.E("a test", blocktree.Unavailable, nil))
+			} else if b.before[n].Load() {
+				r.Fail(blocktree.E("", blocktree.NewerFormat, nil))
 			} else if !b.mute[n].Load() {
 				r.Reply(binary.BigEndian.AppendUint64(nil, b.leader.Load()), meta.EncodeAnswer(nil, meta.Answer{Inode: &meta.Inode{ID: blocktree.FileID{Generation: 1, Inode: 9}, Kind: meta.KindDir}}))
 			}
@@ -152,4 +155,37 @@ func TestLiesAboutWhoLeads(t *testing.T) {
 	b.ask(t, "named by that", 0, 0, 1)
 	b.leader.Store(77)
 	b.ask(t, "there is no such node", 0, 0, 1)
+}
+
+// givenUp is a context that ends when somebody looks whether it has, and it is to.
+type givenUp struct {
+	context.Context
+	ends func() bool
+	end  context.CancelFunc
+}
+
+func (c givenUp) Err() error {
+	if c.ends() {
+		c.end()
+	}
+	return c.Context.Err()
+}
+
+// TestGivingUpTellsNoVersion: who gives up after one node of a version before has answered is not told that all are: nothing more would be found out of what another node may have done.
+func TestGivingUpTellsNoVersion(t *testing.T) {
+	b := newLeadBed(t)
+	b.before[1].Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	gone := givenUp{ctx, func() bool { return b.asked[1].Load() > 0 }, cancel}
+	if _, err := b.client.ask(gone, codePropose, nil); isOlder(err) || blocktree.KindOf(err) != blocktree.Unavailable || b.asked[1].Load() != 1 {
+		t.Errorf("%v, after %d questions", err, b.asked[1].Load())
+	}
+	b.client.lead.failed(b.client.peers.nodes(), 3, false) // node 1 is next
+	for n := range b.before {
+		b.before[n].Store(true)
+	}
+	if _, err := b.client.ask(t.Context(), codePropose, nil); !isOlder(err) {
+		t.Error(err)
+	}
 }

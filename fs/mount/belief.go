@@ -28,9 +28,10 @@ type belief struct {
 	held    int       // how many have no open go by attr
 	until   time.Time // likewise all, before this
 
-	torn  bool           // the kernel was to forget what an open did not say, and may not have taken an answer since
-	heard map[uint32]int // while torn: how many answers each thread has had since the kernel forgot
-	tells int            // likewise, all of them
+	torn       bool           // the kernel was to forget what an open did not say, and may not have taken an answer since
+	forgetting int            // how many are having it forget just now
+	heard      map[uint32]int // while torn: how many answers each thread has had since the kernel forgot
+	tells      int            // likewise, all of them
 }
 
 // tornTellsMax is how many answers the kernel is given after an open had it forget, at the most, before one of them has been taken for certain: one that it has not taken has a thread which still waits.
@@ -72,7 +73,7 @@ func (t *tree) asks(ctx context.Context) question {
 	return question{tree: t, thread: threadOf(ctx), lasts: blocktree.MountCacheFor}
 }
 
-// threadOf is the thread that waits for an answer of the mount; those that the mount does not see are taken for one, 0.
+// threadOf is the thread that waits for an answer of the mount; 0: one of those that the mount does not see, as it is in a container and they are not.
 func threadOf(ctx context.Context) uint32 {
 	if c, ok := fuse.FromContext(ctx); ok {
 		return c.Pid
@@ -102,7 +103,10 @@ func (x *question) tell(s *belief, attr *fuse.Attr) bool {
 // lasts is for how long the kernel may go by what a thread is told now; mu is held. While it takes an answer, which marks what it has as good and only then has the new length, others may see the length of before it forgot
 // (docs/design/0082, 8). So after an open had it forget it goes by nothing, until it has taken one: whoever was told something since has asked for what he is told next after it forgot, and has taken that when he asks once more.
 func (s *belief) lasts(thread uint32) time.Duration {
-	if s.torn && s.heard[thread] < 2 && s.tells < tornTellsMax {
+	if s.torn && s.forgetting > 0 { // whatever was told may have been asked for before
+		return 0
+	}
+	if s.torn && (thread == 0 || s.heard[thread] < 2) && s.tells < tornTellsMax {
 		s.heard[thread]++
 		s.tells++
 		return 0
@@ -181,15 +185,16 @@ func (s *belief) forget(t *tree, opened *fuse.Attr, thread uint32, notify func()
 	s.torn = s.torn || opened != nil && (s.several || s.known && s.attr != *opened)
 	s.known, s.several, s.opened, s.news = false, false, 0, t.questions.Add(1)
 	s.held++ // it has not forgotten yet
-	s.heard, s.tells = map[uint32]int{}, 0
+	s.forgetting++
 	s.mu.Unlock()
 	e := notify()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if clear(s.heard); opened != nil && s.torn { // what was told meanwhile was asked for before
+	s.forgetting--
+	s.heard, s.tells = map[uint32]int{}, 0
+	if opened != nil && s.torn {
 		s.heard[thread] = 1
 	}
-	s.tells = 0
 	s.held--
 	s.several = s.several || e != 0 // a kernel that cannot may have anything
 }

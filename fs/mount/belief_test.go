@@ -294,18 +294,30 @@ func TestTakenForCertain(t *testing.T) {
 		opens(true)
 		wants(1, 0, good) // it asked for both after its open
 		wants(2, good)
-		k.during = func() { // one that asked before it forgot
+		k.during = func() { // one that asks, and asks again, before it forgot
 			k.during = nil
-			look(2)
-			look(2)
+			wants(2, 0, 0, 0, 0)
 		}
 		opens(true)
 		wants(2, 0, 0, good)
+		k.during = func() { // likewise many
+			k.during = nil
+			for thread := range uint32(tornTellsMax + 1) {
+				wants(100+thread, 0)
+			}
+		}
+		opens(true)
+		wants(3, 0, 0, good)
 		opens(true)
 		for thread := range uint32(tornTellsMax) {
 			wants(100+thread, 0)
 		}
 		wants(1, good)
+		opens(true)
+		for range tornTellsMax { // threads that the mount does not tell apart
+			wants(0, 0)
+		}
+		wants(0, good)
 	}
 }
 

@@ -126,7 +126,7 @@ func keyFound(ctx context.Context, c *cluster.Client, k *cluster.KeptDir, dir bl
 	return p, found, err
 }
 
-// Named describes a file as it was when CloseName named it.
+// Named describes a file as it was when Name or CloseName named it.
 func (f *File) Named() *meta.Inode {
 	f.unnamed.mu.Lock()
 	defer f.unnamed.mu.Unlock()
