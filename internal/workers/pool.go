@@ -20,7 +20,7 @@ type Pool struct {
 	ended   bool
 }
 
-// Go runs f in a goroutine. It does not block. As of a WaitGroup, it must not be called at the same time as Wait unless a function that Wait waits for calls it; from End on a goroutine is used once.
+// Go runs f in a goroutine. It does not block. As of a WaitGroup, it must not be called at the same time as Wait unless a function that Wait waits for calls it; from Wait on a goroutine is used once.
 func (p *Pool) Go(f func()) {
 	p.mu.Lock()
 	last := len(p.idle) - 1
@@ -81,8 +81,8 @@ func (p *Pool) trim() {
 	}
 }
 
-// End has the idle goroutines end, and every other one when its function has returned. It does not wait for them.
-func (p *Pool) End() {
+// end has the idle goroutines end, and every other one when its function has returned. It does not wait for them.
+func (p *Pool) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
@@ -95,8 +95,8 @@ func (p *Pool) End() {
 	}
 }
 
-// Wait is End, and returns when every function has returned and its goroutine ended.
+// Wait is end, and returns when every function has returned and its goroutine ended.
 func (p *Pool) Wait() {
-	p.End()
+	p.end()
 	p.wg.Wait()
 }
