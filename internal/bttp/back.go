@@ -30,6 +30,9 @@ func (e *Endpoint) AskWay(ctx context.Context, mode Mode, first *Conn, r blocktr
 	fail := func(err error) (*Conn, error) {
 		return nil, &blocktree.Error{Op: "bttp.AskWay", Runtime: string(r.Path), Err: err}
 	}
+	if err := e.otherWay(r); err != nil {
+		return fail(err)
+	}
 	own := e.own.Load()
 	if len(own.chain) == 0 {
 		return fail(blocktree.E("ask", blocktree.Unsupported, errors.New("an anonymous caller cannot ask")))

@@ -67,6 +67,14 @@ func (e *Endpoint) isSelf(r blocktree.Runtime) bool {
 	return e.config.Loopback != nil && r.Principal == own.Principal && (r.Path == "" || r.Path == own.Path)
 }
 
+// otherWay refuses to have others bring about a connection to what this endpoint reaches by its loopback: whoever has it would stay on it.
+func (e *Endpoint) otherWay(r blocktree.Runtime) error {
+	if e.isSelf(r) {
+		return blocktree.E("dial memory", blocktree.Unavailable, errors.New("a runtime goes to itself in memory, by no other"))
+	}
+	return nil
+}
+
 // dialSelf makes a connection in memory. One that is about to listen is waited for as long as one whose host says that it does not. Who the two ends are is judged as by any
 // hello; only that they have the key needs no proof.
 func (e *Endpoint) dialSelf(ctx context.Context, r blocktree.Runtime) (*Conn, error) {
@@ -78,14 +86,13 @@ func (e *Endpoint) dialSelf(ctx context.Context, r blocktree.Runtime) (*Conn, er
 	}
 	ctx, cancel = context.WithTimeout(ctx, blocktree.HandshakeTimeout)
 	defer cancel()
-	return e.dialWith(ctx, r, e.openMemory(to))
+	return e.dialWith(ctx, r, e.openMemory(to, to.selfAddr(ctx, r.Endpoints)))
 }
 
-// openMemory opens lanes to an endpoint of this process.
-func (e *Endpoint) openMemory(to *Endpoint) opener {
+// openMemory opens lanes to an endpoint of this process, which reaches itself at an address.
+func (e *Endpoint) openMemory(to *Endpoint, at string) opener {
 	return opener{transport: Memory, open: func(context.Context) (carrier, blocktree.Principal, string, error) {
 		near, far := newMemoryCarriers(e.config.stall)
-		at := to.selfAddr()
 		if !to.task(func() { to.serveMemory(far, accepted{e.config.Key.Principal(), Memory, at, Direct, false}) }) {
 			return nil, blocktree.Principal{}, "", blocktree.E("dial memory", blocktree.Unavailable, errors.New("the runtime does not listen any more"))
 		}
@@ -99,20 +106,24 @@ func (e *Endpoint) serveMemory(c *memoryCarrier, a accepted) {
 	e.serveHello(c, e.newReader(c), a)
 }
 
-// selfAddr is the address at which this endpoint reaches itself, "ip:port": where it listens, on whichever of the machine's addresses by loopback.
-func (e *Endpoint) selfAddr() string {
+// selfAddr is the address at which both ends of a connection of this runtime with itself see each other, "ip:port"; whoever is asked for a way dials that host back (docs/design/0034-firewalls.md). It is
+// where this endpoint listens; where that is a name, or all of the machine's addresses, the first that was dialled, as the network would have it; else one of loopback. For a name that was dialled it blocks, for addrHeadStart at most.
+func (e *Endpoint) selfAddr(ctx context.Context, dialled []string) string {
+	port := "0"
 	for _, a := range e.Addrs() {
-		at, err := netip.ParseAddrPort(a)
-		if err != nil {
-			if _, port, err := net.SplitHostPort(a); err == nil {
-				return net.JoinHostPort("127.0.0.1", port)
-			}
-			continue
+		if at, err := netip.ParseAddrPort(a); err == nil && !at.Addr().IsUnspecified() {
+			return at.String()
 		}
-		if at.Addr().IsUnspecified() {
-			at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
+		if _, p, err := net.SplitHostPort(a); err == nil && port == "0" {
+			port = p
 		}
-		return at.String()
 	}
-	return "127.0.0.1:0"
+	ctx, cancel := context.WithTimeout(ctx, addrHeadStart)
+	defer cancel()
+	for _, a := range dialled {
+		if at, err := resolveUDP(ctx, a); err == nil && !at.IP.IsUnspecified() {
+			return at.String()
+		}
+	}
+	return net.JoinHostPort("127.0.0.1", port)
 }

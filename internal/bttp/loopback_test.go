@@ -124,16 +124,6 @@ func TestSelfIsJudged(t *testing.T) {
 	}
 }
 
-// TestSelfAddr: a listener on all addresses reaches itself by loopback.
-func TestSelfAddr(t *testing.T) {
-	for in, want := range map[string]string{"0.0.0.0:7": "127.0.0.1:7", "[::]:7": "127.0.0.1:7", "192.0.2.1:7": "192.0.2.1:7", "[2001:db8::1]:7": "[2001:db8::1]:7",
-		"localhost:7": "127.0.0.1:7", ":7": "127.0.0.1:7"} {
-		if got := (&Endpoint{addrs: []string{in}}).selfAddr(); got != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
-}
-
 // TestSelfListensAnew: a runtime whose listener closes loses the connection, is not there meanwhile, and is reached again, in memory, when it listens again.
 func TestSelfListensAnew(t *testing.T) {
 	d := newDomain(t)

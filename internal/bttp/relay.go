@@ -64,6 +64,9 @@ func (e *Endpoint) DialVia(ctx context.Context, gateway *Conn, r blocktree.Runti
 		return nil, &blocktree.Error{Op: op, Runtime: string(r.Path), Kind: blocktree.Invalid,
 			Err: errors.New("no principal, or the gateway's own, or a gateway behind another")}
 	}
+	if err := e.otherWay(r); err != nil {
+		return nil, &blocktree.Error{Op: op, Runtime: string(r.Path), Err: err}
+	}
 	config, err := cred.NewTLSConfig(cred.TLSOptions{Key: e.config.Key, Expect: r.Principal, ALPN: []string{alpn}})
 	if err != nil {
 		return nil, &blocktree.Error{Op: op, Runtime: string(r.Path), Err: err}

@@ -186,7 +186,7 @@ func (c *Config) wiped() error {
 
 // dialSeeds makes a client of the cluster that keeps the inode of the node's directory, which is found from the root directory on.
 func (c *Config) dialSeeds(ctx context.Context) (*cluster.Client, error) {
-	return cluster.Dial(ctx, cluster.ClientConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials, Transport: bttp.Transport(c.Transport), Network: c.Network,
+	return cluster.Dial(ctx, cluster.ClientConfig{Path: c.Path, Root: c.Root, Key: c.Key, Credentials: c.Credentials, Transport: bttp.Transport(c.Transport), Network: c.Network, Loopback: c.loopback,
 		Routes: c.routes, Scope: c.Directory.Parent(), Logger: c.Logger, Clock: c.Clock})
 }
 
