@@ -108,6 +108,7 @@ func describedCases() []describedCase {
 		}, [2]int{1, 1}},
 		{"left soon", func(w *describedWorld) { w.s.kept.mu.Lock(); w.s.kept.dirs[dir].leaving = true; w.s.kept.mu.Unlock() }, [2]int{1, 1}},
 		{"the session is not certain", func(w *describedWorld) { w.mu.Lock(); w.dirsKept[dir].lost = true; w.mu.Unlock() }, [2]int{1, 1}},
+		{"it is another cluster's, of whose rights nobody hears here", func(w *describedWorld) { w.mu.Lock(); w.dirsKept[dir].below = true; w.mu.Unlock() }, [2]int{1, 1}},
 		{"a name of which nobody knows", func(w *describedWorld) {
 			a := makes(w.T, w.s, w.o, path)
 			w.names(true, func(*spare) error { return blocktree.E("fake", blocktree.Unavailable, nil) })
@@ -247,6 +248,40 @@ func TestDescribedLate(t *testing.T) {
 			wantKind(t, "a stat", looked(), blocktree.Other)
 			if n := c.asks(t, s, o, sub); n != 1 {
 				t.Errorf("it was made: %d questions", n)
+			}
+		}, 1},
+		"what others set meanwhile": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			a, closed, gate := makes(t, s, o, path), make(chan error, 1), make(chan struct{})
+			c.mu.Lock()
+			c.gates = map[string]chan struct{}{"done": gate}
+			c.mu.Unlock()
+			go func() {
+				_, err := a.ask(message{code: codeFinish})
+				closed <- err
+			}()
+			synctest.Wait()
+			wantKind(t, "another service's", c.alter(dir, blocktree.FileID{}, func(i *meta.Inode, _ int64) { i.Modified = 77 }), blocktree.Other)
+			if n := c.asks(t, s, o, dir); n != 1 {
+				t.Errorf("it is closed: %d questions", n)
+			}
+			close(gate)
+			wantKind(t, "a close", <-closed, blocktree.Other)
+		}, 1},
+		"times that may be set when it was made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			sub := below("d/sub")
+			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
+			c.mu.Lock()
+			c.down = blocktree.E("fake", blocktree.Unavailable, nil)
+			c.mu.Unlock()
+			wantKind(t, "set times", does(t, s, o, codeSetTimes, pathRequest{path: sub}), blocktree.Unavailable)
+			c.mu.Lock()
+			c.down = nil
+			c.mu.Unlock()
+			wantKind(t, "mkdir", made(), blocktree.Other)
+			for range 2 {
+				if n := c.asks(t, s, o, sub); n != 1 {
+					t.Errorf("it was made: %d questions", n)
+				}
 			}
 		}, 1},
 		"times of what had its path": {func(t *testing.T, c *keptFake, s *Service, o *owner) {

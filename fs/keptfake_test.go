@@ -67,6 +67,7 @@ type fakeDir struct {
 	wanted chan struct{}
 	want   sync.Once
 	lost   bool // with fake.mu
+	below  bool // it is of another cluster; likewise
 }
 
 func (d *fakeDir) ID() blocktree.FileID    { return d.id }
@@ -79,6 +80,12 @@ func (d *fakeDir) Keeps() bool {
 	d.c.mu.Lock()
 	defer d.c.mu.Unlock()
 	return !d.lost
+}
+
+func (d *fakeDir) Counted() bool {
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	return !d.below
 }
 
 func (d *fakeDir) Leave() {
