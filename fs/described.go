@@ -13,7 +13,7 @@ type described struct {
 	info    *Info  // as the cluster said, with the time of what was named since; nil: it is to be asked. What it points to does not change
 	said    asking // when the cluster was asked
 	moving  int    // changes by this service that go on, and may move its times
-	moved   uint64 // kept.moved when the last of these began, or ended
+	moved   uint64 // kept.moved when the last of these began, or ended, or it came to be kept
 	unclear bool   // one of them may be done yet, nobody knows when
 }
 

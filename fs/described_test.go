@@ -382,6 +382,11 @@ func TestDescribedModel(t *testing.T) {
 				lagging.Unlock()
 				time.Sleep(wait)
 			}
+			c.vaguely = func() bool {
+				lagging.Lock()
+				defer lagging.Unlock()
+				return random.IntN(8) == 0
+			}
 			c.noted = func(n *fakeNode, entry bool) {
 				m.mu.Lock()
 				defer m.mu.Unlock()
@@ -439,7 +444,7 @@ func (m *describedModel) changes(random *rand.Rand, w int, dirs []blocktree.Path
 	for i := range 60 {
 		dir := dirs[random.IntN(len(dirs))]
 		path, other := dir.Join(fmt.Sprintf("w%d-%d", w, random.IntN(3))), dirs[random.IntN(len(dirs))].Join(fmt.Sprintf("w%d-%d", w, random.IntN(3)))
-		switch random.IntN(9) {
+		switch random.IntN(10) {
 		case 0, 1, 2, 3:
 			b, err := m.s.doPath(m.Context(), o, codeMakeOpen, &pathRequest{path: path})
 			if err != nil {
@@ -462,6 +467,8 @@ func (m *describedModel) changes(random *rand.Rand, w int, dirs []blocktree.Path
 				_ = does(m.T, m.s, o, codeRename, pathRequest{path: dirs[2], to: below(fmt.Sprint("was", i))})
 				_ = does(m.T, m.s, o, codeMkdir, pathRequest{path: dirs[2]})
 			}
+		case 9:
+			_, _, _ = wholes(m.T, m.s, o, path, blocktree.FileID{}, "x")
 		}
 		m.stat(o, dir)
 		time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)

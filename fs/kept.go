@@ -148,7 +148,7 @@ type kept struct {
 	asides   map[*owner]*asides     // spares of those who fill directories
 	aside    int                    // how many there are, and are being taken
 	altering map[*move]*attrRequest // that go on
-	moved    atomic.Uint64          // counts what may move the times of a directory, twice each: as it begins, and as it ends
+	moved    atomic.Uint64          // counts what may move the times of a directory, twice each: as it begins, and as it ends; and directories that come to be kept
 	wholes   map[*wholeHere]struct{}
 	others   map[otherSpare]time.Time // that files were made with, until then
 	sweeping bool

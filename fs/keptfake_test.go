@@ -41,7 +41,8 @@ type keptFake struct {
 	stall    chan struct{} // writes wait until it is closed; nil: for nothing
 	ticks    int64         // of the times that it gives
 	noted    func(n *fakeNode, entry bool)
-	lag      func() // how long all that holds may hold takes; nil: no time
+	lag      func()      // how long all that holds may hold takes; nil: no time
+	vaguely  func() bool // whether attributes are changed later than that is answered, as something of which nobody knows; nil: never
 	gates    map[string]chan struct{}
 }
 
