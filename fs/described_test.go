@@ -2,6 +2,7 @@ package fs
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -204,13 +205,16 @@ func TestDescribedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestDescribedLate: what was said, or done, before something else, and is heard of after it, is not told then.
-func TestDescribedLate(t *testing.T) {
+// describedLate is something that is heard of late, and how many questions a stat of the directory takes then.
+type describedLate struct {
+	do   func(t *testing.T, c *keptFake, s *Service, o *owner)
+	asks int
+}
+
+// describedLateCases are those of one directory, d.
+func describedLateCases() map[string]describedLate {
 	dir, path, times := below("d"), below("d/f"), pathRequest{path: below("d"), attr: attrRequest{time: 77}}
-	for name, r := range map[string]struct {
-		do   func(t *testing.T, c *keptFake, s *Service, o *owner)
-		asks int
-	}{
+	return map[string]describedLate{
 		"an older answer than another": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
 			c.number.Add(1)
 			goOn := c.holds(t, s, o, "look", codeStat, pathRequest{path: dir})
@@ -227,28 +231,6 @@ func TestDescribedLate(t *testing.T) {
 			_, err := a.ask(message{code: codeFinish})
 			wantKind(t, "a close", err, blocktree.Other)
 			wantKind(t, "a stat", goOn(), blocktree.Other)
-		}, 1},
-		"times that are set while it is made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
-			goOn := c.slowly(t, s, o, codeMkdir, pathRequest{path: below("d/sub")})
-			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: below("d/sub")})
-			wantKind(t, "set times", does(t, s, o, codeSetTimes, pathRequest{path: below("d/sub"), attr: attrRequest{time: 77}}), blocktree.Other)
-			wantKind(t, "mkdir", goOn(), blocktree.Other)
-			wantKind(t, "a stat", looked(), blocktree.Other)
-			if n := c.asks(t, s, o, below("d/sub")); n != 1 {
-				t.Errorf("it was made: %d questions", n)
-			}
-		}, 1},
-		"times that are set when it was made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
-			sub := below("d/sub")
-			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
-			set := c.holds(t, s, o, "alter", codeSetTimes, pathRequest{path: sub, attr: attrRequest{time: 77}})
-			wantKind(t, "mkdir", made(), blocktree.Other)
-			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: sub})
-			wantKind(t, "set times", set(), blocktree.Other)
-			wantKind(t, "a stat", looked(), blocktree.Other)
-			if n := c.asks(t, s, o, sub); n != 1 {
-				t.Errorf("it was made: %d questions", n)
-			}
 		}, 1},
 		"what others set meanwhile": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
 			a, closed, gate := makes(t, s, o, path), make(chan error, 1), make(chan struct{})
@@ -267,13 +249,48 @@ func TestDescribedLate(t *testing.T) {
 			close(gate)
 			wantKind(t, "a close", <-closed, blocktree.Other)
 		}, 1},
+		"times of what had its path": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			set := c.holds(t, s, o, "alter", codeSetTimes, times)
+			wantKind(t, "remove", does(t, s, o, codeRemove, pathRequest{path: dir}), blocktree.Other)
+			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: dir})
+			wantKind(t, "set times", set(), blocktree.Other)
+			wantKind(t, "mkdir", made(), blocktree.Other)
+		}, 1},
+	}
+}
+
+// describedMakingCases are of one that is being made meanwhile, d/sub.
+func describedMakingCases() map[string]describedLate {
+	sub := below("d/sub")
+	times := pathRequest{path: sub, attr: attrRequest{time: 77}}
+	return map[string]describedLate{
+		"times that are set while it is made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			goOn := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
+			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: sub})
+			wantKind(t, "set times", does(t, s, o, codeSetTimes, times), blocktree.Other)
+			wantKind(t, "mkdir", goOn(), blocktree.Other)
+			wantKind(t, "a stat", looked(), blocktree.Other)
+			if n := c.asks(t, s, o, sub); n != 1 {
+				t.Errorf("it was made: %d questions", n)
+			}
+		}, 1},
+		"times that are set when it was made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
+			set := c.holds(t, s, o, "alter", codeSetTimes, times)
+			wantKind(t, "mkdir", made(), blocktree.Other)
+			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: sub})
+			wantKind(t, "set times", set(), blocktree.Other)
+			wantKind(t, "a stat", looked(), blocktree.Other)
+			if n := c.asks(t, s, o, sub); n != 1 {
+				t.Errorf("it was made: %d questions", n)
+			}
+		}, 1},
 		"times that may be set when it was made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
-			sub := below("d/sub")
 			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
 			c.mu.Lock()
 			c.down = blocktree.E("fake", blocktree.Unavailable, nil)
 			c.mu.Unlock()
-			wantKind(t, "set times", does(t, s, o, codeSetTimes, pathRequest{path: sub}), blocktree.Unavailable)
+			wantKind(t, "set times", does(t, s, o, codeSetTimes, times), blocktree.Unavailable)
 			c.mu.Lock()
 			c.down = nil
 			c.mu.Unlock()
@@ -284,17 +301,17 @@ func TestDescribedLate(t *testing.T) {
 				}
 			}
 		}, 1},
-		"times of what had its path": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
-			set := c.holds(t, s, o, "alter", codeSetTimes, times)
-			wantKind(t, "remove", does(t, s, o, codeRemove, pathRequest{path: dir}), blocktree.Other)
-			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: dir})
-			wantKind(t, "set times", set(), blocktree.Other)
-			wantKind(t, "mkdir", made(), blocktree.Other)
-		}, 1},
-	} {
+	}
+}
+
+// TestDescribedLate: what was said, or done, before something else, and is heard of after it, is not told then.
+func TestDescribedLate(t *testing.T) {
+	all := describedLateCases()
+	maps.Copy(all, describedMakingCases())
+	for name, r := range all {
 		synctest.Test(t, func(t *testing.T) {
 			c, s := newKept(t)
-			o := ownerFor(s, somebody("ann"))
+			o, dir := ownerFor(s, somebody("ann")), below("d")
 			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: dir}), blocktree.Other)
 			r.do(t, c, s, o)
 			if n := c.asks(t, s, o, dir); n != r.asks {
