@@ -444,6 +444,7 @@ func TestDescribedModel(t *testing.T) {
 			wg.Wait()
 			close(stop)
 			readers.Wait()
+			c.yet.Wait()
 			if m.told == 0 {
 				t.Error("nobody was told anything")
 			}

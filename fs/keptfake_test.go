@@ -41,8 +41,9 @@ type keptFake struct {
 	stall    chan struct{} // writes wait until it is closed; nil: for nothing
 	ticks    int64         // of the times that it gives
 	noted    func(n *fakeNode, entry bool)
-	lag      func()      // how long all that holds may hold takes; nil: no time
-	vaguely  func() bool // whether attributes are changed later than that is answered, as something of which nobody knows; nil: never
+	lag      func()         // how long all that holds may hold takes; nil: no time
+	vaguely  func() bool    // whether attributes are changed later than that is answered, as something of which nobody knows; nil: never
+	yet      sync.WaitGroup // of these
 	gates    map[string]chan struct{}
 }
 

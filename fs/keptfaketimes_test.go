@@ -85,12 +85,12 @@ func (c *keptFake) alter(path blocktree.Path, id blocktree.FileID, change func(i
 				c.notes(n, false)
 			}
 			if c.vaguely != nil && c.vaguely() {
-				go func() {
+				c.yet.Go(func() {
 					c.lag()
 					c.mu.Lock()
 					defer c.mu.Unlock()
 					does()
-				}()
+				})
 				return blocktree.E("fake", blocktree.Unavailable, nil)
 			}
 			does()
