@@ -58,7 +58,7 @@ type ServiceConfig struct {
 	AdmitChild func(cred.Identity) error
 	Logger     *slog.Logger
 	Clock      blocktree.Clock
-	Loopback   *bttp.Loopback // of the runtime, by which its clients in the process reach the service in memory; nil: they do so over the network
+	Loopback   *bttp.Loopback // the runtime's, by which its clients in the process reach the service in memory; nil: they do so over the network
 	// Lie changes what the node answers about sectors, on the way out; nil in production. For tests of what a lying node can do.
 	Lie func(to blocktree.Path, answer *stripe.Message)
 }
