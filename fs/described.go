@@ -13,7 +13,7 @@ type described struct {
 	info    *Info  // as the cluster said, with the time of what was named since; nil: it is to be asked. What it points to does not change
 	said    asking // when the cluster was asked
 	moving  int    // changes by this service that go on, and may move its times
-	moved   uint64 // kept.moved when the last of these began, or ended
+	moved   uint64 // kept.moved when the last of these began, or ended, or it came to be kept
 	unclear bool   // one of them may be done yet, nobody knows when
 }
 
@@ -34,7 +34,7 @@ func (t *kept) describes(o *owner, path blocktree.Path) *Info {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d := t.dirs[path]
-	if d == nil || d.leaving || d.info == nil || d.unclear || d.moving > 0 || time.Since(d.said.at) >= blocktree.MountCacheFor {
+	if d == nil || !d.Counted() || d.leaving || d.info == nil || d.unclear || d.moving > 0 || time.Since(d.said.at) >= blocktree.MountCacheFor {
 		return nil
 	}
 	select {
@@ -74,10 +74,8 @@ func (m *move) end(t *kept, at int64, err error) {
 		d.moving--
 		alone := d.moved == m.began // of two at a time nobody has said which was the last
 		d.moved = now
-		if err != nil && !refuses(err, true) && !refuses(err, false) {
-			d.unclear = true
-		}
-		if d.info == nil || err != nil || at == 0 || !alone {
+		d.unclear = d.unclear || mayBeDone(err)
+		if d.info == nil || err != nil || at == 0 || !alone || d.said.moved >= m.began { // what was asked for meanwhile may be of after it
 			d.info = nil
 			continue
 		}
@@ -86,6 +84,9 @@ func (m *move) end(t *kept, at int64, err error) {
 		d.info = &info
 	}
 }
+
+// mayBeDone reports whether an error leaves open whether a change was done, or is yet.
+func mayBeDone(err error) bool { return err != nil && !refuses(err, true) && !refuses(err, false) }
 
 // moves notes that something is about to be asked for that may move the times of directories. ended is called once, with what move.end wants.
 func (t *kept) moves(dirs ...*keptHere) (ended func(at int64, err error)) {
@@ -116,7 +117,7 @@ func (t *kept) alters(r *attrRequest, do func() error) (err error) {
 		defer t.mu.Unlock()
 		delete(t.altering, m)
 		for x := range t.making { // which nobody knows yet
-			x.altered = true
+			x.altered, x.unclear = true, x.unclear || mayBeDone(err)
 		}
 		m.end(t, 0, err)
 	}()
@@ -138,5 +139,5 @@ func (t *kept) describeMade(d *keptHere, m *making, made *Found) {
 	for x, r := range t.altering {
 		x.altersToo(r, d)
 	}
-	d.moved = t.moved.Add(1)
+	d.moved, d.unclear = t.moved.Add(1), m.unclear
 }

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -108,6 +109,7 @@ func describedCases() []describedCase {
 		}, [2]int{1, 1}},
 		{"left soon", func(w *describedWorld) { w.s.kept.mu.Lock(); w.s.kept.dirs[dir].leaving = true; w.s.kept.mu.Unlock() }, [2]int{1, 1}},
 		{"the session is not certain", func(w *describedWorld) { w.mu.Lock(); w.dirsKept[dir].lost = true; w.mu.Unlock() }, [2]int{1, 1}},
+		{"it is another cluster's, of whose rights nobody hears here", func(w *describedWorld) { w.mu.Lock(); w.dirsKept[dir].below = true; w.mu.Unlock() }, [2]int{1, 1}},
 		{"a name of which nobody knows", func(w *describedWorld) {
 			a := makes(w.T, w.s, w.o, path)
 			w.names(true, func(*spare) error { return blocktree.E("fake", blocktree.Unavailable, nil) })
@@ -203,13 +205,16 @@ func TestDescribedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestDescribedLate: what was said, or done, before something else, and is heard of after it, is not told then.
-func TestDescribedLate(t *testing.T) {
+// describedLate is something that is heard of late, and how many questions a stat of the directory takes then.
+type describedLate struct {
+	do   func(t *testing.T, c *keptFake, s *Service, o *owner)
+	asks int
+}
+
+// describedLateCases are those of one directory, d.
+func describedLateCases() map[string]describedLate {
 	dir, path, times := below("d"), below("d/f"), pathRequest{path: below("d"), attr: attrRequest{time: 77}}
-	for name, r := range map[string]struct {
-		do   func(t *testing.T, c *keptFake, s *Service, o *owner)
-		asks int
-	}{
+	return map[string]describedLate{
 		"an older answer than another": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
 			c.number.Add(1)
 			goOn := c.holds(t, s, o, "look", codeStat, pathRequest{path: dir})
@@ -227,27 +232,22 @@ func TestDescribedLate(t *testing.T) {
 			wantKind(t, "a close", err, blocktree.Other)
 			wantKind(t, "a stat", goOn(), blocktree.Other)
 		}, 1},
-		"times that are set while it is made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
-			goOn := c.slowly(t, s, o, codeMkdir, pathRequest{path: below("d/sub")})
-			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: below("d/sub")})
-			wantKind(t, "set times", does(t, s, o, codeSetTimes, pathRequest{path: below("d/sub"), attr: attrRequest{time: 77}}), blocktree.Other)
-			wantKind(t, "mkdir", goOn(), blocktree.Other)
-			wantKind(t, "a stat", looked(), blocktree.Other)
-			if n := c.asks(t, s, o, below("d/sub")); n != 1 {
-				t.Errorf("it was made: %d questions", n)
+		"what others set meanwhile": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			a, closed, gate := makes(t, s, o, path), make(chan error, 1), make(chan struct{})
+			c.mu.Lock()
+			c.gates = map[string]chan struct{}{"done": gate}
+			c.mu.Unlock()
+			go func() {
+				_, err := a.ask(message{code: codeFinish})
+				closed <- err
+			}()
+			synctest.Wait()
+			wantKind(t, "another service's", c.alter(dir, blocktree.FileID{}, func(i *meta.Inode, _ int64) { i.Modified = 77 }), blocktree.Other)
+			if n := c.asks(t, s, o, dir); n != 1 {
+				t.Errorf("it is closed: %d questions", n)
 			}
-		}, 1},
-		"times that are set when it was made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
-			sub := below("d/sub")
-			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
-			set := c.holds(t, s, o, "alter", codeSetTimes, pathRequest{path: sub, attr: attrRequest{time: 77}})
-			wantKind(t, "mkdir", made(), blocktree.Other)
-			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: sub})
-			wantKind(t, "set times", set(), blocktree.Other)
-			wantKind(t, "a stat", looked(), blocktree.Other)
-			if n := c.asks(t, s, o, sub); n != 1 {
-				t.Errorf("it was made: %d questions", n)
-			}
+			close(gate)
+			wantKind(t, "a close", <-closed, blocktree.Other)
 		}, 1},
 		"times of what had its path": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
 			set := c.holds(t, s, o, "alter", codeSetTimes, times)
@@ -256,10 +256,62 @@ func TestDescribedLate(t *testing.T) {
 			wantKind(t, "set times", set(), blocktree.Other)
 			wantKind(t, "mkdir", made(), blocktree.Other)
 		}, 1},
-	} {
+	}
+}
+
+// describedMakingCases are of one that is being made meanwhile, d/sub.
+func describedMakingCases() map[string]describedLate {
+	sub := below("d/sub")
+	times := pathRequest{path: sub, attr: attrRequest{time: 77}}
+	return map[string]describedLate{
+		"times that are set while it is made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			goOn := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
+			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: sub})
+			wantKind(t, "set times", does(t, s, o, codeSetTimes, times), blocktree.Other)
+			wantKind(t, "mkdir", goOn(), blocktree.Other)
+			wantKind(t, "a stat", looked(), blocktree.Other)
+			if n := c.asks(t, s, o, sub); n != 1 {
+				t.Errorf("it was made: %d questions", n)
+			}
+		}, 1},
+		"times that are set when it was made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
+			set := c.holds(t, s, o, "alter", codeSetTimes, times)
+			wantKind(t, "mkdir", made(), blocktree.Other)
+			looked := c.holds(t, s, o, "look", codeStat, pathRequest{path: sub})
+			wantKind(t, "set times", set(), blocktree.Other)
+			wantKind(t, "a stat", looked(), blocktree.Other)
+			if n := c.asks(t, s, o, sub); n != 1 {
+				t.Errorf("it was made: %d questions", n)
+			}
+		}, 1},
+		"times that may be set when it was made": {func(t *testing.T, c *keptFake, s *Service, o *owner) {
+			made := c.slowly(t, s, o, codeMkdir, pathRequest{path: sub})
+			c.mu.Lock()
+			c.down = blocktree.E("fake", blocktree.Unavailable, nil)
+			c.mu.Unlock()
+			wantKind(t, "set times", does(t, s, o, codeSetTimes, times), blocktree.Unavailable)
+			c.mu.Lock()
+			c.down = nil
+			c.mu.Unlock()
+			wantKind(t, "mkdir", made(), blocktree.Other)
+			for range 2 {
+				if n := c.asks(t, s, o, sub); n != 1 {
+					t.Errorf("it was made: %d questions", n)
+				}
+			}
+		}, 1},
+	}
+}
+
+// TestDescribedLate: what was said, or done, before something else, and is heard of after it, is not told then.
+func TestDescribedLate(t *testing.T) {
+	all := describedLateCases()
+	maps.Copy(all, describedMakingCases())
+	for name, r := range all {
 		synctest.Test(t, func(t *testing.T) {
 			c, s := newKept(t)
-			o := ownerFor(s, somebody("ann"))
+			o, dir := ownerFor(s, somebody("ann")), below("d")
 			wantKind(t, "mkdir", does(t, s, o, codeMkdir, pathRequest{path: dir}), blocktree.Other)
 			r.do(t, c, s, o)
 			if n := c.asks(t, s, o, dir); n != r.asks {
@@ -347,6 +399,11 @@ func TestDescribedModel(t *testing.T) {
 				lagging.Unlock()
 				time.Sleep(wait)
 			}
+			c.vaguely = func() bool {
+				lagging.Lock()
+				defer lagging.Unlock()
+				return random.IntN(8) == 0
+			}
 			c.noted = func(n *fakeNode, entry bool) {
 				m.mu.Lock()
 				defer m.mu.Unlock()
@@ -387,6 +444,7 @@ func TestDescribedModel(t *testing.T) {
 			wg.Wait()
 			close(stop)
 			readers.Wait()
+			c.yet.Wait()
 			if m.told == 0 {
 				t.Error("nobody was told anything")
 			}
@@ -404,7 +462,7 @@ func (m *describedModel) changes(random *rand.Rand, w int, dirs []blocktree.Path
 	for i := range 60 {
 		dir := dirs[random.IntN(len(dirs))]
 		path, other := dir.Join(fmt.Sprintf("w%d-%d", w, random.IntN(3))), dirs[random.IntN(len(dirs))].Join(fmt.Sprintf("w%d-%d", w, random.IntN(3)))
-		switch random.IntN(9) {
+		switch random.IntN(10) {
 		case 0, 1, 2, 3:
 			b, err := m.s.doPath(m.Context(), o, codeMakeOpen, &pathRequest{path: path})
 			if err != nil {
@@ -427,6 +485,8 @@ func (m *describedModel) changes(random *rand.Rand, w int, dirs []blocktree.Path
 				_ = does(m.T, m.s, o, codeRename, pathRequest{path: dirs[2], to: below(fmt.Sprint("was", i))})
 				_ = does(m.T, m.s, o, codeMkdir, pathRequest{path: dirs[2]})
 			}
+		case 9:
+			_, _, _ = wholes(m.T, m.s, o, path, blocktree.FileID{}, "x")
 		}
 		m.stat(o, dir)
 		time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)

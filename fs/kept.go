@@ -39,6 +39,8 @@ type keptDir interface {
 	Wanted() <-chan struct{}
 	// Leave lets others change its entries. It does not wait for that.
 	Leave()
+	// Counted reports whether the rights number moves when its mode, owner or grants change.
+	Counted() bool
 }
 
 // unnamed is a file that the cluster does not know by a name, until Name or CloseName. A Close before leaves nothing of it.
@@ -66,6 +68,9 @@ func (k overKept) ID() blocktree.FileID { return k.Dir() }
 
 // Keeps implements keptDir.
 func (k overKept) Keeps() bool { return k.Kept() }
+
+// Counted implements keptDir: the number is that of the service's own cluster.
+func (k overKept) Counted() bool { return k.Client() == k.over.Client }
 
 // overUnnamed is an unnamed of a client, which is named for who made it.
 type overUnnamed struct {
@@ -143,7 +148,7 @@ type kept struct {
 	asides   map[*owner]*asides     // spares of those who fill directories
 	aside    int                    // how many there are, and are being taken
 	altering map[*move]*attrRequest // that go on
-	moved    atomic.Uint64          // counts what may move the times of a directory, twice each: as it begins, and as it ends
+	moved    atomic.Uint64          // counts what may move the times of a directory, twice each: as it begins, and as it ends; and directories that come to be kept
 	wholes   map[*wholeHere]struct{}
 	others   map[otherSpare]time.Time // that files were made with, until then
 	sweeping bool
@@ -157,6 +162,7 @@ type making struct {
 	said    asking // when the cluster was asked for it
 	met     bool   // a change may have put something into it, or have moved it; of kept.mu, too
 	altered bool   // times or attributes were changed, which may have been its own; likewise
+	unclear bool   // that may be done yet; likewise
 }
 
 // meets notes a change that goes on at the same time.

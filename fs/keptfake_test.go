@@ -41,7 +41,9 @@ type keptFake struct {
 	stall    chan struct{} // writes wait until it is closed; nil: for nothing
 	ticks    int64         // of the times that it gives
 	noted    func(n *fakeNode, entry bool)
-	lag      func() // how long all that holds may hold takes; nil: no time
+	lag      func()         // how long all that holds may hold takes; nil: no time
+	vaguely  func() bool    // whether attributes are changed later than that is answered, as something of which nobody knows; nil: never
+	yet      sync.WaitGroup // of these
 	gates    map[string]chan struct{}
 }
 
@@ -67,6 +69,7 @@ type fakeDir struct {
 	wanted chan struct{}
 	want   sync.Once
 	lost   bool // with fake.mu
+	below  bool // it is of another cluster; likewise
 }
 
 func (d *fakeDir) ID() blocktree.FileID    { return d.id }
@@ -79,6 +82,12 @@ func (d *fakeDir) Keeps() bool {
 	d.c.mu.Lock()
 	defer d.c.mu.Unlock()
 	return !d.lost
+}
+
+func (d *fakeDir) Counted() bool {
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	return !d.below
 }
 
 func (d *fakeDir) Leave() {

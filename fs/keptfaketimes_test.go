@@ -78,10 +78,22 @@ func (c *keptFake) alter(path blocktree.Path, id blocktree.FileID, change func(i
 	c.lags("alter")
 	for p, n := range c.nodes {
 		if n.inode.ID == id || id == (blocktree.FileID{}) && p == path {
-			c.ticks++
-			n.inode.Changed = c.ticks ^ 1
-			change(&n.inode, n.inode.Changed)
-			c.notes(n, false)
+			does := func() {
+				c.ticks++
+				n.inode.Changed = c.ticks ^ 1
+				change(&n.inode, n.inode.Changed)
+				c.notes(n, false)
+			}
+			if c.vaguely != nil && c.vaguely() {
+				c.yet.Go(func() {
+					c.lag()
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					does()
+				})
+				return blocktree.E("fake", blocktree.Unavailable, nil)
+			}
+			does()
 			c.answers()
 			return nil
 		}

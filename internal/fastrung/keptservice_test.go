@@ -135,6 +135,36 @@ func TestKeptIsDescribed(t *testing.T) {
 	})
 }
 
+// TestKeptBelowIsAsked: J3 of 0087. A directory that a service keeps in a cluster below its own is told as that cluster has it: of its rights and mode the service's node hears nothing.
+func TestKeptBelowIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFoundWorld(t, "root")
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, admin, alice := t.Context(), w.Client(), uint32(1000)
+		home, dir := w.Path("/rack1/alice"), w.Path("/rack1/alice/d")
+		must(admin.MakeDir(ctx, home, 0o755, false))
+		_, err := admin.SetOwner(ctx, home, &alice, &alice)
+		must(err)
+		c := w.DoorAt(0, "alice", alice, alice)
+		must(c.Mkdir(ctx, home.Join("first"), 0o755)) // there is a session from then on
+		must(c.Mkdir(ctx, dir, 0o755))
+		for _, mode := range []uint32{0o755, 0o700, 0o711} {
+			_, err = admin.SetMode(ctx, dir, mode)
+			must(err)
+			for range 2 {
+				if info, err := c.Stat(ctx, dir); err != nil || info.Mode != mode {
+					t.Errorf("mode %o is told as %o, %v", mode, info.Mode, err)
+				}
+			}
+		}
+	})
+}
+
 // TestOthersSeeWhatIsOpen: what one service has made, and given no name yet, is found by who looks for it, lists its directory, or asks for its attributes, by another, which has the directory given back; then nobody waits any more.
 func TestOthersSeeWhatIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
