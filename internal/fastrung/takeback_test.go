@@ -95,8 +95,8 @@ func TestTakenBack(t *testing.T) {
 // TestWipedFounders: Y1. Whenever the founder of an empty or a full directory is wiped, it gets through, or what it says that is to be done gets it through.
 func TestWipedFounders(t *testing.T) {
 	said := map[string]int{}
-	for i := 1; i <= 4; i++ {
-		full, after := i%2 == 0, time.Duration(i)*600*time.Millisecond
+	for i := 1; i <= 12; i++ { // from before anything is handed over until after all is
+		full, after := i%2 == 0, time.Duration(i)*300*time.Millisecond
 		withNodes(t, bttp.TCP, 3, uint64(after), func(*testenv.Simulated) {}, func(b *bed) {
 			var want []string
 			if full {
@@ -107,7 +107,11 @@ func TestWipedFounders(t *testing.T) {
 			}
 			child := b.Below("/rack1", 1)
 			addAll(b.Simulated, b.client, child)
+			begun := time.Now()
 			child.Start(0)
+			if took := time.Since(begun); took > 300*time.Millisecond { // a node that asks whether it founds its cluster does not wait for itself
+				t.Errorf("its start took %v", took)
+			}
 			time.Sleep(after)
 			child.Stop(0)
 			lost := child.Keep(0)

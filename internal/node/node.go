@@ -95,7 +95,6 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		boot := vfs.MachineBoot()
 		c.Boot = &boot
 	}
-	c.loopback = new(bttp.Loopback)
 	n, err := c.openParts(ctx)
 	if err != nil {
 		if c.routes != nil {
@@ -120,6 +119,7 @@ func (c *Config) openParts(ctx context.Context) (*Node, error) {
 			return nil, err
 		}
 	}
+	c.loopback = new(bttp.Loopback) // not before: while a node asks whether it founds its cluster nobody is about to listen, and nobody is waited for
 	if c.door, err = c.openDoor(ctx); err != nil {
 		return nil, err
 	}
