@@ -130,9 +130,9 @@ func (c *Client) awaitLevel(ctx context.Context, path blocktree.Path) ([]Beneath
 	})
 }
 
-// eachNode asks each node, again and again until it says yes or ctx ends.
+// eachNode asks each node, again and again until it says yes or ctx ends; once, if it has been away for appliedWait.
 func (c *Client) eachNode(ctx context.Context, b *Beneath, yes func(context.Context, func(meta.Query) (meta.Answer, error)) bool) {
-	nodes := c.peers.nodes()
+	nodes, away := c.peers.nodes(), c.peers.silentFor(appliedWait)
 	done := make([]bool, len(nodes))
 	var wg sync.WaitGroup
 	for i, n := range nodes {
@@ -153,7 +153,7 @@ func (c *Client) eachNode(ctx context.Context, b *Beneath, yes func(context.Cont
 				return a, err
 			}
 			for {
-				if done[i] = yes(ctx, ask); done[i] {
+				if done[i] = yes(ctx, ask); done[i] || slices.Contains(away, n) && c.peers.conn(n) == nil {
 					return
 				}
 				select {

@@ -209,6 +209,37 @@ func TestRevokedWhileOneIsAway(t *testing.T) {
 	})
 }
 
+// TestModeWhileOneIsAway: who changes rights waits for a node that has just gone, and not for one that is known to be away; one that is back is waited for again.
+func TestModeWhileOneIsAway(t *testing.T) {
+	within(t, bttp.TCP, 1, func(b *bed) {
+		change := func(mode uint32) (a cluster.Applied, took time.Duration) {
+			begun := time.Now()
+			a, err := b.client.SetMode(b.T.Context(), b.Path("/vm/disk0"), mode)
+			if err != nil {
+				b.T.Fatal(err)
+			}
+			return a, time.Since(begun)
+		}
+		b.Kill(2)
+		time.Sleep(10 * time.Second) // others lead, if it did, and it has been called down
+		for i := range uint32(5) {
+			a, took := change(0o600 + i)
+			if len(a.Missing) != 1 || a.Until.IsZero() {
+				b.T.Errorf("%+v", a)
+			}
+			if took > 500*time.Millisecond {
+				b.T.Errorf("change %d took %v", i, took)
+			}
+		}
+		b.On(b.NodeAddr(2))
+		b.Start(2)
+		b.await("a change that is in force at all", time.Minute, func() bool {
+			a, _ := change(0o644)
+			return len(a.Missing) == 0
+		})
+	})
+}
+
 // TestGrantEnds: a reader reads until its grant ends, though nobody revokes it, and at most a look at the clock longer.
 func TestGrantEnds(t *testing.T) {
 	within(t, bttp.TCP, 1, func(b *bed) {
