@@ -55,6 +55,7 @@ type Handle struct {
 	ops      map[uint64]*operation
 	lastOp   uint64
 	err      error                          // set once the handle can do nothing any more
+	settles  chan struct{}                  // closed once it has taken over, or has an error; nil from then on
 	over     bool                           // the machine is not driven any more: nothing is sent, asked or started
 	delayed  map[blocktree.NodeID][]delayed // what a connection had no room for
 	asking   bool                           // findTaker runs
@@ -83,6 +84,9 @@ func newHandle(c *Client, path blocktree.Path, inode meta.Inode, layout *stripe.
 	h.holder = stripe.NewHolder(stripe.HolderConfig{Layout: layout, First: first, JoinDelay: delay, LookEvery: lookEvery,
 		Codec: &rebuilder{codec: codec, file: inode.ID, sectorBytes: int(inode.SectorBytes), wrong: h.noteSuspect}}, now)
 	h.holder.Renewed(until)
+	if !h.holder.Recovered() {
+		h.settles = make(chan struct{})
+	}
 	h.noteLease(until)
 	h.size.note(layout)
 	c.noteLayout(layout)
@@ -185,6 +189,7 @@ func (h *Handle) leave() {
 			h.wg.Go(h.findTaker)
 		}
 	}
+	h.settle()
 	if h.over {
 		metas = nil
 	}
@@ -489,21 +494,29 @@ func (h *Handle) Flush(ctx context.Context) error {
 	return h.do(h.holder.Flush).wait(ctx)
 }
 
-// Recovered waits until the take-over is over: what was in flight under earlier holders is decided.
+// recovered waits until the take-over is over: what was in flight under earlier holders is decided.
 func (h *Handle) recovered(ctx context.Context) error {
-	for {
-		h.mu.Lock()
-		done, err := h.holder.Recovered(), h.err
-		h.mu.Unlock()
-		if done || err != nil {
-			return err
-		}
+	h.mu.Lock()
+	settles := h.settles
+	h.mu.Unlock()
+	if settles != nil {
 		select {
+		case <-settles:
 		case <-ctx.Done():
 			return &blocktree.Error{Op: "open", Path: h.path.Short(), Kind: blocktree.Unavailable, Err: ctx.Err(),
 				Hint: fmt.Sprintf("at least %d of the file's %d members must answer; see btnode status", h.code.Data, h.code.Shards())}
-		case <-time.After(5 * time.Millisecond):
 		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
+}
+
+// settle tells who waits for the take-over that it is over, or will never be. mu is held.
+func (h *Handle) settle() {
+	if h.settles != nil && (h.err != nil || h.holder.Recovered()) {
+		close(h.settles)
+		h.settles = nil
 	}
 }
 
@@ -548,6 +561,7 @@ func (h *Handle) end(err error) {
 	if h.err == nil {
 		h.err = err
 	}
+	h.settle()
 	ops := h.ops
 	h.ops = map[uint64]*operation{}
 	for _, o := range ops {

@@ -7,7 +7,11 @@ import (
 
 	"blocktree"
 	"blocktree/cluster"
+	"blocktree/internal/bttp"
 )
+
+// opensSoon is how long it takes where nobody is away: some messages of half a millisecond each, nine or eleven of them.
+const opensSoon = 7 * time.Millisecond
 
 // opensAtOnce is how long a file may take to open that need not wait for anybody.
 const opensAtOnce = 500 * time.Millisecond
@@ -51,4 +55,15 @@ func (b *bed) opens(c *cluster.Client, i int) time.Duration {
 		b.T.Fatal(err)
 	}
 	return took
+}
+
+// TestOpensSoon: who opens a file waits for the messages that take it over, by the world's own time, and for nothing else.
+func TestOpensSoon(t *testing.T) {
+	within(t, bttp.TCP, 1, func(b *bed) {
+		b.Create(b.client, name(0), 1<<20, blocktree.Code{Data: 2, Parity: 1})
+		b.opens(b.client, 0) // everybody is connected
+		for range 4 {
+			b.between("to open a file again", b.opens(b.client, 0), 0, opensSoon)
+		}
+	})
 }
