@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"blocktree/cluster/stripe"
 	"blocktree/crypto/cred"
 	"blocktree/internal/bttp"
+	"blocktree/internal/simnet"
 )
 
 // delayBed is a handle without a machine, and connections from its process to a node.
@@ -20,7 +22,10 @@ type delayBed struct {
 	dial   func() *bttp.Conn
 }
 
-func newDelayBed(t *testing.T, node bttp.HandlerFunc) *delayBed {
+func newDelayBed(t *testing.T, node bttp.HandlerFunc) *delayBed { return newDelayBedOn(t, nil, node) }
+
+// newDelayBedOn is one over a simulated network, which may be in a bubble; nil: the loopback network.
+func newDelayBedOn(t *testing.T, net *simnet.Net, node bttp.HandlerFunc) *delayBed {
 	t.Helper()
 	rootKey, err := cred.GenerateKey()
 	if err != nil {
@@ -40,14 +45,17 @@ func newDelayBed(t *testing.T, node bttp.HandlerFunc) *delayBed {
 		}
 		return bttp.Config{Key: key, Credentials: chain, Root: root, Log: slog.New(slog.DiscardHandler), Transport: bttp.TCP}
 	}
-	server := config("node")
+	server, asker := config("node"), config("client")
 	server.Addrs, server.Handler = []string{"127.0.0.1:0"}, node
+	if net != nil {
+		server.Addrs, server.Network, asker.Network = []string{"10.0.0.1:7001"}, net.Host(netip.MustParseAddr("10.0.0.1")), net.Host(netip.MustParseAddr("10.0.0.2"))
+	}
 	listening, err := bttp.Listen(t.Context(), server)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listening.Close() })
-	client, err := bttp.New(config("client"))
+	client, err := bttp.New(asker)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"blocktree"
 	"blocktree/cluster/meta"
 	"blocktree/internal/bttp"
+	"blocktree/internal/simnet"
 )
 
 // silentCluster does what it is told at once, and tells nobody before it is told to speak. Its one file has an epoch for each
@@ -161,7 +162,7 @@ func (c *silentCluster) client(t *testing.T) *Client { return newSilentClient(t,
 
 // newSilentClient is a client of one node, which serves as it is told.
 func newSilentClient(t *testing.T, serve bttp.HandlerFunc) *Client {
-	b := newDelayBed(t, serve)
+	b := newDelayBedOn(t, simnet.New(1), serve)
 	q := &peer{}
 	q.conn.Store(b.dial())
 	x := newClient(ClientConfig{Logger: slog.New(slog.DiscardHandler), Clock: stoppedClock{}}, nil, &peers{all: map[blocktree.NodeID]*peer{1: q}})

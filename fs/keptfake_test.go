@@ -68,6 +68,8 @@ type fakeDir struct {
 	path   blocktree.Path
 	wanted chan struct{}
 	want   sync.Once
+	left   chan struct{}
+	leave  sync.Once
 	lost   bool // with fake.mu
 	below  bool // it is of another cluster; likewise
 }
@@ -99,27 +101,7 @@ func (d *fakeDir) Leave() {
 		}
 	}
 	d.c.left = append(d.c.left, d.path)
-}
-
-// guard is asked, with the lock, by what changes an entry.
-func (c *keptFake) guard(ctx context.Context, paths ...blocktree.Path) error {
-	if gate := c.gate; gate != nil {
-		c.mu.Unlock()
-		<-gate
-		c.mu.Lock()
-	}
-	c.commands++
-	c.lags("do")
-	for _, path := range paths {
-		for _, d := range []*fakeDir{c.dirsKept[path.Parent()], c.dirsKept[path]} {
-			if d != nil && ctx.Value(ownKey{}) == nil {
-				c.refused = append(c.refused, path)
-				d.want.Do(func() { close(d.wanted) })
-				return blocktree.E("fake", blocktree.Busy, nil)
-			}
-		}
-	}
-	return nil
+	d.leave.Do(func() { close(d.left) })
 }
 
 func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path blocktree.Path, _ uint32) (keptDir, Found, error) {
@@ -134,7 +116,7 @@ func (c *keptFake) MakeDirKept(ctx context.Context, caller cred.Identity, path b
 	n := c.nodes[path]
 	made := Found{&meta.Inode{}, n.rights[caller.Principal]}
 	*made.Inode = n.inode
-	d := &fakeDir{c: c, id: n.inode.ID, path: path, wanted: make(chan struct{})}
+	d := &fakeDir{c: c, id: n.inode.ID, path: path, wanted: make(chan struct{}), left: make(chan struct{})}
 	c.dirsKept[path] = d
 	c.answers()
 	return d, made, nil
@@ -311,7 +293,7 @@ func (c *keptFake) NotKept(_ context.Context, dir blocktree.Path, id blocktree.F
 	if c.older {
 		return nil, blocktree.E("fake", blocktree.Unsupported, nil)
 	}
-	return &fakeDir{c: c, id: id, path: dir}, nil
+	return &fakeDir{c: c, id: id, path: dir, left: make(chan struct{})}, nil
 }
 
 // fakeAside is a spare that was taken.

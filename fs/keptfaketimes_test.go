@@ -1,9 +1,11 @@
 package fs
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -58,6 +60,54 @@ func (c *keptFake) holds(t *testing.T, s *Service, o *owner, when string, code u
 	return func() error {
 		close(gate)
 		return <-done
+	}
+}
+
+// guard is asked, with the lock, by what changes an entry. Who asks without the keeper's word waits, as at a cluster, for who has begun to leave the directory, which takes no time of the bubble; the cluster would have him wait for longer than that, too, but
+// what the service does for itself never comes to that, and is noted.
+func (c *keptFake) guard(ctx context.Context, paths ...blocktree.Path) error {
+	if gate := c.gate; gate != nil {
+		c.mu.Unlock()
+		<-gate
+		c.mu.Lock()
+	}
+	c.commands++
+	c.lags("do")
+	if ctx.Value(ownKey{}) != nil {
+		return nil
+	}
+	for {
+		d, path := c.keeper(paths)
+		if d == nil {
+			return nil
+		}
+		d.want.Do(func() { close(d.wanted) })
+		if !c.leaves(d) {
+			c.refused = append(c.refused, path)
+			return blocktree.E("fake", blocktree.Busy, nil)
+		}
+	}
+}
+
+// keeper is a directory that is kept and has one of some paths, or is at it, and that path; nil: none is; with fake.mu.
+func (c *keptFake) keeper(paths []blocktree.Path) (*fakeDir, blocktree.Path) {
+	for _, path := range paths {
+		if d := cmp.Or(c.dirsKept[path.Parent()], c.dirsKept[path]); d != nil {
+			return d, path
+		}
+	}
+	return nil, ""
+}
+
+// leaves waits, with fake.mu, while anybody of the bubble does anything, for a directory to be left, and reports whether it is.
+func (c *keptFake) leaves(d *fakeDir) bool {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	select {
+	case <-d.left:
+		return true
+	case <-time.After(time.Nanosecond): // time passes once everybody waits
+		return false
 	}
 }
 

@@ -27,17 +27,18 @@ func TestRelayOfSlowReaders(t *testing.T) {
 		}))
 		goOn := make(chan struct{})
 		var answered sync.WaitGroup
+		defer answered.Wait()
+		defer close(goOn)
 		for range readers {
 			c := b.mustVia()
 			for range calls {
 				answered.Add(1)
 				if err := c.CallBulk(2, nil, nil, func(r Reply, err error) { <-goOn; r.Release(); answered.Done() }); err != nil {
+					answered.Done()
 					t.Fatal(err)
 				}
 			}
 		}
-		defer answered.Wait()
-		defer close(goOn)
 		for range 20 {
 			for name, c := range map[string]*Conn{"gateway to member": b.standing.Load(), "asker to gateway": b.near} {
 				ctx, cancel := context.WithTimeout(t.Context(), laneStallTimeout*3/4) // whoever takes nothing is gone after that, and holds up nobody any more

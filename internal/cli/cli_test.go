@@ -287,11 +287,9 @@ func TestProfile(t *testing.T) {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGUSR1); err != nil {
 			t.Fatal(err)
 		}
-		for range 1000 {
-			if names, _ := filepath.Glob(filepath.Join(dir, "x-*")); len(names) == 1 && strings.HasSuffix(names[0], ".pprof.part") {
-				break
-			}
-			time.Sleep(time.Millisecond)
+		for begun := false; !begun; time.Sleep(time.Millisecond) {
+			names, _ := filepath.Glob(filepath.Join(dir, "x-*"))
+			begun = len(names) == 1
 		}
 	}
 	stop()

@@ -94,10 +94,9 @@ func TestTakenBack(t *testing.T) {
 
 // TestWipedFounders: Y1. Whenever the founder of an empty or a full directory is wiped, it gets through, or what it says that is to be done gets it through.
 func TestWipedFounders(t *testing.T) {
-	said := map[string]int{}
-	for i := 1; i <= 12; i++ { // from before anything is handed over until after all is
-		full, after := i%2 == 0, time.Duration(i)*300*time.Millisecond
-		withNodes(t, bttp.TCP, 3, uint64(after), func(*testenv.Simulated) {}, func(b *bed) {
+	for i := range 12 { // as soon as it is of each stage, and at other moments, from before anything is handed over until after all is
+		full := i%2 == 0
+		withNodes(t, bttp.TCP, 3, uint64(i+1), func(*testenv.Simulated) {}, func(b *bed) {
 			var want []string
 			if full {
 				b.Create(b.client, "/rack1/old", 1<<20, childCode)
@@ -112,35 +111,58 @@ func TestWipedFounders(t *testing.T) {
 			if took := time.Since(begun); took > 300*time.Millisecond { // a node that asks whether it founds its cluster does not wait for itself
 				t.Errorf("its start took %v", took)
 			}
-			time.Sleep(after)
+			certain := ""
+			switch i / 2 {
+			case 0:
+				certain = "nothing"
+			case 1:
+				b.founded("/rack1", false)
+				certain = "take it back"
+			case 2:
+				b.founded("/rack1", true)
+				certain = "put it back"
+			default:
+				time.Sleep(time.Duration(i-5) * 600 * time.Millisecond)
+			}
+			after := time.Since(begun)
 			child.Stop(0)
 			lost := child.Keep(0)
 			child.Wipe(0)
-			err := child.TryStart(0)
+			err, said := child.TryStart(0), "nothing"
 			switch hint := blocktree.HintOf(err); {
 			case err == nil:
-				said["nothing"]++
 			case blocktree.KindOf(err) == blocktree.Invalid && strings.Contains(hint, "btnode dir take-back /rack1"):
-				said["take it back"]++
+				said = "take it back"
 				if _, err := b.client.TakeBack(b.T.Context(), b.Path("/rack1")); err != nil {
 					t.Fatal(err)
 				}
 				again(b.Simulated, b.client, child)
 				child.Start(0)
 			case blocktree.KindOf(err) == blocktree.Invalid && strings.HasPrefix(hint, "put the store's directory back: nobody else"):
-				said["put it back"]++
+				said = "put it back"
 				child.Put(0, lost)
 				child.Start(0)
 			default:
 				t.Fatalf("after %v: %v, %q", after, err, hint)
+			}
+			if certain != "" && said != certain {
+				t.Errorf("wiped after %v it says %q, not %q", after, said, certain)
 			}
 			if got := answers(b.Simulated, b.client, "/rack1"); !slices.Equal(got, want) {
 				t.Errorf("wiped after %v: %v, want %v", after, got, want)
 			}
 		})
 	}
-	if said["nothing"] == 0 || said["take it back"] == 0 || said["put it back"] == 0 {
-		t.Errorf("%v", said)
-	}
-	t.Log(said)
+}
+
+// founded waits until the cluster of a directory has everything of it, or until the one above keeps nothing of it any more.
+func (b *bed) founded(short string, alone bool) {
+	b.T.Helper()
+	b.await("the cluster of "+short, time.Minute, func() bool {
+		d, _, err := b.client.Below(b.T.Context(), b.Path(short))
+		if err != nil || d == nil || !d.HandedOver {
+			return false
+		}
+		return !alone || blocktree.KindOf(b.client.MayTakeBack(b.T.Context(), b.Path(short), d.Generation)) == blocktree.Busy
+	})
 }

@@ -3,11 +3,14 @@ package vfs
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"blocktree"
 )
@@ -274,6 +277,27 @@ func TestFault(t *testing.T) {
 			t.Errorf("operation %d, second time: %v", x.op, err)
 		}
 		fs.Clear()
+	}
+}
+
+// TestDiskLockBesideAStart: a lock that was given back can be taken, though a program that this process is about to start has its descriptor still.
+func TestDiskLockBesideAStart(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "lock")
+	for _, fs := range []FS{Disk{}, DiskReadOnly{}} { // the latter makes none
+		l := must[io.Closer](t)(fs.Lock(name))
+		held, err := unix.Dup(int(l.(locked).file.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(held)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := (Disk{}).Lock(name); err != nil {
+			t.Error(err)
+		} else if err := again.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

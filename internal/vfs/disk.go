@@ -110,8 +110,11 @@ func (Disk) SyncDir(dir string) error {
 }
 
 // Lock implements FS by flock, which ends with the process however it ends.
-func (Disk) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, fileMode)
+func (Disk) Lock(name string) (io.Closer, error) { return lock(name, os.O_RDWR|os.O_CREATE) }
+
+// lock takes the lock of a file, which it opens so.
+func lock(name string, flags int) (io.Closer, error) {
+	f, err := os.OpenFile(name, flags, fileMode)
 	if err != nil {
 		return nil, wrap("Lock", name, err)
 	}
@@ -119,7 +122,16 @@ func (Disk) Lock(name string) (io.Closer, error) {
 		_ = f.Close() // nothing was written; the lock's error is the one to tell
 		return nil, wrap("Lock", name, err)
 	}
-	return f, nil
+	return locked{f}, nil
+}
+
+// locked is a file that is locked.
+type locked struct{ file *os.File }
+
+// Close gives the lock back, and does not leave that to the end of the descriptor: a program that this process is about to start has another one of it until it runs.
+func (l locked) Close() error {
+	err := unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
+	return errors.Join(err, l.file.Close())
 }
 
 // FreeBytes implements Spacer: what is free for whoever is not root.

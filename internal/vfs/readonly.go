@@ -4,8 +4,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"blocktree"
 )
 
@@ -47,17 +45,7 @@ func (DiskReadOnly) MkdirAll(dir string) error { return readOnly("MkdirAll", dir
 func (DiskReadOnly) SyncDir(dir string) error { return readOnly("SyncDir", dir) }
 
 // Lock implements FS, but for this: it does not make the lock file. NotFound where there is none.
-func (DiskReadOnly) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, wrap("Lock", name, err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close() // nothing was written; the lock's error is the one to tell
-		return nil, wrap("Lock", name, err)
-	}
-	return f, nil
-}
+func (DiskReadOnly) Lock(name string) (io.Closer, error) { return lock(name, os.O_RDONLY) }
 
 // Stat implements FS.
 func (DiskReadOnly) Stat(name string) (int64, error) { return Disk{}.Stat(name) }
