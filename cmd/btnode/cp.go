@@ -23,6 +23,16 @@ type copied struct {
 	Written     uint64 `json:"written"` // of them: the rest are zeros, which are left out
 }
 
+// printed prints it, if it is to be as JSON, unless nothing was done but fail.
+func (n copied) printed(c *cobra.Command, asJSON bool, err error) error {
+	if asJSON && (err == nil || n != copied{}) {
+		if e := cli.PrintJSON(c.OutOrStdout(), n); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
 func newCp() *cobra.Command {
 	var flags doorFlags
 	var code cli.Code
@@ -51,12 +61,7 @@ meanwhile may be in the copy or not. A copy that fails is removed, or cp says th
 			w := &copier{door: d, ctx: ctx, recursive: recursive, code: code, progress: newProgress(c.ErrOrStderr())}
 			err := w.all(args[:len(args)-1], args[len(args)-1])
 			w.progress.end()
-			if asJSON && (err == nil || w.done != copied{}) {
-				if e := cli.PrintJSON(c.OutOrStdout(), w.done); err == nil {
-					err = e
-				}
-			}
-			return err
+			return w.done.printed(c, asJSON, err)
 		})
 	}
 	return c
@@ -147,7 +152,7 @@ func (w *copier) copy(from, to blocktree.Path, info *fs.Info) error {
 	if to.Within(from) {
 		return cli.Invalid("name a place outside of it", "%s is inside of %s", to.Short(), from.Short())
 	}
-	if err := w.mkdir(to, info.Mode); err != nil {
+	if err := w.mkdir(w.ctx, to, info.Mode, false); err != nil {
 		return err
 	}
 	w.done.Directories++
@@ -160,12 +165,6 @@ func (w *copier) copy(from, to blocktree.Path, info *fs.Info) error {
 		w.failures++
 		return nil
 	})
-}
-
-func (w *copier) mkdir(path blocktree.Path, mode uint32) error {
-	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
-	defer cancel()
-	return w.cluster.MakeDir(ctx, path, mode, false)
 }
 
 // copyLink makes a symbolic link that says what another one does.
@@ -195,12 +194,12 @@ func (w *copier) copyFile(from, to blocktree.Path, info *fs.Info) error {
 	if err := w.fit(to, &create, was.Code); err != nil {
 		return err
 	}
-	made, err := w.create(w.ctx, to, &create)
+	made, err := w.create(w.ctx, to, &create, 0)
 	if err != nil {
 		return w.made(w.ctx, to, made, err)
 	}
 	if err = w.fillFrom(source, to, made, &was); err == nil && info.Mode != 0o600 { // which is what new files have
-		err = w.mode(to, info.Mode)
+		err = w.setMode(w.ctx, to, made, info.Mode)
 	}
 	if err != nil {
 		return fs.Undone(w.ctx, w.door, to, made, err)
@@ -228,13 +227,6 @@ func (w *copier) fit(to blocktree.Path, create *config.Create, was blocktree.Cod
 	return create.Validate(members)
 }
 
-func (w *copier) mode(path blocktree.Path, mode uint32) error {
-	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
-	defer cancel()
-	_, err := w.cluster.SetMode(ctx, path, mode)
-	return err
-}
-
 // fillFrom copies the bytes of a file into one that is new, has it end where that does, and flushes it.
 func (w *copier) fillFrom(source fs.File, path blocktree.Path, made blocktree.FileID, info *fs.Info) error {
 	to, err := w.fillable(w.ctx, path, made)
@@ -257,7 +249,7 @@ func (w *copier) fillFrom(source fs.File, path blocktree.Path, made blocktree.Fi
 
 // copyHoles copies a file into one that has zeros only, and leaves out what is zeros, a sector at a time.
 func copyHoles(ctx context.Context, to, from fs.File, info *fs.Info, p *progress) (written uint64, err error) {
-	buf := make([]byte, copyBytes)
+	buf := p.buffer()
 	sector := max(info.SectorBytes, 1)
 	for off := uint64(0); ; {
 		n, err := from.ReadAt(ctx, buf, off)
