@@ -131,6 +131,7 @@ type localPlace struct {
 	in     *localDir
 	name   string
 	path   string
+	top    bool // it was typed
 	resume bool
 	umask  uint32
 }
@@ -143,7 +144,7 @@ func localTarget(local string, resume bool) (localPlace, error) {
 	}
 	umask := unix.Umask(0o077)
 	_ = unix.Umask(umask) // which is how one is asked for; in the meantime nothing is made that others may use
-	return localPlace{in: in, name: filepath.Base(local), path: local, resume: resume, umask: uint32(umask)}, nil
+	return localPlace{in: in, name: filepath.Base(local), path: local, top: true, resume: resume, umask: uint32(umask)}, nil
 }
 
 // lstat describes what has the name, nil: nothing has.
@@ -161,7 +162,11 @@ func (p localPlace) lstat() (os.FileInfo, error) {
 func (p localPlace) mkdir(_ context.Context, mode uint32) (filling, error) {
 	mode = mode & 0o777 &^ p.umask
 	err := p.in.root.Mkdir(p.name, os.FileMode(mode|0o700))
-	if err != nil && !(p.resume && errors.Is(err, os.ErrExist)) {
+	switch exists := errors.Is(err, os.ErrExist); {
+	case exists && p.resume:
+	case exists && p.top:
+		return nil, &blocktree.Error{Op: "get", Path: p.path, Kind: blocktree.Exists, Err: unix.EEXIST, Hint: hintTreeExists}
+	case err != nil:
 		return nil, localError("get", p.path, err)
 	}
 	d, err := p.in.dir(p.name)
@@ -237,7 +242,7 @@ type localFilling struct {
 
 func (f *localFilling) at(name string) (place, error) {
 	p := f.like
-	p.in, p.name, p.path = f.localDir, name, filepath.Join(f.path, name)
+	p.in, p.name, p.path, p.top = f.localDir, name, filepath.Join(f.path, name), false
 	if err := blocktree.CheckName(name); err != nil {
 		return nil, &blocktree.Error{Op: "get", Path: f.path, Kind: blocktree.Invalid, Err: fmt.Errorf("%q is in the directory: %w", name, err), Hint: "no directory has such a name: a node or a service lies"}
 	}

@@ -17,6 +17,8 @@ import (
 type remoteTree interface {
 	each(ctx context.Context, dir blocktree.Path, do func(fs.Entry) error) error
 	target(ctx context.Context, path blocktree.Path) (string, error)
+	// content opens a file to read it, and follows no link. It may be called by several goroutines at once.
+	content(ctx context.Context, path blocktree.Path) (fs.File, error)
 }
 
 // remoteNode is what get copies.
@@ -58,6 +60,9 @@ func reachable(path blocktree.Path) error {
 	return nil
 }
 
+// hintTreeExists is what to do where the copy of a tree was to be and a directory is.
+const hintTreeExists = "to copy into the directory end its name with a slash; to go on with a copy that was cut say --resume"
+
 // writableTree is what trees are copied to, by path; a door is one.
 type writableTree interface {
 	info(ctx context.Context, path blocktree.Path) (fs.Info, error)
@@ -89,7 +94,7 @@ func (p remotePlace) mkdir(ctx context.Context, mode uint32) (filling, error) {
 		case p.resume:
 			err = nil
 		case p.top:
-			err = cli.WithHint(err, "to copy into the directory end its name with a slash; to go on with a copy that was cut say --resume")
+			err = cli.WithHint(err, hintTreeExists)
 		}
 	}
 	if err != nil {
@@ -166,7 +171,7 @@ func (d *door) setMode(ctx context.Context, path blocktree.Path, of blocktree.Fi
 	return err
 }
 
-// content opens a file of a tree to read it, and follows no link. It may be called by several goroutines at once.
+// content implements remoteTree.
 func (d *door) content(ctx context.Context, path blocktree.Path) (fs.File, error) {
 	own := *d // which way was taken is noted in it
 	return own.file(ctx, path, fs.OpenOptions{})
@@ -217,9 +222,6 @@ func (d *door) getTree(ctx context.Context, t *treeCopy, path blocktree.Path, lo
 	}
 	defer to.in.close()
 	err = t.all(remoteNode{d, at, info}, to)
-	if blocktree.KindOf(err) == blocktree.Exists && !resume && info.Dir {
-		err = cli.WithHint(err, "to copy into a directory end its name with a slash; to go on with a copy that was cut say --resume")
-	}
 	return errors.Join(err, to.synced())
 }
 
@@ -232,7 +234,7 @@ func (d *door) getNode(ctx context.Context, n remoteNode, to localPlace, p *prog
 	case there != nil && !(to.resume && there.Mode().IsRegular()):
 		return copied{}, localError("get", to.path, os.ErrExist)
 	}
-	f, err := d.content(ctx, n.path)
+	f, err := n.content(ctx, n.path)
 	if err != nil {
 		return copied{}, err
 	}
@@ -256,7 +258,7 @@ func below(path blocktree.Path, word, local string) (blocktree.Path, error) {
 		return path, nil
 	}
 	name := filepath.Base(local)
-	if strings.Trim(name, "./") == "" {
+	if name == "." || name == ".." || name == "/" {
 		return "", cli.Invalid("name the copy, too: "+word+"NAME", "%s says no name that the copy in %s would have", local, word)
 	}
 	return path.Join(name), reachable(path.Join(name))
@@ -264,7 +266,7 @@ func below(path blocktree.Path, word, local string) (blocktree.Path, error) {
 
 // localBelow is likewise where get copies a tree to; . and .. are directories that it is copied into.
 func localBelow(local string, path blocktree.Path) (string, error) {
-	if !strings.HasSuffix(local, "/") && strings.Trim(filepath.Base(local), ".") != "" {
+	if last := filepath.Base(local); !strings.HasSuffix(local, "/") && last != "." && last != ".." {
 		return local, nil
 	}
 	if path == blocktree.RootPath(path.Root()) {
