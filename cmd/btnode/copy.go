@@ -85,13 +85,15 @@ func newGet() *cobra.Command {
 	var resume, recursive, asJSON bool
 	c := &cobra.Command{
 		Use:   "get PATH FILE --config FILE [--recursive] [--resume] [--json] [--anonymous] [--state DIR] [--root ROOT] [-v]",
-		Short: "Copy a file to a local file",
+		Short: "Copy a file, or a directory, to a local one",
 		Long: `get copies the file at PATH to FILE, which must not be there yet; it has its name once all of it is on the disk, and belongs to its user alone. Symbolic links are followed. Which way is taken is as
 for cat. Where PATH is a pattern, as for ls, FILE is a directory, and each file that fits gets there under its own name.
 
 With --resume what a get that was cut has copied stays, in a file .FILE.partial beside FILE, and the next one with --resume goes on: each piece that is there already is compared with the file by its SHA-256, which a service
-computes where it is, and what differs is copied anew. So FILE is what the file was while that one ran, whatever was copied before.`,
-		Example:               "  btnode get /docs/a a --config client.yaml\n  btnode get /pub/a a --anonymous --config client.yaml",
+computes where it is, and what differs is copied anew. So FILE is what the file was while that one ran, whatever was copied before.
+
+--json prints an object with files, directories, links, bytes and written: of the bytes those that were not there already.`,
+		Example:               "  btnode get /docs/a a --config client.yaml\n  btnode get -r /docs . --config client.yaml\n  btnode get /pub/a a --anonymous --config client.yaml",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH", "FILE"),
 	}
@@ -206,10 +208,14 @@ func newPut() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "put FILE PATH --config FILE [--recursive] [--code K+M] [--durability ack|flush] [--pad] [--resume] [--json] [--integrity WHICH] [--state DIR] [-v]",
-		Short: "Copy a local file to a new file",
+		Short: "Copy a local file, or a directory, to a new one",
 		Long: `put makes a file at PATH, which must not be there yet, and copies FILE into it; when it ends without an error all of it would survive the loss
 of power everywhere. When it fails it removes what it made, and nothing else that may have the name by then, or says that this may still be there. A FILE that somebody writes to meanwhile, or puts another one in place of, is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
 filesystem service. Directories above it are made as needed.
+
+With --recursive FILE may be a directory, which is copied with all that is in it to a new one at PATH; where that ends with a slash the copy gets into that directory under its own name. Symbolic links are copied as links, to what they say, FILE itself, too. Files and directories have their permission bits, but neither owner nor times.
+Several files are on their way at once. Nothing that is there is replaced. Sockets, pipes and devices, what changes meanwhile, and whatever else cannot be copied is told, one by one, and the rest is copied; the exit code is then 1. With --resume, too, directories that are there are gone into, and a file that is there and has the same bytes,
+and a link that says the same, are passed over.
 
 With --resume a put that fails leaves what it made, and the next one with --resume goes on: what is there is compared with FILE by its SHA-256, what is zeros still is written, and anything else is another file, or another version of it, which is refused; as is a file of another user, or of another size, integrity, durability or code than this put would give it. So what ends
 without an error is FILE, byte for byte.
@@ -219,8 +225,10 @@ With --integrity tree the file is one that notices nodes that all go back in tim
 With --durability flush the nodes make durable what was written when it is flushed, not with each write, here and whenever the file is written later (btnode file create says what that means). A filesystem service of a version before makes it of durability ack.
 
 A file's size is a whole number of sectors of 4 KiB, its length is that of FILE: get gives the same bytes back. What is behind its length in the last sector are zeros, which devices
-read (btnbd). With --pad the file gets no length: it reads as its whole size. Nodes and filesystem services of versions before know no lengths: bring all to this version first, or say --pad.`,
-		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
+read (btnbd). With --pad the file gets no length: it reads as its whole size. Nodes and filesystem services of versions before know no lengths: bring all to this version first, or say --pad.
+
+--json prints an object with files, directories, links, bytes and written: of the bytes those that were not there already.`,
+		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put -r photos /home/photos --resume --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("FILE", "PATH"),
 	}

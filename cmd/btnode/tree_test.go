@@ -49,6 +49,12 @@ func (f *forest) target(_ context.Context, path blocktree.Path) (string, error) 
 	return f.links[path], nil
 }
 
+func (f *forest) info(ctx context.Context, path blocktree.Path) (fs.Info, error) {
+	i, err := f.grove.info(ctx, path)
+	i.Mode = f.modes[path]
+	return i, err
+}
+
 // content is the path itself.
 func (f *forest) content(_ context.Context, path blocktree.Path) (fs.File, error) {
 	if f.busy[path.Short()] {
@@ -140,13 +146,13 @@ func TestGetTreeStaysInside(t *testing.T) {
 		for _, n := range []string{"..", ".", "", "/", "../outside/a", "a/b", "/etc/put15", "a\x00b", "a\nb", strings.Repeat("a", 256), "link", "link/planted", "old"} {
 			entries = append(entries, entry(n, fs.Info{}), entry(n, fs.Info{Dir: true}))
 		}
-		return append(entries, entry("ok", fs.Info{}), entry("sub", fs.Info{Dir: true}))
+		return append(entries, entry("kept", fs.Info{}), entry("ok", fs.Info{}), entry("sub", fs.Info{Dir: true}), entry("sub/direct", fs.Info{Dir: true}), entry("inner", fs.Info{Dir: true}))
 	}
 	for _, resume := range []bool{false, true} {
 		local := filepath.Join(dir, "copy")
-		if resume { // a link that was there before
+		if resume { // links that were there before
 			local = filepath.Join(dir, "resumed")
-			if err := errors.Join(os.Mkdir(local, 0o700), os.Symlink(outside, filepath.Join(local, "old")), os.Symlink("../outside/made", filepath.Join(local, ".sub.partial"))); err != nil {
+			if err := errors.Join(os.Mkdir(local, 0o700), os.Symlink(outside, filepath.Join(local, "old")), os.Symlink("../outside/made", filepath.Join(local, ".kept.partial")), os.Symlink(".", filepath.Join(local, "inner"))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -159,6 +165,9 @@ func TestGetTreeStaysInside(t *testing.T) {
 			if !slices.Contains(got, want) {
 				t.Errorf("%q has no %s", got, want)
 			}
+		}
+		if slices.Contains(got, "sub/direct") || slices.Contains(got, "planted") || slices.Contains(got, "kept") == resume {
+			t.Errorf("there is %q", got)
 		}
 		if len(told) < 2*11 {
 			t.Errorf("told %q", told)
@@ -233,6 +242,9 @@ func (f *forest) putTo(t *testing.T, local string, resume bool) (*treeCopy, []st
 		defer file.Close()
 		mu.Lock()
 		defer mu.Unlock()
+		if f.modes[to.(remotePlace).path.Parent()]&0o300 != 0o300 {
+			return copied{}, blocktree.E("create", blocktree.Permission, nil)
+		}
 		f.did = append(f.did, "file "+to.(remotePlace).path.Short())
 		return copied{Files: 1}, nil
 	})

@@ -176,7 +176,14 @@ func (p localPlace) mkdir(_ context.Context, mode uint32) (filling, error) {
 	case err != nil:
 		return nil, localError("get", p.path, err)
 	}
-	return &localFilling{localDir: d, mode: os.FileMode(mode), like: p}, nil
+	f := &localFilling{localDir: d, mode: os.FileMode(mode), like: p}
+	if is, err := d.self.Stat(); err == nil && is.Mode().Perm() == f.mode && f.mode|0o700 != f.mode { // as it was left, and perhaps not everything came
+		if err := d.self.Chmod(f.mode | 0o700); err != nil {
+			d.close()
+			return nil, localError("get", p.path, err)
+		}
+	}
+	return f, nil
 }
 
 func (p localPlace) link(_ context.Context, target string) error {

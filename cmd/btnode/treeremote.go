@@ -91,6 +91,8 @@ func (p remotePlace) mkdir(ctx context.Context, mode uint32) (filling, error) {
 		info, e := p.info(ctx, p.path)
 		switch {
 		case e != nil || !info.Dir:
+		case p.resume && info.Mode == mode && mode|0o700 != mode: // as it was left, and perhaps not everything came
+			err = p.setMode(ctx, p.path, info.ID, mode|0o700)
 		case p.resume:
 			err = nil
 		case p.top:
