@@ -314,7 +314,11 @@ func (d *door) putOpen(ctx context.Context, f *os.File, local string, path block
 		}
 	} else {
 		made, is = begun.ID, begun.Mode
-		if done, err := d.isThere(ctx, path, begun, &o, f, local, info, p); err != nil || done && is == mode {
+		done, err := d.isThere(ctx, path, begun, &o, f, local, info, p)
+		if err == nil && done && is != mode {
+			err = d.setMode(ctx, path, made, mode)
+		}
+		if err != nil || done {
 			return c, err
 		}
 	}

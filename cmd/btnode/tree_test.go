@@ -20,6 +20,7 @@ import (
 // forest is a tree as a cluster tells it, which may say anything.
 type forest struct {
 	*grove
+	mu    sync.Mutex
 	told  func(dir blocktree.Path) []fs.Entry // nil: what is there
 	links map[blocktree.Path]string
 	modes map[blocktree.Path]uint32
@@ -46,10 +47,14 @@ func (f *forest) each(ctx context.Context, dir blocktree.Path, do func(fs.Entry)
 }
 
 func (f *forest) target(_ context.Context, path blocktree.Path) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.links[path], nil
 }
 
 func (f *forest) info(ctx context.Context, path blocktree.Path) (fs.Info, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	i, err := f.grove.info(ctx, path)
 	i.Mode = f.modes[path]
 	return i, err
@@ -64,6 +69,8 @@ func (f *forest) content(_ context.Context, path blocktree.Path) (fs.File, error
 }
 
 func (f *forest) mkdir(_ context.Context, path blocktree.Path, mode uint32, parents bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if _, ok := f.nodes[path]; ok && !parents {
 		return blocktree.E("mkdir", blocktree.Exists, nil)
 	}
@@ -76,6 +83,8 @@ func (f *forest) mkdir(_ context.Context, path blocktree.Path, mode uint32, pare
 }
 
 func (f *forest) symlink(_ context.Context, path blocktree.Path, target string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if _, ok := f.nodes[path]; ok {
 		return blocktree.E("symlink", blocktree.Exists, nil)
 	}
@@ -85,6 +94,8 @@ func (f *forest) symlink(_ context.Context, path blocktree.Path, target string) 
 }
 
 func (f *forest) setMode(_ context.Context, path blocktree.Path, _ blocktree.FileID, mode uint32) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.modes[path] = mode
 	f.did = append(f.did, "mode "+path.Short())
 	return nil
@@ -232,7 +243,6 @@ func (f *forest) putTo(t *testing.T, local string, resume bool) (*treeCopy, []st
 		t.Fatal(err)
 	}
 	var told []string
-	var mu sync.Mutex
 	d := &door{failed: func(err error) { told = append(told, err.Error()) }}
 	c := newTreeCopy(t.Context(), d, &progress{}, func(_ context.Context, from treeNode, to place, _ *progress) (copied, error) {
 		file, err := from.(localNode).file()
@@ -240,8 +250,8 @@ func (f *forest) putTo(t *testing.T, local string, resume bool) (*treeCopy, []st
 			return copied{}, err
 		}
 		defer file.Close()
-		mu.Lock()
-		defer mu.Unlock()
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		if f.modes[to.(remotePlace).path.Parent()]&0o300 != 0o300 {
 			return copied{}, blocktree.E("create", blocktree.Permission, nil)
 		}
@@ -419,6 +429,27 @@ func TestTreeTargets(t *testing.T) {
 		}
 		if got, err := localBelow(c[1], path); got != c[2] || (err == nil) != (c[2] != "") {
 			t.Errorf("get %s %s: %q, %v", c[0], c[1], got, err)
+		}
+	}
+}
+
+// A name may be as long as any: what is made beside it meanwhile has another.
+func TestGetOfLongName(t *testing.T) {
+	for _, resume := range []bool{false, true} {
+		for _, n := range []int{blocktree.NameBytesMax - len(partialEnd) - 1, blocktree.NameBytesMax} {
+			local := filepath.Join(t.TempDir(), strings.Repeat("a", n))
+			to, err := localTarget(local, resume)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = (&door{}).fetch(t.Context(), newGrove(t).root, &memory{[]byte("text")}, to, 0o600, &progress{})
+			if got, e := os.ReadFile(local); err != nil || e != nil || string(got) != "text" {
+				t.Errorf("of %d bytes: %v, %q, %v", n, err, got, e)
+			}
+			if all := listing(t, filepath.Dir(local)); len(all) != 1 {
+				t.Errorf("left: %q", all)
+			}
+			to.in.close()
 		}
 	}
 }
