@@ -216,6 +216,12 @@ const (
 	FSAnonymousBytesMax              = 8 << 20
 	FSAnonymousBytesPerConnectionMax = FSAnonymousBytesMax / 4
 
+	// TreeFilesMax bounds the files of a tree that put and get copy at once, TreeBytesMax what of them is on its way: half of what a service takes of one connection, which counts it until a moment after its
+	// answer. TreeFilesAnonymousMax is likewise half of what an anonymous connection may have open.
+	TreeFilesMax          = 16
+	TreeFilesAnonymousMax = FSOpenFilesAnonymousMax / 2
+	TreeBytesMax          = FSInFlightBytesPerConnectionMax / 2
+
 	// FSOpenFilesMax bounds the open files of a filesystem service, a sleeping goroutine each; of one connection, so that all that a principal may
 	// have leave half to others; of one anonymous connection. FSMailboxMax is how many requests wait for one of them.
 	FSOpenFilesMax              = 16384

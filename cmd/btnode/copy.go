@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"blocktree"
+	"blocktree/cluster/meta"
 	"blocktree/fs"
 	"blocktree/internal/cli"
 	"blocktree/internal/config"
@@ -62,7 +63,7 @@ func (d *door) read(ctx context.Context, path blocktree.Path, w io.Writer, local
 // copyOut writes an open file to w, which is called local.
 func copyOut(ctx context.Context, f fs.File, w io.Writer, local string, p *progress) error {
 	defer p.end()
-	buf := make([]byte, copyBytes)
+	buf := p.buffer()
 	for off := uint64(0); ; {
 		n, err := f.ReadAt(ctx, buf, off)
 		if _, werr := w.Write(buf[:n]); werr != nil {
@@ -81,108 +82,117 @@ func copyOut(ctx context.Context, f fs.File, w io.Writer, local string, p *progr
 
 func newGet() *cobra.Command {
 	var flags doorFlags
-	var resume bool
+	var resume, recursive, asJSON bool
 	c := &cobra.Command{
-		Use:   "get PATH FILE --config FILE [--resume] [--anonymous] [--state DIR] [--root ROOT] [-v]",
-		Short: "Copy a file to a local file",
+		Use:   "get PATH FILE --config FILE [--recursive] [--resume] [--json] [--anonymous] [--state DIR] [--root ROOT] [-v]",
+		Short: "Copy a file, or a directory, to a local one",
 		Long: `get copies the file at PATH to FILE, which must not be there yet; it has its name once all of it is on the disk, and belongs to its user alone. Symbolic links are followed. Which way is taken is as
 for cat. Where PATH is a pattern, as for ls, FILE is a directory, and each file that fits gets there under its own name.
 
 With --resume what a get that was cut has copied stays, in a file .FILE.partial beside FILE, and the next one with --resume goes on: each piece that is there already is compared with the file by its SHA-256, which a service
-computes where it is, and what differs is copied anew. So FILE is what the file was while that one ran, whatever was copied before.`,
-		Example:               "  btnode get /docs/a a --config client.yaml\n  btnode get /pub/a a --anonymous --config client.yaml",
+computes where it is, and what differs is copied anew. So FILE is what the file was while that one ran, whatever was copied before.
+
+--json prints an object with files, directories, links, bytes and written: of the bytes those that were not there already.`,
+		Example:               "  btnode get /docs/a a --config client.yaml\n  btnode get -r /docs . --config client.yaml\n  btnode get /pub/a a --anonymous --config client.yaml",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("PATH", "FILE"),
 	}
 	flags.add(c, true)
 	flags.addRoot(c)
+	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "copy directories with all that is in them, and permission bits")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().BoolVar(&resume, "resume", false, "go on with a get that was cut, and keep what is copied if this one is")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			return d.getAll(ctx, args[0], args[1], resume, newProgress(c.ErrOrStderr()))
+			if recursive && flags.root != "" {
+				return cli.Invalid("copy that file by itself", "--root is of one file, and --recursive copies many")
+			}
+			p := newProgress(c.ErrOrStderr())
+			done, err := d.getAll(ctx, args[0], args[1], resume, recursive, p)
+			p.end()
+			return done.printed(c, asJSON, err)
 		})
 	}
 	return c
 }
 
-// getAll copies what a word names: to a file, or what fits a pattern into a directory.
-func (d *door) getAll(ctx context.Context, word, local string, resume bool, p *progress) error {
+// getAll copies what a word names: to a file, or what fits a pattern into a directory. With recursive directories are copied with all that is in them.
+func (d *door) getAll(ctx context.Context, word, local string, resume, recursive bool, p *progress) (done copied, err error) {
 	paths, err := d.named(ctx, word)
 	if err != nil {
+		return done, err
+	}
+	t := newTreeCopy(ctx, d, p, func(ctx context.Context, from treeNode, to place, p *progress) (copied, error) {
+		return d.getNode(ctx, from.(remoteNode), to.(localPlace), p)
+	})
+	one := func(path blocktree.Path, local string) error {
+		if recursive {
+			return d.getTree(ctx, t, path, local, resume)
+		}
+		c, err := d.get(ctx, path, local, resume, p)
+		if err == nil {
+			t.count(c)
+		}
 		return err
 	}
 	if literal, _ := d.cfg.Resolve(word); len(paths) == 1 && paths[0] == literal { // named did
-		return d.get(ctx, literal, local, resume, p)
+		if recursive {
+			if local, err = localBelow(local, literal); err != nil {
+				return done, err
+			}
+		}
+		err = one(literal, local)
+	} else {
+		if info, err := os.Stat(local); err != nil || !info.IsDir() {
+			return done, cli.Invalid("name a directory that is there", "%s is no directory, and what fits a pattern is copied into one", local)
+		}
+		err = d.every(ctx, []string{word}, true, func(path blocktree.Path) error { return one(path, filepath.Join(local, path.Base())) })
 	}
-	if info, err := os.Stat(local); err != nil || !info.IsDir() {
-		return cli.Invalid("name a directory that is there", "%s is no directory, and what fits a pattern is copied into one", local)
+	if err == nil {
+		err = someFailed(t.failures)
 	}
-	return d.every(ctx, []string{word}, true, func(path blocktree.Path) error {
-		return d.get(ctx, path, filepath.Join(local, path.Base()), resume, p)
-	})
+	return t.done, err
 }
 
 // get copies a file into another one beside its name, and then gives it that. With resume what it could not finish stays, and is gone on with.
-func (d *door) get(ctx context.Context, path blocktree.Path, local string, resume bool, p *progress) error {
+func (d *door) get(ctx context.Context, path blocktree.Path, local string, resume bool, p *progress) (c copied, err error) {
 	if _, err := os.Lstat(local); err == nil {
-		return localError("get", local, os.ErrExist)
+		return c, localError("get", local, os.ErrExist)
 	}
-	f, err := getInto(local, resume)
+	to, err := localTarget(local, resume)
 	if err != nil {
-		return err
+		return c, err
 	}
-	if err = d.fetch(ctx, path, f, local, resume, p); err == nil {
-		if err = f.Sync(); err != nil {
-			err = localError("get", local, err)
-		}
-	}
-	if err == nil {
-		if e := unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, local, unix.RENAME_NOREPLACE); e != nil {
-			err = localError("get", local, e)
-		}
-	}
-	if e := f.Close(); err == nil && e != nil {
-		err = localError("get", local, e)
-	}
-	if err != nil {
-		if !resume {
-			_ = os.Remove(f.Name()) // the first error is the one to tell
-		}
-		return err
-	}
-	if err = syncDir(filepath.Dir(local)); err != nil {
-		return localError("get", local, err)
-	}
-	return nil
-}
-
-// getInto makes the file that get copies into.
-func getInto(local string, resume bool) (*os.File, error) {
-	if resume {
-		return partial(local)
-	}
-	f, err := os.CreateTemp(filepath.Dir(local), "."+filepath.Base(local)+".*")
-	if err != nil {
-		return nil, localError("get", local, err)
-	}
-	return f, nil
-}
-
-// fetch copies all bytes, or those that are missing.
-func (d *door) fetch(ctx context.Context, path blocktree.Path, to *os.File, local string, resume bool, p *progress) error {
-	if !resume {
-		return d.read(ctx, path, to, local, p)
-	}
+	defer to.in.close()
 	f, err := d.source(ctx, path)
 	if err != nil {
-		return err
+		return c, err
 	}
 	defer f.Close() // it was only read from
-	kept, err := resumeOut(ctx, f, to, local, p)
-	if err == nil {
+	if c, err = d.fetch(ctx, path, f, to, 0o600, p); err == nil {
+		err = to.synced()
+	}
+	return c, err
+}
+
+// fetch copies an open file to a place; of what is there, with resume, only what is missing is copied.
+func (d *door) fetch(ctx context.Context, path blocktree.Path, f fs.File, to localPlace, mode uint32, p *progress) (copied, error) {
+	var bytes, kept int64
+	err := to.receive(mode, func(local *os.File) (err error) {
+		if to.resume {
+			kept, err = resumeOut(ctx, f, local, to.path, p)
+		} else {
+			err = copyOut(ctx, f, local, to.path, p)
+		}
+		if err == nil {
+			bytes, err = local.Seek(0, io.SeekEnd)
+		}
+		return err
+	})
+	if err == nil && to.resume {
 		d.resumed(path, kept)
 	}
-	return err
+	return copied{Files: 1, Bytes: uint64(bytes), Written: uint64(bytes - kept)}, err
 }
 
 // resumed says how much was there already, with --verbose.
@@ -192,48 +202,20 @@ func (d *door) resumed(path blocktree.Path, kept int64) {
 	}
 }
 
-// syncDir has the names in a directory outlast a loss of power.
-func syncDir(name string) error {
-	dir, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer dir.Close() // only read from
-	return dir.Sync()
-}
-
-// localError is an error about a local file.
-func localError(op, name string, err error) error {
-	kind, hint := blocktree.IO, "look at the disk that it is on, and at the system's log"
-	switch {
-	case errors.Is(err, os.ErrExist):
-		kind, hint = blocktree.Exists, "name a file that is not there yet"
-	case errors.Is(err, os.ErrNotExist):
-		kind, hint = blocktree.NotFound, "name a file in a directory that is there"
-	case errors.Is(err, os.ErrPermission):
-		kind, hint = blocktree.Permission, "name a file that this user may use"
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
-		kind, hint = blocktree.NoSpace, "make room for all of it, or name a file where there is some"
-	case errors.Is(err, unix.EPIPE):
-		hint = "whoever was to read it has gone"
-	}
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		err = pe.Err
-	}
-	return &blocktree.Error{Op: op, Path: name, Kind: kind, Err: err, Hint: hint}
-}
-
 func newPut() *cobra.Command {
 	var flags doorFlags
-	var create config.Create
-	var pad, resume bool
+	var o putting
+	var asJSON bool
 	c := &cobra.Command{
-		Use:   "put FILE PATH --config FILE [--code K+M] [--durability ack|flush] [--pad] [--resume] [--integrity WHICH] [--state DIR] [-v]",
-		Short: "Copy a local file to a new file",
+		Use:   "put FILE PATH --config FILE [--recursive] [--code K+M] [--durability ack|flush] [--pad] [--resume] [--json] [--integrity WHICH] [--state DIR] [-v]",
+		Short: "Copy a local file, or a directory, to a new one",
 		Long: `put makes a file at PATH, which must not be there yet, and copies FILE into it; when it ends without an error all of it would survive the loss
 of power everywhere. When it fails it removes what it made, and nothing else that may have the name by then, or says that this may still be there. A FILE that somebody writes to meanwhile, or puts another one in place of, is an error. The file is encrypted: here, where the configuration has a reader key (readerKey), else by a
 filesystem service. Directories above it are made as needed.
+
+With --recursive FILE may be a directory, which is copied with all that is in it to a new one at PATH; where that ends with a slash the copy gets into that directory under its own name. Symbolic links are copied as links, to what they say, FILE itself, too. Files and directories have their permission bits, but neither owner nor times.
+Several files are on their way at once. Nothing that is there is replaced. Sockets, pipes and devices, what changes meanwhile, and whatever else cannot be copied is told, one by one, and the rest is copied; the exit code is then 1. With --resume, too, directories that are there are gone into, and a file that is there and has the same bytes,
+and a link that says the same, are passed over.
 
 With --resume a put that fails leaves what it made, and the next one with --resume goes on: what is there is compared with FILE by its SHA-256, what is zeros still is written, and anything else is another file, or another version of it, which is refused; as is a file of another user, or of another size, integrity, durability or code than this put would give it. So what ends
 without an error is FILE, byte for byte.
@@ -243,78 +225,141 @@ With --integrity tree the file is one that notices nodes that all go back in tim
 With --durability flush the nodes make durable what was written when it is flushed, not with each write, here and whenever the file is written later (btnode file create says what that means). A filesystem service of a version before makes it of durability ack.
 
 A file's size is a whole number of sectors of 4 KiB, its length is that of FILE: get gives the same bytes back. What is behind its length in the last sector are zeros, which devices
-read (btnbd). With --pad the file gets no length: it reads as its whole size. Nodes and filesystem services of versions before know no lengths: bring all to this version first, or say --pad.`,
-		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
+read (btnbd). With --pad the file gets no length: it reads as its whole size. Nodes and filesystem services of versions before know no lengths: bring all to this version first, or say --pad.
+
+--json prints an object with files, directories, links, bytes and written: of the bytes those that were not there already.`,
+		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put -r photos /home/photos --resume --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("FILE", "PATH"),
 	}
 	flags.add(c, false)
-	addCode(c, &create.Code, "")
-	addDurability(c, &create.Durability)
-	addIntegrity(c, &create.Integrity)
-	c.Flags().BoolVar(&pad, "pad", false, "give it no length: it reads as whole sectors, the last filled up with zeros")
-	c.Flags().BoolVar(&resume, "resume", false, "go on with a put that was cut, and leave what is copied if this one is")
+	addCode(c, &o.create.Code, "")
+	addDurability(c, &o.create.Durability)
+	addIntegrity(c, &o.create.Integrity)
+	c.Flags().BoolVar(&o.pad, "pad", false, "give it no length: it reads as whole sectors, the last filled up with zeros")
+	c.Flags().BoolVarP(&o.keepMode, "recursive", "r", false, "copy a directory with all that is in it, and permission bits")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&o.resume, "resume", false, "go on with a put that was cut, and leave what is copied if this one is")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			return d.put(ctx, args[0], args[1], &create, pad, resume, newProgress(c.ErrOrStderr()))
+			copy := d.put
+			if o.keepMode {
+				copy = d.putTree
+			}
+			p := newProgress(c.ErrOrStderr())
+			done, err := copy(ctx, args[0], args[1], o, p)
+			p.end()
+			return done.printed(c, asJSON, err)
 		})
 	}
 	return c
 }
 
+// putting is how put makes files.
+type putting struct {
+	create      config.Create
+	pad, resume bool
+	keepMode    bool // files get the permission bits of their sources
+}
+
 // put copies a local file.
-func (d *door) put(ctx context.Context, local, name string, create *config.Create, pad, resume bool, p *progress) error {
+func (d *door) put(ctx context.Context, local, name string, o putting, p *progress) (copied, error) {
 	path, err := d.cfg.Resolve(name)
 	if err != nil {
-		return err
+		return copied{}, err
 	}
 	f, err := os.Open(local)
 	if err != nil {
-		return localError("put", local, err)
+		return copied{}, localError("put", local, err)
 	}
 	defer f.Close() // only read from
+	return d.putOpen(ctx, f, local, path, o, p)
+}
+
+// putOpen copies an open local file.
+func (d *door) putOpen(ctx context.Context, f *os.File, local string, path blocktree.Path, o putting, p *progress) (copied, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return localError("put", local, err)
+		return copied{}, localError("put", local, err)
 	}
 	if !info.Mode().IsRegular() {
-		return cli.Invalid("name a regular file", "%s is none", local)
+		return copied{}, cli.Invalid("name a regular file; --recursive copies a directory", "%s is none", local)
 	}
-	sector := int64(create.Sector())
+	sector := int64(o.create.Sector())
 	whole := max(sector, (info.Size()+sector-1)/sector*sector)
-	create.Size = cli.Size(whole)
-	asked := create.Code.Code
+	o.create.Size = cli.Size(whole)
+	asked := o.create.Code.Code
 	if asked.Data == 0 {
-		_ = create.Code.Set(defaultCode(len(d.cfg.Cluster.Members))) // constants
+		_ = o.create.Code.Set(defaultCode(len(d.cfg.Cluster.Members))) // constants
 	}
-	if err := create.Validate(len(d.cfg.Cluster.Members)); err != nil {
-		return err
+	if err := o.create.Validate(len(d.cfg.Cluster.Members)); err != nil {
+		return copied{}, err
+	}
+	var mode, is uint32 // that it is to have, and has
+	if o.keepMode {
+		mode = uint32(info.Mode().Perm())
+		is = mode | 0o600 // or it could not be written
 	}
 	var made blocktree.FileID
-	begun := false
-	if resume {
-		if begun, made, err = d.begun(ctx, path, info.Size(), create, asked, pad); err != nil {
-			return err
+	var begun *meta.Inode
+	if o.resume {
+		if begun, err = d.begun(ctx, path, info.Size(), &o.create, asked, o.pad); err != nil {
+			return copied{}, err
 		}
 	}
-	if !begun {
-		if made, err = d.create(ctx, path, create); err != nil {
-			return d.made(ctx, path, made, err)
+	c := copied{Files: 1, Bytes: uint64(info.Size())}
+	if begun == nil {
+		if made, err = d.create(ctx, path, &o.create, is); err != nil {
+			return copied{}, d.made(ctx, path, made, err)
+		}
+	} else {
+		made, is = begun.ID, begun.Mode
+		done, err := d.isThere(ctx, path, begun, &o, f, local, info, p)
+		if err == nil && done && is != mode {
+			err = d.setMode(ctx, path, made, mode)
+		}
+		if err != nil || done {
+			return c, err
 		}
 	}
-	err = d.fill(ctx, path, made, f, local, info.Size(), begun, p, func(to fs.File) error {
-		if err := unchanged(f, info, local); err != nil || whole == info.Size() || pad {
+	kept, err := d.fill(ctx, path, made, f, local, info.Size(), begun != nil, p, func(to fs.File) error {
+		if err := unchanged(f, info, local); err != nil || whole == info.Size() || o.pad {
 			return err
 		}
 		return d.endAt(ctx, to, path, uint64(info.Size()))
 	})
+	if err == nil && o.keepMode && is != mode {
+		err = d.setMode(ctx, path, made, mode)
+	}
+	c.Written = c.Bytes - uint64(kept)
 	switch {
 	case err == nil:
-		return nil
-	case resume:
-		return cli.WithHint(err, "what was copied is there: say it again, with --resume")
+		return c, nil
+	case o.resume:
+		return copied{}, cli.WithHint(err, "what was copied is there: say it again, with --resume")
 	}
-	return fs.Undone(ctx, d, path, made, err)
+	return copied{}, fs.Undone(ctx, d, path, made, err)
+}
+
+// isThere reports whether all of a file of a tree was copied before: then it is not opened to be written, which its mode may forbid, and which takes a lease.
+func (d *door) isThere(ctx context.Context, path blocktree.Path, begun *meta.Inode, o *putting, from *os.File, local string, info os.FileInfo, p *progress) (bool, error) {
+	if !o.keepMode || o.create.Flushes() || o.create.Tree() || begun.Length() != uint64(info.Size()) { // what was not flushed may be lost yet
+		return false, nil
+	}
+	f, err := d.file(ctx, path, fs.OpenOptions{})
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // it was only read from
+	if f.Info().ID != begun.ID {
+		return false, nil
+	}
+	same, err := sameBytes(ctx, f, from, local, info.Size(), p)
+	if err == nil && same {
+		d.resumed(path, info.Size())
+		err = unchanged(from, info, local)
+	}
+	return same, err
 }
 
 // unsure adds to the error of a creation that it may have been done all the same, where nobody knows.
@@ -326,14 +371,13 @@ func unsure(err error) error {
 	return err
 }
 
-// fill writes the bytes of from, which is called local, into a file that is new, or begun; what is behind them are zeros already. When they are flushed the open file is given to last.
-func (d *door) fill(ctx context.Context, path blocktree.Path, made blocktree.FileID, from *os.File, local string, bytes int64, begun bool, p *progress, last func(fs.File) error) error {
+// fill writes the bytes of from, which is called local, into a file that is new, or begun; what is behind them are zeros already. When they are flushed the open file is given to last. It returns how many bytes were there.
+func (d *door) fill(ctx context.Context, path blocktree.Path, made blocktree.FileID, from *os.File, local string, bytes int64, begun bool, p *progress, last func(fs.File) error) (kept int64, err error) {
 	to, err := d.fillable(ctx, path, made)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if begun {
-		var kept int64
 		if kept, err = resumeIn(ctx, to, from, local, bytes, p); err == nil {
 			d.resumed(path, kept)
 		}
@@ -349,7 +393,7 @@ func (d *door) fill(ctx context.Context, path blocktree.Path, made blocktree.Fil
 	if e := to.Close(); err == nil {
 		err = e
 	}
-	return err
+	return kept, err
 }
 
 // unchanged fails where a local file is not the one any more that it was when it was opened, or was written to since: what was copied is then of no moment.
@@ -375,9 +419,9 @@ func changedMeanwhile(local, how string) error {
 // must not pass for zeros.
 func copyIn(ctx context.Context, to fs.File, from io.Reader, local string, bytes int64, p *progress) error {
 	defer p.end()
-	buf := make([]byte, copyBytes)
+	buf := p.buffer()
 	for off := int64(0); off < bytes; {
-		n, err := io.ReadFull(from, buf[:min(bytes-off, copyBytes)])
+		n, err := io.ReadFull(from, buf[:min(bytes-off, int64(len(buf)))])
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return changedMeanwhile(local, "shorter")
@@ -401,10 +445,29 @@ func copyIn(ctx context.Context, to fs.File, from io.Reader, local string, bytes
 
 // copied shows how much of a file was copied.
 func (p *progress) copied(done, of int64) {
-	if p.w == nil || time.Since(p.shown) < progressEvery {
+	if p.of != nil {
+		p.of.copied(done - p.last)
+		p.last = done
 		return
 	}
-	p.shown = time.Now()
-	rate := int64(float64(done) / time.Since(p.began).Seconds())
-	fmt.Fprintf(p.w, "\r\x1b[K%s of %s copied, %s/s", about(done), about(of), about(rate))
+	if p.due() {
+		fmt.Fprintf(p.w, "\r\x1b[K%s of %s copied, %s", about(done), about(of), p.rate(done))
+	}
 }
+
+// due says whether it is time to show something, and if it is that it was.
+func (p *progress) due() bool {
+	if p.w == nil || time.Since(p.shown) < progressEvery {
+		return false
+	}
+	p.shown = time.Now()
+	return true
+}
+
+// rate is how much was done in a second.
+func (p *progress) rate(done int64) string {
+	return about(int64(float64(done)/time.Since(p.began).Seconds())) + "/s"
+}
+
+// buffer is what is copied by.
+func (p *progress) buffer() []byte { return make([]byte, cmp.Or(p.piece, copyBytes)) }

@@ -23,6 +23,16 @@ type copied struct {
 	Written     uint64 `json:"written"` // of them: the rest are zeros, which are left out
 }
 
+// printed prints it, if it is to be as JSON, unless nothing was done but fail.
+func (n copied) printed(c *cobra.Command, asJSON bool, err error) error {
+	if asJSON && (err == nil || n != copied{}) {
+		if e := cli.PrintJSON(c.OutOrStdout(), n); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
 func newCp() *cobra.Command {
 	var flags doorFlags
 	var code cli.Code
@@ -31,7 +41,7 @@ func newCp() *cobra.Command {
 		Use:   "cp FROM... TO --config FILE [--recursive] [--code K+M] [--json] [--state DIR] [-v]",
 		Short: "Copy files within the domain",
 		Long: `cp copies files to new ones, within a cluster or to another: TO, or where that is a directory into it. With --recursive it copies directories with all that is in them. FROM may be a pattern, as for ls. Nothing that is there is
-replaced. Symbolic links are followed; with --recursive they are copied as links, to what they said, and only those on the way to FROM are followed. A copy is a new file of whoever makes it, with a key and an access record of its own, read by the readers of the configuration and of the directory that it gets into; it is encrypted, and has the length and the permission bits of what it
+replaced. Symbolic links are followed; with --recursive they are copied as links, to what they said, and only those on the way to FROM are followed, and several files are copied at a time. A copy is a new file of whoever makes it, with a key and an access record of its own, read by the readers of the configuration and of the directory that it gets into; it is encrypted, and has the length and the permission bits of what it
 was copied from, its code and size of sectors unless --code says so, or the cluster of TO has too few nodes. Grants are not copied, and the copy is of durability ack and integrity sector.
 
 Sectors of zeros are not written: what was a hole is one. The bytes go by way of this process, as for cat and put. What somebody has open and written, but not flushed, may be missing, and what is written
@@ -48,15 +58,12 @@ meanwhile may be in the copy or not. A copy that fails is removed, or cp says th
 	addCode(c, &code, "")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			w := &copier{door: d, ctx: ctx, recursive: recursive, code: code, progress: newProgress(c.ErrOrStderr())}
+			p := newProgress(c.ErrOrStderr())
+			w := &copier{door: d, ctx: ctx, recursive: recursive, code: code}
+			w.tree = newTreeCopy(ctx, d, p, w.copyFile)
 			err := w.all(args[:len(args)-1], args[len(args)-1])
-			w.progress.end()
-			if asJSON && (err == nil || w.done != copied{}) {
-				if e := cli.PrintJSON(c.OutOrStdout(), w.done); err == nil {
-					err = e
-				}
-			}
-			return err
+			p.end()
+			return w.tree.done.printed(c, asJSON, err)
 		})
 	}
 	return c
@@ -68,9 +75,7 @@ type copier struct {
 	ctx       context.Context
 	recursive bool
 	code      cli.Code // zero: that of what is copied
-	progress  *progress
-	done      copied
-	failures  int
+	tree      *treeCopy
 }
 
 // all copies what words name.
@@ -112,7 +117,7 @@ func (w *copier) all(from []string, to string) error {
 		return w.copy(from, at, &info)
 	})
 	if err == nil {
-		err = someFailed(w.failures)
+		err = someFailed(w.tree.failures)
 	}
 	return err
 }
@@ -135,86 +140,48 @@ func (w *copier) oneOnly(from []string, target blocktree.Path) error {
 
 // copy copies what is at a path. What failed beneath a directory is told.
 func (w *copier) copy(from, to blocktree.Path, info *fs.Info) error {
-	switch {
-	case info.Link:
-		return w.copyLink(from, to)
-	case !info.Dir:
-		return w.copyFile(from, to, info)
-	}
-	if !w.recursive {
+	if info.Dir && !w.recursive {
 		return cli.Invalid("say --recursive", "%s is a directory", from.Short())
 	}
-	if to.Within(from) {
+	if info.Dir && to.Within(from) {
 		return cli.Invalid("name a place outside of it", "%s is inside of %s", to.Short(), from.Short())
 	}
-	if err := w.mkdir(to, info.Mode); err != nil {
-		return err
-	}
-	w.done.Directories++
-	return w.each(w.ctx, from, func(e fs.Entry) error {
-		err := w.copy(from.Join(e.Name), to.Join(e.Name), &e.Info)
-		if err == nil || w.ctx.Err() != nil {
-			return err
-		}
-		w.complain(err)
-		w.failures++
-		return nil
-	})
+	return w.tree.all(remoteNode{w.door, from, *info}, remotePlace{writableTree: w.door, path: to})
 }
 
-func (w *copier) mkdir(path blocktree.Path, mode uint32) error {
-	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
-	defer cancel()
-	return w.cluster.MakeDir(ctx, path, mode, false)
-}
-
-// copyLink makes a symbolic link that says what another one does.
-func (w *copier) copyLink(from, to blocktree.Path) error {
-	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
-	defer cancel()
-	target, err := w.target(ctx, from)
+// copyFile copies one file, as one of several.
+func (w *copier) copyFile(ctx context.Context, node treeNode, place place, p *progress) (copied, error) {
+	from, to, own := node.(remoteNode), place.(remotePlace).path, *w.door // which way was taken is noted in it
+	source, err := own.file(ctx, from.path, fs.OpenOptions{})
 	if err != nil {
-		return err
-	}
-	if err := w.cluster.Symlink(ctx, to, target); err != nil {
-		return unsure(err)
-	}
-	w.done.Links++
-	return nil
-}
-
-// copyFile copies one file.
-func (w *copier) copyFile(from, to blocktree.Path, info *fs.Info) error {
-	source, err := w.file(w.ctx, from, fs.OpenOptions{})
-	if err != nil {
-		return err
+		return copied{}, err
 	}
 	defer source.Close() // it was only read from
 	was := source.Info()
 	create := config.Create{Size: cli.Size(was.SizeBytes), SectorSize: cli.Size(was.SectorBytes), Code: w.code}
-	if err := w.fit(to, &create, was.Code); err != nil {
-		return err
+	if err := own.fit(ctx, to, &create, was.Code); err != nil {
+		return copied{}, err
 	}
-	made, err := w.create(w.ctx, to, &create)
+	mode := from.info.Mode | 0o600 // or it could not be written
+	made, err := own.create(ctx, to, &create, mode)
 	if err != nil {
-		return w.made(w.ctx, to, made, err)
+		return copied{}, own.made(ctx, to, made, err)
 	}
-	if err = w.fillFrom(source, to, made, &was); err == nil && info.Mode != 0o600 { // which is what new files have
-		err = w.mode(to, info.Mode)
+	written, err := own.fillFrom(ctx, source, to, made, &was, p)
+	if err == nil && from.info.Mode != mode {
+		err = own.setMode(ctx, to, made, from.info.Mode)
 	}
 	if err != nil {
-		return fs.Undone(w.ctx, w.door, to, made, err)
+		return copied{}, fs.Undone(ctx, &own, to, made, err)
 	}
-	w.done.Files++
-	w.done.Bytes += was.Length
-	return nil
+	return copied{Files: 1, Bytes: was.Length, Written: written}, nil
 }
 
 // fit has a new file get the code that it was to get, or what the cluster of its directory can give it.
-func (w *copier) fit(to blocktree.Path, create *config.Create, was blocktree.Code) error {
-	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
+func (d *door) fit(ctx context.Context, to blocktree.Path, create *config.Create, was blocktree.Code) error {
+	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
-	members, err := hostsFor(ctx, w.cfg, w.cluster, to)
+	members, err := hostsFor(ctx, d.cfg, d.cluster, to)
 	if err != nil {
 		return err
 	}
@@ -228,36 +195,28 @@ func (w *copier) fit(to blocktree.Path, create *config.Create, was blocktree.Cod
 	return create.Validate(members)
 }
 
-func (w *copier) mode(path blocktree.Path, mode uint32) error {
-	ctx, cancel := context.WithTimeout(w.ctx, fileTimeout)
-	defer cancel()
-	_, err := w.cluster.SetMode(ctx, path, mode)
-	return err
-}
-
 // fillFrom copies the bytes of a file into one that is new, has it end where that does, and flushes it.
-func (w *copier) fillFrom(source fs.File, path blocktree.Path, made blocktree.FileID, info *fs.Info) error {
-	to, err := w.fillable(w.ctx, path, made)
+func (d *door) fillFrom(ctx context.Context, source fs.File, path blocktree.Path, made blocktree.FileID, info *fs.Info, p *progress) (written uint64, err error) {
+	to, err := d.fillable(ctx, path, made)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	written, err := copyHoles(w.ctx, to, source, info, w.progress)
-	w.done.Written += written
+	written, err = copyHoles(ctx, to, source, info, p)
 	if err == nil {
-		err = to.Flush(w.ctx)
+		err = to.Flush(ctx)
 	}
 	if err == nil && info.Length != info.SizeBytes {
-		err = w.endAt(w.ctx, to, path, info.Length)
+		err = d.endAt(ctx, to, path, info.Length)
 	}
 	if e := to.Close(); err == nil {
 		err = e
 	}
-	return err
+	return written, err
 }
 
 // copyHoles copies a file into one that has zeros only, and leaves out what is zeros, a sector at a time.
 func copyHoles(ctx context.Context, to, from fs.File, info *fs.Info, p *progress) (written uint64, err error) {
-	buf := make([]byte, copyBytes)
+	buf := p.buffer()
 	sector := max(info.SectorBytes, 1)
 	for off := uint64(0); ; {
 		n, err := from.ReadAt(ctx, buf, off)

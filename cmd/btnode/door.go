@@ -207,8 +207,8 @@ func (f *doorFlags) addRoot(c *cobra.Command) {
 	c.Flags().StringVar(&f.root, "root", "", "root that a file of integrity tree must have, or have had, as btnode file stat prints it; for a file that is opened here")
 }
 
-// create makes a file, and says which it is; zero where the service, of a version before, does not. Of an error the file that is returned is there.
-func (d *door) create(ctx context.Context, path blocktree.Path, create *config.Create) (made blocktree.FileID, err error) {
+// create makes a file of a mode, zero: that of new files, and says which it is; zero where the service, of a version before, does not. Of an error the file that is returned is there.
+func (d *door) create(ctx context.Context, path blocktree.Path, create *config.Create, mode uint32) (made blocktree.FileID, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
 	if d.reader != nil {
@@ -216,7 +216,9 @@ func (d *door) create(ctx context.Context, path blocktree.Path, create *config.C
 		if err != nil {
 			return made, err
 		}
-		if made, err = parts.CreateFile(ctx, d.cluster, path, create, readers, nil); err != nil || !create.Tree() || d.roots == nil {
+		o := parts.CreateOptions(create, readers, nil)
+		o.Mode = mode
+		if made, err = file.Make(ctx, d.cluster, path, o); err != nil || !create.Tree() || d.roots == nil {
 			return made, err
 		}
 		return made, d.roots.Save(path, file.Seen{File: made}) // in the place of what another file had here
@@ -224,7 +226,7 @@ func (d *door) create(ctx context.Context, path blocktree.Path, create *config.C
 	if create.Tree() {
 		return made, cli.Invalid("name a reader key (readerKey) in the configuration", "a filesystem service makes no files of integrity tree")
 	}
-	return d.service.Make(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code, Durability: parts.Durability(create)})
+	return d.service.Make(ctx, path, fs.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(), Code: create.Code.Code, Mode: mode, Durability: parts.Durability(create)})
 }
 
 // endAt has an open file, which was made just now at a path, end after so many bytes: it, and no other that has the name by now.

@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -39,53 +36,16 @@ func sumOf(ctx context.Context, f fs.File, off uint64, bytes int) (sum [sha256.S
 	return sha256.Sum256(buf[:n]), n, err
 }
 
-// partial opens what an earlier get has left of a file, or a new one, under a name of its own beside it; whoever has it open is alone with it.
-func partial(local string) (*os.File, error) {
-	name := filepath.Join(filepath.Dir(local), "."+filepath.Base(local)+".partial")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, localError("get", name, err)
-	}
-	var s unix.Stat_t
-	err = unix.Fstat(int(f.Fd()), &s)
-	switch {
-	case err != nil:
-		err = localError("get", name, err)
-	case s.Mode&unix.S_IFMT != unix.S_IFREG || s.Nlink != 1 || int(s.Uid) != os.Geteuid() || s.Mode&0o077 != 0:
-		err = &blocktree.Error{Op: "get", Path: name, Kind: blocktree.Permission, Err: errors.New("it is not a file of this user alone"), Hint: "remove it, and begin anew"}
-	case unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil:
-		err = busyPartial(name)
-	default:
-		if now, e := os.Lstat(name); e != nil || !sameFile(f, now) { // somebody finished it just now: it has its own name
-			err = busyPartial(name)
-		}
-	}
-	if err != nil {
-		_ = f.Close() // nothing was written
-		return nil, err
-	}
-	return f, nil
-}
-
-func busyPartial(name string) error {
-	return &blocktree.Error{Op: "get", Path: name, Kind: blocktree.Busy, Err: errors.New("another process copies into it"), Hint: "wait until that ends"}
-}
-
-func sameFile(f *os.File, named os.FileInfo) bool {
-	info, err := f.Stat()
-	return err == nil && os.SameFile(info, named)
-}
-
 // resumeOut has a local file, called local, be all bytes of an open one: what it has already is compared, what differs is copied. It returns how many bytes were there.
 func resumeOut(ctx context.Context, f fs.File, to *os.File, local string, p *progress) (kept int64, err error) {
 	defer p.end()
-	buf := make([]byte, copyBytes)
+	buf := p.buffer()
 	for off := int64(0); ; {
 		have, err := to.ReadAt(buf, off)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return kept, localError("read", local, err)
 		}
-		sum, n, err := sumOf(ctx, f, uint64(off), copyBytes)
+		sum, n, err := sumOf(ctx, f, uint64(off), len(buf))
 		if err != nil {
 			return kept, err
 		}
@@ -115,7 +75,7 @@ func resumeOut(ctx context.Context, f fs.File, to *os.File, local string, p *pro
 func resumeIn(ctx context.Context, to fs.File, from io.ReaderAt, local string, size int64, p *progress) (kept int64, err error) {
 	defer p.end()
 	missing := size // where the first piece is that is not there
-	err = begunPieces(ctx, to, from, local, 0, size, func(piece []byte, off int64, there bool) error {
+	err = begunPieces(ctx, to, from, local, 0, size, p, func(piece []byte, off int64, there bool) error {
 		p.copied(off, size)
 		if there {
 			kept += int64(len(piece))
@@ -127,7 +87,7 @@ func resumeIn(ctx context.Context, to fs.File, from io.ReaderAt, local string, s
 	if err != nil {
 		return 0, err
 	}
-	return kept, begunPieces(ctx, to, from, local, missing, size, func(piece []byte, off int64, there bool) error {
+	return kept, begunPieces(ctx, to, from, local, missing, size, p, func(piece []byte, off int64, there bool) error {
 		p.copied(off, size)
 		if there {
 			return nil
@@ -136,11 +96,34 @@ func resumeIn(ctx context.Context, to fs.File, from io.ReaderAt, local string, s
 	})
 }
 
+// sameBytes reports whether an open file has all bytes of from, which is called local, and no others.
+func sameBytes(ctx context.Context, f fs.File, from io.ReaderAt, local string, size int64, p *progress) (bool, error) {
+	if f.Info().Length != uint64(size) {
+		return false, nil
+	}
+	buf := p.buffer()
+	for off := int64(0); off < size; {
+		n := int(min(size-off, int64(len(buf))))
+		if got, err := from.ReadAt(buf[:n], off); got < n && errors.Is(err, io.EOF) {
+			return false, nil
+		} else if got < n {
+			return false, localError("read", local, err)
+		}
+		sum, got, err := sumOf(ctx, f, uint64(off), n)
+		if err != nil || got != n || sha256.Sum256(buf[:n]) != sum {
+			return false, err
+		}
+		off += int64(n)
+		p.copied(off, size)
+	}
+	return true, nil
+}
+
 // begunPieces goes through the pieces of from, from off on, and says of each whether it is in an open file; where it is not, there is nothing but zeros, and what belongs there, or it fails.
-func begunPieces(ctx context.Context, to fs.File, from io.ReaderAt, local string, off, size int64, do func(piece []byte, off int64, there bool) error) error {
-	buf, zeros := make([]byte, copyBytes), make([]byte, copyBytes)
+func begunPieces(ctx context.Context, to fs.File, from io.ReaderAt, local string, off, size int64, p *progress, do func(piece []byte, off int64, there bool) error) error {
+	buf, zeros := p.buffer(), p.buffer()
 	for off < size {
-		n := int(min(size-off, copyBytes))
+		n := int(min(size-off, int64(len(buf))))
 		if got, err := from.ReadAt(buf[:n], off); got < n && errors.Is(err, io.EOF) {
 			return changedMeanwhile(local, "shorter")
 		} else if got < n {
@@ -187,26 +170,26 @@ func anotherFile(why string) error {
 	return &blocktree.Error{Op: "resume", Kind: blocktree.Exists, Err: errors.New(why), Hint: "it is another file, or another version: remove it (btnode rm), or name another path"}
 }
 
-// begun reports whether there is a file already that may be what an earlier put of so many bytes, to be made so, began, and which. code is the one that was asked for, zero if none was.
-func (d *door) begun(ctx context.Context, path blocktree.Path, bytes int64, as *config.Create, code blocktree.Code, pad bool) (bool, blocktree.FileID, error) {
+// begun returns what is there already, nil: nothing, which may be what an earlier put of so many bytes, to be made so, began. code is the one that was asked for, zero if none was.
+func (d *door) begun(ctx context.Context, path blocktree.Path, bytes int64, as *config.Create, code blocktree.Code, pad bool) (*meta.Inode, error) {
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
 	inode, err := d.cluster.Stat(ctx, path)
 	switch {
 	case blocktree.KindOf(err) == blocktree.NotFound:
-		return false, blocktree.FileID{}, nil
+		return nil, nil
 	case err != nil:
-		return false, blocktree.FileID{}, err
+		return nil, err
 	}
 	b := begun{inode: inode, user: d.cluster.Identity().UID}
 	if err = b.own(bytes, as, code, pad); err != nil {
-		return false, blocktree.FileID{}, err
+		return nil, err
 	}
 	durability, err := d.cluster.Durability(ctx, inode)
 	if err != nil {
-		return false, blocktree.FileID{}, err
+		return nil, err
 	}
-	return true, inode.ID, b.durable(durability.Durability, as)
+	return inode, b.durable(durability.Durability, as)
 }
 
 // begun is a file that is there, and the user id of who would go on with it.

@@ -113,15 +113,18 @@ func TestGetResumes(t *testing.T) {
 	for what, had := range map[string][]byte{
 		"nothing": nil, "a piece": text[:copyBytes], "a part of one": text[:copyBytes+17], "all": text, "another version": noise(size + 1)[:2*copyBytes], "more": append(bytes.Clone(text), 1, 2, 3),
 	} {
-		local := filepath.Join(t.TempDir(), "f")
-		f, err := partial(local)
+		in, err := openDir(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, _, err := in.partial("f")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := f.Write(had); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := partial(local); blocktree.KindOf(err) != blocktree.Busy {
+		if _, _, err := in.partial("f"); blocktree.KindOf(err) != blocktree.Busy {
 			t.Errorf("%s: another process: %v", what, err)
 		}
 		equal := 0
@@ -131,29 +134,34 @@ func TestGetResumes(t *testing.T) {
 			equal = size
 		}
 		from := &carried{memory: memory{text}}
-		kept, err := resumeOut(t.Context(), from, f, local, &progress{})
+		kept, err := resumeOut(t.Context(), from, f, "f", &progress{})
 		got, _ := os.ReadFile(f.Name())
 		if err != nil || !bytes.Equal(got, text) || int(kept) != equal || from.read != size-equal {
 			t.Errorf("%s: kept %d of %d, carried %d, %v", what, kept, equal, from.read, err)
 		}
 		before := &old{carried{memory: memory{text}}}
-		if kept, err := resumeOut(t.Context(), before, f, local, &progress{}); kept != size || err != nil {
+		if kept, err := resumeOut(t.Context(), before, f, "f", &progress{}); kept != size || err != nil {
 			t.Errorf("%s: from a service of before: kept %d, %v", what, kept, err)
 		}
 		f.Close()
+		in.close()
 	}
 }
 
 // What somebody else may have made, or can change, is not gone on with.
 func TestPartialIsOurs(t *testing.T) {
 	dir := t.TempDir()
+	in, err := openDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.close()
 	make := func(name string, make func(partial string) error) {
 		t.Helper()
-		local := filepath.Join(dir, name)
 		if err := make(filepath.Join(dir, "."+name+".partial")); err != nil {
 			t.Fatal(err)
 		}
-		f, err := partial(local)
+		f, _, err := in.partial(name)
 		if err == nil {
 			f.Close()
 		}

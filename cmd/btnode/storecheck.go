@@ -280,6 +280,9 @@ type progress struct {
 	w     io.Writer // nil: nowhere
 	began time.Time
 	shown time.Time
+	of    *overall // this is one of several files; nil: it is not
+	last  int64    // what of it was copied by then
+	piece int      // what is copied at a time; 0: copyBytes
 }
 
 const progressEvery = 200 * time.Millisecond

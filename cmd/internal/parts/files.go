@@ -105,11 +105,16 @@ func Durability(create *config.Create) stripe.Durability {
 // CreateFile makes a file as create says, wrapped to readers, and to those of the nearest directory above that has a key. It fails with Invalid, Exists,
 // Unavailable and the kinds of file.Make; nothing is made then, but what is returned. Pins may be nil.
 func CreateFile(ctx context.Context, client *cluster.Client, path blocktree.Path, create *config.Create, readers []keys.PublicKey, pins file.Pins) (blocktree.FileID, error) {
+	return file.Make(ctx, client, path, CreateOptions(create, readers, pins))
+}
+
+// CreateOptions is what package file is told of a file that is made as create says, as for CreateFile.
+func CreateOptions(create *config.Create, readers []keys.PublicKey, pins file.Pins) file.CreateOptions {
 	if !create.Encrypted() {
 		readers = nil
 	}
-	return file.Make(ctx, client, path, file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
-		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: Durability(create), Pins: pins, Tree: create.Tree()})
+	return file.CreateOptions{SizeBytes: uint64(create.Size), SectorBytes: create.Sector(),
+		Code: create.Code.Code, Plain: !create.Encrypted(), Readers: readers, Durability: Durability(create), Pins: pins, Tree: create.Tree()}
 }
 
 // OpenExport opens the file of an export, making it first where it is absent and may be made. A file that
