@@ -102,13 +102,13 @@ func (t *kept) yields(ctx context.Context, o *owner, code uint16, r *pathRequest
 	}
 }
 
-// onTheWay is a file that is being made whole, begun by then, for which an owner's request waits; nil: there is none.
+// onTheWay is a file that is being made whole, begun by then, for which an owner's request waits; nil: there is none. In a directory that he fills, others wait for him.
 func (t *kept) onTheWay(o *owner, code uint16, r *pathRequest, last time.Time) (wait <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.about(code, r, func(d *keptHere, name string) {
 		for w := range d.wholes {
-			if w.by != o && (name == "" || name == w.path.Base()) && !w.begun.After(last) {
+			if w.by != o && !d.inTerm(o) && (name == "" || name == w.path.Base()) && !w.begun.After(last) {
 				wait = w.done
 			}
 		}
@@ -117,7 +117,8 @@ func (t *kept) onTheWay(o *owner, code uint16, r *pathRequest, last time.Time) (
 		return wait
 	}
 	for w := range t.wholes {
-		if (w.path == r.path || w.path == r.to) && !w.begun.After(last) {
+		d := t.dirs[w.path.Parent()]
+		if (w.path == r.path || w.path == r.to) && !w.begun.After(last) && (w.by == o || d == nil || !d.inTerm(o)) {
 			wait = w.done
 		}
 	}
