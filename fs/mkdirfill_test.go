@@ -2,6 +2,7 @@ package fs
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -218,4 +219,21 @@ func TestRoomsAreBounded(t *testing.T) {
 			t.Errorf("%d are remembered, %d were asked for", len(s.kept.rooms), c.spaces-was)
 		}
 	})
+}
+
+// TestMkdirFillOnTheWire: an answer outlasts the wire, and says no more than makes sense.
+func TestMkdirFillOnTheWire(t *testing.T) {
+	id, other := blocktree.FileID{Generation: 2, Inode: 1 << 40}, blocktree.FileID{Inode: 3}
+	dir, filling := Info{ID: id, Dir: true, Mode: 0o755, Modified: 5, Changed: 7}, Filling{Dir: id, Term: blocktree.FSFillFor, Spares: []blocktree.FileID{other, {Inode: 4}}}
+	for _, told := range []*Info{nil, &dir} {
+		got, f, err := decodeMkdirFill(encodeMkdirFill(told, &filling))
+		if err != nil || (told == nil) != (got == Info{}) || told != nil && got != dir || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
+			t.Errorf("%+v, %+v, %v", got, f, err)
+		}
+	}
+	for name, i := range map[string]Info{"a file": {ID: id}, "no identity": {Dir: true}, "another": {Dir: true, ID: other}} {
+		if _, _, err := decodeMkdirFill(encodeMkdirFill(&i, &filling)); blocktree.KindOf(err) != blocktree.Invalid {
+			t.Errorf("%s in the place of the directory: %v", name, err)
+		}
+	}
 }

@@ -76,13 +76,6 @@ func TestRequestsOutlast(t *testing.T) {
 	if got, f, err := decodeMadeWhole(encodeMadeWhole(&i, &filling)); err != nil || got != i || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
 		t.Errorf("%+v, %+v, %v", got, f, err)
 	}
-	dir := Info{ID: x.file, Dir: true, Mode: 0o755, Modified: 5, Changed: 7}
-	for _, told := range []*Info{nil, &dir} {
-		got, f, err := decodeMkdirFill(encodeMkdirFill(told, &filling))
-		if err != nil || (told == nil) != (got == Info{}) || told != nil && got != dir || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
-			t.Errorf("%+v, %+v, %v", got, f, err)
-		}
-	}
 	for _, wrong := range []Info{{SizeBytes: 5, Length: 6}, {Dir: true, Length: 1}} {
 		if got, err := decodeInfo(encodeInfo(&wrong)); err == nil {
 			t.Errorf("%+v was taken as %+v", wrong, got)
@@ -134,11 +127,6 @@ func TestRequestsRefused(t *testing.T) {
 	}
 	if _, _, err := decodeMadeWhole(encodeMadeWhole(&Info{Dir: true}, &Filling{})); blocktree.KindOf(err) != blocktree.Invalid {
 		t.Errorf("a whole directory: %v", err)
-	}
-	for name, i := range map[string]Info{"a file": {ID: blocktree.FileID{Inode: 1}}, "no identity": {Dir: true}, "another": {Dir: true, ID: blocktree.FileID{Inode: 2}}} {
-		if _, _, err := decodeMkdirFill(encodeMkdirFill(&i, &Filling{Term: 1, Dir: blocktree.FileID{Inode: 1}})); blocktree.KindOf(err) != blocktree.Invalid {
-			t.Errorf("%s in the place of the directory: %v", name, err)
-		}
 	}
 	if _, err := decodeFile(fileRequest{count: blocktree.FSTransferBytesMax + 1}.encode()); blocktree.KindOf(err) != blocktree.TooLarge {
 		t.Errorf("a long read: %v", err)

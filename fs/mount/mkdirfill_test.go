@@ -48,16 +48,18 @@ func TestMkdirFillCosts(t *testing.T) {
 	}
 }
 
-// What is missing in the answer is asked for as before; what is not certain is looked at, and not filled.
-func TestMkdirFillNot(t *testing.T) {
+// mkdirFillCase is something that happens to a directory that is made.
+type mkdirFillCase struct {
+	before func(c *filler, root *node)
+	after  func(c *filler, d *node)
+	took   string // by the mkdir
+	want   syscall.Errno
+	first  string // by a look at the first name
+}
+
+func mkdirFillCases() map[string]mkdirFillCase {
 	gone := blocktree.E("fake", blocktree.Unavailable, nil)
-	for name, x := range map[string]struct {
-		before func(c *filler, root *node)
-		after  func(c *filler, d *node)
-		took   string // by the mkdir
-		want   syscall.Errno
-		first  string // by a look at the first name
-	}{
+	return map[string]mkdirFillCase{
 		"all":              {took: "", first: ""},
 		"no term":          {before: func(c *filler, _ *node) { c.noTerm = true }, first: "fill"},
 		"not described":    {before: func(c *filler, _ *node) { c.untold = true }, took: "stat"},
@@ -95,7 +97,12 @@ func TestMkdirFillNot(t *testing.T) {
 				}
 			}
 		}, took: "stat", first: "stat"},
-	} {
+	}
+}
+
+// What is missing in the answer is asked for as before; what is not certain is looked at, and not filled.
+func TestMkdirFillNot(t *testing.T) {
+	for name, x := range mkdirFillCases() {
 		synctest.Test(t, func(t *testing.T) {
 			c := newFiller()
 			root := grow(c)
