@@ -291,6 +291,8 @@ const (
 	FSFillSparesFor      = 2 * time.Second
 	FSFillSpareFor       = 3 * time.Second
 	FSFillRoomBytes      = 1 << 30
+	// FSRoomsMax bounds the clusters, and codes, of which a filesystem service remembers what room they have: one that is asked for again costs a question.
+	FSRoomsMax = 64
 
 	// FSJudgeEvery is how long what the cluster said of a caller's rights on an open file is believed.
 	FSJudgeEvery = 2 * time.Second

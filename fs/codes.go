@@ -47,6 +47,7 @@ const (
 
 	codeFill      = cluster.CodesOfOthers + 34 // a pathRequest, as that of codeMakeOpen, of a directory, whose limit is how many spares at most; a Filling (docs/design/0086)
 	codeMakeWhole = cluster.CodesOfOthers + 35 // a request of encodeWhole; an Info and a Filling
+	codeMkdirFill = cluster.CodesOfOthers + 36 // a pathRequest, as that of codeFill, but for the mode, which is that of the directory; an Info, if there is one, and a Filling (docs/design/0088)
 )
 
 // codeSpace asks what room there is: a pathRequest, whose code is that of files; a Space.
@@ -74,4 +75,4 @@ func ofHandle(code uint16) bool {
 }
 
 // known reports whether the service has the code.
-func known(code uint16) bool { return code >= codeStat && code <= codeMakeWhole }
+func known(code uint16) bool { return code >= codeStat && code <= codeMkdirFill }

@@ -33,7 +33,11 @@ func (t *kept) describes(o *owner, path blocktree.Path) *Info {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d := t.dirs[path]
+	return t.describesTo(o, t.dirs[path])
+}
+
+// describesTo is describes of one that has its path, nil: of none; with mu.
+func (t *kept) describesTo(o *owner, d *keptHere) *Info {
 	if d == nil || !d.Counted() || d.leaving || d.info == nil || d.unclear || d.moving > 0 || time.Since(d.said.at) >= blocktree.MountCacheFor {
 		return nil
 	}

@@ -36,13 +36,28 @@ type Filler interface {
 	MakeWhole(ctx context.Context, path blocktree.Path, o CreateOptions, w Whole) (Info, Filling, error)
 }
 
-var _ Filler = (*Client)(nil)
+// DirFiller is an optional ability of a Filler.
+type DirFiller interface {
+	// MkdirFill is Mkdir, and, by the same request, Stat and Fill of what it made, as far as nobody is asked or waited for: an Info without an ID, and a Filling without a term, say nothing. It is asked once, as Mkdir. Kinds: those of Mkdir; Unsupported (a service of a version before), and nothing was done.
+	MkdirFill(ctx context.Context, dir blocktree.Path, mode uint32, o CreateOptions, spares int) (Info, Filling, error)
+}
 
-// Fill implements Filler.
-func (c *Client) Fill(ctx context.Context, dir blocktree.Path, o CreateOptions, spares int) (Filling, error) {
+var (
+	_ Filler    = (*Client)(nil)
+	_ DirFiller = (*Client)(nil)
+)
+
+// requestToFill asks for a term, and for spares.
+func requestToFill(dir blocktree.Path, o CreateOptions, spares int) *pathRequest {
 	o.Spare = blocktree.FileID{}
 	r := requestToMake(dir, o)
 	r.limit = uint32(max(0, min(spares, blocktree.FSFillSparesMax)))
+	return r
+}
+
+// Fill implements Filler.
+func (c *Client) Fill(ctx context.Context, dir blocktree.Path, o CreateOptions, spares int) (Filling, error) {
+	r := requestToFill(dir, o, spares)
 	asked := time.Now()
 	answer, err := c.dispatch(ctx, dir, dispatch.Message{Code: codeFill, Body: r.encode()})
 	if err != nil {
@@ -55,6 +70,24 @@ func (c *Client) Fill(ctx context.Context, dir blocktree.Path, o CreateOptions, 
 	}
 	c.fillings.note(dir, &f, asked, &answer)
 	return f, nil
+}
+
+// MkdirFill implements DirFiller.
+func (c *Client) MkdirFill(ctx context.Context, dir blocktree.Path, mode uint32, o CreateOptions, spares int) (Info, Filling, error) {
+	r := requestToFill(dir, o, spares)
+	r.mode = mode
+	asked := time.Now()
+	answer, err := c.dispatch(ctx, dir.Parent(), dispatch.Message{Code: codeMkdirFill, Body: r.encode()})
+	if err != nil {
+		return Info{}, Filling{}, failed("mkdir", dir, err)
+	}
+	defer answer.Release()
+	info, f, err := decodeMkdirFill(answer.Body)
+	if err != nil {
+		return Info{}, Filling{}, failed("mkdir", dir, err)
+	}
+	c.fillings.note(dir, &f, asked, &answer)
+	return info, f, nil
 }
 
 // MakeWhole implements Filler.

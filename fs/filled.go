@@ -48,6 +48,11 @@ func (d *keptHere) yield(o *owner) (until time.Time) {
 	return until
 }
 
+// isOthers reports whether somebody else than an owner fills it, or may do so yet; with mu.
+func (d *keptHere) isOthers(o *owner) bool {
+	return d.filler != nil && d.filler != o || d.granted != nil && d.granted != o && time.Now().Before(d.term)
+}
+
 func later(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return b
@@ -97,13 +102,13 @@ func (t *kept) yields(ctx context.Context, o *owner, code uint16, r *pathRequest
 	}
 }
 
-// onTheWay is a file that is being made whole, begun by then, for which an owner's request waits; nil: there is none.
+// onTheWay is a file that is being made whole, begun by then, for which an owner's request waits; nil: there is none. In a directory that he fills, others wait for him.
 func (t *kept) onTheWay(o *owner, code uint16, r *pathRequest, last time.Time) (wait <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.about(code, r, func(d *keptHere, name string) {
 		for w := range d.wholes {
-			if w.by != o && (name == "" || name == w.path.Base()) && !w.begun.After(last) {
+			if w.by != o && !d.inTerm(o) && (name == "" || name == w.path.Base()) && !w.begun.After(last) {
 				wait = w.done
 			}
 		}
@@ -112,7 +117,8 @@ func (t *kept) onTheWay(o *owner, code uint16, r *pathRequest, last time.Time) (
 		return wait
 	}
 	for w := range t.wholes {
-		if (w.path == r.path || w.path == r.to) && !w.begun.After(last) {
+		d := t.dirs[w.path.Parent()]
+		if (w.path == r.path || w.path == r.to) && !w.begun.After(last) && (w.by == o || d == nil || !d.inTerm(o)) {
 			wait = w.done
 		}
 	}
@@ -164,17 +170,58 @@ func (s *Service) fill(ctx context.Context, o *owner, r *pathRequest) ([]byte, e
 	if d == nil || !t.fills(o, d) || !t.may(ctx, o, d, Write) || !s.roomy(ctx, o, d, options.Code) {
 		return nil, errNotFilled
 	}
-	spares := t.setAside(ctx, o, d, options, int(min(r.limit, blocktree.FSFillSparesMax)), true)
-	f := Filling{Dir: d.ID(), Term: t.grant(o, d), Spares: spares}
-	if f.Term == 0 || len(spares) == 0 && r.limit > 0 && !t.hasAside(o) {
-		for _, id := range spares {
-			if x := t.takeAside(o, id); x != nil {
-				x.Leave()
-			}
-		}
+	f := t.granted(ctx, o, d, r, true)
+	if f.Term == 0 {
 		return nil, errNotFilled
 	}
 	return encodeFilling(&f), nil
+}
+
+// mkdirFill makes a directory, and says how it is, and lets its maker fill it, where nobody is to be asked for that (docs/design/0088).
+func (s *Service) mkdirFill(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
+	d, err := s.makeDir(ctx, o, r)
+	if err != nil {
+		return nil, err
+	}
+	var info *Info
+	var f Filling
+	if d != nil {
+		info, f = s.mayFill(ctx, o, d, r)
+	}
+	return encodeMkdirFill(info, &f), nil
+}
+
+// mayFill is what there is to say to the maker of a directory of it, nil: nothing, and what he is granted.
+func (s *Service) mayFill(ctx context.Context, o *owner, d *keptHere, r *pathRequest) (info *Info, f Filling) {
+	t := &s.kept
+	t.mu.Lock()
+	if t.dirs[d.path] == d {
+		info = t.describesTo(o, d)
+	}
+	t.mu.Unlock()
+	if _, may := t.said(o, d, Write); may && t.fills(o, d) && s.stillRoomy(o, d, r.code, true) {
+		ctx, cancel := context.WithTimeout(ctx, blocktree.FSFillFor) // a session may be lost, and what was made is to be answered
+		defer cancel()
+		f = t.granted(ctx, o, d, r, false)
+	}
+	return info, f
+}
+
+// granted sets spares aside for an owner who may fill a directory, waiting for the first, if it may, and lets him: nothing, where either is not to be had.
+func (t *kept) granted(ctx context.Context, o *owner, d *keptHere, r *pathRequest, waits bool) Filling {
+	n := int(min(r.limit, blocktree.FSFillSparesMax))
+	t.wants(o, r.makes(), n)
+	spares := t.setAside(ctx, o, d, r.makes(), n, waits)
+	f := Filling{Dir: d.ID(), Term: t.grant(o, d), Spares: spares}
+	if f.Term > 0 && (len(spares) > 0 || n == 0 || t.hasAside(o)) {
+		return f
+	}
+	for _, id := range spares {
+		if x := t.takeAside(o, id); x != nil {
+			x.Leave()
+		}
+	}
+	return Filling{}
 }
 
 // fills reports whether an owner may fill a directory.
@@ -216,7 +263,7 @@ func (s *Service) goesOn(ctx context.Context, o *owner, dir blocktree.Path) (f F
 		x.used, shape, missing = time.Now(), x.shape, x.want-len(x.spares)
 	}
 	t.mu.Unlock()
-	if d == nil || x == nil || !t.fills(o, d) || !s.stillRoomy(o, d, shape.Code) {
+	if d == nil || x == nil || !t.fills(o, d) || !s.stillRoomy(o, d, shape.Code, false) {
 		return f
 	}
 	if f.Term = t.grant(o, d); f.Term > 0 {
@@ -226,45 +273,99 @@ func (s *Service) goesOn(ctx context.Context, o *owner, dir blocktree.Path) (f F
 	return f
 }
 
+// roomOf is a cluster, and the code of files.
+type roomOf struct {
+	cluster blocktree.Generation
+	code    blocktree.Code
+}
+
+// room is what a cluster said of its room; kept.mu is of it.
+type room struct {
+	enough bool
+	until  time.Time // it is believed
+	asking bool      // it is asked anew, beside
+}
+
+// room is that of a directory's cluster; with mu.
+func (t *kept) room(d *keptHere, code blocktree.Code) *room {
+	of := roomOf{d.ID().Generation, code}
+	x := t.rooms[of]
+	if x != nil {
+		return x
+	}
+	if len(t.rooms) >= blocktree.FSRoomsMax {
+		var first roomOf
+		for of, x := range t.rooms {
+			if o := t.rooms[first]; o == nil || x.until.Before(o.until) {
+				first = of
+			}
+		}
+		delete(t.rooms, first)
+	}
+	x = &room{}
+	t.rooms[of] = x
+	return x
+}
+
 // roomy reports whether a cluster has room enough left, so that what is made in one of its directories is not refused.
 func (s *Service) roomy(ctx context.Context, o *owner, d *keptHere, code blocktree.Code) bool {
 	s.kept.mu.Lock()
-	roomy, known := d.roomy, time.Since(d.asked) < blocktree.SpaceBelievedFor
+	x := s.kept.room(d, code)
+	enough, known := x.enough, time.Now().Before(x.until)
 	s.kept.mu.Unlock()
-	return known && roomy || !known && s.asksRoom(ctx, o, d, code)
+	return known && enough || !known && s.asksRoom(ctx, o, d, code, x)
 }
 
-// stillRoomy is roomy as it was known last: when that is old it is asked for anew, beside, as nodes may not answer.
-func (s *Service) stillRoomy(o *owner, d *keptHere, code blocktree.Code) bool {
+// stillRoomy is roomy as it was known last; with lately, if that is believed yet. When it is not it is asked for anew, beside, as nodes may not answer.
+func (s *Service) stillRoomy(o *owner, d *keptHere, code blocktree.Code, lately bool) bool {
 	t := &s.kept
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if time.Since(d.asked) >= blocktree.SpaceBelievedFor && !d.asking {
-		d.asking = t.work(func(ctx context.Context) { s.asksRoom(ctx, o, d, code) })
+	x := t.room(d, code)
+	old := !time.Now().Before(x.until)
+	if old && !x.asking {
+		x.asking = t.work(func(ctx context.Context) { s.asksRoom(ctx, o, d, code, x) })
 	}
-	return d.roomy
+	return x.enough && !(lately && old)
 }
 
-func (s *Service) asksRoom(ctx context.Context, o *owner, d *keptHere, code blocktree.Code) bool {
-	x, err := s.cluster.Space(ctx, o.caller(), d.path, code)
+// asksRoom asks a cluster. That it does not say is not believed for long: it may be for who asked, or for a moment.
+func (s *Service) asksRoom(ctx context.Context, o *owner, d *keptHere, code blocktree.Code, x *room) bool {
+	space, err := s.cluster.Space(ctx, o.caller(), d.path, code)
+	believed := blocktree.SpaceBelievedFor
+	if err != nil {
+		believed = blocktree.FSJudgeEvery
+	}
 	s.kept.mu.Lock()
 	defer s.kept.mu.Unlock()
-	d.roomy, d.asked, d.asking = err == nil && x.FreeBytes >= blocktree.FSFillRoomBytes, time.Now(), false
-	return d.roomy
+	x.enough, x.until, x.asking = err == nil && space.FreeBytes >= blocktree.FSFillRoomBytes, time.Now().Add(believed), false
+	return x.enough
 }
 
-// setAside sets n spares aside for an owner, at most, and as many as there may be. It waits for the first, if it may.
-func (t *kept) setAside(ctx context.Context, o *owner, d *keptHere, shape CreateOptions, n int, waits bool) (ids []blocktree.FileID) {
-	t.mu.Lock()
+// asidesOf are the spares of an owner; with mu.
+func (t *kept) asidesOf(o *owner) *asides {
 	x := t.asides[o]
 	if x == nil {
 		x = &asides{spares: map[blocktree.FileID]heldAside{}}
 		t.asides[o] = x
 		t.counted()
 	}
-	if x.used = time.Now(); waits {
-		x.shape, x.want = shape, max(x.want, min(len(x.spares)+n, blocktree.FSFillSparesMax))
-	}
+	x.used = time.Now()
+	return x
+}
+
+// wants notes how many more spares an owner wants, and of which shape.
+func (t *kept) wants(o *owner, shape CreateOptions, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x := t.asidesOf(o)
+	x.shape, x.want = shape, max(x.want, min(len(x.spares)+n, blocktree.FSFillSparesMax))
+}
+
+// setAside sets n spares aside for an owner, at most, and as many as there may be. It waits for the first, if it may.
+func (t *kept) setAside(ctx context.Context, o *owner, d *keptHere, shape CreateOptions, n int, waits bool) (ids []blocktree.FileID) {
+	t.mu.Lock()
+	x := t.asidesOf(o)
 	n = max(0, min(n, blocktree.FSFillSparesMax-len(x.spares)-x.taking, blocktree.FSFillSparesOfAllMax-t.aside, blocktree.FSFillSparesOfAllMax/2-t.asideOf(o)))
 	t.aside += n
 	x.taking += n

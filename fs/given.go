@@ -209,12 +209,12 @@ func (s *Service) takeGiven(ctx context.Context, a *openFile) ([]byte, error) {
 	return encodeUnder(a.handle, &info, a.under), nil
 }
 
-// free reports whether a name that was claimed for an owner is not there, in a directory that is kept yet.
+// free reports whether a name that was claimed for an owner is not there, in a directory that is kept yet, and that nobody else fills since.
 func (t *kept) free(c *claims, d *keptHere, o *owner, name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, there := d.names[name]
-	return !there && len(c.of) == 1 && c.of[0].dir == d && d.gives(o)
+	return !there && len(c.of) == 1 && c.of[0].dir == d && d.gives(o) && !d.isOthers(o)
 }
 
 // gave notes a file that was given away, nil: none; with mu.
@@ -364,22 +364,23 @@ func nothing(path blocktree.Path) error {
 	return &blocktree.Error{Op: "stat", Path: path.Short(), Kind: blocktree.NotFound, Err: errNoName}
 }
 
-// makeDir makes a directory, and keeps its names if the cluster lets it.
-func (s *Service) makeDir(ctx context.Context, o *owner, r *pathRequest) error {
+// makeDir makes a directory, and keeps its names if the cluster lets it; here is nil where it is not kept.
+func (s *Service) makeDir(ctx context.Context, o *owner, r *pathRequest) (here *keptHere, err error) {
 	k, keeps := s.cluster.(keeper)
 	keeps = keeps && !s.cfg.KeepNoNames
-	return s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error {
+	err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error {
 		var m *making
 		if keeps {
 			m = s.kept.begin(r.path, o)
 		}
 		if m != nil {
 			d, made, err := k.MakeDirKept(ctx, o.caller(), r.path, r.mode)
-			s.kept.keep(m, d, &made)
+			here = s.kept.keep(m, d, &made)
 			if blocktree.KindOf(err) != blocktree.Unsupported || err == nil {
 				return err
 			}
 		}
 		return s.cluster.MakeDir(ctx, o.caller(), r.path, r.mode)
 	})
+	return here, err
 }

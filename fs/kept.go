@@ -151,6 +151,7 @@ type kept struct {
 	moved    atomic.Uint64          // counts what may move the times of a directory, twice each: as it begins, and as it ends; and directories that come to be kept
 	wholes   map[*wholeHere]struct{}
 	others   map[otherSpare]time.Time // that files were made with, until then
+	rooms    map[roomOf]*room
 	sweeping bool
 	stopping bool // nobody is let fill anything any more
 }
@@ -188,9 +189,6 @@ type keptHere struct {
 	granted *owner    // who may make names in it by himself
 	term    time.Time // until then
 	wholes  map[*wholeHere]struct{}
-	roomy   bool      // there was room enough in its cluster
-	asked   time.Time // when it said so
-	asking  bool      // it is asked anew
 
 	described
 }
@@ -206,6 +204,7 @@ func (t *kept) init(s *Service) {
 	t.dirs, t.given, t.byID = map[blocktree.Path]*keptHere{}, map[blocktree.Path]*given{}, map[blocktree.FileID]*given{}
 	t.making, t.changes, t.asides = map[*making]struct{}{}, map[*claims]struct{}{}, map[*owner]*asides{}
 	t.wholes, t.others, t.altering = map[*wholeHere]struct{}{}, map[otherSpare]time.Time{}, map[*move]*attrRequest{}
+	t.rooms = map[roomOf]*room{}
 }
 
 // idle reports whether nothing is kept.
@@ -235,8 +234,8 @@ func (t *kept) begin(path blocktree.Path, o *owner) *making {
 	return m
 }
 
-// keep keeps a directory that was made just now, nil: none, if it is certainly empty, and where it was made.
-func (t *kept) keep(m *making, d keptDir, made *Found) {
+// keep keeps a directory that was made just now, nil: none, if it is certainly empty, and where it was made. It returns nil where it does not.
+func (t *kept) keep(m *making, d keptDir, made *Found) *keptHere {
 	path := m.path
 	t.mu.Lock()
 	delete(t.making, m)
@@ -245,7 +244,7 @@ func (t *kept) keep(m *making, d keptDir, made *Found) {
 		if d != nil {
 			d.Leave()
 		}
-		return
+		return nil
 	}
 	old := t.dirs[path] // which has another path by now
 	if old != nil {
@@ -261,6 +260,7 @@ func (t *kept) keep(m *making, d keptDir, made *Found) {
 	if old != nil {
 		old.Leave()
 	}
+	return x
 }
 
 // at is the directory of that path, if it is kept, and is not being left; with mu.
@@ -382,14 +382,7 @@ func (t *kept) heard(o *owner, path blocktree.Path, found *Found, asked asking) 
 
 // may reports whether the cluster has said lately that a caller may do something in a directory, and asks if not. Where it reports false it is to be asked for what the caller wants.
 func (t *kept) may(ctx context.Context, o *owner, d *keptHere, want Rights) bool {
-	fresh := func() (ok, may bool) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		a, ok := d.callers[o]
-		ok = ok && a.fresh(t.service.cluster.RightsNumber())
-		return ok, ok && (!d.leaving || d.gives(o)) && a.rights.Has(want)
-	}
-	ok, may := fresh()
+	ok, may := t.said(o, d, want)
 	if ok {
 		return may
 	}
@@ -399,8 +392,17 @@ func (t *kept) may(ctx context.Context, o *owner, d *keptHere, want Rights) bool
 		return false
 	}
 	t.heard(o, d.path, &found, asked)
-	_, may = fresh()
+	_, may = t.said(o, d, want)
 	return may
+}
+
+// said is what the cluster has said lately of what a caller may do in a directory; not ok: nothing.
+func (t *kept) said(o *owner, d *keptHere, want Rights) (ok, may bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a, ok := d.callers[o]
+	ok = ok && a.fresh(t.service.cluster.RightsNumber())
+	return ok, ok && (!d.leaving || d.gives(o)) && a.rights.Has(want)
 }
 
 // absent reports whether there is certainly nothing at a path, and the caller may know.

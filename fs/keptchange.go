@@ -64,6 +64,13 @@ func (t *kept) claimNow(takes bool, paths []blocktree.Path) (c *claims, wait <-c
 	return c, nil
 }
 
+// areOthers reports whether somebody else than an owner fills one of the directories that the names are in: one that was made since he was asked to yield.
+func (c *claims) areOthers(o *owner) bool {
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	return slices.ContainsFunc(c.of, func(x claim) bool { return x.dir.isOthers(o) })
+}
+
 // dirs are the kept directories that the names are in.
 func (c *claims) dirs() (dirs []*keptHere) {
 	for _, x := range c.of {
@@ -198,10 +205,22 @@ func (t *kept) drained(ctx context.Context, o *owner, takes bool, paths []blockt
 				own = d
 			}
 		}
-		if c, err = t.claim(ctx, takes, paths...); err != nil || !takes || !t.keepsAny(paths) {
-			return c, own, err
+		if c, err = t.claim(ctx, takes, paths...); err != nil {
+			return nil, own, err
 		}
-		c.release(nil) // another was made while somebody else had the name
+		others := c.areOthers(o)
+		if !others && !(takes && t.keepsAny(paths)) {
+			return c, own, nil
+		}
+		c.release(nil) // another was made while somebody else had the name, or since this was asked for
+		if !others {
+			continue
+		}
+		for _, path := range paths {
+			if err := t.yields(ctx, o, codeStat, &pathRequest{path: path}); err != nil { // not as what changes it: who makes a file whole does not wait for himself
+				return nil, own, err
+			}
+		}
 	}
 }
 

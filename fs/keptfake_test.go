@@ -37,6 +37,7 @@ type keptFake struct {
 	left     []blocktree.Path
 	atHand   int           // spares that can be taken at a time
 	room     uint64        // that it has
+	spaces   int           // how often it was asked for that
 	broken   error         // what comes of writes
 	stall    chan struct{} // writes wait until it is closed; nil: for nothing
 	ticks    int64         // of the times that it gives
@@ -338,6 +339,7 @@ func (d *fakeDir) KeptFor() time.Duration {
 func (c *keptFake) Space(context.Context, cred.Identity, blocktree.Path, blocktree.Code) (Space, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.spaces++
 	if c.room == 0 {
 		return Space{}, blocktree.E("fake", blocktree.Unsupported, nil)
 	}

@@ -68,7 +68,7 @@ func nameOf(code uint16) string {
 		"stat", "list", "open", "read", "write", "flush", "close", "create", "mkdir", "remove", "resize", "length", "rename", "sum", "punch",
 		"remove", "truncate", "allocate", "append", "stat", "truncate", "lock",
 		"set times", "symlink", "read link", "get attribute", "set attribute", "list attributes", "remove attribute",
-		"watch", "watch", "create", "close", "close", "fill", "create",
+		"watch", "watch", "create", "close", "close", "fill", "create", "mkdir",
 	}[code-codeStat]
 }
 
@@ -122,7 +122,7 @@ func (s *Service) doAsked(ctx context.Context, o *owner, code uint16, r *pathReq
 // changes reports whether a request of a code adds a name, or takes it from what has it.
 func changes(code uint16) bool {
 	switch code {
-	case codeCreate, codeMakeOpen, codeMakeWhole, codeMkdir, codeSymlink, codeRemove, codeRemoveFile, codeRename:
+	case codeCreate, codeMakeOpen, codeMakeWhole, codeMkdir, codeMkdirFill, codeSymlink, codeRemove, codeRemoveFile, codeRename:
 		return true
 	}
 	return false
@@ -137,7 +137,9 @@ func (s *Service) doChange(ctx context.Context, o *owner, code uint16, r *pathRe
 	case codeMakeWhole:
 		return s.makeWhole(ctx, o, r)
 	case codeMkdir:
-		return nil, s.makeDir(ctx, o, r)
+		_, err = s.makeDir(ctx, o, r)
+	case codeMkdirFill:
+		return s.mkdirFill(ctx, o, r)
 	case codeRemove:
 		err = s.kept.change(ctx, o, r.path, "", func(ctx context.Context) error { return s.remove(ctx, caller, r.path) })
 	case codeRemoveFile:

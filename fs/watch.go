@@ -314,7 +314,7 @@ func (x *watches) shift(path blocktree.Path) {
 // told tells what was done by a request about paths.
 func (x *watches) told(code uint16, r *pathRequest) {
 	switch code {
-	case codeCreate, codeMakeOpen, codeMkdir, codeSymlink: // not codeMakeWhole: that goes on when nobody waits for it
+	case codeCreate, codeMakeOpen, codeMkdir, codeMkdirFill, codeSymlink: // not codeMakeWhole: that goes on when nobody waits for it
 		x.tell(r.path, EventMade)
 	case codeRemove, codeRemoveFile:
 		x.tell(r.path, EventGone)

@@ -140,7 +140,8 @@ func TestRequestsRefused(t *testing.T) {
 		_, errWhole := decodeWhole(b)
 		_, errFilling := decodeFilling(b)
 		_, _, errMade := decodeMadeWhole(b)
-		for _, err := range []error{err, errFile, errInfo, errOpened, errList, errWhole, errFilling, errMade} {
+		_, _, errDir := decodeMkdirFill(b)
+		for _, err := range []error{err, errFile, errInfo, errOpened, errList, errWhole, errFilling, errMade, errDir} {
 			newer := len(b) == 1 && (b[0] == 4 || b[0] == 3 && err != errInfo || b[0] == 2 && err != errInfo && err != errOpened && err != errFile) // an info has three formats, what was opened and what is about an open file two
 			if newer && blocktree.KindOf(err) != blocktree.NewerFormat || err == nil {
 				t.Errorf("format %v: %v", b, err)
@@ -185,7 +186,8 @@ func FuzzRequests(f *testing.F) {
 		encodeRemove(&pathRequest{path: testRoot.Join("a"), file: i.ID}), encodeMade(i.ID), encodeOffset(1 << 40),
 		lockRequest{handle: 1, op: lockTest, exclusive: true, owner: 2, off: 3, bytes: 4, id: 5}.encode(), encodeLock(&Lock{true, 1, 2, true, 3}),
 		encodeEvents(9, []Event{{"a", EventMade, false}, {"b", EventChanged, false}}), encodeEvents(1, []Event{{Overflow: true}}), encodeEvents(0, nil),
-		encodeWhole(&pathRequest{path: testRoot.Join("a"), flags: flagSpare, file: i.ID, whole: &whole{5, []byte("hello")}}), encodeMadeWhole(&short, &Filling{Term: 1, Spares: []blocktree.FileID{i.ID}}), encodeFilling(&Filling{})} {
+		encodeWhole(&pathRequest{path: testRoot.Join("a"), flags: flagSpare, file: i.ID, whole: &whole{5, []byte("hello")}}), encodeMadeWhole(&short, &Filling{Term: 1, Spares: []blocktree.FileID{i.ID}}), encodeFilling(&Filling{}),
+		encodeMkdirFill(nil, &Filling{}), encodeMkdirFill(&Info{ID: i.ID, Dir: true}, &Filling{Dir: i.ID, Term: 1, Spares: []blocktree.FileID{i.ID}})} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -226,6 +228,13 @@ func FuzzRequests(f *testing.F) {
 		same("filling", err, func() []byte { return encodeFilling(&filling) })
 		made, filling, err := decodeMadeWhole(b)
 		same("made whole", err, func() []byte { return encodeMadeWhole(&made, &filling) })
+		if dir, filling, err := decodeMkdirFill(b); err == nil {
+			told := &dir
+			if dir == (Info{}) {
+				told = nil
+			}
+			same("made and filled", err, func() []byte { return encodeMkdirFill(told, &filling) })
+		}
 		last, events, err := decodeEvents(b)
 		same("events", err, func() []byte { return encodeEvents(last, events) })
 		entries, more, err := decodeEntries(b)

@@ -14,6 +14,7 @@ const (
 	formatWhole     = 1
 	formatMadeWhole = 1
 	formatFilling   = 1
+	formatMkdirFill = 1
 )
 
 // fillTermMax is the longest term that a client believes.
@@ -102,6 +103,36 @@ func decodeMadeWhole(b []byte) (Info, Filling, error) {
 	d.Format(formatMadeWhole)
 	i, f := getInfo(d), getFilling(d)
 	if d.Err() == nil && (i.Dir || i.Link || i.ID == (blocktree.FileID{})) {
+		d.Fail(blocktree.E("fs", blocktree.Invalid, errors.New("the service's answer makes no sense")))
+	}
+	if err := d.Finish(); err != nil {
+		return Info{}, Filling{}, &blocktree.Error{Op: "fs made", Err: err}
+	}
+	return i, f, nil
+}
+
+// encodeMkdirFill writes what there is to say of a directory that was made, nil: nothing, and what its maker is granted.
+func encodeMkdirFill(i *Info, f *Filling) []byte {
+	var e wire.Encoder
+	e.U8(formatMkdirFill)
+	e.Bool(i != nil)
+	if i != nil {
+		putInfo(&e, i)
+	}
+	putFilling(&e, f)
+	return e.Buf
+}
+
+// decodeMkdirFill reads what encodeMkdirFill wrote. The Info has no ID if there is none.
+func decodeMkdirFill(b []byte) (i Info, f Filling, err error) {
+	d := wire.NewDecoder(b)
+	d.Format(formatMkdirFill)
+	told := d.Bool()
+	if told {
+		i = getInfo(d)
+	}
+	f = getFilling(d)
+	if d.Err() == nil && told && (!i.Dir || i.ID == (blocktree.FileID{}) || f.Term > 0 && f.Dir != i.ID) {
 		d.Fail(blocktree.E("fs", blocktree.Invalid, errors.New("the service's answer makes no sense")))
 	}
 	if err := d.Finish(); err != nil {

@@ -216,9 +216,10 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 	if e := n.toMake(ctx, name, path); e != 0 {
 		return nil, e
 	}
-	certain := false
-	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) error {
-		err := n.tree.source.Mkdir(ctx, path, mode&0o777)
+	certain, takings := false, n.tree.takings.Load()
+	var made madeDir
+	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) (err error) {
+		made, err = n.tree.fills.mkdir(ctx, path, mode&0o777)
 		if unsure {
 			err = mayBeOurs(err)
 		}
@@ -228,10 +229,17 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 	if n.doubt(err); err != nil {
 		return nil, errno(err)
 	}
-	asked := n.tree.fills.clock()
-	i, e := n.Lookup(ctx, name, out)
+	var i *gofs.Inode
+	asked := made.asked
+	if info := n.tree.seen(made.info); certain && made.info.ID != (blocktree.FileID{}) {
+		n.tree.found(info.ID, takings)
+		i, e = n.child(ctx, &info, out)
+	} else {
+		asked = n.tree.fills.clock()
+		i, e = n.Lookup(ctx, name, out)
+	}
 	if e == 0 && certain {
-		n.tree.fills.made(i.Operations().(*node).id, path, &out.Attr, asked)
+		n.tree.fills.made(i.Operations().(*node).id, path, &out.Attr, asked, &made)
 	}
 	return i, e
 }

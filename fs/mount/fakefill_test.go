@@ -32,6 +32,10 @@ type filler struct {
 	older        bool          // the service is of a version before
 	far          time.Duration // how long the answer to Fill is on its way
 	fills        int
+	olderDirs    bool // likewise, but for MkdirFill alone
+	asksOlder    int  // how often one of that version was asked for that
+	untold       bool // it says nothing of a directory that it made
+	noTerm       bool // nor lets fill it by that
 }
 
 func newFiller() *filler {
@@ -51,6 +55,28 @@ func (c *filler) Mkdir(ctx context.Context, path blocktree.Path, mode uint32) er
 	}
 	return err
 }
+
+// MkdirFill implements fs.DirFiller.
+func (c *filler) MkdirFill(ctx context.Context, path blocktree.Path, mode uint32, _ fs.CreateOptions, spares int) (info fs.Info, got fs.Filling, err error) {
+	if c.older || c.olderDirs {
+		c.asksOlder++
+		return info, got, blocktree.E("fake", blocktree.Unsupported, nil)
+	}
+	if err = c.Mkdir(ctx, path, mode); err != nil {
+		return info, got, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.untold {
+		info = c.files[path].info
+	}
+	if !c.noTerm {
+		got = c.grant(path, spares)
+	}
+	return info, got, nil
+}
+
+var _ fs.DirFiller = (*filler)(nil)
 
 // kill has the service die: the next knows of no spare, and lets fill nothing.
 func (c *filler) kill(leases bool) {
@@ -185,13 +211,15 @@ func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOp
 	return info, got, err
 }
 
-// newFilled is a service that lets fill, and a directory that was made in it.
+// newFilled is a service that lets fill, and a directory that was made in it, of which no term was asked for yet.
 func newFilled(t *testing.T) (*filler, *node) {
 	t.Helper()
 	c := newFiller()
 	root := grow(c)
 	root.tree.o.CloseLater = true
+	c.noTerm = true
 	d := mkdir(t, root, "d")
+	c.noTerm = false
 	c.took()
 	return c, d
 }

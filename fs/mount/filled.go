@@ -40,14 +40,16 @@ type filled struct {
 // fills are the directories that a mount fills, and the spares that it has for files in them.
 type fills struct {
 	tree   *tree
-	filler fs.Filler // nil: there is none
+	filler fs.Filler    // nil: there is none
+	maker  fs.DirFiller // likewise
 	clock  func() time.Duration
 
 	mu     sync.Mutex
 	dirs   map[blocktree.FileID]*filled
-	named  int     // names of all
-	spares []spare // those that were told first come first
-	out    int     // spares of files that are not sent
+	named  int           // names of all
+	older  time.Duration // until then no service is asked to make a directory and let fill it, as one of a version before was
+	spares []spare       // those that were told first come first
+	out    int           // spares of files that are not sent
 	heard  time.Duration
 	not    time.Duration // until then no directory is asked for that was not before, as one was refused
 	sweep  *time.Timer
@@ -68,6 +70,7 @@ func newFills(t *tree) *fills {
 	x := &fills{tree: t, clock: func() time.Duration { return time.Since(began) }, dirs: map[blocktree.FileID]*filled{}, lost: map[blocktree.FileID]bool{}}
 	if _, ok := t.source.(fs.MakeOpener); ok && t.o.Fill && !t.o.Anonymous {
 		x.filler, _ = t.source.(fs.Filler)
+		x.maker, _ = t.source.(fs.DirFiller)
 	}
 	return x
 }
@@ -81,8 +84,38 @@ func sinceBoot() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// made notes that a directory was made here, and how it was described, which was asked for then.
-func (x *fills) made(id blocktree.FileID, path blocktree.Path, attr *fuse.Attr, asked time.Duration) {
+// olderFor is how long a service of a version before is not asked again for what it does not know.
+const olderFor = 10 * time.Second
+
+// madeDir is what the service said of a directory that was made, and granted, which was asked for then: no identity, no term, nothing.
+type madeDir struct {
+	info  fs.Info
+	got   fs.Filling
+	asked time.Duration
+}
+
+// mkdir makes a directory, once.
+func (x *fills) mkdir(ctx context.Context, path blocktree.Path, mode uint32) (made madeDir, err error) {
+	x.mu.Lock()
+	made.asked = x.clock()
+	asks := x.maker != nil && made.asked >= x.older
+	x.fresh(made.asked)
+	wants := max(0, x.wants())
+	x.mu.Unlock()
+	if asks {
+		made.info, made.got, err = x.maker.MkdirFill(ctx, path, mode, x.tree.making(0), wants)
+		if blocktree.KindOf(err) != blocktree.Unsupported {
+			return made, err
+		}
+		x.mu.Lock()
+		x.older = x.clock() + olderFor
+		x.mu.Unlock()
+	}
+	return made, x.tree.source.Mkdir(ctx, path, mode)
+}
+
+// made notes that a directory was made here, how it was described, which was asked for then, and what was granted.
+func (x *fills) made(id blocktree.FileID, path blocktree.Path, attr *fuse.Attr, asked time.Duration, made *madeDir) {
 	if x.filler == nil {
 		return
 	}
@@ -92,13 +125,33 @@ func (x *fills) made(id blocktree.FileID, path blocktree.Path, attr *fuse.Attr, 
 		x.forget(f)
 		return
 	}
-	if len(x.dirs) >= blocktree.MountFilledDirsMax {
+	if len(x.dirs) >= blocktree.MountFilledDirsMax && !x.evict() {
 		return
 	}
-	x.dirs[id] = &filled{fills: x, id: id, path: path, names: map[string]bool{}, asked: x.clock(), attr: *attr, at: asked}
+	f := &filled{fills: x, id: id, path: path, names: map[string]bool{}, asked: x.clock(), attr: *attr, at: asked}
+	x.dirs[id] = f
+	if made.got.Term > 0 {
+		x.hear(f, made.asked, made.got)
+	}
 	if x.sweep == nil {
 		x.sweep = time.AfterFunc(blocktree.MountFilledIdle, x.tidy)
 	}
+}
+
+// evict forgets the directory that was filled last of all, and reports false where each has its term yet; with mu.
+func (x *fills) evict() bool {
+	var first *filled
+	last := func(f *filled) time.Duration { return max(f.until, f.asked) }
+	for _, f := range x.dirs {
+		if first == nil || last(f) < last(first) {
+			first = f
+		}
+	}
+	if first.until > x.clock() {
+		return false
+	}
+	x.forget(first)
+	return true
 }
 
 // tidy forgets the directories that are not filled any more.
@@ -259,7 +312,7 @@ func (f *filled) left() time.Duration {
 	return f.until - f.fills.clock()
 }
 
-// absent reports whether a name is certainly not in a directory. Of one that was made just now the right to say so is asked for first, by the one question that a look costs.
+// absent reports whether a name is certainly not in a directory. Of one that was made just now the right to say so is asked for first, by the one question that a look costs, unless it came with the directory.
 func (n *node) absent(ctx context.Context, name string) bool {
 	x := n.tree.fills
 	f := x.of(n.id)
@@ -267,7 +320,7 @@ func (n *node) absent(ctx context.Context, name string) bool {
 		return false
 	}
 	x.mu.Lock()
-	first := !f.tried && !f.gone
+	first := !f.tried && !f.gone && f.until <= x.clock()
 	x.mu.Unlock()
 	if first {
 		x.fill(ctx, f)

@@ -250,3 +250,66 @@ func TestFilledMeans(t *testing.T) {
 		}
 	})
 }
+
+// TestMadeAndFilled: 0088. A directory is made, described as the cluster has it, and filled by one request and one command; it is refused as any is, and of a mode under which its maker may not write there is nothing to fill.
+func TestMadeAndFilled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFilledWorld(t)
+		c, files := w.DoorAt(0, "alice", 1000, 1000), w.Path("/files")
+		w.fill(t, c, files.Join("first")) // the service knows what room there is
+		time.Sleep(blocktree.FSFillSparesFor)
+		x, _ := w.Node(0).Stats()
+		before := x.Meta.Applied
+		var spares []blocktree.FileID
+		const dirs = 8
+		for i := range dirs {
+			dir := files.Join(fmt.Sprint(i))
+			info, f, err := c.MkdirFill(t.Context(), dir, 0o750, small, 2)
+			w.must(err)
+			is, err := w.admin.Stat(t.Context(), dir)
+			w.must(err)
+			looked, err := c.Stat(t.Context(), dir)
+			w.must(err)
+			if want := fs.InfoOf(is); info != want || looked != want || info.Mode != 0o750 || f.Dir != info.ID || f.Term <= 0 || f.Term > blocktree.FSFillFor {
+				t.Errorf("%d: %+v, %+v; it is %+v", i, info, f, want)
+			}
+			spares = append(spares, f.Spares...)
+			made, f, err := c.MakeWhole(t.Context(), dir.Join("f"), small, fs.Whole{Spare: spares[0], Content: []byte("hello")})
+			w.must(err)
+			if made.ID != spares[0] {
+				t.Errorf("%d: %+v", i, made)
+			}
+			spares = append(spares[1:], f.Spares...)
+		}
+		x, _ = w.Node(0).Stats()
+		if n := x.Meta.Applied - before; n < 2*dirs || n > 2*dirs+dirs { // and spares are made
+			t.Errorf("%d commands for %d directories and as many files", n, dirs)
+		}
+		_, f, err := c.MkdirFill(t.Context(), files.Join("waits"), 0o755, small, 2)
+		w.must(err)
+		begun := time.Now()
+		if _, err := w.DoorAt(1, "alice", 1000, 1000).Stat(t.Context(), files.Join("waits/none")); blocktree.KindOf(err) != blocktree.NotFound || time.Since(begun) < f.Term/2 {
+			t.Errorf("another service: %v, after %v", err, time.Since(begun))
+		}
+		for _, mode := range []uint32{0o555, 0o700, 0} {
+			info, f, err := c.MkdirFill(t.Context(), files.Join(fmt.Sprint("mode", mode)), mode, small, 2)
+			if err != nil || info.ID != (blocktree.FileID{}) && info.Mode != mode || (f.Term > 0) != (mode&0o200 != 0) || f.Term == 0 && len(f.Spares) > 0 {
+				t.Errorf("mode %o: %+v, %+v, %v", mode, info, f, err)
+			}
+		}
+		bob := w.DoorAt(0, "bob", 1001, 1001)
+		for what, x := range map[string]struct {
+			c    *fs.Client
+			path blocktree.Path
+			want blocktree.Kind
+		}{"there": {c, files.Join("0"), blocktree.Exists}, "a file": {c, files.Join("0/f"), blocktree.Exists}, "in nothing": {c, files.Join("none/d"), blocktree.NotFound}, "no right": {bob, files.Join("0/d"), blocktree.Permission}} {
+			info, f, err := x.c.MkdirFill(t.Context(), x.path, 0o755, small, 2)
+			if blocktree.KindOf(err) != x.want || info != (fs.Info{}) || f.Term != 0 {
+				t.Errorf("%s: %+v, %+v, %v", what, info, f, err)
+			}
+			if err := x.c.Mkdir(t.Context(), x.path, 0o755); blocktree.KindOf(err) != x.want {
+				t.Errorf("%s: mkdir: %v", what, err)
+			}
+		}
+	})
+}

@@ -153,6 +153,10 @@ func TestKeptBelowIsAsked(t *testing.T) {
 		c := w.DoorAt(0, "alice", alice, alice)
 		must(c.Mkdir(ctx, home.Join("first"), 0o755)) // there is a session from then on
 		must(c.Mkdir(ctx, dir, 0o755))
+		made, _, err := c.MkdirFill(ctx, home.Join("e"), 0o755, small, 2)
+		if err != nil || made != (fs.Info{}) { // it may be another by then
+			t.Errorf("one that was made is told as %+v, %v", made, err)
+		}
 		for _, mode := range []uint32{0o755, 0o700, 0o711} {
 			_, err = admin.SetMode(ctx, dir, mode)
 			must(err)
