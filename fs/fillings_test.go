@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -66,8 +67,12 @@ func TestFillGoesTo(t *testing.T) {
 		}
 		b.must(endpoints[0].Close())
 		time.Sleep(time.Second)
-		info, _, err := ann.MakeWhole(t.Context(), dir.Join("g"), o, Whole{Spare: f.Spares[2], Content: []byte("hello")})
-		if err != nil || info.ID == f.Spares[2] || info.Length != 5 {
+		_, next, err := ann.MakeWhole(t.Context(), dir.Join("g"), o, Whole{Spare: f.Spares[2], Content: []byte("hello")})
+		if !errors.Is(err, ErrOtherSpare) || len(next.Spares) != 1 {
+			t.Fatalf("by another service: %+v, %v", next, err)
+		}
+		info, _, err := ann.MakeWhole(t.Context(), dir.Join("g"), o, Whole{Spare: next.Spares[0], Content: []byte("hello")})
+		if err != nil || info.ID != next.Spares[0] || info.Length != 5 {
 			t.Errorf("by another service: %+v, %v", info, err)
 		}
 	})
