@@ -583,9 +583,10 @@ func TestFillOnTheWay(t *testing.T) {
 	})
 }
 
-// TestFillOlder: H8. A service of a version before, which refuses a flag that it does not know, is asked without a spare, in a request that it reads.
+// TestFillOlder: H8, and 0089, 4. A service of a version before, which refuses a format and a flag that it does not know, is asked without these, in a request that it reads.
 func TestFillOlder(t *testing.T) {
 	r := requestToMake(testRoot.Join("a"), CreateOptions{SizeBytes: 4096, Spare: blocktree.FileID{Generation: 1, Inode: 2}})
+	r.only = true
 	asked := 0
 	err := r.asKnown(func() error {
 		asked++
@@ -593,7 +594,7 @@ func TestFillOlder(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if got.flags&flagSpare != 0 {
+		if got.only || got.flags&flagSpare != 0 {
 			return blocktree.E("older", blocktree.NewerFormat, nil)
 		}
 		if got.makes().Spare != (blocktree.FileID{}) || got.sizeBytes != 4096 {
@@ -601,7 +602,7 @@ func TestFillOlder(t *testing.T) {
 		}
 		return nil
 	}, flagSpare, flagFlush, flagTell)
-	if err != nil || asked != 2 {
+	if err != nil || asked != 3 {
 		t.Errorf("asked %d times: %v", asked, err)
 	}
 }
