@@ -45,16 +45,6 @@ func wholes(t testing.TB, s *Service, o *owner, path blocktree.Path, spare block
 	return i, f, err
 }
 
-// wholesOf is wholes, and again with the spare that the service says.
-func wholesOf(t testing.TB, s *Service, o *owner, path blocktree.Path, spare blocktree.FileID, content string) (Info, Filling, error) {
-	t.Helper()
-	i, f, err := wholes(t, s, o, path, spare, content)
-	if err == ErrOtherSpare {
-		i, f, err = wholes(t, s, o, path, f.Spares[0], content)
-	}
-	return i, f, err
-}
-
 // filled has an owner make a directory and fill it.
 func filled(t testing.TB, s *Service, o *owner, dir blocktree.Path) Filling {
 	t.Helper()

@@ -18,6 +18,16 @@ func (c *keptFake) stalls(stall chan struct{}) {
 	c.stall = stall
 }
 
+// wholesOf is wholes, and again with the spare that the service says.
+func wholesOf(t testing.TB, s *Service, o *owner, path blocktree.Path, spare blocktree.FileID, content string) (Info, Filling, error) {
+	t.Helper()
+	i, f, err := wholes(t, s, o, path, spare, content)
+	if err == ErrOtherSpare {
+		i, f, err = wholes(t, s, o, path, f.Spares[0], content)
+	}
+	return i, f, err
+}
+
 // TestWholesEnd: who asks for what is in a directory does not wait for all that another one goes on to make there.
 func TestWholesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -73,19 +73,7 @@ func TestRequestsOutlast(t *testing.T) {
 	if got, err := decodePath(spared.encode()); err != nil || got != spared || spared.encode()[0] != formatOnly {
 		t.Errorf("%+v, %v", got, err)
 	}
-	content := []byte("hello")
-	spared.whole = &whole{-7, content}
-	if got, err := decodeAbout(codeMakeWhole, encodeWhole(&spared)); err != nil || got.path != spared.path || got.file != spared.file || !got.only || got.whole.wrote != -7 || string(got.whole.content) != "hello" {
-		t.Errorf("%+v, %v", got, err)
-	}
-	filling := Filling{Dir: x.file, Term: blocktree.FSFillFor, Spares: []blocktree.FileID{x.file, i.ID}}
-	i.Length = 5
-	if got, f, err := decodeMadeWhole(encodeMadeWhole(&i, &filling)); err != nil || got != i || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
-		t.Errorf("%+v, %+v, %v", got, f, err)
-	}
-	if got, f, err := decodeMadeWhole(encodeUseOther(&filling)); err != ErrOtherSpare || got != (Info{}) || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
-		t.Errorf("%+v, %+v, %v", got, f, err)
-	}
+	wholeRequestsOutlast(t, spared, x.file)
 	for _, wrong := range []Info{{SizeBytes: 5, Length: 6}, {Dir: true, Length: 1}} {
 		if got, err := decodeInfo(encodeInfo(&wrong)); err == nil {
 			t.Errorf("%+v was taken as %+v", wrong, got)
@@ -93,6 +81,25 @@ func TestRequestsOutlast(t *testing.T) {
 	}
 	if old := encodeInfo(&Info{SizeBytes: 512, Length: 512}); old[0] != formatInfo {
 		t.Errorf("a file without another length is in format %d, which versions before do not read", old[0])
+	}
+}
+
+// wholeRequestsOutlast is TestRequestsOutlast of what makes whole files.
+func wholeRequestsOutlast(t *testing.T, spared pathRequest, dir blocktree.FileID) {
+	t.Helper()
+	content := []byte("hello")
+	spared.whole = &whole{-7, content}
+	if got, err := decodeAbout(codeMakeWhole, encodeWhole(&spared)); err != nil || got.path != spared.path || got.file != spared.file || !got.only || got.whole.wrote != -7 || string(got.whole.content) != "hello" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	i := testInfo()
+	filling := Filling{Dir: dir, Term: blocktree.FSFillFor, Spares: []blocktree.FileID{dir, i.ID}}
+	i.Length = 5
+	if got, f, err := decodeMadeWhole(encodeMadeWhole(&i, &filling)); err != nil || got != i || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
+		t.Errorf("%+v, %+v, %v", got, f, err)
+	}
+	if got, f, err := decodeMadeWhole(encodeUseOther(&filling)); err != ErrOtherSpare || got != (Info{}) || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
+		t.Errorf("%+v, %+v, %v", got, f, err)
 	}
 }
 
