@@ -281,7 +281,7 @@ const (
 	FSKeptIdleMax    = 200 * time.Millisecond
 	FSKeptSweepEvery = 20 * time.Millisecond
 
-	// FSFillFor is for how long a client makes names by itself in a directory that it fills (docs/design/0086): long beside a request, and short for who waits for it. FSFillSparesMax and FSFillSparesOfAllMax bound the spares that are set aside for one client, and for all, of meta.SparesPerSessionMax; FSFillSparesFor is how long for one that neither fills nor makes anything,
+	// FSFillFor is for how long a client makes names by itself in a directory that it fills (docs/design/0086): long beside a request, and short for who waits for it. FSFillSparesMax and FSFillSparesOfAllMax bound the spares that are set aside for one client, and for all, of meta.SparesPerSessionMax, half of them for one principal, or three quarters with what is named in the place of others (docs/design/0089); FSFillSparesFor is how long for one that neither fills nor makes anything,
 	// and FSFillSpareFor how long each, as any spare. FSFillForMin is the least of a term that is of use: less than what a mount keeps back. FSFillRoomBytes is what a cluster has to have left: what is refused after a close is told to nobody who waits.
 	// Each request that makes a whole file carries MountHeldBytesMax at most: all that are worked on at a time (FSPathRequestsMax) are 16 MiB.
 	FSFillFor            = 250 * time.Millisecond

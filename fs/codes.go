@@ -46,7 +46,7 @@ const (
 	codeWriteFinish = cluster.CodesOfOthers + 33 // header: a fileRequest, and the bytes; nothing (docs/design/0080)
 
 	codeFill      = cluster.CodesOfOthers + 34 // a pathRequest, as that of codeMakeOpen, of a directory, whose limit is how many spares at most; a Filling (docs/design/0086)
-	codeMakeWhole = cluster.CodesOfOthers + 35 // a request of encodeWhole; an Info and a Filling
+	codeMakeWhole = cluster.CodesOfOthers + 35 // a request of encodeWhole; an Info and a Filling, or that nothing was made and a Filling (docs/design/0089)
 	codeMkdirFill = cluster.CodesOfOthers + 36 // a pathRequest, as that of codeFill, but for the mode, which is that of the directory; an Info, if there is one, and a Filling (docs/design/0088)
 )
 

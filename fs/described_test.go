@@ -89,7 +89,7 @@ func describedCases() []describedCase {
 		{"a file", func(w *describedWorld) { w.finish(path) }, [2]int{0, 0}},
 		{"a file without a name", func(w *describedWorld) { makes(w.T, w.s, w.o, path) }, [2]int{0, 0}},
 		{"a whole file", func(w *describedWorld) {
-			_, _, err := wholes(w.T, w.s, w.o, path, blocktree.FileID{}, "x")
+			_, _, err := wholesOf(w.T, w.s, w.o, path, blocktree.FileID{}, "x")
 			wantKind(w.T, "a whole file", err, blocktree.Other)
 		}, [2]int{0, 0}},
 		{"a file that others named", func(w *describedWorld) { makes(w.T, w.s, w.o, path); w.does(codeList, pathRequest{path: dir}) }, [2]int{0, 0}},
@@ -486,7 +486,7 @@ func (m *describedModel) changes(random *rand.Rand, w int, dirs []blocktree.Path
 				_ = does(m.T, m.s, o, codeMkdir, pathRequest{path: dirs[2]})
 			}
 		case 9:
-			_, _, _ = wholes(m.T, m.s, o, path, blocktree.FileID{}, "x")
+			_, _, _ = wholesOf(m.T, m.s, o, path, blocktree.FileID{}, "x")
 		}
 		m.stat(o, dir)
 		time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)

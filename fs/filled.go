@@ -363,10 +363,22 @@ func (t *kept) wants(o *owner, shape CreateOptions, n int) {
 }
 
 // setAside sets n spares aside for an owner, at most, and as many as there may be. It waits for the first, if it may.
-func (t *kept) setAside(ctx context.Context, o *owner, d *keptHere, shape CreateOptions, n int, waits bool) (ids []blocktree.FileID) {
+func (t *kept) setAside(ctx context.Context, o *owner, d keptDir, shape CreateOptions, n int, waits bool) (ids []blocktree.FileID) {
+	return t.setAsideOf(ctx, o, d, shape, n, waits, false)
+}
+
+// setAsideOf is setAside; with other in the place of a spare that is not to be had, also for a principal that has all by which it may fill, and not for good.
+func (t *kept) setAsideOf(ctx context.Context, o *owner, d keptDir, shape CreateOptions, n int, waits, other bool) (ids []blocktree.FileID) {
+	most := blocktree.FSFillSparesOfAllMax / 2
+	if other {
+		most = blocktree.FSFillSparesOfAllMax * 3 / 4
+	}
 	t.mu.Lock()
 	x := t.asidesOf(o)
-	n = max(0, min(n, blocktree.FSFillSparesMax-len(x.spares)-x.taking, blocktree.FSFillSparesOfAllMax-t.aside, blocktree.FSFillSparesOfAllMax/2-t.asideOf(o)))
+	if other && x.want == 0 {
+		x.shape, x.want = shape, min(len(x.spares)+n, blocktree.FSFillSparesMax)
+	}
+	n = max(0, min(n, blocktree.FSFillSparesMax-len(x.spares)-x.taking, blocktree.FSFillSparesOfAllMax-t.aside, most-t.asideOf(o)))
 	t.aside += n
 	x.taking += n
 	t.mu.Unlock()

@@ -51,7 +51,7 @@ func (m *fillModel) make(path blocktree.Path) (exists bool) {
 	m.mu.Unlock()
 	send := func() error {
 		asked := time.Now()
-		_, f, err := wholes(m.t, m.s, m.o, path, spare, content)
+		_, f, err := wholesOf(m.t, m.s, m.o, path, spare, content)
 		if err == nil {
 			m.takes(f, asked)
 		}

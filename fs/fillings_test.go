@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -66,9 +67,48 @@ func TestFillGoesTo(t *testing.T) {
 		}
 		b.must(endpoints[0].Close())
 		time.Sleep(time.Second)
-		info, _, err := ann.MakeWhole(t.Context(), dir.Join("g"), o, Whole{Spare: f.Spares[2], Content: []byte("hello")})
-		if err != nil || info.ID == f.Spares[2] || info.Length != 5 {
+		_, next, err := ann.MakeWhole(t.Context(), dir.Join("g"), o, Whole{Spare: f.Spares[2], Content: []byte("hello")})
+		if !errors.Is(err, ErrOtherSpare) || len(next.Spares) != 1 {
+			t.Fatalf("by another service: %+v, %v", next, err)
+		}
+		info, _, err := ann.MakeWhole(t.Context(), dir.Join("g"), o, Whole{Spare: next.Spares[0], Content: []byte("hello")})
+		if err != nil || info.ID != next.Spares[0] || info.Length != 5 {
 			t.Errorf("by another service: %+v, %v", info, err)
+		}
+	})
+}
+
+// TestWholeOfBefore: 0089, 4. A service of a version before, which reads no request of the new format, is asked as before, and may answer with another identity; it is not asked without a spare, as it would make a file of an identity of which nobody knows.
+func TestWholeOfBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, net, at := &bed{t: t, root: testKey}, simnet.New(1), netip.AddrFrom4([4]byte{10, 0, 0, 1})
+		id := blocktree.FileID{Generation: 1, Inode: 7}
+		asked := 0
+		before := bttp.HandlerFunc(func(req *bttp.Request) {
+			defer req.Release()
+			switch r, err := decodeWhole(req.Body); {
+			case req.Code != codeMakeWhole || err != nil || r.only:
+				req.Fail(blocktree.E("before", blocktree.NewerFormat, err))
+			default:
+				asked++
+				req.Reply(nil, encodeMadeWhole(&Info{ID: id, SizeBytes: 4096}, &Filling{}))
+			}
+		})
+		key, chain := b.identity("node", blocktree.ServiceFilesystem)
+		e, err := bttp.Listen(t.Context(), bttp.Config{Key: key, Credentials: chain, Root: b.root.Principal(), Addrs: []string{at.String() + ":7000"}, Transport: bttp.TCP, Network: net.Host(at), Handler: before, Log: slog.New(slog.DiscardHandler)})
+		b.must(err)
+		t.Cleanup(func() { _ = e.Close() })
+		table, err := route.NewTable([]blocktree.Runtime{{Path: testRoot.Join("node"), Principal: key.Principal(), Endpoints: e.Addrs(), Services: []string{blocktree.ServiceFilesystem}}})
+		b.must(err)
+		key, chain = b.identity("ann")
+		ann, err := Dial(ClientConfig{Root: b.root.Principal(), Key: key, Credentials: chain, Transport: bttp.TCP, Network: net.Host(netip.AddrFrom4([4]byte{10, 0, 0, 9})), Resolver: table, Logger: slog.New(slog.DiscardHandler)})
+		b.must(err)
+		t.Cleanup(func() { _ = ann.Close() })
+		_, _, err = ann.MakeWhole(t.Context(), below("f"), CreateOptions{SizeBytes: 4096}, Whole{})
+		wantKind(t, "without a spare", err, blocktree.Unsupported)
+		info, _, err := ann.MakeWhole(t.Context(), below("f"), CreateOptions{SizeBytes: 4096}, Whole{Spare: blocktree.FileID{Generation: 1, Inode: 6}})
+		if err != nil || info.ID != id || asked != 1 {
+			t.Errorf("%+v, %v, asked %d times", info, err, asked)
 		}
 	})
 }

@@ -142,7 +142,7 @@ func passes(ctx context.Context, err error) bool {
 	return ctx.Err() != nil
 }
 
-// makeKept makes a file in a directory that is kept, of a spare, of any if that is nil or gone: nobody else is asked. done is false where it is to be made as any.
+// makeKept makes a file in a directory that is kept, of a spare, of any if that is nil, or gone and it is not the only one that it may be: nobody else is asked. done is false where it is to be made as any.
 func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, options CreateOptions, spare aside) (reply []byte, done bool, err error) {
 	t := &s.kept
 	if t.idle() || o.anonymous {
@@ -171,11 +171,13 @@ func (s *Service) makeKept(ctx context.Context, o *owner, r *pathRequest, option
 		return nil, false, nil
 	}
 	f, inode, e := d.MakeUnnamed(ctx, o.caller(), r.path, options, spare)
-	if spare != nil && blocktree.KindOf(e) == blocktree.Unsupported {
+	if spare != nil && !r.only && blocktree.KindOf(e) == blocktree.Unsupported {
 		f, inode, e = d.MakeUnnamed(ctx, o.caller(), r.path, options, nil)
 	}
 	if e != nil { // nothing was done; where there are no spares nobody is to be kept waiting for nothing
-		t.unsure(r.path)
+		if !r.only {
+			t.unsure(r.path)
+		}
 		return nil, false, nil
 	}
 	x := &given{table: t, dir: d, path: r.path, id: inode.ID, file: f, turn: make(chan struct{}, 1), at: time.Now()}

@@ -150,7 +150,6 @@ type kept struct {
 	altering map[*move]*attrRequest // that go on
 	moved    atomic.Uint64          // counts what may move the times of a directory, twice each: as it begins, and as it ends; and directories that come to be kept
 	wholes   map[*wholeHere]struct{}
-	others   map[otherSpare]time.Time // that files were made with, until then
 	rooms    map[roomOf]*room
 	sweeping bool
 	stopping bool // nobody is let fill anything any more
@@ -203,7 +202,7 @@ func (t *kept) init(s *Service) {
 	t.service, t.works = s, make(chan struct{}, blocktree.FSKeptWorksMax)
 	t.dirs, t.given, t.byID = map[blocktree.Path]*keptHere{}, map[blocktree.Path]*given{}, map[blocktree.FileID]*given{}
 	t.making, t.changes, t.asides = map[*making]struct{}{}, map[*claims]struct{}{}, map[*owner]*asides{}
-	t.wholes, t.others, t.altering = map[*wholeHere]struct{}{}, map[otherSpare]time.Time{}, map[*move]*attrRequest{}
+	t.wholes, t.altering = map[*wholeHere]struct{}{}, map[*move]*attrRequest{}
 	t.rooms = map[roomOf]*room{}
 }
 

@@ -63,9 +63,13 @@ func requestToMake(path blocktree.Path, o CreateOptions) *pathRequest {
 	return r
 }
 
-// asKnown asks, and again without each of some flags while a service of a version before, which has done nothing, does not know those.
+// asKnown asks, and again without only, and then each of some flags, while a service of a version before, which has done nothing, does not know those.
 func (r *pathRequest) asKnown(ask func() error, flags ...uint8) error {
 	err := ask()
+	if blocktree.KindOf(err) == blocktree.NewerFormat && r.only {
+		r.only = false
+		err = ask()
+	}
 	for _, flag := range flags {
 		if blocktree.KindOf(err) != blocktree.NewerFormat || r.flags&flag == 0 {
 			continue
@@ -98,9 +102,15 @@ func (s *Service) makeOpen(ctx context.Context, o *owner, r *pathRequest) ([]byt
 	if spare != nil {
 		defer spare.Leave()
 	}
-	reply, done, err := s.makeKept(ctx, o, r, options, spare)
+	reply, done, err := []byte(nil), false, error(nil)
+	if spare != nil || !r.only {
+		reply, done, err = s.makeKept(ctx, o, r, options, spare)
+	}
 	if !done {
 		err = s.meansDir(ctx, o, r)
+	}
+	if !done && err == nil && r.only {
+		return nil, ErrOtherSpare
 	}
 	if !done && err == nil {
 		err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) (err error) {
@@ -218,7 +228,7 @@ type Finisher interface {
 
 // MakeOpener is an optional ability of who opens files.
 type MakeOpener interface {
-	// MakeOpen is Create of an empty file, of an optional size to have room for what will be written, and Open of it for writing, by one request. It is asked once: after Unavailable the file may be there all the same. Until a Flush, Finish or Close of it has returned nil it may be gone with the service, its name, too, and somebody else may have made it by another one: then those say so (docs/design/0079). Kinds: those of Create and Open; Unsupported (a service of a version before), and nothing was done.
+	// MakeOpen is Create of an empty file, of an optional size to have room for what will be written, and Open of it for writing, by one request. It is asked once: after Unavailable the file may be there all the same. Until a Flush, Finish or Close of it has returned nil it may be gone with the service, its name, too, and somebody else may have made it by another one: then those say so (docs/design/0079). Kinds: those of Create and Open; Unsupported (a service of a version before), ErrOtherSpare, and nothing was done.
 	MakeOpen(ctx context.Context, path blocktree.Path, o CreateOptions) (File, error)
 }
 
@@ -244,13 +254,16 @@ func (c *Client) MakeOpen(ctx context.Context, path blocktree.Path, o CreateOpti
 		r.flags |= flagTell
 	}
 	if r.flags&flagSpare != 0 {
-		r.dir = c.fillings.meant(path, o)
+		r.dir, r.only = c.fillings.meant(path, o), true
 	}
 	var answer dispatch.Answer
 	err := r.asKnown(func() (err error) {
 		answer, err = c.dispatch(ctx, path.Parent(), dispatch.Message{Code: codeMakeOpen, Body: r.encode(), Late: closeLate})
 		return err
 	}, flagSpare, flagFlush, flagTell)
+	if r.only && blocktree.KindOf(err) == blocktree.StaleView {
+		err = ErrOtherSpare
+	}
 	if err != nil {
 		return nil, failed("create", path, err)
 	}

@@ -140,6 +140,13 @@ func TestMkdirFillOthers(t *testing.T) {
 			c, s, o := knowsRoom(t)
 			other := ownerFor(s, somebody("ann"))
 			wantKind(t, "a file", does(t, s, o, codeCreate, pathRequest{path: below("x")}), blocktree.Other)
+			if r.whole != nil {
+				_, f, err := wholes(t, s, other, below("y"), blocktree.FileID{}, "")
+				if err != ErrOtherSpare {
+					t.Fatal(err)
+				}
+				r.file, r.flags, r.only = f.Spares[0], flagSpare, true
+			}
 			wantKind(t, "nobody fills it", s.kept.yields(t.Context(), other, r.code, &r.pathRequest), blocktree.Other)
 			_, f, err := mkdirFill(t, s, o, dir, 4)
 			if err != nil || f.Term != blocktree.FSFillFor {

@@ -41,7 +41,7 @@ type CreateOptions struct {
 	Tell        bool   // MakeOpen: as OpenOptions.Tell
 	// Durability is that of a write that was answered: ack, or from the next Flush on. A service of a version before makes all files of durability ack.
 	Durability stripe.Durability
-	// Spare, of MakeOpen, is the identity of a Filling that the file is to have, if its directory is kept yet; else it has another one, as of a service of a version before.
+	// Spare, of MakeOpen, is the identity of a Filling that the file is to have: where the service does not make it so nothing is made (ErrOtherSpare); one of a version before makes it with another.
 	Spare blocktree.FileID
 	// Dir, of MakeOpen with a Spare and of MakeWhole, is the directory that is meant, of a Filling: another one that has its path is NotFound. Zero: that which was filled at the path last, as long as the client remembers, or whatever has it.
 	Dir blocktree.FileID

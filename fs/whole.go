@@ -57,8 +57,9 @@ func (t *kept) begins(o *owner, path blocktree.Path) (ends func()) {
 // makeWhole makes a file, writes and closes it by one command, after which all of it is there, or nothing. It goes on when nobody waits for it any more, as long as it is not known what became of it: its name is nobody else's meanwhile.
 func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]byte, error) {
 	type made struct {
-		info Info
-		err  error
+		info  Info
+		other *Filling
+		err   error
 	}
 	var m made
 	done, held := make(chan made, 1), int64(len(r.whole.content))
@@ -71,11 +72,11 @@ func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]by
 		defer ends()
 		ctx, cancel := context.WithTimeout(s.ctx, fileTimeout)
 		defer cancel()
-		info, err := s.wholeOf(ctx, o, r)
-		if err == nil {
+		info, other, err := s.wholeOf(ctx, o, r)
+		if err == nil && other == nil {
 			s.watches.tell(r.path, EventMade)
 		}
-		done <- made{info, err}
+		done <- made{info, other, err}
 	})
 	if err != nil {
 		ends()
@@ -94,38 +95,70 @@ func (s *Service) makeWhole(ctx context.Context, o *owner, r *pathRequest) ([]by
 	if m.err != nil {
 		return nil, m.err
 	}
+	if m.other != nil {
+		return encodeUseOther(m.other), nil
+	}
 	f := s.goesOn(ctx, o, r.path.Parent())
 	return encodeMadeWhole(&m.info, &f), nil
 }
 
-// wholeOf makes a whole file of the spare that a request names, if it is the owner's and is there yet, or of another one.
-func (s *Service) wholeOf(ctx context.Context, o *owner, r *pathRequest) (info Info, err error) {
+// wholeOf makes a whole file of the spare that a request names, if it is the owner's and is there yet. Else nothing is made, and other says so (useOther).
+func (s *Service) wholeOf(ctx context.Context, o *owner, r *pathRequest) (info Info, other *Filling, err error) {
 	options, spare := r.makes(), s.kept.spareOf(o, r)
 	if spare != nil {
 		defer spare.Leave()
 	}
 	if uint64(len(r.whole.content)) > options.SizeBytes { // it would have to grow, for which it needs its name
-		return info, errNotWhole
+		return info, nil, errNotWhole
 	}
-	info, err = s.wholeKept(ctx, o, r, options, spare)
-	if err == errNotWhole {
-		info, err = s.wholeNotKept(ctx, o, r, options, spare)
+	if err = errSpareGone; spare != nil {
+		if info, err = s.wholeKept(ctx, o, r, options, spare); err == errNotWhole {
+			info, err = s.wholeNotKept(ctx, o, r, options, spare)
+		}
 	}
-	if blocktree.KindOf(err) == blocktree.Fenced { // it is gone, with its session or its lease, and there is nothing of it
-		info, err = s.wholeNotKept(ctx, o, r, options, nil)
-	}
-	if blocktree.KindOf(err) == blocktree.Exists {
+	switch kind := blocktree.KindOf(err); {
+	case err == errSpareGone || kind == blocktree.Fenced: // it is gone, with its session or its lease, and there is nothing of it, unless it was done before
+		info, other, err = s.useOther(ctx, o, r, options)
+	case kind == blocktree.Exists:
 		info, err = s.madeBefore(ctx, o, r, err)
 	}
 	switch blocktree.KindOf(err) {
 	case blocktree.Fenced, blocktree.Closed, blocktree.Lost: // another service has a session
 		err = &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Unavailable, Err: err}
 	}
-	return info, err
+	return info, other, err
 }
 
-// errNotWhole says that nothing was done, and that it is to be done otherwise.
-var errNotWhole error = blocktree.E("fs", blocktree.Unsupported, errors.New("no file was made ahead for this"))
+// useOther is for a request whose spare is not to be had: what has its identity was made by an earlier try. Where there is nothing a spare is set aside for the owner, if he knows of that, by which he is to ask again: so he knows each identity under which there may be something before he asks for it (docs/design/0089).
+func (s *Service) useOther(ctx context.Context, o *owner, r *pathRequest, options CreateOptions) (info Info, other *Filling, err error) {
+	info, err = s.madeBefore(ctx, o, r, errSpareGone)
+	if err != errSpareGone {
+		return info, nil, err
+	}
+	n, ok := s.cluster.(namer)
+	if !ok || s.cfg.KeepNoNames || !r.only {
+		return info, nil, errNotWhole
+	}
+	dir := r.path.Parent()
+	d, err := s.notKept(ctx, o, n, r)
+	if err != nil {
+		return info, nil, err
+	}
+	spares := s.kept.setAsideOf(ctx, o, d, options, 1, true, true)
+	if len(spares) == 0 {
+		return info, nil, errNotWhole
+	}
+	f := s.goesOn(ctx, o, dir)
+	f.Spares = append(spares, f.Spares...)
+	return info, &f, nil
+}
+
+var (
+	// errNotWhole says that nothing was done, and that it is to be done otherwise.
+	errNotWhole error = blocktree.E("fs", blocktree.Unsupported, errors.New("no file was made ahead for this"))
+	// errSpareGone says that nothing was done, as the spare is gone, or not the owner's.
+	errSpareGone error = blocktree.E("fs", blocktree.Unsupported, errors.New("the spare is not to be had"))
+)
 
 // wholeKept makes a file in a kept directory: nobody is asked. It goes by what that says of the name as any who makes one.
 func (s *Service) wholeKept(ctx context.Context, o *owner, r *pathRequest, options CreateOptions, spare aside) (info Info, err error) {
@@ -156,10 +189,7 @@ func (s *Service) wholeKept(ctx context.Context, o *owner, r *pathRequest, optio
 	if !t.may(ctx, o, d, Write) || !t.free(c, d, o, name) { // it may have waited for long
 		return info, errNotWhole
 	}
-	if info, err = s.wholeIn(ctx, o, d, r, options, spare); err == errNotWhole { // there are no spares
-		t.unsure(r.path)
-	}
-	return info, err
+	return s.wholeIn(ctx, o, d, r, options, spare)
 }
 
 // wholeNotKept makes a file in any directory, by the same command, which finds out that the name is free.
@@ -169,20 +199,10 @@ func (s *Service) wholeNotKept(ctx context.Context, o *owner, r *pathRequest, op
 		return info, errNotWhole
 	}
 	err = s.kept.change(ctx, o, "", r.path, func(ctx context.Context) error {
-		found, err := s.look(ctx, o.caller(), r.path.Parent(), 0)
-		if err == nil {
-			err = r.meant(found.Inode.ID)
-		}
-		if err != nil {
+		d, err := s.notKept(ctx, o, n, r)
+		if err == errNotWhole {
+			info, err = s.madeBefore(ctx, o, r, err)
 			return err
-		}
-		if !found.Rights.Has(Write) { // nobody writes bytes, and takes spares from others, for a name that is refused; where it is not he makes it as any
-			info, err = s.madeBefore(ctx, o, r, errNotWhole)
-			return err
-		}
-		d, err := n.NotKept(ctx, r.path.Parent(), found.Inode.ID)
-		if blocktree.KindOf(err) == blocktree.Unsupported {
-			return errNotWhole
 		}
 		if err == nil {
 			info, err = s.wholeIn(ctx, o, d, r, options, spare)
@@ -190,6 +210,25 @@ func (s *Service) wholeNotKept(ctx context.Context, o *owner, r *pathRequest, op
 		return err
 	})
 	return info, err
+}
+
+// notKept is the directory that a request means, for somebody who may write there. errNotWhole: nobody writes bytes, and takes spares from others, for a name that is refused; where it is not he makes it as any.
+func (s *Service) notKept(ctx context.Context, o *owner, n namer, r *pathRequest) (keptDir, error) {
+	found, err := s.look(ctx, o.caller(), r.path.Parent(), 0)
+	if err == nil {
+		err = r.meant(found.Inode.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !found.Rights.Has(Write) {
+		return nil, errNotWhole
+	}
+	d, err := n.NotKept(ctx, r.path.Parent(), found.Inode.ID)
+	if blocktree.KindOf(err) == blocktree.Unsupported {
+		err = errNotWhole
+	}
+	return d, err
 }
 
 // meant refuses a directory that is not the one that a request means.
@@ -212,21 +251,15 @@ func (s *Service) meansDir(ctx context.Context, o *owner, r *pathRequest) error 
 	return r.meant(found.Inode.ID)
 }
 
-// wholeIn makes a file of a spare, of any if that is nil or gone, writes it, and gives it its name, where it ends, and its lease back by one command.
+// wholeIn makes a file of a spare, writes it, and gives it its name, where it ends, and its lease back by one command. errSpareGone: it is gone.
 func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathRequest, options CreateOptions, spare aside) (Info, error) {
 	w := r.whole
 	f, inode, err := d.MakeUnnamed(ctx, o.caller(), r.path, options, spare)
-	if spare != nil && blocktree.KindOf(err) == blocktree.Unsupported {
-		f, inode, err = d.MakeUnnamed(ctx, o.caller(), r.path, options, nil)
-	}
 	if blocktree.KindOf(err) == blocktree.Unsupported {
-		return Info{}, errNotWhole
+		return Info{}, errSpareGone
 	}
 	if err != nil {
 		return Info{}, err
-	}
-	if r.flags&flagSpare != 0 && inode.ID != r.file {
-		s.kept.noteOther(otherSpare{o.caller().Principal, r.file, inode.ID})
 	}
 	if n := uint64(len(w.content)); n > 0 {
 		sector := inode.SectorBytes
@@ -260,55 +293,16 @@ func (s *Service) wholeIn(ctx context.Context, o *owner, d keptDir, r *pathReque
 	return info, nil
 }
 
-// madeBefore is the file that an earlier try at the same has made, of which no answer came: nothing else was ever asked with its identity. Else it is refused as before.
+// madeBefore is the file that an earlier try at the same has made, of which no answer came: nothing else was ever asked with its identity. What is there else is Exists; where nothing is, it is refused as before.
 func (s *Service) madeBefore(ctx context.Context, o *owner, r *pathRequest, why error) (Info, error) {
-	if r.flags&flagSpare == 0 {
-		return Info{}, why
-	}
 	found, err := s.look(ctx, o.caller(), r.path, 0)
 	switch kind := blocktree.KindOf(err); {
 	case err != nil && (kind == blocktree.NotFound || kind == blocktree.Permission): // what is his he may look at
 		return Info{}, why
 	case err != nil:
 		return Info{}, err
-	case found.Inode.ID != r.file && !s.kept.isOther(otherSpare{o.caller().Principal, r.file, found.Inode.ID}):
-		return Info{}, why
+	case r.flags&flagSpare == 0 || found.Inode.ID != r.file:
+		return Info{}, &blocktree.Error{Op: "fs", Path: r.path.Short(), Kind: blocktree.Exists, Err: errors.New("it has another identity")}
 	}
 	return InfoOf(found.Inode), nil
-}
-
-// otherSpare is what a service makes a file with for somebody who asks for another identity, which is not his, or not there any more: he knows of it by the answer only, and asks again without one as before.
-type otherSpare struct {
-	by          blocktree.Principal
-	asked, made blocktree.FileID
-}
-
-// othersFor is how long, and othersMax how many of these are remembered: who has no answer asks again as soon as there is a service.
-const (
-	othersFor = 2*fileTimeout + blocktree.MountWaitMax
-	othersMax = blocktree.FSKeptDirsMax
-)
-
-func (t *kept) noteOther(x otherSpare) {
-	now, first := time.Now(), x
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for old, until := range t.others {
-		switch {
-		case until.Before(now):
-			delete(t.others, old)
-		case first == x || until.Before(t.others[first]):
-			first = old
-		}
-	}
-	if len(t.others) >= othersMax {
-		delete(t.others, first)
-	}
-	t.others[x] = now.Add(othersFor)
-}
-
-func (t *kept) isOther(x otherSpare) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return time.Now().Before(t.others[x])
 }

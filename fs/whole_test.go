@@ -18,6 +18,16 @@ func (c *keptFake) stalls(stall chan struct{}) {
 	c.stall = stall
 }
 
+// wholesOf is wholes, and again with the spare that the service says.
+func wholesOf(t testing.TB, s *Service, o *owner, path blocktree.Path, spare blocktree.FileID, content string) (Info, Filling, error) {
+	t.Helper()
+	i, f, err := wholes(t, s, o, path, spare, content)
+	if err == ErrOtherSpare {
+		i, f, err = wholes(t, s, o, path, f.Spares[0], content)
+	}
+	return i, f, err
+}
+
 // TestWholesEnd: who asks for what is in a directory does not wait for all that another one goes on to make there.
 func TestWholesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -30,7 +40,7 @@ func TestWholesEnd(t *testing.T) {
 		for i := range 2 { // one is on its way at any time
 			all.Go(func() {
 				for n := 0; ; n++ {
-					_, _, err := wholes(t, s, o, dir.Join(fmt.Sprint(i, "-", n)), blocktree.FileID{}, "hello")
+					_, _, err := wholesOf(t, s, o, dir.Join(fmt.Sprint(i, "-", n)), blocktree.FileID{}, "hello")
 					wantKind(t, "whole", err, blocktree.Other)
 					select {
 					case <-end:
@@ -76,7 +86,8 @@ func TestWholeIsTold(t *testing.T) {
 		c.stalls(stall)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := s.doPath(ctx, o, codeMakeWhole, &pathRequest{path: dir.Join("f"), sizeBytes: 4096, whole: &whole{content: []byte("hello")}})
+		spare := filled(t, s, o, below("e")).Spares[0]
+		_, err := s.doPath(ctx, o, codeMakeWhole, &pathRequest{path: dir.Join("f"), sizeBytes: 4096, flags: flagSpare, file: spare, whole: &whole{content: []byte("hello")}})
 		wantKind(t, "whole", err, blocktree.Unavailable)
 		close(stall)
 		synctest.Wait()
@@ -129,36 +140,103 @@ func TestWholeOnItsWay(t *testing.T) {
 	})
 }
 
-// TestWholeByAnother: what a service made with a spare of its own, and could not answer, it knows when the same one asks for the same again; nobody else is told that it was his.
+// TestWholeByAnother: L1 and L2 of 0089. A service that does not have the spare which a request names makes nothing, and names one of its own; by that, or by the one of before, whatever service finds what was made, for whom it may have been made; nobody else is told that it was his.
 func TestWholeByAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newKept(t)
+		next := newTestService(t, c.fake, func(o *Config) { o.Cluster = c })
 		path, asked := below("f"), blocktree.FileID{Generation: 7, Inode: 7}
+		var spares []blocktree.FileID
+		for _, none := range []blocktree.FileID{asked, {}} {
+			_, f, err := wholes(t, s, ownerFor(s, somebody("ann")), path, none, "hello")
+			if err != ErrOtherSpare || len(f.Spares) != 1 || f.Term != 0 || c.length(path) != -1 {
+				t.Fatalf("with %v: %+v, %v, it ends at %d", none, f, err, c.length(path))
+			}
+			_, _, err = wholes(t, s, ownerFor(s, somebody("ann")), path, f.Spares[0], "hello")
+			wantKind(t, "by another connection", err, blocktree.StaleView)
+			spares = append(spares, f.Spares[0])
+		}
+		o := ownerFor(s, somebody("ann"))
+		_, f, _ := wholes(t, s, o, path, asked, "hello")
 		c.names(true, func(*spare) error { return blocktree.E("fake", blocktree.Unavailable, nil) })
-		_, _, err := wholes(t, s, ownerFor(s, somebody("ann")), path, asked, "hello")
+		_, _, err := wholes(t, s, o, path, f.Spares[0], "hello")
 		wantKind(t, "whole", err, blocktree.Unavailable)
 		c.names(false, nil)
-		i, _, err := wholes(t, s, ownerFor(s, somebody("ann")), path, asked, "hello")
-		if err != nil || i.ID != c.nodes[path].inode.ID || i.Length != 5 {
+		i, _, err := wholes(t, next, ownerFor(next, somebody("ann")), path, f.Spares[0], "hello")
+		if err != nil || i.ID != f.Spares[0] || i.Length != 5 {
 			t.Errorf("again: %+v, %v", i, err)
 		}
-		c.set(testRoot, func(n *fakeNode) { n.rights[somebody("bob").Principal] = List | Write })
-		_, _, err = wholes(t, s, ownerFor(s, somebody("bob")), path, asked, "hello")
-		wantKind(t, "another one", err, blocktree.Exists)
-		_, _, err = wholes(t, s, ownerFor(s, somebody("ann")), path, blocktree.FileID{Generation: 7, Inode: 8}, "hello")
-		wantKind(t, "another file", err, blocktree.Exists)
-		for n := range uint64(2 * othersMax) {
-			s.kept.noteOther(otherSpare{asked: blocktree.FileID{Inode: blocktree.Inode(n)}})
-			time.Sleep(time.Millisecond)
+		for _, spare := range append(spares, asked, blocktree.FileID{}) {
+			_, _, err = wholes(t, next, ownerFor(next, somebody("ann")), path, spare, "hello")
+			wantKind(t, "another file", err, blocktree.Exists)
 		}
-		if n := len(s.kept.others); n != othersMax || !s.kept.isOther(otherSpare{asked: blocktree.FileID{Inode: 2*othersMax - 1}}) {
-			t.Errorf("%d are remembered", n)
-		}
-		time.Sleep(othersFor)
-		if s.kept.isOther(otherSpare{asked: blocktree.FileID{Inode: 2*othersMax - 1}}) {
-			t.Error("it is remembered for ever")
+		_, _, err = wholes(t, s, o, below("g"), asked, "hello")
+		wantKind(t, "a name that is free", err, blocktree.StaleView)
+		time.Sleep(blocktree.FSFillSpareFor + 2*blocktree.FSKeptSweepEvery)
+		if n := c.keeping(s).spares; n != 0 {
+			t.Errorf("%d spares", n)
 		}
 	})
+}
+
+// TestWholeOlderClient: who does not say that he knows of other spares is told that none is to be had, and nothing was done; what was done with his he is told of.
+func TestWholeOlderClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKept(t)
+		o, dir := ownerFor(s, somebody("ann")), below("d")
+		f := filled(t, s, o, dir)
+		older := func(o *owner, name string, spare blocktree.FileID) error {
+			r := pathRequest{path: dir.Join(name), sizeBytes: 4096, file: spare, whole: &whole{content: []byte("hello")}}
+			if spare != (blocktree.FileID{}) {
+				r.flags = flagSpare
+			}
+			return does(t, s, o, codeMakeWhole, r)
+		}
+		wantKind(t, "his spare", older(o, "f", f.Spares[0]), blocktree.Other)
+		o.end()
+		o = ownerFor(s, somebody("ann"))
+		wantKind(t, "once more", older(o, "f", f.Spares[0]), blocktree.Other)
+		wantKind(t, "no spare", older(o, "g", blocktree.FileID{}), blocktree.Unsupported)
+		wantKind(t, "another service's", older(o, "g", f.Spares[1]), blocktree.Unsupported)
+		wantKind(t, "what is there", older(o, "f", f.Spares[1]), blocktree.Exists)
+		if c.length(dir.Join("g")) != -1 {
+			t.Error("it was made")
+		}
+	})
+}
+
+// TestMakeOnly: L1 of 0089 of `make`. With a spare that is not the caller's, is gone, or is of no use as the directory is not kept, nothing is made; as of a version before it is, with another.
+func TestMakeOnly(t *testing.T) {
+	for _, only := range []bool{true, false} {
+		for what, x := range map[string]func(c *keptFake, s *Service, f *Filling) blocktree.Path{
+			"not his": func(_ *keptFake, _ *Service, f *Filling) blocktree.Path {
+				f.Spares[0].Inode += 1000
+				return below("d")
+			},
+			"gone": func(_ *keptFake, s *Service, f *Filling) blocktree.Path {
+				for _, x := range s.kept.asides {
+					x.spares[f.Spares[0]].Leave()
+				}
+				return below("d")
+			},
+			"not kept": func(*keptFake, *Service, *Filling) blocktree.Path { return testRoot },
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				c, s := newKept(t)
+				o := ownerFor(s, somebody("ann"))
+				f := filled(t, s, o, below("d"))
+				path := x(c, s, &f).Join("f")
+				want := map[bool]blocktree.Kind{true: blocktree.StaleView}[only]
+				wantKind(t, what, does(t, s, o, codeMakeOpen, pathRequest{path: path, sizeBytes: 4096, flags: flagSpare, file: f.Spares[0], only: only}), want)
+				if made := c.length(path) != -1 || len(s.kept.given) > 0; made == only {
+					t.Errorf("%s, only %v: made: %v", what, only, made)
+				}
+				if d := s.kept.dirs[below("d")]; only && d.leaving {
+					t.Errorf("%s: the directory is left", what)
+				}
+			})
+		}
+	}
 }
 
 // TestWholeOfStranger: who may not write in a directory has nothing made ahead for that; what he made while he might is his.
@@ -170,15 +248,15 @@ func TestWholeOfStranger(t *testing.T) {
 		c.set(dir, func(n *fakeNode) { n.rights[somebody("bob").Principal] = List })
 		_, _, err := wholes(t, s, ownerFor(s, somebody("bob")), dir.Join("f"), blocktree.FileID{}, "hello")
 		wantKind(t, "whole", err, blocktree.Unsupported)
-		if c.length(dir.Join("f")) != -1 || c.opened.Load() != 0 {
+		if c.length(dir.Join("f")) != -1 || c.keeping(s).spares != 0 {
 			t.Error("it was made")
 		}
 		asked := blocktree.FileID{Generation: 7, Inode: 7}
-		i, _, err := wholes(t, s, o, dir.Join("f"), asked, "hello")
+		i, _, err := wholesOf(t, s, o, dir.Join("f"), asked, "hello")
 		wantKind(t, "by who may", err, blocktree.Other)
 		c.set(dir, func(n *fakeNode) { n.rights[somebody("ann").Principal] = List })
 		s.kept.drop(s.kept.dirs[dir])
-		again, _, err := wholes(t, s, o, dir.Join("f"), asked, "hello")
+		again, _, err := wholes(t, s, o, dir.Join("f"), i.ID, "hello")
 		if err != nil || again.ID != i.ID {
 			t.Errorf("what was done while he might: %+v, %v", again, err)
 		}
@@ -197,7 +275,7 @@ func TestWholeIsAwaited(t *testing.T) {
 			stall, sent := make(chan struct{}), make(chan error, 1)
 			c.stalls(stall)
 			go func() {
-				_, _, err := wholes(t, s, o, dir.Join("f"), blocktree.FileID{}, "hello")
+				_, _, err := wholesOf(t, s, o, dir.Join("f"), blocktree.FileID{}, "hello")
 				sent <- err
 			}()
 			synctest.Wait()
@@ -234,7 +312,7 @@ func TestWholesBeforeLeft(t *testing.T) {
 			for at := range 2 { // a time
 				sends.Go(func() {
 					for i := 0; i < files && (files == 2 || c.keeps(dir)); i++ {
-						_, _, err := wholes(t, s, o, dir.Join(fmt.Sprint(at, "-", i)), blocktree.FileID{}, "hello")
+						_, _, err := wholesOf(t, s, o, dir.Join(fmt.Sprint(at, "-", i)), blocktree.FileID{}, "hello")
 						wantKind(t, "whole", err, blocktree.Other)
 					}
 				})

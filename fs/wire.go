@@ -10,6 +10,7 @@ import (
 // Formats, each the version byte of what it names.
 const (
 	formatPath   = 1
+	formatOnly   = 2 // of one to make a file of no other identity than it names
 	formatFile   = 1
 	formatAgain  = 2 // of one of a write, or of a hole, that is done only as long as nobody else has come to write the file
 	formatInfo   = 1
@@ -51,11 +52,16 @@ type pathRequest struct {
 	dir         blocktree.FileID // with flagSpare: of which the file is to be; zero: whatever has the path
 	attr        attrRequest      // of codes about attributes, likewise
 	whole       *whole           // make whole, likewise
+	only        bool             // make and open, make whole: nothing is made but of the identity of flagSpare
 }
 
 func (r *pathRequest) encode() []byte {
 	var e wire.Encoder
-	e.U8(formatPath)
+	if r.only {
+		e.U8(formatOnly)
+	} else {
+		e.U8(formatPath)
+	}
 	e.String(string(r.path))
 	e.String(r.after)
 	e.U32(r.limit)
@@ -74,8 +80,13 @@ func (r *pathRequest) encode() []byte {
 // decodePath reads a pathRequest. Its path is absolute and clean.
 func decodePath(b []byte) (pathRequest, error) {
 	d := wire.NewDecoder(b)
-	d.Format(formatPath)
-	r := pathRequest{path: blocktree.Path(d.String(blocktree.PathBytesMax)), after: d.String(blocktree.NameBytesMax), limit: d.U32(), flags: d.U8(),
+	only := len(b) > 0 && b[0] == formatOnly
+	if only {
+		d.Format(formatOnly)
+	} else {
+		d.Format(formatPath)
+	}
+	r := pathRequest{only: only, path: blocktree.Path(d.String(blocktree.PathBytesMax)), after: d.String(blocktree.NameBytesMax), limit: d.U32(), flags: d.U8(),
 		mode: d.U32(), sizeBytes: d.U64(), sectorBytes: d.U32(), code: getCode(d)}
 	if r.flags&^flagsAll != 0 {
 		d.Fail(blocktree.E("decode", blocktree.NewerFormat, errors.New("a flag that this software does not know")))

@@ -66,16 +66,14 @@ func TestRequestsOutlast(t *testing.T) {
 	if got, err := decodePath(spared.encode()); err != nil || got != spared {
 		t.Errorf("%+v, %v", got, err)
 	}
-	content := []byte("hello")
-	spared.whole = &whole{-7, content}
-	if got, err := decodeAbout(codeMakeWhole, encodeWhole(&spared)); err != nil || got.path != spared.path || got.file != spared.file || got.whole.wrote != -7 || string(got.whole.content) != "hello" {
+	if older := spared.encode(); older[0] != formatPath {
+		t.Errorf("a request of format %d, which versions before do not read", older[0])
+	}
+	spared.only = true
+	if got, err := decodePath(spared.encode()); err != nil || got != spared || spared.encode()[0] != formatOnly {
 		t.Errorf("%+v, %v", got, err)
 	}
-	filling := Filling{Dir: x.file, Term: blocktree.FSFillFor, Spares: []blocktree.FileID{x.file, i.ID}}
-	i.Length = 5
-	if got, f, err := decodeMadeWhole(encodeMadeWhole(&i, &filling)); err != nil || got != i || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
-		t.Errorf("%+v, %+v, %v", got, f, err)
-	}
+	wholeRequestsOutlast(t, spared, x.file)
 	for _, wrong := range []Info{{SizeBytes: 5, Length: 6}, {Dir: true, Length: 1}} {
 		if got, err := decodeInfo(encodeInfo(&wrong)); err == nil {
 			t.Errorf("%+v was taken as %+v", wrong, got)
@@ -83,6 +81,25 @@ func TestRequestsOutlast(t *testing.T) {
 	}
 	if old := encodeInfo(&Info{SizeBytes: 512, Length: 512}); old[0] != formatInfo {
 		t.Errorf("a file without another length is in format %d, which versions before do not read", old[0])
+	}
+}
+
+// wholeRequestsOutlast is TestRequestsOutlast of what makes whole files.
+func wholeRequestsOutlast(t *testing.T, spared pathRequest, dir blocktree.FileID) {
+	t.Helper()
+	content := []byte("hello")
+	spared.whole = &whole{-7, content}
+	if got, err := decodeAbout(codeMakeWhole, encodeWhole(&spared)); err != nil || got.path != spared.path || got.file != spared.file || !got.only || got.whole.wrote != -7 || string(got.whole.content) != "hello" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	i := testInfo()
+	filling := Filling{Dir: dir, Term: blocktree.FSFillFor, Spares: []blocktree.FileID{dir, i.ID}}
+	i.Length = 5
+	if got, f, err := decodeMadeWhole(encodeMadeWhole(&i, &filling)); err != nil || got != i || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
+		t.Errorf("%+v, %+v, %v", got, f, err)
+	}
+	if got, f, err := decodeMadeWhole(encodeUseOther(&filling)); err != ErrOtherSpare || got != (Info{}) || f.Term != filling.Term || f.Dir != filling.Dir || !slices.Equal(f.Spares, filling.Spares) {
+		t.Errorf("%+v, %+v, %v", got, f, err)
 	}
 }
 
@@ -125,6 +142,12 @@ func TestRequestsRefused(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 	}
+	if _, f, err := decodeMadeWhole(encodeUseOther(&Filling{})); blocktree.KindOf(err) != blocktree.Invalid {
+		t.Errorf("another spare, and none: %+v, %v", f, err)
+	}
+	if _, _, err := decodeMadeWhole(append(encodeUseOther(&Filling{Spares: []blocktree.FileID{{Inode: 1}}}), 0)); blocktree.KindOf(err) != blocktree.Invalid {
+		t.Errorf("another spare, and more: %v", err)
+	}
 	if _, _, err := decodeMadeWhole(encodeMadeWhole(&Info{Dir: true}, &Filling{})); blocktree.KindOf(err) != blocktree.Invalid {
 		t.Errorf("a whole directory: %v", err)
 	}
@@ -142,7 +165,7 @@ func TestRequestsRefused(t *testing.T) {
 		_, _, errMade := decodeMadeWhole(b)
 		_, _, errDir := decodeMkdirFill(b)
 		for _, err := range []error{err, errFile, errInfo, errOpened, errList, errWhole, errFilling, errMade, errDir} {
-			newer := len(b) == 1 && (b[0] == 4 || b[0] == 3 && err != errInfo || b[0] == 2 && err != errInfo && err != errOpened && err != errFile) // an info has three formats, what was opened and what is about an open file two
+			newer := len(b) == 1 && (b[0] == 4 || b[0] == 3 && err != errInfo || b[0] == 2 && (err == errList || err == errWhole || err == errFilling || err == errDir)) // an info has three formats, a path, what was made or opened and what is about an open file two
 			if newer && blocktree.KindOf(err) != blocktree.NewerFormat || err == nil {
 				t.Errorf("format %v: %v", b, err)
 			}
@@ -187,7 +210,8 @@ func FuzzRequests(f *testing.F) {
 		lockRequest{handle: 1, op: lockTest, exclusive: true, owner: 2, off: 3, bytes: 4, id: 5}.encode(), encodeLock(&Lock{true, 1, 2, true, 3}),
 		encodeEvents(9, []Event{{"a", EventMade, false}, {"b", EventChanged, false}}), encodeEvents(1, []Event{{Overflow: true}}), encodeEvents(0, nil),
 		encodeWhole(&pathRequest{path: testRoot.Join("a"), flags: flagSpare, file: i.ID, whole: &whole{5, []byte("hello")}}), encodeMadeWhole(&short, &Filling{Term: 1, Spares: []blocktree.FileID{i.ID}}), encodeFilling(&Filling{}),
-		encodeMkdirFill(nil, &Filling{}), encodeMkdirFill(&Info{ID: i.ID, Dir: true}, &Filling{Dir: i.ID, Term: 1, Spares: []blocktree.FileID{i.ID}})} {
+		encodeMkdirFill(nil, &Filling{}), encodeMkdirFill(&Info{ID: i.ID, Dir: true}, &Filling{Dir: i.ID, Term: 1, Spares: []blocktree.FileID{i.ID}}),
+		encodeWhole(&pathRequest{path: testRoot.Join("a"), only: true, whole: &whole{}}), encodeUseOther(&Filling{Spares: []blocktree.FileID{i.ID}})} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -227,6 +251,9 @@ func FuzzRequests(f *testing.F) {
 		filling, err := decodeFilling(b)
 		same("filling", err, func() []byte { return encodeFilling(&filling) })
 		made, filling, err := decodeMadeWhole(b)
+		if err == ErrOtherSpare {
+			same("another spare", nil, func() []byte { return encodeUseOther(&filling) })
+		}
 		same("made whole", err, func() []byte { return encodeMadeWhole(&made, &filling) })
 		if dir, filling, err := decodeMkdirFill(b); err == nil {
 			told := &dir

@@ -13,6 +13,7 @@ import (
 const (
 	formatWhole     = 1
 	formatMadeWhole = 1
+	formatUseOther  = 2 // of one that says that nothing was made
 	formatFilling   = 1
 	formatMkdirFill = 1
 )
@@ -98,8 +99,28 @@ func encodeMadeWhole(i *Info, f *Filling) []byte {
 	return e.Buf
 }
 
+// encodeUseOther writes that nothing was made, and the spares that the file may be asked for with.
+func encodeUseOther(f *Filling) []byte {
+	var e wire.Encoder
+	e.U8(formatUseOther)
+	putFilling(&e, f)
+	return e.Buf
+}
+
+// decodeMadeWhole reads what encodeMadeWhole wrote, or encodeUseOther: ErrOtherSpare.
 func decodeMadeWhole(b []byte) (Info, Filling, error) {
 	d := wire.NewDecoder(b)
+	if len(b) > 0 && b[0] == formatUseOther {
+		d.Format(formatUseOther)
+		f := getFilling(d)
+		if d.Err() == nil && len(f.Spares) == 0 {
+			d.Fail(blocktree.E("fs", blocktree.Invalid, errors.New("the service's answer makes no sense")))
+		}
+		if err := d.Finish(); err != nil {
+			return Info{}, Filling{}, &blocktree.Error{Op: "fs made", Err: err}
+		}
+		return Info{}, f, ErrOtherSpare
+	}
 	d.Format(formatMadeWhole)
 	i, f := getInfo(d), getFilling(d)
 	if d.Err() == nil && (i.Dir || i.Link || i.ID == (blocktree.FileID{})) {

@@ -26,10 +26,10 @@ type filler struct {
 	not    bool          // nothing is, of that of which the answer is missing
 	whole  func()        // what happens before one, without the lock
 	behind time.Duration // how much its clock is behind: what is written by it was not later
-	own    bool          // wholes are of those with a spare of this service: of others nobody can tell whose they are when it dies
 	// makesUnheard are the next with such a spare whose answers are lost, with the connection: whether the service has given the file its name.
 	makesUnheard []bool
 	older        bool          // the service is of a version before
+	before       bool          // it is of one that makes with another identity what it does not have the spare of
 	far          time.Duration // how long the answer to Fill is on its way
 	fills        int
 	olderDirs    bool // likewise, but for MkdirFill alone
@@ -101,13 +101,18 @@ func (c *filler) grant(dir blocktree.Path, spares int) (got fs.Filling) {
 		spares = min(spares, c.few-len(c.spares))
 	}
 	for range spares {
-		c.told++
-		id := blocktree.FileID{Generation: 1, Inode: 100_000 + c.told}
-		c.spares[id] = true
-		got.Spares = append(got.Spares, id)
+		got.Spares = append(got.Spares, c.another())
 	}
 	got.Term, got.Dir = fillTerm, c.files[dir].info.ID
 	return got
+}
+
+// another is a spare that is told; with the lock.
+func (c *filler) another() blocktree.FileID {
+	c.told++
+	id := blocktree.FileID{Generation: 1, Inode: 100_000 + c.told}
+	c.spares[id] = true
+	return id
 }
 
 // Fill implements fs.Filler.
@@ -138,6 +143,11 @@ func (c *filler) use(id blocktree.FileID) {
 func (c *filler) MakeOpen(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (fs.File, error) {
 	c.mu.Lock()
 	own := c.spares[o.Spare]
+	if !own && !c.before && o.Spare != (blocktree.FileID{}) && c.down == nil {
+		defer c.mu.Unlock()
+		c.log = append(c.log, "make")
+		return nil, fs.ErrOtherSpare
+	}
 	c.use(o.Spare)
 	c.mu.Unlock()
 	f, err := c.identified.MakeOpen(ctx, path, o)
@@ -173,8 +183,20 @@ func (c *filler) MakeWhole(_ context.Context, path blocktree.Path, o fs.CreateOp
 		if d := c.files[path.Parent()]; d != nil && o.Dir != d.info.ID {
 			return blocktree.E("fake", blocktree.NotFound, nil)
 		}
+		if x := c.files[path]; !c.spares[w.Spare] && !c.before && c.files[path.Parent()] != nil {
+			switch {
+			case x == nil && c.few > 0 && len(c.spares) >= c.few:
+				return blocktree.E("fake", blocktree.Unsupported, nil)
+			case x == nil:
+				got = c.grant(path.Parent(), 0)
+				got.Spares = append(got.Spares, c.another())
+				return fs.ErrOtherSpare
+			case x.info.ID != w.Spare:
+				return blocktree.E("fake", blocktree.Exists, nil)
+			}
+		}
 		var answer error
-		if len(c.wholes) > 0 && (!c.own || c.spares[w.Spare]) {
+		if len(c.wholes) > 0 {
 			if answer, c.wholes = c.wholes[0], c.wholes[1:]; answer != nil && (c.not || !passing(answer)) {
 				return answer
 			}

@@ -47,7 +47,7 @@ func TestFilledAgainstModel(t *testing.T) {
 			w := &filledWorld{t: t, c: newFiller(), rng: rand.New(rand.NewPCG(seed, 86)), files: map[string]*filledFile{}, seed: seed}
 			root := grow(w.c)
 			root.tree.o.CloseLater = seed%4 != 3
-			w.c.holds, w.c.own = true, true
+			w.c.holds = true
 			for i := range w.dirs {
 				w.dirs[i] = mkdir(t, root, fmt.Sprintf("d%d", i))
 			}

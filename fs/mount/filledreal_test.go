@@ -152,7 +152,6 @@ func TestMountedFilledAtOnce(t *testing.T) {
 	for _, later := range []bool{false, true} {
 		t.Run(fmt.Sprintf("later=%v", later), func(t *testing.T) {
 			c, m, dir := mountedFiller(t, Options{CloseLater: later})
-			c.own = true
 			var all sync.WaitGroup
 			for i := range 6 {
 				all.Go(func() {

@@ -41,10 +41,13 @@ func (x *identities) there(id blocktree.FileID) blocktree.FileID {
 	return other(&x.real, id)
 }
 
-// swap has what is known here be another file of the cluster, and whatever was that be what this one was. False: there are too many.
+// swap has what is known here be another file of the cluster, and whatever was that be what this one was, unless it is so. False: there are too many.
 func (x *identities) swap(here, there blocktree.FileID) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if other(&x.known, there) == here {
+		return true
+	}
 	if x.count.Load() >= identitiesMax {
 		return false
 	}

@@ -192,7 +192,7 @@ func TestForgottenWhenMadeEmpty(t *testing.T) {
 		c, d := newFilled(t)
 		_, h := makes(t, d, "a", "content")
 		c.mu.Lock()
-		c.older, c.own, c.makesUnheard = true, true, []bool{true}
+		c.older, c.makesUnheard = true, []bool{true}
 		c.mu.Unlock()
 		closes(t, h, 0)
 		d.RmChild("a")

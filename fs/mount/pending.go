@@ -88,18 +88,64 @@ func (w *writer) makeNow(ctx context.Context) error {
 		}
 		return w.unpark(ctx)
 	}
-	return w.makeEmpty(ctx)
+	return w.makeEmpty(ctx, true)
 }
 
-// makeEmpty makes a pending file, opens it at its service, and writes what is held. Who calls it has the lock.
-func (w *writer) makeEmpty(ctx context.Context) error {
+// makeEmpty makes a pending file, opens it at its service, and writes what is held. Where the service does not have its spare it is made whole, if it may be, and opened, and else made with whatever identity. Who calls it has the lock.
+func (w *writer) makeEmpty(ctx context.Context, whole bool) error {
 	f, err := w.remake(ctx, w.made.Load())
+	if errors.Is(err, fs.ErrOtherSpare) && whole {
+		if w.empty { // else what asked for it whole would be told that it is done
+			w.asksWith(blocktree.FileID{})
+		}
+		if err := w.makeWhole(ctx); err != nil || !w.parked {
+			return err
+		}
+		return w.unpark(ctx)
+	}
+	if errors.Is(err, fs.ErrOtherSpare) {
+		w.asksWith(blocktree.FileID{})
+		f, err = w.remake(ctx, w.made.Load())
+	}
 	if err != nil {
 		return err
 	}
 	w.unpend()
 	w.reopened(f)
 	return w.writeAgain(ctx)
+}
+
+// triedAs is an identity that a service was asked to make a pending file with.
+type triedAs struct {
+	id    blocktree.FileID
+	empty bool // maybe without what is held
+}
+
+// sparesAskedMax bounds the spares that a service may name for a file, one after the other, and identitiesAskedMax the identities that are remembered of a file: as many services did not answer when they were asked for it.
+const (
+	sparesAskedMax     = 4
+	identitiesAskedMax = 64
+)
+
+// asksWith has a pending file be asked for with another identity from now on; zero: with none. Who calls it has the lock.
+func (w *writer) asksWith(id blocktree.FileID) {
+	was := w.made.Load()
+	m := *was
+	if m.options.Spare != (blocktree.FileID{}) {
+		w.before = append(w.before[max(0, len(w.before)+1-identitiesAskedMax):], triedAs{m.options.Spare, w.empty})
+	}
+	m.options.Spare, w.empty = id, false
+	w.made.CompareAndSwap(was, &m)
+}
+
+// isOurs reports whether an identity is one that the file was asked for with, and how. Who calls it has the lock.
+func (w *writer) isOurs(m *making, id blocktree.FileID) (a triedAs, ok bool) {
+	for _, a := range append(w.before, triedAs{m.options.Spare, w.empty}) {
+		if a.id == id {
+			return a, true
+		}
+	}
+	return a, false
 }
 
 // sendWhole has a pending file made whole, if it is one.
@@ -117,16 +163,32 @@ func (w *writer) makeWhole(ctx context.Context) error {
 	if w.empty {
 		return w.makeTimed(ctx)
 	}
-	m, x := w.made.Load(), w.tree.fills
-	whole := fs.Whole{Spare: m.options.Spare, Wrote: min(w.wrote.Load(), time.Now().UnixNano()), Content: w.heldBytes()}
-	asked := x.clock()
-	info, got, err := x.filler.MakeWhole(ctx, m.path, m.options, whole)
-	if err == nil {
+	x := w.tree.fills
+	for range sparesAskedMax {
+		m := w.made.Load()
+		whole := fs.Whole{Spare: m.options.Spare, Wrote: min(w.wrote.Load(), time.Now().UnixNano()), Content: w.heldBytes()}
+		began := x.clock()
+		info, got, err := x.filler.MakeWhole(ctx, m.path, m.options, whole)
+		other := errors.Is(err, fs.ErrOtherSpare) && len(got.Spares) > 0
+		if !other && err != nil {
+			return w.notMade(ctx, m, err)
+		}
+		if other {
+			w.asksWith(got.Spares[0])
+			got.Spares = got.Spares[1:]
+		}
 		x.mu.Lock()
-		x.hear(m.filled, asked, got)
+		x.hear(m.filled, began, got)
 		x.mu.Unlock()
-		return w.isWhole(info.ID)
+		if !other {
+			return w.isWhole(info.ID)
+		}
 	}
+	return w.makeTimed(ctx) // it has none that can be this file
+}
+
+// notMade is for a pending file that was not made whole, as far as is known. Who calls it has the lock.
+func (w *writer) notMade(ctx context.Context, m *making, err error) error {
 	switch k := blocktree.KindOf(err); {
 	case k == blocktree.Unsupported: // a service of a version before, or there is no spare
 		return w.makeTimed(ctx)
@@ -134,7 +196,7 @@ func (w *writer) makeWhole(ctx context.Context) error {
 		return w.isThere(ctx, m, err)
 	case passing(err):
 		w.tried = w.tried || !fs.NoService(err)
-		x.breaks()
+		w.tree.fills.breaks()
 		return err
 	case k == blocktree.NoSpace && w.closed.Load() && w.isFull():
 		return w.die(lossAs(err))
@@ -169,7 +231,7 @@ func (w *writer) makeTimed(ctx context.Context) error {
 		return blocktree.E("mount", blocktree.Unavailable, errors.New("no service makes it whole just now"))
 	}
 	at, timed := w.wrote.Load(), w.timed
-	err := w.makeEmpty(ctx)
+	err := w.makeEmpty(ctx, w.empty)
 	if t, ok := w.tree.source.(Timer); ok && timed && err == nil && w.flushOnce(ctx, w.file) == nil {
 		_ = w.node.byFile(func(f fs.OfFile) error { return f.SetTimes(ctx, at) }, func() error { return t.SetTimes(ctx, w.node.path(), at) }) // it is that of the write then
 	}
@@ -217,10 +279,22 @@ func (w *writer) isThere(ctx context.Context, m *making, why error) error {
 		return err
 	case blocktree.KindOf(err) == blocktree.NotFound: // it was, and is asked for anew
 		return errAgain
-	case err != nil || info.ID != w.id:
+	case err != nil:
 		return w.die(errors.Join(errLost, why))
 	}
-	return w.isWhole(m.options.Spare) // whoever wrote it since
+	id := w.tree.identities.there(info.ID)
+	was, ours := w.isOurs(m, id)
+	switch {
+	case !ours:
+		return w.die(errors.Join(errLost, why))
+	case was.empty: // it is opened, and written
+		if !w.tree.identities.swap(w.id, id) {
+			return w.die(errLost)
+		}
+		w.unpend()
+		return errAgain
+	}
+	return w.isWhole(id) // whoever wrote it since
 }
 
 // finishWhole is finish of a pending file. done is false where that is to be flushed, and finished, as any.

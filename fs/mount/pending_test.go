@@ -158,8 +158,29 @@ func pendingEnds() map[string]pendingEnd {
 		"its service dies before":          {func(c *filler) { c.kill(false) }, 0, "mine", false},
 		"its service dies when it is done": {func(c *filler) { c.wholes = []error{unheard}; c.between = func() { clear(c.filled); clear(c.spares) } }, 0, "mine", false},
 		"the next one is of before":        {func(c *filler) { c.kill(false); c.older = true }, 0, "mine", false},
-		"somebody made it":                 {func(c *filler) { c.put("d/a", 80, "theirs") }, syscall.EIO, "theirs", true},
-		"somebody made it, as long":        {func(c *filler) { c.put("d/a", 80, "THEY") }, syscall.EIO, "THEY", true},
+		"the next one dies when it is done": {func(c *filler) {
+			c.kill(false)
+			c.wholes = []error{unheard}
+			c.between = func() { clear(c.spares) }
+		}, 0, "mine", false},
+		"the next one dies before it is done":                    {func(c *filler) { c.kill(false); c.wholes, c.not = []error{unheard}, true }, 0, "mine", false},
+		"the next one does with another what it has no spare of": {func(c *filler) { c.kill(false); c.before = true }, 0, "mine", false},
+		"its service has it done when the next has named another": {func(c *filler) {
+			id := blocktree.FileID{Generation: 1, Inode: 100_000 + 1} // told first
+			c.kill(false)
+			c.whole = func() {
+				c.mu.Lock()
+				named := len(c.spares) > 0
+				c.mu.Unlock()
+				if named {
+					c.put("d/a", id.Inode, "mine")
+					c.whole = nil
+				}
+			}
+		}, 0, "mine", false},
+		"the next one names others for ever": {func(c *filler) { c.kill(false); c.whole = func() { c.forgets() } }, 0, "mine", false},
+		"somebody made it":                   {func(c *filler) { c.put("d/a", 80, "theirs") }, syscall.EIO, "theirs", true},
+		"somebody made it, as long":          {func(c *filler) { c.put("d/a", 80, "THEY") }, syscall.EIO, "THEY", true},
 		"its answer is lost, and it is gone": {func(c *filler) {
 			c.wholes = []error{unheard}
 			c.between = func() { delete(c.files, testRoot.Join("d").Join("a")); c.between = nil }
@@ -306,7 +327,7 @@ func TestPendingModeAndTime(t *testing.T) {
 		"fsync":      {0o640, at, func(t *testing.T, _ *filler, n *node, h *writing) { _ = n.Fsync(closer(true), h, 0) }, "whole, open, close"},
 		"a while":    {0o640, at, func(*testing.T, *filler, *node, *writing) { time.Sleep(blocktree.MountUnnamedFor); synctest.Wait() }, "whole, open, close"},
 		"read":       {0o640, at, func(t *testing.T, _ *filler, _ *node, h *writing) { _, _ = readAll(t, h, 0) }, "whole, open, close"},
-		"a failover": {0o640, at, func(_ *testing.T, c *filler, _ *node, _ *writing) { c.kill(false) }, "whole"},
+		"a failover": {0o640, at, func(_ *testing.T, c *filler, _ *node, _ *writing) { c.kill(false) }, "whole, whole"},
 		"its answer is lost": {0o640, at, func(_ *testing.T, c *filler, _ *node, _ *writing) {
 			c.wholes = []error{blocktree.E("fake", blocktree.Undeliverable, nil)}
 		}, "whole, whole"},

@@ -198,6 +198,9 @@ func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 		path = made.path
 	}
 	f, err := m.MakeOpen(ctx, path, made.options)
+	if errors.Is(err, fs.ErrOtherSpare) {
+		return nil, err
+	}
 	if passing(err) && !fs.NoService(err) {
 		w.tried, w.empty = true, true
 	}

@@ -244,8 +244,12 @@ func TestIdentitiesAreSwapped(t *testing.T) {
 		}
 	}
 	x.count.Store(identitiesMax)
-	if was := x.there(id(1)); x.swap(id(1), id(9)) || x.there(id(1)) != was {
+	was := x.there(id(1))
+	if x.swap(id(1), id(9)) || x.there(id(1)) != was {
 		t.Error("there is no bound")
+	}
+	if !x.swap(id(1), was) || !x.swap(id(8), id(8)) || x.count.Load() != identitiesMax {
+		t.Error("what is so already is counted")
 	}
 }
 

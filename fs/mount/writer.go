@@ -53,6 +53,7 @@ type writer struct {
 	lost   bool            // what a try to open it anew found missing, once
 	tried  bool            // a service was asked to make what is pending, and did not answer
 	empty  bool            // ... to make it without what is held
+	before []triedAs       // the identities that services were asked to make it with before the one that they are asked with now
 	full   time.Time       // since when what is closed is refused for want of room
 	denied time.Time       // since when no service that was asked has made it whole
 	timed  bool            // the time of what is pending was set, and nothing was written since

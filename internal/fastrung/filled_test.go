@@ -2,7 +2,10 @@ package fastrung
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -107,8 +110,8 @@ func (w *unlinkWorld) othersWait(t *testing.T, c *fs.Client, dir blocktree.Path,
 		t.Errorf("as any: %v", err)
 	}
 	another := w.DoorAt(0, "alice", 1000, 1000)
-	if info, _, err := another.MakeWhole(t.Context(), dir.Join("c"), small, fs.Whole{Spare: spares[2], Content: []byte("c")}); err != nil || info.ID == spares[2] {
-		t.Errorf("with another's spare: %+v, %v", info, err)
+	if _, _, err := another.MakeWhole(t.Context(), dir.Join("c"), small, fs.Whole{Spare: spares[2], Content: []byte("c")}); !errors.Is(err, fs.ErrOtherSpare) {
+		t.Errorf("with another's spare: %v", err)
 	}
 	if _, _, err := c.MakeWhole(t.Context(), dir.Join("own"), small, fs.Whole{Spare: spares[3], Content: []byte("late")}); blocktree.KindOf(err) != blocktree.Exists {
 		t.Errorf("after its term: %v", err)
@@ -151,8 +154,13 @@ func TestFilledServiceDies(t *testing.T) {
 			}
 			var err error
 			for range 100 {
-				if _, _, err = next.MakeWhole(t.Context(), dir.Join(fmt.Sprint(i)), small, whole(i)); err == nil || blocktree.KindOf(err) == blocktree.Exists {
+				var f fs.Filling
+				if _, f, err = next.MakeWhole(t.Context(), dir.Join(fmt.Sprint(i)), small, whole(i)); err == nil || blocktree.KindOf(err) == blocktree.Exists {
 					break
+				}
+				if errors.Is(err, fs.ErrOtherSpare) {
+					spares[i] = f.Spares[0]
+					continue
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
@@ -167,6 +175,62 @@ func TestFilledServiceDies(t *testing.T) {
 	})
 }
 
+// TestFilledNextDies: L1, L2 and L4 of 0089. A service that has not the spare makes nothing, and names one of its own; it dies after it has made the file with that, before it has answered: the next one knows it by that, and by no other. Where the first service makes it after all it is found by the first spare.
+func TestFilledNextDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFilledWorld(t)
+		c, next, dir := w.DoorAt(0, "alice", 1000, 1000), w.DoorAt(1, "alice", 1000, 1000), w.Path("/files/d")
+		_, spares := w.fill(t, c, dir)
+		content := []byte("whole")
+		whole := func(by *fs.Client, name string, spare blocktree.FileID) (blocktree.FileID, fs.Filling, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			info, f, err := by.MakeWhole(ctx, dir.Join(name), small, fs.Whole{Spare: spare, Content: content})
+			return info.ID, f, err
+		}
+		named := func(name string, spare blocktree.FileID) blocktree.FileID {
+			_, f, err := whole(next, name, spare)
+			if !errors.Is(err, fs.ErrOtherSpare) || len(f.Spares) == 0 {
+				t.Fatalf("%s: %+v, %v", name, f, err)
+			}
+			return f.Spares[0]
+		}
+		other := named("0", spares[0])
+		if _, _, err := whole(c, "0", spares[0]); err != nil {
+			t.Errorf("the first service: %v", err)
+		}
+		if _, _, err := whole(next, "0", other); blocktree.KindOf(err) != blocktree.Exists {
+			t.Errorf("by what was named: %v", err)
+		}
+		if id, _, err := whole(next, "0", spares[0]); err != nil || id != spares[0] {
+			t.Errorf("by what was asked for first: %v, %v", id, err)
+		}
+
+		other = named("1", spares[1])
+		w.Net.Set(w.NodeAddr(1), w.ClientAddr(3), simnet.Link{Cut: true})
+		asked := make(chan error, 1)
+		go func() {
+			_, _, err := whole(next, "1", other)
+			asked <- err
+		}()
+		w.Await("it to be made", func() bool {
+			_, err := w.admin.Stat(t.Context(), dir.Join("1"))
+			return err == nil
+		})
+		w.Kill(1)
+		if err := <-asked; err == nil {
+			t.Error("it was answered")
+		}
+		last := w.DoorAt(2, "alice", 1000, 1000)
+		for spare, kind := range map[blocktree.FileID]blocktree.Kind{spares[1]: blocktree.Exists, {}: blocktree.Exists, other: 0} {
+			if id, _, err := whole(last, "1", spare); blocktree.KindOf(err) != kind || err == nil && id != other {
+				t.Errorf("of %v as %v: %v, %v", other, spare, id, err)
+			}
+		}
+		haveContents(t, last, dir, 2, func(int) []byte { return content })
+	})
+}
+
 // TestFilledSessionEnds: H1 and H2. The keeper is cut off from the cluster until its session has ended, while what was closed is sent to it, and another one makes the same names by another service: each is made by one, who knows it, and is whole.
 func TestFilledSessionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -176,10 +240,21 @@ func TestFilledSessionEnds(t *testing.T) {
 		const files, step = 8, 40 * simnet.DelayDefault
 		content := func(who byte, i int) []byte { return bytes.Repeat([]byte{who, byte(i)}, 200*(i+1)) }
 		whole := func(by *fs.Client, i int, x fs.Whole) (won bool) {
+			var before []blocktree.FileID
 			for {
-				_, _, err := by.MakeWhole(t.Context(), dir.Join(fmt.Sprint(i)), small, x)
-				if err == nil || blocktree.KindOf(err) == blocktree.Exists {
-					return err == nil
+				_, f, err := by.MakeWhole(t.Context(), dir.Join(fmt.Sprint(i)), small, x)
+				if err == nil {
+					return true
+				}
+				if errors.Is(err, fs.ErrOtherSpare) {
+					before = append(before, x.Spare)
+					x.Spare = f.Spares[0]
+					continue
+				}
+				if blocktree.KindOf(err) == blocktree.Exists {
+					is, err := w.admin.Stat(t.Context(), dir.Join(fmt.Sprint(i)))
+					w.must(err)
+					return slices.Contains(before, is.ID)
 				}
 				if kind := blocktree.KindOf(err); kind != blocktree.Unavailable {
 					t.Errorf("%d: %v", i, err)
