@@ -42,9 +42,9 @@ not asked for a file of which DIR has a root.`,
 	flags.addRoot(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			return d.every(ctx, args, true, func(path blocktree.Path) error {
+			return unfinished(d.every(ctx, args, true, func(path blocktree.Path) error {
 				return d.read(ctx, path, c.OutOrStdout(), "standard output", &progress{}) // which may be the terminal itself
-			})
+			}))
 		})
 	}
 	return c

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,10 +13,12 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"blocktree"
 	"blocktree/fs"
+	"blocktree/internal/cli"
 )
 
 // forest is a tree as a cluster tells it, which may say anything.
@@ -451,5 +455,21 @@ func TestGetOfLongName(t *testing.T) {
 			}
 			to.in.close()
 		}
+	}
+}
+
+// What was stopped before it was done failed, for whoever says put && rm.
+func TestStoppedIsNotDone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range []error{ctx.Err(), blocktree.E("copy", blocktree.Canceled, ctx.Err()), &blocktree.Error{Op: "put", Err: ctx.Err()}} {
+		c := &cobra.Command{Use: "put", SilenceErrors: true, SilenceUsage: true, RunE: func(c *cobra.Command, _ []string) error { return copied{}.printed(c, false, err) }}
+		var told bytes.Buffer
+		if code := cli.RunContext(ctx, c, nil, io.Discard, &told); code != cli.ExitFailure || !strings.Contains(told.String(), "stopped before it was done") {
+			t.Errorf("%v: exit code %d, %s", err, code, told.String())
+		}
+	}
+	if err := unfinished(nil); err != nil {
+		t.Error(err)
 	}
 }
