@@ -228,7 +228,7 @@ A file's size is a whole number of sectors of 4 KiB, its length is that of FILE:
 read (btnbd). With --pad the file gets no length: it reads as its whole size. Nodes and filesystem services of versions before know no lengths: bring all to this version first, or say --pad.
 
 --json prints an object with files, directories, links, bytes and written: of the bytes those that were not there already.`,
-		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put -r photos /home/photos --resume --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
+		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put -r photos /docs/photos --resume --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("FILE", "PATH"),
 	}
