@@ -321,6 +321,12 @@ func TestPutTreeNoticesChanges(t *testing.T) {
 	}); err != nil || len(nodes) != 2 {
 		t.Fatal(nodes, err)
 	}
+	away := t.TempDir() // where what was there stays, so that nothing new is given its inode
+	for name := range nodes {
+		if err := os.Rename(filepath.Join(dir, name), filepath.Join(away, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, make := range []func(name string) error{
 		func(name string) error { return os.Symlink(filepath.Join(secret, "key"), name) },
 		func(name string) error { return os.Symlink(secret, name) },
