@@ -373,7 +373,12 @@ func unsure(err error) error {
 
 // fill writes the bytes of from, which is called local, into a file that is new, or begun; what is behind them are zeros already. When they are flushed the open file is given to last. It returns how many bytes were there.
 func (d *door) fill(ctx context.Context, path blocktree.Path, made blocktree.FileID, from *os.File, local string, bytes int64, begun bool, p *progress, last func(fs.File) error) (kept int64, err error) {
-	to, err := d.fillable(ctx, path, made)
+	var to fs.File
+	if begun {
+		to, err = whenFree(ctx, func() (fs.File, error) { return d.fillable(ctx, path, made) })
+	} else {
+		to, err = d.fillable(ctx, path, made)
+	}
 	if err != nil {
 		return 0, err
 	}
