@@ -42,9 +42,9 @@ not asked for a file of which DIR has a root.`,
 	flags.addRoot(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			return d.every(ctx, args, true, func(path blocktree.Path) error {
+			return unfinished(d.every(ctx, args, true, func(path blocktree.Path) error {
 				return d.read(ctx, path, c.OutOrStdout(), "standard output", &progress{}) // which may be the terminal itself
-			})
+			}))
 		})
 	}
 	return c
@@ -228,7 +228,7 @@ A file's size is a whole number of sectors of 4 KiB, its length is that of FILE:
 read (btnbd). With --pad the file gets no length: it reads as its whole size. Nodes and filesystem services of versions before know no lengths: bring all to this version first, or say --pad.
 
 --json prints an object with files, directories, links, bytes and written: of the bytes those that were not there already.`,
-		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put -r photos /home/photos --resume --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
+		Example:               "  btnode put disk.img /vm/disk2 --pad --config client.yaml\n  btnode put -r photos /docs/photos --resume --config client.yaml\n  btnode put letter.txt /docs/letter --config client.yaml -v",
 		DisableFlagsInUseLine: true,
 		Args:                  cli.Args("FILE", "PATH"),
 	}
@@ -373,7 +373,12 @@ func unsure(err error) error {
 
 // fill writes the bytes of from, which is called local, into a file that is new, or begun; what is behind them are zeros already. When they are flushed the open file is given to last. It returns how many bytes were there.
 func (d *door) fill(ctx context.Context, path blocktree.Path, made blocktree.FileID, from *os.File, local string, bytes int64, begun bool, p *progress, last func(fs.File) error) (kept int64, err error) {
-	to, err := d.fillable(ctx, path, made)
+	var to fs.File
+	if begun {
+		to, err = whenFree(ctx, func() (fs.File, error) { return d.fillable(ctx, path, made) })
+	} else {
+		to, err = d.fillable(ctx, path, made)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -25,12 +27,21 @@ type copied struct {
 
 // printed prints it, if it is to be as JSON, unless nothing was done but fail.
 func (n copied) printed(c *cobra.Command, asJSON bool, err error) error {
+	err = unfinished(err)
 	if asJSON && (err == nil || n != copied{}) {
 		if e := cli.PrintJSON(c.OutOrStdout(), n); err == nil {
 			err = e
 		}
 	}
 	return err
+}
+
+// unfinished has it be a failure that a command was stopped before it was done, by a signal: whoever says put && rm is to keep what was not copied.
+func unfinished(err error) error {
+	if blocktree.KindOf(err) != blocktree.Canceled && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &blocktree.Error{Err: fmt.Errorf("stopped before it was done: %v", err), Hint: cmp.Or(blocktree.HintOf(err), "what was done until then stays; put and get go on with --resume")} // and is not of kind Canceled, which is success
 }
 
 func newCp() *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -163,6 +164,20 @@ func overZeros(ctx context.Context, to fs.File, piece []byte, off uint64) error 
 		}
 	}
 	return nil
+}
+
+// whenFree opens a file once it is not busy any more: what a put that was killed had open is its own until its lease has ended. Who has it for longer is at work.
+func whenFree(ctx context.Context, open func() (fs.File, error)) (f fs.File, err error) {
+	for end := time.Now().Add(2 * blocktree.LeaseTerm); ; {
+		if f, err = open(); blocktree.KindOf(err) != blocktree.Busy || time.Now().After(end) {
+			return f, err
+		}
+		select {
+		case <-time.After(blocktree.LeaseTerm / 10):
+		case <-ctx.Done():
+			return nil, blocktree.E("open", blocktree.Canceled, ctx.Err())
+		}
+	}
 }
 
 // anotherFile is the error of what is there and was not begun by a put of the same.

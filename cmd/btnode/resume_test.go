@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"blocktree"
 	"blocktree/cluster/meta"
@@ -219,5 +221,23 @@ func TestResumeOwn(t *testing.T) {
 		if err := (begun{}).durable(d, as); (err == nil) != (d == stripe.DurabilityAck) {
 			t.Errorf("durability %s: %v", d, err)
 		}
+	}
+}
+
+// What a put that was killed has open yet is waited for; what somebody writes, for a while only.
+func TestWhenFree(t *testing.T) {
+	for busy, want := range map[time.Duration]blocktree.Kind{0: blocktree.Other, blocktree.LeaseTerm: blocktree.Other, time.Hour: blocktree.Busy} {
+		synctest.Test(t, func(t *testing.T) {
+			begun := time.Now()
+			f, err := whenFree(t.Context(), func() (fs.File, error) {
+				if time.Since(begun) < busy {
+					return nil, blocktree.E("open", blocktree.Busy, nil)
+				}
+				return &memory{}, nil
+			})
+			if took := time.Since(begun); blocktree.KindOf(err) != want || (f == nil) != (err != nil) || took < min(busy, 2*blocktree.LeaseTerm) || took > 3*blocktree.LeaseTerm {
+				t.Errorf("busy for %v: %v after %v", busy, err, took)
+			}
+		})
 	}
 }

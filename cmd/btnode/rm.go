@@ -33,7 +33,7 @@ What cannot be removed is told, one by one, and the rest is removed; the exit co
 	c.Flags().BoolVarP(&force, "force", "f", false, "what is not there is no error")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return flags.with(c, func(ctx context.Context, d *door) error {
-			return d.every(ctx, args, !force, func(path blocktree.Path) error {
+			return unfinished(d.every(ctx, args, !force, func(path blocktree.Path) error {
 				if path == blocktree.RootPath(path.Root()) {
 					return cli.Invalid("name what is in it", "the root directory is not removed")
 				}
@@ -46,7 +46,7 @@ What cannot be removed is told, one by one, and the rest is removed; the exit co
 					return err
 				}
 				return r.all(path, info.Dir)
-			})
+			}))
 		})
 	}
 	return c
@@ -100,6 +100,8 @@ func (r *remover) all(path blocktree.Path, dir bool) error {
 		switch {
 		case err == nil, blocktree.KindOf(err) == blocktree.NotFound: // somebody else removed it
 		case errors.As(err, &told):
+		case r.ctx.Err() != nil: // and is told once
+			return blocktree.E("rm", blocktree.Canceled, r.ctx.Err())
 		default:
 			r.complain(err)
 			r.failures++

@@ -10,7 +10,7 @@ import (
 	"blocktree/fs"
 )
 
-// How put and get copy a tree. It is gone through depth first, one directory's page at a time; directories and symbolic links are made as they come, files by some goroutines, so that of small ones many
+// How put, get and cp copy a tree. It is gone through depth first, one directory's page at a time; directories and symbolic links are made as they come, files by some goroutines, so that of small ones many
 // are on their way. 1. A directory is made. 2. What is in it is copied. 3. When the last of that is done, or has failed, the directory is ended: it gets its own mode, and a local one is synced. So what is in memory
 // goes by the depth of a tree and TreeFilesMax, never by how much there is in it.
 

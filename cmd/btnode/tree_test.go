@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,10 +13,12 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"blocktree"
 	"blocktree/fs"
+	"blocktree/internal/cli"
 )
 
 // forest is a tree as a cluster tells it, which may say anything.
@@ -35,6 +39,7 @@ func (f *forest) each(ctx context.Context, dir blocktree.Path, do func(fs.Entry)
 	if f.told == nil {
 		return f.grove.each(ctx, dir, func(e fs.Entry) error {
 			_, e.Info.Link = f.links[dir.Join(e.Name)]
+			e.Info.Mode = 0o755
 			return do(e)
 		})
 	}
@@ -195,7 +200,7 @@ func TestGetTreeStaysInside(t *testing.T) {
 // A directory that is in itself, as only a lie can have it, ends where paths do.
 func TestGetTreeEnds(t *testing.T) {
 	f := newForest(t)
-	f.told = func(blocktree.Path) []fs.Entry { return []fs.Entry{{Name: "d", Info: fs.Info{Dir: true}}} }
+	f.told = func(blocktree.Path) []fs.Entry { return []fs.Entry{{Name: "d", Info: fs.Info{Dir: true, Mode: 0o755}}} }
 	c, told := f.get(t, filepath.Join(t.TempDir(), "copy"), false)
 	if c.done.Directories != blocktree.PathDepthMax-1 || len(told) != 1 { // the root principal's name is one
 		t.Errorf("%d directories, told %q", c.done.Directories, told)
@@ -232,6 +237,32 @@ func TestGetTreeResumes(t *testing.T) {
 	}
 	if got, err := os.ReadFile(filepath.Join(dir, "b/d")); string(got) != "/t/b/d" || err != nil {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A directory that its owner may not write to is filled before it is so, and with resume again.
+func TestGetTreeReadOnly(t *testing.T) {
+	f := newForest(t)
+	f.told = func(at blocktree.Path) []fs.Entry {
+		if at.Base() == "ro" {
+			return []fs.Entry{{Name: "a", Info: fs.Info{Mode: 0o444}}, {Name: "b", Info: fs.Info{Mode: 0o444}}}
+		}
+		return []fs.Entry{{Name: "ro", Info: fs.Info{Dir: true, Mode: 0o555}}}
+	}
+	dir := filepath.Join(t.TempDir(), "copy")
+	ro := filepath.Join(dir, "ro")
+	t.Cleanup(func() { _ = os.Chmod(ro, 0o700) }) // so that it can be removed
+	f.busy["/t/ro/b"] = true
+	for _, resume := range []bool{false, true} {
+		_, told := f.get(t, dir, resume)
+		info, err := os.Stat(ro)
+		if err != nil || info.Mode().Perm() != 0o555&^os.FileMode(umask()) || len(told) != len(f.busy) {
+			t.Fatalf("resume %v: %v, %v, told %q", resume, info, err, told)
+		}
+		f.busy = nil
+	}
+	if got := listing(t, ro); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -317,6 +348,12 @@ func TestPutTreeNoticesChanges(t *testing.T) {
 	}); err != nil || len(nodes) != 2 {
 		t.Fatal(nodes, err)
 	}
+	away := t.TempDir() // where what was there stays, so that nothing new is given its inode
+	for name := range nodes {
+		if err := os.Rename(filepath.Join(dir, name), filepath.Join(away, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, make := range []func(name string) error{
 		func(name string) error { return os.Symlink(filepath.Join(secret, "key"), name) },
 		func(name string) error { return os.Symlink(secret, name) },
@@ -363,7 +400,7 @@ func TestTreeAtOnce(t *testing.T) {
 				return copied{Files: 1}, nil
 			})
 			done := make(chan error)
-			go func() { done <- c.all(remoteNode{f, f.root.Join("t"), fs.Info{Dir: true}}, to) }()
+			go func() { done <- c.all(remoteNode{f, f.root.Join("t"), fs.Info{Dir: true, Mode: 0o755}}, to) }()
 			pieces := 0
 			for range want { // waits for ever if there are fewer at a time, and the bubble says so
 				pieces += <-begun
@@ -404,7 +441,7 @@ func TestTreeGivenUp(t *testing.T) {
 		cancel()
 		return copied{}, ctx.Err()
 	})
-	if err := c.all(remoteNode{f, f.root.Join("t"), fs.Info{Dir: true}}, to); blocktree.KindOf(err) != blocktree.Canceled || c.failures != 0 {
+	if err := c.all(remoteNode{f, f.root.Join("t"), fs.Info{Dir: true, Mode: 0o755}}, to); blocktree.KindOf(err) != blocktree.Canceled || c.failures != 0 {
 		t.Errorf("%v, %d failures", err, c.failures)
 	}
 }
@@ -451,5 +488,21 @@ func TestGetOfLongName(t *testing.T) {
 			}
 			to.in.close()
 		}
+	}
+}
+
+// What was stopped before it was done failed, for whoever says put && rm.
+func TestStoppedIsNotDone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range []error{ctx.Err(), blocktree.E("copy", blocktree.Canceled, ctx.Err()), &blocktree.Error{Op: "put", Err: ctx.Err()}} {
+		c := &cobra.Command{Use: "put", SilenceErrors: true, SilenceUsage: true, RunE: func(c *cobra.Command, _ []string) error { return copied{}.printed(c, false, err) }}
+		var told bytes.Buffer
+		if code := cli.RunContext(ctx, c, nil, io.Discard, &told); code != cli.ExitFailure || !strings.Contains(told.String(), "stopped before it was done") {
+			t.Errorf("%v: exit code %d, %s", err, code, told.String())
+		}
+	}
+	if err := unfinished(nil); err != nil {
+		t.Error(err)
 	}
 }

@@ -142,9 +142,14 @@ func localTarget(local string, resume bool) (localPlace, error) {
 	if err != nil {
 		return localPlace{}, localError("get", local, err)
 	}
-	umask := unix.Umask(0o077)
-	_ = unix.Umask(umask) // which is how one is asked for; in the meantime nothing is made that others may use
-	return localPlace{in: in, name: filepath.Base(local), path: local, top: true, resume: resume, umask: uint32(umask)}, nil
+	return localPlace{in: in, name: filepath.Base(local), path: local, top: true, resume: resume, umask: umask()}, nil
+}
+
+// umask is that of the process.
+func umask() uint32 {
+	m := unix.Umask(0o077)
+	_ = unix.Umask(m) // which is how one is asked for it; in the meantime nothing is made that others may use
+	return uint32(m)
 }
 
 // lstat describes what has the name, nil: nothing has.

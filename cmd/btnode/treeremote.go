@@ -223,8 +223,10 @@ func (d *door) getTree(ctx context.Context, t *treeCopy, path blocktree.Path, lo
 		return err
 	}
 	defer to.in.close()
-	err = t.all(remoteNode{d, at, info}, to)
-	return errors.Join(err, to.synced())
+	if err = t.all(remoteNode{d, at, info}, to); err == nil {
+		err = to.synced()
+	}
+	return err
 }
 
 // getNode copies a file of a tree.
