@@ -195,9 +195,7 @@ func (s *Service) mkdirFill(ctx context.Context, o *owner, r *pathRequest) ([]by
 func (s *Service) mayFill(ctx context.Context, o *owner, d *keptHere, r *pathRequest) (info *Info, f Filling) {
 	t := &s.kept
 	t.mu.Lock()
-	if t.dirs[d.path] == d {
-		info = t.describesTo(o, d)
-	}
+	info = t.describesTo(o, d) // one whose path is another's by now is left
 	t.mu.Unlock()
 	if _, may := t.said(o, d, Write); may && t.fills(o, d) && s.stillRoomy(o, d, r.code, true) {
 		ctx, cancel := context.WithTimeout(ctx, blocktree.FSFillFor) // a session may be lost, and what was made is to be answered

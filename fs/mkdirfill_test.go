@@ -237,3 +237,18 @@ func TestMkdirFillOnTheWire(t *testing.T) {
 		}
 	}
 }
+
+// TestMkdirFillIsTold: who watches the directory above is told of one that was made so.
+func TestMkdirFillIsTold(t *testing.T) {
+	inDir(t, func(t *testing.T, _ *fake, s *Service, o *owner, dir blocktree.Path) {
+		told := watched(t, s, o, dir).after(0)
+		s.change(t, o, codeMkdirFill, &pathRequest{path: dir.Join("made")})
+		synctest.Wait()
+		if len(told) != 1 {
+			t.Fatal("nothing is told")
+		}
+		if h, want := <-told, []Event{{Name: "made", Kind: EventMade}}; h.err != nil || !slices.Equal(h.events, want) {
+			t.Errorf("%+v, want %+v", h, want)
+		}
+	})
+}
