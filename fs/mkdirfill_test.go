@@ -240,9 +240,13 @@ func TestMkdirFillOnTheWire(t *testing.T) {
 
 // TestMkdirFillIsTold: who watches the directory above is told of one that was made so.
 func TestMkdirFillIsTold(t *testing.T) {
-	inDir(t, func(t *testing.T, _ *fake, s *Service, o *owner, dir blocktree.Path) {
-		told := watched(t, s, o, dir).after(0)
-		s.change(t, o, codeMkdirFill, &pathRequest{path: dir.Join("made")})
+	synctest.Test(t, func(t *testing.T) {
+		_, s := newKept(t)
+		o := ownerFor(s, somebody("ann"))
+		w := watched(t, s, o, testRoot)
+		told := w.after(0)
+		synctest.Wait()
+		s.change(t, o, codeMkdirFill, &pathRequest{path: below("made")})
 		synctest.Wait()
 		if len(told) != 1 {
 			t.Fatal("nothing is told")
@@ -250,5 +254,6 @@ func TestMkdirFillIsTold(t *testing.T) {
 		if h, want := <-told, []Event{{Name: "made", Kind: EventMade}}; h.err != nil || !slices.Equal(h.events, want) {
 			t.Errorf("%+v, want %+v", h, want)
 		}
+		o.end()
 	})
 }
