@@ -210,9 +210,10 @@ func (t *kept) granted(ctx context.Context, o *owner, d *keptHere, r *pathReques
 	n := int(min(r.limit, blocktree.FSFillSparesMax))
 	t.wants(o, r.makes(), n)
 	spares := t.setAside(ctx, o, d, r.makes(), n, waits)
-	f := Filling{Dir: d.ID(), Term: t.grant(o, d), Spares: spares}
-	if f.Term > 0 && (len(spares) > 0 || n == 0 || t.hasAside(o)) {
-		return f
+	if len(spares) > 0 || n == 0 || t.hasAside(o) {
+		if term := t.grant(o, d); term > 0 {
+			return Filling{Dir: d.ID(), Term: term, Spares: spares}
+		}
 	}
 	for _, id := range spares {
 		if x := t.takeAside(o, id); x != nil {

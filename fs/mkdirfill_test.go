@@ -112,6 +112,9 @@ func TestMkdirFillNot(t *testing.T) {
 			if err != nil || f.Term != 0 || len(f.Spares) != 0 || (info.ID != blocktree.FileID{}) != x.told || time.Since(begun) != 0 {
 				t.Errorf("%s: %+v, %+v, %v, after %v", name, info, f, err, time.Since(begun))
 			}
+			if d := s.kept.dirs[dir]; d != nil && !d.term.IsZero() {
+				t.Errorf("%s: others wait for nothing", name)
+			}
 			if n := c.keeping(s).spares; n != 0 || c.nodes[dir] == nil {
 				t.Errorf("%s: %d spares, made: %v", name, n, c.nodes[dir] != nil)
 			}
