@@ -195,9 +195,7 @@ func (s *Service) mkdirFill(ctx context.Context, o *owner, r *pathRequest) ([]by
 func (s *Service) mayFill(ctx context.Context, o *owner, d *keptHere, r *pathRequest) (info *Info, f Filling) {
 	t := &s.kept
 	t.mu.Lock()
-	if t.dirs[d.path] == d {
-		info = t.describesTo(o, d)
-	}
+	info = t.describesTo(o, d) // one whose path is another's by now is left
 	t.mu.Unlock()
 	if _, may := t.said(o, d, Write); may && t.fills(o, d) && s.stillRoomy(o, d, r.code, true) {
 		ctx, cancel := context.WithTimeout(ctx, blocktree.FSFillFor) // a session may be lost, and what was made is to be answered
@@ -212,9 +210,10 @@ func (t *kept) granted(ctx context.Context, o *owner, d *keptHere, r *pathReques
 	n := int(min(r.limit, blocktree.FSFillSparesMax))
 	t.wants(o, r.makes(), n)
 	spares := t.setAside(ctx, o, d, r.makes(), n, waits)
-	f := Filling{Dir: d.ID(), Term: t.grant(o, d), Spares: spares}
-	if f.Term > 0 && (len(spares) > 0 || n == 0 || t.hasAside(o)) {
-		return f
+	if len(spares) > 0 || n == 0 || t.hasAside(o) {
+		if term := t.grant(o, d); term > 0 {
+			return Filling{Dir: d.ID(), Term: term, Spares: spares}
+		}
 	}
 	for _, id := range spares {
 		if x := t.takeAside(o, id); x != nil {

@@ -112,6 +112,9 @@ func TestMkdirFillNot(t *testing.T) {
 			if err != nil || f.Term != 0 || len(f.Spares) != 0 || (info.ID != blocktree.FileID{}) != x.told || time.Since(begun) != 0 {
 				t.Errorf("%s: %+v, %+v, %v, after %v", name, info, f, err, time.Since(begun))
 			}
+			if d := s.kept.dirs[dir]; d != nil && !d.term.IsZero() {
+				t.Errorf("%s: others wait for nothing", name)
+			}
 			if n := c.keeping(s).spares; n != 0 || c.nodes[dir] == nil {
 				t.Errorf("%s: %d spares, made: %v", name, n, c.nodes[dir] != nil)
 			}
@@ -243,4 +246,24 @@ func TestMkdirFillOnTheWire(t *testing.T) {
 			t.Errorf("%s in the place of the directory: %v", name, err)
 		}
 	}
+}
+
+// TestMkdirFillIsTold: who watches the directory above is told of one that was made so.
+func TestMkdirFillIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s := newKept(t)
+		o := ownerFor(s, somebody("ann"))
+		w := watched(t, s, o, testRoot)
+		told := w.after(0)
+		synctest.Wait()
+		s.change(t, o, codeMkdirFill, &pathRequest{path: below("made")})
+		synctest.Wait()
+		if len(told) != 1 {
+			t.Fatal("nothing is told")
+		}
+		if h, want := <-told, []Event{{Name: "made", Kind: EventMade}}; h.err != nil || !slices.Equal(h.events, want) {
+			t.Errorf("%+v, want %+v", h, want)
+		}
+		o.end()
+	})
 }

@@ -58,8 +58,13 @@ func (c *filler) Mkdir(ctx context.Context, path blocktree.Path, mode uint32) er
 
 // MkdirFill implements fs.DirFiller.
 func (c *filler) MkdirFill(ctx context.Context, path blocktree.Path, mode uint32, _ fs.CreateOptions, spares int) (info fs.Info, got fs.Filling, err error) {
-	if c.older || c.olderDirs {
+	c.mu.Lock()
+	older := c.older || c.olderDirs
+	if older {
 		c.asksOlder++
+	}
+	c.mu.Unlock()
+	if older {
 		return info, got, blocktree.E("fake", blocktree.Unsupported, nil)
 	}
 	if err = c.Mkdir(ctx, path, mode); err != nil {

@@ -82,7 +82,11 @@ func mkdirFillCases() map[string]mkdirFillCase {
 		}, took: "stat", first: "stat"},
 		"no answer, and it was not done, and the next is older": {before: func(c *filler, _ *node) {
 			c.fail(gone)
-			time.AfterFunc(pauseMin/2, func() { c.fail(nil); c.olderDirs = true })
+			time.AfterFunc(pauseMin/2, func() {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.down, c.olderDirs = nil, true
+			})
 		}, took: "stat", first: "stat"},
 		"no answer, and it was done, and the next is older": {before: func(c *filler, _ *node) {
 			c.vague, c.between = gone, func() { c.olderDirs = true }
