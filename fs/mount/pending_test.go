@@ -257,6 +257,24 @@ func TestPendingEnds(t *testing.T) {
 	}
 }
 
+// 0089, 2: what was made with its spare, and whose service died before its first flush, is made anew by the next, which does not have that.
+func TestPendingMadeAndLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d := newFilled(t)
+		n, h := makes(t, d, "a", "mine")
+		if got, e := readAll(t, h, 0); e != 0 || got != "mine" || h.writer.pending.Load() || !h.writer.isUnnamed() {
+			t.Fatalf("%q, %v", got, e)
+		}
+		c.kill(false)
+		closes(t, h, 0)
+		var out fuse.AttrOut
+		ino, _ := number(n.id)
+		if e := n.Getattr(t.Context(), nil, &out); e != 0 || out.Ino != ino || c.content("d/a") != "mine" {
+			t.Errorf("%v, %+v, it is %q", e, out.Attr, c.content("d/a"))
+		}
+	})
+}
+
 // parentOf is the directory that a node is in.
 func parentOf(n *node) *node {
 	_, p := n.Parent()

@@ -193,11 +193,13 @@ func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	if !ok {
 		return nil, w.die(errLost)
 	}
-	path, pending := w.node.path(), w.pending.Load()
+	path, pending, options := w.node.path(), w.pending.Load(), made.options
 	if pending { // which is named before that changes
 		path = made.path
+	} else { // its spare was used
+		options.Spare = blocktree.FileID{}
 	}
-	f, err := m.MakeOpen(ctx, path, made.options)
+	f, err := m.MakeOpen(ctx, path, options)
 	if errors.Is(err, fs.ErrOtherSpare) {
 		return nil, err
 	}

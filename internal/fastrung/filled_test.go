@@ -206,6 +206,12 @@ func TestFilledNextDies(t *testing.T) {
 			t.Errorf("by what was asked for first: %v, %v", id, err)
 		}
 
+		o := small
+		o.Spare = spares[2]
+		if _, err := next.MakeOpen(t.Context(), dir.Join("2"), o); !errors.Is(err, fs.ErrOtherSpare) {
+			t.Errorf("made empty: %v", err)
+		}
+
 		other = named("1", spares[1])
 		w.Net.Set(w.NodeAddr(1), w.ClientAddr(3), simnet.Link{Cut: true})
 		asked := make(chan error, 1)
