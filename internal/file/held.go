@@ -93,8 +93,8 @@ func (n *making) held(ctx context.Context, c *cluster.Client, path blocktree.Pat
 
 // Keyless remembers directories of which, and above which, none had a key when a file was made there last. Its zero value remembers none; it is bounded, and may forget. Any number of callers may use it at once.
 type Keyless struct {
-	dirs [64]atomic.Pointer[blocktree.Path]
-	keys [64]atomic.Pointer[dirKey] // of MakeUnnamed
+	dirs [256]atomic.Pointer[blocktree.Path]
+	keys [256]atomic.Pointer[dirKey] // of MakeUnnamed
 }
 
 // dirKey is what was found of the key for a new file in a directory: the cluster compares it when it names the file.
@@ -125,16 +125,14 @@ func (k *Keyless) noteKey(d *dirKey) {
 	}
 }
 
-// noteKeys is noteKey of a directory and of those above it up to one, which have nothing nearer either.
+// noteKeys is noteKey of a directory and of those above it up to one, which have nothing nearer either: the last first, so that none of them takes the place of the directory that was asked about.
 func (k *Keyless) noteKeys(d dirKey, top blocktree.Path) {
-	for k != nil {
-		of, up := d, d.dir.Parent()
-		k.noteKey(&of)
-		if d.dir == top || up == d.dir || !up.Within(top) {
-			return
-		}
-		d.dir = up
+	if up := d.dir.Parent(); d.dir != top && up != d.dir && up.Within(top) {
+		above := d
+		above.dir = up
+		k.noteKeys(above, top)
 	}
+	k.noteKey(&d)
 }
 
 // Made notes that a directory was made just now, without a key of its own: what was found of the one that it is in counts for it. Who names a file in it finds out if that is so no more.
