@@ -178,6 +178,22 @@ func pendingEnds() map[string]pendingEnd {
 				}
 			}
 		}, 0, "mine", false},
+		"the next one has it done when one that has no spare makes it": {func(c *filler) {
+			c.kill(false)
+			c.wholes, c.not = []error{unheard}, true
+			c.whole = func() {
+				if len(c.wholes) == 0 { // it was asked for with the other one, and not heard
+					c.forgets()
+					c.few, c.spares[blocktree.FileID{Generation: 9}] = 1, true // which is none of this mount
+				}
+			}
+			c.makes = func(id blocktree.FileID) {
+				if id == (blocktree.FileID{}) {
+					c.put("d/a", 100_000+c.told, "mine")
+					c.makes = nil
+				}
+			}
+		}, 0, "mine", false},
 		"the next one names others for ever": {func(c *filler) { c.kill(false); c.whole = func() { c.forgets() } }, 0, "mine", false},
 		"somebody made it":                   {func(c *filler) { c.put("d/a", 80, "theirs") }, syscall.EIO, "theirs", true},
 		"somebody made it, as long":          {func(c *filler) { c.put("d/a", 80, "THEY") }, syscall.EIO, "THEY", true},

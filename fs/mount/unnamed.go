@@ -187,7 +187,7 @@ func (t *tree) nameFile(ctx context.Context, id blocktree.FileID) error {
 	return nil
 }
 
-// remake makes the file anew, which its service has made, kept to itself, and not outlived. MakeOpen is exclusive, so nothing that is there is taken for it. It is known here as before. Who calls it has the lock.
+// remake makes the file anew, which its service has made, kept to itself, and not outlived. MakeOpen is exclusive, so nothing that is there is taken for it: of what is pending Exists is returned. It is known here as before. Who calls it has the lock.
 func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	m, ok := w.tree.source.(fs.MakeOpener)
 	if !ok {
@@ -208,8 +208,9 @@ func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	}
 	switch k := blocktree.KindOf(err); {
 	case err == nil:
+	case k == blocktree.Exists && pending:
+		return nil, err
 	case k == blocktree.Exists: // it is there by now, or another: who opens it sees
-		w.unpend()
 		return nil, errAgain
 	case k == blocktree.Busy:
 		return nil, blocktree.E("mount", blocktree.Unavailable, err)
