@@ -83,7 +83,7 @@ func (w *writer) nameNow() {
 	defer w.tree.notices.Done()
 	w.tree.namings <- struct{}{} // whoever has it is bounded by MountWaitMax
 	defer func() { <-w.tree.namings }()
-	if w.closed.Load() { // who sends it does so until it is done
+	if w.closed.Load() || !w.isUnnamed() { // who sends it does so until it is done, or has just now
 		return
 	}
 	err := w.do(context.Background(), 0, w.flushOnce)
