@@ -363,11 +363,12 @@ func (t *kept) wants(o *owner, shape CreateOptions, n int) {
 
 // setAside sets n spares aside for an owner, at most, and as many as there may be. It waits for the first, if it may.
 func (t *kept) setAside(ctx context.Context, o *owner, d keptDir, shape CreateOptions, n int, waits bool) (ids []blocktree.FileID) {
-	return t.setAsideOf(ctx, o, d, shape, n, waits, false)
+	ids, _ = t.setAsideOf(ctx, o, d, shape, n, waits, false) // without any it is done as before
+	return ids
 }
 
-// setAsideOf is setAside; with other in the place of a spare that is not to be had, also for a principal that has all by which it may fill, and not for good.
-func (t *kept) setAsideOf(ctx context.Context, o *owner, d keptDir, shape CreateOptions, n int, waits, other bool) (ids []blocktree.FileID) {
+// setAsideOf is setAside, and says why there is none; with other in the place of a spare that is not to be had, also for a principal that has all by which it may fill, and not for good.
+func (t *kept) setAsideOf(ctx context.Context, o *owner, d keptDir, shape CreateOptions, n int, waits, other bool) (ids []blocktree.FileID, err error) {
 	most := blocktree.FSFillSparesOfAllMax / 2
 	if other {
 		most = blocktree.FSFillSparesOfAllMax * 3 / 4
@@ -383,12 +384,13 @@ func (t *kept) setAsideOf(ctx context.Context, o *owner, d keptDir, shape Create
 	t.mu.Unlock()
 	var taken []aside
 	if n > 0 {
-		taken, _ = d.TakeSpares(ctx, shape, n, waits) // without any it is done as before
+		taken, err = d.TakeSpares(ctx, shape, n, waits)
 	}
 	t.mu.Lock()
 	t.aside -= n - len(taken)
 	x.taking -= n
 	there := t.asides[o] == x // he has not ended
+	x.used = time.Now()
 	for _, a := range taken {
 		if there {
 			x.spares[a.ID()] = heldAside{a, time.Now()}
@@ -402,7 +404,7 @@ func (t *kept) setAsideOf(ctx context.Context, o *owner, d keptDir, shape Create
 	for _, a := range taken[len(ids):] {
 		a.Leave()
 	}
-	return ids
+	return ids, err
 }
 
 // asideOf is how many spares are set aside, or being taken, for the principal of an owner; with mu.
@@ -452,7 +454,7 @@ func (t *kept) spareOf(o *owner, r *pathRequest) aside {
 // agedAsides takes what is set aside for too long; with mu.
 func (t *kept) agedAsides(now time.Time) (old []aside) {
 	for o, x := range t.asides {
-		idle := now.Sub(x.used) >= blocktree.FSFillSparesFor
+		idle := x.taking == 0 && now.Sub(x.used) >= blocktree.FSFillSparesFor
 		for id, a := range x.spares {
 			if idle || now.Sub(a.at) >= blocktree.FSFillSpareFor {
 				old = append(old, a.aside)

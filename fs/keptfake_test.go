@@ -26,6 +26,7 @@ type keptFake struct {
 	naming   func(*spare) error // what comes of a name, before it is done; after it where late says so
 	late     bool
 	unable   blocktree.Kind // what comes of MakeUnnamed
+	slow     time.Duration  // how long TakeSpares takes
 	older    bool           // it is of a version before
 	lapses   bool           // the session is not certain any more when a spare was taken
 	dirsKept map[blocktree.Path]*fakeDir
@@ -317,6 +318,7 @@ func (a *fakeAside) Leave() {
 
 func (d *fakeDir) TakeSpares(_ context.Context, _ CreateOptions, n int, _ bool) (all []aside, err error) {
 	c := d.c
+	time.Sleep(c.slow)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unable != blocktree.Other {

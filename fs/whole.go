@@ -144,8 +144,12 @@ func (s *Service) useOther(ctx context.Context, o *owner, r *pathRequest, option
 	if err != nil {
 		return info, nil, err
 	}
-	spares := s.kept.setAsideOf(ctx, o, d, options, 1, true, true)
+	spares, err := s.kept.setAsideOf(ctx, o, d, options, 1, true, true)
 	if len(spares) == 0 {
+		switch blocktree.KindOf(err) {
+		case blocktree.Unavailable, blocktree.Fenced, blocktree.Closed, blocktree.Lost: // there is no session just now: that is no reason to make it with an identity that he does not know
+			return info, nil, err
+		}
 		return info, nil, errNotWhole
 	}
 	f := s.goesOn(ctx, o, dir)

@@ -179,6 +179,42 @@ func TestWholeByAnother(t *testing.T) {
 	})
 }
 
+// TestWholeNoSession: where no other spare can be set aside as no session is to be had just now, nobody is told that there are no spares: he would make the file with no identity that he knows.
+func TestWholeNoSession(t *testing.T) {
+	for unable, want := range map[blocktree.Kind]blocktree.Kind{
+		blocktree.Unavailable: blocktree.Unavailable, blocktree.Closed: blocktree.Unavailable, blocktree.Lost: blocktree.Unavailable, blocktree.Fenced: blocktree.Unavailable,
+		blocktree.Unsupported: blocktree.Unsupported, blocktree.NoSpace: blocktree.Unsupported,
+	} {
+		c, s := newKept(t)
+		c.unable = unable
+		_, _, err := wholes(t, s, ownerFor(s, somebody("ann")), below("f"), blocktree.FileID{Generation: 7, Inode: 7}, "hello")
+		wantKind(t, fmt.Sprint(unable), err, want)
+		if c.length(below("f")) != -1 || c.keeping(s).spares != 0 {
+			t.Errorf("%v: something was made", unable)
+		}
+	}
+}
+
+// TestWholeWaitsForASpare: one that takes longer to be had than spares are kept for who makes nothing is set aside all the same, for as long as any.
+func TestWholeWaitsForASpare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newKept(t)
+		o, path := ownerFor(s, somebody("ann")), below("f")
+		c.slow = 2 * blocktree.FSFillSparesFor
+		_, f, err := wholes(t, s, o, path, blocktree.FileID{Generation: 7, Inode: 7}, "hello")
+		wantKind(t, "whole", err, blocktree.StaleView)
+		time.Sleep(blocktree.FSFillSparesFor / 2)
+		if err == ErrOtherSpare {
+			i, _, err := wholes(t, s, o, path, f.Spares[0], "hello")
+			if err != nil || i.ID != f.Spares[0] {
+				t.Errorf("with that: %+v, %v", i, err)
+			}
+		}
+		o.end()
+		c.ended(t, s)
+	})
+}
+
 // TestWholeOlderClient: who does not say that he knows of other spares is told that none is to be had, and nothing was done; what was done with his he is told of.
 func TestWholeOlderClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,11 +21,12 @@ type filler struct {
 	filled map[blocktree.Path]bool // until its service dies, or somebody else asks for what is in it
 	spares map[blocktree.FileID]bool
 	told   blocktree.Inode
-	few    int           // how many spares there are; 0: as many as are asked for
-	wholes []error       // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
-	not    bool          // nothing is, of that of which the answer is missing
-	whole  func()        // what happens before one, without the lock
-	behind time.Duration // how much its clock is behind: what is written by it was not later
+	few    int                    // how many spares there are; 0: as many as are asked for
+	wholes []error                // what the next answers to MakeWhole are instead of what they should be: what is done is done all the same, unless nothing is to be
+	not    bool                   // nothing is, of that of which the answer is missing
+	whole  func()                 // what happens before one, without the lock
+	makes  func(blocktree.FileID) // likewise, before MakeOpen, which asks for that identity
+	behind time.Duration          // how much its clock is behind: what is written by it was not later
 	// makesUnheard are the next with such a spare whose answers are lost, with the connection: whether the service has given the file its name.
 	makesUnheard []bool
 	older        bool          // the service is of a version before
@@ -146,6 +147,9 @@ func (c *filler) use(id blocktree.FileID) {
 
 // MakeOpen takes a spare.
 func (c *filler) MakeOpen(ctx context.Context, path blocktree.Path, o fs.CreateOptions) (fs.File, error) {
+	if c.makes != nil {
+		c.makes(o.Spare)
+	}
 	c.mu.Lock()
 	own := c.spares[o.Spare]
 	if !own && !c.before && o.Spare != (blocktree.FileID{}) && c.down == nil {

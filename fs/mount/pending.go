@@ -107,6 +107,12 @@ func (w *writer) makeEmpty(ctx context.Context, whole bool) error {
 		w.asksWith(blocktree.FileID{})
 		f, err = w.remake(ctx, w.made.Load())
 	}
+	if blocktree.KindOf(err) == blocktree.Exists {
+		if err := w.isThere(ctx, w.made.Load(), err); err != nil || !w.parked {
+			return err
+		}
+		return w.unpark(ctx)
+	}
 	if err != nil {
 		return err
 	}

@@ -147,6 +147,24 @@ type pendingEnd struct {
 	lost    bool // also where nobody waits
 }
 
+// doneAtMake has a service die, the next not answer, and another that has no spare find what that one did only when it is asked to make it without one.
+func doneAtMake(c *filler) {
+	c.kill(false)
+	c.wholes, c.not = []error{blocktree.E("fake", blocktree.Undeliverable, nil)}, true
+	c.whole = func() {
+		if len(c.wholes) == 0 { // it was asked for with the other one, and not heard
+			c.forgets()
+			c.few, c.spares[blocktree.FileID{Generation: 9}] = 1, true // which is none of this mount
+		}
+	}
+	c.makes = func(id blocktree.FileID) {
+		if id == (blocktree.FileID{}) {
+			c.put("d/a", 100_000+c.told, "mine")
+			c.makes = nil
+		}
+	}
+}
+
 func pendingEnds() map[string]pendingEnd {
 	unheard := blocktree.E("fake", blocktree.Undeliverable, nil)
 	return map[string]pendingEnd{
@@ -178,9 +196,10 @@ func pendingEnds() map[string]pendingEnd {
 				}
 			}
 		}, 0, "mine", false},
-		"the next one names others for ever": {func(c *filler) { c.kill(false); c.whole = func() { c.forgets() } }, 0, "mine", false},
-		"somebody made it":                   {func(c *filler) { c.put("d/a", 80, "theirs") }, syscall.EIO, "theirs", true},
-		"somebody made it, as long":          {func(c *filler) { c.put("d/a", 80, "THEY") }, syscall.EIO, "THEY", true},
+		"the next one has it done when one that has no spare makes it": {doneAtMake, 0, "mine", false},
+		"the next one names others for ever":                           {func(c *filler) { c.kill(false); c.whole = func() { c.forgets() } }, 0, "mine", false},
+		"somebody made it":                                             {func(c *filler) { c.put("d/a", 80, "theirs") }, syscall.EIO, "theirs", true},
+		"somebody made it, as long":                                    {func(c *filler) { c.put("d/a", 80, "THEY") }, syscall.EIO, "THEY", true},
 		"its answer is lost, and it is gone": {func(c *filler) {
 			c.wholes = []error{unheard}
 			c.between = func() { delete(c.files, testRoot.Join("d").Join("a")); c.between = nil }

@@ -83,7 +83,7 @@ func (w *writer) nameNow() {
 	defer w.tree.notices.Done()
 	w.tree.namings <- struct{}{} // whoever has it is bounded by MountWaitMax
 	defer func() { <-w.tree.namings }()
-	if w.closed.Load() { // who sends it does so until it is done
+	if w.closed.Load() || !w.isUnnamed() { // who sends it does so until it is done, or has just now
 		return
 	}
 	err := w.do(context.Background(), 0, w.flushOnce)
@@ -187,7 +187,7 @@ func (t *tree) nameFile(ctx context.Context, id blocktree.FileID) error {
 	return nil
 }
 
-// remake makes the file anew, which its service has made, kept to itself, and not outlived. MakeOpen is exclusive, so nothing that is there is taken for it. It is known here as before. Who calls it has the lock.
+// remake makes the file anew, which its service has made, kept to itself, and not outlived. MakeOpen is exclusive, so nothing that is there is taken for it: of what is pending Exists is returned. It is known here as before. Who calls it has the lock.
 func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	m, ok := w.tree.source.(fs.MakeOpener)
 	if !ok {
@@ -208,8 +208,9 @@ func (w *writer) remake(ctx context.Context, made *making) (fs.File, error) {
 	}
 	switch k := blocktree.KindOf(err); {
 	case err == nil:
+	case k == blocktree.Exists && pending:
+		return nil, err
 	case k == blocktree.Exists: // it is there by now, or another: who opens it sees
-		w.unpend()
 		return nil, errAgain
 	case k == blocktree.Busy:
 		return nil, blocktree.E("mount", blocktree.Unavailable, err)
