@@ -15,8 +15,8 @@ type identities struct {
 	known, real sync.Map     // FileID → FileID: that which is known here, by that of the cluster, and the other way
 }
 
-// identitiesMax bounds the swaps of a mount: files that were made anew, of each failover those that were just being made.
-const identitiesMax = blocktree.MountOpenFilesMax
+// identitiesMax bounds the swaps of a mount, which last as long as it does: files that were made anew, of each failover those that were just being made, and those whose spare was not to be had. Each takes some 600 bytes.
+const identitiesMax = 1 << 14
 
 func other(m *sync.Map, id blocktree.FileID) blocktree.FileID {
 	if o, ok := m.Load(id); ok {
