@@ -516,6 +516,14 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	return give(mode)
 }
 
+// mayNotMake is for a directory from which the owner's right to make names is about to be taken: neither it nor what is beneath is filled any more, nor what is made there until ends is called.
+func (n *node) mayNotMake() (ends func()) {
+	if !n.IsDir() {
+		return func() {}
+	}
+	return n.tree.fills.drop(n.path())
+}
+
 // truncate gives the file another length.
 func (n *node) truncate(ctx context.Context, f gofs.FileHandle, length uint64) syscall.Errno {
 	if h, ok := f.(*writing); ok {

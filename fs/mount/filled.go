@@ -564,14 +564,6 @@ func (n *node) remembers() func(attr *fuse.Attr) {
 	}
 }
 
-// mayNotMake is for a directory from which the owner's right to make names is about to be taken: neither it nor what is beneath is filled any more, nor what is made there until ends is called.
-func (n *node) mayNotMake() (ends func()) {
-	if !n.IsDir() {
-		return func() {}
-	}
-	return n.tree.fills.drop(n.path())
-}
-
 // changes notes that a directory is about to be given another mode, or time.
 func (n *node) changes() {
 	f := n.tree.fills.of(n.id)
