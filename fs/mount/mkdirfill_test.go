@@ -226,8 +226,6 @@ func TestMkdirFillWhileOneAboveChanges(t *testing.T) {
 			if d := mkdir(t, was, "meanwhile "+name); x.of(d.id) != nil {
 				t.Errorf("%s while it was made: it is filled", name)
 			}
-			_, h := makes(t, mkdir(t, root, "other "+name), "f", "content")
-			closes(t, h, 0)
 		}
 		if d := mkdir(t, was, "after"); x.of(d.id) == nil || len(x.begun)+len(x.drops) != 0 {
 			t.Errorf("a later one is not filled, or something is left: %d, %d", len(x.begun), len(x.drops))
