@@ -79,6 +79,11 @@ func waitUntil(ctx context.Context, until time.Time) error {
 // yields takes the right to fill from whoever fills a directory of which somebody else asks what is in it, or wants to change that, and waits until the term has run out, and what the other one sent until then was done: also what he had pending, and sends a little later, but not what he goes on to send.
 // A change of a name waits for what is being made whole of that name, in whatever directory, by whomever: that he asks again, maybe by another connection.
 func (t *kept) yields(ctx context.Context, o *owner, code uint16, r *pathRequest) error {
+	return t.yieldsTo(ctx, o, code, r, func(d *keptHere, by *owner) bool { return by != o && !d.inTerm(o) }) // in a directory that he fills others wait for him
+}
+
+// yieldsTo is yields, of what is on its way in a directory by those for whom that is to wait.
+func (t *kept) yieldsTo(ctx context.Context, o *owner, code uint16, r *pathRequest, waits func(d *keptHere, by *owner) bool) error {
 	if t.idle() {
 		return nil
 	}
@@ -90,7 +95,7 @@ func (t *kept) yields(ctx context.Context, o *owner, code uint16, r *pathRequest
 		return err
 	}
 	for last := time.Now().Add(blocktree.FSFillFor); ; {
-		wait := t.onTheWay(o, code, r, last)
+		wait := t.onTheWay(o, code, r, last, waits)
 		if wait == nil {
 			return nil
 		}
@@ -102,13 +107,13 @@ func (t *kept) yields(ctx context.Context, o *owner, code uint16, r *pathRequest
 	}
 }
 
-// onTheWay is a file that is being made whole, begun by then, for which an owner's request waits; nil: there is none. In a directory that he fills, others wait for him.
-func (t *kept) onTheWay(o *owner, code uint16, r *pathRequest, last time.Time) (wait <-chan struct{}) {
+// onTheWay is a file that is being made whole, begun by then, for which an owner's request waits; nil: there is none.
+func (t *kept) onTheWay(o *owner, code uint16, r *pathRequest, last time.Time, waits func(d *keptHere, by *owner) bool) (wait <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.about(code, r, func(d *keptHere, name string) {
 		for w := range d.wholes {
-			if w.by != o && !d.inTerm(o) && (name == "" || name == w.path.Base()) && !w.begun.After(last) {
+			if waits(d, w.by) && (name == "" || name == w.path.Base()) && !w.begun.After(last) {
 				wait = w.done
 			}
 		}
@@ -328,7 +333,7 @@ func (s *Service) stillRoomy(o *owner, d *keptHere, code blocktree.Code, lately 
 	return x.enough && !(lately && old)
 }
 
-// asksRoom asks a cluster. That it does not say is not believed for long: it may be for who asked, or for a moment.
+// asksRoom asks a cluster. That it does not say is not believed for long, as it may be for a moment, and not at all where that is for the directory by which it was asked, which may be gone by then, or for who asked: it is of all others, too.
 func (s *Service) asksRoom(ctx context.Context, o *owner, d *keptHere, code blocktree.Code, x *room) bool {
 	space, err := s.cluster.Space(ctx, o.caller(), d.path, code)
 	believed := blocktree.SpaceBelievedFor
@@ -337,6 +342,10 @@ func (s *Service) asksRoom(ctx context.Context, o *owner, d *keptHere, code bloc
 	}
 	s.kept.mu.Lock()
 	defer s.kept.mu.Unlock()
+	if kind := blocktree.KindOf(err); err != nil && (kind == blocktree.NotFound || kind == blocktree.Permission) {
+		x.asking = false
+		return false
+	}
 	x.enough, x.until, x.asking = err == nil && space.FreeBytes >= blocktree.FSFillRoomBytes, time.Now().Add(believed), false
 	return x.enough
 }

@@ -217,7 +217,8 @@ func (t *kept) drained(ctx context.Context, o *owner, takes bool, paths []blockt
 			continue
 		}
 		for _, path := range paths {
-			if err := t.yields(ctx, o, codeStat, &pathRequest{path: path}); err != nil { // not as what changes it: who makes a file whole does not wait for himself
+			// Not as what changes it: who makes a file whole does not wait for himself; and only for who filled it: others who make one wait as this does, and maybe for this.
+			if err := t.yieldsTo(ctx, o, codeStat, &pathRequest{path: path}, func(d *keptHere, by *owner) bool { return by == d.granted }); err != nil {
 				return nil, own, err
 			}
 		}

@@ -38,6 +38,7 @@ type keptFake struct {
 	left     []blocktree.Path
 	atHand   int           // spares that can be taken at a time
 	room     uint64        // that it has
+	noRoom   error         // why it does not say so
 	spaces   int           // how often it was asked for that
 	broken   error         // what comes of writes
 	stall    chan struct{} // writes wait until it is closed; nil: for nothing
@@ -342,6 +343,9 @@ func (c *keptFake) Space(context.Context, cred.Identity, blocktree.Path, blocktr
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.spaces++
+	if c.noRoom != nil {
+		return Space{}, c.noRoom
+	}
 	if c.room == 0 {
 		return Space{}, blocktree.E("fake", blocktree.Unsupported, nil)
 	}

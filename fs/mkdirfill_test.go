@@ -267,3 +267,65 @@ func TestMkdirFillIsTold(t *testing.T) {
 		o.end()
 	})
 }
+
+// TestMkdirFillOthersOfOneName: two who were about to make one name whole as its directory was made wait for the term, and not for each other.
+func TestMkdirFillOthersOfOneName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s, o := knowsRoom(t)
+		dir, done := below("d"), make(chan error)
+		var all []func()
+		for i := range 2 {
+			other := ownerFor(s, somebody("ann"))
+			_, f, err := wholes(t, s, other, below(fmt.Sprint(i)), blocktree.FileID{}, "")
+			if err != ErrOtherSpare {
+				t.Fatal(err)
+			}
+			r := &pathRequest{path: dir.Join("f"), sizeBytes: 4096, whole: &whole{content: []byte("other")}, file: f.Spares[0], flags: flagSpare, only: true}
+			wantKind(t, "nobody fills it", s.kept.yields(t.Context(), other, codeMakeWhole, r), blocktree.Other)
+			all = append(all, func() {
+				_, err := s.doChange(t.Context(), other, codeMakeWhole, r)
+				done <- err
+			})
+		}
+		if _, f, err := mkdirFill(t, s, o, dir, 4); err != nil || f.Term != blocktree.FSFillFor {
+			t.Fatalf("%+v, %v", f, err)
+		}
+		begun := time.Now()
+		for _, do := range all {
+			go do()
+		}
+		kinds := []blocktree.Kind{blocktree.KindOf(<-done), blocktree.KindOf(<-done)}
+		slices.Sort(kinds)
+		if want := []blocktree.Kind{blocktree.Other, blocktree.Exists}; !slices.Equal(kinds, want) && !slices.Equal(kinds, []blocktree.Kind{want[1], want[0]}) || time.Since(begun) != blocktree.FSFillFor {
+			t.Errorf("%v, after %v", kinds, time.Since(begun))
+		}
+		c.same(t, s)
+	})
+}
+
+// TestRoomOfOneThatIsGone: that a cluster does not say what room it has to who asks by a directory that is gone, or where he may not, is nothing to those who fill others.
+func TestRoomOfOneThatIsGone(t *testing.T) {
+	for _, kind := range []blocktree.Kind{blocktree.NotFound, blocktree.Permission} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s, o := knowsRoom(t)
+			asks := func(dir blocktree.Path, why error, want bool) {
+				c.mu.Lock()
+				c.noRoom = why
+				c.mu.Unlock()
+				_, f, err := mkdirFill(t, s, o, dir, 1)
+				if synctest.Wait(); err != nil || (f.Term != 0) != want { // what is not known is asked for beside
+					t.Errorf("%v: %s: %+v, %v", kind, dir.Base(), f, err)
+				}
+			}
+			time.Sleep(blocktree.SpaceBelievedFor)
+			asks(below("gone"), blocktree.E("fake", kind, nil), false)
+			if x := s.kept.room(s.kept.dirs[below("gone")], blocktree.Code{}); !x.enough || x.asking {
+				t.Errorf("%v: %+v", kind, x)
+			}
+			asks(below("asks anew"), nil, false)
+			asks(below("knows"), nil, true)
+			o.end()
+			c.ended(t, s)
+		})
+	}
+}

@@ -213,13 +213,14 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 		return nil, syscall.EPERM
 	}
 	defer n.alters()
+	made := n.tree.fills.begin(path)
+	defer n.tree.fills.ended(made)
 	if e := n.toMake(ctx, name, path); e != 0 {
 		return nil, e
 	}
 	certain, takings := false, n.tree.takings.Load()
-	var made madeDir
 	err := n.tree.change(ctx, func(ctx context.Context, unsure bool) (err error) {
-		made, err = n.tree.fills.mkdir(ctx, path, mode&0o777)
+		err = n.tree.fills.mkdir(ctx, made, mode&0o777)
 		if unsure {
 			err = mayBeOurs(err)
 		}
@@ -239,7 +240,7 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 		i, e = n.Lookup(ctx, name, out)
 	}
 	if e == 0 && certain {
-		n.tree.fills.made(i.Operations().(*node).id, path, &out.Attr, asked, &made)
+		n.tree.fills.made(i.Operations().(*node).id, &out.Attr, asked, made)
 	}
 	return i, e
 }
@@ -288,7 +289,7 @@ func (n *node) remove(ctx context.Context, name string) syscall.Errno {
 	}
 	defer n.alters()
 	c := n.named(name)
-	n.tree.dropDir(c, path)
+	defer n.tree.dropDir(c, path)()
 	if err := n.tree.sendClosed(ctx); err != nil {
 		return openErrno(err)
 	}
@@ -379,8 +380,8 @@ func (n *node) Rename(ctx context.Context, name string, parent gofs.InodeEmbedde
 	if over == moved || flags&renameNoReplace != 0 {
 		over = nil
 	}
-	n.tree.dropDir(moved, from)
-	n.tree.dropDir(over, path)
+	defer n.tree.dropDir(moved, from)()
+	defer n.tree.dropDir(over, path)()
 	if err := n.tree.sendClosed(ctx); err != nil {
 		return openErrno(err)
 	}
@@ -483,11 +484,14 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 	if n.setModePending(mode) {
 		return 0
 	}
-	n.changes(mode&0o300 == 0o300) // before what was made until then is sent
+	if mode&0o300 != 0o300 { // before what was made until then is sent
+		defer n.mayNotMake()()
+	}
+	n.changes()
 	if err := n.toSet(ctx); err != nil {
 		return openErrno(err)
 	}
-	defer n.changes(true) // once more: who asked meanwhile heard of what was before
+	defer n.changes() // once more: who asked meanwhile heard of what was before
 	give := func(mode uint32) syscall.Errno {
 		return ownerErrno(n.tree.change(ctx, func(ctx context.Context, _ bool) error {
 			return m.SetMode(ctx, n.path(), n.tree.identities.there(n.id), mode)
@@ -510,6 +514,14 @@ func (n *node) setMode(ctx context.Context, mode uint32) syscall.Errno {
 		w.mode.Store(nil) // it was closed, and is given this one
 	}
 	return give(mode)
+}
+
+// mayNotMake is for a directory from which the owner's right to make names is about to be taken: neither it nor what is beneath is filled any more, nor what is made there until ends is called.
+func (n *node) mayNotMake() (ends func()) {
+	if !n.IsDir() {
+		return func() {}
+	}
+	return n.tree.fills.drop(n.path())
 }
 
 // truncate gives the file another length.

@@ -33,10 +33,11 @@ type filler struct {
 	before       bool          // it is of one that makes with another identity what it does not have the spare of
 	far          time.Duration // how long the answer to Fill is on its way
 	fills        int
-	olderDirs    bool // likewise, but for MkdirFill alone
-	asksOlder    int  // how often one of that version was asked for that
-	untold       bool // it says nothing of a directory that it made
-	noTerm       bool // nor lets fill it by that
+	olderDirs    bool   // likewise, but for MkdirFill alone
+	asksOlder    int    // how often one of that version was asked for that
+	untold       bool   // it says nothing of a directory that it made
+	noTerm       bool   // nor lets fill it by that
+	granted      func() // what happens before its answer, without the lock
 }
 
 func newFiller() *filler {
@@ -72,12 +73,15 @@ func (c *filler) MkdirFill(ctx context.Context, path blocktree.Path, mode uint32
 		return info, got, err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.untold {
 		info = c.files[path].info
 	}
 	if !c.noTerm {
 		got = c.grant(path, spares)
+	}
+	c.mu.Unlock()
+	if c.granted != nil {
+		c.granted()
 	}
 	return info, got, nil
 }

@@ -46,10 +46,12 @@ type fills struct {
 
 	mu     sync.Mutex
 	dirs   map[blocktree.FileID]*filled
-	named  int           // names of all
-	older  time.Duration // until then no service is asked to make a directory and let fill it, as one of a version before was
-	spares []spare       // those that were told first come first
-	out    int           // spares of files that are not sent
+	named  int                    // names of all
+	older  time.Duration          // until then no service is asked to make a directory and let fill it, as one of a version before was
+	spares []spare                // those that were told first come first
+	out    int                    // spares of files that are not sent
+	begun  map[*madeDir]struct{}  // directories that are being made
+	drops  map[blocktree.Path]int // how many are asking for a change of what is there, by which it, and what is below, is not filled
 	heard  time.Duration
 	not    time.Duration // until then no directory is asked for that was not before, as one was refused
 	sweep  *time.Timer
@@ -67,7 +69,7 @@ type spare struct {
 
 func newFills(t *tree) *fills {
 	began := time.Now()
-	x := &fills{tree: t, clock: func() time.Duration { return time.Since(began) }, dirs: map[blocktree.FileID]*filled{}, lost: map[blocktree.FileID]bool{}}
+	x := &fills{tree: t, clock: func() time.Duration { return time.Since(began) }, dirs: map[blocktree.FileID]*filled{}, begun: map[*madeDir]struct{}{}, drops: map[blocktree.Path]int{}, lost: map[blocktree.FileID]bool{}}
 	if _, ok := t.source.(fs.MakeOpener); ok && t.o.Fill && !t.o.Anonymous {
 		x.filler, _ = t.source.(fs.Filler)
 		x.maker, _ = t.source.(fs.DirFiller)
@@ -87,40 +89,64 @@ func sinceBoot() time.Duration {
 // olderFor is how long a service of a version before is not asked again for what it does not know.
 const olderFor = 10 * time.Second
 
-// madeDir is what the service said of a directory that was made, and granted, which was asked for then: no identity, no term, nothing.
+// madeDir is a directory that is being made, and what the service said of it, and granted, which was asked for then: no identity, no term, nothing.
 type madeDir struct {
-	info  fs.Info
-	got   fs.Filling
-	asked time.Duration
+	path    blocktree.Path
+	dropped bool // its path may be another by now: it is not filled; of fills.mu
+	info    fs.Info
+	got     fs.Filling
+	asked   time.Duration
+}
+
+// begin notes that a directory is about to be made. What it returns is given to ended.
+func (x *fills) begin(path blocktree.Path) *madeDir {
+	made := &madeDir{path: path}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for p := range x.drops {
+		made.dropped = made.dropped || path.Within(p)
+	}
+	x.begun[made] = struct{}{}
+	return made
+}
+
+// ended notes that it is not being made any more.
+func (x *fills) ended(made *madeDir) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.begun, made)
 }
 
 // mkdir makes a directory, once.
-func (x *fills) mkdir(ctx context.Context, path blocktree.Path, mode uint32) (made madeDir, err error) {
+func (x *fills) mkdir(ctx context.Context, made *madeDir, mode uint32) (err error) {
 	x.mu.Lock()
-	made.asked = x.clock()
+	made.info, made.got, made.asked = fs.Info{}, fs.Filling{}, x.clock()
 	asks := x.maker != nil && made.asked >= x.older
 	x.fresh(made.asked)
 	wants := max(0, x.wants())
 	x.mu.Unlock()
 	if asks {
-		made.info, made.got, err = x.maker.MkdirFill(ctx, path, mode, x.tree.making(0), wants)
+		made.info, made.got, err = x.maker.MkdirFill(ctx, made.path, mode, x.tree.making(0), wants)
 		if blocktree.KindOf(err) != blocktree.Unsupported {
-			return made, err
+			return err
 		}
 		x.mu.Lock()
 		x.older = x.clock() + olderFor
 		x.mu.Unlock()
 	}
-	return made, x.tree.source.Mkdir(ctx, path, mode)
+	return x.tree.source.Mkdir(ctx, made.path, mode)
 }
 
 // made notes that a directory was made here, how it was described, which was asked for then, and what was granted.
-func (x *fills) made(id blocktree.FileID, path blocktree.Path, attr *fuse.Attr, asked time.Duration, made *madeDir) {
+func (x *fills) made(id blocktree.FileID, attr *fuse.Attr, asked time.Duration, made *madeDir) {
 	if x.filler == nil {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if made.dropped {
+		return
+	}
 	if f := x.dirs[id]; f != nil { // which of them it is nobody knows
 		x.forget(f)
 		return
@@ -128,7 +154,7 @@ func (x *fills) made(id blocktree.FileID, path blocktree.Path, attr *fuse.Attr, 
 	if len(x.dirs) >= blocktree.MountFilledDirsMax && !x.evict() {
 		return
 	}
-	f := &filled{fills: x, id: id, path: path, names: map[string]bool{}, asked: x.clock(), attr: *attr, at: asked}
+	f := &filled{fills: x, id: id, path: made.path, names: map[string]bool{}, asked: x.clock(), attr: *attr, at: asked}
 	x.dirs[id] = f
 	if made.got.Term > 0 {
 		x.hear(f, made.asked, made.got)
@@ -138,7 +164,7 @@ func (x *fills) made(id blocktree.FileID, path blocktree.Path, attr *fuse.Attr, 
 	}
 }
 
-// evict forgets the directory that was filled last of all, and reports false where each has its term yet; with mu.
+// evict forgets the directory whose term ended first, and reports false where each has its term yet; with mu.
 func (x *fills) evict() bool {
 	var first *filled
 	last := func(f *filled) time.Duration { return max(f.until, f.asked) }
@@ -204,13 +230,17 @@ func (x *fills) of(id blocktree.FileID) *filled {
 	return x.dirs[id]
 }
 
-// drop ends the filling of what is at a path, or below, and returns when nobody makes a name there.
-func (x *fills) drop(path blocktree.Path) {
+// drop ends the filling of what is at a path, or below, and returns when nobody makes a name there. What is made there until ends is called, once, is not filled, either: the service does not wait for the term of who asks for such a change himself.
+func (x *fills) drop(path blocktree.Path) (ends func()) {
 	if x.filler == nil {
-		return
+		return func() {}
 	}
 	var all []*filled
 	x.mu.Lock()
+	x.drops[path]++
+	for made := range x.begun {
+		made.dropped = made.dropped || made.path.Within(path)
+	}
 	for _, f := range x.dirs {
 		if f.path == path || strings.HasPrefix(string(f.path), string(path)+"/") {
 			x.forget(f)
@@ -222,13 +252,21 @@ func (x *fills) drop(path blocktree.Path) {
 		f.busy.Lock() // until those who make something there have
 		f.busy.Unlock()
 	}
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.drops[path]--; x.drops[path] == 0 {
+			delete(x.drops, path)
+		}
+	}
 }
 
 // dropDir is drop of what is at a path, unless it is known to be no directory.
-func (t *tree) dropDir(n *node, path blocktree.Path) {
+func (t *tree) dropDir(n *node, path blocktree.Path) (ends func()) {
 	if n == nil || n.IsDir() {
-		t.fills.drop(path)
+		return t.fills.drop(path)
 	}
+	return func() {}
 }
 
 // claim notes that a name of a directory may be there from now on, or be taken from it, as somebody is about to ask for that, and that the directory is another then. Who makes it in the mount is waited for.
@@ -298,7 +336,7 @@ func (n *node) unclaim(name string) {
 // doubt ends the filling of a directory where it is not known what came of a change.
 func (n *node) doubt(err error) {
 	if f := n.tree.fills.of(n.id); f != nil && passing(err) {
-		n.tree.fills.drop(f.path)
+		n.tree.fills.drop(f.path)()
 	}
 }
 
@@ -526,12 +564,8 @@ func (n *node) remembers() func(attr *fuse.Attr) {
 	}
 }
 
-// changes notes that a directory is about to be given another mode, or time; without the owner's right to make names there neither it nor what is beneath is filled any more.
-func (n *node) changes(mayMake bool) {
-	if !mayMake && n.IsDir() {
-		n.tree.fills.drop(n.path())
-		return
-	}
+// changes notes that a directory is about to be given another mode, or time.
+func (n *node) changes() {
 	f := n.tree.fills.of(n.id)
 	if f == nil {
 		return

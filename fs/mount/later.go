@@ -54,6 +54,9 @@ func (w *writer) giveSlot() {
 	}
 }
 
+// isLate reports whether the close of a file returned, or may, before it is sent. It looks in the order in which a close goes: a place, who is about to send it, closed.
+func (w *writer) isLate() bool { return w.slot.Load() || w.handed.Load() > 0 || w.closed.Load() }
+
 // closeLater gives back a use of a file whose close returned before it was made, which has a place among these.
 func (t *tree) closeLater(w *writer) {
 	t.senders.Go(func() {
@@ -67,6 +70,7 @@ func (t *tree) sendLater(w *writer) {
 	w.mu.Lock()
 	w.late.Store(true)
 	w.closed.Store(w.alone() && w.pending.Load())
+	w.handed.Add(-1)
 	m := w.made.Load()
 	w.mu.Unlock()
 	for pause := pauseMin; w.closed.Load(); pause = min(2*pause, pauseMax) {
@@ -106,7 +110,7 @@ func (t *tree) paused(pause time.Duration) bool {
 
 // sendClosed has all sent that was closed until now: who changes a name, or has something be durable, goes on from there.
 func (t *tree) sendClosed(ctx context.Context) error {
-	return unsent(t.nameAll(ctx, func(w *writer, _ *making) bool { return w.closed.Load() || w.slot.Load() }))
+	return unsent(t.nameAll(ctx, func(w *writer, _ *making) bool { return w.isLate() }))
 }
 
 // sendOnce tries to, in a place of its own, so that there are others for what programs ask.

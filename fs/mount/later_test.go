@@ -486,3 +486,18 @@ func TestTermsEnd(t *testing.T) {
 		})
 	}
 }
+
+// D1 of 0086: who has something be durable just as the kernel gives a handle back waits for what was closed by it, though nobody has begun to send that.
+func TestJustClosedIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 20 {
+			c, d := newFilled(t)
+			_, h := makes(t, d, "f", "content")
+			closes(t, h, 0)
+			if err := d.tree.sendClosed(t.Context()); err != nil || c.files[d.path().Join("f")] == nil {
+				t.Fatalf("it was not sent: %v", err)
+			}
+			d.tree.senders.Wait()
+		}
+	})
+}

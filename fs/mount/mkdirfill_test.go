@@ -184,7 +184,7 @@ func TestFilledAreEvicted(t *testing.T) {
 		attr, n := &fuse.Attr{}, blocktree.MountFilledDirsMax
 		made := func(i int, term time.Duration) bool {
 			id := blocktree.FileID{Generation: 1, Inode: blocktree.Inode(100 + i)}
-			x.made(id, testRoot.Join(strconv.Itoa(i)), attr, x.clock(), &madeDir{asked: x.clock(), got: fs.Filling{Term: term, Dir: id}})
+			x.made(id, attr, x.clock(), &madeDir{path: testRoot.Join(strconv.Itoa(i)), asked: x.clock(), got: fs.Filling{Term: term, Dir: id}})
 			return x.of(id) != nil
 		}
 		for i := range n {
@@ -199,5 +199,56 @@ func TestFilledAreEvicted(t *testing.T) {
 			t.Errorf("%d are filled", len(x.dirs))
 		}
 		x.end()
+	})
+}
+
+// Who renames a directory, or takes the right to make names there, while another one is made in it waits for no term of that: so it is not filled, whichever of the two comes first. (H1 and D2 of 0086: the service did not wait for the term, and anybody else might make the names that the mount said were not there.)
+func TestMkdirFillWhileOneAboveChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFiller()
+		root := grow(c)
+		root.tree.o.CloseLater = true
+		was, x := mkdir(t, root, "was"), root.tree.fills
+		for name, change := range map[string]func(){
+			"renamed": func() {
+				if e := root.Rename(t.Context(), "was", root, "is", 0); e != 0 {
+					t.Error(e)
+				}
+				root.MvChild("was", &root.Inode, "is", false)
+			},
+			"closed": func() {
+				if e := was.setMode(t.Context(), 0o500); e != 0 {
+					t.Error(e)
+				}
+			},
+		} {
+			c.granted = func() { c.granted = nil; change() }
+			if d := mkdir(t, was, "meanwhile "+name); x.of(d.id) != nil {
+				t.Errorf("%s while it was made: it is filled", name)
+			}
+		}
+		if d := mkdir(t, was, "after"); x.of(d.id) == nil || len(x.begun)+len(x.drops) != 0 {
+			t.Errorf("a later one is not filled, or something is left: %d, %d", len(x.begun), len(x.drops))
+		}
+		_, h := makes(t, mkdir(t, root, "sent"), "f", "content")
+		c.whole = func() { // a rename waits for what was closed
+			c.whole = nil
+			if d := mkdir(t, was, "before"); x.of(d.id) != nil {
+				t.Error("it was made while the rename waited, and is filled")
+			}
+		}
+		for range cap(root.tree.sends) { // it sends that itself
+			root.tree.sends <- struct{}{}
+		}
+		closes(t, h, 0)
+		if e := root.Rename(t.Context(), "is", root, "was", 0); e != 0 {
+			t.Error(e)
+		}
+		for range cap(root.tree.sends) {
+			<-root.tree.sends
+		}
+		if c.whole != nil {
+			t.Error("the rename has not waited")
+		}
 	})
 }

@@ -82,7 +82,7 @@ func (w *writer) unpend() {
 
 // makeNow makes a pending file, and opens it at its service. Who calls it has the lock.
 func (w *writer) makeNow(ctx context.Context) error {
-	if w.timed || w.tried && !w.empty || w.closed.Load() || w.slot.Load() { // with the time that was set, as was asked for before, or as a whole
+	if w.timed || w.tried && !w.empty || w.isLate() { // with the time that was set, as was asked for before, or as a whole
 		if err := w.makeWhole(ctx); err != nil || !w.parked {
 			return err
 		}
@@ -233,7 +233,7 @@ func (w *writer) isDenied() bool {
 
 // makeTimed is makeEmpty of what may have been given a time, which it has then, if that can be set. Who calls it has the lock.
 func (w *writer) makeTimed(ctx context.Context) error {
-	if (w.closed.Load() || w.slot.Load()) && !w.empty && !w.isDenied() {
+	if w.isLate() && !w.empty && !w.isDenied() {
 		return blocktree.E("mount", blocktree.Unavailable, errors.New("no service makes it whole just now"))
 	}
 	at, timed := w.wrote.Load(), w.timed

@@ -49,8 +49,8 @@ func (n *node) setTimes(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttr
 	if err := n.toSet(ctx); err != nil {
 		return openErrno(err)
 	}
-	n.changes(true)
-	defer n.changes(true) // once more: who asked meanwhile heard of what was before
+	n.changes()
+	defer n.changes()     // once more: who asked meanwhile heard of what was before
 	w := n.tree.use(n.id) // so it is not closed meanwhile, which would tell the time of the last write
 	if w != nil {
 		defer func() { n.tree.untold(w, w.release(ctx)) }()

@@ -33,6 +33,7 @@ type writer struct {
 	pending        atomic.Bool           // no service has heard of it; set with mu
 	closed         atomic.Bool           // it is pending, and nobody has it open; set with mu
 	slot           atomic.Bool           // its close returned, or may, before it is sent: it has a place among those
+	handed         atomic.Int32          // how many such places were given to who is about to send it
 	late           atomic.Bool           // its last close returned before it was sent
 	changed        atomic.Int64          // when the mode or time of what is pending was set, in nanoseconds since 1970
 
@@ -427,7 +428,7 @@ func (w *writer) sync(ctx context.Context) error {
 
 // flush has what was written outlast the loss of power everywhere. After an error it is not used any more, unless nothing was written.
 func (w *writer) flush(ctx context.Context) error {
-	if w.closed.Load() || w.slot.Load() {
+	if w.isLate() {
 		if done, err := w.awaitSent(ctx); done {
 			return err
 		}

@@ -239,7 +239,14 @@ func (h *writing) Flush(ctx context.Context) syscall.Errno {
 // Release implements gofs.FileReleaser.
 func (h *writing) Release(ctx context.Context) syscall.Errno {
 	h.node.released(ctx, &h.flock)
-	if h.writer.slot.Swap(false) {
+	late := h.writer.slot.Load()
+	if late {
+		h.writer.handed.Add(1) // before, so that it is late all the time
+		if late = h.writer.slot.Swap(false); !late {
+			h.writer.handed.Add(-1)
+		}
+	}
+	if late {
 		h.node.tree.closeLater(h.writer)
 	} else {
 		m, why := h.writer.made.Load(), h.writer.dead()
