@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"blocktree"
@@ -168,4 +169,21 @@ func newSilentClient(t *testing.T, serve bttp.HandlerFunc) *Client {
 	x := newClient(ClientConfig{Logger: slog.New(slog.DiscardHandler), Clock: stoppedClock{}}, nil, &peers{all: map[blocktree.NodeID]*peer{1: q}})
 	t.Cleanup(func() { x.cancel(); x.wg.Wait() })
 	return x
+}
+
+// TestTakeOverThatIsNeverOver: who waits for a take-over is told when the handle ends first.
+func TestTakeOverThatIsNeverOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &Handle{settles: make(chan struct{})}
+		told := make(chan error)
+		go func() { told <- h.recovered(t.Context()) }()
+		synctest.Wait()
+		h.end(blocktree.E("cluster", blocktree.Closed, nil))
+		if err := <-told; blocktree.KindOf(err) != blocktree.Closed {
+			t.Error(err)
+		}
+		if err := h.recovered(t.Context()); blocktree.KindOf(err) != blocktree.Closed {
+			t.Error("once more:", err)
+		}
+	})
 }

@@ -260,6 +260,7 @@ type putting struct {
 	create      config.Create
 	pad, resume bool
 	keepMode    bool // files get the permission bits of their sources
+	top         bool // directories above the file may be made with it
 }
 
 // put copies a local file.
@@ -298,7 +299,9 @@ func (d *door) putOpen(ctx context.Context, f *os.File, local string, path block
 	var mode, is uint32 // that it is to have, and has
 	if o.keepMode {
 		mode = uint32(info.Mode().Perm())
-		is = mode | 0o600 // or it could not be written
+		if is = mode | 0o600; o.top { // or it could not be written
+			is &^= othersWrite // directories above it get that, too
+		}
 	}
 	var made blocktree.FileID
 	var begun *meta.Inode
@@ -343,7 +346,7 @@ func (d *door) putOpen(ctx context.Context, f *os.File, local string, path block
 
 // isThere reports whether all of a file of a tree was copied before: then it is not opened to be written, which its mode may forbid, and which takes a lease.
 func (d *door) isThere(ctx context.Context, path blocktree.Path, begun *meta.Inode, o *putting, from *os.File, local string, info os.FileInfo, p *progress) (bool, error) {
-	if !o.keepMode || o.create.Flushes() || o.create.Tree() || begun.Length() != uint64(info.Size()) { // what was not flushed may be lost yet
+	if !o.mayBeThere(begun.Mode) || begun.Length() != uint64(info.Size()) {
 		return false, nil
 	}
 	f, err := d.file(ctx, path, fs.OpenOptions{})
@@ -360,6 +363,11 @@ func (d *door) isThere(ctx context.Context, path blocktree.Path, begun *meta.Ino
 		err = unchanged(from, info, local)
 	}
 	return same, err
+}
+
+// mayBeThere reports whether all of a file of that mode, which was begun, may be there for certain: of durability flush, or integrity tree, only once its mode keeps it from being written, which it gets after it was flushed.
+func (o *putting) mayBeThere(mode uint32) bool {
+	return o.keepMode && (!o.create.Flushes() && !o.create.Tree() || mode&0o600 != 0o600)
 }
 
 // unsure adds to the error of a creation that it may have been done all the same, where nobody knows.

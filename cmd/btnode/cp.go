@@ -173,14 +173,18 @@ func (w *copier) copyFile(ctx context.Context, node treeNode, place place, p *pr
 	if err := own.fit(ctx, to, &create, was.Code); err != nil {
 		return copied{}, err
 	}
-	mode := from.info.Mode | 0o600 // or it could not be written
+	has, err := from.modeOf(source)
+	if err != nil {
+		return copied{}, err
+	}
+	mode := has | 0o600 // or it could not be written
 	made, err := own.create(ctx, to, &create, mode)
 	if err != nil {
 		return copied{}, own.made(ctx, to, made, err)
 	}
 	written, err := own.fillFrom(ctx, source, to, made, &was, p)
-	if err == nil && from.info.Mode != mode {
-		err = own.setMode(ctx, to, made, from.info.Mode)
+	if err == nil && has != mode {
+		err = own.setMode(ctx, to, made, has)
 	}
 	if err != nil {
 		return copied{}, fs.Undone(ctx, &own, to, made, err)

@@ -204,7 +204,7 @@ func (p localPlace) link(_ context.Context, target string) error {
 	return nil
 }
 
-// receive makes a file, of its user alone, whose bytes fill gets, and gives it its mode and then its name. With resume what could not be finished stays, and is gone on with.
+// receive makes a file, of its user alone, whose bytes fill gets, and gives it its name and then its mode: a partial one is of its user alone whenever this is cut, so that the next gets on with it. With resume what could not be finished stays, and is gone on with.
 func (p localPlace) receive(mode uint32, fill func(*os.File) error) error {
 	failed := func(err error) error {
 		if err != nil {
@@ -228,18 +228,17 @@ func (p localPlace) receive(mode uint32, fill func(*os.File) error) error {
 	if err == nil {
 		err = failed(f.Sync())
 	}
+	named := false
 	if err == nil {
-		if err = failed(f.Chmod(os.FileMode(mode))); err == nil {
-			err = failed(p.in.name(at, p.name))
-		}
-		if err != nil {
-			_ = f.Chmod(0o600) // it is another get's yet
+		if err = failed(p.in.name(at, p.name)); err == nil {
+			named = true
+			err = failed(f.Chmod(os.FileMode(mode)))
 		}
 	}
 	if e := f.Close(); err == nil {
 		err = failed(e)
 	}
-	if err != nil && !p.resume {
+	if err != nil && !p.resume && !named {
 		_ = p.in.root.Remove(at) // the first error is the one to tell
 	}
 	return err
@@ -285,8 +284,8 @@ func (p localPlace) synced() error {
 	return nil
 }
 
-// same reports whether the file that has the name has the bytes of an open one, and no others.
-func (p localPlace) same(ctx context.Context, f fs.File, there os.FileInfo, show *progress) (bool, error) {
+// same reports whether the file that has the name has the bytes of an open one, and no others; it gets its mode where a get was cut before it had it.
+func (p localPlace) same(ctx context.Context, f fs.File, there os.FileInfo, mode uint32, show *progress) (bool, error) {
 	is, err := p.in.open(p.name, os.O_RDONLY, 0)
 	if err != nil {
 		return false, localError("get", p.path, err)
@@ -295,5 +294,11 @@ func (p localPlace) same(ctx context.Context, f fs.File, there os.FileInfo, show
 	if !sameFile(is, there) {
 		return false, nil
 	}
-	return sameBytes(ctx, f, is, p.path, there.Size(), show)
+	same, err := sameBytes(ctx, f, is, p.path, there.Size(), show)
+	if err == nil && same && there.Mode().Perm() == 0o600 && mode != 0o600 {
+		if err = is.Chmod(os.FileMode(mode)); err != nil {
+			err = localError("get", p.path, err)
+		}
+	}
+	return same, err
 }

@@ -40,6 +40,18 @@ func (n remoteNode) target(ctx context.Context) (string, error) {
 
 func (n remoteNode) open() (folder, error) { return remoteFolder{n}, nil }
 
+// modeOf is the mode of an open file, which must be the one that the directory had: what somebody put in its place, or made private, is not shown to those who could read the other.
+func (n remoteNode) modeOf(f fs.File) (uint32, error) {
+	is, unknown := f.Info(), blocktree.FileID{}
+	switch {
+	case is.ID == unknown || n.info.ID == unknown:
+		return n.info.Mode, nil
+	case is.ID != n.info.ID:
+		return 0, &blocktree.Error{Op: "open", Path: n.path.Short(), Kind: blocktree.Invalid, Err: errors.New("it became another while the tree was copied"), Hint: "copy it while nobody gives it another name"}
+	}
+	return is.Mode, nil
+}
+
 // remoteFolder is a directory that get goes through.
 type remoteFolder struct{ remoteNode }
 
@@ -83,12 +95,23 @@ type remotePlace struct {
 func (p remotePlace) mkdir(ctx context.Context, mode uint32) (filling, error) {
 	err := p.writableTree.mkdir(ctx, p.path, mode|0o700, false)
 	if p.top && blocktree.KindOf(err) == blocktree.NotFound {
-		if err = p.writableTree.mkdir(ctx, p.path.Parent(), mode|0o700, true); err == nil {
+		if err = p.writableTree.mkdir(ctx, p.path.Parent(), (mode|0o700)&^othersWrite, true); err == nil {
 			err = p.writableTree.mkdir(ctx, p.path, mode|0o700, false)
+		}
+	}
+	var of blocktree.FileID
+	if err == nil && mode|0o700 != mode { // its mode comes later, and to nothing else that may have the name by then
+		var info fs.Info
+		if info, err = p.info(ctx, p.path); err != nil {
+			return nil, err
+		}
+		if of = info.ID; !info.Dir || info.Mode != mode|0o700 {
+			return nil, &blocktree.Error{Op: "put", Path: p.path.Short(), Kind: blocktree.Invalid, Err: errors.New("what was made there is another by now"), Hint: "somebody else uses that name: name another one"}
 		}
 	}
 	if blocktree.KindOf(err) == blocktree.Exists {
 		info, e := p.info(ctx, p.path)
+		of = info.ID
 		switch {
 		case e != nil || !info.Dir:
 		case p.resume && info.Mode == mode && mode|0o700 != mode: // as it was left, and perhaps not everything came
@@ -103,8 +126,11 @@ func (p remotePlace) mkdir(ctx context.Context, mode uint32) (filling, error) {
 		return nil, err
 	}
 	p.top = false
-	return remoteFilling{p, mode}, nil
+	return remoteFilling{p, mode, of}, nil
 }
+
+// othersWrite is what a directory above a copy, which is made for it, does not get of its mode.
+const othersWrite = 0o022
 
 func (p remotePlace) link(ctx context.Context, target string) error {
 	err := p.symlink(ctx, p.path, target)
@@ -125,6 +151,7 @@ func (p remotePlace) link(ctx context.Context, target string) error {
 type remoteFilling struct {
 	remotePlace
 	mode uint32
+	of   blocktree.FileID // the directory, where it gets that mode when it is filled
 }
 
 func (f remoteFilling) at(name string) (place, error) {
@@ -145,7 +172,7 @@ func (f remoteFilling) filled(ctx context.Context) error {
 	if f.mode&0o700 == 0o700 {
 		return nil
 	}
-	return f.setMode(ctx, f.path, blocktree.FileID{}, f.mode)
+	return f.setMode(ctx, f.path, f.of, f.mode)
 }
 
 // mkdir makes a directory, with parents those above it, too.
@@ -199,8 +226,10 @@ func (d *door) putTree(ctx context.Context, local, word string, o putting, p *pr
 			return copied{}, err
 		}
 		defer f.Close() // only read from
-		own := *d       // which way was taken is noted in it
-		c, err := own.putOpen(ctx, f, n.path, to.(remotePlace).path, o, p)
+		at, o := to.(remotePlace), o
+		own := *d // which way was taken is noted in it
+		o.top = at.top
+		c, err := own.putOpen(ctx, f, n.path, at.path, o, p)
 		return c, naming(err, "put", n.path)
 	})
 	if err = t.all(from, remotePlace{writableTree: d, path: path, top: true, resume: o.resume}); err == nil {
@@ -243,10 +272,14 @@ func (d *door) getNode(ctx context.Context, n remoteNode, to localPlace, p *prog
 		return copied{}, err
 	}
 	defer f.Close() // it was only read from
-	if there == nil {
-		return d.fetch(ctx, n.path, f, to, n.info.Mode&0o777&^to.umask, p)
+	mode, err := n.modeOf(f)
+	if err != nil {
+		return copied{}, err
 	}
-	same, err := to.same(ctx, f, there, p)
+	if mode = mode & 0o777 &^ to.umask; there == nil {
+		return d.fetch(ctx, n.path, f, to, mode, p)
+	}
+	same, err := to.same(ctx, f, there, mode, p)
 	if err == nil && !same {
 		err = naming(anotherFile("it has other bytes"), "get", to.path)
 	}

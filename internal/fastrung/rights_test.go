@@ -221,6 +221,9 @@ func TestModeWhileOneIsAway(t *testing.T) {
 			return a, time.Since(begun)
 		}
 		b.Kill(2)
+		if a, took := change(0o640); len(a.Missing) != 1 || took < 2*time.Second { // appliedWait
+			b.T.Errorf("one that has just gone is not waited for: %+v after %v", a, took)
+		}
 		time.Sleep(10 * time.Second) // others lead, if it did, and it has been called down
 		for i := range uint32(5) {
 			a, took := change(0o600 + i)
